@@ -1,0 +1,73 @@
+//! Why a packet was dropped: one list for XDP, TC and user space.
+//!
+//! Every drop Taltun makes carries one of these; each is a counter, a line in
+//! `taltun stats` and a label in metrics.
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $label:literal,)+) => {
+        /// Why a packet was dropped.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name shown to people and machines; stable.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The outer source is on the deny list.
+    Denied = "denied",
+    /// Not shaped like a WireGuard message: type, reserved bytes or length.
+    Shape = "shape",
+    /// A receiver index that we didn't give out.
+    UnknownIndex = "unknown_index",
+    /// The first MAC doesn't verify: the sender doesn't know our public key.
+    Mac1 = "mac1",
+    /// More handshakes than one source may send.
+    RateLimited = "rate_limited",
+    /// A handshake message that doesn't authenticate, is replayed or is from a stranger.
+    Handshake = "handshake",
+    /// More handshakes are waiting than we keep.
+    HandshakeQueueFull = "handshake_queue_full",
+    /// A data message that doesn't authenticate.
+    Authentication = "authentication",
+    /// A counter that was seen before or is older than the window.
+    Replay = "replay",
+    /// A session past its lifetime.
+    Expired = "expired",
+    /// The inner packet is not IP or lies about its length.
+    InnerMalformed = "inner_malformed",
+    /// The inner source isn't among the peer's allowed IPs.
+    InnerSource = "inner_source",
+    /// The inner source is banned.
+    InnerDenied = "inner_denied",
+    /// The inner destination is in nobody's allowed IPs.
+    NoPeer = "no_peer",
+    /// The peer's address isn't known yet.
+    NoEndpoint = "no_endpoint",
+    /// No session yet, and the queue that waits for one is full.
+    StagedQueueFull = "staged_queue_full",
+    /// A relayed packet came to the end of its hops.
+    HopLimit = "hop_limit",
+    /// Larger than a buffer can hold.
+    Oversized = "oversized",
+    /// The kernel refused to send a datagram.
+    UdpSend = "udp_send",
+    /// The kernel refused a packet written to the TUN.
+    TunWrite = "tun_write",
+}
+
+/// How many reasons there are: the length of counter arrays.
+pub const DROP_REASONS: usize = DropReason::ALL.len();

@@ -1,0 +1,117 @@
+//! The configuration, validated: what the rest of the program may rely on.
+//!
+//! The types here can only hold what Taltun can run; reading and refusing TOML is in the
+//! modules below.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
+
+/// A whole configuration file, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[interface]`
+    pub interface: Interface,
+    /// `[[peers]]`, in file order.
+    pub peers: Vec<Peer>,
+    /// `[accel]`
+    pub accel: Accel,
+}
+
+/// Who starts handshakes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Waits for its peers and relays between them.
+    Server,
+    /// Starts the handshake with every peer that has an endpoint.
+    Client,
+}
+
+/// `[interface]`: this machine's side of the tunnel.
+#[derive(Debug, Clone)]
+pub struct Interface {
+    /// Who starts handshakes, and whether peers are relayed to each other.
+    pub mode: Mode,
+    /// Name of the TUN interface to create, 1 to 15 bytes.
+    pub tun_name: String,
+    /// Our addresses inside the tunnel, each with its subnet.
+    pub vip: Vec<IpNet>,
+    /// Where the UDP sockets listen; port 0 lets the kernel choose.
+    pub local_addr: SocketAddr,
+    /// Our private key.
+    pub private_key: PrivateKey,
+    /// MTU of the tunnel, 576 to 65,000 bytes.
+    pub mtu: u16,
+    /// Networks the operating system is to send into the tunnel.
+    pub routes: Vec<IpNet>,
+    /// Log each decision.
+    pub debug: bool,
+}
+
+/// `[[peers]]`: somebody we have a tunnel with.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// What to call it in place of its key.
+    pub name: Option<String>,
+    /// Who it is.
+    pub public_key: PublicKey,
+    /// The shared symmetric key, if the two sides have one.
+    pub preshared_key: PresharedKey,
+    /// Its own addresses inside the tunnel.
+    pub vip: Vec<IpAddr>,
+    /// Where it is, if that is known beforehand.
+    pub endpoint: Option<Endpoint>,
+    /// All that may come from it and is sent to it: its vips first, then `allowed_ips`.
+    pub allowed_ips: Vec<IpNet>,
+    /// Seconds between keepalives, 1 to 65,535; `None` for off.
+    pub persistent_keepalive: Option<u16>,
+}
+
+impl Peer {
+    /// Its name, or its key when it has none.
+    pub fn label(&self) -> String {
+        self.name
+            .clone()
+            .unwrap_or_else(|| self.public_key.to_string())
+    }
+}
+
+/// Where a peer is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A literal address.
+    Address(SocketAddr),
+    /// A host name to resolve, and a port.
+    Name(String, u16),
+}
+
+/// `[accel]`: what the eBPF programs are asked to do.
+#[derive(Debug, Clone)]
+pub struct Accel {
+    /// Interfaces to attach to; empty means: find them.
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub xdp: XdpMode,
+    /// Outer sources whose datagrams are dropped.
+    pub deny: Vec<IpNet>,
+    /// Inner sources whose packets are dropped.
+    pub deny_inner: Vec<IpNet>,
+    /// Handshake initiations a second that one source may send.
+    pub handshakes_per_second: u32,
+}
+
+/// `accel.xdp`: how the XDP program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum XdpMode {
+    /// Driver mode where it costs nothing, else generic, else off.
+    #[default]
+    Auto,
+    /// Driver mode, else off.
+    Driver,
+    /// Generic (skb) mode, else off.
+    Generic,
+    /// No program at all.
+    Off,
+}

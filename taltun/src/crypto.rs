@@ -1,0 +1,311 @@
+//! The one seam to the cryptographic back ends.
+//!
+//! Everything else in the crate names only the types of this file, so that a back end can
+//! be exchanged here without touching the protocol. Today: `ring` seals and opens
+//! transport data, `x25519-dalek` does the Diffie-Hellman, `blake2` hashes, and
+//! `chacha20poly1305` provides the XChaCha20 of cookie replies.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use blake2::digest::{FixedOutput, KeyInit, Update};
+use blake2::{Blake2s256, Blake2sMac, Digest};
+use chacha20poly1305::XChaCha20Poly1305;
+use chacha20poly1305::aead::{Aead, Payload};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// Bytes of every key in the protocol.
+pub const KEY_LEN: usize = 32;
+/// Bytes of a Poly1305 tag.
+pub const TAG_LEN: usize = 16;
+
+/// Why a text is not a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Neither 44 characters of base64 nor 64 hexadecimal digits.
+    #[error("expected a 32-byte key as 44 base64 characters or 64 hex digits, found {0} characters")]
+    Length(usize),
+    /// The right length, but characters that the encoding doesn't have.
+    #[error("not valid base64 or hex")]
+    Encoding,
+}
+
+/// A Curve25519 public key: who a peer is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PublicKey(pub [u8; KEY_LEN]);
+
+/// A Curve25519 private key. Wiped from memory when dropped; never printed.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct PrivateKey([u8; KEY_LEN]);
+
+/// The optional symmetric key two peers share (paper §5.2). All zero means "none".
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop, Default)]
+pub struct PresharedKey(pub [u8; KEY_LEN]);
+
+/// A Diffie-Hellman result. Wiped from memory when dropped.
+pub type SharedSecret = Zeroizing<[u8; KEY_LEN]>;
+
+impl PrivateKey {
+    /// Takes 32 random bytes as a private key, clamped as Curve25519 asks, so that it
+    /// reads back in the form `wg` shows.
+    pub fn from_bytes(mut bytes: [u8; KEY_LEN]) -> Self {
+        bytes[0] &= 248;
+        bytes[31] = (bytes[31] & 127) | 64;
+        let key = Self(bytes);
+        bytes.zeroize();
+        key
+    }
+
+    /// The bytes, for writing the key to a file the operator asked for.
+    pub fn as_bytes(&self) -> &[u8; KEY_LEN] {
+        &self.0
+    }
+
+    /// The public key that belongs to this private key.
+    pub fn public_key(&self) -> PublicKey {
+        let secret = x25519_dalek::StaticSecret::from(self.0);
+        PublicKey(x25519_dalek::PublicKey::from(&secret).to_bytes())
+    }
+
+    /// X25519 with `theirs`; `None` when the result is all zero, which happens exactly for
+    /// the low-order points and must never be used as a secret.
+    pub fn diffie_hellman(&self, theirs: &PublicKey) -> Option<SharedSecret> {
+        let secret = x25519_dalek::StaticSecret::from(self.0);
+        let shared = secret.diffie_hellman(&x25519_dalek::PublicKey::from(theirs.0));
+        shared
+            .was_contributory()
+            .then(|| Zeroizing::new(shared.to_bytes()))
+    }
+
+    /// Base64, as configuration files hold it.
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64.encode(self.0))
+    }
+}
+
+impl PresharedKey {
+    /// Base64, as configuration files hold it.
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64.encode(self.0))
+    }
+
+    /// Whether this stands for "no preshared key".
+    pub fn is_none(&self) -> bool {
+        constant_time_eq(&self.0, &[0; KEY_LEN])
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64.encode(self.0))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(…)")
+    }
+}
+
+impl fmt::Debug for PresharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PresharedKey(…)")
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode_key(text).map(|bytes| Self(*bytes))
+    }
+}
+
+impl FromStr for PrivateKey {
+    type Err = KeyError;
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode_key(text).map(|bytes| Self::from_bytes(*bytes))
+    }
+}
+
+impl FromStr for PresharedKey {
+    type Err = KeyError;
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode_key(text).map(|bytes| Self(*bytes))
+    }
+}
+
+fn decode_key(text: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
+    let text = text.trim();
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    match text.len() {
+        64 => {
+            for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+                let high = hex_digit(digits[0])?;
+                let low = hex_digit(digits[1])?;
+                *byte = high << 4 | low;
+            }
+        }
+        44 => {
+            let bytes = Zeroizing::new(BASE64.decode(text).map_err(|_| KeyError::Encoding)?);
+            if bytes.len() != KEY_LEN {
+                return Err(KeyError::Length(text.len()));
+            }
+            key.copy_from_slice(&bytes);
+        }
+        other => return Err(KeyError::Length(other)),
+    }
+    Ok(key)
+}
+
+fn hex_digit(digit: u8) -> Result<u8, KeyError> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        b'A'..=b'F' => Ok(digit - b'A' + 10),
+        _ => Err(KeyError::Encoding),
+    }
+}
+
+/// A transport key (paper §5.4.5): seals or opens data messages, each under its counter.
+pub struct AeadKey(ring::aead::LessSafeKey);
+
+/// The tag didn't match: the bytes are not from whoever holds the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("authentication failed")]
+pub struct AuthError;
+
+impl AeadKey {
+    /// Prepares a key once, so that each packet pays only for its own bytes.
+    pub fn new(key: &[u8; KEY_LEN]) -> Self {
+        let unbound = ring::aead::UnboundKey::new(&ring::aead::CHACHA20_POLY1305, key)
+            .expect("32 bytes is the key length of ChaCha20-Poly1305");
+        Self(ring::aead::LessSafeKey::new(unbound))
+    }
+
+    /// Encrypts `data` in place and returns its tag.
+    pub fn seal(&self, counter: u64, aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce(counter), ring::aead::Aad::from(aad), data)
+            .expect("a datagram is far below the 256 GiB that one nonce may seal");
+        let mut out = [0; TAG_LEN];
+        out.copy_from_slice(tag.as_ref());
+        out
+    }
+
+    /// Decrypts `data`, whose last 16 bytes are the tag, in place; the plaintext is what
+    /// comes before the tag. On failure `data` holds nothing meaningful.
+    pub fn open<'a>(
+        &self,
+        counter: u64,
+        aad: &[u8],
+        data: &'a mut [u8],
+    ) -> Result<&'a mut [u8], AuthError> {
+        self.0
+            .open_in_place(nonce(counter), ring::aead::Aad::from(aad), data)
+            .map_err(|_| AuthError)
+    }
+}
+
+impl fmt::Debug for AeadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AeadKey(…)")
+    }
+}
+
+/// Four zero bytes, then the counter, little endian (paper §5.4.6).
+fn nonce(counter: u64) -> ring::aead::Nonce {
+    let mut bytes = [0; 12];
+    bytes[4..].copy_from_slice(&counter.to_le_bytes());
+    ring::aead::Nonce::assume_unique_for_key(bytes)
+}
+
+/// XAEAD of the paper's §5.4.7: seals a cookie under a random 24-byte nonce.
+pub fn xseal(key: &[u8; KEY_LEN], nonce: &[u8; 24], aad: &[u8], cookie: &[u8; 16]) -> [u8; 32] {
+    let sealed = XChaCha20Poly1305::new(key.into())
+        .encrypt(nonce.into(), Payload { msg: cookie, aad })
+        .expect("16 bytes are always sealable");
+    let mut out = [0; 32];
+    out.copy_from_slice(&sealed);
+    out
+}
+
+/// Opens what [`xseal`] sealed.
+pub fn xopen(
+    key: &[u8; KEY_LEN],
+    nonce: &[u8; 24],
+    aad: &[u8],
+    sealed: &[u8; 32],
+) -> Result<[u8; 16], AuthError> {
+    let opened = XChaCha20Poly1305::new(key.into())
+        .decrypt(nonce.into(), Payload { msg: sealed, aad })
+        .map_err(|_| AuthError)?;
+    opened.try_into().map_err(|_| AuthError)
+}
+
+/// BLAKE2s-256 over the concatenation of `parts` (paper §5.4, HASH).
+pub fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Blake2s256::new();
+    for part in parts {
+        Digest::update(&mut hasher, part);
+    }
+    hasher.finalize().into()
+}
+
+/// Keyed BLAKE2s with a 16-byte output over the concatenation of `parts` (paper §5.4, MAC).
+pub fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
+    let mut mac = Blake2sMac::<blake2::digest::consts::U16>::new_from_slice(key)
+        .expect("every caller passes at most 32 bytes of key");
+    for part in parts {
+        Update::update(&mut mac, part);
+    }
+    mac.finalize_fixed().into()
+}
+
+/// HMAC over BLAKE2s-256 (paper §5.4, HMAC), the building block of KDF.
+pub fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    const BLOCK: usize = 64;
+    let mut inner_pad = Zeroizing::new([0x36_u8; BLOCK]);
+    let mut outer_pad = Zeroizing::new([0x5c_u8; BLOCK]);
+    for (i, byte) in key.iter().enumerate() {
+        inner_pad[i] ^= byte;
+        outer_pad[i] ^= byte;
+    }
+    let mut inner = Blake2s256::new();
+    Digest::update(&mut inner, &*inner_pad);
+    for part in parts {
+        Digest::update(&mut inner, part);
+    }
+    let inner: [u8; 32] = inner.finalize().into();
+    hash(&[&*outer_pad, &inner])
+}
+
+/// KDF_n of the paper's §5.4: `N` keys from a chaining key and input.
+pub fn kdf<const N: usize>(chaining_key: &[u8; 32], input: &[u8]) -> [Zeroizing<[u8; 32]>; N] {
+    let secret = Zeroizing::new(hmac(chaining_key, &[input]));
+    let mut previous = Zeroizing::new([0_u8; 32]);
+    let mut index = 0;
+    [(); N].map(|()| {
+        index += 1;
+        let next = if index == 1 {
+            hmac(&secret, &[&[index]])
+        } else {
+            hmac(&secret, &[&*previous, &[index]])
+        };
+        *previous = next;
+        Zeroizing::new(next)
+    })
+}
+
+/// Compares without telling, by its duration, where the first difference is.
+pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
+}

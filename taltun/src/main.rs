@@ -1,0 +1,5 @@
+//! The `taltun` command.
+
+fn main() -> std::process::ExitCode {
+    taltun::cli::main()
+}

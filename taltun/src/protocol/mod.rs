@@ -1,0 +1,2 @@
+//! WireGuard without I/O.
+pub mod time;

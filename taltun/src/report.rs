@@ -1,0 +1,110 @@
+//! What `status` and `stats` tell, as data: the control socket sends it, the commands
+//! print it, the lab reads it. Field names are part of the interface.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// `taltun status --json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the TUN interface.
+    pub interface: String,
+    /// `server` or `client`.
+    pub mode: String,
+    /// Our public key, base64.
+    pub public_key: String,
+    /// Where the UDP sockets listen.
+    pub listen: SocketAddr,
+    /// Our addresses inside the tunnel.
+    pub vip: Vec<IpNet>,
+    /// MTU of the tunnel, bytes.
+    pub mtu: u16,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// The peers, in file order.
+    pub peers: Vec<PeerStatus>,
+    /// The XDP program on each underlay interface.
+    pub xdp: Vec<XdpStatus>,
+}
+
+/// A peer, as `status` shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// Its public key, base64.
+    pub public_key: String,
+    /// Where it was last heard, or is configured to be.
+    pub endpoint: Option<SocketAddr>,
+    /// What may come from it and goes to it.
+    pub allowed_ips: Vec<IpNet>,
+    /// Seconds since the last completed handshake; `None` before the first.
+    pub latest_handshake_seconds: Option<f64>,
+    /// Handshakes completed since the start.
+    pub handshakes: u64,
+    /// Bytes received from it, handshakes and keepalives included, as the kernel counts.
+    pub rx_bytes: u64,
+    /// Bytes sent to it, counted likewise.
+    pub tx_bytes: u64,
+    /// Seconds between keepalives; `None` for off.
+    pub persistent_keepalive: Option<u16>,
+}
+
+/// What the XDP program does on one interface, and why it is so.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct XdpStatus {
+    /// The underlay interface; empty where the reason concerns all.
+    pub interface: String,
+    /// `driver`, `generic` or `off`.
+    pub mode: String,
+    /// Why this mode, in a sentence.
+    pub reason: String,
+}
+
+/// `taltun stats --json`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Dropped packets by reason, those of the XDP program and of user space together.
+    pub drops: BTreeMap<String, u64>,
+    /// What the workers moved.
+    pub traffic: Traffic,
+    /// Who sent to us on the underlay, most packets first (at most 1024).
+    pub sources: Vec<Source>,
+    /// Outer sources denied now.
+    pub denied: Vec<IpNet>,
+    /// Inner sources denied now.
+    pub denied_inner: Vec<IpNet>,
+}
+
+/// Packets and bytes of inner traffic that the workers moved.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets opened and written to the TUN.
+    pub rx_packets: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Packets read from the TUN and sealed.
+    pub tx_packets: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Packets relayed from one peer to another.
+    pub relayed_packets: u64,
+    /// Their bytes.
+    pub relayed_bytes: u64,
+}
+
+/// An outer source, as the XDP program counted it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Source {
+    /// Its address.
+    pub addr: IpAddr,
+    /// Packets to our port, dropped ones included.
+    pub packets: u64,
+    /// Bytes of these at layer 2.
+    pub bytes: u64,
+    /// How many of the packets were dropped.
+    pub drops: u64,
+}
