@@ -112,7 +112,8 @@ impl Tunnel {
         self.mtu.store(usize::from(mtu), Ordering::Relaxed);
     }
 
-    pub(super) fn mtu(&self) -> usize {
+    /// The MTU that padding is held to.
+    pub fn mtu(&self) -> usize {
         self.mtu.load(Ordering::Relaxed)
     }
 
@@ -377,7 +378,8 @@ impl Tables {
 }
 
 /// Pads and seals `buffer[16..16 + len]`; the length of the message, or `None` when the
-/// buffer has no room for it.
+/// buffer has no room for it. Padding is cut to the buffer: a relayed packet that came
+/// padded to its sender's MTU has no more room than it came with.
 pub(super) fn seal(
     session: &Session,
     counter: u64,
@@ -385,7 +387,11 @@ pub(super) fn seal(
     len: usize,
     mtu: usize,
 ) -> Option<usize> {
-    let padded = padded_len(len, mtu);
+    let room = buffer.len().checked_sub(DATA_HEADER_LEN + TAG_LEN)?;
+    let padded = padded_len(len, mtu).min(room);
+    if padded < len {
+        return None;
+    }
     let message = buffer.get_mut(..DATA_HEADER_LEN + padded + TAG_LEN)?;
     message[DATA_HEADER_LEN + len..DATA_HEADER_LEN + padded].fill(0);
     session.seal(counter, message);
