@@ -77,10 +77,7 @@ impl<'a> Document<'a> {
     }
 
     /// The tables `[[name]]`, in file order.
-    pub(super) fn sections(
-        &self,
-        name: &'static str,
-    ) -> Result<Vec<Section<'_, 'a>>, ConfigError> {
+    pub(super) fn sections(&self, name: &'static str) -> Result<Vec<Section<'_, 'a>>, ConfigError> {
         let Some(value) = find(self.root.get_ref(), name) else {
             return Ok(Vec::new());
         };

@@ -258,7 +258,8 @@ impl Draft {
             let spot = field.spot();
             if masked {
                 let text = field.string()?;
-                self.warnings.push(spot.say(format!("{text} is taken as {value}")));
+                self.warnings
+                    .push(spot.say(format!("{text} is taken as {value}")));
             }
             networks.push(Written { value, spot });
         }

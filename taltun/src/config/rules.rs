@@ -67,7 +67,10 @@ fn check_own_vip(vip: &[Written<IpNet>], missing: &Spot) -> Result<(), ConfigErr
         ));
     }
     for (i, one) in vip.iter().enumerate() {
-        if let Some(other) = vip[..i].iter().find(|other| overlap(&other.value, &one.value)) {
+        if let Some(other) = vip[..i]
+            .iter()
+            .find(|other| overlap(&other.value, &one.value))
+        {
             return Err(one.spot.error(format!(
                 "{} and {} overlap; give one address a subnet",
                 other.value, one.value
@@ -172,7 +175,10 @@ fn questionable_peers(
             )));
         }
         for vip in &peer.vip {
-            let routed = own.iter().chain(routes).any(|net| net.value.contains(&vip.value));
+            let routed = own
+                .iter()
+                .chain(routes)
+                .any(|net| net.value.contains(&vip.value));
             if !routed {
                 warnings.push(vip.spot.say(format!(
                     "{} is outside our vip's subnet and interface.routes: this machine has no \
@@ -238,5 +244,8 @@ fn values<T: Clone>(written: &[Written<T>]) -> Vec<T> {
 /// Without repetitions, in the same order.
 fn unique<T: Copy + Eq + std::hash::Hash>(values: Vec<T>) -> Vec<T> {
     let mut seen = HashSet::new();
-    values.into_iter().filter(|value| seen.insert(*value)).collect()
+    values
+        .into_iter()
+        .filter(|value| seen.insert(*value))
+        .collect()
 }

@@ -53,7 +53,10 @@ mod tests {
     #[test]
     fn a_typing_error_finds_the_key() {
         assert_eq!(hint("pubic_key", KEYS), "did you mean public_key?");
-        assert_eq!(hint("vpi", KEYS), "known here: allowed_ips, endpoint, name, public_key, vip");
+        assert_eq!(
+            hint("vpi", KEYS),
+            "known here: allowed_ips, endpoint, name, public_key, vip"
+        );
         assert_eq!(hint("vips", KEYS), "did you mean vip?");
     }
 

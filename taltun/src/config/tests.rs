@@ -114,7 +114,10 @@ fn every_key_reaches_its_place() {
     assert_eq!(interface.tun_name, "tun0");
     assert_eq!(
         interface.vip,
-        ["10.0.0.1/16".parse().unwrap(), "fd00::1/64".parse().unwrap()]
+        [
+            "10.0.0.1/16".parse().unwrap(),
+            "fd00::1/64".parse().unwrap()
+        ]
     );
     assert_eq!(interface.local_addr, "0.0.0.0:51820".parse().unwrap());
     assert_eq!(interface.mtu, 1280);
@@ -141,7 +144,12 @@ fn every_key_reaches_its_place() {
 #[test]
 fn a_bare_vip_means_24_bits_for_v4_and_64_for_v6() {
     let text = interface("").replace("\"10.0.0.1/24\"", "[\"10.0.0.1\", \"fd00::1\"]");
-    let vip: Vec<String> = config(&text).interface.vip.iter().map(ToString::to_string).collect();
+    let vip: Vec<String> = config(&text)
+        .interface
+        .vip
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(vip, ["10.0.0.1/24", "fd00::1/64"]);
 }
 
@@ -155,9 +163,18 @@ fn keys_may_be_hexadecimal() {
 #[test]
 fn endpoints_are_v4_v6_or_names() {
     for (text, expected) in [
-        ("203.0.113.1:9000", Endpoint::Address("203.0.113.1:9000".parse().unwrap())),
-        ("[2001:db8::1]:1", Endpoint::Address("[2001:db8::1]:1".parse().unwrap())),
-        ("hub.example.org:9000", Endpoint::Name("hub.example.org".into(), 9000)),
+        (
+            "203.0.113.1:9000",
+            Endpoint::Address("203.0.113.1:9000".parse().unwrap()),
+        ),
+        (
+            "[2001:db8::1]:1",
+            Endpoint::Address("[2001:db8::1]:1".parse().unwrap()),
+        ),
+        (
+            "hub.example.org:9000",
+            Endpoint::Name("hub.example.org".into(), 9000),
+        ),
     ] {
         let text = with_peer(&format!("vip = \"10.0.0.2\"\nendpoint = \"{text}\""));
         assert_eq!(config(&text).peers[0].endpoint, Some(expected));
@@ -222,7 +239,10 @@ fn ten_thousand_lines_of_peers_are_read_in_time() {
 fn a_syntax_error_names_its_line() {
     refused("[interface]\nvip = \n", "hub.toml:2: not valid TOML: ");
     refused("[interface\n", "hub.toml:1: not valid TOML: ");
-    refused("[interface]\nmtu = 1280\nmtu = 1300\n", "hub.toml:3: not valid TOML: duplicate key");
+    refused(
+        "[interface]\nmtu = 1280\nmtu = 1300\n",
+        "hub.toml:3: not valid TOML: duplicate key",
+    );
 }
 
 #[test]
@@ -252,15 +272,39 @@ fn an_unknown_key_names_the_nearest_one() {
 #[test]
 fn a_wrong_type_says_what_was_expected_and_found() {
     for (line, expected) in [
-        ("mode = 1", "mode: expected a text in quotes, found a number"),
-        ("mtu = \"1420\"", "mtu: expected a whole number from 576 to 65000, found a text"),
-        ("mtu = 1420.5", "mtu: expected a whole number from 576 to 65000, found a number with"),
-        ("routes = \"10.0.0.0/8\"", "routes: expected a list of texts in [ ], found a text"),
-        ("routes = [1]", "routes: expected a text in quotes, found a number"),
-        ("debug = \"yes\"", "debug: expected true or false, without quotes, found a text"),
-        ("debug = 1979-05-27", "debug: expected true or false, without quotes, found a date"),
+        (
+            "mode = 1",
+            "mode: expected a text in quotes, found a number",
+        ),
+        (
+            "mtu = \"1420\"",
+            "mtu: expected a whole number from 576 to 65000, found a text",
+        ),
+        (
+            "mtu = 1420.5",
+            "mtu: expected a whole number from 576 to 65000, found a number with",
+        ),
+        (
+            "routes = \"10.0.0.0/8\"",
+            "routes: expected a list of texts in [ ], found a text",
+        ),
+        (
+            "routes = [1]",
+            "routes: expected a text in quotes, found a number",
+        ),
+        (
+            "debug = \"yes\"",
+            "debug: expected true or false, without quotes, found a text",
+        ),
+        (
+            "debug = 1979-05-27",
+            "debug: expected true or false, without quotes, found a date",
+        ),
     ] {
-        refused(&interface(line), &format!("hub.toml:4: interface.{expected}"));
+        refused(
+            &interface(line),
+            &format!("hub.toml:4: interface.{expected}"),
+        );
     }
     refused(
         &interface("").replace("\"10.0.0.1/24\"", "7"),
@@ -270,10 +314,22 @@ fn a_wrong_type_says_what_was_expected_and_found() {
 
 #[test]
 fn a_section_of_the_wrong_shape_says_how_to_write_it() {
-    refused("interface = 1\n", "hub.toml:1: interface: expected a table [interface]");
-    refused("[[interface]]\n", "hub.toml:1: interface: expected one table: write [interface]");
-    refused("[peers]\n", "hub.toml:1: peers: expected a list of tables: write [[peers]] with double");
-    refused("peers = [1]\n", "hub.toml:1: peers: expected a list of tables");
+    refused(
+        "interface = 1\n",
+        "hub.toml:1: interface: expected a table [interface]",
+    );
+    refused(
+        "[[interface]]\n",
+        "hub.toml:1: interface: expected one table: write [interface]",
+    );
+    refused(
+        "[peers]\n",
+        "hub.toml:1: peers: expected a list of tables: write [[peers]] with double",
+    );
+    refused(
+        "peers = [1]\n",
+        "hub.toml:1: peers: expected a list of tables",
+    );
 }
 
 #[test]
@@ -288,8 +344,14 @@ fn an_element_of_a_list_has_its_own_line() {
 
 #[test]
 fn what_is_required_is_missed() {
-    refused("", "hub.toml: interface.private_key: missing; make one with");
-    refused("\n[interface]\n", "hub.toml:2: interface.private_key: missing; make one with");
+    refused(
+        "",
+        "hub.toml: interface.private_key: missing; make one with",
+    );
+    refused(
+        "\n[interface]\n",
+        "hub.toml:2: interface.private_key: missing; make one with",
+    );
     refused(
         &format!("[interface]\nprivate_key = \"{OUR_PRIVATE}\"\n"),
         "hub.toml:1: interface.vip: missing; add this machine's address in the tunnel",
@@ -321,7 +383,17 @@ fn private_key_and_private_key_file_together_are_refused() {
 
 #[test]
 fn a_tun_name_must_be_one_that_the_kernel_takes() {
-    for name in ["", ".", "..", "a/b", "a b", "a:b", "tun%d", "sixteen-letters-", "tün"] {
+    for name in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "a b",
+        "a:b",
+        "tun%d",
+        "sixteen-letters-",
+        "tün",
+    ] {
         refused(
             &interface(&format!("tun_name = \"{name}\"")),
             "hub.toml:4: interface.tun_name: expected an interface name of 1 to 15",
@@ -336,8 +408,14 @@ fn the_mtu_has_bounds_and_ipv6_asks_for_more() {
         &interface("mtu = 575"),
         "hub.toml:4: interface.mtu: expected a whole number from 576 to 65000, found 575",
     );
-    refused(&interface("mtu = 65001"), "hub.toml:4: interface.mtu: expected a whole number");
-    refused(&interface("mtu = -1"), "hub.toml:4: interface.mtu: expected a whole number");
+    refused(
+        &interface("mtu = 65001"),
+        "hub.toml:4: interface.mtu: expected a whole number",
+    );
+    refused(
+        &interface("mtu = -1"),
+        "hub.toml:4: interface.mtu: expected a whole number",
+    );
     config(&interface("mtu = 576"));
     config(&interface("mtu = 65_000"));
     refused(
@@ -349,7 +427,10 @@ fn the_mtu_has_bounds_and_ipv6_asks_for_more() {
 #[test]
 fn a_vip_must_be_the_address_of_a_host() {
     for (vip, expected) in [
-        ("10.0.0.0/24", "10.0.0.0 is not for a host: it is the first or last address of"),
+        (
+            "10.0.0.0/24",
+            "10.0.0.0 is not for a host: it is the first or last address of",
+        ),
         ("10.0.0.255", "10.0.0.255 is not for a host"),
         ("0.0.0.0/0", "0.0.0.0 means \"any address\""),
         ("224.0.0.1", "224.0.0.1 is a multicast address"),
@@ -381,7 +462,14 @@ fn a_mode_or_local_addr_that_is_none_is_refused() {
         "hub.toml:4: interface.mode: expected \"server\" or \"client\", found \"sever\"; did you \
          mean server?",
     );
-    for addr in ["9000", "0.0.0.0", "0.0.0.0:65536", "::9000:x", "hub:9000", "224.0.0.1:9000"] {
+    for addr in [
+        "9000",
+        "0.0.0.0",
+        "0.0.0.0:65536",
+        "::9000:x",
+        "hub:9000",
+        "224.0.0.1:9000",
+    ] {
         let message = error(&interface(&format!("local_addr = \"{addr}\"")));
         assert!(message.contains("expected ADDRESS:PORT"), "{message}");
     }
@@ -459,13 +547,19 @@ fn a_peers_vip_is_a_bare_address() {
 #[test]
 fn a_prefix_leads_to_one_peer() {
     refused(
-        &with_peers("allowed_ips = [\"10.9.0.0/16\"]", "allowed_ips = [\"10.9.0.0/16\"]"),
+        &with_peers(
+            "allowed_ips = [\"10.9.0.0/16\"]",
+            "allowed_ips = [\"10.9.0.0/16\"]",
+        ),
         "hub.toml:9: peers.allowed_ips: 10.9.0.0/16 is given to another peer too (hub.toml:6); a \
          prefix can lead to one peer only",
     );
     // Host bits don't make it another prefix, and a vip counts as its own.
     refused(
-        &with_peers("allowed_ips = [\"10.9.0.0/16\"]", "allowed_ips = [\"10.9.1.1/16\"]"),
+        &with_peers(
+            "allowed_ips = [\"10.9.0.0/16\"]",
+            "allowed_ips = [\"10.9.1.1/16\"]",
+        ),
         "hub.toml:9: peers.allowed_ips: 10.9.0.0/16 is given to another peer too",
     );
     refused(
@@ -519,12 +613,30 @@ fn a_name_must_be_printable() {
 #[test]
 fn accel_refuses_what_it_does_not_know() {
     for (line, expected) in [
-        ("xdp = \"native\"", "xdp: expected \"auto\" or \"driver\" or \"generic\" or \"off\""),
-        ("af_xdp = \"yes\"", "af_xdp: expected \"auto\" or \"on\" or \"off\""),
-        ("interfaces = [\"eth0/1\"]", "interfaces: expected an interface name"),
-        ("deny = [\"example.org\"]", "deny: expected a network such as"),
-        ("deny_inner = [\"\"]", "deny_inner: expected a network such as"),
-        ("handshakes_per_second = 0", "handshakes_per_second: expected a whole number from 1"),
+        (
+            "xdp = \"native\"",
+            "xdp: expected \"auto\" or \"driver\" or \"generic\" or \"off\"",
+        ),
+        (
+            "af_xdp = \"yes\"",
+            "af_xdp: expected \"auto\" or \"on\" or \"off\"",
+        ),
+        (
+            "interfaces = [\"eth0/1\"]",
+            "interfaces: expected an interface name",
+        ),
+        (
+            "deny = [\"example.org\"]",
+            "deny: expected a network such as",
+        ),
+        (
+            "deny_inner = [\"\"]",
+            "deny_inner: expected a network such as",
+        ),
+        (
+            "handshakes_per_second = 0",
+            "handshakes_per_second: expected a whole number from 1",
+        ),
     ] {
         refused(
             &interface(&format!("[accel]\n{line}")),
@@ -538,7 +650,10 @@ fn accel_refuses_what_it_does_not_know() {
 #[test]
 fn host_bits_in_a_prefix_are_cleared_with_a_warning() {
     let text = with_peer("allowed_ips = [\"192.168.50.7/24\"]\nendpoint = \"192.0.2.1:1\"");
-    assert_eq!(config(&text).peers[0].allowed_ips, ["192.168.50.0/24".parse().unwrap()]);
+    assert_eq!(
+        config(&text).peers[0].allowed_ips,
+        ["192.168.50.0/24".parse().unwrap()]
+    );
     assert_eq!(
         warnings(&text),
         ["hub.toml:6: peers.allowed_ips: 192.168.50.7/24 is taken as 192.168.50.0/24"]
@@ -554,8 +669,10 @@ fn a_route_that_leads_to_no_peer_is_a_warning() {
     );
     assert_eq!(
         warnings(&text),
-        ["hub.toml:4: interface.routes: 192.168.50.0/24 overlaps no peer's vip or allowed_ips: \
-          packets to it will be dropped"]
+        [
+            "hub.toml:4: interface.routes: 192.168.50.0/24 overlaps no peer's vip or allowed_ips: \
+          packets to it will be dropped"
+        ]
     );
 }
 
@@ -605,14 +722,26 @@ fn a_file_open_to_others_is_a_warning() {
 fn a_private_key_file_is_looked_for_beside_the_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hub.toml");
-    let text = interface("mode = \"server\"")
-        .replace(&format!("private_key = \"{OUR_PRIVATE}\""), "private_key_file = \"hub.key\"");
+    let text = interface("mode = \"server\"").replace(
+        &format!("private_key = \"{OUR_PRIVATE}\""),
+        "private_key_file = \"hub.key\"",
+    );
     write(&path, &text, 0o600);
     let message = load(&path).unwrap_err().to_string();
-    assert!(message.contains("hub.toml:2: interface.private_key_file: cannot read"), "{message}");
-    write(&dir.path().join("hub.key"), &format!("{OUR_PRIVATE}\n"), 0o644);
+    assert!(
+        message.contains("hub.toml:2: interface.private_key_file: cannot read"),
+        "{message}"
+    );
+    write(
+        &dir.path().join("hub.key"),
+        &format!("{OUR_PRIVATE}\n"),
+        0o644,
+    );
     let loaded = load(&path).unwrap();
-    assert_eq!(loaded.config.interface.private_key.public_key().to_string(), OUR_PUBLIC);
+    assert_eq!(
+        loaded.config.interface.private_key.public_key().to_string(),
+        OUR_PUBLIC
+    );
     assert_eq!(loaded.warnings.len(), 1, "hub.key is open to others");
     write(&dir.path().join("hub.key"), "rubbish", 0o600);
     let message = load(&path).unwrap_err().to_string();
@@ -687,19 +816,40 @@ fn a_bad_flag_is_named_as_it_was_typed() {
         assert!(message.starts_with(expected), "{message}");
     };
     refused(
-        Overrides { mtu: Some("9".into()), ..base.clone() },
+        Overrides {
+            mtu: Some("9".into()),
+            ..base.clone()
+        },
         "-mtu: expected a whole number from 576",
     );
     refused(
-        Overrides { peers: vec!["10.0.0.2,203.0.113.1:9000".into()], ..base.clone() },
+        Overrides {
+            peers: vec!["10.0.0.2,203.0.113.1:9000".into()],
+            ..base.clone()
+        },
         "-peer: the public key is missing; run `taltun pubkey < key` on that peer",
     );
     refused(
-        Overrides { peers: vec!["10.0.0.2".into()], ..base.clone() },
+        Overrides {
+            peers: vec!["10.0.0.2".into()],
+            ..base.clone()
+        },
         "-peer: expected VIP,HOST:PORT,PUBLIC_KEY",
     );
-    refused(Overrides { vip: vec!["x".into()], ..base.clone() }, "-vip: expected an address");
-    refused(Overrides { mode: Some("x".into()), ..base }, "-mode: expected \"server\"");
+    refused(
+        Overrides {
+            vip: vec!["x".into()],
+            ..base.clone()
+        },
+        "-vip: expected an address",
+    );
+    refused(
+        Overrides {
+            mode: Some("x".into()),
+            ..base
+        },
+        "-mode: expected \"server\"",
+    );
 }
 
 // The examples that are installed with the program.
@@ -713,5 +863,10 @@ fn the_examples_are_accepted_without_warnings_and_fit_each_other() {
     let hub_key = hub.config.interface.private_key.public_key();
     let spoke_key = spoke.config.interface.private_key.public_key();
     assert_eq!(spoke.config.peers[0].public_key, hub_key);
-    assert!(hub.config.peers.iter().any(|peer| peer.public_key == spoke_key));
+    assert!(
+        hub.config
+            .peers
+            .iter()
+            .any(|peer| peer.public_key == spoke_key)
+    );
 }

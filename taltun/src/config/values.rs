@@ -80,9 +80,8 @@ pub(super) fn af_xdp(text: &str) -> Result<(), String> {
 /// Our own address in the tunnel with its subnet; a bare address means /24, or /64 for
 /// IPv6.
 pub(super) fn own_vip(text: &str) -> Result<IpNet, String> {
-    let expected = || {
-        format!("expected an address such as \"10.0.0.1/24\" or \"fd00::1/64\", found {text:?}")
-    };
+    let expected =
+        || format!("expected an address such as \"10.0.0.1/24\" or \"fd00::1/64\", found {text:?}");
     let net: IpNet = if text.contains('/') {
         text.parse().map_err(|_| expected())?
     } else {
@@ -133,9 +132,7 @@ pub(crate) fn network(text: &str) -> Result<(IpNet, bool), String> {
 /// Where to listen: `ADDRESS:PORT`, or `:PORT` for every address, as Go writes it.
 pub(super) fn local_addr(text: &str) -> Result<SocketAddr, String> {
     let expected = || {
-        format!(
-            "expected ADDRESS:PORT such as \"0.0.0.0:9000\" or \"[::]:9000\", found {text:?}"
-        )
+        format!("expected ADDRESS:PORT such as \"0.0.0.0:9000\" or \"[::]:9000\", found {text:?}")
     };
     if let Some(port) = text.strip_prefix(':') {
         let port = port.parse().map_err(|_| expected())?;
@@ -143,7 +140,11 @@ pub(super) fn local_addr(text: &str) -> Result<SocketAddr, String> {
     }
     let addr: SocketAddr = text.parse().map_err(|_| expected())?;
     if addr.ip().is_multicast() {
-        return Err(format!("{} is a multicast address; {}", addr.ip(), expected()));
+        return Err(format!(
+            "{} is a multicast address; {}",
+            addr.ip(),
+            expected()
+        ));
     }
     Ok(addr)
 }
@@ -209,7 +210,11 @@ fn host_address(addr: IpAddr) -> Result<(), String> {
 
 fn one_of(found: impl AsRef<str> + Display, known: &[&str]) -> String {
     let quoted: Vec<String> = known.iter().map(|word| format!("{word:?}")).collect();
-    let mut text = format!("expected {}, found {:?}", quoted.join(" or "), found.as_ref());
+    let mut text = format!(
+        "expected {}, found {:?}",
+        quoted.join(" or "),
+        found.as_ref()
+    );
     let hint = suggest::hint(found.as_ref(), known);
     if hint.starts_with("did") {
         text = format!("{text}; {hint}");
