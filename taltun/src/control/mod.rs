@@ -1,9 +1,12 @@
 //! The controller: handshakes, timers, maps and the control socket, all on one thread.
 
+mod bans;
 mod client;
 pub mod engine;
 mod error;
+mod names;
 mod peer_process;
+mod reload;
 mod request;
 mod socket;
 
