@@ -13,7 +13,7 @@ use crate::crypto::PrivateKey;
 pub(super) struct Genkey {}
 
 impl Genkey {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run() -> Result<(), Failure> {
         let key = PrivateKey::from_bytes(*secret::random()?);
         secret::print(&key.to_base64())
     }

@@ -14,7 +14,7 @@ use crate::crypto::PresharedKey;
 pub(super) struct Genpsk {}
 
 impl Genpsk {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run() -> Result<(), Failure> {
         let key = PresharedKey(*secret::random()?);
         secret::print(&key.to_base64())
     }

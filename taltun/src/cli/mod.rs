@@ -86,9 +86,9 @@ impl Command {
     fn run(self) -> Result<(), Failure> {
         match self {
             Self::Run(command) => command.run(),
-            Self::Genkey(command) => command.run(),
-            Self::Pubkey(command) => command.run(),
-            Self::Genpsk(command) => command.run(),
+            Self::Genkey(_) => genkey::Genkey::run(),
+            Self::Pubkey(_) => pubkey::Pubkey::run(),
+            Self::Genpsk(_) => genpsk::Genpsk::run(),
             Self::Check(command) => command.run(),
             Self::Status(command) => command.run(),
             Self::Stats(command) => command.run(),

@@ -19,7 +19,7 @@ const INPUT_MAX: u64 = 1024;
 pub(super) struct Pubkey {}
 
 impl Pubkey {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run() -> Result<(), Failure> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(INPUT_MAX as usize));
         std::io::stdin()
             .lock()

@@ -29,12 +29,12 @@ pub(super) struct Run {
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
 
-    /// Where to listen, such as 0.0.0.0:9000 or [::]:9000.
+    /// Where to listen, such as `0.0.0.0:9000` or `[::]:9000`.
     #[arg(long, value_name = "ADDRESS:PORT")]
     local: Option<String>,
 
     /// Our private key. Others on this machine may see it in the process list; prefer
-    /// private_key_file.
+    /// `private_key_file`.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
 

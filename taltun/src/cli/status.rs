@@ -1,6 +1,7 @@
 //! `taltun status`
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -76,9 +77,8 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
     };
     line(text, "allowed ips", &allowed);
     let handshake = match peer.latest_handshake_seconds {
-        // Whole seconds are all that anybody reads; the fraction is for programs.
         Some(seconds) if seconds < 1.0 => "now".into(),
-        Some(seconds) => format!("{} ago", human::span(seconds as u64)),
+        Some(seconds) => format!("{} ago", human::span(whole(seconds))),
         None => "never".into(),
     };
     line(text, "latest handshake", &handshake);
@@ -98,6 +98,11 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
             &format!("every {}", human::span(u64::from(seconds))),
         );
     }
+}
+
+/// Whole seconds are all that anybody reads; the fraction is for programs.
+fn whole(seconds: f64) -> u64 {
+    Duration::try_from_secs_f64(seconds).map_or(0, |span| span.as_secs())
 }
 
 fn line(text: &mut String, name: &str, value: &str) {

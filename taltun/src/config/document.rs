@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, Spot};
+use super::error::{ConfigError, Spot, line_after};
 use super::suggest;
 
 /// A parsed file.
@@ -130,7 +130,7 @@ impl<'d, 'a> Section<'d, 'a> {
     }
 }
 
-impl<'d, 'a> Field<'d, 'a> {
+impl<'d> Field<'d, '_> {
     /// Where this is written.
     pub(super) fn spot(&self) -> Spot {
         self.document.spot(self.value.span().start, &self.key)
@@ -231,7 +231,7 @@ fn find<'t, 'a>(table: &'t DeTable<'a>, name: &str) -> Option<&'t Spanned<DeValu
 
 fn line_of(text: &str, at: usize) -> usize {
     let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
-    1 + before.iter().filter(|byte| **byte == b'\n').count()
+    line_after(before)
 }
 
 /// What a value is, with its article.

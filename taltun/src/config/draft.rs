@@ -159,7 +159,7 @@ impl Draft {
             (Some(_), Some(second)) => Err(second
                 .spot()
                 .error("private_key is given too; keep one of the two")),
-            (Some(field), None) => parse_with(&field, |text| text.parse()).map(Some),
+            (Some(field), None) => parse_with(&field, str::parse).map(Some),
             (None, Some(field)) => {
                 let spot = field.spot();
                 let name = field.string()?;
@@ -193,12 +193,12 @@ impl Draft {
             ));
         };
         let public_key = Written {
-            value: parse_with(&key, |text| text.parse())?,
+            value: parse_with(&key, str::parse)?,
             spot: key.spot(),
         };
         let preshared_key = section
             .get("preshared_key")
-            .map(|field| parse_with(&field, |text| text.parse()))
+            .map(|field| parse_with(&field, str::parse))
             .transpose()?
             .unwrap_or_default();
         let vip = match section.get("vip") {

@@ -67,3 +67,8 @@ impl Spot {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
+
+/// The number, from 1, of the line that what follows `before` is on.
+pub(super) fn line_after(before: &[u8]) -> usize {
+    before.split(|byte| *byte == b'\n').count()
+}

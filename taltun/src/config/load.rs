@@ -5,7 +5,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::draft::Draft;
-use super::error::{ConfigError, Spot};
+use super::error::{ConfigError, Spot, line_after};
 use super::{Config, Overrides, permissions, rules};
 
 /// A configuration that can be used, and what is odd about it.
@@ -46,10 +46,7 @@ fn read(path: &Path) -> Result<Draft, ConfigError> {
         ))
     })?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
+        let line = line_after(&bytes[..error.valid_up_to()]);
         Spot::line(&file, line, "").error("not UTF-8 text, as TOML must be")
     })?;
     let mut draft = Draft::from_toml(text, &file)?;

@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 
 /// Private keys of the examples, and the public keys that belong to them.
-const OUR_PRIVATE: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
-const OUR_PUBLIC: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
-const KEY_A: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
-const KEY_B: &str = "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=";
+const OUR_PRIVATE: &str = "2ByUIwzcYNKTLqY+lUl84K4xMrxhPADR7ZVQrYaaxmM=";
+const OUR_PUBLIC: &str = "99LSva5whpKeJtzNmJH771DBDqYneNXorMy3gM9p7AQ=";
+const KEY_A: &str = "N6uHQWBlcXDSXySW73QVHVcuVbdAeV4f89nTvZRlAGg=";
+const KEY_B: &str = "+V5zPSr0c2ZCLE2pgR9dR1gNyBA/e4Ylq5209D6xuV0=";
 
 /// `[interface]` with what is required, and `more` lines.
 fn interface(more: &str) -> String {
@@ -155,7 +155,7 @@ fn a_bare_vip_means_24_bits_for_v4_and_64_for_v6() {
 
 #[test]
 fn keys_may_be_hexadecimal() {
-    let hex = "c53201039adba14be71f886da1d8dbe9eebded08cb111b75340078999aa9f038";
+    let hex = "37ab874160657170d25f2496ef74151d572e55b740795e1ff3d9d3bd94650068";
     let text = with_peer("vip = \"10.0.0.2\"").replace(KEY_A, hex);
     assert_eq!(config(&text).peers[0].public_key.to_string(), KEY_A);
 }

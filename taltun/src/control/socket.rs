@@ -370,7 +370,7 @@ mod tests {
             b"{\"ban\":{\"net\":\"nonsense\"}}\n",
             b"{\"ban\":{\"net\":\"10.0.0.0/8\",\"surprise\":1}}\n",
             b"\xff\xfe\x00\n",
-            &[&[b'['; 60_000][..], b"\n"].concat(),
+            format!("{}\n", "[".repeat(60_000)).as_bytes(),
         ] {
             let answer = served.exchange(garbage);
             assert!(answer.starts_with("{\"error\":\"not a request"), "{answer}");

@@ -1,4 +1,4 @@
-//! The host's set-up, on real links in network namespaces that vanish with their thread.
+//! The host's set-up, on real TUN interfaces in network namespaces that vanish with their thread.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use super::check::may_administer;
 use super::*;
 use crate::config;
 
-/// Runs `test` in a fresh network namespace with a link `t0`, and says so if it can't.
+/// Runs `test` in a fresh network namespace with a TUN `t0`, and says so if it can't.
 fn in_namespace(test: impl AsyncFnOnce() + Send + 'static) {
     if !may_administer() {
         println!("skipped: needs root");
@@ -20,8 +20,7 @@ fn in_namespace(test: impl AsyncFnOnce() + Send + 'static) {
         let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
         ip("link set lo up");
-        ip("link add t0 type dummy");
-        ip("link set t0 arp off");
+        ip("tuntap add dev t0 mode tun");
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -103,7 +102,7 @@ fn a_route_equal_to_the_vips_subnet_is_fine() {
 #[test]
 fn a_route_through_another_interface_is_named_and_nothing_is_touched() {
     in_namespace(async || {
-        ip("link add other type dummy");
+        ip("tuntap add dev other mode tun");
         ip("link set other up");
         ip("addr add 172.16.0.1/24 dev other");
         ip("route add 192.168.50.0/24 dev other metric 100");
@@ -145,20 +144,11 @@ fn what_was_done_is_undone_when_a_later_step_fails() {
 #[test]
 fn without_ipv6_the_tunnel_starts_on_ipv4() {
     in_namespace(async || {
-        // The file belongs to the namespace of whoever opens it.
-        std::fs::write(
-            "/proc/thread-self/net/../../sys/net/ipv6/conf/all/disable_ipv6",
-            "1",
-        )
-        .ok();
-        let off = Command::new("sysctl")
-            .args([
-                "-qw",
-                "net.ipv6.conf.all.disable_ipv6=1",
-                "net.ipv6.conf.t0.disable_ipv6=1",
-            ])
-            .status();
-        assert!(off.is_ok_and(|status| status.success()), "sysctl");
+        // Settings under /proc/sys/net are those of the thread's namespace.
+        for link in ["all", "t0"] {
+            let path = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
+            std::fs::write(path, "1").unwrap();
+        }
         let host = configure(&["10.0.0.1/24", "fd00::1/64"], &["fd01::/48"])
             .await
             .unwrap();
