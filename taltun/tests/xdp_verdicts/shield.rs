@@ -238,15 +238,12 @@ impl Lab {
     /// Waits until both families arrive: a fresh wire takes a moment for IPv6.
     fn wait_until_ready(&self) -> Result<(), Failed> {
         for socket in [&self.stranger, &self.stranger_v6] {
-            let mut attempts = 0;
-            while {
+            let arrives = |_| -> Result<bool, Failed> {
                 socket.send(b"ready?")?;
-                self.received()? == 0
-            } {
-                attempts += 1;
-                if attempts == 25 {
-                    return Err("the wire stays silent".into());
-                }
+                Ok(self.received()? != 0)
+            };
+            if !(0..25).map(arrives).any(|arrived| arrived.unwrap_or(false)) {
+                return Err("the wire stays silent".into());
             }
         }
         Ok(())
