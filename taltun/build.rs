@@ -12,22 +12,21 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 /// How to get what is missing, for every message below.
 const REMEDY: &str = "run `cargo xtask ebpf`, which installs it, or build without eBPF: \
                       `cargo build -p taltun --no-default-features`";
 
-fn main() -> ExitCode {
+fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if env::var_os("CARGO_FEATURE_EBPF").is_none() {
-        return ExitCode::SUCCESS;
+        return;
     }
-    match build() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            println!("cargo::error={error}");
-            ExitCode::FAILURE
+    if let Err(error) = build() {
+        // Fails the build, and unlike a panic or an exit code shows nothing else.
+        for line in error.lines() {
+            println!("cargo::error={line}");
         }
     }
 }
@@ -50,7 +49,6 @@ fn build() -> Result<(), String> {
         ));
     }
     let linker = linker(&workspace)?;
-    println!("cargo::rerun-if-changed={}", linker.display());
 
     // Its own target directory, because the outer cargo holds the lock of the usual one;
     // one for all profiles, because the programs are the same in each.
@@ -70,10 +68,10 @@ fn build() -> Result<(), String> {
         .output()
         .map_err(|error| format!("cargo, for the eBPF programs: {error}"))?;
     if !output.status.success() {
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
         return Err(format!(
-            "the eBPF programs don't build ({}); the compiler's words are below",
-            output.status
+            "the eBPF programs don't build ({}):\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
         ));
     }
 
@@ -86,11 +84,13 @@ fn build() -> Result<(), String> {
 
 /// bpf-linker: the one `cargo xtask ebpf` installs, else the one in `PATH`.
 fn linker(workspace: &Path) -> Result<PathBuf, String> {
+    let own = workspace.join("target/tools/bin/bpf-linker");
+    if own.is_file() {
+        println!("cargo::rerun-if-changed={}", own.display());
+        return Ok(own);
+    }
     println!("cargo::rerun-if-env-changed=PATH");
-    let own = workspace.join("target/tools/bin");
-    let path = env::var_os("PATH").unwrap_or_default();
-    std::iter::once(own)
-        .chain(env::split_paths(&path))
+    env::split_paths(&env::var_os("PATH").unwrap_or_default())
         .map(|directory| directory.join("bpf-linker"))
         .find(|file| file.is_file())
         .ok_or_else(|| format!("building the eBPF programs needs bpf-linker: {REMEDY}"))
