@@ -1,3 +1,60 @@
-//! Whole-system tests.
+//! The whole-system tests: real `taltun` processes in network namespaces, real packets.
+//!
+//! `cargo xtask test` runs them and gives them the `taltun` they are about. They run one
+//! after the other, as each wants the machine for itself, and no test depends on how fast
+//! the machine is beyond limits that are an order of magnitude away.
+//!
+//! A test that needs what isn't there (root, a program) is ignored, and says why.
 
-fn main() {}
+mod bans;
+mod garbage;
+mod interop;
+mod lifecycle;
+mod reach;
+mod refusals;
+mod soak;
+mod sources;
+mod support;
+mod toolkit;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use taltun_tests::{sys, topology};
+
+use support::Case;
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    if sys::is_root()
+        && let Err(error) = topology::remove_remains_of_dead_tests()
+    {
+        eprintln!("can't clean up after earlier tests: {error:#}");
+    }
+    let mut cases: Vec<Case> = [
+        toolkit::CASES,
+        reach::CASES,
+        bans::CASES,
+        sources::CASES,
+        lifecycle::CASES,
+        refusals::CASES,
+        garbage::CASES,
+        interop::CASES,
+    ]
+    .concat();
+    // It takes ten minutes, so it has to be asked for by name.
+    if arguments.filter.as_deref() == Some(soak::FILTER) {
+        cases.extend_from_slice(soak::CASES);
+    }
+    libtest_mimic::run(&arguments, cases.into_iter().map(trial).collect()).exit();
+}
+
+fn trial(case: Case) -> Trial {
+    Trial::ignorable_test(case.name, move || {
+        if let Some(reason) = case.missing() {
+            return Ok(Completion::ignored_with(reason));
+        }
+        // With `#` an error shows what caused it.
+        (case.run)().map_err(|error| Failed::from(format!("{error:#}")))?;
+        Ok(Completion::Completed)
+    })
+}

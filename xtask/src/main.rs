@@ -1,3 +1,40 @@
-//! Tasks.
+//! `cargo xtask`: the tasks of this repository that are more than one command.
 
-fn main() {}
+mod run;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The tasks of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds Taltun and runs a lab: a hub, two spokes, real traffic, a live table.
+    Run(run::Arguments),
+    /// Runs every test: unit tests, then the whole-system tests, which need root.
+    Test(test::Arguments),
+    /// Installs what building the eBPF programs needs, where it is missing.
+    Ebpf,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Run(arguments) => run::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Ebpf => setup::ebpf_toolchain().map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

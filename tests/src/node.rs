@@ -1,0 +1,366 @@
+//! A node: `taltun run` in a namespace, with a key, a config file and a control socket of
+//! its own.
+//!
+//! `/run` is shared between network namespaces, so every node has a directory of its own
+//! below [`FILES`], named like its namespace, for all it writes; removing the namespace
+//! removes it.
+
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::de::DeserializeOwned;
+
+use crate::command::{output_of, wait_for};
+use crate::netns::Namespace;
+use crate::report::{Stats, Status};
+use crate::sys::{self, Signal};
+
+/// Where the directories of all nodes are.
+pub const FILES: &str = "/run/taltun-lab";
+/// The variable that tells `taltun` where its control socket is.
+pub const RUNTIME_DIR: &str = "TALTUN_RUNTIME_DIR";
+
+/// How long a node may take until it answers.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long a node may take to stop when asked to.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// A key pair, base64.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// The private key.
+    pub private: String,
+    /// The public key that goes with it.
+    pub public: String,
+}
+
+impl Keys {
+    /// A new pair, made by `taltun genkey` and `taltun pubkey`.
+    pub fn generate(taltun: &Path) -> Result<Self> {
+        let private = output_of(Command::new(taltun).arg("genkey"))?
+            .trim()
+            .to_owned();
+        let mut child = Command::new(taltun)
+            .arg("pubkey")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("can't run taltun pubkey")?;
+        let mut stdin = child.stdin.take().context("taltun pubkey has no stdin")?;
+        writeln!(stdin, "{private}")?;
+        drop(stdin);
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            bail!("taltun pubkey failed ({})", output.status);
+        }
+        let public = String::from_utf8(output.stdout)?.trim().to_owned();
+        Ok(Self { private, public })
+    }
+}
+
+/// How the XDP program is attached: `accel.xdp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// As Taltun thinks best.
+    Auto,
+    /// In the driver.
+    Driver,
+    /// On finished packets.
+    Generic,
+    /// Not at all.
+    Off,
+}
+
+impl XdpMode {
+    /// As the config file and `status` spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Driver => "driver",
+            Self::Generic => "generic",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// A config file, as far as the lab varies it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `server` or `client`.
+    pub mode: &'static str,
+    /// Our addresses in the tunnel with their prefix lengths.
+    pub vip: Vec<String>,
+    /// Where to listen.
+    pub local_addr: String,
+    /// Our private key.
+    pub private_key: String,
+    /// How to attach the XDP program.
+    pub xdp: XdpMode,
+    /// The peers.
+    pub peers: Vec<Peer>,
+}
+
+/// A peer in a [`Config`].
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// What to call it.
+    pub name: &'static str,
+    /// Its public key.
+    pub public_key: String,
+    /// Its addresses in the tunnel.
+    pub vip: Vec<String>,
+    /// Where it listens, where we are to know.
+    pub endpoint: Option<String>,
+    /// What else is reached through it.
+    pub allowed_ips: Vec<String>,
+}
+
+impl Config {
+    /// The file's text.
+    pub fn to_toml(&self) -> String {
+        let mut text = format!(
+            "[interface]\nmode = \"{}\"\ntun_name = \"taltun0\"\nvip = {:?}\nlocal_addr = \"{}\"\nprivate_key = \"{}\"\n",
+            self.mode, self.vip, self.local_addr, self.private_key
+        );
+        for peer in &self.peers {
+            // Writing to a String can't fail.
+            let _ = write!(
+                text,
+                "\n[[peers]]\nname = \"{}\"\npublic_key = \"{}\"\nvip = {:?}\nallowed_ips = {:?}\n",
+                peer.name, peer.public_key, peer.vip, peer.allowed_ips
+            );
+            if let Some(endpoint) = &peer.endpoint {
+                let _ = writeln!(text, "endpoint = \"{endpoint}\"\npersistent_keepalive = 25");
+            }
+        }
+        let _ = write!(text, "\n[accel]\nxdp = \"{}\"\n", self.xdp.name());
+        text
+    }
+}
+
+/// A node's directory, made ready for it to start.
+#[derive(Debug)]
+pub struct Site {
+    taltun: PathBuf,
+    directory: PathBuf,
+}
+
+impl Site {
+    /// Makes the directory for the node in `namespace` and writes `config` there; what is
+    /// there from before is removed.
+    pub fn prepare(namespace: &Namespace, taltun: &Path, config: &str) -> Result<Self> {
+        remove_files(namespace.name())?;
+        let site = Self {
+            taltun: taltun.to_owned(),
+            directory: Path::new(FILES).join(namespace.name()),
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&site.directory)
+            .with_context(|| format!("can't make {}", site.directory.display()))?;
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(site.config())?
+            .write_all(config.as_bytes())?;
+        Ok(site)
+    }
+
+    /// The config file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.join("config.toml")
+    }
+
+    /// Where the control socket belongs, and all else of this node.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// `taltun run` in `namespace`, by way of the words `through` (such as `unshare -m`).
+    pub fn run_command(&self, namespace: &Namespace, through: &[&str]) -> Command {
+        let mut command = match through {
+            [] => namespace.command(&self.taltun),
+            [first, rest @ ..] => {
+                let mut command = namespace.command(first);
+                command.args(rest).arg(&self.taltun);
+                command
+            }
+        };
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(self.config())
+            .env(RUNTIME_DIR, &self.directory);
+        command
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+}
+
+/// A running `taltun run`; dropping it kills it.
+#[derive(Debug)]
+pub struct Node {
+    site: Site,
+    child: Child,
+}
+
+impl Node {
+    /// Starts `taltun` in `namespace` and waits until it answers.
+    pub fn start(namespace: &Namespace, taltun: &Path, config: &Config) -> Result<Self> {
+        let site = Site::prepare(namespace, taltun, &config.to_toml())?;
+        let child = spawn(&site, namespace)?;
+        let mut node = Self { site, child };
+        node.wait_until_ready()
+            .with_context(|| format!("the node in {} didn't start", namespace.name()))?;
+        Ok(node)
+    }
+
+    /// Starts it again after [`Node::kill`], with the files that it left behind, as a service
+    /// manager would.
+    pub fn start_again(&mut self, namespace: &Namespace) -> Result<()> {
+        self.child = spawn(&self.site, namespace)?;
+        self.wait_until_ready()
+    }
+
+    /// `taltun status --json`.
+    pub fn status(&self) -> Result<Status> {
+        self.ask("status")
+    }
+
+    /// `taltun stats --json`.
+    pub fn stats(&self) -> Result<Stats> {
+        self.ask("stats")
+    }
+
+    /// Runs `taltun` on this node with these words, `ban` and the like.
+    pub fn tell(&self, words: &[&str]) -> Result<String> {
+        output_of(self.command().args(words))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it keeps its files.
+    pub fn directory(&self) -> &Path {
+        self.site.directory()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.site.log()).unwrap_or_default()
+    }
+
+    /// Stops it by `signal`, which it has to obey in time and with exit code 0.
+    pub fn stop(mut self, signal: Signal) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!(
+                "it had already ended ({status}); the end of its log:\n{}",
+                self.end_of_log()
+            );
+        }
+        sys::send_signal(self.child.id(), signal)?;
+        match wait_for(&mut self.child, STOP_LIMIT)? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!(
+                "it stopped with {status}; the end of its log:\n{}",
+                self.end_of_log()
+            ),
+            None => bail!("it didn't stop within {STOP_LIMIT:?} of being asked to"),
+        }
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("taltun ended with {status}: {}", self.end_of_log());
+            }
+            match self.status() {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error.context(format!("no answer within {START_LIMIT:?}")));
+                }
+                Err(_) => sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    fn ask<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
+        let json = self.tell(&[what, "--json"])?;
+        serde_json::from_str(&json)
+            .map_err(|error| anyhow!("taltun {what} --json printed what we can't read: {error}"))
+    }
+
+    /// `taltun`, set up to talk to this node. It talks by a file, so any namespace will do.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.site.taltun);
+        command.env(RUNTIME_DIR, &self.site.directory);
+        command
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Both fail when it has ended already, which is what we want.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `taltun run`, logging to a file.
+fn spawn(site: &Site, namespace: &Namespace) -> Result<Child> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(site.log())
+        .context("can't open the log")?;
+    site.run_command(namespace, &[])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        // A group of its own: Ctrl-C is for us, and we then stop it in order.
+        .process_group(0)
+        .spawn()
+        .context("can't start taltun")
+}
+
+/// Removes the files of the node in the namespace `name`, if there are any.
+pub fn remove_files(name: &str) -> Result<()> {
+    let directory = Path::new(FILES).join(name);
+    match fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("can't remove {}", directory.display()));
+        }
+        _ => {}
+    }
+    // Fails, rightly, while other nodes have theirs in it.
+    let _ = fs::remove_dir(FILES);
+    Ok(())
+}

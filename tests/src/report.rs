@@ -1,0 +1,115 @@
+//! What `taltun status --json` and `taltun stats --json` print, as one outside `taltun`
+//! reads it. A field that is missing or has another type is an error here: this is where a
+//! change of the interface shows.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Deserialize;
+
+/// `taltun status --json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Status {
+    /// Name of the TUN interface.
+    pub interface: String,
+    /// Where the UDP sockets listen.
+    pub listen: SocketAddr,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// The peers, in file order.
+    pub peers: Vec<Peer>,
+    /// The XDP program on each underlay interface.
+    pub xdp: Vec<Xdp>,
+}
+
+/// A peer of `status`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Peer {
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// Its public key, base64.
+    pub public_key: String,
+    /// Where it was last heard.
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds since the last completed handshake.
+    pub latest_handshake_seconds: Option<f64>,
+    /// Handshakes completed since the start.
+    pub handshakes: u64,
+    /// Bytes received from it.
+    pub rx_bytes: u64,
+    /// Bytes sent to it.
+    pub tx_bytes: u64,
+}
+
+/// The XDP program on one interface.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Xdp {
+    /// The underlay interface; empty where the reason concerns all.
+    pub interface: String,
+    /// `driver`, `generic` or `off`.
+    pub mode: String,
+    /// Why this mode.
+    pub reason: String,
+}
+
+/// `taltun stats --json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Stats {
+    /// Dropped packets by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// What the workers moved.
+    pub traffic: Traffic,
+    /// Who sent to us on the underlay, most packets first.
+    pub sources: Vec<Source>,
+    /// Outer sources denied now.
+    pub denied: Vec<String>,
+    /// Inner sources denied now.
+    pub denied_inner: Vec<String>,
+}
+
+impl Stats {
+    /// How many packets were dropped for `reason`.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        self.drops.get(reason).copied().unwrap_or_default()
+    }
+
+    /// How many packets were dropped for whatever reason.
+    pub fn dropped_in_all(&self) -> u64 {
+        self.drops.values().sum()
+    }
+
+    /// What was counted of the outer source `addr`.
+    pub fn source(&self, addr: IpAddr) -> Option<&Source> {
+        self.sources.iter().find(|source| source.addr == addr)
+    }
+}
+
+/// Packets and bytes of inner traffic.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Traffic {
+    /// Packets written to the TUN.
+    pub rx_packets: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Packets read from the TUN.
+    pub tx_packets: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Packets relayed from one peer to another.
+    pub relayed_packets: u64,
+    /// Their bytes.
+    pub relayed_bytes: u64,
+}
+
+/// An outer source, as the XDP program counted it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Source {
+    /// Its address.
+    pub addr: IpAddr,
+    /// Packets to our port, dropped ones included.
+    pub packets: u64,
+    /// Bytes of these at layer 2.
+    pub bytes: u64,
+    /// How many of the packets were dropped.
+    pub drops: u64,
+}

@@ -1,0 +1,153 @@
+//! Namespaces joined by veth pairs: the wires and addresses under the tunnel.
+//!
+//! ```text
+//!  a ── to-hub ═══ to-a ── hub ── to-b ═══ to-hub ── b
+//!     10.99.1.2  10.99.1.1     10.99.2.1  10.99.2.2
+//!     fd99:1::2  fd99:1::1     fd99:2::1  fd99:2::2
+//! ```
+//!
+//! Nobody has a route beyond its own wires and nobody forwards, so whatever gets from a to b
+//! went through the tunnel.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::Result;
+
+use crate::netns::{self, Namespace};
+
+/// A wire: the two addresses of one end, and the same of the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Wire {
+    /// The hub's end, or the left one's.
+    pub near: (Ipv4Addr, Ipv6Addr),
+    /// The spoke's end, or the right one's.
+    pub far: (Ipv4Addr, Ipv6Addr),
+}
+
+impl Wire {
+    /// The hub's address on this wire.
+    pub fn near_v4(self) -> IpAddr {
+        self.near.0.into()
+    }
+
+    /// The spoke's address on this wire.
+    pub fn far_v4(self) -> IpAddr {
+        self.far.0.into()
+    }
+
+    /// The hub's IPv6 address on this wire.
+    pub fn near_v6(self) -> IpAddr {
+        self.near.1.into()
+    }
+
+    /// The spoke's IPv6 address on this wire.
+    pub fn far_v6(self) -> IpAddr {
+        self.far.1.into()
+    }
+}
+
+/// Between the hub and a; between the two of a [`Pair`].
+pub const WIRE_A: Wire = wire(1);
+/// Between the hub and b.
+pub const WIRE_B: Wire = wire(2);
+
+/// A hub with two spokes.
+#[derive(Debug)]
+pub struct Star {
+    /// Where the hub runs; its interfaces are `to-a` and `to-b`.
+    pub hub: Namespace,
+    /// The first spoke; its interface is `to-hub`.
+    pub a: Namespace,
+    /// The second spoke; its interface is `to-hub`.
+    pub b: Namespace,
+}
+
+impl Star {
+    /// Makes the namespaces `PREFIX-hub`, `PREFIX-a` and `PREFIX-b` and joins them.
+    pub fn create(prefix: &str) -> Result<Self> {
+        let star = Self {
+            hub: Namespace::create(&format!("{prefix}-hub"))?,
+            a: Namespace::create(&format!("{prefix}-a"))?,
+            b: Namespace::create(&format!("{prefix}-b"))?,
+        };
+        join((&star.hub, "to-a"), (&star.a, "to-hub"), WIRE_A)?;
+        join((&star.hub, "to-b"), (&star.b, "to-hub"), WIRE_B)?;
+        Ok(star)
+    }
+
+    /// Takes it all down.
+    pub fn delete(self) -> Result<()> {
+        self.a.delete()?;
+        self.b.delete()?;
+        self.hub.delete()
+    }
+}
+
+/// Two machines on one wire.
+#[derive(Debug)]
+pub struct Pair {
+    /// One; its interface is `to-right`.
+    pub left: Namespace,
+    /// The other; its interface is `to-left`.
+    pub right: Namespace,
+}
+
+impl Pair {
+    /// Makes the namespaces `PREFIX-left` and `PREFIX-right` and joins them by [`WIRE_A`].
+    pub fn create(prefix: &str) -> Result<Self> {
+        let pair = Self {
+            left: Namespace::create(&format!("{prefix}-left"))?,
+            right: Namespace::create(&format!("{prefix}-right"))?,
+        };
+        join((&pair.left, "to-right"), (&pair.right, "to-left"), WIRE_A)?;
+        Ok(pair)
+    }
+}
+
+/// A prefix for the namespaces of this process's tests, so that tests of several processes
+/// don't meet.
+pub fn private_prefix() -> String {
+    format!("tt{}", std::process::id())
+}
+
+/// Removes what test processes left that were killed before they could clean up.
+pub fn remove_remains_of_dead_tests() -> Result<()> {
+    for name in netns::names_with("tt") {
+        let owner = name[2..].split('-').next().unwrap_or_default();
+        let is_ours = !owner.is_empty() && owner.bytes().all(|byte| byte.is_ascii_digit());
+        if is_ours && !std::path::Path::new("/proc").join(owner).exists() {
+            netns::remove(&name)?;
+        }
+    }
+    Ok(())
+}
+
+const fn wire(number: u8) -> Wire {
+    Wire {
+        near: (
+            Ipv4Addr::new(10, 99, number, 1),
+            Ipv6Addr::new(0xfd99, number as u16, 0, 0, 0, 0, 0, 1),
+        ),
+        far: (
+            Ipv4Addr::new(10, 99, number, 2),
+            Ipv6Addr::new(0xfd99, number as u16, 0, 0, 0, 0, 0, 2),
+        ),
+    }
+}
+
+/// Lays `wire` between two namespaces, each given with the name its interface is to have.
+fn join(near: (&Namespace, &str), far: (&Namespace, &str), wire: Wire) -> Result<()> {
+    // Made where they are to be, so that the host never sees them.
+    near.0.ip(&format!(
+        "link add {} type veth peer name {} netns {}",
+        near.1,
+        far.1,
+        far.0.name()
+    ))?;
+    for ((namespace, interface), (v4, v6)) in [(near, wire.near), (far, wire.far)] {
+        namespace.ip(&format!("addr add {v4}/24 dev {interface}"))?;
+        namespace.ip(&format!("addr add {v6}/64 dev {interface} nodad"))?;
+        namespace.ip(&format!("link set {interface} up"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Who reaches whom through the tunnel, and who doesn't.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use taltun_tests::lab::{Lab, Options, Role};
+use taltun_tests::node::XdpMode;
+use taltun_tests::traffic::ping::Pinger;
+use taltun_tests::traffic::stream::Stream;
+
+use crate::support::{Case, UP_LIMIT, ensure_answers, ensure_silent, eventually, lab, take_down};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "the spokes and the hub reach each other, by IPv4 and IPv6",
+        programs: &[],
+        run: || all_reach_all(Options::default()),
+    },
+    Case {
+        name: "they reach each other when the underlay is IPv6",
+        programs: &[],
+        run: || {
+            all_reach_all(Options {
+                outer_v6: true,
+                ..Options::default()
+            })
+        },
+    },
+    Case {
+        name: "they reach each other without any XDP program",
+        programs: &[],
+        run: || {
+            all_reach_all(Options {
+                xdp: XdpMode::Off,
+                ..Options::default()
+            })
+        },
+    },
+    Case {
+        name: "a packet from another peer's address is dropped and counted",
+        programs: &[],
+        run: foreign_source_is_dropped,
+    },
+    Case {
+        name: "a packet to nobody is dropped and counted",
+        programs: &[],
+        run: no_peer_is_counted,
+    },
+    Case {
+        name: "TCP arrives whole at the hub and through the relay",
+        programs: &[],
+        run: tcp_arrives,
+    },
+];
+
+/// Every ordered pair, which makes the spokes talk through the relay; and the kernel of the
+/// hub forwards nothing for that.
+fn all_reach_all(options: Options) -> Result<()> {
+    let lab = lab(options)?;
+    // The hub learns from the spokes where they are, so they go first.
+    for from in [Role::A, Role::B, Role::Hub] {
+        for to in Role::ALL {
+            ensure_answers(lab.namespace(from), to.v4())?;
+            ensure_answers(lab.namespace(from), to.v6())?;
+        }
+    }
+    let stats = lab.hub.stats()?;
+    ensure!(stats.traffic.relayed_packets > 0, "the relay moved nothing");
+    let forwarding: Vec<_> = lab
+        .changes(Role::Hub)?
+        .into_iter()
+        .filter(|change| change.contains("forward"))
+        .collect();
+    ensure!(forwarding.is_empty(), "the hub's {forwarding:?}");
+    take_down(lab)
+}
+
+fn foreign_source_is_dropped() -> Result<()> {
+    let lab = lab(Options::default())?;
+    ensure_answers(&lab.net.a, Role::Hub.v4())?;
+    ensure_answers(&lab.net.b, Role::Hub.v4())?;
+
+    // a pretends to be b.
+    lab.net.a.ip("addr add 10.200.0.3/32 dev taltun0")?;
+    let before = lab.hub.stats()?.dropped("inner_source");
+    ensure_no_answers(&lab, Role::B.v4(), Role::Hub.v4())?;
+    let dropped = lab.hub.stats()?.dropped("inner_source") - before;
+    ensure!(dropped == 5, "{dropped} of 5 packets were counted");
+    lab.net.a.ip("addr del 10.200.0.3/32 dev taltun0")?;
+
+    // a pretends to be somebody unknown, and writes to b by the relay.
+    lab.net.a.ip("addr add 10.200.0.77/32 dev taltun0")?;
+    let received = lab.b.stats()?.traffic.rx_packets;
+    ensure_no_answers(&lab, [10, 200, 0, 77].into(), Role::B.v4())?;
+    let received = lab.b.stats()?.traffic.rx_packets - received;
+    ensure!(received == 0, "{received} packets of a stranger reached b");
+    lab.net.a.ip("addr del 10.200.0.77/32 dev taltun0")?;
+
+    ensure_answers(&lab.net.a, Role::B.v4())?;
+    take_down(lab)
+}
+
+fn ensure_no_answers(lab: &Lab, from: IpAddr, to: IpAddr) -> Result<()> {
+    let mut pinger = Pinger::from_source(&lab.net.a, from, to)?;
+    let answered = pinger.count_answers(5, Duration::from_millis(300))?;
+    ensure!(
+        answered == 0,
+        "{to} answered {answered} of 5 pings from {from}"
+    );
+    Ok(())
+}
+
+fn no_peer_is_counted() -> Result<()> {
+    let lab = lab(Options::default())?;
+    ensure_answers(&lab.net.a, Role::Hub.v4())?;
+    let before = lab.hub.stats()?.dropped("no_peer");
+    // In the hub's subnet, so it is routed into the tunnel, but no peer's.
+    ensure_silent(&lab.net.hub, [10, 200, 0, 200].into())?;
+    eventually("the drops are counted", UP_LIMIT, || {
+        Ok(lab.hub.stats()?.dropped("no_peer") >= before + 5)
+    })?;
+    ensure_answers(&lab.net.a, Role::Hub.v4())?;
+    take_down(lab)
+}
+
+fn tcp_arrives() -> Result<()> {
+    let lab = lab(Options::default())?;
+    for to in [Role::Hub, Role::B] {
+        for address in [to.v4(), to.v6()] {
+            ensure_answers(&lab.net.a, address)?;
+            ensure_answers(&lab.net.b, Role::Hub.v4())?;
+            let stream = Stream::start(&lab.net.a, lab.namespace(to), SocketAddr::new(address, 0))?;
+            stream.wait_for_more_than(20_000_000, Duration::from_mins(1))?;
+            stream.finish()?;
+        }
+    }
+    take_down(lab)
+}

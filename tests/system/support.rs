@@ -1,0 +1,124 @@
+//! What the tests share: how one is declared, where `taltun` is, and the questions that are
+//! asked over and over.
+
+use std::env;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use taltun_tests::command::find;
+use taltun_tests::lab::{Lab, Options};
+use taltun_tests::netns::Namespace;
+use taltun_tests::sys::{self, Signal};
+use taltun_tests::topology::private_prefix;
+use taltun_tests::traffic::ping::Pinger;
+
+/// How long a tunnel may take to come up, one lost handshake included.
+pub const UP_LIMIT: Duration = Duration::from_secs(10);
+/// How long an answer may take that is going to come.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// How long an answer is waited for that must not come.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// A test.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// What is true when it passes, as a sentence.
+    pub name: &'static str,
+    /// Programs it needs, besides root, which all of them need.
+    pub programs: &'static [&'static str],
+    /// The test.
+    pub run: fn() -> Result<()>,
+}
+
+impl Case {
+    /// Why it can't run here, if it can't.
+    pub fn missing(&self) -> Option<String> {
+        if !sys::is_root() {
+            return Some("needs root, to make network namespaces".to_owned());
+        }
+        self.programs
+            .iter()
+            .find(|program| find(program).is_none())
+            .map(|program| format!("needs {program}, which isn't on PATH"))
+    }
+}
+
+/// The `taltun` under test: `$TALTUN_BIN`, or the release build beside this test.
+pub fn taltun() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("TALTUN_BIN") {
+        let path = PathBuf::from(path);
+        ensure!(
+            path.is_file(),
+            "TALTUN_BIN names {}, where no file is",
+            path.display()
+        );
+        return Ok(path);
+    }
+    // We are TARGET/PROFILE/deps/system-HASH.
+    let path = env::current_exe()?
+        .ancestors()
+        .nth(3)
+        .context("this test isn't in a target directory")?
+        .join("release/taltun");
+    ensure!(
+        path.is_file(),
+        "there is no {}: run `cargo xtask test`, which builds it, or set TALTUN_BIN",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// A lab of this process's own.
+pub fn lab(options: Options) -> Result<Lab> {
+    Lab::start(&private_prefix(), &taltun()?, options)
+}
+
+/// Ends a test with its lab still running: everything stops in order and nothing is left.
+pub fn take_down(lab: Lab) -> Result<()> {
+    let left = lab.stop(Signal::Terminate)?;
+    ensure!(left.is_empty(), "left behind: {}", left.join("; "));
+    Ok(())
+}
+
+/// `to` answers pings from `namespace`, the first one within `limit`.
+pub fn ensure_answers_within(namespace: &Namespace, to: IpAddr, limit: Duration) -> Result<()> {
+    let mut pinger = Pinger::new(namespace, to)?;
+    pinger
+        .wait_until_answered(limit)
+        .with_context(|| format!("from {}", namespace.name()))?;
+    let answered = pinger.count_answers(5, ANSWER_LIMIT)?;
+    ensure!(answered == 5, "{to} answered {answered} of 5 pings");
+    Ok(())
+}
+
+/// `to` answers pings from `namespace`.
+pub fn ensure_answers(namespace: &Namespace, to: IpAddr) -> Result<()> {
+    ensure_answers_within(namespace, to, UP_LIMIT)
+}
+
+/// `to` answers no ping from `namespace`.
+pub fn ensure_silent(namespace: &Namespace, to: IpAddr) -> Result<()> {
+    let answered = Pinger::new(namespace, to)?.count_answers(5, SILENCE)?;
+    ensure!(
+        answered == 0,
+        "{to} answered {answered} of 5 pings that must not be answered"
+    );
+    Ok(())
+}
+
+/// Asks until `condition` holds, for at most `limit`; `what` names it.
+pub fn eventually(
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let start = Instant::now();
+    while !condition()? {
+        ensure!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! `cargo xtask run`: the lab, from nothing to a tunnel with traffic in it and back to
+//! nothing.
+
+mod lock;
+mod ping_watch;
+mod report;
+mod scenario;
+mod shell;
+mod view;
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use taltun_tests::command::find;
+use taltun_tests::lab::{Lab, Options, Role};
+use taltun_tests::node::XdpMode;
+use taltun_tests::sys::{self, Signal};
+
+use crate::setup;
+use crate::workspace;
+use report::{Check, Report};
+
+/// The namespaces are `taltun-hub`, `taltun-a` and `taltun-b`.
+const PREFIX: &str = "taltun";
+/// How long it runs with `--json` and no `--duration`: somebody is waiting for the result.
+const JSON_DURATION: u64 = 12;
+
+/// The arguments of `cargo xtask run`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Seconds to run; never less than the 8 that a ban and its end take. Default: until
+    /// Ctrl-C, with --json 12.
+    #[arg(long, value_name = "SECONDS")]
+    duration: Option<u64>,
+    /// Print nothing but the result, as JSON; exit code 0 only if every check is ok.
+    #[arg(long)]
+    json: bool,
+    /// Open a shell in this node's namespace instead of driving traffic.
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["json", "duration"])]
+    shell: Option<Node>,
+    /// How to attach the XDP program.
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    xdp: Xdp,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Node {
+    Hub,
+    A,
+    B,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Xdp {
+    Auto,
+    Driver,
+    Generic,
+    Off,
+}
+
+/// Runs the lab.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    setup::programs(setup::LAB)?;
+    let taltun = workspace::taltun()?;
+    if !sys::is_root() {
+        return as_root(&taltun);
+    }
+    let _lock = lock::take()?;
+    // From here on there is something to clean up.
+    sys::remember_stop_signals()?;
+    setup::step("starting the lab");
+    let options = Options {
+        xdp: arguments.xdp.into(),
+        ..Options::default()
+    };
+    if let Some(node) = arguments.shell {
+        let lab = Lab::start(PREFIX, &taltun, options)?;
+        let code = shell::open(&lab, node.into(), &taltun)?;
+        let left = lab.stop(Signal::Terminate)?;
+        if !left.is_empty() {
+            bail!("left behind: {}", left.join("; "));
+        }
+        return Ok(code);
+    }
+
+    let report = play(arguments, &taltun, options);
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        view::print_report(&report);
+    }
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Starts the lab, plays the scenario in it, takes it down and checks that nothing is left.
+fn play(arguments: &Arguments, taltun: &Path, options: Options) -> Report {
+    let duration = arguments
+        .duration
+        .or_else(|| arguments.json.then_some(JSON_DURATION))
+        .map(|seconds| Duration::from_secs(seconds).max(scenario::SHORTEST));
+    let lab = match Lab::start(PREFIX, taltun, options) {
+        Ok(lab) => lab,
+        Err(error) => {
+            return Report::of(vec![Check::failed("lab starts", format!("{error:#}"))]);
+        }
+    };
+    let mut view = view::View::new(arguments.json);
+    let mut report = scenario::play(&lab, options.xdp, duration, &mut view);
+    setup::step("taking the lab down");
+    report.add(match lab.stop(Signal::Terminate) {
+        Ok(left) if left.is_empty() => Check::passed(
+            "nothing left behind",
+            "no namespace, link, route, process, file or program",
+        ),
+        Ok(left) => Check::failed("nothing left behind", left.join("; ")),
+        Err(error) => Check::failed("nothing left behind", format!("{error:#}")),
+    });
+    report
+}
+
+/// Namespaces need root. What was built as a user stays the user's, so only the lab itself
+/// runs by `sudo`.
+fn as_root(taltun: &Path) -> Result<ExitCode> {
+    let Some(sudo) = find("sudo") else {
+        bail!("the lab makes network namespaces and needs root: run this as root");
+    };
+    setup::step("the lab needs root: going on by sudo");
+    let mut variable = std::ffi::OsString::from("TALTUN_BIN=");
+    variable.push(taltun);
+    let status = Command::new(sudo)
+        .arg("env")
+        .arg(variable)
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .status()
+        .context("can't run sudo")?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+impl From<Node> for Role {
+    fn from(node: Node) -> Self {
+        match node {
+            Node::Hub => Self::Hub,
+            Node::A => Self::A,
+            Node::B => Self::B,
+        }
+    }
+}
+
+impl From<Xdp> for XdpMode {
+    fn from(mode: Xdp) -> Self {
+        match mode {
+            Xdp::Auto => Self::Auto,
+            Xdp::Driver => Self::Driver,
+            Xdp::Generic => Self::Generic,
+            Xdp::Off => Self::Off,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The result of a run: what `--json` prints.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+/// The whole result.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Whether every check is.
+    pub ok: bool,
+    /// What was checked, in order.
+    pub checks: Vec<Check>,
+    /// The median of each second's rate, by name of the stream.
+    pub throughput_gbps: BTreeMap<String, f64>,
+    /// What the hub's XDP program was and did.
+    pub xdp: Xdp,
+}
+
+/// Something that has to be so.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// What was checked.
+    pub name: String,
+    /// Whether it is so.
+    pub ok: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// The hub's XDP program.
+#[derive(Debug, Serialize)]
+pub struct Xdp {
+    /// How it was attached.
+    pub mode: String,
+    /// Who sent to the hub, most packets first.
+    pub sources: Vec<Source>,
+    /// Packets that the hub dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// Somebody who sent to the hub.
+#[derive(Debug, Serialize)]
+pub struct Source {
+    /// From where.
+    pub addr: IpAddr,
+    /// How many packets.
+    pub packets: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+impl Report {
+    /// A result with these checks and nothing measured.
+    pub fn of(checks: Vec<Check>) -> Self {
+        let mut report = Self {
+            ok: true,
+            checks: Vec::new(),
+            throughput_gbps: BTreeMap::new(),
+            xdp: Xdp {
+                mode: "off".to_owned(),
+                sources: Vec::new(),
+                drops: BTreeMap::new(),
+            },
+        };
+        for check in checks {
+            report.add(check);
+        }
+        report
+    }
+
+    /// Adds a check.
+    pub fn add(&mut self, check: Check) {
+        self.ok &= check.ok;
+        self.checks.push(check);
+    }
+}
+
+impl Check {
+    /// It is so.
+    pub fn passed(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(name, true, detail.into())
+    }
+
+    /// It isn't.
+    pub fn failed(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(name, false, detail.into())
+    }
+
+    /// It is so if `result` is the detail, and isn't if it is an error.
+    pub fn from_result(name: &str, result: anyhow::Result<String>) -> Self {
+        match result {
+            Ok(detail) => Self::passed(name, detail),
+            Err(error) => Self::failed(name, format!("{error:#}")),
+        }
+    }
+
+    fn new(name: &str, ok: bool, detail: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            ok,
+            detail,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failed_check_fails_the_whole() {
+        let mut report = Report::of(vec![Check::passed("one", "")]);
+        assert!(report.ok);
+        report.add(Check::failed("two", ""));
+        report.add(Check::passed("three", ""));
+        assert!(!report.ok);
+    }
+
+    #[test]
+    fn the_json_has_the_fields_that_others_rely_on() {
+        let mut report = Report::of(vec![Check::passed("ping", "fine")]);
+        report.throughput_gbps.insert("tcp".into(), 1.5);
+        report.xdp.drops.insert("denied".into(), 3);
+        report.xdp.sources.push(Source {
+            addr: [10, 99, 1, 2].into(),
+            packets: 1,
+            bytes: 2,
+        });
+        assert_eq!(
+            serde_json::to_string(&report).unwrap(),
+            r#"{"ok":true,"checks":[{"name":"ping","ok":true,"detail":"fine"}],"throughput_gbps":{"tcp":1.5},"xdp":{"mode":"off","sources":[{"addr":"10.99.1.2","packets":1,"bytes":2}],"drops":{"denied":3}}}"#
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! `cargo xtask test`: every test there is, counted, and nothing skipped in silence.
+//!
+//! First `cargo test` for the unit tests, then the whole-system tests with a release build of
+//! `taltun`. Both print in libtest's format, which is passed on and read for the count.
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result};
+use taltun_tests::sys;
+
+use crate::setup;
+use crate::workspace;
+
+/// Tests that CI may skip, with the reason why they may.
+const MAY_SKIP: &[(&str, &str)] = &[
+    (
+        "a boringtun spoke reaches a Taltun hub",
+        "boringtun-cli is in no distribution's packages",
+    ),
+    (
+        "a Taltun spoke reaches a boringtun hub",
+        "boringtun-cli is in no distribution's packages",
+    ),
+];
+
+/// The arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only tests whose names contain this. `soak` adds one that takes ten minutes and is
+    /// left out otherwise: TCP through hub and relay across several rekeys.
+    #[arg(long, value_name = "FILTER")]
+    only: Option<String>,
+    /// A test that may be skipped even under CI=true; can be given several times.
+    #[arg(long, value_name = "NAME")]
+    skip_ok: Vec<String>,
+}
+
+/// Runs the tests.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let mut tally = Tally::default();
+    // taltun-ebpf is no program for this machine; building taltun builds it.
+    setup::ebpf_toolchain()?;
+    let mut units = workspace::cargo()?;
+    units.args(["test", "--workspace", "--no-fail-fast"]);
+    units.args(["--exclude", "taltun-ebpf", "--exclude", "taltun-tests"]);
+    tally.add("the unit tests", filtered(units, arguments))?;
+    let mut toolkit = workspace::cargo()?;
+    toolkit.args(["test", "--package", "taltun-tests", "--lib"]);
+    tally.add("the toolkit's unit tests", filtered(toolkit, arguments))?;
+
+    let mut system = workspace::cargo()?;
+    system.args(["test", "--package", "taltun-tests", "--test", "system"]);
+    if sys::is_root() {
+        setup::programs(setup::LAB)?;
+        if let Err(error) = setup::programs(setup::SYSTEM_TESTS) {
+            setup::step(&format!("{error:#}"));
+        }
+        system.env("TALTUN_BIN", workspace::taltun()?);
+    } else {
+        setup::step("the system tests need root, to make network namespaces: run this as root");
+    }
+    tally.add("the system tests", filtered(system, arguments))?;
+    Ok(verdict(&tally, arguments))
+}
+
+/// Prints the sum and decides.
+fn verdict(tally: &Tally, arguments: &Arguments) -> ExitCode {
+    let mut ok = tally.failed == 0;
+    let strict = env::var("CI").is_ok_and(|value| value == "true");
+    for (name, reason) in &tally.skipped_tests {
+        println!("skipped: {name}: {reason}");
+        if strict && !may_skip(name, arguments) {
+            println!("  which CI doesn't allow");
+            ok = false;
+        }
+    }
+    for name in &tally.failed_tests {
+        println!("failed: {name}");
+    }
+    if tally.passed + tally.failed + tally.skipped == 0 {
+        println!("no test was run");
+        ok = false;
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        tally.passed, tally.failed, tally.skipped
+    );
+    if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn may_skip(name: &str, arguments: &Arguments) -> bool {
+    MAY_SKIP.iter().any(|(allowed, _)| *allowed == name)
+        || arguments.skip_ok.iter().any(|allowed| allowed == name)
+}
+
+fn filtered(mut command: Command, arguments: &Arguments) -> Command {
+    if let Some(filter) = &arguments.only {
+        command.arg("--").arg(filter);
+    }
+    command
+}
+
+/// What the test programs have reported so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+    /// Name and reason.
+    skipped_tests: Vec<(String, String)>,
+    failed_tests: Vec<String>,
+}
+
+impl Tally {
+    /// Runs `command`, passes on what it prints and counts. One that fails without having
+    /// counted a failure (it didn't compile, or died) counts as one.
+    fn add(&mut self, what: &str, mut command: Command) -> Result<()> {
+        setup::step(&format!("running {what}"));
+        let failed_before = self.failed;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("can't run {what}"))?;
+        let stdout = child.stdout.take().context("a child without stdout")?;
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            println!("{line}");
+            self.read(&line);
+        }
+        let status = child.wait()?;
+        if !status.success() && self.failed == failed_before {
+            self.failed += 1;
+            self.failed_tests
+                .push(format!("{what} didn't run to the end ({status})"));
+        }
+        Ok(())
+    }
+
+    /// Takes a line of libtest's output into account.
+    fn read(&mut self, line: &str) {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            // "ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; …"
+            self.passed += count_before(counts, "passed");
+            self.failed += count_before(counts, "failed");
+            self.skipped += count_before(counts, "ignored");
+        } else if let Some(test) = line.strip_prefix("test ")
+            && let Some((name, outcome)) = test.rsplit_once(" ... ")
+        {
+            let name = name.trim().to_owned();
+            if let Some(reason) = outcome.strip_prefix("ignored") {
+                // libtest writes ", reason", libtest-mimic " (reason)".
+                let reason = reason.trim_start_matches([',', ' ']);
+                let reason = reason
+                    .strip_prefix('(')
+                    .and_then(|reason| reason.strip_suffix(')'))
+                    .unwrap_or(reason);
+                let reason = match reason {
+                    "" => "no reason is given",
+                    reason => reason,
+                };
+                self.skipped_tests.push((name, reason.to_owned()));
+            } else if outcome == "FAILED" {
+                self.failed_tests.push(name);
+            }
+        }
+    }
+}
+
+/// The number in front of `word`.
+fn count_before(counts: &str, word: &str) -> u64 {
+    let words: Vec<_> = counts
+        .split([' ', ';', '.'])
+        .filter(|word| !word.is_empty())
+        .collect();
+    words
+        .windows(2)
+        .find(|pair| pair[1] == word)
+        .and_then(|pair| pair[0].parse().ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libtest_prints_is_counted() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 3 tests",
+            "test protocol::noise::tests::works ... ok",
+            "test a::b ... ignored, needs the moon",
+            "test a::c ... ignored",
+            "test a::d ... FAILED",
+            "test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 7 filtered out; finished in 0.00s",
+            "test a name with ... dots   ... ignored (needs root (really))",
+            "test result: ok. 20 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.20s",
+        ] {
+            tally.read(line);
+        }
+        let skipped = [
+            ("a::b", "needs the moon"),
+            ("a::c", "no reason is given"),
+            ("a name with ... dots", "needs root (really)"),
+        ];
+        assert_eq!(
+            tally,
+            Tally {
+                passed: 21,
+                failed: 1,
+                skipped: 3,
+                skipped_tests: skipped
+                    .map(|(name, reason)| (name.to_owned(), reason.to_owned()))
+                    .to_vec(),
+                failed_tests: vec!["a::d".to_owned()],
+            }
+        );
+    }
+
+    #[test]
+    fn only_named_tests_may_be_skipped() {
+        let arguments = Arguments {
+            only: None,
+            skip_ok: vec!["this one".to_owned()],
+        };
+        assert!(may_skip("this one", &arguments));
+        assert!(may_skip(MAY_SKIP[0].0, &arguments));
+        assert!(!may_skip("another", &arguments));
+    }
+}

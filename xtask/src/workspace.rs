@@ -1,0 +1,70 @@
+//! Where things are in this repository, and `cargo` the way every task calls it.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// The repository's top directory.
+pub fn root() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |path| root().join(path))
+}
+
+/// Where [`crate::setup`] installs programs: `bin` below it.
+pub fn tools() -> PathBuf {
+    target().join("tools")
+}
+
+/// PATH with our own tools first.
+pub fn path() -> Result<OsString> {
+    let others = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(std::iter::once(tools().join("bin")).chain(env::split_paths(&others)))
+        .context("PATH can't be extended")
+}
+
+/// `cargo`, in the top directory, with our tools on PATH.
+pub fn cargo() -> Result<Command> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root()).env("PATH", path()?);
+    Ok(cargo)
+}
+
+/// Runs `command`, its output going where ours goes, stdout to stderr so that our own stdout
+/// stays clean.
+pub fn must_succeed(command: &mut Command, what: &str) -> Result<()> {
+    let status = command
+        .stdin(std::process::Stdio::null())
+        .stdout(std::io::stderr())
+        .status()
+        .with_context(|| format!("can't {what}"))?;
+    ensure!(status.success(), "couldn't {what} ({status})");
+    Ok(())
+}
+
+/// The `taltun` to work with: `$TALTUN_BIN`, or a release build made now.
+pub fn taltun() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("TALTUN_BIN") {
+        let path = PathBuf::from(path);
+        ensure!(
+            path.is_file(),
+            "TALTUN_BIN names {}, where no file is",
+            path.display()
+        );
+        return Ok(path);
+    }
+    crate::setup::ebpf_toolchain()?;
+    crate::setup::step("building taltun");
+    must_succeed(
+        cargo()?.args(["build", "--release", "--package", "taltun"]),
+        "build taltun",
+    )?;
+    Ok(target().join("release/taltun"))
+}
