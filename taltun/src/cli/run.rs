@@ -8,7 +8,7 @@ use tracing::warn;
 use super::failure::Failure;
 use super::logging;
 use crate::config::{self, Overrides};
-use crate::control::engine;
+use crate::control::engine::{self, Origin};
 use crate::system;
 
 /// What is read when no file is named, as the Go version does.
@@ -87,7 +87,7 @@ impl Run {
             .enable_all()
             .build()
             .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
-        Ok(runtime.block_on(engine::run(loaded.config, path))?)
+        Ok(runtime.block_on(engine::run(loaded.config, Origin { path, overrides }))?)
     }
 }
 

@@ -22,9 +22,9 @@ use tracing::{debug, error, info, warn};
 use super::bans::{Bans, MAX_BANS};
 use super::names::{Resolved, Resolver};
 use super::reload;
-use super::{Call, ControlSocket, Request, Response};
+use super::{ControlSocket, Request, Response};
 use crate::accel::{self, Shield};
-use crate::config::{self, Config, Mode};
+use crate::config::{self, Config, Mode, Overrides};
 use crate::crypto::PublicKey;
 use crate::dataplane::clock;
 use crate::dataplane::counters::Counters;
@@ -47,9 +47,17 @@ const LOAD_MEMORY: Duration = Duration::from_secs(1);
 /// Sources that `stats` tells at most.
 const MOST_SOURCES: usize = 1024;
 
-/// Runs `config` until SIGINT or SIGTERM. `path` is the file it came from, if there is
-/// one, for `reload`.
-pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
+/// What a configuration was made of, to make it again on `reload`.
+#[derive(Default)]
+pub struct Origin {
+    /// The file, if there is one.
+    pub path: Option<PathBuf>,
+    /// What the command line said, which has the last word.
+    pub overrides: Overrides,
+}
+
+/// Runs `config` until SIGINT or SIGTERM.
+pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -57,7 +65,8 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let name = config.interface.tun_name.clone();
     let listen = config.interface.local_addr;
     let sockets = Socket::bind_group(listen, workers).with_context(|| {
-        let file = path
+        let file = origin
+            .path
             .as_ref()
             .map_or_else(String::new, |path| format!("{}: ", path.display()));
         format!(
@@ -85,7 +94,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let (handshakes_in, mut handshakes) = mpsc::channel(HANDSHAKE_QUEUE);
     let (calls_in, mut calls) = mpsc::channel(16);
     let (resolver, mut resolved) = Resolver::new();
-    let mut engine = Engine::new(config, path, seed, &sockets, resolver);
+    let mut engine = Engine::new(config, origin, seed, &sockets, resolver);
     let wake = Arc::new(Notify::new());
     let shared = Arc::new(Shared {
         tunnel: Arc::clone(engine.device.tunnel()),
@@ -144,7 +153,7 @@ pub async fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
 /// The controller's state.
 struct Engine {
     config: Config,
-    path: Option<PathBuf>,
+    origin: Origin,
     device: Device,
     shield: Shield,
     bans: Bans,
@@ -161,7 +170,7 @@ struct Engine {
 impl Engine {
     fn new(
         config: Config,
-        path: Option<PathBuf>,
+        origin: Origin,
         seed: [u8; 32],
         sockets: &[Arc<Socket>],
         resolver: Resolver,
@@ -198,7 +207,7 @@ impl Engine {
         Self {
             sender: Sender::new(Arc::clone(&sockets[0]), Arc::clone(&counters)),
             config,
-            path,
+            origin,
             device,
             shield,
             bans,
@@ -215,16 +224,22 @@ impl Engine {
     /// Says hello to peers whose place is known: a client does so at once, a server leaves
     /// it to its peers. Names are looked up in either case.
     fn greet(&mut self) {
-        for peer in &self.config.peers {
-            match &peer.endpoint {
-                Some(config::Endpoint::Name(host, port)) => {
-                    self.resolver.resolve(peer.public_key, host, *port);
-                }
-                Some(config::Endpoint::Address(_)) if self.is_client() => {
-                    self.device.initiate(&peer.public_key, clock::now());
-                }
-                Some(config::Endpoint::Address(_)) | None => {}
+        for peer in self.config.peers.clone() {
+            self.approach(&peer);
+        }
+    }
+
+    /// Looks a peer's name up, or where its address is known and we are a client, asks
+    /// for a handshake.
+    fn approach(&mut self, peer: &config::Peer) {
+        match &peer.endpoint {
+            Some(config::Endpoint::Name(host, port)) => {
+                self.resolver.resolve(peer.public_key, host, *port);
             }
+            Some(config::Endpoint::Address(_)) if self.is_client() => {
+                self.device.initiate(&peer.public_key, clock::now());
+            }
+            Some(config::Endpoint::Address(_)) | None => {}
         }
     }
 
@@ -368,14 +383,18 @@ impl Engine {
         if !self.bans.expire() {
             return;
         }
-        let after = self.bans.nets(false);
+        self.unban_all_but(&before, &self.bans.nets(false));
+        self.apply_bans();
+    }
+
+    /// Takes those of `before` out of XDP's list that are not in `after`.
+    fn unban_all_but(&mut self, before: &[ipnet::IpNet], after: &[ipnet::IpNet]) {
         for net in before.iter().filter(|net| !after.contains(net)) {
             info!("{net} may send again");
             if let Err(reason) = self.shield.unban(*net) {
                 debug!("unban {net} in XDP: {reason}");
             }
         }
-        self.apply_bans();
     }
 
     fn apply_bans(&self) {
@@ -385,11 +404,10 @@ impl Engine {
 
     /// Reads the configuration again and changes what can be changed under way.
     fn reload(&mut self) -> Result<String, String> {
-        let path = self
-            .path
-            .as_ref()
-            .ok_or("started without a configuration file")?;
-        let loaded = config::load(path).map_err(|error| error.to_string())?;
+        let Origin { path, overrides } = &self.origin;
+        let path = path.as_deref();
+        path.ok_or("started without a configuration file")?;
+        let loaded = config::load_with(path, overrides).map_err(|error| error.to_string())?;
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
@@ -422,22 +440,10 @@ impl Engine {
                 debug!("ban {net} in XDP: {reason}");
             }
         }
-        for net in before.iter().filter(|net| !after.contains(net)) {
-            if let Err(reason) = self.shield.unban(*net) {
-                debug!("unban {net} in XDP: {reason}");
-            }
-        }
+        self.unban_all_but(&before, &after);
         self.config = new;
-        for peer in greeted {
-            match &peer.endpoint {
-                Some(config::Endpoint::Name(host, port)) => {
-                    self.resolver.resolve(peer.public_key, host, *port);
-                }
-                Some(config::Endpoint::Address(_)) if self.is_client() => {
-                    self.device.initiate(&peer.public_key, now);
-                }
-                Some(config::Endpoint::Address(_)) | None => {}
-            }
+        for peer in &greeted {
+            self.approach(peer);
         }
         Ok(plan.summary())
     }
