@@ -127,7 +127,7 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
             () = sleep_until(engine.bans.next_end()) => engine.expire_bans(),
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some((request, answer)) = calls.recv() => {
-                let _ = answer.send(engine.handle_call(request));
+                let _ = answer.send(engine.handle_call(&request));
             }
             () = &mut serve => break Err(anyhow::anyhow!("the control socket is gone")),
             _ = interrupt.recv() => break Ok(()),
@@ -330,8 +330,8 @@ impl Engine {
         }
     }
 
-    fn handle_call(&mut self, request: Request) -> Response {
-        match request {
+    fn handle_call(&mut self, request: &Request) -> Response {
+        match *request {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Stats => Response::Stats(Box::new(self.stats())),
             Request::Ban {

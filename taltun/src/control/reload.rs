@@ -139,10 +139,11 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         let mut text = BASE.to_owned();
         for (number, (key, more)) in peers.iter().enumerate() {
             let key = key.repeat(64);
-            text += &format!(
+            let peer = format!(
                 "[[peers]]\nvip = \"10.0.0.{}\"\npublic_key = \"{key}\"\n{more}\n",
                 number + 2
             );
+            text.push_str(&peer);
         }
         config::parse(&text, "test.toml").unwrap().config
     }
