@@ -11,8 +11,10 @@ use super::runs::Runs;
 use super::sys::wait_readable;
 use super::tun::Tun;
 use super::udp::Sender;
+use super::unreachable::Unreachable;
 use super::worker::Shared;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
+use crate::protocol::time::Time;
 use crate::protocol::tunnel::NotSealed;
 
 /// Packets taken from the TUN before they are sealed and sent.
@@ -38,6 +40,7 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, shared: &Shared) -> io::Result
     let mut packets = Vec::with_capacity(BATCH);
     let mut runs = Runs::with_capacity(BATCH);
     let mut tally = Tally::default();
+    let mut unreachable = Unreachable::default();
     while wait_readable(tun.as_fd(), &shared.stop)? {
         loop {
             let mtu = shared.tunnel.mtu();
@@ -50,6 +53,7 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, shared: &Shared) -> io::Result
                     sender.merges(),
                     shared,
                     &mut tally,
+                    |packet, now| unreachable.tell(packet, now, tun),
                 );
                 sender.send(&arena, &mut runs);
                 shared.counters.add(&mut tally);
@@ -98,8 +102,10 @@ fn seal_batch(
     merge: bool,
     shared: &Shared,
     tally: &mut Tally,
+    mut unreachable: impl FnMut(&[u8], Time),
 ) {
-    let mut batch = shared.tunnel.batch(clock::now());
+    let now = clock::now();
+    let mut batch = shared.tunnel.batch(now);
     for packet in packets {
         match batch.seal(&mut arena[packet.start..packet.end], packet.len) {
             Ok(sealed) => {
@@ -110,7 +116,13 @@ fn seal_batch(
             Err(NotSealed::Staged { displaced: true }) => {
                 tally.drop_packet(DropReason::StagedQueueFull);
             }
-            Err(NotSealed::Dropped(reason)) => tally.drop_packet(reason),
+            Err(NotSealed::Dropped(reason)) => {
+                tally.drop_packet(reason);
+                if matches!(reason, DropReason::NoPeer | DropReason::NoEndpoint) {
+                    let at = packet.start + DATA_HEADER_LEN;
+                    unreachable(&arena[at..at + packet.len], now);
+                }
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::sys;
@@ -42,6 +42,19 @@ impl Tun {
         Ok(Self {
             file: self.file.try_clone()?,
         })
+    }
+
+    /// The interface's name now, wherever it was moved to.
+    pub fn name(&self) -> io::Result<String> {
+        sys::tun_interface(&self.file)
+    }
+
+    /// The network namespace that the interface is in now.
+    ///
+    /// # Errors
+    /// `EINVAL` before Linux 5.6, which doesn't tell.
+    pub fn namespace(&self) -> io::Result<OwnedFd> {
+        sys::tun_namespace(&self.file)
     }
 
     /// Reads one packet, without waiting.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::{Notify, mpsc};
@@ -58,6 +59,8 @@ pub struct Shared {
     pub wake: Arc<Notify>,
     /// Ends the threads.
     pub stop: StopSignal,
+    /// Set, and the controller woken, by a thread that ends without having been told to.
+    pub ended: AtomicBool,
 }
 
 impl Shared {
@@ -118,7 +121,9 @@ impl Workers {
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
             if let Err(error) = body(&shared) {
-                tracing::error!("{name} ended: {error}");
+                tracing::warn!("{name} ended: {error}");
+                shared.ended.store(true, Ordering::Release);
+                shared.wake.notify_one();
             }
         })?;
         self.threads.push(thread);
@@ -127,7 +132,8 @@ impl Workers {
 
     /// Whether any thread has ended, which none does before [`Self::stop`] but by an error.
     pub fn any_ended(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
+        self.shared.ended.load(Ordering::Acquire)
+            || self.threads.iter().any(JoinHandle::is_finished)
     }
 }
 
