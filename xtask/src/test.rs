@@ -16,11 +16,11 @@ use crate::workspace;
 /// Tests that CI may skip, with the reason why they may.
 const MAY_SKIP: &[(&str, &str)] = &[
     (
-        "a boringtun spoke reaches a Taltun hub",
+        "interop: a boringtun spoke reaches a Taltun hub",
         "boringtun-cli is in no distribution's packages",
     ),
     (
-        "a Taltun spoke reaches a boringtun hub",
+        "interop: a Taltun spoke reaches a boringtun hub",
         "boringtun-cli is in no distribution's packages",
     ),
 ];
@@ -28,7 +28,8 @@ const MAY_SKIP: &[(&str, &str)] = &[
 /// The arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only tests whose names contain this. `soak` adds one that takes ten minutes and is
+    /// Only tests whose names contain this: `interop` for those against other
+    /// implementations, `wg` tools and all that their users rely on. `soak` adds one that takes ten minutes and is
     /// left out otherwise: TCP through hub and relay across several rekeys.
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,

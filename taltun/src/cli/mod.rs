@@ -7,10 +7,12 @@ mod arguments;
 mod ban;
 mod check;
 mod duration;
+mod export;
 mod failure;
 mod genkey;
 mod genpsk;
 mod human;
+mod import;
 mod interface;
 mod logging;
 mod output;
@@ -49,6 +51,7 @@ Examples:
   taltun run --config hub.toml
   taltun status
   taltun ban 198.51.100.0/24 --for 10m
+  umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
   taltun wg0      make the interface wg0 for wg and wg-quick, as wireguard-go does;
                   -f stays in the foreground
 
@@ -68,6 +71,8 @@ enum Command {
     Ban(ban::Ban),
     Unban(unban::Unban),
     Reload(reload::Reload),
+    Import(import::Import),
+    Export(export::Export),
     #[command(name = arguments::BY_NAME, display_name = "taltun", hide = true)]
     Interface(interface::Interface),
 }
@@ -107,6 +112,8 @@ impl Command {
             Self::Ban(command) => command.run(),
             Self::Unban(command) => command.run(),
             Self::Reload(command) => command.run(),
+            Self::Import(command) => command.run(),
+            Self::Export(command) => command.run(),
             Self::Interface(command) => command.run(),
         }
     }

@@ -15,6 +15,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod values;
+pub mod wgquick;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -372,7 +372,7 @@ remove=true
                 let at = rng.next_u32() as usize % bytes.len();
                 match rng.next_u32() % 3 {
                     0 => bytes[at] = rng.next_u32() as u8,
-                    1 => drop(bytes.remove(at)),
+                    1 if bytes.len() > 1 => drop(bytes.remove(at)),
                     _ => bytes.truncate(at.max(1)),
                 }
             }
