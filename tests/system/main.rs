@@ -9,8 +9,8 @@
 mod bans;
 mod garbage;
 mod interop;
-mod manners;
 mod lifecycle;
+mod manners;
 mod reach;
 mod refusals;
 mod soak;

@@ -68,7 +68,11 @@ pub const CASES: &[Case] = &[
 fn wg_verbs() -> Result<()> {
     let namespace = Namespace::create(&private_prefix())?;
     let wg = Wg::start(Program::Taltun, &namespace)?;
-    let (keys, a, b) = (WgKeys::generate()?, WgKeys::generate()?, WgKeys::generate()?);
+    let (keys, a, b) = (
+        WgKeys::generate()?,
+        WgKeys::generate()?,
+        WgKeys::generate()?,
+    );
     let secret = preshared_key()?;
     ensure!(wg.wg("show", &["private-key"])?.contains("(none)"));
     wg.configure(
@@ -88,7 +92,11 @@ fn wg_verbs() -> Result<()> {
     ensure!(dump.starts_with(&format!("{}\t{}\t5000\toff\n", keys.private, keys.public)));
     let peer = wg.peer()?;
     ensure!(peer[0] == a.public && peer[1] == secret && peer[2] == "192.0.2.1:7");
-    ensure!(peer[3] == "10.0.0.2/32,10.7.0.0/16,fd00::2/128", "{}", peer[3]);
+    ensure!(
+        peer[3] == "10.0.0.2/32,10.7.0.0/16,fd00::2/128",
+        "{}",
+        peer[3]
+    );
     ensure!(peer[7] == "25", "{peer:?}");
 
     // What showconf tells, setconf understands, and it comes out the same.
@@ -97,16 +105,37 @@ fn wg_verbs() -> Result<()> {
     ensure!(wg.wg("showconf", &[])? == told);
 
     // A peer more by addconf, one less by syncconf, one changed by set.
-    let second = format!("[Peer]\nPublicKey = {}\nAllowedIPs = 10.0.0.3/32\n", b.public);
+    let second = format!(
+        "[Peer]\nPublicKey = {}\nAllowedIPs = 10.0.0.3/32\n",
+        b.public
+    );
     let file = wg.directory().join("add.conf");
     std::fs::write(&file, &second)?;
     let path = file.to_str().context("an odd path")?;
     wg.wg("addconf", &[path])?;
     ensure!(wg.wg("show", &["peers"])?.lines().count() == 2);
-    std::fs::write(&file, format!("[Interface]\nPrivateKey = {}\nListenPort = 5000\n{second}", keys.private))?;
+    std::fs::write(
+        &file,
+        format!(
+            "[Interface]\nPrivateKey = {}\nListenPort = 5000\n{second}",
+            keys.private
+        ),
+    )?;
     wg.wg("syncconf", &[path])?;
     ensure!(wg.wg("show", &["peers"])?.trim() == b.public);
-    wg.wg("set", &["fwmark", "0xca6c", "peer", &b.public, "persistent-keepalive", "7", "allowed-ips", "10.0.0.4/32"])?;
+    wg.wg(
+        "set",
+        &[
+            "fwmark",
+            "0xca6c",
+            "peer",
+            &b.public,
+            "persistent-keepalive",
+            "7",
+            "allowed-ips",
+            "10.0.0.4/32",
+        ],
+    )?;
     ensure!(wg.wg("show", &["fwmark"])?.trim() == "0xca6c");
     let peer = wg.peer()?;
     ensure!(peer[3] == "10.0.0.4/32" && peer[7] == "7", "{peer:?}");
@@ -114,11 +143,21 @@ fn wg_verbs() -> Result<()> {
     // Keys are taken away by an empty file, and clamped as the kernel does.
     wg.set_with_secret(&["peer", &b.public, "preshared-key", "/dev/stdin"], &secret)?;
     ensure!(wg.peer()?[1] == secret);
-    wg.wg("set", &["private-key", "/dev/null", "peer", &b.public, "preshared-key", "/dev/null"])?;
+    wg.wg(
+        "set",
+        &[
+            "private-key",
+            "/dev/null",
+            "peer",
+            &b.public,
+            "preshared-key",
+            "/dev/null",
+        ],
+    )?;
     ensure!(wg.peer()?[1] == "(none)");
     ensure!(wg.wg("show", &["public-key"])?.trim() == "(none)");
-    let unclamped = format!("{}=", "/".repeat(43).replacen("////////////////////////////////////////////", "", 1));
-    wg.set_with_secret(&["private-key", "/dev/stdin"], &unclamped.replace("/=", "8="))?;
+    let unclamped = format!("{}8=", "/".repeat(42));
+    wg.set_with_secret(&["private-key", "/dev/stdin"], &unclamped)?;
     ensure!(wg.wg("show", &["private-key"])?.starts_with('+'));
 
     // Our own key as a peer: it isn't added, and a peer that has it goes when we get it.
@@ -129,11 +168,20 @@ fn wg_verbs() -> Result<()> {
     ensure!(wg.wg("show", &["peers"])?.is_empty());
 
     // A prefix belongs to whoever was given it last.
-    wg.wg("set", &["peer", &a.public, "allowed-ips", "10.1.0.0/16,10.2.0.0/16"])?;
+    wg.wg(
+        "set",
+        &["peer", &a.public, "allowed-ips", "10.1.0.0/16,10.2.0.0/16"],
+    )?;
     wg.wg("set", &["peer", &keys.public, "allowed-ips", "10.2.0.0/16"])?;
     let owners = wg.wg("show", &["allowed-ips"])?;
-    ensure!(owners.contains(&format!("{}\t10.1.0.0/16\n", a.public)), "{owners}");
-    ensure!(owners.contains(&format!("{}\t10.2.0.0/16\n", keys.public)), "{owners}");
+    ensure!(
+        owners.contains(&format!("{}\t10.1.0.0/16\n", a.public)),
+        "{owners}"
+    );
+    ensure!(
+        owners.contains(&format!("{}\t10.2.0.0/16\n", keys.public)),
+        "{owners}"
+    );
     wg.wg("set", &["peer", &a.public, "remove"])?;
     ensure!(wg.wg("show", &["peers"])?.trim() == keys.public);
     let nobody = Command::new("wg").args(["show", "doesnotexist"]).output()?;
@@ -166,18 +214,40 @@ fn wg_on_toml() -> Result<()> {
     };
     let wg = |words: &[&str]| {
         let answer = output_of(Command::new("wg").args(words));
-        println!("$ wg {}\n{}", words.join(" "), answer.as_deref().unwrap_or("failed"));
+        println!(
+            "$ wg {}\n{}",
+            words.join(" "),
+            answer.as_deref().unwrap_or("failed")
+        );
         answer
     };
     let checks = || -> Result<()> {
         eventually("taltun answers", SOON, || Ok(ask(&["status"]).is_ok()))?;
         let dump = wg(&["show", &name, "dump"])?;
-        ensure!(dump.contains(&format!("{}\t(none)\t(none)\t10.0.0.2/32,10.3.0.0/16\t0\t0\t0\toff", peer.public)), "{dump}");
+        ensure!(
+            dump.contains(&format!(
+                "{}\t(none)\t(none)\t10.0.0.2/32,10.3.0.0/16\t0\t0\t0\toff",
+                peer.public
+            )),
+            "{dump}"
+        );
         // A prefix goes from the file's peer to a stranger, and another port is listened on.
-        wg(&["set", &name, "listen-port", "9777", "peer", &stranger.public, "allowed-ips", "10.3.0.0/16"])?;
+        wg(&[
+            "set",
+            &name,
+            "listen-port",
+            "9777",
+            "peer",
+            &stranger.public,
+            "allowed-ips",
+            "10.3.0.0/16",
+        ])?;
         let status = ask(&["status"])?;
         ensure!(status.contains("[::]:9777"), "{status}");
-        ensure!(status.contains("peer: office") && status.contains("allowed ips:      10.0.0.2/32\n"), "{status}");
+        ensure!(
+            status.contains("peer: office") && status.contains("allowed ips:      10.0.0.2/32\n"),
+            "{status}"
+        );
         ensure!(status.contains(&stranger.public), "{status}");
         // And all is as the file says again.
         println!("{}", ask(&["reload"])?);
@@ -197,12 +267,19 @@ fn wg_on_toml() -> Result<()> {
 fn fleet() -> Result<()> {
     let namespace = Namespace::create(&private_prefix())?;
     let wg = Wg::start(Program::Taltun, &namespace)?;
-    let mut text = format!("[Interface]\nPrivateKey = {}\n", WgKeys::generate()?.private);
+    let mut text = format!(
+        "[Interface]\nPrivateKey = {}\n",
+        WgKeys::generate()?.private
+    );
     let mut fleet = BTreeMap::new();
     for peer in 0..250 {
         let key = WgKeys::generate()?.public;
         let mut nets: Vec<String> = (0..256).map(|n| format!("10.{peer}.{n}.0/24")).collect();
-        let _ = writeln!(text, "[Peer]\nPublicKey = {key}\nAllowedIPs = {}", nets.join(", "));
+        let _ = writeln!(
+            text,
+            "[Peer]\nPublicKey = {key}\nAllowedIPs = {}",
+            nets.join(", ")
+        );
         nets.sort();
         fleet.insert(key, nets);
     }
@@ -284,7 +361,10 @@ fn wg_quick() -> Result<()> {
             .env("TALTUN_UAPI_DIR", "/var/run/wireguard")
             .env(RUNTIME_DIR, far.directory());
         let output = finish_within(&mut command, Duration::from_secs(20))?;
-        println!("$ wg-quick {verb} {name}\n{}", String::from_utf8_lossy(&output.stderr));
+        println!(
+            "$ wg-quick {verb} {name}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         ensure!(output.status.success(), "wg-quick {verb} failed");
         Ok(())
     };
@@ -295,7 +375,11 @@ fn wg_quick() -> Result<()> {
     });
     quick("down")?;
     reached?;
-    ensure!(pair.left.ip("link show").is_ok_and(|links| !links.contains(&name)));
+    ensure!(
+        pair.left
+            .ip("link show")
+            .is_ok_and(|links| !links.contains(&name))
+    );
     eventually("its socket is gone", SOON, || Ok(!socket(&name).exists()))?;
     // And once more: nothing is in the way.
     quick("up")?;
@@ -331,7 +415,10 @@ fn goes_with(interface: bool) -> Result<()> {
     }
     wg.ends_by_itself(SOON)?;
     ensure!(!socket(&name).exists(), "its socket is left");
-    ensure!(!namespace.ip("link show")?.contains(&name), "its interface is left");
+    ensure!(
+        !namespace.ip("link show")?.contains(&name),
+        "its interface is left"
+    );
     Ok(())
 }
 
@@ -339,14 +426,21 @@ fn moves_away() -> Result<()> {
     let pair = Pair::create(&private_prefix())?;
     let inner = Namespace::create(&format!("{}-inner", private_prefix()))?;
     let (ours, theirs) = (WgKeys::generate()?, WgKeys::generate()?);
-    let (near, far) = (Wg::start(Program::Taltun, &pair.left)?, Wg::start(Program::Taltun, &pair.right)?);
+    let (near, far) = (
+        Wg::start(Program::Taltun, &pair.left)?,
+        Wg::start(Program::Taltun, &pair.right)?,
+    );
     let peer = |keys: &WgKeys, number: u8, endpoint| WgPeer {
         public_key: keys.public.clone(),
         allowed_ips: format!("10.200.0.{number}/32, fd00:200::{number}/128"),
         endpoint,
         ..WgPeer::default()
     };
-    near.configure(&ours, PORT, &[peer(&theirs, 2, Some(at(WIRE_A.far_v4(), PORT)))])?;
+    near.configure(
+        &ours,
+        PORT,
+        &[peer(&theirs, 2, Some(at(WIRE_A.far_v4(), PORT)))],
+    )?;
     far.configure(&theirs, PORT, &[peer(&ours, 1, None)])?;
     far.bring_up(&["10.200.0.2/24", "fd00:200::2/64"])?;
     let name = near.interface();
@@ -369,8 +463,13 @@ fn moves_away() -> Result<()> {
         let mut ping = inner.command("ping");
         // As large as the far side's MTU lets through unfragmented, and far larger.
         for size in ["1272", "20000"] {
-            let output = ping.args(["-c", "1", "-W", "5", "-s", size, "10.200.0.2"]).output()?;
-            ensure!(output.status.success(), "no answer to {size} bytes at MTU {mtu}");
+            let output = ping
+                .args(["-c", "1", "-W", "5", "-s", size, "10.200.0.2"])
+                .output()?;
+            ensure!(
+                output.status.success(),
+                "no answer to {size} bytes at MTU {mtu}"
+            );
             ping = inner.command("ping");
         }
     }

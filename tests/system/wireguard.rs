@@ -29,7 +29,9 @@ pub struct WgKeys {
 
 impl WgKeys {
     pub fn generate() -> Result<Self> {
-        let private = output_of(Command::new("wg").arg("genkey"))?.trim().to_owned();
+        let private = output_of(Command::new("wg").arg("genkey"))?
+            .trim()
+            .to_owned();
         let public = feed(Command::new("wg").arg("pubkey"), &private)?;
         Ok(Self {
             private,
@@ -40,7 +42,9 @@ impl WgKeys {
 
 /// A preshared key.
 pub fn preshared_key() -> Result<String> {
-    Ok(output_of(Command::new("wg").arg("genpsk"))?.trim().to_owned())
+    Ok(output_of(Command::new("wg").arg("genpsk"))?
+        .trim()
+        .to_owned())
 }
 
 /// A peer as `wg setconf` is told of it.
@@ -65,7 +69,10 @@ impl Program {
     fn command(self, namespace: &Namespace) -> Result<Command> {
         let (path, words): (PathBuf, &[&str]) = match self {
             Self::Taltun => (taltun()?, &["-f"]),
-            Self::WireguardGo => (find("wireguard-go").context("wireguard-go is gone")?, &["-f"]),
+            Self::WireguardGo => (
+                find("wireguard-go").context("wireguard-go is gone")?,
+                &["-f"],
+            ),
             Self::Boringtun => (
                 find("boringtun-cli").context("boringtun-cli is gone")?,
                 &["--foreground", "--disable-drop-privileges"],

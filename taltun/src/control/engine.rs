@@ -82,17 +82,7 @@ pub async fn run(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = worker::default_count(cores);
     let name = config.interface.tun_name.clone();
-    let listen = config.interface.local_addr;
-    let sockets = Socket::bind_group(listen, workers).with_context(|| {
-        let file = origin
-            .path
-            .as_ref()
-            .map_or_else(String::new, |path| format!("{}: ", path.display()));
-        format!(
-            "{file}interface.local_addr: cannot listen on {listen} (`ss -ulpn` shows who uses \
-             which port; choose another address or port)"
-        )
-    })?;
+    let sockets = bind_sockets(&config, &origin, workers)?;
     let control = ControlSocket::bind(&name)?;
     let uapi = bind_uapi(&name, manner)?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -183,6 +173,24 @@ pub async fn run(
         host.undo().await;
     }
     outcome
+}
+
+fn bind_sockets(
+    config: &Config,
+    origin: &Origin,
+    count: usize,
+) -> anyhow::Result<Vec<Arc<Socket>>> {
+    let listen = config.interface.local_addr;
+    Socket::bind_group(listen, count).with_context(|| {
+        let file = origin
+            .path
+            .as_ref()
+            .map_or_else(String::new, |path| format!("{}: ", path.display()));
+        format!(
+            "{file}interface.local_addr: cannot listen on {listen} (`ss -ulpn` shows who uses \
+             which port; choose another address or port)"
+        )
+    })
 }
 
 /// Without a configuration the UAPI socket is the only way to be told anything. With one

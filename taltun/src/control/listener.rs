@@ -18,7 +18,7 @@ use crate::config::interface_name;
 /// A bound socket; dropping it removes its file.
 #[derive(Debug)]
 pub(super) struct Listener {
-    listener: UnixListener,
+    socket: UnixListener,
     path: PathBuf,
     /// Device and inode of the file we made.
     identity: (u64, u64),
@@ -46,7 +46,7 @@ impl Listener {
         listener.set_nonblocking(true).map_err(io("set up"))?;
         let metadata = std::fs::symlink_metadata(&path).map_err(io("look at"))?;
         Ok(Self {
-            listener: UnixListener::from_std(listener).map_err(io("listen on"))?,
+            socket: UnixListener::from_std(listener).map_err(io("listen on"))?,
             identity: (metadata.dev(), metadata.ino()),
             path,
         })
@@ -55,7 +55,7 @@ impl Listener {
     /// The next client that may ask; others are turned away.
     pub(super) async fn accept(&self) -> io::Result<UnixStream> {
         loop {
-            let (stream, _) = self.listener.accept().await?;
+            let (stream, _) = self.socket.accept().await?;
             if may_ask(&stream) {
                 return Ok(stream);
             }

@@ -46,7 +46,8 @@ pub fn parse(packet: &[u8]) -> Option<Inner> {
 pub fn udp_ports(packet: &[u8]) -> Option<(u16, u16)> {
     const UDP: u8 = 17;
     let at = match packet.first()? >> 4 {
-        4 if packet[9] == UDP && u16::from_be_bytes(array(packet, 6)) & 0x1fff == 0 => {
+        4 if packet[9] == UDP && u16::from_be_bytes(array(packet, 6)) << 3 == 0 => {
+            // No fragment, or the first one: its offset, behind three flags, is zero.
             usize::from(packet[0] & 0xf) * 4
         }
         6 if packet[6] == UDP => V6_HEADER_LEN,

@@ -106,12 +106,11 @@ impl Import {
     }
 
     fn plain(&mut self, line: String) {
-        match self.sections.last_mut() {
-            Some(section) => section.lines.push(Line::Plain(line)),
-            None => {
-                self.head.push_str(&line);
-                self.head.push('\n');
-            }
+        if let Some(section) = self.sections.last_mut() {
+            section.lines.push(Line::Plain(line));
+        } else {
+            self.head.push_str(&line);
+            self.head.push('\n');
         }
     }
 

@@ -35,7 +35,7 @@ PersistentKeepalive = 25
 # the end
 ";
 
-const TOML: &str = r##"
+const TOML: &str = r#"
 # A hub.
 [interface]
 mode = "server"  # relays
@@ -57,7 +57,7 @@ persistent_keepalive = 25
 [accel]
 xdp = "off"
 deny = ["198.51.100.0/24"]
-"##;
+"#;
 
 fn imported(text: &str) -> Imported {
     import(text, "wg0.conf", "wg0").unwrap()

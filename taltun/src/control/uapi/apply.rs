@@ -126,10 +126,7 @@ impl Engine {
             debug!("{key} is said to be at {address}");
             self.device
                 .set_endpoint(&key, Some(Endpoint::from(address)));
-            self.known
-                .entry(key)
-                .or_insert_with(Known::default)
-                .endpoint = Some(config::Endpoint::Address(address));
+            self.known.entry(key).or_default().endpoint = Some(config::Endpoint::Address(address));
         }
         if let Some(seconds) = request.persistent_keepalive {
             let interval = (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)));

@@ -18,6 +18,10 @@ const ITEMS_MAX: usize = 1 << 20;
 
 /// Everything that a request asks for, in the order in which it is done.
 #[derive(Debug, Default)]
+#[allow(
+    clippy::option_option,
+    reason = "a key that isn't mentioned is one thing, a key that is taken away another"
+)]
 pub(in crate::control) struct SetRequest {
     /// Our own key; `Some(None)` takes it away.
     pub private_key: Option<Option<PrivateKey>>,
