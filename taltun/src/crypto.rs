@@ -25,7 +25,9 @@ pub const TAG_LEN: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Neither 44 characters of base64 nor 64 hexadecimal digits.
-    #[error("expected a 32-byte key as 44 base64 characters or 64 hex digits, found {0} characters")]
+    #[error(
+        "expected a 32-byte key as 44 base64 characters or 64 hex digits, found {0} characters"
+    )]
     Length(usize),
     /// The right length, but characters that the encoding doesn't have.
     #[error("not valid base64 or hex")]
