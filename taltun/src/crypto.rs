@@ -6,6 +6,7 @@
 //! `chacha20poly1305` provides the XChaCha20 of cookie replies.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -177,7 +178,8 @@ fn hex_digit(digit: u8) -> Result<u8, KeyError> {
 }
 
 /// A transport key (paper §5.4.5): seals or opens data messages, each under its counter.
-pub struct AeadKey(ring::aead::LessSafeKey);
+/// Wiped from memory when dropped.
+pub struct AeadKey(Box<MaybeUninit<ring::aead::LessSafeKey>>);
 
 /// The tag didn't match: the bytes are not from whoever holds the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -189,13 +191,21 @@ impl AeadKey {
     pub fn new(key: &[u8; KEY_LEN]) -> Self {
         let unbound = ring::aead::UnboundKey::new(&ring::aead::CHACHA20_POLY1305, key)
             .expect("32 bytes is the key length of ChaCha20-Poly1305");
-        Self(ring::aead::LessSafeKey::new(unbound))
+        // In a box, so that moving the key leaves no copies behind to wipe.
+        Self(Box::new(MaybeUninit::new(ring::aead::LessSafeKey::new(
+            unbound,
+        ))))
+    }
+
+    fn key(&self) -> &ring::aead::LessSafeKey {
+        // SAFETY: `new` initialises the box and nothing but `drop` ever wipes it.
+        unsafe { self.0.assume_init_ref() }
     }
 
     /// Encrypts `data` in place and returns its tag.
     pub fn seal(&self, counter: u64, aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
         let tag = self
-            .0
+            .key()
             .seal_in_place_separate_tag(nonce(counter), ring::aead::Aad::from(aad), data)
             .expect("a datagram is far below the 256 GiB that one nonce may seal");
         let mut out = [0; TAG_LEN];
@@ -211,9 +221,18 @@ impl AeadKey {
         aad: &[u8],
         data: &'a mut [u8],
     ) -> Result<&'a mut [u8], AuthError> {
-        self.0
+        self.key()
             .open_in_place(nonce(counter), ring::aead::Aad::from(aad), data)
             .map_err(|_| AuthError)
+    }
+}
+
+impl Drop for AeadKey {
+    fn drop(&mut self) {
+        // SAFETY: the key is initialised, and not used again: this is its drop.
+        unsafe { self.0.assume_init_drop() };
+        // `ring` doesn't wipe keys; to `zeroize` a `MaybeUninit` is just bytes.
+        std::slice::from_mut(&mut *self.0).zeroize();
     }
 }
 
@@ -282,7 +301,7 @@ pub fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
         outer_pad[i] ^= byte;
     }
     let mut inner = Blake2s256::new();
-    Digest::update(&mut inner, &*inner_pad);
+    Digest::update(&mut inner, *inner_pad);
     for part in parts {
         Digest::update(&mut inner, part);
     }
@@ -290,7 +309,7 @@ pub fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     hash(&[&*outer_pad, &inner])
 }
 
-/// KDF_n of the paper's §5.4: `N` keys from a chaining key and input.
+/// `KDF_n` of the paper's §5.4: `N` keys from a chaining key and input.
 pub fn kdf<const N: usize>(chaining_key: &[u8; 32], input: &[u8]) -> [Zeroizing<[u8; 32]>; N] {
     let secret = Zeroizing::new(hmac(chaining_key, &[input]));
     let mut previous = Zeroizing::new([0_u8; 32]);

@@ -1,8 +1,156 @@
-//! The command line.
+//! The command line: one file a subcommand.
+//!
+//! Errors are one line, `taltun: …`, on standard error. The exit code is 0 when it is done,
+//! 2 when the command line or the configuration is at fault, 1 for everything else.
+
+mod arguments;
+mod ban;
+mod check;
+mod duration;
+mod failure;
+mod genkey;
+mod genpsk;
+mod human;
+mod logging;
+mod output;
+mod pubkey;
+mod reload;
+mod run;
+mod secret;
+mod stats;
+mod status;
+mod target;
+mod unban;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+/// A WireGuard-compatible VPN hub.
+///
+/// Taltun runs one tunnel from one small TOML file. Any WireGuard client can be its peer.
+/// On kernels that allow it, an XDP program counts who sends and drops what can't be ours
+/// before it costs anything.
+#[derive(Parser)]
+#[command(name = "taltun", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  umask 077; taltun genkey | tee hub.key | taltun pubkey
+  taltun check --config hub.toml
+  taltun run --config hub.toml
+  taltun status
+  taltun ban 198.51.100.0/24 --for 10m
+
+Exit codes: 0 done; 2 wrong usage or configuration; 1 anything else.
+Environment: TALTUN_RUNTIME_DIR, where control sockets are (default /run/taltun).";
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Run),
+    Genkey(genkey::Genkey),
+    Pubkey(pubkey::Pubkey),
+    Genpsk(genpsk::Genpsk),
+    Check(check::Check),
+    Status(status::StatusCommand),
+    Stats(stats::StatsCommand),
+    Ban(ban::Ban),
+    Unban(unban::Unban),
+    Reload(reload::Reload),
+}
+
 /// Runs the command that the arguments ask for.
 pub fn main() -> ExitCode {
-    ExitCode::FAILURE
+    let arguments = arguments::modernise(std::env::args_os());
+    let outcome = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli.command.run(),
+        Err(error) => explain(&error),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&failure.to_string());
+            failure.exit_code()
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Run(command) => command.run(),
+            Self::Genkey(_) => genkey::Genkey::run(),
+            Self::Pubkey(_) => pubkey::Pubkey::run(),
+            Self::Genpsk(_) => genpsk::Genpsk::run(),
+            Self::Check(command) => command.run(),
+            Self::Status(command) => command.run(),
+            Self::Stats(command) => command.run(),
+            Self::Ban(command) => command.run(),
+            Self::Unban(command) => command.run(),
+            Self::Reload(command) => command.run(),
+        }
+    }
+}
+
+/// Help and version go to standard output; a wrong command line becomes one line.
+fn explain(error: &clap::Error) -> Result<(), Failure> {
+    let text = error.render().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => output::print(&text),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(Failure::Usage("what to do? try `taltun --help`".into()))
+        }
+        _ => Err(Failure::Usage(one_line(&text))),
+    }
+}
+
+/// The message of a clap error without its usage text, which `--help` shows better.
+fn one_line(text: &str) -> String {
+    let message: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let message = message.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    format!("{message}; see `taltun --help`")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_usage_error_is_one_line() {
+        for arguments in [
+            &["taltun", "ban"][..],
+            &["taltun", "statsu"],
+            &["taltun", "status", "--jsno"],
+            &["taltun", "ban", "nonsense"],
+            &["taltun", "ban", "10.0.0.0/8", "--for", "soon"],
+            &["taltun", "run", "--mtu"],
+        ] {
+            let error = Cli::try_parse_from(arguments).err().unwrap();
+            let failure = explain(&error).unwrap_err();
+            assert!(matches!(failure, Failure::Usage(_)));
+            let text = failure.to_string();
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(!text.contains("error:"), "{text}");
+        }
+    }
 }

@@ -1,11 +1,29 @@
 //! The configuration, validated: what the rest of the program may rely on.
 //!
 //! The types here can only hold what Taltun can run; reading and refusing TOML is in the
-//! modules below.
+//! modules below. A file becomes a `Document` (sections and values that know their line),
+//! then a `Draft` (each value understood), and the `rules` make the [`Config`] of it.
+
+mod document;
+mod draft;
+mod error;
+mod load;
+mod overrides;
+mod permissions;
+mod rules;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod values;
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+
+pub use error::ConfigError;
+pub use load::{Loaded, load, load_with, parse};
+pub use overrides::Overrides;
+pub(crate) use values::{interface_name, network};
 
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 

@@ -1,2 +1,34 @@
 //! The controller: handshakes, timers, maps and the control socket, all on one thread.
+
+mod bans;
+mod client;
 pub mod engine;
+mod error;
+mod names;
+mod peer_process;
+mod reload;
+mod request;
+mod socket;
+
+pub use client::call;
+pub use error::ControlError;
+pub use request::{Call, Request, Response};
+pub use socket::ControlSocket;
+
+use std::path::PathBuf;
+
+/// Environment variable that moves the control sockets out of `/run/taltun`. Network
+/// namespaces share `/run`, so nodes of the same interface name in different namespaces
+/// need a directory each.
+pub const RUNTIME_DIR_VARIABLE: &str = "TALTUN_RUNTIME_DIR";
+
+/// Where the control sockets are: `$TALTUN_RUNTIME_DIR`, or else `/run/taltun`.
+pub fn runtime_dir() -> PathBuf {
+    std::env::var_os(RUNTIME_DIR_VARIABLE)
+        .filter(|value| !value.is_empty())
+        .map_or_else(|| PathBuf::from("/run/taltun"), PathBuf::from)
+}
+
+fn socket_path(dir: &std::path::Path, interface: &str) -> PathBuf {
+    dir.join(format!("{interface}.sock"))
+}

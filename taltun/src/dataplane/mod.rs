@@ -1,1 +1,29 @@
-//! Placeholder.
+//! The workers: batches of packets between TUN and UDP, run to completion.
+//!
+//! A worker owns one UDP socket of a `SO_REUSEPORT` group and one TUN queue, and has two
+//! threads: [`outbound`] (TUN → seal → UDP) and [`inbound`] (UDP → open → TUN, or → seal →
+//! UDP for relayed packets). Each takes what is ready, never waits to fill a batch, and
+//! carries it through to the end itself, so packets of a flow neither cross threads nor
+//! overtake each other.
+//!
+//! ```text
+//!            poll, read ×64          seal in place          sendmmsg + UDP_SEGMENT
+//!   TUN ─────────────────────► arena ─────────────► runs ─────────────────────────► UDP
+//!
+//!            recvmmsg + UDP_GRO      open in place    ┌──── write ────────────────► TUN
+//!   UDP ─────────────────────► arena ─────────────────┤
+//!                                                     └─ seal ─► runs ─ sendmmsg ─► UDP
+//! ```
+//!
+//! All hot-path `unsafe` of the crate is in [`sys`], behind safe types.
+
+pub mod clock;
+pub mod counters;
+pub mod filter;
+mod inbound;
+mod outbound;
+pub mod runs;
+pub mod sys;
+pub mod tun;
+pub mod udp;
+pub mod worker;

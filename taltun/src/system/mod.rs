@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The host's network: what must be there before a tunnel can start, and the addresses and
+//! routes that it adds and takes back.
+//!
+//! Nothing else on the host is changed, and everything that is hangs on the TUN interface:
+//! it vanishes with the process, whatever ends it.
+
+mod check;
+mod error;
+mod host;
+mod interface;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+pub use check::check;
+pub use error::SystemError;
+pub use host::Host;

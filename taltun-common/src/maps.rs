@@ -1,0 +1,56 @@
+//! The maps' keys and values, as the kernel stores them.
+//!
+//! Every type is `repr(C)` without hidden padding, so its bytes mean the same on both sides.
+
+/// What user space tells the XDP program; the single entry of an array.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The UDP port to guard, host byte order; 0 stands for none: everything passes.
+    pub listen_port: u16,
+    /// 1: a receiver index missing from the map is one we never gave out. 0: the map is
+    /// incomplete, so nothing is concluded from it.
+    pub check_indices: u8,
+    /// Makes the size explicit; 0.
+    pub reserved: u8,
+}
+
+/// What one source sent to our port.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SourceCounters {
+    /// Frames, dropped ones included.
+    pub packets: u64,
+    /// Their bytes at layer 2.
+    pub bytes: u64,
+    /// How many of the frames were dropped.
+    pub drops: u64,
+}
+
+/// Which addresses a prefix of the deny list speaks of.
+///
+/// An IPv4 prefix is stored in its v4-mapped form, and `::/0` covers that form too; but
+/// who denies IPv6 doesn't mean IPv4. So the value says which of the two was meant.
+pub mod denied {
+    /// The prefix was given as IPv4 (or as v4-mapped).
+    pub const V4: u8 = 4;
+    /// The prefix was given as IPv6.
+    pub const V6: u8 = 6;
+}
+
+/// Receiver indices there is room for: three sessions and a handshake for 16,384 peers.
+pub const MAX_INDICES: usize = 65_536;
+/// Prefixes there is room for on the deny list.
+pub const MAX_DENIED: usize = 65_536;
+/// Sources counted at a time; the one longest silent makes room for a new one.
+pub const MAX_SOURCES: usize = 16_384;
+/// Addresses of our own there is room for.
+pub const MAX_LOCAL_ADDRESSES: usize = 1024;
+
+// SAFETY: plain integers in C layout, no padding (2 + 1 + 1 bytes), any bit pattern valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Settings {}
+
+// SAFETY: three u64 in C layout, no padding, any bit pattern valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for SourceCounters {}

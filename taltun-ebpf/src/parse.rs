@@ -1,0 +1,202 @@
+//! From a frame to the UDP datagram in it, if it is of the plain sort.
+//!
+//! Plain means: Ethernet, then IPv4 without options or IPv6 without extension headers,
+//! not fragmented, then UDP. Anything else is `None`, for the kernel and user space.
+//!
+//! Every header is read at an offset known when compiling, and every read is checked
+//! against the end of the frame: that is also the only form the verifier of older kernels
+//! follows.
+
+use core::ptr;
+
+use aya_ebpf::programs::XdpContext;
+
+use taltun_common::address::{Address, v4_mapped};
+
+const ETHERNET_LEN: usize = 14;
+const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
+const UDP_LEN: usize = 8;
+
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+const PROTOCOL_UDP: u8 = 17;
+
+/// Version 4, and a header of five words: no options.
+const IPV4_PLAIN: u8 = 0x45;
+/// "More fragments" and the fragment's offset; leaves "don't fragment" out.
+const IPV4_FRAGMENT: u16 = 0x3fff;
+
+#[repr(C)]
+struct Ethernet {
+    addresses: [u8; 12],
+    ethertype: [u8; 2],
+}
+
+#[repr(C)]
+struct Ipv4 {
+    version_and_length: u8,
+    service: u8,
+    total_length: [u8; 2],
+    identification: [u8; 2],
+    fragment: [u8; 2],
+    hop_limit: u8,
+    protocol: u8,
+    checksum: [u8; 2],
+    source: [u8; 4],
+    destination: [u8; 4],
+}
+
+#[repr(C)]
+struct Ipv6 {
+    version_and_class: [u8; 4],
+    payload_length: [u8; 2],
+    next_header: u8,
+    hop_limit: u8,
+    source: [u8; 16],
+    destination: [u8; 16],
+}
+
+#[repr(C)]
+struct Udp {
+    source: [u8; 2],
+    destination: [u8; 2],
+    length: [u8; 2],
+    checksum: [u8; 2],
+}
+
+/// A UDP datagram and what its headers say. The lengths may contradict each other: see
+/// [`Datagram::payload_len`].
+pub struct Datagram {
+    pub source: Address,
+    pub destination: Address,
+    pub destination_port: u16,
+    /// The UDP header's length field, which counts the header itself.
+    pub udp_length: u16,
+    /// The UDP header's checksum field, as a number.
+    pub checksum: u16,
+    /// What the IP header leaves for UDP, header included.
+    ip_payload: u16,
+    /// Offset of the UDP payload in the frame.
+    payload: usize,
+}
+
+impl Datagram {
+    /// The datagram in this frame.
+    #[inline(always)]
+    pub fn parse(frame: &XdpContext) -> Option<Self> {
+        let ethernet: &Ethernet = header(frame, 0)?;
+        match ethernet.ethertype {
+            ETHERTYPE_IPV4 => Self::parse_v4(frame),
+            ETHERTYPE_IPV6 => Self::parse_v6(frame),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn parse_v4(frame: &XdpContext) -> Option<Self> {
+        let ip: &Ipv4 = header(frame, ETHERNET_LEN)?;
+        if ip.version_and_length != IPV4_PLAIN
+            || ip.protocol != PROTOCOL_UDP
+            || u16::from_be_bytes(ip.fragment) & IPV4_FRAGMENT != 0
+        {
+            return None;
+        }
+        let udp: &Udp = header(frame, ETHERNET_LEN + IPV4_LEN)?;
+        Some(Self {
+            source: v4_mapped(ip.source),
+            destination: v4_mapped(ip.destination),
+            destination_port: u16::from_be_bytes(udp.destination),
+            udp_length: u16::from_be_bytes(udp.length),
+            checksum: u16::from_be_bytes(udp.checksum),
+            ip_payload: u16::from_be_bytes(ip.total_length).checked_sub(IPV4_LEN as u16)?,
+            payload: ETHERNET_LEN + IPV4_LEN + UDP_LEN,
+        })
+    }
+
+    #[inline(always)]
+    fn parse_v6(frame: &XdpContext) -> Option<Self> {
+        let ip: &Ipv6 = header(frame, ETHERNET_LEN)?;
+        if ip.version_and_class[0] >> 4 != 6 || ip.next_header != PROTOCOL_UDP {
+            return None;
+        }
+        let udp: &Udp = header(frame, ETHERNET_LEN + IPV6_LEN)?;
+        Some(Self {
+            source: ip.source,
+            destination: ip.destination,
+            destination_port: u16::from_be_bytes(udp.destination),
+            udp_length: u16::from_be_bytes(udp.length),
+            checksum: u16::from_be_bytes(udp.checksum),
+            ip_payload: u16::from_be_bytes(ip.payload_length),
+            payload: ETHERNET_LEN + IPV6_LEN + UDP_LEN,
+        })
+    }
+
+    /// Bytes of the UDP payload, if all who speak of it agree.
+    ///
+    /// IP and UDP must name the same length, and the frame must hold it. It may hold more:
+    /// Ethernet pads short frames to 60 bytes, so the frame's end says nothing about the
+    /// datagram's. It may also hold less than it should, because only the first part of
+    /// a packet may be in reach of this program; that is no proof of a bad datagram.
+    #[inline(always)]
+    pub fn payload_len(&self, frame: &XdpContext) -> Option<usize> {
+        let length = usize::from(self.udp_length).checked_sub(UDP_LEN)?;
+        let in_frame = frame_len(frame).checked_sub(self.payload)?;
+        (self.udp_length == self.ip_payload && length <= in_frame).then_some(length)
+    }
+
+    /// The little-endian word `offset` bytes into the UDP payload, if the frame holds it.
+    #[inline(always)]
+    pub fn payload_word(&self, frame: &XdpContext, offset: usize) -> Option<u32> {
+        header(frame, self.payload + offset).map(|bytes: &[u8; 4]| u32::from_le_bytes(*bytes))
+    }
+}
+
+/// Bytes of the frame.
+///
+/// Read in a way the compiler can't look through. If it could, it would conclude from a
+/// length that lies within the frame that a read up to that length needs no check, and
+/// leave the check out; and the verifier, which doesn't draw such conclusions, would
+/// refuse the program.
+#[inline(always)]
+pub fn frame_len(frame: &XdpContext) -> usize {
+    // SAFETY: the kernel hands the program a valid context for as long as it runs.
+    let (start, end) = unsafe {
+        (
+            ptr::read_volatile(&raw const (*frame.ctx).data),
+            ptr::read_volatile(&raw const (*frame.ctx).data_end),
+        )
+    };
+    (end as usize).wrapping_sub(start as usize)
+}
+
+/// Marks types that any bytes are a valid value of, at any address.
+///
+/// # Safety
+///
+/// All of its fields are `u8` or arrays of it.
+unsafe trait Bytes {}
+
+// SAFETY: only u8 and arrays of it.
+unsafe impl Bytes for Ethernet {}
+// SAFETY: only u8 and arrays of it.
+unsafe impl Bytes for Ipv4 {}
+// SAFETY: only u8 and arrays of it.
+unsafe impl Bytes for Ipv6 {}
+// SAFETY: only u8 and arrays of it.
+unsafe impl Bytes for Udp {}
+// SAFETY: an array of u8.
+unsafe impl Bytes for [u8; 4] {}
+
+/// A view of the frame at this offset, if it is that long.
+#[inline(always)]
+fn header<T: Bytes>(frame: &XdpContext, offset: usize) -> Option<&T> {
+    let start = frame.data() + offset;
+    if start + size_of::<T>() > frame.data_end() {
+        return None;
+    }
+    // SAFETY: the whole of T lies between the frame's start and end, as just checked (the
+    // verifier refuses the program otherwise); T has no alignment and no invalid values;
+    // nobody writes to the frame while the program runs.
+    Some(unsafe { &*ptr::with_exposed_provenance::<T>(start) })
+}

@@ -1,0 +1,117 @@
+//! What is thrown away: the policy, on one page.
+//!
+//! In this order, because the order is from sure and cheap to costly:
+//!
+//! 1. not to our port, or not to one of our addresses: not ours, untouched
+//! 2. source on the deny list: drop
+//! 3. lengths that contradict each other: pass, the kernel decides
+//! 4. not shaped like a WireGuard message: drop
+//! 5. to a receiver index that we never gave out: drop
+
+use aya_ebpf::programs::XdpContext;
+
+use taltun_common::address::{Address, pseudo_header_sum};
+use taltun_common::drops::DropReason;
+use taltun_common::wire::{DATA_MIN_LEN, Fit, Kind};
+
+use crate::maps;
+use crate::parse::Datagram;
+
+/// What to do with a frame. Holds the source, for whom it is counted.
+pub enum Verdict {
+    /// Nothing to do with us.
+    NotOurs,
+    /// For user space.
+    Pass(Address),
+    /// For nobody.
+    Drop(Address, DropReason),
+}
+
+/// Whether a frame can hold more than one datagram.
+///
+/// The kernel merges datagrams of one flow into a single packet (GRO on receiving,
+/// `UDP_SEGMENT` on a sender behind a virtual link), all of one size but the last, which
+/// may be shorter. IP and UDP then name the length of the whole. Nothing in the frame says
+/// so; but all that has been merged has an *unfinished* checksum, which an attacker may
+/// imitate and an ordinary sender on the same host may also have. So it can rule merging
+/// out, and can't prove it. Where it may be: what follows the first message isn't judged
+/// by the first one's lengths and index, and a good message never falls with a bad one.
+///
+/// (With `rx-gro-list`, off unless somebody switches it on, merged datagrams keep a
+/// finished checksum. The kernel makes no such lists for sockets that ask for GRO, and
+/// ours do.)
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Frames {
+    /// Frames as they were on the wire: driver mode.
+    Single,
+    /// Packets that the kernel has already worked on: generic mode.
+    MayBeMerged,
+}
+
+/// Judges one frame.
+#[inline(always)]
+pub fn judge(frame: &XdpContext, frames: Frames) -> Verdict {
+    let Some(datagram) = Datagram::parse(frame) else {
+        return Verdict::NotOurs;
+    };
+    let Some(settings) = maps::settings() else {
+        return Verdict::NotOurs;
+    };
+    if datagram.destination_port != settings.listen_port || !maps::is_local(&datagram.destination) {
+        return Verdict::NotOurs;
+    }
+    if maps::is_denied(&datagram.source) {
+        return Verdict::Drop(datagram.source, DropReason::Denied);
+    }
+    match fault(frame, frames, &datagram, settings.check_indices != 0) {
+        Some(reason) => Verdict::Drop(datagram.source, reason),
+        None => Verdict::Pass(datagram.source),
+    }
+}
+
+/// What is certainly wrong with the messages in this datagram.
+#[inline(always)]
+fn fault(
+    frame: &XdpContext,
+    frames: Frames,
+    datagram: &Datagram,
+    check_indices: bool,
+) -> Option<DropReason> {
+    let length = datagram.payload_len(frame)?;
+    if length < size_of::<u32>() {
+        return Some(DropReason::Shape);
+    }
+    let Some(kind) = Kind::of(datagram.payload_word(frame, 0)?) else {
+        // Should it be merged: no peer sends such a datagram, so the flow isn't a peer's.
+        return Some(DropReason::Shape);
+    };
+    match kind.fit(length) {
+        Fit::Wrong => return Some(DropReason::Shape),
+        Fit::Several(second) => {
+            let merged = may_be_merged(frames, datagram)
+                && Kind::of(datagram.payload_word(frame, second)?).is_some();
+            return (!merged).then_some(DropReason::Shape);
+        }
+        Fit::One => {}
+    }
+    if !check_indices {
+        return None;
+    }
+    let index = datagram.payload_word(frame, kind.receiver_offset()?)?;
+    if maps::is_our_index(index) {
+        return None;
+    }
+    // Only data is long enough to be several without showing it. A peer whose session we
+    // have lost sends some more of it, and then, perhaps merged with that, a handshake.
+    let merged =
+        kind == Kind::Data && length >= 2 * DATA_MIN_LEN && may_be_merged(frames, datagram);
+    (!merged).then_some(DropReason::UnknownIndex)
+}
+
+/// Whether this may be several datagrams in one.
+#[inline(always)]
+fn may_be_merged(frames: Frames, datagram: &Datagram) -> bool {
+    frames == Frames::MayBeMerged
+        && datagram.checksum
+            == pseudo_header_sum(&datagram.source, &datagram.destination, datagram.udp_length)
+}

@@ -1,0 +1,165 @@
+//! How a program gets onto an interface: driver mode, generic mode, or not at all, and why.
+//!
+//! A link belongs to this process, by its file descriptor: when the process ends, however
+//! it ends, the kernel detaches the program. Kernels before 5.9 have no such links for XDP;
+//! there aya attaches by netlink, and only an orderly end detaches.
+
+use aya::Ebpf;
+use aya::programs::xdp::{XdpLink, XdpMode as Flag};
+use aya::programs::{ProgramError, Xdp, loaded_programs};
+
+use super::netlink::Link;
+use super::off;
+use super::offload::Gro;
+use super::programs::{explain, program};
+use crate::config::XdpMode;
+use crate::report::XdpStatus;
+
+/// A program on an interface. The link goes first, then GRO, which it needed.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    _link: XdpLink,
+    _gro: Option<Gro>,
+}
+
+/// A mode to attach in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// In the driver, before there is a packet buffer.
+    Driver,
+    /// In the network stack, behind it.
+    Generic,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Driver => "driver",
+            Self::Generic => "generic",
+        }
+    }
+
+    fn flag(self) -> Flag {
+        match self {
+            Self::Driver => Flag::Driver,
+            Self::Generic => Flag::Skb,
+        }
+    }
+
+    /// The program that fits: see `Frames` in `taltun-ebpf`.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Driver => "taltun_xdp",
+            Self::Generic => "taltun_xdp_skb",
+        }
+    }
+}
+
+/// Attaches to one interface, if that is possible and wanted.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    link: &Link,
+    mode: XdpMode,
+) -> (XdpStatus, Option<Attachment>) {
+    if let Some(id) = link.program {
+        // One interface has one program; theirs was first.
+        let reason = format!("another XDP program is attached: {}", describe(id));
+        return (off(&link.name, reason), None);
+    }
+    let veth = link.kind == "veth";
+    let mut refusals = Vec::new();
+    for &way in ways(mode, veth) {
+        match attach_as(ebpf, link.index, way) {
+            Ok(xdp_link) => {
+                let mut reasons = vec![advantage(way, mode, veth).to_owned()];
+                reasons.append(&mut refusals);
+                let mut gro = None;
+                if veth && way == Way::Driver {
+                    match Gro::switch_on(&link.name) {
+                        Ok(switched) => gro = switched,
+                        Err(error) => reasons.push(format!("GRO can't be switched on: {error}")),
+                    }
+                }
+                let status = XdpStatus {
+                    interface: link.name.clone(),
+                    mode: way.name().into(),
+                    reason: reasons.join("; "),
+                };
+                let attachment = Attachment {
+                    _link: xdp_link,
+                    _gro: gro,
+                };
+                return (status, Some(attachment));
+            }
+            Err(error) => {
+                refusals.push(format!("{} mode refused: {}", way.name(), explain(&error)));
+            }
+        }
+    }
+    (off(&link.name, refusals.join("; ")), None)
+}
+
+/// What to try, in this order.
+fn ways(mode: XdpMode, veth: bool) -> &'static [Way] {
+    match mode {
+        XdpMode::Auto if veth => &[Way::Generic, Way::Driver],
+        XdpMode::Auto => &[Way::Driver, Way::Generic],
+        XdpMode::Driver => &[Way::Driver],
+        XdpMode::Generic => &[Way::Generic],
+        XdpMode::Off => &[],
+    }
+}
+
+/// Why this way, had it been the only one tried.
+fn advantage(way: Way, mode: XdpMode, veth: bool) -> &'static str {
+    match (way, mode) {
+        (Way::Driver, XdpMode::Driver) if veth => {
+            "asked for by accel.xdp; on veth it switches off the peer's UDP segmentation"
+        }
+        (_, XdpMode::Driver | XdpMode::Generic) => "asked for by accel.xdp",
+        (Way::Generic, _) if veth => {
+            "on veth, driver mode would switch off the peer's UDP segmentation"
+        }
+        (Way::Driver, _) => "frames are judged before the kernel makes packets of them",
+        (Way::Generic, _) => "packets are judged when the kernel has made them",
+    }
+}
+
+fn attach_as(ebpf: &mut Ebpf, index: u32, way: Way) -> Result<XdpLink, ProgramError> {
+    let program: &mut Xdp = program(ebpf, way.program())?;
+    let id = program.attach_to_if_index(index, way.flag())?;
+    program.take_link(id)
+}
+
+/// A program that isn't ours, as `bpftool prog` shows it.
+fn describe(id: u32) -> String {
+    loaded_programs()
+        .flatten()
+        .find(|program| program.id() == id)
+        .and_then(|program| {
+            program
+                .name_as_str()
+                .map(|name| format!("id {id} `{name}`"))
+        })
+        .unwrap_or_else(|| format!("id {id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forced_mode_is_never_replaced_by_the_other() {
+        for veth in [false, true] {
+            assert_eq!(ways(XdpMode::Driver, veth), [Way::Driver]);
+            assert_eq!(ways(XdpMode::Generic, veth), [Way::Generic]);
+            assert!(ways(XdpMode::Off, veth).is_empty());
+        }
+    }
+
+    #[test]
+    fn auto_prefers_the_driver_but_on_veth() {
+        assert_eq!(ways(XdpMode::Auto, false), [Way::Driver, Way::Generic]);
+        assert_eq!(ways(XdpMode::Auto, true), [Way::Generic, Way::Driver]);
+    }
+}

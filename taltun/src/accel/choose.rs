@@ -1,0 +1,208 @@
+//! Which interfaces to attach to.
+//!
+//! Named ones as they are named. Otherwise the one with the listen address; or, when
+//! listening on all addresses, each that a datagram for us may come in on from outside:
+//! up, with an address, not loopback and not a tunnel. A tunnel's packets have been on a
+//! real interface before, and most tunnels have no Ethernet header to start from.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::netlink::Link;
+use super::{Request, off};
+use crate::report::XdpStatus;
+
+/// Tunnels with an Ethernet header, by what netlink calls them.
+const TUNNELS: [&str; 8] = [
+    "tun",
+    "vxlan",
+    "geneve",
+    "gretap",
+    "ip6gretap",
+    "erspan",
+    "ip6erspan",
+    "amt",
+];
+
+/// The links to attach to, or what to say about an interface that isn't.
+pub(super) fn choose(request: &Request<'_>, links: Vec<Link>) -> Vec<Result<Link, XdpStatus>> {
+    if request.interfaces.is_empty() {
+        found(request, links)
+    } else {
+        request
+            .interfaces
+            .iter()
+            .map(|name| named(name, request, &links))
+            .collect()
+    }
+}
+
+/// The addresses that datagrams to our socket can have as their destination.
+pub(super) fn own_addresses(listen: SocketAddr, links: &[Link]) -> Vec<IpAddr> {
+    let all = links.iter().flat_map(|link| &link.addresses).copied();
+    match listen.ip().to_canonical() {
+        // A dual-stack socket: IPv4 too.
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => all.collect(),
+        IpAddr::V4(address) if address.is_unspecified() => all.filter(IpAddr::is_ipv4).collect(),
+        address => vec![address],
+    }
+}
+
+fn named(name: &str, request: &Request<'_>, links: &[Link]) -> Result<Link, XdpStatus> {
+    if name == request.tun_name {
+        return Err(off(name, "is the tunnel itself"));
+    }
+    let link = links
+        .iter()
+        .find(|link| link.name == name)
+        .ok_or_else(|| off(name, "there is no such interface"))?;
+    if link.ethernet {
+        Ok(link.clone())
+    } else {
+        Err(off(name, "isn't an Ethernet interface"))
+    }
+}
+
+fn found(request: &Request<'_>, links: Vec<Link>) -> Vec<Result<Link, XdpStatus>> {
+    let listen = request.listen.ip().to_canonical();
+    let usable = |link: &Link| {
+        link.ethernet
+            && !link.loopback
+            && link.name != request.tun_name
+            && !TUNNELS.contains(&link.kind.as_str())
+    };
+    if listen.is_unspecified() {
+        let all: Vec<_> = links
+            .into_iter()
+            .filter(|link| usable(link) && link.up && !link.addresses.is_empty())
+            .map(Ok)
+            .collect();
+        if all.is_empty() {
+            return vec![Err(off(
+                "",
+                "no interface is up and has an address, but loopback and tunnels",
+            ))];
+        }
+        return all;
+    }
+    let holder = links
+        .into_iter()
+        .find(|link| link.addresses.contains(&listen));
+    vec![match holder {
+        Some(link) if usable(&link) => Ok(link),
+        Some(link) => Err(off(
+            &link.name,
+            format!("holds {listen}, but is loopback or a tunnel"),
+        )),
+        None => Err(off("", format!("no interface holds {listen}"))),
+    }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::XdpMode;
+
+    fn link(index: u32, name: &str, kind: &str, addresses: &[&str]) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            up: true,
+            ethernet: true,
+            loopback: false,
+            kind: kind.into(),
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            program: None,
+        }
+    }
+
+    fn machine() -> Vec<Link> {
+        let lo = Link {
+            loopback: true,
+            ..link(1, "lo", "", &["127.0.0.1", "::1"])
+        };
+        let wg = Link {
+            ethernet: false,
+            ..link(5, "wg0", "wireguard", &["10.9.0.1"])
+        };
+        let down = Link {
+            up: false,
+            ..link(6, "eth1", "", &["203.0.113.7"])
+        };
+        vec![
+            lo,
+            link(2, "eth0", "", &["192.0.2.1", "2001:db8::1"]),
+            link(3, "veth0", "veth", &["198.51.100.1"]),
+            link(4, "tap0", "tun", &["10.8.0.1"]),
+            wg,
+            down,
+            link(7, "eth2", "", &[]),
+            link(8, "taltun0", "dummy", &["10.0.0.1"]),
+        ]
+    }
+
+    fn names(interfaces: &[&str], listen: &str) -> Vec<Result<String, String>> {
+        let interfaces: Vec<String> = interfaces.iter().map(ToString::to_string).collect();
+        let request = Request {
+            interfaces: &interfaces,
+            listen: listen.parse().unwrap(),
+            mode: XdpMode::Auto,
+            deny: &[],
+            tun_name: "taltun0",
+        };
+        choose(&request, machine())
+            .into_iter()
+            .map(|choice| match choice {
+                Ok(link) => Ok(link.name),
+                Err(status) => Err(format!("{}: {}", status.interface, status.reason)),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_wildcard_means_every_way_in_from_outside() {
+        for wildcard in ["0.0.0.0:9000", "[::]:9000"] {
+            let expected: [Result<String, String>; 2] = [Ok("eth0".into()), Ok("veth0".into())];
+            assert_eq!(names(&[], wildcard), expected);
+        }
+    }
+
+    #[test]
+    fn an_address_means_the_interface_that_holds_it() {
+        assert_eq!(names(&[], "198.51.100.1:9000"), [Ok("veth0".into())]);
+        assert_eq!(names(&[], "[2001:db8::1]:9000"), [Ok("eth0".into())]);
+        assert_eq!(names(&[], "[::ffff:192.0.2.1]:9000"), [Ok("eth0".into())]);
+        assert_eq!(
+            names(&[], "127.0.0.1:9000"),
+            [Err(
+                "lo: holds 127.0.0.1, but is loopback or a tunnel".into()
+            )]
+        );
+        assert_eq!(
+            names(&[], "192.0.2.99:9000"),
+            [Err(": no interface holds 192.0.2.99".into())]
+        );
+    }
+
+    #[test]
+    fn names_are_taken_at_their_word() {
+        assert_eq!(
+            names(&["eth2", "lo", "nope", "wg0", "taltun0"], "192.0.2.1:9000"),
+            [
+                Ok("eth2".into()),
+                Ok("lo".into()),
+                Err("nope: there is no such interface".into()),
+                Err("wg0: isn't an Ethernet interface".into()),
+                Err("taltun0: is the tunnel itself".into()),
+            ]
+        );
+    }
+
+    #[test]
+    fn our_addresses_are_those_the_socket_hears() {
+        let at = |listen: &str| own_addresses(listen.parse().unwrap(), &machine());
+        assert_eq!(at("192.0.2.1:9000"), [IpAddr::from([192, 0, 2, 1])]);
+        assert!(at("0.0.0.0:9000").iter().all(IpAddr::is_ipv4));
+        assert!(at("[::]:9000").contains(&"2001:db8::1".parse().unwrap()));
+        assert!(at("[::]:9000").contains(&"192.0.2.1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,50 @@
+//! `taltun check`
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::output;
+use crate::config::{self, Config, Mode};
+
+/// Check a configuration without touching anything.
+///
+/// Prints one line for what is wrong, naming file, line, key and remedy, and exits with 2;
+/// else prints what would be run, our public key among it. Warnings don't change the exit
+/// code.
+#[derive(Args)]
+pub(super) struct Check {
+    /// The configuration file.
+    #[arg(long, short, value_name = "FILE", default_value = "config.toml")]
+    config: PathBuf,
+}
+
+impl Check {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let loaded = config::load(&self.config)?;
+        for warning in &loaded.warnings {
+            output::complain(&format!("warning: {warning}"));
+        }
+        let mut text = format!("{}: ok\n", self.config.display());
+        describe(&loaded.config, &mut text);
+        output::print(&text)
+    }
+}
+
+fn describe(config: &Config, text: &mut String) {
+    let interface = &config.interface;
+    let mode = match interface.mode {
+        Mode::Server => "server",
+        Mode::Client => "client",
+    };
+    let vip: Vec<String> = interface.vip.iter().map(ToString::to_string).collect();
+    let peers = config.peers.len();
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "  interface:  {} ({mode})", interface.tun_name);
+    let _ = writeln!(text, "  public key: {}", interface.private_key.public_key());
+    let _ = writeln!(text, "  address:    {}", vip.join(", "));
+    let _ = writeln!(text, "  listens on: {}", interface.local_addr);
+    let _ = writeln!(text, "  peers:      {peers}");
+}

@@ -1,0 +1,90 @@
+//! Durations as people write them: `90s`, `10m`, `1h30m`, `2d`.
+
+use std::str::FromStr;
+
+/// A time to wait, at least one second and at most a hundred years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Duration {
+    /// Its length, seconds.
+    pub(super) seconds: u64,
+}
+
+const YEAR: u64 = 365 * 24 * 3600;
+
+impl FromStr for Duration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse(text)
+            .filter(|seconds| (1..=100 * YEAR).contains(seconds))
+            .map(|seconds| Self { seconds })
+            .ok_or_else(|| "expected a duration such as 90s, 10m, 1h30m or 2d".into())
+    }
+}
+
+fn parse(text: &str) -> Option<u64> {
+    let mut total: u64 = 0;
+    let mut number: Option<u64> = None;
+    // Each unit once, the larger before the smaller.
+    let mut largest = u64::MAX;
+    for c in text.chars() {
+        if let Some(digit) = c.to_digit(10) {
+            let shifted = number.unwrap_or(0).checked_mul(10)?;
+            number = Some(shifted.checked_add(u64::from(digit))?);
+            continue;
+        }
+        let unit = match c {
+            'd' => 24 * 3600,
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        if unit >= largest {
+            return None;
+        }
+        largest = unit;
+        total = total.checked_add(number.take()?.checked_mul(unit)?)?;
+    }
+    // A number without a unit could mean anything.
+    number.is_none().then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_add_up() {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("10m", 600),
+            ("1h30m", 5400),
+            ("2d", 172_800),
+            ("1d1h1m1s", 90_061),
+        ] {
+            assert_eq!(text.parse(), Ok(Duration { seconds }), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in [
+            "",
+            "10",
+            "m",
+            "10x",
+            "1m1h",
+            "1m1m",
+            "0s",
+            "-1s",
+            "1.5h",
+            "10 m",
+            "1h30",
+            "99999999999999999999s",
+            "9999999999999d",
+        ] {
+            assert!(text.parse::<Duration>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `taltun run`
+
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Args};
+use tracing::warn;
+
+use super::failure::Failure;
+use super::logging;
+use crate::config::{self, Overrides};
+use crate::control::engine::{self, Origin};
+use crate::system;
+
+/// What is read when no file is named, as the Go version does.
+const DEFAULT_FILE: &str = "config.toml";
+
+/// Run a tunnel in the foreground until SIGINT or SIGTERM.
+///
+/// Everything can be said in the file; the options override it. Without --config, config.toml
+/// in the current directory is read if it is there; --key and --vip are enough to run without
+/// any file. The options may be written with a single dash, as for the Go version.
+#[derive(Args)]
+pub(super) struct Run {
+    /// The configuration file [default: config.toml].
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Wait for peers, or start handshakes with them: server or client.
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
+
+    /// Where to listen, such as `0.0.0.0:9000` or `[::]:9000`.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    local: Option<String>,
+
+    /// Our private key. Others on this machine may see it in the process list; prefer
+    /// `private_key_file`.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+
+    /// Our address in the tunnel, such as 10.0.0.1/24; may be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    vip: Vec<String>,
+
+    /// A peer in addition to those of the file; HOST:PORT may be left empty for one that
+    /// comes to us. May be repeated.
+    #[arg(long, value_name = "VIP,HOST:PORT,PUBLIC_KEY")]
+    peer: Vec<String>,
+
+    /// Name of the interface to create.
+    #[arg(long, value_name = "NAME")]
+    tun: Option<String>,
+
+    /// MTU of the tunnel, bytes.
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<String>,
+
+    /// Log each decision.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    debug: Option<bool>,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let overrides = Overrides {
+            mode: self.mode,
+            local: self.local,
+            key: self.key,
+            vip: self.vip,
+            peers: self.peer,
+            tun: self.tun,
+            mtu: self.mtu,
+            debug: self.debug,
+        };
+        let path = match self.config {
+            Some(path) => Some(path),
+            None => default_file(Path::new(DEFAULT_FILE), overrides.suffice())?,
+        };
+        let loaded = config::load_with(path.as_deref(), &overrides)?;
+        logging::start(loaded.config.interface.debug);
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        system::check(&loaded.config)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
+        Ok(runtime.block_on(engine::run(loaded.config, Origin { path, overrides }))?)
+    }
+}
+
+/// The file to read when none is named: `file` if it is there, none if the options say
+/// enough without one.
+fn default_file(file: &Path, options_suffice: bool) -> Result<Option<PathBuf>, Failure> {
+    if file.exists() {
+        Ok(Some(file.to_owned()))
+    } else if options_suffice {
+        Ok(None)
+    } else {
+        Err(Failure::Usage(format!(
+            "no configuration: there is no {} here; name one with --config FILE, or give --key \
+             and --vip",
+            file.display()
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: Run,
+    }
+
+    fn parse(line: &str) -> Run {
+        let words = super::super::arguments::modernise(line.split(' ').map(Into::into));
+        Line::try_parse_from(words.into_iter().filter(|word| word != "run"))
+            .unwrap()
+            .run
+    }
+
+    #[test]
+    fn the_flags_of_the_go_version_are_understood() {
+        let run = parse(
+            "taltun -config F -mode server -local :9000 -key K -vip 10.0.0.1/24 -peer a,b,c \
+             -peer d,e,f -tun tun0 -mtu 1300 -debug",
+        );
+        assert_eq!(run.config.as_deref(), Some(Path::new("F")));
+        assert_eq!(run.mode.as_deref(), Some("server"));
+        assert_eq!(run.local.as_deref(), Some(":9000"));
+        assert_eq!(run.key.as_deref(), Some("K"));
+        assert_eq!(run.vip, ["10.0.0.1/24"]);
+        assert_eq!(run.peer, ["a,b,c", "d,e,f"]);
+        assert_eq!(run.tun.as_deref(), Some("tun0"));
+        assert_eq!(run.mtu.as_deref(), Some("1300"));
+        assert_eq!(run.debug, Some(true));
+    }
+
+    #[test]
+    fn debug_is_a_flag_that_may_be_taken_back() {
+        assert_eq!(parse("taltun -debug=false").debug, Some(false));
+        assert_eq!(parse("taltun --debug --mode client").debug, Some(true));
+        assert_eq!(parse("taltun --mode client").debug, None);
+    }
+
+    #[test]
+    fn the_file_of_the_current_directory_is_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        assert!(default_file(&file, true).unwrap().is_none());
+        let message = default_file(&file, false).unwrap_err().to_string();
+        assert!(message.contains("name one with --config FILE"), "{message}");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(default_file(&file, false).unwrap(), Some(file));
+    }
+}

@@ -1,0 +1,187 @@
+//! `taltun status`
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::target::{Subject, unexpected};
+use super::{human, output};
+use crate::control::{Request, Response};
+use crate::report::{PeerStatus, Status};
+
+/// Show a running tunnel and its peers.
+#[derive(Args)]
+pub(super) struct StatusCommand {
+    #[command(flatten)]
+    subject: Subject,
+
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl StatusCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.subject.ask(&Request::Status)? {
+            Response::Status(status) if self.json => output::print_json(&status),
+            Response::Status(status) => output::print(&render(&status)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn render(status: &Status) -> String {
+    let mut text = format!("interface: {}\n", status.interface);
+    let vip: Vec<String> = status.vip.iter().map(ToString::to_string).collect();
+    line(&mut text, "public key", &status.public_key);
+    line(&mut text, "mode", &status.mode);
+    line(&mut text, "listens on", &status.listen.to_string());
+    line(&mut text, "address", &vip.join(", "));
+    line(&mut text, "mtu", &status.mtu.to_string());
+    line(&mut text, "up for", &human::span(status.uptime_seconds));
+    for xdp in &status.xdp {
+        let place = if xdp.interface.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", xdp.interface)
+        };
+        line(
+            &mut text,
+            "xdp",
+            &format!("{place}{} ({})", xdp.mode, xdp.reason),
+        );
+    }
+    for peer in &status.peers {
+        render_peer(&mut text, peer);
+    }
+    text
+}
+
+fn render_peer(text: &mut String, peer: &PeerStatus) {
+    let title = peer.name.as_deref().unwrap_or(&peer.public_key);
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "\npeer: {title}");
+    if peer.name.is_some() {
+        line(text, "public key", &peer.public_key);
+    }
+    if let Some(endpoint) = peer.endpoint {
+        line(text, "endpoint", &endpoint.to_string());
+    }
+    let allowed: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
+    let allowed = if allowed.is_empty() {
+        "(none)".into()
+    } else {
+        allowed.join(", ")
+    };
+    line(text, "allowed ips", &allowed);
+    let handshake = match peer.latest_handshake_seconds {
+        Some(seconds) if seconds < 1.0 => "now".into(),
+        Some(seconds) => format!("{} ago", human::span(whole(seconds))),
+        None => "never".into(),
+    };
+    line(text, "latest handshake", &handshake);
+    line(
+        text,
+        "transfer",
+        &format!(
+            "{} received, {} sent",
+            human::bytes(peer.rx_bytes),
+            human::bytes(peer.tx_bytes)
+        ),
+    );
+    if let Some(seconds) = peer.persistent_keepalive {
+        line(
+            text,
+            "keepalive",
+            &format!("every {}", human::span(u64::from(seconds))),
+        );
+    }
+}
+
+/// Whole seconds are all that anybody reads; the fraction is for programs.
+fn whole(seconds: f64) -> u64 {
+    Duration::try_from_secs_f64(seconds).map_or(0, |span| span.as_secs())
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "  {:<17} {value}", format!("{name}:"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::XdpStatus;
+
+    #[test]
+    fn a_status_reads_like_wg_show() {
+        let status = Status {
+            interface: "hub".into(),
+            mode: "server".into(),
+            public_key: "HUB=".into(),
+            listen: "[::]:9000".parse().unwrap(),
+            vip: vec!["10.0.0.1/24".parse().unwrap()],
+            mtu: 1420,
+            uptime_seconds: 125,
+            peers: vec![
+                PeerStatus {
+                    name: Some("office".into()),
+                    public_key: "OFFICE=".into(),
+                    endpoint: Some("203.0.113.1:9000".parse().unwrap()),
+                    allowed_ips: vec![
+                        "10.0.0.2/32".parse().unwrap(),
+                        "192.168.50.0/24".parse().unwrap(),
+                    ],
+                    latest_handshake_seconds: Some(12.7),
+                    handshakes: 1,
+                    rx_bytes: 1_258_291,
+                    tx_bytes: 148,
+                    persistent_keepalive: Some(25),
+                },
+                PeerStatus {
+                    name: None,
+                    public_key: "ROAMER=".into(),
+                    endpoint: None,
+                    allowed_ips: vec![],
+                    latest_handshake_seconds: None,
+                    handshakes: 0,
+                    rx_bytes: 0,
+                    tx_bytes: 0,
+                    persistent_keepalive: None,
+                },
+            ],
+            xdp: vec![XdpStatus {
+                interface: "eth0".into(),
+                mode: "driver".into(),
+                reason: "the driver supports it".into(),
+            }],
+        };
+        assert_eq!(
+            render(&status),
+            "\
+interface: hub
+  public key:       HUB=
+  mode:             server
+  listens on:       [::]:9000
+  address:          10.0.0.1/24
+  mtu:              1420
+  up for:           2 minutes, 5 seconds
+  xdp:              eth0: driver (the driver supports it)
+
+peer: office
+  public key:       OFFICE=
+  endpoint:         203.0.113.1:9000
+  allowed ips:      10.0.0.2/32, 192.168.50.0/24
+  latest handshake: 12 seconds ago
+  transfer:         1.2 MiB received, 148 B sent
+  keepalive:        every 25 seconds
+
+peer: ROAMER=
+  allowed ips:      (none)
+  latest handshake: never
+  transfer:         0 B received, 0 B sent
+"
+        );
+    }
+}

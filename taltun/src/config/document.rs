@@ -1,0 +1,248 @@
+//! A TOML file as sections and fields that know their line.
+//!
+//! The file is walked by hand rather than through serde's derive: every key and value
+//! keeps its span, so that each complaint about it can name the line and the key and say
+//! in Taltun's words what was expected.
+
+use std::ops::RangeInclusive;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{ConfigError, Spot, line_after};
+use super::suggest;
+
+/// A parsed file.
+pub(super) struct Document<'a> {
+    file: &'a str,
+    text: &'a str,
+    root: Spanned<DeTable<'a>>,
+}
+
+/// A table of the file, such as `[interface]` or one of `[[peers]]`.
+pub(super) struct Section<'d, 'a> {
+    document: &'d Document<'a>,
+    name: &'static str,
+    table: &'d DeTable<'a>,
+    start: usize,
+}
+
+/// The value of a key, or an element of its list.
+pub(super) struct Field<'d, 'a> {
+    document: &'d Document<'a>,
+    key: String,
+    value: &'d Spanned<DeValue<'a>>,
+}
+
+impl<'a> Document<'a> {
+    /// Parses `text`; `file` is what to call it in errors.
+    pub(super) fn parse(text: &'a str, file: &'a str) -> Result<Self, ConfigError> {
+        match DeTable::parse(text) {
+            Ok(root) => Ok(Self { file, text, root }),
+            Err(error) => {
+                let at = error.span().map_or(0, |span| span.start);
+                Err(Spot::line(file, line_of(text, at), "")
+                    .error(format!("not valid TOML: {}", error.message())))
+            }
+        }
+    }
+
+    /// Refuses top-level keys other than `known`.
+    pub(super) fn allow_only(&self, known: &[&str]) -> Result<(), ConfigError> {
+        allow_only(self, "", self.root.get_ref(), known)
+    }
+
+    /// The table `[name]`, if the file has one.
+    pub(super) fn section(
+        &self,
+        name: &'static str,
+    ) -> Result<Option<Section<'_, 'a>>, ConfigError> {
+        let Some(value) = find(self.root.get_ref(), name) else {
+            return Ok(None);
+        };
+        match value.get_ref() {
+            DeValue::Table(table) => Ok(Some(Section {
+                document: self,
+                name,
+                table,
+                start: value.span().start,
+            })),
+            DeValue::Array(_) => Err(self.spot(value.span().start, name).error(format!(
+                "expected one table: write [{name}] with single brackets, once"
+            ))),
+            other => Err(self
+                .spot(value.span().start, name)
+                .error(format!("expected a table [{name}], found {}", kind(other)))),
+        }
+    }
+
+    /// The tables `[[name]]`, in file order.
+    pub(super) fn sections(&self, name: &'static str) -> Result<Vec<Section<'_, 'a>>, ConfigError> {
+        let Some(value) = find(self.root.get_ref(), name) else {
+            return Ok(Vec::new());
+        };
+        let wrong = |at: usize| {
+            self.spot(at, name).error(format!(
+                "expected a list of tables: write [[{name}]] with double brackets before each"
+            ))
+        };
+        let DeValue::Array(elements) = value.get_ref() else {
+            return Err(wrong(value.span().start));
+        };
+        elements
+            .iter()
+            .map(|element| match element.get_ref() {
+                DeValue::Table(table) => Ok(Section {
+                    document: self,
+                    name,
+                    table,
+                    start: element.span().start,
+                }),
+                _ => Err(wrong(element.span().start)),
+            })
+            .collect()
+    }
+
+    fn spot(&self, at: usize, key: &str) -> Spot {
+        Spot::line(self.file, line_of(self.text, at), key)
+    }
+}
+
+impl<'d, 'a> Section<'d, 'a> {
+    /// Refuses keys other than `known`.
+    pub(super) fn allow_only(&self, known: &[&str]) -> Result<(), ConfigError> {
+        allow_only(self.document, self.name, self.table, known)
+    }
+
+    /// The value of `key`, if it is given.
+    pub(super) fn get(&self, key: &str) -> Option<Field<'d, 'a>> {
+        find(self.table, key).map(|value| Field {
+            document: self.document,
+            key: format!("{}.{key}", self.name),
+            value,
+        })
+    }
+
+    /// Where `key` would stand if it were given: at the head of this section.
+    pub(super) fn spot(&self, key: &str) -> Spot {
+        let key = format!("{}.{key}", self.name);
+        self.document.spot(self.start, &key)
+    }
+}
+
+impl<'d> Field<'d, '_> {
+    /// Where this is written.
+    pub(super) fn spot(&self) -> Spot {
+        self.document.spot(self.value.span().start, &self.key)
+    }
+
+    /// A text.
+    pub(super) fn string(&self) -> Result<&'d str, ConfigError> {
+        match self.value.get_ref() {
+            DeValue::String(text) => Ok(text),
+            other => Err(self.wrong_type("a text in quotes", other)),
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self) -> Result<bool, ConfigError> {
+        match self.value.get_ref() {
+            DeValue::Boolean(value) => Ok(*value),
+            other => Err(self.wrong_type("true or false, without quotes", other)),
+        }
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn integer(&self, range: RangeInclusive<u32>) -> Result<u32, ConfigError> {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        match self.value.get_ref() {
+            DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .filter(|value| range.contains(value))
+                .ok_or_else(|| {
+                    self.spot()
+                        .error(format!("expected {expected}, found {number}"))
+                }),
+            other => Err(self.wrong_type(&expected, other)),
+        }
+    }
+
+    /// The elements of a list of texts.
+    pub(super) fn list(&self) -> Result<Vec<Self>, ConfigError> {
+        match self.value.get_ref() {
+            DeValue::Array(elements) => Ok(elements
+                .iter()
+                .map(|value| Self {
+                    document: self.document,
+                    key: self.key.clone(),
+                    value,
+                })
+                .collect()),
+            other => Err(self.wrong_type("a list of texts in [ ]", other)),
+        }
+    }
+
+    /// The elements of a list of texts, or the one text that stands in its place.
+    pub(super) fn one_or_list(self) -> Result<Vec<Self>, ConfigError> {
+        match self.value.get_ref() {
+            DeValue::String(_) => Ok(vec![self]),
+            DeValue::Array(_) => self.list(),
+            other => Err(self.wrong_type("a text in quotes or a list of them in [ ]", other)),
+        }
+    }
+
+    fn wrong_type(&self, expected: &str, found: &DeValue<'_>) -> ConfigError {
+        self.spot()
+            .error(format!("expected {expected}, found {}", kind(found)))
+    }
+}
+
+fn allow_only(
+    document: &Document<'_>,
+    section: &str,
+    table: &DeTable<'_>,
+    known: &[&str],
+) -> Result<(), ConfigError> {
+    // The map is sorted by name; the first in the file is the one to name first.
+    let unknown = table
+        .keys()
+        .filter(|key| !known.contains(&key.get_ref().as_ref()))
+        .min_by_key(|key| key.span().start);
+    let Some(unknown) = unknown else {
+        return Ok(());
+    };
+    let word = unknown.get_ref();
+    let (key, what) = if section.is_empty() {
+        (word.to_string(), "unknown section or key")
+    } else {
+        (format!("{section}.{word}"), "unknown key")
+    };
+    Err(document
+        .spot(unknown.span().start, &key)
+        .error(format!("{what}; {}", suggest::hint(word, known))))
+}
+
+fn find<'t, 'a>(table: &'t DeTable<'a>, name: &str) -> Option<&'t Spanned<DeValue<'a>>> {
+    table
+        .iter()
+        .find(|(key, _)| key.get_ref() == name)
+        .map(|(_, value)| value)
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
+    line_after(before)
+}
+
+/// What a value is, with its article.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

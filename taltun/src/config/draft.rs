@@ -1,0 +1,305 @@
+//! A configuration as it was written: each value understood, nothing yet compared with
+//! anything else. A file fills it, flags override it, `rules` makes a [`Config`] of it.
+//!
+//! [`Config`]: super::Config
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use ipnet::IpNet;
+use zeroize::Zeroizing;
+
+use super::document::{Document, Field, Section};
+use super::error::{ConfigError, Spot};
+use super::{Accel, Endpoint, Mode, permissions, values};
+use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
+
+const INTERFACE_KEYS: &[&str] = &[
+    "mode",
+    "tun_name",
+    "vip",
+    "local_addr",
+    "private_key",
+    "private_key_file",
+    "mtu",
+    "routes",
+    "debug",
+];
+const PEER_KEYS: &[&str] = &[
+    "name",
+    "public_key",
+    "preshared_key",
+    "vip",
+    "endpoint",
+    "allowed_ips",
+    "persistent_keepalive",
+];
+const ACCEL_KEYS: &[&str] = &[
+    "interfaces",
+    "xdp",
+    "af_xdp",
+    "deny",
+    "deny_inner",
+    "handshakes_per_second",
+];
+
+/// Handshake initiations a second from one source, where the file doesn't say.
+const HANDSHAKES_PER_SECOND: u32 = 20;
+
+/// A value and where it was written.
+#[derive(Debug, Clone)]
+pub(super) struct Written<T> {
+    pub(super) value: T,
+    pub(super) spot: Spot,
+}
+
+/// Everything that was written.
+pub(super) struct Draft {
+    /// Where `[interface]` is, or what stands in its place: what is missing is missed there.
+    pub(super) spot: Spot,
+    pub(super) mode: Option<Mode>,
+    pub(super) tun_name: Option<String>,
+    pub(super) vip: Vec<Written<IpNet>>,
+    pub(super) local_addr: Option<SocketAddr>,
+    pub(super) private_key: Option<PrivateKey>,
+    pub(super) mtu: Option<Written<u16>>,
+    pub(super) routes: Vec<Written<IpNet>>,
+    pub(super) debug: bool,
+    pub(super) peers: Vec<PeerDraft>,
+    pub(super) accel: Accel,
+    pub(super) warnings: Vec<String>,
+}
+
+/// One of `[[peers]]`, as it was written.
+pub(super) struct PeerDraft {
+    pub(super) spot: Spot,
+    pub(super) name: Option<String>,
+    pub(super) public_key: Written<PublicKey>,
+    pub(super) preshared_key: PresharedKey,
+    pub(super) vip: Vec<Written<IpAddr>>,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) allowed_ips: Vec<Written<IpNet>>,
+    pub(super) persistent_keepalive: Option<u16>,
+}
+
+impl Draft {
+    /// Nothing written yet; what is missing will be missed at `spot`.
+    pub(super) fn empty(spot: Spot) -> Self {
+        Self {
+            spot,
+            mode: None,
+            tun_name: None,
+            vip: Vec::new(),
+            local_addr: None,
+            private_key: None,
+            mtu: None,
+            routes: Vec::new(),
+            debug: false,
+            peers: Vec::new(),
+            accel: Accel {
+                interfaces: Vec::new(),
+                xdp: super::XdpMode::default(),
+                deny: Vec::new(),
+                deny_inner: Vec::new(),
+                handshakes_per_second: HANDSHAKES_PER_SECOND,
+            },
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What `text`, the contents of `file`, says.
+    pub(super) fn from_toml(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let document = Document::parse(text, file)?;
+        document.allow_only(&["interface", "peers", "accel"])?;
+        let mut draft = Self::empty(Spot::file(file));
+        if let Some(section) = document.section("interface")? {
+            draft.read_interface(&section, file)?;
+        }
+        for section in document.sections("peers")? {
+            let peer = draft.read_peer(&section)?;
+            draft.peers.push(peer);
+        }
+        if let Some(section) = document.section("accel")? {
+            draft.read_accel(&section)?;
+        }
+        Ok(draft)
+    }
+
+    fn read_interface(&mut self, section: &Section, file: &str) -> Result<(), ConfigError> {
+        section.allow_only(INTERFACE_KEYS)?;
+        self.spot = section.spot("");
+        self.mode = optional(section, "mode", values::mode)?;
+        self.tun_name = optional(section, "tun_name", values::interface_name)?;
+        if let Some(field) = section.get("vip") {
+            self.vip = each(field.one_or_list()?, values::own_vip)?;
+        }
+        self.local_addr = optional(section, "local_addr", values::local_addr)?;
+        self.private_key = self.read_private_key(section, file)?;
+        if let Some(field) = section.get("mtu") {
+            self.mtu = Some(Written {
+                value: field.integer(values::MTU_RANGE)? as u16,
+                spot: field.spot(),
+            });
+        }
+        if let Some(field) = section.get("routes") {
+            self.routes = self.networks(field.list()?)?;
+        }
+        if let Some(field) = section.get("debug") {
+            self.debug = field.boolean()?;
+        }
+        Ok(())
+    }
+
+    fn read_private_key(
+        &mut self,
+        section: &Section,
+        file: &str,
+    ) -> Result<Option<PrivateKey>, ConfigError> {
+        match (section.get("private_key"), section.get("private_key_file")) {
+            (Some(_), Some(second)) => Err(second
+                .spot()
+                .error("private_key is given too; keep one of the two")),
+            (Some(field), None) => parse_with(&field, str::parse).map(Some),
+            (None, Some(field)) => {
+                let spot = field.spot();
+                let name = field.string()?;
+                // Relative to the file that names it, wherever the program was started.
+                let directory = Path::new(file).parent().unwrap_or(Path::new(""));
+                let path = directory.join(name);
+                let text = std::fs::read_to_string(&path)
+                    .map(Zeroizing::new)
+                    .map_err(|error| {
+                        spot.error(format!(
+                            "cannot read {}: {error}; make one with `umask 077; taltun genkey > {}`",
+                            path.display(),
+                            path.display()
+                        ))
+                    })?;
+                self.warnings.extend(permissions::warning(&path));
+                text.parse()
+                    .map(Some)
+                    .map_err(|error| spot.error(format!("{}: {error}", path.display())))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn read_peer(&mut self, section: &Section) -> Result<PeerDraft, ConfigError> {
+        section.allow_only(PEER_KEYS)?;
+        let Some(key) = section.get("public_key") else {
+            return Err(section.spot("public_key").error(
+                "missing; run `taltun pubkey < key` on that peer, with its private key in \
+                 the file key, and add public_key = \"…\" here",
+            ));
+        };
+        let public_key = Written {
+            value: parse_with(&key, str::parse)?,
+            spot: key.spot(),
+        };
+        let preshared_key = section
+            .get("preshared_key")
+            .map(|field| parse_with(&field, str::parse))
+            .transpose()?
+            .unwrap_or_default();
+        let vip = match section.get("vip") {
+            Some(field) => each(field.one_or_list()?, values::peer_vip)?,
+            None => Vec::new(),
+        };
+        let allowed_ips = match section.get("allowed_ips") {
+            Some(field) => self.networks(field.list()?)?,
+            None => Vec::new(),
+        };
+        let persistent_keepalive = section
+            .get("persistent_keepalive")
+            .map(|field| field.integer(0..=u32::from(u16::MAX)))
+            .transpose()?
+            .map(|seconds| seconds as u16)
+            .filter(|seconds| *seconds != 0);
+        Ok(PeerDraft {
+            spot: section.spot("vip"),
+            name: optional(section, "name", values::peer_name)?,
+            public_key,
+            preshared_key,
+            vip,
+            endpoint: optional(section, "endpoint", values::endpoint)?,
+            allowed_ips,
+            persistent_keepalive,
+        })
+    }
+
+    fn read_accel(&mut self, section: &Section) -> Result<(), ConfigError> {
+        section.allow_only(ACCEL_KEYS)?;
+        if let Some(field) = section.get("interfaces") {
+            let names = each(field.list()?, values::interface_name)?;
+            self.accel.interfaces = names.into_iter().map(|name| name.value).collect();
+        }
+        if let Some(mode) = optional(section, "xdp", values::xdp_mode)? {
+            self.accel.xdp = mode;
+        }
+        optional(section, "af_xdp", values::af_xdp)?;
+        if let Some(field) = section.get("deny") {
+            self.accel.deny = plain(self.networks(field.list()?)?);
+        }
+        if let Some(field) = section.get("deny_inner") {
+            self.accel.deny_inner = plain(self.networks(field.list()?)?);
+        }
+        if let Some(field) = section.get("handshakes_per_second") {
+            self.accel.handshakes_per_second = field.integer(1..=1_000_000)?;
+        }
+        Ok(())
+    }
+
+    /// Networks, with a warning for each that has bits set beyond its prefix: `wg` clears
+    /// them silently, but often they are a typing error.
+    fn networks(&mut self, fields: Vec<Field>) -> Result<Vec<Written<IpNet>>, ConfigError> {
+        let mut networks = Vec::new();
+        for field in fields {
+            let (value, masked) = parse_with(&field, values::network)?;
+            let spot = field.spot();
+            if masked {
+                let text = field.string()?;
+                self.warnings
+                    .push(spot.say(format!("{text} is taken as {value}")));
+            }
+            networks.push(Written { value, spot });
+        }
+        Ok(networks)
+    }
+}
+
+fn optional<T>(
+    section: &Section,
+    key: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, ConfigError> {
+    section
+        .get(key)
+        .map(|field| parse_with(&field, &parse))
+        .transpose()
+}
+
+fn each<T>(
+    fields: Vec<Field>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<Written<T>>, ConfigError> {
+    fields
+        .into_iter()
+        .map(|field| {
+            Ok(Written {
+                value: parse_with(&field, &parse)?,
+                spot: field.spot(),
+            })
+        })
+        .collect()
+}
+
+fn parse_with<T, E: std::fmt::Display>(
+    field: &Field,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<T, ConfigError> {
+    parse(field.string()?).map_err(|message| field.spot().error(message))
+}
+
+fn plain(networks: Vec<Written<IpNet>>) -> Vec<IpNet> {
+    networks.into_iter().map(|written| written.value).collect()
+}

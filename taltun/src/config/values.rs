@@ -1,0 +1,223 @@
+//! What the texts in a configuration mean, one function a kind of value.
+//!
+//! Every error is the half sentence that follows `file:line: key:`. None of them repeats
+//! the text of a secret.
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::{Endpoint, Mode, XdpMode, suggest};
+
+/// Longest name of a peer, in characters.
+const NAME_MAX: usize = 64;
+/// Longest name of an interface, in bytes: `IFNAMSIZ` less its zero.
+const INTERFACE_MAX: usize = 15;
+
+/// The name of a network interface as the kernel takes it: 1 to 15 bytes without
+/// separators. Names outside ASCII are refused because they don't survive in file names
+/// and tools, and `%` because the kernel takes it for a pattern.
+pub(crate) fn interface_name(text: &str) -> Result<String, String> {
+    let fits = (1..=INTERFACE_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%'))
+        && text != "."
+        && text != "..";
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "expected an interface name of 1 to {INTERFACE_MAX} letters, digits, dots or dashes, \
+             found {text:?}"
+        ))
+    }
+}
+
+/// What to call a peer: short and printable, as it appears in tables.
+pub(super) fn peer_name(text: &str) -> Result<String, String> {
+    let printable = text.chars().all(|c| !c.is_control()) && !text.trim().is_empty();
+    if printable && text.chars().count() <= NAME_MAX {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "expected a name of 1 to {NAME_MAX} printable characters, found {text:?}"
+        ))
+    }
+}
+
+/// `server` or `client`.
+pub(super) fn mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "server" => Ok(Mode::Server),
+        "client" => Ok(Mode::Client),
+        other => Err(one_of(other, &["server", "client"])),
+    }
+}
+
+/// `auto`, `driver`, `generic` or `off`.
+pub(super) fn xdp_mode(text: &str) -> Result<XdpMode, String> {
+    match text {
+        "auto" => Ok(XdpMode::Auto),
+        "driver" => Ok(XdpMode::Driver),
+        "generic" => Ok(XdpMode::Generic),
+        "off" => Ok(XdpMode::Off),
+        other => Err(one_of(other, &["auto", "driver", "generic", "off"])),
+    }
+}
+
+/// `accel.af_xdp`: `auto` and `off` both mean "without" for now, so there is no value to
+/// return.
+pub(super) fn af_xdp(text: &str) -> Result<(), String> {
+    match text {
+        "auto" | "off" => Ok(()),
+        "on" => Err("AF_XDP is not in this version; set \"auto\" or \"off\"".into()),
+        other => Err(one_of(other, &["auto", "on", "off"])),
+    }
+}
+
+/// Our own address in the tunnel with its subnet; a bare address means /24, or /64 for
+/// IPv6.
+pub(super) fn own_vip(text: &str) -> Result<IpNet, String> {
+    let expected =
+        || format!("expected an address such as \"10.0.0.1/24\" or \"fd00::1/64\", found {text:?}");
+    let net: IpNet = if text.contains('/') {
+        text.parse().map_err(|_| expected())?
+    } else {
+        let addr: IpAddr = text.parse().map_err(|_| expected())?;
+        let bits = if addr.is_ipv4() { 24 } else { 64 };
+        IpNet::new(addr, bits).map_err(|_| expected())?
+    };
+    host_address(net.addr())?;
+    if let IpNet::V4(v4) = net
+        && v4.prefix_len() < 31
+        && (v4.addr() == v4.network() || v4.addr() == v4.broadcast())
+    {
+        return Err(format!(
+            "{} is not for a host: it is the first or last address of {}; take one between them",
+            v4.addr(),
+            net.trunc()
+        ));
+    }
+    Ok(net)
+}
+
+/// A peer's own address: bare, because what lies behind it goes into `allowed_ips`.
+pub(super) fn peer_vip(text: &str) -> Result<IpAddr, String> {
+    let addr = text.parse().map_err(|_| {
+        format!(
+            "expected a bare address such as \"10.0.0.2\", found {text:?} \
+             (networks behind the peer go into allowed_ips)"
+        )
+    })?;
+    host_address(addr)?;
+    Ok(addr)
+}
+
+/// A network; a bare address means itself. The second value tells whether bits beyond the
+/// prefix were set and have been cleared.
+pub(crate) fn network(text: &str) -> Result<(IpNet, bool), String> {
+    let net: IpNet = text
+        .parse()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| {
+            format!(
+                "expected a network such as \"192.168.50.0/24\" or \"fd00::/48\", found {text:?}"
+            )
+        })?;
+    Ok((net.trunc(), net.trunc() != net))
+}
+
+/// Where to listen: `ADDRESS:PORT`, or `:PORT` for every address, as Go writes it.
+pub(super) fn local_addr(text: &str) -> Result<SocketAddr, String> {
+    let expected = || {
+        format!("expected ADDRESS:PORT such as \"0.0.0.0:9000\" or \"[::]:9000\", found {text:?}")
+    };
+    if let Some(port) = text.strip_prefix(':') {
+        let port = port.parse().map_err(|_| expected())?;
+        return Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    }
+    let addr: SocketAddr = text.parse().map_err(|_| expected())?;
+    if addr.ip().is_multicast() {
+        return Err(format!(
+            "{} is a multicast address; {}",
+            addr.ip(),
+            expected()
+        ));
+    }
+    Ok(addr)
+}
+
+/// Where a peer is: `ADDRESS:PORT`, `[V6ADDRESS]:PORT` or `NAME:PORT`.
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let expected = || {
+        format!(
+            "expected HOST:PORT such as \"203.0.113.1:9000\", \"[2001:db8::1]:9000\" or \
+             \"hub.example.org:9000\", found {text:?}"
+        )
+    };
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        if addr.port() == 0 || addr.ip().is_unspecified() || addr.ip().is_multicast() {
+            return Err(expected());
+        }
+        return Ok(Endpoint::Address(addr));
+    }
+    let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
+    let port: u16 = port.parse().map_err(|_| expected())?;
+    // A name made of digits and dots alone is a mistyped address, not a name.
+    let is_name = (1..=253).contains(&host.len())
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        && host.bytes().any(|b| b.is_ascii_alphabetic());
+    if port == 0 || !is_name {
+        return Err(expected());
+    }
+    Ok(Endpoint::Name(host.to_owned(), port))
+}
+
+/// MTU of the tunnel: 576 is the least IPv4 works with, and 65,000 leaves room for the
+/// outer headers in the largest datagram.
+pub(super) const MTU_RANGE: std::ops::RangeInclusive<u32> = 576..=65_000;
+
+/// The MTU as a flag gives it.
+pub(super) fn mtu(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|mtu| MTU_RANGE.contains(&u32::from(*mtu)))
+        .ok_or_else(|| {
+            format!(
+                "expected a whole number from {} to {}, found {text:?}",
+                MTU_RANGE.start(),
+                MTU_RANGE.end()
+            )
+        })
+}
+
+fn host_address(addr: IpAddr) -> Result<(), String> {
+    let why = if addr.is_unspecified() {
+        "means \"any address\""
+    } else if addr.is_multicast() {
+        "is a multicast address"
+    } else if addr.is_loopback() {
+        "is a loopback address"
+    } else {
+        return Ok(());
+    };
+    Err(format!("{addr} {why}; expected the address of one host"))
+}
+
+fn one_of(found: impl AsRef<str> + Display, known: &[&str]) -> String {
+    let quoted: Vec<String> = known.iter().map(|word| format!("{word:?}")).collect();
+    let mut text = format!(
+        "expected {}, found {:?}",
+        quoted.join(" or "),
+        found.as_ref()
+    );
+    let hint = suggest::hint(found.as_ref(), known);
+    if hint.starts_with("did") {
+        text = format!("{text}; {hint}");
+    }
+    text
+}

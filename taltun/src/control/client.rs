@@ -1,0 +1,184 @@
+//! The asking end of the control socket, blocking, for the commands.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::request::{Request, Response};
+use super::{ControlError, runtime_dir, socket_path};
+use crate::config::interface_name;
+
+/// How long to wait for an answer; more than the server takes to give up on its own.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The longest answer, bytes: thousands of peers with their prefixes fit many times.
+const ANSWER_MAX: u64 = 64 << 20;
+
+/// Asks the tunnel `interface`, or without a name the only one that is running.
+pub fn call(interface: Option<&str>, request: &Request) -> Result<Response, ControlError> {
+    call_in(&runtime_dir(), interface, request)
+}
+
+pub(super) fn call_in(
+    dir: &Path,
+    interface: Option<&str>,
+    request: &Request,
+) -> Result<Response, ControlError> {
+    let (stream, path) = match interface {
+        Some(name) => connect(dir, name)?,
+        None => connect_only(dir)?,
+    };
+    converse(stream, request).map_err(|error| ControlError::Answer {
+        path,
+        reason: error.to_string(),
+    })
+}
+
+fn connect(dir: &Path, name: &str) -> Result<(UnixStream, PathBuf), ControlError> {
+    interface_name(name).map_err(ControlError::Name)?;
+    let path = socket_path(dir, name);
+    match UnixStream::connect(&path) {
+        Ok(stream) => Ok((stream, path)),
+        Err(error) if nobody_listens(&error) => Err(ControlError::NotRunning {
+            interface: Some(name.to_owned()),
+            dir: dir.to_owned(),
+        }),
+        Err(source) => Err(ControlError::Io {
+            action: "connect to",
+            path,
+            source,
+        }),
+    }
+}
+
+/// The only socket in `dir` that somebody listens on.
+fn connect_only(dir: &Path) -> Result<(UnixStream, PathBuf), ControlError> {
+    let mut alive = Vec::new();
+    let mut refused = None;
+    for name in socket_names(dir)? {
+        match connect(dir, &name) {
+            Ok(connected) => alive.push((name, connected)),
+            Err(ControlError::NotRunning { .. }) => {}
+            Err(error) => refused = Some(error),
+        }
+    }
+    if alive.len() > 1 {
+        let names = alive.into_iter().map(|(name, _)| name).collect();
+        return Err(ControlError::Several(names));
+    }
+    match (alive.pop(), refused) {
+        (Some((_, connected)), _) => Ok(connected),
+        (None, Some(error)) => Err(error),
+        (None, None) => Err(ControlError::NotRunning {
+            interface: None,
+            dir: dir.to_owned(),
+        }),
+    }
+}
+
+/// The interfaces that have a socket in `dir`, in alphabetic order.
+fn socket_names(dir: &Path) -> Result<Vec<String>, ControlError> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => {
+            return Err(ControlError::Io {
+                action: "look into",
+                path: dir.to_owned(),
+                source,
+            });
+        }
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter_map(|name| name.strip_suffix(".sock").map(str::to_owned))
+        .filter(|name| interface_name(name).is_ok())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+fn nobody_listens(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn converse(mut stream: UnixStream, request: &Request) -> io::Result<Response> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    // A server that is too busy answers before it has read: hear it even so.
+    let sent = stream.write_all(&line);
+    let mut answer = Vec::new();
+    BufReader::new(stream.take(ANSWER_MAX)).read_until(b'\n', &mut answer)?;
+    if answer.is_empty() {
+        sent?;
+        return Err(io::Error::other("it closed the connection"));
+    }
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn without_any_tunnel_the_error_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let ask = |dir: &Path, name| {
+            call_in(dir, name, &Request::Status)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(ask(dir.path(), None).starts_with("no tunnel is running (nothing answers in"));
+        assert!(ask(&dir.path().join("none"), None).starts_with("no tunnel is running"));
+        assert!(ask(dir.path(), Some("hub")).starts_with("no tunnel hub is running"));
+        assert!(ask(dir.path(), Some("../x")).contains("expected an interface name"));
+        // What a killed process left is nobody either.
+        drop(UnixListener::bind(dir.path().join("hub.sock")).unwrap());
+        assert!(ask(dir.path(), None).starts_with("no tunnel is running"));
+        assert!(ask(dir.path(), Some("hub")).starts_with("no tunnel hub is running"));
+    }
+
+    #[test]
+    fn several_tunnels_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let _hub = UnixListener::bind(dir.path().join("hub.sock")).unwrap();
+        let _a = UnixListener::bind(dir.path().join("a.sock")).unwrap();
+        drop(UnixListener::bind(dir.path().join("dead.sock")).unwrap());
+        let error = call_in(dir.path(), None, &Request::Status).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "several tunnels are running: a, hub; say which with -i NAME"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("hub.sock")).unwrap();
+        let server = std::thread::spawn(move || {
+            for answer in [&b""[..], b"nonsense\n"] {
+                let (stream, _) = listener.accept().unwrap();
+                let mut line = Vec::new();
+                BufReader::new(&stream)
+                    .read_until(b'\n', &mut line)
+                    .unwrap();
+                (&stream).write_all(answer).unwrap();
+            }
+        });
+        for expected in ["it closed the connection", "expected"] {
+            let error = call_in(dir.path(), Some("hub"), &Request::Status).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("gave no usable answer"), "{text}");
+            assert!(text.contains(expected), "{text}");
+        }
+        server.join().unwrap();
+    }
+}

@@ -1,0 +1,180 @@
+//! Changing a running tunnel to a new configuration: what differs, and what of it can be
+//! changed without ending sessions.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::config::{self, Config, Interface};
+use crate::crypto::PublicKey;
+use crate::protocol::device::Device;
+use crate::protocol::peer::Endpoint;
+use crate::protocol::time::Time;
+
+/// What a reload does to the peers.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub added: Vec<config::Peer>,
+    pub changed: Vec<(config::Peer, Change)>,
+    pub removed: Vec<PublicKey>,
+}
+
+/// What is different about a peer.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each names one setting of a peer that differs or not"
+)]
+pub(super) struct Change {
+    pub endpoint: bool,
+    pub allowed_ips: bool,
+    pub preshared_key: bool,
+    pub keepalive: bool,
+}
+
+impl Plan {
+    /// What it does, in a sentence.
+    pub(super) fn summary(&self) -> String {
+        format!(
+            "reloaded: {} peers added, {} changed, {} removed",
+            self.added.len(),
+            self.changed.len(),
+            self.removed.len()
+        )
+    }
+}
+
+/// Compares two configurations. The error says what can only change by a restart.
+pub(super) fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
+    if let Some(key) = fixed_difference(&old.interface, &new.interface) {
+        return Err(format!(
+            "interface.{key} can't change while the tunnel runs; restart it"
+        ));
+    }
+    if old.accel.interfaces != new.accel.interfaces || old.accel.xdp != new.accel.xdp {
+        return Err(
+            "accel.interfaces and accel.xdp can't change while the tunnel runs; restart it".into(),
+        );
+    }
+    let mut before: HashMap<_, _> = old.peers.iter().map(|p| (p.public_key, p)).collect();
+    let mut plan = Plan::default();
+    for peer in &new.peers {
+        match before.remove(&peer.public_key) {
+            None => plan.added.push(peer.clone()),
+            Some(old) => {
+                let change = Change {
+                    endpoint: old.endpoint != peer.endpoint,
+                    allowed_ips: old.allowed_ips != peer.allowed_ips,
+                    preshared_key: old.preshared_key != peer.preshared_key,
+                    keepalive: old.persistent_keepalive != peer.persistent_keepalive,
+                };
+                if change != Change::default() {
+                    plan.changed.push((peer.clone(), change));
+                }
+            }
+        }
+    }
+    plan.removed = before.into_keys().collect();
+    Ok(plan)
+}
+
+/// Makes a changed peer as configured, touching only what differs.
+pub(super) fn apply(device: &mut Device, peer: &config::Peer, change: &Change, now: Time) {
+    let key = &peer.public_key;
+    if change.endpoint {
+        device.set_endpoint(key, literal_endpoint(peer));
+    }
+    if change.allowed_ips {
+        device.set_allowed_ips(key, &peer.allowed_ips);
+    }
+    if change.preshared_key {
+        device.set_preshared_key(key, peer.preshared_key.clone());
+    }
+    if change.keepalive {
+        device.set_persistent_keepalive(key, keepalive(peer), now);
+    }
+}
+
+/// A peer's endpoint where the configuration gives an address; a name comes later.
+pub(super) fn literal_endpoint(peer: &config::Peer) -> Option<Endpoint> {
+    match peer.endpoint {
+        Some(config::Endpoint::Address(address)) => Some(Endpoint::from(address)),
+        Some(config::Endpoint::Name(..)) | None => None,
+    }
+}
+
+/// A peer's keepalive interval.
+pub(super) fn keepalive(peer: &config::Peer) -> Option<Duration> {
+    peer.persistent_keepalive
+        .map(|seconds| Duration::from_secs(u64::from(seconds)))
+}
+
+/// The first key of `[interface]` that differs and can't be changed under way.
+fn fixed_difference(old: &Interface, new: &Interface) -> Option<&'static str> {
+    [
+        ("mode", old.mode == new.mode),
+        ("tun_name", old.tun_name == new.tun_name),
+        ("vip", old.vip == new.vip),
+        ("local_addr", old.local_addr == new.local_addr),
+        ("private_key", old.private_key == new.private_key),
+        ("mtu", old.mtu == new.mtu),
+        ("routes", old.routes == new.routes),
+    ]
+    .into_iter()
+    .find(|(_, same)| !same)
+    .map(|(key, _)| key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = r#"
+[interface]
+mode = "server"
+vip = "10.0.0.1/24"
+private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+"#;
+
+    fn config(peers: &[(&str, &str)]) -> Config {
+        let mut text = BASE.to_owned();
+        for (number, (key, more)) in peers.iter().enumerate() {
+            let key = key.repeat(64);
+            let peer = format!(
+                "[[peers]]\nvip = \"10.0.0.{}\"\npublic_key = \"{key}\"\n{more}\n",
+                number + 2
+            );
+            text.push_str(&peer);
+        }
+        config::parse(&text, "test.toml").unwrap().config
+    }
+
+    #[test]
+    fn peers_come_go_and_change_and_the_others_are_left_alone() {
+        let old = config(&[("1", ""), ("2", ""), ("3", "")]);
+        let mut new = config(&[("1", ""), ("2", "persistent_keepalive = 5"), ("4", "")]);
+        new.peers[2].vip.clone_from(&old.peers[2].vip);
+        let plan = plan(&old, &new).unwrap();
+        assert_eq!(plan.added.len(), 1);
+        assert_eq!(plan.removed, [old.peers[2].public_key]);
+        assert_eq!(plan.changed.len(), 1);
+        assert_eq!(
+            plan.changed[0].1,
+            Change {
+                keepalive: true,
+                ..Change::default()
+            }
+        );
+        assert_eq!(
+            plan.summary(),
+            "reloaded: 1 peers added, 1 changed, 1 removed"
+        );
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named() {
+        let old = config(&[]);
+        let mut new = config(&[]);
+        new.interface.mtu = 1300;
+        assert!(plan(&old, &new).unwrap_err().contains("interface.mtu"));
+    }
+}

@@ -1,0 +1,59 @@
+//! What is said over the control socket: one request a connection, a line of JSON, answered
+//! with one line of JSON.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::report::{Stats, Status};
+
+/// What a client may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Who we are and how the peers are.
+    Status,
+    /// What was moved and what was dropped.
+    Stats,
+    /// Drop what comes from a network.
+    Ban {
+        /// The network.
+        net: IpNet,
+        /// Whether it is one inside the tunnel rather than on the underlay.
+        #[serde(default)]
+        inner: bool,
+        /// For how long; `None` until unbanned or stopped.
+        #[serde(default)]
+        seconds: Option<u64>,
+    },
+    /// Take a ban back.
+    Unban {
+        /// The network, exactly as it was banned.
+        net: IpNet,
+        /// Whether it is one inside the tunnel.
+        #[serde(default)]
+        inner: bool,
+    },
+    /// Read the configuration again.
+    Reload,
+}
+
+/// What comes back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// Answers [`Request::Status`].
+    Status(Box<Status>),
+    /// Answers [`Request::Stats`].
+    Stats(Box<Stats>),
+    /// It is done; the text says what, in a sentence for people.
+    Done(String),
+    /// It isn't done; the text says why and what would help, in one line.
+    Error(String),
+}
+
+/// A request on its way to the controller, and where its answer goes.
+pub type Call = (Request, oneshot::Sender<Response>);
+
+/// The longest request, bytes, line feed included.
+pub(super) const REQUEST_MAX: usize = 64 * 1024;

@@ -1,0 +1,510 @@
+//! The serving end of the control socket.
+//!
+//! It believes nothing of its clients: a line is bounded, a connection has ten seconds for
+//! each of its steps, at most 64 are open at once, and whatever one of them does, the others
+//! and the controller go on. Only root and the user who runs the tunnel are answered, as the
+//! file's mode says too.
+
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::request::{Call, REQUEST_MAX, Request, Response};
+use super::{ControlError, peer_process, runtime_dir, socket_path};
+use crate::config::interface_name;
+
+/// Connections open at once.
+const CLIENTS_MAX: usize = 64;
+/// How long each step of a conversation may take: the request, its answer, the reading of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A bound control socket; dropping it removes its file.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the file we made, so that on the way out nobody else's is removed.
+    identity: (u64, u64),
+    patience: Duration,
+}
+
+impl ControlSocket {
+    /// Binds `INTERFACE.sock` in the [runtime directory](runtime_dir), mode 0600. A socket
+    /// that a killed process left is replaced; one that is served is an error naming its
+    /// owner. Must be called within a tokio runtime.
+    pub fn bind(interface: &str) -> Result<Self, ControlError> {
+        Self::bind_in(&runtime_dir(), interface)
+    }
+
+    /// Serves clients until dropped, passing each request on to `calls`. Ends when nobody
+    /// receives calls any more.
+    pub async fn serve(&self, calls: mpsc::Sender<Call>) {
+        let mut clients = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                Some(_) = clients.join_next() => continue,
+                () = calls.closed() => return,
+            };
+            match accepted {
+                Ok((stream, _)) if !may_ask(&stream) => {
+                    debug!("control socket: a client of another user was turned away");
+                }
+                Ok((stream, _)) if clients.len() >= CLIENTS_MAX => {
+                    let busy = Response::Error("too many clients at once; try again".into());
+                    // A new connection's buffer is empty, so this never has to wait.
+                    let _ = stream.try_write(&line(&busy));
+                }
+                Ok((stream, _)) => {
+                    clients.spawn(converse(stream, calls.clone(), self.patience));
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: that passes, but not at once.
+                    warn!("control socket: {error}");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn bind_in(dir: &Path, interface: &str) -> Result<Self, ControlError> {
+        interface_name(interface).map_err(ControlError::Name)?;
+        make_directory(dir)?;
+        let path = socket_path(dir, interface);
+        remove_stale(&path)?;
+        let io = |action| {
+            let path = path.clone();
+            move |source| ControlError::Io {
+                action,
+                path,
+                source,
+            }
+        };
+        let listener = StdListener::bind(&path).map_err(io("bind"))?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(io("protect"))?;
+        listener.set_nonblocking(true).map_err(io("set up"))?;
+        let metadata = std::fs::symlink_metadata(&path).map_err(io("look at"))?;
+        Ok(Self {
+            listener: UnixListener::from_std(listener).map_err(io("listen on"))?,
+            identity: (metadata.dev(), metadata.ino()),
+            path,
+            patience: PATIENCE,
+        })
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if ours {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes the directory, open for all to look into (the sockets in it are not), if it is
+/// missing.
+fn make_directory(dir: &Path) -> Result<(), ControlError> {
+    let io = |source| ControlError::Io {
+        action: "make the directory",
+        path: dir.to_owned(),
+        source,
+    };
+    match DirBuilder::new().mode(0o755).create(dir) {
+        // The umask may have taken bits away.
+        Ok(()) => std::fs::set_permissions(dir, Permissions::from_mode(0o755)).map_err(io),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(io(error)),
+    }
+}
+
+/// Clears the way for a new socket: what nobody listens on is removed. Two processes that
+/// start in the same instant may both get here; the interface, of which there can be only
+/// one of a name, decides between them.
+fn remove_stale(path: &Path) -> Result<(), ControlError> {
+    let io = |action| {
+        move |source| ControlError::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io("look at")(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(ControlError::InTheWay(path.to_owned()));
+        }
+        Ok(_) => {}
+    }
+    match StdStream::connect(path) {
+        Ok(stream) => Err(ControlError::Taken {
+            path: path.to_owned(),
+            pid: peer_process::pid(&stream),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(io("remove the stale socket"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A backlog that is full belongs to somebody who is alive.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(ControlError::Taken {
+            path: path.to_owned(),
+            pid: None,
+        }),
+        Err(error) => Err(io("connect to")(error)),
+    }
+}
+
+/// Root and our own user: between `bind` and the change of its mode the file may be open to
+/// more than these.
+fn may_ask(stream: &UnixStream) -> bool {
+    let own = std::fs::metadata("/proc/self").map(|metadata| metadata.uid());
+    stream
+        .peer_cred()
+        .is_ok_and(|client| client.uid() == 0 || own.is_ok_and(|own| own == client.uid()))
+}
+
+/// One request, one answer.
+async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>, patience: Duration) {
+    let request = match timeout(patience, read_request(&mut stream)).await {
+        Ok(Ok(Some(request))) => Ok(request),
+        Ok(Ok(None)) => return,
+        Ok(Err(message)) => Err(message),
+        Err(_) => Err(format!("no request within {} seconds", patience.as_secs())),
+    };
+    let response = match request {
+        Ok(request) => match timeout(patience, ask(request, &calls)).await {
+            Ok(response) => response,
+            Err(_) => Response::Error("the controller is too busy to answer; try again".into()),
+        },
+        Err(message) => Response::Error(message),
+    };
+    let line = line(&response);
+    match timeout(patience, stream.write_all(&line)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!("control socket: a client left before its answer: {error}"),
+        Err(_) => debug!("control socket: a client didn't read its answer"),
+    }
+}
+
+/// A request, `None` for a client that left without a word, or what was wrong.
+async fn read_request(stream: &mut UnixStream) -> Result<Option<Request>, String> {
+    let mut line = Vec::new();
+    // One byte more than allowed tells too long from just long enough.
+    let mut reader = BufReader::new(stream.take(REQUEST_MAX as u64 + 1));
+    reader
+        .read_until(b'\n', &mut line)
+        .await
+        .map_err(|error| error.to_string())?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    if line.len() > REQUEST_MAX {
+        return Err(format!("expected a request of at most {REQUEST_MAX} bytes"));
+    }
+    if line.last() != Some(&b'\n') {
+        return Err("expected a line feed at the end of the request".into());
+    }
+    serde_json::from_slice(&line)
+        .map(Some)
+        .map_err(|error| format!("not a request: {error}"))
+}
+
+async fn ask(request: Request, calls: &mpsc::Sender<Call>) -> Response {
+    let (answer, answered) = oneshot::channel();
+    let stopping = || Response::Error("the tunnel is stopping".into());
+    if calls.send((request, answer)).await.is_err() {
+        return stopping();
+    }
+    answered.await.unwrap_or_else(|_| stopping())
+}
+
+fn line(response: &Response) -> Vec<u8> {
+    let mut line = serde_json::to_vec(response).unwrap_or_else(|error| {
+        // Numbers that JSON doesn't have, at worst.
+        format!("{{\"error\":\"no answer: {error}\"}}").into_bytes()
+    });
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader as StdReader, Read, Write};
+    use std::time::Instant;
+
+    use super::super::client;
+    use super::*;
+
+    /// A socket in a directory of its own, served on its own thread by a controller that
+    /// answers `Reload` with "reloaded", never answers `Stats`, and refuses the rest.
+    struct Served {
+        dir: tempfile::TempDir,
+        stop: oneshot::Sender<()>,
+        thread: std::thread::JoinHandle<()>,
+    }
+
+    impl Served {
+        fn start() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (stop, mut stopped) = oneshot::channel::<()>();
+            let (ready, is_ready) = std::sync::mpsc::channel();
+            let path = dir.path().to_owned();
+            let thread = std::thread::spawn(move || {
+                let serve = async {
+                    let mut socket = ControlSocket::bind_in(&path, "hub").unwrap();
+                    socket.patience = Duration::from_millis(300);
+                    ready.send(()).unwrap();
+                    let (calls, mut received) = mpsc::channel::<Call>(8);
+                    let mut unanswered = Vec::new();
+                    let serving = socket.serve(calls);
+                    tokio::pin!(serving);
+                    loop {
+                        tokio::select! {
+                            () = &mut serving => break,
+                            _ = &mut stopped => break,
+                            Some((request, answer)) = received.recv() => match request {
+                                Request::Reload => {
+                                    answer.send(Response::Done("reloaded".into())).ok();
+                                }
+                                Request::Stats => unanswered.push(answer),
+                                other => {
+                                    answer.send(Response::Error(format!("{other:?}"))).ok();
+                                }
+                            },
+                        }
+                    }
+                };
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap()
+                    .block_on(serve);
+            });
+            is_ready.recv().unwrap();
+            Self { dir, stop, thread }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.dir.path().join("hub.sock")
+        }
+
+        fn connect(&self) -> StdStream {
+            let stream = StdStream::connect(self.path()).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+            stream
+        }
+
+        /// Sends `bytes`, as many as are taken, and reads the answer until the end.
+        fn exchange(&self, bytes: &[u8]) -> String {
+            let mut stream = self.connect();
+            let _ = stream.write_all(bytes);
+            let mut answer = String::new();
+            StdReader::new(stream).read_line(&mut answer).unwrap();
+            answer
+        }
+
+        /// Stops serving; gives back the directory, still there.
+        fn stop(self) -> tempfile::TempDir {
+            let _ = self.stop.send(());
+            self.thread.join().unwrap();
+            self.dir
+        }
+
+        fn still_answers(&self) {
+            assert_eq!(self.exchange(b"\"reload\"\n"), "{\"done\":\"reloaded\"}\n");
+        }
+    }
+
+    #[test]
+    fn a_request_is_answered_and_its_file_removed_in_the_end() {
+        let served = Served::start();
+        served.still_answers();
+        let path = served.path();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let answer = client::call_in(served.dir.path(), None, &Request::Reload).unwrap();
+        assert!(matches!(answer, Response::Done(text) if text == "reloaded"));
+        let _dir = served.stop();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn every_kind_of_request_arrives_as_it_was_sent() {
+        let served = Served::start();
+        let ban = Request::Ban {
+            net: "10.0.0.0/8".parse().unwrap(),
+            inner: true,
+            seconds: Some(3),
+        };
+        let unban = Request::Unban {
+            net: "2001:db8::/32".parse().unwrap(),
+            inner: false,
+        };
+        for request in [Request::Status, ban, unban] {
+            let answer = client::call_in(served.dir.path(), Some("hub"), &request).unwrap();
+            let expected = format!("{request:?}");
+            assert!(matches!(answer, Response::Error(text) if text == expected));
+        }
+    }
+
+    #[test]
+    fn garbage_is_answered_with_an_error() {
+        let served = Served::start();
+        for garbage in [
+            &b"hello\n"[..],
+            b"\n",
+            b"\"Status\"\n",
+            b"{\"ban\":{\"net\":\"nonsense\"}}\n",
+            b"{\"ban\":{\"net\":\"10.0.0.0/8\",\"surprise\":1}}\n",
+            b"\xff\xfe\x00\n",
+            format!("{}\n", "[".repeat(60_000)).as_bytes(),
+        ] {
+            let answer = served.exchange(garbage);
+            assert!(answer.starts_with("{\"error\":\"not a request"), "{answer}");
+        }
+        served.still_answers();
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused_at_64_kib() {
+        let served = Served::start();
+        let answer = served.exchange(&vec![b'x'; 10 << 20]);
+        assert_eq!(
+            answer,
+            "{\"error\":\"expected a request of at most 65536 bytes\"}\n"
+        );
+        served.still_answers();
+    }
+
+    #[test]
+    fn half_a_line_is_refused_when_the_client_ends_it_there() {
+        let served = Served::start();
+        let mut stream = served.connect();
+        stream.write_all(b"\"relo").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("expected a line feed"), "{answer}");
+    }
+
+    #[test]
+    fn a_client_that_hangs_is_let_go_and_others_are_served_meanwhile() {
+        let served = Served::start();
+        let mut silent = served.connect();
+        let mut slow = served.connect();
+        slow.write_all(b"\"relo").unwrap();
+        served.still_answers();
+        let start = Instant::now();
+        for stream in [&mut silent, &mut slow] {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.contains("no request within"), "{answer}");
+        }
+        assert!(start.elapsed() < Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_controller_that_never_answers_is_reported() {
+        let served = Served::start();
+        let answer = served.exchange(b"\"stats\"\n");
+        assert!(answer.contains("too busy"), "{answer}");
+        served.still_answers();
+    }
+
+    #[test]
+    fn at_most_64_clients_are_open_at_once() {
+        let served = Served::start();
+        let open: Vec<StdStream> = (0..CLIENTS_MAX).map(|_| served.connect()).collect();
+        let answer = served.exchange(b"\"reload\"\n");
+        assert!(answer.contains("too many clients"), "{answer}");
+        drop(open);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !served.exchange(b"\"reload\"\n").contains("reloaded") {
+            assert!(
+                Instant::now() < deadline,
+                "the closed clients were not forgotten"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_live_owner_is_named_by_its_pid() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = ControlSocket::bind_in(dir.path(), "hub").unwrap();
+        let error = ControlSocket::bind_in(dir.path(), "hub").unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!(
+                "another taltun already (pid {})",
+                std::process::id()
+            )),
+            "{text}"
+        );
+        drop(first);
+        ControlSocket::bind_in(dir.path(), "hub").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_left_by_a_killed_process_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.sock");
+        drop(StdListener::bind(&path).unwrap());
+        assert!(
+            path.exists(),
+            "std leaves the file, as a killed process does"
+        );
+        ControlSocket::bind_in(dir.path(), "hub").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_of_another_kind_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.sock");
+        std::fs::write(&path, "precious").unwrap();
+        let error = ControlSocket::bind_in(dir.path(), "hub").unwrap_err();
+        assert!(matches!(error, ControlError::InTheWay(_)));
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn the_directory_is_made_for_all_to_look_into() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("taltun");
+        let _socket = ControlSocket::bind_in(&inner, "hub").unwrap();
+        assert_eq!(std::fs::metadata(&inner).unwrap().mode() & 0o777, 0o755);
+    }
+
+    #[tokio::test]
+    async fn dropping_leaves_the_socket_of_a_successor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.sock");
+        let first = ControlSocket::bind_in(dir.path(), "hub").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let second = ControlSocket::bind_in(dir.path(), "hub").unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_elsewhere_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = ControlSocket::bind_in(dir.path(), "../hub").unwrap_err();
+        assert!(matches!(error, ControlError::Name(_)));
+    }
+}

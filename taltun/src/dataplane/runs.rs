@@ -1,0 +1,154 @@
+//! Groups sealed datagrams into runs that one system call can send as segments.
+//!
+//! The kernel cuts one large payload into datagrams of equal size (`UDP_SEGMENT`), of which
+//! only the last may be shorter. Datagrams that lie one behind the other in an arena, go to
+//! the same endpoint and have the same size are therefore one run.
+
+use crate::protocol::peer::Endpoint;
+
+/// Most segments the kernel takes in one send (`UDP_MAX_SEGMENTS` of older kernels).
+pub const MAX_SEGMENTS: usize = 64;
+/// Most bytes in one send: below 65,535 less IPv6 and UDP headers.
+pub const MAX_RUN_BYTES: usize = 65_000;
+
+/// Datagrams for one endpoint, one behind the other in an arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Where the first one starts in the arena.
+    pub start: usize,
+    /// Bytes of all of them.
+    pub len: usize,
+    /// Bytes of each but the last, which may have fewer.
+    pub segment: usize,
+    /// Where they go.
+    pub endpoint: Endpoint,
+}
+
+impl Run {
+    /// How many datagrams it holds.
+    pub fn segments(&self) -> usize {
+        self.len.div_ceil(self.segment)
+    }
+
+    /// The same datagrams, each on its own.
+    pub fn split(self) -> impl Iterator<Item = Run> {
+        (0..self.segments()).map(move |at| {
+            let offset = at * self.segment;
+            let len = self.segment.min(self.len - offset);
+            Run {
+                start: self.start + offset,
+                len,
+                segment: len,
+                endpoint: self.endpoint,
+            }
+        })
+    }
+
+    /// Whether a datagram can be one more segment.
+    fn takes(&self, start: usize, len: usize, endpoint: &Endpoint) -> bool {
+        self.start + self.len == start
+            && len <= self.segment
+            && self.len.is_multiple_of(self.segment)
+            && self.len + len <= MAX_RUN_BYTES
+            && self.segments() < MAX_SEGMENTS
+            && self.endpoint == *endpoint
+    }
+}
+
+/// Runs waiting to be sent from one arena, in order.
+#[derive(Debug, Default)]
+pub struct Runs {
+    runs: Vec<Run>,
+}
+
+impl Runs {
+    /// Room for `capacity` runs without allocating again.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            runs: Vec::with_capacity(capacity),
+        }
+    }
+
+    /// Adds a datagram of `len` bytes at `start`, to the last run if `merge` and it fits.
+    pub fn push(&mut self, start: usize, len: usize, endpoint: Endpoint, merge: bool) {
+        if merge
+            && let Some(last) = self.runs.last_mut()
+            && last.takes(start, len, &endpoint)
+        {
+            last.len += len;
+            return;
+        }
+        self.runs.push(Run {
+            start,
+            len,
+            segment: len,
+            endpoint,
+        });
+    }
+
+    /// The runs in order.
+    pub fn as_slice(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Forgets all runs, keeping the memory.
+    pub fn clear(&mut self) {
+        self.runs.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(port: u16) -> Endpoint {
+        Endpoint::from(std::net::SocketAddr::from(([192, 0, 2, 1], port)))
+    }
+
+    #[test]
+    fn equal_neighbours_are_one_run_and_a_shorter_one_ends_it() {
+        let mut runs = Runs::default();
+        for (start, len) in [(0, 100), (100, 100), (200, 40), (240, 100)] {
+            runs.push(start, len, endpoint(1), true);
+        }
+        let lens: Vec<_> = runs.as_slice().iter().map(|run| run.len).collect();
+        assert_eq!(lens, [240, 100]);
+        let parts: Vec<_> = runs.as_slice()[0]
+            .split()
+            .map(|r| (r.start, r.len))
+            .collect();
+        assert_eq!(parts, [(0, 100), (100, 100), (200, 40)]);
+    }
+
+    #[test]
+    fn gaps_larger_segments_and_other_endpoints_start_anew() {
+        let mut runs = Runs::default();
+        runs.push(0, 100, endpoint(1), true);
+        runs.push(101, 100, endpoint(1), true);
+        runs.push(201, 101, endpoint(1), true);
+        runs.push(302, 101, endpoint(2), true);
+        assert_eq!(runs.as_slice().len(), 4);
+        runs.push(403, 101, endpoint(2), false);
+        assert_eq!(runs.as_slice().len(), 5);
+    }
+
+    #[test]
+    fn a_run_stays_within_what_the_kernel_takes() {
+        let mut runs = Runs::default();
+        for at in 0..200 {
+            runs.push(at * 80, 80, endpoint(1), true);
+        }
+        assert!(
+            runs.as_slice()
+                .iter()
+                .all(|run| run.segments() <= MAX_SEGMENTS)
+        );
+        runs.clear();
+        for at in 0..100 {
+            runs.push(at * 1452, 1452, endpoint(1), true);
+        }
+        assert!(runs.as_slice().iter().all(|run| run.len <= MAX_RUN_BYTES));
+        let total: usize = runs.as_slice().iter().map(Run::segments).sum();
+        assert_eq!(total, 100);
+    }
+}

@@ -1,0 +1,315 @@
+//! `recvmmsg` and `sendmmsg` with their control messages: source and destination address
+//! (`PKTINFO`), `UDP_GRO` on the way in, `UDP_SEGMENT` on the way out.
+//!
+//! Both rings own the arrays the kernel works on and set up their pointers anew for each
+//! call, so they can be moved freely in between and nothing is allocated per packet.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::address::{decode, encode, v4_addr};
+use crate::dataplane::runs::Run;
+use crate::protocol::peer::{Endpoint, Local};
+
+/// Bytes for the control messages of one datagram: an `in6_pktinfo` and an integer, with
+/// their headers, need 64.
+const CONTROL_LEN: usize = 128;
+
+/// Control messages must be aligned as their header is.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_LEN]);
+
+/// Receives batches of datagrams into one arena.
+pub struct ReceiveRing {
+    arena: Box<[u8]>,
+    slot_len: usize,
+    headers: Box<[libc::mmsghdr]>,
+    buffers: Box<[libc::iovec]>,
+    names: Box<[libc::sockaddr_storage]>,
+    controls: Box<[Control]>,
+    received: Vec<Received>,
+}
+
+// SAFETY: the raw pointers in `headers` and `buffers` are set and used only inside
+// `receive`, and point into memory that the ring owns.
+unsafe impl Send for ReceiveRing {}
+
+/// One message that was received: one datagram, or several of one sender that the kernel
+/// merged.
+#[derive(Debug, Clone, Copy)]
+pub struct Received {
+    /// Where its bytes start in the arena.
+    pub start: usize,
+    /// How many there are.
+    pub len: usize,
+    /// Bytes of each datagram in it but the last, which may have fewer.
+    pub segment: usize,
+    /// Who sent it, and to which of our addresses.
+    pub from: Endpoint,
+    /// Whether the kernel had to cut it: larger than any buffer of ours.
+    pub truncated: bool,
+}
+
+impl ReceiveRing {
+    /// A ring for `slots` messages of up to `slot_len` bytes.
+    pub fn new(slots: usize, slot_len: usize) -> Self {
+        // SAFETY: all-zero is valid for these C structures: null pointers and zero lengths.
+        let (header, buffer, name) = unsafe {
+            (
+                std::mem::zeroed::<libc::mmsghdr>(),
+                std::mem::zeroed::<libc::iovec>(),
+                std::mem::zeroed::<libc::sockaddr_storage>(),
+            )
+        };
+        Self {
+            arena: vec![0; slots * slot_len].into_boxed_slice(),
+            slot_len,
+            headers: vec![header; slots].into_boxed_slice(),
+            buffers: vec![buffer; slots].into_boxed_slice(),
+            names: vec![name; slots].into_boxed_slice(),
+            controls: vec![Control([0; CONTROL_LEN]); slots].into_boxed_slice(),
+            received: Vec::with_capacity(slots),
+        }
+    }
+
+    /// Receives what is there, without waiting. Gives the arena and the messages in it.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<(&mut [u8], &[Received])> {
+        self.received.clear();
+        let slots = self.headers.len();
+        for (at, slot) in self.arena.chunks_exact_mut(self.slot_len).enumerate() {
+            self.buffers[at] = libc::iovec {
+                iov_base: slot.as_mut_ptr().cast(),
+                iov_len: slot.len(),
+            };
+            let header = &mut self.headers[at].msg_hdr;
+            header.msg_name = (&raw mut self.names[at]).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_iov = &raw mut self.buffers[at];
+            header.msg_iovlen = 1;
+            header.msg_control = self.controls[at].0.as_mut_ptr().cast();
+            header.msg_controllen = CONTROL_LEN as _;
+            header.msg_flags = 0;
+        }
+        // SAFETY: every header points at live memory of this ring with its true length,
+        // and `slots` of them are initialised.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                slots as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        for at in 0..count {
+            let message = &self.headers[at];
+            let Some(remote) = decode(&self.names[at]) else {
+                continue;
+            };
+            let len = message.msg_len as usize;
+            let (local, segment) = read_control(&message.msg_hdr);
+            self.received.push(Received {
+                start: at * self.slot_len,
+                len,
+                segment: segment.filter(|s| *s > 0).unwrap_or(len.max(1)),
+                from: Endpoint { remote, local },
+                truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            });
+        }
+        Ok((&mut self.arena, &self.received))
+    }
+}
+
+/// Our address and interface, and the segment size of a merged message.
+fn read_control(header: &libc::msghdr) -> (Option<Local>, Option<usize>) {
+    let mut local = None;
+    let mut segment = None;
+    // SAFETY: the kernel filled in `msg_controllen` bytes of well-formed control messages
+    // at `msg_control`, which the ring owns; the CMSG functions stay within them, and the
+    // data of each kind read here has the type the kernel documents.
+    unsafe {
+        let mut at = libc::CMSG_FIRSTHDR(header);
+        while !at.is_null() {
+            let data = libc::CMSG_DATA(at);
+            match ((*at).cmsg_level, (*at).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                    local = Some(Local {
+                        address: Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into(),
+                        interface: info.ipi_ifindex.cast_unsigned(),
+                    });
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                    let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                    local = Some(Local {
+                        address: IpAddr::V6(ip).to_canonical(),
+                        interface: info.ipi6_ifindex,
+                    });
+                }
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    let size = data.cast::<libc::c_int>().read_unaligned();
+                    segment = usize::try_from(size).ok();
+                }
+                _ => {}
+            }
+            at = libc::CMSG_NXTHDR(header, at);
+        }
+    }
+    (local, segment)
+}
+
+/// Sends batches of runs out of an arena.
+pub struct SendRing {
+    headers: Box<[libc::mmsghdr]>,
+    buffers: Box<[libc::iovec]>,
+    names: Box<[libc::sockaddr_storage]>,
+    controls: Box<[Control]>,
+    v6_socket: bool,
+}
+
+// SAFETY: as for `ReceiveRing`: the raw pointers are set and used only inside `send`.
+unsafe impl Send for SendRing {}
+
+impl SendRing {
+    /// A ring that hands up to `slots` runs to the kernel in one call, on a socket of the
+    /// given family.
+    pub fn new(slots: usize, v6_socket: bool) -> Self {
+        // SAFETY: all-zero is valid for these C structures: null pointers and zero lengths.
+        let (header, buffer, name) = unsafe {
+            (
+                std::mem::zeroed::<libc::mmsghdr>(),
+                std::mem::zeroed::<libc::iovec>(),
+                std::mem::zeroed::<libc::sockaddr_storage>(),
+            )
+        };
+        Self {
+            headers: vec![header; slots].into_boxed_slice(),
+            buffers: vec![buffer; slots].into_boxed_slice(),
+            names: vec![name; slots].into_boxed_slice(),
+            controls: vec![Control([0; CONTROL_LEN]); slots].into_boxed_slice(),
+            v6_socket,
+        }
+    }
+
+    /// Sends the first runs, as many as the ring has slots for and the kernel takes; how
+    /// many that were. An error is about the first run.
+    pub fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        arena: &[u8],
+        runs: &[Run],
+    ) -> io::Result<usize> {
+        let count = runs.len().min(self.headers.len());
+        for (at, run) in runs[..count].iter().enumerate() {
+            let payload = &arena[run.start..run.start + run.len];
+            let (name, name_len) = encode(run.endpoint.remote, self.v6_socket);
+            self.names[at] = name;
+            self.buffers[at] = libc::iovec {
+                // The kernel only reads from it.
+                iov_base: payload.as_ptr().cast_mut().cast(),
+                iov_len: payload.len(),
+            };
+            let header = &mut self.headers[at].msg_hdr;
+            header.msg_name = (&raw mut self.names[at]).cast();
+            header.msg_namelen = name_len;
+            header.msg_iov = &raw mut self.buffers[at];
+            header.msg_iovlen = 1;
+            write_control(header, &mut self.controls[at], run, self.v6_socket);
+        }
+        // SAFETY: `count` headers are initialised and point at live memory: the ring's own
+        // arrays, and the arena, which is borrowed until the call returns.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                count as libc::c_uint,
+                0,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+fn write_control(header: &mut libc::msghdr, control: &mut Control, run: &Run, v6_socket: bool) {
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL_LEN as _;
+    let mut used = 0;
+    // SAFETY: `msg_control` points at `CONTROL_LEN` bytes aligned for a header; at most an
+    // `in6_pktinfo` and a `u16` are written, each at the place the CMSG functions give,
+    // which together stay within these bytes.
+    unsafe {
+        let mut at = libc::CMSG_FIRSTHDR(header);
+        let mut put = |level, kind, data: *const u8, len: usize| {
+            (*at).cmsg_level = level;
+            (*at).cmsg_type = kind;
+            (*at).cmsg_len = libc::CMSG_LEN(len as u32) as _;
+            std::ptr::copy_nonoverlapping(data, libc::CMSG_DATA(at), len);
+            let space = libc::CMSG_SPACE(len as u32) as usize;
+            used += space;
+            at = at.byte_add(space);
+        };
+        match run.endpoint.local {
+            Some(local) if v6_socket => {
+                let address = match local.address {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                    IpAddr::V6(ip) => ip,
+                };
+                let info = libc::in6_pktinfo {
+                    ipi6_addr: libc::in6_addr {
+                        s6_addr: address.octets(),
+                    },
+                    ipi6_ifindex: interface_to_use(&run.endpoint.remote, local.interface),
+                };
+                put(
+                    libc::IPPROTO_IPV6,
+                    libc::IPV6_PKTINFO,
+                    (&raw const info).cast(),
+                    size_of_val(&info),
+                );
+            }
+            Some(Local {
+                address: IpAddr::V4(ip),
+                ..
+            }) => {
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: v4_addr(ip),
+                    ipi_addr: v4_addr(Ipv4Addr::UNSPECIFIED),
+                };
+                put(
+                    libc::IPPROTO_IP,
+                    libc::IP_PKTINFO,
+                    (&raw const info).cast(),
+                    size_of_val(&info),
+                );
+            }
+            Some(_) | None => {}
+        }
+        if run.len > run.segment {
+            let segment = run.segment as u16;
+            put(
+                libc::SOL_UDP,
+                libc::UDP_SEGMENT,
+                (&raw const segment).cast(),
+                size_of_val(&segment),
+            );
+        }
+    }
+    header.msg_controllen = used as _;
+    if used == 0 {
+        header.msg_control = std::ptr::null_mut();
+    }
+}
+
+/// The route decides the interface, as for any packet; only a link-local peer is bound to
+/// the one it was heard on.
+fn interface_to_use(remote: &SocketAddr, interface: u32) -> u32 {
+    match remote {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => interface,
+        _ => 0,
+    }
+}

@@ -1,0 +1,190 @@
+//! UDP sockets of the underlay, and sending with what the kernel offers.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use taltun_common::drops::DropReason;
+
+use super::counters::Counters;
+use super::runs::{Run, Runs};
+use super::sys::{self, SendRing};
+
+/// Receive and send buffer of a socket, bytes. Enough for some milliseconds of a fast
+/// link: what a burst needs while its worker sleeps.
+const SOCKET_BUFFER: libc::c_int = 7 << 20;
+/// Runs handed to the kernel in one call.
+const SEND_SLOTS: usize = 64;
+
+/// One socket of a group that shares a port.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    local: SocketAddr,
+    gso: AtomicBool,
+    gro: bool,
+}
+
+impl Socket {
+    /// Binds `count` sockets to one port, each able to receive from every peer.
+    ///
+    /// The unspecified IPv6 address means IPv4 too, and means only IPv4 on a machine
+    /// without IPv6.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` when somebody else has the port.
+    pub fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<Arc<Self>>> {
+        // Port sharing would also share with another process of the same user. A socket
+        // that doesn't share finds out whether the port is free.
+        let (probe, address) = match Self::bind(address, false) {
+            Err(error) if address.ip().is_unspecified() && no_such_family(&error) => {
+                let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
+                (Self::bind(v4, false)?, v4)
+            }
+            other => (other?, address),
+        };
+        let address = SocketAddr::new(address.ip(), probe.local.port());
+        drop(probe);
+        (0..count)
+            .map(|_| Self::bind(address, true).map(Arc::new))
+            .collect()
+    }
+
+    fn bind(address: SocketAddr, share: bool) -> io::Result<Self> {
+        let fd = sys::udp_socket(address.is_ipv6())?;
+        let set = |level, option, value| sys::set_option(fd.as_fd(), level, option, value);
+        if share {
+            set(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        }
+        if address.is_ipv6() {
+            set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
+            set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        } else {
+            set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        }
+        for (force, plain) in [
+            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+        ] {
+            if set(libc::SOL_SOCKET, force, SOCKET_BUFFER).is_err() {
+                // Without CAP_NET_ADMIN: as much as the system allows everybody.
+                let _ = set(libc::SOL_SOCKET, plain, SOCKET_BUFFER);
+            }
+        }
+        sys::bind(fd.as_fd(), address)?;
+        let local = std::net::UdpSocket::from(fd.try_clone()?).local_addr()?;
+        // Asking for a segment size of zero changes nothing where the kernel knows the
+        // option and fails where it doesn't.
+        let gso = set(libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+        let gro = set(libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+        Ok(Self {
+            fd,
+            local,
+            gso: AtomicBool::new(gso),
+            gro,
+        })
+    }
+
+    /// The address it is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Whether the kernel merges received datagrams for us.
+    pub fn has_gro(&self) -> bool {
+        self.gro
+    }
+
+    /// Whether sending in segments works here.
+    pub fn has_gso(&self) -> bool {
+        self.gso.load(Ordering::Relaxed)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn no_such_family(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+    )
+}
+
+/// Sends runs on a socket; each thread that sends has its own.
+pub struct Sender {
+    socket: Arc<Socket>,
+    ring: SendRing,
+    counters: Arc<Counters>,
+    /// Runs that the kernel refused as they were, in the form in which they go again.
+    again: Vec<Run>,
+}
+
+impl Sender {
+    /// A sender for `socket`.
+    pub fn new(socket: Arc<Socket>, counters: Arc<Counters>) -> Self {
+        Self {
+            ring: SendRing::new(SEND_SLOTS, socket.local_addr().is_ipv6()),
+            socket,
+            counters,
+            again: Vec::with_capacity(super::runs::MAX_SEGMENTS),
+        }
+    }
+
+    /// Whether runs of several datagrams are welcome.
+    pub fn merges(&self) -> bool {
+        self.socket.has_gso()
+    }
+
+    /// Sends all runs out of `arena` and forgets them. What the kernel refuses in one form
+    /// is tried in the plainest: without a source address that may have vanished, then
+    /// without segmentation. What it refuses even so is counted and dropped.
+    pub fn send(&mut self, arena: &[u8], runs: &mut Runs) {
+        let mut rest = runs.as_slice();
+        while !rest.is_empty() {
+            match self.ring.send(self.socket.as_fd(), arena, rest) {
+                Ok(sent) => rest = &rest[sent.max(1)..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.send_plainly(arena, rest[0], &error);
+                    rest = &rest[1..];
+                }
+            }
+        }
+        runs.clear();
+    }
+
+    fn send_plainly(&mut self, arena: &[u8], mut run: Run, error: &io::Error) {
+        let mut error = error.raw_os_error();
+        if run.endpoint.local.take().is_some() {
+            match self.ring.send(self.socket.as_fd(), arena, &[run]) {
+                Ok(_) => return,
+                Err(other) => error = other.raw_os_error(),
+            }
+        }
+        // EIO: the interface can't checksum segments. EINVAL: segments and route disagree.
+        if run.segments() > 1 && matches!(error, Some(libc::EIO | libc::EINVAL)) {
+            self.socket.gso.store(false, Ordering::Relaxed);
+            self.counters.gso_fallback();
+            self.again.clear();
+            self.again.extend(run.split());
+            for datagram in &self.again {
+                let sent =
+                    self.ring
+                        .send(self.socket.as_fd(), arena, std::slice::from_ref(datagram));
+                if sent.is_err() {
+                    self.counters.drop_packet(DropReason::UdpSend);
+                }
+            }
+            return;
+        }
+        for _ in 0..run.segments() {
+            self.counters.drop_packet(DropReason::UdpSend);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Workers: their threads, and what these share with the controller.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::counters::Counters;
+use super::filter::Filter;
+use super::sys::StopSignal;
+use super::tun::Tun;
+use super::udp::{Sender, Socket};
+use super::{inbound, outbound};
+use crate::protocol::messages::INITIATION_LEN;
+use crate::protocol::peer::Endpoint;
+use crate::protocol::tunnel::Tunnel;
+
+/// Handshake messages that may wait for the controller.
+pub const HANDSHAKE_QUEUE: usize = 1024;
+
+/// A handshake message on its way to the controller.
+#[derive(Debug, Clone)]
+pub struct Handshake {
+    bytes: [u8; INITIATION_LEN],
+    len: usize,
+    /// Where it came from.
+    pub from: Endpoint,
+}
+
+impl Handshake {
+    /// Copies a handshake message, of which the longest is an initiation.
+    pub(super) fn new(datagram: &[u8], from: Endpoint) -> Self {
+        let len = datagram.len().min(INITIATION_LEN);
+        let mut bytes = [0; INITIATION_LEN];
+        bytes[..len].copy_from_slice(&datagram[..len]);
+        Self { bytes, len, from }
+    }
+
+    /// The message.
+    pub fn datagram(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// What all threads share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Sessions and routes.
+    pub tunnel: Arc<Tunnel>,
+    /// Bans.
+    pub filter: Arc<Filter>,
+    /// What was moved and dropped.
+    pub counters: Arc<Counters>,
+    /// The way of handshake messages to the controller.
+    pub handshakes: mpsc::Sender<Handshake>,
+    /// Wakes the controller when workers ask something of it.
+    pub wake: Arc<Notify>,
+    /// Ends the threads.
+    pub stop: StopSignal,
+}
+
+impl Shared {
+    /// Gives a handshake message to the controller; false when too many wait.
+    pub(super) fn hand_over(&self, handshake: Handshake) -> bool {
+        self.handshakes.try_send(handshake).is_ok()
+    }
+
+    /// Wakes the controller if a batch asked something of it.
+    pub(super) fn wake_controller(&self) {
+        if self.tunnel.take_wake() {
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// The running threads of all workers.
+#[derive(Debug)]
+pub struct Workers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// How many workers a machine of `cores` gets. One saturates two cores, having a thread a
+/// direction; more only pay where there are cores for their peers' traffic.
+pub fn default_count(cores: usize) -> usize {
+    (cores / 2).clamp(1, 8)
+}
+
+impl Workers {
+    /// Starts a worker for each pair of socket and TUN queue.
+    pub fn start(shared: Arc<Shared>, sockets: &[Arc<Socket>], tuns: Vec<Tun>) -> io::Result<Self> {
+        let mut workers = Self {
+            shared,
+            threads: Vec::new(),
+        };
+        for (number, (socket, tun)) in sockets.iter().zip(tuns).enumerate() {
+            let out_tun = tun.try_clone()?;
+            let counters = &workers.shared.counters;
+            let mut sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
+            let mut relay_sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
+            let socket = Arc::clone(socket);
+            workers.spawn(format!("taltun-out-{number}"), move |shared| {
+                outbound::run(&out_tun, &mut sender, shared)
+            })?;
+            workers.spawn(format!("taltun-in-{number}"), move |shared| {
+                inbound::run(&socket, &tun, &mut relay_sender, shared)
+            })?;
+        }
+        Ok(workers)
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        body: impl FnOnce(&Shared) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
+            if let Err(error) = body(&shared) {
+                tracing::error!("{name} ended: {error}");
+            }
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Whether any thread has ended, which none does before [`Self::stop`] but by an error.
+    pub fn any_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Workers {
+    /// Ends all threads and waits for them; what they have in hand is carried through.
+    fn drop(&mut self) {
+        if let Err(error) = self.shared.stop.stop() {
+            tracing::error!("can't stop the workers: {error}");
+            return;
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

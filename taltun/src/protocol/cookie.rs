@@ -1,0 +1,231 @@
+//! mac1, mac2 and cookies: handshakes cost nothing to refuse while under load
+//! (paper §5.4.4 and §5.4.7).
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::messages::{
+    COOKIE_LATENCY, COOKIE_LIFETIME, COOKIE_REPLY_LEN, CookieReply, LABEL_COOKIE, LABEL_MAC1,
+    mac_offsets, write_cookie_reply,
+};
+use super::time::Time;
+use crate::crypto::{PublicKey, constant_time_eq, hash, mac, xopen, xseal};
+
+/// What the MACs of a received handshake message prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// The sender doesn't even know our public key.
+    None,
+    /// The sender knows our public key.
+    Mac1,
+    /// The sender also receives at the address it sends from.
+    Mac2,
+}
+
+/// Checks the MACs of handshake messages sent to us, and makes cookie replies.
+#[derive(Debug)]
+pub struct Checker {
+    mac1_key: [u8; 32],
+    cookie_key: [u8; 32],
+    secret: [u8; 32],
+    secret_born: Option<Time>,
+}
+
+impl Checker {
+    /// A checker for messages addressed to `ours`.
+    pub fn new(ours: &PublicKey) -> Self {
+        Self {
+            mac1_key: hash(&[LABEL_MAC1, &ours.0]),
+            cookie_key: hash(&[LABEL_COOKIE, &ours.0]),
+            secret: [0; 32],
+            secret_born: None,
+        }
+    }
+
+    /// The key of mac1, for whoever checks it before us.
+    pub fn mac1_key(&self) -> &[u8; 32] {
+        &self.mac1_key
+    }
+
+    /// Looks at both MACs of `message`, an initiation or a response from `from`.
+    pub fn check(&self, message: &[u8], from: SocketAddr, now: Time) -> Proof {
+        let (mac1_at, mac2_at) = mac_offsets(message.len());
+        let expected = mac(&self.mac1_key, &[&message[..mac1_at]]);
+        if !constant_time_eq(&expected, &message[mac1_at..mac2_at]) {
+            return Proof::None;
+        }
+        if !self.secret_is_fresh(now) {
+            return Proof::Mac1;
+        }
+        let expected = mac(&self.cookie(from), &[&message[..mac2_at]]);
+        if constant_time_eq(&expected, &message[mac2_at..]) {
+            Proof::Mac2
+        } else {
+            Proof::Mac1
+        }
+    }
+
+    /// The answer "come again with this cookie" to `message`, whose sender index is
+    /// `sender`. `random` is called for 24 bytes of nonce, and for a new secret when the
+    /// last one is older than 120 s.
+    pub fn reply(
+        &mut self,
+        message: &[u8],
+        sender: u32,
+        from: SocketAddr,
+        now: Time,
+        mut random: impl FnMut(&mut [u8]),
+    ) -> [u8; COOKIE_REPLY_LEN] {
+        if !self.secret_is_fresh(now) {
+            random(&mut self.secret);
+            self.secret_born = Some(now);
+        }
+        let mut nonce = [0; 24];
+        random(&mut nonce);
+        let (mac1_at, mac2_at) = mac_offsets(message.len());
+        let mac1 = &message[mac1_at..mac2_at];
+        let sealed = xseal(&self.cookie_key, &nonce, mac1, &self.cookie(from));
+        write_cookie_reply(sender, &nonce, &sealed)
+    }
+
+    fn secret_is_fresh(&self, now: Time) -> bool {
+        self.secret_born
+            .is_some_and(|born| now.since(born) < COOKIE_LIFETIME)
+    }
+
+    /// A cookie binds address *and* port: the port alone tells apart who shares a NAT.
+    fn cookie(&self, from: SocketAddr) -> [u8; 16] {
+        let port = from.port().to_be_bytes();
+        match from.ip() {
+            IpAddr::V4(ip) => mac(&self.secret, &[&ip.octets(), &port]),
+            IpAddr::V6(ip) => mac(&self.secret, &[&ip.octets(), &port]),
+        }
+    }
+}
+
+/// Puts the MACs on handshake messages sent to one peer, with its cookie if it gave one.
+#[derive(Debug)]
+pub struct Sealer {
+    mac1_key: [u8; 32],
+    cookie_key: [u8; 32],
+    last_mac1: Option<[u8; 16]>,
+    cookie: Option<([u8; 16], Time)>,
+}
+
+impl Sealer {
+    /// A sealer for messages addressed to `theirs`.
+    pub fn new(theirs: &PublicKey) -> Self {
+        Self {
+            mac1_key: hash(&[LABEL_MAC1, &theirs.0]),
+            cookie_key: hash(&[LABEL_COOKIE, &theirs.0]),
+            last_mac1: None,
+            cookie: None,
+        }
+    }
+
+    /// Fills in mac1, and mac2 when a fresh cookie is at hand.
+    pub fn seal(&mut self, message: &mut [u8], now: Time) {
+        let (mac1_at, mac2_at) = mac_offsets(message.len());
+        let mac1 = mac(&self.mac1_key, &[&message[..mac1_at]]);
+        message[mac1_at..mac2_at].copy_from_slice(&mac1);
+        self.last_mac1 = Some(mac1);
+        if let Some((cookie, received)) = &self.cookie
+            && now.since(*received) < COOKIE_LIFETIME.saturating_sub(COOKIE_LATENCY)
+        {
+            let mac2 = mac(cookie, &[&message[..mac2_at]]);
+            message[mac2_at..].copy_from_slice(&mac2);
+        }
+    }
+
+    /// Takes a cookie reply; false when it doesn't answer our last message.
+    pub fn receive(&mut self, reply: CookieReply<'_>, now: Time) -> bool {
+        let Some(mac1) = &self.last_mac1 else {
+            return false;
+        };
+        let opened = xopen(&self.cookie_key, reply.nonce(), mac1, reply.sealed_cookie());
+        let Ok(cookie) = opened else {
+            return false;
+        };
+        self.cookie = Some((cookie, now));
+        // One reply a message: a second one for the same mac1 is a replay.
+        self.last_mac1 = None;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::messages::Message;
+    use super::*;
+
+    fn fixture() -> (Checker, Sealer, SocketAddr) {
+        let ours = PublicKey([5; 32]);
+        (
+            Checker::new(&ours),
+            Sealer::new(&ours),
+            "192.0.2.1:4000".parse().unwrap(),
+        )
+    }
+
+    fn give_cookie(checker: &mut Checker, sealer: &mut Sealer, from: SocketAddr, now: Time) {
+        let mut message = [7; 148];
+        sealer.seal(&mut message, now);
+        let reply = checker.reply(&message, 1, from, now, |bytes| bytes.fill(3));
+        let Ok(Message::CookieReply(reply)) = Message::parse(&reply) else {
+            panic!("not a cookie reply");
+        };
+        assert!(sealer.receive(reply, now));
+        assert!(!sealer.receive(reply, now), "a reply counts once");
+    }
+
+    #[test]
+    fn mac1_proves_knowledge_of_the_public_key_only() {
+        let (checker, mut sealer, from) = fixture();
+        let mut message = [7; 148];
+        assert_eq!(checker.check(&message, from, Time::START), Proof::None);
+        sealer.seal(&mut message, Time::START);
+        assert_eq!(checker.check(&message, from, Time::START), Proof::Mac1);
+        message[50] ^= 1;
+        assert_eq!(checker.check(&message, from, Time::START), Proof::None);
+    }
+
+    #[test]
+    fn a_cookie_binds_address_and_port() {
+        let (mut checker, mut sealer, from) = fixture();
+        give_cookie(&mut checker, &mut sealer, from, Time::START);
+        let mut message = [8; 92];
+        sealer.seal(&mut message, Time::START);
+        assert_eq!(checker.check(&message, from, Time::START), Proof::Mac2);
+        let other_port = "192.0.2.1:4001".parse().unwrap();
+        assert_eq!(
+            checker.check(&message, other_port, Time::START),
+            Proof::Mac1
+        );
+        let other_address = "192.0.2.2:4000".parse().unwrap();
+        assert_eq!(
+            checker.check(&message, other_address, Time::START),
+            Proof::Mac1
+        );
+    }
+
+    #[test]
+    fn cookie_and_secret_die_after_two_minutes() {
+        let (mut checker, mut sealer, from) = fixture();
+        give_cookie(&mut checker, &mut sealer, from, Time::START);
+        let late = Time::START + Duration::from_secs(116);
+        let mut message = [8; 148];
+        message[132..].fill(0);
+        sealer.seal(&mut message, late);
+        assert_eq!(
+            message[132..],
+            [0; 16],
+            "a cookie near its death isn't used"
+        );
+
+        let mut message = [8; 148];
+        sealer.seal(&mut message, Time::START);
+        let dead = Time::START + Duration::from_secs(120);
+        assert_eq!(checker.check(&message, from, dead), Proof::Mac1);
+    }
+}

@@ -1,0 +1,151 @@
+//! The little that the tunnel needs to know of an inner packet: whose it is, for whom, and
+//! how long.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const V4_HEADER_LEN: usize = 20;
+const V6_HEADER_LEN: usize = 40;
+
+/// Addresses and true length of an IP packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inner {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Bytes of the packet by its own header: what comes behind is padding.
+    pub len: usize,
+}
+
+/// Reads the header of an IPv4 or IPv6 packet; `None` when it isn't one or claims more
+/// bytes than there are.
+pub fn parse(packet: &[u8]) -> Option<Inner> {
+    let inner = match packet.first()? >> 4 {
+        4 if packet.len() >= V4_HEADER_LEN => Inner {
+            source: IpAddr::V4(Ipv4Addr::from(array::<4>(packet, 12))),
+            destination: IpAddr::V4(Ipv4Addr::from(array::<4>(packet, 16))),
+            len: usize::from(u16::from_be_bytes(array(packet, 2))),
+        },
+        6 if packet.len() >= V6_HEADER_LEN => Inner {
+            source: IpAddr::V6(Ipv6Addr::from(array::<16>(packet, 8))),
+            destination: IpAddr::V6(Ipv6Addr::from(array::<16>(packet, 24))),
+            len: V6_HEADER_LEN + usize::from(u16::from_be_bytes(array(packet, 4))),
+        },
+        _ => return None,
+    };
+    let least = if inner.source.is_ipv4() {
+        V4_HEADER_LEN
+    } else {
+        V6_HEADER_LEN
+    };
+    (inner.len >= least && inner.len <= packet.len()).then_some(inner)
+}
+
+/// Takes one hop off a packet that [`parse`] accepted; false when none is left. Keeps the
+/// IPv4 header checksum right by RFC 1624.
+pub fn take_hop(packet: &mut [u8]) -> bool {
+    if packet[0] >> 4 == 6 {
+        if packet[7] <= 1 {
+            return false;
+        }
+        packet[7] -= 1;
+        return true;
+    }
+    if packet[8] <= 1 {
+        return false;
+    }
+    packet[8] -= 1;
+    // HC' = ~(~HC + ~m + m'), and m' = m - 0x0100 in the word that starts with the TTL.
+    let checksum = u16::from_be_bytes([packet[10], packet[11]]);
+    let (sum, carry) = checksum.overflowing_add(0x0100);
+    packet[10..12].copy_from_slice(&(sum + u16::from(carry)).to_be_bytes());
+    true
+}
+
+fn array<const N: usize>(packet: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&packet[at..at + N]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(ttl: u8, id: u16) -> Vec<u8> {
+        let mut packet = vec![
+            0x45, 0, 0, 28, 0, 0, 0, 0, 0, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+        ];
+        packet[4..6].copy_from_slice(&id.to_be_bytes());
+        packet[8] = ttl;
+        packet.extend([0; 8]);
+        let sum = checksum(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet
+    }
+
+    fn checksum(header: &[u8]) -> u16 {
+        let mut sum: u32 = header
+            .chunks(2)
+            .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+            .sum();
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !(sum as u16)
+    }
+
+    #[test]
+    fn packets_are_cut_to_the_length_their_header_tells() {
+        let mut packet = v4(64, 1);
+        packet.extend([0; 20]);
+        let inner = parse(&packet).unwrap();
+        assert_eq!(inner.len, 28);
+        assert_eq!(inner.source, "10.0.0.1".parse::<IpAddr>().unwrap());
+        assert_eq!(inner.destination, "10.0.0.2".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn a_header_that_claims_more_or_less_than_there_is_is_refused() {
+        let mut packet = v4(64, 1);
+        assert!(parse(&packet).is_some());
+        packet[3] = 29;
+        assert!(parse(&packet).is_none());
+        packet[3] = 19;
+        assert!(parse(&packet).is_none());
+    }
+
+    #[test]
+    fn garbage_of_any_length_is_refused_or_fits() {
+        for len in 0..64 {
+            for first in 0..=255 {
+                let packet = vec![first; len];
+                if let Some(inner) = parse(&packet) {
+                    assert!(inner.len <= len);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_hop_less_leaves_a_right_checksum() {
+        for id in 0..=u16::MAX {
+            let mut packet = v4((id % 254) as u8 + 2, id);
+            assert!(take_hop(&mut packet));
+            assert_eq!(checksum(&packet[..20]), 0, "id {id}");
+        }
+    }
+
+    #[test]
+    fn the_last_hop_is_not_taken() {
+        let mut packet = v4(1, 1);
+        assert!(!take_hop(&mut packet));
+        let mut packet = vec![0; 40];
+        packet[0] = 0x60;
+        packet[7] = 1;
+        assert!(!take_hop(&mut packet));
+        packet[7] = 2;
+        assert!(take_hop(&mut packet));
+        assert_eq!(packet[7], 1);
+    }
+}

@@ -1,0 +1,342 @@
+//! A peer, as far as workers may touch it: sessions in transition, endpoint, activity and
+//! packets that wait for a handshake.
+//!
+//! Everything here is shared between the controller and the workers. Workers come here once
+//! a run of packets of one peer, not once a packet. What only the controller knows of a
+//! peer (handshake state, timers, cookies) is in [`super::device`].
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::messages::MAX_STAGED_PACKETS;
+use super::session::{Role, Session};
+use super::time::Time;
+use crate::crypto::PublicKey;
+
+/// Names a peer for as long as the device lives; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub(super) u32);
+
+/// Where a peer is, and how we are reached from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The peer's address and port.
+    pub remote: SocketAddr,
+    /// The address of ours it used, so that answers leave from there; `None` lets the
+    /// kernel choose.
+    pub local: Option<Local>,
+}
+
+/// One of our own addresses and the interface a datagram came in on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Local {
+    /// The address the datagram was sent to.
+    pub address: IpAddr,
+    /// Index of the interface it arrived on.
+    pub interface: u32,
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(remote: SocketAddr) -> Self {
+        Self {
+            remote,
+            local: None,
+        }
+    }
+}
+
+/// What a worker asks of the controller for a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Request {
+    /// There is something to send and no session, or the session needs a successor.
+    Handshake = 1,
+    /// A session was confirmed: send what was staged.
+    Flush = 2,
+}
+
+/// A peer's shared half.
+#[derive(Debug)]
+pub struct Peer {
+    id: PeerId,
+    public_key: PublicKey,
+    sessions: Mutex<Sessions>,
+    endpoint: Mutex<Option<Endpoint>>,
+    staged: Mutex<VecDeque<Vec<u8>>>,
+    requests: AtomicU8,
+    /// When packets came and went.
+    pub(super) activity: Activity,
+}
+
+/// The sessions of a peer in transition (paper §6.3, and the kernel's `keypairs`).
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    /// The one before: still opens what is on its way.
+    pub previous: Option<Arc<Session>>,
+    /// The one that seals.
+    pub current: Option<Arc<Session>>,
+    /// Made as responder, not yet confirmed by data: opens, doesn't seal.
+    pub next: Option<Arc<Session>>,
+}
+
+impl Sessions {
+    /// Takes in a new session and returns those that it retires.
+    fn begin(&mut self, session: Arc<Session>, role: Role) -> Vec<Arc<Session>> {
+        let retired = match role {
+            Role::Initiator => {
+                // Where both sides initiated at once, the session made as responder stays
+                // as previous: the other side is about to use it.
+                let previous = match self.next.take() {
+                    Some(next) => [self.previous.replace(next), self.current.take()],
+                    None => [
+                        std::mem::replace(&mut self.previous, self.current.take()),
+                        None,
+                    ],
+                };
+                self.current = Some(session);
+                previous
+            }
+            Role::Responder => [self.next.replace(session), self.previous.take()],
+        };
+        retired.into_iter().flatten().collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Session>> {
+        [&self.previous, &self.current, &self.next]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// Points in time and byte counts, in nanoseconds of [`Time`], zero for "never".
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    /// First data sent since anything authenticated was received.
+    unanswered_since: AtomicU64,
+    /// First data received since anything authenticated was sent.
+    unacknowledged_since: AtomicU64,
+    /// Last authenticated packet either way.
+    last_traversal: AtomicU64,
+    last_handshake: AtomicU64,
+    handshakes: AtomicU64,
+    rx_bytes: AtomicU64,
+    tx_bytes: AtomicU64,
+}
+
+impl Activity {
+    /// Authenticated messages of `bytes` in total were sent.
+    pub(super) fn sent(&self, now: Time, bytes: u64, data: bool) {
+        self.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.last_traversal.store(now.as_nanos(), Ordering::Relaxed);
+        self.unacknowledged_since.store(0, Ordering::Relaxed);
+        if data {
+            start(&self.unanswered_since, now);
+        }
+    }
+
+    /// Authenticated messages of `bytes` in total were received.
+    pub(super) fn received(&self, now: Time, bytes: u64, data: bool) {
+        self.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.last_traversal.store(now.as_nanos(), Ordering::Relaxed);
+        self.unanswered_since.store(0, Ordering::Relaxed);
+        if data {
+            start(&self.unacknowledged_since, now);
+        }
+    }
+
+    pub(super) fn unanswered_since(&self) -> Option<Time> {
+        load(&self.unanswered_since)
+    }
+
+    pub(super) fn forget_unanswered(&self) {
+        self.unanswered_since.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn unacknowledged_since(&self) -> Option<Time> {
+        load(&self.unacknowledged_since)
+    }
+
+    pub(super) fn forget_unacknowledged(&self) {
+        self.unacknowledged_since.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn last_traversal(&self) -> Option<Time> {
+        load(&self.last_traversal)
+    }
+
+    pub(super) fn handshake_completed(&self, now: Time) {
+        self.last_handshake.store(now.as_nanos(), Ordering::Relaxed);
+        self.handshakes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn start(since: &AtomicU64, now: Time) {
+    // Read first: in a busy flow it is nearly always set already.
+    if since.load(Ordering::Relaxed) == 0 {
+        let _ = since.compare_exchange(0, now.as_nanos(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+fn load(time: &AtomicU64) -> Option<Time> {
+    match time.load(Ordering::Relaxed) {
+        0 => None,
+        nanos => Some(Time::from_nanos(nanos)),
+    }
+}
+
+impl Peer {
+    pub(super) fn new(id: PeerId, public_key: PublicKey, endpoint: Option<Endpoint>) -> Self {
+        Self {
+            id,
+            public_key,
+            sessions: Mutex::default(),
+            endpoint: Mutex::new(endpoint),
+            staged: Mutex::default(),
+            requests: AtomicU8::new(0),
+            activity: Activity::default(),
+        }
+    }
+
+    /// Its name inside the device.
+    pub fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// Who it is.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    /// Where it is, if that is known.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        *lock(&self.endpoint)
+    }
+
+    /// Bytes of authenticated messages received, handshakes and keepalives included.
+    pub fn rx_bytes(&self) -> u64 {
+        self.activity.rx_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of messages sent, handshakes and keepalives included.
+    pub fn tx_bytes(&self) -> u64 {
+        self.activity.tx_bytes.load(Ordering::Relaxed)
+    }
+
+    /// When the last handshake was completed.
+    pub fn last_handshake(&self) -> Option<Time> {
+        load(&self.activity.last_handshake)
+    }
+
+    /// Handshakes completed since the start.
+    pub fn handshakes(&self) -> u64 {
+        self.activity.handshakes.load(Ordering::Relaxed)
+    }
+
+    /// Moves the peer to where an authenticated message came from (§2.1).
+    pub(super) fn roam(&self, to: Endpoint) {
+        let mut endpoint = lock(&self.endpoint);
+        if *endpoint != Some(to) {
+            *endpoint = Some(to);
+        }
+    }
+
+    pub(super) fn set_endpoint(&self, to: Option<Endpoint>) {
+        *lock(&self.endpoint) = to;
+    }
+
+    /// Forgets which of our addresses the peer used: after silence it may be gone.
+    pub(super) fn forget_local_address(&self) {
+        if let Some(endpoint) = lock(&self.endpoint).as_mut() {
+            endpoint.local = None;
+        }
+    }
+
+    /// The session that seals now.
+    pub(super) fn sending_session(&self, now: Time) -> Option<Arc<Session>> {
+        lock(&self.sessions)
+            .current
+            .as_ref()
+            .filter(|session| session.may_send(now))
+            .cloned()
+    }
+
+    /// Takes in a new session and returns those that it retires.
+    pub(super) fn begin(&self, session: Arc<Session>, role: Role) -> Vec<Arc<Session>> {
+        lock(&self.sessions).begin(session, role)
+    }
+
+    /// Data arrived on a session made as responder: it becomes current (§6.3). True for
+    /// whoever made it so.
+    pub(super) fn confirm(&self, session: &Arc<Session>, now: Time) -> bool {
+        let mut sessions = lock(&self.sessions);
+        if session.is_confirmed() {
+            return false;
+        }
+        session.confirm();
+        let is_next = sessions
+            .next
+            .as_ref()
+            .is_some_and(|next| Arc::ptr_eq(next, session));
+        if is_next {
+            sessions.previous = sessions.current.take();
+            sessions.current = sessions.next.take();
+        }
+        self.activity.handshake_completed(now);
+        true
+    }
+
+    /// Takes all sessions away, to be wiped.
+    pub(super) fn take_sessions(&self) -> Vec<Arc<Session>> {
+        let sessions = std::mem::take(&mut *lock(&self.sessions));
+        sessions.all().cloned().collect()
+    }
+
+    /// Whether any session is there that a worker could still use.
+    pub(super) fn has_session(&self, now: Time) -> bool {
+        lock(&self.sessions)
+            .all()
+            .any(|session| session.may_receive(now))
+    }
+
+    /// Keeps a packet until there is a session; false when the queue was full and the
+    /// oldest packet had to go.
+    pub(super) fn stage(&self, packet: &[u8]) -> bool {
+        let mut staged = lock(&self.staged);
+        let had_room = staged.len() < MAX_STAGED_PACKETS;
+        if !had_room {
+            staged.pop_front();
+        }
+        staged.push_back(packet.to_vec());
+        had_room
+    }
+
+    pub(super) fn take_staged(&self) -> VecDeque<Vec<u8>> {
+        std::mem::take(&mut *lock(&self.staged))
+    }
+
+    /// Adds a request; true when there was none before.
+    pub(super) fn add_request(&self, request: Request) -> bool {
+        self.requests.fetch_or(request as u8, Ordering::AcqRel) == 0
+    }
+
+    /// Takes all requests: `(handshake, flush)`.
+    pub(super) fn take_requests(&self) -> (bool, bool) {
+        let requests = self.requests.swap(0, Ordering::AcqRel);
+        (
+            requests & Request::Handshake as u8 != 0,
+            requests & Request::Flush as u8 != 0,
+        )
+    }
+
+    #[cfg(test)]
+    pub(super) fn current_session(&self) -> Option<Arc<Session>> {
+        lock(&self.sessions).current.clone()
+    }
+}
+
+/// A panic elsewhere must not stop the tunnel: none of these values can be left half-made.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

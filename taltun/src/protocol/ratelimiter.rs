@@ -1,0 +1,121 @@
+//! A token bucket a source, for handshake messages while under load (paper §5.3).
+//!
+//! The limit holds also for a source with a good cookie. Time is only what callers pass
+//! in, and old entries go when the table is full, so it needs no timer of its own.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::time::Time;
+
+/// Handshake messages a second from one source.
+pub const RATE: u32 = 20;
+/// Handshake messages at once from one source that was quiet.
+pub const BURST: u32 = 5;
+/// Sources remembered at once.
+pub const CAPACITY: usize = 8192;
+
+const COST: Duration = Duration::from_nanos(1_000_000_000 / RATE as u64);
+const FULL: Duration = Duration::from_nanos(COST.as_nanos() as u64 * BURST as u64);
+
+/// Token buckets by source.
+#[derive(Debug, Default)]
+pub struct RateLimiter {
+    buckets: HashMap<IpAddr, Bucket>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    credit: Duration,
+    refilled: Time,
+}
+
+impl RateLimiter {
+    /// Whether one more message from `source` is within its rate. IPv6 sources count by
+    /// /64, which is what one host usually owns.
+    pub fn allow(&mut self, source: IpAddr, now: Time) -> bool {
+        let source = bucket_of(source);
+        if !self.buckets.contains_key(&source) {
+            if self.buckets.len() >= CAPACITY {
+                // A bucket that is full again is as good as none.
+                self.buckets
+                    .retain(|_, bucket| now.since(bucket.refilled) < FULL);
+            }
+            if self.buckets.len() >= CAPACITY {
+                return false;
+            }
+        }
+        let bucket = self.buckets.entry(source).or_insert(Bucket {
+            credit: FULL,
+            refilled: now,
+        });
+        bucket.credit = FULL.min(bucket.credit.saturating_add(now.since(bucket.refilled)));
+        bucket.refilled = now;
+        match bucket.credit.checked_sub(COST) {
+            Some(rest) => {
+                bucket.credit = rest;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+fn bucket_of(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(ip) => {
+            let network = u128::from(ip) & !u128::from(u64::MAX);
+            IpAddr::V6(network.into())
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_source_has_a_burst_and_then_its_rate() {
+        let mut limiter = RateLimiter::default();
+        let source = "192.0.2.1".parse().unwrap();
+        let mut now = Time::START;
+        for _ in 0..BURST {
+            assert!(limiter.allow(source, now));
+        }
+        assert!(!limiter.allow(source, now));
+        now = now + Duration::from_millis(50);
+        assert!(limiter.allow(source, now));
+        assert!(!limiter.allow(source, now));
+        now = now + Duration::from_secs(3600);
+        for _ in 0..BURST {
+            assert!(limiter.allow(source, now));
+        }
+        assert!(!limiter.allow(source, now));
+    }
+
+    #[test]
+    fn sources_do_not_take_from_each_other_but_a_v6_network_is_one_source() {
+        let mut limiter = RateLimiter::default();
+        let now = Time::START;
+        for _ in 0..BURST {
+            assert!(limiter.allow("2001:db8::1".parse().unwrap(), now));
+        }
+        assert!(!limiter.allow("2001:db8::2".parse().unwrap(), now));
+        assert!(limiter.allow("2001:db8:0:1::1".parse().unwrap(), now));
+        assert!(limiter.allow("192.0.2.1".parse().unwrap(), now));
+    }
+
+    #[test]
+    fn more_sources_than_entries_are_refused_until_old_ones_go() {
+        let mut limiter = RateLimiter::default();
+        let now = Time::START;
+        for source in 0..CAPACITY as u32 {
+            assert!(limiter.allow(IpAddr::V4(source.into()), now));
+        }
+        let new: IpAddr = "203.0.113.1".parse().unwrap();
+        assert!(!limiter.allow(new, now));
+        assert!(limiter.allow(new, now + FULL));
+    }
+}

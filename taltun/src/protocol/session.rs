@@ -1,0 +1,227 @@
+//! A session: two transport keys, a send counter and a replay window (paper §5.4.6).
+//!
+//! Shared between threads; sealing and opening only read. Callers seal and open in place
+//! in a buffer laid out as `header (16) | packet, padded | tag (16)`.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::messages::{
+    DATA_HEADER_LEN, DATA_OVERHEAD, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES,
+    REKEY_AFTER_TIME, REKEY_ON_RECEIVE_AFTER_TIME, STOP_SENDING_AFTER_TIME, data_header,
+};
+use super::noise::TransportKeys;
+use super::replay::ReplayWindow;
+use super::time::Time;
+use crate::crypto::{AeadKey, AuthError, TAG_LEN};
+
+/// Which side of the handshake we were; only an initiator renews a session by age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// We sent the initiation.
+    Initiator,
+    /// We answered one.
+    Responder,
+}
+
+/// Keys and counters that came out of one handshake.
+#[derive(Debug)]
+pub struct Session {
+    local_index: u32,
+    remote_index: u32,
+    role: Role,
+    born: Time,
+    sending: AeadKey,
+    receiving: AeadKey,
+    next_counter: AtomicU64,
+    replay: Mutex<ReplayWindow>,
+    /// For an initiator true from the start; for a responder, once data arrived on it.
+    confirmed: AtomicBool,
+    /// A session asks for its successor only once by receiving.
+    renewal_asked: AtomicBool,
+}
+
+impl Session {
+    pub(super) fn new(
+        keys: &TransportKeys,
+        role: Role,
+        local_index: u32,
+        remote_index: u32,
+        now: Time,
+    ) -> Self {
+        Self {
+            local_index,
+            remote_index,
+            role,
+            born: now,
+            sending: AeadKey::new(&keys.sending),
+            receiving: AeadKey::new(&keys.receiving),
+            next_counter: AtomicU64::new(0),
+            replay: Mutex::default(),
+            confirmed: AtomicBool::new(role == Role::Initiator),
+            renewal_asked: AtomicBool::new(false),
+        }
+    }
+
+    /// The index the other side addresses us by.
+    pub fn local_index(&self) -> u32 {
+        self.local_index
+    }
+
+    /// Takes the next `count` counters, to seal that many packets; `None` once the session
+    /// has used up what it may ever send (§6.1).
+    pub fn reserve(&self, count: u64) -> Option<u64> {
+        let first = self.next_counter.fetch_add(count, Ordering::Relaxed);
+        if first
+            .checked_add(count)
+            .is_some_and(|end| end <= REJECT_AFTER_MESSAGES)
+        {
+            return Some(first);
+        }
+        // Never let the counter wrap, however often a dead session is asked.
+        self.next_counter
+            .store(REJECT_AFTER_MESSAGES, Ordering::Relaxed);
+        None
+    }
+
+    /// Seals in place. `message` is the whole data message: 16 bytes for the header, the
+    /// padded packet, 16 bytes for the tag.
+    ///
+    /// # Panics
+    /// When `message` is shorter than header and tag.
+    pub fn seal(&self, counter: u64, message: &mut [u8]) {
+        let (header, rest) = message.split_at_mut(DATA_HEADER_LEN);
+        let (packet, tag) = rest.split_at_mut(rest.len() - TAG_LEN);
+        header.copy_from_slice(&data_header(self.remote_index, counter));
+        tag.copy_from_slice(&self.sending.seal(counter, &[], packet));
+    }
+
+    /// Opens a data message in place and returns its padded packet, not yet checked
+    /// against replay: that is [`Self::accept`], for authenticated packets only.
+    pub fn open<'a>(&self, counter: u64, message: &'a mut [u8]) -> Result<&'a mut [u8], AuthError> {
+        if message.len() < DATA_OVERHEAD {
+            return Err(AuthError);
+        }
+        self.receiving
+            .open(counter, &[], &mut message[DATA_HEADER_LEN..])
+    }
+
+    /// Takes note of an authenticated counter; false for a replay.
+    pub fn accept(&self, counter: u64) -> bool {
+        self.replay
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .accept(counter)
+    }
+
+    /// Time since the handshake that made it.
+    pub fn age(&self, now: Time) -> Duration {
+        now.since(self.born)
+    }
+
+    /// Whether it may still open what arrives (§6.2).
+    pub fn may_receive(&self, now: Time) -> bool {
+        self.age(now) < REJECT_AFTER_TIME
+    }
+
+    /// Whether it may still seal (§6.1, §6.2); ends a little before the session does, so
+    /// that nothing arrives after its death.
+    pub fn may_send(&self, now: Time) -> bool {
+        self.age(now) < STOP_SENDING_AFTER_TIME
+            && self.next_counter.load(Ordering::Relaxed) < REJECT_AFTER_MESSAGES
+    }
+
+    /// Whether sending on it should start the handshake for its successor (§6.2).
+    pub(super) fn renew_on_send(&self, now: Time) -> bool {
+        self.next_counter.load(Ordering::Relaxed) >= REKEY_AFTER_MESSAGES
+            || (self.role == Role::Initiator && self.age(now) >= REKEY_AFTER_TIME)
+    }
+
+    /// Whether receiving on it should; true once at the most.
+    pub(super) fn renew_on_receive(&self, now: Time) -> bool {
+        self.role == Role::Initiator
+            && self.age(now) >= REKEY_ON_RECEIVE_AFTER_TIME
+            && !self.renewal_asked.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether the other side is known to hold the keys.
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn confirm(&self) {
+        self.confirmed.store(true, Ordering::Release);
+    }
+
+    /// Pretends that `sent` messages were sent, for tests of the limits.
+    #[cfg(test)]
+    pub(super) fn set_counter(&self, sent: u64) {
+        self.next_counter.store(sent, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Session, Session) {
+        let keys = |sending, receiving| TransportKeys {
+            sending: [sending; 32],
+            receiving: [receiving; 32],
+        };
+        (
+            Session::new(&keys(1, 2), Role::Initiator, 10, 20, Time::START),
+            Session::new(&keys(2, 1), Role::Responder, 20, 10, Time::START),
+        )
+    }
+
+    #[test]
+    fn data_messages_have_32_bytes_of_overhead() {
+        let (a, b) = pair();
+        let mut message = vec![0; 16 + 64 + 16];
+        message[16..80].fill(7);
+        a.seal(a.reserve(1).unwrap(), &mut message);
+        assert_eq!(message.len(), 64 + 32);
+        assert_eq!(&message[..8], &[4, 0, 0, 0, 20, 0, 0, 0]);
+        assert_eq!(b.open(0, &mut message).unwrap(), [7; 64]);
+    }
+
+    #[test]
+    fn a_message_changed_anywhere_does_not_open() {
+        let (a, b) = pair();
+        let mut sealed = vec![0; 16 + 32 + 16];
+        a.seal(a.reserve(1).unwrap(), &mut sealed);
+        for at in 16..sealed.len() {
+            let mut forged = sealed.clone();
+            forged[at] ^= 0x80;
+            assert!(b.open(0, &mut forged).is_err());
+        }
+        assert!(b.open(1, &mut sealed.clone()).is_err());
+        assert!(b.open(0, &mut sealed).is_ok());
+    }
+
+    #[test]
+    fn the_counter_never_passes_its_limit_nor_wraps() {
+        let (a, _) = pair();
+        a.set_counter(REJECT_AFTER_MESSAGES - 2);
+        assert_eq!(a.reserve(1), Some(REJECT_AFTER_MESSAGES - 2));
+        assert!(a.may_send(Time::START));
+        assert_eq!(a.reserve(2), None);
+        assert!(!a.may_send(Time::START));
+        for _ in 0..3 {
+            assert_eq!(a.reserve(u64::MAX / 2), None);
+        }
+        assert!(!a.may_send(Time::START));
+    }
+
+    #[test]
+    fn only_the_initiator_renews_by_age_but_both_by_count() {
+        let (a, b) = pair();
+        let late = Time::START + REKEY_AFTER_TIME;
+        assert!(a.renew_on_send(late));
+        assert!(!b.renew_on_send(late));
+        b.set_counter(REKEY_AFTER_MESSAGES);
+        assert!(b.renew_on_send(Time::START));
+    }
+}

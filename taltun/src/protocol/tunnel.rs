@@ -1,0 +1,399 @@
+//! The shared half of a device: what workers use to seal and open packets.
+//!
+//! A worker takes a [`Batch`] for the packets it has in hand. The batch holds the tables
+//! for reading once, and touches a peer's shared state once a *run*, the neighbours in the
+//! batch that belong to one peer. So nothing here locks or asks the time per packet.
+//!
+//! ```text
+//! TUN  ──► Batch::seal  ─────────► UDP      longest prefix → session → seal in place
+//! UDP  ──► Batch::open  ──► TUN             index → session → open in place → source check
+//!                └────────► Batch::relay ─► UDP      the same buffer, sealed again
+//! ```
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use taltun_common::drops::DropReason;
+
+use super::allowed_ips::AllowedIps;
+use super::ip::{self, Inner};
+use super::messages::{DATA_HEADER_LEN, padded_len};
+use super::peer::{Endpoint, Peer, PeerId, Request};
+use super::session::Session;
+use super::time::Time;
+use crate::crypto::TAG_LEN;
+
+/// What the workers share with the controller.
+#[derive(Debug)]
+pub struct Tunnel {
+    tables: RwLock<Tables>,
+    mtu: AtomicUsize,
+    requests: Mutex<Vec<PeerId>>,
+    has_requests: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    /// Who owns which inner addresses.
+    pub routes: AllowedIps<Arc<Peer>>,
+    /// Who is addressed by an index we gave out.
+    pub sessions: HashMap<u32, (Arc<Peer>, Arc<Session>)>,
+    /// Our own inner addresses: never relayed.
+    pub local: Vec<IpAddr>,
+    /// Whether packets for another peer are relayed to it.
+    pub relay: bool,
+}
+
+/// A packet sealed in place: where its datagram goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    /// Bytes of the datagram, from the start of the buffer.
+    pub len: usize,
+    /// Who gets it.
+    pub endpoint: Endpoint,
+}
+
+/// Why a packet isn't sealed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSealed {
+    /// It was copied and goes out once there is a session; `true` when the oldest packet
+    /// that waited had to go for it.
+    Staged {
+        /// Whether another packet was lost for it.
+        displaced: bool,
+    },
+    /// It is lost.
+    Dropped(DropReason),
+}
+
+/// A data message opened in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// An empty packet: the peer says that it is there.
+    Keepalive,
+    /// A packet for us: `inner.len` bytes from [`DATA_HEADER_LEN`] on.
+    Local(Inner),
+    /// A packet for another peer; pass it to [`Batch::relay`] in the same buffer.
+    Relay(Inner),
+}
+
+impl Tunnel {
+    pub(super) fn new(mtu: u16) -> Self {
+        Self {
+            tables: RwLock::default(),
+            mtu: AtomicUsize::new(usize::from(mtu)),
+            requests: Mutex::default(),
+            has_requests: AtomicBool::new(false),
+        }
+    }
+
+    /// Starts a batch at `now`. Don't start a second one on a thread that still holds one.
+    pub fn batch(&self, now: Time) -> Batch<'_> {
+        Batch {
+            tunnel: self,
+            tables: self.tables.read().unwrap_or_else(PoisonError::into_inner),
+            now,
+            mtu: self.mtu.load(Ordering::Relaxed),
+            inbound: None,
+            outbound: None,
+        }
+    }
+
+    /// Whether workers asked something of the controller since this was last called. A
+    /// worker calls it after a batch and wakes the controller on true.
+    pub fn take_wake(&self) -> bool {
+        self.has_requests.load(Ordering::Relaxed) && self.has_requests.swap(false, Ordering::AcqRel)
+    }
+
+    /// Changes the MTU that padding is held to.
+    pub fn set_mtu(&self, mtu: u16) {
+        self.mtu.store(usize::from(mtu), Ordering::Relaxed);
+    }
+
+    /// The MTU that padding is held to.
+    pub fn mtu(&self) -> usize {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tables(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tables_mut(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn take_requests(&self) -> Vec<PeerId> {
+        self.has_requests.store(false, Ordering::Release);
+        std::mem::take(&mut *self.lock_requests())
+    }
+
+    fn request(&self, peer: &Peer, request: Request) {
+        if peer.add_request(request) {
+            self.lock_requests().push(peer.id());
+            self.has_requests.store(true, Ordering::Release);
+        }
+    }
+
+    fn lock_requests(&self) -> MutexGuard<'_, Vec<PeerId>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Packets handled together at one point in time. What was learned of each peer is written
+/// down when its run ends, the last one when the batch is dropped.
+#[derive(Debug)]
+pub struct Batch<'t> {
+    tunnel: &'t Tunnel,
+    tables: RwLockReadGuard<'t, Tables>,
+    now: Time,
+    mtu: usize,
+    inbound: Option<InboundRun>,
+    outbound: Option<OutboundRun>,
+}
+
+#[derive(Debug)]
+struct InboundRun {
+    index: u32,
+    peer: Arc<Peer>,
+    session: Arc<Session>,
+    /// Where the last authenticated packet came from.
+    from: Option<Endpoint>,
+    bytes: u64,
+    data: bool,
+}
+
+#[derive(Debug)]
+struct OutboundRun {
+    peer: Arc<Peer>,
+    session: Option<Arc<Session>>,
+    endpoint: Option<Endpoint>,
+    bytes: u64,
+}
+
+impl Batch<'_> {
+    /// Seals a packet from the TUN for whoever owns its destination. The packet is
+    /// `buffer[16..16 + len]`; the buffer must have room for its padding and 16 bytes of
+    /// tag behind it.
+    pub fn seal(&mut self, buffer: &mut [u8], len: usize) -> Result<Sealed, NotSealed> {
+        let drop = NotSealed::Dropped;
+        let inner = buffer
+            .get(DATA_HEADER_LEN..DATA_HEADER_LEN + len)
+            .and_then(ip::parse)
+            .ok_or(drop(DropReason::InnerMalformed))?;
+        if !self.enter_outbound(inner.destination) {
+            return Err(drop(DropReason::NoPeer));
+        }
+        self.seal_in_run(buffer, len)
+    }
+
+    /// Seals a packet that [`Self::open`] called [`Opened::Relay`] again, in its buffer,
+    /// for the peer it is meant for.
+    pub fn relay(&mut self, buffer: &mut [u8], inner: &Inner) -> Result<Sealed, NotSealed> {
+        let packet = &mut buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + inner.len];
+        if !ip::take_hop(packet) {
+            return Err(NotSealed::Dropped(DropReason::HopLimit));
+        }
+        if !self.enter_outbound(inner.destination) {
+            return Err(NotSealed::Dropped(DropReason::NoPeer));
+        }
+        self.seal_in_run(buffer, inner.len)
+    }
+
+    /// Opens a data message, whose header said `receiver` and `counter`, and checks that
+    /// its inner source belongs to its peer.
+    pub fn open(
+        &mut self,
+        receiver: u32,
+        counter: u64,
+        message: &mut [u8],
+        from: Endpoint,
+    ) -> Result<Opened, DropReason> {
+        self.enter_inbound(receiver)?;
+        let Some(run) = self.inbound.as_mut() else {
+            return Err(DropReason::UnknownIndex);
+        };
+        if !run.session.may_receive(self.now) {
+            return Err(DropReason::Expired);
+        }
+        let bytes = message.len() as u64;
+        let packet = run
+            .session
+            .open(counter, message)
+            .map_err(|_| DropReason::Authentication)?;
+        if !run.session.accept(counter) {
+            return Err(DropReason::Replay);
+        }
+
+        // From here on the message is authentic: it counts, confirms and moves its peer,
+        // whatever its content is.
+        run.from = Some(from);
+        run.bytes += bytes;
+        if !run.session.is_confirmed() && run.peer.confirm(&run.session, self.now) {
+            self.tunnel.request(&run.peer, Request::Flush);
+        }
+        if run.session.renew_on_receive(self.now) {
+            self.tunnel.request(&run.peer, Request::Handshake);
+        }
+        if packet.is_empty() {
+            return Ok(Opened::Keepalive);
+        }
+        run.data = true;
+        let inner = ip::parse(packet).ok_or(DropReason::InnerMalformed)?;
+        let owns_source = self
+            .tables
+            .routes
+            .lookup(inner.source)
+            .is_some_and(|owner| Arc::ptr_eq(owner.value, &run.peer));
+        if !owns_source {
+            return Err(DropReason::InnerSource);
+        }
+        if self
+            .tables
+            .goes_to_another_peer(&run.peer, inner.destination)
+        {
+            Ok(Opened::Relay(inner))
+        } else {
+            Ok(Opened::Local(inner))
+        }
+    }
+
+    /// Makes the owner of `destination` the peer of the outbound run; false when there is
+    /// none.
+    fn enter_outbound(&mut self, destination: IpAddr) -> bool {
+        let Some(owner) = self.tables.routes.lookup(destination) else {
+            return false;
+        };
+        let same = self
+            .outbound
+            .as_ref()
+            .is_some_and(|run| Arc::ptr_eq(&run.peer, owner.value));
+        if !same {
+            let peer = Arc::clone(owner.value);
+            self.end_outbound();
+            self.outbound = Some(OutboundRun {
+                session: peer.sending_session(self.now),
+                endpoint: peer.endpoint(),
+                peer,
+                bytes: 0,
+            });
+        }
+        true
+    }
+
+    fn seal_in_run(&mut self, buffer: &mut [u8], len: usize) -> Result<Sealed, NotSealed> {
+        let Some(run) = self.outbound.as_mut() else {
+            return Err(NotSealed::Dropped(DropReason::NoPeer));
+        };
+        let Some(endpoint) = run.endpoint else {
+            return Err(NotSealed::Dropped(DropReason::NoEndpoint));
+        };
+        let counter = run.session.as_ref().and_then(|session| session.reserve(1));
+        let (Some(session), Some(counter)) = (&run.session, counter) else {
+            let packet = &buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + len];
+            let had_room = run.peer.stage(packet);
+            self.tunnel.request(&run.peer, Request::Handshake);
+            return Err(NotSealed::Staged {
+                displaced: !had_room,
+            });
+        };
+        let message_len = seal(session, counter, buffer, len, self.mtu)
+            .ok_or(NotSealed::Dropped(DropReason::Oversized))?;
+        run.bytes += message_len as u64;
+        if session.renew_on_send(self.now) {
+            self.tunnel.request(&run.peer, Request::Handshake);
+        }
+        Ok(Sealed {
+            len: message_len,
+            endpoint,
+        })
+    }
+
+    /// Makes the session behind `receiver` the inbound run.
+    fn enter_inbound(&mut self, receiver: u32) -> Result<(), DropReason> {
+        if self
+            .inbound
+            .as_ref()
+            .is_some_and(|run| run.index == receiver)
+        {
+            return Ok(());
+        }
+        let (peer, session) = self
+            .tables
+            .sessions
+            .get(&receiver)
+            .ok_or(DropReason::UnknownIndex)?;
+        let run = InboundRun {
+            index: receiver,
+            peer: Arc::clone(peer),
+            session: Arc::clone(session),
+            from: None,
+            bytes: 0,
+            data: false,
+        };
+        self.end_inbound();
+        self.inbound = Some(run);
+        Ok(())
+    }
+
+    fn end_inbound(&mut self) {
+        if let Some(run) = self.inbound.take()
+            && let Some(from) = run.from
+        {
+            run.peer.roam(from);
+            run.peer.activity.received(self.now, run.bytes, run.data);
+        }
+    }
+
+    fn end_outbound(&mut self) {
+        if let Some(run) = self.outbound.take()
+            && run.bytes > 0
+        {
+            run.peer.activity.sent(self.now, run.bytes, true);
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.end_inbound();
+        self.end_outbound();
+    }
+}
+
+impl Tables {
+    /// Whether a packet from `source` should go straight to another peer. Never our own
+    /// addresses; and not to a default route, behind which is the operating system's
+    /// choice, not a peer's network.
+    fn goes_to_another_peer(&self, source: &Arc<Peer>, destination: IpAddr) -> bool {
+        self.relay
+            && !self.local.contains(&destination)
+            && self
+                .routes
+                .lookup(destination)
+                .is_some_and(|owner| owner.prefix_len > 0 && !Arc::ptr_eq(owner.value, source))
+    }
+}
+
+/// Pads and seals `buffer[16..16 + len]`; the length of the message, or `None` when the
+/// buffer has no room for it. Padding is cut to the buffer: a relayed packet that came
+/// padded to its sender's MTU has no more room than it came with.
+pub(super) fn seal(
+    session: &Session,
+    counter: u64,
+    buffer: &mut [u8],
+    len: usize,
+    mtu: usize,
+) -> Option<usize> {
+    let room = buffer.len().checked_sub(DATA_HEADER_LEN + TAG_LEN)?;
+    let padded = padded_len(len, mtu).min(room);
+    if padded < len {
+        return None;
+    }
+    let message = buffer.get_mut(..DATA_HEADER_LEN + padded + TAG_LEN)?;
+    message[DATA_HEADER_LEN + len..DATA_HEADER_LEN + padded].fill(0);
+    session.seal(counter, message);
+    Some(message.len())
+}

@@ -1,0 +1,87 @@
+//! Why the host can't carry the tunnel, each with its remedy.
+
+use std::io;
+
+use ipnet::IpNet;
+
+/// Why the host can't carry the tunnel.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemError {
+    /// We may not change the network.
+    #[error(
+        "not permitted to set up the network (no CAP_NET_ADMIN); run as root, or grant it: \
+         `setcap cap_net_admin+ep /path/to/taltun`"
+    )]
+    NotPermitted,
+    /// The kernel has no TUN device to offer.
+    #[error(
+        "no /dev/net/tun; load it with `modprobe tun`, or in a container pass it in with \
+         `--device /dev/net/tun`"
+    )]
+    NoTun,
+    /// There is one, but not for us.
+    #[error(
+        "cannot open /dev/net/tun: {0}; run as root, or in a container pass it in with \
+         `--device /dev/net/tun`"
+    )]
+    TunRefused(io::Error),
+    /// The interface's name is taken.
+    #[error(
+        "an interface {0} exists already; choose another tun_name, or remove it with \
+         `ip link delete {0}`"
+    )]
+    InterfaceExists(String),
+    /// The interface that should have been created isn't there.
+    #[error("there is no interface {0}; was it removed or renamed?")]
+    NoInterface(String),
+    /// A route leads elsewhere already.
+    #[error(
+        "a route to {net} leads through {device} already; take {net} out of interface.routes, \
+         or remove it with `ip route delete {net} dev {device}`"
+    )]
+    RouteElsewhere {
+        /// Where the route leads.
+        net: IpNet,
+        /// The interface that it leads through.
+        device: String,
+    },
+    /// IPv6 is switched off, and there is no IPv4 to go on with.
+    #[error(
+        "cannot add {0}: IPv6 is switched off on this machine; switch it on with \
+         `sysctl net.ipv6.conf.all.disable_ipv6=0`, or add an IPv4 vip"
+    )]
+    NoIpv6(IpNet),
+    /// The kernel refused a change.
+    #[error("cannot {action}: {source}")]
+    Refused {
+        /// What was tried.
+        action: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl SystemError {
+    /// Says that `action` failed with an error of rtnetlink's.
+    pub(super) fn refused(action: impl Into<String>, error: &rtnetlink::Error) -> Self {
+        Self::Refused {
+            action: action.into(),
+            source: to_io(error),
+        }
+    }
+}
+
+/// The error number of an rtnetlink error, if the kernel gave one.
+pub(super) fn errno(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => Some(message.raw_code().abs()),
+        _ => None,
+    }
+}
+
+fn to_io(error: &rtnetlink::Error) -> io::Error {
+    match errno(error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::other(error.to_string()),
+    }
+}

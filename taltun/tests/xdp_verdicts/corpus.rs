@@ -1,0 +1,635 @@
+//! Named frames, and what each program must do with them: the verdict, the source's
+//! counters and the counter of the reason.
+
+use std::net::IpAddr;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap};
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+use libtest_mimic::Failed;
+
+use taltun_common::address::Address;
+use taltun_common::drops::DropReason;
+use taltun_common::maps::{Settings, SourceCounters, denied};
+
+use crate::Test;
+use crate::frames::{
+    Ends, IP, OUR_INDEX, PORT, UDP_V4, UDP_V6, V4, V6, key, message, udp, unfinished,
+};
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const STRANGE_INDEX: u32 = 0x0bad_0bad;
+
+/// What must happen to a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    /// Passes, and nothing is counted.
+    Untouched,
+    /// Passes, and its source is counted.
+    Pass,
+    /// Is dropped and counted.
+    Drop(DropReason),
+}
+use Expect::{Drop, Pass, Untouched};
+
+struct Case {
+    name: &'static str,
+    frame: Vec<u8>,
+    source: IpAddr,
+    /// In driver mode.
+    single: Expect,
+    /// In generic mode, where datagrams may be merged.
+    merged: Expect,
+}
+
+const PROGRAMS: [&str; 2] = ["taltun_xdp", "taltun_xdp_skb"];
+const SHAPE: Expect = Drop(DropReason::Shape);
+const UNKNOWN: Expect = Drop(DropReason::UnknownIndex);
+const DENIED: Expect = Drop(DropReason::Denied);
+
+pub fn tests() -> impl Iterator<Item = Test> {
+    let corpus = plain()
+        .into_iter()
+        .chain(messages())
+        .chain(lengths())
+        .chain(merged())
+        .chain(sources());
+    let cases = corpus.flat_map(|case| {
+        let expects = [case.single, case.merged];
+        PROGRAMS
+            .into_iter()
+            .zip(expects)
+            .map(move |(program, expect)| {
+                let (frame, source) = (case.frame.clone(), case.source);
+                let test = move || check(program, &frame, source, expect);
+                let test: Test = (format!("{program}::{}", case.name), Box::new(test));
+                test
+            })
+            .collect::<Vec<_>>()
+    });
+    let others: [Test; 3] = [
+        (
+            "switches::before_settings_all_passes".into(),
+            Box::new(before_settings),
+        ),
+        (
+            "switches::without_index_check".into(),
+            Box::new(without_index_check),
+        ),
+        (
+            "switches::denying_v6_leaves_v4".into(),
+            Box::new(denying_v6_leaves_v4),
+        ),
+    ];
+    cases.chain(others)
+}
+
+/// What isn't a plain datagram to our port.
+fn plain() -> Vec<Case> {
+    // Would be dropped if it were looked into: each case shows that it isn't.
+    let bad = message(9, 64, 0);
+    let v4 = || udp(V4, &bad);
+    let v6 = || udp(V6, &bad);
+    let untouched = |name, ends: Ends, frame| Case {
+        name,
+        frame,
+        source: ends.source,
+        single: Untouched,
+        merged: Untouched,
+    };
+    vec![
+        untouched("runt_ethernet_only", V4, cut(v4(), IP)),
+        untouched("runt_in_ip_header", V4, cut(v4(), IP + 19)),
+        untouched("runt_in_udp_header", V4, cut(v4(), UDP_V4 + 7)),
+        untouched("runt_in_v6_header", V6, cut(v6(), IP + 39)),
+        untouched("runt_in_v6_udp_header", V6, cut(v6(), UDP_V6 + 7)),
+        untouched("vlan", V4, {
+            let mut frame = v4();
+            frame.splice(12..12, [0x81, 0x00, 0x00, 0x05]);
+            frame
+        }),
+        untouched("arp", V4, with(v4(), 12, &[0x08, 0x06])),
+        untouched("ipv4_options", V4, {
+            let mut frame = with(v4(), IP, &[0x46]);
+            frame.splice(UDP_V4..UDP_V4, [1, 1, 1, 1]);
+            frame
+        }),
+        untouched("ipv4_ihl_0", V4, with(v4(), IP, &[0x40])),
+        untouched("ipv4_ihl_15", V4, with(v4(), IP, &[0x4f])),
+        untouched("ipv4_version_6", V4, with(v4(), IP, &[0x65])),
+        untouched("ipv4_first_fragment", V4, with(v4(), IP + 6, &[0x20, 0])),
+        untouched("ipv4_later_fragment", V4, with(v4(), IP + 6, &[0x20, 185])),
+        untouched("ipv4_last_fragment", V4, with(v4(), IP + 6, &[0, 185])),
+        untouched(
+            "ipv4_total_length_below_header",
+            V4,
+            with(v4(), IP + 2, &[0, 19]),
+        ),
+        untouched("ipv6_version_4", V6, with(v6(), IP, &[0x45])),
+        untouched("ipv6_hop_by_hop", V6, {
+            let mut frame = with(v6(), IP + 6, &[0]);
+            frame.splice(UDP_V6..UDP_V6, [17, 0, 1, 4, 0, 0, 0, 0]);
+            frame
+        }),
+        untouched("ipv6_fragment_header", V6, {
+            let mut frame = with(v6(), IP + 6, &[44]);
+            frame.splice(UDP_V6..UDP_V6, [17, 0, 0, 0, 0, 0, 0, 1]);
+            frame
+        }),
+        untouched("tcp", V4, with(v4(), IP + 9, &[6])),
+        untouched("tcp_v6", V6, with(v6(), IP + 6, &[6])),
+        untouched("icmp", V4, with(v4(), IP + 9, &[1])),
+        untouched(
+            "other_port",
+            V4,
+            with(v4(), UDP_V4 + 2, &(PORT + 1).to_be_bytes()),
+        ),
+        untouched("from_our_port_only", V4, {
+            let frame = with(v4(), UDP_V4, &PORT.to_be_bytes());
+            with(frame, UDP_V4 + 2, &53u16.to_be_bytes())
+        }),
+        untouched(
+            "forwarded_to_somebody_else",
+            V4,
+            with(v4(), IP + 16, &[203, 0, 113, 50]),
+        ),
+    ]
+}
+
+/// Each type of message, right and wrong.
+fn messages() -> Vec<Case> {
+    let case = |name, ends: Ends, frame, expect| Case {
+        name,
+        frame,
+        source: ends.source,
+        single: expect,
+        merged: expect,
+    };
+    let v4 = |name, kind, length, expect| {
+        case(name, V4, udp(V4, &message(kind, length, OUR_INDEX)), expect)
+    };
+    let v6 = |name, kind, length, expect| {
+        case(name, V6, udp(V6, &message(kind, length, OUR_INDEX)), expect)
+    };
+    let strange = |name, kind, length| {
+        case(
+            name,
+            V4,
+            udp(V4, &message(kind, length, STRANGE_INDEX)),
+            UNKNOWN,
+        )
+    };
+    let data = || message(4, 96, OUR_INDEX);
+    vec![
+        v4("initiation", 1, 148, Pass),
+        v4("initiation_short_by_one", 1, 147, SHAPE),
+        v4("initiation_long_by_one", 1, 149, SHAPE),
+        v4("response", 2, 92, Pass),
+        v4("response_short_by_one", 2, 91, SHAPE),
+        v4("response_long_by_one", 2, 93, SHAPE),
+        v4("cookie", 3, 64, Pass),
+        v4("cookie_short_by_one", 3, 63, SHAPE),
+        v4("cookie_long_by_one", 3, 65, SHAPE),
+        v4("keepalive", 4, 32, Pass),
+        v4("keepalive_short_by_one", 4, 31, SHAPE),
+        v4("data_not_padded", 4, 33, Pass),
+        v4("data_full_at_mtu_1420", 4, 1452, Pass),
+        v4("type_0", 0, 148, SHAPE),
+        v4("type_5", 5, 148, SHAPE),
+        v4("empty_datagram", 4, 0, SHAPE),
+        v4("one_byte", 4, 1, SHAPE),
+        v4("three_bytes", 4, 3, SHAPE),
+        v4("four_bytes", 4, 4, SHAPE),
+        v6("v6_initiation", 1, 148, Pass),
+        v6("v6_response", 2, 92, Pass),
+        v6("v6_response_short_by_one", 2, 91, SHAPE),
+        v6("v6_data", 4, 1452, Pass),
+        case(
+            "reserved_byte_set",
+            V4,
+            udp(V4, &with(data(), 1, &[1])),
+            SHAPE,
+        ),
+        case(
+            "last_reserved_byte_set",
+            V4,
+            udp(V4, &with(data(), 3, &[1])),
+            SHAPE,
+        ),
+        strange("response_unknown_index", 2, 92),
+        strange("cookie_unknown_index", 3, 64),
+        strange("keepalive_unknown_index", 4, 32),
+        strange("data_unknown_index", 4, 1452),
+        // Our index, but where a response has its sender's.
+        case(
+            "response_index_in_the_wrong_place",
+            V4,
+            udp(
+                V4,
+                &with(message(2, 92, STRANGE_INDEX), 4, &OUR_INDEX.to_le_bytes()),
+            ),
+            UNKNOWN,
+        ),
+        case(
+            "v6_data_unknown_index",
+            V6,
+            udp(V6, &message(4, 96, STRANGE_INDEX)),
+            UNKNOWN,
+        ),
+    ]
+}
+
+/// Lengths: those that are as they may be, and those that lie.
+fn lengths() -> Vec<Case> {
+    let case = |name, ends: Ends, frame, expect| Case {
+        name,
+        frame,
+        source: ends.source,
+        single: expect,
+        merged: expect,
+    };
+    vec![
+        // Ethernet's own padding isn't part of the datagram.
+        case(
+            "padded_short_frame",
+            V4,
+            padded(udp(V4, &message(9, 1, 0))),
+            SHAPE,
+        ),
+        case(
+            "padded_keepalive",
+            V4,
+            padded(udp(V4, &message(4, 32, OUR_INDEX))),
+            Pass,
+        ),
+        case(
+            "trailing_bytes",
+            V4,
+            padded(udp(V4, &message(1, 148, 0))),
+            Pass,
+        ),
+        // Lies are the kernel's business, even in a datagram that looks bad.
+        case(
+            "lie_udp_longer_than_ip",
+            V4,
+            with(
+                udp(V4, &message(9, 64, 0)),
+                UDP_V4 + 4,
+                &73u16.to_be_bytes(),
+            ),
+            Pass,
+        ),
+        case(
+            "lie_udp_shorter_than_ip",
+            V4,
+            with(
+                udp(V4, &message(9, 64, 0)),
+                UDP_V4 + 4,
+                &71u16.to_be_bytes(),
+            ),
+            Pass,
+        ),
+        case(
+            "lie_udp_shorter_than_its_header",
+            V4,
+            with(udp(V4, &message(9, 64, 0)), UDP_V4 + 4, &7u16.to_be_bytes()),
+            Pass,
+        ),
+        case(
+            "lie_frame_shorter_than_both",
+            V4,
+            cut(udp(V4, &message(9, 64, 0)), UDP_V4 + 8 + 63),
+            Pass,
+        ),
+        case(
+            "lie_v6_udp_longer_than_ip",
+            V6,
+            with(
+                udp(V6, &message(9, 64, 0)),
+                UDP_V6 + 4,
+                &73u16.to_be_bytes(),
+            ),
+            Pass,
+        ),
+        case(
+            "lie_v6_frame_shorter_than_both",
+            V6,
+            cut(udp(V6, &message(9, 64, 0)), UDP_V6 + 8),
+            Pass,
+        ),
+    ]
+}
+
+/// What may be several datagrams in one, where that can be.
+fn merged() -> Vec<Case> {
+    let case = |name, ends: Ends, payload: &[u8], merged| Case {
+        name,
+        frame: unfinished(ends, payload),
+        source: ends.source,
+        single: SHAPE,
+        merged,
+    };
+    let join = |parts: &[Vec<u8>]| parts.concat();
+    let initiation = || message(1, 148, 0);
+    let response = || message(2, 92, OUR_INDEX);
+    let keepalive = || message(4, 32, OUR_INDEX);
+    let lost = |length| message(4, length, STRANGE_INDEX);
+    vec![
+        case(
+            "two_initiations",
+            V4,
+            &join(&[initiation(), initiation()]),
+            Pass,
+        ),
+        case(
+            "response_and_keepalive",
+            V4,
+            &join(&[response(), keepalive()]),
+            Pass,
+        ),
+        case(
+            "v6_response_and_keepalive",
+            V6,
+            &join(&[response(), keepalive()]),
+            Pass,
+        ),
+        case(
+            "initiation_and_garbage",
+            V4,
+            &join(&[initiation(), vec![0x55; 40]]),
+            SHAPE,
+        ),
+        case(
+            "initiation_and_a_stub",
+            V4,
+            &join(&[initiation(), vec![4, 0, 0, 0]]),
+            SHAPE,
+        ),
+        // Only an unfinished checksum speaks for merging.
+        Case {
+            frame: udp(V4, &join(&[initiation(), initiation()])),
+            ..case("two_initiations_checksummed", V4, &[], SHAPE)
+        },
+        // A lost session's data may have the handshake behind it that makes a new one.
+        Case {
+            single: UNKNOWN,
+            ..case(
+                "lost_data_and_initiation",
+                V4,
+                &join(&[lost(1452), initiation()]),
+                Pass,
+            )
+        },
+        Case {
+            single: UNKNOWN,
+            ..case(
+                "v6_lost_data_and_initiation",
+                V6,
+                &join(&[lost(512), initiation()]),
+                Pass,
+            )
+        },
+        // Too short to be two.
+        Case {
+            single: UNKNOWN,
+            ..case("lost_keepalive", V4, &lost(63), UNKNOWN)
+        },
+        // No peer sends this, merged or not.
+        case("unfinished_garbage", V4, &message(9, 512, 0), SHAPE),
+        Case {
+            single: Pass,
+            ..case("unfinished_data", V4, &message(4, 96, OUR_INDEX), Pass)
+        },
+    ]
+}
+
+/// The deny list of `loaded`.
+fn sources() -> Vec<Case> {
+    let from = |name, ends: Ends, source: &str, expect| {
+        let source = source.parse().expect("an address");
+        let ends = Ends { source, ..ends };
+        Case {
+            name,
+            frame: udp(ends, &message(1, 148, 0)),
+            source,
+            single: expect,
+            merged: expect,
+        }
+    };
+    vec![
+        from("denied_v4", V4, "203.0.113.77", DENIED),
+        from("next_to_denied_v4", V4, "203.0.114.0", Pass),
+        from("denied_v6", V6, "2001:db8:bad::1", DENIED),
+        from("next_to_denied_v6", V6, "2001:db8:bae::1", Pass),
+        // Denied before lengths and shape are looked at.
+        Case {
+            frame: {
+                let source = "203.0.113.77".parse().expect("an address");
+                let ends = Ends { source, ..V4 };
+                with(
+                    udp(ends, &message(9, 64, 0)),
+                    UDP_V4 + 4,
+                    &73u16.to_be_bytes(),
+                )
+            },
+            ..from("denied_liar", V4, "203.0.113.77", DENIED)
+        },
+        // Denied on our port alone.
+        Case {
+            frame: {
+                let source = "203.0.113.77".parse().expect("an address");
+                let ends = Ends { source, ..V4 };
+                with(
+                    udp(ends, &message(1, 148, 0)),
+                    UDP_V4 + 2,
+                    &53u16.to_be_bytes(),
+                )
+            },
+            ..from("denied_to_another_port", V4, "203.0.113.77", Untouched)
+        },
+    ]
+}
+
+fn before_settings() -> Result<(), Failed> {
+    let ebpf = &mut Ebpf::load(taltun::accel::OBJECT)?;
+    run(
+        ebpf,
+        PROGRAMS[0],
+        &udp(V4, &message(9, 64, 0)),
+        V4.source,
+        Untouched,
+    )
+}
+
+fn without_index_check() -> Result<(), Failed> {
+    let ebpf = &mut loaded()?;
+    settings(ebpf, 0)?;
+    for kind_and_length in [(2, 92), (3, 64), (4, 96)] {
+        let (kind, length) = kind_and_length;
+        let frame = udp(V4, &message(kind, length, STRANGE_INDEX));
+        if verdict(ebpf, PROGRAMS[0], &frame)? != XDP_PASS {
+            return Err(format!("type {kind} was dropped").into());
+        }
+    }
+    // The shape still counts.
+    if verdict(ebpf, PROGRAMS[0], &udp(V4, &message(2, 91, 0)))? != XDP_DROP {
+        return Err("a bad shape passed".into());
+    }
+    Ok(())
+}
+
+fn denying_v6_leaves_v4() -> Result<(), Failed> {
+    let ebpf = &mut loaded()?;
+    deny(ebpf, "::", 0, denied::V6)?;
+    run(
+        ebpf,
+        PROGRAMS[0],
+        &udp(V4, &message(1, 148, 0)),
+        V4.source,
+        Pass,
+    )?;
+    let ebpf = &mut loaded()?;
+    deny(ebpf, "::", 0, denied::V6)?;
+    run(
+        ebpf,
+        PROGRAMS[0],
+        &udp(V6, &message(1, 148, 0)),
+        V6.source,
+        DENIED,
+    )
+}
+
+/// Runs one frame through a program with fresh maps.
+fn check(program: &str, frame: &[u8], source: IpAddr, expect: Expect) -> Result<(), Failed> {
+    run(&mut loaded()?, program, frame, source, expect)
+}
+
+fn run(
+    ebpf: &mut Ebpf,
+    program: &str,
+    frame: &[u8],
+    source: IpAddr,
+    expect: Expect,
+) -> Result<(), Failed> {
+    let verdict = verdict(ebpf, program, frame)?;
+    let dropped = matches!(expect, Drop(_));
+    let expected = if dropped { XDP_DROP } else { XDP_PASS };
+    if verdict != expected {
+        return Err(format!("verdict {verdict}, expected {expect:?}").into());
+    }
+
+    let counted = counters(ebpf, source)?;
+    let expected = (expect != Untouched).then_some(SourceCounters {
+        packets: 1,
+        bytes: frame.len() as u64,
+        drops: u64::from(dropped),
+    });
+    if counted != expected {
+        return Err(format!("source counted as {counted:?}, expected {expected:?}").into());
+    }
+
+    let drops: PerCpuArray<_, u64> = map(ebpf, "DROPS")?.try_into()?;
+    for reason in DropReason::ALL {
+        let count: u64 = drops.get(&(*reason as u32), 0)?.iter().sum();
+        let expected = u64::from(expect == Drop(*reason));
+        if count != expected {
+            return Err(format!(
+                "{} counted {count} times, expected {expected}",
+                reason.label()
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
+fn verdict(ebpf: &mut Ebpf, program: &str, frame: &[u8]) -> Result<u32, Failed> {
+    let program: &mut Xdp = ebpf
+        .program_mut(program)
+        .ok_or("no such program")?
+        .try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    // The kernel gives back the frame; with no room for it the run would fail.
+    let mut data_out = vec![0; frame.len()];
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut data_out),
+        ..TestRunOptions::default()
+    })?;
+    if data_out != frame {
+        return Err("the program changed the frame".into());
+    }
+    Ok(result.return_value)
+}
+
+/// The programs, told what they need to know.
+fn loaded() -> Result<Ebpf, Failed> {
+    let mut ebpf = Ebpf::load(taltun::accel::OBJECT)?;
+    settings(&mut ebpf, 1)?;
+    let mut own: HashMap<_, Address, u8> = map(&mut ebpf, "LOCAL_ADDRESSES")?.try_into()?;
+    own.insert(key(V4.destination), 1, 0)?;
+    own.insert(key(V6.destination), 1, 0)?;
+    let mut indices: HashMap<_, u32, u8> = map(&mut ebpf, "INDICES")?.try_into()?;
+    indices.insert(OUR_INDEX, 1, 0)?;
+    deny(&mut ebpf, "203.0.113.0", 96 + 24, denied::V4)?;
+    deny(&mut ebpf, "2001:db8:bad::", 48, denied::V6)?;
+    Ok(ebpf)
+}
+
+fn settings(ebpf: &mut Ebpf, check_indices: u8) -> Result<(), Failed> {
+    let mut settings: Array<_, Settings> = map(ebpf, "SETTINGS")?.try_into()?;
+    let value = Settings {
+        listen_port: PORT,
+        check_indices,
+        reserved: 0,
+    };
+    Ok(settings.set(0, value, 0)?)
+}
+
+fn deny(ebpf: &mut Ebpf, address: &str, bits: u32, meant: u8) -> Result<(), Failed> {
+    let mut list: LpmTrie<_, Address, u8> = map(ebpf, "DENIED")?.try_into()?;
+    Ok(list.insert(&Key::new(bits, key(address.parse()?)), meant, 0)?)
+}
+
+fn counters(ebpf: &mut Ebpf, source: IpAddr) -> Result<Option<SourceCounters>, Failed> {
+    let sources: PerCpuHashMap<_, Address, SourceCounters> = map(ebpf, "SOURCES")?.try_into()?;
+    let entries = sources.iter().collect::<Result<Vec<_>, _>>()?;
+    if entries.iter().any(|(address, _)| *address != key(source)) {
+        return Err("another source was counted".into());
+    }
+    Ok(entries.first().map(|(_, cpus)| {
+        let mut sum = SourceCounters::default();
+        for cpu in cpus.iter() {
+            sum.packets += cpu.packets;
+            sum.bytes += cpu.bytes;
+            sum.drops += cpu.drops;
+        }
+        sum
+    }))
+}
+
+fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map, Failed> {
+    Ok(ebpf.map_mut(name).ok_or("no such map")?)
+}
+
+/// The bytes with some of them replaced.
+fn with(mut bytes: Vec<u8>, at: usize, replacement: &[u8]) -> Vec<u8> {
+    bytes[at..at + replacement.len()].copy_from_slice(replacement);
+    bytes
+}
+
+fn cut(mut frame: Vec<u8>, length: usize) -> Vec<u8> {
+    frame.truncate(length);
+    frame
+}
+
+/// As a card pads a short frame; a longer one gets some bytes too.
+fn padded(mut frame: Vec<u8>) -> Vec<u8> {
+    let length = (frame.len() + 4).max(60);
+    frame.resize(length, 0);
+    frame
+}

@@ -1,0 +1,379 @@
+//! The whole shield between two hosts: two network namespaces with a veth pair, real
+//! sockets at both ends.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::programs::Xdp;
+use aya::programs::xdp::XdpMode as Flag;
+use libtest_mimic::Failed;
+use taltun::accel::{Request, Shield};
+use taltun::config::XdpMode;
+use taltun_common::maps::MAX_INDICES;
+
+use crate::Test;
+use crate::frames::{OUR_INDEX, PORT, message};
+
+type InLab = fn(&Lab) -> Result<(), Failed>;
+
+pub fn tests() -> impl Iterator<Item = Test> {
+    let tests: [(&str, InLab); 8] = [
+        ("auto_on_veth_is_generic", auto_on_veth_is_generic),
+        ("driver_mode_and_back", driver_mode_and_back),
+        ("bans_v4_and_v6", bans_v4_and_v6),
+        ("follows_indices", follows_indices),
+        (
+            "gives_up_on_indices_when_full",
+            gives_up_on_indices_when_full,
+        ),
+        ("follows_the_port", follows_the_port),
+        ("leaves_others_programs_alone", leaves_others_programs_alone),
+        (
+            "never_drops_a_handshake_sent_with_lost_data",
+            never_drops_a_handshake_sent_with_lost_data,
+        ),
+    ];
+    tests.into_iter().map(|(name, test)| {
+        (
+            format!("shield::{name}"),
+            Box::new(move || in_lab(test)) as Box<_>,
+        )
+    })
+}
+
+/// Two hosts on one wire.
+struct Lab {
+    /// Our socket.
+    hub: UdpSocket,
+    /// A stranger's sockets, in another namespace.
+    stranger: UdpSocket,
+    stranger_v6: UdpSocket,
+}
+
+const HUB: &str = "192.0.2.1";
+const STRANGER: &str = "192.0.2.2";
+
+fn auto_on_veth_is_generic(lab: &Lab) -> Result<(), Failed> {
+    let shield = start(XdpMode::Auto, &[]);
+    let [status] = &shield.status()[..] else {
+        return Err(format!("{:?}", shield.status()).into());
+    };
+    assert_eq!(
+        (status.interface.as_str(), status.mode.as_str()),
+        ("hub0", "generic")
+    );
+    assert!(status.reason.contains("segmentation"), "{}", status.reason);
+
+    lab.send(&message(1, 148, 0))?;
+    lab.send(&message(9, 64, 0))?;
+    lab.send(&message(1, 148, 0))?;
+    assert_eq!(lab.received()?, 2);
+    let sources = shield.sources(10);
+    assert_eq!(sources.len(), 1, "{sources:?}");
+    assert_eq!(sources[0].addr.to_string(), STRANGER);
+    assert_eq!((sources[0].packets, sources[0].drops), (3, 1));
+    assert_eq!(sources[0].bytes, (2 * 148 + 64) + 3 * (14 + 20 + 8));
+    assert_eq!(
+        shield.drops().into_iter().collect::<Vec<_>>(),
+        [("shape", 1)]
+    );
+    drop(shield);
+    assert!(
+        !ip(&["link", "show", "hub0"])?.contains("xdp"),
+        "still attached"
+    );
+    Ok(())
+}
+
+fn driver_mode_and_back(lab: &Lab) -> Result<(), Failed> {
+    let shield = start(XdpMode::Driver, &[]);
+    let status = shield.status();
+    assert_eq!(status[0].mode, "driver", "{status:?}");
+    assert!(gro_is_on()?, "driver mode without GRO");
+    lab.send(&message(1, 148, 0))?;
+    lab.send(&message(1, 149, 0))?;
+    lab.send(&message(4, 96, OUR_INDEX))?;
+    assert_eq!(lab.received()?, 1);
+    let drops: Vec<_> = shield.drops().into_iter().collect();
+    assert_eq!(drops, [("shape", 1), ("unknown_index", 1)]);
+    drop(shield);
+    assert!(!gro_is_on()?, "GRO stayed on");
+    assert!(
+        !ip(&["link", "show", "hub0"])?.contains("xdp"),
+        "still attached"
+    );
+    Ok(())
+}
+
+fn bans_v4_and_v6(lab: &Lab) -> Result<(), Failed> {
+    let mut shield = start(XdpMode::Generic, &["192.0.2.2/32"]);
+    let initiation = message(1, 148, 0);
+    let both = |lab: &Lab| -> Result<usize, Failed> {
+        lab.send(&initiation)?;
+        lab.stranger_v6.send(&initiation)?;
+        lab.received()
+    };
+    assert_eq!(both(lab)?, 1, "the deny list of the start");
+    shield.unban("192.0.2.2/32".parse()?)?;
+    assert_eq!(both(lab)?, 2, "nothing denied");
+    shield.ban("2001:db8::/64".parse()?)?;
+    assert_eq!(both(lab)?, 1, "IPv6 denied");
+    shield.ban("192.0.2.0/24".parse()?)?;
+    assert_eq!(both(lab)?, 0, "both denied");
+    assert_eq!(shield.drops().get("denied"), Some(&4));
+    assert_eq!(
+        shield.unban("192.0.2.2/32".parse()?),
+        Err("192.0.2.2/32 isn't denied".into())
+    );
+    Ok(())
+}
+
+fn follows_indices(lab: &Lab) -> Result<(), Failed> {
+    let mut shield = start(XdpMode::Driver, &[]);
+    let data = message(4, 96, OUR_INDEX);
+    let arrives = |expected| -> Result<(), Failed> {
+        lab.send(&data)?;
+        assert_eq!(lab.received()?, expected);
+        Ok(())
+    };
+    arrives(0)?;
+    shield.allow_index(OUR_INDEX);
+    arrives(1)?;
+    shield.forget_index(OUR_INDEX);
+    arrives(0)
+}
+
+fn gives_up_on_indices_when_full(lab: &Lab) -> Result<(), Failed> {
+    let mut shield = start(XdpMode::Driver, &[]);
+    for index in 0..MAX_INDICES as u32 {
+        shield.allow_index(index);
+    }
+    let strange = message(4, 96, 0xffff_ffff);
+    lab.send(&strange)?;
+    assert_eq!(lab.received()?, 0, "full is not too full");
+    shield.allow_index(OUR_INDEX);
+    lab.send(&strange)?;
+    assert_eq!(
+        lab.received()?,
+        1,
+        "the map is incomplete, so it proves nothing"
+    );
+    Ok(())
+}
+
+fn follows_the_port(lab: &Lab) -> Result<(), Failed> {
+    let mut shield = start(XdpMode::Driver, &[]);
+    let bad = message(9, 64, 0);
+    lab.send(&bad)?;
+    assert_eq!(lab.received()?, 0);
+    shield.rebind(SocketAddr::new(HUB.parse()?, PORT + 1));
+    lab.send(&bad)?;
+    assert_eq!(lab.received()?, 1);
+    Ok(())
+}
+
+fn leaves_others_programs_alone(lab: &Lab) -> Result<(), Failed> {
+    let mut other = Ebpf::load(taltun::accel::OBJECT)?;
+    let program: &mut Xdp = other
+        .program_mut("taltun_xdp")
+        .ok_or("no program")?
+        .try_into()?;
+    program.load()?;
+    program.attach("hub0", Flag::Skb)?;
+    let id = program.info()?.id();
+    for mode in [XdpMode::Auto, XdpMode::Driver, XdpMode::Generic] {
+        let mut shield = start(mode, &[]);
+        let status = shield.status();
+        assert_eq!(status[0].mode, "off");
+        assert_eq!(
+            status[0].reason,
+            format!("another XDP program is attached: id {id} `taltun_xdp`")
+        );
+        assert!(shield.ban("192.0.2.2/32".parse()?).is_err());
+        drop(shield);
+        assert!(ip(&["link", "show", "hub0"])?.contains(&format!("id {id}")));
+    }
+    lab.send(&message(9, 64, 0))?;
+    assert_eq!(lab.received()?, 1);
+    Ok(())
+}
+
+/// What a peer sends whose hub has just restarted: data of a session that we don't know,
+/// then a handshake; as one batch, which a virtual wire carries as one packet.
+fn never_drops_a_handshake_sent_with_lost_data(lab: &Lab) -> Result<(), Failed> {
+    for mode in [XdpMode::Generic, XdpMode::Driver] {
+        let shield = start(mode, &[]);
+        let lost = message(4, 512, OUR_INDEX);
+        let batch = [lost.clone(), lost, message(1, 148, 0)].concat();
+        lab.send_batch(&batch, 512)?;
+        let received = lab.received()?;
+        match mode {
+            // Uncut: they pass or fall together.
+            XdpMode::Generic => assert_eq!((received, shield.sources(1)[0].packets), (3, 1)),
+            _ => assert_eq!((received, shield.sources(1)[0].packets), (1, 3)),
+        }
+    }
+    Ok(())
+}
+
+fn start(mode: XdpMode, deny: &[&str]) -> Shield {
+    let deny: Vec<_> = deny
+        .iter()
+        .map(|net| net.parse().expect("a network"))
+        .collect();
+    Shield::start(&Request {
+        interfaces: &[],
+        listen: SocketAddr::new("::".parse().expect("an address"), PORT),
+        mode,
+        deny: &deny,
+        tun_name: "taltun0",
+    })
+}
+
+impl Lab {
+    /// Waits until both families arrive: a fresh wire takes a moment for IPv6.
+    fn wait_until_ready(&self) -> Result<(), Failed> {
+        for socket in [&self.stranger, &self.stranger_v6] {
+            let arrives = |_| -> Result<bool, Failed> {
+                socket.send(b"ready?")?;
+                Ok(self.received()? != 0)
+            };
+            if !(0..25).map(arrives).any(|arrived| arrived.unwrap_or(false)) {
+                return Err("the wire stays silent".into());
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, datagram: &[u8]) -> Result<(), Failed> {
+        self.stranger.send(datagram)?;
+        Ok(())
+    }
+
+    /// Sends one buffer as several datagrams of this size, in one call.
+    fn send_batch(&self, batch: &[u8], size: u16) -> Result<(), Failed> {
+        let set = |size: u16| {
+            let size = libc::c_int::from(size);
+            // SAFETY: the kernel reads one int from where it is.
+            let result = unsafe {
+                libc::setsockopt(
+                    self.stranger.as_raw_fd(),
+                    libc::SOL_UDP,
+                    libc::UDP_SEGMENT,
+                    (&raw const size).cast(),
+                    size_of_val(&size) as libc::socklen_t,
+                )
+            };
+            match result {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        set(size)?;
+        self.send(batch)?;
+        Ok(set(0)?)
+    }
+
+    /// How many datagrams arrive until it is quiet.
+    fn received(&self) -> Result<usize, Failed> {
+        let mut count = 0;
+        loop {
+            match self.hub.recv(&mut [0; 2048]) {
+                Ok(_) => count += 1,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(count),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Runs a test in a thread with a network namespace of its own and a wire to another one.
+/// Both namespaces go with the threads and sockets that are in them.
+fn in_lab(test: InLab) -> Result<(), Failed> {
+    in_thread(move || {
+        let namespace = new_namespace()?;
+        let (stranger, stranger_v6) = in_thread(move || stranger(&namespace))?;
+        ip(&["addr", "add", "192.0.2.1/24", "dev", "hub0"])?;
+        ip(&["addr", "add", "2001:db8::1/64", "dev", "hub0", "nodad"])?;
+        ip(&["link", "set", "hub0", "up"])?;
+        let hub = UdpSocket::bind(("::", PORT))?;
+        hub.set_read_timeout(Some(Duration::from_millis(200)))?;
+        stranger.connect((HUB, PORT))?;
+        stranger_v6.connect(("2001:db8::1", PORT))?;
+        let lab = Lab {
+            hub,
+            stranger,
+            stranger_v6,
+        };
+        lab.wait_until_ready()?;
+        test(&lab)
+    })
+}
+
+/// The far end: a namespace, the wire from there to `hub_namespace`, and two sockets.
+fn stranger(hub_namespace: &str) -> Result<(UdpSocket, UdpSocket), Failed> {
+    new_namespace()?;
+    ip(&[
+        "link",
+        "add",
+        "far0",
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "hub0",
+        "netns",
+        hub_namespace,
+    ])?;
+    ip(&["addr", "add", "192.0.2.2/24", "dev", "far0"])?;
+    ip(&["addr", "add", "2001:db8::2/64", "dev", "far0", "nodad"])?;
+    ip(&["link", "set", "far0", "up"])?;
+    Ok((
+        UdpSocket::bind((STRANGER, 0))?,
+        UdpSocket::bind(("2001:db8::2", 0))?,
+    ))
+}
+
+/// Gives this thread a network namespace of its own; the path that names it.
+fn new_namespace() -> Result<String, Failed> {
+    // SAFETY: changes this thread's network namespace and nothing in memory.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    // SAFETY: gettid has no arguments and can't fail.
+    let thread = unsafe { libc::gettid() };
+    Ok(format!("/proc/{}/task/{thread}/ns/net", std::process::id()))
+}
+
+/// Runs this in a thread of its own, because a namespace is a thread's.
+fn in_thread<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T, Failed> + Send + 'static,
+) -> Result<T, Failed> {
+    std::thread::spawn(run)
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn ip(arguments: &[&str]) -> Result<String, Failed> {
+    output("ip", arguments)
+}
+
+fn gro_is_on() -> Result<bool, Failed> {
+    Ok(output("ethtool", &["-k", "hub0"])?.contains("generic-receive-offload: on"))
+}
+
+fn output(program: &str, arguments: &[&str]) -> Result<String, Failed> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("{program}: {error}"))?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{program} {}: {error}", arguments.join(" ")).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
