@@ -12,7 +12,7 @@ pub struct Report {
     pub ok: bool,
     /// What was checked, in order.
     pub checks: Vec<Check>,
-    /// The median of each second's rate, by name of the stream.
+    /// The median of each second's rate, the time around the ban aside, by name of the stream.
     pub throughput_gbps: BTreeMap<String, f64>,
     /// What the hub's XDP program was and did.
     pub xdp: Xdp,
