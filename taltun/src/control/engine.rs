@@ -32,7 +32,7 @@ use crate::dataplane::filter::Filter;
 use crate::dataplane::runs::Runs;
 use crate::dataplane::sys::StopSignal;
 use crate::dataplane::tun::Tun;
-use crate::dataplane::udp::{Sender, Socket};
+use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
 use crate::dataplane::worker::{self, HANDSHAKE_QUEUE, Handshake, Shared, Workers};
 use crate::protocol::device::{Device, Event, PeerSettings, Settings};
 use crate::protocol::peer::Endpoint;
@@ -61,10 +61,17 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = worker::default_count(cores);
+    let workers = config
+        .dataplane
+        .workers
+        .unwrap_or_else(|| worker::default_count(cores));
     let name = config.interface.tun_name.clone();
     let listen = config.interface.local_addr;
-    let sockets = Socket::bind_group(listen, workers).with_context(|| {
+    let offloads = UdpOffloads {
+        gso: config.dataplane.udp_gso,
+        gro: config.dataplane.udp_gro,
+    };
+    let sockets = Socket::bind_group(listen, workers, offloads).with_context(|| {
         let file = origin
             .path
             .as_ref()
@@ -81,7 +88,7 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
 
-    let tuns = Tun::create(&name, workers)
+    let tuns = Tun::create(&name, workers, config.dataplane.tun_offload)
         .with_context(|| format!("cannot create the interface {name}"))?;
     let host = Host::configure(
         &name,

@@ -21,6 +21,7 @@ pub mod clock;
 pub mod counters;
 pub mod filter;
 mod inbound;
+pub mod offload;
 mod outbound;
 pub mod runs;
 pub mod sys;

@@ -1,6 +1,7 @@
 //! Workers: their threads, and what these share with the controller.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -8,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::counters::Counters;
 use super::filter::Filter;
-use super::sys::StopSignal;
+use super::sys::{StopSignal, wait_readable};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::{inbound, outbound};
@@ -64,6 +65,11 @@ impl Shared {
     /// Gives a handshake message to the controller; false when too many wait.
     pub(super) fn hand_over(&self, handshake: Handshake) -> bool {
         self.handshakes.try_send(handshake).is_ok()
+    }
+
+    /// Waits until `source` can be read; false when the workers are to stop.
+    pub(super) fn wait_readable(&self, source: BorrowedFd<'_>) -> io::Result<bool> {
+        wait_readable(source, &self.stop)
     }
 
     /// Wakes the controller if a batch asked something of it.
