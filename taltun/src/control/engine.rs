@@ -109,6 +109,7 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
         counters: Arc::clone(&engine.counters),
         handshakes: handshakes_in,
         wake: Arc::clone(&wake),
+        busy_poll: Duration::from_micros(engine.config.dataplane.busy_poll_us.into()),
         stop: StopSignal::new()?,
     });
     let workers = Workers::start(shared, &sockets, tuns).context("cannot start the workers")?;

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
@@ -57,6 +58,8 @@ pub struct Shared {
     pub handshakes: mpsc::Sender<Handshake>,
     /// Wakes the controller when workers ask something of it.
     pub wake: Arc<Notify>,
+    /// How long a thread goes on looking for packets before it sleeps.
+    pub busy_poll: Duration,
     /// Ends the threads.
     pub stop: StopSignal,
 }
@@ -69,7 +72,7 @@ impl Shared {
 
     /// Waits until `source` can be read; false when the workers are to stop.
     pub(super) fn wait_readable(&self, source: BorrowedFd<'_>) -> io::Result<bool> {
-        wait_readable(source, &self.stop)
+        wait_readable(source, &self.stop, self.busy_poll)
     }
 
     /// Wakes the controller if a batch asked something of it.

@@ -11,7 +11,7 @@ impl Sum {
     /// Adds bytes; an odd last one counts as the first half of a word, so only the last
     /// piece of a message may be of odd length.
     #[must_use]
-    pub fn add(self, bytes: &[u8]) -> Self {
+    pub fn with(self, bytes: &[u8]) -> Self {
         let mut sum = self.0;
         let mut words = bytes.chunks_exact(4);
         // Sums of 32-bit words fold to the same as sums of 16-bit words, and four billion
@@ -27,7 +27,7 @@ impl Sum {
 
     /// Adds a 16-bit number.
     #[must_use]
-    pub fn add_u16(self, number: u16) -> Self {
+    pub fn with_u16(self, number: u16) -> Self {
         Self(self.0 + u64::from(u16::from_ne_bytes(number.to_be_bytes())))
     }
 
@@ -59,16 +59,16 @@ impl Sum {
 /// The pseudo-header of TCP and UDP without the length, which segments differ in.
 pub fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8) -> Sum {
     let sum = match (source, destination) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => Sum::default().add(&a.octets()).add(&b.octets()),
+        (IpAddr::V4(a), IpAddr::V4(b)) => Sum::default().with(&a.octets()).with(&b.octets()),
         (a, b) => {
             let octets = |ip| match ip {
                 IpAddr::V4(v4) => std::net::Ipv4Addr::to_ipv6_mapped(&v4).octets(),
                 IpAddr::V6(v6) => v6.octets(),
             };
-            Sum::default().add(&octets(a)).add(&octets(b))
+            Sum::default().with(&octets(a)).with(&octets(b))
         }
     };
-    sum.add_u16(u16::from(protocol))
+    sum.with_u16(u16::from(protocol))
 }
 
 #[cfg(test)]
@@ -89,27 +89,33 @@ mod tests {
     fn it_agrees_with_the_sum_word_by_word() {
         let mut bytes = Vec::new();
         for step in 0..3000_u32 {
-            assert_eq!(Sum::default().add(&bytes).finish(), naive(&bytes));
+            assert_eq!(Sum::default().with(&bytes).finish(), naive(&bytes));
             bytes.push((step.wrapping_mul(2_654_435_761) >> 13) as u8);
         }
-        assert_eq!(Sum::default().add(&[0xff; 4096]).finish(), [0, 0]);
+        assert_eq!(Sum::default().with(&[0xff; 4096]).finish(), [0, 0]);
     }
 
     #[test]
     fn pieces_of_even_length_add_up() {
         let bytes: Vec<u8> = (0..=255).collect();
-        let whole = Sum::default().add(&bytes).finish();
-        let pieces = Sum::default().add(&bytes[..50]).add(&bytes[50..]).finish();
+        let whole = Sum::default().with(&bytes).finish();
+        let pieces = Sum::default()
+            .with(&bytes[..50])
+            .with(&bytes[50..])
+            .finish();
         assert_eq!(whole, pieces);
         assert_eq!(
-            Sum::default().add_u16(0x1234).finish(),
+            Sum::default().with_u16(0x1234).finish(),
             naive(&[0x12, 0x34])
         );
     }
 
     #[test]
     fn a_udp_checksum_is_never_zero() {
-        assert_eq!(Sum::default().add(&[0xff, 0xff]).finish(), [0, 0]);
-        assert_eq!(Sum::default().add(&[0xff, 0xff]).finish_udp(), [0xff, 0xff]);
+        assert_eq!(Sum::default().with(&[0xff, 0xff]).finish(), [0, 0]);
+        assert_eq!(
+            Sum::default().with(&[0xff, 0xff]).finish_udp(),
+            [0xff, 0xff]
+        );
     }
 }

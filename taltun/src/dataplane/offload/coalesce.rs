@@ -403,7 +403,7 @@ fn write_headers(packet: &mut [u8], flow: &Flow, run: &Run) {
     if packet[0] >> 4 == 4 {
         packet[2..4].copy_from_slice(&(run.bytes as u16).to_be_bytes());
         packet[10..12].fill(0);
-        let checksum = Sum::default().add(&packet[..at]).finish();
+        let checksum = Sum::default().with(&packet[..at]).finish();
         packet[10..12].copy_from_slice(&checksum);
     } else {
         packet[4..6].copy_from_slice(&((run.bytes - 40) as u16).to_be_bytes());
@@ -419,7 +419,7 @@ fn write_headers(packet: &mut [u8], flow: &Flow, run: &Run) {
         (UDP, at + 6)
     };
     let partial = pseudo_header(inner.source, inner.destination, protocol)
-        .add_u16(transport_len)
+        .with_u16(transport_len)
         .partial();
     packet[field..field + 2].copy_from_slice(&partial);
 }

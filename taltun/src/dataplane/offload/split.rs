@@ -95,7 +95,7 @@ impl<'a> Segments<'a> {
             Plan::Checksum { start, offset } => {
                 out.copy_from_slice(self.packet);
                 // The field holds the sum of the pseudo-header, so it takes part.
-                let sum = Sum::default().add(&out[start..]);
+                let sum = Sum::default().with(&out[start..]);
                 let checksum = if offset == UDP_CHECKSUM_AT {
                     sum.finish_udp()
                 } else {
@@ -170,7 +170,7 @@ fn fix_ip_header(packet: &mut [u8], transport_at: usize, index: u16) {
     let id = u16::from_be_bytes([packet[4], packet[5]]).wrapping_add(index);
     packet[4..6].copy_from_slice(&id.to_be_bytes());
     packet[10..12].fill(0);
-    let checksum = Sum::default().add(&packet[..transport_at]).finish();
+    let checksum = Sum::default().with(&packet[..transport_at]).finish();
     packet[10..12].copy_from_slice(&checksum);
 }
 
@@ -190,7 +190,7 @@ fn fix_tcp_header(packet: &mut [u8], at: usize, done: usize, first: bool, last: 
     let field = at + TCP_CHECKSUM_AT;
     packet[field..field + 2].fill(0);
     let len = (packet.len() - at) as u16;
-    let checksum = pseudo.add_u16(len).add(&packet[at..]).finish();
+    let checksum = pseudo.with_u16(len).with(&packet[at..]).finish();
     packet[field..field + 2].copy_from_slice(&checksum);
 }
 
@@ -199,6 +199,6 @@ fn fix_udp_header(packet: &mut [u8], at: usize, pseudo: Sum) {
     packet[at + 4..at + 6].copy_from_slice(&len.to_be_bytes());
     let field = at + UDP_CHECKSUM_AT;
     packet[field..field + 2].fill(0);
-    let checksum = pseudo.add_u16(len).add(&packet[at..]).finish_udp();
+    let checksum = pseudo.with_u16(len).with(&packet[at..]).finish_udp();
     packet[field..field + 2].copy_from_slice(&checksum);
 }

@@ -424,7 +424,7 @@ fn fragments_and_ip_options_are_left_alone() {
 fn joining_and_cutting_again_changes_nothing_and_keeps_order() {
     for seed in 0..300 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut flows: Vec<Flow> = (0..1 + rng.next_u32() % 6)
+        let mut flows: Vec<Flow> = (0..=rng.next_u32() % 6)
             .map(|port| {
                 Flow::new(
                     rng.next_u32() % 2 == 0,
