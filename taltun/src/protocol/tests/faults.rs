@@ -2,6 +2,8 @@
 //! heals (paper §5.3 and §6).
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::mpsc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -315,4 +317,49 @@ fn an_authentic_flood_of_initiations_is_bounded() {
     assert!(most <= 5, "{most} indices");
     let answered = world.sent_by(B, RESPONSE).len();
     assert!((490..=500).contains(&answered), "{answered} in ten seconds");
+}
+
+/// Workers and controller are threads: whatever a worker asks for between any two steps of
+/// the controller is done, and somebody is told to wake the controller for it.
+#[test]
+fn no_request_is_lost_between_threads() {
+    const PACKETS: u32 = 20_000;
+    const WORKERS: u32 = 3;
+    let mut world = World::connected();
+    let now = world.now;
+    let tunnel = std::sync::Arc::clone(world.nodes[A].device.tunnel());
+    let peer = std::sync::Arc::clone(world.nodes[A].peer(B));
+    let sent = AtomicU32::new(0);
+    let staged = AtomicU32::new(0);
+    let (wake, woken) = mpsc::channel();
+    std::thread::scope(|threads| {
+        for _ in 0..WORKERS {
+            let (tunnel, peer, wake) = (&tunnel, &peer, wake.clone());
+            let (sent, staged) = (&sent, &staged);
+            threads.spawn(move || {
+                for id in 0..PACKETS {
+                    // Never more than fit into the queue, so that each must come out.
+                    while staged.load(SeqCst).saturating_sub(sent.load(SeqCst)) > 100 {
+                        std::thread::yield_now();
+                    }
+                    staged.fetch_add(1, SeqCst);
+                    tunnel.stage_for_test(peer, &packet(inner(A), inner(B), id, 84));
+                    if tunnel.take_wake() {
+                        wake.send(()).unwrap();
+                    }
+                }
+            });
+        }
+        drop(wake);
+        let device = &mut world.nodes[A].device;
+        while sent.load(SeqCst) < PACKETS * WORKERS {
+            woken
+                .recv_timeout(secs(10))
+                .expect("packets wait and nobody wakes the controller");
+            device.handle_requests(now);
+            while device.poll_transmit().is_some() {
+                sent.fetch_add(1, SeqCst);
+            }
+        }
+    });
 }
