@@ -173,21 +173,26 @@ fn packets_without_a_peer_or_an_endpoint_are_dropped_by_name() {
     assert!(world.sent.is_empty());
 }
 
-/// A buffer without room for padding and tag is refused, not overrun.
+/// Padding is cut to the buffer, as for a relayed packet that came with less of it; a buffer
+/// without room for packet and tag is refused, not overrun.
 #[test]
 fn a_buffer_that_is_too_small_is_refused() {
     let world = World::connected();
     let tunnel = std::sync::Arc::clone(world.nodes[A].device.tunnel());
     let bytes = packet(inner(A), inner(B), 1, 50);
-    let mut buffer = vec![0; 16 + 64 + 15];
+    let mut buffer = vec![0; 16 + 50 + 15];
     buffer[16..66].copy_from_slice(&bytes);
     let mut batch = tunnel.batch(world.now);
     let oversized = Err(NotSealed::Dropped(DropReason::Oversized));
     assert_eq!(batch.seal(&mut buffer, 50), oversized);
     let malformed = Err(NotSealed::Dropped(DropReason::InnerMalformed));
     assert_eq!(batch.seal(&mut buffer[..60], 50), malformed);
-    buffer.push(0);
-    assert_eq!(batch.seal(&mut buffer, 50).map(|sealed| sealed.len), Ok(96));
+    for (more, len) in [(1, 82), (13, 95), (1, 96), (1, 96)] {
+        buffer.resize(buffer.len() + more, 0);
+        buffer[16..66].copy_from_slice(&bytes);
+        let sealed = batch.seal(&mut buffer, 50);
+        assert_eq!(sealed.map(|sealed| sealed.len), Ok(len));
+    }
 }
 
 /// §6 and the kernel's `netns.sh`: ten pings of 84 bytes, and every byte of handshake and
