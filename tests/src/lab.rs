@@ -93,6 +93,8 @@ pub struct Options {
     pub xdp: XdpMode,
     /// The spokes reach the hub by IPv6.
     pub outer_v6: bool,
+    /// What every node's file says besides, in TOML.
+    pub more: &'static str,
 }
 
 impl Default for Options {
@@ -100,6 +102,7 @@ impl Default for Options {
         Self {
             xdp: XdpMode::Auto,
             outer_v6: false,
+            more: "",
         }
     }
 }
@@ -239,6 +242,7 @@ fn hub_config(keys: &[Keys; 3], options: Options) -> Config {
         local_addr: format!("[::]:{PORT}"),
         private_key: keys[0].private.clone(),
         xdp: options.xdp,
+        more: options.more,
         peers: vec![spoke(Role::A, "a"), spoke(Role::B, "b")],
     }
 }
@@ -256,6 +260,7 @@ fn spoke_config(role: Role, own: &Keys, hub: &Keys, wire: Wire, options: Options
         local_addr: format!("[::]:{PORT}"),
         private_key: own.private.clone(),
         xdp: options.xdp,
+        more: options.more,
         peers: vec![Peer {
             name: "hub",
             public_key: hub.public.clone(),

@@ -37,7 +37,7 @@ use crate::dataplane::worker::{self, HANDSHAKE_QUEUE, Handshake, Shared, Workers
 use crate::protocol::device::{Device, Event, PeerSettings, Settings};
 use crate::protocol::peer::Endpoint;
 use crate::protocol::time::Time;
-use crate::report::{PeerStatus, Stats, Status};
+use crate::report::{Fallbacks, PeerStatus, Stats, Status};
 use crate::system::Host;
 
 /// Handshakes waiting at once from which on senders must prove their address.
@@ -508,6 +508,10 @@ impl Engine {
         Stats {
             drops,
             traffic: self.counters.traffic(),
+            fallbacks: Fallbacks {
+                udp_gso: self.counters.gso_fallbacks(),
+                tun_offload: self.counters.join_fallbacks(),
+            },
             sources: self.shield.sources(MOST_SOURCES),
             denied: self.bans.nets(false),
             denied_inner: self.bans.nets(true),

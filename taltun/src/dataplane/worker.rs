@@ -134,7 +134,7 @@ impl Workers {
         Ok(())
     }
 
-    /// Whether any thread has ended, which none does before [`Self::stop`] but by an error.
+    /// Whether any thread has ended, which none does by itself but for an error.
     pub fn any_ended(&self) -> bool {
         self.threads.iter().any(JoinHandle::is_finished)
     }
