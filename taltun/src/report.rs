@@ -99,8 +99,8 @@ pub struct Traffic {
     pub relayed_bytes: u64,
 }
 
-/// Offloads that were switched off because the kernel refused them in use. No packet is
-/// lost by it: what was refused goes again without.
+/// How often the kernel refused an offload in use. No packet is lost by it: what was
+/// refused goes again without, and an offload that is refused for good is switched off.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Fallbacks {
     /// Sending many datagrams as one (`UDP_SEGMENT`).

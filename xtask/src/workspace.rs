@@ -60,13 +60,10 @@ pub fn must_succeed(command: &mut Command, what: &str) -> Result<()> {
 /// The `taltun` to work with: `$TALTUN_BIN`, or a release build made now.
 pub fn taltun() -> Result<PathBuf> {
     if let Some(path) = env::var_os("TALTUN_BIN") {
-        let path = PathBuf::from(path);
-        ensure!(
-            path.is_file(),
-            "TALTUN_BIN names {}, where no file is",
-            path.display()
-        );
-        return Ok(path);
+        // Absolute, because tests are run in another directory.
+        return PathBuf::from(&path)
+            .canonicalize()
+            .with_context(|| format!("TALTUN_BIN names {}", path.display()));
     }
     crate::setup::ebpf_toolchain()?;
     crate::setup::step("building taltun");

@@ -98,7 +98,8 @@ fn render(stats: &Stats) -> String {
         if refusals > 0 {
             let _ = writeln!(
                 text,
-                "\n{offload} is off: the kernel refused it; nothing was lost by that"
+                "\n{offload} was refused by the kernel {} times; what was refused went again without",
+                human::count(refusals)
             );
         }
     }

@@ -129,13 +129,16 @@ fn no_such_family(error: &io::Error) -> bool {
     )
 }
 
+/// Refusals in a row after which sending in segments is given up.
+const PATIENCE: u32 = 16;
+
 /// Sends runs on a socket; each thread that sends has its own.
 pub struct Sender {
     socket: Arc<Socket>,
     ring: SendRing,
     counters: Arc<Counters>,
-    /// Runs that the kernel refused as they were, in the form in which they go again.
-    again: Vec<Run>,
+    /// Runs of several datagrams refused since one was last taken.
+    refusals: u32,
 }
 
 impl Sender {
@@ -145,7 +148,7 @@ impl Sender {
             ring: SendRing::new(SEND_SLOTS, socket.local_addr().is_ipv6()),
             socket,
             counters,
-            again: Vec::with_capacity(super::runs::MAX_SEGMENTS),
+            refusals: 0,
         }
     }
 
@@ -161,7 +164,13 @@ impl Sender {
         let mut rest = runs.as_slice();
         while !rest.is_empty() {
             match self.ring.send(self.socket.as_fd(), arena, rest) {
-                Ok(sent) => rest = &rest[sent.max(1)..],
+                Ok(sent) => {
+                    let (gone, left) = rest.split_at(sent.clamp(1, rest.len()));
+                    if gone.iter().any(|run| run.segments() > 1) {
+                        self.refusals = 0;
+                    }
+                    rest = left;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.send_plainly(arena, rest[0], &error);
@@ -180,17 +189,13 @@ impl Sender {
                 Err(other) => error = other.raw_os_error(),
             }
         }
-        // EIO: the interface can't checksum segments. EINVAL: segments and route disagree.
-        if run.segments() > 1 && matches!(error, Some(libc::EIO | libc::EINVAL)) {
-            self.socket.gso.store(false, Ordering::Relaxed);
-            self.counters.gso_fallback();
-            self.again.clear();
-            self.again.extend(run.split());
-            for datagram in &self.again {
-                let sent =
-                    self.ring
-                        .send(self.socket.as_fd(), arena, std::slice::from_ref(datagram));
-                if sent.is_err() {
+        if let Some(error @ (libc::EIO | libc::EINVAL | libc::EMSGSIZE)) = error
+            && run.segments() > 1
+        {
+            self.refuse_segments(error);
+            for datagram in run.split() {
+                let alone = std::slice::from_ref(&datagram);
+                if self.ring.send(self.socket.as_fd(), arena, alone).is_err() {
                     self.counters.drop_packet(DropReason::UdpSend);
                 }
             }
@@ -198,6 +203,18 @@ impl Sender {
         }
         for _ in 0..run.segments() {
             self.counters.drop_packet(DropReason::UdpSend);
+        }
+    }
+
+    /// Counts a run that was refused for its segments. `EIO` means that the interface
+    /// can't checksum them and never will; `EMSGSIZE`, that they don't fit the path to this
+    /// one peer. `EINVAL` may mean either, depending on the kernel, so it takes a number of
+    /// them, and no success between, to give up for all.
+    fn refuse_segments(&mut self, error: libc::c_int) {
+        self.counters.gso_fallback();
+        self.refusals += u32::from(error == libc::EINVAL);
+        if error == libc::EIO || self.refusals >= PATIENCE {
+            self.socket.gso.store(false, Ordering::Relaxed);
         }
     }
 }
