@@ -104,6 +104,8 @@ pub struct Config {
     pub private_key: String,
     /// How to attach the XDP program.
     pub xdp: XdpMode,
+    /// Sections of the file besides those made of the other fields, in TOML.
+    pub more: &'static str,
     /// The peers.
     pub peers: Vec<Peer>,
 }
@@ -142,6 +144,7 @@ impl Config {
             }
         }
         let _ = write!(text, "\n[accel]\nxdp = \"{}\"\n", self.xdp.name());
+        text.push_str(self.more);
         text
     }
 }

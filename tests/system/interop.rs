@@ -60,6 +60,7 @@ fn boringtun(starts: Starts) -> Result<()> {
         &pair.left,
         &taltun,
         &Config {
+            more: "",
             mode,
             vip: Role::Hub.interface_vips(),
             local_addr: format!("[::]:{PORT}"),

@@ -50,7 +50,27 @@ pub const CASES: &[Case] = &[
     Case {
         name: "TCP arrives whole at the hub and through the relay",
         programs: &[],
-        run: tcp_arrives,
+        run: || tcp_arrives(""),
+    },
+    Case {
+        name: "TCP arrives whole without any offload",
+        programs: &[],
+        run: || tcp_arrives("[dataplane]\ntun_offload = false\nudp_gso = false\nudp_gro = false\n"),
+    },
+    Case {
+        name: "TCP arrives whole where only the sockets have offloads",
+        programs: &[],
+        run: || tcp_arrives("[dataplane]\ntun_offload = false\n"),
+    },
+    Case {
+        name: "TCP arrives whole where only the TUN has offloads",
+        programs: &[],
+        run: || tcp_arrives("[dataplane]\nudp_gso = false\nudp_gro = false\n"),
+    },
+    Case {
+        name: "TCP arrives whole with three workers that look before they sleep",
+        programs: &[],
+        run: || tcp_arrives("[dataplane]\nworkers = 3\nbusy_poll_us = 50\n"),
     },
 ];
 
@@ -124,8 +144,11 @@ fn no_peer_is_counted() -> Result<()> {
     take_down(lab)
 }
 
-fn tcp_arrives() -> Result<()> {
-    let lab = lab(Options::default())?;
+fn tcp_arrives(more: &'static str) -> Result<()> {
+    let lab = lab(Options {
+        more,
+        ..Options::default()
+    })?;
     for to in [Role::Hub, Role::B] {
         for address in [to.v4(), to.v6()] {
             ensure_answers(&lab.net.a, address)?;

@@ -32,12 +32,12 @@ use crate::dataplane::filter::Filter;
 use crate::dataplane::runs::Runs;
 use crate::dataplane::sys::StopSignal;
 use crate::dataplane::tun::Tun;
-use crate::dataplane::udp::{Sender, Socket};
+use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
 use crate::dataplane::worker::{self, HANDSHAKE_QUEUE, Handshake, Shared, Workers};
 use crate::protocol::device::{Device, Event, PeerSettings, Settings};
 use crate::protocol::peer::Endpoint;
 use crate::protocol::time::Time;
-use crate::report::{PeerStatus, Stats, Status};
+use crate::report::{Fallbacks, PeerStatus, Stats, Status};
 use crate::system::Host;
 
 /// Handshakes waiting at once from which on senders must prove their address.
@@ -61,10 +61,17 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = worker::default_count(cores);
+    let workers = config
+        .dataplane
+        .workers
+        .unwrap_or_else(|| worker::default_count(cores));
     let name = config.interface.tun_name.clone();
     let listen = config.interface.local_addr;
-    let sockets = Socket::bind_group(listen, workers).with_context(|| {
+    let offloads = UdpOffloads {
+        gso: config.dataplane.udp_gso,
+        gro: config.dataplane.udp_gro,
+    };
+    let sockets = Socket::bind_group(listen, workers, offloads).with_context(|| {
         let file = origin
             .path
             .as_ref()
@@ -81,7 +88,7 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
 
-    let tuns = Tun::create(&name, workers)
+    let tuns = Tun::create(&name, workers, config.dataplane.tun_offload)
         .with_context(|| format!("cannot create the interface {name}"))?;
     let host = Host::configure(
         &name,
@@ -102,6 +109,7 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
         counters: Arc::clone(&engine.counters),
         handshakes: handshakes_in,
         wake: Arc::clone(&wake),
+        busy_poll: Duration::from_micros(engine.config.dataplane.busy_poll_us.into()),
         stop: StopSignal::new()?,
     });
     let workers = Workers::start(shared, &sockets, tuns).context("cannot start the workers")?;
@@ -500,6 +508,10 @@ impl Engine {
         Stats {
             drops,
             traffic: self.counters.traffic(),
+            fallbacks: Fallbacks {
+                udp_gso: self.counters.gso_fallbacks(),
+                tun_offload: self.counters.join_fallbacks(),
+            },
             sources: self.shield.sources(MOST_SOURCES),
             denied: self.bans.nets(false),
             denied_inner: self.bans.nets(true),

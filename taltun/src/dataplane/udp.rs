@@ -18,6 +18,15 @@ const SOCKET_BUFFER: libc::c_int = 7 << 20;
 /// Runs handed to the kernel in one call.
 const SEND_SLOTS: usize = 64;
 
+/// Which offloads to use where the kernel has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpOffloads {
+    /// Send many datagrams as one.
+    pub gso: bool,
+    /// Receive many datagrams as one.
+    pub gro: bool,
+}
+
 /// One socket of a group that shares a port.
 #[derive(Debug)]
 pub struct Socket {
@@ -35,24 +44,28 @@ impl Socket {
     ///
     /// # Errors
     /// `EADDRINUSE` when somebody else has the port.
-    pub fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<Arc<Self>>> {
+    pub fn bind_group(
+        address: SocketAddr,
+        count: usize,
+        wanted: UdpOffloads,
+    ) -> io::Result<Vec<Arc<Self>>> {
         // Port sharing would also share with another process of the same user. A socket
         // that doesn't share finds out whether the port is free.
-        let (probe, address) = match Self::bind(address, false) {
+        let (probe, address) = match Self::bind(address, false, wanted) {
             Err(error) if address.ip().is_unspecified() && no_such_family(&error) => {
                 let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-                (Self::bind(v4, false)?, v4)
+                (Self::bind(v4, false, wanted)?, v4)
             }
             other => (other?, address),
         };
         let address = SocketAddr::new(address.ip(), probe.local.port());
         drop(probe);
         (0..count)
-            .map(|_| Self::bind(address, true).map(Arc::new))
+            .map(|_| Self::bind(address, true, wanted).map(Arc::new))
             .collect()
     }
 
-    fn bind(address: SocketAddr, share: bool) -> io::Result<Self> {
+    fn bind(address: SocketAddr, share: bool, wanted: UdpOffloads) -> io::Result<Self> {
         let fd = sys::udp_socket(address.is_ipv6())?;
         let set = |level, option, value| sys::set_option(fd.as_fd(), level, option, value);
         if share {
@@ -77,8 +90,8 @@ impl Socket {
         let local = std::net::UdpSocket::from(fd.try_clone()?).local_addr()?;
         // Asking for a segment size of zero changes nothing where the kernel knows the
         // option and fails where it doesn't.
-        let gso = set(libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
-        let gro = set(libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+        let gso = wanted.gso && set(libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+        let gro = wanted.gro && set(libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         Ok(Self {
             fd,
             local,

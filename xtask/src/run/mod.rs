@@ -79,10 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(node) = arguments.shell {
         let lab = Lab::start(PREFIX, &taltun, options)?;
         let code = shell::open(&lab, node.into(), &taltun)?;
-        let left = lab.stop(Signal::Terminate)?;
-        if !left.is_empty() {
-            bail!("left behind: {}", left.join("; "));
-        }
+        lab.stop(Signal::Terminate)?.into_result()?;
         return Ok(code);
     }
 
@@ -114,14 +111,21 @@ fn play(arguments: &Arguments, taltun: &Path, options: Options) -> Report {
     let mut view = view::View::new(arguments.json);
     let mut report = scenario::play(&lab, options.xdp, duration, &mut view);
     setup::step("taking the lab down");
-    report.add(match lab.stop(Signal::Terminate) {
-        Ok(left) if left.is_empty() => Check::passed(
-            "nothing left behind",
-            "no namespace, link, route, process, file or program",
-        ),
-        Ok(left) => Check::failed("nothing left behind", left.join("; ")),
-        Err(error) => Check::failed("nothing left behind", format!("{error:#}")),
-    });
+    match lab.stop(Signal::Terminate) {
+        Ok(end) => {
+            report.add(Check::nothing_in(
+                "daemons stop in order",
+                "all three, with exit code 0",
+                &end.disorderly,
+            ));
+            report.add(Check::nothing_in(
+                "nothing left behind",
+                "no namespace, link, route, process, file or program",
+                &end.left,
+            ));
+        }
+        Err(error) => report.add(Check::failed("nothing left behind", format!("{error:#}"))),
+    }
     report
 }
 
