@@ -62,6 +62,7 @@ pub fn taltun_configs(wanted: Wanted<'_>, taltun: &Path) -> Result<Vec<(Role, St
             private_key: keys[index].private.clone(),
             xdp: wanted.xdp,
             peers,
+            more: "",
         };
         let mut text = config.to_toml();
         if !wanted.dataplane.is_empty() {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::contender::Kind;
 use super::results::{Cell, Line, Results};
-use super::table::number;
+use super::table::{number, rounds};
 
 /// The whole width.
 const WIDTH: u32 = 720;
@@ -28,11 +28,12 @@ pub fn chart(results: &Results) -> String {
     y += STEP;
     text(&mut body, MARGIN, y, "note", &results.machine.line());
     y += STEP;
-    let rounds = format!(
-        "medians of {} rounds of {} s; veths on one machine, both ends on the same cores",
-        results.rounds, results.seconds
+    let made = format!(
+        "medians; {}, {} s a measurement; veths on one machine, both ends on the same cores",
+        rounds(results.rounds),
+        results.seconds
     );
-    text(&mut body, MARGIN, y, "note", &rounds);
+    text(&mut body, MARGIN, y, "note", &made);
     y += MARGIN;
     for line in &results.rows {
         y = panel(&mut body, line, y);

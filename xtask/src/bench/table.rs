@@ -30,8 +30,8 @@ pub fn report(results: &Results) -> String {
     }
     let _ = writeln!(
         text,
-        "\nMedians of {} interleaved rounds of {} s, {}. {}",
-        results.rounds,
+        "\nMedians; {} of interleaved measurements, {} s each; {}. {}",
+        rounds(results.rounds),
         results.seconds,
         results.iperf3,
         results.limits.join(" ")
@@ -80,6 +80,14 @@ pub fn number(value: f64) -> String {
         value if value < 9.995 => format!("{value:.2}"),
         value if value < 99.95 => format!("{value:.1}"),
         value => format!("{value:.0}"),
+    }
+}
+
+/// So many rounds, in words.
+pub fn rounds(count: usize) -> String {
+    match count {
+        1 => "1 round".to_owned(),
+        count => format!("{count} rounds"),
     }
 }
 
@@ -271,7 +279,7 @@ Resident memory of the largest process under load, MB:
 | TCP, 1 stream      | MB   |    – |      – |          102 |           102 |
 | ping, idle, median | MB   |    – |      – |          500 |             – |
 
-Medians of 5 interleaved rounds of 4 s, iperf 3.12. Take it with salt.
+Medians; 5 rounds of interleaved measurements, 4 s each; iperf 3.12. Take it with salt.
 Measured: bare (1), taltun (1), wireguard-go (1), boringtun-cli (1).
 "
         );

@@ -79,6 +79,7 @@ impl Tunnel {
                 for (role, text) in taltun_configs(wanted, taltun)? {
                     let namespace = namespace(net, role);
                     let node = Node::start_with_text(namespace, taltun, &text)?;
+                    ensure_shield(&node, wanted.xdp)?;
                     tunnel.hosts.push(Host::Taltun(node));
                 }
             }
@@ -91,6 +92,11 @@ impl Tunnel {
                     tunnel.hosts.extend(host);
                 }
             }
+        }
+        // The hub learns from a handshake where a spoke is, and not every program starts one
+        // unasked.
+        if wanted.relay && contender.kind != Kind::Bare {
+            Pinger::new(&net.b, Role::Hub.v4())?.wait_until_answered(UP_LIMIT)?;
         }
         let far = tunnel.address(wanted.relay);
         Pinger::new(&net.a, far)?.wait_until_answered(UP_LIMIT)?;
@@ -127,6 +133,21 @@ impl Tunnel {
         }
         Ok(())
     }
+}
+
+/// Checks that Taltun attached its XDP program as it was told, rather than as it could.
+fn ensure_shield(node: &Node, wanted: XdpMode) -> Result<()> {
+    for xdp in node.status()?.xdp {
+        ensure!(
+            xdp.mode == wanted.name(),
+            "{} XDP was asked for, it is {} {}: {}",
+            wanted.name(),
+            xdp.mode,
+            xdp.interface,
+            xdp.reason
+        );
+    }
+    Ok(())
 }
 
 fn namespace(net: &Star, role: Role) -> &Namespace {
