@@ -131,7 +131,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     remove_remains_of_dead_tests()?;
     socket::remove_dead_sockets();
     let mut results = Results {
-        limits: limits(&machine),
+        limits: limits(&machine, &arguments.dataplane),
         machine,
         iperf3,
         seconds: arguments.seconds(),
@@ -265,7 +265,7 @@ fn finish(arguments: &Arguments, results: &Results) -> Result<ExitCode> {
 }
 
 /// What has to be said with the figures.
-fn limits(machine: &Machine) -> Vec<String> {
+fn limits(machine: &Machine, dataplane: &[String]) -> Vec<String> {
     let mut limits = vec![
         format!(
             "All ends, iperf3's included, share the {} cores of one machine and are joined by veth pairs: no wire, no NIC, no other machine's help.",
@@ -276,6 +276,9 @@ fn limits(machine: &Machine) -> Vec<String> {
     ];
     if machine.groups_by_session {
         limits.push("All processes are in one session, so in one scheduling group.".to_owned());
+    }
+    if !dataplane.is_empty() {
+        limits.push(format!("Taltun ran with {}.", dataplane.join(", ")));
     }
     if machine.is_busy() {
         limits.push(format!(

@@ -190,7 +190,7 @@ fn start_host(
         Some(start_process(contender, namespace, &interface)?)
     };
     configure(namespace, &interface, role, config)
-        .with_context(|| format!("can't configure it; its log: {}", end_of_log(namespace)))?;
+        .with_context(|| format!("can't configure it (its log: {:?})", end_of_log(namespace)))?;
     Ok(host)
 }
 
@@ -227,7 +227,8 @@ fn start_process(contender: &Contender, namespace: &Namespace, interface: &str) 
 
 fn configure(namespace: &Namespace, interface: &str, role: Role, config: &str) -> Result<()> {
     let mut wg = namespace.command("wg");
-    wg.args(["setconf", interface, "/dev/stdin"]);
+    // Not /dev/stdin, which small systems lack.
+    wg.args(["setconf", interface, "/proc/self/fd/0"]);
     feed(&mut wg, config)?;
     namespace.ip(&format!("addr add {}/24 dev {interface}", role.v4()))?;
     namespace.ip(&format!("link set {interface} mtu {MTU} up"))?;
@@ -238,14 +239,20 @@ fn configure(namespace: &Namespace, interface: &str, role: Role, config: &str) -
 fn feed(command: &mut Command, text: &str) -> Result<()> {
     let mut child = command
         .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .context("can't run wg")?;
-    let written = child
-        .stdin
-        .take()
-        .context("wg has no stdin")?
-        .write_all(text.as_bytes());
-    ensure!(child.wait()?.success(), "wg refused the configuration");
+    let mut input = child.stdin.take().context("wg has no stdin")?;
+    // What it doesn't read, it explains.
+    let written = input.write_all(text.as_bytes());
+    drop(input);
+    let output = child.wait_with_output()?;
+    ensure!(
+        output.status.success(),
+        "wg refused the configuration: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     written.context("wg didn't read the configuration")
 }
 
