@@ -130,17 +130,20 @@ fn play(arguments: &Arguments, taltun: &Path, options: Options) -> Report {
 }
 
 /// Namespaces need root. What was built as a user stays the user's, so only the lab itself
-/// runs by `sudo`.
-fn as_root(taltun: &Path) -> Result<ExitCode> {
+/// runs by `sudo`, which keeps our PATH for the programs that aren't the system's.
+pub fn as_root(taltun: &Path) -> Result<ExitCode> {
     let Some(sudo) = find("sudo") else {
         bail!("the lab makes network namespaces and needs root: run this as root");
     };
     setup::step("the lab needs root: going on by sudo");
     let mut variable = std::ffi::OsString::from("TALTUN_BIN=");
     variable.push(taltun);
+    let mut path = std::ffi::OsString::from("PATH=");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
     let status = Command::new(sudo)
         .arg("env")
         .arg(variable)
+        .arg(path)
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .status()
