@@ -71,6 +71,9 @@ pub struct Stats {
     pub drops: BTreeMap<String, u64>,
     /// What the workers moved.
     pub traffic: Traffic,
+    /// How often the kernel refused an offload that it had offered.
+    #[serde(default)]
+    pub fallbacks: Fallbacks,
     /// Who sent to us on the underlay, most packets first (at most 1024).
     pub sources: Vec<Source>,
     /// Outer sources denied now.
@@ -94,6 +97,16 @@ pub struct Traffic {
     pub relayed_packets: u64,
     /// Their bytes.
     pub relayed_bytes: u64,
+}
+
+/// How often the kernel refused an offload in use. No packet is lost by it: what was
+/// refused goes again without, and an offload that is refused for good is switched off.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Fallbacks {
+    /// Sending many datagrams as one (`UDP_SEGMENT`).
+    pub udp_gso: u64,
+    /// Writing many packets as one to the TUN.
+    pub tun_offload: u64,
 }
 
 /// An outer source, as the XDP program counted it.

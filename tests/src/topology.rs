@@ -10,10 +10,15 @@
 //! went through the tunnel.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::netns::{self, Namespace};
+
+/// How long a new link may take to be usable.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A wire: the two addresses of one end, and the same of the other.
 #[derive(Debug, Clone, Copy)]
@@ -149,5 +154,27 @@ fn join(near: (&Namespace, &str), far: (&Namespace, &str), wire: Wire) -> Result
         namespace.ip(&format!("addr add {v6}/64 dev {interface} nodad"))?;
         namespace.ip(&format!("link set {interface} up"))?;
     }
+    for (namespace, interface) in [near, far] {
+        wait_until_settled(namespace, interface)?;
+    }
     Ok(())
+}
+
+/// Waits until the kernel has noticed that the wire has two ends and given this one its
+/// link-local address. Until then a snapshot would show changes that are nobody's.
+fn wait_until_settled(namespace: &Namespace, interface: &str) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let link = namespace.ip(&format!("-o link show dev {interface}"))?;
+        let address = namespace.ip(&format!("-o -6 addr show dev {interface} scope link"))?;
+        if link.contains("state UP") && !link.contains("NO-CARRIER") && !address.is_empty() {
+            return Ok(());
+        }
+        ensure!(
+            start.elapsed() < SETTLE_LIMIT,
+            "{interface} in {} doesn't come up: {link}{address}",
+            namespace.name()
+        );
+        sleep(Duration::from_millis(10));
+    }
 }

@@ -10,7 +10,7 @@ use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
 use taltun_tests::traffic::stream::Stream;
 
-use crate::support::{Case, ensure_answers, taltun};
+use crate::support::{Case, KERNEL_WIREGUARD, ensure_answers, taltun};
 use crate::wireguard::{Program, Wg, WgKeys, WgPeer, at, preshared_key};
 
 pub const CASES: &[Case] = &[
@@ -37,32 +37,52 @@ pub const CASES: &[Case] = &[
     Case {
         name: "interop: wireguard-go starts, over IPv4, without a preshared key",
         programs: &["wireguard-go", "wg"],
-        run: || drop_in(Starts::Other, false, false),
+        run: || drop_in(Program::WireguardGo, Starts::Other, false, false),
     },
     Case {
         name: "interop: wireguard-go starts, over IPv4, with a preshared key",
         programs: &["wireguard-go", "wg"],
-        run: || drop_in(Starts::Other, false, true),
+        run: || drop_in(Program::WireguardGo, Starts::Other, false, true),
     },
     Case {
         name: "interop: wireguard-go starts, over IPv6, with a preshared key",
         programs: &["wireguard-go", "wg"],
-        run: || drop_in(Starts::Other, true, true),
+        run: || drop_in(Program::WireguardGo, Starts::Other, true, true),
     },
     Case {
         name: "interop: Taltun starts, over IPv4, without a preshared key",
         programs: &["wireguard-go", "wg"],
-        run: || drop_in(Starts::Taltun, false, false),
+        run: || drop_in(Program::WireguardGo, Starts::Taltun, false, false),
     },
     Case {
         name: "interop: Taltun starts, over IPv4, with a preshared key",
         programs: &["wireguard-go", "wg"],
-        run: || drop_in(Starts::Taltun, false, true),
+        run: || drop_in(Program::WireguardGo, Starts::Taltun, false, true),
     },
     Case {
         name: "interop: Taltun starts, over IPv6, without a preshared key",
         programs: &["wireguard-go", "wg"],
-        run: || drop_in(Starts::Taltun, true, false),
+        run: || drop_in(Program::WireguardGo, Starts::Taltun, true, false),
+    },
+    Case {
+        name: "interop: the kernel's WireGuard starts, over IPv4, without a preshared key",
+        programs: &["wg", KERNEL_WIREGUARD],
+        run: || drop_in(Program::Kernel, Starts::Other, false, false),
+    },
+    Case {
+        name: "interop: the kernel's WireGuard starts, over IPv6, with a preshared key",
+        programs: &["wg", KERNEL_WIREGUARD],
+        run: || drop_in(Program::Kernel, Starts::Other, true, true),
+    },
+    Case {
+        name: "interop: Taltun starts with the kernel's WireGuard, over IPv4, with a preshared key",
+        programs: &["wg", KERNEL_WIREGUARD],
+        run: || drop_in(Program::Kernel, Starts::Taltun, false, true),
+    },
+    Case {
+        name: "interop: Taltun starts with the kernel's WireGuard, over IPv6, without a preshared key",
+        programs: &["wg", KERNEL_WIREGUARD],
+        run: || drop_in(Program::Kernel, Starts::Taltun, true, false),
     },
     Case {
         name: "interop: a gigabyte of TCP to and from wireguard-go arrives without a wrong byte",
@@ -102,6 +122,7 @@ fn hub_and_other(program: Program, starts: Starts) -> Result<()> {
         &pair.left,
         &taltun,
         &Config {
+            more: "",
             mode,
             vip: Role::Hub.interface_vips(),
             local_addr: format!("[::]:{PORT}"),
@@ -139,16 +160,17 @@ fn hub_and_other(program: Program, starts: Starts) -> Result<()> {
     node.stop(Signal::Terminate)
 }
 
-/// Taltun by name on the left, wireguard-go on the right, both set up with `wg`.
+/// Taltun by name on the left, `program` on the right, both set up with `wg`.
 fn plain_pair(
     pair: &Pair,
+    program: Program,
     starts: Starts,
     outer_v6: bool,
-    secret: Option<String>,
+    secret: Option<&str>,
 ) -> Result<(Wg, Wg)> {
     let (ours, theirs) = (WgKeys::generate()?, WgKeys::generate()?);
     let taltun = Wg::start(Program::Taltun, &pair.left)?;
-    let other = Wg::start(Program::WireguardGo, &pair.right)?;
+    let other = Wg::start(program, &pair.right)?;
     let (near, far) = if outer_v6 {
         (WIRE_A.near_v6(), WIRE_A.far_v6())
     } else {
@@ -156,7 +178,7 @@ fn plain_pair(
     };
     let peer = |keys: &WgKeys, number, endpoint| WgPeer {
         public_key: keys.public.clone(),
-        preshared_key: secret.clone(),
+        preshared_key: secret.map(str::to_owned),
         endpoint,
         allowed_ips: format!("10.200.0.{number}/32, fd00:200::{number}/128"),
         keepalive: None,
@@ -170,10 +192,10 @@ fn plain_pair(
     Ok((taltun, other))
 }
 
-fn drop_in(starts: Starts, outer_v6: bool, with_secret: bool) -> Result<()> {
+fn drop_in(program: Program, starts: Starts, outer_v6: bool, with_secret: bool) -> Result<()> {
     let pair = Pair::create(&private_prefix())?;
     let secret = with_secret.then(preshared_key).transpose()?;
-    let (taltun, other) = plain_pair(&pair, starts, outer_v6, secret)?;
+    let (taltun, other) = plain_pair(&pair, program, starts, outer_v6, secret.as_deref())?;
     let (first, last) = match starts {
         Starts::Taltun => ((&pair.left, Role::A), (&pair.right, Role::Hub)),
         Starts::Other => ((&pair.right, Role::Hub), (&pair.left, Role::A)),
@@ -187,7 +209,23 @@ fn drop_in(starts: Starts, outer_v6: bool, with_secret: bool) -> Result<()> {
     let (ours, theirs) = (taltun.transfer()?, other.transfer()?);
     ensure!(
         ours.0 == theirs.1 && ours.1 == theirs.0,
-        "Taltun counts {ours:?} and wireguard-go {theirs:?}"
+        "Taltun counts {ours:?} and {program:?} {theirs:?}"
+    );
+    for (from, to, address) in [
+        (&pair.left, &pair.right, Role::A.v6()),
+        (&pair.right, &pair.left, Role::Hub.v4()),
+    ] {
+        let stream = Stream::start(from, to, SocketAddr::new(address, 0))?;
+        stream.wait_for_more_than(10_000_000, Duration::from_mins(2))?;
+        stream.finish()?;
+    }
+    // The other one moves to another port, and is followed.
+    other.wg("set", &["listen-port", "9100"])?;
+    ensure_answers(&pair.right, Role::Hub.v4())?;
+    let now = taltun.endpoint()?;
+    ensure!(
+        now.ends_with(":9100"),
+        "it is still believed to be at {now}"
     );
     Ok(())
 }
@@ -195,7 +233,7 @@ fn drop_in(starts: Starts, outer_v6: bool, with_secret: bool) -> Result<()> {
 fn gigabyte() -> Result<()> {
     const EACH: u64 = 500_000_000;
     let pair = Pair::create(&private_prefix())?;
-    let _both = plain_pair(&pair, Starts::Taltun, false, None)?;
+    let _both = plain_pair(&pair, Program::WireguardGo, Starts::Taltun, false, None)?;
     ensure_answers(&pair.left, Role::A.v4())?;
     for (from, to, address) in [
         (&pair.left, &pair.right, Role::A.v4()),

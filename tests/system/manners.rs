@@ -219,9 +219,8 @@ fn sticky_source() -> Result<()> {
     let left = &ends.pair.left;
     left.ip("addr add 10.99.1.11/24 dev to-right")?;
     left.ip("addr add fd99:1::11/64 dev to-right nodad")?;
-    left.ip("link add name other type dummy")?;
-    left.ip("addr add 10.50.0.1/24 dev other")?;
-    left.ip("link set other up")?;
+    // One that isn't on the interface that the datagrams come in on.
+    left.ip("addr add 10.50.0.1/32 dev lo")?;
     ends.pair.right.ip("route add 10.50.0.1 via 10.99.1.1")?;
     let key = &ends.left_keys.public;
     for address in [

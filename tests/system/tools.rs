@@ -24,6 +24,11 @@ pub const CASES: &[Case] = &[
         run: wg_verbs,
     },
     Case {
+        name: "interop: keys are set and taken away, our own is no peer's, and a prefix has one owner",
+        programs: &["wg"],
+        run: keys_and_owners,
+    },
+    Case {
         name: "interop: wg works on an interface made from TOML, and status and reload stay right",
         programs: &["wg"],
         run: wg_on_toml,
@@ -139,6 +144,20 @@ fn wg_verbs() -> Result<()> {
     ensure!(wg.wg("show", &["fwmark"])?.trim() == "0xca6c");
     let peer = wg.peer()?;
     ensure!(peer[3] == "10.0.0.4/32" && peer[7] == "7", "{peer:?}");
+
+    Ok(())
+}
+
+fn keys_and_owners() -> Result<()> {
+    let namespace = Namespace::create(&private_prefix())?;
+    let wg = Wg::start(Program::Taltun, &namespace)?;
+    let (keys, a, b) = (
+        WgKeys::generate()?,
+        WgKeys::generate()?,
+        WgKeys::generate()?,
+    );
+    let secret = preshared_key()?;
+    wg.wg("set", &["peer", &b.public, "allowed-ips", "10.0.0.4/32"])?;
 
     // Keys are taken away by an empty file, and clamped as the kernel does.
     wg.set_with_secret(&["peer", &b.public, "preshared-key", "/dev/stdin"], &secret)?;

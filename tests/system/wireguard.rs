@@ -63,6 +63,8 @@ pub enum Program {
     Taltun,
     WireguardGo,
     Boringtun,
+    /// None: the kernel itself.
+    Kernel,
 }
 
 impl Program {
@@ -77,6 +79,7 @@ impl Program {
                 find("boringtun-cli").context("boringtun-cli is gone")?,
                 &["--foreground", "--disable-drop-privileges"],
             ),
+            Self::Kernel => bail!("the kernel is no program"),
         };
         let mut command = namespace.command(path);
         command.args(words).env("TALTUN_UAPI_DIR", SOCKETS);
@@ -89,7 +92,8 @@ impl Program {
 pub struct Wg {
     interface: String,
     namespace: String,
-    process: Child,
+    /// `None` where the kernel serves it.
+    process: Option<Child>,
     directory: PathBuf,
 }
 
@@ -102,6 +106,15 @@ impl Wg {
         let interface = format!("tt{}x{number}", std::process::id());
         let directory = std::env::temp_dir().join(format!("taltun-{interface}"));
         std::fs::create_dir_all(&directory)?;
+        if program == Program::Kernel {
+            namespace.ip(&format!("link add {interface} type wireguard"))?;
+            return Ok(Self {
+                interface,
+                namespace: namespace.name().to_owned(),
+                process: None,
+                directory,
+            });
+        }
         let mut process = program
             .command(namespace)?
             .arg(&interface)
@@ -120,17 +133,13 @@ impl Wg {
         Ok(Self {
             interface,
             namespace: namespace.name().to_owned(),
-            process,
+            process: Some(process),
             directory,
         })
     }
 
     pub fn interface(&self) -> &str {
         &self.interface
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.process.id()
     }
 
     /// Our own control socket's directory, for `taltun status`.
@@ -146,12 +155,10 @@ impl Wg {
         );
         for peer in peers {
             // Writing to a String can't fail.
-            let _ = write!(
-                text,
-                "[Peer]\nPublicKey = {}\nAllowedIPs = {}\n",
-                peer.public_key, peer.allowed_ips
-            );
+            let _ = writeln!(text, "[Peer]\nPublicKey = {}", peer.public_key);
+            let allowed_ips = (!peer.allowed_ips.is_empty()).then(|| peer.allowed_ips.clone());
             let optional = [
+                ("AllowedIPs", allowed_ips),
                 ("PresharedKey", peer.preshared_key.clone()),
                 ("Endpoint", peer.endpoint.clone()),
                 ("PersistentKeepalive", peer.keepalive.map(|s| s.to_string())),
@@ -214,7 +221,7 @@ impl Wg {
     /// The fields of the line for its only peer, or the first, of `wg show dump`: public
     /// key, preshared key, endpoint, allowed IPs, handshake, received, sent, keepalive.
     pub fn peer(&self) -> Result<Vec<String>> {
-        let dump = output_of(Command::new("wg").args(["show", &self.interface, "dump"]))?;
+        let dump = output_of(self.wg_command().args(["show", &self.interface, "dump"]))?;
         let line = dump.lines().nth(1).context("there is no peer")?;
         Ok(line.split('\t').map(str::to_owned).collect())
     }
@@ -251,7 +258,8 @@ impl Wg {
 
     /// Whether its program ends by itself within `limit`, and with success.
     pub fn ends_by_itself(&mut self, limit: Duration) -> Result<()> {
-        match wait_for(&mut self.process, limit)? {
+        let process = self.process.as_mut().context("the kernel doesn't end")?;
+        match wait_for(process, limit)? {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("it ended with {status}"),
             None => bail!("it still runs after {limit:?}"),
@@ -260,7 +268,8 @@ impl Wg {
 
     /// CPU time its program has used, in clock ticks of 10 ms.
     pub fn cpu_ticks(&self) -> Result<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        let process = self.process.as_ref().context("the kernel is no process")?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id()))?;
         let (_, fields) = stat.rsplit_once(')').context("an odd stat file")?;
         let fields: Vec<_> = fields.split_whitespace().collect();
         Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
@@ -269,17 +278,18 @@ impl Wg {
 
 impl Drop for Wg {
     fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+        // The kernel's goes with its namespace.
+        let Some(process) = &mut self.process else {
+            return;
+        };
         // Asked to, it removes its socket; killed, it would leave it there.
-        let _ = sys::send_signal(self.process.id(), Signal::Terminate);
-        if !matches!(
-            wait_for(&mut self.process, Duration::from_secs(3)),
-            Ok(Some(_))
-        ) {
-            let _ = self.process.kill();
-            let _ = self.process.wait();
+        let _ = sys::send_signal(process.id(), Signal::Terminate);
+        if !matches!(wait_for(process, Duration::from_secs(3)), Ok(Some(_))) {
+            let _ = process.kill();
+            let _ = process.wait();
         }
         let _ = std::fs::remove_file(socket(&self.interface));
-        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 

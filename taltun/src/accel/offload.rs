@@ -2,7 +2,8 @@
 //!
 //! A veth merges nothing by itself, since its peer hands it large packets already; but an
 //! XDP program in driver mode makes the peer cut them up, and then merging has to be asked
-//! for. Through the ethtool ioctl, the only way that every kernel has.
+//! for. It is switched back when the program goes; only after SIGKILL it stays on, where
+//! it does no harm. Through the ethtool ioctl, the only way that every kernel has.
 
 use std::ffi::c_char;
 use std::io;

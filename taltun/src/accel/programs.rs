@@ -253,10 +253,17 @@ pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp,
 /// The first line of an error and of its causes, in one sentence. The kernel's verifier
 /// writes pages.
 pub(super) fn explain(error: &(dyn Error + 'static)) -> String {
-    if is_forbidden(error) {
-        return "not permitted: it takes root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN".into();
-    }
     let mut sentence = String::new();
+    match os_error(error) {
+        Some(libc::EPERM) => {
+            return "not permitted: it takes root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+                .into();
+        }
+        Some(libc::EACCES) => {
+            sentence.push_str("the verifier refuses it, as it does without CAP_PERFMON");
+        }
+        _ => {}
+    }
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
@@ -271,10 +278,6 @@ pub(super) fn explain(error: &(dyn Error + 'static)) -> String {
         next = error.source();
     }
     sentence
-}
-
-fn is_forbidden(error: &(dyn Error + 'static)) -> bool {
-    os_error(error) == Some(libc::EPERM)
 }
 
 fn is_absent(error: &(dyn Error + 'static)) -> bool {

@@ -38,6 +38,8 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// `[accel]`
     pub accel: Accel,
+    /// `[dataplane]`
+    pub dataplane: Dataplane,
 }
 
 impl Config {
@@ -57,6 +59,7 @@ impl Config {
             },
             peers: Vec::new(),
             accel: draft::Draft::empty(error::Spot::flag("")).accel,
+            dataplane: Dataplane::default(),
         }
     }
 }
@@ -155,4 +158,33 @@ pub enum XdpMode {
     Generic,
     /// No program at all.
     Off,
+}
+
+/// `[dataplane]`: what the workers use of what the kernel offers. Each switch is for a
+/// kernel that gets it wrong; where a kernel has none of it, it is off by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataplane {
+    /// Take and give whole pieces of streams at the TUN instead of packets.
+    pub tun_offload: bool,
+    /// Send many datagrams as one (`UDP_SEGMENT`).
+    pub udp_gso: bool,
+    /// Receive many datagrams as one (`UDP_GRO`).
+    pub udp_gro: bool,
+    /// Workers, 1 to 64; `None` for as many as fit the machine.
+    pub workers: Option<usize>,
+    /// Microseconds that a worker goes on looking for packets before it sleeps, 0 to
+    /// 1,000. Buys latency with CPU time.
+    pub busy_poll_us: u32,
+}
+
+impl Default for Dataplane {
+    fn default() -> Self {
+        Self {
+            tun_offload: true,
+            udp_gso: true,
+            udp_gro: true,
+            workers: None,
+            busy_poll_us: 0,
+        }
+    }
 }

@@ -34,13 +34,13 @@ use crate::dataplane::counters::Counters;
 use crate::dataplane::filter::Filter;
 use crate::dataplane::runs::Runs;
 use crate::dataplane::tun::Tun;
-use crate::dataplane::udp::{Sender, Socket};
+use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
 use crate::dataplane::unreachable::Unreachable;
 use crate::dataplane::worker::{self, HANDSHAKE_QUEUE, Handshake};
 use crate::protocol::device::{Device, Event, PeerSettings, Settings};
 use crate::protocol::peer::{Endpoint, Peer};
 use crate::protocol::time::Time;
-use crate::report::{PeerStatus, Stats, Status};
+use crate::report::{Fallbacks, PeerStatus, Stats, Status};
 use crate::system::{self, Host, LinkProbe};
 
 /// Handshakes waiting at once from which on senders must prove their address.
@@ -80,7 +80,10 @@ pub async fn run(
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = worker::default_count(cores);
+    let workers = config
+        .dataplane
+        .workers
+        .unwrap_or_else(|| worker::default_count(cores));
     let name = config.interface.tun_name.clone();
     let sockets = bind_sockets(&config, &origin, workers)?;
     let control = ControlSocket::bind(&name)?;
@@ -91,7 +94,7 @@ pub async fn run(
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
 
-    let tuns = Tun::create(&name, workers)
+    let tuns = Tun::create(&name, workers, config.dataplane.tun_offload)
         .with_context(|| format!("cannot create the interface {name}"))?;
     let host = set_up_host(&config, manner).await?;
     let mut link = LinkProbe::new()?;
@@ -181,7 +184,7 @@ fn bind_sockets(
     count: usize,
 ) -> anyhow::Result<Vec<Arc<Socket>>> {
     let listen = config.interface.local_addr;
-    Socket::bind_group(listen, count).with_context(|| {
+    Socket::bind_group(listen, count, offloads(config)).with_context(|| {
         let file = origin
             .path
             .as_ref()
@@ -191,6 +194,13 @@ fn bind_sockets(
              which port; choose another address or port)"
         )
     })
+}
+
+fn offloads(config: &Config) -> UdpOffloads {
+    UdpOffloads {
+        gso: config.dataplane.udp_gso,
+        gro: config.dataplane.udp_gro,
+    }
 }
 
 /// Without a configuration the UAPI socket is the only way to be told anything. With one
@@ -311,6 +321,8 @@ impl Engine {
             counters: Arc::clone(&counters),
             handshakes: making.handshakes,
             wake: making.wake,
+            offloads: offloads(&config),
+            busy_poll: Duration::from_micros(config.dataplane.busy_poll_us.into()),
         };
         let plant =
             Plant::start(parts, making.sockets, making.tuns).context("cannot start the workers")?;
@@ -708,6 +720,10 @@ impl Engine {
         Stats {
             drops,
             traffic: self.counters.traffic(),
+            fallbacks: Fallbacks {
+                udp_gso: self.counters.gso_fallbacks(),
+                tun_offload: self.counters.join_fallbacks(),
+            },
             sources: self.shield.sources(MOST_SOURCES),
             denied: self.bans.nets(false),
             denied_inner: self.bans.nets(true),

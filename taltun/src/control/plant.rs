@@ -9,6 +9,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
@@ -16,7 +17,7 @@ use crate::dataplane::counters::Counters;
 use crate::dataplane::filter::Filter;
 use crate::dataplane::sys::StopSignal;
 use crate::dataplane::tun::Tun;
-use crate::dataplane::udp::{Sender, Socket};
+use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
 use crate::dataplane::worker::{Handshake, Shared, Workers};
 use crate::protocol::tunnel::Tunnel;
 
@@ -33,6 +34,10 @@ pub(super) struct Parts {
     pub handshakes: mpsc::Sender<Handshake>,
     /// Wakes the controller when workers ask something of it, or end.
     pub wake: Arc<Notify>,
+    /// Which offloads sockets use where the kernel has them.
+    pub offloads: UdpOffloads,
+    /// How long a thread goes on looking for packets before it sleeps.
+    pub busy_poll: Duration,
 }
 
 /// The running data plane.
@@ -99,7 +104,7 @@ impl Plant {
     /// Listens at `address` instead. When that can't be, all stays as it is: the new
     /// sockets are bound before the old ones are let go.
     pub(super) fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
-        let sockets = Socket::bind_group(address, self.sockets.len())?;
+        let sockets = Socket::bind_group(address, self.sockets.len(), self.parts.offloads)?;
         if self.mark != 0 {
             for socket in &sockets {
                 socket.set_mark(self.mark)?;
@@ -122,6 +127,8 @@ impl Plant {
             counters,
             handshakes,
             wake,
+            busy_poll,
+            ..
         } = self.parts.clone();
         tunnel.set_listen_port(self.listen_address().port());
         let shared = Arc::new(Shared {
@@ -130,6 +137,7 @@ impl Plant {
             counters,
             handshakes,
             wake,
+            busy_poll,
             stop: StopSignal::new()?,
             ended: false.into(),
         });

@@ -5,8 +5,10 @@
 //! is certain to be routed into the tunnel, so that no reverse path filter objects to its
 //! coming out of there; and we needn't know which addresses are our own.
 
+use std::io::IoSlice;
 use std::time::Duration;
 
+use super::offload::vnet::VnetHeader;
 use super::tun::Tun;
 use crate::protocol::time::Time;
 
@@ -49,7 +51,8 @@ impl Unreachable {
     pub fn tell(&mut self, packet: &[u8], now: Time, tun: &Tun) {
         if self.may_send(now) && write(packet, &mut self.message).is_some() {
             // A TUN that doesn't take it loses no more than a courtesy.
-            let _ = tun.write(&self.message);
+            let header = VnetHeader::default().encode(packet[0] >> 4 == 6);
+            let _ = tun.write(&[IoSlice::new(&header), IoSlice::new(&self.message)]);
         }
     }
 

@@ -257,7 +257,8 @@ impl Device {
         }
         let id = PeerId(self.next_id);
         self.next_id += 1;
-        let peer = Arc::new(Peer::new(id, key, settings.endpoint));
+        let precedes_us = key < *self.identity.public();
+        let peer = Arc::new(Peer::new(id, key, precedes_us, settings.endpoint));
         let mut timers = Timers::default();
         timers.set_persistent(settings.persistent_keepalive, now);
         self.by_key.insert(key, id);
@@ -275,7 +276,9 @@ impl Device {
                 deadline: None,
             },
         );
-        self.add_allowed_ips(&peer, &settings.allowed_ips);
+        self.tunnel
+            .tables_mut()
+            .add_routes(&peer, &settings.allowed_ips);
         self.schedule(id, now);
         Ok(peer)
     }
@@ -293,7 +296,8 @@ impl Device {
     /// peer's allowed IPs, which are left to [`Self::edit_routes`].
     pub fn forget_peer(&mut self, key: &PublicKey) -> Option<PeerId> {
         let id = self.by_key.remove(key)?;
-        self.wipe(id);
+        self.abandon_initiations(id);
+        self.wipe_sessions(id);
         if let Some(control) = self.peers.remove(&id)
             && let Some(deadline) = control.deadline
         {
@@ -305,6 +309,7 @@ impl Device {
     /// Replaces what a peer may send from and gets.
     pub fn set_allowed_ips(&mut self, key: &PublicKey, allowed_ips: &[IpNet]) {
         if let Some(peer) = self.peer(key).cloned() {
+            // In one step, so that no packet falls between the old and the new ones.
             let mut edits = vec![RouteEdit::Clear(peer.id())];
             let add = |net: &IpNet| RouteEdit::Add(Arc::clone(&peer), *net);
             edits.extend(allowed_ips.iter().map(add));
@@ -360,7 +365,8 @@ impl Device {
         self.remove_peer(&self.identity.public().clone());
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in ids {
-            self.wipe(id);
+            self.abandon_initiations(id);
+            self.wipe_sessions(id);
             if let Some(control) = self.peers.get_mut(&id) {
                 control.static_static = self.identity.static_static(control.peer.public_key());
                 control.timers.start_over();
@@ -448,10 +454,14 @@ impl Device {
             if flush {
                 // The first data on a session proves that its handshake is finished: an
                 // initiation of ours that is still in flight has become pointless.
+                let retired = control.peer.take_retired();
                 self.settle_handshake(id);
-                self.flush_staged(id, now);
+                self.end_sessions(&retired);
             }
-            if handshake {
+            // Also where a handshake is asked for: a session may have come up since, and
+            // the worker that didn't see it yet has staged its packet too late for it.
+            self.flush_staged(id, now);
+            if handshake && self.needs_session(id, now) {
                 self.want_handshake(id, now);
             }
             self.schedule(id, now);
@@ -550,7 +560,7 @@ impl Device {
         control.newest_timestamp = Some(verified.timestamp);
         control.last_initiation_received = Some(now);
 
-        let local_index = self.give_out_index();
+        let local_index = self.unused_index();
         let remote_index = verified.initiator_index();
         let ephemeral = self.random_private_key();
         let control = self.peers.get_mut(&id).ok_or(refused)?;
@@ -558,6 +568,7 @@ impl Device {
             .respond(&control.preshared_key, &ephemeral, local_index)
             .map_err(|_| refused)?;
         control.sealer.seal(&mut response, now);
+        self.events.push_back(Event::IndexBorn(local_index));
         let peer = Arc::clone(&control.peer);
         peer.roam(from);
         peer.activity.received(now, message.0.len() as u64, false);
@@ -594,10 +605,15 @@ impl Device {
             .finish(&self.identity, &control.preshared_key, message)
             .map_err(|_| refused)?;
 
-        // The index lives on as the session's; the other initiation, if any, is over.
+        // The index lives on as the session's. The initiation before this one is over. One
+        // after it, if this answer comes late, is not: the responder replaces this session
+        // as soon as it gets that one, and then only its answer tells us the new keys.
         control.initiations[slot] = None;
         self.initiations.remove(&message.receiver());
+        let newer = control.initiations[0].take();
         self.abandon_initiations(id);
+        let control = self.peers.get_mut(&id).ok_or(refused)?;
+        control.initiations[0] = newer;
         let control = self.peers.get(&id).ok_or(refused)?;
         let peer = Arc::clone(&control.peer);
         peer.roam(from);
@@ -649,16 +665,24 @@ impl Device {
         let Some(control) = self.peers.get_mut(&id) else {
             return;
         };
-        let in_flight = control.initiations[0].is_some();
-        if in_flight {
+        if control.timers.is_handshaking() {
             return;
         }
         control.timers.want_handshake();
         if control.timers.may_initiate(now) {
-            control.timers.reset_attempts();
             self.send_initiation(id, now);
         }
         self.schedule(id, now);
+    }
+
+    /// Whether a peer has no session to send on, or one that is due for renewal.
+    fn needs_session(&self, id: PeerId, now: Time) -> bool {
+        self.peers.get(&id).is_some_and(|control| {
+            control
+                .peer
+                .sending_session(now)
+                .is_none_or(|session| session.renew_on_send(now))
+        })
     }
 
     fn send_initiation(&mut self, id: PeerId, now: Time) {
@@ -673,7 +697,7 @@ impl Device {
             self.give_up(id, now);
             return;
         }
-        let index = self.give_out_index();
+        let index = self.unused_index();
         let ephemeral = self.random_private_key();
         let jitter = self.random_jitter();
         let timestamp =
@@ -694,9 +718,10 @@ impl Device {
             .ok()
         });
         let Some((state, mut message)) = made else {
-            self.events.push_back(Event::IndexDied(index));
+            control.timers.handshake_abandoned(now);
             return;
         };
+        self.events.push_back(Event::IndexBorn(index));
         control.sealer.seal(&mut message, now);
         control.timers.initiation_sent(now, jitter);
         let [newest, superseded] = &mut control.initiations;
@@ -757,15 +782,25 @@ impl Device {
         };
         control.timers.session_begun(now, role == Role::Initiator);
         let session = Arc::new(Session::new(keys, role, local_index, remote_index, now));
-        let mut tables = self.tunnel.tables_mut();
-        tables.sessions.insert(
+        self.tunnel.tables_mut().sessions.insert(
             local_index,
             (Arc::clone(&control.peer), Arc::clone(&session)),
         );
-        for retired in control.peer.begin(session, role) {
-            tables.sessions.remove(&retired.local_index());
+        control.peer.begin(session, role);
+        let retired = control.peer.take_retired();
+        self.end_sessions(&retired);
+    }
+
+    /// Takes back the indices of sessions that are no longer used.
+    fn end_sessions(&mut self, sessions: &[Arc<Session>]) {
+        if sessions.is_empty() {
+            return;
+        }
+        let mut tables = self.tunnel.tables_mut();
+        for session in sessions {
+            tables.sessions.remove(&session.local_index());
             self.events
-                .push_back(Event::IndexDied(retired.local_index()));
+                .push_back(Event::IndexDied(session.local_index()));
         }
     }
 
@@ -782,7 +817,7 @@ impl Device {
             return;
         };
         match due {
-            Due::Retry if control.timers.attempts_used_up() => {
+            Due::Retry if control.timers.attempts_used_up(now) => {
                 self.give_up(id, now);
                 self.abandon_initiations(id);
                 self.events.push_back(Event::HandshakeGivenUp(id));
@@ -791,10 +826,7 @@ impl Device {
                 control.peer.forget_local_address();
                 self.send_initiation(id, now);
             }
-            Due::Handshake => {
-                control.timers.reset_attempts();
-                self.send_initiation(id, now);
-            }
+            Due::Handshake => self.send_initiation(id, now),
             Due::Unanswered => {
                 control.peer.activity.forget_unanswered();
                 control.peer.forget_local_address();
@@ -812,7 +844,11 @@ impl Device {
             }
             Due::Wipe => {
                 control.timers.wiped();
-                self.wipe(id);
+                // A handshake in flight is not old: it ends by itself within 90 s.
+                if !control.timers.is_handshaking() {
+                    self.abandon_initiations(id);
+                }
+                self.wipe_sessions(id);
             }
         }
     }
@@ -841,19 +877,13 @@ impl Device {
         control.deadline = deadline;
     }
 
-    /// Forgets all key material of a peer (§6.3).
-    fn wipe(&mut self, id: PeerId) {
-        self.abandon_initiations(id);
-        let Some(control) = self.peers.get_mut(&id) else {
+    /// Forgets all sessions of a peer (§6.3).
+    fn wipe_sessions(&mut self, id: PeerId) {
+        let Some(control) = self.peers.get(&id) else {
             return;
         };
-        control.peer.take_staged();
-        let mut tables = self.tunnel.tables_mut();
-        for session in control.peer.take_sessions() {
-            tables.sessions.remove(&session.local_index());
-            self.events
-                .push_back(Event::IndexDied(session.local_index()));
-        }
+        let sessions = control.peer.take_sessions();
+        self.end_sessions(&sessions);
     }
 
     // ---- sending -----------------------------------------------------------------------
@@ -908,18 +938,20 @@ impl Device {
         payload.truncate(len);
         peer.activity.sent(now, len as u64, !packet.is_empty());
         self.transmits.push_back(Transmit { endpoint, payload });
+        if session.renew_on_send(now) {
+            self.want_handshake(peer.id(), now);
+        }
         true
     }
 
     // ---- small things ------------------------------------------------------------------
 
-    /// A random index that nobody uses (§5.4).
-    fn give_out_index(&mut self) -> u32 {
+    /// A random index that nobody uses (§5.4); whoever uses it tells of its birth.
+    fn unused_index(&mut self) -> u32 {
         let tables = self.tunnel.tables();
         loop {
             let index = self.rng.next_u32();
             if !self.initiations.contains_key(&index) && !tables.sessions.contains_key(&index) {
-                self.events.push_back(Event::IndexBorn(index));
                 return index;
             }
         }
@@ -934,12 +966,5 @@ impl Device {
     fn random_jitter(&mut self) -> Duration {
         let most = REKEY_TIMEOUT_JITTER.as_nanos() as u64;
         Duration::from_nanos(self.rng.next_u64() % most)
-    }
-
-    fn add_allowed_ips(&self, peer: &Arc<Peer>, allowed_ips: &[IpNet]) {
-        let mut tables = self.tunnel.tables_mut();
-        for net in allowed_ips {
-            tables.routes.insert(net.trunc(), Arc::clone(peer));
-        }
     }
 }

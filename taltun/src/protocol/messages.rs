@@ -41,9 +41,6 @@ pub const REKEY_ON_RECEIVE_AFTER_TIME: Duration = REJECT_AFTER_TIME
 pub const NEW_HANDSHAKE_TIME: Duration = KEEPALIVE_TIMEOUT.saturating_add(REKEY_TIMEOUT);
 /// Key material without a successor is wiped after this (§6.3).
 pub const WIPE_AFTER_TIME: Duration = Duration::from_secs(3 * 180);
-/// Initiations for one handshake before giving up.
-pub const MAX_HANDSHAKE_ATTEMPTS: u32 =
-    (REKEY_ATTEMPT_TIME.as_secs() / REKEY_TIMEOUT.as_secs()) as u32;
 /// How long a cookie and the secret it is made of live (§5.4.7).
 pub const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
 /// A cookie is used a little shorter than its maker honours it, for the way there.

@@ -26,6 +26,8 @@ pub mod ratelimiter;
 pub mod replay;
 pub mod session;
 pub mod tai64n;
+#[cfg(test)]
+mod tests;
 pub mod time;
 mod timers;
 pub mod tunnel;

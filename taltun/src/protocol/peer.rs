@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::messages::MAX_STAGED_PACKETS;
+use super::messages::{MAX_STAGED_PACKETS, REKEY_TIMEOUT};
 use super::session::{Role, Session};
 use super::time::Time;
 use crate::crypto::PublicKey;
@@ -62,6 +62,8 @@ pub(super) enum Request {
 pub struct Peer {
     id: PeerId,
     public_key: PublicKey,
+    /// Whether its public key is below ours: see [`Self::settle_on`].
+    precedes_us: bool,
     sessions: Mutex<Sessions>,
     endpoint: Mutex<Option<Endpoint>>,
     staged: Mutex<VecDeque<Vec<u8>>>,
@@ -71,42 +73,67 @@ pub struct Peer {
 }
 
 /// The sessions of a peer in transition (paper §6.3, and the kernel's `keypairs`).
+///
+/// The kernel keeps one session before the current one. With lost confirmations and
+/// handshakes that cross, the other side may still seal on one that is older than that, or
+/// already on one that another initiation replaced; so a few are kept.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
-    /// The one before: still opens what is on its way.
-    pub previous: Option<Arc<Session>>,
+struct Sessions {
+    /// Those before, newest first: still open what is on its way.
+    older: Vec<Arc<Session>>,
     /// The one that seals.
-    pub current: Option<Arc<Session>>,
+    current: Option<Arc<Session>>,
     /// Made as responder, not yet confirmed by data: opens, doesn't seal.
-    pub next: Option<Arc<Session>>,
+    next: Option<Arc<Session>>,
+    /// No longer used; the controller takes their indices back.
+    retired: Vec<Arc<Session>>,
 }
 
+/// How many sessions open packets beside the current and the next one.
+const OLDER_SESSIONS: usize = 3;
+
 impl Sessions {
-    /// Takes in a new session and returns those that it retires.
-    fn begin(&mut self, session: Arc<Session>, role: Role) -> Vec<Arc<Session>> {
-        let retired = match role {
+    fn begin(&mut self, session: Arc<Session>, role: Role) {
+        match role {
             Role::Initiator => {
-                // Where both sides initiated at once, the session made as responder stays
-                // as previous: the other side is about to use it.
-                let previous = match self.next.take() {
-                    Some(next) => [self.previous.replace(next), self.current.take()],
-                    None => [
-                        std::mem::replace(&mut self.previous, self.current.take()),
-                        None,
-                    ],
-                };
-                self.current = Some(session);
-                previous
+                let replaced = [self.next.take(), self.current.replace(session)];
+                self.demote(replaced);
             }
-            Role::Responder => [self.next.replace(session), self.previous.take()],
+            Role::Responder => {
+                let replaced = self.next.replace(session);
+                self.demote([replaced]);
+            }
+        }
+    }
+
+    /// Data arrived on `session` for the first time: it becomes current, unless that was
+    /// made after it.
+    fn promote(&mut self, session: &Arc<Session>) {
+        let current_is_newer = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.born() > session.born());
+        if current_is_newer {
+            return;
+        }
+        let promoted = match self.older.iter().position(|old| Arc::ptr_eq(old, session)) {
+            Some(at) => Some(self.older.remove(at)),
+            None => self.next.take_if(|next| Arc::ptr_eq(next, session)),
         };
-        retired.into_iter().flatten().collect()
+        if let Some(promoted) = promoted {
+            let replaced = self.current.replace(promoted);
+            self.demote([replaced]);
+        }
+    }
+
+    fn demote<const N: usize>(&mut self, sessions: [Option<Arc<Session>>; N]) {
+        self.older.splice(0..0, sessions.into_iter().flatten());
+        let kept = self.older.len().min(OLDER_SESSIONS);
+        self.retired.extend(self.older.drain(kept..));
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Session>> {
-        [&self.previous, &self.current, &self.next]
-            .into_iter()
-            .flatten()
+        self.older.iter().chain(&self.current).chain(&self.next)
     }
 }
 
@@ -187,10 +214,16 @@ fn load(time: &AtomicU64) -> Option<Time> {
 }
 
 impl Peer {
-    pub(super) fn new(id: PeerId, public_key: PublicKey, endpoint: Option<Endpoint>) -> Self {
+    pub(super) fn new(
+        id: PeerId,
+        public_key: PublicKey,
+        precedes_us: bool,
+        endpoint: Option<Endpoint>,
+    ) -> Self {
         Self {
             id,
             public_key,
+            precedes_us,
             sessions: Mutex::default(),
             endpoint: Mutex::new(endpoint),
             staged: Mutex::default(),
@@ -262,9 +295,9 @@ impl Peer {
             .cloned()
     }
 
-    /// Takes in a new session and returns those that it retires.
-    pub(super) fn begin(&self, session: Arc<Session>, role: Role) -> Vec<Arc<Session>> {
-        lock(&self.sessions).begin(session, role)
+    /// Takes in a new session.
+    pub(super) fn begin(&self, session: Arc<Session>, role: Role) {
+        lock(&self.sessions).begin(session, role);
     }
 
     /// Data arrived on a session made as responder: it becomes current (§6.3). True for
@@ -275,22 +308,46 @@ impl Peer {
             return false;
         }
         session.confirm();
-        let is_next = sessions
-            .next
-            .as_ref()
-            .is_some_and(|next| Arc::ptr_eq(next, session));
-        if is_next {
-            sessions.previous = sessions.current.take();
-            sessions.current = sessions.next.take();
-        }
+        sessions.promote(session);
         self.activity.handshake_completed(now);
         true
+    }
+
+    /// Data arrived on `session`. When two initiations crossed, each side first seals on the
+    /// session that it initiated itself; then both would renew at the same age, cross again,
+    /// and retire what the other still seals on. So both settle on the session whose
+    /// initiator has the smaller public key. That is safe with any peer: who sends on a
+    /// session also opens on it.
+    pub(super) fn settle_on(&self, session: &Arc<Session>, now: Time) {
+        if session.age(now) >= 2 * REKEY_TIMEOUT {
+            return;
+        }
+        let initiator_precedes = match session.role() {
+            Role::Initiator => !self.precedes_us,
+            Role::Responder => self.precedes_us,
+        };
+        if !initiator_precedes {
+            return;
+        }
+        let mut sessions = lock(&self.sessions);
+        let Sessions { older, current, .. } = &mut *sessions;
+        if let Some(current) = current
+            && let Some(old) = older.iter_mut().find(|old| Arc::ptr_eq(old, session))
+            && old.crossed(current)
+        {
+            std::mem::swap(old, current);
+        }
+    }
+
+    /// Takes the sessions that are no longer used.
+    pub(super) fn take_retired(&self) -> Vec<Arc<Session>> {
+        std::mem::take(&mut lock(&self.sessions).retired)
     }
 
     /// Takes all sessions away, to be wiped.
     pub(super) fn take_sessions(&self) -> Vec<Arc<Session>> {
         let sessions = std::mem::take(&mut *lock(&self.sessions));
-        sessions.all().cloned().collect()
+        sessions.all().chain(&sessions.retired).cloned().collect()
     }
 
     /// Whether any session is there that a worker could still use.

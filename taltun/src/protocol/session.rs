@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::messages::{
     DATA_HEADER_LEN, DATA_OVERHEAD, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES,
-    REKEY_AFTER_TIME, REKEY_ON_RECEIVE_AFTER_TIME, STOP_SENDING_AFTER_TIME, data_header,
+    REKEY_AFTER_TIME, REKEY_ON_RECEIVE_AFTER_TIME, REKEY_TIMEOUT, STOP_SENDING_AFTER_TIME,
+    data_header,
 };
 use super::noise::TransportKeys;
 use super::replay::ReplayWindow;
@@ -67,6 +68,24 @@ impl Session {
     /// The index the other side addresses us by.
     pub fn local_index(&self) -> u32 {
         self.local_index
+    }
+
+    /// When its handshake was.
+    pub(super) fn born(&self) -> Time {
+        self.born
+    }
+
+    /// Which side of its handshake we were.
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether the handshakes of both crossed: each side initiated one, closer to each other
+    /// than a retry.
+    pub(super) fn crossed(&self, other: &Self) -> bool {
+        self.role != other.role
+            && self.age(other.born) < REKEY_TIMEOUT
+            && other.age(self.born) < REKEY_TIMEOUT
     }
 
     /// Takes the next `count` counters, to seal that many packets; `None` once the session

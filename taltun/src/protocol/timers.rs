@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::messages::{
-    KEEPALIVE_TIMEOUT, MAX_HANDSHAKE_ATTEMPTS, NEW_HANDSHAKE_TIME, REKEY_TIMEOUT, WIPE_AFTER_TIME,
+    KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, WIPE_AFTER_TIME,
 };
 use super::peer::Activity;
 use super::time::Time;
@@ -34,7 +34,8 @@ pub(super) struct Timers {
     last_initiation: Option<Time>,
     /// When to send the initiation again; set while a handshake is in flight.
     retry_at: Option<Time>,
-    attempts: u32,
+    /// When the first initiation of the handshake in flight was sent.
+    handshake_since: Option<Time>,
     /// A handshake was asked for and not started yet.
     wanted: bool,
     wipe_at: Option<Time>,
@@ -47,8 +48,7 @@ pub(super) struct Timers {
 impl Timers {
     /// The earliest thing due, which may lie in the past.
     pub(super) fn next(&self, activity: &Activity) -> Option<(Time, Due)> {
-        let handshaking = self.retry_at.is_some();
-        let idle = |time: Option<Time>| time.filter(|_| !handshaking);
+        let idle = |time: Option<Time>| time.filter(|_| !self.is_handshaking());
         [
             (self.retry_at, Due::Retry),
             (idle(self.wanted_at()), Due::Handshake),
@@ -82,20 +82,22 @@ impl Timers {
             .is_none_or(|last| now.since(last) >= REKEY_TIMEOUT)
     }
 
-    /// Whether the handshake in flight was tried for its whole 90 s (§6.4).
-    pub(super) fn attempts_used_up(&self) -> bool {
-        self.attempts > MAX_HANDSHAKE_ATTEMPTS
+    /// Whether a handshake of ours is in flight, to be retried or given up.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.retry_at.is_some()
     }
 
-    /// A handshake starts over with all its attempts.
-    pub(super) fn reset_attempts(&mut self) {
-        self.attempts = 0;
+    /// Whether the handshake in flight was tried for its whole 90 s (§6.4). Told by time
+    /// rather than by counting, so that a machine that slept through them knows.
+    pub(super) fn attempts_used_up(&self, now: Time) -> bool {
+        self.handshake_since
+            .is_some_and(|since| now.since(since) >= REKEY_ATTEMPT_TIME)
     }
 
     /// An initiation was sent.
     pub(super) fn initiation_sent(&mut self, now: Time, jitter: Duration) {
         self.wanted = false;
-        self.attempts += 1;
+        self.handshake_since.get_or_insert(now);
         self.last_initiation = Some(now);
         self.retry_at = Some(now + REKEY_TIMEOUT + jitter);
         self.jitter = jitter;
@@ -103,9 +105,7 @@ impl Timers {
 
     /// The handshake in flight is given up, or can't be made at all.
     pub(super) fn handshake_abandoned(&mut self, now: Time) {
-        self.wanted = false;
-        self.attempts = 0;
-        self.retry_at = None;
+        self.handshake_settled();
         self.wipe_at.get_or_insert(now + WIPE_AFTER_TIME);
     }
 
@@ -120,7 +120,7 @@ impl Timers {
     /// No handshake is needed any more: ours is finished, or the other side's was.
     pub(super) fn handshake_settled(&mut self) {
         self.wanted = false;
-        self.attempts = 0;
+        self.handshake_since = None;
         self.retry_at = None;
     }
 
@@ -142,8 +142,10 @@ impl Timers {
         self.persistent
     }
 
-    /// Sets the interval of persistent keepalives; the first one is due at `now`.
+    /// Sets the interval of persistent keepalives, zero being none. Where no packet went
+    /// either way yet, the first one is due at once.
     pub(super) fn set_persistent(&mut self, interval: Option<Duration>, now: Time) {
+        let interval = interval.filter(|interval| !interval.is_zero());
         self.persistent_since = match (self.persistent, interval) {
             (None, Some(_)) => None,
             _ => Some(now),

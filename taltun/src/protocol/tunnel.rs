@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use ipnet::IpNet;
 use taltun_common::drops::DropReason;
 
 use super::allowed_ips::AllowedIps;
@@ -145,6 +146,13 @@ impl Tunnel {
             self.lock_requests().push(peer.id());
             self.has_requests.store(true, Ordering::Release);
         }
+    }
+
+    /// Does what a worker does that saw no session a moment ago.
+    #[cfg(test)]
+    pub(super) fn stage_for_test(&self, peer: &Peer, packet: &[u8]) {
+        peer.stage(packet);
+        self.request(peer, Request::Handshake);
     }
 
     fn lock_requests(&self) -> MutexGuard<'_, Vec<PeerId>> {
@@ -370,6 +378,7 @@ impl Batch<'_> {
         {
             run.peer.roam(from);
             run.peer.activity.received(self.now, run.bytes, run.data);
+            run.peer.settle_on(&run.session, self.now);
         }
     }
 
@@ -390,6 +399,13 @@ impl Drop for Batch<'_> {
 }
 
 impl Tables {
+    /// Gives prefixes to a peer.
+    pub(super) fn add_routes(&mut self, peer: &Arc<Peer>, allowed_ips: &[IpNet]) {
+        for net in allowed_ips {
+            self.routes.insert(net.trunc(), Arc::clone(peer));
+        }
+    }
+
     /// Whether a packet from `source` should go straight to another peer. Never our own
     /// addresses; and not to a default route, behind which is the operating system's
     /// choice, not a peer's network.

@@ -90,6 +90,8 @@ fn auto_on_veth_is_generic(lab: &Lab) -> Result<(), Failed> {
 }
 
 fn driver_mode_and_back(lab: &Lab) -> Result<(), Failed> {
+    // Off on today's kernels, on in 5.10.
+    let gro_before = gro_is_on()?;
     let shield = start(XdpMode::Driver, &[]);
     let status = shield.status();
     assert_eq!(status[0].mode, "driver", "{status:?}");
@@ -101,7 +103,7 @@ fn driver_mode_and_back(lab: &Lab) -> Result<(), Failed> {
     let drops: Vec<_> = shield.drops().into_iter().collect();
     assert_eq!(drops, [("shape", 1), ("unknown_index", 1)]);
     drop(shield);
-    assert!(!gro_is_on()?, "GRO stayed on");
+    assert_eq!(gro_is_on()?, gro_before, "GRO isn't as it was");
     assert!(
         !ip(&["link", "show", "hub0"])?.contains("xdp"),
         "still attached"
@@ -211,10 +213,12 @@ fn never_drops_a_handshake_sent_with_lost_data(lab: &Lab) -> Result<(), Failed> 
         let batch = [lost.clone(), lost, message(1, 148, 0)].concat();
         lab.send_batch(&batch, 512)?;
         let received = lab.received()?;
+        let packets = shield.sources(1)[0].packets;
         match mode {
-            // Uncut: they pass or fall together.
-            XdpMode::Generic => assert_eq!((received, shield.sources(1)[0].packets), (3, 1)),
-            _ => assert_eq!((received, shield.sources(1)[0].packets), (1, 3)),
+            // One packet, which passes or falls as a whole; 5.10's veth has it cut, but its
+            // parts keep unfinished checksums.
+            XdpMode::Generic => assert!(received == 3 && [1, 3].contains(&packets)),
+            _ => assert_eq!((received, packets), (1, 3)),
         }
     }
     Ok(())

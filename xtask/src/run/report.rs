@@ -12,7 +12,7 @@ pub struct Report {
     pub ok: bool,
     /// What was checked, in order.
     pub checks: Vec<Check>,
-    /// The median of each second's rate, by name of the stream.
+    /// The median of each second's rate, the time around the ban aside, by name of the stream.
     pub throughput_gbps: BTreeMap<String, f64>,
     /// What the hub's XDP program was and did.
     pub xdp: Xdp,
@@ -93,6 +93,15 @@ impl Check {
         match result {
             Ok(detail) => Self::passed(name, detail),
             Err(error) => Self::failed(name, format!("{error:#}")),
+        }
+    }
+
+    /// It is so, `detail` saying what, if there are no `faults`.
+    pub fn nothing_in(name: &str, detail: &str, faults: &[String]) -> Self {
+        if faults.is_empty() {
+            Self::passed(name, detail)
+        } else {
+            Self::failed(name, faults.join("; "))
         }
     }
 

@@ -149,7 +149,10 @@ impl Play<'_> {
             if last_frame.elapsed() >= Duration::from_secs(1) {
                 let elapsed = last_frame.elapsed();
                 last_frame = Instant::now();
-                let rates = flows.iter_mut().map(|flow| flow.sample(elapsed)).collect();
+                let rates = flows
+                    .iter_mut()
+                    .map(|flow| flow.sample(elapsed, ban.is_some()))
+                    .collect();
                 view.show(&Frame {
                     elapsed: start.elapsed(),
                     statuses: Role::ALL.map(|role| (role, self.lab.node(role).status())),
@@ -224,7 +227,7 @@ impl Play<'_> {
 struct Flow {
     name: &'static str,
     stream: Result<Stream>,
-    /// Gbit/s in each second so far.
+    /// Gbit/s in each undisturbed second so far.
     rates: Vec<f64>,
     received: u64,
     /// How much had been received when the ban ended.
@@ -243,12 +246,18 @@ impl Flow {
         }
     }
 
-    /// The rate since the last call, which was `elapsed` ago.
-    fn sample(&mut self, elapsed: Duration) -> (&'static str, f64) {
+    /// The rate since the last call, which was `elapsed` ago. It isn't remembered if it was
+    /// touched by the ban or by TCP's wait after it.
+    fn sample(&mut self, elapsed: Duration, banned_yet: bool) -> (&'static str, f64) {
         let received = self.stream.as_ref().map_or(0, Stream::received);
         let rate = gbps(received - self.received, elapsed);
+        let has_returned = self
+            .received_by_ban_end
+            .is_some_and(|by_ban_end| self.received > by_ban_end);
+        if !banned_yet || has_returned {
+            self.rates.push(rate);
+        }
         self.received = received;
-        self.rates.push(rate);
         (self.name, rate)
     }
 
@@ -279,7 +288,7 @@ impl Flow {
         Check::from_result(self.name, result)
     }
 
-    /// The median over the seconds, which a ban of three doesn't move much.
+    /// The median over the undisturbed seconds.
     fn median_gbps(&self) -> f64 {
         let mut rates = self.rates.clone();
         rates.sort_by(f64::total_cmp);

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::request::{PeerRequest, SetRequest};
 use super::{Errno, Snapshot, SnapshotPeer, UapiCall};
 use crate::config;
-use crate::control::engine::{Engine, Known};
+use crate::control::engine::Engine;
 use crate::crypto::PresharedKey;
 use crate::dataplane::clock;
 use crate::protocol::device::{PeerSettings, RouteEdit};

@@ -17,6 +17,7 @@ mod apply;
 mod request;
 mod server;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use tokio::sync::oneshot;
@@ -29,9 +30,17 @@ pub(super) use server::UapiSocket;
 /// looks for them.
 pub const UAPI_DIR_VARIABLE: &str = "TALTUN_UAPI_DIR";
 
-/// An error number, as the answer to a request tells it; 0 is success.
+/// An error number of the kernel's, above zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Errno(pub i32);
+
+impl fmt::Display for Errno {
+    /// As the answer to a request tells it: below zero, as wireguard-go does and `wg` takes
+    /// it, whatever the protocol's page says.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "-{}", self.0)
+    }
+}
 
 impl Errno {
     /// A value can't be understood, or a key isn't known.

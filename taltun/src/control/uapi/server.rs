@@ -102,7 +102,7 @@ async fn converse(stream: UnixStream, calls: mpsc::Sender<UapiCall>, patience: D
             Err(End::Error(errno)) => {
                 // Where the next request would begin can't be known after an error.
                 debug!("UAPI socket: a request was refused with errno {}", errno.0);
-                let _ = client.write(&format!("errno={}\n\n", errno.0)).await;
+                let _ = client.write(&format!("errno={errno}\n\n")).await;
                 return;
             }
             Err(End::Silent) => return,
@@ -314,7 +314,7 @@ mod tests {
     fn a_refusal_by_the_kernel_comes_back_as_its_number() {
         let served = Served::start();
         let answer = served.exchange(b"set=1\nlisten_port=1\n\n");
-        assert_eq!(answer, format!("errno={}\n\n", libc::EADDRINUSE));
+        assert_eq!(answer, format!("errno=-{}\n\n", libc::EADDRINUSE));
     }
 
     #[test]
@@ -329,9 +329,9 @@ mod tests {
             (b"set=1\n\xff=\xfe\n\n", libc::EPROTO),
             (b"set=1\nlisten_port=2\n", libc::EPROTO),
         ] {
-            assert_eq!(served.exchange(garbage), format!("errno={errno}\n\n"));
+            assert_eq!(served.exchange(garbage), format!("errno=-{errno}\n\n"));
         }
-        assert_eq!(served.exchange(b"set=1\nlisten_po"), "errno=71\n\n");
+        assert_eq!(served.exchange(b"set=1\nlisten_po"), "errno=-71\n\n");
         served.still_answers();
     }
 
@@ -344,7 +344,7 @@ mod tests {
             bytes.resize(10 << 20, b'1');
             let answer = served.exchange(&bytes);
             assert!(
-                answer.is_empty() || answer.starts_with("errno=7\n"),
+                answer.is_empty() || answer.starts_with("errno=-7\n"),
                 "{answer}"
             );
         }

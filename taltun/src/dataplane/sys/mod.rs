@@ -95,6 +95,13 @@ pub(super) fn tun_namespace(file: &File) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Says which pieces of streams a TUN may hand over uncut (`TUN_F_…`).
+pub(super) fn tun_set_offload(file: &File, offloads: libc::c_uint) -> io::Result<()> {
+    let offloads = libc::c_ulong::from(offloads);
+    // SAFETY: TUNSETOFFLOAD takes its argument by value.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, offloads) }).map(drop)
+}
+
 /// Turns a C result into a Rust one.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
