@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// Name of the TUN interface.
     pub interface: String,
-    /// `server` or `client`.
+    /// `server` or `client`; `plain` for an interface without a configuration file.
     pub mode: String,
     /// Our public key, base64.
     pub public_key: String,

@@ -4,6 +4,7 @@ mod bench;
 mod run;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Task {
     Test(test::Arguments),
     /// Measures Taltun and every other WireGuard found on PATH against each other, as root.
     Bench(bench::Arguments),
+    /// Runs system tests on other kernels, each in a virtual machine.
+    Vm(vm::Arguments),
     /// Installs what building the eBPF programs needs, where it is missing.
     Ebpf,
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Task::Run(arguments) => run::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Vm(arguments) => vm::run(&arguments),
         Task::Ebpf => setup::ebpf_toolchain().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

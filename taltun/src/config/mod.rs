@@ -15,6 +15,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod values;
+pub mod wgquick;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,6 +24,7 @@ use ipnet::IpNet;
 pub use error::ConfigError;
 pub use load::{Loaded, load, load_with, parse};
 pub use overrides::Overrides;
+pub(crate) use suggest::nearest;
 pub(crate) use values::{interface_name, network};
 
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
@@ -38,6 +40,28 @@ pub struct Config {
     pub accel: Accel,
     /// `[dataplane]`
     pub dataplane: Dataplane,
+}
+
+impl Config {
+    /// The configuration of an interface that is made by name alone, as `wireguard-go`
+    /// makes it: nothing is known of it yet but a key that nobody else will ever know.
+    pub fn plain(tun_name: &str, private_key: PrivateKey) -> Self {
+        Self {
+            interface: Interface {
+                mode: Mode::Server,
+                tun_name: tun_name.to_owned(),
+                vip: Vec::new(),
+                local_addr: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0)),
+                private_key,
+                mtu: 1420,
+                routes: Vec::new(),
+                debug: false,
+            },
+            peers: Vec::new(),
+            accel: draft::Draft::empty(error::Spot::flag("")).accel,
+            dataplane: Dataplane::default(),
+        }
+    }
 }
 
 /// Who starts handshakes.

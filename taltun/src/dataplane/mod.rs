@@ -27,4 +27,5 @@ pub mod runs;
 pub mod sys;
 pub mod tun;
 pub mod udp;
+pub mod unreachable;
 pub mod worker;

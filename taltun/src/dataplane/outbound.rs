@@ -12,6 +12,7 @@ use super::offload::vnet::{VNET_HEADER_LEN, VnetHeader};
 use super::runs::Runs;
 use super::tun::Tun;
 use super::udp::Sender;
+use super::unreachable::Unreachable;
 use super::worker::Shared;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
 use crate::protocol::tunnel::NotSealed;
@@ -43,6 +44,8 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, shared: &Shared) -> io::Result
         packets: Vec::with_capacity(BATCH),
         runs: Runs::with_capacity(BATCH),
         tally: Tally::default(),
+        unreachable: Unreachable::default(),
+        tun,
     };
     let mut buffer = vec![0; MAX_READ];
     while shared.wait_readable(tun.as_fd())? {
@@ -73,6 +76,8 @@ struct Outbound<'w> {
     packets: Vec<Packet>,
     runs: Runs,
     tally: Tally,
+    unreachable: Unreachable,
+    tun: &'w Tun,
 }
 
 impl Outbound<'_> {
@@ -119,7 +124,8 @@ impl Outbound<'_> {
 
     fn seal(&mut self) {
         let merge = self.sender.merges();
-        let mut batch = self.shared.tunnel.batch(clock::now());
+        let now = clock::now();
+        let mut batch = self.shared.tunnel.batch(now);
         for packet in &self.packets {
             match batch.seal(&mut self.arena[packet.start..packet.end], packet.len) {
                 Ok(sealed) => {
@@ -131,7 +137,14 @@ impl Outbound<'_> {
                 Err(NotSealed::Staged { displaced: true }) => {
                     self.tally.drop_packet(DropReason::StagedQueueFull);
                 }
-                Err(NotSealed::Dropped(reason)) => self.tally.drop_packet(reason),
+                Err(NotSealed::Dropped(reason)) => {
+                    self.tally.drop_packet(reason);
+                    if matches!(reason, DropReason::NoPeer | DropReason::NoEndpoint) {
+                        let at = packet.start + DATA_HEADER_LEN;
+                        let packet = &self.arena[at..at + packet.len];
+                        self.unreachable.tell(packet, now, self.tun);
+                    }
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,6 +85,19 @@ impl Tun {
             file: self.file.try_clone()?,
             joins: Arc::clone(&self.joins),
         })
+    }
+
+    /// The interface's name now, wherever it was moved to.
+    pub fn name(&self) -> io::Result<String> {
+        sys::tun_interface(&self.file)
+    }
+
+    /// The network namespace that the interface is in now.
+    ///
+    /// # Errors
+    /// `EINVAL` before Linux 5.6, which doesn't tell.
+    pub fn namespace(&self) -> io::Result<OwnedFd> {
+        sys::tun_namespace(&self.file)
     }
 
     /// Reads one header and what it describes, without waiting.

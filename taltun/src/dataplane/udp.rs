@@ -100,6 +100,15 @@ impl Socket {
         })
     }
 
+    /// Marks all that it sends, for the firewall and policy routing; 0 for no mark.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN`.
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
+        let mark = mark.cast_signed();
+        sys::set_option(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, mark)
+    }
+
     /// The address it is bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.local

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ pub struct Shared {
     pub busy_poll: Duration,
     /// Ends the threads.
     pub stop: StopSignal,
+    /// Set, and the controller woken, by a thread that ends without having been told to.
+    pub ended: AtomicBool,
 }
 
 impl Shared {
@@ -127,7 +130,9 @@ impl Workers {
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
             if let Err(error) = body(&shared) {
-                tracing::error!("{name} ended: {error}");
+                tracing::warn!("{name} ended: {error}");
+                shared.ended.store(true, Ordering::Release);
+                shared.wake.notify_one();
             }
         })?;
         self.threads.push(thread);
@@ -136,7 +141,8 @@ impl Workers {
 
     /// Whether any thread has ended, which none does by itself but for an error.
     pub fn any_ended(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
+        self.shared.ended.load(Ordering::Acquire)
+            || self.threads.iter().any(JoinHandle::is_finished)
     }
 }
 
