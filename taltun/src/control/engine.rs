@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 use super::bans::{Bans, MAX_BANS};
 use super::names::{Resolved, Resolver};
 use super::reload;
-use super::{ControlSocket, Request, Response};
+use super::{ControlSocket, Request, Response, runtime_dir};
 use crate::accel::{self, Shield};
 use crate::config::{self, Config, Mode, Overrides};
 use crate::crypto::PublicKey;
@@ -136,10 +136,13 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
                 Ok(summary) => info!("{summary}"),
                 Err(reason) => error!("not reloaded: {reason}"),
             },
-            _ = health.tick() => if workers.any_ended() {
-                break Err(anyhow::anyhow!(
-                    "a worker ended; was the interface {name} deleted?"
-                ));
+            _ = health.tick() => {
+                if workers.any_ended() {
+                    break Err(anyhow::anyhow!(
+                        "a worker ended; was the interface {name} deleted?"
+                    ));
+                }
+                engine.shield.refresh();
             },
         }
     };
@@ -201,7 +204,12 @@ impl Engine {
             listen,
             mode: config.accel.xdp,
             deny: &bans.nets(false),
+            deny_inner: &bans.nets(true),
+            routes: &routes(&config),
+            mac1_key: device.mac1_key(),
+            handshakes_per_second: config.accel.handshakes_per_second,
             tun_name: &interface.tun_name,
+            verifier_log: &runtime_dir().join(format!("{}.verifier.log", interface.tun_name)),
         });
         let counters = Arc::new(Counters::default());
         Self {
@@ -344,9 +352,7 @@ impl Engine {
                     return Response::Error(format!("{net} is not banned"));
                 }
                 self.apply_bans();
-                if !inner && let Err(reason) = self.shield.unban(net.trunc()) {
-                    debug!("unban {net} in XDP: {reason}");
-                }
+                self.unban(net.trunc(), inner);
                 Response::Done(format!("{net} may send again"))
             }
             Request::Reload => match self.reload() {
@@ -361,15 +367,16 @@ impl Engine {
             return Response::Error(format!("there are {MAX_BANS} bans, which is the most"));
         }
         self.apply_bans();
-        let place = if inner {
-            "user space"
+        let (place, banned) = if inner {
+            ("TC", self.shield.ban_inner(net.trunc()))
         } else {
-            match self.shield.ban(net.trunc()) {
-                Ok(()) => "XDP",
-                Err(reason) => {
-                    debug!("ban {net} in XDP: {reason}");
-                    "user space"
-                }
+            ("XDP", self.shield.ban(net.trunc()))
+        };
+        let place = match banned {
+            Ok(()) => place,
+            Err(reason) => {
+                debug!("ban {net} in {place}: {reason}");
+                "user space"
             }
         };
         let lasting = lasting.map_or_else(String::new, |lasting| {
@@ -379,21 +386,43 @@ impl Engine {
     }
 
     fn expire_bans(&mut self) {
-        let before = self.bans.nets(false);
+        let before = self.banned();
         if !self.bans.expire() {
             return;
         }
-        self.unban_all_but(&before, &self.bans.nets(false));
+        self.unban_all_but(&before, &self.banned());
         self.apply_bans();
     }
 
-    /// Takes those of `before` out of XDP's list that are not in `after`.
-    fn unban_all_but(&mut self, before: &[ipnet::IpNet], after: &[ipnet::IpNet]) {
-        for net in before.iter().filter(|net| !after.contains(net)) {
+    /// What is banned, and whether that is inside.
+    fn banned(&self) -> Vec<(ipnet::IpNet, bool)> {
+        [false, true]
+            .into_iter()
+            .flat_map(|inner| {
+                self.bans
+                    .nets(inner)
+                    .into_iter()
+                    .map(move |net| (net, inner))
+            })
+            .collect()
+    }
+
+    /// Takes those of `before` off the programs' lists that are not in `after`.
+    fn unban_all_but(&mut self, before: &[(ipnet::IpNet, bool)], after: &[(ipnet::IpNet, bool)]) {
+        for &(net, inner) in before.iter().filter(|ban| !after.contains(ban)) {
             info!("{net} may send again");
-            if let Err(reason) = self.shield.unban(*net) {
-                debug!("unban {net} in XDP: {reason}");
-            }
+            self.unban(net, inner);
+        }
+    }
+
+    fn unban(&mut self, net: ipnet::IpNet, inner: bool) {
+        let unbanned = if inner {
+            self.shield.unban_inner(net)
+        } else {
+            self.shield.unban(net)
+        };
+        if let Err(reason) = unbanned {
+            debug!("unban {net} in eBPF: {reason}");
         }
     }
 
@@ -414,6 +443,8 @@ impl Engine {
         let new = loaded.config;
         let plan = reload::plan(&self.config, &new)?;
         let now = clock::now();
+        // What somebody gains is let through before, what nobody has any more is not after.
+        self.shield.add_routes(&routes(&new));
         for key in &plan.removed {
             self.device.remove_peer(key);
         }
@@ -430,14 +461,22 @@ impl Engine {
                 .map_err(|error| format!("{}: {error}", peer.label()))?;
             greeted.push(peer.clone());
         }
-        let before = self.bans.nets(false);
+        self.shield.set_routes(&routes(&new));
+        self.shield
+            .set_handshakes_per_second(new.accel.handshakes_per_second);
+        let before = self.banned();
         self.bans.configure(&new.accel.deny, &new.accel.deny_inner);
-        let after = self.bans.nets(false);
+        let after = self.banned();
         // New bans first, so that no packet passes between two states of the list.
         self.apply_bans();
-        for net in after.iter().filter(|net| !before.contains(net)) {
-            if let Err(reason) = self.shield.ban(*net) {
-                debug!("ban {net} in XDP: {reason}");
+        for &(net, inner) in after.iter().filter(|ban| !before.contains(ban)) {
+            let banned = if inner {
+                self.shield.ban_inner(net)
+            } else {
+                self.shield.ban(net)
+            };
+            if let Err(reason) = banned {
+                debug!("ban {net} in eBPF: {reason}");
             }
         }
         self.unban_all_but(&before, &after);
@@ -474,6 +513,7 @@ impl Engine {
                 .filter_map(|peer| self.peer_status(peer, now))
                 .collect(),
             xdp: self.shield.status(),
+            tc: self.shield.tunnel_status(),
         }
     }
 
@@ -501,10 +541,19 @@ impl Engine {
             drops,
             traffic: self.counters.traffic(),
             sources: self.shield.sources(MOST_SOURCES),
+            sources_inner: self.shield.sources_inner(MOST_SOURCES),
             denied: self.bans.nets(false),
             denied_inner: self.bans.nets(true),
         }
     }
+}
+
+/// What the peers of a configuration own.
+fn routes(config: &Config) -> Vec<ipnet::IpNet> {
+    let peers = config.peers.iter();
+    peers
+        .flat_map(|peer| peer.allowed_ips.iter().map(ipnet::IpNet::trunc))
+        .collect()
 }
 
 /// A configured peer as the protocol knows it.

@@ -10,12 +10,15 @@ use aya::programs::{TestRun, TestRunOptions, Xdp};
 use libtest_mimic::Failed;
 
 use taltun_common::address::Address;
+use taltun_common::blake2s::{State, keyed};
+use taltun_common::bucket::Rate;
 use taltun_common::drops::DropReason;
-use taltun_common::maps::{Settings, SourceCounters, denied};
+use taltun_common::maps::{Settings, SourceCounters, family};
 
 use crate::Test;
 use crate::frames::{
-    Ends, IP, OUR_INDEX, PORT, UDP_V4, UDP_V6, V4, V6, key, message, udp, unfinished,
+    Ends, IP, MAC1_KEY, OUR_INDEX, PORT, UDP_V4, UDP_V6, V4, V6, handshake, key, message, udp,
+    unfinished,
 };
 
 const XDP_DROP: u32 = 1;
@@ -35,7 +38,7 @@ enum Expect {
 use Expect::{Drop, Pass, Untouched};
 
 struct Case {
-    name: &'static str,
+    name: String,
     frame: Vec<u8>,
     source: IpAddr,
     /// In driver mode.
@@ -48,11 +51,13 @@ const PROGRAMS: [&str; 2] = ["taltun_xdp", "taltun_xdp_skb"];
 const SHAPE: Expect = Drop(DropReason::Shape);
 const UNKNOWN: Expect = Drop(DropReason::UnknownIndex);
 const DENIED: Expect = Drop(DropReason::Denied);
+const MAC1: Expect = Drop(DropReason::Mac1);
 
 pub fn tests() -> impl Iterator<Item = Test> {
     let corpus = plain()
         .into_iter()
         .chain(messages())
+        .chain(mac1())
         .chain(lengths())
         .chain(merged())
         .chain(sources());
@@ -92,8 +97,8 @@ fn plain() -> Vec<Case> {
     let bad = message(9, 64, 0);
     let v4 = || udp(V4, &bad);
     let v6 = || udp(V6, &bad);
-    let untouched = |name, ends: Ends, frame| Case {
-        name,
+    let untouched = |name: &str, ends: Ends, frame| Case {
+        name: name.into(),
         frame,
         source: ends.source,
         single: Untouched,
@@ -160,8 +165,8 @@ fn plain() -> Vec<Case> {
 
 /// Each type of message, right and wrong.
 fn messages() -> Vec<Case> {
-    let case = |name, ends: Ends, frame, expect| Case {
-        name,
+    let case = |name: &str, ends: Ends, frame, expect| Case {
+        name: name.into(),
         frame,
         source: ends.source,
         single: expect,
@@ -183,10 +188,12 @@ fn messages() -> Vec<Case> {
     };
     let data = || message(4, 96, OUR_INDEX);
     vec![
-        v4("initiation", 1, 148, Pass),
+        case("initiation", V4, udp(V4, &handshake(1, 0)), Pass),
+        case("response", V4, udp(V4, &handshake(2, OUR_INDEX)), Pass),
+        case("v6_initiation", V6, udp(V6, &handshake(1, 0)), Pass),
+        case("v6_response", V6, udp(V6, &handshake(2, OUR_INDEX)), Pass),
         v4("initiation_short_by_one", 1, 147, SHAPE),
         v4("initiation_long_by_one", 1, 149, SHAPE),
-        v4("response", 2, 92, Pass),
         v4("response_short_by_one", 2, 91, SHAPE),
         v4("response_long_by_one", 2, 93, SHAPE),
         v4("cookie", 3, 64, Pass),
@@ -202,8 +209,6 @@ fn messages() -> Vec<Case> {
         v4("one_byte", 4, 1, SHAPE),
         v4("three_bytes", 4, 3, SHAPE),
         v4("four_bytes", 4, 4, SHAPE),
-        v6("v6_initiation", 1, 148, Pass),
-        v6("v6_response", 2, 92, Pass),
         v6("v6_response_short_by_one", 2, 91, SHAPE),
         v6("v6_data", 4, 1452, Pass),
         case(
@@ -241,10 +246,72 @@ fn messages() -> Vec<Case> {
     ]
 }
 
+/// Handshake messages with one bit wrong, in each part that mac1 covers and in mac1 itself.
+fn mac1() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let places: [(u8, &[(&'static str, usize)]); 2] = [
+        (
+            1,
+            &[
+                ("initiation_sender", 4),
+                ("initiation_last_of_first_block", 63),
+                ("initiation_first_of_second_block", 64),
+                ("initiation_last_covered", 115),
+                ("initiation_mac1_first", 116),
+                ("initiation_mac1_word_1", 120),
+                ("initiation_mac1_word_2", 124),
+                ("initiation_mac1_last", 131),
+            ],
+        ),
+        (
+            2,
+            &[
+                ("response_sender", 4),
+                ("response_last_covered", 59),
+                ("response_mac1_first", 60),
+                ("response_mac1_word_1", 64),
+                ("response_mac1_word_2", 68),
+                ("response_mac1_last", 75),
+            ],
+        ),
+    ];
+    for (kind, places) in places {
+        for (name, at) in places {
+            let mut message = handshake(kind, OUR_INDEX);
+            message[*at] ^= 0x80;
+            cases.push(Case {
+                name: name.to_string(),
+                frame: udp(V4, &message),
+                source: V4.source,
+                single: MAC1,
+                merged: MAC1,
+            });
+            cases.push(Case {
+                name: format!("v6_{name}"),
+                frame: udp(V6, &message),
+                source: V6.source,
+                single: MAC1,
+                merged: MAC1,
+            });
+        }
+        // mac2 is user space's.
+        let mut message = handshake(kind, OUR_INDEX);
+        *message.last_mut().expect("it isn't empty") ^= 0x80;
+        cases.push(Case {
+            name: format!("type_{kind}_mac2"),
+            frame: udp(V4, &message),
+            source: V4.source,
+            single: Pass,
+            merged: Pass,
+        });
+    }
+    cases
+}
+
 /// Lengths: those that are as they may be, and those that lie.
 fn lengths() -> Vec<Case> {
-    let case = |name, ends: Ends, frame, expect| Case {
-        name,
+    let case = |name: &str, ends: Ends, frame, expect| Case {
+        name: name.into(),
         frame,
         source: ends.source,
         single: expect,
@@ -267,7 +334,7 @@ fn lengths() -> Vec<Case> {
         case(
             "trailing_bytes",
             V4,
-            padded(udp(V4, &message(1, 148, 0))),
+            padded(udp(V4, &handshake(1, 0))),
             Pass,
         ),
         // Lies are the kernel's business, even in a datagram that looks bad.
@@ -324,16 +391,17 @@ fn lengths() -> Vec<Case> {
 
 /// What may be several datagrams in one, where that can be.
 fn merged() -> Vec<Case> {
-    let case = |name, ends: Ends, payload: &[u8], merged| Case {
-        name,
+    let case = |name: &str, ends: Ends, payload: &[u8], merged| Case {
+        name: name.into(),
         frame: unfinished(ends, payload),
         source: ends.source,
         single: SHAPE,
         merged,
     };
     let join = |parts: &[Vec<u8>]| parts.concat();
-    let initiation = || message(1, 148, 0);
-    let response = || message(2, 92, OUR_INDEX);
+    let initiation = || handshake(1, 0);
+    let bad = || message(1, 148, 0);
+    let response = || handshake(2, OUR_INDEX);
     let keepalive = || message(4, 32, OUR_INDEX);
     let lost = |length| message(4, length, STRANGE_INDEX);
     vec![
@@ -366,6 +434,33 @@ fn merged() -> Vec<Case> {
             V4,
             &join(&[initiation(), vec![4, 0, 0, 0]]),
             SHAPE,
+        ),
+        // Merged initiations fall if all are bad; more than four are a flood in any case.
+        case("two_bad_initiations", V4, &join(&[bad(), bad()]), MAC1),
+        case("v6_two_bad_initiations", V6, &join(&[bad(), bad()]), MAC1),
+        case(
+            "four_bad_initiations",
+            V4,
+            &join(&[bad(), bad(), bad(), bad()]),
+            MAC1,
+        ),
+        case(
+            "the_fourth_initiation_is_good",
+            V4,
+            &join(&[bad(), bad(), bad(), initiation()]),
+            Pass,
+        ),
+        case(
+            "five_bad_initiations",
+            V4,
+            &join(&[bad(), bad(), bad(), bad(), bad()]),
+            Drop(DropReason::RateLimited),
+        ),
+        case(
+            "bad_initiation_and_data",
+            V4,
+            &join(&[bad(), message(4, 96, OUR_INDEX)]),
+            Pass,
         ),
         // Only an unfinished checksum speaks for merging.
         Case {
@@ -407,12 +502,12 @@ fn merged() -> Vec<Case> {
 
 /// The deny list of `loaded`.
 fn sources() -> Vec<Case> {
-    let from = |name, ends: Ends, source: &str, expect| {
+    let from = |name: &str, ends: Ends, source: &str, expect| {
         let source = source.parse().expect("an address");
         let ends = Ends { source, ..ends };
         Case {
-            name,
-            frame: udp(ends, &message(1, 148, 0)),
+            name: name.into(),
+            frame: udp(ends, &handshake(1, 0)),
             source,
             single: expect,
             merged: expect,
@@ -466,9 +561,14 @@ fn before_settings() -> Result<(), Failed> {
 fn without_index_check() -> Result<(), Failed> {
     let ebpf = &mut loaded()?;
     settings(ebpf, 0)?;
-    for kind_and_length in [(2, 92), (3, 64), (4, 96)] {
-        let (kind, length) = kind_and_length;
-        let frame = udp(V4, &message(kind, length, STRANGE_INDEX));
+    let messages = [
+        handshake(2, STRANGE_INDEX),
+        message(3, 64, STRANGE_INDEX),
+        message(4, 96, STRANGE_INDEX),
+    ];
+    for message in messages {
+        let kind = message[0];
+        let frame = udp(V4, &message);
         if verdict(ebpf, PROGRAMS[0], &frame)? != XDP_PASS {
             return Err(format!("type {kind} was dropped").into());
         }
@@ -482,16 +582,16 @@ fn without_index_check() -> Result<(), Failed> {
 
 fn denying_v6_leaves_v4() -> Result<(), Failed> {
     let ebpf = &mut loaded()?;
-    deny(ebpf, "::", 0, denied::V6)?;
+    deny(ebpf, "::", 0, family::V6)?;
     run(
         ebpf,
         PROGRAMS[0],
-        &udp(V4, &message(1, 148, 0)),
+        &udp(V4, &handshake(1, 0)),
         V4.source,
         Pass,
     )?;
     let ebpf = &mut loaded()?;
-    deny(ebpf, "::", 0, denied::V6)?;
+    deny(ebpf, "::", 0, family::V6)?;
     run(
         ebpf,
         PROGRAMS[0],
@@ -575,18 +675,22 @@ fn loaded() -> Result<Ebpf, Failed> {
     own.insert(key(V6.destination), 1, 0)?;
     let mut indices: HashMap<_, u32, u8> = map(&mut ebpf, "INDICES")?.try_into()?;
     indices.insert(OUR_INDEX, 1, 0)?;
-    deny(&mut ebpf, "203.0.113.0", 96 + 24, denied::V4)?;
-    deny(&mut ebpf, "2001:db8:bad::", 48, denied::V6)?;
+    deny(&mut ebpf, "203.0.113.0", 96 + 24, family::V4)?;
+    deny(&mut ebpf, "2001:db8:bad::", 48, family::V6)?;
     Ok(ebpf)
 }
 
 fn settings(ebpf: &mut Ebpf, check_indices: u8) -> Result<(), Failed> {
-    let mut settings: Array<_, Settings> = map(ebpf, "SETTINGS")?.try_into()?;
     let value = Settings {
         listen_port: PORT,
         check_indices,
-        reserved: 0,
+        check_mac1: 1,
+        initiations: Rate::per_second(20),
+        ..Settings::default()
     };
+    let mut mac1: Array<_, State> = map(ebpf, "MAC1")?.try_into()?;
+    mac1.set(0, keyed(&MAC1_KEY), 0)?;
+    let mut settings: Array<_, Settings> = map(ebpf, "SETTINGS")?.try_into()?;
     Ok(settings.set(0, value, 0)?)
 }
 
