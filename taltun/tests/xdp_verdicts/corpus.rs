@@ -2,27 +2,24 @@
 //! counters and the counter of the reason.
 
 use std::net::IpAddr;
+use std::thread::sleep;
+use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
 use libtest_mimic::Failed;
 
-use taltun_common::address::Address;
-use taltun_common::blake2s::{State, keyed};
-use taltun_common::bucket::Rate;
 use taltun_common::drops::DropReason;
-use taltun_common::maps::{Settings, SourceCounters, family};
+use taltun_common::maps::{MAX_BUCKETS, Settings, SourceCounters, family};
 
 use crate::Test;
 use crate::frames::{
-    Ends, IP, MAC1_KEY, OUR_INDEX, PORT, UDP_V4, UDP_V6, V4, V6, handshake, key, message, udp,
-    unfinished,
+    Ends, IP, OUR_INDEX, PORT, UDP_V4, UDP_V6, V4, V6, handshake, key, message, udp, unfinished,
+};
+use crate::programs::{
+    self, INITIATIONS_PER_SECOND, PROGRAMS, XDP_DROP, XDP_PASS, counters, deny, loaded, verdict,
+    write_settings,
 };
 
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
 const STRANGE_INDEX: u32 = 0x0bad_0bad;
 
 /// What must happen to a frame.
@@ -47,7 +44,6 @@ struct Case {
     merged: Expect,
 }
 
-const PROGRAMS: [&str; 2] = ["taltun_xdp", "taltun_xdp_skb"];
 const SHAPE: Expect = Drop(DropReason::Shape);
 const UNKNOWN: Expect = Drop(DropReason::UnknownIndex);
 const DENIED: Expect = Drop(DropReason::Denied);
@@ -74,20 +70,28 @@ pub fn tests() -> impl Iterator<Item = Test> {
             })
             .collect::<Vec<_>>()
     });
-    let others: [Test; 3] = [
+    let others: [(&str, fn() -> Result<(), Failed>); 8] = [
+        ("switches::before_settings_all_passes", before_settings),
+        ("switches::without_index_check", without_index_check),
+        ("switches::without_mac1_check", without_mac1_check),
+        ("switches::denying_v6_leaves_v4", denying_v6_leaves_v4),
         (
-            "switches::before_settings_all_passes".into(),
-            Box::new(before_settings),
+            "buckets::a_burst_and_then_the_rate",
+            a_burst_and_then_the_rate,
         ),
         (
-            "switches::without_index_check".into(),
-            Box::new(without_index_check),
+            "buckets::a_v6_network_is_one_source",
+            a_v6_network_is_one_source,
         ),
         (
-            "switches::denying_v6_leaves_v4".into(),
-            Box::new(denying_v6_leaves_v4),
+            "buckets::bad_initiations_take_nothing",
+            bad_initiations_take_nothing,
         ),
+        ("buckets::the_oldest_makes_room", the_oldest_makes_room),
     ];
+    let others = others
+        .into_iter()
+        .map(|(name, test)| -> Test { (name.into(), Box::new(test)) });
     cases.chain(others)
 }
 
@@ -560,7 +564,11 @@ fn before_settings() -> Result<(), Failed> {
 
 fn without_index_check() -> Result<(), Failed> {
     let ebpf = &mut loaded()?;
-    settings(ebpf, 0)?;
+    let settings = Settings {
+        check_indices: 0,
+        ..programs::settings(ebpf)?
+    };
+    write_settings(ebpf, settings)?;
     let messages = [
         handshake(2, STRANGE_INDEX),
         message(3, 64, STRANGE_INDEX),
@@ -578,6 +586,102 @@ fn without_index_check() -> Result<(), Failed> {
         return Err("a bad shape passed".into());
     }
     Ok(())
+}
+
+fn without_mac1_check() -> Result<(), Failed> {
+    let ebpf = &mut loaded()?;
+    let settings = Settings {
+        check_mac1: 0,
+        ..programs::settings(ebpf)?
+    };
+    write_settings(ebpf, settings)?;
+    // The limit stays.
+    for _ in 0..INITIATIONS_PER_SECOND {
+        assert_eq!(initiation(ebpf, V4, &message(1, 148, 0))?, XDP_PASS);
+    }
+    assert_eq!(initiation(ebpf, V4, &message(1, 148, 0))?, XDP_DROP);
+    Ok(())
+}
+
+fn a_burst_and_then_the_rate() -> Result<(), Failed> {
+    for ends in [V4, V6] {
+        let ebpf = &mut loaded()?;
+        let good = handshake(1, 0);
+        for _ in 0..INITIATIONS_PER_SECOND {
+            assert_eq!(initiation(ebpf, ends, &good)?, XDP_PASS);
+        }
+        assert_eq!(initiation(ebpf, ends, &good)?, XDP_DROP);
+        assert_eq!(programs::dropped(ebpf, DropReason::RateLimited)?, 1);
+        let counted = counters(ebpf, "SOURCES")?;
+        assert_eq!((counted[0].1.packets, counted[0].1.drops), (6, 1));
+        // Somebody else isn't concerned, nor is what isn't an initiation.
+        let neighbour = Ends {
+            source: "198.51.100.8".parse()?,
+            ..V4
+        };
+        assert_eq!(initiation(ebpf, neighbour, &good)?, XDP_PASS);
+        let data = message(4, 96, OUR_INDEX);
+        assert_eq!(verdict(ebpf, PROGRAMS[0], &udp(ends, &data))?, XDP_PASS);
+        // One token flows in in 200 ms.
+        sleep(Duration::from_millis(210));
+        assert_eq!(initiation(ebpf, ends, &good)?, XDP_PASS);
+        assert_eq!(initiation(ebpf, ends, &good)?, XDP_DROP);
+    }
+    Ok(())
+}
+
+fn a_v6_network_is_one_source() -> Result<(), Failed> {
+    let ebpf = &mut loaded()?;
+    let good = handshake(1, 0);
+    let from = |host: u16| -> Result<Ends, Failed> {
+        let source = format!("2001:db8:7::{host:x}").parse()?;
+        Ok(Ends { source, ..V6 })
+    };
+    for host in 0..INITIATIONS_PER_SECOND as u16 {
+        assert_eq!(initiation(ebpf, from(host)?, &good)?, XDP_PASS);
+    }
+    assert_eq!(initiation(ebpf, from(99)?, &good)?, XDP_DROP);
+    let other = Ends {
+        source: "2001:db8:7:1::1".parse()?,
+        ..V6
+    };
+    assert_eq!(initiation(ebpf, other, &good)?, XDP_PASS);
+    Ok(())
+}
+
+/// Else anybody could lock anybody out.
+fn bad_initiations_take_nothing() -> Result<(), Failed> {
+    let ebpf = &mut loaded()?;
+    for _ in 0..3 * INITIATIONS_PER_SECOND {
+        assert_eq!(initiation(ebpf, V4, &message(1, 148, 0))?, XDP_DROP);
+    }
+    assert_eq!(programs::dropped(ebpf, DropReason::RateLimited)?, 0);
+    assert_eq!(initiation(ebpf, V4, &handshake(1, 0))?, XDP_PASS);
+    Ok(())
+}
+
+/// More sources than there is room for: each is limited as soon as it has a bucket, and
+/// none is refused for want of one.
+fn the_oldest_makes_room() -> Result<(), Failed> {
+    let ebpf = &mut loaded()?;
+    let good = handshake(1, 0);
+    let from = |number: u32| Ends {
+        source: IpAddr::V4((0x0a00_0000 + number).into()),
+        ..V4
+    };
+    for number in 0..MAX_BUCKETS as u32 + 1000 {
+        assert_eq!(initiation(ebpf, from(number), &good)?, XDP_PASS);
+    }
+    let newest = from(0x00ff_ffff);
+    for _ in 0..INITIATIONS_PER_SECOND {
+        assert_eq!(initiation(ebpf, newest, &good)?, XDP_PASS);
+    }
+    assert_eq!(initiation(ebpf, newest, &good)?, XDP_DROP);
+    Ok(())
+}
+
+fn initiation(ebpf: &mut Ebpf, ends: Ends, message: &[u8]) -> Result<u32, Failed> {
+    verdict(ebpf, PROGRAMS[0], &udp(ends, message))
 }
 
 fn denying_v6_leaves_v4() -> Result<(), Failed> {
@@ -620,19 +724,21 @@ fn run(
         return Err(format!("verdict {verdict}, expected {expect:?}").into());
     }
 
-    let counted = counters(ebpf, source)?;
-    let expected = (expect != Untouched).then_some(SourceCounters {
-        packets: 1,
-        bytes: frame.len() as u64,
-        drops: u64::from(dropped),
-    });
-    if counted != expected {
-        return Err(format!("source counted as {counted:?}, expected {expected:?}").into());
+    let counted = counters(ebpf, "SOURCES")?;
+    let expected = (expect != Untouched).then_some((
+        key(source),
+        SourceCounters {
+            packets: 1,
+            bytes: frame.len() as u64,
+            drops: u64::from(dropped),
+        },
+    ));
+    if counted != Vec::from_iter(expected) {
+        return Err(format!("sources counted as {counted:?}, expected {expected:?}").into());
     }
 
-    let drops: PerCpuArray<_, u64> = map(ebpf, "DROPS")?.try_into()?;
     for reason in DropReason::ALL {
-        let count: u64 = drops.get(&(*reason as u32), 0)?.iter().sum();
+        let count = programs::dropped(ebpf, *reason)?;
         let expected = u64::from(expect == Drop(*reason));
         if count != expected {
             return Err(format!(
@@ -643,81 +749,6 @@ fn run(
         }
     }
     Ok(())
-}
-
-fn verdict(ebpf: &mut Ebpf, program: &str, frame: &[u8]) -> Result<u32, Failed> {
-    let program: &mut Xdp = ebpf
-        .program_mut(program)
-        .ok_or("no such program")?
-        .try_into()?;
-    if program.fd().is_err() {
-        program.load()?;
-    }
-    // The kernel gives back the frame; with no room for it the run would fail.
-    let mut data_out = vec![0; frame.len()];
-    let result = program.test_run(TestRunOptions {
-        data_in: Some(frame),
-        data_out: Some(&mut data_out),
-        ..TestRunOptions::default()
-    })?;
-    if data_out != frame {
-        return Err("the program changed the frame".into());
-    }
-    Ok(result.return_value)
-}
-
-/// The programs, told what they need to know.
-fn loaded() -> Result<Ebpf, Failed> {
-    let mut ebpf = Ebpf::load(taltun::accel::OBJECT)?;
-    settings(&mut ebpf, 1)?;
-    let mut own: HashMap<_, Address, u8> = map(&mut ebpf, "LOCAL_ADDRESSES")?.try_into()?;
-    own.insert(key(V4.destination), 1, 0)?;
-    own.insert(key(V6.destination), 1, 0)?;
-    let mut indices: HashMap<_, u32, u8> = map(&mut ebpf, "INDICES")?.try_into()?;
-    indices.insert(OUR_INDEX, 1, 0)?;
-    deny(&mut ebpf, "203.0.113.0", 96 + 24, family::V4)?;
-    deny(&mut ebpf, "2001:db8:bad::", 48, family::V6)?;
-    Ok(ebpf)
-}
-
-fn settings(ebpf: &mut Ebpf, check_indices: u8) -> Result<(), Failed> {
-    let value = Settings {
-        listen_port: PORT,
-        check_indices,
-        check_mac1: 1,
-        initiations: Rate::per_second(20),
-        ..Settings::default()
-    };
-    let mut mac1: Array<_, State> = map(ebpf, "MAC1")?.try_into()?;
-    mac1.set(0, keyed(&MAC1_KEY), 0)?;
-    let mut settings: Array<_, Settings> = map(ebpf, "SETTINGS")?.try_into()?;
-    Ok(settings.set(0, value, 0)?)
-}
-
-fn deny(ebpf: &mut Ebpf, address: &str, bits: u32, meant: u8) -> Result<(), Failed> {
-    let mut list: LpmTrie<_, Address, u8> = map(ebpf, "DENIED")?.try_into()?;
-    Ok(list.insert(&Key::new(bits, key(address.parse()?)), meant, 0)?)
-}
-
-fn counters(ebpf: &mut Ebpf, source: IpAddr) -> Result<Option<SourceCounters>, Failed> {
-    let sources: PerCpuHashMap<_, Address, SourceCounters> = map(ebpf, "SOURCES")?.try_into()?;
-    let entries = sources.iter().collect::<Result<Vec<_>, _>>()?;
-    if entries.iter().any(|(address, _)| *address != key(source)) {
-        return Err("another source was counted".into());
-    }
-    Ok(entries.first().map(|(_, cpus)| {
-        let mut sum = SourceCounters::default();
-        for cpu in cpus.iter() {
-            sum.packets += cpu.packets;
-            sum.bytes += cpu.bytes;
-            sum.drops += cpu.drops;
-        }
-        sum
-    }))
-}
-
-fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map, Failed> {
-    Ok(ebpf.map_mut(name).ok_or("no such map")?)
 }
 
 /// The bytes with some of them replaced.
