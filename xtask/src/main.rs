@@ -3,6 +3,7 @@
 mod run;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -23,6 +24,8 @@ enum Task {
     Run(run::Arguments),
     /// Runs every test: unit tests, then the whole-system tests, which need root.
     Test(test::Arguments),
+    /// Runs tests in virtual machines, on the kernels that Taltun supports.
+    Vm(vm::Arguments),
     /// Installs what building the eBPF programs needs, where it is missing.
     Ebpf,
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Run(arguments) => run::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Vm(arguments) => vm::run(&arguments),
         Task::Ebpf => setup::ebpf_toolchain().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
