@@ -67,6 +67,8 @@ reasons! {
     UdpSend = "udp_send",
     /// The kernel refused a packet written to the TUN.
     TunWrite = "tun_write",
+    /// A datagram of our own that was routed into the tunnel.
+    RoutingLoop = "routing_loop",
 }
 
 /// How many reasons there are: the length of counter arrays.

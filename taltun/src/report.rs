@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// Name of the TUN interface.
     pub interface: String,
-    /// `server` or `client`.
+    /// `server` or `client`; `plain` for an interface without a configuration file.
     pub mode: String,
     /// Our public key, base64.
     pub public_key: String,
@@ -82,10 +82,14 @@ pub struct Stats {
     pub drops: BTreeMap<String, u64>,
     /// What the workers moved.
     pub traffic: Traffic,
+    /// How often the kernel refused an offload that it had offered.
+    #[serde(default)]
+    pub fallbacks: Fallbacks,
     /// Who sent to us on the underlay, most packets first (at most 1024).
     pub sources: Vec<Source>,
     /// Whose packets came out of the tunnel into this host, most packets first (at most
     /// 1024). What goes from peer to peer isn't among them.
+    #[serde(default)]
     pub sources_inner: Vec<Source>,
     /// Outer sources denied now.
     pub denied: Vec<IpNet>,
@@ -108,6 +112,16 @@ pub struct Traffic {
     pub relayed_packets: u64,
     /// Their bytes.
     pub relayed_bytes: u64,
+}
+
+/// How often the kernel refused an offload in use. No packet is lost by it: what was
+/// refused goes again without, and an offload that is refused for good is switched off.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Fallbacks {
+    /// Sending many datagrams as one (`UDP_SEGMENT`).
+    pub udp_gso: u64,
+    /// Writing many packets as one to the TUN.
+    pub tun_offload: u64,
 }
 
 /// A source, as the eBPF programs counted it: outside, what came to our port; inside, what

@@ -11,7 +11,7 @@ use std::fmt::{self, Display};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::leftovers::Before;
 use crate::netns::Namespace;
@@ -93,6 +93,8 @@ pub struct Options {
     pub xdp: XdpMode,
     /// The spokes reach the hub by IPv6.
     pub outer_v6: bool,
+    /// What every node's file says besides, in TOML.
+    pub more: &'static str,
 }
 
 impl Default for Options {
@@ -100,7 +102,26 @@ impl Default for Options {
         Self {
             xdp: XdpMode::Auto,
             outer_v6: false,
+            more: "",
         }
+    }
+}
+
+/// How a lab ended; all empty is as it should be.
+#[derive(Debug, Default)]
+pub struct End {
+    /// Nodes that had died, didn't stop in time, or stopped with an error.
+    pub disorderly: Vec<String>,
+    /// What is not as it was before, in the namespaces or on the machine.
+    pub left: Vec<String>,
+}
+
+impl End {
+    /// An error that names everything, if there is anything.
+    pub fn into_result(self) -> Result<()> {
+        let all = [self.disorderly, self.left].concat();
+        ensure!(all.is_empty(), "{}", all.join("; "));
+        Ok(())
     }
 }
 
@@ -181,14 +202,13 @@ impl Lab {
         Ok(self.untouched[role as usize].difference(&now))
     }
 
-    /// Stops the nodes by `signal`, takes everything down and returns all that isn't as it
-    /// was before: nodes that didn't stop in order, and anything left in the namespaces or on
-    /// the machine. Every socket in the namespaces has to be closed by then.
-    pub fn stop(self, signal: Signal) -> Result<Vec<String>> {
-        let mut found = Vec::new();
+    /// Stops the nodes by `signal`, takes everything down and says what wasn't as it should
+    /// be. Every socket in the namespaces has to be closed by then.
+    pub fn stop(self, signal: Signal) -> Result<End> {
+        let mut end = End::default();
         for (role, node) in [(Role::A, self.a), (Role::B, self.b), (Role::Hub, self.hub)] {
             if let Err(error) = node.stop(signal) {
-                found.push(format!("{role}: {error:#}"));
+                end.disorderly.push(format!("{role}: {error:#}"));
             }
         }
         for (role, namespace) in [
@@ -198,12 +218,12 @@ impl Lab {
         ] {
             let now = Snapshot::take(namespace)?;
             for change in self.untouched[role as usize].difference(&now) {
-                found.push(format!("{role}: {change}"));
+                end.left.push(format!("{role}: {change}"));
             }
         }
         self.net.delete().context("can't take the lab down")?;
-        found.extend(self.before.leftovers()?);
-        Ok(found)
+        end.left.extend(self.before.leftovers()?);
+        Ok(end)
     }
 }
 
@@ -222,6 +242,7 @@ fn hub_config(keys: &[Keys; 3], options: Options) -> Config {
         local_addr: format!("[::]:{PORT}"),
         private_key: keys[0].private.clone(),
         xdp: options.xdp,
+        more: options.more,
         peers: vec![spoke(Role::A, "a"), spoke(Role::B, "b")],
     }
 }
@@ -239,6 +260,7 @@ fn spoke_config(role: Role, own: &Keys, hub: &Keys, wire: Wire, options: Options
         local_addr: format!("[::]:{PORT}"),
         private_key: own.private.clone(),
         xdp: options.xdp,
+        more: options.more,
         peers: vec![Peer {
             name: "hub",
             public_key: hub.public.clone(),

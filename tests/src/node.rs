@@ -104,6 +104,8 @@ pub struct Config {
     pub private_key: String,
     /// How to attach the XDP program.
     pub xdp: XdpMode,
+    /// Sections of the file besides those made of the other fields, in TOML.
+    pub more: &'static str,
     /// The peers.
     pub peers: Vec<Peer>,
 }
@@ -142,6 +144,7 @@ impl Config {
             }
         }
         let _ = write!(text, "\n[accel]\nxdp = \"{}\"\n", self.xdp.name());
+        text.push_str(self.more);
         text
     }
 }
@@ -219,7 +222,12 @@ pub struct Node {
 impl Node {
     /// Starts `taltun` in `namespace` and waits until it answers.
     pub fn start(namespace: &Namespace, taltun: &Path, config: &Config) -> Result<Self> {
-        let site = Site::prepare(namespace, taltun, &config.to_toml())?;
+        Self::start_with_text(namespace, taltun, &config.to_toml())
+    }
+
+    /// The same with a config file that is already text, for keys that [`Config`] lacks.
+    pub fn start_with_text(namespace: &Namespace, taltun: &Path, config: &str) -> Result<Self> {
+        let site = Site::prepare(namespace, taltun, config)?;
         let child = spawn(&site, namespace)?;
         let mut node = Self { site, child };
         node.wait_until_ready()

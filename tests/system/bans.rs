@@ -66,7 +66,11 @@ pub const CASES: &[Case] = &[
 ];
 
 fn outer(xdp: XdpMode, outer_v6: bool) -> Result<()> {
-    let lab = lab(Options { xdp, outer_v6 })?;
+    let lab = lab(Options {
+        xdp,
+        outer_v6,
+        ..Options::default()
+    })?;
     let banned: IpAddr = if outer_v6 {
         WIRE_A.far_v6()
     } else {

@@ -1,72 +1,135 @@
-//! Taltun with another implementation of WireGuard: boringtun-cli as a spoke.
+//! Taltun with other implementations of WireGuard, both ways round.
 
-use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use taltun_tests::command::{find, wait_for};
+use anyhow::{Result, ensure};
 use taltun_tests::lab::{PORT, Role};
-use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Config, Keys, Node, Peer, XdpMode};
-use taltun_tests::sys::{self, Signal};
+use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
 use taltun_tests::traffic::stream::Stream;
 
-use crate::support::{Case, ensure_answers, eventually, taltun};
+use crate::support::{Case, KERNEL_WIREGUARD, ensure_answers, taltun};
+use crate::wireguard::{Program, Wg, WgKeys, WgPeer, at, preshared_key};
 
 pub const CASES: &[Case] = &[
     Case {
-        name: "a boringtun spoke reaches a Taltun hub",
+        name: "interop: a boringtun spoke reaches a Taltun hub",
         programs: &["boringtun-cli", "wg"],
-        run: || boringtun(Starts::Other),
+        run: || hub_and_other(Program::Boringtun, Starts::Other),
     },
     Case {
-        name: "a Taltun spoke reaches a boringtun hub",
+        name: "interop: a Taltun spoke reaches a boringtun hub",
         programs: &["boringtun-cli", "wg"],
-        run: || boringtun(Starts::Taltun),
+        run: || hub_and_other(Program::Boringtun, Starts::Taltun),
+    },
+    Case {
+        name: "interop: a wireguard-go spoke reaches a Taltun hub",
+        programs: &["wireguard-go", "wg"],
+        run: || hub_and_other(Program::WireguardGo, Starts::Other),
+    },
+    Case {
+        name: "interop: a Taltun spoke reaches a wireguard-go hub",
+        programs: &["wireguard-go", "wg"],
+        run: || hub_and_other(Program::WireguardGo, Starts::Taltun),
+    },
+    Case {
+        name: "interop: wireguard-go starts, over IPv4, without a preshared key",
+        programs: &["wireguard-go", "wg"],
+        run: || drop_in(Program::WireguardGo, Starts::Other, false, false),
+    },
+    Case {
+        name: "interop: wireguard-go starts, over IPv4, with a preshared key",
+        programs: &["wireguard-go", "wg"],
+        run: || drop_in(Program::WireguardGo, Starts::Other, false, true),
+    },
+    Case {
+        name: "interop: wireguard-go starts, over IPv6, with a preshared key",
+        programs: &["wireguard-go", "wg"],
+        run: || drop_in(Program::WireguardGo, Starts::Other, true, true),
+    },
+    Case {
+        name: "interop: Taltun starts, over IPv4, without a preshared key",
+        programs: &["wireguard-go", "wg"],
+        run: || drop_in(Program::WireguardGo, Starts::Taltun, false, false),
+    },
+    Case {
+        name: "interop: Taltun starts, over IPv4, with a preshared key",
+        programs: &["wireguard-go", "wg"],
+        run: || drop_in(Program::WireguardGo, Starts::Taltun, false, true),
+    },
+    Case {
+        name: "interop: Taltun starts, over IPv6, without a preshared key",
+        programs: &["wireguard-go", "wg"],
+        run: || drop_in(Program::WireguardGo, Starts::Taltun, true, false),
+    },
+    Case {
+        name: "interop: the kernel's WireGuard starts, over IPv4, without a preshared key",
+        programs: &["wg", KERNEL_WIREGUARD],
+        run: || drop_in(Program::Kernel, Starts::Other, false, false),
+    },
+    Case {
+        name: "interop: the kernel's WireGuard starts, over IPv6, with a preshared key",
+        programs: &["wg", KERNEL_WIREGUARD],
+        run: || drop_in(Program::Kernel, Starts::Other, true, true),
+    },
+    Case {
+        name: "interop: Taltun starts with the kernel's WireGuard, over IPv4, with a preshared key",
+        programs: &["wg", KERNEL_WIREGUARD],
+        run: || drop_in(Program::Kernel, Starts::Taltun, false, true),
+    },
+    Case {
+        name: "interop: Taltun starts with the kernel's WireGuard, over IPv6, without a preshared key",
+        programs: &["wg", KERNEL_WIREGUARD],
+        run: || drop_in(Program::Kernel, Starts::Taltun, true, false),
+    },
+    Case {
+        name: "interop: a gigabyte of TCP to and from wireguard-go arrives without a wrong byte",
+        programs: &["wireguard-go", "wg"],
+        run: gigabyte,
     },
 ];
 
 /// Who starts the handshake.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Starts {
     Taltun,
     Other,
 }
 
-/// Taltun is on the left, with the hub's addresses, boringtun on the right with those of a.
-fn boringtun(starts: Starts) -> Result<()> {
+/// Taltun from TOML on the left, with the hub's addresses, the other on the right with
+/// those of a.
+fn hub_and_other(program: Program, starts: Starts) -> Result<()> {
     let taltun = taltun()?;
     let pair = Pair::create(&private_prefix())?;
-    let (ours, theirs) = (Keys::generate(&taltun)?, Keys::generate(&taltun)?);
+    let (ours, theirs) = (Keys::generate(&taltun)?, WgKeys::generate()?);
     let (mode, endpoint) = match starts {
-        Starts::Taltun => ("client", Some(format!("{}:{PORT}", WIRE_A.far_v4()))),
+        Starts::Taltun => ("client", Some(at(WIRE_A.far_v4(), PORT))),
         Starts::Other => ("server", None),
     };
-    let other = Boringtun::start(&pair.right)?;
-    let their_endpoint = match starts {
-        Starts::Taltun => String::new(),
-        Starts::Other => format!("Endpoint = {}:{PORT}\n", WIRE_A.near_v4()),
+    let other = Wg::start(program, &pair.right)?;
+    let hub = WgPeer {
+        public_key: ours.public,
+        allowed_ips: "10.200.0.0/24, fd00:200::/64".to_owned(),
+        endpoint: (starts == Starts::Other).then(|| at(WIRE_A.near_v4(), PORT)),
+        ..WgPeer::default()
     };
-    let their_config = format!(
-        "[Interface]\nPrivateKey = {}\nListenPort = {PORT}\n[Peer]\nPublicKey = {}\nAllowedIPs = 10.200.0.0/24, fd00:200::/64\n{their_endpoint}",
-        theirs.private, ours.public
-    );
-    other.configure(&pair.right, &their_config)?;
+    other.configure(&theirs, PORT, &[hub])?;
+    let vips = Role::A.interface_vips();
+    other.bring_up(&vips.iter().map(String::as_str).collect::<Vec<_>>())?;
     let node = Node::start(
         &pair.left,
         &taltun,
         &Config {
+            more: "",
             mode,
             vip: Role::Hub.interface_vips(),
             local_addr: format!("[::]:{PORT}"),
             private_key: ours.private,
             xdp: XdpMode::Auto,
             peers: vec![Peer {
-                name: "boringtun",
+                name: "other",
                 public_key: theirs.public,
                 vip: Role::A.vips(),
                 endpoint,
@@ -97,69 +160,90 @@ fn boringtun(starts: Starts) -> Result<()> {
     node.stop(Signal::Terminate)
 }
 
-/// A running boringtun-cli; dropping it stops it.
-struct Boringtun {
-    interface: String,
-    process: Child,
+/// Taltun by name on the left, `program` on the right, both set up with `wg`.
+fn plain_pair(
+    pair: &Pair,
+    program: Program,
+    starts: Starts,
+    outer_v6: bool,
+    secret: Option<&str>,
+) -> Result<(Wg, Wg)> {
+    let (ours, theirs) = (WgKeys::generate()?, WgKeys::generate()?);
+    let taltun = Wg::start(Program::Taltun, &pair.left)?;
+    let other = Wg::start(program, &pair.right)?;
+    let (near, far) = if outer_v6 {
+        (WIRE_A.near_v6(), WIRE_A.far_v6())
+    } else {
+        (WIRE_A.near_v4(), WIRE_A.far_v4())
+    };
+    let peer = |keys: &WgKeys, number, endpoint| WgPeer {
+        public_key: keys.public.clone(),
+        preshared_key: secret.map(str::to_owned),
+        endpoint,
+        allowed_ips: format!("10.200.0.{number}/32, fd00:200::{number}/128"),
+        keepalive: None,
+    };
+    let to_taltun = (starts == Starts::Other).then(|| at(near, PORT));
+    let to_other = (starts == Starts::Taltun).then(|| at(far, PORT));
+    taltun.configure(&ours, PORT, &[peer(&theirs, 2, to_other)])?;
+    other.configure(&theirs, PORT, &[peer(&ours, 1, to_taltun)])?;
+    taltun.bring_up(&["10.200.0.1/24", "fd00:200::1/64"])?;
+    other.bring_up(&["10.200.0.2/24", "fd00:200::2/64"])?;
+    Ok((taltun, other))
 }
 
-impl Boringtun {
-    /// Starts it in `namespace`. Its control socket has a fixed place and is named like its
-    /// interface, so that name has to be this process's own.
-    fn start(namespace: &Namespace) -> Result<Self> {
-        let interface = format!("tt{}", std::process::id());
-        let program = find("boringtun-cli").context("boringtun-cli is gone")?;
-        let process = namespace
-            .command(program)
-            .args(["--foreground", "--disable-drop-privileges", &interface])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("can't start boringtun-cli")?;
-        let started = Self { interface, process };
-        eventually("boringtun is up", Duration::from_secs(5), || {
-            Ok(started.socket().exists())
-        })?;
-        Ok(started)
+fn drop_in(program: Program, starts: Starts, outer_v6: bool, with_secret: bool) -> Result<()> {
+    let pair = Pair::create(&private_prefix())?;
+    let secret = with_secret.then(preshared_key).transpose()?;
+    let (taltun, other) = plain_pair(&pair, program, starts, outer_v6, secret.as_deref())?;
+    let (first, last) = match starts {
+        Starts::Taltun => ((&pair.left, Role::A), (&pair.right, Role::Hub)),
+        Starts::Other => ((&pair.right, Role::Hub), (&pair.left, Role::A)),
+    };
+    for (from, to) in [first, last] {
+        ensure_answers(from, to.v4())?;
+        ensure_answers(from, to.v6())?;
     }
-
-    /// Gives it a configuration for `wg setconf`, the addresses of a, and brings it up.
-    fn configure(&self, namespace: &Namespace, config: &str) -> Result<()> {
-        let mut wg = namespace
-            .command("wg")
-            .args(["setconf", &self.interface, "/dev/stdin"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .context("can't run wg")?;
-        wg.stdin
-            .take()
-            .context("wg has no stdin")?
-            .write_all(config.as_bytes())?;
-        ensure!(wg.wait()?.success(), "wg refused the configuration");
-        for vip in Role::A.interface_vips() {
-            namespace.ip(&format!("addr add {vip} dev {}", self.interface))?;
-        }
-        namespace.ip(&format!("link set {} mtu 1420 up", self.interface))?;
-        Ok(())
+    taltun.wg("show", &[])?;
+    other.wg("show", &[])?;
+    let (ours, theirs) = (taltun.transfer()?, other.transfer()?);
+    ensure!(
+        ours.0 == theirs.1 && ours.1 == theirs.0,
+        "Taltun counts {ours:?} and {program:?} {theirs:?}"
+    );
+    for (from, to, address) in [
+        (&pair.left, &pair.right, Role::A.v6()),
+        (&pair.right, &pair.left, Role::Hub.v4()),
+    ] {
+        let stream = Stream::start(from, to, SocketAddr::new(address, 0))?;
+        stream.wait_for_more_than(10_000_000, Duration::from_mins(2))?;
+        stream.finish()?;
     }
-
-    fn socket(&self) -> std::path::PathBuf {
-        Path::new("/var/run/wireguard").join(format!("{}.sock", self.interface))
-    }
+    // The other one moves to another port, and is followed.
+    other.wg("set", &["listen-port", "9100"])?;
+    ensure_answers(&pair.right, Role::Hub.v4())?;
+    let now = taltun.endpoint()?;
+    ensure!(
+        now.ends_with(":9100"),
+        "it is still believed to be at {now}"
+    );
+    Ok(())
 }
 
-impl Drop for Boringtun {
-    fn drop(&mut self) {
-        // Asked to, it removes its socket; killed, it would leave it there.
-        let _ = sys::send_signal(self.process.id(), Signal::Terminate);
-        if !matches!(
-            wait_for(&mut self.process, Duration::from_secs(3)),
-            Ok(Some(_))
-        ) {
-            let _ = self.process.kill();
-            let _ = self.process.wait();
-        }
-        let _ = std::fs::remove_file(self.socket());
+fn gigabyte() -> Result<()> {
+    const EACH: u64 = 500_000_000;
+    let pair = Pair::create(&private_prefix())?;
+    let _both = plain_pair(&pair, Program::WireguardGo, Starts::Taltun, false, None)?;
+    ensure_answers(&pair.left, Role::A.v4())?;
+    for (from, to, address) in [
+        (&pair.left, &pair.right, Role::A.v4()),
+        (&pair.right, &pair.left, Role::Hub.v6()),
+    ] {
+        // Each byte is compared with what was sent.
+        let stream = Stream::start(from, to, SocketAddr::new(address, 0))?;
+        stream.wait_for_more_than(EACH, Duration::from_mins(3))?;
+        let outcome = stream.finish()?;
+        println!("{} bytes, {:.2} Gbit/s", outcome.bytes, outcome.gbps());
     }
+    Ok(())
 }

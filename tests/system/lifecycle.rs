@@ -39,6 +39,11 @@ pub const CASES: &[Case] = &[
         run: killed_hub_returns,
     },
     Case {
+        name: "a daemon that was killed for good leaves nothing either",
+        programs: &[],
+        run: killed_for_good,
+    },
+    Case {
         name: "the control socket is for its owner only",
         programs: &[],
         run: control_socket_is_private,
@@ -51,9 +56,7 @@ fn stops_by(signal: Signal, xdp: XdpMode) -> Result<()> {
         ..Options::default()
     })?;
     ensure_answers(&lab.net.a, Role::B.v4())?;
-    let left = lab.stop(signal)?;
-    ensure!(left.is_empty(), "left behind: {}", left.join("; "));
-    Ok(())
+    lab.stop(signal)?.into_result()
 }
 
 fn killed_spoke_returns() -> Result<()> {
@@ -80,6 +83,20 @@ fn killed_hub_returns() -> Result<()> {
     ensure_answers_within(&lab.net.b, Role::Hub.v4(), limit)?;
     ensure_answers(&lab.net.a, Role::B.v4())?;
     take_down(lab)
+}
+
+fn killed_for_good() -> Result<()> {
+    let mut lab = lab(Options::default())?;
+    ensure_answers(&lab.net.a, Role::B.v4())?;
+    lab.hub.kill()?;
+    let end = lab.stop(Signal::Terminate)?;
+    ensure!(
+        end.disorderly.len() == 1,
+        "only the hub was killed, but {:?}",
+        end.disorderly
+    );
+    ensure!(end.left.is_empty(), "left behind: {:?}", end.left);
+    Ok(())
 }
 
 fn control_socket_is_private() -> Result<()> {

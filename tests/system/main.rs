@@ -10,12 +10,15 @@ mod bans;
 mod garbage;
 mod interop;
 mod lifecycle;
+mod manners;
 mod reach;
 mod refusals;
 mod soak;
 mod sources;
 mod support;
 mod toolkit;
+mod tools;
+mod wireguard;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use taltun_tests::{sys, topology};
@@ -39,6 +42,8 @@ fn main() {
         refusals::CASES,
         garbage::CASES,
         interop::CASES,
+        tools::CASES,
+        manners::CASES,
     ]
     .concat();
     // It takes ten minutes, so it has to be asked for by name.

@@ -50,7 +50,32 @@ pub const CASES: &[Case] = &[
     Case {
         name: "TCP arrives whole at the hub and through the relay",
         programs: &[],
-        run: tcp_arrives,
+        run: || tcp_arrives(""),
+    },
+    Case {
+        name: "TCP arrives whole without any offload",
+        programs: &[],
+        run: || tcp_arrives("[dataplane]\ntun_offload = false\nudp_gso = false\nudp_gro = false\n"),
+    },
+    Case {
+        name: "TCP arrives whole where only the sockets have offloads",
+        programs: &[],
+        run: || tcp_arrives("[dataplane]\ntun_offload = false\n"),
+    },
+    Case {
+        name: "TCP arrives whole where only the TUN has offloads",
+        programs: &[],
+        run: || tcp_arrives("[dataplane]\nudp_gso = false\nudp_gro = false\n"),
+    },
+    Case {
+        name: "TCP arrives whole over a path that is narrower than the tunnel",
+        programs: &[],
+        run: narrow_path,
+    },
+    Case {
+        name: "TCP arrives whole with three workers that look before they sleep",
+        programs: &[],
+        run: || tcp_arrives("[dataplane]\nworkers = 3\nbusy_poll_us = 50\n"),
     },
 ];
 
@@ -124,8 +149,11 @@ fn no_peer_is_counted() -> Result<()> {
     take_down(lab)
 }
 
-fn tcp_arrives() -> Result<()> {
-    let lab = lab(Options::default())?;
+fn tcp_arrives(more: &'static str) -> Result<()> {
+    let lab = lab(Options {
+        more,
+        ..Options::default()
+    })?;
     for to in [Role::Hub, Role::B] {
         for address in [to.v4(), to.v6()] {
             ensure_answers(&lab.net.a, address)?;
@@ -135,5 +163,24 @@ fn tcp_arrives() -> Result<()> {
             stream.finish()?;
         }
     }
+    take_down(lab)
+}
+
+/// The kernel refuses to cut segments that don't fit the path: they go one by one then, as
+/// fragments, and nothing is lost.
+fn narrow_path() -> Result<()> {
+    let lab = lab(Options::default())?;
+    ensure_answers(&lab.net.a, Role::Hub.v4())?;
+    let set_mtu = |mtu| -> Result<()> {
+        lab.net.a.ip(&format!("link set to-hub mtu {mtu}"))?;
+        lab.net.hub.ip(&format!("link set to-a mtu {mtu}"))?;
+        Ok(())
+    };
+    set_mtu(1300)?;
+    let address = SocketAddr::new(Role::Hub.v4(), 0);
+    let stream = Stream::start(&lab.net.a, &lab.net.hub, address)?;
+    stream.wait_for_more_than(20_000_000, Duration::from_mins(1))?;
+    stream.finish()?;
+    set_mtu(1500)?;
     take_down(lab)
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the tasks of this repository that are more than one command.
 
+mod bench;
 mod run;
 mod setup;
 mod test;
@@ -24,7 +25,9 @@ enum Task {
     Run(run::Arguments),
     /// Runs every test: unit tests, then the whole-system tests, which need root.
     Test(test::Arguments),
-    /// Runs tests in virtual machines, on the kernels that Taltun supports.
+    /// Measures Taltun and every other WireGuard found on PATH against each other, as root.
+    Bench(bench::Arguments),
+    /// Runs tests on other kernels, each in a virtual machine.
     Vm(vm::Arguments),
     /// Installs what building the eBPF programs needs, where it is missing.
     Ebpf,
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Run(arguments) => run::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Ebpf => setup::ebpf_toolchain().map(|()| ExitCode::SUCCESS),
     };

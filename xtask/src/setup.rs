@@ -28,6 +28,8 @@ pub const SYSTEM_TESTS: &[Program] = &[
     ("ss", "iproute2"),
     ("unshare", "util-linux"),
     ("wg", "wireguard-tools"),
+    ("wg-quick", "wireguard-tools"),
+    ("wireguard-go", "wireguard-go"),
 ];
 
 /// Says what is being done, on stderr.

@@ -13,22 +13,42 @@ use taltun_tests::sys;
 use crate::setup;
 use crate::workspace;
 
+const NO_PACKAGE: &str = "boringtun-cli is in no distribution's packages";
+const IN_THE_VM: &str = "not every kernel has WireGuard; `cargo xtask vm` runs it on some that do";
+
 /// Tests that CI may skip, with the reason why they may.
 const MAY_SKIP: &[(&str, &str)] = &[
     (
-        "a boringtun spoke reaches a Taltun hub",
-        "boringtun-cli is in no distribution's packages",
+        "interop: a boringtun spoke reaches a Taltun hub",
+        NO_PACKAGE,
     ),
     (
-        "a Taltun spoke reaches a boringtun hub",
-        "boringtun-cli is in no distribution's packages",
+        "interop: a Taltun spoke reaches a boringtun hub",
+        NO_PACKAGE,
+    ),
+    (
+        "interop: the kernel's WireGuard starts, over IPv4, without a preshared key",
+        IN_THE_VM,
+    ),
+    (
+        "interop: the kernel's WireGuard starts, over IPv6, with a preshared key",
+        IN_THE_VM,
+    ),
+    (
+        "interop: Taltun starts with the kernel's WireGuard, over IPv4, with a preshared key",
+        IN_THE_VM,
+    ),
+    (
+        "interop: Taltun starts with the kernel's WireGuard, over IPv6, without a preshared key",
+        IN_THE_VM,
     ),
 ];
 
 /// The arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only tests whose names contain this. `soak` adds one that takes ten minutes and is
+    /// Only tests whose names contain this: `interop` for those against other
+    /// implementations, `wg` tools and all that their users rely on. `soak` adds one that takes ten minutes and is
     /// left out otherwise: TCP through hub and relay across several rekeys.
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,

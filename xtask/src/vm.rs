@@ -1,9 +1,22 @@
 //! `cargo xtask vm`: tests inside virtual machines, on the kernels that Taltun supports.
 //!
 //! What the eBPF verifier accepts and what the network stack offers differs from kernel to
-//! kernel, and this machine has only one. So the test programs are built here and run there,
-//! by two scripts that are kept beside the repository rather than in it: `get-kernels`
-//! unpacks distribution kernels, `vmrun` starts one with this machine's directory inside.
+//! kernel, and this machine has only one. So the test programs are built here and run there.
+//! The machine itself is not ours: `$TALTUN_VM` names a program that runs a command in one,
+//! as root, with a directory of this machine as its working directory:
+//!
+//! ```text
+//! $TALTUN_VM -s DIRECTORY -t SECONDS KERNEL -- COMMAND
+//! ```
+//!
+//! `COMMAND` is for a shell; its output and its exit code are to come back. `KERNEL` is
+//! whatever names one there, such as `6.12`. Where the variable isn't set, it is `vmrun` in
+//! the directory that `$TALTUN_VM_DIR` names, or else in `../shared/vm`; a `get-kernels`
+//! beside it is called first, to fetch kernels that are missing.
+//!
+//! The guest needs the C library that we were built with, `ip`, `ethtool`, `wg`, `ping`, and
+//! for the system tests a kernel with WireGuard; what else one of these needs and isn't there
+//! makes it skip. The eBPF tests skip nothing: there, that is a failure.
 
 use std::env;
 use std::fmt::Write as _;
@@ -12,99 +25,125 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
+use taltun_tests::command::output_of;
 
 use crate::{setup, workspace};
 
-/// Environment variable that names the directory with the scripts.
+/// The variable that names the program which runs a virtual machine.
+const VM_VARIABLE: &str = "TALTUN_VM";
+/// The variable that names the directory with that program.
 const VM_DIR_VARIABLE: &str = "TALTUN_VM_DIR";
-/// Programs the scripts need, and the packages that have them.
-const NEEDED: [(&str, &str); 6] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("busybox", "busybox-static"),
-    ("cpio", "cpio"),
-    ("zstd", "zstd"),
-    ("debootstrap", "debootstrap"),
-    ("mkfs.ext4", "e2fsprogs"),
-];
+/// What `--only` calls the tests of the eBPF programs.
+const EBPF: &str = "ebpf";
+/// The system tests that are run if nothing else is asked for.
+const INTEROP: &str = "interop";
 
 /// The arguments of `cargo xtask vm`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only these tests.
-    #[arg(long, value_enum, value_name = "SUITE")]
-    only: Vec<Suite>,
-    /// Only this kernel, by the start of its release (`6.1`); can be given several times.
-    /// By default all that `get-kernels` fetches.
-    #[arg(long, value_name = "RELEASE")]
+    /// Only `ebpf`, the tests of the eBPF programs; or only system tests whose names contain
+    /// this. Without it: `ebpf`, then `interop`.
+    #[arg(long, value_name = "FILTER")]
+    only: Option<String>,
+    /// A kernel to run them on, as the program that runs the machine calls it; can be given
+    /// several times. Default: 5.10, 6.1, 6.12 and 7 for `ebpf`, else 5.10 and 6.12.
+    #[arg(long, value_name = "KERNEL")]
     kernel: Vec<String>,
-    /// Seconds for one virtual machine. Without hardware virtualization they are slow.
-    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    /// How long one kernel may take, seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     limit: u32,
 }
 
-/// What can be tested there.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// What is tested there.
 enum Suite {
     /// The eBPF programs: loaded, run over the corpus, attached.
     Ebpf,
+    /// The system tests whose names contain this.
+    System(String),
 }
-
-/// Every suite there is, for when none is named.
-const SUITES: &[Suite] = &[Suite::Ebpf];
 
 impl Suite {
-    fn name(self) -> &'static str {
+    fn name(&self) -> &str {
         match self {
-            Self::Ebpf => "ebpf",
+            Self::Ebpf => EBPF,
+            Self::System(filter) => filter,
         }
     }
 
-    /// Builds the suite's program; where it is.
-    fn build(self) -> Result<PathBuf> {
+    fn kernels(&self) -> &'static [&'static str] {
         match self {
-            Self::Ebpf => test_executable("taltun", "xdp_verdicts"),
+            Self::Ebpf => &["5.10", "6.1", "6.12", "7"],
+            Self::System(_) => &["5.10", "6.12"],
         }
+    }
+
+    /// Builds what it consists of, into the directory that the machine sees.
+    fn build(&self, share: &Path) -> Result<()> {
+        setup::step(&format!("building the tests for {}", self.name()));
+        match self {
+            Self::Ebpf => {
+                setup::ebpf_toolchain()?;
+                copy(&test_program("taltun", "xdp_verdicts")?, &share.join(EBPF))
+            }
+            Self::System(_) => {
+                copy(&workspace::taltun()?, &share.join("taltun"))?;
+                let program = test_program("taltun-tests", "system")?;
+                copy(&program, &share.join("system"))
+            }
+        }
+    }
+
+    /// The command to run there.
+    fn command(&self) -> String {
+        match self {
+            Self::Ebpf => format!("./{EBPF} --color=never"),
+            Self::System(filter) => {
+                let filter = filter.replace('\'', r"'\''");
+                format!("TALTUN_BIN=$PWD/taltun ./system --color=never --nocapture '{filter}'")
+            }
+        }
+    }
+
+    fn may_skip(&self) -> bool {
+        matches!(self, Self::System(_))
     }
 }
 
-/// Runs the tests on every kernel.
+/// Runs the tests on each kernel.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let scripts = scripts()?;
-    programs()?;
-    let suites = if arguments.only.is_empty() {
-        SUITES
-    } else {
-        &arguments.only
+    let machine = machine()?;
+    let suites = match arguments.only.as_deref() {
+        None => vec![Suite::Ebpf, Suite::System(INTEROP.into())],
+        Some(EBPF) => vec![Suite::Ebpf],
+        Some(filter) => vec![Suite::System(filter.into())],
     };
-    setup::ebpf_toolchain()?;
-    // The directory the virtual machines see.
-    let shared = workspace::target().join("vm");
-    fs::create_dir_all(&shared).with_context(|| format!("can't make {}", shared.display()))?;
-    for suite in suites {
-        setup::step(&format!("building {}", suite.name()));
-        let program = suite.build()?;
-        let copy = shared.join(suite.name());
-        fs::copy(&program, &copy).with_context(|| format!("can't copy {}", program.display()))?;
+    let share = workspace::target().join("vm");
+    fs::create_dir_all(&share).with_context(|| format!("can't make {}", share.display()))?;
+    for suite in &suites {
+        suite.build(&share)?;
     }
+    fetch_kernels(&machine);
 
-    let kernels = kernels(&scripts, &arguments.kernel)?;
     let mut table = String::new();
     let mut ok = true;
-    for kernel in &kernels {
-        for suite in suites {
-            setup::step(&format!("{} on {kernel}", suite.name()));
-            let outcome = run_in(&scripts, kernel, *suite, &shared, arguments.limit)?;
+    for suite in &suites {
+        let kernels = match &arguments.kernel[..] {
+            [] => suite.kernels().iter().map(ToString::to_string).collect(),
+            chosen => chosen.to_vec(),
+        };
+        for kernel in kernels {
+            setup::step(&format!("running {} on {kernel}", suite.name()));
+            let outcome = run_in(&machine, &kernel, suite, &share, arguments.limit)?;
             ok &= outcome.ok;
             // Writing to a String can't fail.
             let _ = writeln!(
                 table,
-                "{kernel:<28} {:<8} {:<6} {}",
+                "{kernel:<6} {:<10} {:<6} {}",
                 suite.name(),
                 if outcome.ok { "ok" } else { "FAILED" },
                 outcome.summary
             );
-            for line in &outcome.failures {
+            for line in &outcome.notable {
                 let _ = writeln!(table, "    {line}");
             }
         }
@@ -123,38 +162,39 @@ struct Outcome {
     ok: bool,
     /// libtest's last line, or what ended the machine instead.
     summary: String,
-    /// Tests that failed or were ignored: in here nothing has a reason to be.
-    failures: Vec<String>,
+    /// Tests that failed or were skipped.
+    notable: Vec<String>,
 }
 
 /// Runs a suite in a virtual machine with this kernel.
 fn run_in(
-    scripts: &Path,
+    machine: &Path,
     kernel: &str,
-    suite: Suite,
-    shared: &Path,
+    suite: &Suite,
+    share: &Path,
     limit: u32,
 ) -> Result<Outcome> {
-    let output = Command::new(scripts.join("vmrun"))
+    let output = Command::new(machine)
         .arg("-s")
-        .arg(shared)
+        .arg(share)
         .args(["-t", &limit.to_string(), kernel, "--"])
-        .arg(format!("./{} --color=never", suite.name()))
+        .arg(suite.command())
         .stdin(Stdio::null())
         .output()
-        .context("can't run vmrun")?;
+        .with_context(|| format!("can't run {}", machine.display()))?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    eprint!("{stderr}");
-    Ok(outcome(&stdout, &stderr, output.status.success()))
+    eprint!("{stdout}{stderr}");
+    let success = output.status.success();
+    Ok(outcome(&stdout, &stderr, success, suite.may_skip()))
 }
 
 /// Reads what a test program printed.
-fn outcome(stdout: &str, stderr: &str, success: bool) -> Outcome {
+fn outcome(stdout: &str, stderr: &str, success: bool, may_skip: bool) -> Outcome {
     let result = stdout
         .lines()
         .find_map(|line| line.strip_prefix("test result: "));
-    let failures: Vec<String> = stdout
+    let notable: Vec<String> = stdout
         .lines()
         .filter_map(|line| line.strip_prefix("test "))
         .filter(|line| line.contains(" ... FAILED") || line.contains(" ... ignored"))
@@ -166,103 +206,73 @@ fn outcome(stdout: &str, stderr: &str, success: bool) -> Outcome {
         line.unwrap_or("it ended without a word")
     };
     Outcome {
-        ok: success && result.is_some() && failures.is_empty(),
+        ok: success && result.is_some() && (may_skip || notable.is_empty()),
         summary: result.unwrap_or_else(last_words).to_owned(),
-        failures,
+        notable,
     }
 }
 
-/// Builds a package's integration test; where it is.
-fn test_executable(package: &str, test: &str) -> Result<PathBuf> {
-    let output = workspace::cargo()?
-        .args(["test", "--no-run", "--package", package, "--test", test])
-        .args(["--message-format", "json"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("can't run cargo")?;
-    ensure!(output.status.success(), "couldn't build {test}");
-    let messages = String::from_utf8_lossy(&output.stdout);
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == test)
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .with_context(|| format!("cargo didn't say where {test} is"))
+/// Builds a package's integration test and says where it is.
+fn test_program(package: &str, test: &str) -> Result<PathBuf> {
+    let messages = output_of(workspace::cargo()?.args([
+        "test",
+        "--package",
+        package,
+        "--test",
+        test,
+        "--no-run",
+        "--message-format",
+        "json",
+    ]))?;
+    let executable = messages.lines().rev().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_it = message["target"]["name"] == test;
+        message["executable"]
+            .as_str()
+            .filter(|_| is_it)
+            .map(PathBuf::from)
+    });
+    executable.with_context(|| format!("cargo didn't say where the tests `{test}` are"))
 }
 
-/// The kernels to test on, fetched where they are missing.
-fn kernels(scripts: &Path, wanted: &[String]) -> Result<Vec<String>> {
-    setup::step("fetching kernels that are missing");
-    let status = Command::new(scripts.join("get-kernels"))
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .status()
-        .context("can't run get-kernels")?;
-    let list = Command::new(scripts.join("vmrun"))
-        .arg("--list")
-        .output()
-        .context("can't run vmrun")?;
-    let list = String::from_utf8_lossy(&list.stdout);
-    let there: Vec<&str> = list.lines().collect();
-    if !status.success() {
-        // Those that are there can still be tested on.
-        setup::step(&format!("get-kernels failed ({status})"));
+/// The program that runs a virtual machine.
+fn machine() -> Result<PathBuf> {
+    if let Some(program) = env::var_os(VM_VARIABLE) {
+        return Ok(program.into());
     }
-    choose(&there, wanted)
-}
-
-/// Those of `there` that are wanted, by the start of their names.
-fn choose(there: &[&str], wanted: &[String]) -> Result<Vec<String>> {
-    if wanted.is_empty() {
-        ensure!(!there.is_empty(), "there are no kernels to test on");
-        return Ok(there.iter().map(ToString::to_string).collect());
-    }
-    let mut chosen = Vec::new();
-    for start in wanted {
-        let matching = there.iter().filter(|kernel| {
-            kernel
-                .strip_prefix(start.as_str())
-                // 6.1 isn't 6.12.
-                .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
-        });
-        let before = chosen.len();
-        chosen.extend(matching.map(ToString::to_string));
-        ensure!(
-            chosen.len() > before,
-            "there is no kernel {start}; there are: {}",
-            there.join(", ")
-        );
-    }
-    Ok(chosen)
-}
-
-/// Where the scripts are.
-fn scripts() -> Result<PathBuf> {
     let directory = env::var_os(VM_DIR_VARIABLE)
         .map_or_else(|| workspace::root().join("../shared/vm"), PathBuf::from);
-    for script in ["vmrun", "get-kernels"] {
-        ensure!(
-            directory.join(script).is_file(),
-            "the script {script} isn't in {}; set {VM_DIR_VARIABLE} to the directory that has it",
-            directory.display()
+    let program = directory.join("vmrun");
+    if !program.is_file() {
+        bail!(
+            "{VM_VARIABLE} isn't set, and there is no {}: one of them has to be a program that \
+             runs `-s DIRECTORY -t SECONDS KERNEL -- COMMAND` in a virtual machine, with \
+             DIRECTORY as its working directory",
+            program.display()
         );
     }
-    Ok(directory)
+    Ok(program)
 }
 
-/// Says which programs are missing, if any are.
-fn programs() -> Result<()> {
-    let path = workspace::path()?;
-    let sbin = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
-    let directories: Vec<PathBuf> = env::split_paths(&path).chain(sbin).collect();
-    let missing: Vec<String> = NEEDED
-        .iter()
-        .filter(|(program, _)| !directories.iter().any(|dir| dir.join(program).is_file()))
-        .map(|(program, package)| format!("{program} (package {package})"))
-        .collect();
-    if !missing.is_empty() {
-        bail!("virtual machines need {}", missing.join(", "));
+/// Fetches kernels that are missing, where there is a program for it. Those that are there
+/// can be tested on in any case.
+fn fetch_kernels(machine: &Path) {
+    let fetch = machine.with_file_name("get-kernels");
+    if !fetch.is_file() {
+        return;
     }
+    setup::step("fetching kernels that are missing");
+    if let Err(error) = workspace::must_succeed(&mut Command::new(fetch), "fetch kernels") {
+        setup::step(&format!("{error:#}"));
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    // Another machine may still have the old one open.
+    let _ = fs::remove_file(to);
+    fs::copy(from, to)
+        .with_context(|| format!("can't copy {} to {}", from.display(), to.display()))?;
+    ensure!(to.is_file(), "{} is gone", to.display());
     Ok(())
 }
 
@@ -271,41 +281,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_is_chosen_by_the_start_of_its_release() {
-        let there = ["5.10.0-46-amd64", "6.1.0-50-amd64", "6.12.95-amd64"];
-        let chosen = |wanted: &[&str]| {
-            let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-            choose(&there, &wanted)
-        };
-        assert_eq!(chosen(&["6.1"]).unwrap(), ["6.1.0-50-amd64"]);
-        assert_eq!(
-            chosen(&["6", "5.10"]).unwrap(),
-            ["6.1.0-50-amd64", "6.12.95-amd64", "5.10.0-46-amd64"]
-        );
-        assert_eq!(chosen(&[]).unwrap(), there);
-        assert!(chosen(&["7.3"]).is_err());
-        assert!(choose(&[], &[]).is_err());
-    }
-
-    #[test]
     fn only_a_run_to_the_end_without_a_gap_is_ok() {
         let fine = "running 2 tests\ntest a ... ok\ntest result: ok. 2 passed; 0 failed";
-        let read = outcome(fine, "", true);
+        let read = outcome(fine, "", true, false);
         assert!(read.ok);
         assert_eq!(read.summary, "ok. 2 passed; 0 failed");
 
-        assert!(!outcome(fine, "", false).ok);
+        assert!(!outcome(fine, "", false, false).ok);
         let gap = "test a ... ignored (needs root)\ntest result: ok. 1 passed";
         assert_eq!(
-            outcome(gap, "", true),
+            outcome(gap, "", true, false),
             Outcome {
                 ok: false,
                 summary: "ok. 1 passed".into(),
-                failures: vec!["a ... ignored (needs root)".into()],
+                notable: vec!["a ... ignored (needs root)".into()],
             }
         );
-        let dead = outcome("running 2 tests", "vmrun: time limit 9s\n\n", false);
+        assert!(outcome(gap, "", true, true).ok);
+        let dead = outcome("running 2 tests", "vmrun: time limit 9s\n\n", false, true);
         assert!(!dead.ok);
         assert_eq!(dead.summary, "vmrun: time limit 9s");
+    }
+
+    #[test]
+    fn a_filter_is_one_word_for_the_shell() {
+        let command = Suite::System("it's; rm".into()).command();
+        assert!(command.ends_with(r"'it'\''s; rm'"), "{command}");
     }
 }

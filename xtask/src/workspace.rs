@@ -34,6 +34,14 @@ pub fn path() -> Result<OsString> {
 pub fn cargo() -> Result<Command> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root()).env("PATH", path()?);
+    // What `cargo run` told us about this package is not so of others: build scripts that
+    // watch these variables would run anew each time, and all that stands on them.
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
     Ok(cargo)
 }
 
@@ -52,13 +60,10 @@ pub fn must_succeed(command: &mut Command, what: &str) -> Result<()> {
 /// The `taltun` to work with: `$TALTUN_BIN`, or a release build made now.
 pub fn taltun() -> Result<PathBuf> {
     if let Some(path) = env::var_os("TALTUN_BIN") {
-        let path = PathBuf::from(path);
-        ensure!(
-            path.is_file(),
-            "TALTUN_BIN names {}, where no file is",
-            path.display()
-        );
-        return Ok(path);
+        // Absolute, because tests are run in another directory.
+        return PathBuf::from(&path)
+            .canonicalize()
+            .with_context(|| format!("TALTUN_BIN names {}", path.display()));
     }
     crate::setup::ebpf_toolchain()?;
     crate::setup::step("building taltun");

@@ -7,11 +7,16 @@ use tracing::level_filters::LevelFilter;
 /// Starts logging for the whole process; `debug` logs each decision. Under systemd, which
 /// stamps lines itself, they carry no time.
 pub(super) fn start(debug: bool) {
-    let level = if debug {
+    start_at(if debug {
         LevelFilter::DEBUG
     } else {
         LevelFilter::INFO
-    };
+    });
+}
+
+/// Starts logging for the whole process at the given level.
+pub(super) fn start_at(level: LevelFilter) {
+    let debug = level >= LevelFilter::DEBUG;
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(debug)

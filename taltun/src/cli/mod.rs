@@ -7,10 +7,13 @@ mod arguments;
 mod ban;
 mod check;
 mod duration;
+mod export;
 mod failure;
 mod genkey;
 mod genpsk;
 mod human;
+mod import;
+mod interface;
 mod logging;
 mod output;
 mod pubkey;
@@ -48,9 +51,13 @@ Examples:
   taltun run --config hub.toml
   taltun status
   taltun ban 198.51.100.0/24 --for 10m
+  umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
+  taltun wg0      make the interface wg0 for wg and wg-quick, as wireguard-go does;
+                  -f stays in the foreground
 
 Exit codes: 0 done; 2 wrong usage or configuration; 1 anything else.
-Environment: TALTUN_RUNTIME_DIR, where control sockets are (default /run/taltun).";
+Environment: TALTUN_RUNTIME_DIR, where control sockets are (default /run/taltun), and below it,
+if it is set, wg's; TALTUN_UAPI_DIR, where wg's are (default /var/run/wireguard).";
 
 #[derive(Subcommand)]
 enum Command {
@@ -64,11 +71,21 @@ enum Command {
     Ban(ban::Ban),
     Unban(unban::Unban),
     Reload(reload::Reload),
+    Import(import::Import),
+    Export(export::Export),
+    #[command(name = arguments::BY_NAME, display_name = "taltun", hide = true)]
+    Interface(interface::Interface),
 }
 
 /// Runs the command that the arguments ask for.
 pub fn main() -> ExitCode {
-    let arguments = arguments::modernise(std::env::args_os());
+    let definition = <Cli as clap::CommandFactory>::command();
+    let commands: Vec<&str> = definition
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .chain(["help"])
+        .collect();
+    let arguments = arguments::modernise(std::env::args_os(), &commands);
     let outcome = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli.command.run(),
         Err(error) => explain(&error),
@@ -95,6 +112,9 @@ impl Command {
             Self::Ban(command) => command.run(),
             Self::Unban(command) => command.run(),
             Self::Reload(command) => command.run(),
+            Self::Import(command) => command.run(),
+            Self::Export(command) => command.run(),
+            Self::Interface(command) => command.run(),
         }
     }
 }

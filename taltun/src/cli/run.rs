@@ -8,8 +8,7 @@ use tracing::warn;
 use super::failure::Failure;
 use super::logging;
 use crate::config::{self, Overrides};
-use crate::control::engine::{self, Origin};
-use crate::system;
+use crate::control::engine::{self, Manner, Origin};
 
 /// What is read when no file is named, as the Go version does.
 const DEFAULT_FILE: &str = "config.toml";
@@ -82,12 +81,14 @@ impl Run {
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
-        system::check(&loaded.config)?;
+        super::interface::check(&loaded.config)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
-        Ok(runtime.block_on(engine::run(loaded.config, Origin { path, overrides }))?)
+        let origin = Origin { path, overrides };
+        let run = engine::run(loaded.config, origin, Manner::Configured, || Ok(()));
+        Ok(runtime.block_on(run)?)
     }
 }
 
@@ -120,7 +121,7 @@ mod tests {
     }
 
     fn parse(line: &str) -> Run {
-        let words = super::super::arguments::modernise(line.split(' ').map(Into::into));
+        let words = super::super::arguments::modernise(line.split(' ').map(Into::into), &["run"]);
         Line::try_parse_from(words.into_iter().filter(|word| word != "run"))
             .unwrap()
             .run

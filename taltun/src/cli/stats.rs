@@ -91,6 +91,19 @@ fn render(stats: &Stats) -> String {
         }
     }
 
+    for (offload, refusals) in [
+        ("udp_gso", stats.fallbacks.udp_gso),
+        ("tun_offload", stats.fallbacks.tun_offload),
+    ] {
+        if refusals > 0 {
+            let _ = writeln!(
+                text,
+                "\n{offload} was refused by the kernel {} times; what was refused went again without",
+                human::count(refusals)
+            );
+        }
+    }
+
     for (title, nets) in [
         ("banned", &stats.denied),
         ("banned inside the tunnel", &stats.denied_inner),
@@ -156,6 +169,7 @@ mod tests {
             sources_inner: vec![],
             denied: vec!["198.51.100.0/24".parse().unwrap()],
             denied_inner: vec![],
+            ..Stats::default()
         };
         let text = render(&stats);
         assert!(

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::document::{Document, Field, Section};
 use super::error::{ConfigError, Spot};
-use super::{Accel, Endpoint, Mode, permissions, values};
+use super::{Accel, Dataplane, Endpoint, Mode, permissions, values};
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
 const INTERFACE_KEYS: &[&str] = &[
@@ -33,6 +33,13 @@ const PEER_KEYS: &[&str] = &[
     "endpoint",
     "allowed_ips",
     "persistent_keepalive",
+];
+const DATAPLANE_KEYS: &[&str] = &[
+    "tun_offload",
+    "udp_gso",
+    "udp_gro",
+    "workers",
+    "busy_poll_us",
 ];
 const ACCEL_KEYS: &[&str] = &[
     "interfaces",
@@ -67,6 +74,7 @@ pub(super) struct Draft {
     pub(super) debug: bool,
     pub(super) peers: Vec<PeerDraft>,
     pub(super) accel: Accel,
+    pub(super) dataplane: Dataplane,
     pub(super) warnings: Vec<String>,
 }
 
@@ -103,6 +111,7 @@ impl Draft {
                 deny_inner: Vec::new(),
                 handshakes_per_second: HANDSHAKES_PER_SECOND,
             },
+            dataplane: Dataplane::default(),
             warnings: Vec::new(),
         }
     }
@@ -110,7 +119,7 @@ impl Draft {
     /// What `text`, the contents of `file`, says.
     pub(super) fn from_toml(text: &str, file: &str) -> Result<Self, ConfigError> {
         let document = Document::parse(text, file)?;
-        document.allow_only(&["interface", "peers", "accel"])?;
+        document.allow_only(&["interface", "peers", "accel", "dataplane"])?;
         let mut draft = Self::empty(Spot::file(file));
         if let Some(section) = document.section("interface")? {
             draft.read_interface(&section, file)?;
@@ -121,6 +130,9 @@ impl Draft {
         }
         if let Some(section) = document.section("accel")? {
             draft.read_accel(&section)?;
+        }
+        if let Some(section) = document.section("dataplane")? {
+            draft.read_dataplane(&section)?;
         }
         Ok(draft)
     }
@@ -245,6 +257,27 @@ impl Draft {
         }
         if let Some(field) = section.get("handshakes_per_second") {
             self.accel.handshakes_per_second = field.integer(1..=1_000_000)?;
+        }
+        Ok(())
+    }
+
+    fn read_dataplane(&mut self, section: &Section) -> Result<(), ConfigError> {
+        section.allow_only(DATAPLANE_KEYS)?;
+        let dataplane = &mut self.dataplane;
+        for (key, switch) in [
+            ("tun_offload", &mut dataplane.tun_offload),
+            ("udp_gso", &mut dataplane.udp_gso),
+            ("udp_gro", &mut dataplane.udp_gro),
+        ] {
+            if let Some(field) = section.get(key) {
+                *switch = field.boolean()?;
+            }
+        }
+        if let Some(field) = section.get("workers") {
+            dataplane.workers = usize::try_from(field.integer(1..=64)?).ok();
+        }
+        if let Some(field) = section.get("busy_poll_us") {
+            dataplane.busy_poll_us = field.integer(0..=1_000)?;
         }
         Ok(())
     }

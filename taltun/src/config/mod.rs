@@ -15,6 +15,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod values;
+pub mod wgquick;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,6 +24,7 @@ use ipnet::IpNet;
 pub use error::ConfigError;
 pub use load::{Loaded, load, load_with, parse};
 pub use overrides::Overrides;
+pub(crate) use suggest::nearest;
 pub(crate) use values::{interface_name, network};
 
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
@@ -36,6 +38,30 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// `[accel]`
     pub accel: Accel,
+    /// `[dataplane]`
+    pub dataplane: Dataplane,
+}
+
+impl Config {
+    /// The configuration of an interface that is made by name alone, as `wireguard-go`
+    /// makes it: nothing is known of it yet but a key that nobody else will ever know.
+    pub fn plain(tun_name: &str, private_key: PrivateKey) -> Self {
+        Self {
+            interface: Interface {
+                mode: Mode::Server,
+                tun_name: tun_name.to_owned(),
+                vip: Vec::new(),
+                local_addr: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0)),
+                private_key,
+                mtu: 1420,
+                routes: Vec::new(),
+                debug: false,
+            },
+            peers: Vec::new(),
+            accel: draft::Draft::empty(error::Spot::flag("")).accel,
+            dataplane: Dataplane::default(),
+        }
+    }
 }
 
 /// Who starts handshakes.
@@ -132,4 +158,33 @@ pub enum XdpMode {
     Generic,
     /// No program at all.
     Off,
+}
+
+/// `[dataplane]`: what the workers use of what the kernel offers. Each switch is for a
+/// kernel that gets it wrong; where a kernel has none of it, it is off by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataplane {
+    /// Take and give whole pieces of streams at the TUN instead of packets.
+    pub tun_offload: bool,
+    /// Send many datagrams as one (`UDP_SEGMENT`).
+    pub udp_gso: bool,
+    /// Receive many datagrams as one (`UDP_GRO`).
+    pub udp_gro: bool,
+    /// Workers, 1 to 64; `None` for as many as fit the machine.
+    pub workers: Option<usize>,
+    /// Microseconds that a worker goes on looking for packets before it sleeps, 0 to
+    /// 1,000. Buys latency with CPU time.
+    pub busy_poll_us: u32,
+}
+
+impl Default for Dataplane {
+    fn default() -> Self {
+        Self {
+            tun_offload: true,
+            udp_gso: true,
+            udp_gro: true,
+            workers: None,
+            busy_poll_us: 0,
+        }
+    }
 }

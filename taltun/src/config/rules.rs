@@ -56,6 +56,7 @@ pub(super) fn check(draft: Draft) -> Result<(Config, Vec<String>), ConfigError> 
         interface,
         peers: draft.peers.into_iter().map(finish_peer).collect(),
         accel: draft.accel,
+        dataplane: draft.dataplane,
     };
     Ok((config, warnings))
 }

@@ -9,7 +9,8 @@ pub(super) fn hint(word: &str, known: &[&str]) -> String {
     }
 }
 
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+/// The known word nearest to `word`, if it is near enough to have been meant.
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = fold(word);
     known
         .iter()

@@ -870,3 +870,24 @@ fn the_examples_are_accepted_without_warnings_and_fit_each_other() {
             .any(|peer| peer.public_key == spoke_key)
     );
 }
+
+#[test]
+fn the_offloads_are_on_unless_switched_off() {
+    let text = interface("[dataplane]\nudp_gso = false\nworkers = 3\nbusy_poll_us = 50\n");
+    let dataplane = parse(&text, "f").unwrap().config.dataplane;
+    assert_eq!(
+        dataplane,
+        Dataplane {
+            udp_gso: false,
+            workers: Some(3),
+            busy_poll_us: 50,
+            ..Dataplane::default()
+        }
+    );
+    let typed = interface("[dataplane]\nudp_gsp = false\n");
+    let error = parse(&typed, "f").map(drop).unwrap_err().to_string();
+    assert!(error.contains("udp_gso"), "{error}");
+    let wrong = interface("[dataplane]\nworkers = 0\n");
+    let error = parse(&wrong, "f").map(drop).unwrap_err().to_string();
+    assert!(error.contains("dataplane.workers"), "{error}");
+}

@@ -6,7 +6,7 @@
 //! the host is changed; whatever is changed vanishes with this process or is undone at its
 //! end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -21,8 +22,10 @@ use tracing::{debug, error, info, warn};
 
 use super::bans::{Bans, MAX_BANS};
 use super::names::{Resolved, Resolver};
+use super::plant::{Parts, Plant};
 use super::reload;
-use super::{ControlSocket, Request, Response, runtime_dir};
+use super::uapi::{UapiCall, UapiSocket};
+use super::{ControlError, ControlSocket, Request, Response, runtime_dir};
 use crate::accel::{self, Shield};
 use crate::config::{self, Config, Mode, Overrides};
 use crate::crypto::PublicKey;
@@ -30,15 +33,15 @@ use crate::dataplane::clock;
 use crate::dataplane::counters::Counters;
 use crate::dataplane::filter::Filter;
 use crate::dataplane::runs::Runs;
-use crate::dataplane::sys::StopSignal;
 use crate::dataplane::tun::Tun;
-use crate::dataplane::udp::{Sender, Socket};
-use crate::dataplane::worker::{self, HANDSHAKE_QUEUE, Handshake, Shared, Workers};
+use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
+use crate::dataplane::unreachable::Unreachable;
+use crate::dataplane::worker::{self, HANDSHAKE_QUEUE, Handshake};
 use crate::protocol::device::{Device, Event, PeerSettings, Settings};
-use crate::protocol::peer::Endpoint;
+use crate::protocol::peer::{Endpoint, Peer};
 use crate::protocol::time::Time;
-use crate::report::{PeerStatus, Stats, Status};
-use crate::system::Host;
+use crate::report::{Fallbacks, PeerStatus, Stats, Status};
+use crate::system::{self, Host, LinkProbe};
 
 /// Handshakes waiting at once from which on senders must prove their address.
 const LOAD_THRESHOLD: usize = HANDSHAKE_QUEUE / 8;
@@ -56,63 +59,72 @@ pub struct Origin {
     pub overrides: Overrides,
 }
 
-/// Runs `config` until SIGINT or SIGTERM.
-pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
+/// How the tunnel came to be, which decides what is ours to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// From a configuration: addresses and routes are ours, and a server relays.
+    Configured,
+    /// By name alone, as `wireguard-go` does: who runs us sets all of that up, the kernel's
+    /// routes decide about every packet, and the tunnel ends with its interface or with its
+    /// UAPI socket.
+    Plain,
+}
+
+/// Runs `config` until SIGINT or SIGTERM; `up` is called once everything answers.
+pub async fn run(
+    config: Config,
+    origin: Origin,
+    manner: Manner,
+    up: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = worker::default_count(cores);
+    let workers = config
+        .dataplane
+        .workers
+        .unwrap_or_else(|| worker::default_count(cores));
     let name = config.interface.tun_name.clone();
-    let listen = config.interface.local_addr;
-    let sockets = Socket::bind_group(listen, workers).with_context(|| {
-        let file = origin
-            .path
-            .as_ref()
-            .map_or_else(String::new, |path| format!("{}: ", path.display()));
-        format!(
-            "{file}interface.local_addr: cannot listen on {listen} (`ss -ulpn` shows who uses \
-             which port; choose another address or port)"
-        )
-    })?;
+    let sockets = bind_sockets(&config, &origin, workers)?;
     let control = ControlSocket::bind(&name)?;
+    let uapi = bind_uapi(&name, manner)?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
 
-    let tuns = Tun::create(&name, workers)
+    let tuns = Tun::create(&name, workers, config.dataplane.tun_offload)
         .with_context(|| format!("cannot create the interface {name}"))?;
-    let host = Host::configure(
-        &name,
-        config.interface.mtu,
-        &config.interface.vip,
-        &config.interface.routes,
-    )
-    .await?;
+    let host = set_up_host(&config, manner).await?;
+    let mut link = LinkProbe::new()?;
 
     let (handshakes_in, mut handshakes) = mpsc::channel(HANDSHAKE_QUEUE);
     let (calls_in, mut calls) = mpsc::channel(16);
+    let (uapi_in, mut uapi_calls) = mpsc::channel(16);
     let (resolver, mut resolved) = Resolver::new();
-    let mut engine = Engine::new(config, origin, seed, &sockets, resolver);
     let wake = Arc::new(Notify::new());
-    let shared = Arc::new(Shared {
-        tunnel: Arc::clone(engine.device.tunnel()),
-        filter: Arc::clone(&engine.filter),
-        counters: Arc::clone(&engine.counters),
+    let mut engine = Engine::new(Making {
+        config,
+        origin,
+        manner,
+        seed,
+        sockets,
+        tuns,
         handshakes: handshakes_in,
         wake: Arc::clone(&wake),
-        stop: StopSignal::new()?,
-    });
-    let workers = Workers::start(shared, &sockets, tuns).context("cannot start the workers")?;
+        resolver,
+    })?;
     engine.greet();
     info!(
         "{name} is up, listening on {}, with {} peers",
-        sockets[0].local_addr(),
+        engine.plant.listen_address(),
         engine.config.peers.len()
     );
+    up()?;
 
     let mut serve = pin!(control.serve(calls_in));
+    let mut serve_uapi = pin!(serve_if_bound(uapi.as_ref(), uapi_in));
     let mut health = tokio::time::interval(Duration::from_secs(1));
     let outcome = loop {
         engine.carry_out();
@@ -129,7 +141,9 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
             Some((request, answer)) = calls.recv() => {
                 let _ = answer.send(engine.handle_call(&request));
             }
+            Some(call) = uapi_calls.recv() => engine.handle_uapi(call),
             () = &mut serve => break Err(anyhow::anyhow!("the control socket is gone")),
+            () = &mut serve_uapi => break Err(anyhow::anyhow!("the UAPI socket is gone")),
             _ = interrupt.recv() => break Ok(()),
             _ = terminate.recv() => break Ok(()),
             _ = hangup.recv() => match engine.reload() {
@@ -137,57 +151,153 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
                 Err(reason) => error!("not reloaded: {reason}"),
             },
             _ = health.tick() => {
-                if workers.any_ended() {
-                    break Err(anyhow::anyhow!(
-                        "a worker ended; was the interface {name} deleted?"
-                    ));
+                engine.follow_mtu(&mut link);
+                let told_to_go = manner == Manner::Plain
+                    && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
+                if told_to_go {
+                    info!("the UAPI socket was removed");
+                    break Ok(());
                 }
                 engine.shield.refresh();
             },
         }
+        if engine.plant.has_ended() {
+            if manner == Manner::Plain {
+                info!("the interface was deleted");
+                break Ok(());
+            }
+            break Err(anyhow::anyhow!(
+                "a worker ended; was the interface {name} deleted?"
+            ));
+        }
     };
     info!("{name} is going down");
-    drop(workers);
     drop(engine);
-    host.undo().await;
+    if let Some(host) = host {
+        host.undo().await;
+    }
     outcome
 }
 
+fn bind_sockets(
+    config: &Config,
+    origin: &Origin,
+    count: usize,
+) -> anyhow::Result<Vec<Arc<Socket>>> {
+    let listen = config.interface.local_addr;
+    Socket::bind_group(listen, count, offloads(config)).with_context(|| {
+        let file = origin
+            .path
+            .as_ref()
+            .map_or_else(String::new, |path| format!("{}: ", path.display()));
+        format!(
+            "{file}interface.local_addr: cannot listen on {listen} (`ss -ulpn` shows who uses \
+             which port; choose another address or port)"
+        )
+    })
+}
+
+fn offloads(config: &Config) -> UdpOffloads {
+    UdpOffloads {
+        gso: config.dataplane.udp_gso,
+        gro: config.dataplane.udp_gro,
+    }
+}
+
+/// Without a configuration the UAPI socket is the only way to be told anything. With one
+/// the tunnel can do without.
+fn bind_uapi(name: &str, manner: Manner) -> Result<Option<UapiSocket>, ControlError> {
+    match (UapiSocket::bind(name), manner) {
+        (Ok(socket), _) => Ok(Some(socket)),
+        (Err(error), Manner::Plain) => Err(error),
+        (Err(error), Manner::Configured) => {
+            warn!("wg can't be used on {name}: {error}");
+            Ok(None)
+        }
+    }
+}
+
+async fn serve_if_bound(socket: Option<&UapiSocket>, calls: mpsc::Sender<UapiCall>) {
+    match socket {
+        Some(socket) => socket.serve(calls).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn set_up_host(config: &Config, manner: Manner) -> anyhow::Result<Option<Host>> {
+    let interface = &config.interface;
+    let name = &interface.tun_name;
+    if manner == Manner::Plain {
+        system::set_mtu(name, interface.mtu)
+            .with_context(|| format!("cannot set the MTU of {name}"))?;
+        return Ok(None);
+    }
+    let host = Host::configure(name, interface.mtu, &interface.vip, &interface.routes);
+    Ok(Some(host.await?))
+}
+
 /// The controller's state.
-struct Engine {
-    config: Config,
+pub(super) struct Engine {
+    /// First, so that the workers end before anything that they use.
+    pub(super) plant: Plant,
+    /// What was last read, with what was changed of `[interface]` since.
+    pub(super) config: Config,
     origin: Origin,
-    device: Device,
+    pub(super) device: Device,
+    /// What is known of peers beyond what the device knows, which is the live truth.
+    pub(super) known: HashMap<PublicKey, Known>,
     shield: Shield,
     bans: Bans,
     filter: Arc<Filter>,
     counters: Arc<Counters>,
     sender: Sender,
+    unreachable: Unreachable,
     runs: Runs,
     resolver: Resolver,
-    listen: SocketAddr,
+    manner: Manner,
     started: Time,
     under_load_until: Option<Time>,
 }
 
+/// What a peer is called, and where it was said to be, which may be a name.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) name: Option<String>,
+    pub(super) endpoint: Option<config::Endpoint>,
+    /// Which of the file's peers it is.
+    place: Option<usize>,
+}
+
+/// What an [`Engine`] is made of.
+struct Making {
+    config: Config,
+    origin: Origin,
+    manner: Manner,
+    seed: [u8; 32],
+    sockets: Vec<Arc<Socket>>,
+    tuns: Vec<Tun>,
+    handshakes: mpsc::Sender<Handshake>,
+    wake: Arc<Notify>,
+    resolver: Resolver,
+}
+
 impl Engine {
-    fn new(
-        config: Config,
-        origin: Origin,
-        seed: [u8; 32],
-        sockets: &[Arc<Socket>],
-        resolver: Resolver,
-    ) -> Self {
+    fn new(making: Making) -> anyhow::Result<Self> {
         let now = clock::now();
+        let config = making.config;
         let interface = &config.interface;
+        let plain = making.manner == Manner::Plain;
         let mut device = Device::new(Settings {
             private_key: interface.private_key.clone(),
-            seed,
+            seed: making.seed,
             wall_clock_at_zero: clock::wall_clock_at_zero(),
             mtu: interface.mtu,
-            local_addresses: interface.vip.iter().map(ipnet::IpNet::addr).collect(),
-            relay: interface.mode == Mode::Server,
+            local_addresses: interface.vip.iter().map(IpNet::addr).collect(),
+            relay: interface.mode == Mode::Server && !plain,
         });
+        if plain {
+            device.set_private_key(None, now);
+        }
         for peer in &config.peers {
             if let Err(error) = device.add_peer(peer_settings(peer), now) {
                 // The configuration was checked for this.
@@ -198,10 +308,9 @@ impl Engine {
         bans.configure(&config.accel.deny, &config.accel.deny_inner);
         let filter = Arc::new(Filter::default());
         filter.set(&bans.nets(false), &bans.nets(true));
-        let listen = sockets[0].local_addr();
         let shield = Shield::start(&accel::Request {
             interfaces: &config.accel.interfaces,
-            listen,
+            listen: making.sockets[0].local_addr(),
             mode: config.accel.xdp,
             deny: &bans.nets(false),
             deny_inner: &bans.nets(true),
@@ -212,21 +321,79 @@ impl Engine {
             verifier_log: &runtime_dir().join(format!("{}.verifier.log", interface.tun_name)),
         });
         let counters = Arc::new(Counters::default());
-        Self {
-            sender: Sender::new(Arc::clone(&sockets[0]), Arc::clone(&counters)),
+        let parts = Parts {
+            tunnel: Arc::clone(device.tunnel()),
+            filter: Arc::clone(&filter),
+            counters: Arc::clone(&counters),
+            handshakes: making.handshakes,
+            wake: making.wake,
+            offloads: offloads(&config),
+            busy_poll: Duration::from_micros(config.dataplane.busy_poll_us.into()),
+        };
+        let plant =
+            Plant::start(parts, making.sockets, making.tuns).context("cannot start the workers")?;
+        Ok(Self {
+            sender: plant.sender(),
+            unreachable: Unreachable::default(),
+            known: known(&config.peers),
+            plant,
             config,
-            origin,
+            origin: making.origin,
             device,
             shield,
             bans,
             filter,
             counters,
             runs: Runs::with_capacity(1),
-            resolver,
-            listen,
+            resolver: making.resolver,
+            manner: making.manner,
             started: now,
             under_load_until: None,
+        })
+    }
+
+    /// Listens at `address` from now on. An error leaves all as it was. Port 0 is any port,
+    /// and one that is any port already stays.
+    pub(super) fn listen(&mut self, address: SocketAddr) -> std::io::Result<()> {
+        let configured = self.config.interface.local_addr;
+        let same_port = address.port() == configured.port()
+            || address.port() == self.plant.listen_address().port();
+        if address.ip() == configured.ip() && same_port {
+            return Ok(());
         }
+        self.plant.listen(address)?;
+        self.config.interface.local_addr = address;
+        self.sender = self.plant.sender();
+        let listen = self.plant.listen_address();
+        self.shield.rebind(listen);
+        info!("listening on {listen}");
+        Ok(())
+    }
+
+    /// Takes over the MTU that the interface has by now.
+    fn follow_mtu(&mut self, link: &mut LinkProbe) {
+        let tun = self.plant.tun();
+        // An interface that is on its way out has no name.
+        let Ok(name) = tun.name() else { return };
+        let Ok(mtu) = link.mtu(&name, tun.namespace().ok()) else {
+            return;
+        };
+        if usize::from(mtu) != self.device.tunnel().mtu() {
+            info!("the MTU of {name} is {mtu}");
+            self.device.tunnel().set_mtu(mtu);
+        }
+    }
+
+    /// Forgets what is known of peers that are no more.
+    pub(super) fn forget_strangers(&mut self) {
+        let device = &self.device;
+        self.known.retain(|key, _| device.peer(key).is_some());
+    }
+
+    /// What to call a peer.
+    fn label(&self, key: &PublicKey) -> String {
+        let name = self.known.get(key).and_then(|known| known.name.clone());
+        name.unwrap_or_else(|| key.to_string())
     }
 
     /// Says hello to peers whose place is known: a client does so at once, a server leaves
@@ -275,23 +442,19 @@ impl Engine {
                 .push(0, transmit.payload.len(), transmit.endpoint, false);
             self.sender.send(&transmit.payload, &mut self.runs);
         }
+        while let Some(packet) = self.device.poll_given_up() {
+            self.unreachable
+                .tell(&packet, clock::now(), self.plant.tun());
+        }
     }
 
     /// Nobody answered for 90 s: the peer may have moved to where its name leads now. A
     /// client goes on trying, a server waits.
     fn handle_given_up(&mut self, key: &PublicKey) {
-        let Some(peer) = self
-            .config
-            .peers
-            .iter()
-            .find(|peer| peer.public_key == *key)
-        else {
-            return;
-        };
-        info!("no answer from {}", peer.label());
-        match &peer.endpoint {
+        info!("no answer from {}", self.label(key));
+        match self.known.get(key).and_then(|known| known.endpoint.clone()) {
             Some(config::Endpoint::Name(host, port)) => {
-                self.resolver.resolve(*key, host, *port);
+                self.resolver.resolve(*key, &host, port);
             }
             Some(config::Endpoint::Address(_)) if self.is_client() => {
                 self.device.initiate(key, clock::now());
@@ -301,24 +464,23 @@ impl Engine {
     }
 
     fn handle_resolved(&mut self, resolved: Resolved) {
-        let Some(peer) = self
-            .config
-            .peers
-            .iter()
-            .find(|peer| peer.public_key == resolved.peer)
-        else {
+        let key = &resolved.peer;
+        let still_named = self
+            .known
+            .get(key)
+            .is_some_and(|known| matches!(known.endpoint, Some(config::Endpoint::Name(..))));
+        if !still_named {
             return;
-        };
+        }
         match resolved.address {
             Ok(address) => {
-                debug!("{} is at {address}", peer.label());
-                self.device
-                    .set_endpoint(&resolved.peer, Some(Endpoint::from(address)));
+                debug!("{} is at {address}", self.label(key));
+                self.device.set_endpoint(key, Some(Endpoint::from(address)));
                 if self.is_client() {
-                    self.device.initiate(&resolved.peer, clock::now());
+                    self.device.initiate(key, clock::now());
                 }
             }
-            Err(reason) => warn!("{}: {reason}; trying again", peer.label()),
+            Err(reason) => warn!("{}: {reason}; trying again", self.label(key)),
         }
     }
 
@@ -362,7 +524,7 @@ impl Engine {
         }
     }
 
-    fn ban(&mut self, net: ipnet::IpNet, inner: bool, lasting: Option<Duration>) -> Response {
+    fn ban(&mut self, net: IpNet, inner: bool, lasting: Option<Duration>) -> Response {
         if !self.bans.add(net, inner, lasting) {
             return Response::Error(format!("there are {MAX_BANS} bans, which is the most"));
         }
@@ -394,8 +556,15 @@ impl Engine {
         self.apply_bans();
     }
 
+    /// Tells the eBPF programs which messages and packets are ours now.
+    pub(super) fn follow_device(&mut self) {
+        self.shield.set_mac1_key(self.device.mac1_key());
+        let routes: Vec<IpNet> = self.device.allowed_ips().into_values().flatten().collect();
+        self.shield.set_routes(&routes);
+    }
+
     /// What is banned, and whether that is inside.
-    fn banned(&self) -> Vec<(ipnet::IpNet, bool)> {
+    fn banned(&self) -> Vec<(IpNet, bool)> {
         [false, true]
             .into_iter()
             .flat_map(|inner| {
@@ -408,14 +577,14 @@ impl Engine {
     }
 
     /// Takes those of `before` off the programs' lists that are not in `after`.
-    fn unban_all_but(&mut self, before: &[(ipnet::IpNet, bool)], after: &[(ipnet::IpNet, bool)]) {
+    fn unban_all_but(&mut self, before: &[(IpNet, bool)], after: &[(IpNet, bool)]) {
         for &(net, inner) in before.iter().filter(|ban| !after.contains(ban)) {
             info!("{net} may send again");
             self.unban(net, inner);
         }
     }
 
-    fn unban(&mut self, net: ipnet::IpNet, inner: bool) {
+    fn unban(&mut self, net: IpNet, inner: bool) {
         let unbanned = if inner {
             self.shield.unban_inner(net)
         } else {
@@ -441,10 +610,17 @@ impl Engine {
             warn!("{warning}");
         }
         let new = loaded.config;
-        let plan = reload::plan(&self.config, &new)?;
+        let plan = reload::plan(&self.live_config(), &new)?;
         let now = clock::now();
+        // The one thing that can fail comes first.
+        self.listen(new.interface.local_addr).map_err(|error| {
+            let wanted = new.interface.local_addr;
+            format!("interface.local_addr: cannot listen on {wanted}: {error}")
+        })?;
         // What somebody gains is let through before, what nobody has any more is not after.
         self.shield.add_routes(&routes(&new));
+        let key = new.interface.private_key.clone();
+        self.device.set_private_key(Some(key), now);
         for key in &plan.removed {
             self.device.remove_peer(key);
         }
@@ -461,7 +637,7 @@ impl Engine {
                 .map_err(|error| format!("{}: {error}", peer.label()))?;
             greeted.push(peer.clone());
         }
-        self.shield.set_routes(&routes(&new));
+        self.follow_device();
         self.shield
             .set_handshakes_per_second(new.accel.handshakes_per_second);
         let before = self.banned();
@@ -480,6 +656,7 @@ impl Engine {
             }
         }
         self.unban_all_but(&before, &after);
+        self.known = known(&new.peers);
         self.config = new;
         for peer in &greeted {
             self.approach(peer);
@@ -491,45 +668,93 @@ impl Engine {
         self.config.interface.mode == Mode::Client
     }
 
+    /// The configuration as it is now, with what came by way of `wg`.
+    fn live_config(&self) -> Config {
+        let mut allowed_ips = self.device.allowed_ips();
+        let peers = self.device.peers().map(|peer| {
+            let key = peer.public_key();
+            let known = self.known.get(key);
+            let interval = self.device.persistent_keepalive(key);
+            config::Peer {
+                name: known.and_then(|known| known.name.clone()),
+                public_key: *key,
+                preshared_key: self.device.preshared_key(key).cloned().unwrap_or_default(),
+                vip: Vec::new(),
+                endpoint: known.and_then(|known| known.endpoint.clone()),
+                allowed_ips: allowed_ips.remove(&peer.id()).unwrap_or_default(),
+                persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
+            }
+        });
+        Config {
+            peers: peers.collect(),
+            ..self.config.clone()
+        }
+    }
+
     fn status(&self) -> Status {
         let now = clock::now();
         let interface = &self.config.interface;
+        let mut allowed_ips = self.device.allowed_ips();
+        let mut peers: Vec<(usize, PeerStatus)> = self
+            .device
+            .peers()
+            .map(|peer| {
+                let nets = allowed_ips.remove(&peer.id()).unwrap_or_default();
+                let (order, nets) = self.in_file_order(peer.public_key(), nets);
+                (order, self.peer_status(peer, nets, now))
+            })
+            .collect();
+        peers.sort_by_key(|(order, _)| *order);
         Status {
             interface: interface.tun_name.clone(),
-            mode: match interface.mode {
-                Mode::Server => "server",
-                Mode::Client => "client",
+            mode: match (self.manner, interface.mode) {
+                (Manner::Plain, _) => "plain",
+                (Manner::Configured, Mode::Server) => "server",
+                (Manner::Configured, Mode::Client) => "client",
             }
             .to_owned(),
-            public_key: self.device.public_key().to_string(),
-            listen: self.listen,
+            public_key: match self.device.private_key() {
+                Some(_) => self.device.public_key().to_string(),
+                None => "(none)".to_owned(),
+            },
+            listen: self.plant.listen_address(),
             vip: interface.vip.clone(),
-            mtu: interface.mtu,
+            mtu: self.device.tunnel().mtu() as u16,
             uptime_seconds: now.since(self.started).as_secs(),
-            peers: self
-                .config
-                .peers
-                .iter()
-                .filter_map(|peer| self.peer_status(peer, now))
-                .collect(),
+            peers: peers.into_iter().map(|(_, status)| status).collect(),
             xdp: self.shield.status(),
             tc: self.shield.tunnel_status(),
         }
     }
 
-    fn peer_status(&self, peer: &config::Peer, now: Time) -> Option<PeerStatus> {
-        let live = self.device.peer(&peer.public_key)?;
-        Some(PeerStatus {
-            name: peer.name.clone(),
-            public_key: peer.public_key.to_string(),
-            endpoint: live.endpoint().map(|endpoint| endpoint.remote),
-            allowed_ips: peer.allowed_ips.clone(),
-            latest_handshake_seconds: live.last_handshake().map(|at| now.since(at).as_secs_f64()),
-            handshakes: live.handshakes(),
-            rx_bytes: live.rx_bytes(),
-            tx_bytes: live.tx_bytes(),
-            persistent_keepalive: peer.persistent_keepalive,
-        })
+    /// Where a peer stands in the file, last of all if it isn't there, and its allowed IPs
+    /// in the order in which the file has them.
+    fn in_file_order(&self, key: &PublicKey, mut nets: Vec<IpNet>) -> (usize, Vec<IpNet>) {
+        let Some(order) = self.known.get(key).and_then(|known| known.place) else {
+            return (usize::MAX, nets);
+        };
+        if let Some(peer) = self.config.peers.get(order) {
+            let listed = peer.allowed_ips.iter().enumerate();
+            let places: HashMap<IpNet, usize> = listed.map(|(at, net)| (net.trunc(), at)).collect();
+            nets.sort_by_key(|net| places.get(net).copied().unwrap_or(usize::MAX));
+        }
+        (order, nets)
+    }
+
+    fn peer_status(&self, peer: &Peer, allowed_ips: Vec<IpNet>, now: Time) -> PeerStatus {
+        let key = peer.public_key();
+        let interval = self.device.persistent_keepalive(key);
+        PeerStatus {
+            name: self.known.get(key).and_then(|known| known.name.clone()),
+            public_key: key.to_string(),
+            endpoint: peer.endpoint().map(|endpoint| endpoint.remote),
+            allowed_ips,
+            latest_handshake_seconds: peer.last_handshake().map(|at| now.since(at).as_secs_f64()),
+            handshakes: peer.handshakes(),
+            rx_bytes: peer.rx_bytes(),
+            tx_bytes: peer.tx_bytes(),
+            persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
+        }
     }
 
     fn stats(&self) -> Stats {
@@ -540,6 +765,10 @@ impl Engine {
         Stats {
             drops,
             traffic: self.counters.traffic(),
+            fallbacks: Fallbacks {
+                udp_gso: self.counters.gso_fallbacks(),
+                tun_offload: self.counters.join_fallbacks(),
+            },
             sources: self.shield.sources(MOST_SOURCES),
             sources_inner: self.shield.sources_inner(MOST_SOURCES),
             denied: self.bans.nets(false),
@@ -549,11 +778,23 @@ impl Engine {
 }
 
 /// What the peers of a configuration own.
-fn routes(config: &Config) -> Vec<ipnet::IpNet> {
+fn routes(config: &Config) -> Vec<IpNet> {
     let peers = config.peers.iter();
     peers
-        .flat_map(|peer| peer.allowed_ips.iter().map(ipnet::IpNet::trunc))
+        .flat_map(|peer| peer.allowed_ips.iter().map(IpNet::trunc))
         .collect()
+}
+
+fn known(peers: &[config::Peer]) -> HashMap<PublicKey, Known> {
+    let known = |(place, peer): (usize, &config::Peer)| {
+        let known = Known {
+            name: peer.name.clone(),
+            endpoint: peer.endpoint.clone(),
+            place: Some(place),
+        };
+        (peer.public_key, known)
+    };
+    peers.iter().enumerate().map(known).collect()
 }
 
 /// A configured peer as the protocol knows it.

@@ -10,8 +10,8 @@ pub enum ControlError {
     #[error("{0}")]
     Name(String),
     /// Another process serves this interface already.
-    #[error("{} is served by another taltun already{}; stop it or choose another tun_name",
-        path.display(), pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    #[error("{} is served by another process already{}; stop it or choose another name",
+        path.display(), owner(*pid))]
     Taken {
         /// The socket.
         path: PathBuf,
@@ -53,6 +53,17 @@ pub enum ControlError {
         /// What came instead.
         reason: String,
     },
+}
+
+/// Who a process is, in brackets.
+fn owner(pid: Option<i32>) -> String {
+    let Some(pid) = pid else {
+        return String::new();
+    };
+    match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!(" ({}, pid {pid})", name.trim()),
+        Err(_) => format!(" (pid {pid})"),
+    }
 }
 
 fn hint(error: &io::Error) -> &'static str {

@@ -4,16 +4,20 @@ mod bans;
 mod client;
 pub mod engine;
 mod error;
+mod listener;
 mod names;
 mod peer_process;
+mod plant;
 mod reload;
 mod request;
 mod socket;
+mod uapi;
 
 pub use client::call;
 pub use error::ControlError;
 pub use request::{Call, Request, Response};
 pub use socket::ControlSocket;
+pub use uapi::UAPI_DIR_VARIABLE;
 
 use std::path::PathBuf;
 
@@ -27,6 +31,14 @@ pub fn runtime_dir() -> PathBuf {
     std::env::var_os(RUNTIME_DIR_VARIABLE)
         .filter(|value| !value.is_empty())
         .map_or_else(|| PathBuf::from("/run/taltun"), PathBuf::from)
+}
+
+/// Who serves the interface called `name`, as the error that says so; `None` when nobody
+/// does who can be found.
+pub fn holder(name: &str) -> Option<ControlError> {
+    [runtime_dir(), uapi::uapi_dir()]
+        .iter()
+        .find_map(|dir| listener::holder(&socket_path(dir, name)))
 }
 
 fn socket_path(dir: &std::path::Path, interface: &str) -> PathBuf {

@@ -1,8 +1,11 @@
 //! Changing a running tunnel to a new configuration: what differs, and what of it can be
-//! changed without ending sessions.
+//! changed under way. It is compared with the tunnel as it is, so what was changed with `wg`
+//! since the file was last read becomes as the file says.
 
 use std::collections::HashMap;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::config::{self, Config, Interface};
 use crate::crypto::PublicKey;
@@ -43,7 +46,7 @@ impl Plan {
     }
 }
 
-/// Compares two configurations. The error says what can only change by a restart.
+/// Compares the tunnel as it is with what it is to be. The error says what can only change by a restart.
 pub(super) fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
     if let Some(key) = fixed_difference(&old.interface, &new.interface) {
         return Err(format!(
@@ -63,7 +66,7 @@ pub(super) fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
             Some(old) => {
                 let change = Change {
                     endpoint: old.endpoint != peer.endpoint,
-                    allowed_ips: old.allowed_ips != peer.allowed_ips,
+                    allowed_ips: sorted(&old.allowed_ips) != sorted(&peer.allowed_ips),
                     preshared_key: old.preshared_key != peer.preshared_key,
                     keepalive: old.persistent_keepalive != peer.persistent_keepalive,
                 };
@@ -108,14 +111,21 @@ pub(super) fn keepalive(peer: &config::Peer) -> Option<Duration> {
         .map(|seconds| Duration::from_secs(u64::from(seconds)))
 }
 
+/// Allowed IPs as what they mean: the order they were listed in, and bits behind a prefix,
+/// say nothing.
+fn sorted(nets: &[IpNet]) -> Vec<IpNet> {
+    let mut nets: Vec<IpNet> = nets.iter().map(IpNet::trunc).collect();
+    nets.sort_unstable();
+    nets.dedup();
+    nets
+}
+
 /// The first key of `[interface]` that differs and can't be changed under way.
 fn fixed_difference(old: &Interface, new: &Interface) -> Option<&'static str> {
     [
         ("mode", old.mode == new.mode),
         ("tun_name", old.tun_name == new.tun_name),
         ("vip", old.vip == new.vip),
-        ("local_addr", old.local_addr == new.local_addr),
-        ("private_key", old.private_key == new.private_key),
         ("mtu", old.mtu == new.mtu),
         ("routes", old.routes == new.routes),
     ]

@@ -2,26 +2,21 @@
 //!
 //! It believes nothing of its clients: a line is bounded, a connection has ten seconds for
 //! each of its steps, at most 64 are open at once, and whatever one of them does, the others
-//! and the controller go on. Only root and the user who runs the tunnel are answered, as the
-//! file's mode says too.
+//! and the controller go on.
 
-use std::fs::{DirBuilder, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::listener::Listener;
 use super::request::{Call, REQUEST_MAX, Request, Response};
-use super::{ControlError, peer_process, runtime_dir, socket_path};
-use crate::config::interface_name;
+use super::{ControlError, runtime_dir};
 
 /// Connections open at once.
 const CLIENTS_MAX: usize = 64;
@@ -31,10 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A bound control socket; dropping it removes its file.
 #[derive(Debug)]
 pub struct ControlSocket {
-    listener: UnixListener,
-    path: PathBuf,
-    /// Device and inode of the file we made, so that on the way out nobody else's is removed.
-    identity: (u64, u64),
+    listener: Listener,
     patience: Duration,
 }
 
@@ -57,15 +49,12 @@ impl ControlSocket {
                 () = calls.closed() => return,
             };
             match accepted {
-                Ok((stream, _)) if !may_ask(&stream) => {
-                    debug!("control socket: a client of another user was turned away");
-                }
-                Ok((stream, _)) if clients.len() >= CLIENTS_MAX => {
+                Ok(stream) if clients.len() >= CLIENTS_MAX => {
                     let busy = Response::Error("too many clients at once; try again".into());
                     // A new connection's buffer is empty, so this never has to wait.
                     let _ = stream.try_write(&line(&busy));
                 }
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     clients.spawn(converse(stream, calls.clone(), self.patience));
                 }
                 Err(error) => {
@@ -78,101 +67,11 @@ impl ControlSocket {
     }
 
     fn bind_in(dir: &Path, interface: &str) -> Result<Self, ControlError> {
-        interface_name(interface).map_err(ControlError::Name)?;
-        make_directory(dir)?;
-        let path = socket_path(dir, interface);
-        remove_stale(&path)?;
-        let io = |action| {
-            let path = path.clone();
-            move |source| ControlError::Io {
-                action,
-                path,
-                source,
-            }
-        };
-        let listener = StdListener::bind(&path).map_err(io("bind"))?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(io("protect"))?;
-        listener.set_nonblocking(true).map_err(io("set up"))?;
-        let metadata = std::fs::symlink_metadata(&path).map_err(io("look at"))?;
         Ok(Self {
-            listener: UnixListener::from_std(listener).map_err(io("listen on"))?,
-            identity: (metadata.dev(), metadata.ino()),
-            path,
+            listener: Listener::bind(dir, interface)?,
             patience: PATIENCE,
         })
     }
-}
-
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
-        if ours {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Makes the directory, open for all to look into (the sockets in it are not), if it is
-/// missing.
-fn make_directory(dir: &Path) -> Result<(), ControlError> {
-    let io = |source| ControlError::Io {
-        action: "make the directory",
-        path: dir.to_owned(),
-        source,
-    };
-    match DirBuilder::new().mode(0o755).create(dir) {
-        // The umask may have taken bits away.
-        Ok(()) => std::fs::set_permissions(dir, Permissions::from_mode(0o755)).map_err(io),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(io(error)),
-    }
-}
-
-/// Clears the way for a new socket: what nobody listens on is removed. Two processes that
-/// start in the same instant may both get here; the interface, of which there can be only
-/// one of a name, decides between them.
-fn remove_stale(path: &Path) -> Result<(), ControlError> {
-    let io = |action| {
-        move |source| ControlError::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
-    };
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io("look at")(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(ControlError::InTheWay(path.to_owned()));
-        }
-        Ok(_) => {}
-    }
-    match StdStream::connect(path) {
-        Ok(stream) => Err(ControlError::Taken {
-            path: path.to_owned(),
-            pid: peer_process::pid(&stream),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(io("remove the stale socket"))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // A backlog that is full belongs to somebody who is alive.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(ControlError::Taken {
-            path: path.to_owned(),
-            pid: None,
-        }),
-        Err(error) => Err(io("connect to")(error)),
-    }
-}
-
-/// Root and our own user: between `bind` and the change of its mode the file may be open to
-/// more than these.
-fn may_ask(stream: &UnixStream) -> bool {
-    let own = std::fs::metadata("/proc/self").map(|metadata| metadata.uid());
-    stream
-        .peer_cred()
-        .is_ok_and(|client| client.uid() == 0 || own.is_ok_and(|own| own == client.uid()))
 }
 
 /// One request, one answer.
@@ -242,6 +141,9 @@ fn line(response: &Response) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader as StdReader, Read, Write};
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+    use std::path::PathBuf;
     use std::time::Instant;
 
     use super::super::client;
@@ -448,10 +350,7 @@ mod tests {
         let error = ControlSocket::bind_in(dir.path(), "hub").unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains(&format!(
-                "another taltun already (pid {})",
-                std::process::id()
-            )),
+            text.contains(&format!(", pid {})", std::process::id())),
             "{text}"
         );
         drop(first);

@@ -16,6 +16,7 @@ pub struct Counters {
     tx: Flow,
     relayed: Flow,
     gso_fallbacks: AtomicU64,
+    join_fallbacks: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +91,16 @@ impl Counters {
     /// How often the kernel refused segmentation offload.
     pub fn gso_fallbacks(&self) -> u64 {
         self.gso_fallbacks.load(Ordering::Relaxed)
+    }
+
+    /// Counts that the kernel refused a joined packet and got its parts.
+    pub fn join_fallback(&self) {
+        self.join_fallbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the kernel refused a joined packet.
+    pub fn join_fallbacks(&self) -> u64 {
+        self.join_fallbacks.load(Ordering::Relaxed)
     }
 
     /// Drops so far, by label; only reasons that occurred.

@@ -1,15 +1,18 @@
 //! The way in: UDP → open → TUN, or → seal → UDP for a packet between two peers.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use taltun_common::drops::DropReason;
 
 use super::clock;
-use super::counters::Tally;
+use super::counters::{Counters, Tally};
 use super::filter::Lists;
+use super::offload::coalesce::{Coalescer, Join, MAX_PARTS};
+use super::offload::vnet::{DATA_VALID, VnetHeader};
 use super::runs::Runs;
-use super::sys::{ReceiveRing, wait_readable};
+use super::sys::ReceiveRing;
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::worker::{Handshake, Shared};
@@ -22,12 +25,6 @@ const BATCH: usize = 32;
 /// Room for a message of any size.
 const SLOT: usize = 65_536;
 
-/// Where an opened packet lies in the arena.
-struct Packet {
-    start: usize,
-    len: usize,
-}
-
 /// Runs until the stop signal.
 pub(super) fn run(
     socket: &Socket,
@@ -37,11 +34,12 @@ pub(super) fn run(
 ) -> io::Result<()> {
     let mut ring = ReceiveRing::new(BATCH, SLOT);
     let mut work = Work {
-        local: Vec::with_capacity(BATCH * super::runs::MAX_SEGMENTS),
+        local: Coalescer::with_capacity(BATCH * super::runs::MAX_SEGMENTS),
+        join: tun.joins(),
         relayed: Runs::with_capacity(BATCH),
         tally: Tally::default(),
     };
-    while wait_readable(socket.as_fd(), &shared.stop)? {
+    while shared.wait_readable(socket.as_fd())? {
         loop {
             let (arena, received) = match ring.receive(socket.as_fd()) {
                 Ok(batch) => batch,
@@ -50,6 +48,7 @@ pub(super) fn run(
                 // anything about what there is to receive.
                 Err(_) => continue,
             };
+            work.join = tun.joins();
             {
                 let filter = shared.filter.read();
                 let mut batch = shared.tunnel.batch(clock::now());
@@ -62,10 +61,9 @@ pub(super) fn run(
                     let mut start = message.start;
                     loop {
                         let stop = end.min(start + message.segment);
-                        let datagram = &mut arena[start..stop];
                         work.handle(
-                            datagram,
-                            start,
+                            arena,
+                            start..stop,
                             message.from,
                             &mut batch,
                             &filter,
@@ -80,7 +78,7 @@ pub(super) fn run(
                 }
             }
             sender.send(arena, &mut work.relayed);
-            work.write(arena, tun);
+            work.write(arena, tun, &shared.counters);
             shared.counters.add(&mut work.tally);
             shared.wake_controller();
         }
@@ -90,27 +88,30 @@ pub(super) fn run(
 
 /// What a batch leaves to do once all of it is opened.
 struct Work {
-    local: Vec<Packet>,
+    local: Coalescer,
+    join: Join,
     relayed: Runs,
     tally: Tally,
 }
 
 impl Work {
-    /// Handles one datagram, which lies at `start` in the arena.
+    /// Handles the datagram at `place` in the arena.
     #[allow(
         clippy::too_many_arguments,
         reason = "what a datagram needs from its batch; a struct of borrows would only rename them"
     )]
     fn handle(
         &mut self,
-        datagram: &mut [u8],
-        start: usize,
+        arena: &mut [u8],
+        place: Range<usize>,
         from: Endpoint,
         batch: &mut Batch<'_>,
         filter: &Lists,
         merge: bool,
         shared: &Shared,
     ) {
+        let start = place.start;
+        let datagram = &mut arena[place];
         if filter.denies(from.remote.ip()) {
             return self.tally.drop_packet(DropReason::Denied);
         }
@@ -134,11 +135,8 @@ impl Work {
             }
             Ok(Opened::Local(inner)) => {
                 self.tally.rx.add(inner.len);
-                self.local.push(Packet {
-                    start: start + DATA_HEADER_LEN,
-                    len: inner.len,
-                });
-                return;
+                let at = start + DATA_HEADER_LEN;
+                return self.local.push(arena, at, inner.len, self.join);
             }
             Ok(Opened::Relay(inner)) => inner,
             Err(reason) => return self.tally.drop_packet(reason),
@@ -156,15 +154,42 @@ impl Work {
         }
     }
 
-    /// Writes the packets that are for us to the TUN, in the order they came.
-    fn write(&mut self, arena: &[u8], tun: &Tun) {
-        for packet in self.local.drain(..) {
-            if tun
-                .write(&arena[packet.start..packet.start + packet.len])
-                .is_err()
-            {
+    /// Writes the packets that are for us to the TUN, those of one flow together.
+    fn write(&mut self, arena: &mut [u8], tun: &Tun, counters: &Counters) {
+        for at in 0..self.local.len() {
+            let joined = self.local.join(at, arena);
+            let header = joined.header.encode(joined.v6);
+            let mut pieces = [IoSlice::new(&[]); 1 + MAX_PARTS];
+            pieces[0] = IoSlice::new(&header);
+            let mut count = 1;
+            for (start, len) in self.local.pieces(&joined) {
+                pieces[count] = IoSlice::new(&arena[start..start + len]);
+                count += 1;
+            }
+            if tun.write(&pieces[..count]).is_ok() {
+                continue;
+            }
+            if joined.packets == 1 {
                 self.tally.drop_packet(DropReason::TunWrite);
+                continue;
+            }
+            // A kernel that doesn't take joined packets after all: one by one, from now on.
+            tun.stop_joining();
+            counters.join_fallback();
+            let plain = VnetHeader {
+                flags: DATA_VALID,
+                ..VnetHeader::default()
+            }
+            .encode(joined.v6);
+            self.local.restore(&joined, arena);
+            for (start, len) in self.local.packets(&joined) {
+                let packet = &arena[start..start + len];
+                let pieces = [IoSlice::new(&plain), IoSlice::new(packet)];
+                if tun.write(&pieces).is_err() {
+                    self.tally.drop_packet(DropReason::TunWrite);
+                }
             }
         }
+        self.local.clear();
     }
 }

@@ -1,7 +1,7 @@
 //! The workers: batches of packets between TUN and UDP, run to completion.
 //!
 //! A worker owns one UDP socket of a `SO_REUSEPORT` group and one TUN queue, and has two
-//! threads: [`outbound`] (TUN → seal → UDP) and [`inbound`] (UDP → open → TUN, or → seal →
+//! threads: `outbound` (TUN → seal → UDP) and `inbound` (UDP → open → TUN, or → seal →
 //! UDP for relayed packets). Each takes what is ready, never waits to fill a batch, and
 //! carries it through to the end itself, so packets of a flow neither cross threads nor
 //! overtake each other.
@@ -21,9 +21,11 @@ pub mod clock;
 pub mod counters;
 pub mod filter;
 mod inbound;
+pub mod offload;
 mod outbound;
 pub mod runs;
 pub mod sys;
 pub mod tun;
 pub mod udp;
+pub mod unreachable;
 pub mod worker;

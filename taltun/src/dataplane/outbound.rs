@@ -1,4 +1,4 @@
-//! The way out: TUN → seal → UDP.
+//! The way out: TUN → cut → seal → UDP.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,23 +7,25 @@ use taltun_common::drops::DropReason;
 
 use super::clock;
 use super::counters::Tally;
+use super::offload::split::Segments;
+use super::offload::vnet::{VNET_HEADER_LEN, VnetHeader};
 use super::runs::Runs;
-use super::sys::wait_readable;
 use super::tun::Tun;
 use super::udp::Sender;
+use super::unreachable::Unreachable;
 use super::worker::Shared;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
 use crate::protocol::tunnel::NotSealed;
 
-/// Packets taken from the TUN before they are sealed and sent.
-const BATCH: usize = 64;
-/// Largest packet a TUN can hand over.
-const MAX_PACKET: usize = 65_535;
+/// Packets that are sealed and sent together.
+const BATCH: usize = 128;
+/// Bytes from which on a batch is sent without asking the TUN for more. About what one
+/// read of a busy stream brings: more would only wait, and leave the cache.
+const FULL: usize = 60 << 10;
+/// Largest packet, or piece of a stream, a TUN can hand over.
+const MAX_READ: usize = VNET_HEADER_LEN + 65_535;
 /// Room for one packet of any size, sealed.
-const SLOT: usize = MAX_PACKET + PADDING + DATA_OVERHEAD;
-/// Packets lie one behind the other, so that equal ones can leave as one run; two slots
-/// hold a whole batch of ordinary packets.
-const ARENA: usize = 2 * SLOT;
+const SLOT: usize = 65_535 + PADDING + DATA_OVERHEAD;
 
 /// A packet from the TUN, and the part of the arena it may become a datagram in.
 struct Packet {
@@ -34,83 +36,116 @@ struct Packet {
 
 /// Runs until the stop signal.
 pub(super) fn run(tun: &Tun, sender: &mut Sender, shared: &Shared) -> io::Result<()> {
-    let mut arena = vec![0; ARENA];
-    let mut packets = Vec::with_capacity(BATCH);
-    let mut runs = Runs::with_capacity(BATCH);
-    let mut tally = Tally::default();
-    while wait_readable(tun.as_fd(), &shared.stop)? {
+    let mut batch = Outbound {
+        sender,
+        shared,
+        arena: vec![0; FULL + SLOT].into_boxed_slice(),
+        filled: 0,
+        packets: Vec::with_capacity(BATCH),
+        runs: Runs::with_capacity(BATCH),
+        tally: Tally::default(),
+        unreachable: Unreachable::default(),
+        tun,
+    };
+    let mut buffer = vec![0; MAX_READ];
+    while shared.wait_readable(tun.as_fd())? {
         loop {
-            let mtu = shared.tunnel.mtu();
-            let drained = read_batch(tun, mtu, &mut arena, &mut packets)?;
-            if !packets.is_empty() {
-                seal_batch(
-                    &mut arena,
-                    &packets,
-                    &mut runs,
-                    sender.merges(),
-                    shared,
-                    &mut tally,
-                );
-                sender.send(&arena, &mut runs);
-                shared.counters.add(&mut tally);
-                shared.wake_controller();
+            match tun.read(&mut buffer) {
+                Ok(len) => batch.take(&buffer[..len]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            if drained {
-                break;
+            if batch.filled >= FULL {
+                batch.send();
             }
         }
+        batch.send();
     }
     Ok(())
 }
 
-/// Reads packets one behind the other, each with room for its header before it and for
-/// padding and tag behind it; true when the TUN had no more.
-fn read_batch(
-    tun: &Tun,
-    mtu: usize,
-    arena: &mut [u8],
-    packets: &mut Vec<Packet>,
-) -> io::Result<bool> {
-    packets.clear();
-    let mut start = 0;
-    while packets.len() < BATCH && start + SLOT <= arena.len() {
-        let at = start + DATA_HEADER_LEN;
-        match tun.read(&mut arena[at..at + MAX_PACKET]) {
-            Ok(0) => return Ok(true),
-            Ok(len) => {
-                // The next packet goes where this one's datagram will end, without a gap.
-                let end = start + DATA_OVERHEAD + padded_len(len, mtu);
-                packets.push(Packet { start, end, len });
-                start = end;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(false)
+/// Packets on their way out. They lie one behind the other in the arena, each with room for
+/// its header before it and for padding and tag behind it, so that they can be sealed where
+/// they are and equal ones leave as one run.
+struct Outbound<'w> {
+    sender: &'w mut Sender,
+    shared: &'w Shared,
+    arena: Box<[u8]>,
+    filled: usize,
+    packets: Vec<Packet>,
+    runs: Runs,
+    tally: Tally,
+    unreachable: Unreachable,
+    tun: &'w Tun,
 }
 
-fn seal_batch(
-    arena: &mut [u8],
-    packets: &[Packet],
-    runs: &mut Runs,
-    merge: bool,
-    shared: &Shared,
-    tally: &mut Tally,
-) {
-    let mut batch = shared.tunnel.batch(clock::now());
-    for packet in packets {
-        match batch.seal(&mut arena[packet.start..packet.end], packet.len) {
-            Ok(sealed) => {
-                tally.tx.add(packet.len);
-                runs.push(packet.start, sealed.len, sealed.endpoint, merge);
+impl Outbound<'_> {
+    /// Cuts what one read brought into packets, sending whenever the arena is full.
+    fn take(&mut self, read: &[u8]) {
+        let Some((header, packet)) = read.split_first_chunk::<VNET_HEADER_LEN>() else {
+            return self.tally.drop_packet(DropReason::InnerMalformed);
+        };
+        let segments = VnetHeader::decode(header)
+            .ok()
+            .and_then(|header| Segments::new(&header, packet).ok());
+        let Some(mut segments) = segments else {
+            return self.tally.drop_packet(DropReason::InnerMalformed);
+        };
+        let mtu = self.shared.tunnel.mtu();
+        while let Some(len) = segments.next_len() {
+            let room = DATA_OVERHEAD + padded_len(len, mtu);
+            if self.filled + room > self.arena.len() || self.packets.len() == BATCH {
+                self.send();
             }
-            Err(NotSealed::Staged { displaced: false }) => {}
-            Err(NotSealed::Staged { displaced: true }) => {
-                tally.drop_packet(DropReason::StagedQueueFull);
+            let start = self.filled;
+            let at = start + DATA_HEADER_LEN;
+            segments.write_next(&mut self.arena[at..at + len]);
+            self.filled = start + room;
+            self.packets.push(Packet {
+                start,
+                end: self.filled,
+                len,
+            });
+        }
+    }
+
+    /// Seals and sends what there is.
+    fn send(&mut self) {
+        if !self.packets.is_empty() {
+            self.seal();
+            self.sender.send(&self.arena, &mut self.runs);
+            self.packets.clear();
+            self.filled = 0;
+        }
+        self.shared.counters.add(&mut self.tally);
+        self.shared.wake_controller();
+    }
+
+    fn seal(&mut self) {
+        let merge = self.sender.merges();
+        let now = clock::now();
+        let mut batch = self.shared.tunnel.batch(now);
+        for packet in &self.packets {
+            match batch.seal(&mut self.arena[packet.start..packet.end], packet.len) {
+                Ok(sealed) => {
+                    self.tally.tx.add(packet.len);
+                    self.runs
+                        .push(packet.start, sealed.len, sealed.endpoint, merge);
+                }
+                Err(NotSealed::Staged { displaced: false }) => {}
+                Err(NotSealed::Staged { displaced: true }) => {
+                    self.tally.drop_packet(DropReason::StagedQueueFull);
+                }
+                Err(NotSealed::Dropped(reason)) => {
+                    self.tally.drop_packet(reason);
+                    if matches!(reason, DropReason::NoPeer | DropReason::NoEndpoint) {
+                        let at = packet.start + DATA_HEADER_LEN;
+                        let packet = &self.arena[at..at + packet.len];
+                        self.unreachable.tell(packet, now, self.tun);
+                    }
+                }
             }
-            Err(NotSealed::Dropped(reason)) => tally.drop_packet(reason),
         }
     }
 }

@@ -1,30 +1,51 @@
 //! TUN queues: where the operating system's packets come from and go to.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::offload::coalesce::Join;
 use super::sys;
 
+/// What a TUN may hand over uncut: unfinished checksums, TCP with and without ECN.
+const TCP_OFFLOADS: libc::c_uint =
+    libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+/// The same for bursts of UDP, since Linux 6.2.
+const UDP_OFFLOADS: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+
 /// One queue of a TUN interface. The interface lives as long as any queue of it.
+///
+/// Every packet, read or written, has a [`VnetHeader`](super::offload::vnet::VnetHeader)
+/// before it.
 #[derive(Debug)]
 pub struct Tun {
     file: File,
+    joins: Arc<Joins>,
+}
+
+/// What the kernel takes joined, for all queues. Once refused, never tried again.
+#[derive(Debug)]
+struct Joins {
+    tcp: AtomicBool,
+    udp: AtomicBool,
 }
 
 impl Tun {
-    /// Creates the interface `name` with `queues` queues.
+    /// Creates the interface `name` with `queues` queues, with segmentation offload if
+    /// `offload` and the kernel has it.
     ///
     /// # Errors
     /// `EBUSY` when another process holds the interface, `EPERM` without `CAP_NET_ADMIN`,
     /// `ENOENT` without `/dev/net/tun`.
-    pub fn create(name: &str, queues: usize) -> io::Result<Vec<Self>> {
-        let mut flags = libc::IFF_TUN | libc::IFF_NO_PI;
+    pub fn create(name: &str, queues: usize, offload: bool) -> io::Result<Vec<Self>> {
+        let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
         if queues > 1 {
             flags |= libc::IFF_MULTI_QUEUE;
         }
-        (0..queues)
+        let files = (0..queues)
             .map(|_| {
                 let file = OpenOptions::new()
                     .read(true)
@@ -32,26 +53,75 @@ impl Tun {
                     .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
                     .open("/dev/net/tun")?;
                 sys::tun_set_interface(&file, name, flags)?;
-                Ok(Self { file })
+                Ok(file)
             })
-            .collect()
+            .collect::<io::Result<Vec<_>>>()?;
+        // The offloads are the interface's, not the queue's, so the first file stands for
+        // all. Each kernel gets as much as it knows.
+        let accepts = |offloads| {
+            offload
+                && files
+                    .first()
+                    .is_some_and(|file| sys::tun_set_offload(file, offloads).is_ok())
+        };
+        let udp = accepts(TCP_OFFLOADS | UDP_OFFLOADS);
+        let tcp = udp || accepts(TCP_OFFLOADS);
+        let joins = Arc::new(Joins {
+            tcp: AtomicBool::new(tcp),
+            udp: AtomicBool::new(udp),
+        });
+        Ok(files
+            .into_iter()
+            .map(|file| Self {
+                file,
+                joins: Arc::clone(&joins),
+            })
+            .collect())
     }
 
     /// A second handle on the same queue, for the other direction.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             file: self.file.try_clone()?,
+            joins: Arc::clone(&self.joins),
         })
     }
 
-    /// Reads one packet, without waiting.
+    /// The interface's name now, wherever it was moved to.
+    pub fn name(&self) -> io::Result<String> {
+        sys::tun_interface(&self.file)
+    }
+
+    /// The network namespace that the interface is in now.
+    ///
+    /// # Errors
+    /// `EINVAL` before Linux 5.6, which doesn't tell.
+    pub fn namespace(&self) -> io::Result<OwnedFd> {
+        sys::tun_namespace(&self.file)
+    }
+
+    /// Reads one header and what it describes, without waiting.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.file).read(buffer)
     }
 
-    /// Writes one packet.
-    pub fn write(&self, packet: &[u8]) -> io::Result<()> {
-        (&self.file).write(packet).map(drop)
+    /// Writes one header and what it describes, gathered from pieces.
+    pub fn write(&self, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+        (&self.file).write_vectored(pieces).map(drop)
+    }
+
+    /// What may be written joined.
+    pub fn joins(&self) -> Join {
+        Join {
+            tcp: self.joins.tcp.load(Ordering::Relaxed),
+            udp: self.joins.udp.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The kernel refused a joined packet: none is written any more.
+    pub fn stop_joining(&self) {
+        self.joins.tcp.store(false, Ordering::Relaxed);
+        self.joins.udp.store(false, Ordering::Relaxed);
     }
 }
 

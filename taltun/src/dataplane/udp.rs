@@ -18,6 +18,15 @@ const SOCKET_BUFFER: libc::c_int = 7 << 20;
 /// Runs handed to the kernel in one call.
 const SEND_SLOTS: usize = 64;
 
+/// Which offloads to use where the kernel has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpOffloads {
+    /// Send many datagrams as one.
+    pub gso: bool,
+    /// Receive many datagrams as one.
+    pub gro: bool,
+}
+
 /// One socket of a group that shares a port.
 #[derive(Debug)]
 pub struct Socket {
@@ -35,24 +44,28 @@ impl Socket {
     ///
     /// # Errors
     /// `EADDRINUSE` when somebody else has the port.
-    pub fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<Arc<Self>>> {
+    pub fn bind_group(
+        address: SocketAddr,
+        count: usize,
+        wanted: UdpOffloads,
+    ) -> io::Result<Vec<Arc<Self>>> {
         // Port sharing would also share with another process of the same user. A socket
         // that doesn't share finds out whether the port is free.
-        let (probe, address) = match Self::bind(address, false) {
+        let (probe, address) = match Self::bind(address, false, wanted) {
             Err(error) if address.ip().is_unspecified() && no_such_family(&error) => {
                 let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-                (Self::bind(v4, false)?, v4)
+                (Self::bind(v4, false, wanted)?, v4)
             }
             other => (other?, address),
         };
         let address = SocketAddr::new(address.ip(), probe.local.port());
         drop(probe);
         (0..count)
-            .map(|_| Self::bind(address, true).map(Arc::new))
+            .map(|_| Self::bind(address, true, wanted).map(Arc::new))
             .collect()
     }
 
-    fn bind(address: SocketAddr, share: bool) -> io::Result<Self> {
+    fn bind(address: SocketAddr, share: bool, wanted: UdpOffloads) -> io::Result<Self> {
         let fd = sys::udp_socket(address.is_ipv6())?;
         let set = |level, option, value| sys::set_option(fd.as_fd(), level, option, value);
         if share {
@@ -77,14 +90,23 @@ impl Socket {
         let local = std::net::UdpSocket::from(fd.try_clone()?).local_addr()?;
         // Asking for a segment size of zero changes nothing where the kernel knows the
         // option and fails where it doesn't.
-        let gso = set(libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
-        let gro = set(libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+        let gso = wanted.gso && set(libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+        let gro = wanted.gro && set(libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         Ok(Self {
             fd,
             local,
             gso: AtomicBool::new(gso),
             gro,
         })
+    }
+
+    /// Marks all that it sends, for the firewall and policy routing; 0 for no mark.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN`.
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
+        let mark = mark.cast_signed();
+        sys::set_option(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, mark)
     }
 
     /// The address it is bound to.
@@ -116,13 +138,16 @@ fn no_such_family(error: &io::Error) -> bool {
     )
 }
 
+/// Refusals in a row after which sending in segments is given up.
+const PATIENCE: u32 = 16;
+
 /// Sends runs on a socket; each thread that sends has its own.
 pub struct Sender {
     socket: Arc<Socket>,
     ring: SendRing,
     counters: Arc<Counters>,
-    /// Runs that the kernel refused as they were, in the form in which they go again.
-    again: Vec<Run>,
+    /// Runs of several datagrams refused since one was last taken.
+    refusals: u32,
 }
 
 impl Sender {
@@ -132,7 +157,7 @@ impl Sender {
             ring: SendRing::new(SEND_SLOTS, socket.local_addr().is_ipv6()),
             socket,
             counters,
-            again: Vec::with_capacity(super::runs::MAX_SEGMENTS),
+            refusals: 0,
         }
     }
 
@@ -148,7 +173,13 @@ impl Sender {
         let mut rest = runs.as_slice();
         while !rest.is_empty() {
             match self.ring.send(self.socket.as_fd(), arena, rest) {
-                Ok(sent) => rest = &rest[sent.max(1)..],
+                Ok(sent) => {
+                    let (gone, left) = rest.split_at(sent.clamp(1, rest.len()));
+                    if gone.iter().any(|run| run.segments() > 1) {
+                        self.refusals = 0;
+                    }
+                    rest = left;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.send_plainly(arena, rest[0], &error);
@@ -167,17 +198,13 @@ impl Sender {
                 Err(other) => error = other.raw_os_error(),
             }
         }
-        // EIO: the interface can't checksum segments. EINVAL: segments and route disagree.
-        if run.segments() > 1 && matches!(error, Some(libc::EIO | libc::EINVAL)) {
-            self.socket.gso.store(false, Ordering::Relaxed);
-            self.counters.gso_fallback();
-            self.again.clear();
-            self.again.extend(run.split());
-            for datagram in &self.again {
-                let sent =
-                    self.ring
-                        .send(self.socket.as_fd(), arena, std::slice::from_ref(datagram));
-                if sent.is_err() {
+        if let Some(error @ (libc::EIO | libc::EINVAL | libc::EMSGSIZE)) = error
+            && run.segments() > 1
+        {
+            self.refuse_segments(error);
+            for datagram in run.split() {
+                let alone = std::slice::from_ref(&datagram);
+                if self.ring.send(self.socket.as_fd(), arena, alone).is_err() {
                     self.counters.drop_packet(DropReason::UdpSend);
                 }
             }
@@ -185,6 +212,18 @@ impl Sender {
         }
         for _ in 0..run.segments() {
             self.counters.drop_packet(DropReason::UdpSend);
+        }
+    }
+
+    /// Counts a run that was refused for its segments. `EIO` means that the interface
+    /// can't checksum them and never will; `EMSGSIZE`, that they don't fit the path to this
+    /// one peer. `EINVAL` may mean either, depending on the kernel, so it takes a number of
+    /// them, and no success between, to give up for all.
+    fn refuse_segments(&mut self, error: libc::c_int) {
+        self.counters.gso_fallback();
+        self.refusals += u32::from(error == libc::EINVAL);
+        if error == libc::EIO || self.refusals >= PATIENCE {
+            self.socket.gso.store(false, Ordering::Relaxed);
         }
     }
 }

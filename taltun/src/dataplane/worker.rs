@@ -1,14 +1,17 @@
 //! Workers: their threads, and what these share with the controller.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
 use super::counters::Counters;
 use super::filter::Filter;
-use super::sys::StopSignal;
+use super::sys::{StopSignal, wait_readable};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::{inbound, outbound};
@@ -56,14 +59,23 @@ pub struct Shared {
     pub handshakes: mpsc::Sender<Handshake>,
     /// Wakes the controller when workers ask something of it.
     pub wake: Arc<Notify>,
+    /// How long a thread goes on looking for packets before it sleeps.
+    pub busy_poll: Duration,
     /// Ends the threads.
     pub stop: StopSignal,
+    /// Set, and the controller woken, by a thread that ends without having been told to.
+    pub ended: AtomicBool,
 }
 
 impl Shared {
     /// Gives a handshake message to the controller; false when too many wait.
     pub(super) fn hand_over(&self, handshake: Handshake) -> bool {
         self.handshakes.try_send(handshake).is_ok()
+    }
+
+    /// Waits until `source` can be read; false when the workers are to stop.
+    pub(super) fn wait_readable(&self, source: BorrowedFd<'_>) -> io::Result<bool> {
+        wait_readable(source, &self.stop, self.busy_poll)
     }
 
     /// Wakes the controller if a batch asked something of it.
@@ -118,16 +130,19 @@ impl Workers {
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
             if let Err(error) = body(&shared) {
-                tracing::error!("{name} ended: {error}");
+                tracing::warn!("{name} ended: {error}");
+                shared.ended.store(true, Ordering::Release);
+                shared.wake.notify_one();
             }
         })?;
         self.threads.push(thread);
         Ok(())
     }
 
-    /// Whether any thread has ended, which none does before [`Self::stop`] but by an error.
+    /// Whether any thread has ended, which none does by itself but for an error.
     pub fn any_ended(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
+        self.shared.ended.load(Ordering::Acquire)
+            || self.threads.iter().any(JoinHandle::is_finished)
     }
 }
 

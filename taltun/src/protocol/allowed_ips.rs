@@ -146,6 +146,54 @@ impl<T> AllowedIps<T> {
         }
     }
 
+    /// Takes exactly `net` from its owner, if `owned` says so of the owner; whether it did.
+    pub fn remove_if(&mut self, net: IpNet, owned: impl FnOnce(&T) -> bool) -> bool {
+        let (family, bits) = align(net.network());
+        let mut at = self.roots[family];
+        while at != NONE {
+            let node = &mut self.nodes[at as usize];
+            if node.len > net.prefix_len() || mask(bits, node.len) != node.bits {
+                return false;
+            }
+            if node.len == net.prefix_len() {
+                if !node.value.as_ref().is_some_and(owned) {
+                    return false;
+                }
+                node.value = None;
+                self.len -= 1;
+                break;
+            }
+            at = node.children[bit(bits, node.len)];
+        }
+        if at == NONE {
+            return false;
+        }
+        // A table of n prefixes needs fewer than 2n nodes. What removals leave behind is
+        // given back once it outgrows what is in use, not each time.
+        if self.nodes.len() > 4 * self.len + 64 {
+            self.retain(|_| true);
+        }
+        true
+    }
+
+    /// Every prefix and its owner: IPv4 first, each family in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = (IpNet, &T)> {
+        let mut stack = vec![(1, self.roots[1]), (0, self.roots[0])];
+        std::iter::from_fn(move || {
+            while let Some((family, at)) = stack.pop() {
+                let Some(node) = self.nodes.get(at as usize) else {
+                    continue;
+                };
+                stack.push((family, node.children[1]));
+                stack.push((family, node.children[0]));
+                if let Some(value) = &node.value {
+                    return Some((to_net(family, node.bits, node.len), value));
+                }
+            }
+            None
+        })
+    }
+
     fn add(&mut self, bits: u128, len: u8, value: Option<T>) -> u32 {
         let at = u32::try_from(self.nodes.len()).unwrap_or(NONE);
         assert!(at != NONE, "four thousand million prefixes");
@@ -261,6 +309,61 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_is_taken_only_from_the_owner_that_is_meant() {
+        let mut table = AllowedIps::default();
+        table.insert(net("10.0.0.0/8"), 1);
+        table.insert(net("10.1.0.0/16"), 2);
+        assert!(!table.remove_if(net("10.1.0.0/16"), |owner| *owner == 1));
+        assert!(!table.remove_if(net("10.1.2.0/24"), |_| true));
+        assert!(!table.remove_if(net("0.0.0.0/0"), |_| true));
+        assert!(table.remove_if(net("10.1.0.0/16"), |owner| *owner == 2));
+        assert!(!table.remove_if(net("10.1.0.0/16"), |_| true));
+        assert_eq!(owner(&table, "10.1.2.3"), Some(1));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn what_comes_and_goes_leaves_no_memory_behind() {
+        let mut table = AllowedIps::default();
+        for round in 0..1000_u32 {
+            for last in 0..10 {
+                let prefix = IpNet::from(IpAddr::from((round * 7919 + last).to_be_bytes()));
+                table.insert(prefix, last);
+                assert!(table.remove_if(prefix, |owner| *owner == last));
+            }
+        }
+        assert!(table.is_empty());
+        assert!(table.nodes.len() < 100, "{} nodes", table.nodes.len());
+    }
+
+    #[test]
+    fn all_prefixes_are_listed_in_order() {
+        let mut table = AllowedIps::default();
+        for text in [
+            "2001:db8::/32",
+            "10.0.0.0/8",
+            "0.0.0.0/0",
+            "10.1.0.0/16",
+            "::/0",
+            "9.0.0.0/8",
+        ] {
+            table.insert(net(text), ());
+        }
+        let listed: Vec<String> = table.iter().map(|(net, ())| net.to_string()).collect();
+        assert_eq!(
+            listed,
+            [
+                "0.0.0.0/0",
+                "9.0.0.0/8",
+                "10.0.0.0/8",
+                "10.1.0.0/16",
+                "::/0",
+                "2001:db8::/32"
+            ]
+        );
+    }
+
+    #[test]
     fn random_tables_agree_with_a_naive_list() {
         for seed in 0..40 {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -276,6 +379,13 @@ mod tests {
                 table.retain(|value| value % 3 != 0);
                 naive.retain(|(_, value)| value % 3 != 0);
             }
+            for _ in 0..100 {
+                let prefix = random_net(&mut rng);
+                let known = naive.iter().any(|(known, _)| *known == prefix);
+                assert_eq!(table.remove_if(prefix, |_| true), known);
+                naive.retain(|(known, _)| *known != prefix);
+            }
+            assert_eq!(table.iter().count(), naive.len());
             assert_eq!(table.len(), naive.len());
             for _ in 0..2000 {
                 let address = random_net(&mut rng).addr();

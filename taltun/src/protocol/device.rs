@@ -16,7 +16,7 @@
 //! at least [`KEEPALIVE_TIMEOUT`] ahead, so a device that looks at each peer that has a
 //! session that often misses none, and no worker ever has to wake it for a timer.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +87,17 @@ pub enum AddPeerError {
     Known,
 }
 
+/// A change of who owns which inner addresses.
+#[derive(Debug, Clone)]
+pub enum RouteEdit {
+    /// Takes all from a peer, which may be gone already.
+    Clear(PeerId),
+    /// Gives a prefix to a peer, taking it from whoever had exactly this one.
+    Add(Arc<Peer>, IpNet),
+    /// Takes exactly this prefix from a peer, if it is its own.
+    Remove(PeerId, IpNet),
+}
+
 /// A datagram to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
@@ -107,11 +118,17 @@ pub enum Event {
     HandshakeGivenUp(PeerId),
 }
 
+/// Packets that waited for a handshake in vain and are handed out by
+/// [`Device::poll_given_up`], at most; each becomes one message to its sender.
+const MAX_GIVEN_UP: usize = 64;
+
 /// The control half of WireGuard for one interface.
 #[derive(Debug)]
 pub struct Device {
     tunnel: Arc<Tunnel>,
+    /// Without a private key, one that was made up and never shown to anybody.
     identity: Identity,
+    has_private_key: bool,
     checker: Checker,
     limiter: RateLimiter,
     rng: ChaCha20Rng,
@@ -123,6 +140,7 @@ pub struct Device {
     deadlines: BTreeSet<(Time, PeerId)>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
+    given_up: VecDeque<Vec<u8>>,
     next_id: u32,
 }
 
@@ -161,6 +179,7 @@ impl Device {
             tunnel: Arc::new(tunnel),
             checker: Checker::new(identity.public()),
             identity,
+            has_private_key: true,
             limiter: RateLimiter::default(),
             rng: ChaCha20Rng::from_seed(settings.seed),
             wall_clock_at_zero: settings.wall_clock_at_zero,
@@ -170,6 +189,7 @@ impl Device {
             deadlines: BTreeSet::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
+            given_up: VecDeque::new(),
             next_id: 0,
         }
     }
@@ -189,6 +209,30 @@ impl Device {
     /// The key of mac1 in messages to us, for whoever checks it before us.
     pub fn mac1_key(&self) -> &[u8; 32] {
         self.checker.mac1_key()
+    }
+
+    /// Our private key; `None` while there is none, and no handshake either.
+    pub fn private_key(&self) -> Option<&PrivateKey> {
+        self.has_private_key.then(|| self.identity.private())
+    }
+
+    /// The symmetric key shared with a peer; `None` when there is no such peer.
+    pub fn preshared_key(&self, key: &PublicKey) -> Option<&PresharedKey> {
+        Some(&self.peers.get(self.by_key.get(key)?)?.preshared_key)
+    }
+
+    /// The interval of a peer's persistent keepalives, if it has one.
+    pub fn persistent_keepalive(&self, key: &PublicKey) -> Option<Duration> {
+        self.peers.get(self.by_key.get(key)?)?.timers.persistent()
+    }
+
+    /// What each peer may send from and gets, sorted; peers without any are left out.
+    pub fn allowed_ips(&self) -> HashMap<PeerId, Vec<IpNet>> {
+        let mut owned: HashMap<PeerId, Vec<IpNet>> = HashMap::new();
+        for (net, owner) in self.tunnel.tables().routes.iter() {
+            owned.entry(owner.id()).or_default().push(net);
+        }
+        owned
     }
 
     /// The shared half of the peer with this key.
@@ -246,13 +290,17 @@ impl Device {
 
     /// Removes a peer with everything that is known of it; false when there is none.
     pub fn remove_peer(&mut self, key: &PublicKey) -> bool {
-        let Some(id) = self.by_key.remove(key) else {
+        let Some(id) = self.forget_peer(key) else {
             return false;
         };
-        self.tunnel
-            .tables_mut()
-            .routes
-            .retain(|owner| owner.id() != id);
+        self.edit_routes(&[RouteEdit::Clear(id)]);
+        true
+    }
+
+    /// The first half of [`Self::remove_peer`], for removing many at once: all but the
+    /// peer's allowed IPs, which are left to [`Self::edit_routes`].
+    pub fn forget_peer(&mut self, key: &PublicKey) -> Option<PeerId> {
+        let id = self.by_key.remove(key)?;
         self.abandon_initiations(id);
         self.wipe_sessions(id);
         if let Some(control) = self.peers.remove(&id)
@@ -260,16 +308,77 @@ impl Device {
         {
             self.deadlines.remove(&(deadline, id));
         }
-        true
+        Some(id)
     }
 
     /// Replaces what a peer may send from and gets.
     pub fn set_allowed_ips(&mut self, key: &PublicKey, allowed_ips: &[IpNet]) {
-        if let Some(peer) = self.peer(key) {
+        if let Some(peer) = self.peer(key).cloned() {
             // In one step, so that no packet falls between the old and the new ones.
-            let mut tables = self.tunnel.tables_mut();
-            tables.routes.retain(|owner| owner.id() != peer.id());
-            tables.add_routes(peer, allowed_ips);
+            let mut edits = vec![RouteEdit::Clear(peer.id())];
+            let add = |net: &IpNet| RouteEdit::Add(Arc::clone(&peer), *net);
+            edits.extend(allowed_ips.iter().map(add));
+            self.edit_routes(&edits);
+        }
+    }
+
+    /// Makes many changes of allowed IPs, in order. Workers see all of them at once or none
+    /// yet, and wait for none of it.
+    pub fn edit_routes(&mut self, edits: &[RouteEdit]) {
+        if edits.is_empty() {
+            return;
+        }
+        // Clearing goes through the whole table, so all peers that are cleared before they
+        // are given anything are cleared together.
+        let mut given = HashSet::new();
+        let mut cleared = HashSet::new();
+        for edit in edits {
+            match edit {
+                RouteEdit::Clear(id) if !given.contains(id) => drop(cleared.insert(*id)),
+                RouteEdit::Add(peer, _) => drop(given.insert(peer.id())),
+                RouteEdit::Clear(_) | RouteEdit::Remove(..) => {}
+            }
+        }
+        let mut routes = self.tunnel.tables().routes.clone();
+        if !cleared.is_empty() {
+            routes.retain(|owner| !cleared.contains(&owner.id()));
+        }
+        for edit in edits {
+            match edit {
+                RouteEdit::Clear(id) if cleared.remove(id) => {}
+                RouteEdit::Clear(id) => routes.retain(|owner| owner.id() != *id),
+                RouteEdit::Add(peer, net) => drop(routes.insert(net.trunc(), Arc::clone(peer))),
+                RouteEdit::Remove(id, net) => {
+                    routes.remove_if(net.trunc(), |owner| owner.id() == *id);
+                }
+            }
+        }
+        let old = std::mem::replace(&mut self.tunnel.tables_mut().routes, routes);
+        // Freed here, after the lock is.
+        drop(old);
+    }
+
+    /// Replaces our own key, or takes it away. All sessions end, as they were made with the
+    /// old one; a peer with the new key would be ourselves and is removed.
+    pub fn set_private_key(&mut self, key: Option<PrivateKey>, now: Time) {
+        if self.private_key() == key.as_ref() {
+            return;
+        }
+        self.has_private_key = key.is_some();
+        self.identity = Identity::new(key.unwrap_or_else(|| self.random_private_key()));
+        self.checker = Checker::new(self.identity.public());
+        self.remove_peer(&self.identity.public().clone());
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.abandon_initiations(id);
+            self.wipe_sessions(id);
+            if let Some(control) = self.peers.get_mut(&id) {
+                control.static_static = self.identity.static_static(control.peer.public_key());
+                control.timers.start_over();
+                control.peer.activity.forget_unanswered();
+                control.peer.activity.forget_unacknowledged();
+            }
+            self.schedule(id, now);
         }
     }
 
@@ -323,6 +432,9 @@ impl Device {
         under_load: bool,
         now: Time,
     ) -> Result<(), DropReason> {
+        if !self.has_private_key {
+            return Err(DropReason::Handshake);
+        }
         match Message::parse(datagram) {
             Ok(Message::Initiation(message)) => {
                 self.admit(datagram, message.sender(), from, under_load, now)?;
@@ -384,6 +496,12 @@ impl Device {
     /// A datagram to send; until empty.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
+    }
+
+    /// A packet that waited for a handshake which never came about; until empty. Its sender
+    /// should hear of it.
+    pub fn poll_given_up(&mut self) -> Option<Vec<u8>> {
+        self.given_up.pop_front()
     }
 
     /// When to call [`Self::handle_timeout`] next.
@@ -574,15 +692,14 @@ impl Device {
 
     fn send_initiation(&mut self, id: PeerId, now: Time) {
         let possible = self.peers.get(&id).is_some_and(|control| {
-            control.static_static.is_some() && control.peer.endpoint().is_some()
+            self.has_private_key
+                && control.static_static.is_some()
+                && control.peer.endpoint().is_some()
         });
         if !possible {
-            // A low-order public key, or nowhere to send to: nothing ever leaves, and what
-            // waits for it need not wait.
-            if let Some(control) = self.peers.get_mut(&id) {
-                control.timers.handshake_abandoned(now);
-                control.peer.take_staged();
-            }
+            // No key of ours, a low-order one of theirs, or nowhere to send to: nothing
+            // ever leaves, and what waits for it need not wait.
+            self.give_up(id, now);
             return;
         }
         let index = self.unused_index();
@@ -635,6 +752,17 @@ impl Device {
             self.initiations.remove(&flight.index);
             self.events.push_back(Event::IndexDied(flight.index));
         }
+    }
+
+    /// There will be no handshake for now: what waited for it is lost.
+    fn give_up(&mut self, id: PeerId, now: Time) {
+        let Some(control) = self.peers.get_mut(&id) else {
+            return;
+        };
+        control.timers.handshake_abandoned(now);
+        let room = MAX_GIVEN_UP - self.given_up.len();
+        let staged = control.peer.take_staged();
+        self.given_up.extend(staged.into_iter().take(room));
     }
 
     /// The other side's handshake came to its end: ours is not needed.
@@ -695,8 +823,7 @@ impl Device {
         };
         match due {
             Due::Retry if control.timers.attempts_used_up(now) => {
-                control.timers.handshake_abandoned(now);
-                control.peer.take_staged();
+                self.give_up(id, now);
                 self.abandon_initiations(id);
                 self.events.push_back(Event::HandshakeGivenUp(id));
             }

@@ -41,6 +41,25 @@ pub fn parse(packet: &[u8]) -> Option<Inner> {
     (inner.len >= least && inner.len <= packet.len()).then_some(inner)
 }
 
+/// Source and destination port of a UDP packet that [`parse`] accepted; `None` for anything
+/// else, such as a later fragment, or one with IPv6 extension headers.
+pub fn udp_ports(packet: &[u8]) -> Option<(u16, u16)> {
+    const UDP: u8 = 17;
+    let at = match packet.first()? >> 4 {
+        4 if packet[9] == UDP && u16::from_be_bytes(array(packet, 6)) << 3 == 0 => {
+            // No fragment, or the first one: its offset, behind three flags, is zero.
+            usize::from(packet[0] & 0xf) * 4
+        }
+        6 if packet[6] == UDP => V6_HEADER_LEN,
+        _ => return None,
+    };
+    let ports = packet.get(at..at + 4)?;
+    Some((
+        u16::from_be_bytes(array(ports, 0)),
+        u16::from_be_bytes(array(ports, 2)),
+    ))
+}
+
 /// Takes one hop off a packet that [`parse`] accepted; false when none is left. Keeps the
 /// IPv4 header checksum right by RFC 1624.
 pub fn take_hop(packet: &mut [u8]) -> bool {
@@ -125,6 +144,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn ports_are_those_of_udp_and_not_of_a_later_fragment() {
+        let mut packet = v4(64, 1);
+        packet[20..24].copy_from_slice(&[0x12, 0x34, 0xca, 0x6c]);
+        assert_eq!(udp_ports(&packet), Some((0x1234, 51820)));
+        packet[7] = 1;
+        assert_eq!(udp_ports(&packet), None);
+        packet[7] = 0;
+        packet[9] = 6;
+        assert_eq!(udp_ports(&packet), None);
+        let mut packet = vec![0; 44];
+        packet[0] = 0x60;
+        packet[6] = 17;
+        packet[40..44].copy_from_slice(&[0, 1, 0, 2]);
+        assert_eq!(udp_ports(&packet), Some((1, 2)));
+        assert_eq!(udp_ports(&packet[..41]), None);
     }
 
     #[test]

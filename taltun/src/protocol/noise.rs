@@ -34,6 +34,11 @@ impl Identity {
         Self { private, public }
     }
 
+    /// Our private key.
+    pub fn private(&self) -> &PrivateKey {
+        &self.private
+    }
+
     /// Our public key.
     pub fn public(&self) -> &PublicKey {
         &self.public

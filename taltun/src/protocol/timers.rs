@@ -129,6 +129,19 @@ impl Timers {
         self.wipe_at = None;
     }
 
+    /// All that was under way is void, because our own key changed: the next handshake may
+    /// start at once.
+    pub(super) fn start_over(&mut self) {
+        self.handshake_settled();
+        self.last_initiation = None;
+        self.wipe_at = None;
+    }
+
+    /// The interval of persistent keepalives.
+    pub(super) fn persistent(&self) -> Option<Duration> {
+        self.persistent
+    }
+
     /// Sets the interval of persistent keepalives, zero being none. Where no packet went
     /// either way yet, the first one is due at once.
     pub(super) fn set_persistent(&mut self, interval: Option<Duration>, now: Time) {

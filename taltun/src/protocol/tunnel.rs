@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ipnet::IpNet;
@@ -31,6 +31,8 @@ use crate::crypto::TAG_LEN;
 pub struct Tunnel {
     tables: RwLock<Tables>,
     mtu: AtomicUsize,
+    /// The UDP port that our datagrams leave from; 0 while nobody said.
+    listen_port: AtomicU16,
     requests: Mutex<Vec<PeerId>>,
     has_requests: AtomicBool,
 }
@@ -85,6 +87,7 @@ impl Tunnel {
         Self {
             tables: RwLock::default(),
             mtu: AtomicUsize::new(usize::from(mtu)),
+            listen_port: AtomicU16::new(0),
             requests: Mutex::default(),
             has_requests: AtomicBool::new(false),
         }
@@ -97,6 +100,7 @@ impl Tunnel {
             tables: self.tables.read().unwrap_or_else(PoisonError::into_inner),
             now,
             mtu: self.mtu.load(Ordering::Relaxed),
+            listen_port: self.listen_port.load(Ordering::Relaxed),
             inbound: None,
             outbound: None,
         }
@@ -111,6 +115,12 @@ impl Tunnel {
     /// Changes the MTU that padding is held to.
     pub fn set_mtu(&self, mtu: u16) {
         self.mtu.store(usize::from(mtu), Ordering::Relaxed);
+    }
+
+    /// Says which UDP port our datagrams leave from, so that one of them which is routed
+    /// into the tunnel itself is recognised.
+    pub fn set_listen_port(&self, port: u16) {
+        self.listen_port.store(port, Ordering::Relaxed);
     }
 
     /// The MTU that padding is held to.
@@ -158,6 +168,7 @@ pub struct Batch<'t> {
     tables: RwLockReadGuard<'t, Tables>,
     now: Time,
     mtu: usize,
+    listen_port: u16,
     inbound: Option<InboundRun>,
     outbound: Option<OutboundRun>,
 }
@@ -193,6 +204,9 @@ impl Batch<'_> {
             .ok_or(drop(DropReason::InnerMalformed))?;
         if !self.enter_outbound(inner.destination) {
             return Err(drop(DropReason::NoPeer));
+        }
+        if self.is_our_own_datagram(&buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + len], &inner) {
+            return Err(drop(DropReason::RoutingLoop));
         }
         self.seal_in_run(buffer, len)
     }
@@ -289,6 +303,18 @@ impl Batch<'_> {
             });
         }
         true
+    }
+
+    /// Whether a packet is a datagram that we sent to the very peer that it is about to be
+    /// sealed for: a route leads into the tunnel that should lead around it, and the packet
+    /// would come back, longer each time, for ever.
+    fn is_our_own_datagram(&self, packet: &[u8], inner: &Inner) -> bool {
+        let remote = self.outbound.as_ref().and_then(|run| run.endpoint);
+        let Some(remote) = remote.map(|endpoint| endpoint.remote) else {
+            return false;
+        };
+        remote.ip() == inner.destination
+            && ip::udp_ports(packet) == Some((self.listen_port, remote.port()))
     }
 
     fn seal_in_run(&mut self, buffer: &mut [u8], len: usize) -> Result<Sealed, NotSealed> {

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 
 /// The number of the interface called `name`, if there is one.
-pub(super) fn index(name: &str) -> Option<u32> {
+pub(crate) fn index(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
     // SAFETY: `name` is a C string that lives until after the call, which only reads it.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };

@@ -5,13 +5,18 @@
 //! it vanishes with the process, whatever ends it.
 
 mod check;
+mod daemon;
 mod error;
 mod host;
 mod interface;
+mod link;
 mod routes;
 #[cfg(test)]
 mod tests;
 
 pub use check::check;
+pub use daemon::{Fork, Ready, fork};
 pub use error::SystemError;
 pub use host::Host;
+pub(crate) use interface::index as interface_index;
+pub use link::{LinkProbe, set_mtu};

@@ -79,10 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(node) = arguments.shell {
         let lab = Lab::start(PREFIX, &taltun, options)?;
         let code = shell::open(&lab, node.into(), &taltun)?;
-        let left = lab.stop(Signal::Terminate)?;
-        if !left.is_empty() {
-            bail!("left behind: {}", left.join("; "));
-        }
+        lab.stop(Signal::Terminate)?.into_result()?;
         return Ok(code);
     }
 
@@ -114,29 +111,39 @@ fn play(arguments: &Arguments, taltun: &Path, options: Options) -> Report {
     let mut view = view::View::new(arguments.json);
     let mut report = scenario::play(&lab, options.xdp, duration, &mut view);
     setup::step("taking the lab down");
-    report.add(match lab.stop(Signal::Terminate) {
-        Ok(left) if left.is_empty() => Check::passed(
-            "nothing left behind",
-            "no namespace, link, route, process, file or program",
-        ),
-        Ok(left) => Check::failed("nothing left behind", left.join("; ")),
-        Err(error) => Check::failed("nothing left behind", format!("{error:#}")),
-    });
+    match lab.stop(Signal::Terminate) {
+        Ok(end) => {
+            report.add(Check::nothing_in(
+                "daemons stop in order",
+                "all three, with exit code 0",
+                &end.disorderly,
+            ));
+            report.add(Check::nothing_in(
+                "nothing left behind",
+                "no namespace, link, route, process, file or program",
+                &end.left,
+            ));
+        }
+        Err(error) => report.add(Check::failed("nothing left behind", format!("{error:#}"))),
+    }
     report
 }
 
 /// Namespaces need root. What was built as a user stays the user's, so only the lab itself
-/// runs by `sudo`.
-fn as_root(taltun: &Path) -> Result<ExitCode> {
+/// runs by `sudo`, which keeps our PATH for the programs that aren't the system's.
+pub fn as_root(taltun: &Path) -> Result<ExitCode> {
     let Some(sudo) = find("sudo") else {
         bail!("the lab makes network namespaces and needs root: run this as root");
     };
     setup::step("the lab needs root: going on by sudo");
     let mut variable = std::ffi::OsString::from("TALTUN_BIN=");
     variable.push(taltun);
+    let mut path = std::ffi::OsString::from("PATH=");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
     let status = Command::new(sudo)
         .arg("env")
         .arg(variable)
+        .arg(path)
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .status()

@@ -96,6 +96,15 @@ impl Check {
         }
     }
 
+    /// It is so, `detail` saying what, if there are no `faults`.
+    pub fn nothing_in(name: &str, detail: &str, faults: &[String]) -> Self {
+        if faults.is_empty() {
+            Self::passed(name, detail)
+        } else {
+            Self::failed(name, faults.join("; "))
+        }
+    }
+
     fn new(name: &str, ok: bool, detail: String) -> Self {
         Self {
             name: name.to_owned(),

@@ -74,6 +74,34 @@ pub(super) fn tun_set_interface(file: &File, name: &str, flags: libc::c_int) -> 
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) }).map(drop)
 }
 
+/// The name of the interface that a TUN device file is attached to.
+pub(super) fn tun_interface(file: &File) -> io::Result<String> {
+    // SAFETY: all-zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: TUNGETIFF writes one ifreq, which `request` is.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+    let name = request.ifr_name.map(i8::cast_unsigned);
+    let end = name.iter().position(|byte| *byte == 0);
+    Ok(String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned())
+}
+
+/// The network namespace of the interface that a TUN device file is attached to.
+pub(super) fn tun_namespace(file: &File) -> io::Result<OwnedFd> {
+    /// `_IO('T', 227)` of `linux/if_tun.h`.
+    const TUNGETDEVNETNS: libc::Ioctl = 0x54e3;
+    // SAFETY: the call takes no argument.
+    let fd = check(unsafe { libc::ioctl(file.as_raw_fd(), TUNGETDEVNETNS) })?;
+    // SAFETY: the kernel just gave us this descriptor, nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Says which pieces of streams a TUN may hand over uncut (`TUN_F_…`).
+pub(super) fn tun_set_offload(file: &File, offloads: libc::c_uint) -> io::Result<()> {
+    let offloads = libc::c_ulong::from(offloads);
+    // SAFETY: TUNSETOFFLOAD takes its argument by value.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, offloads) }).map(drop)
+}
+
 /// Turns a C result into a Rust one.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::check;
 
@@ -42,21 +43,45 @@ impl AsFd for StopSignal {
     }
 }
 
-/// Waits until `source` can be read; false when the stop signal came instead.
-pub fn wait_readable(source: BorrowedFd<'_>, stop: &StopSignal) -> io::Result<bool> {
+/// Waits until `source` can be read; false when the stop signal came instead. Looks
+/// without sleeping for as long as `busy` says, then sleeps.
+pub fn wait_readable(
+    source: BorrowedFd<'_>,
+    stop: &StopSignal,
+    busy: Duration,
+) -> io::Result<bool> {
+    let started = Instant::now();
+    loop {
+        let sleep = busy.is_zero() || started.elapsed() >= busy;
+        match poll(source, stop, sleep)? {
+            Ready::Nothing => std::hint::spin_loop(),
+            Ready::Source => return Ok(true),
+            Ready::Stop => return Ok(false),
+        }
+    }
+}
+
+enum Ready {
+    Nothing,
+    Source,
+    Stop,
+}
+
+fn poll(source: BorrowedFd<'_>, stop: &StopSignal, sleep: bool) -> io::Result<Ready> {
     let watch = |fd: BorrowedFd<'_>| libc::pollfd {
         fd: fd.as_raw_fd(),
         events: libc::POLLIN,
         revents: 0,
     };
     let mut watched = [watch(source), watch(stop.as_fd())];
-    loop {
-        // SAFETY: the pointer is to two initialised pollfds that outlive the call.
-        let result = check(unsafe { libc::poll(watched.as_mut_ptr(), 2, -1) });
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-            Ok(_) => return Ok(watched[1].revents == 0),
-        }
+    let timeout = if sleep { -1 } else { 0 };
+    // SAFETY: the pointer is to two initialised pollfds that outlive the call.
+    let result = check(unsafe { libc::poll(watched.as_mut_ptr(), 2, timeout) });
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Ready::Nothing),
+        Err(error) => Err(error),
+        Ok(0) => Ok(Ready::Nothing),
+        Ok(_) if watched[1].revents != 0 => Ok(Ready::Stop),
+        Ok(_) => Ok(Ready::Source),
     }
 }

@@ -326,7 +326,7 @@ impl World {
         let outcome = tunnel.batch(self.now).seal(&mut buffer, packet.len());
         if let Ok(sealed) = outcome {
             buffer.truncate(sealed.len);
-            self.post(from, sealed.endpoint.remote, buffer);
+            self.post(from, sealed.endpoint.remote, &buffer);
         }
         self.settle(from);
         outcome.map(|_| ())
@@ -369,7 +369,7 @@ impl World {
         while let Some(next) = self.next_happening().filter(|next| *next <= end) {
             self.now = self.now.max(next);
             while let Some(datagram) = self.next_arrival() {
-                self.arrive(datagram);
+                self.arrive(&datagram);
             }
             self.wake_all();
         }
@@ -429,7 +429,7 @@ impl World {
             }
         }
         while let Some(transmit) = self.nodes[number].device.poll_transmit() {
-            self.post(number, transmit.endpoint.remote, transmit.payload);
+            self.post(number, transmit.endpoint.remote, &transmit.payload);
         }
     }
 
@@ -478,7 +478,7 @@ impl World {
                     Opened::Relay(inner) => match batch.relay(&mut buffer, &inner) {
                         Ok(sealed) => {
                             buffer.truncate(sealed.len);
-                            self.post(number, sealed.endpoint.remote, buffer);
+                            self.post(number, sealed.endpoint.remote, &buffer);
                         }
                         Err(NotSealed::Staged { .. }) => {}
                         Err(NotSealed::Dropped(reason)) => return Err(reason),
@@ -495,18 +495,18 @@ impl World {
 
     // ---- the network -------------------------------------------------------------------
 
-    fn post(&mut self, from: usize, to: SocketAddr, payload: Vec<u8>) {
+    fn post(&mut self, from: usize, to: SocketAddr, payload: &[u8]) {
         let sent = Sent {
             at: self.now,
             from,
             to,
-            payload: payload.clone(),
+            payload: payload.to_vec(),
         };
         if self.strict
             && sent.kind() == DATA
             && let Some(target) = self.nodes.iter().find(|node| node.address == to)
         {
-            let index = receiver(&payload).unwrap();
+            let index = receiver(payload).unwrap();
             assert!(
                 target.indices.contains(&index),
                 "data is sent to an index that its receiver doesn't know"
@@ -528,7 +528,7 @@ impl World {
             let datagram = InTransit {
                 source: self.nodes[from].address,
                 to,
-                payload: payload.clone(),
+                payload: payload.to_vec(),
             };
             self.in_transit.insert((arrival, self.posted), datagram);
         }
@@ -540,7 +540,7 @@ impl World {
         (entry.key().0 <= self.now).then(|| entry.remove())
     }
 
-    fn arrive(&mut self, datagram: InTransit) {
+    fn arrive(&mut self, datagram: &InTransit) {
         let target = self
             .nodes
             .iter()

@@ -1,1 +1,201 @@
-//! To come.
+//! From one peer straight to another, in the same buffer (paper §2: both peers' allowed
+//! IPs are checked).
+
+use taltun_common::drops::DropReason;
+
+use super::super::device::PeerSettings;
+use super::super::messages::DATA_HEADER_LEN;
+use super::pair::*;
+use crate::crypto::PresharedKey;
+
+/// A hub with a session with each spoke.
+fn connected_hub() -> World {
+    let mut world = World::hub();
+    for spoke in [B, C] {
+        let _ = world.ping(spoke, A, 0);
+    }
+    world.run(secs(1));
+    world.nodes[A].inbox.clear();
+    world
+}
+
+/// A packet from one spoke to another doesn't touch the hub's TUN and is 32 bytes longer
+/// than itself, padded, on both of its ways.
+#[test]
+fn a_packet_goes_from_spoke_to_spoke() {
+    let mut world = connected_hub();
+    world.ping(B, C, 7).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[C].ids(), [7]);
+    assert!(world.nodes[A].inbox.is_empty());
+    let relayed = world.last_sent(A);
+    assert_eq!((relayed.to, relayed.payload.len()), (outer(C), 128));
+    world.send(C, &packet(inner6(C), inner6(B), 8, 90)).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[B].ids(), [8]);
+}
+
+/// A hub is a hop: TTL and hop limit fall by one, and the checksum stays right.
+#[test]
+fn relaying_takes_one_hop() {
+    let mut world = connected_hub();
+    let mut v4 = packet(inner(B), inner(C), 1, 84);
+    let sum: u32 = v4[..20]
+        .chunks(2)
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
+        .sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    v4[10..12].copy_from_slice(&sum.to_be_bytes());
+    world.send(B, &v4).unwrap();
+    world.send(B, &packet(inner6(B), inner6(C), 2, 84)).unwrap();
+    world.run(secs(1));
+    let inbox = &world.nodes[C].inbox;
+    assert_eq!(inbox[0][8], 63);
+    assert_eq!(inbox[1][7], 63);
+    let sum: u32 = inbox[0][..20]
+        .chunks(2)
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
+        .sum();
+    assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
+}
+
+/// The last hop ends at the hub, so that no packet circles.
+#[test]
+fn a_packet_without_hops_left_is_dropped() {
+    let mut world = connected_hub();
+    let mut bytes = packet(inner(B), inner(C), 1, 84);
+    bytes[8] = 1;
+    world.send(B, &bytes).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].drops, [DropReason::HopLimit]);
+    assert!(world.nodes[C].inbox.is_empty());
+}
+
+/// What is for the hub itself is for its operating system.
+#[test]
+fn the_hubs_own_addresses_are_never_relayed() {
+    let mut world = connected_hub();
+    // A spoke that claims the hub's own address gets nothing of it.
+    world.with(A, |device, _| {
+        let nets = ["10.0.0.3/32", "10.0.0.1/32"].map(|net| net.parse().unwrap());
+        device.set_allowed_ips(&public_key(C), &nets);
+    });
+    world.ping(B, A, 1).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].ids(), [1]);
+    assert!(world.nodes[C].inbox.is_empty());
+}
+
+/// Behind a default route is the operating system's choice, not a peer's network.
+#[test]
+fn nothing_is_relayed_by_a_default_route() {
+    let mut world = connected_hub();
+    world.with(A, |device, _| {
+        let nets = ["10.0.0.3/32", "0.0.0.0/0", "::/0"].map(|net| net.parse().unwrap());
+        device.set_allowed_ips(&public_key(C), &nets);
+    });
+    world.with(B, |device, _| {
+        let nets = ["0.0.0.0/0"].map(|net| net.parse().unwrap());
+        device.set_allowed_ips(&public_key(A), &nets);
+    });
+    world
+        .send(B, &packet(inner(B), [8, 8, 8, 8].into(), 1, 84))
+        .unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].ids(), [1]);
+    assert!(world.nodes[C].inbox.is_empty());
+}
+
+/// A packet is never sent back to the peer it came from.
+#[test]
+fn nothing_is_relayed_back_to_its_sender() {
+    let mut world = connected_hub();
+    world.with(A, |device, _| {
+        let nets = ["10.0.0.2/32", "10.0.5.0/24"].map(|net| net.parse().unwrap());
+        device.set_allowed_ips(&public_key(B), &nets);
+    });
+    world.with(B, |device, _| {
+        let nets = ["10.0.0.0/16"].map(|net| net.parse().unwrap());
+        device.set_allowed_ips(&public_key(A), &nets);
+    });
+    let start = world.now;
+    world
+        .send(B, &packet(inner(B), [10, 0, 5, 1].into(), 1, 84))
+        .unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].ids(), [1], "the operating system decides");
+    assert!(world.sent_since(A, start).is_empty());
+}
+
+/// Both peers' allowed IPs hold: a spoke can't send as another spoke.
+#[test]
+fn a_spoofed_source_is_not_relayed() {
+    let mut world = connected_hub();
+    let start = world.now;
+    world
+        .send(B, &packet([10, 0, 0, 99].into(), inner(C), 1, 84))
+        .unwrap();
+    world.send(B, &packet(inner(C), inner(C), 1, 84)).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].drops, [DropReason::InnerSource; 2]);
+    assert!(world.sent_since(A, start).is_empty());
+}
+
+/// Only where relaying is on; otherwise the operating system routes.
+#[test]
+fn without_relay_everything_goes_to_the_operating_system() {
+    let mut world = World::pair();
+    world.with(A, |device, now| {
+        let settings = PeerSettings {
+            public_key: public_key(C),
+            preshared_key: PresharedKey::default(),
+            endpoint: Some(outer(C).into()),
+            allowed_ips: vec!["10.0.0.3/32".parse().unwrap()],
+            persistent_keepalive: None,
+        };
+        device.add_peer(settings, now).unwrap();
+    });
+    world.with(B, |device, _| {
+        device.set_allowed_ips(&public_key(A), &["10.0.0.0/24".parse().unwrap()]);
+    });
+    world.ping(B, C, 1).unwrap_err();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].ids(), [1]);
+    assert_eq!(world.nodes[A].inbox[0][8], 64, "and takes the hop");
+}
+
+/// The first packet to a spoke without a session waits for its handshake, as any other.
+#[test]
+fn a_relayed_packet_waits_for_the_handshake_it_causes() {
+    let mut world = World::hub();
+    let _ = world.ping(B, A, 0);
+    world.run(secs(1));
+    world.ping(B, C, 1).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[C].ids(), [1]);
+    assert_eq!(world.nodes[C].inbox[0][8], 63);
+}
+
+/// A relayed packet grows by at most its padding: with 32 bytes of overhead both ways it
+/// fits the buffer that it came in.
+#[test]
+fn a_relayed_packet_fits_the_buffer_it_came_in() {
+    let mut world = connected_hub();
+    for len in 40..1420 {
+        world.lose = |sent| sent.from == B;
+        world.send(B, &packet(inner(B), inner(C), 1, len)).unwrap();
+        let mut message = world.last_sent(B).payload.clone();
+        let (index, before) = (receiver(&message).unwrap(), message.len());
+        let counter = u64::from_le_bytes(message[8..16].try_into().unwrap());
+        let tunnel = std::sync::Arc::clone(world.nodes[A].device.tunnel());
+        let mut batch = tunnel.batch(world.now);
+        let opened = batch.open(index, counter, &mut message, outer(B).into());
+        let Ok(super::super::tunnel::Opened::Relay(inner)) = opened else {
+            panic!("{opened:?}");
+        };
+        assert_eq!(inner.len, len);
+        let sealed = batch.relay(&mut message, &inner).unwrap();
+        assert_eq!(sealed.len, before);
+        assert!(sealed.len >= DATA_HEADER_LEN + len + 16);
+    }
+}

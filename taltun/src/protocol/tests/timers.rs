@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use taltun_common::drops::DropReason;
 
+use super::super::device::Device;
 use super::super::messages::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES};
 use super::super::time::Time;
 use super::super::tunnel::NotSealed;
@@ -484,7 +485,7 @@ fn an_early_timeout_does_nothing() {
     world.ping(A, B, 1).unwrap();
     for _ in 0..100 {
         for node in [A, B] {
-            world.with(node, |device, now| device.handle_timeout(now));
+            world.with(node, Device::handle_timeout);
         }
     }
     assert_eq!(world.sent_since(A, start).len(), 1);

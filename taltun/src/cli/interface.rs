@@ -1,0 +1,108 @@
+//! `taltun IFACE`
+
+use std::cell::Cell;
+
+use clap::Args;
+use tracing::level_filters::LevelFilter;
+
+use super::failure::Failure;
+use super::logging;
+use crate::config::{self, Config};
+use crate::control::engine::{self, Manner, Origin};
+use crate::crypto::PrivateKey;
+use crate::system::{self, Fork, SystemError};
+
+/// Make the interface IFACE and serve it to wg, in the background once it answers.
+///
+/// A drop-in for wireguard-go: the interface has no key, no peers and no addresses until `wg`
+/// and `ip` give it some, which is what wg-quick does. It goes when the interface is deleted
+/// or its socket in /var/run/wireguard is removed. `LOG_LEVEL` (silent, error, verbose) says
+/// what is logged; with it the log stays on standard error.
+#[derive(Args)]
+pub(super) struct Interface {
+    /// Stay in the foreground.
+    #[arg(long, short)]
+    foreground: bool,
+
+    /// The interface to make.
+    #[arg(value_name = "IFACE")]
+    name: String,
+}
+
+impl Interface {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        config::interface_name(&self.name).map_err(Failure::Usage)?;
+        let asked = std::env::var("LOG_LEVEL").ok();
+        let level = asked.as_deref().map(log_level);
+        if self.foreground {
+            logging::start_at(level.unwrap_or(LevelFilter::INFO));
+            return self.serve(|| Ok(()));
+        }
+        let forked = system::fork();
+        let forked =
+            forked.map_err(|error| Failure::Other(format!("cannot go to the background: {error}")));
+        let ready = match forked? {
+            Fork::Parent(waiting) => {
+                return waiting.wait().map_err(|reason| {
+                    Failure::Other(if reason.is_empty() {
+                        "the process in the background ended before it was up".into()
+                    } else {
+                        reason
+                    })
+                });
+            }
+            Fork::Child(ready) => Cell::new(Some(ready)),
+        };
+        let level = level.unwrap_or(LevelFilter::OFF);
+        logging::start_at(level);
+        let quiet = level == LevelFilter::OFF;
+        let outcome = self.serve(|| match ready.take() {
+            Some(ready) => Ok(ready.up(quiet)?),
+            None => Ok(()),
+        });
+        match (outcome, ready.take()) {
+            // The parent says it, where somebody listens.
+            (Err(failure), Some(ready)) => ready.failed(&failure.to_string()),
+            // Nobody listens any more but the log.
+            (Err(failure), None) => tracing::error!("{failure}"),
+            (Ok(()), _) => {}
+        }
+        Ok(())
+    }
+
+    fn serve(&self, up: impl FnOnce() -> anyhow::Result<()>) -> Result<(), Failure> {
+        let mut key = zeroize::Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *key)
+            .map_err(|error| Failure::Other(format!("no randomness: {error}")))?;
+        let config = Config::plain(&self.name, PrivateKey::from_bytes(*key));
+        check(&config)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
+        let run = engine::run(config, Origin::default(), Manner::Plain, up);
+        Ok(runtime.block_on(run)?)
+    }
+}
+
+/// Checks that the tunnel can be made. Where its name is taken by a process that can be
+/// named, that is what the operator wants to know.
+pub(super) fn check(config: &Config) -> Result<(), Failure> {
+    match system::check(config) {
+        Err(SystemError::InterfaceExists(name)) => match crate::control::holder(&name) {
+            Some(holder) => Err(holder.into()),
+            None => Err(SystemError::InterfaceExists(name).into()),
+        },
+        other => Ok(other?),
+    }
+}
+
+/// The words of wireguard-go, and those of everybody else.
+fn log_level(word: &str) -> LevelFilter {
+    match word {
+        "silent" | "off" => LevelFilter::OFF,
+        "error" => LevelFilter::ERROR,
+        "info" => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    }
+}

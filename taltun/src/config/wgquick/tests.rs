@@ -1,0 +1,188 @@
+//! There and back, both ways round.
+
+use super::{Imported, export, import};
+use crate::config;
+
+/// What people's files look like, with everything that wg-quick(8) knows.
+const WG_QUICK: &str = "\
+# The office, as of May
+[Interface]
+PrivateKey = AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHl8=
+Address = 10.192.122.1/24, fd00:122::1/64
+address = 10.10.0.1
+ListenPort = 51820 # forwarded by the router
+MTU = 1380
+DNS = 1.1.1.1, example.org
+FwMark = 0xca6c
+Table = 1234
+PreUp = echo 1 > /tmp/x
+PostUp = iptables -A FORWARD -i %i -j ACCEPT; ip rule add ipproto tcp dport 22 table 1234
+PostDown = iptables -D FORWARD -i %i -j ACCEPT
+SaveConfig = false
+
+# laptop
+[Peer]
+PublicKey = xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=
+PresharedKey = /UwcSPg38hW/D9Y3tcS1FOV0K1wuURMbS0sesJEP5ak=
+AllowedIPs = 10.192.122.3/32, 10.192.124.0/24
+
+[peer]
+PublicKey=TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=
+AllowedIPs = 10.192.122.4
+AllowedIPs = fd00:122::4/128
+Endpoint = [2607:5300:60:6b0::c05f:543]:2468
+PersistentKeepalive = 25
+# the end
+";
+
+const TOML: &str = r#"
+# A hub.
+[interface]
+mode = "server"  # relays
+tun_name = "hub0"
+vip = ["10.0.0.1/24",   # here
+       "fd00::1/64"]
+local_addr = "192.0.2.1:9000"
+private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+routes = ["192.168.50.0/24"]
+
+[[peers]]
+name = "office # 1"
+public_key = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
+vip = "10.0.0.2"
+endpoint = "vpn.example.org:9000"
+allowed_ips = ["192.168.50.0/24"]
+persistent_keepalive = 25
+
+[accel]
+xdp = "off"
+deny = ["198.51.100.0/24"]
+"#;
+
+fn imported(text: &str) -> Imported {
+    import(text, "wg0.conf", "wg0").unwrap()
+}
+
+fn exported(toml: &str) -> String {
+    export(toml, &config::parse(toml, "test.toml").unwrap().config)
+}
+
+/// A wg-quick file as a set of settings: what it means, whatever its order and comments.
+fn settings(text: &str) -> Vec<String> {
+    let mut section = 0;
+    let mut settings = Vec::new();
+    for line in text.lines() {
+        let code = line.split('#').next().unwrap_or_default().trim();
+        if code.starts_with('[') {
+            section += 1;
+            settings.push(format!("{section} {}", code.to_lowercase()));
+        } else if let Some((key, value)) = code.split_once('=') {
+            let (key, value) = (key.trim().to_lowercase(), value.trim());
+            if matches!(key.as_str(), "address" | "allowedips") {
+                for item in value.split(',').map(str::trim) {
+                    let bits = if item.contains(':') { "/128" } else { "/32" };
+                    let full = if item.contains('/') { "" } else { bits };
+                    settings.push(format!("{section} {key} {item}{full}"));
+                }
+            } else {
+                settings.push(format!("{section} {key} {value}"));
+            }
+        }
+    }
+    settings.sort();
+    settings
+}
+
+#[test]
+fn a_wg_quick_file_means_the_same_after_the_way_there_and_back() {
+    let there = imported(WG_QUICK);
+    let back = exported(&there.toml);
+    assert_eq!(settings(&back), settings(WG_QUICK), "{back}");
+    // Once more: nothing piles up.
+    let again = exported(&imported(&back).toml);
+    assert_eq!(settings(&again), settings(WG_QUICK), "{again}");
+}
+
+#[test]
+fn comments_stay_on_both_ways() {
+    let there = imported(WG_QUICK).toml;
+    let back = exported(&there);
+    for comment in [
+        "# The office, as of May",
+        "# forwarded by the router",
+        "# laptop",
+        "# the end",
+    ] {
+        assert!(there.contains(comment), "{comment}: {there}");
+        assert!(back.contains(comment), "{comment}: {back}");
+    }
+    let laptop = there.find("# laptop").unwrap();
+    assert!(laptop < there.find("[[peers]]").unwrap());
+}
+
+#[test]
+fn an_imported_file_is_a_configuration() {
+    let there = imported(WG_QUICK);
+    let config = config::parse(&there.toml, "test.toml").unwrap().config;
+    assert_eq!(config.interface.tun_name, "wg0");
+    assert_eq!(config.interface.local_addr.port(), 51820);
+    assert_eq!(config.interface.vip.len(), 3);
+    assert_eq!(config.interface.vip[2].to_string(), "10.10.0.1/32");
+    assert_eq!(config.interface.mtu, 1380);
+    assert_eq!(
+        config.interface.routes,
+        ["10.192.124.0/24".parse().unwrap()]
+    );
+    assert_eq!(config.peers.len(), 2);
+    assert_eq!(config.peers[1].allowed_ips.len(), 2);
+    assert_eq!(config.peers[1].persistent_keepalive, Some(25));
+    // DNS, FwMark, Table, three commands, SaveConfig.
+    assert_eq!(there.warnings.len(), 7, "{:?}", there.warnings);
+    assert!(
+        there.warnings[0].contains("wg0.conf:8"),
+        "{}",
+        there.warnings[0]
+    );
+}
+
+#[test]
+fn toml_means_the_same_after_the_way_there_and_back() {
+    let before = config::parse(TOML, "test.toml").unwrap().config;
+    let conf = exported(TOML);
+    let back = import(&conf, "x.conf", "x").unwrap().toml;
+    let after = config::parse(&back, "test.toml").unwrap().config;
+    assert_eq!(
+        format!("{before:?}"),
+        format!("{after:?}"),
+        "{conf}\n{back}"
+    );
+    for comment in ["# A hub.", "# relays", "# here"] {
+        assert!(back.contains(comment), "{comment}: {back}");
+    }
+}
+
+#[test]
+fn what_holds_by_default_in_toml_is_written_out() {
+    let toml = "[interface]\nvip = \"10.0.0.1/24\"\nprivate_key = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"\n\n[[peers]]\npublic_key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\"\nvip = \"10.0.0.2\"\n";
+    let conf = exported(toml);
+    assert!(conf.contains("ListenPort = 9000\n\n[Peer]"), "{conf}");
+    assert!(conf.contains("AllowedIPs = 10.0.0.2/32"), "{conf}");
+}
+
+#[test]
+fn a_file_that_wg_quick_would_refuse_is_refused_with_its_line() {
+    for (text, line) in [
+        ("[Interface]\nPrivateKy = x\n", ":2"),
+        ("[Interface]\nnonsense\n", ":2"),
+        ("PrivateKey = x\n", ":1"),
+        ("[Interfaces]\n", ":1"),
+        ("[Interface]\n\nListenPort = 65536\n", ":3"),
+        ("[Interface]\nAddress = 10.0.0.0/33\n", ":2"),
+        ("[Interface]\n[Peer]\nAllowedIPs = -10.0.0.0/8\n", ":3"),
+        ("[Interface]\n[Peer]\nDNS = 1.1.1.1\n", ":3"),
+        ("[Interface]\nPrivateKey = \"x\"\n", ":2"),
+    ] {
+        let error = import(text, "wg0.conf", "wg0").unwrap_err().to_string();
+        assert!(error.contains(&format!("wg0.conf{line}")), "{error}");
+    }
+}

@@ -1,0 +1,148 @@
+//! The sockets, the TUN and the workers between them: what has to be stopped and started
+//! again when the sockets change under way.
+//!
+//! Another port means other sockets, and threads in the middle of a batch on the old ones.
+//! Rather than have each of them ask before each batch whether its socket is still the
+//! right one, all are ended, which takes them one batch at most, and started anew. What the
+//! system sends meanwhile waits in the TUN's queue.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::dataplane::counters::Counters;
+use crate::dataplane::filter::Filter;
+use crate::dataplane::sys::StopSignal;
+use crate::dataplane::tun::Tun;
+use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
+use crate::dataplane::worker::{Handshake, Shared, Workers};
+use crate::protocol::tunnel::Tunnel;
+
+/// What outlives a change of sockets.
+#[derive(Debug, Clone)]
+pub(super) struct Parts {
+    /// Sessions and routes.
+    pub tunnel: Arc<Tunnel>,
+    /// Bans.
+    pub filter: Arc<Filter>,
+    /// What was moved and dropped.
+    pub counters: Arc<Counters>,
+    /// The way of handshake messages to the controller.
+    pub handshakes: mpsc::Sender<Handshake>,
+    /// Wakes the controller when workers ask something of it, or end.
+    pub wake: Arc<Notify>,
+    /// Which offloads sockets use where the kernel has them.
+    pub offloads: UdpOffloads,
+    /// How long a thread goes on looking for packets before it sleeps.
+    pub busy_poll: Duration,
+}
+
+/// The running data plane.
+#[derive(Debug)]
+pub(super) struct Plant {
+    /// `None` only while they are being replaced.
+    workers: Option<Workers>,
+    parts: Parts,
+    sockets: Vec<Arc<Socket>>,
+    tuns: Vec<Tun>,
+    mark: u32,
+}
+
+impl Plant {
+    /// Starts a worker for each pair of socket and TUN queue.
+    pub(super) fn start(
+        parts: Parts,
+        sockets: Vec<Arc<Socket>>,
+        tuns: Vec<Tun>,
+    ) -> io::Result<Self> {
+        let mut plant = Self {
+            workers: None,
+            parts,
+            sockets,
+            tuns,
+            mark: 0,
+        };
+        plant.start_workers()?;
+        Ok(plant)
+    }
+
+    /// Where the sockets listen, with the port they really have.
+    pub(super) fn listen_address(&self) -> SocketAddr {
+        self.sockets[0].local_addr()
+    }
+
+    /// A sender of the controller's own.
+    pub(super) fn sender(&self) -> Sender {
+        Sender::new(
+            Arc::clone(&self.sockets[0]),
+            Arc::clone(&self.parts.counters),
+        )
+    }
+
+    /// A queue of the TUN.
+    pub(super) fn tun(&self) -> &Tun {
+        &self.tuns[0]
+    }
+
+    /// The mark on our datagrams; 0 for none.
+    pub(super) fn mark(&self) -> u32 {
+        self.mark
+    }
+
+    /// Marks all datagrams from now on.
+    pub(super) fn set_mark(&mut self, mark: u32) -> io::Result<()> {
+        for socket in &self.sockets {
+            socket.set_mark(mark)?;
+        }
+        self.mark = mark;
+        Ok(())
+    }
+
+    /// Listens at `address` instead. When that can't be, all stays as it is: the new
+    /// sockets are bound before the old ones are let go.
+    pub(super) fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
+        let sockets = Socket::bind_group(address, self.sockets.len(), self.parts.offloads)?;
+        if self.mark != 0 {
+            for socket in &sockets {
+                socket.set_mark(self.mark)?;
+            }
+        }
+        self.workers = None;
+        self.sockets = sockets;
+        self.start_workers()
+    }
+
+    /// Whether a worker ended by itself, as when the interface is deleted.
+    pub(super) fn has_ended(&self) -> bool {
+        self.workers.as_ref().is_none_or(Workers::any_ended)
+    }
+
+    fn start_workers(&mut self) -> io::Result<()> {
+        let Parts {
+            tunnel,
+            filter,
+            counters,
+            handshakes,
+            wake,
+            busy_poll,
+            ..
+        } = self.parts.clone();
+        tunnel.set_listen_port(self.listen_address().port());
+        let shared = Arc::new(Shared {
+            tunnel,
+            filter,
+            counters,
+            handshakes,
+            wake,
+            busy_poll,
+            stop: StopSignal::new()?,
+            ended: false.into(),
+        });
+        let tuns: io::Result<Vec<Tun>> = self.tuns.iter().map(Tun::try_clone).collect();
+        self.workers = Some(Workers::start(shared, &self.sockets, tuns?)?);
+        Ok(())
+    }
+}

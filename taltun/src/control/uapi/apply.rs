@@ -1,0 +1,149 @@
+//! What a request does to a running tunnel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::request::{PeerRequest, SetRequest};
+use super::{Errno, Snapshot, SnapshotPeer, UapiCall};
+use crate::config;
+use crate::control::engine::Engine;
+use crate::crypto::PresharedKey;
+use crate::dataplane::clock;
+use crate::protocol::device::{PeerSettings, RouteEdit};
+use crate::protocol::peer::Endpoint;
+use crate::protocol::time::Time;
+
+impl Engine {
+    /// Does what a client asks.
+    pub(in crate::control) fn handle_uapi(&mut self, call: UapiCall) {
+        // A client that left meanwhile misses its answer.
+        match call {
+            UapiCall::Get(answer) => drop(answer.send(self.snapshot())),
+            UapiCall::Set(request, answer) => {
+                let outcome = self.set(*request);
+                self.follow_device();
+                let _ = answer.send(outcome);
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let wall_clock_at_zero = clock::wall_clock_at_zero();
+        let mut allowed_ips = self.device.allowed_ips();
+        let peers = self.device.peers().map(|peer| {
+            let key = peer.public_key();
+            SnapshotPeer {
+                preshared_key: self.device.preshared_key(key).cloned().unwrap_or_default(),
+                last_handshake: peer
+                    .last_handshake()
+                    .map(|at| wall_clock_at_zero + Duration::from_nanos(at.as_nanos())),
+                persistent_keepalive: self
+                    .device
+                    .persistent_keepalive(key)
+                    .map_or(0, |interval| interval.as_secs()),
+                allowed_ips: allowed_ips.remove(&peer.id()).unwrap_or_default(),
+                peer: Arc::clone(peer),
+            }
+        });
+        Snapshot {
+            private_key: self.device.private_key().cloned(),
+            listen_port: self.plant.listen_address().port(),
+            fwmark: self.plant.mark(),
+            peers: peers.collect(),
+        }
+    }
+
+    /// What the kernel may refuse comes first, so that a refusal leaves all as it was.
+    fn set(&mut self, request: SetRequest) -> Result<(), Errno> {
+        let now = clock::now();
+        if let Some(mark) = request.fwmark {
+            self.plant.set_mark(mark)?;
+        }
+        if let Some(port) = request.listen_port {
+            self.set_listen_port(port)?;
+        }
+        if let Some(key) = request.private_key {
+            self.device.set_private_key(key, now);
+        }
+        let mut edits = Vec::new();
+        if request.replace_peers {
+            let keys: Vec<_> = self.device.peers().map(|peer| *peer.public_key()).collect();
+            for key in &keys {
+                edits.extend(self.device.forget_peer(key).map(RouteEdit::Clear));
+            }
+        }
+        for peer in request.peers {
+            self.set_peer(peer, &mut edits, now);
+        }
+        self.device.edit_routes(&edits);
+        self.forget_strangers();
+        Ok(())
+    }
+
+    /// A port of the kernel's choice is as good as another, so 0 changes nothing where the
+    /// kernel has chosen already.
+    fn set_listen_port(&mut self, port: u16) -> Result<(), Errno> {
+        let mut wanted = self.config.interface.local_addr;
+        wanted.set_port(port);
+        self.listen(wanted).map_err(|error| {
+            warn!("can't listen on port {port}: {error}");
+            Errno::from(error)
+        })
+    }
+
+    fn set_peer(&mut self, request: PeerRequest, edits: &mut Vec<RouteEdit>, now: Time) {
+        let key = request.public_key;
+        if request.remove {
+            edits.extend(self.device.forget_peer(&key).map(RouteEdit::Clear));
+            return;
+        }
+        let known = self.device.peer(&key).cloned();
+        let peer = match known {
+            Some(peer) => {
+                if request.replace_allowed_ips {
+                    edits.push(RouteEdit::Clear(peer.id()));
+                }
+                peer
+            }
+            None if request.update_only => return,
+            None => {
+                let settings = PeerSettings {
+                    public_key: key,
+                    preshared_key: PresharedKey::default(),
+                    endpoint: None,
+                    allowed_ips: Vec::new(),
+                    persistent_keepalive: None,
+                };
+                match self.device.add_peer(settings, now) {
+                    Ok(peer) => peer,
+                    // As the kernel does: it isn't added, and nothing else is made of it.
+                    Err(error) => return warn!("{key}: {error}"),
+                }
+            }
+        };
+        if let Some(preshared_key) = request.preshared_key {
+            self.device.set_preshared_key(&key, preshared_key);
+        }
+        if let Some(address) = request.endpoint {
+            debug!("{key} is said to be at {address}");
+            self.device
+                .set_endpoint(&key, Some(Endpoint::from(address)));
+            self.known.entry(key).or_default().endpoint = Some(config::Endpoint::Address(address));
+        }
+        if let Some(seconds) = request.persistent_keepalive {
+            let interval = (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)));
+            if interval != self.device.persistent_keepalive(&key) {
+                self.device.set_persistent_keepalive(&key, interval, now);
+            }
+        }
+        edits.extend(request.allowed_ips.into_iter().map(|(net, add)| {
+            if add {
+                RouteEdit::Add(Arc::clone(&peer), net)
+            } else {
+                RouteEdit::Remove(peer.id(), net)
+            }
+        }));
+    }
+}

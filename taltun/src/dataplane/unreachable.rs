@@ -1,0 +1,242 @@
+//! ICMP "host unreachable" for packets that nobody will ever get, so that programs fail at
+//! once instead of waiting (RFC 792, RFC 4443 §3.1).
+//!
+//! The message comes from the address that couldn't be reached. It is the one address that
+//! is certain to be routed into the tunnel, so that no reverse path filter objects to its
+//! coming out of there; and we needn't know which addresses are our own.
+
+use std::io::IoSlice;
+use std::time::Duration;
+
+use super::offload::vnet::VnetHeader;
+use super::tun::Tun;
+use crate::protocol::time::Time;
+
+/// Messages that may leave at once.
+const BURST: u32 = 32;
+/// Time in which another one becomes due: a hundred a second.
+const INTERVAL: Duration = Duration::from_millis(10);
+/// What an IPv4 message may measure (RFC 1812, §4.3.2.3).
+const MAX_V4: usize = 576;
+/// What an IPv6 message may measure (RFC 4443, §2.4c).
+const MAX_V6: usize = 1280;
+const V4_HEADER: usize = 20;
+const V6_HEADER: usize = 40;
+const ICMP_HEADER: usize = 8;
+const ICMP: u8 = 1;
+const ICMP6: u8 = 58;
+const HOPS: u8 = 64;
+
+/// Makes and writes such messages, at a bounded rate. Each thread has its own.
+#[derive(Debug)]
+pub struct Unreachable {
+    tokens: u32,
+    refilled: Time,
+    message: Vec<u8>,
+}
+
+impl Default for Unreachable {
+    fn default() -> Self {
+        Self {
+            tokens: BURST,
+            refilled: Time::START,
+            message: Vec::with_capacity(MAX_V6),
+        }
+    }
+}
+
+impl Unreachable {
+    /// Tells the sender of `packet`, which must be a whole IP packet from the TUN, that its
+    /// destination is out of reach; unless that would answer an error, a group, or too many.
+    pub fn tell(&mut self, packet: &[u8], now: Time, tun: &Tun) {
+        if self.may_send(now) && write(packet, &mut self.message).is_some() {
+            // A TUN that doesn't take it loses no more than a courtesy.
+            let header = VnetHeader::default().encode(packet[0] >> 4 == 6);
+            let _ = tun.write(&[IoSlice::new(&header), IoSlice::new(&self.message)]);
+        }
+    }
+
+    fn may_send(&mut self, now: Time) -> bool {
+        let earned = now.since(self.refilled).as_nanos() / INTERVAL.as_nanos();
+        if earned > 0 {
+            self.tokens = (u128::from(self.tokens) + earned).min(u128::from(BURST)) as u32;
+            self.refilled = now;
+        }
+        let may = self.tokens > 0;
+        self.tokens -= u32::from(may);
+        may
+    }
+}
+
+/// Writes the message about `packet`; `None` when there must be none.
+fn write(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
+    message.clear();
+    match packet.first()? >> 4 {
+        4 => write_v4(packet, message),
+        6 => write_v6(packet, message),
+        _ => None,
+    }
+}
+
+fn write_v4(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
+    let header = packet.get(..V4_HEADER)?;
+    let (source, destination) = (&header[12..16], &header[16..20]);
+    let later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
+    let header_len = usize::from(header[0] & 0xf) * 4;
+    // Queries may be answered, errors may not.
+    let is_error = header[9] == ICMP && matches!(packet.get(header_len)?, 3 | 4 | 5 | 11 | 12);
+    if later_fragment || is_error || !is_one_host_v4(source) || !is_one_host_v4(destination) {
+        return None;
+    }
+    let quoted = &packet[..packet.len().min(MAX_V4 - V4_HEADER - ICMP_HEADER)];
+    let len = (V4_HEADER + ICMP_HEADER + quoted.len()) as u16;
+    message.extend([0x45, 0]);
+    message.extend(len.to_be_bytes());
+    message.extend([0, 0, 0x40, 0, HOPS, ICMP, 0, 0]);
+    message.extend(destination);
+    message.extend(source);
+    let sum = checksum(0, message);
+    message[10..12].copy_from_slice(&sum.to_be_bytes());
+    // Destination unreachable: host.
+    message.extend([3, 1, 0, 0, 0, 0, 0, 0]);
+    message.extend(quoted);
+    let sum = checksum(0, &message[V4_HEADER..]);
+    message[V4_HEADER + 2..V4_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
+    Some(())
+}
+
+fn write_v6(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
+    let header = packet.get(..V6_HEADER)?;
+    let (source, destination) = (&header[8..24], &header[24..40]);
+    let is_group = |address: &[u8]| address[0] == 0xff;
+    let unspecified = source.iter().all(|byte| *byte == 0);
+    let is_error = header[6] == ICMP6 && *packet.get(V6_HEADER)? < 128;
+    if is_error || unspecified || is_group(source) || is_group(destination) {
+        return None;
+    }
+    let quoted = &packet[..packet.len().min(MAX_V6 - V6_HEADER - ICMP_HEADER)];
+    let len = (ICMP_HEADER + quoted.len()) as u16;
+    message.extend([0x60, 0, 0, 0]);
+    message.extend(len.to_be_bytes());
+    message.extend([ICMP6, HOPS]);
+    message.extend(destination);
+    message.extend(source);
+    // Destination unreachable: address.
+    message.extend([1, 3, 0, 0, 0, 0, 0, 0]);
+    message.extend(quoted);
+    // The sum covers addresses, length and protocol besides.
+    let pseudo = u32::from(len) + u32::from(ICMP6);
+    let sum = checksum(pseudo, &message[8..]);
+    message[V6_HEADER + 2..V6_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
+    Some(())
+}
+
+/// Not a group, nor everybody, nor nobody.
+fn is_one_host_v4(address: &[u8]) -> bool {
+    (1..224).contains(&address[0])
+}
+
+/// The Internet checksum (RFC 1071), starting from `sum`.
+fn checksum(sum: u32, bytes: &[u8]) -> u16 {
+    let word = |pair: &[u8]| match pair {
+        [high, low] => u32::from(u16::from_be_bytes([*high, *low])),
+        [high] => u32::from(*high) << 8,
+        _ => 0,
+    };
+    let mut sum = bytes.chunks(2).map(word).sum::<u32>() + sum;
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(protocol: u8, first: u8) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, protocol, 0, 0];
+        packet.extend([10, 0, 0, 1, 10, 0, 0, 9, first, 0, 0, 0, 0, 0, 0, 0]);
+        packet
+    }
+
+    fn v6(next: u8, first: u8) -> Vec<u8> {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 8, next, 64];
+        packet.extend([0xfd; 16]);
+        packet.extend([0xfc; 16]);
+        packet.extend([first, 0, 0, 0, 0, 0, 0, 0]);
+        packet
+    }
+
+    fn message_about(packet: &[u8]) -> Option<Vec<u8>> {
+        let mut message = vec![1];
+        write(packet, &mut message).map(|()| message)
+    }
+
+    #[test]
+    fn a_v4_sender_hears_from_the_host_it_wanted() {
+        let packet = v4(17, 0);
+        let message = message_about(&packet).unwrap();
+        assert_eq!(message.len(), 28 + packet.len());
+        assert_eq!(message[12..20], [10, 0, 0, 9, 10, 0, 0, 1]);
+        assert_eq!(message[20..22], [3, 1]);
+        assert_eq!(message[28..], packet);
+        assert_eq!(checksum(0, &message[..20]), 0);
+        assert_eq!(checksum(0, &message[20..]), 0);
+    }
+
+    #[test]
+    fn a_v6_sender_hears_from_the_host_it_wanted() {
+        let packet = v6(17, 0);
+        let message = message_about(&packet).unwrap();
+        assert_eq!(message[8..24], [0xfc; 16]);
+        assert_eq!(message[24..40], [0xfd; 16]);
+        assert_eq!(message[40..42], [1, 3]);
+        assert_eq!(message[48..], packet);
+        let pseudo = (message.len() - 40) as u32 + 58;
+        assert_eq!(checksum(pseudo, &message[8..]), 0);
+    }
+
+    #[test]
+    fn long_packets_are_quoted_in_part() {
+        let mut packet = v4(17, 0);
+        packet.resize(1400, 0);
+        assert_eq!(message_about(&packet).unwrap().len(), MAX_V4);
+        let mut packet = v6(17, 0);
+        packet.resize(9000, 0);
+        assert_eq!(message_about(&packet).unwrap().len(), MAX_V6);
+    }
+
+    #[test]
+    fn errors_groups_and_later_fragments_are_not_answered() {
+        assert!(message_about(&v4(1, 8)).is_some(), "a ping is answered");
+        assert!(message_about(&v6(58, 128)).is_some(), "a ping is answered");
+        for kind in [3, 4, 5, 11, 12] {
+            assert_eq!(message_about(&v4(1, kind)), None);
+        }
+        assert_eq!(message_about(&v6(58, 1)), None);
+        for (at, value) in [(16, 224), (16, 255), (12, 0), (12, 239), (7, 1)] {
+            let mut packet = v4(17, 0);
+            packet[at] = value;
+            assert_eq!(message_about(&packet), None);
+        }
+        for at in [8, 24] {
+            let mut packet = v6(17, 0);
+            packet[at] = 0xff;
+            assert_eq!(message_about(&packet), None);
+        }
+        for len in 0..20 {
+            assert_eq!(message_about(&v4(17, 0)[..len]), None);
+        }
+    }
+
+    #[test]
+    fn a_flood_is_answered_a_hundred_times_a_second() {
+        let mut unreachable = Unreachable::default();
+        let start = Time::START + Duration::from_secs(60);
+        let allowed = (0..10_000)
+            .filter(|n| unreachable.may_send(start + Duration::from_micros(n * 100)))
+            .count();
+        assert!((130..=133).contains(&allowed), "{allowed}");
+    }
+}

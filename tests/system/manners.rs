@@ -1,0 +1,522 @@
+//! What WireGuard's own users rely on, each as a test with its name.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use taltun_tests::command::output_of;
+use taltun_tests::lab::{PORT, Role};
+use taltun_tests::netns::Namespace;
+use taltun_tests::node::RUNTIME_DIR;
+use taltun_tests::topology::{Pair, Star, WIRE_A, WIRE_B, private_prefix};
+use taltun_tests::traffic::ping::Pinger;
+use taltun_tests::traffic::stream::Stream;
+
+use crate::support::{Case, ensure_answers, ensure_silent, eventually, taltun};
+use crate::wireguard::{Program, Wg, WgKeys, WgPeer, at};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "interop: transfer counters count as the kernel's do",
+        programs: &["wg", "ping"],
+        run: counters,
+    },
+    Case {
+        name: "interop: a peer may roam to another port and address, over IPv4 and IPv6",
+        programs: &["wg", "wireguard-go"],
+        run: roaming,
+    },
+    Case {
+        name: "interop: a source that belongs to another peer is refused, and the endpoint still follows",
+        programs: &["wg"],
+        run: refused_source,
+    },
+    Case {
+        name: "interop: an answer leaves from the address that was addressed, also to coalesced datagrams",
+        programs: &["wg"],
+        run: sticky_source,
+    },
+    Case {
+        name: "interop: when our address is removed another one is used, over IPv4 and IPv6",
+        programs: &["wg"],
+        run: not_too_sticky,
+    },
+    Case {
+        name: "interop: a persistent keepalive holds a NAT mapping of 2 s open, and without one it closes",
+        programs: &["wg", "nft"],
+        run: nat,
+    },
+    Case {
+        name: "interop: a listen port changes live, and a taken one is refused while the old one stays",
+        programs: &["wg"],
+        run: listen_port,
+    },
+    Case {
+        name: "interop: a private key is replaced live and the next packet goes through",
+        programs: &["wg"],
+        run: private_key,
+    },
+    Case {
+        name: "interop: the seven low-order public keys never cause a packet",
+        programs: &["wg"],
+        run: low_order_keys,
+    },
+    Case {
+        name: "interop: every datagram carries the fwmark",
+        programs: &["wg", "nft"],
+        run: fwmark,
+    },
+    Case {
+        name: "interop: a sender hears at once that there is no peer for its packet",
+        programs: &["wg", "ping"],
+        run: unreachable,
+    },
+    Case {
+        name: "interop: a routing loop through itself ends",
+        programs: &["wg", "ping"],
+        run: routing_loop,
+    },
+    Case {
+        name: "interop: a link-local endpoint with its scope is reached",
+        programs: &["wg"],
+        run: link_local,
+    },
+    Case {
+        name: "interop: a machine with IPv6 switched off starts and is reached",
+        programs: &["wg"],
+        run: without_ipv6,
+    },
+];
+
+/// Two ends of a tunnel over one wire: ours on the left with 10.200.0.1, the other on the
+/// right with 10.200.0.2.
+struct Ends {
+    pair: Pair,
+    left: Wg,
+    right: Wg,
+    left_keys: WgKeys,
+    right_keys: WgKeys,
+}
+
+impl Ends {
+    /// Both know where the other is, if `right_knows` so does the right one.
+    fn start(right: Program) -> Result<Self> {
+        let pair = Pair::create(&private_prefix())?;
+        let ends = Self {
+            left: Wg::start(Program::Taltun, &pair.left)?,
+            right: Wg::start(right, &pair.right)?,
+            left_keys: WgKeys::generate()?,
+            right_keys: WgKeys::generate()?,
+            pair,
+        };
+        let to_right = at(WIRE_A.far_v4(), PORT);
+        let to_left = at(WIRE_A.near_v4(), PORT);
+        ends.left
+            .configure(&ends.left_keys, PORT, &[end(&ends.right_keys, 2, to_right)])?;
+        ends.right
+            .configure(&ends.right_keys, PORT, &[end(&ends.left_keys, 1, to_left)])?;
+        ends.left.bring_up(&["10.200.0.1/24", "fd00:200::1/64"])?;
+        ends.right.bring_up(&["10.200.0.2/24", "fd00:200::2/64"])?;
+        Ok(ends)
+    }
+
+    fn left_reaches_right(&self) -> Result<()> {
+        ensure_answers(&self.pair.left, Role::A.v4())
+    }
+
+    fn right_reaches_left(&self) -> Result<()> {
+        ensure_answers(&self.pair.right, Role::Hub.v4())
+    }
+}
+
+fn end(keys: &WgKeys, number: u8, endpoint: String) -> WgPeer {
+    WgPeer {
+        public_key: keys.public.clone(),
+        allowed_ips: format!("10.200.0.{number}/32, fd00:200::{number}/128"),
+        endpoint: Some(endpoint),
+        ..WgPeer::default()
+    }
+}
+
+fn counters() -> Result<()> {
+    let ends = Ends::start(Program::Taltun)?;
+    let mut ping = ends.pair.left.command("ping");
+    let output = ping
+        .args(["-c", "10", "-i", "0.05", "-W", "5", "10.200.0.2"])
+        .output()?;
+    ensure!(output.status.success(), "not all pings were answered");
+    // netns.sh of the kernel: ten packets of 84 bytes padded to 96 with 32 of overhead, the
+    // handshake, and perhaps a keepalive.
+    let (received, sent) = ends.left.transfer()?;
+    ensure!(
+        received == 1372 && (sent == 1428 || sent == 1460),
+        "{received} received and {sent} sent"
+    );
+    ensure!(ends.right.transfer()? == (sent, received));
+    ensure!(
+        ends.left.peer()?[4] != "0",
+        "there is no time of a handshake"
+    );
+    Ok(())
+}
+
+fn roaming() -> Result<()> {
+    let ends = Ends::start(Program::WireguardGo)?;
+    ends.right_reaches_left()?;
+    ends.right.wg("set", &["listen-port", "9100"])?;
+    ends.right_reaches_left()?;
+    ensure!(ends.left.endpoint()? == at(WIRE_A.far_v4(), 9100));
+    let right = &ends.pair.right;
+    right.ip("addr add 10.99.1.77/24 dev to-left")?;
+    right.ip("addr del 10.99.1.2/24 dev to-left")?;
+    // The first of the two was the primary one, and took the second along.
+    right.ip("addr replace 10.99.1.77/24 dev to-left")?;
+    ends.right_reaches_left()?;
+    ensure!(ends.left.endpoint()? == "10.99.1.77:9100");
+    ends.left_reaches_right()?;
+    let to_left = at(WIRE_A.near_v6(), PORT);
+    let key = &ends.left_keys.public;
+    ends.right.wg("set", &["peer", key, "endpoint", &to_left])?;
+    ends.right_reaches_left()?;
+    ensure!(ends.left.endpoint()? == at(WIRE_A.far_v6(), 9100));
+    right.ip("addr add fd99:1::77/64 dev to-left nodad")?;
+    right.ip("addr del fd99:1::2/64 dev to-left")?;
+    ends.right_reaches_left()?;
+    ensure!(ends.left.endpoint()? == "[fd99:1::77]:9100");
+    ends.left_reaches_right()
+}
+
+fn refused_source() -> Result<()> {
+    let ends = Ends::start(Program::Taltun)?;
+    ends.right_reaches_left()?;
+    let other = WgKeys::generate()?.public;
+    let key = &ends.right_keys.public;
+    ends.left
+        .wg("set", &["peer", key, "allowed-ips", "10.200.0.0/24"])?;
+    ends.left
+        .wg("set", &["peer", &other, "allowed-ips", "10.200.0.2/32"])?;
+    let interface = ends.right.interface();
+    ends.right
+        .ip(&format!("addr add 10.200.0.9/24 dev {interface}"))?;
+    ends.right.wg("set", &["listen-port", "9100"])?;
+    ensure_silent(&ends.pair.right, Role::Hub.v4())?;
+    ensure!(
+        ends.left.endpoint()? == at(WIRE_A.far_v4(), 9100),
+        "the endpoint did not follow"
+    );
+    // From an address that is its own the same peer is heard.
+    let nine = IpAddr::from(Ipv4Addr::new(10, 200, 0, 9));
+    let answered = Pinger::from_source(&ends.pair.right, nine, Role::Hub.v4())?
+        .count_answers(3, Duration::from_secs(2))?;
+    ensure!(answered == 3, "{answered} of 3");
+    Ok(())
+}
+
+fn sticky_source() -> Result<()> {
+    let ends = Ends::start(Program::Taltun)?;
+    let left = &ends.pair.left;
+    left.ip("addr add 10.99.1.11/24 dev to-right")?;
+    left.ip("addr add fd99:1::11/64 dev to-right nodad")?;
+    // One that isn't on the interface that the datagrams come in on.
+    left.ip("addr add 10.50.0.1/32 dev lo")?;
+    ends.pair.right.ip("route add 10.50.0.1 via 10.99.1.1")?;
+    let key = &ends.left_keys.public;
+    for address in [
+        "10.99.1.11",
+        "10.99.1.1",
+        "fd99:1::11",
+        "fd99:1::1",
+        "10.50.0.1",
+    ] {
+        let endpoint = at(address.parse()?, PORT);
+        ends.right
+            .wg("set", &["peer", key, "endpoint", &endpoint])?;
+        ends.right_reaches_left()?;
+        let now = ends.right.endpoint()?;
+        ensure!(now == endpoint, "answered from {now}, not {endpoint}");
+        // TCP fills batches, which arrive in one piece.
+        let stream = Stream::start(&ends.pair.right, left, SocketAddr::new(Role::Hub.v4(), 0))?;
+        stream.wait_for_more_than(5_000_000, Duration::from_mins(1))?;
+        stream.finish()?;
+        let now = ends.right.endpoint()?;
+        ensure!(now == endpoint, "after TCP from {now}, not {endpoint}");
+    }
+    Ok(())
+}
+
+fn not_too_sticky() -> Result<()> {
+    let ends = Ends::start(Program::Taltun)?;
+    let left = &ends.pair.left;
+    let key = &ends.left_keys.public;
+    left.ip("addr add 10.99.1.11/24 dev to-right")?;
+    left.ip("addr add fd99:1::11/64 dev to-right nodad")?;
+    for (address, prefix, remaining) in [
+        ("10.99.1.11", 24, "10.99.1.1"),
+        ("fd99:1::11", 64, "fd99:1::1"),
+    ] {
+        let endpoint = at(address.parse()?, PORT);
+        ends.right
+            .wg("set", &["peer", key, "endpoint", &endpoint])?;
+        ends.right_reaches_left()?;
+        ensure!(ends.right.endpoint()? == endpoint);
+        left.ip(&format!("addr del {address}/{prefix} dev to-right"))?;
+        ends.left_reaches_right()?;
+        let now = ends.right.endpoint()?;
+        ensure!(now == at(remaining.parse()?, PORT), "it is {now}");
+    }
+    Ok(())
+}
+
+/// a is behind the hub's NAT; b is the other end.
+fn nat() -> Result<()> {
+    let star = Star::create(&private_prefix())?;
+    star.hub.run(|| {
+        let set = |name: &str, value: &str| std::fs::write(format!("/proc/sys/net/{name}"), value);
+        set("ipv4/ip_forward", "1")
+    })??;
+    star.a.ip("route add default via 10.99.1.1")?;
+    output_of(star.hub.command("nft").args([
+        "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; \
+         add rule ip nat out oifname to-b masquerade; add table ip gate; \
+         add chain ip gate f { type filter hook forward priority 0; policy drop; }; \
+         add rule ip gate f iifname to-a accept; \
+         add rule ip gate f ct state established accept",
+    ]))?;
+    star.hub.run(|| {
+        let set = |name: &str| std::fs::write(format!("/proc/sys/net/netfilter/{name}"), "2");
+        set("nf_conntrack_udp_timeout").and_then(|()| set("nf_conntrack_udp_timeout_stream"))
+    })??;
+    let (a, b) = (
+        Wg::start(Program::Taltun, &star.a)?,
+        Wg::start(Program::Taltun, &star.b)?,
+    );
+    let (a_keys, b_keys) = (WgKeys::generate()?, WgKeys::generate()?);
+    let mut to_b = end(&b_keys, 2, at(WIRE_B.far_v4(), PORT));
+    let to_a = WgPeer {
+        public_key: a_keys.public.clone(),
+        allowed_ips: "10.200.0.1/32".to_owned(),
+        ..WgPeer::default()
+    };
+    a.configure(&a_keys, PORT, &[to_b.clone()])?;
+    b.configure(&b_keys, PORT, &[to_a])?;
+    a.bring_up(&["10.200.0.1/24"])?;
+    b.bring_up(&["10.200.0.2/24"])?;
+    ensure_answers(&star.a, Role::A.v4())?;
+    let seen = b.endpoint()?;
+    ensure!(seen.starts_with("10.99.2.1:"), "b sees {seen}");
+    // Keepalives after data stop within ten seconds; the mapping closes two later.
+    sleep(Duration::from_secs(14));
+    ensure_silent(&star.b, Role::Hub.v4())?;
+    to_b.keepalive = Some(1);
+    a.configure(&a_keys, PORT, &[to_b])?;
+    ensure_answers(&star.a, Role::A.v4())?;
+    sleep(Duration::from_secs(14));
+    ensure_answers(&star.b, Role::Hub.v4())
+}
+
+fn listen_port() -> Result<()> {
+    let ends = Ends::start(Program::Taltun)?;
+    ends.left_reaches_right()?;
+    let taken = ends.pair.left.run(|| UdpSocket::bind("0.0.0.0:9200"))??;
+    let refused = ends.left.try_wg("set", &["listen-port", "9200"])?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(!refused.status.success(), "a taken port was accepted");
+    ensure!(said.contains("Address already in use"), "{said}");
+    ensure!(ends.left.wg("show", &["listen-port"])?.trim() == "9000");
+    ends.right_reaches_left()?;
+    drop(taken);
+    ends.left.wg("set", &["listen-port", "9200"])?;
+    ends.left_reaches_right()?;
+    ensure!(ends.right.endpoint()? == at(WIRE_A.near_v4(), 9200));
+    ends.right_reaches_left()?;
+    // The old one is free for others again.
+    ends.pair.left.run(|| UdpSocket::bind("0.0.0.0:9000"))??;
+    Ok(())
+}
+
+fn private_key() -> Result<()> {
+    let ends = Ends::start(Program::Taltun)?;
+    ends.left_reaches_right()?;
+    let new = WgKeys::generate()?;
+    ends.left
+        .set_with_secret(&["private-key", "/dev/stdin"], &new.private)?;
+    ends.right
+        .wg("set", &["peer", &ends.left_keys.public, "remove"])?;
+    ends.right.wg(
+        "set",
+        &["peer", &new.public, "allowed-ips", "10.200.0.1/32"],
+    )?;
+    ends.left_reaches_right()?;
+    ends.right_reaches_left()
+}
+
+/// Points of small order, from the kernel's netns.sh: with them as a peer's key every
+/// secret would be zero.
+const LOW_ORDER: [&str; 7] = [
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    "4Ot6fDtBuK4WVuP68Z/EatoJjeucMrH9hmIFFl9JuAA=",
+    "X5yVvKNQjCSx0LFVnIPvWwREXMRYHI6G2CJO3dCfEVc=",
+    "7P///////////////////////////////////////38=",
+    "7f///////////////////////////////////////38=",
+    "7v///////////////////////////////////////38=",
+];
+
+fn low_order_keys() -> Result<()> {
+    let pair = Pair::create(&private_prefix())?;
+    let wg = Wg::start(Program::Taltun, &pair.left)?;
+    let far = SocketAddr::new(WIRE_A.far_v4(), 1111);
+    let socket = pair.right.run(|| UdpSocket::bind(far))??;
+    socket.set_read_timeout(Some(Duration::from_secs(3)))?;
+    let peer = |key: &str| WgPeer {
+        public_key: key.to_owned(),
+        endpoint: Some(far.to_string()),
+        keepalive: Some(1),
+        ..WgPeer::default()
+    };
+    let own = WgKeys::generate()?;
+    wg.configure(&own, PORT, &LOW_ORDER.map(peer))?;
+    wg.bring_up(&[])?;
+    ensure!(wg.wg("show", &["peers"])?.lines().count() == LOW_ORDER.len());
+    let mut buffer = [0; 2048];
+    let received = socket.recv(&mut buffer);
+    ensure!(received.is_err(), "{received:?} bytes came");
+    // An ordinary key does cause one, so we listened in the right place.
+    wg.configure(&own, PORT, &[peer(&WgKeys::generate()?.public)])?;
+    ensure!(socket.recv(&mut buffer)? == 148);
+    Ok(())
+}
+
+fn fwmark() -> Result<()> {
+    let ends = Ends::start(Program::Taltun)?;
+    let drop_marked = "add table inet t; \
+        add chain inet t out { type filter hook output priority 0; }; \
+        add rule inet t out meta mark 0x42 udp sport { 9000, 9100 } counter drop";
+    output_of(ends.pair.left.command("nft").arg(drop_marked))?;
+    ends.left_reaches_right()?;
+    ends.left.wg("set", &["fwmark", "0x42"])?;
+    ensure_silent(&ends.pair.left, Role::A.v4())?;
+    // The mark stays with the sockets of another port.
+    ends.left.wg("set", &["listen-port", "9100"])?;
+    ensure_silent(&ends.pair.left, Role::A.v4())?;
+    ends.left.wg("set", &["fwmark", "off"])?;
+    ends.left_reaches_right()
+}
+
+/// What `ping` says about one address.
+fn ping_says(namespace: &Namespace, address: &str) -> Result<String> {
+    let mut ping = namespace.command("ping");
+    let output = ping.args(["-c", "1", "-W", "2", address]).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn unreachable() -> Result<()> {
+    let ends = Ends::start(Program::Taltun)?;
+    ends.left_reaches_right()?;
+    for (address, expected) in [
+        (
+            "10.200.0.77",
+            "From 10.200.0.77 icmp_seq=1 Destination Host Unreachable",
+        ),
+        (
+            "fd00:200::77",
+            "Destination unreachable: Address unreachable",
+        ),
+    ] {
+        let said = ping_says(&ends.pair.left, address)?;
+        ensure!(said.contains(expected), "{said}");
+    }
+    // A peer of which nobody knows where it is.
+    let stranger = WgKeys::generate()?.public;
+    ends.left
+        .wg("set", &["peer", &stranger, "allowed-ips", "10.200.0.78/32"])?;
+    let said = ping_says(&ends.pair.left, "10.200.0.78")?;
+    ensure!(said.contains("Host Unreachable"), "{said}");
+    // A flood is answered, but not each packet of it.
+    let mut flood = ends.pair.left.command("ping");
+    let flood = flood.args(["-q", "-f", "-c", "2000", "-W", "1", "10.200.0.79"]);
+    let said = String::from_utf8_lossy(&flood.output()?.stdout).into_owned();
+    let errors = said
+        .split(", ")
+        .find_map(|part| part.strip_prefix('+')?.strip_suffix(" errors"))
+        .unwrap_or("0");
+    let errors: u32 = errors.parse()?;
+    ensure!((1..1900).contains(&errors), "{errors} of 2000: {said}");
+    Ok(())
+}
+
+fn routing_loop() -> Result<()> {
+    let ends = Ends::start(Program::Taltun)?;
+    let key = &ends.right_keys.public;
+    ends.left
+        .wg("set", &["peer", key, "allowed-ips", "0.0.0.0/0"])?;
+    ends.left_reaches_right()?;
+    // From now on the way to the other end is the tunnel to the other end.
+    let interface = ends.left.interface();
+    ends.left
+        .ip(&format!("route add 10.99.1.2/32 dev {interface}"))?;
+    let (_, before) = ends.left.transfer()?;
+    let mut flood = ends.pair.left.command("ping");
+    let flood = flood.args(["-q", "-f", "-c", "100", "-W", "1", "10.200.0.2"]);
+    flood.stdout(Stdio::null()).status()?;
+    sleep(Duration::from_secs(1));
+    let (_, after) = ends.left.transfer()?;
+    ensure!(
+        after - before < 70_000,
+        "{} bytes were sent",
+        after - before
+    );
+    let stats = output_of(
+        Command::new(taltun()?)
+            .args(["stats", interface, "--json"])
+            .env(RUNTIME_DIR, ends.left.directory()),
+    )?;
+    ensure!(stats.contains("\"routing_loop\""), "{stats}");
+    // And without that route all is well again.
+    ends.left
+        .ip(&format!("route del 10.99.1.2/32 dev {interface}"))?;
+    ends.left_reaches_right()
+}
+
+fn link_local() -> Result<()> {
+    let ends = Ends::start(Program::Taltun)?;
+    let addresses = ends
+        .pair
+        .left
+        .ip("-6 -o addr show dev to-right scope link")?;
+    let address = addresses
+        .split_whitespace()
+        .find_map(|word| word.strip_suffix("/64"))
+        .unwrap_or_default();
+    let endpoint = format!("[{address}%to-left]:{PORT}");
+    let key = &ends.left_keys.public;
+    ends.right
+        .wg("set", &["peer", key, "endpoint", &endpoint])?;
+    ends.right_reaches_left()?;
+    eventually("both use it", Duration::from_secs(2), || {
+        let seen = ends.left.wg("show", &["endpoints"])?;
+        Ok(seen.contains("[fe80::") && seen.contains("%to-right]:9000"))
+    })?;
+    ends.left_reaches_right()
+}
+
+fn without_ipv6() -> Result<()> {
+    let pair = Pair::create(&private_prefix())?;
+    for namespace in [&pair.left, &pair.right] {
+        namespace.run(|| std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1"))??;
+    }
+    let (left, right) = (
+        Wg::start(Program::Taltun, &pair.left)?,
+        Wg::start(Program::Taltun, &pair.right)?,
+    );
+    let (left_keys, right_keys) = (WgKeys::generate()?, WgKeys::generate()?);
+    let to_right = end(&right_keys, 2, at(WIRE_A.far_v4(), PORT));
+    let to_left = end(&left_keys, 1, at(WIRE_A.near_v4(), PORT));
+    left.configure(&left_keys, PORT, &[to_right])?;
+    right.configure(&right_keys, PORT, &[to_left])?;
+    left.bring_up(&["10.200.0.1/24"])?;
+    right.bring_up(&["10.200.0.2/24"])?;
+    ensure_answers(&pair.left, Role::A.v4())
+}

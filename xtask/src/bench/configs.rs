@@ -1,0 +1,122 @@
+//! What the hosts of a tunnel are told: the same peers, addresses and keepalives in the words
+//! of Taltun and in those of `wg`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use taltun_tests::lab::{PORT, Role};
+use taltun_tests::node::{Config, Keys, Peer};
+use taltun_tests::topology::{WIRE_A, WIRE_B, Wire};
+
+use super::tunnel::Wanted;
+
+/// The network that the tunnel carries.
+const INNER: &str = "10.200.0.0/24";
+
+/// Who takes part, the hub first.
+fn roles(relay: bool) -> &'static [Role] {
+    if relay {
+        &[Role::Hub, Role::A, Role::B]
+    } else {
+        &[Role::Hub, Role::A]
+    }
+}
+
+fn wire(role: Role) -> Wire {
+    if role == Role::B { WIRE_B } else { WIRE_A }
+}
+
+/// A config file for each Taltun.
+pub fn taltun_configs(wanted: Wanted<'_>, taltun: &Path) -> Result<Vec<(Role, String)>> {
+    let roles = roles(wanted.relay);
+    let keys = keys(roles, taltun)?;
+    let config = |index: usize, role: Role| {
+        let peer = |name, key: &Keys, role: Role| Peer {
+            name,
+            public_key: key.public.clone(),
+            vip: vec![role.v4().to_string()],
+            endpoint: None,
+            allowed_ips: Vec::new(),
+        };
+        let peers = if role == Role::Hub {
+            let names = ["hub", "a", "b"];
+            (1..roles.len())
+                .map(|index| peer(names[index], &keys[index], roles[index]))
+                .collect()
+        } else {
+            vec![Peer {
+                endpoint: Some(format!("{}:{PORT}", wire(role).near_v4())),
+                allowed_ips: vec![INNER.to_owned()],
+                ..peer("hub", &keys[0], Role::Hub)
+            }]
+        };
+        let config = Config {
+            mode: if role == Role::Hub {
+                "server"
+            } else {
+                "client"
+            },
+            vip: vec![format!("{}/24", role.v4())],
+            local_addr: format!("[::]:{PORT}"),
+            private_key: keys[index].private.clone(),
+            xdp: wanted.xdp,
+            peers,
+            more: "",
+        };
+        let mut text = config.to_toml();
+        if !wanted.dataplane.is_empty() {
+            // Writing to a String can't fail.
+            let _ = write!(text, "\n[dataplane]\n{}\n", wanted.dataplane);
+        }
+        (role, text)
+    };
+    let roles = roles.iter().enumerate();
+    Ok(roles.map(|(index, role)| config(index, *role)).collect())
+}
+
+/// What `wg setconf` takes, for each of the others.
+pub fn wg_configs(wanted: Wanted<'_>, taltun: &Path) -> Result<Vec<(Role, String)>> {
+    let roles = roles(wanted.relay);
+    let keys = keys(roles, taltun)?;
+    let config = |index: usize, role: Role| {
+        let mut text = format!(
+            "[Interface]\nPrivateKey = {}\nListenPort = {PORT}\n",
+            keys[index].private
+        );
+        // Writing to a String can't fail.
+        if role == Role::Hub {
+            for (keys, role) in keys.iter().zip(roles).skip(1) {
+                let (key, address) = (&keys.public, role.v4());
+                let _ = write!(
+                    text,
+                    "[Peer]\nPublicKey = {key}\nAllowedIPs = {address}/32\n"
+                );
+            }
+        } else {
+            let (key, endpoint) = (&keys[0].public, wire(role).near_v4());
+            let _ = write!(
+                text,
+                "[Peer]\nPublicKey = {key}\nAllowedIPs = {INNER}\nEndpoint = {endpoint}:{PORT}\nPersistentKeepalive = 25\n"
+            );
+        }
+        (role, text)
+    };
+    let roles = roles.iter().enumerate();
+    Ok(roles.map(|(index, role)| config(index, *role)).collect())
+}
+
+fn keys(roles: &[Role], taltun: &Path) -> Result<Vec<Keys>> {
+    roles.iter().map(|_| Keys::generate(taltun)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b_takes_part_in_a_relay_only() {
+        assert_eq!(roles(false), [Role::Hub, Role::A]);
+        assert_eq!(roles(true), Role::ALL);
+    }
+}

@@ -1,0 +1,323 @@
+//! `cargo xtask bench`: Taltun and its rivals, measured alike, in turn, on one machine.
+//!
+//! A round measures every contender in every row; the rounds repeat that, each beginning
+//! with another contender, and the median over the rounds is what counts. So a machine that
+//! is faster now than a minute ago is so for all. What is claimed are ratios within a run,
+//! never times.
+
+mod configs;
+mod contender;
+mod iperf;
+mod machine;
+mod measure;
+mod process;
+mod results;
+mod row;
+mod socket;
+mod statistics;
+mod svg;
+mod table;
+mod tunnel;
+mod usage;
+mod wires;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use taltun_tests::command::find;
+use taltun_tests::node::XdpMode;
+use taltun_tests::sys;
+use taltun_tests::topology::remove_remains_of_dead_tests;
+
+use crate::run;
+use crate::setup::{self, Program};
+use crate::workspace;
+use contender::{Contender, Kind};
+use machine::Machine;
+use measure::Settings;
+use results::{Line, Party, Results};
+use row::{Name, Row};
+
+/// What the bench can't do without.
+const PROGRAMS: &[Program] = &[
+    ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
+    ("wg", "wireguard-tools"),
+];
+/// How many rounds there are if nobody says.
+const ROUNDS: usize = 5;
+/// How long a measurement takes if nobody says.
+const SECONDS: u64 = 4;
+/// The same in a hurry.
+const QUICK_SECONDS: u64 = 1;
+/// What there is in a hurry, as far as the rounds fit [`QUICK_LIMIT`].
+const QUICK_ROUNDS: usize = 3;
+/// Another round is begun only if it will be over by then.
+const QUICK_LIMIT: Duration = Duration::from_secs(110);
+/// With so few rivals the comparison is said in words too.
+const FEW: usize = 2;
+
+/// The arguments of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Two minutes at most: short measurements, no rows with XDP.
+    #[arg(long)]
+    quick: bool,
+    /// How often everything is measured [default: 5, with --quick 3 if they fit].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// How long a measurement takes [default: 4, with --quick 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: Option<u64>,
+    /// Only these rows.
+    #[arg(long, value_name = "ROW", value_delimiter = ',')]
+    only: Vec<Name>,
+    /// Only Taltun and these, which then have to be there [default: all that are].
+    #[arg(long, value_name = "RIVAL", value_delimiter = ',')]
+    rivals: Vec<Kind>,
+    /// How Taltun attaches its XDP program, in every row. With `driver` the others get a
+    /// program that passes everything, and all get GRO on the veths.
+    #[arg(long, value_name = "MODE")]
+    xdp: Option<Xdp>,
+    /// A line for Taltun's `[dataplane]`, such as `udp_gso=false`; can be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    dataplane: Vec<String>,
+    /// Where to write the results [default: bench.json in cargo's target directory].
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where to write the chart [default: bench.svg in cargo's target directory].
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// The taltun to measure [default: a release build made now].
+    #[arg(long, value_name = "PATH")]
+    taltun: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Xdp {
+    Off,
+    Generic,
+    Driver,
+}
+
+/// Measures.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    setup::programs(PROGRAMS)?;
+    let taltun = match &arguments.taltun {
+        Some(path) => path
+            .canonicalize()
+            .with_context(|| format!("can't find {}", path.display()))?,
+        None => workspace::taltun()?,
+    };
+    if !sys::is_root() {
+        return run::as_root(&taltun);
+    }
+    let contenders = contender::choose(&arguments.rivals, &taltun)?;
+    let rows = rows(arguments)?;
+    let iperf3 = iperf::version().context("iperf3 doesn't say its version")?;
+    let machine = Machine::look();
+    if machine.is_busy() {
+        note(&format!(
+            "the load is {:.2}: others are at work, and the figures will say little",
+            machine.load_before
+        ));
+    }
+    // From here on there is something to clean up.
+    sys::remember_stop_signals()?;
+    remove_remains_of_dead_tests()?;
+    socket::remove_dead_sockets();
+    let mut results = Results {
+        limits: limits(&machine, &arguments.dataplane),
+        machine,
+        iperf3,
+        seconds: arguments.seconds(),
+        rounds: 0,
+        contenders: contenders.iter().map(Party::from).collect(),
+        rows: rows
+            .iter()
+            .map(|row| Line::new(*row, contenders.iter().map(|contender| contender.kind)))
+            .collect(),
+    };
+    measure_all(arguments, &taltun, &contenders, &rows, &mut results);
+    for line in &mut results.rows {
+        line.sum_up();
+    }
+    finish(arguments, &results)
+}
+
+/// The rows to measure. One that was asked for has to be possible; of all, those that aren't
+/// are left out.
+fn rows(arguments: &Arguments) -> Result<Vec<Row>> {
+    let mut rows = row::choose(
+        &arguments.only,
+        arguments.xdp.map(XdpMode::from),
+        arguments.quick,
+    );
+    if find("ethtool").is_none() {
+        const WHY: &str = "ethtool isn't installed, and XDP in the driver needs it for GRO";
+        let before = rows.len();
+        rows.retain(|row| row.xdp != XdpMode::Driver);
+        if rows.len() < before {
+            ensure!(arguments.only.is_empty() && !rows.is_empty(), WHY);
+            note(WHY);
+        }
+    }
+    Ok(rows)
+}
+
+/// Measures round after round, until all are done, time is up or we are asked to stop. A
+/// measurement that fails is noted and doesn't keep the others from being made.
+fn measure_all(
+    arguments: &Arguments,
+    taltun: &Path,
+    contenders: &[Contender],
+    rows: &[Row],
+    results: &mut Results,
+) {
+    let dataplane = arguments.dataplane.join("\n");
+    let settings = Settings {
+        taltun,
+        seconds: arguments.seconds(),
+        dataplane: &dataplane,
+    };
+    let start = Instant::now();
+    for round in 0..arguments.rounds() {
+        let begun = Instant::now();
+        results.rounds = round + 1;
+        for (row, line) in rows.iter().zip(&mut results.rows) {
+            for turn in 0..contenders.len() {
+                let index = (turn + round) % contenders.len();
+                let (contender, cell) = (&contenders[index], &mut line.cells[index]);
+                let outcome = measure::measure(contender, *row, settings);
+                if sys::stop_requested().is_some() {
+                    return;
+                }
+                let what = format!(
+                    "round {}, {}, {}",
+                    round + 1,
+                    row.name.word(),
+                    contender.kind.word()
+                );
+                match outcome {
+                    Ok(sample) => {
+                        note(&format!(
+                            "{what}: {} {}",
+                            table::number(sample.value),
+                            row.unit()
+                        ));
+                        cell.samples.push(sample);
+                    }
+                    Err(error) => {
+                        note(&format!("{what} failed: {error:#}"));
+                        cell.failures.push(format!("{error:#}"));
+                    }
+                }
+            }
+        }
+        if arguments.quick && start.elapsed() + begun.elapsed() > QUICK_LIMIT {
+            return;
+        }
+    }
+}
+
+/// Prints and writes what there is.
+fn finish(arguments: &Arguments, results: &Results) -> Result<ExitCode> {
+    let interrupted = sys::stop_requested().is_some();
+    let measured = results.rows.iter().flat_map(|line| &line.cells);
+    if interrupted && measured.into_iter().all(|cell| cell.samples.is_empty()) {
+        bail!("interrupted before anything was measured");
+    }
+    println!("{}", table::report(results));
+    let rivals = results
+        .contenders
+        .iter()
+        .filter(|party| party.kind.is_rival());
+    if rivals.count() <= FEW {
+        println!("{}", table::sentences(results));
+    }
+    let place = |given: &Option<PathBuf>, name: &str| {
+        given
+            .clone()
+            .unwrap_or_else(|| workspace::target().join(name))
+    };
+    let json = serde_json::to_string_pretty(results)?;
+    for (path, text) in [
+        (place(&arguments.json, "bench.json"), json + "\n"),
+        (place(&arguments.svg, "bench.svg"), svg::chart(results)),
+    ] {
+        fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))?;
+        note(&format!("wrote {}", path.display()));
+    }
+    if interrupted {
+        note("interrupted: these are only the measurements until then");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(if results.is_complete() {
+        ExitCode::SUCCESS
+    } else {
+        note("not everything could be measured, see above");
+        ExitCode::FAILURE
+    })
+}
+
+/// What has to be said with the figures.
+fn limits(machine: &Machine, dataplane: &[String]) -> Vec<String> {
+    let mut limits = vec![
+        format!(
+            "All ends, iperf3's included, share the {} cores of one machine and are joined by veth pairs: no wire, no NIC, no other machine's help.",
+            machine.cores
+        ),
+        "CPU time is that of the tunnel's processes, in the kernel on their behalf included; work the kernel does in softirqs isn't in it.".to_owned(),
+        "Tunnels have an MTU of 1420; the rivals relay by the hub's forwarding kernel, Taltun by itself.".to_owned(),
+    ];
+    if machine.groups_by_session {
+        limits.push("All processes are in one session, so in one scheduling group.".to_owned());
+    }
+    if !dataplane.is_empty() {
+        limits.push(format!("Taltun ran with {}.", dataplane.join(", ")));
+    }
+    if machine.is_busy() {
+        limits.push(format!(
+            "The machine was busy with other things (load {:.2}): repeat it on a quiet one.",
+            machine.load_before
+        ));
+    }
+    limits
+}
+
+/// Says something on stderr, as stdout is for the result.
+fn note(what: &str) {
+    eprintln!("bench: {what}");
+}
+
+impl Arguments {
+    fn rounds(&self) -> usize {
+        match (self.rounds, self.quick) {
+            (Some(rounds), _) => rounds.into(),
+            (None, true) => QUICK_ROUNDS,
+            (None, false) => ROUNDS,
+        }
+    }
+
+    fn seconds(&self) -> u64 {
+        match (self.seconds, self.quick) {
+            (Some(seconds), _) => seconds,
+            (None, true) => QUICK_SECONDS,
+            (None, false) => SECONDS,
+        }
+    }
+}
+
+impl From<Xdp> for XdpMode {
+    fn from(mode: Xdp) -> Self {
+        match mode {
+            Xdp::Off => Self::Off,
+            Xdp::Generic => Self::Generic,
+            Xdp::Driver => Self::Driver,
+        }
+    }
+}
