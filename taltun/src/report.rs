@@ -89,6 +89,7 @@ pub struct Stats {
     pub sources: Vec<Source>,
     /// Whose packets came out of the tunnel into this host, most packets first (at most
     /// 1024). What goes from peer to peer isn't among them.
+    #[serde(default)]
     pub sources_inner: Vec<Source>,
     /// Outer sources denied now.
     pub denied: Vec<IpNet>,

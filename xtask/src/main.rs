@@ -27,7 +27,7 @@ enum Task {
     Test(test::Arguments),
     /// Measures Taltun and every other WireGuard found on PATH against each other, as root.
     Bench(bench::Arguments),
-    /// Runs system tests on other kernels, each in a virtual machine.
+    /// Runs tests on other kernels, each in a virtual machine.
     Vm(vm::Arguments),
     /// Installs what building the eBPF programs needs, where it is missing.
     Ebpf,

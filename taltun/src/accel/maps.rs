@@ -35,6 +35,7 @@ pub(super) struct Maps {
     denied: Prefixes,
     denied_inner: Prefixes,
     indices: BpfHashMap<MapData, u32, u8>,
+    mac1_key: Option<[u8; 32]>,
     mac1: Array<MapData, blake2s::State>,
     routes: BTreeSet<IpNet>,
     routes_map: Prefixes,
@@ -58,6 +59,7 @@ impl Maps {
             denied: map(ebpf, "DENIED")?.try_into()?,
             denied_inner: map(ebpf, "DENIED_INNER")?.try_into()?,
             indices: map(ebpf, "INDICES")?.try_into()?,
+            mac1_key: None,
             mac1: map(ebpf, "MAC1")?.try_into()?,
             routes: BTreeSet::new(),
             routes_map: map(ebpf, "ROUTES")?.try_into()?,
@@ -78,6 +80,9 @@ impl Maps {
     }
 
     pub(super) fn set_mac1_key(&mut self, key: &[u8; 32]) {
+        if self.mac1_key == Some(*key) {
+            return;
+        }
         // Half of one key and half of another would drop what is good.
         self.settings.check_mac1 = 0;
         if !self.write_settings() {
@@ -87,6 +92,7 @@ impl Maps {
             Ok(()) => {
                 self.settings.check_mac1 = 1;
                 self.write_settings();
+                self.mac1_key = Some(*key);
             }
             Err(error) => tracing::warn!(%error, "XDP doesn't check mac1"),
         }

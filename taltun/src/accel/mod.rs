@@ -144,7 +144,7 @@ impl Shield {
     }
 
     /// Attaches to interfaces that have appeared since, and lets go of those that are gone.
-    /// Costs one system call when nothing has changed; call it once a second.
+    /// Usually costs one system call when nothing has changed; call it once a second.
     pub fn refresh(&mut self) {
         if let Ok(programs) = &mut self.programs {
             programs.refresh();

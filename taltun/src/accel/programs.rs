@@ -30,6 +30,9 @@ pub(super) struct Programs {
     pub(super) maps: Maps,
     ebpf: Ebpf,
     wanted: Wanted,
+    /// Whether somebody else's program is where ours should be. The kernel doesn't tell when
+    /// it goes.
+    occupied: bool,
     /// `None` if the kernel won't tell of changes: then there are only those of the start.
     watch: Option<Watch>,
 }
@@ -73,6 +76,7 @@ impl Programs {
             maps,
             ebpf,
             wanted,
+            occupied: false,
             watch,
         };
         programs.look();
@@ -81,7 +85,8 @@ impl Programs {
 
     /// Attaches to interfaces that have appeared, and lets go of those that are gone.
     pub(super) fn refresh(&mut self) {
-        if self.watch.as_mut().is_some_and(Watch::changed) {
+        let changed = self.watch.as_mut().is_some_and(Watch::changed);
+        if changed || self.occupied {
             self.look();
         }
     }
@@ -135,6 +140,7 @@ impl Programs {
             stays
         });
         let mut refused = Vec::new();
+        self.occupied = false;
         for choice in choose(&self.wanted, links) {
             match choice {
                 Ok(link) => {
@@ -143,6 +149,7 @@ impl Programs {
                         status.interface = link.name;
                         continue;
                     }
+                    self.occupied |= link.program.is_some();
                     let (status, attachment) = attach(&mut self.ebpf, &link, self.wanted.mode);
                     match attachment {
                         Some(attachment) => {

@@ -612,6 +612,8 @@ impl Engine {
             let wanted = new.interface.local_addr;
             format!("interface.local_addr: cannot listen on {wanted}: {error}")
         })?;
+        // What somebody gains is let through before, what nobody has any more is not after.
+        self.shield.add_routes(&routes(&new));
         let key = new.interface.private_key.clone();
         self.device.set_private_key(Some(key), now);
         for key in &plan.removed {

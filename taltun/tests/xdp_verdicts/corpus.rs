@@ -11,7 +11,6 @@ use libtest_mimic::Failed;
 use taltun_common::drops::DropReason;
 use taltun_common::maps::{MAX_BUCKETS, Settings, SourceCounters, family};
 
-use crate::Test;
 use crate::frames::{
     Ends, IP, OUR_INDEX, PORT, UDP_V4, UDP_V6, V4, V6, handshake, key, message, udp, unfinished,
 };
@@ -19,6 +18,7 @@ use crate::programs::{
     self, INITIATIONS_PER_SECOND, PROGRAMS, XDP_DROP, XDP_PASS, counters, deny, loaded, verdict,
     write_settings,
 };
+use crate::{NamedTest, Test};
 
 const STRANGE_INDEX: u32 = 0x0bad_0bad;
 
@@ -56,6 +56,7 @@ pub fn tests() -> impl Iterator<Item = Test> {
         .chain(mac1())
         .chain(lengths())
         .chain(merged())
+        .chain(merged_initiations())
         .chain(sources());
     let cases = corpus.flat_map(|case| {
         let expects = [case.single, case.merged];
@@ -70,7 +71,7 @@ pub fn tests() -> impl Iterator<Item = Test> {
             })
             .collect::<Vec<_>>()
     });
-    let others: [(&str, fn() -> Result<(), Failed>); 8] = [
+    let others: [NamedTest; 8] = [
         ("switches::before_settings_all_passes", before_settings),
         ("switches::without_index_check", without_index_check),
         ("switches::without_mac1_check", without_mac1_check),
@@ -404,7 +405,6 @@ fn merged() -> Vec<Case> {
     };
     let join = |parts: &[Vec<u8>]| parts.concat();
     let initiation = || handshake(1, 0);
-    let bad = || message(1, 148, 0);
     let response = || handshake(2, OUR_INDEX);
     let keepalive = || message(4, 32, OUR_INDEX);
     let lost = |length| message(4, length, STRANGE_INDEX);
@@ -438,33 +438,6 @@ fn merged() -> Vec<Case> {
             V4,
             &join(&[initiation(), vec![4, 0, 0, 0]]),
             SHAPE,
-        ),
-        // Merged initiations fall if all are bad; more than four are a flood in any case.
-        case("two_bad_initiations", V4, &join(&[bad(), bad()]), MAC1),
-        case("v6_two_bad_initiations", V6, &join(&[bad(), bad()]), MAC1),
-        case(
-            "four_bad_initiations",
-            V4,
-            &join(&[bad(), bad(), bad(), bad()]),
-            MAC1,
-        ),
-        case(
-            "the_fourth_initiation_is_good",
-            V4,
-            &join(&[bad(), bad(), bad(), initiation()]),
-            Pass,
-        ),
-        case(
-            "five_bad_initiations",
-            V4,
-            &join(&[bad(), bad(), bad(), bad(), bad()]),
-            Drop(DropReason::RateLimited),
-        ),
-        case(
-            "bad_initiation_and_data",
-            V4,
-            &join(&[bad(), message(4, 96, OUR_INDEX)]),
-            Pass,
         ),
         // Only an unfinished checksum speaks for merging.
         Case {
@@ -501,6 +474,47 @@ fn merged() -> Vec<Case> {
             single: Pass,
             ..case("unfinished_data", V4, &message(4, 96, OUR_INDEX), Pass)
         },
+    ]
+}
+
+/// Merged initiations: they fall if all are bad; more than four are a flood in any case.
+fn merged_initiations() -> Vec<Case> {
+    let case = |name: &str, ends: Ends, parts: &[Vec<u8>], merged| Case {
+        name: name.into(),
+        frame: unfinished(ends, &parts.concat()),
+        source: ends.source,
+        single: SHAPE,
+        merged,
+    };
+    let good = || handshake(1, 0);
+    let bad = || message(1, 148, 0);
+    vec![
+        case("two_bad_initiations", V4, &[bad(), bad()], MAC1),
+        case("v6_two_bad_initiations", V6, &[bad(), bad()], MAC1),
+        case(
+            "four_bad_initiations",
+            V4,
+            &[bad(), bad(), bad(), bad()],
+            MAC1,
+        ),
+        case(
+            "the_fourth_initiation_is_good",
+            V4,
+            &[bad(), bad(), bad(), good()],
+            Pass,
+        ),
+        case(
+            "five_bad_initiations",
+            V4,
+            &[bad(), bad(), bad(), bad(), bad()],
+            Drop(DropReason::RateLimited),
+        ),
+        case(
+            "bad_initiation_and_data",
+            V4,
+            &[bad(), message(4, 96, OUR_INDEX)],
+            Pass,
+        ),
     ]
 }
 

@@ -42,6 +42,9 @@ fn main() -> std::process::ExitCode {
 /// A test's name and what it does.
 type Test = (String, Box<dyn FnOnce() -> Result<(), Failed> + Send>);
 
+/// The same for a test that needs nothing.
+type NamedTest = (&'static str, fn() -> Result<(), Failed>);
+
 /// Why nothing here can run, if so. A program that the verifier refuses isn't a reason: it
 /// is a failure.
 fn obstacle() -> Option<String> {

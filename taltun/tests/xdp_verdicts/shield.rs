@@ -1,8 +1,9 @@
 //! The whole shield between two hosts: two network namespaces with a veth pair, real
 //! sockets at both ends.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
@@ -17,12 +18,12 @@ use taltun::config::XdpMode;
 use taltun_common::maps::MAX_INDICES;
 
 use crate::Test;
-use crate::frames::{MAC1_KEY, OUR_INDEX, PORT, handshake, message};
+use crate::frames::{Ends, IP, MAC1_KEY, OUR_INDEX, PORT, handshake, message, udp};
 
 type InLab = fn(&Lab) -> Result<(), Failed>;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [(&str, InLab); 8] = [
+    let tests: [(&str, InLab); 13] = [
         ("auto_on_veth_is_generic", auto_on_veth_is_generic),
         ("driver_mode_and_back", driver_mode_and_back),
         ("bans_v4_and_v6", bans_v4_and_v6),
@@ -33,6 +34,20 @@ pub fn tests() -> impl Iterator<Item = Test> {
         ),
         ("follows_the_port", follows_the_port),
         ("leaves_others_programs_alone", leaves_others_programs_alone),
+        (
+            "takes_over_when_others_programs_leave",
+            takes_over_when_others_programs_leave,
+        ),
+        (
+            "attaches_to_interfaces_that_appear",
+            attaches_to_interfaces_that_appear,
+        ),
+        (
+            "waits_for_its_first_interface",
+            waits_for_its_first_interface,
+        ),
+        ("floods_end_in_xdp", floods_end_in_xdp),
+        ("guards_the_tunnel", guards_the_tunnel),
         (
             "never_drops_a_handshake_sent_with_lost_data",
             never_drops_a_handshake_sent_with_lost_data,
@@ -206,6 +221,227 @@ fn leaves_others_programs_alone(lab: &Lab) -> Result<(), Failed> {
     Ok(())
 }
 
+fn takes_over_when_others_programs_leave(lab: &Lab) -> Result<(), Failed> {
+    let mut other = Ebpf::load(taltun::accel::OBJECT)?;
+    let program: &mut Xdp = other
+        .program_mut("taltun_xdp")
+        .ok_or("no program")?
+        .try_into()?;
+    program.load()?;
+    let link = program.attach("hub0", Flag::Skb)?;
+    let mut shield = start(XdpMode::Auto, &[]);
+    assert_eq!(shield.status()[0].mode, "off");
+    program.detach(link)?;
+    shield.refresh();
+    assert_eq!(shield.status()[0].mode, "generic", "{:?}", shield.status());
+    lab.send(&message(9, 64, 0))?;
+    assert_eq!(lab.received()?, 0);
+    Ok(())
+}
+
+fn attaches_to_interfaces_that_appear(lab: &Lab) -> Result<(), Failed> {
+    let mut shield = start(XdpMode::Auto, &[]);
+    let modes = |shield: &Shield| -> Vec<(String, String)> {
+        let status = shield.status().into_iter();
+        status
+            .map(|status| (status.interface, status.mode))
+            .collect()
+    };
+    let pair = |name: &str, mode: &str| (name.to_owned(), mode.to_owned());
+    assert_eq!(modes(&shield), [pair("hub0", "generic")]);
+
+    ip(&[
+        "link", "add", "late0", "type", "veth", "peer", "name", "late1",
+    ])?;
+    shield.refresh();
+    assert_eq!(
+        modes(&shield),
+        [pair("hub0", "generic")],
+        "it has no address"
+    );
+    ip(&["addr", "add", "198.51.100.1/24", "dev", "late0"])?;
+    ip(&["link", "set", "late0", "up"])?;
+    shield.refresh();
+    assert_eq!(
+        modes(&shield),
+        [pair("hub0", "generic"), pair("late0", "generic")]
+    );
+    assert!(ip(&["link", "show", "late0"])?.contains("xdp"));
+
+    ip(&["link", "del", "late0"])?;
+    shield.refresh();
+    assert_eq!(modes(&shield), [pair("hub0", "generic")]);
+    lab.send(&message(9, 64, 0))?;
+    lab.send(&handshake(1, 0))?;
+    assert_eq!(lab.received()?, 1, "the first interface goes on");
+    Ok(())
+}
+
+fn waits_for_its_first_interface(lab: &Lab) -> Result<(), Failed> {
+    ip(&["link", "set", "hub0", "down"])?;
+    ip(&["link", "set", "hub0", "name", "parked0"])?;
+    let mut shield = start_on(&["hub0"], XdpMode::Driver, &[]);
+    let [status] = &shield.status()[..] else {
+        return Err(format!("{:?}", shield.status()).into());
+    };
+    assert_eq!(status.reason, "there is no such interface");
+    let stranger = "192.0.2.2/32".parse()?;
+    let refusal = shield.ban(stranger);
+    assert!(refusal.is_err(), "nothing enforces it yet");
+
+    ip(&["link", "set", "parked0", "name", "hub0"])?;
+    ip(&["link", "set", "hub0", "up"])?;
+    shield.refresh();
+    assert_eq!(shield.status()[0].mode, "driver", "{:?}", shield.status());
+    lab.send(&handshake(1, 0))?;
+    assert_eq!(lab.received()?, 0, "a ban from before is kept");
+    shield.unban(stranger)?;
+    lab.send(&handshake(1, 0))?;
+    assert_eq!(lab.received()?, 1);
+    Ok(())
+}
+
+fn floods_end_in_xdp(lab: &Lab) -> Result<(), Failed> {
+    for mode in [XdpMode::Generic, XdpMode::Driver] {
+        let mut shield = start(mode, &[]);
+        for _ in 0..100 {
+            lab.send(&message(1, 148, 0))?;
+        }
+        assert_eq!(lab.received()?, 0, "without the public key");
+        assert_eq!(shield.drops().get("mac1"), Some(&100));
+        for _ in 0..100 {
+            lab.send(&handshake(1, 0))?;
+        }
+        // A burst of twenty, and one more each 50 ms.
+        let received = lab.received()?;
+        assert!((20..40).contains(&received), "{received}");
+        let limited = shield.drops().get("rate_limited").copied();
+        assert_eq!(limited, Some(100 - received as u64));
+        assert_eq!(shield.sources(1)[0].drops, 200 - received as u64);
+
+        // Other keys, other rates; no packet in between goes unchecked.
+        shield.set_handshakes_per_second(0);
+        shield.set_mac1_key(&[7; 32]);
+        lab.send(&handshake(1, 0))?;
+        assert_eq!(lab.received()?, 0, "the old key");
+    }
+    Ok(())
+}
+
+fn guards_the_tunnel(_: &Lab) -> Result<(), Failed> {
+    const US: &str = "10.0.0.1";
+    let tun = tun(TUN)?;
+    ip(&["addr", "add", "10.0.0.1/24", "dev", TUN])?;
+    ip(&["link", "set", TUN, "up"])?;
+    let mut shield = start(XdpMode::Off, &[]);
+    assert_eq!(shield.tunnel_status().mode, "off");
+    drop(shield);
+    shield = start(XdpMode::Auto, &[]);
+    let status = shield.tunnel_status();
+    assert!(["tcx", "clsact"].contains(&&*status.mode), "{status:?}");
+    shield.set_routes(&["10.0.0.2/31".parse()?, "10.0.0.66/32".parse()?]);
+
+    // Into the tunnel.
+    let inside = UdpSocket::bind((US, 0))?;
+    inside.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let arrived = |destination: &str, count: usize| -> Result<usize, Failed> {
+        for _ in 0..count {
+            inside.send_to(b"hello", (destination, 7))?;
+        }
+        Ok(packets_to(&tun, destination))
+    };
+    assert_eq!(arrived("10.0.0.2", 50)?, 50);
+    let answered = arrived("10.0.0.9", 200)?;
+    assert!((1..100).contains(&answered), "{answered}");
+    let dropped = shield.drops().get("no_peer").copied();
+    assert_eq!(dropped, Some(200 - answered as u64));
+    shield.set_routes(&["10.0.0.9/32".parse()?, "10.0.0.66/32".parse()?]);
+    assert_eq!(arrived("10.0.0.9", 50)?, 50);
+
+    // Out of it.
+    let port = inside.local_addr()?.port();
+    let from = |source: &str| -> Result<bool, Failed> {
+        (&tun).write_all(&udp_packet(source, US, port)?)?;
+        Ok(inside.recv(&mut [0; 64]).is_ok())
+    };
+    assert!(from("10.0.0.9")?);
+    assert!(!from("10.0.0.2")?, "not a peer's any more");
+    assert!(from("10.0.0.66")?);
+    shield.ban_inner("10.0.0.66/32".parse()?)?;
+    assert!(!from("10.0.0.66")?);
+    shield.unban_inner("10.0.0.66/32".parse()?)?;
+    assert!(from("10.0.0.66")?);
+    let drops = shield.drops();
+    assert_eq!(drops.get("inner_source"), Some(&1));
+    assert_eq!(drops.get("inner_denied"), Some(&1));
+    let sources = shield.sources_inner(1);
+    assert_eq!(sources[0].addr.to_string(), "10.0.0.66");
+    assert_eq!(
+        (sources[0].packets, sources[0].bytes, sources[0].drops),
+        (3, 3 * 33, 1)
+    );
+
+    // And it leaves nothing behind.
+    drop(shield);
+    assert_eq!(arrived("10.0.0.7", 50)?, 50);
+    assert!(from("10.0.0.2")?);
+    Ok(())
+}
+
+/// A TUN interface in this namespace, as long as the file is open.
+fn tun(name: &str) -> Result<File, Failed> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun")?;
+    // SAFETY: all zeroes is a valid ifreq: it holds integers, bytes and null pointers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: TUNSETIFF reads an ifreq, which lives until after the call; O_NONBLOCK is set
+    // on a file that is ours.
+    let result = unsafe {
+        libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK);
+        libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request)
+    };
+    match result {
+        0 => Ok(file),
+        _ => Err(std::io::Error::last_os_error().into()),
+    }
+}
+
+/// How many IPv4 packets for this address wait in the TUN.
+fn packets_to(mut tun: &File, destination: &str) -> usize {
+    let destination: Ipv4Addr = destination.parse().expect("an address");
+    let mut packet = [0; 2048];
+    let mut count = 0;
+    while tun.read(&mut packet).is_ok() {
+        count += usize::from(packet[0] == 0x45 && packet[16..20] == destination.octets());
+    }
+    count
+}
+
+/// An IPv4 packet with five bytes for a UDP port.
+fn udp_packet(source: &str, destination: &str, port: u16) -> Result<Vec<u8>, Failed> {
+    let ends = Ends {
+        source: source.parse()?,
+        destination: destination.parse()?,
+    };
+    let mut packet = udp(ends, b"hello").split_off(IP);
+    packet[22..24].copy_from_slice(&port.to_be_bytes());
+    // IPv4 needs no UDP checksum, but a right one of the header.
+    packet[26..28].fill(0);
+    let sum: u32 = packet[..20]
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    packet[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    Ok(packet)
+}
+
 /// What a peer sends whose hub has just restarted: data of a session that we don't know,
 /// then a handshake; as one batch, which a virtual wire carries as one packet.
 fn never_drops_a_handshake_sent_with_lost_data(lab: &Lab) -> Result<(), Failed> {
@@ -227,12 +463,17 @@ fn never_drops_a_handshake_sent_with_lost_data(lab: &Lab) -> Result<(), Failed> 
 }
 
 fn start(mode: XdpMode, deny: &[&str]) -> Shield {
+    start_on(&[], mode, deny)
+}
+
+fn start_on(interfaces: &[&str], mode: XdpMode, deny: &[&str]) -> Shield {
+    let interfaces: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
     let deny: Vec<_> = deny
         .iter()
         .map(|net| net.parse().expect("a network"))
         .collect();
     Shield::start(&Request {
-        interfaces: &[],
+        interfaces: &interfaces,
         listen: SocketAddr::new("::".parse().expect("an address"), PORT),
         mode,
         deny: &deny,

@@ -13,9 +13,9 @@ use taltun_common::address::Address;
 use taltun_common::drops::DropReason;
 use taltun_common::maps::{Settings, SourceCounters, family};
 
-use crate::Test;
 use crate::frames::{PORT, key};
 use crate::programs::{counters, dropped, map, pin_to_this_cpu, write_settings};
+use crate::{NamedTest, Test};
 
 const OUT: &str = "taltun_tun_out";
 const IN: &str = "taltun_tun_in";
@@ -37,7 +37,7 @@ const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [(&str, fn() -> Result<(), Failed>); 8] = [
+    let tests: [NamedTest; 8] = [
         ("out_to_a_peer", out_to_a_peer),
         ("out_to_nobody", out_to_nobody),
         ("out_without_routes", out_without_routes),

@@ -21,7 +21,11 @@ impl Engine {
         // A client that left meanwhile misses its answer.
         match call {
             UapiCall::Get(answer) => drop(answer.send(self.snapshot())),
-            UapiCall::Set(request, answer) => drop(answer.send(self.set(*request))),
+            UapiCall::Set(request, answer) => {
+                let outcome = self.set(*request);
+                self.follow_device();
+                let _ = answer.send(outcome);
+            }
         }
     }
 
