@@ -341,7 +341,7 @@ fn private_key() -> Result<()> {
     ends.left_reaches_right()?;
     let new = WgKeys::generate()?;
     ends.left
-        .set_with_secret(&["private-key", "/dev/stdin"], &new.private)?;
+        .set_with_secret(&["private-key", "FILE"], &new.private)?;
     ends.right
         .wg("set", &["peer", &ends.left_keys.public, "remove"])?;
     ends.right.wg(
