@@ -1,5 +1,5 @@
 //! What user space and the eBPF programs must agree on: wire constants, map keys and
-//! values, drop reasons.
+//! values, drop reasons, and the arithmetic that both do.
 //!
 //! Everything here is `no_std`, free of panics and of memory other than its arguments, so
 //! the eBPF programs run the very functions that user space tests.
@@ -10,6 +10,9 @@
 )]
 
 pub mod address;
+pub mod blake2s;
+pub mod bucket;
 pub mod drops;
 pub mod maps;
+pub mod segments;
 pub mod wire;

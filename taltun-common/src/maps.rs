@@ -2,36 +2,46 @@
 //!
 //! Every type is `repr(C)` without hidden padding, so its bytes mean the same on both sides.
 
-/// What user space tells the XDP program; the single entry of an array.
+use crate::bucket::Rate;
+
+/// What user space tells the programs; the single entry of an array.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Settings {
+    /// How many initiations one source may send.
+    pub initiations: Rate,
     /// The UDP port to guard, host byte order; 0 stands for none: everything passes.
     pub listen_port: u16,
     /// 1: a receiver index missing from the map is one we never gave out. 0: the map is
     /// incomplete, so nothing is concluded from it.
     pub check_indices: u8,
+    /// 1: the key of mac1 is in its map.
+    pub check_mac1: u8,
+    /// 1: an inner address that no route covers belongs to no peer. 0: the map of routes is
+    /// incomplete, so nothing is concluded from it.
+    pub check_routes: u8,
     /// Makes the size explicit; 0.
-    pub reserved: u8,
+    pub reserved: [u8; 3],
 }
 
-/// What one source sent to our port.
+/// What one source sent: to our port, seen from outside; or out of the tunnel, seen from
+/// inside.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SourceCounters {
-    /// Frames, dropped ones included.
+    /// Packets, dropped ones included.
     pub packets: u64,
-    /// Their bytes at layer 2.
+    /// Their bytes: at layer 2 outside, from the IP header on inside.
     pub bytes: u64,
-    /// How many of the frames were dropped.
+    /// How many of the packets were dropped.
     pub drops: u64,
 }
 
-/// Which addresses a prefix of the deny list speaks of.
+/// Which addresses a prefix of a list speaks of.
 ///
 /// An IPv4 prefix is stored in its v4-mapped form, and `::/0` covers that form too; but
-/// who denies IPv6 doesn't mean IPv4. So the value says which of the two was meant.
-pub mod denied {
+/// who speaks of IPv6 doesn't mean IPv4. So the value says which of the two was meant.
+pub mod family {
     /// The prefix was given as IPv4 (or as v4-mapped).
     pub const V4: u8 = 4;
     /// The prefix was given as IPv6.
@@ -40,14 +50,19 @@ pub mod denied {
 
 /// Receiver indices there is room for: three sessions and a handshake for 16,384 peers.
 pub const MAX_INDICES: usize = 65_536;
-/// Prefixes there is room for on the deny list.
+/// Prefixes there is room for on each deny list.
 pub const MAX_DENIED: usize = 65_536;
+/// Prefixes there is room for among the peers' allowed IPs.
+pub const MAX_ROUTES: usize = 65_536;
+/// Sources whose initiations are limited at a time; the one longest silent makes room.
+pub const MAX_BUCKETS: usize = 16_384;
 /// Sources counted at a time; the one longest silent makes room for a new one.
 pub const MAX_SOURCES: usize = 16_384;
 /// Addresses of our own there is room for.
 pub const MAX_LOCAL_ADDRESSES: usize = 1024;
 
-// SAFETY: plain integers in C layout, no padding (2 + 1 + 1 bytes), any bit pattern valid.
+// SAFETY: plain integers in C layout, no padding (2 × 8 + 2 + 3 + 3 bytes), any bit
+// pattern valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Settings {}
 

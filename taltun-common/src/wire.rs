@@ -24,6 +24,11 @@ pub const COOKIE_LEN: usize = 64;
 /// Bytes of the shortest data message: 16 of header, 16 of tag, a keepalive.
 pub const DATA_MIN_LEN: usize = 32;
 
+/// Where an initiation's mac1 starts: it is made over the bytes before it.
+pub const INITIATION_MAC1: usize = 116;
+/// Where a response's mac1 starts.
+pub const RESPONSE_MAC1: usize = 60;
+
 /// What a message claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]

@@ -65,6 +65,9 @@ struct Udp {
     checksum: [u8; 2],
 }
 
+/// Four bytes of a message.
+pub type Word = [u8; 4];
+
 /// A UDP datagram and what its headers say. The lengths may contradict each other: see
 /// [`Datagram::payload_len`].
 pub struct Datagram {
@@ -148,7 +151,14 @@ impl Datagram {
     /// The little-endian word `offset` bytes into the UDP payload, if the frame holds it.
     #[inline(always)]
     pub fn payload_word(&self, frame: &XdpContext, offset: usize) -> Option<u32> {
-        header(frame, self.payload + offset).map(|bytes: &[u8; 4]| u32::from_le_bytes(*bytes))
+        self.payload_at(frame, offset)
+            .map(|bytes: &Word| u32::from_le_bytes(*bytes))
+    }
+
+    /// The bytes `offset` bytes into the UDP payload, if the frame holds them.
+    #[inline(always)]
+    pub fn payload_at<'a, T: Bytes>(&self, frame: &'a XdpContext, offset: usize) -> Option<&'a T> {
+        header(frame, self.payload + offset)
     }
 }
 
@@ -175,7 +185,7 @@ pub fn frame_len(frame: &XdpContext) -> usize {
 /// # Safety
 ///
 /// All of its fields are `u8` or arrays of it.
-unsafe trait Bytes {}
+pub unsafe trait Bytes {}
 
 // SAFETY: only u8 and arrays of it.
 unsafe impl Bytes for Ethernet {}
@@ -186,7 +196,9 @@ unsafe impl Bytes for Ipv6 {}
 // SAFETY: only u8 and arrays of it.
 unsafe impl Bytes for Udp {}
 // SAFETY: an array of u8.
-unsafe impl Bytes for [u8; 4] {}
+unsafe impl Bytes for Word {}
+// SAFETY: an array of arrays of u8.
+unsafe impl<const N: usize> Bytes for [Word; N] {}
 
 /// A view of the frame at this offset, if it is that long.
 #[inline(always)]

@@ -7,15 +7,18 @@
 //! 3. lengths that contradict each other: pass, the kernel decides
 //! 4. not shaped like a WireGuard message: drop
 //! 5. to a receiver index that we never gave out: drop
+//! 6. an initiation from a source that sent too many: drop
+//! 7. a handshake message whose mac1 doesn't verify: drop
 
 use aya_ebpf::programs::XdpContext;
 
 use taltun_common::address::{Address, pseudo_header_sum};
 use taltun_common::drops::DropReason;
+use taltun_common::maps::Settings;
 use taltun_common::wire::{DATA_MIN_LEN, Fit, Kind};
 
-use crate::maps;
 use crate::parse::Datagram;
+use crate::{initiations, mac1, maps};
 
 /// What to do with a frame. Holds the source, for whom it is counted.
 pub enum Verdict {
@@ -63,7 +66,7 @@ pub fn judge(frame: &XdpContext, frames: Frames) -> Verdict {
     if maps::is_denied(&datagram.source) {
         return Verdict::Drop(datagram.source, DropReason::Denied);
     }
-    match fault(frame, frames, &datagram, settings.check_indices != 0) {
+    match fault(frame, frames, &datagram, settings) {
         Some(reason) => Verdict::Drop(datagram.source, reason),
         None => Verdict::Pass(datagram.source),
     }
@@ -75,7 +78,7 @@ fn fault(
     frame: &XdpContext,
     frames: Frames,
     datagram: &Datagram,
-    check_indices: bool,
+    settings: &Settings,
 ) -> Option<DropReason> {
     let length = datagram.payload_len(frame)?;
     if length < size_of::<u32>() {
@@ -90,22 +93,34 @@ fn fault(
         Fit::Several(second) => {
             let merged = may_be_merged(frames, datagram)
                 && Kind::of(datagram.payload_word(frame, second)?).is_some();
-            return (!merged).then_some(DropReason::Shape);
+            return if !merged {
+                Some(DropReason::Shape)
+            } else if kind == Kind::Initiation {
+                initiations::fault_merged(frame, datagram, settings, length)
+            } else {
+                None
+            };
         }
         Fit::One => {}
     }
-    if !check_indices {
-        return None;
+    let Some(receiver) = kind.receiver_offset() else {
+        return initiations::fault(frame, datagram, settings);
+    };
+    if settings.check_indices != 0 && !maps::is_our_index(datagram.payload_word(frame, receiver)?) {
+        // Only data is long enough to be several without showing it. A peer whose session
+        // we have lost sends some more of it, and then, perhaps merged with that, a
+        // handshake.
+        let merged =
+            kind == Kind::Data && length >= 2 * DATA_MIN_LEN && may_be_merged(frames, datagram);
+        return (!merged).then_some(DropReason::UnknownIndex);
     }
-    let index = datagram.payload_word(frame, kind.receiver_offset()?)?;
-    if maps::is_our_index(index) {
-        return None;
+    if kind == Kind::Response
+        && let Some(state) = maps::mac1_state(settings)
+        && !mac1::response(frame, datagram, state)?
+    {
+        return Some(DropReason::Mac1);
     }
-    // Only data is long enough to be several without showing it. A peer whose session we
-    // have lost sends some more of it, and then, perhaps merged with that, a handshake.
-    let merged =
-        kind == Kind::Data && length >= 2 * DATA_MIN_LEN && may_be_merged(frames, datagram);
-    (!merged).then_some(DropReason::UnknownIndex)
+    None
 }
 
 /// Whether this may be several datagrams in one.

@@ -28,6 +28,8 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// The XDP program on each underlay interface.
     pub xdp: Vec<XdpStatus>,
+    /// The TC programs on the tunnel interface.
+    pub tc: TcStatus,
 }
 
 /// A peer, as `status` shows it.
@@ -54,11 +56,20 @@ pub struct PeerStatus {
 }
 
 /// What the XDP program does on one interface, and why it is so.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct XdpStatus {
     /// The underlay interface; empty where the reason concerns all.
     pub interface: String,
     /// `driver`, `generic` or `off`.
+    pub mode: String,
+    /// Why this mode, in a sentence.
+    pub reason: String,
+}
+
+/// How the TC programs guard the tunnel interface, and why it is so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcStatus {
+    /// `tcx`, `clsact` or `off`.
     pub mode: String,
     /// Why this mode, in a sentence.
     pub reason: String,
@@ -76,6 +87,9 @@ pub struct Stats {
     pub fallbacks: Fallbacks,
     /// Who sent to us on the underlay, most packets first (at most 1024).
     pub sources: Vec<Source>,
+    /// Whose packets came out of the tunnel into this host, most packets first (at most
+    /// 1024). What goes from peer to peer isn't among them.
+    pub sources_inner: Vec<Source>,
     /// Outer sources denied now.
     pub denied: Vec<IpNet>,
     /// Inner sources denied now.
@@ -109,14 +123,15 @@ pub struct Fallbacks {
     pub tun_offload: u64,
 }
 
-/// An outer source, as the XDP program counted it.
+/// A source, as the eBPF programs counted it: outside, what came to our port; inside, what
+/// came out of the tunnel, segments counted one by one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Source {
     /// Its address.
     pub addr: IpAddr,
-    /// Packets to our port, dropped ones included.
+    /// Packets, dropped ones included.
     pub packets: u64,
-    /// Bytes of these at layer 2.
+    /// Bytes of these: at layer 2 outside, from the IP header on inside.
     pub bytes: u64,
     /// How many of the packets were dropped.
     pub drops: u64,

@@ -72,7 +72,7 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
 }
 
 /// Loads an XDP program that passes every packet. It lives as long as the descriptor, or a
-/// link made of it by [`attach_xdp`], is open.
+/// link made of it by [`attach_xdp_in_driver`], is open.
 pub fn load_xdp_pass() -> io::Result<OwnedFd> {
     /// `struct bpf_insn`.
     #[repr(C)]

@@ -8,10 +8,11 @@ use aya::Ebpf;
 use aya::programs::xdp::{XdpLink, XdpMode as Flag};
 use aya::programs::{ProgramError, Xdp, loaded_programs};
 
+use super::explain::explain;
 use super::netlink::Link;
 use super::off;
 use super::offload::Gro;
-use super::programs::{explain, program};
+use super::programs::program;
 use crate::config::XdpMode;
 use crate::report::XdpStatus;
 

@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::netlink::Link;
-use super::{Request, off};
+use super::{Wanted, off};
 use crate::report::XdpStatus;
 
 /// Tunnels with an Ethernet header, by what netlink calls them.
@@ -24,14 +24,14 @@ const TUNNELS: [&str; 8] = [
 ];
 
 /// The links to attach to, or what to say about an interface that isn't.
-pub(super) fn choose(request: &Request<'_>, links: Vec<Link>) -> Vec<Result<Link, XdpStatus>> {
-    if request.interfaces.is_empty() {
-        found(request, links)
+pub(super) fn choose(wanted: &Wanted, links: Vec<Link>) -> Vec<Result<Link, XdpStatus>> {
+    if wanted.interfaces.is_empty() {
+        found(wanted, links)
     } else {
-        request
+        wanted
             .interfaces
             .iter()
-            .map(|name| named(name, request, &links))
+            .map(|name| named(name, wanted, &links))
             .collect()
     }
 }
@@ -47,8 +47,8 @@ pub(super) fn own_addresses(listen: SocketAddr, links: &[Link]) -> Vec<IpAddr> {
     }
 }
 
-fn named(name: &str, request: &Request<'_>, links: &[Link]) -> Result<Link, XdpStatus> {
-    if name == request.tun_name {
+fn named(name: &str, wanted: &Wanted, links: &[Link]) -> Result<Link, XdpStatus> {
+    if name == wanted.tun_name {
         return Err(off(name, "is the tunnel itself"));
     }
     let link = links
@@ -62,12 +62,12 @@ fn named(name: &str, request: &Request<'_>, links: &[Link]) -> Result<Link, XdpS
     }
 }
 
-fn found(request: &Request<'_>, links: Vec<Link>) -> Vec<Result<Link, XdpStatus>> {
-    let listen = request.listen.ip().to_canonical();
+fn found(wanted: &Wanted, links: Vec<Link>) -> Vec<Result<Link, XdpStatus>> {
+    let listen = wanted.listen.ip().to_canonical();
     let usable = |link: &Link| {
         link.ethernet
             && !link.loopback
-            && link.name != request.tun_name
+            && link.name != wanted.tun_name
             && !TUNNELS.contains(&link.kind.as_str())
     };
     if listen.is_unspecified() {
@@ -141,15 +141,13 @@ mod tests {
     }
 
     fn names(interfaces: &[&str], listen: &str) -> Vec<Result<String, String>> {
-        let interfaces: Vec<String> = interfaces.iter().map(ToString::to_string).collect();
-        let request = Request {
-            interfaces: &interfaces,
+        let wanted = Wanted {
+            interfaces: interfaces.iter().map(ToString::to_string).collect(),
             listen: listen.parse().unwrap(),
             mode: XdpMode::Auto,
-            deny: &[],
-            tun_name: "taltun0",
+            tun_name: "taltun0".into(),
         };
-        choose(&request, machine())
+        choose(&wanted, machine())
             .into_iter()
             .map(|choice| match choice {
                 Ok(link) => Ok(link.name),

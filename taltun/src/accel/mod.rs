@@ -7,16 +7,26 @@
 //!
 //! | file | concern |
 //! |---|---|
-//! | `programs` | the loaded programs and their maps |
-//! | `attach` | which mode on which interface, and undoing it |
+//! | `programs` | the loaded programs, and where they are attached |
+//! | `maps` | what they are told and what they have counted |
+//! | `keys` | addresses and networks as the maps have them |
+//! | `attach` | which XDP mode on which interface, and undoing it |
 //! | `choose` | which interfaces |
-//! | `netlink` | asking the kernel for links and addresses |
+//! | `tunnel` | TC on the tunnel interface |
+//! | `netlink` | asking the kernel for links and addresses, and hearing of changes |
 //! | `offload` | switching GRO, which driver mode on veth needs |
+//! | `explain` | errors as sentences |
 
 #[cfg(feature = "ebpf")]
 mod attach;
 #[cfg(feature = "ebpf")]
 mod choose;
+#[cfg(feature = "ebpf")]
+mod explain;
+#[cfg(feature = "ebpf")]
+mod keys;
+#[cfg(feature = "ebpf")]
+mod maps;
 #[cfg(feature = "ebpf")]
 mod netlink;
 #[cfg(feature = "ebpf")]
@@ -26,14 +36,17 @@ mod programs;
 #[cfg(not(feature = "ebpf"))]
 #[path = "absent.rs"]
 mod programs;
+#[cfg(feature = "ebpf")]
+mod tunnel;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 
 use crate::config::XdpMode;
-use crate::report::{Source, XdpStatus};
+use crate::report::{Source, TcStatus, XdpStatus};
 
 use programs::Programs;
 
@@ -52,78 +65,188 @@ pub struct Request<'a> {
     pub mode: XdpMode,
     /// Outer sources to drop from the start.
     pub deny: &'a [IpNet],
-    /// The tunnel's own interface, never attached to.
+    /// Inner sources to drop from the start.
+    pub deny_inner: &'a [IpNet],
+    /// What the peers own, from the start.
+    pub routes: &'a [IpNet],
+    /// The key of mac1 in handshake messages to us.
+    pub mac1_key: &'a [u8; 32],
+    /// Initiations that one source may send in a second; 0 for any number.
+    pub handshakes_per_second: u32,
+    /// The tunnel's own interface, which is guarded from the inside.
     pub tun_name: &'a str,
+    /// Where to leave what the verifier says should it refuse a program.
+    pub verifier_log: &'a Path,
 }
 
-/// The XDP programs in front of our UDP port. Dropping it detaches them.
+/// Of a [`Request`], what decides again whenever interfaces change.
+#[cfg(feature = "ebpf")]
+#[derive(Debug, Clone)]
+struct Wanted {
+    interfaces: Vec<String>,
+    listen: SocketAddr,
+    mode: XdpMode,
+    tun_name: String,
+}
+
+#[cfg(feature = "ebpf")]
+impl From<&Request<'_>> for Wanted {
+    fn from(request: &Request<'_>) -> Self {
+        Self {
+            interfaces: request.interfaces.to_vec(),
+            listen: request.listen,
+            mode: request.mode,
+            tun_name: request.tun_name.into(),
+        }
+    }
+}
+
+/// The programs in front of our UDP port and around the tunnel interface. Dropping it
+/// detaches them.
 pub struct Shield {
-    status: Vec<XdpStatus>,
-    /// `None` where no program is attached anywhere.
-    programs: Option<Programs>,
+    /// The programs, or why there are none.
+    programs: Result<Programs, String>,
 }
 
 impl Shield {
     /// Attaches what can be attached. Never fails: whatever goes wrong ends as mode `off`
     /// and a reason.
     pub fn start(request: &Request<'_>) -> Self {
-        let (status, programs) = if request.mode == XdpMode::Off {
-            (vec![off("", "switched off by accel.xdp")], None)
+        let programs = if request.mode == XdpMode::Off {
+            Err("switched off by accel.xdp".into())
         } else {
             Programs::start(request)
         };
-        for XdpStatus {
-            interface,
-            mode,
-            reason,
-        } in &status
-        {
-            tracing::info!(interface, mode, reason, "XDP");
+        if let Err(reason) = &programs {
+            tracing::info!(reason, "no eBPF program");
         }
-        Self { status, programs }
+        Self { programs }
     }
 
-    /// The mode on each interface and why it is so; one entry without an interface where
-    /// the reason concerns all.
+    /// The mode on each underlay interface and why it is so; one entry without an interface
+    /// where the reason concerns all.
     pub fn status(&self) -> Vec<XdpStatus> {
-        self.status.clone()
+        match &self.programs {
+            Ok(programs) => programs.status(),
+            Err(reason) => vec![off("", reason)],
+        }
+    }
+
+    /// How TC guards the tunnel interface, or why it doesn't.
+    pub fn tunnel_status(&self) -> TcStatus {
+        match &self.programs {
+            Ok(programs) => programs.tunnel_status(),
+            Err(reason) => TcStatus {
+                mode: "off".into(),
+                reason: reason.clone(),
+            },
+        }
+    }
+
+    /// Attaches to interfaces that have appeared since, and lets go of those that are gone.
+    /// Costs one system call when nothing has changed; call it once a second.
+    pub fn refresh(&mut self) {
+        if let Ok(programs) = &mut self.programs {
+            programs.refresh();
+        }
     }
 
     /// Lets messages to this receiver index through. Call it *before* sending the
     /// handshake message that gives the index out.
     pub fn allow_index(&mut self, index: u32) {
-        if let Some(programs) = &mut self.programs {
-            programs.allow_index(index);
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.allow_index(index);
         }
     }
 
     /// From now on, messages to this receiver index are dropped.
     pub fn forget_index(&mut self, index: u32) {
-        if let Some(programs) = &mut self.programs {
-            programs.forget_index(index);
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.forget_index(index);
         }
     }
 
-    /// Drops whatever comes from these outer addresses to our port. The error is a
-    /// sentence for people.
+    /// We have another key pair now, and this is its key of mac1.
+    pub fn set_mac1_key(&mut self, key: &[u8; 32]) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.set_mac1_key(key);
+        }
+    }
+
+    /// How many initiations one source may send in a second; 0 for any number.
+    pub fn set_handshakes_per_second(&mut self, most: u32) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.set_initiations_per_second(most);
+        }
+    }
+
+    /// These inner networks belong to peers, too. Call it *before* a peer gets them.
+    pub fn add_routes(&mut self, routes: &[IpNet]) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.add_routes(routes);
+        }
+    }
+
+    /// These inner networks belong to peers, and no others. Call it *after* peers have lost
+    /// some.
+    pub fn set_routes(&mut self, routes: &[IpNet]) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.set_routes(routes);
+        }
+    }
+
+    /// Drops whatever comes from these outer addresses to our port, on interfaces that
+    /// appear later, too. The error is a sentence for people: nothing drops it here now.
     pub fn ban(&mut self, net: IpNet) -> Result<(), String> {
-        self.attached()?.ban(net)
+        let programs = self.programs.as_mut().map_err(|_| nothing_attached())?;
+        programs.maps.ban(net)?;
+        programs
+            .guards_outside()
+            .then_some(())
+            .ok_or_else(nothing_attached)
     }
 
     /// Takes back a [`ban`](Self::ban) of exactly this network.
     pub fn unban(&mut self, net: IpNet) -> Result<(), String> {
-        self.attached()?.unban(net)
+        let programs = self.programs.as_mut().map_err(|_| nothing_attached())?;
+        programs.maps.unban(net)
+    }
+
+    /// Drops whatever comes out of the tunnel from these inner addresses. The error is a
+    /// sentence for people.
+    pub fn ban_inner(&mut self, net: IpNet) -> Result<(), String> {
+        let programs = self.programs.as_mut().map_err(|_| nothing_attached())?;
+        programs.maps.ban_inner(net)?;
+        programs
+            .guards_inside()
+            .then_some(())
+            .ok_or_else(nothing_attached)
+    }
+
+    /// Takes back a [`ban_inner`](Self::ban_inner) of exactly this network.
+    pub fn unban_inner(&mut self, net: IpNet) -> Result<(), String> {
+        let programs = self.programs.as_mut().map_err(|_| nothing_attached())?;
+        programs.maps.unban_inner(net)
     }
 
     /// Who sent to our port: at most `most`, those with most packets first.
     pub fn sources(&self, most: usize) -> Vec<Source> {
-        let mut sources = self
+        top(
+            self.programs
+                .as_ref()
+                .map(|programs| programs.maps.sources()),
+            most,
+        )
+    }
+
+    /// Whose packets came out of the tunnel into this host: at most `most`, those with most
+    /// packets first. What goes from peer to peer isn't seen here.
+    pub fn sources_inner(&self, most: usize) -> Vec<Source> {
+        let sources = self
             .programs
             .as_ref()
-            .map_or_else(Vec::new, Programs::sources);
-        sources.sort_by_key(|source| (std::cmp::Reverse(source.packets), source.addr));
-        sources.truncate(most);
-        sources
+            .map(|programs| programs.maps.sources_inner());
+        top(sources, most)
     }
 
     /// Dropped packets by the [label](taltun_common::drops::DropReason::label) of their
@@ -131,21 +254,26 @@ impl Shield {
     pub fn drops(&self) -> BTreeMap<&'static str, u64> {
         self.programs
             .as_ref()
-            .map_or_else(BTreeMap::new, Programs::drops)
+            .map_or_else(|_| BTreeMap::new(), |programs| programs.maps.drops())
     }
 
-    /// The sockets listen elsewhere now. The interfaces stay those of the start.
+    /// The sockets listen elsewhere now.
     pub fn rebind(&mut self, listen: SocketAddr) {
-        if let Some(programs) = &mut self.programs {
+        if let Ok(programs) = &mut self.programs {
             programs.rebind(listen);
         }
     }
+}
 
-    fn attached(&mut self) -> Result<&mut Programs, String> {
-        self.programs
-            .as_mut()
-            .ok_or_else(|| "no XDP program is attached to drop it (see `taltun status`)".into())
-    }
+fn top<E>(sources: Result<Vec<Source>, E>, most: usize) -> Vec<Source> {
+    let mut sources = sources.unwrap_or_default();
+    sources.sort_by_key(|source| (std::cmp::Reverse(source.packets), source.addr));
+    sources.truncate(most);
+    sources
+}
+
+fn nothing_attached() -> String {
+    "no eBPF program is attached to drop it (see `taltun status`)".into()
 }
 
 fn off(interface: &str, reason: impl Into<String>) -> XdpStatus {
@@ -166,7 +294,12 @@ mod tests {
             listen: SocketAddr::from(([192, 0, 2, 1], 9000)),
             mode,
             deny: &[],
-            tun_name: "taltun0",
+            deny_inner: &[],
+            routes: &[],
+            mac1_key: &[0; 32],
+            handshakes_per_second: 20,
+            tun_name: "no-such-tun",
+            verifier_log: Path::new("/dev/null"),
         }
     }
 
@@ -184,9 +317,14 @@ mod tests {
         assert_eq!(status[0].mode, "off");
         shield.allow_index(1);
         shield.forget_index(1);
+        shield.set_routes(&["10.0.0.2/32".parse().unwrap()]);
+        shield.refresh();
         shield.rebind(SocketAddr::from(([192, 0, 2, 1], 9001)));
         assert!(shield.ban("198.51.100.0/24".parse().unwrap()).is_err());
+        assert!(shield.ban_inner("10.0.0.2/32".parse().unwrap()).is_err());
+        assert_eq!(shield.tunnel_status().mode, "off");
         assert!(shield.sources(10).is_empty());
+        assert!(shield.sources_inner(10).is_empty());
         assert!(shield.drops().is_empty());
     }
 

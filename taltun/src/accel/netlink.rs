@@ -1,4 +1,5 @@
-//! Asks the kernel for its links, with the addresses and the XDP program each has.
+//! Asks the kernel for its links, with the addresses and the XDP program each has, and
+//! hears from it when they change.
 //!
 //! By netlink and not from `/sys`, which goes on showing the devices of the network
 //! namespace it was mounted in. Blocking, on a socket of its own: the answer is in the
@@ -57,6 +58,43 @@ pub(super) fn links() -> io::Result<Vec<Link>> {
         }
     }
     Ok(links)
+}
+
+/// Hears of links and addresses that change in this network namespace.
+pub(super) struct Watch(Socket);
+
+impl Watch {
+    pub(super) fn start() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        for group in [
+            libc::RTNLGRP_LINK,
+            libc::RTNLGRP_IPV4_IFADDR,
+            libc::RTNLGRP_IPV6_IFADDR,
+        ] {
+            socket.add_membership(group)?;
+        }
+        socket.set_non_blocking(true)?;
+        Ok(Self(socket))
+    }
+
+    /// Whether anything has changed since it was last asked.
+    pub(super) fn changed(&mut self) -> bool {
+        let mut changed = false;
+        // What exactly it was doesn't matter: whoever asks looks at everything anew. Nor
+        // does an error, which says that there was too much to tell.
+        let mut message = [0_u8; 8192];
+        loop {
+            match self.0.recv(&mut &mut message[..], 0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return changed,
+                Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => {
+                    tracing::debug!(%error, "listening for changes of interfaces");
+                    return changed;
+                }
+                Ok(_) | Err(_) => changed = true,
+            }
+        }
+    }
 }
 
 fn read_link(message: LinkMessage) -> Link {

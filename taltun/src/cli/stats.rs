@@ -166,6 +166,7 @@ mod tests {
                     drops: 1,
                 })
                 .collect(),
+            sources_inner: vec![],
             denied: vec!["198.51.100.0/24".parse().unwrap()],
             denied_inner: vec![],
             ..Stats::default()

@@ -53,6 +53,11 @@ fn render(status: &Status) -> String {
             &format!("{place}{} ({})", xdp.mode, xdp.reason),
         );
     }
+    line(
+        &mut text,
+        "tc",
+        &format!("{} ({})", status.tc.mode, status.tc.reason),
+    );
     for peer in &status.peers {
         render_peer(&mut text, peer);
     }
@@ -112,7 +117,7 @@ fn line(text: &mut String, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::XdpStatus;
+    use crate::report::{TcStatus, XdpStatus};
 
     #[test]
     fn a_status_reads_like_wg_show() {
@@ -156,6 +161,10 @@ mod tests {
                 mode: "driver".into(),
                 reason: "the driver supports it".into(),
             }],
+            tc: TcStatus {
+                mode: "tcx".into(),
+                reason: "the kernel has it".into(),
+            },
         };
         assert_eq!(
             render(&status),
@@ -168,6 +177,7 @@ interface: hub
   mtu:              1420
   up for:           2 minutes, 5 seconds
   xdp:              eth0: driver (the driver supports it)
+  tc:               tcx (the kernel has it)
 
 peer: office
   public key:       OFFICE=

@@ -25,7 +25,7 @@ use super::names::{Resolved, Resolver};
 use super::plant::{Parts, Plant};
 use super::reload;
 use super::uapi::{UapiCall, UapiSocket};
-use super::{ControlError, ControlSocket, Request, Response};
+use super::{ControlError, ControlSocket, Request, Response, runtime_dir};
 use crate::accel::{self, Shield};
 use crate::config::{self, Config, Mode, Overrides};
 use crate::crypto::PublicKey;
@@ -152,6 +152,7 @@ pub async fn run(
             },
             _ = health.tick() => {
                 engine.follow_mtu(&mut link);
+                engine.shield.refresh();
                 let told_to_go = manner == Manner::Plain
                     && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
                 if told_to_go {
@@ -312,7 +313,12 @@ impl Engine {
             listen: making.sockets[0].local_addr(),
             mode: config.accel.xdp,
             deny: &bans.nets(false),
+            deny_inner: &bans.nets(true),
+            routes: &owned(&device),
+            mac1_key: device.mac1_key(),
+            handshakes_per_second: config.accel.handshakes_per_second,
             tun_name: &interface.tun_name,
+            verifier_log: &runtime_dir().join(format!("{}.verifier.log", interface.tun_name)),
         });
         let counters = Arc::new(Counters::default());
         let parts = Parts {
@@ -508,9 +514,7 @@ impl Engine {
                     return Response::Error(format!("{net} is not banned"));
                 }
                 self.apply_bans();
-                if !inner && let Err(reason) = self.shield.unban(net.trunc()) {
-                    debug!("unban {net} in XDP: {reason}");
-                }
+                self.unban(net.trunc(), inner);
                 Response::Done(format!("{net} may send again"))
             }
             Request::Reload => match self.reload() {
@@ -525,15 +529,16 @@ impl Engine {
             return Response::Error(format!("there are {MAX_BANS} bans, which is the most"));
         }
         self.apply_bans();
-        let place = if inner {
-            "user space"
+        let (place, banned) = if inner {
+            ("TC", self.shield.ban_inner(net.trunc()))
         } else {
-            match self.shield.ban(net.trunc()) {
-                Ok(()) => "XDP",
-                Err(reason) => {
-                    debug!("ban {net} in XDP: {reason}");
-                    "user space"
-                }
+            ("XDP", self.shield.ban(net.trunc()))
+        };
+        let place = match banned {
+            Ok(()) => place,
+            Err(reason) => {
+                debug!("ban {net} in {place}: {reason}");
+                "user space"
             }
         };
         let lasting = lasting.map_or_else(String::new, |lasting| {
@@ -543,21 +548,43 @@ impl Engine {
     }
 
     fn expire_bans(&mut self) {
-        let before = self.bans.nets(false);
+        let before = self.banned();
         if !self.bans.expire() {
             return;
         }
-        self.unban_all_but(&before, &self.bans.nets(false));
+        self.unban_all_but(&before, &self.banned());
         self.apply_bans();
     }
 
-    /// Takes those of `before` out of XDP's list that are not in `after`.
-    fn unban_all_but(&mut self, before: &[IpNet], after: &[IpNet]) {
-        for net in before.iter().filter(|net| !after.contains(net)) {
+    /// What is banned, and whether that is inside.
+    fn banned(&self) -> Vec<(IpNet, bool)> {
+        [false, true]
+            .into_iter()
+            .flat_map(|inner| {
+                self.bans
+                    .nets(inner)
+                    .into_iter()
+                    .map(move |net| (net, inner))
+            })
+            .collect()
+    }
+
+    /// Takes those of `before` off the programs' lists that are not in `after`.
+    fn unban_all_but(&mut self, before: &[(IpNet, bool)], after: &[(IpNet, bool)]) {
+        for &(net, inner) in before.iter().filter(|ban| !after.contains(ban)) {
             info!("{net} may send again");
-            if let Err(reason) = self.shield.unban(*net) {
-                debug!("unban {net} in XDP: {reason}");
-            }
+            self.unban(net, inner);
+        }
+    }
+
+    fn unban(&mut self, net: IpNet, inner: bool) {
+        let unbanned = if inner {
+            self.shield.unban_inner(net)
+        } else {
+            self.shield.unban(net)
+        };
+        if let Err(reason) = unbanned {
+            debug!("unban {net} in eBPF: {reason}");
         }
     }
 
@@ -578,6 +605,8 @@ impl Engine {
         let new = loaded.config;
         let plan = reload::plan(&self.live_config(), &new)?;
         let now = clock::now();
+        // What somebody gains is let through before, what nobody has any more is not after.
+        self.shield.add_routes(&routes(&new));
         // The one thing that can fail comes first.
         self.listen(new.interface.local_addr).map_err(|error| {
             let wanted = new.interface.local_addr;
@@ -601,14 +630,22 @@ impl Engine {
                 .map_err(|error| format!("{}: {error}", peer.label()))?;
             greeted.push(peer.clone());
         }
-        let before = self.bans.nets(false);
+        self.tell_shield();
+        self.shield
+            .set_handshakes_per_second(new.accel.handshakes_per_second);
+        let before = self.banned();
         self.bans.configure(&new.accel.deny, &new.accel.deny_inner);
-        let after = self.bans.nets(false);
+        let after = self.banned();
         // New bans first, so that no packet passes between two states of the list.
         self.apply_bans();
-        for net in after.iter().filter(|net| !before.contains(net)) {
-            if let Err(reason) = self.shield.ban(*net) {
-                debug!("ban {net} in XDP: {reason}");
+        for &(net, inner) in after.iter().filter(|ban| !before.contains(ban)) {
+            let banned = if inner {
+                self.shield.ban_inner(net)
+            } else {
+                self.shield.ban(net)
+            };
+            if let Err(reason) = banned {
+                debug!("ban {net} in eBPF: {reason}");
             }
         }
         self.unban_all_but(&before, &after);
@@ -618,6 +655,12 @@ impl Engine {
             self.approach(peer);
         }
         Ok(plan.summary())
+    }
+
+    /// Tells the eBPF programs what they must know of our key and of what peers own.
+    fn tell_shield(&mut self) {
+        self.shield.set_mac1_key(self.device.mac1_key());
+        self.shield.set_routes(&owned(&self.device));
     }
 
     fn is_client(&self) -> bool {
@@ -679,6 +722,7 @@ impl Engine {
             uptime_seconds: now.since(self.started).as_secs(),
             peers: peers.into_iter().map(|(_, status)| status).collect(),
             xdp: self.shield.status(),
+            tc: self.shield.tunnel_status(),
         }
     }
 
@@ -725,6 +769,7 @@ impl Engine {
                 tun_offload: self.counters.join_fallbacks(),
             },
             sources: self.shield.sources(MOST_SOURCES),
+            sources_inner: self.shield.sources_inner(MOST_SOURCES),
             denied: self.bans.nets(false),
             denied_inner: self.bans.nets(true),
         }
@@ -741,6 +786,19 @@ fn known(peers: &[config::Peer]) -> HashMap<PublicKey, Known> {
         (peer.public_key, known)
     };
     peers.iter().enumerate().map(known).collect()
+}
+
+/// All that peers of the device own now.
+fn owned(device: &Device) -> Vec<IpNet> {
+    device.allowed_ips().into_values().flatten().collect()
+}
+
+/// What the peers of a configuration own.
+fn routes(config: &Config) -> Vec<IpNet> {
+    let peers = config.peers.iter();
+    peers
+        .flat_map(|peer| peer.allowed_ips.iter().map(IpNet::trunc))
+        .collect()
 }
 
 /// A configured peer as the protocol knows it.

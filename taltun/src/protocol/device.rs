@@ -230,6 +230,11 @@ impl Device {
         owned
     }
 
+    /// The key of mac1 in messages to us, for whoever checks it before us.
+    pub fn mac1_key(&self) -> &[u8; 32] {
+        self.checker.mac1_key()
+    }
+
     /// The shared half of the peer with this key.
     pub fn peer(&self, key: &PublicKey) -> Option<&Arc<Peer>> {
         Some(&self.peers.get(self.by_key.get(key)?)?.peer)

@@ -2,24 +2,24 @@
 //! counters and the counter of the reason.
 
 use std::net::IpAddr;
+use std::thread::sleep;
+use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
 use libtest_mimic::Failed;
 
-use taltun_common::address::Address;
 use taltun_common::drops::DropReason;
-use taltun_common::maps::{Settings, SourceCounters, denied};
+use taltun_common::maps::{MAX_BUCKETS, Settings, SourceCounters, family};
 
 use crate::Test;
 use crate::frames::{
-    Ends, IP, OUR_INDEX, PORT, UDP_V4, UDP_V6, V4, V6, key, message, udp, unfinished,
+    Ends, IP, OUR_INDEX, PORT, UDP_V4, UDP_V6, V4, V6, handshake, key, message, udp, unfinished,
+};
+use crate::programs::{
+    self, INITIATIONS_PER_SECOND, PROGRAMS, XDP_DROP, XDP_PASS, counters, deny, loaded, verdict,
+    write_settings,
 };
 
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
 const STRANGE_INDEX: u32 = 0x0bad_0bad;
 
 /// What must happen to a frame.
@@ -35,7 +35,7 @@ enum Expect {
 use Expect::{Drop, Pass, Untouched};
 
 struct Case {
-    name: &'static str,
+    name: String,
     frame: Vec<u8>,
     source: IpAddr,
     /// In driver mode.
@@ -44,15 +44,16 @@ struct Case {
     merged: Expect,
 }
 
-const PROGRAMS: [&str; 2] = ["taltun_xdp", "taltun_xdp_skb"];
 const SHAPE: Expect = Drop(DropReason::Shape);
 const UNKNOWN: Expect = Drop(DropReason::UnknownIndex);
 const DENIED: Expect = Drop(DropReason::Denied);
+const MAC1: Expect = Drop(DropReason::Mac1);
 
 pub fn tests() -> impl Iterator<Item = Test> {
     let corpus = plain()
         .into_iter()
         .chain(messages())
+        .chain(mac1())
         .chain(lengths())
         .chain(merged())
         .chain(sources());
@@ -69,20 +70,28 @@ pub fn tests() -> impl Iterator<Item = Test> {
             })
             .collect::<Vec<_>>()
     });
-    let others: [Test; 3] = [
+    let others: [(&str, fn() -> Result<(), Failed>); 8] = [
+        ("switches::before_settings_all_passes", before_settings),
+        ("switches::without_index_check", without_index_check),
+        ("switches::without_mac1_check", without_mac1_check),
+        ("switches::denying_v6_leaves_v4", denying_v6_leaves_v4),
         (
-            "switches::before_settings_all_passes".into(),
-            Box::new(before_settings),
+            "buckets::a_burst_and_then_the_rate",
+            a_burst_and_then_the_rate,
         ),
         (
-            "switches::without_index_check".into(),
-            Box::new(without_index_check),
+            "buckets::a_v6_network_is_one_source",
+            a_v6_network_is_one_source,
         ),
         (
-            "switches::denying_v6_leaves_v4".into(),
-            Box::new(denying_v6_leaves_v4),
+            "buckets::bad_initiations_take_nothing",
+            bad_initiations_take_nothing,
         ),
+        ("buckets::the_oldest_makes_room", the_oldest_makes_room),
     ];
+    let others = others
+        .into_iter()
+        .map(|(name, test)| -> Test { (name.into(), Box::new(test)) });
     cases.chain(others)
 }
 
@@ -92,8 +101,8 @@ fn plain() -> Vec<Case> {
     let bad = message(9, 64, 0);
     let v4 = || udp(V4, &bad);
     let v6 = || udp(V6, &bad);
-    let untouched = |name, ends: Ends, frame| Case {
-        name,
+    let untouched = |name: &str, ends: Ends, frame| Case {
+        name: name.into(),
         frame,
         source: ends.source,
         single: Untouched,
@@ -160,8 +169,8 @@ fn plain() -> Vec<Case> {
 
 /// Each type of message, right and wrong.
 fn messages() -> Vec<Case> {
-    let case = |name, ends: Ends, frame, expect| Case {
-        name,
+    let case = |name: &str, ends: Ends, frame, expect| Case {
+        name: name.into(),
         frame,
         source: ends.source,
         single: expect,
@@ -183,10 +192,12 @@ fn messages() -> Vec<Case> {
     };
     let data = || message(4, 96, OUR_INDEX);
     vec![
-        v4("initiation", 1, 148, Pass),
+        case("initiation", V4, udp(V4, &handshake(1, 0)), Pass),
+        case("response", V4, udp(V4, &handshake(2, OUR_INDEX)), Pass),
+        case("v6_initiation", V6, udp(V6, &handshake(1, 0)), Pass),
+        case("v6_response", V6, udp(V6, &handshake(2, OUR_INDEX)), Pass),
         v4("initiation_short_by_one", 1, 147, SHAPE),
         v4("initiation_long_by_one", 1, 149, SHAPE),
-        v4("response", 2, 92, Pass),
         v4("response_short_by_one", 2, 91, SHAPE),
         v4("response_long_by_one", 2, 93, SHAPE),
         v4("cookie", 3, 64, Pass),
@@ -202,8 +213,6 @@ fn messages() -> Vec<Case> {
         v4("one_byte", 4, 1, SHAPE),
         v4("three_bytes", 4, 3, SHAPE),
         v4("four_bytes", 4, 4, SHAPE),
-        v6("v6_initiation", 1, 148, Pass),
-        v6("v6_response", 2, 92, Pass),
         v6("v6_response_short_by_one", 2, 91, SHAPE),
         v6("v6_data", 4, 1452, Pass),
         case(
@@ -241,10 +250,72 @@ fn messages() -> Vec<Case> {
     ]
 }
 
+/// Handshake messages with one bit wrong, in each part that mac1 covers and in mac1 itself.
+fn mac1() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let places: [(u8, &[(&'static str, usize)]); 2] = [
+        (
+            1,
+            &[
+                ("initiation_sender", 4),
+                ("initiation_last_of_first_block", 63),
+                ("initiation_first_of_second_block", 64),
+                ("initiation_last_covered", 115),
+                ("initiation_mac1_first", 116),
+                ("initiation_mac1_word_1", 120),
+                ("initiation_mac1_word_2", 124),
+                ("initiation_mac1_last", 131),
+            ],
+        ),
+        (
+            2,
+            &[
+                ("response_sender", 4),
+                ("response_last_covered", 59),
+                ("response_mac1_first", 60),
+                ("response_mac1_word_1", 64),
+                ("response_mac1_word_2", 68),
+                ("response_mac1_last", 75),
+            ],
+        ),
+    ];
+    for (kind, places) in places {
+        for (name, at) in places {
+            let mut message = handshake(kind, OUR_INDEX);
+            message[*at] ^= 0x80;
+            cases.push(Case {
+                name: name.to_string(),
+                frame: udp(V4, &message),
+                source: V4.source,
+                single: MAC1,
+                merged: MAC1,
+            });
+            cases.push(Case {
+                name: format!("v6_{name}"),
+                frame: udp(V6, &message),
+                source: V6.source,
+                single: MAC1,
+                merged: MAC1,
+            });
+        }
+        // mac2 is user space's.
+        let mut message = handshake(kind, OUR_INDEX);
+        *message.last_mut().expect("it isn't empty") ^= 0x80;
+        cases.push(Case {
+            name: format!("type_{kind}_mac2"),
+            frame: udp(V4, &message),
+            source: V4.source,
+            single: Pass,
+            merged: Pass,
+        });
+    }
+    cases
+}
+
 /// Lengths: those that are as they may be, and those that lie.
 fn lengths() -> Vec<Case> {
-    let case = |name, ends: Ends, frame, expect| Case {
-        name,
+    let case = |name: &str, ends: Ends, frame, expect| Case {
+        name: name.into(),
         frame,
         source: ends.source,
         single: expect,
@@ -267,7 +338,7 @@ fn lengths() -> Vec<Case> {
         case(
             "trailing_bytes",
             V4,
-            padded(udp(V4, &message(1, 148, 0))),
+            padded(udp(V4, &handshake(1, 0))),
             Pass,
         ),
         // Lies are the kernel's business, even in a datagram that looks bad.
@@ -324,16 +395,17 @@ fn lengths() -> Vec<Case> {
 
 /// What may be several datagrams in one, where that can be.
 fn merged() -> Vec<Case> {
-    let case = |name, ends: Ends, payload: &[u8], merged| Case {
-        name,
+    let case = |name: &str, ends: Ends, payload: &[u8], merged| Case {
+        name: name.into(),
         frame: unfinished(ends, payload),
         source: ends.source,
         single: SHAPE,
         merged,
     };
     let join = |parts: &[Vec<u8>]| parts.concat();
-    let initiation = || message(1, 148, 0);
-    let response = || message(2, 92, OUR_INDEX);
+    let initiation = || handshake(1, 0);
+    let bad = || message(1, 148, 0);
+    let response = || handshake(2, OUR_INDEX);
     let keepalive = || message(4, 32, OUR_INDEX);
     let lost = |length| message(4, length, STRANGE_INDEX);
     vec![
@@ -366,6 +438,33 @@ fn merged() -> Vec<Case> {
             V4,
             &join(&[initiation(), vec![4, 0, 0, 0]]),
             SHAPE,
+        ),
+        // Merged initiations fall if all are bad; more than four are a flood in any case.
+        case("two_bad_initiations", V4, &join(&[bad(), bad()]), MAC1),
+        case("v6_two_bad_initiations", V6, &join(&[bad(), bad()]), MAC1),
+        case(
+            "four_bad_initiations",
+            V4,
+            &join(&[bad(), bad(), bad(), bad()]),
+            MAC1,
+        ),
+        case(
+            "the_fourth_initiation_is_good",
+            V4,
+            &join(&[bad(), bad(), bad(), initiation()]),
+            Pass,
+        ),
+        case(
+            "five_bad_initiations",
+            V4,
+            &join(&[bad(), bad(), bad(), bad(), bad()]),
+            Drop(DropReason::RateLimited),
+        ),
+        case(
+            "bad_initiation_and_data",
+            V4,
+            &join(&[bad(), message(4, 96, OUR_INDEX)]),
+            Pass,
         ),
         // Only an unfinished checksum speaks for merging.
         Case {
@@ -407,12 +506,12 @@ fn merged() -> Vec<Case> {
 
 /// The deny list of `loaded`.
 fn sources() -> Vec<Case> {
-    let from = |name, ends: Ends, source: &str, expect| {
+    let from = |name: &str, ends: Ends, source: &str, expect| {
         let source = source.parse().expect("an address");
         let ends = Ends { source, ..ends };
         Case {
-            name,
-            frame: udp(ends, &message(1, 148, 0)),
+            name: name.into(),
+            frame: udp(ends, &handshake(1, 0)),
             source,
             single: expect,
             merged: expect,
@@ -465,10 +564,19 @@ fn before_settings() -> Result<(), Failed> {
 
 fn without_index_check() -> Result<(), Failed> {
     let ebpf = &mut loaded()?;
-    settings(ebpf, 0)?;
-    for kind_and_length in [(2, 92), (3, 64), (4, 96)] {
-        let (kind, length) = kind_and_length;
-        let frame = udp(V4, &message(kind, length, STRANGE_INDEX));
+    let settings = Settings {
+        check_indices: 0,
+        ..programs::settings(ebpf)?
+    };
+    write_settings(ebpf, settings)?;
+    let messages = [
+        handshake(2, STRANGE_INDEX),
+        message(3, 64, STRANGE_INDEX),
+        message(4, 96, STRANGE_INDEX),
+    ];
+    for message in messages {
+        let kind = message[0];
+        let frame = udp(V4, &message);
         if verdict(ebpf, PROGRAMS[0], &frame)? != XDP_PASS {
             return Err(format!("type {kind} was dropped").into());
         }
@@ -480,18 +588,114 @@ fn without_index_check() -> Result<(), Failed> {
     Ok(())
 }
 
+fn without_mac1_check() -> Result<(), Failed> {
+    let ebpf = &mut loaded()?;
+    let settings = Settings {
+        check_mac1: 0,
+        ..programs::settings(ebpf)?
+    };
+    write_settings(ebpf, settings)?;
+    // The limit stays.
+    for _ in 0..INITIATIONS_PER_SECOND {
+        assert_eq!(initiation(ebpf, V4, &message(1, 148, 0))?, XDP_PASS);
+    }
+    assert_eq!(initiation(ebpf, V4, &message(1, 148, 0))?, XDP_DROP);
+    Ok(())
+}
+
+fn a_burst_and_then_the_rate() -> Result<(), Failed> {
+    for ends in [V4, V6] {
+        let ebpf = &mut loaded()?;
+        let good = handshake(1, 0);
+        for _ in 0..INITIATIONS_PER_SECOND {
+            assert_eq!(initiation(ebpf, ends, &good)?, XDP_PASS);
+        }
+        assert_eq!(initiation(ebpf, ends, &good)?, XDP_DROP);
+        assert_eq!(programs::dropped(ebpf, DropReason::RateLimited)?, 1);
+        let counted = counters(ebpf, "SOURCES")?;
+        assert_eq!((counted[0].1.packets, counted[0].1.drops), (6, 1));
+        // Somebody else isn't concerned, nor is what isn't an initiation.
+        let neighbour = Ends {
+            source: "198.51.100.8".parse()?,
+            ..V4
+        };
+        assert_eq!(initiation(ebpf, neighbour, &good)?, XDP_PASS);
+        let data = message(4, 96, OUR_INDEX);
+        assert_eq!(verdict(ebpf, PROGRAMS[0], &udp(ends, &data))?, XDP_PASS);
+        // One token flows in in 200 ms.
+        sleep(Duration::from_millis(210));
+        assert_eq!(initiation(ebpf, ends, &good)?, XDP_PASS);
+        assert_eq!(initiation(ebpf, ends, &good)?, XDP_DROP);
+    }
+    Ok(())
+}
+
+fn a_v6_network_is_one_source() -> Result<(), Failed> {
+    let ebpf = &mut loaded()?;
+    let good = handshake(1, 0);
+    let from = |host: u16| -> Result<Ends, Failed> {
+        let source = format!("2001:db8:7::{host:x}").parse()?;
+        Ok(Ends { source, ..V6 })
+    };
+    for host in 0..INITIATIONS_PER_SECOND as u16 {
+        assert_eq!(initiation(ebpf, from(host)?, &good)?, XDP_PASS);
+    }
+    assert_eq!(initiation(ebpf, from(99)?, &good)?, XDP_DROP);
+    let other = Ends {
+        source: "2001:db8:7:1::1".parse()?,
+        ..V6
+    };
+    assert_eq!(initiation(ebpf, other, &good)?, XDP_PASS);
+    Ok(())
+}
+
+/// Else anybody could lock anybody out.
+fn bad_initiations_take_nothing() -> Result<(), Failed> {
+    let ebpf = &mut loaded()?;
+    for _ in 0..3 * INITIATIONS_PER_SECOND {
+        assert_eq!(initiation(ebpf, V4, &message(1, 148, 0))?, XDP_DROP);
+    }
+    assert_eq!(programs::dropped(ebpf, DropReason::RateLimited)?, 0);
+    assert_eq!(initiation(ebpf, V4, &handshake(1, 0))?, XDP_PASS);
+    Ok(())
+}
+
+/// More sources than there is room for: each is limited as soon as it has a bucket, and
+/// none is refused for want of one.
+fn the_oldest_makes_room() -> Result<(), Failed> {
+    let ebpf = &mut loaded()?;
+    let good = handshake(1, 0);
+    let from = |number: u32| Ends {
+        source: IpAddr::V4((0x0a00_0000 + number).into()),
+        ..V4
+    };
+    for number in 0..MAX_BUCKETS as u32 + 1000 {
+        assert_eq!(initiation(ebpf, from(number), &good)?, XDP_PASS);
+    }
+    let newest = from(0x00ff_ffff);
+    for _ in 0..INITIATIONS_PER_SECOND {
+        assert_eq!(initiation(ebpf, newest, &good)?, XDP_PASS);
+    }
+    assert_eq!(initiation(ebpf, newest, &good)?, XDP_DROP);
+    Ok(())
+}
+
+fn initiation(ebpf: &mut Ebpf, ends: Ends, message: &[u8]) -> Result<u32, Failed> {
+    verdict(ebpf, PROGRAMS[0], &udp(ends, message))
+}
+
 fn denying_v6_leaves_v4() -> Result<(), Failed> {
     let ebpf = &mut loaded()?;
-    deny(ebpf, "::", 0, denied::V6)?;
+    deny(ebpf, "::", 0, family::V6)?;
     run(
         ebpf,
         PROGRAMS[0],
-        &udp(V4, &message(1, 148, 0)),
+        &udp(V4, &handshake(1, 0)),
         V4.source,
         Pass,
     )?;
     let ebpf = &mut loaded()?;
-    deny(ebpf, "::", 0, denied::V6)?;
+    deny(ebpf, "::", 0, family::V6)?;
     run(
         ebpf,
         PROGRAMS[0],
@@ -520,19 +724,21 @@ fn run(
         return Err(format!("verdict {verdict}, expected {expect:?}").into());
     }
 
-    let counted = counters(ebpf, source)?;
-    let expected = (expect != Untouched).then_some(SourceCounters {
-        packets: 1,
-        bytes: frame.len() as u64,
-        drops: u64::from(dropped),
-    });
-    if counted != expected {
-        return Err(format!("source counted as {counted:?}, expected {expected:?}").into());
+    let counted = counters(ebpf, "SOURCES")?;
+    let expected = (expect != Untouched).then_some((
+        key(source),
+        SourceCounters {
+            packets: 1,
+            bytes: frame.len() as u64,
+            drops: u64::from(dropped),
+        },
+    ));
+    if counted != Vec::from_iter(expected) {
+        return Err(format!("sources counted as {counted:?}, expected {expected:?}").into());
     }
 
-    let drops: PerCpuArray<_, u64> = map(ebpf, "DROPS")?.try_into()?;
     for reason in DropReason::ALL {
-        let count: u64 = drops.get(&(*reason as u32), 0)?.iter().sum();
+        let count = programs::dropped(ebpf, *reason)?;
         let expected = u64::from(expect == Drop(*reason));
         if count != expected {
             return Err(format!(
@@ -543,77 +749,6 @@ fn run(
         }
     }
     Ok(())
-}
-
-fn verdict(ebpf: &mut Ebpf, program: &str, frame: &[u8]) -> Result<u32, Failed> {
-    let program: &mut Xdp = ebpf
-        .program_mut(program)
-        .ok_or("no such program")?
-        .try_into()?;
-    if program.fd().is_err() {
-        program.load()?;
-    }
-    // The kernel gives back the frame; with no room for it the run would fail.
-    let mut data_out = vec![0; frame.len()];
-    let result = program.test_run(TestRunOptions {
-        data_in: Some(frame),
-        data_out: Some(&mut data_out),
-        ..TestRunOptions::default()
-    })?;
-    if data_out != frame {
-        return Err("the program changed the frame".into());
-    }
-    Ok(result.return_value)
-}
-
-/// The programs, told what they need to know.
-fn loaded() -> Result<Ebpf, Failed> {
-    let mut ebpf = Ebpf::load(taltun::accel::OBJECT)?;
-    settings(&mut ebpf, 1)?;
-    let mut own: HashMap<_, Address, u8> = map(&mut ebpf, "LOCAL_ADDRESSES")?.try_into()?;
-    own.insert(key(V4.destination), 1, 0)?;
-    own.insert(key(V6.destination), 1, 0)?;
-    let mut indices: HashMap<_, u32, u8> = map(&mut ebpf, "INDICES")?.try_into()?;
-    indices.insert(OUR_INDEX, 1, 0)?;
-    deny(&mut ebpf, "203.0.113.0", 96 + 24, denied::V4)?;
-    deny(&mut ebpf, "2001:db8:bad::", 48, denied::V6)?;
-    Ok(ebpf)
-}
-
-fn settings(ebpf: &mut Ebpf, check_indices: u8) -> Result<(), Failed> {
-    let mut settings: Array<_, Settings> = map(ebpf, "SETTINGS")?.try_into()?;
-    let value = Settings {
-        listen_port: PORT,
-        check_indices,
-        reserved: 0,
-    };
-    Ok(settings.set(0, value, 0)?)
-}
-
-fn deny(ebpf: &mut Ebpf, address: &str, bits: u32, meant: u8) -> Result<(), Failed> {
-    let mut list: LpmTrie<_, Address, u8> = map(ebpf, "DENIED")?.try_into()?;
-    Ok(list.insert(&Key::new(bits, key(address.parse()?)), meant, 0)?)
-}
-
-fn counters(ebpf: &mut Ebpf, source: IpAddr) -> Result<Option<SourceCounters>, Failed> {
-    let sources: PerCpuHashMap<_, Address, SourceCounters> = map(ebpf, "SOURCES")?.try_into()?;
-    let entries = sources.iter().collect::<Result<Vec<_>, _>>()?;
-    if entries.iter().any(|(address, _)| *address != key(source)) {
-        return Err("another source was counted".into());
-    }
-    Ok(entries.first().map(|(_, cpus)| {
-        let mut sum = SourceCounters::default();
-        for cpu in cpus.iter() {
-            sum.packets += cpu.packets;
-            sum.bytes += cpu.bytes;
-            sum.drops += cpu.drops;
-        }
-        sum
-    }))
-}
-
-fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map, Failed> {
-    Ok(ebpf.map_mut(name).ok_or("no such map")?)
 }
 
 /// The bytes with some of them replaced.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use taltun_common::address::{Address, pseudo_header_sum};
+use taltun_common::wire::{INITIATION_LEN, INITIATION_MAC1, RESPONSE_LEN, RESPONSE_MAC1};
 
 /// The port under guard.
 pub const PORT: u16 = 9000;
@@ -45,6 +46,26 @@ pub fn message(kind: u8, length: usize, index: u32) -> Vec<u8> {
         place.copy_from_slice(&index.to_le_bytes());
     }
     message
+}
+
+/// The key of mac1 in messages to us.
+pub const MAC1_KEY: [u8; 32] = [0x5a; 32];
+
+/// A handshake message of this type, of its one length and with the right mac1.
+pub fn handshake(kind: u8, index: u32) -> Vec<u8> {
+    let (length, mac1) = match kind {
+        1 => (INITIATION_LEN, INITIATION_MAC1),
+        _ => (RESPONSE_LEN, RESPONSE_MAC1),
+    };
+    let mut message = message(kind, length, index);
+    seal(&mut message, mac1);
+    message
+}
+
+/// Puts the right MAC of what precedes it at `at`.
+pub fn seal(message: &mut [u8], at: usize) {
+    let mac = taltun::crypto::mac(&MAC1_KEY, &[&message[..at]]);
+    message[at..at + mac.len()].copy_from_slice(&mac);
 }
 
 /// An Ethernet frame with this UDP payload, to our port, with a finished checksum.

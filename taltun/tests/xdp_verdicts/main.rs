@@ -1,12 +1,19 @@
-//! The XDP programs, run for real: each frame of a named corpus through the kernel by
-//! `BPF_PROG_TEST_RUN`, and the whole shield on a veth pair between two network namespaces.
+//! The eBPF programs, run for real: each frame of a named corpus through the kernel by
+//! `BPF_PROG_TEST_RUN`; conversations of two protocol cores, of which nothing that is accepted
+//! may be dropped; and the whole shield on a veth pair between two network namespaces.
+//!
+//! With `--bench`, how long each verdict takes.
 //!
 //! This needs root and a kernel that lets it use `bpf()`; otherwise every test says so and
 //! is counted as ignored.
 
 mod corpus;
 mod frames;
+mod latency;
+mod programs;
+mod property;
 mod shield;
+mod tunnel;
 
 use std::error::Error;
 
@@ -17,6 +24,8 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let obstacle = obstacle();
     let trials = corpus::tests()
+        .chain(tunnel::tests())
+        .chain(property::tests())
         .chain(shield::tests())
         .map(|(name, test)| {
             let obstacle = obstacle.clone();
@@ -25,6 +34,7 @@ fn main() -> std::process::ExitCode {
                 None => test().map(|()| Completion::Completed),
             })
         })
+        .chain(latency::benches(obstacle.is_none()))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

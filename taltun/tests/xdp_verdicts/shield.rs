@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use taltun::config::XdpMode;
 use taltun_common::maps::MAX_INDICES;
 
 use crate::Test;
-use crate::frames::{OUR_INDEX, PORT, message};
+use crate::frames::{MAC1_KEY, OUR_INDEX, PORT, handshake, message};
 
 type InLab = fn(&Lab) -> Result<(), Failed>;
 
@@ -54,6 +55,7 @@ struct Lab {
     stranger_v6: UdpSocket,
 }
 
+const TUN: &str = "taltun0";
 const HUB: &str = "192.0.2.1";
 const STRANGER: &str = "192.0.2.2";
 
@@ -68,9 +70,9 @@ fn auto_on_veth_is_generic(lab: &Lab) -> Result<(), Failed> {
     );
     assert!(status.reason.contains("segmentation"), "{}", status.reason);
 
-    lab.send(&message(1, 148, 0))?;
+    lab.send(&handshake(1, 0))?;
     lab.send(&message(9, 64, 0))?;
-    lab.send(&message(1, 148, 0))?;
+    lab.send(&handshake(1, 0))?;
     assert_eq!(lab.received()?, 2);
     let sources = shield.sources(10);
     assert_eq!(sources.len(), 1, "{sources:?}");
@@ -96,7 +98,7 @@ fn driver_mode_and_back(lab: &Lab) -> Result<(), Failed> {
     let status = shield.status();
     assert_eq!(status[0].mode, "driver", "{status:?}");
     assert!(gro_is_on()?, "driver mode without GRO");
-    lab.send(&message(1, 148, 0))?;
+    lab.send(&handshake(1, 0))?;
     lab.send(&message(1, 149, 0))?;
     lab.send(&message(4, 96, OUR_INDEX))?;
     assert_eq!(lab.received()?, 1);
@@ -113,7 +115,7 @@ fn driver_mode_and_back(lab: &Lab) -> Result<(), Failed> {
 
 fn bans_v4_and_v6(lab: &Lab) -> Result<(), Failed> {
     let mut shield = start(XdpMode::Generic, &["192.0.2.2/32"]);
-    let initiation = message(1, 148, 0);
+    let initiation = handshake(1, 0);
     let both = |lab: &Lab| -> Result<usize, Failed> {
         lab.send(&initiation)?;
         lab.stranger_v6.send(&initiation)?;
@@ -210,7 +212,7 @@ fn never_drops_a_handshake_sent_with_lost_data(lab: &Lab) -> Result<(), Failed> 
     for mode in [XdpMode::Generic, XdpMode::Driver] {
         let shield = start(mode, &[]);
         let lost = message(4, 512, OUR_INDEX);
-        let batch = [lost.clone(), lost, message(1, 148, 0)].concat();
+        let batch = [lost.clone(), lost, handshake(1, 0)].concat();
         lab.send_batch(&batch, 512)?;
         let received = lab.received()?;
         let packets = shield.sources(1)[0].packets;
@@ -234,7 +236,12 @@ fn start(mode: XdpMode, deny: &[&str]) -> Shield {
         listen: SocketAddr::new("::".parse().expect("an address"), PORT),
         mode,
         deny: &deny,
-        tun_name: "taltun0",
+        deny_inner: &[],
+        routes: &[],
+        mac1_key: &MAC1_KEY,
+        handshakes_per_second: 20,
+        tun_name: TUN,
+        verifier_log: Path::new("/dev/null"),
     })
 }
 

@@ -74,6 +74,7 @@ impl Engine {
             self.set_peer(peer, &mut edits, now);
         }
         self.device.edit_routes(&edits);
+        self.tell_shield();
         self.forget_strangers();
         Ok(())
     }

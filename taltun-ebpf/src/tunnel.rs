@@ -1,0 +1,217 @@
+//! The tunnel's own interface, seen by TC: packets that go into the tunnel and those that
+//! came out of it.
+//!
+//! ```text
+//! kernel → taltun_tun_out → user space: a destination that no peer has → drop
+//! user space → taltun_tun_in → kernel: a source that is banned or that no peer has → drop
+//! ```
+//!
+//! **Into the tunnel.** User space answers a packet that no peer wants with an ICMP error,
+//! so that whoever sent it learns of it at once. Were all of them dropped here, nobody would
+//! ever answer; were none, a scan of an unused network would wake user space for each
+//! packet. So one in [`ANSWERED_EVERY`] goes through, on each CPU, and is dropped, counted
+//! and answered there; kernels limit their ICMP errors in just this way.
+//!
+//! **Out of the tunnel.** User space has decrypted the packet and checked its source against
+//! the very peer that sent it; what is checked here again is that lists changed since are
+//! obeyed. ICMP errors are spared: user space's own have the address of whoever they are
+//! about.
+//!
+//! A packet that isn't dropped goes on to whatever other programs are attached.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_hdr_start_off::BPF_HDR_START_NET};
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes_relative};
+use aya_ebpf::programs::TcContext;
+
+use taltun_common::address::{Address, v4_mapped};
+use taltun_common::drops::DropReason;
+use taltun_common::segments;
+
+use crate::maps::{self, NO_PEER_PASSED, SOURCES_INNER};
+use crate::sources;
+
+/// Nanoseconds between two packets without a peer that user space is to answer.
+const ANSWERED_EVERY: u64 = 10_000_000;
+
+const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
+const UDP_LEN: u32 = 8;
+
+const PROTOCOL_ICMP: u8 = 1;
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_ICMPV6: u8 = 58;
+
+/// Judges a packet on its way into the tunnel.
+#[inline(always)]
+pub fn outbound(packet: &TcContext) -> i32 {
+    let Some(settings) = maps::settings() else {
+        return TC_ACT_UNSPEC;
+    };
+    let Some(header) = Header::read(packet) else {
+        return TC_ACT_UNSPEC;
+    };
+    if settings.check_routes == 0 || maps::has_peer(&header.destination) || to_be_answered() {
+        return TC_ACT_UNSPEC;
+    }
+    maps::count_drop(DropReason::NoPeer);
+    TC_ACT_SHOT
+}
+
+/// Judges and counts a packet that came out of the tunnel.
+#[inline(always)]
+pub fn inbound(packet: &TcContext) -> i32 {
+    let Some(settings) = maps::settings() else {
+        return TC_ACT_UNSPEC;
+    };
+    let Some(header) = Header::read(packet) else {
+        return TC_ACT_UNSPEC;
+    };
+    let fault = if maps::is_denied_inner(&header.source) {
+        Some(DropReason::InnerDenied)
+    } else if settings.check_routes != 0
+        && !maps::has_peer(&header.source)
+        && !header.is_icmp_error(packet)
+    {
+        Some(DropReason::InnerSource)
+    } else {
+        None
+    };
+    let (packets, bytes) = header.count(packet);
+    let drops = if fault.is_some() { packets } else { 0 };
+    sources::add(&SOURCES_INNER, &header.source, packets, bytes, drops);
+    match fault {
+        Some(reason) => {
+            maps::count_drop(reason);
+            TC_ACT_SHOT
+        }
+        None => TC_ACT_UNSPEC,
+    }
+}
+
+/// Whether this packet for nobody is the one that user space answers.
+#[inline(always)]
+fn to_be_answered() -> bool {
+    let Some(passed) = NO_PEER_PASSED.get_ptr_mut(0) else {
+        return true;
+    };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: an array's entries are never freed, and this one belongs to the CPU we run on,
+    // where no other of our programs interrupts us.
+    unsafe {
+        if now.wrapping_sub(*passed) < ANSWERED_EVERY {
+            return false;
+        }
+        *passed = now;
+    }
+    true
+}
+
+/// What an IP header says.
+struct Header {
+    source: Address,
+    destination: Address,
+    protocol: u8,
+    /// Bytes of the packet, from the IP header on.
+    length: u32,
+    /// Bytes of the IP header.
+    own_length: u32,
+}
+
+impl Header {
+    /// The packet's header; `None` if it isn't IP.
+    #[inline(always)]
+    fn read(packet: &TcContext) -> Option<Self> {
+        let ip: [u8; IPV4_LEN] = load(packet, 0)?;
+        match ip[0] >> 4 {
+            4 => Some(Self {
+                source: v4_mapped([ip[12], ip[13], ip[14], ip[15]]),
+                destination: v4_mapped([ip[16], ip[17], ip[18], ip[19]]),
+                protocol: ip[9],
+                length: u32::from(u16::from_be_bytes([ip[2], ip[3]])),
+                own_length: u32::from(ip[0] & 0xf) * 4,
+            }),
+            6 => {
+                let addresses: [[u8; 16]; 2] = load(packet, 8)?;
+                let [source, destination] = addresses;
+                Some(Self {
+                    source,
+                    destination,
+                    protocol: ip[6],
+                    length: IPV6_LEN as u32 + u32::from(u16::from_be_bytes([ip[4], ip[5]])),
+                    own_length: IPV6_LEN as u32,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it tells of an error, and so concerns another packet.
+    #[inline(always)]
+    fn is_icmp_error(&self, packet: &TcContext) -> bool {
+        let Some([kind]) = load::<[u8; 1]>(packet, self.own_length) else {
+            return false;
+        };
+        match self.protocol {
+            // Destination unreachable, time exceeded, parameter problem.
+            PROTOCOL_ICMP => matches!(kind, 3 | 11 | 12),
+            PROTOCOL_ICMPV6 => kind < 128,
+            _ => false,
+        }
+    }
+
+    /// The packets and bytes that this one stands for.
+    #[inline(always)]
+    fn count(&self, packet: &TcContext) -> (u64, u64) {
+        // SAFETY: the kernel hands the program a valid context for as long as it runs.
+        let size = unsafe { (*packet.skb.skb).gso_size };
+        if size == 0 {
+            return segments::count(self.length, 0, 0);
+        }
+        let transport = if self.protocol == PROTOCOL_TCP {
+            // The header's length, in words, is in the upper half of this byte.
+            match load::<[u8; 1]>(packet, self.own_length + 12) {
+                Some([offset]) => u32::from(offset >> 4) * 4,
+                None => return segments::count(self.length, 0, 0),
+            }
+        } else {
+            UDP_LEN
+        };
+        segments::count(self.length, self.own_length + transport, size)
+    }
+}
+
+/// Marks types that any bytes are a valid value of.
+///
+/// # Safety
+///
+/// All of it is `u8` or arrays of it.
+unsafe trait Bytes: Copy {}
+
+// SAFETY: an array of u8.
+unsafe impl<const N: usize> Bytes for [u8; N] {}
+// SAFETY: an array of arrays of u8.
+unsafe impl<const N: usize, const M: usize> Bytes for [[u8; N]; M] {}
+
+/// Bytes of the packet, counted from the start of its IP header, wherever that is and
+/// however the packet lies in memory.
+#[inline(always)]
+fn load<T: Bytes>(packet: &TcContext, offset: u32) -> Option<T> {
+    let mut bytes = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes size_of::<T>() bytes to `bytes`; the context is valid for as
+    // long as the program runs.
+    let result = unsafe {
+        bpf_skb_load_bytes_relative(
+            packet.as_ptr(),
+            offset,
+            bytes.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            BPF_HDR_START_NET,
+        )
+    };
+    // SAFETY: on success the helper has written all of it, and any bytes are a valid value.
+    (result == 0).then(|| unsafe { bytes.assume_init() })
+}

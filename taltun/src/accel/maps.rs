@@ -1,0 +1,271 @@
+//! The maps: what the programs are told, and what they have counted.
+//!
+//! Settings say what may be concluded from a map. One that is incomplete, because it is
+//! full or in the middle of a change, proves nothing, and the programs are told so before it
+//! is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::error::Error;
+use std::net::{IpAddr, SocketAddr};
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap};
+use ipnet::IpNet;
+
+use taltun_common::address::Address;
+use taltun_common::blake2s;
+use taltun_common::bucket::Rate;
+use taltun_common::drops::DropReason;
+use taltun_common::maps::{MAX_INDICES, MAX_ROUTES, MAX_SOURCES, Settings, SourceCounters};
+
+use super::explain::{explain, is_absent};
+use super::keys::{key, prefix};
+use crate::report::Source;
+
+type Prefixes = LpmTrie<MapData, Address, u8>;
+type Sources = PerCpuHashMap<MapData, Address, SourceCounters>;
+
+/// The maps of one set of loaded programs.
+pub(super) struct Maps {
+    settings: Settings,
+    settings_map: Array<MapData, Settings>,
+    own: BTreeSet<Address>,
+    local_addresses: BpfHashMap<MapData, Address, u8>,
+    denied: Prefixes,
+    denied_inner: Prefixes,
+    indices: BpfHashMap<MapData, u32, u8>,
+    mac1: Array<MapData, blake2s::State>,
+    routes: BTreeSet<IpNet>,
+    routes_map: Prefixes,
+    sources: Sources,
+    sources_inner: Sources,
+    drops: PerCpuArray<MapData, u64>,
+}
+
+impl Maps {
+    /// Takes the maps of these programs, which pass everything until
+    /// [`set_listen`](Self::set_listen).
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Box<dyn Error>> {
+        Ok(Self {
+            settings: Settings {
+                check_indices: 1,
+                ..Settings::default()
+            },
+            settings_map: map(ebpf, "SETTINGS")?.try_into()?,
+            own: BTreeSet::new(),
+            local_addresses: map(ebpf, "LOCAL_ADDRESSES")?.try_into()?,
+            denied: map(ebpf, "DENIED")?.try_into()?,
+            denied_inner: map(ebpf, "DENIED_INNER")?.try_into()?,
+            indices: map(ebpf, "INDICES")?.try_into()?,
+            mac1: map(ebpf, "MAC1")?.try_into()?,
+            routes: BTreeSet::new(),
+            routes_map: map(ebpf, "ROUTES")?.try_into()?,
+            sources: map(ebpf, "SOURCES")?.try_into()?,
+            sources_inner: map(ebpf, "SOURCES_INNER")?.try_into()?,
+            drops: map(ebpf, "DROPS")?.try_into()?,
+        })
+    }
+
+    pub(super) fn set_listen(&mut self, listen: SocketAddr) {
+        self.settings.listen_port = listen.port();
+        self.write_settings();
+    }
+
+    pub(super) fn set_initiations_per_second(&mut self, most: u32) {
+        self.settings.initiations = Rate::per_second(most);
+        self.write_settings();
+    }
+
+    pub(super) fn set_mac1_key(&mut self, key: &[u8; 32]) {
+        // Half of one key and half of another would drop what is good.
+        self.settings.check_mac1 = 0;
+        if !self.write_settings() {
+            return;
+        }
+        match self.mac1.set(0, blake2s::keyed(key), 0) {
+            Ok(()) => {
+                self.settings.check_mac1 = 1;
+                self.write_settings();
+            }
+            Err(error) => tracing::warn!(%error, "XDP doesn't check mac1"),
+        }
+    }
+
+    pub(super) fn allow_index(&mut self, index: u32) {
+        if self.settings.check_indices == 0 {
+            return;
+        }
+        if let Err(error) = self.indices.insert(index, 1, 0) {
+            tracing::warn!(
+                %error, room = MAX_INDICES,
+                "XDP can't hold more receiver indices; user space checks them alone from now on"
+            );
+            // For good: by the time there is room again, indices have been given out that
+            // aren't in the map.
+            self.settings.check_indices = 0;
+            self.write_settings();
+        }
+    }
+
+    pub(super) fn forget_index(&mut self, index: u32) {
+        match self.indices.remove(&index) {
+            // Not there, because the map was full when it was given out.
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => tracing::debug!(index, %error, "XDP still lets this index through"),
+        }
+    }
+
+    pub(super) fn ban(&mut self, net: IpNet) -> Result<(), String> {
+        insert(&mut self.denied, net)
+    }
+
+    pub(super) fn unban(&mut self, net: IpNet) -> Result<(), String> {
+        remove(&mut self.denied, net)
+    }
+
+    pub(super) fn ban_inner(&mut self, net: IpNet) -> Result<(), String> {
+        insert(&mut self.denied_inner, net)
+    }
+
+    pub(super) fn unban_inner(&mut self, net: IpNet) -> Result<(), String> {
+        remove(&mut self.denied_inner, net)
+    }
+
+    /// Adds to what peers own.
+    pub(super) fn add_routes(&mut self, routes: &[IpNet]) {
+        let mut complete = true;
+        for net in routes {
+            if self.routes.contains(net) {
+                continue;
+            }
+            let (key, meant) = prefix(*net);
+            match self.routes_map.insert(&key, meant, 0) {
+                Ok(()) => {
+                    self.routes.insert(*net);
+                }
+                Err(error) => {
+                    complete = false;
+                    tracing::warn!(
+                        %net, %error, room = MAX_ROUTES,
+                        "TC can't hold this route; user space checks routes alone"
+                    );
+                    break;
+                }
+            }
+        }
+        if !complete && self.settings.check_routes != 0 {
+            self.settings.check_routes = 0;
+            self.write_settings();
+        }
+    }
+
+    /// Replaces what peers own.
+    pub(super) fn set_routes(&mut self, routes: &[IpNet]) {
+        self.add_routes(routes);
+        let new: BTreeSet<IpNet> = routes.iter().copied().collect();
+        let gone: Vec<IpNet> = self.routes.difference(&new).copied().collect();
+        for net in gone {
+            if let Err(error) = self.routes_map.remove(&prefix(net).0) {
+                tracing::debug!(%net, %error, "TC still has this route");
+            }
+            self.routes.remove(&net);
+        }
+        let complete = u8::from(self.routes == new);
+        if self.settings.check_routes != complete {
+            self.settings.check_routes = complete;
+            self.write_settings();
+        }
+    }
+
+    pub(super) fn set_own_addresses(&mut self, addresses: Vec<IpAddr>) {
+        let new: BTreeSet<Address> = addresses.into_iter().map(key).collect();
+        for address in new.difference(&self.own) {
+            if let Err(error) = self.local_addresses.insert(address, 1, 0) {
+                // Not guarded then, and otherwise as good as any.
+                tracing::debug!(%error, "XDP can't hold more addresses of this machine");
+            }
+        }
+        for address in self.own.difference(&new) {
+            if let Err(error) = self.local_addresses.remove(address) {
+                tracing::debug!(%error, "XDP still holds an address that isn't ours any more");
+            }
+        }
+        self.own = new;
+    }
+
+    pub(super) fn sources(&self) -> Vec<Source> {
+        read(&self.sources)
+    }
+
+    pub(super) fn sources_inner(&self) -> Vec<Source> {
+        read(&self.sources_inner)
+    }
+
+    pub(super) fn drops(&self) -> BTreeMap<&'static str, u64> {
+        let mut drops = BTreeMap::new();
+        for reason in DropReason::ALL {
+            match self.drops.get(&(*reason as u32), 0) {
+                Ok(cpus) => {
+                    let count = cpus.iter().sum::<u64>();
+                    if count != 0 {
+                        drops.insert(reason.label(), count);
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "the programs' drops can't be read"),
+            }
+        }
+        drops
+    }
+
+    /// Whether it worked.
+    fn write_settings(&mut self) -> bool {
+        let written = self.settings_map.set(0, self.settings, 0);
+        if let Err(error) = &written {
+            tracing::warn!(%error, "the programs go on as before");
+        }
+        written.is_ok()
+    }
+}
+
+fn insert(list: &mut Prefixes, net: IpNet) -> Result<(), String> {
+    let (key, meant) = prefix(net);
+    list.insert(&key, meant, 0)
+        .map_err(|error| format!("{net} can't be denied: {}", explain(&error)))
+}
+
+fn remove(list: &mut Prefixes, net: IpNet) -> Result<(), String> {
+    let (key, _) = prefix(net);
+    match list.remove(&key) {
+        Ok(()) => Ok(()),
+        Err(error) if is_absent(&error) => Err(format!("{net} isn't denied")),
+        Err(error) => Err(format!("{net} stays denied: {}", explain(&error))),
+    }
+}
+
+fn read(map: &Sources) -> Vec<Source> {
+    // Entries that make room for others while we read send the kernel's walk back to its
+    // start: so it may come by twice, and under a flood it needs an end.
+    let mut sources = HashMap::new();
+    for (address, counters) in map.iter().take(2 * MAX_SOURCES).flatten() {
+        let addr = IpAddr::from(address).to_canonical();
+        let mut source = Source {
+            addr,
+            packets: 0,
+            bytes: 0,
+            drops: 0,
+        };
+        for cpu in counters.iter() {
+            source.packets += cpu.packets;
+            source.bytes += cpu.bytes;
+            source.drops += cpu.drops;
+        }
+        sources.insert(addr, source);
+    }
+    sources.into_values().collect()
+}
+
+fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, MapError> {
+    ebpf.take_map(name)
+        .ok_or_else(|| MapError::InvalidName { name: name.into() })
+}

@@ -1,0 +1,104 @@
+//! The TC programs on the tunnel interface.
+//!
+//! Through tcx, which stands beside other people's programs and whose links go with this
+//! process, or through a clsact filter where the kernel has no tcx. A filter outlives its
+//! process; but it goes with the tunnel interface, and should that be an older one, ours are
+//! found by name and removed first.
+
+use aya::Ebpf;
+use aya::programs::links::LinkOrder;
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program,
+};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+
+use super::explain::explain;
+use crate::report::TcStatus;
+
+/// The programs, and which way of the packets each judges.
+const PROGRAMS: [(&str, TcAttachType); 2] = [
+    // What the kernel sends out of the interface goes into the tunnel.
+    ("taltun_tun_out", TcAttachType::Egress),
+    ("taltun_tun_in", TcAttachType::Ingress),
+];
+
+/// Both programs on the tunnel interface, until this is dropped.
+pub(super) struct TunnelFilter {
+    _links: Vec<SchedClassifierLink>,
+}
+
+/// How to attach.
+#[derive(Clone, Copy)]
+enum Way {
+    Tcx,
+    Clsact,
+}
+
+/// Loads and attaches both, or says why not.
+pub(super) fn attach(ebpf: &mut Ebpf, tun_name: &str) -> (TcStatus, Option<TunnelFilter>) {
+    for (name, _) in PROGRAMS {
+        if let Err(error) = program(ebpf, name).and_then(SchedClassifier::load) {
+            return (
+                off(format!("{name} can't be loaded: {}", explain(&error))),
+                None,
+            );
+        }
+    }
+    let refusal = match attach_as(ebpf, tun_name, Way::Tcx) {
+        Ok(filter) => return (on("tcx", "the kernel has it"), Some(filter)),
+        Err(error) => format!("tcx refused: {}", explain(&error)),
+    };
+    match attach_as(ebpf, tun_name, Way::Clsact) {
+        Ok(filter) => (on("clsact", &refusal), Some(filter)),
+        Err(error) => {
+            let reason = format!("{refusal}; clsact refused: {}", explain(&error));
+            (off(reason), None)
+        }
+    }
+}
+
+/// What to say where no program is attached.
+pub(super) fn off(reason: impl Into<String>) -> TcStatus {
+    TcStatus {
+        mode: "off".into(),
+        reason: reason.into(),
+    }
+}
+
+fn on(mode: &str, reason: &str) -> TcStatus {
+    TcStatus {
+        mode: mode.into(),
+        reason: reason.into(),
+    }
+}
+
+fn attach_as(ebpf: &mut Ebpf, tun_name: &str, way: Way) -> Result<TunnelFilter, ProgramError> {
+    if matches!(way, Way::Clsact) {
+        // It may be there; if it can't be there, attaching says so.
+        if let Err(error) = qdisc_add_clsact(tun_name) {
+            tracing::debug!(%error, "clsact");
+        }
+    }
+    let mut links = Vec::new();
+    for (name, direction) in PROGRAMS {
+        let options = match way {
+            Way::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
+            Way::Clsact => {
+                if let Err(error) = qdisc_detach_program(tun_name, direction, name) {
+                    tracing::debug!(%error, name, "nothing of ours is left there");
+                }
+                TcAttachOptions::Netlink(NlOptions::default())
+            }
+        };
+        let program = program(ebpf, name)?;
+        let id = program.attach_with_options(tun_name, direction, options)?;
+        links.push(program.take_link(id)?);
+    }
+    Ok(TunnelFilter { _links: links })
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, ProgramError> {
+    ebpf.program_mut(name)
+        .ok_or(ProgramError::UnexpectedProgramType)?
+        .try_into()
+}

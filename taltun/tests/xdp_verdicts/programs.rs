@@ -1,0 +1,140 @@
+//! The programs and their maps, as tests handle them: loaded, told what they need to know,
+//! run on one frame, and asked what they have counted.
+
+use std::net::IpAddr;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, PerCpuArray, PerCpuHashMap};
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+use libtest_mimic::Failed;
+
+use taltun_common::address::Address;
+use taltun_common::blake2s::{State, keyed};
+use taltun_common::bucket::Rate;
+use taltun_common::drops::DropReason;
+use taltun_common::maps::{Settings, SourceCounters, family};
+
+use crate::frames::{MAC1_KEY, OUR_INDEX, PORT, V4, V6, key};
+
+pub const XDP_DROP: u32 = 1;
+pub const XDP_PASS: u32 = 2;
+
+/// For driver mode and for generic mode.
+pub const PROGRAMS: [&str; 2] = ["taltun_xdp", "taltun_xdp_skb"];
+
+/// Initiations a second from one source; five at once.
+pub const INITIATIONS_PER_SECOND: u32 = 5;
+
+/// The programs, told all that the corpus relies on.
+pub fn loaded() -> Result<Ebpf, Failed> {
+    let mut ebpf = loaded_for(&MAC1_KEY, Rate::per_second(INITIATIONS_PER_SECOND))?;
+    allow_index(&mut ebpf, OUR_INDEX)?;
+    deny(&mut ebpf, "203.0.113.0", 96 + 24, family::V4)?;
+    deny(&mut ebpf, "2001:db8:bad::", 48, family::V6)?;
+    Ok(ebpf)
+}
+
+/// The programs, guarding our addresses, without any index and with nobody denied.
+pub fn loaded_for(mac1_key: &[u8; 32], initiations: Rate) -> Result<Ebpf, Failed> {
+    let mut ebpf = Ebpf::load(taltun::accel::OBJECT)?;
+    let mut mac1: Array<_, State> = map(&mut ebpf, "MAC1")?.try_into()?;
+    mac1.set(0, keyed(mac1_key), 0)?;
+    write_settings(
+        &mut ebpf,
+        Settings {
+            listen_port: PORT,
+            check_indices: 1,
+            check_mac1: 1,
+            initiations,
+            ..Settings::default()
+        },
+    )?;
+    let mut own: HashMap<_, Address, u8> = map(&mut ebpf, "LOCAL_ADDRESSES")?.try_into()?;
+    own.insert(key(V4.destination), 1, 0)?;
+    own.insert(key(V6.destination), 1, 0)?;
+    Ok(ebpf)
+}
+
+pub fn settings(ebpf: &mut Ebpf) -> Result<Settings, Failed> {
+    let settings: Array<_, Settings> = map(ebpf, "SETTINGS")?.try_into()?;
+    Ok(settings.get(&0, 0)?)
+}
+
+pub fn write_settings(ebpf: &mut Ebpf, value: Settings) -> Result<(), Failed> {
+    let mut settings: Array<_, Settings> = map(ebpf, "SETTINGS")?.try_into()?;
+    Ok(settings.set(0, value, 0)?)
+}
+
+pub fn allow_index(ebpf: &mut Ebpf, index: u32) -> Result<(), Failed> {
+    let mut indices: HashMap<_, u32, u8> = map(ebpf, "INDICES")?.try_into()?;
+    Ok(indices.insert(index, 1, 0)?)
+}
+
+pub fn deny(ebpf: &mut Ebpf, address: &str, bits: u32, meant: u8) -> Result<(), Failed> {
+    let mut list: LpmTrie<_, Address, u8> = map(ebpf, "DENIED")?.try_into()?;
+    Ok(list.insert(&Key::new(bits, key(address.parse::<IpAddr>()?)), meant, 0)?)
+}
+
+/// What a program says of a frame.
+pub fn verdict(ebpf: &mut Ebpf, program: &str, frame: &[u8]) -> Result<u32, Failed> {
+    let program: &mut Xdp = ebpf
+        .program_mut(program)
+        .ok_or("no such program")?
+        .try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    // The kernel gives back the frame; with no room for it the run would fail.
+    let mut data_out = vec![0; frame.len()];
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut data_out),
+        ..TestRunOptions::default()
+    })?;
+    if data_out != frame {
+        return Err("the program changed the frame".into());
+    }
+    Ok(result.return_value)
+}
+
+/// How often this reason was counted.
+pub fn dropped(ebpf: &mut Ebpf, reason: DropReason) -> Result<u64, Failed> {
+    let drops: PerCpuArray<_, u64> = map(ebpf, "DROPS")?.try_into()?;
+    Ok(drops.get(&(reason as u32), 0)?.iter().sum())
+}
+
+/// What was counted a source, all CPUs together.
+pub fn counters(ebpf: &mut Ebpf, name: &str) -> Result<Vec<(Address, SourceCounters)>, Failed> {
+    let sources: PerCpuHashMap<_, Address, SourceCounters> = map(ebpf, name)?.try_into()?;
+    let entries = sources.iter().collect::<Result<Vec<_>, _>>()?;
+    let sums = entries.into_iter().map(|(address, cpus)| {
+        let mut sum = SourceCounters::default();
+        for cpu in cpus.iter() {
+            sum.packets += cpu.packets;
+            sum.bytes += cpu.bytes;
+            sum.drops += cpu.drops;
+        }
+        (address, sum)
+    });
+    Ok(sums.collect())
+}
+
+pub fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, Failed> {
+    Ok(ebpf.map_mut(name).ok_or("no such map")?)
+}
+
+/// Keeps this thread on the CPU it is on.
+pub fn pin_to_this_cpu() -> Result<(), Failed> {
+    // SAFETY: the set is plain bits, all zero to begin with; the calls read and write
+    // nothing but it.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu().try_into()?, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error().into()),
+    }
+}
