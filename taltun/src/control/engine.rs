@@ -658,7 +658,7 @@ impl Engine {
     }
 
     /// Tells the eBPF programs what they must know of our key and of what peers own.
-    fn tell_shield(&mut self) {
+    pub(super) fn tell_shield(&mut self) {
         self.shield.set_mac1_key(self.device.mac1_key());
         self.shield.set_routes(&owned(&self.device));
     }
