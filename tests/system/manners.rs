@@ -434,16 +434,6 @@ fn unreachable() -> Result<()> {
         .wg("set", &["peer", &stranger, "allowed-ips", "10.200.0.78/32"])?;
     let said = ping_says(&ends.pair.left, "10.200.0.78")?;
     ensure!(said.contains("Host Unreachable"), "{said}");
-    // A flood is answered, but not each packet of it.
-    let mut flood = ends.pair.left.command("ping");
-    let flood = flood.args(["-q", "-f", "-c", "2000", "-W", "1", "10.200.0.79"]);
-    let said = String::from_utf8_lossy(&flood.output()?.stdout).into_owned();
-    let errors = said
-        .split(", ")
-        .find_map(|part| part.strip_prefix('+')?.strip_suffix(" errors"))
-        .unwrap_or("0");
-    let errors: u32 = errors.parse()?;
-    ensure!((1..1900).contains(&errors), "{errors} of 2000: {said}");
     Ok(())
 }
 
