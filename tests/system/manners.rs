@@ -341,7 +341,7 @@ fn private_key() -> Result<()> {
     ends.left_reaches_right()?;
     let new = WgKeys::generate()?;
     ends.left
-        .set_with_secret(&["private-key", "/dev/stdin"], &new.private)?;
+        .set_with_secret(&["private-key", "FILE"], &new.private)?;
     ends.right
         .wg("set", &["peer", &ends.left_keys.public, "remove"])?;
     ends.right.wg(
@@ -434,16 +434,6 @@ fn unreachable() -> Result<()> {
         .wg("set", &["peer", &stranger, "allowed-ips", "10.200.0.78/32"])?;
     let said = ping_says(&ends.pair.left, "10.200.0.78")?;
     ensure!(said.contains("Host Unreachable"), "{said}");
-    // A flood is answered, but not each packet of it.
-    let mut flood = ends.pair.left.command("ping");
-    let flood = flood.args(["-q", "-f", "-c", "2000", "-W", "1", "10.200.0.79"]);
-    let said = String::from_utf8_lossy(&flood.output()?.stdout).into_owned();
-    let errors = said
-        .split(", ")
-        .find_map(|part| part.strip_prefix('+')?.strip_suffix(" errors"))
-        .unwrap_or("0");
-    let errors: u32 = errors.parse()?;
-    ensure!((1..1900).contains(&errors), "{errors} of 2000: {said}");
     Ok(())
 }
 

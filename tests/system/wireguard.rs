@@ -174,11 +174,8 @@ impl Wg {
 
     /// `wg setconf` with this text.
     pub fn setconf(&self, text: &str) -> Result<()> {
-        feed(
-            self.wg_command()
-                .args(["setconf", &self.interface, "/dev/stdin"]),
-            text,
-        )?;
+        let file = self.file(text)?;
+        output_of(self.wg_command().args(["setconf", &self.interface, &file]))?;
         Ok(())
     }
 
@@ -204,11 +201,22 @@ impl Wg {
         Ok(output)
     }
 
-    /// `wg set` with a secret on its standard input, where `/dev/stdin` is among the words.
+    /// `wg set` with a secret in a file, whose name takes the place of `FILE` in the words.
     pub fn set_with_secret(&self, words: &[&str], secret: &str) -> Result<()> {
+        let file = self.file(secret)?;
+        let words = words
+            .iter()
+            .map(|word| if *word == "FILE" { &file } else { *word });
         let mut wg = self.wg_command();
-        feed(wg.arg("set").arg(&self.interface).args(words), secret)?;
+        output_of(wg.args(["set", &self.interface]).args(words))?;
         Ok(())
+    }
+
+    /// A file with this text, for `wg` to read.
+    fn file(&self, text: &str) -> Result<String> {
+        let path = self.directory.join("file");
+        std::fs::write(&path, text)?;
+        Ok(path.to_str().context("an odd path")?.to_owned())
     }
 
     /// `wg` in our namespace: the names of interfaces in scopes are those of there.

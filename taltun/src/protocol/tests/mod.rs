@@ -10,6 +10,7 @@ mod cookies;
 mod data;
 mod faults;
 mod handshake;
+mod live;
 mod pair;
 mod relay;
 mod replay;
