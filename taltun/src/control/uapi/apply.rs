@@ -23,7 +23,7 @@ impl Engine {
             UapiCall::Get(answer) => drop(answer.send(self.snapshot())),
             UapiCall::Set(request, answer) => {
                 let outcome = self.set(*request);
-                self.follow_device();
+                self.tell_shield();
                 let _ = answer.send(outcome);
             }
         }
@@ -78,7 +78,6 @@ impl Engine {
             self.set_peer(peer, &mut edits, now);
         }
         self.device.edit_routes(&edits);
-        self.tell_shield();
         self.forget_strangers();
         Ok(())
     }
