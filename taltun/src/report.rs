@@ -30,6 +30,9 @@ pub struct Status {
     pub xdp: Vec<XdpStatus>,
     /// The TC programs on the tunnel interface.
     pub tc: TcStatus,
+    /// Dropped packets by reason, as in [`Stats`].
+    #[serde(default)]
+    pub drops: BTreeMap<String, u64>,
 }
 
 /// A peer, as `status` shows it.

@@ -1,6 +1,11 @@
 //! `taltun stats`
 
+use std::collections::HashMap;
 use std::fmt::Write;
+use std::io::{self, IsTerminal, Write as _};
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use ipnet::IpNet;
@@ -9,10 +14,16 @@ use super::failure::Failure;
 use super::target::{Subject, unexpected};
 use super::{human, output};
 use crate::control::{Request, Response};
-use crate::report::Stats;
+use crate::report::{Source, Stats};
 
 /// Sources shown to people; JSON has them all.
 const SOURCES_SHOWN: usize = 20;
+/// Sources shown by `--watch`, so that it fits on a screen.
+const SOURCES_WATCHED: usize = 8;
+/// Between two looks of `--watch`.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Moves a terminal's cursor home and clears what is there.
+const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Show what a running tunnel moved and dropped, and who sends to it.
 #[derive(Args)]
@@ -23,29 +34,117 @@ pub(super) struct StatsCommand {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+
+    /// Go on every second, with rates, until interrupted; with --json, an object a line.
+    #[arg(long)]
+    watch: bool,
 }
 
 impl StatsCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
+        if self.watch {
+            return self.watch();
+        }
+        let stats = self.ask()?;
+        if self.json {
+            output::print_json(&stats)
+        } else {
+            output::print(&render(&stats, None))
+        }
+    }
+
+    fn ask(&self) -> Result<Stats, Failure> {
         match self.subject.ask(&Request::Stats)? {
-            Response::Stats(stats) if self.json => output::print_json(&stats),
-            Response::Stats(stats) => output::print(&render(&stats)),
+            Response::Stats(stats) => Ok(*stats),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Shows them again and again, until the tunnel is gone or nobody reads any more.
+    fn watch(&self) -> Result<(), Failure> {
+        let mut before = (self.ask()?, Instant::now());
+        loop {
+            thread::sleep(INTERVAL);
+            let (stats, now) = (self.ask()?, Instant::now());
+            let text = if self.json {
+                let line = serde_json::to_string(&stats)
+                    .map_err(|error| Failure::Other(format!("cannot write JSON: {error}")))?;
+                format!("{line}\n")
+            } else {
+                let since = Since {
+                    stats: &before.0,
+                    seconds: (now - before.1).as_secs_f64(),
+                };
+                let start = if io::stdout().is_terminal() {
+                    CLEAR
+                } else {
+                    "\n"
+                };
+                format!("{start}{}", render(&stats, Some(&since)))
+            };
+            let mut out = io::stdout().lock();
+            if out
+                .write_all(text.as_bytes())
+                .and_then(|()| out.flush())
+                .is_err()
+            {
+                return Ok(());
+            }
+            before = (stats, now);
         }
     }
 }
 
-fn render(stats: &Stats) -> String {
+/// An earlier look, to tell rates by.
+struct Since<'a> {
+    stats: &'a Stats,
+    seconds: f64,
+}
+
+impl Since<'_> {
+    /// What a counter gained a second. One that has become smaller has begun anew.
+    fn rate(&self, before: u64, now: u64) -> u64 {
+        let gained = now.checked_sub(before).unwrap_or(now);
+        // Exact to a thousandth of a second, which is more than anybody reads.
+        let milliseconds = Duration::try_from_secs_f64(self.seconds)
+            .map_or(1, |time| time.as_millis().max(1) as u64);
+        gained.saturating_mul(1000).div_ceil(milliseconds)
+    }
+}
+
+fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
     let traffic = &stats.traffic;
-    let row = |name: &str, packets, bytes| {
-        vec![name.to_owned(), human::count(packets), human::bytes(bytes)]
+    let before = since.map(|since| &since.stats.traffic);
+    let row = |name: &str, (packets, bytes), before: Option<(u64, u64)>| {
+        let mut row = vec![name.to_owned(), human::count(packets), human::bytes(bytes)];
+        if let (Some(since), Some(before)) = (since, before) {
+            row.push(human::count(since.rate(before.0, packets)));
+            row.push(human::bytes(since.rate(before.1, bytes)));
+        }
+        row
     };
+    let mut head = vec!["traffic", "packets", "bytes"];
+    if since.is_some() {
+        head.extend(["packets/s", "bytes/s"]);
+    }
     let mut text = table(
-        &["traffic", "packets", "bytes"],
+        &head,
         &[
-            row("received", traffic.rx_packets, traffic.rx_bytes),
-            row("sent", traffic.tx_packets, traffic.tx_bytes),
-            row("relayed", traffic.relayed_packets, traffic.relayed_bytes),
+            row(
+                "received",
+                (traffic.rx_packets, traffic.rx_bytes),
+                before.map(|before| (before.rx_packets, before.rx_bytes)),
+            ),
+            row(
+                "sent",
+                (traffic.tx_packets, traffic.tx_bytes),
+                before.map(|before| (before.tx_packets, before.tx_bytes)),
+            ),
+            row(
+                "relayed",
+                (traffic.relayed_packets, traffic.relayed_bytes),
+                before.map(|before| (before.relayed_packets, before.relayed_bytes)),
+            ),
         ],
     );
 
@@ -61,48 +160,30 @@ fn render(stats: &Stats) -> String {
     if drops.is_empty() {
         text.push_str("nothing dropped\n");
     } else {
+        let mut head = vec!["dropped because", "packets"];
+        if since.is_some() {
+            head.push("packets/s");
+        }
         let rows: Vec<_> = drops
             .into_iter()
-            .map(|(reason, count)| vec![reason.clone(), human::count(count)])
-            .collect();
-        text.push_str(&table(&["dropped because", "packets"], &rows));
-    }
-
-    if !stats.sources.is_empty() {
-        let rows: Vec<_> = stats
-            .sources
-            .iter()
-            .take(SOURCES_SHOWN)
-            .map(|source| {
-                vec![
-                    source.addr.to_string(),
-                    human::count(source.packets),
-                    human::bytes(source.bytes),
-                    human::count(source.drops),
-                ]
+            .map(|(reason, count)| {
+                let mut row = vec![reason.clone(), human::count(count)];
+                if let Some(since) = since {
+                    let before = since.stats.drops.get(reason).copied();
+                    let rate = since.rate(before.unwrap_or_default(), count);
+                    row.push(human::count(rate));
+                }
+                row
             })
             .collect();
-        text.push('\n');
-        text.push_str(&table(&["source", "packets", "bytes", "dropped"], &rows));
-        let more = stats.sources.len().saturating_sub(SOURCES_SHOWN);
-        if more > 0 {
-            // Writing to a String can't fail.
-            let _ = writeln!(text, "and {more} more; --json shows them");
-        }
+        text.push_str(&table(&head, &rows));
     }
 
-    for (offload, refusals) in [
-        ("udp_gso", stats.fallbacks.udp_gso),
-        ("tun_offload", stats.fallbacks.tun_offload),
-    ] {
-        if refusals > 0 {
-            let _ = writeln!(
-                text,
-                "\n{offload} was refused by the kernel {} times; what was refused went again without",
-                human::count(refusals)
-            );
-        }
-    }
+    let before = since.map(|since| &since.stats.sources);
+    text.push_str(&sources("source", &stats.sources, since.zip(before)));
+    let before = since.map(|since| &since.stats.sources_inner);
+    let inner = since.zip(before);
+    text.push_str(&sources("source inside", &stats.sources_inner, inner));
 
     for (title, nets) in [
         ("banned", &stats.denied),
@@ -112,6 +193,63 @@ fn render(stats: &Stats) -> String {
             let nets: Vec<String> = nets.iter().map(IpNet::to_string).collect();
             let _ = writeln!(text, "\n{title}: {}", nets.join(", "));
         }
+    }
+    text
+}
+
+/// The top sources, outside or inside: by all that they sent, or watched, by what they send
+/// now.
+fn sources(title: &str, sources: &[Source], since: Option<(&Since<'_>, &Vec<Source>)>) -> String {
+    if sources.is_empty() {
+        return String::new();
+    }
+    let before: HashMap<IpAddr, u64> = since
+        .iter()
+        .flat_map(|(_, before)| before.iter())
+        .map(|source| (source.addr, source.packets))
+        .collect();
+    let mut rated: Vec<(&Source, u64)> = sources
+        .iter()
+        .map(|source| {
+            let rate = since.map_or(0, |(since, _)| {
+                let before = before.get(&source.addr).copied();
+                since.rate(before.unwrap_or_default(), source.packets)
+            });
+            (source, rate)
+        })
+        .collect();
+    // Stable, so that without rates they stay as they come: those with most packets first.
+    rated.sort_by_key(|(_, rate)| std::cmp::Reverse(*rate));
+    let shown = if since.is_some() {
+        SOURCES_WATCHED
+    } else {
+        SOURCES_SHOWN
+    };
+    let rows: Vec<_> = rated
+        .iter()
+        .take(shown)
+        .map(|(source, rate)| {
+            let mut row = vec![
+                source.addr.to_string(),
+                human::count(source.packets),
+                human::bytes(source.bytes),
+                human::count(source.drops),
+            ];
+            if since.is_some() {
+                row.push(human::count(*rate));
+            }
+            row
+        })
+        .collect();
+    let mut head = vec![title, "packets", "bytes", "dropped"];
+    if since.is_some() {
+        head.push("packets/s");
+    }
+    let mut text = format!("\n{}", table(&head, &rows));
+    let more = sources.len().saturating_sub(shown);
+    if more > 0 {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "and {more} more; --json shows them");
     }
     text
 }
@@ -171,7 +309,7 @@ mod tests {
             denied_inner: vec![],
             ..Stats::default()
         };
-        let text = render(&stats);
+        let text = render(&stats, None);
         assert!(
             text.starts_with(
                 "traffic     packets    bytes\n\
@@ -192,8 +330,55 @@ mod tests {
     }
 
     #[test]
+    fn watched_sources_come_by_what_they_send_now() {
+        let source = |last: u8, packets| Source {
+            addr: [10, 0, 0, last].into(),
+            packets,
+            bytes: 0,
+            drops: 0,
+        };
+        let before = Stats {
+            drops: [("mac1".to_owned(), 100)].into(),
+            sources_inner: vec![source(1, 900), source(2, 10)],
+            ..Stats::default()
+        };
+        let now = Stats {
+            drops: [("mac1".to_owned(), 5100)].into(),
+            sources_inner: vec![source(1, 900), source(2, 510), source(3, 50)],
+            ..Stats::default()
+        };
+        let since = Since {
+            stats: &before,
+            seconds: 2.0,
+        };
+        let text = render(&now, Some(&since));
+        assert!(
+            text.ends_with(
+                "dropped because  packets  packets/s\n\
+                 mac1               5,100      2,500\n\
+                 \n\
+                 source inside  packets  bytes  dropped  packets/s\n\
+                 10.0.0.2           510    0 B        0        250\n\
+                 10.0.0.3            50    0 B        0         25\n\
+                 10.0.0.1           900    0 B        0          0\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_counter_that_began_anew_has_no_negative_rate() {
+        let stats = Stats::default();
+        let since = Since {
+            stats: &stats,
+            seconds: 1.0,
+        };
+        assert_eq!(since.rate(1000, 30), 30);
+    }
+
+    #[test]
     fn nothing_at_all_is_fine_too() {
-        let text = render(&Stats::default());
+        let text = render(&Stats::default(), None);
         assert!(text.ends_with("\nnothing dropped\n"), "{text}");
     }
 }

@@ -58,6 +58,19 @@ fn render(status: &Status) -> String {
         "tc",
         &format!("{} ({})", status.tc.mode, status.tc.reason),
     );
+    let mut drops: Vec<_> = status
+        .drops
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .collect();
+    drops.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    if !drops.is_empty() {
+        let drops: Vec<String> = drops
+            .into_iter()
+            .map(|(reason, count)| format!("{} {reason}", human::count(*count)))
+            .collect();
+        line(&mut text, "dropped", &drops.join(", "));
+    }
     for peer in &status.peers {
         render_peer(&mut text, peer);
     }
@@ -165,6 +178,9 @@ mod tests {
                 mode: "tcx".into(),
                 reason: "the kernel has it".into(),
             },
+            drops: [("denied", 3), ("mac1", 1200), ("replay", 0)]
+                .map(|(reason, count)| (reason.to_owned(), count))
+                .into(),
         };
         assert_eq!(
             render(&status),
@@ -178,6 +194,7 @@ interface: hub
   up for:           2 minutes, 5 seconds
   xdp:              eth0: driver (the driver supports it)
   tc:               tcx (the kernel has it)
+  dropped:          1,200 mac1, 3 denied
 
 peer: office
   public key:       OFFICE=

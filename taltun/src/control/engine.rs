@@ -725,6 +725,7 @@ impl Engine {
             peers: peers.into_iter().map(|(_, status)| status).collect(),
             xdp: self.shield.status(),
             tc: self.shield.tunnel_status(),
+            drops: self.drops(),
         }
     }
 
@@ -758,13 +759,18 @@ impl Engine {
         }
     }
 
-    fn stats(&self) -> Stats {
+    /// Dropped packets by reason, in user space and before.
+    fn drops(&self) -> BTreeMap<String, u64> {
         let mut drops = BTreeMap::new();
         for (reason, count) in self.counters.drops().into_iter().chain(self.shield.drops()) {
             *drops.entry(reason.to_owned()).or_insert(0) += count;
         }
+        drops
+    }
+
+    fn stats(&self) -> Stats {
         Stats {
-            drops,
+            drops: self.drops(),
             traffic: self.counters.traffic(),
             fallbacks: Fallbacks {
                 udp_gso: self.counters.gso_fallbacks(),
