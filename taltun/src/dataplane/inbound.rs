@@ -12,7 +12,7 @@ use super::filter::Lists;
 use super::offload::coalesce::{Coalescer, Join, MAX_PARTS};
 use super::offload::vnet::{DATA_VALID, VnetHeader};
 use super::runs::Runs;
-use super::sys::ReceiveRing;
+use super::sys::{ReceiveRing, Received};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::worker::{Handshake, Shared};
@@ -49,34 +49,7 @@ pub(super) fn run(
                 Err(_) => continue,
             };
             work.join = tun.joins();
-            {
-                let filter = shared.filter.read();
-                let mut batch = shared.tunnel.batch(clock::now());
-                for message in received {
-                    if message.truncated {
-                        work.tally.drop_packet(DropReason::Oversized);
-                        continue;
-                    }
-                    let end = message.start + message.len;
-                    let mut start = message.start;
-                    loop {
-                        let stop = end.min(start + message.segment);
-                        work.handle(
-                            arena,
-                            start..stop,
-                            message.from,
-                            &mut batch,
-                            &filter,
-                            sender.merges(),
-                            shared,
-                        );
-                        start = stop;
-                        if start >= end {
-                            break;
-                        }
-                    }
-                }
-            }
+            work.open(arena, received, sender.merges(), shared);
             sender.send(arena, &mut work.relayed);
             work.write(arena, tun, &shared.counters);
             shared.counters.add(&mut work.tally);
@@ -95,6 +68,29 @@ struct Work {
 }
 
 impl Work {
+    /// Opens what was received, and leaves what is to be sent and written.
+    fn open(&mut self, arena: &mut [u8], received: &[Received], merge: bool, shared: &Shared) {
+        let filter = shared.filter.read();
+        let mut batch = shared.tunnel.batch(clock::now());
+        for message in received {
+            if message.truncated {
+                self.tally.drop_packet(DropReason::Oversized);
+                continue;
+            }
+            for place in message.datagrams() {
+                self.handle(
+                    arena,
+                    place,
+                    message.from,
+                    &mut batch,
+                    &filter,
+                    merge,
+                    shared,
+                );
+            }
+        }
+    }
+
     /// Handles the datagram at `place` in the arena.
     #[allow(
         clippy::too_many_arguments,

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::address::{decode, encode, v4_addr};
@@ -50,6 +51,20 @@ pub struct Received {
     pub from: Endpoint,
     /// Whether the kernel had to cut it: larger than any buffer of ours.
     pub truncated: bool,
+}
+
+impl Received {
+    /// Where each datagram lies in the arena. A message without bytes is one empty datagram.
+    pub fn datagrams(&self) -> impl Iterator<Item = Range<usize>> {
+        let Self {
+            start,
+            len,
+            segment,
+            ..
+        } = *self;
+        let count = len.div_ceil(segment).max(1);
+        (0..count).map(move |at| start + at * segment..start + len.min((at + 1) * segment))
+    }
 }
 
 impl ReceiveRing {
@@ -311,5 +326,29 @@ fn interface_to_use(remote: &SocketAddr, interface: u32) -> u32 {
     match remote {
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => interface,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merged_message_is_taken_apart_where_its_datagrams_meet() {
+        let parts = |len, segment| -> Vec<Range<usize>> {
+            Received {
+                start: 100,
+                len,
+                segment,
+                from: Endpoint::from(SocketAddr::from(([192, 0, 2, 1], 1))),
+                truncated: false,
+            }
+            .datagrams()
+            .collect()
+        };
+        assert_eq!(parts(25, 10), [100..110, 110..120, 120..125]);
+        assert_eq!(parts(20, 10), [100..110, 110..120]);
+        assert_eq!(parts(7, 7), [100..107]);
+        assert_eq!(parts(0, 1), [100..100]);
     }
 }

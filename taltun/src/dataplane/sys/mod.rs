@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-pub use messages::{ReceiveRing, SendRing};
+pub use messages::{ReceiveRing, Received, SendRing};
 pub use wait::{StopSignal, wait_readable};
 
 /// Nanoseconds on `CLOCK_BOOTTIME`.
