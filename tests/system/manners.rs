@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use taltun_tests::command::output_of;
 use taltun_tests::lab::{PORT, Role};
 use taltun_tests::netns::Namespace;
@@ -129,6 +129,13 @@ impl Ends {
     fn right_reaches_left(&self) -> Result<()> {
         ensure_answers(&self.pair.right, Role::Hub.v4())
     }
+
+    /// The same soon after a move, which may cost a packet on its way.
+    fn right_comes_to_reach_left(&self) -> Result<()> {
+        eventually("the left side answers", Duration::from_secs(15), || {
+            Ok(self.right_reaches_left().is_ok())
+        })
+    }
 }
 
 fn end(keys: &WgKeys, number: u8, endpoint: String) -> WgPeer {
@@ -164,26 +171,29 @@ fn counters() -> Result<()> {
 
 fn roaming() -> Result<()> {
     let ends = Ends::start(Program::WireguardGo)?;
-    ends.right_reaches_left()?;
+    ends.right_reaches_left().context("before it moves")?;
     ends.right.wg("set", &["listen-port", "9100"])?;
-    ends.right_reaches_left()?;
+    ends.right_comes_to_reach_left()
+        .context("from another port")?;
     ensure!(ends.left.endpoint()? == at(WIRE_A.far_v4(), 9100));
     let right = &ends.pair.right;
     right.ip("addr add 10.99.1.77/24 dev to-left")?;
     right.ip("addr del 10.99.1.2/24 dev to-left")?;
     // The first of the two was the primary one, and took the second along.
     right.ip("addr replace 10.99.1.77/24 dev to-left")?;
-    ends.right_reaches_left()?;
+    ends.right_comes_to_reach_left()
+        .context("from another address")?;
     ensure!(ends.left.endpoint()? == "10.99.1.77:9100");
     ends.left_reaches_right()?;
     let to_left = at(WIRE_A.near_v6(), PORT);
     let key = &ends.left_keys.public;
     ends.right.wg("set", &["peer", key, "endpoint", &to_left])?;
-    ends.right_reaches_left()?;
+    ends.right_comes_to_reach_left().context("by IPv6")?;
     ensure!(ends.left.endpoint()? == at(WIRE_A.far_v6(), 9100));
     right.ip("addr add fd99:1::77/64 dev to-left nodad")?;
     right.ip("addr del fd99:1::2/64 dev to-left")?;
-    ends.right_reaches_left()?;
+    ends.right_comes_to_reach_left()
+        .context("from another IPv6 address")?;
     ensure!(ends.left.endpoint()? == "[fd99:1::77]:9100");
     ends.left_reaches_right()
 }
