@@ -605,8 +605,6 @@ impl Engine {
         let new = loaded.config;
         let plan = reload::plan(&self.live_config(), &new)?;
         let now = clock::now();
-        // What somebody gains is let through before, what nobody has any more is not after.
-        self.shield.add_routes(&routes(&new));
         // The one thing that can fail comes first.
         self.listen(new.interface.local_addr).map_err(|error| {
             let wanted = new.interface.local_addr;
