@@ -8,6 +8,7 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
+use super::offload::checksum::Sum;
 use super::offload::vnet::VnetHeader;
 use super::tun::Tun;
 use crate::protocol::time::Time;
@@ -95,13 +96,13 @@ fn write_v4(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
     message.extend([0, 0, 0x40, 0, HOPS, ICMP, 0, 0]);
     message.extend(destination);
     message.extend(source);
-    let sum = checksum(0, message);
-    message[10..12].copy_from_slice(&sum.to_be_bytes());
+    let sum = Sum::default().with(message).finish();
+    message[10..12].copy_from_slice(&sum);
     // Destination unreachable: host.
     message.extend([3, 1, 0, 0, 0, 0, 0, 0]);
     message.extend(quoted);
-    let sum = checksum(0, &message[V4_HEADER..]);
-    message[V4_HEADER + 2..V4_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
+    let sum = Sum::default().with(&message[V4_HEADER..]).finish();
+    message[V4_HEADER + 2..V4_HEADER + 4].copy_from_slice(&sum);
     Some(())
 }
 
@@ -125,9 +126,9 @@ fn write_v6(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
     message.extend([1, 3, 0, 0, 0, 0, 0, 0]);
     message.extend(quoted);
     // The sum covers addresses, length and protocol besides.
-    let pseudo = u32::from(len) + u32::from(ICMP6);
-    let sum = checksum(pseudo, &message[8..]);
-    message[V6_HEADER + 2..V6_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
+    let pseudo = Sum::default().with_u16(len).with_u16(u16::from(ICMP6));
+    let sum = pseudo.with(&message[8..]).finish();
+    message[V6_HEADER + 2..V6_HEADER + 4].copy_from_slice(&sum);
     Some(())
 }
 
@@ -136,23 +137,23 @@ fn is_one_host_v4(address: &[u8]) -> bool {
     (1..224).contains(&address[0])
 }
 
-/// The Internet checksum (RFC 1071), starting from `sum`.
-fn checksum(sum: u32, bytes: &[u8]) -> u16 {
-    let word = |pair: &[u8]| match pair {
-        [high, low] => u32::from(u16::from_be_bytes([*high, *low])),
-        [high] => u32::from(*high) << 8,
-        _ => 0,
-    };
-    let mut sum = bytes.chunks(2).map(word).sum::<u32>() + sum;
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The Internet checksum word by word, starting from `sum`.
+    fn checksum(sum: u32, bytes: &[u8]) -> u16 {
+        let word = |pair: &[u8]| match pair {
+            [high, low] => u32::from(u16::from_be_bytes([*high, *low])),
+            [high] => u32::from(*high) << 8,
+            _ => 0,
+        };
+        let mut sum = bytes.chunks(2).map(word).sum::<u32>() + sum;
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !(sum as u16)
+    }
 
     fn v4(protocol: u8, first: u8) -> Vec<u8> {
         let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, protocol, 0, 0];
