@@ -1,12 +1,18 @@
 //! The one seam to the cryptographic back ends.
 //!
 //! Everything else in the crate names only the types of this file, so that a back end can
-//! be exchanged here without touching the protocol. Today: `ring` seals and opens
-//! transport data, `x25519-dalek` does the Diffie-Hellman, `blake2` hashes, and
-//! `chacha20poly1305` provides the XChaCha20 of cookie replies.
+//! be exchanged here without touching the protocol. Today: [`aead`] seals and opens
+//! transport data with the fastest that the machine has, `x25519-dalek` does the
+//! Diffie-Hellman, `blake2` hashes, and `chacha20poly1305` provides the XChaCha20 of cookie
+//! replies.
+
+pub mod aead;
+#[cfg(all(target_arch = "x86_64", chacha20_avx512))]
+mod poly1305;
+#[cfg(all(target_arch = "x86_64", chacha20_avx512))]
+mod wide;
 
 use std::fmt;
-use std::mem::MaybeUninit;
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -16,6 +22,8 @@ use blake2::{Blake2s256, Blake2sMac, Digest};
 use chacha20poly1305::XChaCha20Poly1305;
 use chacha20poly1305::aead::{Aead, Payload};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+pub use aead::{AeadKey, AuthError};
 
 /// Bytes of every key in the protocol.
 pub const KEY_LEN: usize = 32;
@@ -175,78 +183,6 @@ fn hex_digit(digit: u8) -> Result<u8, KeyError> {
         b'A'..=b'F' => Ok(digit - b'A' + 10),
         _ => Err(KeyError::Encoding),
     }
-}
-
-/// A transport key (paper §5.4.5): seals or opens data messages, each under its counter.
-/// Wiped from memory when dropped.
-pub struct AeadKey(Box<MaybeUninit<ring::aead::LessSafeKey>>);
-
-/// The tag didn't match: the bytes are not from whoever holds the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("authentication failed")]
-pub struct AuthError;
-
-impl AeadKey {
-    /// Prepares a key once, so that each packet pays only for its own bytes.
-    pub fn new(key: &[u8; KEY_LEN]) -> Self {
-        let unbound = ring::aead::UnboundKey::new(&ring::aead::CHACHA20_POLY1305, key)
-            .expect("32 bytes is the key length of ChaCha20-Poly1305");
-        // In a box, so that moving the key leaves no copies behind to wipe.
-        Self(Box::new(MaybeUninit::new(ring::aead::LessSafeKey::new(
-            unbound,
-        ))))
-    }
-
-    fn key(&self) -> &ring::aead::LessSafeKey {
-        // SAFETY: `new` initialises the box and nothing but `drop` ever wipes it.
-        unsafe { self.0.assume_init_ref() }
-    }
-
-    /// Encrypts `data` in place and returns its tag.
-    pub fn seal(&self, counter: u64, aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
-        let tag = self
-            .key()
-            .seal_in_place_separate_tag(nonce(counter), ring::aead::Aad::from(aad), data)
-            .expect("a datagram is far below the 256 GiB that one nonce may seal");
-        let mut out = [0; TAG_LEN];
-        out.copy_from_slice(tag.as_ref());
-        out
-    }
-
-    /// Decrypts `data`, whose last 16 bytes are the tag, in place; the plaintext is what
-    /// comes before the tag. On failure `data` holds nothing meaningful.
-    pub fn open<'a>(
-        &self,
-        counter: u64,
-        aad: &[u8],
-        data: &'a mut [u8],
-    ) -> Result<&'a mut [u8], AuthError> {
-        self.key()
-            .open_in_place(nonce(counter), ring::aead::Aad::from(aad), data)
-            .map_err(|_| AuthError)
-    }
-}
-
-impl Drop for AeadKey {
-    fn drop(&mut self) {
-        // SAFETY: the key is initialised, and not used again: this is its drop.
-        unsafe { self.0.assume_init_drop() };
-        // `ring` doesn't wipe keys; to `zeroize` a `MaybeUninit` is just bytes.
-        std::slice::from_mut(&mut *self.0).zeroize();
-    }
-}
-
-impl fmt::Debug for AeadKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AeadKey(…)")
-    }
-}
-
-/// Four zero bytes, then the counter, little endian (paper §5.4.6).
-fn nonce(counter: u64) -> ring::aead::Nonce {
-    let mut bytes = [0; 12];
-    bytes[4..].copy_from_slice(&counter.to_le_bytes());
-    ring::aead::Nonce::assume_unique_for_key(bytes)
 }
 
 /// XAEAD of the paper's §5.4.7: seals a cookie under a random 24-byte nonce.

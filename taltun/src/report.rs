@@ -22,6 +22,9 @@ pub struct Status {
     pub vip: Vec<IpNet>,
     /// MTU of the tunnel, bytes.
     pub mtu: u16,
+    /// What seals and opens the traffic on this machine: `avx512`, `ring` or `portable`.
+    #[serde(default)]
+    pub aead: String,
     /// Seconds since the start.
     pub uptime_seconds: u64,
     /// The peers, in file order.

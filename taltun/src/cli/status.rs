@@ -40,6 +40,7 @@ fn render(status: &Status) -> String {
     line(&mut text, "listens on", &status.listen.to_string());
     line(&mut text, "address", &vip.join(", "));
     line(&mut text, "mtu", &status.mtu.to_string());
+    line(&mut text, "sealed by", &status.aead);
     line(&mut text, "up for", &human::span(status.uptime_seconds));
     for xdp in &status.xdp {
         let place = if xdp.interface.is_empty() {
@@ -141,6 +142,7 @@ mod tests {
             listen: "[::]:9000".parse().unwrap(),
             vip: vec!["10.0.0.1/24".parse().unwrap()],
             mtu: 1420,
+            aead: "ring".to_owned(),
             uptime_seconds: 125,
             peers: vec![
                 PeerStatus {
@@ -191,6 +193,7 @@ interface: hub
   listens on:       [::]:9000
   address:          10.0.0.1/24
   mtu:              1420
+  sealed by:        ring
   up for:           2 minutes, 5 seconds
   xdp:              eth0: driver (the driver supports it)
   tc:               tcx (the kernel has it)

@@ -28,7 +28,7 @@ use super::uapi::{UapiCall, UapiSocket};
 use super::{ControlError, ControlSocket, Request, Response, runtime_dir};
 use crate::accel::{self, Shield};
 use crate::config::{self, Config, Mode, Overrides};
-use crate::crypto::PublicKey;
+use crate::crypto::{AeadKey, PublicKey};
 use crate::dataplane::clock;
 use crate::dataplane::counters::Counters;
 use crate::dataplane::filter::Filter;
@@ -719,6 +719,7 @@ impl Engine {
             listen: self.plant.listen_address(),
             vip: interface.vip.clone(),
             mtu: self.device.tunnel().mtu() as u16,
+            aead: AeadKey::back_end().to_owned(),
             uptime_seconds: now.since(self.started).as_secs(),
             peers: peers.into_iter().map(|(_, status)| status).collect(),
             xdp: self.shield.status(),
