@@ -115,12 +115,18 @@ pub fn private_prefix() -> String {
     format!("tt{}", std::process::id())
 }
 
+/// The same for a test that runs beside them; each has another number.
+pub fn prefix_beside(number: u32) -> String {
+    format!("tb{}n{number}", std::process::id())
+}
+
 /// Removes what test processes left that were killed before they could clean up.
 pub fn remove_remains_of_dead_tests() -> Result<()> {
-    for name in netns::names_with("tt") {
-        let owner = name[2..].split('-').next().unwrap_or_default();
-        let is_ours = !owner.is_empty() && owner.bytes().all(|byte| byte.is_ascii_digit());
-        if is_ours && !std::path::Path::new("/proc").join(owner).exists() {
+    for name in [netns::names_with("tt"), netns::names_with("tb")].concat() {
+        let owner: String = name[2..].chars().take_while(char::is_ascii_digit).collect();
+        let is_ours = name[2 + owner.len()..].starts_with(['-', 'n']);
+        let proc = std::path::Path::new("/proc");
+        if !owner.is_empty() && is_ours && !proc.join(owner).exists() {
             netns::remove(&name)?;
         }
     }

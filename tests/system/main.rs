@@ -1,23 +1,32 @@
 //! The whole-system tests: real `taltun` processes in network namespaces, real packets.
 //!
 //! `cargo xtask test` runs them and gives them the `taltun` they are about. They run one
-//! after the other, as each wants the machine for itself, and no test depends on how fast
-//! the machine is beyond limits that are an order of magnitude away.
+//! after the other, as each wants the machine for itself, but for a few that do little but
+//! wait ([`beside`]). No test depends on how fast the machine is beyond limits that are an
+//! order of magnitude away.
 //!
 //! A test that needs what isn't there (root, a program) is ignored, and says why.
 
 mod bans;
+mod beside;
+mod cookies;
+mod ends;
 mod garbage;
 mod interop;
+mod keepalive;
 mod lifecycle;
+mod loops;
 mod manners;
 mod reach;
 mod refusals;
+mod rekey;
+mod roaming;
 mod soak;
 mod sources;
 mod support;
 mod toolkit;
 mod tools;
+mod watch;
 mod wireguard;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -43,14 +52,19 @@ fn main() {
         garbage::CASES,
         interop::CASES,
         tools::CASES,
+        roaming::CASES,
+        loops::CASES,
         manners::CASES,
+        cookies::CASES,
     ]
     .concat();
     // It takes ten minutes, so it has to be asked for by name.
     if arguments.filter.as_deref() == Some(soak::FILTER) {
         cases.extend_from_slice(soak::CASES);
     }
-    libtest_mimic::run(&arguments, cases.into_iter().map(trial).collect()).exit();
+    let beside = beside::start(&[rekey::CASES, keepalive::CASES].concat(), &arguments);
+    let trials = cases.into_iter().map(trial).chain(beside).collect();
+    libtest_mimic::run(&arguments, trials).exit();
 }
 
 fn trial(case: Case) -> Trial {

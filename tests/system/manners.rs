@@ -1,20 +1,17 @@
 //! What WireGuard's own users rely on, each as a test with its name.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::process::{Command, Stdio};
+use std::net::{SocketAddr, UdpSocket};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use taltun_tests::command::output_of;
 use taltun_tests::lab::{PORT, Role};
 use taltun_tests::netns::Namespace;
-use taltun_tests::node::RUNTIME_DIR;
 use taltun_tests::topology::{Pair, Star, WIRE_A, WIRE_B, private_prefix};
-use taltun_tests::traffic::ping::Pinger;
-use taltun_tests::traffic::stream::Stream;
 
-use crate::support::{Case, ensure_answers, ensure_silent, eventually, taltun};
+use crate::ends::{Ends, end};
+use crate::support::{Case, ensure_answers, ensure_silent};
 use crate::wireguard::{Program, Wg, WgKeys, WgPeer, at};
 
 pub const CASES: &[Case] = &[
@@ -22,26 +19,6 @@ pub const CASES: &[Case] = &[
         name: "interop: transfer counters count as the kernel's do",
         programs: &["wg", "ping"],
         run: counters,
-    },
-    Case {
-        name: "interop: a peer may roam to another port and address, over IPv4 and IPv6",
-        programs: &["wg", "wireguard-go"],
-        run: roaming,
-    },
-    Case {
-        name: "interop: a source that belongs to another peer is refused, and the endpoint still follows",
-        programs: &["wg"],
-        run: refused_source,
-    },
-    Case {
-        name: "interop: an answer leaves from the address that was addressed, also to coalesced datagrams",
-        programs: &["wg"],
-        run: sticky_source,
-    },
-    Case {
-        name: "interop: when our address is removed another one is used, over IPv4 and IPv6",
-        programs: &["wg"],
-        run: not_too_sticky,
     },
     Case {
         name: "interop: a persistent keepalive holds a NAT mapping of 2 s open, and without one it closes",
@@ -74,78 +51,11 @@ pub const CASES: &[Case] = &[
         run: unreachable,
     },
     Case {
-        name: "interop: a routing loop through itself ends",
-        programs: &["wg", "ping"],
-        run: routing_loop,
-    },
-    Case {
-        name: "interop: a link-local endpoint with its scope is reached",
-        programs: &["wg"],
-        run: link_local,
-    },
-    Case {
         name: "interop: a machine with IPv6 switched off starts and is reached",
         programs: &["wg"],
         run: without_ipv6,
     },
 ];
-
-/// Two ends of a tunnel over one wire: ours on the left with 10.200.0.1, the other on the
-/// right with 10.200.0.2.
-struct Ends {
-    pair: Pair,
-    left: Wg,
-    right: Wg,
-    left_keys: WgKeys,
-    right_keys: WgKeys,
-}
-
-impl Ends {
-    /// Both know where the other is, if `right_knows` so does the right one.
-    fn start(right: Program) -> Result<Self> {
-        let pair = Pair::create(&private_prefix())?;
-        let ends = Self {
-            left: Wg::start(Program::Taltun, &pair.left)?,
-            right: Wg::start(right, &pair.right)?,
-            left_keys: WgKeys::generate()?,
-            right_keys: WgKeys::generate()?,
-            pair,
-        };
-        let to_right = at(WIRE_A.far_v4(), PORT);
-        let to_left = at(WIRE_A.near_v4(), PORT);
-        ends.left
-            .configure(&ends.left_keys, PORT, &[end(&ends.right_keys, 2, to_right)])?;
-        ends.right
-            .configure(&ends.right_keys, PORT, &[end(&ends.left_keys, 1, to_left)])?;
-        ends.left.bring_up(&["10.200.0.1/24", "fd00:200::1/64"])?;
-        ends.right.bring_up(&["10.200.0.2/24", "fd00:200::2/64"])?;
-        Ok(ends)
-    }
-
-    fn left_reaches_right(&self) -> Result<()> {
-        ensure_answers(&self.pair.left, Role::A.v4())
-    }
-
-    fn right_reaches_left(&self) -> Result<()> {
-        ensure_answers(&self.pair.right, Role::Hub.v4())
-    }
-
-    /// The same soon after a move, which may cost a packet on its way.
-    fn right_comes_to_reach_left(&self) -> Result<()> {
-        eventually("the left side answers", Duration::from_secs(15), || {
-            Ok(self.right_reaches_left().is_ok())
-        })
-    }
-}
-
-fn end(keys: &WgKeys, number: u8, endpoint: String) -> WgPeer {
-    WgPeer {
-        public_key: keys.public.clone(),
-        allowed_ips: format!("10.200.0.{number}/32, fd00:200::{number}/128"),
-        endpoint: Some(endpoint),
-        ..WgPeer::default()
-    }
-}
 
 fn counters() -> Result<()> {
     let ends = Ends::start(Program::Taltun)?;
@@ -166,116 +76,6 @@ fn counters() -> Result<()> {
         ends.left.peer()?[4] != "0",
         "there is no time of a handshake"
     );
-    Ok(())
-}
-
-fn roaming() -> Result<()> {
-    let ends = Ends::start(Program::WireguardGo)?;
-    ends.right_reaches_left().context("before it moves")?;
-    ends.right.wg("set", &["listen-port", "9100"])?;
-    ends.right_comes_to_reach_left()
-        .context("from another port")?;
-    ensure!(ends.left.endpoint()? == at(WIRE_A.far_v4(), 9100));
-    let right = &ends.pair.right;
-    right.ip("addr add 10.99.1.77/24 dev to-left")?;
-    right.ip("addr del 10.99.1.2/24 dev to-left")?;
-    // The first of the two was the primary one, and took the second along.
-    right.ip("addr replace 10.99.1.77/24 dev to-left")?;
-    ends.right_comes_to_reach_left()
-        .context("from another address")?;
-    ensure!(ends.left.endpoint()? == "10.99.1.77:9100");
-    ends.left_reaches_right()?;
-    let to_left = at(WIRE_A.near_v6(), PORT);
-    let key = &ends.left_keys.public;
-    ends.right.wg("set", &["peer", key, "endpoint", &to_left])?;
-    ends.right_comes_to_reach_left().context("by IPv6")?;
-    ensure!(ends.left.endpoint()? == at(WIRE_A.far_v6(), 9100));
-    right.ip("addr add fd99:1::77/64 dev to-left nodad")?;
-    right.ip("addr del fd99:1::2/64 dev to-left")?;
-    ends.right_comes_to_reach_left()
-        .context("from another IPv6 address")?;
-    ensure!(ends.left.endpoint()? == "[fd99:1::77]:9100");
-    ends.left_reaches_right()
-}
-
-fn refused_source() -> Result<()> {
-    let ends = Ends::start(Program::Taltun)?;
-    ends.right_reaches_left()?;
-    let other = WgKeys::generate()?.public;
-    let key = &ends.right_keys.public;
-    ends.left
-        .wg("set", &["peer", key, "allowed-ips", "10.200.0.0/24"])?;
-    ends.left
-        .wg("set", &["peer", &other, "allowed-ips", "10.200.0.2/32"])?;
-    let interface = ends.right.interface();
-    ends.right
-        .ip(&format!("addr add 10.200.0.9/24 dev {interface}"))?;
-    ends.right.wg("set", &["listen-port", "9100"])?;
-    ensure_silent(&ends.pair.right, Role::Hub.v4())?;
-    ensure!(
-        ends.left.endpoint()? == at(WIRE_A.far_v4(), 9100),
-        "the endpoint did not follow"
-    );
-    // From an address that is its own the same peer is heard.
-    let nine = IpAddr::from(Ipv4Addr::new(10, 200, 0, 9));
-    let answered = Pinger::from_source(&ends.pair.right, nine, Role::Hub.v4())?
-        .count_answers(3, Duration::from_secs(2))?;
-    ensure!(answered == 3, "{answered} of 3");
-    Ok(())
-}
-
-fn sticky_source() -> Result<()> {
-    let ends = Ends::start(Program::Taltun)?;
-    let left = &ends.pair.left;
-    left.ip("addr add 10.99.1.11/24 dev to-right")?;
-    left.ip("addr add fd99:1::11/64 dev to-right nodad")?;
-    // One that isn't on the interface that the datagrams come in on.
-    left.ip("addr add 10.50.0.1/32 dev lo")?;
-    ends.pair.right.ip("route add 10.50.0.1 via 10.99.1.1")?;
-    let key = &ends.left_keys.public;
-    for address in [
-        "10.99.1.11",
-        "10.99.1.1",
-        "fd99:1::11",
-        "fd99:1::1",
-        "10.50.0.1",
-    ] {
-        let endpoint = at(address.parse()?, PORT);
-        ends.right
-            .wg("set", &["peer", key, "endpoint", &endpoint])?;
-        ends.right_reaches_left()?;
-        let now = ends.right.endpoint()?;
-        ensure!(now == endpoint, "answered from {now}, not {endpoint}");
-        // TCP fills batches, which arrive in one piece.
-        let stream = Stream::start(&ends.pair.right, left, SocketAddr::new(Role::Hub.v4(), 0))?;
-        stream.wait_for_more_than(5_000_000, Duration::from_mins(1))?;
-        stream.finish()?;
-        let now = ends.right.endpoint()?;
-        ensure!(now == endpoint, "after TCP from {now}, not {endpoint}");
-    }
-    Ok(())
-}
-
-fn not_too_sticky() -> Result<()> {
-    let ends = Ends::start(Program::Taltun)?;
-    let left = &ends.pair.left;
-    let key = &ends.left_keys.public;
-    left.ip("addr add 10.99.1.11/24 dev to-right")?;
-    left.ip("addr add fd99:1::11/64 dev to-right nodad")?;
-    for (address, prefix, remaining) in [
-        ("10.99.1.11", 24, "10.99.1.1"),
-        ("fd99:1::11", 64, "fd99:1::1"),
-    ] {
-        let endpoint = at(address.parse()?, PORT);
-        ends.right
-            .wg("set", &["peer", key, "endpoint", &endpoint])?;
-        ends.right_reaches_left()?;
-        ensure!(ends.right.endpoint()? == endpoint);
-        left.ip(&format!("addr del {address}/{prefix} dev to-right"))?;
-        ends.left_reaches_right()?;
-        let now = ends.right.endpoint()?;
-        ensure!(now == at(remaining.parse()?, PORT), "it is {now}");
-    }
     Ok(())
 }
 
@@ -445,61 +245,6 @@ fn unreachable() -> Result<()> {
     let said = ping_says(&ends.pair.left, "10.200.0.78")?;
     ensure!(said.contains("Host Unreachable"), "{said}");
     Ok(())
-}
-
-fn routing_loop() -> Result<()> {
-    let ends = Ends::start(Program::Taltun)?;
-    let key = &ends.right_keys.public;
-    ends.left
-        .wg("set", &["peer", key, "allowed-ips", "0.0.0.0/0"])?;
-    ends.left_reaches_right()?;
-    // From now on the way to the other end is the tunnel to the other end.
-    let interface = ends.left.interface();
-    ends.left
-        .ip(&format!("route add 10.99.1.2/32 dev {interface}"))?;
-    let (_, before) = ends.left.transfer()?;
-    let mut flood = ends.pair.left.command("ping");
-    let flood = flood.args(["-q", "-f", "-c", "100", "-W", "1", "10.200.0.2"]);
-    flood.stdout(Stdio::null()).status()?;
-    sleep(Duration::from_secs(1));
-    let (_, after) = ends.left.transfer()?;
-    ensure!(
-        after - before < 70_000,
-        "{} bytes were sent",
-        after - before
-    );
-    let stats = output_of(
-        Command::new(taltun()?)
-            .args(["stats", interface, "--json"])
-            .env(RUNTIME_DIR, ends.left.directory()),
-    )?;
-    ensure!(stats.contains("\"routing_loop\""), "{stats}");
-    // And without that route all is well again.
-    ends.left
-        .ip(&format!("route del 10.99.1.2/32 dev {interface}"))?;
-    ends.left_reaches_right()
-}
-
-fn link_local() -> Result<()> {
-    let ends = Ends::start(Program::Taltun)?;
-    let addresses = ends
-        .pair
-        .left
-        .ip("-6 -o addr show dev to-right scope link")?;
-    let address = addresses
-        .split_whitespace()
-        .find_map(|word| word.strip_suffix("/64"))
-        .unwrap_or_default();
-    let endpoint = format!("[{address}%to-left]:{PORT}");
-    let key = &ends.left_keys.public;
-    ends.right
-        .wg("set", &["peer", key, "endpoint", &endpoint])?;
-    ends.right_reaches_left()?;
-    eventually("both use it", Duration::from_secs(2), || {
-        let seen = ends.left.wg("show", &["endpoints"])?;
-        Ok(seen.contains("[fe80::") && seen.contains("%to-right]:9000"))
-    })?;
-    ends.left_reaches_right()
 }
 
 fn without_ipv6() -> Result<()> {

@@ -16,40 +16,18 @@ use crate::workspace;
 const NO_PACKAGE: &str = "boringtun-cli is in no distribution's packages";
 const IN_THE_VM: &str = "not every kernel has WireGuard; `cargo xtask vm` runs it on some that do";
 
-/// Tests that CI may skip, with the reason why they may.
+/// What is in the names of tests that CI may skip, with the reason why it may.
 const MAY_SKIP: &[(&str, &str)] = &[
-    (
-        "interop: a boringtun spoke reaches a Taltun hub",
-        NO_PACKAGE,
-    ),
-    (
-        "interop: a Taltun spoke reaches a boringtun hub",
-        NO_PACKAGE,
-    ),
-    (
-        "interop: the kernel's WireGuard starts, over IPv4, without a preshared key",
-        IN_THE_VM,
-    ),
-    (
-        "interop: the kernel's WireGuard starts, over IPv6, with a preshared key",
-        IN_THE_VM,
-    ),
-    (
-        "interop: Taltun starts with the kernel's WireGuard, over IPv4, with a preshared key",
-        IN_THE_VM,
-    ),
-    (
-        "interop: Taltun starts with the kernel's WireGuard, over IPv6, without a preshared key",
-        IN_THE_VM,
-    ),
+    ("boringtun", NO_PACKAGE),
+    ("the kernel's WireGuard", IN_THE_VM),
 ];
 
 /// The arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Only tests whose names contain this: `interop` for those against other
-    /// implementations, `wg` tools and all that their users rely on. `soak` adds one that takes ten minutes and is
-    /// left out otherwise: TCP through hub and relay across several rekeys.
+    /// implementations, `wg` tools and all that their users rely on. `soak` adds one that takes
+    /// ten minutes and is left out otherwise: TCP through hub and relay across several rekeys.
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,
     /// A test that may be skipped even under CI=true; can be given several times.
@@ -115,7 +93,7 @@ fn verdict(tally: &Tally, arguments: &Arguments) -> ExitCode {
 }
 
 fn may_skip(name: &str, arguments: &Arguments) -> bool {
-    MAY_SKIP.iter().any(|(allowed, _)| *allowed == name)
+    MAY_SKIP.iter().any(|(allowed, _)| name.contains(allowed))
         || arguments.skip_ok.iter().any(|allowed| allowed == name)
 }
 
@@ -251,7 +229,9 @@ mod tests {
             skip_ok: vec!["this one".to_owned()],
         };
         assert!(may_skip("this one", &arguments));
-        assert!(may_skip(MAY_SKIP[0].0, &arguments));
+        let kernel = "interop: Taltun starts with the kernel's WireGuard, over IPv4";
+        assert!(may_skip(kernel, &arguments));
+        assert!(!may_skip("interop: wireguard-go starts", &arguments));
         assert!(!may_skip("another", &arguments));
     }
 }

@@ -1,0 +1,53 @@
+//! Tests that do little but wait, for minutes. They run beside the others from the start,
+//! in namespaces of their own, so that all of them take as long as the longest.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use anyhow::{Result, anyhow};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use taltun_tests::topology::prefix_beside;
+
+use crate::support::Case;
+
+/// A prefix for the namespaces of one more such test.
+pub fn own_prefix() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    prefix_beside(NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Starts the cases that are asked for; their trials wait for how they end. Put them last.
+pub fn start(cases: &[Case], arguments: &Arguments) -> Vec<Trial> {
+    let start = |case: &Case| {
+        let case = *case;
+        if !is_asked_for(case.name, arguments) {
+            return Trial::test(case.name, || Err("it was not to be run".into()));
+        }
+        if let Some(reason) = case.missing() {
+            return Trial::ignorable_test(case.name, || Ok(Completion::ignored_with(reason)));
+        }
+        let running = thread::spawn(case.run);
+        Trial::test(case.name, move || {
+            let outcome: Result<()> = running
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("it panicked")));
+            outcome.map_err(|error| Failed::from(format!("{error:#}")))
+        })
+    };
+    cases.iter().map(start).collect()
+}
+
+/// What libtest-mimic is going to decide about a test of this name.
+fn is_asked_for(name: &str, arguments: &Arguments) -> bool {
+    let matches = |pattern: &String| {
+        if arguments.exact {
+            name == pattern
+        } else {
+            name.contains(pattern.as_str())
+        }
+    };
+    !arguments.list
+        && !arguments.ignored
+        && arguments.filter.as_ref().is_none_or(matches)
+        && !arguments.skip.iter().any(matches)
+}
