@@ -67,7 +67,7 @@ reasons! {
     UdpSend = "udp_send",
     /// The kernel refused a packet written to the TUN.
     TunWrite = "tun_write",
-    /// A datagram of our own that was routed into the tunnel.
+    /// A datagram of our own that was routed into the tunnel, or one that lies in too many others.
     RoutingLoop = "routing_loop",
 }
 

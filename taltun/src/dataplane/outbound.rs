@@ -130,8 +130,13 @@ impl Outbound<'_> {
             match batch.seal(&mut self.arena[packet.start..packet.end], packet.len) {
                 Ok(sealed) => {
                     self.tally.tx.add(packet.len);
-                    self.runs
-                        .push(packet.start, sealed.len, sealed.endpoint, merge);
+                    self.runs.push_limited(
+                        packet.start,
+                        sealed.len,
+                        sealed.endpoint,
+                        sealed.hop_limit,
+                        merge,
+                    );
                 }
                 Err(NotSealed::Staged { displaced: false }) => {}
                 Err(NotSealed::Staged { displaced: true }) => {

@@ -22,6 +22,8 @@ pub struct Run {
     pub segment: usize,
     /// Where they go.
     pub endpoint: Endpoint,
+    /// The hop limit they leave with; `None` for the usual one.
+    pub hop_limit: Option<u8>,
 }
 
 impl Run {
@@ -39,19 +41,20 @@ impl Run {
                 start: self.start + offset,
                 len,
                 segment: len,
-                endpoint: self.endpoint,
+                ..self
             }
         })
     }
 
     /// Whether a datagram can be one more segment.
-    fn takes(&self, start: usize, len: usize, endpoint: &Endpoint) -> bool {
-        self.start + self.len == start
-            && len <= self.segment
+    fn takes(&self, next: &Self) -> bool {
+        self.start + self.len == next.start
+            && next.len <= self.segment
             && self.len.is_multiple_of(self.segment)
-            && self.len + len <= MAX_RUN_BYTES
+            && self.len + next.len <= MAX_RUN_BYTES
             && self.segments() < MAX_SEGMENTS
-            && self.endpoint == *endpoint
+            && self.endpoint == next.endpoint
+            && self.hop_limit == next.hop_limit
     }
 }
 
@@ -71,19 +74,29 @@ impl Runs {
 
     /// Adds a datagram of `len` bytes at `start`, to the last run if `merge` and it fits.
     pub fn push(&mut self, start: usize, len: usize, endpoint: Endpoint, merge: bool) {
-        if merge
-            && let Some(last) = self.runs.last_mut()
-            && last.takes(start, len, &endpoint)
-        {
-            last.len += len;
-            return;
-        }
-        self.runs.push(Run {
+        self.push_limited(start, len, endpoint, None, merge);
+    }
+
+    /// The same, with a hop limit of its own.
+    pub fn push_limited(
+        &mut self,
+        start: usize,
+        len: usize,
+        endpoint: Endpoint,
+        hop_limit: Option<u8>,
+        merge: bool,
+    ) {
+        let next = Run {
             start,
             len,
             segment: len,
             endpoint,
-        });
+            hop_limit,
+        };
+        match self.runs.last_mut() {
+            Some(last) if merge && last.takes(&next) => last.len += len,
+            _ => self.runs.push(next),
+        }
     }
 
     /// The runs in order.
@@ -130,6 +143,14 @@ mod tests {
         assert_eq!(runs.as_slice().len(), 4);
         runs.push(403, 101, endpoint(2), false);
         assert_eq!(runs.as_slice().len(), 5);
+        runs.push_limited(504, 101, endpoint(2), Some(255), true);
+        runs.push_limited(605, 101, endpoint(2), Some(255), true);
+        assert_eq!(runs.as_slice().len(), 6);
+        assert!(
+            runs.as_slice()[5]
+                .split()
+                .all(|run| run.hop_limit == Some(255))
+        );
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const V4_HEADER_LEN: usize = 20;
 const V6_HEADER_LEN: usize = 40;
+const UDP_HEADER_LEN: usize = 8;
+/// The IPv6 extension header of a fragment.
+const FRAGMENT_HEADER_LEN: usize = 8;
 
 /// Addresses and true length of an IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,22 +45,50 @@ pub fn parse(packet: &[u8]) -> Option<Inner> {
 }
 
 /// Source and destination port of a UDP packet that [`parse`] accepted; `None` for anything
-/// else, such as a later fragment, or one with IPv6 extension headers.
+/// else, such as a later fragment, or one with other IPv6 extension headers.
 pub fn udp_ports(packet: &[u8]) -> Option<(u16, u16)> {
-    const UDP: u8 = 17;
-    let at = match packet.first()? >> 4 {
-        4 if packet[9] == UDP && u16::from_be_bytes(array(packet, 6)) << 3 == 0 => {
-            // No fragment, or the first one: its offset, behind three flags, is zero.
-            usize::from(packet[0] & 0xf) * 4
-        }
-        6 if packet[6] == UDP => V6_HEADER_LEN,
-        _ => return None,
-    };
-    let ports = packet.get(at..at + 4)?;
+    let header = packet.get(udp_header_at(packet)?..)?.first_chunk::<4>()?;
     Some((
-        u16::from_be_bytes(array(ports, 0)),
-        u16::from_be_bytes(array(ports, 2)),
+        u16::from_be_bytes([header[0], header[1]]),
+        u16::from_be_bytes([header[2], header[3]]),
     ))
+}
+
+/// What a UDP packet that [`parse`] accepted carries, which may be cut short by
+/// fragmentation; `None` as for [`udp_ports`].
+pub fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
+    packet.get(udp_header_at(packet)? + UDP_HEADER_LEN..)
+}
+
+/// How many hops a packet that [`parse`] accepted has left.
+pub fn hop_limit(packet: &[u8]) -> u8 {
+    if packet[0] >> 4 == 4 {
+        packet[8]
+    } else {
+        packet[7]
+    }
+}
+
+/// Where the UDP header is, if there is one.
+fn udp_header_at(packet: &[u8]) -> Option<usize> {
+    const UDP: u8 = 17;
+    const FRAGMENT: u8 = 44;
+    match packet.first()? >> 4 {
+        // No fragment, or the first one: its offset, behind three flags, is zero.
+        4 if packet[9] == UDP && u16::from_be_bytes(array(packet, 6)) << 3 == 0 => {
+            Some(usize::from(packet[0] & 0xf) * 4)
+        }
+        6 if packet[6] == UDP => Some(V6_HEADER_LEN),
+        6 if packet[6] == FRAGMENT => {
+            let header = packet
+                .get(V6_HEADER_LEN..)?
+                .first_chunk::<FRAGMENT_HEADER_LEN>()?;
+            // Here the flags are behind it.
+            let is_first = u16::from_be_bytes([header[2], header[3]]) >> 3 == 0;
+            (header[0] == UDP && is_first).then_some(V6_HEADER_LEN + FRAGMENT_HEADER_LEN)
+        }
+        _ => None,
+    }
 }
 
 /// Takes one hop off a packet that [`parse`] accepted; false when none is left. Keeps the

@@ -20,6 +20,7 @@ pub mod cookie;
 pub mod device;
 pub mod ip;
 pub mod messages;
+mod nesting;
 pub mod noise;
 pub mod peer;
 pub mod ratelimiter;

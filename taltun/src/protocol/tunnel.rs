@@ -21,6 +21,7 @@ use taltun_common::drops::DropReason;
 use super::allowed_ips::AllowedIps;
 use super::ip::{self, Inner};
 use super::messages::{DATA_HEADER_LEN, padded_len};
+use super::nesting::Nesting;
 use super::peer::{Endpoint, Peer, PeerId, Request};
 use super::session::Session;
 use super::time::Time;
@@ -56,6 +57,9 @@ pub struct Sealed {
     pub len: usize,
     /// Who gets it.
     pub endpoint: Endpoint,
+    /// The hop limit it has to leave with, where it carries a datagram of WireGuard's, so
+    /// that a loop of tunnels comes to an end; `None` for the usual one.
+    pub hop_limit: Option<u8>,
 }
 
 /// Why a packet isn't sealed now.
@@ -205,10 +209,21 @@ impl Batch<'_> {
         if !self.enter_outbound(inner.destination) {
             return Err(drop(DropReason::NoPeer));
         }
-        if self.is_our_own_datagram(&buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + len], &inner) {
+        let packet = &buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + len];
+        if self.is_our_own_datagram(packet, &inner) {
             return Err(drop(DropReason::RoutingLoop));
         }
-        self.seal_in_run(buffer, len)
+        let hop_limit = match Nesting::of(packet) {
+            Nesting::None => None,
+            Nesting::Carried(hop_limit) => Some(hop_limit),
+            Nesting::TooDeep => return Err(drop(DropReason::RoutingLoop)),
+        };
+        // One that has to wait for a session loses its mark, which gives a loop one more lap.
+        let sealed = self.seal_in_run(buffer, len)?;
+        Ok(Sealed {
+            hop_limit,
+            ..sealed
+        })
     }
 
     /// Seals a packet that [`Self::open`] called [`Opened::Relay`] again, in its buffer,
@@ -342,6 +357,7 @@ impl Batch<'_> {
         Ok(Sealed {
             len: message_len,
             endpoint,
+            hop_limit: None,
         })
     }
 

@@ -1,5 +1,5 @@
 //! `recvmmsg` and `sendmmsg` with their control messages: source and destination address
-//! (`PKTINFO`), `UDP_GRO` on the way in, `UDP_SEGMENT` on the way out.
+//! (`PKTINFO`), `UDP_GRO` on the way in, `UDP_SEGMENT` and the hop limit on the way out.
 //!
 //! Both rings own the arrays the kernel works on and set up their pointers anew for each
 //! call, so they can be moved freely in between and nothing is allocated per packet.
@@ -13,8 +13,8 @@ use super::address::{decode, encode, v4_addr};
 use crate::dataplane::runs::Run;
 use crate::protocol::peer::{Endpoint, Local};
 
-/// Bytes for the control messages of one datagram: an `in6_pktinfo` and an integer, with
-/// their headers, need 64.
+/// Bytes for the control messages of one datagram: an `in6_pktinfo` and two integers, with
+/// their headers, need 88.
 const CONTROL_LEN: usize = 128;
 
 /// Control messages must be aligned as their header is.
@@ -254,7 +254,7 @@ fn write_control(header: &mut libc::msghdr, control: &mut Control, run: &Run, v6
     header.msg_controllen = CONTROL_LEN as _;
     let mut used = 0;
     // SAFETY: `msg_control` points at `CONTROL_LEN` bytes aligned for a header; at most an
-    // `in6_pktinfo` and a `u16` are written, each at the place the CMSG functions give,
+    // `in6_pktinfo`, a `u16` and an `int` are written, each at the place the CMSG functions give,
     // which together stay within these bytes.
     unsafe {
         let mut at = libc::CMSG_FIRSTHDR(header);
@@ -303,6 +303,17 @@ fn write_control(header: &mut libc::msghdr, control: &mut Control, run: &Run, v6
                 );
             }
             Some(_) | None => {}
+        }
+        if let Some(hop_limit) = run.hop_limit {
+            let hop_limit = libc::c_int::from(hop_limit);
+            // An IPv4 peer is IPv4 to an IPv6 socket, too.
+            let (level, kind) = if run.endpoint.remote.is_ipv4() {
+                (libc::IPPROTO_IP, libc::IP_TTL)
+            } else {
+                (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)
+            };
+            let data = (&raw const hop_limit).cast();
+            put(level, kind, data, size_of_val(&hop_limit));
         }
         if run.len > run.segment {
             let segment = run.segment as u16;
