@@ -1,17 +1,18 @@
 //! What WireGuard's own users rely on, each as a test with its name.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use taltun_tests::command::output_of;
 use taltun_tests::lab::{PORT, Role};
 use taltun_tests::netns::Namespace;
 use taltun_tests::topology::{Pair, Star, WIRE_A, WIRE_B, private_prefix};
+use taltun_tests::traffic::ping::Pinger;
 
 use crate::ends::{Ends, end};
-use crate::support::{Case, ensure_answers, ensure_silent};
+use crate::support::{ANSWER_LIMIT, Case, ensure_answers, ensure_silent};
 use crate::wireguard::{Program, Wg, WgKeys, WgPeer, at};
 
 pub const CASES: &[Case] = &[
@@ -34,6 +35,11 @@ pub const CASES: &[Case] = &[
         name: "interop: a private key is replaced live and the next packet goes through",
         programs: &["wg"],
         run: private_key,
+    },
+    Case {
+        name: "interop: allowed IPs move to another peer while packets flow, and back, and a more specific prefix wins",
+        programs: &["wg"],
+        run: moving_routes,
     },
     Case {
         name: "interop: the seven low-order public keys never cause a packet",
@@ -160,6 +166,63 @@ fn private_key() -> Result<()> {
     )?;
     ends.left_reaches_right()?;
     ends.right_reaches_left()
+}
+
+/// Two hosts behind the hub both have 10.200.0.99. Whose it is is changed under a stream of
+/// pings, none of which is lost, and each change takes effect at once.
+fn moving_routes() -> Result<()> {
+    let star = Star::create(&private_prefix())?;
+    let hub = Wg::start(Program::Taltun, &star.hub)?;
+    let (a, b) = (
+        Wg::start(Program::Taltun, &star.a)?,
+        Wg::start(Program::Taltun, &star.b)?,
+    );
+    let (hub_keys, a_keys, b_keys) = (
+        WgKeys::generate()?,
+        WgKeys::generate()?,
+        WgKeys::generate()?,
+    );
+    let to_a = end(&a_keys, 2, at(WIRE_A.far_v4(), PORT));
+    let to_b = end(&b_keys, 3, at(WIRE_B.far_v4(), PORT));
+    hub.configure(&hub_keys, PORT, &[to_a, to_b])?;
+    hub.bring_up(&["10.200.0.1/24"])?;
+    for (wg, keys, near, own) in [
+        (&a, &a_keys, WIRE_A.near_v4(), "10.200.0.2/24"),
+        (&b, &b_keys, WIRE_B.near_v4(), "10.200.0.3/24"),
+    ] {
+        wg.configure(keys, PORT, &[end(&hub_keys, 1, at(near, PORT))])?;
+        wg.bring_up(&[own, "10.200.0.99/32"])?;
+    }
+    ensure_answers(&star.hub, Role::A.v4())?;
+    ensure_answers(&star.hub, Role::B.v4())?;
+
+    let shared = IpAddr::from(Ipv4Addr::new(10, 200, 0, 99));
+    let (a_key, b_key) = (&a_keys.public, &b_keys.public);
+    let mut pinger = Pinger::new(&star.hub, shared)?;
+    let mut flow = |from: &Wg, not_from: &Wg| -> Result<()> {
+        let before = (from.transfer()?.1, not_from.transfer()?.1);
+        let answered = pinger.count_answers(20, ANSWER_LIMIT)?;
+        ensure!(answered == 20, "{answered} of 20 pings were answered");
+        let after = (from.transfer()?.1, not_from.transfer()?.1);
+        ensure!(after.0 - before.0 >= 20 * 96, "they went elsewhere");
+        ensure!(after.1 - before.1 < 96, "some went to the other one");
+        Ok(())
+    };
+    let give = |key: &str, nets: &str| hub.wg("set", &["peer", key, "allowed-ips", nets]);
+    give(a_key, "10.200.0.2/32,10.200.0.96/28")?;
+    flow(&a, &b).context("a wider prefix of a's")?;
+    give(b_key, "10.200.0.3/32,10.200.0.99/32")?;
+    flow(&b, &a).context("a more specific one of b's")?;
+    give(a_key, "10.200.0.2/32,10.200.0.99/32")?;
+    flow(&a, &b).context("the same, moved to a")?;
+    ensure!(
+        hub.wg("show", &["allowed-ips"])?
+            .contains(&format!("{b_key}\t10.200.0.3/32\n"))
+    );
+    give(b_key, "10.200.0.3/32,10.200.0.96/28")?;
+    flow(&a, &b).context("while a's is more specific")?;
+    give(a_key, "10.200.0.2/32")?;
+    flow(&b, &a).context("once a has none")
 }
 
 /// Points of small order, from the kernel's netns.sh: with them as a peer's key every
