@@ -246,7 +246,7 @@ pub(super) struct Engine {
     pub(super) device: Device,
     /// What is known of peers beyond what the device knows, which is the live truth.
     pub(super) known: HashMap<PublicKey, Known>,
-    shield: Shield,
+    pub(super) shield: Shield,
     bans: Bans,
     filter: Arc<Filter>,
     counters: Arc<Counters>,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tracing::{debug, warn};
 
 use super::request::{PeerRequest, SetRequest};
@@ -77,6 +78,9 @@ impl Engine {
         for peer in request.peers {
             self.set_peer(peer, &mut edits, now);
         }
+        // What somebody gains is let through before; the caller takes away what nobody has
+        // any more, after.
+        self.shield.add_routes(&gained(&edits));
         self.device.edit_routes(&edits);
         self.forget_strangers();
         Ok(())
@@ -146,4 +150,13 @@ impl Engine {
             }
         }));
     }
+}
+
+/// The prefixes that peers are given.
+fn gained(edits: &[RouteEdit]) -> Vec<IpNet> {
+    let gained = |edit: &RouteEdit| match edit {
+        RouteEdit::Add(_, net) => Some(net.trunc()),
+        RouteEdit::Clear(_) | RouteEdit::Remove(..) => None,
+    };
+    edits.iter().filter_map(gained).collect()
 }
