@@ -34,6 +34,11 @@ pub const CASES: &[Case] = &[
         run: wg_on_toml,
     },
     Case {
+        name: "interop: a running tunnel is exported, and wg makes the same of it",
+        programs: &["wg", "wg-quick"],
+        run: export_running,
+    },
+    Case {
         name: "interop: a fleet of 250 peers with 256 allowed IPs each is set and read back equal",
         programs: &["wg"],
         run: fleet,
@@ -268,6 +273,14 @@ fn wg_on_toml() -> Result<()> {
             "{status}"
         );
         ensure!(status.contains(&stranger.public), "{status}");
+        let exported = ask(&["export", &name])?;
+        ensure!(
+            exported.contains("# taltun: name = \"office\"\n")
+                && exported.contains("Address = 10.0.0.1/24\nListenPort = 9777\n")
+                && exported.contains(&own.private)
+                && exported.contains(&stranger.public),
+            "{exported}"
+        );
         // And all is as the file says again.
         println!("{}", ask(&["reload"])?);
         let status = ask(&["status"])?;
@@ -281,6 +294,64 @@ fn wg_on_toml() -> Result<()> {
     process.wait()?;
     let _ = std::fs::remove_file(socket(&name));
     outcome
+}
+
+fn export_running() -> Result<()> {
+    let namespace = Namespace::create(&private_prefix())?;
+    let (one, two) = (
+        Wg::start(Program::Taltun, &namespace)?,
+        Wg::start(Program::Taltun, &namespace)?,
+    );
+    let peers = [
+        WgPeer {
+            public_key: WgKeys::generate()?.public,
+            preshared_key: Some(preshared_key()?),
+            endpoint: Some("192.0.2.1:7".to_owned()),
+            allowed_ips: "10.0.0.2/32, fd00::2/128, 10.7.0.0/16".to_owned(),
+            keepalive: Some(25),
+        },
+        WgPeer {
+            public_key: WgKeys::generate()?.public,
+            ..WgPeer::default()
+        },
+    ];
+    one.configure(&WgKeys::generate()?, 5000, &peers)?;
+    one.wg("set", &["fwmark", "0xca6c"])?;
+    let export = |words: &[&str], directory: &std::path::Path| {
+        let mut command = Command::new(taltun()?);
+        command.arg("export").args(words);
+        Ok::<_, anyhow::Error>(command.env(RUNTIME_DIR, directory).output()?)
+    };
+    let exported = export(&[one.interface()], one.directory())?;
+    ensure!(exported.status.success(), "{exported:?}");
+    // wg-quick reads it, and wg what is for wg in it.
+    let file = two.directory().join(format!("{}.conf", two.interface()));
+    std::fs::write(&file, &exported.stdout)?;
+    let stripped = output_of(Command::new("wg-quick").arg("strip").arg(&file))?;
+    let told = one.wg("showconf", &[])?;
+    one.wg("set", &["listen-port", "5001"])?;
+    two.setconf(&stripped)?;
+    ensure!(two.wg("showconf", &[])? == told, "it isn't the same");
+
+    let refusals: [(&[&str], i32, &str); 3] = [
+        (&["doesnotexist"], 1, "no tunnel doesnotexist is running"),
+        (
+            &["--config", "a.toml", one.interface()],
+            2,
+            "cannot be used with",
+        ),
+        (&["no/name"], 2, "expected an interface name"),
+    ];
+    for (words, code, expected) in refusals {
+        let refused = export(words, one.directory())?;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        ensure!(
+            refused.status.code() == Some(code),
+            "{words:?}: {refused:?}"
+        );
+        ensure!(said.contains(expected), "{words:?}: {said}");
+    }
+    Ok(())
 }
 
 fn fleet() -> Result<()> {

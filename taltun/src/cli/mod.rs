@@ -52,6 +52,7 @@ Examples:
   taltun status
   taltun ban 198.51.100.0/24 --for 10m
   umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
+  umask 077; taltun export wg0 > wg0.conf
   taltun wg0      make the interface wg0 for wg and wg-quick, as wireguard-go does;
                   -f stays in the foreground
 

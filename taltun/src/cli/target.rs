@@ -36,6 +36,11 @@ pub(super) struct Subject {
 }
 
 impl Subject {
+    /// Whether it was named.
+    pub(super) fn is_given(&self) -> bool {
+        self.name.is_some() || self.target.interface.is_some()
+    }
+
     /// Sends a request.
     pub(super) fn ask(&self, request: &Request) -> Result<Response, Failure> {
         let name = self.name.as_deref().or(self.target.interface.as_deref());
@@ -48,6 +53,7 @@ pub(super) fn unexpected(response: &Response) -> Failure {
     let kind = match response {
         Response::Status(_) => "a status",
         Response::Stats(_) => "statistics",
+        Response::Export(_) => "a file",
         Response::Done(_) | Response::Error(_) => "a sentence",
     };
     Failure::Other(format!(

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::request::{Request, Response};
 use super::{ControlError, runtime_dir, socket_path};
 use crate::config::interface_name;
@@ -113,7 +115,8 @@ fn converse(mut stream: UnixStream, request: &Request) -> io::Result<Response> {
     line.push(b'\n');
     // A server that is too busy answers before it has read: hear it even so.
     let sent = stream.write_all(&line);
-    let mut answer = Vec::new();
+    // There may be keys in it.
+    let mut answer = Zeroizing::new(Vec::new());
     BufReader::new(stream.take(ANSWER_MAX)).read_until(b'\n', &mut answer)?;
     if answer.is_empty() {
         sent?;

@@ -265,7 +265,7 @@ pub(super) struct Known {
     pub(super) name: Option<String>,
     pub(super) endpoint: Option<config::Endpoint>,
     /// Which of the file's peers it is.
-    place: Option<usize>,
+    pub(super) place: Option<usize>,
 }
 
 /// What an [`Engine`] is made of.
@@ -517,6 +517,7 @@ impl Engine {
                 self.unban(net.trunc(), inner);
                 Response::Done(format!("{net} may send again"))
             }
+            Request::Export => Response::Export(self.export()),
             Request::Reload => match self.reload() {
                 Ok(summary) => Response::Done(summary),
                 Err(reason) => Response::Error(reason),
@@ -668,7 +669,7 @@ impl Engine {
     }
 
     /// The configuration as it is now, with what came by way of `wg`.
-    fn live_config(&self) -> Config {
+    pub(super) fn live_config(&self) -> Config {
         let mut allowed_ips = self.device.allowed_ips();
         let peers = self.device.peers().map(|peer| {
             let key = peer.public_key();

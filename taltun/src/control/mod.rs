@@ -4,6 +4,7 @@ mod bans;
 mod client;
 pub mod engine;
 mod error;
+mod export;
 mod listener;
 mod names;
 mod peer_process;
@@ -15,7 +16,7 @@ mod uapi;
 
 pub use client::call;
 pub use error::ControlError;
-pub use request::{Call, Request, Response};
+pub use request::{Call, Request, Response, SecretText};
 pub use socket::ControlSocket;
 pub use uapi::UAPI_DIR_VARIABLE;
 

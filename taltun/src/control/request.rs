@@ -1,9 +1,12 @@
 //! What is said over the control socket: one request a connection, a line of JSON, answered
 //! with one line of JSON.
 
+use std::fmt;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use zeroize::Zeroize;
 
 use crate::report::{Stats, Status};
 
@@ -36,6 +39,8 @@ pub enum Request {
     },
     /// Read the configuration again.
     Reload,
+    /// Everything as a wg-quick file, keys included.
+    Export,
 }
 
 /// What comes back.
@@ -46,10 +51,42 @@ pub enum Response {
     Status(Box<Status>),
     /// Answers [`Request::Stats`].
     Stats(Box<Stats>),
+    /// Answers [`Request::Export`].
+    Export(SecretText),
     /// It is done; the text says what, in a sentence for people.
     Done(String),
     /// It isn't done; the text says why and what would help, in one line.
     Error(String),
+}
+
+/// A text with keys in it: wiped when dropped, and not told by `Debug`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretText({} bytes)", self.0.len())
+    }
+}
+
+impl Drop for SecretText {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 /// A request on its way to the controller, and where its answer goes.

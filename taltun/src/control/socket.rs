@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
+use zeroize::Zeroizing;
 
 use super::listener::Listener;
 use super::request::{Call, REQUEST_MAX, Request, Response};
@@ -129,13 +130,14 @@ async fn ask(request: Request, calls: &mpsc::Sender<Call>) -> Response {
     answered.await.unwrap_or_else(|_| stopping())
 }
 
-fn line(response: &Response) -> Vec<u8> {
+/// An answer as a line, wiped after use as there may be keys in it.
+fn line(response: &Response) -> Zeroizing<Vec<u8>> {
     let mut line = serde_json::to_vec(response).unwrap_or_else(|error| {
         // Numbers that JSON doesn't have, at worst.
         format!("{{\"error\":\"no answer: {error}\"}}").into_bytes()
     });
     line.push(b'\n');
-    line
+    Zeroizing::new(line)
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl Export<'_> {
     }
 }
 
-fn join(nets: &[ipnet::IpNet]) -> String {
+pub(super) fn join(nets: &[ipnet::IpNet]) -> String {
     let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
     nets.join(", ")
 }

@@ -10,11 +10,13 @@
 
 mod export;
 mod import;
+mod running;
 #[cfg(test)]
 mod tests;
 
 pub use export::export;
 pub use import::{Imported, import};
+pub use running::{Running, running};
 
 /// Begins a comment that holds a line of wg-quick's.
 const FOR_WG_QUICK: &str = "# wg-quick: ";
