@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::lab::{PORT, Role};
+use taltun_tests::netns::Namespace;
 use taltun_tests::topology::WIRE_A;
 use taltun_tests::traffic::ping::Pinger;
 use taltun_tests::traffic::stream::Stream;
@@ -43,6 +44,11 @@ pub const CASES: &[Case] = &[
         name: "interop: when our address is removed another one is used, over IPv4 and IPv6",
         programs: &["wg"],
         run: not_too_sticky,
+    },
+    Case {
+        name: "interop: when another interface takes over, its address is used, over IPv4 and IPv6",
+        programs: &["wg"],
+        run: another_way,
     },
     Case {
         name: "interop: a link-local endpoint with its scope is reached",
@@ -176,16 +182,77 @@ fn not_too_sticky() -> Result<()> {
     Ok(())
 }
 
+/// The route to the other end moves to a second wire in the middle of a flow, and back.
+fn another_way() -> Result<()> {
+    let ends = Ends::start(Program::Taltun)?;
+    let (left, right) = (&ends.pair.left, &ends.pair.right);
+    left.ip(&format!(
+        "link add second type veth peer name second netns {}",
+        right.name()
+    ))?;
+    left.ip("addr add 10.98.1.3/32 dev second")?;
+    left.ip("addr add fd98:1::3/128 dev second nodad")?;
+    for namespace in [left, right] {
+        namespace.ip("link set second up")?;
+        namespace.run(|| std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0"))??;
+        namespace.run(|| std::fs::write("/proc/sys/net/ipv4/conf/second/rp_filter", "0"))??;
+    }
+    let [to_right, to_left] = [&right, &left].map(|namespace| link_local_of(namespace, "second"));
+    let (to_right, to_left) = (to_right?, to_left?);
+    right.ip("route add 10.98.1.3 dev second")?;
+    right.ip(&format!("route add fd98:1::3 via {to_left} dev second"))?;
+    let key = &ends.left_keys.public;
+    for (first, second, route) in [
+        (
+            WIRE_A.near_v4(),
+            "10.98.1.3",
+            "10.99.1.2 dev second src 10.98.1.3".to_owned(),
+        ),
+        (
+            WIRE_A.near_v6(),
+            "fd98:1::3",
+            format!("fd99:1::2 via {to_right} dev second src fd98:1::3"),
+        ),
+    ] {
+        ends.right
+            .wg("set", &["peer", key, "endpoint", &at(first, PORT)])?;
+        ends.right_reaches_left()?;
+        ensure!(ends.right.endpoint()? == at(first, PORT));
+        let is_heard_from = |address: IpAddr| {
+            eventually("another address is used", Duration::from_secs(15), || {
+                let mut pinger = Pinger::new(left, Role::A.v4())?;
+                let answered = pinger.ping(Duration::from_millis(500))?.is_some();
+                Ok(answered && ends.right.endpoint()? == at(address, PORT))
+            })
+        };
+        left.ip(&format!("route add {route}"))?;
+        is_heard_from(second.parse()?).context("after another route")?;
+        left.ip(&format!("route del {route}"))?;
+        is_heard_from(first).context("without it")?;
+    }
+    Ok(())
+}
+
+/// The link-local address of an interface.
+fn link_local_of(namespace: &Namespace, interface: &str) -> Result<String> {
+    let mut found = String::new();
+    eventually(
+        "a link-local address is there",
+        Duration::from_secs(5),
+        || {
+            let told = namespace.ip(&format!("-6 -o addr show dev {interface} scope link"))?;
+            let mut words = told.split_whitespace();
+            let address = words.find_map(|word| word.strip_suffix("/64"));
+            address.unwrap_or_default().clone_into(&mut found);
+            Ok(!found.is_empty())
+        },
+    )?;
+    Ok(found)
+}
+
 fn link_local() -> Result<()> {
     let ends = Ends::start(Program::Taltun)?;
-    let addresses = ends
-        .pair
-        .left
-        .ip("-6 -o addr show dev to-right scope link")?;
-    let address = addresses
-        .split_whitespace()
-        .find_map(|word| word.strip_suffix("/64"))
-        .unwrap_or_default();
+    let address = link_local_of(&ends.pair.left, "to-right")?;
     let endpoint = format!("[{address}%to-left]:{PORT}");
     let key = &ends.left_keys.public;
     ends.right

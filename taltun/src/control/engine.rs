@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::bans::{Bans, MAX_BANS};
+use super::follow::Surroundings;
 use super::names::{Resolved, Resolver};
 use super::plant::{Parts, Plant};
 use super::reload;
@@ -41,7 +42,7 @@ use crate::protocol::device::{Device, Event, PeerSettings, Settings};
 use crate::protocol::peer::{Endpoint, Peer};
 use crate::protocol::time::Time;
 use crate::report::{Fallbacks, PeerStatus, Stats, Status};
-use crate::system::{self, Host, LinkProbe};
+use crate::system::{self, Host};
 
 /// Handshakes waiting at once from which on senders must prove their address.
 const LOAD_THRESHOLD: usize = HANDSHAKE_QUEUE / 8;
@@ -97,7 +98,7 @@ pub async fn run(
     let tuns = Tun::create(&name, workers, config.dataplane.tun_offload)
         .with_context(|| format!("cannot create the interface {name}"))?;
     let host = set_up_host(&config, manner).await?;
-    let mut link = LinkProbe::new()?;
+    let mut surroundings = Surroundings::watch()?;
 
     let (handshakes_in, mut handshakes) = mpsc::channel(HANDSHAKE_QUEUE);
     let (calls_in, mut calls) = mpsc::channel(16);
@@ -151,7 +152,7 @@ pub async fn run(
                 Err(reason) => error!("not reloaded: {reason}"),
             },
             _ = health.tick() => {
-                engine.follow_mtu(&mut link);
+                engine.follow(&mut surroundings);
                 engine.shield.refresh();
                 let told_to_go = manner == Manner::Plain
                     && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
@@ -368,20 +369,6 @@ impl Engine {
         self.shield.rebind(listen);
         info!("listening on {listen}");
         Ok(())
-    }
-
-    /// Takes over the MTU that the interface has by now.
-    fn follow_mtu(&mut self, link: &mut LinkProbe) {
-        let tun = self.plant.tun();
-        // An interface that is on its way out has no name.
-        let Ok(name) = tun.name() else { return };
-        let Ok(mtu) = link.mtu(&name, tun.namespace().ok()) else {
-            return;
-        };
-        if usize::from(mtu) != self.device.tunnel().mtu() {
-            info!("the MTU of {name} is {mtu}");
-            self.device.tunnel().set_mtu(mtu);
-        }
     }
 
     /// Forgets what is known of peers that are no more.

@@ -5,6 +5,7 @@ mod client;
 pub mod engine;
 mod error;
 mod export;
+mod follow;
 mod listener;
 mod names;
 mod peer_process;

@@ -389,6 +389,14 @@ impl Device {
         }
     }
 
+    /// Forgets from which of our addresses a peer was to be answered: the route chooses one
+    /// until the peer is heard again.
+    pub fn forget_local_address(&self, key: &PublicKey) {
+        if let Some(peer) = self.peer(key) {
+            peer.forget_local_address();
+        }
+    }
+
     /// Changes the preshared key; sessions go on, the next handshake uses it.
     pub fn set_preshared_key(&mut self, key: &PublicKey, preshared_key: PresharedKey) {
         if let Some(id) = self.by_key.get(key)

@@ -13,6 +13,7 @@ mod link;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod way;
 
 pub use check::check;
 pub use daemon::{Fork, Ready, fork};
@@ -20,3 +21,4 @@ pub use error::SystemError;
 pub use host::Host;
 pub(crate) use interface::index as interface_index;
 pub use link::{LinkProbe, set_mtu};
+pub use way::Ways;
