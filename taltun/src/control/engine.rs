@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::bans::{Bans, MAX_BANS};
+use super::bans::Bans;
 use super::follow::Surroundings;
 use super::names::{Resolved, Resolver};
 use super::plant::{Parts, Plant};
@@ -248,8 +248,8 @@ pub(super) struct Engine {
     /// What is known of peers beyond what the device knows, which is the live truth.
     pub(super) known: HashMap<PublicKey, Known>,
     pub(super) shield: Shield,
-    bans: Bans,
-    filter: Arc<Filter>,
+    pub(super) bans: Bans,
+    pub(super) filter: Arc<Filter>,
     counters: Arc<Counters>,
     sender: Sender,
     unreachable: Unreachable,
@@ -496,89 +496,13 @@ impl Engine {
                 inner,
                 seconds,
             } => self.ban(net, inner, seconds.map(Duration::from_secs)),
-            Request::Unban { net, inner } => {
-                if !self.bans.remove(net, inner) {
-                    return Response::Error(format!("{net} is not banned"));
-                }
-                self.apply_bans();
-                self.unban(net.trunc(), inner);
-                Response::Done(format!("{net} may send again"))
-            }
+            Request::Unban { net, inner } => self.take_back_ban(net, inner),
             Request::Export => Response::Export(self.export()),
             Request::Reload => match self.reload() {
                 Ok(summary) => Response::Done(summary),
                 Err(reason) => Response::Error(reason),
             },
         }
-    }
-
-    fn ban(&mut self, net: IpNet, inner: bool, lasting: Option<Duration>) -> Response {
-        if !self.bans.add(net, inner, lasting) {
-            return Response::Error(format!("there are {MAX_BANS} bans, which is the most"));
-        }
-        self.apply_bans();
-        let (place, banned) = if inner {
-            ("TC", self.shield.ban_inner(net.trunc()))
-        } else {
-            ("XDP", self.shield.ban(net.trunc()))
-        };
-        let place = match banned {
-            Ok(()) => place,
-            Err(reason) => {
-                debug!("ban {net} in {place}: {reason}");
-                "user space"
-            }
-        };
-        let lasting = lasting.map_or_else(String::new, |lasting| {
-            format!(" for {} seconds", lasting.as_secs())
-        });
-        Response::Done(format!("{net} is banned{lasting}, dropped in {place}"))
-    }
-
-    fn expire_bans(&mut self) {
-        let before = self.banned();
-        if !self.bans.expire() {
-            return;
-        }
-        self.unban_all_but(&before, &self.banned());
-        self.apply_bans();
-    }
-
-    /// What is banned, and whether that is inside.
-    fn banned(&self) -> Vec<(IpNet, bool)> {
-        [false, true]
-            .into_iter()
-            .flat_map(|inner| {
-                self.bans
-                    .nets(inner)
-                    .into_iter()
-                    .map(move |net| (net, inner))
-            })
-            .collect()
-    }
-
-    /// Takes those of `before` off the programs' lists that are not in `after`.
-    fn unban_all_but(&mut self, before: &[(IpNet, bool)], after: &[(IpNet, bool)]) {
-        for &(net, inner) in before.iter().filter(|ban| !after.contains(ban)) {
-            info!("{net} may send again");
-            self.unban(net, inner);
-        }
-    }
-
-    fn unban(&mut self, net: IpNet, inner: bool) {
-        let unbanned = if inner {
-            self.shield.unban_inner(net)
-        } else {
-            self.shield.unban(net)
-        };
-        if let Err(reason) = unbanned {
-            debug!("unban {net} in eBPF: {reason}");
-        }
-    }
-
-    fn apply_bans(&self) {
-        self.filter
-            .set(&self.bans.nets(false), &self.bans.nets(true));
     }
 
     /// Reads the configuration again and changes what can be changed under way.
@@ -621,22 +545,7 @@ impl Engine {
         self.tell_shield();
         self.shield
             .set_handshakes_per_second(new.accel.handshakes_per_second);
-        let before = self.banned();
-        self.bans.configure(&new.accel.deny, &new.accel.deny_inner);
-        let after = self.banned();
-        // New bans first, so that no packet passes between two states of the list.
-        self.apply_bans();
-        for &(net, inner) in after.iter().filter(|ban| !before.contains(ban)) {
-            let banned = if inner {
-                self.shield.ban_inner(net)
-            } else {
-                self.shield.ban(net)
-            };
-            if let Err(reason) = banned {
-                debug!("ban {net} in eBPF: {reason}");
-            }
-        }
-        self.unban_all_but(&before, &after);
+        self.configure_bans(&new.accel.deny, &new.accel.deny_inner);
         self.known = known(&new.peers);
         self.config = new;
         for peer in &greeted {

@@ -1,5 +1,6 @@
 //! The controller: handshakes, timers, maps and the control socket, all on one thread.
 
+mod banning;
 mod bans;
 mod client;
 pub mod engine;
