@@ -62,7 +62,8 @@ fn main() {
     if arguments.filter.as_deref() == Some(soak::FILTER) {
         cases.extend_from_slice(soak::CASES);
     }
-    let beside = beside::start(&[rekey::CASES, keepalive::CASES].concat(), &arguments);
+    let waiting = [rekey::CASES, keepalive::CASES, manners::WAITING].concat();
+    let beside = beside::start(&waiting, &arguments);
     let trials = cases.into_iter().map(trial).chain(beside).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

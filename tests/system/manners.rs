@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::command::output_of;
@@ -11,6 +11,7 @@ use taltun_tests::netns::Namespace;
 use taltun_tests::topology::{Pair, Star, WIRE_A, WIRE_B, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
 
+use crate::beside::own_prefix;
 use crate::ends::{Ends, end};
 use crate::support::{ANSWER_LIMIT, Case, ensure_answers, ensure_silent};
 use crate::wireguard::{Program, Wg, WgKeys, WgPeer, at};
@@ -82,6 +83,32 @@ fn counters() -> Result<()> {
         ends.left.peer()?[4] != "0",
         "there is no time of a handshake"
     );
+    Ok(())
+}
+
+/// Runs beside the others.
+pub const WAITING: &[Case] = &[Case {
+    name: "interop: a sender hears when no handshake was answered for 90 seconds",
+    programs: &["wg", "ping"],
+    run: unanswered,
+}];
+
+fn unanswered() -> Result<()> {
+    let pair = Pair::create(&own_prefix())?;
+    let left = Wg::start(Program::Taltun, &pair.left)?;
+    let nobody = end(&WgKeys::generate()?, 2, at(WIRE_A.far_v4(), PORT));
+    left.configure(&WgKeys::generate()?, PORT, &[nobody])?;
+    left.bring_up(&["10.200.0.1/24"])?;
+    let start = Instant::now();
+    let mut ping = pair.left.command("ping");
+    let output = ping.args(["-c", "1", "-W", "130", "10.200.0.2"]).output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let waited = start.elapsed();
+    ensure!(
+        said.contains("From 10.200.0.2 icmp_seq=1 Destination Host Unreachable"),
+        "after {waited:?}: {said}"
+    );
+    ensure!(waited > Duration::from_secs(85), "after {waited:?} already");
     Ok(())
 }
 
