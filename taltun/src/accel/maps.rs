@@ -35,6 +35,9 @@ pub(super) struct Maps {
     denied: Prefixes,
     denied_inner: Prefixes,
     indices: BpfHashMap<MapData, u32, u8>,
+    /// Indices of ours that the map had no room for. While there are any, nothing is
+    /// concluded from the map.
+    homeless: BTreeSet<u32>,
     mac1_key: Option<[u8; 32]>,
     mac1: Array<MapData, blake2s::State>,
     routes: BTreeSet<IpNet>,
@@ -59,6 +62,7 @@ impl Maps {
             denied: map(ebpf, "DENIED")?.try_into()?,
             denied_inner: map(ebpf, "DENIED_INNER")?.try_into()?,
             indices: map(ebpf, "INDICES")?.try_into()?,
+            homeless: BTreeSet::new(),
             mac1_key: None,
             mac1: map(ebpf, "MAC1")?.try_into()?,
             routes: BTreeSet::new(),
@@ -99,7 +103,8 @@ impl Maps {
     }
 
     pub(super) fn allow_index(&mut self, index: u32) {
-        if self.settings.check_indices == 0 {
+        if !self.homeless.is_empty() {
+            self.homeless.insert(index);
             return;
         }
         if let Err(error) = self.indices.insert(index, 1, 0) {
@@ -107,18 +112,35 @@ impl Maps {
                 %error, room = MAX_INDICES,
                 "XDP can't hold more receiver indices; user space checks them alone from now on"
             );
-            // For good: by the time there is room again, indices have been given out that
-            // aren't in the map.
+            self.homeless.insert(index);
             self.settings.check_indices = 0;
             self.write_settings();
         }
     }
 
     pub(super) fn forget_index(&mut self, index: u32) {
-        match self.indices.remove(&index) {
-            // Not there, because the map was full when it was given out.
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) => tracing::debug!(index, %error, "XDP still lets this index through"),
+        if self.homeless.remove(&index) {
+            // It was never in the map.
+        } else if let Err(error) = self.indices.remove(&index) {
+            tracing::debug!(index, %error, "XDP still lets this index through");
+        }
+        if self.settings.check_indices == 0 {
+            self.house_indices();
+        }
+    }
+
+    /// Moves indices into the map as far as there is room. Only when none is left outside,
+    /// the map proves again that what it lacks was never given out.
+    fn house_indices(&mut self) {
+        while let Some(index) = self.homeless.first().copied() {
+            if self.indices.insert(index, 1, 0).is_err() {
+                return;
+            }
+            self.homeless.remove(&index);
+        }
+        self.settings.check_indices = 1;
+        if self.write_settings() {
+            tracing::info!("XDP holds all receiver indices again");
         }
     }
 

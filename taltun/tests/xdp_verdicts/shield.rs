@@ -29,8 +29,8 @@ pub fn tests() -> impl Iterator<Item = Test> {
         ("bans_v4_and_v6", bans_v4_and_v6),
         ("follows_indices", follows_indices),
         (
-            "gives_up_on_indices_when_full",
-            gives_up_on_indices_when_full,
+            "rests_its_check_of_indices_while_too_many",
+            rests_its_check_of_indices_while_too_many,
         ),
         ("follows_the_port", follows_the_port),
         ("leaves_others_programs_alone", leaves_others_programs_alone),
@@ -166,22 +166,38 @@ fn follows_indices(lab: &Lab) -> Result<(), Failed> {
     arrives(0)
 }
 
-fn gives_up_on_indices_when_full(lab: &Lab) -> Result<(), Failed> {
+fn rests_its_check_of_indices_while_too_many(lab: &Lab) -> Result<(), Failed> {
     let mut shield = start(XdpMode::Driver, &[]);
     for index in 0..MAX_INDICES as u32 {
         shield.allow_index(index);
     }
-    let strange = message(4, 96, 0xffff_ffff);
-    lab.send(&strange)?;
-    assert_eq!(lab.received()?, 0, "full is not too full");
-    shield.allow_index(OUR_INDEX);
-    lab.send(&strange)?;
-    assert_eq!(
-        lab.received()?,
-        1,
-        "the map is incomplete, so it proves nothing"
-    );
-    Ok(())
+    let arrives = |index, expected: usize, why: &str| -> Result<(), Failed> {
+        lab.send(&message(4, 96, index))?;
+        assert_eq!(lab.received()?, expected, "{why}");
+        Ok(())
+    };
+    let strange = 0xffff_ffff;
+    arrives(strange, 0, "full is not too full")?;
+    for index in [OUR_INDEX, OUR_INDEX + 1, OUR_INDEX + 2] {
+        shield.allow_index(index);
+    }
+    arrives(strange, 1, "the map is incomplete, so it proves nothing")?;
+    arrives(OUR_INDEX, 1, "one without room")?;
+
+    shield.forget_index(OUR_INDEX + 1);
+    shield.forget_index(0);
+    arrives(strange, 1, "one is still outside")?;
+    shield.forget_index(1);
+    arrives(strange, 0, "all fit again")?;
+    for index in [OUR_INDEX, OUR_INDEX + 2, 2, most - 1] {
+        arrives(index, 1, "one of ours")?;
+    }
+    for index in [OUR_INDEX + 1, 0, 1] {
+        arrives(index, 0, "forgotten")?;
+    }
+    // As full as before.
+    shield.allow_index(0);
+    arrives(strange, 1, "too many again")
 }
 
 fn follows_the_port(lab: &Lab) -> Result<(), Failed> {
