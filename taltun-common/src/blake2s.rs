@@ -1,8 +1,8 @@
-//! BLAKE2s as mac1 needs it: 128 bits, with a key, over messages of known length.
+//! BLAKE2s as mac1 and mac2 need it: 128 bits, with a key, over messages of known length.
 //!
 //! The key fills a block of its own at the start, so what remains of it is the state after
-//! that block. User space computes it once ([`keyed`]); a message of 116 bytes then takes
-//! two compressions and one of 60 bytes a single one.
+//! that block. Where the key is always the same, user space computes that once ([`keyed`]):
+//! mac1 over 116 bytes then takes two compressions and over 60 bytes a single one.
 //!
 //! The compression is one function that isn't inlined, with the rounds written out by a
 //! macro: the message words a round takes are then constants, and the eBPF program holds
@@ -30,12 +30,21 @@ const IV: State = [
     0x5be0_cd19,
 ];
 
+/// The state before the block that holds a key of `key_len` bytes, for MACs of [`MAC_LEN`]
+/// bytes.
+#[inline(always)]
+#[must_use]
+pub const fn before_key(key_len: usize) -> State {
+    let mut state = IV;
+    // The parameters: digest length, key length, and one for fanout and depth each.
+    state[0] ^= MAC_LEN as u32 | (key_len as u32) << 8 | 1 << 16 | 1 << 24;
+    state
+}
+
 /// The state after the block that holds the key, for MACs of [`MAC_LEN`] bytes.
 #[must_use]
 pub fn keyed(key: &[u8; 32]) -> State {
-    let mut state = IV;
-    // The parameters: digest length, key length, and one for fanout and depth each.
-    state[0] ^= MAC_LEN as u32 | (key.len() as u32) << 8 | 1 << 16 | 1 << 24;
+    let mut state = before_key(key.len());
     let mut block = [0; 16];
     for (word, bytes) in block.iter_mut().zip(key.as_chunks().0) {
         *word = u32::from_le_bytes(*bytes);
@@ -148,8 +157,19 @@ mod tests {
     use super::*;
 
     /// The MAC of any message, out of the parts that are tested here.
-    fn mac(key: &[u8; 32], message: &[u8]) -> [u8; MAC_LEN] {
-        let mut state = keyed(key);
+    fn mac(key: &[u8], message: &[u8]) -> [u8; MAC_LEN] {
+        let mut state = match key.try_into() {
+            Ok(key) => keyed(key),
+            Err(_) => {
+                let mut state = before_key(key.len());
+                let mut block = [0; 16];
+                for (word, bytes) in block.iter_mut().zip(key.as_chunks().0) {
+                    *word = u32::from_le_bytes(*bytes);
+                }
+                compress(&mut state, &block, BLOCK_LEN as u32, More::Follows);
+                state
+            }
+        };
         let mut hashed = BLOCK_LEN;
         let mut blocks = message.chunks(BLOCK_LEN).peekable();
         while let Some(bytes) = blocks.next() {
@@ -180,15 +200,17 @@ mod tests {
         for length in [1, 18, 60, 63, 64, 65, 76, 116, 128, 132, 192] {
             for seed in 0..16_u8 {
                 let key: [u8; 32] = core::array::from_fn(|at| seed.wrapping_mul(7) ^ at as u8);
+                // mac2's key is a cookie, of 16 bytes.
+                let key = &key[..if seed.is_multiple_of(2) { 32 } else { 16 }];
                 let mut message = [0; 192];
                 for (at, byte) in message.iter_mut().enumerate() {
                     *byte = seed.wrapping_add(at as u8).wrapping_mul(197);
                 }
                 let message = &message[..length];
-                let mut oracle: Blake2sMac<U16> = KeyInit::new_from_slice(&key).unwrap();
+                let mut oracle: Blake2sMac<U16> = KeyInit::new_from_slice(key).unwrap();
                 oracle.update(message);
                 let expected: [u8; 16] = oracle.finalize().into_bytes().into();
-                assert_eq!(mac(&key, message), expected, "{length} bytes, seed {seed}");
+                assert_eq!(mac(key, message), expected, "{length} bytes, seed {seed}");
             }
         }
     }

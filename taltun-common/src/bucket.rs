@@ -23,6 +23,16 @@ pub struct Rate {
 pub const LEAST_BURST: u64 = 5;
 
 impl Rate {
+    /// So many tokens a second, of which a bucket holds `burst`.
+    #[must_use]
+    pub const fn with_burst(tokens: u32, burst: u32) -> Self {
+        let token = 1_000_000_000 / tokens as u64;
+        Self {
+            token,
+            bucket: token * burst as u64,
+        }
+    }
+
     /// So many tokens a second; a bucket holds those of one second, [`LEAST_BURST`] at
     /// least.
     #[must_use]

@@ -35,6 +35,12 @@ reasons! {
     UnknownIndex = "unknown_index",
     /// The first MAC doesn't verify: the sender doesn't know our public key.
     Mac1 = "mac1",
+    /// An initiation whose first MAC nobody looked at, for want of time: too many wrong ones
+    /// come from where no peer was ever heard.
+    Unverified = "unverified",
+    /// Under load, a handshake message without proof that its sender receives at the address
+    /// it sends from. It was answered with a cookie, unless too many ask for one.
+    NoCookie = "no_cookie",
     /// More handshakes than one source may send.
     RateLimited = "rate_limited",
     /// A handshake message that doesn't authenticate, is replayed or is from a stranger.

@@ -12,6 +12,7 @@
 pub mod address;
 pub mod blake2s;
 pub mod bucket;
+pub mod budget;
 pub mod drops;
 pub mod maps;
 pub mod segments;

@@ -2,6 +2,7 @@
 //!
 //! Every type is `repr(C)` without hidden padding, so its bytes mean the same on both sides.
 
+use crate::blake2s::State;
 use crate::bucket::Rate;
 
 /// What user space tells the programs; the single entry of an array.
@@ -21,7 +22,20 @@ pub struct Settings {
     /// incomplete, so nothing is concluded from it.
     pub check_routes: u8,
     /// Makes the size explicit; 0.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
+}
+
+/// What handshakes must prove while too many come; the single entry of an array. Times are
+/// those of `bpf_ktime_get_ns`: `CLOCK_MONOTONIC`, in nanoseconds.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Until then user space is under load, and takes no initiation without a cookie.
+    pub until: u64,
+    /// Until then user space honours cookies made of the secret.
+    pub secret_until: u64,
+    /// The state of a cookie's MAC after the secret.
+    pub secret: State,
 }
 
 /// What one source sent: to our port, seen from outside; or out of the tunnel, seen from
@@ -58,13 +72,23 @@ pub const MAX_ROUTES: usize = 65_536;
 pub const MAX_BUCKETS: usize = 16_384;
 /// Sources counted at a time; the one longest silent makes room for a new one.
 pub const MAX_SOURCES: usize = 16_384;
+/// Addresses where peers were last heard there is room for.
+pub const MAX_ENDPOINTS: usize = 65_536;
+/// Sources there is room for that were given a cookie; the oldest makes room. At
+/// [`COOKIE_REPLIES`](crate::budget::COOKIE_REPLIES) a source is remembered for 13 s, and a
+/// peer comes with its cookie after 5.
+pub const MAX_INVITED: usize = 65_536;
 /// Addresses of our own there is room for.
 pub const MAX_LOCAL_ADDRESSES: usize = 1024;
 
-// SAFETY: plain integers in C layout, no padding (2 × 8 + 2 + 3 + 3 bytes), any bit
+// SAFETY: plain integers in C layout, no padding (2 × 8 + 2 + 4 + 2 bytes), any bit
 // pattern valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Settings {}
+
+// SAFETY: plain integers in C layout, no padding (2 × 8 + 8 × 4 bytes), any bit pattern valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Load {}
 
 // SAFETY: three u64 in C layout, no padding, any bit pattern valid.
 #[cfg(feature = "user")]

@@ -26,6 +26,9 @@ pub const DATA_MIN_LEN: usize = 32;
 
 /// Where an initiation's mac1 starts: it is made over the bytes before it.
 pub const INITIATION_MAC1: usize = 116;
+/// Where an initiation's mac2 starts, which is over the bytes before it, mac1 included. All
+/// zero: there is none.
+pub const INITIATION_MAC2: usize = 132;
 /// Where a response's mac1 starts.
 pub const RESPONSE_MAC1: usize = 60;
 

@@ -1,24 +1,34 @@
 //! Initiations: the only messages a stranger may send, so the only ones that cost something
 //! to judge.
 //!
-//! First the source's token bucket, which is a look into a map; then mac1, which proves that
-//! the sender knows our public key; and a token is taken only if it does. So nobody drains
-//! the bucket of an address that isn't theirs with bytes from nowhere, and whoever knows the
-//! key and floods us isn't worth a hash.
+//! What they must show gets more costly step by step, and whoever fails early costs little:
+//!
+//! 1. under load, without a cookie: is there a cookie reply left? Two words are read.
+//! 2. the source's token bucket: a look into a map. A token is taken only at the end, so
+//!    nobody drains the bucket of an address that isn't theirs with bytes from nowhere.
+//! 3. mac1, unless too many were wrong of late.
+//! 4. under load, with a cookie: mac2, unless too many were wrong of late. What doesn't
+//!    verify is worth as much as none.
+//!
+//! Whoever has proved by a cookie to be where it says has a token bucket of its own, which
+//! nobody empties in its name. What is limited for all sources together is not for those
+//! where a peer was heard last: see [`taltun_common::budget`].
 
 use aya_ebpf::bindings::BPF_ANY;
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::btf_maps::LruHashMap;
 use aya_ebpf::programs::XdpContext;
 
 use taltun_common::address::{Address, is_v4_mapped};
+use taltun_common::blake2s::State;
 use taltun_common::bucket::Rate;
+use taltun_common::budget::Budget;
 use taltun_common::drops::DropReason;
-use taltun_common::maps::Settings;
+use taltun_common::maps::{Load, MAX_BUCKETS, Settings};
 use taltun_common::wire::INITIATION_LEN;
 
-use crate::mac1;
-use crate::maps::{self, BUCKETS};
+use crate::maps::{self, BUCKETS, PROVEN_BUCKETS};
 use crate::parse::Datagram;
+use crate::{budgets, mac};
 
 /// Merged initiations that are looked at. A flow that has more of them in one packet is a
 /// flood; no peer sends a second one within seconds.
@@ -26,26 +36,54 @@ const MERGED_MOST: usize = 4;
 
 /// What is wrong with this initiation.
 #[inline(always)]
-pub fn fault(frame: &XdpContext, datagram: &Datagram, settings: &Settings) -> Option<DropReason> {
-    let (source, rate) = (&datagram.source, &settings.initiations);
-    if !has_token(source, rate, Taking::Not) {
+pub fn fault(
+    frame: &XdpContext,
+    datagram: &Datagram<'_>,
+    settings: &Settings,
+) -> Option<DropReason> {
+    let now = budgets::now();
+    let source = &datagram.headers.source;
+    let load = maps::load(now);
+    let has_cookie = load.is_some() && mac::has_mac2(frame, datagram)?;
+    if load.is_some() && !has_cookie && !may_be_answered(source, now) {
+        return Some(DropReason::NoCookie);
+    }
+    let bucket = if has_cookie {
+        Bucket::Proven
+    } else {
+        Bucket::Claimed
+    };
+    if !has_token(bucket, source, &settings.initiations, now) {
         return Some(DropReason::RateLimited);
     }
-    if let Some(keyed) = maps::mac1_state(settings)
-        && !mac1::initiation(frame, datagram, 0, keyed)?
-    {
-        return Some(DropReason::Mac1);
+    if let Some(keyed) = maps::mac1_state(settings) {
+        let Some(budget) = budget_for_mac1(source, now) else {
+            return Some(DropReason::Unverified);
+        };
+        if !mac::is_initiation_right(frame, datagram, 0, keyed)? {
+            budgets::take(budget, now);
+            return Some(DropReason::Mac1);
+        }
     }
-    let taken = has_token(source, rate, Taking::One);
-    (!taken).then_some(DropReason::RateLimited)
+    if let Some(load) = load {
+        if has_cookie && proves_its_address(frame, datagram, load, now)? {
+            return limit(Bucket::Proven, source, settings, now);
+        }
+        if !may_be_answered(source, now) {
+            return Some(DropReason::NoCookie);
+        }
+        budgets::take_reply(now);
+    }
+    limit(Bucket::Claimed, source, settings, now)
 }
 
 /// What is wrong with a packet that may be several initiations merged, and is `length` bytes
-/// long: it falls if all of them are bad.
+/// long: it falls if all of them are bad. Under load nobody looks for cookies in it: no peer
+/// sends several at once.
 #[inline(always)]
 pub fn fault_merged(
     frame: &XdpContext,
-    datagram: &Datagram,
+    datagram: &Datagram<'_>,
     settings: &Settings,
     length: usize,
 ) -> Option<DropReason> {
@@ -53,20 +91,31 @@ pub fn fault_merged(
         // Something else is at its end.
         return None;
     }
-    let (source, rate) = (&datagram.source, &settings.initiations);
-    if !has_token(source, rate, Taking::Not) {
+    let now = budgets::now();
+    let source = &datagram.headers.source;
+    let under_load = maps::load(now).is_some();
+    if under_load && !may_be_answered(source, now) {
+        return Some(DropReason::NoCookie);
+    }
+    if !has_token(Bucket::Claimed, source, &settings.initiations, now) {
         return Some(DropReason::RateLimited);
     }
     let keyed = maps::mac1_state(settings)?;
+    let Some(budget) = budget_for_mac1(source, now) else {
+        return Some(DropReason::Unverified);
+    };
     for at in 0..MERGED_MOST {
         let offset = at * INITIATION_LEN;
         if offset == length {
             return Some(DropReason::Mac1);
         }
-        if mac1::initiation(frame, datagram, offset, keyed)? {
-            let taken = has_token(source, rate, Taking::One);
-            return (!taken).then_some(DropReason::RateLimited);
+        if mac::is_initiation_right(frame, datagram, offset, keyed)? {
+            if under_load {
+                budgets::take_reply(now);
+            }
+            return limit(Bucket::Claimed, source, settings, now);
         }
+        budgets::take(budget, now);
     }
     Some(if length == MERGED_MOST * INITIATION_LEN {
         DropReason::Mac1
@@ -75,42 +124,120 @@ pub fn fault_merged(
     })
 }
 
-/// Whether to take the token that is there.
+/// Whether user space may be asked for a cookie by this source.
+#[inline(always)]
+fn may_be_answered(source: &Address, now: u64) -> bool {
+    budgets::has_reply(now) || maps::is_endpoint(source)
+}
+
+/// Out of which budget a wrong mac1 of this source is paid; `None` if that is used up.
+#[inline(always)]
+fn budget_for_mac1(source: &Address, now: u64) -> Option<Budget> {
+    if budgets::has(Budget::Mac1, now) {
+        return Some(Budget::Mac1);
+    }
+    (maps::is_endpoint(source) && budgets::has(Budget::Mac1Known, now)).then_some(Budget::Mac1Known)
+}
+
+/// Whether its mac2 verifies. `Some(false)` also if nobody looked: there is no secret, or too
+/// many were wrong of late.
+#[inline(always)]
+fn proves_its_address(
+    frame: &XdpContext,
+    datagram: &Datagram<'_>,
+    load: &Load,
+    now: u64,
+) -> Option<bool> {
+    if now >= load.secret_until {
+        return Some(false);
+    }
+    let source = &datagram.headers.source;
+    let known = || maps::is_invited(source) || maps::is_endpoint(source);
+    let budget = if budgets::has(Budget::Mac2, now) {
+        Budget::Mac2
+    } else if known() && budgets::has(Budget::Mac2Known, now) {
+        Budget::Mac2Known
+    } else {
+        return Some(false);
+    };
+    let secret: &State = &load.secret;
+    let right = mac::is_cookie_right(frame, datagram, secret)?;
+    if !right {
+        budgets::take(budget, now);
+    }
+    Some(right)
+}
+
+/// Which of a source's two token buckets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Taking {
-    Not,
-    One,
+#[repr(u32)]
+enum Bucket {
+    /// For whoever says it is this source.
+    Claimed,
+    /// For whoever has proved it.
+    Proven,
+}
+
+impl Bucket {
+    #[inline(always)]
+    fn map(self) -> &'static LruHashMap<Address, u64, MAX_BUCKETS> {
+        match self {
+            Self::Claimed => &BUCKETS,
+            Self::Proven => &PROVEN_BUCKETS,
+        }
+    }
+}
+
+/// Takes a token of this source; what is wrong if there is none.
+#[inline(always)]
+fn limit(bucket: Bucket, source: &Address, settings: &Settings, now: u64) -> Option<DropReason> {
+    let taken = take_token(bucket, source, &settings.initiations, now);
+    (!taken).then_some(DropReason::RateLimited)
 }
 
 /// Whether the bucket of this source holds a token.
 ///
-/// A function of its own: what it needs of the stack then isn't needed while mac1 is worked
-/// out.
+/// A function of its own: what it needs of the stack then isn't needed while MACs are worked
+/// out. So is the next.
 #[inline(never)]
-fn has_token(source: &Address, rate: &Rate, taking: Taking) -> bool {
+fn has_token(bucket: Bucket, source: &Address, rate: &Rate, now: u64) -> bool {
+    rate.token == 0 || rate.allows(full_at(bucket, &key(source)), now)
+}
+
+/// Takes a token out of the bucket of this source, if it holds one.
+#[inline(never)]
+fn take_token(bucket: Bucket, source: &Address, rate: &Rate, now: u64) -> bool {
     if rate.token == 0 {
         return true;
     }
-    // IPv6 sources count by /64, which is what one host usually owns.
+    let key = key(source);
+    let full_at = full_at(bucket, &key);
+    if !rate.allows(full_at, now) {
+        return false;
+    }
+    // Two CPUs that do this at once may take one token for both. The oldest entry makes
+    // room; if even that fails, the source isn't limited.
+    let taken = rate.taken(full_at, now);
+    let _ = bucket.map().insert(key, taken, u64::from(BPF_ANY));
+    true
+}
+
+/// When this bucket is full again; long ago if nothing is known of it.
+#[inline(always)]
+fn full_at(bucket: Bucket, key: &Address) -> u64 {
+    // SAFETY: the map's memory lives as long as the program; the entry is an aligned word,
+    // which is read in one piece. Should it go to another source just now, we judge by that
+    // one's bucket, once.
+    let read = |full_at: *mut u64| unsafe { full_at.read_volatile() };
+    bucket.map().get_ptr_mut(key).map_or(0, read)
+}
+
+/// Whose bucket: IPv6 sources count by /64, which is what one host usually owns.
+#[inline(always)]
+fn key(source: &Address) -> Address {
     let mut key = *source;
     if !is_v4_mapped(source) {
         key[8..].fill(0);
     }
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
-    let full_at = BUCKETS
-        .get_ptr(key)
-        // SAFETY: the map's memory lives as long as the program; the entry is an aligned
-        // word, which is read in one piece. Should it go to another source just now, we
-        // judge by that one's bucket, once.
-        .map_or(0, |full_at| unsafe { full_at.read_volatile() });
-    if !rate.allows(full_at, now) {
-        return false;
-    }
-    if taking == Taking::One {
-        // Two CPUs that do this at once may take one token for both. The oldest entry makes
-        // room; if even that fails, the source isn't limited.
-        let _ = BUCKETS.insert(key, rate.taken(full_at, now), u64::from(BPF_ANY));
-    }
-    true
+    key
 }

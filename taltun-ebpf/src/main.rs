@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! XDP  frame → parse ──not UDP to our port──────────────────────────────→ pass, untouched
-//!                └─ datagram → shield (initiations, mac1) ── sources (count) → pass or drop
+//!                └─ datagram → shield (initiations, mac) ── sources (count) → pass or drop
 //! TC   packet into or out of the tunnel → tunnel ── sources (count) → go on or drop
 //! ```
 //!
@@ -27,21 +27,23 @@
     reason = "aya's macros hand the context over by value"
 )]
 
+mod budgets;
 mod initiations;
-mod mac1;
+mod mac;
 mod maps;
 mod parse;
 mod shield;
 mod sources;
 mod tunnel;
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
-use taltun_common::address::Address;
-
-use shield::{Frames, Verdict};
+use shield::Frames;
+use sources::Side;
 
 /// For driver mode.
 #[xdp]
@@ -70,25 +72,21 @@ fn taltun_tun_in(packet: TcContext) -> i32 {
 /// From a frame to a verdict, from a verdict to an action.
 #[inline(always)]
 fn handle(frame: &XdpContext, frames: Frames) -> u32 {
-    match shield::judge(frame, frames) {
-        Verdict::NotOurs => XDP_PASS,
-        Verdict::Pass(source) => {
-            count(&source, frame, 0);
-            XDP_PASS
-        }
-        Verdict::Drop(source, reason) => {
-            count(&source, frame, 1);
+    let mut place = MaybeUninit::uninit();
+    let Some((datagram, settings)) = shield::ours(frame, &mut place) else {
+        return XDP_PASS;
+    };
+    let fault = shield::fault(frame, frames, &datagram, settings);
+    let (drops, action) = match fault {
+        Some(reason) => {
             maps::count_drop(reason);
-            XDP_DROP
+            (1, XDP_DROP)
         }
-    }
-}
-
-/// Counts a frame of this source.
-#[inline(always)]
-fn count(source: &Address, frame: &XdpContext, drops: u64) {
+        None => (0, XDP_PASS),
+    };
     let bytes = parse::frame_len(frame) as u64;
-    sources::add(&maps::SOURCES, source, 1, bytes, drops);
+    sources::add(Side::Outside, &datagram.headers.source, 1, bytes, drops);
+    action
 }
 
 /// Never reached, and the verifier proves it: it refuses a loop without an end. The

@@ -9,13 +9,17 @@ use aya_ebpf::macros::btf_map;
 
 use taltun_common::address::{Address, is_v4_mapped};
 use taltun_common::blake2s::State;
+use taltun_common::budget::BUDGETS;
 use taltun_common::drops::{DROP_REASONS, DropReason};
 use taltun_common::maps::{
-    MAX_BUCKETS, MAX_DENIED, MAX_INDICES, MAX_LOCAL_ADDRESSES, MAX_ROUTES, MAX_SOURCES, Settings,
-    SourceCounters, family,
+    Load, MAX_BUCKETS, MAX_DENIED, MAX_ENDPOINTS, MAX_INDICES, MAX_INVITED, MAX_LOCAL_ADDRESSES,
+    MAX_ROUTES, MAX_SOURCES, Settings, SourceCounters, family,
 };
 
-use crate::mac1::Work;
+use crate::mac::Work;
+
+/// Takes memory for entries as they come.
+const BPF_F_NO_PREALLOC: usize = 1;
 
 /// The whole of an address, as a prefix.
 const ADDRESS_BITS: u32 = 128;
@@ -37,13 +41,37 @@ static INDICES: HashMap<u32, u8, MAX_INDICES> = HashMap::new();
 #[btf_map]
 static MAC1: Array<State, 1> = Array::new();
 
-/// Where this CPU works mac1 out.
+/// Where this CPU works MACs out.
 #[btf_map]
-static MAC1_WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+static MAC_WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+
+/// Whether user space is under load, and the secret of its cookies.
+#[btf_map]
+static LOAD: Array<Load, 1> = Array::new();
 
 /// When the token bucket of a source of initiations is full again.
 #[btf_map]
 pub static BUCKETS: LruHashMap<Address, u64, MAX_BUCKETS> = LruHashMap::new();
+
+/// The same for initiations with a good cookie, which nobody sends in another's name.
+#[btf_map]
+pub static PROVEN_BUCKETS: LruHashMap<Address, u64, MAX_BUCKETS> = LruHashMap::new();
+
+/// When each of this CPU's budgets is full again.
+#[btf_map]
+static BUDGET: PerCpuArray<u64, BUDGETS> = PerCpuArray::new();
+
+/// When the budget of cookie replies is full again.
+#[btf_map]
+static REPLIES: Array<u64, 1> = Array::new();
+
+/// Where peers were last heard.
+#[btf_map]
+static ENDPOINTS: HashMap<Address, u8, MAX_ENDPOINTS, BPF_F_NO_PREALLOC> = HashMap::new();
+
+/// Who was given a cookie lately.
+#[btf_map]
+static INVITED: LruHashMap<Address, u8, MAX_INVITED> = LruHashMap::new();
 
 /// The inner addresses that belong to a peer.
 #[btf_map]
@@ -59,6 +87,10 @@ pub static SOURCES: LruPerCpuHashMap<Address, SourceCounters, MAX_SOURCES> =
 #[btf_map]
 pub static SOURCES_INNER: LruPerCpuHashMap<Address, SourceCounters, MAX_SOURCES> =
     LruPerCpuHashMap::new();
+
+/// What came from sources that there was no entry for: outside and inside.
+#[btf_map]
+static OTHER_SOURCES: PerCpuArray<SourceCounters, 2> = PerCpuArray::new();
 
 /// When this CPU last let a packet for nobody through.
 #[btf_map]
@@ -85,13 +117,50 @@ pub fn mac1_state(settings: &Settings) -> Option<&'static State> {
     MAC1.get(0).filter(|_| settings.check_mac1 != 0)
 }
 
-/// Where to work mac1 out.
+/// Where to work a MAC out.
 #[inline(always)]
-pub fn mac1_work() -> Option<&'static mut Work> {
+pub fn mac_work() -> Option<&'static mut Work> {
     // SAFETY: an array's entries are never freed, and this one belongs to the CPU we run on,
     // where no other XDP program interrupts us; none of ours holds it twice. Any integers
     // are a valid value.
-    MAC1_WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+    MAC_WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+}
+
+/// What handshakes must prove at `now`; `None` unless user space is under load.
+#[inline(always)]
+pub fn load(now: u64) -> Option<&'static Load> {
+    LOAD.get(0).filter(|load| now < load.until)
+}
+
+/// This CPU's bucket for a budget.
+#[inline(always)]
+pub fn budget(place: u32) -> Option<*mut u64> {
+    BUDGET.get_ptr_mut(place)
+}
+
+/// The bucket of cookie replies, of all CPUs.
+#[inline(always)]
+pub fn replies() -> Option<*mut u64> {
+    REPLIES.get_ptr_mut(0)
+}
+
+/// Whether a peer was last heard at this address. A function of its own, to keep the key
+/// off the stack of whoever asks; so is the next.
+#[inline(never)]
+pub fn is_endpoint(source: &Address) -> bool {
+    ENDPOINTS.get_ptr(source).is_some()
+}
+
+/// Whether this source was given a cookie lately.
+#[inline(never)]
+pub fn is_invited(source: &Address) -> bool {
+    INVITED.get_ptr(source).is_some()
+}
+
+/// This CPU's counters for sources without an entry.
+#[inline(always)]
+pub fn other_sources(place: u32) -> Option<*mut SourceCounters> {
+    OTHER_SOURCES.get_ptr_mut(place)
 }
 
 /// Whether this source is on the deny list. A function of its own, to keep the key off the

@@ -7,6 +7,7 @@
 //! against the end of the frame: that is also the only form the verifier of older kernels
 //! follows.
 
+use core::mem::MaybeUninit;
 use core::ptr;
 
 use aya_ebpf::programs::XdpContext;
@@ -17,6 +18,9 @@ const ETHERNET_LEN: usize = 14;
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
 const UDP_LEN: usize = 8;
+
+const PAYLOAD_V4: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN;
+const PAYLOAD_V6: usize = ETHERNET_LEN + IPV6_LEN + UDP_LEN;
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -68,11 +72,12 @@ struct Udp {
 /// Four bytes of a message.
 pub type Word = [u8; 4];
 
-/// A UDP datagram and what its headers say. The lengths may contradict each other: see
+/// What the headers of a UDP datagram say. The lengths may contradict each other: see
 /// [`Datagram::payload_len`].
-pub struct Datagram {
+pub struct Headers {
     pub source: Address,
     pub destination: Address,
+    pub source_port: u16,
     pub destination_port: u16,
     /// The UDP header's length field, which counts the header itself.
     pub udp_length: u16,
@@ -80,24 +85,43 @@ pub struct Datagram {
     pub checksum: u16,
     /// What the IP header leaves for UDP, header included.
     ip_payload: u16,
-    /// Offset of the UDP payload in the frame.
-    payload: usize,
 }
 
-impl Datagram {
-    /// The datagram in this frame.
-    #[inline(always)]
-    pub fn parse(frame: &XdpContext) -> Option<Self> {
-        let ethernet: &Ethernet = header(frame, 0)?;
+impl Headers {
+    /// Reads the headers of a frame to `place`; gives the offset of the UDP payload, or 0 if
+    /// there is none.
+    ///
+    /// A function of its own that leaves all of it in memory: the compiler would else keep
+    /// every byte of the addresses in eight bytes of stack.
+    ///
+    /// # Safety
+    ///
+    /// `place` is valid to write to. (A `MaybeUninit` would have a name that the kernel
+    /// doesn't take for the type of an argument.)
+    #[inline(never)]
+    unsafe fn read(frame: XdpContext, place: *mut Self) -> usize {
+        // Opaque, or the compiler would rather be handed the frame's ends, as integers.
+        let frame = XdpContext::new(core::hint::black_box(frame.ctx));
+        let Some(ethernet) = header::<Ethernet>(&frame, 0) else {
+            return 0;
+        };
         match ethernet.ethertype {
-            ETHERTYPE_IPV4 => Self::parse_v4(frame),
-            ETHERTYPE_IPV6 => Self::parse_v6(frame),
-            _ => None,
+            ETHERTYPE_IPV4 => Self::read_v4(&frame).map_or(0, |headers| {
+                // SAFETY: the caller vouches for it.
+                unsafe { place.write(headers) };
+                PAYLOAD_V4
+            }),
+            ETHERTYPE_IPV6 => Self::read_v6(&frame).map_or(0, |headers| {
+                // SAFETY: the caller vouches for it.
+                unsafe { place.write(headers) };
+                PAYLOAD_V6
+            }),
+            _ => 0,
         }
     }
 
     #[inline(always)]
-    fn parse_v4(frame: &XdpContext) -> Option<Self> {
+    fn read_v4(frame: &XdpContext) -> Option<Self> {
         let ip: &Ipv4 = header(frame, ETHERNET_LEN)?;
         if ip.version_and_length != IPV4_PLAIN
             || ip.protocol != PROTOCOL_UDP
@@ -109,16 +133,16 @@ impl Datagram {
         Some(Self {
             source: v4_mapped(ip.source),
             destination: v4_mapped(ip.destination),
+            source_port: u16::from_be_bytes(udp.source),
             destination_port: u16::from_be_bytes(udp.destination),
             udp_length: u16::from_be_bytes(udp.length),
             checksum: u16::from_be_bytes(udp.checksum),
             ip_payload: u16::from_be_bytes(ip.total_length).checked_sub(IPV4_LEN as u16)?,
-            payload: ETHERNET_LEN + IPV4_LEN + UDP_LEN,
         })
     }
 
     #[inline(always)]
-    fn parse_v6(frame: &XdpContext) -> Option<Self> {
+    fn read_v6(frame: &XdpContext) -> Option<Self> {
         let ip: &Ipv6 = header(frame, ETHERNET_LEN)?;
         if ip.version_and_class[0] >> 4 != 6 || ip.next_header != PROTOCOL_UDP {
             return None;
@@ -127,12 +151,37 @@ impl Datagram {
         Some(Self {
             source: ip.source,
             destination: ip.destination,
+            source_port: u16::from_be_bytes(udp.source),
             destination_port: u16::from_be_bytes(udp.destination),
             udp_length: u16::from_be_bytes(udp.length),
             checksum: u16::from_be_bytes(udp.checksum),
             ip_payload: u16::from_be_bytes(ip.payload_length),
-            payload: ETHERNET_LEN + IPV6_LEN + UDP_LEN,
         })
+    }
+}
+
+/// A UDP datagram in a frame.
+pub struct Datagram<'a> {
+    pub headers: &'a Headers,
+    /// Offset of the UDP payload in the frame.
+    payload: usize,
+}
+
+impl<'a> Datagram<'a> {
+    /// The datagram in this frame, whose headers are kept at `place`.
+    #[inline(always)]
+    pub fn parse(frame: &XdpContext, place: &'a mut MaybeUninit<Headers>) -> Option<Self> {
+        // SAFETY: a reference is valid to write to.
+        let payload = unsafe { Headers::read(XdpContext::new(frame.ctx), place.as_mut_ptr()) };
+        // Told apart once more, so that below every offset is one of two constants.
+        let payload = match payload {
+            PAYLOAD_V4 => PAYLOAD_V4,
+            PAYLOAD_V6 => PAYLOAD_V6,
+            _ => return None,
+        };
+        // SAFETY: where there is a payload, the headers have been written.
+        let headers = unsafe { place.assume_init_ref() };
+        Some(Self { headers, payload })
     }
 
     /// Bytes of the UDP payload, if all who speak of it agree.
@@ -143,9 +192,10 @@ impl Datagram {
     /// a packet may be in reach of this program; that is no proof of a bad datagram.
     #[inline(always)]
     pub fn payload_len(&self, frame: &XdpContext) -> Option<usize> {
-        let length = usize::from(self.udp_length).checked_sub(UDP_LEN)?;
+        let udp_length = self.headers.udp_length;
+        let length = usize::from(udp_length).checked_sub(UDP_LEN)?;
         let in_frame = frame_len(frame).checked_sub(self.payload)?;
-        (self.udp_length == self.ip_payload && length <= in_frame).then_some(length)
+        (udp_length == self.headers.ip_payload && length <= in_frame).then_some(length)
     }
 
     /// The little-endian word `offset` bytes into the UDP payload, if the frame holds it.
@@ -157,7 +207,7 @@ impl Datagram {
 
     /// The bytes `offset` bytes into the UDP payload, if the frame holds them.
     #[inline(always)]
-    pub fn payload_at<'a, T: Bytes>(&self, frame: &'a XdpContext, offset: usize) -> Option<&'a T> {
+    pub fn payload_at<'f, T: Bytes>(&self, frame: &'f XdpContext, offset: usize) -> Option<&'f T> {
         header(frame, self.payload + offset)
     }
 }

@@ -7,28 +7,20 @@
 //! 3. lengths that contradict each other: pass, the kernel decides
 //! 4. not shaped like a WireGuard message: drop
 //! 5. to a receiver index that we never gave out: drop
-//! 6. an initiation from a source that sent too many: drop
-//! 7. a handshake message whose mac1 doesn't verify: drop
+//! 6. an initiation that is one too many, or a handshake message whose MACs don't verify:
+//!    drop; see [`initiations`]
+
+use core::mem::MaybeUninit;
 
 use aya_ebpf::programs::XdpContext;
 
-use taltun_common::address::{Address, pseudo_header_sum};
+use taltun_common::address::pseudo_header_sum;
 use taltun_common::drops::DropReason;
 use taltun_common::maps::Settings;
 use taltun_common::wire::{DATA_MIN_LEN, Fit, Kind};
 
-use crate::parse::Datagram;
-use crate::{initiations, mac1, maps};
-
-/// What to do with a frame. Holds the source, for whom it is counted.
-pub enum Verdict {
-    /// Nothing to do with us.
-    NotOurs,
-    /// For user space.
-    Pass(Address),
-    /// For nobody.
-    Drop(Address, DropReason),
-}
+use crate::parse::{Datagram, Headers};
+use crate::{initiations, mac, maps};
 
 /// Whether a frame can hold more than one datagram.
 ///
@@ -51,33 +43,39 @@ pub enum Frames {
     MayBeMerged,
 }
 
-/// Judges one frame.
+/// The datagram in this frame, if it is for us, and what user space asks for.
 #[inline(always)]
-pub fn judge(frame: &XdpContext, frames: Frames) -> Verdict {
-    let Some(datagram) = Datagram::parse(frame) else {
-        return Verdict::NotOurs;
-    };
-    let Some(settings) = maps::settings() else {
-        return Verdict::NotOurs;
-    };
-    if datagram.destination_port != settings.listen_port || !maps::is_local(&datagram.destination) {
-        return Verdict::NotOurs;
+pub fn ours<'a>(
+    frame: &XdpContext,
+    place: &'a mut MaybeUninit<Headers>,
+) -> Option<(Datagram<'a>, &'static Settings)> {
+    let datagram = Datagram::parse(frame, place)?;
+    let settings = maps::settings()?;
+    let to_us = datagram.headers.destination_port == settings.listen_port
+        && maps::is_local(&datagram.headers.destination);
+    to_us.then_some((datagram, settings))
+}
+
+/// Why to drop it, if so.
+#[inline(always)]
+pub fn fault(
+    frame: &XdpContext,
+    frames: Frames,
+    datagram: &Datagram<'_>,
+    settings: &Settings,
+) -> Option<DropReason> {
+    if maps::is_denied(&datagram.headers.source) {
+        return Some(DropReason::Denied);
     }
-    if maps::is_denied(&datagram.source) {
-        return Verdict::Drop(datagram.source, DropReason::Denied);
-    }
-    match fault(frame, frames, &datagram, settings) {
-        Some(reason) => Verdict::Drop(datagram.source, reason),
-        None => Verdict::Pass(datagram.source),
-    }
+    message_fault(frame, frames, datagram, settings)
 }
 
 /// What is certainly wrong with the messages in this datagram.
 #[inline(always)]
-fn fault(
+fn message_fault(
     frame: &XdpContext,
     frames: Frames,
-    datagram: &Datagram,
+    datagram: &Datagram<'_>,
     settings: &Settings,
 ) -> Option<DropReason> {
     let length = datagram.payload_len(frame)?;
@@ -116,7 +114,7 @@ fn fault(
     }
     if kind == Kind::Response
         && let Some(state) = maps::mac1_state(settings)
-        && !mac1::response(frame, datagram, state)?
+        && !mac::is_response_right(frame, datagram, state)?
     {
         return Some(DropReason::Mac1);
     }
@@ -125,8 +123,12 @@ fn fault(
 
 /// Whether this may be several datagrams in one.
 #[inline(always)]
-fn may_be_merged(frames: Frames, datagram: &Datagram) -> bool {
-    frames == Frames::MayBeMerged
-        && datagram.checksum
-            == pseudo_header_sum(&datagram.source, &datagram.destination, datagram.udp_length)
+fn may_be_merged(frames: Frames, datagram: &Datagram<'_>) -> bool {
+    frames == Frames::MayBeMerged && has_unfinished_checksum(datagram.headers)
+}
+
+/// A function of its own, to keep addresses byte by byte off the stack of whoever asks.
+#[inline(never)]
+fn has_unfinished_checksum(headers: &Headers) -> bool {
+    headers.checksum == pseudo_header_sum(&headers.source, &headers.destination, headers.udp_length)
 }

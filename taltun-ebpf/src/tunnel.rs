@@ -30,8 +30,8 @@ use taltun_common::address::{Address, v4_mapped};
 use taltun_common::drops::DropReason;
 use taltun_common::segments;
 
-use crate::maps::{self, NO_PEER_PASSED, SOURCES_INNER};
-use crate::sources;
+use crate::maps::{self, NO_PEER_PASSED};
+use crate::sources::{self, Side};
 
 /// Nanoseconds between two packets without a peer that user space is to answer.
 const ANSWERED_EVERY: u64 = 10_000_000;
@@ -81,7 +81,7 @@ pub fn inbound(packet: &TcContext) -> i32 {
     };
     let (packets, bytes) = header.count(packet);
     let drops = if fault.is_some() { packets } else { 0 };
-    sources::add(&SOURCES_INNER, &header.source, packets, bytes, drops);
+    sources::add(Side::Inside, &header.source, packets, bytes, drops);
     match fault {
         Some(reason) => {
             maps::count_drop(reason);

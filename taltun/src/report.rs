@@ -134,7 +134,8 @@ pub struct Fallbacks {
 /// came out of the tunnel, segments counted one by one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Source {
-    /// Its address.
+    /// Its address; the unspecified one (`::`) for all together that came faster than they
+    /// can be told apart.
     pub addr: IpAddr,
     /// Packets, dropped ones included.
     pub packets: u64,

@@ -2,7 +2,8 @@
 //! can't exist.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -19,82 +20,100 @@ impl Programs {
     }
 
     pub(super) fn refresh(&mut self) {
-        match self.maps {}
+        match self.maps.load {}
     }
 
     pub(super) fn rebind(&mut self, _: SocketAddr) {
-        match self.maps {}
+        match self.maps.load {}
     }
 
     pub(super) fn status(&self) -> Vec<XdpStatus> {
-        match self.maps {}
+        match self.maps.load {}
     }
 
     pub(super) fn tunnel_status(&self) -> TcStatus {
-        match self.maps {}
+        match self.maps.load {}
     }
 
     pub(super) fn guards_outside(&self) -> bool {
-        match self.maps {}
+        match self.maps.load {}
     }
 
     pub(super) fn guards_inside(&self) -> bool {
-        match self.maps {}
+        match self.maps.load {}
     }
 }
 
-pub(super) enum Maps {}
+pub(super) struct Maps {
+    pub(super) load: LoadMaps,
+}
+
+pub(super) enum LoadMaps {}
+
+impl LoadMaps {
+    pub(super) fn set_under_load(&mut self, _: Duration) {
+        match *self {}
+    }
+
+    pub(super) fn give_cookie(&mut self, _: IpAddr, _: &[u8; 32], _: Duration) {
+        match *self {}
+    }
+
+    pub(super) fn set_endpoints(&mut self, _: impl Iterator<Item = IpAddr>) {
+        match *self {}
+    }
+}
 
 impl Maps {
     pub(super) fn allow_index(&mut self, _: u32) {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn forget_index(&mut self, _: u32) {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn set_mac1_key(&mut self, _: &[u8; 32]) {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn set_initiations_per_second(&mut self, _: u32) {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn add_routes(&mut self, _: &[IpNet]) {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn set_routes(&mut self, _: &[IpNet]) {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn ban(&mut self, _: IpNet) -> Result<(), String> {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn unban(&mut self, _: IpNet) -> Result<(), String> {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn ban_inner(&mut self, _: IpNet) -> Result<(), String> {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn unban_inner(&mut self, _: IpNet) -> Result<(), String> {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn sources(&self) -> Vec<Source> {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn sources_inner(&self) -> Vec<Source> {
-        match *self {}
+        match self.load {}
     }
 
     pub(super) fn drops(&self) -> BTreeMap<&'static str, u64> {
-        match *self {}
+        match self.load {}
     }
 }

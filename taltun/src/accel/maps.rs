@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::LpmTrie;
@@ -21,6 +21,7 @@ use taltun_common::maps::{MAX_INDICES, MAX_ROUTES, MAX_SOURCES, Settings, Source
 
 use super::explain::{explain, is_absent};
 use super::keys::{key, prefix};
+use super::load::LoadMaps;
 use crate::report::Source;
 
 type Prefixes = LpmTrie<MapData, Address, u8>;
@@ -42,8 +43,10 @@ pub(super) struct Maps {
     mac1: Array<MapData, blake2s::State>,
     routes: BTreeSet<IpNet>,
     routes_map: Prefixes,
+    pub(super) load: LoadMaps,
     sources: Sources,
     sources_inner: Sources,
+    others: PerCpuArray<MapData, SourceCounters>,
     drops: PerCpuArray<MapData, u64>,
 }
 
@@ -67,8 +70,10 @@ impl Maps {
             mac1: map(ebpf, "MAC1")?.try_into()?,
             routes: BTreeSet::new(),
             routes_map: map(ebpf, "ROUTES")?.try_into()?,
+            load: LoadMaps::take(ebpf)?,
             sources: map(ebpf, "SOURCES")?.try_into()?,
             sources_inner: map(ebpf, "SOURCES_INNER")?.try_into()?,
+            others: map(ebpf, "OTHER_SOURCES")?.try_into()?,
             drops: map(ebpf, "DROPS")?.try_into()?,
         })
     }
@@ -110,7 +115,7 @@ impl Maps {
         if let Err(error) = self.indices.insert(index, 1, 0) {
             tracing::warn!(
                 %error, room = MAX_INDICES,
-                "XDP can't hold more receiver indices; user space checks them alone from now on"
+                "XDP can't hold more receiver indices; user space checks them alone for now"
             );
             self.homeless.insert(index);
             self.settings.check_indices = 0;
@@ -223,11 +228,23 @@ impl Maps {
     }
 
     pub(super) fn sources(&self) -> Vec<Source> {
-        read(&self.sources)
+        self.with_others(read(&self.sources), 0)
     }
 
     pub(super) fn sources_inner(&self) -> Vec<Source> {
-        read(&self.sources_inner)
+        self.with_others(read(&self.sources_inner), 1)
+    }
+
+    /// Adds what came from sources without an entry, as one whose address is unspecified.
+    fn with_others(&self, mut sources: Vec<Source>, side: u32) -> Vec<Source> {
+        match self.others.get(&side, 0) {
+            Ok(cpus) => {
+                let others = sum(Ipv6Addr::UNSPECIFIED.into(), cpus.iter());
+                sources.extend((others.packets != 0).then_some(others));
+            }
+            Err(error) => tracing::debug!(%error, "sources without an entry can't be read"),
+        }
+        sources
     }
 
     pub(super) fn drops(&self) -> BTreeMap<&'static str, u64> {
@@ -277,23 +294,28 @@ fn read(map: &Sources) -> Vec<Source> {
     let mut sources = HashMap::new();
     for (address, counters) in map.iter().take(2 * MAX_SOURCES).flatten() {
         let addr = IpAddr::from(address).to_canonical();
-        let mut source = Source {
-            addr,
-            packets: 0,
-            bytes: 0,
-            drops: 0,
-        };
-        for cpu in counters.iter() {
-            source.packets += cpu.packets;
-            source.bytes += cpu.bytes;
-            source.drops += cpu.drops;
-        }
-        sources.insert(addr, source);
+        sources.insert(addr, sum(addr, counters.iter()));
     }
     sources.into_values().collect()
 }
 
-fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, MapError> {
+/// What all CPUs have counted.
+fn sum<'a>(addr: IpAddr, cpus: impl Iterator<Item = &'a SourceCounters>) -> Source {
+    let mut source = Source {
+        addr,
+        packets: 0,
+        bytes: 0,
+        drops: 0,
+    };
+    for cpu in cpus {
+        source.packets += cpu.packets;
+        source.bytes += cpu.bytes;
+        source.drops += cpu.drops;
+    }
+    source
+}
+
+pub(super) fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, MapError> {
     ebpf.take_map(name)
         .ok_or_else(|| MapError::InvalidName { name: name.into() })
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `programs` | the loaded programs, and where they are attached |
 //! | `maps` | what they are told and what they have counted |
+//! | `load` | what they are told while too many handshakes come |
 //! | `keys` | addresses and networks as the maps have them |
 //! | `attach` | which XDP mode on which interface, and undoing it |
 //! | `choose` | which interfaces |
@@ -26,6 +27,8 @@ mod explain;
 #[cfg(feature = "ebpf")]
 mod keys;
 #[cfg(feature = "ebpf")]
+mod load;
+#[cfg(feature = "ebpf")]
 mod maps;
 #[cfg(feature = "ebpf")]
 mod netlink;
@@ -40,8 +43,9 @@ mod programs;
 mod tunnel;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -180,6 +184,30 @@ impl Shield {
         }
     }
 
+    /// For so long from now on, initiations without a cookie are not taken; only so many as
+    /// can be answered with one get through.
+    pub fn set_under_load(&mut self, lasting: Duration) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.load.set_under_load(lasting);
+        }
+    }
+
+    /// This source gets a cookie, which is made of `secret` and honoured for so long. Call it
+    /// *before* sending the cookie.
+    pub fn give_cookie(&mut self, source: IpAddr, secret: &[u8; 32], lasting: Duration) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.load.give_cookie(source, secret, lasting);
+        }
+    }
+
+    /// Peers were last heard at these addresses: what is limited for all strangers together
+    /// isn't for them.
+    pub fn set_endpoints(&mut self, endpoints: impl Iterator<Item = IpAddr>) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.load.set_endpoints(endpoints);
+        }
+    }
+
     /// These inner networks belong to peers, too. Call it *before* a peer gets them.
     pub fn add_routes(&mut self, routes: &[IpNet]) {
         if let Ok(programs) = &mut self.programs {
@@ -229,7 +257,8 @@ impl Shield {
         programs.maps.unban_inner(net)
     }
 
-    /// Who sent to our port: at most `most`, those with most packets first.
+    /// Who sent to our port: at most `most`, those with most packets first. The unspecified
+    /// address stands for all that came faster than they can be told apart.
     pub fn sources(&self, most: usize) -> Vec<Source> {
         top(
             self.programs

@@ -230,7 +230,7 @@ fn sources(title: &str, sources: &[Source], since: Option<(&Since<'_>, &Vec<Sour
         .take(shown)
         .map(|(source, rate)| {
             let mut row = vec![
-                source.addr.to_string(),
+                address(source.addr),
                 human::count(source.packets),
                 human::bytes(source.bytes),
                 human::count(source.drops),
@@ -252,6 +252,15 @@ fn sources(title: &str, sources: &[Source], since: Option<(&Since<'_>, &Vec<Sour
         let _ = writeln!(text, "and {more} more; --json shows them");
     }
     text
+}
+
+/// A source's address; what came from too many to tell apart has none.
+fn address(addr: IpAddr) -> String {
+    if addr.is_unspecified() {
+        "(others)".into()
+    } else {
+        addr.to_string()
+    }
 }
 
 /// Columns under a head: the first flush left, the others, which are numbers, flush right.

@@ -22,6 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use super::bans::Bans;
 use super::follow::Surroundings;
+use super::load::Load;
 use super::names::{Resolved, Resolver};
 use super::plant::{Parts, Plant};
 use super::reload;
@@ -44,10 +45,6 @@ use crate::protocol::time::Time;
 use crate::report::{Fallbacks, PeerStatus, Stats, Status};
 use crate::system::{self, Host};
 
-/// Handshakes waiting at once from which on senders must prove their address.
-const LOAD_THRESHOLD: usize = HANDSHAKE_QUEUE / 8;
-/// How long "under load" outlives the moment that caused it.
-const LOAD_MEMORY: Duration = Duration::from_secs(1);
 /// Sources that `stats` tells at most.
 const MOST_SOURCES: usize = 1024;
 
@@ -154,6 +151,7 @@ pub async fn run(
             _ = health.tick() => {
                 engine.follow(&mut surroundings);
                 engine.shield.refresh();
+                engine.tell_endpoints();
                 let told_to_go = manner == Manner::Plain
                     && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
                 if told_to_go {
@@ -257,7 +255,7 @@ pub(super) struct Engine {
     resolver: Resolver,
     manner: Manner,
     started: Time,
-    under_load_until: Option<Time>,
+    load: Load,
 }
 
 /// What a peer is called, and where it was said to be, which may be a name.
@@ -349,7 +347,7 @@ impl Engine {
             resolver: making.resolver,
             manner: making.manner,
             started: now,
-            under_load_until: None,
+            load: Load::default(),
         })
     }
 
@@ -369,6 +367,13 @@ impl Engine {
         self.shield.rebind(listen);
         info!("listening on {listen}");
         Ok(())
+    }
+
+    /// Tells the eBPF programs where peers are, which may have moved since.
+    fn tell_endpoints(&mut self) {
+        let endpoints = self.device.peers().filter_map(|peer| peer.endpoint());
+        self.shield
+            .set_endpoints(endpoints.map(|endpoint| endpoint.remote.ip()));
     }
 
     /// Forgets what is known of peers that are no more.
@@ -412,6 +417,11 @@ impl Engine {
             match event {
                 Event::IndexBorn(index) => self.shield.allow_index(index),
                 Event::IndexDied(index) => self.shield.forget_index(index),
+                Event::CookieGiven(source) => {
+                    if let Some((secret, lasting)) = self.device.cookie_secret(clock::now()) {
+                        self.shield.give_cookie(source, secret, lasting);
+                    }
+                }
                 Event::HandshakeGivenUp(id) => {
                     let key = self
                         .device
@@ -473,14 +483,14 @@ impl Engine {
 
     fn handle_handshake(&mut self, handshake: &Handshake, waiting: usize) {
         let now = clock::now();
-        if waiting >= LOAD_THRESHOLD {
-            self.under_load_until = Some(now + LOAD_MEMORY);
+        let lasting = self.load.note(waiting, now);
+        if let Some(lasting) = lasting {
+            self.shield.set_under_load(lasting);
         }
-        let under_load = self.under_load_until.is_some_and(|until| now < until);
         let from = handshake.from;
-        let outcome = self
-            .device
-            .handle_handshake(handshake.datagram(), from, under_load, now);
+        let outcome =
+            self.device
+                .handle_handshake(handshake.datagram(), from, lasting.is_some(), now);
         if let Err(reason) = outcome {
             debug!("handshake message from {}: {}", from.remote, reason.label());
             self.counters.drop_packet(reason);

@@ -8,6 +8,7 @@ mod error;
 mod export;
 mod follow;
 mod listener;
+mod load;
 mod names;
 mod peer_process;
 mod plant;

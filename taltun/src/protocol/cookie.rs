@@ -2,6 +2,7 @@
 //! (paper §5.4.4 and §5.4.7).
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::messages::{
     COOKIE_LATENCY, COOKIE_LIFETIME, COOKIE_REPLY_LEN, CookieReply, LABEL_COOKIE, LABEL_MAC1,
@@ -46,6 +47,14 @@ impl Checker {
         &self.mac1_key
     }
 
+    /// The secret that cookies are made of, for whoever checks them before us, and for how
+    /// long from now on they are honoured; `None` if none is.
+    pub fn secret(&self, now: Time) -> Option<(&[u8; 32], Duration)> {
+        let age = now.since(self.secret_born?);
+        let left = COOKIE_LIFETIME.checked_sub(age)?;
+        (!left.is_zero()).then_some((&self.secret, left))
+    }
+
     /// Looks at both MACs of `message`, an initiation or a response from `from`.
     pub fn check(&self, message: &[u8], from: SocketAddr, now: Time) -> Proof {
         let (mac1_at, mac2_at) = mac_offsets(message.len());
@@ -88,17 +97,17 @@ impl Checker {
     }
 
     fn secret_is_fresh(&self, now: Time) -> bool {
-        self.secret_born
-            .is_some_and(|born| now.since(born) < COOKIE_LIFETIME)
+        self.secret(now).is_some()
     }
 
     /// A cookie binds address *and* port: the port alone tells apart who shares a NAT.
     fn cookie(&self, from: SocketAddr) -> [u8; 16] {
-        let port = from.port().to_be_bytes();
-        match from.ip() {
-            IpAddr::V4(ip) => mac(&self.secret, &[&ip.octets(), &port]),
-            IpAddr::V6(ip) => mac(&self.secret, &[&ip.octets(), &port]),
-        }
+        // Both families in one form: a filter in front of us has it like this.
+        let ip = match from.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        mac(&self.secret, &[&ip.octets(), &from.port().to_be_bytes()])
     }
 }
 
@@ -154,8 +163,6 @@ impl Sealer {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::messages::Message;
     use super::*;
 
@@ -197,6 +204,8 @@ mod tests {
         let mut message = [8; 92];
         sealer.seal(&mut message, Time::START);
         assert_eq!(checker.check(&message, from, Time::START), Proof::Mac2);
+        let mapped = "[::ffff:192.0.2.1]:4000".parse().unwrap();
+        assert_eq!(checker.check(&message, mapped, Time::START), Proof::Mac2);
         let other_port = "192.0.2.1:4001".parse().unwrap();
         assert_eq!(
             checker.check(&message, other_port, Time::START),
@@ -223,9 +232,11 @@ mod tests {
             "a cookie near its death isn't used"
         );
 
+        assert_eq!(checker.secret(late).unwrap().1, Duration::from_secs(4));
         let mut message = [8; 148];
         sealer.seal(&mut message, Time::START);
         let dead = Time::START + Duration::from_secs(120);
         assert_eq!(checker.check(&message, from, dead), Proof::Mac1);
+        assert!(checker.secret(dead).is_none());
     }
 }

@@ -114,6 +114,9 @@ pub enum Event {
     IndexBorn(u32),
     /// This receiver index is no longer ours.
     IndexDied(u32),
+    /// A cookie is on its way to this address, and with it comes back who lives there; the
+    /// secret it is made of may be new: see [`Device::cookie_secret`].
+    CookieGiven(IpAddr),
     /// Nobody answered for the whole 90 s of a handshake (§6.4).
     HandshakeGivenUp(PeerId),
 }
@@ -233,6 +236,12 @@ impl Device {
     /// The key of mac1 in messages to us, for whoever checks it before us.
     pub fn mac1_key(&self) -> &[u8; 32] {
         self.checker.mac1_key()
+    }
+
+    /// The secret of cookies, for whoever checks them before us, and for how long from `now`
+    /// on they are honoured; `None` if none is.
+    pub fn cookie_secret(&self, now: Time) -> Option<(&[u8; 32], Duration)> {
+        self.checker.secret(now)
     }
 
     /// The shared half of the peer with this key.
@@ -540,11 +549,12 @@ impl Device {
                     .reply(datagram, sender, from.remote, now, |bytes| {
                         rng.fill_bytes(bytes);
                     });
+                self.events.push_back(Event::CookieGiven(from.remote.ip()));
                 self.transmits.push_back(Transmit {
                     endpoint: from,
                     payload: reply.to_vec(),
                 });
-                Err(DropReason::RateLimited)
+                Err(DropReason::NoCookie)
             }
         }
     }

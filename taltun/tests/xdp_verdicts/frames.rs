@@ -7,6 +7,8 @@ use taltun_common::wire::{INITIATION_LEN, INITIATION_MAC1, RESPONSE_LEN, RESPONS
 
 /// The port under guard.
 pub const PORT: u16 = 9000;
+/// The port that frames come from.
+pub const SOURCE_PORT: u16 = 40_000;
 /// A receiver index that was given out.
 pub const OUR_INDEX: u32 = 0x1234_5678;
 
@@ -92,7 +94,7 @@ pub fn udp(ends: Ends, payload: &[u8]) -> Vec<u8> {
         _ => panic!("both ends have one family"),
     }
     let udp = frame.len();
-    frame.extend(40_000u16.to_be_bytes());
+    frame.extend(SOURCE_PORT.to_be_bytes());
     frame.extend(PORT.to_be_bytes());
     frame.extend(length.to_be_bytes());
     frame.extend([0, 0]);

@@ -10,6 +10,7 @@
 mod corpus;
 mod frames;
 mod latency;
+mod load;
 mod programs;
 mod property;
 mod shield;
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let obstacle = obstacle();
     let trials = corpus::tests()
+        .chain(load::tests())
         .chain(tunnel::tests())
         .chain(property::tests())
         .chain(shield::tests())

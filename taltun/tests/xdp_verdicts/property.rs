@@ -4,7 +4,8 @@
 //! messages. Each datagram for the hub goes through both programs first, whose map of
 //! indices follows the hub's events as the controller has it follow them, and then to the
 //! hub's core. What the core takes must have passed; alone, and merged behind the one before
-//! it.
+//! it. Now and then the hub is under load, and the programs know: they have no cookie reply
+//! left for anybody then, so that only a cookie lets an initiation pass.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use taltun::protocol::time::Time;
 use taltun_common::bucket::Rate;
 
 use crate::Test;
-use crate::frames::{Ends, PORT, V4, V6, udp, unfinished};
+use crate::frames::{Ends, PORT, SOURCE_PORT, V4, V6, udp, unfinished};
+use crate::load::{no_replies, write_load};
 use crate::programs::{PROGRAMS, XDP_DROP, XDP_PASS, allow_index, loaded_for, map, verdict};
 
 /// Long enough for dozens of handshakes.
@@ -50,8 +52,9 @@ fn accepted_is_never_dropped(ends: Ends, seed: u64) -> Result<(), Failed> {
         data,
         dropped,
         merged,
+        cookies,
     } = world.tally;
-    if handshakes < 20 || data < 200 || dropped < 50 || merged < 50 {
+    if cookies < 5 || handshakes < 20 || data < 200 || dropped < 50 || merged < 50 {
         return Err(format!("too little happened: {:?}", world.tally).into());
     }
     Ok(())
@@ -62,6 +65,8 @@ struct Tally {
     /// Accepted messages.
     handshakes: usize,
     data: usize,
+    /// Accepted initiations under load, for which it takes a good cookie.
+    cookies: usize,
     /// Accepted messages that were also tried behind the one before.
     merged: usize,
     /// Messages that XDP dropped.
@@ -75,6 +80,8 @@ struct World {
     devices: [Device; 2],
     now: Time,
     random: Random,
+    /// Whether the hub is under load.
+    under_load: bool,
     /// What the spoke sent to the hub last, as it was.
     previous: Vec<u8>,
     tally: Tally,
@@ -112,13 +119,15 @@ impl World {
         };
         let devices = [device(HUB)?, device(SPOKE)?];
         // Virtual time flies, and buckets are filled by the real one: no limit here.
-        let ebpf = loaded_for(devices[HUB].mac1_key(), Rate::default())?;
+        let mut ebpf = loaded_for(devices[HUB].mac1_key(), Rate::default())?;
+        no_replies(&mut ebpf)?;
         Ok(Self {
             ends,
             ebpf,
             devices,
             now: Time::START,
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            under_load: false,
             previous: Vec::new(),
             tally: Tally::default(),
         })
@@ -128,6 +137,9 @@ impl World {
     fn step(&mut self) -> Result<(), Failed> {
         let who = self.random.below(2) as usize;
         let milliseconds = self.random.below(10_000);
+        if self.random.below(20) == 0 {
+            self.under_load = !self.under_load;
+        }
         match self.random.below(10) {
             // Up to 200 s, past the lifetime of a session.
             0 => self.pass_time(Duration::from_millis(20 * milliseconds))?,
@@ -242,6 +254,10 @@ impl World {
 
     /// A datagram reaches the hub.
     fn arrive(&mut self, datagram: &[u8], may_merge: bool) -> Result<(), Failed> {
+        self.tell_load()?;
+        let kind = datagram.first().copied().unwrap_or_default();
+        // Under load several initiations at once are a flood; and no peer sends them.
+        let may_merge = may_merge && !(self.under_load && kind == 1);
         let mut passed = Vec::new();
         for program in PROGRAMS {
             passed.push(verdict(&mut self.ebpf, program, &udp(self.ends, datagram))?);
@@ -252,7 +268,6 @@ impl World {
             let frame = unfinished(self.ends, &both);
             passed.push(verdict(&mut self.ebpf, PROGRAMS[1], &frame)?);
         }
-        let kind = datagram.first().copied().unwrap_or_default();
         if self.accept(HUB, datagram) {
             if passed.iter().any(|verdict| *verdict != XDP_PASS) {
                 return Err(format!(
@@ -266,6 +281,7 @@ impl World {
                 self.tally.data += 1;
             } else {
                 self.tally.handshakes += 1;
+                self.tally.cookies += usize::from(self.under_load && kind == 1);
             }
         } else {
             self.tally.dropped += usize::from(passed[0] == XDP_DROP);
@@ -273,10 +289,18 @@ impl World {
         Ok(())
     }
 
+    /// Tells the programs what the controller tells them, on a clock that flies.
+    fn tell_load(&mut self) -> Result<(), Failed> {
+        let secret = self.devices[HUB].cookie_secret(self.now);
+        let until = if self.under_load { u64::MAX } else { 0 };
+        write_load(&mut self.ebpf, until, secret.map(|(it, _)| (it, u64::MAX)))
+    }
+
     /// Whether the core takes it.
     fn accept(&mut self, who: usize, datagram: &[u8]) -> bool {
         let remote = [self.ends.source, self.ends.destination][who];
-        let from = Endpoint::from(SocketAddr::new(remote, PORT));
+        let port = if who == HUB { SOURCE_PORT } else { PORT };
+        let from = Endpoint::from(SocketAddr::new(remote, port));
         match Message::parse(datagram) {
             Ok(Message::Data { receiver, counter }) => {
                 let tunnel = Arc::clone(self.devices[who].tunnel());
@@ -285,8 +309,7 @@ impl World {
                 batch.open(receiver, counter, &mut buffer, from).is_ok()
             }
             Ok(_) => {
-                // Under load, too: then cookies go to and fro.
-                let under_load = self.random.below(4) == 0;
+                let under_load = who == HUB && self.under_load;
                 self.devices[who]
                     .handle_handshake(datagram, from, under_load, self.now)
                     .is_ok()

@@ -168,7 +168,8 @@ fn follows_indices(lab: &Lab) -> Result<(), Failed> {
 
 fn rests_its_check_of_indices_while_too_many(lab: &Lab) -> Result<(), Failed> {
     let mut shield = start(XdpMode::Driver, &[]);
-    for index in 0..MAX_INDICES as u32 {
+    let most = MAX_INDICES as u32;
+    for index in 0..most {
         shield.allow_index(index);
     }
     let arrives = |index, expected: usize, why: &str| -> Result<(), Failed> {

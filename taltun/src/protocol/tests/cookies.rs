@@ -25,8 +25,8 @@ fn with_cookie(world: &mut World, from: std::net::SocketAddr) -> Sealer {
     let mut sealer = Sealer::new(&public_key(B));
     world.nodes[B].under_load = true;
     let message = sealed(world, &mut sealer, 1);
-    let limited = Err(DropReason::RateLimited);
-    assert_eq!(world.inject(B, from, &message), limited);
+    let asked = Err(DropReason::NoCookie);
+    assert_eq!(world.inject(B, from, &message), asked);
     let reply = last_reply(world);
     assert!(sealer.receive(CookieReply(&reply), world.now));
     sealer
@@ -96,7 +96,7 @@ fn under_load_a_cookie_reply_is_all_that_happens() {
     for n in 1..100 {
         let (_, message) = initiation(A, B, n, WALL_CLOCK + secs(u64::from(n)));
         let outcome = world.inject(B, outer(A), &message);
-        assert_eq!(outcome, Err(DropReason::RateLimited));
+        assert_eq!(outcome, Err(DropReason::NoCookie));
         world.run(millis(50));
     }
     assert_eq!(
@@ -116,7 +116,7 @@ fn a_cookie_is_bound_to_address_and_port() {
     let message = sealed(&world, &mut sealer, 2);
     for other in ["192.0.2.1:51821", "192.0.2.9:51820", "[2001:db8::1]:51820"] {
         let outcome = world.inject(B, other.parse().unwrap(), &message);
-        assert_eq!(outcome, Err(DropReason::RateLimited), "{other}");
+        assert_eq!(outcome, Err(DropReason::NoCookie), "{other}");
     }
     assert!(world.sent_by(B, RESPONSE).is_empty());
     assert_eq!(world.inject(B, outer(A), &message), Ok(()));
@@ -148,7 +148,7 @@ fn a_cookie_dies_with_the_secret_it_was_made_of() {
     let message = sealed(&world, &mut sealer, 2);
     world.run(secs(120));
     let outcome = world.inject(B, outer(A), &message);
-    assert_eq!(outcome, Err(DropReason::RateLimited));
+    assert_eq!(outcome, Err(DropReason::NoCookie));
     assert!(world.sent_by(B, RESPONSE).is_empty());
 }
 

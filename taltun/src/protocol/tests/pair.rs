@@ -425,6 +425,7 @@ impl World {
                 Event::IndexDied(index) => {
                     assert!(node.indices.remove(&index), "an index dies twice");
                 }
+                Event::CookieGiven(_) => {}
                 Event::HandshakeGivenUp(_) => node.given_up.push(self.now),
             }
         }

@@ -1,0 +1,76 @@
+//! What a flood may cost: how often a second the programs do what takes long.
+//!
+//! A source address is easily forged, so a flood may come from ever new sources, and limits
+//! by source don't hold it. These do, for all sources together. But a limit for all is one
+//! that a flood uses up for everybody; so what is limited is only what *fails* (a right MAC
+//! costs nothing), what is over the limit has a share of the limit's size in being looked at,
+//! and sources where peers were heard have a budget of their own.
+
+use crate::bucket::Rate;
+
+/// One kind of costly work; each CPU has a bucket for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Budget {
+    /// First MACs that turn out wrong, of sources where no peer was heard.
+    Mac1,
+    /// The same, of sources where a peer was heard.
+    Mac1Known,
+    /// Second MACs that turn out wrong, of sources that were given no cookie lately.
+    Mac2,
+    /// The same, of sources that were, or where a peer was heard.
+    Mac2Known,
+    /// Sources outside that aren't counted yet.
+    Sources,
+    /// Sources inside that aren't counted yet.
+    SourcesInner,
+}
+
+/// How many budgets there are: the length of the map.
+pub const BUDGETS: usize = 6;
+
+/// Initiations without a cookie that are answered with one, a second, on all CPUs together.
+/// That is what a flood of right first MACs leaves user space to do.
+pub const COOKIE_REPLIES: Rate = Rate::with_burst(5_000, 500);
+
+impl Budget {
+    /// How much there is of it, a CPU.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rate(self) -> Rate {
+        match self {
+            // Half a microsecond each: 2.5 % of a CPU.
+            Self::Mac1 | Self::Mac1Known => Rate::with_burst(50_000, 500),
+            // A microsecond and a half each.
+            Self::Mac2 | Self::Mac2Known => Rate::with_burst(10_000, 100),
+            // A quarter of a microsecond each; and what was counted before is to be seen for
+            // a while.
+            Self::Sources | Self::SourcesInner => Rate::with_burst(1_000, 4_000),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_budget_has_its_place_and_an_end() {
+        let all = [
+            Budget::Mac1,
+            Budget::Mac1Known,
+            Budget::Mac2,
+            Budget::Mac2Known,
+            Budget::Sources,
+            Budget::SourcesInner,
+        ];
+        assert_eq!(all.len(), BUDGETS);
+        for (place, budget) in all.into_iter().enumerate() {
+            assert_eq!(budget as usize, place);
+            let rate = budget.rate();
+            assert!(rate.token > 0 && rate.bucket >= rate.token, "{budget:?}");
+            // The first token is there before the clock has gone far.
+            assert!(rate.allows(0, 0), "{budget:?}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What the programs must know while too many handshakes come: that we are under load, the
+//! secret of our cookies, who was given one, and where peers were last heard.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap as BpfHashMap, MapData};
+
+use taltun_common::address::Address;
+use taltun_common::blake2s;
+use taltun_common::maps::Load;
+
+use super::keys::key;
+use super::maps::map;
+
+/// A load that the programs know of is told again when it lasts so much longer than they
+/// know: every message adds to it, and a call a message would be part of the load.
+const STEP: Duration = Duration::from_millis(250);
+
+/// The maps of that.
+pub(super) struct LoadMaps {
+    load: Load,
+    load_map: Array<MapData, Load>,
+    secret: Option<[u8; 32]>,
+    invited: BpfHashMap<MapData, Address, u8>,
+    endpoints: BTreeSet<Address>,
+    endpoints_map: BpfHashMap<MapData, Address, u8>,
+}
+
+impl LoadMaps {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Box<dyn Error>> {
+        Ok(Self {
+            load: Load::default(),
+            load_map: map(ebpf, "LOAD")?.try_into()?,
+            secret: None,
+            invited: map(ebpf, "INVITED")?.try_into()?,
+            endpoints: BTreeSet::new(),
+            endpoints_map: map(ebpf, "ENDPOINTS")?.try_into()?,
+        })
+    }
+
+    /// We are under load for so long from now on.
+    pub(super) fn set_under_load(&mut self, lasting: Duration) {
+        // Never later than we ourselves are: then the programs would drop what we accept.
+        let until = nanos(monotonic() + lasting);
+        if until >= self.load.until.saturating_add(nanos(STEP)) {
+            self.load.until = until;
+            self.write();
+        }
+    }
+
+    /// This source was given a cookie, made of a secret that is good for so long.
+    pub(super) fn give_cookie(&mut self, source: IpAddr, secret: &[u8; 32], lasting: Duration) {
+        if self.secret != Some(*secret) {
+            // Nobody has a cookie of the new one yet, and the old one is dead: it doesn't
+            // matter that a program may see half of each for a moment.
+            self.secret = Some(*secret);
+            self.load.secret = blake2s::keyed(secret);
+            self.load.secret_until = nanos(monotonic() + lasting);
+            self.write();
+        }
+        if let Err(error) = self.invited.insert(key(source), 1, 0) {
+            tracing::debug!(%error, "XDP doesn't know who was given a cookie");
+        }
+    }
+
+    /// Peers were last heard at these addresses.
+    pub(super) fn set_endpoints(&mut self, endpoints: impl Iterator<Item = IpAddr>) {
+        let new: BTreeSet<Address> = endpoints.map(key).collect();
+        for address in self.endpoints.difference(&new) {
+            if let Err(error) = self.endpoints_map.remove(address) {
+                tracing::debug!(%error, "XDP takes an address for a peer's that isn't any more");
+            }
+        }
+        for address in new.difference(&self.endpoints) {
+            if let Err(error) = self.endpoints_map.insert(address, 1, 0) {
+                // A stranger's then, as all are where no peer was heard.
+                tracing::debug!(%error, "XDP can't hold more addresses of peers");
+            }
+        }
+        self.endpoints = new;
+    }
+
+    fn write(&mut self) {
+        if let Err(error) = self.load_map.set(0, self.load, 0) {
+            tracing::debug!(%error, "XDP doesn't know of the load");
+        }
+    }
+}
+
+/// The clock of `bpf_ktime_get_ns`.
+fn monotonic() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place to write one timespec to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
