@@ -16,4 +16,5 @@ pub mod budget;
 pub mod drops;
 pub mod maps;
 pub mod segments;
+pub mod steering;
 pub mod wire;

@@ -21,6 +21,9 @@ pub struct Settings {
     /// 1: an inner address that no route covers belongs to no peer. 0: the map of routes is
     /// incomplete, so nothing is concluded from it.
     pub check_routes: u8,
+    /// How many sockets share the port: as many as there are workers, and only then are
+    /// datagrams steered by their receiver index.
+    pub workers: u8,
     /// Makes the size explicit; 0.
     pub reserved: [u8; 2],
 }

@@ -4,6 +4,7 @@
 //! ```text
 //! XDP  frame → parse ──not UDP to our port──────────────────────────────→ pass, untouched
 //!                └─ datagram → shield (initiations, mac) ── sources (count) → pass or drop
+//! SK   datagram to our port → steer → the socket of its worker
 //! TC   packet into or out of the tunnel → tunnel ── sources (count) → go on or drop
 //! ```
 //!
@@ -34,13 +35,15 @@ mod maps;
 mod parse;
 mod shield;
 mod sources;
+mod steer;
 mod tunnel;
 
 use core::mem::MaybeUninit;
 
+use aya_ebpf::bindings::sk_action::SK_PASS;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
-use aya_ebpf::macros::{classifier, xdp};
-use aya_ebpf::programs::{TcContext, XdpContext};
+use aya_ebpf::macros::{classifier, sk_reuseport, xdp};
+use aya_ebpf::programs::{SkReuseportContext, TcContext, XdpContext};
 
 use shield::Frames;
 use sources::Side;
@@ -67,6 +70,13 @@ fn taltun_tun_out(packet: TcContext) -> i32 {
 #[classifier]
 fn taltun_tun_in(packet: TcContext) -> i32 {
     tunnel::inbound(&packet)
+}
+
+/// For the sockets that share our port.
+#[sk_reuseport]
+fn taltun_reuseport(datagram: SkReuseportContext) -> u32 {
+    steer::steer(&datagram);
+    SK_PASS
 }
 
 /// From a frame to a verdict, from a verdict to an action.

@@ -33,6 +33,9 @@ pub struct Status {
     pub xdp: Vec<XdpStatus>,
     /// The TC programs on the tunnel interface.
     pub tc: TcStatus,
+    /// How datagrams find their worker.
+    #[serde(default)]
+    pub steering: SteeringStatus,
     /// Dropped packets by reason, as in [`Stats`].
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
@@ -79,6 +82,26 @@ pub struct TcStatus {
     pub mode: String,
     /// Why this mode, in a sentence.
     pub reason: String,
+}
+
+/// Whether each worker gets the datagrams of its own sessions, and why it is so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SteeringStatus {
+    /// `ebpf`: by receiver index. `off`: by the kernel's hash of addresses and ports. `none`:
+    /// there is one worker, which gets all.
+    pub mode: String,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+impl SteeringStatus {
+    /// There is nothing to steer.
+    pub fn none() -> Self {
+        Self {
+            mode: "none".into(),
+            reason: "there is one worker".into(),
+        }
+    }
 }
 
 /// `taltun stats --json`.
@@ -128,6 +151,10 @@ pub struct Fallbacks {
     pub udp_gso: u64,
     /// Writing many packets as one to the TUN.
     pub tun_offload: u64,
+    /// Data that came to another worker than its session's, as happens where datagrams are
+    /// not steered.
+    #[serde(default)]
+    pub strayed: u64,
 }
 
 /// A source, as the eBPF programs counted it: outside, what came to our port; inside, what

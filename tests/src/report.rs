@@ -20,6 +20,17 @@ pub struct Status {
     pub peers: Vec<Peer>,
     /// The XDP program on each underlay interface.
     pub xdp: Vec<Xdp>,
+    /// How datagrams find their worker.
+    pub steering: Steering,
+}
+
+/// How datagrams find their worker.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Steering {
+    /// `ebpf`, `off` or `none`.
+    pub mode: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A peer of `status`.
@@ -59,6 +70,8 @@ pub struct Stats {
     pub drops: BTreeMap<String, u64>,
     /// What the workers moved.
     pub traffic: Traffic,
+    /// What didn't go as it should, and cost nothing but time.
+    pub fallbacks: Fallbacks,
     /// Who sent to us on the underlay, most packets first.
     pub sources: Vec<Source>,
     /// Outer sources denied now.
@@ -99,6 +112,13 @@ pub struct Traffic {
     pub relayed_packets: u64,
     /// Their bytes.
     pub relayed_bytes: u64,
+}
+
+/// What didn't go as it should, and cost nothing but time.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Fallbacks {
+    /// Data that came to another worker than its session's.
+    pub strayed: u64,
 }
 
 /// An outer source, as the XDP program counted it.

@@ -77,6 +77,11 @@ pub const CASES: &[Case] = &[
         programs: &[],
         run: || tcp_arrives("[dataplane]\nworkers = 3\nbusy_poll_us = 50\n"),
     },
+    Case {
+        name: "two workers each get the data of their own sessions alone",
+        programs: &[],
+        run: steered,
+    },
 ];
 
 /// Every ordered pair, which makes the spokes talk through the relay; and the kernel of the
@@ -162,6 +167,33 @@ fn tcp_arrives(more: &'static str) -> Result<()> {
             stream.wait_for_more_than(20_000_000, Duration::from_mins(1))?;
             stream.finish()?;
         }
+    }
+    take_down(lab)
+}
+
+/// The receiver index leads each datagram to its worker.
+fn steered() -> Result<()> {
+    let lab = lab(Options {
+        more: "[dataplane]\nworkers = 2\n",
+        ..Options::default()
+    })?;
+    let steering = lab.hub.status()?.steering;
+    ensure!(steering.mode == "ebpf", "not steered: {steering:?}");
+    for from in [Role::A, Role::B] {
+        for to in Role::ALL {
+            ensure_answers(lab.namespace(from), to.v4())?;
+            ensure_answers(lab.namespace(from), to.v6())?;
+        }
+    }
+    let address = SocketAddr::new(Role::Hub.v4(), 0);
+    let stream = Stream::start(&lab.net.a, lab.namespace(Role::Hub), address)?;
+    stream.wait_for_more_than(20_000_000, Duration::from_mins(1))?;
+    stream.finish()?;
+    for node in [&lab.hub, &lab.a, &lab.b] {
+        let stats = node.stats()?;
+        ensure!(stats.traffic.rx_packets > 0, "nothing was received");
+        let strayed = stats.fallbacks.strayed;
+        ensure!(strayed == 0, "{strayed} datagrams came to a wrong worker");
     }
     take_down(lab)
 }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::Request;
-use crate::report::{Source, TcStatus, XdpStatus};
+use crate::report::{Source, SteeringStatus, TcStatus, XdpStatus};
 
 pub(super) struct Programs {
     pub(super) maps: Maps,
@@ -17,6 +18,14 @@ pub(super) struct Programs {
 impl Programs {
     pub(super) fn start(_: &Request<'_>) -> Result<Self, String> {
         Err("built without eBPF".into())
+    }
+
+    pub(super) fn steer(&mut self, _: &[BorrowedFd<'_>]) {
+        match self.maps.load {}
+    }
+
+    pub(super) fn steering_status(&self) -> SteeringStatus {
+        match self.maps.load {}
     }
 
     pub(super) fn refresh(&mut self) {

@@ -83,6 +83,12 @@ impl Maps {
         self.write_settings();
     }
 
+    /// How many workers share the port.
+    pub(super) fn set_workers(&mut self, workers: usize) {
+        self.settings.workers = u8::try_from(workers).unwrap_or_default();
+        self.write_settings();
+    }
+
     pub(super) fn set_initiations_per_second(&mut self, most: u32) {
         self.settings.initiations = Rate::per_second(most);
         self.write_settings();

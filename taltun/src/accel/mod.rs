@@ -13,6 +13,7 @@
 //! | `keys` | addresses and networks as the maps have them |
 //! | `attach` | which XDP mode on which interface, and undoing it |
 //! | `choose` | which interfaces |
+//! | `steering` | which worker's socket a datagram goes to |
 //! | `tunnel` | TC on the tunnel interface |
 //! | `netlink` | asking the kernel for links and addresses, and hearing of changes |
 //! | `offload` | switching GRO, which driver mode on veth needs |
@@ -40,17 +41,20 @@ mod programs;
 #[path = "absent.rs"]
 mod programs;
 #[cfg(feature = "ebpf")]
+mod steering;
+#[cfg(feature = "ebpf")]
 mod tunnel;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::config::XdpMode;
-use crate::report::{Source, TcStatus, XdpStatus};
+use crate::report::{Source, SteeringStatus, TcStatus, XdpStatus};
 
 use programs::Programs;
 
@@ -141,6 +145,25 @@ impl Shield {
         match &self.programs {
             Ok(programs) => programs.tunnel_status(),
             Err(reason) => TcStatus {
+                mode: "off".into(),
+                reason: reason.clone(),
+            },
+        }
+    }
+
+    /// Gives each of these sockets, which share our port and belong to the workers in this
+    /// order, the datagrams whose receiver index names its worker.
+    pub fn steer(&mut self, sockets: &[BorrowedFd<'_>]) {
+        if let Ok(programs) = &mut self.programs {
+            programs.steer(sockets);
+        }
+    }
+
+    /// Whether datagrams are steered, and why it is so.
+    pub fn steering_status(&self) -> SteeringStatus {
+        match &self.programs {
+            Ok(programs) => programs.steering_status(),
+            Err(reason) => SteeringStatus {
                 mode: "off".into(),
                 reason: reason.clone(),
             },

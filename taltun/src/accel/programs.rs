@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
@@ -16,15 +17,17 @@ use super::choose::{choose, own_addresses};
 use super::explain::explain_and_save;
 use super::maps::Maps;
 use super::netlink::{self, Watch};
+use super::steering::Steering;
 use super::tunnel::{self, TunnelFilter};
 use super::{OBJECT, Request, Wanted, off};
-use crate::report::{TcStatus, XdpStatus};
+use crate::report::{SteeringStatus, TcStatus, XdpStatus};
 
 /// The programs, their maps, and what they are attached to.
 pub(super) struct Programs {
     /// Before `ebpf`: a link refers to its program. By index, because names change hands.
     attached: BTreeMap<u32, (XdpStatus, Attachment)>,
     tunnel: (TcStatus, Option<TunnelFilter>),
+    steering: (SteeringStatus, Steering),
     /// Why not on others.
     refused: Vec<XdpStatus>,
     pub(super) maps: Maps,
@@ -46,7 +49,7 @@ impl Programs {
         let watch = Watch::start()
             .inspect_err(|error| tracing::debug!(%error, "changes of interfaces go unnoticed"))
             .ok();
-        let (mut ebpf, maps) = load().map_err(|error| {
+        let (mut ebpf, maps, steering) = load().map_err(|error| {
             format!(
                 "the programs can't be loaded: {}",
                 explain_and_save(&*error, request.verifier_log)
@@ -72,6 +75,7 @@ impl Programs {
         let mut programs = Self {
             attached: BTreeMap::new(),
             tunnel,
+            steering: (SteeringStatus::none(), steering),
             refused: Vec::new(),
             maps,
             ebpf,
@@ -89,6 +93,21 @@ impl Programs {
         if changed || self.occupied {
             self.look();
         }
+    }
+
+    /// Steers datagrams to the workers' sockets.
+    pub(super) fn steer(&mut self, sockets: &[BorrowedFd<'_>]) {
+        let (status, steering) = &mut self.steering;
+        self.maps.set_workers(sockets.len());
+        let new = steering.attach(&mut self.ebpf, sockets);
+        if new != *status {
+            tracing::info!(mode = new.mode, reason = new.reason, "steering");
+            *status = new;
+        }
+    }
+
+    pub(super) fn steering_status(&self) -> SteeringStatus {
+        self.steering.0.clone()
     }
 
     pub(super) fn rebind(&mut self, listen: SocketAddr) {
@@ -182,13 +201,14 @@ pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp,
         .try_into()
 }
 
-fn load() -> Result<(Ebpf, Maps), Box<dyn Error>> {
+fn load() -> Result<(Ebpf, Maps, Steering), Box<dyn Error>> {
     let mut ebpf = EbpfLoader::new().load(OBJECT)?;
     for name in ["taltun_xdp", "taltun_xdp_skb"] {
         program(&mut ebpf, name)?.load()?;
     }
     let maps = Maps::take(&mut ebpf)?;
-    Ok((ebpf, maps))
+    let steering = Steering::take(&mut ebpf)?;
+    Ok((ebpf, maps, steering))
 }
 
 fn announce(status: &XdpStatus) {

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::target::{Subject, unexpected};
 use super::{human, output};
 use crate::control::{Request, Response};
-use crate::report::{PeerStatus, Status};
+use crate::report::{PeerStatus, Status, SteeringStatus};
 
 /// Show a running tunnel and its peers.
 #[derive(Args)]
@@ -59,6 +59,11 @@ fn render(status: &Status) -> String {
         "tc",
         &format!("{} ({})", status.tc.mode, status.tc.reason),
     );
+    let steering = &status.steering;
+    if steering.mode == "ebpf" || steering.mode == "off" {
+        let SteeringStatus { mode, reason } = steering;
+        line(&mut text, "steering", &format!("{mode} ({reason})"));
+    }
     let mut drops: Vec<_> = status
         .drops
         .iter()
@@ -180,6 +185,10 @@ mod tests {
                 mode: "tcx".into(),
                 reason: "the kernel has it".into(),
             },
+            steering: SteeringStatus {
+                mode: "ebpf".into(),
+                reason: "4 workers share the port".into(),
+            },
             drops: [("denied", 3), ("mac1", 1200), ("replay", 0)]
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .into(),
@@ -197,6 +206,7 @@ interface: hub
   up for:           2 minutes, 5 seconds
   xdp:              eth0: driver (the driver supports it)
   tc:               tcx (the kernel has it)
+  steering:         ebpf (4 workers share the port)
   dropped:          1,200 mac1, 3 denied
 
 peer: office

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ use crate::dataplane::worker::{self, HANDSHAKE_QUEUE, Handshake};
 use crate::protocol::device::{Device, Event, PeerSettings, Settings};
 use crate::protocol::peer::{Endpoint, Peer};
 use crate::protocol::time::Time;
-use crate::report::{Fallbacks, PeerStatus, Stats, Status};
+use crate::report::{Fallbacks, PeerStatus, Stats, Status, SteeringStatus};
 use crate::system::{self, Host};
 
 /// Sources that `stats` tells at most.
@@ -307,7 +308,8 @@ impl Engine {
         bans.configure(&config.accel.deny, &config.accel.deny_inner);
         let filter = Arc::new(Filter::default());
         filter.set(&bans.nets(false), &bans.nets(true));
-        let shield = Shield::start(&accel::Request {
+        device.set_workers(making.sockets.len() as u32);
+        let mut shield = Shield::start(&accel::Request {
             interfaces: &config.accel.interfaces,
             listen: making.sockets[0].local_addr(),
             mode: config.accel.xdp,
@@ -319,6 +321,7 @@ impl Engine {
             tun_name: &interface.tun_name,
             verifier_log: &runtime_dir().join(format!("{}.verifier.log", interface.tun_name)),
         });
+        shield.steer(&fds(&making.sockets));
         let counters = Arc::new(Counters::default());
         let parts = Parts {
             tunnel: Arc::clone(device.tunnel()),
@@ -365,6 +368,7 @@ impl Engine {
         self.sender = self.plant.sender();
         let listen = self.plant.listen_address();
         self.shield.rebind(listen);
+        self.shield.steer(&fds(self.plant.sockets()));
         info!("listening on {listen}");
         Ok(())
     }
@@ -631,7 +635,15 @@ impl Engine {
             peers: peers.into_iter().map(|(_, status)| status).collect(),
             xdp: self.shield.status(),
             tc: self.shield.tunnel_status(),
+            steering: self.steering_status(),
             drops: self.drops(),
+        }
+    }
+
+    fn steering_status(&self) -> SteeringStatus {
+        match self.plant.sockets() {
+            [_] => SteeringStatus::none(),
+            _ => self.shield.steering_status(),
         }
     }
 
@@ -681,6 +693,7 @@ impl Engine {
             fallbacks: Fallbacks {
                 udp_gso: self.counters.gso_fallbacks(),
                 tun_offload: self.counters.join_fallbacks(),
+                strayed: self.counters.strayed(),
             },
             sources: self.shield.sources(MOST_SOURCES),
             sources_inner: self.shield.sources_inner(MOST_SOURCES),
@@ -700,6 +713,11 @@ fn known(peers: &[config::Peer]) -> HashMap<PublicKey, Known> {
         (peer.public_key, known)
     };
     peers.iter().enumerate().map(known).collect()
+}
+
+/// The sockets as the kernel knows them.
+fn fds(sockets: &[Arc<Socket>]) -> Vec<BorrowedFd<'_>> {
+    sockets.iter().map(|socket| socket.as_fd()).collect()
 }
 
 /// All that peers of the device own now.

@@ -74,6 +74,11 @@ impl Plant {
         self.sockets[0].local_addr()
     }
 
+    /// The workers' sockets.
+    pub(super) fn sockets(&self) -> &[Arc<Socket>] {
+        &self.sockets
+    }
+
     /// A sender of the controller's own.
     pub(super) fn sender(&self) -> Sender {
         Sender::new(
@@ -138,6 +143,7 @@ impl Plant {
             handshakes,
             wake,
             busy_poll,
+            workers: self.sockets.len() as u32,
             stop: StopSignal::new()?,
             ended: false.into(),
         });

@@ -17,6 +17,7 @@ pub struct Counters {
     relayed: Flow,
     gso_fallbacks: AtomicU64,
     join_fallbacks: AtomicU64,
+    strayed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +47,8 @@ pub struct Tally {
     /// Dropped packets by reason.
     drops: [u64; DROP_REASONS],
     any_drops: bool,
+    /// Data that came to another worker than its session's.
+    pub strayed: u64,
     /// Packets for the TUN.
     pub rx: FlowTally,
     /// Packets from the TUN.
@@ -68,6 +71,9 @@ impl Counters {
         self.rx.add(tally.rx);
         self.tx.add(tally.tx);
         self.relayed.add(tally.relayed);
+        if tally.strayed > 0 {
+            self.strayed.fetch_add(tally.strayed, Ordering::Relaxed);
+        }
         if tally.any_drops {
             for (shared, count) in self.drops.iter().zip(tally.drops) {
                 if count > 0 {
@@ -101,6 +107,11 @@ impl Counters {
     /// How often the kernel refused a joined packet.
     pub fn join_fallbacks(&self) -> u64 {
         self.join_fallbacks.load(Ordering::Relaxed)
+    }
+
+    /// How often data came to another worker than its session's.
+    pub fn strayed(&self) -> u64 {
+        self.strayed.load(Ordering::Relaxed)
     }
 
     /// Drops so far, by label; only reasons that occurred.

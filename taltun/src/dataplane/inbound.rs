@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 
 use taltun_common::drops::DropReason;
+use taltun_common::steering::worker_of;
 
 use super::clock;
 use super::counters::{Counters, Tally};
@@ -30,10 +31,12 @@ pub(super) fn run(
     socket: &Socket,
     tun: &Tun,
     sender: &mut Sender,
+    worker: u32,
     shared: &Shared,
 ) -> io::Result<()> {
     let mut ring = ReceiveRing::new(BATCH, SLOT);
     let mut work = Work {
+        worker,
         local: Coalescer::with_capacity(BATCH * super::runs::MAX_SEGMENTS),
         join: tun.joins(),
         relayed: Runs::with_capacity(BATCH),
@@ -61,6 +64,8 @@ pub(super) fn run(
 
 /// What a batch leaves to do once all of it is opened.
 struct Work {
+    /// Whose work it is.
+    worker: u32,
     local: Coalescer,
     join: Join,
     relayed: Runs,
@@ -121,7 +126,11 @@ impl Work {
             }
             Err(_) => return self.tally.drop_packet(DropReason::Shape),
         };
-        let inner = match batch.open(receiver, counter, datagram, from) {
+        let opened = batch.open(receiver, counter, datagram, from);
+        if opened.is_ok() && worker_of(receiver, shared.workers) != Some(self.worker) {
+            self.tally.strayed += 1;
+        }
+        let inner = match opened {
             Ok(Opened::Keepalive) => return,
             Ok(Opened::Local(inner)) if filter.denies_inner(inner.source) => {
                 return self.tally.drop_packet(DropReason::InnerDenied);

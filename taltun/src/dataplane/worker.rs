@@ -61,6 +61,8 @@ pub struct Shared {
     pub wake: Arc<Notify>,
     /// How long a thread goes on looking for packets before it sleeps.
     pub busy_poll: Duration,
+    /// How many workers there are.
+    pub workers: u32,
     /// Ends the threads.
     pub stop: StopSignal,
     /// Set, and the controller woken, by a thread that ends without having been told to.
@@ -116,7 +118,7 @@ impl Workers {
                 outbound::run(&out_tun, &mut sender, shared)
             })?;
             workers.spawn(format!("taltun-in-{number}"), move |shared| {
-                inbound::run(&socket, &tun, &mut relay_sender, shared)
+                inbound::run(&socket, &tun, &mut relay_sender, number as u32, shared)
             })?;
         }
         Ok(workers)

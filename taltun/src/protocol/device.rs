@@ -25,6 +25,7 @@ use ipnet::IpNet;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use taltun_common::drops::DropReason;
+use taltun_common::steering::{self, MAX_WORKERS};
 
 use super::cookie::{Checker, Proof, Sealer};
 use super::messages::{
@@ -145,6 +146,8 @@ pub struct Device {
     events: VecDeque<Event>,
     given_up: VecDeque<Vec<u8>>,
     next_id: u32,
+    /// How many share the work; see [`taltun_common::steering`].
+    workers: u32,
 }
 
 /// What only the controller knows of a peer.
@@ -194,6 +197,7 @@ impl Device {
             events: VecDeque::new(),
             given_up: VecDeque::new(),
             next_id: 0,
+            workers: 1,
         }
     }
 
@@ -255,6 +259,12 @@ impl Device {
     }
 
     // ---- mutators ----------------------------------------------------------------------
+
+    /// From now on, the receiver indices that we give out say which of so many workers their
+    /// peer belongs to (at least 1, at most [`taltun_common::steering::MAX_WORKERS`]).
+    pub fn set_workers(&mut self, workers: u32) {
+        self.workers = workers.clamp(1, MAX_WORKERS as u32);
+    }
 
     /// Adds a peer. Its allowed IPs are taken from whoever had exactly the same before.
     pub fn add_peer(
@@ -583,7 +593,7 @@ impl Device {
         control.newest_timestamp = Some(verified.timestamp);
         control.last_initiation_received = Some(now);
 
-        let local_index = self.unused_index();
+        let local_index = self.unused_index(id);
         let remote_index = verified.initiator_index();
         let ephemeral = self.random_private_key();
         let control = self.peers.get_mut(&id).ok_or(refused)?;
@@ -720,7 +730,7 @@ impl Device {
             self.give_up(id, now);
             return;
         }
-        let index = self.unused_index();
+        let index = self.unused_index(id);
         let ephemeral = self.random_private_key();
         let jitter = self.random_jitter();
         let timestamp =
@@ -969,11 +979,13 @@ impl Device {
 
     // ---- small things ------------------------------------------------------------------
 
-    /// A random index that nobody uses (§5.4); whoever uses it tells of its birth.
-    fn unused_index(&mut self) -> u32 {
+    /// A random index that nobody uses (§5.4), but for the bits that name the peer's worker;
+    /// whoever uses it tells of its birth.
+    fn unused_index(&mut self, peer: PeerId) -> u32 {
         let tables = self.tunnel.tables();
+        let worker = peer.0 % self.workers;
         loop {
-            let index = self.rng.next_u32();
+            let index = steering::index_of(worker, self.workers, self.rng.next_u32());
             if !self.initiations.contains_key(&index) && !tables.sessions.contains_key(&index) {
                 return index;
             }

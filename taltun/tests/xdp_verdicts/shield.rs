@@ -1,12 +1,14 @@
 //! The whole shield between two hosts: two network namespaces with a veth pair, real
 //! sockets at both ends.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::process::Command;
+use std::thread::sleep;
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -15,15 +17,17 @@ use aya::programs::xdp::XdpMode as Flag;
 use libtest_mimic::Failed;
 use taltun::accel::{Request, Shield};
 use taltun::config::XdpMode;
+use taltun::dataplane::udp::{Socket, UdpOffloads};
 use taltun_common::maps::MAX_INDICES;
 
 use crate::Test;
-use crate::frames::{Ends, IP, MAC1_KEY, OUR_INDEX, PORT, handshake, message, udp};
+use crate::frames::{Ends, IP, MAC1_KEY, OUR_INDEX, PORT, V4, handshake, message, udp};
+use crate::load::{bare, with_cookie};
 
 type InLab = fn(&Lab) -> Result<(), Failed>;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [(&str, InLab); 13] = [
+    let tests: [(&str, InLab); 15] = [
         ("auto_on_veth_is_generic", auto_on_veth_is_generic),
         ("driver_mode_and_back", driver_mode_and_back),
         ("bans_v4_and_v6", bans_v4_and_v6),
@@ -47,6 +51,11 @@ pub fn tests() -> impl Iterator<Item = Test> {
             waits_for_its_first_interface,
         ),
         ("floods_end_in_xdp", floods_end_in_xdp),
+        (
+            "steers_to_the_workers_sockets",
+            steers_to_the_workers_sockets,
+        ),
+        ("asks_for_cookies_under_load", asks_for_cookies_under_load),
         ("guards_the_tunnel", guards_the_tunnel),
         (
             "never_drops_a_handshake_sent_with_lost_data",
@@ -249,7 +258,14 @@ fn takes_over_when_others_programs_leave(lab: &Lab) -> Result<(), Failed> {
     let mut shield = start(XdpMode::Auto, &[]);
     assert_eq!(shield.status()[0].mode, "off");
     program.detach(link)?;
-    shield.refresh();
+    // The kernel may take a moment to let go of it.
+    for _ in 0..50 {
+        shield.refresh();
+        if shield.status()[0].mode != "off" {
+            break;
+        }
+        sleep(Duration::from_millis(20));
+    }
     assert_eq!(shield.status()[0].mode, "generic", "{:?}", shield.status());
     lab.send(&message(9, 64, 0))?;
     assert_eq!(lab.received()?, 0);
@@ -352,6 +368,123 @@ fn floods_end_in_xdp(lab: &Lab) -> Result<(), Failed> {
         shield.set_mac1_key(&[7; 32]);
         lab.send(&handshake(1, 0))?;
         assert_eq!(lab.received()?, 0, "the old key");
+    }
+    Ok(())
+}
+
+fn steers_to_the_workers_sockets(lab: &Lab) -> Result<(), Failed> {
+    const WORKERS: usize = 3;
+    let port = PORT + 1;
+    let offloads = UdpOffloads {
+        gso: false,
+        gro: false,
+    };
+    let group = Socket::bind_group(SocketAddr::new("::".parse()?, port), WORKERS, offloads)?;
+    let fds: Vec<_> = group.iter().map(|socket| socket.as_fd()).collect();
+    let mut receivers = Vec::new();
+    for fd in &fds {
+        let receiver = UdpSocket::from(fd.try_clone_to_owned()?);
+        receiver.set_nonblocking(true)?;
+        receivers.push(receiver);
+    }
+    // Which of the sockets got it; each datagram arrives, and at one.
+    let arrives_at = || -> Result<usize, Failed> {
+        for _ in 0..200 {
+            for (worker, receiver) in receivers.iter().enumerate() {
+                match receiver.recv(&mut [0; 2048]) {
+                    Ok(_) => return Ok(worker),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Err("nobody got it".into())
+    };
+    lab.stranger.connect((HUB, port))?;
+    lab.stranger_v6.connect(("2001:db8::1", port))?;
+    let random = 0x5a5a_5a00_u32;
+    let with_index = |index| {
+        [
+            message(2, 92, index),
+            message(3, 64, index),
+            message(4, 96, index),
+        ]
+    };
+
+    let mut shield = start(XdpMode::Generic, &[]);
+    assert_eq!(shield.steering_status().mode, "none");
+    for sender in [&lab.stranger, &lab.stranger_v6] {
+        // By the hash of the one flow that they are of.
+        let mut unsteered = HashSet::new();
+        for index in random..random + 8 {
+            for datagram in with_index(index) {
+                sender.send(&datagram)?;
+                unsteered.insert(arrives_at()?);
+            }
+        }
+        assert_eq!(unsteered.len(), 1, "{unsteered:?}");
+    }
+
+    shield.steer(&fds);
+    let status = shield.steering_status();
+    assert_eq!(status.mode, "ebpf", "{status:?}");
+    for sender in [&lab.stranger, &lab.stranger_v6] {
+        for index in random..random + 16 {
+            for datagram in with_index(index) {
+                sender.send(&datagram)?;
+                let worker = arrives_at()?;
+                // Of four numbers three are a worker's; the fourth is nobody's.
+                let expected = (index & 3) as usize;
+                assert!(
+                    worker == expected || expected == WORKERS,
+                    "{index:x}: {worker}"
+                );
+            }
+        }
+        // What has no index of ours: by the hash, all to one.
+        let mut others = HashSet::new();
+        for filler in 0..8 {
+            let mut initiation = message(1, 148, 0);
+            initiation[4..12].fill(filler);
+            sender.send(&initiation)?;
+            others.insert(arrives_at()?);
+            sender.send(&[filler; 3])?;
+            others.insert(arrives_at()?);
+        }
+        assert_eq!(others.len(), 1, "{others:?}");
+    }
+    shield.steer(&fds[..1]);
+    assert_eq!(shield.steering_status().mode, "none");
+    drop(shield);
+    lab.stranger.send(&message(4, 96, random))?;
+    arrives_at()?;
+    Ok(())
+}
+
+fn asks_for_cookies_under_load(lab: &Lab) -> Result<(), Failed> {
+    let secret = [7; 32];
+    for mode in [XdpMode::Generic, XdpMode::Driver] {
+        let mut shield = start(mode, &[]);
+        let SocketAddr::V4(stranger) = lab.stranger.local_addr()? else {
+            return Err("not an IPv4 socket".into());
+        };
+        let source = IpAddr::V4(*stranger.ip());
+        let lasting = Duration::from_secs(60);
+        shield.set_under_load(lasting);
+        shield.give_cookie(source, &secret, lasting);
+        let ends = Ends { source, ..V4 };
+        let good = with_cookie(ends, stranger.port(), &secret);
+        // More than are answered at once, and than one source may send.
+        for _ in 0..40 {
+            lab.send(&bare())?;
+        }
+        let answered = lab.received()?;
+        assert!((20..35).contains(&answered), "{answered}");
+        lab.send(&good)?;
+        assert_eq!(lab.received()?, 1, "a cookie has a bucket of its own");
+        let limited = shield.drops().get("rate_limited").copied();
+        assert_eq!(limited, Some(40 - answered as u64));
     }
     Ok(())
 }

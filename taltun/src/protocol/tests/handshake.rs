@@ -1,8 +1,9 @@
 //! How sessions come to be and follow each other (paper §5.4 and §6.3).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use taltun_common::drops::DropReason;
+use taltun_common::steering::worker_of;
 
 use super::super::device::{AddPeerError, Event, PeerSettings};
 use super::super::messages::Response;
@@ -426,6 +427,41 @@ fn indices_are_random_and_unique() {
         world.nodes[B].indices.len() <= 5,
         "the unconfirmed are freed"
     );
+}
+
+/// Where several workers share a port, the lowest bits of an index name the peer's worker;
+/// the others stay random, and peers are spread over all workers.
+#[test]
+fn an_index_names_the_worker_of_its_peer() {
+    let mut world = World::pair();
+    world.nodes[A].device.set_workers(3);
+    let now = world.now;
+    let device = &mut world.nodes[A].device;
+    for byte in 50..80 {
+        let settings = PeerSettings {
+            public_key: public_key(byte),
+            preshared_key: PresharedKey::default(),
+            endpoint: Some(outer(B).into()),
+            allowed_ips: Vec::new(),
+            persistent_keepalive: None,
+        };
+        device.add_peer(settings, now).unwrap();
+    }
+    let mut seen = HashMap::new();
+    let keys: Vec<PublicKey> = device.peers().map(|peer| *peer.public_key()).collect();
+    for key in keys {
+        device.initiate(&key, now);
+        let Some(Event::IndexBorn(index)) = device.poll_event() else {
+            panic!("no index was born");
+        };
+        let worker = worker_of(index, 3).expect("one of the three");
+        assert_eq!(worker, device.peer(&key).unwrap().id().0 % 3);
+        seen.entry(worker)
+            .or_insert_with(HashSet::new)
+            .insert(index >> 2);
+    }
+    assert_eq!(seen.len(), 3, "all workers have peers");
+    assert!(seen.values().all(|rest| rest.len() >= 10), "{seen:?}");
 }
 
 /// §5.4: a filter in front of us knows an index before the message that carries it leaves.

@@ -1,0 +1,77 @@
+//! The program that gives each worker's socket the datagrams of its own sessions.
+//!
+//! It belongs to the group of sockets, and goes with them. Without it the kernel spreads
+//! datagrams by a hash of addresses and ports: nothing is lost, but a peer that moves, or a
+//! flow that comes by another path, changes the worker, and packets may overtake each other.
+
+use std::error::Error;
+use std::os::fd::BorrowedFd;
+
+use aya::Ebpf;
+use aya::maps::{MapData, ReusePortSockArray};
+use aya::programs::SkReuseport;
+
+use super::explain::explain;
+use super::maps::map;
+use crate::report::SteeringStatus;
+
+const PROGRAM: &str = "taltun_reuseport";
+
+/// The program and its map of sockets.
+pub(super) struct Steering {
+    sockets: ReusePortSockArray<MapData>,
+    is_loaded: bool,
+}
+
+impl Steering {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Box<dyn Error>> {
+        Ok(Self {
+            sockets: map(ebpf, "SOCKETS")?.try_into()?,
+            is_loaded: false,
+        })
+    }
+
+    /// Steers datagrams to these sockets, which share a port and belong to the workers in
+    /// this order.
+    pub(super) fn attach(&mut self, ebpf: &mut Ebpf, sockets: &[BorrowedFd<'_>]) -> SteeringStatus {
+        let [first, _, ..] = sockets else {
+            return SteeringStatus::none();
+        };
+        match self.try_attach(ebpf, sockets, *first) {
+            Ok(()) => SteeringStatus {
+                mode: "ebpf".into(),
+                reason: format!("{} workers share the port", sockets.len()),
+            },
+            Err(error) => off(format!("refused: {}", explain(&*error))),
+        }
+    }
+
+    fn try_attach(
+        &mut self,
+        ebpf: &mut Ebpf,
+        sockets: &[BorrowedFd<'_>],
+        first: BorrowedFd<'_>,
+    ) -> Result<(), Box<dyn Error>> {
+        let program: &mut SkReuseport = ebpf
+            .program_mut(PROGRAM)
+            .ok_or("there is no such program")?
+            .try_into()?;
+        if !self.is_loaded {
+            program.load()?;
+            self.is_loaded = true;
+        }
+        for (worker, socket) in sockets.iter().enumerate() {
+            self.sockets.set(worker as u32, socket, 0)?;
+        }
+        program.attach(first)?;
+        Ok(())
+    }
+}
+
+/// What to say where datagrams aren't steered.
+fn off(reason: impl Into<String>) -> SteeringStatus {
+    SteeringStatus {
+        mode: "off".into(),
+        reason: reason.into(),
+    }
+}
