@@ -24,10 +24,12 @@ pub enum Budget {
     Sources,
     /// Sources inside that aren't counted yet.
     SourcesInner,
+    /// Dropped packets that the log tells of, where it tells of any.
+    Samples,
 }
 
 /// How many budgets there are: the length of the map.
-pub const BUDGETS: usize = 6;
+pub const BUDGETS: usize = 7;
 
 /// Initiations without a cookie that are answered with one, a second, on all CPUs together.
 /// That is what a flood of right first MACs leaves user space to do.
@@ -46,6 +48,8 @@ impl Budget {
             // A quarter of a microsecond each; and what was counted before is to be seen for
             // a while.
             Self::Sources | Self::SourcesInner => Rate::with_burst(1_000, 4_000),
+            // Lines that somebody is to read.
+            Self::Samples => Rate::with_burst(10, 10),
         }
     }
 }
@@ -63,6 +67,7 @@ mod tests {
             Budget::Mac2Known,
             Budget::Sources,
             Budget::SourcesInner,
+            Budget::Samples,
         ];
         assert_eq!(all.len(), BUDGETS);
         for (place, budget) in all.into_iter().enumerate() {

@@ -2,6 +2,7 @@
 //!
 //! Every type is `repr(C)` without hidden padding, so its bytes mean the same on both sides.
 
+use crate::address::Address;
 use crate::blake2s::State;
 use crate::bucket::Rate;
 
@@ -53,6 +54,25 @@ pub struct SourceCounters {
     /// How many of the packets were dropped.
     pub drops: u64,
 }
+
+/// A packet that was dropped, for the log.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Where it came from.
+    pub source: Address,
+    /// The number of its [reason](crate::drops::DropReason).
+    pub reason: u32,
+    /// The index of the interface.
+    pub interface: u32,
+    /// Bytes: at layer 2 outside, from the IP header on inside.
+    pub length: u32,
+    /// The port it came from; 0 inside, where nobody looks at ports.
+    pub port: u32,
+}
+
+/// Bytes of the ring that samples come in: a power of two, and a page of the largest kind.
+pub const SAMPLES_RING: usize = 65_536;
 
 /// Which addresses a prefix of a list speaks of.
 ///

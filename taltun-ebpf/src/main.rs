@@ -33,6 +33,7 @@ mod initiations;
 mod mac;
 mod maps;
 mod parse;
+mod samples;
 mod shield;
 mod sources;
 mod steer;
@@ -90,6 +91,16 @@ fn handle(frame: &XdpContext, frames: Frames) -> u32 {
     let (drops, action) = match fault {
         Some(reason) => {
             maps::count_drop(reason);
+            // SAFETY: the kernel hands the program a valid context for as long as it runs.
+            let interface = unsafe { (*frame.ctx).ingress_ifindex };
+            let (headers, length) = (datagram.headers, parse::frame_len(frame) as u32);
+            samples::tell(
+                reason,
+                &headers.source,
+                headers.source_port,
+                interface,
+                length,
+            );
             (1, XDP_DROP)
         }
         None => (0, XDP_PASS),

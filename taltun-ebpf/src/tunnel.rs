@@ -31,6 +31,7 @@ use taltun_common::drops::DropReason;
 use taltun_common::segments;
 
 use crate::maps::{self, NO_PEER_PASSED};
+use crate::samples;
 use crate::sources::{self, Side};
 
 /// Nanoseconds between two packets without a peer that user space is to answer.
@@ -56,8 +57,7 @@ pub fn outbound(packet: &TcContext) -> i32 {
     if settings.check_routes == 0 || maps::has_peer(&header.destination) || to_be_answered() {
         return TC_ACT_UNSPEC;
     }
-    maps::count_drop(DropReason::NoPeer);
-    TC_ACT_SHOT
+    drop(packet, &header, DropReason::NoPeer)
 }
 
 /// Judges and counts a packet that came out of the tunnel.
@@ -83,12 +83,19 @@ pub fn inbound(packet: &TcContext) -> i32 {
     let drops = if fault.is_some() { packets } else { 0 };
     sources::add(Side::Inside, &header.source, packets, bytes, drops);
     match fault {
-        Some(reason) => {
-            maps::count_drop(reason);
-            TC_ACT_SHOT
-        }
+        Some(reason) => drop(packet, &header, reason),
         None => TC_ACT_UNSPEC,
     }
+}
+
+/// Counts a packet that is dropped, and tells of it.
+#[inline(always)]
+fn drop(packet: &TcContext, header: &Header, reason: DropReason) -> i32 {
+    maps::count_drop(reason);
+    // SAFETY: the kernel hands the program a valid context for as long as it runs.
+    let interface = unsafe { (*packet.skb.skb).ifindex };
+    samples::tell(reason, &header.source, 0, interface, header.length);
+    TC_ACT_SHOT
 }
 
 /// Whether this packet for nobody is the one that user space answers.

@@ -13,6 +13,7 @@
 //! | `keys` | addresses and networks as the maps have them |
 //! | `attach` | which XDP mode on which interface, and undoing it |
 //! | `choose` | which interfaces |
+//! | `samples` | dropped packets in the log |
 //! | `steering` | which worker's socket a datagram goes to |
 //! | `tunnel` | TC on the tunnel interface |
 //! | `netlink` | asking the kernel for links and addresses, and hearing of changes |
@@ -40,6 +41,8 @@ mod programs;
 #[cfg(not(feature = "ebpf"))]
 #[path = "absent.rs"]
 mod programs;
+#[cfg(feature = "ebpf")]
+mod samples;
 #[cfg(feature = "ebpf")]
 mod steering;
 #[cfg(feature = "ebpf")]
@@ -83,6 +86,8 @@ pub struct Request<'a> {
     pub handshakes_per_second: u32,
     /// The tunnel's own interface, which is guarded from the inside.
     pub tun_name: &'a str,
+    /// Whether to write samples of dropped packets into the log.
+    pub debug: bool,
     /// Where to leave what the verifier says should it refuse a program.
     pub verifier_log: &'a Path,
 }
@@ -170,7 +175,8 @@ impl Shield {
         }
     }
 
-    /// Attaches to interfaces that have appeared since, and lets go of those that are gone.
+    /// Attaches to interfaces that have appeared since, and lets go of those that are gone;
+    /// where samples are wanted, writes into the log what was dropped.
     /// Usually costs one system call when nothing has changed; call it once a second.
     pub fn refresh(&mut self) {
         if let Ok(programs) = &mut self.programs {
@@ -351,6 +357,7 @@ mod tests {
             mac1_key: &[0; 32],
             handshakes_per_second: 20,
             tun_name: "no-such-tun",
+            debug: false,
             verifier_log: Path::new("/dev/null"),
         }
     }

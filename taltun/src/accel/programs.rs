@@ -17,6 +17,7 @@ use super::choose::{choose, own_addresses};
 use super::explain::explain_and_save;
 use super::maps::Maps;
 use super::netlink::{self, Watch};
+use super::samples::{self, Samples};
 use super::steering::Steering;
 use super::tunnel::{self, TunnelFilter};
 use super::{OBJECT, Request, Wanted, off};
@@ -28,6 +29,8 @@ pub(super) struct Programs {
     attached: BTreeMap<u32, (XdpStatus, Attachment)>,
     tunnel: (TcStatus, Option<TunnelFilter>),
     steering: (SteeringStatus, Steering),
+    /// `None` where nobody asked for them.
+    samples: Option<Samples>,
     /// Why not on others.
     refused: Vec<XdpStatus>,
     pub(super) maps: Maps,
@@ -49,7 +52,7 @@ impl Programs {
         let watch = Watch::start()
             .inspect_err(|error| tracing::debug!(%error, "changes of interfaces go unnoticed"))
             .ok();
-        let (mut ebpf, maps, steering) = load().map_err(|error| {
+        let (mut ebpf, maps, steering) = load(request.debug).map_err(|error| {
             format!(
                 "the programs can't be loaded: {}",
                 explain_and_save(&*error, request.verifier_log)
@@ -70,12 +73,18 @@ impl Programs {
             }
         }
         maps.set_listen(request.listen);
+        let samples = request.debug.then(|| Samples::take(&mut ebpf));
+        let samples = samples.transpose().unwrap_or_else(|error| {
+            tracing::debug!(%error, "no samples of dropped packets");
+            None
+        });
         let tunnel = tunnel::attach(&mut ebpf, request.tun_name);
         tracing::info!(mode = tunnel.0.mode, reason = tunnel.0.reason, "TC");
         let mut programs = Self {
             attached: BTreeMap::new(),
             tunnel,
             steering: (SteeringStatus::none(), steering),
+            samples,
             refused: Vec::new(),
             maps,
             ebpf,
@@ -89,6 +98,9 @@ impl Programs {
 
     /// Attaches to interfaces that have appeared, and lets go of those that are gone.
     pub(super) fn refresh(&mut self) {
+        if let Some(samples) = &mut self.samples {
+            samples.log();
+        }
         let changed = self.watch.as_mut().is_some_and(Watch::changed);
         if changed || self.occupied {
             self.look();
@@ -201,8 +213,10 @@ pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp,
         .try_into()
 }
 
-fn load() -> Result<(Ebpf, Maps, Steering), Box<dyn Error>> {
-    let mut ebpf = EbpfLoader::new().load(OBJECT)?;
+fn load(debug: bool) -> Result<(Ebpf, Maps, Steering), Box<dyn Error>> {
+    let mut ebpf = EbpfLoader::new()
+        .override_global(samples::SWITCH, &u8::from(debug), true)
+        .load(OBJECT)?;
     for name in ["taltun_xdp", "taltun_xdp_skb"] {
         program(&mut ebpf, name)?.load()?;
     }

@@ -319,6 +319,7 @@ impl Engine {
             mac1_key: device.mac1_key(),
             handshakes_per_second: config.accel.handshakes_per_second,
             tun_name: &interface.tun_name,
+            debug: interface.debug,
             verifier_log: &runtime_dir().join(format!("{}.verifier.log", interface.tun_name)),
         });
         shield.steer(&fds(&making.sockets));

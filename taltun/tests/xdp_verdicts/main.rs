@@ -13,6 +13,7 @@ mod latency;
 mod load;
 mod programs;
 mod property;
+mod samples;
 mod shield;
 mod tunnel;
 
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
     let trials = corpus::tests()
         .chain(load::tests())
         .chain(tunnel::tests())
+        .chain(samples::tests())
         .chain(property::tests())
         .chain(shield::tests())
         .map(|(name, test)| {

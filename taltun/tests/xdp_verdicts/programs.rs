@@ -38,7 +38,15 @@ pub fn loaded() -> Result<Ebpf, Failed> {
 
 /// The programs, guarding our addresses, without any index and with nobody denied.
 pub fn loaded_for(mac1_key: &[u8; 32], initiations: Rate) -> Result<Ebpf, Failed> {
-    let mut ebpf = Ebpf::load(taltun::accel::OBJECT)?;
+    tell(Ebpf::load(taltun::accel::OBJECT)?, mac1_key, initiations)
+}
+
+/// These programs, guarding our addresses.
+pub fn prepared(ebpf: Ebpf) -> Result<Ebpf, Failed> {
+    tell(ebpf, &MAC1_KEY, Rate::default())
+}
+
+fn tell(mut ebpf: Ebpf, mac1_key: &[u8; 32], initiations: Rate) -> Result<Ebpf, Failed> {
     let mut mac1: Array<_, State> = map(&mut ebpf, "MAC1")?.try_into()?;
     mac1.set(0, keyed(mac1_key), 0)?;
     write_settings(

@@ -643,6 +643,7 @@ fn start_on(interfaces: &[&str], mode: XdpMode, deny: &[&str]) -> Shield {
         mac1_key: &MAC1_KEY,
         handshakes_per_second: 20,
         tun_name: TUN,
+        debug: false,
         verifier_log: Path::new("/dev/null"),
     })
 }
