@@ -2,19 +2,87 @@
 //! harness's share included, which the verdict on a frame that isn't ours shows.
 
 use std::net::IpAddr;
+use std::thread::sleep;
+use std::time::Duration;
 
+use aya::Ebpf;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use libtest_mimic::{Failed, Measurement, Trial};
 use taltun_common::bucket::Rate;
+use taltun_common::budget::Budget;
 use taltun_common::maps::family;
 
-use crate::frames::{Ends, MAC1_KEY, OUR_INDEX, V4, V6, handshake, message, udp, unfinished};
+use crate::frames::{
+    Ends, MAC1_KEY, OUR_INDEX, SOURCE_PORT, V4, V6, handshake, message, udp, unfinished,
+};
+use crate::load::{SECRET, bare, no_replies, set_under_load, use_up, with_cookie};
 use crate::programs::{PROGRAMS, allow_index, deny, loaded_for, pin_to_this_cpu};
 
-const REPEAT: u32 = 100_000;
+/// How often a frame is judged for one measurement.
+const OFTEN: u32 = 100_000;
+/// The same where more would use up the budget for wrong first MACs, or for second ones.
+const WITHIN_MAC1: u32 = 400;
+const WITHIN_MAC2: u32 = 80;
+/// How long it takes for a budget to be whole again.
+const REFILL: Duration = Duration::from_millis(15);
+
+/// One measurement.
+struct Case {
+    name: &'static str,
+    program: &'static str,
+    frame: Vec<u8>,
+    prepare: fn(&mut Ebpf) -> Result<(), Failed>,
+    initiations: Rate,
+    repeat: u32,
+}
+
+impl Case {
+    fn new(name: &'static str, frame: Vec<u8>) -> Self {
+        Self {
+            name,
+            program: PROGRAMS[0],
+            frame,
+            prepare: |_| Ok(()),
+            initiations: Rate::default(),
+            repeat: OFTEN,
+        }
+    }
+
+    fn within(self, repeat: u32) -> Self {
+        Self { repeat, ..self }
+    }
+
+    fn generic(self) -> Self {
+        Self {
+            program: PROGRAMS[1],
+            ..self
+        }
+    }
+
+    fn after(self, prepare: fn(&mut Ebpf) -> Result<(), Failed>) -> Self {
+        Self { prepare, ..self }
+    }
+}
 
 /// The measurements; none where the programs can't be run.
 pub fn benches(possible: bool) -> impl Iterator<Item = Trial> {
+    let cases = if possible { cases() } else { Vec::new() };
+    let by_new_sources = possible.then(|| {
+        Trial::bench("latency::new_source_without_budget", |test_mode| {
+            new_sources(if test_mode { 1 } else { OFTEN }).map(Some)
+        })
+    });
+    cases
+        .into_iter()
+        .map(|case| {
+            Trial::bench(format!("latency::{}", case.name), move |test_mode| {
+                measure(&case, test_mode).map(Some)
+            })
+        })
+        .chain(by_new_sources)
+}
+
+fn cases() -> Vec<Case> {
     let mut other_port = udp(V4, &message(4, 96, OUR_INDEX));
     other_port[36..38].copy_from_slice(&53_u16.to_be_bytes());
     let denied = Ends {
@@ -22,86 +90,110 @@ pub fn benches(possible: bool) -> impl Iterator<Item = Trial> {
         ..V4
     };
     let batch = [message(1, 148, 0), message(1, 148, 0)].concat();
-    let frames = [
-        ("not_ours", PROGRAMS[0], other_port),
-        (
-            "pass_data",
-            PROGRAMS[0],
-            udp(V4, &message(4, 1452, OUR_INDEX)),
-        ),
-        ("pass_initiation", PROGRAMS[0], udp(V4, &handshake(1, 0))),
-        (
-            "denied",
-            PROGRAMS[0],
-            udp(denied, &message(4, 96, OUR_INDEX)),
-        ),
-        ("shape", PROGRAMS[0], udp(V4, &message(9, 96, 0))),
-        ("unknown_index", PROGRAMS[0], udp(V4, &message(4, 96, 1))),
-        ("mac1_initiation", PROGRAMS[0], udp(V4, &message(1, 148, 0))),
-        (
-            "mac1_initiation_v6",
-            PROGRAMS[0],
-            udp(V6, &message(1, 148, 0)),
-        ),
-        (
-            "mac1_initiation_generic",
-            PROGRAMS[1],
-            udp(V4, &message(1, 148, 0)),
-        ),
-        ("mac1_two_merged", PROGRAMS[1], unfinished(V4, &batch)),
-        (
-            "mac1_response",
-            PROGRAMS[0],
-            udp(V4, &message(2, 92, OUR_INDEX)),
-        ),
-    ];
-    let unlimited = frames
-        .into_iter()
-        .map(|(name, program, frame)| (name, program, frame, Rate::default()));
+    let wrong = |ends| udp(ends, &message(1, 148, 0));
+    let cookie = |secret| udp(V4, &with_cookie(V4, SOURCE_PORT, secret));
     let never_again = Rate {
         token: u64::MAX / 2,
         bucket: 1,
     };
-    let limited = (
-        "rate_limited",
-        PROGRAMS[0],
-        udp(V4, &handshake(1, 0)),
-        never_again,
-    );
-    unlimited
-        .chain([limited])
-        .filter(move |_| possible)
-        .map(|(name, program, frame, rate)| {
-            Trial::bench(format!("latency::{name}"), move |test_mode| {
-                let repeat = if test_mode { 1 } else { REPEAT };
-                measure(program, &frame, rate, repeat).map(Some)
-            })
-        })
+    vec![
+        Case::new("not_ours", other_port),
+        Case::new("pass_data", udp(V4, &message(4, 1452, OUR_INDEX))),
+        Case::new("pass_initiation", udp(V4, &handshake(1, 0))),
+        Case::new("pass_cookie", cookie(&SECRET)).after(under_load),
+        Case::new("denied", udp(denied, &message(4, 96, OUR_INDEX))),
+        Case::new("shape", udp(V4, &message(9, 96, 0))),
+        Case::new("unknown_index", udp(V4, &message(4, 96, 1))),
+        Case {
+            initiations: never_again,
+            ..Case::new("rate_limited", udp(V4, &handshake(1, 0)))
+        },
+        Case::new("unverified", wrong(V4)).after(|ebpf| use_up(ebpf, Budget::Mac1)),
+        Case::new("no_cookie", udp(V4, &bare())).after(under_load),
+        Case::new("no_cookie_wrong_one", cookie(&[9; 32]))
+            .after(under_load)
+            .within(WITHIN_MAC2),
+        Case::new("no_cookie_wrong_one_without_budget", cookie(&[9; 32])).after(|ebpf| {
+            use_up(ebpf, Budget::Mac2)?;
+            under_load(ebpf)
+        }),
+        Case::new("mac1_initiation", wrong(V4)).within(WITHIN_MAC1),
+        Case::new("mac1_initiation_v6", wrong(V6)).within(WITHIN_MAC1),
+        Case::new("mac1_initiation_generic", wrong(V4))
+            .generic()
+            .within(WITHIN_MAC1),
+        Case::new("mac1_two_merged", unfinished(V4, &batch))
+            .generic()
+            .within(WITHIN_MAC1 / 2),
+        Case::new("mac1_response", udp(V4, &message(2, 92, OUR_INDEX))),
+    ]
 }
 
-fn measure(program: &str, frame: &[u8], rate: Rate, repeat: u32) -> Result<Measurement, Failed> {
+fn under_load(ebpf: &mut Ebpf) -> Result<(), Failed> {
+    no_replies(ebpf)?;
+    set_under_load(ebpf)
+}
+
+fn measure(case: &Case, test_mode: bool) -> Result<Measurement, Failed> {
     pin_to_this_cpu()?;
-    let mut ebpf = loaded_for(&MAC1_KEY, rate)?;
+    let mut ebpf = loaded_for(&MAC1_KEY, case.initiations)?;
     allow_index(&mut ebpf, OUR_INDEX)?;
     deny(&mut ebpf, "203.0.113.0", 96 + 24, family::V4)?;
-    let program: &mut Xdp = ebpf
-        .program_mut(program)
-        .ok_or("no such program")?
-        .try_into()?;
-    program.load()?;
-    let mut data_out = vec![0; frame.len()];
-    // The best of five: whatever else the machine does only adds.
+    (case.prepare)(&mut ebpf)?;
+    let program = load(&mut ebpf, case.program)?;
+    // The best of several: whatever else the machine does only adds. Short runs need more.
+    let (repeat, rounds) = match case.repeat {
+        _ if test_mode => (1, 1),
+        OFTEN => (OFTEN, 5),
+        short => (short, 50),
+    };
     let mut nanoseconds = Vec::new();
-    for _ in 0..5 {
-        let result = program.test_run(TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut data_out),
-            repeat,
-            ..TestRunOptions::default()
-        })?;
-        nanoseconds.push(result.duration.as_nanos() as u64);
+    for _ in 0..rounds {
+        nanoseconds.push(run(program, &case.frame, repeat)?);
+        if repeat < OFTEN && !test_mode {
+            sleep(REFILL);
+        }
     }
     let avg = nanoseconds.iter().copied().min().unwrap_or_default();
     let variance = nanoseconds.iter().copied().max().unwrap_or_default() - avg;
     Ok(Measurement { avg, variance })
+}
+
+/// What a frame of a source takes that has no entry and gets none; one by one, so that the
+/// harness's share is larger.
+fn new_sources(rounds: u32) -> Result<Measurement, Failed> {
+    pin_to_this_cpu()?;
+    let mut ebpf = loaded_for(&MAC1_KEY, Rate::default())?;
+    use_up(&mut ebpf, Budget::Sources)?;
+    let program = load(&mut ebpf, PROGRAMS[0])?;
+    let mut total = 0;
+    for round in 0..rounds {
+        let source = IpAddr::from((round | 1 << 30).to_be_bytes());
+        total += run(program, &udp(Ends { source, ..V4 }, &message(9, 96, 0)), 1)?;
+    }
+    Ok(Measurement {
+        avg: total / u64::from(rounds),
+        variance: 0,
+    })
+}
+
+fn load<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Failed> {
+    let program: &mut Xdp = ebpf
+        .program_mut(name)
+        .ok_or("no such program")?
+        .try_into()?;
+    program.load()?;
+    Ok(program)
+}
+
+/// Nanoseconds that the kernel says one of so many runs took.
+fn run(program: &mut Xdp, frame: &[u8], repeat: u32) -> Result<u64, Failed> {
+    let mut data_out = vec![0; frame.len()];
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut data_out),
+        repeat,
+        ..TestRunOptions::default()
+    })?;
+    Ok(result.duration.as_nanos() as u64)
 }

@@ -21,7 +21,8 @@ use crate::programs::{
 };
 use crate::{NamedTest, Test};
 
-const SECRET: [u8; 32] = [0x77; 32];
+/// What cookies are made of.
+pub const SECRET: [u8; 32] = [0x77; 32];
 /// No bucket is full again before this, and none holds a token until then.
 const NEVER: u64 = u64::MAX / 2;
 
@@ -338,13 +339,17 @@ pub fn with_cookie(ends: Ends, port: u16, secret: &[u8; 32]) -> Vec<u8> {
 /// The programs, told that we are under load.
 fn under_load() -> Result<Ebpf, Failed> {
     let mut ebpf = loaded()?;
-    set_load(&mut ebpf, NEVER, NEVER)?;
+    set_under_load(&mut ebpf)?;
     Ok(ebpf)
 }
 
+/// From now on we are under load, and the secret is good.
+pub fn set_under_load(ebpf: &mut Ebpf) -> Result<(), Failed> {
+    set_load(ebpf, NEVER, NEVER)
+}
+
 fn set_load(ebpf: &mut Ebpf, until: u64, secret_until: u64) -> Result<(), Failed> {
-    let secret = Some(&SECRET).map(|secret| (secret, secret_until));
-    write_load(ebpf, until, secret)
+    write_load(ebpf, until, Some((&SECRET, secret_until)))
 }
 
 /// Tells the programs until when there is a load, and what cookies are made of.
