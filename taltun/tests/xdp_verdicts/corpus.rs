@@ -108,17 +108,33 @@ fn plain() -> Vec<Case> {
         single: Untouched,
         merged: Untouched,
     };
+    let tagged = |mut frame: Vec<u8>, tags: &[u8]| {
+        frame.splice(12..12, tags.iter().copied());
+        frame
+    };
+    let extended = |next_header: u8, header: &[u8]| {
+        let mut frame = with(v6(), IP + 6, &[next_header]);
+        frame.splice(UDP_V6..UDP_V6, header.iter().copied());
+        frame
+    };
     vec![
         untouched("runt_ethernet_only", V4, cut(v4(), IP)),
         untouched("runt_in_ip_header", V4, cut(v4(), IP + 19)),
         untouched("runt_in_udp_header", V4, cut(v4(), UDP_V4 + 7)),
         untouched("runt_in_v6_header", V6, cut(v6(), IP + 39)),
         untouched("runt_in_v6_udp_header", V6, cut(v6(), UDP_V6 + 7)),
-        untouched("vlan", V4, {
-            let mut frame = v4();
-            frame.splice(12..12, [0x81, 0x00, 0x00, 0x05]);
-            frame
-        }),
+        untouched("vlan", V4, tagged(v4(), &[0x81, 0x00, 0x00, 0x05])),
+        untouched("vlan_v6", V6, tagged(v6(), &[0x81, 0x00, 0x00, 0x05])),
+        untouched(
+            "qinq",
+            V4,
+            tagged(v4(), &[0x88, 0xa8, 0x00, 0x07, 0x81, 0x00, 0x00, 0x05]),
+        ),
+        untouched(
+            "qinq_old",
+            V4,
+            tagged(v4(), &[0x91, 0x00, 0x00, 0x07, 0x81, 0x00, 0x00, 0x05]),
+        ),
         untouched("arp", V4, with(v4(), 12, &[0x08, 0x06])),
         untouched("ipv4_options", V4, {
             let mut frame = with(v4(), IP, &[0x46]);
@@ -126,6 +142,7 @@ fn plain() -> Vec<Case> {
             frame
         }),
         untouched("ipv4_ihl_0", V4, with(v4(), IP, &[0x40])),
+        untouched("ipv4_ihl_4", V4, with(v4(), IP, &[0x44])),
         untouched("ipv4_ihl_15", V4, with(v4(), IP, &[0x4f])),
         untouched("ipv4_version_6", V4, with(v4(), IP, &[0x65])),
         untouched("ipv4_first_fragment", V4, with(v4(), IP + 6, &[0x20, 0])),
@@ -137,16 +154,33 @@ fn plain() -> Vec<Case> {
             with(v4(), IP + 2, &[0, 19]),
         ),
         untouched("ipv6_version_4", V6, with(v6(), IP, &[0x45])),
-        untouched("ipv6_hop_by_hop", V6, {
-            let mut frame = with(v6(), IP + 6, &[0]);
-            frame.splice(UDP_V6..UDP_V6, [17, 0, 1, 4, 0, 0, 0, 0]);
-            frame
-        }),
-        untouched("ipv6_fragment_header", V6, {
-            let mut frame = with(v6(), IP + 6, &[44]);
-            frame.splice(UDP_V6..UDP_V6, [17, 0, 0, 0, 0, 0, 0, 1]);
-            frame
-        }),
+        untouched(
+            "ipv6_hop_by_hop",
+            V6,
+            extended(0, &[17, 0, 1, 4, 0, 0, 0, 0]),
+        ),
+        untouched("ipv6_routing", V6, extended(43, &[17, 0, 4, 0, 0, 0, 0, 0])),
+        untouched(
+            "ipv6_destination_options",
+            V6,
+            extended(60, &[17, 0, 1, 4, 0, 0, 0, 0]),
+        ),
+        untouched(
+            "ipv6_first_fragment",
+            V6,
+            extended(44, &[17, 0, 0, 1, 0, 0, 0, 1]),
+        ),
+        untouched(
+            "ipv6_later_fragment",
+            V6,
+            extended(44, &[17, 0, 0x05, 0xa9, 0, 0, 0, 1]),
+        ),
+        untouched(
+            "ipv6_whole_fragment",
+            V6,
+            extended(44, &[17, 0, 0, 0, 0, 0, 0, 1]),
+        ),
+        untouched("ipv6_no_next_header", V6, with(v6(), IP + 6, &[59])),
         untouched("tcp", V4, with(v4(), IP + 9, &[6])),
         untouched("tcp_v6", V6, with(v6(), IP + 6, &[6])),
         untouched("icmp", V4, with(v4(), IP + 9, &[1])),
@@ -213,7 +247,15 @@ fn messages() -> Vec<Case> {
         v4("one_byte", 4, 1, SHAPE),
         v4("three_bytes", 4, 3, SHAPE),
         v4("four_bytes", 4, 4, SHAPE),
+        v6("v6_initiation_short_by_one", 1, 147, SHAPE),
+        v6("v6_initiation_long_by_one", 1, 149, SHAPE),
         v6("v6_response_short_by_one", 2, 91, SHAPE),
+        v6("v6_response_long_by_one", 2, 93, SHAPE),
+        v6("v6_cookie", 3, 64, Pass),
+        v6("v6_cookie_short_by_one", 3, 63, SHAPE),
+        v6("v6_cookie_long_by_one", 3, 65, SHAPE),
+        v6("v6_keepalive", 4, 32, Pass),
+        v6("v6_keepalive_short_by_one", 4, 31, SHAPE),
         v6("v6_data", 4, 1452, Pass),
         case(
             "reserved_byte_set",
@@ -384,6 +426,13 @@ fn lengths() -> Vec<Case> {
             ),
             Pass,
         ),
+        // As a jumbogram says it, with its length in an option that isn't there.
+        case(
+            "lie_v6_length_zero",
+            V6,
+            with(udp(V6, &message(9, 64, 0)), IP + 4, &[0, 0]),
+            Pass,
+        ),
         case(
             "lie_v6_frame_shorter_than_both",
             V6,
@@ -466,6 +515,20 @@ fn merged() -> Vec<Case> {
         Case {
             single: UNKNOWN,
             ..case("lost_keepalive", V4, &lost(63), UNKNOWN)
+        },
+        // As large as a run of the program can hold: a page, less what is kept before and
+        // behind a frame.
+        Case {
+            single: Pass,
+            ..case("super_packet", V4, &message(4, 3000, OUR_INDEX), Pass)
+        },
+        Case {
+            single: UNKNOWN,
+            ..case("super_packet_unknown_index", V4, &lost(3000), Pass)
+        },
+        Case {
+            single: Pass,
+            ..case("v6_super_packet", V6, &message(4, 3000, OUR_INDEX), Pass)
         },
         // No peer sends this, merged or not.
         case("unfinished_garbage", V4, &message(9, 512, 0), SHAPE),
