@@ -65,16 +65,16 @@ pub fn fault(
             return Some(DropReason::Mac1);
         }
     }
-    if let Some(load) = load {
-        if has_cookie && proves_its_address(frame, datagram, load, now)? {
-            return limit(Bucket::Proven, source, settings, now);
-        }
-        if !may_be_answered(source, now) {
-            return Some(DropReason::NoCookie);
-        }
-        budgets::take_reply(now);
+    let Some(load) = load else {
+        return limit(Bucket::Claimed, source, settings, now);
+    };
+    if has_cookie && proves_its_address(frame, datagram, load, now)? {
+        return limit(Bucket::Proven, source, settings, now);
     }
-    limit(Bucket::Claimed, source, settings, now)
+    if !may_be_answered(source, now) {
+        return Some(DropReason::NoCookie);
+    }
+    limit_reply(source, settings, now)
 }
 
 /// What is wrong with a packet that may be several initiations merged, and is `length` bytes
@@ -110,10 +110,11 @@ pub fn fault_merged(
             return Some(DropReason::Mac1);
         }
         if mac::is_initiation_right(frame, datagram, offset, keyed)? {
-            if under_load {
-                budgets::take_reply(now);
-            }
-            return limit(Bucket::Claimed, source, settings, now);
+            return if under_load {
+                limit_reply(source, settings, now)
+            } else {
+                limit(Bucket::Claimed, source, settings, now)
+            };
         }
         budgets::take(budget, now);
     }
@@ -193,6 +194,17 @@ impl Bucket {
 fn limit(bucket: Bucket, source: &Address, settings: &Settings, now: u64) -> Option<DropReason> {
     let taken = take_token(bucket, source, &settings.initiations, now);
     (!taken).then_some(DropReason::RateLimited)
+}
+
+/// The same for one that is to be answered with a cookie: a reply is taken, too, but only if
+/// the source has a token. Else one source would use up the replies of all.
+#[inline(always)]
+fn limit_reply(source: &Address, settings: &Settings, now: u64) -> Option<DropReason> {
+    let fault = limit(Bucket::Claimed, source, settings, now);
+    if fault.is_none() {
+        budgets::take_reply(now);
+    }
+    fault
 }
 
 /// Whether the bucket of this source holds a token.

@@ -32,12 +32,13 @@ const NEIGHBOUR: Ends = Ends {
 };
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [NamedTest; 14] = [
+    let tests: [NamedTest; 15] = [
         ("a_cookie_is_asked_for", a_cookie_is_asked_for),
         (
             "only_right_mac1s_cost_replies",
             only_right_mac1s_cost_replies,
         ),
+        ("one_source_has_few_replies", one_source_has_few_replies),
         ("a_good_cookie_passes", a_good_cookie_passes),
         ("a_bad_cookie_is_none", a_bad_cookie_is_none),
         ("a_load_ends_by_itself", a_load_ends_by_itself),
@@ -84,6 +85,26 @@ fn only_right_mac1s_cost_replies() -> Result<(), Failed> {
         assert_eq!(verdict(ebpf, program, &udp(ends, &wrong))?, XDP_DROP);
         assert_eq!(dropped(ebpf, DropReason::Mac1)?, 1);
         assert_eq!(replies(ebpf)?, 0, "a reply was taken");
+    }
+    Ok(())
+}
+
+/// Else one source could keep all others from getting a cookie.
+fn one_source_has_few_replies() -> Result<(), Failed> {
+    for (program, ends) in everywhere() {
+        for sort in [bare(), with_cookie(ends, SOURCE_PORT, &[0x78; 32])] {
+            let ebpf = &mut under_load()?;
+            let frame = udp(ends, &sort);
+            for _ in 0..BURST {
+                assert_eq!(verdict(ebpf, program, &frame)?, XDP_PASS);
+            }
+            let taken = replies(ebpf)?;
+            for _ in 0..BURST {
+                assert_eq!(verdict(ebpf, program, &frame)?, XDP_DROP);
+            }
+            assert_eq!(dropped(ebpf, DropReason::RateLimited)?, u64::from(BURST));
+            assert_eq!(replies(ebpf)?, taken, "replies for what was dropped");
+        }
     }
     Ok(())
 }
