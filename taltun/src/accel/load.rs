@@ -99,7 +99,8 @@ fn monotonic() -> Duration {
     };
     // SAFETY: `time` is a valid place to write one timespec to.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(time.tv_sec.unsigned_abs(), nanos)
 }
 
 fn nanos(time: Duration) -> u64 {
