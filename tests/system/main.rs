@@ -18,6 +18,7 @@ mod lifecycle;
 mod loops;
 mod manners;
 mod reach;
+mod recipes;
 mod refusals;
 mod rekey;
 mod roaming;
@@ -56,6 +57,7 @@ fn main() {
         loops::CASES,
         manners::CASES,
         cookies::CASES,
+        recipes::CASES,
     ]
     .concat();
     // It takes ten minutes, so it has to be asked for by name.
