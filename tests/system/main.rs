@@ -27,6 +27,7 @@ mod sources;
 mod support;
 mod toolkit;
 mod tools;
+mod vagrant;
 mod watch;
 mod wireguard;
 
@@ -58,6 +59,7 @@ fn main() {
         manners::CASES,
         cookies::CASES,
         recipes::CASES,
+        vagrant::CASES,
     ]
     .concat();
     // It takes ten minutes, so it has to be asked for by name.
