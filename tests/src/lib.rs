@@ -2,7 +2,8 @@
 //! and to see whether they did their job.
 //!
 //! A [`topology`] is a few network [namespaces](netns) joined by veth pairs; a [`node`] is a
-//! running `taltun` in one of them; [`lab`] is the usual whole, a hub with two spokes.
+//! running `taltun` in one of them; [`lab`] is the usual whole, a hub with two spokes;
+//! [`recipes`] are the deployments of the manual, with the very files that it shows.
 //! [`traffic`] goes through it and says what came out; [`snapshot`] and [`leftovers`] see
 //! what was left behind. `cargo xtask run` and the system tests are both built on this.
 //!
@@ -14,6 +15,7 @@ pub mod lab;
 pub mod leftovers;
 pub mod netns;
 pub mod node;
+pub mod recipes;
 pub mod report;
 pub mod snapshot;
 pub mod sys;

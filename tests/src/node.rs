@@ -45,9 +45,13 @@ pub struct Keys {
 impl Keys {
     /// A new pair, made by `taltun genkey` and `taltun pubkey`.
     pub fn generate(taltun: &Path) -> Result<Self> {
-        let private = output_of(Command::new(taltun).arg("genkey"))?
-            .trim()
-            .to_owned();
+        let private = output_of(Command::new(taltun).arg("genkey"))?;
+        Self::of_private(taltun, private.trim())
+    }
+
+    /// The pair that has this private key.
+    pub fn of_private(taltun: &Path, private: &str) -> Result<Self> {
+        let private = private.to_owned();
         let mut child = Command::new(taltun)
             .arg("pubkey")
             .stdin(Stdio::piped())
@@ -216,6 +220,8 @@ impl Site {
 #[derive(Debug)]
 pub struct Node {
     site: Site,
+    /// Words by way of which it is started.
+    through: Vec<String>,
     child: Child,
 }
 
@@ -227,9 +233,23 @@ impl Node {
 
     /// The same with a config file that is already text, for keys that [`Config`] lacks.
     pub fn start_with_text(namespace: &Namespace, taltun: &Path, config: &str) -> Result<Self> {
+        Self::start_through(namespace, taltun, config, Vec::new())
+    }
+
+    /// The same by way of the words `through`, which run the words that follow them.
+    pub fn start_through(
+        namespace: &Namespace,
+        taltun: &Path,
+        config: &str,
+        through: Vec<String>,
+    ) -> Result<Self> {
         let site = Site::prepare(namespace, taltun, config)?;
-        let child = spawn(&site, namespace)?;
-        let mut node = Self { site, child };
+        let child = spawn(&site, namespace, &through)?;
+        let mut node = Self {
+            site,
+            through,
+            child,
+        };
         node.wait_until_ready()
             .with_context(|| format!("the node in {} didn't start", namespace.name()))?;
         Ok(node)
@@ -238,7 +258,7 @@ impl Node {
     /// Starts it again after [`Node::kill`], with the files that it left behind, as a service
     /// manager would.
     pub fn start_again(&mut self, namespace: &Namespace) -> Result<()> {
-        self.child = spawn(&self.site, namespace)?;
+        self.child = spawn(&self.site, namespace, &self.through)?;
         self.wait_until_ready()
     }
 
@@ -343,13 +363,14 @@ impl Drop for Node {
 }
 
 /// `taltun run`, logging to a file.
-fn spawn(site: &Site, namespace: &Namespace) -> Result<Child> {
+fn spawn(site: &Site, namespace: &Namespace, through: &[String]) -> Result<Child> {
+    let through: Vec<&str> = through.iter().map(String::as_str).collect();
     let log = File::options()
         .create(true)
         .append(true)
         .open(site.log())
         .context("can't open the log")?;
-    site.run_command(namespace, &[])
+    site.run_command(namespace, &through)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -18,7 +18,7 @@ use crate::netns::Namespace;
 pub struct Snapshot(BTreeSet<String>);
 
 impl Snapshot {
-    /// Links, addresses, routes, rules, queueing disciplines, forwarding, UDP sockets, and
+    /// Links, addresses, routes, rules, queueing disciplines, settings, UDP sockets, and
     /// where the programs for it are installed BPF attachments and nftables rules.
     pub fn take(namespace: &Namespace) -> Result<Self> {
         let mut facts = BTreeSet::new();
@@ -35,7 +35,7 @@ impl Snapshot {
         let mut tc = Command::new("tc");
         tc.args(["-n", namespace.name(), "qdisc", "show"]);
         facts.extend(lines("qdisc", &output_of(&mut tc)?));
-        facts.extend(namespace.run(forwarding)??);
+        facts.extend(namespace.run(settings)??);
         facts.extend(namespace.run(udp_sockets)??);
         for (what, program, arguments) in [
             ("bpf", "bpftool", ["net", "show"]),
@@ -78,14 +78,19 @@ fn lines(what: &str, text: &str) -> Vec<String> {
 }
 
 /// Runs inside the namespace.
-fn forwarding() -> Result<Vec<String>> {
-    ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
-        .into_iter()
-        .map(|name| {
-            let value = fs::read_to_string(format!("/proc/sys/net/{name}"))?;
-            Ok(format!("sysctl {name} {}", value.trim()))
-        })
-        .collect()
+fn settings() -> Result<Vec<String>> {
+    [
+        "ipv4/ip_forward",
+        "ipv4/conf/all/src_valid_mark",
+        "ipv6/conf/all/forwarding",
+        "ipv6/conf/default/accept_ra",
+    ]
+    .into_iter()
+    .map(|name| {
+        let value = fs::read_to_string(format!("/proc/sys/net/{name}"))?;
+        Ok(format!("sysctl {name} {}", value.trim()))
+    })
+    .collect()
 }
 
 /// Runs inside the namespace.

@@ -168,7 +168,7 @@ fn join(near: (&Namespace, &str), far: (&Namespace, &str), wire: Wire) -> Result
 
 /// Waits until the kernel has noticed that the wire has two ends and given this one its
 /// link-local address. Until then a snapshot would show changes that are nobody's.
-fn wait_until_settled(namespace: &Namespace, interface: &str) -> Result<()> {
+pub(crate) fn wait_until_settled(namespace: &Namespace, interface: &str) -> Result<()> {
     let start = Instant::now();
     loop {
         let link = namespace.ip(&format!("-o link show dev {interface}"))?;

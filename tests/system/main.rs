@@ -18,6 +18,7 @@ mod lifecycle;
 mod loops;
 mod manners;
 mod reach;
+mod recipes;
 mod refusals;
 mod rekey;
 mod roaming;
@@ -26,6 +27,7 @@ mod sources;
 mod support;
 mod toolkit;
 mod tools;
+mod vagrant;
 mod watch;
 mod wireguard;
 
@@ -56,6 +58,8 @@ fn main() {
         loops::CASES,
         manners::CASES,
         cookies::CASES,
+        recipes::CASES,
+        vagrant::CASES,
     ]
     .concat();
     // It takes ten minutes, so it has to be asked for by name.

@@ -26,6 +26,15 @@ const SILENCE: Duration = Duration::from_millis(300);
 /// Stands among the programs that a test needs for a kernel with WireGuard.
 pub const KERNEL_WIREGUARD: &str = "the kernel's WireGuard";
 
+/// Stands among the programs that a test needs for a kernel that can delay packets.
+pub const NETEM: &str = "netem in the kernel";
+
+/// What stands for an ability of the kernel, and whether it has it.
+const ABILITIES: &[(&str, fn() -> bool)] = &[
+    (KERNEL_WIREGUARD, kernel_has_wireguard),
+    (NETEM, kernel_has_netem),
+];
+
 /// A test.
 #[derive(Clone, Copy)]
 pub struct Case {
@@ -43,15 +52,38 @@ impl Case {
         if !sys::is_root() {
             return Some("needs root, to make network namespaces".to_owned());
         }
-        if self.programs.contains(&KERNEL_WIREGUARD) && !kernel_has_wireguard() {
-            return Some(format!("needs {KERNEL_WIREGUARD}; `cargo xtask vm` has it"));
+        for (ability, is_there) in ABILITIES {
+            if self.programs.contains(ability) && !is_there() {
+                return Some(format!("needs {ability}; `cargo xtask vm` has it"));
+            }
         }
         self.programs
             .iter()
-            .filter(|program| **program != KERNEL_WIREGUARD)
+            .filter(|program| ABILITIES.iter().all(|(ability, _)| ability != *program))
             .find(|program| find(program).is_none())
             .map(|program| format!("needs {program}, which isn't on PATH"))
     }
+}
+
+/// Whether the running kernel has netem, with a module or without.
+fn kernel_has_netem() -> bool {
+    let Ok(namespace) = Namespace::create(&format!("{}-netem", private_prefix())) else {
+        return false;
+    };
+    Command::new("tc")
+        .args([
+            "-n",
+            namespace.name(),
+            "qdisc",
+            "add",
+            "dev",
+            "lo",
+            "root",
+            "netem",
+        ])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// Whether the running kernel makes WireGuard interfaces, with a module or without.

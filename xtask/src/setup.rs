@@ -20,12 +20,17 @@ pub type Program = (&'static str, &'static str);
 
 /// What the lab can't do without.
 pub const LAB: &[Program] = &[("ip", "iproute2")];
+/// What the recipes need besides.
+pub const RECIPES: &[Program] = &[("nft", "nftables")];
 /// What single system tests use besides; where one is missing they are skipped or see less.
 pub const SYSTEM_TESTS: &[Program] = &[
     ("bpftool", "bpftool"),
+    ("nc", "netcat-openbsd"),
     ("nft", "nftables"),
+    ("ping", "iputils-ping"),
     ("setpriv", "util-linux"),
     ("ss", "iproute2"),
+    ("tcpdump", "tcpdump"),
     ("unshare", "util-linux"),
     ("wg", "wireguard-tools"),
     ("wg-quick", "wireguard-tools"),

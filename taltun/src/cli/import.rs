@@ -11,7 +11,7 @@ use crate::config::{self, wgquick};
 
 /// Translate a wg-quick file to a configuration of Taltun's, on standard output.
 ///
-/// What Taltun has no word for, such as `PostUp`, is kept as a comment, which `export` makes a
+/// What Taltun has no word for, such as `PreUp`, is kept as a comment, which `export` makes a
 /// setting again. The interface is called like the file. Keep the outcome to its owner: the
 /// private key is in it (`umask 077`).
 #[derive(Args)]

@@ -3,6 +3,7 @@
 //!
 //! [`Config`]: super::Config
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -11,44 +12,11 @@ use zeroize::Zeroizing;
 
 use super::document::{Document, Field, Section};
 use super::error::{ConfigError, Spot};
-use super::{Accel, Dataplane, Endpoint, Mode, permissions, values};
+use super::{
+    Accel, Dataplane, Dns, Endpoint, Hooks, HostSettings, Masquerade, Mode, permissions, reference,
+    values,
+};
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
-
-const INTERFACE_KEYS: &[&str] = &[
-    "mode",
-    "tun_name",
-    "vip",
-    "local_addr",
-    "private_key",
-    "private_key_file",
-    "mtu",
-    "routes",
-    "debug",
-];
-const PEER_KEYS: &[&str] = &[
-    "name",
-    "public_key",
-    "preshared_key",
-    "vip",
-    "endpoint",
-    "allowed_ips",
-    "persistent_keepalive",
-];
-const DATAPLANE_KEYS: &[&str] = &[
-    "tun_offload",
-    "udp_gso",
-    "udp_gro",
-    "workers",
-    "busy_poll_us",
-];
-const ACCEL_KEYS: &[&str] = &[
-    "interfaces",
-    "xdp",
-    "af_xdp",
-    "deny",
-    "deny_inner",
-    "handshakes_per_second",
-];
 
 /// Handshake initiations a second from one source, where the file doesn't say.
 const HANDSHAKES_PER_SECOND: u32 = 20;
@@ -75,6 +43,10 @@ pub(super) struct Draft {
     pub(super) peers: Vec<PeerDraft>,
     pub(super) accel: Accel,
     pub(super) dataplane: Dataplane,
+    pub(super) host: HostSettings,
+    /// Where the keys of `host` are written, by their names.
+    pub(super) host_spots: BTreeMap<&'static str, Spot>,
+    pub(super) hooks: Hooks,
     pub(super) warnings: Vec<String>,
 }
 
@@ -112,6 +84,9 @@ impl Draft {
                 handshakes_per_second: HANDSHAKES_PER_SECOND,
             },
             dataplane: Dataplane::default(),
+            host: HostSettings::default(),
+            host_spots: BTreeMap::new(),
+            hooks: Hooks::default(),
             warnings: Vec::new(),
         }
     }
@@ -119,7 +94,7 @@ impl Draft {
     /// What `text`, the contents of `file`, says.
     pub(super) fn from_toml(text: &str, file: &str) -> Result<Self, ConfigError> {
         let document = Document::parse(text, file)?;
-        document.allow_only(&["interface", "peers", "accel", "dataplane"])?;
+        document.allow_only(&["interface", "peers", "accel", "dataplane", "nat"])?;
         let mut draft = Self::empty(Spot::file(file));
         if let Some(section) = document.section("interface")? {
             draft.read_interface(&section, file)?;
@@ -134,11 +109,14 @@ impl Draft {
         if let Some(section) = document.section("dataplane")? {
             draft.read_dataplane(&section)?;
         }
+        if let Some(section) = document.section("nat")? {
+            draft.read_nat(&section)?;
+        }
         Ok(draft)
     }
 
     fn read_interface(&mut self, section: &Section, file: &str) -> Result<(), ConfigError> {
-        section.allow_only(INTERFACE_KEYS)?;
+        section.allow_only(&reference::names("interface"))?;
         self.spot = section.spot("");
         self.mode = optional(section, "mode", values::mode)?;
         self.tun_name = optional(section, "tun_name", values::interface_name)?;
@@ -159,6 +137,84 @@ impl Draft {
         if let Some(field) = section.get("debug") {
             self.debug = field.boolean()?;
         }
+        self.read_host(section)?;
+        self.read_hooks(section)
+    }
+
+    fn read_host(&mut self, section: &Section) -> Result<(), ConfigError> {
+        let Self {
+            host, host_spots, ..
+        } = self;
+        if let Some(field) = section.get("fwmark") {
+            host.fwmark = Some(field.integer(1..=u32::MAX)?);
+        }
+        if let Some(field) = section.get("dns") {
+            host_spots.insert("dns", field.spot());
+            host.dns = Dns::default();
+            for item in field.list()? {
+                match parse_with(&item, values::dns)? {
+                    values::DnsItem::Server(server) => host.dns.servers.push(server),
+                    values::DnsItem::Search(domain) => host.dns.search.push(domain),
+                }
+            }
+        }
+        for (key, switch) in [
+            ("ip_forward", &mut host.ip_forward),
+            ("mss_clamp", &mut host.mss_clamp),
+            ("protect_vip", &mut host.protect_vip),
+            ("kill_switch", &mut host.kill_switch),
+        ] {
+            if let Some(field) = section.get(key) {
+                *switch = field.boolean()?;
+                host_spots.insert(key, field.spot());
+            }
+        }
+        if let Some(field) = section.get("firewall") {
+            host.firewall = parse_with(&field, values::firewall)?;
+            host_spots.insert("firewall", field.spot());
+        }
+        if let Some(field) = section.get("tun_name") {
+            host_spots.insert("tun_name", field.spot());
+        }
+        Ok(())
+    }
+
+    fn read_hooks(&mut self, section: &Section) -> Result<(), ConfigError> {
+        for (key, commands) in [
+            ("on_up", &mut self.hooks.on_up),
+            ("on_down", &mut self.hooks.on_down),
+            ("on_peer_up", &mut self.hooks.on_peer_up),
+            ("on_peer_down", &mut self.hooks.on_peer_down),
+        ] {
+            if let Some(field) = section.get(key) {
+                *commands = each(field.one_or_list()?, values::command)?
+                    .into_iter()
+                    .map(|command| command.value)
+                    .collect();
+            }
+        }
+        Ok(())
+    }
+
+    fn read_nat(&mut self, section: &Section) -> Result<(), ConfigError> {
+        section.allow_only(&reference::names("nat"))?;
+        let out = optional(section, "out", values::interface_name)?;
+        let masquerade = match section.get("masquerade") {
+            Some(field) => {
+                self.host_spots.insert("masquerade", field.spot());
+                field.boolean()?
+            }
+            None => false,
+        };
+        if let Some(field) = section.get("out") {
+            if !masquerade {
+                return Err(field.spot().error(
+                    "nothing is translated without masquerade = true; add it, or leave out out",
+                ));
+            }
+            self.host_spots.insert("out", field.spot());
+        }
+        self.host.masquerade = masquerade.then_some(Masquerade { out });
         Ok(())
     }
 
@@ -197,7 +253,7 @@ impl Draft {
     }
 
     fn read_peer(&mut self, section: &Section) -> Result<PeerDraft, ConfigError> {
-        section.allow_only(PEER_KEYS)?;
+        section.allow_only(&reference::names("peers"))?;
         let Some(key) = section.get("public_key") else {
             return Err(section.spot("public_key").error(
                 "missing; run `taltun pubkey < key` on that peer, with its private key in \
@@ -240,7 +296,7 @@ impl Draft {
     }
 
     fn read_accel(&mut self, section: &Section) -> Result<(), ConfigError> {
-        section.allow_only(ACCEL_KEYS)?;
+        section.allow_only(&reference::names("accel"))?;
         if let Some(field) = section.get("interfaces") {
             let names = each(field.list()?, values::interface_name)?;
             self.accel.interfaces = names.into_iter().map(|name| name.value).collect();
@@ -262,7 +318,7 @@ impl Draft {
     }
 
     fn read_dataplane(&mut self, section: &Section) -> Result<(), ConfigError> {
-        section.allow_only(DATAPLANE_KEYS)?;
+        section.allow_only(&reference::names("dataplane"))?;
         let dataplane = &mut self.dataplane;
         for (key, switch) in [
             ("tun_offload", &mut dataplane.tun_offload),

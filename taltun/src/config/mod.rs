@@ -7,9 +7,11 @@
 mod document;
 mod draft;
 mod error;
+mod host;
 mod load;
 mod overrides;
 mod permissions;
+pub mod reference;
 mod rules;
 mod suggest;
 #[cfg(test)]
@@ -22,6 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 pub use error::ConfigError;
+pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, leads_around};
 pub use load::{Loaded, load, load_with, parse};
 pub use overrides::Overrides;
 pub(crate) use suggest::nearest;
@@ -40,6 +43,10 @@ pub struct Config {
     pub accel: Accel,
     /// `[dataplane]`
     pub dataplane: Dataplane,
+    /// What the host does for the tunnel: the rest of `[interface]`, and `[nat]`.
+    pub host: HostSettings,
+    /// What is run when something happens.
+    pub hooks: Hooks,
 }
 
 impl Config {
@@ -60,6 +67,8 @@ impl Config {
             peers: Vec::new(),
             accel: draft::Draft::empty(error::Spot::flag("")).accel,
             dataplane: Dataplane::default(),
+            host: HostSettings::default(),
+            hooks: Hooks::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::draft::{Draft, PeerDraft, Written};
 use super::error::{ConfigError, Spot};
-use super::{Config, Interface, Mode, Peer};
+use super::{Config, FirewallChoice, Interface, Mode, Peer};
 use crate::crypto::{PrivateKey, PublicKey};
 
 const DEFAULT_TUN_NAME: &str = "taltun0";
@@ -18,20 +18,22 @@ const DEFAULT_MTU: u16 = 1420;
 const MTU_MIN_V6: u16 = 1280;
 
 /// Checks the whole of `draft` and makes a [`Config`] and warnings of it.
-pub(super) fn check(draft: Draft) -> Result<(Config, Vec<String>), ConfigError> {
-    let Some(private_key) = draft.private_key else {
+pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigError> {
+    let Some(private_key) = draft.private_key.take() else {
         return Err(draft.spot.sibling("interface.private_key").error(
             "missing; make one with `umask 077; taltun genkey > key` and add \
              private_key_file = \"key\" to [interface]",
         ));
     };
     check_own_vip(&draft.vip, &draft.spot)?;
-    let mtu = check_mtu(draft.mtu, &draft.vip)?;
+    let mtu = check_mtu(draft.mtu.take(), &draft.vip)?;
     check_keys(&draft.peers, &private_key)?;
     check_addresses(&draft.peers, &draft.vip)?;
 
+    check_host(&draft)?;
     let mode = draft.mode.unwrap_or(Mode::Client);
-    let mut warnings = draft.warnings;
+    let mut warnings = questionable_host(&draft);
+    warnings.splice(0..0, draft.warnings);
     warnings.extend(questionable_peers(&draft.peers, &draft.vip, &draft.routes));
     warnings.extend(unused_routes(&draft.peers, &draft.routes));
     if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoint.is_none()) {
@@ -57,6 +59,8 @@ pub(super) fn check(draft: Draft) -> Result<(Config, Vec<String>), ConfigError> 
         peers: draft.peers.into_iter().map(finish_peer).collect(),
         accel: draft.accel,
         dataplane: draft.dataplane,
+        host: draft.host,
+        hooks: draft.hooks,
     };
     Ok((config, warnings))
 }
@@ -159,6 +163,95 @@ fn check_addresses(peers: &[PeerDraft], own: &[Written<IpNet>]) -> Result<(), Co
         }
     }
     Ok(())
+}
+
+/// What the host is asked for makes sense, and can be done.
+fn check_host(draft: &Draft) -> Result<(), ConfigError> {
+    let host = &draft.host;
+    let spot = |key| draft.host_spots.get(key).unwrap_or(&draft.spot);
+    let tun_name = draft.tun_name.as_deref().unwrap_or(DEFAULT_TUN_NAME);
+    let out = host.masquerade.as_ref().and_then(|nat| nat.out.as_deref());
+    if out == Some(tun_name) {
+        return Err(spot("out").error(format!(
+            "{tun_name} is the tunnel itself; give the interface that packets leave by, such as \
+             \"eth0\""
+        )));
+    }
+    if let Some(key) = host.needs_firewall() {
+        if host.firewall == FirewallChoice::None {
+            return Err(spot("firewall").error(format!(
+                "{key} takes firewall rules; set firewall = \"auto\", or leave out {key}"
+            )));
+        }
+        for (key, name) in [("tun_name", Some(tun_name)), ("out", out)] {
+            if let Some(name) = name.filter(|name| !is_plain(name)) {
+                return Err(spot(key).error(format!(
+                    "firewall rules can't name {name:?}: use letters, digits, dots, dashes and \
+                     underscores"
+                )));
+            }
+        }
+    }
+    if host.kill_switch
+        && !default_route(&draft.routes, false)
+        && !default_route(&draft.routes, true)
+    {
+        return Err(spot("kill_switch").error(
+            "nothing would leave this machine at all, as no route leads everything into the \
+             tunnel; add routes = [\"0.0.0.0/0\", \"::/0\"]",
+        ));
+    }
+    if host.dns.servers.is_empty() && !host.dns.search.is_empty() {
+        return Err(spot("dns").error(
+            "there are only domains to search; add the address of a name server such as \
+             \"10.0.0.1\"",
+        ));
+    }
+    Ok(())
+}
+
+/// What the host is asked for, and may not do what was meant.
+fn questionable_host(draft: &Draft) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let host = &draft.host;
+    let spot = |key| draft.host_spots.get(key).unwrap_or(&draft.spot);
+    if default_route(&draft.routes, false)
+        && !default_route(&draft.routes, true)
+        && !host.kill_switch
+    {
+        let at = draft.routes.iter().find(|route| is_default(route, false));
+        let spot = at.map_or(&draft.spot, |route| &route.spot);
+        warnings.push(spot.say(
+            "all IPv4 goes into the tunnel, and IPv6 goes on around it; add \"::/0\", or \
+             kill_switch = true",
+        ));
+    }
+    if host.masquerade.is_some() && !host.ip_forward {
+        warnings.push(spot("masquerade").say(
+            "there is nothing to translate unless this machine forwards; add ip_forward = true \
+             to [interface]",
+        ));
+    }
+    warnings
+}
+
+/// Whether the routes lead all of a family into the tunnel, whole or in halves.
+fn default_route(routes: &[Written<IpNet>], v6: bool) -> bool {
+    let of_family = || routes.iter().filter(|route| is_default(route, v6));
+    let whole = of_family().any(|route| route.value.prefix_len() == 0);
+    let halves: HashSet<IpNet> = of_family().map(|route| route.value).collect();
+    whole || halves.len() == 2
+}
+
+/// Whether a route is a default route, or half of one.
+fn is_default(route: &Written<IpNet>, v6: bool) -> bool {
+    route.value.prefix_len() <= 1 && route.value.addr().is_ipv6() == v6
+}
+
+/// Whether a name means the same to every tool.
+fn is_plain(name: &str) -> bool {
+    name.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
 /// Peers that nothing can reach.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{Endpoint, Mode, XdpMode, suggest};
+use super::{Endpoint, FirewallChoice, Mode, XdpMode, suggest};
 
 /// Longest name of a peer, in characters.
 const NAME_MAX: usize = 64;
@@ -75,6 +75,63 @@ pub(super) fn af_xdp(text: &str) -> Result<(), String> {
         "on" => Err("AF_XDP is not in this version; set \"auto\" or \"off\"".into()),
         other => Err(one_of(other, &["auto", "on", "off"])),
     }
+}
+
+/// `auto`, `nftables`, `iptables` or `none`.
+pub(super) fn firewall(text: &str) -> Result<FirewallChoice, String> {
+    match text {
+        "auto" => Ok(FirewallChoice::Auto),
+        "nftables" => Ok(FirewallChoice::Nftables),
+        "iptables" => Ok(FirewallChoice::Iptables),
+        "none" => Ok(FirewallChoice::None),
+        other => Err(one_of(other, &["auto", "nftables", "iptables", "none"])),
+    }
+}
+
+/// One of `interface.dns`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum DnsItem {
+    /// Whom to ask.
+    Server(IpAddr),
+    /// A domain to look for short names in.
+    Search(String),
+}
+
+/// The address of a name server, or a domain.
+pub(super) fn dns(text: &str) -> Result<DnsItem, String> {
+    let expected = || {
+        format!(
+            "expected the address of a name server such as \"10.0.0.1\", or a domain to search \
+             such as \"example.org\", found {text:?}"
+        )
+    };
+    if let Ok(server) = text.parse::<IpAddr>() {
+        if server.is_unspecified() || server.is_multicast() {
+            return Err(expected());
+        }
+        return Ok(DnsItem::Server(server));
+    }
+    let is_domain = text.len() <= 253
+        && text.bytes().any(|b| b.is_ascii_alphabetic())
+        && text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        });
+    if is_domain {
+        Ok(DnsItem::Search(text.to_owned()))
+    } else {
+        Err(expected())
+    }
+}
+
+/// A command for `sh -c`.
+pub(super) fn command(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.contains('\0') {
+        return Err(format!("expected a command for sh, found {text:?}"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Our own address in the tunnel with its subnet; a bare address means /24, or /64 for

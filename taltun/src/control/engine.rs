@@ -23,8 +23,9 @@ use tracing::{debug, error, info, warn};
 
 use super::bans::Bans;
 use super::follow::Surroundings;
+use super::hooks::Hooks;
 use super::load::Load;
-use super::names::{Resolved, Resolver};
+use super::names::{self, Resolved, Resolver};
 use super::plant::{Parts, Plant};
 use super::reload;
 use super::uapi::{UapiCall, UapiSocket};
@@ -44,7 +45,7 @@ use crate::protocol::device::{Device, Event, PeerSettings, Settings};
 use crate::protocol::peer::{Endpoint, Peer};
 use crate::protocol::time::Time;
 use crate::report::{Fallbacks, PeerStatus, Stats, Status, SteeringStatus};
-use crate::system::{self, Host};
+use crate::system::{self, Endpoints, Host};
 
 /// Sources that `stats` tells at most.
 const MOST_SOURCES: usize = 1024;
@@ -95,7 +96,9 @@ pub async fn run(
 
     let tuns = Tun::create(&name, workers, config.dataplane.tun_offload)
         .with_context(|| format!("cannot create the interface {name}"))?;
-    let host = set_up_host(&config, manner).await?;
+    let names = names::look_up(&config).await;
+    let host = set_up_host(&config, &names, manner).await?;
+    let mark = host.as_ref().and_then(Host::mark);
     let mut surroundings = Surroundings::watch()?;
 
     let (handshakes_in, mut handshakes) = mpsc::channel(HANDSHAKE_QUEUE);
@@ -114,6 +117,12 @@ pub async fn run(
         wake: Arc::clone(&wake),
         resolver,
     })?;
+    if let Some(mark) = mark {
+        engine.plant.set_mark(mark)?;
+    }
+    for resolved in names::answers(&engine.config, &names) {
+        engine.handle_resolved(resolved);
+    }
     engine.greet();
     info!(
         "{name} is up, listening on {}, with {} peers",
@@ -121,6 +130,8 @@ pub async fn run(
         engine.config.peers.len()
     );
     up()?;
+    let mut hooks = Hooks::start(&engine.config, engine.plant.listen_address().port(), mark);
+    hooks.up(&engine.config.hooks);
 
     let mut serve = pin!(control.serve(calls_in));
     let mut serve_uapi = pin!(serve_if_bound(uapi.as_ref(), uapi_in));
@@ -153,6 +164,7 @@ pub async fn run(
                 engine.follow(&mut surroundings);
                 engine.shield.refresh();
                 engine.tell_endpoints();
+                hooks.follow(&engine.config.hooks, || engine.status().peers);
                 let told_to_go = manner == Manner::Plain
                     && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
                 if told_to_go {
@@ -172,6 +184,7 @@ pub async fn run(
         }
     };
     info!("{name} is going down");
+    hooks.finish(&engine.config.hooks).await;
     drop(engine);
     if let Some(host) = host {
         host.undo().await;
@@ -224,16 +237,17 @@ async fn serve_if_bound(socket: Option<&UapiSocket>, calls: mpsc::Sender<UapiCal
     }
 }
 
-async fn set_up_host(config: &Config, manner: Manner) -> anyhow::Result<Option<Host>> {
-    let interface = &config.interface;
-    let name = &interface.tun_name;
+async fn set_up_host(
+    config: &Config,
+    names: &Endpoints,
+    manner: Manner,
+) -> anyhow::Result<Option<Host>> {
     if manner == Manner::Plain {
-        system::set_mtu(name, interface.mtu)
-            .with_context(|| format!("cannot set the MTU of {name}"))?;
+        let (name, mtu) = (&config.interface.tun_name, config.interface.mtu);
+        system::set_mtu(name, mtu).with_context(|| format!("cannot set the MTU of {name}"))?;
         return Ok(None);
     }
-    let host = Host::configure(name, interface.mtu, &interface.vip, &interface.routes);
-    Ok(Some(host.await?))
+    Ok(Some(Host::configure(config, names, &runtime_dir()).await?))
 }
 
 /// The controller's state.

@@ -7,6 +7,7 @@ pub mod engine;
 mod error;
 mod export;
 mod follow;
+mod hooks;
 mod listener;
 mod load;
 mod names;

@@ -5,11 +5,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tracing::warn;
 
+use super::runtime_dir;
+use crate::config::{Config, Endpoint};
 use crate::crypto::PublicKey;
+use crate::system::{self, Endpoints};
 
 /// How long after a failed look-up the next one is made.
 const RETRY: Duration = Duration::from_secs(10);
+/// How long a name that has to be looked up before the start may take.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What became of a look-up.
 #[derive(Debug)]
@@ -53,6 +59,50 @@ impl Resolver {
             }
         });
     }
+}
+
+/// Looks up where the peers are that are given by name, before everything goes into the
+/// tunnel, the questions to a name server among it. Where nothing does, there is no hurry,
+/// and nothing is looked up. A name that can't be looked up now is where it was when the
+/// tunnel was last set up, if that is remembered.
+pub(super) async fn look_up(config: &Config) -> Endpoints {
+    let everything = config.host.kill_switch || config.routes_around(&[]).next().is_some();
+    if !everything {
+        return Endpoints::new();
+    }
+    let mut known = system::remembered_endpoints(&runtime_dir(), &config.interface.tun_name);
+    let mut found = Endpoints::new();
+    for name in named_endpoints(config).map(|(_, name)| name) {
+        let answer =
+            tokio::time::timeout(LOOK_UP_LIMIT, tokio::net::lookup_host(name.clone())).await;
+        let address = match answer {
+            Ok(Ok(mut addresses)) => addresses.next(),
+            Ok(Err(_)) | Err(_) => known.remove(&name),
+        };
+        match address {
+            Some(address) => drop(found.insert(name, address)),
+            None => warn!("cannot look up {name} before everything goes into the tunnel"),
+        }
+    }
+    found
+}
+
+/// What was found out of the peers' endpoints, as the resolver would tell it.
+pub(super) fn answers(config: &Config, found: &Endpoints) -> Vec<Resolved> {
+    named_endpoints(config)
+        .filter_map(|(peer, name)| {
+            let address = Ok(*found.get(&name)?);
+            Some(Resolved { peer, address })
+        })
+        .collect()
+}
+
+/// The peers whose endpoint is a name, and that as `HOST:PORT`.
+fn named_endpoints(config: &Config) -> impl Iterator<Item = (PublicKey, String)> {
+    config.peers.iter().filter_map(|peer| match &peer.endpoint {
+        Some(Endpoint::Name(host, port)) => Some((peer.public_key, format!("{host}:{port}"))),
+        Some(Endpoint::Address(_)) | None => None,
+    })
 }
 
 #[cfg(test)]

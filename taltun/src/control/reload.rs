@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::{self, Config, Interface};
+use crate::config::{self, Config, HostSettings, Interface};
 use crate::crypto::PublicKey;
 use crate::protocol::device::Device;
 use crate::protocol::peer::Endpoint;
@@ -51,6 +51,11 @@ pub(super) fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
     if let Some(key) = fixed_difference(&old.interface, &new.interface) {
         return Err(format!(
             "interface.{key} can't change while the tunnel runs; restart it"
+        ));
+    }
+    if let Some(key) = host_difference(&old.host, &new.host) {
+        return Err(format!(
+            "{key} can't change while the tunnel runs; restart it"
         ));
     }
     if old.accel.interfaces != new.accel.interfaces || old.accel.xdp != new.accel.xdp {
@@ -134,6 +139,23 @@ fn fixed_difference(old: &Interface, new: &Interface) -> Option<&'static str> {
     .map(|(key, _)| key)
 }
 
+/// The first key of what the host does that differs.
+fn host_difference(old: &HostSettings, new: &HostSettings) -> Option<&'static str> {
+    [
+        ("interface.fwmark", old.fwmark == new.fwmark),
+        ("interface.dns", old.dns == new.dns),
+        ("interface.ip_forward", old.ip_forward == new.ip_forward),
+        ("interface.mss_clamp", old.mss_clamp == new.mss_clamp),
+        ("interface.protect_vip", old.protect_vip == new.protect_vip),
+        ("interface.kill_switch", old.kill_switch == new.kill_switch),
+        ("interface.firewall", old.firewall == new.firewall),
+        ("nat", old.masquerade == new.masquerade),
+    ]
+    .into_iter()
+    .find(|(_, same)| !same)
+    .map(|(key, _)| key)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,5 +208,9 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         let mut new = config(&[]);
         new.interface.mtu = 1300;
         assert!(plan(&old, &new).unwrap_err().contains("interface.mtu"));
+        let mut new = config(&[]);
+        new.host.kill_switch = true;
+        let error = plan(&old, &new).unwrap_err();
+        assert!(error.contains("interface.kill_switch"), "{error}");
     }
 }

@@ -51,6 +51,28 @@ pub enum SystemError {
          `sysctl net.ipv6.conf.all.disable_ipv6=0`, or add an IPv4 vip"
     )]
     NoIpv6(IpNet),
+    /// Rules are wanted, and there is nothing to make them with.
+    #[error(
+        "{key} takes firewall rules, and there is no {missing}; install it, or leave out {key}"
+    )]
+    NoFirewall {
+        /// The key that asks for rules.
+        key: &'static str,
+        /// What isn't there.
+        missing: &'static str,
+    },
+    /// The firewall refused our rules.
+    #[error("cannot make firewall rules: {0}")]
+    Firewall(String),
+    /// There is nobody to tell of name servers.
+    #[error(
+        "interface.dns takes resolvectl, with systemd-resolved running, or else resolvconf, and \
+         neither is here; install systemd-resolved or openresolv, or leave out interface.dns"
+    )]
+    NoResolver,
+    /// The resolver refused our name servers.
+    #[error("cannot set interface.dns: {0}")]
+    Resolver(String),
     /// The kernel refused a change.
     #[error("cannot {action}: {source}")]
     Refused {

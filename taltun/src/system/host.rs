@@ -1,64 +1,72 @@
-//! Gives the TUN interface its MTU, addresses and routes, and takes them back.
+//! All that is done to the host for one tunnel, in an order in which nothing leaks, and all
+//! of it undone.
+//!
+//! The firewall comes first and goes last, so that a kill switch covers every moment between.
+//! What wouldn't vanish with the process is written to a journal before it is done.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
-use rtnetlink::packet_route::address::AddressMessage;
-use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
-use rtnetlink::packet_route::route::RouteMessage;
-use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec};
-use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
-use super::error::errno;
-use super::{SystemError, interface, routes};
+use super::journal::Journal;
+use super::network::{self, Network, Wanted};
+use super::{SystemError, dns, firewall, policy, sysctl};
+use crate::config::Config;
 
-/// Packets that the kernel keeps for us while we are busy. The usual 500 of a TUN lose
-/// bursts that a batch later would have been read.
-const TX_QUEUE_LENGTH: u32 = 1000;
+/// Where endpoints given by name are, by `HOST:PORT`.
+pub type Endpoints = BTreeMap<String, SocketAddr>;
 
 /// What was done to the host, so that it can be undone.
-///
-/// Dropping this without [`undo`](Self::undo) leaves addresses and routes in place for as
-/// long as the TUN interface exists.
 #[derive(Debug)]
 pub struct Host {
-    handle: Handle,
-    /// Carries the netlink conversation.
-    connection: JoinHandle<()>,
+    /// `None` once it was undone.
+    network: Option<Network>,
+    journal: Journal,
+    directory: PathBuf,
+    mark: Option<u32>,
     index: u32,
-    addresses: Vec<AddressMessage>,
-    routes: Vec<RouteMessage>,
 }
 
 impl Host {
-    /// Sets up the interface `tun_name`, which must exist: `mtu` in bytes, the addresses
-    /// `vip` with their subnets, up, and `routes` leading into it. What was done is undone
-    /// if a part of it fails.
+    /// Sets the host up for `config`, whose interface must exist. What was done is undone if
+    /// a part of it fails. `names` are the endpoints that were looked up, `directory` is
+    /// where to remember what is to be undone.
     ///
-    /// Where IPv6 is switched off, IPv6 addresses and routes are left out with a warning,
-    /// as long as there is an IPv4 address.
+    /// What an earlier process for the same interface left is replaced or undone.
     pub async fn configure(
-        tun_name: &str,
-        mtu: u16,
-        vip: &[IpNet],
-        routes: &[IpNet],
+        config: &Config,
+        names: &Endpoints,
+        directory: &Path,
     ) -> Result<Self, SystemError> {
-        let index = interface::index(tun_name)
-            .ok_or_else(|| SystemError::NoInterface(tun_name.to_owned()))?;
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(|source| SystemError::Refused {
-                action: "talk to the kernel over netlink".into(),
-                source,
-            })?;
+        let name = config.interface.tun_name.as_str();
+        let endpoints = endpoints(config, names);
+        let mark = config.mark(&endpoints);
+        let policy = config.routes_around(&endpoints).next().is_some();
+        let rules = firewall::Rules::of(config, mark, policy);
+
+        // What could be missing is found out before anything is touched.
+        let firewall = firewall::choose(config, &rules)?;
+        let resolver = dns::choose(&config.host.dns)?;
+        recover(directory, name, firewall).await;
+
+        let settings = sysctl::wanted(config, policy);
         let mut host = Self {
-            handle,
-            connection: tokio::spawn(connection),
-            index,
-            addresses: Vec::new(),
-            routes: Vec::new(),
+            network: None,
+            journal: Journal {
+                mark: mark.filter(|_| policy),
+                firewall,
+                dns: resolver,
+                settings: sysctl::before(&settings),
+                endpoints: names.clone(),
+                ..Journal::new(name)
+            },
+            directory: directory.to_owned(),
+            mark,
+            index: 0,
         };
-        match host.apply(tun_name, mtu, vip, routes).await {
+        match host.apply(config, &endpoints, &rules, &settings).await {
             Ok(()) => Ok(host),
             Err(error) => {
                 host.undo().await;
@@ -72,156 +80,145 @@ impl Host {
         self.index
     }
 
-    /// Takes routes and addresses back and the interface down. What has gone already, with
-    /// the interface perhaps, is no matter.
+    /// The mark that our datagrams have to have.
+    pub fn mark(&self) -> Option<u32> {
+        self.mark
+    }
+
+    /// Takes everything back. What has gone already, with the interface perhaps, is no
+    /// matter.
     pub async fn undo(mut self) {
-        for route in std::mem::take(&mut self.routes).into_iter().rev() {
-            gone(self.handle.route().del(route).execute().await);
-        }
-        for address in std::mem::take(&mut self.addresses).into_iter().rev() {
-            gone(self.handle.address().del(address).execute().await);
-        }
-        let down = LinkUnspec::new_with_index(self.index).down().build();
-        gone(self.handle.link().change(down).execute().await);
+        let network = self.network.take();
+        let journal = std::mem::take(&mut self.journal);
+        take_back(journal, &self.directory, network, None).await;
     }
 
     async fn apply(
         &mut self,
-        tun_name: &str,
-        mtu: u16,
-        vip: &[IpNet],
-        routes: &[IpNet],
+        config: &Config,
+        endpoints: &[IpAddr],
+        rules: &firewall::Rules,
+        settings: &sysctl::Settings,
     ) -> Result<(), SystemError> {
-        // Before anything is changed.
-        let added: Vec<&IpNet> = routes
-            .iter()
-            .filter(|route| !vip.iter().any(|vip| vip.trunc() == **route))
-            .collect();
-        for net in &added {
-            if let Some(device) = routes::elsewhere(&self.handle, net, self.index).await? {
-                return Err(SystemError::RouteElsewhere { net: **net, device });
-            }
+        let interface = &config.interface;
+        if !self.journal.is_empty() {
+            let written = self.journal.write(&self.directory);
+            written.map_err(|source| SystemError::Refused {
+                action: format!(
+                    "write {}",
+                    Journal::path(&self.directory, &interface.tun_name).display()
+                ),
+                source,
+            })?;
         }
-        for vip in vip {
-            if let Some(device) = routes::elsewhere(&self.handle, &vip.trunc(), self.index).await? {
-                warn!(
-                    "{} is the network of {device} too: what is meant for one may go to the other",
-                    vip.trunc()
-                );
-            }
+        if let Some(kind) = self.journal.firewall {
+            firewall::apply(kind, rules).await?;
         }
-
-        let link = LinkUnspec::new_with_index(self.index)
-            .mtu(u32::from(mtu))
-            .txqueuelen(TX_QUEUE_LENGTH)
-            .build();
-        let link = self.handle.link().change(link).execute().await;
-        link.map_err(|error| SystemError::refused(format!("set the MTU of {tun_name}"), &error))?;
-        self.no_link_local_addresses().await;
-        let has_v4 = vip.iter().any(|vip| vip.addr().is_ipv4());
-        let mut has_v6 = true;
-        for vip in vip {
-            match self.add_address(vip).await {
-                Ok(()) => {}
-                Err(SystemError::NoIpv6(_)) if has_v4 => {
-                    warn!("IPv6 is switched off on this machine: going on without {vip}");
-                    has_v6 = false;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let up = LinkUnspec::new_with_index(self.index).up().build();
-        let up = self.handle.link().change(up).execute().await;
-        up.map_err(|error| SystemError::refused(format!("bring {tun_name} up"), &error))?;
-        for net in added {
-            if net.addr().is_ipv6() && !has_v6 {
-                warn!("IPv6 is switched off on this machine: going on without a route to {net}");
-                continue;
-            }
-            self.add_route(net).await?;
+        let network = Network::configure(Wanted {
+            tun_name: &interface.tun_name,
+            mtu: interface.mtu,
+            vip: &interface.vip,
+            routes: &interface.routes,
+            endpoints,
+            // A mark that was only asked for is for rules of others.
+            mark: self.journal.mark,
+        })
+        .await?;
+        self.index = network.index();
+        self.network = Some(network);
+        sysctl::set(settings, &self.journal.settings)?;
+        if let Some(kind) = self.journal.dns {
+            let everything = self.journal.mark.is_some();
+            dns::set(kind, &interface.tun_name, &config.host.dns, everything).await?;
         }
         Ok(())
     }
-
-    /// Keeps the kernel from giving the interface a link-local address and soliciting
-    /// routers through it: there is no link to be local to.
-    async fn no_link_local_addresses(&self) {
-        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-        let attribute = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]);
-        let link = LinkUnspec::new_with_index(self.index)
-            .append_extra_attribute(attribute)
-            .build();
-        // A kernel without IPv6 refuses, and then there is nothing to prevent.
-        if let Err(error) = self.handle.link().change(link).execute().await {
-            debug!("link-local addresses: {error}");
-        }
-    }
-
-    async fn add_address(&mut self, vip: &IpNet) -> Result<(), SystemError> {
-        let mut request = self
-            .handle
-            .address()
-            .add(self.index, vip.addr(), vip.prefix_len());
-        let message = match vip.addr() {
-            IpAddr::V4(addr) => AddressMessageBuilder::<Ipv4Addr>::new()
-                .index(self.index)
-                .address(addr, vip.prefix_len())
-                .build(),
-            IpAddr::V6(addr) => AddressMessageBuilder::<Ipv6Addr>::new()
-                .index(self.index)
-                .address(addr, vip.prefix_len())
-                .build(),
-        };
-        *request.message_mut() = message.clone();
-        match request.execute().await {
-            Ok(()) => {
-                self.addresses.push(message);
-                Ok(())
-            }
-            Err(error) if vip.addr().is_ipv6() && ipv6_is_off(&error) => {
-                Err(SystemError::NoIpv6(*vip))
-            }
-            Err(error) => Err(SystemError::refused(
-                format!("add the address {vip}"),
-                &error,
-            )),
-        }
-    }
-
-    async fn add_route(&mut self, net: &IpNet) -> Result<(), SystemError> {
-        let route = routes::into_interface(net, self.index);
-        match self.handle.route().add(route.clone()).execute().await {
-            Ok(()) => {
-                self.routes.push(route);
-                Ok(())
-            }
-            // It isn't elsewhere, as we looked, so it is ours: the subnet of an address.
-            Err(error) if errno(&error) == Some(libc::EEXIST) => Ok(()),
-            Err(error) => Err(SystemError::refused(
-                format!("add a route to {net}"),
-                &error,
-            )),
-        }
-    }
 }
 
+/// For the ways out that an error takes: there is no waiting in a destructor, so a thread of
+/// its own takes back what doesn't vanish with the interface.
 impl Drop for Host {
     fn drop(&mut self) {
-        self.connection.abort();
+        if self.journal.is_empty() {
+            return;
+        }
+        let journal = std::mem::take(&mut self.journal);
+        let directory = std::mem::take(&mut self.directory);
+        let undone = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(take_back(journal, &directory, None, None));
+            std::io::Result::Ok(())
+        })
+        .join();
+        if !matches!(undone, Ok(Ok(()))) {
+            warn!("the host may not be as it was; the next start cleans up");
+        }
     }
 }
 
-/// What the kernel answers to an IPv6 address where IPv6 is switched off, by sysctl, at
-/// boot, or when it was built.
-fn ipv6_is_off(error: &rtnetlink::Error) -> bool {
-    matches!(
-        errno(error),
-        Some(libc::EACCES | libc::EPERM | libc::EOPNOTSUPP | libc::EAFNOSUPPORT)
-    )
+/// Where endpoints given by name were when the tunnel was last set up, if its end was no
+/// orderly one: with a kill switch left behind no name can be looked up.
+pub fn remembered_endpoints(directory: &Path, interface: &str) -> Endpoints {
+    Journal::left_behind(directory, interface)
+        .map(|journal| journal.endpoints)
+        .unwrap_or_default()
 }
 
-fn gone(outcome: Result<(), rtnetlink::Error>) {
-    if let Err(error) = outcome {
-        debug!("undoing: {error}");
+/// Undoes what a killed process left, but for firewall rules that will be replaced.
+async fn recover(directory: &Path, interface: &str, replaced_by: Option<firewall::Kind>) {
+    if let Some(journal) = Journal::left_behind(directory, interface) {
+        info!("undoing what an earlier {interface} left on this host");
+        take_back(journal, directory, None, replaced_by).await;
     }
+}
+
+/// Undoes all of a journal, and `network`; firewall rules last, and not those that
+/// `replaced_by` is about to replace.
+async fn take_back(
+    mut journal: Journal,
+    directory: &Path,
+    network: Option<Network>,
+    replaced_by: Option<firewall::Kind>,
+) {
+    if journal.interface.is_empty() {
+        return;
+    }
+    let interface = journal.interface.clone();
+    if let Some(kind) = journal.dns {
+        dns::unset(kind, &interface).await;
+    }
+    match network {
+        Some(network) => network.undo().await,
+        None => remove_rules(journal.mark).await,
+    }
+    journal.hand_over(directory);
+    sysctl::restore(&journal.settings);
+    if let Some(kind) = journal.firewall
+        && replaced_by != Some(kind)
+    {
+        firewall::remove(kind, &interface).await;
+    }
+    Journal::remove(directory, &interface);
+}
+
+async fn remove_rules(mark: Option<u32>) {
+    let Some(mark) = mark else { return };
+    match network::connect() {
+        Ok((connection, handle)) => {
+            policy::remove(&handle, mark).await;
+            connection.abort();
+        }
+        Err(error) => warn!("policy rules may be left: {error}"),
+    }
+}
+
+/// The addresses of all endpoints that are known.
+fn endpoints(config: &Config, names: &Endpoints) -> Vec<IpAddr> {
+    let literal = config.peers.iter().filter_map(|peer| match peer.endpoint {
+        Some(crate::config::Endpoint::Address(address)) => Some(address.ip()),
+        _ => None,
+    });
+    literal.chain(names.values().map(SocketAddr::ip)).collect()
 }

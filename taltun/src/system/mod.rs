@@ -1,16 +1,24 @@
-//! The host's network: what must be there before a tunnel can start, and the addresses and
-//! routes that it adds and takes back.
+//! The host's network: what must be there before a tunnel can start, and all that is changed
+//! for it and taken back: addresses, routes, policy rules, firewall rules, kernel settings
+//! and the resolver.
 //!
-//! Nothing else on the host is changed, and everything that is hangs on the TUN interface:
-//! it vanishes with the process, whatever ends it.
+//! What hangs on the TUN interface vanishes with the process, whatever ends it. The rest is
+//! in a journal first, so that the next start undoes what a killed process couldn't.
 
 mod check;
 mod daemon;
+mod dns;
 mod error;
+mod firewall;
 mod host;
 mod interface;
+mod journal;
 mod link;
+mod network;
+mod policy;
+mod program;
 mod routes;
+mod sysctl;
 #[cfg(test)]
 mod tests;
 mod way;
@@ -18,7 +26,7 @@ mod way;
 pub use check::check;
 pub use daemon::{Fork, Ready, fork};
 pub use error::SystemError;
-pub use host::Host;
+pub use host::{Endpoints, Host, remembered_endpoints};
 pub(crate) use interface::index as interface_index;
 pub use link::{LinkProbe, set_mtu};
 pub use way::Ways;

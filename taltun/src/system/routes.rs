@@ -1,4 +1,5 @@
-//! Routes of the main table: making ours, and finding who has a prefix already.
+//! Routes: making ours, in the main table or one of our own, and finding who has a prefix
+//! already.
 
 use std::net::IpAddr;
 
@@ -11,18 +12,22 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::{SystemError, interface};
 
-/// A route that leads straight into the interface with this number.
-pub(super) fn into_interface(net: &IpNet, index: u32) -> RouteMessage {
+/// A route that leads straight into the interface with this number, in `table` or else the
+/// main one.
+pub(super) fn into_interface(net: &IpNet, index: u32, table: Option<u32>) -> RouteMessage {
+    let table = table.unwrap_or(u32::from(RouteHeader::RT_TABLE_MAIN));
     match net {
         IpNet::V4(net) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
             .destination_prefix(net.network(), net.prefix_len())
             .output_interface(index)
+            .table_id(table)
             // Without a gateway there is nothing beyond the link.
             .scope(RouteScope::Link)
             .build(),
         IpNet::V6(net) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
             .destination_prefix(net.network(), net.prefix_len())
             .output_interface(index)
+            .table_id(table)
             .build(),
     }
 }
@@ -79,7 +84,11 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
 }
 
 fn in_main_table(route: &RouteMessage) -> bool {
-    let main = RouteHeader::RT_TABLE_MAIN;
+    table(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
+}
+
+/// The number of the table that a route is in.
+pub(super) fn table(route: &RouteMessage) -> u32 {
     let named = route
         .attributes
         .iter()
@@ -87,7 +96,7 @@ fn in_main_table(route: &RouteMessage) -> bool {
             RouteAttribute::Table(table) => Some(*table),
             _ => None,
         });
-    named.unwrap_or(u32::from(route.header.table)) == u32::from(main)
+    named.unwrap_or(u32::from(route.header.table))
 }
 
 fn output(route: &RouteMessage) -> Option<u32> {

@@ -1,12 +1,14 @@
 //! The host's set-up, on real TUN interfaces in network namespaces that vanish with their thread.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use ipnet::IpNet;
 
 use super::check::may_administer;
 use super::*;
-use crate::config;
+use crate::config::{self, Config, FirewallChoice};
+use crate::crypto::PrivateKey;
 
 /// Runs `test` in a fresh network namespace with a TUN `t0`, and says so if it can't.
 fn in_namespace(test: impl AsyncFnOnce() + Send + 'static) {
@@ -47,7 +49,29 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
 }
 
 async fn configure(vip: &[&str], routes: &[&str]) -> Result<Host, SystemError> {
-    Host::configure("t0", 1380, &nets(vip), &nets(routes)).await
+    configure_with(vip, routes, |_| {}).await
+}
+
+async fn configure_with(
+    vip: &[&str],
+    routes: &[&str],
+    change: impl FnOnce(&mut Config),
+) -> Result<Host, SystemError> {
+    let mut config = Config::plain("t0", PrivateKey::from_bytes([7; 32]));
+    config.interface.mtu = 1380;
+    config.interface.vip = nets(vip);
+    config.interface.routes = nets(routes);
+    change(&mut config);
+    Host::configure(&config, &Endpoints::new(), &directory()).await
+}
+
+/// Where the journal of the calling test is: its thread has its own namespace, and its own
+/// directory.
+fn directory() -> PathBuf {
+    thread_local! {
+        static DIRECTORY: tempfile::TempDir = tempfile::tempdir().unwrap();
+    }
+    DIRECTORY.with(|directory| directory.path().to_owned())
 }
 
 #[test]
@@ -109,7 +133,7 @@ fn a_route_through_another_interface_is_named_and_nothing_is_touched() {
         ip("route add default via 172.16.0.2 dev other");
         ip("-6 route add fd01::/48 dev other");
         let before = (ip("route show"), ip("addr show t0"));
-        for net in ["192.168.50.0/24", "0.0.0.0/0", "172.16.0.0/24", "fd01::/48"] {
+        for net in ["192.168.50.0/24", "172.16.0.0/24", "fd01::/48"] {
             let error = configure(&["10.0.0.1/24"], &["10.9.0.0/16", net])
                 .await
                 .unwrap_err();
@@ -162,7 +186,8 @@ fn without_ipv6_the_tunnel_starts_on_ipv4() {
 #[test]
 fn an_interface_that_is_not_there_is_an_error() {
     in_namespace(async || {
-        let error = Host::configure("none", 1420, &nets(&["10.0.0.1/24"]), &[])
+        let named_otherwise = |config: &mut Config| config.interface.tun_name = "none".into();
+        let error = configure_with(&["10.0.0.1/24"], &[], named_otherwise)
             .await
             .unwrap_err();
         assert!(matches!(error, SystemError::NoInterface(_)));
@@ -194,4 +219,193 @@ fn a_taken_name_is_refused_before_anything_is_touched() {
         config.interface.tun_name = "t1".into();
         check(&config).unwrap();
     });
+}
+
+#[test]
+fn a_default_route_leads_around_our_own_datagrams_and_spares_the_local_network() {
+    in_namespace(async || {
+        ip("tuntap add dev lan mode tun");
+        ip("link set lan up");
+        ip("addr add 192.0.2.2/24 dev lan");
+        ip("route add default via 192.0.2.1 dev lan");
+        let before = everything();
+        for (routes, mark) in [
+            (&["0.0.0.0/0", "::/0"][..], None),
+            (
+                &["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"][..],
+                Some(51820),
+            ),
+        ] {
+            let host = configure_with(&["10.0.0.2/24", "fd00::2/64"], routes, |config| {
+                config.host.fwmark = mark;
+            })
+            .await
+            .unwrap();
+            let mark = host.mark().unwrap();
+            let way = |to: &str| ip(&format!("route get {to}"));
+            assert!(
+                way("198.51.100.1").contains("dev t0"),
+                "{}",
+                ip("rule show")
+            );
+            assert!(way("2001:db8::1").contains("dev t0"));
+            assert!(way("192.0.2.77").contains("dev lan"));
+            assert!(way("10.0.0.1").contains("dev t0"));
+            assert!(way(&format!("198.51.100.1 mark {mark}")).contains("via 192.0.2.1 dev lan"));
+            host.undo().await;
+            assert_eq!(everything(), before);
+        }
+    });
+}
+
+#[test]
+fn a_route_to_an_endpoint_leads_around_our_own_datagrams_too() {
+    in_namespace(async || {
+        let host = configure_with(&["10.0.0.2/24"], &["203.0.113.0/24"], |config| {
+            config.interface.tun_name = "t0".into();
+            config.peers = example_peers("203.0.113.1:9000");
+        })
+        .await
+        .unwrap();
+        let mark = host.mark().unwrap();
+        assert!(ip("route get 203.0.113.1").contains("dev t0"));
+        assert!(ip("rule show").contains(&format!("not from all fwmark {mark:#x}")));
+        host.undo().await;
+        assert!(!ip("rule show").contains("fwmark"));
+    });
+}
+
+#[test]
+fn what_a_killed_process_left_is_undone_by_the_next_that_wants_less() {
+    in_namespace(async || {
+        let before = everything();
+        let host = configure_with(
+            &["10.0.0.2/24", "fd00::2/64"],
+            &["0.0.0.0/0", "::/0"],
+            |config| {
+                config.host.ip_forward = true;
+                config.host.mss_clamp = true;
+            },
+        )
+        .await
+        .unwrap();
+        assert!(ip("rule show").contains("fwmark"));
+        assert_eq!(setting("ipv4/ip_forward"), "1");
+        // SIGKILL takes the interface and leaves the rest.
+        std::mem::forget(host);
+        ip("link delete t0");
+        ip("tuntap add dev t0 mode tun");
+        let host = configure(&["10.0.0.2/24"], &[]).await.unwrap();
+        assert!(!ip("rule show").contains("fwmark"));
+        assert_eq!(setting("ipv4/ip_forward"), "0");
+        host.undo().await;
+        assert_eq!(everything(), before);
+        assert_eq!(std::fs::read_dir(directory()).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_host_that_is_dropped_undoes_what_would_stay() {
+    in_namespace(async || {
+        let host = configure_with(&["10.0.0.2/24"], &["0.0.0.0/0"], |config| {
+            config.host.ip_forward = true;
+        })
+        .await
+        .unwrap();
+        drop(host);
+        assert!(!ip("rule show").contains("fwmark"));
+        assert_eq!(setting("ipv4/ip_forward"), "0");
+    });
+}
+
+#[test]
+fn rules_replace_those_that_are_there_by_either_tool() {
+    in_namespace(async || {
+        for (choice, list) in [
+            (FirewallChoice::Nftables, "nft list ruleset"),
+            (FirewallChoice::Iptables, "iptables-save"),
+        ] {
+            let word = list.split(' ').next().unwrap();
+            if program::find(word).is_none() {
+                println!("skipped: no {word}");
+                continue;
+            }
+            let configure = async || {
+                configure_with(
+                    &["10.0.0.2/24", "fd00::2/64"],
+                    &["0.0.0.0/0", "::/0"],
+                    |config| {
+                        config.host.firewall = choice;
+                        config.host.ip_forward = true;
+                        config.host.kill_switch = true;
+                        config.host.mss_clamp = true;
+                        config.host.protect_vip = true;
+                        config.host.masquerade = Some(config::Masquerade { out: None });
+                    },
+                )
+                .await
+                .unwrap()
+            };
+            let host = configure().await;
+            let first = sh(list);
+            assert!(first.contains("taltun-t0"), "{first}");
+            std::mem::forget(host);
+            ip("link delete t0");
+            ip("tuntap add dev t0 mode tun");
+            let host = configure().await;
+            let counted = |text: &str| text.matches("taltun-t0").count();
+            assert_eq!(counted(&sh(list)), counted(&first), "{}", sh(list));
+            host.undo().await;
+            assert_eq!(counted(&sh(list)), 0, "{}", sh(list));
+        }
+    });
+}
+
+#[test]
+fn a_missing_firewall_or_resolver_is_named_before_anything_is_touched() {
+    in_namespace(async || {
+        let before = everything();
+        if program::find("resolvconf").is_none() {
+            let error = configure_with(&["10.0.0.2/24"], &[], |config| {
+                config.host.dns.servers = vec!["10.0.0.1".parse().unwrap()];
+            })
+            .await
+            .unwrap_err();
+            assert!(matches!(error, SystemError::NoResolver), "{error}");
+        }
+        assert_eq!(everything(), before);
+    });
+}
+
+fn example_peers(endpoint: &str) -> Vec<config::Peer> {
+    let example = include_str!("../../dist/examples/spoke.toml");
+    let example = example.replace("203.0.113.1:9000", endpoint);
+    config::parse(&example, "spoke.toml").unwrap().config.peers
+}
+
+fn everything() -> String {
+    let ip = [
+        "addr show",
+        "rule show",
+        "-6 rule show",
+        "route show table all",
+    ]
+    .map(ip);
+    let settings = [
+        "ipv4/ip_forward",
+        "ipv6/conf/all/forwarding",
+        "ipv4/conf/all/src_valid_mark",
+    ];
+    format!("{}{}", ip.concat(), settings.map(setting).concat())
+}
+
+fn setting(name: &str) -> String {
+    let value = std::fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap();
+    value.trim().to_owned()
+}
+
+fn sh(command: &str) -> String {
+    let output = Command::new("sh").args(["-c", command]).output().unwrap();
+    assert!(output.status.success(), "{command}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }

@@ -1,7 +1,10 @@
 //! Traffic of our own making, so that the lab needs no other program, and so that what
 //! arrives can be checked to the byte.
 
+pub mod capture;
 pub mod datagrams;
+pub mod dns;
 pub mod packets;
 pub mod ping;
+pub mod service;
 pub mod stream;

@@ -3,6 +3,7 @@
 
 mod lock;
 mod ping_watch;
+mod recipe;
 mod report;
 mod scenario;
 mod shell;
@@ -17,6 +18,7 @@ use clap::ValueEnum;
 use taltun_tests::command::find;
 use taltun_tests::lab::{Lab, Options, Role};
 use taltun_tests::node::XdpMode;
+use taltun_tests::recipes::Recipe;
 use taltun_tests::sys::{self, Signal};
 
 use crate::setup;
@@ -42,8 +44,32 @@ pub struct Arguments {
     #[arg(long, value_name = "NODE", conflicts_with_all = ["json", "duration"])]
     shell: Option<Node>,
     /// How to attach the XDP program.
-    #[arg(long, value_name = "MODE", default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "auto",
+        conflicts_with = "recipe"
+    )]
     xdp: Xdp,
+    /// Run one of the manual's recipes instead: A, client and server; B, road warriors; C,
+    /// full tunnel; D, site to site; E, client to client. It is checked, shown until the
+    /// duration is over, and taken down.
+    #[arg(
+        long,
+        value_name = "LETTER",
+        ignore_case = true,
+        conflicts_with = "shell"
+    )]
+    recipe: Option<RecipeLetter>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RecipeLetter {
+    A,
+    B,
+    C,
+    D,
+    E,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -83,7 +109,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(code);
     }
 
-    let report = play(arguments, &taltun, options);
+    let report = match arguments.recipe {
+        None => play(arguments, &taltun, options),
+        Some(letter) => {
+            setup::programs(setup::RECIPES)?;
+            let duration = arguments.duration.or_else(|| arguments.json.then_some(0));
+            let duration = duration.map(Duration::from_secs);
+            recipe::play(letter.into(), PREFIX, &taltun, duration, arguments.json)
+        }
+    };
     if arguments.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -150,6 +184,18 @@ pub fn as_root(taltun: &Path) -> Result<ExitCode> {
         .context("can't run sudo")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+impl From<RecipeLetter> for Recipe {
+    fn from(letter: RecipeLetter) -> Self {
+        match letter {
+            RecipeLetter::A => Self::A,
+            RecipeLetter::B => Self::B,
+            RecipeLetter::C => Self::C,
+            RecipeLetter::D => Self::D,
+            RecipeLetter::E => Self::E,
+        }
+    }
 }
 
 impl From<Node> for Role {

@@ -10,7 +10,7 @@ use taltun_tests::lab::Role;
 use taltun_tests::report::{Peer, Stats, Status};
 
 use super::ping_watch::Ping;
-use super::report::Report;
+use super::report::{Check, Report};
 
 /// How many sources are shown.
 const SOURCES: usize = 6;
@@ -70,14 +70,24 @@ impl View {
 pub fn print_report(report: &Report) {
     let mut text = String::from("\n");
     for check in &report.checks {
-        let verdict = if check.ok { "ok    " } else { "FAILED" };
-        let _ = writeln!(text, "{verdict}  {:<20} {}", check.name, check.detail);
+        text.push_str(&check_line(check));
     }
     let failed = report.checks.iter().filter(|check| !check.ok).count();
     let _ = match failed {
         0 => writeln!(text, "\nAll {} checks are ok.", report.checks.len()),
         _ => writeln!(text, "\n{failed} of {} checks failed.", report.checks.len()),
     };
+    say(&text);
+}
+
+/// A check and its verdict.
+pub fn check_line(check: &Check) -> String {
+    let verdict = if check.ok { "ok    " } else { "FAILED" };
+    format!("{verdict}  {:<20} {}\n", check.name, check.detail)
+}
+
+/// Writes `text` to stdout.
+pub fn say(text: &str) {
     // Not `print!`, which panics when nobody reads any more.
     let _ = io::stdout().write_all(text.as_bytes());
 }

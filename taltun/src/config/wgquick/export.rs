@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{FOR_TALTUN, FOR_WG_QUICK};
+use super::{FOR_TALTUN, FOR_WG_QUICK, INTERFACE_VARIABLE};
 use crate::config::{Config, Endpoint, Interface, Peer};
 
 /// Writes `config`, which was read from `text`, as a wg-quick file. The keys are in it, so
@@ -70,7 +70,9 @@ impl Export<'_> {
         let key = line.split('=').next().unwrap_or_default().trim();
         let config = self.config;
         let known = match (self.at, config.peers.get(self.peers.wrapping_sub(1))) {
-            (At::Interface, _) => self.interface_line(key, &config.interface),
+            (At::Interface, _) => {
+                self.interface_line(key, &config.interface) || self.host_line(key)
+            }
             (At::Peer, Some(peer)) => self.peer_line(key, peer),
             _ => false,
         };
@@ -97,6 +99,36 @@ impl Export<'_> {
                 return interface.local_addr.ip().is_unspecified();
             }
             _ => return false,
+        }
+        true
+    }
+
+    /// The same for what the host does, which wg-quick does, too.
+    fn host_line(&mut self, key: &str) -> bool {
+        let Config { host, hooks, .. } = self.config;
+        let (name, commands) = match key {
+            "dns" => {
+                let servers = host.dns.servers.iter().map(ToString::to_string);
+                let items: Vec<String> = servers.chain(host.dns.search.clone()).collect();
+                self.write(&format!("DNS = {}", items.join(", ")));
+                return true;
+            }
+            "fwmark" => {
+                let mark = host.fwmark.unwrap_or_default();
+                self.write(&format!("FwMark = {mark:#x}"));
+                return true;
+            }
+            "on_up" => ("PostUp", &hooks.on_up),
+            "on_down" => ("PostDown", &hooks.on_down),
+            _ => return false,
+        };
+        // A file of wg-quick's has no quotes: these would mean something else there.
+        if commands.is_empty() || commands.iter().any(|text| text.contains(['#', '\n', '%'])) {
+            return false;
+        }
+        for command in commands {
+            let command = command.replace(INTERFACE_VARIABLE, "%i");
+            self.write(&format!("{name} = {command}"));
         }
         true
     }

@@ -1,23 +1,27 @@
 //! From a wg-quick file to TOML.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde_json::Value;
 
-use super::{FOR_TALTUN, FOR_WG_QUICK};
+use super::{FOR_TALTUN, FOR_WG_QUICK, INTERFACE_VARIABLE};
 use crate::config::error::{ConfigError, Spot};
 
 /// Keys of wg-quick's `[Interface]` that Taltun has no use for, and why.
 const KEPT: &[(&str, &str)] = &[
-    ("DNS", "Taltun leaves the resolver alone"),
-    ("Table", "Taltun adds routes to the main table"),
-    ("FwMark", "set it with `wg set IFACE fwmark N`"),
+    ("Table", "Taltun chooses the table of default routes itself"),
     ("SaveConfig", "Taltun never writes its configuration"),
-    ("PreUp", "Taltun runs no commands"),
-    ("PostUp", "Taltun runs no commands"),
-    ("PreDown", "Taltun runs no commands"),
-    ("PostDown", "Taltun runs no commands"),
+    (
+        "PreUp",
+        "Taltun runs commands once the tunnel is up; add it to on_up",
+    ),
+    (
+        "PreDown",
+        "Taltun runs commands at one point of the end; add it to on_down",
+    ),
 ];
 
 /// TOML, and what it doesn't do that the file did.
@@ -47,9 +51,9 @@ struct Import {
     sections: Vec<Section>,
     /// Comments before the first section.
     head: String,
-    /// Lines of `[accel]` that were kept in comments.
-    accel: Vec<String>,
-    in_accel: bool,
+    /// Lines of sections that wg-quick doesn't have, which were kept in comments.
+    others: Vec<String>,
+    in_others: bool,
     table_off: bool,
     warnings: Vec<String>,
 }
@@ -60,6 +64,8 @@ struct Section {
     lines: Vec<Line>,
     /// Addresses of all its `Address` or `AllowedIPs`.
     nets: Vec<IpNet>,
+    /// Texts of keys that may stand in several lines there and are one list here.
+    lists: BTreeMap<&'static str, Vec<String>>,
     has_endpoint: bool,
 }
 
@@ -69,6 +75,8 @@ enum Line {
     Plain(String),
     /// A key and its value.
     Key(&'static str, String),
+    /// Here goes the list of this key.
+    List(&'static str),
     /// Here go the addresses.
     Nets,
     /// A line that was TOML before, and has the last word about its key.
@@ -116,16 +124,17 @@ impl Import {
 
     fn own_line(&mut self, line: &str) {
         if line.starts_with('[') {
-            self.in_accel = true;
-        } else if self.in_accel {
-            self.accel.push(line.to_owned());
+            self.in_others = true;
+            self.others.extend([String::new(), line.to_owned()]);
+        } else if self.in_others {
+            self.others.push(line.to_owned());
         } else if let Some(section) = self.sections.last_mut() {
             section.lines.push(Line::Own(line.to_owned()));
         }
     }
 
     fn header(&mut self, header: &str, spot: SpotOf) -> Result<(), ConfigError> {
-        self.in_accel = false;
+        self.in_others = false;
         let is_peer = match header.to_ascii_lowercase().as_str() {
             "[interface]" => false,
             "[peer]" => true,
@@ -163,12 +172,31 @@ impl Import {
             Ok(format!("\"{value}\""))
         };
         let lower = key.to_ascii_lowercase();
+        let lower_value = value.to_ascii_lowercase();
         let line = match (section.is_peer, lower.as_str()) {
             (false, "privatekey") => Line::Key("private_key", text(value)?),
             (false, "listenport") => {
                 Line::Key("local_addr", format!("\"[::]:{}\"", number(value)?))
             }
             (false, "mtu") => Line::Key("mtu", number(value)?.to_string()),
+            (false, "fwmark") if matches!(lower_value.as_str(), "off" | "0" | "0x0") => {
+                return Ok(());
+            }
+            (false, "fwmark") => Line::Key("fwmark", mark(&lower_value, &spot(key))?),
+            (false, "table") if lower_value == "auto" => return Ok(()),
+            (false, "dns") => {
+                let items = value.split(',').map(str::trim).map(str::to_owned);
+                return section.add_to_list("dns", items);
+            }
+            (false, "postup" | "postdown") => {
+                let list = if lower == "postup" {
+                    "on_up"
+                } else {
+                    "on_down"
+                };
+                let command = value.replace("%i", INTERFACE_VARIABLE);
+                return section.add_to_list(list, [command]);
+            }
             (true, "publickey") => Line::Key("public_key", text(value)?),
             (true, "presharedkey") => Line::Key("preshared_key", text(value)?),
             (true, "endpoint") => {
@@ -213,7 +241,7 @@ impl Import {
         Ok(())
     }
 
-    fn finish(mut self, tun_name: &str) -> Imported {
+    fn finish(self, tun_name: &str) -> Imported {
         let peers = || self.sections.iter().filter(|section| section.is_peer);
         let mode = if peers().all(|peer| peer.has_endpoint) {
             "client"
@@ -226,20 +254,11 @@ impl Import {
             .filter(|section| !section.is_peer)
             .flat_map(|section| section.nets.clone())
             .collect();
-        // What wg-quick does by itself, except for default routes: these need rules that
-        // lead our own datagrams around the tunnel.
+        // What wg-quick does by itself.
         let mut routes: Vec<IpNet> = peers()
             .flat_map(|peer| peer.nets.iter().map(IpNet::trunc))
             .filter(|net| !vip.iter().any(|vip| vip.contains(net)))
             .collect();
-        if routes.iter().any(|net| net.prefix_len() == 0) && !self.table_off {
-            self.warnings.push(
-                "AllowedIPs has a default route, which Taltun doesn't set; use wg-quick with \
-                 WG_QUICK_USERSPACE_IMPLEMENTATION=taltun for that"
-                    .to_owned(),
-            );
-        }
-        routes.retain(|net| net.prefix_len() > 0);
         routes.dedup();
         let mut toml = self.head;
         for section in &self.sections {
@@ -257,12 +276,9 @@ impl Import {
             }
             section.write(&mut toml, "[interface]", "vip", &defaults);
         }
-        if !self.accel.is_empty() {
-            toml.push_str("\n[accel]\n");
-            for line in &self.accel {
-                toml.push_str(line);
-                toml.push('\n');
-            }
+        for line in &self.others {
+            toml.push_str(line);
+            toml.push('\n');
         }
         Imported {
             toml,
@@ -272,6 +288,20 @@ impl Import {
 }
 
 impl Section {
+    /// Adds to a list, whose place is where its key stands first.
+    fn add_to_list(
+        &mut self,
+        key: &'static str,
+        items: impl IntoIterator<Item = String>,
+    ) -> Result<(), ConfigError> {
+        if !self.lists.contains_key(key) {
+            self.lines.push(Line::List(key));
+        }
+        let items = items.into_iter().filter(|item| !item.is_empty());
+        self.lists.entry(key).or_default().extend(items);
+        Ok(())
+    }
+
     /// Writes the section. A line that was TOML before replaces one made here; each of
     /// `defaults` is added unless its key is there.
     fn write(&self, toml: &mut String, header: &str, nets: &str, defaults: &[(&str, String)]) {
@@ -291,6 +321,16 @@ impl Section {
                 Line::Key("private_key", _) if own_private_key => Ok(()),
                 Line::Key(key, _) if own.contains(key) => Ok(()),
                 Line::Key(key, value) => writeln!(toml, "{key} = {value}"),
+                Line::List(key) if own.contains(key) => Ok(()),
+                Line::List(key) => {
+                    let items = self.lists.get(key).map_or(&[][..], Vec::as_slice);
+                    // A text of JSON is a text of TOML, too.
+                    let items: Vec<String> = items
+                        .iter()
+                        .map(|item| Value::from(item.as_str()).to_string())
+                        .collect();
+                    writeln!(toml, "{key} = [{}]", items.join(", "))
+                }
                 Line::Nets if own.contains(&nets) => Ok(()),
                 Line::Nets => writeln!(toml, "{nets} = {}", list(&self.nets)),
             };
@@ -304,6 +344,18 @@ impl Line {
             Self::Own(line) => Some(line.split_once('=')?.0.trim()),
             _ => None,
         }
+    }
+}
+
+/// The mark, as TOML writes it.
+fn mark(text: &str, spot: &Spot) -> Result<String, ConfigError> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    match number {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(spot.error(format!("expected a number up to 0xffffffff, found {text}"))),
     }
 }
 

@@ -45,6 +45,11 @@ vip = ["10.0.0.1/24",   # here
 local_addr = "192.0.2.1:9000"
 private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 routes = ["192.168.50.0/24"]
+ip_forward = true
+dns = ["10.0.0.53", "example.org"]
+fwmark = 51820
+on_up = ["echo \"$TALTUN_INTERFACE\" is up", "echo 'a # b'"]
+on_down = "logger \"$TALTUN_INTERFACE\" C:\\down"
 
 [[peers]]
 name = "office # 1"
@@ -57,6 +62,13 @@ persistent_keepalive = 25
 [accel]
 xdp = "off"
 deny = ["198.51.100.0/24"]
+
+[dataplane]
+workers = 1
+
+[nat]
+masquerade = true
+out = "eth0"
 "#;
 
 fn imported(text: &str) -> Imported {
@@ -136,10 +148,18 @@ fn an_imported_file_is_a_configuration() {
     assert_eq!(config.peers.len(), 2);
     assert_eq!(config.peers[1].allowed_ips.len(), 2);
     assert_eq!(config.peers[1].persistent_keepalive, Some(25));
-    // DNS, FwMark, Table, three commands, SaveConfig.
-    assert_eq!(there.warnings.len(), 7, "{:?}", there.warnings);
+    assert_eq!(config.host.dns.search, ["example.org"]);
+    assert_eq!(config.host.fwmark, Some(0xca6c));
+    assert_eq!(
+        config.hooks.on_up,
+        [
+            "iptables -A FORWARD -i $TALTUN_INTERFACE -j ACCEPT; ip rule add ipproto tcp dport 22 table 1234"
+        ]
+    );
+    // Table, PreUp, SaveConfig.
+    assert_eq!(there.warnings.len(), 3, "{:?}", there.warnings);
     assert!(
-        there.warnings[0].contains("wg0.conf:8"),
+        there.warnings[0].contains("wg0.conf:10"),
         "{}",
         there.warnings[0]
     );
@@ -167,6 +187,28 @@ fn what_holds_by_default_in_toml_is_written_out() {
     let conf = exported(toml);
     assert!(conf.contains("ListenPort = 9000\n\n[Peer]"), "{conf}");
     assert!(conf.contains("AllowedIPs = 10.0.0.2/32"), "{conf}");
+}
+
+#[test]
+fn default_routes_and_name_servers_come_along() {
+    let text = "[Interface]\nPrivateKey = AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHl8=\n\
+                Address = 10.0.0.2/24\nDNS = 10.0.0.1\nDNS = example.org\nPostUp = echo one\n\
+                PostUp = echo \\two\n[Peer]\n\
+                PublicKey = xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\n\
+                AllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 192.0.2.1:51820\n";
+    let there = imported(text);
+    assert_eq!(there.warnings, [""; 0]);
+    let config = config::parse(&there.toml, "test.toml").unwrap().config;
+    assert_eq!(config.interface.routes.len(), 2);
+    assert!(config.mark(&[]).is_some());
+    assert_eq!(config.host.dns.servers.len(), 1);
+    assert_eq!(config.hooks.on_up, ["echo one", "echo \\two"]);
+    let back = exported(&there.toml);
+    assert!(
+        back.contains("PostUp = echo one\nPostUp = echo \\two\n"),
+        "{back}"
+    );
+    assert!(back.contains("DNS = 10.0.0.1, example.org\n"), "{back}");
 }
 
 #[test]

@@ -1,0 +1,154 @@
+//! `[interface]` beyond the interface itself, and `[nat]`: what the host does for the tunnel.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Config;
+
+/// What the host does for the tunnel beyond carrying its interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the file of its own"
+)]
+pub struct HostSettings {
+    /// The mark on our datagrams that was asked for.
+    pub fwmark: Option<u32>,
+    /// The resolver that is used while the tunnel is up.
+    pub dns: Dns,
+    /// The kernel passes packets on between its interfaces.
+    pub ip_forward: bool,
+    /// Forwarded TCP connections announce no more than fits the tunnel.
+    pub mss_clamp: bool,
+    /// The vips are reached through the tunnel only.
+    pub protect_vip: bool,
+    /// Nothing leaves but through the tunnel.
+    pub kill_switch: bool,
+    /// `nat.masquerade`, if it is on.
+    pub masquerade: Option<Masquerade>,
+    /// What rules are made with.
+    pub firewall: FirewallChoice,
+}
+
+/// `interface.dns`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Whom to ask, the first one first.
+    pub servers: Vec<IpAddr>,
+    /// Domains to look for short names in.
+    pub search: Vec<String>,
+}
+
+/// `[nat]`: what comes out of the tunnel takes this machine's address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Masquerade {
+    /// Only what leaves by this interface; `None` for any but the tunnel's.
+    pub out: Option<String>,
+}
+
+/// `interface.firewall`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FirewallChoice {
+    /// nftables, else iptables.
+    #[default]
+    Auto,
+    /// nftables, by `nft`.
+    Nftables,
+    /// iptables and ip6tables.
+    Iptables,
+    /// No rules at all.
+    None,
+}
+
+/// Commands to run, each a text for `sh -c`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Once the tunnel answers.
+    pub on_up: Vec<String>,
+    /// Before it is taken down.
+    pub on_down: Vec<String>,
+    /// When a peer has a session after it had none.
+    pub on_peer_up: Vec<String>,
+    /// When it has none any more.
+    pub on_peer_down: Vec<String>,
+}
+
+impl HostSettings {
+    /// The key that can't do without firewall rules, if one was given.
+    pub fn needs_firewall(&self) -> Option<&'static str> {
+        [
+            (self.kill_switch, "interface.kill_switch"),
+            (self.masquerade.is_some(), "nat.masquerade"),
+            (self.mss_clamp, "interface.mss_clamp"),
+            (self.protect_vip, "interface.protect_vip"),
+        ]
+        .into_iter()
+        .find_map(|(wanted, key)| wanted.then_some(key))
+    }
+}
+
+impl Config {
+    /// The mark on our datagrams: the one asked for, or where they need one to be led
+    /// around the tunnel, one made of the interface's name, so that two tunnels have two and
+    /// the next start knows what this one left.
+    pub fn mark(&self, endpoints: &[IpAddr]) -> Option<u32> {
+        let host = &self.host;
+        let needed = host.kill_switch || self.routes_around(endpoints).next().is_some();
+        host.fwmark
+            .or_else(|| needed.then(|| mark_for(&self.interface.tun_name)))
+    }
+
+    /// Those of the routes that would lead our own datagrams into the tunnel again: the
+    /// default routes, whole or in halves, and any that an endpoint is in.
+    pub fn routes_around<'a>(&'a self, endpoints: &'a [IpAddr]) -> impl Iterator<Item = &'a IpNet> {
+        let routes = self.interface.routes.iter();
+        routes.filter(|net| leads_around(net, endpoints))
+    }
+}
+
+/// Whether a route to `net` would take what we send to one of `endpoints`, or to nearly
+/// everybody.
+pub fn leads_around(net: &IpNet, endpoints: &[IpAddr]) -> bool {
+    net.prefix_len() <= 1 || endpoints.iter().any(|endpoint| net.contains(endpoint))
+}
+
+/// A mark that has the interface's name in it (FNV-1a), above all tables and marks that
+/// people choose by hand.
+fn mark_for(tun_name: &str) -> u32 {
+    let hash = tun_name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    0x7a00_0000 | hash & 0x00ff_ffff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_follows_the_name() {
+        assert_eq!(mark_for("taltun0"), mark_for("taltun0"));
+        assert_ne!(mark_for("taltun0"), mark_for("taltun1"));
+        assert_eq!(mark_for("x") >> 24, 0x7a);
+    }
+
+    #[test]
+    fn default_routes_and_those_to_an_endpoint_lead_around() {
+        let endpoint: IpAddr = "203.0.113.1".parse().unwrap();
+        for (net, expected) in [
+            ("0.0.0.0/0", true),
+            ("128.0.0.0/1", true),
+            ("8000::/1", true),
+            ("203.0.113.0/24", true),
+            ("192.168.0.0/16", false),
+            ("2001:db8::/32", false),
+        ] {
+            assert_eq!(
+                leads_around(&net.parse().unwrap(), &[endpoint]),
+                expected,
+                "{net}"
+            );
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Rules for iptables and ip6tables, where there is no nft: chains of ours, `taltun-IFACE-…`,
+//! that the usual chains jump to.
+//!
+//! `iptables-restore --noflush` fills all chains of a table in one step. IPv6 is left out
+//! where ip6tables has no tables, as on a kernel without IPv6.
+
+use std::fmt::Write;
+
+use tracing::{debug, warn};
+
+use super::Rules;
+use crate::system::program;
+
+/// The tables that we have chains in.
+const TABLES: [&str; 4] = ["raw", "mangle", "nat", "filter"];
+/// Waits for whoever holds the lock instead of failing.
+const WAIT: [&str; 2] = ["-w", "5"];
+
+/// A chain of ours, and the rules in it.
+struct Chain {
+    table: &'static str,
+    /// The usual chain that jumps to it.
+    from: &'static str,
+    name: &'static str,
+    rules: Vec<String>,
+}
+
+/// Fills our chains with `rules`, each table in one step, and removes those that are ours
+/// but not wanted any more.
+pub(super) async fn apply(rules: &Rules) -> Result<(), String> {
+    for v6 in [false, true] {
+        let outcome = apply_family(rules, v6).await;
+        let matters = !v6 || !rules.vips_of(true).is_empty() || rules.kill_switch;
+        match outcome {
+            Err(reason) if matters => return Err(reason),
+            Err(reason) => debug!("ip6tables: {reason}"),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes our chains for `interface`.
+pub(super) async fn remove(interface: &str) -> Result<(), String> {
+    for v6 in [false, true] {
+        for table in TABLES {
+            let listed = match list(v6, table).await {
+                Ok(listed) => listed,
+                Err(reason) => {
+                    debug!("{}: {reason}", command(v6));
+                    continue;
+                }
+            };
+            let text = removal(table, &listed, interface, &[]);
+            restore(v6, &text).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn apply_family(rules: &Rules, v6: bool) -> Result<(), String> {
+    let chains = chains(rules, v6);
+    for table in TABLES {
+        let wanted: Vec<&Chain> = chains.iter().filter(|chain| chain.table == table).collect();
+        let listed = match list(v6, table).await {
+            Ok(listed) => listed,
+            // Nothing wanted there, and nothing of ours can be there.
+            Err(reason) if wanted.is_empty() => {
+                debug!("{}: {reason}", command(v6));
+                continue;
+            }
+            Err(reason) => return Err(reason),
+        };
+        let text = filling(table, &listed, &rules.tun, &wanted);
+        restore(v6, &text).await?;
+    }
+    Ok(())
+}
+
+async fn list(v6: bool, table: &str) -> Result<String, String> {
+    let arguments = [WAIT[0], WAIT[1], "-t", table, "-S"];
+    program::run(command(v6), &arguments, "").await
+}
+
+async fn restore(v6: bool, text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let restore = if v6 {
+        "ip6tables-restore"
+    } else {
+        "iptables-restore"
+    };
+    let arguments = [WAIT[0], WAIT[1], "--noflush"];
+    program::run(restore, &arguments, text)
+        .await
+        .inspect_err(|reason| warn!("{reason}"))?;
+    Ok(())
+}
+
+fn command(v6: bool) -> &'static str {
+    if v6 { "ip6tables" } else { "iptables" }
+}
+
+/// Text for `iptables-restore` that fills the `wanted` chains of a table, given what
+/// `iptables -S` lists there now.
+fn filling(table: &str, listed: &str, tun: &str, wanted: &[&Chain]) -> String {
+    let names: Vec<String> = wanted
+        .iter()
+        .map(|chain| full_name(tun, chain.name))
+        .collect();
+    let mut text = String::new();
+    for (chain, name) in wanted.iter().zip(&names) {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, ":{name} - [0:0]");
+        for rule in &chain.rules {
+            let _ = writeln!(text, "-A {name} {rule}");
+        }
+        let jump = format!("-A {} -j {name}", chain.from);
+        if !listed.lines().any(|line| line.trim() == jump) {
+            let _ = writeln!(text, "-I {} 1 -j {name}", chain.from);
+        }
+    }
+    let stale = removal_lines(listed, tun, &names);
+    if text.is_empty() && stale.is_empty() {
+        return String::new();
+    }
+    format!("*{table}\n{text}{stale}COMMIT\n")
+}
+
+/// Text for `iptables-restore` that removes all chains of ours for `tun` but `kept`.
+fn removal(table: &str, listed: &str, tun: &str, kept: &[String]) -> String {
+    let lines = removal_lines(listed, tun, kept);
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("*{table}\n{lines}COMMIT\n")
+}
+
+fn removal_lines(listed: &str, tun: &str, kept: &[String]) -> String {
+    let prefix = full_name(tun, "");
+    let is_ours = |name: &str| name.starts_with(&prefix) && !kept.iter().any(|kept| kept == name);
+    let mut text = String::new();
+    for line in listed.lines() {
+        let mut words = line.split_whitespace().rev();
+        if line.starts_with("-A ")
+            && words.next().is_some_and(is_ours)
+            && words.next() == Some("-j")
+        {
+            let _ = writeln!(text, "-D {}", &line[3..]);
+        }
+    }
+    let ours = || listed.lines().filter_map(|line| line.strip_prefix("-N "));
+    for name in ours().map(str::trim).filter(|name| is_ours(name)) {
+        let _ = writeln!(text, "-F {name}\n-X {name}");
+    }
+    text
+}
+
+/// At most 28 bytes, as iptables wants: 7 + 15 + 1 + 4.
+fn full_name(tun: &str, name: &str) -> String {
+    format!("taltun-{tun}-{name}")
+}
+
+fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
+    let tun = &rules.tun;
+    let mut chains = Vec::new();
+    let mut chain = |table, from, name, rules| {
+        chains.push(Chain {
+            table,
+            from,
+            name,
+            rules,
+        });
+    };
+    if rules.protect_vip {
+        let vips = rules.vips_of(v6);
+        let drop = |vip| format!("-d {vip} ! -i {tun} -m addrtype ! --src-type LOCAL -j DROP");
+        chain("raw", "PREROUTING", "vip", vips.iter().map(drop).collect());
+    }
+    if let Some(mark) = rules.mark.filter(|_| rules.recall_mark) {
+        let recall = format!("-p udp -m connmark --mark {mark:#x} -j CONNMARK --restore-mark");
+        chain("mangle", "PREROUTING", "get", vec![recall]);
+        let remember = format!("-p udp -m mark --mark {mark:#x} -j CONNMARK --save-mark");
+        chain("mangle", "POSTROUTING", "put", vec![remember]);
+    }
+    if rules.mss_clamp {
+        let clamp = |direction| {
+            format!(
+                "{direction} {tun} -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss {}",
+                rules.segment(v6)
+            )
+        };
+        chain("mangle", "FORWARD", "mss", vec![clamp("-i"), clamp("-o")]);
+    }
+    if rules.kill_switch {
+        let mark = rules.mark.unwrap_or_default();
+        let reject = if v6 {
+            "icmp6-adm-prohibited"
+        } else {
+            "icmp-admin-prohibited"
+        };
+        let reject = format!("-j REJECT --reject-with {reject}");
+        let reply = "-m conntrack --ctdir REPLY -j ACCEPT".to_owned();
+        let mut output = vec![
+            "-o lo -j ACCEPT".to_owned(),
+            format!("-o {tun} -j ACCEPT"),
+            format!("-m mark --mark {mark:#x} -j ACCEPT"),
+            reply.clone(),
+        ];
+        if v6 {
+            output.push("-p udp --sport 546 --dport 547 -j ACCEPT".into());
+            for kind in [133, 135, 136] {
+                output.push(format!(
+                    "-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"
+                ));
+            }
+        } else {
+            output.push("-p udp --sport 68 --dport 67 -j ACCEPT".into());
+        }
+        output.push(reject.clone());
+        chain("filter", "OUTPUT", "out", output);
+        let forward = vec![
+            format!("-i {tun} -j ACCEPT"),
+            format!("-o {tun} -j ACCEPT"),
+            reply,
+            reject,
+        ];
+        chain("filter", "FORWARD", "fwd", forward);
+    }
+    if let Some(out) = &rules.masquerade {
+        // POSTROUTING doesn't know where a packet came from, so it is marked on the way; any
+        // value will do that nobody else uses.
+        let mark = 0x7b00_0000_u32;
+        let out = if out.is_empty() {
+            format!("! -o {tun}")
+        } else {
+            format!("-o {out}")
+        };
+        let set = format!("-i {tun} {out} -j MARK --set-mark {mark:#x}");
+        chain("mangle", "FORWARD", "from", vec![set]);
+        let masquerade = format!("{out} -m mark --mark {mark:#x} -j MASQUERADE");
+        chain("nat", "POSTROUTING", "nat", vec![masquerade]);
+    }
+    chains
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::all_rules;
+    use super::*;
+
+    fn of_table(rules: &Rules, table: &str, listed: &str) -> String {
+        let chains = chains(rules, false);
+        let wanted: Vec<&Chain> = chains.iter().filter(|chain| chain.table == table).collect();
+        filling(table, listed, &rules.tun, &wanted)
+    }
+
+    #[test]
+    fn chains_are_filled_and_jumped_to() {
+        assert_eq!(
+            of_table(&all_rules(), "nat", "-P POSTROUTING ACCEPT\n"),
+            "*nat\n:taltun-t0-nat - [0:0]\n\
+             -A taltun-t0-nat -o eth0 -m mark --mark 0x7b000000 -j MASQUERADE\n\
+             -I POSTROUTING 1 -j taltun-t0-nat\nCOMMIT\n"
+        );
+    }
+
+    #[test]
+    fn a_jump_that_is_there_is_not_made_twice() {
+        let listed = "-P POSTROUTING ACCEPT\n-N taltun-t0-nat\n-A POSTROUTING -j taltun-t0-nat\n";
+        let text = of_table(&all_rules(), "nat", listed);
+        assert!(!text.contains("-I "), "{text}");
+    }
+
+    #[test]
+    fn what_is_left_of_ours_is_removed_and_nothing_else() {
+        let listed = "-P OUTPUT ACCEPT\n-N taltun-t0-out\n-N taltun-t01-out\n-N other\n\
+                      -A OUTPUT -j taltun-t0-out\n-A OUTPUT -j taltun-t01-out\n-A OUTPUT -j other\n\
+                      -A taltun-t0-out -j ACCEPT\n";
+        assert_eq!(
+            removal("filter", listed, "t0", &[]),
+            "*filter\n-D OUTPUT -j taltun-t0-out\n-F taltun-t0-out\n-X taltun-t0-out\nCOMMIT\n"
+        );
+        assert_eq!(removal("filter", "-P OUTPUT ACCEPT\n", "t0", &[]), "");
+        let rules = Rules {
+            kill_switch: false,
+            ..all_rules()
+        };
+        assert!(of_table(&rules, "filter", listed).contains("-X taltun-t0-out"));
+    }
+
+    #[test]
+    fn names_fit_what_iptables_takes() {
+        for chain in chains(&all_rules(), true) {
+            assert!(full_name("fifteen-letters", chain.name).len() <= 28);
+        }
+    }
+}

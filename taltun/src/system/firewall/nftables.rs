@@ -1,0 +1,208 @@
+//! Rules for nftables: one table `inet taltun-IFACE`, which holds all of ours.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+use tracing::warn;
+
+use super::Rules;
+use crate::system::program;
+
+/// Replaces our table by one with `rules`: one transaction, so that there is no moment
+/// without them.
+pub(super) async fn apply(rules: &Rules) -> Result<(), String> {
+    program::run("nft", &["-f", "-"], &ruleset(rules)).await?;
+    Ok(())
+}
+
+/// Removes our table.
+pub(super) async fn remove(interface: &str) -> Result<(), String> {
+    let table = table(interface);
+    let delete = format!("add table {table}\ndelete table {table}\n");
+    program::run("nft", &["-f", "-"], &delete).await?;
+    Ok(())
+}
+
+/// Says which chains of others drop what they don't know: a table can only drop more, never
+/// let through what another drops.
+pub(super) async fn warn_of_others(interface: &str) {
+    // Just a hint: where it can't be told, nothing is said.
+    let Ok(listed) = program::run("nft", &["-j", "list", "chains"], "").await else {
+        return;
+    };
+    for chain in dropping_forwards(&listed) {
+        warn!(
+            "{chain} drops forwarded packets that it has no rule for: let those of {interface} \
+             pass there (Docker: `iptables -I DOCKER-USER -i {interface} -j ACCEPT` and the \
+             same with -o; OpenWrt: give {interface} a firewall zone)"
+        );
+    }
+}
+
+fn dropping_forwards(json: &str) -> Vec<String> {
+    let listed: Value = serde_json::from_str(json).unwrap_or_default();
+    let objects = listed["nftables"].as_array().into_iter().flatten();
+    objects
+        .map(|object| &object["chain"])
+        .filter(|chain| chain["hook"] == "forward" && chain["policy"] == "drop")
+        .map(|chain| {
+            let word = |key: &str| chain[key].as_str().unwrap_or("?").to_owned();
+            format!(
+                "chain {} {} {}",
+                word("family"),
+                word("table"),
+                word("name")
+            )
+        })
+        .collect()
+}
+
+/// Family and name of our table.
+fn table(interface: &str) -> String {
+    format!("inet taltun-{interface}")
+}
+
+fn ruleset(rules: &Rules) -> String {
+    let table = table(&rules.tun);
+    let tun = &rules.tun;
+    // Adding first lets the deletion succeed where there is none yet.
+    let mut text = format!("add table {table}\ndelete table {table}\ntable {table} {{\n");
+    let mut chain = |name: &str, base: &str, lines: &[String]| {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "  chain {name} {{\n    type {base}; policy accept;");
+        for line in lines {
+            let _ = writeln!(text, "    {line}");
+        }
+        text.push_str("  }\n");
+    };
+    if rules.protect_vip {
+        let mut lines = Vec::new();
+        for (family, vips) in [("ip", rules.vips_of(false)), ("ip6", rules.vips_of(true))] {
+            if !vips.is_empty() {
+                let vips = vips.join(", ");
+                lines.push(format!(
+                    "iifname != \"{tun}\" {family} daddr {{ {vips} }} fib saddr type != local counter drop"
+                ));
+            }
+        }
+        chain("protect_vip", "filter hook prerouting priority raw", &lines);
+    }
+    if let Some(mark) = rules.mark.filter(|_| rules.recall_mark) {
+        let recall = format!("meta l4proto udp ct mark {mark:#x} meta mark set ct mark");
+        chain(
+            "recall_mark",
+            "filter hook prerouting priority mangle",
+            &[recall],
+        );
+        let remember = format!("meta l4proto udp meta mark {mark:#x} ct mark set mark");
+        chain(
+            "remember_mark",
+            "filter hook postrouting priority mangle",
+            &[remember],
+        );
+    }
+    if rules.mss_clamp {
+        let mut lines = Vec::new();
+        for direction in ["iifname", "oifname"] {
+            for (family, v6) in [("ipv4", false), ("ipv6", true)] {
+                // The kernel only ever lowers it.
+                lines.push(format!(
+                    "{direction} \"{tun}\" meta nfproto {family} tcp flags & (syn | rst) == syn \
+                     tcp option maxseg size set {}",
+                    rules.segment(v6)
+                ));
+            }
+        }
+        chain("mss_clamp", "filter hook forward priority mangle", &lines);
+    }
+    if rules.kill_switch {
+        let mark = rules.mark.unwrap_or_default();
+        let reject = "counter reject with icmpx type admin-prohibited";
+        let output = [
+            format!("oifname {{ \"lo\", \"{tun}\" }} accept"),
+            format!("meta mark {mark:#x} accept"),
+            "ct direction reply accept".into(),
+            "udp sport 68 udp dport 67 accept".into(),
+            "udp sport 546 udp dport 547 accept".into(),
+            "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept"
+                .into(),
+            reject.into(),
+        ];
+        chain(
+            "kill_switch_output",
+            "filter hook output priority filter",
+            &output,
+        );
+        let forward = [
+            format!("iifname \"{tun}\" accept"),
+            format!("oifname \"{tun}\" accept"),
+            "ct direction reply accept".into(),
+            reject.into(),
+        ];
+        chain(
+            "kill_switch_forward",
+            "filter hook forward priority filter",
+            &forward,
+        );
+    }
+    if let Some(out) = &rules.masquerade {
+        let out = if out.is_empty() {
+            format!("oifname != \"{tun}\"")
+        } else {
+            format!("oifname \"{out}\"")
+        };
+        let line = format!("iifname \"{tun}\" {out} counter masquerade");
+        chain("translate", "nat hook postrouting priority srcnat", &[line]);
+    }
+    text.push_str("}\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::all_rules;
+    use super::*;
+
+    #[test]
+    fn the_table_is_replaced_in_one_transaction() {
+        let text = ruleset(&all_rules());
+        assert!(text.starts_with(
+            "add table inet taltun-t0\ndelete table inet taltun-t0\ntable inet taltun-t0 {\n"
+        ));
+        for expected in [
+            "iifname != \"t0\" ip daddr { 10.0.0.1 } fib saddr type != local",
+            "iifname != \"t0\" ip6 daddr { fd00::1 } fib saddr type != local",
+            "ct mark 0x7a123456 meta mark set ct mark",
+            "oifname \"t0\" meta nfproto ipv6 tcp flags & (syn | rst) == syn tcp option maxseg size set 1360",
+            "meta mark 0x7a123456 accept",
+            "iifname \"t0\" oifname \"eth0\" counter masquerade",
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_wanted_has_a_chain() {
+        let rules = Rules {
+            mss_clamp: false,
+            kill_switch: false,
+            recall_mark: false,
+            protect_vip: false,
+            masquerade: Some(String::new()),
+            ..all_rules()
+        };
+        let text = ruleset(&rules);
+        assert_eq!(text.matches("chain ").count(), 1, "{text}");
+        assert!(text.contains("oifname != \"t0\" counter masquerade"));
+    }
+
+    #[test]
+    fn a_forward_chain_that_drops_is_named() {
+        let json = r#"{"nftables":[{"metainfo":{}},
+            {"chain":{"family":"ip","table":"filter","name":"FORWARD","hook":"forward","policy":"drop"}},
+            {"chain":{"family":"inet","table":"x","name":"y","hook":"input","policy":"drop"}},
+            {"chain":{"family":"inet","table":"x","name":"z"}}]}"#;
+        assert_eq!(dropping_forwards(json), ["chain ip filter FORWARD"]);
+        assert!(dropping_forwards("nonsense").is_empty());
+    }
+}

@@ -1,0 +1,256 @@
+//! The manual is kept true: what it quotes is in the source, the files that it shows are the
+//! examples, its links lead somewhere, and the Spanish edition has everything the English one
+//! has.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A page, by its path below the manual, and its text.
+type Page = (String, String);
+
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn manual() -> PathBuf {
+    package().join("docs/manual")
+}
+
+fn pages(directory: &str) -> Vec<Page> {
+    let mut pages: Vec<Page> = fs::read_dir(manual().join(directory))
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|kind| kind == "md"))
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read_to_string(entry.path()).unwrap())
+        })
+        .collect();
+    pages.sort();
+    assert!(pages.len() >= 9, "{directory}: {} pages", pages.len());
+    pages
+}
+
+fn all_pages() -> Vec<Page> {
+    let spanish = pages("es").into_iter();
+    let spanish = spanish.map(|(name, text)| (format!("es/{name}"), text));
+    pages("").into_iter().chain(spanish).collect()
+}
+
+/// What is between the fences of a page, each with its language.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in text.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(language), None) => open = Some((language.to_owned(), String::new())),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some((_, block))) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a fence that isn't closed");
+    blocks
+}
+
+/// The lines of a page outside its fences.
+fn prose(text: &str) -> Vec<&str> {
+    let mut inside = false;
+    text.lines()
+        .filter(|line| {
+            let fence = line.starts_with("```");
+            inside ^= fence;
+            !inside && !fence
+        })
+        .collect()
+}
+
+/// All of the source, as its texts are printed: a backslash at the end of a line joins it
+/// with the next.
+fn source() -> String {
+    fn read(directory: &Path, text: &mut String) {
+        for entry in fs::read_dir(directory).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                read(&path, text);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                text.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut text = String::new();
+    read(&package().join("src"), &mut text);
+    read(&package().join("../taltun-common/src"), &mut text);
+    let mut joined = String::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find("\\\n") {
+        joined.push_str(&rest[..at]);
+        rest = rest[at + 2..].trim_start();
+    }
+    joined + rest
+}
+
+#[test]
+fn every_message_of_the_troubleshooting_is_one_that_taltun_prints() {
+    let source = source();
+    for (language, pages) in [("", pages("")), ("es/", pages("es"))] {
+        let (_, text) = pages
+            .iter()
+            .find(|(name, _)| name == "troubleshooting.md")
+            .unwrap();
+        let messages: Vec<&str> = prose(text)
+            .into_iter()
+            .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
+            .collect();
+        assert!(messages.len() >= 25, "{} messages", messages.len());
+        for message in messages {
+            for part in message
+                .split('…')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+            {
+                assert!(
+                    source.contains(part),
+                    "{language}troubleshooting.md: nothing prints {part:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_files_in_the_recipes_are_the_examples() {
+    for (name, text) in all_pages() {
+        if !name.ends_with("recipes.md") {
+            continue;
+        }
+        let mut shown = BTreeSet::new();
+        let mut rest = text.as_str();
+        while let Some((_, after)) = rest.split_once("<!-- ") {
+            let (file, after) = after.split_once(" -->\n```toml\n").unwrap();
+            let (block, after) = after.split_once("```").unwrap();
+            let example = package().join("dist/examples").join(file);
+            let example = fs::read_to_string(example).unwrap();
+            assert!(block == example, "{name}: {file} is not the example");
+            shown.insert(file.to_owned());
+            rest = after;
+        }
+        let examples = fs::read_dir(package().join("dist/examples"))
+            .unwrap()
+            .flatten();
+        let files = examples
+            .filter(|entry| entry.path().is_dir())
+            .flat_map(|recipe| fs::read_dir(recipe.path()).unwrap().flatten())
+            .count();
+        assert_eq!(shown.len(), files, "{name} shows {shown:?}");
+    }
+}
+
+#[test]
+fn configurations_in_the_manual_name_keys_that_exist() {
+    use taltun::config::reference::KEYS;
+    for (name, text) in all_pages() {
+        for (language, block) in blocks(&text) {
+            if language != "toml" {
+                continue;
+            }
+            for line in block
+                .lines()
+                .filter(|line| !line.starts_with([' ', '#', '[']))
+            {
+                let Some((key, _)) = line.split_once(" = ") else {
+                    continue;
+                };
+                assert!(
+                    KEYS.iter().any(|known| known.name == key.trim()),
+                    "{name}: there is no key {key}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for (name, text) in all_pages() {
+        let page = manual().join(&name);
+        let directory = page.parent().unwrap();
+        for line in prose(&text) {
+            for target in line.split("](").skip(1) {
+                let (target, _) = target.split_once(')').unwrap();
+                if target.starts_with("http") {
+                    continue;
+                }
+                let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+                let file = if file.is_empty() {
+                    page.clone()
+                } else {
+                    directory.join(file)
+                };
+                assert!(file.exists(), "{name}: {target}");
+                if !anchor.is_empty() {
+                    let linked = fs::read_to_string(&file).unwrap();
+                    let found = prose(&linked)
+                        .iter()
+                        .any(|line| is_heading_for(line, anchor));
+                    assert!(found, "{name}: {target}");
+                }
+            }
+        }
+    }
+}
+
+/// Whether a line is the heading that `anchor` leads to, by the rule that forges have.
+fn is_heading_for(line: &str, anchor: &str) -> bool {
+    let Some((marks, title)) = line.split_once(' ') else {
+        return false;
+    };
+    let is_heading = !marks.is_empty() && marks.bytes().all(|byte| byte == b'#');
+    let made: String = title
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect();
+    is_heading && made == anchor
+}
+
+#[test]
+fn the_spanish_edition_has_all_that_the_english_one_has() {
+    let (english, spanish) = (pages(""), pages("es"));
+    let names =
+        |pages: &[Page]| -> Vec<String> { pages.iter().map(|(name, _)| name.clone()).collect() };
+    assert_eq!(names(&english), names(&spanish));
+    for ((name, english), (_, spanish)) in english.iter().zip(&spanish) {
+        let count = |text: &str, mark: &str| {
+            prose(text)
+                .iter()
+                .filter(|line| line.starts_with(mark))
+                .count()
+        };
+        for mark in ["#", "##", "###", "|", "- ", "1. "] {
+            assert_eq!(
+                count(english, mark),
+                count(spanish, mark),
+                "{name}: lines that begin with {mark:?}"
+            );
+        }
+        let (here, there) = (blocks(english), blocks(spanish));
+        assert_eq!(here.len(), there.len(), "{name}: blocks");
+        for ((language, one), (other_language, other)) in here.iter().zip(&there) {
+            assert_eq!(language, other_language, "{name}");
+            // What is typed is the same in every language; pictures and comments aren't.
+            if language == "console" {
+                assert_eq!(one, other, "{name}");
+            }
+        }
+        assert!(
+            spanish.len() * 10 > english.len() * 8,
+            "{name}: the Spanish page is much shorter"
+        );
+    }
+}
