@@ -16,6 +16,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 
 use crate::command::{output_of, wait_for};
@@ -63,6 +65,15 @@ impl Keys {
         }
         let public = String::from_utf8(output.stdout)?.trim().to_owned();
         Ok(Self { private, public })
+    }
+
+    /// The public key as it is.
+    pub fn public_bytes(&self) -> Result<[u8; 32]> {
+        let bytes = STANDARD.decode(&self.public)?;
+        let length = bytes.len();
+        bytes
+            .try_into()
+            .map_err(|_| anyhow!("a public key of {length} bytes"))
     }
 }
 

@@ -2,6 +2,7 @@
 //! arrives can be checked to the byte.
 
 pub mod datagrams;
+pub mod flood;
 pub mod packets;
 pub mod ping;
 pub mod stream;
