@@ -238,8 +238,19 @@ impl Node {
 
     /// The same with a config file that is already text, for keys that [`Config`] lacks.
     pub fn start_with_text(namespace: &Namespace, taltun: &Path, config: &str) -> Result<Self> {
+        Self::start_through(namespace, taltun, config, &[])
+    }
+
+    /// The same by way of the words `through` (such as `setpriv` and its options), which have
+    /// to end as the program that follows them.
+    pub fn start_through(
+        namespace: &Namespace,
+        taltun: &Path,
+        config: &str,
+        through: &[&str],
+    ) -> Result<Self> {
         let site = Site::prepare(namespace, taltun, config)?;
-        let child = spawn(&site, namespace)?;
+        let child = spawn(&site, namespace, through)?;
         let mut node = Self { site, child };
         node.wait_until_ready()
             .with_context(|| format!("the node in {} didn't start", namespace.name()))?;
@@ -249,7 +260,7 @@ impl Node {
     /// Starts it again after [`Node::kill`], with the files that it left behind, as a service
     /// manager would.
     pub fn start_again(&mut self, namespace: &Namespace) -> Result<()> {
-        self.child = spawn(&self.site, namespace)?;
+        self.child = spawn(&self.site, namespace, &[])?;
         self.wait_until_ready()
     }
 
@@ -354,13 +365,13 @@ impl Drop for Node {
 }
 
 /// `taltun run`, logging to a file.
-fn spawn(site: &Site, namespace: &Namespace) -> Result<Child> {
+fn spawn(site: &Site, namespace: &Namespace, through: &[&str]) -> Result<Child> {
     let log = File::options()
         .create(true)
         .append(true)
         .open(site.log())
         .context("can't open the log")?;
-    site.run_command(namespace, &[])
+    site.run_command(namespace, through)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
