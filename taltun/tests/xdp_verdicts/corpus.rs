@@ -15,7 +15,8 @@ use crate::frames::{
     Ends, IP, OUR_INDEX, PORT, UDP_V4, UDP_V6, V4, V6, handshake, key, message, udp, unfinished,
 };
 use crate::programs::{
-    self, BURST, PROGRAMS, XDP_DROP, XDP_PASS, counters, deny, loaded, verdict, write_settings,
+    self, BURST, PROGRAMS, XDP_DROP, XDP_PASS, counters, deny, loaded, verdict,
+    with_fresh_counters, write_settings,
 };
 use crate::{NamedTest, Test};
 
@@ -780,9 +781,9 @@ fn denying_v6_leaves_v4() -> Result<(), Failed> {
     )
 }
 
-/// Runs one frame through a program with fresh maps.
+/// Runs one frame through a program that has seen no other.
 fn check(program: &str, frame: &[u8], source: IpAddr, expect: Expect) -> Result<(), Failed> {
-    run(&mut loaded()?, program, frame, source, expect)
+    with_fresh_counters(|ebpf| run(ebpf, program, frame, source, expect))
 }
 
 fn run(
