@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use tracing::{debug, info};
 
 use super::Response;
-use super::bans::MAX_BANS;
 use super::engine::Engine;
+use crate::config::MAX_BANS;
 
 impl Engine {
     /// Bans a network, outside or inside the tunnel, for a time or until it is taken back.
