@@ -10,6 +10,7 @@
 //! It knows `taltun` only by what it prints, as anybody's script would, and therefore
 //! doesn't depend on the `taltun` crate.
 
+pub mod bpf;
 pub mod command;
 pub mod lab;
 pub mod leftovers;

@@ -16,6 +16,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 
 use crate::command::{output_of, wait_for};
@@ -67,6 +69,15 @@ impl Keys {
         }
         let public = String::from_utf8(output.stdout)?.trim().to_owned();
         Ok(Self { private, public })
+    }
+
+    /// The public key as it is.
+    pub fn public_bytes(&self) -> Result<[u8; 32]> {
+        let bytes = STANDARD.decode(&self.public)?;
+        let length = bytes.len();
+        bytes
+            .try_into()
+            .map_err(|_| anyhow!("a public key of {length} bytes"))
     }
 }
 
@@ -233,21 +244,22 @@ impl Node {
 
     /// The same with a config file that is already text, for keys that [`Config`] lacks.
     pub fn start_with_text(namespace: &Namespace, taltun: &Path, config: &str) -> Result<Self> {
-        Self::start_through(namespace, taltun, config, Vec::new())
+        Self::start_through(namespace, taltun, config, &[])
     }
 
-    /// The same by way of the words `through`, which run the words that follow them.
+    /// The same by way of the words `through` (such as `setpriv` and its options), which have
+    /// to end as the program that follows them.
     pub fn start_through(
         namespace: &Namespace,
         taltun: &Path,
         config: &str,
-        through: Vec<String>,
+        through: &[&str],
     ) -> Result<Self> {
         let site = Site::prepare(namespace, taltun, config)?;
-        let child = spawn(&site, namespace, &through)?;
+        let child = spawn(&site, namespace, through)?;
         let mut node = Self {
             site,
-            through,
+            through: through.iter().map(ToString::to_string).collect(),
             child,
         };
         node.wait_until_ready()
@@ -258,7 +270,8 @@ impl Node {
     /// Starts it again after [`Node::kill`], with the files that it left behind, as a service
     /// manager would.
     pub fn start_again(&mut self, namespace: &Namespace) -> Result<()> {
-        self.child = spawn(&self.site, namespace, &self.through)?;
+        let through: Vec<&str> = self.through.iter().map(String::as_str).collect();
+        self.child = spawn(&self.site, namespace, &through)?;
         self.wait_until_ready()
     }
 
@@ -363,14 +376,13 @@ impl Drop for Node {
 }
 
 /// `taltun run`, logging to a file.
-fn spawn(site: &Site, namespace: &Namespace, through: &[String]) -> Result<Child> {
-    let through: Vec<&str> = through.iter().map(String::as_str).collect();
+fn spawn(site: &Site, namespace: &Namespace, through: &[&str]) -> Result<Child> {
     let log = File::options()
         .create(true)
         .append(true)
         .open(site.log())
         .context("can't open the log")?;
-    site.run_command(namespace, &through)
+    site.run_command(namespace, through)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

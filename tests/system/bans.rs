@@ -1,16 +1,33 @@
 //! Bans: an address falls silent, the others don't notice, and it comes back.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, sleep};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use taltun_tests::lab::{Options, Role};
-use taltun_tests::node::XdpMode;
-use taltun_tests::topology::{WIRE_A, WIRE_B};
+use taltun_tests::netns::Namespace;
+use taltun_tests::node::{Keys, Node, XdpMode};
+use taltun_tests::sys::Signal;
+use taltun_tests::topology::{Pair, WIRE_A, WIRE_B, private_prefix};
 
 use crate::support::{
-    Case, UP_LIMIT, ensure_answers, ensure_answers_within, ensure_silent, lab, take_down,
+    Case, UP_LIMIT, ensure_answers, ensure_answers_within, ensure_silent, eventually, lab,
+    take_down, taltun,
 };
+
+/// Within this a ban has to work.
+const BAN_LIMIT: Duration = Duration::from_millis(100);
+/// The time between two datagrams, while a ban is watched.
+const PACE: Duration = Duration::from_millis(1);
+/// How many datagrams there are before the ban, and after it.
+const SENT_BEFORE: u64 = 200;
+const SENT_AFTER: u64 = 500;
+/// When nothing has arrived for so long, nothing will.
+const SILENCE: Duration = Duration::from_secs(3);
+/// The most bans at once.
+const MOST_BANS: usize = 10_000;
 
 pub const CASES: &[Case] = &[
     Case {
@@ -42,6 +59,21 @@ pub const CASES: &[Case] = &[
         name: "a banned IPv6 address falls silent and returns, xdp off",
         programs: &[],
         run: || outer(XdpMode::Off, true),
+    },
+    Case {
+        name: "a ban works at once, xdp driver",
+        programs: &[],
+        run: || at_once(XdpMode::Driver),
+    },
+    Case {
+        name: "a ban works at once, xdp generic",
+        programs: &[],
+        run: || at_once(XdpMode::Generic),
+    },
+    Case {
+        name: "more bans than the limit are refused, and those before stay",
+        programs: &[],
+        run: too_many,
     },
     Case {
         name: "a ban of a network covers its addresses",
@@ -103,6 +135,111 @@ fn outer(xdp: XdpMode, outer_v6: bool) -> Result<()> {
     let stats = lab.hub.stats()?;
     ensure!(stats.denied.is_empty(), "still denied: {:?}", stats.denied);
     take_down(lab)
+}
+
+/// No clock decides here but the sender's own: datagrams go out at a steady pace, and of those
+/// sent after `taltun ban` has returned fewer may arrive than are sent in [`BAN_LIMIT`].
+fn at_once(xdp: XdpMode) -> Result<()> {
+    let lab = lab(Options {
+        xdp,
+        ..Options::default()
+    })?;
+    ensure_answers(&lab.net.a, Role::Hub.v4())?;
+    let bind = |namespace: &Namespace, role: Role| -> Result<UdpSocket> {
+        Ok(namespace.run(|| UdpSocket::bind((role.v4(), 0)))??)
+    };
+    let receiver = bind(&lab.net.hub, Role::Hub)?;
+    let sender = bind(&lab.net.a, Role::A)?;
+    sender.connect(receiver.local_addr()?)?;
+    receiver.set_read_timeout(Some(SILENCE))?;
+
+    let (sent, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (returned_at, said, arrived) = thread::scope(|scope| -> Result<_> {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let number = sent.load(Ordering::Relaxed);
+                // A full buffer loses a datagram, which is then one that doesn't arrive.
+                let _ = sender.send(&number.to_be_bytes());
+                sent.store(number + 1, Ordering::Relaxed);
+                sleep(PACE);
+            }
+        });
+        let listener = scope.spawn(|| numbers(&receiver));
+        let outcome = (|| -> Result<_> {
+            wait_for(&sent, SENT_BEFORE)?;
+            let said = lab.hub.tell(&["ban", &WIRE_A.far_v4().to_string()])?;
+            let returned_at = sent.load(Ordering::Relaxed);
+            wait_for(&sent, returned_at + SENT_AFTER)?;
+            Ok((returned_at, said))
+        })();
+        done.store(true, Ordering::Relaxed);
+        let (returned_at, said) = outcome?;
+        let arrived = listener.join().map_err(|_| anyhow!("the listener died"))?;
+        Ok((returned_at, said, arrived))
+    })?;
+    ensure!(said.contains("dropped in XDP"), "ban says: {said}");
+    let before = arrived.iter().filter(|number| **number < SENT_BEFORE);
+    ensure!(before.count() > 0, "nothing arrived even before the ban");
+    let late = arrived.iter().filter(|number| **number >= returned_at);
+    let (late, allowed) = (late.count() as u128, BAN_LIMIT.as_nanos() / PACE.as_nanos());
+    ensure!(
+        late < allowed,
+        "{late} datagrams passed after the ban; in {BAN_LIMIT:?} there are {allowed}"
+    );
+    drop((receiver, sender));
+    take_down(lab)
+}
+
+/// The numbers in the datagrams that arrive until it is silent.
+fn numbers(receiver: &UdpSocket) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    let mut number = [0; 8];
+    while receiver.recv(&mut number).is_ok() {
+        numbers.push(u64::from_be_bytes(number));
+    }
+    numbers
+}
+
+/// Waits until so many are sent.
+fn wait_for(sent: &AtomicU64, count: u64) -> Result<()> {
+    eventually("enough is sent", Duration::from_secs(30), || {
+        Ok(sent.load(Ordering::Relaxed) >= count)
+    })
+}
+
+fn too_many() -> Result<()> {
+    let pair = Pair::create(&private_prefix())?;
+    let taltun = taltun()?;
+    let keys = Keys::generate(&taltun)?;
+    let config = |denied: usize| {
+        let nets =
+            (0..denied).map(|number| format!("\"198.{}.{}.0/25\"", number / 256, number % 256));
+        format!(
+            "[interface]\nmode = \"server\"\nvip = \"10.200.0.1/24\"\nprivate_key = \"{}\"\n\
+             [accel]\ndeny = [{}]\n",
+            keys.private,
+            nets.collect::<Vec<_>>().join(", ")
+        )
+    };
+    let hub = Node::start_with_text(&pair.left, &taltun, &config(MOST_BANS))?;
+    ensure!(hub.stats()?.denied.len() == MOST_BANS);
+    let refusal = hub.tell(&["ban", "203.0.113.1"]);
+    let refusal = refusal.err().context("one too many was taken")?;
+    ensure!(
+        refusal.to_string().contains(&MOST_BANS.to_string()),
+        "it doesn't name the limit: {refusal:#}"
+    );
+    ensure!(hub.stats()?.denied.len() == MOST_BANS, "bans were lost");
+    hub.tell(&["unban", "198.0.0.0/25"])?;
+    hub.tell(&["ban", "203.0.113.1"])?;
+    hub.stop(Signal::Terminate)?;
+
+    let refusal = Node::start_with_text(&pair.left, &taltun, &config(MOST_BANS + 1));
+    let refusal = format!("{:#}", refusal.err().context("too many were taken")?);
+    for word in ["accel.deny", &MOST_BANS.to_string()] {
+        ensure!(refusal.contains(word), "it doesn't say {word}: {refusal}");
+    }
+    Ok(())
 }
 
 fn network() -> Result<()> {

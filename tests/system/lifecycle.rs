@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use taltun_tests::bpf::Objects;
 use taltun_tests::lab::{Options, Role};
 use taltun_tests::node::XdpMode;
 use taltun_tests::sys::Signal;
@@ -44,6 +45,16 @@ pub const CASES: &[Case] = &[
         run: killed_for_good,
     },
     Case {
+        name: "a killed hub leaves no program, map, link or filter, xdp driver",
+        programs: &["bpftool"],
+        run: || killed_hub_leaves_no_object(XdpMode::Driver),
+    },
+    Case {
+        name: "a killed hub leaves no program, map, link or filter, xdp generic",
+        programs: &["bpftool"],
+        run: || killed_hub_leaves_no_object(XdpMode::Generic),
+    },
+    Case {
         name: "the control socket is for its owner only",
         programs: &[],
         run: control_socket_is_private,
@@ -82,6 +93,36 @@ fn killed_hub_returns() -> Result<()> {
     ensure_answers_within(&lab.net.a, Role::Hub.v4(), limit)?;
     ensure_answers_within(&lab.net.b, Role::Hub.v4(), limit)?;
     ensure_answers(&lab.net.a, Role::B.v4())?;
+    take_down(lab)
+}
+
+fn killed_hub_leaves_no_object(xdp: XdpMode) -> Result<()> {
+    let mut lab = lab(Options {
+        xdp,
+        ..Options::default()
+    })?;
+    ensure_answers(&lab.net.a, Role::Hub.v4())?;
+    let objects = Objects::of(lab.hub.pid())?;
+    ensure!(
+        !objects.remaining()?.is_empty(),
+        "bpftool doesn't show what the hub holds"
+    );
+    lab.hub.kill()?;
+    nothing_is_left(&lab, Role::Hub)?;
+    eventually("its BPF objects are gone", KERNEL_LIMIT, || {
+        Ok(objects.remaining()?.is_empty())
+    })?;
+    // And they are no obstacle to the next start.
+    lab.hub.start_again(&lab.net.hub)?;
+    for shown in lab.hub.status()?.xdp {
+        ensure!(
+            shown.mode == xdp.name(),
+            "started again, {} is in mode {}: {}",
+            shown.interface,
+            shown.mode,
+            shown.reason
+        );
+    }
     take_down(lab)
 }
 

@@ -141,7 +141,7 @@ fn no_firewall() -> Result<()> {
         mount --bind /mnt/bin /usr/bin
         [ ! -d /usr/local/sbin ] || PATH=/usr/sbin:/usr/bin
         exec "$@""#;
-    let through = || ["sh", "-c", script, "sh"].map(str::to_owned).to_vec();
+    let through = ["sh", "-c", script, "sh"];
     for (more, expected) in [
         (
             "mss_clamp = true\n",
@@ -156,7 +156,7 @@ fn no_firewall() -> Result<()> {
             "[interface]\nmode = \"server\"\nvip = \"10.200.0.1/24\"\nprivate_key = \"{}\"\n{more}",
             keys.private
         );
-        match Node::start_through(&net.left, &taltun()?, &text, through()) {
+        match Node::start_through(&net.left, &taltun()?, &text, &through) {
             Ok(_) => bail!("it started with {more}"),
             Err(error) => {
                 let text = format!("{error:#}");

@@ -1,12 +1,13 @@
 //! What the XDP program counts, in each way of attaching it.
 
-use anyhow::{Context, Result, ensure};
-use taltun_tests::lab::{Options, Role};
-use taltun_tests::node::XdpMode;
-use taltun_tests::topology::{WIRE_A, WIRE_B};
+use anyhow::{Context, Result, bail, ensure};
+use taltun_tests::lab::{Options, PORT, Role};
+use taltun_tests::node::{Config, Keys, Node, Peer, XdpMode};
+use taltun_tests::sys::Signal;
+use taltun_tests::topology::{Pair, WIRE_A, WIRE_B, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
 
-use crate::support::{ANSWER_LIMIT, Case, ensure_answers, lab, take_down};
+use crate::support::{ANSWER_LIMIT, Case, ensure_answers, lab, take_down, taltun};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -20,11 +21,74 @@ pub const CASES: &[Case] = &[
         run: || both_are_counted(XdpMode::Generic),
     },
     Case {
+        name: "without the right to have programs the tunnel runs, and the verifier's log is kept",
+        programs: &["setpriv"],
+        run: refused_by_the_verifier,
+    },
+    Case {
         name: "XDP that is off is not attached",
         programs: &[],
         run: off_is_off,
     },
 ];
+
+/// Without `CAP_PERFMON` the verifier is stricter than our programs can be.
+fn refused_by_the_verifier() -> Result<()> {
+    let pair = Pair::create(&private_prefix())?;
+    let taltun = taltun()?;
+    let keys = [Keys::generate(&taltun)?, Keys::generate(&taltun)?];
+    let config = |ours: usize, mode, endpoint| Config {
+        mode,
+        vip: vec![format!("10.200.0.{}/24", ours + 1)],
+        local_addr: format!("[::]:{PORT}"),
+        private_key: keys[ours].private.clone(),
+        xdp: XdpMode::Auto,
+        more: "",
+        peers: vec![Peer {
+            name: "other",
+            public_key: keys[1 - ours].public.clone(),
+            vip: vec![format!("10.200.0.{}", 2 - ours)],
+            endpoint,
+            allowed_ips: Vec::new(),
+        }],
+    };
+    let through = [
+        "setpriv",
+        "--bounding-set=-perfmon,-sys_admin",
+        "--inh-caps=-perfmon,-sys_admin",
+    ];
+    let text = config(0, "server", None).to_toml();
+    let hub = Node::start_through(&pair.left, &taltun, &text, &through)?;
+    let to_hub = format!("{}:{PORT}", WIRE_A.near_v4());
+    let spoke = Node::start(&pair.right, &taltun, &config(1, "client", Some(to_hub)))?;
+    ensure_answers(&pair.right, Role::Hub.v4())?;
+
+    let status = hub.status()?;
+    let [shown] = &status.xdp[..] else {
+        bail!("status says of XDP {:?}", status.xdp);
+    };
+    ensure!(
+        shown.mode == "off",
+        "XDP is {}: {}",
+        shown.mode,
+        shown.reason
+    );
+    let log = hub.directory().join("taltun0.verifier.log");
+    for word in ["verifier", &*log.to_string_lossy()] {
+        ensure!(
+            shown.reason.contains(word),
+            "the reason doesn't say {word}: {}",
+            shown.reason
+        );
+    }
+    let pages = std::fs::read_to_string(&log).context("there is no log of the verifier's")?;
+    ensure!(
+        pages.contains("processed"),
+        "that is no verifier's log: {pages}"
+    );
+    hub.stop(Signal::Terminate)?;
+    spoke.stop(Signal::Terminate)
+}
 
 fn both_are_counted(xdp: XdpMode) -> Result<()> {
     let lab = lab(Options {

@@ -26,7 +26,7 @@ enum Task {
     /// Runs every test: unit tests, then the whole-system tests, which need root.
     Test(test::Arguments),
     /// Measures Taltun and every other WireGuard found on PATH against each other, as root.
-    Bench(bench::Arguments),
+    Bench(Box<bench::Arguments>),
     /// Runs tests on other kernels, each in a virtual machine.
     Vm(vm::Arguments),
     /// Installs what building the eBPF programs needs, where it is missing.

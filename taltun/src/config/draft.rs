@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::document::{Document, Field, Section};
 use super::error::{ConfigError, Spot};
 use super::{
-    Accel, Dataplane, Dns, Endpoint, Hooks, HostSettings, Masquerade, Mode, permissions, reference,
-    values,
+    Accel, Dataplane, Dns, Endpoint, Hooks, HostSettings, MAX_BANS, Masquerade, Mode, permissions,
+    reference, values,
 };
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
@@ -306,10 +306,10 @@ impl Draft {
         }
         optional(section, "af_xdp", values::af_xdp)?;
         if let Some(field) = section.get("deny") {
-            self.accel.deny = plain(self.networks(field.list()?)?);
+            self.accel.deny = plain(self.denied(&field)?);
         }
         if let Some(field) = section.get("deny_inner") {
-            self.accel.deny_inner = plain(self.networks(field.list()?)?);
+            self.accel.deny_inner = plain(self.denied(&field)?);
         }
         if let Some(field) = section.get("handshakes_per_second") {
             self.accel.handshakes_per_second = field.integer(1..=1_000_000)?;
@@ -336,6 +336,18 @@ impl Draft {
             dataplane.busy_poll_us = field.integer(0..=1_000)?;
         }
         Ok(())
+    }
+
+    /// The networks of a deny list.
+    fn denied(&mut self, field: &Field) -> Result<Vec<Written<IpNet>>, ConfigError> {
+        let fields = field.list()?;
+        if fields.len() > MAX_BANS {
+            return Err(field.spot().error(format!(
+                "{} networks; {MAX_BANS} can be denied at once, more are for a firewall's sets",
+                fields.len()
+            )));
+        }
+        self.networks(fields)
     }
 
     /// Networks, with a warning for each that has bits set beyond its prefix: `wg` clears

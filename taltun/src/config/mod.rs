@@ -140,6 +140,10 @@ pub enum Endpoint {
     Name(String, u16),
 }
 
+/// The most networks on a deny list, and the most bans at once. Beyond it, a firewall's sets
+/// are the right tool.
+pub const MAX_BANS: usize = 10_000;
+
 /// `[accel]`: what the eBPF programs are asked to do.
 #[derive(Debug, Clone)]
 pub struct Accel {

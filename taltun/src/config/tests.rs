@@ -645,6 +645,20 @@ fn accel_refuses_what_it_does_not_know() {
     }
 }
 
+#[test]
+fn a_million_denied_networks_are_refused() {
+    let deny = |count: u32| {
+        let nets = (0..count).map(|host| format!("\"{}\"", std::net::Ipv4Addr::from(host)));
+        let nets: Vec<_> = nets.collect();
+        interface(&format!("[accel]\ndeny_inner = [{}]", nets.join(",")))
+    };
+    assert_eq!(config(&deny(10_000)).accel.deny_inner.len(), 10_000);
+    refused(
+        &deny(1_000_000),
+        "hub.toml:5: accel.deny_inner: 1000000 networks; 10000 can be denied at once",
+    );
+}
+
 // What is odd, but runs.
 
 #[test]

@@ -1,14 +1,15 @@
 //! Bans of a running tunnel: in the list, in user space, and in the eBPF programs where there
 //! are any.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tracing::{debug, info};
 
 use super::Response;
-use super::bans::MAX_BANS;
 use super::engine::Engine;
+use crate::config::MAX_BANS;
 
 impl Engine {
     /// Bans a network, outside or inside the tunnel, for a time or until it is taken back.
@@ -51,14 +52,14 @@ impl Engine {
         let after = self.banned();
         // New bans first, so that no packet passes between two states of the list.
         self.apply_bans();
-        for &(net, inner) in after.iter().filter(|ban| !before.contains(ban)) {
+        for &(net, inner) in after.difference(&before) {
             self.enforce(net, inner);
         }
         self.unban_all_but(&before, &after);
     }
 
     /// What is banned, and whether that is inside.
-    fn banned(&self) -> Vec<(IpNet, bool)> {
+    fn banned(&self) -> BTreeSet<(IpNet, bool)> {
         [false, true]
             .into_iter()
             .flat_map(|inner| {
@@ -87,8 +88,8 @@ impl Engine {
     }
 
     /// Takes those of `before` off the programs' lists that are not in `after`.
-    fn unban_all_but(&mut self, before: &[(IpNet, bool)], after: &[(IpNet, bool)]) {
-        for &(net, inner) in before.iter().filter(|ban| !after.contains(ban)) {
+    fn unban_all_but(&mut self, before: &BTreeSet<(IpNet, bool)>, after: &BTreeSet<(IpNet, bool)>) {
+        for &(net, inner) in before.difference(after) {
             info!("{net} may send again");
             self.unban(net, inner);
         }

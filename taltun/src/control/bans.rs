@@ -6,8 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-/// The most bans at once. Beyond it, a firewall's sets are the right tool.
-pub const MAX_BANS: usize = 10_000;
+use crate::config::MAX_BANS;
 
 /// Denied networks, outside and inside of the tunnel.
 #[derive(Debug, Default)]

@@ -6,8 +6,8 @@
 //! the host is changed; whatever is changed vanishes with this process or is undone at its
 //! end.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::pin::pin;
@@ -36,6 +36,7 @@ use crate::crypto::{AeadKey, PublicKey};
 use crate::dataplane::clock;
 use crate::dataplane::counters::Counters;
 use crate::dataplane::filter::Filter;
+use crate::dataplane::gate::Gate;
 use crate::dataplane::runs::Runs;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
@@ -263,6 +264,7 @@ pub(super) struct Engine {
     pub(super) shield: Shield,
     pub(super) bans: Bans,
     pub(super) filter: Arc<Filter>,
+    gate: Arc<Gate>,
     counters: Arc<Counters>,
     sender: Sender,
     unreachable: Unreachable,
@@ -338,10 +340,12 @@ impl Engine {
         });
         shield.steer(&fds(&making.sockets));
         let counters = Arc::new(Counters::default());
+        let gate = Arc::new(Gate::default());
         let parts = Parts {
             tunnel: Arc::clone(device.tunnel()),
             filter: Arc::clone(&filter),
             counters: Arc::clone(&counters),
+            gate: Arc::clone(&gate),
             handshakes: making.handshakes,
             wake: making.wake,
             offloads: offloads(&config),
@@ -360,6 +364,7 @@ impl Engine {
             shield,
             bans,
             filter,
+            gate,
             counters,
             runs: Runs::with_capacity(1),
             resolver: making.resolver,
@@ -388,11 +393,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells the eBPF programs where peers are, which may have moved since.
+    /// Tells those who sort handshakes before us where peers are, which may have moved since.
     fn tell_endpoints(&mut self) {
-        let endpoints = self.device.peers().filter_map(|peer| peer.endpoint());
-        self.shield
-            .set_endpoints(endpoints.map(|endpoint| endpoint.remote.ip()));
+        let peers = self.device.peers();
+        let endpoints = peers.filter_map(|peer| Some(peer.endpoint()?.remote.ip().to_canonical()));
+        let endpoints: HashSet<IpAddr> = endpoints.collect();
+        self.shield.set_endpoints(endpoints.iter().copied());
+        self.gate.set_endpoints(endpoints);
     }
 
     /// Forgets what is known of peers that are no more.
@@ -504,6 +511,7 @@ impl Engine {
         let now = clock::now();
         let lasting = self.load.note(waiting, now);
         if let Some(lasting) = lasting {
+            self.gate.close_until(now + lasting);
             self.shield.set_under_load(lasting);
         }
         let from = handshake.from;

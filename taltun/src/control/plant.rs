@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::dataplane::counters::Counters;
 use crate::dataplane::filter::Filter;
+use crate::dataplane::gate::Gate;
 use crate::dataplane::sys::StopSignal;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
@@ -30,6 +31,8 @@ pub(super) struct Parts {
     pub filter: Arc<Filter>,
     /// What was moved and dropped.
     pub counters: Arc<Counters>,
+    /// Which handshake messages the controller has time for.
+    pub gate: Arc<Gate>,
     /// The way of handshake messages to the controller.
     pub handshakes: mpsc::Sender<Handshake>,
     /// Wakes the controller when workers ask something of it, or end.
@@ -130,6 +133,7 @@ impl Plant {
             tunnel,
             filter,
             counters,
+            gate,
             handshakes,
             wake,
             busy_poll,
@@ -140,6 +144,7 @@ impl Plant {
             tunnel,
             filter,
             counters,
+            gate,
             handshakes,
             wake,
             busy_poll,

@@ -19,6 +19,7 @@ use super::udp::{Sender, Socket};
 use super::worker::{Handshake, Shared};
 use crate::protocol::messages::{DATA_HEADER_LEN, Message};
 use crate::protocol::peer::Endpoint;
+use crate::protocol::time::Time;
 use crate::protocol::tunnel::{Batch, NotSealed, Opened};
 
 /// Messages taken from the socket at once. Each may hold up to 64 merged datagrams.
@@ -76,7 +77,8 @@ impl Work {
     /// Opens what was received, and leaves what is to be sent and written.
     fn open(&mut self, arena: &mut [u8], received: &[Received], merge: bool, shared: &Shared) {
         let filter = shared.filter.read();
-        let mut batch = shared.tunnel.batch(clock::now());
+        let now = clock::now();
+        let mut batch = shared.tunnel.batch(now);
         for message in received {
             if message.truncated {
                 self.tally.drop_packet(DropReason::Oversized);
@@ -90,6 +92,7 @@ impl Work {
                     &mut batch,
                     &filter,
                     merge,
+                    now,
                     shared,
                 );
             }
@@ -109,6 +112,7 @@ impl Work {
         batch: &mut Batch<'_>,
         filter: &Lists,
         merge: bool,
+        now: Time,
         shared: &Shared,
     ) {
         let start = place.start;
@@ -118,7 +122,11 @@ impl Work {
         }
         let (receiver, counter) = match Message::parse(datagram) {
             Ok(Message::Data { receiver, counter }) => (receiver, counter),
-            Ok(_) => {
+            Ok(message) => {
+                let source = from.remote.ip();
+                if let Err(reason) = shared.gate.admit(&message, datagram, source, now) {
+                    return self.tally.drop_packet(reason);
+                }
                 if !shared.hand_over(Handshake::new(datagram, from)) {
                     self.tally.drop_packet(DropReason::HandshakeQueueFull);
                 }

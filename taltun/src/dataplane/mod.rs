@@ -20,6 +20,7 @@
 pub mod clock;
 pub mod counters;
 pub mod filter;
+pub mod gate;
 mod inbound;
 pub mod offload;
 mod outbound;

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::counters::Counters;
 use super::filter::Filter;
+use super::gate::Gate;
 use super::sys::{StopSignal, wait_readable};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
@@ -55,6 +56,8 @@ pub struct Shared {
     pub filter: Arc<Filter>,
     /// What was moved and dropped.
     pub counters: Arc<Counters>,
+    /// Which handshake messages the controller has time for.
+    pub gate: Arc<Gate>,
     /// The way of handshake messages to the controller.
     pub handshakes: mpsc::Sender<Handshake>,
     /// Wakes the controller when workers ask something of it.

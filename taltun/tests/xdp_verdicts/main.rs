@@ -9,6 +9,7 @@
 
 mod corpus;
 mod frames;
+mod full;
 mod latency;
 mod load;
 mod programs;
@@ -29,6 +30,7 @@ fn main() -> std::process::ExitCode {
         .chain(load::tests())
         .chain(tunnel::tests())
         .chain(samples::tests())
+        .chain(full::tests())
         .chain(property::tests())
         .chain(shield::tests())
         .map(|(name, test)| {

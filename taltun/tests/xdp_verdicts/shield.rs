@@ -27,7 +27,7 @@ use crate::load::{bare, with_cookie};
 type InLab = fn(&Lab) -> Result<(), Failed>;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [(&str, InLab); 15] = [
+    let tests: [(&str, InLab); 16] = [
         ("auto_on_veth_is_generic", auto_on_veth_is_generic),
         ("driver_mode_and_back", driver_mode_and_back),
         ("bans_v4_and_v6", bans_v4_and_v6),
@@ -57,6 +57,10 @@ pub fn tests() -> impl Iterator<Item = Test> {
         ),
         ("asks_for_cookies_under_load", asks_for_cookies_under_load),
         ("guards_the_tunnel", guards_the_tunnel),
+        (
+            "replaces_filters_of_the_killed",
+            replaces_filters_of_the_killed,
+        ),
         (
             "never_drops_a_handshake_sent_with_lost_data",
             never_drops_a_handshake_sent_with_lost_data,
@@ -546,6 +550,32 @@ fn guards_the_tunnel(_: &Lab) -> Result<(), Failed> {
     drop(shield);
     assert_eq!(arrived("10.0.0.7", 50)?, 50);
     assert!(from("10.0.0.2")?);
+    Ok(())
+}
+
+/// A clsact filter outlives a process that was killed, where its interface does. With tcx
+/// there is nothing to replace: links go with their process.
+fn replaces_filters_of_the_killed(_: &Lab) -> Result<(), Failed> {
+    let _tun = tun(TUN)?;
+    let start = || start_on(&["none0"], XdpMode::Auto, &[]);
+    let killed = start();
+    let mode = killed.tunnel_status().mode;
+    std::mem::forget(killed);
+
+    let shield = start();
+    assert_eq!(shield.tunnel_status().mode, mode);
+    let ours = |direction: &str| -> Result<usize, Failed> {
+        let filters = output("tc", &["filter", "show", "dev", TUN, direction])?;
+        Ok(filters.matches("taltun_tun_").count())
+    };
+    let expected = usize::from(mode == "clsact");
+    for direction in ["ingress", "egress"] {
+        assert_eq!(ours(direction)?, expected, "{direction}, {mode}");
+    }
+    drop(shield);
+    for direction in ["ingress", "egress"] {
+        assert_eq!(ours(direction)?, 0, "{direction}, {mode}");
+    }
     Ok(())
 }
 

@@ -255,11 +255,12 @@ impl Deployment {
         } else {
             Vec::new()
         };
+        let through: Vec<&str> = through.iter().map(String::as_str).collect();
         machine.node = Some(Node::start_through(
             &machine.namespace,
             &taltun,
             text,
-            through,
+            &through,
         )?);
         Ok(())
     }

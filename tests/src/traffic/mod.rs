@@ -4,6 +4,7 @@
 pub mod capture;
 pub mod datagrams;
 pub mod dns;
+pub mod flood;
 pub mod packets;
 pub mod ping;
 pub mod service;

@@ -27,10 +27,15 @@ fn wire(role: Role) -> Wire {
     if role == Role::B { WIRE_B } else { WIRE_A }
 }
 
+/// A key pair for each who takes part, the hub's first.
+pub fn keys(relay: bool, taltun: &Path) -> Result<Vec<Keys>> {
+    let roles = roles(relay).iter();
+    roles.map(|_| Keys::generate(taltun)).collect()
+}
+
 /// A config file for each Taltun.
-pub fn taltun_configs(wanted: Wanted<'_>, taltun: &Path) -> Result<Vec<(Role, String)>> {
+pub fn taltun_configs(wanted: Wanted<'_>, keys: &[Keys]) -> Vec<(Role, String)> {
     let roles = roles(wanted.relay);
-    let keys = keys(roles, taltun)?;
     let config = |index: usize, role: Role| {
         let peer = |name, key: &Keys, role: Role| Peer {
             name,
@@ -60,9 +65,9 @@ pub fn taltun_configs(wanted: Wanted<'_>, taltun: &Path) -> Result<Vec<(Role, St
             vip: vec![format!("{}/24", role.v4())],
             local_addr: format!("[::]:{PORT}"),
             private_key: keys[index].private.clone(),
-            xdp: wanted.xdp,
+            xdp: wanted.shield.mode_of(role),
             peers,
-            more: "",
+            more: wanted.shield.interfaces_of(role),
         };
         let mut text = config.to_toml();
         if !wanted.dataplane.is_empty() {
@@ -72,13 +77,12 @@ pub fn taltun_configs(wanted: Wanted<'_>, taltun: &Path) -> Result<Vec<(Role, St
         (role, text)
     };
     let roles = roles.iter().enumerate();
-    Ok(roles.map(|(index, role)| config(index, *role)).collect())
+    roles.map(|(index, role)| config(index, *role)).collect()
 }
 
 /// What `wg setconf` takes, for each of the others.
-pub fn wg_configs(wanted: Wanted<'_>, taltun: &Path) -> Result<Vec<(Role, String)>> {
+pub fn wg_configs(wanted: Wanted<'_>, keys: &[Keys]) -> Vec<(Role, String)> {
     let roles = roles(wanted.relay);
-    let keys = keys(roles, taltun)?;
     let config = |index: usize, role: Role| {
         let mut text = format!(
             "[Interface]\nPrivateKey = {}\nListenPort = {PORT}\n",
@@ -103,11 +107,7 @@ pub fn wg_configs(wanted: Wanted<'_>, taltun: &Path) -> Result<Vec<(Role, String
         (role, text)
     };
     let roles = roles.iter().enumerate();
-    Ok(roles.map(|(index, role)| config(index, *role)).collect())
-}
-
-fn keys(roles: &[Role], taltun: &Path) -> Result<Vec<Keys>> {
-    roles.iter().map(|_| Keys::generate(taltun)).collect()
+    roles.map(|(index, role)| config(index, *role)).collect()
 }
 
 #[cfg(test)]

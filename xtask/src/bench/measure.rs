@@ -20,7 +20,7 @@ use super::contender::{Contender, Kind};
 use super::iperf::{Load, Received, Transfer};
 use super::row::{Row, Test};
 use super::statistics::percentile;
-use super::tunnel::{Tunnel, Wanted};
+use super::tunnel::{Shielding, Tunnel, Wanted};
 use super::usage;
 use super::wires;
 
@@ -69,7 +69,7 @@ pub fn measure(contender: &Contender, row: Row, settings: Settings<'_>) -> Resul
     };
     let wanted = Wanted {
         relay,
-        xdp: row.xdp,
+        shield: Shielding::Everyone(row.xdp),
         dataplane: settings.dataplane,
     };
     let tunnel = Tunnel::start(contender, &net, wanted, settings.taltun)?;

@@ -13,6 +13,7 @@ mod measure;
 mod process;
 mod results;
 mod row;
+mod shield;
 mod socket;
 mod statistics;
 mod svg;
@@ -63,7 +64,11 @@ const FEW: usize = 2;
 
 /// The arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    /// Another bench than that of speed.
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Two minutes at most: short measurements, no rows with XDP.
     #[arg(long)]
     quick: bool,
@@ -97,7 +102,13 @@ pub struct Arguments {
     taltun: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(clap::Subcommand)]
+enum Other {
+    /// What is left of a TCP stream while a flood hits the hub's UDP port.
+    Shield(shield::Arguments),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Xdp {
     Off,
     Generic,
@@ -106,30 +117,18 @@ enum Xdp {
 
 /// Measures.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if let Some(Other::Shield(arguments)) = &arguments.other {
+        return shield::run(arguments);
+    }
     setup::programs(PROGRAMS)?;
-    let taltun = match &arguments.taltun {
-        Some(path) => path
-            .canonicalize()
-            .with_context(|| format!("can't find {}", path.display()))?,
-        None => workspace::taltun()?,
-    };
+    let taltun = taltun(arguments.taltun.as_deref())?;
     if !sys::is_root() {
         return run::as_root(&taltun);
     }
     let contenders = contender::choose(&arguments.rivals, &taltun)?;
     let rows = rows(arguments)?;
     let iperf3 = iperf::version().context("iperf3 doesn't say its version")?;
-    let machine = Machine::look();
-    if machine.is_busy() {
-        note(&format!(
-            "the load is {:.2}: others are at work, and the figures will say little",
-            machine.load_before
-        ));
-    }
-    // From here on there is something to clean up.
-    sys::remember_stop_signals()?;
-    remove_remains_of_dead_tests()?;
-    socket::remove_dead_sockets();
+    let machine = get_ready()?;
     let mut results = Results {
         limits: limits(&machine, &arguments.dataplane),
         machine,
@@ -147,6 +146,32 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         line.sum_up();
     }
     finish(arguments, &results)
+}
+
+/// The `taltun` to measure: the one given, or a release build made now.
+fn taltun(given: Option<&Path>) -> Result<PathBuf> {
+    match given {
+        Some(path) => path
+            .canonicalize()
+            .with_context(|| format!("can't find {}", path.display())),
+        None => workspace::taltun(),
+    }
+}
+
+/// Looks at the machine and cleans up after benches that couldn't. From here on there is
+/// something to clean up of our own.
+fn get_ready() -> Result<Machine> {
+    let machine = Machine::look();
+    if machine.is_busy() {
+        note(&format!(
+            "the load is {:.2}: others are at work, and the figures will say little",
+            machine.load_before
+        ));
+    }
+    sys::remember_stop_signals()?;
+    remove_remains_of_dead_tests()?;
+    socket::remove_dead_sockets();
+    Ok(machine)
 }
 
 /// The rows to measure. One that was asked for has to be possible; of all, those that aren't

@@ -181,7 +181,7 @@ fn value(cell: &Cell) -> String {
 }
 
 /// Markdown with columns of one width each: the first two to the left, figures to the right.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {

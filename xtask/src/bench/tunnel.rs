@@ -3,6 +3,7 @@
 //! The hub has 10.200.0.1 in the tunnel, a .2 and b .3; b takes part only in a relay. Taltun
 //! relays by itself, the others let the hub's kernel forward.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -14,12 +15,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::lab::Role;
 use taltun_tests::netns::Namespace;
-use taltun_tests::node::{FILES, Node, XdpMode};
+use taltun_tests::node::{FILES, Keys, Node, XdpMode};
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Star, WIRE_A, WIRE_B, Wire};
 use taltun_tests::traffic::ping::Pinger;
 
-use super::configs::{taltun_configs, wg_configs};
+use super::configs::{keys, taltun_configs, wg_configs};
 use super::contender::{Contender, Kind};
 use super::process::Process;
 use super::socket::{Socket, interface_name};
@@ -36,15 +37,47 @@ const UP_LIMIT: Duration = Duration::from_secs(10);
 pub struct Wanted<'a> {
     /// Whether b is joined too, and the hub relays.
     pub relay: bool,
-    /// How Taltun attaches its XDP program.
-    pub xdp: XdpMode,
+    /// Where Taltun attaches its XDP program, and how.
+    pub shield: Shielding,
     /// What Taltun is told in `[dataplane]`, one key a line.
     pub dataplane: &'a str,
+}
+
+/// Who has Taltun's XDP program, and in which mode.
+#[derive(Debug, Clone, Copy)]
+pub enum Shielding {
+    /// All hosts, on all their wires.
+    Everyone(XdpMode),
+    /// The hub, on all its wires.
+    Hub(XdpMode),
+    /// The hub, on its wire to a alone.
+    HubTowardsA(XdpMode),
+}
+
+impl Shielding {
+    /// The mode on this host.
+    pub fn mode_of(self, role: Role) -> XdpMode {
+        match self {
+            Self::Everyone(mode) => mode,
+            Self::Hub(mode) | Self::HubTowardsA(mode) if role == Role::Hub => mode,
+            Self::Hub(_) | Self::HubTowardsA(_) => XdpMode::Off,
+        }
+    }
+
+    /// Which interfaces, as a line for `[accel]`.
+    pub fn interfaces_of(self, role: Role) -> &'static str {
+        match self {
+            Self::HubTowardsA(_) if role == Role::Hub => "interfaces = [\"to-a\"]\n",
+            _ => "",
+        }
+    }
 }
 
 /// A running tunnel; dropping it ends it.
 pub struct Tunnel {
     kind: Kind,
+    /// The hub's first; nobody has any without a tunnel.
+    keys: Vec<Keys>,
     hosts: Vec<Host>,
 }
 
@@ -65,6 +98,10 @@ impl Tunnel {
     ) -> Result<Self> {
         let mut tunnel = Self {
             kind: contender.kind,
+            keys: match contender.kind {
+                Kind::Bare => Vec::new(),
+                _ => keys(wanted.relay, taltun)?,
+            },
             hosts: Vec::new(),
         };
         match contender.kind {
@@ -76,10 +113,10 @@ impl Tunnel {
                 }
             }
             Kind::Taltun => {
-                for (role, text) in taltun_configs(wanted, taltun)? {
+                for (role, text) in taltun_configs(wanted, &tunnel.keys) {
                     let namespace = namespace(net, role);
                     let node = Node::start_with_text(namespace, taltun, &text)?;
-                    ensure_shield(&node, wanted.xdp)?;
+                    ensure_shield(&node, wanted.shield.mode_of(role))?;
                     tunnel.hosts.push(Host::Taltun(node));
                 }
             }
@@ -87,7 +124,7 @@ impl Tunnel {
                 if wanted.relay {
                     forward(&net.hub)?;
                 }
-                for (role, text) in wg_configs(wanted, taltun)? {
+                for (role, text) in wg_configs(wanted, &tunnel.keys) {
                     let host = start_host(contender, namespace(net, role), role, &text)?;
                     tunnel.hosts.extend(host);
                 }
@@ -122,6 +159,20 @@ impl Tunnel {
                 Host::Rival { process, .. } => process.pid(),
             })
             .collect()
+    }
+
+    /// The hub's public key.
+    pub fn hub_key(&self) -> Result<[u8; 32]> {
+        let keys = self.keys.first().context("there is no tunnel")?;
+        keys.public_bytes()
+    }
+
+    /// What the hub has dropped so far, by reason, if it is a Taltun.
+    pub fn hub_drops(&self) -> Result<BTreeMap<String, u64>> {
+        match self.hosts.first() {
+            Some(Host::Taltun(node)) => Ok(node.stats()?.drops),
+            _ => Ok(BTreeMap::new()),
+        }
     }
 
     /// Ends it, in order. A Taltun that has trouble with that is an error.

@@ -5,17 +5,17 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context, Result};
 use taltun_tests::command::output_of;
 use taltun_tests::netns::Namespace;
-use taltun_tests::sys::{attach_xdp_in_driver, interface_index, load_xdp_pass};
+use taltun_tests::sys::{Attach, Verdict, attach_xdp, interface_index, load_xdp};
 use taltun_tests::topology::Star;
 
 /// Attaches, in driver mode, a program that passes everything to every wire of `net`, for as
 /// long as the result lives.
 pub fn attach_pass(net: &Star) -> Result<Vec<OwnedFd>> {
-    let program = load_xdp_pass().context("can't load an XDP program")?;
+    let program = load_xdp(Verdict::Pass).context("can't load an XDP program")?;
     wires(net)
         .map(|(namespace, interface)| {
             namespace
-                .run(|| attach_xdp_in_driver(&program, interface_index(interface)?))?
+                .run(|| attach_xdp(&program, interface_index(interface)?, Attach::Driver))?
                 .with_context(|| format!("can't attach XDP to {interface}"))
         })
         .collect()

@@ -1,6 +1,12 @@
 //! The few system calls that the standard library has no safe function for. All the
 //! `unsafe` of the toolkit is here.
 
+mod frames;
+mod xdp;
+
+pub use frames::FrameSender;
+pub use xdp::{Attach, Verdict, attach_xdp, load_xdp};
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -71,93 +77,15 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
     }
 }
 
-/// Loads an XDP program that passes every packet. It lives as long as the descriptor, or a
-/// link made of it by [`attach_xdp_in_driver`], is open.
-pub fn load_xdp_pass() -> io::Result<OwnedFd> {
-    /// `struct bpf_insn`.
-    #[repr(C)]
-    struct Instruction {
-        code: u8,
-        registers: u8,
-        offset: i16,
-        immediate: i32,
-    }
-    /// The beginning of what `BPF_PROG_LOAD` takes; the kernel reads the rest as zeroes.
-    #[repr(C)]
-    struct Load {
-        program_type: u32,
-        instruction_count: u32,
-        instructions: u64,
-        license: u64,
-    }
-    const BPF_PROG_LOAD: libc::c_long = 5;
-    const BPF_PROG_TYPE_XDP: u32 = 6;
-    const MOVE: u8 = 0xb7;
-    const EXIT: u8 = 0x95;
-    const XDP_PASS: i32 = 2;
-    let instruction = |code, immediate| Instruction {
-        code,
-        registers: 0,
-        offset: 0,
-        immediate,
-    };
-    let instructions = [instruction(MOVE, XDP_PASS), instruction(EXIT, 0)];
-    let license = c"MIT";
-    let load = Load {
-        program_type: BPF_PROG_TYPE_XDP,
-        instruction_count: instructions.len() as u32,
-        instructions: instructions.as_ptr() as u64,
-        license: license.as_ptr() as u64,
-    };
-    // SAFETY: `load` is laid out as the kernel's union begins, and what it points to outlives
-    // the call, which only reads it.
-    unsafe { bpf(BPF_PROG_LOAD, &load) }
-}
-
-/// Attaches an XDP program to the interface with this index in the calling thread's network
-/// namespace, in driver mode; it is detached when the descriptor is closed.
-pub fn attach_xdp_in_driver(program: &OwnedFd, interface: u32) -> io::Result<OwnedFd> {
-    /// The beginning of what `BPF_LINK_CREATE` takes.
-    #[repr(C)]
-    struct Create {
-        program: i32,
-        interface: u32,
-        attach_type: u32,
-        flags: u32,
-    }
-    const BPF_LINK_CREATE: libc::c_long = 28;
-    const BPF_XDP: u32 = 37;
-    const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
-    let create = Create {
-        program: program.as_raw_fd(),
-        interface,
-        attach_type: BPF_XDP,
-        flags: XDP_FLAGS_DRV_MODE,
-    };
-    // SAFETY: `create` is laid out as the kernel's union begins and has no pointers.
-    unsafe { bpf(BPF_LINK_CREATE, &create) }
-}
-
-/// The system call `bpf`, for commands that make a descriptor.
-///
-/// # Safety
-///
-/// `attributes` has to be laid out as `command` has it, without padding, and what it points
-/// to has to be valid.
-unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the kernel reads `size_of::<T>()` bytes of `attributes`, which is what there
-    // is; the rest is the caller's promise.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(attributes),
-            size_of::<T>(),
-        )
-    };
-    let fd = check(result as libc::c_int)?;
-    // SAFETY: the kernel just gave us this descriptor, so nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+/// From now on the calling thread comes before all that isn't real time, as the interrupts of
+/// a network card do. Whoever calls it has to sleep most of the time.
+pub fn take_precedence() -> io::Result<()> {
+    // SAFETY: sched_param is plain old data, for which all zeroes is a valid value.
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameters.sched_priority = 1;
+    // SAFETY: the call reads `parameters`, which outlives it; 0 is the calling thread.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) })?;
+    Ok(())
 }
 
 /// What to send to a process.

@@ -1,0 +1,180 @@
+//! The gate between workers and controller: how many handshake messages a second may pass
+//! while too many come.
+//!
+//! Each that passes costs the controller microseconds, and a reply. A flood of them would
+//! take its thread all the time there is, and that time is missing where packets are opened.
+//! So under load only so many pass, of each of three sorts: initiations without a cookie,
+//! which is what a flood mostly is; all others, whose sender may have proved its address; and
+//! those from where a peer was last heard, so that a flood which uses up what is for everybody
+//! keeps no peer from renewing its session.
+//!
+//! A worker asks without a lock or a system call; only what is refused otherwise is looked up
+//! among the peers' addresses.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use taltun_common::bucket::Rate;
+use taltun_common::budget::COOKIE_REPLIES;
+use taltun_common::drops::DropReason;
+
+use crate::protocol::messages::{Message, mac_offsets};
+use crate::protocol::time::Time;
+
+/// How many messages of each sort pass. As many as XDP lets through without a cookie, so that
+/// where it runs nothing else is refused here.
+const RATE: Rate = COOKIE_REPLIES;
+
+/// Which handshake messages may be handed to the controller.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Until then too many come; zero for never.
+    under_load_until: AtomicU64,
+    unproven: Bucket,
+    others: Bucket,
+    known: Bucket,
+    /// Where peers were last heard.
+    endpoints: RwLock<HashSet<IpAddr>>,
+}
+
+impl Gate {
+    /// Too many come, at least until then.
+    pub fn close_until(&self, until: Time) {
+        self.under_load_until
+            .fetch_max(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Peers were last heard at these addresses, and at no others. IPv4 is never in its mapped
+    /// form.
+    pub fn set_endpoints(&self, endpoints: HashSet<IpAddr>) {
+        let mut ours = self
+            .endpoints
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *ours = endpoints;
+    }
+
+    /// Whether `message`, which is that `datagram` and came from `source`, may pass now, or why
+    /// it may not.
+    pub(super) fn admit(
+        &self,
+        message: &Message<'_>,
+        datagram: &[u8],
+        source: IpAddr,
+        now: Time,
+    ) -> Result<(), DropReason> {
+        if now.as_nanos() >= self.under_load_until.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (bucket, reason) = if is_unproven(message, datagram) {
+            (&self.unproven, DropReason::NoCookie)
+        } else {
+            (&self.others, DropReason::HandshakeQueueFull)
+        };
+        let passes = bucket.take(now) || (self.is_endpoint(source) && self.known.take(now));
+        passes.then_some(()).ok_or(reason)
+    }
+
+    fn is_endpoint(&self, source: IpAddr) -> bool {
+        self.endpoints
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&source.to_canonical())
+    }
+}
+
+/// Whether it is an initiation whose sender doesn't even say that it has a cookie.
+fn is_unproven(message: &Message<'_>, datagram: &[u8]) -> bool {
+    let (_, mac2) = mac_offsets(datagram.len());
+    matches!(message, Message::Initiation(_)) && datagram[mac2..].iter().all(|byte| *byte == 0)
+}
+
+/// A token bucket for all threads: when it is full again.
+#[derive(Debug, Default)]
+struct Bucket(AtomicU64);
+
+impl Bucket {
+    /// Takes a token, if there is one.
+    fn take(&self, now: Time) -> bool {
+        let now = now.as_nanos();
+        let taken = |full_at| RATE.allows(full_at, now).then(|| RATE.taken(full_at, now));
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
+            .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::messages::INITIATION_LEN;
+
+    const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const BURST: u64 = RATE.bucket / RATE.token;
+
+    fn initiation(last: u8) -> [u8; INITIATION_LEN] {
+        let mut datagram = [0; INITIATION_LEN];
+        datagram[0] = 1;
+        datagram[INITIATION_LEN - 1] = last;
+        datagram
+    }
+
+    /// How many of twice as many as may pass at once do.
+    fn passed(gate: &Gate, datagram: &[u8], source: IpAddr, now: Time) -> u64 {
+        let message = Message::parse(datagram).unwrap();
+        let passes = |_: &u64| gate.admit(&message, datagram, source, now).is_ok();
+        (0..2 * BURST).filter(passes).count() as u64
+    }
+
+    #[test]
+    fn it_is_open_until_too_many_come_and_again_when_they_have_gone() {
+        let gate = Gate::default();
+        let now = Time::START;
+        assert_eq!(passed(&gate, &initiation(0), STRANGER, now), 2 * BURST);
+        let end = now + Duration::from_secs(1);
+        gate.close_until(end);
+        assert_eq!(passed(&gate, &initiation(0), STRANGER, now), BURST);
+        let later = now + Duration::from_nanos(7 * RATE.token);
+        assert_eq!(passed(&gate, &initiation(0), STRANGER, later), 7);
+        // Nobody shortens it.
+        gate.close_until(now);
+        assert_eq!(passed(&gate, &initiation(0), STRANGER, later), 0);
+        assert_eq!(passed(&gate, &initiation(0), STRANGER, end), 2 * BURST);
+    }
+
+    #[test]
+    fn a_flood_leaves_room_for_cookies_and_for_peers() {
+        let gate = Gate::default();
+        let now = Time::START;
+        gate.set_endpoints(HashSet::from([PEER]));
+        gate.close_until(now + Duration::from_secs(1));
+        assert_eq!(passed(&gate, &initiation(0), STRANGER, now), BURST);
+        assert_eq!(passed(&gate, &initiation(7), STRANGER, now), BURST);
+        // Who pretends to be a peer gets no more than the peers have, all together.
+        let mapped = IpAddr::V6("::ffff:192.0.2.1".parse().unwrap());
+        assert_eq!(passed(&gate, &initiation(0), mapped, now), BURST);
+        assert_eq!(passed(&gate, &initiation(0), PEER, now), 0);
+    }
+
+    #[test]
+    fn the_reason_is_the_cookie_that_is_missing() {
+        let gate = Gate::default();
+        let now = Time::START;
+        gate.close_until(now + Duration::from_secs(1));
+        for (last, expected) in [
+            (0, DropReason::NoCookie),
+            (7, DropReason::HandshakeQueueFull),
+        ] {
+            let datagram = initiation(last);
+            passed(&gate, &datagram, STRANGER, now);
+            let message = Message::parse(&datagram).unwrap();
+            let outcome = gate.admit(&message, &datagram, STRANGER, now);
+            assert_eq!(outcome, Err(expected));
+        }
+    }
+}
