@@ -1,5 +1,6 @@
 //! Tests that do little but wait, for minutes. They run beside the others from the start,
-//! in namespaces of their own, so that all of them take as long as the longest.
+//! in namespaces of their own, so that all of them take as long as the longest. They print
+//! nothing: it would come in the middle of what others print.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;

@@ -124,7 +124,8 @@ impl Wg {
             .stderr(std::fs::File::create(directory.join("log"))?)
             .spawn()
             .with_context(|| format!("can't start {program:?}"))?;
-        eventually("the socket is there", Duration::from_secs(10), || {
+        // In an emulated machine the verifier alone takes seconds.
+        eventually("the socket is there", Duration::from_mins(1), || {
             if let Some(status) = process.try_wait()? {
                 bail!("{program:?} ended with {status}");
             }
