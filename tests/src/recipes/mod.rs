@@ -292,7 +292,7 @@ impl Deployment {
 /// The resolver that a machine has by itself: the router at home.
 const FIRST_RESOLV_CONF: &str = "nameserver 192.168.1.1\n";
 
-const RESOLVCONF: &str = r#"#!/bin/sh
+const RESOLVCONF: &str = r"#!/bin/sh
 # resolvconf -a NAME [-m METRIC] [-x] < TEXT; resolvconf -d NAME [-f]
 case $1 in
 -a) [ -e ETC/before ] || cp ETC/resolv.conf ETC/before
@@ -300,7 +300,7 @@ case $1 in
 -d) [ ! -e ETC/before ] || mv ETC/before ETC/resolv.conf ;;
 *) exit 1 ;;
 esac
-"#;
+";
 
 /// What was found, in its order.
 struct Findings(Vec<Finding>);
