@@ -17,6 +17,7 @@ mod keepalive;
 mod lifecycle;
 mod loops;
 mod manners;
+mod name_routes;
 mod reach;
 mod recipes;
 mod refusals;
@@ -59,6 +60,7 @@ fn main() {
         manners::CASES,
         cookies::CASES,
         recipes::CASES,
+        name_routes::CASES,
         vagrant::CASES,
     ]
     .concat();

@@ -142,6 +142,8 @@ impl Talk {
         let apt = stubs.join("apt-get");
         fs::write(&apt, "#!/bin/sh\n")?;
         fs::set_permissions(&apt, fs::Permissions::from_mode(0o755))?;
+        // Nor may the systemd of this machine hear of it.
+        let hide = "[ ! -d /run/systemd ] || mount -t tmpfs none /run/systemd;";
         let script = format!(
             "mount -t tmpfs none /usr/local/bin && PATH={}:$PATH sh {}",
             stubs.display(),
@@ -153,7 +155,7 @@ impl Talk {
             "install.sh printed {installed:?}"
         );
         let configure = self.provisioning("configure.sh");
-        let checked = self.run(name, &format!("sh {} {name}", configure.display()))?;
+        let checked = self.run(name, &format!("{hide} sh {} {name}", configure.display()))?;
         ensure!(checked.contains("ok"), "configure.sh printed {checked:?}");
 
         let command = SERVICE
@@ -175,7 +177,7 @@ impl Talk {
         self.daemons.push(daemon);
         let started = self.run(
             name,
-            &format!("sh {}", self.provisioning("start.sh").display()),
+            &format!("{hide} sh {}", self.provisioning("start.sh").display()),
         )?;
         ensure!(started.contains("tun0"), "start.sh printed {started:?}");
         if name == "vpn-core" {
@@ -189,7 +191,7 @@ impl Talk {
 
     /// Goes through the page. The step with netem is all that is done if `netem`, and left
     /// out else.
-    fn walk(mut self, netem: bool) -> Result<()> {
+    fn walk(self, netem: bool) -> Result<()> {
         let mut printed: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (step, machine, command) in commands() {
             let is_netem = step.starts_with("3.");
@@ -197,8 +199,10 @@ impl Talk {
             if is_netem != netem && !(netem && step.starts_with("1.")) {
                 continue;
             }
+            // Each machine has a /tmp of its own.
+            let command = command.replace("/tmp/", &format!("{}/", self.home(machine).display()));
             let output = self
-                .run(machine, command)
+                .run(machine, &command)
                 .with_context(|| format!("step {step:?}"))?;
             printed.entry(step).or_default().push(output);
         }
@@ -297,13 +301,12 @@ impl Talk {
             .with_context(|| format!("the page speaks of {machine}"))?;
         let home = self.home(machine);
         fs::create_dir_all(home.join("run"))?;
-        let command = command.replace("/tmp/", &format!("{}/", home.display()));
         let mut path = self.directory.0.join("bin").into_os_string();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
         let mut shell = namespace.command("bash");
         shell
-            .args(["-c", &command])
+            .args(["-c", command])
             .env("PATH", path)
             .env("TALTUN_BINARY", taltun()?)
             .env("TALTUN_CHECKOUT", self.directory.0.join("checkout"))

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::document::{Document, Field, Section};
 use super::error::{ConfigError, Spot};
 use super::{
-    Accel, Dataplane, Dns, Endpoint, Hooks, HostSettings, MAX_BANS, Masquerade, Mode, permissions,
-    reference, values,
+    Accel, Dataplane, Dns, Domain, Endpoint, Hooks, HostSettings, MAX_BANS, Masquerade, Mode,
+    permissions, reference, values,
 };
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
@@ -47,7 +47,16 @@ pub(super) struct Draft {
     /// Where the keys of `host` are written, by their names.
     pub(super) host_spots: BTreeMap<&'static str, Spot>,
     pub(super) hooks: Hooks,
+    pub(super) dns_routes: Option<DnsRoutesDraft>,
     pub(super) warnings: Vec<String>,
+}
+
+/// `[dns_routes]`, as it was written: its peer by name or key.
+pub(super) struct DnsRoutesDraft {
+    pub(super) domains: Vec<Domain>,
+    pub(super) via: Written<String>,
+    pub(super) upstream: Vec<IpAddr>,
+    pub(super) keep: u32,
 }
 
 /// One of `[[peers]]`, as it was written.
@@ -87,6 +96,7 @@ impl Draft {
             host: HostSettings::default(),
             host_spots: BTreeMap::new(),
             hooks: Hooks::default(),
+            dns_routes: None,
             warnings: Vec::new(),
         }
     }
@@ -94,7 +104,14 @@ impl Draft {
     /// What `text`, the contents of `file`, says.
     pub(super) fn from_toml(text: &str, file: &str) -> Result<Self, ConfigError> {
         let document = Document::parse(text, file)?;
-        document.allow_only(&["interface", "peers", "accel", "dataplane", "nat"])?;
+        document.allow_only(&[
+            "interface",
+            "peers",
+            "accel",
+            "dataplane",
+            "nat",
+            "dns_routes",
+        ])?;
         let mut draft = Self::empty(Spot::file(file));
         if let Some(section) = document.section("interface")? {
             draft.read_interface(&section, file)?;
@@ -111,6 +128,9 @@ impl Draft {
         }
         if let Some(section) = document.section("nat")? {
             draft.read_nat(&section)?;
+        }
+        if let Some(section) = document.section("dns_routes")? {
+            draft.dns_routes = Some(read_dns_routes(&section)?);
         }
         Ok(draft)
     }
@@ -368,6 +388,44 @@ impl Draft {
     }
 }
 
+fn read_dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {
+    section.allow_only(&reference::names("dns_routes"))?;
+    let missing = |key: &str, example: &str| {
+        let spot = section.spot(key);
+        spot.error(format!("missing; add such as {key} = {example}"))
+    };
+    let domains = match section.get("domains") {
+        Some(field) => each(field.list()?, values::domain)?,
+        None => return Err(missing("domains", "[\"example.com\", \"*.example.net\"]")),
+    };
+    let via = match section.get("via") {
+        Some(field) => Written {
+            value: field.string()?.to_owned(),
+            spot: field.spot(),
+        },
+        None => return Err(missing("via", "\"office\", the name of a peer")),
+    };
+    let upstream = match section.get("upstream") {
+        Some(field) => each(field.one_or_list()?, values::name_server)?,
+        None => {
+            return Err(missing(
+                "upstream",
+                "[\"192.0.2.53\"], the name servers to ask",
+            ));
+        }
+    };
+    let keep = match section.get("keep_seconds") {
+        Some(field) => field.integer(0..=604_800)?,
+        None => 3600,
+    };
+    Ok(DnsRoutesDraft {
+        domains: plain(domains),
+        via,
+        upstream: plain(upstream),
+        keep,
+    })
+}
+
 fn optional<T>(
     section: &Section,
     key: &str,
@@ -401,6 +459,6 @@ fn parse_with<T, E: std::fmt::Display>(
     parse(field.string()?).map_err(|message| field.spot().error(message))
 }
 
-fn plain(networks: Vec<Written<IpNet>>) -> Vec<IpNet> {
-    networks.into_iter().map(|written| written.value).collect()
+fn plain<T>(written: Vec<Written<T>>) -> Vec<T> {
+    written.into_iter().map(|written| written.value).collect()
 }

@@ -4,6 +4,7 @@
 //! modules below. A file becomes a `Document` (sections and values that know their line),
 //! then a `Draft` (each value understood), and the `rules` make the [`Config`] of it.
 
+mod dns_routes;
 mod document;
 mod draft;
 mod error;
@@ -23,6 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+pub use dns_routes::{DnsRoutes, Domain};
 pub use error::ConfigError;
 pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, leads_around};
 pub use load::{Loaded, load, load_with, parse};
@@ -47,6 +49,8 @@ pub struct Config {
     pub host: HostSettings,
     /// What is run when something happens.
     pub hooks: Hooks,
+    /// `[dns_routes]`, if there is one.
+    pub dns_routes: Option<DnsRoutes>,
 }
 
 impl Config {
@@ -69,6 +73,7 @@ impl Config {
             dataplane: Dataplane::default(),
             host: HostSettings::default(),
             hooks: Hooks::default(),
+            dns_routes: None,
         }
     }
 }

@@ -64,6 +64,14 @@ pub const SECTIONS: &[Section] = &[
         spanish: "Permite que lo que sale del túnel siga su camino con la dirección de esta máquina.",
     },
     Section {
+        name: "dns_routes",
+        header: "[dns_routes]",
+        english: "Names whose addresses are reached through the tunnel: a small resolver on our vips, \
+                  port 53, asks for them and makes the routes.",
+        spanish: "Nombres cuyas direcciones se alcanzan por el túnel: un pequeño servidor de nombres \
+                  en nuestras `vip`, puerto 53, pregunta por ellas y crea las rutas.",
+    },
+    Section {
         name: "peers",
         header: "[[peers]]",
         english: "Somebody we have a tunnel with; one such section each.",
@@ -280,6 +288,38 @@ pub const KEYS: &[Key] = &[
         "",
         "Only what leaves by this interface. Default: by any but the tunnel's.",
         "Solo lo que se va por esta interfaz. Por omisión, por cualquiera que no sea la del túnel.",
+    ),
+    key(
+        "dns_routes",
+        "domains",
+        Kind::List,
+        "",
+        "`example.com` is that name alone, `*.example.net` all names below it. Required.",
+        "`example.com` es solo ese nombre, `*.example.net` todos los que cuelgan de él. Obligatoria.",
+    ),
+    key(
+        "dns_routes",
+        "via",
+        Kind::Text,
+        "",
+        "The peer, by its name or public key, that their addresses are reached through. Required.",
+        "El par, por su nombre o clave pública, por el que se alcanzan sus direcciones. Obligatoria.",
+    ),
+    key(
+        "dns_routes",
+        "upstream",
+        Kind::TextOrList,
+        "",
+        "Name servers that all questions are passed on to, the first one first. Required.",
+        "Servidores de nombres a los que se pasan todas las preguntas, por orden. Obligatoria.",
+    ),
+    key(
+        "dns_routes",
+        "keep_seconds",
+        Kind::Number(0, 604_800),
+        "3600",
+        "Seconds that an address stays beyond its TTL, for connections that last.",
+        "Segundos que una dirección permanece más allá de su TTL, para las conexiones que duran.",
     ),
     key(
         "peers",

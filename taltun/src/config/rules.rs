@@ -3,12 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::draft::{Draft, PeerDraft, Written};
+use super::draft::{DnsRoutesDraft, Draft, PeerDraft, Written};
 use super::error::{ConfigError, Spot};
-use super::{Config, FirewallChoice, Interface, Mode, Peer};
+use super::{Config, DnsRoutes, FirewallChoice, Interface, Mode, Peer};
 use crate::crypto::{PrivateKey, PublicKey};
 
 const DEFAULT_TUN_NAME: &str = "taltun0";
@@ -31,6 +32,11 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     check_addresses(&draft.peers, &draft.vip)?;
 
     check_host(&draft)?;
+    let dns_routes = draft
+        .dns_routes
+        .take()
+        .map(|routes| finish_dns_routes(routes, &draft.peers))
+        .transpose()?;
     let mode = draft.mode.unwrap_or(Mode::Client);
     let mut warnings = questionable_host(&draft);
     warnings.splice(0..0, draft.warnings);
@@ -61,6 +67,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         dataplane: draft.dataplane,
         host: draft.host,
         hooks: draft.hooks,
+        dns_routes,
     };
     Ok((config, warnings))
 }
@@ -163,6 +170,30 @@ fn check_addresses(peers: &[PeerDraft], own: &[Written<IpNet>]) -> Result<(), Co
         }
     }
     Ok(())
+}
+
+/// The peer that names are reached through is found, and there is something to look up.
+fn finish_dns_routes(draft: DnsRoutesDraft, peers: &[PeerDraft]) -> Result<DnsRoutes, ConfigError> {
+    let via = &draft.via;
+    let is_meant = |peer: &&PeerDraft| {
+        peer.name.as_ref() == Some(&via.value)
+            || via
+                .value
+                .parse::<PublicKey>()
+                .is_ok_and(|key| key == peer.public_key.value)
+    };
+    let Some(peer) = peers.iter().find(is_meant) else {
+        return Err(via.spot.error(format!(
+            "there is no peer {:?}; give the name or the public key of one of [[peers]]",
+            via.value
+        )));
+    };
+    Ok(DnsRoutes {
+        domains: draft.domains,
+        via: peer.public_key.value,
+        upstream: draft.upstream,
+        keep: Duration::from_secs(draft.keep.into()),
+    })
 }
 
 /// What the host is asked for makes sense, and can be done.

@@ -1033,3 +1033,40 @@ fn what_the_host_may_not_do_as_meant_is_a_warning() {
     let said = warnings(&format!("{}{peer}", interface("[nat]\nmasquerade = true")));
     assert!(said[0].starts_with("hub.toml:5: nat.masquerade: there is nothing to translate"));
 }
+
+#[test]
+fn names_that_choose_the_tunnel_are_read_and_their_peer_is_found() {
+    let routes = "[dns_routes]\ndomains = [\"Example.com\", \"*.example.net\"]\nvia = \"hub\"\nupstream = \"192.0.2.53\"\n";
+    let text = with_peer(&format!("name = \"hub\"\nvip = \"10.0.0.2\"\n{routes}"));
+    let found = config(&text).dns_routes.unwrap();
+    assert_eq!(found.domains[0], Domain::Name("example.com".into()));
+    assert_eq!(found.domains[1], Domain::Below("example.net".into()));
+    assert_eq!(found.keep.as_secs(), 3600);
+    assert_eq!(found.via.to_string(), KEY_A);
+    let by_key = text.replace("via = \"hub\"", &format!("via = \"{KEY_A}\""));
+    assert_eq!(config(&by_key).dns_routes.unwrap().via, found.via);
+    for (from, to, expected) in [
+        (
+            "via = \"hub\"",
+            "via = \"hut\"",
+            "hub.toml:10: dns_routes.via: there is no peer \"hut\"; give",
+        ),
+        (
+            "via = \"hub\"\n",
+            "",
+            "hub.toml:8: dns_routes.via: missing; add such as via =",
+        ),
+        (
+            "*.example.net",
+            "*example.net",
+            "hub.toml:9: dns_routes.domains: expected a name such as",
+        ),
+        (
+            "192.0.2.53",
+            "example.org",
+            "hub.toml:11: dns_routes.upstream: expected the address of a",
+        ),
+    ] {
+        refused(&text.replace(from, to), expected);
+    }
+}

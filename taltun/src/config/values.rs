@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{Endpoint, FirewallChoice, Mode, XdpMode, suggest};
+use super::{Domain, Endpoint, FirewallChoice, Mode, XdpMode, suggest};
 
 /// Longest name of a peer, in characters.
 const NAME_MAX: usize = 64;
@@ -123,6 +123,33 @@ pub(super) fn dns(text: &str) -> Result<DnsItem, String> {
         Ok(DnsItem::Search(text.to_owned()))
     } else {
         Err(expected())
+    }
+}
+
+/// The address of a name server.
+pub(super) fn name_server(text: &str) -> Result<IpAddr, String> {
+    match dns(text)? {
+        DnsItem::Server(server) => Ok(server),
+        DnsItem::Search(_) => Err(format!(
+            "expected the address of a name server such as \"192.0.2.53\", found {text:?}"
+        )),
+    }
+}
+
+/// `example.com`, or `*.example.net` for all names below.
+pub(super) fn domain(text: &str) -> Result<Domain, String> {
+    let (below, name) = match text.strip_prefix("*.") {
+        Some(name) => (true, name),
+        None => (false, text),
+    };
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    match dns(&name) {
+        Ok(DnsItem::Search(name)) if below => Ok(Domain::Below(name)),
+        Ok(DnsItem::Search(name)) => Ok(Domain::Name(name)),
+        _ => Err(format!(
+            "expected a name such as \"example.com\", or \"*.example.net\" for all names below \
+             it, found {text:?}"
+        )),
     }
 }
 

@@ -18,11 +18,14 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::bans::Bans;
+use super::dns_routes::Table;
 use super::follow::Surroundings;
+use super::forwarder::{Forwarder, Learned};
 use super::hooks::Hooks;
 use super::load::Load;
 use super::names::{self, Resolved, Resolver};
@@ -98,7 +101,9 @@ pub async fn run(
     let tuns = Tun::create(&name, workers, config.dataplane.tun_offload)
         .with_context(|| format!("cannot create the interface {name}"))?;
     let names = names::look_up(&config).await;
-    let host = set_up_host(&config, &names, manner).await?;
+    let mut host = set_up_host(&config, &names, manner).await?;
+    let (learned_in, mut learned) = mpsc::channel(16);
+    let _forwarder = forward_names(&config, learned_in).await?;
     let mark = host.as_ref().and_then(Host::mark);
     let mut surroundings = Surroundings::watch()?;
 
@@ -149,6 +154,7 @@ pub async fn run(
             }
             () = sleep_until(engine.bans.next_end()) => engine.expire_bans(),
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
+            Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
             Some((request, answer)) = calls.recv() => {
                 let _ = answer.send(engine.handle_call(&request));
             }
@@ -166,6 +172,7 @@ pub async fn run(
                 engine.shield.refresh();
                 engine.tell_endpoints();
                 hooks.follow(&engine.config.hooks, || engine.status().peers);
+                engine.forget_names(&mut host).await;
                 let told_to_go = manner == Manner::Plain
                     && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
                 if told_to_go {
@@ -251,6 +258,19 @@ async fn set_up_host(
     Ok(Some(Host::configure(config, names, &runtime_dir()).await?))
 }
 
+/// Serves the names of `[dns_routes]`, if there are any, until what this returns is dropped.
+async fn forward_names(
+    config: &Config,
+    learned: mpsc::Sender<Learned>,
+) -> anyhow::Result<Option<JoinSet<()>>> {
+    let Some(routes) = &config.dns_routes else {
+        return Ok(None);
+    };
+    let vips: Vec<IpAddr> = config.interface.vip.iter().map(IpNet::addr).collect();
+    let forwarder = Forwarder::bind(routes, &vips, learned).await;
+    Ok(Some(forwarder.map_err(anyhow::Error::msg)?.serve()))
+}
+
 /// The controller's state.
 pub(super) struct Engine {
     /// First, so that the workers end before anything that they use.
@@ -271,6 +291,8 @@ pub(super) struct Engine {
     runs: Runs,
     resolver: Resolver,
     manner: Manner,
+    /// What names are routed, where `[dns_routes]` is.
+    pub(super) names_routed: Option<Table>,
     started: Time,
     load: Load,
 }
@@ -351,6 +373,8 @@ impl Engine {
             offloads: offloads(&config),
             busy_poll: Duration::from_micros(config.dataplane.busy_poll_us.into()),
         };
+        let names_routed = config.dns_routes.as_ref();
+        let names_routed = names_routed.map(|routes| Table::new(routes.via, routes.keep));
         let plant =
             Plant::start(parts, making.sockets, making.tuns).context("cannot start the workers")?;
         Ok(Self {
@@ -369,6 +393,7 @@ impl Engine {
             runs: Runs::with_capacity(1),
             resolver: making.resolver,
             manner: making.manner,
+            names_routed,
             started: now,
             load: Load::default(),
         })
@@ -579,6 +604,7 @@ impl Engine {
                 .map_err(|error| format!("{}: {error}", peer.label()))?;
             greeted.push(peer.clone());
         }
+        self.lead_names_again();
         self.tell_shield();
         self.shield
             .set_handshakes_per_second(new.accel.handshakes_per_second);

@@ -3,10 +3,12 @@
 mod banning;
 mod bans;
 mod client;
+mod dns_routes;
 pub mod engine;
 mod error;
 mod export;
 mod follow;
+mod forwarder;
 mod hooks;
 mod listener;
 mod load;

@@ -58,6 +58,9 @@ pub(super) fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
             "{key} can't change while the tunnel runs; restart it"
         ));
     }
+    if old.dns_routes != new.dns_routes {
+        return Err("dns_routes can't change while the tunnel runs; restart it".into());
+    }
     if old.accel.interfaces != new.accel.interfaces || old.accel.xdp != new.accel.xdp {
         return Err(
             "accel.interfaces and accel.xdp can't change while the tunnel runs; restart it".into(),

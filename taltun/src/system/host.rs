@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::journal::Journal;
@@ -83,6 +84,21 @@ impl Host {
     /// The mark that our datagrams have to have.
     pub fn mark(&self) -> Option<u32> {
         self.mark
+    }
+
+    /// Leads one more network into the tunnel.
+    pub async fn lead(&mut self, net: IpNet) -> Result<(), SystemError> {
+        match &mut self.network {
+            Some(network) => network.lead(&net).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes back what [`lead`](Self::lead) did.
+    pub async fn release(&mut self, net: IpNet) {
+        if let Some(network) = &mut self.network {
+            network.release(&net).await;
+        }
     }
 
     /// Takes everything back. What has gone already, with the interface perhaps, is no

@@ -102,6 +102,25 @@ impl Network {
         gone(self.handle.link().change(down).execute().await);
     }
 
+    /// Leads one more network into the interface, by the main table.
+    pub(super) async fn lead(&mut self, net: &IpNet) -> Result<(), SystemError> {
+        self.add_route(net, None).await
+    }
+
+    /// Takes that route back, if it is ours.
+    pub(super) async fn release(&mut self, net: &IpNet) {
+        let route = routes::into_interface(net, self.index, None);
+        if let Some(at) = self.routes.iter().position(|made| *made == route) {
+            gone(
+                self.handle
+                    .route()
+                    .del(self.routes.swap_remove(at))
+                    .execute()
+                    .await,
+            );
+        }
+    }
+
     async fn apply(&mut self, wanted: Wanted<'_>) -> Result<(), SystemError> {
         let Wanted {
             tun_name,

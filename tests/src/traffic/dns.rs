@@ -1,14 +1,14 @@
-//! Names: a resolver that knows one answer, and a client that asks as programs do, by what
+//! Names: a resolver that knows a few, and a client that asks as programs do, by what
 //! `resolv.conf` says.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::netns::Namespace;
 
@@ -19,7 +19,15 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Bytes before the first question.
 const HEADER: usize = 12;
 
-/// A resolver that answers each question with the same address; dropping it ends it.
+/// Seconds that an answer may be remembered for, where nobody cares.
+const MINUTE: u32 = 60;
+/// The number of questions for IPv4 addresses, and of those for IPv6 addresses.
+const KINDS: [u8; 2] = [1, 28];
+
+/// Where a name is; an empty name is any.
+type Name = (String, IpAddr);
+
+/// A resolver that knows some names; dropping it ends it.
 #[derive(Debug)]
 pub struct Resolver {
     asked: Arc<AtomicU64>,
@@ -30,6 +38,21 @@ pub struct Resolver {
 impl Resolver {
     /// Answers at `address`, port 53, in `namespace`, that all names are at `answer`.
     pub fn start(namespace: &Namespace, address: IpAddr, answer: Ipv4Addr) -> Result<Self> {
+        Self::with_names(namespace, address, vec![("", answer.into())], MINUTE)
+    }
+
+    /// The same for these names, which may be remembered for `ttl` seconds; of others it says
+    /// that they have no address.
+    pub fn with_names(
+        namespace: &Namespace,
+        address: IpAddr,
+        names: Vec<(&str, IpAddr)>,
+        ttl: u32,
+    ) -> Result<Self> {
+        let names: Vec<Name> = names
+            .into_iter()
+            .map(|(name, address)| (name.to_owned(), address))
+            .collect();
         let socket = namespace
             .run(|| UdpSocket::bind((address, PORT)))?
             .with_context(|| format!("can't listen on {address} in {}", namespace.name()))?;
@@ -43,7 +66,7 @@ impl Resolver {
                 let Ok((length, from)) = socket.recv_from(&mut buffer) else {
                     continue;
                 };
-                if let Some(reply) = reply(&buffer[..length], answer) {
+                if let Some(reply) = reply(&buffer[..length], &names, ttl) {
                     count.fetch_add(1, Ordering::Relaxed);
                     // The asker asks again, or notices.
                     let _ = socket.send_to(&reply, from);
@@ -88,14 +111,28 @@ pub fn look_up(
         .with_context(|| format!("no name server in {text:?}"))?
         .trim()
         .parse()?;
+    match ask(namespace, server, name, false, limit)? {
+        Some(IpAddr::V4(address)) => Ok((address, server)),
+        _ => bail!("{server} knows no address of {name}"),
+    }
+}
+
+/// Asks `server` for the IPv4 or IPv6 address of `name`; `None` if it has none.
+pub fn ask(
+    namespace: &Namespace,
+    server: IpAddr,
+    name: &str,
+    v6: bool,
+    limit: Duration,
+) -> Result<Option<IpAddr>> {
     let any: IpAddr = if server.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
     } else {
-        std::net::Ipv6Addr::UNSPECIFIED.into()
+        Ipv6Addr::UNSPECIFIED.into()
     };
     let socket = namespace.run(|| UdpSocket::bind((any, 0)))??;
     socket.set_read_timeout(Some(limit))?;
-    let question = question(name);
+    let question = question(name, v6);
     socket
         .send_to(&question, SocketAddr::new(server, PORT))
         .with_context(|| format!("can't ask {server}"))?;
@@ -104,35 +141,62 @@ pub fn look_up(
         .recv_from(&mut buffer)
         .with_context(|| format!("{server} didn't answer"))?;
     let answer = &buffer[..length];
-    ensure!(
-        length >= question.len() + 16 && answer[..2] == question[..2] && answer[7] == 1,
-        "{server} answered nonsense"
-    );
-    let address: [u8; 4] = answer[length - 4..].try_into()?;
-    Ok((Ipv4Addr::from(address), server))
+    let is_answer =
+        length >= question.len() && answer[..2] == question[..2] && answer[2] & 0x80 != 0;
+    ensure!(is_answer, "{server} answered nonsense");
+    if answer[7] == 0 {
+        return Ok(None);
+    }
+    // The address stands at the end.
+    Ok(Some(if v6 {
+        IpAddr::from(<[u8; 16]>::try_from(&answer[length - 16..])?)
+    } else {
+        IpAddr::from(<[u8; 4]>::try_from(&answer[length - 4..])?)
+    }))
 }
 
-/// A question for the IPv4 addresses of `name` (RFC 1035, section 4.1).
-fn question(name: &str) -> Vec<u8> {
+/// A question for the addresses of `name` (RFC 1035, section 4.1).
+fn question(name: &str, v6: bool) -> Vec<u8> {
     // Its number, "recursion desired", one question.
     let mut message = vec![0x7a, 0x17, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         message.push(label.len() as u8);
         message.extend(label.as_bytes());
     }
-    message.extend([0, 0, 1, 0, 1]);
+    message.extend([0, 0, KINDS[usize::from(v6)], 0, 1]);
     message
 }
 
 /// The answer to `question`, if it is one.
-fn reply(question: &[u8], answer: Ipv4Addr) -> Option<Vec<u8>> {
-    let end = question.get(HEADER..)?.iter().position(|byte| *byte == 0)? + HEADER + 5;
-    let mut message = question.get(..end)?.to_vec();
+fn reply(question: &[u8], names: &[Name], ttl: u32) -> Option<Vec<u8>> {
+    let mut labels = Vec::new();
+    let mut at = HEADER;
+    loop {
+        let length = usize::from(*question.get(at)?);
+        at += 1;
+        if length == 0 {
+            break;
+        }
+        labels.push(String::from_utf8_lossy(question.get(at..at + length)?).into_owned());
+        at += length;
+    }
+    let kind = *question.get(at + 1)?;
+    let asked = labels.join(".").to_ascii_lowercase();
+    let known = names.iter().find(|(name, address)| {
+        (name.is_empty() || *name == asked) && KINDS[usize::from(address.is_ipv6())] == kind
+    });
+    let mut message = question.get(..at + 4)?.to_vec();
     message[2] = 0x81; // an answer
     message[3] = 0x80;
-    message[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
-    // The name of the question, an address, for a minute, four bytes.
-    message.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-    message.extend(answer.octets());
+    message[6..12].copy_from_slice(&[0, u8::from(known.is_some()), 0, 0, 0, 0]);
+    if let Some((_, address)) = known {
+        // The name of the question, an address.
+        message.extend([0xc0, 0x0c, 0, kind, 0, 1]);
+        message.extend(ttl.to_be_bytes());
+        match address {
+            IpAddr::V4(v4) => message.extend([[0, 4].as_slice(), &v4.octets()].concat()),
+            IpAddr::V6(v6) => message.extend([[0, 16].as_slice(), &v6.octets()].concat()),
+        }
+    }
     Some(message)
 }

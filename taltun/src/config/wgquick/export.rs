@@ -105,32 +105,11 @@ impl Export<'_> {
 
     /// The same for what the host does, which wg-quick does, too.
     fn host_line(&mut self, key: &str) -> bool {
-        let Config { host, hooks, .. } = self.config;
-        let (name, commands) = match key {
-            "dns" => {
-                let servers = host.dns.servers.iter().map(ToString::to_string);
-                let items: Vec<String> = servers.chain(host.dns.search.clone()).collect();
-                self.write(&format!("DNS = {}", items.join(", ")));
-                return true;
-            }
-            "fwmark" => {
-                let mark = host.fwmark.unwrap_or_default();
-                self.write(&format!("FwMark = {mark:#x}"));
-                return true;
-            }
-            "on_up" => ("PostUp", &hooks.on_up),
-            "on_down" => ("PostDown", &hooks.on_down),
-            _ => return false,
-        };
-        // A file of wg-quick's has no quotes: these would mean something else there.
-        if commands.is_empty() || commands.iter().any(|text| text.contains(['#', '\n', '%'])) {
-            return false;
+        let lines = host_lines(self.config, key);
+        for line in &lines {
+            self.write(line);
         }
-        for command in commands {
-            let command = command.replace(INTERFACE_VARIABLE, "%i");
-            self.write(&format!("{name} = {command}"));
-        }
-        true
+        !lines.is_empty()
     }
 
     fn peer_line(&mut self, key: &str, peer: &Peer) -> bool {
@@ -190,6 +169,34 @@ impl Export<'_> {
         // Writing to a String can't fail.
         let _ = writeln!(self.out, "{line}");
     }
+}
+
+/// The lines of wg-quick's for a key of what the host does; none when there are none, or when
+/// they wouldn't mean the same.
+pub(super) fn host_lines(config: &Config, key: &str) -> Vec<String> {
+    let Config { host, hooks, .. } = config;
+    let (name, commands) = match key {
+        "dns" if !host.dns.servers.is_empty() => {
+            let servers = host.dns.servers.iter().map(ToString::to_string);
+            let items: Vec<String> = servers.chain(host.dns.search.clone()).collect();
+            return vec![format!("DNS = {}", items.join(", "))];
+        }
+        "fwmark" => {
+            let mark = host.fwmark.unwrap_or_default();
+            return vec![format!("FwMark = {mark:#x}")];
+        }
+        "on_up" => ("PostUp", &hooks.on_up),
+        "on_down" => ("PostDown", &hooks.on_down),
+        _ => return Vec::new(),
+    };
+    // A file of wg-quick's has no quotes: these would mean something else there.
+    if commands.iter().any(|text| text.contains(['#', '\n', '%'])) {
+        return Vec::new();
+    }
+    let commands = commands.iter();
+    commands
+        .map(|command| format!("{name} = {}", command.replace(INTERFACE_VARIABLE, "%i")))
+        .collect()
 }
 
 pub(super) fn join(nets: &[ipnet::IpNet]) -> String {

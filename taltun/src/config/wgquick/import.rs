@@ -5,7 +5,6 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde_json::Value;
 
 use super::{FOR_TALTUN, FOR_WG_QUICK, INTERFACE_VARIABLE};
 use crate::config::error::{ConfigError, Spot};
@@ -324,10 +323,9 @@ impl Section {
                 Line::List(key) if own.contains(key) => Ok(()),
                 Line::List(key) => {
                     let items = self.lists.get(key).map_or(&[][..], Vec::as_slice);
-                    // A text of JSON is a text of TOML, too.
                     let items: Vec<String> = items
                         .iter()
-                        .map(|item| Value::from(item.as_str()).to_string())
+                        .map(|item| ::toml::Value::String(item.clone()).to_string())
                         .collect();
                     writeln!(toml, "{key} = [{}]", items.join(", "))
                 }

@@ -5,8 +5,8 @@ use std::fmt::{Display, Write};
 use zeroize::Zeroizing;
 
 use super::FOR_TALTUN;
-use super::export::join;
-use crate::config::{Config, Endpoint, Mode, Peer};
+use super::export::{host_lines, join};
+use crate::config::{Config, Endpoint, FirewallChoice, Mode, Peer};
 use crate::crypto::{PresharedKey, PrivateKey};
 
 /// A tunnel as it is now.
@@ -54,11 +54,62 @@ pub fn running(tunnel: &Running<'_>) -> Zeroizing<String> {
             let routes: Vec<String> = interface.routes.iter().map(ToString::to_string).collect();
             ours(&mut text, "routes", format!("{routes:?}"));
         }
+        write_host(&mut text, tunnel.config);
     }
     for peer in &tunnel.config.peers {
         write_peer(&mut text, peer);
     }
+    if let Some(nat) = &tunnel.config.host.masquerade {
+        let _ = writeln!(text, "\n{FOR_TALTUN}[nat]");
+        ours(&mut text, "masquerade", true);
+        if let Some(out) = &nat.out {
+            ours(&mut text, "out", format!("{out:?}"));
+        }
+    }
     text
+}
+
+/// What the host does: by wg-quick's words where it has any.
+fn write_host(text: &mut String, config: &Config) {
+    let Config { host, hooks, .. } = config;
+    for (key, switch) in [
+        ("ip_forward", host.ip_forward),
+        ("mss_clamp", host.mss_clamp),
+        ("protect_vip", host.protect_vip),
+        ("kill_switch", host.kill_switch),
+    ] {
+        if switch {
+            ours(text, key, true);
+        }
+    }
+    let firewall = match host.firewall {
+        FirewallChoice::Auto => None,
+        FirewallChoice::Nftables => Some("nftables"),
+        FirewallChoice::Iptables => Some("iptables"),
+        FirewallChoice::None => Some("none"),
+    };
+    if let Some(firewall) = firewall {
+        ours(text, "firewall", format!("{firewall:?}"));
+    }
+    for found in host_lines(config, "dns") {
+        text.push_str(&found);
+        text.push('\n');
+    }
+    for (key, commands) in [
+        ("on_up", &hooks.on_up),
+        ("on_down", &hooks.on_down),
+        ("on_peer_up", &hooks.on_peer_up),
+        ("on_peer_down", &hooks.on_peer_down),
+    ] {
+        let lines = host_lines(config, key);
+        if lines.is_empty() && !commands.is_empty() {
+            ours(text, key, toml::Value::from(commands.clone()));
+        }
+        for found in lines {
+            text.push_str(&found);
+            text.push('\n');
+        }
+    }
 }
 
 fn write_peer(text: &mut String, peer: &Peer) {
@@ -108,6 +159,17 @@ local_addr = "192.0.2.1:9000"
 private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 mtu = 1380
 routes = ["192.168.50.0/24"]
+ip_forward = true
+mss_clamp = true
+firewall = "nftables"
+dns = ["10.0.0.53", "example.org"]
+on_up = ["ip rule add iif $TALTUN_INTERFACE lookup 7", "echo two"]
+on_down = "echo 'a # b'"
+on_peer_up = "logger \"$TALTUN_PEER_NAME\""
+
+[nat]
+masquerade = true
+out = "eth0"
 
 [[peers]]
 name = "the \"office\" # 1"
@@ -138,6 +200,10 @@ endpoint = "[2001:db8::1]:7"
         let (was, is) = (&config.interface, &back.interface);
         assert_eq!(is.mode, was.mode);
         assert_eq!(is.vip, was.vip);
+        assert_eq!(back.hooks, config.hooks, "{}", *text);
+        let mut host = config.host.clone();
+        host.fwmark = Some(0xca6c);
+        assert_eq!(back.host, host, "{}", *text);
         assert_eq!(is.local_addr, was.local_addr);
         assert_eq!(is.private_key, was.private_key);
         assert_eq!((is.mtu, &is.routes), (was.mtu, &was.routes));
