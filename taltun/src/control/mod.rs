@@ -8,6 +8,7 @@ mod error;
 mod export;
 mod follow;
 mod hooks;
+mod lanes;
 mod listener;
 mod load;
 mod names;

@@ -58,9 +58,14 @@ pub(super) fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
             "{key} can't change while the tunnel runs; restart it"
         ));
     }
-    if old.accel.interfaces != new.accel.interfaces || old.accel.xdp != new.accel.xdp {
+    if old.accel.interfaces != new.accel.interfaces
+        || old.accel.xdp != new.accel.xdp
+        || old.accel.af_xdp != new.accel.af_xdp
+    {
         return Err(
-            "accel.interfaces and accel.xdp can't change while the tunnel runs; restart it".into(),
+            "accel.interfaces, accel.xdp and accel.af_xdp can't change while the tunnel runs; \
+             restart it"
+                .into(),
         );
     }
     let mut before: HashMap<_, _> = old.peers.iter().map(|p| (p.public_key, p)).collect();
