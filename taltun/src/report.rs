@@ -91,6 +91,9 @@ pub struct AfXdpStatus {
     pub reason: String,
     /// Frames received through it.
     pub received: u64,
+    /// Frames sent through it: of what is relayed, that which leaves by this interface.
+    #[serde(default)]
+    pub sent: u64,
     /// Frames lost because the ring was full.
     pub ring_full: u64,
     /// Frames lost because no memory was free for them.

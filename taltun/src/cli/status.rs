@@ -96,7 +96,12 @@ fn af_xdp(queue: &AfXdpStatus) -> String {
     }
     let _ = write!(text, "{} ({})", queue.mode, queue.reason);
     if queue.received > 0 {
-        let _ = write!(text, ", {} frames", human::count(queue.received));
+        let received = human::count(queue.received);
+        let _ = write!(
+            text,
+            ", {received} frames in, {} out",
+            human::count(queue.sent)
+        );
     }
     let lost = queue.ring_full + queue.dropped;
     if lost > 0 {
@@ -210,6 +215,7 @@ mod tests {
                     mode: "copy".into(),
                     reason: "asked for".into(),
                     received: 12_345,
+                    sent: 67,
                     ring_full: 3,
                     dropped: 4,
                     fill_empty: 0,
@@ -220,6 +226,7 @@ mod tests {
                     mode: "off".into(),
                     reason: "switched off".into(),
                     received: 0,
+                    sent: 0,
                     ring_full: 0,
                     dropped: 0,
                     fill_empty: 0,
@@ -249,7 +256,7 @@ interface: hub
   sealed by:        ring
   up for:           2 minutes, 5 seconds
   xdp:              eth0: driver (the driver supports it)
-  af_xdp:           eth0 queue 1: copy (asked for), 12,345 frames, 7 lost
+  af_xdp:           eth0 queue 1: copy (asked for), 12,345 frames in, 67 out, 7 lost
   af_xdp:           off (switched off)
   tc:               tcx (the kernel has it)
   steering:         ebpf (4 workers share the port)

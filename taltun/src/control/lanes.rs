@@ -59,6 +59,9 @@ impl Lanes {
         self.underlays = shield.underlays();
         self.tell_losses(counters);
         self.end_misfits(shield);
+        for running in self.running.values() {
+            running.lane.leave_by_socket(plant.mark() != 0);
+        }
         let underlays = &self.underlays;
         self.refused
             .retain(|queue, _| find(underlays, *queue).is_some());
@@ -128,6 +131,7 @@ impl Lanes {
             .into(),
             reason: running.reason.into(),
             received: running.lane.received(),
+            sent: running.lane.sent(),
             ring_full: statistics.ring_full,
             dropped: statistics.dropped,
             fill_empty: statistics.fill_empty,
@@ -228,6 +232,7 @@ impl Lanes {
             .lane_parts(queue.number)
             .map_err(|error| passing(&error))?;
         let lane = Lane::start(parts, xsk, queue).map_err(|error| passing(&error))?;
+        lane.leave_by_socket(plant.mark() != 0);
         let socket = lane.handle().socket();
         let socket = socket.ok_or_else(|| passing(&"the lane ended"))?;
         shield
@@ -254,6 +259,7 @@ fn off(interface: &str, queue: Option<u32>, reason: &str) -> AfXdpStatus {
         mode: "off".into(),
         reason: reason.into(),
         received: 0,
+        sent: 0,
         ring_full: 0,
         dropped: 0,
         fill_empty: 0,

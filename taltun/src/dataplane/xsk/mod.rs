@@ -9,9 +9,13 @@
 //! ```text
 //!        XDP            receive, parse     open in place    ┌──── write ──────────► TUN
 //!  NIC ───────► RX ring ─────────────► UMEM ────────────────┤
-//!                  ▲                                        └─ seal ─► sendmmsg ──► UDP
-//!                  └───────── fill ring ◄─── recycle ───────────────────────────────┘
+//!                  ▲                                        └─ seal ─► TX ring ───► NIC
+//!                  └───────── fill ring ◄─── recycle ◄─── completion ring ◄─────────┘
 //! ```
+//!
+//! What is relayed leaves in the frame that it came in, with other headers, by the TX ring of
+//! the same socket, if it leaves by the same interface and the kernel knows the next hop;
+//! else by the UDP socket, and so it does when the ring is full.
 //!
 //! A lane is a thread of its own, and not one more source for a worker to wait on, because
 //! queues come and go with interfaces, settings and drivers: so a lane starts and ends, or
@@ -19,6 +23,8 @@
 //! starts or ends can its packets overtake each other.
 
 pub mod frame;
+pub mod headers;
 mod lane;
+mod routes;
 
 pub use lane::{Lane, Parts};

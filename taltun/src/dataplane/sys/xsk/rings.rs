@@ -34,6 +34,13 @@ pub struct Packet {
     pub len: usize,
 }
 
+impl Packet {
+    /// Whether its contents take up this place in the arena.
+    pub fn holds(&self, place: usize) -> bool {
+        (self.start..self.start + self.len).contains(&place)
+    }
+}
+
 /// UMEM, and which of its frames the kernel has.
 #[derive(Debug)]
 struct Umem {
@@ -189,6 +196,12 @@ impl Rings {
         self.umem.give(&packet.frame);
         self.sending += 1;
         Ok(())
+    }
+
+    /// How many more packets [`transmit`](Self::transmit) takes at least.
+    pub fn room_to_send(&self) -> usize {
+        let half = self.umem.with_kernel.len() / 2;
+        half.saturating_sub(self.sending.max(self.unsent()))
     }
 
     /// Shows the kernel what is to be sent.
