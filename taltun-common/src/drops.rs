@@ -73,6 +73,8 @@ reasons! {
     UdpSend = "udp_send",
     /// The kernel refused a packet written to the TUN.
     TunWrite = "tun_write",
+    /// The ring of an AF_XDP socket was full, or its memory used up.
+    RingFull = "ring_full",
     /// A datagram of our own that was routed into the tunnel, or one that lies in too many others.
     RoutingLoop = "routing_loop",
 }

@@ -74,6 +74,18 @@ pub struct Sample {
 /// Bytes of the ring that samples come in: a power of two, and a page of the largest kind.
 pub const SAMPLES_RING: usize = 65_536;
 
+/// The AF_XDP sockets of an interface, one a queue: where they are in the map of all.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct XskSockets {
+    /// The place of the first queue's; the others follow.
+    pub first: u32,
+    /// How many queues there are places for.
+    pub queues: u32,
+    /// Bytes of the largest frame that they can take, from the Ethernet header on.
+    pub room: u32,
+}
+
 /// Which addresses a prefix of a list speaks of.
 ///
 /// An IPv4 prefix is stored in its v4-mapped form, and `::/0` covers that form too; but
@@ -101,6 +113,12 @@ pub const MAX_ENDPOINTS: usize = 65_536;
 /// [`COOKIE_REPLIES`](crate::budget::COOKIE_REPLIES) a source is remembered for 13 s, and a
 /// peer comes with its cookie after 5.
 pub const MAX_INVITED: usize = 65_536;
+/// Interfaces that can have AF_XDP sockets.
+pub const MAX_XSK_INTERFACES: usize = 16;
+/// Queues of an interface that can have one.
+pub const MAX_XSK_QUEUES: usize = 64;
+/// All sockets there is room for.
+pub const MAX_XSKS: usize = MAX_XSK_INTERFACES * MAX_XSK_QUEUES;
 /// Addresses of our own there is room for.
 pub const MAX_LOCAL_ADDRESSES: usize = 1024;
 
@@ -116,3 +134,7 @@ unsafe impl aya::Pod for Load {}
 // SAFETY: three u64 in C layout, no padding, any bit pattern valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for SourceCounters {}
+
+// SAFETY: three u32 in C layout, no padding, any bit pattern valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for XskSockets {}

@@ -4,6 +4,7 @@
 //! ```text
 //! XDP  frame → parse ──not UDP to our port──────────────────────────────→ pass, untouched
 //!                └─ datagram → shield (initiations, mac) ── sources (count) → pass or drop
+//!                                     └─ transport ── sources ── redirect → AF_XDP or pass
 //! SK   datagram to our port → steer → the socket of its worker
 //! TC   packet into or out of the tunnel → tunnel ── sources (count) → go on or drop
 //! ```
@@ -33,6 +34,7 @@ mod initiations;
 mod mac;
 mod maps;
 mod parse;
+mod redirect;
 mod samples;
 mod shield;
 mod sources;
@@ -42,7 +44,7 @@ mod tunnel;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::sk_action::SK_PASS;
-use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
 use aya_ebpf::macros::{classifier, sk_reuseport, xdp};
 use aya_ebpf::programs::{SkReuseportContext, TcContext, XdpContext};
 
@@ -103,10 +105,14 @@ fn handle(frame: &XdpContext, frames: Frames) -> u32 {
             );
             (1, XDP_DROP)
         }
+        None if shield::is_transport(frame, frames, &datagram) => (0, XDP_REDIRECT),
         None => (0, XDP_PASS),
     };
     let bytes = parse::frame_len(frame) as u64;
     sources::add(Side::Outside, &datagram.headers.source, 1, bytes, drops);
+    if action == XDP_REDIRECT {
+        return redirect::transport(frame);
+    }
     action
 }
 

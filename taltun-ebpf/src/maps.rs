@@ -4,7 +4,9 @@
 //! user space finds them by.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{
+    Array, HashMap, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray, XskMap,
+};
 use aya_ebpf::macros::btf_map;
 
 use taltun_common::address::{Address, is_v4_mapped};
@@ -13,7 +15,8 @@ use taltun_common::budget::BUDGETS;
 use taltun_common::drops::{DROP_REASONS, DropReason};
 use taltun_common::maps::{
     Load, MAX_BUCKETS, MAX_DENIED, MAX_ENDPOINTS, MAX_INDICES, MAX_INVITED, MAX_LOCAL_ADDRESSES,
-    MAX_ROUTES, MAX_SOURCES, Settings, SourceCounters, family,
+    MAX_ROUTES, MAX_SOURCES, MAX_XSK_INTERFACES, MAX_XSKS, Settings, SourceCounters, XskSockets,
+    family,
 };
 
 use crate::mac::Work;
@@ -95,6 +98,14 @@ static OTHER_SOURCES: PerCpuArray<SourceCounters, 2> = PerCpuArray::new();
 /// When this CPU last let a packet for nobody through.
 #[btf_map]
 pub static NO_PEER_PASSED: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// Which sockets are those of an interface. One without an entry has none.
+#[btf_map]
+static XSK_INTERFACES: HashMap<u32, XskSockets, MAX_XSK_INTERFACES> = HashMap::new();
+
+/// The sockets, one a queue of an interface.
+#[btf_map]
+pub static XSKS: XskMap<MAX_XSKS> = XskMap::new();
 
 #[btf_map]
 static DROPS: PerCpuArray<u64, DROP_REASONS> = PerCpuArray::new();
@@ -198,6 +209,16 @@ fn covers<const N: usize>(list: &LpmTrie<Address, u8, N>, address: &Address) -> 
 #[inline(always)]
 pub fn is_our_index(index: u32) -> bool {
     INDICES.get_ptr(index).is_some()
+}
+
+/// The AF_XDP sockets of an interface, if it has any.
+#[inline(always)]
+pub fn xsk_sockets(interface: u32) -> Option<&'static XskSockets> {
+    // SAFETY: user space alone changes entries, and the kernel puts a new one in an old
+    // one's place; that one's memory is used again for another entry of this map at most.
+    XSK_INTERFACES
+        .get_ptr(interface)
+        .map(|sockets| unsafe { &*sockets })
 }
 
 /// Counts a dropped frame.

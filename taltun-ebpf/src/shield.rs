@@ -17,7 +17,7 @@ use aya_ebpf::programs::XdpContext;
 use taltun_common::address::pseudo_header_sum;
 use taltun_common::drops::DropReason;
 use taltun_common::maps::Settings;
-use taltun_common::wire::{DATA_MIN_LEN, Fit, Kind};
+use taltun_common::wire::{DATA, DATA_MIN_LEN, Fit, Kind};
 
 use crate::parse::{Datagram, Headers};
 use crate::{initiations, mac, maps};
@@ -68,6 +68,18 @@ pub fn fault(
         return Some(DropReason::Denied);
     }
     message_fault(frame, frames, datagram, settings)
+}
+
+/// Whether what has no fault is one transport message. More than what was checked for
+/// faults: there, what can't be decided is none.
+#[inline(always)]
+pub fn is_transport(frame: &XdpContext, frames: Frames, datagram: &Datagram<'_>) -> bool {
+    let Some(length) = datagram.payload_len(frame) else {
+        return false;
+    };
+    length >= DATA_MIN_LEN
+        && datagram.payload_word(frame, 0) == Some(DATA)
+        && !may_be_merged(frames, datagram)
 }
 
 /// What is certainly wrong with the messages in this datagram.

@@ -31,6 +31,9 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// The XDP program on each underlay interface.
     pub xdp: Vec<XdpStatus>,
+    /// The AF_XDP socket of each queue of these, or why there is none.
+    #[serde(default)]
+    pub af_xdp: Vec<AfXdpStatus>,
     /// The TC programs on the tunnel interface.
     pub tc: TcStatus,
     /// How datagrams find their worker.
@@ -73,6 +76,30 @@ pub struct XdpStatus {
     pub mode: String,
     /// Why this mode, in a sentence.
     pub reason: String,
+}
+
+/// What goes past the network stack, through AF_XDP, on one queue of an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AfXdpStatus {
+    /// The underlay interface; empty where the reason concerns all.
+    pub interface: String,
+    /// Which of its receive queues; `None` where the reason concerns all of them.
+    pub queue: Option<u32>,
+    /// `zero-copy`, `copy` or `off`.
+    pub mode: String,
+    /// Why this mode, in a sentence.
+    pub reason: String,
+    /// Frames received through it.
+    pub received: u64,
+    /// Frames sent through it: of what is relayed, that which leaves by this interface.
+    #[serde(default)]
+    pub sent: u64,
+    /// Frames lost because the ring was full.
+    pub ring_full: u64,
+    /// Frames lost because no memory was free for them.
+    pub dropped: u64,
+    /// How often the kernel looked for free memory and found none.
+    pub fill_empty: u64,
 }
 
 /// How the TC programs guard the tunnel interface, and why it is so.

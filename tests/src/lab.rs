@@ -7,6 +7,7 @@
 //!                  ║ fd00:200::1   ║
 //! ```
 
+use std::cell::Cell;
 use std::fmt::{self, Display};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -15,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::leftovers::Before;
 use crate::netns::Namespace;
-use crate::node::{Config, Keys, Node, Peer, XdpMode};
+use crate::node::{AfXdp, Config, Keys, Node, Peer, XdpMode};
 use crate::snapshot::Snapshot;
 use crate::sys::Signal;
 use crate::topology::{Star, WIRE_A, WIRE_B, Wire};
@@ -86,11 +87,24 @@ impl Display for Role {
     }
 }
 
+thread_local! {
+    static OVER_AF_XDP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on, in this thread, [`Options`] that say nothing else are for labs whose packets come in through
+/// AF_XDP, with the XDP program in driver mode; or, on `false`, by the socket again. So the
+/// same tests can be run over both.
+pub fn use_af_xdp(yes: bool) {
+    OVER_AF_XDP.set(yes);
+}
+
 /// What a lab is to be like.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// How every node attaches its XDP program.
     pub xdp: XdpMode,
+    /// Whether every node uses AF_XDP.
+    pub af_xdp: AfXdp,
     /// The spokes reach the hub by IPv6.
     pub outer_v6: bool,
     /// What every node's file says besides, in TOML.
@@ -99,8 +113,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
+        let over_af_xdp = OVER_AF_XDP.get();
+        let (xdp, af_xdp) = match over_af_xdp {
+            true => (XdpMode::Driver, AfXdp::On),
+            false => (XdpMode::Auto, AfXdp::Auto),
+        };
         Self {
-            xdp: XdpMode::Auto,
+            xdp,
+            af_xdp,
             outer_v6: false,
             more: "",
         }
@@ -242,6 +262,7 @@ fn hub_config(keys: &[Keys; 3], options: Options) -> Config {
         local_addr: format!("[::]:{PORT}"),
         private_key: keys[0].private.clone(),
         xdp: options.xdp,
+        af_xdp: options.af_xdp,
         more: options.more,
         peers: vec![spoke(Role::A, "a"), spoke(Role::B, "b")],
     }
@@ -260,6 +281,7 @@ fn spoke_config(role: Role, own: &Keys, hub: &Keys, wire: Wire, options: Options
         local_addr: format!("[::]:{PORT}"),
         private_key: own.private.clone(),
         xdp: options.xdp,
+        af_xdp: options.af_xdp,
         more: options.more,
         peers: vec![Peer {
             name: "hub",

@@ -106,6 +106,28 @@ impl XdpMode {
     }
 }
 
+/// Whether transport messages go past the kernel's network stack: `accel.af_xdp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfXdp {
+    /// As Taltun thinks best.
+    Auto,
+    /// Wherever it is possible.
+    On,
+    /// Nowhere.
+    Off,
+}
+
+impl AfXdp {
+    /// As the config file spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// A config file, as far as the lab varies it.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -119,6 +141,8 @@ pub struct Config {
     pub private_key: String,
     /// How to attach the XDP program.
     pub xdp: XdpMode,
+    /// Whether to use AF_XDP.
+    pub af_xdp: AfXdp,
     /// Sections of the file besides those made of the other fields, in TOML.
     pub more: &'static str,
     /// The peers.
@@ -158,7 +182,12 @@ impl Config {
                 let _ = writeln!(text, "endpoint = \"{endpoint}\"\npersistent_keepalive = 25");
             }
         }
-        let _ = write!(text, "\n[accel]\nxdp = \"{}\"\n", self.xdp.name());
+        let _ = write!(
+            text,
+            "\n[accel]\nxdp = \"{}\"\naf_xdp = \"{}\"\n",
+            self.xdp.name(),
+            self.af_xdp.name()
+        );
         text.push_str(self.more);
         text
     }

@@ -20,8 +20,19 @@ pub struct Status {
     pub peers: Vec<Peer>,
     /// The XDP program on each underlay interface.
     pub xdp: Vec<Xdp>,
+    /// The AF_XDP socket of each queue of these.
+    pub af_xdp: Vec<AfXdp>,
     /// How datagrams find their worker.
     pub steering: Steering,
+}
+
+impl Status {
+    /// Whether every queue of these interfaces has an AF_XDP socket, and how many do.
+    pub fn queues_over_af_xdp(&self) -> Option<usize> {
+        let on = |queue: &&AfXdp| queue.mode != "off";
+        let count = self.af_xdp.iter().filter(on).count();
+        (count == self.af_xdp.len()).then_some(count)
+    }
 }
 
 /// How datagrams find their worker.
@@ -61,6 +72,27 @@ pub struct Xdp {
     pub mode: String,
     /// Why this mode.
     pub reason: String,
+}
+
+/// What comes in through AF_XDP on one queue.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AfXdp {
+    /// The underlay interface; empty where the reason concerns all.
+    pub interface: String,
+    /// Which of its queues.
+    pub queue: Option<u32>,
+    /// `zero-copy`, `copy` or `off`.
+    pub mode: String,
+    /// Why this mode.
+    pub reason: String,
+    /// Frames received.
+    pub received: u64,
+    /// Frames lost because the ring was full.
+    pub ring_full: u64,
+    /// Frames lost because no memory was free.
+    pub dropped: u64,
+    /// How often the kernel found no free memory.
+    pub fill_empty: u64,
 }
 
 /// `taltun stats --json`.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use taltun_tests::lab::{PORT, Role};
 use taltun_tests::netns::Namespace;
-use taltun_tests::node::{Config, Keys, Node, Peer, XdpMode};
+use taltun_tests::node::{AfXdp, Config, Keys, Node, Peer, XdpMode};
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
@@ -59,6 +59,7 @@ fn taltun_under_load(program: Program) -> Result<()> {
             local_addr: format!("[::]:{PORT}"),
             private_key: ours.private,
             xdp: XdpMode::Off,
+            af_xdp: AfXdp::Auto,
             peers: vec![Peer {
                 name: "other",
                 public_key: theirs.public.clone(),

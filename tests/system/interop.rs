@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use taltun_tests::lab::{PORT, Role};
-use taltun_tests::node::{Config, Keys, Node, Peer, XdpMode};
+use taltun_tests::node::{AfXdp, Config, Keys, Node, Peer, XdpMode};
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
 use taltun_tests::traffic::stream::Stream;
@@ -134,6 +134,7 @@ fn hub_and_other(program: Program, starts: Starts) -> Result<()> {
             local_addr: format!("[::]:{PORT}"),
             private_key: ours.private,
             xdp: XdpMode::Auto,
+            af_xdp: AfXdp::Auto,
             peers: vec![Peer {
                 name: "other",
                 public_key: theirs.public,

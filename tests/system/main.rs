@@ -7,6 +7,7 @@
 //!
 //! A test that needs what isn't there (root, a program) is ignored, and says why.
 
+mod af_xdp;
 mod bans;
 mod beside;
 mod cookies;
@@ -33,7 +34,7 @@ mod watch;
 mod wireguard;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use taltun_tests::{sys, topology};
+use taltun_tests::{lab, sys, topology};
 
 use support::Case;
 
@@ -62,23 +63,35 @@ fn main() {
         recipes::CASES,
         name_routes::CASES,
         vagrant::CASES,
+        af_xdp::CASES,
     ]
     .concat();
+    // The same again with another back end for what comes in.
+    let over_af_xdp: Vec<Case> =
+        [reach::CASES, bans::CASES, sources::CASES, garbage::CASES].concat();
     // It takes ten minutes, so it has to be asked for by name.
     if arguments.filter.as_deref() == Some(soak::FILTER) {
         cases.extend_from_slice(soak::CASES);
     }
     let waiting = [rekey::CASES, keepalive::CASES, manners::WAITING].concat();
     let beside = beside::start(&waiting, &arguments);
-    let trials = cases.into_iter().map(trial).chain(beside).collect();
+    let trials = cases.into_iter().map(|case| trial(case, false));
+    let again = over_af_xdp.into_iter().map(|case| trial(case, true));
+    let trials = trials.chain(again).chain(beside).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn trial(case: Case) -> Trial {
-    Trial::ignorable_test(case.name, move || {
+fn trial(case: Case, over_af_xdp: bool) -> Trial {
+    let name = match over_af_xdp {
+        true => format!("over AF_XDP: {}", case.name),
+        false => case.name.to_owned(),
+    };
+    Trial::ignorable_test(name, move || {
         if let Some(reason) = case.missing() {
             return Ok(Completion::ignored_with(reason));
         }
+        // Tests run one after the other.
+        lab::use_af_xdp(over_af_xdp);
         // With `#` an error shows what caused it.
         (case.run)().map_err(|error| Failed::from(format!("{error:#}")))?;
         Ok(Completion::Completed)

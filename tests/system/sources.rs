@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::lab::{Options, PORT, Role};
-use taltun_tests::node::{Config, Keys, Node, Peer, XdpMode};
+use taltun_tests::node::{AfXdp, Config, Keys, Node, Peer, XdpMode};
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Pair, WIRE_A, WIRE_B, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
@@ -43,6 +43,7 @@ fn refused_by_the_verifier() -> Result<()> {
         local_addr: format!("[::]:{PORT}"),
         private_key: keys[ours].private.clone(),
         xdp: XdpMode::Auto,
+        af_xdp: AfXdp::Auto,
         more: "",
         peers: vec![Peer {
             name: "other",

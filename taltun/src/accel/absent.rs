@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,8 +11,42 @@ use ipnet::IpNet;
 use super::Request;
 use crate::report::{Source, SteeringStatus, TcStatus, XdpStatus};
 
+/// An interface whose XDP program can hand frames to AF_XDP sockets: there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Underlay {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether the program runs in the driver.
+    pub driver: bool,
+    /// Its receive queues.
+    pub queues: u32,
+    /// Bytes of its largest packet.
+    pub mtu: usize,
+}
+
 pub(super) struct Programs {
     pub(super) maps: Maps,
+    pub(super) sockets: Sockets,
+}
+
+pub(super) enum Sockets {}
+
+impl Sockets {
+    pub(super) fn connect(
+        &mut self,
+        _: u32,
+        _: u32,
+        _: &impl AsFd,
+        _: usize,
+    ) -> Result<(), String> {
+        match *self {}
+    }
+
+    pub(super) fn disconnect(&mut self, _: u32, _: u32) {
+        match *self {}
+    }
 }
 
 impl Programs {
@@ -42,6 +76,10 @@ impl Programs {
 
     pub(super) fn tunnel_status(&self) -> TcStatus {
         match self.maps.load {}
+    }
+
+    pub(super) fn underlays(&self) -> Vec<Underlay> {
+        match self.sockets {}
     }
 
     pub(super) fn guards_outside(&self) -> bool {

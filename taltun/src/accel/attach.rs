@@ -8,6 +8,7 @@ use aya::Ebpf;
 use aya::programs::xdp::{XdpLink, XdpMode as Flag};
 use aya::programs::{ProgramError, Xdp, loaded_programs};
 
+use super::Wanted;
 use super::explain::explain;
 use super::netlink::Link;
 use super::off;
@@ -60,7 +61,7 @@ impl Way {
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     link: &Link,
-    mode: XdpMode,
+    wanted: &Wanted,
 ) -> (XdpStatus, Option<Attachment>) {
     if let Some(id) = link.program {
         // One interface has one program; theirs was first.
@@ -68,8 +69,9 @@ pub(super) fn attach(
         return (off(&link.name, reason), None);
     }
     let veth = link.kind == "veth";
+    let mode = wanted.mode;
     let mut refusals = Vec::new();
-    for &way in ways(mode, veth) {
+    for &way in ways(mode, veth && !wanted.af_xdp) {
         match attach_as(ebpf, link.index, way) {
             Ok(xdp_link) => {
                 let mut reasons = vec![advantage(way, mode, veth).to_owned()];
@@ -100,10 +102,10 @@ pub(super) fn attach(
     (off(&link.name, refusals.join("; ")), None)
 }
 
-/// What to try, in this order.
-fn ways(mode: XdpMode, veth: bool) -> &'static [Way] {
+/// What to try, in this order; driver mode last where it costs something.
+fn ways(mode: XdpMode, costly: bool) -> &'static [Way] {
     match mode {
-        XdpMode::Auto if veth => &[Way::Generic, Way::Driver],
+        XdpMode::Auto if costly => &[Way::Generic, Way::Driver],
         XdpMode::Auto => &[Way::Driver, Way::Generic],
         XdpMode::Driver => &[Way::Driver],
         XdpMode::Generic => &[Way::Generic],
@@ -114,6 +116,9 @@ fn ways(mode: XdpMode, veth: bool) -> &'static [Way] {
 /// Why this way, had it been the only one tried.
 fn advantage(way: Way, mode: XdpMode, veth: bool) -> &'static str {
     match (way, mode) {
+        (Way::Driver, XdpMode::Auto) if veth => {
+            "AF_XDP asks for it; on veth it switches off the peer's UDP segmentation"
+        }
         (Way::Driver, XdpMode::Driver) if veth => {
             "asked for by accel.xdp; on veth it switches off the peer's UDP segmentation"
         }

@@ -145,6 +145,7 @@ mod tests {
             interfaces: interfaces.iter().map(ToString::to_string).collect(),
             listen: listen.parse().unwrap(),
             mode: XdpMode::Auto,
+            af_xdp: false,
             tun_name: "taltun0".into(),
         };
         choose(&wanted, machine())

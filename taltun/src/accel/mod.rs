@@ -18,6 +18,7 @@
 //! | `tunnel` | TC on the tunnel interface |
 //! | `netlink` | asking the kernel for links and addresses, and hearing of changes |
 //! | `offload` | switching GRO, which driver mode on veth needs |
+//! | `xsk` | AF_XDP sockets in the maps, and which interfaces may have some |
 //! | `explain` | errors as sentences |
 
 #[cfg(feature = "ebpf")]
@@ -47,10 +48,12 @@ mod samples;
 mod steering;
 #[cfg(feature = "ebpf")]
 mod tunnel;
+#[cfg(feature = "ebpf")]
+mod xsk;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,6 +63,10 @@ use crate::config::XdpMode;
 use crate::report::{Source, SteeringStatus, TcStatus, XdpStatus};
 
 use programs::Programs;
+#[cfg(not(feature = "ebpf"))]
+pub use programs::Underlay;
+#[cfg(feature = "ebpf")]
+pub use xsk::Underlay;
 
 /// The compiled eBPF programs: an ELF object, aligned as its readers want it.
 #[cfg(feature = "ebpf")]
@@ -74,6 +81,9 @@ pub struct Request<'a> {
     pub listen: SocketAddr,
     /// How to attach.
     pub mode: XdpMode,
+    /// Whether AF_XDP sockets are to have frames wherever that is possible, for which
+    /// driver mode is the better one everywhere.
+    pub af_xdp: bool,
     /// Outer sources to drop from the start.
     pub deny: &'a [IpNet],
     /// Inner sources to drop from the start.
@@ -99,6 +109,7 @@ struct Wanted {
     interfaces: Vec<String>,
     listen: SocketAddr,
     mode: XdpMode,
+    af_xdp: bool,
     tun_name: String,
 }
 
@@ -109,6 +120,7 @@ impl From<&Request<'_>> for Wanted {
             interfaces: request.interfaces.to_vec(),
             listen: request.listen,
             mode: request.mode,
+            af_xdp: request.af_xdp,
             tun_name: request.tun_name.into(),
         }
     }
@@ -315,6 +327,34 @@ impl Shield {
             .map_or_else(|_| BTreeMap::new(), |programs| programs.maps.drops())
     }
 
+    /// The interfaces whose frames can be handed to AF_XDP sockets, as they are now.
+    pub fn underlays(&self) -> Vec<Underlay> {
+        self.programs
+            .as_ref()
+            .map_or_else(|_| Vec::new(), Programs::underlays)
+    }
+
+    /// Has transport messages that come in on a queue of an interface, and pass all checks,
+    /// go to this AF_XDP socket, which must be bound to that queue, in frames of up to
+    /// `room` bytes. The error is a sentence for people.
+    pub fn connect(
+        &mut self,
+        interface: u32,
+        queue: u32,
+        socket: &impl AsFd,
+        room: usize,
+    ) -> Result<(), String> {
+        let programs = self.programs.as_mut().map_err(|reason| reason.clone())?;
+        programs.sockets.connect(interface, queue, socket, room)
+    }
+
+    /// Takes back a [`connect`](Self::connect): messages go the ordinary way again.
+    pub fn disconnect(&mut self, interface: u32, queue: u32) {
+        if let Ok(programs) = &mut self.programs {
+            programs.sockets.disconnect(interface, queue);
+        }
+    }
+
     /// The sockets listen elsewhere now.
     pub fn rebind(&mut self, listen: SocketAddr) {
         if let Ok(programs) = &mut self.programs {
@@ -351,6 +391,7 @@ mod tests {
             interfaces: &[],
             listen: SocketAddr::from(([192, 0, 2, 1], 9000)),
             mode,
+            af_xdp: false,
             deny: &[],
             deny_inner: &[],
             routes: &[],

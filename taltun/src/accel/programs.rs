@@ -20,6 +20,7 @@ use super::netlink::{self, Watch};
 use super::samples::{self, Samples};
 use super::steering::Steering;
 use super::tunnel::{self, TunnelFilter};
+use super::xsk::{Sockets, Underlay};
 use super::{OBJECT, Request, Wanted, off};
 use crate::report::{SteeringStatus, TcStatus, XdpStatus};
 
@@ -34,6 +35,7 @@ pub(super) struct Programs {
     /// Why not on others.
     refused: Vec<XdpStatus>,
     pub(super) maps: Maps,
+    pub(super) sockets: Sockets,
     ebpf: Ebpf,
     wanted: Wanted,
     /// Whether somebody else's program is where ours should be. The kernel doesn't tell when
@@ -52,7 +54,7 @@ impl Programs {
         let watch = Watch::start()
             .inspect_err(|error| tracing::debug!(%error, "changes of interfaces go unnoticed"))
             .ok();
-        let (mut ebpf, maps, steering) = load(request.debug).map_err(|error| {
+        let (mut ebpf, maps, steering, sockets) = load(request.debug).map_err(|error| {
             format!(
                 "the programs can't be loaded: {}",
                 explain_and_save(&*error, request.verifier_log)
@@ -87,6 +89,7 @@ impl Programs {
             samples,
             refused: Vec::new(),
             maps,
+            sockets,
             ebpf,
             wanted,
             occupied: false,
@@ -147,6 +150,15 @@ impl Programs {
         self.tunnel.1.is_some()
     }
 
+    /// The interfaces whose program can hand frames to AF_XDP sockets, as they are now.
+    pub(super) fn underlays(&self) -> Vec<Underlay> {
+        let look = |(index, (status, _)): (&u32, &(XdpStatus, Attachment))| {
+            // One that is on its way out has none of this any more.
+            Underlay::look(*index, &status.interface, status.mode == "driver").ok()
+        };
+        self.attached.iter().filter_map(look).collect()
+    }
+
     /// Makes the attachments what they should be, as the interfaces are now.
     fn look(&mut self) {
         let links = match netlink::links() {
@@ -181,7 +193,7 @@ impl Programs {
                         continue;
                     }
                     self.occupied |= link.program.is_some();
-                    let (status, attachment) = attach(&mut self.ebpf, &link, self.wanted.mode);
+                    let (status, attachment) = attach(&mut self.ebpf, &link, &self.wanted);
                     match attachment {
                         Some(attachment) => {
                             announce(&status);
@@ -213,7 +225,10 @@ pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp,
         .try_into()
 }
 
-fn load(debug: bool) -> Result<(Ebpf, Maps, Steering), Box<dyn Error>> {
+/// The programs, and those who know their maps.
+type Loaded = (Ebpf, Maps, Steering, Sockets);
+
+fn load(debug: bool) -> Result<Loaded, Box<dyn Error>> {
     let mut ebpf = EbpfLoader::new()
         .override_global(samples::SWITCH, &u8::from(debug), true)
         .load(OBJECT)?;
@@ -222,7 +237,8 @@ fn load(debug: bool) -> Result<(Ebpf, Maps, Steering), Box<dyn Error>> {
     }
     let maps = Maps::take(&mut ebpf)?;
     let steering = Steering::take(&mut ebpf)?;
-    Ok((ebpf, maps, steering))
+    let sockets = Sockets::take(&mut ebpf)?;
+    Ok((ebpf, maps, steering, sockets))
 }
 
 fn announce(status: &XdpStatus) {

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::target::{Subject, unexpected};
 use super::{human, output};
 use crate::control::{Request, Response};
-use crate::report::{PeerStatus, Status, SteeringStatus};
+use crate::report::{AfXdpStatus, PeerStatus, Status, SteeringStatus};
 
 /// Show a running tunnel and its peers.
 #[derive(Args)]
@@ -54,6 +54,9 @@ fn render(status: &Status) -> String {
             &format!("{place}{} ({})", xdp.mode, xdp.reason),
         );
     }
+    for queue in &status.af_xdp {
+        line(&mut text, "af_xdp", &af_xdp(queue));
+    }
     line(
         &mut text,
         "tc",
@@ -79,6 +82,30 @@ fn render(status: &Status) -> String {
     }
     for peer in &status.peers {
         render_peer(&mut text, peer);
+    }
+    text
+}
+
+fn af_xdp(queue: &AfXdpStatus) -> String {
+    let mut text = String::new();
+    if !queue.interface.is_empty() {
+        text = format!("{}: ", queue.interface);
+    }
+    if let Some(number) = queue.queue {
+        text = format!("{} queue {number}: ", queue.interface);
+    }
+    let _ = write!(text, "{} ({})", queue.mode, queue.reason);
+    if queue.received > 0 {
+        let received = human::count(queue.received);
+        let _ = write!(
+            text,
+            ", {received} frames in, {} out",
+            human::count(queue.sent)
+        );
+    }
+    let lost = queue.ring_full + queue.dropped;
+    if lost > 0 {
+        let _ = write!(text, ", {} lost", human::count(lost));
     }
     text
 }
@@ -181,6 +208,30 @@ mod tests {
                 mode: "driver".into(),
                 reason: "the driver supports it".into(),
             }],
+            af_xdp: vec![
+                AfXdpStatus {
+                    interface: "eth0".into(),
+                    queue: Some(1),
+                    mode: "copy".into(),
+                    reason: "asked for".into(),
+                    received: 12_345,
+                    sent: 67,
+                    ring_full: 3,
+                    dropped: 4,
+                    fill_empty: 0,
+                },
+                AfXdpStatus {
+                    interface: String::new(),
+                    queue: None,
+                    mode: "off".into(),
+                    reason: "switched off".into(),
+                    received: 0,
+                    sent: 0,
+                    ring_full: 0,
+                    dropped: 0,
+                    fill_empty: 0,
+                },
+            ],
             tc: TcStatus {
                 mode: "tcx".into(),
                 reason: "the kernel has it".into(),
@@ -205,6 +256,8 @@ interface: hub
   sealed by:        ring
   up for:           2 minutes, 5 seconds
   xdp:              eth0: driver (the driver supports it)
+  af_xdp:           eth0 queue 1: copy (asked for), 12,345 frames in, 67 out, 7 lost
+  af_xdp:           off (switched off)
   tc:               tcx (the kernel has it)
   steering:         ebpf (4 workers share the port)
   dropped:          1,200 mac1, 3 denied

@@ -88,6 +88,7 @@ impl Draft {
             accel: Accel {
                 interfaces: Vec::new(),
                 xdp: super::XdpMode::default(),
+                af_xdp: super::AfXdp::default(),
                 deny: Vec::new(),
                 deny_inner: Vec::new(),
                 handshakes_per_second: HANDSHAKES_PER_SECOND,
@@ -324,7 +325,9 @@ impl Draft {
         if let Some(mode) = optional(section, "xdp", values::xdp_mode)? {
             self.accel.xdp = mode;
         }
-        optional(section, "af_xdp", values::af_xdp)?;
+        if let Some(mode) = optional(section, "af_xdp", values::af_xdp)? {
+            self.accel.af_xdp = mode;
+        }
         if let Some(field) = section.get("deny") {
             self.accel.deny = plain(self.denied(&field)?);
         }

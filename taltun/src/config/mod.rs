@@ -156,6 +156,8 @@ pub struct Accel {
     pub interfaces: Vec<String>,
     /// How to attach.
     pub xdp: XdpMode,
+    /// Where frames go to AF_XDP sockets.
+    pub af_xdp: AfXdp,
     /// Outer sources whose datagrams are dropped.
     pub deny: Vec<IpNet>,
     /// Inner sources whose packets are dropped.
@@ -175,6 +177,18 @@ pub enum XdpMode {
     /// Generic (skb) mode, else off.
     Generic,
     /// No program at all.
+    Off,
+}
+
+/// `accel.af_xdp`: whether transport messages go past the kernel's network stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AfXdp {
+    /// Where the network card writes to our memory itself.
+    #[default]
+    Auto,
+    /// Also where the kernel has to copy.
+    On,
+    /// Nowhere.
     Off,
 }
 

@@ -194,13 +194,12 @@ fn a_keepalive_of_zero_is_off() {
 }
 
 #[test]
-fn af_xdp_may_be_auto_or_off_but_not_on_yet() {
-    config(&interface("[accel]\naf_xdp = \"auto\""));
-    config(&interface("[accel]\naf_xdp = \"off\""));
-    refused(
-        &interface("[accel]\naf_xdp = \"on\""),
-        "hub.toml:5: accel.af_xdp: AF_XDP is not in this version; set \"auto\" or \"off\"",
-    );
+fn af_xdp_is_auto_on_or_off() {
+    let mode = |text: &str| config(&interface(text)).accel.af_xdp;
+    assert_eq!(mode(""), AfXdp::Auto);
+    assert_eq!(mode("[accel]\naf_xdp = \"auto\""), AfXdp::Auto);
+    assert_eq!(mode("[accel]\naf_xdp = \"on\""), AfXdp::On);
+    assert_eq!(mode("[accel]\naf_xdp = \"off\""), AfXdp::Off);
 }
 
 #[test]

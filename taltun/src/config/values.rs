@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{Domain, Endpoint, FirewallChoice, Mode, XdpMode, suggest};
+use super::{AfXdp, Domain, Endpoint, FirewallChoice, Mode, XdpMode, suggest};
 
 /// Longest name of a peer, in characters.
 const NAME_MAX: usize = 64;
@@ -67,12 +67,12 @@ pub(super) fn xdp_mode(text: &str) -> Result<XdpMode, String> {
     }
 }
 
-/// `accel.af_xdp`: `auto` and `off` both mean "without" for now, so there is no value to
-/// return.
-pub(super) fn af_xdp(text: &str) -> Result<(), String> {
+/// `auto`, `on` or `off`.
+pub(super) fn af_xdp(text: &str) -> Result<AfXdp, String> {
     match text {
-        "auto" | "off" => Ok(()),
-        "on" => Err("AF_XDP is not in this version; set \"auto\" or \"off\"".into()),
+        "auto" => Ok(AfXdp::Auto),
+        "on" => Ok(AfXdp::On),
+        "off" => Ok(AfXdp::Off),
         other => Err(one_of(other, &["auto", "on", "off"])),
     }
 }

@@ -27,6 +27,7 @@ use super::dns_routes::Table;
 use super::follow::Surroundings;
 use super::forwarder::{Forwarder, Learned};
 use super::hooks::Hooks;
+use super::lanes::Lanes;
 use super::load::Load;
 use super::names::{self, Resolved, Resolver};
 use super::plant::{Parts, Plant};
@@ -172,6 +173,7 @@ pub async fn run(
                 engine.shield.refresh();
                 engine.tell_endpoints();
                 hooks.follow(&engine.config.hooks, || engine.status().peers);
+                engine.follow_queues();
                 engine.forget_names(&mut host).await;
                 let told_to_go = manner == Manner::Plain
                     && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
@@ -273,7 +275,9 @@ async fn forward_names(
 
 /// The controller's state.
 pub(super) struct Engine {
-    /// First, so that the workers end before anything that they use.
+    /// Before the workers, whose sockets they use.
+    lanes: Lanes,
+    /// Early, so that the workers end before anything that they use.
     pub(super) plant: Plant,
     /// What was last read, with what was changed of `[interface]` since.
     pub(super) config: Config,
@@ -351,6 +355,7 @@ impl Engine {
             interfaces: &config.accel.interfaces,
             listen: making.sockets[0].local_addr(),
             mode: config.accel.xdp,
+            af_xdp: config.accel.af_xdp == config::AfXdp::On,
             deny: &bans.nets(false),
             deny_inner: &bans.nets(true),
             routes: &owned(&device),
@@ -378,6 +383,7 @@ impl Engine {
         let plant =
             Plant::start(parts, making.sockets, making.tuns).context("cannot start the workers")?;
         Ok(Self {
+            lanes: Lanes::new(config.accel.af_xdp),
             sender: plant.sender(),
             unreachable: Unreachable::default(),
             known: known(&config.peers),
@@ -408,6 +414,8 @@ impl Engine {
         if address.ip() == configured.ip() && same_port {
             return Ok(());
         }
+        // They send on the sockets that are about to go.
+        self.lanes.end(&mut self.shield, &self.counters);
         self.plant.listen(address)?;
         self.config.interface.local_addr = address;
         self.sender = self.plant.sender();
@@ -425,6 +433,12 @@ impl Engine {
         let endpoints: HashSet<IpAddr> = endpoints.collect();
         self.shield.set_endpoints(endpoints.iter().copied());
         self.gate.set_endpoints(endpoints);
+    }
+
+    /// Has every queue that should have one an AF_XDP lane.
+    fn follow_queues(&mut self) {
+        self.lanes
+            .follow(&mut self.shield, &self.plant, &self.counters);
     }
 
     /// Forgets what is known of peers that are no more.
@@ -683,6 +697,7 @@ impl Engine {
             uptime_seconds: now.since(self.started).as_secs(),
             peers: peers.into_iter().map(|(_, status)| status).collect(),
             xdp: self.shield.status(),
+            af_xdp: self.lanes.status(&self.shield),
             tc: self.shield.tunnel_status(),
             steering: self.steering_status(),
             drops: self.drops(),

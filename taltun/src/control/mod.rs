@@ -10,6 +10,7 @@ mod export;
 mod follow;
 mod forwarder;
 mod hooks;
+mod lanes;
 mod listener;
 mod load;
 mod names;

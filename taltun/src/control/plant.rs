@@ -20,6 +20,7 @@ use crate::dataplane::sys::StopSignal;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
 use crate::dataplane::worker::{Handshake, Shared, Workers};
+use crate::dataplane::xsk;
 use crate::protocol::tunnel::Tunnel;
 
 /// What outlives a change of sockets.
@@ -121,6 +122,17 @@ impl Plant {
         self.workers = None;
         self.sockets = sockets;
         self.start_workers()
+    }
+
+    /// What the AF_XDP lane of this queue works with. It must end before the sockets change.
+    pub(super) fn lane_parts(&self, queue: u32) -> io::Result<xsk::Parts> {
+        let worker = queue as usize % self.sockets.len();
+        let workers = self.workers.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(xsk::Parts {
+            shared: Arc::clone(workers.shared()),
+            socket: Arc::clone(&self.sockets[worker]),
+            tun: self.tuns[worker].try_clone()?,
+        })
     }
 
     /// Whether a worker ended by itself, as when the interface is deleted.

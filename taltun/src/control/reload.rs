@@ -61,9 +61,14 @@ pub(super) fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
     if old.dns_routes != new.dns_routes {
         return Err("dns_routes can't change while the tunnel runs; restart it".into());
     }
-    if old.accel.interfaces != new.accel.interfaces || old.accel.xdp != new.accel.xdp {
+    if old.accel.interfaces != new.accel.interfaces
+        || old.accel.xdp != new.accel.xdp
+        || old.accel.af_xdp != new.accel.af_xdp
+    {
         return Err(
-            "accel.interfaces and accel.xdp can't change while the tunnel runs; restart it".into(),
+            "accel.interfaces, accel.xdp and accel.af_xdp can't change while the tunnel runs; \
+             restart it"
+                .into(),
         );
     }
     let mut before: HashMap<_, _> = old.peers.iter().map(|p| (p.public_key, p)).collect();

@@ -86,7 +86,12 @@ impl Counters {
 
     /// Counts one drop outside of any batch.
     pub fn drop_packet(&self, reason: DropReason) {
-        self.drops[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.drop_packets(reason, 1);
+    }
+
+    /// Counts some drops outside of any batch.
+    pub fn drop_packets(&self, reason: DropReason, count: u64) {
+        self.drops[reason as usize].fetch_add(count, Ordering::Relaxed);
     }
 
     /// Counts that the kernel refused segmentation offload and we did without.

@@ -36,13 +36,7 @@ pub(super) fn run(
     shared: &Shared,
 ) -> io::Result<()> {
     let mut ring = ReceiveRing::new(BATCH, SLOT);
-    let mut work = Work {
-        worker,
-        local: Coalescer::with_capacity(BATCH * super::runs::MAX_SEGMENTS),
-        join: tun.joins(),
-        relayed: Runs::with_capacity(BATCH),
-        tally: Tally::default(),
-    };
+    let mut work = Work::new(Some(worker), tun, BATCH);
     while shared.wait_readable(socket.as_fd())? {
         loop {
             let (arena, received) = match ring.receive(socket.as_fd()) {
@@ -52,30 +46,48 @@ pub(super) fn run(
                 // anything about what there is to receive.
                 Err(_) => continue,
             };
-            work.join = tun.joins();
-            work.open(arena, received, sender.merges(), shared);
+            work.open(arena, received, tun, sender.merges(), shared);
             sender.send(arena, &mut work.relayed);
-            work.write(arena, tun, &shared.counters);
-            shared.counters.add(&mut work.tally);
-            shared.wake_controller();
+            work.finish(arena, tun, shared);
         }
     }
     Ok(())
 }
 
-/// What a batch leaves to do once all of it is opened.
-struct Work {
-    /// Whose work it is.
-    worker: u32,
+/// What a batch leaves to do once all of it is opened. Where its messages came from, a UDP
+/// socket or an AF_XDP one, makes no difference here.
+pub(super) struct Work {
+    /// Whose work it is, where it is steered to workers.
+    worker: Option<u32>,
     local: Coalescer,
     join: Join,
-    relayed: Runs,
+    /// What is to be sent on to other peers.
+    pub(super) relayed: Runs,
     tally: Tally,
 }
 
 impl Work {
+    /// For batches of so many messages, which are this worker's if they are steered.
+    pub(super) fn new(worker: Option<u32>, tun: &Tun, messages: usize) -> Self {
+        Self {
+            worker,
+            local: Coalescer::with_capacity(messages * super::runs::MAX_SEGMENTS),
+            join: tun.joins(),
+            relayed: Runs::with_capacity(messages),
+            tally: Tally::default(),
+        }
+    }
+
     /// Opens what was received, and leaves what is to be sent and written.
-    fn open(&mut self, arena: &mut [u8], received: &[Received], merge: bool, shared: &Shared) {
+    pub(super) fn open(
+        &mut self,
+        arena: &mut [u8],
+        received: &[Received],
+        tun: &Tun,
+        merge: bool,
+        shared: &Shared,
+    ) {
+        self.join = tun.joins();
         let filter = shared.filter.read();
         let now = clock::now();
         let mut batch = shared.tunnel.batch(now);
@@ -135,7 +147,10 @@ impl Work {
             Err(_) => return self.tally.drop_packet(DropReason::Shape),
         };
         let opened = batch.open(receiver, counter, datagram, from);
-        if opened.is_ok() && worker_of(receiver, shared.workers) != Some(self.worker) {
+        if opened.is_ok()
+            && self.worker.is_some()
+            && worker_of(receiver, shared.workers) != self.worker
+        {
             self.tally.strayed += 1;
         }
         let inner = match opened {
@@ -165,6 +180,18 @@ impl Work {
             }
             Err(NotSealed::Dropped(reason)) => self.tally.drop_packet(reason),
         }
+    }
+
+    /// Counts a message that was no message.
+    pub(super) fn drop_packet(&mut self, reason: DropReason) {
+        self.tally.drop_packet(reason);
+    }
+
+    /// Does what is left once the batch's packets for other peers are on their way.
+    pub(super) fn finish(&mut self, arena: &mut [u8], tun: &Tun, shared: &Shared) {
+        self.write(arena, tun, &shared.counters);
+        shared.counters.add(&mut self.tally);
+        shared.wake_controller();
     }
 
     /// Writes the packets that are for us to the TUN, those of one flow together.

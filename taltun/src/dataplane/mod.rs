@@ -30,3 +30,4 @@ pub mod tun;
 pub mod udp;
 pub mod unreachable;
 pub mod worker;
+pub mod xsk;

@@ -144,6 +144,11 @@ impl Workers {
         Ok(())
     }
 
+    /// What the threads share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Whether any thread has ended, which none does by itself but for an error.
     pub fn any_ended(&self) -> bool {
         self.shared.ended.load(Ordering::Acquire)

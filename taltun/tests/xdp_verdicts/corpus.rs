@@ -50,16 +50,24 @@ const UNKNOWN: Expect = Drop(DropReason::UnknownIndex);
 const DENIED: Expect = Drop(DropReason::Denied);
 const MAC1: Expect = Drop(DropReason::Mac1);
 
-pub fn tests() -> impl Iterator<Item = Test> {
-    let corpus = plain()
+/// All frames.
+pub fn frames() -> Vec<Vec<u8>> {
+    corpus().map(|case| case.frame).collect()
+}
+
+fn corpus() -> impl Iterator<Item = Case> {
+    plain()
         .into_iter()
         .chain(messages())
         .chain(mac1())
         .chain(lengths())
         .chain(merged())
         .chain(merged_initiations())
-        .chain(sources());
-    let cases = corpus.flat_map(|case| {
+        .chain(sources())
+}
+
+pub fn tests() -> impl Iterator<Item = Test> {
+    let cases = corpus().flat_map(|case| {
         let expects = [case.single, case.merged];
         PROGRAMS
             .into_iter()

@@ -14,6 +14,7 @@ mod latency;
 mod load;
 mod programs;
 mod property;
+mod redirect;
 mod samples;
 mod shield;
 mod tunnel;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
         .chain(samples::tests())
         .chain(full::tests())
         .chain(property::tests())
+        .chain(redirect::tests())
         .chain(shield::tests())
         .map(|(name, test)| {
             let obstacle = obstacle.clone();

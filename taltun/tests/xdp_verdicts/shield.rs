@@ -667,6 +667,7 @@ fn start_on(interfaces: &[&str], mode: XdpMode, deny: &[&str]) -> Shield {
         interfaces: &interfaces,
         listen: SocketAddr::new("::".parse().expect("an address"), PORT),
         mode,
+        af_xdp: false,
         deny: &deny,
         deny_inner: &[],
         routes: &[],

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use taltun_tests::lab::{PORT, Role};
-use taltun_tests::node::{Config, Keys, Peer};
+use taltun_tests::node::{AfXdp, Config, Keys, Peer};
 use taltun_tests::topology::{WIRE_A, WIRE_B, Wire};
 
 use super::tunnel::Wanted;
@@ -66,6 +66,7 @@ pub fn taltun_configs(wanted: Wanted<'_>, keys: &[Keys]) -> Vec<(Role, String)> 
             local_addr: format!("[::]:{PORT}"),
             private_key: keys[index].private.clone(),
             xdp: wanted.shield.mode_of(role),
+            af_xdp: AfXdp::Auto,
             peers,
             more: wanted.shield.interfaces_of(role),
         };

@@ -14,6 +14,7 @@ mod process;
 mod results;
 mod row;
 mod shield;
+mod small;
 mod socket;
 mod statistics;
 mod svg;
@@ -106,6 +107,8 @@ pub struct Arguments {
 enum Other {
     /// What is left of a TCP stream while a flood hits the hub's UDP port.
     Shield(shield::Arguments),
+    /// Small packets of many spokes, by each way in that Taltun has, against its rivals.
+    Small(small::Arguments),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -117,8 +120,10 @@ enum Xdp {
 
 /// Measures.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if let Some(Other::Shield(arguments)) = &arguments.other {
-        return shield::run(arguments);
+    match &arguments.other {
+        Some(Other::Shield(arguments)) => return shield::run(arguments),
+        Some(Other::Small(arguments)) => return small::run(arguments),
+        None => {}
     }
     setup::programs(PROGRAMS)?;
     let taltun = taltun(arguments.taltun.as_deref())?;

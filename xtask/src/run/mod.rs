@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use taltun_tests::command::find;
 use taltun_tests::lab::{Lab, Options, Role};
-use taltun_tests::node::XdpMode;
+use taltun_tests::node::{AfXdp, XdpMode};
 use taltun_tests::recipes::Recipe;
 use taltun_tests::sys::{self, Signal};
 
@@ -51,6 +51,14 @@ pub struct Arguments {
         conflicts_with = "recipe"
     )]
     xdp: Xdp,
+    /// Whether packets go past the kernel's network stack.
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "auto",
+        conflicts_with = "recipe"
+    )]
+    af_xdp: OnOff,
     /// Run one of the manual's recipes instead: A, client and server; B, road warriors; C,
     /// full tunnel; D, site to site; E, client to client. It is checked, shown until the
     /// duration is over, and taken down.
@@ -70,6 +78,13 @@ enum RecipeLetter {
     C,
     D,
     E,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OnOff {
+    Auto,
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -100,6 +115,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::step("starting the lab");
     let options = Options {
         xdp: arguments.xdp.into(),
+        af_xdp: arguments.af_xdp.into(),
         ..Options::default()
     };
     if let Some(node) = arguments.shell {
@@ -143,7 +159,7 @@ fn play(arguments: &Arguments, taltun: &Path, options: Options) -> Report {
         }
     };
     let mut view = view::View::new(arguments.json);
-    let mut report = scenario::play(&lab, options.xdp, duration, &mut view);
+    let mut report = scenario::play(&lab, options, duration, &mut view);
     setup::step("taking the lab down");
     match lab.stop(Signal::Terminate) {
         Ok(end) => {
@@ -204,6 +220,16 @@ impl From<Node> for Role {
             Node::Hub => Self::Hub,
             Node::A => Self::A,
             Node::B => Self::B,
+        }
+    }
+}
+
+impl From<OnOff> for AfXdp {
+    fn from(mode: OnOff) -> Self {
+        match mode {
+            OnOff::Auto => Self::Auto,
+            OnOff::On => Self::On,
+            OnOff::Off => Self::Off,
         }
     }
 }

@@ -9,8 +9,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use taltun_tests::lab::{Lab, Role};
-use taltun_tests::node::XdpMode;
+use taltun_tests::lab::{Lab, Options, Role};
+use taltun_tests::node::{AfXdp, XdpMode};
 use taltun_tests::report::{Stats, Status};
 use taltun_tests::sys;
 use taltun_tests::topology::{WIRE_A, WIRE_B};
@@ -44,7 +44,7 @@ const TCP_RETURN_LIMIT: Duration = Duration::from_secs(15);
 const LARGEST_PACKET: u64 = 65_535;
 
 /// Plays the scenario for `duration`, or until we are asked to stop, and shows it on `view`.
-pub fn play(lab: &Lab, xdp: XdpMode, duration: Option<Duration>, view: &mut View) -> Report {
+pub fn play(lab: &Lab, options: Options, duration: Option<Duration>, view: &mut View) -> Report {
     let mut play = Play {
         lab,
         report: Report::of(Vec::new()),
@@ -55,7 +55,10 @@ pub fn play(lab: &Lab, xdp: XdpMode, duration: Option<Duration>, view: &mut View
     play.ping("ping b→hub", Role::B, Role::Hub);
     play.ping("ping a→b by relay", Role::A, Role::B);
     play.traffic(duration, view);
-    play.xdp_attached(xdp);
+    play.xdp_attached(options.xdp);
+    if options.af_xdp == AfXdp::On {
+        play.frames_came_by_af_xdp();
+    }
     play.sources_counted();
     if duration.is_some() && sys::stop_requested().is_some() {
         play.report
@@ -181,6 +184,24 @@ impl Play<'_> {
                 Check::passed("xdp attached", detail)
             }
             Err(error) => Check::failed("xdp attached", format!("{error:#}")),
+        };
+        self.report.add(check);
+    }
+
+    /// Every queue has its socket, and the pings' messages came by it.
+    fn frames_came_by_af_xdp(&mut self) {
+        const NAME: &str = "packets came by AF_XDP";
+        let check = match self.lab.hub.status() {
+            Err(error) => Check::failed(NAME, format!("{error:#}")),
+            Ok(status) => {
+                let received: u64 = status.af_xdp.iter().map(|queue| queue.received).sum();
+                match status.queues_over_af_xdp() {
+                    Some(queues) if received > 0 => {
+                        Check::passed(NAME, format!("{received} on {queues} queues"))
+                    }
+                    _ => Check::failed(NAME, format!("{:?}", status.af_xdp)),
+                }
+            }
         };
         self.report.add(check);
     }

@@ -4,6 +4,7 @@
 mod address;
 mod messages;
 mod wait;
+pub mod xsk;
 
 use std::fs::File;
 use std::io;

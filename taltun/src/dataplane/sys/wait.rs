@@ -19,6 +19,11 @@ impl StopSignal {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// The same signal, for somebody else to give or to wait for.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Gives the signal. Nobody reads it back, so it stays given.
     pub fn stop(&self) -> io::Result<()> {
         let one = 1_u64;

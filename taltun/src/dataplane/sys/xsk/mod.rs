@@ -1,0 +1,416 @@
+//! AF_XDP sockets: frames that an XDP program hands to this process before the kernel has
+//! made packets of them, and frames that leave without its making packets of them.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `mapping` | memory that is shared with the kernel |
+//! | `ring` | one ring: numbers, places, order |
+//! | `rings` | the four rings of a socket and who has which frame |
+
+mod mapping;
+mod ring;
+mod rings;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::check;
+use mapping::Mapping;
+use ring::{Consumer, Producer};
+pub use rings::{Packet, Rings};
+
+/// Bytes at the start of each frame that the kernel leaves free (`XDP_PACKET_HEADROOM`).
+pub const HEADROOM: usize = 256;
+/// Frames of a socket. What a queue at 1,000,000 packets/s brings in four milliseconds,
+/// which is as long as a busy machine lets a thread wait.
+const FRAMES: u32 = 4096;
+/// Bytes of a frame while the link's packets fit, and when they don't. No other sizes are
+/// taken by every driver.
+const FRAME_LENS: [usize; 2] = [2048, 4096];
+/// What Ethernet puts around a packet, a VLAN tag included.
+const ETHERNET_LEN: usize = 18;
+
+/// The queue of an interface that a socket is to receive from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Queue {
+    /// Index of the interface.
+    pub interface: u32,
+    /// Which of its receive queues.
+    pub number: u32,
+}
+
+/// What the kernel counted of a socket since it was made (`XDP_STATISTICS`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Packets lost because no frame was free, or none large enough.
+    pub dropped: u64,
+    /// Packets lost because the RX ring was full.
+    pub ring_full: u64,
+    /// How often the kernel looked for a free frame and found none.
+    pub fill_empty: u64,
+    /// Descriptors of ours that it refused: none, if all is right.
+    pub invalid: u64,
+}
+
+impl Statistics {
+    /// Packets that were meant for us and that nobody has any more.
+    pub fn lost(&self) -> u64 {
+        self.dropped + self.ring_full
+    }
+}
+
+/// An AF_XDP socket that receives from one queue.
+#[derive(Debug)]
+pub struct Xsk {
+    /// Before the socket, whose memory it uses.
+    rings: Rings,
+    fd: Arc<OwnedFd>,
+    zero_copy: bool,
+    room: usize,
+}
+
+impl Xsk {
+    /// Binds a socket to a queue of an interface with this MTU. Which mode comes of it,
+    /// zero copy or copy, is the driver's choice: ask [`is_zero_copy`](Self::is_zero_copy).
+    ///
+    /// # Errors
+    /// `EBUSY` while another socket has the queue, also one that was closed a moment ago;
+    /// `EINVAL` for a queue that doesn't exist or isn't up to it; `EPERM` without
+    /// `CAP_NET_RAW`; `EAFNOSUPPORT` where the kernel has no AF_XDP; `ENODEV` for an
+    /// interface that is gone.
+    pub fn bind(queue: Queue, mtu: usize) -> io::Result<Self> {
+        let frame_len = frame_len(mtu);
+        // SAFETY: no pointers are passed.
+        let fd =
+            check(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
+        // SAFETY: the kernel just gave us this descriptor, nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let area = Arc::new(Mapping::anonymous(FRAMES as usize * frame_len)?);
+        register(fd.as_fd(), &area, frame_len)?;
+        let mut rings = make_rings(fd.as_fd(), area, frame_len)?;
+        // Before there is anything to receive.
+        rings.refill();
+        match bind_to(fd.as_fd(), queue, libc::XDP_USE_NEED_WAKEUP) {
+            // Some drivers refuse zero copy in a way that the kernel doesn't take for a
+            // wish for copies.
+            Err(error) if may_copy(&error) => {
+                let flags = libc::XDP_USE_NEED_WAKEUP | libc::XDP_COPY;
+                bind_to(fd.as_fd(), queue, flags).map_err(|_| error)?;
+            }
+            result => result?,
+        }
+        let options: libc::xdp_options = get_option(fd.as_fd(), libc::XDP_OPTIONS)?;
+        Ok(Self {
+            rings,
+            fd: Arc::new(fd),
+            zero_copy: options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0,
+            room: frame_len - HEADROOM,
+        })
+    }
+
+    /// Bytes of the largest frame that a socket can receive which is bound to an interface
+    /// with this MTU.
+    pub fn room_for(mtu: usize) -> usize {
+        frame_len(mtu) - HEADROOM
+    }
+
+    /// Whether the network card itself writes to our frames.
+    pub fn is_zero_copy(&self) -> bool {
+        self.zero_copy
+    }
+
+    /// Bytes of the largest frame, from the Ethernet header on, that can be received. The
+    /// kernel throws larger ones away.
+    pub fn room(&self) -> usize {
+        self.room
+    }
+
+    /// The rings.
+    pub fn rings(&mut self) -> &mut Rings {
+        &mut self.rings
+    }
+
+    /// Tells the kernel of frames to fill, where it asks for that.
+    pub fn wake_receiver(&self) {
+        if self.rings.fill_needs_wakeup() {
+            // SAFETY: no memory is passed: the length is zero and there is no address.
+            unsafe {
+                libc::recvfrom(
+                    self.fd.as_raw_fd(),
+                    std::ptr::null_mut(),
+                    0,
+                    libc::MSG_DONTWAIT,
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                )
+            };
+        }
+    }
+
+    /// Has the kernel send what is on the TX ring, where it asks for that. Where it copies,
+    /// this sends some 32 frames and says whether it may be asked again at once: not when
+    /// it has no more room for packets.
+    pub fn wake_sender(&self) -> bool {
+        if !self.rings.send_needs_wakeup() {
+            return false;
+        }
+        // SAFETY: no memory is passed: the length is zero and there is no address.
+        let result = check(unsafe {
+            libc::sendto(
+                self.fd.as_raw_fd(),
+                std::ptr::null(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null(),
+                0,
+            )
+        } as libc::c_int);
+        match result {
+            Ok(_) => true,
+            // As many as it does at once; the ring tells whether any went.
+            Err(error) => error.raw_os_error() == Some(libc::EAGAIN),
+        }
+    }
+
+    /// A way to ask about this socket that doesn't keep it open.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::downgrade(&self.fd))
+    }
+}
+
+impl AsFd for Xsk {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Knows a socket that another thread has, for as long as that has it.
+#[derive(Debug, Clone)]
+pub struct Handle(Weak<OwnedFd>);
+
+impl Handle {
+    /// The socket, if it is still there; don't keep it.
+    pub fn socket(&self) -> Option<Arc<OwnedFd>> {
+        self.0.upgrade()
+    }
+
+    /// What the kernel counted; `None` once the socket is closed.
+    pub fn statistics(&self) -> Option<Statistics> {
+        let socket = self.socket()?;
+        let counted: libc::xdp_statistics =
+            get_option(socket.as_fd(), libc::XDP_STATISTICS).ok()?;
+        Some(Statistics {
+            dropped: counted.rx_dropped,
+            ring_full: counted.rx_ring_full,
+            fill_empty: counted.rx_fill_ring_empty_descs,
+            invalid: counted.rx_invalid_descs + counted.tx_invalid_descs,
+        })
+    }
+}
+
+/// What came of waiting for a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// There is something to read.
+    Readable,
+    /// The time is over.
+    TimedOut,
+    /// The stop signal came.
+    Stopped,
+    /// The socket is of no use any more: its interface is gone.
+    Gone,
+}
+
+/// Waits until there is something to receive, for `timeout` or for ever.
+pub fn wait(
+    socket: BorrowedFd<'_>,
+    stop: BorrowedFd<'_>,
+    timeout: Option<Duration>,
+) -> io::Result<Wait> {
+    let watch = |fd: BorrowedFd<'_>| libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut watched = [watch(socket), watch(stop)];
+    let timeout = timeout.map_or(-1, |time| time.as_millis().try_into().unwrap_or(i32::MAX));
+    // SAFETY: the pointer is to two initialised pollfds that outlive the call.
+    match check(unsafe { libc::poll(watched.as_mut_ptr(), 2, timeout) }) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Wait::TimedOut),
+        Err(error) => Err(error),
+        Ok(_) if watched[1].revents != 0 => Ok(Wait::Stopped),
+        Ok(_) if watched[0].revents & libc::POLLIN != 0 => Ok(Wait::Readable),
+        Ok(_) if watched[0].revents != 0 => Ok(Wait::Gone),
+        Ok(_) => Ok(Wait::TimedOut),
+    }
+}
+
+/// Bytes of the frames for packets of this size.
+fn frame_len(mtu: usize) -> usize {
+    let [small, large] = FRAME_LENS;
+    if mtu + ETHERNET_LEN + HEADROOM <= small {
+        small
+    } else {
+        large
+    }
+}
+
+/// Whether an error of binding may have come from the driver's zero copy alone.
+fn may_copy(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ERANGE)
+    )
+}
+
+fn register(fd: BorrowedFd<'_>, area: &Mapping, frame_len: usize) -> io::Result<()> {
+    let request = libc::xdp_umem_reg {
+        addr: area.start().as_ptr().expose_provenance() as u64,
+        len: area.len() as u64,
+        chunk_size: frame_len as u32,
+        headroom: 0,
+        flags: 0,
+        tx_metadata_len: 0,
+    };
+    set_option(fd, libc::XDP_UMEM_REG, &request)
+}
+
+fn make_rings(fd: BorrowedFd<'_>, area: Arc<Mapping>, frame_len: usize) -> io::Result<Rings> {
+    for ring in [
+        libc::XDP_UMEM_FILL_RING,
+        libc::XDP_UMEM_COMPLETION_RING,
+        libc::XDP_RX_RING,
+        libc::XDP_TX_RING,
+    ] {
+        set_option(fd, ring, &FRAMES)?;
+    }
+    let at: libc::xdp_mmap_offsets = get_option(fd, libc::XDP_MMAP_OFFSETS)?;
+    let map = |ring: &libc::xdp_ring_offset, entry: usize, place: u64| {
+        let len = ring.desc as usize + FRAMES as usize * entry;
+        let offset = libc::off_t::try_from(place).map_err(|_| io::ErrorKind::InvalidData)?;
+        Mapping::of_socket(fd, offset, len).map(Arc::new)
+    };
+    let number = size_of::<u64>();
+    let descriptor = size_of::<libc::xdp_desc>();
+    let fill = map(&at.fr, number, libc::XDP_UMEM_PGOFF_FILL_RING)?;
+    let completion = map(&at.cr, number, libc::XDP_UMEM_PGOFF_COMPLETION_RING)?;
+    let rx = map(&at.rx, descriptor, libc::XDP_PGOFF_RX_RING as u64)?;
+    let tx = map(&at.tx, descriptor, libc::XDP_PGOFF_TX_RING as u64)?;
+    Ok(Rings::new(
+        area,
+        frame_len,
+        Producer::new(fill, &at.fr, FRAMES)?,
+        Consumer::new(rx, &at.rx, FRAMES)?,
+        Producer::new(tx, &at.tx, FRAMES)?,
+        Consumer::new(completion, &at.cr, FRAMES)?,
+    ))
+}
+
+fn bind_to(fd: BorrowedFd<'_>, queue: Queue, flags: u16) -> io::Result<()> {
+    let address = libc::sockaddr_xdp {
+        sxdp_family: libc::AF_XDP as u16,
+        sxdp_flags: flags,
+        sxdp_ifindex: queue.interface,
+        sxdp_queue_id: queue.number,
+        sxdp_shared_umem_fd: 0,
+    };
+    // SAFETY: the pointer is to a socket address of the given length that outlives the call.
+    check(unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of_val(&address) as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// Marks the structures that the kernel reads and writes as options.
+///
+/// # Safety
+/// Any bytes are a valid value, all of which are initialised, and dropping it does nothing.
+unsafe trait Options: Copy {}
+
+// SAFETY: an integer.
+unsafe impl Options for u32 {}
+// SAFETY: integers, without padding.
+unsafe impl Options for libc::xdp_umem_reg {}
+// SAFETY: integers, without padding.
+unsafe impl Options for libc::xdp_mmap_offsets {}
+// SAFETY: integers, without padding.
+unsafe impl Options for libc::xdp_options {}
+// SAFETY: integers, without padding.
+unsafe impl Options for libc::xdp_statistics {}
+
+fn set_option<T: Options>(fd: BorrowedFd<'_>, option: libc::c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the pointer is to a value of the given length that outlives the call.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_XDP,
+            option,
+            (&raw const *value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// Reads an option, all of it: kernels before 5.9 know shorter forms of some.
+fn get_option<T: Options>(fd: BorrowedFd<'_>, option: libc::c_int) -> io::Result<T> {
+    // SAFETY: any bytes are a value, so zeroes are.
+    let mut value: T = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: both pointers are to values that outlive the call, and the length is true.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_XDP,
+            option,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    })?;
+    if len as usize == size_of::<T>() {
+        Ok(value)
+    } else {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_as_small_as_the_mtu_lets_them() {
+        assert_eq!(frame_len(1500), 2048);
+        assert_eq!(frame_len(1774), 2048);
+        assert_eq!(frame_len(1775), 4096);
+        assert_eq!(frame_len(9000), 4096);
+    }
+
+    #[test]
+    fn only_what_zero_copy_may_be_to_blame_for_is_tried_again_with_copies() {
+        let error = io::Error::from_raw_os_error;
+        assert!(may_copy(&error(libc::EOPNOTSUPP)));
+        assert!(!may_copy(&error(libc::EBUSY)));
+        assert!(!may_copy(&error(libc::EPERM)));
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_an_error() {
+        let queue = Queue {
+            interface: 0x7fff_0000,
+            number: 0,
+        };
+        let error = Xsk::bind(queue, 1500).unwrap_err();
+        // Without the right to make such sockets it ends earlier.
+        assert!(matches!(
+            error.raw_os_error(),
+            Some(libc::ENODEV | libc::EPERM | libc::EAFNOSUPPORT | libc::ENOBUFS)
+        ));
+    }
+}

@@ -1,0 +1,307 @@
+//! One ring that is shared with the kernel: one side puts values in, the other takes them
+//! out.
+//!
+//! Both sides count for ever, modulo 2³²; an entry's place is its number modulo the size,
+//! which is a power of two. The producer's number is read and written so that whoever sees
+//! it also sees the entries before it; the consumer's, so that whoever sees it knows that
+//! the entries before it have been read.
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use super::mapping::Mapping;
+
+/// Marks what may lie in a ring.
+///
+/// # Safety
+/// Any bytes are a valid value, and dropping it does nothing.
+pub(super) unsafe trait Entry: Copy {}
+
+// SAFETY: an integer.
+unsafe impl Entry for u64 {}
+// SAFETY: three integers.
+unsafe impl Entry for libc::xdp_desc {}
+
+/// The parts of a ring, and the memory they lie in.
+#[derive(Debug)]
+struct Parts<T> {
+    producer: NonNull<AtomicU32>,
+    consumer: NonNull<AtomicU32>,
+    flags: NonNull<AtomicU32>,
+    entries: NonNull<T>,
+    size: u32,
+    _memory: Arc<Mapping>,
+}
+
+// SAFETY: the pointers lead into the mapping, which can be used from any thread; what is
+// done through them is atomic or, for entries, ordered by the two numbers.
+unsafe impl<T: Entry> Send for Parts<T> {}
+
+impl<T: Entry> Parts<T> {
+    fn new(memory: Arc<Mapping>, at: &libc::xdp_ring_offset, size: u32) -> io::Result<Self> {
+        if !size.is_power_of_two() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(Self {
+            producer: memory.values(at.producer, 1)?,
+            consumer: memory.values(at.consumer, 1)?,
+            flags: memory.values(at.flags, 1)?,
+            entries: memory.values(at.desc, size as usize)?,
+            size,
+            _memory: memory,
+        })
+    }
+
+    fn producer(&self) -> &AtomicU32 {
+        // SAFETY: aligned and within the mapping, which lives as long as `self`; the kernel
+        // too changes it by atomic stores only.
+        unsafe { self.producer.as_ref() }
+    }
+
+    fn consumer(&self) -> &AtomicU32 {
+        // SAFETY: as above.
+        unsafe { self.consumer.as_ref() }
+    }
+
+    fn needs_wakeup(&self) -> bool {
+        // The kernel sets the flag and then looks at the ring again. So we must look at
+        // the flag only when our entries can be seen.
+        fence(Ordering::SeqCst);
+        // SAFETY: as above.
+        let flags = unsafe { self.flags.as_ref() };
+        flags.load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
+    }
+
+    fn place(&self, number: u32) -> NonNull<T> {
+        // SAFETY: the place is below the size, and so many entries lie in the mapping.
+        unsafe { self.entries.add((number & (self.size - 1)) as usize) }
+    }
+}
+
+/// The side that puts values in.
+#[derive(Debug)]
+pub(super) struct Producer<T> {
+    parts: Parts<T>,
+    /// The number of the next entry.
+    next: u32,
+    /// The consumer's number when we last looked.
+    consumed: u32,
+}
+
+impl<T: Entry> Producer<T> {
+    pub(super) fn new(
+        memory: Arc<Mapping>,
+        at: &libc::xdp_ring_offset,
+        size: u32,
+    ) -> io::Result<Self> {
+        let parts = Parts::new(memory, at, size)?;
+        let next = parts.producer().load(Ordering::Relaxed);
+        let consumed = parts.consumer().load(Ordering::Acquire);
+        Ok(Self {
+            parts,
+            next,
+            consumed,
+        })
+    }
+
+    /// Puts a value in, which the other side sees after [`publish`](Self::publish). Gives
+    /// it back when the ring is full.
+    pub(super) fn push(&mut self, value: T) -> Result<(), T> {
+        if self.next.wrapping_sub(self.consumed) >= self.parts.size {
+            self.consumed = self.parts.consumer().load(Ordering::Acquire);
+            if self.next.wrapping_sub(self.consumed) >= self.parts.size {
+                return Err(value);
+            }
+        }
+        // SAFETY: the other side reads this place only once it sees a producer's number
+        // behind it; and it has read what was there, as its own number says.
+        unsafe { self.parts.place(self.next).write(value) };
+        self.next = self.next.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Shows the other side all that was put in.
+    pub(super) fn publish(&self) {
+        self.parts.producer().store(self.next, Ordering::Release);
+    }
+
+    /// How many published values the other side hasn't taken yet.
+    pub(super) fn waiting(&self) -> u32 {
+        let consumed = self.parts.consumer().load(Ordering::Acquire);
+        self.next.wrapping_sub(consumed)
+    }
+
+    /// Whether the kernel wants to be told that there is something in the ring.
+    pub(super) fn needs_wakeup(&self) -> bool {
+        self.parts.needs_wakeup()
+    }
+}
+
+/// The side that takes values out.
+#[derive(Debug)]
+pub(super) struct Consumer<T> {
+    parts: Parts<T>,
+    /// The number of the next entry.
+    next: u32,
+    /// The producer's number when we last looked.
+    produced: u32,
+}
+
+impl<T: Entry> Consumer<T> {
+    pub(super) fn new(
+        memory: Arc<Mapping>,
+        at: &libc::xdp_ring_offset,
+        size: u32,
+    ) -> io::Result<Self> {
+        let parts = Parts::new(memory, at, size)?;
+        let next = parts.consumer().load(Ordering::Relaxed);
+        let produced = parts.producer().load(Ordering::Acquire);
+        Ok(Self {
+            parts,
+            next,
+            produced,
+        })
+    }
+
+    /// Takes the next value. Its place is free again after [`release`](Self::release).
+    pub(super) fn pop(&mut self) -> Option<T> {
+        if self.next == self.produced {
+            self.produced = self.parts.producer().load(Ordering::Acquire);
+            if self.next == self.produced {
+                return None;
+            }
+        }
+        // SAFETY: the other side has written it, as its number says, and doesn't write
+        // there again before it sees ours behind it. Any bytes are a value.
+        let value = unsafe { self.parts.place(self.next).read() };
+        self.next = self.next.wrapping_add(1);
+        Some(value)
+    }
+
+    /// Gives the places of all taken values back.
+    pub(super) fn release(&self) {
+        self.parts.consumer().store(self.next, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) const OFFSETS: libc::xdp_ring_offset = libc::xdp_ring_offset {
+        producer: 0,
+        consumer: 64,
+        flags: 128,
+        desc: 192,
+    };
+
+    /// Memory for a ring, both of whose sides have come to `number`.
+    pub(in super::super) fn memory(number: u32) -> Arc<Mapping> {
+        let memory = Arc::new(Mapping::anonymous(1 << 16).unwrap());
+        let parts = Parts::<u64>::new(Arc::clone(&memory), &OFFSETS, 4).unwrap();
+        parts.producer().store(number, Ordering::Relaxed);
+        parts.consumer().store(number, Ordering::Relaxed);
+        memory
+    }
+
+    fn pair(number: u32) -> (Producer<u64>, Consumer<u64>) {
+        let memory = memory(number);
+        (
+            Producer::new(Arc::clone(&memory), &OFFSETS, 4).unwrap(),
+            Consumer::new(memory, &OFFSETS, 4).unwrap(),
+        )
+    }
+
+    #[test]
+    fn nothing_is_seen_before_it_is_published_and_no_place_free_before_it_is_released() {
+        let (mut producer, mut consumer) = pair(0);
+        assert_eq!(consumer.pop(), None);
+        for value in 1..=4 {
+            producer.push(value).unwrap();
+        }
+        assert_eq!(producer.push(5), Err(5));
+        assert_eq!(consumer.pop(), None);
+        producer.publish();
+        assert_eq!(producer.waiting(), 4);
+        assert_eq!(consumer.pop(), Some(1));
+        assert_eq!(producer.push(5), Err(5));
+        consumer.release();
+        assert_eq!(producer.waiting(), 3);
+        producer.push(5).unwrap();
+        producer.publish();
+        let rest: Vec<_> = std::iter::from_fn(|| consumer.pop()).collect();
+        assert_eq!(rest, [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn numbers_go_on_behind_the_largest() {
+        let (mut producer, mut consumer) = pair(u32::MAX - 5);
+        for value in 0..1000 {
+            for part in 0..3 {
+                producer.push(value * 3 + part).unwrap();
+            }
+            producer.publish();
+            assert_eq!(producer.waiting(), 3);
+            for part in 0..3 {
+                assert_eq!(consumer.pop(), Some(value * 3 + part));
+            }
+            assert_eq!(consumer.pop(), None);
+            consumer.release();
+        }
+    }
+
+    #[test]
+    fn the_wakeup_flag_is_the_kernels_to_set() {
+        let memory = memory(0);
+        let producer = Producer::<u64>::new(Arc::clone(&memory), &OFFSETS, 4).unwrap();
+        assert!(!producer.needs_wakeup());
+        // SAFETY: within the mapping and aligned, see OFFSETS.
+        let flags = unsafe {
+            memory
+                .values::<AtomicU32>(OFFSETS.flags, 1)
+                .unwrap()
+                .as_ref()
+        };
+        flags.store(libc::XDP_RING_NEED_WAKEUP, Ordering::Relaxed);
+        assert!(producer.needs_wakeup());
+    }
+
+    #[test]
+    fn two_threads_lose_and_invent_nothing() {
+        let (mut producer, mut consumer) = pair(u32::MAX - 100);
+        const COUNT: u64 = 20_000;
+        let writer = std::thread::spawn(move || {
+            for value in 0..COUNT {
+                while producer.push(value).is_err() {
+                    std::thread::yield_now();
+                }
+                producer.publish();
+            }
+        });
+        for value in 0..COUNT {
+            let got = loop {
+                match consumer.pop() {
+                    Some(got) => break got,
+                    None => std::thread::yield_now(),
+                }
+            };
+            consumer.release();
+            assert_eq!(got, value);
+        }
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_ring_that_does_not_fit_its_memory_is_refused() {
+        let memory = memory(0);
+        assert!(Producer::<u64>::new(Arc::clone(&memory), &OFFSETS, 1 << 16).is_err());
+        assert!(Producer::<u64>::new(Arc::clone(&memory), &OFFSETS, 3).is_err());
+        let crooked = libc::xdp_ring_offset {
+            producer: 2,
+            ..OFFSETS
+        };
+        assert!(Consumer::<u64>::new(memory, &crooked, 4).is_err());
+    }
+}

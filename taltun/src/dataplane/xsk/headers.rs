@@ -1,0 +1,160 @@
+//! The headers before a datagram that leaves past the kernel's network stack: Ethernet, IP
+//! and UDP, written into the frame that the datagram lies in.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::dataplane::offload::checksum::{Sum, pseudo_header};
+
+const ETHERNET_LEN: usize = 14;
+const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
+const UDP_LEN: usize = 8;
+const PROTOCOL_UDP: u8 = 17;
+/// What Linux gives its own datagrams, as hop limit.
+const HOP_LIMIT: u8 = 64;
+
+/// What has to be known to send to somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The link address of our interface.
+    pub own: [u8; 6],
+    /// The link address of the next hop.
+    pub next: [u8; 6],
+    /// Our address.
+    pub source: IpAddr,
+    /// Bytes of the largest packet that gets there in one piece, from the IP header on.
+    pub mtu: usize,
+}
+
+/// Bytes from the start of a frame to the payload of a datagram to this address.
+pub fn len(remote: &IpAddr) -> usize {
+    let ip = match remote {
+        IpAddr::V4(_) => IPV4_LEN,
+        IpAddr::V6(_) => IPV6_LEN,
+    };
+    ETHERNET_LEN + ip + UDP_LEN
+}
+
+/// Writes the headers of the datagram in `frame[len(remote)..]` before it; false, and nothing
+/// written, when it is too large for the way or addresses of two families meet.
+pub fn write(frame: &mut [u8], way: &Way, port: u16, remote: SocketAddr) -> bool {
+    let Some((ethernet, packet)) = frame.split_at_mut_checked(ETHERNET_LEN) else {
+        return false;
+    };
+    if packet.len() > way.mtu {
+        return false;
+    }
+    let (protocol, udp_at) = match (way.source, remote.ip()) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => ([0x08, 0x00], IPV4_LEN),
+        (IpAddr::V6(_), IpAddr::V6(_)) => ([0x86, 0xdd], IPV6_LEN),
+        _ => return false,
+    };
+    let Some((ip, udp)) = packet.split_at_mut_checked(udp_at) else {
+        return false;
+    };
+    if udp.len() < UDP_LEN {
+        return false;
+    }
+    ethernet[..6].copy_from_slice(&way.next);
+    ethernet[6..12].copy_from_slice(&way.own);
+    ethernet[12..].copy_from_slice(&protocol);
+    match (way.source, remote.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            ip[..2].copy_from_slice(&[0x45, 0]);
+            ip[2..4].copy_from_slice(&((IPV4_LEN + udp.len()) as u16).to_be_bytes());
+            // No number, as it is never cut: "don't fragment".
+            ip[4..8].copy_from_slice(&[0, 0, 0x40, 0]);
+            ip[8..12].copy_from_slice(&[HOP_LIMIT, PROTOCOL_UDP, 0, 0]);
+            ip[12..16].copy_from_slice(&source.octets());
+            ip[16..].copy_from_slice(&destination.octets());
+            let sum = Sum::default().with(ip).finish();
+            ip[10..12].copy_from_slice(&sum);
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            ip[..4].copy_from_slice(&[0x60, 0, 0, 0]);
+            ip[4..6].copy_from_slice(&(udp.len() as u16).to_be_bytes());
+            ip[6..8].copy_from_slice(&[PROTOCOL_UDP, HOP_LIMIT]);
+            ip[8..24].copy_from_slice(&source.octets());
+            ip[24..].copy_from_slice(&destination.octets());
+        }
+        _ => return false,
+    }
+    let length = udp.len() as u16;
+    udp[..2].copy_from_slice(&port.to_be_bytes());
+    udp[2..4].copy_from_slice(&remote.port().to_be_bytes());
+    udp[4..6].copy_from_slice(&length.to_be_bytes());
+    udp[6..8].fill(0);
+    let sum = pseudo_header(way.source, remote.ip(), PROTOCOL_UDP)
+        .with_u16(length)
+        .with(udp)
+        .finish_udp();
+    udp[6..8].copy_from_slice(&sum);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame;
+    use super::*;
+
+    fn ways() -> [(Way, SocketAddr); 2] {
+        [
+            ("192.0.2.1", "198.51.100.7:4000"),
+            ("2001:db8::1", "[2001:db8:7::7]:4000"),
+        ]
+        .map(|(source, remote)| {
+            let way = Way {
+                own: [1; 6],
+                next: [2; 6],
+                source: source.parse().unwrap(),
+                mtu: 1500,
+            };
+            (way, remote.parse().unwrap())
+        })
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was_meant_and_adds_up() {
+        for (way, remote) in ways() {
+            for payload in [0, 1, 32, 33, 1452] {
+                let start = len(&remote.ip());
+                let mut bytes: Vec<u8> = (0..start + payload).map(|at| at as u8).collect();
+                let before = bytes[start..].to_vec();
+                assert!(write(&mut bytes, &way, 9000, remote));
+                assert_eq!(bytes[start..], before);
+                assert_eq!(bytes[..12], [[2; 6], [1; 6]].concat());
+                let datagram = frame::parse(&bytes, 3).unwrap();
+                assert_eq!(datagram.payload, start..bytes.len());
+                assert_eq!(datagram.from.remote, SocketAddr::new(way.source, 9000));
+                assert_eq!(datagram.from.local.unwrap().address, remote.ip());
+                let udp = &bytes[start - UDP_LEN..];
+                assert_eq!(udp[2..4], 4000_u16.to_be_bytes());
+                // All of it together, the checksum included, is all ones.
+                let sum = pseudo_header(way.source, remote.ip(), PROTOCOL_UDP)
+                    .with_u16(udp.len() as u16)
+                    .with(udp)
+                    .partial();
+                assert_eq!(sum, [0xff; 2]);
+                assert_ne!(udp[6..8], [0, 0]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_alone() {
+        let (way, remote) = ways()[0];
+        let mut bytes = vec![7; 14 + 1501];
+        assert!(
+            !write(&mut bytes, &way, 9000, remote),
+            "larger than the MTU"
+        );
+        assert!(bytes.iter().all(|byte| *byte == 7));
+        let mut bytes = vec![7; 14 + 27];
+        assert!(
+            !write(&mut bytes, &way, 9000, remote),
+            "no room for headers"
+        );
+        let mut bytes = vec![7; 200];
+        assert!(!write(&mut bytes, &way, 9000, ways()[1].1), "two families");
+    }
+}

@@ -1,0 +1,332 @@
+//! Where datagrams go that leave past the kernel's network stack: what the kernel's routes
+//! and neighbours say, remembered for a second.
+//!
+//! The kernel is asked by netlink, at most once a batch. The packet for which it is asked
+//! goes out by the socket: so every second each destination has one that the kernel sends
+//! itself, and the kernel goes on checking that the neighbour is there, learns of narrower
+//! paths, and resolves what isn't resolved yet.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+
+use super::headers::Way;
+use crate::protocol::peer::Endpoint;
+
+/// How long an answer is good without asking again.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long it may be used when there was no time to ask again.
+const STALE: Duration = Duration::from_secs(5);
+/// Destinations remembered; then all are forgotten.
+const MOST: usize = 65_536;
+
+/// What is asked: where to, and from which of our addresses, if that matters.
+type Question = (IpAddr, Option<IpAddr>);
+
+/// Ways out by one interface.
+pub struct Routes {
+    interface: u32,
+    socket: Socket,
+    known: HashMap<Question, Known>,
+    /// The last one found, which often is the next one, too.
+    last: Option<(Question, Known)>,
+    may_ask: bool,
+    now: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// `None` when the socket has to send.
+    way: Option<Way>,
+    at: Instant,
+}
+
+impl Routes {
+    /// Ways out by this interface, of which none is known yet.
+    pub fn new(interface: u32) -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self {
+            interface,
+            socket,
+            known: HashMap::new(),
+            last: None,
+            may_ask: true,
+            now: Instant::now(),
+        })
+    }
+
+    /// A batch begins.
+    pub fn begin(&mut self) {
+        self.now = Instant::now();
+        self.may_ask = true;
+    }
+
+    /// How to send to this endpoint; `None` when the socket has to.
+    pub fn way(&mut self, endpoint: &Endpoint) -> Option<Way> {
+        let question = (
+            endpoint.remote.ip(),
+            endpoint.local.map(|local| local.address),
+        );
+        if let Some((last, known)) = &self.last
+            && *last == question
+            && self.now - known.at < FRESH
+        {
+            return known.way;
+        }
+        let known = self.known.get(&question).copied();
+        let age = known.map(|known| self.now - known.at);
+        if self.may_ask && age.is_none_or(|age| age >= FRESH) {
+            self.may_ask = false;
+            let way = self.ask(question).unwrap_or_else(|error| {
+                tracing::debug!(%error, "no way past the network stack");
+                None
+            });
+            if self.known.len() >= MOST {
+                self.known.clear();
+            }
+            let known = Known { way, at: self.now };
+            self.known.insert(question, known);
+            self.last = Some((question, known));
+            return None;
+        }
+        let known = known.filter(|_| age.is_some_and(|age| age < STALE))?;
+        self.last = Some((question, known));
+        known.way
+    }
+
+    fn ask(&mut self, (remote, local): Question) -> io::Result<Option<Way>> {
+        if let IpAddr::V6(v6) = remote
+            && v6.is_unicast_link_local()
+        {
+            return Ok(None);
+        }
+        let Some(route) = self.route(remote, local)? else {
+            return Ok(None);
+        };
+        let (Some(next), Some((own, mtu))) = (self.neighbour(route.next)?, self.link()?) else {
+            return Ok(None);
+        };
+        Ok(Some(Way {
+            own,
+            next,
+            source: route.source,
+            mtu: route.mtu.map_or(mtu, |narrower| mtu.min(narrower)),
+        }))
+    }
+
+    /// The route to somebody, if it leaves by our interface and is plain.
+    fn route(&mut self, remote: IpAddr, local: Option<IpAddr>) -> io::Result<Option<Route>> {
+        let mut message = RouteMessage::default();
+        let bits = if remote.is_ipv4() { 32 } else { 128 };
+        message.header.address_family = family(remote);
+        message.header.destination_prefix_length = bits;
+        message
+            .attributes
+            .push(RouteAttribute::Destination(remote.into()));
+        if let Some(local) = local {
+            message.header.source_prefix_length = bits;
+            message
+                .attributes
+                .push(RouteAttribute::Source(local.into()));
+        }
+        let answer = self.request(RouteNetlinkMessage::GetRoute(message))?;
+        let Some(RouteNetlinkMessage::NewRoute(answer)) = answer else {
+            return Ok(None);
+        };
+        if answer.header.kind != RouteType::Unicast {
+            return Ok(None);
+        }
+        let mut by = None;
+        let mut route = Route {
+            next: remote,
+            source: local.unwrap_or(remote),
+            mtu: None,
+        };
+        for attribute in answer.attributes {
+            match attribute {
+                RouteAttribute::Oif(interface) => by = Some(interface),
+                RouteAttribute::Gateway(gateway) => match address(&gateway) {
+                    Some(gateway) => route.next = gateway,
+                    None => return Ok(None),
+                },
+                RouteAttribute::PrefSource(source) if local.is_none() => match address(&source) {
+                    Some(source) => route.source = source,
+                    None => return Ok(None),
+                },
+                RouteAttribute::Metrics(metrics) => {
+                    for metric in metrics {
+                        if let RouteMetric::Mtu(mtu) = metric {
+                            route.mtu = Some(mtu as usize);
+                        }
+                    }
+                }
+                // Something has to be done to the packet that only the kernel can do, or
+                // the next hop has another family.
+                RouteAttribute::Encap(_) | RouteAttribute::Via(_) => return Ok(None),
+                _ => {}
+            }
+        }
+        let has_source = route.source != remote;
+        Ok((by == Some(self.interface) && has_source).then_some(route))
+    }
+
+    /// The link address of a neighbour that is there as far as the kernel knows.
+    fn neighbour(&mut self, next: IpAddr) -> io::Result<Option<[u8; 6]>> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(next);
+        message.header.ifindex = self.interface;
+        let destination = match next {
+            IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
+            IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
+        };
+        message
+            .attributes
+            .push(NeighbourAttribute::Destination(destination));
+        let answer = self.request(RouteNetlinkMessage::GetNeighbour(message))?;
+        let Some(RouteNetlinkMessage::NewNeighbour(answer)) = answer else {
+            return Ok(None);
+        };
+        let usable = matches!(
+            answer.header.state,
+            NeighbourState::Reachable
+                | NeighbourState::Stale
+                | NeighbourState::Delay
+                | NeighbourState::Probe
+                | NeighbourState::Permanent
+        );
+        let address = answer.attributes.into_iter().find_map(|attribute| {
+            let NeighbourAttribute::LinkLayerAddress(address) = attribute else {
+                return None;
+            };
+            address.try_into().ok()
+        });
+        Ok(address.filter(|_| usable))
+    }
+
+    /// Our interface's link address and MTU.
+    fn link(&mut self) -> io::Result<Option<([u8; 6], usize)>> {
+        let mut message = LinkMessage::default();
+        message.header.index = self.interface;
+        let answer = self.request(RouteNetlinkMessage::GetLink(message))?;
+        let Some(RouteNetlinkMessage::NewLink(answer)) = answer else {
+            return Ok(None);
+        };
+        let (mut own, mut mtu) = (None, None);
+        for attribute in answer.attributes {
+            match attribute {
+                LinkAttribute::Address(address) => own = address.try_into().ok(),
+                LinkAttribute::Mtu(bytes) => mtu = Some(bytes as usize),
+                _ => {}
+            }
+        }
+        Ok(own.zip(mtu))
+    }
+
+    /// Asks for one thing; `None` if there is no such thing.
+    fn request(&mut self, request: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage>> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST;
+        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(request));
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let (datagram, _) = self.socket.recv_from_full()?;
+        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&datagram)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        match answer.payload {
+            NetlinkPayload::InnerMessage(answer) => Ok(Some(answer)),
+            // No route, no neighbour, not our address: all the same here.
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A plain route.
+struct Route {
+    next: IpAddr,
+    source: IpAddr,
+    mtu: Option<usize>,
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    #[test]
+    fn without_a_plain_route_the_socket_sends() {
+        let mut routes = Routes::new(1).unwrap();
+        for remote in ["127.0.0.1:9", "[::1]:9", "[fe80::1%1]:9", "192.0.2.1:9"] {
+            let remote: SocketAddr = remote.parse().unwrap();
+            for _ in 0..3 {
+                routes.begin();
+                assert_eq!(routes.way(&remote.into()), None);
+            }
+        }
+        assert_eq!(routes.known.len(), 4);
+    }
+
+    #[test]
+    fn what_was_found_is_used_until_it_is_old_and_asked_for_once_a_batch() {
+        let mut routes = Routes::new(1).unwrap();
+        let way = Way {
+            own: [1; 6],
+            next: [2; 6],
+            source: "192.0.2.1".parse().unwrap(),
+            mtu: 1500,
+        };
+        let remotes = ["192.0.2.7:9", "192.0.2.8:9"].map(|text| {
+            let remote: SocketAddr = text.parse().unwrap();
+            Endpoint::from(remote)
+        });
+        let start = routes.now;
+        for remote in &remotes {
+            let known = Known {
+                way: Some(way),
+                at: start,
+            };
+            routes.known.insert((remote.remote.ip(), None), known);
+        }
+        assert_eq!(routes.way(&remotes[0]), Some(way));
+        assert_eq!(routes.way(&remotes[0]), Some(way));
+        // Old: the first is asked for anew, the second has to wait for the next batch.
+        routes.now = start + FRESH;
+        assert_eq!(routes.way(&remotes[0]), None);
+        assert_eq!(routes.way(&remotes[1]), Some(way));
+        // Too old to be used even so.
+        routes.now = start + STALE;
+        assert_eq!(routes.way(&remotes[1]), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! The program that plays the spokes: `taltun/examples/spokes.rs`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use taltun_tests::command::output_of;
+use taltun_tests::lab::PORT;
+use taltun_tests::topology::WIRE_A;
+
+use super::field::{FAR, Field, LOAD_CORE};
+use crate::workspace::{self, cargo, must_succeed};
+
+/// Builds it.
+pub fn build() -> Result<PathBuf> {
+    let words = ["build", "--release", "-p", "taltun", "--example", "spokes"];
+    must_succeed(cargo()?.args(words), "build the spokes")?;
+    Ok(workspace::target().join("release/examples/spokes"))
+}
+
+/// The public keys of so many spokes.
+pub fn keys(player: &Path, count: u16) -> Result<Vec<String>> {
+    let printed = output_of(Command::new(player).args(["keys", &count.to_string()]))?;
+    Ok(printed.lines().map(str::to_owned).collect())
+}
+
+/// The inner address of a spoke, as the program has it.
+pub fn inner(number: usize) -> String {
+    format!("10.201.{}.{}", number / 250, number % 250 + 1)
+}
+
+/// Packets to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Phase {
+    /// Bytes of each, inside.
+    pub bytes: u64,
+    /// How many.
+    pub packets: u64,
+    /// How many a second.
+    pub rate: u64,
+    /// How many of the spokes send, in turn.
+    pub senders: u16,
+}
+
+/// Packets that were sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    pub packets: u64,
+    pub seconds: f64,
+}
+
+/// The running program; it ends when dropped.
+pub struct Load {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Load {
+    /// Starts it, and waits until every spoke has a session with the hub.
+    pub fn start(
+        field: &Field,
+        player: &Path,
+        spokes: u16,
+        hub_key: &str,
+        pinned: bool,
+    ) -> Result<Self> {
+        let mut command = if pinned {
+            let mut command = field.net.right.command("taskset");
+            command.args(["-c", &LOAD_CORE.to_string()]).arg(player);
+            command
+        } else {
+            field.net.right.command(player)
+        };
+        let mut child = command
+            .args(["run", &spokes.to_string(), hub_key])
+            .arg(format!("{}:{PORT}", WIRE_A.near_v4()))
+            .arg(WIRE_A.far_v4().to_string())
+            .args([FAR, &field.hub_mac()?, &field.own_mac()?])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("can't start the spokes")?;
+        let input = child.stdin.take().context("no stdin")?;
+        let output = BufReader::new(child.stdout.take().context("no stdout")?);
+        let mut load = Self {
+            child,
+            input,
+            output,
+        };
+        load.expect("ready")
+            .context("not every spoke has a session")?;
+        Ok(load)
+    }
+
+    /// Seals what is to be sent.
+    pub fn prepare(&mut self, phase: Phase) -> Result<()> {
+        let Phase {
+            bytes,
+            packets,
+            rate,
+            senders,
+        } = phase;
+        writeln!(self.input, "{bytes} {packets} {rate} {senders}")?;
+        self.expect("sealed")
+    }
+
+    /// Sends it.
+    pub fn send(&mut self) -> Result<Sent> {
+        writeln!(self.input, "go")?;
+        let line = self.line()?;
+        let Some((packets, nanos)) = line.split_once(' ') else {
+            bail!("the spokes said {line:?}");
+        };
+        Ok(Sent {
+            packets: packets.parse()?,
+            seconds: nanos.parse::<f64>()? / 1e9,
+        })
+    }
+
+    fn expect(&mut self, word: &str) -> Result<()> {
+        let line = self.line()?;
+        ensure!(line == word, "the spokes said {line:?}, not {word:?}");
+        Ok(())
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(line.trim().to_owned())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // Both fail when it has ended, which is what we want.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
