@@ -103,19 +103,23 @@ pub fn tests() -> impl Iterator<Item = Test> {
     cases.chain(others)
 }
 
+/// A frame that isn't looked into.
+fn untouched(name: &str, ends: Ends, frame: Vec<u8>) -> Case {
+    Case {
+        name: name.into(),
+        frame,
+        source: ends.source,
+        single: Untouched,
+        merged: Untouched,
+    }
+}
+
 /// What isn't a plain datagram to our port.
 fn plain() -> Vec<Case> {
     // Would be dropped if it were looked into: each case shows that it isn't.
     let bad = message(9, 64, 0);
     let v4 = || udp(V4, &bad);
     let v6 = || udp(V6, &bad);
-    let untouched = |name: &str, ends: Ends, frame| Case {
-        name: name.into(),
-        frame,
-        source: ends.source,
-        single: Untouched,
-        merged: Untouched,
-    };
     let tagged = |mut frame: Vec<u8>, tags: &[u8]| {
         frame.splice(12..12, tags.iter().copied());
         frame

@@ -219,7 +219,10 @@ fn measure(
     let hub = Hub::start(&field, candidate, &keys, taltun, pinned)?;
     let mut load = Load::start(&field, player, arguments.spokes, hub.public_key(), pinned)?;
     let field = field.ready(pinned)?;
-    let all = arguments.sizes.iter().map(|bytes| (*bytes, arguments.spokes));
+    let all = arguments
+        .sizes
+        .iter()
+        .map(|bytes| (*bytes, arguments.spokes));
     for (bytes, senders) in all.chain([(64, 1)]) {
         let mut best: Option<(f64, f64)> = None;
         let mut failures = 0;

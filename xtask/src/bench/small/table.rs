@@ -65,7 +65,10 @@ mod tests {
             .skip(2)
             .map(|line| line.split_whitespace().collect())
             .collect();
-        assert_eq!(lines[0], ["af_xdp-driver", "64", "200", "312", "2.50", "400"]);
+        assert_eq!(
+            lines[0],
+            ["af_xdp-driver", "64", "200", "312", "2.50", "400"]
+        );
         assert_eq!(lines[1], ["wireguard-go", "64", "200", "-", "-", "-"]);
         assert_eq!(lines[2], ["kernel", "failed:", "not", "here"]);
     }
