@@ -186,7 +186,9 @@ fn only_transport(mut ebpf: Ebpf, _xsk: Xsk) -> Result<(), Failed> {
             // Initiations take tokens, of which both must have as many.
             let plain = verdict(&mut without, program, &frame)?;
             let with = verdict(&mut ebpf, program, &frame)?;
-            let expected = if plain == XDP_PASS && is_transport(&frame) {
+            // What is larger than a socket's frames goes the ordinary way.
+            let fits = frame.len() <= PLACES.room as usize;
+            let expected = if plain == XDP_PASS && fits && is_transport(&frame) {
                 // Perhaps merged, in generic mode.
                 let passes = program == PROGRAMS[1] && with == XDP_PASS;
                 if passes { XDP_PASS } else { XDP_REDIRECT }
