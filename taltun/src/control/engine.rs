@@ -124,18 +124,7 @@ pub async fn run(
         wake: Arc::clone(&wake),
         resolver,
     })?;
-    if let Some(mark) = mark {
-        engine.plant.set_mark(mark)?;
-    }
-    for resolved in names::answers(&engine.config, &names) {
-        engine.handle_resolved(resolved);
-    }
-    engine.greet();
-    info!(
-        "{name} is up, listening on {}, with {} peers",
-        engine.plant.listen_address(),
-        engine.config.peers.len()
-    );
+    engine.begin(mark, &names)?;
     up()?;
     let mut hooks = Hooks::start(&engine.config, engine.plant.listen_address().port(), mark);
     hooks.up(&engine.config.hooks);
@@ -184,13 +173,7 @@ pub async fn run(
             },
         }
         if engine.plant.has_ended() {
-            if manner == Manner::Plain {
-                info!("the interface was deleted");
-                break Ok(());
-            }
-            break Err(anyhow::anyhow!(
-                "a worker ended; was the interface {name} deleted?"
-            ));
+            break engine.interface_gone();
         }
     };
     info!("{name} is going down");
@@ -403,6 +386,37 @@ impl Engine {
             started: now,
             load: Load::default(),
         })
+    }
+
+    /// Says hello to peers, our datagrams having `mark` and endpoints in `names` being known.
+    fn begin(&mut self, mark: Option<u32>, names: &Endpoints) -> anyhow::Result<()> {
+        if let Some(mark) = mark {
+            self.plant.set_mark(mark)?;
+        }
+        for resolved in names::answers(&self.config, names) {
+            self.handle_resolved(resolved);
+        }
+        self.greet();
+        info!(
+            "{} is up, listening on {}, with {} peers",
+            self.config.interface.tun_name,
+            self.plant.listen_address(),
+            self.config.peers.len()
+        );
+        Ok(())
+    }
+
+    /// What it means that a worker ended by itself: who made the interface by name may delete
+    /// it.
+    fn interface_gone(&self) -> anyhow::Result<()> {
+        if self.manner == Manner::Plain {
+            info!("the interface was deleted");
+            return Ok(());
+        }
+        let name = &self.config.interface.tun_name;
+        Err(anyhow::anyhow!(
+            "a worker ended; was the interface {name} deleted?"
+        ))
     }
 
     /// Listens at `address` from now on. An error leaves all as it was. Port 0 is any port,

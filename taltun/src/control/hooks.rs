@@ -23,8 +23,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const LAST_LIMIT: Duration = Duration::from_secs(30);
 /// Commands that may wait. Beyond that something is stuck, and they are left out.
 const QUEUE: usize = 1024;
-/// How old the last handshake of a peer with a session is at most, seconds: REJECT_AFTER_TIME
-/// of the paper's section 6.1.
+/// How old the last handshake of a peer with a session is at most, seconds:
+/// `REJECT_AFTER_TIME` of the paper's section 6.1.
 const SESSION_SECONDS: f64 = 180.0;
 
 type Environment = Vec<(&'static str, String)>;

@@ -79,9 +79,10 @@ pub(super) async fn look_up(config: &Config) -> Endpoints {
             Ok(Ok(mut addresses)) => addresses.next(),
             Ok(Err(_)) | Err(_) => known.remove(&name),
         };
-        match address {
-            Some(address) => drop(found.insert(name, address)),
-            None => warn!("cannot look up {name} before everything goes into the tunnel"),
+        if let Some(address) = address {
+            found.insert(name, address);
+        } else {
+            warn!("cannot look up {name} before everything goes into the tunnel");
         }
     }
     found

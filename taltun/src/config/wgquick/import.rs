@@ -185,7 +185,8 @@ impl Import {
             (false, "table") if lower_value == "auto" => return Ok(()),
             (false, "dns") => {
                 let items = value.split(',').map(str::trim).map(str::to_owned);
-                return section.add_to_list("dns", items);
+                section.add_to_list("dns", items);
+                return Ok(());
             }
             (false, "postup" | "postdown") => {
                 let list = if lower == "postup" {
@@ -194,7 +195,8 @@ impl Import {
                     "on_down"
                 };
                 let command = value.replace("%i", INTERFACE_VARIABLE);
-                return section.add_to_list(list, [command]);
+                section.add_to_list(list, [command]);
+                return Ok(());
             }
             (true, "publickey") => Line::Key("public_key", text(value)?),
             (true, "presharedkey") => Line::Key("preshared_key", text(value)?),
@@ -288,17 +290,12 @@ impl Import {
 
 impl Section {
     /// Adds to a list, whose place is where its key stands first.
-    fn add_to_list(
-        &mut self,
-        key: &'static str,
-        items: impl IntoIterator<Item = String>,
-    ) -> Result<(), ConfigError> {
+    fn add_to_list(&mut self, key: &'static str, items: impl IntoIterator<Item = String>) {
         if !self.lists.contains_key(key) {
             self.lines.push(Line::List(key));
         }
         let items = items.into_iter().filter(|item| !item.is_empty());
         self.lists.entry(key).or_default().extend(items);
-        Ok(())
     }
 
     /// Writes the section. A line that was TOML before replaces one made here; each of

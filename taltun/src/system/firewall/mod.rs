@@ -95,15 +95,17 @@ pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<Kind>, Sys
     if rules.is_empty() || config.host.firewall == FirewallChoice::None {
         return Ok(None);
     }
-    let nft = program::find("nft").is_some();
-    let iptables = program::find("iptables").is_some();
-    let chosen = match config.host.firewall {
-        FirewallChoice::Auto if nft => Some(Kind::Nftables),
-        FirewallChoice::Auto if iptables => Some(Kind::Iptables),
-        FirewallChoice::Nftables if nft => Some(Kind::Nftables),
-        FirewallChoice::Iptables if iptables => Some(Kind::Iptables),
-        _ => None,
+    let candidates: &[(Kind, &str)] = match config.host.firewall {
+        FirewallChoice::Nftables => &[(Kind::Nftables, "nft")],
+        FirewallChoice::Iptables => &[(Kind::Iptables, "iptables")],
+        FirewallChoice::Auto | FirewallChoice::None => {
+            &[(Kind::Nftables, "nft"), (Kind::Iptables, "iptables")]
+        }
     };
+    let chosen = candidates
+        .iter()
+        .find(|(_, program)| program::find(program).is_some())
+        .map(|(kind, _)| *kind);
     let missing = match config.host.firewall {
         FirewallChoice::Nftables => "nft (package nftables)",
         FirewallChoice::Iptables => "iptables (package iptables)",
