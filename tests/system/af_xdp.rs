@@ -11,15 +11,26 @@ use taltun_tests::lab::{Lab, Options, Role};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{AfXdp, XdpMode};
 use taltun_tests::sys::Signal;
+use taltun_tests::topology::private_prefix;
 use taltun_tests::traffic::ping::Pinger;
 
-use crate::support::{Case, UP_LIMIT, ensure_answers, eventually, lab, take_down};
+use crate::support::{ANSWER_LIMIT, Case, UP_LIMIT, ensure_answers, eventually, lab, take_down};
 
 pub const CASES: &[Case] = &[
     Case {
         name: "AF_XDP: what comes in comes through it, relayed or not, but for handshakes",
         programs: &[],
         run: packets_come_through_it,
+    },
+    Case {
+        name: "AF_XDP: what leaves by the interface it came in on leaves in its frame, by IPv4",
+        programs: &[],
+        run: || relayed_in_its_frame(false),
+    },
+    Case {
+        name: "AF_XDP: what leaves by the interface it came in on leaves in its frame, by IPv6",
+        programs: &[],
+        run: || relayed_in_its_frame(true),
     },
     Case {
         name: "AF_XDP: auto leaves a driver without zero copy alone and says so",
@@ -151,6 +162,69 @@ fn packets_come_through_it() -> Result<()> {
         "{frames} frames through AF_XDP, {packets} seen by XDP"
     );
     take_down(lab)
+}
+
+/// Both spokes behind one interface of the hub's, by a switch.
+fn relayed_in_its_frame(outer_v6: bool) -> Result<()> {
+    let lab = lab(Options {
+        outer_v6,
+        ..over_af_xdp()
+    })?;
+    wait_for_sockets(&lab, 2)?;
+    let switch = Namespace::create(&format!("{}-switch", private_prefix()))?;
+    lab.net.hub.ip("link delete to-a")?;
+    lab.net.hub.ip("link delete to-b")?;
+    switch.ip("link add bridge type bridge")?;
+    switch.ip("link set bridge up")?;
+    for (namespace, interface, port) in [
+        (&lab.net.hub, "to-a", "hub"),
+        (&lab.net.a, "to-hub", "a"),
+        (&lab.net.b, "to-hub", "b"),
+    ] {
+        switch.ip(&format!(
+            "link add {port} type veth peer name {interface} netns {}",
+            namespace.name()
+        ))?;
+        switch.ip(&format!("link set {port} master bridge up"))?;
+    }
+    // The hub has an address on both wires that have become one.
+    let hosts = [
+        (&lab.net.hub, "to-a", 1, 1),
+        (&lab.net.hub, "to-a", 2, 1),
+        (&lab.net.a, "to-hub", 1, 2),
+        (&lab.net.b, "to-hub", 2, 2),
+    ];
+    for (namespace, interface, wire, host) in hosts {
+        namespace.ip(&format!("addr add 10.99.{wire}.{host}/24 dev {interface}"))?;
+        namespace.ip(&format!(
+            "addr add fd99:{wire}::{host}/64 dev {interface} nodad"
+        ))?;
+        namespace.ip(&format!("link set {interface} up"))?;
+    }
+    wait_for_sockets(&lab, 1)?;
+    for namespace in [&lab.net.a, &lab.net.b] {
+        Pinger::new(namespace, Role::Hub.v4())?.wait_until_answered(UP_LIMIT)?;
+    }
+    let sent = || -> Result<u64> {
+        let status = lab.hub.status()?;
+        Ok(status.af_xdp.iter().map(|queue| queue.sent).sum())
+    };
+    let before = sent()?;
+    for address in [Role::B.v4(), Role::B.v6()] {
+        ensure_answers(&lab.net.a, address)?;
+    }
+    let mut pinger = Pinger::new(&lab.net.a, Role::B.v4())?;
+    let answered = pinger.count_answers(200, ANSWER_LIMIT)?;
+    ensure!(answered == 200, "{answered} of 200 answered");
+    // But for those by which the kernel was asked where to, one a second.
+    let sent = sent()? - before;
+    ensure!(
+        sent >= 300,
+        "{sent} left in their frames: {:?}",
+        lab.hub.status()?.af_xdp
+    );
+    switch.delete()?;
+    take_down_replaced(lab)
 }
 
 fn auto_says_why_not() -> Result<()> {

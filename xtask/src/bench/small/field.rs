@@ -124,7 +124,10 @@ fn thread_napi(namespace: &Namespace, interface: &str, core: usize) -> Result<Ve
     let path = format!("/sys/class/net/{interface}/threaded");
     output_of(command.args(["-c", &format!("echo 1 > {path}")]))
         .context("this kernel has no threaded NAPI (it takes 5.12)")?;
-    let new: Vec<u32> = napi_threads(interface).difference(&before).copied().collect();
+    let new: Vec<u32> = napi_threads(interface)
+        .difference(&before)
+        .copied()
+        .collect();
     for thread in &new {
         pin(*thread, core)?;
     }

@@ -181,7 +181,10 @@ fn start_rival(
     );
     for (number, key) in spokes.iter().enumerate() {
         let address = inner(number);
-        let _ = write!(config, "[Peer]\nPublicKey = {key}\nAllowedIPs = {address}/32\n");
+        let _ = write!(
+            config,
+            "[Peer]\nPublicKey = {key}\nAllowedIPs = {address}/32\n"
+        );
     }
     let file = directory.join("wg.conf");
     fs::write(&file, config)?;

@@ -174,9 +174,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))?;
     note(&format!("wrote {}", path.display()));
     let complete = outcomes.iter().all(|outcome| outcome.failure.is_none());
-    Ok(match complete && sys::stop_requested().is_none() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    Ok(if complete && sys::stop_requested().is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
 }
 
@@ -219,7 +220,10 @@ fn measure(
     let hub = Hub::start(&field, candidate, &keys, taltun, pinned)?;
     let mut load = Load::start(&field, player, arguments.spokes, hub.public_key(), pinned)?;
     let field = field.ready(pinned)?;
-    let all = arguments.sizes.iter().map(|bytes| (*bytes, arguments.spokes));
+    let all = arguments
+        .sizes
+        .iter()
+        .map(|bytes| (*bytes, arguments.spokes));
     for (bytes, senders) in all.chain([(64, 1)]) {
         let mut best: Option<(f64, f64)> = None;
         let mut failures = 0;

@@ -6,9 +6,10 @@ use super::Outcome;
 
 /// What was measured, a line for each candidate and kind of packets.
 pub fn report(outcomes: &[Outcome], pinned: bool) -> String {
-    let mut text = String::from(match pinned {
-        true => "NAPI threaded; the hub and its NAPI on one core, the load on another\n",
-        false => "NAPI in softirqs, everything where the scheduler puts it\n",
+    let mut text = String::from(if pinned {
+        "NAPI threaded; the hub and its NAPI on one core, the load on another\n"
+    } else {
+        "NAPI in softirqs, everything where the scheduler puts it\n"
     });
     let _ = writeln!(
         text,
@@ -65,7 +66,10 @@ mod tests {
             .skip(2)
             .map(|line| line.split_whitespace().collect())
             .collect();
-        assert_eq!(lines[0], ["af_xdp-driver", "64", "200", "312", "2.50", "400"]);
+        assert_eq!(
+            lines[0],
+            ["af_xdp-driver", "64", "200", "312", "2.50", "400"]
+        );
         assert_eq!(lines[1], ["wireguard-go", "64", "200", "-", "-", "-"]);
         assert_eq!(lines[2], ["kernel", "failed:", "not", "here"]);
     }
