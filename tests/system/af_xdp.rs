@@ -1,6 +1,8 @@
 //! AF_XDP: packets come in through it, and go on coming whatever happens to the interface
 //! below it.
 
+use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::Duration;
@@ -10,8 +12,10 @@ use taltun_tests::command::{find, output_of};
 use taltun_tests::lab::{Lab, Options, Role};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{AfXdp, XdpMode};
+use taltun_tests::report::Stats;
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::private_prefix;
+use taltun_tests::traffic::datagrams;
 use taltun_tests::traffic::ping::Pinger;
 
 use crate::support::{ANSWER_LIMIT, Case, UP_LIMIT, ensure_answers, eventually, lab, take_down};
@@ -41,6 +45,11 @@ pub const CASES: &[Case] = &[
         name: "AF_XDP: in generic mode what may be merged goes the ordinary way",
         programs: &[],
         run: generic_mode_works,
+    },
+    Case {
+        name: "AF_XDP: what a hub that stands still has no room for is counted, and nothing else",
+        programs: &["kill"],
+        run: losses_are_counted,
     },
     Case {
         name: "AF_XDP: traffic goes on after the interface was down",
@@ -177,9 +186,9 @@ fn relayed_in_its_frame(outer_v6: bool) -> Result<()> {
     switch.ip("link add bridge type bridge")?;
     switch.ip("link set bridge up")?;
     for (namespace, interface, port) in [
-        (&lab.net.hub, "to-a", "hub"),
-        (&lab.net.a, "to-hub", "a"),
-        (&lab.net.b, "to-hub", "b"),
+        (&lab.net.hub, "to-a", "port-hub"),
+        (&lab.net.a, "to-hub", "port-a"),
+        (&lab.net.b, "to-hub", "port-b"),
     ] {
         switch.ip(&format!(
             "link add {port} type veth peer name {interface} netns {}",
@@ -261,6 +270,41 @@ fn generic_mode_works() -> Result<()> {
         ensure_in_use(&lab)?;
         ethtool(&lab.net.a, &["-K", "to-hub", "tx", "on"])?;
     }
+    take_down(lab)
+}
+
+/// Every packet either gets to the hub or is counted as lost, once.
+fn losses_are_counted() -> Result<()> {
+    // More than a ring holds.
+    const PACKETS: usize = 6000;
+    let lab = connected()?;
+    let signal = |signal: &str| -> Result<()> {
+        let pid = lab.hub.pid().to_string();
+        output_of(Command::new("kill").args([signal, &pid])).map(drop)
+    };
+    let before = lab.hub.stats()?;
+    signal("-STOP")?;
+    let to = SocketAddr::new(Role::Hub.v4(), 9);
+    let sent = datagrams::send(&lab.net.a, to, vec![vec![7; 32]; PACKETS])?;
+    // The last ones are on their way.
+    sleep(Duration::from_millis(500));
+    signal("-CONT")?;
+    let lost = |stats: &Stats| stats.dropped("ring_full") - before.dropped("ring_full");
+    let arrived = |stats: &Stats| stats.traffic.rx_packets - before.traffic.rx_packets;
+    eventually("every packet is somewhere", BACK_LIMIT, || {
+        let after = lab.hub.stats()?;
+        Ok(lost(&after) + arrived(&after) >= sent)
+    })
+    .with_context(|| format!("{:?}", lab.hub.stats().map(|stats| stats.drops)))?;
+    let after = lab.hub.stats()?;
+    let (lost, arrived) = (lost(&after), arrived(&after));
+    ensure!(lost > 0, "all {arrived} arrived");
+    // But for what the kernel says of itself now and then.
+    ensure!(
+        lost + arrived <= sent + 20,
+        "{lost} lost and {arrived} arrived of {sent}"
+    );
+    ensure_in_use(&lab)?;
     take_down(lab)
 }
 
