@@ -210,7 +210,11 @@ fn relayed_in_its_frame(outer_v6: bool) -> Result<()> {
         ))?;
         namespace.ip(&format!("link set {interface} up"))?;
     }
-    wait_for_sockets(&lab, 1)?;
+    // Not the socket of one that is on its way out.
+    eventually("the one interface has its socket", BACK_LIMIT, || {
+        let queues = lab.hub.status()?.af_xdp;
+        Ok(matches!(&queues[..], [queue] if queue.interface == "to-a" && queue.mode == "copy"))
+    })?;
     for namespace in [&lab.net.a, &lab.net.b] {
         Pinger::new(namespace, Role::Hub.v4())?.wait_until_answered(UP_LIMIT)?;
     }
