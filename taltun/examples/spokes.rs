@@ -34,6 +34,8 @@ use taltun::protocol::tunnel::Tunnel;
 const FIRST_PORT: u16 = 20_000;
 /// Ethernet, IPv4 and UDP.
 const OUTER_LEN: usize = 14 + 20 + 8;
+/// The pause between two handshakes.
+const PACE: Duration = Duration::from_millis(15);
 /// Frames sent in one system call.
 const BATCH: usize = 64;
 /// Frames sent in one go at a given rate.
@@ -170,6 +172,8 @@ fn connect(world: &World, number: u16) -> Result<Spoke> {
         }
         let mut answer = [0; 2048];
         let Ok(length) = socket.recv(&mut answer) else {
+            // A hub that has had enough for this second.
+            std::thread::sleep(Duration::from_secs(1));
             continue;
         };
         let taken = device.handle_handshake(&answer[..length], hub, false, now);
@@ -178,6 +182,8 @@ fn connect(world: &World, number: u16) -> Result<Spoke> {
             socket.send(&transmit.payload)?;
         }
         let peer = device.peer(&world.hub_key);
+        // Some hubs are under load from 100 handshakes a second on.
+        std::thread::sleep(PACE);
         if taken.is_ok() && peer.is_some_and(|peer| peer.last_handshake().is_some()) {
             return Ok(Spoke {
                 tunnel: Arc::clone(device.tunnel()),
