@@ -114,9 +114,10 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let over_af_xdp = OVER_AF_XDP.get();
-        let (xdp, af_xdp) = match over_af_xdp {
-            true => (XdpMode::Driver, AfXdp::On),
-            false => (XdpMode::Auto, AfXdp::Auto),
+        let (xdp, af_xdp) = if over_af_xdp {
+            (XdpMode::Driver, AfXdp::On)
+        } else {
+            (XdpMode::Auto, AfXdp::Auto)
         };
         Self {
             xdp,

@@ -87,6 +87,8 @@ pub struct AfXdp {
     pub reason: String,
     /// Frames received.
     pub received: u64,
+    /// Frames sent.
+    pub sent: u64,
     /// Frames lost because the ring was full.
     pub ring_full: u64,
     /// Frames lost because no memory was free.

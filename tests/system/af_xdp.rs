@@ -1,6 +1,8 @@
 //! AF_XDP: packets come in through it, and go on coming whatever happens to the interface
 //! below it.
 
+use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::Duration;
@@ -10,16 +12,29 @@ use taltun_tests::command::{find, output_of};
 use taltun_tests::lab::{Lab, Options, Role};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{AfXdp, XdpMode};
+use taltun_tests::report::Stats;
 use taltun_tests::sys::Signal;
+use taltun_tests::topology::private_prefix;
+use taltun_tests::traffic::datagrams;
 use taltun_tests::traffic::ping::Pinger;
 
-use crate::support::{Case, UP_LIMIT, ensure_answers, eventually, lab, take_down};
+use crate::support::{ANSWER_LIMIT, Case, UP_LIMIT, ensure_answers, eventually, lab, take_down};
 
 pub const CASES: &[Case] = &[
     Case {
         name: "AF_XDP: what comes in comes through it, relayed or not, but for handshakes",
         programs: &[],
         run: packets_come_through_it,
+    },
+    Case {
+        name: "AF_XDP: what leaves by the interface it came in on leaves in its frame, by IPv4",
+        programs: &[],
+        run: || relayed_in_its_frame(false),
+    },
+    Case {
+        name: "AF_XDP: what leaves by the interface it came in on leaves in its frame, by IPv6",
+        programs: &[],
+        run: || relayed_in_its_frame(true),
     },
     Case {
         name: "AF_XDP: auto leaves a driver without zero copy alone and says so",
@@ -30,6 +45,11 @@ pub const CASES: &[Case] = &[
         name: "AF_XDP: in generic mode what may be merged goes the ordinary way",
         programs: &[],
         run: generic_mode_works,
+    },
+    Case {
+        name: "AF_XDP: what a hub that stands still has no room for is counted, and nothing else",
+        programs: &["kill"],
+        run: losses_are_counted,
     },
     Case {
         name: "AF_XDP: traffic goes on after the interface was down",
@@ -153,6 +173,73 @@ fn packets_come_through_it() -> Result<()> {
     take_down(lab)
 }
 
+/// Both spokes behind one interface of the hub's, by a switch.
+fn relayed_in_its_frame(outer_v6: bool) -> Result<()> {
+    let lab = lab(Options {
+        outer_v6,
+        ..over_af_xdp()
+    })?;
+    wait_for_sockets(&lab, 2)?;
+    let switch = Namespace::create(&format!("{}-switch", private_prefix()))?;
+    lab.net.hub.ip("link delete to-a")?;
+    lab.net.hub.ip("link delete to-b")?;
+    switch.ip("link add bridge type bridge")?;
+    switch.ip("link set bridge up")?;
+    for (namespace, interface, port) in [
+        (&lab.net.hub, "to-a", "port-hub"),
+        (&lab.net.a, "to-hub", "port-a"),
+        (&lab.net.b, "to-hub", "port-b"),
+    ] {
+        switch.ip(&format!(
+            "link add {port} type veth peer name {interface} netns {}",
+            namespace.name()
+        ))?;
+        switch.ip(&format!("link set {port} master bridge up"))?;
+    }
+    // The hub has an address on both wires that have become one.
+    let hosts = [
+        (&lab.net.hub, "to-a", 1, 1),
+        (&lab.net.hub, "to-a", 2, 1),
+        (&lab.net.a, "to-hub", 1, 2),
+        (&lab.net.b, "to-hub", 2, 2),
+    ];
+    for (namespace, interface, wire, host) in hosts {
+        namespace.ip(&format!("addr add 10.99.{wire}.{host}/24 dev {interface}"))?;
+        namespace.ip(&format!(
+            "addr add fd99:{wire}::{host}/64 dev {interface} nodad"
+        ))?;
+        namespace.ip(&format!("link set {interface} up"))?;
+    }
+    // Not the socket of one that is on its way out.
+    eventually("the one interface has its socket", BACK_LIMIT, || {
+        let queues = lab.hub.status()?.af_xdp;
+        Ok(matches!(&queues[..], [queue] if queue.interface == "to-a" && queue.mode == "copy"))
+    })?;
+    for namespace in [&lab.net.a, &lab.net.b] {
+        Pinger::new(namespace, Role::Hub.v4())?.wait_until_answered(UP_LIMIT)?;
+    }
+    let sent = || -> Result<u64> {
+        let status = lab.hub.status()?;
+        Ok(status.af_xdp.iter().map(|queue| queue.sent).sum())
+    };
+    let before = sent()?;
+    for address in [Role::B.v4(), Role::B.v6()] {
+        ensure_answers(&lab.net.a, address)?;
+    }
+    let mut pinger = Pinger::new(&lab.net.a, Role::B.v4())?;
+    let answered = pinger.count_answers(200, ANSWER_LIMIT)?;
+    ensure!(answered == 200, "{answered} of 200 answered");
+    // But for those by which the kernel was asked where to, one a second.
+    let sent = sent()? - before;
+    ensure!(
+        sent >= 300,
+        "{sent} left in their frames: {:?}",
+        lab.hub.status()?.af_xdp
+    );
+    switch.delete()?;
+    take_down_replaced(lab)
+}
+
 fn auto_says_why_not() -> Result<()> {
     let lab = lab(Options {
         xdp: XdpMode::Driver,
@@ -187,6 +274,41 @@ fn generic_mode_works() -> Result<()> {
         ensure_in_use(&lab)?;
         ethtool(&lab.net.a, &["-K", "to-hub", "tx", "on"])?;
     }
+    take_down(lab)
+}
+
+/// Every packet either gets to the hub or is counted as lost, once.
+fn losses_are_counted() -> Result<()> {
+    // More than a ring holds.
+    const PACKETS: usize = 6000;
+    let lab = connected()?;
+    let signal = |signal: &str| -> Result<()> {
+        let pid = lab.hub.pid().to_string();
+        output_of(Command::new("kill").args([signal, &pid])).map(drop)
+    };
+    let before = lab.hub.stats()?;
+    signal("-STOP")?;
+    let to = SocketAddr::new(Role::Hub.v4(), 9);
+    let sent = datagrams::send(&lab.net.a, to, vec![vec![7; 32]; PACKETS])?;
+    // The last ones are on their way.
+    sleep(Duration::from_millis(500));
+    signal("-CONT")?;
+    let lost = |stats: &Stats| stats.dropped("ring_full") - before.dropped("ring_full");
+    let arrived = |stats: &Stats| stats.traffic.rx_packets - before.traffic.rx_packets;
+    eventually("every packet is somewhere", BACK_LIMIT, || {
+        let after = lab.hub.stats()?;
+        Ok(lost(&after) + arrived(&after) >= sent)
+    })
+    .with_context(|| format!("{:?}", lab.hub.stats().map(|stats| stats.drops)))?;
+    let after = lab.hub.stats()?;
+    let (lost, arrived) = (lost(&after), arrived(&after));
+    ensure!(lost > 0, "all {arrived} arrived");
+    // But for what the kernel says of itself now and then.
+    ensure!(
+        lost + arrived <= sent + 20,
+        "{lost} lost and {arrived} arrived of {sent}"
+    );
+    ensure_in_use(&lab)?;
     take_down(lab)
 }
 

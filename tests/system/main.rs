@@ -82,9 +82,10 @@ fn main() {
 }
 
 fn trial(case: Case, over_af_xdp: bool) -> Trial {
-    let name = match over_af_xdp {
-        true => format!("over AF_XDP: {}", case.name),
-        false => case.name.to_owned(),
+    let name = if over_af_xdp {
+        format!("over AF_XDP: {}", case.name)
+    } else {
+        case.name.to_owned()
     };
     Trial::ignorable_test(name, move || {
         if let Some(reason) = case.missing() {

@@ -45,7 +45,7 @@ impl Underlay {
 /// Which sockets the program knows.
 pub(super) struct Sockets {
     interfaces: HashMap<MapData, u32, XskSockets>,
-    sockets: XskMap<MapData>,
+    by_place: XskMap<MapData>,
     /// The places of each interface's, and how many of them are taken.
     places: BTreeMap<u32, (XskSockets, u32)>,
 }
@@ -54,7 +54,7 @@ impl Sockets {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Box<dyn std::error::Error>> {
         Ok(Self {
             interfaces: map(ebpf, "XSK_INTERFACES")?.try_into()?,
-            sockets: map(ebpf, "XSKS")?.try_into()?,
+            by_place: map(ebpf, "XSKS")?.try_into()?,
             places: BTreeMap::new(),
         })
     }
@@ -89,7 +89,7 @@ impl Sockets {
             .map_err(|error| explain(&error))?;
         self.places.insert(interface, (places, taken + 1));
         let socket = socket.as_fd().as_raw_fd();
-        if let Err(error) = self.sockets.set(place, socket, 0) {
+        if let Err(error) = self.by_place.set(place, socket, 0) {
             self.disconnect(interface, queue);
             return Err(explain(&error));
         }
@@ -102,7 +102,7 @@ impl Sockets {
             return;
         };
         // One whose socket was closed isn't there any more.
-        let _ = self.sockets.unset(places.first + queue);
+        let _ = self.by_place.unset(places.first + queue);
         *taken = taken.saturating_sub(1);
         if *taken == 0 {
             let _ = self.interfaces.remove(&interface);

@@ -398,8 +398,8 @@ pub const KEYS: &[Key] = &[
         "af_xdp",
         Kind::OneOf(&["auto", "on", "off"]),
         "\"auto\"",
-        "Whether datagrams are received through AF_XDP.",
-        "Si los datagramas se reciben por AF_XDP.",
+        "Whether transport messages go past the network stack: where the driver does zero copy, wherever possible, or nowhere.",
+        "Si los mensajes de transporte evitan la pila de red: donde el controlador no copia (zero copy), donde sea posible o en ningún sitio.",
     ),
     key(
         "accel",

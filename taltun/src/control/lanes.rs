@@ -94,9 +94,10 @@ impl Lanes {
             return vec![off("", None, "switched off by accel.af_xdp")];
         }
         if self.underlays.is_empty() {
-            let reason = match shield.underlays().is_empty() {
-                true => "no XDP program is attached that could hand frames over",
-                false => "starting",
+            let reason = if shield.underlays().is_empty() {
+                "no XDP program is attached that could hand frames over"
+            } else {
+                "starting"
             };
             return vec![off("", None, reason)];
         }
@@ -189,7 +190,7 @@ impl Lanes {
                 let (interface, reason) = (&underlay.name, &refusal.reason);
                 match self.mode {
                     _ if refusal.passing => {
-                        debug!(interface, queue = queue.number, reason, "AF_XDP")
+                        debug!(interface, queue = queue.number, reason, "AF_XDP");
                     }
                     AfXdp::On => warn!(interface, queue = queue.number, reason, "no AF_XDP"),
                     _ => info!(interface, queue = queue.number, reason, "no AF_XDP"),

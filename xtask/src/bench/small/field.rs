@@ -61,9 +61,12 @@ impl Field {
             .run(|| attach_xdp(&program, interface_index(FAR)?, Attach::Driver))?
             .context("can't attach XDP at the spokes' end")?;
         let mut threads = Vec::new();
-        // NAPI is what XDP at either end needs anyway; so all have it.
+        // NAPI is what XDP in the driver needs anyway; so all have it. A veth uses it if it
+        // merges and the other end doesn't segment.
         let mut ethtool = self.net.left.command("ethtool");
         output_of(ethtool.args(["-K", NEAR, "gro", "on"]))?;
+        let mut ethtool = self.net.right.command("ethtool");
+        output_of(ethtool.args(["-K", FAR, "tso", "off"]))?;
         if pinned {
             threads = thread_napi(&self.net.left, NEAR, hub_core())?;
             thread_napi(&self.net.right, FAR, LOAD_CORE)?;

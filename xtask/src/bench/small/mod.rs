@@ -174,9 +174,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))?;
     note(&format!("wrote {}", path.display()));
     let complete = outcomes.iter().all(|outcome| outcome.failure.is_none());
-    Ok(match complete && sys::stop_requested().is_none() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    Ok(if complete && sys::stop_requested().is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
 }
 

@@ -6,9 +6,10 @@ use super::Outcome;
 
 /// What was measured, a line for each candidate and kind of packets.
 pub fn report(outcomes: &[Outcome], pinned: bool) -> String {
-    let mut text = String::from(match pinned {
-        true => "NAPI threaded; the hub and its NAPI on one core, the load on another\n",
-        false => "NAPI in softirqs, everything where the scheduler puts it\n",
+    let mut text = String::from(if pinned {
+        "NAPI threaded; the hub and its NAPI on one core, the load on another\n"
+    } else {
+        "NAPI in softirqs, everything where the scheduler puts it\n"
     });
     let _ = writeln!(
         text,
