@@ -2,7 +2,7 @@
 //!
 //! | back end | used |
 //! |---|---|
-//! | [`super::wide`] | for what has no associated data, which is all traffic, on a CPU with AVX-512 and IFMA |
+//! | `wide`, of AVX-512 | for what has no associated data, which is all traffic, on a CPU with AVX-512 and IFMA |
 //! | ring | for all else |
 //! | `chacha20poly1305` | in place of ring where that is left out: without the feature `ring` |
 //!
@@ -191,7 +191,7 @@ mod portable {
     }
 }
 
-/// Stands for [`super::wide`] in a build that can't have it.
+/// Stands for `wide` in a build that can't have it.
 #[cfg(not(all(target_arch = "x86_64", chacha20_avx512)))]
 mod absent {
     use super::{KEY_LEN, TAG_LEN};

@@ -43,8 +43,8 @@ const PROGRAMS: &[Program] = &[
 ];
 /// The first step of the rate, packets a second.
 const FIRST_RATE: u64 = 20_000;
-/// How much each step is higher than the one before it.
-const STEP: f64 = 1.25;
+/// Each step is higher than the one before it by one part in so many.
+const STEP: u64 = 4;
 /// More than a hub on one core will carry.
 const LAST_RATE: u64 = 1_200_000;
 /// What may be lost at a step that counts: the sender's scheduler isn't perfect.
@@ -248,7 +248,7 @@ fn measure(
             } else {
                 failures += 1;
             }
-            rate = (rate as f64 * STEP) as u64;
+            rate += rate / STEP;
         }
         note(&format!(
             "{}, {bytes} bytes, {senders} spokes: {}",
