@@ -17,6 +17,7 @@ mod property;
 mod redirect;
 mod samples;
 mod shield;
+mod switches;
 mod tunnel;
 
 use std::error::Error;
@@ -28,6 +29,7 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let obstacle = obstacle();
     let trials = corpus::tests()
+        .chain(switches::tests())
         .chain(load::tests())
         .chain(tunnel::tests())
         .chain(samples::tests())
