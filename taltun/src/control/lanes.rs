@@ -322,6 +322,7 @@ mod tests {
             handshakes_per_second: 20,
             tun_name: "no-such-tun",
             verifier_log: std::path::Path::new("/dev/null"),
+            debug: false,
         });
         let lines = lanes.status(&shield);
         assert_eq!(lines.len(), 1);
