@@ -158,17 +158,16 @@ mod tests {
 
     /// The MAC of any message, out of the parts that are tested here.
     fn mac(key: &[u8], message: &[u8]) -> [u8; MAC_LEN] {
-        let mut state = match key.try_into() {
-            Ok(key) => keyed(key),
-            Err(_) => {
-                let mut state = before_key(key.len());
-                let mut block = [0; 16];
-                for (word, bytes) in block.iter_mut().zip(key.as_chunks().0) {
-                    *word = u32::from_le_bytes(*bytes);
-                }
-                compress(&mut state, &block, BLOCK_LEN as u32, More::Follows);
-                state
+        let mut state = if let Ok(key) = key.try_into() {
+            keyed(key)
+        } else {
+            let mut state = before_key(key.len());
+            let mut block = [0; 16];
+            for (word, bytes) in block.iter_mut().zip(key.as_chunks().0) {
+                *word = u32::from_le_bytes(*bytes);
             }
+            compress(&mut state, &block, BLOCK_LEN as u32, More::Follows);
+            state
         };
         let mut hashed = BLOCK_LEN;
         let mut blocks = message.chunks(BLOCK_LEN).peekable();

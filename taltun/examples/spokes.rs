@@ -241,8 +241,8 @@ impl Frames {
         let mut sent = 0_u64;
         let burst = if rate == 0 { BATCH } else { BURST };
         for batch in self.bytes.chunks(burst * self.frame_len) {
-            if rate > 0 {
-                let due = Duration::from_nanos(sent * 1_000_000_000 / rate);
+            if let Some(due) = (sent * 1_000_000_000).checked_div(rate) {
+                let due = Duration::from_nanos(due);
                 while start.elapsed() < due {
                     std::hint::spin_loop();
                 }
@@ -325,7 +325,7 @@ fn packet_socket(interface: &str) -> Result<OwnedFd> {
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
     address.sll_protocol = 0;
-    address.sll_ifindex = index as i32;
+    address.sll_ifindex = index.cast_signed();
     // SAFETY: the pointer is to a socket address of the given length that outlives the call.
     let bound = unsafe {
         libc::bind(
@@ -370,15 +370,14 @@ fn send_batch(socket: &OwnedFd, bytes: &[u8], frame_len: usize) -> Result<usize>
                 0,
             )
         };
-        match usize::try_from(result) {
-            Ok(result) => sent += result,
+        if let Ok(result) = usize::try_from(result) {
+            sent += result;
+        } else {
             // The other end's queue is full: that frame is lost on the wire.
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                ensure!(error.raw_os_error() == Some(libc::ENOBUFS), "{error}");
-                messages.copy_within(sent + 1..count, sent);
-                count -= 1;
-            }
+            let error = io::Error::last_os_error();
+            ensure!(error.raw_os_error() == Some(libc::ENOBUFS), "{error}");
+            messages.copy_within(sent + 1..count, sent);
+            count -= 1;
         }
     }
     Ok(sent)

@@ -2,6 +2,11 @@
 //! examples, its links lead somewhere, and the Spanish edition has everything the English one
 //! has.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "only tests, with helpers that clippy doesn't take for such"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

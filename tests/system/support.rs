@@ -30,7 +30,9 @@ pub const KERNEL_WIREGUARD: &str = "the kernel's WireGuard";
 pub const NETEM: &str = "netem in the kernel";
 
 /// What stands for an ability of the kernel, and whether it has it.
-const ABILITIES: &[(&str, fn() -> bool)] = &[
+type Ability = (&'static str, fn() -> bool);
+
+const ABILITIES: &[Ability] = &[
     (KERNEL_WIREGUARD, kernel_has_wireguard),
     (NETEM, kernel_has_netem),
 ];

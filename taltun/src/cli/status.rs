@@ -165,9 +165,8 @@ mod tests {
     use super::*;
     use crate::report::{TcStatus, XdpStatus};
 
-    #[test]
-    fn a_status_reads_like_wg_show() {
-        let status = Status {
+    fn hub() -> Status {
+        Status {
             interface: "hub".into(),
             mode: "server".into(),
             public_key: "HUB=".into(),
@@ -243,9 +242,13 @@ mod tests {
             drops: [("denied", 3), ("mac1", 1200), ("replay", 0)]
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .into(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_status_reads_like_wg_show() {
         assert_eq!(
-            render(&status),
+            render(&hub()),
             "\
 interface: hub
   public key:       HUB=

@@ -229,7 +229,7 @@ fn is_transport(frame: &[u8]) -> bool {
         UDP_V4 => {
             frame[IP] == 0x45 && frame.get(IP + 9) == Some(&17) && {
                 let fragment = [frame[IP + 6], frame[IP + 7]];
-                u16::from_be_bytes(fragment) & 0x3fff == 0
+                u16::from_be_bytes(fragment).trailing_zeros() >= 14
             }
         }
         _ => frame[IP] >> 4 == 6 && frame.get(IP + 6) == Some(&17),

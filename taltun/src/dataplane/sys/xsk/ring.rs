@@ -270,8 +270,8 @@ pub(super) mod tests {
 
     #[test]
     fn two_threads_lose_and_invent_nothing() {
-        let (mut producer, mut consumer) = pair(u32::MAX - 100);
         const COUNT: u64 = 20_000;
+        let (mut producer, mut consumer) = pair(u32::MAX - 100);
         let writer = std::thread::spawn(move || {
             for value in 0..COUNT {
                 while producer.push(value).is_err() {
