@@ -385,7 +385,7 @@ fn example_peers(endpoint: &str) -> Vec<config::Peer> {
 
 fn everything() -> String {
     let ip = [
-        "addr show",
+        "-o addr show scope global",
         "rule show",
         "-6 rule show",
         "route show table all",
