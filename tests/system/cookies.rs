@@ -89,7 +89,7 @@ fn taltun_under_load(program: Program) -> Result<()> {
     let cookies = watch.received(Kind::CookieReply)?;
     let proofs = watch.sent(Kind::InitiationWithMac2)?;
     let (sent, got) = flood.stop();
-    let refused = hub.stats()?.dropped("rate_limited");
+    let refused = hub.stats()?.dropped("no_cookie");
     println!(
         "flood: {sent} sent, {got} cookies; {refused} refused; {cookies} cookies for {program:?}, {proofs} proofs of it"
     );
