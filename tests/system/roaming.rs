@@ -219,7 +219,7 @@ fn another_way() -> Result<()> {
         ends.right_reaches_left()?;
         ensure!(ends.right.endpoint()? == at(first, PORT));
         let is_heard_from = |address: IpAddr| {
-            eventually("another address is used", Duration::from_secs(15), || {
+            eventually("another address is used", Duration::from_secs(60), || {
                 let mut pinger = Pinger::new(left, Role::A.v4())?;
                 let answered = pinger.ping(Duration::from_millis(500))?.is_some();
                 Ok(answered && ends.right.endpoint()? == at(address, PORT))
