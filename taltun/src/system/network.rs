@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::AddressMessage;
+use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec};
@@ -202,7 +202,7 @@ impl Network {
             .handle
             .address()
             .add(self.index, vip.addr(), vip.prefix_len());
-        let message = match vip.addr() {
+        let mut message = match vip.addr() {
             IpAddr::V4(addr) => AddressMessageBuilder::<Ipv4Addr>::new()
                 .index(self.index)
                 .address(addr, vip.prefix_len())
@@ -212,6 +212,11 @@ impl Network {
                 .address(addr, vip.prefix_len())
                 .build(),
         };
+        if vip.addr().is_ipv6() {
+            // There is no neighbour on a TUN to have the address already, and until the kernel
+            // had looked for one nothing could be bound to it.
+            message.header.flags |= AddressHeaderFlags::Nodad;
+        }
         *request.message_mut() = message.clone();
         match request.execute().await {
             Ok(()) => {
