@@ -1,0 +1,346 @@
+//! Handshakes: what each of their messages does, when we begin one, and the sessions and
+//! indices that come of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_chacha::rand_core::Rng;
+use taltun_common::drops::DropReason;
+use taltun_common::steering;
+
+use super::{Device, Event, InFlight, MAX_GIVEN_UP, Transmit};
+use crate::crypto::{KEY_LEN, PrivateKey};
+use crate::protocol::cookie::Proof;
+use crate::protocol::messages::{
+    CookieReply, INITIATION_INTERVAL, Initiation, REKEY_TIMEOUT_JITTER, Response,
+};
+use crate::protocol::noise::{self, TransportKeys};
+use crate::protocol::peer::{Endpoint, PeerId};
+use crate::protocol::session::{Role, Session};
+use crate::protocol::tai64n::Tai64n;
+use crate::protocol::time::Time;
+
+impl Device {
+    /// Whether a handshake message is worth any public-key operation.
+    pub(super) fn admit(
+        &mut self,
+        datagram: &[u8],
+        sender: u32,
+        from: Endpoint,
+        under_load: bool,
+        now: Time,
+    ) -> Result<(), DropReason> {
+        match self.checker.check(datagram, from.remote, now) {
+            Proof::None => Err(DropReason::Mac1),
+            Proof::Mac1 | Proof::Mac2 if !under_load => Ok(()),
+            Proof::Mac2 if self.limiter.allow(from.remote.ip(), now) => Ok(()),
+            Proof::Mac2 => Err(DropReason::RateLimited),
+            Proof::Mac1 => {
+                let rng = &mut self.rng;
+                let reply = self
+                    .checker
+                    .reply(datagram, sender, from.remote, now, |bytes| {
+                        rng.fill_bytes(bytes);
+                    });
+                self.events.push_back(Event::CookieGiven(from.remote.ip()));
+                self.transmits.push_back(Transmit {
+                    endpoint: from,
+                    payload: reply.to_vec(),
+                });
+                Err(DropReason::NoCookie)
+            }
+        }
+    }
+
+    pub(super) fn handle_initiation(
+        &mut self,
+        message: Initiation<'_>,
+        from: Endpoint,
+        now: Time,
+    ) -> Result<(), DropReason> {
+        let refused = DropReason::Handshake;
+        let claimed = noise::receive(&self.identity, message).map_err(|_| refused)?;
+        let id = *self.by_key.get(&claimed.initiator).ok_or(refused)?;
+        let control = self.peers.get_mut(&id).ok_or(refused)?;
+        let static_static = control.static_static.as_ref().ok_or(refused)?;
+        let verified = claimed.verify(static_static).map_err(|_| refused)?;
+        let replayed = control
+            .newest_timestamp
+            .is_some_and(|newest| verified.timestamp <= newest);
+        let flooding = control
+            .last_initiation_received
+            .is_some_and(|last| now.since(last) < INITIATION_INTERVAL);
+        if replayed || flooding {
+            return Err(refused);
+        }
+        control.newest_timestamp = Some(verified.timestamp);
+        control.last_initiation_received = Some(now);
+
+        let local_index = self.unused_index(id);
+        let remote_index = verified.initiator_index();
+        let ephemeral = self.random_private_key();
+        let control = self.peers.get_mut(&id).ok_or(refused)?;
+        let (mut response, keys) = verified
+            .respond(&control.preshared_key, &ephemeral, local_index)
+            .map_err(|_| refused)?;
+        control.sealer.seal(&mut response, now);
+        self.events.push_back(Event::IndexBorn(local_index));
+        let peer = Arc::clone(&control.peer);
+        peer.roam(from);
+        peer.activity.received(now, message.0.len() as u64, false);
+        self.begin_session(id, &keys, Role::Responder, local_index, remote_index, now);
+        self.send(&peer, response.to_vec(), now);
+        self.schedule(id, now);
+        Ok(())
+    }
+
+    pub(super) fn handle_response(
+        &mut self,
+        message: Response<'_>,
+        from: Endpoint,
+        now: Time,
+    ) -> Result<(), DropReason> {
+        let id = *self
+            .initiations
+            .get(&message.receiver())
+            .ok_or(DropReason::UnknownIndex)?;
+        let refused = DropReason::Handshake;
+        let control = self.peers.get_mut(&id).ok_or(refused)?;
+        let slot = control
+            .initiations
+            .iter()
+            .position(|slot| {
+                slot.as_ref()
+                    .is_some_and(|flight| flight.index == message.receiver())
+            })
+            .ok_or(refused)?;
+        let keys = control.initiations[slot]
+            .as_ref()
+            .ok_or(refused)?
+            .state
+            .finish(&self.identity, &control.preshared_key, message)
+            .map_err(|_| refused)?;
+
+        // The index lives on as the session's. The initiation before this one is over. One
+        // after it, if this answer comes late, is not: the responder replaces this session
+        // as soon as it gets that one, and then only its answer tells us the new keys.
+        control.initiations[slot] = None;
+        self.initiations.remove(&message.receiver());
+        let newer = control.initiations[0].take();
+        self.abandon_initiations(id);
+        let control = self.peers.get_mut(&id).ok_or(refused)?;
+        control.initiations[0] = newer;
+        let control = self.peers.get(&id).ok_or(refused)?;
+        let peer = Arc::clone(&control.peer);
+        peer.roam(from);
+        peer.activity.received(now, message.0.len() as u64, false);
+        peer.activity.handshake_completed(now);
+        self.begin_session(
+            id,
+            &keys,
+            Role::Initiator,
+            message.receiver(),
+            message.sender(),
+            now,
+        );
+        // The responder may send only once it has received something on the session.
+        if self.flush_staged(id, now) == 0 {
+            self.send_keepalive(id, now);
+        }
+        self.schedule(id, now);
+        Ok(())
+    }
+
+    /// Never moves the peer: a cookie reply is not authenticated by it.
+    pub(super) fn handle_cookie_reply(
+        &mut self,
+        message: CookieReply<'_>,
+        now: Time,
+    ) -> Result<(), DropReason> {
+        let index = message.receiver();
+        let id = match self.initiations.get(&index) {
+            Some(id) => *id,
+            None => self
+                .tunnel
+                .tables()
+                .sessions
+                .get(&index)
+                .map(|(peer, _)| peer.id())
+                .ok_or(DropReason::UnknownIndex)?,
+        };
+        let control = self.peers.get_mut(&id).ok_or(DropReason::UnknownIndex)?;
+        if control.sealer.receive(message, now) {
+            Ok(())
+        } else {
+            Err(DropReason::Handshake)
+        }
+    }
+
+    /// Starts a handshake now, or leaves it to the timer when the last one is too young.
+    pub(super) fn want_handshake(&mut self, id: PeerId, now: Time) {
+        let Some(control) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if control.timers.is_handshaking() {
+            return;
+        }
+        control.timers.want_handshake();
+        if control.timers.may_initiate(now) {
+            self.send_initiation(id, now);
+        }
+        self.schedule(id, now);
+    }
+
+    /// Whether a peer has no session to send on, or one that is due for renewal.
+    pub(super) fn needs_session(&self, id: PeerId, now: Time) -> bool {
+        self.peers.get(&id).is_some_and(|control| {
+            control
+                .peer
+                .sending_session(now)
+                .is_none_or(|session| session.renew_on_send(now))
+        })
+    }
+
+    pub(super) fn send_initiation(&mut self, id: PeerId, now: Time) {
+        let possible = self.peers.get(&id).is_some_and(|control| {
+            self.has_private_key
+                && control.static_static.is_some()
+                && control.peer.endpoint().is_some()
+        });
+        if !possible {
+            // No key of ours, a low-order one of theirs, or nowhere to send to: nothing
+            // ever leaves, and what waits for it need not wait.
+            self.give_up(id, now);
+            return;
+        }
+        let index = self.unused_index(id);
+        let ephemeral = self.random_private_key();
+        let jitter = self.random_jitter();
+        let timestamp =
+            Tai64n::from_unix(self.wall_clock_at_zero + Duration::from_nanos(now.as_nanos()));
+        let Some(control) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let peer = Arc::clone(&control.peer);
+        let made = control.static_static.as_ref().and_then(|static_static| {
+            noise::initiate(
+                &self.identity,
+                peer.public_key(),
+                static_static,
+                ephemeral,
+                index,
+                timestamp,
+            )
+            .ok()
+        });
+        let Some((state, mut message)) = made else {
+            control.timers.handshake_abandoned(now);
+            return;
+        };
+        self.events.push_back(Event::IndexBorn(index));
+        control.sealer.seal(&mut message, now);
+        control.timers.initiation_sent(now, jitter);
+        let [newest, superseded] = &mut control.initiations;
+        let forgotten = std::mem::replace(superseded, newest.take());
+        *newest = Some(InFlight { index, state });
+        self.initiations.insert(index, id);
+        if let Some(forgotten) = forgotten {
+            self.initiations.remove(&forgotten.index);
+            self.events.push_back(Event::IndexDied(forgotten.index));
+        }
+        self.send(&peer, message.to_vec(), now);
+    }
+
+    /// Forgets the initiations in flight, with their indices.
+    pub(super) fn abandon_initiations(&mut self, id: PeerId) {
+        let Some(control) = self.peers.get_mut(&id) else {
+            return;
+        };
+        for flight in std::mem::take(&mut control.initiations)
+            .into_iter()
+            .flatten()
+        {
+            self.initiations.remove(&flight.index);
+            self.events.push_back(Event::IndexDied(flight.index));
+        }
+    }
+
+    /// There will be no handshake for now: what waited for it is lost.
+    pub(super) fn give_up(&mut self, id: PeerId, now: Time) {
+        let Some(control) = self.peers.get_mut(&id) else {
+            return;
+        };
+        control.timers.handshake_abandoned(now);
+        let room = MAX_GIVEN_UP - self.given_up.len();
+        let staged = control.peer.take_staged();
+        self.given_up.extend(staged.into_iter().take(room));
+    }
+
+    /// The other side's handshake came to its end: ours is not needed.
+    pub(super) fn settle_handshake(&mut self, id: PeerId) {
+        if let Some(control) = self.peers.get_mut(&id) {
+            control.timers.handshake_settled();
+        }
+        self.abandon_initiations(id);
+    }
+
+    fn begin_session(
+        &mut self,
+        id: PeerId,
+        keys: &TransportKeys,
+        role: Role,
+        local_index: u32,
+        remote_index: u32,
+        now: Time,
+    ) {
+        let Some(control) = self.peers.get_mut(&id) else {
+            return;
+        };
+        control.timers.session_begun(now, role == Role::Initiator);
+        let session = Arc::new(Session::new(keys, role, local_index, remote_index, now));
+        self.tunnel.tables_mut().sessions.insert(
+            local_index,
+            (Arc::clone(&control.peer), Arc::clone(&session)),
+        );
+        control.peer.begin(session, role);
+        let retired = control.peer.take_retired();
+        self.end_sessions(&retired);
+    }
+
+    /// Takes back the indices of sessions that are no longer used.
+    pub(super) fn end_sessions(&mut self, sessions: &[Arc<Session>]) {
+        if sessions.is_empty() {
+            return;
+        }
+        let mut tables = self.tunnel.tables_mut();
+        for session in sessions {
+            tables.sessions.remove(&session.local_index());
+            self.events
+                .push_back(Event::IndexDied(session.local_index()));
+        }
+    }
+
+    /// A random index that nobody uses (§5.4), but for the bits that name the peer's worker;
+    /// whoever uses it tells of its birth.
+    fn unused_index(&mut self, peer: PeerId) -> u32 {
+        let tables = self.tunnel.tables();
+        let worker = peer.0 % self.workers;
+        loop {
+            let index = steering::index_of(worker, self.workers, self.rng.next_u32());
+            if !self.initiations.contains_key(&index) && !tables.sessions.contains_key(&index) {
+                return index;
+            }
+        }
+    }
+
+    pub(super) fn random_private_key(&mut self) -> PrivateKey {
+        let mut bytes = zeroize::Zeroizing::new([0; KEY_LEN]);
+        self.rng.fill_bytes(&mut *bytes);
+        PrivateKey::from_bytes(*bytes)
+    }
+
+    fn random_jitter(&mut self) -> Duration {
+        let most = REKEY_TIMEOUT_JITTER.as_nanos() as u64;
+        Duration::from_nanos(self.rng.next_u64() % most)
+    }
+}

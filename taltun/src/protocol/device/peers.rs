@@ -1,0 +1,205 @@
+//! Peers and their settings: added, changed and removed while everything runs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use taltun_common::steering::MAX_WORKERS;
+
+use super::{AddPeerError, Control, Device, PeerSettings, RouteEdit};
+use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
+use crate::protocol::cookie::{Checker, Sealer};
+use crate::protocol::noise::Identity;
+use crate::protocol::peer::{Endpoint, Peer, PeerId};
+use crate::protocol::time::Time;
+use crate::protocol::timers::Timers;
+
+impl Device {
+    /// From now on, the receiver indices that we give out say which of so many workers their
+    /// peer belongs to (at least 1, at most [`taltun_common::steering::MAX_WORKERS`]).
+    pub fn set_workers(&mut self, workers: u32) {
+        self.workers = workers.clamp(1, MAX_WORKERS as u32);
+    }
+
+    /// Adds a peer. Its allowed IPs are taken from whoever had exactly the same before.
+    pub fn add_peer(
+        &mut self,
+        settings: PeerSettings,
+        now: Time,
+    ) -> Result<Arc<Peer>, AddPeerError> {
+        let key = settings.public_key;
+        if key == *self.identity.public() {
+            return Err(AddPeerError::OurOwnKey);
+        }
+        if self.by_key.contains_key(&key) {
+            return Err(AddPeerError::Known);
+        }
+        let id = PeerId(self.next_id);
+        self.next_id += 1;
+        let precedes_us = key < *self.identity.public();
+        let peer = Arc::new(Peer::new(id, key, precedes_us, settings.endpoint));
+        let mut timers = Timers::default();
+        timers.set_persistent(settings.persistent_keepalive, now);
+        self.by_key.insert(key, id);
+        self.peers.insert(
+            id,
+            Control {
+                peer: Arc::clone(&peer),
+                static_static: self.identity.static_static(&key),
+                preshared_key: settings.preshared_key,
+                sealer: Sealer::new(&key),
+                timers,
+                initiations: [None, None],
+                newest_timestamp: None,
+                last_initiation_received: None,
+                deadline: None,
+            },
+        );
+        self.tunnel
+            .tables_mut()
+            .add_routes(&peer, &settings.allowed_ips);
+        self.schedule(id, now);
+        Ok(peer)
+    }
+
+    /// Removes a peer with everything that is known of it; false when there is none.
+    pub fn remove_peer(&mut self, key: &PublicKey) -> bool {
+        let Some(id) = self.forget_peer(key) else {
+            return false;
+        };
+        self.edit_routes(&[RouteEdit::Clear(id)]);
+        true
+    }
+
+    /// The first half of [`Self::remove_peer`], for removing many at once: all but the
+    /// peer's allowed IPs, which are left to [`Self::edit_routes`].
+    pub fn forget_peer(&mut self, key: &PublicKey) -> Option<PeerId> {
+        let id = self.by_key.remove(key)?;
+        self.abandon_initiations(id);
+        self.wipe_sessions(id);
+        if let Some(control) = self.peers.remove(&id)
+            && let Some(deadline) = control.deadline
+        {
+            self.deadlines.remove(&(deadline, id));
+        }
+        Some(id)
+    }
+
+    /// Replaces what a peer may send from and gets.
+    pub fn set_allowed_ips(&mut self, key: &PublicKey, allowed_ips: &[IpNet]) {
+        if let Some(peer) = self.peer(key).cloned() {
+            // In one step, so that no packet falls between the old and the new ones.
+            let mut edits = vec![RouteEdit::Clear(peer.id())];
+            let add = |net: &IpNet| RouteEdit::Add(Arc::clone(&peer), *net);
+            edits.extend(allowed_ips.iter().map(add));
+            self.edit_routes(&edits);
+        }
+    }
+
+    /// Makes many changes of allowed IPs, in order. Workers see all of them at once or none
+    /// yet, and wait for none of it.
+    pub fn edit_routes(&mut self, edits: &[RouteEdit]) {
+        if edits.is_empty() {
+            return;
+        }
+        // Clearing goes through the whole table, so all peers that are cleared before they
+        // are given anything are cleared together.
+        let mut given = HashSet::new();
+        let mut cleared = HashSet::new();
+        for edit in edits {
+            match edit {
+                RouteEdit::Clear(id) if !given.contains(id) => drop(cleared.insert(*id)),
+                RouteEdit::Add(peer, _) => drop(given.insert(peer.id())),
+                RouteEdit::Clear(_) | RouteEdit::Remove(..) => {}
+            }
+        }
+        let mut routes = self.tunnel.tables().routes.clone();
+        if !cleared.is_empty() {
+            routes.retain(|owner| !cleared.contains(&owner.id()));
+        }
+        for edit in edits {
+            match edit {
+                RouteEdit::Clear(id) if cleared.remove(id) => {}
+                RouteEdit::Clear(id) => routes.retain(|owner| owner.id() != *id),
+                RouteEdit::Add(peer, net) => drop(routes.insert(net.trunc(), Arc::clone(peer))),
+                RouteEdit::Remove(id, net) => {
+                    routes.remove_if(net.trunc(), |owner| owner.id() == *id);
+                }
+            }
+        }
+        let old = std::mem::replace(&mut self.tunnel.tables_mut().routes, routes);
+        // Freed here, after the lock is.
+        drop(old);
+    }
+
+    /// Replaces our own key, or takes it away. All sessions end, as they were made with the
+    /// old one; a peer with the new key would be ourselves and is removed.
+    pub fn set_private_key(&mut self, key: Option<PrivateKey>, now: Time) {
+        if self.private_key() == key.as_ref() {
+            return;
+        }
+        self.has_private_key = key.is_some();
+        self.identity = Identity::new(key.unwrap_or_else(|| self.random_private_key()));
+        self.checker = Checker::new(self.identity.public());
+        self.remove_peer(&self.identity.public().clone());
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.abandon_initiations(id);
+            self.wipe_sessions(id);
+            if let Some(control) = self.peers.get_mut(&id) {
+                control.static_static = self.identity.static_static(control.peer.public_key());
+                control.timers.start_over();
+                control.peer.activity.forget_unanswered();
+                control.peer.activity.forget_unacknowledged();
+            }
+            self.schedule(id, now);
+        }
+    }
+
+    /// Moves a peer to a configured endpoint.
+    pub fn set_endpoint(&mut self, key: &PublicKey, endpoint: Option<Endpoint>) {
+        if let Some(peer) = self.peer(key) {
+            peer.set_endpoint(endpoint);
+        }
+    }
+
+    /// Forgets from which of our addresses a peer was to be answered: the route chooses one
+    /// until the peer is heard again.
+    pub fn forget_local_address(&self, key: &PublicKey) {
+        if let Some(peer) = self.peer(key) {
+            peer.forget_local_address();
+        }
+    }
+
+    /// Changes the preshared key; sessions go on, the next handshake uses it.
+    pub fn set_preshared_key(&mut self, key: &PublicKey, preshared_key: PresharedKey) {
+        if let Some(id) = self.by_key.get(key)
+            && let Some(control) = self.peers.get_mut(id)
+        {
+            control.preshared_key = preshared_key;
+        }
+    }
+
+    /// Changes the interval of persistent keepalives.
+    pub fn set_persistent_keepalive(
+        &mut self,
+        key: &PublicKey,
+        interval: Option<Duration>,
+        now: Time,
+    ) {
+        if let Some(&id) = self.by_key.get(key)
+            && let Some(control) = self.peers.get_mut(&id)
+        {
+            control.timers.set_persistent(interval, now);
+            self.schedule(id, now);
+        }
+    }
+
+    /// Asks for a handshake with a peer, as if there were data for it.
+    pub fn initiate(&mut self, key: &PublicKey, now: Time) {
+        if let Some(&id) = self.by_key.get(key) {
+            self.want_handshake(id, now);
+        }
+    }
+}

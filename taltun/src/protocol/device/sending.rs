@@ -1,0 +1,69 @@
+//! What the controller itself sends: handshake messages, keepalives, and packets that waited
+//! for a session.
+
+use std::sync::Arc;
+
+use super::{Device, Transmit};
+use crate::protocol::messages::{DATA_OVERHEAD, PADDING};
+use crate::protocol::peer::{Peer, PeerId};
+use crate::protocol::session::Session;
+use crate::protocol::time::Time;
+use crate::protocol::tunnel::seal;
+
+impl Device {
+    /// Sends a handshake message to where the peer is.
+    pub(super) fn send(&mut self, peer: &Peer, payload: Vec<u8>, now: Time) {
+        if let Some(endpoint) = peer.endpoint() {
+            peer.activity.sent(now, payload.len() as u64, false);
+            self.transmits.push_back(Transmit { endpoint, payload });
+        }
+    }
+
+    /// Seals and sends what waited for a session; how many packets that were.
+    pub(super) fn flush_staged(&mut self, id: PeerId, now: Time) -> usize {
+        let Some(control) = self.peers.get(&id) else {
+            return 0;
+        };
+        let peer = Arc::clone(&control.peer);
+        let Some(session) = peer.sending_session(now) else {
+            return 0;
+        };
+        let packets = peer.take_staged();
+        let mut sent = 0;
+        for packet in &packets {
+            sent += usize::from(self.send_data(&peer, &session, packet, now));
+        }
+        sent
+    }
+
+    /// Sends an empty packet; false when there is no session to send it on.
+    pub(super) fn send_keepalive(&mut self, id: PeerId, now: Time) -> bool {
+        let Some(control) = self.peers.get(&id) else {
+            return false;
+        };
+        let peer = Arc::clone(&control.peer);
+        let Some(session) = peer.sending_session(now) else {
+            return false;
+        };
+        self.send_data(&peer, &session, &[], now)
+    }
+
+    fn send_data(&mut self, peer: &Peer, session: &Session, packet: &[u8], now: Time) -> bool {
+        let (Some(endpoint), Some(counter)) = (peer.endpoint(), session.reserve(1)) else {
+            return false;
+        };
+        let mut payload = vec![0; packet.len() + PADDING + DATA_OVERHEAD];
+        payload[16..16 + packet.len()].copy_from_slice(packet);
+        let mtu = self.tunnel.mtu();
+        let Some(len) = seal(session, counter, &mut payload, packet.len(), mtu) else {
+            return false;
+        };
+        payload.truncate(len);
+        peer.activity.sent(now, len as u64, !packet.is_empty());
+        self.transmits.push_back(Transmit { endpoint, payload });
+        if session.renew_on_send(now) {
+            self.want_handshake(peer.id(), now);
+        }
+        true
+    }
+}
