@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::failure::Failure;
 use super::logging;
 use crate::config::{self, Config};
-use crate::control::engine::{self, Manner, Origin};
+use crate::control::{self, Manner, Origin};
 use crate::crypto::PrivateKey;
 use crate::system::{self, Fork, SystemError};
 
@@ -80,7 +80,7 @@ impl Interface {
             .enable_all()
             .build()
             .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
-        let run = engine::run(config, Origin::default(), Manner::Plain, up);
+        let run = control::run(config, Origin::default(), Manner::Plain, up);
         Ok(runtime.block_on(run)?)
     }
 }
@@ -89,7 +89,7 @@ impl Interface {
 /// named, that is what the operator wants to know.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
     match system::check(config) {
-        Err(SystemError::InterfaceExists(name)) => match crate::control::holder(&name) {
+        Err(SystemError::InterfaceExists(name)) => match control::holder(&name) {
             Some(holder) => Err(holder.into()),
             None => Err(SystemError::InterfaceExists(name).into()),
         },

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::failure::Failure;
 use super::logging;
 use crate::config::{self, Overrides};
-use crate::control::engine::{self, Manner, Origin};
+use crate::control::{self, Manner, Origin};
 
 /// What is read when no file is named, as the Go version does.
 const DEFAULT_FILE: &str = "config.toml";
@@ -87,7 +87,7 @@ impl Run {
             .build()
             .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
         let origin = Origin { path, overrides };
-        let run = engine::run(loaded.config, origin, Manner::Configured, || Ok(()));
+        let run = control::run(loaded.config, origin, Manner::Configured, || Ok(()));
         Ok(runtime.block_on(run)?)
     }
 }

@@ -4,7 +4,7 @@ mod banning;
 mod bans;
 mod client;
 mod dns_routes;
-pub mod engine;
+mod engine;
 mod error;
 mod export;
 mod follow;
@@ -17,13 +17,18 @@ mod names;
 mod peer_process;
 mod plant;
 mod reload;
+mod reloading;
+mod reporting;
 mod request;
+mod run;
 mod socket;
 mod uapi;
 
 pub use client::call;
+pub use engine::{Manner, Origin};
 pub use error::ControlError;
 pub use request::{Call, Request, Response, SecretText};
+pub use run::run;
 pub use socket::ControlSocket;
 pub use uapi::UAPI_DIR_VARIABLE;
 

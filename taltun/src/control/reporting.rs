@@ -1,0 +1,120 @@
+//! What the controller tells of itself: `status` and `stats`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ipnet::IpNet;
+
+use super::engine::{Engine, Manner};
+use crate::config::Mode;
+use crate::crypto::{AeadKey, PublicKey};
+use crate::dataplane::clock;
+use crate::protocol::peer::Peer;
+use crate::protocol::time::Time;
+use crate::report::{Fallbacks, PeerStatus, Stats, Status, SteeringStatus};
+
+/// Sources that `stats` tells at most.
+const MOST_SOURCES: usize = 1024;
+
+impl Engine {
+    pub(super) fn status(&self) -> Status {
+        let now = clock::now();
+        let interface = &self.config.interface;
+        let mut allowed_ips = self.device.allowed_ips();
+        let mut peers: Vec<(usize, PeerStatus)> = self
+            .device
+            .peers()
+            .map(|peer| {
+                let nets = allowed_ips.remove(&peer.id()).unwrap_or_default();
+                let (order, nets) = self.in_file_order(peer.public_key(), nets);
+                (order, self.peer_status(peer, nets, now))
+            })
+            .collect();
+        peers.sort_by_key(|(order, _)| *order);
+        Status {
+            interface: interface.tun_name.clone(),
+            mode: match (self.manner, interface.mode) {
+                (Manner::Plain, _) => "plain",
+                (Manner::Configured, Mode::Server) => "server",
+                (Manner::Configured, Mode::Client) => "client",
+            }
+            .to_owned(),
+            public_key: match self.device.private_key() {
+                Some(_) => self.device.public_key().to_string(),
+                None => "(none)".to_owned(),
+            },
+            listen: self.plant.listen_address(),
+            vip: interface.vip.clone(),
+            mtu: self.device.tunnel().mtu() as u16,
+            aead: AeadKey::back_end().to_owned(),
+            uptime_seconds: now.since(self.started).as_secs(),
+            peers: peers.into_iter().map(|(_, status)| status).collect(),
+            xdp: self.shield.status(),
+            af_xdp: self.lanes.status(&self.shield),
+            tc: self.shield.tunnel_status(),
+            steering: self.steering_status(),
+            drops: self.drops(),
+        }
+    }
+
+    fn steering_status(&self) -> SteeringStatus {
+        match self.plant.sockets() {
+            [_] => SteeringStatus::none(),
+            _ => self.shield.steering_status(),
+        }
+    }
+
+    /// Where a peer stands in the file, last of all if it isn't there, and its allowed IPs
+    /// in the order in which the file has them.
+    fn in_file_order(&self, key: &PublicKey, mut nets: Vec<IpNet>) -> (usize, Vec<IpNet>) {
+        let Some(order) = self.known.get(key).and_then(|known| known.place) else {
+            return (usize::MAX, nets);
+        };
+        if let Some(peer) = self.config.peers.get(order) {
+            let listed = peer.allowed_ips.iter().enumerate();
+            let places: HashMap<IpNet, usize> = listed.map(|(at, net)| (net.trunc(), at)).collect();
+            nets.sort_by_key(|net| places.get(net).copied().unwrap_or(usize::MAX));
+        }
+        (order, nets)
+    }
+
+    fn peer_status(&self, peer: &Peer, allowed_ips: Vec<IpNet>, now: Time) -> PeerStatus {
+        let key = peer.public_key();
+        let interval = self.device.persistent_keepalive(key);
+        PeerStatus {
+            name: self.known.get(key).and_then(|known| known.name.clone()),
+            public_key: key.to_string(),
+            endpoint: peer.endpoint().map(|endpoint| endpoint.remote),
+            allowed_ips,
+            latest_handshake_seconds: peer.last_handshake().map(|at| now.since(at).as_secs_f64()),
+            handshakes: peer.handshakes(),
+            rx_bytes: peer.rx_bytes(),
+            tx_bytes: peer.tx_bytes(),
+            persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
+        }
+    }
+
+    /// Dropped packets by reason, in user space and before.
+    fn drops(&self) -> BTreeMap<String, u64> {
+        let mut drops = BTreeMap::new();
+        for (reason, count) in self.counters.drops().into_iter().chain(self.shield.drops()) {
+            *drops.entry(reason.to_owned()).or_insert(0) += count;
+        }
+        drops
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            drops: self.drops(),
+            traffic: self.counters.traffic(),
+            fallbacks: Fallbacks {
+                udp_gso: self.counters.gso_fallbacks(),
+                tun_offload: self.counters.join_fallbacks(),
+                strayed: self.counters.strayed(),
+            },
+            sources: self.shield.sources(MOST_SOURCES),
+            sources_inner: self.shield.sources_inner(MOST_SOURCES),
+            denied: self.bans.nets(false),
+            denied_inner: self.bans.nets(true),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Runs a tunnel from its configuration until told to stop.
+//!
+//! Everything but the packets themselves happens here, on one thread: the protocol's
+//! control half, the maps of the eBPF programs, bans, endpoint names and the control
+//! socket. What could fail because of the operator's mistake is tried before anything of
+//! the host is changed; whatever is changed vanishes with this process or is undone at its
+//! end.
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ipnet::IpNet;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::engine::{Engine, Making, Manner, Origin, offloads};
+use super::follow::Surroundings;
+use super::forwarder::{Forwarder, Learned};
+use super::hooks::Hooks;
+use super::names::{self, Resolver};
+use super::uapi::{UapiCall, UapiSocket};
+use super::{ControlError, ControlSocket, runtime_dir};
+use crate::config::Config;
+use crate::dataplane::clock;
+use crate::dataplane::tun::Tun;
+use crate::dataplane::udp::Socket;
+use crate::dataplane::worker::{self, HANDSHAKE_QUEUE};
+use crate::protocol::time::Time;
+use crate::system::{self, Endpoints, Host};
+
+/// Runs `config` until SIGINT or SIGTERM; `up` is called once everything answers.
+pub async fn run(
+    config: Config,
+    origin: Origin,
+    manner: Manner,
+    up: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    // Whatever the operator may have got wrong comes first, in the order in which the
+    // least is touched.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = config
+        .dataplane
+        .workers
+        .unwrap_or_else(|| worker::default_count(cores));
+    let name = config.interface.tun_name.clone();
+    let sockets = bind_sockets(&config, &origin, workers)?;
+    let control = ControlSocket::bind(&name)?;
+    let uapi = bind_uapi(&name, manner)?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+
+    let tuns = Tun::create(&name, workers, config.dataplane.tun_offload)
+        .with_context(|| format!("cannot create the interface {name}"))?;
+    let names = names::look_up(&config).await;
+    let mut host = set_up_host(&config, &names, manner).await?;
+    let (learned_in, mut learned) = mpsc::channel(16);
+    let _forwarder = forward_names(&config, learned_in).await?;
+    let mark = host.as_ref().and_then(Host::mark);
+    let mut surroundings = Surroundings::watch()?;
+
+    let (handshakes_in, mut handshakes) = mpsc::channel(HANDSHAKE_QUEUE);
+    let (calls_in, mut calls) = mpsc::channel(16);
+    let (uapi_in, mut uapi_calls) = mpsc::channel(16);
+    let (resolver, mut resolved) = Resolver::new();
+    let wake = Arc::new(Notify::new());
+    let mut engine = Engine::new(Making {
+        config,
+        origin,
+        manner,
+        seed,
+        sockets,
+        tuns,
+        handshakes: handshakes_in,
+        wake: Arc::clone(&wake),
+        resolver,
+    })?;
+    engine.begin(mark, &names)?;
+    up()?;
+    let mut hooks = Hooks::start(&engine.config, engine.plant.listen_address().port(), mark);
+    hooks.up(&engine.config.hooks);
+
+    let mut serve = pin!(control.serve(calls_in));
+    let mut serve_uapi = pin!(serve_if_bound(uapi.as_ref(), uapi_in));
+    let mut health = tokio::time::interval(Duration::from_secs(1));
+    let outcome = loop {
+        engine.carry_out();
+        tokio::select! {
+            Some(handshake) = handshakes.recv() => {
+                engine.handle_handshake(&handshake, handshakes.len());
+            }
+            () = wake.notified() => engine.device.handle_requests(clock::now()),
+            () = sleep_until_time(engine.device.poll_timeout()) => {
+                engine.device.handle_timeout(clock::now());
+            }
+            () = sleep_until(engine.bans.next_end()) => engine.expire_bans(),
+            Some(answer) = resolved.recv() => engine.handle_resolved(answer),
+            Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
+            Some((request, answer)) = calls.recv() => {
+                let _ = answer.send(engine.handle_call(&request));
+            }
+            Some(call) = uapi_calls.recv() => engine.handle_uapi(call),
+            () = &mut serve => break Err(anyhow::anyhow!("the control socket is gone")),
+            () = &mut serve_uapi => break Err(anyhow::anyhow!("the UAPI socket is gone")),
+            _ = interrupt.recv() => break Ok(()),
+            _ = terminate.recv() => break Ok(()),
+            _ = hangup.recv() => match engine.reload() {
+                Ok(summary) => info!("{summary}"),
+                Err(reason) => error!("not reloaded: {reason}"),
+            },
+            _ = health.tick() => {
+                engine.follow(&mut surroundings);
+                engine.shield.refresh();
+                engine.tell_endpoints();
+                hooks.follow(&engine.config.hooks, || engine.status().peers);
+                engine.follow_queues();
+                engine.forget_names(&mut host).await;
+                let told_to_go = manner == Manner::Plain
+                    && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
+                if told_to_go {
+                    info!("the UAPI socket was removed");
+                    break Ok(());
+                }
+            },
+        }
+        if engine.plant.has_ended() {
+            break engine.interface_gone();
+        }
+    };
+    info!("{name} is going down");
+    hooks.finish(&engine.config.hooks).await;
+    drop(engine);
+    if let Some(host) = host {
+        host.undo().await;
+    }
+    outcome
+}
+
+fn bind_sockets(
+    config: &Config,
+    origin: &Origin,
+    count: usize,
+) -> anyhow::Result<Vec<Arc<Socket>>> {
+    let listen = config.interface.local_addr;
+    Socket::bind_group(listen, count, offloads(config)).with_context(|| {
+        let file = origin
+            .path
+            .as_ref()
+            .map_or_else(String::new, |path| format!("{}: ", path.display()));
+        format!(
+            "{file}interface.local_addr: cannot listen on {listen} (`ss -ulpn` shows who uses \
+             which port; choose another address or port)"
+        )
+    })
+}
+
+/// Without a configuration the UAPI socket is the only way to be told anything. With one
+/// the tunnel can do without.
+fn bind_uapi(name: &str, manner: Manner) -> Result<Option<UapiSocket>, ControlError> {
+    match (UapiSocket::bind(name), manner) {
+        (Ok(socket), _) => Ok(Some(socket)),
+        (Err(error), Manner::Plain) => Err(error),
+        (Err(error), Manner::Configured) => {
+            warn!("wg can't be used on {name}: {error}");
+            Ok(None)
+        }
+    }
+}
+
+async fn serve_if_bound(socket: Option<&UapiSocket>, calls: mpsc::Sender<UapiCall>) {
+    match socket {
+        Some(socket) => socket.serve(calls).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn set_up_host(
+    config: &Config,
+    names: &Endpoints,
+    manner: Manner,
+) -> anyhow::Result<Option<Host>> {
+    if manner == Manner::Plain {
+        let (name, mtu) = (&config.interface.tun_name, config.interface.mtu);
+        system::set_mtu(name, mtu).with_context(|| format!("cannot set the MTU of {name}"))?;
+        return Ok(None);
+    }
+    Ok(Some(Host::configure(config, names, &runtime_dir()).await?))
+}
+
+/// Serves the names of `[dns_routes]`, if there are any, until what this returns is dropped.
+async fn forward_names(
+    config: &Config,
+    learned: mpsc::Sender<Learned>,
+) -> anyhow::Result<Option<JoinSet<()>>> {
+    let Some(routes) = &config.dns_routes else {
+        return Ok(None);
+    };
+    let vips: Vec<IpAddr> = config.interface.vip.iter().map(IpNet::addr).collect();
+    let forwarder = Forwarder::bind(routes, &vips, learned).await;
+    Ok(Some(forwarder.map_err(anyhow::Error::msg)?.serve()))
+}
+
+/// Sleeps until a point on the protocol's clock; for ever without one.
+async fn sleep_until_time(deadline: Option<Time>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline.since(clock::now())).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
