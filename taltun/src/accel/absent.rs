@@ -8,23 +8,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::Request;
+use super::{Request, Underlay};
 use crate::report::{Source, SteeringStatus, TcStatus, XdpStatus};
-
-/// An interface whose XDP program can hand frames to AF_XDP sockets: there is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Underlay {
-    /// Its index.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Whether the program runs in the driver.
-    pub driver: bool,
-    /// Its receive queues.
-    pub queues: u32,
-    /// Bytes of its largest packet.
-    pub mtu: usize,
-}
 
 pub(super) struct Programs {
     pub(super) maps: Maps,

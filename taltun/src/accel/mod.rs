@@ -63,10 +63,6 @@ use crate::config::XdpMode;
 use crate::report::{Source, SteeringStatus, TcStatus, XdpStatus};
 
 use programs::Programs;
-#[cfg(not(feature = "ebpf"))]
-pub use programs::Underlay;
-#[cfg(feature = "ebpf")]
-pub use xsk::Underlay;
 
 /// The compiled eBPF programs: an ELF object, aligned as its readers want it.
 #[cfg(feature = "ebpf")]
@@ -100,6 +96,42 @@ pub struct Request<'a> {
     pub debug: bool,
     /// Where to leave what the verifier says should it refuse a program.
     pub verifier_log: &'a Path,
+}
+
+#[cfg(test)]
+impl Request<'static> {
+    /// One for a tunnel that isn't there.
+    pub(crate) fn of(mode: XdpMode) -> Self {
+        Self {
+            interfaces: &[],
+            listen: SocketAddr::from(([192, 0, 2, 1], 9000)),
+            mode,
+            af_xdp: false,
+            deny: &[],
+            deny_inner: &[],
+            routes: &[],
+            mac1_key: &[0; 32],
+            handshakes_per_second: 20,
+            tun_name: "no-such-tun",
+            debug: false,
+            verifier_log: Path::new("/dev/null"),
+        }
+    }
+}
+
+/// An interface whose XDP program can hand frames to AF_XDP sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Underlay {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether the program runs in the driver, without which there is no zero copy.
+    pub driver: bool,
+    /// Its receive queues, as far as there are places for their sockets.
+    pub queues: u32,
+    /// Bytes of its largest packet, from the IP header on.
+    pub mtu: usize,
 }
 
 /// Of a [`Request`], what decides again whenever interfaces change.
@@ -386,23 +418,6 @@ fn off(interface: &str, reason: impl Into<String>) -> XdpStatus {
 mod tests {
     use super::*;
 
-    fn request(mode: XdpMode) -> Request<'static> {
-        Request {
-            interfaces: &[],
-            listen: SocketAddr::from(([192, 0, 2, 1], 9000)),
-            mode,
-            af_xdp: false,
-            deny: &[],
-            deny_inner: &[],
-            routes: &[],
-            mac1_key: &[0; 32],
-            handshakes_per_second: 20,
-            tun_name: "no-such-tun",
-            debug: false,
-            verifier_log: Path::new("/dev/null"),
-        }
-    }
-
     #[test]
     fn a_shield_can_move_between_threads() {
         fn is_send<T: Send>() {}
@@ -411,7 +426,7 @@ mod tests {
 
     #[test]
     fn without_programs_everything_is_answered_and_nothing_banned() {
-        let mut shield = Shield::start(&request(XdpMode::Off));
+        let mut shield = Shield::start(&Request::of(XdpMode::Off));
         let status = shield.status();
         assert_eq!(status.len(), 1);
         assert_eq!(status[0].mode, "off");
@@ -430,7 +445,7 @@ mod tests {
 
     #[test]
     fn an_address_that_nobody_has_is_a_reason_not_an_error() {
-        let shield = Shield::start(&request(XdpMode::Auto));
+        let shield = Shield::start(&Request::of(XdpMode::Auto));
         let status = shield.status();
         assert_eq!(status.len(), 1);
         assert_eq!(status[0].mode, "off");

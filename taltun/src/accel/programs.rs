@@ -20,8 +20,8 @@ use super::netlink::{self, Watch};
 use super::samples::{self, Samples};
 use super::steering::Steering;
 use super::tunnel::{self, TunnelFilter};
-use super::xsk::{Sockets, Underlay};
-use super::{OBJECT, Request, Wanted, off};
+use super::xsk::Sockets;
+use super::{OBJECT, Request, Underlay, Wanted, off};
 use crate::report::{SteeringStatus, TcStatus, XdpStatus};
 
 /// The programs, their maps, and what they are attached to.

@@ -2,32 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, XskMap};
-use std::os::fd::AsRawFd;
-
 use taltun_common::maps::{MAX_XSK_INTERFACES, MAX_XSK_QUEUES, XskSockets};
 
+use super::Underlay;
 use super::explain::explain;
 use super::maps::map;
 use super::offload;
-
-/// An interface whose XDP program can hand frames to AF_XDP sockets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Underlay {
-    /// Its index.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Whether the program runs in the driver, without which there is no zero copy.
-    pub driver: bool,
-    /// Its receive queues, as far as there are places for their sockets.
-    pub queues: u32,
-    /// Bytes of its largest packet, from the IP header on.
-    pub mtu: usize,
-}
 
 impl Underlay {
     /// An interface as it is now.

@@ -293,6 +293,8 @@ fn explain(error: &io::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accel;
+    use crate::config::XdpMode;
 
     #[test]
     fn what_may_pass_is_tried_again_and_what_will_not_is_said_once() {
@@ -310,20 +312,7 @@ mod tests {
     #[test]
     fn off_is_one_line_with_its_reason() {
         let lanes = Lanes::new(AfXdp::Off);
-        let shield = Shield::start(&crate::accel::Request {
-            interfaces: &[],
-            listen: std::net::SocketAddr::from(([192, 0, 2, 1], 9000)),
-            mode: crate::config::XdpMode::Off,
-            af_xdp: false,
-            deny: &[],
-            deny_inner: &[],
-            routes: &[],
-            mac1_key: &[0; 32],
-            handshakes_per_second: 20,
-            tun_name: "no-such-tun",
-            verifier_log: std::path::Path::new("/dev/null"),
-            debug: false,
-        });
+        let shield = Shield::start(&accel::Request::of(XdpMode::Off));
         let lines = lanes.status(&shield);
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0].mode, "off");
