@@ -1,30 +1,26 @@
 //! The whole shield between two hosts: two network namespaces with a veth pair, real
 //! sockets at both ends.
 
+mod inner;
+mod interfaces;
+mod lab;
+
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::Path;
-use std::process::Command;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::Duration;
 
-use aya::Ebpf;
-use aya::programs::Xdp;
-use aya::programs::xdp::XdpMode as Flag;
 use libtest_mimic::Failed;
-use taltun::accel::{Request, Shield};
 use taltun::config::XdpMode;
 use taltun::dataplane::udp::{Socket, UdpOffloads};
 use taltun_common::maps::MAX_INDICES;
 
+use self::lab::{HUB, InLab, Lab, STRANGER, gro_is_on, in_lab, ip, start};
 use crate::Test;
-use crate::frames::{Ends, IP, MAC1_KEY, OUR_INDEX, PORT, V4, handshake, message, udp};
+use crate::frames::{Ends, OUR_INDEX, PORT, V4, handshake, message};
 use crate::load::{bare, with_cookie};
-
-type InLab = fn(&Lab) -> Result<(), Failed>;
 
 pub fn tests() -> impl Iterator<Item = Test> {
     let tests: [(&str, InLab); 16] = [
@@ -37,18 +33,21 @@ pub fn tests() -> impl Iterator<Item = Test> {
             rests_its_check_of_indices_while_too_many,
         ),
         ("follows_the_port", follows_the_port),
-        ("leaves_others_programs_alone", leaves_others_programs_alone),
+        (
+            "leaves_others_programs_alone",
+            interfaces::leaves_others_programs_alone,
+        ),
         (
             "takes_over_when_others_programs_leave",
-            takes_over_when_others_programs_leave,
+            interfaces::takes_over_when_others_programs_leave,
         ),
         (
             "attaches_to_interfaces_that_appear",
-            attaches_to_interfaces_that_appear,
+            interfaces::attaches_to_interfaces_that_appear,
         ),
         (
             "waits_for_its_first_interface",
-            waits_for_its_first_interface,
+            interfaces::waits_for_its_first_interface,
         ),
         ("floods_end_in_xdp", floods_end_in_xdp),
         (
@@ -56,10 +55,10 @@ pub fn tests() -> impl Iterator<Item = Test> {
             steers_to_the_workers_sockets,
         ),
         ("asks_for_cookies_under_load", asks_for_cookies_under_load),
-        ("guards_the_tunnel", guards_the_tunnel),
+        ("guards_the_tunnel", inner::guards_the_tunnel),
         (
             "replaces_filters_of_the_killed",
-            replaces_filters_of_the_killed,
+            inner::replaces_filters_of_the_killed,
         ),
         (
             "never_drops_a_handshake_sent_with_lost_data",
@@ -73,19 +72,6 @@ pub fn tests() -> impl Iterator<Item = Test> {
         )
     })
 }
-
-/// Two hosts on one wire.
-struct Lab {
-    /// Our socket.
-    hub: UdpSocket,
-    /// A stranger's sockets, in another namespace.
-    stranger: UdpSocket,
-    stranger_v6: UdpSocket,
-}
-
-const TUN: &str = "taltun0";
-const HUB: &str = "192.0.2.1";
-const STRANGER: &str = "192.0.2.2";
 
 fn auto_on_veth_is_generic(lab: &Lab) -> Result<(), Failed> {
     let shield = start(XdpMode::Auto, &[]);
@@ -222,130 +208,6 @@ fn follows_the_port(lab: &Lab) -> Result<(), Failed> {
     shield.rebind(SocketAddr::new(HUB.parse()?, PORT + 1));
     lab.send(&bad)?;
     assert_eq!(lab.received()?, 1);
-    Ok(())
-}
-
-fn leaves_others_programs_alone(lab: &Lab) -> Result<(), Failed> {
-    let mut other = Ebpf::load(taltun::accel::OBJECT)?;
-    let program: &mut Xdp = other
-        .program_mut("taltun_xdp")
-        .ok_or("no program")?
-        .try_into()?;
-    program.load()?;
-    program.attach("hub0", Flag::Skb)?;
-    let id = program.info()?.id();
-    for mode in [XdpMode::Auto, XdpMode::Driver, XdpMode::Generic] {
-        let mut shield = start(mode, &[]);
-        let status = shield.status();
-        assert_eq!(status[0].mode, "off");
-        assert_eq!(
-            status[0].reason,
-            format!("another XDP program is attached: id {id} `taltun_xdp`")
-        );
-        assert!(shield.ban("192.0.2.2/32".parse()?).is_err());
-        drop(shield);
-        assert!(ip(&["link", "show", "hub0"])?.contains(&format!("id {id}")));
-    }
-    lab.send(&message(9, 64, 0))?;
-    assert_eq!(lab.received()?, 1);
-    Ok(())
-}
-
-fn takes_over_when_others_programs_leave(lab: &Lab) -> Result<(), Failed> {
-    let mut other = Ebpf::load(taltun::accel::OBJECT)?;
-    let program: &mut Xdp = other
-        .program_mut("taltun_xdp")
-        .ok_or("no program")?
-        .try_into()?;
-    program.load()?;
-    let link = program.attach("hub0", Flag::Skb)?;
-    let mut shield = start(XdpMode::Auto, &[]);
-    assert_eq!(shield.status()[0].mode, "off");
-    program.detach(link)?;
-    // The kernel may take a moment to let go of it.
-    for _ in 0..50 {
-        shield.refresh();
-        if shield.status()[0].mode != "off" {
-            break;
-        }
-        sleep(Duration::from_millis(20));
-    }
-    assert_eq!(shield.status()[0].mode, "generic", "{:?}", shield.status());
-    lab.send(&message(9, 64, 0))?;
-    assert_eq!(lab.received()?, 0);
-    Ok(())
-}
-
-fn attaches_to_interfaces_that_appear(lab: &Lab) -> Result<(), Failed> {
-    let mut shield = start(XdpMode::Auto, &[]);
-    let modes = |shield: &Shield| -> Vec<(String, String)> {
-        let status = shield.status().into_iter();
-        status
-            .map(|status| (status.interface, status.mode))
-            .collect()
-    };
-    let pair = |name: &str, mode: &str| (name.to_owned(), mode.to_owned());
-    assert_eq!(modes(&shield), [pair("hub0", "generic")]);
-
-    ip(&[
-        "link", "add", "late0", "type", "veth", "peer", "name", "late1",
-    ])?;
-    shield.refresh();
-    assert_eq!(
-        modes(&shield),
-        [pair("hub0", "generic")],
-        "it has no address"
-    );
-    ip(&["addr", "add", "198.51.100.1/24", "dev", "late0"])?;
-    ip(&["link", "set", "late0", "up"])?;
-    shield.refresh();
-    assert_eq!(
-        modes(&shield),
-        [pair("hub0", "generic"), pair("late0", "generic")]
-    );
-    assert!(ip(&["link", "show", "late0"])?.contains("xdp"));
-
-    ip(&["link", "del", "late0"])?;
-    shield.refresh();
-    assert_eq!(modes(&shield), [pair("hub0", "generic")]);
-    lab.send(&message(9, 64, 0))?;
-    lab.send(&handshake(1, 0))?;
-    assert_eq!(lab.received()?, 1, "the first interface goes on");
-    Ok(())
-}
-
-fn waits_for_its_first_interface(lab: &Lab) -> Result<(), Failed> {
-    ip(&["link", "set", "hub0", "down"])?;
-    ip(&["link", "set", "hub0", "name", "parked0"])?;
-    let mut shield = start_on(&["hub0"], XdpMode::Driver, &[]);
-    let [status] = &shield.status()[..] else {
-        return Err(format!("{:?}", shield.status()).into());
-    };
-    assert_eq!(status.reason, "there is no such interface");
-    let stranger = "192.0.2.2/32".parse()?;
-    let refusal = shield.ban(stranger);
-    assert!(refusal.is_err(), "nothing enforces it yet");
-
-    ip(&["link", "set", "parked0", "name", "hub0"])?;
-    ip(&["link", "set", "hub0", "up"])?;
-    shield.refresh();
-    assert_eq!(shield.status()[0].mode, "driver", "{:?}", shield.status());
-    // The wire takes a moment to come back.
-    let arrived_until = |done: &dyn Fn(usize) -> bool| -> Result<usize, Failed> {
-        let mut arrived = 0;
-        for _ in 0..25 {
-            lab.send(&handshake(1, 0))?;
-            arrived += lab.received()?;
-            if done(arrived) {
-                return Ok(arrived);
-            }
-        }
-        Err("the wire stays silent".into())
-    };
-    let denied = |_| shield.drops().contains_key("denied");
-    assert_eq!(arrived_until(&denied)?, 0, "a ban from before is kept");
-    shield.unban(stranger)?;
-    arrived_until(&|arrived| arrived != 0)?;
     Ok(())
 }
 
@@ -493,146 +355,6 @@ fn asks_for_cookies_under_load(lab: &Lab) -> Result<(), Failed> {
     Ok(())
 }
 
-fn guards_the_tunnel(_: &Lab) -> Result<(), Failed> {
-    const US: &str = "10.0.0.1";
-    let tun = tun(TUN)?;
-    ip(&["addr", "add", "10.0.0.1/24", "dev", TUN])?;
-    ip(&["link", "set", TUN, "up"])?;
-    let mut shield = start(XdpMode::Off, &[]);
-    assert_eq!(shield.tunnel_status().mode, "off");
-    drop(shield);
-    shield = start(XdpMode::Auto, &[]);
-    let status = shield.tunnel_status();
-    assert!(["tcx", "clsact"].contains(&&*status.mode), "{status:?}");
-    shield.set_routes(&["10.0.0.2/31".parse()?, "10.0.0.66/32".parse()?]);
-
-    // Into the tunnel.
-    let inside = UdpSocket::bind((US, 0))?;
-    inside.set_read_timeout(Some(Duration::from_millis(200)))?;
-    let arrived = |destination: &str, count: usize| -> Result<usize, Failed> {
-        for _ in 0..count {
-            inside.send_to(b"hello", (destination, 7))?;
-        }
-        Ok(packets_to(&tun, destination))
-    };
-    assert_eq!(arrived("10.0.0.2", 50)?, 50);
-    let answered = arrived("10.0.0.9", 200)?;
-    assert!((1..100).contains(&answered), "{answered}");
-    let dropped = shield.drops().get("no_peer").copied();
-    assert_eq!(dropped, Some(200 - answered as u64));
-    shield.set_routes(&["10.0.0.9/32".parse()?, "10.0.0.66/32".parse()?]);
-    assert_eq!(arrived("10.0.0.9", 50)?, 50);
-
-    // Out of it.
-    let port = inside.local_addr()?.port();
-    let from = |source: &str| -> Result<bool, Failed> {
-        (&tun).write_all(&udp_packet(source, US, port)?)?;
-        Ok(inside.recv(&mut [0; 64]).is_ok())
-    };
-    assert!(from("10.0.0.9")?);
-    assert!(!from("10.0.0.2")?, "not a peer's any more");
-    assert!(from("10.0.0.66")?);
-    shield.ban_inner("10.0.0.66/32".parse()?)?;
-    assert!(!from("10.0.0.66")?);
-    shield.unban_inner("10.0.0.66/32".parse()?)?;
-    assert!(from("10.0.0.66")?);
-    let drops = shield.drops();
-    assert_eq!(drops.get("inner_source"), Some(&1));
-    assert_eq!(drops.get("inner_denied"), Some(&1));
-    let sources = shield.sources_inner(1);
-    assert_eq!(sources[0].addr.to_string(), "10.0.0.66");
-    assert_eq!(
-        (sources[0].packets, sources[0].bytes, sources[0].drops),
-        (3, 3 * 33, 1)
-    );
-
-    // And it leaves nothing behind.
-    drop(shield);
-    assert_eq!(arrived("10.0.0.7", 50)?, 50);
-    assert!(from("10.0.0.2")?);
-    Ok(())
-}
-
-/// A clsact filter outlives a process that was killed, where its interface does. With tcx
-/// there is nothing to replace: links go with their process.
-fn replaces_filters_of_the_killed(_: &Lab) -> Result<(), Failed> {
-    let _tun = tun(TUN)?;
-    let start = || start_on(&["none0"], XdpMode::Auto, &[]);
-    let killed = start();
-    let mode = killed.tunnel_status().mode;
-    std::mem::forget(killed);
-
-    let shield = start();
-    assert_eq!(shield.tunnel_status().mode, mode);
-    let ours = |direction: &str| -> Result<usize, Failed> {
-        let filters = output("tc", &["filter", "show", "dev", TUN, direction])?;
-        Ok(filters.matches("taltun_tun_").count())
-    };
-    let expected = usize::from(mode == "clsact");
-    for direction in ["ingress", "egress"] {
-        assert_eq!(ours(direction)?, expected, "{direction}, {mode}");
-    }
-    drop(shield);
-    for direction in ["ingress", "egress"] {
-        assert_eq!(ours(direction)?, 0, "{direction}, {mode}");
-    }
-    Ok(())
-}
-
-/// A TUN interface in this namespace, as long as the file is open.
-fn tun(name: &str) -> Result<File, Failed> {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/net/tun")?;
-    // SAFETY: all zeroes is a valid ifreq: it holds integers, bytes and null pointers.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
-    // SAFETY: TUNSETIFF reads an ifreq, which lives until after the call; O_NONBLOCK is set
-    // on a file that is ours.
-    let result = unsafe {
-        libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK);
-        libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request)
-    };
-    match result {
-        0 => Ok(file),
-        _ => Err(std::io::Error::last_os_error().into()),
-    }
-}
-
-/// How many IPv4 packets for this address wait in the TUN.
-fn packets_to(mut tun: &File, destination: &str) -> usize {
-    let destination: Ipv4Addr = destination.parse().expect("an address");
-    let mut packet = [0; 2048];
-    let mut count = 0;
-    while tun.read(&mut packet).is_ok() {
-        count += usize::from(packet[0] == 0x45 && packet[16..20] == destination.octets());
-    }
-    count
-}
-
-/// An IPv4 packet with five bytes for a UDP port.
-fn udp_packet(source: &str, destination: &str, port: u16) -> Result<Vec<u8>, Failed> {
-    let ends = Ends {
-        source: source.parse()?,
-        destination: destination.parse()?,
-    };
-    let mut packet = udp(ends, b"hello").split_off(IP);
-    packet[22..24].copy_from_slice(&port.to_be_bytes());
-    // IPv4 needs no UDP checksum, but a right one of the header.
-    packet[26..28].fill(0);
-    let sum: u32 = packet[..20]
-        .chunks(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    packet[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
-    Ok(packet)
-}
-
 /// What a peer sends whose hub has just restarted: data of a session that we don't know,
 /// then a handshake; as one batch, which a virtual wire carries as one packet.
 fn never_drops_a_handshake_sent_with_lost_data(lab: &Lab) -> Result<(), Failed> {
@@ -651,174 +373,4 @@ fn never_drops_a_handshake_sent_with_lost_data(lab: &Lab) -> Result<(), Failed> 
         }
     }
     Ok(())
-}
-
-fn start(mode: XdpMode, deny: &[&str]) -> Shield {
-    start_on(&[], mode, deny)
-}
-
-fn start_on(interfaces: &[&str], mode: XdpMode, deny: &[&str]) -> Shield {
-    let interfaces: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
-    let deny: Vec<_> = deny
-        .iter()
-        .map(|net| net.parse().expect("a network"))
-        .collect();
-    Shield::start(&Request {
-        interfaces: &interfaces,
-        listen: SocketAddr::new("::".parse().expect("an address"), PORT),
-        mode,
-        af_xdp: false,
-        deny: &deny,
-        deny_inner: &[],
-        routes: &[],
-        mac1_key: &MAC1_KEY,
-        handshakes_per_second: 20,
-        tun_name: TUN,
-        debug: false,
-        verifier_log: Path::new("/dev/null"),
-    })
-}
-
-impl Lab {
-    /// Waits until both families arrive: a fresh wire takes a moment for IPv6.
-    fn wait_until_ready(&self) -> Result<(), Failed> {
-        for socket in [&self.stranger, &self.stranger_v6] {
-            let arrives = |_| -> Result<bool, Failed> {
-                socket.send(b"ready?")?;
-                Ok(self.received()? != 0)
-            };
-            if !(0..25).map(arrives).any(|arrived| arrived.unwrap_or(false)) {
-                return Err("the wire stays silent".into());
-            }
-        }
-        Ok(())
-    }
-
-    fn send(&self, datagram: &[u8]) -> Result<(), Failed> {
-        self.stranger.send(datagram)?;
-        Ok(())
-    }
-
-    /// Sends one buffer as several datagrams of this size, in one call.
-    fn send_batch(&self, batch: &[u8], size: u16) -> Result<(), Failed> {
-        let set = |size: u16| {
-            let size = libc::c_int::from(size);
-            // SAFETY: the kernel reads one int from where it is.
-            let result = unsafe {
-                libc::setsockopt(
-                    self.stranger.as_raw_fd(),
-                    libc::SOL_UDP,
-                    libc::UDP_SEGMENT,
-                    (&raw const size).cast(),
-                    size_of_val(&size) as libc::socklen_t,
-                )
-            };
-            match result {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        };
-        set(size)?;
-        self.send(batch)?;
-        Ok(set(0)?)
-    }
-
-    /// How many datagrams arrive until it is quiet.
-    fn received(&self) -> Result<usize, Failed> {
-        let mut count = 0;
-        loop {
-            match self.hub.recv(&mut [0; 2048]) {
-                Ok(_) => count += 1,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(count),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-/// Runs a test in a thread with a network namespace of its own and a wire to another one.
-/// Both namespaces go with the threads and sockets that are in them.
-fn in_lab(test: InLab) -> Result<(), Failed> {
-    in_thread(move || {
-        let namespace = new_namespace()?;
-        let (stranger, stranger_v6) = in_thread(move || stranger(&namespace))?;
-        ip(&["addr", "add", "192.0.2.1/24", "dev", "hub0"])?;
-        ip(&["addr", "add", "2001:db8::1/64", "dev", "hub0", "nodad"])?;
-        ip(&["link", "set", "hub0", "up"])?;
-        let hub = UdpSocket::bind(("::", PORT))?;
-        hub.set_read_timeout(Some(Duration::from_millis(200)))?;
-        stranger.connect((HUB, PORT))?;
-        stranger_v6.connect(("2001:db8::1", PORT))?;
-        let lab = Lab {
-            hub,
-            stranger,
-            stranger_v6,
-        };
-        lab.wait_until_ready()?;
-        test(&lab)
-    })
-}
-
-/// The far end: a namespace, the wire from there to `hub_namespace`, and two sockets.
-fn stranger(hub_namespace: &str) -> Result<(UdpSocket, UdpSocket), Failed> {
-    new_namespace()?;
-    ip(&[
-        "link",
-        "add",
-        "far0",
-        "type",
-        "veth",
-        "peer",
-        "name",
-        "hub0",
-        "netns",
-        hub_namespace,
-    ])?;
-    ip(&["addr", "add", "192.0.2.2/24", "dev", "far0"])?;
-    ip(&["addr", "add", "2001:db8::2/64", "dev", "far0", "nodad"])?;
-    ip(&["link", "set", "far0", "up"])?;
-    Ok((
-        UdpSocket::bind((STRANGER, 0))?,
-        UdpSocket::bind(("2001:db8::2", 0))?,
-    ))
-}
-
-/// Gives this thread a network namespace of its own; the path that names it.
-fn new_namespace() -> Result<String, Failed> {
-    // SAFETY: changes this thread's network namespace and nothing in memory.
-    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    // SAFETY: gettid has no arguments and can't fail.
-    let thread = unsafe { libc::gettid() };
-    Ok(format!("/proc/{}/task/{thread}/ns/net", std::process::id()))
-}
-
-/// Runs this in a thread of its own, because a namespace is a thread's.
-fn in_thread<T: Send + 'static>(
-    run: impl FnOnce() -> Result<T, Failed> + Send + 'static,
-) -> Result<T, Failed> {
-    std::thread::spawn(run)
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-fn ip(arguments: &[&str]) -> Result<String, Failed> {
-    output("ip", arguments)
-}
-
-fn gro_is_on() -> Result<bool, Failed> {
-    Ok(output("ethtool", &["-k", "hub0"])?.contains("generic-receive-offload: on"))
-}
-
-fn output(program: &str, arguments: &[&str]) -> Result<String, Failed> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .map_err(|error| format!("{program}: {error}"))?;
-    if !output.status.success() {
-        let error = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{program} {}: {error}", arguments.join(" ")).into());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
