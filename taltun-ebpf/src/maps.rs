@@ -13,6 +13,7 @@ use taltun_common::address::{Address, is_v4_mapped};
 use taltun_common::blake2s::State;
 use taltun_common::budget::BUDGETS;
 use taltun_common::drops::{DROP_REASONS, DropReason};
+use taltun_common::hints::{HINT_WORDS, Hint};
 use taltun_common::maps::{
     Load, MAX_BUCKETS, MAX_DENIED, MAX_ENDPOINTS, MAX_INDICES, MAX_INVITED, MAX_LOCAL_ADDRESSES,
     MAX_ROUTES, MAX_SOURCES, MAX_XSK_INTERFACES, MAX_XSKS, Settings, SourceCounters, XskSockets,
@@ -71,6 +72,10 @@ static REPLIES: Array<u64, 1> = Array::new();
 /// Where peers were last heard.
 #[btf_map]
 static ENDPOINTS: HashMap<Address, u8, MAX_ENDPOINTS, BPF_F_NO_PREALLOC> = HashMap::new();
+
+/// Which of these addresses to look for there at all.
+#[btf_map]
+static ENDPOINT_HINTS: Array<u64, HINT_WORDS> = Array::new();
 
 /// Who was given a cookie lately.
 #[btf_map]
@@ -159,7 +164,11 @@ pub fn replies() -> Option<*mut u64> {
 /// off the stack of whoever asks; so is the next.
 #[inline(never)]
 pub fn is_endpoint(source: &Address) -> bool {
-    ENDPOINTS.get_ptr(source).is_some()
+    let hint = Hint::of(source);
+    let may_be = ENDPOINT_HINTS
+        .get(hint.word)
+        .is_some_and(|word| word & hint.bit != 0);
+    may_be && ENDPOINTS.get_ptr(source).is_some()
 }
 
 /// Whether this source was given a cookie lately.

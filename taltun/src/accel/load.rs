@@ -11,6 +11,7 @@ use aya::maps::{Array, HashMap as BpfHashMap, MapData};
 
 use taltun_common::address::Address;
 use taltun_common::blake2s;
+use taltun_common::hints::{HINT_WORDS, Hint};
 use taltun_common::maps::Load;
 
 use super::keys::key;
@@ -28,6 +29,8 @@ pub(super) struct LoadMaps {
     invited: BpfHashMap<MapData, Address, u8>,
     endpoints: BTreeSet<Address>,
     endpoints_map: BpfHashMap<MapData, Address, u8>,
+    hints: Vec<u64>,
+    hints_map: Array<MapData, u64>,
 }
 
 impl LoadMaps {
@@ -39,6 +42,8 @@ impl LoadMaps {
             invited: map(ebpf, "INVITED")?.try_into()?,
             endpoints: BTreeSet::new(),
             endpoints_map: map(ebpf, "ENDPOINTS")?.try_into()?,
+            hints: vec![0; HINT_WORDS],
+            hints_map: map(ebpf, "ENDPOINT_HINTS")?.try_into()?,
         })
     }
 
@@ -81,7 +86,26 @@ impl LoadMaps {
                 tracing::debug!(%error, "XDP can't hold more addresses of peers");
             }
         }
+        self.hint_at(&new);
         self.endpoints = new;
+    }
+
+    /// Has the programs look for these addresses, and for few others.
+    fn hint_at(&mut self, endpoints: &BTreeSet<Address>) {
+        let mut hints = vec![0; HINT_WORDS];
+        for hint in endpoints.iter().map(Hint::of) {
+            hints[hint.word as usize] |= hint.bit;
+        }
+        for (place, (old, new)) in self.hints.iter_mut().zip(hints).enumerate() {
+            if *old == new {
+                continue;
+            }
+            match self.hints_map.set(place as u32, new, 0) {
+                Ok(()) => *old = new,
+                // As above: strangers', as long as that lasts.
+                Err(error) => tracing::debug!(%error, "XDP overlooks addresses of peers"),
+            }
+        }
     }
 
     fn write(&mut self) {

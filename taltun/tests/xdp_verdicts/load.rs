@@ -12,6 +12,7 @@ use taltun_common::address::Address;
 use taltun_common::blake2s::keyed;
 use taltun_common::budget::Budget;
 use taltun_common::drops::DropReason;
+use taltun_common::hints::Hint;
 use taltun_common::maps::{Load, SourceCounters};
 use taltun_common::wire::INITIATION_MAC2;
 
@@ -24,7 +25,7 @@ use crate::{NamedTest, Test};
 /// What cookies are made of.
 pub const SECRET: [u8; 32] = [0x77; 32];
 /// No bucket is full again before this, and none holds a token until then.
-const NEVER: u64 = u64::MAX / 2;
+pub const NEVER: u64 = u64::MAX / 2;
 
 const NEIGHBOUR: Ends = Ends {
     source: IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 8)),
@@ -184,7 +185,7 @@ fn endpoints_need_no_reply_left() -> Result<(), Failed> {
     for (program, ends) in everywhere() {
         let ebpf = &mut under_load()?;
         no_replies(ebpf)?;
-        add_to(ebpf, "ENDPOINTS", ends)?;
+        add_endpoint(ebpf, ends)?;
         let initiation = udp(ends, &bare());
         for _ in 0..BURST {
             assert_eq!(verdict(ebpf, program, &initiation)?, XDP_PASS);
@@ -261,7 +262,7 @@ fn wrong_mac1s_have_a_budget() -> Result<(), Failed> {
         assert_eq!(verdict(ebpf, program, &right)?, XDP_DROP);
         assert_eq!(dropped(ebpf, DropReason::Unverified)?, 1);
         // Where a peer was heard there is another one.
-        add_to(ebpf, "ENDPOINTS", ends)?;
+        add_endpoint(ebpf, ends)?;
         assert_eq!(verdict(ebpf, program, &right)?, XDP_PASS);
         assert_eq!(spent(ebpf, Budget::Mac1Known)?, 0);
         assert_eq!(verdict(ebpf, program, &wrong)?, XDP_DROP);
@@ -417,6 +418,13 @@ fn set_budget(ebpf: &mut Ebpf, budget: Budget, full_at: u64) -> Result<(), Faile
 fn spent(ebpf: &mut Ebpf, budget: Budget) -> Result<u64, Failed> {
     let map: PerCpuArray<_, u64> = map(ebpf, "BUDGET")?.try_into()?;
     Ok(map.get(&(budget as u32), 0)?.iter().sum())
+}
+
+fn add_endpoint(ebpf: &mut Ebpf, ends: Ends) -> Result<(), Failed> {
+    add_to(ebpf, "ENDPOINTS", ends)?;
+    let hint = Hint::of(&key(ends.source));
+    let mut hints: Array<_, u64> = map(ebpf, "ENDPOINT_HINTS")?.try_into()?;
+    Ok(hints.set(hint.word, hint.bit, 0)?)
 }
 
 fn add_to(ebpf: &mut Ebpf, name: &str, ends: Ends) -> Result<(), Failed> {

@@ -12,18 +12,19 @@ use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::Duration;
 
+use aya::maps::Array;
 use libtest_mimic::Failed;
 use taltun::config::XdpMode;
 use taltun::dataplane::udp::{Socket, UdpOffloads};
 use taltun_common::maps::MAX_INDICES;
 
-use self::lab::{HUB, InLab, Lab, STRANGER, gro_is_on, in_lab, ip, start};
+use self::lab::{HUB, InLab, Lab, STRANGER, attached_map, gro_is_on, in_lab, ip, start};
 use crate::Test;
 use crate::frames::{Ends, OUR_INDEX, PORT, V4, handshake, message};
-use crate::load::{bare, with_cookie};
+use crate::load::{NEVER, bare, with_cookie};
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [(&str, InLab); 16] = [
+    let tests: [(&str, InLab); 17] = [
         ("auto_on_veth_is_generic", auto_on_veth_is_generic),
         ("driver_mode_and_back", driver_mode_and_back),
         ("bans_v4_and_v6", bans_v4_and_v6),
@@ -55,6 +56,7 @@ pub fn tests() -> impl Iterator<Item = Test> {
             steers_to_the_workers_sockets,
         ),
         ("asks_for_cookies_under_load", asks_for_cookies_under_load),
+        ("keeps_cookies_for_peers", keeps_cookies_for_peers),
         ("guards_the_tunnel", inner::guards_the_tunnel),
         (
             "replaces_filters_of_the_killed",
@@ -351,6 +353,28 @@ fn asks_for_cookies_under_load(lab: &Lab) -> Result<(), Failed> {
         assert_eq!(lab.received()?, 1, "a cookie has a bucket of its own");
         let limited = shield.drops().get("rate_limited").copied();
         assert_eq!(limited, Some(40 - answered as u64));
+    }
+    Ok(())
+}
+
+/// Where a peer was last heard one is asked for a cookie when nobody else is.
+fn keeps_cookies_for_peers(lab: &Lab) -> Result<(), Failed> {
+    for mode in [XdpMode::Generic, XdpMode::Driver] {
+        let mut shield = start(mode, &[]);
+        let source = lab.stranger.local_addr()?.ip();
+        shield.set_under_load(Duration::from_secs(60));
+        let mut replies: Array<_, u64> = attached_map("REPLIES")?.try_into()?;
+        replies.set(0, NEVER, 0)?;
+        let arrives = || -> Result<usize, Failed> {
+            lab.send(&bare())?;
+            lab.received()
+        };
+        assert_eq!(arrives()?, 0, "a stranger");
+        shield.set_endpoints([source].into_iter());
+        assert_eq!(arrives()?, 1, "a peer");
+        let elsewhere = IpAddr::from([192, 0, 2, 77]);
+        shield.set_endpoints([elsewhere].into_iter());
+        assert_eq!(arrives()?, 0, "a peer no more");
     }
     Ok(())
 }

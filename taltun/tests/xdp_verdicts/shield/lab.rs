@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use aya::maps::{Map, MapData, MapInfo};
+use aya::programs::loaded_programs;
 use libtest_mimic::Failed;
 use taltun::accel::{Request, Shield};
 use taltun::config::XdpMode;
@@ -180,6 +182,26 @@ pub(super) fn in_thread<T: Send + 'static>(
 
 pub(super) fn ip(arguments: &[&str]) -> Result<String, Failed> {
     output("ip", arguments)
+}
+
+/// A map of the program that is attached to our end of the wire.
+pub(super) fn attached_map(name: &str) -> Result<Map, Failed> {
+    let link = ip(&["-details", "link", "show", "hub0"])?;
+    let id = link
+        .split_once("prog/xdp id ")
+        .and_then(|(_, id)| id.split_whitespace().next())
+        .ok_or("no program is attached")?
+        .parse::<u32>()?;
+    let program = loaded_programs()
+        .filter_map(Result::ok)
+        .find(|program| program.id() == id)
+        .ok_or("the attached program isn't loaded")?;
+    for map in program.map_ids()?.unwrap_or_default() {
+        if MapInfo::from_id(map)?.name_as_str() == Some(name) {
+            return Ok(Map::from_map_data(MapData::from_id(map)?)?);
+        }
+    }
+    Err(format!("the program has no map {name}").into())
 }
 
 pub(super) fn gro_is_on() -> Result<bool, Failed> {
