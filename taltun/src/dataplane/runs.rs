@@ -32,6 +32,11 @@ impl Run {
         self.len.div_ceil(self.segment)
     }
 
+    /// Whether it holds several datagrams and all of them have the same size.
+    pub fn is_even(&self) -> bool {
+        self.len > self.segment && self.len.is_multiple_of(self.segment)
+    }
+
     /// The same datagrams, each on its own.
     pub fn split(self) -> impl Iterator<Item = Run> {
         (0..self.segments()).map(move |at| {

@@ -154,7 +154,11 @@ impl Sender {
     /// A sender for `socket`.
     pub fn new(socket: Arc<Socket>, counters: Arc<Counters>) -> Self {
         Self {
-            ring: SendRing::new(SEND_SLOTS, socket.local_addr().is_ipv6()),
+            ring: SendRing::new(
+                SEND_SLOTS,
+                socket.local_addr().is_ipv6(),
+                sys::mangles_equal_segments(),
+            ),
             socket,
             counters,
             refusals: 0,

@@ -177,13 +177,19 @@ fn read_control(header: &libc::msghdr) -> (Option<Local>, Option<usize>) {
     (local, segment)
 }
 
+/// What follows segments of equal size where the kernel mangles such: shorter, so that they
+/// are no longer all equal, and no message, so that the receiver throws it away.
+static ODD_TAIL: [u8; 1] = [0];
+
 /// Sends batches of runs out of an arena.
 pub struct SendRing {
     headers: Box<[libc::mmsghdr]>,
-    buffers: Box<[libc::iovec]>,
+    /// Two for each header: a run, and what may follow it.
+    buffers: Box<[[libc::iovec; 2]]>,
     names: Box<[libc::sockaddr_storage]>,
     controls: Box<[Control]>,
     v6_socket: bool,
+    odd_tails: bool,
 }
 
 // SAFETY: as for `ReceiveRing`: the raw pointers are set and used only inside `send`.
@@ -191,10 +197,12 @@ unsafe impl Send for SendRing {}
 
 impl SendRing {
     /// A ring that hands up to `slots` runs to the kernel in one call, on a socket of the
-    /// given family.
-    pub fn new(slots: usize, v6_socket: bool) -> Self {
+    /// given family. `odd_tails` is for kernels that [mangle equal
+    /// segments](super::mangles_equal_segments): such runs end in one more datagram, of a
+    /// single byte.
+    pub fn new(slots: usize, v6_socket: bool, odd_tails: bool) -> Self {
         // SAFETY: all-zero is valid for these C structures: null pointers and zero lengths.
-        let (header, buffer, name) = unsafe {
+        let (header, tail, name) = unsafe {
             (
                 std::mem::zeroed::<libc::mmsghdr>(),
                 std::mem::zeroed::<libc::iovec>(),
@@ -203,10 +211,11 @@ impl SendRing {
         };
         Self {
             headers: vec![header; slots].into_boxed_slice(),
-            buffers: vec![buffer; slots].into_boxed_slice(),
+            buffers: vec![[tail; 2]; slots].into_boxed_slice(),
             names: vec![name; slots].into_boxed_slice(),
             controls: vec![Control([0; CONTROL_LEN]); slots].into_boxed_slice(),
             v6_socket,
+            odd_tails,
         }
     }
 
@@ -223,16 +232,16 @@ impl SendRing {
             let payload = &arena[run.start..run.start + run.len];
             let (name, name_len) = encode(run.endpoint.remote, self.v6_socket);
             self.names[at] = name;
-            self.buffers[at] = libc::iovec {
+            self.buffers[at] = [payload, &ODD_TAIL].map(|bytes| libc::iovec {
                 // The kernel only reads from it.
-                iov_base: payload.as_ptr().cast_mut().cast(),
-                iov_len: payload.len(),
-            };
+                iov_base: bytes.as_ptr().cast_mut().cast(),
+                iov_len: bytes.len(),
+            });
             let header = &mut self.headers[at].msg_hdr;
             header.msg_name = (&raw mut self.names[at]).cast();
             header.msg_namelen = name_len;
-            header.msg_iov = &raw mut self.buffers[at];
-            header.msg_iovlen = 1;
+            header.msg_iov = self.buffers[at].as_mut_ptr();
+            header.msg_iovlen = (1 + usize::from(self.odd_tails && run.is_even())) as _;
             write_control(header, &mut self.controls[at], run, self.v6_socket);
         }
         // SAFETY: `count` headers are initialised and point at live memory: the ring's own
@@ -342,6 +351,9 @@ fn interface_to_use(remote: &SocketAddr, interface: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -362,5 +374,37 @@ mod tests {
         assert_eq!(parts(20, 10), [(100, 110), (110, 120)]);
         assert_eq!(parts(7, 7), [(100, 107)]);
         assert_eq!(parts(0, 1), [(100, 100)]);
+    }
+
+    /// How many bytes each datagram has that arrives of runs of these lengths in segments of
+    /// ten.
+    fn arriving(odd_tails: bool, lens: &[usize]) -> Vec<usize> {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let runs: Vec<Run> = lens
+            .iter()
+            .map(|&len| Run {
+                start: 0,
+                len,
+                segment: 10.min(len),
+                endpoint: Endpoint::from(receiver.local_addr().unwrap()),
+                hop_limit: None,
+            })
+            .collect();
+        let mut ring = SendRing::new(8, false, odd_tails);
+        let sent = ring.send(sender.as_fd(), &[7; 100], &runs).unwrap();
+        assert_eq!(sent, runs.len());
+        receiver.set_nonblocking(true).unwrap();
+        std::iter::from_fn(|| receiver.recv(&mut [0; 100]).ok()).collect()
+    }
+
+    /// A kernel with the fault isn't to be had, but what it gets is.
+    #[test]
+    fn only_equal_segments_get_an_odd_tail_and_only_where_that_is_asked_for() {
+        let lens = [30, 25, 10, 7, 20];
+        let plain = [10, 10, 10, 10, 10, 5, 10, 7, 10, 10];
+        assert_eq!(arriving(false, &lens), plain);
+        let tailed = [10, 10, 10, 1, 10, 10, 5, 10, 7, 10, 10, 1];
+        assert_eq!(arriving(true, &lens), tailed);
     }
 }

@@ -2,6 +2,7 @@
 //! path. One kind of call a file.
 
 mod address;
+mod kernel;
 mod messages;
 mod wait;
 pub mod xsk;
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+pub use kernel::mangles_equal_segments;
 pub use messages::{ReceiveRing, Received, SendRing};
 pub use wait::{StopSignal, wait_readable};
 
