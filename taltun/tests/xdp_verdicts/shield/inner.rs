@@ -83,17 +83,21 @@ pub(super) fn replaces_filters_of_the_killed(_: &Lab) -> Result<(), Failed> {
 
     let shield = start();
     assert_eq!(shield.tunnel_status().mode, mode);
-    let ours = |direction: &str| -> Result<usize, Failed> {
+    // A filter is a line, which may have its name twice.
+    let ours = |direction: &str| -> Result<Vec<String>, Failed> {
         let filters = output("tc", &["filter", "show", "dev", TUN, direction])?;
-        Ok(filters.matches("taltun_tun_").count())
+        let ours = filters.lines().filter(|line| line.contains("taltun_tun_"));
+        Ok(ours.map(ToOwned::to_owned).collect())
     };
     let expected = usize::from(mode == "clsact");
     for direction in ["ingress", "egress"] {
-        assert_eq!(ours(direction)?, expected, "{direction}, {mode}");
+        let ours = ours(direction)?;
+        assert_eq!(ours.len(), expected, "{direction}, {mode}: {ours:?}");
     }
     drop(shield);
     for direction in ["ingress", "egress"] {
-        assert_eq!(ours(direction)?, 0, "{direction}, {mode}");
+        let ours = ours(direction)?;
+        assert!(ours.is_empty(), "{direction}, {mode}: {ours:?}");
     }
     Ok(())
 }
