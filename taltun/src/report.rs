@@ -141,6 +141,9 @@ pub struct Stats {
     /// How often the kernel refused an offload that it had offered.
     #[serde(default)]
     pub fallbacks: Fallbacks,
+    /// Batches that were sealed or opened by more than one thread (`dataplane.crypto_threads`).
+    #[serde(default)]
+    pub parallel_batches: u64,
     /// Who sent to us on the underlay, most packets first (at most 1024).
     pub sources: Vec<Source>,
     /// Whose packets came out of the tunnel into this host, most packets first (at most

@@ -106,6 +106,8 @@ pub struct Stats {
     pub traffic: Traffic,
     /// What didn't go as it should, and cost nothing but time.
     pub fallbacks: Fallbacks,
+    /// Batches that were sealed or opened by more than one thread.
+    pub parallel_batches: u64,
     /// Who sent to us on the underlay, most packets first.
     pub sources: Vec<Source>,
     /// Outer sources denied now.

@@ -78,6 +78,11 @@ pub const CASES: &[Case] = &[
         run: || tcp_arrives("[dataplane]\nworkers = 3\nbusy_poll_us = 50\n"),
     },
     Case {
+        name: "TCP arrives whole where several threads share the cipher work of a batch",
+        programs: &[],
+        run: shared_cipher_work,
+    },
+    Case {
         name: "two workers each get the data of their own sessions alone",
         programs: &[],
         run: steered,
@@ -166,6 +171,47 @@ fn tcp_arrives(more: &'static str) -> Result<()> {
             let stream = Stream::start(&lab.net.a, lab.namespace(to), SocketAddr::new(address, 0))?;
             stream.wait_for_more_than(20_000_000, Duration::from_mins(1))?;
             stream.finish()?;
+        }
+    }
+    take_down(lab)
+}
+
+/// Large batches are sealed and opened by helpers, too, on the way out, on the way in and by the
+/// relay; the content is right, and the counter says that it happened.
+fn shared_cipher_work() -> Result<()> {
+    let lab = lab(Options {
+        more: "[dataplane]\ncrypto_threads = 2\n",
+        ..Options::default()
+    })?;
+    for from in [Role::A, Role::B] {
+        ensure_answers(lab.namespace(from), Role::Hub.v4())?;
+    }
+    for (from, to) in [
+        (Role::A, Role::Hub),
+        (Role::Hub, Role::A),
+        (Role::A, Role::B),
+    ] {
+        let address = SocketAddr::new(to.v4(), 0);
+        let stream = Stream::start(lab.namespace(from), lab.namespace(to), address)?;
+        stream.wait_for_more_than(50_000_000, Duration::from_mins(1))?;
+        if std::thread::available_parallelism()?.get() > 1 {
+            // On a busy machine no core may have been idle so far.
+            eventually("a helper helps", Duration::from_mins(1), || {
+                let in_all = [&lab.hub, &lab.a, &lab.b]
+                    .into_iter()
+                    .map(|node| Ok(node.stats()?.parallel_batches))
+                    .sum::<Result<u64>>()?;
+                Ok(in_all > 0)
+            })?;
+        }
+        stream.finish()?;
+    }
+    for (name, node) in [("the hub", &lab.hub), ("a", &lab.a), ("b", &lab.b)] {
+        let stats = node.stats()?;
+        println!("{name}: {} parallel batches", stats.parallel_batches);
+        for reason in ["authentication", "replay", "inner_malformed"] {
+            let dropped = stats.dropped(reason);
+            ensure!(dropped == 0, "{name} dropped {dropped} for {reason}");
         }
     }
     take_down(lab)

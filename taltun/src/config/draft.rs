@@ -355,6 +355,9 @@ impl Draft {
         if let Some(field) = section.get("workers") {
             dataplane.workers = usize::try_from(field.integer(1..=64)?).ok();
         }
+        if let Some(field) = section.get("crypto_threads") {
+            dataplane.crypto_threads = usize::try_from(field.integer(0..=64)?).ok();
+        }
         if let Some(field) = section.get("busy_poll_us") {
             dataplane.busy_poll_us = field.integer(0..=1_000)?;
         }

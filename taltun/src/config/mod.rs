@@ -204,6 +204,9 @@ pub struct Dataplane {
     pub udp_gro: bool,
     /// Workers, 1 to 64; `None` for as many as fit the machine.
     pub workers: Option<usize>,
+    /// Threads that share the cipher work of large batches, 0 to 64; `None` for as many as
+    /// fit the machine.
+    pub crypto_threads: Option<usize>,
     /// Microseconds that a worker goes on looking for packets before it sleeps, 0 to
     /// 1,000. Buys latency with CPU time.
     pub busy_poll_us: u32,
@@ -216,6 +219,7 @@ impl Default for Dataplane {
             udp_gso: true,
             udp_gro: true,
             workers: None,
+            crypto_threads: None,
             busy_poll_us: 0,
         }
     }

@@ -459,6 +459,14 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "dataplane",
+        "crypto_threads",
+        Kind::Number(0, 64),
+        "",
+        "Threads that help to seal and open large batches while cores are idle; 0 for none. Default: two fewer than there are cores, at most 8.",
+        "Hilos que ayudan a cifrar y descifrar lotes grandes mientras haya núcleos ociosos; 0, ninguno. Por omisión, dos menos que los núcleos, 8 como mucho.",
+    ),
+    key(
+        "dataplane",
         "busy_poll_us",
         Kind::Number(0, 1_000),
         "0",

@@ -163,6 +163,7 @@ impl Engine {
             wake: making.wake,
             offloads: offloads(&config),
             busy_poll: Duration::from_micros(config.dataplane.busy_poll_us.into()),
+            crypto_threads: config.dataplane.crypto_threads,
         };
         let names_routed = config.dns_routes.as_ref();
         let names_routed = names_routed.map(|routes| Table::new(routes.via, routes.keep));

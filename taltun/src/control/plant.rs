@@ -14,12 +14,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use crate::dataplane::counters::Counters;
+use crate::dataplane::crew::{self, Crew};
 use crate::dataplane::filter::Filter;
 use crate::dataplane::gate::Gate;
 use crate::dataplane::sys::StopSignal;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
-use crate::dataplane::worker::{Handshake, Shared, Workers};
+use crate::dataplane::worker::{self, Handshake, Shared, Workers};
 use crate::dataplane::xsk;
 use crate::protocol::tunnel::Tunnel;
 
@@ -42,6 +43,9 @@ pub(super) struct Parts {
     pub offloads: UdpOffloads,
     /// How long a thread goes on looking for packets before it sleeps.
     pub busy_poll: Duration,
+    /// Threads that share the cipher work of large batches; `None` for as many as fit the
+    /// machine.
+    pub crypto_threads: Option<usize>,
 }
 
 /// The running data plane.
@@ -149,9 +153,12 @@ impl Plant {
             handshakes,
             wake,
             busy_poll,
+            crypto_threads,
             ..
         } = self.parts.clone();
         tunnel.set_listen_port(self.listen_address().port());
+        let cores = worker::cores();
+        let helpers = crypto_threads.unwrap_or_else(|| crew::default_helpers(cores));
         let shared = Arc::new(Shared {
             tunnel,
             filter,
@@ -161,6 +168,7 @@ impl Plant {
             wake,
             busy_poll,
             workers: self.sockets.len() as u32,
+            crew: Crew::new(helpers, cores),
             stop: StopSignal::new()?,
             ended: false.into(),
         });

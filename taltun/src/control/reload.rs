@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::{self, Config, HostSettings, Interface};
+use crate::config::{self, Config, Dataplane, HostSettings, Interface};
 use crate::crypto::PublicKey;
 use crate::protocol::device::Device;
 use crate::protocol::peer::Endpoint;
@@ -70,6 +70,11 @@ pub(super) fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
              restart it"
                 .into(),
         );
+    }
+    if let Some(key) = dataplane_difference(&old.dataplane, &new.dataplane) {
+        return Err(format!(
+            "dataplane.{key} can't change while the tunnel runs; restart it"
+        ));
     }
     let mut before: HashMap<_, _> = old.peers.iter().map(|p| (p.public_key, p)).collect();
     let mut plan = Plan::default();
@@ -141,6 +146,21 @@ fn fixed_difference(old: &Interface, new: &Interface) -> Option<&'static str> {
         ("vip", old.vip == new.vip),
         ("mtu", old.mtu == new.mtu),
         ("routes", old.routes == new.routes),
+    ]
+    .into_iter()
+    .find(|(_, same)| !same)
+    .map(|(key, _)| key)
+}
+
+/// The first key of `[dataplane]` that differs.
+fn dataplane_difference(old: &Dataplane, new: &Dataplane) -> Option<&'static str> {
+    [
+        ("tun_offload", old.tun_offload == new.tun_offload),
+        ("udp_gso", old.udp_gso == new.udp_gso),
+        ("udp_gro", old.udp_gro == new.udp_gro),
+        ("workers", old.workers == new.workers),
+        ("crypto_threads", old.crypto_threads == new.crypto_threads),
+        ("busy_poll_us", old.busy_poll_us == new.busy_poll_us),
     ]
     .into_iter()
     .find(|(_, same)| !same)
@@ -220,5 +240,13 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         new.host.kill_switch = true;
         let error = plan(&old, &new).unwrap_err();
         assert!(error.contains("interface.kill_switch"), "{error}");
+        let mut new = config(&[]);
+        new.dataplane.crypto_threads = Some(2);
+        let error = plan(&old, &new).unwrap_err();
+        assert!(error.contains("dataplane.crypto_threads"), "{error}");
+        let mut new = config(&[]);
+        new.dataplane.workers = Some(2);
+        let error = plan(&old, &new).unwrap_err();
+        assert!(error.contains("dataplane.workers"), "{error}");
     }
 }

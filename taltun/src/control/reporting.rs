@@ -111,6 +111,7 @@ impl Engine {
                 tun_offload: self.counters.join_fallbacks(),
                 strayed: self.counters.strayed(),
             },
+            parallel_batches: self.counters.parallel_batches(),
             sources: self.shield.sources(MOST_SOURCES),
             sources_inner: self.shield.sources_inner(MOST_SOURCES),
             denied: self.bans.nets(false),

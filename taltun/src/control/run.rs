@@ -43,11 +43,10 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = config
         .dataplane
         .workers
-        .unwrap_or_else(|| worker::default_count(cores));
+        .unwrap_or_else(|| worker::default_count(worker::cores()));
     let name = config.interface.tun_name.clone();
     let sockets = bind_sockets(&config, &origin, workers)?;
     let control = ControlSocket::bind(&name)?;

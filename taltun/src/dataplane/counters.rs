@@ -18,6 +18,7 @@ pub struct Counters {
     gso_fallbacks: AtomicU64,
     join_fallbacks: AtomicU64,
     strayed: AtomicU64,
+    parallel_batches: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +50,8 @@ pub struct Tally {
     any_drops: bool,
     /// Data that came to another worker than its session's.
     pub strayed: u64,
+    /// Whether others shared in the batch.
+    pub parallel: bool,
     /// Packets for the TUN.
     pub rx: FlowTally,
     /// Packets from the TUN.
@@ -73,6 +76,9 @@ impl Counters {
         self.relayed.add(tally.relayed);
         if tally.strayed > 0 {
             self.strayed.fetch_add(tally.strayed, Ordering::Relaxed);
+        }
+        if tally.parallel {
+            self.parallel_batches.fetch_add(1, Ordering::Relaxed);
         }
         if tally.any_drops {
             for (shared, count) in self.drops.iter().zip(tally.drops) {
@@ -117,6 +123,11 @@ impl Counters {
     /// How often data came to another worker than its session's.
     pub fn strayed(&self) -> u64 {
         self.strayed.load(Ordering::Relaxed)
+    }
+
+    /// How many batches were sealed or opened by more than one thread.
+    pub fn parallel_batches(&self) -> u64 {
+        self.parallel_batches.load(Ordering::Relaxed)
     }
 
     /// Drops so far, by label; only reasons that occurred.

@@ -9,6 +9,7 @@ use taltun_common::steering::worker_of;
 
 use super::clock;
 use super::counters::{Counters, Tally};
+use super::crew::Crew;
 use super::filter::Lists;
 use super::offload::coalesce::{Coalescer, Join, MAX_PARTS};
 use super::offload::vnet::{DATA_VALID, VnetHeader};
@@ -17,10 +18,12 @@ use super::sys::{ReceiveRing, Received};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::worker::{Handshake, Shared};
+use crate::protocol::ip::Inner;
 use crate::protocol::messages::{DATA_HEADER_LEN, Message};
 use crate::protocol::peer::Endpoint;
+use crate::protocol::plan::Plan;
 use crate::protocol::time::Time;
-use crate::protocol::tunnel::{Batch, NotSealed, Opened};
+use crate::protocol::tunnel::{Batch, NotSealed, Opened, Sealed};
 
 /// Messages taken from the socket at once. Each may hold up to 64 merged datagrams.
 const BATCH: usize = 32;
@@ -37,6 +40,9 @@ pub(super) fn run(
 ) -> io::Result<()> {
     let mut ring = ReceiveRing::new(BATCH, SLOT);
     let mut work = Work::new(Some(worker), tun, BATCH);
+    if shared.crew.is_some() {
+        work = work.shared(BATCH);
+    }
     while shared.wait_readable(socket.as_fd())? {
         loop {
             let (arena, received) = match ring.receive(socket.as_fd()) {
@@ -63,7 +69,25 @@ pub(super) struct Work {
     join: Join,
     /// What is to be sent on to other peers.
     pub(super) relayed: Runs,
+    /// The cipher work of a large batch, where it can be shared.
+    plans: Option<Plans>,
     tally: Tally,
+}
+
+/// What of a batch is to be opened, and what of that is to be sealed again.
+struct Plans {
+    open: Plan,
+    relay: Plan,
+}
+
+/// What a batch is handled with.
+struct Round<'a> {
+    batch: Batch<'a>,
+    filter: &'a Lists,
+    shared: &'a Shared,
+    /// Whether equal neighbours leave as one.
+    merge: bool,
+    now: Time,
 }
 
 impl Work {
@@ -74,7 +98,21 @@ impl Work {
             local: Coalescer::with_capacity(messages * super::runs::MAX_SEGMENTS),
             join: tun.joins(),
             relayed: Runs::with_capacity(messages),
+            plans: None,
             tally: Tally::default(),
+        }
+    }
+
+    /// The same, sharing large batches with the crew. Their messages have to lie in the arena in
+    /// their order.
+    pub(super) fn shared(self, messages: usize) -> Self {
+        let plan = || Plan::with_capacity(messages * super::runs::MAX_SEGMENTS);
+        Self {
+            plans: Some(Plans {
+                open: plan(),
+                relay: plan(),
+            }),
+            ..self
         }
     }
 
@@ -88,90 +126,175 @@ impl Work {
         shared: &Shared,
     ) {
         self.join = tun.joins();
-        let filter = shared.filter.read();
         let now = clock::now();
-        let mut batch = shared.tunnel.batch(now);
+        let mut round = Round {
+            filter: &shared.filter.read(),
+            batch: shared.tunnel.batch(now),
+            shared,
+            merge,
+            now,
+        };
+        let Some(mut plans) = self.plans.take() else {
+            return self.open_alone(arena, received, &mut round);
+        };
+        let bytes = received.iter().map(|message| message.len).sum();
+        match &shared.crew {
+            Some(crew) if crew.shares(bytes) => {
+                self.open_together(arena, received, &mut round, &mut plans, crew);
+            }
+            _ => self.open_alone(arena, received, &mut round),
+        }
+        self.plans = Some(plans);
+    }
+
+    /// Takes one datagram after the other from end to end.
+    fn open_alone(&mut self, arena: &mut [u8], received: &[Received], round: &mut Round<'_>) {
         for message in received {
-            if message.truncated {
-                self.tally.drop_packet(DropReason::Oversized);
+            if self.is_cut(message) {
                 continue;
             }
             for place in message.datagrams() {
-                self.handle(
-                    arena,
-                    place,
-                    message.from,
-                    &mut batch,
-                    &filter,
-                    merge,
-                    now,
-                    shared,
-                );
+                let Range { start, end } = place;
+                let datagram = &mut arena[start..end];
+                let Some((receiver, counter)) = self.admit(datagram, message.from, round) else {
+                    continue;
+                };
+                let opened = round.batch.open(receiver, counter, datagram, message.from);
+                let Some(inner) = self.settle(opened, receiver, arena, start, round) else {
+                    continue;
+                };
+                let sealed = round.batch.relay(&mut arena[start..end], &inner);
+                self.settle_relay(sealed, start, inner.len, round.merge);
             }
         }
     }
 
-    /// Handles the datagram at `place` in the arena.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "what a datagram needs from its batch; a struct of borrows would only rename them"
-    )]
-    fn handle(
+    /// Takes all datagrams one step further at a time, and has the crew share in the steps
+    /// that are the cipher's.
+    fn open_together(
         &mut self,
         arena: &mut [u8],
-        place: Range<usize>,
-        from: Endpoint,
-        batch: &mut Batch<'_>,
-        filter: &Lists,
-        merge: bool,
-        now: Time,
-        shared: &Shared,
+        received: &[Received],
+        round: &mut Round<'_>,
+        plans: &mut Plans,
+        crew: &Crew,
     ) {
-        let start = place.start;
-        let datagram = &mut arena[place];
-        if filter.denies(from.remote.ip()) {
-            return self.tally.drop_packet(DropReason::Denied);
-        }
-        let (receiver, counter) = match Message::parse(datagram) {
-            Ok(Message::Data { receiver, counter }) => (receiver, counter),
-            Ok(message) => {
-                let source = from.remote.ip();
-                if let Err(reason) = shared.gate.admit(&message, datagram, source, now) {
-                    return self.tally.drop_packet(reason);
+        for (origin, message) in received.iter().enumerate() {
+            if self.is_cut(message) {
+                continue;
+            }
+            for place in message.datagrams() {
+                let datagram = &arena[place.clone()];
+                let Some((receiver, counter)) = self.admit(datagram, message.from, round) else {
+                    continue;
+                };
+                let plan = &mut plans.open;
+                let origin = origin as u32;
+                let planned = round
+                    .batch
+                    .plan_open(plan, receiver, counter, place, origin);
+                if let Err(reason) = planned {
+                    self.tally.drop_packet(reason);
                 }
-                if !shared.hand_over(Handshake::new(datagram, from)) {
+            }
+        }
+        self.tally.parallel |= crew.carry(plans.open.work(arena));
+        for planned in plans.open.opened() {
+            let from = received[planned.origin as usize].from;
+            let opened = round.batch.accept(&planned, arena, from);
+            let start = planned.place.start;
+            let Some(inner) = self.settle(opened, planned.receiver, arena, start, round) else {
+                continue;
+            };
+            let plan = &mut plans.relay;
+            let sealed = round.batch.plan_relay(plan, arena, planned.place, &inner);
+            self.settle_relay(sealed, start, inner.len, round.merge);
+        }
+        self.tally.parallel |= crew.carry(plans.relay.work(arena));
+        plans.open.clear();
+        plans.relay.clear();
+    }
+
+    /// Whether the kernel had to cut a message, which is lost then.
+    fn is_cut(&mut self, message: &Received) -> bool {
+        if message.truncated {
+            self.tally.drop_packet(DropReason::Oversized);
+        }
+        message.truncated
+    }
+
+    /// Lets data through, of which it gives the receiver and the counter; hands over
+    /// handshake messages.
+    fn admit(&mut self, datagram: &[u8], from: Endpoint, round: &Round<'_>) -> Option<(u32, u64)> {
+        let source = from.remote.ip();
+        if round.filter.denies(source) {
+            self.tally.drop_packet(DropReason::Denied);
+            return None;
+        }
+        let shared = round.shared;
+        match Message::parse(datagram) {
+            Ok(Message::Data { receiver, counter }) => return Some((receiver, counter)),
+            Ok(message) => {
+                if let Err(reason) = shared.gate.admit(&message, datagram, source, round.now) {
+                    self.tally.drop_packet(reason);
+                } else if !shared.hand_over(Handshake::new(datagram, from)) {
                     self.tally.drop_packet(DropReason::HandshakeQueueFull);
                 }
-                return;
             }
-            Err(_) => return self.tally.drop_packet(DropReason::Shape),
+            Err(_) => self.tally.drop_packet(DropReason::Shape),
+        }
+        None
+    }
+
+    /// Keeps what was opened at `start` in the arena for the TUN, or gives it back to be
+    /// relayed.
+    fn settle(
+        &mut self,
+        opened: Result<Opened, DropReason>,
+        receiver: u32,
+        arena: &[u8],
+        start: usize,
+        round: &Round<'_>,
+    ) -> Option<Inner> {
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(reason) => {
+                self.tally.drop_packet(reason);
+                return None;
+            }
         };
-        let opened = batch.open(receiver, counter, datagram, from);
-        if opened.is_ok()
-            && self.worker.is_some()
-            && worker_of(receiver, shared.workers) != self.worker
-        {
+        if self.worker.is_some() && worker_of(receiver, round.shared.workers) != self.worker {
             self.tally.strayed += 1;
         }
-        let inner = match opened {
-            Ok(Opened::Keepalive) => return,
-            Ok(Opened::Local(inner)) if filter.denies_inner(inner.source) => {
-                return self.tally.drop_packet(DropReason::InnerDenied);
+        match opened {
+            Opened::Keepalive => None,
+            Opened::Local(inner) | Opened::Relay(inner)
+                if round.filter.denies_inner(inner.source) =>
+            {
+                self.tally.drop_packet(DropReason::InnerDenied);
+                None
             }
-            Ok(Opened::Relay(inner)) if filter.denies_inner(inner.source) => {
-                return self.tally.drop_packet(DropReason::InnerDenied);
-            }
-            Ok(Opened::Local(inner)) => {
+            Opened::Local(inner) => {
                 self.tally.rx.add(inner.len);
                 let at = start + DATA_HEADER_LEN;
-                return self.local.push(arena, at, inner.len, self.join);
+                self.local.push(arena, at, inner.len, self.join);
+                None
             }
-            Ok(Opened::Relay(inner)) => inner,
-            Err(reason) => return self.tally.drop_packet(reason),
-        };
-        match batch.relay(datagram, &inner) {
+            Opened::Relay(inner) => Some(inner),
+        }
+    }
+
+    /// Keeps what was sealed again at `start` in the arena to be sent.
+    fn settle_relay(
+        &mut self,
+        sealed: Result<Sealed, NotSealed>,
+        start: usize,
+        packet_len: usize,
+        merge: bool,
+    ) {
+        match sealed {
             Ok(sealed) => {
-                self.tally.relayed.add(inner.len);
+                self.tally.relayed.add(packet_len);
                 self.relayed.push(start, sealed.len, sealed.endpoint, merge);
             }
             Err(NotSealed::Staged { displaced: false }) => {}

@@ -4,7 +4,8 @@
 //! threads: `outbound` (TUN → seal → UDP) and `inbound` (UDP → open → TUN, or → seal →
 //! UDP for relayed packets). Each takes what is ready, never waits to fill a batch, and
 //! carries it through to the end itself, so packets of a flow neither cross threads nor
-//! overtake each other.
+//! overtake each other. The cipher work of a large batch may be shared with the helpers of a
+//! [`crew`], and is complete before anything of the batch is sent or written.
 //!
 //! ```text
 //!            poll, read ×64          seal in place          sendmmsg + UDP_SEGMENT
@@ -19,6 +20,7 @@
 
 pub mod clock;
 pub mod counters;
+pub mod crew;
 pub mod filter;
 pub mod gate;
 mod inbound;

@@ -15,6 +15,7 @@ use super::udp::Sender;
 use super::unreachable::Unreachable;
 use super::worker::Shared;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
+use crate::protocol::plan::Plan;
 use crate::protocol::tunnel::NotSealed;
 
 /// Packets that are sealed and sent together.
@@ -42,6 +43,7 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, shared: &Shared) -> io::Result
         arena: vec![0; FULL + SLOT].into_boxed_slice(),
         filled: 0,
         packets: Vec::with_capacity(BATCH),
+        plan: shared.crew.as_ref().map(|_| Plan::with_capacity(BATCH)),
         runs: Runs::with_capacity(BATCH),
         tally: Tally::default(),
         unreachable: Unreachable::default(),
@@ -74,6 +76,8 @@ struct Outbound<'w> {
     arena: Box<[u8]>,
     filled: usize,
     packets: Vec<Packet>,
+    /// The cipher work of a large batch, where it can be shared.
+    plan: Option<Plan>,
     runs: Runs,
     tally: Tally,
     unreachable: Unreachable,
@@ -125,9 +129,18 @@ impl Outbound<'_> {
     fn seal(&mut self) {
         let merge = self.sender.merges();
         let now = clock::now();
+        let crew = self.shared.crew.as_ref();
+        let mut together = crew
+            .filter(|crew| crew.shares(self.filled))
+            .zip(self.plan.as_mut());
         let mut batch = self.shared.tunnel.batch(now);
         for packet in &self.packets {
-            match batch.seal(&mut self.arena[packet.start..packet.end], packet.len) {
+            let place = packet.start..packet.end;
+            let sealed = match &mut together {
+                None => batch.seal(&mut self.arena[place], packet.len),
+                Some((_, plan)) => batch.plan_seal(plan, &self.arena, place, packet.len),
+            };
+            match sealed {
                 Ok(sealed) => {
                     self.tally.tx.add(packet.len);
                     self.runs.push_limited(
@@ -151,6 +164,11 @@ impl Outbound<'_> {
                     }
                 }
             }
+        }
+        drop(batch);
+        if let Some((crew, plan)) = together {
+            self.tally.parallel = crew.carry(plan.work(&mut self.arena));
+            plan.clear();
         }
     }
 }

@@ -4,12 +4,13 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
 use super::counters::Counters;
+use super::crew::{Crew, Job, Threads};
 use super::filter::Filter;
 use super::gate::Gate;
 use super::sys::{StopSignal, wait_readable};
@@ -66,6 +67,8 @@ pub struct Shared {
     pub busy_poll: Duration,
     /// How many workers there are.
     pub workers: u32,
+    /// Who shares the cipher work of a large batch; `None` where nobody does.
+    pub crew: Option<Crew>,
     /// Ends the threads.
     pub stop: StopSignal,
     /// Set, and the controller woken, by a thread that ends without having been told to.
@@ -80,7 +83,13 @@ impl Shared {
 
     /// Waits until `source` can be read; false when the workers are to stop.
     pub(super) fn wait_readable(&self, source: BorrowedFd<'_>) -> io::Result<bool> {
-        wait_readable(source, &self.stop, self.busy_poll)
+        let Some(crew) = &self.crew else {
+            return wait_readable(source, &self.stop, self.busy_poll);
+        };
+        crew.rest();
+        let readable = wait_readable(source, &self.stop, self.busy_poll);
+        crew.resume();
+        readable
     }
 
     /// Wakes the controller if a batch asked something of it.
@@ -95,7 +104,12 @@ impl Shared {
 #[derive(Debug)]
 pub struct Workers {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
+}
+
+/// Cores that we may run on.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// How many workers a machine of `cores` gets. One saturates two cores, having a thread a
@@ -105,43 +119,55 @@ pub fn default_count(cores: usize) -> usize {
 }
 
 impl Workers {
-    /// Starts a worker for each pair of socket and TUN queue.
+    /// Starts a worker for each pair of socket and TUN queue, and `helpers` if the threads have a
+    /// crew.
     pub fn start(shared: Arc<Shared>, sockets: &[Arc<Socket>], tuns: Vec<Tun>) -> io::Result<Self> {
         let mut workers = Self {
             shared,
-            threads: Vec::new(),
+            threads: Threads::default(),
         };
+        let mut jobs = Vec::new();
         for (number, (socket, tun)) in sockets.iter().zip(tuns).enumerate() {
             let out_tun = tun.try_clone()?;
             let counters = &workers.shared.counters;
             let mut sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
             let mut relay_sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
             let socket = Arc::clone(socket);
-            workers.spawn(format!("taltun-out-{number}"), move |shared| {
+            jobs.push(workers.job(format!("taltun-out-{number}"), move |shared| {
                 outbound::run(&out_tun, &mut sender, shared)
-            })?;
-            workers.spawn(format!("taltun-in-{number}"), move |shared| {
+            }));
+            jobs.push(workers.job(format!("taltun-in-{number}"), move |shared| {
                 inbound::run(&socket, &tun, &mut relay_sender, number as u32, shared)
-            })?;
+            }));
         }
+        let helpers = workers.shared.crew.as_ref().map_or(0, Crew::helpers);
+        workers.threads.start(jobs, helpers)?;
         Ok(workers)
     }
 
-    fn spawn(
-        &mut self,
+    /// What a thread of this name does, from its start to its end.
+    fn job(
+        &self,
         name: String,
         body: impl FnOnce(&Shared) -> io::Result<()> + Send + 'static,
-    ) -> io::Result<()> {
+    ) -> (String, Job) {
         let shared = Arc::clone(&self.shared);
-        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            if let Err(error) = body(&shared) {
-                tracing::warn!("{name} ended: {error}");
+        let said = name.clone();
+        let job = move || {
+            if let Some(crew) = &shared.crew {
+                crew.resume();
+            }
+            let ended = body(&shared);
+            if let Some(crew) = &shared.crew {
+                crew.rest();
+            }
+            if let Err(error) = ended {
+                tracing::warn!("{said} ended: {error}");
                 shared.ended.store(true, Ordering::Release);
                 shared.wake.notify_one();
             }
-        })?;
-        self.threads.push(thread);
-        Ok(())
+        };
+        (name, Box::new(job))
     }
 
     /// What the threads share.
@@ -151,20 +177,17 @@ impl Workers {
 
     /// Whether any thread has ended, which none does by itself but for an error.
     pub fn any_ended(&self) -> bool {
-        self.shared.ended.load(Ordering::Acquire)
-            || self.threads.iter().any(JoinHandle::is_finished)
+        self.shared.ended.load(Ordering::Acquire) || self.threads.any_ended()
     }
 }
 
 impl Drop for Workers {
-    /// Ends all threads and waits for them; what they have in hand is carried through.
+    /// Tells all threads to end; dropping them waits for it. What they have in hand is
+    /// carried through.
     fn drop(&mut self) {
         if let Err(error) = self.shared.stop.stop() {
             tracing::error!("can't stop the workers: {error}");
-            return;
-        }
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
+            std::mem::take(&mut self.threads).abandon();
         }
     }
 }

@@ -23,12 +23,13 @@ pub mod messages;
 mod nesting;
 pub mod noise;
 pub mod peer;
+pub mod plan;
 pub mod ratelimiter;
 pub mod replay;
 pub mod session;
 pub mod tai64n;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod time;
 mod timers;
 pub mod tunnel;

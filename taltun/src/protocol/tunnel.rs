@@ -196,28 +196,31 @@ struct OutboundRun {
     bytes: u64,
 }
 
+/// A packet's counter on its session, and what becomes of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reserved {
+    pub counter: u64,
+    pub message_len: usize,
+    endpoint: Endpoint,
+}
+
+impl Reserved {
+    /// What to tell of it once it is sealed.
+    pub(super) fn sealed(self) -> Sealed {
+        Sealed {
+            len: self.message_len,
+            endpoint: self.endpoint,
+            hop_limit: None,
+        }
+    }
+}
+
 impl Batch<'_> {
     /// Seals a packet from the TUN for whoever owns its destination. The packet is
     /// `buffer[16..16 + len]`; the buffer must have room for its padding and 16 bytes of
     /// tag behind it.
     pub fn seal(&mut self, buffer: &mut [u8], len: usize) -> Result<Sealed, NotSealed> {
-        let drop = NotSealed::Dropped;
-        let inner = buffer
-            .get(DATA_HEADER_LEN..DATA_HEADER_LEN + len)
-            .and_then(ip::parse)
-            .ok_or(drop(DropReason::InnerMalformed))?;
-        if !self.enter_outbound(inner.destination) {
-            return Err(drop(DropReason::NoPeer));
-        }
-        let packet = &buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + len];
-        if self.is_our_own_datagram(packet, &inner) {
-            return Err(drop(DropReason::RoutingLoop));
-        }
-        let hop_limit = match Nesting::of(packet) {
-            Nesting::None => None,
-            Nesting::Carried(hop_limit) => Some(hop_limit),
-            Nesting::TooDeep => return Err(drop(DropReason::RoutingLoop)),
-        };
+        let hop_limit = self.enter_for(buffer, len)?;
         // One that has to wait for a session loses its mark, which gives a loop one more lap.
         let sealed = self.seal_in_run(buffer, len)?;
         Ok(Sealed {
@@ -229,13 +232,7 @@ impl Batch<'_> {
     /// Seals a packet that [`Self::open`] called [`Opened::Relay`] again, in its buffer,
     /// for the peer it is meant for.
     pub fn relay(&mut self, buffer: &mut [u8], inner: &Inner) -> Result<Sealed, NotSealed> {
-        let packet = &mut buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + inner.len];
-        if !ip::take_hop(packet) {
-            return Err(NotSealed::Dropped(DropReason::HopLimit));
-        }
-        if !self.enter_outbound(inner.destination) {
-            return Err(NotSealed::Dropped(DropReason::NoPeer));
-        }
+        self.enter_for_relay(buffer, inner)?;
         self.seal_in_run(buffer, inner.len)
     }
 
@@ -260,6 +257,25 @@ impl Batch<'_> {
             .session
             .open(counter, message)
             .map_err(|_| DropReason::Authentication)?;
+        self.accept_in_run(counter, bytes, packet, from)
+    }
+
+    /// Takes in an authentic message of so many `bytes`, which holds `packet`, padded.
+    #[allow(
+        clippy::inline_always,
+        reason = "else its result is copied for each packet"
+    )]
+    #[inline(always)]
+    pub(super) fn accept_in_run(
+        &mut self,
+        counter: u64,
+        bytes: u64,
+        packet: &[u8],
+        from: Endpoint,
+    ) -> Result<Opened, DropReason> {
+        let Some(run) = self.inbound.as_mut() else {
+            return Err(DropReason::UnknownIndex);
+        };
         if !run.session.accept(counter) {
             return Err(DropReason::Replay);
         }
@@ -295,6 +311,53 @@ impl Batch<'_> {
         } else {
             Ok(Opened::Local(inner))
         }
+    }
+
+    /// When the batch is.
+    pub(super) fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Makes the owner of the destination of `buffer[16..16 + len]` the peer of the outbound
+    /// run. Gives the hop limit that its datagram has to leave with.
+    #[allow(
+        clippy::inline_always,
+        reason = "else its result is copied for each packet"
+    )]
+    #[inline(always)]
+    pub(super) fn enter_for(&mut self, buffer: &[u8], len: usize) -> Result<Option<u8>, NotSealed> {
+        let drop = NotSealed::Dropped;
+        let packet = buffer.get(DATA_HEADER_LEN..DATA_HEADER_LEN + len);
+        let (packet, inner) = packet
+            .and_then(|packet| Some((packet, ip::parse(packet)?)))
+            .ok_or(drop(DropReason::InnerMalformed))?;
+        if !self.enter_outbound(inner.destination) {
+            return Err(drop(DropReason::NoPeer));
+        }
+        if self.is_our_own_datagram(packet, &inner) {
+            return Err(drop(DropReason::RoutingLoop));
+        }
+        match Nesting::of(packet) {
+            Nesting::None => Ok(None),
+            Nesting::Carried(hop_limit) => Ok(Some(hop_limit)),
+            Nesting::TooDeep => Err(drop(DropReason::RoutingLoop)),
+        }
+    }
+
+    /// The same for a packet to relay, which loses a hop by it.
+    pub(super) fn enter_for_relay(
+        &mut self,
+        buffer: &mut [u8],
+        inner: &Inner,
+    ) -> Result<(), NotSealed> {
+        let packet = &mut buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + inner.len];
+        if !ip::take_hop(packet) {
+            return Err(NotSealed::Dropped(DropReason::HopLimit));
+        }
+        if !self.enter_outbound(inner.destination) {
+            return Err(NotSealed::Dropped(DropReason::NoPeer));
+        }
+        Ok(())
     }
 
     /// Makes the owner of `destination` the peer of the outbound run; false when there is
@@ -333,6 +396,24 @@ impl Batch<'_> {
     }
 
     fn seal_in_run(&mut self, buffer: &mut [u8], len: usize) -> Result<Sealed, NotSealed> {
+        let (session, reserved) = self.reserve_in_run(buffer, len)?;
+        let message = &mut buffer[..reserved.message_len];
+        seal_padded(session, reserved.counter, message, len);
+        Ok(reserved.sealed())
+    }
+
+    /// Takes a counter for `buffer[16..16 + len]` on the session of the outbound run and
+    /// counts it as sent; all that is left is to seal it. Without a session it is staged.
+    #[allow(
+        clippy::inline_always,
+        reason = "else its result is copied for each packet"
+    )]
+    #[inline(always)]
+    pub(super) fn reserve_in_run(
+        &mut self,
+        buffer: &[u8],
+        len: usize,
+    ) -> Result<(&Arc<Session>, Reserved), NotSealed> {
         let Some(run) = self.outbound.as_mut() else {
             return Err(NotSealed::Dropped(DropReason::NoPeer));
         };
@@ -348,21 +429,32 @@ impl Batch<'_> {
                 displaced: !had_room,
             });
         };
-        let message_len = seal(session, counter, buffer, len, self.mtu)
+        let message_len = message_len(buffer.len(), len, self.mtu)
             .ok_or(NotSealed::Dropped(DropReason::Oversized))?;
         run.bytes += message_len as u64;
         if session.renew_on_send(self.now) {
             self.tunnel.request(&run.peer, Request::Handshake);
         }
-        Ok(Sealed {
-            len: message_len,
+        let reserved = Reserved {
+            counter,
+            message_len,
             endpoint,
-            hop_limit: None,
-        })
+        };
+        Ok((session, reserved))
+    }
+
+    /// The session that `receiver` addresses.
+    pub(super) fn session_behind(&self, receiver: u32) -> Result<&Arc<Session>, DropReason> {
+        let (_, session) = self
+            .tables
+            .sessions
+            .get(&receiver)
+            .ok_or(DropReason::UnknownIndex)?;
+        Ok(session)
     }
 
     /// Makes the session behind `receiver` the inbound run.
-    fn enter_inbound(&mut self, receiver: u32) -> Result<(), DropReason> {
+    pub(super) fn enter_inbound(&mut self, receiver: u32) -> Result<(), DropReason> {
         if self
             .inbound
             .as_ref()
@@ -436,8 +528,7 @@ impl Tables {
 }
 
 /// Pads and seals `buffer[16..16 + len]`; the length of the message, or `None` when the
-/// buffer has no room for it. Padding is cut to the buffer: a relayed packet that came
-/// padded to its sender's MTU has no more room than it came with.
+/// buffer has no room for it.
 pub(super) fn seal(
     session: &Session,
     counter: u64,
@@ -445,13 +536,23 @@ pub(super) fn seal(
     len: usize,
     mtu: usize,
 ) -> Option<usize> {
-    let room = buffer.len().checked_sub(DATA_HEADER_LEN + TAG_LEN)?;
+    let message_len = message_len(buffer.len(), len, mtu)?;
+    seal_padded(session, counter, &mut buffer[..message_len], len);
+    Some(message_len)
+}
+
+/// Bytes of the message that a packet of `len` bytes becomes in a buffer of `room`; `None`
+/// when that is too small. Padding is cut to the buffer: a relayed packet that came padded
+/// to its sender's MTU has no more room than it came with.
+fn message_len(room: usize, len: usize, mtu: usize) -> Option<usize> {
+    let room = room.checked_sub(DATA_HEADER_LEN + TAG_LEN)?;
     let padded = padded_len(len, mtu).min(room);
-    if padded < len {
-        return None;
-    }
-    let message = buffer.get_mut(..DATA_HEADER_LEN + padded + TAG_LEN)?;
-    message[DATA_HEADER_LEN + len..DATA_HEADER_LEN + padded].fill(0);
+    (padded >= len).then_some(DATA_HEADER_LEN + padded + TAG_LEN)
+}
+
+/// Pads and seals `message[16..16 + len]`, `message` being as long as [`message_len`] says.
+pub(super) fn seal_padded(session: &Session, counter: u64, message: &mut [u8], len: usize) {
+    let padded = message.len() - TAG_LEN;
+    message[DATA_HEADER_LEN + len..padded].fill(0);
     session.seal(counter, message);
-    Some(message.len())
 }

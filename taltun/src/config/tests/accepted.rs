@@ -179,13 +179,16 @@ fn ten_thousand_lines_of_peers_are_read_in_time() {
 
 #[test]
 fn the_offloads_are_on_unless_switched_off() {
-    let text = interface("[dataplane]\nudp_gso = false\nworkers = 3\nbusy_poll_us = 50\n");
+    let text = interface(
+        "[dataplane]\nudp_gso = false\nworkers = 3\ncrypto_threads = 0\nbusy_poll_us = 50\n",
+    );
     let dataplane = parse(&text, "f").unwrap().config.dataplane;
     assert_eq!(
         dataplane,
         Dataplane {
             udp_gso: false,
             workers: Some(3),
+            crypto_threads: Some(0),
             busy_poll_us: 50,
             ..Dataplane::default()
         }
@@ -196,4 +199,7 @@ fn the_offloads_are_on_unless_switched_off() {
     let wrong = interface("[dataplane]\nworkers = 0\n");
     let error = parse(&wrong, "f").map(drop).unwrap_err().to_string();
     assert!(error.contains("dataplane.workers"), "{error}");
+    let wrong = interface("[dataplane]\ncrypto_threads = 65\n");
+    let error = parse(&wrong, "f").map(drop).unwrap_err().to_string();
+    assert!(error.contains("dataplane.crypto_threads"), "{error}");
 }

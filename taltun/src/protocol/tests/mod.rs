@@ -15,5 +15,6 @@ mod pair;
 mod relay;
 mod replay;
 mod roaming;
+pub(crate) mod steps;
 mod timers;
 mod vectors;

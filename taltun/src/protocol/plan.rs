@@ -1,0 +1,299 @@
+//! A batch in steps, so that several threads can share its cipher work.
+//!
+//! [`Batch::seal`] and [`Batch::open`] take one packet from end to end. What they do has to
+//! happen in the order of the packets, except for the cipher, which is most of it and
+//! touches nothing but the packet. A [`Plan`] sets the cipher apart:
+//!
+//! | step | order | by |
+//! |---|---|---|
+//! | find sessions, take counters | that of the packets | [`Batch::plan_seal`], [`Batch::plan_open`] |
+//! | seal and open | any | [`Plan::work`], cut by [`Work::halves`], each part done by [`Work::run`] |
+//! | replay window, endpoint, source | that of the packets | [`Batch::accept`] |
+//! | relay: the first two steps again | as above | [`Batch::plan_relay`], [`Plan::work`] |
+//!
+//! What comes out is what the one-step way brings, to the byte. There are no threads here:
+//! a [`Work`] can be sent to one, and needs neither lock nor memory there.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use taltun_common::drops::DropReason;
+
+use super::ip::Inner;
+use super::messages::{DATA_HEADER_LEN, DATA_OVERHEAD};
+use super::peer::Endpoint;
+use super::session::Session;
+use super::tunnel::{Batch, NotSealed, Opened, Sealed, seal_padded};
+
+/// What a message costs beside its bytes, in bytes that take as long: setting up the cipher
+/// and closing its tag.
+const PER_MESSAGE: usize = 300;
+
+/// Messages of one arena that are to be sealed or opened, each a piece of it behind the one
+/// before. Reused from batch to batch; [`Self::clear`] it in between.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Those of the pieces, one a run of neighbours.
+    sessions: Vec<Arc<Session>>,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    start: usize,
+    end: usize,
+    counter: u64,
+    /// Which of the plan's sessions.
+    session: u32,
+    task: Task,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Task {
+    /// The packet is so long, and what follows is padding.
+    Seal { len: u32 },
+    /// Whether it was authentic is known once it is done.
+    Open { origin: u32, authentic: bool },
+}
+
+/// A message that was planned to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Where it is in the arena.
+    pub place: Range<usize>,
+    /// What the caller said about where it came from.
+    pub origin: u32,
+    /// The index it was addressed to.
+    pub receiver: u32,
+    counter: u64,
+    authentic: bool,
+}
+
+/// Cipher work of a plan, whole or a part of it, with the part of the arena that it is in.
+#[derive(Debug)]
+pub struct Work<'a> {
+    arena: &'a mut [u8],
+    /// Where this part of the arena starts in the whole.
+    base: usize,
+    pieces: &'a mut [Piece],
+    sessions: &'a [Arc<Session>],
+    weight: usize,
+}
+
+impl Plan {
+    /// Room for `capacity` messages without allocating again.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            sessions: Vec::with_capacity(capacity),
+            pieces: Vec::with_capacity(capacity),
+        }
+    }
+
+    /// Forgets all messages, keeping the memory.
+    pub fn clear(&mut self) {
+        self.sessions.clear();
+        self.pieces.clear();
+    }
+
+    /// The cipher work on `arena`, in which the messages are.
+    pub fn work<'a>(&'a mut self, arena: &'a mut [u8]) -> Work<'a> {
+        Work {
+            arena,
+            base: 0,
+            weight: self.pieces.iter().map(Piece::weight).sum(),
+            pieces: &mut self.pieces,
+            sessions: &self.sessions,
+        }
+    }
+
+    /// The messages that were to be opened, in order, for [`Batch::accept`] once all work is
+    /// done.
+    pub fn opened(&self) -> impl Iterator<Item = Planned> {
+        self.pieces.iter().filter_map(|piece| match piece.task {
+            Task::Seal { .. } => None,
+            Task::Open { origin, authentic } => Some(Planned {
+                place: piece.start..piece.end,
+                origin,
+                receiver: self.sessions[piece.session as usize].local_index(),
+                counter: piece.counter,
+                authentic,
+            }),
+        })
+    }
+
+    /// Which of the sessions this is, taken in if it isn't the last one's again.
+    fn session(&mut self, session: &Arc<Session>) -> u32 {
+        let same = |last: &Arc<Session>| Arc::ptr_eq(last, session);
+        if !self.sessions.last().is_some_and(same) {
+            self.sessions.push(Arc::clone(session));
+        }
+        self.sessions.len() as u32 - 1
+    }
+
+    fn push(&mut self, place: Range<usize>, counter: u64, session: u32, task: Task) {
+        let end = self.pieces.last().map_or(0, |last| last.end);
+        // Work that overlaps could not be cut, and a piece left out would leave as it is:
+        // in the clear.
+        assert!(
+            end <= place.start && place.start <= place.end,
+            "the pieces of a plan lie one behind the other"
+        );
+        self.pieces.push(Piece {
+            start: place.start,
+            end: place.end,
+            counter,
+            session,
+            task,
+        });
+    }
+}
+
+impl Piece {
+    fn weight(&self) -> usize {
+        self.end - self.start + PER_MESSAGE
+    }
+}
+
+impl Work<'_> {
+    /// How long it takes, in bytes of a large message.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Cuts it into two parts of about the same weight; gives it back when it is a single
+    /// message, or none.
+    pub fn halves(self) -> Result<(Self, Self), Self> {
+        let Some(last) = self.pieces.len().checked_sub(1).filter(|last| *last > 0) else {
+            return Err(self);
+        };
+        let mut first_weight = 0;
+        let mut cut = 0;
+        while cut < last && (cut == 0 || first_weight < self.weight / 2) {
+            first_weight += self.pieces[cut].weight();
+            cut += 1;
+        }
+        let (first_pieces, second_pieces) = self.pieces.split_at_mut(cut);
+        let middle = second_pieces[0].start;
+        let (first_arena, second_arena) = self.arena.split_at_mut(middle - self.base);
+        let first = Self {
+            arena: first_arena,
+            base: self.base,
+            pieces: first_pieces,
+            sessions: self.sessions,
+            weight: first_weight,
+        };
+        let second = Self {
+            arena: second_arena,
+            base: middle,
+            pieces: second_pieces,
+            sessions: self.sessions,
+            weight: self.weight - first_weight,
+        };
+        Ok((first, second))
+    }
+
+    /// Does it.
+    pub fn run(self) {
+        for piece in self.pieces {
+            let message = &mut self.arena[piece.start - self.base..piece.end - self.base];
+            let session = &self.sessions[piece.session as usize];
+            match &mut piece.task {
+                Task::Seal { len } => seal_padded(session, piece.counter, message, *len as usize),
+                Task::Open { authentic, .. } => {
+                    *authentic = session.open(piece.counter, message).is_ok();
+                }
+            }
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// The first step of [`Self::seal`], for the buffer at `place` in the arena: all but the
+    /// cipher. The datagram must not leave before the plan's work is done.
+    pub fn plan_seal(
+        &mut self,
+        plan: &mut Plan,
+        arena: &[u8],
+        place: Range<usize>,
+        len: usize,
+    ) -> Result<Sealed, NotSealed> {
+        let start = place.start;
+        let buffer = &arena[place];
+        let hop_limit = self.enter_for(buffer, len)?;
+        let sealed = self.plan_in_run(plan, buffer, start, len)?;
+        Ok(Sealed {
+            hop_limit,
+            ..sealed
+        })
+    }
+
+    /// The same of [`Self::relay`], for a message that [`Self::accept`] said is to be relayed.
+    pub fn plan_relay(
+        &mut self,
+        plan: &mut Plan,
+        arena: &mut [u8],
+        place: Range<usize>,
+        inner: &Inner,
+    ) -> Result<Sealed, NotSealed> {
+        let start = place.start;
+        let buffer = &mut arena[place];
+        self.enter_for_relay(buffer, inner)?;
+        self.plan_in_run(plan, buffer, start, inner.len)
+    }
+
+    /// The first step of [`Self::open`], for the message at `place` in the arena: finds its
+    /// session. `origin` is the caller's, to know by where the message came from.
+    pub fn plan_open(
+        &mut self,
+        plan: &mut Plan,
+        receiver: u32,
+        counter: u64,
+        place: Range<usize>,
+        origin: u32,
+    ) -> Result<(), DropReason> {
+        let same = |last: &Arc<Session>| last.local_index() == receiver;
+        if !plan.sessions.last().is_some_and(same) {
+            plan.sessions
+                .push(Arc::clone(self.session_behind(receiver)?));
+        }
+        let at = plan.sessions.len() - 1;
+        if !plan.sessions[at].may_receive(self.now()) {
+            return Err(DropReason::Expired);
+        }
+        let authentic = false;
+        plan.push(place, counter, at as u32, Task::Open { origin, authentic });
+        Ok(())
+    }
+
+    /// The last step of [`Self::open`], once the plan's work is done: everything that needs
+    /// an authentic message, which comes in the order of the messages.
+    pub fn accept(
+        &mut self,
+        planned: &Planned,
+        arena: &[u8],
+        from: Endpoint,
+    ) -> Result<Opened, DropReason> {
+        if !planned.authentic {
+            return Err(DropReason::Authentication);
+        }
+        self.enter_inbound(planned.receiver)?;
+        let message = &arena[planned.place.clone()];
+        let packet = &message[DATA_HEADER_LEN..message.len() - (DATA_OVERHEAD - DATA_HEADER_LEN)];
+        self.accept_in_run(planned.counter, message.len() as u64, packet, from)
+    }
+
+    fn plan_in_run(
+        &mut self,
+        plan: &mut Plan,
+        buffer: &[u8],
+        start: usize,
+        len: usize,
+    ) -> Result<Sealed, NotSealed> {
+        let (session, reserved) = self.reserve_in_run(buffer, len)?;
+        let session = plan.session(session);
+        let task = Task::Seal { len: len as u32 };
+        let place = start..start + reserved.message_len;
+        plan.push(place, reserved.counter, session, task);
+        Ok(reserved.sealed())
+    }
+}
