@@ -8,6 +8,7 @@
 //! A test that needs what isn't there (root, a program) is ignored, and says why.
 
 mod af_xdp;
+mod af_xdp_changes;
 mod bans;
 mod beside;
 mod cookies;
@@ -64,6 +65,7 @@ fn main() {
         name_routes::CASES,
         vagrant::CASES,
         af_xdp::CASES,
+        af_xdp_changes::CASES,
     ]
     .concat();
     // The same again with another back end for what comes in.

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use taltun_tests::command::find;
+use taltun_tests::command::{find, output_of};
 use taltun_tests::lab::{Lab, Options};
 use taltun_tests::netns::Namespace;
 use taltun_tests::sys::{self, Signal};
@@ -29,12 +29,19 @@ pub const KERNEL_WIREGUARD: &str = "the kernel's WireGuard";
 /// Stands among the programs that a test needs for a kernel that can delay packets.
 pub const NETEM: &str = "netem in the kernel";
 
-/// What stands for an ability of the kernel, and whether it has it.
-type Ability = (&'static str, fn() -> bool);
+/// Stands among the programs that a test needs for a kernel in which a veth's queues can be
+/// switched on and off.
+pub const VETH_QUEUES: &str = "a veth whose queues can be changed";
+
+const IN_THE_VM: &str = "`cargo xtask vm` has it";
+
+/// What stands for an ability of the machine, whether it has it, and where else it is.
+type Ability = (&'static str, fn() -> bool, &'static str);
 
 const ABILITIES: &[Ability] = &[
-    (KERNEL_WIREGUARD, kernel_has_wireguard),
-    (NETEM, kernel_has_netem),
+    (KERNEL_WIREGUARD, kernel_has_wireguard, IN_THE_VM),
+    (NETEM, kernel_has_netem, IN_THE_VM),
+    (VETH_QUEUES, veth_has_queues, "newer kernels have it"),
 ];
 
 /// A test.
@@ -54,16 +61,20 @@ impl Case {
         if !sys::is_root() {
             return Some("needs root, to make network namespaces".to_owned());
         }
-        for (ability, is_there) in ABILITIES {
-            if self.programs.contains(ability) && !is_there() {
-                return Some(format!("needs {ability}; `cargo xtask vm` has it"));
-            }
-        }
-        self.programs
+        // First, as what finds out about abilities may need them.
+        let missing = self
+            .programs
             .iter()
-            .filter(|program| ABILITIES.iter().all(|(ability, _)| ability != *program))
-            .find(|program| find(program).is_none())
-            .map(|program| format!("needs {program}, which isn't on PATH"))
+            .filter(|program| ABILITIES.iter().all(|(ability, ..)| ability != *program))
+            .find(|program| find(program).is_none());
+        if let Some(program) = missing {
+            return Some(format!("needs {program}, which isn't on PATH"));
+        }
+        ABILITIES
+            .iter()
+            .filter(|(ability, ..)| self.programs.contains(ability))
+            .find(|(_, is_there, _)| !is_there())
+            .map(|(ability, _, elsewhere)| format!("needs {ability}; {elsewhere}"))
     }
 }
 
@@ -86,6 +97,17 @@ fn kernel_has_netem() -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// Whether a veth's queues can be switched on and off in the running kernel.
+fn veth_has_queues() -> bool {
+    let Ok(namespace) = Namespace::create(&format!("{}-queues", private_prefix())) else {
+        return false;
+    };
+    let make = "link add here numrxqueues 2 numtxqueues 2 type veth peer name there";
+    let mut ethtool = namespace.command("ethtool");
+    ethtool.args(["-L", "here", "rx", "1", "tx", "1"]);
+    namespace.ip(make).is_ok() && output_of(&mut ethtool).is_ok()
 }
 
 /// Whether the running kernel makes WireGuard interfaces, with a module or without.
