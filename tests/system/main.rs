@@ -33,6 +33,7 @@ mod tools;
 mod vagrant;
 mod watch;
 mod wireguard;
+mod zero_copy;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use taltun_tests::{lab, sys, topology};
@@ -66,6 +67,7 @@ fn main() {
         vagrant::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,
+        zero_copy::CASES,
     ]
     .concat();
     // The same again with another back end for what comes in.

@@ -2,6 +2,7 @@
 //! asked over and over.
 
 use std::env;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use taltun_tests::cards::Card;
 use taltun_tests::command::{find, output_of};
 use taltun_tests::lab::{Lab, Options};
 use taltun_tests::netns::Namespace;
@@ -33,6 +35,14 @@ pub const NETEM: &str = "netem in the kernel";
 /// switched on and off.
 pub const VETH_QUEUES: &str = "a veth whose queues can be changed";
 
+/// Stands among the programs that a test needs for a pair of cards that are there for it, and
+/// do zero copy.
+pub const ZERO_COPY: &str = "a virtio-net device that does zero copy";
+
+/// Stands among the programs that a test needs for a pair of cards that are there for it, and
+/// do no zero copy.
+pub const NO_ZERO_COPY: &str = "a virtio-net device of a test's own";
+
 const IN_THE_VM: &str = "`cargo xtask vm` has it";
 
 /// What stands for an ability of the machine, whether it has it, and where else it is.
@@ -42,6 +52,16 @@ const ABILITIES: &[Ability] = &[
     (KERNEL_WIREGUARD, kernel_has_wireguard, IN_THE_VM),
     (NETEM, kernel_has_netem, IN_THE_VM),
     (VETH_QUEUES, veth_has_queues, "newer kernels have it"),
+    (
+        ZERO_COPY,
+        || card_does_zero_copy(Card::VirtioMapped) == Some(true),
+        "`cargo xtask vm --only af_xdp --kernel 7` has it",
+    ),
+    (
+        NO_ZERO_COPY,
+        || card_does_zero_copy(Card::VirtioPlain) == Some(false),
+        "`cargo xtask vm --only af_xdp` has it",
+    ),
 ];
 
 /// A test.
@@ -108,6 +128,29 @@ fn veth_has_queues() -> bool {
     let mut ethtool = namespace.command("ethtool");
     ethtool.args(["-L", "here", "rx", "1", "tx", "1"]);
     namespace.ip(make).is_ok() && output_of(&mut ethtool).is_ok()
+}
+
+/// Whether this card's driver does zero copy, for anybody; `None` if there is no such card.
+fn card_does_zero_copy(card: Card) -> Option<bool> {
+    let [interface, _] = card.find().ok()??;
+    let index = sys::interface_index(&interface).ok()?;
+    let program = sys::load_xdp(sys::Verdict::Pass).ok()?;
+    // As whoever uses it would have one, too.
+    let _attached = sys::attach_xdp(&program, index, sys::Attach::Driver).ok()?;
+    let start = Instant::now();
+    loop {
+        match sys::try_zero_copy(index) {
+            Ok(()) => return Some(true),
+            // A queue is free again only some time after its socket was closed.
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && start.elapsed() < UP_LIMIT => {
+                sleep(Duration::from_millis(50));
+            }
+            Err(error) => {
+                eprintln!("{interface} refuses zero copy: {error}");
+                return Some(false);
+            }
+        }
+    }
 }
 
 /// Whether the running kernel makes WireGuard interfaces, with a module or without.
