@@ -11,6 +11,7 @@
 //! doesn't depend on the `taltun` crate.
 
 pub mod bpf;
+pub mod cards;
 pub mod command;
 pub mod lab;
 pub mod leftovers;

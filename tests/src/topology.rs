@@ -173,7 +173,8 @@ pub(crate) fn wait_until_settled(namespace: &Namespace, interface: &str) -> Resu
     loop {
         let link = namespace.ip(&format!("-o link show dev {interface}"))?;
         let address = namespace.ip(&format!("-o -6 addr show dev {interface} scope link"))?;
-        if link.contains("state UP") && !link.contains("NO-CARRIER") && !address.is_empty() {
+        let has_address = !address.is_empty() && !address.contains("tentative");
+        if link.contains("state UP") && !link.contains("NO-CARRIER") && has_address {
             return Ok(());
         }
         ensure!(

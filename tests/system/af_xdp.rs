@@ -3,8 +3,7 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, sleep};
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -51,37 +50,12 @@ pub const CASES: &[Case] = &[
         programs: &["kill"],
         run: losses_are_counted,
     },
-    Case {
-        name: "AF_XDP: traffic goes on after the interface was down",
-        programs: &[],
-        run: interface_down_and_up,
-    },
-    Case {
-        name: "AF_XDP: traffic goes on with another MTU, and with frames that are too large",
-        programs: &[],
-        run: mtu_change,
-    },
-    Case {
-        name: "AF_XDP: an interface that vanishes and comes back gets its socket again",
-        programs: &[],
-        run: interface_vanishes,
-    },
-    Case {
-        name: "AF_XDP: a new queue gets its own socket",
-        programs: &["ethtool"],
-        run: queues_change,
-    },
-    Case {
-        name: "AF_XDP: sockets that are closed under load lose nothing",
-        programs: &[],
-        run: closed_under_load,
-    },
 ];
 
 /// How long traffic may be gone: a second until it is noticed, and a slow machine.
-const BACK_LIMIT: Duration = Duration::from_secs(10);
+pub const BACK_LIMIT: Duration = Duration::from_secs(10);
 
-fn over_af_xdp() -> Options {
+pub fn over_af_xdp() -> Options {
     Options {
         xdp: XdpMode::Driver,
         af_xdp: AfXdp::On,
@@ -90,7 +64,7 @@ fn over_af_xdp() -> Options {
 }
 
 /// A lab whose hub has a socket on each queue.
-fn connected() -> Result<Lab> {
+pub fn connected() -> Result<Lab> {
     let lab = lab(over_af_xdp())?;
     wait_for_sockets(&lab, 2)?;
     ensure_answers(&lab.net.a, Role::Hub.v4())?;
@@ -98,7 +72,7 @@ fn connected() -> Result<Lab> {
     Ok(lab)
 }
 
-fn wait_for_sockets(lab: &Lab, queues: usize) -> Result<()> {
+pub fn wait_for_sockets(lab: &Lab, queues: usize) -> Result<()> {
     eventually("every queue has its socket", BACK_LIMIT, || {
         Ok(lab.hub.status()?.queues_over_af_xdp() == Some(queues))
     })
@@ -106,7 +80,7 @@ fn wait_for_sockets(lab: &Lab, queues: usize) -> Result<()> {
 }
 
 /// Frames that the hub has received through AF_XDP on an interface.
-fn received(lab: &Lab, interface: &str) -> Result<u64> {
+pub fn received(lab: &Lab, interface: &str) -> Result<u64> {
     let status = lab.hub.status()?;
     let queues = status.af_xdp.iter();
     let of_interface = queues.filter(|queue| queue.interface == interface);
@@ -114,27 +88,26 @@ fn received(lab: &Lab, interface: &str) -> Result<u64> {
 }
 
 /// Pings from a to the hub come in through AF_XDP.
-fn ensure_in_use(lab: &Lab) -> Result<()> {
+pub fn ensure_in_use(lab: &Lab) -> Result<()> {
     let before = received(lab, "to-a")?;
     ensure_answers(&lab.net.a, Role::Hub.v4())?;
     let after = received(lab, "to-a")?;
     ensure!(
         after >= before + 5,
-        "of 5 pings {} came through AF_XDP: {:?}",
-        after - before,
+        "5 pings, and {before} frames before, {after} after: {:?}",
         lab.hub.status()?.af_xdp
     );
     Ok(())
 }
 
 /// Ends a test that has replaced an interface, which isn't as it was before.
-fn take_down_replaced(lab: Lab) -> Result<()> {
+pub fn take_down_replaced(lab: Lab) -> Result<()> {
     let end = lab.stop(Signal::Terminate)?;
     ensure!(end.disorderly.is_empty(), "{}", end.disorderly.join("; "));
     Ok(())
 }
 
-fn ethtool(namespace: &Namespace, arguments: &[&str]) -> Result<()> {
+pub fn ethtool(namespace: &Namespace, arguments: &[&str]) -> Result<()> {
     output_of(namespace.command("ethtool").args(arguments)).map(drop)
 }
 
@@ -173,27 +146,25 @@ fn packets_come_through_it() -> Result<()> {
     take_down(lab)
 }
 
-/// Both spokes behind one interface of the hub's, by a switch.
-fn relayed_in_its_frame(outer_v6: bool) -> Result<()> {
-    let lab = lab(Options {
-        outer_v6,
-        ..over_af_xdp()
-    })?;
-    wait_for_sockets(&lab, 2)?;
+/// Puts both spokes behind one interface of the hub's, by a switch, which `connect` joins
+/// with the hub: by `to-a` in the hub's namespace and `port-hub` in the switch's.
+pub fn behind_one_interface(
+    lab: &Lab,
+    connect: impl FnOnce(&Namespace) -> Result<()>,
+) -> Result<Namespace> {
     let switch = Namespace::create(&format!("{}-switch", private_prefix()))?;
     lab.net.hub.ip("link delete to-a")?;
     lab.net.hub.ip("link delete to-b")?;
     switch.ip("link add bridge type bridge")?;
     switch.ip("link set bridge up")?;
-    for (namespace, interface, port) in [
-        (&lab.net.hub, "to-a", "port-hub"),
-        (&lab.net.a, "to-hub", "port-a"),
-        (&lab.net.b, "to-hub", "port-b"),
-    ] {
+    connect(&switch)?;
+    for (namespace, port) in [(&lab.net.a, "port-a"), (&lab.net.b, "port-b")] {
         switch.ip(&format!(
-            "link add {port} type veth peer name {interface} netns {}",
+            "link add {port} type veth peer name to-hub netns {}",
             namespace.name()
         ))?;
+    }
+    for port in ["port-hub", "port-a", "port-b"] {
         switch.ip(&format!("link set {port} master bridge up"))?;
     }
     // The hub has an address on both wires that have become one.
@@ -210,19 +181,50 @@ fn relayed_in_its_frame(outer_v6: bool) -> Result<()> {
         ))?;
         namespace.ip(&format!("link set {interface} up"))?;
     }
+    Ok(switch)
+}
+
+/// Waits until the hub's only interface has its socket, in this mode, and both spokes reach
+/// the hub.
+pub fn wait_for_one_interface(lab: &Lab, mode: &str) -> Result<()> {
     // Not the socket of one that is on its way out.
     eventually("the one interface has its socket", BACK_LIMIT, || {
         let queues = lab.hub.status()?.af_xdp;
-        Ok(matches!(&queues[..], [queue] if queue.interface == "to-a" && queue.mode == "copy"))
-    })?;
+        Ok(matches!(&queues[..], [queue] if queue.interface == "to-a" && queue.mode == mode))
+    })
+    .with_context(|| format!("{:?}", lab.hub.status().map(|status| status.af_xdp)))?;
     for namespace in [&lab.net.a, &lab.net.b] {
         Pinger::new(namespace, Role::Hub.v4())?.wait_until_answered(UP_LIMIT)?;
     }
-    let sent = || -> Result<u64> {
-        let status = lab.hub.status()?;
-        Ok(status.af_xdp.iter().map(|queue| queue.sent).sum())
-    };
-    let before = sent()?;
+    Ok(())
+}
+
+/// Frames that the hub has sent past the network stack.
+pub fn sent(lab: &Lab) -> Result<u64> {
+    let status = lab.hub.status()?;
+    Ok(status.af_xdp.iter().map(|queue| queue.sent).sum())
+}
+
+fn relayed_in_its_frame(outer_v6: bool) -> Result<()> {
+    let lab = lab(Options {
+        outer_v6,
+        ..over_af_xdp()
+    })?;
+    wait_for_sockets(&lab, 2)?;
+    let switch = behind_one_interface(&lab, |switch| {
+        let hub = lab.net.hub.name();
+        let words = format!("link add port-hub type veth peer name to-a netns {hub}");
+        switch.ip(&words).map(drop)
+    })?;
+    wait_for_one_interface(&lab, "copy")?;
+    ensure_leaves_in_its_frame(&lab)?;
+    switch.delete()?;
+    take_down_replaced(lab)
+}
+
+/// What is relayed leaves past the network stack.
+pub fn ensure_leaves_in_its_frame(lab: &Lab) -> Result<()> {
+    let before = sent(lab)?;
     for address in [Role::B.v4(), Role::B.v6()] {
         ensure_answers(&lab.net.a, address)?;
     }
@@ -230,14 +232,13 @@ fn relayed_in_its_frame(outer_v6: bool) -> Result<()> {
     let answered = pinger.count_answers(200, ANSWER_LIMIT)?;
     ensure!(answered == 200, "{answered} of 200 answered");
     // But for those by which the kernel was asked where to, one a second.
-    let sent = sent()? - before;
+    let sent = sent(lab)? - before;
     ensure!(
         sent >= 300,
         "{sent} left in their frames: {:?}",
         lab.hub.status()?.af_xdp
     );
-    switch.delete()?;
-    take_down_replaced(lab)
+    Ok(())
 }
 
 fn auto_says_why_not() -> Result<()> {
@@ -308,137 +309,6 @@ fn losses_are_counted() -> Result<()> {
         lost + arrived <= sent + 20,
         "{lost} lost and {arrived} arrived of {sent}"
     );
-    ensure_in_use(&lab)?;
-    take_down(lab)
-}
-
-fn interface_down_and_up() -> Result<()> {
-    let lab = connected()?;
-    ensure_in_use(&lab)?;
-    lab.net.hub.ip("link set to-a down")?;
-    sleep(Duration::from_millis(1500));
-    lab.net.hub.ip("link set to-a up")?;
-    // Taking it down took the address of IPv6 away, which nothing here needs.
-    lab.net.hub.ip("addr add fd99:1::1/64 dev to-a nodad")?;
-    Pinger::new(&lab.net.a, Role::Hub.v4())?.wait_until_answered(BACK_LIMIT)?;
-    ensure_in_use(&lab)?;
-    ensure_answers(&lab.net.a, Role::B.v4())?;
-    take_down(lab)
-}
-
-fn mtu_change() -> Result<()> {
-    let lab = connected()?;
-    let set = |mtu: u32| -> Result<()> {
-        lab.net.hub.ip(&format!("link set to-a mtu {mtu}"))?;
-        lab.net.a.ip(&format!("link set to-hub mtu {mtu}"))?;
-        Ok(())
-    };
-    for mtu in [1300, 3000, 1500] {
-        set(mtu)?;
-        wait_for_sockets(&lab, 2)?;
-        Pinger::new(&lab.net.a, Role::Hub.v4())?.wait_until_answered(BACK_LIMIT)?;
-        // The socket is bound again for larger frames, and packets go by the other way
-        // until it is.
-        eventually("packets come through AF_XDP again", BACK_LIMIT, || {
-            Ok(ensure_in_use(&lab).is_ok())
-        })?;
-    }
-    take_down(lab)
-}
-
-fn interface_vanishes() -> Result<()> {
-    let lab = connected()?;
-    lab.net.hub.ip("link delete to-a")?;
-    eventually("its socket is gone", BACK_LIMIT, || {
-        Ok(lab.hub.status()?.queues_over_af_xdp() == Some(1))
-    })?;
-    ensure_answers(&lab.net.b, Role::Hub.v4())?;
-    lab.net.hub.ip(&format!(
-        "link add to-a type veth peer name to-hub netns {}",
-        lab.net.a.name()
-    ))?;
-    for (namespace, interface, host) in [(&lab.net.hub, "to-a", 1), (&lab.net.a, "to-hub", 2)] {
-        namespace.ip(&format!("addr add 10.99.1.{host}/24 dev {interface}"))?;
-        namespace.ip(&format!("addr add fd99:1::{host}/64 dev {interface} nodad"))?;
-        namespace.ip(&format!("link set {interface} up"))?;
-    }
-    wait_for_sockets(&lab, 2)?;
-    Pinger::new(&lab.net.a, Role::Hub.v4())?.wait_until_answered(UP_LIMIT)?;
-    ensure_in_use(&lab)?;
-    take_down_replaced(lab)
-}
-
-fn queues_change() -> Result<()> {
-    let lab = connected()?;
-    // Make room for more queues than one: a veth has as many as it was made with.
-    lab.net.hub.ip("link delete to-a")?;
-    lab.net.hub.ip(&format!(
-        "link add to-a numrxqueues 4 numtxqueues 4 type veth peer name to-hub numrxqueues 4 \
-         numtxqueues 4 netns {}",
-        lab.net.a.name()
-    ))?;
-    ethtool(&lab.net.hub, &["-L", "to-a", "rx", "1", "tx", "1"])?;
-    ethtool(&lab.net.a, &["-L", "to-hub", "rx", "1", "tx", "1"])?;
-    for (namespace, interface, host) in [(&lab.net.hub, "to-a", 1), (&lab.net.a, "to-hub", 2)] {
-        namespace.ip(&format!("addr add 10.99.1.{host}/24 dev {interface}"))?;
-        namespace.ip(&format!("addr add fd99:1::{host}/64 dev {interface} nodad"))?;
-        namespace.ip(&format!("link set {interface} up"))?;
-    }
-    wait_for_sockets(&lab, 2)?;
-    Pinger::new(&lab.net.a, Role::Hub.v4())?.wait_until_answered(UP_LIMIT)?;
-    ethtool(&lab.net.hub, &["-L", "to-a", "rx", "4", "tx", "4"])?;
-    wait_for_sockets(&lab, 5)?;
-    ensure_in_use(&lab)?;
-    // Fewer queues than have sockets: the kernel doesn't let it happen.
-    let fewer = ethtool(&lab.net.hub, &["-L", "to-a", "rx", "1", "tx", "1"]);
-    if fewer.is_ok() {
-        wait_for_sockets(&lab, 2)?;
-    }
-    ensure_in_use(&lab)?;
-    take_down_replaced(lab)
-}
-
-/// Frames of another size take another socket: the old one is closed while packets come in,
-/// and what is on its ring is carried through.
-fn closed_under_load() -> Result<()> {
-    let lab = connected()?;
-    let before = lab.hub.stats()?;
-    let stop = AtomicBool::new(false);
-    let (sent, answered) = thread::scope(|scope| -> Result<_> {
-        let load = scope.spawn(|| -> Result<(usize, usize)> {
-            let mut pinger = Pinger::new(&lab.net.a, Role::B.v4())?;
-            let (mut sent, mut answered) = (0, 0);
-            while !stop.load(Ordering::Relaxed) {
-                sent += 10;
-                answered += pinger.count_answers(10, BACK_LIMIT)?;
-            }
-            Ok((sent, answered))
-        });
-        let change = || -> Result<()> {
-            for mtu in [3000, 1500, 3000, 1500] {
-                lab.net.hub.ip(&format!("link set to-a mtu {mtu}"))?;
-                lab.net.hub.ip(&format!("link set to-b mtu {mtu}"))?;
-                sleep(Duration::from_millis(2500));
-            }
-            Ok(())
-        };
-        let changed = change();
-        stop.store(true, Ordering::Relaxed);
-        let load = load
-            .join()
-            .map_err(|_| anyhow::anyhow!("the load panicked"))?;
-        changed.and(load)
-    })?;
-    let after = lab.hub.stats()?;
-    ensure!(answered == sent, "{answered} of {sent} pings answered");
-    let relayed = after.traffic.relayed_packets - before.traffic.relayed_packets;
-    ensure!(
-        relayed >= 2 * answered as u64,
-        "{relayed} relayed for {answered} pings"
-    );
-    let dropped = after.dropped("ring_full") - before.dropped("ring_full");
-    ensure!(dropped == 0, "{dropped} dropped");
-    wait_for_sockets(&lab, 2)?;
     ensure_in_use(&lab)?;
     take_down(lab)
 }

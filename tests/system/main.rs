@@ -8,6 +8,7 @@
 //! A test that needs what isn't there (root, a program) is ignored, and says why.
 
 mod af_xdp;
+mod af_xdp_changes;
 mod bans;
 mod beside;
 mod cookies;
@@ -32,6 +33,7 @@ mod tools;
 mod vagrant;
 mod watch;
 mod wireguard;
+mod zero_copy;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use taltun_tests::{lab, sys, topology};
@@ -64,6 +66,8 @@ fn main() {
         name_routes::CASES,
         vagrant::CASES,
         af_xdp::CASES,
+        af_xdp_changes::CASES,
+        zero_copy::CASES,
     ]
     .concat();
     // The same again with another back end for what comes in.

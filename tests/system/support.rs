@@ -2,6 +2,7 @@
 //! asked over and over.
 
 use std::env;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use taltun_tests::command::find;
+use taltun_tests::cards::Card;
+use taltun_tests::command::{find, output_of};
 use taltun_tests::lab::{Lab, Options};
 use taltun_tests::netns::Namespace;
 use taltun_tests::sys::{self, Signal};
@@ -29,12 +31,37 @@ pub const KERNEL_WIREGUARD: &str = "the kernel's WireGuard";
 /// Stands among the programs that a test needs for a kernel that can delay packets.
 pub const NETEM: &str = "netem in the kernel";
 
-/// What stands for an ability of the kernel, and whether it has it.
-type Ability = (&'static str, fn() -> bool);
+/// Stands among the programs that a test needs for a kernel in which a veth's queues can be
+/// switched on and off.
+pub const VETH_QUEUES: &str = "a veth whose queues can be changed";
+
+/// Stands among the programs that a test needs for a pair of cards that are there for it, and
+/// do zero copy.
+pub const ZERO_COPY: &str = "a virtio-net device that does zero copy";
+
+/// Stands among the programs that a test needs for a pair of cards that are there for it, and
+/// do no zero copy.
+pub const NO_ZERO_COPY: &str = "a virtio-net device of a test's own";
+
+const IN_THE_VM: &str = "`cargo xtask vm` has it";
+
+/// What stands for an ability of the machine, whether it has it, and where else it is.
+type Ability = (&'static str, fn() -> bool, &'static str);
 
 const ABILITIES: &[Ability] = &[
-    (KERNEL_WIREGUARD, kernel_has_wireguard),
-    (NETEM, kernel_has_netem),
+    (KERNEL_WIREGUARD, kernel_has_wireguard, IN_THE_VM),
+    (NETEM, kernel_has_netem, IN_THE_VM),
+    (VETH_QUEUES, veth_has_queues, "newer kernels have it"),
+    (
+        ZERO_COPY,
+        || card_does_zero_copy(Card::VirtioMapped) == Some(true),
+        "`cargo xtask vm --only af_xdp --kernel 7` has it",
+    ),
+    (
+        NO_ZERO_COPY,
+        || card_does_zero_copy(Card::VirtioPlain) == Some(false),
+        "`cargo xtask vm --only af_xdp` has it",
+    ),
 ];
 
 /// A test.
@@ -54,16 +81,20 @@ impl Case {
         if !sys::is_root() {
             return Some("needs root, to make network namespaces".to_owned());
         }
-        for (ability, is_there) in ABILITIES {
-            if self.programs.contains(ability) && !is_there() {
-                return Some(format!("needs {ability}; `cargo xtask vm` has it"));
-            }
-        }
-        self.programs
+        // First, as what finds out about abilities may need them.
+        let missing = self
+            .programs
             .iter()
-            .filter(|program| ABILITIES.iter().all(|(ability, _)| ability != *program))
-            .find(|program| find(program).is_none())
-            .map(|program| format!("needs {program}, which isn't on PATH"))
+            .filter(|program| ABILITIES.iter().all(|(ability, ..)| ability != *program))
+            .find(|program| find(program).is_none());
+        if let Some(program) = missing {
+            return Some(format!("needs {program}, which isn't on PATH"));
+        }
+        ABILITIES
+            .iter()
+            .filter(|(ability, ..)| self.programs.contains(ability))
+            .find(|(_, is_there, _)| !is_there())
+            .map(|(ability, _, elsewhere)| format!("needs {ability}; {elsewhere}"))
     }
 }
 
@@ -86,6 +117,40 @@ fn kernel_has_netem() -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// Whether a veth's queues can be switched on and off in the running kernel.
+fn veth_has_queues() -> bool {
+    let Ok(namespace) = Namespace::create(&format!("{}-queues", private_prefix())) else {
+        return false;
+    };
+    let make = "link add here numrxqueues 2 numtxqueues 2 type veth peer name there";
+    let mut ethtool = namespace.command("ethtool");
+    ethtool.args(["-L", "here", "rx", "1", "tx", "1"]);
+    namespace.ip(make).is_ok() && output_of(&mut ethtool).is_ok()
+}
+
+/// Whether this card's driver does zero copy, for anybody; `None` if there is no such card.
+fn card_does_zero_copy(card: Card) -> Option<bool> {
+    let [interface, _] = card.find().ok()??;
+    let index = sys::interface_index(&interface).ok()?;
+    let program = sys::load_xdp(sys::Verdict::Pass).ok()?;
+    // As whoever uses it would have one, too.
+    let _attached = sys::attach_xdp(&program, index, sys::Attach::Driver).ok()?;
+    let start = Instant::now();
+    loop {
+        match sys::try_zero_copy(index) {
+            Ok(()) => return Some(true),
+            // A queue is free again only some time after its socket was closed.
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && start.elapsed() < UP_LIMIT => {
+                sleep(Duration::from_millis(50));
+            }
+            Err(error) => {
+                eprintln!("{interface} refuses zero copy: {error}");
+                return Some(false);
+            }
+        }
+    }
 }
 
 /// Whether the running kernel makes WireGuard interfaces, with a module or without.

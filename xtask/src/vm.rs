@@ -14,6 +14,12 @@
 //! the directory that `$TALTUN_VM_DIR` names, or else in `../shared/vm`; a `get-kernels`
 //! beside it is called first, to fetch kernels that are missing.
 //!
+//! Zero copy takes network cards whose driver does it, and a second one at the other end. The
+//! system tests that need such a pair find it by its addresses ([`taltun_tests::cards`]) and
+//! are skipped where it isn't. It is asked for by `$VMRUN_QEMU`, which `vmrun` takes for QEMU
+//! and its first arguments: options of QEMU are added to what is there already. Another
+//! program may do likewise, or know nothing of it.
+//!
 //! The guest needs the C library that we were built with, `ip`, `ethtool`, `wg`, `ping`, and
 //! for the system tests a kernel with WireGuard; what else one of these needs and isn't there
 //! makes it skip. The eBPF tests skip nothing: there, that is a failure.
@@ -25,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use taltun_tests::cards;
 use taltun_tests::command::output_of;
 
 use crate::{setup, workspace};
@@ -33,20 +40,30 @@ use crate::{setup, workspace};
 const VM_VARIABLE: &str = "TALTUN_VM";
 /// The variable that names the directory with that program.
 const VM_DIR_VARIABLE: &str = "TALTUN_VM_DIR";
+/// The variable that names QEMU for the program which runs a virtual machine, with options.
+const QEMU_VARIABLE: &str = "VMRUN_QEMU";
+/// What it stands for where it isn't set.
+const QEMU: &str = "qemu-system-x86_64";
 /// What `--only` calls the tests of the eBPF programs.
 const EBPF: &str = "ebpf";
+/// What `--only` calls those of AF_XDP, and what is in their names. The matrix, in which the
+/// tests of other things run over AF_XDP, isn't among them: an emulated machine takes too long.
+const AF_XDP: &str = "af_xdp";
+const AF_XDP_NAMES: (&str, &str) = ("AF_XDP: ", "over AF_XDP: ");
 /// The system tests that are run if nothing else is asked for.
 const INTEROP: &str = "interop";
 
 /// The arguments of `cargo xtask vm`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only `ebpf`, the tests of the eBPF programs; or only system tests whose names contain
-    /// this. Without it: `ebpf`, then `interop`.
+    /// Only `ebpf`, the tests of the eBPF programs; only `af_xdp`, the system tests of AF_XDP,
+    /// with zero copy where the kernel's virtio-net does it; or only system tests whose names
+    /// contain this. Without it: `ebpf`, then `interop`.
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,
     /// A kernel to run them on, as the program that runs the machine calls it; can be given
-    /// several times. Default: 5.10, 6.1, 6.12 and 7 for `ebpf`, else 5.10 and 6.12.
+    /// several times. Default: 5.10, 6.1, 6.12 and 7 for `ebpf` and `af_xdp`, else 5.10 and
+    /// 6.12.
     #[arg(long, value_name = "KERNEL")]
     kernel: Vec<String>,
     /// How long one kernel may take, seconds.
@@ -58,6 +75,8 @@ pub struct Arguments {
 enum Suite {
     /// The eBPF programs: loaded, run over the corpus, attached.
     Ebpf,
+    /// AF_XDP: with copies on veths, without on network cards where there are some.
+    AfXdp,
     /// The system tests whose names contain this.
     System(String),
 }
@@ -66,13 +85,14 @@ impl Suite {
     fn name(&self) -> &str {
         match self {
             Self::Ebpf => EBPF,
+            Self::AfXdp => AF_XDP,
             Self::System(filter) => filter,
         }
     }
 
     fn kernels(&self) -> &'static [&'static str] {
         match self {
-            Self::Ebpf => &["5.10", "6.1", "6.12", "7"],
+            Self::Ebpf | Self::AfXdp => &["5.10", "6.1", "6.12", "7"],
             Self::System(_) => &["5.10", "6.12"],
         }
     }
@@ -85,7 +105,7 @@ impl Suite {
                 setup::ebpf_toolchain()?;
                 copy(&test_program("taltun", "xdp_verdicts")?, &share.join(EBPF))
             }
-            Self::System(_) => {
+            Self::AfXdp | Self::System(_) => {
                 copy(&workspace::taltun()?, &share.join("taltun"))?;
                 let program = test_program("taltun-tests", "system")?;
                 copy(&program, &share.join("system"))
@@ -97,16 +117,31 @@ impl Suite {
     fn command(&self) -> String {
         match self {
             Self::Ebpf => format!("./{EBPF} --color=never"),
-            Self::System(filter) => {
-                let filter = filter.replace('\'', r"'\''");
-                format!("TALTUN_BIN=$PWD/taltun ./system --color=never --nocapture '{filter}'")
+            Self::AfXdp => {
+                let (names, others) = AF_XDP_NAMES;
+                system(&format!("--skip {} {}", quoted(others), quoted(names)))
             }
+            Self::System(filter) => system(&quoted(filter)),
         }
     }
 
     fn may_skip(&self) -> bool {
-        matches!(self, Self::System(_))
+        !matches!(self, Self::Ebpf)
     }
+}
+
+/// Runs system tests, which of them these arguments say.
+fn system(arguments: &str) -> String {
+    // The driver of the network cards: nothing in the machine loads it by itself.
+    format!(
+        "modprobe -q virtio_net; \
+         TALTUN_BIN=$PWD/taltun ./system --color=never --nocapture {arguments}"
+    )
+}
+
+/// One word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Runs the tests on each kernel.
@@ -115,6 +150,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let suites = match arguments.only.as_deref() {
         None => vec![Suite::Ebpf, Suite::System(INTEROP.into())],
         Some(EBPF) => vec![Suite::Ebpf],
+        Some(AF_XDP) => vec![Suite::AfXdp],
         Some(filter) => vec![Suite::System(filter.into())],
     };
     let share = workspace::target().join("vm");
@@ -179,6 +215,7 @@ fn run_in(
         .arg(share)
         .args(["-t", &limit.to_string(), kernel, "--"])
         .arg(suite.command())
+        .env(QEMU_VARIABLE, qemu())
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("can't run {}", machine.display()))?;
@@ -187,6 +224,13 @@ fn run_in(
     eprint!("{stdout}{stderr}");
     let success = output.status.success();
     Ok(outcome(&stdout, &stderr, success, suite.may_skip()))
+}
+
+/// QEMU, with the network cards that tests ask for.
+fn qemu() -> String {
+    let qemu = env::var(QEMU_VARIABLE).unwrap_or_else(|_| QEMU.to_owned());
+    let options = cards::qemu_options();
+    [vec![qemu], options].concat().join(" ")
 }
 
 /// Reads what a test program printed.
@@ -307,5 +351,16 @@ mod tests {
     fn a_filter_is_one_word_for_the_shell() {
         let command = Suite::System("it's; rm".into()).command();
         assert!(command.ends_with(r"'it'\''s; rm'"), "{command}");
+        let command = Suite::AfXdp.command();
+        assert!(
+            command.ends_with("--skip 'over AF_XDP: ' 'AF_XDP: '"),
+            "{command}"
+        );
+    }
+
+    #[test]
+    fn the_cards_are_asked_for_behind_what_qemu_is_told_already() {
+        assert!(qemu().contains(" -device virtio-net-pci,"), "{}", qemu());
+        assert!(qemu().starts_with(QEMU) || env::var(QEMU_VARIABLE).is_ok());
     }
 }

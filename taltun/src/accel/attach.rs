@@ -12,7 +12,7 @@ use super::Wanted;
 use super::explain::explain;
 use super::netlink::Link;
 use super::off;
-use super::offload::Gro;
+use super::offload::{self, Gro};
 use super::programs::program;
 use crate::config::XdpMode;
 use crate::report::XdpStatus;
@@ -22,6 +22,18 @@ use crate::report::XdpStatus;
 pub(super) struct Attachment {
     _link: XdpLink,
     _gro: Option<Gro>,
+    /// How many queues there were, where the program runs on no more than these.
+    queues: Option<u32>,
+}
+
+impl Attachment {
+    /// Whether there are queues by now on which the program doesn't run: a veth has it run in
+    /// driver mode on those that it had when it was attached.
+    pub(super) fn misses_queues(&self, interface: &str) -> bool {
+        self.queues.is_some_and(|queues| {
+            offload::receive_queues(interface).is_ok_and(|there| there > queues)
+        })
+    }
 }
 
 /// A mode to attach in.
@@ -71,13 +83,16 @@ pub(super) fn attach(
     let veth = link.kind == "veth";
     let mode = wanted.mode;
     let mut refusals = Vec::new();
+    // Before it is attached, that none is missed.
+    let queues_before = offload::receive_queues(&link.name).ok();
     for &way in ways(mode, veth && !wanted.af_xdp) {
         match attach_as(ebpf, link.index, way) {
             Ok(xdp_link) => {
                 let mut reasons = vec![advantage(way, mode, veth).to_owned()];
                 reasons.append(&mut refusals);
-                let mut gro = None;
+                let (mut gro, mut queues) = (None, None);
                 if veth && way == Way::Driver {
+                    queues = queues_before;
                     match Gro::switch_on(&link.name) {
                         Ok(switched) => gro = switched,
                         Err(error) => reasons.push(format!("GRO can't be switched on: {error}")),
@@ -91,6 +106,7 @@ pub(super) fn attach(
                 let attachment = Attachment {
                     _link: xdp_link,
                     _gro: gro,
+                    queues,
                 };
                 return (status, Some(attachment));
             }

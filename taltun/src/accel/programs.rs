@@ -38,9 +38,9 @@ pub(super) struct Programs {
     pub(super) sockets: Sockets,
     ebpf: Ebpf,
     wanted: Wanted,
-    /// Whether somebody else's program is where ours should be. The kernel doesn't tell when
-    /// it goes.
-    occupied: bool,
+    /// Whether to look again although the kernel tells of no change: somebody else's program
+    /// is where ours should be, of whose end it doesn't tell, or ours is to be attached anew.
+    look_again: bool,
     /// `None` if the kernel won't tell of changes: then there are only those of the start.
     watch: Option<Watch>,
 }
@@ -92,7 +92,7 @@ impl Programs {
             sockets,
             ebpf,
             wanted,
-            occupied: false,
+            look_again: false,
             watch,
         };
         programs.look();
@@ -105,7 +105,16 @@ impl Programs {
             samples.log();
         }
         let changed = self.watch.as_mut().is_some_and(Watch::changed);
-        if changed || self.occupied {
+        let before = self.attached.len();
+        self.attached.retain(|_, (status, attachment)| {
+            let stays = !attachment.misses_queues(&status.interface);
+            if !stays {
+                tracing::info!(interface = status.interface, "XDP: there are more queues");
+            }
+            stays
+        });
+        // What was let go is attached anew.
+        if changed || self.look_again || self.attached.len() < before {
             self.look();
         }
     }
@@ -174,16 +183,24 @@ impl Programs {
         };
         self.maps
             .set_own_addresses(own_addresses(self.wanted.listen, &links));
-        let there: BTreeSet<u32> = links.iter().map(|link| link.index).collect();
+        let with_program: BTreeMap<u32, bool> = links
+            .iter()
+            .map(|link| (link.index, link.program.is_some()))
+            .collect();
+        let mut replaced = BTreeSet::new();
         self.attached.retain(|index, (status, _)| {
-            let stays = there.contains(index);
-            if !stays {
+            let stays = with_program.get(index);
+            if stays != Some(&true) {
                 tracing::info!(interface = status.interface, "XDP: the interface is gone");
             }
-            stays
+            // Another one has its number, as one that came from another namespace may.
+            if stays == Some(&false) {
+                replaced.insert(*index);
+            }
+            stays == Some(&true)
         });
         let mut refused = Vec::new();
-        self.occupied = false;
+        self.look_again = false;
         for choice in choose(&self.wanted, links) {
             match choice {
                 Ok(link) => {
@@ -192,7 +209,15 @@ impl Programs {
                         status.interface = link.name;
                         continue;
                     }
-                    self.occupied |= link.program.is_some();
+                    if replaced.contains(&link.index) {
+                        // Only at the next look, so that whoever has to do with the one that
+                        // is gone sees that it is.
+                        self.look_again = true;
+                        let reason = "another interface had its number".to_owned();
+                        refused.push(off(&link.name, reason));
+                        continue;
+                    }
+                    self.look_again |= link.program.is_some();
                     let (status, attachment) = attach(&mut self.ebpf, &link, &self.wanted);
                     match attachment {
                         Some(attachment) => {

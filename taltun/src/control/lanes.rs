@@ -30,7 +30,7 @@ pub(super) struct Lanes {
 
 struct Running {
     lane: Lane,
-    reason: &'static str,
+    reason: String,
     /// What is in the counters of drops already.
     told: u64,
 }
@@ -56,15 +56,17 @@ impl Lanes {
         if self.mode == AfXdp::Off {
             return;
         }
-        self.underlays = shield.underlays();
+        let before = std::mem::replace(&mut self.underlays, shield.underlays());
         self.tell_losses(counters);
         self.end_misfits(shield);
         for running in self.running.values() {
             running.lane.leave_by_socket(plant.mark() != 0);
         }
         let underlays = &self.underlays;
-        self.refused
-            .retain(|queue, _| find(underlays, *queue).is_some());
+        // Another MTU, or other queues, may be answered otherwise.
+        self.refused.retain(|queue, _| {
+            find(underlays, *queue).is_some_and(|underlay| before.contains(underlay))
+        });
         for underlay in self.underlays.clone() {
             for number in 0..underlay.queues {
                 let queue = Queue {
@@ -130,7 +132,7 @@ impl Lanes {
                 "copy"
             }
             .into(),
-            reason: running.reason.into(),
+            reason: running.reason.clone(),
             received: running.lane.received(),
             sent: running.lane.sent(),
             ring_full: statistics.ring_full,
@@ -215,14 +217,16 @@ impl Lanes {
         if !forced && !underlay.driver {
             return Err(refuse("XDP isn't in driver mode, so there is no zero copy"));
         }
-        let xsk = Xsk::bind(queue, underlay.mtu).map_err(|error| explain(&error))?;
-        let reason = match (xsk.is_zero_copy(), forced) {
-            (true, true) => "asked for by accel.af_xdp; the driver does zero copy",
-            (true, false) => "the driver does zero copy",
-            (false, true) => "asked for by accel.af_xdp; the driver has no zero copy here",
-            // Measured: for one bulk flow the kernel's merging is as good, and packets
-            // that go past the network stack also go past the firewall.
-            (false, false) => return Err(refuse("the driver has no zero copy here")),
+        // Measured: for one bulk flow the kernel's merging is as good as copies, and packets
+        // that go past the network stack also go past the firewall. So `auto` doesn't copy.
+        let xsk =
+            Xsk::bind(queue, underlay.mtu, forced).map_err(|error| explain(&error, forced))?;
+        let reason = match (xsk.why_copies(), forced) {
+            (None, true) => "asked for by accel.af_xdp; the driver does zero copy".to_owned(),
+            (None, false) => "the driver does zero copy".to_owned(),
+            (Some(why), _) => {
+                format!("asked for by accel.af_xdp; the driver has no zero copy here: {why}")
+            }
         };
         let passing = |error: &dyn std::fmt::Display| Refusal {
             reason: error.to_string(),
@@ -267,22 +271,25 @@ fn off(interface: &str, queue: Option<u32>, reason: &str) -> AfXdpStatus {
     }
 }
 
-/// An error of binding, as a sentence.
-fn explain(error: &io::Error) -> Refusal {
+/// An error of binding, with copies allowed or not, as a sentence.
+fn explain(error: &io::Error, may_copy: bool) -> Refusal {
     let (reason, passing) = match error.raw_os_error() {
         Some(libc::EBUSY) => ("another AF_XDP socket has this queue", true),
         Some(libc::ENODEV | libc::ENETDOWN) => ("the interface is gone", true),
         Some(libc::EPERM) => ("needs CAP_NET_RAW", false),
         Some(libc::EAFNOSUPPORT) => ("this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)", false),
-        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ERANGE) => {
+        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ERANGE) if may_copy => {
             ("the driver takes no AF_XDP socket on this queue", false)
         }
         Some(libc::ENOBUFS | libc::ENOMEM) => (
             "no memory may be locked for it (LimitMEMLOCK, CAP_IPC_LOCK)",
             false,
         ),
-        _ if error.kind() == io::ErrorKind::Unsupported => ("needs Linux 5.9 or newer", false),
-        _ => ("binding failed", true),
+        // From us, not from the kernel.
+        None => ("needs Linux 5.9 or newer", false),
+        _ if may_copy => ("binding failed", true),
+        // Drivers have many words for it.
+        _ => ("the driver has no zero copy here", false),
     };
     Refusal {
         reason: format!("{reason}: {error}"),
@@ -298,15 +305,27 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_tried_again_and_what_will_not_is_said_once() {
-        let refusal = |number| explain(&io::Error::from_raw_os_error(number));
-        for number in [libc::EBUSY, libc::ENODEV] {
-            assert!(refusal(number).passing);
+        let refusal = |number, may_copy| explain(&io::Error::from_raw_os_error(number), may_copy);
+        for may_copy in [true, false] {
+            for number in [libc::EBUSY, libc::ENODEV] {
+                assert!(refusal(number, may_copy).passing);
+            }
+            for number in [libc::EPERM, libc::EINVAL, libc::EOPNOTSUPP, libc::ERANGE] {
+                let refusal = refusal(number, may_copy);
+                assert!(!refusal.passing);
+                assert!(!refusal.reason.is_empty());
+            }
         }
-        for number in [libc::EPERM, libc::EINVAL, libc::EOPNOTSUPP, libc::ERANGE] {
-            let refusal = refusal(number);
-            assert!(!refusal.passing);
-            assert!(!refusal.reason.is_empty());
-        }
+    }
+
+    #[test]
+    fn what_auto_was_refused_is_zero_copy() {
+        let reason = |may_copy| {
+            let refused = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+            explain(&refused, may_copy).reason
+        };
+        assert!(reason(false).contains("zero copy"), "{}", reason(false));
+        assert!(!reason(true).contains("zero copy"), "{}", reason(true));
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn with_socket(test: fn(Ebpf, Xsk) -> Result<(), Failed>) -> Result<(), Failed> 
             interface: LOOPBACK,
             number: 0,
         };
-        let xsk = Xsk::bind(queue, 1500)?;
+        let xsk = Xsk::bind(queue, 1500, true)?;
         let mut ebpf = loaded()?;
         let mut interfaces: HashMap<_, u32, XskSockets> =
             map(&mut ebpf, "XSK_INTERFACES")?.try_into()?;

@@ -3,9 +3,11 @@
 
 mod frames;
 mod xdp;
+mod xsk;
 
 pub use frames::FrameSender;
 pub use xdp::{Attach, Verdict, attach_xdp, load_xdp};
+pub use xsk::try_zero_copy;
 
 use std::ffi::CString;
 use std::fs::File;

@@ -5,6 +5,7 @@ pub mod capture;
 pub mod datagrams;
 pub mod dns;
 pub mod flood;
+pub mod flow;
 pub mod packets;
 pub mod ping;
 pub mod service;

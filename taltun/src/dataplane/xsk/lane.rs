@@ -24,13 +24,17 @@ const BATCH: usize = 64;
 /// Batches after which the stop signal is looked for although there is more to do: a ring
 /// full of frames.
 const PATIENCE: usize = 64;
-/// After which time sending is tried again that the kernel had no room for.
+/// After which time sending is tried again that the kernel had no room for, and how much
+/// time between two tries comes of it when that goes on, as while the link is down.
 const RETRY: Duration = Duration::from_millis(1);
-/// How often the kernel is asked to send, at most, before more is received. It sends some 32
-/// frames each time.
+const SLOWEST_RETRY: Duration = Duration::from_millis(128);
+/// How often the kernel is asked to send, at most, before more is received. Where it copies
+/// it sends some 32 frames each time; else asking starts it, and once is enough.
 const KICKS: usize = 8;
 /// How long after its end the kernel may still put frames on the ring.
 const LAST_FRAMES: Duration = Duration::from_millis(2);
+/// How long a socket that is to be closed waits for its last frames to leave.
+const LEAVE_LIMIT: Duration = Duration::from_millis(100);
 
 /// What a lane works with beside its socket.
 pub struct Parts {
@@ -80,6 +84,7 @@ impl Lane {
                 routes,
                 by_socket: Runs::with_capacity(BATCH),
                 leaving: Vec::with_capacity(BATCH),
+                retry: RETRY,
                 interface: queue.interface,
                 xsk,
                 packets: Vec::with_capacity(BATCH),
@@ -186,6 +191,8 @@ struct Server<'a> {
     /// What of the batch leaves by the socket, and what in its frame.
     by_socket: Runs,
     leaving: Vec<Leaving>,
+    /// How long to wait for the kernel to have room again.
+    retry: Duration,
 }
 
 impl Server<'_> {
@@ -200,9 +207,13 @@ impl Server<'_> {
                     // seen this socket in its map.
                     thread::sleep(LAST_FRAMES);
                     self.carry_rest();
+                    self.see_off();
                     return Ok(());
                 }
-                Wait::Gone => return Ok(()),
+                Wait::Gone => {
+                    self.see_off();
+                    return Ok(());
+                }
             }
         }
     }
@@ -228,7 +239,27 @@ impl Server<'_> {
         }
         // What the kernel had no room for has to be offered again.
         let unsent = self.xsk.rings().unsent() > 0;
-        wait(self.xsk.as_fd(), stop.as_fd(), unsent.then_some(RETRY))
+        let outcome = wait(self.xsk.as_fd(), stop.as_fd(), unsent.then_some(self.retry))?;
+        self.retry = match outcome {
+            Wait::TimedOut => (self.retry * 2).min(SLOWEST_RETRY),
+            _ => RETRY,
+        };
+        Ok(outcome)
+    }
+
+    /// Waits, not for long, until what is to leave has left: closing the socket throws away
+    /// what the kernel hasn't looked at yet, which is counted.
+    fn see_off(&mut self) {
+        let deadline = Instant::now() + LEAVE_LIMIT;
+        while self.xsk.rings().is_sending() && Instant::now() < deadline {
+            self.kick();
+            thread::sleep(RETRY);
+            self.xsk.rings().reap();
+        }
+        let lost = self.xsk.rings().unsent() as u64;
+        let counters = &self.shared.counters;
+        counters.drop_packets(DropReason::UdpSend, lost);
+        self.counts.sent.fetch_sub(lost, Ordering::Relaxed);
     }
 
     /// Takes one batch through to its end; false when there was none.
@@ -310,7 +341,8 @@ impl Server<'_> {
 
     /// Has the kernel send, until it has taken everything or has no more room.
     fn kick(&mut self) {
-        for _ in 0..KICKS {
+        let kicks = if self.xsk.is_zero_copy() { 1 } else { KICKS };
+        for _ in 0..kicks {
             if self.xsk.rings().unsent() == 0 || !self.xsk.wake_sender() {
                 return;
             }

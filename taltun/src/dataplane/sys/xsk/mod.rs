@@ -67,20 +67,22 @@ pub struct Xsk {
     /// Before the socket, whose memory it uses.
     rings: Rings,
     fd: Arc<OwnedFd>,
-    zero_copy: bool,
+    why_copies: Option<io::Error>,
     room: usize,
 }
 
 impl Xsk {
-    /// Binds a socket to a queue of an interface with this MTU. Which mode comes of it,
-    /// zero copy or copy, is the driver's choice: ask [`is_zero_copy`](Self::is_zero_copy).
+    /// Binds a socket to a queue of an interface with this MTU: with zero copy where the
+    /// driver has it, else, if `may_copy`, with copies. Which it came to be, and why, says
+    /// [`why_copies`](Self::why_copies).
     ///
     /// # Errors
     /// `EBUSY` while another socket has the queue, also one that was closed a moment ago;
     /// `EINVAL` for a queue that doesn't exist or isn't up to it; `EPERM` without
     /// `CAP_NET_RAW`; `EAFNOSUPPORT` where the kernel has no AF_XDP; `ENODEV` for an
-    /// interface that is gone.
-    pub fn bind(queue: Queue, mtu: usize) -> io::Result<Self> {
+    /// interface that is gone. Without `may_copy`, whatever the driver answers that has no
+    /// zero copy, `EOPNOTSUPP` or `EINVAL` mostly.
+    pub fn bind(queue: Queue, mtu: usize, may_copy: bool) -> io::Result<Self> {
         let frame_len = frame_len(mtu);
         // SAFETY: no pointers are passed.
         let fd =
@@ -92,20 +94,25 @@ impl Xsk {
         let mut rings = make_rings(fd.as_fd(), area, frame_len)?;
         // Before there is anything to receive.
         rings.refill();
-        match bind_to(fd.as_fd(), queue, libc::XDP_USE_NEED_WAKEUP) {
-            // Some drivers refuse zero copy in a way that the kernel doesn't take for a
-            // wish for copies.
-            Err(error) if may_copy(&error) => {
-                let flags = libc::XDP_USE_NEED_WAKEUP | libc::XDP_COPY;
-                bind_to(fd.as_fd(), queue, flags).map_err(|_| error)?;
-            }
-            result => result?,
+        // Left to choose, the kernel would try the same, but keep to itself why not.
+        let wanted = libc::XDP_USE_NEED_WAKEUP | libc::XDP_ZEROCOPY;
+        let mut why_copies = bind_to(fd.as_fd(), queue, wanted).err();
+        if let Some(error) = why_copies.take_if(|error| !may_copy || !is_of_zero_copy(error)) {
+            return Err(error);
+        }
+        if why_copies.is_some() {
+            let wanted = libc::XDP_USE_NEED_WAKEUP | libc::XDP_COPY;
+            bind_to(fd.as_fd(), queue, wanted)?;
         }
         let options: libc::xdp_options = get_option(fd.as_fd(), libc::XDP_OPTIONS)?;
+        if options.flags & libc::XDP_OPTIONS_ZEROCOPY == 0 && why_copies.is_none() {
+            // The kernel has the last word.
+            why_copies = Some(io::ErrorKind::Unsupported.into());
+        }
         Ok(Self {
             rings,
             fd: Arc::new(fd),
-            zero_copy: options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0,
+            why_copies,
             room: frame_len - HEADROOM,
         })
     }
@@ -118,7 +125,12 @@ impl Xsk {
 
     /// Whether the network card itself writes to our frames.
     pub fn is_zero_copy(&self) -> bool {
-        self.zero_copy
+        self.why_copies.is_none()
+    }
+
+    /// What the driver answered when zero copy was asked for, where it doesn't do it.
+    pub fn why_copies(&self) -> Option<&io::Error> {
+        self.why_copies.as_ref()
     }
 
     /// Bytes of the largest frame, from the Ethernet header on, that can be received. The
@@ -257,11 +269,12 @@ fn frame_len(mtu: usize) -> usize {
     }
 }
 
-/// Whether an error of binding may have come from the driver's zero copy alone.
-fn may_copy(error: &io::Error) -> bool {
-    matches!(
+/// Whether an error of binding with zero copy may not come of binding with copies: a driver
+/// answers as it likes. All that isn't about the driver comes of both.
+fn is_of_zero_copy(error: &io::Error) -> bool {
+    !matches!(
         error.raw_os_error(),
-        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ERANGE)
+        Some(libc::EBUSY | libc::ENODEV | libc::ENETDOWN | libc::EPERM)
     )
 }
 
@@ -395,9 +408,12 @@ mod tests {
     #[test]
     fn only_what_zero_copy_may_be_to_blame_for_is_tried_again_with_copies() {
         let error = io::Error::from_raw_os_error;
-        assert!(may_copy(&error(libc::EOPNOTSUPP)));
-        assert!(!may_copy(&error(libc::EBUSY)));
-        assert!(!may_copy(&error(libc::EPERM)));
+        for number in [libc::EOPNOTSUPP, libc::EINVAL, libc::ENOENT, libc::ENOMEM] {
+            assert!(is_of_zero_copy(&error(number)));
+        }
+        for number in [libc::EBUSY, libc::EPERM, libc::ENODEV] {
+            assert!(!is_of_zero_copy(&error(number)));
+        }
     }
 
     #[test]
@@ -406,11 +422,13 @@ mod tests {
             interface: 0x7fff_0000,
             number: 0,
         };
-        let error = Xsk::bind(queue, 1500).unwrap_err();
-        // Without the right to make such sockets it ends earlier.
-        assert!(matches!(
-            error.raw_os_error(),
-            Some(libc::ENODEV | libc::EPERM | libc::EAFNOSUPPORT | libc::ENOBUFS)
-        ));
+        for may_copy in [true, false] {
+            let error = Xsk::bind(queue, 1500, may_copy).unwrap_err();
+            // Without the right to make such sockets it ends earlier.
+            assert!(matches!(
+                error.raw_os_error(),
+                Some(libc::ENODEV | libc::EPERM | libc::EAFNOSUPPORT | libc::ENOBUFS)
+            ));
+        }
     }
 }
