@@ -8,6 +8,7 @@
 //! A test that needs what isn't there (root, a program) is ignored, and says why.
 
 mod af_xdp;
+mod bad_wire;
 mod bans;
 mod beside;
 mod cookies;
@@ -54,6 +55,7 @@ fn main() {
         lifecycle::CASES,
         refusals::CASES,
         garbage::CASES,
+        bad_wire::CASES,
         interop::CASES,
         tools::CASES,
         roaming::CASES,
@@ -69,8 +71,9 @@ fn main() {
     // The same again with another back end for what comes in.
     let over_af_xdp: Vec<Case> =
         [reach::CASES, bans::CASES, sources::CASES, garbage::CASES].concat();
-    // It takes ten minutes, so it has to be asked for by name.
-    if arguments.filter.as_deref() == Some(soak::FILTER) {
+    // They take minutes, so they have to be asked for by name.
+    let filter = arguments.filter.as_deref().unwrap_or_default();
+    if filter.starts_with(soak::FILTER) {
         cases.extend_from_slice(soak::CASES);
     }
     let waiting = [rekey::CASES, keepalive::CASES, manners::WAITING].concat();

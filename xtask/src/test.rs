@@ -31,8 +31,9 @@ const MAY_SKIP: &[(&str, &str)] = &[
 pub struct Arguments {
     /// Only tests whose names contain this: `interop` for those against other
     /// implementations, `wg` tools and all that their users rely on; `recipes` for the
-    /// deployments of the manual; `vagrant` for the lab of the talk. `soak` adds one that takes
-    /// ten minutes and is left out otherwise: TCP through hub and relay across several rekeys.
+    /// deployments of the manual; `vagrant` for the lab of the talk. `soak` adds two that take
+    /// minutes and are left out otherwise: TCP through hub and relay across several rekeys, and
+    /// 10 GB over a bad wire.
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,
     /// A test that may be skipped even under CI=true; can be given several times.

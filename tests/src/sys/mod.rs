@@ -2,9 +2,13 @@
 //! `unsafe` of the toolkit is here.
 
 mod frames;
+mod merged;
 mod xdp;
 
 pub use frames::FrameSender;
+pub use merged::{
+    MOST_BYTES, MOST_SEGMENTS, enlarge_buffers, merge_received, receive_merged, send_merged,
+};
 pub use xdp::{Attach, Verdict, attach_xdp, load_xdp};
 
 use std::ffi::CString;
