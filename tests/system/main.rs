@@ -69,8 +69,14 @@ fn main() {
     ]
     .concat();
     // The same again with another back end for what comes in.
-    let over_af_xdp: Vec<Case> =
-        [reach::CASES, bans::CASES, sources::CASES, garbage::CASES].concat();
+    let over_af_xdp: Vec<Case> = [
+        reach::CASES,
+        bans::CASES,
+        sources::CASES,
+        garbage::CASES,
+        bad_wire::CASES,
+    ]
+    .concat();
     // They take minutes, so they have to be asked for by name.
     let filter = arguments.filter.as_deref().unwrap_or_default();
     if filter.starts_with(soak::FILTER) {
