@@ -17,6 +17,7 @@ pub mod lab;
 pub mod leftovers;
 pub mod netns;
 pub mod node;
+pub mod random;
 pub mod recipes;
 pub mod report;
 pub mod snapshot;

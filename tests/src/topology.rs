@@ -9,6 +9,7 @@
 //! Nobody has a route beyond its own wires and nobody forwards, so whatever gets from a to b
 //! went through the tunnel.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -51,10 +52,12 @@ impl Wire {
     }
 }
 
-/// Between the hub and a; between the two of a [`Pair`].
+/// Between the hub and a; between the two of a [`Pair`]; between router and left of a [`Chain`].
 pub const WIRE_A: Wire = wire(1);
-/// Between the hub and b.
+/// Between the hub and b; between `wire` and right of a [`Chain`].
 pub const WIRE_B: Wire = wire(2);
+/// Between router and `wire` of a [`Chain`].
+pub const WIRE_C: Wire = wire(3);
 
 /// A hub with two spokes.
 #[derive(Debug)]
@@ -106,6 +109,78 @@ impl Pair {
         };
         join((&pair.left, "to-right"), (&pair.right, "to-left"), WIRE_A)?;
         Ok(pair)
+    }
+}
+
+/// Two machines, and between them a router and another machine where a wire of our own can
+/// be: the way from left to `wire` has a link in its middle, that from there to right is one.
+///
+/// ```text
+///  left ── to-router ═══ to-left ── router ── to-wire ═══ to-router ── wire ── to-right ═══ to-wire ── right
+///      10.99.1.2     10.99.1.1        10.99.3.1      10.99.3.2       10.99.2.1        10.99.2.2
+/// ```
+#[derive(Debug)]
+pub struct Chain {
+    /// One end; its interface is `to-router`.
+    pub left: Namespace,
+    /// The other end; its interface is `to-wire`.
+    pub right: Namespace,
+    /// In the middle; its interfaces are `to-router` and `to-right`.
+    pub wire: Namespace,
+    /// Forwards between left and `wire`; its interfaces are `to-left` and `to-wire`.
+    pub router: Namespace,
+}
+
+/// A link of a [`Chain`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Of left itself, which therefore knows its MTU.
+    First,
+    /// Behind the router, which tells left when something is too long for it.
+    Second,
+}
+
+impl Chain {
+    /// Makes the namespaces `PREFIX-left`, `PREFIX-router`, `PREFIX-wire` and `PREFIX-right`
+    /// and joins them.
+    pub fn create(prefix: &str) -> Result<Self> {
+        let create = |name| Namespace::create(&format!("{prefix}-{name}"));
+        let chain = Self {
+            left: create("left")?,
+            router: create("router")?,
+            wire: create("wire")?,
+            right: create("right")?,
+        };
+        let Self {
+            left,
+            router,
+            wire,
+            right,
+        } = &chain;
+        join((router, "to-left"), (left, "to-router"), WIRE_A)?;
+        join((router, "to-wire"), (wire, "to-router"), WIRE_C)?;
+        join((wire, "to-right"), (right, "to-wire"), WIRE_B)?;
+        router.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))??;
+        let (towards_left, towards_wire) = (WIRE_A.near_v4(), WIRE_C.near_v4());
+        left.ip(&format!("route add 10.99.3.0/24 via {towards_left}"))?;
+        wire.ip(&format!("route add 10.99.1.0/24 via {towards_wire}"))?;
+        Ok(chain)
+    }
+
+    /// Gives both ends of a link this MTU, and lets everybody forget what they had learned of
+    /// the path's.
+    pub fn set_mtu(&self, link: Link, mtu: u16) -> Result<()> {
+        let ends = match link {
+            Link::First => [(&self.left, "to-router"), (&self.router, "to-left")],
+            Link::Second => [(&self.router, "to-wire"), (&self.wire, "to-router")],
+        };
+        for (namespace, interface) in ends {
+            namespace.ip(&format!("link set {interface} mtu {mtu}"))?;
+        }
+        for namespace in [&self.left, &self.wire] {
+            namespace.ip("route flush cache")?;
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod af_xdp;
 mod af_xdp_changes;
+mod bad_wire;
 mod bans;
 mod beside;
 mod cookies;
@@ -56,6 +57,7 @@ fn main() {
         lifecycle::CASES,
         refusals::CASES,
         garbage::CASES,
+        bad_wire::CASES,
         interop::CASES,
         tools::CASES,
         roaming::CASES,
@@ -71,10 +73,17 @@ fn main() {
     ]
     .concat();
     // The same again with another back end for what comes in.
-    let over_af_xdp: Vec<Case> =
-        [reach::CASES, bans::CASES, sources::CASES, garbage::CASES].concat();
-    // It takes ten minutes, so it has to be asked for by name.
-    if arguments.filter.as_deref() == Some(soak::FILTER) {
+    let over_af_xdp: Vec<Case> = [
+        reach::CASES,
+        bans::CASES,
+        sources::CASES,
+        garbage::CASES,
+        bad_wire::CASES,
+    ]
+    .concat();
+    // They take minutes, so they have to be asked for by name.
+    let filter = arguments.filter.as_deref().unwrap_or_default();
+    if filter.starts_with(soak::FILTER) {
         cases.extend_from_slice(soak::CASES);
     }
     let waiting = [rekey::CASES, keepalive::CASES, manners::WAITING].concat();

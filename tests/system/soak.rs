@@ -1,5 +1,5 @@
-//! Ten minutes of TCP to the hub and through the relay, across several rekeys. Only run when
-//! asked for by name: `cargo xtask test --only soak`.
+//! Ten minutes of TCP to the hub and through the relay, across several rekeys; and ten
+//! gigabytes over a bad wire. Only run when asked for by name: `cargo xtask test --only soak`.
 
 use std::net::SocketAddr;
 use std::thread::sleep;
@@ -9,20 +9,28 @@ use anyhow::{Context, Result, ensure};
 use taltun_tests::lab::{Options, Role};
 use taltun_tests::traffic::stream::Stream;
 
+use crate::bad_wire;
 use crate::support::{Case, ensure_answers, lab, take_down};
 
-/// The filter that brings these tests in.
+/// How a filter begins that brings these tests in.
 pub const FILTER: &str = "soak";
 
 const DURATION: Duration = Duration::from_mins(10);
 /// Sessions are renewed every 120 s, so ten minutes see the first and at least four more.
 const HANDSHAKES: u64 = 5;
 
-pub const CASES: &[Case] = &[Case {
-    name: "soak: ten minutes of TCP break no connection across rekeys",
-    programs: &[],
-    run: soak,
-}];
+pub const CASES: &[Case] = &[
+    Case {
+        name: "soak: ten minutes of TCP break no connection across rekeys",
+        programs: &[],
+        run: soak,
+    },
+    Case {
+        name: "soak: 10 GB of TCP over a bad wire arrive right, across rekeys and changes of MTU",
+        programs: &[],
+        run: bad_wire::ten_gigabytes,
+    },
+];
 
 fn soak() -> Result<()> {
     let lab = lab(Options::default())?;

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the tasks of this repository that are more than one command.
 
 mod bench;
+mod instructions;
 mod run;
 mod setup;
 mod test;
@@ -27,6 +28,8 @@ enum Task {
     Test(test::Arguments),
     /// Measures Taltun and every other WireGuard found on PATH against each other, as root.
     Bench(Box<bench::Arguments>),
+    /// Counts how many instructions a packet costs and compares with the committed limits.
+    Instructions(instructions::Arguments),
     /// Runs tests on other kernels, each in a virtual machine.
     Vm(vm::Arguments),
     /// Installs what building the eBPF programs needs, where it is missing.
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Run(arguments) => run::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Instructions(arguments) => instructions::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Ebpf => setup::ebpf_toolchain().map(|()| ExitCode::SUCCESS),
     };

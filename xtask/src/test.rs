@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every test there is, counted, and nothing skipped in silence.
 //!
 //! First `cargo test` for the unit tests, then the whole-system tests with a release build of
-//! `taltun`. Both print in libtest's format, which is passed on and read for the count.
+//! `taltun`, then the instructions that a packet costs. All print in libtest's format, which is
+//! passed on and read for the count.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -10,6 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 use taltun_tests::sys;
 
+use crate::instructions;
 use crate::setup;
 use crate::workspace;
 
@@ -20,6 +22,10 @@ const IN_THE_VM: &str = "not every kernel has WireGuard; `cargo xtask vm` runs i
 const MAY_SKIP: &[(&str, &str)] = &[
     ("boringtun", NO_PACKAGE),
     ("the kernel's WireGuard", IN_THE_VM),
+    (
+        instructions::TESTS,
+        "they are counted by valgrind on a CPU with AVX2; .ci/run installs valgrind",
+    ),
     (
         "half a second each way",
         "not every kernel has netem; `cargo xtask vm --only vagrant` runs it on some that do",
@@ -35,8 +41,10 @@ const MAY_SKIP: &[(&str, &str)] = &[
 pub struct Arguments {
     /// Only tests whose names contain this: `interop` for those against other
     /// implementations, `wg` tools and all that their users rely on; `recipes` for the
-    /// deployments of the manual; `vagrant` for the lab of the talk. `soak` adds one that takes
-    /// ten minutes and is left out otherwise: TCP through hub and relay across several rekeys.
+    /// deployments of the manual; `vagrant` for the lab of the talk; `instructions` for what a
+    /// packet costs. `soak` adds two that take
+    /// minutes and are left out otherwise: TCP through hub and relay across several rekeys, and
+    /// 10 GB over a bad wire.
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,
     /// A test that may be skipped even under CI=true; can be given several times.
@@ -69,6 +77,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         setup::step("the system tests need root, to make network namespaces: run this as root");
     }
     tally.add("the system tests", filtered(system, arguments))?;
+    for line in instructions::as_tests(arguments.only.as_deref()) {
+        println!("{line}");
+        tally.read(&line);
+    }
     Ok(verdict(&tally, arguments))
 }
 

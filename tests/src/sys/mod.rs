@@ -2,10 +2,14 @@
 //! `unsafe` of the toolkit is here.
 
 mod frames;
+mod merged;
 mod xdp;
 mod xsk;
 
 pub use frames::FrameSender;
+pub use merged::{
+    MOST_BYTES, MOST_SEGMENTS, enlarge_buffers, merge_received, receive_merged, send_merged,
+};
 pub use xdp::{Attach, Verdict, attach_xdp, load_xdp};
 pub use xsk::try_zero_copy;
 

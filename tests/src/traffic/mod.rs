@@ -1,7 +1,9 @@
 //! Traffic of our own making, so that the lab needs no other program, and so that what
 //! arrives can be checked to the byte.
 
+pub mod bad_wire;
 pub mod capture;
+pub mod checked_datagrams;
 pub mod datagrams;
 pub mod dns;
 pub mod flood;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::netns::Namespace;
+use crate::random::Random;
 
 /// The length of a block.
 const BLOCK: usize = 64 * 1024;
@@ -226,18 +227,9 @@ struct Block {
 
 impl Block {
     fn first() -> Self {
-        // SplitMix64: any generator would do, as long as both ends have the same.
-        let mut state = 0_u64;
-        let words = std::iter::repeat_with(|| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut word = state;
-            word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            word ^ (word >> 31)
-        });
         let mut block = Self {
             number: 0,
-            bytes: words.take(BLOCK / 8).flat_map(u64::to_le_bytes).collect(),
+            bytes: Random::new(0).bytes(BLOCK),
         };
         block.stamp();
         block

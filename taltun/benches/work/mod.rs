@@ -1,0 +1,264 @@
+//! The pieces of work that a packet makes, set up to be done over and over: for whoever times
+//! them (`hot_path`) and for whoever counts their instructions (`instructions`).
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use taltun::crypto::{PresharedKey, PrivateKey};
+use taltun::dataplane::offload::coalesce::{Coalescer, Join};
+use taltun::dataplane::offload::split::Segments;
+use taltun::dataplane::offload::vnet::{Gso, NEEDS_CSUM, VnetHeader};
+use taltun::protocol::allowed_ips::AllowedIps;
+use taltun::protocol::device::{Device, PeerSettings, Settings};
+use taltun::protocol::messages::Message;
+use taltun::protocol::peer::Endpoint;
+use taltun::protocol::replay::ReplayWindow;
+use taltun::protocol::time::Time;
+
+/// Packets in a batch: what a send with `UDP_SEGMENT` holds of full ones.
+pub const PACKETS: usize = 45;
+
+const NOW: Time = Time::START;
+
+/// A batch of packets, each in a buffer with room for header, padding and tag.
+pub type Batch = Vec<Vec<u8>>;
+
+/// Sealing and opening batches of packets of one length, between two devices with a session.
+pub struct Sealing {
+    from: Device,
+    to: Device,
+    len: usize,
+    plain: Batch,
+}
+
+impl Sealing {
+    /// Packets of so many bytes.
+    pub fn of(len: usize) -> Self {
+        let (from, to) = connected();
+        let mut plain = vec![0; 16 + len + 32];
+        plain[16..16 + len].copy_from_slice(&packet(len, 0));
+        Self {
+            from,
+            to,
+            len,
+            plain: vec![plain; PACKETS],
+        }
+    }
+
+    /// A batch to seal.
+    pub fn plain(&self) -> Batch {
+        self.plain.clone()
+    }
+
+    /// A batch to open.
+    pub fn sealed(&self) -> Batch {
+        let mut batch = self.plain();
+        let mut sealer = self.from.tunnel().batch(NOW);
+        for buffer in &mut batch {
+            let sealed = sealer.seal(buffer, self.len).expect("there is a session");
+            buffer.truncate(sealed.len);
+        }
+        batch
+    }
+
+    /// Seals a batch of [`Self::plain`].
+    pub fn seal(&self, batch: &mut Batch) {
+        let mut sealer = self.from.tunnel().batch(NOW);
+        for buffer in batch {
+            black_box(sealer.seal(buffer, self.len)).expect("there is a session");
+        }
+    }
+
+    /// Opens a batch of [`Self::sealed`].
+    pub fn open(&self, batch: &mut Batch) {
+        let mut opener = self.to.tunnel().batch(NOW);
+        for message in batch {
+            let Ok(Message::Data { receiver, counter }) = Message::parse(message) else {
+                unreachable!("it was sealed as data");
+            };
+            black_box(opener.open(receiver, counter, message, endpoint(1)))
+                .expect("it is fresh and authentic");
+        }
+    }
+}
+
+/// The longest of 100,000 prefixes.
+pub struct Prefixes {
+    table: AllowedIps<u32>,
+    number: u32,
+}
+
+impl Prefixes {
+    /// A table of prefixes all over IPv4.
+    pub fn new() -> Self {
+        let mut table = AllowedIps::default();
+        for number in 0..100_000_u32 {
+            let address = Ipv4Addr::from(number.wrapping_mul(2_654_435_761));
+            let len = 16 + (number % 17) as u8;
+            let net = ipnet::Ipv4Net::new(address, len).expect("16 to 32 bits");
+            table.insert(net.trunc().into(), number);
+        }
+        Self { table, number: 0 }
+    }
+
+    /// Looks up one more address.
+    pub fn look_up(&mut self) {
+        self.number = self.number.wrapping_add(0x9e37_79b9);
+        black_box(self.table.lookup(IpAddr::V4(self.number.into())).is_some());
+    }
+}
+
+/// A replay window that counters come to in order.
+#[derive(Default)]
+pub struct Counters {
+    window: ReplayWindow,
+    counter: u64,
+}
+
+impl Counters {
+    /// Takes note of the next one.
+    pub fn accept(&mut self) {
+        self.counter += 1;
+        black_box(self.window.accept(self.counter));
+    }
+}
+
+/// A piece of a TCP stream to cut into [`PACKETS`] packets.
+pub struct Cutting {
+    whole: Vec<u8>,
+    header: VnetHeader,
+    out: Vec<u8>,
+}
+
+impl Cutting {
+    /// A piece as the TUN hands it over.
+    pub fn new() -> Self {
+        Self {
+            whole: packet(40 + PACKETS * 1380, 0),
+            header: VnetHeader {
+                flags: NEEDS_CSUM,
+                gso: Gso::Tcp,
+                gso_size: 1380,
+                csum_start: 20,
+                csum_offset: 16,
+                ..VnetHeader::default()
+            },
+            out: vec![0; 1500],
+        }
+    }
+
+    /// Bytes of the whole.
+    pub fn len(&self) -> usize {
+        self.whole.len()
+    }
+
+    /// Cuts it.
+    pub fn cut(&mut self) {
+        let mut segments =
+            Segments::new(&self.header, &self.whole).expect("header and packet agree");
+        while let Some(len) = segments.next_len() {
+            segments.write_next(&mut self.out[..len]);
+            black_box(&self.out);
+        }
+    }
+}
+
+/// [`PACKETS`] segments of a TCP stream to join.
+pub struct Joining {
+    arena: Vec<u8>,
+    coalescer: Coalescer,
+}
+
+impl Joining {
+    /// Segments as they come out of the tunnel.
+    pub fn new() -> Self {
+        let segments = (0..PACKETS as u32).flat_map(|number| packet(1420, number * 1380));
+        Self {
+            arena: segments.collect(),
+            coalescer: Coalescer::with_capacity(PACKETS),
+        }
+    }
+
+    /// Joins them.
+    pub fn join(&mut self) {
+        let join = Join {
+            tcp: true,
+            udp: true,
+        };
+        self.coalescer.clear();
+        for number in 0..PACKETS {
+            self.coalescer.push(&self.arena, number * 1420, 1420, join);
+        }
+        black_box(self.coalescer.len());
+    }
+}
+
+/// A device at `10.0.0.me` that knows the one at `10.0.0.them`.
+fn device(me: u8, them: u8) -> Device {
+    let key = |of: u8| PrivateKey::from_bytes([of; 32]);
+    let mut device = Device::new(Settings {
+        private_key: key(me),
+        seed: [me; 32],
+        wall_clock_at_zero: Duration::from_secs(1_700_000_000),
+        mtu: 1420,
+        local_addresses: vec![IpAddr::from([10, 0, 0, me])],
+        relay: false,
+    });
+    let peer = PeerSettings {
+        public_key: key(them).public_key(),
+        preshared_key: PresharedKey::default(),
+        endpoint: Some(endpoint(them)),
+        allowed_ips: vec![IpAddr::from([10, 0, 0, them]).into()],
+        persistent_keepalive: None,
+    };
+    device.add_peer(peer, NOW).expect("a peer of its own key");
+    device
+}
+
+fn endpoint(of: u8) -> Endpoint {
+    Endpoint::from(SocketAddr::from(([192, 0, 2, of], 9000)))
+}
+
+/// Two devices with a session that both may use.
+fn connected() -> (Device, Device) {
+    let (mut a, mut b) = (device(1, 2), device(2, 1));
+    let key = *b.public_key();
+    a.initiate(&key, NOW);
+    while let Some(mut transmit) = a.poll_transmit() {
+        deliver(&mut b, &mut transmit.payload, endpoint(1));
+        while let Some(mut answer) = b.poll_transmit() {
+            deliver(&mut a, &mut answer.payload, endpoint(2));
+        }
+    }
+    (a, b)
+}
+
+fn deliver(device: &mut Device, payload: &mut [u8], from: Endpoint) {
+    match Message::parse(payload) {
+        Ok(Message::Data { receiver, counter }) => {
+            let _ = device
+                .tunnel()
+                .batch(NOW)
+                .open(receiver, counter, payload, from);
+        }
+        _ => device
+            .handle_handshake(payload, from, false, NOW)
+            .expect("the two know each other"),
+    }
+    device.handle_requests(NOW);
+}
+
+/// An IPv4 packet of `len` bytes from `10.0.0.1` to `10.0.0.2`, a plain TCP segment.
+fn packet(len: usize, sequence: u32) -> Vec<u8> {
+    let mut packet = vec![0; len];
+    packet[0] = 0x45;
+    packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+    packet[8] = 64;
+    packet[9] = 6;
+    packet[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+    packet[24..28].copy_from_slice(&sequence.to_be_bytes());
+    packet[32] = 5 << 4;
+    packet[33] = 0x10;
+    packet
+}
