@@ -5,6 +5,7 @@ mod instructions;
 mod run;
 mod setup;
 mod test;
+mod tsan;
 mod vm;
 mod workspace;
 
@@ -30,6 +31,8 @@ enum Task {
     Bench(Box<bench::Arguments>),
     /// Counts how many instructions a packet costs and compares with the committed limits.
     Instructions(instructions::Arguments),
+    /// Runs the tests of what threads share with the thread sanitizer.
+    Tsan(tsan::Arguments),
     /// Runs tests on other kernels, each in a virtual machine.
     Vm(vm::Arguments),
     /// Installs what building the eBPF programs needs, where it is missing.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Instructions(arguments) => instructions::run(&arguments),
+        Task::Tsan(arguments) => tsan::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Ebpf => setup::ebpf_toolchain().map(|()| ExitCode::SUCCESS),
     };

@@ -85,7 +85,8 @@ pub fn ebpf_toolchain() -> Result<()> {
     bpf_linker()
 }
 
-fn rust_src() -> Result<()> {
+/// Makes sure that the standard library's source is there.
+pub fn rust_src() -> Result<()> {
     let sysroot = output_of(
         Command::new("rustc")
             .current_dir(root())

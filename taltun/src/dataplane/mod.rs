@@ -28,6 +28,8 @@ pub mod offload;
 mod outbound;
 pub mod runs;
 pub mod sys;
+#[cfg(test)]
+mod threads;
 pub mod tun;
 pub mod udp;
 pub mod unreachable;

@@ -16,5 +16,6 @@ mod relay;
 mod replay;
 mod roaming;
 pub(crate) mod steps;
+mod threads;
 mod timers;
 mod vectors;
