@@ -19,6 +19,8 @@ const LISTEN_LIMIT: Duration = Duration::from_secs(5);
 /// How much longer than the transfer a client may take, to connect and to exchange results
 /// through a queue that is full.
 const GRACE: Duration = Duration::from_secs(15);
+/// The most that iperf3's sockets for UDP are given for a buffer, bytes.
+const UDP_BUFFER: usize = 4 << 20;
 
 /// What to send.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +86,8 @@ impl Transfer {
         match load {
             Load::Tcp(streams) => client.args(["--parallel", &streams.to_string()]),
             Load::Udp(length) => {
-                client.args(["--udp", "--bitrate", "0", "--length", &length.to_string()])
+                client.args(["--udp", "--bitrate", "0", "--length", &length.to_string()]);
+                client.args(["--window", &udp_buffer().to_string()])
             }
         };
         // Without intervals the report fits the pipe, so nobody has to read along.
@@ -110,6 +113,19 @@ impl Transfer {
             Wait::Timeout => bail!("iperf3 was still running after {limit:?}"),
         }
     }
+}
+
+/// Bytes of the buffers of iperf3's sockets for UDP, for whoever measures: as many as the system lets anybody have,
+/// up to [`UDP_BUFFER`]. By default it is some 250 small packets, and what more arrives while
+/// iperf3 waits for its turn on a busy machine is lost by it and not by the tunnel.
+pub fn udp_buffer() -> usize {
+    ["rmem_max", "wmem_max"]
+        .into_iter()
+        .filter_map(|limit| {
+            let text = fs::read_to_string(format!("/proc/sys/net/core/{limit}")).ok()?;
+            text.trim().parse().ok()
+        })
+        .fold(UDP_BUFFER, usize::min)
 }
 
 fn wait_until_listening(server: &mut Process, namespace: &Namespace) -> Result<()> {

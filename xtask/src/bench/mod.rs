@@ -303,6 +303,10 @@ fn limits(machine: &Machine, dataplane: &[String]) -> Vec<String> {
         ),
         "CPU time is that of the tunnel's processes, in the kernel on their behalf included; work the kernel does in softirqs isn't in it.".to_owned(),
         "Tunnels have an MTU of 1420; the rivals relay by the hub's forwarding kernel, Taltun by itself.".to_owned(),
+        format!(
+            "iperf3's sockets for UDP have buffers of {} KiB, all contenders' alike: by default most of what arrives is lost in them and not in the tunnel.",
+            iperf::udp_buffer() >> 10
+        ),
     ];
     if machine.groups_by_session {
         limits.push("All processes are in one session, so in one scheduling group.".to_owned());
