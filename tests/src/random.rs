@@ -31,7 +31,15 @@ impl Random {
 
     /// So many bytes.
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let words = std::iter::repeat_with(|| self.next_u64().to_le_bytes());
-        words.flatten().take(length).collect()
+        let mut bytes = vec![0; length];
+        self.fill(&mut bytes);
+        bytes
+    }
+
+    /// As many bytes as there is room for.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        for part in bytes.chunks_mut(size_of::<u64>()) {
+            part.copy_from_slice(&self.next_u64().to_le_bytes()[..part.len()]);
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use taltun_tests::lab::{Lab, Options, PORT, Role};
 use taltun_tests::node::XdpMode;
+use taltun_tests::random::Random;
 use taltun_tests::topology::WIRE_A;
 use taltun_tests::traffic::{datagrams, packets};
 
@@ -63,7 +64,7 @@ fn junk_datagrams(xdp: XdpMode) -> Result<()> {
 
 /// Every length with each type in front, and some that have to be fragmented.
 fn send_junk(lab: &Lab, to: IpAddr) -> Result<u64> {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let long = [1501, 2000, 9000, 20_000, 65_000, 65_507];
     let junk = (0..=1500).chain(long).flat_map(|length| {
         let mut bodies = vec![random.bytes(length)];
@@ -85,7 +86,7 @@ fn junk_packets() -> Result<()> {
     let lab = lab(Options::default())?;
     ensure_answers(&lab.net.a, Role::Hub.v4())?;
     let before = lab.hub.stats()?;
-    let mut random = Random(2);
+    let mut random = Random::new(2);
     let mut junk = Vec::new();
     for length in 1..=1420 {
         junk.push(random.bytes(length));
@@ -131,20 +132,4 @@ fn experimental_packet() -> Vec<u8> {
     packet.extend([10, 200, 0, 2]);
     packet.resize(40, 0x5a);
     packet
-}
-
-/// Numbers that look random and are the same each time (xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length)
-            .map(|_| {
-                self.0 ^= self.0 << 13;
-                self.0 ^= self.0 >> 7;
-                self.0 ^= self.0 << 17;
-                (self.0 >> 32) as u8
-            })
-            .collect()
-    }
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::{bind_packet_socket, check, interface_index, socket};
+use super::{bind_packet_socket, check, interface_index, set_option, socket};
 
 /// The most frames that are sent in one call.
 const BATCH: usize = 128;
@@ -23,16 +23,7 @@ impl FrameSender {
         bind_packet_socket(&socket, interface_index(interface)?, libc::ETH_P_IP as u16)?;
         // Straight to the driver: a queue in between would be one more thing that drops.
         let on: libc::c_int = 1;
-        // SAFETY: the kernel reads one int from where it is.
-        check(unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_QDISC_BYPASS,
-                (&raw const on).cast(),
-                size_of_val(&on) as libc::socklen_t,
-            )
-        })?;
+        set_option(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &on)?;
         Ok(Self { socket })
     }
 

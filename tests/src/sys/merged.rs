@@ -6,7 +6,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
-use super::check;
+use super::set_option;
 
 /// The most datagrams in a message that is sent.
 pub const MOST_SEGMENTS: usize = 64;
@@ -22,13 +22,13 @@ struct Control([u8; CONTROL_LEN]);
 
 /// From now on `socket` receives whole messages; only [`receive_merged`] understands them.
 pub fn merge_received(socket: &UdpSocket) -> io::Result<()> {
-    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
+    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, &1_i32)
 }
 
 /// Gives `socket` buffers of so many bytes, past what the system allows everybody.
 pub fn enlarge_buffers(socket: &UdpSocket, bytes: i32) -> io::Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)?;
-    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes)
 }
 
 /// Receives a message into `buffer`, which should hold 64 KiB: how many bytes it has, and
@@ -110,20 +110,6 @@ fn segment_of(header: &libc::msghdr) -> Option<usize> {
         }
     }
     None
-}
-
-fn set_option(socket: &UdpSocket, level: i32, option: i32, value: i32) -> io::Result<()> {
-    // SAFETY: the kernel reads one int from where it is.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    })?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! An AF_XDP socket that is never used: only to see whether a driver does zero copy.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
-use super::{check, socket};
+use super::{check, set_option, socket};
 
 const FRAME: usize = 4096;
 const FRAMES: u32 = 64;
@@ -21,14 +21,14 @@ pub fn try_zero_copy(interface: u32) -> io::Result<()> {
         flags: 0,
         tx_metadata_len: 0,
     };
-    set(&socket, libc::XDP_UMEM_REG, &umem)?;
+    set_option(&socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &umem)?;
     for ring in [
         libc::XDP_UMEM_FILL_RING,
         libc::XDP_UMEM_COMPLETION_RING,
         libc::XDP_RX_RING,
         libc::XDP_TX_RING,
     ] {
-        set(&socket, ring, &FRAMES)?;
+        set_option(&socket, libc::SOL_XDP, ring, &FRAMES)?;
     }
     let address = libc::sockaddr_xdp {
         sxdp_family: libc::AF_XDP as u16,
@@ -77,19 +77,4 @@ impl Drop for Memory {
         // SAFETY: this is what was mapped, and nothing refers to it.
         unsafe { libc::munmap(self.start, self.len) };
     }
-}
-
-fn set<T>(socket: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
-    // SAFETY: the pointer is to a value of the given length that outlives the call, which
-    // only reads it.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_XDP,
-            option,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    })
-    .map(drop)
 }

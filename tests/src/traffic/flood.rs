@@ -19,6 +19,7 @@ use blake2::digest::{KeyInit, Mac};
 use blake2::{Blake2s256, Blake2sMac, Digest};
 
 use crate::netns::Namespace;
+use crate::random::Random;
 use crate::sys::{self, FrameSender};
 
 /// Where the invented sources are: the network that RFC 6598 keeps for carriers' own use.
@@ -195,7 +196,7 @@ impl Ammunition {
             Kind::RightMac1 => FEW_SOURCES,
             _ => MANY_SOURCES,
         };
-        let mut random = Random(0x7a17);
+        let mut random = Random::new(0x7a17);
         let frames = (0..FRAMES as u32)
             .map(|number| {
                 frame(
@@ -301,20 +302,6 @@ fn set_source(frame: &mut Frame, source: u32) {
     ip[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
 }
 
-/// Numbers that look random and are the same each time (xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for byte in bytes {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            *byte = (self.0 >> 32) as u8;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -349,7 +336,7 @@ mod tests {
 
     #[test]
     fn only_who_knows_the_key_has_the_mac() {
-        let mut random = Random(1);
+        let mut random = Random::new(1);
         let right = payload(Kind::RightMac1, &target(), &mut random);
         assert_eq!(right[MAC1..MAC2], mac1(&[5; 32], &right[..MAC1]));
         let wrong = payload(Kind::WrongMac1, &target(), &mut random);
