@@ -140,36 +140,30 @@ fn sorted(nets: &[IpNet]) -> Vec<IpNet> {
 
 /// The first key of `[interface]` that differs and can't be changed under way.
 fn fixed_difference(old: &Interface, new: &Interface) -> Option<&'static str> {
-    [
+    first_difference(&[
         ("mode", old.mode == new.mode),
         ("tun_name", old.tun_name == new.tun_name),
         ("vip", old.vip == new.vip),
         ("mtu", old.mtu == new.mtu),
         ("routes", old.routes == new.routes),
-    ]
-    .into_iter()
-    .find(|(_, same)| !same)
-    .map(|(key, _)| key)
+    ])
 }
 
 /// The first key of `[dataplane]` that differs.
 fn dataplane_difference(old: &Dataplane, new: &Dataplane) -> Option<&'static str> {
-    [
+    first_difference(&[
         ("tun_offload", old.tun_offload == new.tun_offload),
         ("udp_gso", old.udp_gso == new.udp_gso),
         ("udp_gro", old.udp_gro == new.udp_gro),
         ("workers", old.workers == new.workers),
         ("crypto_threads", old.crypto_threads == new.crypto_threads),
         ("busy_poll_us", old.busy_poll_us == new.busy_poll_us),
-    ]
-    .into_iter()
-    .find(|(_, same)| !same)
-    .map(|(key, _)| key)
+    ])
 }
 
 /// The first key of what the host does that differs.
 fn host_difference(old: &HostSettings, new: &HostSettings) -> Option<&'static str> {
-    [
+    first_difference(&[
         ("interface.fwmark", old.fwmark == new.fwmark),
         ("interface.dns", old.dns == new.dns),
         ("interface.ip_forward", old.ip_forward == new.ip_forward),
@@ -178,10 +172,12 @@ fn host_difference(old: &HostSettings, new: &HostSettings) -> Option<&'static st
         ("interface.kill_switch", old.kill_switch == new.kill_switch),
         ("interface.firewall", old.firewall == new.firewall),
         ("nat", old.masquerade == new.masquerade),
-    ]
-    .into_iter()
-    .find(|(_, same)| !same)
-    .map(|(key, _)| key)
+    ])
+}
+
+/// The first key whose value isn't the same.
+fn first_difference(keys: &[(&'static str, bool)]) -> Option<&'static str> {
+    keys.iter().find(|(_, same)| !same).map(|(key, _)| *key)
 }
 
 #[cfg(test)]
