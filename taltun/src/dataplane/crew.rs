@@ -183,9 +183,7 @@ impl Threads {
     pub fn any_ended(&self) -> bool {
         self.handles.iter().any(JoinHandle::is_finished)
     }
-}
 
-impl Threads {
     /// Lets them run without waiting for them ever.
     pub fn abandon(mut self) {
         self.handles.clear();

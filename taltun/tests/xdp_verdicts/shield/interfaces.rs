@@ -15,11 +15,7 @@ use crate::frames::{handshake, message};
 
 pub(super) fn leaves_others_programs_alone(lab: &Lab) -> Result<(), Failed> {
     let mut other = Ebpf::load(taltun::accel::OBJECT)?;
-    let program: &mut Xdp = other
-        .program_mut("taltun_xdp")
-        .ok_or("no program")?
-        .try_into()?;
-    program.load()?;
+    let program = loaded_program(&mut other)?;
     program.attach("hub0", Flag::Skb)?;
     let id = program.info()?.id();
     for mode in [XdpMode::Auto, XdpMode::Driver, XdpMode::Generic] {
@@ -41,11 +37,7 @@ pub(super) fn leaves_others_programs_alone(lab: &Lab) -> Result<(), Failed> {
 
 pub(super) fn takes_over_when_others_programs_leave(lab: &Lab) -> Result<(), Failed> {
     let mut other = Ebpf::load(taltun::accel::OBJECT)?;
-    let program: &mut Xdp = other
-        .program_mut("taltun_xdp")
-        .ok_or("no program")?
-        .try_into()?;
-    program.load()?;
+    let program = loaded_program(&mut other)?;
     let link = program.attach("hub0", Flag::Skb)?;
     let mut shield = start(XdpMode::Auto, &[]);
     assert_eq!(shield.status()[0].mode, "off");
@@ -135,4 +127,14 @@ pub(super) fn waits_for_its_first_interface(lab: &Lab) -> Result<(), Failed> {
     shield.unban(stranger)?;
     arrived_until(&|arrived| arrived != 0)?;
     Ok(())
+}
+
+/// The program of somebody else's, ready to be attached.
+fn loaded_program(other: &mut Ebpf) -> Result<&mut Xdp, Failed> {
+    let program: &mut Xdp = other
+        .program_mut("taltun_xdp")
+        .ok_or("no program")?
+        .try_into()?;
+    program.load()?;
+    Ok(program)
 }
