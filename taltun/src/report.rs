@@ -89,6 +89,9 @@ pub struct AfXdpStatus {
     pub mode: String,
     /// Why this mode, in a sentence.
     pub reason: String,
+    /// Whether its thread polls the queue at the moment, instead of being interrupted.
+    #[serde(default)]
+    pub polled: bool,
     /// Frames received through it.
     pub received: u64,
     /// Frames sent through it: of what is relayed, that which leaves by this interface.

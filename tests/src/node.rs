@@ -334,8 +334,18 @@ impl Node {
         fs::read_to_string(self.site.log()).unwrap_or_default()
     }
 
+    /// Its config file, which [`Node::start_again`] reads anew.
+    pub fn config(&self) -> PathBuf {
+        self.site.config()
+    }
+
     /// Stops it by `signal`, which it has to obey in time and with exit code 0.
     pub fn stop(mut self, signal: Signal) -> Result<()> {
+        self.end(signal)
+    }
+
+    /// The same; it may be [started again](Node::start_again).
+    pub fn end(&mut self, signal: Signal) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!(
                 "it had already ended ({status}); the end of its log:\n{}",

@@ -9,6 +9,7 @@
 
 mod af_xdp;
 mod af_xdp_changes;
+mod af_xdp_polling;
 mod bad_wire;
 mod bans;
 mod beside;
@@ -69,6 +70,7 @@ fn main() {
         vagrant::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,
+        af_xdp_polling::CASES,
         zero_copy::CASES,
     ]
     .concat();

@@ -132,6 +132,8 @@ pub struct Underlay {
     pub queues: u32,
     /// Bytes of its largest packet, from the IP header on.
     pub mtu: usize,
+    /// Its link address.
+    pub address: [u8; 6],
 }
 
 /// Of a [`Request`], what decides again whenever interfaces change.

@@ -71,6 +71,20 @@ pub(super) fn mtu(interface: &str) -> io::Result<usize> {
     usize::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
+/// The interface's link address.
+pub(super) fn link_address(interface: &str) -> io::Result<[u8; 6]> {
+    let mut request = request(interface)?;
+    // SAFETY: SIOCGIFHWADDR reads and writes one ifreq, which `request` is.
+    unsafe { ask(libc::SIOCGIFHWADDR, &mut request)? };
+    // SAFETY: the call has filled in this member.
+    let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
+    let mut address = [0; 6];
+    for (to, from) in address.iter_mut().zip(data) {
+        *to = from.to_ne_bytes()[0];
+    }
+    Ok(address)
+}
+
 /// Marks what ethtool commands read and write.
 ///
 /// # Safety
@@ -156,6 +170,7 @@ mod tests {
     fn loopback_has_an_mtu_and_one_queue() {
         assert_eq!(mtu("lo").unwrap(), 65_536);
         assert_eq!(receive_queues("lo").unwrap(), 1);
+        assert_eq!(link_address("lo").unwrap(), [0; 6]);
         assert!(receive_queues("no-such-if").is_err());
     }
 

@@ -22,6 +22,7 @@ impl Underlay {
             driver,
             queues: offload::receive_queues(name)?.min(MAX_XSK_QUEUES as u32),
             mtu: offload::mtu(name)?,
+            address: offload::link_address(name)?,
         })
     }
 }

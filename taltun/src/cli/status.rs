@@ -95,6 +95,9 @@ fn af_xdp(queue: &AfXdpStatus) -> String {
         text = format!("{} queue {number}: ", queue.interface);
     }
     let _ = write!(text, "{} ({})", queue.mode, queue.reason);
+    if queue.polled {
+        text.push_str(", polled");
+    }
     if queue.received > 0 {
         let received = human::count(queue.received);
         let _ = write!(
@@ -213,6 +216,7 @@ mod tests {
                     queue: Some(1),
                     mode: "copy".into(),
                     reason: "asked for".into(),
+                    polled: true,
                     received: 12_345,
                     sent: 67,
                     ring_full: 3,
@@ -224,6 +228,7 @@ mod tests {
                     queue: None,
                     mode: "off".into(),
                     reason: "switched off".into(),
+                    polled: false,
                     received: 0,
                     sent: 0,
                     ring_full: 0,
@@ -259,7 +264,7 @@ interface: hub
   sealed by:        ring
   up for:           2 minutes, 5 seconds
   xdp:              eth0: driver (the driver supports it)
-  af_xdp:           eth0 queue 1: copy (asked for), 12,345 frames in, 67 out, 7 lost
+  af_xdp:           eth0 queue 1: copy (asked for), polled, 12,345 frames in, 67 out, 7 lost
   af_xdp:           off (switched off)
   tc:               tcx (the kernel has it)
   steering:         ebpf (4 workers share the port)

@@ -89,6 +89,7 @@ impl Draft {
                 interfaces: Vec::new(),
                 xdp: super::XdpMode::default(),
                 af_xdp: super::AfXdp::default(),
+                af_xdp_busy_poll: super::BusyPoll::default(),
                 deny: Vec::new(),
                 deny_inner: Vec::new(),
                 handshakes_per_second: HANDSHAKES_PER_SECOND,
@@ -327,6 +328,9 @@ impl Draft {
         }
         if let Some(mode) = optional(section, "af_xdp", values::af_xdp)? {
             self.accel.af_xdp = mode;
+        }
+        if let Some(mode) = optional(section, "af_xdp_busy_poll", values::busy_poll)? {
+            self.accel.af_xdp_busy_poll = mode;
         }
         if let Some(field) = section.get("deny") {
             self.accel.deny = plain(self.denied(&field)?);

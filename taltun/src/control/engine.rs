@@ -20,6 +20,7 @@ use super::lanes::Lanes;
 use super::load::Load;
 use super::names::{self, Resolved, Resolver};
 use super::plant::{Parts, Plant};
+use super::polling::Polling;
 use super::reload;
 use super::{Request, Response, runtime_dir};
 use crate::accel::{self, Shield};
@@ -169,8 +170,10 @@ impl Engine {
         let names_routed = names_routed.map(|routes| Table::new(routes.via, routes.keep));
         let plant =
             Plant::start(parts, making.sockets, making.tuns).context("cannot start the workers")?;
+        let busy_poll = config.accel.af_xdp_busy_poll;
+        let polling = Polling::new(busy_poll, &config.interface.tun_name, &runtime_dir());
         Ok(Self {
-            lanes: Lanes::new(config.accel.af_xdp),
+            lanes: Lanes::new(config.accel.af_xdp, polling),
             sender: plant.sender(),
             unreachable: Unreachable::default(),
             known: known(&config.peers),

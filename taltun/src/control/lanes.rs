@@ -7,17 +7,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Instant;
 
 use taltun_common::drops::DropReason;
 use tracing::{debug, info, warn};
 
 use super::plant::Plant;
+use super::polling::Polling;
 use crate::accel::{Shield, Underlay};
 use crate::config::AfXdp;
 use crate::dataplane::counters::Counters;
 use crate::dataplane::sys::xsk::{Queue, Statistics, Xsk};
 use crate::dataplane::xsk::Lane;
 use crate::report::AfXdpStatus;
+use crate::system::Place;
 
 /// The lanes, and why there are no others.
 pub(super) struct Lanes {
@@ -26,6 +29,9 @@ pub(super) struct Lanes {
     refused: BTreeMap<Queue, Refusal>,
     /// The interfaces as they were last seen.
     underlays: Vec<Underlay>,
+    polling: Polling,
+    /// When the load was last looked at.
+    looked: Instant,
 }
 
 struct Running {
@@ -33,6 +39,10 @@ struct Running {
     reason: String,
     /// What is in the counters of drops already.
     told: u64,
+    /// Frames it had received when the load was last looked at.
+    seen: u64,
+    /// Whether its thread polls the queue.
+    polled: bool,
 }
 
 struct Refusal {
@@ -42,9 +52,11 @@ struct Refusal {
 }
 
 impl Lanes {
-    pub(super) fn new(mode: AfXdp) -> Self {
+    pub(super) fn new(mode: AfXdp, polling: Polling) -> Self {
         Self {
             mode,
+            polling,
+            looked: Instant::now(),
             running: BTreeMap::new(),
             refused: BTreeMap::new(),
             underlays: Vec::new(),
@@ -79,6 +91,7 @@ impl Lanes {
                 }
             }
         }
+        self.poll_busy();
     }
 
     /// Ends all lanes: messages go the ordinary way from now on.
@@ -88,6 +101,7 @@ impl Lanes {
             shield.disconnect(queue.interface, queue.number);
         }
         self.running.clear();
+        self.polling.retain(|_| false);
     }
 
     /// What each queue has, or why it has nothing.
@@ -132,7 +146,11 @@ impl Lanes {
                 "copy"
             }
             .into(),
-            reason: running.reason.clone(),
+            reason: match self.polling.why_not(queue.interface) {
+                Some(why_not) => format!("{}; not polled: {why_not}", running.reason),
+                None => running.reason.clone(),
+            },
+            polled: running.polled,
             received: running.lane.received(),
             sent: running.lane.sent(),
             ring_full: statistics.ring_full,
@@ -149,6 +167,43 @@ impl Lanes {
             counters.drop_packets(DropReason::RingFull, lost.saturating_sub(running.told));
             running.told = lost;
         }
+    }
+
+    /// Has the lanes of busy interfaces poll their queues, and those of others not.
+    fn poll_busy(&mut self) {
+        let seconds = self.looked.elapsed().as_secs_f64().max(0.001);
+        self.looked = Instant::now();
+        let mut busiest: BTreeMap<u32, u64> = BTreeMap::new();
+        for (queue, running) in &mut self.running {
+            let received = running.lane.received();
+            let new = received - running.seen;
+            running.seen = received;
+            let most = busiest.entry(queue.interface).or_default();
+            *most = new.max(*most);
+        }
+        for underlay in &self.underlays {
+            let Some(most) = busiest.get(&underlay.index) else {
+                continue;
+            };
+            let place = Place {
+                name: underlay.name.clone(),
+                index: underlay.index,
+                address: underlay.address,
+            };
+            let mut polled = self.polling.decide(&place, *most as f64 / seconds);
+            for (queue, running) in &mut self.running {
+                if queue.interface != underlay.index || running.polled == polled {
+                    continue;
+                }
+                if let Err(error) = running.lane.poll_queue(polled) {
+                    self.polling.refuse(&place, explain_polling(&error));
+                    let _ = running.lane.poll_queue(false);
+                    polled = false;
+                }
+                running.polled = polled;
+            }
+        }
+        self.polling.retain(|index| busiest.contains_key(&index));
     }
 
     /// Ends lanes that have no queue any more, or whose frames are too small for what the
@@ -247,6 +302,8 @@ impl Lanes {
             lane,
             reason,
             told: 0,
+            seen: 0,
+            polled: false,
         })
     }
 }
@@ -263,6 +320,7 @@ fn off(interface: &str, queue: Option<u32>, reason: &str) -> AfXdpStatus {
         queue,
         mode: "off".into(),
         reason: reason.into(),
+        polled: false,
         received: 0,
         sent: 0,
         ring_full: 0,
@@ -297,11 +355,19 @@ fn explain(error: &io::Error, may_copy: bool) -> Refusal {
     }
 }
 
+/// Why a socket can't poll its queue, as a sentence.
+fn explain_polling(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOPROTOOPT) => "needs Linux 5.11 or newer".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::accel;
-    use crate::config::XdpMode;
+    use crate::config::{BusyPoll, XdpMode};
 
     #[test]
     fn what_may_pass_is_tried_again_and_what_will_not_is_said_once() {
@@ -330,12 +396,13 @@ mod tests {
 
     #[test]
     fn off_is_one_line_with_its_reason() {
-        let lanes = Lanes::new(AfXdp::Off);
+        let run = tempfile::tempdir().unwrap();
+        let lanes = |mode| Lanes::new(mode, Polling::new(BusyPoll::Auto, "t0", run.path()));
         let shield = Shield::start(&accel::Request::of(XdpMode::Off));
-        let lines = lanes.status(&shield);
+        let lines = lanes(AfXdp::Off).status(&shield);
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0].mode, "off");
         assert_eq!(lines[0].queue, None);
-        assert_eq!(Lanes::new(AfXdp::On).status(&shield)[0].mode, "off");
+        assert_eq!(lanes(AfXdp::On).status(&shield)[0].mode, "off");
     }
 }

@@ -16,6 +16,7 @@ mod load;
 mod names;
 mod peer_process;
 mod plant;
+mod polling;
 mod reload;
 mod reloading;
 mod reporting;

@@ -64,10 +64,11 @@ pub(super) fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
     if old.accel.interfaces != new.accel.interfaces
         || old.accel.xdp != new.accel.xdp
         || old.accel.af_xdp != new.accel.af_xdp
+        || old.accel.af_xdp_busy_poll != new.accel.af_xdp_busy_poll
     {
         return Err(
-            "accel.interfaces, accel.xdp and accel.af_xdp can't change while the tunnel runs; \
-             restart it"
+            "accel.interfaces, accel.xdp, accel.af_xdp and accel.af_xdp_busy_poll can't change \
+             while the tunnel runs; restart it"
                 .into(),
         );
     }

@@ -143,7 +143,8 @@ impl Journal {
 /// made it so leaves it to us.
 pub(super) const FOUND_SO: &str = "";
 
-fn namespace() -> io::Result<u64> {
+/// Inode of the network namespace of the calling thread.
+pub(super) fn namespace() -> io::Result<u64> {
     Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 

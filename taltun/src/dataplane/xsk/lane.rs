@@ -85,6 +85,7 @@ impl Lane {
                 by_socket: Runs::with_capacity(BATCH),
                 leaving: Vec::with_capacity(BATCH),
                 retry: RETRY,
+                polled: 0,
                 interface: queue.interface,
                 xsk,
                 packets: Vec::with_capacity(BATCH),
@@ -134,6 +135,14 @@ impl Lane {
         self.counts.by_socket.store(yes, Ordering::Relaxed);
     }
 
+    /// Has its thread do the driver's work as well, or not any more; see
+    /// [`Handle::poll_queue`].
+    pub fn poll_queue(&self, yes: bool) -> io::Result<()> {
+        // Without the options polling does nothing, so their order doesn't matter much.
+        self.counts.polling.store(yes, Ordering::Relaxed);
+        self.handle.poll_queue(yes)
+    }
+
     /// What the kernel counted; `None` once the socket is closed.
     pub fn statistics(&self) -> Option<Statistics> {
         self.handle.statistics()
@@ -163,6 +172,7 @@ struct Counts {
     received: AtomicU64,
     sent: AtomicU64,
     by_socket: AtomicBool,
+    polling: AtomicBool,
 }
 
 /// A packet of the batch that leaves in its frame.
@@ -193,6 +203,8 @@ struct Server<'a> {
     leaving: Vec<Leaving>,
     /// How long to wait for the kernel to have room again.
     retry: Duration,
+    /// How often in a row the queue was polled and had something.
+    polled: usize,
 }
 
 impl Server<'_> {
@@ -227,8 +239,14 @@ impl Server<'_> {
         }
     }
 
-    /// Looks without sleeping for as long as is configured, then sleeps.
+    /// Polls the queue, or looks without sleeping for as long as is configured, then sleeps.
     fn wait(&mut self, stop: &StopSignal) -> io::Result<Wait> {
+        if self.is_polling() && self.polled < PATIENCE && self.xsk.poll_queue() {
+            self.polled += 1;
+            return Ok(Wait::Readable);
+        }
+        // Now the stop signal is looked for.
+        self.polled = 0;
         let started = Instant::now();
         let busy = self.shared.busy_poll;
         while !busy.is_zero() && started.elapsed() < busy {
@@ -342,11 +360,20 @@ impl Server<'_> {
     /// Has the kernel send, until it has taken everything or has no more room.
     fn kick(&mut self) {
         let kicks = if self.xsk.is_zero_copy() { 1 } else { KICKS };
+        let wake = if self.is_polling() {
+            Xsk::wake_sender_while_polled
+        } else {
+            Xsk::wake_sender
+        };
         for _ in 0..kicks {
-            if self.xsk.rings().unsent() == 0 || !self.xsk.wake_sender() {
+            if self.xsk.rings().unsent() == 0 || !wake(&self.xsk) {
                 return;
             }
         }
+    }
+
+    fn is_polling(&self) -> bool {
+        self.counts.polling.load(Ordering::Relaxed)
     }
 }
 

@@ -4,10 +4,12 @@
 //! | file | concern |
 //! |---|---|
 //! | `mapping` | memory that is shared with the kernel |
+//! | `polling` | whether the queue waits to be polled by the socket's thread |
 //! | `ring` | one ring: numbers, places, order |
 //! | `rings` | the four rings of a socket and who has which frame |
 
 mod mapping;
+mod polling;
 mod ring;
 mod rings;
 
@@ -18,6 +20,7 @@ use std::time::Duration;
 
 use super::check;
 use mapping::Mapping;
+use polling::kick_by_poll;
 use ring::{Consumer, Producer};
 pub use rings::{Packet, Rings};
 
@@ -147,18 +150,32 @@ impl Xsk {
     /// Tells the kernel of frames to fill, where it asks for that.
     pub fn wake_receiver(&self) {
         if self.rings.fill_needs_wakeup() {
-            // SAFETY: no memory is passed: the length is zero and there is no address.
-            unsafe {
-                libc::recvfrom(
-                    self.fd.as_raw_fd(),
-                    std::ptr::null_mut(),
-                    0,
-                    libc::MSG_DONTWAIT,
-                    std::ptr::null_mut(),
-                    std::ptr::null_mut(),
-                )
-            };
+            self.receive_nothing();
         }
+    }
+
+    /// Has the driver work through its queue here and now, on this thread, where
+    /// [`Handle::poll_queue`] asked for that; else this does little. Whether there is
+    /// something to receive.
+    pub fn poll_queue(&mut self) -> bool {
+        self.receive_nothing();
+        self.rings.has_received()
+    }
+
+    /// Asks for data that doesn't come this way: what matters is that the kernel looks at
+    /// the socket.
+    fn receive_nothing(&self) {
+        // SAFETY: no memory is passed: the length is zero and there is no address.
+        unsafe {
+            libc::recvfrom(
+                self.fd.as_raw_fd(),
+                std::ptr::null_mut(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
+        };
     }
 
     /// Has the kernel send what is on the TX ring, where it asks for that. Where it copies,
@@ -186,6 +203,15 @@ impl Xsk {
         }
     }
 
+    /// The same while the queue is polled: whether there was more to send than there is now.
+    /// Asked by `sendto`, the kernel may take it that polling sends as well, which it doesn't
+    /// where frames are copied (Linux 5.11 to 5.19) or where sending has a NAPI of its own
+    /// (virtio-net).
+    pub fn wake_sender_while_polled(&self) -> bool {
+        let before = self.rings.unsent();
+        self.rings.send_needs_wakeup() && kick_by_poll(self.as_fd()) && self.rings.unsent() < before
+    }
+
     /// A way to ask about this socket that doesn't keep it open.
     pub fn handle(&self) -> Handle {
         Handle(Arc::downgrade(&self.fd))
@@ -206,6 +232,19 @@ impl Handle {
     /// The socket, if it is still there; don't keep it.
     pub fn socket(&self) -> Option<Arc<OwnedFd>> {
         self.0.upgrade()
+    }
+
+    /// Has [`Xsk::poll_queue`] do the driver's work, or not any more. What else it takes is
+    /// that the interface's interrupts are deferred. Nothing happens once the socket is
+    /// closed.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` before Linux 5.11, `EPERM` without `CAP_NET_ADMIN`.
+    pub fn poll_queue(&self, yes: bool) -> io::Result<()> {
+        match self.socket() {
+            Some(socket) => polling::set(socket.as_fd(), yes),
+            None => Ok(()),
+        }
     }
 
     /// What the kernel counted; `None` once the socket is closed.

@@ -167,17 +167,22 @@ impl<T: Entry> Consumer<T> {
 
     /// Takes the next value. Its place is free again after [`release`](Self::release).
     pub(super) fn pop(&mut self) -> Option<T> {
-        if self.next == self.produced {
-            self.produced = self.parts.producer().load(Ordering::Acquire);
-            if self.next == self.produced {
-                return None;
-            }
+        if !self.has_more() {
+            return None;
         }
         // SAFETY: the other side has written it, as its number says, and doesn't write
         // there again before it sees ours behind it. Any bytes are a value.
         let value = unsafe { self.parts.place(self.next).read() };
         self.next = self.next.wrapping_add(1);
         Some(value)
+    }
+
+    /// Whether there is a next value.
+    pub(super) fn has_more(&mut self) -> bool {
+        if self.next == self.produced {
+            self.produced = self.parts.producer().load(Ordering::Acquire);
+        }
+        self.next != self.produced
     }
 
     /// Gives the places of all taken values back.
