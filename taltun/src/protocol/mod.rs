@@ -32,4 +32,5 @@ pub mod tai64n;
 pub(crate) mod tests;
 pub mod time;
 mod timers;
+mod trie;
 pub mod tunnel;
