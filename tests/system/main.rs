@@ -9,6 +9,7 @@
 
 mod af_xdp;
 mod af_xdp_changes;
+mod af_xdp_exits;
 mod af_xdp_polling;
 mod bad_wire;
 mod bans;
@@ -70,6 +71,7 @@ fn main() {
         vagrant::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,
+        af_xdp_exits::CASES,
         af_xdp_polling::CASES,
         zero_copy::CASES,
     ]

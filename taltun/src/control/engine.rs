@@ -236,7 +236,8 @@ impl Engine {
             return Ok(());
         }
         // They send on the sockets that are about to go.
-        self.lanes.end(&mut self.shield, &self.counters);
+        self.lanes
+            .end(&mut self.shield, &self.plant, &self.counters);
         self.plant.listen(address)?;
         self.config.interface.local_addr = address;
         self.sender = self.plant.sender();

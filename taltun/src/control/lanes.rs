@@ -70,7 +70,7 @@ impl Lanes {
         }
         let before = std::mem::replace(&mut self.underlays, shield.underlays());
         self.tell_losses(counters);
-        self.end_misfits(shield);
+        self.end_misfits(shield, plant);
         for running in self.running.values() {
             running.lane.leave_by_socket(plant.mark() != 0);
         }
@@ -94,9 +94,16 @@ impl Lanes {
         self.poll_busy();
     }
 
+    /// Has others send by the lanes that there are.
+    fn open_exits(&self, plant: &Plant) {
+        let lanes = self.running.values().map(|running| &running.lane);
+        plant.exits().set(lanes.map(Lane::exit).collect());
+    }
+
     /// Ends all lanes: messages go the ordinary way from now on.
-    pub(super) fn end(&mut self, shield: &mut Shield, counters: &Counters) {
+    pub(super) fn end(&mut self, shield: &mut Shield, plant: &Plant, counters: &Counters) {
         self.tell_losses(counters);
+        plant.exits().set(Vec::new());
         for queue in self.running.keys() {
             shield.disconnect(queue.interface, queue.number);
         }
@@ -208,7 +215,7 @@ impl Lanes {
 
     /// Ends lanes that have no queue any more, or whose frames are too small for what the
     /// interface has come to carry.
-    fn end_misfits(&mut self, shield: &mut Shield) {
+    fn end_misfits(&mut self, shield: &mut Shield, plant: &Plant) {
         let underlays = &self.underlays;
         let misfits: Vec<Queue> = self
             .running
@@ -223,11 +230,18 @@ impl Lanes {
         for queue in &misfits {
             shield.disconnect(queue.interface, queue.number);
         }
-        // Behind the program's back by now: what still comes in is taken to its end.
-        for queue in misfits {
-            info!(?queue, "AF_XDP: the lane ends");
-            self.running.remove(&queue);
+        if misfits.is_empty() {
+            return;
         }
+        let ending: Vec<Running> = misfits
+            .iter()
+            .filter_map(|queue| self.running.remove(queue))
+            .collect();
+        self.open_exits(plant);
+        // Behind the back of the program and of senders by now: what still comes in is taken
+        // to its end.
+        info!(queues = ?misfits, "AF_XDP: lanes end");
+        drop(ending);
     }
 
     fn try_start(&mut self, queue: Queue, underlay: &Underlay, shield: &mut Shield, plant: &Plant) {
@@ -242,6 +256,7 @@ impl Lanes {
                 );
                 self.refused.remove(&queue);
                 self.running.insert(queue, running);
+                self.open_exits(plant);
             }
             Err(refusal) => {
                 let (interface, reason) = (&underlay.name, &refusal.reason);

@@ -21,7 +21,7 @@ use crate::dataplane::sys::StopSignal;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
 use crate::dataplane::worker::{self, Handshake, Shared, Workers};
-use crate::dataplane::xsk;
+use crate::dataplane::xsk::{self, Exits};
 use crate::protocol::tunnel::Tunnel;
 
 /// What outlives a change of sockets.
@@ -57,6 +57,7 @@ pub(super) struct Plant {
     sockets: Vec<Arc<Socket>>,
     tuns: Vec<Tun>,
     mark: u32,
+    exits: Arc<Exits>,
 }
 
 impl Plant {
@@ -72,6 +73,7 @@ impl Plant {
             sockets,
             tuns,
             mark: 0,
+            exits: Arc::default(),
         };
         plant.start_workers()?;
         Ok(plant)
@@ -139,6 +141,11 @@ impl Plant {
         })
     }
 
+    /// Ways out past the network stack, by the lanes' queues.
+    pub(super) fn exits(&self) -> &Exits {
+        &self.exits
+    }
+
     /// Whether a worker ended by itself, as when the interface is deleted.
     pub(super) fn has_ended(&self) -> bool {
         self.workers.as_ref().is_none_or(Workers::any_ended)
@@ -168,6 +175,7 @@ impl Plant {
             wake,
             busy_poll,
             workers: self.sockets.len() as u32,
+            exits: Arc::clone(&self.exits),
             crew: Crew::new(helpers, cores),
             stop: StopSignal::new()?,
             ended: false.into(),

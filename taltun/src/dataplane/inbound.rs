@@ -18,6 +18,7 @@ use super::sys::{ReceiveRing, Received};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::worker::{Handshake, Shared};
+use super::xsk::Departures;
 use crate::protocol::ip::Inner;
 use crate::protocol::messages::{DATA_HEADER_LEN, Message};
 use crate::protocol::peer::Endpoint;
@@ -39,6 +40,7 @@ pub(super) fn run(
     shared: &Shared,
 ) -> io::Result<()> {
     let mut ring = ReceiveRing::new(BATCH, SLOT);
+    let mut departures = Departures::new(worker as usize, BATCH);
     let mut work = Work::new(Some(worker), tun, BATCH);
     if shared.crew.is_some() {
         work = work.shared(BATCH);
@@ -53,7 +55,7 @@ pub(super) fn run(
                 Err(_) => continue,
             };
             work.open(arena, received, tun, sender.merges(), shared);
-            sender.send(arena, &mut work.relayed);
+            departures.send(&shared.exits, sender, arena, &mut work.relayed);
             work.finish(arena, tun, shared);
         }
     }

@@ -14,6 +14,7 @@ use super::tun::Tun;
 use super::udp::Sender;
 use super::unreachable::Unreachable;
 use super::worker::Shared;
+use super::xsk::Departures;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
 use crate::protocol::plan::Plan;
 use crate::protocol::tunnel::NotSealed;
@@ -36,9 +37,10 @@ struct Packet {
 }
 
 /// Runs until the stop signal.
-pub(super) fn run(tun: &Tun, sender: &mut Sender, shared: &Shared) -> io::Result<()> {
+pub(super) fn run(tun: &Tun, sender: &mut Sender, worker: u32, shared: &Shared) -> io::Result<()> {
     let mut batch = Outbound {
         sender,
+        departures: Departures::new(worker as usize, BATCH),
         shared,
         arena: vec![0; FULL + SLOT].into_boxed_slice(),
         filled: 0,
@@ -72,6 +74,7 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, shared: &Shared) -> io::Result
 /// they are and equal ones leave as one run.
 struct Outbound<'w> {
     sender: &'w mut Sender,
+    departures: Departures,
     shared: &'w Shared,
     arena: Box<[u8]>,
     filled: usize,
@@ -118,7 +121,8 @@ impl Outbound<'_> {
     fn send(&mut self) {
         if !self.packets.is_empty() {
             self.seal();
-            self.sender.send(&self.arena, &mut self.runs);
+            self.departures
+                .send(&self.shared.exits, self.sender, &self.arena, &mut self.runs);
             self.packets.clear();
             self.filled = 0;
         }

@@ -104,6 +104,11 @@ impl Runs {
         }
     }
 
+    /// Adds a run as it is.
+    pub fn push_run(&mut self, run: Run) {
+        self.runs.push(run);
+    }
+
     /// The runs in order.
     pub fn as_slice(&self) -> &[Run] {
         &self.runs

@@ -165,6 +165,16 @@ impl Sender {
         }
     }
 
+    /// The port that it sends from.
+    pub fn port(&self) -> u16 {
+        self.socket.local_addr().port()
+    }
+
+    /// Where it counts what can't be sent.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// Whether runs of several datagrams are welcome.
     pub fn merges(&self) -> bool {
         self.socket.has_gso()

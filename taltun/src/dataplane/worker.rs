@@ -16,6 +16,7 @@ use super::gate::Gate;
 use super::sys::{StopSignal, wait_readable};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
+use super::xsk::Exits;
 use super::{inbound, outbound};
 use crate::protocol::messages::INITIATION_LEN;
 use crate::protocol::peer::Endpoint;
@@ -67,6 +68,8 @@ pub struct Shared {
     pub busy_poll: Duration,
     /// How many workers there are.
     pub workers: u32,
+    /// Ways out past the network stack.
+    pub exits: Arc<Exits>,
     /// Who shares the cipher work of a large batch; `None` where nobody does.
     pub crew: Option<Crew>,
     /// Ends the threads.
@@ -127,17 +130,17 @@ impl Workers {
             threads: Threads::default(),
         };
         let mut jobs = Vec::new();
-        for (number, (socket, tun)) in sockets.iter().zip(tuns).enumerate() {
+        for (number, (socket, tun)) in (0..).zip(sockets.iter().zip(tuns)) {
             let out_tun = tun.try_clone()?;
             let counters = &workers.shared.counters;
             let mut sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
             let mut relay_sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
             let socket = Arc::clone(socket);
             jobs.push(workers.job(format!("taltun-out-{number}"), move |shared| {
-                outbound::run(&out_tun, &mut sender, shared)
+                outbound::run(&out_tun, &mut sender, number, shared)
             }));
             jobs.push(workers.job(format!("taltun-in-{number}"), move |shared| {
-                inbound::run(&socket, &tun, &mut relay_sender, number as u32, shared)
+                inbound::run(&socket, &tun, &mut relay_sender, number, shared)
             }));
         }
         let helpers = workers.shared.crew.as_ref().map_or(0, Crew::helpers);

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use kernel::mangles_equal_segments;
 pub use messages::{ReceiveRing, Received, SendRing};
-pub use wait::{StopSignal, wait_readable};
+pub use wait::{Bell, StopSignal, wait_readable};
 
 /// Nanoseconds on `CLOCK_BOOTTIME`.
 pub(super) fn boottime_nanos() -> u64 {

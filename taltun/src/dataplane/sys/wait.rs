@@ -13,10 +13,7 @@ pub struct StopSignal(OwnedFd);
 impl StopSignal {
     /// A signal that isn't given yet.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: no pointers are passed.
-        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        // SAFETY: the kernel just gave us this descriptor, nobody else has it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        event().map(Self)
     }
 
     /// The same signal, for somebody else to give or to wait for.
@@ -26,19 +23,7 @@ impl StopSignal {
 
     /// Gives the signal. Nobody reads it back, so it stays given.
     pub fn stop(&self) -> io::Result<()> {
-        let one = 1_u64;
-        // SAFETY: eight bytes from a live u64 are read.
-        let written = unsafe {
-            libc::write(
-                self.0.as_raw_fd(),
-                (&raw const one).cast(),
-                size_of::<u64>(),
-            )
-        };
-        if written < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
+        tell(&self.0)
     }
 }
 
@@ -46,6 +31,61 @@ impl AsFd for StopSignal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Wakes one thread, each time that there is a reason.
+#[derive(Debug)]
+pub struct Bell(OwnedFd);
+
+impl Bell {
+    /// A bell that hasn't rung yet.
+    pub fn new() -> io::Result<Self> {
+        event().map(Self)
+    }
+
+    /// Wakes the thread. If it doesn't wait, it will find that this rang.
+    pub fn ring(&self) {
+        // It only fails when it has rung very often and not been heard.
+        let _ = tell(&self.0);
+    }
+
+    /// Was heard: it may ring again.
+    pub fn hush(&self) {
+        let mut count = 0_u64;
+        // SAFETY: eight bytes are written to a live u64. Without any there is nothing to do.
+        unsafe {
+            libc::read(
+                self.0.as_raw_fd(),
+                (&raw mut count).cast(),
+                size_of::<u64>(),
+            )
+        };
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A descriptor that can be read once it was told.
+fn event() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    // SAFETY: the kernel just gave us this descriptor, nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn tell(event: &OwnedFd) -> io::Result<()> {
+    let one = 1_u64;
+    // SAFETY: eight bytes from a live u64 are read.
+    let written =
+        unsafe { libc::write(event.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    if written < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Waits until `source` can be read; false when the stop signal came instead. Looks

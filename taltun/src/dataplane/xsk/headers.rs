@@ -16,7 +16,9 @@ const HOP_LIMIT: u8 = 64;
 /// What has to be known to send to somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
-    /// The link address of our interface.
+    /// Index of the interface it leaves by.
+    pub interface: u32,
+    /// The link address of that.
     pub own: [u8; 6],
     /// The link address of the next hop.
     pub next: [u8; 6],
@@ -37,7 +39,15 @@ pub fn len(remote: &IpAddr) -> usize {
 
 /// Writes the headers of the datagram in `frame[len(remote)..]` before it; false, and nothing
 /// written, when it is too large for the way or addresses of two families meet.
-pub fn write(frame: &mut [u8], way: &Way, port: u16, remote: SocketAddr) -> bool {
+///
+/// It comes from our `port` and leaves with this hop limit, or with the usual one.
+pub fn write(
+    frame: &mut [u8],
+    way: &Way,
+    port: u16,
+    remote: SocketAddr,
+    hop_limit: Option<u8>,
+) -> bool {
     let Some((ethernet, packet)) = frame.split_at_mut_checked(ETHERNET_LEN) else {
         return false;
     };
@@ -55,6 +65,7 @@ pub fn write(frame: &mut [u8], way: &Way, port: u16, remote: SocketAddr) -> bool
     if udp.len() < UDP_LEN {
         return false;
     }
+    let hop_limit = hop_limit.unwrap_or(HOP_LIMIT);
     ethernet[..6].copy_from_slice(&way.next);
     ethernet[6..12].copy_from_slice(&way.own);
     ethernet[12..].copy_from_slice(&protocol);
@@ -64,7 +75,7 @@ pub fn write(frame: &mut [u8], way: &Way, port: u16, remote: SocketAddr) -> bool
             ip[2..4].copy_from_slice(&((IPV4_LEN + udp.len()) as u16).to_be_bytes());
             // No number, as it is never cut: "don't fragment".
             ip[4..8].copy_from_slice(&[0, 0, 0x40, 0]);
-            ip[8..12].copy_from_slice(&[HOP_LIMIT, PROTOCOL_UDP, 0, 0]);
+            ip[8..12].copy_from_slice(&[hop_limit, PROTOCOL_UDP, 0, 0]);
             ip[12..16].copy_from_slice(&source.octets());
             ip[16..].copy_from_slice(&destination.octets());
             let sum = Sum::default().with(ip).finish();
@@ -73,7 +84,7 @@ pub fn write(frame: &mut [u8], way: &Way, port: u16, remote: SocketAddr) -> bool
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             ip[..4].copy_from_slice(&[0x60, 0, 0, 0]);
             ip[4..6].copy_from_slice(&(udp.len() as u16).to_be_bytes());
-            ip[6..8].copy_from_slice(&[PROTOCOL_UDP, HOP_LIMIT]);
+            ip[6..8].copy_from_slice(&[PROTOCOL_UDP, hop_limit]);
             ip[8..24].copy_from_slice(&source.octets());
             ip[24..].copy_from_slice(&destination.octets());
         }
@@ -104,6 +115,7 @@ mod tests {
         ]
         .map(|(source, remote)| {
             let way = Way {
+                interface: 3,
                 own: [1; 6],
                 next: [2; 6],
                 source: source.parse().unwrap(),
@@ -120,7 +132,7 @@ mod tests {
                 let start = len(&remote.ip());
                 let mut bytes: Vec<u8> = (0..start + payload).map(|at| at as u8).collect();
                 let before = bytes[start..].to_vec();
-                assert!(write(&mut bytes, &way, 9000, remote));
+                assert!(write(&mut bytes, &way, 9000, remote, None));
                 assert_eq!(bytes[start..], before);
                 assert_eq!(bytes[..12], [[2; 6], [1; 6]].concat());
                 let datagram = frame::parse(&bytes, 3).unwrap();
@@ -141,20 +153,36 @@ mod tests {
     }
 
     #[test]
+    fn a_hop_limit_of_its_own_is_written_and_adds_up() {
+        for (way, remote) in ways() {
+            for (given, written) in [(None, 64), (Some(253), 253)] {
+                let mut bytes = vec![7; len(&remote.ip()) + 32];
+                assert!(write(&mut bytes, &way, 9000, remote, given));
+                let packet = &bytes[ETHERNET_LEN..];
+                assert_eq!(crate::protocol::ip::hop_limit(packet), written);
+                assert!(frame::parse(&bytes, 3).is_some());
+            }
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_left_alone() {
         let (way, remote) = ways()[0];
         let mut bytes = vec![7; 14 + 1501];
         assert!(
-            !write(&mut bytes, &way, 9000, remote),
+            !write(&mut bytes, &way, 9000, remote, None),
             "larger than the MTU"
         );
         assert!(bytes.iter().all(|byte| *byte == 7));
         let mut bytes = vec![7; 14 + 27];
         assert!(
-            !write(&mut bytes, &way, 9000, remote),
+            !write(&mut bytes, &way, 9000, remote, None),
             "no room for headers"
         );
         let mut bytes = vec![7; 200];
-        assert!(!write(&mut bytes, &way, 9000, ways()[1].1), "two families");
+        assert!(
+            !write(&mut bytes, &way, 9000, ways()[1].1, None),
+            "two families"
+        );
     }
 }

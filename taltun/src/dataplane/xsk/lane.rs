@@ -3,21 +3,24 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use taltun_common::drops::DropReason;
 
-use super::routes::Routes;
+use super::departures::Departures;
+use super::exits::{Counts, Exit};
+use super::headers::Way;
 use super::{frame, headers};
 use crate::dataplane::inbound::Work;
-use crate::dataplane::runs::Runs;
+use crate::dataplane::runs::{Run, Runs};
 use crate::dataplane::sys::xsk::{Handle, Packet, Queue, Statistics, Wait, Xsk, wait};
-use crate::dataplane::sys::{Received, StopSignal};
+use crate::dataplane::sys::{Bell, Received, StopSignal};
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket};
 use crate::dataplane::worker::Shared;
+use crate::protocol::peer::Endpoint;
 
 /// Frames taken off the ring at once.
 const BATCH: usize = 64;
@@ -28,9 +31,6 @@ const PATIENCE: usize = 64;
 /// time between two tries comes of it when that goes on, as while the link is down.
 const RETRY: Duration = Duration::from_millis(1);
 const SLOWEST_RETRY: Duration = Duration::from_millis(128);
-/// How often the kernel is asked to send, at most, before more is received. Where it copies
-/// it sends some 32 frames each time; else asking starts it, and once is enough.
-const KICKS: usize = 8;
 /// How long after its end the kernel may still put frames on the ring.
 const LAST_FRAMES: Duration = Duration::from_millis(2);
 /// How long a socket that is to be closed waits for its last frames to leave.
@@ -53,7 +53,7 @@ pub struct Lane {
     handle: Handle,
     zero_copy: bool,
     room: usize,
-    counts: Arc<Counts>,
+    exit: Exit,
     stop: StopSignal,
     thread: Option<JoinHandle<()>>,
 }
@@ -62,13 +62,18 @@ impl Lane {
     /// Starts a thread for this socket, which is bound to this queue.
     pub fn start(parts: Parts, xsk: Xsk, queue: Queue) -> io::Result<Self> {
         let stop = StopSignal::new()?;
-        let counts = Arc::new(Counts::default());
-        let routes = Routes::new(queue.interface)?;
+        let exit = Exit {
+            queue,
+            outlet: xsk.outlet(),
+            counts: Arc::new(Counts::default()),
+            bell: Arc::new(Bell::new()?),
+        };
+        let (counts, bell) = (Arc::clone(&exit.counts), Arc::clone(&exit.bell));
         let mut lane = Self {
             handle: xsk.handle(),
             zero_copy: xsk.is_zero_copy(),
             room: xsk.room(),
-            counts: Arc::clone(&counts),
+            exit,
             stop: stop.try_clone()?,
             thread: None,
         };
@@ -80,9 +85,7 @@ impl Lane {
                 tun,
             } = parts;
             let mut server = Server {
-                port: socket.local_addr().port(),
-                routes,
-                by_socket: Runs::with_capacity(BATCH),
+                departures: Departures::new(queue.number as usize, BATCH),
                 leaving: Vec::with_capacity(BATCH),
                 retry: RETRY,
                 polled: 0,
@@ -95,6 +98,7 @@ impl Lane {
                 tun,
                 shared: &shared,
                 counts: &counts,
+                bell: &bell,
             };
             match server.run(&stop) {
                 Ok(()) => tracing::debug!("{name} ended"),
@@ -122,24 +126,30 @@ impl Lane {
 
     /// Frames received so far.
     pub fn received(&self) -> u64 {
-        self.counts.received.load(Ordering::Relaxed)
+        self.exit.counts.received.load(Ordering::Relaxed)
     }
 
-    /// Frames sent so far, of those that were relayed.
+    /// Frames sent so far: those that came in and were relayed, and those of others who send
+    /// by its [`exit`](Self::exit).
     pub fn sent(&self) -> u64 {
-        self.counts.sent.load(Ordering::Relaxed)
+        self.exit.counts.sent.load(Ordering::Relaxed)
     }
 
-    /// Has everything leave by the socket, as when it has to bear a mark; or not any more.
+    /// Has everything leave by the UDP socket, as when it has to bear a mark; or not any more.
     pub fn leave_by_socket(&self, yes: bool) {
-        self.counts.by_socket.store(yes, Ordering::Relaxed);
+        self.exit.counts.by_socket.store(yes, Ordering::Relaxed);
+    }
+
+    /// A way for other threads to send by its queue.
+    pub fn exit(&self) -> Exit {
+        self.exit.clone()
     }
 
     /// Has its thread do the driver's work as well, or not any more; see
     /// [`Handle::poll_queue`].
     pub fn poll_queue(&self, yes: bool) -> io::Result<()> {
         // Without the options polling does nothing, so their order doesn't matter much.
-        self.counts.polling.store(yes, Ordering::Relaxed);
+        self.exit.counts.polling.store(yes, Ordering::Relaxed);
         self.handle.poll_queue(yes)
     }
 
@@ -166,15 +176,6 @@ impl Drop for Lane {
     }
 }
 
-/// What a lane's thread shares with the controller.
-#[derive(Debug, Default)]
-struct Counts {
-    received: AtomicU64,
-    sent: AtomicU64,
-    by_socket: AtomicBool,
-    polling: AtomicBool,
-}
-
 /// A packet of the batch that leaves in its frame.
 struct Leaving {
     /// Which of the batch's packets.
@@ -195,12 +196,11 @@ struct Server<'a> {
     tun: Tun,
     shared: &'a Shared,
     counts: &'a Counts,
-    routes: Routes,
-    /// The port that we send from.
-    port: u16,
-    /// What of the batch leaves by the socket, and what in its frame.
-    by_socket: Runs,
+    /// Rings when others couldn't send all.
+    bell: &'a Bell,
+    /// What of the batch leaves in its frame, and what otherwise.
     leaving: Vec<Leaving>,
+    departures: Departures,
     /// How long to wait for the kernel to have room again.
     retry: Duration,
     /// How often in a row the queue was polled and had something.
@@ -247,17 +247,21 @@ impl Server<'_> {
         }
         // Now the stop signal is looked for.
         self.polled = 0;
+        let down = self.counts.down.load(Ordering::Relaxed);
+        let socket = Some(self.xsk.as_fd()).filter(|_| !down);
         let started = Instant::now();
         let busy = self.shared.busy_poll;
         while !busy.is_zero() && started.elapsed() < busy {
-            match wait(self.xsk.as_fd(), stop.as_fd(), Some(Duration::ZERO))? {
+            match wait(socket, stop.as_fd(), Some(self.bell), Some(Duration::ZERO))? {
                 Wait::TimedOut => std::hint::spin_loop(),
                 other => return Ok(other),
             }
         }
-        // What the kernel had no room for has to be offered again.
-        let unsent = self.xsk.rings().unsent() > 0;
-        let outcome = wait(self.xsk.as_fd(), stop.as_fd(), unsent.then_some(self.retry))?;
+        // What the kernel had no room for has to be offered again, whoever's it is.
+        let unsent = self.xsk.unsent() > 0;
+        let timeout = unsent.then_some(self.retry);
+        let bell = Some(self.bell).filter(|_| !unsent);
+        let outcome = wait(socket, stop.as_fd(), bell, timeout)?;
         self.retry = match outcome {
             Wait::TimedOut => (self.retry * 2).min(SLOWEST_RETRY),
             _ => RETRY,
@@ -268,16 +272,22 @@ impl Server<'_> {
     /// Waits, not for long, until what is to leave has left: closing the socket throws away
     /// what the kernel hasn't looked at yet, which is counted.
     fn see_off(&mut self) {
+        self.xsk.shut_outlets();
         let deadline = Instant::now() + LEAVE_LIMIT;
-        while self.xsk.rings().is_sending() && Instant::now() < deadline {
+        while self.xsk.is_sending() && Instant::now() < deadline {
             self.kick();
             thread::sleep(RETRY);
             self.xsk.rings().reap();
         }
-        let lost = self.xsk.rings().unsent() as u64;
-        let counters = &self.shared.counters;
-        counters.drop_packets(DropReason::UdpSend, lost);
-        self.counts.sent.fetch_sub(lost, Ordering::Relaxed);
+        let lost = self.xsk.unsent() as u64;
+        self.counts.lose(lost, &self.shared.counters);
+    }
+
+    /// Has the kernel send, and counts what it throws away. What is left is seen before the
+    /// thread sleeps.
+    fn kick(&self) {
+        let kicked = self.xsk.kick(self.is_polling());
+        self.counts.note(kicked, &self.shared.counters);
     }
 
     /// Takes one batch through to its end; false when there was none.
@@ -310,18 +320,22 @@ impl Server<'_> {
         let merge = false;
         self.work
             .open(arena, &self.messages, &self.tun, merge, self.shared);
-        if self.counts.by_socket.load(Ordering::Relaxed) {
-            self.sender.send(arena, &mut self.work.relayed);
-        } else {
-            let mut ways_out = WaysOut {
-                routes: &mut self.routes,
-                port: self.port,
-                room,
-                by_socket: &mut self.by_socket,
-                leaving: &mut self.leaving,
-            };
-            ways_out.part(arena, &mut self.work.relayed, &self.packets);
-            self.sender.send(arena, &mut self.by_socket);
+        let relayed = &mut self.work.relayed;
+        let exits = self.shared.exits.now().filter(|_| self.departures.begin());
+        match exits {
+            Some(exits) if !self.counts.by_socket.load(Ordering::Relaxed) => {
+                let mut ways_out = WaysOut {
+                    interface: self.interface,
+                    room,
+                    port: self.sender.port(),
+                    exits: &exits,
+                    departures: &mut self.departures,
+                    leaving: &mut self.leaving,
+                };
+                ways_out.part(arena, relayed, &self.packets);
+                self.departures.carry(&exits, &mut self.sender, arena);
+            }
+            _ => self.sender.send(arena, relayed),
         }
         self.work.finish(arena, &self.tun, self.shared);
         self.let_go();
@@ -357,21 +371,6 @@ impl Server<'_> {
         self.counts.sent.fetch_add(sent, Ordering::Relaxed);
     }
 
-    /// Has the kernel send, until it has taken everything or has no more room.
-    fn kick(&mut self) {
-        let kicks = if self.xsk.is_zero_copy() { 1 } else { KICKS };
-        let wake = if self.is_polling() {
-            Xsk::wake_sender_while_polled
-        } else {
-            Xsk::wake_sender
-        };
-        for _ in 0..kicks {
-            if self.xsk.rings().unsent() == 0 || !wake(&self.xsk) {
-                return;
-            }
-        }
-    }
-
     fn is_polling(&self) -> bool {
         self.counts.polling.load(Ordering::Relaxed)
     }
@@ -379,19 +378,22 @@ impl Server<'_> {
 
 /// Decides how what is relayed leaves.
 struct WaysOut<'a> {
-    routes: &'a mut Routes,
-    port: u16,
+    /// The one that all of it came in by.
+    interface: u32,
     /// Frames that may leave.
     room: usize,
-    by_socket: &'a mut Runs,
+    /// The port that we send from.
+    port: u16,
+    exits: &'a [Exit],
+    departures: &'a mut Departures,
     leaving: &'a mut Vec<Leaving>,
 }
 
 impl WaysOut<'_> {
     /// Parts what is relayed into that which leaves in its frame, with its headers written,
-    /// and that which leaves by the socket. Both are in the order of the packets.
+    /// and that which departs by another interface or by the socket. Both are in the order of
+    /// the packets.
     fn part(&mut self, arena: &mut [u8], relayed: &mut Runs, packets: &[Packet]) {
-        self.routes.begin();
         let mut at = 0;
         for run in relayed.as_slice() {
             // The packet that this was opened in: it starts there or later, and no later
@@ -402,26 +404,35 @@ impl WaysOut<'_> {
             {
                 at += 1;
             }
-            let remote = run.endpoint.remote;
-            let header = headers::len(&remote.ip());
-            let start = run.start - header;
-            let written = at < packets.len()
-                && self.leaving.len() < self.room
-                && self.routes.way(&run.endpoint).is_some_and(|way| {
-                    let frame = &mut arena[start..run.start + run.len];
-                    headers::write(frame, &way, self.port, remote)
-                });
-            if written {
-                self.leaving.push(Leaving {
-                    packet: at,
-                    start,
-                    len: header + run.len,
-                });
-            } else {
-                let merge = false;
-                self.by_socket.push(run.start, run.len, run.endpoint, merge);
+            let leaves = match self.departures.way(&run.endpoint) {
+                None => false,
+                Some(way) if way.interface == self.interface => {
+                    at < packets.len() && self.leave_in_frame(arena, run, &way, at)
+                }
+                Some(way) => self.departures.plan_by(self.exits, *run, way),
+            };
+            if !leaves {
+                self.departures.plan_by_socket(*run);
             }
         }
         relayed.clear();
+    }
+
+    /// Has a run leave in the frame of the packet that it was opened in; false when it can't.
+    fn leave_in_frame(&mut self, arena: &mut [u8], run: &Run, way: &Way, packet: usize) -> bool {
+        let Endpoint { remote, .. } = run.endpoint;
+        let header = headers::len(&remote.ip());
+        let start = run.start - header;
+        let frame = &mut arena[start..run.start + run.len];
+        let written = self.leaving.len() < self.room
+            && headers::write(frame, way, self.port, remote, run.hop_limit);
+        if written {
+            self.leaving.push(Leaving {
+                packet,
+                start,
+                len: header + run.len,
+            });
+        }
+        written
     }
 }

@@ -22,9 +22,13 @@
 //! fails, without a worker noticing. A flow has one queue and so one lane; only while one
 //! starts or ends can its packets overtake each other.
 
+mod departures;
+mod exits;
 pub mod frame;
 pub mod headers;
 mod lane;
 mod routes;
 
+pub use departures::Departures;
+pub use exits::{Exit, Exits};
 pub use lane::{Lane, Parts};

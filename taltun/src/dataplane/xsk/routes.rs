@@ -36,9 +36,8 @@ const MOST: usize = 65_536;
 /// What is asked: where to, and from which of our addresses, if that matters.
 type Question = (IpAddr, Option<IpAddr>);
 
-/// Ways out by one interface.
+/// Ways out by whichever interface.
 pub struct Routes {
-    interface: u32,
     socket: Socket,
     known: HashMap<Question, Known>,
     /// The last one found, which often is the next one, too.
@@ -55,13 +54,12 @@ struct Known {
 }
 
 impl Routes {
-    /// Ways out by this interface, of which none is known yet.
-    pub fn new(interface: u32) -> io::Result<Self> {
+    /// No way is known yet.
+    pub fn new() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self {
-            interface,
             socket,
             known: HashMap::new(),
             last: None,
@@ -118,10 +116,15 @@ impl Routes {
         let Some(route) = self.route(remote, local)? else {
             return Ok(None);
         };
-        let (Some(next), Some((own, mtu))) = (self.neighbour(route.next)?, self.link()?) else {
+        let interface = route.interface;
+        let Some(next) = self.neighbour(interface, route.next)? else {
+            return Ok(None);
+        };
+        let Some((own, mtu)) = self.link(interface)? else {
             return Ok(None);
         };
         Ok(Some(Way {
+            interface,
             own,
             next,
             source: route.source,
@@ -129,7 +132,7 @@ impl Routes {
         }))
     }
 
-    /// The route to somebody, if it leaves by our interface and is plain.
+    /// The route to somebody, if it is plain.
     fn route(&mut self, remote: IpAddr, local: Option<IpAddr>) -> io::Result<Option<Route>> {
         let mut message = RouteMessage::default();
         let bits = if remote.is_ipv4() { 32 } else { 128 };
@@ -151,15 +154,15 @@ impl Routes {
         if answer.header.kind != RouteType::Unicast {
             return Ok(None);
         }
-        let mut by = None;
         let mut route = Route {
+            interface: 0,
             next: remote,
             source: local.unwrap_or(remote),
             mtu: None,
         };
         for attribute in answer.attributes {
             match attribute {
-                RouteAttribute::Oif(interface) => by = Some(interface),
+                RouteAttribute::Oif(interface) => route.interface = interface,
                 RouteAttribute::Gateway(gateway) => match address(&gateway) {
                     Some(gateway) => route.next = gateway,
                     None => return Ok(None),
@@ -182,14 +185,15 @@ impl Routes {
             }
         }
         let has_source = route.source != remote;
-        Ok((by == Some(self.interface) && has_source).then_some(route))
+        Ok((route.interface != 0 && has_source).then_some(route))
     }
 
-    /// The link address of a neighbour that is there as far as the kernel knows.
-    fn neighbour(&mut self, next: IpAddr) -> io::Result<Option<[u8; 6]>> {
+    /// The link address of a neighbour on this interface that is there as far as the kernel
+    /// knows.
+    fn neighbour(&mut self, interface: u32, next: IpAddr) -> io::Result<Option<[u8; 6]>> {
         let mut message = NeighbourMessage::default();
         message.header.family = family(next);
-        message.header.ifindex = self.interface;
+        message.header.ifindex = interface;
         let destination = match next {
             IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
             IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
@@ -218,10 +222,10 @@ impl Routes {
         Ok(address.filter(|_| usable))
     }
 
-    /// Our interface's link address and MTU.
-    fn link(&mut self) -> io::Result<Option<([u8; 6], usize)>> {
+    /// An interface's link address and MTU.
+    fn link(&mut self, interface: u32) -> io::Result<Option<([u8; 6], usize)>> {
         let mut message = LinkMessage::default();
-        message.header.index = self.interface;
+        message.header.index = interface;
         let answer = self.request(RouteNetlinkMessage::GetLink(message))?;
         let Some(RouteNetlinkMessage::NewLink(answer)) = answer else {
             return Ok(None);
@@ -259,6 +263,7 @@ impl Routes {
 
 /// A plain route.
 struct Route {
+    interface: u32,
     next: IpAddr,
     source: IpAddr,
     mtu: Option<usize>,
@@ -287,8 +292,9 @@ mod tests {
 
     #[test]
     fn without_a_plain_route_the_socket_sends() {
-        let mut routes = Routes::new(1).unwrap();
-        for remote in ["127.0.0.1:9", "[::1]:9", "[fe80::1%1]:9", "192.0.2.1:9"] {
+        let mut routes = Routes::new().unwrap();
+        // This host itself, by its own routes, and one that only a link makes unique.
+        for remote in ["127.0.0.1:9", "127.1.2.3:9", "[::1]:9", "[fe80::1%1]:9"] {
             let remote: SocketAddr = remote.parse().unwrap();
             for _ in 0..3 {
                 routes.begin();
@@ -300,8 +306,9 @@ mod tests {
 
     #[test]
     fn what_was_found_is_used_until_it_is_old_and_asked_for_once_a_batch() {
-        let mut routes = Routes::new(1).unwrap();
+        let mut routes = Routes::new().unwrap();
         let way = Way {
+            interface: 3,
             own: [1; 6],
             next: [2; 6],
             source: "192.0.2.1".parse().unwrap(),

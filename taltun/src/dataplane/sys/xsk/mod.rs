@@ -4,14 +4,18 @@
 //! | file | concern |
 //! |---|---|
 //! | `mapping` | memory that is shared with the kernel |
+//! | `outlet` | having the kernel send, also for other threads |
 //! | `polling` | whether the queue waits to be polled by the socket's thread |
 //! | `ring` | one ring: numbers, places, order |
-//! | `rings` | the four rings of a socket and who has which frame |
+//! | `rings` | what one thread receives by a socket, and who has which frame of it |
+//! | `sending` | what several threads send by it, and who has which frame of that |
 
 mod mapping;
+mod outlet;
 mod polling;
 mod ring;
 mod rings;
+mod sending;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -19,16 +23,25 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::check;
+use super::wait::Bell;
 use mapping::Mapping;
-use polling::kick_by_poll;
+use outlet::kick;
+pub use outlet::{Kicked, Outlet};
 use ring::{Consumer, Producer};
 pub use rings::{Packet, Rings};
+use sending::Sending;
+pub use sending::{Loan, Tray};
 
 /// Bytes at the start of each frame that the kernel leaves free (`XDP_PACKET_HEADROOM`).
 pub const HEADROOM: usize = 256;
-/// Frames of a socket. What a queue at 1,000,000 packets/s brings in four milliseconds,
-/// which is as long as a busy machine lets a thread wait.
+/// Frames of a socket to receive with, and places in each of its rings. What a queue at
+/// 1,000,000 packets/s brings in four milliseconds, which is as long as a busy machine lets
+/// a thread wait.
 const FRAMES: u32 = 4096;
+/// Frames beside these, for what leaves by the socket and came in elsewhere: some large
+/// batches. With the half of the others that may be on their way out, all have a place in a
+/// ring.
+const SPARE_FRAMES: u32 = 1024;
 /// Bytes of a frame while the link's packets fit, and when they don't. No other sizes are
 /// taken by every driver.
 const FRAME_LENS: [usize; 2] = [2048, 4096];
@@ -69,6 +82,7 @@ impl Statistics {
 pub struct Xsk {
     /// Before the socket, whose memory it uses.
     rings: Rings,
+    sending: Arc<Sending>,
     fd: Arc<OwnedFd>,
     why_copies: Option<io::Error>,
     room: usize,
@@ -92,9 +106,10 @@ impl Xsk {
             check(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
         // SAFETY: the kernel just gave us this descriptor, nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let area = Arc::new(Mapping::anonymous(FRAMES as usize * frame_len)?);
+        let frames = (FRAMES + SPARE_FRAMES) as usize;
+        let area = Arc::new(Mapping::anonymous(frames * frame_len)?);
         register(fd.as_fd(), &area, frame_len)?;
-        let mut rings = make_rings(fd.as_fd(), area, frame_len)?;
+        let (mut rings, sending) = make_rings(fd.as_fd(), &area, frame_len)?;
         // Before there is anything to receive.
         rings.refill();
         // Left to choose, the kernel would try the same, but keep to itself why not.
@@ -114,6 +129,7 @@ impl Xsk {
         }
         Ok(Self {
             rings,
+            sending,
             fd: Arc::new(fd),
             why_copies,
             room: frame_len - HEADROOM,
@@ -178,38 +194,29 @@ impl Xsk {
         };
     }
 
-    /// Has the kernel send what is on the TX ring, where it asks for that. Where it copies,
-    /// this sends some 32 frames and says whether it may be asked again at once: not when
-    /// it has no more room for packets.
-    pub fn wake_sender(&self) -> bool {
-        if !self.rings.send_needs_wakeup() {
-            return false;
-        }
-        // SAFETY: no memory is passed: the length is zero and there is no address.
-        let result = check(unsafe {
-            libc::sendto(
-                self.fd.as_raw_fd(),
-                std::ptr::null(),
-                0,
-                libc::MSG_DONTWAIT,
-                std::ptr::null(),
-                0,
-            )
-        } as libc::c_int);
-        match result {
-            Ok(_) => true,
-            // As many as it does at once; the ring tells whether any went.
-            Err(error) => error.raw_os_error() == Some(libc::EAGAIN),
-        }
+    /// Has the kernel send what is on the TX ring; `polled` if the queue is being polled.
+    pub fn kick(&self, polled: bool) -> Kicked {
+        kick(&self.fd, &self.sending, self.is_zero_copy(), polled)
     }
 
-    /// The same while the queue is polled: whether there was more to send than there is now.
-    /// Asked by `sendto`, the kernel may take it that polling sends as well, which it doesn't
-    /// where frames are copied (Linux 5.11 to 5.19) or where sending has a NAPI of its own
-    /// (virtio-net).
-    pub fn wake_sender_while_polled(&self) -> bool {
-        let before = self.rings.unsent();
-        self.rings.send_needs_wakeup() && kick_by_poll(self.as_fd()) && self.rings.unsent() < before
+    /// Frames to be sent that the kernel hasn't looked at yet, whoever they are of.
+    pub fn unsent(&self) -> usize {
+        self.sending.pending().unsent
+    }
+
+    /// Whether any frames are on their way out.
+    pub fn is_sending(&self) -> bool {
+        self.sending.is_sending()
+    }
+
+    /// From now on nobody sends by an [`Outlet`] any more.
+    pub fn shut_outlets(&self) {
+        self.sending.shut();
+    }
+
+    /// A way for other threads to send by this socket.
+    pub fn outlet(&self) -> Outlet {
+        Outlet::new(&self.sending, self.handle(), self.is_zero_copy())
     }
 
     /// A way to ask about this socket that doesn't keep it open.
@@ -264,7 +271,7 @@ impl Handle {
 /// What came of waiting for a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// There is something to read.
+    /// There is something to read, or the bell rang.
     Readable,
     /// The time is over.
     TimedOut,
@@ -274,26 +281,39 @@ pub enum Wait {
     Gone,
 }
 
-/// Waits until there is something to receive, for `timeout` or for ever.
+/// Waits until there is something to receive or the bell rings, for `timeout` or for ever.
+///
+/// Where the kernel copies, looking at the socket has it send what is on the TX ring, and it
+/// doesn't say if it throws that away. So `socket` is `None` while the link is down.
 pub fn wait(
-    socket: BorrowedFd<'_>,
+    socket: Option<BorrowedFd<'_>>,
     stop: BorrowedFd<'_>,
+    bell: Option<&Bell>,
     timeout: Option<Duration>,
 ) -> io::Result<Wait> {
-    let watch = |fd: BorrowedFd<'_>| libc::pollfd {
-        fd: fd.as_raw_fd(),
+    let watch = |fd: Option<BorrowedFd<'_>>| libc::pollfd {
+        // Those below zero are passed over.
+        fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
         events: libc::POLLIN,
         revents: 0,
     };
-    let mut watched = [watch(socket), watch(stop)];
+    let mut watched = [
+        watch(socket),
+        watch(Some(stop)),
+        watch(bell.map(Bell::as_fd)),
+    ];
     let timeout = timeout.map_or(-1, |time| time.as_millis().try_into().unwrap_or(i32::MAX));
-    // SAFETY: the pointer is to two initialised pollfds that outlive the call.
-    match check(unsafe { libc::poll(watched.as_mut_ptr(), 2, timeout) }) {
+    // SAFETY: the pointer is to three initialised pollfds that outlive the call.
+    match check(unsafe { libc::poll(watched.as_mut_ptr(), 3, timeout) }) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Wait::TimedOut),
         Err(error) => Err(error),
         Ok(_) if watched[1].revents != 0 => Ok(Wait::Stopped),
         Ok(_) if watched[0].revents & libc::POLLIN != 0 => Ok(Wait::Readable),
         Ok(_) if watched[0].revents != 0 => Ok(Wait::Gone),
+        Ok(_) if watched[2].revents != 0 => {
+            bell.inspect(|bell| bell.hush());
+            Ok(Wait::Readable)
+        }
         Ok(_) => Ok(Wait::TimedOut),
     }
 }
@@ -329,7 +349,11 @@ fn register(fd: BorrowedFd<'_>, area: &Mapping, frame_len: usize) -> io::Result<
     set_option(fd, libc::XDP_UMEM_REG, &request)
 }
 
-fn make_rings(fd: BorrowedFd<'_>, area: Arc<Mapping>, frame_len: usize) -> io::Result<Rings> {
+fn make_rings(
+    fd: BorrowedFd<'_>,
+    area: &Arc<Mapping>,
+    frame_len: usize,
+) -> io::Result<(Rings, Arc<Sending>)> {
     for ring in [
         libc::XDP_UMEM_FILL_RING,
         libc::XDP_UMEM_COMPLETION_RING,
@@ -350,14 +374,23 @@ fn make_rings(fd: BorrowedFd<'_>, area: Arc<Mapping>, frame_len: usize) -> io::R
     let completion = map(&at.cr, number, libc::XDP_UMEM_PGOFF_COMPLETION_RING)?;
     let rx = map(&at.rx, descriptor, libc::XDP_PGOFF_RX_RING as u64)?;
     let tx = map(&at.tx, descriptor, libc::XDP_PGOFF_TX_RING as u64)?;
-    Ok(Rings::new(
-        area,
+    let lower = FRAMES as usize;
+    let sending = Arc::new(Sending::new(
+        Arc::clone(area),
         frame_len,
-        Producer::new(fill, &at.fr, FRAMES)?,
-        Consumer::new(rx, &at.rx, FRAMES)?,
+        lower,
         Producer::new(tx, &at.tx, FRAMES)?,
         Consumer::new(completion, &at.cr, FRAMES)?,
-    ))
+    ));
+    let rings = Rings::new(
+        Arc::clone(area),
+        frame_len,
+        lower,
+        Producer::new(fill, &at.fr, FRAMES)?,
+        Consumer::new(rx, &at.rx, FRAMES)?,
+        Arc::clone(&sending),
+    );
+    Ok((rings, sending))
 }
 
 fn bind_to(fd: BorrowedFd<'_>, queue: Queue, flags: u16) -> io::Result<()> {

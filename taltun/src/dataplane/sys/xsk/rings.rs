@@ -1,4 +1,5 @@
-//! The four rings of a socket and the memory they speak of (UMEM): who has which frame.
+//! The rings of a socket as its own thread has them: what it receives, and which of the lower
+//! frames of the memory they speak of (UMEM) is where. What is sent is in `sending`.
 //!
 //! A frame is a piece of UMEM of fixed size. It is always in exactly one place:
 //!
@@ -11,17 +12,13 @@
 //!
 //! Outside of the rings a frame is a value that can't be copied, so it can't be handed to
 //! the kernel twice; and whatever number comes back from the kernel becomes a frame only if
-//! the kernel has that frame.
+//! the kernel has that frame, for what it comes back from.
 
 use std::sync::Arc;
 
 use super::mapping::Mapping;
 use super::ring::{Consumer, Producer};
-
-/// A frame that is ours, for now.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a frame that is let go is lost: recycle it"]
-struct Frame(u32);
+use super::sending::{Filled, Frame, Sending};
 
 /// What was received: a frame, and where in the arena its contents lie.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +38,7 @@ impl Packet {
     }
 }
 
-/// UMEM, and which of its frames the kernel has.
+/// The lower part of UMEM, and which of its frames the kernel has to fill.
 #[derive(Debug)]
 struct Umem {
     area: Arc<Mapping>,
@@ -51,8 +48,7 @@ struct Umem {
 }
 
 impl Umem {
-    fn new(area: Arc<Mapping>, frame_len: usize) -> Self {
-        let count = area.len() / frame_len;
+    fn new(area: Arc<Mapping>, frame_len: usize, count: usize) -> Self {
         Self {
             area,
             frame_len,
@@ -80,35 +76,37 @@ impl Umem {
     }
 }
 
-/// The rings of one socket, and its frames.
+/// The rings of one socket, and its lower frames.
 #[derive(Debug)]
 pub struct Rings {
     umem: Umem,
     fill: Producer<u64>,
     rx: Consumer<libc::xdp_desc>,
-    tx: Producer<libc::xdp_desc>,
-    completion: Consumer<u64>,
-    /// Frames handed over for sending and not back yet.
+    out: Arc<Sending>,
+    /// Packets to be sent that aren't published yet.
+    leaving: Vec<Filled>,
+    /// How many are on their way out and not back yet.
     sending: usize,
     /// Descriptors that make no sense.
     invalid: u64,
 }
 
 impl Rings {
+    /// For memory of which the first `lower` frames are received into, and sent by `out`.
     pub(super) fn new(
         area: Arc<Mapping>,
         frame_len: usize,
+        lower: usize,
         fill: Producer<u64>,
         rx: Consumer<libc::xdp_desc>,
-        tx: Producer<libc::xdp_desc>,
-        completion: Consumer<u64>,
+        out: Arc<Sending>,
     ) -> Self {
         Self {
-            umem: Umem::new(area, frame_len),
+            umem: Umem::new(area, frame_len, lower),
             fill,
             rx,
-            tx,
-            completion,
+            out,
+            leaving: Vec::with_capacity(lower / 2),
             sending: 0,
             invalid: 0,
         }
@@ -142,13 +140,14 @@ impl Rings {
         self.rx.has_more()
     }
 
-    /// All frames, as one piece of memory. What lies outside of packets that were received
-    /// and not given back may change at any time and means nothing.
+    /// All lower frames, as one piece of memory. What lies outside of packets that were
+    /// received and not given back may change at any time and means nothing.
     pub fn arena(&mut self) -> &mut [u8] {
         // SAFETY: the area is mapped for as long as it is held here, and `&mut self` keeps
-        // us from making a second slice of it. The kernel writes to frames on the fill ring
-        // only, of which no packet tells: so nobody reads or writes those bytes through
-        // this slice, and a new slice is made once they have come back.
+        // us from making a second slice of its lower frames, which nobody else does. The
+        // kernel writes to frames on the fill ring only, of which no packet tells: so nobody
+        // reads or writes those bytes through this slice, and a new slice is made once they
+        // have come back.
         unsafe {
             std::slice::from_raw_parts_mut(
                 self.umem.area.start().as_ptr(),
@@ -187,55 +186,32 @@ impl Rings {
             first <= start && start + len <= first + self.umem.frame_len,
             "a frame is sent from its own bytes"
         );
-        if self.sending >= self.umem.with_kernel.len() / 2 {
+        if self.room_to_send() == 0 {
             return Err(packet);
         }
-        let descriptor = libc::xdp_desc {
-            addr: start as u64,
-            len: len as u32,
-            options: 0,
-        };
-        if self.tx.push(descriptor).is_err() {
-            return Err(packet);
-        }
-        self.umem.give(&packet.frame);
+        let frame = packet.frame;
+        self.leaving.push(Filled { frame, start, len });
         self.sending += 1;
         Ok(())
     }
 
-    /// How many more packets [`transmit`](Self::transmit) takes at least.
+    /// How many more packets [`transmit`](Self::transmit) takes.
     pub fn room_to_send(&self) -> usize {
-        let half = self.umem.with_kernel.len() / 2;
-        half.saturating_sub(self.sending.max(self.unsent()))
+        (self.umem.with_kernel.len() / 2).saturating_sub(self.sending)
     }
 
     /// Shows the kernel what is to be sent.
     pub fn publish(&mut self) {
-        self.tx.publish();
+        if !self.leaving.is_empty() {
+            self.out.transmit(&mut self.leaving);
+        }
     }
 
     /// Takes back the frames that were sent.
     pub fn reap(&mut self) {
-        while let Some(address) = self.completion.pop() {
-            match self.umem.take(address) {
-                Some(frame) => {
-                    self.sending = self.sending.saturating_sub(1);
-                    self.umem.free.push(frame);
-                }
-                None => self.invalid += 1,
-            }
-        }
-        self.completion.release();
-    }
-
-    /// Whether frames are on their way out.
-    pub fn is_sending(&self) -> bool {
-        self.sending > 0
-    }
-
-    /// How many of them the kernel hasn't looked at yet.
-    pub fn unsent(&self) -> usize {
-        self.tx.waiting() as usize
+        let before = self.umem.free.len();
+        self.out.take_back(&mut self.umem.free);
+        self.sending -= self.umem.free.len() - before;
     }
 
     /// Whether the kernel asks to be woken to fill frames.
@@ -243,23 +219,28 @@ impl Rings {
         self.fill.needs_wakeup()
     }
 
-    /// Whether the kernel asks to be woken to send.
-    pub fn send_needs_wakeup(&self) -> bool {
-        self.tx.needs_wakeup()
-    }
-
-    /// Descriptors from the kernel that made no sense.
+    /// Descriptors of received frames that made no sense.
     pub fn invalid(&self) -> u64 {
         self.invalid
+    }
+}
+
+impl Drop for Rings {
+    /// Nobody else may keep the socket open.
+    fn drop(&mut self) {
+        self.out.close();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::ring::tests::{OFFSETS, memory};
+    use super::super::sending::Tray;
     use super::*;
 
     const FRAMES: usize = 16;
+    const SPARE_FRAMES: usize = 8;
+    const ALL_FRAMES: usize = FRAMES + SPARE_FRAMES;
     const FRAME_LEN: usize = 2048;
 
     /// The other side of the four rings.
@@ -276,14 +257,21 @@ mod tests {
     fn pair(number: u32) -> (Rings, Kernel) {
         let [fill, rx, tx, completion] = [(); 4].map(|()| memory(number));
         let size = FRAMES as u32;
-        let area = Arc::new(Mapping::anonymous(FRAMES * FRAME_LEN).unwrap());
+        let area = Arc::new(Mapping::anonymous(ALL_FRAMES * FRAME_LEN).unwrap());
+        let sending = Sending::new(
+            Arc::clone(&area),
+            FRAME_LEN,
+            FRAMES,
+            Producer::new(Arc::clone(&tx), &OFFSETS, size).unwrap(),
+            Consumer::new(Arc::clone(&completion), &OFFSETS, size).unwrap(),
+        );
         let rings = Rings::new(
             area,
             FRAME_LEN,
+            FRAMES,
             Producer::new(Arc::clone(&fill), &OFFSETS, size).unwrap(),
             Consumer::new(Arc::clone(&rx), &OFFSETS, size).unwrap(),
-            Producer::new(Arc::clone(&tx), &OFFSETS, size).unwrap(),
-            Consumer::new(Arc::clone(&completion), &OFFSETS, size).unwrap(),
+            Arc::new(sending),
         );
         let kernel = Kernel {
             fill: Consumer::new(fill, &OFFSETS, size).unwrap(),
@@ -335,6 +323,27 @@ mod tests {
         *seed
     }
 
+    /// Fills up to `most` frames with their number, as another thread would, and shows
+    /// those to the kernel if `publish`; how many left.
+    fn lend(rings: &Rings, tray: &mut Tray, most: usize, publish: bool) -> usize {
+        let mut loan = rings.out.lend(tray, most);
+        let write = |number: usize| {
+            move |frame: &mut [u8]| {
+                frame.fill(number as u8);
+                true
+            }
+        };
+        let filled = (0..most)
+            .take_while(|number| loan.fill(100, write(*number)))
+            .count();
+        if !publish {
+            return 0;
+        }
+        let left = loan.publish();
+        assert_eq!(left, filled);
+        left
+    }
+
     #[test]
     fn whatever_happens_in_whatever_order_every_frame_is_in_one_place() {
         for seed in 1..=20_u64 {
@@ -344,9 +353,10 @@ mod tests {
             };
             let (mut rings, mut kernel) = pair(u32::MAX - 300);
             let mut held = Vec::new();
-            let (mut received, mut sent) = (0, 0);
-            for _ in 0..5_000 {
-                match random() % 8 {
+            let mut tray = Tray::default();
+            let (mut received, mut sent, mut lent) = (0, 0, 0);
+            for _ in 0..8_000 {
+                match random() % 10 {
                     0 => rings.refill(),
                     1 => rings.receive(&mut held, 4),
                     2 => {
@@ -370,21 +380,42 @@ mod tests {
                         received += 1;
                     }
                     6 => kernel.send(),
+                    7 => lent += lend(&rings, &mut tray, random() as usize % 5, true),
+                    8 => lent += lend(&rings, &mut tray, random() as usize % 5, false),
                     _ => kernel.complete(),
                 }
-                let with_kernel = rings.umem.with_kernel.iter().filter(|is| **is).count();
-                assert_eq!(with_kernel + rings.umem.free.len() + held.len(), FRAMES);
-                let mut ours: Vec<u32> = held.iter().map(|packet| packet.frame.0).collect();
-                ours.extend(rings.umem.free.iter().map(|frame| frame.0));
-                ours.sort_unstable();
-                ours.dedup();
-                assert_eq!(ours.len(), FRAMES - with_kernel, "a frame is there twice");
-                assert!(ours.iter().all(|at| !rings.umem.with_kernel[*at as usize]));
-                assert!(rings.sending <= FRAMES / 2);
+                check_places(&rings, &held);
             }
-            assert_eq!(rings.invalid(), 0);
-            assert!(received > 100 && sent > 50, "{received} in, {sent} out");
+            assert_eq!(rings.invalid() + rings.out.census().invalid, 0);
+            assert!(
+                received > 100 && sent > 50 && lent > 50,
+                "{received} in, {sent} out, {lent} of others"
+            );
         }
+    }
+
+    /// Every frame is in one place, and each half has those that are its own.
+    fn check_places(rings: &Rings, held: &[Packet]) {
+        let out = rings.out.census();
+        let mut everywhere: Vec<u32> = Vec::new();
+        let filling = rings.umem.with_kernel.iter().enumerate();
+        everywhere.extend(filling.filter(|(_, is)| **is).map(|(at, _)| at as u32));
+        everywhere.extend(held.iter().map(|packet| packet.frame.0));
+        everywhere.extend(rings.umem.free.iter().map(|frame| frame.0));
+        everywhere.extend(&out.returned);
+        assert!(everywhere.iter().all(|frame| (*frame as usize) < FRAMES));
+        assert!(out.free.iter().all(|frame| (*frame as usize) >= FRAMES));
+        let lower = out
+            .on_their_way
+            .iter()
+            .filter(|at| (**at as usize) < FRAMES);
+        assert_eq!(lower.count() + out.returned.len(), rings.sending);
+        assert!(rings.sending <= FRAMES / 2);
+        assert_eq!(out.on_their_way.len(), out.sending);
+        everywhere.extend(&out.free);
+        everywhere.extend(&out.on_their_way);
+        everywhere.sort_unstable();
+        assert!(everywhere.into_iter().eq(0..ALL_FRAMES as u32));
     }
 
     #[test]
@@ -396,20 +427,29 @@ mod tests {
         rings.receive(&mut packets, 8);
         assert!(packets.is_empty(), "that frame was never given to it");
         rings.refill();
-        let beyond = (FRAMES * FRAME_LEN) as u64;
-        for (addr, len) in [(beyond, 1), (u64::MAX, 1), (256, 1_793), (300, u32::MAX)] {
+        // Of others, who send by it and don't receive; and behind all.
+        let [others, beyond] = [FRAMES, ALL_FRAMES].map(|at| (at * FRAME_LEN) as u64);
+        for (addr, len) in [
+            (others, 1),
+            (beyond, 1),
+            (u64::MAX, 1),
+            (256, 1_793),
+            (300, u32::MAX),
+        ] {
             kernel.rx.push(descriptor(addr, len)).unwrap();
         }
         kernel.rx.publish();
         rings.receive(&mut packets, 8);
         assert!(packets.is_empty());
-        assert_eq!(rings.invalid(), 5);
-        kernel.completion.push(5 * FRAME_LEN as u64 + 7).unwrap();
+        assert_eq!(rings.invalid(), 6);
+        // One that is to be filled, one that nobody has, and one that isn't there.
+        for address in [5 * FRAME_LEN as u64 + 7, others, beyond, u64::MAX] {
+            kernel.completion.push(address).unwrap();
+        }
         kernel.completion.publish();
-        // Not one that was sent; but the kernel's word is all there is.
-        rings.sending = 1;
         rings.reap();
-        assert_eq!(rings.sending, 0);
+        assert_eq!(rings.out.census().invalid, 4);
+        check_places(&rings, &[]);
     }
 
     #[test]
@@ -432,7 +472,138 @@ mod tests {
         for packet in refused {
             rings.recycle(packet);
         }
-        assert!(rings.is_sending());
+        rings.publish();
+        assert!(rings.out.is_sending());
+        // Others have as much room as ever.
+        let mut tray = Tray::default();
+        assert_eq!(lend(&rings, &mut tray, ALL_FRAMES, true), SPARE_FRAMES);
+        assert_eq!(lend(&rings, &mut tray, 1, true), 0);
+        kernel.send();
+        kernel.complete();
+        assert_eq!(lend(&rings, &mut tray, 2, true), 1);
+        check_places(&rings, &[]);
+    }
+
+    #[test]
+    fn what_others_fill_is_sent_as_they_wrote_it_and_lies_behind_the_arena() {
+        let (mut rings, mut kernel) = pair(0);
+        rings.arena().fill(7);
+        let mut tray = Tray::default();
+        assert_eq!(lend(&rings, &mut tray, 3, true), 3);
+        assert_eq!(rings.out.pending().unsent, 3);
+        assert!(rings.arena().iter().all(|byte| *byte == 7));
+        kernel.send();
+        assert_eq!(rings.out.pending().unsent, 0);
+        for (number, address) in kernel.sending.iter().enumerate() {
+            assert_eq!(*address as usize, (FRAMES + number) * FRAME_LEN);
+            // SAFETY: the frame is on its way out, so nobody writes to it.
+            let bytes = unsafe {
+                let at = rings.umem.area.start().as_ptr().add(*address as usize);
+                std::slice::from_raw_parts(at, 101)
+            };
+            assert!(bytes[..100].iter().all(|byte| usize::from(*byte) == number));
+            assert_eq!(bytes[100], 0);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_not_wanted_or_too_small_is_filled_by_the_next() {
+        let (rings, _kernel) = pair(0);
+        let mut tray = Tray::default();
+        let mut loan = rings.out.lend(&mut tray, 1);
+        assert!(!loan.fill(FRAME_LEN + 1, |_| panic!("there are no such frames")));
+        assert!(!loan.fill(100, |_| false));
+        assert!(loan.fill(FRAME_LEN, |_| true));
+        assert!(!loan.fill(1, |_| panic!("one was lent")));
+        assert_eq!(loan.publish(), 1);
+        check_places(&rings, &[]);
+    }
+
+    #[test]
+    fn once_it_is_shut_nothing_more_is_sent_and_what_was_lent_comes_back() {
+        let (rings, mut kernel) = pair(0);
+        let mut trays = [Tray::default(), Tray::default()];
+        let [first, second] = &mut trays;
+        let mut loan = rings.out.lend(first, 2);
+        assert!(loan.fill(60, |_| true));
+        assert_eq!(lend(&rings, second, 1, true), 1);
+        rings.out.shut();
+        assert_eq!(loan.publish(), 0);
+        assert_eq!(lend(&rings, second, 1, true), 0);
+        check_places(&rings, &[]);
+        // What was shown to the kernel before leaves.
+        kernel.send();
+        kernel.complete();
+        rings.out.take_back(&mut Vec::new());
+        assert!(!rings.out.is_sending());
+    }
+
+    #[test]
+    fn a_socket_that_was_closed_under_a_loan_sends_none_of_it() {
+        let (rings, _kernel) = pair(0);
+        let out = Arc::clone(&rings.out);
+        let mut trays = [Tray::default(), Tray::default()];
+        let [first, second] = &mut trays;
+        let mut loans = [out.lend(first, 1), out.lend(second, 1)];
+        drop(rings);
+        assert!(loans.iter_mut().all(|loan| loan.fill(60, |_| true)));
+        let [published, dropped] = loans;
+        assert_eq!(published.publish(), 0);
+        drop(dropped);
+        assert_eq!(out.pending().unsent, 0);
+        let mut tray = Tray::default();
+        assert!(!out.lend(&mut tray, 1).fill(60, |_| true));
+    }
+
+    #[test]
+    fn several_threads_fill_frames_beside_the_one_that_receives() {
+        const EACH: usize = 2_000;
+        let (mut rings, mut kernel) = pair(u32::MAX - 300);
+        let out = Arc::clone(&rings.out);
+        let send = |number: u8| {
+            let mut tray = Tray::with_capacity(4);
+            let mut sent = 0;
+            while sent < EACH {
+                let mut loan = out.lend(&mut tray, 4.min(EACH - sent));
+                while loan.fill(64, |frame| {
+                    frame.fill(number);
+                    // Whoever else had it would be seen.
+                    std::thread::yield_now();
+                    frame.iter().all(|byte| *byte == number)
+                }) {}
+                sent += loan.publish();
+            }
+        };
+        std::thread::scope(|scope| {
+            let threads = [1, 2].map(|number| scope.spawn(move || send(number)));
+            let mut held = Vec::new();
+            let (mut received, mut sent) = (0_u8, 0);
+            let mut going = true;
+            while going || rings.out.is_sending() {
+                going = threads.iter().any(|thread| !thread.is_finished());
+                rings.refill();
+                kernel.receive();
+                rings.receive(&mut held, 1);
+                for packet in held.drain(..) {
+                    received = received.wrapping_add(1);
+                    rings.arena()[packet.start..packet.start + packet.len].fill(received);
+                    let start = packet.start;
+                    match rings.transmit(packet, start, 60) {
+                        Ok(()) => sent += 1,
+                        Err(packet) => rings.recycle(packet),
+                    }
+                }
+                rings.publish();
+                kernel.send();
+                while !kernel.sending.is_empty() {
+                    kernel.complete();
+                }
+                rings.reap();
+            }
+            assert!(sent > 0);
+        });
+        check_places(&rings, &[]);
+        assert_eq!(rings.invalid() + rings.out.census().invalid, 0);
     }
 
     #[test]

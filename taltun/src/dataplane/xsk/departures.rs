@@ -1,0 +1,238 @@
+//! What of a batch leaves past the network stack, by an exit: each sending thread has its own
+//! [`Departures`].
+//!
+//! An exit sends single datagrams, each copied to a frame of its own. So it is for what is
+//! small and stands alone. What the kernel can cut from one large piece (`UDP_SEGMENT`) costs
+//! less by the socket, and so does whatever is that large; and all that goes to a peer to whom
+//! such a piece goes in the same batch takes the same way, to stay in order.
+
+use super::exits::{Exit, Exits};
+use super::frame::ETHERNET_LEN;
+use super::headers::{self, Way};
+use super::routes::Routes;
+use crate::dataplane::runs::{Run, Runs};
+use crate::dataplane::sys::xsk::{Loan, Tray};
+use crate::dataplane::udp::Sender;
+use crate::protocol::peer::Endpoint;
+
+/// Bytes of the largest datagram that counts as small. A stream's full pieces are larger, so
+/// that they never leave by two ways, of which one may be the faster.
+const SMALL: usize = 1024;
+
+/// Sends what is sealed, by exits where that may be and pays, else by the socket.
+pub struct Departures {
+    /// Once they were needed.
+    routes: Option<Routes>,
+    /// Whose they are: threads share an interface's exits by their number.
+    thread: usize,
+    /// The interface that was last asked about, and its exit.
+    last: Option<(u32, Option<usize>)>,
+    planned: Vec<Planned>,
+    by_socket: Runs,
+    /// Peers to whom large pieces go in this batch.
+    bulk: Vec<Endpoint>,
+    tray: Tray,
+}
+
+/// A datagram that leaves by an exit, if that has room.
+struct Planned {
+    run: Run,
+    way: Way,
+    /// Which of the exits.
+    exit: usize,
+}
+
+impl Departures {
+    /// For the thread of this number, and batches of so many datagrams.
+    pub fn new(thread: usize, capacity: usize) -> Self {
+        Self {
+            routes: None,
+            thread,
+            last: None,
+            planned: Vec::with_capacity(capacity),
+            by_socket: Runs::with_capacity(capacity),
+            bulk: Vec::with_capacity(capacity),
+            tray: Tray::with_capacity(capacity),
+        }
+    }
+
+    /// Sends all runs out of `arena` and forgets them.
+    pub fn send(&mut self, exits: &Exits, sender: &mut Sender, arena: &[u8], runs: &mut Runs) {
+        let Some(exits) = exits.now().filter(|_| self.begin()) else {
+            return sender.send(arena, runs);
+        };
+        self.bulk.clear();
+        let bulk = runs
+            .as_slice()
+            .iter()
+            .filter(|run| !is_small_and_alone(run));
+        self.bulk.extend(bulk.map(|run| run.endpoint));
+        for run in runs.as_slice() {
+            if self.bulk.contains(&run.endpoint) || !self.plan(&exits, *run) {
+                self.plan_by_socket(*run);
+            }
+        }
+        runs.clear();
+        self.carry(&exits, sender, arena);
+    }
+
+    /// A batch begins; false when nothing can be known of ways out.
+    pub(super) fn begin(&mut self) -> bool {
+        if self.routes.is_none() {
+            match Routes::new() {
+                Ok(routes) => self.routes = Some(routes),
+                Err(error) => tracing::debug!(%error, "can't ask for ways past the network stack"),
+            }
+        }
+        let Some(routes) = &mut self.routes else {
+            return false;
+        };
+        routes.begin();
+        self.last = None;
+        true
+    }
+
+    /// How to send to this endpoint past the network stack, if that is known.
+    pub(super) fn way(&mut self, endpoint: &Endpoint) -> Option<Way> {
+        self.routes.as_mut()?.way(endpoint)
+    }
+
+    /// Has a datagram leave by an exit, if one is known that leads there; else false.
+    fn plan(&mut self, exits: &[Exit], run: Run) -> bool {
+        let way = self.way(&run.endpoint);
+        way.is_some_and(|way| self.plan_by(exits, run, way))
+    }
+
+    /// Has a datagram leave this way, if there is an exit and it isn't too large; else false.
+    pub(super) fn plan_by(&mut self, exits: &[Exit], run: Run, way: Way) -> bool {
+        let Some(exit) = self.exit_of(exits, way.interface) else {
+            return false;
+        };
+        let frame = headers::len(&run.endpoint.remote.ip()) + run.len;
+        let fits = frame <= ETHERNET_LEN + way.mtu && frame <= exits[exit].largest();
+        if fits {
+            self.planned.push(Planned { run, way, exit });
+        }
+        fits
+    }
+
+    /// Which of the exits this thread takes to leave by an interface.
+    fn exit_of(&mut self, exits: &[Exit], interface: u32) -> Option<usize> {
+        if let Some((last, exit)) = self.last
+            && last == interface
+        {
+            return exit;
+        }
+        let exit = choose(exits.iter().map(Exit::interface), interface, self.thread);
+        self.last = Some((interface, exit));
+        exit
+    }
+
+    /// Has a run leave by the socket.
+    pub(super) fn plan_by_socket(&mut self, run: Run) {
+        self.by_socket.push_run(run);
+    }
+
+    /// Sends all that was planned. What leaves by the socket goes first: most often that is
+    /// the packet for which the kernel was asked where to, the first of its kind. What finds
+    /// no room at its exit goes last, by the socket.
+    pub(super) fn carry(&mut self, exits: &[Exit], sender: &mut Sender, arena: &[u8]) {
+        sender.send(arena, &mut self.by_socket);
+        for (number, exit) in exits.iter().enumerate() {
+            let of_exit = || self.planned.iter().filter(|planned| planned.exit == number);
+            let count = of_exit().count();
+            if count == 0 {
+                continue;
+            }
+            let mut loan = exit.lend(&mut self.tray, count);
+            for planned in of_exit() {
+                if !planned.fill(&mut loan, sender.port(), arena) {
+                    break;
+                }
+            }
+            let sent = exit.send(loan, sender.counters());
+            for planned in of_exit().skip(sent) {
+                self.by_socket.push_run(planned.run);
+            }
+        }
+        self.planned.clear();
+        sender.send(arena, &mut self.by_socket);
+    }
+}
+
+impl Planned {
+    /// Copies it to a frame, behind its headers; false when there is none left.
+    fn fill(&self, loan: &mut Loan<'_>, port: u16, arena: &[u8]) -> bool {
+        let Run {
+            start,
+            len,
+            endpoint,
+            hop_limit,
+            ..
+        } = self.run;
+        let header = headers::len(&endpoint.remote.ip());
+        loan.fill(header + len, |frame| {
+            frame[header..].copy_from_slice(&arena[start..start + len]);
+            headers::write(frame, &self.way, port, endpoint.remote, hop_limit)
+        })
+    }
+}
+
+fn is_small_and_alone(run: &Run) -> bool {
+    run.segments() == 1 && run.len <= SMALL
+}
+
+/// Which of several exits a thread takes that leaves by `interface`, each of them leading to
+/// the one that is given: those of one are shared by the threads in turn.
+fn choose(
+    interfaces: impl Iterator<Item = Option<u32>> + Clone,
+    interface: u32,
+    thread: usize,
+) -> Option<usize> {
+    let fitting = || {
+        let numbered = interfaces.clone().enumerate();
+        numbered.filter(|(_, leads_to)| *leads_to == Some(interface))
+    };
+    let count = fitting().count();
+    let (number, _) = fitting().nth(thread.checked_rem(count)?)?;
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn run(len: usize, segment: usize) -> Run {
+        let remote: SocketAddr = "192.0.2.1:9".parse().unwrap();
+        Run {
+            start: 0,
+            len,
+            segment,
+            endpoint: remote.into(),
+            hop_limit: None,
+        }
+    }
+
+    #[test]
+    fn bulk_is_what_is_several_or_large() {
+        assert!(is_small_and_alone(&run(96, 96)));
+        assert!(is_small_and_alone(&run(SMALL, SMALL)));
+        assert!(!is_small_and_alone(&run(SMALL + 1, SMALL + 1)));
+        assert!(!is_small_and_alone(&run(192, 96)));
+        assert!(!is_small_and_alone(&run(97, 96)));
+    }
+
+    #[test]
+    fn threads_share_the_open_exits_of_an_interface() {
+        let exits = [Some(3), None, Some(5), Some(3)].into_iter();
+        let chosen = |interface| {
+            let exits = exits.clone();
+            (0..4).map(move |thread| choose(exits.clone(), interface, thread))
+        };
+        assert!(chosen(3).eq([Some(0), Some(3), Some(0), Some(3)]));
+        assert!(chosen(5).eq([Some(2); 4]));
+        assert!(chosen(4).eq([None; 4]));
+    }
+}

@@ -1,0 +1,114 @@
+//! The exits that there are: sockets of lanes by which other threads send, too.
+//!
+//! Lanes come and go while others send. Who sends takes the list as it is once a batch; an
+//! exit whose lane has ended meanwhile takes nothing any more, and says so.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use taltun_common::drops::DropReason;
+
+use crate::dataplane::counters::Counters;
+use crate::dataplane::sys::Bell;
+use crate::dataplane::sys::xsk::{Kicked, Loan, Outlet, Queue, Tray};
+
+/// What a lane shares with the controller and with those who send by it.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub received: AtomicU64,
+    pub sent: AtomicU64,
+    pub by_socket: AtomicBool,
+    /// Whether the lane polls the queue.
+    pub polling: AtomicBool,
+    /// Whether frames are left because the link is down.
+    pub down: AtomicBool,
+}
+
+impl Counts {
+    /// What came of having the kernel send.
+    pub(super) fn note(&self, kicked: Kicked, counters: &Counters) {
+        self.lose(kicked.lost, counters);
+        self.down
+            .store(kicked.down && kicked.left, Ordering::Relaxed);
+    }
+
+    /// So many frames of those that were counted as sent didn't leave.
+    pub(super) fn lose(&self, lost: u64, counters: &Counters) {
+        if lost > 0 {
+            self.sent.fetch_sub(lost, Ordering::Relaxed);
+            counters.drop_packets(DropReason::UdpSend, lost);
+        }
+    }
+}
+
+/// A way out past the network stack, by one queue of an interface.
+#[derive(Debug, Clone)]
+pub struct Exit {
+    pub(super) queue: Queue,
+    pub(super) outlet: Outlet,
+    pub(super) counts: Arc<Counts>,
+    /// Wakes the lane, which tries again what the kernel has no room for.
+    pub(super) bell: Arc<Bell>,
+}
+
+impl Exit {
+    /// The interface that it leads to; `None` while nothing may leave by it, or nothing can:
+    /// the socket is told by the kernel what becomes of it.
+    pub(super) fn interface(&self) -> Option<u32> {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        let open = !is(&self.counts.by_socket) && !is(&self.counts.down);
+        open.then_some(self.queue.interface)
+    }
+
+    /// Bytes of the largest frame that it sends.
+    pub(super) fn largest(&self) -> usize {
+        self.outlet.largest()
+    }
+
+    /// Lends up to `most` frames.
+    pub(super) fn lend<'a>(&'a self, tray: &'a mut Tray, most: usize) -> Loan<'a> {
+        self.outlet.lend(tray, most)
+    }
+
+    /// Has what was filled leave. How many that are, of the first ones.
+    pub(super) fn send(&self, loan: Loan<'_>, counters: &Counters) -> usize {
+        let sent = loan.publish();
+        if sent == 0 {
+            return 0;
+        }
+        self.counts.sent.fetch_add(sent as u64, Ordering::Relaxed);
+        let polled = self.counts.polling.load(Ordering::Relaxed);
+        let kicked = self.outlet.kick(polled);
+        self.counts.note(kicked, counters);
+        if kicked.left {
+            self.bell.ring();
+        }
+        sent
+    }
+}
+
+/// All exits, for all threads.
+#[derive(Debug, Default)]
+pub struct Exits {
+    /// Whether there is any, to be seen without a lock.
+    any: AtomicBool,
+    list: RwLock<Arc<[Exit]>>,
+}
+
+impl Exits {
+    /// These are all, from now on. A batch that has begun may still use others.
+    pub fn set(&self, exits: Vec<Exit>) {
+        let any = !exits.is_empty();
+        *self.list.write().unwrap_or_else(PoisonError::into_inner) = exits.into();
+        self.any.store(any, Ordering::Release);
+    }
+
+    /// All there are, for a batch; `None` if there is none.
+    pub(super) fn now(&self) -> Option<Arc<[Exit]>> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&list))
+    }
+}
