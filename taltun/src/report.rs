@@ -94,7 +94,8 @@ pub struct AfXdpStatus {
     pub polled: bool,
     /// Frames received through it.
     pub received: u64,
-    /// Frames sent through it: of what is relayed, that which leaves by this interface.
+    /// Frames sent through it: what is relayed and leaves by this interface, and small packets
+    /// of the host's own.
     #[serde(default)]
     pub sent: u64,
     /// Frames lost because the ring was full.

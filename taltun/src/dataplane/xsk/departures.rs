@@ -123,7 +123,7 @@ impl Departures {
         {
             return exit;
         }
-        let exit = choose(exits.iter().map(Exit::interface), interface, self.thread);
+        let exit = choose(&exits.iter().map(Exit::interface), interface, self.thread);
         self.last = Some((interface, exit));
         exit
     }
@@ -185,7 +185,7 @@ fn is_small_and_alone(run: &Run) -> bool {
 /// Which of several exits a thread takes that leaves by `interface`, each of them leading to
 /// the one that is given: those of one are shared by the threads in turn.
 fn choose(
-    interfaces: impl Iterator<Item = Option<u32>> + Clone,
+    interfaces: &(impl Iterator<Item = Option<u32>> + Clone),
     interface: u32,
     thread: usize,
 ) -> Option<usize> {
@@ -229,7 +229,7 @@ mod tests {
         let exits = [Some(3), None, Some(5), Some(3)].into_iter();
         let chosen = |interface| {
             let exits = exits.clone();
-            (0..4).map(move |thread| choose(exits.clone(), interface, thread))
+            (0..4).map(move |thread| choose(&exits, interface, thread))
         };
         assert!(chosen(3).eq([Some(0), Some(3), Some(0), Some(3)]));
         assert!(chosen(5).eq([Some(2); 4]));

@@ -1,5 +1,5 @@
-//! Receiving through AF_XDP: for small packets of many peers, which no offload of the kernel
-//! can merge.
+//! Receiving and sending through AF_XDP: for small packets of many peers, which no offload of
+//! the kernel can merge.
 //!
 //! The XDP program hands transport messages, and only those, to the socket of the queue they
 //! came in on. A [`Lane`] is that socket and the thread that serves it: it takes frames off
@@ -14,8 +14,20 @@
 //! ```
 //!
 //! What is relayed leaves in the frame that it came in, with other headers, by the TX ring of
-//! the same socket, if it leaves by the same interface and the kernel knows the next hop;
-//! else by the UDP socket, and so it does when the ring is full.
+//! the same socket, if it leaves by the same interface and the kernel knows the next hop.
+//!
+//! Whatever else is small leaves by an [`Exit`]: each lane lends other threads, the workers'
+//! and other lanes', frames of its socket, which they fill with headers and datagram
+//! ([`Departures`]). All else leaves by the UDP socket, and so it does when no frame is free.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `frame` | from a frame to the datagram in it |
+//! | `headers` | the headers before a datagram that leaves |
+//! | `routes` | where it goes, as the kernel says |
+//! | `lane` | the thread of a queue |
+//! | `exits` | which lanes others can send by |
+//! | `departures` | what of a batch leaves by them |
 //!
 //! A lane is a thread of its own, and not one more source for a worker to wait on, because
 //! queues come and go with interfaces, settings and drivers: so a lane starts and ends, or
