@@ -164,6 +164,7 @@ fn goes_on() -> Result<()> {
     wait_for_one_interface(lab, "zero-copy")?;
     ensure_in_use(lab)?;
     ensure_leaves_in_its_frame(lab)?;
+    crate::af_xdp_exits::ensure_own_packets_leave(lab)?;
     on_cards.stop()
 }
 
