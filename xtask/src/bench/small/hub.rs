@@ -63,7 +63,11 @@ impl Hub {
         };
         if pinned {
             for thread in hub.threads()? {
-                pin(thread, hub_core())?;
+                // One that helped with the start may have ended since.
+                pin(thread, hub_core()).or_else(|error| {
+                    let gone = !Path::new(&format!("/proc/{thread}")).exists();
+                    if gone { Ok(()) } else { Err(error) }
+                })?;
             }
         }
         Ok(hub)

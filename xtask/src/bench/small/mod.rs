@@ -2,9 +2,11 @@
 //!
 //! One program plays all spokes ([`load`]) on one end of a wire ([`field`]), a hub relays for
 //! them on the other ([`hub`]). The rate rises step by step until packets get lost and no
-//! more of them come through than before, and then once more, to twice of that. What is
-//! reported is the last step at which none got lost, what a core of the hub's carried then,
-//! and the most that came through at any step.
+//! more of them come through than before, and then once more, to twice of that ([`ramp`]).
+//! What is reported is the last step at which none got lost, what a core of the hub's carried
+//! then, the most that came through at any step, and what a core carried there. All of it is
+//! done in several rounds, in which every candidate has its turn, and their medians are what
+//! counts ([`outcome`], [`targets`]).
 //!
 //! The hub's work, its NAPI thread's included, is done on one core and the load's on another.
 //! With `--unpinned` neither is so: the kernel then receives a packet at a time on whatever
@@ -13,11 +15,13 @@
 mod field;
 mod hub;
 mod load;
+mod outcome;
+mod ramp;
 mod table;
 mod targets;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
@@ -37,6 +41,8 @@ use crate::workspace;
 use field::Field;
 use hub::Hub;
 use load::{Load, Phase};
+use outcome::Outcome;
+use ramp::{LAST_RATE, Step};
 use targets::Target;
 
 const PROGRAMS: &[Program] = &[
@@ -45,21 +51,6 @@ const PROGRAMS: &[Program] = &[
     ("taskset", "util-linux"),
     ("wg", "wireguard-tools"),
 ];
-/// The first step of the rate, packets a second.
-const FIRST_RATE: u64 = 20_000;
-/// Each step is higher than the one before it by one part in so many.
-const STEP: u64 = 4;
-/// More than a hub on one core will carry.
-const LAST_RATE: u64 = 1_200_000;
-/// What may be lost at a step that counts: the sender's scheduler isn't perfect.
-const LOSS: f64 = 0.01;
-/// Steps in a row that may lose packets, and bring no more of them than others did, before it
-/// is over: one may be the machine's fault.
-const FAILURES: usize = 2;
-/// How much more it has to be, to be more.
-const GROWTH: f64 = 1.02;
-/// How much more than the most that came through has to be offered, to be enough.
-const ENOUGH: f64 = 1.2;
 /// Bytes of packets that are sealed beforehand, at most.
 const MOST_SEALED: u64 = 600_000_000;
 /// Bytes around an inner packet.
@@ -74,6 +65,10 @@ pub struct Arguments {
     /// Inner packets of so many bytes.
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_values_t = [64_u64, 256, 1300])]
     sizes: Vec<u64>,
+    /// How often everybody has a turn; what counts are the medians. With `--sizes 64` a round
+    /// takes half a minute for each hub.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
     /// How long each step takes.
     #[arg(long, value_name = "MS", default_value_t = 700, value_parser = clap::value_parser!(u64).range(100..=10_000))]
     step_ms: u64,
@@ -109,39 +104,11 @@ pub struct Candidate {
     af_xdp: AfXdp,
 }
 
-/// What came of one candidate with packets of one size.
-#[derive(Debug, Clone, Serialize)]
-pub struct Outcome {
-    name: String,
-    /// Whether it is somebody to be better than.
-    rival: bool,
-    bytes: u64,
-    spokes: u16,
-    /// Packets a second at the last step without loss; `None` if there was none.
-    sustained: Option<f64>,
-    /// CPU time of the hub's a packet then, µs: its process, and its NAPI threads where there
-    /// are any.
-    cpu_us: Option<f64>,
-    /// The most packets a second that came through at any step, lost ones or not: those that
-    /// did while the others were being sent.
-    most: Option<f64>,
-    /// The most packets a second that were sent.
-    offered: Option<f64>,
-    /// Why it couldn't be measured.
-    failure: Option<String>,
-}
-
-impl Outcome {
-    /// Packets in a second of one core.
-    fn per_core(&self) -> Option<f64> {
-        self.cpu_us.map(|us| 1e6 / us)
-    }
-
-    /// Whether more might have come through if more had been sent.
-    fn is_limited_by_load(&self) -> bool {
-        self.offered
-            .zip(self.most)
-            .is_some_and(|(offered, most)| offered < most * ENOUGH)
+impl Candidate {
+    /// An outcome with nothing measured yet.
+    fn nothing(&self, bytes: u64, spokes: u16) -> Outcome {
+        let rival = self.contender.kind.is_rival();
+        Outcome::new(&self.name, rival, bytes, spokes)
     }
 }
 
@@ -149,6 +116,7 @@ impl Outcome {
 struct Results<'a> {
     machine: &'a Machine,
     pinned: bool,
+    rounds: u16,
     outcomes: &'a [Outcome],
     targets: &'a [Target],
 }
@@ -177,20 +145,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         ensure!(!candidates.is_empty(), "none of these is here");
     }
     let mut outcomes = Vec::new();
-    for candidate in &candidates {
-        let measured = measure(arguments, candidate, &taltun, &player, &mut outcomes);
+    for (round, candidate) in turns(arguments.rounds, &candidates) {
+        let measured = measure(arguments, candidate, round, &taltun, &player, &mut outcomes);
         if let Err(error) = measured {
-            note(&format!("{} failed: {error:#}", candidate.name));
+            let failure = format!("round {round}: {error:#}");
+            note(&format!("{} failed: {failure}", candidate.name));
             outcomes.push(Outcome {
-                name: candidate.name.clone(),
-                rival: candidate.contender.kind.is_rival(),
-                bytes: 0,
-                spokes: 0,
-                sustained: None,
-                cpu_us: None,
-                most: None,
-                offered: None,
-                failure: Some(format!("{error:#}")),
+                failure: Some(failure),
+                ..candidate.nothing(0, 0)
             });
         }
         if sys::stop_requested().is_some() {
@@ -203,6 +165,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let results = Results {
         machine: &machine,
         pinned: !arguments.unpinned,
+        rounds: arguments.rounds,
         outcomes: &outcomes,
         targets: &targets,
     };
@@ -244,12 +207,19 @@ fn candidates(contenders: &[Contender]) -> Vec<Candidate> {
     candidates
 }
 
+/// Who is measured in which round: in each of them everybody, one after the other.
+fn turns(rounds: u16, candidates: &[Candidate]) -> impl Iterator<Item = (usize, &Candidate)> {
+    let rounds = 1..=usize::from(rounds);
+    rounds.flat_map(move |round| candidates.iter().map(move |candidate| (round, candidate)))
+}
+
 /// Measures one candidate with packets of each size, of all spokes and of one alone.
 fn measure(
     arguments: &Arguments,
     candidate: &Candidate,
-    taltun: &std::path::Path,
-    player: &std::path::Path,
+    round: usize,
+    taltun: &Path,
+    player: &Path,
     outcomes: &mut Vec<Outcome>,
 ) -> Result<()> {
     let pinned = !arguments.unpinned;
@@ -263,11 +233,7 @@ fn measure(
         .iter()
         .map(|bytes| (*bytes, arguments.spokes));
     for (bytes, senders) in all.chain([(64, 1)]) {
-        let mut seen = Seen::default();
-        let mut failures = 0;
-        let mut rate = arguments.rate.unwrap_or(FIRST_RATE);
-        let last = arguments.rate.unwrap_or(LAST_RATE);
-        let mut step = |rate: u64| -> Result<Step> {
+        let offer = |rate: u64| -> Result<Step> {
             let phase = Phase {
                 bytes,
                 packets: (rate * arguments.step_ms / 1000).min(MOST_SEALED / (bytes + AROUND)),
@@ -290,108 +256,111 @@ fn measure(
                 cpu,
             })
         };
-        while rate <= last && failures < FAILURES && sys::stop_requested().is_none() {
-            let most = seen.most;
-            let lossless = seen.add(&step(rate)?, arguments.rate.is_some());
-            let grew = seen.most > most * GROWTH;
-            failures = if lossless || grew { 0 } else { failures + 1 };
-            rate += rate / STEP;
+        let begin = ramp::first_rate(sustained_before(outcomes, candidate, bytes));
+        let stop = || sys::stop_requested().is_some();
+        let figures = match arguments.rate {
+            Some(rate) => ramp::once(rate, offer)?,
+            None => ramp::climb(begin, offer, stop)?,
+        };
+        if stop() {
+            // Half a round would count as a whole one.
+            break;
         }
-        if arguments.rate.is_none() && sys::stop_requested().is_none() {
-            // More than enough.
-            seen.add(&step((2 * rate).min(2 * LAST_RATE))?, false);
-        }
+        outcome_of(outcomes, candidate, bytes, senders).add(round, figures);
         note(&format!(
-            "{}, {bytes} bytes, {senders} spokes: {}; at most {:.0} k/s of {:.0} k/s came through",
+            "round {round}, {}, {bytes} bytes, {senders} spokes: {}",
             candidate.name,
-            seen.best
-                .map_or("lossy from the first step".into(), |(rate, cpu)| {
-                    format!("{:.0} k/s, {cpu:.2} µs", rate / 1e3)
-                }),
-            seen.most / 1e3,
-            seen.offered / 1e3,
+            table::in_words(&figures)
         ));
-        outcomes.push(Outcome {
-            name: candidate.name.clone(),
-            rival: candidate.contender.kind.is_rival(),
-            bytes,
-            spokes: senders,
-            sustained: seen.best.map(|(rate, _)| rate),
-            cpu_us: seen.best.map(|(_, cpu)| cpu),
-            most: Some(seen.most),
-            offered: Some(seen.offered),
-            failure: None,
-        });
     }
     drop(load);
     hub.stop()
 }
 
-/// What was measured at one rate.
-struct Step {
-    /// Packets sent.
-    sent: f64,
-    /// Those of them that had arrived when the last one was sent.
-    through: f64,
-    /// Those that arrived at all.
-    arrived: f64,
-    /// How long sending took.
-    seconds: f64,
-    /// CPU seconds of the hub's.
-    cpu: f64,
+/// The least that a candidate has sustained so far with packets of this size, of however many
+/// spokes.
+fn sustained_before(outcomes: &[Outcome], candidate: &Candidate, bytes: u64) -> Option<f64> {
+    let known = outcomes
+        .iter()
+        .filter(|it| it.name == candidate.name && it.bytes == bytes && it.failure.is_none());
+    let sustained: Option<Vec<f64>> = known.map(Outcome::least_sustained).collect();
+    sustained?.into_iter().min_by(f64::total_cmp)
 }
 
-/// What was seen so far.
-#[derive(Default)]
-struct Seen {
-    /// Packets a second at the last step without loss, and the CPU time a packet then, µs.
-    best: Option<(f64, f64)>,
-    most: f64,
-    offered: f64,
-}
-
-impl Seen {
-    /// Adds a step; whether it counts as one without loss, as it does with `any_loss` if
-    /// anything arrived at all.
-    fn add(&mut self, step: &Step, any_loss: bool) -> bool {
-        self.offered = self.offered.max(step.sent / step.seconds);
-        self.most = self.most.max(step.through / step.seconds);
-        let lossless = step.arrived >= step.sent * (1.0 - LOSS);
-        let counts = lossless || (any_loss && step.arrived > 0.0);
-        if counts {
-            let rate = step.arrived / step.seconds;
-            self.best = Some((rate, step.cpu / step.arrived * 1e6));
-        }
-        if lossless {
-            self.most = self.most.max(step.arrived / step.seconds);
-        }
-        counts
-    }
+/// Where to write down what comes of a candidate.
+fn outcome_of<'a>(
+    outcomes: &'a mut Vec<Outcome>,
+    candidate: &Candidate,
+    bytes: u64,
+    spokes: u16,
+) -> &'a mut Outcome {
+    let known = outcomes
+        .iter()
+        .position(|it| it.name == candidate.name && (it.bytes, it.spokes) == (bytes, spokes));
+    let place = known.unwrap_or_else(|| {
+        outcomes.push(candidate.nothing(bytes, spokes));
+        outcomes.len() - 1
+    });
+    &mut outcomes[place]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn candidate(name: &str) -> Candidate {
+        Candidate {
+            name: name.into(),
+            contender: Contender {
+                kind: Kind::Taltun,
+                program: PathBuf::new(),
+                version: String::new(),
+            },
+            xdp: XdpMode::Driver,
+            af_xdp: AfXdp::Off,
+        }
+    }
+
     #[test]
-    fn the_most_is_that_of_any_step_and_what_lay_in_queues_is_no_part_of_it() {
-        let step = |sent: f64, through: f64, arrived: f64| Step {
-            sent,
-            through,
-            arrived,
-            seconds: 0.5,
-            cpu: 0.25,
+    fn in_each_round_everybody_has_a_turn() {
+        let both = [candidate("one"), candidate("two")];
+        let turns: Vec<_> = turns(2, &both)
+            .map(|(round, candidate)| (round, candidate.name.as_str()))
+            .collect();
+        assert_eq!(turns, [(1, "one"), (1, "two"), (2, "one"), (2, "two")]);
+    }
+
+    #[test]
+    fn what_comes_of_a_candidate_is_in_one_place_for_all_rounds() {
+        let mut outcomes = Vec::new();
+        for (name, spokes) in [("one", 200), ("one", 1), ("two", 200), ("one", 200)] {
+            outcome_of(&mut outcomes, &candidate(name), 64, spokes);
+        }
+        let found: Vec<_> = outcomes
+            .iter()
+            .map(|it| (it.name.as_str(), it.spokes))
+            .collect();
+        assert_eq!(found, [("one", 200), ("one", 1), ("two", 200)]);
+    }
+
+    #[test]
+    fn what_was_sustained_before_is_that_of_the_same_hub_and_size() {
+        let mut outcomes = Vec::new();
+        let one = candidate("one");
+        assert_eq!(sustained_before(&outcomes, &one, 64), None);
+        let mut add = |name: &str, bytes, spokes, sustained| {
+            let figures = outcome::Figures {
+                sustained,
+                ..outcome::Figures::default()
+            };
+            outcome_of(&mut outcomes, &candidate(name), bytes, spokes).add(1, figures);
+            sustained_before(&outcomes, &one, 64)
         };
-        let mut seen = Seen::default();
-        assert!(seen.add(&step(100.0, 98.0, 100.0), false));
-        assert_eq!(seen.best, Some((200.0, 2500.0)));
-        assert!((seen.most - 200.0).abs() < 1e-9);
-        assert!(!seen.add(&step(200.0, 150.0, 180.0), false));
-        assert!((seen.most - 300.0).abs() < 1e-9);
-        assert_eq!(seen.best, Some((200.0, 2500.0)));
-        assert!(!seen.add(&step(400.0, 90.0, 95.0), false));
-        assert!((seen.most - 300.0).abs() < 1e-9);
-        assert!((seen.offered - 800.0).abs() < 1e-9);
-        assert!(seen.add(&step(400.0, 90.0, 95.0), true));
+        assert_eq!(add("two", 64, 200, Some(20e3)), None);
+        assert_eq!(add("one", 256, 200, Some(30e3)), None);
+        assert_eq!(add("one", 64, 200, Some(150e3)), Some(150e3));
+        assert_eq!(add("one", 64, 1, Some(140e3)), Some(140e3));
+        // One in which nothing was: from the beginning again.
+        assert_eq!(add("one", 64, 1, None), None);
     }
 }

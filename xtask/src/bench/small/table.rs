@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Outcome, targets};
+use super::outcome::{Figures, Outcome};
+use super::targets;
 
-/// What was measured, a line for each candidate and kind of packets.
+/// The medians, a line for each candidate and kind of packets.
 pub fn report(outcomes: &[Outcome], pinned: bool) -> String {
     let mut text = String::from(if pinned {
         "NAPI threaded; the hub and its NAPI on one core, the load on another\n"
@@ -13,14 +14,16 @@ pub fn report(outcomes: &[Outcome], pinned: bool) -> String {
     });
     let _ = writeln!(
         text,
-        "{:<16}{:>7}{:>8}{:>13}{:>13}{:>15}{:>13}{:>13}{:>14}",
+        "{:<16}{:>7}{:>8}{:>8}{:>13}{:>11}{:>15}{:>10}{:>15}{:>13}{:>14}",
         "hub",
         "bytes",
         "spokes",
+        "rounds",
         "k packets/s",
         "µs/packet",
         "k/core-second",
         "most k/s",
+        "k/core-second",
         "offered k/s",
         "of best rival"
     );
@@ -33,29 +36,54 @@ pub fn report(outcomes: &[Outcome], pinned: bool) -> String {
             value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
         };
         let thousand = |value: f64| value / 1e3;
-        let limit = if outcome.is_limited_by_load() {
+        let figures = &outcome.figures;
+        let limit = if figures.is_limited_by_load() {
             "+"
         } else {
             ""
         };
         let rival = targets::best_rival(outcomes, outcome.bytes, outcome.spokes);
+        let of_rival = figures.most.zip(rival).map(|(most, rival)| most / rival);
         let _ = writeln!(
             text,
-            "{:<16}{:>7}{:>8}{:>13}{:>13}{:>15}{:>13}{:>13}{:>14}",
+            "{:<16}{:>7}{:>8}{:>8}{:>13}{:>11}{:>15}{:>10}{:>15}{:>13}{:>14}",
             outcome.name,
             outcome.bytes,
             outcome.spokes,
-            number(outcome.sustained.map(thousand), 0),
-            number(outcome.cpu_us, 2),
-            number(outcome.per_core().map(thousand), 0),
-            number(outcome.most.map(thousand), 0) + limit,
-            number(outcome.offered.map(thousand), 0),
-            number(outcome.most.zip(rival).map(|(most, rival)| most / rival), 2),
+            outcome.rounds.len(),
+            number(figures.sustained.map(thousand), 0),
+            number(figures.cpu_us, 2),
+            number(figures.per_core().map(thousand), 0),
+            number(figures.most.map(thousand), 0) + limit,
+            number(figures.per_core_at_most().map(thousand), 0),
+            number(figures.offered.map(thousand), 0),
+            number(of_rival, 2),
         );
     }
-    text += "most: the most packets a second that came through at any rate, and how many times \
-             the best rival's it is; +: hardly more were offered\n";
+    text += "each number is the median of the rounds. Without loss: k packets/s and what they \
+             cost; most: the most packets a second that came through at any rate, what a core \
+             carried then, and how many times the best rival's it is; +: hardly more were offered\n";
     text
+}
+
+/// The figures of one round.
+pub fn in_words(figures: &Figures) -> String {
+    let lossless = figures
+        .sustained
+        .zip(figures.cpu_us)
+        .map_or("lossy from the first step".into(), |(rate, cpu)| {
+            format!("{:.0} k/s, {cpu:.2} µs", rate / 1e3)
+        });
+    let [most, offered] = [figures.most, figures.offered].map(Option::unwrap_or_default);
+    format!(
+        "{lossless}; at most {:.0} k/s of {:.0} k/s came through{}",
+        most / 1e3,
+        offered / 1e3,
+        figures
+            .cpu_us_at_most
+            .map(|cpu| format!(", {cpu:.2} µs"))
+            .unwrap_or_default(),
+    )
 }
 
 #[cfg(test)]
@@ -64,16 +92,20 @@ mod tests {
 
     #[test]
     fn what_failed_or_was_never_without_loss_is_no_number() {
-        let outcome = |name: &str, sustained, failure: Option<&str>| Outcome {
-            name: name.into(),
-            rival: name != "af_xdp-driver",
-            bytes: 64,
-            spokes: 200,
-            sustained,
-            cpu_us: sustained.map(|_| 2.5),
-            most: failure.is_none().then_some(sustained.unwrap_or(100e3)),
-            offered: failure.is_none().then_some(400e3),
-            failure: failure.map(str::to_owned),
+        let outcome = |name: &str, sustained: Option<f64>, failure: Option<&str>| {
+            let mut outcome = Outcome::new(name, name != "af_xdp-driver", 64, 200);
+            outcome.add(
+                1,
+                Figures {
+                    sustained,
+                    cpu_us: sustained.map(|_| 2.5),
+                    most: Some(sustained.unwrap_or(100e3)),
+                    cpu_us_at_most: sustained.map(|_| 4.0),
+                    offered: Some(400e3),
+                },
+            );
+            outcome.failure = failure.map(str::to_owned);
+            outcome
         };
         let text = report(
             &[
@@ -92,9 +124,9 @@ mod tests {
         assert_eq!(
             lines[..4],
             [
-                "af_xdp-driver 64 200 312 2.50 400 312 400 0.80",
-                "wireguard-go 64 200 - - - 100 400 0.26",
-                "gotatun-cli 64 200 390 2.50 400 390+ 400 1.00",
+                "af_xdp-driver 64 200 1 312 2.50 400 312 250 400 0.80",
+                "wireguard-go 64 200 1 - - - 100 - 400 0.26",
+                "gotatun-cli 64 200 1 390 2.50 400 390+ 250 400 1.00",
                 "kernel failed: not here",
             ]
         );

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::Outcome;
+use super::outcome::Outcome;
 
 /// The one that is judged.
 const JUDGED: &str = "af_xdp-driver";
@@ -20,9 +20,11 @@ const OF_BEST_RIVAL: f64 = 3.0;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Target {
     what: String,
-    /// A ratio; `None` where one of the two wasn't measured.
+    /// A ratio of medians; `None` where one of the two wasn't measured.
     reached: Option<f64>,
     wanted: f64,
+    /// What it was in single rounds, for who wants to know how steady it is.
+    in_rounds: Vec<f64>,
 }
 
 impl Target {
@@ -31,8 +33,28 @@ impl Target {
     }
 }
 
-/// The targets. At one given rate, which everybody may carry, only CPU time says something.
+/// The targets, judged by the medians. At one given rate, which everybody may carry, only CPU
+/// time says something.
 pub fn judge(outcomes: &[Outcome], at_one_rate: bool) -> Vec<Target> {
+    let mut targets = judge_one(outcomes, at_one_rate);
+    let rounds = outcomes.iter().flat_map(|outcome| &outcome.rounds);
+    let last = rounds.map(|round| round.round).max().unwrap_or_default();
+    for round in 1..=last {
+        let there = outcomes
+            .iter()
+            .filter_map(|outcome| outcome.in_round(round));
+        let there: Vec<Outcome> = there.collect();
+        for single in judge_one(&there, at_one_rate) {
+            let of = targets.iter_mut().find(|target| target.what == single.what);
+            if let Some(target) = of {
+                target.in_rounds.extend(single.reached);
+            }
+        }
+    }
+    targets
+}
+
+fn judge_one(outcomes: &[Outcome], at_one_rate: bool) -> Vec<Target> {
     let small = |outcome: &&Outcome| outcome.bytes == BYTES;
     let mut spokes: Vec<u16> = outcomes
         .iter()
@@ -57,10 +79,11 @@ pub fn judge(outcomes: &[Outcome], at_one_rate: bool) -> Vec<Target> {
                      {spokes} spokes"
                 ),
                 reached: ratio(
-                    best(judged().map(Outcome::per_core)),
-                    best(own.map(Outcome::per_core)),
+                    best(judged().map(|row| row.figures.per_core())),
+                    best(own.map(|row| row.figures.per_core())),
                 ),
                 wanted: OF_OWN_SOCKET,
+                in_rounds: Vec::new(),
             });
         }
         if !at_one_rate {
@@ -70,10 +93,11 @@ pub fn judge(outcomes: &[Outcome], at_one_rate: bool) -> Vec<Target> {
                     "packets a second, times those of the best rival: {BYTES} bytes, {spokes} {of}"
                 ),
                 reached: ratio(
-                    best(judged().map(|row| row.most)),
+                    best(judged().map(|row| row.figures.most)),
                     best_rival(outcomes, BYTES, spokes),
                 ),
                 wanted: OF_BEST_RIVAL,
+                in_rounds: Vec::new(),
             });
         }
     }
@@ -84,7 +108,7 @@ pub fn judge(outcomes: &[Outcome], at_one_rate: bool) -> Vec<Target> {
 pub fn best_rival(outcomes: &[Outcome], bytes: u64, spokes: u16) -> Option<f64> {
     let rivals = outcomes.iter().filter(|row| row.rival);
     let rivals = rivals.filter(|row| (row.bytes, row.spokes) == (bytes, spokes));
-    best(rivals.map(|row| row.most))
+    best(rivals.map(|row| row.figures.most))
 }
 
 /// Which targets are met.
@@ -93,7 +117,12 @@ pub fn verdict(targets: &[Target]) -> String {
     let lines = |chosen: Vec<&&Target>| -> String {
         let line = |it: &&Target| {
             let reached = it.reached.unwrap_or_default();
-            format!("\n- {reached:.2} of {:.1}: {}", it.wanted, it.what)
+            format!(
+                "\n- {reached:.2} of {:.1}: {}{}",
+                it.wanted,
+                it.what,
+                range(&it.in_rounds)
+            )
         };
         chosen.into_iter().map(line).collect()
     };
@@ -114,6 +143,18 @@ pub fn verdict(targets: &[Target]) -> String {
     }
 }
 
+/// From where to where they go, where that says more than their median.
+fn range(in_rounds: &[f64]) -> String {
+    let least = in_rounds.iter().copied().min_by(f64::total_cmp);
+    let most = in_rounds.iter().copied().max_by(f64::total_cmp);
+    match (least, most) {
+        (Some(least), Some(most)) if in_rounds.len() > 1 => {
+            format!(" ({least:.2} to {most:.2} in single rounds)")
+        }
+        _ => String::new(),
+    }
+}
+
 fn best(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     values.flatten().max_by(f64::total_cmp)
 }
@@ -121,18 +162,21 @@ fn best(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::small::outcome::Figures;
 
     fn outcome(name: &str, rival: bool, spokes: u16, most: f64, cpu_us: f64) -> Outcome {
-        Outcome {
-            name: name.into(),
-            rival,
-            bytes: 64,
-            spokes,
+        let mut outcome = Outcome::new(name, rival, 64, spokes);
+        outcome.add(1, figures(most, cpu_us));
+        outcome
+    }
+
+    fn figures(most: f64, cpu_us: f64) -> Figures {
+        Figures {
             sustained: Some(most * 0.9),
             cpu_us: Some(cpu_us),
             most: Some(most),
+            cpu_us_at_most: Some(cpu_us),
             offered: Some(most * 2.0),
-            failure: None,
         }
     }
 
@@ -167,5 +211,23 @@ mod tests {
         assert!(targets.iter().all(|target| target.reached.is_none()));
         assert_eq!(verdict(&targets), "No target was measured.");
         assert_eq!(judge(&outcomes(), true).len(), 1);
+    }
+
+    #[test]
+    fn a_target_is_judged_by_the_medians_and_says_what_single_rounds_came_to() {
+        let mut outcomes = outcomes();
+        // A round in which our own socket had no luck, and one in which AF_XDP had none.
+        outcomes[1].add(2, figures(70e3, 7.5));
+        outcomes[2].add(2, figures(400e3, 2.5));
+        outcomes[1].add(3, figures(180e3, 5.0));
+        outcomes[2].add(3, figures(300e3, 3.125));
+        let targets = judge(&outcomes, true);
+        assert_eq!(targets.len(), 1);
+        assert_eq!(targets[0].reached, Some(2.0));
+        // The other socket was there in the first round only.
+        assert_eq!(targets[0].in_rounds, [2.5, 3.0, 1.6]);
+        let text = verdict(&targets);
+        assert!(text.starts_with("All 1 targets are met:"), "{text}");
+        assert!(text.ends_with("(1.60 to 3.00 in single rounds)"), "{text}");
     }
 }
