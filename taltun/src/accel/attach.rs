@@ -4,6 +4,8 @@
 //! it ends, the kernel detaches the program. Kernels before 5.9 have no such links for XDP;
 //! there aya attaches by netlink, and only an orderly end detaches.
 
+use std::ops::Range;
+
 use aya::Ebpf;
 use aya::programs::xdp::{XdpLink, XdpMode as Flag};
 use aya::programs::{ProgramError, Xdp, loaded_programs};
@@ -24,9 +26,17 @@ pub(super) struct Attachment {
     _gro: Option<Gro>,
     /// How many queues there were, where the program runs on no more than these.
     queues: Option<u32>,
+    /// Queues that the driver has made for the program, and that go with it.
+    own_queues: Range<u32>,
 }
 
 impl Attachment {
+    /// Queues that the interface receives on only while the program is attached. virtio-net has
+    /// one for each processor, to send by, and is given packets by them as by the others.
+    pub(super) fn own_queues(&self) -> Range<u32> {
+        self.own_queues.clone()
+    }
+
     /// Whether there are queues by now on which the program doesn't run: a veth has it run in
     /// driver mode on those that it had when it was attached.
     pub(super) fn misses_queues(&self, interface: &str) -> bool {
@@ -103,10 +113,12 @@ pub(super) fn attach(
                     mode: way.name().into(),
                     reason: reasons.join("; "),
                 };
+                let queues_now = offload::receive_queues(&link.name).ok();
                 let attachment = Attachment {
                     _link: xdp_link,
                     _gro: gro,
                     queues,
+                    own_queues: added(queues_before, queues_now),
                 };
                 return (status, Some(attachment));
             }
@@ -116,6 +128,13 @@ pub(super) fn attach(
         }
     }
     (off(&link.name, refusals.join("; ")), None)
+}
+
+/// The queues that came with a program; none where that isn't known.
+fn added(before: Option<u32>, now: Option<u32>) -> Range<u32> {
+    before
+        .zip(now)
+        .map_or(0..0, |(before, now)| before..now.max(before))
 }
 
 /// What to try, in this order; driver mode last where it costs something.
@@ -183,5 +202,18 @@ mod tests {
     fn auto_prefers_the_driver_but_on_veth() {
         assert_eq!(ways(XdpMode::Auto, false), [Way::Driver, Way::Generic]);
         assert_eq!(ways(XdpMode::Auto, true), [Way::Generic, Way::Driver]);
+    }
+
+    #[test]
+    fn only_queues_that_came_with_the_program_go_with_it() {
+        assert_eq!(added(Some(2), Some(4)), 2..4);
+        for (before, now) in [
+            (Some(2), Some(2)),
+            (Some(4), Some(2)),
+            (None, Some(4)),
+            (Some(2), None),
+        ] {
+            assert!(added(before, now).is_empty(), "{before:?}, {now:?}");
+        }
     }
 }

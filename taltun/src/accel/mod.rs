@@ -53,6 +53,7 @@ mod xsk;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -130,6 +131,8 @@ pub struct Underlay {
     pub driver: bool,
     /// Its receive queues, as far as there are places for their sockets.
     pub queues: u32,
+    /// Those of them that are there only while the program is attached.
+    pub queues_of_xdp: Range<u32>,
     /// Bytes of its largest packet, from the IP header on.
     pub mtu: usize,
     /// Its link address.

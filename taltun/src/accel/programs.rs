@@ -161,9 +161,10 @@ impl Programs {
 
     /// The interfaces whose program can hand frames to AF_XDP sockets, as they are now.
     pub(super) fn underlays(&self) -> Vec<Underlay> {
-        let look = |(index, (status, _)): (&u32, &(XdpStatus, Attachment))| {
+        let look = |(index, (status, attachment)): (&u32, &(XdpStatus, Attachment))| {
+            let driver = status.mode == "driver";
             // One that is on its way out has none of this any more.
-            Underlay::look(*index, &status.interface, status.mode == "driver").ok()
+            Underlay::look(*index, &status.interface, driver, attachment.own_queues()).ok()
         };
         self.attached.iter().filter_map(look).collect()
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::Ebpf;
@@ -15,12 +16,18 @@ use super::offload;
 
 impl Underlay {
     /// An interface as it is now.
-    pub(super) fn look(index: u32, name: &str, driver: bool) -> io::Result<Self> {
+    pub(super) fn look(
+        index: u32,
+        name: &str,
+        driver: bool,
+        queues_of_xdp: Range<u32>,
+    ) -> io::Result<Self> {
         Ok(Self {
             index,
             name: name.into(),
             driver,
             queues: offload::receive_queues(name)?.min(MAX_XSK_QUEUES as u32),
+            queues_of_xdp,
             mtu: offload::mtu(name)?,
             address: offload::link_address(name)?,
         })

@@ -22,6 +22,9 @@ use crate::dataplane::xsk::Lane;
 use crate::report::AfXdpStatus;
 use crate::system::Place;
 
+/// Why a queue that is there because of XDP has no lane.
+const OF_XDP: &str = "the driver has this queue for XDP, and a socket on it would outlive it";
+
 /// The lanes, and why there are no others.
 pub(super) struct Lanes {
     mode: AfXdp,
@@ -286,6 +289,12 @@ impl Lanes {
         let forced = self.mode == AfXdp::On;
         if !forced && !underlay.driver {
             return Err(refuse("XDP isn't in driver mode, so there is no zero copy"));
+        }
+        // They go with the program, and whoever has a socket there then keeps it: virtio-net on
+        // Linux 7.3 can't take a socket without copies from a queue that is gone, and the next
+        // program that is attached, as after SIGKILL, has it use memory that is gone, too.
+        if underlay.queues_of_xdp.contains(&queue.number) {
+            return Err(refuse(OF_XDP));
         }
         // Measured: for one bulk flow the kernel's merging is as good as copies, and packets
         // that go past the network stack also go past the firewall. So `auto` doesn't copy.
