@@ -3,6 +3,10 @@
 //!
 //! `cargo xtask vm` asks QEMU for them by [`qemu_options`]; inside, they are found by their
 //! addresses, which nothing else has. So no test ever takes a card that isn't meant for it.
+//!
+//! QEMU joins two cards by itself as long as they have one queue. One with several has to be on
+//! a tap with as many, and two taps on a bridge: [`JOINED`] makes both in a network namespace
+//! without a name, in which QEMU then runs, and which goes when QEMU does, however it ends.
 
 use std::fs;
 use std::process::Command;
@@ -25,11 +29,24 @@ pub enum Card {
     VirtioMapped,
     /// virtio-net as most machines have it, which goes by physical addresses.
     VirtioPlain,
+    /// As [`Card::VirtioMapped`], with several queues.
+    VirtioQueues,
 }
+
+/// Queue pairs of a card that has several: one for each of the machine's processors, and as
+/// many for XDP, which the driver wants beside them.
+const QUEUES: usize = 4;
+
+/// A program for `sh` that makes what cards with several queues need, then becomes the command
+/// that its arguments are. It is to be called in a network namespace of its own ([`ALONE`]).
+pub const JOINED: &str = include_str!("cards.sh");
+
+/// The words before a command that give it a network namespace of its own; they take root.
+pub const ALONE: [&str; 2] = ["unshare", "--net"];
 
 impl Card {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::VirtioMapped, Self::VirtioPlain];
+    pub const ALL: [Self; 3] = [Self::VirtioMapped, Self::VirtioPlain, Self::VirtioQueues];
 
     /// The names of the pair's interfaces in this network; `None` if it has no such pair.
     ///
@@ -56,13 +73,33 @@ impl Card {
         [1, 2].map(|end| format!("02:74:61:6c:{kind:02x}:{end:02x}"))
     }
 
-    fn device(self) -> &'static str {
+    /// What QEMU calls its ends: the names of their ports, or taps.
+    fn ports(self) -> [String; 2] {
+        [0, 1].map(|end| format!("card{}{end}", self as u8))
+    }
+
+    fn device(self) -> String {
         match self {
-            Self::VirtioMapped => "virtio-net-pci,iommu_platform=on,disable-legacy=on",
-            Self::VirtioPlain => "virtio-net-pci",
+            Self::VirtioMapped => MAPPED.to_owned(),
+            Self::VirtioPlain => "virtio-net-pci".to_owned(),
+            // An interrupt for each direction of a queue pair, and two for the rest.
+            Self::VirtioQueues => format!("{MAPPED},mq=on,vectors={}", 2 * QUEUES + 2),
+        }
+    }
+
+    fn netdev(self, port: &str) -> String {
+        match self {
+            Self::VirtioMapped | Self::VirtioPlain => {
+                format!("hubport,id={port},hubid={}", self as u8)
+            }
+            Self::VirtioQueues => format!(
+                "tap,id={port},ifname={port},queues={QUEUES},vhost=off,script=no,downscript=no"
+            ),
         }
     }
 }
+
+const MAPPED: &str = "virtio-net-pci,iommu_platform=on,disable-legacy=on";
 
 /// Moves an interface of this network into a namespace and gives it another name.
 pub fn lend(interface: &str, namespace: &Namespace, name: &str) -> Result<()> {
@@ -86,17 +123,20 @@ pub fn bring_back(namespace: &Namespace, name: &str, interface: &str) -> Result<
     namespace.ip(&words).map(drop)
 }
 
-/// What makes QEMU have a pair of each kind.
-pub fn qemu_options() -> Vec<String> {
+/// What makes QEMU have a pair of each kind; of that with several queues only if it is called
+/// by way of [`JOINED`].
+pub fn qemu_options(joined: bool) -> Vec<String> {
     let mut options = Vec::new();
-    for (hub, card) in Card::ALL.into_iter().enumerate() {
-        for (end, address) in card.addresses().into_iter().enumerate() {
-            let port = format!("card{hub}{end}");
-            let device = card.device();
+    for card in Card::ALL {
+        if card == Card::VirtioQueues && !joined {
+            continue;
+        }
+        for (port, address) in card.ports().into_iter().zip(card.addresses()) {
+            let (netdev, device) = (card.netdev(&port), card.device());
             // No ROM to boot from: not everybody has it.
             options.extend([
                 "-netdev".to_owned(),
-                format!("hubport,id={port},hubid={hub}"),
+                netdev,
                 "-device".to_owned(),
                 format!("{device},netdev={port},mac={address},romfile="),
             ]);
@@ -130,16 +170,29 @@ mod tests {
         assert_eq!(addresses[0], "02:74:61:6c:00:01");
         addresses.sort();
         addresses.dedup();
-        assert_eq!(addresses.len(), 4);
+        assert_eq!(addresses.len(), 6);
         // No test may take a card of the machine it happens to run on.
         assert!(addresses.iter().all(|address| address.starts_with("02:")));
     }
 
     #[test]
     fn the_options_are_words_without_blanks() {
-        let options = qemu_options();
+        let options = qemu_options(false);
         assert_eq!(options.len(), 16);
         assert!(options.iter().all(|option| !option.contains(' ')));
         assert_eq!(options[1], "hubport,id=card00,hubid=0");
+    }
+
+    #[test]
+    fn cards_with_several_queues_are_there_only_on_the_taps_that_are_made_for_them() {
+        let options = qemu_options(true);
+        assert_eq!(options.len(), 24);
+        assert!(options.iter().all(|option| !option.contains(' ')));
+        assert_eq!(options[..16], qemu_options(false));
+        for port in Card::VirtioQueues.ports() {
+            assert!(JOINED.contains(&port), "{port}");
+            let of_port = |option: &&String| option.contains(&format!("ifname={port},queues=4,"));
+            assert_eq!(options.iter().filter(of_port).count(), 1);
+        }
     }
 }

@@ -187,14 +187,25 @@ pub fn behind_one_interface(
 /// Waits until the hub's only interface has its socket, in this mode, and both spokes reach
 /// the hub.
 pub fn wait_for_one_interface(lab: &Lab, mode: &str) -> Result<()> {
-    // Not the socket of one that is on its way out.
-    eventually("the one interface has its socket", BACK_LIMIT, || {
+    wait_for_modes(lab, &[mode], UP_LIMIT)
+}
+
+/// Waits until the hub's only interface has so many queues, in these modes, and then for so
+/// long until both spokes reach the hub.
+pub fn wait_for_modes(lab: &Lab, modes: &[&str], limit: Duration) -> Result<()> {
+    // Not the sockets of one that is on its way out.
+    eventually("the one interface has its sockets", BACK_LIMIT, || {
         let queues = lab.hub.status()?.af_xdp;
-        Ok(matches!(&queues[..], [queue] if queue.interface == "to-a" && queue.mode == mode))
+        let all_here = queues.iter().all(|queue| queue.interface == "to-a");
+        Ok(all_here
+            && queues
+                .iter()
+                .map(|queue| queue.mode.as_str())
+                .eq(modes.iter().copied()))
     })
     .with_context(|| format!("{:?}", lab.hub.status().map(|status| status.af_xdp)))?;
     for namespace in [&lab.net.a, &lab.net.b] {
-        Pinger::new(namespace, Role::Hub.v4())?.wait_until_answered(UP_LIMIT)?;
+        Pinger::new(namespace, Role::Hub.v4())?.wait_until_answered(limit)?;
     }
     Ok(())
 }

@@ -97,9 +97,9 @@ impl Books {
         self.seen <= known + OF_ITS_OWN && known <= self.seen + unseen
     }
 
-    /// That many packets, and some of the tunnel's own, came in.
-    pub fn are_about(self, packets: u64) -> bool {
-        self.seen.abs_diff(packets) <= OF_ITS_OWN
+    /// That many packets, some of the tunnel's own, and up to so many others came in.
+    pub fn are_about(self, packets: u64, others: u64) -> bool {
+        self.seen.abs_diff(packets) <= OF_ITS_OWN + others
     }
 }
 

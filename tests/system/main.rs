@@ -37,6 +37,7 @@ mod vagrant;
 mod watch;
 mod wireguard;
 mod zero_copy;
+mod zero_copy_queues;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use taltun_tests::{lab, sys, topology};
@@ -74,6 +75,7 @@ fn main() {
         af_xdp_exits::CASES,
         af_xdp_polling::CASES,
         zero_copy::CASES,
+        zero_copy_queues::CASES,
     ]
     .concat();
     // The same again with another back end for what comes in.

@@ -43,6 +43,10 @@ pub const ZERO_COPY: &str = "a virtio-net device that does zero copy";
 /// do no zero copy.
 pub const NO_ZERO_COPY: &str = "a virtio-net device of a test's own";
 
+/// Stands among the programs that a test needs for a pair of cards that are there for it, do
+/// zero copy and have several queues.
+pub const ZERO_COPY_QUEUES: &str = "a virtio-net device that does zero copy on several queues";
+
 const IN_THE_VM: &str = "`cargo xtask vm` has it";
 
 /// What stands for an ability of the machine, whether it has it, and where else it is.
@@ -56,6 +60,11 @@ const ABILITIES: &[Ability] = &[
         ZERO_COPY,
         || card_does_zero_copy(Card::VirtioMapped) == Some(true),
         "`cargo xtask vm --only af_xdp --kernel 7` has it",
+    ),
+    (
+        ZERO_COPY_QUEUES,
+        || card_does_zero_copy(Card::VirtioQueues) == Some(true),
+        "`cargo xtask vm --only af_xdp --kernel 7` has it, as root",
     ),
     (
         NO_ZERO_COPY,
@@ -139,7 +148,7 @@ fn card_does_zero_copy(card: Card) -> Option<bool> {
     let _attached = sys::attach_xdp(&program, index, sys::Attach::Driver).ok()?;
     let start = Instant::now();
     loop {
-        match sys::try_zero_copy(index) {
+        match sys::try_zero_copy(index, 0) {
             Ok(()) => return Some(true),
             // A queue is free again only some time after its socket was closed.
             Err(error) if error.kind() == ErrorKind::ResourceBusy && start.elapsed() < UP_LIMIT => {

@@ -44,15 +44,15 @@ const ENOUGH: u64 = 2_000_000;
 const STREAM_LIMIT: Duration = Duration::from_secs(60);
 
 /// A lab on a pair of cards.
-struct OnCards {
-    lab: Lab,
+pub struct OnCards {
+    pub lab: Lab,
     switch: Namespace,
     /// What the cards' interfaces are called outside.
     names: [String; 2],
 }
 
 impl OnCards {
-    fn start(card: Card, af_xdp: AfXdp) -> Result<Self> {
+    pub fn start(card: Card, af_xdp: AfXdp) -> Result<Self> {
         let names = card.find()?.context("the cards are gone")?;
         let lab = lab(Options {
             xdp: XdpMode::Driver,
@@ -72,7 +72,7 @@ impl OnCards {
     }
 
     /// Stops the nodes, which leave nothing on the card, and gives the cards back.
-    fn stop(self) -> Result<()> {
+    pub fn stop(self) -> Result<()> {
         let Lab { hub, a, b, net, .. } = self.lab;
         for node in [a, b, hub] {
             node.stop(Signal::Terminate)?;
@@ -84,18 +84,24 @@ impl OnCards {
         self.switch.delete()?;
         net.delete()
     }
+
+    /// The same, and the first so many queues are anybody's again.
+    pub fn stop_and_free(self, queues: u32) -> Result<()> {
+        let interface = self.names[0].clone();
+        self.stop()?;
+        for queue in 0..queues {
+            eventually("the queue is free again", BACK_LIMIT, || {
+                Ok(try_zero_copy(interface_index(&interface)?, queue).is_ok())
+            })
+            .with_context(|| format!("queue {queue}"))?;
+        }
+        Ok(())
+    }
 }
 
-fn auto_takes_it() -> Result<()> {
-    let on_cards = OnCards::start(Card::VirtioMapped, AfXdp::Auto)?;
-    let lab = &on_cards.lab;
-    wait_for_one_interface(lab, "zero-copy")?;
-    let reason = &lab.hub.status()?.af_xdp[0].reason;
-    ensure!(reason == "the driver does zero copy", "{reason}");
-    ensure_in_use(lab)?;
-    ensure_leaves_in_its_frame(lab)?;
-
-    let before = (Books::look(lab)?, received(lab, "to-a")?, sent(lab)?);
+/// Streams to the hub, from it and through it, by either family, and what was sent in all has
+/// come out of them, byte by byte.
+pub fn carry_streams(lab: &Lab) -> Result<()> {
     for (from, to, address) in [
         (&lab.net.a, &lab.net.hub, Role::Hub.v4()),
         (&lab.net.hub, &lab.net.b, Role::B.v4()),
@@ -110,9 +116,22 @@ fn auto_takes_it() -> Result<()> {
             carried.bytes, carried.elapsed
         );
     }
+    Ok(())
+}
+
+/// All that `traffic` brings but handshakes, and but for so many `others`, comes in through
+/// AF_XDP; all is opened; and what is relayed leaves in its frame.
+pub fn ensure_goes_this_way(
+    lab: &Lab,
+    others: u64,
+    traffic: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let before = (Books::look(lab)?, received(lab, "to-a")?, sent(lab)?);
+    traffic()?;
     let balance = || -> Result<_> {
-        let queue = &lab.hub.status()?.af_xdp[0];
-        ensure!(queue.ring_full + queue.dropped == 0, "{queue:?}");
+        for queue in &lab.hub.status()?.af_xdp {
+            ensure!(queue.ring_full + queue.dropped == 0, "{queue:?}");
+        }
         Ok((
             Books::look(lab)?.since(before.0),
             received(lab, "to-a")? - before.1,
@@ -121,24 +140,26 @@ fn auto_takes_it() -> Result<()> {
     };
     eventually("the counters add up", BACK_LIMIT, || {
         let (books, received, _) = balance()?;
-        // All of it but handshakes came this way.
-        Ok(books.balance() && books.are_about(received))
+        Ok(books.balance() && books.are_about(received, others))
     })
     .with_context(|| format!("{:?}", balance()))?;
     let (books, received, sent) = balance()?;
     eprintln!("{books:?}, {received} through AF_XDP, {sent} left by it");
     ensure!(sent > received / 4, "{sent} left in their frames");
-
-    on_cards_stop_clean(on_cards)
+    Ok(())
 }
 
-/// The queue is anybody's again once the hub has stopped.
-fn on_cards_stop_clean(on_cards: OnCards) -> Result<()> {
-    let interface = on_cards.names[0].clone();
-    on_cards.stop()?;
-    eventually("the queue is free again", BACK_LIMIT, || {
-        Ok(try_zero_copy(interface_index(&interface)?).is_ok())
-    })
+fn auto_takes_it() -> Result<()> {
+    let on_cards = OnCards::start(Card::VirtioMapped, AfXdp::Auto)?;
+    let lab = &on_cards.lab;
+    wait_for_one_interface(lab, "zero-copy")?;
+    let reason = &lab.hub.status()?.af_xdp[0].reason;
+    ensure!(reason == "the driver does zero copy", "{reason}");
+    ensure_in_use(lab)?;
+    ensure_leaves_in_its_frame(lab)?;
+
+    ensure_goes_this_way(lab, 0, || carry_streams(lab))?;
+    on_cards.stop_and_free(1)
 }
 
 fn goes_on() -> Result<()> {

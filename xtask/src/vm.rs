@@ -18,7 +18,8 @@
 //! system tests that need such a pair find it by its addresses ([`taltun_tests::cards`]) and
 //! are skipped where it isn't. It is asked for by `$VMRUN_QEMU`, which `vmrun` takes for QEMU
 //! and its first arguments: options of QEMU are added to what is there already. Another
-//! program may do likewise, or know nothing of it.
+//! program may do likewise, or know nothing of it. For cards with several queues QEMU is called
+//! by way of a script, as root; where that can't be, there are none.
 //!
 //! The guest needs the C library that we were built with, `ip`, `ethtool`, `wg`, `ping`, and
 //! for the system tests a kernel with WireGuard; what else one of these needs and isn't there
@@ -33,6 +34,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::cards;
 use taltun_tests::command::output_of;
+use taltun_tests::sys;
 
 use crate::{setup, workspace};
 
@@ -159,6 +161,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         suite.build(&share)?;
     }
     fetch_kernels(&machine);
+    let qemu = qemu(&share)?;
 
     let mut table = String::new();
     let mut ok = true;
@@ -169,7 +172,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         };
         for kernel in kernels {
             setup::step(&format!("running {} on {kernel}", suite.name()));
-            let outcome = run_in(&machine, &kernel, suite, &share, arguments.limit)?;
+            let outcome = run_in(&machine, &kernel, suite, (&share, &qemu), arguments.limit)?;
             ok &= outcome.ok;
             // Writing to a String can't fail.
             let _ = writeln!(
@@ -207,7 +210,7 @@ fn run_in(
     machine: &Path,
     kernel: &str,
     suite: &Suite,
-    share: &Path,
+    (share, qemu): (&Path, &str),
     limit: u32,
 ) -> Result<Outcome> {
     let output = Command::new(machine)
@@ -215,7 +218,7 @@ fn run_in(
         .arg(share)
         .args(["-t", &limit.to_string(), kernel, "--"])
         .arg(suite.command())
-        .env(QEMU_VARIABLE, qemu())
+        .env(QEMU_VARIABLE, qemu)
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("can't run {}", machine.display()))?;
@@ -227,10 +230,42 @@ fn run_in(
 }
 
 /// QEMU, with the network cards that tests ask for.
-fn qemu() -> String {
+fn qemu(share: &Path) -> Result<String> {
     let qemu = env::var(QEMU_VARIABLE).unwrap_or_else(|_| QEMU.to_owned());
-    let options = cards::qemu_options();
-    [vec![qemu], options].concat().join(" ")
+    let through = match join_cards(share)? {
+        Ok(through) => through,
+        Err(reason) => {
+            setup::step(&format!("no network cards with several queues: {reason}"));
+            Vec::new()
+        }
+    };
+    let options = cards::qemu_options(!through.is_empty());
+    Ok([through, vec![qemu], options].concat().join(" "))
+}
+
+/// The words by way of which a program is called with the taps for cards with several queues;
+/// or why that can't be.
+fn join_cards(share: &Path) -> Result<std::result::Result<Vec<String>, String>> {
+    let script = share.join("cards.sh");
+    fs::write(&script, cards::JOINED)
+        .with_context(|| format!("can't write {}", script.display()))?;
+    let Some(path) = script
+        .to_str()
+        .filter(|path| !path.contains(char::is_whitespace))
+    else {
+        return Ok(Err(format!(
+            "{QEMU_VARIABLE} can't hold {}",
+            script.display()
+        )));
+    };
+    if !sys::is_root() {
+        return Ok(Err("they take root".to_owned()));
+    }
+    let through = [&cards::ALONE[..], &["sh", path]].concat();
+    let tried = output_of(Command::new(through[0]).args(&through[1..]).arg("true"));
+    Ok(tried
+        .map(|_| through.into_iter().map(str::to_owned).collect())
+        .map_err(|error| format!("{error:#}")))
 }
 
 /// Reads what a test program printed.
@@ -360,7 +395,14 @@ mod tests {
 
     #[test]
     fn the_cards_are_asked_for_behind_what_qemu_is_told_already() {
-        assert!(qemu().contains(" -device virtio-net-pci,"), "{}", qemu());
-        assert!(qemu().starts_with(QEMU) || env::var(QEMU_VARIABLE).is_ok());
+        let share = env::temp_dir().join(format!("taltun-xtask-vm-{}", std::process::id()));
+        fs::create_dir_all(&share).unwrap();
+        let qemu = qemu(&share).unwrap();
+        fs::remove_dir_all(&share).unwrap();
+        assert!(qemu.contains(" -device virtio-net-pci,"), "{qemu}");
+        let told = env::var(QEMU_VARIABLE).unwrap_or_else(|_| QEMU.to_owned());
+        let joined = qemu.starts_with("unshare --net sh /") && qemu.contains(" -netdev tap,");
+        assert!(joined || qemu.starts_with(&told), "{qemu}");
+        assert!(qemu.contains(&format!("{told} -netdev ")), "{qemu}");
     }
 }

@@ -8,9 +8,9 @@ use super::{check, set_option, socket};
 const FRAME: usize = 4096;
 const FRAMES: u32 = 64;
 
-/// Binds a socket with zero copy to the first queue of an interface, as the kernel would for
-/// anybody, and closes it. The error is the driver's, or `EBUSY` when the queue is taken.
-pub fn try_zero_copy(interface: u32) -> io::Result<()> {
+/// Binds a socket with zero copy to a queue of an interface, as the kernel would for anybody,
+/// and closes it. The error is the driver's, or `EBUSY` when the queue is taken.
+pub fn try_zero_copy(interface: u32, queue: u32) -> io::Result<()> {
     let socket = socket(libc::AF_XDP, libc::SOCK_RAW, 0)?;
     let memory = Memory::new(FRAMES as usize * FRAME)?;
     let umem = libc::xdp_umem_reg {
@@ -34,7 +34,7 @@ pub fn try_zero_copy(interface: u32) -> io::Result<()> {
         sxdp_family: libc::AF_XDP as u16,
         sxdp_flags: libc::XDP_ZEROCOPY | libc::XDP_USE_NEED_WAKEUP,
         sxdp_ifindex: interface,
-        sxdp_queue_id: 0,
+        sxdp_queue_id: queue,
         sxdp_shared_umem_fd: 0,
     };
     let length = size_of_val(&address) as libc::socklen_t;
