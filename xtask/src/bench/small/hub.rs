@@ -129,17 +129,25 @@ fn start_taltun(
     // All spokes have one address here.
     let _ = write!(
         text,
-        "[accel]\nxdp = \"{}\"\naf_xdp = \"{}\"\nhandshakes_per_second = 100000\n",
+        "[accel]\nxdp = \"{}\"\naf_xdp = \"{}\"\naf_xdp_busy_poll = \"{}\"\n\
+         handshakes_per_second = 100000\n",
         candidate.xdp.name(),
-        candidate.af_xdp.name()
+        candidate.af_xdp.name(),
+        if candidate.polled { "on" } else { "off" }
     );
     let node = Node::start_with_text(namespace, taltun, &text)?;
     let start = Instant::now();
-    while candidate.af_xdp == AfXdp::On && node.status()?.queues_over_af_xdp() != Some(1) {
+    loop {
+        let status = node.status()?;
+        let all_polled = status.af_xdp.iter().all(|queue| queue.polled);
+        let is_there = status.queues_over_af_xdp() == Some(1) && (all_polled || !candidate.polled);
+        if candidate.af_xdp != AfXdp::On || is_there {
+            break;
+        }
         ensure!(
             start.elapsed() < START_LIMIT,
-            "no AF_XDP: {:?}",
-            node.status()?.af_xdp
+            "no AF_XDP, or not polled: {:?}",
+            status.af_xdp
         );
         sleep(Duration::from_millis(50));
     }

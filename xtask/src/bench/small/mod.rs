@@ -102,6 +102,9 @@ pub struct Candidate {
     /// For Taltun.
     xdp: XdpMode,
     af_xdp: AfXdp,
+    /// Whether its AF_XDP threads poll their queues, always or never: left alone they begin when
+    /// many packets have come for a second, amid a step.
+    polled: bool,
 }
 
 impl Candidate {
@@ -189,6 +192,7 @@ fn candidates(contenders: &[Contender]) -> Vec<Candidate> {
         contender: contender.clone(),
         xdp,
         af_xdp,
+        polled: false,
     };
     let mut candidates = Vec::new();
     for contender in contenders {
@@ -199,6 +203,10 @@ fn candidates(contenders: &[Contender]) -> Vec<Candidate> {
                 of(contender, "socket", XdpMode::Generic, AfXdp::Off),
                 of(contender, "socket-driver", XdpMode::Driver, AfXdp::Off),
                 of(contender, "af_xdp-driver", XdpMode::Driver, AfXdp::On),
+                Candidate {
+                    polled: true,
+                    ..of(contender, "af_xdp-driver-busy", XdpMode::Driver, AfXdp::On)
+                },
                 of(contender, "af_xdp-generic", XdpMode::Generic, AfXdp::On),
             ]),
             kind => candidates.push(of(contender, kind.word(), XdpMode::Off, AfXdp::Off)),
@@ -318,6 +326,7 @@ mod tests {
             },
             xdp: XdpMode::Driver,
             af_xdp: AfXdp::Off,
+            polled: false,
         }
     }
 

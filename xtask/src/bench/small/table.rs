@@ -14,7 +14,7 @@ pub fn report(outcomes: &[Outcome], pinned: bool) -> String {
     });
     let _ = writeln!(
         text,
-        "{:<16}{:>7}{:>8}{:>8}{:>13}{:>11}{:>15}{:>10}{:>15}{:>13}{:>14}",
+        "{:<20}{:>7}{:>8}{:>8}{:>13}{:>11}{:>15}{:>10}{:>15}{:>13}{:>14}",
         "hub",
         "bytes",
         "spokes",
@@ -29,7 +29,7 @@ pub fn report(outcomes: &[Outcome], pinned: bool) -> String {
     );
     for outcome in outcomes {
         if let Some(failure) = &outcome.failure {
-            let _ = writeln!(text, "{:<16} failed: {failure}", outcome.name);
+            let _ = writeln!(text, "{:<20} failed: {failure}", outcome.name);
             continue;
         }
         let number = |value: Option<f64>, digits| {
@@ -46,7 +46,7 @@ pub fn report(outcomes: &[Outcome], pinned: bool) -> String {
         let of_rival = figures.most.zip(rival).map(|(most, rival)| most / rival);
         let _ = writeln!(
             text,
-            "{:<16}{:>7}{:>8}{:>8}{:>13}{:>11}{:>15}{:>10}{:>15}{:>13}{:>14}",
+            "{:<20}{:>7}{:>8}{:>8}{:>13}{:>11}{:>15}{:>10}{:>15}{:>13}{:>14}",
             outcome.name,
             outcome.bytes,
             outcome.spokes,
