@@ -16,14 +16,14 @@
 //!
 //! Zero copy takes network cards whose driver does it, and a second one at the other end. The
 //! system tests that need such a pair find it by its addresses ([`taltun_tests::cards`]) and
-//! are skipped where it isn't. It is asked for by `$VMRUN_QEMU`, which `vmrun` takes for QEMU
-//! and its first arguments: options of QEMU are added to what is there already. Another
-//! program may do likewise, or know nothing of it. For cards with several queues QEMU is called
-//! by way of a script, as root; where that can't be, there are none.
+//! are skipped where it isn't. It is asked for by `$VMRUN_QEMU` ([`qemu`]), which `vmrun` heeds;
+//! another program may do likewise, or know nothing of it.
 //!
 //! The guest needs the C library that we were built with, `ip`, `ethtool`, `wg`, `ping`, and
 //! for the system tests a kernel with WireGuard; what else one of these needs and isn't there
 //! makes it skip. The eBPF tests skip nothing: there, that is a failure.
+
+mod qemu;
 
 use std::env;
 use std::fmt::Write as _;
@@ -32,9 +32,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use taltun_tests::cards;
 use taltun_tests::command::output_of;
-use taltun_tests::sys;
 
 use crate::{setup, workspace};
 
@@ -42,10 +40,6 @@ use crate::{setup, workspace};
 const VM_VARIABLE: &str = "TALTUN_VM";
 /// The variable that names the directory with that program.
 const VM_DIR_VARIABLE: &str = "TALTUN_VM_DIR";
-/// The variable that names QEMU for the program which runs a virtual machine, with options.
-const QEMU_VARIABLE: &str = "VMRUN_QEMU";
-/// What it stands for where it isn't set.
-const QEMU: &str = "qemu-system-x86_64";
 /// What `--only` calls the tests of the eBPF programs.
 const EBPF: &str = "ebpf";
 /// What `--only` calls those of AF_XDP, and what is in their names. The matrix, in which the
@@ -161,7 +155,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         suite.build(&share)?;
     }
     fetch_kernels(&machine);
-    let qemu = qemu(&share)?;
+    let qemu = qemu::with_cards(&share);
 
     let mut table = String::new();
     let mut ok = true;
@@ -218,7 +212,7 @@ fn run_in(
         .arg(share)
         .args(["-t", &limit.to_string(), kernel, "--"])
         .arg(suite.command())
-        .env(QEMU_VARIABLE, qemu)
+        .env(qemu::VARIABLE, qemu)
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("can't run {}", machine.display()))?;
@@ -227,45 +221,6 @@ fn run_in(
     eprint!("{stdout}{stderr}");
     let success = output.status.success();
     Ok(outcome(&stdout, &stderr, success, suite.may_skip()))
-}
-
-/// QEMU, with the network cards that tests ask for.
-fn qemu(share: &Path) -> Result<String> {
-    let qemu = env::var(QEMU_VARIABLE).unwrap_or_else(|_| QEMU.to_owned());
-    let through = match join_cards(share)? {
-        Ok(through) => through,
-        Err(reason) => {
-            setup::step(&format!("no network cards with several queues: {reason}"));
-            Vec::new()
-        }
-    };
-    let options = cards::qemu_options(!through.is_empty());
-    Ok([through, vec![qemu], options].concat().join(" "))
-}
-
-/// The words by way of which a program is called with the taps for cards with several queues;
-/// or why that can't be.
-fn join_cards(share: &Path) -> Result<std::result::Result<Vec<String>, String>> {
-    let script = share.join("cards.sh");
-    fs::write(&script, cards::JOINED)
-        .with_context(|| format!("can't write {}", script.display()))?;
-    let Some(path) = script
-        .to_str()
-        .filter(|path| !path.contains(char::is_whitespace))
-    else {
-        return Ok(Err(format!(
-            "{QEMU_VARIABLE} can't hold {}",
-            script.display()
-        )));
-    };
-    if !sys::is_root() {
-        return Ok(Err("they take root".to_owned()));
-    }
-    let through = [&cards::ALONE[..], &["sh", path]].concat();
-    let tried = output_of(Command::new(through[0]).args(&through[1..]).arg("true"));
-    Ok(tried
-        .map(|_| through.into_iter().map(str::to_owned).collect())
-        .map_err(|error| format!("{error:#}")))
 }
 
 /// Reads what a test program printed.
@@ -391,18 +346,5 @@ mod tests {
             command.ends_with("--skip 'over AF_XDP: ' 'AF_XDP: '"),
             "{command}"
         );
-    }
-
-    #[test]
-    fn the_cards_are_asked_for_behind_what_qemu_is_told_already() {
-        let share = env::temp_dir().join(format!("taltun-xtask-vm-{}", std::process::id()));
-        fs::create_dir_all(&share).unwrap();
-        let qemu = qemu(&share).unwrap();
-        fs::remove_dir_all(&share).unwrap();
-        assert!(qemu.contains(" -device virtio-net-pci,"), "{qemu}");
-        let told = env::var(QEMU_VARIABLE).unwrap_or_else(|_| QEMU.to_owned());
-        let joined = qemu.starts_with("unshare --net sh /") && qemu.contains(" -netdev tap,");
-        assert!(joined || qemu.starts_with(&told), "{qemu}");
-        assert!(qemu.contains(&format!("{told} -netdev ")), "{qemu}");
     }
 }
