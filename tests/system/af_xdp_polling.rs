@@ -1,20 +1,16 @@
 //! AF_XDP: queues that are polled by the threads of their sockets, and what is done to the
 //! interface for it.
 
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{scope, sleep};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use taltun_tests::command::output_of;
 use taltun_tests::lab::{Lab, Options, Role};
-use taltun_tests::sys::{Signal, send_merged};
+use taltun_tests::sys::Signal;
 use taltun_tests::traffic::ping::Pinger;
 
-use crate::af_xdp::{
-    BACK_LIMIT, ensure_in_use, over_af_xdp, received, take_down_replaced, wait_for_sockets,
-};
+use crate::af_xdp::{BACK_LIMIT, ensure_in_use, over_af_xdp, take_down_replaced, wait_for_sockets};
 use crate::af_xdp_changes::under_load;
 use crate::support::{Case, ensure_answers, eventually, lab, take_down};
 
@@ -39,23 +35,16 @@ pub const CASES: &[Case] = &[
         programs: &[],
         run: changes_while_polled,
     },
-    Case {
-        name: "AF_XDP: polled: auto polls while many packets come, and else doesn't",
-        programs: &[],
-        run: auto_follows_the_load,
-    },
 ];
 
 /// What is set of an interface, and to what.
 const SETTINGS: [&str; 2] = ["napi_defer_hard_irqs", "gro_flush_timeout"];
 const UNTUNED: [&str; 2] = ["0", "0"];
-const ALWAYS: &str = "af_xdp_busy_poll = \"on\"\n";
-const AUTO: &str = "";
+const ALWAYS: &str = "af_xdp_busy_poll = true\n";
+const NEVER: &str = "";
 /// How long a spoke takes at most to find that the hub has forgotten it (`KEEPALIVE_TIMEOUT` and
 /// `REKEY_TIMEOUT`), and to shake hands.
 const NOTICED_LIMIT: Duration = Duration::from_secs(30);
-/// Packets a second from which on `auto` polls.
-const BUSY: f64 = 50_000.0;
 
 fn start(busy_poll: &'static str) -> Result<Lab> {
     let lab = lab(Options {
@@ -138,7 +127,7 @@ fn put_back_by_the_next_start() -> Result<()> {
     // A start that doesn't poll by itself.
     let config = lab.hub.config();
     let text = std::fs::read_to_string(&config)?;
-    std::fs::write(&config, text.replace(ALWAYS, AUTO))?;
+    std::fs::write(&config, text.replace(ALWAYS, NEVER))?;
     lab.hub.start_again(&lab.net.hub)?;
     ensure!(settings(&lab, "to-a")? == UNTUNED);
     ensure!(settings(&lab, "to-b")? == UNTUNED);
@@ -148,7 +137,7 @@ fn put_back_by_the_next_start() -> Result<()> {
 }
 
 fn tuned_by_others() -> Result<()> {
-    let mut lab = start(AUTO)?;
+    let mut lab = start(NEVER)?;
     lab.hub.end(Signal::Terminate)?;
     let theirs = ["1", "30000"];
     tune(&lab, "to-a", theirs)?;
@@ -200,59 +189,4 @@ fn changes_while_polled() -> Result<()> {
     })?;
     ensure_answers(&lab.net.b, Role::Hub.v4())?;
     take_down_replaced(lab)
-}
-
-/// Sends from a to b as fast as it goes, and looks at the rate at which the hub receives and
-/// at whether it polls.
-fn auto_follows_the_load() -> Result<()> {
-    let lab = start(AUTO)?;
-    sleep(Duration::from_secs(2));
-    ensure!(settings(&lab, "to-a")? == UNTUNED, "nothing comes");
-    let sink = lab
-        .net
-        .b
-        .run(|| UdpSocket::bind(SocketAddr::new(Role::B.v4(), 0)))??;
-    let source = lab.net.a.run(|| UdpSocket::bind("0.0.0.0:0"))??;
-    source.connect(sink.local_addr()?)?;
-    let stop = AtomicBool::new(false);
-    let (polled, fastest) = scope(|scope| {
-        let sender = scope.spawn(|| {
-            let datagrams = [7; 40 * 64];
-            while !stop.load(Ordering::Relaxed) {
-                // What finds no room is lost, as is most of this.
-                let _ = send_merged(&source, &datagrams, 64);
-            }
-        });
-        let outcome = watch_load(&lab);
-        stop.store(true, Ordering::Relaxed);
-        sender.join().expect("it doesn't panic");
-        outcome
-    })?;
-    drop((source, sink));
-    eprintln!("{fastest:.0} packets a second at most; polled: {polled}");
-    // By one measure or the other a second may be cut elsewhere.
-    ensure!(polled || fastest < BUSY * 1.5, "{fastest} and not polled");
-    ensure!(!polled || fastest > BUSY / 2.0, "{fastest} and polled");
-    eventually("it is as it was", BACK_LIMIT, || {
-        let polled = lab.hub.status()?.af_xdp.iter().any(|queue| queue.polled);
-        Ok(!polled && settings(&lab, "to-a")? == UNTUNED)
-    })?;
-    ensure_in_use(&lab)?;
-    take_down(lab)
-}
-
-/// Whether it was polled within some seconds, and at most how many frames came in a second.
-fn watch_load(lab: &Lab) -> Result<(bool, f64)> {
-    let mut fastest = 0.0_f64;
-    for _ in 0..5 {
-        let (before, started) = (received(lab, "to-a")?, Instant::now());
-        sleep(Duration::from_secs(1));
-        let status = lab.hub.status().context("under load")?;
-        let rate = (received(lab, "to-a")? - before) as f64 / started.elapsed().as_secs_f64();
-        fastest = fastest.max(rate);
-        if status.af_xdp.iter().any(|queue| queue.polled) {
-            return Ok((true, fastest));
-        }
-    }
-    Ok((false, fastest))
 }

@@ -89,7 +89,7 @@ impl Draft {
                 interfaces: Vec::new(),
                 xdp: super::XdpMode::default(),
                 af_xdp: super::AfXdp::default(),
-                af_xdp_busy_poll: super::BusyPoll::default(),
+                af_xdp_busy_poll: false,
                 deny: Vec::new(),
                 deny_inner: Vec::new(),
                 handshakes_per_second: HANDSHAKES_PER_SECOND,
@@ -329,8 +329,8 @@ impl Draft {
         if let Some(mode) = optional(section, "af_xdp", values::af_xdp)? {
             self.accel.af_xdp = mode;
         }
-        if let Some(mode) = optional(section, "af_xdp_busy_poll", values::busy_poll)? {
-            self.accel.af_xdp_busy_poll = mode;
+        if let Some(field) = section.get("af_xdp_busy_poll") {
+            self.accel.af_xdp_busy_poll = field.boolean()?;
         }
         if let Some(field) = section.get("deny") {
             self.accel.deny = plain(self.denied(&field)?);

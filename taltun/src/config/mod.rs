@@ -158,8 +158,8 @@ pub struct Accel {
     pub xdp: XdpMode,
     /// Where frames go to AF_XDP sockets.
     pub af_xdp: AfXdp,
-    /// When their threads do the driver's work as well.
-    pub af_xdp_busy_poll: BusyPoll,
+    /// Whether their threads do the driver's work as well, instead of being interrupted.
+    pub af_xdp_busy_poll: bool,
     /// Outer sources whose datagrams are dropped.
     pub deny: Vec<IpNet>,
     /// Inner sources whose packets are dropped.
@@ -191,19 +191,6 @@ pub enum AfXdp {
     /// Also where the kernel has to copy.
     On,
     /// Nowhere.
-    Off,
-}
-
-/// `accel.af_xdp_busy_poll`: whether an AF_XDP thread polls its queue instead of being
-/// interrupted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BusyPoll {
-    /// While so many packets come that interrupts are a loss.
-    #[default]
-    Auto,
-    /// Always.
-    On,
-    /// Never.
     Off,
 }
 

@@ -404,10 +404,10 @@ pub const KEYS: &[Key] = &[
     key(
         "accel",
         "af_xdp_busy_poll",
-        Kind::OneOf(&["auto", "on", "off"]),
-        "\"auto\"",
-        "Whether AF_XDP threads poll their queues, with the interface's interrupts deferred: while many packets come, always, or never.",
-        "Si los hilos de AF_XDP sondean sus colas, con las interrupciones de la interfaz aplazadas: mientras lleguen muchos paquetes, siempre o nunca.",
+        Kind::Switch,
+        "false",
+        "Whether AF_XDP threads poll their queues, with the interface's interrupts deferred.",
+        "Si los hilos de AF_XDP sondean sus colas, con las interrupciones de la interfaz aplazadas.",
     ),
     key(
         "accel",

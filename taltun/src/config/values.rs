@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{AfXdp, BusyPoll, Domain, Endpoint, FirewallChoice, Mode, XdpMode, suggest};
+use super::{AfXdp, Domain, Endpoint, FirewallChoice, Mode, XdpMode, suggest};
 
 /// Longest name of a peer, in characters.
 const NAME_MAX: usize = 64;
@@ -73,16 +73,6 @@ pub(super) fn af_xdp(text: &str) -> Result<AfXdp, String> {
         "auto" => Ok(AfXdp::Auto),
         "on" => Ok(AfXdp::On),
         "off" => Ok(AfXdp::Off),
-        other => Err(one_of(other, &["auto", "on", "off"])),
-    }
-}
-
-/// `auto`, `on` or `off`.
-pub(super) fn busy_poll(text: &str) -> Result<BusyPoll, String> {
-    match text {
-        "auto" => Ok(BusyPoll::Auto),
-        "on" => Ok(BusyPoll::On),
-        "off" => Ok(BusyPoll::Off),
         other => Err(one_of(other, &["auto", "on", "off"])),
     }
 }

@@ -5,9 +5,8 @@
 //! Until then, and wherever a lane can't be, messages go the ordinary way, through the UDP
 //! socket: the program passes what finds no lane.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::time::Instant;
 
 use taltun_common::drops::DropReason;
 use tracing::{debug, info, warn};
@@ -33,8 +32,6 @@ pub(super) struct Lanes {
     /// The interfaces as they were last seen.
     underlays: Vec<Underlay>,
     polling: Polling,
-    /// When the load was last looked at.
-    looked: Instant,
 }
 
 struct Running {
@@ -42,8 +39,6 @@ struct Running {
     reason: String,
     /// What is in the counters of drops already.
     told: u64,
-    /// Frames it had received when the load was last looked at.
-    seen: u64,
     /// Whether its thread polls the queue.
     polled: bool,
 }
@@ -59,7 +54,6 @@ impl Lanes {
         Self {
             mode,
             polling,
-            looked: Instant::now(),
             running: BTreeMap::new(),
             refused: BTreeMap::new(),
             underlays: Vec::new(),
@@ -94,7 +88,7 @@ impl Lanes {
                 }
             }
         }
-        self.poll_busy();
+        self.poll();
     }
 
     /// Has others send by the lanes that there are.
@@ -179,28 +173,22 @@ impl Lanes {
         }
     }
 
-    /// Has the lanes of busy interfaces poll their queues, and those of others not.
-    fn poll_busy(&mut self) {
-        let seconds = self.looked.elapsed().as_secs_f64().max(0.001);
-        self.looked = Instant::now();
-        let mut busiest: BTreeMap<u32, u64> = BTreeMap::new();
-        for (queue, running) in &mut self.running {
-            let received = running.lane.received();
-            let new = received - running.seen;
-            running.seen = received;
-            let most = busiest.entry(queue.interface).or_default();
-            *most = new.max(*most);
-        }
+    /// Has lanes poll their queues where that is wanted and can be.
+    fn poll(&mut self) {
+        let running = self.running.keys();
+        let interfaces: BTreeSet<u32> = running.map(|queue| queue.interface).collect();
+        let has_lanes = |index| interfaces.contains(&index);
+        self.polling.retain(has_lanes);
         for underlay in &self.underlays {
-            let Some(most) = busiest.get(&underlay.index) else {
+            if !has_lanes(underlay.index) {
                 continue;
-            };
+            }
             let place = Place {
                 name: underlay.name.clone(),
                 index: underlay.index,
                 address: underlay.address,
             };
-            let mut polled = self.polling.decide(&place, *most as f64 / seconds);
+            let mut polled = self.polling.begin(&place);
             for (queue, running) in &mut self.running {
                 if queue.interface != underlay.index || running.polled == polled {
                     continue;
@@ -213,7 +201,6 @@ impl Lanes {
                 running.polled = polled;
             }
         }
-        self.polling.retain(|index| busiest.contains_key(&index));
     }
 
     /// Ends lanes that have no queue any more, or whose frames are too small for what the
@@ -326,7 +313,6 @@ impl Lanes {
             lane,
             reason,
             told: 0,
-            seen: 0,
             polled: false,
         })
     }
@@ -391,7 +377,7 @@ fn explain_polling(error: &io::Error) -> String {
 mod tests {
     use super::*;
     use crate::accel;
-    use crate::config::{BusyPoll, XdpMode};
+    use crate::config::XdpMode;
 
     #[test]
     fn what_may_pass_is_tried_again_and_what_will_not_is_said_once() {
@@ -421,7 +407,7 @@ mod tests {
     #[test]
     fn off_is_one_line_with_its_reason() {
         let run = tempfile::tempdir().unwrap();
-        let lanes = |mode| Lanes::new(mode, Polling::new(BusyPoll::Auto, "t0", run.path()));
+        let lanes = |mode| Lanes::new(mode, Polling::new(false, "t0", run.path()));
         let shield = Shield::start(&accel::Request::of(XdpMode::Off));
         let lines = lanes(AfXdp::Off).status(&shield);
         assert_eq!(lines.len(), 1);

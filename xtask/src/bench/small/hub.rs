@@ -129,11 +129,11 @@ fn start_taltun(
     // All spokes have one address here.
     let _ = write!(
         text,
-        "[accel]\nxdp = \"{}\"\naf_xdp = \"{}\"\naf_xdp_busy_poll = \"{}\"\n\
+        "[accel]\nxdp = \"{}\"\naf_xdp = \"{}\"\naf_xdp_busy_poll = {}\n\
          handshakes_per_second = 100000\n",
         candidate.xdp.name(),
         candidate.af_xdp.name(),
-        if candidate.polled { "on" } else { "off" }
+        candidate.polled
     );
     let node = Node::start_with_text(namespace, taltun, &text)?;
     let start = Instant::now();

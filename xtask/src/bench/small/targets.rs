@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::outcome::Outcome;
 
-/// The ones that are judged: the better one of them. Left alone it polls under such a load.
+/// The ones that are judged: the better one of them.
 const JUDGED: [&str; 2] = ["af_xdp-driver", "af_xdp-driver-busy"];
 /// Whom it is compared with in CPU time: the better one of them.
 const OWN_SOCKETS: [&str; 2] = ["socket", "socket-driver"];
