@@ -144,8 +144,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     socket::remove_dead_sockets();
     let mut candidates = candidates(&contender::choose(&[], &taltun)?);
     if !arguments.only.is_empty() {
+        for name in &arguments.only {
+            let is_here = candidates.iter().any(|candidate| candidate.name == *name);
+            ensure!(is_here, "{name} isn't here: {}", names(&candidates));
+        }
         candidates.retain(|candidate| arguments.only.contains(&candidate.name));
-        ensure!(!candidates.is_empty(), "none of these is here");
     }
     let mut outcomes = Vec::new();
     for (round, candidate) in turns(arguments.rounds, &candidates) {
@@ -213,6 +216,12 @@ fn candidates(contenders: &[Contender]) -> Vec<Candidate> {
         }
     }
     candidates
+}
+
+/// All that are here, as a list to choose from.
+fn names(candidates: &[Candidate]) -> String {
+    let names: Vec<&str> = candidates.iter().map(|it| it.name.as_str()).collect();
+    format!("there are {}", names.join(", "))
 }
 
 /// Who is measured in which round: in each of them everybody, one after the other.
