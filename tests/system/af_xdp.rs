@@ -11,7 +11,7 @@ use taltun_tests::command::{find, output_of};
 use taltun_tests::lab::{Lab, Options, Role};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{AfXdp, XdpMode};
-use taltun_tests::report::Stats;
+use taltun_tests::report::{AfXdp as QueueStatus, Stats};
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::private_prefix;
 use taltun_tests::traffic::datagrams;
@@ -81,10 +81,19 @@ pub fn wait_for_sockets(lab: &Lab, queues: usize) -> Result<()> {
 
 /// Frames that the hub has received through AF_XDP on an interface.
 pub fn received(lab: &Lab, interface: &str) -> Result<u64> {
+    sum_of_queues(lab, interface, |queue| queue.received)
+}
+
+/// What a counter comes to over an interface's queues.
+pub fn sum_of_queues(
+    lab: &Lab,
+    interface: &str,
+    counter: impl Fn(&QueueStatus) -> u64,
+) -> Result<u64> {
     let status = lab.hub.status()?;
     let queues = status.af_xdp.iter();
     let of_interface = queues.filter(|queue| queue.interface == interface);
-    Ok(of_interface.map(|queue| queue.received).sum())
+    Ok(of_interface.map(counter).sum())
 }
 
 /// Pings from a to the hub come in through AF_XDP.

@@ -15,7 +15,7 @@ use taltun_tests::traffic::flow::Flow;
 use taltun_tests::traffic::ping::Pinger;
 use taltun_tests::traffic::stream::Stream;
 
-use crate::af_xdp::{BACK_LIMIT, connected, over_af_xdp, sent, wait_for_sockets};
+use crate::af_xdp::{BACK_LIMIT, connected, over_af_xdp, sent, sum_of_queues, wait_for_sockets};
 use crate::support::{ANSWER_LIMIT, Case, UP_LIMIT, ensure_answers, eventually, lab, take_down};
 
 pub const CASES: &[Case] = &[
@@ -78,10 +78,7 @@ const PIECE: u64 = 1400;
 
 /// Frames that the hub has sent by an interface's queues.
 fn sent_by(lab: &Lab, interface: &str) -> Result<u64> {
-    let status = lab.hub.status()?;
-    let queues = status.af_xdp.iter();
-    let of_interface = queues.filter(|queue| queue.interface == interface);
-    Ok(of_interface.map(|queue| queue.sent).sum())
+    sum_of_queues(lab, interface, |queue| queue.sent)
 }
 
 /// What the hub itself sends to b in small packets leaves past the network stack.

@@ -102,8 +102,7 @@ pub struct Candidate {
     /// For Taltun.
     xdp: XdpMode,
     af_xdp: AfXdp,
-    /// Whether its AF_XDP threads poll their queues, always or never: left alone they begin when
-    /// many packets have come for a second, amid a step.
+    /// Whether its AF_XDP threads poll their queues.
     polled: bool,
 }
 

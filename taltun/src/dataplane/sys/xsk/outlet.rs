@@ -1,11 +1,10 @@
 //! Having the kernel send what is on a socket's TX ring, by the thread that receives or by
 //! others, which have an [`Outlet`].
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::Handle;
-use super::polling::kick_by_poll;
 use super::sending::{Loan, Sending, Tray};
 use crate::dataplane::sys::check;
 
@@ -137,9 +136,14 @@ fn wake_by_send(socket: &OwnedFd) -> Answer {
 /// sends as well, which it doesn't where frames are copied (Linux 5.11 to 5.19) or where
 /// sending has a NAPI of its own (virtio-net). It doesn't say then what becomes of frames.
 fn wake_by_poll(socket: &OwnedFd) -> Answer {
-    if kick_by_poll(socket.as_fd()) {
-        Answer::Sent
-    } else {
-        Answer::Refused
+    let mut watched = libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: the pointer is to one initialised pollfd that outlives the call.
+    match check(unsafe { libc::poll(&raw mut watched, 1, 0) }) {
+        Ok(_) => Answer::Sent,
+        Err(_) => Answer::Refused,
     }
 }

@@ -5,9 +5,9 @@
 //! are deferred; otherwise they go on coming between two calls.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use super::check;
+use crate::dataplane::sys::set_option;
 
 /// Of linux/socket.h; the libc crate has no name for them.
 const SO_PREFER_BUSY_POLL: libc::c_int = 69;
@@ -34,28 +34,7 @@ pub(super) fn set(socket: BorrowedFd<'_>, yes: bool) -> io::Result<()> {
         ]
     };
     for (option, value) in options {
-        // SAFETY: the pointer is to an integer of the given length that outlives the call.
-        check(unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                option,
-                (&raw const value).cast(),
-                size_of_val(&value) as libc::socklen_t,
-            )
-        })?;
+        set_option(socket, libc::SOL_SOCKET, option, value)?;
     }
     Ok(())
-}
-
-/// Asks whether there is an event, which has the kernel send whatever is to be sent, be it by
-/// copies or by waking the driver. False on errors.
-pub(super) fn kick_by_poll(socket: BorrowedFd<'_>) -> bool {
-    let mut watched = libc::pollfd {
-        fd: socket.as_raw_fd(),
-        events: 0,
-        revents: 0,
-    };
-    // SAFETY: the pointer is to one initialised pollfd that outlives the call.
-    check(unsafe { libc::poll(&raw mut watched, 1, 0) }).is_ok()
 }
