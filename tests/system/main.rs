@@ -17,6 +17,7 @@ mod beside;
 mod cookies;
 mod ends;
 mod garbage;
+mod hooks;
 mod interop;
 mod keepalive;
 mod lifecycle;
@@ -68,6 +69,7 @@ fn main() {
         manners::CASES,
         cookies::CASES,
         recipes::CASES,
+        hooks::CASES,
         name_routes::CASES,
         vagrant::CASES,
         af_xdp::CASES,

@@ -202,9 +202,14 @@ impl Draft {
     }
 
     fn read_hooks(&mut self, section: &Section) -> Result<(), ConfigError> {
+        if let Some(shell) = optional(section, "shell", values::shell)? {
+            self.hooks.shell = shell;
+        }
         for (key, commands) in [
+            ("before_up", &mut self.hooks.before_up),
             ("on_up", &mut self.hooks.on_up),
             ("on_down", &mut self.hooks.on_down),
+            ("after_down", &mut self.hooks.after_down),
             ("on_peer_up", &mut self.hooks.on_peer_up),
             ("on_peer_down", &mut self.hooks.on_peer_down),
         ] {

@@ -61,17 +61,43 @@ pub enum FirewallChoice {
     None,
 }
 
-/// Commands to run, each a text for `sh -c`.
+/// Commands to run, each a text for `sh -c`, or for `bash -c`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hooks {
+    /// What runs them.
+    pub shell: Shell,
+    /// Before the interface is made. If one fails, it isn't made.
+    pub before_up: Vec<String>,
     /// Once the tunnel answers.
     pub on_up: Vec<String>,
-    /// Before it is taken down.
+    /// Before it is taken down, and while it still works.
     pub on_down: Vec<String>,
+    /// When the interface is gone, and all that was done to the host with it.
+    pub after_down: Vec<String>,
     /// When a peer has a session after it had none.
     pub on_peer_up: Vec<String>,
     /// When it has none any more.
     pub on_peer_down: Vec<String>,
+}
+
+/// `interface.shell`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Shell {
+    /// Whatever this host has as `sh`.
+    #[default]
+    Sh,
+    /// `bash`, which wg-quick runs its commands by.
+    Bash,
+}
+
+impl Shell {
+    /// The program.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Sh => "sh",
+            Self::Bash => "bash",
+        }
+    }
 }
 
 impl HostSettings {

@@ -26,7 +26,7 @@ use ipnet::IpNet;
 
 pub use dns_routes::{DnsRoutes, Domain};
 pub use error::ConfigError;
-pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, leads_around};
+pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, Shell, leads_around};
 pub use load::{Loaded, load, load_with, parse};
 pub use overrides::Overrides;
 pub(crate) use suggest::nearest;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{AfXdp, Domain, Endpoint, FirewallChoice, Mode, XdpMode, suggest};
+use super::{AfXdp, Domain, Endpoint, FirewallChoice, Mode, Shell, XdpMode, suggest};
 
 /// Longest name of a peer, in characters.
 const NAME_MAX: usize = 64;
@@ -153,10 +153,19 @@ pub(super) fn domain(text: &str) -> Result<Domain, String> {
     }
 }
 
+/// `sh` or `bash`.
+pub(super) fn shell(text: &str) -> Result<Shell, String> {
+    match text {
+        "sh" => Ok(Shell::Sh),
+        "bash" => Ok(Shell::Bash),
+        other => Err(one_of(other, &["sh", "bash"])),
+    }
+}
+
 /// A command for `sh -c`.
 pub(super) fn command(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || text.contains('\0') {
-        return Err(format!("expected a command for sh, found {text:?}"));
+        return Err(format!("expected a command for the shell, found {text:?}"));
     }
     Ok(text.to_owned())
 }

@@ -7,7 +7,7 @@
 //! end.
 
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +22,11 @@ use tracing::{error, info, warn};
 use super::engine::{Engine, Making, Manner, Origin, offloads};
 use super::follow::Surroundings;
 use super::forwarder::{Forwarder, Learned};
-use super::hooks::Hooks;
+use super::hooks::{self, Hooks};
 use super::names::{self, Resolver};
+use super::request::Call;
 use super::uapi::{UapiCall, UapiSocket};
-use super::{ControlError, ControlSocket, runtime_dir};
+use super::{ControlError, ControlSocket, Response, runtime_dir};
 use crate::config::Config;
 use crate::dataplane::clock;
 use crate::dataplane::tun::Tun;
@@ -35,6 +36,10 @@ use crate::protocol::time::Time;
 use crate::system::{self, Endpoints, Host};
 
 /// Runs `config` until SIGINT or SIGTERM; `up` is called once everything answers.
+#[allow(
+    clippy::too_many_lines,
+    reason = "one loop with all that can happen, and what it takes to get there"
+)]
 pub async fn run(
     config: Config,
     origin: Origin,
@@ -50,13 +55,27 @@ pub async fn run(
     let name = config.interface.tun_name.clone();
     let sockets = bind_sockets(&config, &origin, workers)?;
     let control = ControlSocket::bind(&name)?;
-    let uapi = bind_uapi(&name, manner)?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
 
+    let (calls_in, mut calls) = mpsc::channel(16);
+    let mut serve = pin!(control.serve(calls_in));
+    let prepare = async {
+        tokio::select! {
+            prepared = hooks::before_up(&config) => prepared.map(|()| true),
+            _ = interrupt.recv() => Ok(false),
+            _ = terminate.recv() => Ok(false),
+        }
+    };
+    let prepared = answer_meanwhile(prepare, serve.as_mut(), &mut calls, "still starts").await;
+    if !prepared.map_err(anyhow::Error::msg)? {
+        return Ok(());
+    }
+    // Not before: until now `wg` is right to say that there is no such interface.
+    let uapi = bind_uapi(&name, manner)?;
     let tuns = Tun::create(&name, workers, config.dataplane.tun_offload)
         .with_context(|| format!("cannot create the interface {name}"))?;
     let names = names::look_up(&config).await;
@@ -67,7 +86,6 @@ pub async fn run(
     let mut surroundings = Surroundings::watch()?;
 
     let (handshakes_in, mut handshakes) = mpsc::channel(HANDSHAKE_QUEUE);
-    let (calls_in, mut calls) = mpsc::channel(16);
     let (uapi_in, mut uapi_calls) = mpsc::channel(16);
     let (resolver, mut resolved) = Resolver::new();
     let wake = Arc::new(Notify::new());
@@ -87,11 +105,15 @@ pub async fn run(
     let mut hooks = Hooks::start(&engine.config, engine.plant.listen_address().port(), mark);
     hooks.up(&engine.config.hooks);
 
-    let mut serve = pin!(control.serve(calls_in));
-    let mut serve_uapi = pin!(serve_if_bound(uapi.as_ref(), uapi_in));
+    let mut serve_uapi = Box::pin(serve_if_bound(uapi.as_ref(), uapi_in));
+    // How this ends, once that is known: what is left until then are the hooks, and they are
+    // served as before.
+    let mut ending: Option<anyhow::Result<()>> = None;
+    let (mut serving, mut serving_uapi) = (true, true);
     let mut health = tokio::time::interval(Duration::from_secs(1));
-    let outcome = loop {
+    loop {
         engine.carry_out();
+        let mut end = None;
         tokio::select! {
             Some(handshake) = handshakes.recv() => {
                 engine.handle_handshake(&handshake, handshakes.len());
@@ -107,10 +129,17 @@ pub async fn run(
                 let _ = answer.send(engine.handle_call(&request));
             }
             Some(call) = uapi_calls.recv() => engine.handle_uapi(call),
-            () = &mut serve => break Err(anyhow::anyhow!("the control socket is gone")),
-            () = &mut serve_uapi => break Err(anyhow::anyhow!("the UAPI socket is gone")),
-            _ = interrupt.recv() => break Ok(()),
-            _ = terminate.recv() => break Ok(()),
+            () = &mut serve, if serving => {
+                serving = false;
+                end = Some(Err(anyhow::anyhow!("the control socket is gone")));
+            }
+            () = &mut serve_uapi, if serving_uapi => {
+                serving_uapi = false;
+                end = Some(Err(anyhow::anyhow!("the UAPI socket is gone")));
+            }
+            _ = interrupt.recv() => end = Some(Ok(())),
+            _ = terminate.recv() => end = Some(Ok(())),
+            () = hooks.finished(), if ending.is_some() => break,
             _ = hangup.recv() => match engine.reload() {
                 Ok(summary) => info!("{summary}"),
                 Err(reason) => error!("not reloaded: {reason}"),
@@ -124,23 +153,56 @@ pub async fn run(
                 engine.forget_names(&mut host).await;
                 let told_to_go = manner == Manner::Plain
                     && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
-                if told_to_go {
+                if told_to_go && ending.is_none() {
                     info!("the UAPI socket was removed");
-                    break Ok(());
+                    end = Some(Ok(()));
                 }
             },
         }
-        if engine.plant.has_ended() {
-            break engine.interface_gone();
+        if engine.plant.has_ended() && end.is_none() {
+            end = Some(engine.interface_gone());
         }
-    };
-    info!("{name} is going down");
-    hooks.finish(&engine.config.hooks).await;
-    drop(engine);
-    if let Some(host) = host {
-        host.undo().await;
+        if let Some(end) = end
+            && ending.is_none()
+        {
+            info!("{name} is going down");
+            hooks.finish(&engine.config.hooks);
+            ending = Some(end);
+        }
     }
-    outcome
+    let commands = engine.config.hooks.clone();
+    // From here on there is no such interface for `wg`.
+    drop(serve_uapi);
+    drop(uapi);
+    drop(engine);
+    let take_down = async {
+        if let Some(host) = host {
+            host.undo().await;
+        }
+        hooks.after_down(&commands).await;
+    };
+    answer_meanwhile(take_down, serve, &mut calls, "goes down").await;
+    ending.unwrap_or(Ok(()))
+}
+
+/// Waits for `work`, and tells whoever asks meanwhile that the tunnel does `what`.
+async fn answer_meanwhile<T>(
+    work: impl Future<Output = T>,
+    mut serve: Pin<&mut impl Future<Output = ()>>,
+    calls: &mut mpsc::Receiver<Call>,
+    what: &str,
+) -> T {
+    let mut work = pin!(work);
+    let mut serving = true;
+    loop {
+        tokio::select! {
+            outcome = &mut work => return outcome,
+            () = &mut serve, if serving => serving = false,
+            Some((_, answer)) = calls.recv() => {
+                let _ = answer.send(Response::Error(format!("the tunnel {what}; try again")));
+            }
+        }
+    }
 }
 
 fn bind_sockets(
