@@ -139,13 +139,23 @@ pub fn leads_around(net: &IpNet, endpoints: &[IpAddr]) -> bool {
     net.prefix_len() <= 1 || endpoints.iter().any(|endpoint| net.contains(endpoint))
 }
 
-/// A mark that has the interface's name in it (FNV-1a), above all tables and marks that
-/// people choose by hand.
-fn mark_for(tun_name: &str) -> u32 {
+/// Marks to choose from for a tunnel, the first one first, by the interface's name (FNV-1a).
+///
+/// Others use bits of the mark by masks, and a mark of ours must not mean anything to them:
+/// Kubernetes has 0x4000 and 0x8000, Tailscale 0xff0000, Calico 0xffff0000, Cilium 0x0f00 and the
+/// upper half, and 0x2000 is ours for what is translated by iptables. That leaves 0x1000, which
+/// all of ours have, and the lowest byte.
+pub(crate) fn marks_for(tun_name: &str) -> impl Iterator<Item = u32> {
     let hash = tun_name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
-    0x7a00_0000 | hash & 0x00ff_ffff
+    let start = (hash ^ hash >> 16) % u32::from(u8::MAX);
+    (0..u32::from(u8::MAX)).map(move |step| 0x1000 | (1 + (start + step) % u32::from(u8::MAX)))
+}
+
+/// The one that a tunnel has where nobody else uses it.
+fn mark_for(tun_name: &str) -> u32 {
+    marks_for(tun_name).next().unwrap_or(0x1001)
 }
 
 #[cfg(test)]
@@ -156,7 +166,19 @@ mod tests {
     fn the_mark_follows_the_name() {
         assert_eq!(mark_for("taltun0"), mark_for("taltun0"));
         assert_ne!(mark_for("taltun0"), mark_for("taltun1"));
-        assert_eq!(mark_for("x") >> 24, 0x7a);
+        let all: Vec<u32> = marks_for("x").collect();
+        assert_eq!(all[0], mark_for("x"));
+        let different: std::collections::HashSet<&u32> = all.iter().collect();
+        assert_eq!(different.len(), 255);
+    }
+
+    #[test]
+    fn a_mark_means_nothing_to_those_who_use_bits_of_it() {
+        // Kubernetes, Tailscale, Calico, Cilium, and what we ourselves mark for iptables.
+        let claimed = 0x8000 | 0x4000 | 0x00ff_0000 | 0xffff_0000 | 0x0f00 | 0x2000;
+        for name in ["taltun0", "wg0", "x", "fifteen-letters"] {
+            assert!(marks_for(name).all(|mark| mark & claimed == 0 && mark & 0xff != 0));
+        }
     }
 
     #[test]

@@ -45,10 +45,10 @@ fn connect(dir: &Path, name: &str) -> Result<(UnixStream, PathBuf), ControlError
             interface: Some(name.to_owned()),
             dir: dir.to_owned(),
         }),
-        Err(source) => Err(ControlError::Io {
+        Err(reason) => Err(ControlError::Io {
             action: "connect to",
             path,
-            source,
+            reason,
         }),
     }
 }
@@ -83,11 +83,11 @@ fn socket_names(dir: &Path) -> Result<Vec<String>, ControlError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => {
+        Err(reason) => {
             return Err(ControlError::Io {
                 action: "look into",
                 path: dir.to_owned(),
-                source,
+                reason,
             });
         }
     };

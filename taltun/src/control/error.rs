@@ -22,14 +22,14 @@ pub enum ControlError {
     #[error("{} is in the way and not a socket; remove it", .0.display())]
     InTheWay(PathBuf),
     /// The file system refused.
-    #[error("cannot {action} {}: {source}{}", path.display(), hint(source))]
+    #[error("cannot {action} {}: {reason}{}", path.display(), hint(reason))]
     Io {
         /// What was tried.
         action: &'static str,
         /// On what.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// No tunnel of this name, or none at all, is running.
     #[error("{}", match interface {

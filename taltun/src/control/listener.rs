@@ -35,10 +35,10 @@ impl Listener {
         remove_stale(&path)?;
         let io = |action| {
             let path = path.clone();
-            move |source| ControlError::Io {
+            move |reason| ControlError::Io {
                 action,
                 path,
-                source,
+                reason,
             }
         };
         let listener = StdListener::bind(&path).map_err(io("bind"))?;
@@ -84,10 +84,10 @@ impl Drop for Listener {
 /// Makes the directory, open for all to look into (the sockets in it are not), if it is
 /// missing.
 fn make_directory(dir: &Path) -> Result<(), ControlError> {
-    let io = |source| ControlError::Io {
+    let io = |reason| ControlError::Io {
         action: "make the directory",
         path: dir.to_owned(),
-        source,
+        reason,
     };
     match DirBuilder::new().mode(0o755).create(dir) {
         // The umask may have taken bits away.
@@ -102,10 +102,10 @@ fn make_directory(dir: &Path) -> Result<(), ControlError> {
 /// one of a name, decides between them.
 fn remove_stale(path: &Path) -> Result<(), ControlError> {
     let io = |action| {
-        move |source| ControlError::Io {
+        move |reason| ControlError::Io {
             action,
             path: path.to_owned(),
-            source,
+            reason,
         }
     };
     match std::fs::symlink_metadata(path) {

@@ -264,7 +264,12 @@ async fn forward_names(
     let Some(routes) = &config.dns_routes else {
         return Ok(None);
     };
-    let vips: Vec<IpAddr> = config.interface.vip.iter().map(IpNet::addr).collect();
+    // Where IPv6 is switched off, the tunnel went on without those of IPv6.
+    let has_v4 = config.interface.vip.iter().any(|vip| vip.addr().is_ipv4());
+    let is_there =
+        |vip: &IpAddr| vip.is_ipv4() || !has_v4 || std::net::UdpSocket::bind((*vip, 0)).is_ok();
+    let vips = config.interface.vip.iter().map(IpNet::addr);
+    let vips: Vec<IpAddr> = vips.filter(is_there).collect();
     let forwarder = Forwarder::bind(routes, &vips, learned).await;
     Ok(Some(forwarder.map_err(anyhow::Error::msg)?.serve()))
 }

@@ -45,6 +45,67 @@ pub enum SystemError {
         /// The interface that it leads through.
         device: String,
     },
+    /// A route that leads nowhere comes first.
+    #[error(
+        "a {kind} route to {net} is there already and would win; remove it with \
+         `ip route delete {kind} {net}`, give it a higher metric, or take {net} out of \
+         interface.routes"
+    )]
+    RouteNowhere {
+        /// Where it is for.
+        net: IpNet,
+        /// Its kind, as `ip` says it.
+        kind: &'static str,
+    },
+    /// The table that is to hold our routes alone has somebody else's.
+    #[error(
+        "routing table {table} has a route to {net} already, and it has to be ours alone; choose \
+         another interface.fwmark, whose number is that of the table"
+    )]
+    RouteInTable {
+        /// Where it is for.
+        net: IpNet,
+        /// The number of the table.
+        table: u32,
+    },
+    /// There is no place for our policy rules.
+    #[error(
+        "no two policy rules can be added with priorities next to each other, as others have \
+         those from {first} to {last}; see `ip rule`, and give others another `pref`"
+    )]
+    NoPriority {
+        /// The lowest that was tried.
+        first: u32,
+        /// The highest.
+        last: u32,
+    },
+    /// A policy rule of somebody else's leads everything elsewhere.
+    #[error(
+        "a policy rule of priority {priority} leads everything by table {table}, before the \
+         tunnel's rules ({ours}) are asked; remove it with \
+         `ip{family} rule delete pref {priority}`, or give it a priority above {ours}"
+    )]
+    Overruled {
+        /// The rule's priority.
+        priority: u32,
+        /// Its table.
+        table: String,
+        /// The priority of our first rule.
+        ours: u32,
+        /// What `ip` wants to hear for IPv6.
+        family: &'static str,
+    },
+    /// This machine's own addresses would be looked for in the tunnel.
+    #[error(
+        "the policy rule for this machine's own addresses comes after those of the tunnel \
+         ({ours}); add it in front with `ip{family} rule add pref 0 lookup local`"
+    )]
+    LocalRule {
+        /// The priority of our first rule.
+        ours: u32,
+        /// What `ip` wants to hear for IPv6.
+        family: &'static str,
+    },
     /// IPv6 is switched off, and there is no IPv4 to go on with.
     #[error(
         "cannot add {0}: IPv6 is switched off on this machine; switch it on with \
@@ -74,12 +135,26 @@ pub enum SystemError {
     #[error("cannot set interface.dns: {0}")]
     Resolver(String),
     /// The kernel refused a change.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {reason}")]
     Refused {
         /// What was tried.
         action: String,
+        /// Why not. Not called `source`, which would be printed a second time wherever a
+        /// chain of causes is.
+        reason: io::Error,
+    },
+    /// Kernel settings that can't be written.
+    #[error(
+        "cannot set {settings}: {reason}; set it before the start: `sysctl -w {settings}`, or for \
+         a container {options}"
+    )]
+    Settings {
+        /// Each as `NAME=VALUE`, with spaces between.
+        settings: String,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
+        /// The options of `docker run` or `podman run` that set them.
+        options: String,
     },
 }
 
@@ -88,7 +163,7 @@ impl SystemError {
     pub(super) fn refused(action: impl Into<String>, error: &rtnetlink::Error) -> Self {
         Self::Refused {
             action: action.into(),
-            source: to_io(error),
+            reason: to_io(error),
         }
     }
 }

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::journal::Journal;
 use super::network::{self, Network, Wanted};
-use super::{SystemError, dns, firewall, policy, sysctl};
+use super::{SystemError, dns, firewall, marks, policy, sysctl};
 use crate::config::Config;
 
 /// Where endpoints given by name are, by `HOST:PORT`.
@@ -43,7 +43,7 @@ impl Host {
     ) -> Result<Self, SystemError> {
         let name = config.interface.tun_name.as_str();
         let endpoints = endpoints(config, names);
-        let mark = config.mark(&endpoints);
+        let mark = mark(config, &endpoints, directory).await?;
         let policy = config.routes_around(&endpoints).next().is_some();
         let rules = firewall::Rules::of(config, mark, policy);
 
@@ -119,12 +119,12 @@ impl Host {
         let interface = &config.interface;
         if !self.journal.is_empty() {
             let written = self.journal.write(&self.directory);
-            written.map_err(|source| SystemError::Refused {
+            written.map_err(|reason| SystemError::Refused {
                 action: format!(
                     "write {}",
                     Journal::path(&self.directory, &interface.tun_name).display()
                 ),
-                source,
+                reason,
             })?;
         }
         if let Some(kind) = self.journal.firewall {
@@ -228,6 +228,24 @@ async fn remove_rules(mark: Option<u32>) {
         }
         Err(error) => warn!("policy rules may be left: {error}"),
     }
+}
+
+/// The mark that our datagrams are to have: one that nobody else uses, unless the file says which.
+async fn mark(
+    config: &Config,
+    endpoints: &[IpAddr],
+    directory: &Path,
+) -> Result<Option<u32>, SystemError> {
+    let mark = config.mark(endpoints);
+    if mark.is_none() || config.host.fwmark.is_some() {
+        return Ok(mark);
+    }
+    let name = &config.interface.tun_name;
+    let before = Journal::left_behind(directory, name).and_then(|journal| journal.mark);
+    let (connection, handle) = network::connect()?;
+    let unused = marks::unused(&handle, name, before).await;
+    connection.abort();
+    Ok(unused?.or(mark))
 }
 
 /// The addresses of all endpoints that are known.

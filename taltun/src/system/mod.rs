@@ -15,6 +15,7 @@ mod interface;
 mod interrupts;
 mod journal;
 mod link;
+mod marks;
 mod network;
 mod policy;
 mod program;
@@ -22,6 +23,8 @@ mod routes;
 mod sysctl;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_routing;
 mod way;
 
 pub use check::check;

@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::error::errno;
-use super::{SystemError, interface, policy, routes};
+use super::routes::{Holder, Holders};
+use super::{SystemError, interface, policy, routes, sysctl};
 use crate::config::leads_around;
 
 /// Packets that the kernel keeps for us while we are busy. The usual 500 of a TUN lose
@@ -136,18 +137,24 @@ impl Network {
             .iter()
             .filter(|route| !vip.iter().any(|vip| vip.trunc() == **route))
             .collect();
-        // In a table of their own the others take nothing from anybody.
-        for net in added.iter().filter(|net| around(net).is_none()) {
-            if let Some(device) = routes::elsewhere(&self.handle, net, self.index).await? {
-                return Err(SystemError::RouteElsewhere { net: **net, device });
+        let mut holders = Holders::new(&self.handle, self.index);
+        // A default route leaves the main table's alone, as it stands in a table of its own.
+        for net in added
+            .iter()
+            .filter(|net| net.prefix_len() > 0 || around(net).is_none())
+        {
+            if let Some(holder) = holders.of(net).await? {
+                return Err(holder.error(**net));
             }
         }
         for vip in vip {
-            if let Some(device) = routes::elsewhere(&self.handle, &vip.trunc(), self.index).await? {
-                warn!(
+            match holders.of(&vip.trunc()).await? {
+                None => {}
+                Some(Holder::Interface(device)) => warn!(
                     "{} is the network of {device} too: what is meant for one may go to the other",
                     vip.trunc()
-                );
+                ),
+                Some(holder) => return Err(holder.error(vip.trunc())),
             }
         }
 
@@ -158,6 +165,9 @@ impl Network {
         let link = self.handle.link().change(link).execute().await;
         link.map_err(|error| SystemError::refused(format!("set the MTU of {tun_name}"), &error))?;
         self.no_link_local_addresses().await;
+        if vip.iter().chain(routes).any(|net| net.addr().is_ipv6()) {
+            sysctl::allow_ipv6(tun_name);
+        }
         let has_v4 = vip.iter().any(|vip| vip.addr().is_ipv4());
         let mut has_v6 = true;
         for vip in vip {
@@ -178,7 +188,15 @@ impl Network {
                 warn!("IPv6 is switched off on this machine: going on without a route to {net}");
                 continue;
             }
-            self.add_route(net, around(net)).await?;
+            match self.add_route(net, around(net)).await {
+                Err(SystemError::NoIpv6(_)) if has_v4 => {
+                    warn!(
+                        "IPv6 is switched off on this machine: going on without a route to {net}"
+                    );
+                    has_v6 = false;
+                }
+                outcome => outcome?,
+            }
         }
         self.add_rules(mark).await
     }
@@ -257,8 +275,15 @@ impl Network {
                 self.routes.push(route);
                 Ok(())
             }
-            // It isn't elsewhere, as we looked, so it is ours: the subnet of an address.
-            Err(error) if errno(&error) == Some(libc::EEXIST) => Ok(()),
+            // In the main table nobody else has it, as we looked, so it is ours: the subnet of
+            // an address.
+            Err(error) if errno(&error) == Some(libc::EEXIST) => match table {
+                None => Ok(()),
+                Some(table) => Err(SystemError::RouteInTable { net: *net, table }),
+            },
+            Err(error) if net.addr().is_ipv6() && ipv6_is_off(&error) => {
+                Err(SystemError::NoIpv6(*net))
+            }
             Err(error) => Err(SystemError::refused(
                 format!("add a route to {net}"),
                 &error,
@@ -276,9 +301,9 @@ impl Drop for Network {
 /// A conversation with the kernel, and what carries it.
 pub(super) fn connect() -> Result<(JoinHandle<()>, Handle), SystemError> {
     let (connection, handle, _) =
-        rtnetlink::new_connection().map_err(|source| SystemError::Refused {
+        rtnetlink::new_connection().map_err(|reason| SystemError::Refused {
             action: "talk to the kernel over netlink".into(),
-            source,
+            reason,
         })?;
     Ok((tokio::spawn(connection), handle))
 }

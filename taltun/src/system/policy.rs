@@ -1,25 +1,39 @@
 //! Policy rules: everything goes into the tunnel but our own datagrams, and what stays on the
 //! local networks.
 //!
-//! Two rules a family, as wg-quick makes them:
+//! Two rules a family:
 //!
 //! ```text
-//! not fwmark MARK lookup main suppress_prefixlength 0    local routes first, but no default
-//! not fwmark MARK lookup MARK                            then the table with our routes
+//! 32500: not fwmark MARK lookup main suppress_prefixlength 0    local routes first, but no default
+//! 32501: not fwmark MARK lookup MARK                            then the table with our routes
 //! ```
 //!
 //! Datagrams with the mark, which are ours, see neither. Both rules name the mark, which
 //! tells them from everybody else's: they outlive a process that is killed.
+//!
+//! Their priorities are fixed and next to each other, so that no rule can come between them.
+//! Left to itself the kernel puts a new rule in front of the second one there is, which turns
+//! the two round where somebody has a rule of priority 1. The pair comes before the main
+//! table's own rule (32766), and after rules that somebody gave a place of their own, which
+//! are for some of the traffic. One that is for all of it is an error.
 
+use std::net::IpAddr;
+
+use futures_util::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::RouteHeader;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
-use rtnetlink::{Handle, RuleAddRequest};
+use rtnetlink::{Handle, IpVersion, RuleAddRequest};
 use tracing::debug;
 
-use super::SystemError;
 use super::error::errno;
+use super::{SystemError, routes};
 
+/// The priority of the first rule of the first tunnel; the second rule has the next one.
+const FIRST: u32 = 32_500;
+/// Tunnels that can have such rules at once; each takes the two priorities before those of
+/// the one that came before it.
+const PAIRS: u32 = 16;
 /// More rules than anybody has left behind, so that removing them comes to an end.
 const MANY: usize = 16;
 
@@ -29,10 +43,20 @@ pub(super) async fn add(
     family: AddressFamily,
     mark: u32,
 ) -> Result<(), SystemError> {
-    // Without a priority each goes before all rules but the first, so the second in front.
-    for rule in [to_table(family, mark), to_local(family, mark)] {
+    let others = others(handle, family, mark).await?;
+    let priority = free(&others)?;
+    overruled(handle, family, &others, priority).await?;
+    // The one into the tunnel first: between the two nothing may go around it.
+    for (rule, priority) in [
+        (to_table(family, mark), priority + 1),
+        (to_local(family, mark), priority),
+    ] {
         let mut request: RuleAddRequest = handle.rule().add();
         *request.message_mut() = rule;
+        request
+            .message_mut()
+            .attributes
+            .push(RuleAttribute::Priority(priority));
         request
             .execute()
             .await
@@ -58,6 +82,174 @@ pub(super) async fn remove(handle: &Handle, mark: u32) {
             }
         }
     }
+}
+
+/// The rules of a family; none where the kernel lacks it.
+pub(super) async fn rules(
+    handle: &Handle,
+    family: AddressFamily,
+) -> Result<Vec<RuleMessage>, SystemError> {
+    let version = match family {
+        AddressFamily::Inet6 => IpVersion::V6,
+        _ => IpVersion::V4,
+    };
+    let all: Result<Vec<_>, _> = handle.rule().get(version).execute().try_collect().await;
+    match all {
+        Ok(rules) => Ok(rules),
+        Err(error) if matches!(errno(&error), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(SystemError::refused("read the policy rules", &error)),
+    }
+}
+
+/// The table that a rule leads to; `None` for a rule that does something else.
+pub(super) fn table(rule: &RuleMessage) -> Option<u32> {
+    let named = rule
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RuleAttribute::Table(table) => Some(*table),
+            _ => None,
+        });
+    (rule.header.action == RuleAction::ToTable)
+        .then(|| named.unwrap_or(u32::from(rule.header.table)))
+}
+
+/// The rules of a family that aren't ours.
+async fn others(
+    handle: &Handle,
+    family: AddressFamily,
+    mark: u32,
+) -> Result<Vec<RuleMessage>, SystemError> {
+    let mut rules = rules(handle, family).await?;
+    let ours = RuleAttribute::FwMark(mark);
+    rules.retain(|rule| {
+        !(rule.header.flags.contains(RuleFlags::Invert) && rule.attributes.contains(&ours))
+    });
+    Ok(rules)
+}
+
+/// The first of two priorities that nobody has, the highest that there are.
+fn free(others: &[RuleMessage]) -> Result<u32, SystemError> {
+    let taken = |wanted| others.iter().any(|rule| priority(rule) == wanted);
+    let pairs = (0..PAIRS).map(|pair| FIRST - 2 * pair);
+    let mut free = pairs.filter(|first| !taken(*first) && !taken(first + 1));
+    free.next().ok_or(SystemError::NoPriority {
+        first: FIRST - 2 * (PAIRS - 1),
+        last: FIRST + 1,
+    })
+}
+
+/// An error where a rule before ours leads everything elsewhere.
+async fn overruled(
+    handle: &Handle,
+    family: AddressFamily,
+    others: &[RuleMessage],
+    ours: u32,
+) -> Result<(), SystemError> {
+    let local = u32::from(libc::RT_TABLE_LOCAL);
+    let mut to_us = others.iter().filter(|rule| table(rule) == Some(local));
+    if !to_us.any(|rule| priority(rule) < ours) {
+        return Err(SystemError::LocalRule {
+            ours,
+            family: if family == AddressFamily::Inet6 {
+                " -6"
+            } else {
+                ""
+            },
+        });
+    }
+    let earlier = others.iter().filter(|rule| priority(rule) < ours);
+    let mut decided = None;
+    for rule in earlier {
+        let Some(table) = table(rule) else { continue };
+        let main = u32::from(RouteHeader::RT_TABLE_MAIN);
+        let all = if table == local {
+            false
+        } else if table == main {
+            is_for_all(rule)
+        } else {
+            // A table may hold only some networks, and its rule may be for us or not: the
+            // kernel tells where a packet to anybody goes as things are.
+            if decided.is_none() {
+                decided = Some(decided_by(handle, family).await);
+            }
+            decided
+                .as_ref()
+                .is_some_and(|tables| tables.contains(&table))
+        };
+        if all {
+            return Err(SystemError::Overruled {
+                priority: priority(rule),
+                table: if table == main {
+                    "main".into()
+                } else {
+                    table.to_string()
+                },
+                ours,
+                family: if family == AddressFamily::Inet6 {
+                    " -6"
+                } else {
+                    ""
+                },
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The tables whose default route, whole or in halves, has packets to anybody.
+async fn decided_by(handle: &Handle, family: AddressFamily) -> Vec<u32> {
+    // One in each half. Nothing is sent there.
+    let anybody: [IpAddr; 2] = match family {
+        AddressFamily::Inet6 => [
+            IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1_u16]),
+            IpAddr::from([0x9fff, 0, 0, 0, 0, 0, 0, 1_u16]),
+        ],
+        _ => [IpAddr::from([11, 1, 1, 1]), IpAddr::from([198, 51, 100, 1])],
+    };
+    let mut tables = Vec::new();
+    for address in anybody {
+        if let Ok(Some(route)) = routes::best(handle, address).await
+            && route.header.destination_prefix_length <= 1
+        {
+            tables.push(routes::table(&route));
+        }
+    }
+    tables
+}
+
+/// Whether a rule asks nothing of a packet, and lets default routes count.
+fn is_for_all(rule: &RuleMessage) -> bool {
+    let header = &rule.header;
+    header.src_len == 0
+        && header.dst_len == 0
+        && header.tos == 0
+        && !header.flags.contains(RuleFlags::Invert)
+        && rule.attributes.iter().all(|attribute| match attribute {
+            RuleAttribute::SuppressPrefixLen(length) => *length == u32::MAX,
+            RuleAttribute::SuppressIfGroup(group) => *group == u32::MAX,
+            RuleAttribute::L3MDev(l3mdev) => !l3mdev,
+            RuleAttribute::Priority(_)
+            | RuleAttribute::Table(_)
+            | RuleAttribute::Protocol(_)
+            | RuleAttribute::Realm(_)
+            | RuleAttribute::Other(_) => true,
+            _ => false,
+        })
+}
+
+/// The kernel leaves out a priority of 0.
+fn priority(rule: &RuleMessage) -> u32 {
+    let priority = rule
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RuleAttribute::Priority(priority) => Some(*priority),
+            _ => None,
+        });
+    priority.unwrap_or(0)
 }
 
 /// What isn't marked goes by the table with our routes.

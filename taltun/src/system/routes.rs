@@ -1,16 +1,26 @@
 //! Routes: making ours, in the main table or one of our own, and finding who has a prefix
 //! already.
+//!
+//! A router may have a million routes, and reading them takes seconds. So the kernel is asked
+//! for the best route to single addresses first, which nearly always tells; only where it
+//! doesn't are all routes read, once for all that is wanted.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteScope, RouteType,
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
+use super::error::errno;
 use super::{SystemError, interface};
+
+/// The metric that IPv6 routes get which are made without one.
+const METRIC_V6: u32 = 1024;
 
 /// A route that leads straight into the interface with this number, in `table` or else the
 /// main one.
@@ -32,35 +42,172 @@ pub(super) fn into_interface(net: &IpNet, index: u32, table: Option<u32>) -> Rou
     }
 }
 
-/// The interface other than ours that a route to exactly `net` leads through, by whatever
-/// metric. It would either keep packets from the tunnel or lose its own to it.
-pub(super) async fn elsewhere(
-    handle: &Handle,
-    net: &IpNet,
-    ours: u32,
-) -> Result<Option<String>, SystemError> {
-    let query = match net {
-        IpNet::V4(_) => RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
-        IpNet::V6(_) => RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
-    };
-    let mut routes = handle.route().get(query).execute();
-    while let Some(route) = routes
-        .try_next()
-        .await
-        .map_err(|error| SystemError::refused("read the routes", &error))?
-    {
-        if destination(&route) == Some(*net)
-            && in_main_table(&route)
-            && let Some(index) = output(&route)
-            && index != ours
-        {
-            return Ok(Some(interface::name(index)));
-        }
-    }
-    Ok(None)
+/// What has a prefix already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// A route through another interface, by whatever metric. It would either keep packets
+    /// from the tunnel or lose its own to it.
+    Interface(String),
+    /// A route that leads nowhere, `blackhole` and the like, and comes before ours. One that
+    /// comes after, by its metric, is there for when the tunnel isn't.
+    Nowhere(&'static str),
 }
 
-fn destination(route: &RouteMessage) -> Option<IpNet> {
+impl Holder {
+    /// As an error: `net` can't be ours.
+    pub(super) fn error(self, net: IpNet) -> SystemError {
+        match self {
+            Self::Interface(device) => SystemError::RouteElsewhere { net, device },
+            Self::Nowhere(kind) => SystemError::RouteNowhere { net, kind },
+        }
+    }
+}
+
+/// Finds who has prefixes in the main table.
+#[derive(Debug)]
+pub(super) struct Holders<'a> {
+    handle: &'a Handle,
+    /// The number of our interface, whose own routes don't count.
+    ours: u32,
+    /// All routes of the main table, by family, once they had to be read.
+    all: HashMap<bool, Vec<RouteMessage>>,
+}
+
+impl<'a> Holders<'a> {
+    /// Nothing is read yet.
+    pub(super) fn new(handle: &'a Handle, ours: u32) -> Self {
+        Self {
+            handle,
+            ours,
+            all: HashMap::new(),
+        }
+    }
+
+    /// Who has exactly this prefix, if anybody but us does.
+    pub(super) async fn of(&mut self, net: &IpNet) -> Result<Option<Holder>, SystemError> {
+        for address in [net.network(), net.broadcast(), inside(net)] {
+            let Some(route) = best(self.handle, address).await? else {
+                continue;
+            };
+            // The longest one that there is, unless rules have led to another table.
+            let is_main = in_main_table(&route);
+            if is_main && route.header.destination_prefix_length < net.prefix_len() {
+                return Ok(None);
+            }
+            if is_main
+                && destination(&route) == Some(*net)
+                && let Some(holder) = holder(&route, self.ours)
+            {
+                return Ok(Some(holder));
+            }
+        }
+        let ours = self.ours;
+        let all = self.all(net.addr().is_ipv6()).await?;
+        let mut same = all.iter().filter(|route| destination(route) == Some(*net));
+        Ok(same.find_map(|route| holder(route, ours)))
+    }
+
+    async fn all(&mut self, v6: bool) -> Result<&[RouteMessage], SystemError> {
+        if !self.all.contains_key(&v6) {
+            let mut routes = dump(self.handle, v6).await?;
+            routes.retain(in_main_table);
+            self.all.insert(v6, routes);
+        }
+        Ok(self.all.get(&v6).map_or(&[], Vec::as_slice))
+    }
+}
+
+/// An address in the middle of a network.
+fn inside(net: &IpNet) -> IpAddr {
+    let half = |bits: u32, length: u8| bits.saturating_sub(u32::from(length) + 1);
+    match net {
+        IpNet::V4(net) => {
+            let middle = 1_u32.checked_shl(half(32, net.prefix_len())).unwrap_or(0);
+            IpAddr::V4((u32::from(net.network()) | middle).into())
+        }
+        IpNet::V6(net) => {
+            let middle = 1_u128.checked_shl(half(128, net.prefix_len())).unwrap_or(0);
+            IpAddr::V6((u128::from(net.network()) | middle).into())
+        }
+    }
+}
+
+/// The route that a packet of no particular kind to this address takes, as it stands in its
+/// table; `None` where there is none.
+pub(super) async fn best(handle: &Handle, to: IpAddr) -> Result<Option<RouteMessage>, SystemError> {
+    let mut question = RouteMessage::default();
+    question.header.address_family = match to {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    question.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
+    question.header.flags = RouteFlags::FibMatch | RouteFlags::LookupTable;
+    question
+        .attributes
+        .push(RouteAttribute::Destination(to.into()));
+    let answer = handle.route().get(question).execute().try_next().await;
+    match answer {
+        Ok(route) => Ok(route),
+        // There is none, or one that leads nowhere: each kind of these has an error of its own.
+        Err(error) if errno(&error).is_some() => Ok(None),
+        Err(error) => Err(SystemError::refused(
+            format!("ask for the route to {to}"),
+            &error,
+        )),
+    }
+}
+
+/// All routes of a family.
+async fn dump(handle: &Handle, v6: bool) -> Result<Vec<RouteMessage>, SystemError> {
+    let query = if v6 {
+        RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()
+    } else {
+        RouteMessageBuilder::<std::net::Ipv4Addr>::new().build()
+    };
+    #[cfg(test)]
+    DUMPS.with(|dumps| dumps.set(dumps.get() + 1));
+    let routes = handle.route().get(query).execute().try_collect().await;
+    routes.map_err(|error| SystemError::refused("read the routes", &error))
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How often all routes were read.
+    pub(super) static DUMPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Who has the prefix of this route, if it isn't us and it matters.
+fn holder(route: &RouteMessage, ours: u32) -> Option<Holder> {
+    let kind = match route.header.kind {
+        RouteType::BlackHole => "blackhole",
+        RouteType::Unreachable => "unreachable",
+        RouteType::Prohibit => "prohibit",
+        RouteType::Throw => "throw",
+        _ => {
+            let index = output(route).filter(|index| *index != ours)?;
+            return Some(Holder::Interface(interface::name(index)));
+        }
+    };
+    let most = match route.header.address_family {
+        AddressFamily::Inet6 => METRIC_V6,
+        _ => 0,
+    };
+    (metric(route) <= most).then_some(Holder::Nowhere(kind))
+}
+
+fn metric(route: &RouteMessage) -> u32 {
+    let metric = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Priority(metric) => Some(*metric),
+            _ => None,
+        });
+    metric.unwrap_or(0)
+}
+
+/// The network that a route is for.
+pub(super) fn destination(route: &RouteMessage) -> Option<IpNet> {
     let address = route
         .attributes
         .iter()
@@ -74,8 +221,8 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
         Some(address) => address,
         // The default route carries no destination.
         None if bits == 0 => match route.header.address_family {
-            rtnetlink::packet_route::AddressFamily::Inet => IpAddr::from([0_u8; 4]),
-            rtnetlink::packet_route::AddressFamily::Inet6 => IpAddr::from([0_u8; 16]),
+            AddressFamily::Inet => IpAddr::from([0_u8; 4]),
+            AddressFamily::Inet6 => IpAddr::from([0_u8; 16]),
             _ => return None,
         },
         None => return None,
@@ -83,7 +230,7 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
     IpNet::new(address, bits).ok()
 }
 
-fn in_main_table(route: &RouteMessage) -> bool {
+pub(super) fn in_main_table(route: &RouteMessage) -> bool {
     table(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
 }
 
@@ -99,7 +246,8 @@ pub(super) fn table(route: &RouteMessage) -> u32 {
     named.unwrap_or(u32::from(route.header.table))
 }
 
-fn output(route: &RouteMessage) -> Option<u32> {
+/// The number of the interface that a route leads through.
+pub(super) fn output(route: &RouteMessage) -> Option<u32> {
     route
         .attributes
         .iter()

@@ -13,6 +13,13 @@ use crate::config::Config;
 /// Settings by name, as `sysctl` writes them with slashes: `net/ipv4/ip_forward`.
 pub(super) type Settings = BTreeMap<String, String>;
 
+/// Whether the host passes IPv4 packets on.
+const FORWARD_V4: &str = "net/ipv4/ip_forward";
+/// The same for IPv6.
+const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
+/// Where interfaces have their IPv6 settings.
+const LINKS_V6: &str = "net/ipv6/conf";
+
 /// What `config` wants, be it so already or not. `marked` is whether routing asks for the mark on our
 /// datagrams.
 pub(super) fn wanted(config: &Config, marked: bool) -> Settings {
@@ -22,18 +29,23 @@ pub(super) fn wanted(config: &Config, marked: bool) -> Settings {
         vip.iter().any(|vip| vip.addr().is_ipv6() == v6)
     };
     if config.host.ip_forward && has(false) {
-        wanted.insert("net/ipv4/ip_forward".into(), "1".into());
+        wanted.insert(FORWARD_V4.into(), "1".into());
     }
-    if config.host.ip_forward && has(true) && read("net/ipv6/conf/all/forwarding").is_ok() {
+    if config.host.ip_forward
+        && has(true)
+        && let Ok(now) = read(FORWARD_V6)
+    {
         // A router believes no other router, unless it is told to: without this a host that
-        // has its default route from an advertisement would lose it.
-        for link in links("net/ipv6/conf") {
+        // has its default route from an advertisement would lose it. One that is a router
+        // already has its own reasons.
+        let links = if now == "1" { Vec::new() } else { links() };
+        for link in links {
             let name = format!("net/ipv6/conf/{link}/accept_ra");
-            if read(&name).is_ok_and(|value| value == "1") {
+            if link != config.interface.tun_name && read(&name).is_ok_and(|value| value == "1") {
                 wanted.insert(name, "2".into());
             }
         }
-        wanted.insert("net/ipv6/conf/all/forwarding".into(), "1".into());
+        wanted.insert(FORWARD_V6.into(), "1".into());
     }
     if marked {
         // Where reverse paths are checked strictly, answers to our datagrams come from where
@@ -56,36 +68,111 @@ pub(super) fn before(wanted: &Settings) -> Settings {
         .collect()
 }
 
-/// Sets those of `wanted` that `before` says aren't so.
+/// Sets those of `wanted` that `before` says aren't so. The error names all that can't be set.
 pub(super) fn set(wanted: &Settings, before: &Settings) -> Result<(), SystemError> {
-    for (name, value) in wanted {
-        if before.get(name).is_none_or(|before| before == FOUND_SO) {
-            continue;
+    let differs = |name: &String| before.get(name).is_some_and(|before| before != FOUND_SO);
+    let mut refused: Option<(Vec<String>, io::Error)> = None;
+    for (name, value) in in_order(wanted).filter(|(name, _)| differs(name)) {
+        if let Err(reason) = fs::write(path(name), value) {
+            let text = format!("{}={value}", dotted(name));
+            refused
+                .get_or_insert_with(|| (Vec::new(), reason))
+                .0
+                .push(text);
         }
-        fs::write(path(name), value).map_err(|source| SystemError::Refused {
-            action: format!("set {} to {value}", name.replace('/', ".")),
-            source,
-        })?;
     }
-    Ok(())
+    let Some((settings, reason)) = refused else {
+        return Ok(());
+    };
+    let options: Vec<String> = settings
+        .iter()
+        .map(|setting| format!("`--sysctl {setting}`"))
+        .collect();
+    Err(SystemError::Settings {
+        settings: settings.join(" "),
+        reason,
+        options: options.join(" "),
+    })
 }
 
 /// Puts them back; a setting that has gone, with its interface perhaps, is no matter.
+///
+/// Forwarding stays on, and with it what lets a router believe other routers: since then
+/// containers, virtual machines or another VPN may have come to rely on it, and nobody can tell.
 pub(super) fn restore(settings: &Settings) {
+    let changed = settings.iter().filter(|(_, value)| *value != FOUND_SO);
+    let (stay, go): (Vec<_>, Vec<_>) = changed.partition(|(name, _)| stays(name));
     // The other way round, so that those of single interfaces have the last word.
-    for (name, value) in settings.iter().rev() {
-        if value == FOUND_SO {
-            continue;
-        }
+    for (name, value) in go.into_iter().rev() {
         match fs::write(path(name), value) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(
-                    "cannot set {} back to {value}: {error}",
-                    name.replace('/', ".")
-                );
+                tracing::warn!("cannot set {} back to {value}: {error}", dotted(name));
             }
             _ => {}
         }
+    }
+    for (name, value) in stay {
+        if is_forwarding(name) {
+            let name = dotted(name);
+            tracing::info!(
+                "{name} stays 1, as others may rely on it by now; `sysctl -w {name}={value}` \
+                 switches it off"
+            );
+        }
+    }
+}
+
+/// Forwarding comes last: it is what makes a host forget the routes it was told by other
+/// routers, where it hasn't been told before to go on believing them.
+fn in_order(settings: &Settings) -> impl Iterator<Item = (&String, &String)> {
+    let all = || settings.iter();
+    all()
+        .filter(|(name, _)| !is_forwarding(name))
+        .chain(all().filter(|(name, _)| is_forwarding(name)))
+}
+
+fn stays(name: &str) -> bool {
+    is_forwarding(name) || name.ends_with("/accept_ra")
+}
+
+fn is_forwarding(name: &str) -> bool {
+    name == FORWARD_V4 || name == FORWARD_V6
+}
+
+/// A name as `sysctl` takes it: dots between its parts, and a slash where an interface's name
+/// has a dot.
+fn dotted(name: &str) -> String {
+    let swap = |c| match c {
+        '/' => '.',
+        '.' => '/',
+        other => other,
+    };
+    name.chars().map(swap).collect()
+}
+
+/// Whether this kernel has IPv6 at all: `ipv6.disable=1` at boot takes it away, sockets and
+/// tables included.
+pub(super) fn has_ipv6() -> bool {
+    path(LINKS_V6).is_dir()
+}
+
+/// Switches IPv6 on for our own interface where it is switched off for new ones only: what
+/// other interfaces have would go around the tunnel.
+pub(super) fn allow_ipv6(tun_name: &str) {
+    let setting = |link: &str| format!("{LINKS_V6}/{link}/disable_ipv6");
+    let is = |link: &str, expected| read(&setting(link)).is_ok_and(|value| value == expected);
+    let elsewhere = links()
+        .iter()
+        .any(|link| !matches!(&**link, "lo" | "default") && link != tun_name && is(link, "0"));
+    if !is(tun_name, "1") || !elsewhere {
+        return;
+    }
+    match fs::write(path(&setting(tun_name)), "0") {
+        Ok(()) => tracing::warn!(
+            "IPv6 is switched off for new interfaces, and other interfaces have it: it is \
+             switched on for {tun_name}"
+        ),
+        Err(error) => tracing::warn!("cannot switch IPv6 on for {tun_name}: {error}"),
     }
 }
 
@@ -93,12 +180,9 @@ fn read(name: &str) -> io::Result<String> {
     Ok(fs::read_to_string(path(name))?.trim().to_owned())
 }
 
-/// The interfaces that have settings in `directory`, and `default`, which later ones get.
-fn links(directory: &str) -> Vec<String> {
-    let entries = fs::read_dir(path(directory))
-        .into_iter()
-        .flatten()
-        .flatten();
+/// The interfaces that have IPv6 settings, and `default`, which later ones get.
+fn links() -> Vec<String> {
+    let entries = fs::read_dir(path(LINKS_V6)).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| name != "all")
@@ -116,6 +200,32 @@ fn path(name: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interface_is_told_to_believe_routers_before_the_host_becomes_one() {
+        let settings = [
+            "net/ipv6/conf/all/forwarding",
+            "net/ipv6/conf/eth0/accept_ra",
+        ];
+        let settings: Settings = settings.map(|name| (name.into(), "2".into())).into();
+        let order: Vec<&String> = in_order(&settings).map(|(name, _)| name).collect();
+        assert_eq!(
+            order,
+            [
+                "net/ipv6/conf/eth0/accept_ra",
+                "net/ipv6/conf/all/forwarding"
+            ]
+        );
+    }
+
+    #[test]
+    fn names_are_said_as_sysctl_takes_them() {
+        assert_eq!(dotted(FORWARD_V4), "net.ipv4.ip_forward");
+        assert_eq!(
+            dotted("net/ipv6/conf/eth0.7/accept_ra"),
+            "net.ipv6.conf.eth0/7.accept_ra"
+        );
+    }
 
     #[test]
     fn a_name_stays_below_the_settings() {

@@ -11,7 +11,7 @@ use crate::config::{self, Config, FirewallChoice};
 use crate::crypto::PrivateKey;
 
 /// Runs `test` in a fresh network namespace with a TUN `t0`, and says so if it can't.
-fn in_namespace(test: impl AsyncFnOnce() + Send + 'static) {
+pub(super) fn in_namespace(test: impl AsyncFnOnce() + Send + 'static) {
     if !may_administer() {
         println!("skipped: needs root");
         return;
@@ -35,7 +35,7 @@ fn in_namespace(test: impl AsyncFnOnce() + Send + 'static) {
 }
 
 /// What `ip …` prints, in the namespace of this thread.
-fn ip(arguments: &str) -> String {
+pub(super) fn ip(arguments: &str) -> String {
     let output = Command::new("ip")
         .args(arguments.split(' '))
         .output()
@@ -48,11 +48,11 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-async fn configure(vip: &[&str], routes: &[&str]) -> Result<Host, SystemError> {
+pub(super) async fn configure(vip: &[&str], routes: &[&str]) -> Result<Host, SystemError> {
     configure_with(vip, routes, |_| {}).await
 }
 
-async fn configure_with(
+pub(super) async fn configure_with(
     vip: &[&str],
     routes: &[&str],
     change: impl FnOnce(&mut Config),
@@ -297,8 +297,12 @@ fn what_a_killed_process_left_is_undone_by_the_next_that_wants_less() {
         ip("tuntap add dev t0 mode tun");
         let host = configure(&["10.0.0.2/24"], &[]).await.unwrap();
         assert!(!ip("rule show").contains("fwmark"));
-        assert_eq!(setting("ipv4/ip_forward"), "0");
         host.undo().await;
+        assert_eq!(setting("ipv4/ip_forward"), "1");
+        assert_eq!(setting("ipv6/conf/all/forwarding"), "1");
+        // Forwarding stays on, whoever relies on it by now.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0").unwrap();
         assert_eq!(everything(), before);
         assert_eq!(std::fs::read_dir(directory()).unwrap().count(), 0);
     });
@@ -314,7 +318,7 @@ fn a_host_that_is_dropped_undoes_what_would_stay() {
         .unwrap();
         drop(host);
         assert!(!ip("rule show").contains("fwmark"));
-        assert_eq!(setting("ipv4/ip_forward"), "0");
+        assert_eq!(setting("ipv4/conf/all/src_valid_mark"), "0");
     });
 }
 
@@ -377,13 +381,13 @@ fn a_missing_firewall_or_resolver_is_named_before_anything_is_touched() {
     });
 }
 
-fn example_peers(endpoint: &str) -> Vec<config::Peer> {
+pub(super) fn example_peers(endpoint: &str) -> Vec<config::Peer> {
     let example = include_str!("../../dist/examples/spoke.toml");
     let example = example.replace("203.0.113.1:9000", endpoint);
     config::parse(&example, "spoke.toml").unwrap().config.peers
 }
 
-fn everything() -> String {
+pub(super) fn everything() -> String {
     let ip = [
         "-o addr show scope global",
         "rule show",
@@ -399,7 +403,7 @@ fn everything() -> String {
     format!("{}{}", ip.concat(), settings.map(setting).concat())
 }
 
-fn setting(name: &str) -> String {
+pub(super) fn setting(name: &str) -> String {
     let value = std::fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap();
     value.trim().to_owned()
 }

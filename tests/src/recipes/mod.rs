@@ -193,9 +193,14 @@ impl Deployment {
             }
             let now = Snapshot::take(&machine.namespace)?;
             let changes = machine.untouched.difference(&now);
+            // Forwarding stays on, as the manual says.
+            let stays = |change: &&String| {
+                change.contains("ipv4/ip_forward") || change.contains("ipv6/conf/")
+            };
             faults.extend(
                 changes
                     .iter()
+                    .filter(|change| !stays(change))
                     .map(|change| format!("{}: {change}", machine.name)),
             );
         }

@@ -112,27 +112,30 @@ pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
         let _service = Service::start(lab.namespace("cloud")?, CLOUD.parse()?)?;
         closed(lab.namespace("desktop")?, CLOUD)
     });
-    findings.look("stopped, the office forwards nothing any more", || {
-        lab.namespace("desktop")?
-            .ip("route add default via 192.168.50.1")?;
-        let office = lab.namespace("office")?;
-        let on = forwarding(office)?;
-        lab.start_node("office", "office")?;
-        let machine = lab
-            .machines
-            .iter_mut()
-            .find(|machine| machine.name == "office");
-        let node = machine.and_then(|machine| machine.node.take());
-        node.map(|node| node.stop(crate::sys::Signal::Terminate))
-            .transpose()?;
-        let off = forwarding(lab.namespace("office")?)?;
-        lab.start_node("office", "office")?;
-        ensure!(
-            (on.as_str(), off.as_str()) == ("1", "0"),
-            "ip_forward was {on}, then {off}"
-        );
-        Ok("ip_forward is 1 while it runs, and 0 after".into())
-    });
+    findings.look(
+        "stopped, the office goes on forwarding, as others may rely on it",
+        || {
+            lab.namespace("desktop")?
+                .ip("route add default via 192.168.50.1")?;
+            let office = lab.namespace("office")?;
+            let on = forwarding(office)?;
+            lab.start_node("office", "office")?;
+            let machine = lab
+                .machines
+                .iter_mut()
+                .find(|machine| machine.name == "office");
+            let node = machine.and_then(|machine| machine.node.take());
+            node.map(|node| node.stop(crate::sys::Signal::Terminate))
+                .transpose()?;
+            let off = forwarding(lab.namespace("office")?)?;
+            lab.start_node("office", "office")?;
+            ensure!(
+                (on.as_str(), off.as_str()) == ("1", "1"),
+                "ip_forward was {on}, then {off}"
+            );
+            Ok("ip_forward is 1 while it runs, and after".into())
+        },
+    );
     findings.0
 }
 

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use tracing::{debug, warn};
 
 use super::Rules;
-use crate::system::program;
+use crate::system::{program, sysctl};
 
 /// The tables that we have chains in.
 const TABLES: [&str; 4] = ["raw", "mangle", "nat", "filter"];
@@ -30,7 +30,9 @@ struct Chain {
 pub(super) async fn apply(rules: &Rules) -> Result<(), String> {
     for v6 in [false, true] {
         let outcome = apply_family(rules, v6).await;
-        let matters = !v6 || !rules.vips_of(true).is_empty() || rules.kill_switch;
+        // Without IPv6 in the kernel nothing can leave or come in by it either.
+        let matters =
+            !v6 || sysctl::has_ipv6() && (!rules.vips_of(true).is_empty() || rules.kill_switch);
         match outcome {
             Err(reason) if matters => return Err(reason),
             Err(reason) => debug!("ip6tables: {reason}"),
@@ -229,17 +231,17 @@ fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
         chain("filter", "FORWARD", "fwd", forward);
     }
     if let Some(out) = &rules.masquerade {
-        // POSTROUTING doesn't know where a packet came from, so it is marked on the way; any
-        // value will do that nobody else uses.
-        let mark = 0x7b00_0000_u32;
+        // POSTROUTING doesn't know where a packet came from, so it is marked on the way, by a
+        // bit that nobody else is known to use; what others have marked it with stays.
+        let mark = "0x2000/0x2000";
         let out = if out.is_empty() {
             format!("! -o {tun}")
         } else {
             format!("-o {out}")
         };
-        let set = format!("-i {tun} {out} -j MARK --set-mark {mark:#x}");
+        let set = format!("-i {tun} {out} -j MARK --set-xmark {mark}");
         chain("mangle", "FORWARD", "from", vec![set]);
-        let masquerade = format!("{out} -m mark --mark {mark:#x} -j MASQUERADE");
+        let masquerade = format!("{out} -m mark --mark {mark} -j MASQUERADE");
         chain("nat", "POSTROUTING", "nat", vec![masquerade]);
     }
     chains
@@ -261,7 +263,7 @@ mod tests {
         assert_eq!(
             of_table(&all_rules(), "nat", "-P POSTROUTING ACCEPT\n"),
             "*nat\n:taltun-t0-nat - [0:0]\n\
-             -A taltun-t0-nat -o eth0 -m mark --mark 0x7b000000 -j MASQUERADE\n\
+             -A taltun-t0-nat -o eth0 -m mark --mark 0x2000/0x2000 -j MASQUERADE\n\
              -I POSTROUTING 1 -j taltun-t0-nat\nCOMMIT\n"
         );
     }
