@@ -27,6 +27,7 @@ mod handshakes;
 mod peers;
 mod sending;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -160,7 +161,8 @@ pub struct Device {
 #[derive(Debug)]
 struct Control {
     peer: Arc<Peer>,
-    static_static: Option<SharedSecret>,
+    /// Of [`Control::static_static`].
+    made_of_static_keys: OnceCell<Option<SharedSecret>>,
     preshared_key: PresharedKey,
     sealer: Sealer,
     timers: Timers,
@@ -175,6 +177,16 @@ struct Control {
 struct InFlight {
     index: u32,
     state: Initiator,
+}
+
+impl Control {
+    /// The secret of both static keys; `None` for a low-order key of the peer's. It is made
+    /// when it is first needed: for all peers of a big hub at once it would take seconds.
+    fn static_static(&self, identity: &Identity) -> Option<&SharedSecret> {
+        self.made_of_static_keys
+            .get_or_init(|| identity.static_static(self.peer.public_key()))
+            .as_ref()
+    }
 }
 
 impl Device {

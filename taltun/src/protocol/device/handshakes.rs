@@ -62,7 +62,7 @@ impl Device {
         let claimed = noise::receive(&self.identity, message).map_err(|_| refused)?;
         let id = *self.by_key.get(&claimed.initiator).ok_or(refused)?;
         let control = self.peers.get_mut(&id).ok_or(refused)?;
-        let static_static = control.static_static.as_ref().ok_or(refused)?;
+        let static_static = control.static_static(&self.identity).ok_or(refused)?;
         let verified = claimed.verify(static_static).map_err(|_| refused)?;
         let replayed = control
             .newest_timestamp
@@ -204,7 +204,7 @@ impl Device {
     pub(super) fn send_initiation(&mut self, id: PeerId, now: Time) {
         let possible = self.peers.get(&id).is_some_and(|control| {
             self.has_private_key
-                && control.static_static.is_some()
+                && control.peer.public_key().is_usable()
                 && control.peer.endpoint().is_some()
         });
         if !possible {
@@ -222,17 +222,19 @@ impl Device {
             return;
         };
         let peer = Arc::clone(&control.peer);
-        let made = control.static_static.as_ref().and_then(|static_static| {
-            noise::initiate(
-                &self.identity,
-                peer.public_key(),
-                static_static,
-                ephemeral,
-                index,
-                timestamp,
-            )
-            .ok()
-        });
+        let made = control
+            .static_static(&self.identity)
+            .and_then(|static_static| {
+                noise::initiate(
+                    &self.identity,
+                    peer.public_key(),
+                    static_static,
+                    ephemeral,
+                    index,
+                    timestamp,
+                )
+                .ok()
+            });
         let Some((state, mut message)) = made else {
             control.timers.handshake_abandoned(now);
             return;

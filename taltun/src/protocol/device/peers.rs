@@ -1,5 +1,6 @@
 //! Peers and their settings: added, changed and removed while everything runs.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,7 @@ impl Device {
             id,
             Control {
                 peer: Arc::clone(&peer),
-                static_static: self.identity.static_static(&key),
+                made_of_static_keys: OnceCell::new(),
                 preshared_key: settings.preshared_key,
                 sealer: Sealer::new(&key),
                 timers,
@@ -148,7 +149,7 @@ impl Device {
             self.abandon_initiations(id);
             self.wipe_sessions(id);
             if let Some(control) = self.peers.get_mut(&id) {
-                control.static_static = self.identity.static_static(control.peer.public_key());
+                control.made_of_static_keys = OnceCell::new();
                 control.timers.start_over();
                 control.peer.activity.forget_unanswered();
                 control.peer.activity.forget_unacknowledged();
