@@ -14,4 +14,6 @@ pub mod crypto;
 pub mod dataplane;
 pub mod protocol;
 pub mod report;
+#[cfg(test)]
+mod scaling;
 pub mod system;

@@ -4,18 +4,20 @@
 //! keeps its span, so that each complaint about it can name the line and the key and say
 //! in Taltun's words what was expected.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, Spot, line_after};
+use super::error::{ConfigError, Spot};
 use super::suggest;
 
 /// A parsed file.
 pub(super) struct Document<'a> {
-    file: &'a str,
-    text: &'a str,
+    file: Arc<str>,
+    lines: Lines,
     root: Spanned<DeTable<'a>>,
 }
 
@@ -30,18 +32,24 @@ pub(super) struct Section<'d, 'a> {
 /// The value of a key, or an element of its list.
 pub(super) struct Field<'d, 'a> {
     document: &'d Document<'a>,
-    key: String,
+    section: &'static str,
+    key: &'static str,
     value: &'d Spanned<DeValue<'a>>,
 }
 
 impl<'a> Document<'a> {
     /// Parses `text`; `file` is what to call it in errors.
-    pub(super) fn parse(text: &'a str, file: &'a str) -> Result<Self, ConfigError> {
+    pub(super) fn parse(text: &'a str, file: &str) -> Result<Self, ConfigError> {
+        let lines = Lines::of(text);
         match DeTable::parse(text) {
-            Ok(root) => Ok(Self { file, text, root }),
+            Ok(root) => Ok(Self {
+                file: file.into(),
+                lines,
+                root,
+            }),
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start);
-                Err(Spot::line(file, line_of(text, at), "")
+                Err(Spot::line(file, lines.number(at), "")
                     .error(format!("not valid TOML: {}", error.message())))
             }
         }
@@ -67,11 +75,11 @@ impl<'a> Document<'a> {
                 table,
                 start: value.span().start,
             })),
-            DeValue::Array(_) => Err(self.spot(value.span().start, name).error(format!(
+            DeValue::Array(_) => Err(self.spot(value.span().start, "", name).error(format!(
                 "expected one table: write [{name}] with single brackets, once"
             ))),
             other => Err(self
-                .spot(value.span().start, name)
+                .spot(value.span().start, "", name)
                 .error(format!("expected a table [{name}], found {}", kind(other)))),
         }
     }
@@ -82,7 +90,7 @@ impl<'a> Document<'a> {
             return Ok(Vec::new());
         };
         let wrong = |at: usize| {
-            self.spot(at, name).error(format!(
+            self.spot(at, "", name).error(format!(
                 "expected a list of tables: write [[{name}]] with double brackets before each"
             ))
         };
@@ -103,8 +111,9 @@ impl<'a> Document<'a> {
             .collect()
     }
 
-    fn spot(&self, at: usize, key: &str) -> Spot {
-        Spot::line(self.file, line_of(self.text, at), key)
+    fn spot(&self, at: usize, section: &'static str, key: impl Into<Cow<'static, str>>) -> Spot {
+        let file = Arc::clone(&self.file);
+        Spot::key_at(file, self.lines.number(at), section, key.into())
     }
 }
 
@@ -115,25 +124,26 @@ impl<'d, 'a> Section<'d, 'a> {
     }
 
     /// The value of `key`, if it is given.
-    pub(super) fn get(&self, key: &str) -> Option<Field<'d, 'a>> {
+    pub(super) fn get(&self, key: &'static str) -> Option<Field<'d, 'a>> {
         find(self.table, key).map(|value| Field {
             document: self.document,
-            key: format!("{}.{key}", self.name),
+            section: self.name,
+            key,
             value,
         })
     }
 
     /// Where `key` would stand if it were given: at the head of this section.
-    pub(super) fn spot(&self, key: &str) -> Spot {
-        let key = format!("{}.{key}", self.name);
-        self.document.spot(self.start, &key)
+    pub(super) fn spot(&self, key: &'static str) -> Spot {
+        self.document.spot(self.start, self.name, key)
     }
 }
 
 impl<'d> Field<'d, '_> {
     /// Where this is written.
     pub(super) fn spot(&self) -> Spot {
-        self.document.spot(self.value.span().start, &self.key)
+        let at = self.value.span().start;
+        self.document.spot(at, self.section, self.key)
     }
 
     /// A text.
@@ -174,7 +184,8 @@ impl<'d> Field<'d, '_> {
                 .iter()
                 .map(|value| Self {
                     document: self.document,
-                    key: self.key.clone(),
+                    section: self.section,
+                    key: self.key,
                     value,
                 })
                 .collect()),
@@ -199,7 +210,7 @@ impl<'d> Field<'d, '_> {
 
 fn allow_only(
     document: &Document<'_>,
-    section: &str,
+    section: &'static str,
     table: &DeTable<'_>,
     known: &[&str],
 ) -> Result<(), ConfigError> {
@@ -212,13 +223,13 @@ fn allow_only(
         return Ok(());
     };
     let word = unknown.get_ref();
-    let (key, what) = if section.is_empty() {
-        (word.to_string(), "unknown section or key")
+    let what = if section.is_empty() {
+        "unknown section or key"
     } else {
-        (format!("{section}.{word}"), "unknown key")
+        "unknown key"
     };
     Err(document
-        .spot(unknown.span().start, &key)
+        .spot(unknown.span().start, section, word.to_string())
         .error(format!("{what}; {}", suggest::hint(word, known))))
 }
 
@@ -229,9 +240,20 @@ fn find<'t, 'a>(table: &'t DeTable<'a>, name: &str) -> Option<&'t Spanned<DeValu
         .map(|(_, value)| value)
 }
 
-fn line_of(text: &str, at: usize) -> usize {
-    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
-    line_after(before)
+/// Where the lines of a text end, so that a place in it finds its line without counting
+/// all that comes before it.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self(ends.map(|(at, _)| at).collect())
+    }
+
+    /// The number, from 1, of the line that the byte `at` is on.
+    fn number(&self, at: usize) -> usize {
+        1 + self.0.partition_point(|end| *end < at)
+    }
 }
 
 /// What a value is, with its article.

@@ -405,7 +405,7 @@ impl Draft {
 
 fn read_dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {
     section.allow_only(&reference::names("dns_routes"))?;
-    let missing = |key: &str, example: &str| {
+    let missing = |key: &'static str, example: &str| {
         let spot = section.spot(key);
         spot.error(format!("missing; add such as {key} = {example}"))
     };
@@ -443,7 +443,7 @@ fn read_dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {
 
 fn optional<T>(
     section: &Section,
-    key: &str,
+    key: &'static str,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, ConfigError> {
     section

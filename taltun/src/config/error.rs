@@ -1,31 +1,50 @@
 //! Why a configuration is refused, always in one line that says where and what to do.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 
 /// Where a setting was written: a key at a line of a file, or a flag.
+///
+/// A big file has hundreds of thousands of these, and nearly none is ever shown: what it
+/// says is put together only then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Spot {
-    /// `hub.toml:7`, `hub.toml`, or a flag such as `-vip`.
-    origin: String,
-    /// `interface.vip`, where the origin doesn't say it already.
-    key: Option<String>,
+    /// A file such as `hub.toml`, or a flag such as `-vip`.
+    file: Arc<str>,
+    /// Counted from 1, where the origin has lines.
+    line: Option<NonZeroU32>,
+    /// The section of the key; empty where the key says it itself.
+    section: &'static str,
+    /// `vip`; empty where the origin says it already.
+    key: Cow<'static, str>,
 }
 
 impl Spot {
     /// `key` at a line, counted from 1, of a file.
     pub(super) fn line(file: &str, line: usize, key: &str) -> Self {
+        Self::key_at(file.into(), line, "", key.to_owned().into())
+    }
+
+    /// `key` of a section at a line, counted from 1, of a file.
+    pub(super) fn key_at(
+        file: Arc<str>,
+        line: usize,
+        section: &'static str,
+        key: Cow<'static, str>,
+    ) -> Self {
         Self {
-            origin: format!("{file}:{line}"),
-            key: (!key.is_empty()).then(|| key.to_owned()),
+            file,
+            line: u32::try_from(line).ok().and_then(NonZeroU32::new),
+            section,
+            key,
         }
     }
 
     /// A file as a whole.
     pub(super) fn file(file: &str) -> Self {
-        Self {
-            origin: file.to_owned(),
-            key: None,
-        }
+        Self::key_at(file.into(), 0, "", Cow::Borrowed(""))
     }
 
     /// A flag of the command line, as the user knows it.
@@ -36,14 +55,18 @@ impl Spot {
     /// Another key at the same place: in a file, where its section begins.
     pub(super) fn sibling(&self, key: &str) -> Self {
         Self {
-            origin: self.origin.clone(),
-            key: Some(key.to_owned()),
+            section: "",
+            key: key.to_owned().into(),
+            ..self.clone()
         }
     }
 
-    /// The place alone, to point at from another message.
-    pub(super) fn origin(&self) -> &str {
-        &self.origin
+    /// The place alone, to point at from another message: `hub.toml:7`.
+    pub(super) fn origin(&self) -> String {
+        match self.line {
+            Some(line) => format!("{}:{line}", self.file),
+            None => self.file.to_string(),
+        }
     }
 
     /// Refuses what is written here. `message` says what was expected and what to do.
@@ -53,9 +76,11 @@ impl Spot {
 
     /// `message` with this place in front, in one line.
     pub(super) fn say(&self, message: impl fmt::Display) -> String {
-        let text = match &self.key {
-            Some(key) => format!("{}: {key}: {message}", self.origin),
-            None => format!("{}: {message}", self.origin),
+        let (origin, section, key) = (self.origin(), self.section, &self.key);
+        let text = match (section.is_empty(), key.is_empty()) {
+            (true, true) => format!("{origin}: {message}"),
+            (true, false) => format!("{origin}: {key}: {message}"),
+            (false, _) => format!("{origin}: {section}.{key}: {message}"),
         };
         // A file name or a quoted value may hold a line break; a log line may not.
         text.replace(['\n', '\r'], " ")

@@ -10,6 +10,7 @@ mod draft;
 mod error;
 mod host;
 mod load;
+mod nets;
 mod overrides;
 mod permissions;
 pub mod reference;

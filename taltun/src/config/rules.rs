@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, Written};
 use super::error::{ConfigError, Spot};
+use super::nets::Nets;
 use super::{Config, DnsRoutes, FirewallChoice, Interface, Mode, Peer};
 use crate::crypto::{PrivateKey, PublicKey};
 
@@ -78,16 +79,15 @@ fn check_own_vip(vip: &[Written<IpNet>], missing: &Spot) -> Result<(), ConfigErr
             "missing; add this machine's address in the tunnel, such as vip = \"10.0.0.1/24\"",
         ));
     }
-    for (i, one) in vip.iter().enumerate() {
-        if let Some(other) = vip[..i]
-            .iter()
-            .find(|other| overlap(&other.value, &one.value))
-        {
+    let mut seen: Nets<IpNet> = Nets::default();
+    for one in vip {
+        if let Some(other) = seen.overlapping(&one.value) {
             return Err(one.spot.error(format!(
-                "{} and {} overlap; give one address a subnet",
-                other.value, one.value
+                "{other} and {} overlap; give one address a subnet",
+                one.value
             )));
         }
+        seen.insert(&one.value, one.value);
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ fn check_keys(peers: &[PeerDraft], private_key: &PrivateKey) -> Result<(), Confi
                 "this is our own public key; give the peer its own, made with `taltun genkey` there",
             ));
         }
-        if private_key.diffie_hellman(&key.value).is_none() {
+        if !key.value.is_usable() {
             return Err(key.spot.error(
                 "no private key belongs to this one; run `taltun pubkey < key` on that peer",
             ));
@@ -135,10 +135,11 @@ fn check_keys(peers: &[PeerDraft], private_key: &PrivateKey) -> Result<(), Confi
 
 /// Every address and every prefix belongs to one peer, and none to us and a peer.
 fn check_addresses(peers: &[PeerDraft], own: &[Written<IpNet>]) -> Result<(), ConfigError> {
+    let ours: HashSet<IpAddr> = own.iter().map(|own| own.value.addr()).collect();
     let mut owners: HashMap<IpNet, (usize, &Spot)> = HashMap::new();
     for (i, peer) in peers.iter().enumerate() {
         for vip in &peer.vip {
-            if own.iter().any(|own| own.value.addr() == vip.value) {
+            if ours.contains(&vip.value) {
                 return Err(vip.spot.error(format!(
                     "{} is our own address (interface.vip); give the peer another",
                     vip.value
@@ -291,6 +292,7 @@ fn questionable_peers(
     own: &[Written<IpNet>],
     routes: &[Written<IpNet>],
 ) -> Vec<String> {
+    let routed: Nets<()> = own.iter().chain(routes).map(|net| net.value).collect();
     let mut warnings = Vec::new();
     for peer in peers {
         if peer.vip.is_empty() && peer.allowed_ips.is_empty() {
@@ -300,11 +302,7 @@ fn questionable_peers(
             )));
         }
         for vip in &peer.vip {
-            let routed = own
-                .iter()
-                .chain(routes)
-                .any(|net| net.value.contains(&vip.value));
-            if !routed {
+            if routed.containing(&vip.value.into()).is_none() {
                 warnings.push(vip.spot.say(format!(
                     "{} is outside our vip's subnet and interface.routes: this machine has no \
                      route to it",
@@ -318,15 +316,18 @@ fn questionable_peers(
 
 /// Routes that lead into the tunnel and no further.
 fn unused_routes(peers: &[PeerDraft], routes: &[Written<IpNet>]) -> Vec<String> {
+    if routes.is_empty() {
+        return Vec::new();
+    }
+    let vips = peers.iter().flat_map(|peer| &peer.vip);
+    let nets = peers.iter().flat_map(|peer| &peer.allowed_ips);
+    let used: Nets<()> = vips
+        .map(|vip| IpNet::from(vip.value))
+        .chain(nets.map(|net| net.value))
+        .collect();
     routes
         .iter()
-        .filter(|route| {
-            !peers.iter().any(|peer| {
-                let vips = peer.vip.iter().map(|vip| IpNet::from(vip.value));
-                let nets = peer.allowed_ips.iter().map(|net| net.value);
-                vips.chain(nets).any(|net| overlap(&net, &route.value))
-            })
-        })
+        .filter(|route| used.overlapping(&route.value).is_none())
         .map(|route| {
             route.spot.say(format!(
                 "{} overlaps no peer's vip or allowed_ips: packets to it will be dropped",
@@ -356,10 +357,6 @@ fn label(peer: &PeerDraft) -> String {
         Some(name) => format!("peer {name:?}"),
         None => format!("peer {}", peer.public_key.value),
     }
-}
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(&b.network()) || b.contains(&a.network())
 }
 
 fn values<T: Clone>(written: &[Written<T>]) -> Vec<T> {

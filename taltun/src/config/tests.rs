@@ -2,6 +2,7 @@
 //! would see.
 
 mod accepted;
+mod big;
 mod files;
 mod flags;
 mod host;
