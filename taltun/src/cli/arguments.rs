@@ -2,29 +2,71 @@
 //!
 //! The Go version had one command and long options with a single dash. Both keep working:
 //! `-config F` and `-config=F` become `--config F`, and a command line that begins with an
-//! option is one for `run`. And `taltun IFACE` takes the place of `wireguard-go IFACE`. Only the known names are rewritten, so `-i` stays `-i`.
+//! option is one for `run`. Only the known names are rewritten, so `-i` stays `-i`.
+//!
+//! `taltun IFACE` takes the place of `wireguard-go IFACE` for the programs that call it so: it
+//! means `taltun interface IFACE`. A word that somebody may have taken for a command never
+//! does.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
-use crate::config;
+use super::unknown;
 
 /// Options of the Go version, and those anyone tries.
 const LONG_WITH_ONE_DASH: &[&str] = &[
     "config", "mode", "local", "key", "vip", "peer", "tun", "mtu", "debug", "help", "version",
 ];
 
-/// The command that makes an interface by its name alone. Nobody has to write it.
+/// The command that makes an interface by its name alone.
 pub(super) const BY_NAME: &str = "interface";
 
+/// Where wg-quick finds the program that makes its interfaces; it is in that program's
+/// environment, too.
+pub(super) const WG_QUICK_VARIABLE: &str = "WG_QUICK_USERSPACE_IMPLEMENTATION";
+
+/// Who may have called us for an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// wg-quick itself.
+    WgQuick,
+    /// Somebody who says what wg-quick is to use: wg-quick by way of another program, or a
+    /// person whose shell has the variable.
+    Perhaps,
+    /// Anybody else.
+    Other,
+}
+
+impl Caller {
+    /// Who it is, as parent process and environment say.
+    pub(super) fn find() -> Self {
+        let parent = std::os::unix::process::parent_id();
+        let is_wg_quick = std::fs::read_to_string(format!("/proc/{parent}/comm"))
+            .is_ok_and(|name| name.trim() == "wg-quick");
+        if is_wg_quick {
+            Self::WgQuick
+        } else if std::env::var_os(WG_QUICK_VARIABLE).is_some_and(|value| !value.is_empty()) {
+            Self::Perhaps
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// Rewrites an argument vector, the program's name included, to today's spelling. What
-/// isn't one of `commands` may be the name of an interface.
+/// isn't one of `commands` may be the name of an interface, which depends on `caller`.
 pub(super) fn modernise(
     arguments: impl IntoIterator<Item = OsString>,
     commands: &[&str],
+    mut caller: Caller,
 ) -> Vec<OsString> {
     let mut arguments = arguments.into_iter();
     let program = arguments.next().unwrap_or_else(|| "taltun".into());
+    let stands_in = Path::new(&program).file_name() == Some("wireguard-go".as_ref());
+    if stands_in && caller == Caller::Other {
+        caller = Caller::Perhaps;
+    }
     let mut literal = false;
     let mut rest: Vec<OsString> = arguments
         .map(|argument| {
@@ -38,7 +80,7 @@ pub(super) fn modernise(
             }
         })
         .collect();
-    if is_by_name(&rest, commands) {
+    if is_by_name(&rest, commands, caller) {
         rest.insert(0, BY_NAME.into());
     } else if rest.first().is_some_and(|first| begins_run(first)) {
         rest.insert(0, "run".into());
@@ -57,9 +99,10 @@ fn is_old(argument: &OsStr) -> bool {
         .any(|known| known.as_bytes() == name)
 }
 
-/// Whether this is `IFACE` or `-f IFACE`. A word that is nearly a command is a mistyped
-/// command rather than an interface, unless it has a digit, as no command has.
-fn is_by_name(arguments: &[OsString], commands: &[&str]) -> bool {
+/// Whether this is `IFACE` as the callers of wireguard-go write it: `-f IFACE`, a name with a
+/// digit, which no command has, or any name that wg-quick gives. A word that looks like a
+/// command is one, whoever it was that didn't say that he is wg-quick.
+fn is_by_name(arguments: &[OsString], commands: &[&str], caller: Caller) -> bool {
     let mut words = arguments
         .iter()
         .filter(|word| *word != "-f" && *word != "--foreground");
@@ -69,14 +112,19 @@ fn is_by_name(arguments: &[OsString], commands: &[&str]) -> bool {
     let Some(name) = name.to_str() else {
         return false;
     };
-    let is_word = !name.is_empty() && !name.starts_with('-') && !commands.contains(&name);
+    if name.is_empty() || name.starts_with('-') || commands.contains(&name) {
+        return false;
+    }
     let has_digit = name.bytes().any(|byte| byte.is_ascii_digit());
-    is_word && (has_digit || arguments.len() > 1 || config::nearest(name, commands).is_none())
+    let in_foreground = arguments.len() > 1;
+    has_digit
+        || caller == Caller::WgQuick
+        || ((in_foreground || caller == Caller::Perhaps) && !unknown::is_like(name, commands))
 }
 
 fn begins_run(first: &OsStr) -> bool {
-    let asks_about_us = ["-h", "--help", "-V", "--version"];
-    first.as_bytes().starts_with(b"-") && !asks_about_us.iter().any(|known| first == *known)
+    let not_for_run = ["-h", "--help", "-V", "--version", "-f", "--foreground"];
+    first.as_bytes().starts_with(b"-") && !not_for_run.iter().any(|known| first == *known)
 }
 
 #[cfg(test)]
@@ -84,8 +132,13 @@ mod tests {
     use super::*;
 
     fn modernised(line: &str) -> String {
+        called(line, Caller::Other)
+    }
+
+    fn called(line: &str, caller: Caller) -> String {
         let words = line.split(' ').map(OsString::from);
-        let words: Vec<String> = modernise(words, &["run", "stats", "status", "genkey"])
+        let commands = ["run", "stats", "status", "genkey"];
+        let words: Vec<String> = modernise(words, &commands, caller)
             .into_iter()
             .map(|word| word.into_string().unwrap())
             .collect();
@@ -118,20 +171,39 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_command_is_an_interface() {
+    fn the_callers_of_wireguard_go_get_an_interface() {
         assert_eq!(modernised("taltun wg0"), "taltun interface wg0");
-        assert_eq!(modernised("taltun -f wg0"), "taltun interface -f wg0");
+        assert_eq!(modernised("taltun run0"), "taltun interface run0");
+        assert_eq!(modernised("taltun -f office"), "taltun interface -f office");
         assert_eq!(
             modernised("taltun --foreground office"),
             "taltun interface --foreground office"
         );
-        assert_eq!(modernised("taltun office"), "taltun interface office");
-        assert_eq!(modernised("taltun run0"), "taltun interface run0");
+        for caller in [Caller::Perhaps, Caller::WgQuick] {
+            assert_eq!(called("taltun office", caller), "taltun interface office");
+            assert_eq!(called("taltun status", caller), "taltun status");
+        }
+        // A file of wg-quick may be called so; who types it means a command.
+        assert_eq!(
+            called("taltun client", Caller::WgQuick),
+            "taltun interface client"
+        );
+        assert_eq!(called("taltun top", Caller::Perhaps), "taltun top");
+        assert_eq!(modernised("taltun -f top"), "taltun -f top");
+        assert_eq!(
+            modernised("/usr/bin/wireguard-go office"),
+            "/usr/bin/wireguard-go interface office"
+        );
     }
 
     #[test]
-    fn a_mistyped_command_is_not_an_interface() {
-        assert_eq!(modernised("taltun statsu"), "taltun statsu");
+    fn a_word_alone_is_never_an_interface() {
+        for word in [
+            "top", "show", "peers", "up", "down", "list", "log", "version", "statsu", "office",
+        ] {
+            let line = format!("taltun {word}");
+            assert_eq!(modernised(&line), line);
+        }
         assert_eq!(modernised("taltun stats"), "taltun stats");
         assert_eq!(modernised("taltun stats wg0"), "taltun stats wg0");
         assert_eq!(modernised("taltun wg0 wg1"), "taltun wg0 wg1");

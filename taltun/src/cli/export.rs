@@ -49,7 +49,7 @@ impl Export {
     fn export_file(&self) -> Result<(), Failure> {
         let loaded = config::load(&self.config)?;
         for warning in &loaded.warnings {
-            output::complain(&format!("warning: {warning}"));
+            output::warn(warning);
         }
         let file = self.config.display();
         let text = std::fs::read_to_string(&self.config).map(Zeroizing::new);

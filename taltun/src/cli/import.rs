@@ -30,7 +30,7 @@ impl Import {
         let name = config::interface_name(&stem).unwrap_or_else(|_| "taltun0".to_owned());
         let imported = wgquick::import(&text, &file, &name)?;
         for warning in &imported.warnings {
-            output::complain(&format!("warning: {warning}"));
+            output::warn(warning);
         }
         // What wg accepts and Taltun doesn't, one prefix for two peers, is better said now.
         config::parse(&imported.toml, "what comes out")?;

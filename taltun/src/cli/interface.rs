@@ -1,4 +1,4 @@
-//! `taltun IFACE`
+//! `taltun interface NAME`, and `taltun IFACE`
 
 use std::cell::Cell;
 
@@ -6,18 +6,19 @@ use clap::Args;
 use tracing::level_filters::LevelFilter;
 
 use super::failure::Failure;
-use super::logging;
+use super::{logging, output};
 use crate::config::{self, Config};
 use crate::control::{self, Manner, Origin};
 use crate::crypto::PrivateKey;
 use crate::system::{self, Fork, SystemError};
 
-/// Make the interface IFACE and serve it to wg, in the background once it answers.
+/// Make an interface for wg and wg-quick, and serve it in the background.
 ///
 /// A drop-in for wireguard-go: the interface has no key, no peers and no addresses until `wg`
 /// and `ip` give it some, which is what wg-quick does. It goes when the interface is deleted
 /// or its socket in /var/run/wireguard is removed. `LOG_LEVEL` (silent, error, verbose) says
-/// what is logged; with it the log stays on standard error.
+/// what is logged; with it the log stays on standard error. Programs that expect wireguard-go
+/// may leave the word `interface` out: `taltun wg0`, `taltun -f NAME`.
 #[derive(Args)]
 pub(super) struct Interface {
     /// Stay in the foreground.
@@ -43,13 +44,20 @@ impl Interface {
             forked.map_err(|error| Failure::Other(format!("cannot go to the background: {error}")));
         let ready = match forked? {
             Fork::Parent(waiting) => {
-                return waiting.wait().map_err(|reason| {
+                let child = waiting.child();
+                waiting.wait().map_err(|reason| {
                     Failure::Other(if reason.is_empty() {
                         "the process in the background ended before it was up".into()
                     } else {
                         reason
                     })
-                });
+                })?;
+                output::note(&format!(
+                    "made the interface {name}; process {child} serves it in the background. \
+                     Give it keys and peers with `wg`, remove it with `ip link delete {name}`",
+                    name = self.name
+                ));
+                return Ok(());
             }
             Fork::Child(ready) => Cell::new(Some(ready)),
         };

@@ -1,11 +1,23 @@
 //! The log: lines on standard error.
+//!
+//! Where standard error is the journal's, each line begins with its priority (`<3>` for an
+//! error, as `sd-daemon(3)` has it), so that `journalctl -p err` finds it, and has no time,
+//! which the journal adds itself.
 
-use std::io::IsTerminal;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
-/// Starts logging for the whole process; `debug` logs each decision. Under systemd, which
-/// stamps lines itself, they carry no time.
+/// Starts logging for the whole process; `debug` logs each decision.
 pub(super) fn start(debug: bool) {
     start_at(if debug {
         LevelFilter::DEBUG
@@ -20,12 +32,137 @@ pub(super) fn start_at(level: LevelFilter) {
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(debug)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_ansi(io::stderr().is_terminal() && wants_colour(std::env::var_os("NO_COLOR")))
+        .with_writer(io::stderr);
     // An error means that a log is set up already, which is as good.
-    let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
-        builder.without_time().try_init()
+    let _ = if to_journal() {
+        std::panic::set_hook(Box::new(|panic| {
+            let text = with_priority(Priority::Critical, &panic.to_string());
+            let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+        }));
+        builder
+            .with_ansi(false)
+            .event_format(Journal(
+                Format::default()
+                    .without_time()
+                    .with_level(false)
+                    .with_target(debug),
+            ))
+            .try_init()
     } else {
         builder.try_init()
     };
+}
+
+/// How much a line of the journal matters (`syslog(3)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// The process ends by it.
+    Critical = 2,
+    /// What was asked for isn't done.
+    Error = 3,
+    /// It is, but.
+    Warning = 4,
+    /// What somebody may want to know.
+    Info = 6,
+    /// Each decision.
+    Debug = 7,
+}
+
+impl From<&Level> for Priority {
+    fn from(level: &Level) -> Self {
+        match *level {
+            Level::ERROR => Self::Error,
+            Level::WARN => Self::Warning,
+            Level::INFO => Self::Info,
+            _ => Self::Debug,
+        }
+    }
+}
+
+/// `text`, each of its lines with the priority in front, and a line feed at the end.
+pub(super) fn with_priority(priority: Priority, text: &str) -> String {
+    let mut lines = String::new();
+    for line in text.trim_end_matches('\n').split('\n') {
+        lines.push_str(&format!("<{}>{line}\n", priority as u8));
+    }
+    lines
+}
+
+/// Whether standard error is the journal's. `JOURNAL_STREAM` alone doesn't say so: whoever
+/// inherits it may have another standard error.
+pub(super) fn to_journal() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let stream = std::env::var("JOURNAL_STREAM").ok();
+        let own = io::stderr().as_fd().try_clone_to_owned();
+        let own = own.and_then(|fd| File::from(fd).metadata());
+        own.is_ok_and(|own| is_stream(stream.as_deref(), own.dev(), own.ino()))
+    })
+}
+
+/// Whether `DEVICE:INODE` names this file.
+fn is_stream(stream: Option<&str>, device: u64, inode: u64) -> bool {
+    let parts = stream.and_then(|stream| stream.split_once(':'));
+    parts.is_some_and(|(a, b)| a.parse() == Ok(device) && b.parse() == Ok(inode))
+}
+
+/// Any value of `NO_COLOR` but an empty one asks for none (<https://no-color.org>).
+fn wants_colour(no_color: Option<std::ffi::OsString>) -> bool {
+    no_color.is_none_or(|value| value.is_empty())
+}
+
+/// Lines as the journal takes them.
+struct Journal(Format<Full, ()>);
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut text = String::new();
+        self.0
+            .format_event(context, Writer::new(&mut text), event)?;
+        let priority = Priority::from(event.metadata().level());
+        writer.write_str(&with_priority(priority, &text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_file_is_the_journals_stream() {
+        assert!(is_stream(Some("8:1234"), 8, 1234));
+        assert!(!is_stream(Some("8:1234"), 8, 1235));
+        assert!(!is_stream(Some("9:1234"), 8, 1234));
+        for text in ["", "8", "8:", ":", "8:1234:1", "x:y"] {
+            assert!(!is_stream(Some(text), 8, 1234), "{text}");
+        }
+        assert!(!is_stream(None, 8, 1234));
+    }
+
+    #[test]
+    fn every_line_has_its_priority() {
+        assert_eq!(
+            with_priority(Priority::Error, "one\ntwo\n"),
+            "<3>one\n<3>two\n"
+        );
+        assert_eq!(Priority::from(&Level::WARN), Priority::Warning);
+        assert_eq!(Priority::from(&Level::TRACE), Priority::Debug);
+    }
+
+    #[test]
+    fn no_color_is_heard() {
+        assert!(wants_colour(None));
+        assert!(wants_colour(Some("".into())));
+        assert!(!wants_colour(Some("1".into())));
+    }
 }

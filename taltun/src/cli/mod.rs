@@ -24,6 +24,7 @@ mod stats;
 mod status;
 mod target;
 mod unban;
+mod unknown;
 
 use std::process::ExitCode;
 
@@ -53,12 +54,15 @@ Examples:
   taltun ban 198.51.100.0/24 --for 10m
   umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
   umask 077; taltun export wg0 > wg0.conf
-  taltun wg0      make the interface wg0 for wg and wg-quick, as wireguard-go does;
-                  -f stays in the foreground
+  taltun interface wg0      make the interface wg0 for wg and wg-quick
+
+`taltun wg0` and `taltun -f NAME` mean `taltun interface`, for programs that expect
+wireguard-go, and so does any `taltun NAME` where WG_QUICK_USERSPACE_IMPLEMENTATION is set.
 
 Exit codes: 0 done; 2 wrong usage or configuration; 1 anything else.
 Environment: TALTUN_RUNTIME_DIR, where control sockets are (default /run/taltun), and below it,
-if it is set, wg's; TALTUN_UAPI_DIR, where wg's are (default /var/run/wireguard).";
+if it is set, wg's; TALTUN_UAPI_DIR, where wg's are (default /var/run/wireguard);
+NO_COLOR, for a log without colours.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -74,9 +78,14 @@ enum Command {
     Reload(reload::Reload),
     Import(import::Import),
     Export(export::Export),
-    #[command(name = arguments::BY_NAME, display_name = "taltun", hide = true)]
+    #[command(name = arguments::BY_NAME)]
     Interface(interface::Interface),
+    Version(Version),
 }
+
+/// Print the version.
+#[derive(clap::Args)]
+struct Version {}
 
 /// Runs the command that the arguments ask for.
 pub fn main() -> ExitCode {
@@ -86,10 +95,11 @@ pub fn main() -> ExitCode {
         .map(clap::Command::get_name)
         .chain(["help"])
         .collect();
-    let arguments = arguments::modernise(std::env::args_os(), &commands);
+    let caller = arguments::Caller::find();
+    let arguments = arguments::modernise(std::env::args_os(), &commands, caller);
     let outcome = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli.command.run(),
-        Err(error) => explain(&error),
+        Err(error) => explain(&error, &commands),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -116,18 +126,23 @@ impl Command {
             Self::Import(command) => command.run(),
             Self::Export(command) => command.run(),
             Self::Interface(command) => command.run(),
+            Self::Version(_) => output::print(concat!("taltun ", env!("CARGO_PKG_VERSION"), "\n")),
         }
     }
 }
 
 /// Help and version go to standard output; a wrong command line becomes one line.
-fn explain(error: &clap::Error) -> Result<(), Failure> {
+fn explain(error: &clap::Error, commands: &[&str]) -> Result<(), Failure> {
     let text = error.render().to_string();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => output::print(&text),
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Err(Failure::Usage("what to do? try `taltun --help`".into()))
+        ErrorKind::InvalidSubcommand if unknown::word(error).is_some() => {
+            let word = unknown::word(error).unwrap_or_default();
+            Err(Failure::Usage(unknown::explain(word, commands)))
         }
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => output::print(&text),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::Usage(
+            "no command given; see `taltun --help`".into(),
+        )),
         _ => Err(Failure::Usage(one_line(&text))),
     }
 }
@@ -167,7 +182,7 @@ mod tests {
             &["taltun", "run", "--mtu"],
         ] {
             let error = Cli::try_parse_from(arguments).err().unwrap();
-            let failure = explain(&error).unwrap_err();
+            let failure = explain(&error, &["status"]).unwrap_err();
             assert!(matches!(failure, Failure::Usage(_)));
             let text = failure.to_string();
             assert_eq!(text.lines().count(), 1, "{text}");

@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind, Write};
 
 use super::failure::Failure;
+use super::logging::{self, Priority};
 
 /// Prints `text` to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
@@ -25,11 +26,31 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Prints `taltun: message` to standard error. Nobody is left to tell if that fails.
+/// Prints `taltun: message` to standard error, each of its lines so. Nobody is left to tell
+/// if that fails.
 pub(super) fn complain(message: &str) {
-    let _ = writeln!(
-        io::stderr(),
-        "taltun: {}",
-        message.replace(['\n', '\r'], " ")
-    );
+    say(Priority::Error, message);
+}
+
+/// The same for what is odd, and no failure.
+pub(super) fn warn(message: &str) {
+    say(Priority::Warning, &format!("warning: {message}"));
+}
+
+/// The same for what was done.
+pub(super) fn note(message: &str) {
+    say(Priority::Info, message);
+}
+
+fn say(priority: Priority, message: &str) {
+    let text: String = message
+        .lines()
+        .map(|line| format!("taltun: {}\n", line.replace('\r', " ")))
+        .collect();
+    let text = if logging::to_journal() {
+        logging::with_priority(priority, &text)
+    } else {
+        text
+    };
+    let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -16,7 +16,10 @@ pub enum Fork {
 
 /// Waits for the child.
 #[derive(Debug)]
-pub struct Waiting(PipeReader);
+pub struct Waiting {
+    reader: PipeReader,
+    child: i32,
+}
 
 /// Tells the parent, which waits for it.
 #[derive(Debug)]
@@ -37,17 +40,22 @@ pub fn fork() -> io::Result<Fork> {
             unsafe { libc::setsid() };
             Ok(Fork::Child(Ready(writer)))
         }
-        _ => Ok(Fork::Parent(Waiting(reader))),
+        child => Ok(Fork::Parent(Waiting { reader, child })),
     }
 }
 
 impl Waiting {
+    /// The child's process id.
+    pub fn child(&self) -> i32 {
+        self.child
+    }
+
     /// Waits until the child is up, or else returns what it complained of; empty when it
     /// ended without a word.
     pub fn wait(mut self) -> Result<(), String> {
         let mut said = Vec::new();
         // A read that fails is a child that said nothing.
-        let _ = self.0.read_to_end(&mut said);
+        let _ = self.reader.read_to_end(&mut said);
         match said.split_first() {
             Some((b'+', [])) => Ok(()),
             Some((b'-', reason)) => Err(String::from_utf8_lossy(reason).into_owned()),
