@@ -8,12 +8,13 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use crate::config::{self, Config, Mode};
+use crate::system;
 
 /// Check a configuration without touching anything.
 ///
 /// Prints one line for what is wrong, naming file, line, key and remedy, and exits with 2;
-/// else prints what would be run, our public key among it. Warnings don't change the exit
-/// code.
+/// else prints what would be run, our public key among it. A program that the file needs and
+/// this machine lacks is a warning; warnings don't change the exit code.
 #[derive(Args)]
 pub(super) struct Check {
     /// The configuration file.
@@ -25,7 +26,10 @@ impl Check {
     pub(super) fn run(self) -> Result<(), Failure> {
         let loaded = config::load(&self.config)?;
         for warning in &loaded.warnings {
-            output::complain(&format!("warning: {warning}"));
+            output::warn(warning);
+        }
+        for missing in system::missing_programs(&loaded.config) {
+            output::warn(&format!("{}: {missing}", self.config.display()));
         }
         let mut text = format!("{}: ok\n", self.config.display());
         describe(&loaded.config, &mut text);

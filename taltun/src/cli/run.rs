@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::failure::Failure;
 use super::logging;
@@ -81,6 +81,9 @@ impl Run {
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
+        for note in &loaded.notes {
+            info!("{note}");
+        }
         super::interface::check(&loaded.config)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -121,7 +124,11 @@ mod tests {
     }
 
     fn parse(line: &str) -> Run {
-        let words = super::super::arguments::modernise(line.split(' ').map(Into::into), &["run"]);
+        let words = super::super::arguments::modernise(
+            line.split(' ').map(Into::into),
+            &["run"],
+            super::super::arguments::Caller::Other,
+        );
         Line::try_parse_from(words.into_iter().filter(|word| word != "run"))
             .unwrap()
             .run

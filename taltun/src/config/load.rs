@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::draft::Draft;
 use super::error::{ConfigError, Spot, line_after};
-use super::{Config, Overrides, permissions, rules};
+use super::{Config, Mode, Overrides, permissions, rules};
 
 /// A configuration that can be used, and what is odd about it.
 #[derive(Debug, Clone)]
@@ -15,6 +15,9 @@ pub struct Loaded {
     pub config: Config,
     /// One line each, naming the place as errors do.
     pub warnings: Vec<String>,
+    /// What was decided where the file doesn't say, and whoever comes from another version
+    /// may miss; a line each.
+    pub notes: Vec<String>,
 }
 
 /// Reads and checks the file at `path`. Nothing but files is touched.
@@ -55,6 +58,25 @@ fn read(path: &Path) -> Result<Draft, ConfigError> {
 }
 
 fn finish(draft: Draft) -> Result<Loaded, ConfigError> {
-    let (config, warnings) = rules::check(draft)?;
-    Ok(Loaded { config, warnings })
+    let spot = draft.spot.clone();
+    let is_unnamed = draft.tun_name.is_none();
+    let (config, mut warnings) = rules::check(draft)?;
+    if config.interface.mode == Mode::Server && config.peers.is_empty() {
+        warnings.push(spot.sibling("interface.mode").say(
+            "mode is server, and there are no peers: nobody can connect; add [[peers]], each \
+             with its public_key",
+        ));
+    }
+    let mut notes = Vec::new();
+    if is_unnamed {
+        let name = &config.interface.tun_name;
+        notes.push(spot.sibling("interface.tun_name").say(format!(
+            "not given, so the interface is called {name} (it was tun0 with the Go version)"
+        )));
+    }
+    Ok(Loaded {
+        config,
+        warnings,
+        notes,
+    })
 }

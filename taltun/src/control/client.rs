@@ -8,7 +8,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::request::{Request, Response};
-use super::{ControlError, runtime_dir, socket_path};
+use super::{ControlError, dirs, runtime_dir, socket_path};
 use crate::config::interface_name;
 
 /// How long to wait for an answer; more than the server takes to give up on its own.
@@ -18,7 +18,23 @@ const ANSWER_MAX: u64 = 64 << 20;
 
 /// Asks the tunnel `interface`, or without a name the only one that is running.
 pub fn call(interface: Option<&str>, request: &Request) -> Result<Response, ControlError> {
-    call_in(&runtime_dir(), interface, request)
+    let mut failure = None;
+    for dir in dirs::to_look_into() {
+        match call_in(&dir, interface, request) {
+            // A later place may know more; who is refused there learns why.
+            Err(error @ (ControlError::NotRunning { .. } | ControlError::Io { .. })) => {
+                let tells_more = !matches!(error, ControlError::NotRunning { .. });
+                if failure.is_none() || tells_more {
+                    failure = Some(error);
+                }
+            }
+            other => return other,
+        }
+    }
+    Err(failure.unwrap_or_else(|| ControlError::NotRunning {
+        interface: interface.map(str::to_owned),
+        dir: runtime_dir(),
+    }))
 }
 
 pub(super) fn call_in(

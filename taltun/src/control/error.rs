@@ -68,7 +68,10 @@ fn owner(pid: Option<i32>) -> String {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "; run as root",
+        io::ErrorKind::PermissionDenied => {
+            "; run as root, or for tunnels of your own name a directory of yours in \
+             TALTUN_RUNTIME_DIR"
+        }
         io::ErrorKind::ReadOnlyFilesystem => "; name another directory in TALTUN_RUNTIME_DIR",
         _ => "",
     }

@@ -3,6 +3,7 @@
 mod banning;
 mod bans;
 mod client;
+mod dirs;
 mod dns_routes;
 mod engine;
 mod error;
@@ -23,6 +24,7 @@ mod reporting;
 mod request;
 mod run;
 mod socket;
+mod terminal;
 mod uapi;
 
 pub use client::call;
@@ -40,11 +42,10 @@ use std::path::PathBuf;
 /// need a directory each.
 pub const RUNTIME_DIR_VARIABLE: &str = "TALTUN_RUNTIME_DIR";
 
-/// Where the control sockets are: `$TALTUN_RUNTIME_DIR`, or else `/run/taltun`.
+/// Where the control sockets are: `$TALTUN_RUNTIME_DIR`, or else `/run/taltun`; for a user
+/// who may not write there, `$XDG_RUNTIME_DIR/taltun`.
 pub fn runtime_dir() -> PathBuf {
-    std::env::var_os(RUNTIME_DIR_VARIABLE)
-        .filter(|value| !value.is_empty())
-        .map_or_else(|| PathBuf::from("/run/taltun"), PathBuf::from)
+    dirs::runtime()
 }
 
 /// Who serves the interface called `name`, as the error that says so; `None` when nobody

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ipnet::IpNet;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::engine::{Engine, Making, Manner, Origin, offloads};
 use super::follow::Surroundings;
@@ -25,6 +25,7 @@ use super::forwarder::{Forwarder, Learned};
 use super::hooks::{self, Hooks};
 use super::names::{self, Resolver};
 use super::request::Call;
+use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
 use super::{ControlError, ControlSocket, Response, runtime_dir};
 use crate::config::Config;
@@ -55,9 +56,8 @@ pub async fn run(
     let name = config.interface.tun_name.clone();
     let sockets = bind_sockets(&config, &origin, workers)?;
     let control = ControlSocket::bind(&name)?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let terminal = Terminal::of_this_process();
+    let (mut interrupt, mut terminate, mut hangup) = signals()?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
 
@@ -140,10 +140,14 @@ pub async fn run(
             _ = interrupt.recv() => end = Some(Ok(())),
             _ = terminate.recv() => end = Some(Ok(())),
             () = hooks.finished(), if ending.is_some() => break,
-            _ = hangup.recv() => match engine.reload() {
-                Ok(summary) => info!("{summary}"),
-                Err(reason) => error!("not reloaded: {reason}"),
-            },
+            _ = hangup.recv() => {
+                if terminal.is_gone() {
+                    let gone = anyhow::anyhow!("the terminal that it ran on was closed");
+                    end = Some(Err(gone));
+                } else {
+                    engine.reload_unasked();
+                }
+            }
             _ = health.tick() => {
                 engine.follow(&mut surroundings);
                 engine.shield.refresh();
@@ -203,6 +207,16 @@ async fn answer_meanwhile<T>(
             }
         }
     }
+}
+
+/// Those that end the tunnel, and that to reload.
+fn signals() -> anyhow::Result<(Signal, Signal, Signal)> {
+    let listen_to = |kind| signal(kind).context("cannot listen to signals");
+    Ok((
+        listen_to(SignalKind::interrupt())?,
+        listen_to(SignalKind::terminate())?,
+        listen_to(SignalKind::hangup())?,
+    ))
 }
 
 fn bind_sockets(

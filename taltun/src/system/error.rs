@@ -10,7 +10,7 @@ pub enum SystemError {
     /// We may not change the network.
     #[error(
         "not permitted to set up the network (no CAP_NET_ADMIN); run as root, or grant it: \
-         `setcap cap_net_admin+ep /path/to/taltun`"
+         `setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon+ep /path/to/taltun`"
     )]
     NotPermitted,
     /// The kernel has no TUN device to offer.

@@ -7,7 +7,7 @@ use super::*;
 fn a_file_open_to_others_is_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hub.toml");
-    let text = interface("mode = \"server\"");
+    let text = with_peer("vip = \"10.0.0.2\"").replace("[[peers]]", "mode = \"server\"\n[[peers]]");
     write(&path, &text, 0o600);
     assert!(load(&path).unwrap().warnings.is_empty());
     write(&path, &text, 0o640);
@@ -20,7 +20,8 @@ fn a_file_open_to_others_is_a_warning() {
 fn a_private_key_file_is_looked_for_beside_the_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hub.toml");
-    let text = interface("mode = \"server\"").replace(
+    let text = with_peer("vip = \"10.0.0.2\"").replace("[[peers]]", "mode = \"server\"\n[[peers]]");
+    let text = text.replace(
         &format!("private_key = \"{OUR_PRIVATE}\""),
         "private_key_file = \"hub.key\"",
     );
@@ -110,4 +111,26 @@ fn the_recipes_are_accepted_without_warnings_and_fit_each_other() {
         }
     }
     assert_eq!(recipes, 5);
+}
+
+#[test]
+fn a_server_without_peers_and_a_name_that_was_not_given_are_told() {
+    let loaded = parse(&interface("mode = \"server\""), "hub.toml").unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+    assert!(
+        loaded.warnings[0].starts_with(
+            "hub.toml:1: interface.mode: mode is server, and there are no peers: nobody can connect"
+        ),
+        "{}",
+        loaded.warnings[0]
+    );
+    assert_eq!(
+        loaded.notes,
+        [
+            "hub.toml:1: interface.tun_name: not given, so the interface is called taltun0 (it was \
+          tun0 with the Go version)"
+        ]
+    );
+    let named = parse(&interface("tun_name = \"tun0\""), "hub.toml").unwrap();
+    assert!(named.notes.is_empty());
 }
