@@ -136,12 +136,11 @@ mod tests {
             failure.to_string(),
             format!("cannot start: cannot set it: {cause}")
         );
-        let layered: Result<(), _> = Err(ControlError::Io {
+        let failure = Failure::from(anyhow::Error::from(ControlError::Io {
             action: "bind",
             path: PathBuf::from("/x"),
             source: refused(),
-        });
-        let failure = Failure::from(anyhow::Error::from(layered.unwrap_err()));
+        }));
         assert_eq!(times(&failure, &cause), 1, "{failure}");
     }
 

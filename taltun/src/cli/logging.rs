@@ -4,7 +4,7 @@
 //! error, as `sd-daemon(3)` has it), so that `journalctl -p err` finds it, and has no time,
 //! which the journal adds itself.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -84,7 +84,8 @@ impl From<&Level> for Priority {
 pub(super) fn with_priority(priority: Priority, text: &str) -> String {
     let mut lines = String::new();
     for line in text.trim_end_matches('\n').split('\n') {
-        lines.push_str(&format!("<{}>{line}\n", priority as u8));
+        // Writing to a String can't fail.
+        let _ = writeln!(lines, "<{}>{line}", priority as u8);
     }
     lines
 }

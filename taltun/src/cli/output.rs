@@ -43,10 +43,12 @@ pub(super) fn note(message: &str) {
 }
 
 fn say(priority: Priority, message: &str) {
-    let text: String = message
-        .lines()
-        .map(|line| format!("taltun: {}\n", line.replace('\r', " ")))
-        .collect();
+    let mut text = String::new();
+    for line in message.lines() {
+        text.push_str("taltun: ");
+        text.push_str(&line.replace('\r', " "));
+        text.push('\n');
+    }
     let text = if logging::to_journal() {
         logging::with_priority(priority, &text)
     } else {

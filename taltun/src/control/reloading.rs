@@ -2,7 +2,7 @@
 //! from what it is now, with what came by way of `wg`, to that.
 
 use ipnet::IpNet;
-use tracing::warn;
+use tracing::{error, info, warn};
 
 use super::engine::{Engine, Origin, known, peer_settings};
 use super::reload;
@@ -10,6 +10,14 @@ use crate::config::{self, Config};
 use crate::dataplane::clock;
 
 impl Engine {
+    /// Reloads where nobody waits for the answer but the log.
+    pub(super) fn reload_unasked(&mut self) {
+        match self.reload() {
+            Ok(summary) => info!("{summary}"),
+            Err(reason) => error!("not reloaded: {}", reason.replace('\n', "; ")),
+        }
+    }
+
     /// Reads the configuration again and changes what can be changed under way.
     pub(super) fn reload(&mut self) -> Result<String, String> {
         let Origin { path, overrides } = &self.origin;
