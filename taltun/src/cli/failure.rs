@@ -101,13 +101,13 @@ mod tests {
             SystemError::TunRefused(refused()).into(),
             SystemError::Refused {
                 action: "set net.ipv4.ip_forward to 1".into(),
-                source: refused(),
+                reason: refused(),
             }
             .into(),
             ControlError::Io {
                 action: "bind",
                 path: PathBuf::from("/run/taltun/hub.sock"),
-                source: refused(),
+                reason: refused(),
             }
             .into(),
             ControlError::Answer {
@@ -129,7 +129,7 @@ mod tests {
         // With the errors themselves below, as they come.
         let layered: Result<(), _> = Err(SystemError::Refused {
             action: "set it".into(),
-            source: refused(),
+            reason: refused(),
         });
         let failure = Failure::from(layered.context("cannot start").unwrap_err());
         assert_eq!(
@@ -139,7 +139,7 @@ mod tests {
         let failure = Failure::from(anyhow::Error::from(ControlError::Io {
             action: "bind",
             path: PathBuf::from("/x"),
-            source: refused(),
+            reason: refused(),
         }));
         assert_eq!(times(&failure, &cause), 1, "{failure}");
     }
