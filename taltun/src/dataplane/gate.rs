@@ -3,10 +3,11 @@
 //!
 //! Each that passes costs the controller microseconds, and a reply. A flood of them would
 //! take its thread all the time there is, and that time is missing where packets are opened.
-//! So under load only so many pass, of each of three sorts: initiations without a cookie,
-//! which is what a flood mostly is; all others, whose sender may have proved its address; and
-//! those from where a peer was last heard, so that a flood which uses up what is for everybody
-//! keeps no peer from renewing its session.
+//! So under load only so many pass, of each of three sorts: initiations without a good cookie,
+//! which is what a flood mostly is; all others; and those from where a peer was last heard, so
+//! that a flood which uses up what is for everybody keeps no peer from renewing its session.
+//!
+//! Workers verify MACs before they ask here, so that garbage takes no place of anybody's.
 //!
 //! A worker asks without a lock or a system call; only what is refused otherwise is looked up
 //! among the peers' addresses.
@@ -20,7 +21,8 @@ use taltun_common::bucket::Rate;
 use taltun_common::budget::COOKIE_REPLIES;
 use taltun_common::drops::DropReason;
 
-use crate::protocol::messages::{Message, mac_offsets};
+use crate::protocol::cookie::Proof;
+use crate::protocol::messages::Message;
 use crate::protocol::time::Time;
 
 /// How many messages of each sort pass. As many as XDP lets through without a cookie, so that
@@ -56,19 +58,19 @@ impl Gate {
         *ours = endpoints;
     }
 
-    /// Whether `message`, which is that `datagram` and came from `source`, may pass now, or why
-    /// it may not.
+    /// Whether `message`, which came from `source` and proves this, may pass now, or why it
+    /// may not.
     pub(super) fn admit(
         &self,
         message: &Message<'_>,
-        datagram: &[u8],
+        proof: Proof,
         source: IpAddr,
         now: Time,
     ) -> Result<(), DropReason> {
         if now.as_nanos() >= self.under_load_until.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let (bucket, reason) = if is_unproven(message, datagram) {
+        let (bucket, reason) = if matches!(message, Message::Initiation(_)) && proof != Proof::Mac2 {
             (&self.unproven, DropReason::NoCookie)
         } else {
             (&self.others, DropReason::HandshakeQueueFull)
@@ -83,12 +85,6 @@ impl Gate {
             .unwrap_or_else(PoisonError::into_inner)
             .contains(&source.to_canonical())
     }
-}
-
-/// Whether it is an initiation whose sender doesn't even say that it has a cookie.
-fn is_unproven(message: &Message<'_>, datagram: &[u8]) -> bool {
-    let (_, mac2) = mac_offsets(datagram.len());
-    matches!(message, Message::Initiation(_)) && datagram[mac2..].iter().all(|byte| *byte == 0)
 }
 
 /// A token bucket for all threads: when it is full again.
@@ -117,17 +113,17 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const BURST: u64 = RATE.bucket / RATE.token;
 
-    fn initiation(last: u8) -> [u8; INITIATION_LEN] {
+    fn initiation() -> [u8; INITIATION_LEN] {
         let mut datagram = [0; INITIATION_LEN];
         datagram[0] = 1;
-        datagram[INITIATION_LEN - 1] = last;
         datagram
     }
 
     /// How many of twice as many as may pass at once do.
-    fn passed(gate: &Gate, datagram: &[u8], source: IpAddr, now: Time) -> u64 {
-        let message = Message::parse(datagram).unwrap();
-        let passes = |_: &u64| gate.admit(&message, datagram, source, now).is_ok();
+    fn passed(gate: &Gate, proof: Proof, source: IpAddr, now: Time) -> u64 {
+        let datagram = initiation();
+        let message = Message::parse(&datagram).unwrap();
+        let passes = |_: &u64| gate.admit(&message, proof, source, now).is_ok();
         (0..2 * BURST).filter(passes).count() as u64
     }
 
@@ -135,16 +131,16 @@ mod tests {
     fn it_is_open_until_too_many_come_and_again_when_they_have_gone() {
         let gate = Gate::default();
         let now = Time::START;
-        assert_eq!(passed(&gate, &initiation(0), STRANGER, now), 2 * BURST);
+        assert_eq!(passed(&gate, Proof::Mac1, STRANGER, now), 2 * BURST);
         let end = now + Duration::from_secs(1);
         gate.close_until(end);
-        assert_eq!(passed(&gate, &initiation(0), STRANGER, now), BURST);
+        assert_eq!(passed(&gate, Proof::Mac1, STRANGER, now), BURST);
         let later = now + Duration::from_nanos(7 * RATE.token);
-        assert_eq!(passed(&gate, &initiation(0), STRANGER, later), 7);
+        assert_eq!(passed(&gate, Proof::Mac1, STRANGER, later), 7);
         // Nobody shortens it.
         gate.close_until(now);
-        assert_eq!(passed(&gate, &initiation(0), STRANGER, later), 0);
-        assert_eq!(passed(&gate, &initiation(0), STRANGER, end), 2 * BURST);
+        assert_eq!(passed(&gate, Proof::Mac1, STRANGER, later), 0);
+        assert_eq!(passed(&gate, Proof::Mac1, STRANGER, end), 2 * BURST);
     }
 
     #[test]
@@ -153,12 +149,12 @@ mod tests {
         let now = Time::START;
         gate.set_endpoints(HashSet::from([PEER]));
         gate.close_until(now + Duration::from_secs(1));
-        assert_eq!(passed(&gate, &initiation(0), STRANGER, now), BURST);
-        assert_eq!(passed(&gate, &initiation(7), STRANGER, now), BURST);
+        assert_eq!(passed(&gate, Proof::Mac1, STRANGER, now), BURST);
+        assert_eq!(passed(&gate, Proof::Mac2, STRANGER, now), BURST);
         // Who pretends to be a peer gets no more than the peers have, all together.
         let mapped = IpAddr::V6("::ffff:192.0.2.1".parse().unwrap());
-        assert_eq!(passed(&gate, &initiation(0), mapped, now), BURST);
-        assert_eq!(passed(&gate, &initiation(0), PEER, now), 0);
+        assert_eq!(passed(&gate, Proof::Mac1, mapped, now), BURST);
+        assert_eq!(passed(&gate, Proof::Mac1, PEER, now), 0);
     }
 
     #[test]
@@ -166,14 +162,14 @@ mod tests {
         let gate = Gate::default();
         let now = Time::START;
         gate.close_until(now + Duration::from_secs(1));
-        for (last, expected) in [
-            (0, DropReason::NoCookie),
-            (7, DropReason::HandshakeQueueFull),
+        for (proof, expected) in [
+            (Proof::Mac1, DropReason::NoCookie),
+            (Proof::Mac2, DropReason::HandshakeQueueFull),
         ] {
-            let datagram = initiation(last);
-            passed(&gate, &datagram, STRANGER, now);
+            passed(&gate, proof, STRANGER, now);
+            let datagram = initiation();
             let message = Message::parse(&datagram).unwrap();
-            let outcome = gate.admit(&message, &datagram, STRANGER, now);
+            let outcome = gate.admit(&message, proof, STRANGER, now);
             assert_eq!(outcome, Err(expected));
         }
     }

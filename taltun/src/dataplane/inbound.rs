@@ -237,7 +237,10 @@ impl Work {
         match Message::parse(datagram) {
             Ok(Message::Data { receiver, counter }) => return Some((receiver, counter)),
             Ok(message) => {
-                if let Err(reason) = shared.gate.admit(&message, datagram, source, round.now) {
+                let proof = round.batch.vet(&message, datagram, from.remote);
+                let admitted =
+                    proof.and_then(|proof| shared.gate.admit(&message, proof, source, round.now));
+                if let Err(reason) = admitted {
                     self.tally.drop_packet(reason);
                 } else if !shared.hand_over(Handshake::new(datagram, from)) {
                     self.tally.drop_packet(DropReason::HandshakeQueueFull);

@@ -23,7 +23,7 @@ pub enum Proof {
 }
 
 /// Checks the MACs of handshake messages sent to us, and makes cookie replies.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Checker {
     mac1_key: [u8; 32],
     cookie_key: [u8; 32],
@@ -53,6 +53,16 @@ impl Checker {
         let age = now.since(self.secret_born?);
         let left = COOKIE_LIFETIME.checked_sub(age)?;
         (!left.is_zero()).then_some((&self.secret, left))
+    }
+
+    /// Forgets the secret, and with it all cookies that were given.
+    pub fn forget_secret(&mut self) {
+        self.secret_born = None;
+    }
+
+    /// When the secret was made, which tells one from the next.
+    pub(super) fn secret_born(&self) -> Option<Time> {
+        self.secret_born
     }
 
     /// Looks at both MACs of `message`, an initiation or a response from `from`.

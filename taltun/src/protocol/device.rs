@@ -146,8 +146,6 @@ pub struct Device {
     wall_clock_at_zero: Duration,
     peers: BTreeMap<PeerId, Control>,
     by_key: HashMap<PublicKey, PeerId>,
-    /// Indices of initiations in flight.
-    initiations: HashMap<u32, PeerId>,
     deadlines: BTreeSet<(Time, PeerId)>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -194,14 +192,16 @@ impl Device {
     pub fn new(settings: Settings) -> Self {
         let identity = Identity::new(settings.private_key);
         let tunnel = Tunnel::new(settings.mtu);
+        let checker = Checker::new(identity.public());
         {
             let mut tables = tunnel.tables_mut();
+            tables.checker = Some(checker.clone());
             tables.local = settings.local_addresses;
             tables.relay = settings.relay;
         }
         Self {
             tunnel: Arc::new(tunnel),
-            checker: Checker::new(identity.public()),
+            checker,
             identity,
             has_private_key: true,
             limiter: RateLimiter::default(),
@@ -209,7 +209,6 @@ impl Device {
             wall_clock_at_zero: settings.wall_clock_at_zero,
             peers: BTreeMap::new(),
             by_key: HashMap::new(),
-            initiations: HashMap::new(),
             deadlines: BTreeSet::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),

@@ -11,7 +11,7 @@
 //! ```
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -19,8 +19,9 @@ use ipnet::IpNet;
 use taltun_common::drops::DropReason;
 
 use super::allowed_ips::AllowedIps;
+use super::cookie::{Checker, Proof};
 use super::ip::{self, Inner};
-use super::messages::{DATA_HEADER_LEN, padded_len};
+use super::messages::{DATA_HEADER_LEN, Message, padded_len};
 use super::nesting::Nesting;
 use super::peer::{Endpoint, Peer, PeerId, Request};
 use super::session::Session;
@@ -44,6 +45,10 @@ pub(super) struct Tables {
     pub routes: AllowedIps<Arc<Peer>>,
     /// Who is addressed by an index we gave out.
     pub sessions: HashMap<u32, (Arc<Peer>, Arc<Session>)>,
+    /// Whose initiation in flight has this index.
+    pub initiations: HashMap<u32, PeerId>,
+    /// What handshake messages to us have to show.
+    pub checker: Option<Checker>,
     /// Our own inner addresses: never relayed.
     pub local: Vec<IpAddr>,
     /// Whether packets for another peer are relayed to it.
@@ -234,6 +239,33 @@ impl Batch<'_> {
     pub fn relay(&mut self, buffer: &mut [u8], inner: &Inner) -> Result<Sealed, NotSealed> {
         self.enter_for_relay(buffer, inner)?;
         self.seal_in_run(buffer, inner.len)
+    }
+
+    /// What a handshake message proves of its sender, or why it falls. It costs less than
+    /// half a microsecond, and nobody gets past it who doesn't know our public key or an
+    /// index of ours; so it comes before anything that such a sender could use up.
+    pub fn vet(
+        &self,
+        message: &Message<'_>,
+        datagram: &[u8],
+        from: SocketAddr,
+    ) -> Result<Proof, DropReason> {
+        let is_ours = |index: &u32| {
+            self.tables.initiations.contains_key(index) || self.tables.sessions.contains_key(index)
+        };
+        match message {
+            Message::Initiation(_) => {}
+            Message::Response(response) if is_ours(&response.receiver()) => {}
+            // It has no MAC: what it holds is sealed for one message of ours.
+            Message::CookieReply(reply) if is_ours(&reply.receiver()) => return Ok(Proof::None),
+            Message::Response(_) | Message::CookieReply(_) => return Err(DropReason::UnknownIndex),
+            Message::Data { .. } => return Err(DropReason::Shape),
+        }
+        let checker = self.tables.checker.as_ref().ok_or(DropReason::Handshake)?;
+        match checker.check(datagram, from, self.now) {
+            Proof::None => Err(DropReason::Mac1),
+            proof => Ok(proof),
+        }
     }
 
     /// Opens a data message, whose header said `receiver` and `counter`, and checks that

@@ -36,12 +36,16 @@ impl Device {
             Proof::Mac2 if self.limiter.allow(from.remote.ip(), now) => Ok(()),
             Proof::Mac2 => Err(DropReason::RateLimited),
             Proof::Mac1 => {
+                let born = self.checker.secret_born();
                 let rng = &mut self.rng;
                 let reply = self
                     .checker
                     .reply(datagram, sender, from.remote, now, |bytes| {
                         rng.fill_bytes(bytes);
                     });
+                if self.checker.secret_born() != born {
+                    self.share_checker();
+                }
                 self.events.push_back(Event::CookieGiven(from.remote.ip()));
                 self.transmits.push_back(Transmit {
                     endpoint: from,
@@ -50,6 +54,11 @@ impl Device {
                 Err(DropReason::NoCookie)
             }
         }
+    }
+
+    /// Tells workers what handshake messages to us have to show now.
+    pub(super) fn share_checker(&self) {
+        self.tunnel.tables_mut().checker = Some(self.checker.clone());
     }
 
     pub(super) fn handle_initiation(
@@ -100,10 +109,8 @@ impl Device {
         from: Endpoint,
         now: Time,
     ) -> Result<(), DropReason> {
-        let id = *self
-            .initiations
-            .get(&message.receiver())
-            .ok_or(DropReason::UnknownIndex)?;
+        let id = self.tunnel.tables().initiations.get(&message.receiver()).copied();
+        let id = id.ok_or(DropReason::UnknownIndex)?;
         let refused = DropReason::Handshake;
         let control = self.peers.get_mut(&id).ok_or(refused)?;
         let slot = control
@@ -125,7 +132,7 @@ impl Device {
         // after it, if this answer comes late, is not: the responder replaces this session
         // as soon as it gets that one, and then only its answer tells us the new keys.
         control.initiations[slot] = None;
-        self.initiations.remove(&message.receiver());
+        self.tunnel.tables_mut().initiations.remove(&message.receiver());
         let newer = control.initiations[0].take();
         self.abandon_initiations(id);
         let control = self.peers.get_mut(&id).ok_or(refused)?;
@@ -158,15 +165,11 @@ impl Device {
         now: Time,
     ) -> Result<(), DropReason> {
         let index = message.receiver();
-        let id = match self.initiations.get(&index) {
-            Some(id) => *id,
-            None => self
-                .tunnel
-                .tables()
-                .sessions
-                .get(&index)
-                .map(|(peer, _)| peer.id())
-                .ok_or(DropReason::UnknownIndex)?,
+        let id = {
+            let tables = self.tunnel.tables();
+            let session = tables.sessions.get(&index).map(|(peer, _)| peer.id());
+            let id = tables.initiations.get(&index).copied().or(session);
+            id.ok_or(DropReason::UnknownIndex)?
         };
         let control = self.peers.get_mut(&id).ok_or(DropReason::UnknownIndex)?;
         if control.sealer.receive(message, now) {
@@ -245,11 +248,13 @@ impl Device {
         let [newest, superseded] = &mut control.initiations;
         let forgotten = std::mem::replace(superseded, newest.take());
         *newest = Some(InFlight { index, state });
-        self.initiations.insert(index, id);
+        let mut tables = self.tunnel.tables_mut();
+        tables.initiations.insert(index, id);
         if let Some(forgotten) = forgotten {
-            self.initiations.remove(&forgotten.index);
+            tables.initiations.remove(&forgotten.index);
             self.events.push_back(Event::IndexDied(forgotten.index));
         }
+        drop(tables);
         self.send(&peer, message.to_vec(), now);
     }
 
@@ -262,7 +267,7 @@ impl Device {
             .into_iter()
             .flatten()
         {
-            self.initiations.remove(&flight.index);
+            self.tunnel.tables_mut().initiations.remove(&flight.index);
             self.events.push_back(Event::IndexDied(flight.index));
         }
     }
@@ -329,7 +334,7 @@ impl Device {
         let worker = peer.0 % self.workers;
         loop {
             let index = steering::index_of(worker, self.workers, self.rng.next_u32());
-            if !self.initiations.contains_key(&index) && !tables.sessions.contains_key(&index) {
+            if !tables.initiations.contains_key(&index) && !tables.sessions.contains_key(&index) {
                 return index;
             }
         }

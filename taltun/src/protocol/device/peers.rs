@@ -143,6 +143,7 @@ impl Device {
         self.has_private_key = key.is_some();
         self.identity = Identity::new(key.unwrap_or_else(|| self.random_private_key()));
         self.checker = Checker::new(self.identity.public());
+        self.share_checker();
         self.remove_peer(&self.identity.public().clone());
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in ids {

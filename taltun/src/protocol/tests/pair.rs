@@ -487,9 +487,12 @@ impl World {
                 }
                 Ok(())
             }
-            Ok(_) => node
-                .device
-                .handle_handshake(payload, from, node.under_load, self.now),
+            Ok(message) => {
+                let tunnel = node.device.tunnel();
+                tunnel.batch(self.now).vet(&message, payload, source)?;
+                node.device
+                    .handle_handshake(payload, from, node.under_load, self.now)
+            }
             Err(_) => Err(DropReason::Shape),
         }
     }
