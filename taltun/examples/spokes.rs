@@ -29,6 +29,7 @@ use taltun::dataplane::clock;
 use taltun::protocol::device::{Device, PeerSettings, Settings};
 use taltun::protocol::messages::DATA_HEADER_LEN;
 use taltun::protocol::peer::Endpoint;
+use taltun::protocol::randomness::Randomness;
 use taltun::protocol::tunnel::Tunnel;
 
 const FIRST_PORT: u16 = 20_000;
@@ -145,7 +146,7 @@ fn connect(world: &World, number: u16) -> Result<Spoke> {
     socket.set_read_timeout(Some(Duration::from_millis(500)))?;
     let mut device = Device::new(Settings {
         private_key: key(number),
-        seed: [number as u8; 32],
+        randomness: Randomness::seeded([number as u8; 32]),
         wall_clock_at_zero: clock::wall_clock_at_zero(),
         mtu: 1420,
         local_addresses: vec![IpAddr::V4(inner(number))],

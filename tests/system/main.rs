@@ -16,11 +16,13 @@ mod bans;
 mod beside;
 mod cookies;
 mod ends;
+mod flaps;
 mod garbage;
 mod hooks;
 mod interop;
 mod keepalive;
 mod lifecycle;
+mod locked_out;
 mod loops;
 mod manners;
 mod name_routes;
@@ -67,7 +69,9 @@ fn main() {
         roaming::CASES,
         loops::CASES,
         manners::CASES,
+        flaps::CASES,
         cookies::CASES,
+        locked_out::CASES,
         recipes::CASES,
         hooks::CASES,
         name_routes::CASES,

@@ -13,6 +13,7 @@ use taltun::protocol::allowed_ips::AllowedIps;
 use taltun::protocol::device::{Device, PeerSettings, Settings};
 use taltun::protocol::messages::Message;
 use taltun::protocol::peer::Endpoint;
+use taltun::protocol::randomness::Randomness;
 use taltun::protocol::replay::ReplayWindow;
 use taltun::protocol::time::Time;
 
@@ -199,7 +200,7 @@ fn device(me: u8, them: u8) -> Device {
     let key = |of: u8| PrivateKey::from_bytes([of; 32]);
     let mut device = Device::new(Settings {
         private_key: key(me),
-        seed: [me; 32],
+        randomness: Randomness::seeded([me; 32]),
         wall_clock_at_zero: Duration::from_secs(1_700_000_000),
         mtu: 1420,
         local_addresses: vec![IpAddr::from([10, 0, 0, me])],

@@ -26,7 +26,7 @@ use super::{Request, Response, runtime_dir};
 use crate::accel::{self, Shield};
 use crate::config::{self, Config, Mode, Overrides};
 use crate::crypto::PublicKey;
-use crate::dataplane::clock;
+use crate::dataplane::clock::{self, Apart};
 use crate::dataplane::counters::Counters;
 use crate::dataplane::filter::Filter;
 use crate::dataplane::gate::Gate;
@@ -37,6 +37,7 @@ use crate::dataplane::unreachable::Unreachable;
 use crate::dataplane::worker::Handshake;
 use crate::protocol::device::{Device, Event, PeerSettings, Settings};
 use crate::protocol::peer::Endpoint;
+use crate::protocol::randomness::{NoRandomness, Randomness};
 use crate::protocol::time::Time;
 use crate::system::Endpoints;
 
@@ -86,6 +87,7 @@ pub(super) struct Engine {
     pub(super) names_routed: Option<Table>,
     pub(super) started: Time,
     load: Load,
+    clocks: Apart,
 }
 
 /// What a peer is called, and where it was said to be, which may be a name.
@@ -102,7 +104,6 @@ pub(super) struct Making {
     pub config: Config,
     pub origin: Origin,
     pub manner: Manner,
-    pub seed: [u8; 32],
     pub sockets: Vec<Arc<Socket>>,
     pub tuns: Vec<Tun>,
     pub handshakes: mpsc::Sender<Handshake>,
@@ -118,7 +119,7 @@ impl Engine {
         let plain = making.manner == Manner::Plain;
         let mut device = Device::new(Settings {
             private_key: interface.private_key.clone(),
-            seed: making.seed,
+            randomness: Randomness::new(random),
             wall_clock_at_zero: clock::wall_clock_at_zero(),
             mtu: interface.mtu,
             local_addresses: interface.vip.iter().map(IpNet::addr).collect(),
@@ -192,7 +193,42 @@ impl Engine {
             names_routed,
             started: now,
             load: Load::default(),
+            clocks: Apart::new(clock::wall(), now),
         })
+    }
+
+    /// Now, having told the device what the wall clock shows.
+    pub(super) fn now(&mut self) -> Time {
+        let now = clock::now();
+        self.device.set_wall_clock(clock::wall(), now);
+        now
+    }
+
+    /// Does what workers asked for.
+    pub(super) fn handle_requests(&mut self) {
+        let now = self.now();
+        self.device.handle_requests(now);
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self) {
+        let now = self.now();
+        self.device.handle_timeout(now);
+    }
+
+    /// Ends all sessions if the clocks say that this is another run of the machine: one that
+    /// was stopped, rolled back or copied. Call it once a second.
+    pub(super) fn follow_clocks(&mut self) {
+        if self.clocks.have_parted(clock::wall(), clock::now()) {
+            self.start_over("the wall clock was set, or the machine was stopped or rolled back");
+        }
+    }
+
+    /// Ends all sessions, so that no key and nonce is used a second time, and makes new ones.
+    pub(super) fn start_over(&mut self, why: &str) {
+        warn!("{why}: all sessions end, and new ones are made");
+        let now = self.now();
+        self.device.start_over(now);
     }
 
     /// Says hello to peers, our datagrams having `mark` and endpoints in `names` being known.
@@ -291,7 +327,8 @@ impl Engine {
                 self.resolver.resolve(peer.public_key, host, *port);
             }
             Some(config::Endpoint::Address(_)) if self.is_client() => {
-                self.device.initiate(&peer.public_key, clock::now());
+                let now = self.now();
+                self.device.initiate(&peer.public_key, now);
             }
             Some(config::Endpoint::Address(_)) | None => {}
         }
@@ -341,7 +378,8 @@ impl Engine {
                 self.resolver.resolve(*key, &host, port);
             }
             Some(config::Endpoint::Address(_)) if self.is_client() => {
-                self.device.initiate(key, clock::now());
+                let now = self.now();
+                self.device.initiate(key, now);
             }
             Some(config::Endpoint::Address(_)) | None => {}
         }
@@ -361,7 +399,8 @@ impl Engine {
                 debug!("{} is at {address}", self.label(key));
                 self.device.set_endpoint(key, Some(Endpoint::from(address)));
                 if self.is_client() {
-                    self.device.initiate(key, clock::now());
+                    let now = self.now();
+                    self.device.initiate(key, now);
                 }
             }
             Err(reason) => warn!("{}: {reason}; trying again", self.label(key)),
@@ -369,7 +408,7 @@ impl Engine {
     }
 
     pub(super) fn handle_handshake(&mut self, handshake: &Handshake, waiting: usize) {
-        let now = clock::now();
+        let now = self.now();
         let lasting = self.load.note(waiting, now);
         if let Some(lasting) = lasting {
             self.gate.close_until(now + lasting);
@@ -424,6 +463,14 @@ pub(super) fn known(peers: &[config::Peer]) -> HashMap<PublicKey, Known> {
         (peer.public_key, known)
     };
     peers.iter().enumerate().map(known).collect()
+}
+
+/// Random bytes of the system's. It knows of copies of the machine and we may not.
+fn random(bytes: &mut [u8]) -> Result<(), NoRandomness> {
+    getrandom::fill(bytes).map_err(|error| {
+        error!("no handshake is possible: no randomness: {error}");
+        NoRandomness
+    })
 }
 
 /// The sockets as the kernel knows them.

@@ -7,7 +7,6 @@ use tracing::{error, info, warn};
 use super::engine::{Engine, Origin, known, peer_settings};
 use super::reload;
 use crate::config::{self, Config};
-use crate::dataplane::clock;
 
 impl Engine {
     /// Reloads where nobody waits for the answer but the log.
@@ -29,7 +28,7 @@ impl Engine {
         }
         let new = loaded.config;
         let plan = reload::plan(&self.live_config(), &new)?;
-        let now = clock::now();
+        let now = self.now();
         // The one thing that can fail comes first.
         self.listen(new.interface.local_addr).map_err(|error| {
             let wanted = new.interface.local_addr;

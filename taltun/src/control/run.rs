@@ -34,7 +34,7 @@ use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::Socket;
 use crate::dataplane::worker::{self, HANDSHAKE_QUEUE};
 use crate::protocol::time::Time;
-use crate::system::{self, Endpoints, Host};
+use crate::system::{self, Clones, Endpoints, Host};
 
 /// Runs `config` until SIGINT or SIGTERM; `up` is called once everything answers.
 #[allow(
@@ -58,8 +58,8 @@ pub async fn run(
     let control = ControlSocket::bind(&name)?;
     let terminal = Terminal::of_this_process();
     let (mut interrupt, mut terminate, mut hangup) = signals()?;
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    getrandom::fill(&mut [0; 32]).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let mut clones = Clones::watch();
 
     let (calls_in, mut calls) = mpsc::channel(16);
     let mut serve = pin!(control.serve(calls_in));
@@ -93,7 +93,6 @@ pub async fn run(
         config,
         origin,
         manner,
-        seed,
         sockets,
         tuns,
         handshakes: handshakes_in,
@@ -118,10 +117,9 @@ pub async fn run(
             Some(handshake) = handshakes.recv() => {
                 engine.handle_handshake(&handshake, handshakes.len());
             }
-            () = wake.notified() => engine.device.handle_requests(clock::now()),
-            () = sleep_until_time(engine.device.poll_timeout()) => {
-                engine.device.handle_timeout(clock::now());
-            }
+            () = wake.notified() => engine.handle_requests(),
+            () = sleep_until_time(engine.device.poll_timeout()) => engine.handle_timeout(),
+            () = clones.next() => engine.start_over("this machine was cloned or rolled back"),
             () = sleep_until(engine.bans.next_end()) => engine.expire_bans(),
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
@@ -149,6 +147,7 @@ pub async fn run(
                 }
             }
             _ = health.tick() => {
+                engine.follow_clocks();
                 engine.follow(&mut surroundings);
                 engine.shield.refresh();
                 engine.tell_endpoints();

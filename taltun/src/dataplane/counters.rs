@@ -63,8 +63,13 @@ pub struct Tally {
 impl Tally {
     /// Counts a drop.
     pub fn drop_packet(&mut self, reason: DropReason) {
-        self.drops[reason as usize] += 1;
-        self.any_drops = true;
+        self.drop_packets(reason, 1);
+    }
+
+    /// Counts some drops.
+    pub fn drop_packets(&mut self, reason: DropReason, count: usize) {
+        self.drops[reason as usize] += count as u64;
+        self.any_drops |= count > 0;
     }
 }
 

@@ -40,7 +40,7 @@ impl Filter {
 impl Lists {
     /// Whether datagrams from this outer source are dropped.
     pub fn denies(&self, source: IpAddr) -> bool {
-        !self.outer.is_empty() && self.outer.lookup(source).is_some()
+        !self.outer.is_empty() && self.outer.lookup(source.to_canonical()).is_some()
     }
 
     /// Whether inner packets from this source are dropped.
@@ -55,4 +55,39 @@ fn collect(nets: &[IpNet]) -> AllowedIps<()> {
         table.insert(net.trunc(), ());
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ban_of_mapped_addresses_is_one_of_ipv4_and_the_other_way_round() {
+        let nets =
+            |nets: &[&str]| -> Vec<IpNet> { nets.iter().map(|net| net.parse().unwrap()).collect() };
+        let filter = Filter::default();
+        filter.set(
+            &nets(&[
+                "::ffff:198.51.100.7/128",
+                "::ffff:203.0.113.0/120",
+                "192.0.2.0/24",
+            ]),
+            &nets(&["::ffff:10.0.0.66/128"]),
+        );
+        let lists = filter.read();
+        let denies = |source: &str| lists.denies(source.parse().unwrap());
+        for denied in [
+            "198.51.100.7",
+            "::ffff:198.51.100.7",
+            "203.0.113.200",
+            "192.0.2.9",
+            "::ffff:192.0.2.9",
+        ] {
+            assert!(denies(denied), "{denied}");
+        }
+        for other in ["198.51.100.8", "203.0.114.1", "2001:db8::1"] {
+            assert!(!denies(other), "{other}");
+        }
+        assert!(lists.denies_inner("10.0.0.66".parse().unwrap()));
+    }
 }

@@ -70,7 +70,8 @@ impl Gate {
         if now.as_nanos() >= self.under_load_until.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let (bucket, reason) = if matches!(message, Message::Initiation(_)) && proof != Proof::Mac2 {
+        let (bucket, reason) = if matches!(message, Message::Initiation(_)) && proof != Proof::Mac2
+        {
             (&self.unproven, DropReason::NoCookie)
         } else {
             (&self.others, DropReason::HandshakeQueueFull)

@@ -302,9 +302,9 @@ impl Work {
                 self.tally.relayed.add(packet_len);
                 self.relayed.push(start, sealed.len, sealed.endpoint, merge);
             }
-            Err(NotSealed::Staged { displaced: false }) => {}
-            Err(NotSealed::Staged { displaced: true }) => {
-                self.tally.drop_packet(DropReason::StagedQueueFull);
+            Err(NotSealed::Staged { displaced }) => {
+                self.tally
+                    .drop_packets(DropReason::StagedQueueFull, displaced);
             }
             Err(NotSealed::Dropped(reason)) => self.tally.drop_packet(reason),
         }
@@ -334,16 +334,21 @@ impl Work {
                 pieces[count] = IoSlice::new(&arena[start..start + len]);
                 count += 1;
             }
-            if tun.write(&pieces[..count]).is_ok() {
-                continue;
-            }
+            let error = match tun.write(&pieces[..count]) {
+                Ok(()) if joined.packets == 1 => continue,
+                Ok(()) => {
+                    tun.joined();
+                    continue;
+                }
+                Err(error) => error,
+            };
             if joined.packets == 1 {
                 self.tally.drop_packet(DropReason::TunWrite);
                 continue;
             }
-            // A kernel that doesn't take joined packets after all: one by one, from now on.
-            tun.stop_joining();
+            // One by one: a kernel may not take joined packets after all.
             counters.join_fallback();
+            let mut all_taken = true;
             let plain = VnetHeader {
                 flags: DATA_VALID,
                 ..VnetHeader::default()
@@ -355,7 +360,11 @@ impl Work {
                 let pieces = [IoSlice::new(&plain), IoSlice::new(packet)];
                 if tun.write(&pieces).is_err() {
                     self.tally.drop_packet(DropReason::TunWrite);
+                    all_taken = false;
                 }
+            }
+            if all_taken && tun.refused_joined(&error) {
+                tracing::warn!("the TUN takes no joined packets: {error}; going on without");
             }
         }
         self.local.clear();

@@ -155,9 +155,9 @@ impl Outbound<'_> {
                         merge,
                     );
                 }
-                Err(NotSealed::Staged { displaced: false }) => {}
-                Err(NotSealed::Staged { displaced: true }) => {
-                    self.tally.drop_packet(DropReason::StagedQueueFull);
+                Err(NotSealed::Staged { displaced }) => {
+                    self.tally
+                        .drop_packets(DropReason::StagedQueueFull, displaced);
                 }
                 Err(NotSealed::Dropped(reason)) => {
                     self.tally.drop_packet(reason);

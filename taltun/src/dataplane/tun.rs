@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::offload::coalesce::Join;
 use super::sys;
@@ -26,12 +26,18 @@ pub struct Tun {
     joins: Arc<Joins>,
 }
 
-/// What the kernel takes joined, for all queues. Once refused, never tried again.
+/// What the kernel takes joined, for all queues. Once it is clear that it takes none, none is
+/// tried again.
 #[derive(Debug)]
 struct Joins {
     tcp: AtomicBool,
     udp: AtomicBool,
+    /// Joined packets refused since one was last taken.
+    refusals: AtomicU32,
 }
+
+/// Refusals in a row after which joining is given up. A single one may be about its packet.
+const PATIENCE: u32 = 16;
 
 impl Tun {
     /// Creates the interface `name` with `queues` queues, with segmentation offload if
@@ -69,6 +75,7 @@ impl Tun {
         let joins = Arc::new(Joins {
             tcp: AtomicBool::new(tcp),
             udp: AtomicBool::new(udp),
+            refusals: AtomicU32::new(0),
         });
         Ok(files
             .into_iter()
@@ -118,10 +125,25 @@ impl Tun {
         }
     }
 
-    /// The kernel refused a joined packet: none is written any more.
-    pub fn stop_joining(&self) {
+    /// The kernel took a joined packet.
+    pub fn joined(&self) {
+        if self.joins.refusals.load(Ordering::Relaxed) > 0 {
+            self.joins.refusals.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The kernel refused a joined packet by this error and took its parts. If the error says
+    /// that joined packets aren't supported, and goes on doing so, none is written any more;
+    /// true when that is so from now on. Any other error is about the moment, as `EIO` is
+    /// while the interface is down.
+    pub fn refused_joined(&self, error: &io::Error) -> bool {
+        let unsupported = matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP));
+        if !unsupported || self.joins.refusals.fetch_add(1, Ordering::Relaxed) + 1 < PATIENCE {
+            return false;
+        }
         self.joins.tcp.store(false, Ordering::Relaxed);
         self.joins.udp.store(false, Ordering::Relaxed);
+        true
     }
 }
 

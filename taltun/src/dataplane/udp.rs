@@ -215,13 +215,15 @@ impl Sender {
         if let Some(error @ (libc::EIO | libc::EINVAL | libc::EMSGSIZE)) = error
             && run.segments() > 1
         {
-            self.refuse_segments(error);
+            let mut all_taken = true;
             for datagram in run.split() {
                 let alone = std::slice::from_ref(&datagram);
                 if self.ring.send(self.socket.as_fd(), arena, alone).is_err() {
                     self.counters.drop_packet(DropReason::UdpSend);
+                    all_taken = false;
                 }
             }
+            self.refuse_segments(error, all_taken);
             return;
         }
         for _ in 0..run.segments() {
@@ -229,15 +231,17 @@ impl Sender {
         }
     }
 
-    /// Counts a run that was refused for its segments. `EIO` means that the interface
-    /// can't checksum them and never will; `EMSGSIZE`, that they don't fit the path to this
-    /// one peer. `EINVAL` may mean either, depending on the kernel, so it takes a number of
-    /// them, and no success between, to give up for all.
-    fn refuse_segments(&mut self, error: libc::c_int) {
+    /// Counts a run that was refused for its segments. `EIO` means that the interface it
+    /// would leave by can't checksum them, or that the way to this one peer transforms
+    /// packets (`IPsec`); `EMSGSIZE`, that they don't fit the path to this one peer; `EINVAL`
+    /// may mean any of these, depending on the kernel. So it takes a number of the first or
+    /// the last, no success between, and each time the same datagrams one by one to be
+    /// taken, to give up for all.
+    fn refuse_segments(&mut self, error: libc::c_int, all_taken: bool) {
         self.counters.gso_fallback();
-        self.refusals += u32::from(error == libc::EINVAL);
-        if error == libc::EIO || self.refusals >= PATIENCE {
-            self.socket.gso.store(false, Ordering::Relaxed);
+        self.refusals += u32::from(all_taken && matches!(error, libc::EINVAL | libc::EIO));
+        if self.refusals >= PATIENCE && self.socket.gso.swap(false, Ordering::Relaxed) {
+            tracing::warn!("the kernel sends no datagrams in segments: going on without");
         }
     }
 }

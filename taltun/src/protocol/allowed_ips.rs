@@ -45,6 +45,7 @@ impl<T> AllowedIps<T> {
 
     /// Gives `net` to `value`, taking it from whoever had exactly this prefix before.
     pub fn insert(&mut self, net: IpNet, value: T) -> Option<T> {
+        let net = canonical(net);
         match net.network() {
             IpAddr::V4(ip) => self.v4.insert(ip.into(), net.prefix_len(), value),
             IpAddr::V6(ip) => self.v6.insert(ip.into(), net.prefix_len(), value),
@@ -69,6 +70,7 @@ impl<T> AllowedIps<T> {
 
     /// Takes exactly `net` from its owner, if `owned` says so of the owner; whether it did.
     pub fn remove_if(&mut self, net: IpNet, owned: impl FnOnce(&T) -> bool) -> bool {
+        let net = canonical(net);
         match net.network() {
             IpAddr::V4(ip) => self.v4.remove_if(ip.into(), net.prefix_len(), owned),
             IpAddr::V6(ip) => self.v6.remove_if(ip.into(), net.prefix_len(), owned),
@@ -87,6 +89,20 @@ impl<T> AllowedIps<T> {
         });
         v4.chain(v6)
     }
+}
+
+/// The one form of a network: IPv4 in its mapped form is IPv4, which is what its addresses
+/// are when they are looked up. Host bits are cut off.
+pub fn canonical(net: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    let net = net.trunc();
+    if let IpNet::V6(v6) = net
+        && let Some(bits) = v6.prefix_len().checked_sub(MAPPED)
+        && let Some(v4) = v6.network().to_ipv4_mapped()
+    {
+        return to_net(v4.into(), bits);
+    }
+    net
 }
 
 fn to_net(address: IpAddr, len: u8) -> IpNet {
@@ -132,6 +148,26 @@ mod tests {
         assert_eq!(owner(&table, "2002::1"), Some(5));
         assert_eq!(owner(&table, "2001:db8::2"), Some(6));
         assert_eq!(owner(&table, "2001:db8::1"), Some(7));
+    }
+
+    #[test]
+    fn a_network_of_mapped_addresses_is_one_of_ipv4() {
+        for (written, meant) in [
+            ("::ffff:198.51.100.7/128", "198.51.100.7/32"),
+            ("::ffff:198.51.100.7/120", "198.51.100.0/24"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:0:0/95", "::fffe:0:0/95"),
+            ("2001:db8::1/64", "2001:db8::/64"),
+            ("::198.51.100.7/128", "::198.51.100.7/128"),
+            ("10.1.2.3/8", "10.0.0.0/8"),
+        ] {
+            assert_eq!(canonical(net(written)), net(meant), "{written}");
+        }
+        let mut table = AllowedIps::default();
+        table.insert(net("::ffff:198.51.100.0/120"), 1);
+        assert_eq!(owner(&table, "198.51.100.77"), Some(1));
+        assert!(table.remove_if(net("198.51.100.0/24"), |owner| *owner == 1));
+        assert!(table.is_empty());
     }
 
     #[test]

@@ -34,14 +34,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::SeedableRng;
 use taltun_common::drops::DropReason;
 
 use super::cookie::{Checker, Sealer};
 use super::messages::{KEEPALIVE_TIMEOUT, Message};
 use super::noise::{Identity, Initiator};
 use super::peer::{Endpoint, Peer, PeerId};
+use super::randomness::Randomness;
 use super::ratelimiter::RateLimiter;
 use super::tai64n::Tai64n;
 use super::time::Time;
@@ -54,12 +53,10 @@ use crate::crypto::{PresharedKey, PrivateKey, PublicKey, SharedSecret};
 pub struct Settings {
     /// Our static private key.
     pub private_key: PrivateKey,
-    /// Seeds the only source of randomness: 32 bytes from the operating system, or a fixed
-    /// seed in a test.
-    pub seed: [u8; 32],
-    /// Wall-clock time, since the Unix epoch, at which [`Time`] was zero. Timestamps in
-    /// initiations are made of this and the monotonic clock, so they never go backwards
-    /// while we run, whatever happens to the wall clock.
+    /// The only source of randomness.
+    pub randomness: Randomness,
+    /// Wall-clock time, since the Unix epoch, at which [`Time`] was zero, until
+    /// [`Device::set_wall_clock`] says better.
     pub wall_clock_at_zero: Duration,
     /// MTU of the tunnel, bytes.
     pub mtu: u16,
@@ -142,8 +139,11 @@ pub struct Device {
     has_private_key: bool,
     checker: Checker,
     limiter: RateLimiter,
-    rng: ChaCha20Rng,
-    wall_clock_at_zero: Duration,
+    randomness: Randomness,
+    /// What the wall clock showed, and when.
+    wall_clock: (Duration, Time),
+    /// That of the last initiation, to whomever.
+    last_timestamp: Tai64n,
     peers: BTreeMap<PeerId, Control>,
     by_key: HashMap<PublicKey, PeerId>,
     deadlines: BTreeSet<(Time, PeerId)>,
@@ -205,8 +205,9 @@ impl Device {
             identity,
             has_private_key: true,
             limiter: RateLimiter::default(),
-            rng: ChaCha20Rng::from_seed(settings.seed),
-            wall_clock_at_zero: settings.wall_clock_at_zero,
+            randomness: settings.randomness,
+            wall_clock: (settings.wall_clock_at_zero, Time::START),
+            last_timestamp: Tai64n::default(),
             peers: BTreeMap::new(),
             by_key: HashMap::new(),
             deadlines: BTreeSet::new(),
@@ -273,6 +274,16 @@ impl Device {
     /// All peers, in the order they were added.
     pub fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
         self.peers.values().map(|control| &control.peer)
+    }
+
+    // ---- the wall clock ----------------------------------------------------------------
+
+    /// What the wall clock shows at `now`, as time since the Unix epoch. It goes into the
+    /// timestamps of initiations, so say it anew before anything that may send one: a clock
+    /// that was wrong and is put right would else stay wrong here. Timestamps never go back,
+    /// whatever the clock does.
+    pub fn set_wall_clock(&mut self, shown: Duration, now: Time) {
+        self.wall_clock = (shown, now);
     }
 
     // ---- handle ------------------------------------------------------------------------

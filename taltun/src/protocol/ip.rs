@@ -60,6 +60,23 @@ pub fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
     packet.get(udp_header_at(packet)? + UDP_HEADER_LEN..)
 }
 
+/// Whether no host sends from this address: it is a group's, everybody's, nobody's, or one
+/// that never leaves a host, as the kernel sees it (`ip_route_input`, `ipv6_rcv`). IPv4 in its
+/// mapped form isn't IPv4 there.
+pub fn is_no_hosts(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(source) => {
+            matches!(source.octets()[0], 0 | 127 | 224..=239) || source.is_broadcast()
+        }
+        IpAddr::V6(source) => {
+            source.is_multicast()
+                || source.is_loopback()
+                || source.is_unspecified()
+                || source.to_ipv4_mapped().is_some()
+        }
+    }
+}
+
 /// How many hops a packet that [`parse`] accepted has left.
 pub fn hop_limit(packet: &[u8]) -> u8 {
     if packet[0] >> 4 == 4 {
@@ -163,6 +180,42 @@ mod tests {
         assert!(parse(&packet).is_none());
         packet[3] = 19;
         assert!(parse(&packet).is_none());
+    }
+
+    #[test]
+    fn groups_everybody_nobody_and_the_host_itself_are_no_hosts() {
+        for source in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.255.255.255",
+            "224.0.0.1",
+            "239.255.255.250",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "ff02::1",
+            "ff0e::1",
+            "::ffff:10.0.0.2",
+            "::ffff:127.0.0.1",
+        ] {
+            assert!(is_no_hosts(source.parse().unwrap()), "{source}");
+        }
+        for source in [
+            "1.0.0.1",
+            "126.255.255.255",
+            "128.0.0.1",
+            "223.255.255.255",
+            "240.0.0.1",
+            "255.255.255.254",
+            "::2",
+            "fe80::1",
+            "fd00::1",
+            "::fffe:10.0.0.2",
+            "2001:db8::1",
+        ] {
+            assert!(!is_no_hosts(source.parse().unwrap()), "{source}");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! * [`tunnel::Tunnel`], shared by all workers, is the data half: sealing, opening and
 //!   relaying packets in place.
 //!
-//! Time is what callers pass in ([`time::Time`]) and randomness is a seed
-//! ([`device::Settings::seed`]), so every test of the rules in the WireGuard paper runs on
+//! Time is what callers pass in ([`time::Time`]), and so is randomness
+//! ([`randomness::Randomness`]), so every test of the rules in the WireGuard paper runs on
 //! a virtual clock and gives the same bytes each time.
 //!
 //! One concept a file; [`messages`] is the page with every constant and wire layout.
@@ -24,9 +24,11 @@ mod nesting;
 pub mod noise;
 pub mod peer;
 pub mod plan;
+pub mod randomness;
 pub mod ratelimiter;
 pub mod replay;
 pub mod session;
+mod staged;
 pub mod tai64n;
 #[cfg(test)]
 pub(crate) mod tests;

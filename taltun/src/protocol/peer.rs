@@ -5,13 +5,13 @@
 //! a run of packets of one peer, not once a packet. What only the controller knows of a
 //! peer (handshake state, timers, cookies) is in [`super::device`].
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::messages::{MAX_STAGED_PACKETS, REKEY_TIMEOUT};
+use super::messages::REKEY_TIMEOUT;
 use super::session::{Role, Session};
+use super::staged::Staged;
 use super::time::Time;
 use crate::crypto::PublicKey;
 
@@ -39,9 +39,14 @@ pub struct Local {
 }
 
 impl From<SocketAddr> for Endpoint {
+    /// IPv4 in its mapped form is IPv4, as where it is heard from.
     fn from(remote: SocketAddr) -> Self {
         Self {
-            remote,
+            remote: match remote.ip().to_canonical() {
+                v4 @ IpAddr::V4(_) => SocketAddr::new(v4, remote.port()),
+                // With its scope, if it has one.
+                IpAddr::V6(_) => remote,
+            },
             local: None,
         }
     }
@@ -66,7 +71,8 @@ pub struct Peer {
     precedes_us: bool,
     sessions: Mutex<Sessions>,
     endpoint: Mutex<Option<Endpoint>>,
-    staged: Mutex<VecDeque<Vec<u8>>>,
+    /// What waits for sessions of all peers.
+    staged: Arc<Mutex<Staged>>,
     requests: AtomicU8,
     /// When packets came and went.
     pub(super) activity: Activity,
@@ -219,6 +225,7 @@ impl Peer {
         public_key: PublicKey,
         precedes_us: bool,
         endpoint: Option<Endpoint>,
+        staged: Arc<Mutex<Staged>>,
     ) -> Self {
         Self {
             id,
@@ -226,7 +233,7 @@ impl Peer {
             precedes_us,
             sessions: Mutex::default(),
             endpoint: Mutex::new(endpoint),
-            staged: Mutex::default(),
+            staged,
             requests: AtomicU8::new(0),
             activity: Activity::default(),
         }
@@ -357,20 +364,14 @@ impl Peer {
             .any(|session| session.may_receive(now))
     }
 
-    /// Keeps a packet until there is a session; false when the queue was full and the
-    /// oldest packet had to go.
-    pub(super) fn stage(&self, packet: &[u8]) -> bool {
-        let mut staged = lock(&self.staged);
-        let had_room = staged.len() < MAX_STAGED_PACKETS;
-        if !had_room {
-            staged.pop_front();
-        }
-        staged.push_back(packet.to_vec());
-        had_room
+    /// Keeps a packet until there is a session; how many older ones, of any peer, had to go
+    /// for it.
+    pub(super) fn stage(&self, packet: &[u8]) -> usize {
+        lock(&self.staged).push(self.id, packet)
     }
 
-    pub(super) fn take_staged(&self) -> VecDeque<Vec<u8>> {
-        std::mem::take(&mut *lock(&self.staged))
+    pub(super) fn take_staged(&self) -> Vec<Vec<u8>> {
+        lock(&self.staged).take(self.id)
     }
 
     /// Adds a request; true when there was none before.
@@ -390,6 +391,13 @@ impl Peer {
     #[cfg(test)]
     pub(super) fn current_session(&self) -> Option<Arc<Session>> {
         lock(&self.sessions).current.clone()
+    }
+}
+
+impl Drop for Peer {
+    /// A worker may have staged a packet after the controller forgot the peer.
+    fn drop(&mut self) {
+        self.take_staged();
     }
 }
 

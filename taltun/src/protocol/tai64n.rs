@@ -8,6 +8,7 @@ const TAI64_UNIX_EPOCH: u64 = 0x4000_0000_0000_000a;
 /// Nanoseconds are rounded down to this, so that the timestamp tells little of our clock:
 /// 2^24 ns (16.8 ms), just below the 20 ms that two initiations must be apart.
 const GRANULARITY: u32 = 1 << 24;
+const NANOS_PER_SEC: u32 = 1_000_000_000;
 
 /// A timestamp; compares as bytes, big endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -20,6 +21,25 @@ impl Tai64n {
         let mut out = [0; 12];
         out[..8].copy_from_slice(&(TAI64_UNIX_EPOCH + since_epoch.as_secs()).to_be_bytes());
         out[8..].copy_from_slice(&(nanos - nanos % GRANULARITY).to_be_bytes());
+        Self(out)
+    }
+
+    /// The next one, a nanosecond later.
+    #[must_use]
+    pub fn next(self) -> Self {
+        let [.., a, b, c, d] = self.0;
+        let nanos = u32::from_be_bytes([a, b, c, d]) + 1;
+        if nanos < NANOS_PER_SEC {
+            let mut out = self.0;
+            out[8..].copy_from_slice(&nanos.to_be_bytes());
+            return Self(out);
+        }
+        let mut out = [0; 12];
+        let seconds = self
+            .0
+            .first_chunk()
+            .map_or(0, |seconds| u64::from_be_bytes(*seconds));
+        out[..8].copy_from_slice(&seconds.saturating_add(1).to_be_bytes());
         Self(out)
     }
 }
@@ -40,6 +60,16 @@ mod tests {
         for pair in times.windows(2) {
             assert!(Tai64n::from_unix(pair[0]) < Tai64n::from_unix(pair[1]));
         }
+    }
+
+    #[test]
+    fn the_next_one_is_later_by_as_little_as_there_is() {
+        let mut at = Tai64n::from_unix(Duration::from_secs(1_700_000_000));
+        at.0[8..].copy_from_slice(&999_999_998_u32.to_be_bytes());
+        assert_eq!(at.next().0[8..], 999_999_999_u32.to_be_bytes());
+        let after = Tai64n::from_unix(Duration::from_secs(1_700_000_001));
+        assert_eq!(at.next().next(), after);
+        assert!(Tai64n::default() < Tai64n::default().next());
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Timers {
         self.wipe_at = None;
     }
 
-    /// All that was under way is void, because our own key changed: the next handshake may
+    /// All that was under way is void, as when our own key changes: the next handshake may
     /// start at once.
     pub(super) fn start_over(&mut self) {
         self.handshake_settled();

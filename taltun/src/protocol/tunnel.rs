@@ -25,6 +25,7 @@ use super::messages::{DATA_HEADER_LEN, Message, padded_len};
 use super::nesting::Nesting;
 use super::peer::{Endpoint, Peer, PeerId, Request};
 use super::session::Session;
+use super::staged::Staged;
 use super::time::Time;
 use crate::crypto::TAG_LEN;
 
@@ -36,6 +37,7 @@ pub struct Tunnel {
     /// The UDP port that our datagrams leave from; 0 while nobody said.
     listen_port: AtomicU16,
     requests: Mutex<Vec<PeerId>>,
+    pub(super) staged: Arc<Mutex<Staged>>,
     has_requests: AtomicBool,
 }
 
@@ -70,11 +72,10 @@ pub struct Sealed {
 /// Why a packet isn't sealed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotSealed {
-    /// It was copied and goes out once there is a session; `true` when the oldest packet
-    /// that waited had to go for it.
+    /// It was copied and goes out once there is a session.
     Staged {
-        /// Whether another packet was lost for it.
-        displaced: bool,
+        /// How many older packets that waited were lost for it.
+        displaced: usize,
     },
     /// It is lost.
     Dropped(DropReason),
@@ -98,6 +99,7 @@ impl Tunnel {
             mtu: AtomicUsize::new(usize::from(mtu)),
             listen_port: AtomicU16::new(0),
             requests: Mutex::default(),
+            staged: Arc::default(),
             has_requests: AtomicBool::new(false),
         }
     }
@@ -332,7 +334,7 @@ impl Batch<'_> {
             .routes
             .lookup(inner.source)
             .is_some_and(|owner| Arc::ptr_eq(owner.value, &run.peer));
-        if !owns_source {
+        if !owns_source || self.tables.is_never_a_peer(inner.source) {
             return Err(DropReason::InnerSource);
         }
         if self
@@ -455,11 +457,13 @@ impl Batch<'_> {
         let counter = run.session.as_ref().and_then(|session| session.reserve(1));
         let (Some(session), Some(counter)) = (&run.session, counter) else {
             let packet = &buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + len];
-            let had_room = run.peer.stage(packet);
+            // A peer may relay what is larger than anything that leaves here.
+            if len > self.mtu {
+                return Err(NotSealed::Dropped(DropReason::Oversized));
+            }
+            let displaced = run.peer.stage(packet);
             self.tunnel.request(&run.peer, Request::Handshake);
-            return Err(NotSealed::Staged {
-                displaced: !had_room,
-            });
+            return Err(NotSealed::Staged { displaced });
         };
         let message_len = message_len(buffer.len(), len, self.mtu)
             .ok_or(NotSealed::Dropped(DropReason::Oversized))?;
@@ -544,6 +548,12 @@ impl Tables {
         for net in allowed_ips {
             self.routes.insert(net.trunc(), Arc::clone(peer));
         }
+    }
+
+    /// Whether no peer may send from this address although it may own it, as behind a default
+    /// route: ours, and those that no host has.
+    fn is_never_a_peer(&self, source: IpAddr) -> bool {
+        ip::is_no_hosts(source) || self.local.contains(&source)
     }
 
     /// Whether a packet from `source` should go straight to another peer. Never our own

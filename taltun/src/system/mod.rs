@@ -6,6 +6,7 @@
 //! in a journal first, so that the next start undoes what a killed process couldn't.
 
 mod check;
+mod clones;
 mod daemon;
 mod dns;
 mod error;
@@ -29,6 +30,7 @@ mod tests_routing;
 mod way;
 
 pub use check::check;
+pub use clones::Clones;
 pub use daemon::{Fork, Ready, fork};
 pub use error::SystemError;
 pub use host::{Endpoints, Host, remembered_endpoints};

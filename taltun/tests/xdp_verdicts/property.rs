@@ -18,6 +18,7 @@ use taltun::crypto::{PresharedKey, PrivateKey};
 use taltun::protocol::device::{Device, Event, PeerSettings, Settings};
 use taltun::protocol::messages::{DATA_HEADER_LEN, Message};
 use taltun::protocol::peer::Endpoint;
+use taltun::protocol::randomness::Randomness;
 use taltun::protocol::time::Time;
 use taltun_common::bucket::Rate;
 
@@ -96,7 +97,7 @@ impl World {
         let device = |own: usize| {
             let mut device = Device::new(Settings {
                 private_key: keys[own].clone(),
-                seed: [seed as u8 + own as u8; 32],
+                randomness: Randomness::seeded([seed as u8 + own as u8; 32]),
                 wall_clock_at_zero: Duration::from_secs(1_700_000_000),
                 mtu: 1420,
                 local_addresses: vec![INNER[own].parse()?],

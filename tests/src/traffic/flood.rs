@@ -61,6 +61,16 @@ pub enum Kind {
     Data,
     /// Anything at all.
     Random,
+    /// Handshake initiations of somebody who doesn't know the victim's public key, each in two
+    /// IP fragments.
+    Fragments,
+}
+
+impl Kind {
+    /// Frames of one datagram.
+    fn frames(self) -> usize {
+        if self == Self::Fragments { 2 } else { 1 }
+    }
 }
 
 /// Whom it hits.
@@ -180,7 +190,11 @@ fn send(
     }
 }
 
-type Frame = [u8; ETHERNET + IPV4 + UDP + PAYLOAD];
+type Frame = Vec<u8>;
+
+/// Bytes behind the IP header in the first of two fragments: a multiple of eight.
+const FIRST_FRAGMENT: usize = 64;
+const MORE_FRAGMENTS: u16 = 0x2000;
 
 /// The frames, over and over.
 struct Ammunition {
@@ -197,13 +211,16 @@ impl Ammunition {
             _ => MANY_SOURCES,
         };
         let mut random = Random::new(0x7a17);
-        let frames = (0..FRAMES as u32)
-            .map(|number| {
-                frame(
-                    number % sources,
-                    &payload(kind, target, &mut random),
-                    target,
-                )
+        let datagrams = FRAMES / kind.frames();
+        let frames = (0..datagrams as u32)
+            .flat_map(|number| {
+                let payload = payload(kind, target, &mut random);
+                let whole = frame(number % sources, &payload, target);
+                if kind == Kind::Fragments {
+                    fragments(&whole, number as u16).to_vec()
+                } else {
+                    vec![whole]
+                }
             })
             .collect();
         Self {
@@ -240,7 +257,7 @@ fn payload(kind: Kind, target: &Target, random: &mut Random) -> [u8; PAYLOAD] {
     match kind {
         Kind::Random => {}
         Kind::Data => payload[..4].copy_from_slice(&[4, 0, 0, 0]),
-        Kind::WrongMac1 | Kind::RightMac1 | Kind::RightMac1NewSources => {
+        Kind::WrongMac1 | Kind::RightMac1 | Kind::RightMac1NewSources | Kind::Fragments => {
             payload[..4].copy_from_slice(&[1, 0, 0, 0]);
             payload[MAC2..].fill(0);
         }
@@ -265,7 +282,7 @@ fn mac1(public_key: &[u8; 32], message: &[u8]) -> [u8; 16] {
 }
 
 fn frame(source: u32, payload: &[u8; PAYLOAD], target: &Target) -> Frame {
-    let mut frame = [0; ETHERNET + IPV4 + UDP + PAYLOAD];
+    let mut frame = vec![0; ETHERNET + IPV4 + UDP + PAYLOAD];
     let (ethernet, rest) = frame.split_at_mut(ETHERNET);
     let (ip, rest) = rest.split_at_mut(IPV4);
     let (udp, rest) = rest.split_at_mut(UDP);
@@ -287,10 +304,36 @@ fn frame(source: u32, payload: &[u8; PAYLOAD], target: &Target) -> Frame {
     frame
 }
 
+/// The same datagram in two IP fragments, of a packet of this number.
+fn fragments(whole: &Frame, number: u16) -> [Frame; 2] {
+    let (headers, payload) = whole.split_at(ETHERNET + IPV4);
+    let (first, second) = payload.split_at(FIRST_FRAGMENT);
+    let part = |bytes: &[u8], place: u16| {
+        let mut frame = [headers, bytes].concat();
+        let ip = &mut frame[ETHERNET..];
+        let length = ip.len() as u16;
+        ip[2..4].copy_from_slice(&length.to_be_bytes());
+        ip[4..6].copy_from_slice(&number.to_be_bytes());
+        ip[6..8].copy_from_slice(&place.to_be_bytes());
+        finish_header(&mut frame);
+        frame
+    };
+    [
+        part(first, MORE_FRAGMENTS),
+        part(second, FIRST_FRAGMENT as u16 / 8),
+    ]
+}
+
 /// Writes the source with this number, and the header's checksum anew.
 fn set_source(frame: &mut Frame, source: u32) {
     let ip = &mut frame[ETHERNET..ETHERNET + IPV4];
     ip[12..16].copy_from_slice(&(FIRST_SOURCE + source).to_be_bytes());
+    finish_header(frame);
+}
+
+/// Writes the header's checksum anew.
+fn finish_header(frame: &mut Frame) {
+    let ip = &mut frame[ETHERNET..ETHERNET + IPV4];
     ip[10..12].fill(0);
     let (words, _) = ip.as_chunks::<2>();
     let sum: u32 = words
@@ -332,6 +375,20 @@ mod tests {
             sum = (sum & 0xffff) + (sum >> 16);
             assert_eq!(sum, 0xffff);
         }
+    }
+
+    #[test]
+    fn two_fragments_are_the_whole() {
+        let whole = frame(7, &[9; PAYLOAD], &target());
+        let [first, second] = fragments(&whole, 5);
+        let behind = ETHERNET + IPV4;
+        assert_eq!(
+            [&first[behind..], &second[behind..]].concat(),
+            whole[behind..]
+        );
+        assert_eq!(first[18..22], [0, 5, 0x20, 0]);
+        assert_eq!(second[18..22], [0, 5, 0, 8]);
+        assert_eq!(source(&first), source(&whole));
     }
 
     #[test]

@@ -130,13 +130,14 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
 mod tests {
     use super::*;
     use crate::protocol::device::{Device, PeerSettings, Settings};
+    use crate::protocol::randomness::Randomness;
     use crate::protocol::time::Time;
 
     #[test]
     fn an_answer_has_the_lines_that_wg_reads_and_comes_in_pieces() {
         let mut device = Device::new(Settings {
             private_key: PrivateKey::from_bytes([1; 32]),
-            seed: [0; 32],
+            randomness: Randomness::seeded([0; 32]),
             wall_clock_at_zero: Duration::ZERO,
             mtu: 1420,
             local_addresses: Vec::new(),

@@ -58,7 +58,7 @@ impl Engine {
 
     /// What the kernel may refuse comes first, so that a refusal leaves all as it was.
     fn set(&mut self, request: SetRequest) -> Result<(), Errno> {
-        let now = clock::now();
+        let now = self.now();
         if let Some(mark) = request.fwmark {
             self.plant.set_mark(mark)?;
         }

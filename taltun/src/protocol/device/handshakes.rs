@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand_chacha::rand_core::Rng;
 use taltun_common::drops::DropReason;
 use taltun_common::steering;
 
@@ -16,6 +15,7 @@ use crate::protocol::messages::{
 };
 use crate::protocol::noise::{self, TransportKeys};
 use crate::protocol::peer::{Endpoint, PeerId};
+use crate::protocol::randomness::NoRandomness;
 use crate::protocol::session::{Role, Session};
 use crate::protocol::tai64n::Tai64n;
 use crate::protocol::time::Time;
@@ -37,11 +37,14 @@ impl Device {
             Proof::Mac2 => Err(DropReason::RateLimited),
             Proof::Mac1 => {
                 let born = self.checker.secret_born();
-                let rng = &mut self.rng;
+                // A nonce, and a secret where it is time for one.
+                let random = self.randomness.bytes::<56>();
+                let random = random.map_err(|_| DropReason::NoCookie)?;
+                let mut random = random.into_iter();
                 let reply = self
                     .checker
                     .reply(datagram, sender, from.remote, now, |bytes| {
-                        rng.fill_bytes(bytes);
+                        bytes.fill_with(|| random.next().unwrap_or_default());
                     });
                 if self.checker.secret_born() != born {
                     self.share_checker();
@@ -85,9 +88,9 @@ impl Device {
         control.newest_timestamp = Some(verified.timestamp);
         control.last_initiation_received = Some(now);
 
-        let local_index = self.unused_index(id);
+        let local_index = self.unused_index(id).map_err(|_| refused)?;
         let remote_index = verified.initiator_index();
-        let ephemeral = self.random_private_key();
+        let ephemeral = self.random_private_key().map_err(|_| refused)?;
         let control = self.peers.get_mut(&id).ok_or(refused)?;
         let (mut response, keys) = verified
             .respond(&control.preshared_key, &ephemeral, local_index)
@@ -109,7 +112,12 @@ impl Device {
         from: Endpoint,
         now: Time,
     ) -> Result<(), DropReason> {
-        let id = self.tunnel.tables().initiations.get(&message.receiver()).copied();
+        let id = self
+            .tunnel
+            .tables()
+            .initiations
+            .get(&message.receiver())
+            .copied();
         let id = id.ok_or(DropReason::UnknownIndex)?;
         let refused = DropReason::Handshake;
         let control = self.peers.get_mut(&id).ok_or(refused)?;
@@ -132,7 +140,10 @@ impl Device {
         // after it, if this answer comes late, is not: the responder replaces this session
         // as soon as it gets that one, and then only its answer tells us the new keys.
         control.initiations[slot] = None;
-        self.tunnel.tables_mut().initiations.remove(&message.receiver());
+        self.tunnel
+            .tables_mut()
+            .initiations
+            .remove(&message.receiver());
         let newer = control.initiations[0].take();
         self.abandon_initiations(id);
         let control = self.peers.get_mut(&id).ok_or(refused)?;
@@ -216,11 +227,12 @@ impl Device {
             self.give_up(id, now);
             return;
         }
-        let index = self.unused_index(id);
-        let ephemeral = self.random_private_key();
+        let (Ok(index), Ok(ephemeral)) = (self.unused_index(id), self.random_private_key()) else {
+            self.give_up(id, now);
+            return;
+        };
         let jitter = self.random_jitter();
-        let timestamp =
-            Tai64n::from_unix(self.wall_clock_at_zero + Duration::from_nanos(now.as_nanos()));
+        let timestamp = self.next_timestamp(now);
         let Some(control) = self.peers.get_mut(&id) else {
             return;
         };
@@ -329,25 +341,37 @@ impl Device {
 
     /// A random index that nobody uses (§5.4), but for the bits that name the peer's worker;
     /// whoever uses it tells of its birth.
-    fn unused_index(&mut self, peer: PeerId) -> u32 {
+    fn unused_index(&mut self, peer: PeerId) -> Result<u32, NoRandomness> {
         let tables = self.tunnel.tables();
         let worker = peer.0 % self.workers;
         loop {
-            let index = steering::index_of(worker, self.workers, self.rng.next_u32());
+            let random = u32::from_ne_bytes(self.randomness.bytes()?);
+            let index = steering::index_of(worker, self.workers, random);
             if !tables.initiations.contains_key(&index) && !tables.sessions.contains_key(&index) {
-                return index;
+                return Ok(index);
             }
         }
     }
 
-    pub(super) fn random_private_key(&mut self) -> PrivateKey {
+    pub(super) fn random_private_key(&mut self) -> Result<PrivateKey, NoRandomness> {
         let mut bytes = zeroize::Zeroizing::new([0; KEY_LEN]);
-        self.rng.fill_bytes(&mut *bytes);
-        PrivateKey::from_bytes(*bytes)
+        self.randomness.fill(&mut *bytes)?;
+        Ok(PrivateKey::from_bytes(*bytes))
     }
 
     fn random_jitter(&mut self) -> Duration {
         let most = REKEY_TIMEOUT_JITTER.as_nanos() as u64;
-        Duration::from_nanos(self.rng.next_u64() % most)
+        // It keeps no secret: where there is no randomness there is no handshake either.
+        let random = self.randomness.bytes().map_or(0, u64::from_ne_bytes);
+        Duration::from_nanos(random % most)
+    }
+
+    /// The wall clock of now, but later than in any initiation before: peers take none that
+    /// isn't.
+    fn next_timestamp(&mut self, now: Time) -> Tai64n {
+        let (shown, at) = self.wall_clock;
+        let clock = Tai64n::from_unix(shown.saturating_add(now.since(at)));
+        self.last_timestamp = clock.max(self.last_timestamp.next());
+        self.last_timestamp
     }
 }

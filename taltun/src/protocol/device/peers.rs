@@ -39,7 +39,13 @@ impl Device {
         let id = PeerId(self.next_id);
         self.next_id += 1;
         let precedes_us = key < *self.identity.public();
-        let peer = Arc::new(Peer::new(id, key, precedes_us, settings.endpoint));
+        let peer = Arc::new(Peer::new(
+            id,
+            key,
+            precedes_us,
+            settings.endpoint,
+            self.tunnel.staged.clone(),
+        ));
         let mut timers = Timers::default();
         timers.set_persistent(settings.persistent_keepalive, now);
         self.by_key.insert(key, id);
@@ -141,22 +147,50 @@ impl Device {
             return;
         }
         self.has_private_key = key.is_some();
-        self.identity = Identity::new(key.unwrap_or_else(|| self.random_private_key()));
+        // One that was made up is never used; a made-up one that isn't random is no worse.
+        let made_up = || {
+            self.random_private_key()
+                .unwrap_or(PrivateKey::from_bytes([1; 32]))
+        };
+        self.identity = Identity::new(key.unwrap_or_else(made_up));
         self.checker = Checker::new(self.identity.public());
         self.share_checker();
         self.remove_peer(&self.identity.public().clone());
+        for control in self.peers.values_mut() {
+            control.made_of_static_keys = OnceCell::new();
+        }
+        self.end_all_sessions(now);
+    }
+
+    /// Ends all that was agreed on, with whomever: sessions, handshakes under way, cookies
+    /// that were given. Nothing of it may be used once more by a machine that was rolled back
+    /// or cloned. Where there was a session, a new one is asked for at once.
+    pub fn start_over(&mut self, now: Time) {
+        self.checker.forget_secret();
+        self.share_checker();
+        for id in self.end_all_sessions(now) {
+            self.want_handshake(id, now);
+        }
+    }
+
+    /// Ends all sessions and handshakes under way; who had a session.
+    fn end_all_sessions(&mut self, now: Time) -> Vec<PeerId> {
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        let mut had_session = Vec::new();
         for id in ids {
             self.abandon_initiations(id);
-            self.wipe_sessions(id);
             if let Some(control) = self.peers.get_mut(&id) {
-                control.made_of_static_keys = OnceCell::new();
+                if control.peer.has_session(now) {
+                    had_session.push(id);
+                }
                 control.timers.start_over();
                 control.peer.activity.forget_unanswered();
                 control.peer.activity.forget_unacknowledged();
             }
+            self.wipe_sessions(id);
             self.schedule(id, now);
         }
+        had_session
     }
 
     /// Moves a peer to a configured endpoint.

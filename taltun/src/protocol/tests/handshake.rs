@@ -180,7 +180,7 @@ fn waiting_packets_keep_their_order_and_the_oldest_go_first() {
     use super::super::tunnel::NotSealed;
     let mut world = World::pair();
     for id in 0..200 {
-        let displaced = id >= 128;
+        let displaced = usize::from(id >= 128);
         assert_eq!(
             world.ping(A, B, id),
             Err(NotSealed::Staged { displaced }),

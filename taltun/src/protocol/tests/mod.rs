@@ -6,6 +6,7 @@
 //! that nobody outside may touch; they drive devices only by the calls that a shell makes.
 
 mod boringtun;
+mod clock;
 mod cookies;
 mod data;
 mod faults;

@@ -21,6 +21,7 @@ use super::super::ip::Inner;
 use super::super::messages::{DATA_HEADER_LEN, Message};
 use super::super::noise::{self, Identity, Initiator};
 use super::super::peer::{Endpoint, Local, Peer};
+use super::super::randomness::Randomness;
 use super::super::session::Session;
 use super::super::tai64n::Tai64n;
 use super::super::time::Time;
@@ -217,6 +218,17 @@ pub(super) fn receiver(payload: &[u8]) -> Option<u32> {
     }
 }
 
+/// What others know of a node that owns nothing.
+pub(super) fn settings_of(peer: usize) -> PeerSettings {
+    PeerSettings {
+        public_key: public_key(peer),
+        preshared_key: PresharedKey::default(),
+        endpoint: Some(outer(peer).into()),
+        allowed_ips: Vec::new(),
+        persistent_keepalive: None,
+    }
+}
+
 impl Node {
     fn new(seed: u64, number: usize, relay: bool) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_mul(1000) + number as u64);
@@ -225,7 +237,7 @@ impl Node {
         Self {
             device: Device::new(Settings {
                 private_key: private_key(number),
-                seed: device_seed,
+                randomness: Randomness::seeded(device_seed),
                 wall_clock_at_zero: WALL_CLOCK,
                 mtu: MTU,
                 local_addresses: vec![inner(number), inner6(number)],
@@ -244,11 +256,8 @@ impl Node {
 
     fn knows(&mut self, peer: usize, allowed_ips: &[&str]) {
         let settings = PeerSettings {
-            public_key: public_key(peer),
-            preshared_key: PresharedKey::default(),
-            endpoint: Some(outer(peer).into()),
             allowed_ips: allowed_ips.iter().map(|net| net.parse().unwrap()).collect(),
-            persistent_keepalive: None,
+            ..settings_of(peer)
         };
         self.device.add_peer(settings, Time::START).unwrap();
     }

@@ -199,3 +199,73 @@ fn a_relayed_packet_fits_the_buffer_it_came_in() {
         assert!(sealed.len >= DATA_HEADER_LEN + len + 16);
     }
 }
+
+/// Nobody speaks as the hub, or from an address that no host has, to other peers or to the
+/// hub itself, even where its allowed IPs cover all there is.
+#[test]
+fn the_hubs_own_source_and_those_of_no_host_are_dropped() {
+    let mut world = connected_hub();
+    world.with(A, |device, _| {
+        let nets = ["0.0.0.0/0", "::/0"].map(|net| net.parse().unwrap());
+        device.set_allowed_ips(&public_key(B), &nets);
+    });
+    for source in [
+        "10.0.0.1",
+        "127.0.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "0.0.0.0",
+        "fd00::1",
+        "::1",
+        "::",
+        "ff02::1",
+        "::ffff:10.0.0.2",
+    ] {
+        let source: std::net::IpAddr = source.parse().unwrap();
+        let to = |node| {
+            if source.is_ipv4() {
+                inner(node)
+            } else {
+                inner6(node)
+            }
+        };
+        for to in [to(A), to(C)] {
+            world.nodes[A].drops.clear();
+            world.send(B, &packet(source, to, 1, 84)).unwrap();
+            world.run(secs(1));
+            assert_eq!(
+                world.nodes[A].drops,
+                [DropReason::InnerSource],
+                "{source} to {to}"
+            );
+        }
+    }
+    assert!(world.nodes[A].inbox.is_empty());
+    assert!(world.nodes[C].inbox.is_empty());
+    // Any other source behind the default route is its own.
+    let (start, drops) = (world.now, world.nodes[A].drops.len());
+    world
+        .send(B, &packet([8, 8, 8, 8].into(), inner(C), 2, 84))
+        .unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].drops.len(), drops);
+    assert_eq!(world.sent_since(A, start)[0].to, outer(C));
+}
+
+/// What waits for a peer that is away is no larger than what could leave, however large
+/// what a peer sends.
+#[test]
+fn nothing_above_the_mtu_waits_for_a_peer() {
+    let mut world = World::hub();
+    let _ = world.ping(B, A, 0);
+    world.run(secs(1));
+    world.lose = |sent| sent.to == outer(C);
+    for len in [1420, 1421, 65_000] {
+        world.send(B, &packet(inner(B), inner(C), 1, len)).unwrap();
+        world.run(secs(1));
+    }
+    assert_eq!(world.nodes[A].drops, [DropReason::Oversized; 2]);
+    let staged = world.nodes[A].peer(C).take_staged();
+    let lens: Vec<usize> = staged.iter().map(Vec::len).collect();
+    assert_eq!(lens, [1420]);
+}

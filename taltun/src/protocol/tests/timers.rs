@@ -96,7 +96,7 @@ fn initiator_stops_sending_on_a_session_close_to_expiry() {
         let mut world = aged_for(node, millis(174_999));
         assert_eq!(world.ping(node, 1 - node, 1), Ok(()), "just in time");
         let mut world = aged_for(node, secs(175));
-        let staged = NotSealed::Staged { displaced: false };
+        let staged = NotSealed::Staged { displaced: 0 };
         assert_eq!(world.ping(node, 1 - node, 1), Err(staged));
         world.run(secs(1));
         assert_eq!(world.nodes[1 - node].ids(), [1], "by a new session");
@@ -146,7 +146,7 @@ fn no_message_is_sent_past_the_last_counter() {
         .set_counter(REJECT_AFTER_MESSAGES - 1);
     assert_eq!(world.ping(A, B, 1), Ok(()));
     world.lose = |sent| sent.from == B;
-    let staged = NotSealed::Staged { displaced: false };
+    let staged = NotSealed::Staged { displaced: 0 };
     assert_eq!(world.ping(A, B, 2), Err(staged));
     world.run(secs(1));
     world.lose = |_| false;

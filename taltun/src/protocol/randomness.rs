@@ -1,0 +1,54 @@
+//! Where the core's random bytes come from: whoever makes a device says so.
+//!
+//! Each ephemeral key and each index is asked for anew. A generator that was seeded once
+//! would give the same ones again in a virtual machine that is rolled back or cloned; the
+//! operating system's doesn't, as the kernel is told of such things.
+
+use std::fmt;
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// There are no random bytes now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no random bytes")]
+pub struct NoRandomness;
+
+type Fill = dyn FnMut(&mut [u8]) -> Result<(), NoRandomness> + Send;
+
+/// A source of random bytes.
+pub struct Randomness(Box<Fill>);
+
+impl Randomness {
+    /// Calls `fill` for each key and index.
+    pub fn new(fill: impl FnMut(&mut [u8]) -> Result<(), NoRandomness> + Send + 'static) -> Self {
+        Self(Box::new(fill))
+    }
+
+    /// The same bytes each time, for tests and benches.
+    pub fn seeded(seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        Self::new(move |bytes| {
+            rng.fill_bytes(bytes);
+            Ok(())
+        })
+    }
+
+    /// Fills `bytes`, or fails and leaves them to nobody's use.
+    pub fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
+        (self.0)(bytes)
+    }
+
+    /// So many random bytes.
+    pub fn bytes<const N: usize>(&mut self) -> Result<[u8; N], NoRandomness> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl fmt::Debug for Randomness {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Randomness")
+    }
+}
