@@ -13,6 +13,7 @@ mod af_xdp_exits;
 mod af_xdp_polling;
 mod bad_wire;
 mod bans;
+mod bans_meant;
 mod beside;
 mod cookies;
 mod ends;
@@ -59,6 +60,7 @@ fn main() {
         toolkit::CASES,
         reach::CASES,
         bans::CASES,
+        bans_meant::CASES,
         sources::CASES,
         lifecycle::CASES,
         refusals::CASES,

@@ -1,5 +1,7 @@
 //! `taltun ban`
 
+use std::str::FromStr;
+
 use clap::Args;
 use ipnet::IpNet;
 
@@ -8,26 +10,40 @@ use super::failure::Failure;
 use super::target::Target;
 use crate::config;
 use crate::control::Request;
+use crate::crypto::PublicKey;
 
-/// Drop everything that comes from a network.
+/// Drop everything that comes from a network or from a peer.
 ///
-/// Without --inner the network is one of the underlay: its datagrams are dropped by the XDP
-/// program, before they cost anything. With --inner it is one inside the tunnel. A ban ends
-/// after --for, with `unban`, or when the tunnel stops; for lasting ones use `deny` and
-/// `deny_inner` in the configuration.
+/// A network is one of the underlay: its datagrams are dropped by the XDP program, before they
+/// cost anything. With --inner it is one inside the tunnel. A peer, by name or public key, is
+/// banned by all the addresses that it owns inside the tunnel now; with --outer by the address
+/// that it was last heard from. A ban ends after --for, with `unban`, or when the tunnel stops;
+/// for lasting ones use `deny` and `deny_inner` in the configuration.
+///
+/// What may be a mistake asks back: a network larger than a /8 (IPv6: /16), and an address
+/// inside the tunnel without --inner.
 #[derive(Args)]
 pub(super) struct Ban {
-    /// A network, or a bare address.
-    #[arg(value_name = "CIDR", value_parser = network)]
-    net: IpNet,
+    /// A network, a bare address, or a peer.
+    #[arg(value_name = "CIDR|PEER")]
+    whom: Whom,
 
     /// The network is inside the tunnel.
     #[arg(long)]
     inner: bool,
 
+    /// The network is outside, although it looks like one inside; or, for a peer, its address
+    /// outside.
+    #[arg(long, conflicts_with = "inner")]
+    outer: bool,
+
     /// For how long: 90s, 10m, 1h30m, 2d.
     #[arg(long = "for", value_name = "DURATION")]
     duration: Option<Duration>,
+
+    /// Ban without asking back.
+    #[arg(long)]
+    force: bool,
 
     #[command(flatten)]
     target: Target,
@@ -35,15 +51,74 @@ pub(super) struct Ban {
 
 impl Ban {
     pub(super) fn run(self) -> Result<(), Failure> {
-        self.target.command(&Request::Ban {
-            net: self.net,
-            inner: self.inner,
-            seconds: self.duration.map(|duration| duration.seconds),
+        let (inner, outer, force) = (self.inner, self.outer, self.force);
+        let seconds = self.duration.map(|duration| duration.seconds);
+        self.target.command(&match self.whom {
+            Whom::Network(net) => Request::Ban {
+                net,
+                inner,
+                outer,
+                force,
+                seconds,
+            },
+            Whom::Peer(peer) => Request::BanPeer {
+                peer,
+                outer,
+                force,
+                seconds,
+            },
         })
     }
 }
 
-/// A network of the command line; bits beyond the prefix are cleared.
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
-    config::network(text).map(|(net, _)| net)
+/// Who is banned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// A network; bits beyond the prefix are cleared.
+    Network(IpNet),
+    /// A peer, by its name or public key.
+    Peer(String),
+}
+
+impl FromStr for Whom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match config::network(text) {
+            Ok((net, _)) => Ok(Self::Network(net)),
+            Err(_) if text.parse::<PublicKey>().is_ok() => Ok(Self::Peer(text.to_owned())),
+            // Nobody calls a peer so, and an address may well be mistyped so.
+            Err(error) if looks_like_a_network(text) => Err(error),
+            Err(_) => Ok(Self::Peer(text.to_owned())),
+        }
+    }
+}
+
+fn looks_like_a_network(text: &str) -> bool {
+    let number = |c: char| c.is_ascii_digit() || c == '.';
+    text.contains(['/', ':']) || text.chars().all(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_and_peers_are_told_apart() {
+        let net = |text: &str| Whom::Network(text.parse().unwrap());
+        for (text, expected) in [
+            ("198.51.100.7", net("198.51.100.7/32")),
+            ("198.51.100.7/24", net("198.51.100.0/24")),
+            ("fd00::1", net("fd00::1/128")),
+            ("ana", Whom::Peer("ana".into())),
+            ("box-1.lan", Whom::Peer("box-1.lan".into())),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        assert_eq!(key.parse(), Ok(Whom::Peer(key.into())));
+        for text in ["", "10.0.0.0/33", "10.0.0", "fd00::g", "203.0.113.0/24/24"] {
+            assert!(text.parse::<Whom>().is_err(), "{text}");
+        }
+    }
 }

@@ -177,7 +177,7 @@ mod tests {
             &["taltun", "ban"][..],
             &["taltun", "statsu"],
             &["taltun", "status", "--jsno"],
-            &["taltun", "ban", "nonsense"],
+            &["taltun", "ban", "10.0.0.0/33"],
             &["taltun", "ban", "10.0.0.0/8", "--for", "soon"],
             &["taltun", "run", "--mtu"],
         ] {

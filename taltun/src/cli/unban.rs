@@ -1,23 +1,29 @@
 //! `taltun unban`
 
 use clap::Args;
-use ipnet::IpNet;
 
-use super::ban::network;
+use super::ban::Whom;
 use super::failure::Failure;
 use super::target::Target;
 use crate::control::Request;
 
 /// Take a ban back.
+///
+/// What the configuration denies as well stays denied, and is named.
 #[derive(Args)]
 pub(super) struct Unban {
-    /// The network, or the bare address, exactly as it was banned.
-    #[arg(value_name = "CIDR", value_parser = network)]
-    net: IpNet,
+    /// The network, or the bare address, exactly as it was banned; or a peer, for all the bans
+    /// of its addresses inside the tunnel.
+    #[arg(value_name = "CIDR|PEER")]
+    whom: Whom,
 
     /// The network is inside the tunnel.
     #[arg(long)]
     inner: bool,
+
+    /// The network is outside, as without --inner; or, for a peer, its address outside.
+    #[arg(long, conflicts_with = "inner")]
+    outer: bool,
 
     #[command(flatten)]
     target: Target,
@@ -25,9 +31,10 @@ pub(super) struct Unban {
 
 impl Unban {
     pub(super) fn run(self) -> Result<(), Failure> {
-        self.target.command(&Request::Unban {
-            net: self.net,
-            inner: self.inner,
+        let (inner, outer) = (self.inner, self.outer);
+        self.target.command(&match self.whom {
+            Whom::Network(net) => Request::Unban { net, inner },
+            Whom::Peer(peer) => Request::UnbanPeer { peer, outer },
         })
     }
 }

@@ -1,6 +1,11 @@
 //! Who is denied: the lists of the configuration and the bans of operators, some of which
 //! end by themselves.
+//!
+//! A network may be denied by both. Each of the two is kept by itself, so that neither ends
+//! the other: it is denied for as long as one of them lasts.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -8,91 +13,185 @@ use tokio::time::Instant;
 
 use crate::config::MAX_BANS;
 
+/// The longest that a ban with an end may last; longer is what bans without one are for.
+pub const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Denied networks, outside and inside of the tunnel.
 #[derive(Debug, Default)]
 pub struct Bans {
-    entries: Vec<Ban>,
+    entries: BTreeMap<(IpNet, bool), Ban>,
 }
 
-#[derive(Debug)]
+/// Who denies a network. One of the two at least does.
+#[derive(Debug, Default)]
 struct Ban {
-    net: IpNet,
-    inner: bool,
     configured: bool,
-    until: Option<Instant>,
+    operator: Option<End>,
+}
+
+/// When an operator's ban ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Never,
+    At(Instant),
+}
+
+/// What became of a ban that was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// Nobody had banned it.
+    Nothing,
+    /// The operator's ban is gone, and the configuration still denies it.
+    StillConfigured,
+    /// What the configuration denied is let through until it is read again.
+    UntilReload,
+    /// It is banned no longer.
+    All,
+}
+
+/// Why a network wasn't banned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BanError {
+    /// There is no more room.
+    #[error(
+        "there are {MAX_BANS} bans already, which is the most; take some back with `taltun unban`"
+    )]
+    Full,
+    /// A time that no clock has.
+    #[error(
+        "a ban lasts at least 1 second and at most 100 years; leave out the time for one that \
+         stays"
+    )]
+    Time,
 }
 
 impl Bans {
     /// Replaces what the configuration denies; operators' bans stay.
     pub fn configure(&mut self, outer: &[IpNet], inner: &[IpNet]) {
-        self.entries.retain(|ban| !ban.configured);
+        for ban in self.entries.values_mut() {
+            ban.configured = false;
+        }
         for (nets, inner) in [(outer, false), (inner, true)] {
             for net in nets {
-                self.insert(*net, inner, true, None);
+                let ban = self.entries.entry((canonical(*net), inner)).or_default();
+                ban.configured = true;
             }
         }
+        self.forget_unbanned();
     }
 
     /// Bans a network, for a time or until it is taken back. Banning it again changes the
-    /// time. False when there are [`MAX_BANS`] already.
-    pub fn add(&mut self, net: IpNet, inner: bool, lasting: Option<Duration>) -> bool {
-        let known = self.position(net.trunc(), inner).is_some();
-        if !known && self.entries.len() >= MAX_BANS {
-            return false;
+    /// time.
+    pub fn add(
+        &mut self,
+        net: IpNet,
+        inner: bool,
+        lasting: Option<Duration>,
+    ) -> Result<(), BanError> {
+        let end = match lasting {
+            None => End::Never,
+            Some(lasting) => {
+                let possible = !lasting.is_zero() && lasting <= LONGEST;
+                let until = Instant::now().checked_add(lasting);
+                End::At(until.filter(|_| possible).ok_or(BanError::Time)?)
+            }
+        };
+        let (key, full) = ((canonical(net), inner), self.entries.len() >= MAX_BANS);
+        if full && !self.entries.contains_key(&key) {
+            return Err(BanError::Full);
         }
-        let until = lasting.map(|lasting| Instant::now() + lasting);
-        self.insert(net, inner, false, until);
-        true
+        self.entries.entry(key).or_default().operator = Some(end);
+        Ok(())
     }
 
-    /// Takes back the ban of exactly this network; false when there is none.
-    pub fn remove(&mut self, net: IpNet, inner: bool) -> bool {
-        self.position(net.trunc(), inner)
-            .map(|at| self.entries.remove(at))
-            .is_some()
+    /// How many more networks can be banned.
+    pub fn room(&self) -> usize {
+        MAX_BANS.saturating_sub(self.entries.len())
+    }
+
+    /// Whether an operator has banned exactly this network.
+    pub fn has(&self, net: IpNet, inner: bool) -> bool {
+        self.entries.contains_key(&(canonical(net), inner))
+    }
+
+    /// Whether the configuration denies exactly this network.
+    pub fn is_configured(&self, net: IpNet, inner: bool) -> bool {
+        let ban = self.entries.get(&(canonical(net), inner));
+        ban.is_some_and(|ban| ban.configured)
+    }
+
+    /// Takes back the ban of exactly this network: the operator's, or else what the
+    /// configuration denies.
+    pub fn remove(&mut self, net: IpNet, inner: bool) -> Removed {
+        let Some(ban) = self.entries.get_mut(&(canonical(net), inner)) else {
+            return Removed::Nothing;
+        };
+        let removed = match (ban.operator.take(), ban.configured) {
+            (Some(_), true) => return Removed::StillConfigured,
+            (Some(_), false) => Removed::All,
+            (None, _) => Removed::UntilReload,
+        };
+        self.entries.remove(&(canonical(net), inner));
+        removed
+    }
+
+    /// The banned networks, other than exactly this one, that it is in.
+    pub fn around(&self, net: IpNet, inner: bool) -> Option<IpNet> {
+        let net = canonical(net);
+        self.nets(inner)
+            .into_iter()
+            .find(|banned| *banned != net && banned.contains(&net))
     }
 
     /// Forgets the bans whose time is over; true when there were any.
     pub fn expire(&mut self) -> bool {
         let now = Instant::now();
-        let before = self.entries.len();
-        self.entries
-            .retain(|ban| ban.until.is_none_or(|until| until > now));
-        self.entries.len() < before
+        let mut any = false;
+        for ban in self.entries.values_mut() {
+            if matches!(ban.operator, Some(End::At(until)) if until <= now) {
+                ban.operator = None;
+                any = true;
+            }
+        }
+        self.forget_unbanned();
+        any
     }
 
     /// When the next ban ends by itself.
     pub fn next_end(&self) -> Option<Instant> {
-        self.entries.iter().filter_map(|ban| ban.until).min()
+        let ends = self.entries.values().filter_map(|ban| match ban.operator {
+            Some(End::At(until)) => Some(until),
+            Some(End::Never) | None => None,
+        });
+        ends.min()
     }
 
     /// The networks denied now, outside or inside.
     pub fn nets(&self, inner: bool) -> Vec<IpNet> {
-        self.entries
-            .iter()
-            .filter(|ban| ban.inner == inner)
-            .map(|ban| ban.net)
+        let nets = self.entries.keys();
+        nets.filter(|(_, is_inner)| *is_inner == inner)
+            .map(|(net, _)| *net)
             .collect()
     }
 
-    fn insert(&mut self, net: IpNet, inner: bool, configured: bool, until: Option<Instant>) {
-        let ban = Ban {
-            net: net.trunc(),
-            inner,
-            configured,
-            until,
-        };
-        match self.position(ban.net, inner) {
-            Some(at) => self.entries[at] = ban,
-            None => self.entries.push(ban),
-        }
-    }
-
-    fn position(&self, net: IpNet, inner: bool) -> Option<usize> {
+    fn forget_unbanned(&mut self) {
         self.entries
-            .iter()
-            .position(|ban| ban.net == net && ban.inner == inner)
+            .retain(|_, ban| ban.configured || ban.operator.is_some());
     }
+}
+
+/// A network without bits behind its prefix; one of IPv4 addresses that are written as IPv6
+/// (`::ffff:198.51.100.7`) as IPv4, which is what their packets are.
+pub fn canonical(net: IpNet) -> IpNet {
+    let net = net.trunc();
+    let IpNet::V6(v6) = net else { return net };
+    let (IpAddr::V4(v4), Some(bits)) = (
+        IpAddr::V6(v6.addr()).to_canonical(),
+        v6.prefix_len().checked_sub(96),
+    ) else {
+        return net;
+    };
+    ipnet::Ipv4Net::new(v4, bits).map_or(net, IpNet::V4)
 }
 
 #[cfg(test)]
@@ -107,7 +206,8 @@ mod tests {
     async fn a_ban_with_a_time_ends_and_others_stay() {
         let mut bans = Bans::default();
         bans.configure(&[net("192.0.2.0/24")], &[]);
-        assert!(bans.add(net("198.51.100.1/32"), false, Some(Duration::from_secs(3))));
+        bans.add(net("198.51.100.1/32"), false, Some(Duration::from_secs(3)))
+            .unwrap();
         assert!(!bans.expire());
         assert_eq!(bans.nets(false).len(), 2);
         tokio::time::sleep_until(bans.next_end().unwrap()).await;
@@ -120,12 +220,12 @@ mod tests {
     fn banning_again_changes_the_time_and_inner_is_another_list() {
         let mut bans = Bans::default();
         let them = net("10.0.0.9/32");
-        assert!(bans.add(them, false, Some(Duration::from_secs(3))));
-        assert!(bans.add(them, false, None));
-        assert!(bans.add(them, true, None));
+        bans.add(them, false, Some(Duration::from_secs(3))).unwrap();
+        bans.add(them, false, None).unwrap();
+        bans.add(them, true, None).unwrap();
         assert_eq!(bans.next_end(), None);
-        assert!(bans.remove(them, false));
-        assert!(!bans.remove(them, false));
+        assert_eq!(bans.remove(them, false), Removed::All);
+        assert_eq!(bans.remove(them, false), Removed::Nothing);
         assert_eq!(bans.nets(true), [them]);
     }
 
@@ -133,26 +233,101 @@ mod tests {
     fn more_bans_than_the_limit_are_refused() {
         let mut bans = Bans::default();
         for host in 0..MAX_BANS as u32 {
-            let net = IpNet::from(std::net::IpAddr::V4(host.into()));
-            assert!(bans.add(net, false, None));
+            let net = IpNet::from(IpAddr::V4(host.into()));
+            bans.add(net, false, None).unwrap();
         }
-        assert!(!bans.add(net("203.0.113.1/32"), false, None));
-        assert!(
-            bans.add(net("0.0.0.1/32"), false, None),
-            "a known one may change"
-        );
+        let one_more = bans.add(net("203.0.113.1/32"), false, None);
+        assert_eq!(one_more, Err(BanError::Full));
+        // A known one may change.
+        bans.add(net("0.0.0.1/32"), false, None).unwrap();
     }
 
     #[test]
     fn a_reload_replaces_only_what_the_configuration_denied() {
         let mut bans = Bans::default();
         bans.configure(&[net("192.0.2.0/24")], &[net("10.0.0.6/32")]);
-        bans.add(net("198.51.100.1/32"), false, None);
+        bans.add(net("198.51.100.1/32"), false, None).unwrap();
         bans.configure(&[net("203.0.113.0/24")], &[]);
         assert_eq!(
             bans.nets(false),
             [net("198.51.100.1/32"), net("203.0.113.0/24")]
         );
         assert!(bans.nets(true).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_an_operators_ban_is_not_that_of_what_the_file_denies() {
+        let mut bans = Bans::default();
+        let them = net("192.0.2.0/24");
+        for inner in [false, true] {
+            bans.configure(&[them], &[them]);
+            bans.add(them, inner, Some(Duration::from_secs(3))).unwrap();
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert!(bans.expire());
+            assert_eq!(bans.nets(inner), [them]);
+            assert_eq!(bans.next_end(), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_file_no_longer_denies_is_banned_until_the_operators_time_is_over() {
+        let mut bans = Bans::default();
+        let them = net("192.0.2.0/24");
+        // In either order.
+        bans.add(them, false, Some(Duration::from_secs(3))).unwrap();
+        bans.configure(&[them], &[]);
+        bans.configure(&[], &[]);
+        assert_eq!(bans.nets(false), [them]);
+        bans.configure(&[them], &[]);
+        bans.add(them, false, Some(Duration::from_secs(5))).unwrap();
+        bans.configure(&[], &[]);
+        assert_eq!(bans.nets(false), [them]);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(!bans.expire());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(bans.expire());
+        assert!(bans.nets(false).is_empty());
+    }
+
+    #[test]
+    fn taking_a_ban_back_tells_what_still_denies() {
+        let mut bans = Bans::default();
+        let them = net("192.0.2.0/24");
+        bans.configure(&[them], &[]);
+        bans.add(them, false, None).unwrap();
+        assert_eq!(bans.remove(them, false), Removed::StillConfigured);
+        assert_eq!(bans.nets(false), [them]);
+        assert_eq!(bans.remove(them, false), Removed::UntilReload);
+        assert!(bans.nets(false).is_empty());
+        assert_eq!(bans.remove(them, false), Removed::Nothing);
+        bans.configure(&[them], &[]);
+        assert_eq!(bans.around(net("192.0.2.7/32"), false), Some(them));
+        assert_eq!(bans.around(them, false), None);
+    }
+
+    #[test]
+    fn a_time_that_no_clock_has_is_refused() {
+        let mut bans = Bans::default();
+        let them = net("192.0.2.0/24");
+        for seconds in [0, 1 << 32, 1 << 63, u64::MAX] {
+            let lasting = Some(Duration::from_secs(seconds));
+            assert_eq!(bans.add(them, false, lasting), Err(BanError::Time));
+        }
+        assert!(bans.nets(false).is_empty());
+        bans.add(them, false, Some(LONGEST)).unwrap();
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_same_however_it_is_written() {
+        let mut bans = Bans::default();
+        bans.add(net("::ffff:198.51.100.7/128"), false, None)
+            .unwrap();
+        assert_eq!(bans.nets(false), [net("198.51.100.7/32")]);
+        bans.configure(&[net("::ffff:192.0.2.0/120")], &[]);
+        let removed = bans.remove(net("198.51.100.7/32"), false);
+        assert_eq!(removed, Removed::All);
+        assert_eq!(bans.nets(false), [net("192.0.2.0/24")]);
+        // Wider than all of IPv4, it is something else.
+        assert_eq!(canonical(net("::/64")), net("::/64"));
     }
 }

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error, info, warn};
 
+use super::banning::Ban;
 use super::bans::Bans;
 use super::dns_routes::Table;
 use super::lanes::Lanes;
@@ -168,7 +169,7 @@ impl Engine {
             crypto_threads: config.dataplane.crypto_threads,
         };
         let names_routed = config.dns_routes.as_ref();
-        let names_routed = names_routed.map(|routes| Table::new(routes.via, routes.keep));
+        let names_routed = names_routed.map(Table::new);
         let plant =
             Plant::start(parts, making.sockets, making.tuns).context("cannot start the workers")?;
         let busy_poll = config.accel.af_xdp_busy_poll;
@@ -306,7 +307,7 @@ impl Engine {
     }
 
     /// What to call a peer.
-    fn label(&self, key: &PublicKey) -> String {
+    pub(super) fn label(&self, key: &PublicKey) -> String {
         let name = self.known.get(key).and_then(|known| known.name.clone());
         name.unwrap_or_else(|| key.to_string())
     }
@@ -431,9 +432,34 @@ impl Engine {
             Request::Ban {
                 net,
                 inner,
+                outer,
+                force,
                 seconds,
-            } => self.ban(net, inner, seconds.map(Duration::from_secs)),
+            } => {
+                let ban = Ban {
+                    inner,
+                    outer,
+                    force,
+                    seconds,
+                };
+                self.ban(net, ban)
+            }
+            Request::BanPeer {
+                ref peer,
+                outer,
+                force,
+                seconds,
+            } => {
+                let ban = Ban {
+                    inner: !outer,
+                    outer,
+                    force,
+                    seconds,
+                };
+                self.ban_peer(peer, ban)
+            }
             Request::Unban { net, inner } => self.take_back_ban(net, inner),
+            Request::UnbanPeer { ref peer, outer } => self.take_back_peers_bans(peer, outer),
             Request::Export => Response::Export(self.export()),
             Request::Reload => match self.reload() {
                 Ok(summary) => Response::Done(summary),

@@ -25,6 +25,26 @@ pub enum Request {
         /// Whether it is one inside the tunnel rather than on the underlay.
         #[serde(default)]
         inner: bool,
+        /// For a network outside, even if the address looks like one inside.
+        #[serde(default)]
+        outer: bool,
+        /// Do it without asking back.
+        #[serde(default)]
+        force: bool,
+        /// For how long; `None` until unbanned or stopped.
+        #[serde(default)]
+        seconds: Option<u64>,
+    },
+    /// Drop what comes from a peer's addresses.
+    BanPeer {
+        /// Its name or public key.
+        peer: String,
+        /// Its address outside instead of those inside the tunnel.
+        #[serde(default)]
+        outer: bool,
+        /// Do it without asking back.
+        #[serde(default)]
+        force: bool,
         /// For how long; `None` until unbanned or stopped.
         #[serde(default)]
         seconds: Option<u64>,
@@ -36,6 +56,14 @@ pub enum Request {
         /// Whether it is one inside the tunnel.
         #[serde(default)]
         inner: bool,
+    },
+    /// Take back the bans of a peer's addresses.
+    UnbanPeer {
+        /// Its name or public key.
+        peer: String,
+        /// Its address outside instead of those inside the tunnel.
+        #[serde(default)]
+        outer: bool,
     },
     /// Read the configuration again.
     Reload,

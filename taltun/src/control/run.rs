@@ -15,7 +15,6 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -27,7 +26,7 @@ use super::names::{self, Resolver};
 use super::request::Call;
 use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
-use super::{ControlError, ControlSocket, Response, runtime_dir};
+use super::{ControlError, ControlSocket, Response, panics, runtime_dir};
 use crate::config::Config;
 use crate::dataplane::clock;
 use crate::dataplane::tun::Tun;
@@ -47,6 +46,7 @@ pub async fn run(
     manner: Manner,
     up: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    panics::report();
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
     let workers = config
@@ -81,7 +81,7 @@ pub async fn run(
     let names = names::look_up(&config).await;
     let mut host = set_up_host(&config, &names, manner).await?;
     let (learned_in, mut learned) = mpsc::channel(16);
-    let _forwarder = forward_names(&config, learned_in).await?;
+    let forwarder = bind_forwarder(&config, learned_in)?;
     let mark = host.as_ref().and_then(Host::mark);
     let mut surroundings = Surroundings::watch()?;
 
@@ -99,6 +99,8 @@ pub async fn run(
         wake: Arc::clone(&wake),
         resolver,
     })?;
+    let tunnel = engine.device.tunnel();
+    let _forwarding = forwarder.map(|forwarder| forwarder.serve(Some(Arc::clone(tunnel))));
     engine.begin(mark, &names)?;
     up()?;
     let mut hooks = Hooks::start(&engine.config, engine.plant.listen_address().port(), mark);
@@ -269,22 +271,23 @@ async fn set_up_host(
     Ok(Some(Host::configure(config, names, &runtime_dir()).await?))
 }
 
-/// Serves the names of `[dns_routes]`, if there are any, until what this returns is dropped.
-async fn forward_names(
+/// Listens for questions about the names of `[dns_routes]`, if there are any.
+fn bind_forwarder(
     config: &Config,
     learned: mpsc::Sender<Learned>,
-) -> anyhow::Result<Option<JoinSet<()>>> {
+) -> anyhow::Result<Option<Forwarder>> {
     let Some(routes) = &config.dns_routes else {
         return Ok(None);
     };
+    let interface = &config.interface;
     // Where IPv6 is switched off, the tunnel went on without those of IPv6.
-    let has_v4 = config.interface.vip.iter().any(|vip| vip.addr().is_ipv4());
+    let has_v4 = interface.vip.iter().any(|vip| vip.addr().is_ipv4());
     let is_there =
         |vip: &IpAddr| vip.is_ipv4() || !has_v4 || std::net::UdpSocket::bind((*vip, 0)).is_ok();
-    let vips = config.interface.vip.iter().map(IpNet::addr);
+    let vips = interface.vip.iter().map(IpNet::addr);
     let vips: Vec<IpAddr> = vips.filter(is_there).collect();
-    let forwarder = Forwarder::bind(routes, &vips, learned).await;
-    Ok(Some(forwarder.map_err(anyhow::Error::msg)?.serve()))
+    let forwarder = Forwarder::bind(routes, &vips, &interface.tun_name, learned);
+    forwarder.map(Some).map_err(anyhow::Error::msg)
 }
 
 /// Sleeps until a point on the protocol's clock; for ever without one.

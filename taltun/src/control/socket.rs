@@ -251,13 +251,25 @@ mod tests {
         let ban = Request::Ban {
             net: "10.0.0.0/8".parse().unwrap(),
             inner: true,
+            outer: false,
+            force: false,
             seconds: Some(3),
+        };
+        let ban_peer = Request::BanPeer {
+            peer: "ana".into(),
+            outer: true,
+            force: true,
+            seconds: None,
         };
         let unban = Request::Unban {
             net: "2001:db8::/32".parse().unwrap(),
             inner: false,
         };
-        for request in [Request::Status, ban, unban] {
+        let unban_peer = Request::UnbanPeer {
+            peer: "ana".into(),
+            outer: false,
+        };
+        for request in [Request::Status, ban, ban_peer, unban, unban_peer] {
             let answer = client::call_in(served.dir.path(), Some("hub"), &request).unwrap();
             let expected = format!("{request:?}");
             assert!(matches!(answer, Response::Error(text) if text == expected));
@@ -273,6 +285,8 @@ mod tests {
             b"\"Status\"\n",
             b"{\"ban\":{\"net\":\"nonsense\"}}\n",
             b"{\"ban\":{\"net\":\"10.0.0.0/8\",\"surprise\":1}}\n",
+            b"{\"ban\":{\"net\":\"10.0.0.0/8\",\"seconds\":18446744073709551616}}\n",
+            b"{\"ban\":{\"net\":\"10.0.0.0/8\",\"seconds\":-1}}\n",
             b"\xff\xfe\x00\n",
             format!("{}\n", "[".repeat(60_000)).as_bytes(),
         ] {

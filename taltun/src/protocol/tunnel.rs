@@ -139,6 +139,13 @@ impl Tunnel {
         self.mtu.load(Ordering::Relaxed)
     }
 
+    /// Whose an inner address is, and by how long a prefix.
+    pub fn owner(&self, address: IpAddr) -> Option<(u8, PeerId)> {
+        let tables = self.tables();
+        let found = tables.routes.lookup(address)?;
+        Some((found.prefix_len, found.value.id()))
+    }
+
     pub(super) fn tables(&self) -> RwLockReadGuard<'_, Tables> {
         self.tables.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -24,6 +24,7 @@ impl Engine {
             UapiCall::Get(answer) => drop(answer.send(self.snapshot())),
             UapiCall::Set(request, answer) => {
                 let outcome = self.set(*request);
+                self.lead_names_again();
                 self.tell_shield();
                 let _ = answer.send(outcome);
             }

@@ -1,0 +1,299 @@
+//! Answers about names of `[dns_routes]`: which addresses they give, and what of them may be
+//! passed on. Whatever isn't understood isn't passed on, as somebody may find an address in it
+//! that is reached around the tunnel.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::dns_message::{
+    CLASS_IN, HEADER, Record, Section, TYPE_CNAME, TYPE_HTTPS, TYPE_OPT, TYPE_SVCB, name, number,
+    question, records, text,
+};
+use crate::config::DnsRoutes;
+
+/// Yet another kind of other name, and two of names that records hold.
+const NAMES_ALONE: [u16; 4] = [TYPE_CNAME, 39, 2, 12];
+/// Kinds with names in them that may be shortened: those that aren't rebuilt.
+const NAMES_WITHIN: [u16; 16] = [3, 4, 6, 7, 8, 9, 14, 15, 17, 18, 21, 24, 26, 30, 33, 35];
+/// Keys of hints at addresses in SVCB and HTTPS records, and that of the list of keys that a
+/// client must understand (RFC 9460, section 14.3.2).
+const HINTS: [u16; 2] = [4, 6];
+const MANDATORY: u16 = 0;
+/// Records about an answer's authenticity have the kind that they cover in front.
+const TYPE_RRSIG: u16 = 46;
+
+/// An answer that may be passed on once its addresses are led.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// Each with how long it may be remembered.
+    pub(super) addresses: Vec<(IpAddr, Duration)>,
+    /// What to pass on.
+    pub(super) message: Vec<u8>,
+}
+
+/// Whether an answer is about a name of the list: one on the way to its addresses is.
+pub(super) fn concerns(routes: &DnsRoutes, answer: &[u8]) -> bool {
+    records(answer).is_some_and(|records| {
+        records
+            .iter()
+            .any(|record| routes.includes(&text(&record.name)))
+    })
+}
+
+/// What of an answer may be passed on; `None` where that can't be told. Hints at addresses are
+/// taken out, as is what leads to a service of another name, and what comes in addition, but
+/// for EDNS.
+pub(super) fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<Listed> {
+    let records = records(answer)?;
+    let (extra, kept): (Vec<&Record>, Vec<&Record>) = records
+        .iter()
+        .partition(|record| record.section == Section::Additional);
+    let mut addresses = Vec::new();
+    for record in &kept {
+        if record.class != CLASS_IN {
+            return None;
+        }
+        if let Some(address) = record.address(answer).ok()? {
+            addresses.push((address, Duration::from_secs(record.ttl.into())));
+        }
+    }
+    let has_services = kept
+        .iter()
+        .any(|record| matches!(record.kind, TYPE_SVCB | TYPE_HTTPS));
+    let mut message = if has_services {
+        rebuild(routes, answer, &kept)?
+    } else {
+        let end = kept.last().map(|record| record.all.end);
+        let end = end.map_or_else(|| question(answer).map(|question| question.end), Some)?;
+        answer.get(..end)?.to_vec()
+    };
+    let edns = extra.iter().find(|record| record.kind == TYPE_OPT);
+    if let Some(edns) = edns {
+        message.extend(answer.get(edns.all.clone())?);
+    }
+    message[10] = 0;
+    message[11] = u8::from(edns.is_some());
+    Some(Listed { addresses, message })
+}
+
+/// The answers alone, without pointers, and without hints.
+fn rebuild(routes: &DnsRoutes, answer: &[u8], kept: &[&Record]) -> Option<Vec<u8>> {
+    let mut message = answer.get(..question(answer)?.end)?.to_vec();
+    let mut count: u16 = 0;
+    for record in kept {
+        let data = answer.get(record.data.clone())?;
+        let is_service = |kind| matches!(kind, TYPE_SVCB | TYPE_HTTPS);
+        let data = match record.kind {
+            kind if is_service(kind) => match service(routes, data)? {
+                Some(data) => data,
+                None => continue,
+            },
+            // They were about what isn't there any more.
+            TYPE_RRSIG if number(data, 0).is_some_and(is_service) => continue,
+            kind if NAMES_ALONE.contains(&kind) => name(answer, record.data.start)?.0,
+            kind if NAMES_WITHIN.contains(&kind) && record.section == Section::Answer => {
+                return None;
+            }
+            _ => data.to_vec(),
+        };
+        if record.section != Section::Answer {
+            continue;
+        }
+        message.extend(&record.name);
+        message.extend(record.kind.to_be_bytes());
+        message.extend(record.class.to_be_bytes());
+        message.extend(record.ttl.to_be_bytes());
+        message.extend(u16::try_from(data.len()).ok()?.to_be_bytes());
+        message.extend(data);
+        count = count.checked_add(1)?;
+    }
+    // Not authenticated any more.
+    message[3] &= !0x20;
+    message[6..8].copy_from_slice(&count.to_be_bytes());
+    message[8..10].fill(0);
+    Some(message)
+}
+
+/// The data of a SVCB or HTTPS record without hints; nothing if it leads to another name that
+/// isn't of the list.
+fn service(routes: &DnsRoutes, data: &[u8]) -> Option<Option<Vec<u8>>> {
+    let (target, mut at) = name(data, 2)?;
+    if target != [0] && !routes.includes(&text(&target)) {
+        return Some(None);
+    }
+    let mut without = data.get(..2)?.to_vec();
+    without.extend(target);
+    while at < data.len() {
+        let key = number(data, at)?;
+        let length = usize::from(number(data, at.checked_add(2)?)?);
+        let start = at.checked_add(4)?;
+        let value = data.get(start..start.checked_add(length)?)?;
+        at = start.checked_add(length)?;
+        if HINTS.contains(&key) {
+            continue;
+        }
+        let mut value = value.to_vec();
+        if key == MANDATORY {
+            let keys = value.chunks(2).map(|key| number(key, 0));
+            let keys = keys.collect::<Option<Vec<u16>>>()?;
+            value = keys
+                .into_iter()
+                .filter(|key| !HINTS.contains(key))
+                .flat_map(u16::to_be_bytes)
+                .collect();
+            if value.is_empty() {
+                continue;
+            }
+        }
+        without.extend(key.to_be_bytes());
+        without.extend(u16::try_from(value.len()).ok()?.to_be_bytes());
+        without.extend(value);
+    }
+    Some(Some(without))
+}
+
+/// An answer by UDP no longer than `room`: a longer one says that it was cut, and by TCP there
+/// is all of it.
+pub(super) fn fit(message: Vec<u8>, room: usize) -> Vec<u8> {
+    if message.len() <= room {
+        return message;
+    }
+    let Some(asked) = question(&message) else {
+        return message;
+    };
+    let mut cut = message;
+    cut.truncate(asked.end);
+    cut[2] |= 0x02;
+    cut[6..HEADER].fill(0);
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dns_message::{TYPE_A, ask_for};
+    use super::*;
+    use crate::config::Domain;
+    use crate::crypto::PublicKey;
+
+    fn routes() -> DnsRoutes {
+        DnsRoutes {
+            domains: vec![Domain::Below("example.net".into())],
+            via: PublicKey([1; 32]),
+            upstream: Vec::new(),
+            keep: Duration::ZERO,
+        }
+    }
+
+    /// An answer with these records: section, kind, class and data, all for the name that was
+    /// asked for.
+    fn answer(kind: u16, records: &[(Section, u16, u16, &[u8])]) -> Vec<u8> {
+        let mut message = ask_for("www.example.net", kind, 7).unwrap();
+        message[2] = 0x81;
+        message[3] = 0x80;
+        for (section, kind, class, data) in records {
+            let at = match section {
+                Section::Answer => 7,
+                Section::Authority => 9,
+                Section::Additional => 11,
+            };
+            message[at] += 1;
+            message.extend([0xc0, 12]);
+            message.extend(kind.to_be_bytes());
+            message.extend(class.to_be_bytes());
+            message.extend([0, 0, 0, 30]);
+            message.extend((data.len() as u16).to_be_bytes());
+            message.extend(*data);
+        }
+        message
+    }
+
+    const V4: &[u8] = &[192, 0, 2, 7];
+
+    #[test]
+    fn what_comes_in_addition_is_left_out_but_for_edns() {
+        let all = answer(
+            TYPE_A,
+            &[
+                (Section::Answer, TYPE_A, 1, V4),
+                (Section::Additional, TYPE_A, 1, &[192, 0, 2, 8]),
+                (Section::Additional, TYPE_OPT, 1232, &[]),
+            ],
+        );
+        let listed = listed(&routes(), &all).unwrap();
+        let expected = ("192.0.2.7".parse().unwrap(), Duration::from_secs(30));
+        assert_eq!(listed.addresses, [expected]);
+        let left = records(&listed.message).unwrap();
+        assert_eq!(left.len(), 2);
+        assert_eq!(left[1].kind, TYPE_OPT);
+    }
+
+    #[test]
+    fn what_isnt_understood_isnt_passed_on() {
+        for records in [
+            &[(Section::Answer, TYPE_A, 0x4242, V4)][..],
+            &[(Section::Answer, 16, 3, V4)],
+            &[(Section::Answer, TYPE_A, 1, &[192, 0, 2])],
+            &[(Section::Authority, 28, 1, V4)],
+            &[(Section::Answer, TYPE_HTTPS, 1, &[0, 1, 0, 0, 4, 0, 9, 1])],
+        ] {
+            let all = answer(TYPE_A, records);
+            assert_eq!(listed(&routes(), &all), None, "{records:?}");
+        }
+        let whole = answer(TYPE_A, &[(Section::Answer, TYPE_A, 1, V4)]);
+        for length in 0..whole.len() {
+            assert_eq!(listed(&routes(), &whole[..length]), None);
+        }
+    }
+
+    #[test]
+    fn hints_are_taken_out_and_the_rest_stays() {
+        // Priority 1, the same name; mandatory: alpn, ipv4hint; alpn h2; both hints; a port.
+        let mut data = vec![0, 1, 0];
+        data.extend([0, 0, 0, 4, 0, 1, 0, 4]);
+        data.extend([0, 1, 0, 3, 2, b'h', b'2']);
+        data.extend([0, 3, 0, 2, 1, 0xbb]);
+        data.extend([0, 4, 0, 4, 192, 0, 2, 7]);
+        data.extend([0, 6, 0, 16]);
+        data.extend([0x20; 16]);
+        let mut elsewhere = vec![0, 2];
+        elsewhere.extend(b"\x03cdn\x07example\x03org\x00");
+        for kind in [TYPE_HTTPS, TYPE_SVCB] {
+            let all = answer(
+                kind,
+                &[
+                    (Section::Answer, kind, 1, &data),
+                    (Section::Answer, kind, 1, &elsewhere),
+                ],
+            );
+            let listed = listed(&routes(), &all).unwrap();
+            assert!(listed.addresses.is_empty());
+            let left = records(&listed.message).unwrap();
+            assert_eq!(left.len(), 1);
+            assert_eq!(text(&left[0].name), "www.example.net");
+            let expected = [
+                &[0, 1, 0][..],
+                &[0, 0, 0, 2, 0, 1],
+                &[0, 1, 0, 3, 2, b'h', b'2'],
+                &[0, 3, 0, 2, 1, 0xbb],
+            ];
+            assert_eq!(listed.message[left[0].data.clone()], expected.concat());
+        }
+    }
+
+    #[test]
+    fn a_name_on_the_way_is_of_the_list_too() {
+        let found = answer(TYPE_A, &[(Section::Answer, TYPE_A, 1, V4)]);
+        assert!(concerns(&routes(), &found));
+        let other = ask_for("www.example.org", TYPE_A, 7).unwrap();
+        assert!(!concerns(&routes(), &other));
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_says_so() {
+        let long = answer(TYPE_A, &[(Section::Answer, TYPE_A, 1, V4); 40]);
+        assert_eq!(fit(long.clone(), 4096), long);
+        let cut = fit(long, 512);
+        assert_eq!(cut[2] & 2, 2);
+        assert_eq!(records(&cut), Some(Vec::new()));
+    }
+}
