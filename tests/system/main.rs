@@ -27,6 +27,8 @@ mod locked_out;
 mod loops;
 mod manners;
 mod name_routes;
+mod name_routes_refused;
+mod named_endpoints;
 mod reach;
 mod recipes;
 mod refusals;
@@ -77,6 +79,8 @@ fn main() {
         recipes::CASES,
         hooks::CASES,
         name_routes::CASES,
+        name_routes_refused::CASES,
+        named_endpoints::CASES,
         vagrant::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,

@@ -2,6 +2,7 @@
 //! are any. What would cut off more than an operator is likely to mean asks back first.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -172,19 +173,20 @@ impl Engine {
             |seconds| format!(" for {}", words::span(seconds)),
         );
         let mut done = format!("banned {}{inside}{lasting}", words::list(&names));
-        done.push_str(&format!(", dropped in {place}"));
+        let _ = write!(done, ", dropped in {place}");
         let peers = self.peers_in(nets, ban.inner);
         if !peers.is_empty() {
-            done.push_str(&format!("; this cuts off {}", words::list(&peers)));
+            let _ = write!(done, "; this cuts off {}", words::list(&peers));
         }
         if nets
             .iter()
             .all(|net| self.bans.is_configured(*net, ban.inner))
         {
             let file = self.deny_key(ban.inner);
-            done.push_str(&format!(
+            let _ = write!(
+                done,
                 "; {file} denies it too, and goes on when the ban ends"
-            ));
+            );
         }
         info!("{done}");
         Ok(done)
@@ -219,15 +221,12 @@ impl Engine {
         if !self.peers_in(&[net], false).is_empty() {
             return None;
         }
-        let (address, whose) = match own {
-            Some(vip) => (vip.to_string(), "this machine's own address".to_owned()),
-            None => {
-                let (owned, key) = self.owner_of(net)?;
-                (
-                    owned.to_string(),
-                    format!("an address of {}", self.label(&key)),
-                )
-            }
+        let (address, whose) = if let Some(vip) = own {
+            (vip.to_string(), "this machine's own address".to_owned())
+        } else {
+            let (owned, key) = self.owner_of(net)?;
+            let whose = format!("an address of {}", self.label(&key));
+            (owned.to_string(), whose)
         };
         Some(format!(
             "{address} is {whose} inside the tunnel: add --inner to ban {net} there, or --outer \
@@ -291,13 +290,12 @@ impl Engine {
     /// The peer with this name or key, and what it owns inside, or where it is outside.
     fn peers_nets(&self, peer: &str, outer: bool) -> Result<(PublicKey, Vec<IpNet>), String> {
         let by_key = peer.parse::<PublicKey>().ok();
-        let is_meant = |key: &PublicKey| match by_key {
-            Some(wanted) => *key == wanted,
-            None => {
-                let known = self.known.get(key);
-                known.is_some_and(|known| known.name.as_deref() == Some(peer))
-            }
+        let has_name = |key: &PublicKey| {
+            let known = self.known.get(key);
+            known.is_some_and(|known| known.name.as_deref() == Some(peer))
         };
+        let is_meant =
+            |key: &PublicKey| by_key.map_or_else(|| has_name(key), |wanted| *key == wanted);
         let mut meant = self.device.peers().filter(|one| is_meant(one.public_key()));
         let (Some(found), more) = (meant.next(), meant.next()) else {
             return Err(format!(

@@ -7,7 +7,7 @@
 //! answered with a failure.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::engine::Engine;
 use super::forwarder::Learned;
+use super::name_servers;
 use crate::config::DnsRoutes;
 use crate::crypto::PublicKey;
 use crate::protocol::device::RouteEdit;
@@ -298,12 +299,19 @@ impl Engine {
         } else if interface.vip.iter().any(|vip| vip.contains(&address)) {
             return refuse("it is on the tunnel's own network, and no peer's");
         }
-        let is_endpoint = |at: std::net::SocketAddr| at.ip().to_canonical() == address;
+        let is_endpoint = |at: SocketAddr| at.ip().to_canonical() == address;
         let mut peers = self.device.peers();
         if peers.any(|peer| peer.endpoint().is_some_and(|at| is_endpoint(at.remote))) {
             return refuse("a peer is reached there, outside the tunnel");
         }
-        if table.upstream.contains(&address) || self.config.host.dns.servers.contains(&address) {
+        let is_server = |server: &SocketAddr| server.ip() == address;
+        if table.upstream.contains(&address)
+            || self.config.host.dns.servers.contains(&address)
+            || name_servers::Host::look_around(&[])
+                .servers()
+                .iter()
+                .any(is_server)
+        {
             return refuse("it is a name server's that is asked");
         }
         match system::local_address(address, tunnel) {

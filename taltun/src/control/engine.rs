@@ -19,7 +19,7 @@ use super::bans::Bans;
 use super::dns_routes::Table;
 use super::lanes::Lanes;
 use super::load::Load;
-use super::names::{self, Resolved, Resolver};
+use super::names::{Resolved, Resolver};
 use super::plant::{Parts, Plant};
 use super::polling::Polling;
 use super::reload;
@@ -37,10 +37,8 @@ use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
 use crate::dataplane::unreachable::Unreachable;
 use crate::dataplane::worker::Handshake;
 use crate::protocol::device::{Device, Event, PeerSettings, Settings};
-use crate::protocol::peer::Endpoint;
 use crate::protocol::randomness::{NoRandomness, Randomness};
 use crate::protocol::time::Time;
-use crate::system::Endpoints;
 
 /// What a configuration was made of, to make it again on `reload`.
 #[derive(Default)]
@@ -82,7 +80,7 @@ pub(super) struct Engine {
     sender: Sender,
     unreachable: Unreachable,
     runs: Runs,
-    resolver: Resolver,
+    pub(super) resolver: Resolver,
     pub(super) manner: Manner,
     /// What names are routed, where `[dns_routes]` is.
     pub(super) names_routed: Option<Table>,
@@ -232,12 +230,17 @@ impl Engine {
         self.device.start_over(now);
     }
 
-    /// Says hello to peers, our datagrams having `mark` and endpoints in `names` being known.
-    pub(super) fn begin(&mut self, mark: Option<u32>, names: &Endpoints) -> anyhow::Result<()> {
+    /// Says hello to peers, our datagrams having `mark` and some names being looked up already.
+    pub(super) fn begin(
+        &mut self,
+        mark: Option<u32>,
+        resolved: Vec<Resolved>,
+    ) -> anyhow::Result<()> {
         if let Some(mark) = mark {
             self.plant.set_mark(mark)?;
         }
-        for resolved in names::answers(&self.config, names) {
+        self.resolver.set_mark(self.plant.mark());
+        for resolved in resolved {
             self.handle_resolved(resolved);
         }
         self.greet();
@@ -304,6 +307,18 @@ impl Engine {
     pub(super) fn forget_strangers(&mut self) {
         let device = &self.device;
         self.known.retain(|key, _| device.peer(key).is_some());
+        self.end_look_ups();
+    }
+
+    /// Ends look-ups of names that are nobody's endpoint any more.
+    pub(super) fn end_look_ups(&mut self) {
+        let known = &self.known;
+        self.resolver.retain(|peer, host, port| {
+            matches!(
+                known.get(peer).and_then(|known| known.endpoint.as_ref()),
+                Some(config::Endpoint::Name(name, at)) if name == host && *at == port
+            )
+        });
     }
 
     /// What to call a peer.
@@ -395,10 +410,10 @@ impl Engine {
         if !still_named {
             return;
         }
-        match resolved.address {
-            Ok(address) => {
-                debug!("{} is at {address}", self.label(key));
-                self.device.set_endpoint(key, Some(Endpoint::from(address)));
+        match resolved.addresses {
+            Ok(addresses) => {
+                debug!("{} is at {addresses:?}", self.label(key));
+                self.device.set_places(key, &addresses, clock::now());
                 if self.is_client() {
                     let now = self.now();
                     self.device.initiate(key, now);

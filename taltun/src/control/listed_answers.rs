@@ -84,10 +84,13 @@ fn rebuild(routes: &DnsRoutes, answer: &[u8], kept: &[&Record]) -> Option<Vec<u8
         let data = answer.get(record.data.clone())?;
         let is_service = |kind| matches!(kind, TYPE_SVCB | TYPE_HTTPS);
         let data = match record.kind {
-            kind if is_service(kind) => match service(routes, data)? {
-                Some(data) => data,
-                None => continue,
-            },
+            kind if is_service(kind) => {
+                let data = service(routes, data)?;
+                if data.is_empty() {
+                    continue;
+                }
+                data
+            }
             // They were about what isn't there any more.
             TYPE_RRSIG if number(data, 0).is_some_and(is_service) => continue,
             kind if NAMES_ALONE.contains(&kind) => name(answer, record.data.start)?.0,
@@ -116,10 +119,10 @@ fn rebuild(routes: &DnsRoutes, answer: &[u8], kept: &[&Record]) -> Option<Vec<u8
 
 /// The data of a SVCB or HTTPS record without hints; nothing if it leads to another name that
 /// isn't of the list.
-fn service(routes: &DnsRoutes, data: &[u8]) -> Option<Option<Vec<u8>>> {
+fn service(routes: &DnsRoutes, data: &[u8]) -> Option<Vec<u8>> {
     let (target, mut at) = name(data, 2)?;
     if target != [0] && !routes.includes(&text(&target)) {
-        return Some(None);
+        return Some(Vec::new());
     }
     let mut without = data.get(..2)?.to_vec();
     without.extend(target);
@@ -149,7 +152,7 @@ fn service(routes: &DnsRoutes, data: &[u8]) -> Option<Option<Vec<u8>>> {
         without.extend(u16::try_from(value.len()).ok()?.to_be_bytes());
         without.extend(value);
     }
-    Some(Some(without))
+    Some(without)
 }
 
 /// An answer by UDP no longer than `room`: a longer one says that it was cut, and by TCP there

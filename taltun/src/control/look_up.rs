@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::dns_message::{
-    HEADER, Section, TYPE_A, TYPE_AAAA, ask_for, is_answer_to, question, records,
-};
+use super::dns_message::{Section, TYPE_A, TYPE_AAAA, ask_for, is_answer_to, question, records};
 use super::name_servers::Host;
 use super::sockets;
 use crate::config::Config;
@@ -19,7 +17,7 @@ use crate::config::Config;
 /// How long a name server may take before the next is asked.
 const SERVER_LIMIT: Duration = Duration::from_secs(2);
 /// How long the host's resolver may take.
-const RESOLVER_LIMIT: Duration = Duration::from_secs(10);
+const RESOLVER_LIMIT: Duration = Duration::from_secs(30);
 /// The largest message of UDP.
 const LARGEST: usize = 65_535;
 
@@ -49,38 +47,16 @@ impl LookUp {
     }
 
     /// All addresses of a name, in the order in which they are to be tried; never none.
-    pub(super) async fn addresses(
-        &self,
-        host: &str,
-        port: u16,
-    ) -> Result<Vec<SocketAddr>, String> {
-        let mut reason = None;
-        if let Some(around) = &self.around {
-            match self.ask_around(around, host).await {
-                Ok(found) => {
-                    let mark = self.mark.load(Ordering::Relaxed);
-                    let reachable = |address: &IpAddr| {
-                        sockets::ask(SocketAddr::new(*address, port.max(1)), mark).is_ok()
-                    };
-                    return Ok(in_turn(found, reachable, port));
-                }
-                Err(error) => reason = Some(error),
-            }
-        }
-        let asking = timeout(RESOLVER_LIMIT, tokio::net::lookup_host((host, port)));
-        let failed = match asking.await {
-            Ok(Ok(addresses)) => {
-                let found: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
-                if !found.is_empty() {
-                    // It has them in order.
-                    return Ok(in_turn(found, |_| true, port));
-                }
-                format!("the name {host} has no address")
-            }
-            Ok(Err(error)) => format!("cannot look up {host}: {error}"),
-            Err(_) => format!("cannot look up {host}: the resolver doesn't answer"),
+    pub(super) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        let Some(around) = &self.around else {
+            return by_resolver(host, port).await;
         };
-        Err(reason.map_or(failed, |reason| format!("cannot look up {host}: {reason}")))
+        let found = self.ask_around(around, host).await;
+        let found = found.map_err(|reason| format!("cannot look up {host}: {reason}"))?;
+        let mark = self.mark.load(Ordering::Relaxed);
+        let reachable =
+            |address: &IpAddr| sockets::ask(SocketAddr::new(*address, port.max(1)), mark).is_ok();
+        Ok(in_turn(found, reachable, port))
     }
 
     /// Asks the host's own name servers, outside of the tunnel.
@@ -118,6 +94,24 @@ impl LookUp {
     }
 }
 
+/// Asks as every program does, which has the addresses in order.
+async fn by_resolver(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let asking = timeout(RESOLVER_LIMIT, tokio::net::lookup_host((host, port)));
+    let found: Vec<IpAddr> = match asking.await {
+        Ok(Ok(addresses)) => addresses.map(|address| address.ip()).collect(),
+        Ok(Err(error)) => return Err(format!("cannot look up {host}: {error}")),
+        Err(_) => {
+            return Err(format!(
+                "cannot look up {host}: the resolver doesn't answer"
+            ));
+        }
+    };
+    if found.is_empty() {
+        return Err(format!("the name {host} has no address"));
+    }
+    Ok(in_turn(found, |_| true, port))
+}
+
 /// Whether everything goes into the tunnel, questions to a name server among it.
 pub(super) fn goes_inside(config: &Config) -> bool {
     config.host.kill_switch || config.routes_around(&[]).next().is_some()
@@ -138,17 +132,21 @@ async fn ask(server: SocketAddr, mark: u32, host: &str, kind: u16) -> io::Result
             let length = socket.recv(&mut buffer).await?;
             let answer = &buffer[..length];
             if is_answer_to(answer, id, &asked, asked.len()) {
-                return Ok(answer.to_vec());
+                return io::Result::Ok(answer.to_vec());
             }
         }
     };
     let answer = timeout(SERVER_LIMIT, asking)
         .await
         .map_err(|_| io::Error::other("it doesn't answer"))??;
-    match answer[HEADER - 9] & 0x0f {
+    match answer[3] & 0x0f {
         0 => {}
         3 => return Err(io::Error::other("it says that there is no such name")),
-        code => return Err(io::Error::other(format!("it answers with the error {code}"))),
+        code => {
+            return Err(io::Error::other(format!(
+                "it answers with the error {code}"
+            )));
+        }
     }
     // Names on the way come with those that they lead to.
     let records = records(&answer)
@@ -165,11 +163,7 @@ async fn ask(server: SocketAddr, mark: u32, host: &str, kind: u16) -> io::Result
 /// Addresses in the order in which they are tried: those that can be sent to before others,
 /// and from there the two families by turns (RFC 8305, section 4), so that a broken one costs
 /// one attempt.
-fn in_turn(
-    found: Vec<IpAddr>,
-    reachable: impl Fn(&IpAddr) -> bool,
-    port: u16,
-) -> Vec<SocketAddr> {
+fn in_turn(found: Vec<IpAddr>, reachable: impl Fn(&IpAddr) -> bool, port: u16) -> Vec<SocketAddr> {
     let mut unique = Vec::new();
     for address in found {
         if !unique.contains(&address) {

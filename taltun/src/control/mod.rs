@@ -16,6 +16,8 @@ mod lanes;
 mod listed_answers;
 mod listener;
 mod load;
+mod look_up;
+mod name_servers;
 mod names;
 mod panics;
 mod peer_process;

@@ -52,8 +52,8 @@ impl Host {
     }
 
     /// The name servers to ask, the first one first: those there are now, then those there
-    /// were before. A resolver on this machine isn't among them, as it asks where everybody
-    /// does.
+    /// were before. A resolver on this machine comes last, as it may ask inside the tunnel;
+    /// systemd-resolved isn't asked at all, as it tells whom it asks.
     pub(super) fn servers(&self) -> Vec<SocketAddr> {
         let files = FILES.iter().map(|file| self.root.join(file));
         let kept = DIRECTORIES.iter().flat_map(|directory| {
@@ -66,16 +66,20 @@ impl Host {
             files.sort();
             files
         });
+        let tells = self.root.join(FILES[0]).exists();
         let mut seen = BTreeSet::new();
-        files
+        let mut servers: Vec<SocketAddr> = files
             .chain(kept)
             .filter_map(|file| std::fs::read_to_string(file).ok())
             .flat_map(|text| text.lines().filter_map(server).collect::<Vec<_>>())
             .chain(self.before.iter().copied())
-            .filter(|server| !server.ip().is_loopback() && !self.ours.contains(&server.ip()))
+            .filter(|server| !self.ours.contains(&server.ip()))
+            .filter(|server| !(tells && server.ip().is_loopback()))
             .filter(|server| seen.insert(*server))
-            .take(MOST)
-            .collect()
+            .collect();
+        servers.sort_by_key(|server| server.ip().is_loopback());
+        servers.truncate(MOST);
+        servers
     }
 
     /// What `/etc/hosts` says of a name.
@@ -128,10 +132,10 @@ mod tests {
         );
         let ours = "10.0.0.1".parse().unwrap();
         let host = Host::look_around_in(root.path(), &[ours]);
-        assert_eq!(host.servers(), [at("192.0.2.1")]);
+        assert_eq!(host.servers(), [at("192.0.2.1"), at("::1")]);
         // Ours take their place.
         write("etc/resolv.conf", "nameserver 10.0.0.1\n");
-        assert_eq!(host.servers(), [at("192.0.2.1")]);
+        assert_eq!(host.servers(), [at("192.0.2.1"), at("::1")]);
         // What a network brings later is asked first.
         write(
             "run/resolvconf/interfaces/eth0",
@@ -144,7 +148,7 @@ mod tests {
         let servers = host.servers();
         assert_eq!(servers[..2], [at("2001:db8::3"), at("192.0.2.2")]);
         assert_eq!(servers[2].ip(), "fe80::1".parse::<IpAddr>().unwrap());
-        assert_eq!(servers[3], at("192.0.2.1"));
+        assert_eq!(servers[3..], [at("192.0.2.1")]);
     }
 
     #[test]
@@ -154,7 +158,9 @@ mod tests {
         let text = "127.0.0.1 localhost\n203.0.113.1 hub.example.net Hub # nobody\nfd00::1 hub\n";
         std::fs::write(root.path().join("etc/hosts"), text).unwrap();
         let host = Host::look_around_in(root.path(), &[]);
-        let expected: Vec<IpAddr> = ["203.0.113.1", "fd00::1"].map(|a| a.parse().unwrap()).into();
+        let expected: Vec<IpAddr> = ["203.0.113.1", "fd00::1"]
+            .map(|a| a.parse().unwrap())
+            .into();
         assert_eq!(host.in_hosts("HUB"), expected);
         assert!(host.in_hosts("nobody").is_empty());
     }

@@ -61,6 +61,7 @@ impl Engine {
         self.configure_bans(&new.accel.deny, &new.accel.deny_inner);
         self.known = known(&new.peers);
         self.config = new;
+        self.end_look_ups();
         for peer in &greeted {
             self.approach(peer);
         }

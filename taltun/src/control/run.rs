@@ -22,6 +22,7 @@ use super::engine::{Engine, Making, Manner, Origin, offloads};
 use super::follow::Surroundings;
 use super::forwarder::{Forwarder, Learned};
 use super::hooks::{self, Hooks};
+use super::look_up::LookUp;
 use super::names::{self, Resolver};
 use super::request::Call;
 use super::terminal::Terminal;
@@ -78,7 +79,10 @@ pub async fn run(
     let uapi = bind_uapi(&name, manner)?;
     let tuns = Tun::create(&name, workers, config.dataplane.tun_offload)
         .with_context(|| format!("cannot create the interface {name}"))?;
-    let names = names::look_up(&config).await;
+    let look_up = LookUp::new(&config);
+    // The mark that they will have: rules of an earlier process may be there already.
+    look_up.set_mark(config.mark(&[]).unwrap_or(0));
+    let (names, resolved_before) = names::look_up(&config, &look_up).await;
     let mut host = set_up_host(&config, &names, manner).await?;
     let (learned_in, mut learned) = mpsc::channel(16);
     let forwarder = bind_forwarder(&config, learned_in)?;
@@ -87,7 +91,7 @@ pub async fn run(
 
     let (handshakes_in, mut handshakes) = mpsc::channel(HANDSHAKE_QUEUE);
     let (uapi_in, mut uapi_calls) = mpsc::channel(16);
-    let (resolver, mut resolved) = Resolver::new();
+    let (resolver, mut resolved) = Resolver::new(look_up);
     let wake = Arc::new(Notify::new());
     let mut engine = Engine::new(Making {
         config,
@@ -101,7 +105,7 @@ pub async fn run(
     })?;
     let tunnel = engine.device.tunnel();
     let _forwarding = forwarder.map(|forwarder| forwarder.serve(Some(Arc::clone(tunnel))));
-    engine.begin(mark, &names)?;
+    engine.begin(mark, resolved_before)?;
     up()?;
     let mut hooks = Hooks::start(&engine.config, engine.plant.listen_address().port(), mark);
     hooks.up(&engine.config.hooks);

@@ -17,6 +17,7 @@
 //! | this one | what it is made of, what happens when, timers |
 //! | `peers` | mutators |
 //! | `handshakes` | their messages, and the sessions and indices that come of them |
+//! | `places` | peers whose name has several addresses |
 //! | `sending` | what the controller itself sends |
 //!
 //! Workers share its [`Tunnel`] and make deadlines by sealing and opening. All of these lie
@@ -25,6 +26,7 @@
 
 mod handshakes;
 mod peers;
+mod places;
 mod sending;
 
 use std::cell::OnceCell;
@@ -166,6 +168,7 @@ struct Control {
     timers: Timers,
     /// The initiation in flight and the one it superseded, whose answer may still come.
     initiations: [Option<InFlight>; 2],
+    places: places::Places,
     newest_timestamp: Option<Tai64n>,
     last_initiation_received: Option<Time>,
     deadline: Option<Time>,
@@ -395,6 +398,7 @@ impl Device {
             }
             Due::Retry => {
                 control.peer.forget_local_address();
+                control.try_next_place(now);
                 self.send_initiation(id, now);
             }
             Due::Handshake => self.send_initiation(id, now),

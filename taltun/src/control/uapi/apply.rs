@@ -62,6 +62,7 @@ impl Engine {
         let now = self.now();
         if let Some(mark) = request.fwmark {
             self.plant.set_mark(mark)?;
+            self.resolver.set_mark(mark);
         }
         if let Some(port) = request.listen_port {
             self.set_listen_port(port)?;

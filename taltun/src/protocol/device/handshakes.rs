@@ -316,6 +316,7 @@ impl Device {
             return;
         };
         control.timers.session_begun(now, role == Role::Initiator);
+        control.places.answered();
         let session = Arc::new(Session::new(keys, role, local_index, remote_index, now));
         self.tunnel.tables_mut().sessions.insert(
             local_index,

@@ -2,12 +2,14 @@
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use taltun_common::steering::MAX_WORKERS;
 
+use super::places::Places;
 use super::{AddPeerError, Control, Device, PeerSettings, RouteEdit};
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 use crate::protocol::cookie::{Checker, Sealer};
@@ -58,6 +60,7 @@ impl Device {
                 sealer: Sealer::new(&key),
                 timers,
                 initiations: [None, None],
+                places: Places::default(),
                 newest_timestamp: None,
                 last_initiation_received: None,
                 deadline: None,
@@ -195,8 +198,21 @@ impl Device {
 
     /// Moves a peer to a configured endpoint.
     pub fn set_endpoint(&mut self, key: &PublicKey, endpoint: Option<Endpoint>) {
-        if let Some(peer) = self.peer(key) {
-            peer.set_endpoint(endpoint);
+        if let Some(id) = self.by_key.get(key)
+            && let Some(control) = self.peers.get_mut(id)
+        {
+            control.places = Places::default();
+            control.peer.set_endpoint(endpoint);
+        }
+    }
+
+    /// Says where a peer may be: at the first of these addresses, or if it doesn't answer there,
+    /// at one of the others. A peer that is at one of them, with a session, stays there.
+    pub fn set_places(&mut self, key: &PublicKey, addresses: &[SocketAddr], now: Time) {
+        if let Some(id) = self.by_key.get(key)
+            && let Some(control) = self.peers.get_mut(id)
+        {
+            control.set_places(addresses, now);
         }
     }
 
