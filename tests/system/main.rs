@@ -20,6 +20,7 @@ mod ends;
 mod flaps;
 mod garbage;
 mod hooks;
+mod import;
 mod interop;
 mod keepalive;
 mod lifecycle;
@@ -78,6 +79,7 @@ fn main() {
         locked_out::CASES,
         recipes::CASES,
         hooks::CASES,
+        import::CASES,
         name_routes::CASES,
         name_routes_refused::CASES,
         named_endpoints::CASES,

@@ -16,8 +16,8 @@ use crate::control::{Request, Response};
 /// With an interface it is the running tunnel as it is now, with what `wg` changed and where
 /// its peers are; that takes root. Without one it is the configuration file, with its
 /// comments. What wg-quick has no word for, such as a peer's name, is kept as a comment, which
-/// `import` makes a setting again; of a tunnel made by name, the addresses are those who made
-/// it gave it, and not known. Keep the outcome to its owner: the private key is in it
+/// `import` makes a setting again unless it is a hook. Of a tunnel made by name, addresses are
+/// left out: Taltun doesn't know them. Keep the outcome to its owner: the private key is in it
 /// (`umask 077`).
 #[derive(Args)]
 pub(super) struct Export {

@@ -93,6 +93,13 @@ impl Spot {
 #[error("{0}")]
 pub struct ConfigError(String);
 
+impl ConfigError {
+    /// One that says where already.
+    pub(super) fn from_line(line: String) -> Self {
+        Self(line)
+    }
+}
+
 /// The number, from 1, of the line that what follows `before` is on.
 pub(super) fn line_after(before: &[u8]) -> usize {
     before.split(|byte| *byte == b'\n').count()

@@ -86,7 +86,8 @@ pub enum Shell {
     /// Whatever this host has as `sh`.
     #[default]
     Sh,
-    /// `bash`, which wg-quick runs its commands by.
+    /// `bash`, which wg-quick runs its commands by, with the options that it has then: a
+    /// command ends at its first part that fails.
     Bash,
 }
 
@@ -96,6 +97,14 @@ impl Shell {
         match self {
             Self::Sh => "sh",
             Self::Bash => "bash",
+        }
+    }
+
+    /// What the program is told before `-c` and the command.
+    pub fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Sh => &[],
+            Self::Bash => &["-e", "-o", "pipefail", "-O", "extglob"],
         }
     }
 }

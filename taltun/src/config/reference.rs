@@ -270,8 +270,8 @@ pub const KEYS: &[Key] = &[
         "shell",
         Kind::OneOf(&["sh", "bash"]),
         "\"sh\"",
-        "What runs the commands. wg-quick's are written for `bash`.",
-        "Qué ejecuta las órdenes. Las de wg-quick están escritas para `bash`.",
+        "What runs the commands. `bash` stops at the first part that fails, as wg-quick has it.",
+        "Qué ejecuta las órdenes. `bash` se detiene en la primera parte que falla, como en wg-quick.",
     ),
     key(
         "interface",

@@ -230,6 +230,7 @@ impl Job {
         } = self;
         debug!("{hook}: running `{command}`");
         let mut child = Command::new(shell.program())
+            .args(shell.options())
             .arg("-c")
             .arg(&command)
             .envs(environment)
@@ -394,6 +395,9 @@ mod tests {
         config.hooks.before_up = vec!["[[ -n $BASH ]] && cat < <(true)".into()];
         config.hooks.shell = Shell::Bash;
         before_up(&config).await.unwrap();
+        // As wg-quick has it, which stops at the first part that fails.
+        config.hooks.before_up = vec!["false; true".into()];
+        before_up(&config).await.unwrap_err();
     }
 
     #[tokio::test]

@@ -2,12 +2,59 @@
 
 use std::fmt::Write;
 
-use super::{FOR_TALTUN, FOR_WG_QUICK, INTERFACE_VARIABLE};
-use crate::config::{Config, Endpoint, Interface, Peer};
+use ipnet::IpNet;
+
+use super::running::{Running, running};
+use super::{FOR_TALTUN, FOR_WG_QUICK, INTERFACE_VARIABLE, import};
+use crate::config::{self, Config, Endpoint, Interface, Peer};
 
 /// Writes `config`, which was read from `text`, as a wg-quick file. The keys are in it, so
 /// it is for its owner's eyes only.
+///
+/// The comments come along, unless the file is written in a way that lines don't tell: a text
+/// over several lines, quoted keys, tables in one line.
 pub fn export(text: &str, config: &Config) -> String {
+    let out = by_lines(text, config);
+    if means(&out, config) {
+        return out;
+    }
+    let mut out = running(&Running {
+        config,
+        private_key: Some(&config.interface.private_key),
+        fwmark: config.host.fwmark.unwrap_or_default(),
+    });
+    std::mem::take(&mut *out)
+}
+
+/// Whether a file says all of `config` that `wg` and `wg-quick` know.
+fn means(file: &str, config: &Config) -> bool {
+    let name = Some(config.interface.tun_name.as_str());
+    let Ok(imported) = import(file.as_bytes(), "", name) else {
+        return false;
+    };
+    let Ok(back) = config::parse(&imported.toml, "") else {
+        return false;
+    };
+    let back = back.config;
+    let (was, is) = (&config.interface, &back.interface);
+    let same = |(was, is): (&Peer, &Peer)| {
+        was.public_key == is.public_key
+            && was.preshared_key == is.preshared_key
+            && was.endpoint == is.endpoint
+            && was.allowed_ips.len() == is.allowed_ips.len()
+            && was.persistent_keepalive == is.persistent_keepalive
+    };
+    was.private_key == is.private_key
+        && was.vip == is.vip
+        && was.local_addr.port() == is.local_addr.port()
+        && was.mtu == is.mtu
+        && config.host.fwmark == back.host.fwmark
+        && config.host.dns == back.host.dns
+        && config.peers.len() == back.peers.len()
+        && config.peers.iter().zip(&back.peers).all(same)
+}
+
+fn by_lines(text: &str, config: &Config) -> String {
     let mut export = Export {
         config,
         at: At::Top,
@@ -46,8 +93,10 @@ struct Export<'a> {
 impl Export<'_> {
     fn line(&mut self, line: &str) {
         if line.is_empty() || line.starts_with('#') {
-            let line = line.strip_prefix(FOR_WG_QUICK).unwrap_or(line);
-            return self.write(line);
+            // Nothing else may become a setting: a comment of an imported file is anybody's.
+            let kept = line.strip_prefix(FOR_WG_QUICK);
+            let kept = kept.filter(|kept| *kept == "SaveConfig = true");
+            return self.write(kept.unwrap_or(line));
         }
         if line.starts_with('[') {
             self.leave();
@@ -69,6 +118,10 @@ impl Export<'_> {
         }
         let key = line.split('=').next().unwrap_or_default().trim();
         let config = self.config;
+        if self.at == At::Interface && key == "shell" {
+            // wg-quick has bash, which runs what is written for sh.
+            return;
+        }
         let known = match (self.at, config.peers.get(self.peers.wrapping_sub(1))) {
             (At::Interface, _) => {
                 self.interface_line(key, &config.interface) || self.host_line(key)
@@ -145,15 +198,21 @@ impl Export<'_> {
 
     /// What holds by default in TOML but not in wg-quick is written where its section ends.
     fn leave(&mut self) {
-        if self.at == At::Interface && !self.listens {
-            let blank = self.out.ends_with("\n\n");
-            if blank {
-                self.out.pop();
-            }
+        if self.at != At::Interface {
+            return;
+        }
+        let blank = self.out.ends_with("\n\n");
+        if blank {
+            self.out.pop();
+        }
+        if !self.listens {
             self.listen_port();
-            if blank {
-                self.out.push('\n');
-            }
+        }
+        if let Some(line) = table(self.config) {
+            self.write(line);
+        }
+        if blank {
+            self.out.push('\n');
         }
     }
 
@@ -178,28 +237,64 @@ pub(super) fn host_lines(config: &Config, key: &str) -> Vec<String> {
     let (name, commands) = match key {
         "dns" if !host.dns.servers.is_empty() => {
             let servers = host.dns.servers.iter().map(ToString::to_string);
-            let items: Vec<String> = servers.chain(host.dns.search.clone()).collect();
+            let mut items: Vec<String> = Vec::new();
+            for item in servers.chain(host.dns.search.clone()) {
+                if !items.contains(&item) {
+                    items.push(item);
+                }
+            }
             return vec![format!("DNS = {}", items.join(", "))];
         }
         "fwmark" => {
             let mark = host.fwmark.unwrap_or_default();
             return vec![format!("FwMark = {mark:#x}")];
         }
+        "before_up" => ("PreUp", &hooks.before_up),
         "on_up" => ("PostUp", &hooks.on_up),
-        "on_down" => ("PostDown", &hooks.on_down),
+        "on_down" => ("PreDown", &hooks.on_down),
+        "after_down" => ("PostDown", &hooks.after_down),
         _ => return Vec::new(),
     };
-    // A file of wg-quick's has no quotes: these would mean something else there.
-    if commands.iter().any(|text| text.contains(['#', '\n', '%'])) {
-        return Vec::new();
-    }
-    let commands = commands.iter();
-    commands
-        .map(|command| format!("{name} = {}", command.replace(INTERFACE_VARIABLE, "%i")))
-        .collect()
+    let lines: Option<Vec<String>> = commands
+        .iter()
+        .map(|command| Some(format!("{name} = {}", hook(command)?)))
+        .collect();
+    lines.unwrap_or_default()
 }
 
-pub(super) fn join(nets: &[ipnet::IpNet]) -> String {
+/// A command as wg-quick runs it, unless it would mean something else there: a file of its has
+/// no quotes, and of our variables it has only the interface.
+fn hook(command: &str) -> Option<String> {
+    if command.contains(['#', '\n', '\r']) || command.contains("%i") {
+        return None;
+    }
+    let braced = format!("${{{}}}", &INTERFACE_VARIABLE[1..]);
+    let command = command.replace(&braced, "%i");
+    let mut out = String::new();
+    let mut rest = command.as_str();
+    while let Some(at) = rest.find(INTERFACE_VARIABLE) {
+        let after = &rest[at + INTERFACE_VARIABLE.len()..];
+        if after.starts_with(|c: char| c == '_' || c.is_ascii_alphanumeric()) {
+            return None;
+        }
+        out.push_str(&rest[..at]);
+        out.push_str("%i");
+        rest = after;
+    }
+    out.push_str(rest);
+    (!out.contains("TALTUN_")).then_some(out)
+}
+
+/// `Table = off` where wg-quick would make routes by itself, and we make none.
+pub(super) fn table(config: &Config) -> Option<&'static str> {
+    let vip = &config.interface.vip;
+    let connected = |net: &IpNet| vip.iter().any(|vip| vip.trunc().contains(net));
+    let mut nets = config.peers.iter().flat_map(|peer| &peer.allowed_ips);
+    let makes = nets.any(|net| !connected(net));
+    (makes && config.interface.routes.is_empty()).then_some("Table = off")
+}
+
+pub(super) fn join(nets: &[IpNet]) -> String {
     let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
     nets.join(", ")
 }

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use zeroize::Zeroizing;
 
 use super::FOR_TALTUN;
-use super::export::{host_lines, join};
+use super::export::{host_lines, join, table};
 use crate::config::{Config, Endpoint, FirewallChoice, Mode, Peer};
 use crate::crypto::{PresharedKey, PrivateKey};
 
@@ -54,6 +54,9 @@ pub fn running(tunnel: &Running<'_>) -> Zeroizing<String> {
             let routes: Vec<String> = interface.routes.iter().map(ToString::to_string).collect();
             ours(&mut text, "routes", format!("{routes:?}"));
         }
+        if let Some(table) = table(tunnel.config) {
+            let _ = writeln!(text, "{table}");
+        }
         write_host(&mut text, tunnel.config);
     }
     for peer in &tunnel.config.peers {
@@ -96,8 +99,10 @@ fn write_host(text: &mut String, config: &Config) {
         text.push('\n');
     }
     for (key, commands) in [
+        ("before_up", &hooks.before_up),
         ("on_up", &hooks.on_up),
         ("on_down", &hooks.on_down),
+        ("after_down", &hooks.after_down),
         ("on_peer_up", &hooks.on_peer_up),
         ("on_peer_down", &hooks.on_peer_down),
     ] {
@@ -164,8 +169,8 @@ mss_clamp = true
 firewall = "nftables"
 dns = ["10.0.0.53", "example.org"]
 on_up = ["ip rule add iif $TALTUN_INTERFACE lookup 7", "echo two"]
-on_down = "echo 'a # b'"
-on_peer_up = "logger \"$TALTUN_PEER_NAME\""
+on_down = "echo 'a b'"
+shell = "bash"
 
 [nat]
 masquerade = true
@@ -195,12 +200,14 @@ endpoint = "[2001:db8::1]:7"
             fwmark: 0xca6c,
         });
         assert!(text.contains("FwMark = 0xca6c\n"), "{}", *text);
-        let imported = wgquick::import(&text, "hub0.conf", "hub0").unwrap();
+        let imported = wgquick::import(text.as_bytes(), "hub0.conf", Some("hub0")).unwrap();
         let back = config::parse(&imported.toml, "back.toml").unwrap().config;
         let (was, is) = (&config.interface, &back.interface);
         assert_eq!(is.mode, was.mode);
         assert_eq!(is.vip, was.vip);
-        assert_eq!(back.hooks, config.hooks, "{}", *text);
+        let mut hooks = config.hooks.clone();
+        hooks.on_up[0] = hooks.on_up[0].replace("$TALTUN_INTERFACE", "hub0");
+        assert_eq!(back.hooks, hooks, "{}", *text);
         let mut host = config.host.clone();
         host.fwmark = Some(0xca6c);
         assert_eq!(back.host, host, "{}", *text);
