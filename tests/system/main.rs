@@ -23,6 +23,7 @@ mod hooks;
 mod import;
 mod interop;
 mod keepalive;
+mod kill_switch;
 mod lifecycle;
 mod locked_out;
 mod loops;
@@ -80,6 +81,7 @@ fn main() {
         recipes::CASES,
         hooks::CASES,
         import::CASES,
+        kill_switch::CASES,
         name_routes::CASES,
         name_routes_refused::CASES,
         named_endpoints::CASES,

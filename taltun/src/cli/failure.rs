@@ -15,6 +15,8 @@ pub(super) enum Failure {
     Usage(String),
     /// Something else is.
     Other(String),
+    /// Something else is, and what to do takes lines of its own.
+    Lines(String),
 }
 
 impl Failure {
@@ -22,7 +24,7 @@ impl Failure {
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Other(_) => ExitCode::FAILURE,
+            Self::Other(_) | Self::Lines(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -30,7 +32,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(message) | Self::Other(message) => f.write_str(message),
+            Self::Usage(message) | Self::Other(message) | Self::Lines(message) => {
+                f.write_str(message)
+            }
         }
     }
 }
@@ -45,6 +49,9 @@ impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
         match error {
             ControlError::Name(_) | ControlError::Several(_) => Self::Usage(error.to_string()),
+            ControlError::NotRunning { ref held, .. } if !held.is_empty() => {
+                Self::Lines(error.to_string())
+            }
             _ => Self::Other(error.to_string()),
         }
     }

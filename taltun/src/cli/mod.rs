@@ -24,6 +24,7 @@ mod stats;
 mod status;
 mod target;
 mod unban;
+mod undo;
 mod unknown;
 
 use std::process::ExitCode;
@@ -75,6 +76,7 @@ enum Command {
     Stats(stats::StatsCommand),
     Ban(ban::Ban),
     Unban(unban::Unban),
+    Undo(undo::Undo),
     Reload(reload::Reload),
     Import(import::Import),
     Export(export::Export),
@@ -104,7 +106,10 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            output::complain(&failure.to_string());
+            match &failure {
+                Failure::Lines(text) => output::complain_lines(text),
+                other => output::complain(&other.to_string()),
+            }
             failure.exit_code()
         }
     }
@@ -122,6 +127,7 @@ impl Command {
             Self::Stats(command) => command.run(),
             Self::Ban(command) => command.run(),
             Self::Unban(command) => command.run(),
+            Self::Undo(command) => command.run(),
             Self::Reload(command) => command.run(),
             Self::Import(command) => command.run(),
             Self::Export(command) => command.run(),

@@ -56,3 +56,8 @@ fn say(priority: Priority, message: &str) {
     };
     let _ = io::stderr().write_all(text.as_bytes());
 }
+
+/// The same for a message of several lines of our own.
+pub(super) fn complain_lines(message: &str) {
+    let _ = writeln!(io::stderr(), "taltun: {message}");
+}

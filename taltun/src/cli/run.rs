@@ -6,7 +6,7 @@ use clap::{ArgAction, Args};
 use tracing::{info, warn};
 
 use super::failure::Failure;
-use super::logging;
+use super::{logging, output};
 use crate::config::{self, Overrides};
 use crate::control::{self, Manner, Origin};
 
@@ -58,10 +58,19 @@ pub(super) struct Run {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = ArgAction::Set)]
     debug: Option<bool>,
+
+    /// Leave the kill switch closed at SIGTERM, as at every end but Ctrl-C: for units that
+    /// restart. `taltun undo NAME` releases it.
+    #[arg(long)]
+    keep_kill_switch: bool,
 }
 
 impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
+        self.attempt().inspect_err(|_| say_what_holds())
+    }
+
+    fn attempt(self) -> Result<(), Failure> {
         let overrides = Overrides {
             mode: self.mode,
             local: self.local,
@@ -89,9 +98,24 @@ impl Run {
             .enable_all()
             .build()
             .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
-        let origin = Origin { path, overrides };
+        let origin = Origin {
+            path,
+            overrides,
+            keep_kill_switch: self.keep_kill_switch,
+        };
         let run = control::run(loaded.config, origin, Manner::Configured, || Ok(()));
         Ok(runtime.block_on(run)?)
+    }
+}
+
+/// After a start that failed, or an end out of order: whoever is cut off learns why.
+fn say_what_holds() {
+    for held in control::held_in(&control::runtime_dir()) {
+        let name = held.interface;
+        output::complain(&format!(
+            "the kill switch of {name} holds: nothing leaves until the tunnel runs again or \
+             `taltun undo {name}` releases it"
+        ));
     }
 }
 

@@ -325,7 +325,7 @@ impl Draft {
     fn read_accel(&mut self, section: &Section) -> Result<(), ConfigError> {
         section.allow_only(&reference::names("accel"))?;
         if let Some(field) = section.get("interfaces") {
-            let names = each(field.list()?, values::interface_name)?;
+            let names = each(field.list()?, values::link_name)?;
             self.accel.interfaces = names.into_iter().map(|name| name.value).collect();
         }
         if let Some(mode) = optional(section, "xdp", values::xdp_mode)? {

@@ -163,7 +163,7 @@ pub(crate) fn marks_for(tun_name: &str) -> impl Iterator<Item = u32> {
 }
 
 /// The one that a tunnel has where nobody else uses it.
-fn mark_for(tun_name: &str) -> u32 {
+pub(crate) fn mark_for(tun_name: &str) -> u32 {
     marks_for(tun_name).next().unwrap_or(0x1001)
 }
 

@@ -222,8 +222,8 @@ pub const KEYS: &[Key] = &[
         "kill_switch",
         Kind::Switch,
         "false",
-        "Nothing leaves this machine but through the tunnel. Stays in force if Taltun dies, until it is started again and ended in order.",
-        "Nada sale de esta máquina si no es por el túnel. Sigue en vigor si Taltun muere, hasta que se arranque de nuevo y termine en orden.",
+        "Nothing leaves this machine but through the tunnel. Only an orderly end, a reload without it, or `taltun undo` opens it.",
+        "Nada sale de esta máquina si no es por el túnel. Solo lo abren un final en orden, una recarga sin la clave o `taltun undo`.",
     ),
     key(
         "interface",

@@ -209,12 +209,16 @@ fn check_host(draft: &Draft) -> Result<(), ConfigError> {
              \"eth0\""
         )));
     }
-    if let Some(key) = host.needs_firewall() {
-        if host.firewall == FirewallChoice::None {
-            return Err(spot("firewall").error(format!(
-                "{key} takes firewall rules; set firewall = \"auto\", or leave out {key}"
-            )));
-        }
+    if let Some(key) = host.needs_firewall()
+        && host.firewall == FirewallChoice::None
+    {
+        return Err(spot("firewall").error(format!(
+            "{key} takes firewall rules; set firewall = \"auto\", or leave out {key}"
+        )));
+    }
+    // A default route brings rules of its own.
+    let everything = default_route(&draft.routes, false) || default_route(&draft.routes, true);
+    if host.needs_firewall().is_some() || everything && host.firewall != FirewallChoice::None {
         for (key, name) in [("tun_name", Some(tun_name)), ("out", out)] {
             if let Some(name) = name.filter(|name| !is_plain(name)) {
                 return Err(spot(key).error(format!(

@@ -15,17 +15,26 @@ const NAME_MAX: usize = 64;
 /// Longest name of an interface, in bytes: `IFNAMSIZ` less its zero.
 const INTERFACE_MAX: usize = 15;
 
-/// The name of a network interface as the kernel takes it: 1 to 15 bytes without
-/// separators. Names outside ASCII are refused because they don't survive in file names
-/// and tools, and `%` because the kernel takes it for a pattern.
+/// The name of a network interface that is ours to make or to write into rules: 1 to 15
+/// letters, digits and `_=+.-`, as wg-quick takes them. The kernel takes more, but a quote or a
+/// brace would be text of a firewall's rules, and `*` a pattern there.
 pub(crate) fn interface_name(text: &str) -> Result<String, String> {
-    let fits = (1..=INTERFACE_MAX).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%'))
-        && text != "."
-        && text != "..";
-    if fits {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_=+.-".contains(&b);
+    if is_link_name(text) && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "expected an interface name of 1 to {INTERFACE_MAX} letters, digits, dots, dashes or \
+             `_=+`, found {text:?}"
+        ))
+    }
+}
+
+/// The name of a network interface that somebody else made. Names outside ASCII are refused
+/// because they don't survive in file names and tools, and `%` because the kernel takes it for
+/// a pattern.
+pub(super) fn link_name(text: &str) -> Result<String, String> {
+    if is_link_name(text) {
         Ok(text.to_owned())
     } else {
         Err(format!(
@@ -33,6 +42,16 @@ pub(crate) fn interface_name(text: &str) -> Result<String, String> {
              found {text:?}"
         ))
     }
+}
+
+/// What the kernel takes: 1 to 15 bytes without separators.
+fn is_link_name(text: &str) -> bool {
+    (1..=INTERFACE_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%'))
+        && text != "."
+        && text != ".."
 }
 
 /// What to call a peer: short and printable, as it appears in tables.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::request::{Request, Response};
-use super::{ControlError, dirs, runtime_dir, socket_path};
+use super::{ControlError, dirs, held_in, runtime_dir, socket_path};
 use crate::config::interface_name;
 
 /// How long to wait for an answer; more than the server takes to give up on its own.
@@ -23,7 +23,8 @@ pub fn call(interface: Option<&str>, request: &Request) -> Result<Response, Cont
         match call_in(&dir, interface, request) {
             // A later place may know more; who is refused there learns why.
             Err(error @ (ControlError::NotRunning { .. } | ControlError::Io { .. })) => {
-                let tells_more = !matches!(error, ControlError::NotRunning { .. });
+                let tells_more =
+                    !matches!(&error, ControlError::NotRunning { held, .. } if held.is_empty());
                 if failure.is_none() || tells_more {
                     failure = Some(error);
                 }
@@ -34,6 +35,7 @@ pub fn call(interface: Option<&str>, request: &Request) -> Result<Response, Cont
     Err(failure.unwrap_or_else(|| ControlError::NotRunning {
         interface: interface.map(str::to_owned),
         dir: runtime_dir(),
+        held: Vec::new(),
     }))
 }
 
@@ -60,6 +62,7 @@ fn connect(dir: &Path, name: &str) -> Result<(UnixStream, PathBuf), ControlError
         Err(error) if nobody_listens(&error) => Err(ControlError::NotRunning {
             interface: Some(name.to_owned()),
             dir: dir.to_owned(),
+            held: held_in(dir),
         }),
         Err(reason) => Err(ControlError::Io {
             action: "connect to",
@@ -90,6 +93,7 @@ fn connect_only(dir: &Path) -> Result<(UnixStream, PathBuf), ControlError> {
         (None, None) => Err(ControlError::NotRunning {
             interface: None,
             dir: dir.to_owned(),
+            held: held_in(dir),
         }),
     }
 }

@@ -47,6 +47,8 @@ pub struct Origin {
     pub path: Option<PathBuf>,
     /// What the command line said, which has the last word.
     pub overrides: Overrides,
+    /// Whether a kill switch stays closed at SIGTERM, which may be for a restart.
+    pub keep_kill_switch: bool,
 }
 
 /// How the tunnel came to be, which decides what is ours to do.
@@ -230,15 +232,8 @@ impl Engine {
         self.device.start_over(now);
     }
 
-    /// Says hello to peers, our datagrams having `mark` and some names being looked up already.
-    pub(super) fn begin(
-        &mut self,
-        mark: Option<u32>,
-        resolved: Vec<Resolved>,
-    ) -> anyhow::Result<()> {
-        if let Some(mark) = mark {
-            self.plant.set_mark(mark)?;
-        }
+    /// Says hello to peers, some names being looked up already.
+    pub(super) fn begin(&mut self, resolved: Vec<Resolved>) {
         self.resolver.set_mark(self.plant.mark());
         for resolved in resolved {
             self.handle_resolved(resolved);
@@ -250,7 +245,6 @@ impl Engine {
             self.plant.listen_address(),
             self.config.peers.len()
         );
-        Ok(())
     }
 
     /// What it means that a worker ended by itself: who made the interface by name may delete

@@ -1,7 +1,10 @@
 //! What can go wrong between a running tunnel and who asks it, each with its remedy.
 
+use std::fmt::Write;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::system::Held;
 
 /// Why a control socket can't be served or asked.
 #[derive(Debug, thiserror::Error)]
@@ -32,15 +35,14 @@ pub enum ControlError {
         reason: io::Error,
     },
     /// No tunnel of this name, or none at all, is running.
-    #[error("{}", match interface {
-        Some(name) => format!("no tunnel {name} is running (nothing answers in {})", dir.display()),
-        None => format!("no tunnel is running (nothing answers in {})", dir.display()),
-    })]
+    #[error("{}", not_running(interface.as_deref(), dir, held))]
     NotRunning {
         /// The interface that was asked for, if one was named.
         interface: Option<String>,
         /// Where its socket would be.
         dir: PathBuf,
+        /// Kill switches that dead tunnels left.
+        held: Vec<Held>,
     },
     /// Several tunnels are running and none was named.
     #[error("several tunnels are running: {}; say which with -i NAME", .0.join(", "))]
@@ -53,6 +55,40 @@ pub enum ControlError {
         /// What came instead.
         reason: String,
     },
+}
+
+fn not_running(interface: Option<&str>, dir: &Path, held: &[Held]) -> String {
+    let mut text = match interface {
+        Some(name) => format!("no tunnel {name} is running"),
+        None => "no tunnel is running".to_owned(),
+    };
+    // Who is cut off wants to know of nothing else.
+    if held.is_empty() {
+        let _ = write!(text, " (nothing answers in {})", dir.display());
+    } else {
+        text.push('.');
+    }
+    for Held {
+        interface,
+        start,
+        elsewhere,
+    } in held
+    {
+        let place = if *elsewhere {
+            ", in another network namespace"
+        } else {
+            ""
+        };
+        let _ = write!(
+            text,
+            " KILL SWITCH OF {interface} HOLDS: nothing leaves{place}.\n  "
+        );
+        if !start.is_empty() {
+            let _ = write!(text, "start: {start}   ");
+        }
+        let _ = write!(text, "release: taltun undo {interface}");
+    }
+    text
 }
 
 /// Who a process is, in brackets.
@@ -74,5 +110,33 @@ fn hint(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::ReadOnlyFilesystem => "; name another directory in TALTUN_RUNTIME_DIR",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_switch_that_holds_is_told_with_both_ways_out() {
+        let held = |elsewhere| Held {
+            interface: "taltun0".into(),
+            start: "systemctl start taltun@hub".into(),
+            elsewhere,
+        };
+        let dir = Path::new("/run/taltun");
+        assert_eq!(
+            not_running(None, dir, &[held(false)]),
+            "no tunnel is running. KILL SWITCH OF taltun0 HOLDS: nothing leaves.\n  \
+             start: systemctl start taltun@hub   release: taltun undo taltun0"
+        );
+        assert!(not_running(Some("t0"), dir, &[held(true)]).starts_with(
+            "no tunnel t0 is running. KILL SWITCH OF taltun0 HOLDS: nothing leaves, in another \
+             network namespace."
+        ));
+        assert_eq!(
+            not_running(None, dir, &[]),
+            "no tunnel is running (nothing answers in /run/taltun)"
+        );
     }
 }

@@ -45,6 +45,8 @@ pub use uapi::UAPI_DIR_VARIABLE;
 
 use std::path::PathBuf;
 
+use crate::system;
+
 /// Environment variable that moves the control sockets out of `/run/taltun`. Network
 /// namespaces share `/run`, so nodes of the same interface name in different namespaces
 /// need a directory each.
@@ -62,6 +64,13 @@ pub fn holder(name: &str) -> Option<ControlError> {
     [runtime_dir(), uapi::uapi_dir()]
         .iter()
         .find_map(|dir| listener::holder(&socket_path(dir, name)))
+}
+
+/// The kill switches that dead tunnels left in `dir`: those whose tunnel doesn't run.
+pub fn held_in(dir: &std::path::Path) -> Vec<system::Held> {
+    let mut held = system::held(dir);
+    held.retain(|held| listener::holder(&socket_path(dir, &held.interface)).is_none());
+    held
 }
 
 fn socket_path(dir: &std::path::Path, interface: &str) -> PathBuf {

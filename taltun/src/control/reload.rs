@@ -162,7 +162,7 @@ fn dataplane_difference(old: &Dataplane, new: &Dataplane) -> Option<&'static str
     ])
 }
 
-/// The first key of what the host does that differs.
+/// The first key of what the host does that differs. The kill switch closes and opens live.
 fn host_difference(old: &HostSettings, new: &HostSettings) -> Option<&'static str> {
     first_difference(&[
         ("interface.fwmark", old.fwmark == new.fwmark),
@@ -170,7 +170,6 @@ fn host_difference(old: &HostSettings, new: &HostSettings) -> Option<&'static st
         ("interface.ip_forward", old.ip_forward == new.ip_forward),
         ("interface.mss_clamp", old.mss_clamp == new.mss_clamp),
         ("interface.protect_vip", old.protect_vip == new.protect_vip),
-        ("interface.kill_switch", old.kill_switch == new.kill_switch),
         ("interface.firewall", old.firewall == new.firewall),
         ("nat", old.masquerade == new.masquerade),
     ])
@@ -234,9 +233,9 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         new.interface.mtu = 1300;
         assert!(plan(&old, &new).unwrap_err().contains("interface.mtu"));
         let mut new = config(&[]);
-        new.host.kill_switch = true;
+        new.host.protect_vip = true;
         let error = plan(&old, &new).unwrap_err();
-        assert!(error.contains("interface.kill_switch"), "{error}");
+        assert!(error.contains("interface.protect_vip"), "{error}");
         let mut new = config(&[]);
         new.dataplane.crypto_threads = Some(2);
         let error = plan(&old, &new).unwrap_err();

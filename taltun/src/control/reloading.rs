@@ -2,24 +2,18 @@
 //! from what it is now, with what came by way of `wg`, to that.
 
 use ipnet::IpNet;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use super::engine::{Engine, Origin, known, peer_settings};
 use super::reload;
 use crate::config::{self, Config};
 
 impl Engine {
-    /// Reloads where nobody waits for the answer but the log.
-    pub(super) fn reload_unasked(&mut self) {
-        match self.reload() {
-            Ok(summary) => info!("{summary}"),
-            Err(reason) => error!("not reloaded: {}", reason.replace('\n', "; ")),
-        }
-    }
-
     /// Reads the configuration again and changes what can be changed under way.
     pub(super) fn reload(&mut self) -> Result<String, String> {
-        let Origin { path, overrides } = &self.origin;
+        let Origin {
+            path, overrides, ..
+        } = &self.origin;
         let path = path.as_deref();
         path.ok_or("started without a configuration file")?;
         let loaded = config::load_with(path, overrides).map_err(|error| error.to_string())?;

@@ -4,7 +4,7 @@
 //! control half, the maps of the eBPF programs, bans, endpoint names and the control
 //! socket. What could fail because of the operator's mistake is tried before anything of
 //! the host is changed; whatever is changed vanishes with this process or is undone at its
-//! end.
+//! end, but for a kill switch, which only an orderly end opens.
 
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::engine::{Engine, Making, Manner, Origin, offloads};
 use super::follow::Surroundings;
@@ -27,7 +27,7 @@ use super::names::{self, Resolver};
 use super::request::Call;
 use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
-use super::{ControlError, ControlSocket, Response, panics, runtime_dir};
+use super::{ControlError, ControlSocket, Request, Response, panics, runtime_dir};
 use crate::config::Config;
 use crate::dataplane::clock;
 use crate::dataplane::tun::Tun;
@@ -37,6 +37,8 @@ use crate::protocol::time::Time;
 use crate::system::{self, Clones, Endpoints, Host};
 
 /// Runs `config` until SIGINT or SIGTERM; `up` is called once everything answers.
+///
+/// A panic ends the process at once, so a kill switch stays closed then, too.
 #[allow(
     clippy::too_many_lines,
     reason = "one loop with all that can happen, and what it takes to get there"
@@ -83,7 +85,8 @@ pub async fn run(
     // The mark that they will have: rules of an earlier process may be there already.
     look_up.set_mark(config.mark(&[]).unwrap_or(0));
     let (names, resolved_before) = names::look_up(&config, &look_up).await;
-    let mut host = set_up_host(&config, &names, manner).await?;
+    let start = system::start_command(origin.path.as_deref());
+    let mut host = set_up_host(&config, &names, manner, start).await?;
     let (learned_in, mut learned) = mpsc::channel(16);
     let forwarder = bind_forwarder(&config, learned_in)?;
     let mark = host.as_ref().and_then(Host::mark);
@@ -105,7 +108,13 @@ pub async fn run(
     })?;
     let tunnel = engine.device.tunnel();
     let _forwarding = forwarder.map(|forwarder| forwarder.serve(Some(Arc::clone(tunnel))));
-    engine.begin(mark, resolved_before)?;
+    if let Some(mark) = mark {
+        engine.plant.set_mark(mark)?;
+    }
+    if let Some(host) = &mut host {
+        host.commit().await?;
+    }
+    engine.begin(resolved_before);
     up()?;
     let mut hooks = Hooks::start(&engine.config, engine.plant.listen_address().port(), mark);
     hooks.up(&engine.config.hooks);
@@ -113,7 +122,7 @@ pub async fn run(
     let mut serve_uapi = Box::pin(serve_if_bound(uapi.as_ref(), uapi_in));
     // How this ends, once that is known: what is left until then are the hooks, and they are
     // served as before.
-    let mut ending: Option<anyhow::Result<()>> = None;
+    let mut ending: Option<anyhow::Result<End>> = None;
     let (mut serving, mut serving_uapi) = (true, true);
     let mut health = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -130,7 +139,14 @@ pub async fn run(
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
             Some((request, answer)) = calls.recv() => {
-                let _ = answer.send(engine.handle_call(&request));
+                let mut response = engine.handle_call(&request);
+                if let (Request::Reload, Response::Done(text)) = (&request, &mut response) {
+                    match follow_reload(&mut engine, &mut host).await {
+                        Ok(more) => text.push_str(&more),
+                        Err(reason) => response = Response::Error(format!("{text}, but {reason}")),
+                    }
+                }
+                let _ = answer.send(response);
             }
             Some(call) = uapi_calls.recv() => engine.handle_uapi(call),
             () = &mut serve, if serving => {
@@ -141,15 +157,15 @@ pub async fn run(
                 serving_uapi = false;
                 end = Some(Err(anyhow::anyhow!("the UAPI socket is gone")));
             }
-            _ = interrupt.recv() => end = Some(Ok(())),
-            _ = terminate.recv() => end = Some(Ok(())),
+            _ = interrupt.recv() => end = Some(Ok(End::Orderly)),
+            _ = terminate.recv() => end = Some(Ok(End::Terminated)),
             () = hooks.finished(), if ending.is_some() => break,
             _ = hangup.recv() => {
                 if terminal.is_gone() {
                     let gone = anyhow::anyhow!("the terminal that it ran on was closed");
                     end = Some(Err(gone));
                 } else {
-                    engine.reload_unasked();
+                    reload_unasked(&mut engine, &mut host).await;
                 }
             }
             _ = health.tick() => {
@@ -164,12 +180,12 @@ pub async fn run(
                     && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
                 if told_to_go && ending.is_none() {
                     info!("the UAPI socket was removed");
-                    end = Some(Ok(()));
+                    end = Some(Ok(End::Orderly));
                 }
             },
         }
         if engine.plant.has_ended() && end.is_none() {
-            end = Some(engine.interface_gone());
+            end = Some(engine.interface_gone().map(|()| End::Orderly));
         }
         if let Some(end) = end
             && ending.is_none()
@@ -183,15 +199,26 @@ pub async fn run(
     // From here on there is no such interface for `wg`.
     drop(serve_uapi);
     drop(uapi);
+    let keep = engine.origin.keep_kill_switch;
     drop(engine);
+    let ending = ending.unwrap_or(Ok(End::Orderly));
     let take_down = async {
-        if let Some(host) = host {
-            host.undo().await;
+        match (host, &ending) {
+            (None, _) => {}
+            (Some(host), Ok(End::Terminated)) if keep => {
+                if host.is_closed() {
+                    info!("the kill switch stays closed; `taltun undo {name}` releases it");
+                }
+                host.leave().await;
+            }
+            (Some(host), Ok(End::Orderly | End::Terminated)) => host.undo().await,
+            // The command says what stays.
+            (Some(host), Err(_)) => host.leave().await,
         }
         hooks.after_down(&commands).await;
     };
     answer_meanwhile(take_down, serve, &mut calls, "goes down").await;
-    ending.unwrap_or(Ok(()))
+    ending.map(|_| ())
 }
 
 /// Waits for `work`, and tells whoever asks meanwhile that the tunnel does `what`.
@@ -222,6 +249,43 @@ fn signals() -> anyhow::Result<(Signal, Signal, Signal)> {
         listen_to(SignalKind::terminate())?,
         listen_to(SignalKind::hangup())?,
     ))
+}
+
+/// How a tunnel ends that didn't fail.
+enum End {
+    /// All is taken back.
+    Orderly,
+    /// By SIGTERM, which may be for a restart.
+    Terminated,
+}
+
+/// Reloads where nobody waits for the answer but the log.
+async fn reload_unasked(engine: &mut Engine, host: &mut Option<Host>) {
+    let summary = match engine.reload() {
+        Ok(summary) => summary,
+        Err(reason) => return error!("not reloaded: {}", reason.replace('\n', "; ")),
+    };
+    match follow_reload(engine, host).await {
+        Ok(more) => info!("{summary}{more}"),
+        Err(reason) => error!("{summary}, but {reason}"),
+    }
+}
+
+/// Does what a reload asks of the host, and says what, to go on with the sentence that says
+/// what it did.
+async fn follow_reload(engine: &mut Engine, host: &mut Option<Host>) -> Result<String, String> {
+    let Some(host) = host else {
+        return Ok(String::new());
+    };
+    match host.follow(&engine.config).await {
+        Ok(Some(done)) => Ok(format!("; {done}")),
+        Ok(None) => Ok(String::new()),
+        Err(error) => {
+            let settings = &mut engine.config.host;
+            settings.kill_switch = !settings.kill_switch;
+            Err(format!("interface.kill_switch is as before: {error}"))
+        }
+    }
 }
 
 fn bind_sockets(
@@ -266,13 +330,16 @@ async fn set_up_host(
     config: &Config,
     names: &Endpoints,
     manner: Manner,
+    start: String,
 ) -> anyhow::Result<Option<Host>> {
     if manner == Manner::Plain {
         let (name, mtu) = (&config.interface.tun_name, config.interface.mtu);
         system::set_mtu(name, mtu).with_context(|| format!("cannot set the MTU of {name}"))?;
         return Ok(None);
     }
-    Ok(Some(Host::configure(config, names, &runtime_dir()).await?))
+    Ok(Some(
+        Host::configure(config, names, &runtime_dir(), start).await?,
+    ))
 }
 
 /// Listens for questions about the names of `[dns_routes]`, if there are any.

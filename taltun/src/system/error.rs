@@ -134,6 +134,14 @@ pub enum SystemError {
     /// The resolver refused our name servers.
     #[error("cannot set interface.dns: {0}")]
     Resolver(String),
+    /// What a dead process left couldn't be taken back.
+    #[error("cannot undo what is left of {interface}: {reason}")]
+    NotUndone {
+        /// The interface.
+        interface: String,
+        /// Why not.
+        reason: String,
+    },
     /// The kernel refused a change.
     #[error("cannot {action}: {reason}")]
     Refused {

@@ -3,6 +3,11 @@
 //!
 //! The firewall comes first and goes last, so that a kill switch covers every moment between.
 //! What wouldn't vanish with the process is written to a journal before it is done.
+//!
+//! A kill switch opens at an orderly end only. On any other way out its rules and the journal
+//! stay, as if the process had been killed. A start that finds a predecessor's kill switch
+//! changes neither rules nor journal for good until all else of it has worked
+//! ([`Host::commit`]), so one that fails leaves both as they were.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,9 +16,11 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use super::journal::Journal;
+use super::journal::{FOUND_SO, Journal};
 use super::network::{self, Network, Wanted};
-use super::{SystemError, dns, firewall, marks, policy, sysctl};
+use super::sysctl::Settings;
+use super::undo::{remove_rules, take_back};
+use super::{SystemError, dns, firewall, marks, sysctl};
 use crate::config::Config;
 
 /// Where endpoints given by name are, by `HOST:PORT`.
@@ -24,22 +31,41 @@ pub type Endpoints = BTreeMap<String, SocketAddr>;
 pub struct Host {
     /// `None` once it was undone.
     network: Option<Network>,
+    /// What an orderly end undoes.
     journal: Journal,
     directory: PathBuf,
+    rules: firewall::Rules,
+    /// What `rules` are made with, if there are any.
+    firewall: Option<firewall::Kind>,
+    /// Whose kill switch stands until [`commit`](Self::commit).
+    predecessor: Option<Predecessor>,
+    /// Whether a kill switch of ours was made.
+    armed: bool,
     mark: Option<u32>,
     index: u32,
 }
 
+/// What a dead process left whose kill switch holds.
+#[derive(Debug)]
+struct Predecessor {
+    journal: Journal,
+    /// The settings that we change, as they are while it holds.
+    settings: Settings,
+}
+
 impl Host {
     /// Sets the host up for `config`, whose interface must exist. What was done is undone if
-    /// a part of it fails. `names` are the endpoints that were looked up, `directory` is
-    /// where to remember what is to be undone.
+    /// a part of it fails, but for a kill switch. `names` are the endpoints that were looked
+    /// up, `directory` is where to remember what is to be undone, `start` the command that
+    /// starts this tunnel.
     ///
-    /// What an earlier process for the same interface left is replaced or undone.
+    /// What an earlier process for the same interface left is replaced or undone, its kill
+    /// switch not before [`commit`](Self::commit).
     pub async fn configure(
         config: &Config,
         names: &Endpoints,
         directory: &Path,
+        start: String,
     ) -> Result<Self, SystemError> {
         let name = config.interface.tun_name.as_str();
         let endpoints = endpoints(config, names);
@@ -50,27 +76,52 @@ impl Host {
         // What could be missing is found out before anything is touched.
         let firewall = firewall::choose(config, &rules)?;
         let resolver = dns::choose(&config.host.dns)?;
-        recover(directory, name, firewall).await;
+        let left = Journal::left_behind(directory, name);
+        let (held, left) = left.map_or((None, None), |left| {
+            if left.kill_switch {
+                (Some(left), None)
+            } else {
+                (None, Some(left))
+            }
+        });
+        if let Some(left) = left {
+            info!("undoing what an earlier {name} left on this host");
+            take_back(left, directory, None, firewall).await;
+        }
 
         let settings = sysctl::wanted(config, policy);
+        let now = sysctl::before(&settings);
+        let before = match &held {
+            Some(held) => as_first_found(&now, &held.settings),
+            None => now.clone(),
+        };
         let mut host = Self {
             network: None,
             journal: Journal {
                 mark: mark.filter(|_| policy),
                 firewall,
+                kill_switch: rules.kill_switch() && firewall.is_some(),
                 dns: resolver,
-                settings: sysctl::before(&settings),
+                settings: before,
                 endpoints: names.clone(),
+                start,
                 ..Journal::new(name)
             },
             directory: directory.to_owned(),
+            rules,
+            firewall,
+            predecessor: held.map(|journal| Predecessor {
+                journal,
+                settings: now,
+            }),
+            armed: false,
             mark,
             index: 0,
         };
-        match host.apply(config, &endpoints, &rules, &settings).await {
+        match host.apply(config, &endpoints, &settings).await {
             Ok(()) => Ok(host),
             Err(error) => {
-                host.undo().await;
+                host.leave().await;
                 Err(error)
             }
         }
@@ -84,6 +135,11 @@ impl Host {
     /// The mark that our datagrams have to have.
     pub fn mark(&self) -> Option<u32> {
         self.mark
+    }
+
+    /// Whether a kill switch of ours stands.
+    pub fn is_closed(&self) -> bool {
+        self.armed
     }
 
     /// Leads one more network into the tunnel.
@@ -101,34 +157,180 @@ impl Host {
         }
     }
 
-    /// Takes everything back. What has gone already, with the interface perhaps, is no
-    /// matter.
+    /// All else of the start has worked: firewall rules of ours take the place of a
+    /// predecessor's, and what else it left is undone.
+    ///
+    /// # Errors
+    /// The predecessor's rules still stand.
+    pub async fn commit(&mut self) -> Result<(), SystemError> {
+        let Some(Predecessor { journal: left, .. }) = &self.predecessor else {
+            return Ok(());
+        };
+        if let Some(kind) = self.firewall {
+            firewall::apply(kind, &self.rules).await?;
+        }
+        let name = &left.interface;
+        if let Some(kind) = left.firewall
+            && self.firewall != Some(kind)
+        {
+            firewall::remove(kind, name).await?;
+        }
+        if let Some(kind) = left.dns
+            && self.journal.dns != Some(kind)
+        {
+            dns::unset(kind, name).await;
+        }
+        if left.mark != self.journal.mark {
+            remove_rules(left.mark).await;
+        }
+        let mut unwanted = Journal {
+            settings: left.settings.clone(),
+            ..Journal::new(name)
+        };
+        let wanted = &self.journal.settings;
+        unwanted
+            .settings
+            .retain(|name, _| !wanted.contains_key(name));
+        unwanted.hand_over(&self.directory);
+        sysctl::restore(&unwanted.settings);
+        self.predecessor = None;
+        self.armed = self.journal.kill_switch;
+        self.remember()
+    }
+
+    /// Closes or opens the kill switch as `config` wants it by now. Says whether anything
+    /// changed.
+    ///
+    /// # Errors
+    /// All is as it was.
+    pub async fn follow(&mut self, config: &Config) -> Result<Option<&'static str>, SystemError> {
+        let wanted = config.host.kill_switch;
+        if wanted == self.rules.kill_switch() || self.predecessor.is_some() {
+            return Ok(None);
+        }
+        let rules = self.rules.with_kill_switch(wanted);
+        let rules = rules.ok_or_else(|| {
+            SystemError::Firewall("without a default route there is no mark to let pass".into())
+        })?;
+        let before = self.journal.clone();
+        if wanted {
+            let chosen = firewall::choose(config, &rules)?;
+            self.journal.firewall = chosen;
+            self.journal.kill_switch = true;
+            self.remember()?;
+            if let Some(kind) = chosen
+                && let Err(error) = firewall::apply(kind, &rules).await
+            {
+                self.journal = before;
+                self.remember()?;
+                return Err(error);
+            }
+        } else if let Some(kind) = self.firewall {
+            if rules.is_empty() {
+                firewall::remove(kind, &config.interface.tun_name).await?;
+                self.journal.firewall = None;
+            } else {
+                firewall::apply(kind, &rules).await?;
+            }
+            self.journal.kill_switch = false;
+            self.remember()?;
+        }
+        self.firewall = self.journal.firewall;
+        self.armed = wanted;
+        self.rules = rules;
+        Ok(Some(if wanted {
+            "the kill switch is on"
+        } else {
+            "the kill switch is off"
+        }))
+    }
+
+    /// The orderly end: takes everything back. What has gone already, with the interface
+    /// perhaps, is no matter.
     pub async fn undo(mut self) {
         let network = self.network.take();
+        if let Some(left) = self.predecessor.take() {
+            self.withdraw(left, network).await;
+        } else {
+            let journal = std::mem::take(&mut self.journal);
+            take_back(journal, &self.directory, network, None).await;
+        }
+    }
+
+    /// Any other end. With a kill switch all stays as if the process had been killed, so that
+    /// nothing leaves until the tunnel runs again or `taltun undo` releases it. Without one
+    /// this is [`undo`](Self::undo).
+    pub async fn leave(mut self) {
+        if self.armed {
+            // Dropping what has no journal undoes nothing.
+            self.journal = Journal::default();
+        } else {
+            self.undo().await;
+        }
+    }
+
+    /// Takes back what a start did that found a kill switch, and leaves that as it was found.
+    async fn withdraw(&mut self, left: Predecessor, network: Option<Network>) {
         let journal = std::mem::take(&mut self.journal);
-        take_back(journal, &self.directory, network, None).await;
+        let Predecessor {
+            journal: left,
+            settings,
+        } = left;
+        if let Some(network) = network {
+            network.undo().await;
+        }
+        if let Some(kind) = journal.dns
+            && left.dns != Some(kind)
+        {
+            dns::unset(kind, &left.interface).await;
+        }
+        sysctl::restore(&settings);
+        if let Err(error) = left.write(&self.directory) {
+            warn!(
+                "cannot write what an earlier {} left: {error}",
+                left.interface
+            );
+        }
+    }
+
+    /// Writes the journal, or removes it where there is nothing to undo.
+    fn remember(&self) -> Result<(), SystemError> {
+        let name = &self.journal.interface;
+        if self.journal.is_empty() {
+            Journal::remove(&self.directory, name);
+            return Ok(());
+        }
+        self.write(&self.journal)
+    }
+
+    fn write(&self, journal: &Journal) -> Result<(), SystemError> {
+        journal
+            .write(&self.directory)
+            .map_err(|reason| SystemError::Refused {
+                action: format!(
+                    "write {}",
+                    Journal::path(&self.directory, &journal.interface).display()
+                ),
+                reason,
+            })
     }
 
     async fn apply(
         &mut self,
         config: &Config,
         endpoints: &[IpAddr],
-        rules: &firewall::Rules,
-        settings: &sysctl::Settings,
+        settings: &Settings,
     ) -> Result<(), SystemError> {
         let interface = &config.interface;
-        if !self.journal.is_empty() {
-            let written = self.journal.write(&self.directory);
-            written.map_err(|reason| SystemError::Refused {
-                action: format!(
-                    "write {}",
-                    Journal::path(&self.directory, &interface.tun_name).display()
-                ),
-                reason,
-            })?;
-        }
-        if let Some(kind) = self.journal.firewall {
-            firewall::apply(kind, rules).await?;
+        if let Some(left) = &self.predecessor {
+            // Until its rules are replaced the journal is about both.
+            self.write(&both(&left.journal, &self.journal))?;
+        } else {
+            self.remember()?;
+            if let Some(kind) = self.firewall {
+                firewall::apply(kind, &self.rules).await?;
+                self.armed = self.journal.kill_switch;
+            }
         }
         let network = Network::configure(Wanted {
             tun_name: &interface.tun_name,
@@ -155,16 +357,23 @@ impl Host {
 /// its own takes back what doesn't vanish with the interface.
 impl Drop for Host {
     fn drop(&mut self) {
-        if self.journal.is_empty() {
+        // An error's way out is no orderly end.
+        if self.armed || self.journal.is_empty() && self.predecessor.is_none() {
             return;
         }
-        let journal = std::mem::take(&mut self.journal);
-        let directory = std::mem::take(&mut self.directory);
+        let host = Self {
+            network: None,
+            journal: std::mem::take(&mut self.journal),
+            directory: std::mem::take(&mut self.directory),
+            rules: self.rules.clone(),
+            predecessor: self.predecessor.take(),
+            ..*self
+        };
         let undone = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(take_back(journal, &directory, None, None));
+            runtime.block_on(host.undo());
             std::io::Result::Ok(())
         })
         .join();
@@ -182,51 +391,27 @@ pub fn remembered_endpoints(directory: &Path, interface: &str) -> Endpoints {
         .unwrap_or_default()
 }
 
-/// Undoes what a killed process left, but for firewall rules that will be replaced.
-async fn recover(directory: &Path, interface: &str, replaced_by: Option<firewall::Kind>) {
-    if let Some(journal) = Journal::left_behind(directory, interface) {
-        info!("undoing what an earlier {interface} left on this host");
-        take_back(journal, directory, None, replaced_by).await;
-    }
+/// Settings to put back, given those that are found `now` and those that a predecessor found
+/// before it changed them.
+fn as_first_found(now: &Settings, earlier: &Settings) -> Settings {
+    let first = |(name, value): (&String, &String)| {
+        let changed = earlier.get(name).filter(|before| *before != FOUND_SO);
+        (name.clone(), changed.unwrap_or(value).clone())
+    };
+    now.iter().map(first).collect()
 }
 
-/// Undoes all of a journal, and `network`; firewall rules last, and not those that
-/// `replaced_by` is about to replace.
-async fn take_back(
-    mut journal: Journal,
-    directory: &Path,
-    network: Option<Network>,
-    replaced_by: Option<firewall::Kind>,
-) {
-    if journal.interface.is_empty() {
-        return;
-    }
-    let interface = journal.interface.clone();
-    if let Some(kind) = journal.dns {
-        dns::unset(kind, &interface).await;
-    }
-    match network {
-        Some(network) => network.undo().await,
-        None => remove_rules(journal.mark).await,
-    }
-    journal.hand_over(directory);
-    sysctl::restore(&journal.settings);
-    if let Some(kind) = journal.firewall
-        && replaced_by != Some(kind)
-    {
-        firewall::remove(kind, &interface).await;
-    }
-    Journal::remove(directory, &interface);
-}
-
-async fn remove_rules(mark: Option<u32>) {
-    let Some(mark) = mark else { return };
-    match network::connect() {
-        Ok((connection, handle)) => {
-            policy::remove(&handle, mark).await;
-            connection.abort();
-        }
-        Err(error) => warn!("policy rules may be left: {error}"),
+/// A journal of what a predecessor left and of what a start adds to it.
+fn both(left: &Journal, ours: &Journal) -> Journal {
+    let mut settings = left.settings.clone();
+    settings.extend(ours.settings.clone());
+    Journal {
+        mark: ours.mark.or(left.mark),
+        dns: ours.dns.or(left.dns),
+        settings,
+        endpoints: ours.endpoints.clone(),
+        start: ours.start.clone(),
+        ..left.clone()
     }
 }
 

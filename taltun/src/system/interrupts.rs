@@ -11,7 +11,7 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::journal::namespace;
+use super::namespace::current as namespace;
 
 /// How often in a row a timer looks in vain before interrupts come again.
 const DEFERRALS: &str = "2";

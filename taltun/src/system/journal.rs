@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::sysctl::Settings;
-use super::{dns, firewall};
+use super::{dns, firewall, namespace};
+use crate::config::interface_name;
 
 /// What was changed for one tunnel.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,19 +31,23 @@ pub(super) struct Journal {
     pub mark: Option<u32>,
     /// What firewall rules were made with.
     pub firewall: Option<firewall::Kind>,
+    /// Whether these rules are a kill switch, which nothing opens but an orderly end.
+    pub kill_switch: bool,
     /// What the resolver was told by.
     pub dns: Option<dns::Kind>,
     /// Settings as they were.
     pub settings: Settings,
     /// Where endpoints given by name were, by `HOST:PORT`.
     pub endpoints: BTreeMap<String, SocketAddr>,
+    /// The command that starts the tunnel again, for people.
+    pub start: String,
 }
 
 impl Journal {
     /// An empty one for this interface, in the namespace of the calling thread.
     pub(super) fn new(interface: &str) -> Self {
         Self {
-            namespace: namespace().unwrap_or_default(),
+            namespace: namespace::current().unwrap_or_default(),
             interface: interface.to_owned(),
             ..Self::default()
         }
@@ -56,17 +61,52 @@ impl Journal {
     /// What an earlier process left undone for `interface`. What was changed in another
     /// namespace isn't ours to undo, and mostly gone with it.
     pub(super) fn left_behind(directory: &Path, interface: &str) -> Option<Self> {
-        let path = Self::path(directory, interface);
-        let text = fs::read_to_string(&path).ok()?;
-        match serde_json::from_str::<Self>(&text) {
-            Ok(journal) => {
-                (journal.namespace == namespace().unwrap_or_default()).then_some(journal)
+        match Self::read(directory, interface) {
+            Ok(Some(journal)) => {
+                (journal.namespace == namespace::current().unwrap_or_default()).then_some(journal)
             }
-            Err(error) => {
-                warn!("{}: not understood, so not undone: {error}", path.display());
+            Ok(None) => None,
+            Err(reason) => {
+                warn!("not understood, so not undone: {reason}");
                 None
             }
         }
+    }
+
+    /// The one for `interface`, whichever namespace it is about; `None` where there is none.
+    ///
+    /// # Errors
+    /// The file, and what is wrong with it.
+    pub(super) fn read(directory: &Path, interface: &str) -> Result<Option<Self>, String> {
+        let path = Self::path(directory, interface);
+        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(wrong(&error)),
+        };
+        let journal: Self = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+        // Its text goes into commands and rules.
+        if journal.interface == interface && interface_name(interface).is_ok() {
+            Ok(Some(journal))
+        } else {
+            Err(wrong(&format_args!(
+                "it is about {:?} and not {interface}",
+                journal.interface
+            )))
+        }
+    }
+
+    /// The interfaces that `directory` has journals of, in order.
+    pub(super) fn interfaces(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut found: Vec<String> = entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter_map(|name| Some(name.strip_suffix(".undo")?.to_owned()))
+            .filter(|name| interface_name(name).is_ok())
+            .collect();
+        found.sort();
+        found
     }
 
     /// Whether there is nothing that wouldn't vanish by itself.
@@ -79,6 +119,11 @@ impl Journal {
 
     /// Writes it, whole or not at all, for its owner only.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
+        self.write_text(directory, serde_json::to_string(self)?.as_bytes())
+    }
+
+    /// Writes what the file of this interface is to hold.
+    pub(super) fn write_text(&self, directory: &Path, text: &[u8]) -> io::Result<()> {
         let path = Self::path(directory, &self.interface);
         let new = path.with_extension("undo.new");
         let _ = fs::remove_file(&new);
@@ -87,7 +132,7 @@ impl Journal {
             .create_new(true)
             .mode(0o600)
             .open(&new)?;
-        file.write_all(serde_json::to_string(self)?.as_bytes())?;
+        file.write_all(text)?;
         fs::rename(new, path)
     }
 
@@ -99,15 +144,11 @@ impl Journal {
     /// Hands settings that another tunnel relies on over to its journal, with the value they
     /// had before either: the last one to go puts them back.
     pub(super) fn hand_over(&mut self, directory: &Path) {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let Some(interface) = name.to_str().and_then(|name| name.strip_suffix(".undo")) else {
-                continue;
-            };
+        for interface in Self::interfaces(directory) {
             if interface == self.interface {
                 continue;
             }
-            let Some(mut other) = Self::left_behind(directory, interface) else {
+            let Some(mut other) = Self::left_behind(directory, &interface) else {
                 continue;
             };
             let before = other.clone();
@@ -120,7 +161,8 @@ impl Journal {
             if other != before
                 && let Err(error) = other.write(directory)
             {
-                warn!("cannot write {}: {error}", entry.path().display());
+                let path = Self::path(directory, &interface);
+                warn!("cannot write {}: {error}", path.display());
             }
         }
     }
@@ -142,11 +184,6 @@ impl Journal {
 /// In a journal: a setting that was wanted and already so. It is not touched, but whoever
 /// made it so leaves it to us.
 pub(super) const FOUND_SO: &str = "";
-
-/// Inode of the network namespace of the calling thread.
-pub(super) fn namespace() -> io::Result<u64> {
-    Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
-}
 
 #[cfg(test)]
 mod tests {
@@ -203,6 +240,21 @@ mod tests {
     fn nonsense_is_no_journal() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(Journal::path(dir.path(), "t0"), "{").unwrap();
+        assert_eq!(Journal::left_behind(dir.path(), "t0"), None);
+        assert!(
+            Journal::read(dir.path(), "t0")
+                .unwrap_err()
+                .contains("t0.undo")
+        );
+    }
+
+    #[test]
+    fn a_journal_of_another_name_is_none_of_this_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = with(&[], "t0");
+        journal.interface = "t0 ; add rule".into();
+        let text = serde_json::to_string(&journal).unwrap();
+        fs::write(Journal::path(dir.path(), "t0"), text).unwrap();
         assert_eq!(Journal::left_behind(dir.path(), "t0"), None);
     }
 }

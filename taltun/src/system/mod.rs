@@ -18,6 +18,7 @@ mod journal;
 mod link;
 mod local;
 mod marks;
+mod namespace;
 mod needs;
 mod network;
 mod policy;
@@ -28,6 +29,8 @@ mod sysctl;
 mod tests;
 #[cfg(test)]
 mod tests_routing;
+mod undo;
+mod unit;
 mod way;
 
 pub use check::check;
@@ -40,4 +43,6 @@ pub use interrupts::{Interrupts, Place};
 pub use link::{LinkProbe, set_mtu};
 pub use local::local_address;
 pub use needs::missing_programs;
+pub use undo::{Held, held, undo};
+pub use unit::start_command;
 pub use way::Ways;

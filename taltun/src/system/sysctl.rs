@@ -122,6 +122,12 @@ pub(super) fn restore(settings: &Settings) {
     }
 }
 
+/// Whether [`restore`] changes any of these.
+pub(super) fn puts_back(settings: &Settings) -> bool {
+    let changed = |(name, value): (&String, &String)| value != FOUND_SO && !stays(name);
+    settings.iter().any(changed)
+}
+
 /// Forwarding comes last: it is what makes a host forget the routes it was told by other
 /// routers, where it hasn't been told before to go on believing them.
 fn in_order(settings: &Settings) -> impl Iterator<Item = (&String, &String)> {

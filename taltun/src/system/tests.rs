@@ -62,7 +62,7 @@ pub(super) async fn configure_with(
     config.interface.vip = nets(vip);
     config.interface.routes = nets(routes);
     change(&mut config);
-    Host::configure(&config, &Endpoints::new(), &directory()).await
+    Host::configure(&config, &Endpoints::new(), &directory(), String::new()).await
 }
 
 /// Where the journal of the calling test is: its thread has its own namespace, and its own
@@ -335,7 +335,7 @@ fn rules_replace_those_that_are_there_by_either_tool() {
                 continue;
             }
             let configure = async || {
-                configure_with(
+                let mut host = configure_with(
                     &["10.0.0.2/24", "fd00::2/64"],
                     &["0.0.0.0/0", "::/0"],
                     |config| {
@@ -348,7 +348,9 @@ fn rules_replace_those_that_are_there_by_either_tool() {
                     },
                 )
                 .await
-                .unwrap()
+                .unwrap();
+                host.commit().await.unwrap();
+                host
             };
             let host = configure().await;
             let first = sh(list);

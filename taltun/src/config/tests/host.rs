@@ -78,6 +78,14 @@ fn what_the_host_can_not_do_is_refused() {
             "tun_name = \"t+\"\nprotect_vip = true",
             "hub.toml:4: interface.tun_name: firewall rules can't name \"t+\"",
         ),
+        (
+            "tun_name = \"t=1\"\nroutes = [\"0.0.0.0/0\"]",
+            "hub.toml:4: interface.tun_name: firewall rules can't name \"t=1\"",
+        ),
+        (
+            "[nat]\nmasquerade = true\nout = 'x\" accept #'",
+            "hub.toml:6: nat.out: expected an interface name of 1 to 15",
+        ),
     ] {
         refused(&interface(line), expected);
     }

@@ -162,13 +162,22 @@ fn a_tun_name_must_be_one_that_the_kernel_takes() {
         "tun%d",
         "sixteen-letters-",
         "tün",
+        // Text of a firewall's rules, or patterns there.
+        "t\"",
+        "t{",
+        "t;",
+        "t*",
+        "t$(id)",
+        "t#",
+        "t\\",
     ] {
         refused(
-            &interface(&format!("tun_name = \"{name}\"")),
+            &interface(&format!("tun_name = '{name}'")),
             "hub.toml:4: interface.tun_name: expected an interface name of 1 to 15",
         );
     }
     config(&interface("tun_name = \"fifteen-letters\""));
+    config(&interface("tun_name = \"a_b=c+d.e-f\""));
 }
 
 #[test]

@@ -60,6 +60,20 @@ pub(super) async fn remove(interface: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether there are chains of ours for `interface`.
+pub(super) async fn is_there(interface: &str) -> bool {
+    let ours = format!("-N {}", full_name(interface, ""));
+    for v6 in [false, true] {
+        for table in TABLES {
+            let listed = list(v6, table).await.unwrap_or_default();
+            if listed.lines().any(|line| line.starts_with(&ours)) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
 async fn apply_family(rules: &Rules, v6: bool) -> Result<(), String> {
     let chains = chains(rules, v6);
     for table in TABLES {

@@ -67,7 +67,21 @@ impl Rules {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether nothing leaves but through the tunnel.
+    pub(super) fn kill_switch(&self) -> bool {
+        self.kill_switch
+    }
+
+    /// The same rules with the kill switch or without it. It lets datagrams with our mark
+    /// pass, so without a mark there can't be one.
+    pub(super) fn with_kill_switch(&self, kill_switch: bool) -> Option<Self> {
+        (!kill_switch || self.mark.is_some()).then(|| Self {
+            kill_switch,
+            ..self.clone()
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         !(self.recall_mark
             || self.protect_vip
             || self.mss_clamp
@@ -128,6 +142,10 @@ pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<Kind>, Sys
 
 /// Makes `rules`, in place of what there may be of ours for the same interface, in one step.
 pub(super) async fn apply(kind: Kind, rules: &Rules) -> Result<(), SystemError> {
+    check_name(&rules.tun)?;
+    if let Some(out) = rules.masquerade.as_ref().filter(|out| !out.is_empty()) {
+        check_name(out)?;
+    }
     let outcome = match kind {
         Kind::Nftables => nftables::apply(rules).await,
         Kind::Iptables => iptables::apply(rules).await,
@@ -140,13 +158,41 @@ pub(super) async fn apply(kind: Kind, rules: &Rules) -> Result<(), SystemError> 
 }
 
 /// Removes our rules for `interface`. None there are fine.
-pub(super) async fn remove(kind: Kind, interface: &str) {
+pub(super) async fn remove(kind: Kind, interface: &str) -> Result<(), SystemError> {
+    check_name(interface)?;
     let outcome = match kind {
         Kind::Nftables => nftables::remove(interface).await,
         Kind::Iptables => iptables::remove(interface).await,
     };
-    if let Err(reason) = outcome {
-        warn!("firewall rules for {interface} may be left: {reason}");
+    outcome.map_err(SystemError::Firewall)
+}
+
+/// What tools have rules of ours for `interface`, whoever left them.
+pub(super) async fn left(interface: &str) -> Vec<Kind> {
+    if check_name(interface).is_err() {
+        return Vec::new();
+    }
+    let mut left = Vec::new();
+    if nftables::is_there(interface).await {
+        left.push(Kind::Nftables);
+    }
+    if iptables::is_there(interface).await {
+        left.push(Kind::Iptables);
+    }
+    left
+}
+
+/// The last look at a name before it is text of a rule, wherever it came from: no quote, brace
+/// or space, and none of the patterns of either tool.
+fn check_name(name: &str) -> Result<(), SystemError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    if (1..=15).contains(&name.len()) && name.bytes().all(plain) {
+        Ok(())
+    } else {
+        Err(SystemError::Firewall(format!(
+            "rules can't name the interface {name:?}; use letters, digits, dots, dashes and \
+             underscores"
+        )))
     }
 }
 
@@ -181,6 +227,33 @@ pub(super) mod tests {
         let rules = Rules::of(&config, None, false);
         assert!(rules.is_empty());
         assert_eq!(choose(&config, &rules).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_would_be_text_of_a_rule_reaches_no_rule() {
+        for name in [
+            "t\"",
+            "t; x",
+            "t{",
+            "t*",
+            "t+",
+            "t\n",
+            "",
+            "sixteen-letters-",
+        ] {
+            let error = remove(Kind::Nftables, name).await.unwrap_err().to_string();
+            assert!(error.contains("rules can't name"), "{error}");
+            let rules = Rules {
+                tun: name.into(),
+                ..all_rules()
+            };
+            apply(Kind::Nftables, &rules).await.unwrap_err();
+        }
+        let rules = Rules {
+            masquerade: Some("eth0\" accept".into()),
+            ..all_rules()
+        };
+        apply(Kind::Iptables, &rules).await.unwrap_err();
     }
 
     #[test]

@@ -23,6 +23,16 @@ pub(super) async fn remove(interface: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether there is a table of ours for `interface`.
+pub(super) async fn is_there(interface: &str) -> bool {
+    let table = table(interface);
+    let words: Vec<&str> = ["list", "table"]
+        .into_iter()
+        .chain(table.split(' '))
+        .collect();
+    program::run("nft", &words, "").await.is_ok()
+}
+
 /// Says which chains of others drop what they don't know: a table can only drop more, never
 /// let through what another drops.
 pub(super) async fn warn_of_others(interface: &str) {
