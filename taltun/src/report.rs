@@ -53,6 +53,10 @@ pub struct PeerStatus {
     pub public_key: String,
     /// Where it was last heard, or is configured to be.
     pub endpoint: Option<SocketAddr>,
+    /// The two places between which it moves back and forth, if it does: two machines with one
+    /// key, most likely.
+    #[serde(default)]
+    pub moves_between: Vec<SocketAddr>,
     /// What may come from it and goes to it.
     pub allowed_ips: Vec<IpNet>,
     /// Seconds since the last completed handshake; `None` before the first.

@@ -35,6 +35,7 @@ mod reach;
 mod recipes;
 mod refusals;
 mod rekey;
+mod reloads;
 mod roaming;
 mod soak;
 mod sources;
@@ -85,6 +86,7 @@ fn main() {
         name_routes::CASES,
         name_routes_refused::CASES,
         named_endpoints::CASES,
+        reloads::CASES,
         vagrant::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,

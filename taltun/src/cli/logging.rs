@@ -15,7 +15,10 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 /// Starts logging for the whole process; `debug` logs each decision.
 pub(super) fn start(debug: bool) {
@@ -29,29 +32,46 @@ pub(super) fn start(debug: bool) {
 /// Starts logging for the whole process at the given level.
 pub(super) fn start_at(level: LevelFilter) {
     let debug = level >= LevelFilter::DEBUG;
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
+    let (filter, handle) = reload::Layer::new(level);
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(debug)
         .with_ansi(io::stderr().is_terminal() && wants_colour(std::env::var_os("NO_COLOR")))
         .with_writer(io::stderr);
     // An error means that a log is set up already, which is as good.
-    let _ = if to_journal() {
+    let started = if to_journal() {
         std::panic::set_hook(Box::new(|panic| {
             let text = with_priority(Priority::Critical, &panic.to_string());
             let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
         }));
-        builder
-            .with_ansi(false)
-            .event_format(Journal(
-                Format::default()
-                    .without_time()
-                    .with_level(false)
-                    .with_target(debug),
-            ))
-            .try_init()
+        let format = Format::default()
+            .without_time()
+            .with_level(false)
+            .with_target(debug);
+        let lines = lines.with_ansi(false).event_format(Journal(format));
+        registry.with(lines).try_init()
     } else {
-        builder.try_init()
+        registry.with(lines).try_init()
     };
+    if started.is_ok() {
+        let _ = FILTER.set(handle);
+    }
+}
+
+/// What decides which lines there are, once the log has started.
+static FILTER: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+
+/// Logs each decision from now on, or no longer.
+pub(super) fn set_debug(debug: bool) {
+    let level = if debug {
+        LevelFilter::DEBUG
+    } else {
+        LevelFilter::INFO
+    };
+    if let Some(filter) = FILTER.get() {
+        // It fails only without a log.
+        let _ = filter.reload(level);
+    }
 }
 
 /// How much a line of the journal matters (`syslog(3)`).

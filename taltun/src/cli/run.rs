@@ -102,6 +102,7 @@ impl Run {
             path,
             overrides,
             keep_kill_switch: self.keep_kill_switch,
+            debug_switch: Some(logging::set_debug),
         };
         let run = control::run(loaded.config, origin, Manner::Configured, || Ok(()));
         Ok(runtime.block_on(run)?)

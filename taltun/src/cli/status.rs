@@ -123,6 +123,13 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
     if let Some(endpoint) = peer.endpoint {
         line(text, "endpoint", &endpoint.to_string());
     }
+    if let [one, other] = peer.moves_between[..] {
+        line(
+            text,
+            "warning",
+            &format!("moves between {one} and {other}; do two machines have its key?"),
+        );
+    }
     let allowed: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
     let allowed = if allowed.is_empty() {
         "(none)".into()
@@ -183,6 +190,7 @@ mod tests {
                     name: Some("office".into()),
                     public_key: "OFFICE=".into(),
                     endpoint: Some("203.0.113.1:9000".parse().unwrap()),
+                    moves_between: Vec::new(),
                     allowed_ips: vec![
                         "10.0.0.2/32".parse().unwrap(),
                         "192.168.50.0/24".parse().unwrap(),
@@ -197,6 +205,7 @@ mod tests {
                     name: None,
                     public_key: "ROAMER=".into(),
                     endpoint: None,
+                    moves_between: Vec::new(),
                     allowed_ips: vec![],
                     latest_handshake_seconds: None,
                     handshakes: 0,

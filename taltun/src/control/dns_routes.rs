@@ -39,6 +39,8 @@ pub(super) struct Table {
     /// Name servers that the answers come from.
     upstream: Vec<IpAddr>,
     until: HashMap<IpAddr, Instant>,
+    /// Those that others own by now, and that the host still leads into the tunnel.
+    lost: Vec<IpAddr>,
     refusals: Refusals,
 }
 
@@ -68,6 +70,7 @@ impl Table {
             keep: routes.keep,
             upstream: routes.upstream.clone(),
             until: HashMap::new(),
+            lost: Vec::new(),
             refusals: Refusals::default(),
         }
     }
@@ -87,6 +90,7 @@ impl Table {
     /// Remembers an address; there must be room for it.
     fn insert(&mut self, address: IpAddr, ttl: Duration, now: Instant) {
         self.until.insert(address, self.end(ttl, now));
+        self.lost.retain(|lost| *lost != address);
     }
 
     fn is_full(&self) -> bool {
@@ -190,7 +194,8 @@ impl Engine {
         let Some(table) = &mut self.names_routed else {
             return;
         };
-        let over = table.expire(Instant::now());
+        let mut over = table.expire(Instant::now());
+        over.append(&mut table.lost);
         if over.is_empty() {
             return;
         }
@@ -217,14 +222,14 @@ impl Engine {
                     net.prefix_len() > 1 && *owner != table.via && net.contains(address)
                 })
             };
-            let now = Instant::now();
             let (lost, kept): (Vec<IpAddr>, Vec<IpAddr>) =
                 table.until.keys().copied().partition(is_anothers);
             for address in &lost {
-                // The next look at them lets them go.
-                table.until.insert(*address, now);
+                table.until.remove(address);
             }
             self.take_from(&table.via, &lost);
+            // The next look lets them go.
+            table.lost.extend(lost);
             self.lead_to(&table.via, &kept);
         }
         self.names_routed = Some(table);

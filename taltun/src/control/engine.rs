@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 use super::banning::Ban;
 use super::bans::Bans;
 use super::dns_routes::Table;
+use super::flaps::Flaps;
 use super::lanes::Lanes;
 use super::load::Load;
 use super::names::{Resolved, Resolver};
@@ -49,6 +50,8 @@ pub struct Origin {
     pub overrides: Overrides,
     /// Whether a kill switch stays closed at SIGTERM, which may be for a restart.
     pub keep_kill_switch: bool,
+    /// Switches the log of each decision on and off.
+    pub debug_switch: Option<fn(bool)>,
 }
 
 /// How the tunnel came to be, which decides what is ours to do.
@@ -88,6 +91,8 @@ pub(super) struct Engine {
     pub(super) names_routed: Option<Table>,
     pub(super) started: Time,
     load: Load,
+    /// Peers that two machines seem to share.
+    pub(super) flaps: Flaps,
     clocks: Apart,
 }
 
@@ -194,6 +199,7 @@ impl Engine {
             names_routed,
             started: now,
             load: Load::default(),
+            flaps: Flaps::default(),
             clocks: Apart::new(clock::wall(), now),
         })
     }
@@ -470,10 +476,8 @@ impl Engine {
             Request::Unban { net, inner } => self.take_back_ban(net, inner),
             Request::UnbanPeer { ref peer, outer } => self.take_back_peers_bans(peer, outer),
             Request::Export => Response::Export(self.export()),
-            Request::Reload => match self.reload() {
-                Ok(summary) => Response::Done(summary),
-                Err(reason) => Response::Error(reason),
-            },
+            // The main loop does that, as it takes the host as well.
+            Request::Reload => Response::Error("the tunnel is busy; try again".into()),
         }
     }
 

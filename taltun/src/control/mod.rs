@@ -9,6 +9,7 @@ mod dns_routes;
 mod engine;
 mod error;
 mod export;
+mod flaps;
 mod follow;
 mod forwarder;
 mod hooks;

@@ -3,15 +3,20 @@
 //! since the file was last read becomes as the file says.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::{self, Config, Dataplane, HostSettings, Interface};
+use super::words;
+use crate::config::{self, Accel, Config, Dataplane, HostSettings, Interface};
 use crate::crypto::PublicKey;
 use crate::protocol::device::Device;
 use crate::protocol::peer::Endpoint;
 use crate::protocol::time::Time;
+
+/// What a reload says that finds all as it is.
+pub(super) const NOTHING: &str = "nothing has changed";
 
 /// What a reload does to the peers.
 #[derive(Debug, Default)]
@@ -35,46 +40,43 @@ pub(super) struct Change {
 }
 
 impl Plan {
-    /// What it does, in a sentence.
-    pub(super) fn summary(&self) -> String {
-        format!(
-            "reloaded: {} peers added, {} changed, {} removed",
-            self.added.len(),
-            self.changed.len(),
-            self.removed.len()
-        )
+    /// What it does, in a sentence; `more` is what else is done.
+    pub(super) fn summary(&self, more: &[String]) -> String {
+        let parts = [
+            (self.added.len(), "added"),
+            (self.changed.len(), "changed"),
+            (self.removed.len(), "removed"),
+        ];
+        let peers = parts.iter().filter(|(number, _)| *number > 0);
+        let mut done: Vec<String> = peers
+            .map(|(number, what)| format!("{} {what}", words::count(*number, "peer")))
+            .collect();
+        done.extend_from_slice(more);
+        if done.is_empty() {
+            return format!("reloaded: {NOTHING}");
+        }
+        format!("reloaded: {}", done.join(", "))
     }
 }
 
-/// Compares the tunnel as it is with what it is to be. The error says what can only change by a restart.
-pub(super) fn plan(old: &Config, new: &Config) -> Result<Plan, String> {
-    if let Some(key) = fixed_difference(&old.interface, &new.interface) {
-        return Err(format!(
-            "interface.{key} can't change while the tunnel runs; restart it"
-        ));
-    }
-    if let Some(key) = host_difference(&old.host, &new.host) {
-        return Err(format!(
-            "{key} can't change while the tunnel runs; restart it"
-        ));
-    }
+/// Compares the tunnel as it is with what it is to be; `endpoints` are where peers are and will
+/// be. The error says what can only change by a restart, all of it.
+pub(super) fn plan(old: &Config, new: &Config, endpoints: &[IpAddr]) -> Result<Plan, String> {
+    let mut fixed = fixed_differences(&old.interface, &new.interface);
+    fixed.extend(host_differences(&old.host, &new.host));
+    fixed.extend(dataplane_differences(&old.dataplane, &new.dataplane));
+    fixed.extend(accel_differences(&old.accel, &new.accel));
     if old.dns_routes != new.dns_routes {
-        return Err("dns_routes can't change while the tunnel runs; restart it".into());
+        fixed.push("dns_routes");
     }
-    if old.accel.interfaces != new.accel.interfaces
-        || old.accel.xdp != new.accel.xdp
-        || old.accel.af_xdp != new.accel.af_xdp
-        || old.accel.af_xdp_busy_poll != new.accel.af_xdp_busy_poll
-    {
-        return Err(
-            "accel.interfaces, accel.xdp, accel.af_xdp and accel.af_xdp_busy_poll can't change \
-             while the tunnel runs; restart it"
-                .into(),
-        );
+    if goes_around(old, endpoints) != goes_around(new, endpoints) {
+        fixed.push("interface.routes (from or to one with all traffic or an endpoint in it)");
     }
-    if let Some(key) = dataplane_difference(&old.dataplane, &new.dataplane) {
+    if !fixed.is_empty() {
+        let fixed: Vec<String> = fixed.into_iter().map(str::to_owned).collect();
         return Err(format!(
-            "dataplane.{key} can't change while the tunnel runs; restart it"
+            "{} can't change while the tunnel runs; restart it (nothing was changed)",
+            words::list(&fixed)
         ));
     }
     let mut before: HashMap<_, _> = old.peers.iter().map(|p| (p.public_key, p)).collect();
@@ -139,32 +141,55 @@ fn sorted(nets: &[IpNet]) -> Vec<IpNet> {
     nets
 }
 
-/// The first key of `[interface]` that differs and can't be changed under way.
-fn fixed_difference(old: &Interface, new: &Interface) -> Option<&'static str> {
-    first_difference(&[
-        ("mode", old.mode == new.mode),
-        ("tun_name", old.tun_name == new.tun_name),
-        ("vip", old.vip == new.vip),
-        ("mtu", old.mtu == new.mtu),
-        ("routes", old.routes == new.routes),
+/// Whether routes need the tunnel's own datagrams led around them.
+fn goes_around(config: &Config, endpoints: &[IpAddr]) -> bool {
+    config.routes_around(endpoints).next().is_some()
+}
+
+/// The keys of `[interface]` that differ and can't be changed under way.
+fn fixed_differences(old: &Interface, new: &Interface) -> Vec<&'static str> {
+    differences(&[
+        ("interface.mode", old.mode == new.mode),
+        ("interface.tun_name", old.tun_name == new.tun_name),
+        ("interface.vip", old.vip == new.vip),
+        ("interface.mtu", old.mtu == new.mtu),
     ])
 }
 
-/// The first key of `[dataplane]` that differs.
-fn dataplane_difference(old: &Dataplane, new: &Dataplane) -> Option<&'static str> {
-    first_difference(&[
-        ("tun_offload", old.tun_offload == new.tun_offload),
-        ("udp_gso", old.udp_gso == new.udp_gso),
-        ("udp_gro", old.udp_gro == new.udp_gro),
-        ("workers", old.workers == new.workers),
-        ("crypto_threads", old.crypto_threads == new.crypto_threads),
-        ("busy_poll_us", old.busy_poll_us == new.busy_poll_us),
+/// The keys of `[dataplane]` that differ.
+fn dataplane_differences(old: &Dataplane, new: &Dataplane) -> Vec<&'static str> {
+    differences(&[
+        ("dataplane.tun_offload", old.tun_offload == new.tun_offload),
+        ("dataplane.udp_gso", old.udp_gso == new.udp_gso),
+        ("dataplane.udp_gro", old.udp_gro == new.udp_gro),
+        ("dataplane.workers", old.workers == new.workers),
+        (
+            "dataplane.crypto_threads",
+            old.crypto_threads == new.crypto_threads,
+        ),
+        (
+            "dataplane.busy_poll_us",
+            old.busy_poll_us == new.busy_poll_us,
+        ),
     ])
 }
 
-/// The first key of what the host does that differs. The kill switch closes and opens live.
-fn host_difference(old: &HostSettings, new: &HostSettings) -> Option<&'static str> {
-    first_difference(&[
+/// The keys of `[accel]` that differ and can't be changed under way.
+fn accel_differences(old: &Accel, new: &Accel) -> Vec<&'static str> {
+    differences(&[
+        ("accel.interfaces", old.interfaces == new.interfaces),
+        ("accel.xdp", old.xdp == new.xdp),
+        ("accel.af_xdp", old.af_xdp == new.af_xdp),
+        (
+            "accel.af_xdp_busy_poll",
+            old.af_xdp_busy_poll == new.af_xdp_busy_poll,
+        ),
+    ])
+}
+
+/// The keys of what the host does that differ. The kill switch closes and opens live.
+fn host_differences(old: &HostSettings, new: &HostSettings) -> Vec<&'static str> {
+    differences(&[
         ("interface.fwmark", old.fwmark == new.fwmark),
         ("interface.dns", old.dns == new.dns),
         ("interface.ip_forward", old.ip_forward == new.ip_forward),
@@ -175,9 +200,10 @@ fn host_difference(old: &HostSettings, new: &HostSettings) -> Option<&'static st
     ])
 }
 
-/// The first key whose value isn't the same.
-fn first_difference(keys: &[(&'static str, bool)]) -> Option<&'static str> {
-    keys.iter().find(|(_, same)| !same).map(|(key, _)| *key)
+/// The keys whose values aren't the same.
+fn differences(keys: &[(&'static str, bool)]) -> Vec<&'static str> {
+    let different = keys.iter().filter(|(_, same)| !same);
+    different.map(|(key, _)| *key).collect()
 }
 
 #[cfg(test)]
@@ -209,7 +235,7 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         let old = config(&[("1", ""), ("2", ""), ("3", "")]);
         let mut new = config(&[("1", ""), ("2", "persistent_keepalive = 5"), ("4", "")]);
         new.peers[2].vip.clone_from(&old.peers[2].vip);
-        let plan = plan(&old, &new).unwrap();
+        let plan = plan(&old, &new, &[]).unwrap();
         assert_eq!(plan.added.len(), 1);
         assert_eq!(plan.removed, [old.peers[2].public_key]);
         assert_eq!(plan.changed.len(), 1);
@@ -221,9 +247,11 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
             }
         );
         assert_eq!(
-            plan.summary(),
-            "reloaded: 1 peers added, 1 changed, 1 removed"
+            plan.summary(&["our key is new".into()]),
+            "reloaded: 1 peer added, 1 peer changed, 1 peer removed, our key is new"
         );
+        let nothing = Plan::default().summary(&[]);
+        assert_eq!(nothing, "reloaded: nothing has changed");
     }
 
     #[test]
@@ -231,18 +259,56 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         let old = config(&[]);
         let mut new = config(&[]);
         new.interface.mtu = 1300;
-        assert!(plan(&old, &new).unwrap_err().contains("interface.mtu"));
+        assert!(plan(&old, &new, &[]).unwrap_err().contains("interface.mtu"));
         let mut new = config(&[]);
         new.host.protect_vip = true;
-        let error = plan(&old, &new).unwrap_err();
+        let error = plan(&old, &new, &[]).unwrap_err();
         assert!(error.contains("interface.protect_vip"), "{error}");
         let mut new = config(&[]);
         new.dataplane.crypto_threads = Some(2);
-        let error = plan(&old, &new).unwrap_err();
+        let error = plan(&old, &new, &[]).unwrap_err();
         assert!(error.contains("dataplane.crypto_threads"), "{error}");
         let mut new = config(&[]);
         new.dataplane.workers = Some(2);
-        let error = plan(&old, &new).unwrap_err();
+        let error = plan(&old, &new, &[]).unwrap_err();
         assert!(error.contains("dataplane.workers"), "{error}");
+    }
+
+    #[test]
+    fn all_that_needs_a_restart_is_named_at_once() {
+        let old = config(&[]);
+        let mut new = config(&[]);
+        new.interface.mtu = 1300;
+        new.host.protect_vip = true;
+        new.dataplane.udp_gro = false;
+        new.accel.xdp = config::XdpMode::Off;
+        let error = plan(&old, &new, &[]).unwrap_err();
+        for key in [
+            "interface.mtu",
+            "interface.protect_vip",
+            "dataplane.udp_gro",
+            "accel.xdp",
+        ] {
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn routes_change_under_way_but_not_to_or_from_everything() {
+        let routes = |nets: &[&str]| {
+            let mut config = config(&[]);
+            config.interface.routes = nets.iter().map(|net| net.parse().unwrap()).collect();
+            config
+        };
+        let endpoint = ["203.0.113.1".parse().unwrap()];
+        let site = routes(&["192.168.77.0/24"]);
+        assert!(plan(&config(&[]), &site, &endpoint).is_ok());
+        for other in [&["0.0.0.0/0"][..], &["203.0.113.0/24"]] {
+            let error = plan(&site, &routes(other), &endpoint).unwrap_err();
+            assert!(error.contains("interface.routes"), "{error}");
+            assert!(plan(&routes(other), &site, &endpoint).is_err());
+        }
+        let full = routes(&["0.0.0.0/0"]);
+        assert!(plan(&full, &routes(&["0.0.0.0/0", "::/0"]), &endpoint).is_ok());
     }
 }

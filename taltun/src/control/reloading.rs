@@ -1,16 +1,20 @@
 //! Carrying out a reload: reading the configuration again, and changing the running tunnel
 //! from what it is now, with what came by way of `wg`, to that.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use tracing::warn;
 
 use super::engine::{Engine, Origin, known, peer_settings};
 use super::reload;
+use super::words;
 use crate::config::{self, Config};
+use crate::system::Host;
 
 impl Engine {
     /// Reads the configuration again and changes what can be changed under way.
-    pub(super) fn reload(&mut self) -> Result<String, String> {
+    pub(super) async fn reload(&mut self, host: &mut Option<Host>) -> Result<String, String> {
         let Origin {
             path, overrides, ..
         } = &self.origin;
@@ -21,13 +25,35 @@ impl Engine {
             warn!("{warning}");
         }
         let new = loaded.config;
-        let plan = reload::plan(&self.live_config(), &new)?;
+        let endpoints = self.endpoints(&new);
+        let plan = reload::plan(&self.live_config(), &new, &endpoints)?;
+        let more = self.other_changes(&new);
         let now = self.now();
-        // The one thing that can fail comes first.
-        self.listen(new.interface.local_addr).map_err(|error| {
+        // What can fail comes first.
+        let old = self.config.interface.routes.clone();
+        if let Some(host) = host
+            && old != new.interface.routes
+        {
+            let changed = host.change_routes(&old, &new.interface, &endpoints).await;
+            changed.map_err(|error| format!("interface.routes: {error}"))?;
+        }
+        if let Err(error) = self.listen(new.interface.local_addr) {
+            if let Some(host) = host {
+                let mut back = new.interface.clone();
+                let now = std::mem::replace(&mut back.routes, old);
+                // They were there before.
+                let _ = host.change_routes(&now, &back, &endpoints).await;
+            }
             let wanted = new.interface.local_addr;
-            format!("interface.local_addr: cannot listen on {wanted}: {error}")
-        })?;
+            return Err(format!(
+                "interface.local_addr: cannot listen on {wanted}: {error}"
+            ));
+        }
+        if let Some(switch) = self.origin.debug_switch
+            && self.config.interface.debug != new.interface.debug
+        {
+            switch(new.interface.debug);
+        }
         // What somebody gains is let through before, what nobody has any more is not after.
         self.shield.add_routes(&routes(&new));
         let key = new.interface.private_key.clone();
@@ -59,7 +85,61 @@ impl Engine {
         for peer in &greeted {
             self.approach(peer);
         }
-        Ok(plan.summary())
+        Ok(plan.summary(&more))
+    }
+
+    /// Where peers are, and where `new` says that they are.
+    fn endpoints(&self, new: &Config) -> Vec<IpAddr> {
+        let live = self.device.peers().filter_map(|peer| peer.endpoint());
+        let live = live.map(|endpoint| endpoint.remote.ip().to_canonical());
+        let said = new.peers.iter().filter_map(|peer| match peer.endpoint {
+            Some(config::Endpoint::Address(address)) => Some(address.ip()),
+            _ => None,
+        });
+        live.chain(said).collect()
+    }
+
+    /// What changes besides peers, in words.
+    fn other_changes(&self, new: &Config) -> Vec<String> {
+        let old = &self.config;
+        let mut changes = Vec::new();
+        if self.device.private_key() != Some(&new.interface.private_key) {
+            changes.push("our own key changed: all sessions start anew".to_owned());
+        }
+        if old.interface.local_addr != new.interface.local_addr {
+            changes.push(format!("listening on {}", new.interface.local_addr));
+        }
+        let (before, after) = (&old.interface.routes, &new.interface.routes);
+        for (nets, others, what) in [(after, before, "added"), (before, after, "removed")] {
+            let number = nets.iter().filter(|net| !others.contains(net)).count();
+            if number > 0 {
+                changes.push(format!("{} {what}", words::count(number, "route")));
+            }
+        }
+        if old.interface.debug != new.interface.debug {
+            changes.push(if new.interface.debug {
+                "debug on (samples of what XDP and TC drop come with a restart)".to_owned()
+            } else {
+                "debug off".to_owned()
+            });
+        }
+        for (key, same) in [
+            ("accel.deny", old.accel.deny == new.accel.deny),
+            (
+                "accel.deny_inner",
+                old.accel.deny_inner == new.accel.deny_inner,
+            ),
+            (
+                "accel.handshakes_per_second",
+                old.accel.handshakes_per_second == new.accel.handshakes_per_second,
+            ),
+            ("hooks", old.hooks == new.hooks),
+        ] {
+            if !same {
+                changes.push(format!("{key} changed"));
+            }
+        }
+        changes
     }
 
     /// The configuration as it is now, with what came by way of `wg`.

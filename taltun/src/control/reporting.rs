@@ -84,6 +84,7 @@ impl Engine {
             name: self.known.get(key).and_then(|known| known.name.clone()),
             public_key: key.to_string(),
             endpoint: peer.endpoint().map(|endpoint| endpoint.remote),
+            moves_between: self.flaps.of(key).map(Vec::from).unwrap_or_default(),
             allowed_ips,
             latest_handshake_seconds: peer.last_handshake().map(|at| now.since(at).as_secs_f64()),
             handshakes: peer.handshakes(),

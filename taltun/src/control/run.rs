@@ -24,6 +24,7 @@ use super::forwarder::{Forwarder, Learned};
 use super::hooks::{self, Hooks};
 use super::look_up::LookUp;
 use super::names::{self, Resolver};
+use super::reload::NOTHING;
 use super::request::Call;
 use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
@@ -139,13 +140,7 @@ pub async fn run(
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
             Some((request, answer)) = calls.recv() => {
-                let mut response = engine.handle_call(&request);
-                if let (Request::Reload, Response::Done(text)) = (&request, &mut response) {
-                    match follow_reload(&mut engine, &mut host).await {
-                        Ok(more) => text.push_str(&more),
-                        Err(reason) => response = Response::Error(format!("{text}, but {reason}")),
-                    }
-                }
+                let response = handle_call(&mut engine, &mut host, &request).await;
                 let _ = answer.send(response);
             }
             Some(call) = uapi_calls.recv() => engine.handle_uapi(call),
@@ -173,6 +168,7 @@ pub async fn run(
                 engine.follow(&mut surroundings);
                 engine.shield.refresh();
                 engine.tell_endpoints();
+                engine.follow_moves();
                 hooks.follow(&engine.config.hooks, || engine.status().peers);
                 engine.follow_queues();
                 engine.forget_names(&mut host).await;
@@ -221,6 +217,20 @@ pub async fn run(
     ending.map(|_| ())
 }
 
+/// Does what a client asks.
+async fn handle_call(engine: &mut Engine, host: &mut Option<Host>, request: &Request) -> Response {
+    if !matches!(request, Request::Reload) {
+        return engine.handle_call(request);
+    }
+    match reload(engine, host).await {
+        Ok(summary) => {
+            info!("{summary}");
+            Response::Done(summary)
+        }
+        Err(reason) => Response::Error(reason),
+    }
+}
+
 /// Waits for `work`, and tells whoever asks meanwhile that the tunnel does `what`.
 async fn answer_meanwhile<T>(
     work: impl Future<Output = T>,
@@ -261,13 +271,25 @@ enum End {
 
 /// Reloads where nobody waits for the answer but the log.
 async fn reload_unasked(engine: &mut Engine, host: &mut Option<Host>) {
-    let summary = match engine.reload() {
-        Ok(summary) => summary,
-        Err(reason) => return error!("not reloaded: {}", reason.replace('\n', "; ")),
+    match reload(engine, host).await {
+        Ok(summary) => info!("{summary}"),
+        Err(reason) => error!("not reloaded: {}", reason.replace('\n', "; ")),
+    }
+}
+
+/// Reloads, and says what that did.
+async fn reload(engine: &mut Engine, host: &mut Option<Host>) -> Result<String, String> {
+    let before = engine.config.host.kill_switch;
+    let summary = engine.reload(host).await?;
+    let more = if before == engine.config.host.kill_switch {
+        String::new()
+    } else {
+        let followed = follow_reload(engine, host).await;
+        followed.map_err(|reason| format!("{summary}, but {reason}"))?
     };
-    match follow_reload(engine, host).await {
-        Ok(more) => info!("{summary}{more}"),
-        Err(reason) => error!("{summary}, but {reason}"),
+    match more.strip_prefix("; ") {
+        Some(done) if summary.ends_with(NOTHING) => Ok(summary.replace(NOTHING, done)),
+        _ => Ok(format!("{summary}{more}")),
     }
 }
 

@@ -6,7 +6,7 @@
 //! peer (handshake state, timers, cookies) is in [`super::device`].
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::messages::REKEY_TIMEOUT;
@@ -36,6 +36,15 @@ pub struct Local {
     pub address: IpAddr,
     /// Index of the interface it arrived on.
     pub interface: u32,
+}
+
+/// A peer that went back and forth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turns {
+    /// How often it came back to where it had been before its last move.
+    pub returns: u32,
+    /// Where it is, and where it was before.
+    pub between: [SocketAddr; 2],
 }
 
 impl From<SocketAddr> for Endpoint {
@@ -71,6 +80,10 @@ pub struct Peer {
     precedes_us: bool,
     sessions: Mutex<Sessions>,
     endpoint: Mutex<Option<Endpoint>>,
+    /// Where it was before, if it has moved.
+    left: Mutex<Option<SocketAddr>>,
+    /// How often it moved to where it had been before.
+    returns: AtomicU32,
     /// What waits for sessions of all peers.
     staged: Arc<Mutex<Staged>>,
     requests: AtomicU8,
@@ -233,6 +246,8 @@ impl Peer {
             precedes_us,
             sessions: Mutex::default(),
             endpoint: Mutex::new(endpoint),
+            left: Mutex::default(),
+            returns: AtomicU32::new(0),
             staged,
             requests: AtomicU8::new(0),
             activity: Activity::default(),
@@ -274,11 +289,27 @@ impl Peer {
         self.activity.handshakes.load(Ordering::Relaxed)
     }
 
+    /// Between which places it went back and forth, and how often; `None` if it never did.
+    pub fn turns(&self) -> Option<Turns> {
+        let returns = self.returns.load(Ordering::Relaxed);
+        let (endpoint, left) = (self.endpoint()?, (*lock(&self.left))?);
+        (returns > 0).then_some(Turns {
+            returns,
+            between: [endpoint.remote, left],
+        })
+    }
+
     /// Moves the peer to where an authenticated message came from (§2.1).
     pub(super) fn roam(&self, to: Endpoint) {
         let mut endpoint = lock(&self.endpoint);
         if *endpoint != Some(to) {
-            *endpoint = Some(to);
+            let left = endpoint.replace(to).map(|left| left.remote);
+            if left != Some(to.remote) {
+                let before = std::mem::replace(&mut *lock(&self.left), left);
+                if before == Some(to.remote) {
+                    self.returns.fetch_add(1, Ordering::Relaxed);
+                }
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use super::network::{self, Network, Wanted};
 use super::sysctl::Settings;
 use super::undo::{remove_rules, take_back};
 use super::{SystemError, dns, firewall, marks, sysctl};
-use crate::config::Config;
+use crate::config::{Config, Interface};
 
 /// Where endpoints given by name are, by `HOST:PORT`.
 pub type Endpoints = BTreeMap<String, SocketAddr>;
@@ -140,6 +140,23 @@ impl Host {
     /// Whether a kill switch of ours stands.
     pub fn is_closed(&self) -> bool {
         self.armed
+    }
+
+    /// Makes the routes those of `new` instead of `old`.
+    ///
+    /// # Errors
+    /// All is as it was.
+    pub async fn change_routes(
+        &mut self,
+        old: &[IpNet],
+        new: &Interface,
+        endpoints: &[IpAddr],
+    ) -> Result<(), SystemError> {
+        let mark = self.journal.mark;
+        match &mut self.network {
+            Some(network) => network.change_routes(old, new, endpoints, mark).await,
+            None => Ok(()),
+        }
     }
 
     /// Leads one more network into the tunnel.

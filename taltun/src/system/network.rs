@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use super::error::errno;
 use super::routes::{Holder, Holders};
 use super::{SystemError, interface, policy, routes, sysctl};
-use crate::config::leads_around;
+use crate::config::{Interface, leads_around};
 
 /// Packets that the kernel keeps for us while we are busy. The usual 500 of a TUN lose
 /// bursts that a batch later would have been read.
@@ -119,6 +119,80 @@ impl Network {
                     .execute()
                     .await,
             );
+        }
+    }
+
+    /// Makes the routes those of `new` instead of `old`. An error leaves them as they were.
+    pub(super) async fn change_routes(
+        &mut self,
+        old: &[IpNet],
+        new: &Interface,
+        endpoints: &[IpAddr],
+        mark: Option<u32>,
+    ) -> Result<(), SystemError> {
+        let around = |net: &IpNet| mark.filter(|_| leads_around(net, endpoints));
+        let is_subnet = |net: &IpNet| new.vip.iter().any(|vip| vip.trunc() == *net);
+        let added: Vec<&IpNet> = new
+            .routes
+            .iter()
+            .filter(|net| !old.contains(net) && !is_subnet(net))
+            .collect();
+        let mut holders = Holders::new(&self.handle, self.index);
+        for net in &added {
+            if (net.prefix_len() > 0 || around(net).is_none())
+                && let Some(holder) = holders.of(net).await?
+            {
+                return Err(holder.error(**net));
+            }
+        }
+        let mut families = Vec::new();
+        if let Some(mark) = mark {
+            for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+                if !self.leads(family, mark) {
+                    families.push(family);
+                }
+            }
+        }
+        for (at, net) in added.iter().enumerate() {
+            if let Err(error) = self.add_route(net, around(net)).await {
+                for net in &added[..at] {
+                    self.remove_route(net, around(net)).await;
+                }
+                return Err(error);
+            }
+        }
+        // Of a family that had no route of ours in the table before.
+        for family in families {
+            if let Some(mark) = mark
+                && self.leads(family, mark)
+                && let Err(error) = policy::add(&self.handle, family, mark).await
+            {
+                for net in &added {
+                    self.remove_route(net, around(net)).await;
+                }
+                return Err(error);
+            }
+        }
+        for net in old.iter().filter(|net| !new.routes.contains(net)) {
+            self.remove_route(net, None).await;
+            self.remove_route(net, mark).await;
+        }
+        Ok(())
+    }
+
+    /// Whether a route of ours of this family is in the table of this number.
+    fn leads(&self, family: AddressFamily, mark: u32) -> bool {
+        self.routes
+            .iter()
+            .any(|route| route.header.address_family == family && routes::table(route) == mark)
+    }
+
+    /// Takes a route back, if it is ours.
+    async fn remove_route(&mut self, net: &IpNet, table: Option<u32>) {
+        let route = routes::into_interface(net, self.index, table);
+        if let Some(at) = self.routes.iter().position(|made| *made == route) {
+            let made = self.routes.swap_remove(at);
+            gone(self.handle.route().del(made).execute().await);
         }
     }
 

@@ -1,0 +1,194 @@
+//! What a reload does and says, and a key that two machines have.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use taltun_tests::node::{Keys, Node};
+use taltun_tests::sys::Signal;
+use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
+
+use crate::support::{Case, UP_LIMIT, ensure_answers_within, eventually, taltun};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "a reload adds a site with its routes, and takes it away, without a restart",
+        programs: &[],
+        run: new_site,
+    },
+    Case {
+        name: "a reload says what it did, own key and debug included, and all that needs a restart",
+        programs: &[],
+        run: says_what,
+    },
+    Case {
+        name: "a key that two machines have shows in the log and in the status",
+        programs: &[],
+        run: shared_key,
+    },
+];
+
+const SITE: &str = "192.168.77.0/24";
+
+struct Hub {
+    pair: Pair,
+    keys: Keys,
+    peer: Keys,
+    site: Keys,
+    node: Node,
+}
+
+impl Hub {
+    fn start() -> Result<Self> {
+        let pair = Pair::create(&private_prefix())?;
+        let generate = || Keys::generate(&taltun()?);
+        let (keys, peer, site) = (generate()?, generate()?, generate()?);
+        let text = text(&keys.private, &peer, "", "");
+        let node = Node::start_with_text(&pair.left, &taltun()?, &text)?;
+        Ok(Self {
+            pair,
+            keys,
+            peer,
+            site,
+            node,
+        })
+    }
+
+    fn reload(&self, private: &str, interface: &str, more: &str) -> Result<String> {
+        fs::write(
+            self.node.config(),
+            text(private, &self.peer, interface, more),
+        )?;
+        self.node.tell(&["reload"])
+    }
+
+    fn site(&self) -> String {
+        format!(
+            "[[peers]]\nname = \"site\"\npublic_key = \"{}\"\nvip = \"10.200.0.3\"\n\
+             allowed_ips = [\"{SITE}\"]\n",
+            self.site.public
+        )
+    }
+
+    fn routes(&self) -> Result<String> {
+        self.pair.left.ip("route show")
+    }
+}
+
+fn text(private: &str, peer: &Keys, interface: &str, more: &str) -> String {
+    format!(
+        "[interface]\nmode = \"server\"\nvip = \"10.200.0.1/24\"\nprivate_key = \"{private}\"\n\
+         {interface}\n[[peers]]\nname = \"ana\"\npublic_key = \"{}\"\nvip = \"10.200.0.2\"\n{more}",
+        peer.public
+    )
+}
+
+fn new_site() -> Result<()> {
+    let hub = Hub::start()?;
+    let key = hub.keys.private.clone();
+    let routed = |hub: &Hub| -> Result<bool> { Ok(hub.routes()?.contains(SITE)) };
+    ensure!(!routed(&hub)?);
+    let routes = format!("routes = [\"{SITE}\"]");
+    let said = hub.reload(&key, &routes, &hub.site())?;
+    ensure!(said.contains("1 peer added"), "{said}");
+    ensure!(said.contains("1 route added"), "{said}");
+    ensure!(routed(&hub)?, "{}", hub.routes()?);
+
+    // One that somebody else has is refused, and all stays.
+    hub.pair.left.ip("route add 192.168.78.0/24 dev lo")?;
+    let taken = format!("routes = [\"{SITE}\", \"192.168.79.0/24\", \"192.168.78.0/24\"]");
+    let refusal = hub.reload(&key, &taken, &hub.site());
+    let refusal = format!("{:#}", refusal.err().context("it was taken")?);
+    ensure!(refusal.contains("interface.routes"), "{refusal}");
+    ensure!(refusal.contains("192.168.78.0/24"), "{refusal}");
+    ensure!(routed(&hub)?, "{}", hub.routes()?);
+    ensure!(
+        !hub.routes()?.contains("192.168.79.0/24"),
+        "{}",
+        hub.routes()?
+    );
+
+    let said = hub.reload(&key, "", "")?;
+    ensure!(said.contains("1 peer removed"), "{said}");
+    ensure!(said.contains("1 route removed"), "{said}");
+    ensure!(!routed(&hub)?, "{}", hub.routes()?);
+    hub.node.stop(Signal::Terminate)
+}
+
+fn says_what() -> Result<()> {
+    let hub = Hub::start()?;
+    let key = hub.keys.private.clone();
+    let said = hub.reload(&key, "", "")?;
+    ensure!(said.contains("nothing has changed"), "{said}");
+    let said = hub.reload(&key, "debug = true", "")?;
+    ensure!(said.contains("debug on"), "{said}");
+    // A decision that is told only then.
+    hub.node.tell(&["ban", "203.0.113.7"])?;
+    let said = hub.reload(&hub.site.private, "debug = true", "")?;
+    ensure!(said.contains("our own key changed"), "{said}");
+    ensure!(
+        hub.node.tell(&["status"])?.contains(&hub.site.public),
+        "the key is as before"
+    );
+    let said = hub.reload(
+        &key,
+        "",
+        "persistent_keepalive = 7\n[accel]\ndeny = [\"192.0.2.0/24\"]",
+    )?;
+    for words in [
+        "1 peer changed",
+        "our own key changed",
+        "debug off",
+        "accel.deny changed",
+    ] {
+        ensure!(said.contains(words), "{said}");
+    }
+    let refusal = hub.reload(
+        &key,
+        "mtu = 1300\nroutes = [\"0.0.0.0/0\"]\nfwmark = 7",
+        "[dataplane]\nworkers = 3\n[accel]\nxdp = \"off\"",
+    );
+    let refusal = format!("{:#}", refusal.err().context("it was taken")?);
+    for key in [
+        "interface.mtu",
+        "interface.routes",
+        "interface.fwmark",
+        "dataplane.workers",
+        "accel.xdp",
+    ] {
+        ensure!(refusal.contains(key), "{key} isn't named: {refusal}");
+    }
+    ensure!(hub.node.stats()?.denied.len() == 2, "something has changed");
+    hub.node.stop(Signal::Terminate)
+}
+
+/// The same machine with the same key at two ports, each of which speaks by turns.
+fn shared_key() -> Result<()> {
+    let hub = Hub::start()?;
+    let client = |port: u16| -> String {
+        format!(
+            "[interface]\nmode = \"client\"\nvip = \"10.200.0.2/24\"\nprivate_key = \"{}\"\n\
+             local_addr = \"0.0.0.0:{port}\"\n[accel]\nxdp = \"off\"\n\
+             [[peers]]\npublic_key = \"{}\"\nvip = \"10.200.0.1\"\n\
+             endpoint = \"{}:9000\"\npersistent_keepalive = 1\n",
+            hub.peer.private,
+            hub.keys.public,
+            WIRE_A.near_v4()
+        )
+    };
+    for turn in 0..5 {
+        let port = 9101 + turn % 2;
+        let node = Node::start_with_text(&hub.pair.right, &taltun()?, &client(port))?;
+        ensure_answers_within(&hub.pair.right, "10.200.0.1".parse()?, UP_LIMIT)?;
+        node.stop(Signal::Terminate)?;
+    }
+    eventually("the log tells", Duration::from_secs(20), || {
+        Ok(hub.node.log().contains("ana moves back and forth between"))
+    })?;
+    let text = hub.node.tell(&["status"])?;
+    ensure!(
+        text.contains("moves between") && text.contains("9101") && text.contains("9102"),
+        "{text}"
+    );
+    hub.node.stop(Signal::Terminate)
+}
