@@ -42,6 +42,47 @@ pub struct Status {
     /// Dropped packets by reason, as in [`Stats`].
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
+    /// What the host does for the tunnel; `None` for an interface without a configuration file.
+    #[serde(default)]
+    pub host: Option<HostStatus>,
+}
+
+/// What was set up on the host for the tunnel, and what others did to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Whether nothing leaves but through the tunnel.
+    pub kill_switch: bool,
+    /// Default routes into the tunnel, whole or in halves.
+    pub default_routes: Vec<IpNet>,
+    /// The name servers that the resolver was told of.
+    pub dns: Vec<IpAddr>,
+    /// Whether the host was told to forward packets.
+    pub ip_forward: bool,
+    /// What others took away and was put back.
+    pub put_back: Vec<PutBack>,
+    /// What others took away and can't be put back.
+    pub missing: Vec<Missing>,
+}
+
+/// Something that others took away and that was put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutBack {
+    /// `addresses`, `routes`, `policy rules`, `firewall rules`, `kernel settings` or
+    /// `name servers`.
+    pub what: String,
+    /// How often.
+    pub times: u64,
+    /// Seconds since the last time.
+    pub seconds_ago: u64,
+}
+
+/// Something that isn't there and should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// As in [`PutBack`].
+    pub what: String,
+    /// Why it can't be put back.
+    pub reason: String,
 }
 
 /// A peer, as `status` shows it.

@@ -23,6 +23,7 @@ mod hooks;
 mod import;
 mod interop;
 mod keepalive;
+mod keeping;
 mod kill_switch;
 mod lifecycle;
 mod locked_out;
@@ -83,6 +84,7 @@ fn main() {
         hooks::CASES,
         import::CASES,
         kill_switch::CASES,
+        keeping::CASES,
         name_routes::CASES,
         name_routes_refused::CASES,
         named_endpoints::CASES,

@@ -11,6 +11,7 @@ mod export;
 mod failure;
 mod genkey;
 mod genpsk;
+mod host_line;
 mod human;
 mod import;
 mod interface;

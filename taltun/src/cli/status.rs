@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::target::{Subject, unexpected};
-use super::{human, output};
+use super::{host_line, human, output};
 use crate::control::{Request, Response};
 use crate::report::{AfXdpStatus, PeerStatus, Status, SteeringStatus};
 
@@ -62,6 +62,9 @@ fn render(status: &Status) -> String {
         "tc",
         &format!("{} ({})", status.tc.mode, status.tc.reason),
     );
+    for told in status.host.iter().flat_map(host_line::render) {
+        line(&mut text, "host", &told);
+    }
     let steering = &status.steering;
     if steering.mode == "ebpf" || steering.mode == "off" {
         let SteeringStatus { mode, reason } = steering;
@@ -256,6 +259,7 @@ mod tests {
             drops: [("denied", 3), ("mac1", 1200), ("replay", 0)]
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .into(),
+            host: None,
         }
     }
 

@@ -40,6 +40,7 @@ use crate::dataplane::worker::Handshake;
 use crate::protocol::device::{Device, Event, PeerSettings, Settings};
 use crate::protocol::randomness::{NoRandomness, Randomness};
 use crate::protocol::time::Time;
+use crate::system::Kept;
 
 /// What a configuration was made of, to make it again on `reload`.
 #[derive(Default)]
@@ -89,6 +90,8 @@ pub(super) struct Engine {
     pub(super) manner: Manner,
     /// What names are routed, where `[dns_routes]` is.
     pub(super) names_routed: Option<Table>,
+    /// What of the host's set-up others took away, where there is one.
+    pub(super) kept: Option<Kept>,
     pub(super) started: Time,
     load: Load,
     /// Peers that two machines seem to share.
@@ -197,6 +200,7 @@ impl Engine {
             resolver: making.resolver,
             manner: making.manner,
             names_routed,
+            kept: None,
             started: now,
             load: Load::default(),
             flaps: Flaps::default(),

@@ -10,7 +10,8 @@ use crate::crypto::{AeadKey, PublicKey};
 use crate::dataplane::clock;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
-use crate::report::{Fallbacks, PeerStatus, Stats, Status, SteeringStatus};
+use crate::report::{Fallbacks, HostStatus, PeerStatus, Stats, Status, SteeringStatus};
+use crate::system::Kept;
 
 /// Sources that `stats` tells at most.
 const MOST_SOURCES: usize = 1024;
@@ -53,6 +54,23 @@ impl Engine {
             tc: self.shield.tunnel_status(),
             steering: self.steering_status(),
             drops: self.drops(),
+            host: self.kept.as_ref().map(|kept| self.host_status(kept)),
+        }
+    }
+
+    fn host_status(&self, kept: &Kept) -> HostStatus {
+        let host = &self.config.host;
+        let routes = self.config.interface.routes.iter();
+        HostStatus {
+            kill_switch: host.kill_switch,
+            default_routes: routes
+                .filter(|net| net.prefix_len() <= 1)
+                .copied()
+                .collect(),
+            dns: host.dns.servers.clone(),
+            ip_forward: host.ip_forward,
+            put_back: kept.put_back(),
+            missing: kept.missing(),
         }
     }
 

@@ -115,6 +115,7 @@ pub async fn run(
     if let Some(host) = &mut host {
         host.commit().await?;
     }
+    engine.kept = host.as_ref().map(Host::kept);
     engine.begin(resolved_before);
     up()?;
     let mut hooks = Hooks::start(&engine.config, engine.plant.listen_address().port(), mark);

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{SystemError, program};
+use super::{SystemError, keep, program};
 use crate::config::Dns;
 
 /// Who tells the resolver.
@@ -51,6 +51,48 @@ pub(super) async fn set(
         Kind::Resolvconf => by_resolvconf(interface, dns).await,
     };
     outcome.map_err(SystemError::Resolver)
+}
+
+/// Whether the resolver asks `dns`, as far as can be seen.
+pub(super) async fn is_set(kind: Kind, interface: &str, dns: &Dns) -> bool {
+    let servers = dns.servers.iter().map(ToString::to_string);
+    match kind {
+        Kind::Resolvectl => {
+            let told = program::run("resolvectl", &["dns", interface], "").await;
+            told.is_ok_and(|told| {
+                let mut servers = servers;
+                servers.all(|server| told.split_whitespace().any(|word| word == server))
+            })
+        }
+        Kind::Resolvconf => {
+            let text = keep::resolv_conf();
+            let named = keep::servers_of(&text);
+            let mut servers = servers;
+            servers.all(|server| named.contains(&server.as_str()))
+        }
+    }
+}
+
+/// Sets it where somebody else has changed what [`set`] did.
+pub(super) async fn set_again(
+    kind: Kind,
+    interface: &str,
+    dns: &Dns,
+    everything: bool,
+) -> Result<(), SystemError> {
+    set(kind, interface, dns, everything).await?;
+    if kind == Kind::Resolvconf && !is_set(kind, interface, dns).await {
+        // openresolv leaves a file alone that isn't its own, unless it is told otherwise.
+        let update = program::run("resolvconf", &["-u"], "").await;
+        update.map_err(SystemError::Resolver)?;
+    }
+    if is_set(kind, interface, dns).await {
+        Ok(())
+    } else {
+        Err(SystemError::Resolver(
+            "somebody else writes /etc/resolv.conf".into(),
+        ))
+    }
 }
 
 /// Takes it back. What is gone already, with the interface perhaps, is no matter.

@@ -12,16 +12,18 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::journal::{FOUND_SO, Journal};
+use super::keep::{Keeper, Kept, Made};
 use super::network::{self, Network, Wanted};
 use super::sysctl::Settings;
 use super::undo::{remove_rules, take_back};
-use super::{SystemError, dns, firewall, marks, sysctl};
-use crate::config::{Config, Interface};
+use super::{SystemError, dns, firewall, marks, routes, sysctl};
+use crate::config::{Config, Dns, Interface};
 
 /// Where endpoints given by name are, by `HOST:PORT`.
 pub type Endpoints = BTreeMap<String, SocketAddr>;
@@ -43,6 +45,13 @@ pub struct Host {
     armed: bool,
     mark: Option<u32>,
     index: u32,
+    /// Settings that are to be so, and what the resolver is to be told.
+    settings: Settings,
+    dns: Dns,
+    vip: Vec<IpNet>,
+    /// Puts back what others take away, from [`commit`](Self::commit) on.
+    keeper: Option<Keeper>,
+    kept: Kept,
 }
 
 /// What a dead process left whose kill switch holds.
@@ -117,8 +126,13 @@ impl Host {
             armed: false,
             mark,
             index: 0,
+            settings,
+            dns: config.host.dns.clone(),
+            vip: config.interface.vip.clone(),
+            keeper: None,
+            kept: Kept::default(),
         };
-        match host.apply(config, &endpoints, &settings).await {
+        match host.apply(config, &endpoints).await {
             Ok(()) => Ok(host),
             Err(error) => {
                 host.leave().await;
@@ -142,6 +156,11 @@ impl Host {
         self.armed
     }
 
+    /// What others took away and was put back, for as long as anybody asks.
+    pub fn kept(&self) -> Kept {
+        self.kept.clone()
+    }
+
     /// Makes the routes those of `new` instead of `old`.
     ///
     /// # Errors
@@ -153,25 +172,71 @@ impl Host {
         endpoints: &[IpAddr],
     ) -> Result<(), SystemError> {
         let mark = self.journal.mark;
-        match &mut self.network {
+        self.hold_keeper();
+        let outcome = match &mut self.network {
             Some(network) => network.change_routes(old, new, endpoints, mark).await,
             None => Ok(()),
-        }
+        };
+        self.tell_keeper();
+        outcome
     }
 
     /// Leads one more network into the tunnel.
     pub async fn lead(&mut self, net: IpNet) -> Result<(), SystemError> {
         match &mut self.network {
-            Some(network) => network.lead(&net).await,
-            None => Ok(()),
+            Some(network) => network.lead(&net).await?,
+            None => return Ok(()),
         }
+        self.tell_keeper();
+        Ok(())
     }
 
     /// Takes back what [`lead`](Self::lead) did.
     pub async fn release(&mut self, net: IpNet) {
+        self.hold_keeper();
         if let Some(network) = &mut self.network {
             network.release(&net).await;
         }
+        self.tell_keeper();
+    }
+
+    /// While routes are taken back on purpose, none is put back.
+    fn hold_keeper(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.change(|made| made.routes.clear());
+        }
+    }
+
+    /// Tells who puts things back what there is to be by now.
+    fn tell_keeper(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.change(|made| *made = self.made());
+        }
+    }
+
+    fn made(&self) -> Made {
+        let mut made = Made {
+            name: self.rules.interface().to_owned(),
+            firewall: self.firewall.map(|kind| (kind, self.rules.clone())),
+            settings: self.settings.clone(),
+            dns: self
+                .journal
+                .dns
+                .map(|kind| (kind, self.dns.clone(), self.journal.mark.is_some())),
+            ..Made::default()
+        };
+        if let Some(network) = &self.network {
+            let (addresses, routes, rules) = network.made();
+            made.addresses = addresses.to_vec();
+            made.routes = routes.to_vec();
+            made.rules = rules.to_vec();
+            // Where IPv6 is off, its addresses aren't among those that were made.
+            let vips = self.vip.iter().filter(|vip| network.has(&vip.addr()));
+            let nets = vips.filter(|vip| vip.prefix_len() < vip.max_prefix_len());
+            made.routes
+                .extend(nets.map(|vip| routes::connected(vip, self.index)));
+        }
+        made
     }
 
     /// All else of the start has worked: firewall rules of ours take the place of a
@@ -180,6 +245,12 @@ impl Host {
     /// # Errors
     /// The predecessor's rules still stand.
     pub async fn commit(&mut self) -> Result<(), SystemError> {
+        self.replace_predecessor().await?;
+        self.keeper = Some(Keeper::start(self.made(), self.kept()));
+        Ok(())
+    }
+
+    async fn replace_predecessor(&mut self) -> Result<(), SystemError> {
         let Some(Predecessor { journal: left, .. }) = &self.predecessor else {
             return Ok(());
         };
@@ -230,6 +301,14 @@ impl Host {
             SystemError::Firewall("without a default route there is no mark to let pass".into())
         })?;
         let before = self.journal.clone();
+        let lock = self
+            .keeper
+            .as_ref()
+            .map(|keeper| Arc::clone(&keeper.firewall));
+        let _held = match &lock {
+            Some(lock) => Some(lock.lock().await),
+            None => None,
+        };
         if wanted {
             let chosen = firewall::choose(config, &rules)?;
             self.journal.firewall = chosen;
@@ -255,6 +334,7 @@ impl Host {
         self.firewall = self.journal.firewall;
         self.armed = wanted;
         self.rules = rules;
+        self.tell_keeper();
         Ok(Some(if wanted {
             "the kill switch is on"
         } else {
@@ -265,6 +345,9 @@ impl Host {
     /// The orderly end: takes everything back. What has gone already, with the interface
     /// perhaps, is no matter.
     pub async fn undo(mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.stop().await;
+        }
         let network = self.network.take();
         if let Some(left) = self.predecessor.take() {
             self.withdraw(left, network).await;
@@ -332,12 +415,7 @@ impl Host {
             })
     }
 
-    async fn apply(
-        &mut self,
-        config: &Config,
-        endpoints: &[IpAddr],
-        settings: &Settings,
-    ) -> Result<(), SystemError> {
+    async fn apply(&mut self, config: &Config, endpoints: &[IpAddr]) -> Result<(), SystemError> {
         let interface = &config.interface;
         if let Some(left) = &self.predecessor {
             // Until its rules are replaced the journal is about both.
@@ -361,7 +439,7 @@ impl Host {
         .await?;
         self.index = network.index();
         self.network = Some(network);
-        sysctl::set(settings, &self.journal.settings)?;
+        sysctl::set(&self.settings, &self.journal.settings)?;
         if let Some(kind) = self.journal.dns {
             let everything = self.journal.mark.is_some();
             dns::set(kind, &interface.tun_name, &config.host.dns, everything).await?;
@@ -374,6 +452,7 @@ impl Host {
 /// its own takes back what doesn't vanish with the interface.
 impl Drop for Host {
     fn drop(&mut self) {
+        self.keeper = None;
         // An error's way out is no orderly end.
         if self.armed || self.journal.is_empty() && self.predecessor.is_none() {
             return;
@@ -384,6 +463,11 @@ impl Drop for Host {
             directory: std::mem::take(&mut self.directory),
             rules: self.rules.clone(),
             predecessor: self.predecessor.take(),
+            settings: std::mem::take(&mut self.settings),
+            dns: std::mem::take(&mut self.dns),
+            vip: std::mem::take(&mut self.vip),
+            keeper: None,
+            kept: self.kept(),
             ..*self
         };
         let undone = std::thread::spawn(move || {

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
@@ -35,6 +36,7 @@ pub(super) struct Network {
     routes: Vec<RouteMessage>,
     /// The mark whose rules lead to a table of our own.
     mark: Option<u32>,
+    rules: Vec<RuleMessage>,
 }
 
 /// What the interface is to have.
@@ -72,6 +74,7 @@ impl Network {
             addresses: Vec::new(),
             routes: Vec::new(),
             mark: None,
+            rules: Vec::new(),
         };
         match network.apply(wanted).await {
             Ok(()) => Ok(network),
@@ -85,6 +88,18 @@ impl Network {
     /// The number of the interface.
     pub(super) fn index(&self) -> u32 {
         self.index
+    }
+
+    /// The addresses, routes and rules that there are to be.
+    pub(super) fn made(&self) -> (&[AddressMessage], &[RouteMessage], &[RuleMessage]) {
+        (&self.addresses, &self.routes, &self.rules)
+    }
+
+    /// Whether this address was added.
+    pub(super) fn has(&self, address: &IpAddr) -> bool {
+        let is_it = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Address(found) if found == address);
+        let mut added = self.addresses.iter();
+        added.any(|added| added.attributes.iter().any(is_it))
     }
 
     /// Takes routes and addresses back and the interface down. What has gone already, with
@@ -163,14 +178,17 @@ impl Network {
         }
         // Of a family that had no route of ours in the table before.
         for family in families {
-            if let Some(mark) = mark
-                && self.leads(family, mark)
-                && let Err(error) = policy::add(&self.handle, family, mark).await
-            {
-                for net in &added {
-                    self.remove_route(net, around(net)).await;
+            let Some(mark) = mark.filter(|mark| self.leads(family, *mark)) else {
+                continue;
+            };
+            match policy::add(&self.handle, family, mark).await {
+                Ok(made) => self.rules.extend(made),
+                Err(error) => {
+                    for net in &added {
+                        self.remove_route(net, around(net)).await;
+                    }
+                    return Err(error);
                 }
-                return Err(error);
             }
         }
         for net in old.iter().filter(|net| !new.routes.contains(net)) {
@@ -336,7 +354,8 @@ impl Network {
                 route.header.address_family == family && routes::table(route) == mark
             };
             if self.routes.iter().any(leads) {
-                policy::add(&self.handle, family, mark).await?;
+                let made = policy::add(&self.handle, family, mark).await?;
+                self.rules.extend(made);
             }
         }
         Ok(())

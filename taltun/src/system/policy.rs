@@ -37,16 +37,18 @@ const PAIRS: u32 = 16;
 /// More rules than anybody has left behind, so that removing them comes to an end.
 const MANY: usize = 16;
 
-/// Adds the two rules for `mark`, whose number is also that of the table.
+/// Adds the two rules for `mark`, whose number is also that of the table. They are returned
+/// with their priorities.
 pub(super) async fn add(
     handle: &Handle,
     family: AddressFamily,
     mark: u32,
-) -> Result<(), SystemError> {
+) -> Result<Vec<RuleMessage>, SystemError> {
     let others = others(handle, family, mark).await?;
     let priority = free(&others)?;
     overruled(handle, family, &others, priority).await?;
     // The one into the tunnel first: between the two nothing may go around it.
+    let mut made = Vec::new();
     for (rule, priority) in [
         (to_table(family, mark), priority + 1),
         (to_local(family, mark), priority),
@@ -57,12 +59,13 @@ pub(super) async fn add(
             .message_mut()
             .attributes
             .push(RuleAttribute::Priority(priority));
+        made.push(request.message_mut().clone());
         request
             .execute()
             .await
             .map_err(|error| SystemError::refused("add a policy rule", &error))?;
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Removes all rules for `mark`, of both families. None there are fine.

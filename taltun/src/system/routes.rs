@@ -22,6 +22,25 @@ use super::{SystemError, interface};
 /// The metric that IPv6 routes get which are made without one.
 const METRIC_V6: u32 = 1024;
 
+/// The route that the kernel makes for an address of the interface with this number, to the
+/// network that it is in.
+pub(super) fn connected(vip: &IpNet, index: u32) -> RouteMessage {
+    match vip {
+        IpNet::V4(vip) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+            .destination_prefix(vip.network(), vip.prefix_len())
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .pref_source(vip.addr())
+            .build(),
+        IpNet::V6(vip) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+            .destination_prefix(vip.network(), vip.prefix_len())
+            .output_interface(index)
+            // What the kernel gives its own.
+            .priority(256)
+            .build(),
+    }
+}
+
 /// A route that leads straight into the interface with this number, in `table` or else the
 /// main one.
 pub(super) fn into_interface(net: &IpNet, index: u32, table: Option<u32>) -> RouteMessage {

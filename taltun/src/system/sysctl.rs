@@ -68,6 +68,16 @@ pub(super) fn before(wanted: &Settings) -> Settings {
         .collect()
 }
 
+/// Those of `wanted` that aren't so now. One that has gone, with its interface perhaps, isn't
+/// among them.
+pub(super) fn differing(wanted: &Settings) -> Settings {
+    let differs = |(name, value): &(&String, &String)| read(name).is_ok_and(|now| now != **value);
+    let differing = wanted.iter().filter(differs);
+    differing
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
 /// Sets those of `wanted` that `before` says aren't so. The error names all that can't be set.
 pub(super) fn set(wanted: &Settings, before: &Settings) -> Result<(), SystemError> {
     let differs = |name: &String| before.get(name).is_some_and(|before| before != FOUND_SO);

@@ -74,6 +74,26 @@ pub(super) async fn is_there(interface: &str) -> bool {
     false
 }
 
+/// The lines that have our chains for `interface` in them, of both families, without counters.
+pub(super) async fn listed(interface: &str) -> Option<String> {
+    let ours = full_name(interface, "");
+    let mut text = String::new();
+    for save in ["iptables-save", "ip6tables-save"] {
+        let saved = match program::run(save, &[], "").await {
+            Ok(saved) => saved,
+            Err(reason) => {
+                debug!("{reason}");
+                continue;
+            }
+        };
+        for line in saved.lines().filter(|line| line.contains(&ours)) {
+            text.push_str(line.split(" [").next().unwrap_or(line));
+            text.push('\n');
+        }
+    }
+    (!text.is_empty()).then_some(text)
+}
+
 async fn apply_family(rules: &Rules, v6: bool) -> Result<(), String> {
     let chains = chains(rules, v6);
     for table in TABLES {

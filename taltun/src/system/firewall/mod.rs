@@ -67,6 +67,11 @@ impl Rules {
         }
     }
 
+    /// The tunnel's interface.
+    pub(super) fn interface(&self) -> &str {
+        &self.tun
+    }
+
     /// Whether nothing leaves but through the tunnel.
     pub(super) fn kill_switch(&self) -> bool {
         self.kill_switch
@@ -165,6 +170,15 @@ pub(super) async fn remove(kind: Kind, interface: &str) -> Result<(), SystemErro
         Kind::Iptables => iptables::remove(interface).await,
     };
     outcome.map_err(SystemError::Firewall)
+}
+
+/// Our rules for `interface` as their tool lists them, without counters; `None` where it lists
+/// none.
+pub(super) async fn listed(kind: Kind, interface: &str) -> Option<String> {
+    match kind {
+        Kind::Nftables => nftables::listed(interface).await,
+        Kind::Iptables => iptables::listed(interface).await,
+    }
 }
 
 /// What tools have rules of ours for `interface`, whoever left them.

@@ -25,12 +25,17 @@ pub(super) async fn remove(interface: &str) -> Result<(), String> {
 
 /// Whether there is a table of ours for `interface`.
 pub(super) async fn is_there(interface: &str) -> bool {
+    listed(interface).await.is_some()
+}
+
+/// Our table for `interface`, without its counters, which change all the time.
+pub(super) async fn listed(interface: &str) -> Option<String> {
     let table = table(interface);
-    let words: Vec<&str> = ["list", "table"]
+    let words: Vec<&str> = ["-s", "list", "table"]
         .into_iter()
         .chain(table.split(' '))
         .collect();
-    program::run("nft", &words, "").await.is_ok()
+    program::run("nft", &words, "").await.ok()
 }
 
 /// Says which chains of others drop what they don't know: a table can only drop more, never

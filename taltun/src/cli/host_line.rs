@@ -1,0 +1,85 @@
+//! What `status` says of the host's set-up.
+
+use super::human;
+use crate::report::HostStatus;
+
+/// One line a subject, the set-up first.
+pub(super) fn render(host: &HostStatus) -> Vec<String> {
+    let switch = |on| if on { "on" } else { "off" };
+    let list = |texts: Vec<String>| {
+        if texts.is_empty() {
+            "–".to_owned()
+        } else {
+            texts.join(", ")
+        }
+    };
+    let mut lines = vec![format!(
+        "kill switch {} · default route {} · dns {} · forwarding {}",
+        switch(host.kill_switch),
+        list(
+            host.default_routes
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        ),
+        list(host.dns.iter().map(ToString::to_string).collect()),
+        switch(host.ip_forward)
+    )];
+    for put_back in &host.put_back {
+        let times = match put_back.times {
+            0 => continue,
+            1 => "once".to_owned(),
+            times => format!("{} times", human::count(times)),
+        };
+        lines.push(format!(
+            "{} put back {times}, last {} ago: somebody else changes them",
+            put_back.what,
+            human::span(put_back.seconds_ago)
+        ));
+    }
+    for missing in &host.missing {
+        lines.push(format!(
+            "{} MISSING, and can't be put back: {}",
+            missing.what, missing.reason
+        ));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Missing, PutBack};
+
+    #[test]
+    fn the_host_line_tells_what_is_set_up_and_what_others_did_to_it() {
+        assert_eq!(
+            render(&HostStatus::default()),
+            ["kill switch off · default route – · dns – · forwarding off"]
+        );
+        let host = HostStatus {
+            kill_switch: true,
+            default_routes: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
+            dns: vec!["10.8.0.1".parse().unwrap()],
+            ip_forward: true,
+            put_back: vec![PutBack {
+                what: "firewall rules".into(),
+                times: 2,
+                seconds_ago: 65,
+            }],
+            missing: vec![Missing {
+                what: "routes".into(),
+                reason: "no".into(),
+            }],
+        };
+        assert_eq!(
+            render(&host),
+            [
+                "kill switch on · default route 0.0.0.0/0, ::/0 · dns 10.8.0.1 · forwarding on",
+                "firewall rules put back 2 times, last 1 minute, 5 seconds ago: somebody else \
+                 changes them",
+                "routes MISSING, and can't be put back: no",
+            ]
+        );
+    }
+}
