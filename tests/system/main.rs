@@ -19,6 +19,7 @@ mod cookies;
 mod ends;
 mod flaps;
 mod garbage;
+mod headers;
 mod hooks;
 mod import;
 mod interop;
@@ -32,6 +33,7 @@ mod manners;
 mod name_routes;
 mod name_routes_refused;
 mod named_endpoints;
+mod own_networks;
 mod reach;
 mod recipes;
 mod refusals;
@@ -78,6 +80,8 @@ fn main() {
         loops::CASES,
         manners::CASES,
         flaps::CASES,
+        headers::CASES,
+        own_networks::CASES,
         cookies::CASES,
         locked_out::CASES,
         recipes::CASES,
@@ -105,6 +109,7 @@ fn main() {
         sources::CASES,
         garbage::CASES,
         bad_wire::CASES,
+        own_networks::CASES,
     ]
     .concat();
     // They take minutes, so they have to be asked for by name.

@@ -101,7 +101,13 @@ pub fn main() -> ExitCode {
     let caller = arguments::Caller::find();
     let arguments = arguments::modernise(std::env::args_os(), &commands, caller);
     let outcome = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli.command.run(),
+        Ok(cli) => {
+            // Most commands have a key in memory at some time.
+            if let Err(error) = crate::system::keep_secrets() {
+                output::complain(&format!("keys may be seen by others: {error}"));
+            }
+            cli.command.run()
+        }
         Err(error) => explain(&error, &commands),
     };
     match outcome {

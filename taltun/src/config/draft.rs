@@ -191,6 +191,9 @@ impl Draft {
                 host_spots.insert(key, field.spot());
             }
         }
+        if let Some(field) = section.get("relay") {
+            host.relay = Some(field.boolean()?);
+        }
         if let Some(field) = section.get("firewall") {
             host.firewall = parse_with(&field, values::firewall)?;
             host_spots.insert("firewall", field.spot());

@@ -23,6 +23,9 @@ pub struct HostSettings {
     pub mss_clamp: bool,
     /// The vips are reached through the tunnel only.
     pub protect_vip: bool,
+    /// `interface.relay`: whether packets between peers stay out of the kernel; by itself on a
+    /// server's.
+    pub relay: Option<bool>,
     /// Nothing leaves but through the tunnel.
     pub kill_switch: bool,
     /// `nat.masquerade`, if it is on.

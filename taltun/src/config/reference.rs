@@ -219,6 +219,14 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "interface",
+        "relay",
+        Kind::Switch,
+        "",
+        "Pass packets between peers straight from one to the other. With `false` they go through the kernel, whose firewall and `tc` see them then, and which needs `ip_forward`. Default: `true` on a server, `false` on a client.",
+        "Pasar los paquetes entre pares directamente de uno a otro. Con `false` van por el núcleo, cuyo cortafuegos y `tc` los ven entonces, y que necesita `ip_forward`. Por omisión, `true` en un servidor y `false` en un cliente.",
+    ),
+    key(
+        "interface",
         "kill_switch",
         Kind::Switch,
         "false",

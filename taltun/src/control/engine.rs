@@ -32,7 +32,7 @@ use crate::dataplane::clock::{self, Apart};
 use crate::dataplane::counters::Counters;
 use crate::dataplane::filter::Filter;
 use crate::dataplane::gate::Gate;
-use crate::dataplane::runs::Runs;
+use crate::dataplane::runs::{Run, Runs};
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
 use crate::dataplane::unreachable::Unreachable;
@@ -132,7 +132,7 @@ impl Engine {
             wall_clock_at_zero: clock::wall_clock_at_zero(),
             mtu: interface.mtu,
             local_addresses: interface.vip.iter().map(IpNet::addr).collect(),
-            relay: interface.mode == Mode::Server && !plain,
+            relay: relays(&config, making.manner),
         });
         if plain {
             device.set_private_key(None, now);
@@ -227,6 +227,15 @@ impl Engine {
         self.device.handle_timeout(now);
     }
 
+    /// Marks all datagrams from now on. What leaves past the network stack can't be marked, so
+    /// nothing may leave there before the first marked one does.
+    pub(super) fn set_mark(&mut self, mark: u32) -> std::io::Result<()> {
+        self.lanes.leave_by_socket(mark != 0);
+        let outcome = self.plant.set_mark(mark);
+        self.lanes.leave_by_socket(self.plant.mark() != 0);
+        outcome
+    }
+
     /// Ends all sessions if the clocks say that this is another run of the machine: one that
     /// was stopped, rolled back or copied. Call it once a second.
     pub(super) fn follow_clocks(&mut self) {
@@ -245,6 +254,7 @@ impl Engine {
     /// Says hello to peers, some names being looked up already.
     pub(super) fn begin(&mut self, resolved: Vec<Resolved>) {
         self.resolver.set_mark(self.plant.mark());
+        self.read_foreign();
         for resolved in resolved {
             self.handle_resolved(resolved);
         }
@@ -379,8 +389,11 @@ impl Engine {
             }
         }
         while let Some(transmit) = self.device.poll_transmit() {
-            self.runs
-                .push(0, transmit.payload.len(), transmit.endpoint, false);
+            let run = Run {
+                ecn: transmit.ecn,
+                ..Run::of_one(0, transmit.payload.len(), transmit.endpoint)
+            };
+            self.runs.push(run, false);
             self.sender.send(&transmit.payload, &mut self.runs);
         }
         while let Some(packet) = self.device.poll_given_up() {
@@ -506,6 +519,12 @@ pub(super) fn known(peers: &[config::Peer]) -> HashMap<PublicKey, Known> {
         (peer.public_key, known)
     };
     peers.iter().enumerate().map(known).collect()
+}
+
+/// Whether packets between peers go straight from one to the other.
+pub(super) fn relays(config: &Config, manner: Manner) -> bool {
+    let server = config.interface.mode == Mode::Server;
+    manner == Manner::Configured && config.host.relay.unwrap_or(server)
 }
 
 /// Random bytes of the system's. It knows of copies of the machine and we may not.

@@ -2,16 +2,27 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
 use super::engine::Engine;
 use crate::protocol::peer::Endpoint;
-use crate::system::{LinkProbe, Ways};
+use crate::system::{Foreign, LinkProbe, Ways};
+
+/// How often the host's routes are read at most while they change.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Asks what has changed.
 pub(super) struct Surroundings {
+    /// What the host reaches otherwise than through the tunnel, once it is read.
+    foreign: Option<Receiver<io::Result<Foreign>>>,
+    /// Not before then is it read again.
+    read_again: Instant,
     link: LinkProbe,
+    /// Whether routes have changed since they were read.
+    unread: bool,
     /// `None` where the kernel doesn't tell.
     ways: Option<Ways>,
 }
@@ -24,6 +35,9 @@ impl Surroundings {
             warn!("changes of routes go unnoticed: {error}");
         }
         Ok(Self {
+            foreign: None,
+            read_again: Instant::now(),
+            unread: true,
             link: LinkProbe::new()?,
             ways: ways.ok(),
         })
@@ -38,6 +52,45 @@ impl Engine {
             && ways.changed()
         {
             self.follow_routes(ways);
+            surroundings.unread = true;
+        }
+        self.follow_foreign(surroundings);
+    }
+
+    /// Takes over what the host has of its own. Where the kernel has a million routes reading
+    /// them takes a second or two, so that is left to a thread, and isn't done all the time.
+    fn follow_foreign(&mut self, surroundings: &mut Surroundings) {
+        if let Some(reading) = &surroundings.foreign
+            && let Ok(outcome) = reading.try_recv()
+        {
+            surroundings.foreign = None;
+            self.take_foreign(outcome);
+        }
+        let due = surroundings.unread
+            && surroundings.foreign.is_none()
+            && Instant::now() >= surroundings.read_again;
+        let index = || crate::system::interface_index(&self.config.interface.tun_name);
+        if due && let Some(tunnel) = index() {
+            surroundings.unread = false;
+            surroundings.read_again = Instant::now() + AGAIN;
+            let (done, reading) = channel();
+            // Its outcome goes nowhere if we have ended meanwhile.
+            std::thread::spawn(move || done.send(Foreign::read(tunnel)));
+            surroundings.foreign = Some(reading);
+        }
+    }
+
+    /// The same at once, before anything is relayed.
+    pub(super) fn read_foreign(&mut self) {
+        if let Some(tunnel) = crate::system::interface_index(&self.config.interface.tun_name) {
+            self.take_foreign(Foreign::read(tunnel));
+        }
+    }
+
+    fn take_foreign(&mut self, outcome: io::Result<Foreign>) {
+        match outcome {
+            Ok(Foreign { own, nets }) => self.device.set_foreign(&own, &nets),
+            Err(error) => warn!("can't read the host's routes: {error}"),
         }
     }
 

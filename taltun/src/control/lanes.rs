@@ -60,6 +60,14 @@ impl Lanes {
         }
     }
 
+    /// Has all of them send by the socket from now on, as when datagrams have to bear a mark;
+    /// or not any more.
+    pub(super) fn leave_by_socket(&self, yes: bool) {
+        for running in self.running.values() {
+            running.lane.leave_by_socket(yes);
+        }
+    }
+
     /// Makes the lanes what they should be, as the interfaces are now.
     pub(super) fn follow(&mut self, shield: &mut Shield, plant: &Plant, counters: &Counters) {
         if self.mode == AfXdp::Off {
@@ -68,9 +76,7 @@ impl Lanes {
         let before = std::mem::replace(&mut self.underlays, shield.underlays());
         self.tell_losses(counters);
         self.end_misfits(shield, plant);
-        for running in self.running.values() {
-            running.lane.leave_by_socket(plant.mark() != 0);
-        }
+        self.leave_by_socket(plant.mark() != 0);
         let underlays = &self.underlays;
         // Another MTU, or other queues, may be answered otherwise.
         self.refused.retain(|queue, _| {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tracing::warn;
 
-use super::engine::{Engine, Origin, known, peer_settings};
+use super::engine::{Engine, Origin, known, peer_settings, relays};
 use super::reload;
 use super::words;
 use crate::config::{self, Config};
@@ -60,6 +60,18 @@ impl Engine {
         self.device.set_private_key(Some(key), now);
         for key in &plan.removed {
             self.device.remove_peer(key);
+        }
+        let relay = relays(&new, self.manner);
+        if relay != relays(&self.config, self.manner) {
+            tracing::info!(
+                "packets between peers {}",
+                if relay {
+                    "are relayed"
+                } else {
+                    "go through the kernel"
+                }
+            );
+            self.device.set_relay(relay);
         }
         let mut greeted = Vec::new();
         for (peer, change) in &plan.changed {

@@ -110,7 +110,7 @@ pub async fn run(
     let tunnel = engine.device.tunnel();
     let _forwarding = forwarder.map(|forwarder| forwarder.serve(Some(Arc::clone(tunnel))));
     if let Some(mark) = mark {
-        engine.plant.set_mark(mark)?;
+        engine.set_mark(mark)?;
     }
     if let Some(host) = &mut host {
         host.commit().await?;

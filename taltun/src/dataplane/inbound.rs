@@ -13,12 +13,13 @@ use super::crew::Crew;
 use super::filter::Lists;
 use super::offload::coalesce::{Coalescer, Join, MAX_PARTS};
 use super::offload::vnet::{DATA_VALID, VnetHeader};
-use super::runs::Runs;
+use super::runs::{Run, Runs};
 use super::sys::{ReceiveRing, Received};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::worker::{Handshake, Shared};
 use super::xsk::Departures;
+use crate::protocol::ecn;
 use crate::protocol::ip::Inner;
 use crate::protocol::messages::{DATA_HEADER_LEN, Message};
 use crate::protocol::peer::Endpoint;
@@ -162,7 +163,8 @@ impl Work {
                     continue;
                 };
                 let opened = round.batch.open(receiver, counter, datagram, message.from);
-                let Some(inner) = self.settle(opened, receiver, arena, start, round) else {
+                let ecn = message.ecn;
+                let Some(inner) = self.settle(opened, receiver, arena, start, ecn, round) else {
                     continue;
                 };
                 let sealed = round.batch.relay(&mut arena[start..end], &inner);
@@ -202,10 +204,11 @@ impl Work {
         }
         self.tally.parallel |= crew.carry(plans.open.work(arena));
         for planned in plans.open.opened() {
-            let from = received[planned.origin as usize].from;
+            let Received { from, ecn, .. } = received[planned.origin as usize];
             let opened = round.batch.accept(&planned, arena, from);
             let start = planned.place.start;
-            let Some(inner) = self.settle(opened, planned.receiver, arena, start, round) else {
+            let receiver = planned.receiver;
+            let Some(inner) = self.settle(opened, receiver, arena, start, ecn, round) else {
                 continue;
             };
             let plan = &mut plans.relay;
@@ -257,8 +260,9 @@ impl Work {
         &mut self,
         opened: Result<Opened, DropReason>,
         receiver: u32,
-        arena: &[u8],
+        arena: &mut [u8],
         start: usize,
+        outer_ecn: u8,
         round: &Round<'_>,
     ) -> Option<Inner> {
         let opened = match opened {
@@ -270,6 +274,10 @@ impl Work {
         };
         if self.worker.is_some() && worker_of(receiver, round.shared.workers) != self.worker {
             self.tally.strayed += 1;
+        }
+        if let Opened::Local(inner) | Opened::Relay(inner) = &opened {
+            let at = start + DATA_HEADER_LEN;
+            ecn::take_in(&mut arena[at..at + inner.len], outer_ecn);
         }
         match opened {
             Opened::Keepalive => None,
@@ -300,7 +308,7 @@ impl Work {
         match sealed {
             Ok(sealed) => {
                 self.tally.relayed.add(packet_len);
-                self.relayed.push(start, sealed.len, sealed.endpoint, merge);
+                self.relayed.push(Run::sealed(start, &sealed), merge);
             }
             Err(NotSealed::Staged { displaced }) => {
                 self.tally

@@ -9,7 +9,7 @@ use super::clock;
 use super::counters::Tally;
 use super::offload::split::Segments;
 use super::offload::vnet::{VNET_HEADER_LEN, VnetHeader};
-use super::runs::Runs;
+use super::runs::{Run, Runs};
 use super::tun::Tun;
 use super::udp::Sender;
 use super::unreachable::Unreachable;
@@ -147,13 +147,7 @@ impl Outbound<'_> {
             match sealed {
                 Ok(sealed) => {
                     self.tally.tx.add(packet.len);
-                    self.runs.push_limited(
-                        packet.start,
-                        sealed.len,
-                        sealed.endpoint,
-                        sealed.hop_limit,
-                        merge,
-                    );
+                    self.runs.push(Run::sealed(packet.start, &sealed), merge);
                 }
                 Err(NotSealed::Staged { displaced }) => {
                     self.tally

@@ -5,6 +5,7 @@
 //! the same endpoint and have the same size are therefore one run.
 
 use crate::protocol::peer::Endpoint;
+use crate::protocol::tunnel::Sealed;
 
 /// Most segments the kernel takes in one send (`UDP_MAX_SEGMENTS` of older kernels).
 pub const MAX_SEGMENTS: usize = 64;
@@ -24,9 +25,32 @@ pub struct Run {
     pub endpoint: Endpoint,
     /// The hop limit they leave with; `None` for the usual one.
     pub hop_limit: Option<u8>,
+    /// What their headers say of congestion.
+    pub ecn: u8,
 }
 
 impl Run {
+    /// A single datagram, with the usual header.
+    pub fn of_one(start: usize, len: usize, endpoint: Endpoint) -> Self {
+        Self {
+            start,
+            len,
+            segment: len,
+            endpoint,
+            hop_limit: None,
+            ecn: 0,
+        }
+    }
+
+    /// A datagram that was sealed at `start`.
+    pub fn sealed(start: usize, sealed: &Sealed) -> Self {
+        Self {
+            hop_limit: sealed.hop_limit,
+            ecn: sealed.ecn,
+            ..Self::of_one(start, sealed.len, sealed.endpoint)
+        }
+    }
+
     /// How many datagrams it holds.
     pub fn segments(&self) -> usize {
         self.len.div_ceil(self.segment)
@@ -60,6 +84,7 @@ impl Run {
             && self.segments() < MAX_SEGMENTS
             && self.endpoint == next.endpoint
             && self.hop_limit == next.hop_limit
+            && self.ecn == next.ecn
     }
 }
 
@@ -77,29 +102,10 @@ impl Runs {
         }
     }
 
-    /// Adds a datagram of `len` bytes at `start`, to the last run if `merge` and it fits.
-    pub fn push(&mut self, start: usize, len: usize, endpoint: Endpoint, merge: bool) {
-        self.push_limited(start, len, endpoint, None, merge);
-    }
-
-    /// The same, with a hop limit of its own.
-    pub fn push_limited(
-        &mut self,
-        start: usize,
-        len: usize,
-        endpoint: Endpoint,
-        hop_limit: Option<u8>,
-        merge: bool,
-    ) {
-        let next = Run {
-            start,
-            len,
-            segment: len,
-            endpoint,
-            hop_limit,
-        };
+    /// Adds a datagram, to the last run if `merge` and it fits.
+    pub fn push(&mut self, next: Run, merge: bool) {
         match self.runs.last_mut() {
-            Some(last) if merge && last.takes(&next) => last.len += len,
+            Some(last) if merge && last.takes(&next) => last.len += next.len,
             _ => self.runs.push(next),
         }
     }
@@ -132,7 +138,7 @@ mod tests {
     fn equal_neighbours_are_one_run_and_a_shorter_one_ends_it() {
         let mut runs = Runs::default();
         for (start, len) in [(0, 100), (100, 100), (200, 40), (240, 100)] {
-            runs.push(start, len, endpoint(1), true);
+            runs.push(Run::of_one(start, len, endpoint(1)), true);
         }
         let lens: Vec<_> = runs.as_slice().iter().map(|run| run.len).collect();
         assert_eq!(lens, [240, 100]);
@@ -146,15 +152,20 @@ mod tests {
     #[test]
     fn gaps_larger_segments_and_other_endpoints_start_anew() {
         let mut runs = Runs::default();
-        runs.push(0, 100, endpoint(1), true);
-        runs.push(101, 100, endpoint(1), true);
-        runs.push(201, 101, endpoint(1), true);
-        runs.push(302, 101, endpoint(2), true);
+        runs.push(Run::of_one(0, 100, endpoint(1)), true);
+        runs.push(Run::of_one(101, 100, endpoint(1)), true);
+        runs.push(Run::of_one(201, 101, endpoint(1)), true);
+        runs.push(Run::of_one(302, 101, endpoint(2)), true);
         assert_eq!(runs.as_slice().len(), 4);
-        runs.push(403, 101, endpoint(2), false);
+        runs.push(Run::of_one(403, 101, endpoint(2)), false);
         assert_eq!(runs.as_slice().len(), 5);
-        runs.push_limited(504, 101, endpoint(2), Some(255), true);
-        runs.push_limited(605, 101, endpoint(2), Some(255), true);
+        for start in [504, 605] {
+            let limited = Run {
+                hop_limit: Some(255),
+                ..Run::of_one(start, 101, endpoint(2))
+            };
+            runs.push(limited, true);
+        }
         assert_eq!(runs.as_slice().len(), 6);
         assert!(
             runs.as_slice()[5]
@@ -167,7 +178,7 @@ mod tests {
     fn a_run_stays_within_what_the_kernel_takes() {
         let mut runs = Runs::default();
         for at in 0..200 {
-            runs.push(at * 80, 80, endpoint(1), true);
+            runs.push(Run::of_one(at * 80, 80, endpoint(1)), true);
         }
         assert!(
             runs.as_slice()
@@ -176,10 +187,25 @@ mod tests {
         );
         runs.clear();
         for at in 0..100 {
-            runs.push(at * 1452, 1452, endpoint(1), true);
+            runs.push(Run::of_one(at * 1452, 1452, endpoint(1)), true);
         }
         assert!(runs.as_slice().iter().all(|run| run.len <= MAX_RUN_BYTES));
         let total: usize = runs.as_slice().iter().map(Run::segments).sum();
         assert_eq!(total, 100);
+    }
+
+    /// All segments of a run have one header.
+    #[test]
+    fn what_says_another_thing_of_congestion_starts_anew() {
+        let mut runs = Runs::default();
+        for (at, ecn) in [0, 0, 2, 2, 1, 0].into_iter().enumerate() {
+            let run = Run {
+                ecn,
+                ..Run::of_one(at * 100, 100, endpoint(1))
+            };
+            runs.push(run, true);
+        }
+        let said = runs.as_slice().iter().map(|run| (run.ecn, run.segments()));
+        assert!(said.eq([(0, 2), (2, 2), (1, 1), (0, 1)]));
     }
 }

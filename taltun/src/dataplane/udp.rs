@@ -74,9 +74,20 @@ impl Socket {
         if address.is_ipv6() {
             set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
             set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            // What headers say of congestion: without it, it is lost and no more.
+            let _ = set(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1);
         } else {
             set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
         }
+        // An IPv6 socket may be an IPv4 one, too; if it isn't, nobody misses these.
+        let _ = set(libc::IPPROTO_IP, libc::IP_RECVTOS, 1);
+        // As the kernel's WireGuard: routers may cut what is too large for a link of theirs.
+        // With "don't fragment" it would be lost behind one that says nothing.
+        let _ = set(
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_DONT,
+        );
         for (force, plain) in [
             (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
             (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),

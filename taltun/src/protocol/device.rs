@@ -112,6 +112,8 @@ pub struct Transmit {
     pub endpoint: Endpoint,
     /// The UDP payload.
     pub payload: Vec<u8>,
+    /// What its header says of congestion; see [`super::ecn`].
+    pub ecn: u8,
 }
 
 /// Something the surroundings may want to know.

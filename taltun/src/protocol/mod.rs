@@ -18,6 +18,7 @@
 pub mod allowed_ips;
 pub mod cookie;
 pub mod device;
+pub mod ecn;
 pub mod ip;
 pub mod messages;
 mod nesting;

@@ -20,6 +20,7 @@ use taltun_common::drops::DropReason;
 
 use super::allowed_ips::AllowedIps;
 use super::cookie::{Checker, Proof};
+use super::ecn;
 use super::ip::{self, Inner};
 use super::messages::{DATA_HEADER_LEN, Message, padded_len};
 use super::nesting::Nesting;
@@ -53,6 +54,10 @@ pub(super) struct Tables {
     pub checker: Option<Checker>,
     /// Our own inner addresses: never relayed.
     pub local: Vec<IpAddr>,
+    /// All addresses of this host, sorted: no peer speaks as one of them.
+    pub own: Vec<IpAddr>,
+    /// What the host reaches otherwise than through the tunnel.
+    pub foreign: AllowedIps<()>,
     /// Whether packets for another peer are relayed to it.
     pub relay: bool,
 }
@@ -67,6 +72,8 @@ pub struct Sealed {
     /// The hop limit it has to leave with, where it carries a datagram of WireGuard's, so
     /// that a loop of tunnels comes to an end; `None` for the usual one.
     pub hop_limit: Option<u8>,
+    /// What its header says of congestion; see [`ecn`].
+    pub ecn: u8,
 }
 
 /// Why a packet isn't sealed now.
@@ -216,6 +223,7 @@ pub(super) struct Reserved {
     pub counter: u64,
     pub message_len: usize,
     endpoint: Endpoint,
+    ecn: u8,
 }
 
 impl Reserved {
@@ -225,6 +233,7 @@ impl Reserved {
             len: self.message_len,
             endpoint: self.endpoint,
             hop_limit: None,
+            ecn: self.ecn,
         }
     }
 }
@@ -482,6 +491,7 @@ impl Batch<'_> {
             counter,
             message_len,
             endpoint,
+            ecn: ecn::outer(&buffer[DATA_HEADER_LEN..]),
         };
         Ok((session, reserved))
     }
@@ -560,19 +570,26 @@ impl Tables {
     /// Whether no peer may send from this address although it may own it, as behind a default
     /// route: ours, and those that no host has.
     fn is_never_a_peer(&self, source: IpAddr) -> bool {
-        ip::is_no_hosts(source) || self.local.contains(&source)
+        ip::is_no_hosts(source)
+            || self.local.contains(&source)
+            || self.own.binary_search(&source).is_ok()
     }
 
     /// Whether a packet from `source` should go straight to another peer. Never our own
-    /// addresses; and not to a default route, behind which is the operating system's
-    /// choice, not a peer's network.
+    /// addresses; not to a default route, behind which is the operating system's choice, not
+    /// a peer's network; and not where the operating system knows a network of its own that
+    /// is at least as narrow as the peer's.
     fn goes_to_another_peer(&self, source: &Arc<Peer>, destination: IpAddr) -> bool {
         self.relay
             && !self.local.contains(&destination)
-            && self
-                .routes
-                .lookup(destination)
-                .is_some_and(|owner| owner.prefix_len > 0 && !Arc::ptr_eq(owner.value, source))
+            && self.routes.lookup(destination).is_some_and(|owner| {
+                owner.prefix_len > 0
+                    && !Arc::ptr_eq(owner.value, source)
+                    && self
+                        .foreign
+                        .lookup(destination)
+                        .is_none_or(|foreign| foreign.prefix_len < owner.prefix_len)
+            })
     }
 }
 

@@ -85,6 +85,9 @@ fn write_host(text: &mut String, config: &Config) {
             ours(text, key, true);
         }
     }
+    if let Some(relay) = host.relay {
+        ours(text, "relay", relay);
+    }
     let firewall = match host.firewall {
         FirewallChoice::Auto => None,
         FirewallChoice::Nftables => Some("nftables"),

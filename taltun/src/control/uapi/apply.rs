@@ -61,7 +61,7 @@ impl Engine {
     fn set(&mut self, request: SetRequest) -> Result<(), Errno> {
         let now = self.now();
         if let Some(mark) = request.fwmark {
-            self.plant.set_mark(mark)?;
+            self.set_mark(mark)?;
             self.resolver.set_mark(mark);
         }
         if let Some(port) = request.listen_port {

@@ -13,8 +13,8 @@ use super::address::{decode, encode, v4_addr};
 use crate::dataplane::runs::Run;
 use crate::protocol::peer::{Endpoint, Local};
 
-/// Bytes for the control messages of one datagram: an `in6_pktinfo` and two integers, with
-/// their headers, need 88.
+/// Bytes for the control messages of one datagram: an `in6_pktinfo` and three integers, with
+/// their headers, need 112.
 const CONTROL_LEN: usize = 128;
 
 /// Control messages must be aligned as their header is.
@@ -49,6 +49,8 @@ pub struct Received {
     pub segment: usize,
     /// Who sent it, and to which of our addresses.
     pub from: Endpoint,
+    /// What its header said of congestion, and what else the traffic class is.
+    pub ecn: u8,
     /// Whether the kernel had to cut it: larger than any buffer of ours.
     pub truncated: bool,
 }
@@ -125,12 +127,17 @@ impl ReceiveRing {
                 continue;
             };
             let len = message.msg_len as usize;
-            let (local, segment) = read_control(&message.msg_hdr);
+            let Said {
+                local,
+                segment,
+                class,
+            } = read_control(&message.msg_hdr);
             self.received.push(Received {
                 start: at * self.slot_len,
                 len,
                 segment: segment.filter(|s| *s > 0).unwrap_or(len.max(1)),
                 from: Endpoint { remote, local },
+                ecn: class,
                 truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             });
         }
@@ -138,10 +145,19 @@ impl ReceiveRing {
     }
 }
 
-/// Our address and interface, and the segment size of a merged message.
-fn read_control(header: &libc::msghdr) -> (Option<Local>, Option<usize>) {
-    let mut local = None;
-    let mut segment = None;
+/// What the kernel says of a message.
+#[derive(Debug, Default)]
+struct Said {
+    /// Our address and interface.
+    local: Option<Local>,
+    /// The segment size, if it is a merged one.
+    segment: Option<usize>,
+    /// The traffic class.
+    class: u8,
+}
+
+fn read_control(header: &libc::msghdr) -> Said {
+    let mut said = Said::default();
     // SAFETY: the kernel filled in `msg_controllen` bytes of well-formed control messages
     // at `msg_control`, which the ring owns; the CMSG functions stay within them, and the
     // data of each kind read here has the type the kernel documents.
@@ -152,7 +168,7 @@ fn read_control(header: &libc::msghdr) -> (Option<Local>, Option<usize>) {
             match ((*at).cmsg_level, (*at).cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    local = Some(Local {
+                    said.local = Some(Local {
                         address: Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into(),
                         interface: info.ipi_ifindex.cast_unsigned(),
                     });
@@ -160,21 +176,26 @@ fn read_control(header: &libc::msghdr) -> (Option<Local>, Option<usize>) {
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
                     let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                    local = Some(Local {
+                    said.local = Some(Local {
                         address: IpAddr::V6(ip).to_canonical(),
                         interface: info.ipi6_ifindex,
                     });
                 }
                 (libc::SOL_UDP, libc::UDP_GRO) => {
                     let size = data.cast::<libc::c_int>().read_unaligned();
-                    segment = usize::try_from(size).ok();
+                    said.segment = usize::try_from(size).ok();
+                }
+                // A byte of one, an integer of the other.
+                (libc::IPPROTO_IP, libc::IP_TOS) => said.class = data.read(),
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    said.class = data.cast::<libc::c_int>().read_unaligned().to_le_bytes()[0];
                 }
                 _ => {}
             }
             at = libc::CMSG_NXTHDR(header, at);
         }
     }
-    (local, segment)
+    said
 }
 
 /// What follows segments of equal size where the kernel mangles such: shorter, so that they
@@ -263,7 +284,7 @@ fn write_control(header: &mut libc::msghdr, control: &mut Control, run: &Run, v6
     header.msg_controllen = CONTROL_LEN as _;
     let mut used = 0;
     // SAFETY: `msg_control` points at `CONTROL_LEN` bytes aligned for a header; at most an
-    // `in6_pktinfo`, a `u16` and an `int` are written, each at the place the CMSG functions give,
+    // `in6_pktinfo`, a `u16` and two `int`s are written, each at the place the CMSG functions give,
     // which together stay within these bytes.
     unsafe {
         let mut at = libc::CMSG_FIRSTHDR(header);
@@ -324,6 +345,15 @@ fn write_control(header: &mut libc::msghdr, control: &mut Control, run: &Run, v6
             let data = (&raw const hop_limit).cast();
             put(level, kind, data, size_of_val(&hop_limit));
         }
+        if run.ecn != 0 {
+            let class = libc::c_int::from(run.ecn);
+            let (level, kind) = if run.endpoint.remote.is_ipv4() {
+                (libc::IPPROTO_IP, libc::IP_TOS)
+            } else {
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+            };
+            put(level, kind, (&raw const class).cast(), size_of_val(&class));
+        }
         if run.len > run.segment {
             let segment = run.segment as u16;
             put(
@@ -364,6 +394,7 @@ mod tests {
                 len,
                 segment,
                 from: Endpoint::from(SocketAddr::from(([192, 0, 2, 1], 1))),
+                ecn: 0,
                 truncated: false,
             }
             .datagrams()
@@ -389,6 +420,7 @@ mod tests {
                 segment: 10.min(len),
                 endpoint: Endpoint::from(receiver.local_addr().unwrap()),
                 hop_limit: None,
+                ecn: 0,
             })
             .collect();
         let mut ring = SendRing::new(8, false, odd_tails);
@@ -406,5 +438,48 @@ mod tests {
         assert_eq!(arriving(false, &lens), plain);
         let tailed = [10, 10, 10, 1, 10, 10, 5, 10, 7, 10, 10, 1];
         assert_eq!(arriving(true, &lens), tailed);
+    }
+
+    /// What headers say of congestion leaves and arrives, in segments and merged, by a socket
+    /// of either family or of both.
+    #[test]
+    fn what_headers_say_of_congestion_leaves_and_arrives() {
+        use crate::dataplane::udp::{Socket, UdpOffloads};
+        let wanted = UdpOffloads {
+            gso: true,
+            gro: true,
+        };
+        let cases = [
+            ("127.0.0.1:0", "127.0.0.1"),
+            ("[::1]:0", "::1"),
+            ("[::]:0", "127.0.0.1"),
+        ];
+        for (bind, to) in cases {
+            let bound = || {
+                let group = Socket::bind_group(bind.parse().unwrap(), 1, wanted);
+                group.unwrap().remove(0)
+            };
+            let (sender, receiver) = (bound(), bound());
+            let remote = SocketAddr::new(to.parse().unwrap(), receiver.local_addr().port());
+            let runs: Vec<Run> = [0, 1, 2, 0]
+                .into_iter()
+                .map(|ecn| Run {
+                    segment: 10,
+                    ecn,
+                    ..Run::of_one(0, 20, Endpoint::from(remote))
+                })
+                .collect();
+            let v6 = sender.local_addr().is_ipv6();
+            let mut ring = SendRing::new(8, v6, false);
+            assert_eq!(ring.send(sender.as_fd(), &[7; 100], &runs).unwrap(), 4);
+            let mut ring = ReceiveRing::new(8, 65_536);
+            let mut said = Vec::new();
+            while let Ok((_, messages)) = ring.receive(receiver.as_fd()) {
+                for message in messages {
+                    said.extend(message.datagrams().map(|_| message.ecn));
+                }
+            }
+            assert_eq!(said, [0, 0, 1, 1, 2, 2, 0, 0], "{bind} to {to}");
+        }
     }
 }

@@ -167,13 +167,12 @@ impl Planned {
             start,
             len,
             endpoint,
-            hop_limit,
             ..
         } = self.run;
         let header = headers::len(&endpoint.remote.ip());
         loan.fill(header + len, |frame| {
             frame[header..].copy_from_slice(&arena[start..start + len]);
-            headers::write(frame, &self.way, port, endpoint.remote, hop_limit)
+            headers::write(frame, &self.way, port, &self.run)
         })
     }
 }
@@ -212,6 +211,7 @@ mod tests {
             segment,
             endpoint: remote.into(),
             hop_limit: None,
+            ecn: 0,
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Datagram {
     pub payload: Range<usize>,
     /// Who sent it, and to which of our addresses.
     pub from: Endpoint,
+    /// Its traffic class.
+    pub class: u8,
 }
 
 /// The datagram in a frame that came in on this interface; `None` unless it is plain: IPv4
@@ -63,6 +65,7 @@ fn parse_v4(packet: &[u8], interface: u32) -> Option<Datagram> {
     let address = |at| Ipv4Addr::from(octets::<4>(ip, at));
     Some(Datagram {
         payload,
+        class: ip[1],
         from: Endpoint {
             remote: SocketAddrV4::new(address(12), port).into(),
             local: Some(Local {
@@ -85,6 +88,7 @@ fn parse_v6(packet: &[u8], interface: u32) -> Option<Datagram> {
     let destination = IpAddr::V6(octets::<16>(ip, 24).into()).to_canonical();
     Some(Datagram {
         payload,
+        class: (word(ip, 0) >> 4) as u8,
         from: Endpoint {
             remote: remote_v6(source, port, interface),
             local: Some(Local {

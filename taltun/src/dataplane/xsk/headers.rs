@@ -1,9 +1,10 @@
 //! The headers before a datagram that leaves past the kernel's network stack: Ethernet, IP
 //! and UDP, written into the frame that the datagram lies in.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::dataplane::offload::checksum::{Sum, pseudo_header};
+use crate::dataplane::runs::Run;
 
 const ETHERNET_LEN: usize = 14;
 const IPV4_LEN: usize = 20;
@@ -40,14 +41,9 @@ pub fn len(remote: &IpAddr) -> usize {
 /// Writes the headers of the datagram in `frame[len(remote)..]` before it; false, and nothing
 /// written, when it is too large for the way or addresses of two families meet.
 ///
-/// It comes from our `port` and leaves with this hop limit, or with the usual one.
-pub fn write(
-    frame: &mut [u8],
-    way: &Way,
-    port: u16,
-    remote: SocketAddr,
-    hop_limit: Option<u8>,
-) -> bool {
+/// It comes from our `port` and leaves with the run's hop limit, or with the usual one.
+pub fn write(frame: &mut [u8], way: &Way, port: u16, run: &Run) -> bool {
+    let (remote, ecn) = (run.endpoint.remote, run.ecn);
     let Some((ethernet, packet)) = frame.split_at_mut_checked(ETHERNET_LEN) else {
         return false;
     };
@@ -65,16 +61,19 @@ pub fn write(
     if udp.len() < UDP_LEN {
         return false;
     }
-    let hop_limit = hop_limit.unwrap_or(HOP_LIMIT);
+    let hop_limit = run.hop_limit.unwrap_or(HOP_LIMIT);
     ethernet[..6].copy_from_slice(&way.next);
     ethernet[6..12].copy_from_slice(&way.own);
     ethernet[12..].copy_from_slice(&protocol);
     match (way.source, remote.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            ip[..2].copy_from_slice(&[0x45, 0]);
+            ip[..2].copy_from_slice(&[0x45, ecn]);
             ip[2..4].copy_from_slice(&((IPV4_LEN + udp.len()) as u16).to_be_bytes());
-            // No number, as it is never cut: "don't fragment".
-            ip[4..8].copy_from_slice(&[0, 0, 0x40, 0]);
+            // Routers may cut it, as what leaves by the socket. Then its pieces need a number,
+            // for which the end of the cipher's tag is as good as random.
+            let number = udp.last_chunk().copied().unwrap_or([0; 2]);
+            ip[4..6].copy_from_slice(&number);
+            ip[6..8].fill(0);
             ip[8..12].copy_from_slice(&[hop_limit, PROTOCOL_UDP, 0, 0]);
             ip[12..16].copy_from_slice(&source.octets());
             ip[16..].copy_from_slice(&destination.octets());
@@ -82,7 +81,7 @@ pub fn write(
             ip[10..12].copy_from_slice(&sum);
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            ip[..4].copy_from_slice(&[0x60, 0, 0, 0]);
+            ip[..4].copy_from_slice(&[0x60, ecn << 4, 0, 0]);
             ip[4..6].copy_from_slice(&(udp.len() as u16).to_be_bytes());
             ip[6..8].copy_from_slice(&[PROTOCOL_UDP, hop_limit]);
             ip[8..24].copy_from_slice(&source.octets());
@@ -105,8 +104,18 @@ pub fn write(
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::super::frame;
     use super::*;
+
+    /// A datagram to this peer with this hop limit.
+    fn run(remote: SocketAddr, hop_limit: Option<u8>) -> Run {
+        Run {
+            hop_limit,
+            ..Run::of_one(0, 0, remote.into())
+        }
+    }
 
     fn ways() -> [(Way, SocketAddr); 2] {
         [
@@ -132,7 +141,7 @@ mod tests {
                 let start = len(&remote.ip());
                 let mut bytes: Vec<u8> = (0..start + payload).map(|at| at as u8).collect();
                 let before = bytes[start..].to_vec();
-                assert!(write(&mut bytes, &way, 9000, remote, None));
+                assert!(write(&mut bytes, &way, 9000, &run(remote, None)));
                 assert_eq!(bytes[start..], before);
                 assert_eq!(bytes[..12], [[2; 6], [1; 6]].concat());
                 let datagram = frame::parse(&bytes, 3).unwrap();
@@ -157,10 +166,32 @@ mod tests {
         for (way, remote) in ways() {
             for (given, written) in [(None, 64), (Some(253), 253)] {
                 let mut bytes = vec![7; len(&remote.ip()) + 32];
-                assert!(write(&mut bytes, &way, 9000, remote, given));
+                assert!(write(&mut bytes, &way, 9000, &run(remote, given)));
                 let packet = &bytes[ETHERNET_LEN..];
                 assert_eq!(crate::protocol::ip::hop_limit(packet), written);
                 assert!(frame::parse(&bytes, 3).is_some());
+            }
+        }
+    }
+
+    /// As the kernel's WireGuard: routers may cut it, and what it says of congestion is read
+    /// where it arrives.
+    #[test]
+    fn it_may_be_cut_and_says_what_it_should_of_congestion() {
+        for (way, remote) in ways() {
+            for ecn in 0..3 {
+                let run = Run {
+                    ecn,
+                    ..run(remote, None)
+                };
+                let mut bytes = vec![7; len(&remote.ip()) + 32];
+                let end = bytes.len();
+                bytes[end - 2..].copy_from_slice(&[0x12, 0x34]);
+                assert!(write(&mut bytes, &way, 9000, &run));
+                assert_eq!(frame::parse(&bytes, 3).unwrap().class, ecn);
+                if remote.is_ipv4() {
+                    assert_eq!(bytes[18..22], [0x12, 0x34, 0, 0]);
+                }
             }
         }
     }
@@ -170,18 +201,18 @@ mod tests {
         let (way, remote) = ways()[0];
         let mut bytes = vec![7; 14 + 1501];
         assert!(
-            !write(&mut bytes, &way, 9000, remote, None),
+            !write(&mut bytes, &way, 9000, &run(remote, None)),
             "larger than the MTU"
         );
         assert!(bytes.iter().all(|byte| *byte == 7));
         let mut bytes = vec![7; 14 + 27];
         assert!(
-            !write(&mut bytes, &way, 9000, remote, None),
+            !write(&mut bytes, &way, 9000, &run(remote, None)),
             "no room for headers"
         );
         let mut bytes = vec![7; 200];
         assert!(
-            !write(&mut bytes, &way, 9000, ways()[1].1, None),
+            !write(&mut bytes, &way, 9000, &run(ways()[1].1, None)),
             "two families"
         );
     }

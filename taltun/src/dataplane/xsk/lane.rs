@@ -311,6 +311,7 @@ impl Server<'_> {
                     len: datagram.payload.len(),
                     segment: datagram.payload.len().max(1),
                     from: datagram.from,
+                    ecn: datagram.class,
                     truncated: false,
                 }),
                 None => self.work.drop_packet(DropReason::Shape),
@@ -424,8 +425,7 @@ impl WaysOut<'_> {
         let header = headers::len(&remote.ip());
         let start = run.start - header;
         let frame = &mut arena[start..run.start + run.len];
-        let written = self.leaving.len() < self.room
-            && headers::write(frame, way, self.port, remote, run.hop_limit);
+        let written = self.leaving.len() < self.room && headers::write(frame, way, self.port, run);
         if written {
             self.leaving.push(Leaving {
                 packet,

@@ -53,6 +53,7 @@ impl Device {
                 self.transmits.push_back(Transmit {
                     endpoint: from,
                     payload: reply.to_vec(),
+                    ecn: 0,
                 });
                 Err(DropReason::NoCookie)
             }

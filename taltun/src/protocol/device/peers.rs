@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use taltun_common::steering::MAX_WORKERS;
 use super::places::Places;
 use super::{AddPeerError, Control, Device, PeerSettings, RouteEdit};
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
+use crate::protocol::allowed_ips::AllowedIps;
 use crate::protocol::cookie::{Checker, Sealer};
 use crate::protocol::noise::Identity;
 use crate::protocol::peer::{Endpoint, Peer, PeerId};
@@ -23,6 +24,30 @@ impl Device {
     /// peer belongs to (at least 1, at most [`taltun_common::steering::MAX_WORKERS`]).
     pub fn set_workers(&mut self, workers: u32) {
         self.workers = workers.clamp(1, MAX_WORKERS as u32);
+    }
+
+    /// Whether packets of a peer for another peer go straight to it from now on.
+    pub fn set_relay(&mut self, relay: bool) {
+        self.tunnel.tables_mut().relay = relay;
+    }
+
+    /// What this host is and what it reaches otherwise than through the tunnel. No peer speaks
+    /// as the one, and nothing for the other is relayed to a peer that owns a wider network.
+    pub fn set_foreign(&mut self, own: &[IpAddr], nets: &[IpNet]) {
+        let mut own = own.to_vec();
+        own.sort_unstable();
+        let mut foreign = AllowedIps::default();
+        for net in nets {
+            foreign.insert(*net, ());
+        }
+        let mut tables = self.tunnel.tables_mut();
+        let old = (
+            std::mem::replace(&mut tables.own, own),
+            std::mem::replace(&mut tables.foreign, foreign),
+        );
+        drop(tables);
+        // Freed here, after the lock is.
+        drop(old);
     }
 
     /// Adds a peer. Its allowed IPs are taken from whoever had exactly the same before.

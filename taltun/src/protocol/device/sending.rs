@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{Device, Transmit};
+use crate::protocol::ecn;
 use crate::protocol::messages::{DATA_OVERHEAD, PADDING};
 use crate::protocol::peer::{Peer, PeerId};
 use crate::protocol::session::Session;
@@ -15,7 +16,11 @@ impl Device {
     pub(super) fn send(&mut self, peer: &Peer, payload: Vec<u8>, now: Time) {
         if let Some(endpoint) = peer.endpoint() {
             peer.activity.sent(now, payload.len() as u64, false);
-            self.transmits.push_back(Transmit { endpoint, payload });
+            self.transmits.push_back(Transmit {
+                endpoint,
+                payload,
+                ecn: 0,
+            });
         }
     }
 
@@ -60,7 +65,11 @@ impl Device {
         };
         payload.truncate(len);
         peer.activity.sent(now, len as u64, !packet.is_empty());
-        self.transmits.push_back(Transmit { endpoint, payload });
+        self.transmits.push_back(Transmit {
+            endpoint,
+            payload,
+            ecn: ecn::outer(packet),
+        });
         if session.renew_on_send(now) {
             self.want_handshake(peer.id(), now);
         }

@@ -269,3 +269,56 @@ fn nothing_above_the_mtu_waits_for_a_peer() {
     let lens: Vec<usize> = staged.iter().map(Vec::len).collect();
     assert_eq!(lens, [1420]);
 }
+
+/// What the host has on another interface isn't a peer's that owns a wider network; a peer's
+/// narrower one is.
+#[test]
+fn the_hosts_own_narrower_networks_are_not_relayed() {
+    let mut world = connected_hub();
+    world.with(A, |device, _| {
+        let nets = ["10.0.0.3/32", "192.168.0.0/16", "172.16.5.0/24"];
+        device.set_allowed_ips(&public_key(C), &nets.map(|net| net.parse().unwrap()));
+        let own = ["192.168.77.1"].map(|own| own.parse().unwrap());
+        let nets = ["192.168.77.0/24", "192.168.77.1/32", "172.16.0.0/12"];
+        device.set_foreign(&own, &nets.map(|net| net.parse().unwrap()));
+    });
+    world.with(B, |device, _| {
+        device.set_allowed_ips(&public_key(A), &["0.0.0.0/0".parse().unwrap()]);
+    });
+    for (id, to, local) in [
+        (1, [192, 168, 77, 5], true),
+        (2, [192, 168, 77, 1], true),
+        (3, [192, 168, 78, 5], false),
+        (4, [172, 16, 5, 9], false),
+    ] {
+        world.send(B, &packet(inner(B), to.into(), id, 84)).unwrap();
+        let start = world.now;
+        world.run(secs(1));
+        assert_eq!(world.nodes[A].ids().contains(&id), local, "{to:?}");
+        let relayed = world.sent_since(A, start).iter().any(|s| s.to == outer(C));
+        assert_eq!(relayed, !local, "{to:?}");
+    }
+    // Nobody speaks as the host from there, either.
+    world.with(A, |device, _| {
+        device.set_allowed_ips(&public_key(B), &["192.168.0.0/16".parse().unwrap()]);
+    });
+    world.nodes[A].drops.clear();
+    world
+        .send(B, &packet([192, 168, 77, 1].into(), inner(C), 5, 84))
+        .unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].drops, [DropReason::InnerSource]);
+}
+
+/// Without relay all goes to the operating system, and with it again it doesn't.
+#[test]
+fn relaying_can_be_left_to_the_operating_system() {
+    let mut world = connected_hub();
+    for (id, relay) in [(1, false), (2, true)] {
+        world.with(A, |device, _| device.set_relay(relay));
+        world.ping(B, C, id).unwrap();
+        world.run(secs(1));
+        assert_eq!(world.nodes[A].ids().contains(&id), !relay);
+        assert_eq!(world.nodes[C].ids().contains(&id), relay);
+    }
+}

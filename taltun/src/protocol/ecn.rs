@@ -1,0 +1,129 @@
+//! Explicit congestion notification through a tunnel (RFC 6040), as the kernel's WireGuard
+//! does it: a router that would drop packets for want of room marks them instead, and the
+//! mark has to come through.
+//!
+//! *Out*: the outer header takes over what the inner one says, but for "congestion
+//! experienced", which the outer says as "capable": it is known inside already. *In*: a mark
+//! made on the way goes to the inner header, if that says that its ends understand it. One
+//! that doesn't stays as it is, as nobody would see the mark.
+
+/// The part of a traffic class that this is about.
+const MASK: u8 = 3;
+const NOT_CAPABLE: u8 = 0;
+const CAPABLE_1: u8 = 1;
+const CAPABLE_0: u8 = 2;
+const EXPERIENCED: u8 = 3;
+
+/// What the outer header says for this IP packet.
+#[inline]
+pub fn outer(packet: &[u8]) -> u8 {
+    match inner(packet) {
+        EXPERIENCED => CAPABLE_0,
+        other => other,
+    }
+}
+
+/// Takes into an IP packet what the outer header that it came with says. The checksum of an
+/// IPv4 header stays right.
+#[inline]
+pub fn take_in(packet: &mut [u8], outer: u8) {
+    // Nearly always neither has anything to say.
+    if outer & MASK == NOT_CAPABLE {
+        return;
+    }
+    match (inner(packet), outer & MASK) {
+        (CAPABLE_0 | CAPABLE_1, EXPERIENCED) => set(packet, EXPERIENCED),
+        (CAPABLE_0, CAPABLE_1) => set(packet, CAPABLE_1),
+        _ => {}
+    }
+}
+
+#[inline]
+fn inner(packet: &[u8]) -> u8 {
+    match packet {
+        [first, second, ..] if first >> 4 == 4 => second & MASK,
+        [first, second, ..] if first >> 4 == 6 => (second >> 4) & MASK,
+        _ => NOT_CAPABLE,
+    }
+}
+
+fn set(packet: &mut [u8], to: u8) {
+    if packet[0] >> 4 == 6 {
+        packet[1] = packet[1] & !(MASK << 4) | to << 4;
+        return;
+    }
+    let before = u16::from_be_bytes([packet[0], packet[1]]);
+    packet[1] = packet[1] & !MASK | to;
+    let after = u16::from_be_bytes([packet[0], packet[1]]);
+    let Some(checksum) = packet.get_mut(10..12) else {
+        return;
+    };
+    // HC' = ~(~HC + ~m + m') (RFC 1624).
+    let old = u16::from_be_bytes([checksum[0], checksum[1]]);
+    let sum = u32::from(!old) + u32::from(!before) + u32::from(after);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    checksum.copy_from_slice(&(!(sum as u16)).to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(ecn: u8) -> Vec<u8> {
+        let mut packet = vec![0x45, 0xb8 | ecn, 0, 20, 7, 9, 0, 0, 64, 17, 0, 0];
+        packet.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+        let sum = checksum(&packet);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet
+    }
+
+    fn v6(ecn: u8) -> Vec<u8> {
+        let mut packet = vec![0; 40];
+        packet[..2].copy_from_slice(&[0x6b, 0x8f | ecn << 4]);
+        packet
+    }
+
+    fn checksum(header: &[u8]) -> u16 {
+        let words = header
+            .chunks(2)
+            .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+        let mut sum: u32 = words.sum();
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !(sum as u16)
+    }
+
+    #[test]
+    fn the_outer_header_says_what_the_inner_does_but_for_a_mark() {
+        for (inner, expected) in [(0, 0), (1, 1), (2, 2), (3, 2)] {
+            assert_eq!(outer(&v4(inner)), expected);
+            assert_eq!(outer(&v6(inner)), expected);
+        }
+        assert_eq!(outer(&[]), 0);
+        assert_eq!(outer(&[0x45]), 0);
+    }
+
+    /// Each inner with each outer, as `INET_ECN_decapsulate` of the kernel has it.
+    #[test]
+    fn a_mark_comes_in_where_it_is_understood() {
+        let table = [
+            // Outer: not capable, ECT(1), ECT(0), experienced.
+            [0, 0, 0, 0],
+            [1, 1, 1, 3],
+            [2, 1, 2, 3],
+            [3, 3, 3, 3],
+        ];
+        for (before, row) in (0..).zip(table) {
+            for (outer, after) in (0..).zip(row) {
+                let mut packet = v4(before);
+                take_in(&mut packet, 0xb8 | outer);
+                assert_eq!(packet, v4(after), "{before} with {outer}");
+                let mut packet = v6(before);
+                take_in(&mut packet, 0xb8 | outer);
+                assert_eq!(packet, v6(after), "{before} with {outer}");
+            }
+        }
+    }
+}
