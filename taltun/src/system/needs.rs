@@ -1,7 +1,7 @@
 //! The programs of the host that a configuration takes, before anything is done with them.
 
-use super::{SystemError, dns, firewall};
-use crate::config::Config;
+use super::{SystemError, dns, firewall, program};
+use crate::config::{Config, Hooks};
 
 /// What `config` takes and this host lacks, a half sentence each with its remedy.
 pub fn missing_programs(config: &Config) -> Vec<String> {
@@ -12,7 +12,24 @@ pub fn missing_programs(config: &Config) -> Vec<String> {
         firewall::choose(config, &rules).err(),
     ];
     let texts = failures.iter().flatten().map(SystemError::to_string);
-    texts.collect()
+    texts.chain(missing_shell(&config.hooks)).collect()
+}
+
+/// Without its shell no hook runs, and what one was to protect isn't.
+fn missing_shell(hooks: &Hooks) -> Option<String> {
+    let shell = hooks.shell.program();
+    let any = [
+        &hooks.before_up,
+        &hooks.on_up,
+        &hooks.on_down,
+        &hooks.after_down,
+        &hooks.on_peer_up,
+        &hooks.on_peer_down,
+    ];
+    let wanted = any.iter().any(|commands| !commands.is_empty());
+    (wanted && program::find(shell).is_none()).then(|| {
+        format!("interface.shell: no hook will run, as {shell} isn't installed; install it")
+    })
 }
 
 #[cfg(test)]

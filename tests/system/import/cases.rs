@@ -214,6 +214,10 @@ pub const HOOKS: &[File] = &[
         "[Interface]\nAddress = 10.77.0.1/24\nPreUp = echo @KEY@ > /run/wireguard/%i.key\nPostUp = wg set %i private-key /run/wireguard/%i.key\n[Peer]\nPublicKey = @ANA@\nAllowedIPs = 10.77.0.2/32\n",
     ),
     same(
+        "one that fails in the middle",
+        "[Interface]\nPrivateKey = @KEY@\nAddress = 10.77.0.1/24\nPostUp = false || echo one >> @LOG@; echo two >> @LOG@\nPostDown = echo three >> @LOG@; false; echo four >> @LOG@\n[Peer]\nPublicKey = @ANA@\nAllowedIPs = 10.77.0.2/32\n",
+    ),
+    same(
         "what wg sets later",
         "[Interface]\nPrivateKey = @KEY@\nAddress = 10.77.0.1/24\nListenPort = 51899\nPostUp = wg set %i peer @BOB@ allowed-ips 10.77.0.3/32; wg show %i peers | wc -l >> @LOG@\n[Peer]\nPublicKey = @ANA@\nAllowedIPs = 10.77.0.2/32\n",
     ),

@@ -20,6 +20,7 @@ mod section;
 #[cfg(test)]
 mod tests;
 mod text;
+mod values;
 
 pub use export::export;
 pub use import::{Imported, import};

@@ -290,3 +290,70 @@ fn a_file_that_lines_do_not_tell_is_exported_by_its_meaning() {
     assert!(back.contains("Table = off\n"), "{back}");
     assert!(back.contains("PostUp = echo %i\n"), "{back}");
 }
+
+/// Whatever happens to a file on its way, it is taken as a configuration or refused by its
+/// name.
+#[test]
+fn damaged_files_are_configurations_or_refused() {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 16) as usize % below
+    };
+    let pieces: &[&[u8]] = &[
+        b"\n",
+        b"#",
+        b"=",
+        b",",
+        b" ",
+        b"[Peer]\n",
+        b"[Interface]\n",
+        b"\"",
+        b"\\",
+        b"'''",
+        b"\r",
+        b"%i",
+        b"# taltun: ",
+        b"\xff",
+        b"0",
+        b"/",
+        b"\x1b",
+        b"PostUp = ",
+    ];
+    for file in [
+        file!("provider"),
+        file!("uservpn"),
+        file!("hub-iso"),
+        file!("hooks"),
+        file!("windows"),
+    ] {
+        for _ in 0..150 {
+            let mut bytes = file.0.to_vec();
+            for _ in 0..=next(3) {
+                let at = next(bytes.len());
+                match next(3) {
+                    0 => bytes.truncate(at.max(1)),
+                    1 => drop(bytes.splice(at..=at, pieces[next(pieces.len())].iter().copied())),
+                    _ => drop(bytes.splice(at..at, pieces[next(pieces.len())].iter().copied())),
+                }
+            }
+            match import(&bytes, file.1, Some(file.2)) {
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(error.starts_with(file.1), "{error}");
+                    assert!(!error.contains('\u{1}'), "{error}");
+                }
+                Ok(imported) => {
+                    let lacks = |word: &str| imported.warnings.iter().any(|one| one.contains(word));
+                    if lacks("Address: missing") {
+                        continue;
+                    }
+                    loaded(&imported);
+                    exported(&imported.toml);
+                }
+            }
+        }
+    }
+}
