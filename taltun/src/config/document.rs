@@ -5,6 +5,7 @@
 //! in Taltun's words what was expected.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -12,14 +13,19 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Spot};
-use super::suggest;
+use super::{suggest, syntax};
 
 /// A parsed file.
 pub(super) struct Document<'a> {
     file: Arc<str>,
     lines: Lines,
     root: Spanned<DeTable<'a>>,
+    /// What to read past: line, section and key.
+    ignored: Vec<(usize, &'static str, String)>,
 }
+
+/// Mistakes told at once, at the most.
+pub(super) const MOST_MISTAKES: usize = 10;
 
 /// A table of the file, such as `[interface]` or one of `[[peers]]`.
 pub(super) struct Section<'d, 'a> {
@@ -41,17 +47,58 @@ impl<'a> Document<'a> {
     /// Parses `text`; `file` is what to call it in errors.
     pub(super) fn parse(text: &'a str, file: &str) -> Result<Self, ConfigError> {
         let lines = Lines::of(text);
-        match DeTable::parse(text) {
-            Ok(root) => Ok(Self {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        // What follows a mistake in its own line comes of it.
+        let mut mistakes: BTreeMap<usize, String> = BTreeMap::new();
+        for error in errors {
+            let at = error.span().map_or(0, |span| span.start);
+            let number = lines.number(at);
+            let line = text.lines().nth(number - 1).unwrap_or_default();
+            mistakes.entry(number).or_insert_with(|| {
+                let hint = syntax::remedy(line, text).map(|hint| format!("; {hint}"));
+                let hint = hint.unwrap_or_default();
+                format!("not valid TOML: {}{hint}", error.message())
+            });
+        }
+        let mistakes = mistakes.into_iter().take(MOST_MISTAKES);
+        let errors = mistakes.map(|(number, text)| Spot::line(file, number, "").error(text));
+        match ConfigError::all(errors.collect()) {
+            Some(error) => Err(error),
+            None => Ok(Self {
                 file: file.into(),
                 lines,
                 root,
+                ignored: Vec::new(),
             }),
-            Err(error) => {
-                let at = error.span().map_or(0, |span| span.start);
-                Err(Spot::line(file, lines.number(at), "")
-                    .error(format!("not valid TOML: {}", error.message())))
-            }
+        }
+    }
+
+    /// From now on reads as if what is wrong here weren't in the file, so that the next mistake
+    /// is found.
+    pub(super) fn ignore(&mut self, spot: &Spot) {
+        self.ignored
+            .push((spot.number(), spot.section(), spot.key().to_owned()));
+    }
+
+    fn is_ignored(&self, at: usize, section: &str, key: &str) -> bool {
+        // Nearly always there are none.
+        !self.ignored.is_empty() && {
+            let number = self.lines.number(at);
+            let mut ignored = self.ignored.iter();
+            ignored.any(|(line, of, name)| *line == number && *of == section && name == key)
+        }
+    }
+
+    /// Whether something is missing in the section that begins there.
+    fn is_section_ignored(&self, at: usize, name: &str, table: &DeTable<'_>) -> bool {
+        !self.ignored.is_empty() && {
+            let number = self.lines.number(at);
+            let mut ignored = self.ignored.iter();
+            ignored.any(|(line, of, key)| {
+                let value = find(table, key).map(|value| value.span().start);
+                let is_there = value.is_some_and(|at| !self.is_ignored(at, name, key));
+                *line == number && *of == name && !is_there
+            })
         }
     }
 
@@ -65,7 +112,9 @@ impl<'a> Document<'a> {
         &self,
         name: &'static str,
     ) -> Result<Option<Section<'_, 'a>>, ConfigError> {
-        let Some(value) = find(self.root.get_ref(), name) else {
+        let value = find(self.root.get_ref(), name);
+        let Some(value) = value.filter(|value| !self.is_ignored(value.span().start, "", name))
+        else {
             return Ok(None);
         };
         match value.get_ref() {
@@ -86,7 +135,9 @@ impl<'a> Document<'a> {
 
     /// The tables `[[name]]`, in file order.
     pub(super) fn sections(&self, name: &'static str) -> Result<Vec<Section<'_, 'a>>, ConfigError> {
-        let Some(value) = find(self.root.get_ref(), name) else {
+        let value = find(self.root.get_ref(), name);
+        let Some(value) = value.filter(|value| !self.is_ignored(value.span().start, "", name))
+        else {
             return Ok(Vec::new());
         };
         let wrong = |at: usize| {
@@ -99,6 +150,12 @@ impl<'a> Document<'a> {
         };
         elements
             .iter()
+            .filter(|element| match element.get_ref() {
+                DeValue::Table(table) => {
+                    !self.is_section_ignored(element.span().start, name, table)
+                }
+                _ => true,
+            })
             .map(|element| match element.get_ref() {
                 DeValue::Table(table) => Ok(Section {
                     document: self,
@@ -125,7 +182,12 @@ impl<'d, 'a> Section<'d, 'a> {
 
     /// The value of `key`, if it is given.
     pub(super) fn get(&self, key: &'static str) -> Option<Field<'d, 'a>> {
-        find(self.table, key).map(|value| Field {
+        let is_ignored = |value: &&Spanned<DeValue<'a>>| {
+            let at = value.span().start;
+            self.document.is_ignored(at, self.name, key)
+        };
+        let value = find(self.table, key).filter(|value| !is_ignored(value));
+        value.map(|value| Field {
             document: self.document,
             section: self.name,
             key,
@@ -182,6 +244,10 @@ impl<'d> Field<'d, '_> {
         match self.value.get_ref() {
             DeValue::Array(elements) => Ok(elements
                 .iter()
+                .filter(|value| {
+                    let at = value.span().start;
+                    !self.document.is_ignored(at, self.section, self.key)
+                })
                 .map(|value| Self {
                     document: self.document,
                     section: self.section,
@@ -218,6 +284,7 @@ fn allow_only(
     let unknown = table
         .keys()
         .filter(|key| !known.contains(&key.get_ref().as_ref()))
+        .filter(|key| !document.is_ignored(key.span().start, section, key.get_ref()))
         .min_by_key(|key| key.span().start);
     let Some(unknown) = unknown else {
         return Ok(());
@@ -230,7 +297,10 @@ fn allow_only(
     };
     Err(document
         .spot(unknown.span().start, section, word.to_string())
-        .error(format!("{what}; {}", suggest::hint(word, known))))
+        .error(format!(
+            "{what}; {}",
+            suggest::hint_in(section, word, known)
+        )))
 }
 
 fn find<'t, 'a>(table: &'t DeTable<'a>, name: &str) -> Option<&'t Spanned<DeValue<'a>>> {

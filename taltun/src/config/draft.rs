@@ -103,9 +103,8 @@ impl Draft {
         }
     }
 
-    /// What `text`, the contents of `file`, says.
-    pub(super) fn from_toml(text: &str, file: &str) -> Result<Self, ConfigError> {
-        let document = Document::parse(text, file)?;
+    /// What `document`, the contents of `file`, says.
+    pub(super) fn read(document: &Document, file: &str) -> Result<Self, ConfigError> {
         document.allow_only(&[
             "interface",
             "peers",

@@ -1,4 +1,4 @@
-//! Why a configuration is refused, always in one line that says where and what to do.
+//! Why a configuration is refused: for each mistake one line that says where and what to do.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -71,7 +71,33 @@ impl Spot {
 
     /// Refuses what is written here. `message` says what was expected and what to do.
     pub(super) fn error(&self, message: impl fmt::Display) -> ConfigError {
-        ConfigError(self.say(message))
+        ConfigError {
+            lines: vec![self.say(message)],
+            spot: self.clone(),
+        }
+    }
+
+    /// The line of the file, from 1; 0 for a whole file and for what isn't in one.
+    pub(super) fn number(&self) -> usize {
+        self.line.map_or(0, |line| line.get() as usize)
+    }
+
+    /// The section that the key is in; empty at the top.
+    pub(super) fn section(&self) -> &'static str {
+        self.section
+    }
+
+    /// The key with its section, as errors show it.
+    pub(super) fn full_key(&self) -> String {
+        match self.section {
+            "" => self.key.to_string(),
+            section => format!("{section}.{}", self.key),
+        }
+    }
+
+    /// The key, without its section; empty where there is none.
+    pub(super) fn key(&self) -> &str {
+        &self.key
     }
 
     /// `message` with this place in front, in one line.
@@ -87,16 +113,46 @@ impl Spot {
     }
 }
 
-/// A configuration that can't be used. It displays as one line,
+/// A configuration that can't be used. It displays as one line for each mistake,
 /// `file:line: key: what was expected and the remedy`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(String);
+#[error("{}", lines.join("\n"))]
+pub struct ConfigError {
+    lines: Vec<String>,
+    /// Where the first of them is.
+    spot: Spot,
+}
 
 impl ConfigError {
     /// One that says where already.
-    pub(super) fn from_line(line: String) -> Self {
-        Self(line)
+    pub(super) fn from_line(line: &str) -> Self {
+        Self {
+            lines: line.lines().map(str::to_owned).collect(),
+            spot: Spot::file(""),
+        }
+    }
+
+    /// Where the first mistake is.
+    pub(super) fn spot(&self) -> &Spot {
+        &self.spot
+    }
+
+    /// Whether something isn't there, rather than wrong.
+    pub(super) fn is_missing(&self) -> bool {
+        self.lines.iter().any(|line| line.contains(": missing; "))
+    }
+
+    /// All of them as one, in the order of the file; `None` if there are none.
+    pub(super) fn all(mut errors: Vec<Self>) -> Option<Self> {
+        // What concerns the file as a whole comes last.
+        errors.sort_by_key(|error| match error.spot.number() {
+            0 => usize::MAX,
+            number => number,
+        });
+        let mut errors = errors.into_iter();
+        let mut first = errors.next()?;
+        first.lines.extend(errors.flat_map(|error| error.lines));
+        Some(first)
     }
 }
 

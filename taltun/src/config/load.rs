@@ -4,6 +4,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::document::{Document, MOST_MISTAKES};
 use super::draft::Draft;
 use super::error::{ConfigError, Spot, line_after};
 use super::{Config, Mode, Overrides, permissions, rules};
@@ -27,21 +28,11 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 
 /// Reads the file at `path`, if one is given, applies `overrides` and checks the outcome.
 pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
-    let mut draft = match path {
-        Some(path) => read(path)?,
-        None => Draft::empty(Spot::flag("command line")),
+    let Some(path) = path else {
+        let mut draft = Draft::empty(Spot::flag("command line"));
+        overrides.apply(&mut draft)?;
+        return finish(draft);
     };
-    overrides.apply(&mut draft)?;
-    finish(draft)
-}
-
-/// Checks `text` as the contents of a file called `file`; a `private_key_file` in it is
-/// looked for beside that file.
-pub fn parse(text: &str, file: &str) -> Result<Loaded, ConfigError> {
-    finish(Draft::from_toml(text, file)?)
-}
-
-fn read(path: &Path) -> Result<Draft, ConfigError> {
     let file = path.display().to_string();
     let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
         Spot::file(&file).error(format!(
@@ -52,9 +43,70 @@ fn read(path: &Path) -> Result<Draft, ConfigError> {
         let line = line_after(&bytes[..error.valid_up_to()]);
         Spot::line(&file, line, "").error("not UTF-8 text, as TOML must be")
     })?;
-    let mut draft = Draft::from_toml(text, &file)?;
-    draft.warnings.extend(permissions::warning(path));
-    Ok(draft)
+    check(text, &file, |draft| {
+        draft.warnings.extend(permissions::warning(path));
+        overrides.apply(draft)
+    })
+}
+
+/// Checks `text` as the contents of a file called `file`; a `private_key_file` in it is
+/// looked for beside that file.
+pub fn parse(text: &str, file: &str) -> Result<Loaded, ConfigError> {
+    check(text, file, |_| Ok(()))
+}
+
+/// Reads and checks `text`, changing what is read by `change`. After a mistake it is read again
+/// as if that weren't there, so that all of them are told at once; what only comes of another
+/// mistake isn't told.
+fn check(
+    text: &str,
+    file: &str,
+    change: impl Fn(&mut Draft) -> Result<(), ConfigError>,
+) -> Result<Loaded, ConfigError> {
+    let mut document = Document::parse(text, file)?;
+    let mut errors: Vec<ConfigError> = Vec::new();
+    // Each round reads past one mistake, or past a section that lacks what was one.
+    for _ in 0..2 * MOST_MISTAKES {
+        let outcome = Draft::read(&document, file).and_then(|mut draft| {
+            change(&mut draft)?;
+            finish(draft)
+        });
+        let error = match outcome {
+            Ok(loaded) if errors.is_empty() => return Ok(loaded),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        let spot = error.spot().clone();
+        document.ignore(&spot);
+        let key = spot.full_key();
+        let is_known = |known: &ConfigError| {
+            let (other, line) = (known.spot().full_key(), known.spot().number());
+            // What is read past is missing where its section begins.
+            let leaves_a_gap = error.is_missing()
+                && ((other == key && line > spot.number())
+                    || key
+                        .strip_prefix(&other)
+                        .is_some_and(|rest| rest.starts_with('.')));
+            *known == error || leaves_a_gap
+        };
+        let comes_of_another = errors.iter().any(is_known);
+        // A peer that isn't read can't be found either.
+        let misses_peer =
+            spot.key() == "via" && errors.iter().any(|error| error.spot().section() == "peers");
+        if misses_peer || (comes_of_another && spot.section() != "peers") {
+            break;
+        }
+        if !comes_of_another {
+            errors.push(error);
+        }
+        if errors.len() == MOST_MISTAKES {
+            break;
+        }
+    }
+    Err(ConfigError::all(errors).unwrap_or_else(|| {
+        // Not reached: a round without mistakes returns.
+        Spot::file(file).error("not understood")
+    }))
 }
 
 fn finish(draft: Draft) -> Result<Loaded, ConfigError> {

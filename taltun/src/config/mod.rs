@@ -16,6 +16,7 @@ mod permissions;
 pub mod reference;
 mod rules;
 mod suggest;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod values;

@@ -1,5 +1,7 @@
 //! "Did you mean": the known word nearest to one that isn't known.
 
+use super::reference;
+
 /// A hint to append to an error: the known word nearest to `word`, or all of them when
 /// none is near.
 pub(super) fn hint(word: &str, known: &[&str]) -> String {
@@ -7,6 +9,99 @@ pub(super) fn hint(word: &str, known: &[&str]) -> String {
         Some(near) => format!("did you mean {near}?"),
         None => format!("known here: {}", known.join(", ")),
     }
+}
+
+/// The same for a key of `section`, or with an empty one a section; words of wg-quick and of
+/// the Go version, and keys of another section, are known, too.
+pub(super) fn hint_in(section: &str, word: &str, known: &[&str]) -> String {
+    if section.is_empty() {
+        let header = |near: &str| {
+            let sections = reference::SECTIONS.iter();
+            let mut sections = sections.filter(|section| section.name == near);
+            sections.next().map_or("", |section| section.header)
+        };
+        return match nearest(word, known) {
+            Some(near) if matches!(word, "Interface" | "Peer") => format!(
+                "did you mean {}? A file of wg-quick is translated by `taltun import FILE`",
+                header(near)
+            ),
+            Some(near) => format!("did you mean {}?", header(near)),
+            None => owner("", word).unwrap_or_else(|| hint(word, known)),
+        };
+    }
+    let folded: String = fold(word).into_iter().collect();
+    let elsewhere = ELSEWHERE
+        .iter()
+        .find(|(words, key)| words.contains(&folded.as_str()) && known.contains(key));
+    match (elsewhere, nearest(word, known)) {
+        (Some((_, key)), _) => format!("did you mean {key}?"),
+        (None, Some(near)) => format!("did you mean {near}?"),
+        (None, None) => owner(section, word).unwrap_or_else(|| hint(word, known)),
+    }
+}
+
+/// What other programs call our keys, as [`fold`] leaves it.
+const ELSEWHERE: &[(&[&str], &str)] = &[
+    (
+        &[
+            "listenport",
+            "listen",
+            "port",
+            "bind",
+            "local",
+            "localaddress",
+            "listenaddr",
+        ],
+        "local_addr",
+    ),
+    (&["address", "addr", "ip", "ips", "ipaddress"], "vip"),
+    (
+        &[
+            "interface",
+            "interfacename",
+            "ifname",
+            "dev",
+            "device",
+            "tun",
+            "tunname",
+        ],
+        "tun_name",
+    ),
+    (&["key", "privkey", "secretkey"], "private_key"),
+    (&["key", "pubkey"], "public_key"),
+    (&["psk", "secret", "sharedkey"], "preshared_key"),
+    (&["remote", "host", "server", "address"], "endpoint"),
+    (&["keepalive", "keepaliveinterval"], "persistent_keepalive"),
+    (&["networks", "subnets", "allowed", "nets"], "allowed_ips"),
+    (&["table", "route"], "routes"),
+    (&["postup", "preup", "up"], "on_up"),
+    (&["predown", "postdown", "down"], "on_down"),
+    (&["mark", "table", "sockmark"], "fwmark"),
+    (&["nameserver", "nameservers", "resolver"], "dns"),
+    (&["forward", "forwarding", "ipforwarding"], "ip_forward"),
+    (&["mssfix", "mss", "clampmss"], "mss_clamp"),
+    (&["verbose", "loglevel", "log"], "debug"),
+    (&["nat", "snat", "masq"], "masquerade"),
+];
+
+/// Where a key belongs that is right in itself, or by a name of others.
+fn owner(section: &str, word: &str) -> Option<String> {
+    let folded: String = fold(word).into_iter().collect();
+    reference::SECTIONS
+        .iter()
+        .filter(|other| other.name != section)
+        .find_map(|other| {
+            let keys = reference::names(other.name);
+            let exact = keys.iter().find(|key| fold(key) == fold(word));
+            let by_another_name = || {
+                let mut known = ELSEWHERE.iter();
+                let (_, key) = known
+                    .find(|(words, key)| words.contains(&folded.as_str()) && keys.contains(key))?;
+                Some(key)
+            };
+            let key = exact.or_else(by_another_name)?;
+            Some(format!("{key} belongs below {}", other.header))
+        })
 }
 
 /// The known word nearest to `word`, if it is near enough to have been meant.
@@ -65,6 +160,55 @@ mod tests {
     fn the_spelling_of_wg_quick_finds_the_key() {
         assert_eq!(hint("AllowedIPs", KEYS), "did you mean allowed_ips?");
         assert_eq!(hint("public-key", KEYS), "did you mean public_key?");
+    }
+
+    #[test]
+    fn words_of_others_and_keys_of_other_sections_are_known() {
+        let hint = |section: &str, word: &str| hint_in(section, word, &reference::names(section));
+        for (section, word, expected) in [
+            ("interface", "ListenPort", "did you mean local_addr?"),
+            ("interface", "listen", "did you mean local_addr?"),
+            ("interface", "PrivateKey", "did you mean private_key?"),
+            ("interface", "Address", "did you mean vip?"),
+            ("interface", "DNS", "did you mean dns?"),
+            ("interface", "MTU", "did you mean mtu?"),
+            ("interface", "FwMark", "did you mean fwmark?"),
+            ("interface", "Table", "did you mean routes?"),
+            ("interface", "PostUp", "did you mean on_up?"),
+            ("interface", "PreDown", "did you mean on_down?"),
+            ("peers", "AllowedIPs", "did you mean allowed_ips?"),
+            ("peers", "PublicKey", "did you mean public_key?"),
+            ("peers", "PresharedKey", "did you mean preshared_key?"),
+            (
+                "peers",
+                "PersistentKeepalive",
+                "did you mean persistent_keepalive?",
+            ),
+            ("peers", "key", "did you mean public_key?"),
+            ("interface", "endpoint", "endpoint belongs below [[peers]]"),
+            ("peers", "mtu", "mtu belongs below [interface]"),
+            (
+                "peers",
+                "ListenPort",
+                "local_addr belongs below [interface]",
+            ),
+        ] {
+            assert_eq!(hint(section, word), expected, "{section}.{word}");
+        }
+        let sections = [
+            "interface",
+            "peers",
+            "accel",
+            "dataplane",
+            "nat",
+            "dns_routes",
+        ];
+        assert_eq!(hint_in("", "peer", &sections), "did you mean [[peers]]?");
+        assert_eq!(
+            hint_in("", "vip", &sections),
+            "vip belongs below [interface]"
+        );
+        assert!(hint_in("", "Peer", &sections).contains("taltun import"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use taltun_tests::node::RUNTIME_DIR;
 use taltun_tests::recipes::{Deployment, Recipe};
 use taltun_tests::report::{Peer, Status};
 use taltun_tests::sys;
@@ -85,11 +86,25 @@ fn what_is_up(lab: &Deployment) -> String {
         );
         let _ = writeln!(
             text,
-            "            ip netns exec {} bash",
-            machine.namespace.name()
+            "            {}",
+            shell_line(
+                machine.namespace.name(),
+                machine.node.as_ref().map(|node| node.directory())
+            )
         );
     }
     text
+}
+
+/// What to type for a shell on a machine, in which `taltun status` finds its tunnel.
+fn shell_line(namespace: &str, directory: Option<&Path>) -> String {
+    match directory {
+        Some(directory) => format!(
+            "ip netns exec {namespace} env {RUNTIME_DIR}={} bash",
+            directory.display()
+        ),
+        None => format!("ip netns exec {namespace} bash"),
+    }
 }
 
 /// Who has a tunnel with whom now.
@@ -151,5 +166,22 @@ fn xdp(lab: &Deployment) -> Xdp {
             })
             .collect(),
         drops,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_that_is_offered_finds_the_tunnel() {
+        assert_eq!(
+            shell_line("taltun-hub", Some(Path::new("/run/x/taltun-hub"))),
+            "ip netns exec taltun-hub env TALTUN_RUNTIME_DIR=/run/x/taltun-hub bash"
+        );
+        assert_eq!(
+            shell_line("taltun-lan", None),
+            "ip netns exec taltun-lan bash"
+        );
     }
 }

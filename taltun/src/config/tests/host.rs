@@ -56,7 +56,7 @@ fn what_the_host_can_not_do_is_refused() {
         ),
         (
             "on_up = \"\"",
-            "hub.toml:4: interface.on_up: expected a command for sh, found \"\"",
+            "hub.toml:4: interface.on_up: expected a command for the shell, found \"\"",
         ),
         (
             "fwmark = 0",

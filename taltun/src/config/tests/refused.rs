@@ -30,11 +30,11 @@ fn an_unknown_key_names_the_nearest_one() {
     );
     refused(
         "[[peer]]\n",
-        "hub.toml:1: peer: unknown section or key; did you mean peers?",
+        "hub.toml:1: peer: unknown section or key; did you mean [[peers]]?",
     );
     refused(
         "vip = \"10.0.0.1\"\n",
-        "hub.toml:1: vip: unknown section or key; known here: interface, peers, accel",
+        "hub.toml:1: vip: unknown section or key; vip belongs below [interface]",
     );
 }
 
@@ -435,4 +435,92 @@ fn a_million_denied_networks_are_refused() {
         &deny(1_000_000),
         "hub.toml:5: accel.deny_inner: 1000000 networks; 10000 can be denied at once",
     );
+}
+
+// Several mistakes.
+
+#[test]
+fn several_mistakes_are_told_at_once_each_with_its_line() {
+    let text = format!(
+        "[interface]\nmode = \"servr\"\nListenPort = 9000\nvip = \"10.0.0.1/24\"\n\
+         private_key = \"{OUR_PRIVATE}\"\nmtu = 1\n\
+         [[peers]]\npublic_key = \"short\"\n\
+         [[peers]]\nvip = \"10.0.0.2\"\n\
+         [[peers]]\npublic_key = \"{KEY_A}\"\nendpoint = \"nowhere\"\nvip = \"10.0.0.1\"\n"
+    );
+    let message = error(&text);
+    let lines: Vec<&str> = message.lines().collect();
+    let expected = [
+        "hub.toml:2: interface.mode: ",
+        "hub.toml:3: interface.ListenPort: unknown key; did you mean local_addr?",
+        "hub.toml:6: interface.mtu: expected a whole number",
+        "hub.toml:8: peers.public_key: ",
+        "hub.toml:9: peers.public_key: missing; ",
+        "hub.toml:13: peers.endpoint: ",
+        "hub.toml:14: peers.vip: 10.0.0.1 is our own address",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{message}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{line}\n{expected}");
+    }
+}
+
+#[test]
+fn what_only_comes_of_another_mistake_is_not_told() {
+    for text in [
+        interface("").replace(OUR_PRIVATE, "short"),
+        interface("").replace("10.0.0.1/24", "10.0.0.1/99"),
+        with_peer("").replace(KEY_A, "short"),
+        format!(
+            "{}[dns_routes]\ndomains = [\"a.example\"]\nvia = \"ana\"\nupstream = [\"192.0.2.53\"]\n",
+            with_peer("name = \"ana\"").replace(KEY_A, "short")
+        ),
+    ] {
+        let message = error(&text);
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+#[test]
+fn a_file_full_of_mistakes_is_told_of_in_few_lines() {
+    let text = format!("{}{}", interface(""), "[[peers]]\nx = 1\n".repeat(1000));
+    let message = error(&text);
+    assert!(message.lines().count() <= 10, "{message}");
+    let message = error(&"nonsense\n".repeat(1000));
+    assert!(message.lines().count() <= 10, "{message}");
+}
+
+#[test]
+fn values_without_quotes_and_single_brackets_get_the_remedy() {
+    for (text, expected) in [
+        (
+            "[interface]\nvip = 10.6.0.1\n",
+            "put the value in quotes: vip = \"10.6.0.1\"",
+        ),
+        (
+            "[interface]\nvip = 10.6.0.1/24\n",
+            "put the value in quotes: vip = \"10.6.0.1/24\"",
+        ),
+        (
+            "[interface]\nmode = server\n",
+            "put the value in quotes: mode = \"server\"",
+        ),
+        (
+            "[peers]\nname = \"a\"\n[peers]\nname = \"b\"\n",
+            "write [[peers]] with double brackets",
+        ),
+        (
+            "[peers]\nname = \"a\"\n",
+            "write [[peers]] with double brackets",
+        ),
+        (
+            "[Interface]\nPrivateKey = abc\n[Peer]\nPublicKey = def\n",
+            "taltun import",
+        ),
+    ] {
+        let message = error(text);
+        assert!(message.contains(expected), "{message}");
+    }
+    let message = error("[interface]\nvip = 10.6.0.1\nmode = server\n");
+    assert_eq!(message.lines().count(), 2, "{message}");
 }

@@ -382,7 +382,10 @@ impl Import<'_> {
                 self.warnings.extend(said.collect::<Vec<_>>());
                 Ok(())
             }
-            Err(error) => Err(ConfigError::from_line(translate(&error.to_string()))),
+            Err(error) => {
+                let lines: Vec<String> = error.to_string().lines().map(translate).collect();
+                Err(ConfigError::from_line(&lines.join("\n")))
+            }
         }
     }
 }

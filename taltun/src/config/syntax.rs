@@ -1,0 +1,114 @@
+//! What to do about a line that isn't TOML: the mistakes of people who know other files.
+
+/// The remedy for `line` of `text`, if it is a mistake that people make. No value is repeated
+/// that may be a secret.
+pub(super) fn remedy(line: &str, text: &str) -> Option<String> {
+    if is_of_wg_quick(text) {
+        return Some("a file of wg-quick? `taltun import FILE` translates it".to_owned());
+    }
+    let line = line.trim();
+    if let Some(name) = line
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        let is_list = matches!(name.trim(), "peers" | "peer" | "Peer");
+        return is_list.then(|| "write [[peers]] with double brackets before each peer".to_owned());
+    }
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.split('#').next()?.trim());
+    let is_key = !key.is_empty()
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if !is_key || value.is_empty() {
+        return None;
+    }
+    if value.contains(['"', '\'']) {
+        return None;
+    }
+    let quoted = quoted(value)?;
+    Some(if key.contains("key") || key.contains("Key") {
+        "put the value in quotes".to_owned()
+    } else if quoted.len() == 1 && !value.starts_with('[') {
+        format!("put the value in quotes: {key} = {}", quoted[0])
+    } else {
+        format!(
+            "put each value in quotes, in a list: {key} = [{}]",
+            quoted.join(", ")
+        )
+    })
+}
+
+/// The words of a value without quotes, each in quotes; `None` if they are no such words.
+fn quoted(value: &str) -> Option<Vec<String>> {
+    let value = value.strip_prefix('[').unwrap_or(value);
+    let value = value.strip_suffix(']').unwrap_or(value);
+    let words: Vec<&str> = value
+        .split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+        .collect();
+    let is_plain =
+        |word: &&str| !word.contains(['{', '}', '[', ' ', '\\']) || word.starts_with('[');
+    let are_plain = !words.is_empty() && words.iter().all(is_plain);
+    are_plain.then(|| words.iter().map(|word| format!("\"{word}\"")).collect())
+}
+
+/// Whether somebody gave us wg-quick's file.
+fn is_of_wg_quick(text: &str) -> bool {
+    let has = |word: &str| text.lines().any(|line| line.trim().starts_with(word));
+    has("[Interface]") && (has("PrivateKey") || has("[Peer]"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_without_quotes_is_shown_with_them() {
+        for (line, expected) in [
+            (
+                "vip = 10.6.0.1",
+                "put the value in quotes: vip = \"10.6.0.1\"",
+            ),
+            (
+                "vip = 10.6.0.1/24 # ours",
+                "put the value in quotes: vip = \"10.6.0.1/24\"",
+            ),
+            (
+                "endpoint = hub.example.net:9000",
+                "put the value in quotes: endpoint = \"hub.example.net:9000\"",
+            ),
+            (
+                "allowed_ips = 10.0.0.0/8, fd00::/8",
+                "put each value in quotes, in a list: allowed_ips = [\"10.0.0.0/8\", \"fd00::/8\"]",
+            ),
+            (
+                "routes = [10.0.0.0/8]",
+                "put each value in quotes, in a list: routes = [\"10.0.0.0/8\"]",
+            ),
+            ("private_key = abcdef=", "put the value in quotes"),
+            (
+                "[peers]",
+                "write [[peers]] with double brackets before each peer",
+            ),
+        ] {
+            assert_eq!(remedy(line, line).as_deref(), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_known_nothing_is_said() {
+        for line in ["", "vip", "vip =", "= 1", "vip = \"10.0.0.1", "[interface"] {
+            assert_eq!(remedy(line, line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_wg_quick_is_known() {
+        let text = "[Interface]\nPrivateKey = abc=\n";
+        let hint = remedy("PrivateKey = abc=", text).unwrap();
+        assert!(hint.contains("taltun import"), "{hint}");
+        assert!(!hint.contains("abc"), "{hint}");
+    }
+}
