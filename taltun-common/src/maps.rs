@@ -53,6 +53,9 @@ pub struct SourceCounters {
     pub bytes: u64,
     /// How many of the packets were dropped.
     pub drops: u64,
+    /// One more than the number of the [reason](crate::drops::DropReason) of the last drop;
+    /// zero before the first.
+    pub reason: u64,
 }
 
 /// A packet that was dropped, for the log.

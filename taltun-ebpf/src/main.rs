@@ -90,7 +90,7 @@ fn handle(frame: &XdpContext, frames: Frames) -> u32 {
         return XDP_PASS;
     };
     let fault = shield::fault(frame, frames, &datagram, settings);
-    let (drops, action) = match fault {
+    let action = match fault {
         Some(reason) => {
             maps::count_drop(reason);
             // SAFETY: the kernel hands the program a valid context for as long as it runs.
@@ -103,13 +103,14 @@ fn handle(frame: &XdpContext, frames: Frames) -> u32 {
                 interface,
                 length,
             );
-            (1, XDP_DROP)
+            XDP_DROP
         }
-        None if shield::is_transport(frame, frames, &datagram) => (0, XDP_REDIRECT),
-        None => (0, XDP_PASS),
+        None if shield::is_transport(frame, frames, &datagram) => XDP_REDIRECT,
+        None => XDP_PASS,
     };
     let bytes = parse::frame_len(frame) as u64;
-    sources::add(Side::Outside, &datagram.headers.source, 1, bytes, drops);
+    let reason = sources::code(fault);
+    sources::add(Side::Outside, &datagram.headers.source, 1, bytes, reason);
     if action == XDP_REDIRECT {
         return redirect::transport(frame);
     }

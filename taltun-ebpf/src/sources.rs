@@ -8,6 +8,7 @@ use aya_ebpf::bindings::BPF_ANY;
 
 use taltun_common::address::Address;
 use taltun_common::budget::Budget;
+use taltun_common::drops::DropReason;
 use taltun_common::maps::SourceCounters;
 
 use crate::budgets;
@@ -23,10 +24,21 @@ pub enum Side {
     Inside = 1,
 }
 
-/// Counts packets of this source. A function of its own, to keep keys and counters off the
-/// stack of whoever asks.
+/// Why packets are dropped, as [`add`] takes it, and as counters keep it: zero for packets
+/// that aren't.
+#[inline(always)]
+pub fn code(fault: Option<DropReason>) -> u64 {
+    match fault {
+        Some(reason) => 1 + reason as u64,
+        None => 0,
+    }
+}
+
+/// Counts packets of this source, dropped for the reason with this [code]. A function of its
+/// own, to keep keys and counters off the stack of whoever asks.
 #[inline(never)]
-pub fn add(side: Side, source: &Address, packets: u64, bytes: u64, drops: u64) {
+pub fn add(side: Side, source: &Address, packets: u64, bytes: u64, reason: u64) {
+    let drops = if reason == 0 { 0 } else { packets };
     let (sources, budget) = match side {
         Side::Outside => (&SOURCES, Budget::Sources),
         Side::Inside => (&SOURCES_INNER, Budget::SourcesInner),
@@ -38,6 +50,7 @@ pub fn add(side: Side, source: &Address, packets: u64, bytes: u64, drops: u64) {
             packets,
             bytes,
             drops,
+            reason,
         };
         if sources.insert(source, first, u64::from(BPF_ANY)).is_ok() {
             budgets::take(budget, now);
@@ -53,6 +66,9 @@ pub fn add(side: Side, source: &Address, packets: u64, bytes: u64, drops: u64) {
             (*counters).packets = (*counters).packets.wrapping_add(packets);
             (*counters).bytes = (*counters).bytes.wrapping_add(bytes);
             (*counters).drops = (*counters).drops.wrapping_add(drops);
+            if reason != 0 {
+                (*counters).reason = reason;
+            }
         }
     }
 }

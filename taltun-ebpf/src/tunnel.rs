@@ -80,8 +80,8 @@ pub fn inbound(packet: &TcContext) -> i32 {
         None
     };
     let (packets, bytes) = header.count(packet);
-    let drops = if fault.is_some() { packets } else { 0 };
-    sources::add(Side::Inside, &header.source, packets, bytes, drops);
+    let reason = sources::code(fault);
+    sources::add(Side::Inside, &header.source, packets, bytes, reason);
     match fault {
         Some(reason) => drop(packet, &header, reason),
         None => TC_ACT_UNSPEC,

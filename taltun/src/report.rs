@@ -42,6 +42,9 @@ pub struct Status {
     /// Dropped packets by reason, as in [`Stats`].
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
+    /// Unknown keys that tried, the last one first (at most 16).
+    #[serde(default)]
+    pub unknown_keys: Vec<UnknownKey>,
     /// What the host does for the tunnel; `None` for an interface without a configuration file.
     #[serde(default)]
     pub host: Option<HostStatus>,
@@ -110,6 +113,34 @@ pub struct PeerStatus {
     pub tx_bytes: u64,
     /// Seconds between keepalives; `None` for off.
     pub persistent_keepalive: Option<u16>,
+    /// What last kept it from a handshake; `None` once there is one.
+    #[serde(default)]
+    pub problem: Option<Problem>,
+}
+
+/// Why there is no handshake with a peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `preshared_key`, `not_confirmed`, `port_closed`, `unreachable`, `not_sent` or
+    /// `no_answer`.
+    pub cause: String,
+    /// What happened and what to do, in a sentence.
+    pub message: String,
+    /// Seconds since it last happened.
+    pub seconds_ago: f64,
+}
+
+/// Somebody who speaks WireGuard to us, and whose public key is no peer's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnknownKey {
+    /// Its public key, base64.
+    pub public_key: String,
+    /// Where it tried from.
+    pub endpoint: SocketAddr,
+    /// How often.
+    pub tries: u64,
+    /// Seconds since the last try.
+    pub seconds_ago: f64,
 }
 
 /// What the XDP program does on one interface, and why it is so.
@@ -249,4 +280,7 @@ pub struct Source {
     pub bytes: u64,
     /// How many of the packets were dropped.
     pub drops: u64,
+    /// Why the last of them was, as in [`Stats::drops`].
+    #[serde(default)]
+    pub reason: Option<String>,
 }

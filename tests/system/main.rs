@@ -34,11 +34,13 @@ mod name_routes;
 mod name_routes_refused;
 mod named_endpoints;
 mod own_networks;
+mod peer_log;
 mod reach;
 mod recipes;
 mod refusals;
 mod rekey;
 mod reloads;
+mod restart;
 mod roaming;
 mod soak;
 mod sources;
@@ -48,6 +50,7 @@ mod tools;
 mod vagrant;
 mod watch;
 mod wireguard;
+mod words;
 mod zero_copy;
 mod zero_copy_queues;
 
@@ -72,6 +75,9 @@ fn main() {
         sources::CASES,
         lifecycle::CASES,
         refusals::CASES,
+        words::CASES,
+        peer_log::CASES,
+        restart::CASES,
         garbage::CASES,
         bad_wire::CASES,
         interop::CASES,

@@ -312,13 +312,25 @@ fn sum<'a>(addr: IpAddr, cpus: impl Iterator<Item = &'a SourceCounters>) -> Sour
         packets: 0,
         bytes: 0,
         drops: 0,
+        reason: None,
     };
+    let mut most = 0;
     for cpu in cpus {
+        if cpu.drops > most {
+            most = cpu.drops;
+            source.reason = label(cpu.reason);
+        }
         source.packets += cpu.packets;
         source.bytes += cpu.bytes;
         source.drops += cpu.drops;
     }
     source
+}
+
+/// The reason that a source's counters name.
+fn label(code: u64) -> Option<String> {
+    let number = usize::try_from(code).ok()?.checked_sub(1)?;
+    Some(DropReason::ALL.get(number)?.label().to_owned())
 }
 
 pub(super) fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, MapError> {

@@ -64,6 +64,7 @@ wireguard-go, and so does any `taltun NAME` where WG_QUICK_USERSPACE_IMPLEMENTAT
 Exit codes: 0 done; 2 wrong usage or configuration; 1 anything else.
 Environment: TALTUN_RUNTIME_DIR, where control sockets are (default /run/taltun), and below it,
 if it is set, wg's; TALTUN_UAPI_DIR, where wg's are (default /var/run/wireguard);
+TALTUN_STATE_DIR, where peers' endpoints are kept (default /var/lib/taltun);
 NO_COLOR, for a log without colours.";
 
 #[derive(Subcommand)]

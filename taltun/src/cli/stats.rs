@@ -225,6 +225,10 @@ fn sources(title: &str, sources: &[Source], since: Option<(&Since<'_>, &Vec<Sour
     } else {
         SOURCES_SHOWN
     };
+    let has_reasons = rated
+        .iter()
+        .take(shown)
+        .any(|(source, _)| source.reason.is_some());
     let rows: Vec<_> = rated
         .iter()
         .take(shown)
@@ -238,12 +242,18 @@ fn sources(title: &str, sources: &[Source], since: Option<(&Since<'_>, &Vec<Sour
             if since.is_some() {
                 row.push(human::count(*rate));
             }
+            if has_reasons {
+                row.push(source.reason.clone().unwrap_or_default());
+            }
             row
         })
         .collect();
     let mut head = vec![title, "packets", "bytes", "dropped"];
     if since.is_some() {
         head.push("packets/s");
+    }
+    if has_reasons {
+        head.push("last reason");
     }
     let mut text = format!("\n{}", table(&head, &rows));
     let more = sources.len().saturating_sub(shown);
@@ -311,6 +321,7 @@ mod tests {
                     packets: 10,
                     bytes: 1024,
                     drops: 1,
+                    reason: None,
                 })
                 .collect(),
             sources_inner: vec![],
@@ -345,6 +356,7 @@ mod tests {
             packets,
             bytes: 0,
             drops: 0,
+            reason: None,
         };
         let before = Stats {
             drops: [("mac1".to_owned(), 100)].into(),
@@ -383,6 +395,29 @@ mod tests {
             seconds: 1.0,
         };
         assert_eq!(since.rate(1000, 30), 30);
+    }
+
+    #[test]
+    fn why_a_source_is_dropped_is_told_where_it_is_known() {
+        let source = |last: u8, drops, reason: Option<&str>| Source {
+            addr: [192, 0, 2, last].into(),
+            packets: 9,
+            bytes: 0,
+            drops,
+            reason: reason.map(str::to_owned),
+        };
+        let stats = Stats {
+            sources: vec![source(1, 7, Some("mac1")), source(2, 0, None)],
+            ..Stats::default()
+        };
+        let text = render(&stats, None);
+        assert!(
+            text.contains(
+                "source     packets  bytes  dropped  last reason\n\
+                 192.0.2.1        9    0 B        7         mac1\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

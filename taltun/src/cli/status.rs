@@ -86,6 +86,18 @@ fn render(status: &Status) -> String {
     for peer in &status.peers {
         render_peer(&mut text, peer);
     }
+    if !status.unknown_keys.is_empty() {
+        text.push_str("\nunknown keys that tried:\n");
+    }
+    for unknown in &status.unknown_keys {
+        let ago = human::span(whole(unknown.seconds_ago));
+        let times = if unknown.tries == 1 { "time" } else { "times" };
+        let _ = writeln!(
+            text,
+            "  {} from {}, {} {times}, last {ago} ago",
+            unknown.public_key, unknown.endpoint, unknown.tries
+        );
+    }
     text
 }
 
@@ -146,6 +158,10 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
         None => "never".into(),
     };
     line(text, "latest handshake", &handshake);
+    if let Some(problem) = &peer.problem {
+        let ago = human::span(whole(problem.seconds_ago));
+        line(text, "problem", &format!("{} ({ago} ago)", problem.message));
+    }
     line(
         text,
         "transfer",
@@ -176,7 +192,7 @@ fn line(text: &mut String, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{TcStatus, XdpStatus};
+    use crate::report::{Problem, TcStatus, UnknownKey, XdpStatus};
 
     fn hub() -> Status {
         Status {
@@ -203,6 +219,7 @@ mod tests {
                     rx_bytes: 1_258_291,
                     tx_bytes: 148,
                     persistent_keepalive: Some(25),
+                    problem: None,
                 },
                 PeerStatus {
                     name: None,
@@ -215,6 +232,11 @@ mod tests {
                     rx_bytes: 0,
                     tx_bytes: 0,
                     persistent_keepalive: None,
+                    problem: Some(Problem {
+                        cause: "port_closed".into(),
+                        message: "nobody listens at that port".into(),
+                        seconds_ago: 3.4,
+                    }),
                 },
             ],
             xdp: vec![XdpStatus {
@@ -260,6 +282,12 @@ mod tests {
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .into(),
             host: None,
+            unknown_keys: vec![UnknownKey {
+                public_key: "WHO=".into(),
+                endpoint: "192.0.2.4:7".parse().unwrap(),
+                tries: 3,
+                seconds_ago: 5.0,
+            }],
         }
     }
 
@@ -294,7 +322,11 @@ peer: office
 peer: ROAMER=
   allowed ips:      (none)
   latest handshake: never
+  problem:          nobody listens at that port (3 seconds ago)
   transfer:         0 B received, 0 B sent
+
+unknown keys that tried:
+  WHO= from 192.0.2.4:7, 3 times, last 5 seconds ago
 "
         );
     }

@@ -4,10 +4,12 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::RUNTIME_DIR_VARIABLE;
+use super::{RUNTIME_DIR_VARIABLE, STATE_DIR_VARIABLE};
 
 /// Where sockets are, for root and under systemd.
 const RUNTIME: &str = "/run/taltun";
+/// Where state is, likewise.
+const STATE: &str = "/var/lib/taltun";
 
 /// Where the sockets of our own tunnels are.
 pub(super) fn runtime() -> PathBuf {
@@ -27,6 +29,16 @@ pub(super) fn to_look_into() -> Vec<PathBuf> {
         dirs.push(RUNTIME.into());
     }
     dirs
+}
+
+/// Where what outlives a run is, in a directory for each tunnel.
+pub(super) fn state() -> PathBuf {
+    match (named(STATE_DIR_VARIABLE), named(RUNTIME_DIR_VARIABLE)) {
+        (Some(dir), _) => dir,
+        // Tunnels of one name in several network namespaces have a directory each.
+        (None, Some(dir)) => dir.join("state"),
+        (None, None) => STATE.into(),
+    }
 }
 
 /// The directory that a variable names; an empty one names none.

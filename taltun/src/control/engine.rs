@@ -11,16 +11,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ipnet::IpNet;
+use taltun_common::drops::DropReason;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error, info, warn};
 
 use super::banning::Ban;
 use super::bans::Bans;
+use super::dirs;
 use super::dns_routes::Table;
 use super::flaps::Flaps;
+use super::icmp::Icmp;
 use super::lanes::Lanes;
 use super::load::Load;
+use super::memory::Memory;
 use super::names::{Resolved, Resolver};
+use super::peer_log::PeerLog;
 use super::plant::{Parts, Plant};
 use super::polling::Polling;
 use super::reload;
@@ -81,7 +86,7 @@ pub(super) struct Engine {
     pub(super) shield: Shield,
     pub(super) bans: Bans,
     pub(super) filter: Arc<Filter>,
-    gate: Arc<Gate>,
+    pub(super) gate: Arc<Gate>,
     pub(super) counters: Arc<Counters>,
     sender: Sender,
     unreachable: Unreachable,
@@ -97,6 +102,14 @@ pub(super) struct Engine {
     /// Peers that two machines seem to share.
     pub(super) flaps: Flaps,
     clocks: Apart,
+    pub(super) peer_log: PeerLog,
+    /// Of a tunnel that is configured: nobody knows the peers of another before they are set.
+    pub(super) memory: Option<Memory>,
+    pub(super) icmp: Icmp,
+    /// When sources were last looked at for a wrong key of ours, and how many such messages
+    /// XDP had dropped then.
+    pub(super) looked_for_misled: Option<Time>,
+    pub(super) misled_before: u64,
 }
 
 /// What a peer is called, and where it was said to be, which may be a name.
@@ -176,6 +189,7 @@ impl Engine {
             busy_poll: Duration::from_micros(config.dataplane.busy_poll_us.into()),
             crypto_threads: config.dataplane.crypto_threads,
         };
+        let memory = (!plain).then(|| Memory::of(&dirs::state(), &config.interface.tun_name));
         let names_routed = config.dns_routes.as_ref();
         let names_routed = names_routed.map(Table::new);
         let plant =
@@ -205,6 +219,11 @@ impl Engine {
             load: Load::default(),
             flaps: Flaps::default(),
             clocks: Apart::new(clock::wall(), now),
+            peer_log: PeerLog::default(),
+            memory,
+            icmp: Icmp::listen(),
+            looked_for_misled: None,
+            misled_before: 0,
         })
     }
 
@@ -260,10 +279,15 @@ impl Engine {
         }
         self.greet();
         info!(
-            "{} is up, listening on {}, with {} peers",
+            "{} is up, listening on {}, with {} peer{}",
             self.config.interface.tun_name,
             self.plant.listen_address(),
-            self.config.peers.len()
+            self.config.peers.len(),
+            if self.config.peers.len() == 1 {
+                ""
+            } else {
+                "s"
+            }
         );
     }
 
@@ -321,6 +345,10 @@ impl Engine {
     pub(super) fn forget_strangers(&mut self) {
         let device = &self.device;
         self.known.retain(|key, _| device.peer(key).is_some());
+        self.peer_log.retain(|key| device.peer(key).is_some());
+        if let Some(memory) = &mut self.memory {
+            memory.retain(|key| device.peer(key).is_some());
+        }
         self.end_look_ups();
     }
 
@@ -377,15 +405,11 @@ impl Engine {
                     }
                 }
                 Event::HandshakeGivenUp(id) => {
-                    let key = self
-                        .device
-                        .peers()
-                        .find(|peer| peer.id() == id)
-                        .map(|peer| *peer.public_key());
-                    if let Some(key) = key {
+                    if let Some(key) = self.device.key_of(id).copied() {
                         self.handle_given_up(&key);
                     }
                 }
+                other => self.tell(other),
             }
         }
         while let Some(transmit) = self.device.poll_transmit() {
@@ -395,6 +419,9 @@ impl Engine {
             };
             self.runs.push(run, false);
             self.sender.send(&transmit.payload, &mut self.runs);
+            if let Some(errno) = self.sender.take_refusal() {
+                self.tell_not_sent(transmit.endpoint.remote, errno);
+            }
         }
         while let Some(packet) = self.device.poll_given_up() {
             self.unreachable
@@ -405,7 +432,7 @@ impl Engine {
     /// Nobody answered for 90 s: the peer may have moved to where its name leads now. A
     /// client goes on trying, a server waits.
     fn handle_given_up(&mut self, key: &PublicKey) {
-        info!("no answer from {}", self.label(key));
+        debug!("no answer from {}", self.label(key));
         match self.known.get(key).and_then(|known| known.endpoint.clone()) {
             Some(config::Endpoint::Name(host, port)) => {
                 self.resolver.resolve(*key, &host, port);
@@ -454,6 +481,9 @@ impl Engine {
         if let Err(reason) = outcome {
             debug!("handshake message from {}: {}", from.remote, reason.label());
             self.counters.drop_packet(reason);
+            if reason == DropReason::Mac1 {
+                self.peer_log.misled(from.remote.ip(), now);
+            }
         }
     }
 

@@ -303,6 +303,7 @@ mod tests {
             rx_bytes: 0,
             tx_bytes: 0,
             persistent_keepalive: None,
+            problem: None,
         }
     }
 

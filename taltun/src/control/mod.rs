@@ -13,14 +13,17 @@ mod flaps;
 mod follow;
 mod forwarder;
 mod hooks;
+mod icmp;
 mod lanes;
 mod listed_answers;
 mod listener;
 mod load;
 mod look_up;
+mod memory;
 mod name_servers;
 mod names;
 mod panics;
+mod peer_log;
 mod peer_process;
 mod plant;
 mod polling;
@@ -32,8 +35,10 @@ mod run;
 mod shares;
 mod socket;
 mod sockets;
+mod telling;
 mod terminal;
 mod uapi;
+mod window;
 mod words;
 
 pub use client::call;
@@ -52,6 +57,10 @@ use crate::system;
 /// namespaces share `/run`, so nodes of the same interface name in different namespaces
 /// need a directory each.
 pub const RUNTIME_DIR_VARIABLE: &str = "TALTUN_RUNTIME_DIR";
+
+/// Environment variable that moves what outlives a run out of `/var/lib/taltun`. Without it
+/// a tunnel whose control socket was moved keeps that beside its socket, in `state`.
+pub const STATE_DIR_VARIABLE: &str = "TALTUN_STATE_DIR";
 
 /// Where the control sockets are: `$TALTUN_RUNTIME_DIR`, or else `/run/taltun`; for a user
 /// who may not write there, `$XDG_RUNTIME_DIR/taltun`.

@@ -92,6 +92,7 @@ impl Engine {
             .set_handshakes_per_second(new.accel.handshakes_per_second);
         self.configure_bans(&new.accel.deny, &new.accel.deny_inner);
         self.known = known(&new.peers);
+        self.forget_strangers();
         self.config = new;
         self.end_look_ups();
         for peer in &greeted {

@@ -54,6 +54,7 @@ impl Engine {
             tc: self.shield.tunnel_status(),
             steering: self.steering_status(),
             drops: self.drops(),
+            unknown_keys: self.peer_log.unknown_keys(now),
             host: self.kept.as_ref().map(|kept| self.host_status(kept)),
         }
     }
@@ -109,6 +110,7 @@ impl Engine {
             rx_bytes: peer.rx_bytes(),
             tx_bytes: peer.tx_bytes(),
             persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
+            problem: self.peer_log.problem(key, now),
         }
     }
 

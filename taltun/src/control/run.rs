@@ -138,6 +138,7 @@ pub async fn run(
             () = sleep_until_time(engine.device.poll_timeout()) => engine.handle_timeout(),
             () = clones.next() => engine.start_over("this machine was cloned or rolled back"),
             () = sleep_until(engine.bans.next_end()) => engine.expire_bans(),
+            () = sleep_until(engine.next_remembered()) => engine.speak_to_remembered(),
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
             Some((request, answer)) = calls.recv() => {
@@ -170,6 +171,7 @@ pub async fn run(
                 engine.shield.refresh();
                 engine.tell_endpoints();
                 engine.follow_moves();
+                engine.tell_of_the_second();
                 hooks.follow(&engine.config.hooks, || engine.status().peers);
                 engine.follow_queues();
                 engine.forget_names(&mut host).await;
@@ -192,6 +194,7 @@ pub async fn run(
             ending = Some(end);
         }
     }
+    engine.keep_memory();
     let commands = engine.config.hooks.clone();
     // From here on there is no such interface for `wg`.
     drop(serve_uapi);

@@ -15,7 +15,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use taltun_common::bucket::Rate;
 use taltun_common::budget::COOKIE_REPLIES;
@@ -39,7 +39,12 @@ pub struct Gate {
     known: Bucket,
     /// Where peers were last heard.
     endpoints: RwLock<HashSet<IpAddr>>,
+    /// Where messages for another public key than ours came from lately.
+    misled: Mutex<Vec<IpAddr>>,
 }
+
+/// Sources of such messages that are kept for the controller.
+const MOST_MISLED: usize = 16;
 
 impl Gate {
     /// Too many come, at least until then.
@@ -78,6 +83,23 @@ impl Gate {
         };
         let passes = bucket.take(now) || (self.is_endpoint(source) && self.known.take(now));
         passes.then_some(()).ok_or(reason)
+    }
+
+    /// Takes note of a message for another public key than ours, for the log: of a few of them
+    /// in a flood, and only if nobody else is doing so.
+    pub(super) fn note_misled(&self, source: IpAddr) {
+        if let Ok(mut misled) = self.misled.try_lock()
+            && misled.len() < MOST_MISLED
+            && !misled.contains(&source)
+        {
+            misled.push(source);
+        }
+    }
+
+    /// Where such messages came from since the last call.
+    pub fn take_misled(&self) -> Vec<IpAddr> {
+        let taken = self.misled.try_lock();
+        taken.map_or_else(|_| Vec::new(), |mut misled| misled.drain(..).collect())
     }
 
     fn is_endpoint(&self, source: IpAddr) -> bool {

@@ -245,6 +245,9 @@ impl Work {
                     proof.and_then(|proof| shared.gate.admit(&message, proof, source, round.now));
                 if let Err(reason) = admitted {
                     self.tally.drop_packet(reason);
+                    if reason == DropReason::Mac1 {
+                        shared.gate.note_misled(source);
+                    }
                 } else if !shared.hand_over(Handshake::new(datagram, from)) {
                     self.tally.drop_packet(DropReason::HandshakeQueueFull);
                 }

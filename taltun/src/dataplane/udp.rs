@@ -159,6 +159,8 @@ pub struct Sender {
     counters: Arc<Counters>,
     /// Runs of several datagrams refused since one was last taken.
     refusals: u32,
+    /// Why the kernel refused the last datagram that it refused for good.
+    refused: Option<i32>,
 }
 
 impl Sender {
@@ -173,7 +175,13 @@ impl Sender {
             socket,
             counters,
             refusals: 0,
+            refused: None,
         }
+    }
+
+    /// Why a datagram was refused since the last call, if one was.
+    pub fn take_refusal(&mut self) -> Option<i32> {
+        self.refused.take()
     }
 
     /// The port that it sends from.
@@ -237,6 +245,7 @@ impl Sender {
             self.refuse_segments(error, all_taken);
             return;
         }
+        self.refused = error;
         for _ in 0..run.segments() {
             self.counters.drop_packet(DropReason::UdpSend);
         }

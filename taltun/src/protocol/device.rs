@@ -31,7 +31,7 @@ mod sending;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ use taltun_common::drops::DropReason;
 use super::cookie::{Checker, Sealer};
 use super::messages::{KEEPALIVE_TIMEOUT, Message};
 use super::noise::{Identity, Initiator};
-use super::peer::{Endpoint, Peer, PeerId};
+use super::peer::{Endpoint, Peer, PeerId, Requests};
 use super::randomness::Randomness;
 use super::ratelimiter::RateLimiter;
 use super::tai64n::Tai64n;
@@ -128,6 +128,19 @@ pub enum Event {
     CookieGiven(IpAddr),
     /// Nobody answered for the whole 90 s of a handshake (§6.4).
     HandshakeGivenUp(PeerId),
+    /// A handshake with this peer is complete: either side has the keys, and has shown it.
+    HandshakeFinished(PeerId),
+    /// Nobody answered an initiation in time; another one follows.
+    Unanswered(PeerId),
+    /// The peer answered, from where it is, and we can't open the answer: it has another
+    /// preshared key.
+    AnswerRefused(PeerId),
+    /// The peer starts over although we answered: our answer was lost, or it couldn't open it.
+    NotConfirmed(PeerId),
+    /// The peer went on to another address or port.
+    Moved(PeerId),
+    /// Somebody who knows our public key, and has one of its own that is no peer's.
+    UnknownKey(PublicKey, SocketAddr),
 }
 
 /// Packets that waited for a handshake in vain and are handed out by
@@ -276,6 +289,11 @@ impl Device {
         Some(&self.peers.get(self.by_key.get(key)?)?.peer)
     }
 
+    /// The public key of the peer with this name, unless it is gone.
+    pub fn key_of(&self, id: PeerId) -> Option<&PublicKey> {
+        Some(self.peers.get(&id)?.peer.public_key())
+    }
+
     /// All peers, in the order they were added.
     pub fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
         self.peers.values().map(|control| &control.peer)
@@ -326,8 +344,16 @@ impl Device {
             let Some(control) = self.peers.get(&id) else {
                 continue;
             };
-            let (handshake, flush) = control.peer.take_requests();
+            let Requests {
+                handshake,
+                flush,
+                moved,
+            } = control.peer.take_requests();
+            if moved {
+                self.events.push_back(Event::Moved(id));
+            }
             if flush {
+                self.events.push_back(Event::HandshakeFinished(id));
                 // The first data on a session proves that its handshake is finished: an
                 // initiation of ours that is still in flight has become pointless.
                 let retired = control.peer.take_retired();
@@ -399,6 +425,7 @@ impl Device {
                 self.events.push_back(Event::HandshakeGivenUp(id));
             }
             Due::Retry => {
+                self.events.push_back(Event::Unanswered(id));
                 control.peer.forget_local_address();
                 control.try_next_place(now);
                 self.send_initiation(id, now);

@@ -69,6 +69,16 @@ pub(super) enum Request {
     Handshake = 1,
     /// A session was confirmed: send what was staged.
     Flush = 2,
+    /// The peer is somewhere else now.
+    Moved = 4,
+}
+
+/// All that workers asked for a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Requests {
+    pub(super) handshake: bool,
+    pub(super) flush: bool,
+    pub(super) moved: bool,
 }
 
 /// A peer's shared half.
@@ -299,18 +309,21 @@ impl Peer {
         })
     }
 
-    /// Moves the peer to where an authenticated message came from (§2.1).
-    pub(super) fn roam(&self, to: Endpoint) {
+    /// Moves the peer to where an authenticated message came from (§2.1); true when it was
+    /// known to be at another address or port.
+    pub(super) fn roam(&self, to: Endpoint) -> bool {
         let mut endpoint = lock(&self.endpoint);
-        if *endpoint != Some(to) {
-            let left = endpoint.replace(to).map(|left| left.remote);
-            if left != Some(to.remote) {
-                let before = std::mem::replace(&mut *lock(&self.left), left);
-                if before == Some(to.remote) {
-                    self.returns.fetch_add(1, Ordering::Relaxed);
-                }
+        if *endpoint == Some(to) {
+            return false;
+        }
+        let left = endpoint.replace(to).map(|left| left.remote);
+        if left != Some(to.remote) {
+            let before = std::mem::replace(&mut *lock(&self.left), left);
+            if before == Some(to.remote) {
+                self.returns.fetch_add(1, Ordering::Relaxed);
             }
         }
+        left.is_some_and(|left| left != to.remote)
     }
 
     pub(super) fn set_endpoint(&self, to: Option<Endpoint>) {
@@ -377,6 +390,11 @@ impl Peer {
         }
     }
 
+    /// Whether a handshake that we answered still waits for the peer's first data.
+    pub(super) fn awaits_confirmation(&self) -> bool {
+        lock(&self.sessions).next.is_some()
+    }
+
     /// Takes the sessions that are no longer used.
     pub(super) fn take_retired(&self) -> Vec<Arc<Session>> {
         std::mem::take(&mut lock(&self.sessions).retired)
@@ -410,13 +428,15 @@ impl Peer {
         self.requests.fetch_or(request as u8, Ordering::AcqRel) == 0
     }
 
-    /// Takes all requests: `(handshake, flush)`.
-    pub(super) fn take_requests(&self) -> (bool, bool) {
+    /// Takes all requests.
+    pub(super) fn take_requests(&self) -> Requests {
         let requests = self.requests.swap(0, Ordering::AcqRel);
-        (
-            requests & Request::Handshake as u8 != 0,
-            requests & Request::Flush as u8 != 0,
-        )
+        let has = |request| requests & request as u8 != 0;
+        Requests {
+            handshake: has(Request::Handshake),
+            flush: has(Request::Flush),
+            moved: has(Request::Moved),
+        }
     }
 
     #[cfg(test)]

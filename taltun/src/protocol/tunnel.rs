@@ -537,7 +537,9 @@ impl Batch<'_> {
         if let Some(run) = self.inbound.take()
             && let Some(from) = run.from
         {
-            run.peer.roam(from);
+            if run.peer.roam(from) {
+                self.tunnel.request(&run.peer, Request::Moved);
+            }
             run.peer.activity.received(self.now, run.bytes, run.data);
             run.peer.settle_on(&run.session, self.now);
         }

@@ -52,6 +52,7 @@ fn the_oldest_sources_go() -> Result<(), Failed> {
         packets: 1,
         bytes: udp(V4, &bad).len() as u64,
         drops: 1,
+        reason: 1 + DropReason::Shape as u64,
     };
     for number in old..old + NEW {
         let entry = (key(source(number)), expected);

@@ -165,6 +165,7 @@ pub fn counters(ebpf: &mut Ebpf, name: &str) -> Result<Vec<(Address, SourceCount
             sum.packets += cpu.packets;
             sum.bytes += cpu.bytes;
             sum.drops += cpu.drops;
+            sum.reason = sum.reason.max(cpu.reason);
         }
         (address, sum)
     });

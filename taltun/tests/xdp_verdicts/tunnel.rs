@@ -224,17 +224,18 @@ fn counted(
     bytes: u64,
     drops: u64,
 ) -> Result<(), Failed> {
+    let counted = counters(ebpf, "SOURCES_INNER")?;
+    // Why they were dropped is known of those that were.
+    let reason = counted.first().map_or(0, |(_, counters)| counters.reason);
+    assert_eq!(reason != 0, drops != 0, "{source}: reason {reason}");
     let expected = SourceCounters {
         packets,
         bytes,
         drops,
+        reason,
     };
     let address: IpAddr = source.parse()?;
-    assert_eq!(
-        counters(ebpf, "SOURCES_INNER")?,
-        [(key(address), expected)],
-        "{source}"
-    );
+    assert_eq!(counted, [(key(address), expected)], "{source}");
     Ok(())
 }
 

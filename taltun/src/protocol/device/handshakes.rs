@@ -73,7 +73,11 @@ impl Device {
     ) -> Result<(), DropReason> {
         let refused = DropReason::Handshake;
         let claimed = noise::receive(&self.identity, message).map_err(|_| refused)?;
-        let id = *self.by_key.get(&claimed.initiator).ok_or(refused)?;
+        let Some(&id) = self.by_key.get(&claimed.initiator) else {
+            let stranger = Event::UnknownKey(claimed.initiator, from.remote);
+            self.events.push_back(stranger);
+            return Err(refused);
+        };
         let control = self.peers.get_mut(&id).ok_or(refused)?;
         let static_static = control.static_static(&self.identity).ok_or(refused)?;
         let verified = claimed.verify(static_static).map_err(|_| refused)?;
@@ -99,6 +103,9 @@ impl Device {
         control.sealer.seal(&mut response, now);
         self.events.push_back(Event::IndexBorn(local_index));
         let peer = Arc::clone(&control.peer);
+        if peer.awaits_confirmation() {
+            self.events.push_back(Event::NotConfirmed(id));
+        }
         peer.roam(from);
         peer.activity.received(now, message.0.len() as u64, false);
         self.begin_session(id, &keys, Role::Responder, local_index, remote_index, now);
@@ -134,8 +141,15 @@ impl Device {
             .as_ref()
             .ok_or(refused)?
             .state
-            .finish(&self.identity, &control.preshared_key, message)
-            .map_err(|_| refused)?;
+            .finish(&self.identity, &control.preshared_key, message);
+        let Ok(keys) = keys else {
+            // Whoever is elsewhere may have made it up.
+            let at = control.peer.endpoint().map(|endpoint| endpoint.remote);
+            if at == Some(from.remote) {
+                self.events.push_back(Event::AnswerRefused(id));
+            }
+            return Err(refused);
+        };
 
         // The index lives on as the session's. The initiation before this one is over. One
         // after it, if this answer comes late, is not: the responder replaces this session
@@ -154,6 +168,7 @@ impl Device {
         peer.roam(from);
         peer.activity.received(now, message.0.len() as u64, false);
         peer.activity.handshake_completed(now);
+        self.events.push_back(Event::HandshakeFinished(id));
         self.begin_session(
             id,
             &keys,

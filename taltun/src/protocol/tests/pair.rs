@@ -434,7 +434,13 @@ impl World {
                 Event::IndexDied(index) => {
                     assert!(node.indices.remove(&index), "an index dies twice");
                 }
-                Event::CookieGiven(_) => {}
+                Event::CookieGiven(_)
+                | Event::HandshakeFinished(_)
+                | Event::Unanswered(_)
+                | Event::AnswerRefused(_)
+                | Event::NotConfirmed(_)
+                | Event::Moved(_)
+                | Event::UnknownKey(..) => {}
                 Event::HandshakeGivenUp(_) => node.given_up.push(self.now),
             }
         }

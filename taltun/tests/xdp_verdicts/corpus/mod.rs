@@ -120,6 +120,10 @@ pub fn run(
             packets: 1,
             bytes: frame.len() as u64,
             drops: u64::from(dropped),
+            reason: match expect {
+                Drop(reason) => 1 + reason as u64,
+                _ => 0,
+            },
         },
     ));
     if counted != Vec::from_iter(expected) {

@@ -1,0 +1,417 @@
+//! What happens to peers, as lines of the log, and what keeps one from a handshake, for
+//! `status`: who came, from where, and why somebody doesn't.
+//!
+//! What peers do is told for each of them; what strangers do can be made up at any rate, and
+//! is told a few times a minute.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use super::window::Window;
+use crate::crypto::PublicKey;
+use crate::protocol::time::Time;
+use crate::report::{Problem, UnknownKey};
+
+/// Lines a minute about peers: more than a person reads, and few enough for any disk.
+const PEER_LINES: u64 = 300;
+/// Lines a minute about strangers.
+const STRANGER_LINES: u64 = 10;
+/// Unknown keys, and sources with a wrong key of ours, that are remembered.
+const STRANGERS: usize = 16;
+/// A handshake this long after the last one is news; a renewal isn't.
+const SILENCE: Duration = Duration::from_secs(180);
+/// A problem is told again after this long.
+const AGAIN: Duration = Duration::from_secs(600);
+/// Two of a kind that are further apart have nothing to do with each other.
+const ROW: Duration = Duration::from_secs(30);
+
+/// Why there is no handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The answer to our initiation is for another preshared key.
+    PresharedKey,
+    /// It takes none of our answers.
+    NotConfirmed,
+    /// An ICMP message said that nobody has the port.
+    PortClosed,
+    /// An ICMP message said that there is no way, or that it is forbidden.
+    Unreachable(&'static str),
+    /// The kernel didn't send.
+    NotSent(String),
+    /// Nothing came back.
+    NoAnswer,
+}
+
+impl Cause {
+    /// Its name in JSON.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::PresharedKey => "preshared_key",
+            Self::NotConfirmed => "not_confirmed",
+            Self::PortClosed => "port_closed",
+            Self::Unreachable(_) => "unreachable",
+            Self::NotSent(_) => "not_sent",
+            Self::NoAnswer => "no_answer",
+        }
+    }
+
+    /// What happened and what to do.
+    fn message(&self) -> String {
+        match self {
+            Self::PresharedKey => {
+                "it answers, but with another preshared key; give both sides the \
+                                   same preshared_key, or none"
+                    .to_owned()
+            }
+            Self::NotConfirmed => {
+                "it starts over although it was answered: it has another preshared key, or our \
+                 answers don't reach it (a firewall there or on the way)"
+                    .to_owned()
+            }
+            Self::PortClosed => "nobody listens at that port (ICMP: port unreachable); start the \
+                                 other side, or mend the port of its endpoint"
+                .to_owned(),
+            Self::Unreachable(what) => {
+                format!(
+                    "it can't be reached (ICMP: {what}); look at routes and firewalls on the way"
+                )
+            }
+            Self::NotSent(error) => {
+                format!(
+                    "nothing can be sent there: {error}; look at `ip route get` and the firewall"
+                )
+            }
+            Self::NoAnswer => {
+                "no answer: the endpoint is wrong, UDP is blocked on the way, or the \
+                               other side doesn't know our key (its log says so) or has another \
+                               public key than the file"
+                    .to_owned()
+            }
+        }
+    }
+
+    /// Whether it says more than `other`, and so stays where both are so.
+    fn outranks(&self, other: &Self) -> bool {
+        *other == Self::NoAnswer && *self != Self::NoAnswer
+    }
+}
+
+/// What is known of a peer.
+#[derive(Debug, Default)]
+struct Seen {
+    endpoint: Option<SocketAddr>,
+    handshake: Option<Time>,
+    unanswered: u32,
+    unconfirmed: u32,
+    last_unconfirmed: Option<Time>,
+    problem: Option<(Cause, Time)>,
+    /// When the problem was last written into the log.
+    told: Option<Time>,
+}
+
+/// A stranger that tried.
+#[derive(Debug)]
+struct Stranger {
+    key: PublicKey,
+    endpoint: SocketAddr,
+    tries: u64,
+    at: Time,
+}
+
+/// Writes the log of peers.
+#[derive(Debug)]
+pub(super) struct PeerLog {
+    peers: HashMap<PublicKey, Seen>,
+    strangers: VecDeque<Stranger>,
+    /// Sources of messages for another key than ours, and when they were told of.
+    misled: VecDeque<(IpAddr, Time)>,
+    peer_lines: Window,
+    stranger_lines: Window,
+}
+
+impl Default for PeerLog {
+    fn default() -> Self {
+        Self {
+            peers: HashMap::new(),
+            strangers: VecDeque::new(),
+            misled: VecDeque::new(),
+            peer_lines: Window::new("peers", PEER_LINES),
+            stranger_lines: Window::new("unknown senders", STRANGER_LINES),
+        }
+    }
+}
+
+impl PeerLog {
+    /// A handshake with a peer is complete.
+    pub(super) fn finished(
+        &mut self,
+        key: &PublicKey,
+        label: &str,
+        endpoint: Option<SocketAddr>,
+        now: Time,
+    ) {
+        let seen = self.peers.entry(*key).or_default();
+        let is_news = seen.problem.is_some()
+            || seen.endpoint != endpoint
+            || seen.handshake.is_none_or(|last| now.since(last) >= SILENCE);
+        *seen = Seen {
+            endpoint,
+            handshake: Some(now),
+            ..Seen::default()
+        };
+        let endpoint = shown(endpoint);
+        if !is_news {
+            debug!(peer = %label, %endpoint, "session renewed");
+        } else if self.peer_lines.allows(now) {
+            info!(peer = %label, %endpoint, "handshake finished");
+        }
+    }
+
+    /// A peer went on to another address or port.
+    pub(super) fn moved(
+        &mut self,
+        key: &PublicKey,
+        label: &str,
+        endpoint: Option<SocketAddr>,
+        now: Time,
+    ) {
+        let seen = self.peers.entry(*key).or_default();
+        if seen.endpoint == endpoint {
+            return;
+        }
+        let before = std::mem::replace(&mut seen.endpoint, endpoint);
+        if self.peer_lines.allows(now) {
+            info!(
+                peer = %label,
+                endpoint = %shown(endpoint),
+                before = %shown(before),
+                "new endpoint"
+            );
+        }
+    }
+
+    /// An initiation went unanswered. One may be lost; two in a row are told.
+    pub(super) fn unanswered(
+        &mut self,
+        key: &PublicKey,
+        label: &str,
+        endpoint: Option<SocketAddr>,
+        now: Time,
+    ) {
+        let seen = self.peers.entry(*key).or_default();
+        seen.unanswered += 1;
+        if seen.unanswered >= 2 {
+            self.trouble(key, label, endpoint, Cause::NoAnswer, now);
+        }
+    }
+
+    /// A peer started over although it was answered. One answer may be lost; two in a row are
+    /// told.
+    pub(super) fn not_confirmed(
+        &mut self,
+        key: &PublicKey,
+        label: &str,
+        endpoint: Option<SocketAddr>,
+        now: Time,
+    ) {
+        let seen = self.peers.entry(*key).or_default();
+        let in_a_row = seen
+            .last_unconfirmed
+            .is_some_and(|last| now.since(last) < ROW);
+        seen.unconfirmed = if in_a_row { seen.unconfirmed + 1 } else { 1 };
+        seen.last_unconfirmed = Some(now);
+        if seen.unconfirmed >= 2 {
+            self.trouble(key, label, endpoint, Cause::NotConfirmed, now);
+        }
+    }
+
+    /// Something keeps a peer from a handshake.
+    pub(super) fn trouble(
+        &mut self,
+        key: &PublicKey,
+        label: &str,
+        endpoint: Option<SocketAddr>,
+        cause: Cause,
+        now: Time,
+    ) {
+        let seen = self.peers.entry(*key).or_default();
+        if let Some((known, at)) = &mut seen.problem
+            && known.outranks(&cause)
+            && now.since(*at) < AGAIN
+        {
+            return;
+        }
+        let is_same = matches!(&seen.problem, Some((known, _)) if *known == cause);
+        let told_lately = seen.told.is_some_and(|at| now.since(at) < AGAIN);
+        let message = cause.message();
+        seen.problem = Some((cause, now));
+        if is_same && told_lately {
+            return;
+        }
+        seen.told = Some(now);
+        if self.peer_lines.allows(now) {
+            warn!(peer = %label, endpoint = %shown(endpoint), "no handshake: {message}");
+        }
+    }
+
+    /// Somebody knows our public key, and has one that is no peer's.
+    pub(super) fn unknown_key(&mut self, key: PublicKey, endpoint: SocketAddr, now: Time) {
+        let known = self
+            .strangers
+            .iter()
+            .position(|known| known.key == key && known.endpoint.ip() == endpoint.ip());
+        let known = known.and_then(|at| self.strangers.remove(at));
+        let (tries, last) = known.map_or((0, None), |known| (known.tries, Some(known.at)));
+        self.strangers.truncate(STRANGERS - 1);
+        self.strangers.push_front(Stranger {
+            key,
+            endpoint,
+            tries: tries + 1,
+            at: now,
+        });
+        // Who tries every five seconds is told once, until he has been silent.
+        let is_news = last.is_none_or(|last| now.since(last) >= Duration::from_secs(60));
+        if is_news && self.stranger_lines.allows(now) {
+            warn!(
+                public_key = %key,
+                endpoint = %endpoint,
+                "refused: no peer has this public key; if it is one of yours, add it to [[peers]]"
+            );
+        }
+    }
+
+    /// Handshake messages come from here that are for another public key than ours.
+    pub(super) fn misled(&mut self, source: IpAddr, now: Time) {
+        let source = source.to_canonical();
+        let known = self.misled.iter().position(|(known, _)| *known == source);
+        let told = known
+            .and_then(|at| self.misled.remove(at))
+            .map(|(_, told)| told);
+        let is_news = told.is_none_or(|told| now.since(told) >= AGAIN);
+        self.misled.truncate(STRANGERS - 1);
+        let told = told.filter(|_| !is_news).unwrap_or(now);
+        self.misled.push_front((source, told));
+        if is_news && self.stranger_lines.allows(now) {
+            warn!(
+                source = %source,
+                "refused (mac1): its messages are for another public key than ours; if it is a \
+                 peer of yours, mend the public key that it has of this machine"
+            );
+        }
+    }
+
+    /// Forgets all but these peers.
+    pub(super) fn retain(&mut self, is_peer: impl Fn(&PublicKey) -> bool) {
+        self.peers.retain(|key, _| is_peer(key));
+    }
+
+    /// To be called once a second.
+    pub(super) fn tick(&mut self, now: Time) {
+        self.peer_lines.tick(now);
+        self.stranger_lines.tick(now);
+    }
+
+    /// What last kept a peer from a handshake.
+    pub(super) fn problem(&self, key: &PublicKey, now: Time) -> Option<Problem> {
+        let (cause, at) = self.peers.get(key)?.problem.as_ref()?;
+        Some(Problem {
+            cause: cause.name().to_owned(),
+            message: cause.message(),
+            seconds_ago: now.since(*at).as_secs_f64(),
+        })
+    }
+
+    /// Unknown keys that tried, the last one first.
+    pub(super) fn unknown_keys(&self, now: Time) -> Vec<UnknownKey> {
+        let strangers = self.strangers.iter();
+        strangers
+            .map(|stranger| UnknownKey {
+                public_key: stranger.key.to_string(),
+                endpoint: stranger.endpoint,
+                tries: stranger.tries,
+                seconds_ago: now.since(stranger.at).as_secs_f64(),
+            })
+            .collect()
+    }
+}
+
+fn shown(endpoint: Option<SocketAddr>) -> String {
+    endpoint.map_or_else(|| "(none)".to_owned(), |endpoint| endpoint.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::PrivateKey;
+
+    fn key(number: u8) -> PublicKey {
+        PrivateKey::from_bytes([number; 32]).public_key()
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::START + Duration::from_secs(1000 + seconds)
+    }
+
+    const THERE: &str = "192.0.2.1:9000";
+
+    fn there() -> SocketAddr {
+        THERE.parse().unwrap()
+    }
+
+    fn cause(log: &PeerLog, peer: u8, now: Time) -> Option<String> {
+        log.problem(&key(peer), now).map(|problem| problem.cause)
+    }
+
+    #[test]
+    fn silence_is_a_problem_after_ten_seconds_and_over_with_a_handshake() {
+        let mut log = PeerLog::default();
+        log.unanswered(&key(1), "ana", Some(there()), at(5));
+        assert_eq!(cause(&log, 1, at(5)), None);
+        log.unanswered(&key(1), "ana", Some(there()), at(10));
+        assert_eq!(cause(&log, 1, at(12)).as_deref(), Some("no_answer"));
+        assert!((log.problem(&key(1), at(12)).unwrap().seconds_ago - 2.0).abs() < 1e-6);
+        log.finished(&key(1), "ana", Some(there()), at(15));
+        assert_eq!(cause(&log, 1, at(15)), None);
+    }
+
+    #[test]
+    fn what_says_more_stays() {
+        let mut log = PeerLog::default();
+        log.trouble(&key(1), "ana", Some(there()), Cause::PortClosed, at(0));
+        log.unanswered(&key(1), "ana", Some(there()), at(5));
+        log.unanswered(&key(1), "ana", Some(there()), at(10));
+        assert_eq!(cause(&log, 1, at(10)).as_deref(), Some("port_closed"));
+        log.trouble(&key(1), "ana", Some(there()), Cause::PresharedKey, at(11));
+        assert_eq!(cause(&log, 1, at(11)).as_deref(), Some("preshared_key"));
+    }
+
+    #[test]
+    fn answers_that_are_not_taken_are_a_problem_only_in_a_row() {
+        let mut log = PeerLog::default();
+        log.not_confirmed(&key(1), "ana", Some(there()), at(0));
+        log.not_confirmed(&key(1), "ana", Some(there()), at(100));
+        assert_eq!(cause(&log, 1, at(100)), None);
+        log.not_confirmed(&key(1), "ana", Some(there()), at(105));
+        assert_eq!(cause(&log, 1, at(105)).as_deref(), Some("not_confirmed"));
+    }
+
+    #[test]
+    fn of_strangers_the_last_ones_are_kept() {
+        let mut log = PeerLog::default();
+        for number in 0..200_u8 {
+            let from = SocketAddr::from(([198, 51, 100, number], 1));
+            log.unknown_key(key(number), from, at(u64::from(number)));
+            log.misled(from.ip(), at(u64::from(number)));
+        }
+        let from = SocketAddr::from(([198, 51, 100, 199], 2));
+        log.unknown_key(key(199), from, at(300));
+        let strangers = log.unknown_keys(at(301));
+        assert_eq!(strangers.len(), STRANGERS);
+        assert_eq!(strangers[0].public_key, key(199).to_string());
+        assert_eq!((strangers[0].tries, strangers[0].endpoint), (2, from));
+        assert!(log.misled.len() <= STRANGERS);
+    }
+}

@@ -1,0 +1,188 @@
+//! What the controller tells of peers, in the log and to the next start of this tunnel: its
+//! part of [`super::peer_log`] and [`super::memory`].
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use taltun_common::drops::DropReason;
+use tokio::time::Instant;
+
+use super::engine::Engine;
+use super::icmp::Undelivered;
+use super::peer_log::Cause;
+use crate::crypto::PublicKey;
+use crate::dataplane::clock;
+use crate::protocol::device::Event;
+use crate::protocol::peer::{Endpoint, PeerId};
+
+/// Between two looks at all sources.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(3);
+/// Sources looked at, those with most packets first.
+const MOST_MISLED: usize = 256;
+
+impl Engine {
+    /// Tells of what the device says about a peer, or a stranger.
+    pub(super) fn tell(&mut self, event: Event) {
+        let now = clock::now();
+        match event {
+            Event::UnknownKey(key, from) => self.peer_log.unknown_key(key, from, now),
+            Event::HandshakeFinished(id) => self.with_peer(id, |engine, key, label, endpoint| {
+                engine.peer_log.finished(key, label, endpoint, now);
+                engine.remember(key, endpoint);
+            }),
+            Event::Moved(id) => self.with_peer(id, |engine, key, label, endpoint| {
+                engine.peer_log.moved(key, label, endpoint, now);
+                engine.remember(key, endpoint);
+            }),
+            Event::Unanswered(id) => self.with_peer(id, |engine, key, label, endpoint| {
+                engine.peer_log.unanswered(key, label, endpoint, now);
+            }),
+            Event::NotConfirmed(id) => self.with_peer(id, |engine, key, label, endpoint| {
+                engine.peer_log.not_confirmed(key, label, endpoint, now);
+            }),
+            Event::AnswerRefused(id) => self.with_peer(id, |engine, key, label, endpoint| {
+                let cause = Cause::PresharedKey;
+                engine.peer_log.trouble(key, label, endpoint, cause, now);
+            }),
+            Event::IndexBorn(_)
+            | Event::IndexDied(_)
+            | Event::CookieGiven(_)
+            | Event::HandshakeGivenUp(_) => {}
+        }
+    }
+
+    fn with_peer(
+        &mut self,
+        id: PeerId,
+        tell: impl FnOnce(&mut Self, &PublicKey, &str, Option<SocketAddr>),
+    ) {
+        // It may be gone since.
+        let Some(key) = self.device.key_of(id).copied() else {
+            return;
+        };
+        let peer = self.device.peer(&key);
+        let endpoint = peer.and_then(|peer| Some(peer.endpoint()?.remote));
+        let label = self.label(&key);
+        tell(self, &key, &label, endpoint);
+    }
+
+    /// Keeps where a peer is for the next start, which asks it there unless the configuration
+    /// knows better.
+    fn remember(&mut self, key: &PublicKey, endpoint: Option<SocketAddr>) {
+        if let (Some(memory), Some(endpoint)) = (&mut self.memory, endpoint) {
+            memory.note(*key, endpoint);
+        }
+    }
+
+    /// When to speak to the next of the peers that were there before this start.
+    pub(super) fn next_remembered(&self) -> Option<Instant> {
+        self.memory.as_ref()?.next_at()
+    }
+
+    /// Keeps where peers are, at the end.
+    pub(super) fn keep_memory(&mut self) {
+        if let Some(memory) = &mut self.memory {
+            memory.finish();
+        }
+    }
+
+    /// Speaks to the next of the peers that were there before this start.
+    pub(super) fn speak_to_remembered(&mut self) {
+        let next = self
+            .memory
+            .as_mut()
+            .and_then(super::memory::Memory::next_peer);
+        let Some((key, place)) = next else { return };
+        let is_ours_to_say = self
+            .known
+            .get(&key)
+            .is_some_and(|known| known.endpoint.is_none());
+        let Some(peer) = self.device.peer(&key) else {
+            return;
+        };
+        // It came by itself, or the configuration says where it is.
+        if !is_ours_to_say || peer.endpoint().is_some() {
+            return;
+        }
+        self.device.set_endpoint(&key, Some(Endpoint::from(place)));
+        self.device.initiate(&key, clock::now());
+    }
+
+    /// What is done once a second.
+    pub(super) fn tell_of_the_second(&mut self) {
+        self.peer_log.tick(clock::now());
+        if let Some(memory) = &mut self.memory {
+            memory.tick();
+        }
+        self.look_for_misled();
+        let undelivered = self.icmp.take();
+        self.tell_undelivered(&undelivered);
+    }
+
+    /// Names who sends messages for another public key than ours, where XDP drops them.
+    fn look_for_misled(&mut self) {
+        let now = clock::now();
+        for source in self.gate.take_misled() {
+            self.peer_log.misled(source, now);
+        }
+        let is_early = self
+            .looked_for_misled
+            .is_some_and(|at| now.since(at) < BETWEEN_LOOKS);
+        if is_early {
+            return;
+        }
+        let mac1 = DropReason::Mac1.label();
+        let count = self.shield.drops().get(mac1).copied().unwrap_or_default();
+        if std::mem::replace(&mut self.misled_before, count) >= count {
+            return;
+        }
+        self.looked_for_misled = Some(now);
+        for source in self.shield.sources(MOST_MISLED) {
+            if source.reason.as_deref() == Some(mac1) && !source.addr.is_unspecified() {
+                self.peer_log.misled(source.addr, now);
+            }
+        }
+    }
+
+    /// Tells of datagrams that didn't arrive, as ICMP messages say.
+    fn tell_undelivered(&mut self, undelivered: &[Undelivered]) {
+        let port = self.plant.listen_address().port();
+        let ours = undelivered.iter().filter(|one| one.from_port == port);
+        let causes: HashMap<SocketAddr, Cause> = ours
+            .map(|one| {
+                let cause = one.why.map_or(Cause::PortClosed, Cause::Unreachable);
+                (one.to, cause)
+            })
+            .collect();
+        self.tell_causes(&causes);
+    }
+
+    /// The kernel refused to send a handshake message there.
+    pub(super) fn tell_not_sent(&mut self, to: SocketAddr, errno: i32) {
+        let error = std::io::Error::from_raw_os_error(errno).to_string();
+        let error = error.split(" (os error").next().unwrap_or(&error);
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        self.tell_causes(&HashMap::from([(to, Cause::NotSent(error.to_owned()))]));
+    }
+
+    /// Tells each peer's trouble, by where it is.
+    fn tell_causes(&mut self, causes: &HashMap<SocketAddr, Cause>) {
+        if causes.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        let peers = self.device.peers().filter_map(|peer| {
+            let remote = peer.endpoint()?.remote;
+            let canonical = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+            let cause = causes.get(&canonical)?.clone();
+            Some((*peer.public_key(), remote, cause))
+        });
+        let found: Vec<_> = peers.collect();
+        for (key, remote, cause) in found {
+            let label = self.label(&key);
+            self.peer_log
+                .trouble(&key, &label, Some(remote), cause, now);
+        }
+    }
+}

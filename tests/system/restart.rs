@@ -1,0 +1,143 @@
+//! A hub that starts again: it speaks to its peers before they notice that it was gone.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use taltun_tests::lab::{Options, PORT, Role};
+use taltun_tests::node::{AfXdp, Config, Keys, Node, Peer, XdpMode};
+use taltun_tests::sys::Signal;
+use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
+use taltun_tests::traffic::ping::Pinger;
+
+use crate::support::{ANSWER_LIMIT, Case, ensure_answers, eventually, lab, take_down, taltun};
+use crate::wireguard::{Program, Wg, WgKeys, WgPeer, at};
+
+/// A peer that isn't spoken to needs 15 s to notice.
+const GAP: Duration = Duration::from_secs(5);
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "a hub that was stopped is back for its spokes at once",
+        programs: &[],
+        run: || taltun_returns(Some(Signal::Terminate)),
+    },
+    Case {
+        name: "a hub that was killed is back for its spokes at once",
+        programs: &[],
+        run: || taltun_returns(None),
+    },
+    Case {
+        name: "interop: a hub that was killed is back for wireguard-go at once",
+        programs: &["wireguard-go", "wg"],
+        run: wireguard_go_is_spoken_to,
+    },
+    Case {
+        name: "a hub starts without what it remembered, or where it can't remember",
+        programs: &[],
+        run: without_memory,
+    },
+];
+
+fn end(node: &mut Node, signal: Option<Signal>) -> Result<()> {
+    match signal {
+        Some(signal) => node.end(signal),
+        None => node.kill(),
+    }
+}
+
+/// Waits until the hub's file of endpoints is there.
+fn remembered(hub: &Node) -> Result<()> {
+    let file = hub.directory().join("state/taltun0/endpoints");
+    eventually("the endpoints are kept", Duration::from_secs(20), || {
+        Ok(fs::read_to_string(&file).is_ok_and(|text| text.lines().count() > 1))
+    })
+}
+
+fn taltun_returns(signal: Option<Signal>) -> Result<()> {
+    let mut lab = lab(Options::default())?;
+    for namespace in [&lab.net.a, &lab.net.b] {
+        ensure_answers(namespace, Role::Hub.v4())?;
+    }
+    remembered(&lab.hub)?;
+    let mut pinger = Pinger::new(&lab.net.a, Role::Hub.v4())?;
+    ensure!(pinger.count_answers(3, ANSWER_LIMIT)? == 3);
+    end(&mut lab.hub, signal)?;
+    // The spoke's session goes on towards a hub that has none.
+    lab.hub.start_again(&lab.net.hub)?;
+    let start = Instant::now();
+    pinger.wait_until_answered(GAP)?;
+    println!("answered {:?} after the hub was up again", start.elapsed());
+    ensure_answers(&lab.net.b, Role::Hub.v4())?;
+    take_down(lab)
+}
+
+fn wireguard_go_is_spoken_to() -> Result<()> {
+    let taltun = taltun()?;
+    let pair = Pair::create(&private_prefix())?;
+    let (ours, theirs) = (Keys::generate(&taltun)?, WgKeys::generate()?);
+    let other = Wg::start(Program::WireguardGo, &pair.right)?;
+    let hub = WgPeer {
+        public_key: ours.public,
+        allowed_ips: "10.200.0.0/24".to_owned(),
+        endpoint: Some(at(WIRE_A.near_v4(), PORT)),
+        ..WgPeer::default()
+    };
+    other.configure(&theirs, PORT, &[hub])?;
+    let vips = Role::A.interface_vips();
+    other.bring_up(&vips.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let config = Config {
+        more: "",
+        mode: "server",
+        vip: Role::Hub.interface_vips(),
+        local_addr: format!("[::]:{PORT}"),
+        private_key: ours.private,
+        xdp: XdpMode::Auto,
+        af_xdp: AfXdp::Auto,
+        peers: vec![Peer {
+            name: "other",
+            public_key: theirs.public,
+            vip: Role::A.vips(),
+            endpoint: None,
+            allowed_ips: Vec::new(),
+        }],
+    };
+    let mut node = Node::start(&pair.left, &taltun, &config)?;
+    ensure_answers(&pair.right, Role::Hub.v4())?;
+    remembered(&node)?;
+    let mut pinger = Pinger::new(&pair.right, Role::Hub.v4())?;
+    node.kill()?;
+    node.start_again(&pair.left)?;
+    let start = Instant::now();
+    pinger.wait_until_answered(GAP)?;
+    println!("answered {:?} after the hub was up again", start.elapsed());
+    node.stop(Signal::Terminate)
+}
+
+fn without_memory() -> Result<()> {
+    let mut lab = lab(Options::default())?;
+    ensure_answers(&lab.net.a, Role::Hub.v4())?;
+    remembered(&lab.hub)?;
+    lab.hub.kill()?;
+    let state = lab.hub.directory().join("state/taltun0");
+    fs::write(state.join("endpoints"), "taltun endpoints 99\nnonsense\n")?;
+    lab.hub.start_again(&lab.net.hub)?;
+    let log = lab.hub.log();
+    ensure!(
+        log.lines()
+            .any(|line| line.contains("WARN") && line.contains("endpoints: not the endpoints")),
+        "{log}"
+    );
+    // A file in the directory's place: nothing can be kept, and that is no failure either.
+    lab.hub.kill()?;
+    fs::remove_dir_all(&state)?;
+    fs::write(&state, "").context("can't spoil the directory")?;
+    lab.hub.start_again(&lab.net.hub)?;
+    ensure_answers(&lab.net.a, Role::Hub.v4())
+        .or_else(|_| ensure_answers(&lab.net.a, Role::Hub.v4()))?;
+    eventually("the failure is told", Duration::from_secs(20), || {
+        Ok(lab.hub.log().contains("cannot write "))
+    })?;
+    fs::remove_file(&state)?;
+    take_down(lab)
+}
