@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use taltun_tests::node::RUNTIME_DIR;
+use taltun_tests::node::{Node, RUNTIME_DIR};
 use taltun_tests::recipes::{Deployment, Recipe};
 use taltun_tests::report::{Peer, Status};
 use taltun_tests::sys;
@@ -89,7 +89,7 @@ fn what_is_up(lab: &Deployment) -> String {
             "            {}",
             shell_line(
                 machine.namespace.name(),
-                machine.node.as_ref().map(|node| node.directory())
+                machine.node.as_ref().map(Node::directory)
             )
         );
     }
