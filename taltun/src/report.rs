@@ -27,6 +27,10 @@ pub struct Status {
     pub aead: String,
     /// Seconds since the start.
     pub uptime_seconds: u64,
+    /// Routes of others that lead out of a full tunnel, as they are more specific than its own
+    /// (at most 64).
+    #[serde(default)]
+    pub routes_around: Vec<RouteAround>,
     /// The peers, in file order.
     pub peers: Vec<PeerStatus>,
     /// The XDP program on each underlay interface.
@@ -88,6 +92,29 @@ pub struct Missing {
     pub reason: String,
 }
 
+/// A route that leads around a full tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteAround {
+    /// Where it is for.
+    pub net: IpNet,
+    /// The interface that it leads through.
+    pub interface: String,
+    /// The router that it leads to; `None` for a network that the interface is on.
+    pub gateway: Option<IpAddr>,
+    /// Who made it, as the kernel knows: `dhcp`, `ra`, `static`, `boot`, `kernel`, …
+    pub origin: String,
+}
+
+impl std::fmt::Display for RouteAround {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.net)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        write!(f, " dev {} ({})", self.interface, self.origin)
+    }
+}
+
 /// A peer, as `status` shows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeerStatus {
@@ -101,6 +128,9 @@ pub struct PeerStatus {
     /// key, most likely.
     #[serde(default)]
     pub moves_between: Vec<SocketAddr>,
+    /// Why nothing can be sent there now: `no route to ADDRESS`.
+    #[serde(default)]
+    pub unreachable: Option<String>,
     /// What may come from it and goes to it.
     pub allowed_ips: Vec<IpNet>,
     /// Seconds since the last completed handshake; `None` before the first.

@@ -33,6 +33,7 @@ mod manners;
 mod name_routes;
 mod name_routes_refused;
 mod named_endpoints;
+mod network;
 mod own_networks;
 mod peer_log;
 mod reach;
@@ -99,6 +100,7 @@ fn main() {
         name_routes_refused::CASES,
         named_endpoints::CASES,
         reloads::CASES,
+        network::CASES,
         vagrant::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,

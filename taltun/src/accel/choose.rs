@@ -4,11 +4,16 @@
 //! listening on all addresses, each that a datagram for us may come in on from outside:
 //! up, with an address, not loopback and not a tunnel. A tunnel's packets have been on a
 //! real interface before, and most tunnels have no Ethernet header to start from.
+//!
+//! Attaching to the driver resets some network cards: the link is gone for seconds. So where
+//! nobody said how to attach, and the rest of the world is reached through some of these, the
+//! others are left alone.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::netlink::Link;
 use super::{Wanted, off};
+use crate::config::XdpMode;
 use crate::report::XdpStatus;
 
 /// Tunnels with an Ethernet header, by what netlink calls them.
@@ -71,18 +76,31 @@ fn found(wanted: &Wanted, links: Vec<Link>) -> Vec<Result<Link, XdpStatus>> {
             && !TUNNELS.contains(&link.kind.as_str())
     };
     if listen.is_unspecified() {
-        let all: Vec<_> = links
+        let all: Vec<Link> = links
             .into_iter()
             .filter(|link| usable(link) && link.up && !link.addresses.is_empty())
-            .map(Ok)
             .collect();
+        let some = wanted.mode == XdpMode::Auto && all.iter().any(|link| link.outward);
         if all.is_empty() {
             return vec![Err(off(
                 "",
                 "no interface is up and has an address, but loopback and tunnels",
             ))];
         }
-        return all;
+        return all
+            .into_iter()
+            .map(|link| {
+                if some && !link.outward {
+                    Err(off(
+                        &link.name,
+                        "no default route leads through it, and attaching resets some network \
+                         cards; accel.interfaces can name it",
+                    ))
+                } else {
+                    Ok(link)
+                }
+            })
+            .collect();
     }
     let holder = links
         .into_iter()
@@ -100,7 +118,6 @@ fn found(wanted: &Wanted, links: Vec<Link>) -> Vec<Result<Link, XdpStatus>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::XdpMode;
 
     fn link(index: u32, name: &str, kind: &str, addresses: &[&str]) -> Link {
         Link {
@@ -111,6 +128,7 @@ mod tests {
             loopback: false,
             kind: kind.into(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            outward: false,
             program: None,
         }
     }
@@ -141,14 +159,24 @@ mod tests {
     }
 
     fn names(interfaces: &[&str], listen: &str) -> Vec<Result<String, String>> {
+        choices(interfaces, listen, XdpMode::Auto, machine())
+    }
+
+    fn choices(
+        interfaces: &[&str],
+        listen: &str,
+        mode: XdpMode,
+        machine: Vec<Link>,
+    ) -> Vec<Result<String, String>> {
         let wanted = Wanted {
             interfaces: interfaces.iter().map(ToString::to_string).collect(),
             listen: listen.parse().unwrap(),
-            mode: XdpMode::Auto,
+            mark: 0,
+            mode,
             af_xdp: false,
             tun_name: "taltun0".into(),
         };
-        choose(&wanted, machine())
+        choose(&wanted, machine)
             .into_iter()
             .map(|choice| match choice {
                 Ok(link) => Ok(link.name),
@@ -163,6 +191,28 @@ mod tests {
             let expected: [Result<String, String>; 2] = [Ok("eth0".into()), Ok("veth0".into())];
             assert_eq!(names(&[], wildcard), expected);
         }
+    }
+
+    #[test]
+    fn where_nobody_said_how_only_the_way_out_is_attached_to() {
+        let machine = || {
+            let mut links = machine();
+            links[2].outward = true;
+            links
+        };
+        let auto = choices(&[], "[::]:9000", XdpMode::Auto, machine());
+        assert!(
+            auto[0]
+                .as_ref()
+                .is_err_and(|text| text.starts_with("eth0: no default route"))
+        );
+        assert_eq!(auto[1], Ok("veth0".into()));
+        let driver = choices(&[], "[::]:9000", XdpMode::Driver, machine());
+        assert_eq!(driver, [Ok("eth0".into()), Ok("veth0".into())]);
+        let named = choices(&["eth0"], "[::]:9000", XdpMode::Auto, machine());
+        assert_eq!(named, [Ok("eth0".into())]);
+        let listening = choices(&[], "192.0.2.1:9000", XdpMode::Auto, machine());
+        assert_eq!(listening, [Ok("eth0".into())]);
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Request<'a> {
     pub interfaces: &'a [String],
     /// Where the UDP sockets listen, with the port they really have.
     pub listen: SocketAddr,
+    /// The mark on our datagrams; 0 for none.
+    pub mark: u32,
     /// How to attach.
     pub mode: XdpMode,
     /// Whether AF_XDP sockets are to have frames wherever that is possible, for which
@@ -106,6 +108,7 @@ impl Request<'static> {
         Self {
             interfaces: &[],
             listen: SocketAddr::from(([192, 0, 2, 1], 9000)),
+            mark: 0,
             mode,
             af_xdp: false,
             deny: &[],
@@ -145,6 +148,7 @@ pub struct Underlay {
 struct Wanted {
     interfaces: Vec<String>,
     listen: SocketAddr,
+    mark: u32,
     mode: XdpMode,
     af_xdp: bool,
     tun_name: String,
@@ -156,6 +160,7 @@ impl From<&Request<'_>> for Wanted {
         Self {
             interfaces: request.interfaces.to_vec(),
             listen: request.listen,
+            mark: request.mark,
             mode: request.mode,
             af_xdp: request.af_xdp,
             tun_name: request.tun_name.into(),

@@ -11,16 +11,21 @@ use std::net::IpAddr;
 use rtnetlink::packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a property that a link has or not"
+)]
 pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
@@ -31,12 +36,16 @@ pub(super) struct Link {
     /// What made it: `veth`, `tun`, `bridge`, …; empty for hardware.
     pub(super) kind: String,
     pub(super) addresses: Vec<IpAddr>,
+    /// The way to the rest of the world leads through it.
+    pub(super) outward: bool,
     /// Id of the XDP program attached to it, whoever did that.
     pub(super) program: Option<u32>,
 }
 
 /// Every link in this network namespace.
-pub(super) fn links() -> io::Result<Vec<Link>> {
+///
+/// `mark` is that of our datagrams, by which they go around a default route of ours.
+pub(super) fn links(mark: u32) -> io::Result<Vec<Link>> {
     let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
     let mut links: Vec<Link> = dump(request)?
         .into_iter()
@@ -57,7 +66,55 @@ pub(super) fn links() -> io::Result<Vec<Link>> {
             link.addresses.push(address);
         }
     }
+    for out in outward(mark) {
+        if let Some(link) = links.iter_mut().find(|link| link.index == out) {
+            link.outward = true;
+        }
+    }
     Ok(links)
+}
+
+/// The interfaces through which the rest of the world is reached. An address in each half of
+/// either family stands for all; nothing is sent there.
+fn outward(mark: u32) -> Vec<u32> {
+    let anybody = [
+        IpAddr::from([11, 1, 1, 1]),
+        IpAddr::from([198, 51, 100, 1]),
+        IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1_u16]),
+        IpAddr::from([0x9fff, 0, 0, 0, 0, 0, 0, 1_u16]),
+    ];
+    let mut found = Vec::new();
+    for address in anybody {
+        let mut route = RouteMessage::default();
+        let v4 = address.is_ipv4();
+        route.header.address_family = if v4 {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
+        route.header.destination_prefix_length = if v4 { 32 } else { 128 };
+        route.attributes = vec![
+            RouteAttribute::Destination(address.into()),
+            RouteAttribute::Mark(mark),
+        ];
+        // An error is the answer where there is no route.
+        let answers = ask(RouteNetlinkMessage::GetRoute(route), NLM_F_REQUEST);
+        for answer in answers.unwrap_or_default() {
+            let RouteNetlinkMessage::NewRoute(route) = answer else {
+                continue;
+            };
+            found.extend(
+                route
+                    .attributes
+                    .iter()
+                    .filter_map(|attribute| match attribute {
+                        RouteAttribute::Oif(index) => Some(*index),
+                        _ => None,
+                    }),
+            );
+        }
+    }
+    found
 }
 
 /// Hears of links and addresses that change in this network namespace.
@@ -107,6 +164,7 @@ fn read_link(message: LinkMessage) -> Link {
         loopback: layer == LinkLayerType::Loopback,
         kind: String::new(),
         addresses: Vec::new(),
+        outward: false,
         program: None,
     };
     for attribute in message.attributes {
@@ -152,14 +210,19 @@ fn own_address(message: &AddressMessage) -> Option<IpAddr> {
     own
 }
 
-/// Sends a request and reads all that comes back.
+/// Asks for a whole table.
 fn dump(request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+    ask(request, NLM_F_DUMP | NLM_F_REQUEST)
+}
+
+/// Sends a request and reads all that comes back.
+fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
 
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_DUMP | NLM_F_REQUEST;
+    header.flags = flags;
     let mut request = NetlinkMessage::new(header, NetlinkPayload::from(request));
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
@@ -186,6 +249,9 @@ fn dump(request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
             }
             rest = rest.get(length..).unwrap_or_default();
         }
+        if flags & NLM_F_DUMP != NLM_F_DUMP {
+            return Ok(answers);
+        }
     }
 }
 
@@ -195,7 +261,7 @@ mod tests {
 
     #[test]
     fn loopback_is_found_with_its_address() {
-        let links = links().unwrap();
+        let links = links(0).unwrap();
         let loopback = links.iter().find(|link| link.loopback).unwrap();
         assert_eq!(loopback.name, "lo");
         assert!(loopback.ethernet);

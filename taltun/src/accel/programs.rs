@@ -171,7 +171,7 @@ impl Programs {
 
     /// Makes the attachments what they should be, as the interfaces are now.
     fn look(&mut self) {
-        let links = match netlink::links() {
+        let links = match netlink::links(self.wanted.mark) {
             Ok(links) => links,
             Err(error) => {
                 tracing::warn!(%error, "the interfaces can't be listed");

@@ -83,6 +83,9 @@ fn render(status: &Status) -> String {
             .collect();
         line(&mut text, "dropped", &drops.join(", "));
     }
+    for route in &status.routes_around {
+        line(&mut text, "goes around", &route.to_string());
+    }
     for peer in &status.peers {
         render_peer(&mut text, peer);
     }
@@ -136,7 +139,9 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
         line(text, "public key", &peer.public_key);
     }
     if let Some(endpoint) = peer.endpoint {
-        line(text, "endpoint", &endpoint.to_string());
+        let unreachable = peer.unreachable.as_ref();
+        let unreachable = unreachable.map_or_else(String::new, |reason| format!(" ({reason})"));
+        line(text, "endpoint", &format!("{endpoint}{unreachable}"));
     }
     if let [one, other] = peer.moves_between[..] {
         line(
@@ -194,6 +199,10 @@ mod tests {
     use super::*;
     use crate::report::{Problem, TcStatus, UnknownKey, XdpStatus};
 
+    #[allow(
+        clippy::too_many_lines,
+        reason = "a value for each field that there is"
+    )]
     fn hub() -> Status {
         Status {
             interface: "hub".into(),
@@ -204,12 +213,19 @@ mod tests {
             mtu: 1420,
             aead: "ring".to_owned(),
             uptime_seconds: 125,
+            routes_around: vec![crate::report::RouteAround {
+                net: "198.51.100.0/24".parse().unwrap(),
+                interface: "eth0".into(),
+                gateway: Some("192.0.2.1".parse().unwrap()),
+                origin: "dhcp".into(),
+            }],
             peers: vec![
                 PeerStatus {
                     name: Some("office".into()),
                     public_key: "OFFICE=".into(),
                     endpoint: Some("203.0.113.1:9000".parse().unwrap()),
                     moves_between: Vec::new(),
+                    unreachable: Some("no route to 203.0.113.1".into()),
                     allowed_ips: vec![
                         "10.0.0.2/32".parse().unwrap(),
                         "192.168.50.0/24".parse().unwrap(),
@@ -226,6 +242,7 @@ mod tests {
                     public_key: "ROAMER=".into(),
                     endpoint: None,
                     moves_between: Vec::new(),
+                    unreachable: None,
                     allowed_ips: vec![],
                     latest_handshake_seconds: None,
                     handshakes: 0,
@@ -310,10 +327,11 @@ interface: hub
   tc:               tcx (the kernel has it)
   steering:         ebpf (4 workers share the port)
   dropped:          1,200 mac1, 3 denied
+  goes around:      198.51.100.0/24 via 192.0.2.1 dev eth0 (dhcp)
 
 peer: office
   public key:       OFFICE=
-  endpoint:         203.0.113.1:9000
+  endpoint:         203.0.113.1:9000 (no route to 203.0.113.1)
   allowed ips:      10.0.0.2/32, 192.168.50.0/24
   latest handshake: 12 seconds ago
   transfer:         1.2 MiB received, 148 B sent

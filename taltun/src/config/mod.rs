@@ -32,6 +32,7 @@ pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, Shell, lead
 pub(crate) use host::{mark_for, marks_for};
 pub use load::{Loaded, load, load_with, parse};
 pub use overrides::Overrides;
+pub use rules::OWN_ENDPOINT;
 pub(crate) use suggest::nearest;
 pub(crate) use values::{interface_name, network};
 
@@ -68,6 +69,7 @@ impl Config {
                 local_addr: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0)),
                 private_key,
                 mtu: 1420,
+                mtu_is_default: true,
                 routes: Vec::new(),
                 debug: false,
             },
@@ -105,6 +107,8 @@ pub struct Interface {
     pub private_key: PrivateKey,
     /// MTU of the tunnel, 576 to 65,000 bytes.
     pub mtu: u16,
+    /// Nobody said which, so that it may follow what the way to the endpoints takes.
+    pub mtu_is_default: bool,
     /// Networks the operating system is to send into the tunnel.
     pub routes: Vec<IpNet>,
     /// Log each decision.

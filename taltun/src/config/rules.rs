@@ -10,12 +10,16 @@ use ipnet::IpNet;
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, Written};
 use super::error::{ConfigError, Spot};
 use super::nets::Nets;
-use super::{Config, DnsRoutes, FirewallChoice, Interface, Mode, Peer};
+use super::{Config, DnsRoutes, Endpoint, FirewallChoice, Interface, Mode, Peer};
 use crate::crypto::{PrivateKey, PublicKey};
 
 const DEFAULT_TUN_NAME: &str = "taltun0";
 const DEFAULT_PORT: u16 = 9000;
 const DEFAULT_MTU: u16 = 1420;
+/// What to do where a wrapper on this machine carries a full tunnel's datagrams.
+pub const OWN_ENDPOINT: &str = "what wraps its datagrams (wstunnel, udp2raw) sends its own packets \
+    into the tunnel again; give its server a route of its own, \
+    `ip route add SERVER via GATEWAY`, or its socket our fwmark";
 /// The least MTU a link may have for IPv6 (RFC 8200, section 5), bytes.
 const MTU_MIN_V6: u16 = 1280;
 
@@ -28,6 +32,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         ));
     };
     check_own_vip(&draft.vip, &draft.spot)?;
+    let mtu_is_default = draft.mtu.is_none();
     let mtu = check_mtu(draft.mtu.take(), &draft.vip)?;
     check_keys(&draft.peers, &private_key)?;
     check_addresses(&draft.peers, &draft.vip)?;
@@ -58,6 +63,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
             .unwrap_or_else(|| SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT))),
         private_key,
         mtu,
+        mtu_is_default,
         routes: unique(values(&draft.routes)),
         debug: draft.debug,
     };
@@ -261,6 +267,16 @@ fn questionable_host(draft: &Draft) -> Vec<String> {
             "all IPv4 goes into the tunnel, and IPv6 goes on around it; add \"::/0\", or \
              kill_switch = true",
         ));
+    }
+    let full = default_route(&draft.routes, false) || default_route(&draft.routes, true);
+    for peer in draft.peers.iter().filter(|_| full) {
+        if let Some(Endpoint::Address(address)) = &peer.endpoint
+            && address.ip().to_canonical().is_loopback()
+        {
+            warnings.push(peer.spot.say(format!(
+                "the endpoint {address} is this machine itself: {OWN_ENDPOINT}"
+            )));
+        }
     }
     if host.masquerade.is_some() && !host.ip_forward {
         warnings.push(spot("masquerade").say(

@@ -29,6 +29,7 @@ use super::peer_log::PeerLog;
 use super::plant::{Parts, Plant};
 use super::polling::Polling;
 use super::reload;
+use super::underlay::Underlay;
 use super::{Request, Response, runtime_dir};
 use crate::accel::{self, Shield};
 use crate::config::{self, Config, Mode, Overrides};
@@ -98,6 +99,8 @@ pub(super) struct Engine {
     /// What of the host's set-up others took away, where there is one.
     pub(super) kept: Option<Kept>,
     pub(super) started: Time,
+    /// The network that the tunnel runs over.
+    pub(super) underlay: Underlay,
     load: Load,
     /// Peers that two machines seem to share.
     pub(super) flaps: Flaps,
@@ -131,6 +134,9 @@ pub(super) struct Making {
     pub handshakes: mpsc::Sender<Handshake>,
     pub wake: Arc<Notify>,
     pub resolver: Resolver,
+    pub underlay: Underlay,
+    /// The mark that our datagrams are going to have.
+    pub mark: Option<u32>,
 }
 
 impl Engine {
@@ -164,6 +170,7 @@ impl Engine {
         let mut shield = Shield::start(&accel::Request {
             interfaces: &config.accel.interfaces,
             listen: making.sockets[0].local_addr(),
+            mark: making.mark.unwrap_or_default(),
             mode: config.accel.xdp,
             af_xdp: config.accel.af_xdp == config::AfXdp::On,
             deny: &bans.nets(false),
@@ -216,6 +223,7 @@ impl Engine {
             names_routed,
             kept: None,
             started: now,
+            underlay: making.underlay,
             load: Load::default(),
             flaps: Flaps::default(),
             clocks: Apart::new(clock::wall(), now),

@@ -1,5 +1,6 @@
 //! What others change of the host's network while we run, and what follows of it.
 
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, channel};
@@ -8,11 +9,17 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::engine::Engine;
-use crate::protocol::peer::Endpoint;
-use crate::system::{Foreign, LinkProbe, Ways};
+use crate::protocol::peer::{Endpoint, PeerId};
+use crate::system::{Changes, Foreign, LinkProbe, Ways};
 
 /// How often the host's routes are read at most while they change.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Questions to the kernel in a second about the ways to peers. Where a routing protocol moves
+/// a large table, or many peers roam, the rest waits for its turn.
+const QUESTIONS: usize = 256;
+/// For so many peers the list is gone through once a second while routes change; for more of
+/// them, less often.
+const PEERS_A_SECOND: usize = 10_000;
 
 /// Asks what has changed.
 pub(super) struct Surroundings {
@@ -25,6 +32,12 @@ pub(super) struct Surroundings {
     unread: bool,
     /// `None` where the kernel doesn't tell.
     ways: Option<Ways>,
+    changes: Changes,
+    /// When to look next which peers the changes concern.
+    next: Instant,
+    /// Peers whose way is to be asked for, the first one first.
+    queue: VecDeque<PeerId>,
+    queued: HashSet<PeerId>,
 }
 
 impl Surroundings {
@@ -40,7 +53,23 @@ impl Surroundings {
             unread: true,
             link: LinkProbe::new()?,
             ways: ways.ok(),
+            changes: Changes::default(),
+            next: Instant::now(),
+            queue: VecDeque::new(),
+            queued: HashSet::new(),
         })
+    }
+
+    fn enqueue(&mut self, peer: PeerId) {
+        if self.queued.insert(peer) {
+            self.queue.push_back(peer);
+        }
+    }
+
+    fn dequeue(&mut self) -> Option<PeerId> {
+        let peer = self.queue.pop_front()?;
+        self.queued.remove(&peer);
+        Some(peer)
     }
 }
 
@@ -48,12 +77,9 @@ impl Engine {
     /// Takes over what has changed; call it once a second.
     pub(super) fn follow(&mut self, surroundings: &mut Surroundings) {
         self.follow_mtu(&mut surroundings.link);
-        if let Some(ways) = &mut surroundings.ways
-            && ways.changed()
-        {
-            self.follow_routes(ways);
-            surroundings.unread = true;
-        }
+        let changed = self.follow_routes(surroundings);
+        surroundings.unread |= changed;
+        self.follow_underlay(changed);
         self.follow_foreign(surroundings);
     }
 
@@ -110,16 +136,52 @@ impl Engine {
 
     /// Peers to whom another interface leads than the one they were heard on are no longer
     /// answered from the address that they used.
-    fn follow_routes(&self, ways: &Ways) {
+    ///
+    /// They are looked at when routes change, and when they have used another address: what
+    /// was under way while a route changed brings the old one back.
+    ///
+    /// Whether any route has changed.
+    fn follow_routes(&self, surroundings: &mut Surroundings) -> bool {
+        let Some(mut ways) = surroundings.ways.take() else {
+            return false;
+        };
+        let mut new = Changes::default();
+        ways.changed(&mut new);
+        let changed = !new.is_empty();
+        surroundings.changes.merge(new);
+        for peer in self.device.take_moved() {
+            surroundings.enqueue(peer);
+        }
+        if !surroundings.changes.is_empty() && Instant::now() >= surroundings.next {
+            let changes = std::mem::take(&mut surroundings.changes);
+            let mut peers = 0;
+            for peer in self.device.peers() {
+                peers += 1;
+                if peer
+                    .endpoint()
+                    .is_some_and(|endpoint| changes.concern(endpoint.remote.ip()))
+                {
+                    surroundings.enqueue(peer.id());
+                }
+            }
+            let pause = Duration::from_secs((peers / PEERS_A_SECOND) as u64);
+            surroundings.next = Instant::now() + pause;
+        }
         let mark = self.plant.mark();
-        for peer in self.device.peers() {
-            if let Some(endpoint) = peer.endpoint()
-                && leads_elsewhere(ways, &endpoint, mark)
+        for _ in 0..QUESTIONS {
+            let Some(peer) = surroundings.dequeue() else {
+                break;
+            };
+            if let Some(peer) = self.device.peer_by_id(peer)
+                && let Some(endpoint) = peer.endpoint()
+                && leads_elsewhere(&ways, &endpoint, mark)
             {
                 debug!("another way leads to {}", endpoint.remote);
                 self.device.forget_local_address(peer.public_key());
             }
         }
+        surroundings.ways = Some(ways);
+        changed
     }
 }
 

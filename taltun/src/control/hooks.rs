@@ -297,6 +297,7 @@ mod tests {
             public_key: "KEY=".into(),
             endpoint: Some("192.0.2.1:7".parse().unwrap()),
             moves_between: Vec::new(),
+            unreachable: None,
             allowed_ips: vec!["10.0.0.2/32".parse().unwrap()],
             latest_handshake_seconds: age,
             handshakes: 1,

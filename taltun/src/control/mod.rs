@@ -22,6 +22,7 @@ mod look_up;
 mod memory;
 mod name_servers;
 mod names;
+mod nat64;
 mod panics;
 mod peer_log;
 mod peer_process;
@@ -38,6 +39,7 @@ mod sockets;
 mod telling;
 mod terminal;
 mod uapi;
+mod underlay;
 mod window;
 mod words;
 

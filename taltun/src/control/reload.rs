@@ -152,7 +152,10 @@ fn fixed_differences(old: &Interface, new: &Interface) -> Vec<&'static str> {
         ("interface.mode", old.mode == new.mode),
         ("interface.tun_name", old.tun_name == new.tun_name),
         ("interface.vip", old.vip == new.vip),
-        ("interface.mtu", old.mtu == new.mtu),
+        (
+            "interface.mtu",
+            old.mtu == new.mtu || old.mtu_is_default && new.mtu_is_default,
+        ),
     ])
 }
 
@@ -259,6 +262,7 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         let old = config(&[]);
         let mut new = config(&[]);
         new.interface.mtu = 1300;
+        new.interface.mtu_is_default = false;
         assert!(plan(&old, &new, &[]).unwrap_err().contains("interface.mtu"));
         let mut new = config(&[]);
         new.host.protect_vip = true;

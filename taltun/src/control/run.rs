@@ -28,6 +28,7 @@ use super::reload::NOTHING;
 use super::request::Call;
 use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
+use super::underlay::{self, Underlay};
 use super::{ControlError, ControlSocket, Request, Response, panics, runtime_dir};
 use crate::config::Config;
 use crate::dataplane::clock;
@@ -45,7 +46,7 @@ use crate::system::{self, Clones, Endpoints, Host};
     reason = "one loop with all that can happen, and what it takes to get there"
 )]
 pub async fn run(
-    config: Config,
+    mut config: Config,
     origin: Origin,
     manner: Manner,
     up: impl FnOnce() -> anyhow::Result<()>,
@@ -87,6 +88,10 @@ pub async fn run(
     look_up.set_mark(config.mark(&[]).unwrap_or(0));
     let (names, resolved_before) = names::look_up(&config, &look_up).await;
     let start = system::start_command(origin.path.as_deref());
+    let translator = match manner {
+        Manner::Configured => underlay::prepare(&mut config, &names).await,
+        Manner::Plain => None,
+    };
     let mut host = set_up_host(&config, &names, manner, start).await?;
     let (learned_in, mut learned) = mpsc::channel(16);
     let forwarder = bind_forwarder(&config, learned_in)?;
@@ -106,6 +111,8 @@ pub async fn run(
         handshakes: handshakes_in,
         wake: Arc::clone(&wake),
         resolver,
+        underlay: Underlay::new(translator),
+        mark,
     })?;
     let tunnel = engine.device.tunnel();
     let _forwarding = forwarder.map(|forwarder| forwarder.serve(Some(Arc::clone(tunnel))));

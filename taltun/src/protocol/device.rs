@@ -294,6 +294,16 @@ impl Device {
         Some(self.peers.get(&id)?.peer.public_key())
     }
 
+    /// The peer with this id, if it is still there.
+    pub fn peer_by_id(&self, id: PeerId) -> Option<&Arc<Peer>> {
+        Some(&self.peers.get(&id)?.peer)
+    }
+
+    /// The peers that used another address of ours than before, since this was last asked.
+    pub fn take_moved(&self) -> Vec<PeerId> {
+        self.tunnel.take_moved()
+    }
+
     /// All peers, in the order they were added.
     pub fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
         self.peers.values().map(|control| &control.peer)

@@ -61,6 +61,15 @@ impl From<SocketAddr> for Endpoint {
     }
 }
 
+/// What is different about where a message came from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    /// The peer was known to be at another address or port.
+    pub(super) theirs: bool,
+    /// It used another address of ours than before.
+    pub(super) ours: bool,
+}
+
 /// What a worker asks of the controller for a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -309,21 +318,24 @@ impl Peer {
         })
     }
 
-    /// Moves the peer to where an authenticated message came from (§2.1); true when it was
-    /// known to be at another address or port.
-    pub(super) fn roam(&self, to: Endpoint) -> bool {
+    /// Moves the peer to where an authenticated message came from (§2.1).
+    pub(super) fn roam(&self, to: Endpoint) -> Moved {
         let mut endpoint = lock(&self.endpoint);
         if *endpoint == Some(to) {
-            return false;
+            return Moved::default();
         }
-        let left = endpoint.replace(to).map(|left| left.remote);
+        let before = endpoint.replace(to);
+        let left = before.map(|left| left.remote);
         if left != Some(to.remote) {
             let before = std::mem::replace(&mut *lock(&self.left), left);
             if before == Some(to.remote) {
                 self.returns.fetch_add(1, Ordering::Relaxed);
             }
         }
-        left.is_some_and(|left| left != to.remote)
+        Moved {
+            theirs: left.is_some_and(|left| left != to.remote),
+            ours: before.and_then(|before| before.local) != to.local,
+        }
     }
 
     pub(super) fn set_endpoint(&self, to: Option<Endpoint>) {

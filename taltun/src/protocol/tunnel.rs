@@ -30,6 +30,9 @@ use super::staged::Staged;
 use super::time::Time;
 use crate::crypto::TAG_LEN;
 
+/// Peers remembered at once that used another address of ours than before.
+const MOST_MOVED: usize = 4096;
+
 /// What the workers share with the controller.
 #[derive(Debug)]
 pub struct Tunnel {
@@ -40,6 +43,8 @@ pub struct Tunnel {
     requests: Mutex<Vec<PeerId>>,
     pub(super) staged: Arc<Mutex<Staged>>,
     has_requests: AtomicBool,
+    /// Peers that used another address of ours than before.
+    moved: Mutex<Vec<PeerId>>,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +113,7 @@ impl Tunnel {
             requests: Mutex::default(),
             staged: Arc::default(),
             has_requests: AtomicBool::new(false),
+            moved: Mutex::default(),
         }
     }
 
@@ -178,6 +184,20 @@ impl Tunnel {
     pub(super) fn stage_for_test(&self, peer: &Peer, packet: &[u8]) {
         peer.stage(packet);
         self.request(peer, Request::Handshake);
+    }
+
+    /// Remembers that this peer used another address of ours than before.
+    pub(super) fn note_moved(&self, peer: PeerId) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever flaps that often is looked at the next time.
+        if moved.len() < MOST_MOVED && moved.last() != Some(&peer) {
+            moved.push(peer);
+        }
+    }
+
+    /// The peers that used another address of ours than before, since this was last asked.
+    pub(super) fn take_moved(&self) -> Vec<PeerId> {
+        std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn lock_requests(&self) -> MutexGuard<'_, Vec<PeerId>> {
@@ -537,8 +557,12 @@ impl Batch<'_> {
         if let Some(run) = self.inbound.take()
             && let Some(from) = run.from
         {
-            if run.peer.roam(from) {
+            let moved = run.peer.roam(from);
+            if moved.theirs {
                 self.tunnel.request(&run.peer, Request::Moved);
+            }
+            if moved.ours {
+                self.tunnel.note_moved(run.peer.id());
             }
             run.peer.activity.received(self.now, run.bytes, run.data);
             run.peer.settle_on(&run.session, self.now);

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::resolver::Resolution;
 use super::{SystemError, keep, program};
 use crate::config::Dns;
 
@@ -30,13 +31,71 @@ pub(super) fn choose(dns: &Dns) -> Result<Option<Kind>, SystemError> {
     if dns.servers.is_empty() {
         return Ok(None);
     }
-    if Path::new(RESOLVED).is_dir() && program::find("resolvectl").is_some() {
-        Ok(Some(Kind::Resolvectl))
-    } else if program::find("resolvconf").is_some() {
-        Ok(Some(Kind::Resolvconf))
-    } else {
-        Err(SystemError::NoResolver)
+    let tools = Tools {
+        resolved: Path::new(RESOLVED).is_dir() && program::find("resolvectl").is_some(),
+        resolvconf: program::find("resolvconf").is_some_and(|path| !is_resolvectl(&path)),
+    };
+    let host = Resolution::of_host();
+    let Some(kind) = suitable(tools, &host) else {
+        return Err(if host.mounted {
+            SystemError::ResolverMounted(options(dns))
+        } else {
+            SystemError::NoResolver
+        });
+    };
+    if kind == Kind::Resolvectl && !host.is_resolved() {
+        let servers = host.servers.join(", ");
+        let remedy = if host.mounted {
+            format!(
+                "it is mounted from outside: give the container {} instead",
+                options(dns)
+            )
+        } else {
+            "let it be systemd-resolved's: \
+             `ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf`"
+                .to_owned()
+        };
+        warn!(
+            "interface.dns may have no effect: systemd-resolved runs, but programs ask whom \
+             /etc/resolv.conf names ({servers}); {remedy}"
+        );
     }
+    Ok(Some(kind))
+}
+
+/// What there is to tell the resolver by.
+#[derive(Debug, Clone, Copy)]
+struct Tools {
+    /// systemd-resolved runs, and there is `resolvectl`.
+    resolved: bool,
+    /// There is `resolvconf`, and it isn't `resolvectl` by another name.
+    resolvconf: bool,
+}
+
+/// Who is asked on this host decides whom to tell.
+fn suitable(tools: Tools, host: &Resolution) -> Option<Kind> {
+    match (tools.resolved, tools.resolvconf) {
+        (true, true) if host.is_resolved() || host.list => Some(Kind::Resolvectl),
+        (_, true) => Some(Kind::Resolvconf),
+        (true, false) => Some(Kind::Resolvectl),
+        (false, false) => None,
+    }
+}
+
+/// systemd has a `resolvconf` that is `resolvectl`.
+fn is_resolvectl(path: &Path) -> bool {
+    path.canonicalize()
+        .is_ok_and(|path| path.file_name().is_some_and(|name| name == "resolvectl"))
+}
+
+/// The options of a container that set these name servers.
+fn options(dns: &Dns) -> String {
+    let options: Vec<String> = dns
+        .servers
+        .iter()
+        .map(|server| format!("`--dns {server}`"))
+        .collect();
+    options.join(" ")
 }
 
 /// Lets the resolver ask `dns`, and nobody else where `everything` goes into the tunnel.
@@ -50,7 +109,34 @@ pub(super) async fn set(
         Kind::Resolvectl => by_resolvectl(interface, dns, everything).await,
         Kind::Resolvconf => by_resolvconf(interface, dns).await,
     };
-    outcome.map_err(SystemError::Resolver)
+    outcome.map_err(|reason| {
+        if kind == Kind::Resolvconf && Resolution::of_host().mounted {
+            let options = options(dns);
+            SystemError::Resolver(format!(
+                "{reason}; /etc/resolv.conf is mounted from outside: give the container {options} \
+                 instead, and leave out interface.dns"
+            ))
+        } else {
+            SystemError::Resolver(reason)
+        }
+    })?;
+    if kind == Kind::Resolvconf {
+        let asked = Resolution::of_host().servers;
+        let ours = |server: &String| {
+            dns.servers.iter().any(|ours| ours.to_string() == *server)
+                // A resolver of this machine's, which resolvconf tells as well.
+                || server.starts_with("127.")
+                || server == "::1"
+        };
+        if !asked.iter().any(ours) {
+            warn!(
+                "interface.dns may have no effect: resolvconf took it, but /etc/resolv.conf still \
+                 names {}; is that file written by something else?",
+                asked.join(", ")
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Whether the resolver asks `dns`, as far as can be seen.
@@ -157,6 +243,43 @@ mod tests {
     #[test]
     fn without_name_servers_nobody_is_told() {
         assert_eq!(choose(&Dns::default()).unwrap(), None);
+    }
+
+    #[test]
+    fn whoever_answers_on_this_host_is_told() {
+        let tools = |resolved, resolvconf| Tools {
+            resolved,
+            resolvconf,
+        };
+        let foreign = Resolution {
+            servers: vec!["192.0.2.53".into()],
+            ..Resolution::default()
+        };
+        let stub = Resolution {
+            stub: true,
+            ..Resolution::default()
+        };
+        assert_eq!(suitable(tools(true, true), &stub), Some(Kind::Resolvectl));
+        assert_eq!(
+            suitable(tools(true, true), &foreign),
+            Some(Kind::Resolvconf)
+        );
+        assert_eq!(
+            suitable(tools(true, false), &foreign),
+            Some(Kind::Resolvectl)
+        );
+        assert_eq!(suitable(tools(false, true), &stub), Some(Kind::Resolvconf));
+        assert_eq!(suitable(tools(false, false), &stub), None);
+    }
+
+    #[test]
+    fn a_container_is_told_its_option() {
+        let dns = Dns {
+            servers: vec!["10.8.0.1".parse().unwrap()],
+            ..Dns::default()
+        };
+        let text = SystemError::ResolverMounted(options(&dns)).to_string();
+        assert!(text.contains("`--dns 10.8.0.1`"), "{text}");
     }
 
     #[test]

@@ -131,6 +131,12 @@ pub enum SystemError {
          neither is here; install systemd-resolved or openresolv, or leave out interface.dns"
     )]
     NoResolver,
+    /// There is nobody to tell, and the file isn't the container's own.
+    #[error(
+        "interface.dns takes resolvectl or resolvconf, neither is here, and /etc/resolv.conf is \
+         mounted from outside; give the container {0} instead, and leave out interface.dns"
+    )]
+    ResolverMounted(String),
     /// The resolver refused our name servers.
     #[error("cannot set interface.dns: {0}")]
     Resolver(String),

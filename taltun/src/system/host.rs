@@ -427,6 +427,7 @@ impl Host {
                 self.armed = self.journal.kill_switch;
             }
         }
+        firewall::warn_of_others(config).await;
         let network = Network::configure(Wanted {
             tun_name: &interface.tun_name,
             mtu: interface.mtu,

@@ -249,6 +249,7 @@ pub(super) fn destination(route: &RouteMessage) -> Option<IpNet> {
     IpNet::new(address, bits).ok()
 }
 
+/// Whether a route is in the main table.
 pub(super) fn in_main_table(route: &RouteMessage) -> bool {
     table(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
 }

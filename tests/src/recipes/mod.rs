@@ -195,7 +195,10 @@ impl Deployment {
             let changes = machine.untouched.difference(&now);
             // Forwarding stays on, as the manual says.
             let stays = |change: &&String| {
-                change.contains("ipv4/ip_forward") || change.contains("ipv6/conf/")
+                // And with it IPv6 routers' common addresses.
+                ["ipv4/ip_forward", "ipv6/conf/", "route anycast"]
+                    .iter()
+                    .any(|word| change.contains(word))
             };
             faults.extend(
                 changes

@@ -106,7 +106,9 @@ impl Device {
         if peer.awaits_confirmation() {
             self.events.push_back(Event::NotConfirmed(id));
         }
-        peer.roam(from);
+        if peer.roam(from).ours {
+            self.tunnel.note_moved(peer.id());
+        }
         peer.activity.received(now, message.0.len() as u64, false);
         self.begin_session(id, &keys, Role::Responder, local_index, remote_index, now);
         self.send(&peer, response.to_vec(), now);
@@ -165,7 +167,9 @@ impl Device {
         control.initiations[0] = newer;
         let control = self.peers.get(&id).ok_or(refused)?;
         let peer = Arc::clone(&control.peer);
-        peer.roam(from);
+        if peer.roam(from).ours {
+            self.tunnel.note_moved(peer.id());
+        }
         peer.activity.received(now, message.0.len() as u64, false);
         peer.activity.handshake_completed(now);
         self.events.push_back(Event::HandshakeFinished(id));

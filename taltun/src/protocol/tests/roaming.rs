@@ -117,6 +117,23 @@ fn the_local_address_is_remembered_until_silence() {
     assert_eq!(endpoint.remote, outer(B), "where the peer is stays known");
 }
 
+/// What was under way while a route changed brings an address back that was forgotten for it:
+/// whoever watches the routes is told.
+#[test]
+fn an_old_address_that_comes_back_is_told() {
+    let mut world = World::connected();
+    let id = world.nodes[A].peer(B).id();
+    assert!(world.nodes[A].device.take_moved().contains(&id));
+    world.ping(B, A, 1).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].device.take_moved(), []);
+    world.nodes[A].device.forget_local_address(&public_key(B));
+    world.ping(B, A, 2).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].device.take_moved(), [id]);
+    assert!(world.nodes[A].device.peer_by_id(id).is_some());
+}
+
 /// §2.1: a peer without a configured endpoint is learned from its first handshake.
 #[test]
 fn an_endpoint_is_learned_from_the_first_handshake() {

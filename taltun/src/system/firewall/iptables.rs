@@ -217,6 +217,18 @@ fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
     if let Some(mark) = rules.mark.filter(|_| rules.recall_mark) {
         let recall = format!("-p udp -m connmark --mark {mark:#x} -j CONNMARK --restore-mark");
         chain("mangle", "PREROUTING", "get", vec![recall]);
+        // What others open to this machine from outside of the tunnel is answered by the way
+        // that it came.
+        let keep = format!(
+            "! -i {tun} -m conntrack --ctstate NEW -m addrtype --dst-type LOCAL -j CONNMARK \
+             --set-mark {mark:#x}"
+        );
+        let restore = format!(
+            "-m conntrack --ctdir REPLY -m connmark --mark {mark:#x} -j CONNMARK --restore-mark"
+        );
+        let forwarded = format!("! -i {tun} {restore}");
+        chain("mangle", "PREROUTING", "in", vec![keep, forwarded]);
+        chain("mangle", "OUTPUT", "ans", vec![restore]);
         let remember = format!("-p udp -m mark --mark {mark:#x} -j CONNMARK --save-mark");
         chain("mangle", "POSTROUTING", "put", vec![remember]);
     }

@@ -8,6 +8,9 @@
 
 mod iptables;
 mod nftables;
+mod others;
+
+pub(super) use others::warn_of_others;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -107,10 +110,18 @@ impl Rules {
     }
 }
 
+/// What a server loses by a default route without rules.
+const NOT_KEPT: &str = "connections that others open to this machine from outside, ssh to its public \
+     address for example, are answered through the tunnel and so break: without firewall rules \
+     nothing keeps them on the way they came";
+
 /// Chooses what `rules` are made with; `None` where none are wanted, or can't be made and are
 /// no more than advisable. Nothing is touched.
 pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<Kind>, SystemError> {
     let required = config.host.needs_firewall();
+    if rules.recall_mark && config.host.firewall == FirewallChoice::None {
+        warn!("{NOT_KEPT}; set interface.firewall = \"auto\" to have it so");
+    }
     if rules.is_empty() || config.host.firewall == FirewallChoice::None {
         return Ok(None);
     }
@@ -140,6 +151,9 @@ pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<Kind>, Sys
                 "without {missing} the vips can be reached from beside the tunnel, and where \
                  reverse paths are checked strictly (rp_filter = 1) answers may be dropped"
             );
+            if rules.recall_mark {
+                warn!("{NOT_KEPT}; install one of them to have it so");
+            }
             Ok(None)
         }
     }
@@ -155,11 +169,7 @@ pub(super) async fn apply(kind: Kind, rules: &Rules) -> Result<(), SystemError> 
         Kind::Nftables => nftables::apply(rules).await,
         Kind::Iptables => iptables::apply(rules).await,
     };
-    outcome.map_err(SystemError::Firewall)?;
-    if kind == Kind::Nftables && rules.masquerade.is_some() {
-        nftables::warn_of_others(&rules.tun).await;
-    }
-    Ok(())
+    outcome.map_err(SystemError::Firewall)
 }
 
 /// Removes our rules for `interface`. None there are fine.

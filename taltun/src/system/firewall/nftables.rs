@@ -2,9 +2,6 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
-use tracing::warn;
-
 use super::Rules;
 use crate::system::program;
 
@@ -38,45 +35,15 @@ pub(super) async fn listed(interface: &str) -> Option<String> {
     program::run("nft", &words, "").await.ok()
 }
 
-/// Says which chains of others drop what they don't know: a table can only drop more, never
-/// let through what another drops.
-pub(super) async fn warn_of_others(interface: &str) {
-    // Just a hint: where it can't be told, nothing is said.
-    let Ok(listed) = program::run("nft", &["-j", "list", "chains"], "").await else {
-        return;
-    };
-    for chain in dropping_forwards(&listed) {
-        warn!(
-            "{chain} drops forwarded packets that it has no rule for: let those of {interface} \
-             pass there (Docker: `iptables -I DOCKER-USER -i {interface} -j ACCEPT` and the \
-             same with -o; OpenWrt: give {interface} a firewall zone)"
-        );
-    }
-}
-
-fn dropping_forwards(json: &str) -> Vec<String> {
-    let listed: Value = serde_json::from_str(json).unwrap_or_default();
-    let objects = listed["nftables"].as_array().into_iter().flatten();
-    objects
-        .map(|object| &object["chain"])
-        .filter(|chain| chain["hook"] == "forward" && chain["policy"] == "drop")
-        .map(|chain| {
-            let word = |key: &str| chain[key].as_str().unwrap_or("?").to_owned();
-            format!(
-                "chain {} {} {}",
-                word("family"),
-                word("table"),
-                word("name")
-            )
-        })
-        .collect()
-}
-
 /// Family and name of our table.
 fn table(interface: &str) -> String {
     format!("inet taltun-{interface}")
 }
 
+#[allow(
+    clippy::too_many_lines,
+    reason = "one chain after the other, in the order in which they are listed"
+)]
 fn ruleset(rules: &Rules) -> String {
     let table = table(&rules.tun);
     let tun = &rules.tun;
@@ -114,6 +81,26 @@ fn ruleset(rules: &Rules) -> String {
             "remember_mark",
             "filter hook postrouting priority mangle",
             &[remember],
+        );
+        // What others open to this machine from outside of the tunnel is answered by the way
+        // that it came: ssh to a server's public address. The answers of containers behind a
+        // published port come in by their bridge.
+        let keep = format!(
+            "iifname != {{ \"lo\", \"{tun}\" }} ct state new fib daddr type local ct mark set {mark:#x}"
+        );
+        let forwarded = format!(
+            "iifname != \"{tun}\" ct direction reply ct mark {mark:#x} meta mark set ct mark"
+        );
+        chain(
+            "keep_inbound",
+            "filter hook prerouting priority mangle",
+            &[keep, forwarded],
+        );
+        let answer = format!("ct direction reply ct mark {mark:#x} meta mark set ct mark");
+        chain(
+            "answer_inbound",
+            "route hook output priority mangle",
+            &[answer],
         );
     }
     if rules.mss_clamp {
@@ -190,6 +177,8 @@ mod tests {
             "ct mark 0x7a123456 meta mark set ct mark",
             "oifname \"t0\" meta nfproto ipv6 tcp flags & (syn | rst) == syn tcp option maxseg size set 1360",
             "meta mark 0x7a123456 accept",
+            "type route hook output priority mangle; policy accept;\n    ct direction reply ct mark 0x7a123456 meta mark set ct mark",
+            "iifname != { \"lo\", \"t0\" } ct state new fib daddr type local ct mark set 0x7a123456",
             "iifname \"t0\" oifname \"eth0\" counter masquerade",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
@@ -209,15 +198,5 @@ mod tests {
         let text = ruleset(&rules);
         assert_eq!(text.matches("chain ").count(), 1, "{text}");
         assert!(text.contains("oifname != \"t0\" counter masquerade"));
-    }
-
-    #[test]
-    fn a_forward_chain_that_drops_is_named() {
-        let json = r#"{"nftables":[{"metainfo":{}},
-            {"chain":{"family":"ip","table":"filter","name":"FORWARD","hook":"forward","policy":"drop"}},
-            {"chain":{"family":"inet","table":"x","name":"y","hook":"input","policy":"drop"}},
-            {"chain":{"family":"inet","table":"x","name":"z"}}]}"#;
-        assert_eq!(dropping_forwards(json), ["chain ip filter FORWARD"]);
-        assert!(dropping_forwards("nonsense").is_empty());
     }
 }

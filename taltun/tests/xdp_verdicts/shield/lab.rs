@@ -43,6 +43,7 @@ pub(super) fn start_on(interfaces: &[&str], mode: XdpMode, deny: &[&str]) -> Shi
     Shield::start(&Request {
         interfaces: &interfaces,
         listen: SocketAddr::new("::".parse().expect("an address"), PORT),
+        mark: 0,
         mode,
         af_xdp: false,
         deny: &deny,

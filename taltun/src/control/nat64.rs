@@ -1,0 +1,96 @@
+//! Reaching an IPv4 address from a network that has IPv6 only, by a translator of the network's
+//! (NAT64): its prefix is found by asking for the IPv6 addresses of a name that has none (RFC
+//! 7050), and the address is put into it (RFC 6052).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+
+/// A name that has these two IPv4 addresses and no other.
+const NAME: &str = "ipv4only.arpa.";
+const KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
+/// The lengths that a prefix may have, bits, the usual one first.
+const LENGTHS: [usize; 6] = [96, 64, 56, 48, 40, 32];
+
+/// What a translator puts before IPv4 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Prefix {
+    bytes: [u8; 16],
+    length: usize,
+}
+
+impl Prefix {
+    /// Asks the resolver of this machine, which may take seconds. `None` where there is no
+    /// translator.
+    pub(super) fn discover() -> Option<Self> {
+        let mut addresses = (NAME, 0).to_socket_addrs().ok()?;
+        addresses.find_map(|address| match address.ip() {
+            IpAddr::V6(address) => Self::in_answer(address),
+            IpAddr::V4(_) => None,
+        })
+    }
+
+    /// The IPv6 address that the translator takes for this one.
+    pub(super) fn translate(self, address: Ipv4Addr) -> Ipv6Addr {
+        let mut bytes = self.bytes;
+        for (place, byte) in places(self.length).zip(address.octets()) {
+            bytes[place] = byte;
+        }
+        bytes.into()
+    }
+
+    /// The prefix of an address that a resolver has made of one of the known ones.
+    fn in_answer(answer: Ipv6Addr) -> Option<Self> {
+        let bytes = answer.octets();
+        LENGTHS.into_iter().find_map(|length| {
+            let mut found = [0; 4];
+            for (place, byte) in places(length).zip(&mut found) {
+                *byte = bytes[place];
+            }
+            let prefix = Self {
+                bytes: std::array::from_fn(|at| if at < length / 8 { bytes[at] } else { 0 }),
+                length,
+            };
+            let known = Ipv4Addr::from(found);
+            (KNOWN.contains(&known) && prefix.translate(known) == answer).then_some(prefix)
+        })
+    }
+}
+
+/// Where the four bytes go: right behind the prefix, but for byte 8, which is zero.
+fn places(length: usize) -> impl Iterator<Item = usize> {
+    (length / 8..16).filter(|place| *place != 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_put_into_the_prefix_of_an_answer() {
+        // The examples of RFC 6052, section 2.4, with the known address in the answer.
+        for (answer, expected) in [
+            ("64:ff9b::192.0.0.170", "64:ff9b::192.0.2.33"),
+            ("2001:db8:c000:aa::", "2001:db8:c000:221::"),
+            ("2001:db8:1c0:0:aa::", "2001:db8:1c0:2:21::"),
+            ("2001:db8:122:c000:0:ab00::", "2001:db8:122:c000:2:2100::"),
+            ("2001:db8:122:3c0:0:aa::", "2001:db8:122:3c0:0:221::"),
+            (
+                "2001:db8:122:344:c0:0:aa00:0",
+                "2001:db8:122:344:c0:2:2100:0",
+            ),
+            (
+                "2001:db8:122:344::192.0.0.171",
+                "2001:db8:122:344::192.0.2.33",
+            ),
+        ] {
+            let prefix = Prefix::in_answer(answer.parse().unwrap());
+            let prefix = prefix.unwrap_or_else(|| panic!("{answer}"));
+            let translated = prefix.translate(Ipv4Addr::new(192, 0, 2, 33));
+            assert_eq!(
+                translated,
+                expected.parse::<Ipv6Addr>().unwrap(),
+                "{answer}"
+            );
+        }
+        assert_eq!(Prefix::in_answer("2001:db8::1".parse().unwrap()), None);
+    }
+}

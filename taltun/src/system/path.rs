@@ -1,0 +1,223 @@
+//! The way to an address outside of the tunnel: whether there is one, how large its packets may
+//! be, and whether it is this machine itself; and what goes around a full tunnel.
+//!
+//! Blocking, on sockets of their own: single answers are in the kernel already, and a whole table
+//! is read in a thread beside.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use rtnetlink::packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteType,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+
+use super::{interface, link, routes};
+use crate::report::RouteAround;
+
+/// Routes around the tunnel that are listed.
+const MOST: usize = 64;
+
+/// The way that datagrams take to an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Path {
+    /// The largest packet that it takes, bytes, from the IP header on.
+    pub mtu: usize,
+    /// The address is one of this machine's own.
+    pub own: bool,
+}
+
+/// The way to `address` for datagrams with this mark.
+///
+/// # Errors
+/// Whatever the kernel says where there is none.
+pub fn path(address: IpAddr, mark: u32) -> io::Result<Path> {
+    let address = address.to_canonical();
+    let mut question = of_family(address.is_ipv6());
+    question.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    question.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::from(address)),
+        RouteAttribute::Mark(mark),
+    ];
+    let socket = socket()?;
+    send(&socket, question, NLM_F_REQUEST)?;
+    let (answer, _) = socket.recv_from_full()?;
+    let route = match parse(&answer)?.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => route,
+        NetlinkPayload::Error(error) => return Err(error.to_io()),
+        _ => return Err(odd("no route")),
+    };
+    // IPv6 answers with routes that lead nowhere.
+    if !matches!(route.header.kind, RouteType::Unicast | RouteType::Local) {
+        return Err(io::Error::from_raw_os_error(libc::ENETUNREACH));
+    }
+    let narrower = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|metric| match metric {
+                RouteMetric::Mtu(mtu) => Some(*mtu as usize),
+                _ => None,
+            }),
+            _ => None,
+        });
+    let index = routes::output(&route).ok_or_else(|| odd("a route without an interface"))?;
+    let mtu = link::LinkProbe::new()?.mtu(&interface::name(index), None)?;
+    Ok(Path {
+        mtu: narrower.map_or(usize::from(mtu), |narrower| narrower.min(usize::from(mtu))),
+        own: route.header.kind == RouteType::Local,
+    })
+}
+
+/// What goes around the full tunnel through the interface `tun`, of the families that it has a
+/// default route of: routes of the main table that are more specific. Those to private networks
+/// that an interface is on are left out, as they are what is wanted to stay reachable, and so are
+/// those to one of the `endpoints` alone.
+///
+/// # Errors
+/// What the kernel says.
+pub fn routes_around(
+    tun: &str,
+    v4: bool,
+    v6: bool,
+    endpoints: &[IpAddr],
+) -> io::Result<Vec<RouteAround>> {
+    let ours = interface::index(tun);
+    let mut found = Vec::new();
+    for (family_v6, wanted) in [(false, v4), (true, v6)] {
+        if !wanted {
+            continue;
+        }
+        read_all(family_v6, |route| {
+            if found.len() < MOST
+                && let Some(around) = around(&route, ours)
+                && !endpoints
+                    .iter()
+                    .any(|endpoint| IpNet::from(*endpoint) == around.net)
+            {
+                found.push(around);
+            }
+        })?;
+    }
+    Ok(found)
+}
+
+fn around(route: &RouteMessage, ours: Option<u32>) -> Option<RouteAround> {
+    if !routes::in_main_table(route)
+        || route.header.kind != RouteType::Unicast
+        || route.header.destination_prefix_length == 0
+    {
+        return None;
+    }
+    let index = routes::output(route)?;
+    let net = routes::destination(route)?;
+    let name = interface::name(index);
+    let gateway = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+            _ => None,
+        });
+    let connected = route.header.protocol == RouteProtocol::Kernel && gateway.is_none();
+    if Some(index) == ours || name == "lo" || is_link_local(&net) || connected && is_private(&net) {
+        return None;
+    }
+    Some(RouteAround {
+        net,
+        interface: name,
+        gateway,
+        origin: format!("{:?}", route.header.protocol).to_lowercase(),
+    })
+}
+
+fn is_link_local(net: &IpNet) -> bool {
+    match net {
+        IpNet::V4(net) => net.addr().is_link_local() && net.prefix_len() >= 16,
+        IpNet::V6(net) => {
+            net.addr().is_unicast_link_local() && net.prefix_len() >= 10
+                || net.addr().is_multicast() && net.prefix_len() >= 8
+        }
+    }
+}
+
+/// Whether a network is one of those that nobody on the internet has.
+fn is_private(net: &IpNet) -> bool {
+    let private = [
+        (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
+        (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
+        (IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), 16),
+        (IpAddr::V4(Ipv4Addr::new(100, 64, 0, 0)), 10),
+        (IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), 7),
+    ];
+    private
+        .iter()
+        .filter_map(|(address, length)| IpNet::new(*address, *length).ok())
+        .any(|private| private.contains(net))
+}
+
+fn read_all(v6: bool, mut each: impl FnMut(RouteMessage)) -> io::Result<()> {
+    let socket = socket()?;
+    send(&socket, of_family(v6), NLM_F_REQUEST | NLM_F_DUMP)?;
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = datagram.as_slice();
+        while !rest.is_empty() {
+            let message = parse(rest)?;
+            let length = message.header.length as usize;
+            match message.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => each(route),
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                _ => {}
+            }
+            rest = rest
+                .get(length.next_multiple_of(4).max(4)..)
+                .unwrap_or_default();
+        }
+    }
+}
+
+fn of_family(v6: bool) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = if v6 {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
+    };
+    message
+}
+
+fn socket() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+fn send(socket: &Socket, message: RouteMessage, flags: u16) -> io::Result<()> {
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    let payload = NetlinkPayload::from(RouteNetlinkMessage::GetRoute(message));
+    let mut request = NetlinkMessage::new(header, payload);
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    Ok(())
+}
+
+fn parse(datagram: &[u8]) -> io::Result<NetlinkMessage<RouteNetlinkMessage>> {
+    NetlinkMessage::deserialize(datagram).map_err(|error| odd(&error.to_string()))
+}
+
+fn odd(error: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
