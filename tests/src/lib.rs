@@ -24,3 +24,4 @@ pub mod snapshot;
 pub mod sys;
 pub mod topology;
 pub mod traffic;
+pub mod wireguard_go;

@@ -11,7 +11,7 @@ use taltun_tests::traffic::ping::Pinger;
 use taltun_tests::traffic::stream::Stream;
 
 use crate::ends::{Ends, ensure_loses_none};
-use crate::support::{Case, KERNEL_WIREGUARD, ensure_silent, eventually};
+use crate::support::{Case, KERNEL_WIREGUARD, RECENT_WIREGUARD_GO, ensure_silent, eventually};
 use crate::wireguard::{Program, WgKeys, at};
 
 pub const CASES: &[Case] = &[
@@ -22,7 +22,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "interop: wireguard-go may roam to another port and address, over IPv4 and IPv6",
-        programs: &["wg", "wireguard-go"],
+        programs: &["wg", "wireguard-go", RECENT_WIREGUARD_GO],
         run: || roaming(Program::WireguardGo),
     },
     Case {

@@ -28,6 +28,9 @@ const SILENCE: Duration = Duration::from_millis(300);
 /// Stands among the programs that a test needs for a kernel with WireGuard.
 pub const KERNEL_WIREGUARD: &str = "the kernel's WireGuard";
 
+/// Stands among the programs that a test needs for a wireguard-go that isn't too old for it.
+pub const RECENT_WIREGUARD_GO: &str = "a wireguard-go of 2023 or later";
+
 /// Stands among the programs that a test needs for a kernel that can delay packets.
 pub const NETEM: &str = "netem in the kernel";
 
@@ -54,6 +57,11 @@ type Ability = (&'static str, fn() -> bool, &'static str);
 
 const ABILITIES: &[Ability] = &[
     (KERNEL_WIREGUARD, kernel_has_wireguard, IN_THE_VM),
+    (
+        RECENT_WIREGUARD_GO,
+        taltun_tests::wireguard_go::is_recent,
+        "Debian's backports have it",
+    ),
     (NETEM, kernel_has_netem, IN_THE_VM),
     (VETH_QUEUES, veth_has_queues, "newer kernels have it"),
     (

@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 use taltun_tests::sys;
 
+use crate::backports;
 use crate::instructions;
 use crate::setup;
 use crate::workspace;
@@ -70,6 +71,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if sys::is_root() {
         setup::programs(setup::LAB)?;
         if let Err(error) = setup::programs(setup::SYSTEM_TESTS) {
+            setup::step(&format!("{error:#}"));
+        }
+        if let Err(error) = backports::wireguard_go() {
             setup::step(&format!("{error:#}"));
         }
         system.env("TALTUN_BIN", workspace::taltun()?);

@@ -35,6 +35,7 @@ use taltun_tests::node::XdpMode;
 use taltun_tests::sys;
 use taltun_tests::topology::remove_remains_of_dead_tests;
 
+use crate::backports;
 use crate::run;
 use crate::setup::{self, Program};
 use crate::workspace;
@@ -129,6 +130,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let taltun = taltun(arguments.taltun.as_deref())?;
     if !sys::is_root() {
         return run::as_root(&taltun);
+    }
+    if find("wireguard-go").is_some()
+        && let Err(error) = backports::wireguard_go()
+    {
+        setup::step(&format!("{error:#}"));
     }
     let contenders = contender::choose(&arguments.rivals, &taltun)?;
     let rows = rows(arguments)?;
