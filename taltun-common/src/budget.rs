@@ -35,6 +35,11 @@ pub const BUDGETS: usize = 7;
 /// That is what a flood of right first MACs leaves user space to do.
 pub const COOKIE_REPLIES: Rate = Rate::with_burst(5_000, 500);
 
+/// How many initiations of one source, beyond those that it may send, are answered with a
+/// cookie a second. Whoever sends in another's name uses up what that one may send; with a
+/// cookie it gets in all the same. A tenth of all, so that one source doesn't use them up.
+pub const SOURCE_REPLIES: Rate = Rate::with_burst(500, 500);
+
 impl Budget {
     /// How much there is of it, a CPU.
     #[inline(always)]

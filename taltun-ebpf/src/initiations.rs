@@ -3,6 +3,8 @@
 //!
 //! What they must show gets more costly step by step, and whoever fails early costs little:
 //!
+//! 0. the source's token bucket, if it is empty, makes this source one that is under load:
+//!    anybody can empty it who sends in its name, so it is asked for a cookie, not refused.
 //! 1. under load, without a cookie: is there a cookie reply left? Two words are read.
 //! 2. the source's token bucket: a look into a map. A token is taken only at the end, so
 //!    nobody drains the bucket of an address that isn't theirs with bytes from nowhere.
@@ -21,12 +23,12 @@ use aya_ebpf::programs::XdpContext;
 use taltun_common::address::{Address, is_v4_mapped};
 use taltun_common::blake2s::State;
 use taltun_common::bucket::Rate;
-use taltun_common::budget::Budget;
+use taltun_common::budget::{Budget, SOURCE_REPLIES};
 use taltun_common::drops::DropReason;
 use taltun_common::maps::{Load, MAX_BUCKETS, Settings};
 use taltun_common::wire::INITIATION_LEN;
 
-use crate::maps::{self, BUCKETS, PROVEN_BUCKETS};
+use crate::maps::{self, ASKED_BUCKETS, BUCKETS, PROVEN_BUCKETS};
 use crate::parse::Datagram;
 use crate::{budgets, mac};
 
@@ -43,16 +45,24 @@ pub fn fault(
 ) -> Option<DropReason> {
     let now = budgets::now();
     let source = &datagram.headers.source;
-    let load = maps::load(now);
-    let has_cookie = load.is_some() && mac::has_mac2(frame, datagram)?;
-    if load.is_some() && !has_cookie && !may_be_answered(source, now) {
-        return Some(DropReason::NoCookie);
+    let loaded = maps::load(now).is_some();
+    let exhausted = !has_token(Bucket::Claimed, source, &settings.initiations, now);
+    let asked = loaded || exhausted;
+    let refusal = if exhausted {
+        DropReason::RateLimited
+    } else {
+        DropReason::NoCookie
+    };
+    let has_cookie = asked && mac::has_mac2(frame, datagram)?;
+    if asked && !has_cookie && !may_be_answered(source, now) {
+        return Some(refusal);
     }
-    let bucket = if has_cookie {
-        Bucket::Proven
+    let claimed = if exhausted {
+        Bucket::Asked
     } else {
         Bucket::Claimed
     };
+    let bucket = if has_cookie { Bucket::Proven } else { claimed };
     if !has_token(bucket, source, &settings.initiations, now) {
         return Some(DropReason::RateLimited);
     }
@@ -65,16 +75,16 @@ pub fn fault(
             return Some(DropReason::Mac1);
         }
     }
-    let Some(load) = load else {
+    if !asked {
         return limit(Bucket::Claimed, source, settings, now);
-    };
-    if has_cookie && proves_its_address(frame, datagram, load, now)? {
+    }
+    if has_cookie && proves_its_address(frame, datagram, maps::cookies()?, now)? {
         return limit(Bucket::Proven, source, settings, now);
     }
     if !may_be_answered(source, now) {
-        return Some(DropReason::NoCookie);
+        return Some(refusal);
     }
-    limit_reply(source, settings, now)
+    limit_reply(claimed, source, settings, now)
 }
 
 /// What is wrong with a packet that may be several initiations merged, and is `length` bytes
@@ -111,7 +121,7 @@ pub fn fault_merged(
         }
         if mac::is_initiation_right(frame, datagram, offset, keyed)? {
             return if under_load {
-                limit_reply(source, settings, now)
+                limit_reply(Bucket::Claimed, source, settings, now)
             } else {
                 limit(Bucket::Claimed, source, settings, now)
             };
@@ -177,6 +187,8 @@ enum Bucket {
     Claimed,
     /// For whoever has proved it.
     Proven,
+    /// For whoever is asked to prove it, as what it may send is used up.
+    Asked,
 }
 
 impl Bucket {
@@ -185,6 +197,16 @@ impl Bucket {
         match self {
             Self::Claimed => &BUCKETS,
             Self::Proven => &PROVEN_BUCKETS,
+            Self::Asked => &ASKED_BUCKETS,
+        }
+    }
+
+    /// How fast tokens flow into it.
+    #[inline(always)]
+    fn rate(self, initiations: &Rate) -> Rate {
+        match self {
+            Self::Claimed | Self::Proven => *initiations,
+            Self::Asked => SOURCE_REPLIES,
         }
     }
 }
@@ -199,8 +221,13 @@ fn limit(bucket: Bucket, source: &Address, settings: &Settings, now: u64) -> Opt
 /// The same for one that is to be answered with a cookie: a reply is taken, too, but only if
 /// the source has a token. Else one source would use up the replies of all.
 #[inline(always)]
-fn limit_reply(source: &Address, settings: &Settings, now: u64) -> Option<DropReason> {
-    let fault = limit(Bucket::Claimed, source, settings, now);
+fn limit_reply(
+    bucket: Bucket,
+    source: &Address,
+    settings: &Settings,
+    now: u64,
+) -> Option<DropReason> {
+    let fault = limit(bucket, source, settings, now);
     if fault.is_none() {
         budgets::take_reply(now);
     }
@@ -213,12 +240,14 @@ fn limit_reply(source: &Address, settings: &Settings, now: u64) -> Option<DropRe
 /// out. So is the next.
 #[inline(never)]
 fn has_token(bucket: Bucket, source: &Address, rate: &Rate, now: u64) -> bool {
+    let rate = bucket.rate(rate);
     rate.token == 0 || rate.allows(full_at(bucket, &key(source)), now)
 }
 
 /// Takes a token out of the bucket of this source, if it holds one.
 #[inline(never)]
 fn take_token(bucket: Bucket, source: &Address, rate: &Rate, now: u64) -> bool {
+    let rate = bucket.rate(rate);
     if rate.token == 0 {
         return true;
     }

@@ -61,6 +61,11 @@ pub static BUCKETS: LruHashMap<Address, u64, MAX_BUCKETS> = LruHashMap::new();
 #[btf_map]
 pub static PROVEN_BUCKETS: LruHashMap<Address, u64, MAX_BUCKETS> = LruHashMap::new();
 
+/// The same for initiations that are beyond what their source may send, to be answered with a
+/// cookie.
+#[btf_map]
+pub static ASKED_BUCKETS: LruHashMap<Address, u64, MAX_BUCKETS> = LruHashMap::new();
+
 /// When each of this CPU's budgets is full again.
 #[btf_map]
 static BUDGET: PerCpuArray<u64, BUDGETS> = PerCpuArray::new();
@@ -146,6 +151,12 @@ pub fn mac_work() -> Option<&'static mut Work> {
 #[inline(always)]
 pub fn load(now: u64) -> Option<&'static Load> {
     LOAD.get(0).filter(|load| now < load.until)
+}
+
+/// The secret of cookies, with the load that it goes with or without.
+#[inline(always)]
+pub fn cookies() -> Option<&'static Load> {
+    LOAD.get(0)
 }
 
 /// This CPU's bucket for a budget.

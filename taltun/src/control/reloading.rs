@@ -88,6 +88,8 @@ impl Engine {
         }
         self.lead_names_again();
         self.tell_shield();
+        self.device
+            .set_initiations_per_second(Some(new.accel.handshakes_per_second));
         self.shield
             .set_handshakes_per_second(new.accel.handshakes_per_second);
         self.configure_bans(&new.accel.deny, &new.accel.deny_inner);

@@ -155,7 +155,10 @@ pub struct Device {
     identity: Identity,
     has_private_key: bool,
     checker: Checker,
+    /// Of who has proved its address.
     limiter: RateLimiter,
+    /// Of who only claims it, if there is a limit: beyond it a proof is asked for.
+    claimed: Option<RateLimiter>,
     randomness: Randomness,
     /// What the wall clock showed, and when.
     wall_clock: (Duration, Time),
@@ -223,6 +226,7 @@ impl Device {
             identity,
             has_private_key: true,
             limiter: RateLimiter::default(),
+            claimed: None,
             randomness: settings.randomness,
             wall_clock: (settings.wall_clock_at_zero, Time::START),
             last_timestamp: Tai64n::default(),
@@ -336,6 +340,7 @@ impl Device {
         }
         match Message::parse(datagram) {
             Ok(Message::Initiation(message)) => {
+                let under_load = under_load || self.is_beyond_limit(datagram, from, now);
                 self.admit(datagram, message.sender(), from, under_load, now)?;
                 self.handle_initiation(message, from, now)
             }

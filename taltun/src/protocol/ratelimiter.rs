@@ -16,13 +16,18 @@ pub const BURST: u32 = 5;
 /// Sources remembered at once.
 pub const CAPACITY: usize = 8192;
 
-const COST: Duration = Duration::from_nanos(1_000_000_000 / RATE as u64);
-const FULL: Duration = Duration::from_nanos(COST.as_nanos() as u64 * BURST as u64);
-
 /// Token buckets by source.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RateLimiter {
     buckets: HashMap<IpAddr, Bucket>,
+    cost: Duration,
+    full: Duration,
+}
+
+impl Default for RateLimiter {
+    fn default() -> Self {
+        Self::new(RATE, BURST)
+    }
 }
 
 #[derive(Debug)]
@@ -32,6 +37,16 @@ struct Bucket {
 }
 
 impl RateLimiter {
+    /// So many messages a second, at least one, and so many at once.
+    pub fn new(rate: u32, burst: u32) -> Self {
+        let cost = Duration::from_secs(1) / rate.max(1);
+        Self {
+            buckets: HashMap::new(),
+            cost,
+            full: cost * burst.max(1),
+        }
+    }
+
     /// Whether one more message from `source` is within its rate. IPv6 sources count by
     /// /64, which is what one host usually owns.
     pub fn allow(&mut self, source: IpAddr, now: Time) -> bool {
@@ -39,20 +54,23 @@ impl RateLimiter {
         if !self.buckets.contains_key(&source) {
             if self.buckets.len() >= CAPACITY {
                 // A bucket that is full again is as good as none.
+                let full = self.full;
                 self.buckets
-                    .retain(|_, bucket| now.since(bucket.refilled) < FULL);
+                    .retain(|_, bucket| now.since(bucket.refilled) < full);
             }
             if self.buckets.len() >= CAPACITY {
                 return false;
             }
         }
         let bucket = self.buckets.entry(source).or_insert(Bucket {
-            credit: FULL,
+            credit: self.full,
             refilled: now,
         });
-        bucket.credit = FULL.min(bucket.credit.saturating_add(now.since(bucket.refilled)));
+        bucket.credit = self
+            .full
+            .min(bucket.credit.saturating_add(now.since(bucket.refilled)));
         bucket.refilled = now;
-        match bucket.credit.checked_sub(COST) {
+        match bucket.credit.checked_sub(self.cost) {
             Some(rest) => {
                 bucket.credit = rest;
                 true
@@ -116,6 +134,6 @@ mod tests {
         }
         let new: IpAddr = "203.0.113.1".parse().unwrap();
         assert!(!limiter.allow(new, now));
-        assert!(limiter.allow(new, now + FULL));
+        assert!(limiter.allow(new, now + limiter.full));
     }
 }

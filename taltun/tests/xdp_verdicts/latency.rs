@@ -15,7 +15,7 @@ use taltun_common::maps::family;
 use crate::frames::{
     Ends, MAC1_KEY, OUR_INDEX, SOURCE_PORT, V4, V6, handshake, message, udp, unfinished,
 };
-use crate::load::{SECRET, bare, no_replies, set_under_load, use_up, with_cookie};
+use crate::load::{SECRET, bare, no_replies, set_under_load, use_up, use_up_asked, with_cookie};
 use crate::programs::{PROGRAMS, allow_index, deny, loaded_for, pin_to_this_cpu};
 
 /// How often a frame is judged for one measurement.
@@ -107,6 +107,7 @@ fn cases() -> Vec<Case> {
         Case {
             initiations: never_again,
             ..Case::new("rate_limited", udp(V4, &handshake(1, 0)))
+                .after(|ebpf| use_up_asked(ebpf, V4))
         },
         Case::new("unverified", wrong(V4)).after(|ebpf| use_up(ebpf, Budget::Mac1)),
         Case::new("no_cookie", udp(V4, &bare())).after(under_load),

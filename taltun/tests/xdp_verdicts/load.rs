@@ -10,7 +10,7 @@ use libtest_mimic::Failed;
 
 use taltun_common::address::Address;
 use taltun_common::blake2s::keyed;
-use taltun_common::budget::Budget;
+use taltun_common::budget::{Budget, SOURCE_REPLIES};
 use taltun_common::drops::DropReason;
 use taltun_common::hints::Hint;
 use taltun_common::maps::{Load, SourceCounters};
@@ -42,6 +42,10 @@ pub fn tests() -> impl Iterator<Item = Test> {
         ("one_source_has_few_replies", one_source_has_few_replies),
         ("a_good_cookie_passes", a_good_cookie_passes),
         ("a_bad_cookie_is_none", a_bad_cookie_is_none),
+        (
+            "an_empty_bucket_asks_for_a_cookie",
+            an_empty_bucket_asks_for_a_cookie,
+        ),
         ("a_load_ends_by_itself", a_load_ends_by_itself),
         ("a_dead_secret_proves_nothing", a_dead_secret_proves_nothing),
         ("endpoints_need_no_reply_left", endpoints_need_no_reply_left),
@@ -99,6 +103,7 @@ fn one_source_has_few_replies() -> Result<(), Failed> {
             for _ in 0..BURST {
                 assert_eq!(verdict(ebpf, program, &frame)?, XDP_PASS);
             }
+            use_up_asked(ebpf, ends)?;
             let taken = replies(ebpf)?;
             for _ in 0..BURST {
                 assert_eq!(verdict(ebpf, program, &frame)?, XDP_DROP);
@@ -190,8 +195,40 @@ fn endpoints_need_no_reply_left() -> Result<(), Failed> {
         for _ in 0..BURST {
             assert_eq!(verdict(ebpf, program, &initiation)?, XDP_PASS);
         }
+        use_up_asked(ebpf, ends)?;
         assert_eq!(verdict(ebpf, program, &initiation)?, XDP_DROP);
         assert_eq!(dropped(ebpf, DropReason::RateLimited)?, 1);
+    }
+    Ok(())
+}
+
+/// Who floods us in a peer's name doesn't lock it out: it is asked for a cookie, which then
+/// gets it in, without any load.
+fn an_empty_bucket_asks_for_a_cookie() -> Result<(), Failed> {
+    const ASKED: u64 = SOURCE_REPLIES.bucket / SOURCE_REPLIES.token;
+    for (program, ends) in everywhere() {
+        let ebpf = &mut loaded()?;
+        // No load, but a secret.
+        set_load(ebpf, 0, NEVER)?;
+        let frame = udp(ends, &bare());
+        for _ in 0..BURST {
+            assert_eq!(verdict(ebpf, program, &frame)?, XDP_PASS);
+        }
+        assert_eq!(replies(ebpf)?, 0, "a reply without need");
+        for _ in 0..3 * BURST {
+            assert_eq!(verdict(ebpf, program, &frame)?, XDP_PASS, "it is asked");
+        }
+        assert_ne!(replies(ebpf)?, 0, "a reply was taken");
+        let passed = (0..2 * ASKED)
+            .filter(|_| verdict(ebpf, program, &frame).is_ok_and(|verdict| verdict == XDP_PASS))
+            .count() as u64;
+        assert!(passed < 2 * ASKED, "one source has its share of replies");
+        let good = with_cookie(ends, SOURCE_PORT, &SECRET);
+        assert_eq!(verdict(ebpf, program, &udp(ends, &good))?, XDP_PASS);
+        // A wrong cookie is worth as much as none.
+        use_up_asked(ebpf, ends)?;
+        let wrong = with_cookie(ends, SOURCE_PORT, &[0x78; 32]);
+        assert_eq!(verdict(ebpf, program, &udp(ends, &wrong))?, XDP_DROP);
     }
     Ok(())
 }
@@ -200,6 +237,7 @@ fn endpoints_need_no_reply_left() -> Result<(), Failed> {
 fn a_cookie_has_a_bucket_of_its_own() -> Result<(), Failed> {
     for (program, ends) in everywhere() {
         let ebpf = &mut under_load()?;
+        use_up_asked(ebpf, ends)?;
         for _ in 0..2 * BURST {
             verdict(ebpf, program, &udp(ends, &bare()))?;
         }
@@ -413,6 +451,16 @@ fn set_budget(ebpf: &mut Ebpf, budget: Budget, full_at: u64) -> Result<(), Faile
     let mut map: PerCpuArray<_, u64> = map(ebpf, "BUDGET")?.try_into()?;
     let values = PerCpuValues::try_from(vec![full_at; cpus])?;
     Ok(map.set(budget as u32, values, 0)?)
+}
+
+/// From now on this source isn't asked for a cookie any more, once its tokens are used up.
+pub fn use_up_asked(ebpf: &mut Ebpf, ends: Ends) -> Result<(), Failed> {
+    let mut source = key(ends.source);
+    if ends.source.is_ipv6() {
+        source[8..].fill(0);
+    }
+    let mut map: HashMap<_, Address, u64> = map(ebpf, "ASKED_BUCKETS")?.try_into()?;
+    Ok(map.insert(source, NEVER, 0)?)
 }
 
 fn spent(ebpf: &mut Ebpf, budget: Budget) -> Result<u64, Failed> {

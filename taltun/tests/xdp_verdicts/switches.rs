@@ -15,6 +15,7 @@ use taltun_common::maps::{MAX_BUCKETS, Settings, family};
 use crate::corpus::Expect::{Pass, Untouched};
 use crate::corpus::{DENIED, STRANGE_INDEX, run};
 use crate::frames::{Ends, OUR_INDEX, V4, V6, handshake, message, udp};
+use crate::load::use_up_asked;
 use crate::programs::{
     self, BURST, PROGRAMS, XDP_DROP, XDP_PASS, counters, deny, loaded, verdict, write_settings,
 };
@@ -102,6 +103,7 @@ fn a_burst_and_no_more() -> Result<(), Failed> {
         for _ in 0..BURST {
             assert_eq!(initiation(ebpf, ends, &good)?, XDP_PASS);
         }
+        use_up_asked(ebpf, ends)?;
         assert_eq!(initiation(ebpf, ends, &good)?, XDP_DROP);
         assert_eq!(programs::dropped(ebpf, DropReason::RateLimited)?, 1);
         let counted = counters(ebpf, "SOURCES")?;
@@ -184,6 +186,7 @@ fn the_oldest_makes_room() -> Result<(), Failed> {
     for _ in 0..BURST {
         assert_eq!(initiation(ebpf, newest, &good)?, XDP_PASS);
     }
+    use_up_asked(ebpf, newest)?;
     assert_eq!(initiation(ebpf, newest, &good)?, XDP_DROP);
     Ok(())
 }

@@ -21,6 +21,17 @@ use crate::protocol::tai64n::Tai64n;
 use crate::protocol::time::Time;
 
 impl Device {
+    /// Whether this initiation is more than its source may send without proving its address.
+    /// Anybody can send in its name, so it is asked for the proof and not refused. One whose
+    /// first MAC is wrong counts for nobody.
+    pub(super) fn is_beyond_limit(&mut self, datagram: &[u8], from: Endpoint, now: Time) -> bool {
+        let Some(claimed) = &mut self.claimed else {
+            return false;
+        };
+        self.checker.check(datagram, from.remote, now) != Proof::None
+            && !claimed.allow(from.remote.ip(), now)
+    }
+
     /// Whether a handshake message is worth any public-key operation.
     pub(super) fn admit(
         &mut self,

@@ -16,6 +16,7 @@ use crate::protocol::allowed_ips::AllowedIps;
 use crate::protocol::cookie::{Checker, Sealer};
 use crate::protocol::noise::Identity;
 use crate::protocol::peer::{Endpoint, Peer, PeerId};
+use crate::protocol::ratelimiter::{self, RateLimiter};
 use crate::protocol::time::Time;
 use crate::protocol::timers::Timers;
 
@@ -24,6 +25,13 @@ impl Device {
     /// peer belongs to (at least 1, at most [`taltun_common::steering::MAX_WORKERS`]).
     pub fn set_workers(&mut self, workers: u32) {
         self.workers = workers.clamp(1, MAX_WORKERS as u32);
+    }
+
+    /// How many initiations one source may send a second; who sends more is asked to prove its
+    /// address. None is without limit.
+    pub fn set_initiations_per_second(&mut self, most: Option<u32>) {
+        let burst = |most: u32| most.max(ratelimiter::BURST);
+        self.claimed = most.map(|most| RateLimiter::new(most, burst(most)));
     }
 
     /// Whether packets of a peer for another peer go straight to it from now on.

@@ -203,3 +203,38 @@ fn a_cookie_reply_addresses_who_asked() {
     assert_eq!(reply.receiver(), 0xdead_beef);
     assert_eq!(world.last_sent(B).to, outer(A));
 }
+
+/// Who sends in a peer's name uses up what that address may send. The peer is asked for a
+/// cookie then, and gets in with it.
+#[test]
+fn what_is_sent_in_a_peers_name_does_not_lock_it_out() {
+    let mut world = World::pair();
+    world.with(B, |device, _| device.set_initiations_per_second(Some(20)));
+    let mut cookies = 0;
+    for number in 0..1000_u32 {
+        let (_, mut forged) = initiation(C, B, number, WALL_CLOCK);
+        Sealer::new(&public_key(B)).seal(&mut forged, world.now);
+        match world.inject(B, outer(A), &forged) {
+            Err(DropReason::NoCookie) => cookies += 1,
+            // A stranger's.
+            outcome => assert_eq!(outcome, Err(DropReason::Handshake)),
+        }
+    }
+    assert_eq!(cookies, 1000 - 20);
+    // Wrong first MACs take nothing.
+    world.run(secs(2));
+    for _ in 0..100 {
+        let garbage = Err(DropReason::Mac1);
+        let (_, mut wrong) = initiation(C, B, 1, WALL_CLOCK);
+        wrong[120] ^= 1;
+        assert_eq!(world.inject(B, outer(A), &wrong), garbage);
+    }
+    // The flood goes on while the peer comes.
+    world.ping(A, B, 7).unwrap_err();
+    for round in 0..700_u32 {
+        let (_, forged) = initiation(C, B, round, WALL_CLOCK);
+        let _ = world.inject(B, outer(A), &forged);
+        world.run(millis(10));
+    }
+    assert_eq!(world.nodes[B].ids(), [7]);
+}
