@@ -43,6 +43,7 @@ mod rekey;
 mod reloads;
 mod restart;
 mod roaming;
+mod secrecy;
 mod soak;
 mod sources;
 mod support;
@@ -89,6 +90,7 @@ fn main() {
         flaps::CASES,
         headers::CASES,
         own_networks::CASES,
+        secrecy::CASES,
         cookies::CASES,
         locked_out::CASES,
         recipes::CASES,

@@ -33,7 +33,7 @@ const NEIGHBOUR: Ends = Ends {
 };
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [NamedTest; 15] = [
+    let tests: [NamedTest; 16] = [
         ("a_cookie_is_asked_for", a_cookie_is_asked_for),
         (
             "only_right_mac1s_cost_replies",

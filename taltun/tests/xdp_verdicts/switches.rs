@@ -92,6 +92,7 @@ fn without_mac1_check() -> Result<(), Failed> {
     for _ in 0..BURST {
         assert_eq!(initiation(ebpf, V4, &message(1, 148, 0))?, XDP_PASS);
     }
+    use_up_asked(ebpf, V4)?;
     assert_eq!(initiation(ebpf, V4, &message(1, 148, 0))?, XDP_DROP);
     Ok(())
 }
@@ -150,6 +151,7 @@ fn a_v6_network_is_one_source() -> Result<(), Failed> {
     for host in 0..BURST as u16 {
         assert_eq!(initiation(ebpf, from(host)?, &good)?, XDP_PASS);
     }
+    use_up_asked(ebpf, from(1)?)?;
     assert_eq!(initiation(ebpf, from(99)?, &good)?, XDP_DROP);
     let other = Ends {
         source: "2001:db8:7:1::1".parse()?,
