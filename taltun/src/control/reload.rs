@@ -283,6 +283,7 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         let old = config(&[]);
         let mut new = config(&[]);
         new.interface.mtu = 1300;
+        new.interface.mtu_is_default = false;
         new.host.protect_vip = true;
         new.dataplane.udp_gro = false;
         new.accel.xdp = config::XdpMode::Off;
