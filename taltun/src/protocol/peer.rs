@@ -451,6 +451,15 @@ impl Peer {
         }
     }
 
+    /// Forgets how it came to be where it is; whether anything else was asked for it.
+    #[cfg(test)]
+    pub(super) fn forget_moves(&self) -> bool {
+        self.returns.store(0, Ordering::Relaxed);
+        *lock(&self.left) = None;
+        let moved = Request::Moved as u8;
+        self.requests.fetch_and(!moved, Ordering::Relaxed) & !moved != 0
+    }
+
     #[cfg(test)]
     pub(super) fn current_session(&self) -> Option<Arc<Session>> {
         lock(&self.sessions).current.clone()

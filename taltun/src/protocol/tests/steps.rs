@@ -33,13 +33,14 @@ struct Arrival {
     from: Endpoint,
 }
 
-/// All that is known of the hub's peers: counters, replay windows, endpoints, requests.
+/// All that is known of the hub's peers: counters, replay windows, endpoints, requests; but not
+/// which places a peer passed through within a batch. A message between two of a peer's that
+/// isn't authentic parts them only where each is opened in its turn.
 fn state(world: &World) -> String {
     let peers = [B, C].map(|spoke| world.nodes[A].peer(spoke));
-    format!(
-        "{peers:#?} {:?}",
-        world.nodes[A].device.tunnel().take_wake()
-    )
+    let asks = peers.each_ref().map(|peer| peer.forget_moves());
+    let wakes = world.nodes[A].device.tunnel().take_wake();
+    format!("{peers:#?} {}", wakes && asks.contains(&true))
 }
 
 fn connected_hub() -> World {
