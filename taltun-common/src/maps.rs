@@ -104,8 +104,9 @@ pub mod family {
 pub const MAX_INDICES: usize = 65_536;
 /// Prefixes there is room for on each deny list.
 pub const MAX_DENIED: usize = 65_536;
-/// Prefixes there is room for among the peers' allowed IPs.
-pub const MAX_ROUTES: usize = 65_536;
+/// Prefixes there is room for among the peers' allowed IPs. The map takes memory only for
+/// those that are in it.
+pub const MAX_ROUTES: usize = 1 << 20;
 /// Sources whose initiations are limited at a time; the one longest silent makes room.
 pub const MAX_BUCKETS: usize = 16_384;
 /// Sources counted at a time; the one longest silent makes room for a new one.

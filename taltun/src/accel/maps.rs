@@ -43,6 +43,8 @@ pub(super) struct Maps {
     mac1: Array<MapData, blake2s::State>,
     routes: BTreeSet<IpNet>,
     routes_map: Prefixes,
+    /// Whether there were more of them than the map has room for, which has been said then.
+    routes_overflow: bool,
     pub(super) load: LoadMaps,
     sources: Sources,
     sources_inner: Sources,
@@ -70,6 +72,7 @@ impl Maps {
             mac1: map(ebpf, "MAC1")?.try_into()?,
             routes: BTreeSet::new(),
             routes_map: map(ebpf, "ROUTES")?.try_into()?,
+            routes_overflow: false,
             load: LoadMaps::take(ebpf)?,
             sources: map(ebpf, "SOURCES")?.try_into()?,
             sources_inner: map(ebpf, "SOURCES_INNER")?.try_into()?,
@@ -185,10 +188,13 @@ impl Maps {
                 }
                 Err(error) => {
                     complete = false;
-                    tracing::warn!(
-                        %net, %error, room = MAX_ROUTES,
-                        "TC can't hold this route; user space checks routes alone"
-                    );
+                    if !self.routes_overflow {
+                        self.routes_overflow = true;
+                        tracing::warn!(
+                            %net, %error, room = MAX_ROUTES,
+                            "TC can't hold this route; user space checks routes alone"
+                        );
+                    }
                     break;
                 }
             }
@@ -209,6 +215,11 @@ impl Maps {
                 tracing::debug!(%net, %error, "TC still has this route");
             }
             self.routes.remove(&net);
+        }
+        if self.routes_overflow {
+            // There may be room now.
+            self.add_routes(routes);
+            self.routes_overflow = self.routes != new;
         }
         let complete = u8::from(self.routes == new);
         if self.settings.check_routes != complete {

@@ -25,6 +25,7 @@ use super::lanes::Lanes;
 use super::load::Load;
 use super::memory::Memory;
 use super::names::{Resolved, Resolver};
+use super::pace::Pace;
 use super::peer_log::PeerLog;
 use super::plant::{Parts, Plant};
 use super::polling::Polling;
@@ -49,7 +50,7 @@ use crate::protocol::time::Time;
 use crate::system::Kept;
 
 /// What a configuration was made of, to make it again on `reload`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Origin {
     /// The file, if there is one.
     pub path: Option<PathBuf>,
@@ -113,6 +114,8 @@ pub(super) struct Engine {
     /// XDP had dropped then.
     pub(super) looked_for_misled: Option<Time>,
     pub(super) misled_before: u64,
+    /// How often peers' addresses are told.
+    telling: Pace,
 }
 
 /// What a peer is called, and where it was said to be, which may be a name.
@@ -233,6 +236,7 @@ impl Engine {
             icmp: Icmp::listen(),
             looked_for_misled: None,
             misled_before: 0,
+            telling: Pace::default(),
         })
     }
 
@@ -335,8 +339,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells those who sort handshakes before us where peers are, which may have moved since.
+    /// Tells those who sort handshakes before us where peers are, if any has moved since.
     pub(super) fn tell_endpoints(&mut self) {
+        let due = self.telling.is_due(self.device.len());
+        if !due || !self.device.tunnel().take_places_changed() {
+            return;
+        }
         let peers = self.device.peers();
         let endpoints = peers.filter_map(|peer| Some(peer.endpoint()?.remote.ip().to_canonical()));
         let endpoints: HashSet<IpAddr> = endpoints.collect();
@@ -381,9 +389,11 @@ impl Engine {
     /// Says hello to peers whose place is known: a client does so at once, a server leaves
     /// it to its peers. Names are looked up in either case.
     fn greet(&mut self) {
-        for peer in self.config.peers.clone() {
-            self.approach(&peer);
+        let peers = std::mem::take(&mut self.config.peers);
+        for peer in &peers {
+            self.approach(peer);
         }
+        self.config.peers = peers;
     }
 
     /// Looks a peer's name up, or where its address is known and we are a client, asks

@@ -257,6 +257,57 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         assert_eq!(nothing, "reloaded: nothing has changed");
     }
 
+    /// A configuration with so many peers.
+    fn many(peers: usize) -> Config {
+        let mut config = config(&[]);
+        config.peers = (0..peers)
+            .map(|number| {
+                let mut key = [7; 32];
+                key[..8].copy_from_slice(&number.to_le_bytes());
+                let vip = IpAddr::from((number as u32 + 0x0b00_0000).to_be_bytes());
+                config::Peer {
+                    name: None,
+                    public_key: PublicKey(key),
+                    preshared_key: crate::crypto::PresharedKey::default(),
+                    vip: vec![vip],
+                    endpoint: None,
+                    allowed_ips: vec![vip.into()],
+                    persistent_keepalive: None,
+                }
+            })
+            .collect();
+        config
+    }
+
+    #[test]
+    fn the_work_of_a_reload_grows_with_the_number_of_peers() {
+        let prepare = |peers| (many(peers), many(peers + 1));
+        crate::scaling::assert_linear(2_000, prepare, |(old, new)| {
+            let plan = plan(&old, &new, &[]).unwrap();
+            assert_eq!(plan.added.len(), 1);
+            assert!(plan.changed.is_empty() && plan.removed.is_empty());
+        });
+    }
+
+    #[test]
+    fn the_work_of_a_start_grows_with_the_number_of_peers() {
+        crate::scaling::assert_linear(2_000, many, |config| {
+            let mut device = Device::new(crate::protocol::device::Settings {
+                private_key: config.interface.private_key.clone(),
+                randomness: crate::protocol::randomness::Randomness::seeded([0; 32]),
+                wall_clock_at_zero: Duration::ZERO,
+                mtu: 1420,
+                local_addresses: Vec::new(),
+                relay: true,
+            });
+            for peer in &config.peers {
+                let settings = super::super::engine::peer_settings(peer);
+                device.add_peer(settings, Time::START).unwrap();
+            }
+            assert_eq!(device.len(), config.peers.len());
+        });
+    }
+
     #[test]
     fn what_needs_a_restart_is_named() {
         let old = config(&[]);

@@ -1,26 +1,25 @@
-//! Carrying out a reload: reading the configuration again, and changing the running tunnel
-//! from what it is now, with what came by way of `wg`, to that.
+//! Carrying out a reload: changing the running tunnel from what it is now, with what came by
+//! way of `wg`, to what the configuration says by now.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use tracing::warn;
 
-use super::engine::{Engine, Origin, known, peer_settings, relays};
+use super::engine::{Engine, known, peer_settings, relays};
 use super::reload;
 use super::words;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded};
+use crate::protocol::device::RouteEdit;
 use crate::system::Host;
 
 impl Engine {
-    /// Reads the configuration again and changes what can be changed under way.
-    pub(super) async fn reload(&mut self, host: &mut Option<Host>) -> Result<String, String> {
-        let Origin {
-            path, overrides, ..
-        } = &self.origin;
-        let path = path.as_deref();
-        path.ok_or("started without a configuration file")?;
-        let loaded = config::load_with(path, overrides).map_err(|error| error.to_string())?;
+    /// Changes what can be changed under way.
+    pub(super) async fn take_over(
+        &mut self,
+        loaded: Loaded,
+        host: &mut Option<Host>,
+    ) -> Result<String, String> {
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
@@ -58,9 +57,11 @@ impl Engine {
         self.shield.add_routes(&routes(&new));
         let key = new.interface.private_key.clone();
         self.device.set_private_key(Some(key), now);
-        for key in &plan.removed {
-            self.device.remove_peer(key);
-        }
+        let gone = plan.removed.iter();
+        let gone = gone.filter_map(|key| self.device.forget_peer(key).map(RouteEdit::Clear));
+        // All at once: each edit goes through all routes.
+        let edits: Vec<RouteEdit> = gone.collect();
+        self.device.edit_routes(&edits);
         let relay = relays(&new, self.manner);
         if relay != relays(&self.config, self.manner) {
             tracing::info!(

@@ -1,6 +1,7 @@
 //! What the controller tells of itself: `status` and `stats`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -8,6 +9,7 @@ use super::engine::{Engine, Manner};
 use crate::config::Mode;
 use crate::crypto::{AeadKey, PublicKey};
 use crate::dataplane::clock;
+use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report::{Fallbacks, HostStatus, PeerStatus, Stats, Status, SteeringStatus};
@@ -76,6 +78,26 @@ impl Engine {
         }
     }
 
+    /// The peers that have a session.
+    pub(super) fn peers_up(&self) -> Vec<PeerStatus> {
+        let now = clock::now();
+        let has_session = |peer: &&Arc<Peer>| {
+            let at = peer.last_handshake();
+            at.is_some_and(|at| now.since(at) < REJECT_AFTER_TIME)
+        };
+        let up: Vec<&Arc<Peer>> = self.device.peers().filter(has_session).collect();
+        if up.is_empty() {
+            return Vec::new();
+        }
+        let mut allowed_ips = self.device.allowed_ips();
+        let describe = |peer: &Arc<Peer>| {
+            let nets = allowed_ips.remove(&peer.id()).unwrap_or_default();
+            let (_, nets) = self.in_file_order(peer.public_key(), nets);
+            self.peer_status(peer, nets, now)
+        };
+        up.into_iter().map(describe).collect()
+    }
+
     fn steering_status(&self) -> SteeringStatus {
         match self.plant.sockets() {
             [_] => SteeringStatus::none(),
@@ -89,7 +111,9 @@ impl Engine {
         let Some(order) = self.known.get(key).and_then(|known| known.place) else {
             return (usize::MAX, nets);
         };
-        if let Some(peer) = self.config.peers.get(order) {
+        if let Some(peer) = self.config.peers.get(order)
+            && nets.len() > 1
+        {
             let listed = peer.allowed_ips.iter().enumerate();
             let places: HashMap<IpNet, usize> = listed.map(|(at, net)| (net.trunc(), at)).collect();
             nets.sort_by_key(|net| places.get(net).copied().unwrap_or(usize::MAX));

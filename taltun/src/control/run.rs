@@ -24,13 +24,15 @@ use super::forwarder::{Forwarder, Learned};
 use super::hooks::{self, Hooks};
 use super::look_up::LookUp;
 use super::names::{self, Resolver};
+use super::pace::Pace;
 use super::reload::NOTHING;
 use super::request::Call;
+use super::rereading::{Reread, Rereading};
 use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
 use super::underlay::{self, Underlay};
-use super::{ControlError, ControlSocket, Request, Response, panics, runtime_dir};
-use crate::config::Config;
+use super::{ControlError, ControlSocket, Request, Response, panics, runtime_dir, spare};
+use crate::config::{Config, Loaded};
 use crate::dataplane::clock;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::Socket;
@@ -123,7 +125,9 @@ pub async fn run(
         host.commit().await?;
     }
     engine.kept = host.as_ref().map(Host::kept);
+    let (rereading, mut reread) = Rereading::start(engine.origin.clone());
     engine.begin(resolved_before);
+    spare::give_back();
     up()?;
     let mut hooks = Hooks::start(&engine.config, engine.plant.listen_address().port(), mark);
     hooks.up(&engine.config.hooks);
@@ -133,6 +137,7 @@ pub async fn run(
     // served as before.
     let mut ending: Option<anyhow::Result<End>> = None;
     let (mut serving, mut serving_uapi) = (true, true);
+    let mut looking = Pace::default();
     let mut health = tokio::time::interval(Duration::from_secs(1));
     loop {
         engine.carry_out();
@@ -148,9 +153,13 @@ pub async fn run(
             () = sleep_until(engine.next_remembered()) => engine.speak_to_remembered(),
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
-            Some((request, answer)) = calls.recv() => {
-                let response = handle_call(&mut engine, &mut host, &request).await;
-                let _ = answer.send(response);
+            Some((request, answer)) = calls.recv() => match request {
+                Request::Reload => rereading.ask(Some(answer)),
+                request => drop(answer.send(engine.handle_call(&request))),
+            },
+            Some(reread) = reread.recv() => {
+                reloaded(reread, &mut engine, &mut host).await;
+                spare::give_back();
             }
             Some(call) = uapi_calls.recv() => engine.handle_uapi(call),
             () = &mut serve, if serving => {
@@ -169,7 +178,7 @@ pub async fn run(
                     let gone = anyhow::anyhow!("the terminal that it ran on was closed");
                     end = Some(Err(gone));
                 } else {
-                    reload_unasked(&mut engine, &mut host).await;
+                    rereading.ask(None);
                 }
             }
             _ = health.tick() => {
@@ -177,9 +186,11 @@ pub async fn run(
                 engine.follow(&mut surroundings);
                 engine.shield.refresh();
                 engine.tell_endpoints();
-                engine.follow_moves();
                 engine.tell_of_the_second();
-                hooks.follow(&engine.config.hooks, || engine.status().peers);
+                if looking.is_due(engine.device.len()) {
+                    engine.follow_moves();
+                    hooks.follow(&engine.config.hooks, || engine.peers_up());
+                }
                 engine.follow_queues();
                 engine.forget_names(&mut host).await;
                 let told_to_go = manner == Manner::Plain
@@ -228,20 +239,6 @@ pub async fn run(
     ending.map(|_| ())
 }
 
-/// Does what a client asks.
-async fn handle_call(engine: &mut Engine, host: &mut Option<Host>, request: &Request) -> Response {
-    if !matches!(request, Request::Reload) {
-        return engine.handle_call(request);
-    }
-    match reload(engine, host).await {
-        Ok(summary) => {
-            info!("{summary}");
-            Response::Done(summary)
-        }
-        Err(reason) => Response::Error(reason),
-    }
-}
-
 /// Waits for `work`, and tells whoever asks meanwhile that the tunnel does `what`.
 async fn answer_meanwhile<T>(
     work: impl Future<Output = T>,
@@ -280,18 +277,33 @@ enum End {
     Terminated,
 }
 
-/// Reloads where nobody waits for the answer but the log.
-async fn reload_unasked(engine: &mut Engine, host: &mut Option<Host>) {
-    match reload(engine, host).await {
-        Ok(summary) => info!("{summary}"),
-        Err(reason) => error!("not reloaded: {}", reason.replace('\n', "; ")),
+/// Takes over what was read again, and tells whoever asked for that, or the log.
+async fn reloaded(reread: Reread, engine: &mut Engine, host: &mut Option<Host>) {
+    let Reread { loaded, asker } = reread;
+    let outcome = match loaded {
+        Ok(loaded) => reload(loaded, engine, host).await,
+        Err(reason) => Err(reason),
+    };
+    if let Ok(summary) = &outcome {
+        info!("{summary}");
+    }
+    match (asker, outcome) {
+        // Who asked may have left meanwhile.
+        (Some(asker), Ok(summary)) => drop(asker.send(Response::Done(summary))),
+        (Some(asker), Err(reason)) => drop(asker.send(Response::Error(reason))),
+        (None, Ok(_)) => {}
+        (None, Err(reason)) => error!("not reloaded: {}", reason.replace('\n', "; ")),
     }
 }
 
 /// Reloads, and says what that did.
-async fn reload(engine: &mut Engine, host: &mut Option<Host>) -> Result<String, String> {
+async fn reload(
+    loaded: Loaded,
+    engine: &mut Engine,
+    host: &mut Option<Host>,
+) -> Result<String, String> {
     let before = engine.config.host.kill_switch;
-    let summary = engine.reload(host).await?;
+    let summary = engine.take_over(loaded, host).await?;
     let more = if before == engine.config.host.kill_switch {
         String::new()
     } else {

@@ -90,7 +90,11 @@ async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>, patience: D
         },
         Err(message) => Response::Error(message),
     };
-    let line = line(&response);
+    // An answer about many peers is megabytes, which the controller can't wait for: it lives on
+    // the same thread.
+    let Ok(line) = tokio::task::spawn_blocking(move || line(&response)).await else {
+        return;
+    };
     match timeout(patience, stream.write_all(&line)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!("control socket: a client left before its answer: {error}"),

@@ -293,6 +293,12 @@ impl Device {
         Some(&self.peers.get(self.by_key.get(key)?)?.peer)
     }
 
+    /// How many peers there are.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
     /// The public key of the peer with this name, unless it is gone.
     pub fn key_of(&self, id: PeerId) -> Option<&PublicKey> {
         Some(self.peers.get(&id)?.peer.public_key())
@@ -443,6 +449,7 @@ impl Device {
                 self.events.push_back(Event::Unanswered(id));
                 control.peer.forget_local_address();
                 control.try_next_place(now);
+                self.tunnel.note_place();
                 self.send_initiation(id, now);
             }
             Due::Handshake => self.send_initiation(id, now),

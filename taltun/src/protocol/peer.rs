@@ -68,6 +68,8 @@ pub(super) struct Moved {
     pub(super) theirs: bool,
     /// It used another address of ours than before.
     pub(super) ours: bool,
+    /// It is at an address or port where it wasn't known to be, if it was known at all.
+    pub(super) elsewhere: bool,
 }
 
 /// What a worker asks of the controller for a peer.
@@ -335,6 +337,7 @@ impl Peer {
         Moved {
             theirs: left.is_some_and(|left| left != to.remote),
             ours: before.and_then(|before| before.local) != to.local,
+            elsewhere: left != Some(to.remote),
         }
     }
 

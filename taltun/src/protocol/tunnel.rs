@@ -45,6 +45,8 @@ pub struct Tunnel {
     has_requests: AtomicBool,
     /// Peers that used another address of ours than before.
     moved: Mutex<Vec<PeerId>>,
+    /// Whether any peer came, went, or is elsewhere.
+    places_changed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +116,7 @@ impl Tunnel {
             staged: Arc::default(),
             has_requests: AtomicBool::new(false),
             moved: Mutex::default(),
+            places_changed: AtomicBool::new(false),
         }
     }
 
@@ -198,6 +201,17 @@ impl Tunnel {
     /// The peers that used another address of ours than before, since this was last asked.
     pub(super) fn take_moved(&self) -> Vec<PeerId> {
         std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A peer came, went, or is elsewhere.
+    pub(super) fn note_place(&self) {
+        self.places_changed.store(true, Ordering::Release);
+    }
+
+    /// Whether any of that happened since this was last asked.
+    pub fn take_places_changed(&self) -> bool {
+        self.places_changed.load(Ordering::Relaxed)
+            && self.places_changed.swap(false, Ordering::AcqRel)
     }
 
     fn lock_requests(&self) -> MutexGuard<'_, Vec<PeerId>> {
@@ -560,6 +574,9 @@ impl Batch<'_> {
             let moved = run.peer.roam(from);
             if moved.theirs {
                 self.tunnel.request(&run.peer, Request::Moved);
+            }
+            if moved.elsewhere {
+                self.tunnel.note_place();
             }
             if moved.ours {
                 self.tunnel.note_moved(run.peer.id());

@@ -117,7 +117,11 @@ impl Device {
         if peer.awaits_confirmation() {
             self.events.push_back(Event::NotConfirmed(id));
         }
-        if peer.roam(from).ours {
+        let moved = peer.roam(from);
+        if moved.elsewhere {
+            self.tunnel.note_place();
+        }
+        if moved.ours {
             self.tunnel.note_moved(peer.id());
         }
         peer.activity.received(now, message.0.len() as u64, false);
@@ -178,7 +182,11 @@ impl Device {
         control.initiations[0] = newer;
         let control = self.peers.get(&id).ok_or(refused)?;
         let peer = Arc::clone(&control.peer);
-        if peer.roam(from).ours {
+        let moved = peer.roam(from);
+        if moved.elsewhere {
+            self.tunnel.note_place();
+        }
+        if moved.ours {
             self.tunnel.note_moved(peer.id());
         }
         peer.activity.received(now, message.0.len() as u64, false);

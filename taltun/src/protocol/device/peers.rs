@@ -102,6 +102,7 @@ impl Device {
         self.tunnel
             .tables_mut()
             .add_routes(&peer, &settings.allowed_ips);
+        self.tunnel.note_place();
         self.schedule(id, now);
         Ok(peer)
     }
@@ -119,6 +120,7 @@ impl Device {
     /// peer's allowed IPs, which are left to [`Self::edit_routes`].
     pub fn forget_peer(&mut self, key: &PublicKey) -> Option<PeerId> {
         let id = self.by_key.remove(key)?;
+        self.tunnel.note_place();
         self.abandon_initiations(id);
         self.wipe_sessions(id);
         if let Some(control) = self.peers.remove(&id)
@@ -236,6 +238,7 @@ impl Device {
         {
             control.places = Places::default();
             control.peer.set_endpoint(endpoint);
+            self.tunnel.note_place();
         }
     }
 
@@ -246,6 +249,7 @@ impl Device {
             && let Some(control) = self.peers.get_mut(id)
         {
             control.set_places(addresses, now);
+            self.tunnel.note_place();
         }
     }
 

@@ -47,6 +47,38 @@ fn keepalives_and_initiations_move_a_peer_too() {
     assert_eq!(endpoint_of_a(&world), world.nodes[A].address, "initiation");
 }
 
+/// Who sorts messages by where peers are is told only when that has changed: with many
+/// peers, looking at all of them each second is what an idle hub would be busy with.
+#[test]
+fn only_a_peer_that_moves_has_its_address_told() {
+    let mut world = World::connected();
+    let told = |world: &World| world.nodes[B].device.tunnel().take_places_changed();
+    assert!(told(&world), "the first time");
+    for id in 0..3 {
+        world.ping(A, B, id).unwrap();
+        world.run(secs(1));
+        assert!(!told(&world), "it is where it was");
+    }
+    world.nodes[A].address = "198.51.100.1:1000".parse().unwrap();
+    world.ping(A, B, 3).unwrap();
+    world.run(secs(1));
+    assert!(told(&world), "data from elsewhere");
+    world.with(B, |device, _| {
+        device.set_endpoint(
+            &public_key(A),
+            Some(
+                "192.0.2.9:1"
+                    .parse::<std::net::SocketAddr>()
+                    .unwrap()
+                    .into(),
+            ),
+        );
+    });
+    assert!(told(&world), "another endpoint by hand");
+    world.with(B, |device, _| assert!(device.remove_peer(&public_key(A))));
+    assert!(told(&world), "a peer that is no more");
+}
+
 /// §2.1: and so does a response.
 #[test]
 fn a_response_moves_a_peer_too() {
@@ -123,14 +155,14 @@ fn the_local_address_is_remembered_until_silence() {
 fn an_old_address_that_comes_back_is_told() {
     let mut world = World::connected();
     let id = world.nodes[A].peer(B).id();
-    assert!(world.nodes[A].device.take_moved().contains(&id));
+    assert!(world.nodes[A].device.take_places_changed().contains(&id));
     world.ping(B, A, 1).unwrap();
     world.run(secs(1));
-    assert_eq!(world.nodes[A].device.take_moved(), []);
+    assert_eq!(world.nodes[A].device.take_places_changed(), []);
     world.nodes[A].device.forget_local_address(&public_key(B));
     world.ping(B, A, 2).unwrap();
     world.run(secs(1));
-    assert_eq!(world.nodes[A].device.take_moved(), [id]);
+    assert_eq!(world.nodes[A].device.take_places_changed(), [id]);
     assert!(world.nodes[A].device.peer_by_id(id).is_some());
 }
 

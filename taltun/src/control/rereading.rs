@@ -1,0 +1,105 @@
+//! Reading the configuration again, beside the controller: a big file takes a second, and
+//! packets, handshakes and `status` can't wait for that.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::engine::Origin;
+use super::request::Response;
+use crate::config::{self, Loaded};
+
+/// Where the outcome of a reload goes; `None` for into the log.
+pub(super) type Asker = Option<oneshot::Sender<Response>>;
+
+/// Takes what is asked for in turn, so that the last one to ask has the last word.
+#[derive(Debug)]
+pub(super) struct Rereading {
+    askers: mpsc::UnboundedSender<Asker>,
+}
+
+/// What was read, or why it can't be used, and who wanted it.
+#[derive(Debug)]
+pub(super) struct Reread {
+    pub loaded: Result<Loaded, String>,
+    pub asker: Asker,
+}
+
+impl Rereading {
+    /// Reads what `origin` says whenever it is asked to, and where that arrives.
+    pub(super) fn start(origin: Origin) -> (Self, mpsc::Receiver<Reread>) {
+        let (askers, mut asked) = mpsc::unbounded_channel();
+        let (results, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(asker) = asked.recv().await {
+                let origin = origin.clone();
+                let loaded = tokio::task::spawn_blocking(move || read(&origin)).await;
+                let loaded = loaded.unwrap_or_else(|error| Err(error.to_string()));
+                if results.send(Reread { loaded, asker }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        (Self { askers }, receiver)
+    }
+
+    /// Asks for a reload.
+    pub(super) fn ask(&self, asker: Asker) {
+        // Its task ends with the runtime only.
+        let _ = self.askers.send(asker);
+    }
+}
+
+fn read(origin: &Origin) -> Result<Loaded, String> {
+    let path = origin.path.as_deref();
+    path.ok_or("started without a configuration file")?;
+    config::load_with(path, &origin.overrides).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn reloads_are_read_in_the_order_in_which_they_were_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.toml");
+        let write = |port| {
+            let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+            let text = format!(
+                "[interface]\nvip = \"10.0.0.1\"\nprivate_key = \"{key}\"\nlocal_addr = \":{port}\"\n"
+            );
+            std::fs::write(&path, text).unwrap();
+        };
+        let origin = Origin {
+            path: Some(path.clone()),
+            ..Origin::default()
+        };
+        let (rereading, mut read) = Rereading::start(origin);
+        for port in [7, 8] {
+            write(port);
+            let (asker, _answer) = oneshot::channel();
+            rereading.ask(Some(asker));
+            let reread = read.recv().await.unwrap();
+            assert!(reread.asker.is_some());
+            let config = reread.loaded.unwrap().config;
+            assert_eq!(config.interface.local_addr.port(), port);
+        }
+        std::fs::write(&path, "nonsense").unwrap();
+        rereading.ask(None);
+        let reread = read.recv().await.unwrap();
+        assert!(reread.asker.is_none());
+        assert!(
+            reread
+                .loaded
+                .unwrap_err()
+                .contains("hub.toml:1: not valid TOML")
+        );
+    }
+
+    #[tokio::test]
+    async fn without_a_file_there_is_nothing_to_read_again() {
+        let (rereading, mut read) = Rereading::start(Origin::default());
+        rereading.ask(None);
+        let error = read.recv().await.unwrap().loaded.unwrap_err();
+        assert_eq!(error, "started without a configuration file");
+    }
+}
