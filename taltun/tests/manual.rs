@@ -128,6 +128,23 @@ fn every_message_of_the_troubleshooting_is_one_that_taltun_prints() {
 }
 
 #[test]
+fn every_reason_of_a_drop_is_explained_in_both_languages() {
+    for (language, pages) in [("", pages("")), ("es/", pages("es"))] {
+        let (_, text) = pages
+            .iter()
+            .find(|(name, _)| name == "troubleshooting.md")
+            .unwrap();
+        let rows: Vec<&str> = prose(text)
+            .into_iter()
+            .filter_map(|line| Some(line.strip_prefix("| `")?.split_once("` | ")?.0))
+            .collect();
+        let reasons = taltun_common::drops::DropReason::ALL;
+        let labels: Vec<&str> = reasons.iter().map(|reason| reason.label()).collect();
+        assert_eq!(rows, labels, "{language}troubleshooting.md");
+    }
+}
+
+#[test]
 fn the_files_in_the_recipes_are_the_examples() {
     for (name, text) in all_pages() {
         if !name.ends_with("recipes.md") {
