@@ -155,14 +155,14 @@ fn the_local_address_is_remembered_until_silence() {
 fn an_old_address_that_comes_back_is_told() {
     let mut world = World::connected();
     let id = world.nodes[A].peer(B).id();
-    assert!(world.nodes[A].device.take_places_changed().contains(&id));
+    assert!(world.nodes[A].device.take_moved().contains(&id));
     world.ping(B, A, 1).unwrap();
     world.run(secs(1));
-    assert_eq!(world.nodes[A].device.take_places_changed(), []);
+    assert_eq!(world.nodes[A].device.take_moved(), []);
     world.nodes[A].device.forget_local_address(&public_key(B));
     world.ping(B, A, 2).unwrap();
     world.run(secs(1));
-    assert_eq!(world.nodes[A].device.take_places_changed(), [id]);
+    assert_eq!(world.nodes[A].device.take_moved(), [id]);
     assert!(world.nodes[A].device.peer_by_id(id).is_some());
 }
 
