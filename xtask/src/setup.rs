@@ -22,9 +22,11 @@ pub type Program = (&'static str, &'static str);
 pub const LAB: &[Program] = &[("ip", "iproute2")];
 /// What the recipes need besides.
 pub const RECIPES: &[Program] = &[("nft", "nftables")];
-/// What single system tests use besides; where one is missing they are skipped or see less.
-pub const SYSTEM_TESTS: &[Program] = &[
+/// What single tests use besides; where one is missing they are skipped or see less.
+pub const TESTS: &[Program] = &[
     ("bpftool", "bpftool"),
+    ("ethtool", "ethtool"),
+    ("iptables", "iptables"),
     ("nc", "netcat-openbsd"),
     ("nft", "nftables"),
     ("ping", "iputils-ping"),

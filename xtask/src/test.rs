@@ -58,6 +58,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut tally = Tally::default();
     // taltun-ebpf is no program for this machine; building taltun builds it.
     setup::ebpf_toolchain()?;
+    let root = sys::is_root();
+    if root {
+        setup::programs(setup::LAB)?;
+        for missing in [setup::programs(setup::TESTS), backports::wireguard_go()] {
+            if let Err(error) = missing {
+                setup::step(&format!("{error:#}"));
+            }
+        }
+    }
     let mut units = workspace::cargo()?;
     units.args(["test", "--workspace", "--no-fail-fast"]);
     units.args(["--exclude", "taltun-ebpf", "--exclude", "taltun-tests"]);
@@ -68,14 +77,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
     let mut system = workspace::cargo()?;
     system.args(["test", "--package", "taltun-tests", "--test", "system"]);
-    if sys::is_root() {
-        setup::programs(setup::LAB)?;
-        if let Err(error) = setup::programs(setup::SYSTEM_TESTS) {
-            setup::step(&format!("{error:#}"));
-        }
-        if let Err(error) = backports::wireguard_go() {
-            setup::step(&format!("{error:#}"));
-        }
+    if root {
         system.env("TALTUN_BIN", workspace::taltun()?);
     } else {
         setup::step("the system tests need root, to make network namespaces: run this as root");
