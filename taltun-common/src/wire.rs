@@ -6,6 +6,10 @@
 //! to 16 bytes, but never past the MTU (a full packet at MTU 1420 makes 1452 bytes, which
 //! isn't a multiple of 16), and some don't pad at all.
 
+/// What user space appends to its own ICMP errors, behind what their IP header counts: the TC
+/// program knows them by it, and the kernel takes it off.
+pub const OWN_ERROR_TRAILER: [u8; 1] = [0];
+
 /// The word a handshake initiation starts with.
 pub const INITIATION: u32 = 1;
 /// The word a handshake response starts with.

@@ -92,7 +92,7 @@ fn handle(frame: &XdpContext, frames: Frames) -> u32 {
     let fault = shield::fault(frame, frames, &datagram, settings);
     let action = match fault {
         Some(reason) => {
-            maps::count_drop(reason);
+            maps::count_drops(reason, 1);
             // SAFETY: the kernel hands the program a valid context for as long as it runs.
             let interface = unsafe { (*frame.ctx).ingress_ifindex };
             let (headers, length) = (datagram.headers, parse::frame_len(frame) as u32);

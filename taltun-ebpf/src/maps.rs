@@ -241,12 +241,12 @@ pub fn xsk_sockets(interface: u32) -> Option<&'static XskSockets> {
         .map(|sockets| unsafe { &*sockets })
 }
 
-/// Counts a dropped frame.
+/// Counts this many packets that are dropped.
 #[inline(always)]
-pub fn count_drop(reason: DropReason) {
+pub fn count_drops(reason: DropReason, packets: u64) {
     if let Some(count) = DROPS.get_ptr_mut(reason as u32) {
         // SAFETY: an array's entries are never freed, and this one belongs to the CPU we
         // run on, where no other of our programs interrupts us.
-        unsafe { *count = (*count).wrapping_add(1) };
+        unsafe { *count = (*count).wrapping_add(packets) };
     }
 }

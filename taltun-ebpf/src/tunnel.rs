@@ -14,8 +14,12 @@
 //!
 //! **Out of the tunnel.** User space has decrypted the packet and checked its source against
 //! the very peer that sent it; what is checked here again is that lists changed since are
-//! obeyed. ICMP errors are spared: user space's own have the address of whoever they are
-//! about.
+//! obeyed. User space's own ICMP errors are neither checked nor counted: they have the address
+//! of whoever they are about, who didn't send them. They are longer than their IP header says,
+//! by [`OWN_ERROR_TRAILER`], as no packet of a peer is.
+//!
+//! What the kernel or user space merged is counted as the packets that it stands for, where it
+//! is dropped, too.
 //!
 //! A packet that isn't dropped goes on to whatever other programs are attached.
 
@@ -29,6 +33,7 @@ use aya_ebpf::programs::TcContext;
 use taltun_common::address::{Address, v4_mapped};
 use taltun_common::drops::DropReason;
 use taltun_common::segments;
+use taltun_common::wire::OWN_ERROR_TRAILER;
 
 use crate::maps::{self, NO_PEER_PASSED};
 use crate::samples;
@@ -57,7 +62,8 @@ pub fn outbound(packet: &TcContext) -> i32 {
     if settings.check_routes == 0 || maps::has_peer(&header.destination) || to_be_answered() {
         return TC_ACT_UNSPEC;
     }
-    drop(packet, &header, DropReason::NoPeer)
+    let (packets, _) = header.count(packet);
+    drop(packet, &header, DropReason::NoPeer, packets)
 }
 
 /// Judges and counts a packet that came out of the tunnel.
@@ -69,12 +75,12 @@ pub fn inbound(packet: &TcContext) -> i32 {
     let Some(header) = Header::read(packet) else {
         return TC_ACT_UNSPEC;
     };
+    if header.is_own_error(packet) {
+        return TC_ACT_UNSPEC;
+    }
     let fault = if maps::is_denied_inner(&header.source) {
         Some(DropReason::InnerDenied)
-    } else if settings.check_routes != 0
-        && !maps::has_peer(&header.source)
-        && !header.is_icmp_error(packet)
-    {
+    } else if settings.check_routes != 0 && !maps::has_peer(&header.source) {
         Some(DropReason::InnerSource)
     } else {
         None
@@ -83,15 +89,15 @@ pub fn inbound(packet: &TcContext) -> i32 {
     let reason = sources::code(fault);
     sources::add(Side::Inside, &header.source, packets, bytes, reason);
     match fault {
-        Some(reason) => drop(packet, &header, reason),
+        Some(reason) => drop(packet, &header, reason, packets),
         None => TC_ACT_UNSPEC,
     }
 }
 
-/// Counts a packet that is dropped, and tells of it.
+/// Counts a packet that is dropped, which stands for so many, and tells of it.
 #[inline(always)]
-fn drop(packet: &TcContext, header: &Header, reason: DropReason) -> i32 {
-    maps::count_drop(reason);
+fn drop(packet: &TcContext, header: &Header, reason: DropReason, packets: u64) -> i32 {
+    maps::count_drops(reason, packets);
     // SAFETY: the kernel hands the program a valid context for as long as it runs.
     let interface = unsafe { (*packet.skb.skb).ifindex };
     samples::tell(reason, &header.source, 0, interface, header.length);
@@ -156,18 +162,11 @@ impl Header {
         }
     }
 
-    /// Whether it tells of an error, and so concerns another packet.
+    /// Whether user space made it: an ICMP error with more behind it than its header says.
     #[inline(always)]
-    fn is_icmp_error(&self, packet: &TcContext) -> bool {
-        let Some([kind]) = load::<[u8; 1]>(packet, self.own_length) else {
-            return false;
-        };
-        match self.protocol {
-            // Destination unreachable, time exceeded, parameter problem.
-            PROTOCOL_ICMP => matches!(kind, 3 | 11 | 12),
-            PROTOCOL_ICMPV6 => kind < 128,
-            _ => false,
-        }
+    fn is_own_error(&self, packet: &TcContext) -> bool {
+        matches!(self.protocol, PROTOCOL_ICMP | PROTOCOL_ICMPV6)
+            && load::<[u8; OWN_ERROR_TRAILER.len()]>(packet, self.length).is_some()
     }
 
     /// The packets and bytes that this one stands for.

@@ -8,6 +8,8 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
+use taltun_common::wire::OWN_ERROR_TRAILER;
+
 use super::offload::checksum::Sum;
 use super::offload::vnet::VnetHeader;
 use super::tun::Tun;
@@ -53,7 +55,11 @@ impl Unreachable {
         if self.may_send(now) && write(packet, &mut self.message).is_some() {
             // A TUN that doesn't take it loses no more than a courtesy.
             let header = VnetHeader::default().encode(packet[0] >> 4 == 6);
-            let _ = tun.write(&[IoSlice::new(&header), IoSlice::new(&self.message)]);
+            let _ = tun.write(&[
+                IoSlice::new(&header),
+                IoSlice::new(&self.message),
+                IoSlice::new(&OWN_ERROR_TRAILER),
+            ]);
         }
     }
 

@@ -12,6 +12,7 @@ use libtest_mimic::Failed;
 use taltun_common::address::Address;
 use taltun_common::drops::DropReason;
 use taltun_common::maps::{Settings, SourceCounters, family};
+use taltun_common::wire::OWN_ERROR_TRAILER;
 
 use crate::frames::{PORT, key};
 use crate::programs::{counters, dropped, map, pin_to_this_cpu, write_settings};
@@ -37,14 +38,16 @@ const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [NamedTest; 8] = [
+    let tests: [NamedTest; 10] = [
         ("out_to_a_peer", out_to_a_peer),
         ("out_to_nobody", out_to_nobody),
         ("out_without_routes", out_without_routes),
         ("in_from_peers", in_from_peers),
         ("in_banned", in_banned),
         ("in_from_nobody", in_from_nobody),
+        ("in_own_errors", in_own_errors),
         ("in_segments", in_segments),
+        ("dropped_segments", dropped_segments),
         ("not_ip", not_ip),
     ];
     tests
@@ -120,14 +123,34 @@ fn in_from_nobody() -> Result<(), Failed> {
         let udp = packet(source, destination, UDP, 60)?;
         expect(ebpf, IN, &udp, 0, TC_ACT_SHOT)?;
         counted(ebpf, source, 1, 60, 1)?;
-        // A ping is like any packet; an error is spared.
+        // A peer's error is like any packet.
         let header = if icmp == ICMP { 20 } else { 40 };
-        let mut ping = packet(source, destination, icmp, 60)?;
-        ping[14 + header] = if icmp == ICMP { 8 } else { 128 };
-        expect(ebpf, IN, &ping, 0, TC_ACT_SHOT)?;
-        ping[14 + header] = if icmp == ICMP { 3 } else { 1 };
-        expect(ebpf, IN, &ping, 0, TC_ACT_UNSPEC)?;
+        let mut error = packet(source, destination, icmp, 60)?;
+        error[14 + header] = if icmp == ICMP { 3 } else { 1 };
+        expect(ebpf, IN, &error, 0, TC_ACT_SHOT)?;
         assert_eq!(dropped(ebpf, DropReason::InnerSource)?, 2);
+    }
+    Ok(())
+}
+
+/// Nobody sent them, whoever's address they have.
+fn in_own_errors() -> Result<(), Failed> {
+    let cases = [
+        (NOBODY, US, ICMP),
+        (NOBODY_V6, US_V6, ICMPV6),
+        (PEER, US, ICMP),
+        (BANNED_V6, US_V6, ICMPV6),
+    ];
+    for (source, destination, icmp) in cases {
+        let ebpf = &mut loaded()?;
+        let mut error = packet(source, destination, icmp, 60)?;
+        error.extend(OWN_ERROR_TRAILER);
+        expect(ebpf, IN, &error, 0, TC_ACT_UNSPEC)?;
+        assert!(counters(ebpf, "SOURCES_INNER")?.is_empty());
+        // Nothing else passes for one by being too long.
+        let mut other = packet(NOBODY, US, UDP, 60)?;
+        other.extend(OWN_ERROR_TRAILER);
+        expect(ebpf, IN, &other, 0, TC_ACT_SHOT)?;
     }
     Ok(())
 }
@@ -145,6 +168,29 @@ fn in_segments() -> Result<(), Failed> {
         let packet = packet(source, destination, protocol, headers + 2 * 500 + 1)?;
         expect(ebpf, IN, &packet, 500, TC_ACT_UNSPEC)?;
         counted(ebpf, source, 3, 3 * headers as u64 + 1001, 0)?;
+    }
+    Ok(())
+}
+
+/// It is dropped as as many packets as it is counted.
+fn dropped_segments() -> Result<(), Failed> {
+    for (us, peer, banned, nobody, headers) in [
+        (US, PEER, BANNED, NOBODY, 20 + 20),
+        (US_V6, PEER_V6, BANNED_V6, NOBODY_V6, 40 + 20),
+    ] {
+        let ebpf = &mut loaded()?;
+        let length = headers + 2 * 500 + 1;
+        let merged = packet(banned, us, TCP, length)?;
+        expect(ebpf, IN, &merged, 500, TC_ACT_SHOT)?;
+        counted(ebpf, banned, 3, 3 * headers as u64 + 1001, 3)?;
+        assert_eq!(dropped(ebpf, DropReason::InnerDenied)?, 3);
+        expect(ebpf, IN, &packet(nobody, peer, TCP, length)?, 500, TC_ACT_SHOT)?;
+        assert_eq!(dropped(ebpf, DropReason::InnerSource)?, 3);
+        let merged = packet(us, nobody, TCP, length)?;
+        pin_to_this_cpu()?;
+        expect(ebpf, OUT, &merged, 500, TC_ACT_UNSPEC)?;
+        expect(ebpf, OUT, &merged, 500, TC_ACT_SHOT)?;
+        assert_eq!(dropped(ebpf, DropReason::NoPeer)?, 3);
     }
     Ok(())
 }
