@@ -326,8 +326,9 @@ mod tests {
             memory.tick();
         }
         assert!(memory.changed, "the second is for later");
-        let task = memory.writing.take().unwrap();
-        task.await.unwrap().unwrap();
+        while !memory.is_written() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let text = fs::read_to_string(dir.path().join("hub/endpoints")).unwrap();
         assert_eq!(parse(&text).unwrap().len(), 1);
         memory.finish();

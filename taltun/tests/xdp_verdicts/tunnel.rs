@@ -184,7 +184,13 @@ fn dropped_segments() -> Result<(), Failed> {
         expect(ebpf, IN, &merged, 500, TC_ACT_SHOT)?;
         counted(ebpf, banned, 3, 3 * headers as u64 + 1001, 3)?;
         assert_eq!(dropped(ebpf, DropReason::InnerDenied)?, 3);
-        expect(ebpf, IN, &packet(nobody, peer, TCP, length)?, 500, TC_ACT_SHOT)?;
+        expect(
+            ebpf,
+            IN,
+            &packet(nobody, peer, TCP, length)?,
+            500,
+            TC_ACT_SHOT,
+        )?;
         assert_eq!(dropped(ebpf, DropReason::InnerSource)?, 3);
         let merged = packet(us, nobody, TCP, length)?;
         pin_to_this_cpu()?;
