@@ -27,7 +27,7 @@ use crate::system::{self, Host};
 /// wants to know, not by people.
 const MOST: usize = 4096;
 /// The longest that an address is believed, whatever its name server says.
-const LONGEST: Duration = Duration::from_secs(86_400);
+pub(super) const LONGEST: Duration = Duration::from_secs(86_400);
 /// Refusals are told no more often than this.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 

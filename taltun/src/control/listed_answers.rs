@@ -9,6 +9,7 @@ use super::dns_message::{
     CLASS_IN, HEADER, Record, Section, TYPE_CNAME, TYPE_HTTPS, TYPE_OPT, TYPE_SVCB, name, number,
     question, records, text,
 };
+use super::dns_routes::LONGEST;
 use crate::config::DnsRoutes;
 
 /// Yet another kind of other name, and two of names that records hold.
@@ -31,9 +32,10 @@ pub(super) struct Listed {
     pub(super) message: Vec<u8>,
 }
 
-/// Whether an answer is about a name of the list: one on the way to its addresses is.
+/// Whether an answer is about a name of the list: one on the way to its addresses is. What isn't
+/// understood may be.
 pub(super) fn concerns(routes: &DnsRoutes, answer: &[u8]) -> bool {
-    records(answer).is_some_and(|records| {
+    records(answer).is_none_or(|records| {
         records
             .iter()
             .any(|record| routes.includes(&text(&record.name)))
@@ -73,7 +75,22 @@ pub(super) fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<Listed> {
     }
     message[10] = 0;
     message[11] = u8::from(edns.is_some());
+    shorten(&mut message)?;
     Some(Listed { addresses, message })
+}
+
+/// Lets no record be kept for longer than what it says is routed.
+fn shorten(message: &mut [u8]) -> Option<()> {
+    let longest = u32::try_from(LONGEST.as_secs()).ok()?;
+    for record in records(message)? {
+        if record.kind != TYPE_OPT && record.ttl > longest {
+            // The time to live and the length of the data stand before the data.
+            let start = record.data.start.checked_sub(6)?;
+            let ttl = message.get_mut(start..)?.first_chunk_mut()?;
+            *ttl = longest.to_be_bytes();
+        }
+    }
+    Some(())
 }
 
 /// The answers alone, without pointers, and without hints.
@@ -231,6 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn no_record_outlives_its_route() {
+        let mut all = answer(TYPE_A, &[(Section::Answer, TYPE_A, 1, V4); 2]);
+        let before = records(&all).unwrap();
+        let ttl = before[1].data.start - 6;
+        all[ttl..ttl + 4].copy_from_slice(&1_209_600_u32.to_be_bytes());
+        let listed = listed(&routes(), &all).unwrap();
+        let ttls = records(&listed.message).unwrap();
+        let ttls: Vec<u32> = ttls.iter().map(|record| record.ttl).collect();
+        assert_eq!(ttls, [30, 86_400]);
+    }
+
+    #[test]
     fn what_isnt_understood_isnt_passed_on() {
         for records in [
             &[(Section::Answer, TYPE_A, 0x4242, V4)][..],
@@ -289,6 +318,9 @@ mod tests {
         assert!(concerns(&routes(), &found));
         let other = ask_for("www.example.org", TYPE_A, 7).unwrap();
         assert!(!concerns(&routes(), &other));
+        for length in 0..found.len() {
+            assert!(concerns(&routes(), &found[..length]), "{length}");
+        }
     }
 
     #[test]

@@ -118,8 +118,12 @@ impl Network {
         gone(self.handle.link().change(down).execute().await);
     }
 
-    /// Leads one more network into the interface, by the main table.
+    /// Leads one more network into the interface, by the main table. An error where somebody else
+    /// has a route to it, which may win over ours.
     pub(super) async fn lead(&mut self, net: &IpNet) -> Result<(), SystemError> {
+        if let Some(holder) = Holders::new(&self.handle, self.index).of(net).await? {
+            return Err(holder.error(*net));
+        }
         self.add_route(net, None).await
     }
 

@@ -265,6 +265,31 @@ fn a_route_that_leads_nowhere_is_named() {
 }
 
 #[test]
+fn an_address_that_others_have_a_route_to_is_not_led() {
+    in_namespace(async || {
+        lan();
+        let mut host = configure(VIPS, &[]).await.unwrap();
+        for (family, net, others) in [
+            ("", "198.51.100.7/32", "via 192.0.2.1 dev lan"),
+            ("", "198.51.100.8/32", "dev lan metric 50"),
+            ("-6 ", "2001:db8:7::7/128", "dev lan metric 100"),
+        ] {
+            ip(&format!("{family}route add {net} {others}"));
+            let error = host.lead(net.parse().unwrap()).await.unwrap_err();
+            let expected = format!("a route to {net} leads through lan");
+            assert!(error.to_string().starts_with(&expected), "{error}");
+            ip(&format!("{family}route delete {net}"));
+            // Once it may be led, twice is once.
+            for _ in 0..2 {
+                host.lead(net.parse().unwrap()).await.unwrap();
+            }
+            assert!(ip(&format!("{family}route show {net}")).contains("dev t0"));
+        }
+        host.undo().await;
+    });
+}
+
+#[test]
 fn a_large_table_is_not_read_for_a_few_routes() {
     in_namespace(async || {
         lan();
