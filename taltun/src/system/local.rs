@@ -4,7 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType,
 };
@@ -12,7 +12,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::interface;
+use super::{interface, way};
 
 /// Why `address` is one of this machine's surroundings, in words, if it is: its own, or one of
 /// a network that it reaches without a router by another interface than `ours`.
@@ -83,14 +83,7 @@ fn question(to: IpAddr) -> Vec<u8> {
     route.header.destination_prefix_length = length;
     route.header.flags = RouteFlags::FibMatch;
     route.attributes = vec![RouteAttribute::Destination(RouteAddress::from(to))];
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST;
-    let payload = NetlinkPayload::from(RouteNetlinkMessage::GetRoute(route));
-    let mut request = NetlinkMessage::new(header, payload);
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    bytes
+    way::get_route(route)
 }
 
 #[cfg(test)]

@@ -187,6 +187,11 @@ fn question(from: IpAddr, to: IpAddr, mark: u32) -> Vec<u8> {
         RouteAttribute::Source(RouteAddress::from(from)),
         RouteAttribute::Mark(mark),
     ];
+    get_route(route)
+}
+
+/// The message that asks the kernel for this route.
+pub(super) fn get_route(route: RouteMessage) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST;
     let payload = NetlinkPayload::from(RouteNetlinkMessage::GetRoute(route));

@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 use super::super::section::{Placed, Value};
 use super::super::{commands, interface_name, names, refuse};
 use super::{HOOKS, Hook, Import, Imported};
+use crate::config;
 use crate::config::error::{ConfigError, Spot};
-use crate::config::{self, reference};
 
 /// What an interface is called whose file has no name for it.
 const MADE_UP: &str = "taltun0";
@@ -25,9 +25,6 @@ const ANY_ADDRESS: &str = "192.0.2.254/32";
 const MANY_ROUTES: usize = 500;
 
 /// Said of a hub whose own firewall keeps its peers apart.
-const APART: &str = "this keeps packets from going from one peer to another, but a server of \
-                     Taltun's relays between its peers by itself, and no firewall sees that";
-/// The same where that can be changed.
 const NOT_RELAYED: &str = "this keeps packets from going from one peer to another: relay = false \
                            hands what peers send to each other to the kernel, so that it still \
                            does";
@@ -290,7 +287,7 @@ impl Import<'_> {
         Ok(key_file)
     }
 
-    /// Whether commands keep the peers of a hub apart, and something can be done about it.
+    /// Whether commands keep the peers of a hub apart.
     fn tell_kept_apart(&mut self, is_server: bool) -> bool {
         let apart = |hook: &&Hook| hook.kind < 2 && commands::keeps_apart(&hook.command);
         if !is_server || self.peers.is_empty() {
@@ -298,12 +295,10 @@ impl Import<'_> {
         }
         let hooks = self.hooks.iter().filter(apart);
         let lines: Vec<usize> = hooks.map(|hook| hook.line).collect();
-        let can_be_changed = reference::names("interface").contains(&"relay");
-        let text = if can_be_changed { NOT_RELAYED } else { APART };
         for line in &lines {
-            self.warnings.push(self.spot(*line, "").say(text));
+            self.warnings.push(self.spot(*line, "").say(NOT_RELAYED));
         }
-        can_be_changed && !lines.is_empty()
+        !lines.is_empty()
     }
 
     /// wg-quick leaves the resolver alone without a name server.
