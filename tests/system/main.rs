@@ -43,6 +43,7 @@ mod rekey;
 mod reloads;
 mod restart;
 mod roaming;
+mod router;
 mod secrecy;
 mod soak;
 mod sources;
@@ -102,6 +103,7 @@ fn main() {
         name_routes_refused::CASES,
         named_endpoints::CASES,
         reloads::CASES,
+        router::CASES,
         network::CASES,
         vagrant::CASES,
         af_xdp::CASES,

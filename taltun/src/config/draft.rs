@@ -227,7 +227,19 @@ impl Draft {
 
     fn read_nat(&mut self, section: &Section) -> Result<(), ConfigError> {
         section.allow_only(&reference::names("nat"))?;
-        let out = optional(section, "out", values::interface_name)?;
+        let out = match section.get("out") {
+            Some(field) => {
+                let spot = field.spot();
+                let out = each(field.one_or_list()?, values::interface_name)?;
+                if out.is_empty() {
+                    return Err(spot.error(
+                        "the list is empty; name an interface such as \"eth0\", or \"tunnel\"",
+                    ));
+                }
+                out.into_iter().map(|name| name.value).collect()
+            }
+            None => Vec::new(),
+        };
         let masquerade = match section.get("masquerade") {
             Some(field) => {
                 self.host_spots.insert("masquerade", field.spot());
@@ -243,7 +255,7 @@ impl Draft {
             }
             self.host_spots.insert("out", field.spot());
         }
-        self.host.masquerade = masquerade.then_some(Masquerade { out });
+        self.host.masquerade = masquerade.then(|| Masquerade::to(out));
         Ok(())
     }
 

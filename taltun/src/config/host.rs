@@ -43,11 +43,38 @@ pub struct Dns {
     pub search: Vec<String>,
 }
 
-/// `[nat]`: what comes out of the tunnel takes this machine's address.
+/// `[nat]`: what leaves by these interfaces takes this machine's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Masquerade {
-    /// Only what leaves by this interface; `None` for any but the tunnel's.
-    pub out: Option<String>,
+    /// What came out of the tunnel and leaves by one of these; `None` for any but the tunnel's.
+    pub out: Option<Vec<String>>,
+    /// What goes into the tunnel from other interfaces takes our vip, as it does where `out`
+    /// names [`TUNNEL`](Self::TUNNEL).
+    pub into_tunnel: bool,
+}
+
+impl Masquerade {
+    /// What stands for the tunnel's own interface in `nat.out`, whatever that is called.
+    pub const TUNNEL: &str = "tunnel";
+
+    /// What the value of `nat.out` means; empty for a file that doesn't say.
+    pub fn to(out: Vec<String>) -> Self {
+        let any = out.is_empty();
+        let (tunnel, others): (Vec<_>, Vec<_>) =
+            out.into_iter().partition(|name| name == Self::TUNNEL);
+        Self {
+            out: (!any).then_some(others),
+            into_tunnel: !tunnel.is_empty(),
+        }
+    }
+
+    /// The value of `nat.out` that means this; empty for none.
+    pub fn written(&self) -> Vec<&str> {
+        let names = self.out.iter().flatten().map(String::as_str);
+        names
+            .chain(self.into_tunnel.then_some(Self::TUNNEL))
+            .collect()
+    }
 }
 
 /// `interface.firewall`

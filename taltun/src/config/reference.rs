@@ -60,8 +60,8 @@ pub const SECTIONS: &[Section] = &[
     Section {
         name: "nat",
         header: "[nat]",
-        english: "Lets what comes out of the tunnel go on under this machine's own address.",
-        spanish: "Permite que lo que sale del túnel siga su camino con la dirección de esta máquina.",
+        english: "Lets what this machine forwards go on under its own address: what comes out of the tunnel, or what goes into it.",
+        spanish: "Permite que lo que esta máquina reenvía siga su camino con la dirección de ella: lo que sale del túnel, o lo que entra en él.",
     },
     Section {
         name: "dns_routes",
@@ -310,16 +310,16 @@ pub const KEYS: &[Key] = &[
         "masquerade",
         Kind::Switch,
         "false",
-        "Give what comes out of the tunnel the address of the interface that it leaves by.",
-        "Dar a lo que sale del túnel la dirección de la interfaz por la que se va.",
+        "Give forwarded packets the address of the interface that they leave by.",
+        "Dar a los paquetes reenviados la dirección de la interfaz por la que se van.",
     ),
     key(
         "nat",
         "out",
-        Kind::Text,
+        Kind::TextOrList,
         "",
-        "Only what leaves by this interface. Default: by any but the tunnel's.",
-        "Solo lo que se va por esta interfaz. Por omisión, por cualquiera que no sea la del túnel.",
+        "Only what leaves by these interfaces. `tunnel` is the tunnel itself, for a router whose local network goes into it under our vip. Default: what comes out of the tunnel, by any interface but the tunnel's.",
+        "Solo lo que se va por estas interfaces. `tunnel` es el propio túnel, para un router cuya red local entra en él con nuestra `vip`. Por omisión, lo que sale del túnel por cualquier interfaz que no sea la suya.",
     ),
     key(
         "dns_routes",

@@ -208,11 +208,15 @@ fn check_host(draft: &Draft) -> Result<(), ConfigError> {
     let host = &draft.host;
     let spot = |key| draft.host_spots.get(key).unwrap_or(&draft.spot);
     let tun_name = draft.tun_name.as_deref().unwrap_or(DEFAULT_TUN_NAME);
-    let out = host.masquerade.as_ref().and_then(|nat| nat.out.as_deref());
-    if out == Some(tun_name) {
+    let out = || {
+        host.masquerade
+            .iter()
+            .flat_map(|nat| nat.out.iter().flatten())
+    };
+    if out().any(|name| name == tun_name) {
         return Err(spot("out").error(format!(
             "{tun_name} is the tunnel itself; give the interface that packets leave by, such as \
-             \"eth0\""
+             \"eth0\", or \"tunnel\" to translate what goes into the tunnel"
         )));
     }
     if let Some(key) = host.needs_firewall()
@@ -225,13 +229,13 @@ fn check_host(draft: &Draft) -> Result<(), ConfigError> {
     // A default route brings rules of its own.
     let everything = default_route(&draft.routes, false) || default_route(&draft.routes, true);
     if host.needs_firewall().is_some() || everything && host.firewall != FirewallChoice::None {
-        for (key, name) in [("tun_name", Some(tun_name)), ("out", out)] {
-            if let Some(name) = name.filter(|name| !is_plain(name)) {
-                return Err(spot(key).error(format!(
-                    "firewall rules can't name {name:?}: use letters, digits, dots, dashes and \
-                     underscores"
-                )));
-            }
+        let names = out().map(|name| ("out", name.as_str()));
+        let mut names = [("tun_name", tun_name)].into_iter().chain(names);
+        if let Some((key, name)) = names.find(|(_, name)| !is_plain(name)) {
+            return Err(spot(key).error(format!(
+                "firewall rules can't name {name:?}: use letters, digits, dots, dashes and \
+                 underscores"
+            )));
         }
     }
     if host.kill_switch

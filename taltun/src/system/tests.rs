@@ -344,7 +344,8 @@ fn rules_replace_those_that_are_there_by_either_tool() {
                         config.host.kill_switch = true;
                         config.host.mss_clamp = true;
                         config.host.protect_vip = true;
-                        config.host.masquerade = Some(config::Masquerade { out: None });
+                        config.host.masquerade =
+                            Some(config::Masquerade::to(vec!["eth0".into(), "tunnel".into()]));
                     },
                 )
                 .await

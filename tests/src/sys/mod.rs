@@ -183,6 +183,16 @@ fn set_option<T: Copy>(
     .map(drop)
 }
 
+/// How many routers what this socket sends may pass.
+pub fn set_hops(socket: &impl AsRawFd, v6: bool, hops: u8) -> io::Result<()> {
+    let (level, option) = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_TTL)
+    };
+    set_option(socket, level, option, &libc::c_int::from(hops))
+}
+
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
         return Err(io::Error::last_os_error());

@@ -64,9 +64,38 @@ impl Pinger {
     pub fn ping(&mut self, limit: Duration) -> Result<Option<Duration>> {
         self.sequence = self.sequence.wrapping_add(1);
         let start = Instant::now();
+        self.send()?;
+        let is_answer =
+            |this: &Self, from, message: &[u8]| from == this.to && this.is_answer(message);
+        let answer = self.receive(limit, is_answer)?;
+        Ok(answer.map(|_| start.elapsed()))
+    }
+
+    /// Sends one request that may pass `hops` routers less one: the address that the router
+    /// says which it ends at, as traceroute shows it, or that of the answer.
+    pub fn hop(&mut self, hops: u8, limit: Duration) -> Result<Option<IpAddr>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        sys::set_hops(&self.socket, self.to.is_ipv6(), hops)?;
+        self.send()?;
+        self.receive(limit, |this, _, message| {
+            this.is_answer(message) || this.is_expired(message)
+        })
+    }
+
+    fn send(&self) -> Result<()> {
         self.socket
             .send_to(&self.request(), SocketAddr::new(self.to, 0))
             .with_context(|| format!("can't ping {}", self.to))?;
+        Ok(())
+    }
+
+    /// Who sent the first message that is `wanted`, within `limit`.
+    fn receive(
+        &self,
+        limit: Duration,
+        wanted: impl Fn(&Self, IpAddr, &[u8]) -> bool,
+    ) -> Result<Option<IpAddr>> {
+        let start = Instant::now();
         let mut buffer = [0; 2048];
         loop {
             let left = limit.saturating_sub(start.elapsed());
@@ -76,8 +105,8 @@ impl Pinger {
             self.socket.set_read_timeout(Some(left))?;
             match self.socket.recv_from(&mut buffer) {
                 Ok((length, from)) => {
-                    if from.ip() == self.to && self.is_answer(&buffer[..length]) {
-                        return Ok(Some(start.elapsed()));
+                    if wanted(self, from.ip(), &buffer[..length]) {
+                        return Ok(Some(from.ip()));
                     }
                 }
                 Err(error)
@@ -128,18 +157,36 @@ impl Pinger {
         packet
     }
 
-    fn is_answer(&self, received: &[u8]) -> bool {
-        // Raw IPv4 sockets deliver the IP header too, raw IPv6 sockets don't.
-        let (kind, header) = match self.to {
-            IpAddr::V4(_) => (
-                0,
-                received
-                    .first()
-                    .map_or(0, |byte| usize::from(byte & 15) * 4),
-            ),
-            IpAddr::V6(_) => (129, 0),
+    /// The ICMP message in what was received: raw IPv4 sockets deliver the IP header too, raw
+    /// IPv6 sockets don't.
+    fn message<'a>(&self, received: &'a [u8]) -> Option<&'a [u8]> {
+        let header = match self.to {
+            IpAddr::V4(_) => usize::from(received.first()? & 15) * 4,
+            IpAddr::V6(_) => 0,
         };
-        received.get(header..).is_some_and(|message| {
+        received.get(header..)
+    }
+
+    /// Whether a router says that the last request passed as many as it may.
+    fn is_expired(&self, received: &[u8]) -> bool {
+        let (kind, header) = match self.to {
+            IpAddr::V4(_) => (11, 20),
+            IpAddr::V6(_) => (3, 40),
+        };
+        self.message(received).is_some_and(|message| {
+            // The start of the request follows.
+            let request = message.get(HEADER + header..HEADER + header + HEADER);
+            message.first() == Some(&kind)
+                && request.is_some_and(|request| {
+                    request[4..6] == self.identifier.to_be_bytes()
+                        && request[6..8] == self.sequence.to_be_bytes()
+                })
+        })
+    }
+
+    fn is_answer(&self, received: &[u8]) -> bool {
+        let kind = if self.to.is_ipv4() { 0 } else { 129 };
+        self.message(received).is_some_and(|message| {
             message.len() == HEADER + PAYLOAD.len()
                 && message[0] == kind
                 && message[4..6] == self.identifier.to_be_bytes()

@@ -23,12 +23,47 @@ fn what_the_host_does_is_read() {
     assert_eq!(
         host.masquerade,
         Some(Masquerade {
-            out: Some("eth0".into())
+            out: Some(vec!["eth0".into()]),
+            into_tunnel: false,
         })
     );
     assert_eq!(config.hooks.on_up, ["echo up"]);
     assert_eq!(config.hooks.on_peer_up, ["echo one", "echo two"]);
     assert!(config.hooks.on_down.is_empty());
+}
+
+#[test]
+fn what_is_translated_is_read_by_where_it_leaves() {
+    for (line, out, into_tunnel) in [
+        ("", None, false),
+        ("out = \"tunnel\"", Some(vec![]), true),
+        ("out = [\"tunnel\"]", Some(vec![]), true),
+        (
+            "out = [\"eth0\", \"eth1\"]",
+            Some(vec!["eth0", "eth1"]),
+            false,
+        ),
+        ("out = [\"tunnel\", \"eth0\"]", Some(vec!["eth0"]), true),
+    ] {
+        let text = with_peer(&format!(
+            "vip = \"10.0.0.2\"\n[nat]\nmasquerade = true\n{line}\n"
+        ));
+        let nat = config(&text).host.masquerade.unwrap();
+        let names: Option<Vec<&str>> = nat
+            .out
+            .as_ref()
+            .map(|names| names.iter().map(String::as_str).collect());
+        assert_eq!(names, out, "{line}");
+        assert_eq!(nat.into_tunnel, into_tunnel, "{line}");
+        let written = nat.written().into_iter().map(str::to_owned).collect();
+        assert_eq!(Masquerade::to(written), nat, "{line}");
+    }
+    // An interface of that name is the tunnel where it is the tunnel's.
+    let text = format!(
+        "{}tun_name = \"tunnel\"\n[nat]\nmasquerade = true\nout = \"tunnel\"\n",
+        interface("")
+    );
+    assert!(config(&text).host.masquerade.unwrap().into_tunnel);
 }
 
 #[test]
@@ -73,6 +108,18 @@ fn what_the_host_can_not_do_is_refused() {
         (
             "[nat]\nmasquerade = true\nout = \"taltun0\"",
             "hub.toml:6: nat.out: taltun0 is the tunnel itself; give",
+        ),
+        (
+            "[nat]\nmasquerade = true\nout = [\"eth0\", \"taltun0\"]",
+            "hub.toml:6: nat.out: taltun0 is the tunnel itself; give",
+        ),
+        (
+            "[nat]\nmasquerade = true\nout = []",
+            "hub.toml:6: nat.out: the list is empty; name an interface such as \"eth0\", or",
+        ),
+        (
+            "[nat]\nmasquerade = true\nout = [\"eth0\", \"e=1\"]",
+            "hub.toml:6: nat.out: firewall rules can't name \"e=1\"",
         ),
         (
             "tun_name = \"t+\"\nprotect_vip = true",

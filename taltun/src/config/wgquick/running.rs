@@ -65,8 +65,10 @@ pub fn running(tunnel: &Running<'_>) -> Zeroizing<String> {
     if let Some(nat) = &tunnel.config.host.masquerade {
         let _ = writeln!(text, "\n{FOR_TALTUN}[nat]");
         ours(&mut text, "masquerade", true);
-        if let Some(out) = &nat.out {
-            ours(&mut text, "out", format!("{out:?}"));
+        match nat.written()[..] {
+            [] => {}
+            [out] => ours(&mut text, "out", format!("{out:?}")),
+            ref out => ours(&mut text, "out", format!("{out:?}")),
         }
     }
     text
@@ -177,7 +179,7 @@ shell = "bash"
 
 [nat]
 masquerade = true
-out = "eth0"
+out = ["eth0", "tunnel"]
 
 [[peers]]
 name = "the \"office\" # 1"

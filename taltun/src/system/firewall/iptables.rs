@@ -258,13 +258,16 @@ fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
         ];
         if v6 {
             output.push("-p udp --sport 546 --dport 547 -j ACCEPT".into());
-            for kind in [133, 135, 136] {
+            output.push("-p udp --sport 547 --dport 546 -j ACCEPT".into());
+            for kind in 133..=136 {
                 output.push(format!(
                     "-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"
                 ));
             }
         } else {
+            // To ask for an address, and to hand them out, as a router does.
             output.push("-p udp --sport 68 --dport 67 -j ACCEPT".into());
+            output.push("-p udp --sport 67 --dport 68 -j ACCEPT".into());
         }
         output.push(reject.clone());
         chain("filter", "OUTPUT", "out", output);
@@ -276,19 +279,30 @@ fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
         ];
         chain("filter", "FORWARD", "fwd", forward);
     }
-    if let Some(out) = &rules.masquerade {
+    if let Some(nat) = &rules.masquerade {
         // POSTROUTING doesn't know where a packet came from, so it is marked on the way, by a
         // bit that nobody else is known to use; what others have marked it with stays.
         let mark = "0x2000/0x2000";
-        let out = if out.is_empty() {
-            format!("! -o {tun}")
-        } else {
-            format!("-o {out}")
-        };
-        let set = format!("-i {tun} {out} -j MARK --set-xmark {mark}");
+        let set = format!("-i {tun} -j MARK --set-xmark {mark}");
         chain("mangle", "FORWARD", "from", vec![set]);
-        let masquerade = format!("{out} -m mark --mark {mark} -j MASQUERADE");
-        chain("nat", "POSTROUTING", "nat", vec![masquerade]);
+        let from_tunnel = |out: &str| format!("{out} -m mark --mark {mark} -j MASQUERADE");
+        let mut lines: Vec<String> = match &nat.out {
+            None => vec![from_tunnel(&format!("! -o {tun}"))],
+            Some(names) => names
+                .iter()
+                .map(|out| from_tunnel(&format!("-o {out}")))
+                .collect(),
+        };
+        let vips = rules.vips_of(v6);
+        // Without a vip of this family there is no address to take.
+        if nat.into_tunnel && !vips.is_empty() {
+            let own = vips
+                .iter()
+                .map(|vip| format!("-o {tun} -s {vip} -j RETURN"));
+            lines.extend(own);
+            lines.push(format!("-o {tun} -m mark ! --mark {mark} -j MASQUERADE"));
+        }
+        chain("nat", "POSTROUTING", "nat", lines);
     }
     chains
 }
@@ -310,6 +324,8 @@ mod tests {
             of_table(&all_rules(), "nat", "-P POSTROUTING ACCEPT\n"),
             "*nat\n:taltun-t0-nat - [0:0]\n\
              -A taltun-t0-nat -o eth0 -m mark --mark 0x2000/0x2000 -j MASQUERADE\n\
+             -A taltun-t0-nat -o t0 -s 10.0.0.1 -j RETURN\n\
+             -A taltun-t0-nat -o t0 -m mark ! --mark 0x2000/0x2000 -j MASQUERADE\n\
              -I POSTROUTING 1 -j taltun-t0-nat\nCOMMIT\n"
         );
     }

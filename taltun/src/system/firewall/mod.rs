@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{SystemError, program};
-use crate::config::{Config, FirewallChoice};
+use crate::config::{Config, FirewallChoice, Masquerade};
 
 /// What rules are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,8 +46,8 @@ pub(super) struct Rules {
     protect_vip: bool,
     mss_clamp: bool,
     kill_switch: bool,
-    /// The interface that translated packets leave by; empty for any.
-    masquerade: Option<String>,
+    /// What is translated.
+    masquerade: Option<Masquerade>,
 }
 
 impl Rules {
@@ -63,10 +63,7 @@ impl Rules {
             protect_vip: host.protect_vip || policy,
             mss_clamp: host.mss_clamp,
             kill_switch: host.kill_switch,
-            masquerade: host
-                .masquerade
-                .as_ref()
-                .map(|nat| nat.out.clone().unwrap_or_default()),
+            masquerade: host.masquerade.clone(),
         }
     }
 
@@ -162,7 +159,8 @@ pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<Kind>, Sys
 /// Makes `rules`, in place of what there may be of ours for the same interface, in one step.
 pub(super) async fn apply(kind: Kind, rules: &Rules) -> Result<(), SystemError> {
     check_name(&rules.tun)?;
-    if let Some(out) = rules.masquerade.as_ref().filter(|out| !out.is_empty()) {
+    let nat = rules.masquerade.iter();
+    for out in nat.flat_map(|nat| nat.out.iter().flatten()) {
         check_name(out)?;
     }
     let outcome = match kind {
@@ -238,7 +236,7 @@ pub(super) mod tests {
             protect_vip: true,
             mss_clamp: true,
             kill_switch: true,
-            masquerade: Some("eth0".into()),
+            masquerade: Some(Masquerade::to(vec!["eth0".into(), "tunnel".into()])),
         }
     }
 
@@ -274,7 +272,7 @@ pub(super) mod tests {
             apply(Kind::Nftables, &rules).await.unwrap_err();
         }
         let rules = Rules {
-            masquerade: Some("eth0\" accept".into()),
+            masquerade: Some(Masquerade::to(vec!["eth0\" accept".into()])),
             ..all_rules()
         };
         apply(Kind::Iptables, &rules).await.unwrap_err();

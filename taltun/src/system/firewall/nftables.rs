@@ -126,7 +126,12 @@ fn ruleset(rules: &Rules) -> String {
             "ct direction reply accept".into(),
             "udp sport 68 udp dport 67 accept".into(),
             "udp sport 546 udp dport 547 accept".into(),
-            "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept"
+            // A router that hands out addresses: none of these goes beyond the next host, and
+            // none counts as the answer to what was asked by broadcast.
+            "udp sport 67 udp dport 68 accept".into(),
+            "udp sport 547 udp dport 546 accept".into(),
+            "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, \
+             nd-neighbor-advert } accept"
                 .into(),
             reject.into(),
         ];
@@ -147,14 +152,31 @@ fn ruleset(rules: &Rules) -> String {
             &forward,
         );
     }
-    if let Some(out) = &rules.masquerade {
-        let out = if out.is_empty() {
-            format!("oifname != \"{tun}\"")
-        } else {
-            format!("oifname \"{out}\"")
-        };
-        let line = format!("iifname \"{tun}\" {out} counter masquerade");
-        chain("translate", "nat hook postrouting priority srcnat", &[line]);
+    if let Some(nat) = &rules.masquerade {
+        let mut lines = Vec::new();
+        match &nat.out {
+            None => lines.push(format!(
+                "iifname \"{tun}\" oifname != \"{tun}\" counter masquerade"
+            )),
+            Some(names) => lines.extend(
+                names
+                    .iter()
+                    .map(|out| format!("iifname \"{tun}\" oifname \"{out}\" counter masquerade")),
+            ),
+        }
+        if nat.into_tunnel {
+            // Without a vip of its family there is no address to take.
+            for (family, vips) in [("ip", rules.vips_of(false)), ("ip6", rules.vips_of(true))] {
+                if !vips.is_empty() {
+                    let vips = vips.join(", ");
+                    lines.push(format!(
+                        "iifname != \"{tun}\" oifname \"{tun}\" {family} saddr != {{ {vips} }} \
+                         counter masquerade"
+                    ));
+                }
+            }
+        }
+        chain("translate", "nat hook postrouting priority srcnat", &lines);
     }
     text.push_str("}\n");
     text
@@ -164,6 +186,7 @@ fn ruleset(rules: &Rules) -> String {
 mod tests {
     use super::super::tests::all_rules;
     use super::*;
+    use crate::config::Masquerade;
 
     #[test]
     fn the_table_is_replaced_in_one_transaction() {
@@ -180,6 +203,8 @@ mod tests {
             "type route hook output priority mangle; policy accept;\n    ct direction reply ct mark 0x7a123456 meta mark set ct mark",
             "iifname != { \"lo\", \"t0\" } ct state new fib daddr type local ct mark set 0x7a123456",
             "iifname \"t0\" oifname \"eth0\" counter masquerade",
+            "iifname != \"t0\" oifname \"t0\" ip saddr != { 10.0.0.1 } counter masquerade",
+            "iifname != \"t0\" oifname \"t0\" ip6 saddr != { fd00::1 } counter masquerade",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
@@ -192,7 +217,7 @@ mod tests {
             kill_switch: false,
             recall_mark: false,
             protect_vip: false,
-            masquerade: Some(String::new()),
+            masquerade: Some(Masquerade::to(Vec::new())),
             ..all_rules()
         };
         let text = ruleset(&rules);
