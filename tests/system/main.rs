@@ -32,6 +32,7 @@ mod loops;
 mod manners;
 mod name_routes;
 mod name_routes_refused;
+mod name_routes_restart;
 mod named_endpoints;
 mod network;
 mod own_networks;
@@ -101,6 +102,7 @@ fn main() {
         keeping::CASES,
         name_routes::CASES,
         name_routes_refused::CASES,
+        name_routes_restart::CASES,
         named_endpoints::CASES,
         reloads::CASES,
         router::CASES,

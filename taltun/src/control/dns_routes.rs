@@ -5,6 +5,9 @@
 //! is believed: none that belongs to another peer, to this machine or to a network that it is
 //! connected to, and none that the tunnel itself needs. Those are refused, and the question is
 //! answered with a failure.
+//!
+//! Programs remember addresses beyond our end, whatever that was. So what is led is kept on
+//! disk, and led again at the next start (see [`super::led_names`]).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,13 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::engine::Engine;
 use super::forwarder::Learned;
-use super::name_servers;
-use crate::config::DnsRoutes;
+use super::led_names::{Led, LedNames, Names};
+use super::{dirs, name_servers};
+use crate::config::{Config, DnsRoutes};
 use crate::crypto::PublicKey;
 use crate::protocol::device::RouteEdit;
 use crate::system::{self, Host};
@@ -34,14 +39,17 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// What is routed because of a name.
 #[derive(Debug)]
 pub(super) struct Table {
-    via: PublicKey,
-    keep: Duration,
-    /// Name servers that the answers come from.
-    upstream: Vec<IpAddr>,
-    until: HashMap<IpAddr, Instant>,
-    /// Those that others own by now, and that the host still leads into the tunnel.
+    /// What the file says by now; the forwarder is told.
+    routes: Arc<DnsRoutes>,
+    told: watch::Sender<Arc<DnsRoutes>>,
+    led: HashMap<IpAddr, Names<Instant>>,
+    /// Those that others own by now, or whose names aren't of the list any more, and that the
+    /// host still leads into the tunnel.
     lost: Vec<IpAddr>,
     refusals: Refusals,
+    /// What the next start leads again, and what this one does.
+    kept: LedNames,
+    before: Vec<Led>,
 }
 
 /// Tells of refusals, without filling the log with them.
@@ -63,62 +71,84 @@ enum Verdict {
 }
 
 impl Table {
-    /// Nothing yet; addresses will lead to the peer of `routes`, and stay beyond their time.
-    pub(super) fn new(routes: &DnsRoutes) -> Self {
+    /// Nothing yet but what the tunnel `tun_name` led before; `told` tells the forwarder.
+    pub(super) fn new(told: watch::Sender<Arc<DnsRoutes>>, tun_name: &str) -> Self {
+        let namespace = system::network_namespace().unwrap_or_default();
+        let (kept, before) = LedNames::of(&dirs::state(), tun_name, namespace);
+        let routes = Arc::clone(&told.borrow());
         Self {
-            via: routes.via,
-            keep: routes.keep,
-            upstream: routes.upstream.clone(),
-            until: HashMap::new(),
+            routes,
+            told,
+            led: HashMap::new(),
             lost: Vec::new(),
             refusals: Refusals::default(),
+            kept,
+            before,
         }
     }
 
     /// Remembers an address that is led for longer; false if it isn't.
-    fn renew(&mut self, address: IpAddr, ttl: Duration, now: Instant) -> bool {
-        let until = self.end(ttl, now);
-        match self.until.get_mut(&address) {
-            Some(known) => {
-                *known = until.max(*known);
-                true
-            }
-            None => false,
+    fn renew(&mut self, address: IpAddr, names: &[String], until: Instant) -> bool {
+        let Some(known) = self.led.get_mut(&address) else {
+            return false;
+        };
+        for name in names {
+            known.note(name, until);
         }
+        true
     }
 
     /// Remembers an address; there must be room for it.
-    fn insert(&mut self, address: IpAddr, ttl: Duration, now: Instant) {
-        self.until.insert(address, self.end(ttl, now));
+    fn insert(&mut self, address: IpAddr, names: &[String], until: Instant) {
+        let known = self.led.entry(address).or_default();
+        for name in names {
+            known.note(name, until);
+        }
         self.lost.retain(|lost| *lost != address);
     }
 
     fn is_full(&self) -> bool {
-        self.until.len() >= MOST
+        self.led.len() >= MOST
     }
 
-    fn end(&self, ttl: Duration, now: Instant) -> Instant {
-        let lasting = ttl.min(LONGEST).saturating_add(self.keep);
-        now.checked_add(lasting).unwrap_or(now + LONGEST)
+    /// How long an address is led that may be remembered for `ttl`.
+    fn lasting(&self, ttl: Duration) -> Duration {
+        ttl.min(LONGEST).saturating_add(self.routes.keep)
     }
 
     /// Forgets addresses whose time is over, and returns them.
     fn expire(&mut self, now: Instant) -> Vec<IpAddr> {
-        let over: Vec<IpAddr> = self
-            .until
-            .iter()
-            .filter(|(_, until)| **until <= now)
-            .map(|(address, _)| *address)
-            .collect();
-        for address in &over {
-            self.until.remove(address);
-        }
-        over
+        let over = |names: &Names<Instant>| names.until().is_none_or(|until| until <= now);
+        self.forget(|_, names| over(names))
+    }
+
+    /// Forgets addresses, and returns them.
+    fn forget(
+        &mut self,
+        mut is_over: impl FnMut(IpAddr, &mut Names<Instant>) -> bool,
+    ) -> Vec<IpAddr> {
+        let over = self
+            .led
+            .extract_if(|address, names| is_over(*address, names));
+        over.map(|(address, _)| address).collect()
+    }
+
+    /// Whether the peer has the network only because a name is there.
+    pub(super) fn leads(&self, peer: &PublicKey, net: &IpNet) -> bool {
+        *peer == self.routes.via
+            && net.prefix_len() == net.max_prefix_len()
+            && self.led.contains_key(&net.addr())
     }
 }
 
+/// A point in time, or one that is far away.
+fn after(now: Instant, lasting: Duration) -> Instant {
+    now.checked_add(lasting).unwrap_or(now + LONGEST)
+}
+
 impl Refusals {
-    fn tell(&mut self, address: IpAddr, reason: &str, now: Instant) {
+    /// An address isn't led, for `reason`, and so `consequence`.
+    fn tell(&mut self, address: IpAddr, consequence: &str, reason: &str, now: Instant) {
         if self.told.is_some_and(|told| now - told < TOLD_EVERY) {
             self.untold = self.untold.saturating_add(1);
             return;
@@ -129,8 +159,7 @@ impl Refusals {
             untold => format!(" (and {untold} more refused before)"),
         };
         warn!(
-            "dns_routes: {address} isn't led into the tunnel, and the question is answered with \
-             a failure: {reason}{others}"
+            "dns_routes: {address} isn't led into the tunnel, and {consequence}: {reason}{others}"
         );
     }
 }
@@ -138,35 +167,67 @@ impl Refusals {
 impl Engine {
     /// Leads addresses that a name has into the tunnel, and to its peer.
     pub(super) async fn learn(&mut self, learned: Learned, host: &mut Option<Host>) {
+        let Learned {
+            mut names,
+            addresses,
+            done,
+        } = learned;
         let Some(mut table) = self.names_routed.take() else {
             return;
         };
-        let mut all = true;
-        for (address, ttl) in learned.addresses {
-            if let Err(reason) = self.lead_name(&mut table, address, ttl, host).await {
-                table.refusals.tell(address, &reason, Instant::now());
-                all = false;
+        // The list may have changed meanwhile.
+        names.retain(|name| table.routes.includes(name));
+        let (mut all, mut led) = (true, Vec::new());
+        for (address, ttl) in addresses {
+            if names.is_empty() {
+                break;
+            }
+            let lasting = table.lasting(ttl);
+            match self
+                .lead_name(&mut table, address, &names, lasting, host)
+                .await
+            {
+                Ok(true) => {
+                    let names = names.iter();
+                    led.extend(names.map(|name| (address, name.clone(), lasting)));
+                }
+                Ok(false) => {}
+                Err(reason) => {
+                    let so = "the question is answered with a failure";
+                    table.refusals.tell(address, so, &reason, Instant::now());
+                    all = false;
+                }
             }
         }
+        let kept = table.kept.clone();
         self.names_routed = Some(table);
         // Who asked may have given up.
-        let _ = learned.done.send(all);
+        if !all || led.is_empty() {
+            let _ = done.send(all);
+            return;
+        }
+        tokio::spawn(async move {
+            // It comes to an end, or the process does.
+            let _ = tokio::task::spawn_blocking(move || kept.keep(&led)).await;
+            let _ = done.send(true);
+        });
     }
 
-    /// Leads one address; the error is why it isn't led.
+    /// Leads one address; false if it goes there by itself. The error is why it isn't led.
     async fn lead_name(
         &mut self,
         table: &mut Table,
         address: IpAddr,
-        ttl: Duration,
+        names: &[String],
+        lasting: Duration,
         host: &mut Option<Host>,
-    ) -> Result<(), String> {
-        let now = Instant::now();
-        if table.renew(address, ttl, now) {
-            return Ok(());
+    ) -> Result<bool, String> {
+        let until = after(Instant::now(), lasting);
+        if table.renew(address, names, until) {
+            return Ok(true);
         }
         match self.verdict(table, address, host.as_ref().map_or(0, Host::index)) {
-            Verdict::There => return Ok(()),
+            Verdict::There => return Ok(false),
             Verdict::Refuse(reason) => return Err(reason),
             Verdict::Lead => {}
         }
@@ -175,18 +236,97 @@ impl Engine {
                 "{MOST} addresses are led already, which is the most"
             ));
         }
-        if !self.lead_to(&table.via, &[address]) {
+        if !self.lead_to(&table.routes.via, &[address]) {
             return Err("the peer that leads there is gone".into());
         }
         debug!("dns_routes: {address} goes into the tunnel");
         if let Some(host) = host
             && let Err(error) = host.lead(address.into()).await
         {
-            self.take_from(&table.via, &[address]);
+            self.take_from(&table.routes.via, &[address]);
             return Err(error.to_string());
         }
-        table.insert(address, ttl, now);
-        Ok(())
+        table.insert(address, names, until);
+        Ok(true)
+    }
+
+    /// Leads addresses that were led before this start, as programs may remember them still:
+    /// those of names that are of the list by now.
+    pub(super) async fn lead_remembered(&mut self, host: &mut Option<Host>) {
+        let Some(mut table) = self.names_routed.take() else {
+            return;
+        };
+        let (now, longest) = (Instant::now(), table.lasting(LONGEST));
+        let mut before: HashMap<IpAddr, Names<Instant>> = HashMap::new();
+        for (address, name, left) in std::mem::take(&mut table.before) {
+            if table.routes.includes(&name) {
+                let until = after(now, left.min(longest));
+                before.entry(address).or_default().note(&name, until);
+            }
+        }
+        let index = host.as_ref().map_or(0, Host::index);
+        let so = "what remembers it from before this start goes around the tunnel";
+        before.retain(|address, _| match self.verdict(&table, *address, index) {
+            Verdict::There => false,
+            Verdict::Lead => true,
+            Verdict::Refuse(reason) => {
+                table.refusals.tell(*address, so, &reason, now);
+                false
+            }
+        });
+        // All to the peer at once, as each edit goes through all routes.
+        let addresses: Vec<IpAddr> = before.keys().copied().take(MOST).collect();
+        if !self.lead_to(&table.routes.via, &addresses) {
+            self.names_routed = Some(table);
+            return;
+        }
+        let mut refused = Vec::new();
+        for address in addresses {
+            if let Some(host) = host
+                && let Err(error) = host.lead(address.into()).await
+            {
+                table.refusals.tell(address, so, &error.to_string(), now);
+                refused.push(address);
+            } else if let Some(names) = before.remove(&address) {
+                table.led.insert(address, names);
+            }
+        }
+        if !refused.is_empty() {
+            self.take_from(&table.routes.via, &refused);
+        }
+        if !table.led.is_empty() {
+            let number = table.led.len();
+            info!(
+                "dns_routes: {number} address{} of before this start lead{} into the tunnel again",
+                if number == 1 { "" } else { "es" },
+                if number == 1 { "s" } else { "" },
+            );
+        }
+        self.names_routed = Some(table);
+    }
+
+    /// Takes over what `new` says of names: those that aren't of the list any more are let go
+    /// at the next look, and the others lead to the peer that it names. What peers own comes
+    /// after this, and [`Self::lead_names_again`] after that.
+    pub(super) fn change_names(&mut self, new: &Config) {
+        let (Some(mut table), Some(routes)) = (self.names_routed.take(), &new.dns_routes) else {
+            return;
+        };
+        if *table.routes != *routes {
+            let is_out = |address: IpAddr, names: &mut Names<Instant>| {
+                !names.retain(|name| routes.includes(name)) || routes.upstream.contains(&address)
+            };
+            let lost = table.forget(is_out);
+            let before = table.routes.via;
+            if before != routes.via {
+                let all: Vec<IpAddr> = table.led.keys().chain(&lost).copied().collect();
+                self.take_from(&before, &all);
+            }
+            table.lost.extend(lost);
+            table.routes = Arc::new(routes.clone());
+            table.told.send_replace(Arc::clone(&table.routes));
+        }
+        self.names_routed = Some(table);
     }
 
     /// Lets go of addresses whose time is over.
@@ -199,7 +339,7 @@ impl Engine {
         if over.is_empty() {
             return;
         }
-        let via = table.via;
+        let via = table.routes.via;
         for address in &over {
             debug!("dns_routes: {address} goes its own way again");
             if let Some(host) = host.as_mut() {
@@ -215,22 +355,19 @@ impl Engine {
         let Some(mut table) = self.names_routed.take() else {
             return;
         };
-        if !table.until.is_empty() {
+        if !table.led.is_empty() {
             let owned = self.owned_nets();
-            let is_anothers = |address: &IpAddr| {
+            let via = table.routes.via;
+            let lost = table.forget(|address, _| {
                 owned.iter().any(|(net, owner)| {
-                    net.prefix_len() > 1 && *owner != table.via && net.contains(address)
+                    net.prefix_len() > 1 && *owner != via && net.contains(&address)
                 })
-            };
-            let (lost, kept): (Vec<IpAddr>, Vec<IpAddr>) =
-                table.until.keys().copied().partition(is_anothers);
-            for address in &lost {
-                table.until.remove(address);
-            }
-            self.take_from(&table.via, &lost);
+            });
+            self.take_from(&via, &lost);
             // The next look lets them go.
             table.lost.extend(lost);
-            self.lead_to(&table.via, &kept);
+            let kept: Vec<IpAddr> = table.led.keys().copied().collect();
+            self.lead_to(&via, &kept);
         }
         self.names_routed = Some(table);
     }
@@ -287,7 +424,7 @@ impl Engine {
             return refuse("it is our own inside the tunnel");
         }
         let owner = self.device.tunnel().owner(address);
-        let via = self.device.peer(&table.via).map(|peer| peer.id());
+        let via = self.device.peer(&table.routes.via).map(|peer| peer.id());
         // Who owns everything owns nothing in particular.
         if let Some((length, owner)) = owner
             && length > 1
@@ -310,7 +447,7 @@ impl Engine {
             return refuse("a peer is reached there, outside the tunnel");
         }
         let is_server = |server: &SocketAddr| server.ip() == address;
-        if table.upstream.contains(&address)
+        if table.routes.upstream.contains(&address)
             || self.config.host.dns.servers.contains(&address)
             || name_servers::Host::look_around(&[])
                 .servers()
@@ -330,18 +467,24 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Domain;
 
     fn table(keep: Duration) -> Table {
-        Table::new(&DnsRoutes {
-            domains: Vec::new(),
+        let routes = DnsRoutes {
+            domains: vec![Domain::Below("example.net".into())],
             via: PublicKey([1; 32]),
             upstream: Vec::new(),
             keep,
-        })
+        };
+        Table::new(watch::Sender::new(Arc::new(routes)), "no-such-tunnel")
     }
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
+    }
+
+    fn www() -> Vec<String> {
+        vec!["www.example.net".into()]
     }
 
     #[test]
@@ -349,13 +492,16 @@ mod tests {
         let now = Instant::now();
         let second = Duration::from_secs(1);
         let mut table = table(10 * second);
-        table.insert(address(1), 5 * second, now);
-        table.insert(address(2), second, now);
+        let until = |table: &Table, ttl| now + table.lasting(ttl);
+        let (short, long) = (until(&table, second), until(&table, 5 * second));
+        table.insert(address(1), &www(), long);
+        table.insert(address(2), &www(), short);
         assert!(table.expire(now + 10 * second).is_empty());
         assert_eq!(table.expire(now + 11 * second), [address(2)]);
         // Seen again, it stays longer, and is not new.
-        assert!(table.renew(address(1), 5 * second, now + 11 * second));
-        assert!(!table.renew(address(2), 5 * second, now + 11 * second));
+        let later = long + 11 * second;
+        assert!(table.renew(address(1), &www(), later));
+        assert!(!table.renew(address(2), &www(), later));
         assert!(table.expire(now + 25 * second).is_empty());
         assert_eq!(table.expire(now + 26 * second), [address(1)]);
     }
@@ -364,15 +510,29 @@ mod tests {
     fn there_is_an_end_to_addresses_and_to_their_time() {
         let now = Instant::now();
         let mut table = table(Duration::MAX);
+        let end = after(now, table.lasting(Duration::MAX));
         for number in 0..MOST as u32 {
             assert!(!table.is_full());
             let address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
-            table.insert(address, Duration::MAX, now);
+            table.insert(address, &www(), end);
         }
         assert!(table.is_full());
-        table.keep = Duration::ZERO;
-        table.until.clear();
-        table.insert(address(1), Duration::MAX, now);
-        assert_eq!(table.expire(now + LONGEST), [address(1)]);
+        assert_eq!(table.expire(now + LONGEST).len(), MOST);
+        assert_eq!(
+            self::table(Duration::ZERO).lasting(Duration::MAX),
+            LONGEST,
+            "whatever the server says"
+        );
+    }
+
+    #[test]
+    fn what_is_led_by_a_name_is_no_setting_of_the_peer() {
+        let mut table = table(Duration::ZERO);
+        table.insert(address(1), &www(), Instant::now() + LONGEST);
+        let leads = |peer, net: &str| table.leads(&PublicKey([peer; 32]), &net.parse().unwrap());
+        assert!(leads(1, "192.0.2.1/32"));
+        assert!(!leads(2, "192.0.2.1/32"));
+        assert!(!leads(1, "192.0.2.2/32"));
+        assert!(!leads(1, "192.0.2.1/31"));
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ipnet::IpNet;
 use taltun_common::drops::DropReason;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use super::banning::Ban;
@@ -33,7 +33,7 @@ use super::reload;
 use super::underlay::Underlay;
 use super::{Request, Response, runtime_dir};
 use crate::accel::{self, Shield};
-use crate::config::{self, Config, Mode, Overrides};
+use crate::config::{self, Config, DnsRoutes, Mode, Overrides};
 use crate::crypto::PublicKey;
 use crate::dataplane::clock::{self, Apart};
 use crate::dataplane::counters::Counters;
@@ -140,6 +140,8 @@ pub(super) struct Making {
     pub underlay: Underlay,
     /// The mark that our datagrams are going to have.
     pub mark: Option<u32>,
+    /// Tells the forwarder what `[dns_routes]` says.
+    pub dns_routes: Option<watch::Sender<Arc<DnsRoutes>>>,
 }
 
 impl Engine {
@@ -201,8 +203,9 @@ impl Engine {
             crypto_threads: config.dataplane.crypto_threads,
         };
         let memory = (!plain).then(|| Memory::of(&dirs::state(), &config.interface.tun_name));
-        let names_routed = config.dns_routes.as_ref();
-        let names_routed = names_routed.map(Table::new);
+        let names_routed = making
+            .dns_routes
+            .map(|told| Table::new(told, &interface.tun_name));
         let plant =
             Plant::start(parts, making.sockets, making.tuns).context("cannot start the workers")?;
         let busy_poll = config.accel.af_xdp_busy_poll;
@@ -294,6 +297,10 @@ impl Engine {
         info!(
             "{} is up, listening on {}, with {} peer{}",
             self.config.interface.tun_name,
+    }
+
+    /// Tells that all is done.
+    pub(super) fn tell_up(&self) {
             self.plant.listen_address(),
             self.config.peers.len(),
             if self.config.peers.len() == 1 {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
@@ -25,7 +25,7 @@ use tracing::debug;
 use super::dns_message::{
     HEADER, Question, TYPE_A, TYPE_AAAA, TYPE_OPT, is_answer_to, nothing, question, records,
 };
-use super::listed_answers::{concerns, fit, listed};
+use super::listed_answers::{concerned, fit, listed};
 use super::shares::Shares;
 use super::sockets;
 use crate::config::DnsRoutes;
@@ -66,6 +66,8 @@ const REFUSED: u8 = 5;
 /// Addresses that belong into the tunnel from now on.
 #[derive(Debug)]
 pub(super) struct Learned {
+    /// The names of the list that they are of.
+    pub names: Vec<String>,
     /// Each with how long it may be remembered.
     pub addresses: Vec<(IpAddr, Duration)>,
     /// Told once that is done: whether all of them are led into the tunnel.
@@ -82,7 +84,8 @@ pub(super) struct Forwarder {
 
 #[derive(Debug)]
 struct Shared {
-    routes: DnsRoutes,
+    /// As the file has it by now.
+    routes: watch::Receiver<Arc<DnsRoutes>>,
     port: u16,
     has_v4: bool,
     has_v6: bool,
@@ -104,7 +107,7 @@ impl Forwarder {
     /// Listens on `vips`, which have to be there, for what comes from the interface `tun_name`
     /// and from this machine.
     pub(super) fn bind(
-        routes: &DnsRoutes,
+        routes: watch::Receiver<Arc<DnsRoutes>>,
         vips: &[IpAddr],
         tun_name: &str,
         learned: mpsc::Sender<Learned>,
@@ -114,7 +117,7 @@ impl Forwarder {
     }
 
     fn bind_at(
-        routes: &DnsRoutes,
+        routes: watch::Receiver<Arc<DnsRoutes>>,
         vips: &[IpAddr],
         interfaces: &[Option<&str>],
         (own_port, port): (u16, u16),
@@ -140,7 +143,7 @@ impl Forwarder {
             sockets,
             listeners,
             shared: Shared {
-                routes: routes.clone(),
+                routes,
                 port,
                 has_v4: vips.iter().any(IpAddr::is_ipv4),
                 has_v6: vips.iter().any(IpAddr::is_ipv6),
@@ -279,11 +282,16 @@ impl Shared {
             TYPE_AAAA => !self.has_v6,
             _ => false,
         };
-        let is_listed = self.routes.includes(&question.name);
+        let routes = Arc::clone(&self.routes.borrow());
+        let is_listed = routes.includes(&question.name);
         if is_listed && unreachable {
             return nothing(asked, 0);
         }
-        let answer = timeout(ALL_LIMIT, self.ask_all(asked, &question, tcp)).await;
+        let answer = timeout(
+            ALL_LIMIT,
+            ask_all(&routes, self.port, asked, &question, tcp),
+        )
+        .await;
         let Ok(Some(mut answer)) = answer else {
             return nothing(asked, SERVER_FAILURE);
         };
@@ -291,56 +299,67 @@ impl Shared {
         answer.get_mut(..2)?.copy_from_slice(&asked[..2]);
         let repeated = answer.get_mut(HEADER..question.end)?;
         repeated.copy_from_slice(asked.get(HEADER..question.end)?);
-        if !is_listed && !concerns(&self.routes, &answer) {
+        let names = concerned(&routes, &question.name, &answer);
+        if names.as_ref().is_some_and(Vec::is_empty) {
             return Some(answer);
         }
-        let Some(listed) = listed(&self.routes, &answer) else {
+        let (Some(names), Some(listed)) = (names, listed(&routes, &answer)) else {
             debug!(
                 "dns_routes: an answer about {} isn't understood",
                 question.name
             );
             return nothing(asked, SERVER_FAILURE);
         };
-        if self.learn(listed.addresses).await {
+        if self.learn(names, listed.addresses).await {
             Some(listed.message)
         } else {
             nothing(asked, SERVER_FAILURE)
         }
     }
 
-    /// Asks one name server after the other.
-    async fn ask_all(&self, asked: &[u8], question: &Question, tcp: bool) -> Option<Vec<u8>> {
-        for server in &self.routes.upstream {
-            let at = SocketAddr::new(*server, self.port);
-            let asking = async {
-                if tcp {
-                    ask_by_tcp(at, asked, question.end).await
-                } else {
-                    ask_by_udp(at, asked, question.end).await
-                }
-            };
-            match timeout(ANSWER_LIMIT, asking).await {
-                Ok(Ok(answer)) => return Some(answer),
-                Ok(Err(error)) => debug!("dns_routes: {server}: {error}"),
-                Err(_) => debug!("dns_routes: {server} doesn't answer"),
-            }
-        }
-        None
-    }
-
     /// Has addresses routed, and waits for it; whether all of them are.
-    async fn learn(&self, addresses: Vec<(IpAddr, Duration)>) -> bool {
+    async fn learn(&self, names: Vec<String>, addresses: Vec<(IpAddr, Duration)>) -> bool {
         if addresses.is_empty() {
             return true;
         }
         let (done, routed) = oneshot::channel();
-        let learned = Learned { addresses, done };
+        let learned = Learned {
+            names,
+            addresses,
+            done,
+        };
         let learning = async {
             self.learned.send(learned).await.ok()?;
             routed.await.ok()
         };
         matches!(timeout(ROUTE_LIMIT, learning).await, Ok(Some(true)))
     }
+}
+
+/// Asks one name server after the other.
+async fn ask_all(
+    routes: &DnsRoutes,
+    port: u16,
+    asked: &[u8],
+    question: &Question,
+    tcp: bool,
+) -> Option<Vec<u8>> {
+    for server in &routes.upstream {
+        let at = SocketAddr::new(*server, port);
+        let asking = async {
+            if tcp {
+                ask_by_tcp(at, asked, question.end).await
+            } else {
+                ask_by_udp(at, asked, question.end).await
+            }
+        };
+        match timeout(ANSWER_LIMIT, asking).await {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => debug!("dns_routes: {server}: {error}"),
+            Err(_) => debug!("dns_routes: {server} doesn't answer"),
+        }
+    }
+    None
 }
 
 /// The question with a number of our own, which nobody knows beforehand, and that number.
@@ -457,7 +476,8 @@ mod tests {
         };
         let (learned, learning) = mpsc::channel(4);
         let vips = ["127.0.0.1".parse().unwrap()];
-        let forwarder = Forwarder::bind_at(&routes, &vips, &[None], (0, port), learned).unwrap();
+        let routes = watch::Sender::new(Arc::new(routes)).subscribe();
+        let forwarder = Forwarder::bind_at(routes, &vips, &[None], (0, port), learned).unwrap();
         let at = forwarder.sockets[0].local_addr().unwrap();
         let mut serving = forwarder.serve(None);
         serving.spawn(async move { while tasks.join_next().await.is_some() {} });
@@ -483,6 +503,7 @@ mod tests {
         let learned = learning.recv().await.unwrap();
         let expected = ("192.0.2.7".parse().unwrap(), Duration::from_secs(30));
         assert_eq!(learned.addresses, [expected]);
+        assert_eq!(learned.names, ["www.example.net"]);
         assert!(!asking.is_finished(), "it waits for the route");
         learned.done.send(true).unwrap();
         let answer = asking.await.unwrap();

@@ -32,14 +32,19 @@ pub(super) struct Listed {
     pub(super) message: Vec<u8>,
 }
 
-/// Whether an answer is about a name of the list: one on the way to its addresses is. What isn't
-/// understood may be.
-pub(super) fn concerns(routes: &DnsRoutes, answer: &[u8]) -> bool {
-    records(answer).is_none_or(|records| {
-        records
-            .iter()
-            .any(|record| routes.includes(&text(&record.name)))
-    })
+/// The names of the list that an answer is about: one on the way to its addresses is. `None`
+/// where it isn't understood, and may be about any.
+pub(super) fn concerned(routes: &DnsRoutes, asked: &str, answer: &[u8]) -> Option<Vec<String>> {
+    let records = records(answer)?;
+    let on_the_way = records.iter().map(|record| text(&record.name));
+    let names = std::iter::once(asked.to_owned()).chain(on_the_way);
+    let mut names: Vec<String> = names
+        .filter(|name| routes.includes(name))
+        .map(|name| name.to_ascii_lowercase())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    Some(names)
 }
 
 /// What of an answer may be passed on; `None` where that can't be told. Hints at addresses are
@@ -315,11 +320,18 @@ mod tests {
     #[test]
     fn a_name_on_the_way_is_of_the_list_too() {
         let found = answer(TYPE_A, &[(Section::Answer, TYPE_A, 1, V4)]);
-        assert!(concerns(&routes(), &found));
+        let concerned = |asked: &str, answer: &[u8]| concerned(&routes(), asked, answer);
+        let www = Some(vec!["www.example.net".to_owned()]);
+        assert_eq!(concerned("www.example.org", &found), www);
+        assert_eq!(concerned("WWW.example.net", &found), www);
         let other = ask_for("www.example.org", TYPE_A, 7).unwrap();
-        assert!(!concerns(&routes(), &other));
+        assert_eq!(concerned("www.example.org", &other), Some(Vec::new()));
         for length in 0..found.len() {
-            assert!(concerns(&routes(), &found[..length]), "{length}");
+            assert_eq!(
+                concerned("www.example.org", &found[..length]),
+                None,
+                "{length}"
+            );
         }
     }
 

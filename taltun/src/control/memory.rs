@@ -8,17 +8,16 @@
 //! file: where it can't be written or read there is a warning and no more.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::state_file::{self, wall_clock, write};
 use crate::crypto::PublicKey;
 
 /// The first line of the file: what it is and of which version.
@@ -176,23 +175,8 @@ impl Memory {
     }
 }
 
-fn wall_clock() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or_default().as_secs()
-}
-
 fn read(file: &Path) -> Result<HashMap<PublicKey, Place>, String> {
-    let opened = match fs::File::open(file) {
-        Ok(opened) => opened,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashMap::new()),
-        Err(error) => return Err(format!("cannot read: {error}")),
-    };
-    let mut text = String::new();
-    opened
-        .take(LARGEST)
-        .read_to_string(&mut text)
-        .map_err(|error| format!("cannot read: {error}"))?;
-    parse(&text)
+    state_file::read(file, LARGEST)?.map_or_else(|| Ok(HashMap::new()), |text| parse(&text))
 }
 
 fn parse(text: &str) -> Result<HashMap<PublicKey, Place>, String> {
@@ -213,28 +197,9 @@ fn parse(text: &str) -> Result<HashMap<PublicKey, Place>, String> {
         .collect()
 }
 
-/// Replaces the file in one go.
-fn write(file: &Path, text: &str) -> io::Result<()> {
-    let dir = file.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let new = file.with_extension("new");
-    let mut opened = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&new)?;
-    let written = opened.write_all(text.as_bytes());
-    written
-        .and_then(|()| fs::rename(&new, file))
-        .inspect_err(|_| {
-            let _ = fs::remove_file(&new);
-        })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

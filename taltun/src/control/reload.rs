@@ -66,8 +66,8 @@ pub(super) fn plan(old: &Config, new: &Config, endpoints: &[IpAddr]) -> Result<P
     fixed.extend(host_differences(&old.host, &new.host));
     fixed.extend(dataplane_differences(&old.dataplane, &new.dataplane));
     fixed.extend(accel_differences(&old.accel, &new.accel));
-    if old.dns_routes != new.dns_routes {
-        fixed.push("dns_routes");
+    if old.dns_routes.is_some() != new.dns_routes.is_some() {
+        fixed.push("[dns_routes] (to or from having one)");
     }
     if goes_around(old, endpoints) != goes_around(new, endpoints) {
         fixed.push("interface.routes (from or to one with all traffic or an endpoint in it)");

@@ -74,6 +74,7 @@ impl Engine {
             );
             self.device.set_relay(relay);
         }
+        self.change_names(&new);
         let mut greeted = Vec::new();
         for (peer, change) in &plan.changed {
             reload::apply(&mut self.device, peer, change, now);
@@ -149,6 +150,7 @@ impl Engine {
                 "accel.handshakes_per_second",
                 old.accel.handshakes_per_second == new.accel.handshakes_per_second,
             ),
+            ("dns_routes", old.dns_routes == new.dns_routes),
             ("hooks", old.hooks == new.hooks),
         ] {
             if !same {
@@ -165,13 +167,19 @@ impl Engine {
             let key = peer.public_key();
             let known = self.known.get(key);
             let interval = self.device.persistent_keepalive(key);
+            let mut allowed_ips = allowed_ips.remove(&peer.id()).unwrap_or_default();
+            if let Some(table) = &self.names_routed {
+                let place = known.and_then(|known| self.config.peers.get(known.place?));
+                let said = place.map_or(&[][..], |peer| &peer.allowed_ips);
+                allowed_ips.retain(|net| said.contains(net) || !table.leads(key, net));
+            }
             config::Peer {
                 name: known.and_then(|known| known.name.clone()),
                 public_key: *key,
                 preshared_key: self.device.preshared_key(key).cloned().unwrap_or_default(),
                 vip: Vec::new(),
                 endpoint: known.and_then(|known| known.endpoint.clone()),
-                allowed_ips: allowed_ips.remove(&peer.id()).unwrap_or_default(),
+                allowed_ips,
                 persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
             }
         });

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ipnet::IpNet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -32,7 +32,7 @@ use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
 use super::underlay::{self, Underlay};
 use super::{ControlError, ControlSocket, Request, Response, panics, runtime_dir, spare};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, DnsRoutes, Loaded};
 use crate::dataplane::clock;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::Socket;
@@ -96,7 +96,11 @@ pub async fn run(
     };
     let mut host = set_up_host(&config, &names, manner, start).await?;
     let (learned_in, mut learned) = mpsc::channel(16);
-    let forwarder = bind_forwarder(&config, learned_in)?;
+    let dns_routes = config
+        .dns_routes
+        .clone()
+        .map(|it| watch::Sender::new(Arc::new(it)));
+    let forwarder = bind_forwarder(&config, dns_routes.as_ref(), learned_in)?;
     let mark = host.as_ref().and_then(Host::mark);
     let mut surroundings = Surroundings::watch()?;
 
@@ -114,6 +118,7 @@ pub async fn run(
         wake: Arc::clone(&wake),
         resolver,
         underlay: Underlay::new(translator),
+        dns_routes,
         mark,
     })?;
     let tunnel = engine.device.tunnel();
@@ -127,6 +132,8 @@ pub async fn run(
     engine.kept = host.as_ref().map(Host::kept);
     let (rereading, mut reread) = Rereading::start(engine.origin.clone());
     engine.begin(resolved_before);
+    engine.lead_remembered(&mut host).await;
+    engine.tell_up();
     spare::give_back();
     up()?;
     let mut hooks = Hooks::start(&engine.config, engine.plant.listen_address().port(), mark);
@@ -390,9 +397,10 @@ async fn set_up_host(
 /// Listens for questions about the names of `[dns_routes]`, if there are any.
 fn bind_forwarder(
     config: &Config,
+    routes: Option<&watch::Sender<Arc<DnsRoutes>>>,
     learned: mpsc::Sender<Learned>,
 ) -> anyhow::Result<Option<Forwarder>> {
-    let Some(routes) = &config.dns_routes else {
+    let Some(routes) = routes else {
         return Ok(None);
     };
     let interface = &config.interface;
@@ -402,7 +410,7 @@ fn bind_forwarder(
         |vip: &IpAddr| vip.is_ipv4() || !has_v4 || std::net::UdpSocket::bind((*vip, 0)).is_ok();
     let vips = interface.vip.iter().map(IpNet::addr);
     let vips: Vec<IpAddr> = vips.filter(is_there).collect();
-    let forwarder = Forwarder::bind(routes, &vips, &interface.tun_name, learned);
+    let forwarder = Forwarder::bind(routes.subscribe(), &vips, &interface.tun_name, learned);
     forwarder.map(Some).map_err(anyhow::Error::msg)
 }
 

@@ -39,7 +39,7 @@ pub(super) fn find(inode: u64) -> Place {
 }
 
 /// Inode of the network namespace of the calling thread.
-pub(super) fn current() -> io::Result<u64> {
+pub fn current() -> io::Result<u64> {
     Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 
