@@ -124,6 +124,13 @@ pub struct PeerStatus {
     pub public_key: String,
     /// Where it was last heard, or is configured to be.
     pub endpoint: Option<SocketAddr>,
+    /// `NAME:PORT` where its endpoint is given by a name. Without an endpoint it isn't resolved
+    /// yet.
+    #[serde(default)]
+    pub endpoint_name: Option<String>,
+    /// Bans and denied networks that drop what comes from it, all or a part.
+    #[serde(default)]
+    pub banned: Vec<BanStatus>,
     /// The two places between which it moves back and forth, if it does: two machines with one
     /// key, most likely.
     #[serde(default)]
@@ -151,13 +158,34 @@ pub struct PeerStatus {
 /// Why there is no handshake with a peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
-    /// `preshared_key`, `not_confirmed`, `port_closed`, `unreachable`, `not_sent` or
-    /// `no_answer`.
+    /// `preshared_key`, `not_confirmed`, `port_closed`, `unreachable`, `not_sent`,
+    /// `not_resolved` or `no_answer`.
     pub cause: String,
     /// What happened and what to do, in a sentence.
     pub message: String,
     /// Seconds since it last happened.
     pub seconds_ago: f64,
+}
+
+/// A network that is denied: by a ban, by the configuration, or by both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanStatus {
+    /// The network.
+    pub net: IpNet,
+    /// Whether it is one inside the tunnel.
+    pub inner: bool,
+    /// Whether the configuration denies it.
+    pub configured: bool,
+    /// Whether `taltun ban` does.
+    pub banned: bool,
+    /// When that ban ends, in seconds from now; `None` for one that lasts until it is taken
+    /// back.
+    pub seconds_left: Option<u64>,
+    /// Peers that are in it, by name or public key (at most 4 of them).
+    #[serde(default)]
+    pub peers: Vec<String>,
+    /// What lets it through again: a command, or what to take out of the file.
+    pub remedy: String,
 }
 
 /// Somebody who speaks WireGuard to us, and whose public key is no peer's.
@@ -264,6 +292,9 @@ pub struct Stats {
     pub denied: Vec<IpNet>,
     /// Inner sources denied now.
     pub denied_inner: Vec<IpNet>,
+    /// All of these with their ends and their peers.
+    #[serde(default)]
+    pub bans: Vec<BanStatus>,
 }
 
 /// Packets and bytes of inner traffic that the workers moved.

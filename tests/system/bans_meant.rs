@@ -9,7 +9,7 @@ use taltun_tests::lab::Options;
 use taltun_tests::lab::Role;
 use taltun_tests::node::{Keys, Node};
 use taltun_tests::sys::Signal;
-use taltun_tests::topology::{Pair, WIRE_B, private_prefix};
+use taltun_tests::topology::{Pair, WIRE_A, WIRE_B, private_prefix};
 
 use crate::support::{
     Case, UP_LIMIT, ensure_answers, ensure_answers_within, ensure_silent, eventually, lab,
@@ -148,6 +148,7 @@ fn no_such_time() -> Result<()> {
 fn asks_back() -> Result<()> {
     let (_pair, hub, _, _) = hub(false)?;
     let before = hub.stats()?;
+    let own = WIRE_A.near_v4().to_string();
     for (words, remedy) in [
         (&["0.0.0.0/0"][..], "--force"),
         (&["0.0.0.0/1"], "--force"),
@@ -159,6 +160,10 @@ fn asks_back() -> Result<()> {
         (&["10.200.0.0/24"], "--inner"),
         (&["192.168.77.9"], "--inner"),
         (&["10.200.0.0/24", "--inner"], "--force"),
+        (&["127.0.0.1"], "--force"),
+        (&["::1", "--outer"], "--force"),
+        (&[&own], "--force"),
+        (&[&own, "--outer"], "--force"),
     ] {
         let refusal = hub.tell(&[&["ban"], words].concat());
         let refusal = format!("{:#}", refusal.err().context("it was taken")?);
@@ -175,6 +180,7 @@ fn asks_back() -> Result<()> {
         &["10.200.0.2", "--inner"],
         &["10.200.0.0/24", "--inner", "--force"],
         &["203.0.113.0/24"],
+        &[&own, "--force"],
     ] {
         hub.tell(&[&["ban"], words].concat())
             .with_context(|| format!("{words:?}"))?;
@@ -190,6 +196,23 @@ fn by_name() -> Result<()> {
 
     let said = lab.hub.tell(&["ban", "b"])?;
     ensure!(said.contains("cuts off b"), "ban says: {said}");
+    // `status` and `stats` tell whose ban it is and what ends it.
+    let status = lab.hub.tell(&["status"])?;
+    ensure!(
+        status.contains("inside the tunnel, until it is unbanned; to end it: `taltun unban b`"),
+        "{status}"
+    );
+    let vip = format!("{}/32", Role::B.v4());
+    lab.hub.tell(&["ban", "b", "--for", "90s"])?;
+    let stats: serde_json::Value = serde_json::from_str(&lab.hub.tell(&["stats", "--json"])?)?;
+    let bans = stats["bans"].as_array().context("no bans")?;
+    let ban = bans.iter().find(|ban| ban["net"] == vip.as_str());
+    let ban = ban.with_context(|| format!("{stats}"))?;
+    let left = ban["seconds_left"].as_u64().unwrap_or_default();
+    ensure!((1..=90).contains(&left), "{ban}");
+    ensure!(ban["peers"] == serde_json::json!(["b"]), "{ban}");
+    let text = lab.hub.tell(&["stats"])?;
+    ensure!(text.contains("for another 1 minute, "), "{text}");
     ensure_silent(&lab.net.b, Role::Hub.v4())?;
     ensure_silent(&lab.net.b, Role::Hub.v6())?;
     ensure_answers(&lab.net.a, Role::Hub.v4())?;

@@ -15,7 +15,7 @@ use taltun_tests::sys::Signal;
 use taltun_tests::topology::private_prefix;
 use taltun_tests::traffic::dns::Resolver;
 
-use crate::support::{Case, ensure_answers_within, taltun};
+use crate::support::{Case, ensure_answers_within, eventually, taltun};
 
 /// Three initiations, each at most 5.3 s after the one before, and some for the machine.
 const THREE_INITIATIONS: Duration = Duration::from_secs(20);
@@ -40,7 +40,42 @@ pub const CASES: &[Case] = &[
         programs: &["unshare", "mount", "nft"],
         run: network_comes_later,
     },
+    Case {
+        name: "an endpoint's name that can't be looked up is named in status and its JSON, until it can",
+        programs: &["unshare", "mount"],
+        run: no_such_name,
+    },
 ];
+
+fn no_such_name() -> Result<()> {
+    let lab = lab()?;
+    lab.connect_client()?;
+    // The name server knows another name only.
+    let resolver = Resolver::with_names(&lab.world, NAME_SERVER.parse()?, Vec::new(), 60)?;
+    let node = lab.start("", "")?;
+    let problem = || -> Result<serde_json::Value> {
+        let status: serde_json::Value = serde_json::from_str(&node.tell(&["status", "--json"])?)?;
+        let peer = &status["peers"][0];
+        ensure!(peer["endpoint_name"] == format!("{NAME}:9000"), "{peer}");
+        Ok(peer["problem"].clone())
+    };
+    eventually("the problem is told", LATE, || {
+        Ok(problem()?["cause"] == "not_resolved")
+    })?;
+    let status = node.tell(&["status"])?;
+    let unresolved = format!("{NAME}:9000 (not resolved)");
+    ensure!(status.contains(&unresolved), "{status}");
+    ensure!(
+        status.contains(&format!("cannot look up {NAME}: ")),
+        "{status}"
+    );
+    drop(resolver);
+    let _resolver = lab.resolver(&[THE_HUB])?;
+    eventually("it is looked up", 2 * LATE, || Ok(problem()?.is_null()))?;
+    ensure_answers_within(&lab.client, "10.4.0.1".parse()?, LATE)?;
+    node.stop(Signal::Terminate)?;
+    lab.hub_node.stop(Signal::Terminate)
+}
 
 /// A hub and its client, with a name server in the world.
 struct Lab {

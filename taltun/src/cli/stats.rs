@@ -8,13 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ipnet::IpNet;
 
 use super::failure::Failure;
 use super::target::{Subject, unexpected};
 use super::{human, output};
 use crate::control::{Request, Response};
-use crate::report::{Source, Stats};
+use crate::report::{BanStatus, Source, Stats};
 
 /// Sources shown to people; JSON has them all.
 const SOURCES_SHOWN: usize = 20;
@@ -185,13 +184,18 @@ fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
     let inner = since.zip(before);
     text.push_str(&sources("source inside", &stats.sources_inner, inner));
 
-    for (title, nets) in [
-        ("banned", &stats.denied),
-        ("banned inside the tunnel", &stats.denied_inner),
-    ] {
-        if !nets.is_empty() {
-            let nets: Vec<String> = nets.iter().map(IpNet::to_string).collect();
-            let _ = writeln!(text, "\n{title}: {}", nets.join(", "));
+    for (title, inner) in [("banned", false), ("banned inside the tunnel", true)] {
+        let bans = stats.bans.iter().filter(|ban| ban.inner == inner);
+        let mut rows: Vec<Vec<String>> = bans
+            .map(|ban| vec![ban.net.to_string(), until(ban), ban.peers.join(", ")])
+            .collect();
+        let mut head = vec![title, "lasts", "peers"];
+        if rows.iter().all(|row| row[2].is_empty()) {
+            head.pop();
+            rows.iter_mut().for_each(|row| drop(row.pop()));
+        }
+        if !rows.is_empty() {
+            let _ = write!(text, "\n{}", table(&head, &rows));
         }
     }
     text
@@ -264,6 +268,21 @@ fn sources(title: &str, sources: &[Source], since: Option<(&Since<'_>, &Vec<Sour
     text
 }
 
+/// How long a ban lasts.
+pub(super) fn until(ban: &BanStatus) -> String {
+    let by_hand = match (ban.banned, ban.seconds_left) {
+        (false, _) => None,
+        (true, None) => Some("until it is unbanned".to_owned()),
+        (true, Some(left)) => Some(format!("for another {}", human::span(left))),
+    };
+    let by_file = ban.configured.then(|| "as the file denies it".to_owned());
+    by_hand
+        .into_iter()
+        .chain(by_file)
+        .collect::<Vec<_>>()
+        .join(", and ")
+}
+
 /// A source's address; what came from too many to tell apart has none.
 fn address(addr: IpAddr) -> String {
     if addr.is_unspecified() {
@@ -304,6 +323,32 @@ mod tests {
     use super::*;
     use crate::report::{Source, Traffic};
 
+    fn ban(net: &str, inner: bool, peers: &[&str]) -> BanStatus {
+        BanStatus {
+            net: net.parse().unwrap(),
+            inner,
+            configured: false,
+            banned: true,
+            seconds_left: Some(100),
+            peers: peers.iter().map(|peer| (*peer).to_owned()).collect(),
+            remedy: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_ban_is_told_with_its_end() {
+        let mut one = ban("10.0.0.3/32", true, &[]);
+        assert_eq!(until(&one), "for another 1 minute, 40 seconds");
+        one.configured = true;
+        assert_eq!(
+            until(&one),
+            "for another 1 minute, 40 seconds, and as the file denies it"
+        );
+        one.seconds_left = None;
+        one.configured = false;
+        assert_eq!(until(&one), "until it is unbanned");
+    }
+
     #[test]
     fn statistics_are_tables() {
         let stats = Stats {
@@ -325,8 +370,15 @@ mod tests {
                 })
                 .collect(),
             sources_inner: vec![],
-            denied: vec!["198.51.100.0/24".parse().unwrap()],
-            denied_inner: vec![],
+            bans: vec![
+                BanStatus {
+                    seconds_left: None,
+                    banned: false,
+                    configured: true,
+                    ..ban("198.51.100.0/24", false, &[])
+                },
+                ban("10.0.0.3/32", true, &["bob"]),
+            ],
             ..Stats::default()
         };
         let text = render(&stats, None);
@@ -346,7 +398,18 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.ends_with("and 1 more; --json shows them\n\nbanned: 198.51.100.0/24\n"));
+        assert!(
+            text.ends_with(
+                "and 1 more; --json shows them\n\
+                 \n\
+                 banned                           lasts\n\
+                 198.51.100.0/24  as the file denies it\n\
+                 \n\
+                 banned inside the tunnel                             lasts  peers\n\
+                 10.0.0.3/32               for another 1 minute, 40 seconds    bob\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::target::{Subject, unexpected};
-use super::{host_line, human, output};
+use super::{host_line, human, output, stats};
 use crate::control::{Request, Response};
-use crate::report::{AfXdpStatus, PeerStatus, Status, SteeringStatus};
+use crate::report::{AfXdpStatus, BanStatus, PeerStatus, Status, SteeringStatus};
 
 /// Show a running tunnel and its peers.
 #[derive(Args)]
@@ -142,6 +142,8 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
         let unreachable = peer.unreachable.as_ref();
         let unreachable = unreachable.map_or_else(String::new, |reason| format!(" ({reason})"));
         line(text, "endpoint", &format!("{endpoint}{unreachable}"));
+    } else if let Some(name) = &peer.endpoint_name {
+        line(text, "endpoint", &format!("{name} (not resolved)"));
     }
     if let [one, other] = peer.moves_between[..] {
         line(
@@ -167,6 +169,9 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
         let ago = human::span(whole(problem.seconds_ago));
         line(text, "problem", &format!("{} ({ago} ago)", problem.message));
     }
+    for ban in &peer.banned {
+        line(text, "banned", &banned(ban));
+    }
     line(
         text,
         "transfer",
@@ -183,6 +188,12 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
             &format!("every {}", human::span(u64::from(seconds))),
         );
     }
+}
+
+fn banned(ban: &BanStatus) -> String {
+    let inside = if ban.inner { " inside the tunnel" } else { "" };
+    let until = stats::until(ban);
+    format!("{}{inside}, {until}; to end it: {}", ban.net, ban.remedy)
 }
 
 /// Whole seconds are all that anybody reads; the fraction is for programs.
@@ -224,6 +235,16 @@ mod tests {
                     name: Some("office".into()),
                     public_key: "OFFICE=".into(),
                     endpoint: Some("203.0.113.1:9000".parse().unwrap()),
+                    endpoint_name: Some("office.example.net:9000".into()),
+                    banned: vec![BanStatus {
+                        net: "10.0.0.2/32".parse().unwrap(),
+                        inner: true,
+                        configured: false,
+                        banned: true,
+                        seconds_left: Some(100),
+                        peers: vec!["office".into()],
+                        remedy: "`taltun unban office`".into(),
+                    }],
                     moves_between: Vec::new(),
                     unreachable: Some("no route to 203.0.113.1".into()),
                     allowed_ips: vec![
@@ -241,6 +262,8 @@ mod tests {
                     name: None,
                     public_key: "ROAMER=".into(),
                     endpoint: None,
+                    endpoint_name: Some("vpn.example.invalid:9000".into()),
+                    banned: Vec::new(),
                     moves_between: Vec::new(),
                     unreachable: None,
                     allowed_ips: vec![],
@@ -334,10 +357,12 @@ peer: office
   endpoint:         203.0.113.1:9000 (no route to 203.0.113.1)
   allowed ips:      10.0.0.2/32, 192.168.50.0/24
   latest handshake: 12 seconds ago
+  banned:           10.0.0.2/32 inside the tunnel, for another 1 minute, 40 seconds; to end it: `taltun unban office`
   transfer:         1.2 MiB received, 148 B sent
   keepalive:        every 25 seconds
 
 peer: ROAMER=
+  endpoint:         vpn.example.invalid:9000 (not resolved)
   allowed ips:      (none)
   latest handshake: never
   problem:          nobody listens at that port (3 seconds ago)

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -204,8 +205,25 @@ impl Engine {
                 "{net} would drop nearly everything {whose}; add --force if that is meant"
             ));
         }
-        let own = self.config.interface.vip.iter();
-        let own = own.map(IpNet::addr).find(|vip| net.contains(vip));
+        let loopback = [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::from(Ipv6Addr::LOCALHOST),
+        ];
+        let mut vips = self.config.interface.vip.iter().map(IpNet::addr);
+        let own = vips.find(|vip| net.contains(vip));
+        let mut outside = self.own_addresses.iter().chain(&loopback);
+        let is_vip = |address: &IpAddr| {
+            let mut vips = self.config.interface.vip.iter();
+            vips.any(|vip| vip.addr() == *address)
+        };
+        if !ban.inner
+            && let Some(address) = outside.find(|it| net.contains(*it) && !is_vip(it))
+        {
+            return Some(format!(
+                "{net} has this machine's own address {address} in it; add --force if all of it \
+                 is to be banned"
+            ));
+        }
         if ban.inner {
             return own.map(|vip| {
                 format!(
@@ -343,7 +361,7 @@ impl Engine {
     }
 
     /// What to call the list of the configuration that denies.
-    fn deny_key(&self, inner: bool) -> String {
+    pub(super) fn deny_key(&self, inner: bool) -> String {
         let key = if inner {
             "accel.deny_inner"
         } else {
@@ -410,7 +428,7 @@ impl Engine {
 }
 
 /// Whether a network is larger than anybody bans by intent.
-fn is_huge(net: IpNet) -> bool {
+pub(super) fn is_huge(net: IpNet) -> bool {
     match net {
         IpNet::V4(net) => net.prefix_len() < SHORTEST.0,
         IpNet::V6(net) => net.prefix_len() < SHORTEST.1,

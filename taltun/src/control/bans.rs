@@ -36,6 +36,21 @@ enum End {
     At(Instant),
 }
 
+/// A network that is denied, and by whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denied {
+    /// The network.
+    pub net: IpNet,
+    /// Whether it is one inside.
+    pub inner: bool,
+    /// Whether the configuration denies it.
+    pub configured: bool,
+    /// Whether an operator does.
+    pub banned: bool,
+    /// When the operator's ban ends, if it does by itself.
+    pub left: Option<Duration>,
+}
+
 /// What became of a ban that was taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removed {
@@ -174,9 +189,50 @@ impl Bans {
             .collect()
     }
 
+    /// All that is denied now.
+    pub fn denied(&self) -> impl Iterator<Item = Denied> {
+        self.entries.iter().map(|(key, ban)| describe(key, ban))
+    }
+
+    /// Whether nothing is denied.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What is denied and concerns a network: all of it, or a part. It takes no longer where
+    /// more is denied elsewhere.
+    pub fn concerning(&self, net: IpNet, inner: bool) -> Vec<Denied> {
+        let net = canonical(net);
+        let around = (0..=net.prefix_len()).filter_map(|length| {
+            let key = (IpNet::new(net.addr(), length).ok()?.trunc(), inner);
+            Some(describe(&key, self.entries.get(&key)?))
+        });
+        let last = IpNet::from(net.broadcast());
+        let within = self.entries.range((net, false)..=(last, true));
+        let within = within.filter(|((part, is_inner), _)| {
+            *is_inner == inner && *part != net && net.contains(part)
+        });
+        around
+            .chain(within.map(|(key, ban)| describe(key, ban)))
+            .collect()
+    }
+
     fn forget_unbanned(&mut self) {
         self.entries
             .retain(|_, ban| ban.configured || ban.operator.is_some());
+    }
+}
+
+fn describe((net, inner): &(IpNet, bool), ban: &Ban) -> Denied {
+    Denied {
+        net: *net,
+        inner: *inner,
+        configured: ban.configured,
+        banned: ban.operator.is_some(),
+        left: match ban.operator {
+            Some(End::At(until)) => Some(until.saturating_duration_since(Instant::now())),
+            Some(End::Never) | None => None,
+        },
     }
 }
 
@@ -329,5 +385,32 @@ mod tests {
         assert_eq!(bans.nets(false), [net("192.0.2.0/24")]);
         // Wider than all of IPv4, it is something else.
         assert_eq!(canonical(net("::/64")), net("::/64"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_concerns_a_network_is_told_with_its_end() {
+        let mut bans = Bans::default();
+        bans.configure(&[net("198.51.100.0/24")], &[net("10.0.0.3/32")]);
+        bans.add(net("10.0.0.0/24"), true, Some(Duration::from_secs(60)))
+            .unwrap();
+        bans.add(net("10.0.1.9/32"), true, None).unwrap();
+        bans.add(net("2001:db8::/32"), false, None).unwrap();
+        let found = |at: &str, inner| -> Vec<(String, Option<u64>)> {
+            let found = bans.concerning(net(at), inner).into_iter();
+            found
+                .map(|ban| (ban.net.to_string(), ban.left.map(|left| left.as_secs())))
+                .collect()
+        };
+        let wide = ("10.0.0.0/24".to_owned(), Some(60));
+        let narrow = ("10.0.0.3/32".to_owned(), None);
+        assert_eq!(found("10.0.0.3/32", true), [wide.clone(), narrow.clone()]);
+        assert_eq!(found("10.0.0.4/32", true), std::slice::from_ref(&wide));
+        let part = ("10.0.1.9/32".to_owned(), None);
+        assert_eq!(found("10.0.0.0/16", true), [wide, narrow, part]);
+        assert!(found("10.0.0.3/32", false).is_empty());
+        assert_eq!(found("2001:db8::7/128", false).len(), 1);
+        assert_eq!(found("::ffff:198.51.100.7/128", false).len(), 1);
+        assert!(found("203.0.113.1/32", false).is_empty());
+        assert_eq!(bans.denied().count(), 5);
     }
 }

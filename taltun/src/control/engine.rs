@@ -26,7 +26,7 @@ use super::load::Load;
 use super::memory::Memory;
 use super::names::{Resolved, Resolver};
 use super::pace::Pace;
-use super::peer_log::PeerLog;
+use super::peer_log::{Cause, PeerLog};
 use super::plant::{Parts, Plant};
 use super::polling::Polling;
 use super::reload;
@@ -100,6 +100,8 @@ pub(super) struct Engine {
     /// What of the host's set-up others took away, where there is one.
     pub(super) kept: Option<Kept>,
     pub(super) started: Time,
+    /// Addresses of this host.
+    pub(super) own_addresses: Vec<IpAddr>,
     /// The network that the tunnel runs over.
     pub(super) underlay: Underlay,
     load: Load,
@@ -138,10 +140,10 @@ pub(super) struct Making {
     pub wake: Arc<Notify>,
     pub resolver: Resolver,
     pub underlay: Underlay,
-    /// The mark that our datagrams are going to have.
-    pub mark: Option<u32>,
     /// Tells the forwarder what `[dns_routes]` says.
     pub dns_routes: Option<watch::Sender<Arc<DnsRoutes>>>,
+    /// The mark that our datagrams are going to have.
+    pub mark: Option<u32>,
 }
 
 impl Engine {
@@ -230,6 +232,7 @@ impl Engine {
             names_routed,
             kept: None,
             started: now,
+            own_addresses: Vec::new(),
             underlay: making.underlay,
             load: Load::default(),
             flaps: Flaps::default(),
@@ -294,13 +297,13 @@ impl Engine {
             self.handle_resolved(resolved);
         }
         self.greet();
-        info!(
-            "{} is up, listening on {}, with {} peer{}",
-            self.config.interface.tun_name,
     }
 
     /// Tells that all is done.
     pub(super) fn tell_up(&self) {
+        info!(
+            "{} is up, listening on {}, with {} peer{}",
+            self.config.interface.tun_name,
             self.plant.listen_address(),
             self.config.peers.len(),
             if self.config.peers.len() == 1 {
@@ -483,13 +486,18 @@ impl Engine {
         match resolved.addresses {
             Ok(addresses) => {
                 debug!("{} is at {addresses:?}", self.label(key));
+                self.peer_log.resolved(key);
                 self.device.set_places(key, &addresses, clock::now());
                 if self.is_client() {
                     let now = self.now();
                     self.device.initiate(key, now);
                 }
             }
-            Err(reason) => warn!("{}: {reason}; trying again", self.label(key)),
+            Err(reason) => {
+                let label = self.label(key);
+                let (cause, now) = (Cause::NotResolved(reason), clock::now());
+                self.peer_log.trouble(key, &label, None, cause, now);
+            }
         }
     }
 

@@ -115,7 +115,10 @@ impl Engine {
 
     fn take_foreign(&mut self, outcome: io::Result<Foreign>) {
         match outcome {
-            Ok(Foreign { own, nets }) => self.device.set_foreign(&own, &nets),
+            Ok(Foreign { own, nets }) => {
+                self.device.set_foreign(&own, &nets);
+                self.own_addresses = own;
+            }
             Err(error) => warn!("can't read the host's routes: {error}"),
         }
     }

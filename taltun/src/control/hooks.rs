@@ -293,6 +293,8 @@ mod tests {
 
     fn peer(age: Option<f64>) -> PeerStatus {
         PeerStatus {
+            endpoint_name: None,
+            banned: Vec::new(),
             name: Some("office; rm -rf /".into()),
             public_key: "KEY=".into(),
             endpoint: Some("192.0.2.1:7".parse().unwrap()),

@@ -1,5 +1,6 @@
 //! The controller: handshakes, timers, maps and the control socket, all on one thread.
 
+mod ban_report;
 mod banning;
 mod bans;
 mod client;
@@ -15,8 +16,8 @@ mod forwarder;
 mod hooks;
 mod icmp;
 mod lanes;
-mod listed_answers;
 mod led_names;
+mod listed_answers;
 mod listener;
 mod load;
 mod look_up;
@@ -40,8 +41,8 @@ mod shares;
 mod socket;
 mod sockets;
 mod spare;
-mod telling;
 mod state_file;
+mod telling;
 mod terminal;
 mod uapi;
 mod underlay;

@@ -19,6 +19,8 @@ use crate::system::{self, Endpoints};
 /// as long each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// A look-up that takes longer is told of, though it goes on.
+const SLOW: Duration = Duration::from_secs(10);
 /// How long names that have to be looked up before the start may take.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -83,7 +85,20 @@ impl Resolver {
         let running = tokio::spawn(async move {
             let (mut pause, mut told) = (FIRST_RETRY, None);
             loop {
-                let addresses = look_up.addresses(&name, port).await;
+                let mut asking = std::pin::pin!(look_up.addresses(&name, port));
+                let addresses = match tokio::time::timeout(SLOW, &mut asking).await {
+                    Ok(addresses) => addresses,
+                    Err(_) if told.is_none() => {
+                        let reason = format!("cannot look up {name}: no answer yet");
+                        told = Some(reason.clone());
+                        let addresses = Err(reason);
+                        if answers.send(Resolved { peer, addresses }).await.is_err() {
+                            return;
+                        }
+                        asking.await
+                    }
+                    Err(_) => asking.await,
+                };
                 let failed = addresses.as_ref().err().cloned();
                 let is_news = failed.is_none() || failed != told;
                 if is_news {

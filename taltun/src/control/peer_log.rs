@@ -41,6 +41,8 @@ pub(super) enum Cause {
     Unreachable(&'static str),
     /// The kernel didn't send.
     NotSent(String),
+    /// The name of its endpoint can't be looked up, and why.
+    NotResolved(String),
     /// Nothing came back.
     NoAnswer,
 }
@@ -54,6 +56,7 @@ impl Cause {
             Self::PortClosed => "port_closed",
             Self::Unreachable(_) => "unreachable",
             Self::NotSent(_) => "not_sent",
+            Self::NotResolved(_) => "not_resolved",
             Self::NoAnswer => "no_answer",
         }
     }
@@ -84,6 +87,7 @@ impl Cause {
                     "nothing can be sent there: {error}; look at `ip route get` and the firewall"
                 )
             }
+            Self::NotResolved(reason) => format!("{reason}; it is tried again and again"),
             Self::NoAnswer => {
                 "no answer: the endpoint is wrong, UDP is blocked on the way, or the \
                                other side doesn't know our key (its log says so) or has another \
@@ -303,6 +307,15 @@ impl PeerLog {
         }
     }
 
+    /// The name of a peer's endpoint was looked up, after all.
+    pub(super) fn resolved(&mut self, key: &PublicKey) {
+        if let Some(seen) = self.peers.get_mut(key)
+            && matches!(seen.problem, Some((Cause::NotResolved(_), _)))
+        {
+            seen.problem = None;
+        }
+    }
+
     /// Forgets all but these peers.
     pub(super) fn retain(&mut self, is_peer: impl Fn(&PublicKey) -> bool) {
         self.peers.retain(|key, _| is_peer(key));
@@ -386,6 +399,28 @@ mod tests {
         assert_eq!(cause(&log, 1, at(10)).as_deref(), Some("port_closed"));
         log.trouble(&key(1), "ana", Some(there()), Cause::PresharedKey, at(11));
         assert_eq!(cause(&log, 1, at(11)).as_deref(), Some("preshared_key"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_resolved_is_a_problem_until_it_is() {
+        let mut log = PeerLog::default();
+        let reason = "cannot look up vpn.example.invalid: no such name";
+        log.trouble(
+            &key(1),
+            "hub",
+            None,
+            Cause::NotResolved(reason.into()),
+            at(0),
+        );
+        let problem = log.problem(&key(1), at(3)).unwrap();
+        assert_eq!(problem.cause, "not_resolved");
+        assert!(problem.message.starts_with(reason), "{}", problem.message);
+        log.resolved(&key(1));
+        assert_eq!(cause(&log, 1, at(4)), None);
+        // What else is wrong is no matter of names.
+        log.trouble(&key(1), "hub", Some(there()), Cause::PortClosed, at(5));
+        log.resolved(&key(1));
+        assert_eq!(cause(&log, 1, at(6)).as_deref(), Some("port_closed"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::engine::{Engine, Manner};
-use crate::config::Mode;
+use crate::config::{Endpoint, Mode};
 use crate::crypto::{AeadKey, PublicKey};
 use crate::dataplane::clock;
 use crate::protocol::messages::REJECT_AFTER_TIME;
@@ -124,10 +124,17 @@ impl Engine {
     fn peer_status(&self, peer: &Peer, allowed_ips: Vec<IpNet>, now: Time) -> PeerStatus {
         let key = peer.public_key();
         let interval = self.device.persistent_keepalive(key);
+        let known = self.known.get(key);
+        let endpoint = known.and_then(|known| known.endpoint.as_ref());
         PeerStatus {
-            name: self.known.get(key).and_then(|known| known.name.clone()),
+            name: known.and_then(|known| known.name.clone()),
             public_key: key.to_string(),
             endpoint: peer.endpoint().map(|endpoint| endpoint.remote),
+            endpoint_name: match endpoint {
+                Some(Endpoint::Name(host, port)) => Some(format!("{host}:{port}")),
+                Some(Endpoint::Address(_)) | None => None,
+            },
+            banned: self.bans_of(peer, &allowed_ips),
             moves_between: self.flaps.of(key).map(Vec::from).unwrap_or_default(),
             unreachable: self.underlay.unreachable(key).map(str::to_owned),
             allowed_ips,
@@ -163,6 +170,7 @@ impl Engine {
             sources_inner: self.shield.sources_inner(MOST_SOURCES),
             denied: self.bans.nets(false),
             denied_inner: self.bans.nets(true),
+            bans: self.bans_with_peers(),
         }
     }
 }
