@@ -192,7 +192,9 @@ fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
         let mut head = vec![title, "lasts", "peers"];
         if rows.iter().all(|row| row[2].is_empty()) {
             head.pop();
-            rows.iter_mut().for_each(|row| drop(row.pop()));
+            for row in &mut rows {
+                row.pop();
+            }
         }
         if !rows.is_empty() {
             let _ = write!(text, "\n{}", table(&head, &rows));

@@ -115,7 +115,9 @@ fn status(ban: &Denied, peers: Vec<String>) -> BanStatus {
         configured: ban.configured,
         banned: ban.banned,
         // What has begun of a second counts as one.
-        seconds_left: ban.left.map(|left| left.as_secs_f64().ceil() as u64),
+        seconds_left: ban
+            .left
+            .map(|left| left.as_secs() + u64::from(left.subsec_nanos() > 0)),
         peers,
         remedy: String::new(),
     }
