@@ -27,7 +27,7 @@ const MANY_ROUTES: usize = 500;
 /// Said of a hub whose own firewall keeps its peers apart.
 const NOT_RELAYED: &str = "this keeps packets from going from one peer to another: relay = false \
                            hands what peers send to each other to the kernel, so that it still \
-                           does";
+                           does, and ip_forward = true lets the kernel forward the rest";
 
 impl Import<'_> {
     pub(super) fn finish(mut self, tun_name: Option<&str>) -> Result<Imported, ConfigError> {
@@ -57,6 +57,8 @@ impl Import<'_> {
         }
         if apart {
             defaults.push(("relay", Value::One("false".to_owned())));
+            // Which takes a kernel that forwards: the old host was told so elsewhere.
+            defaults.push(("ip_forward", Value::One("true".to_owned())));
         }
         if self.interface.value("private_key").is_none() {
             let Some(file) = &key_file else {

@@ -120,6 +120,10 @@ fn a_hub_whose_firewall_kept_peers_apart_is_warned_of() {
         &["hub-iso.conf:7", "from one peer to another"],
     );
     assert_eq!(imported.warnings.len(), 1, "{:?}", imported.warnings);
+    // What the firewall allows still goes from peer to peer, by the kernel.
+    assert_eq!(config.host.relay, Some(false));
+    assert!(config.host.ip_forward);
+    ensure_said(&imported.warnings, &["ip_forward = true"]);
 }
 
 #[test]
