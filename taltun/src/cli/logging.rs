@@ -20,7 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-/// Starts logging for the whole process; `debug` logs each decision.
+/// Starts logging for the whole process; `debug` logs more.
 pub(super) fn start(debug: bool) {
     start_at(if debug {
         LevelFilter::DEBUG
@@ -61,7 +61,7 @@ pub(super) fn start_at(level: LevelFilter) {
 /// What decides which lines there are, once the log has started.
 static FILTER: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 
-/// Logs each decision from now on, or no longer.
+/// Logs more from now on, or no longer.
 pub(super) fn set_debug(debug: bool) {
     let level = if debug {
         LevelFilter::DEBUG

@@ -54,7 +54,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "BYTES")]
     mtu: Option<String>,
 
-    /// Log each decision.
+    /// Log more: refused handshakes and why, look-ups, hooks, samples of drops.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = ArgAction::Set)]
     debug: Option<bool>,

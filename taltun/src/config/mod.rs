@@ -111,7 +111,7 @@ pub struct Interface {
     pub mtu_is_default: bool,
     /// Networks the operating system is to send into the tunnel.
     pub routes: Vec<IpNet>,
-    /// Log each decision.
+    /// Log more.
     pub debug: bool,
 }
 

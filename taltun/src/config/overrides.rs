@@ -22,7 +22,7 @@ pub struct Overrides {
     pub tun: Option<String>,
     /// `-mtu`: MTU of the tunnel, bytes.
     pub mtu: Option<String>,
-    /// `-debug`: whether to log each decision.
+    /// `-debug`: whether to log more.
     pub debug: Option<bool>,
 }
 

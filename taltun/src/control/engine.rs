@@ -58,7 +58,7 @@ pub struct Origin {
     pub overrides: Overrides,
     /// Whether a kill switch stays closed at SIGTERM, which may be for a restart.
     pub keep_kill_switch: bool,
-    /// Switches the log of each decision on and off.
+    /// Switches the longer log on and off.
     pub debug_switch: Option<fn(bool)>,
 }
 
