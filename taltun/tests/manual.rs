@@ -9,7 +9,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// A page, by its path below the manual, and its text.
 type Page = (String, String);
@@ -194,6 +196,30 @@ fn configurations_in_the_manual_name_keys_that_exist() {
             }
         }
     }
+}
+
+#[test]
+fn scripts_in_the_manual_are_the_shells_language() {
+    let mut scripts = 0;
+    for (name, text) in all_pages() {
+        for (language, block) in blocks(&text) {
+            if language != "sh" && language != "bash" {
+                continue;
+            }
+            // It reads the whole and runs nothing.
+            let mut shell = Command::new(&language)
+                .arg("-n")
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut input = shell.stdin.take().unwrap();
+            input.write_all(block.as_bytes()).unwrap();
+            drop(input);
+            assert!(shell.wait().unwrap().success(), "{name}:\n{block}");
+            scripts += 1;
+        }
+    }
+    assert!(scripts >= 10, "{scripts} scripts");
 }
 
 #[test]

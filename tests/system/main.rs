@@ -45,6 +45,7 @@ mod reloads;
 mod restart;
 mod roaming;
 mod router;
+mod router_names;
 mod secrecy;
 mod soak;
 mod sources;
@@ -106,6 +107,7 @@ fn main() {
         named_endpoints::CASES,
         reloads::CASES,
         router::CASES,
+        router_names::CASES,
         network::CASES,
         vagrant::CASES,
         af_xdp::CASES,

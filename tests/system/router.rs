@@ -55,24 +55,24 @@ const DEVICE: Link = Link {
     v6: "fd08::2/64",
     v6_gateway: "fd08::1",
 };
-const ROUTER: &str = "198.51.100.2";
-const ROUTER_V6: &str = "2001:db8:2::2";
-const THE_HUB: &str = "203.0.113.1";
-const THE_HUB_V6: &str = "2001:db8:1::1";
+pub const ROUTER: &str = "198.51.100.2";
+pub const ROUTER_V6: &str = "2001:db8:2::2";
+pub const THE_HUB: &str = "203.0.113.1";
+pub const THE_HUB_V6: &str = "2001:db8:1::1";
 /// A service, and one that no route of the tunnel's is for.
-const SERVICE: &str = "198.18.0.80";
-const SERVICE_V6: &str = "2001:db8:18::80";
-const ANOTHER: &str = "198.19.0.80";
+pub const SERVICE: &str = "198.18.0.80";
+pub const SERVICE_V6: &str = "2001:db8:18::80";
+pub const ANOTHER: &str = "198.19.0.80";
 const LIMIT: Duration = Duration::from_secs(5);
 /// For what must not come about, or is tried again.
 const SHORT: Duration = Duration::from_millis(700);
 
 /// A device, a router with a client of Taltun's, a hub, and a server in the world.
-struct Home {
-    device: Namespace,
-    router: Namespace,
+pub struct Home {
+    pub device: Namespace,
+    pub router: Namespace,
     net: Namespace,
-    world: Namespace,
+    pub world: Namespace,
     hub: Option<Node>,
     client: Option<Node>,
     _hub_machine: Namespace,
@@ -82,7 +82,7 @@ struct Home {
 impl Home {
     /// The machines and a hub. The router translates what leaves it, by `firewall`, and
     /// checks reverse paths strictly.
-    fn create(firewall: &str) -> Result<(Self, Keys, Keys)> {
+    pub fn create(firewall: &str) -> Result<(Self, Keys, Keys)> {
         let prefix = private_prefix();
         let machine = |name: &str| Namespace::create(&format!("{prefix}-{name}"));
         let net = machine("net")?;
@@ -154,7 +154,7 @@ impl Home {
 
     /// Starts the router's client; `routes` are its networks, `more` lines of `[interface]`,
     /// `sections` follow the peer.
-    fn start(
+    pub fn start(
         &mut self,
         (ours, theirs): &(Keys, Keys),
         routes: &str,
@@ -173,16 +173,23 @@ impl Home {
         ensure_answers(&self.router, "10.4.0.1".parse()?)
     }
 
+    /// Stops the client in order, and the router is as it was.
+    pub fn stop_client(&mut self, before: &Snapshot) -> Result<()> {
+        let client = self.client.take().context("no client")?;
+        client.stop(Signal::Terminate)?;
+        ensure_undone(before, &self.router)
+    }
+
     fn client(&mut self) -> Result<&mut Node> {
         self.client.as_mut().context("no client")
     }
 
     /// Who a service takes the device for.
-    fn sees(&self, service: &str, expected: &str) -> Result<()> {
+    pub fn sees(&self, service: &str, expected: &str) -> Result<()> {
         sees(&self.device, service, expected, LIMIT)
     }
 
-    fn stop(mut self) -> Result<()> {
+    pub fn stop(mut self) -> Result<()> {
         if let Some(client) = self.client.take() {
             client.stop(Signal::Terminate)?;
         }
@@ -190,7 +197,7 @@ impl Home {
     }
 }
 
-fn sees(from: &Namespace, service: &str, expected: &str, limit: Duration) -> Result<()> {
+pub fn sees(from: &Namespace, service: &str, expected: &str, limit: Duration) -> Result<()> {
     let service = SocketAddr::new(service.parse()?, 80);
     let seen = service::visit(from, service, limit)?;
     ensure!(
@@ -220,6 +227,11 @@ fn full(firewall: &str) -> Result<()> {
         let segments = segments(&seen, from.parse()?);
         ensure!(segments == [segment], "{from} announced {segments:?}");
     }
+    // The manual's way to ask.
+    let way = home
+        .router
+        .ip("route get 198.18.0.80 from 192.168.8.2 iif br-lan")?;
+    ensure!(way.contains("dev taltun0"), "{way}");
     // The router itself goes the same way, and its devices still reach it.
     sees(&home.router, SERVICE, THE_HUB, LIMIT)?;
     ensure_answers(&home.device, DEVICE.v4_gateway.parse()?)?;
@@ -272,7 +284,7 @@ fn full(firewall: &str) -> Result<()> {
 
 /// Nothing of Taltun's is left. Empty tables of iptables, and what rules of others counted, are
 /// no matter.
-fn ensure_undone(before: &Snapshot, router: &Namespace) -> Result<()> {
+pub fn ensure_undone(before: &Snapshot, router: &Namespace) -> Result<()> {
     let mut changes = before.difference(&Snapshot::take(router)?);
     changes.retain(|line| line.contains("taltun") || !line.contains("nftables "));
     ensure!(changes.is_empty(), "{changes:?}");
@@ -331,12 +343,8 @@ fn some(firewall: &str) -> Result<()> {
     for hub in ["10.4.0.1", "fd04::1"] {
         ensure_answers(&home.device, hub.parse()?)?;
     }
-    home.client
-        .take()
-        .context("no client")?
-        .stop(Signal::Terminate)?;
+    home.stop_client(&before)?;
     home.sees(SERVICE, ROUTER)?;
-    ensure_undone(&before, &home.router)?;
     home.stop()
 }
 
