@@ -117,7 +117,7 @@ impl Maps {
         match self.load {}
     }
 
-    pub(super) fn set_routes(&mut self, _: &[IpNet]) {
+    pub(super) fn remove_routes(&mut self, _: &[IpNet]) {
         match self.load {}
     }
 

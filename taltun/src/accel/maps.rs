@@ -17,11 +17,12 @@ use taltun_common::address::Address;
 use taltun_common::blake2s;
 use taltun_common::bucket::Rate;
 use taltun_common::drops::DropReason;
-use taltun_common::maps::{MAX_INDICES, MAX_ROUTES, MAX_SOURCES, Settings, SourceCounters};
+use taltun_common::maps::{MAX_INDICES, MAX_SOURCES, Settings, SourceCounters};
 
 use super::explain::{explain, is_absent};
 use super::keys::{key, prefix};
 use super::load::LoadMaps;
+use super::routes::{Room, Routes};
 use crate::report::Source;
 
 type Prefixes = LpmTrie<MapData, Address, u8>;
@@ -41,10 +42,8 @@ pub(super) struct Maps {
     homeless: BTreeSet<u32>,
     mac1_key: Option<[u8; 32]>,
     mac1: Array<MapData, blake2s::State>,
-    routes: BTreeSet<IpNet>,
+    routes: Routes,
     routes_map: Prefixes,
-    /// Whether there were more of them than the map has room for, which has been said then.
-    routes_overflow: bool,
     pub(super) load: LoadMaps,
     sources: Sources,
     sources_inner: Sources,
@@ -70,9 +69,8 @@ impl Maps {
             homeless: BTreeSet::new(),
             mac1_key: None,
             mac1: map(ebpf, "MAC1")?.try_into()?,
-            routes: BTreeSet::new(),
+            routes: Routes::default(),
             routes_map: map(ebpf, "ROUTES")?.try_into()?,
-            routes_overflow: false,
             load: LoadMaps::take(ebpf)?,
             sources: map(ebpf, "SOURCES")?.try_into()?,
             sources_inner: map(ebpf, "SOURCES_INNER")?.try_into()?,
@@ -176,52 +174,24 @@ impl Maps {
 
     /// Adds to what peers own.
     pub(super) fn add_routes(&mut self, routes: &[IpNet]) {
-        let mut complete = true;
         for net in routes {
-            if self.routes.contains(net) {
-                continue;
-            }
-            let (key, meant) = prefix(*net);
-            match self.routes_map.insert(&key, meant, 0) {
-                Ok(()) => {
-                    self.routes.insert(*net);
-                }
-                Err(error) => {
-                    complete = false;
-                    if !self.routes_overflow {
-                        self.routes_overflow = true;
-                        tracing::warn!(
-                            %net, %error, room = MAX_ROUTES,
-                            "TC can't hold this route; user space checks routes alone"
-                        );
-                    }
-                    break;
-                }
-            }
+            self.routes.add(*net, &mut self.routes_map);
         }
-        if !complete && self.settings.check_routes != 0 {
-            self.settings.check_routes = 0;
-            self.write_settings();
-        }
+        self.write_check_routes();
     }
 
-    /// Replaces what peers own.
-    pub(super) fn set_routes(&mut self, routes: &[IpNet]) {
-        self.add_routes(routes);
-        let new: BTreeSet<IpNet> = routes.iter().copied().collect();
-        let gone: Vec<IpNet> = self.routes.difference(&new).copied().collect();
-        for net in gone {
-            if let Err(error) = self.routes_map.remove(&prefix(net).0) {
-                tracing::debug!(%net, %error, "TC still has this route");
-            }
-            self.routes.remove(&net);
+    /// Takes from what peers own.
+    pub(super) fn remove_routes(&mut self, routes: &[IpNet]) {
+        for net in routes {
+            self.routes.remove(*net, &mut self.routes_map);
         }
-        if self.routes_overflow {
-            // There may be room now.
-            self.add_routes(routes);
-            self.routes_overflow = self.routes != new;
-        }
-        let complete = u8::from(self.routes == new);
+        self.routes.house(&mut self.routes_map);
+        self.write_check_routes();
+    }
+
+    /// Only a map with all of them proves that an address is nobody's.
+    fn write_check_routes(&mut self) {
+        let complete = u8::from(self.routes.is_complete());
         if self.settings.check_routes != complete {
             self.settings.check_routes = complete;
             self.write_settings();
@@ -287,6 +257,19 @@ impl Maps {
             tracing::warn!(%error, "the programs go on as before");
         }
         written.is_ok()
+    }
+}
+
+impl Room for Prefixes {
+    fn put(&mut self, net: IpNet) -> Result<(), String> {
+        let (key, meant) = prefix(net);
+        self.insert(&key, meant, 0).map_err(|error| explain(&error))
+    }
+
+    fn take(&mut self, net: IpNet) {
+        if let Err(error) = LpmTrie::remove(self, &prefix(net).0) {
+            tracing::debug!(%net, %error, "TC still has this route");
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `keys` | addresses and networks as the maps have them |
 //! | `attach` | which XDP mode on which interface, and undoing it |
 //! | `choose` | which interfaces |
+//! | `routes` | what peers own, and what of it the map has no room for |
 //! | `samples` | dropped packets in the log |
 //! | `steering` | which worker's socket a datagram goes to |
 //! | `tunnel` | TC on the tunnel interface |
@@ -42,6 +43,8 @@ mod programs;
 #[cfg(not(feature = "ebpf"))]
 #[path = "absent.rs"]
 mod programs;
+#[cfg(feature = "ebpf")]
+mod routes;
 #[cfg(feature = "ebpf")]
 mod samples;
 #[cfg(feature = "ebpf")]
@@ -298,11 +301,10 @@ impl Shield {
         }
     }
 
-    /// These inner networks belong to peers, and no others. Call it *after* peers have lost
-    /// some.
-    pub fn set_routes(&mut self, routes: &[IpNet]) {
+    /// These inner networks belong to nobody any more. Call it *after* peers have lost them.
+    pub fn remove_routes(&mut self, routes: &[IpNet]) {
         if let Ok(programs) = &mut self.programs {
-            programs.maps.set_routes(routes);
+            programs.maps.remove_routes(routes);
         }
     }
 
@@ -442,7 +444,8 @@ mod tests {
         assert_eq!(status[0].mode, "off");
         shield.allow_index(1);
         shield.forget_index(1);
-        shield.set_routes(&["10.0.0.2/32".parse().unwrap()]);
+        shield.add_routes(&["10.0.0.2/32".parse().unwrap()]);
+        shield.remove_routes(&["10.0.0.2/32".parse().unwrap()]);
         shield.refresh();
         shield.rebind(SocketAddr::from(([192, 0, 2, 1], 9001)));
         assert!(shield.ban("198.51.100.0/24".parse().unwrap()).is_err());

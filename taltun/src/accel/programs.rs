@@ -63,7 +63,7 @@ impl Programs {
         let mut maps = maps;
         maps.set_mac1_key(request.mac1_key);
         maps.set_initiations_per_second(request.handshakes_per_second);
-        maps.set_routes(request.routes);
+        maps.add_routes(request.routes);
         for net in request.deny {
             if let Err(error) = maps.ban(*net) {
                 tracing::warn!("accel.deny: {error}");

@@ -39,9 +39,8 @@ impl Engine {
             return Vec::new();
         }
         let mut keys: BTreeMap<(IpNet, bool), (Vec<PublicKey>, usize)> = BTreeMap::new();
-        let mut owned = self.device.allowed_ips();
         for peer in self.device.peers() {
-            let owned = owned.remove(&peer.id()).unwrap_or_default();
+            let owned: Vec<IpNet> = self.device.allowed_ips_of(peer.id()).collect();
             for ban in self.concerning(peer, &owned) {
                 let (named, more) = keys.entry((ban.net, ban.inner)).or_default();
                 if named.len() < NAMED {

@@ -263,13 +263,12 @@ impl Engine {
     }
 
     /// What peers own inside the tunnel.
-    pub(super) fn owned_nets(&self) -> Vec<(IpNet, PublicKey)> {
-        let mut owned = self.device.allowed_ips();
+    fn owned_nets(&self) -> Vec<(IpNet, PublicKey)> {
         let peers = self.device.peers();
         peers
             .flat_map(|peer| {
-                let nets = owned.remove(&peer.id()).unwrap_or_default();
-                nets.into_iter().map(|net| (net, *peer.public_key()))
+                let nets = self.device.allowed_ips_of(peer.id());
+                nets.map(|net| (net, *peer.public_key()))
             })
             .collect()
     }
@@ -333,8 +332,7 @@ impl Engine {
             })?;
             return Ok((key, vec![canonical(endpoint.remote.ip().into())]));
         }
-        let mut owned = self.device.allowed_ips();
-        let nets = owned.remove(&found.id()).unwrap_or_default();
+        let nets: Vec<IpNet> = self.device.allowed_ips_of(found.id()).collect();
         if nets.is_empty() {
             return Err(format!("{peer} has no address inside the tunnel"));
         }

@@ -20,6 +20,8 @@ pub const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 #[derive(Debug, Default)]
 pub struct Bans {
     entries: BTreeMap<(IpNet, bool), Ban>,
+    /// When the first of them ends: this is asked for all the time.
+    next_end: Option<Instant>,
 }
 
 /// Who denies a network. One of the two at least does.
@@ -116,6 +118,7 @@ impl Bans {
             return Err(BanError::Full);
         }
         self.entries.entry(key).or_default().operator = Some(end);
+        self.find_next_end();
         Ok(())
     }
 
@@ -142,11 +145,15 @@ impl Bans {
             return Removed::Nothing;
         };
         let removed = match (ban.operator.take(), ban.configured) {
-            (Some(_), true) => return Removed::StillConfigured,
+            (Some(_), true) => {
+                self.find_next_end();
+                return Removed::StillConfigured;
+            }
             (Some(_), false) => Removed::All,
             (None, _) => Removed::UntilReload,
         };
         self.entries.remove(&(canonical(net), inner));
+        self.find_next_end();
         removed
     }
 
@@ -169,16 +176,21 @@ impl Bans {
             }
         }
         self.forget_unbanned();
+        self.find_next_end();
         any
     }
 
     /// When the next ban ends by itself.
     pub fn next_end(&self) -> Option<Instant> {
+        self.next_end
+    }
+
+    fn find_next_end(&mut self) {
         let ends = self.entries.values().filter_map(|ban| match ban.operator {
             Some(End::At(until)) => Some(until),
             Some(End::Never) | None => None,
         });
-        ends.min()
+        self.next_end = ends.min();
     }
 
     /// The networks denied now, outside or inside.

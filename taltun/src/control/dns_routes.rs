@@ -356,12 +356,13 @@ impl Engine {
             return;
         };
         if !table.led.is_empty() {
-            let owned = self.owned_nets();
             let via = table.routes.via;
+            let id = self.device.peer(&via).map(|peer| peer.id());
+            let tunnel = self.device.tunnel();
             let lost = table.forget(|address, _| {
-                owned.iter().any(|(net, owner)| {
-                    net.prefix_len() > 1 && *owner != via && net.contains(&address)
-                })
+                let owners = tunnel.owners(address);
+                let mut others = owners.into_iter().filter(|(_, owner)| Some(*owner) != id);
+                others.any(|(length, _)| length > 1)
             });
             self.take_from(&via, &lost);
             // The next look lets them go.
@@ -388,11 +389,8 @@ impl Engine {
 
     /// Takes addresses from a peer, but for those that the file gives it.
     fn take_from(&mut self, via: &PublicKey, addresses: &[IpAddr]) {
-        let configured = self
-            .config
-            .peers
-            .iter()
-            .find(|peer| peer.public_key == *via);
+        let place = self.known.get(via).and_then(|known| known.place);
+        let configured = place.and_then(|place| self.filed.get(place));
         let is_own = |net: &IpNet| configured.is_some_and(|peer| peer.allowed_ips.contains(net));
         if let Some(peer) = self.device.peer(via).map(|peer| peer.id()) {
             let nets = addresses.iter().copied().map(IpNet::from);
@@ -430,8 +428,7 @@ impl Engine {
             && length > 1
         {
             if Some(owner) != via {
-                let peer = self.device.peers().find(|peer| peer.id() == owner);
-                let label = peer.map(|peer| self.label(peer.public_key()));
+                let label = self.device.key_of(owner).map(|key| self.label(key));
                 return refuse(&format!("it belongs to {}", label.unwrap_or_default()));
             }
             let routed = interface.vip.iter().chain(&interface.routes);

@@ -30,6 +30,7 @@ use super::peer_log::{Cause, PeerLog};
 use super::plant::{Parts, Plant};
 use super::polling::Polling;
 use super::reload;
+use super::rereading::Peers;
 use super::underlay::Underlay;
 use super::{Request, Response, runtime_dir};
 use crate::accel::{self, Shield};
@@ -79,8 +80,15 @@ pub(super) struct Engine {
     pub(super) lanes: Lanes,
     /// Early, so that the workers end before anything that they use.
     pub(super) plant: Plant,
-    /// What was last read, with what was changed of `[interface]` since.
+    /// What was last read, with what was changed of `[interface]` since; its peers are in
+    /// `filed`.
     pub(super) config: Config,
+    /// The peers that the file had when it was last read.
+    pub(super) filed: Peers,
+    /// Where in `filed` those are whose endpoint the file gives.
+    pub(super) placed: Vec<usize>,
+    /// Who may be otherwise than the file says.
+    pub(super) touched: Touched,
     pub(super) origin: Origin,
     pub(super) device: Device,
     /// What is known of peers beyond what the device knows, which is the live truth.
@@ -118,6 +126,8 @@ pub(super) struct Engine {
     pub(super) misled_before: u64,
     /// How often peers' addresses are told.
     telling: Pace,
+    /// Where the kernel refused to send, and why, until that is told.
+    pub(super) not_sent: HashMap<SocketAddr, i32>,
 }
 
 /// What a peer is called, and where it was said to be, which may be a name.
@@ -127,6 +137,33 @@ pub(super) struct Known {
     pub(super) endpoint: Option<config::Endpoint>,
     /// Which of the file's peers it is.
     pub(super) place: Option<usize>,
+}
+
+/// The peers that may be otherwise than the file says, because of `wg`.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// Any peer may.
+    pub(super) all: bool,
+    keys: HashSet<PublicKey>,
+}
+
+impl Touched {
+    /// More of them than that are as good as all.
+    const MOST: usize = 10_000;
+
+    pub(super) fn note(&mut self, peers: impl IntoIterator<Item = PublicKey>) {
+        if !self.all {
+            self.keys.extend(peers);
+            self.all = self.keys.len() > Self::MOST;
+        }
+        if self.all {
+            self.keys = HashSet::new();
+        }
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        self.keys.iter().copied()
+    }
 }
 
 /// What an [`Engine`] is made of.
@@ -149,7 +186,8 @@ pub(super) struct Making {
 impl Engine {
     pub(super) fn new(making: Making) -> anyhow::Result<Self> {
         let now = clock::now();
-        let config = making.config;
+        let mut config = making.config;
+        let filed = Arc::new(std::mem::take(&mut config.peers));
         let interface = &config.interface;
         let plain = making.manner == Manner::Plain;
         let mut device = Device::new(Settings {
@@ -163,7 +201,7 @@ impl Engine {
         if plain {
             device.set_private_key(None, now);
         }
-        for peer in &config.peers {
+        for peer in filed.iter() {
             if let Err(error) = device.add_peer(peer_settings(peer), now) {
                 // The configuration was checked for this.
                 error!("{}: {error}", peer.label());
@@ -183,7 +221,7 @@ impl Engine {
             af_xdp: config.accel.af_xdp == config::AfXdp::On,
             deny: &bans.nets(false),
             deny_inner: &bans.nets(true),
-            routes: &owned(&device),
+            routes: &device.routes(),
             mac1_key: device.mac1_key(),
             handshakes_per_second: config.accel.handshakes_per_second,
             tun_name: &interface.tun_name,
@@ -216,7 +254,10 @@ impl Engine {
             lanes: Lanes::new(config.accel.af_xdp, polling),
             sender: plant.sender(),
             unreachable: Unreachable::default(),
-            known: known(&config.peers),
+            known: known(&filed),
+            placed: placed(&filed),
+            filed,
+            touched: Touched::default(),
             plant,
             config,
             origin: making.origin,
@@ -243,6 +284,7 @@ impl Engine {
             looked_for_misled: None,
             misled_before: 0,
             telling: Pace::default(),
+            not_sent: HashMap::new(),
         })
     }
 
@@ -305,12 +347,8 @@ impl Engine {
             "{} is up, listening on {}, with {} peer{}",
             self.config.interface.tun_name,
             self.plant.listen_address(),
-            self.config.peers.len(),
-            if self.config.peers.len() == 1 {
-                ""
-            } else {
-                "s"
-            }
+            self.filed.len(),
+            if self.filed.len() == 1 { "" } else { "s" }
         );
     }
 
@@ -370,11 +408,18 @@ impl Engine {
 
     /// Forgets what is known of peers that are no more.
     pub(super) fn forget_strangers(&mut self) {
-        let device = &self.device;
-        self.known.retain(|key, _| device.peer(key).is_some());
-        self.peer_log.retain(|key| device.peer(key).is_some());
-        if let Some(memory) = &mut self.memory {
-            memory.retain(|key| device.peer(key).is_some());
+        for key in self.device.take_forgotten() {
+            self.touched.note([key]);
+            // It may be back already.
+            if self.device.peer(&key).is_some() {
+                continue;
+            }
+            self.known.remove(&key);
+            self.peer_log.forget(&key);
+            self.flaps.forget(&key);
+            if let Some(memory) = &mut self.memory {
+                memory.forget(&key);
+            }
         }
         self.end_look_ups();
     }
@@ -399,11 +444,10 @@ impl Engine {
     /// Says hello to peers whose place is known: a client does so at once, a server leaves
     /// it to its peers. Names are looked up in either case.
     fn greet(&mut self) {
-        let peers = std::mem::take(&mut self.config.peers);
-        for peer in &peers {
+        let peers = Arc::clone(&self.filed);
+        for peer in peers.iter() {
             self.approach(peer);
         }
-        self.config.peers = peers;
     }
 
     /// Looks a peer's name up, or where its address is known and we are a client, asks
@@ -562,10 +606,10 @@ impl Engine {
         }
     }
 
-    /// Tells the eBPF programs what they must know of our key and of what peers own.
+    /// Tells the eBPF programs what they must know of our key and of what peers own no more.
     pub(super) fn tell_shield(&mut self) {
         self.shield.set_mac1_key(self.device.mac1_key());
-        self.shield.set_routes(&owned(&self.device));
+        self.shield.remove_routes(&self.device.take_lost_routes());
     }
 
     pub(super) fn is_client(&self) -> bool {
@@ -604,9 +648,10 @@ fn fds(sockets: &[Arc<Socket>]) -> Vec<BorrowedFd<'_>> {
     sockets.iter().map(|socket| socket.as_fd()).collect()
 }
 
-/// All that peers of the device own now.
-fn owned(device: &Device) -> Vec<IpNet> {
-    device.allowed_ips().into_values().flatten().collect()
+/// Where those peers are in the list whose endpoint it gives.
+pub(super) fn placed(peers: &[config::Peer]) -> Vec<usize> {
+    let placed = |(place, peer): (usize, &config::Peer)| peer.endpoint.is_some().then_some(place);
+    peers.iter().enumerate().filter_map(placed).collect()
 }
 
 /// What the configuration leaves switched on.

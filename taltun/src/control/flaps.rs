@@ -1,7 +1,7 @@
 //! Peers that move back and forth between two places: two machines with one key. Each of them
 //! takes the tunnel from the other, again and again, and neither can know.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ const WITHIN: Duration = Duration::from_secs(60);
 pub(super) struct Flaps {
     looked: Option<Time>,
     seen: HashMap<PublicKey, Seen>,
+    /// Those of them that came back to where they were, not long ago.
+    watched: BTreeSet<PublicKey>,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +46,22 @@ impl Flaps {
     /// Between which places a peer goes back and forth now.
     pub(super) fn of(&self, peer: &PublicKey) -> Option<[SocketAddr; 2]> {
         self.seen.get(peer)?.between
+    }
+
+    /// Forgets a peer that is none any more.
+    pub(super) fn forget(&mut self, peer: &PublicKey) {
+        self.seen.remove(peer);
+        self.watched.remove(peer);
+    }
+
+    /// Whether a peer stays where it is by now, so that there is nothing to look for until it
+    /// moves again.
+    fn is_quiet(&self, peer: &PublicKey) -> bool {
+        self.seen.get(peer).is_none_or(|seen| {
+            let mut returns = seen.samples.iter().map(|(_, returns)| returns);
+            let first = returns.next();
+            seen.between.is_none() && returns.all(|returns| Some(returns) == first)
+        })
     }
 
     /// Whether it is time to look again.
@@ -88,14 +106,17 @@ impl Engine {
         if !self.flaps.is_due(now) {
             return;
         }
-        let device = &self.device;
-        let flaps = &mut self.flaps;
-        flaps.seen.retain(|key, _| device.peer(key).is_some());
+        let (device, flaps) = (&self.device, &mut self.flaps);
+        let returned = device.take_returned().into_iter();
+        let returned = returned.filter_map(|id| device.key_of(id).copied());
+        flaps.watched.extend(returned);
         let mut news = Vec::new();
-        for peer in device.peers() {
-            if let Some(turns) = peer.turns() {
-                let key = *peer.public_key();
+        for key in std::mem::take(&mut flaps.watched) {
+            if let Some(turns) = device.peer(&key).and_then(|peer| peer.turns()) {
                 news.extend(flaps.look(key, &turns, now).map(|news| (key, news)));
+                if !flaps.is_quiet(&key) {
+                    flaps.watched.insert(key);
+                }
             }
         }
         for (key, news) in news {

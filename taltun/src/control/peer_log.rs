@@ -317,8 +317,8 @@ impl PeerLog {
     }
 
     /// Forgets all but these peers.
-    pub(super) fn retain(&mut self, is_peer: impl Fn(&PublicKey) -> bool) {
-        self.peers.retain(|key, _| is_peer(key));
+    pub(super) fn forget(&mut self, peer: &PublicKey) {
+        self.peers.remove(peer);
     }
 
     /// To be called once a second.

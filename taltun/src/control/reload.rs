@@ -2,7 +2,7 @@
 //! changed under way. It is compared with the tunnel as it is, so what was changed with `wg`
 //! since the file was last read becomes as the file says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::words;
 use crate::config::{self, Accel, Config, Dataplane, HostSettings, Interface};
 use crate::crypto::PublicKey;
+use crate::protocol::allowed_ips::canonical;
 use crate::protocol::device::Device;
 use crate::protocol::peer::Endpoint;
 use crate::protocol::time::Time;
@@ -59,9 +60,13 @@ impl Plan {
     }
 }
 
-/// Compares the tunnel as it is with what it is to be; `endpoints` are where peers are and will
-/// be. The error says what can only change by a restart, all of it.
-pub(super) fn plan(old: &Config, new: &Config, endpoints: &[IpAddr]) -> Result<Plan, String> {
+/// Says all that can only change by a restart, if there is any; `endpoints` are where peers are
+/// and will be, which are asked for only where it depends on them.
+pub(super) fn refuse_fixed(
+    old: &Config,
+    new: &Config,
+    endpoints: impl FnOnce() -> Vec<IpAddr>,
+) -> Result<(), String> {
     let mut fixed = fixed_differences(&old.interface, &new.interface);
     fixed.extend(host_differences(&old.host, &new.host));
     fixed.extend(dataplane_differences(&old.dataplane, &new.dataplane));
@@ -69,8 +74,11 @@ pub(super) fn plan(old: &Config, new: &Config, endpoints: &[IpAddr]) -> Result<P
     if old.dns_routes.is_some() != new.dns_routes.is_some() {
         fixed.push("[dns_routes] (to or from having one)");
     }
-    if goes_around(old, endpoints) != goes_around(new, endpoints) {
-        fixed.push("interface.routes (from or to one with all traffic or an endpoint in it)");
+    if old.interface.routes != new.interface.routes {
+        let endpoints = endpoints();
+        if goes_around(old, &endpoints) != goes_around(new, &endpoints) {
+            fixed.push("interface.routes (from or to one with all traffic or an endpoint in it)");
+        }
     }
     if !fixed.is_empty() {
         let fixed: Vec<String> = fixed.into_iter().map(str::to_owned).collect();
@@ -79,26 +87,72 @@ pub(super) fn plan(old: &Config, new: &Config, endpoints: &[IpAddr]) -> Result<P
             words::list(&fixed)
         ));
     }
-    let mut before: HashMap<_, _> = old.peers.iter().map(|p| (p.public_key, p)).collect();
+    Ok(())
+}
+
+/// The peers that differ between two files: those of one of them alone, too. It goes through all
+/// of both, so it isn't for the controller.
+pub(super) fn differing(old: &[config::Peer], new: &[config::Peer]) -> Vec<PublicKey> {
+    // Nearly always most of them are the same at the start and at the end.
+    let same = |(old, new): &(&config::Peer, &config::Peer)| {
+        old.public_key == new.public_key && difference(old, new) == Change::default()
+    };
+    let head = old.iter().zip(new).take_while(same).count();
+    let (old, new) = (&old[head..], &new[head..]);
+    let tail = old.iter().rev().zip(new.iter().rev());
+    let tail = tail.take_while(same).count();
+    let (old, new) = (&old[..old.len() - tail], &new[..new.len() - tail]);
+    let mut before: HashMap<_, _> = old.iter().map(|p| (p.public_key, p)).collect();
+    let mut keys = Vec::new();
+    for peer in new {
+        let old = before.remove(&peer.public_key);
+        if old.is_none_or(|old| difference(old, peer) != Change::default()) {
+            keys.push(peer.public_key);
+        }
+    }
+    keys.extend(before.into_keys());
+    keys
+}
+
+/// What becomes of these peers: `live` is how they are now, `wanted` which one of the new file
+/// they are.
+pub(super) fn plan(
+    keys: impl IntoIterator<Item = PublicKey>,
+    new: &[config::Peer],
+    wanted: impl Fn(&PublicKey) -> Option<usize>,
+    live: impl Fn(&PublicKey) -> Option<config::Peer>,
+) -> Plan {
+    let keys: BTreeSet<PublicKey> = keys.into_iter().collect();
+    let mut keys: Vec<(Option<usize>, PublicKey)> =
+        keys.into_iter().map(|key| (wanted(&key), key)).collect();
+    // In the order of the file.
+    keys.sort_unstable();
     let mut plan = Plan::default();
-    for peer in &new.peers {
-        match before.remove(&peer.public_key) {
-            None => plan.added.push(peer.clone()),
-            Some(old) => {
-                let change = Change {
-                    endpoint: old.endpoint != peer.endpoint,
-                    allowed_ips: sorted(&old.allowed_ips) != sorted(&peer.allowed_ips),
-                    preshared_key: old.preshared_key != peer.preshared_key,
-                    keepalive: old.persistent_keepalive != peer.persistent_keepalive,
-                };
+    for (place, key) in keys {
+        match (live(&key), place.and_then(|place| new.get(place))) {
+            (None, None) => {}
+            (None, Some(peer)) => plan.added.push(peer.clone()),
+            (Some(_), None) => plan.removed.push(key),
+            (Some(old), Some(peer)) => {
+                let change = difference(&old, peer);
                 if change != Change::default() {
                     plan.changed.push((peer.clone(), change));
                 }
             }
         }
     }
-    plan.removed = before.into_keys().collect();
-    Ok(plan)
+    plan
+}
+
+/// What is different about a peer.
+fn difference(old: &config::Peer, new: &config::Peer) -> Change {
+    Change {
+        endpoint: old.endpoint != new.endpoint,
+        allowed_ips: old.allowed_ips != new.allowed_ips
+            && sorted(&old.allowed_ips) != sorted(&new.allowed_ips),
+        preshared_key: old.preshared_key != new.preshared_key,
+        keepalive: old.persistent_keepalive != new.persistent_keepalive,
+    }
 }
 
 /// Makes a changed peer as configured, touching only what differs.
@@ -135,7 +189,7 @@ pub(super) fn keepalive(peer: &config::Peer) -> Option<Duration> {
 /// Allowed IPs as what they mean: the order they were listed in, and bits behind a prefix,
 /// say nothing.
 fn sorted(nets: &[IpNet]) -> Vec<IpNet> {
-    let mut nets: Vec<IpNet> = nets.iter().map(IpNet::trunc).collect();
+    let mut nets: Vec<IpNet> = nets.iter().map(|net| canonical(*net)).collect();
     nets.sort_unstable();
     nets.dedup();
     nets
@@ -233,12 +287,36 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         config::parse(&text, "test.toml").unwrap().config
     }
 
+    /// The plan of a reload from one file to another, where nothing else has changed anything.
+    fn planned(old: &Config, new: &Config) -> Plan {
+        plan_after(&old.peers, old, new, &[])
+    }
+
+    /// The same where the tunnel isn't as the old file says, and `touched` differ.
+    fn plan_after(
+        live: &[config::Peer],
+        old: &Config,
+        new: &Config,
+        touched: &[PublicKey],
+    ) -> Plan {
+        let find = |peers: &[config::Peer], key: &PublicKey| {
+            peers.iter().position(|peer| peer.public_key == *key)
+        };
+        let keys = differing(&old.peers, &new.peers);
+        plan(
+            keys.into_iter().chain(touched.iter().copied()),
+            &new.peers,
+            |key| find(&new.peers, key),
+            |key| find(live, key).map(|at| live[at].clone()),
+        )
+    }
+
     #[test]
     fn peers_come_go_and_change_and_the_others_are_left_alone() {
         let old = config(&[("1", ""), ("2", ""), ("3", "")]);
         let mut new = config(&[("1", ""), ("2", "persistent_keepalive = 5"), ("4", "")]);
         new.peers[2].vip.clone_from(&old.peers[2].vip);
-        let plan = plan(&old, &new, &[]).unwrap();
+        let plan = planned(&old, &new);
         assert_eq!(plan.added.len(), 1);
         assert_eq!(plan.removed, [old.peers[2].public_key]);
         assert_eq!(plan.changed.len(), 1);
@@ -255,6 +333,43 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         );
         let nothing = Plan::default().summary(&[]);
         assert_eq!(nothing, "reloaded: nothing has changed");
+    }
+
+    #[test]
+    fn what_was_changed_by_hand_becomes_as_the_file_says() {
+        let file = config(&[("1", ""), ("2", ""), ("3", "")]);
+        let mut live = file.peers.clone();
+        live[0].persistent_keepalive = Some(7);
+        let removed = live.remove(2).public_key;
+        let mut stranger = live[0].clone();
+        stranger.public_key = PublicKey([9; 32]);
+        live.push(stranger);
+        let touched = [live[0].public_key, removed, PublicKey([9; 32])];
+        let plan = plan_after(&live, &file, &file, &touched);
+        assert_eq!(plan.changed.len(), 1);
+        assert!(plan.changed[0].1.keepalive);
+        assert_eq!(plan.added[0].public_key, removed);
+        assert_eq!(plan.removed, [PublicKey([9; 32])]);
+        // Who was touched and is as the file says stays as it is.
+        let same = plan_after(&file.peers, &file, &file, &touched);
+        assert!(same.changed.is_empty() && same.added.is_empty() && same.removed.is_empty());
+    }
+
+    #[test]
+    fn a_file_in_another_order_is_the_same() {
+        let old = config(&[("1", ""), ("2", ""), ("3", ""), ("4", "")]);
+        let mut new = old.clone();
+        new.peers.swap(1, 2);
+        assert!(differing(&old.peers, &new.peers).is_empty());
+        new.peers.remove(1);
+        let gone = old.peers[2].public_key;
+        assert_eq!(differing(&old.peers, &new.peers), [gone]);
+        assert_eq!(differing(&new.peers, &old.peers), [gone]);
+        assert_eq!(differing(&[], &old.peers).len(), 4);
+    }
+
+    fn fixed(old: &Config, new: &Config, endpoints: &[IpAddr]) -> Result<(), String> {
+        refuse_fixed(old, new, || endpoints.to_vec())
     }
 
     /// A configuration with so many peers.
@@ -283,10 +398,33 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
     fn the_work_of_a_reload_grows_with_the_number_of_peers() {
         let prepare = |peers| (many(peers), many(peers + 1));
         crate::scaling::assert_linear(2_000, prepare, |(old, new)| {
-            let plan = plan(&old, &new, &[]).unwrap();
-            assert_eq!(plan.added.len(), 1);
-            assert!(plan.changed.is_empty() && plan.removed.is_empty());
+            assert_eq!(differing(&old.peers, &new.peers).len(), 1);
         });
+    }
+
+    #[test]
+    fn the_controller_looks_at_those_peers_that_a_reload_changes_and_no_others() {
+        let (old, mut new) = (many(2_000), many(2_001));
+        new.peers[7].persistent_keepalive = Some(9);
+        new.peers.remove(5);
+        let looked_at = std::cell::Cell::new(0);
+        let keys = differing(&old.peers, &new.peers);
+        let places = super::super::engine::known(&new.peers);
+        let lives = super::super::engine::known(&old.peers);
+        let plan = plan(
+            keys,
+            &new.peers,
+            |key| places.get(key)?.place,
+            |key| {
+                looked_at.set(looked_at.get() + 1);
+                Some(old.peers[lives.get(key)?.place?].clone())
+            },
+        );
+        assert_eq!(looked_at.get(), 3);
+        assert_eq!(
+            (plan.added.len(), plan.changed.len(), plan.removed.len()),
+            (1, 1, 1)
+        );
     }
 
     #[test]
@@ -314,18 +452,22 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         let mut new = config(&[]);
         new.interface.mtu = 1300;
         new.interface.mtu_is_default = false;
-        assert!(plan(&old, &new, &[]).unwrap_err().contains("interface.mtu"));
+        assert!(
+            fixed(&old, &new, &[])
+                .unwrap_err()
+                .contains("interface.mtu")
+        );
         let mut new = config(&[]);
         new.host.protect_vip = true;
-        let error = plan(&old, &new, &[]).unwrap_err();
+        let error = fixed(&old, &new, &[]).unwrap_err();
         assert!(error.contains("interface.protect_vip"), "{error}");
         let mut new = config(&[]);
         new.dataplane.crypto_threads = Some(2);
-        let error = plan(&old, &new, &[]).unwrap_err();
+        let error = fixed(&old, &new, &[]).unwrap_err();
         assert!(error.contains("dataplane.crypto_threads"), "{error}");
         let mut new = config(&[]);
         new.dataplane.workers = Some(2);
-        let error = plan(&old, &new, &[]).unwrap_err();
+        let error = fixed(&old, &new, &[]).unwrap_err();
         assert!(error.contains("dataplane.workers"), "{error}");
     }
 
@@ -338,7 +480,7 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         new.host.protect_vip = true;
         new.dataplane.udp_gro = false;
         new.accel.xdp = config::XdpMode::Off;
-        let error = plan(&old, &new, &[]).unwrap_err();
+        let error = fixed(&old, &new, &[]).unwrap_err();
         for key in [
             "interface.mtu",
             "interface.protect_vip",
@@ -358,13 +500,13 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         };
         let endpoint = ["203.0.113.1".parse().unwrap()];
         let site = routes(&["192.168.77.0/24"]);
-        assert!(plan(&config(&[]), &site, &endpoint).is_ok());
+        assert!(fixed(&config(&[]), &site, &endpoint).is_ok());
         for other in [&["0.0.0.0/0"][..], &["203.0.113.0/24"]] {
-            let error = plan(&site, &routes(other), &endpoint).unwrap_err();
+            let error = fixed(&site, &routes(other), &endpoint).unwrap_err();
             assert!(error.contains("interface.routes"), "{error}");
-            assert!(plan(&routes(other), &site, &endpoint).is_err());
+            assert!(fixed(&routes(other), &site, &endpoint).is_err());
         }
         let full = routes(&["0.0.0.0/0"]);
-        assert!(plan(&full, &routes(&["0.0.0.0/0", "::/0"]), &endpoint).is_ok());
+        assert!(fixed(&full, &routes(&["0.0.0.0/0", "::/0"]), &endpoint).is_ok());
     }
 }

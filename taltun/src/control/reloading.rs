@@ -1,31 +1,43 @@
 //! Carrying out a reload: changing the running tunnel from what it is now, with what came by
 //! way of `wg`, to what the configuration says by now.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use tracing::warn;
 
-use super::engine::{Engine, known, peer_settings, relays};
-use super::reload;
+use super::engine::{Engine, Known, Touched, peer_settings, placed, relays};
+use super::reload::{self, Plan};
+use super::rereading::Compared;
+use super::spare;
 use super::words;
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config};
+use crate::crypto::PublicKey;
+use crate::protocol::allowed_ips::canonical;
 use crate::protocol::device::RouteEdit;
+use crate::protocol::peer::Peer;
 use crate::system::Host;
 
 impl Engine {
     /// Changes what can be changed under way.
     pub(super) async fn take_over(
         &mut self,
-        loaded: Loaded,
+        mut compared: Compared,
         host: &mut Option<Host>,
     ) -> Result<String, String> {
-        for warning in &loaded.warnings {
+        for warning in &compared.loaded.warnings {
             warn!("{warning}");
         }
-        let new = loaded.config;
-        let endpoints = self.endpoints(&new);
-        let plan = reload::plan(&self.live_config(), &new, &endpoints)?;
+        if !Arc::ptr_eq(&compared.base, &self.filed) {
+            // Another reload came in between.
+            compared.differing = reload::differing(&self.filed, &compared.peers);
+        }
+        let (peers, known) = (compared.peers, compared.known);
+        let new = compared.loaded.config;
+        reload::refuse_fixed(&self.config, &new, || self.endpoints(&peers))?;
+        let plan = self.plan(compared.differing, &peers, &known);
         let more = self.other_changes(&new);
         let now = self.now();
         // What can fail comes first.
@@ -33,11 +45,15 @@ impl Engine {
         if let Some(host) = host
             && old != new.interface.routes
         {
+            let endpoints = self.endpoints(&peers);
             let changed = host.change_routes(&old, &new.interface, &endpoints).await;
             changed.map_err(|error| format!("interface.routes: {error}"))?;
         }
         if let Err(error) = self.listen(new.interface.local_addr) {
-            if let Some(host) = host {
+            if let Some(host) = host
+                && old != new.interface.routes
+            {
+                let endpoints = self.endpoints(&peers);
                 let mut back = new.interface.clone();
                 let now = std::mem::replace(&mut back.routes, old);
                 // They were there before.
@@ -53,13 +69,15 @@ impl Engine {
         {
             switch(new.interface.debug);
         }
+        // Until all of it is done, nobody knows how far it came.
+        self.touched.all = true;
         // What somebody gains is let through before, what nobody has any more is not after.
-        self.shield.add_routes(&routes(&new));
+        self.shield.add_routes(&gained(&plan));
         let key = new.interface.private_key.clone();
         self.device.set_private_key(Some(key), now);
         let gone = plan.removed.iter();
         let gone = gone.filter_map(|key| self.device.forget_peer(key).map(RouteEdit::Clear));
-        // All at once: each edit goes through all routes.
+        // All at once, as many of them are.
         let edits: Vec<RouteEdit> = gone.collect();
         self.device.edit_routes(&edits);
         let relay = relays(&new, self.manner);
@@ -95,21 +113,50 @@ impl Engine {
         self.shield
             .set_handshakes_per_second(new.accel.handshakes_per_second);
         self.configure_bans(&new.accel.deny, &new.accel.deny_inner);
-        self.known = known(&new.peers);
+        let old = (
+            std::mem::replace(&mut self.known, known),
+            std::mem::replace(&mut self.filed, peers),
+            std::mem::replace(&mut self.config, new),
+            compared.base,
+        );
+        // Much of it, in a large hub.
+        tokio::task::spawn_blocking(move || {
+            drop(old);
+            spare::give_back();
+        });
+        self.placed = placed(&self.filed);
         self.forget_strangers();
-        self.config = new;
-        self.end_look_ups();
+        self.device.take_displaced();
+        self.touched = Touched::default();
         for peer in &greeted {
             self.approach(peer);
         }
         Ok(plan.summary(&more))
     }
 
-    /// Where peers are, and where `new` says that they are.
-    fn endpoints(&self, new: &Config) -> Vec<IpAddr> {
+    /// What becomes of peers that the file changes, and of those that `wg` changed.
+    fn plan(
+        &self,
+        differing: Vec<PublicKey>,
+        new: &[config::Peer],
+        known: &HashMap<PublicKey, Known>,
+    ) -> Plan {
+        let wanted = |key: &PublicKey| known.get(key)?.place;
+        let live = |key: &PublicKey| self.device.peer(key).map(|peer| self.live_peer(peer));
+        if self.touched.all {
+            let live_keys = self.device.peers().map(|peer| *peer.public_key());
+            let keys = live_keys.chain(new.iter().map(|peer| peer.public_key));
+            return reload::plan(keys, new, wanted, live);
+        }
+        let touched = self.touched.keys();
+        reload::plan(differing.into_iter().chain(touched), new, wanted, live)
+    }
+
+    /// Where peers are, and where these say that they are.
+    fn endpoints(&self, new: &[config::Peer]) -> Vec<IpAddr> {
         let live = self.device.peers().filter_map(|peer| peer.endpoint());
         let live = live.map(|endpoint| endpoint.remote.ip().to_canonical());
-        let said = new.peers.iter().filter_map(|peer| match peer.endpoint {
+        let said = new.iter().filter_map(|peer| match peer.endpoint {
             Some(config::Endpoint::Address(address)) => Some(address.ip()),
             _ => None,
         });
@@ -162,38 +209,44 @@ impl Engine {
 
     /// The configuration as it is now, with what came by way of `wg`.
     pub(super) fn live_config(&self) -> Config {
-        let mut allowed_ips = self.device.allowed_ips();
-        let peers = self.device.peers().map(|peer| {
-            let key = peer.public_key();
-            let known = self.known.get(key);
-            let interval = self.device.persistent_keepalive(key);
-            let mut allowed_ips = allowed_ips.remove(&peer.id()).unwrap_or_default();
-            if let Some(table) = &self.names_routed {
-                let place = known.and_then(|known| self.config.peers.get(known.place?));
-                let said = place.map_or(&[][..], |peer| &peer.allowed_ips);
-                allowed_ips.retain(|net| said.contains(net) || !table.leads(key, net));
-            }
-            config::Peer {
-                name: known.and_then(|known| known.name.clone()),
-                public_key: *key,
-                preshared_key: self.device.preshared_key(key).cloned().unwrap_or_default(),
-                vip: Vec::new(),
-                endpoint: known.and_then(|known| known.endpoint.clone()),
-                allowed_ips,
-                persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
-            }
-        });
         Config {
-            peers: peers.collect(),
+            peers: self
+                .device
+                .peers()
+                .map(|peer| self.live_peer(peer))
+                .collect(),
             ..self.config.clone()
+        }
+    }
+
+    /// A peer as it is now.
+    fn live_peer(&self, peer: &Peer) -> config::Peer {
+        let key = peer.public_key();
+        let known = self.known.get(key);
+        let interval = self.device.persistent_keepalive(key);
+        let mut allowed_ips: Vec<IpNet> = self.device.allowed_ips_of(peer.id()).collect();
+        if let Some(table) = &self.names_routed {
+            let place = known.and_then(|known| self.filed.get(known.place?));
+            let said = place.map_or(&[][..], |peer| &peer.allowed_ips);
+            allowed_ips.retain(|net| said.contains(net) || !table.leads(key, net));
+        }
+        config::Peer {
+            name: known.and_then(|known| known.name.clone()),
+            public_key: *key,
+            preshared_key: self.device.preshared_key(key).cloned().unwrap_or_default(),
+            vip: Vec::new(),
+            endpoint: known.and_then(|known| known.endpoint.clone()),
+            allowed_ips,
+            persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
         }
     }
 }
 
-/// What the peers of a configuration own.
-fn routes(config: &Config) -> Vec<IpNet> {
-    let peers = config.peers.iter();
+/// What peers get that a reload adds or changes.
+fn gained(plan: &Plan) -> Vec<IpNet> {
+    let changed = plan.changed.iter().map(|(peer, _)| peer);
+    let peers = plan.added.iter().chain(changed);
     peers
-        .flat_map(|peer| peer.allowed_ips.iter().map(IpNet::trunc))
+        .flat_map(|peer| peer.allowed_ips.iter().map(|net| canonical(*net)))
         .collect()
 }

@@ -22,12 +22,11 @@ impl Engine {
     pub(super) fn status(&self) -> Status {
         let now = clock::now();
         let interface = &self.config.interface;
-        let mut allowed_ips = self.device.allowed_ips();
         let mut peers: Vec<(usize, PeerStatus)> = self
             .device
             .peers()
             .map(|peer| {
-                let nets = allowed_ips.remove(&peer.id()).unwrap_or_default();
+                let nets = self.device.allowed_ips_of(peer.id()).collect();
                 let (order, nets) = self.in_file_order(peer.public_key(), nets);
                 (order, self.peer_status(peer, nets, now))
             })
@@ -85,17 +84,13 @@ impl Engine {
             let at = peer.last_handshake();
             at.is_some_and(|at| now.since(at) < REJECT_AFTER_TIME)
         };
-        let up: Vec<&Arc<Peer>> = self.device.peers().filter(has_session).collect();
-        if up.is_empty() {
-            return Vec::new();
-        }
-        let mut allowed_ips = self.device.allowed_ips();
+        let up = self.device.peers().filter(has_session);
         let describe = |peer: &Arc<Peer>| {
-            let nets = allowed_ips.remove(&peer.id()).unwrap_or_default();
+            let nets = self.device.allowed_ips_of(peer.id()).collect();
             let (_, nets) = self.in_file_order(peer.public_key(), nets);
             self.peer_status(peer, nets, now)
         };
-        up.into_iter().map(describe).collect()
+        up.map(describe).collect()
     }
 
     fn steering_status(&self) -> SteeringStatus {
@@ -111,7 +106,7 @@ impl Engine {
         let Some(order) = self.known.get(key).and_then(|known| known.place) else {
             return (usize::MAX, nets);
         };
-        if let Some(peer) = self.config.peers.get(order)
+        if let Some(peer) = self.filed.get(order)
             && nets.len() > 1
         {
             let listed = peer.allowed_ips.iter().enumerate();

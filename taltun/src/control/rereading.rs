@@ -1,11 +1,17 @@
 //! Reading the configuration again, beside the controller: a big file takes a second, and
-//! packets, handshakes and `status` can't wait for that.
+//! packets, handshakes and `status` can't wait for that. What goes through all peers of it is
+//! done here as well, so that the controller is left with what differs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::engine::Origin;
+use super::engine::{Known, Origin, known};
+use super::reload;
 use super::request::Response;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Peer};
+use crate::crypto::PublicKey;
 
 /// Where the outcome of a reload goes; `None` for into the log.
 pub(super) type Asker = Option<oneshot::Sender<Response>>;
@@ -14,31 +20,73 @@ pub(super) type Asker = Option<oneshot::Sender<Response>>;
 #[derive(Debug)]
 pub(super) struct Rereading {
     askers: mpsc::UnboundedSender<Asker>,
+    current: Arc<Mutex<Peers>>,
+}
+
+/// The peers of a file.
+pub(super) type Peers = Arc<Vec<Peer>>;
+
+/// A file that was read, and its peers compared with those of the one before.
+#[derive(Debug)]
+pub(super) struct Compared {
+    /// Its peers are in `peers`.
+    pub loaded: Loaded,
+    pub peers: Peers,
+    pub known: HashMap<PublicKey, Known>,
+    /// What they were compared with.
+    pub base: Peers,
+    pub differing: Vec<PublicKey>,
+}
+
+impl Compared {
+    pub(super) fn new(mut loaded: Loaded, base: Peers) -> Self {
+        let peers = Arc::new(std::mem::take(&mut loaded.config.peers));
+        Self {
+            known: known(&peers),
+            differing: reload::differing(&base, &peers),
+            loaded,
+            peers,
+            base,
+        }
+    }
 }
 
 /// What was read, or why it can't be used, and who wanted it.
 #[derive(Debug)]
 pub(super) struct Reread {
-    pub loaded: Result<Loaded, String>,
+    pub read: Result<Compared, String>,
     pub asker: Asker,
 }
 
 impl Rereading {
     /// Reads what `origin` says whenever it is asked to, and where that arrives.
-    pub(super) fn start(origin: Origin) -> (Self, mpsc::Receiver<Reread>) {
+    pub(super) fn start(origin: Origin, peers: Peers) -> (Self, mpsc::Receiver<Reread>) {
+        let current = Arc::new(Mutex::new(peers));
+        let shared = Arc::clone(&current);
         let (askers, mut asked) = mpsc::unbounded_channel();
         let (results, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
             while let Some(asker) = asked.recv().await {
-                let origin = origin.clone();
-                let loaded = tokio::task::spawn_blocking(move || read(&origin)).await;
-                let loaded = loaded.unwrap_or_else(|error| Err(error.to_string()));
-                if results.send(Reread { loaded, asker }).await.is_err() {
+                let (origin, current) = (origin.clone(), Arc::clone(&shared));
+                let read = tokio::task::spawn_blocking(move || {
+                    let loaded = read(&origin)?;
+                    let base = current.lock().unwrap_or_else(PoisonError::into_inner);
+                    let base = Arc::clone(&base);
+                    Ok(Compared::new(loaded, base))
+                });
+                let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
+                if results.send(Reread { read, asker }).await.is_err() {
                     return;
                 }
             }
         });
-        (Self { askers }, receiver)
+        (Self { askers, current }, receiver)
+    }
+
+    /// From now on what is read is compared with these.
+    pub(super) fn compare_with(&self, peers: &Peers) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::clone(peers);
     }
 
     /// Asks for a reload.
@@ -73,14 +121,14 @@ mod tests {
             path: Some(path.clone()),
             ..Origin::default()
         };
-        let (rereading, mut read) = Rereading::start(origin);
+        let (rereading, mut read) = Rereading::start(origin, Peers::default());
         for port in [7, 8] {
             write(port);
             let (asker, _answer) = oneshot::channel();
             rereading.ask(Some(asker));
             let reread = read.recv().await.unwrap();
             assert!(reread.asker.is_some());
-            let config = reread.loaded.unwrap().config;
+            let config = reread.read.unwrap().loaded.config;
             assert_eq!(config.interface.local_addr.port(), port);
         }
         std::fs::write(&path, "nonsense").unwrap();
@@ -89,7 +137,7 @@ mod tests {
         assert!(reread.asker.is_none());
         assert!(
             reread
-                .loaded
+                .read
                 .unwrap_err()
                 .contains("hub.toml:1: not valid TOML")
         );
@@ -97,9 +145,9 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_file_there_is_nothing_to_read_again() {
-        let (rereading, mut read) = Rereading::start(Origin::default());
+        let (rereading, mut read) = Rereading::start(Origin::default(), Peers::default());
         rereading.ask(None);
-        let error = read.recv().await.unwrap().loaded.unwrap_err();
+        let error = read.recv().await.unwrap().read.unwrap_err();
         assert_eq!(error, "started without a configuration file");
     }
 }

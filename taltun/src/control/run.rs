@@ -27,12 +27,12 @@ use super::names::{self, Resolver};
 use super::pace::Pace;
 use super::reload::NOTHING;
 use super::request::Call;
-use super::rereading::{Reread, Rereading};
+use super::rereading::{Compared, Reread, Rereading};
 use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
 use super::underlay::{self, Underlay};
 use super::{ControlError, ControlSocket, Request, Response, panics, runtime_dir, spare};
-use crate::config::{Config, DnsRoutes, Loaded};
+use crate::config::{Config, DnsRoutes};
 use crate::dataplane::clock;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::Socket;
@@ -130,7 +130,8 @@ pub async fn run(
         host.commit().await?;
     }
     engine.kept = host.as_ref().map(Host::kept);
-    let (rereading, mut reread) = Rereading::start(engine.origin.clone());
+    let (rereading, mut reread) =
+        Rereading::start(engine.origin.clone(), Arc::clone(&engine.filed));
     engine.begin(resolved_before);
     engine.lead_remembered(&mut host).await;
     engine.tell_up();
@@ -166,7 +167,7 @@ pub async fn run(
             },
             Some(reread) = reread.recv() => {
                 reloaded(reread, &mut engine, &mut host).await;
-                spare::give_back();
+                rereading.compare_with(&engine.filed);
             }
             Some(call) = uapi_calls.recv() => engine.handle_uapi(call),
             () = &mut serve, if serving => {
@@ -286,9 +287,9 @@ enum End {
 
 /// Takes over what was read again, and tells whoever asked for that, or the log.
 async fn reloaded(reread: Reread, engine: &mut Engine, host: &mut Option<Host>) {
-    let Reread { loaded, asker } = reread;
-    let outcome = match loaded {
-        Ok(loaded) => reload(loaded, engine, host).await,
+    let Reread { read, asker } = reread;
+    let outcome = match read {
+        Ok(compared) => reload(compared, engine, host).await,
         Err(reason) => Err(reason),
     };
     if let Ok(summary) = &outcome {
@@ -305,12 +306,12 @@ async fn reloaded(reread: Reread, engine: &mut Engine, host: &mut Option<Host>) 
 
 /// Reloads, and says what that did.
 async fn reload(
-    loaded: Loaded,
+    compared: Compared,
     engine: &mut Engine,
     host: &mut Option<Host>,
 ) -> Result<String, String> {
     let before = engine.config.host.kill_switch;
-    let summary = engine.take_over(loaded, host).await?;
+    let summary = engine.take_over(compared, host).await?;
     let more = if before == engine.config.host.kill_switch {
         String::new()
     } else {

@@ -18,6 +18,8 @@ use crate::protocol::peer::{Endpoint, PeerId};
 
 /// Between two looks at all sources.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(3);
+/// Places that nothing could be sent to, between two looks at who is there.
+const MOST_NOT_SENT: usize = 4096;
 /// Sources looked at, those with most packets first.
 const MOST_MISLED: usize = 256;
 
@@ -145,25 +147,28 @@ impl Engine {
         }
     }
 
-    /// Tells of datagrams that didn't arrive, as ICMP messages say.
+    /// Tells of datagrams that didn't leave, or didn't arrive, as ICMP messages say.
     fn tell_undelivered(&mut self, undelivered: &[Undelivered]) {
         let port = self.plant.listen_address().port();
         let ours = undelivered.iter().filter(|one| one.from_port == port);
-        let causes: HashMap<SocketAddr, Cause> = ours
-            .map(|one| {
-                let cause = one.why.map_or(Cause::PortClosed, Cause::Unreachable);
-                (one.to, cause)
-            })
+        let mut causes: HashMap<SocketAddr, Cause> = std::mem::take(&mut self.not_sent)
+            .into_iter()
+            .map(|(to, errno)| (to, Cause::NotSent(sentence(errno))))
             .collect();
+        causes.extend(ours.map(|one| {
+            let cause = one.why.map_or(Cause::PortClosed, Cause::Unreachable);
+            (one.to, cause)
+        }));
         self.tell_causes(&causes);
     }
 
-    /// The kernel refused to send a handshake message there.
+    /// The kernel refused to send a handshake message there. It is told within a second,
+    /// together with others: who is there has to be searched for among all peers.
     pub(super) fn tell_not_sent(&mut self, to: SocketAddr, errno: i32) {
-        let error = std::io::Error::from_raw_os_error(errno).to_string();
-        let error = error.split(" (os error").next().unwrap_or(&error);
-        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
-        self.tell_causes(&HashMap::from([(to, Cause::NotSent(error.to_owned()))]));
+        if self.not_sent.len() < MOST_NOT_SENT {
+            let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+            self.not_sent.insert(to, errno);
+        }
     }
 
     /// Tells each peer's trouble, by where it is.
@@ -185,4 +190,11 @@ impl Engine {
                 .trouble(&key, &label, Some(remote), cause, now);
         }
     }
+}
+
+/// What an error of the kernel's means.
+fn sentence(errno: i32) -> String {
+    let error = std::io::Error::from_raw_os_error(errno).to_string();
+    let sentence = error.split(" (os error").next();
+    sentence.unwrap_or(&error).to_owned()
 }

@@ -179,9 +179,9 @@ impl Engine {
 
     /// The peers whose endpoint is configured, and where it is now.
     fn endpoints_now(&self) -> impl Iterator<Item = (&config::Peer, SocketAddr)> {
-        let peers = self.config.peers.iter();
+        // Most of a large hub's have none.
+        let peers = self.placed.iter().filter_map(|at| self.filed.get(*at));
         peers
-            .filter(|peer| peer.endpoint.is_some())
             .filter_map(|peer| {
                 let endpoint = self.device.peer(&peer.public_key)?.endpoint()?;
                 Some((peer, endpoint.remote))

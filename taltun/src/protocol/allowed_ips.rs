@@ -61,6 +61,23 @@ impl<T> AllowedIps<T> {
         Some(Match { prefix_len, value })
     }
 
+    /// The owner of exactly `net`.
+    pub fn get(&self, net: IpNet) -> Option<&T> {
+        let net = canonical(net);
+        match net.network() {
+            IpAddr::V4(ip) => self.v4.get(ip.into(), net.prefix_len()),
+            IpAddr::V6(ip) => self.v6.get(ip.into(), net.prefix_len()),
+        }
+    }
+
+    /// Every prefix that covers `address`, by its length, and its owner; the shortest first.
+    pub fn covering(&self, address: IpAddr) -> Box<dyn Iterator<Item = (u8, &T)> + '_> {
+        match address {
+            IpAddr::V4(ip) => Box::new(self.v4.covering(ip.into())),
+            IpAddr::V6(ip) => Box::new(self.v6.covering(ip.into())),
+        }
+    }
+
     /// Keeps only the prefixes whose owner `keep` approves, and gives back the memory of
     /// the others.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {

@@ -17,6 +17,7 @@
 //! | this one | what it is made of, what happens when, timers |
 //! | `peers` | mutators |
 //! | `handshakes` | their messages, and the sessions and indices that come of them |
+//! | `owned` | who owns which inner addresses |
 //! | `places` | peers whose name has several addresses |
 //! | `sending` | what the controller itself sends |
 //!
@@ -25,6 +26,7 @@
 //! session that often misses none, and no worker ever has to wake it for a timer.
 
 mod handshakes;
+mod owned;
 mod peers;
 mod places;
 mod sending;
@@ -170,6 +172,9 @@ pub struct Device {
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
     given_up: VecDeque<Vec<u8>>,
+    owned: owned::Owned,
+    /// Keys of peers that were removed.
+    forgotten: Vec<PublicKey>,
     next_id: u32,
     /// How many share the work; see [`taltun_common::steering`].
     workers: u32,
@@ -236,6 +241,8 @@ impl Device {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             given_up: VecDeque::new(),
+            owned: owned::Owned::default(),
+            forgotten: Vec::new(),
             next_id: 0,
             workers: 1,
         }
@@ -268,8 +275,10 @@ impl Device {
         self.peers.get(self.by_key.get(key)?)?.timers.persistent()
     }
 
-    /// What each peer may send from and gets, sorted; peers without any are left out.
-    pub fn allowed_ips(&self) -> HashMap<PeerId, Vec<IpNet>> {
+    /// What each peer may send from and gets by the workers' table, sorted; peers without any
+    /// are left out.
+    #[cfg(test)]
+    pub(super) fn allowed_ips(&self) -> HashMap<PeerId, Vec<IpNet>> {
         let mut owned: HashMap<PeerId, Vec<IpNet>> = HashMap::new();
         for (net, owner) in self.tunnel.tables().routes.iter() {
             owned.entry(owner.id()).or_default().push(net);
@@ -312,6 +321,12 @@ impl Device {
     /// The peers that used another address of ours than before, since this was last asked.
     pub fn take_moved(&self) -> Vec<PeerId> {
         self.tunnel.take_moved()
+    }
+
+    /// The peers that came back to where they were before they moved, since this was last
+    /// asked.
+    pub fn take_returned(&self) -> Vec<PeerId> {
+        self.tunnel.take_returned()
     }
 
     /// All peers, in the order they were added.

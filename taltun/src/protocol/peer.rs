@@ -63,6 +63,10 @@ impl From<SocketAddr> for Endpoint {
 
 /// What is different about where a message came from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is for somebody else to follow"
+)]
 pub(super) struct Moved {
     /// The peer was known to be at another address or port.
     pub(super) theirs: bool,
@@ -70,6 +74,8 @@ pub(super) struct Moved {
     pub(super) ours: bool,
     /// It is at an address or port where it wasn't known to be, if it was known at all.
     pub(super) elsewhere: bool,
+    /// That is where it was before it moved the last time.
+    pub(super) back: bool,
 }
 
 /// What a worker asks of the controller for a peer.
@@ -328,9 +334,11 @@ impl Peer {
         }
         let before = endpoint.replace(to);
         let left = before.map(|left| left.remote);
+        let mut back = false;
         if left != Some(to.remote) {
             let before = std::mem::replace(&mut *lock(&self.left), left);
             if before == Some(to.remote) {
+                back = true;
                 self.returns.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -338,6 +346,7 @@ impl Peer {
             theirs: left.is_some_and(|left| left != to.remote),
             ours: before.and_then(|before| before.local) != to.local,
             elsewhere: left != Some(to.remote),
+            back,
         }
     }
 

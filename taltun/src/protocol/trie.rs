@@ -69,6 +69,8 @@ impl Bits for u128 {
 #[derive(Debug, Clone)]
 pub(super) struct Trie<B, T> {
     nodes: Vec<Node<B, T>>,
+    /// Nodes that are in no place, to be used again.
+    free: Vec<u32>,
     root: u32,
     len: usize,
 }
@@ -89,6 +91,7 @@ impl<B, T> Default for Trie<B, T> {
     fn default() -> Self {
         Self {
             nodes: Vec::new(),
+            free: Vec::new(),
             root: NONE,
             len: 0,
         }
@@ -186,6 +189,8 @@ impl<B: Bits, T> Trie<B, T> {
         len: u8,
         approved: impl FnOnce(&T) -> bool,
     ) -> bool {
+        // Where the link to the node is, and where that to the node with that link is.
+        let (mut grandparent, mut parent) = (None, None);
         let mut at = self.root;
         let node = loop {
             let Some(node) = self.nodes.get_mut(at as usize) else {
@@ -197,19 +202,61 @@ impl<B: Bits, T> Trie<B, T> {
             if node.len == len {
                 break node;
             }
-            at = node.children[bits.bit(node.len)];
+            let branch = bits.bit(node.len);
+            grandparent = parent.replace((at, branch));
+            at = node.children[branch];
         };
         if !node.value.as_ref().is_some_and(approved) {
             return false;
         }
         node.value = None;
         self.len -= 1;
-        // A table of n prefixes needs fewer than 2n nodes. What removals leave behind is
-        // given back once it outgrows what is in use, not each time.
+        self.splice(parent, at);
+        if let Some((above, _)) = parent {
+            self.splice(grandparent, above);
+        }
+        // What removals leave behind is given back once it outgrows what is in use, not each
+        // time.
         if self.nodes.len() > 4 * self.len + 64 {
             self.retain(|_| true);
         }
         true
+    }
+
+    /// Takes a node out of its place, whose link is at `parent`, if it is needed no more: it
+    /// has no value, and there is no branch at it.
+    fn splice(&mut self, parent: Option<(u32, usize)>, at: u32) {
+        let node = &self.nodes[at as usize];
+        let child = match node.children {
+            [child, NONE] | [NONE, child] if node.value.is_none() => child,
+            _ => return,
+        };
+        self.link(parent, child);
+        self.free.push(at);
+    }
+
+    /// The value of exactly this prefix.
+    pub(super) fn get(&self, bits: B, len: u8) -> Option<&T> {
+        self.covering(bits)
+            .take_while(|(known, _)| *known <= len)
+            .find_map(|(known, value)| (known == len).then_some(value))
+    }
+
+    /// All prefixes that cover an address, the shortest first: how long each is, and its value.
+    pub(super) fn covering(&self, bits: B) -> impl Iterator<Item = (u8, &T)> {
+        let mut at = self.root;
+        std::iter::from_fn(move || {
+            loop {
+                let node = self.nodes.get(at as usize)?;
+                if !bits.is_within(node.bits, node.mask) {
+                    return None;
+                }
+                at = node.children[bits.bit(node.len)];
+                if let Some(value) = &node.value {
+                    return Some((node.len, value));
+                }
+            }
+        })
     }
 
     /// Every prefix, its length and its value, in ascending order.
@@ -231,15 +278,20 @@ impl<B: Bits, T> Trie<B, T> {
 
     fn add(&mut self, bits: B, len: u8, value: Option<T>) -> u32 {
         debug_assert!(len <= B::LEN);
-        let at = u32::try_from(self.nodes.len()).unwrap_or(NONE);
-        assert!(at != NONE, "four thousand million prefixes");
-        self.nodes.push(Node {
+        let node = Node {
             bits,
             mask: B::ONES.first(len),
             len,
             children: [NONE; 2],
             value,
-        });
+        };
+        if let Some(at) = self.free.pop() {
+            self.nodes[at as usize] = node;
+            return at;
+        }
+        let at = u32::try_from(self.nodes.len()).unwrap_or(NONE);
+        assert!(at != NONE, "four thousand million prefixes");
+        self.nodes.push(node);
         at
     }
 
@@ -295,5 +347,41 @@ mod tests {
         }
         assert_eq!(trie.len(), 0);
         assert!(trie.nodes.len() < 100, "{} nodes", trie.nodes.len());
+    }
+
+    #[test]
+    fn what_moves_about_in_a_large_table_takes_no_more_of_it() {
+        let mut trie = Trie::default();
+        for number in 0..1000_u32 {
+            trie.insert(number << 8, 32, number);
+        }
+        let before = trie.nodes.len();
+        for round in 0..10_000_u32 {
+            let bits = (round << 8) + 1;
+            assert_eq!(trie.insert(bits, 32, round), None);
+            assert_eq!(trie.get(bits, 32), Some(&round));
+            assert!(trie.remove_if(bits, 32, |_| true));
+            assert_eq!(trie.get(bits, 32), None);
+        }
+        assert!(trie.nodes.len() <= before + 2, "{before} nodes before");
+        assert_eq!(trie.iter().count(), 1000);
+    }
+
+    #[test]
+    fn all_prefixes_around_an_address_are_found_and_each_by_itself() {
+        let mut trie = Trie::default();
+        for (bits, len) in [
+            (0_u32, 0),
+            (0x0a00_0000, 8),
+            (0x0a01_0000, 16),
+            (0x0b00_0000, 8),
+        ] {
+            trie.insert(bits, len, len);
+        }
+        let around: Vec<u8> = trie.covering(0x0a01_0203).map(|(len, _)| len).collect();
+        assert_eq!(around, [0, 8, 16]);
+        assert_eq!(trie.get(0x0a00_0000, 8), Some(&8));
+        assert_eq!(trie.get(0x0a00_0000, 9), None);
+        assert_eq!(trie.get(0x0a02_0000, 16), None);
     }
 }

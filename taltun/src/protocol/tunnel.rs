@@ -15,7 +15,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use ipnet::IpNet;
 use taltun_common::drops::DropReason;
 
 use super::allowed_ips::AllowedIps;
@@ -30,7 +29,8 @@ use super::staged::Staged;
 use super::time::Time;
 use crate::crypto::TAG_LEN;
 
-/// Peers remembered at once that used another address of ours than before.
+/// Peers remembered at once that used another address of ours than before, or came back to
+/// where they were.
 const MOST_MOVED: usize = 4096;
 
 /// What the workers share with the controller.
@@ -45,6 +45,8 @@ pub struct Tunnel {
     has_requests: AtomicBool,
     /// Peers that used another address of ours than before.
     moved: Mutex<Vec<PeerId>>,
+    /// Peers that came back to where they were.
+    returned: Mutex<Vec<PeerId>>,
     /// Whether any peer came, went, or is elsewhere.
     places_changed: AtomicBool,
 }
@@ -116,6 +118,7 @@ impl Tunnel {
             staged: Arc::default(),
             has_requests: AtomicBool::new(false),
             moved: Mutex::default(),
+            returned: Mutex::default(),
             places_changed: AtomicBool::new(false),
         }
     }
@@ -162,6 +165,13 @@ impl Tunnel {
         Some((found.prefix_len, found.value.id()))
     }
 
+    /// Everybody who has a prefix that covers an inner address, and how long that is.
+    pub fn owners(&self, address: IpAddr) -> Vec<(u8, PeerId)> {
+        let tables = self.tables();
+        let covering = tables.routes.covering(address);
+        covering.map(|(length, peer)| (length, peer.id())).collect()
+    }
+
     pub(super) fn tables(&self) -> RwLockReadGuard<'_, Tables> {
         self.tables.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,11 +201,18 @@ impl Tunnel {
 
     /// Remembers that this peer used another address of ours than before.
     pub(super) fn note_moved(&self, peer: PeerId) {
-        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever flaps that often is looked at the next time.
-        if moved.len() < MOST_MOVED && moved.last() != Some(&peer) {
-            moved.push(peer);
-        }
+        note(&self.moved, peer);
+    }
+
+    /// Remembers that this peer came back to where it was.
+    pub(super) fn note_returned(&self, peer: PeerId) {
+        note(&self.returned, peer);
+    }
+
+    /// The peers that came back to where they were, since this was last asked.
+    pub(super) fn take_returned(&self) -> Vec<PeerId> {
+        let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *returned)
     }
 
     /// The peers that used another address of ours than before, since this was last asked.
@@ -216,6 +233,14 @@ impl Tunnel {
 
     fn lock_requests(&self) -> MutexGuard<'_, Vec<PeerId>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn note(peers: &Mutex<Vec<PeerId>>, peer: PeerId) {
+    let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
+    // Whoever flaps that often is looked at the next time.
+    if peers.len() < MOST_MOVED && peers.last() != Some(&peer) {
+        peers.push(peer);
     }
 }
 
@@ -581,6 +606,9 @@ impl Batch<'_> {
             if moved.ours {
                 self.tunnel.note_moved(run.peer.id());
             }
+            if moved.back {
+                self.tunnel.note_returned(run.peer.id());
+            }
             run.peer.activity.received(self.now, run.bytes, run.data);
             run.peer.settle_on(&run.session, self.now);
         }
@@ -604,12 +632,6 @@ impl Drop for Batch<'_> {
 
 impl Tables {
     /// Gives prefixes to a peer.
-    pub(super) fn add_routes(&mut self, peer: &Arc<Peer>, allowed_ips: &[IpNet]) {
-        for net in allowed_ips {
-            self.routes.insert(net.trunc(), Arc::clone(peer));
-        }
-    }
-
     /// Whether no peer may send from this address although it may own it, as behind a default
     /// route: ours, and those that no host has.
     fn is_never_a_peer(&self, source: IpAddr) -> bool {

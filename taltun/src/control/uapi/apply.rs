@@ -12,6 +12,7 @@ use crate::config;
 use crate::control::engine::Engine;
 use crate::crypto::PresharedKey;
 use crate::dataplane::clock;
+use crate::protocol::allowed_ips::canonical;
 use crate::protocol::device::{PeerSettings, RouteEdit};
 use crate::protocol::peer::Endpoint;
 use crate::protocol::time::Time;
@@ -33,7 +34,6 @@ impl Engine {
 
     fn snapshot(&self) -> Snapshot {
         let wall_clock_at_zero = clock::wall_clock_at_zero();
-        let mut allowed_ips = self.device.allowed_ips();
         let peers = self.device.peers().map(|peer| {
             let key = peer.public_key();
             SnapshotPeer {
@@ -45,7 +45,7 @@ impl Engine {
                     .device
                     .persistent_keepalive(key)
                     .map_or(0, |interval| interval.as_secs()),
-                allowed_ips: allowed_ips.remove(&peer.id()).unwrap_or_default(),
+                allowed_ips: self.device.allowed_ips_of(peer.id()).collect(),
                 peer: Arc::clone(peer),
             }
         });
@@ -72,6 +72,7 @@ impl Engine {
         }
         let mut edits = Vec::new();
         if request.replace_peers {
+            self.touched.all = true;
             let keys: Vec<_> = self.device.peers().map(|peer| *peer.public_key()).collect();
             for key in &keys {
                 edits.extend(self.device.forget_peer(key).map(RouteEdit::Clear));
@@ -84,6 +85,7 @@ impl Engine {
         // any more, after.
         self.shield.add_routes(&gained(&edits));
         self.device.edit_routes(&edits);
+        self.touched.note(self.device.take_displaced());
         self.forget_strangers();
         Ok(())
     }
@@ -101,6 +103,7 @@ impl Engine {
 
     fn set_peer(&mut self, request: PeerRequest, edits: &mut Vec<RouteEdit>, now: Time) {
         let key = request.public_key;
+        self.touched.note([key]);
         if request.remove {
             edits.extend(self.device.forget_peer(&key).map(RouteEdit::Clear));
             return;
@@ -157,7 +160,7 @@ impl Engine {
 /// The prefixes that peers are given.
 fn gained(edits: &[RouteEdit]) -> Vec<IpNet> {
     let gained = |edit: &RouteEdit| match edit {
-        RouteEdit::Add(_, net) => Some(net.trunc()),
+        RouteEdit::Add(_, net) => Some(canonical(*net)),
         RouteEdit::Clear(_) | RouteEdit::Remove(..) => None,
     };
     edits.iter().filter_map(gained).collect()

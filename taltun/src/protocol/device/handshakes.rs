@@ -124,6 +124,9 @@ impl Device {
         if moved.ours {
             self.tunnel.note_moved(peer.id());
         }
+        if moved.back {
+            self.tunnel.note_returned(peer.id());
+        }
         peer.activity.received(now, message.0.len() as u64, false);
         self.begin_session(id, &keys, Role::Responder, local_index, remote_index, now);
         self.send(&peer, response.to_vec(), now);
@@ -188,6 +191,9 @@ impl Device {
         }
         if moved.ours {
             self.tunnel.note_moved(peer.id());
+        }
+        if moved.back {
+            self.tunnel.note_returned(peer.id());
         }
         peer.activity.received(now, message.0.len() as u64, false);
         peer.activity.handshake_completed(now);

@@ -1,7 +1,6 @@
 //! Peers and their settings: added, changed and removed while everything runs.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,9 +98,9 @@ impl Device {
                 deadline: None,
             },
         );
-        self.tunnel
-            .tables_mut()
-            .add_routes(&peer, &settings.allowed_ips);
+        let add = |net: &IpNet| RouteEdit::Add(Arc::clone(&peer), *net);
+        let edits: Vec<RouteEdit> = settings.allowed_ips.iter().map(add).collect();
+        self.edit_routes(&edits);
         self.tunnel.note_place();
         self.schedule(id, now);
         Ok(peer)
@@ -128,7 +127,13 @@ impl Device {
         {
             self.deadlines.remove(&(deadline, id));
         }
+        self.forgotten.push(*key);
         Some(id)
+    }
+
+    /// The keys of peers that were removed since this was last asked; some may be back.
+    pub fn take_forgotten(&mut self) -> Vec<PublicKey> {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// Replaces what a peer may send from and gets.
@@ -140,42 +145,6 @@ impl Device {
             edits.extend(allowed_ips.iter().map(add));
             self.edit_routes(&edits);
         }
-    }
-
-    /// Makes many changes of allowed IPs, in order. Workers see all of them at once or none
-    /// yet, and wait for none of it.
-    pub fn edit_routes(&mut self, edits: &[RouteEdit]) {
-        if edits.is_empty() {
-            return;
-        }
-        // Clearing goes through the whole table, so all peers that are cleared before they
-        // are given anything are cleared together.
-        let mut given = HashSet::new();
-        let mut cleared = HashSet::new();
-        for edit in edits {
-            match edit {
-                RouteEdit::Clear(id) if !given.contains(id) => drop(cleared.insert(*id)),
-                RouteEdit::Add(peer, _) => drop(given.insert(peer.id())),
-                RouteEdit::Clear(_) | RouteEdit::Remove(..) => {}
-            }
-        }
-        let mut routes = self.tunnel.tables().routes.clone();
-        if !cleared.is_empty() {
-            routes.retain(|owner| !cleared.contains(&owner.id()));
-        }
-        for edit in edits {
-            match edit {
-                RouteEdit::Clear(id) if cleared.remove(id) => {}
-                RouteEdit::Clear(id) => routes.retain(|owner| owner.id() != *id),
-                RouteEdit::Add(peer, net) => drop(routes.insert(net.trunc(), Arc::clone(peer))),
-                RouteEdit::Remove(id, net) => {
-                    routes.remove_if(net.trunc(), |owner| owner.id() == *id);
-                }
-            }
-        }
-        let old = std::mem::replace(&mut self.tunnel.tables_mut().routes, routes);
-        // Freed here, after the lock is.
-        drop(old);
     }
 
     /// Replaces our own key, or takes it away. All sessions end, as they were made with the

@@ -23,7 +23,7 @@ pub(super) fn guards_the_tunnel(_: &Lab) -> Result<(), Failed> {
     shield = start(XdpMode::Auto, &[]);
     let status = shield.tunnel_status();
     assert!(["tcx", "clsact"].contains(&&*status.mode), "{status:?}");
-    shield.set_routes(&["10.0.0.2/31".parse()?, "10.0.0.66/32".parse()?]);
+    shield.add_routes(&["10.0.0.2/31".parse()?, "10.0.0.66/32".parse()?]);
 
     // Into the tunnel.
     let inside = UdpSocket::bind((US, 0))?;
@@ -39,7 +39,8 @@ pub(super) fn guards_the_tunnel(_: &Lab) -> Result<(), Failed> {
     assert!((1..100).contains(&answered), "{answered}");
     let dropped = shield.drops().get("no_peer").copied();
     assert_eq!(dropped, Some(200 - answered as u64));
-    shield.set_routes(&["10.0.0.9/32".parse()?, "10.0.0.66/32".parse()?]);
+    shield.add_routes(&["10.0.0.9/32".parse()?]);
+    shield.remove_routes(&["10.0.0.2/31".parse()?]);
     assert_eq!(arrived("10.0.0.9", 50)?, 50);
 
     // Out of it.
