@@ -128,7 +128,7 @@ fn other_under_load(program: Program) -> Result<()> {
 
 /// A true initiation of a stranger to whoever has this public key: it costs him all the
 /// arithmetic to find out that he doesn't know its sender.
-fn initiation_to(namespace: &Namespace, public_key: &str) -> Result<Vec<u8>> {
+pub fn initiation_to(namespace: &Namespace, public_key: &str) -> Result<Vec<u8>> {
     let socket = namespace.run(|| UdpSocket::bind("127.0.0.1:0"))??;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
     let stranger = Wg::start(Program::Taltun, namespace)?;
@@ -147,9 +147,9 @@ fn initiation_to(namespace: &Namespace, public_key: &str) -> Result<Vec<u8>> {
     Ok(buffer)
 }
 
-/// The same initiation over and over, in bursts that leave some room between them for
-/// somebody who is serious; dropping it ends it.
-struct Flood {
+/// The same initiation over and over, with some room between them for somebody who is serious;
+/// dropping it ends it.
+pub struct Flood {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     cookies: Arc<AtomicU64>,
@@ -162,6 +162,26 @@ impl Flood {
     const PAUSE: Duration = Duration::from_millis(50);
 
     fn start(from: &Namespace, to: SocketAddr, initiation: Vec<u8>) -> Result<Self> {
+        Self::begin(from, to, initiation, Self::BURST, Self::PAUSE)
+    }
+
+    /// One after the other, so many a second.
+    pub fn steady(
+        from: &Namespace,
+        to: SocketAddr,
+        initiation: Vec<u8>,
+        a_second: u32,
+    ) -> Result<Self> {
+        Self::begin(from, to, initiation, 1, Duration::from_secs(1) / a_second)
+    }
+
+    fn begin(
+        from: &Namespace,
+        to: SocketAddr,
+        initiation: Vec<u8>,
+        burst: u64,
+        pause: Duration,
+    ) -> Result<Self> {
         let socket = from.run(|| UdpSocket::bind("0.0.0.0:0"))??;
         socket.connect(to)?;
         socket.set_nonblocking(true)?;
@@ -179,7 +199,7 @@ impl Flood {
         flood.thread = Some(thread::spawn(move || {
             let mut buffer = [0; 2048];
             while !stop.load(Ordering::Relaxed) {
-                for _ in 0..Self::BURST {
+                for _ in 0..burst {
                     let gone = socket.send(&initiation).is_ok();
                     sent.fetch_add(u64::from(gone), Ordering::Relaxed);
                 }
@@ -187,19 +207,19 @@ impl Flood {
                     let is_cookie = length == LENGTH_OF_COOKIE_REPLY;
                     cookies.fetch_add(u64::from(is_cookie), Ordering::Relaxed);
                 }
-                sleep(Self::PAUSE);
+                sleep(pause);
             }
         }));
         Ok(flood)
     }
 
     /// Cookies that came for it.
-    fn cookies(&self) -> u64 {
+    pub fn cookies(&self) -> u64 {
         self.cookies.load(Ordering::Relaxed)
     }
 
     /// Ends it; what was sent, and how many cookies came.
-    fn stop(mut self) -> (u64, u64) {
+    pub fn stop(mut self) -> (u64, u64) {
         self.end();
         (self.sent.load(Ordering::Relaxed), self.cookies())
     }

@@ -10,11 +10,13 @@
 mod af_xdp;
 mod af_xdp_changes;
 mod af_xdp_exits;
+mod af_xdp_marks;
 mod af_xdp_polling;
 mod bad_wire;
 mod bans;
 mod bans_meant;
 mod beside;
+mod clones;
 mod cookies;
 mod ends;
 mod flaps;
@@ -22,6 +24,7 @@ mod garbage;
 mod headers;
 mod hooks;
 mod import;
+mod in_anothers_name;
 mod interop;
 mod keepalive;
 mod keeping;
@@ -96,6 +99,8 @@ fn main() {
         secrecy::CASES,
         cookies::CASES,
         locked_out::CASES,
+        in_anothers_name::CASES,
+        clones::CASES,
         recipes::CASES,
         hooks::CASES,
         import::CASES,
@@ -113,6 +118,7 @@ fn main() {
         af_xdp::CASES,
         af_xdp_changes::CASES,
         af_xdp_exits::CASES,
+        af_xdp_marks::CASES,
         af_xdp_polling::CASES,
         zero_copy::CASES,
         zero_copy_queues::CASES,
