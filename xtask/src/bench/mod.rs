@@ -13,6 +13,7 @@ mod measure;
 mod process;
 mod results;
 mod row;
+mod scale;
 mod shield;
 mod small;
 mod socket;
@@ -106,6 +107,8 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Other {
+    /// What it takes to have 100,000 peers: start, memory, idling, and a change of one of them.
+    Scale(scale::Arguments),
     /// What is left of a TCP stream while a flood hits the hub's UDP port.
     Shield(shield::Arguments),
     /// Small packets of many spokes, by each way in that Taltun has, against its rivals.
@@ -122,6 +125,7 @@ enum Xdp {
 /// Measures.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.other {
+        Some(Other::Scale(arguments)) => return scale::run(arguments),
         Some(Other::Shield(arguments)) => return shield::run(arguments),
         Some(Other::Small(arguments)) => return small::run(arguments),
         None => {}
