@@ -355,6 +355,23 @@ mod tests {
     }
 
     #[test]
+    fn a_router_hands_out_addresses_under_a_kill_switch() {
+        for (v6, expected) in [
+            (false, "-p udp --sport 67 --dport 68 -j ACCEPT"),
+            (true, "-p udp --sport 547 --dport 546 -j ACCEPT"),
+            (true, "-p ipv6-icmp -m icmp6 --icmpv6-type 134 -j ACCEPT"),
+        ] {
+            let chains = chains(&all_rules(), v6);
+            let out = chains.iter().find(|chain| chain.name == "out").unwrap();
+            assert!(
+                out.rules.iter().any(|rule| rule == expected),
+                "{:?}",
+                out.rules
+            );
+        }
+    }
+
+    #[test]
     fn names_fit_what_iptables_takes() {
         for chain in chains(&all_rules(), true) {
             assert!(full_name("fifteen-letters", chain.name).len() <= 28);
