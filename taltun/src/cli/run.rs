@@ -177,6 +177,34 @@ mod tests {
     }
 
     #[test]
+    fn what_starts_it_again_says_the_same_but_for_the_key() {
+        let run = parse(
+            "taltun --config F --mode client --local :9000 --key K --vip 10.0.0.1/24 --vip \
+             fd00::1/64 --peer a,b,c --tun tun0 --mtu 1300 --debug",
+        );
+        let words = Overrides {
+            mode: run.mode,
+            local: run.local,
+            key: run.key,
+            vip: run.vip,
+            peers: run.peer,
+            tun: run.tun,
+            mtu: run.mtu,
+            debug: run.debug,
+        }
+        .words();
+        let again = parse(&format!("taltun --config F {}", words.join(" ")));
+        assert_eq!(again.key.as_deref(), Some("KEY"));
+        assert_eq!(again.mode.as_deref(), Some("client"));
+        assert_eq!(again.local.as_deref(), Some(":9000"));
+        assert_eq!(again.vip, ["10.0.0.1/24", "fd00::1/64"]);
+        assert_eq!(again.peer, ["a,b,c"]);
+        assert_eq!(again.tun.as_deref(), Some("tun0"));
+        assert_eq!(again.mtu.as_deref(), Some("1300"));
+        assert_eq!(again.debug, Some(true));
+    }
+
+    #[test]
     fn debug_is_a_flag_that_may_be_taken_back() {
         assert_eq!(parse("taltun -debug=false").debug, Some(false));
         assert_eq!(parse("taltun --debug --mode client").debug, Some(true));

@@ -32,6 +32,28 @@ impl Overrides {
         self.key.is_some() && !self.vip.is_empty()
     }
 
+    /// As words of a command line that says the same, but for our key: what shows it may be
+    /// read by others.
+    pub fn words(&self) -> Vec<String> {
+        let key = self.key.as_ref().map(|_| "KEY".to_owned());
+        let mut words = Vec::new();
+        for (option, values) in [
+            ("--mode", self.mode.as_slice()),
+            ("--local", self.local.as_slice()),
+            ("--key", key.as_slice()),
+            ("--vip", &self.vip),
+            ("--peer", &self.peers),
+            ("--tun", self.tun.as_slice()),
+            ("--mtu", self.mtu.as_slice()),
+        ] {
+            for value in values {
+                words.extend([option.to_owned(), value.clone()]);
+            }
+        }
+        words.extend(self.debug.map(|debug| format!("--debug={debug}")));
+        words
+    }
+
     pub(super) fn apply(&self, draft: &mut Draft) -> Result<(), ConfigError> {
         if let Some(mode) = read("-mode", self.mode.as_deref(), values::mode)? {
             draft.mode = Some(mode);

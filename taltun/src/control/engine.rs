@@ -63,6 +63,22 @@ pub struct Origin {
     pub debug_switch: Option<fn(bool)>,
 }
 
+impl Origin {
+    /// The words after `taltun run` that start the same tunnel again, but for our key.
+    pub(super) fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if let Some(path) = &self.path {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            words.extend(["--config".to_owned(), path.display().to_string()]);
+        }
+        words.extend(self.overrides.words());
+        if self.keep_kill_switch {
+            words.push("--keep-kill-switch".to_owned());
+        }
+        words
+    }
+}
+
 /// How the tunnel came to be, which decides what is ours to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {

@@ -89,7 +89,7 @@ pub async fn run(
     // The mark that they will have: rules of an earlier process may be there already.
     look_up.set_mark(config.mark(&[]).unwrap_or(0));
     let (names, resolved_before) = names::look_up(&config, &look_up).await;
-    let start = system::start_command(origin.path.as_deref());
+    let start = system::start_command(&origin.words());
     let translator = match manner {
         Manner::Configured => underlay::prepare(&mut config, &names).await,
         Manner::Plain => None,

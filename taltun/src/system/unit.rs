@@ -1,20 +1,27 @@
 //! How this process was started, to tell people how to start it again.
 
-use std::path::Path;
-
 /// The command that starts this tunnel again: that of its systemd unit, or `taltun run` with
-/// `file`. Empty where neither is known.
-pub fn start_command(file: Option<&Path>) -> String {
+/// these `words`. Empty where neither is known.
+pub fn start_command(words: &[String]) -> String {
     let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     // What a service started itself is in its cgroup, too, but has another parent.
     let by_init = std::os::unix::process::parent_id() == 1;
-    match (unit(&cgroup).filter(|_| by_init), file) {
-        (Some(unit), _) => format!("systemctl start {unit}"),
-        (None, Some(file)) => {
-            let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-            format!("taltun run --config {}", file.display())
-        }
-        (None, None) => String::new(),
+    match unit(&cgroup).filter(|_| by_init) {
+        Some(unit) => format!("systemctl start {unit}"),
+        None if words.is_empty() => String::new(),
+        None => words.iter().fold("taltun run".to_owned(), |text, word| {
+            text + " " + &for_the_shell(word)
+        }),
+    }
+}
+
+/// A word as a shell reads it as one.
+fn for_the_shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 
@@ -40,9 +47,19 @@ mod tests {
     }
 
     #[test]
-    fn without_a_unit_the_file_is_named_whole() {
-        let said = start_command(Some(Path::new("/etc/taltun/hub.toml")));
-        assert_eq!(said, "taltun run --config /etc/taltun/hub.toml");
-        assert_eq!(start_command(None), "");
+    fn without_a_unit_all_words_are_kept() {
+        let said = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+            start_command(&words)
+        };
+        assert_eq!(
+            said(&["--config", "/etc/taltun/hub.toml", "--keep-kill-switch"]),
+            "taltun run --config /etc/taltun/hub.toml --keep-kill-switch"
+        );
+        assert_eq!(
+            said(&["--config", "/srv/a b/it's.toml"]),
+            r"taltun run --config '/srv/a b/it'\''s.toml'"
+        );
+        assert_eq!(said(&[]), "");
     }
 }
