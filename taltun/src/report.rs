@@ -105,6 +105,13 @@ pub struct RouteAround {
     pub origin: String,
 }
 
+impl RouteAround {
+    /// Whether it is the kernel's own for an address of that interface.
+    pub fn is_connected(&self) -> bool {
+        self.gateway.is_none() && self.origin == "kernel"
+    }
+}
+
 impl std::fmt::Display for RouteAround {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.net)?;

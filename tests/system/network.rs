@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use taltun_tests::command::find;
 use taltun_tests::node::{Keys, Node};
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
@@ -38,6 +39,11 @@ pub const CASES: &[Case] = &[
         name: "network: an endpoint without a route is named, and so is one on this machine",
         programs: &[],
         run: no_way,
+    },
+    Case {
+        name: "network: the vip's own network on another interface is told with the remedy",
+        programs: &[],
+        run: same_network,
     },
 ];
 
@@ -134,6 +140,24 @@ fn around() -> Result<()> {
         "{}",
         node.log()
     );
+    let advice = |net: &str| {
+        let log = node.log();
+        let mut lines = log.lines();
+        let line = lines.find(|line| line.contains(net) && line.contains("goes around"));
+        line.map_or_else(String::new, str::to_owned)
+    };
+    let theirs = advice("8.0.0.0/7");
+    ensure!(
+        theirs.contains("remove it if you don't know it"),
+        "{theirs}"
+    );
+    // Without its own network a machine has no router.
+    let own = advice("11.0.0.0/8");
+    ensure!(
+        own.contains("this machine is on that network itself"),
+        "{own}"
+    );
+    ensure!(!own.contains("remove it"), "{own}");
     pair.left.ip(&format!("route add 203.0.0.0/8 via {far}"))?;
     eventually("a route added since is named", UP_LIMIT, || {
         Ok(nets()?.contains(&"203.0.0.0/8".to_owned()))
@@ -143,7 +167,18 @@ fn around() -> Result<()> {
     eventually("those that are gone aren't", UP_LIMIT, || {
         Ok(nets()? == ["11.0.0.0/8"])
     })?;
-    node.stop(Signal::Terminate)
+    node.stop(Signal::Terminate)?;
+    // A kill switch lets nothing go there, which status says and the log doesn't warn of.
+    if find("nft").is_some() {
+        let node = start(&pair, "203.0.113.1:9000", "kill_switch = true")?;
+        let expected = "11.0.0.0/8 dev to-right (kernel), refused by the kill switch";
+        eventually("status says it", UP_LIMIT, || {
+            Ok(node.tell(&["status"])?.contains(expected))
+        })?;
+        ensure!(!node.log().contains("goes around"), "{}", node.log());
+        node.stop(Signal::Terminate)?;
+    }
+    Ok(())
 }
 
 fn mtu() -> Result<()> {
@@ -179,6 +214,19 @@ fn mtu() -> Result<()> {
         Ok(node.log().contains("set interface.mtu = 1320 (up to 1340"))
     })?;
     ensure!(is(&pair.left, "1420")?, "it was changed");
+    node.stop(Signal::Terminate)
+}
+
+fn same_network() -> Result<()> {
+    let pair = Pair::create(&private_prefix())?;
+    pair.left.ip("addr add 10.200.0.9/24 dev to-right")?;
+    let node = start(&pair, "203.0.113.1:9000", "")?;
+    for expected in [
+        "10.200.0.0/24 is the network of to-right too",
+        "choose a vip in another network, or vip = \"10.200.0.2/32\" and the peers' networks in routes",
+    ] {
+        ensure!(node.log().contains(expected), "{}", node.log());
+    }
     node.stop(Signal::Terminate)
 }
 

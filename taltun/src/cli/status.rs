@@ -84,7 +84,13 @@ fn render(status: &Status) -> String {
         line(&mut text, "dropped", &drops.join(", "));
     }
     for route in &status.routes_around {
-        line(&mut text, "goes around", &route.to_string());
+        let refused = status.host.as_ref().is_some_and(|host| host.kill_switch);
+        let route = if refused {
+            format!("{route}, refused by the kill switch")
+        } else {
+            route.to_string()
+        };
+        line(&mut text, "goes around", &route);
     }
     for peer in &status.peers {
         render_peer(&mut text, peer);

@@ -118,6 +118,14 @@ impl Underlay {
             .filter(|route| !self.around.contains(route))
             .collect();
         for route in new.iter().take(NAMED).filter(|_| !refused) {
+            if route.is_connected() {
+                // Without it this machine would lose its router.
+                warn!(
+                    "{route} goes around the tunnel, as this machine is on that network itself; \
+                     where you don't trust it, set kill_switch = true"
+                );
+                continue;
+            }
             warn!(
                 "{route} goes around the tunnel, as it is more specific than its default route; \
                  remove it if you don't know it, or set kill_switch = true"

@@ -247,8 +247,11 @@ impl Network {
             match holders.of(&vip.trunc()).await? {
                 None => {}
                 Some(Holder::Interface(device)) => warn!(
-                    "{} is the network of {device} too: what is meant for one may go to the other",
-                    vip.trunc()
+                    "{} is the network of {device} too: what is meant for one may go to the \
+                     other; choose a vip in another network, or vip = \"{}\" and the peers' \
+                     networks in routes",
+                    vip.trunc(),
+                    IpNet::from(vip.addr())
                 ),
                 Some(holder) => return Err(holder.error(vip.trunc())),
             }
