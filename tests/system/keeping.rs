@@ -1,9 +1,12 @@
 //! What Taltun did to the host stays done: what others take away is back within three seconds,
 //! told once in the log and shown in `status`.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use taltun_tests::command::output_of;
 use taltun_tests::netns::Namespace;
 use taltun_tests::sys::Signal;
@@ -33,6 +36,11 @@ pub const CASES: &[Case] = &[
                 "iptables -F; iptables -t nat -F; ip6tables -F",
             )
         },
+    },
+    Case {
+        name: "keeping: a resolv.conf that others overwrite is back within 3 s, told once and shown",
+        programs: &["unshare", "nsenter"],
+        run: resolver,
     },
 ];
 
@@ -97,6 +105,29 @@ fn is_put_back(firewall: &str, list: &str, flush: &str) -> Result<()> {
             json["host"]
         );
     }
+    // The whole interface, with all that goes with it.
+    let everything = "ip -o addr show dev taltun0; ip link show taltun0 | grep -o ,UP; \
+                      for family in -4 -6; do \
+                      ip $family route show table all type unicast dev taltun0 | cut -d' ' -f1; \
+                      ip $family route show table all type local dev taltun0 | cut -d' ' -f2; \
+                      done | sort -u";
+    let before = sh(left, everything)?;
+    sh(left, "ip link set taltun0 down")?;
+    eventually("the interface is up", LIMIT, || {
+        Ok(sh(left, everything)? == before)
+    })
+    .with_context(|| format!("{:?} and not {before}", sh(left, everything)))?;
+    eventually("that is told", LIMIT, || {
+        let told = full
+            .client
+            .log()
+            .contains("taltun0 was set down, and was set up again");
+        Ok(told
+            && full
+                .client
+                .tell(&["status"])?
+                .contains("link state put back once"))
+    })?;
     full.tunnel_answers()?;
     let text = full.client.tell(&["status"])?;
     ensure!(
@@ -119,6 +150,56 @@ fn is_put_back(firewall: &str, list: &str, flush: &str) -> Result<()> {
     full.client.end(Signal::Terminate)?;
     ensure!(!sh(left, list)?.contains("taltun"), "{}", sh(left, list)?);
     ensure!(!sh(left, "ip rule show")?.contains("fwmark"));
+    Ok(())
+}
+
+/// The client has a `resolv.conf` of its own, which a stand-in for openresolv writes: like that,
+/// it leaves the file alone while it is told nothing new, but for `-u`.
+fn resolver() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let dir = files.path().display();
+    let theirs = "nameserver 192.0.2.53\n";
+    fs::write(files.path().join("resolv.conf"), theirs)?;
+    fs::write(files.path().join("before"), theirs)?;
+    let program = files.path().join("resolvconf");
+    let text = format!(
+        "#!/bin/sh\ncd {dir}\ncase $1 in\n\
+         -a) cat > new; cmp -s new told || {{ mv new told; cat told > /etc/resolv.conf; }} ;;\n\
+         -u) cat told > /etc/resolv.conf ;;\n\
+         -d) rm told; cat before > /etc/resolv.conf ;;\nesac\n"
+    );
+    fs::write(&program, text)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let script = format!(
+        "mount --make-rprivate / && mount --bind {dir}/resolv.conf /etc/resolv.conf && \
+         PATH={dir}:$PATH && export PATH && exec \"$@\""
+    );
+    let through = ["unshare", "-m", "sh", "-c", &script, "sh"];
+    let mut full = Full::start("dns = [\"10.200.0.1\"]\n", &through)?;
+    let pid = full.client.pid().to_string();
+    let there = |text: &str| {
+        let mut command = Command::new("nsenter");
+        output_of(command.args(["-t", &pid, "-m", "sh", "-c", text]))
+    };
+    let ours = "nameserver 10.200.0.1\n";
+    let read = || there("cat /etc/resolv.conf");
+    ensure!(read()? == ours, "{}", read()?);
+    for _ in 0..2 {
+        there("echo nameserver 192.0.2.99 > /etc/resolv.conf")?;
+        eventually("it is back", LIMIT, || Ok(read()? == ours))?;
+    }
+    let told = "name servers went away and were put back";
+    eventually("it is told", LIMIT, || Ok(full.client.log().contains(told)))?;
+    ensure!(
+        full.client.log().matches(told).count() == 1,
+        "it is told twice"
+    );
+    eventually("it is shown", LIMIT, || {
+        let status = full.client.tell(&["status"])?;
+        Ok(status.contains("name servers put back 2 times"))
+    })?;
+    full.client.end(Signal::Terminate)?;
+    ensure!(fs::read_to_string(files.path().join("resolv.conf"))? == theirs);
     Ok(())
 }
 

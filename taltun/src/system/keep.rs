@@ -12,10 +12,12 @@ use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rtnetlink::Handle;
+use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressMessage;
+use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::rule::RuleMessage;
+use rtnetlink::{Handle, LinkUnspec};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
@@ -43,6 +45,9 @@ const ROUNDS: u32 = 8;
 const STORY: Duration = Duration::from_secs(60);
 /// The longest that a fight waits for its next round; a firewall's is [`EVERY`].
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// The state of our interface, as `status` calls it.
+const LINK: &str = "link state";
 
 /// What is to be there.
 #[derive(Debug, Clone, Default)]
@@ -137,10 +142,16 @@ impl Kept {
             (tell, story.times)
         });
         match outcome {
+            Ok(()) if tell && what == LINK => {
+                warn!("{name} was set down, and was set up again; stop Taltun to end the tunnel");
+            }
             Ok(()) if tell && times > 1 => {
                 warn!("{name}: {what} went away again and were put back, {times} times by now");
             }
             Ok(()) if tell => warn!("{name}: {what} went away and were put back"),
+            Err(reason) if tell && what == LINK => {
+                warn!("{name} was set down, and can't be set up again: {reason}");
+            }
             Err(reason) if tell => {
                 warn!("{name}: {what} went away and can't be put back: {reason}");
             }
@@ -261,7 +272,8 @@ async fn put_back_network(
     routes: bool,
     shared: &Arc<Mutex<Made>>,
 ) {
-    let mut gone = false;
+    // Addresses and routes of an interface that is down go, or can't be made.
+    let mut gone = set_up(handle, made, kept).await;
     for address in &made.addresses {
         let mut request = handle.address().add(0, [0, 0, 0, 0].into(), 0);
         *request.message_mut() = address.clone();
@@ -289,6 +301,30 @@ async fn put_back_network(
         }
         note(kept, made, "routes", added);
     }
+}
+
+/// Sets our interface up where somebody has set it down: at an orderly end nobody looks any
+/// more. Whether it was down.
+async fn set_up(handle: &Handle, made: &Made, kept: &Kept) -> bool {
+    let Some(index) = interface::index(&made.name) else {
+        return false;
+    };
+    let mut found = handle.link().get().match_index(index).execute();
+    let Ok(Some(link)) = found.try_next().await else {
+        return false;
+    };
+    if link.header.flags.contains(LinkFlags::Up) {
+        kept.fine(LINK);
+        return false;
+    }
+    if !kept.may(LINK) {
+        return false;
+    }
+    let up = LinkUnspec::new_with_index(index).up().build();
+    let outcome = handle.link().change(up).execute().await;
+    let outcome = outcome.map_err(|error| error.to_string());
+    kept.note(&made.name, LINK, outcome, LONGEST);
+    true
 }
 
 /// Whether something was put back.
