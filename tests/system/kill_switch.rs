@@ -68,7 +68,8 @@ pub struct Full {
     pub pair: Pair,
     pub client: Node,
     _server: Node,
-    text: String,
+    /// Of the client's configuration.
+    pub text: String,
 }
 
 impl Full {
@@ -105,7 +106,7 @@ impl Full {
         ensure_answers(&self.pair.left, Role::Hub.v4())
     }
 
-    fn outside_is_closed(&self) -> Result<()> {
+    pub fn outside_is_closed(&self) -> Result<()> {
         for _ in 0..5 {
             let answer = Pinger::new(&self.pair.left, outside())?.ping(Duration::from_millis(200));
             ensure!(!matches!(answer, Ok(Some(_))), "the underlay answers");
@@ -113,7 +114,7 @@ impl Full {
         Ok(())
     }
 
-    fn outside_is_open(&self) -> Result<()> {
+    pub fn outside_is_open(&self) -> Result<()> {
         ensure_answers(&self.pair.left, outside())
     }
 
@@ -127,7 +128,7 @@ impl Full {
     }
 
     /// Runs `taltun` with these words in the client's namespace.
-    fn taltun(&self, words: &[&str]) -> Result<Output> {
+    pub fn taltun(&self, words: &[&str]) -> Result<Output> {
         let mut command = self.pair.left.command(taltun()?);
         command
             .args(words)
@@ -136,7 +137,7 @@ impl Full {
     }
 
     /// A start that has to fail, and what it said.
-    fn failing_start(&self) -> Result<String> {
+    pub fn failing_start(&self) -> Result<String> {
         let config = self.client.config();
         let config = config.to_str().context("a path that is text")?;
         let output = self.taltun(&["run", "--config", config])?;
@@ -145,7 +146,7 @@ impl Full {
     }
 
     /// Rules without their counters, and the journal.
-    fn held(&self) -> Result<(String, String)> {
+    pub fn held(&self) -> Result<(String, String)> {
         let list = ["-s", "list", "table", "inet", "taltun-taltun0"];
         let rules = output_of(self.pair.left.command("nft").args(list))?;
         let journal = fs::read_to_string(self.client.directory().join("taltun0.undo"))?;
@@ -163,7 +164,8 @@ impl Full {
     }
 }
 
-fn said(output: &Output) -> String {
+/// All that a command printed.
+pub fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
 }
@@ -407,7 +409,7 @@ fn undo() -> Result<()> {
     let refused = full.taltun(&["undo", "taltun0"])?;
     ensure!(refused.status.code() == Some(1), "{}", said(&refused));
     ensure!(
-        said(&refused).contains("the tunnel taltun0 is running"),
+        said(&refused).contains("taltun0 is running (pid "),
         "{}",
         said(&refused)
     );

@@ -29,6 +29,8 @@ mod interop;
 mod keepalive;
 mod keeping;
 mod kill_switch;
+mod kill_switch_inbound;
+mod kill_switch_left;
 mod lifecycle;
 mod locked_out;
 mod loops;
@@ -105,6 +107,8 @@ fn main() {
         hooks::CASES,
         import::CASES,
         kill_switch::CASES,
+        kill_switch_inbound::CASES,
+        kill_switch_left::CASES,
         keeping::CASES,
         name_routes::CASES,
         name_routes_refused::CASES,

@@ -99,6 +99,7 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
     match system::check(config) {
         Err(SystemError::InterfaceExists(name)) => match control::holder(&name) {
             Some(holder) => Err(holder.into()),
+            None if system::interface_goes(&name) => Ok(()),
             None => Err(SystemError::InterfaceExists(name).into()),
         },
         other => Ok(other?),

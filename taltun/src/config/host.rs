@@ -193,7 +193,7 @@ pub(crate) fn marks_for(tun_name: &str) -> impl Iterator<Item = u32> {
 }
 
 /// The one that a tunnel has where nobody else uses it.
-pub(crate) fn mark_for(tun_name: &str) -> u32 {
+fn mark_for(tun_name: &str) -> u32 {
     marks_for(tun_name).next().unwrap_or(0x1001)
 }
 

@@ -28,8 +28,8 @@ use ipnet::IpNet;
 
 pub use dns_routes::{DnsRoutes, Domain};
 pub use error::ConfigError;
+pub(crate) use host::marks_for;
 pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, Shell, leads_around};
-pub(crate) use host::{mark_for, marks_for};
 pub use load::{Loaded, load, load_with, parse};
 pub use overrides::Overrides;
 pub use rules::OWN_ENDPOINT;

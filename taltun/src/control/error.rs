@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::peer_process;
 use crate::system::Held;
 
 /// Why a control socket can't be served or asked.
@@ -57,6 +58,21 @@ pub enum ControlError {
     },
 }
 
+impl ControlError {
+    /// The process that holds the interface, where the kernel tells.
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Taken { pid, .. } => *pid,
+            _ => None,
+        }
+    }
+
+    /// Inode of the network namespace of that process.
+    pub fn namespace(&self) -> Option<u64> {
+        self.pid().and_then(peer_process::namespace)
+    }
+}
+
 fn not_running(interface: Option<&str>, dir: &Path, held: &[Held]) -> String {
     let mut text = match interface {
         Some(name) => format!("no tunnel {name} is running"),
@@ -72,6 +88,7 @@ fn not_running(interface: Option<&str>, dir: &Path, held: &[Held]) -> String {
         interface,
         start,
         elsewhere,
+        ..
     } in held
     {
         let place = if *elsewhere {
@@ -123,6 +140,7 @@ mod tests {
             interface: "taltun0".into(),
             start: "systemctl start taltun@hub".into(),
             elsewhere,
+            namespace: 7,
         };
         let dir = Path::new("/run/taltun");
         assert_eq!(

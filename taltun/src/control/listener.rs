@@ -8,12 +8,16 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tokio::net::{UnixListener, UnixStream};
 use tracing::debug;
 
 use super::{ControlError, peer_process, socket_path};
 use crate::config::interface_name;
+
+/// The longest wait for a process that was killed.
+const DYING: Duration = Duration::from_secs(3);
 
 /// A bound socket; dropping it removes its file.
 #[derive(Debug)]
@@ -116,11 +120,8 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
         }
         Ok(_) => {}
     }
-    match StdStream::connect(path) {
-        Ok(stream) => Err(ControlError::Taken {
-            path: path.to_owned(),
-            pid: peer_process::pid(&stream),
-        }),
+    match connect(path) {
+        Ok(stream) => Err(taken(path, &stream)),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(io("remove the stale socket"))
         }
@@ -136,11 +137,31 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
 
 /// Who listens on a socket, as the error that says so.
 pub(super) fn holder(path: &Path) -> Option<ControlError> {
-    let stream = StdStream::connect(path).ok()?;
-    Some(ControlError::Taken {
+    let stream = connect(path).ok()?;
+    Some(taken(path, &stream))
+}
+
+fn taken(path: &Path, stream: &StdStream) -> ControlError {
+    ControlError::Taken {
         path: path.to_owned(),
-        pid: peer_process::pid(&stream),
-    })
+        pid: peer_process::pid(stream),
+    }
+}
+
+/// Connects to a socket. One of a process that was killed is open for a moment longer: as long
+/// as its last thread takes to end, or a child of it that was just about to become another
+/// program. For that there is a wait.
+fn connect(path: &Path) -> io::Result<StdStream> {
+    let start = Instant::now();
+    loop {
+        let stream = StdStream::connect(path)?;
+        let is_dying = peer_process::pid(&stream).is_some_and(peer_process::is_dying);
+        if !is_dying || start.elapsed() > DYING {
+            return Ok(stream);
+        }
+        drop(stream);
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Root and our own user: between `bind` and the change of its mode the file may be open to
@@ -150,4 +171,64 @@ fn may_ask(stream: &UnixStream) -> bool {
     stream
         .peer_cred()
         .is_ok_and(|client| client.uid() == 0 || own.is_ok_and(|own| own == client.uid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    /// Has a process listen on `path` that is killed at once, though a child of it has the
+    /// socket a while longer, as one has that is about to become another program.
+    fn killed(path: &Path) {
+        let bytes = path.as_os_str().as_bytes();
+        // SAFETY: an address of zeros is a valid one.
+        let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+        address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+            *to = libc::c_char::from_ne_bytes([*from]);
+        }
+        // SAFETY: until they end, both children only call what may be called after a fork of a
+        // process with threads, and `address` is as large as is said.
+        let pid = unsafe {
+            let pid = libc::fork();
+            if pid == 0 {
+                let socket = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0);
+                let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+                libc::bind(socket, (&raw const address).cast(), length);
+                libc::listen(socket, 8);
+                if libc::fork() == 0 {
+                    libc::usleep(500_000);
+                    libc::_exit(0);
+                }
+                libc::kill(libc::getpid(), libc::SIGKILL);
+            }
+            pid
+        };
+        assert!(pid > 0, "{}", io::Error::last_os_error());
+        // SAFETY: no status is asked for.
+        assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
+        StdStream::connect(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_that_was_killed_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t0.sock");
+        killed(&path);
+        assert!(holder(&path).is_none());
+        killed(&dir.path().join("t1.sock"));
+        Listener::bind(dir.path(), "t1").unwrap();
+    }
+
+    #[test]
+    fn one_that_runs_is_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t0.sock");
+        let _listener = StdListener::bind(&path).unwrap();
+        let start = Instant::now();
+        assert!(holder(&path).is_some());
+        assert!(start.elapsed() < DYING / 2);
+    }
 }

@@ -84,10 +84,17 @@ pub fn holder(name: &str) -> Option<ControlError> {
         .find_map(|dir| listener::holder(&socket_path(dir, name)))
 }
 
-/// The kill switches that dead tunnels left in `dir`: those whose tunnel doesn't run.
+/// The kill switches that dead tunnels left in `dir`: those whose tunnel doesn't run. One of
+/// the same name that runs in another network namespace is another tunnel.
 pub fn held_in(dir: &std::path::Path) -> Vec<system::Held> {
     let mut held = system::held(dir);
-    held.retain(|held| listener::holder(&socket_path(dir, &held.interface)).is_none());
+    held.retain(|held| {
+        let holder = listener::holder(&socket_path(dir, &held.interface));
+        holder.is_none_or(|holder| {
+            let namespace = holder.namespace();
+            namespace.is_some_and(|namespace| namespace != held.namespace)
+        })
+    });
     held
 }
 

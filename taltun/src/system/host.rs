@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::journal::{FOUND_SO, Journal};
 use super::keep::{Keeper, Kept, Made};
 use super::network::{self, Network, Wanted};
+use super::remnants::Remnants;
 use super::sysctl::Settings;
 use super::undo::{remove_rules, take_back};
 use super::{SystemError, dns, firewall, marks, routes, sysctl};
@@ -58,6 +59,8 @@ pub struct Host {
 #[derive(Debug)]
 struct Predecessor {
     journal: Journal,
+    /// What it left besides.
+    more: More,
     /// The settings that we change, as they are while it holds.
     settings: Settings,
 }
@@ -78,24 +81,24 @@ impl Host {
     ) -> Result<Self, SystemError> {
         let name = config.interface.tun_name.as_str();
         let endpoints = endpoints(config, names);
-        let mark = mark(config, &endpoints, directory).await?;
+        let left = Left::find(directory, name).await?;
+        let before = left.journal.as_ref().and_then(|journal| journal.mark);
+        let mark = mark(config, &endpoints, before).await?;
         let policy = config.routes_around(&endpoints).next().is_some();
         let rules = firewall::Rules::of(config, mark, policy);
 
         // What could be missing is found out before anything is touched.
         let firewall = firewall::choose(config, &rules)?;
         let resolver = dns::choose(&config.host.dns)?;
-        let left = Journal::left_behind(directory, name);
-        let (held, left) = left.map_or((None, None), |left| {
-            if left.kill_switch {
-                (Some(left), None)
-            } else {
-                (None, Some(left))
-            }
-        });
+        let Left { journal, more } = left;
+        let (held, left) = match journal {
+            Some(left) if left.kill_switch => (Some(left), None),
+            left => (None, left),
+        };
         if let Some(left) = left {
             info!("undoing what an earlier {name} left on this host");
             take_back(left, directory, None, firewall).await;
+            more.remove(name, firewall).await?;
         }
 
         let settings = sysctl::wanted(config, policy);
@@ -121,6 +124,7 @@ impl Host {
             firewall,
             predecessor: held.map(|journal| Predecessor {
                 journal,
+                more,
                 settings: now,
             }),
             armed: false,
@@ -251,7 +255,12 @@ impl Host {
     }
 
     async fn replace_predecessor(&mut self) -> Result<(), SystemError> {
-        let Some(Predecessor { journal: left, .. }) = &self.predecessor else {
+        let Some(Predecessor {
+            journal: left,
+            more,
+            ..
+        }) = &self.predecessor
+        else {
             return Ok(());
         };
         if let Some(kind) = self.firewall {
@@ -263,6 +272,7 @@ impl Host {
         {
             firewall::remove(kind, name).await?;
         }
+        more.remove(name, self.firewall).await?;
         if let Some(kind) = left.dns
             && self.journal.dns != Some(kind)
         {
@@ -375,6 +385,7 @@ impl Host {
         let Predecessor {
             journal: left,
             settings,
+            ..
         } = left;
         if let Some(network) = network {
             network.undo().await;
@@ -395,9 +406,8 @@ impl Host {
 
     /// Writes the journal, or removes it where there is nothing to undo.
     fn remember(&self) -> Result<(), SystemError> {
-        let name = &self.journal.interface;
         if self.journal.is_empty() {
-            Journal::remove(&self.directory, name);
+            self.journal.remove(&self.directory);
             return Ok(());
         }
         self.write(&self.journal)
@@ -409,7 +419,7 @@ impl Host {
             .map_err(|reason| SystemError::Refused {
                 action: format!(
                     "write {}",
-                    Journal::path(&self.directory, &journal.interface).display()
+                    Journal::path(&self.directory, &journal.interface, journal.namespace).display()
                 ),
                 reason,
             })
@@ -485,6 +495,65 @@ impl Drop for Host {
     }
 }
 
+/// What an earlier process for an interface left.
+#[derive(Debug)]
+struct Left {
+    /// Its journal, or what stands for one that is lost.
+    journal: Option<Journal>,
+    more: More,
+}
+
+/// What is there besides, as after the loss of a journal.
+#[derive(Debug, Default)]
+struct More {
+    firewall: Vec<firewall::Kind>,
+    marks: Vec<u32>,
+}
+
+impl Left {
+    async fn find(directory: &Path, name: &str) -> Result<Self, SystemError> {
+        for (_, reason) in Journal::all(directory, name).1 {
+            warn!(
+                "what an earlier {name} changed can't be read, and is kept: {reason}; once this \
+                 one has stopped, `taltun undo {name}` takes back what can be"
+            );
+        }
+        if let Some(journal) = Journal::left_behind(directory, name) {
+            return Ok(Self {
+                journal: Some(journal),
+                more: More::default(),
+            });
+        }
+        let found = Remnants::find(directory, name).await?;
+        if found.kill_switch {
+            warn!(
+                "the kill switch of an earlier {name} is there without a journal: it stays \
+                 closed unless all of this start works"
+            );
+        }
+        Ok(Self {
+            journal: found.journal(name),
+            more: More {
+                firewall: found.firewall.into_iter().skip(1).collect(),
+                marks: found.marks.into_iter().skip(1).collect(),
+            },
+        })
+    }
+}
+
+impl More {
+    /// Removes it, but for firewall rules that `ours` has replaced or is about to.
+    async fn remove(&self, name: &str, ours: Option<firewall::Kind>) -> Result<(), SystemError> {
+        for mark in &self.marks {
+            remove_rules(Some(*mark)).await;
+        }
+        for kind in self.firewall.iter().filter(|kind| Some(**kind) != ours) {
+            firewall::remove(*kind, name).await?;
+        }
+        Ok(())
+    }
+}
+
 /// Where endpoints given by name were when the tunnel was last set up, if its end was no
 /// orderly one: with a kill switch left behind no name can be looked up.
 pub fn remembered_endpoints(directory: &Path, interface: &str) -> Endpoints {
@@ -521,14 +590,13 @@ fn both(left: &Journal, ours: &Journal) -> Journal {
 async fn mark(
     config: &Config,
     endpoints: &[IpAddr],
-    directory: &Path,
+    before: Option<u32>,
 ) -> Result<Option<u32>, SystemError> {
     let mark = config.mark(endpoints);
     if mark.is_none() || config.host.fwmark.is_some() {
         return Ok(mark);
     }
     let name = &config.interface.tun_name;
-    let before = Journal::left_behind(directory, name).and_then(|journal| journal.mark);
     let (connection, handle) = network::connect()?;
     let unused = marks::unused(&handle, name, before).await;
     connection.abort();

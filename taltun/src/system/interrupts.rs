@@ -11,6 +11,7 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::left_file::{self, Owner};
 use super::namespace::current as namespace;
 
 /// How often in a row a timer looks in vain before interrupts come again.
@@ -48,6 +49,28 @@ struct Left {
     deferred: Vec<Place>,
 }
 
+impl Left {
+    fn read(path: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+    }
+}
+
+/// Whose such a file is. One that isn't understood is left where it is.
+fn owner(path: &Path) -> Owner {
+    match Left::read(path) {
+        Ok(left) => Owner::Namespace(left.namespace),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Owner::Nobody,
+        Err(error) => {
+            warn!(
+                "{}: {error}: interrupts that an earlier tunnel deferred may stay so; remove it \
+                 once you have looked",
+                path.display()
+            );
+            Owner::Unknown
+        }
+    }
+}
+
 impl Interrupts {
     /// For this tunnel, with its file in `directory`. Undoes what a killed process left.
     pub fn of(tunnel: &str, directory: &Path) -> Self {
@@ -55,8 +78,9 @@ impl Interrupts {
     }
 
     fn within(tunnel: &str, directory: &Path, sys: &Path) -> Self {
+        let here = namespace().unwrap_or_default();
         let mut interrupts = Self {
-            file: directory.join(format!("{tunnel}.interrupts")),
+            file: left_file::path(directory, tunnel, "interrupts", here, owner),
             sys: sys.to_owned(),
             deferred: BTreeMap::new(),
         };
@@ -129,19 +153,15 @@ impl Interrupts {
         }
     }
 
+    /// Undoes what the file tells, which is that of our own namespace, or of one that is gone.
     fn recover(&mut self) {
-        let Ok(text) = fs::read_to_string(&self.file) else {
+        let Ok(left) = Left::read(&self.file) else {
             return;
         };
-        match serde_json::from_str::<Left>(&text) {
-            // What was set in another namespace isn't in our `/sys`.
-            Ok(left) if left.namespace == namespace().unwrap_or_default() => {
-                for place in &left.deferred {
-                    self.restore(place);
-                }
+        if left.namespace == namespace().unwrap_or_default() {
+            for place in &left.deferred {
+                self.restore(place);
             }
-            Ok(_) => {}
-            Err(error) => warn!("{}: not understood: {error}", self.file.display()),
         }
         let _ = fs::remove_file(&self.file);
     }
@@ -327,11 +347,17 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_in_the_file_is_no_reason_not_to_start() {
+    fn nonsense_in_the_file_is_no_reason_not_to_start_and_stays() {
         let (sys, place) = sys("eth0");
         let run = tempfile::tempdir().unwrap();
-        fs::write(run.path().join("t0.interrupts"), "{").unwrap();
+        let file = run.path().join("t0.interrupts");
+        fs::write(&file, "{").unwrap();
         let mut interrupts = Interrupts::within("t0", run.path(), sys.path());
         assert!(interrupts.defer(&place).unwrap());
+        // Ours is another one, by which the next start undoes it.
+        std::mem::forget(interrupts);
+        drop(Interrupts::within("t0", run.path(), sys.path()));
+        assert_eq!(values(sys.path(), "eth0"), ["0", "0"]);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "{");
     }
 }

@@ -15,9 +15,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::left_file::{self, Owner};
 use super::sysctl::Settings;
 use super::{dns, firewall, namespace};
 use crate::config::interface_name;
+
+/// What such a file's name ends with.
+const EXTENSION: &str = "undo";
 
 /// What was changed for one tunnel.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,34 +57,49 @@ impl Journal {
         }
     }
 
-    /// Where it is kept.
-    pub(super) fn path(directory: &Path, interface: &str) -> PathBuf {
-        directory.join(format!("{interface}.undo"))
+    /// Where that of `interface` in `namespace` is kept.
+    pub(super) fn path(directory: &Path, interface: &str, namespace: u64) -> PathBuf {
+        left_file::path(
+            directory,
+            interface,
+            EXTENSION,
+            namespace,
+            |path| match Self::read(path, interface) {
+                Ok(Some(journal)) => Owner::Namespace(journal.namespace),
+                Ok(None) => Owner::Nobody,
+                Err(_) => Owner::Unknown,
+            },
+        )
     }
 
-    /// What an earlier process left undone for `interface`. What was changed in another
-    /// namespace isn't ours to undo, and mostly gone with it.
+    /// What an earlier process left undone for `interface` in the namespace of the calling
+    /// thread. What was changed in another one isn't ours to undo.
     pub(super) fn left_behind(directory: &Path, interface: &str) -> Option<Self> {
-        match Self::read(directory, interface) {
-            Ok(Some(journal)) => {
-                (journal.namespace == namespace::current().unwrap_or_default()).then_some(journal)
+        let here = namespace::current().unwrap_or_default();
+        let mut journals = Self::all(directory, interface).0.into_iter();
+        journals.find(|journal| journal.namespace == here)
+    }
+
+    /// Those for `interface`, whichever namespaces they are about, and the files that can't be
+    /// read, each with the reason.
+    pub(super) fn all(directory: &Path, interface: &str) -> (Vec<Self>, Vec<(PathBuf, String)>) {
+        let (mut journals, mut unreadable) = (Vec::new(), Vec::new());
+        for (name, path) in left_file::all(directory, EXTENSION) {
+            if name != interface {
+                continue;
             }
-            Ok(None) => None,
-            Err(reason) => {
-                warn!("not understood, so not undone: {reason}");
-                None
+            match Self::read(&path, interface) {
+                Ok(journal) => journals.extend(journal),
+                Err(reason) => unreadable.push((path, reason)),
             }
         }
+        (journals, unreadable)
     }
 
-    /// The one for `interface`, whichever namespace it is about; `None` where there is none.
-    ///
-    /// # Errors
-    /// The file, and what is wrong with it.
-    pub(super) fn read(directory: &Path, interface: &str) -> Result<Option<Self>, String> {
-        let path = Self::path(directory, interface);
+    /// The one in a file, which has to be about `interface`; `None` where there is none.
+    fn read(path: &Path, interface: &str) -> Result<Option<Self>, String> {
         let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let text = match fs::read_to_string(&path) {
+        let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(wrong(&error)),
@@ -99,13 +118,9 @@ impl Journal {
 
     /// The interfaces that `directory` has journals of, in order.
     pub(super) fn interfaces(directory: &Path) -> Vec<String> {
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        let mut found: Vec<String> = entries
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter_map(|name| Some(name.strip_suffix(".undo")?.to_owned()))
-            .filter(|name| interface_name(name).is_ok())
-            .collect();
-        found.sort();
+        let files = left_file::all(directory, EXTENSION);
+        let mut found: Vec<String> = files.into_iter().map(|(name, _)| name).collect();
+        found.dedup();
         found
     }
 
@@ -119,12 +134,7 @@ impl Journal {
 
     /// Writes it, whole or not at all, for its owner only.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
-        self.write_text(directory, serde_json::to_string(self)?.as_bytes())
-    }
-
-    /// Writes what the file of this interface is to hold.
-    pub(super) fn write_text(&self, directory: &Path, text: &[u8]) -> io::Result<()> {
-        let path = Self::path(directory, &self.interface);
+        let path = Self::path(directory, &self.interface, self.namespace);
         let new = path.with_extension("undo.new");
         let _ = fs::remove_file(&new);
         let mut file = OpenOptions::new()
@@ -132,13 +142,14 @@ impl Journal {
             .create_new(true)
             .mode(0o600)
             .open(&new)?;
-        file.write_all(text)?;
+        file.write_all(serde_json::to_string(self)?.as_bytes())?;
         fs::rename(new, path)
     }
 
-    /// Removes it: all is as it was.
-    pub(super) fn remove(directory: &Path, interface: &str) {
-        let _ = fs::remove_file(Self::path(directory, interface));
+    /// Removes it: all is as it was. One of another namespace stays.
+    pub(super) fn remove(&self, directory: &Path) {
+        let path = Self::path(directory, &self.interface, self.namespace);
+        let _ = fs::remove_file(path);
     }
 
     /// Hands settings that another tunnel relies on over to its journal, with the value they
@@ -161,7 +172,7 @@ impl Journal {
             if other != before
                 && let Err(error) = other.write(directory)
             {
-                let path = Self::path(directory, &interface);
+                let path = Self::path(directory, &interface, other.namespace);
                 warn!("cannot write {}: {error}", path.display());
             }
         }
@@ -208,19 +219,63 @@ mod tests {
             ..with(&[("net/ipv4/ip_forward", "0")], "t0")
         };
         journal.write(dir.path()).unwrap();
-        assert_eq!(Journal::left_behind(dir.path(), "t0"), Some(journal));
+        assert_eq!(
+            Journal::left_behind(dir.path(), "t0").as_ref(),
+            Some(&journal)
+        );
         assert_eq!(Journal::left_behind(dir.path(), "t1"), None);
-        Journal::remove(dir.path(), "t0");
+        journal.remove(dir.path());
         assert_eq!(Journal::left_behind(dir.path(), "t0"), None);
     }
 
     #[test]
-    fn another_namespaces_journal_is_left_alone() {
+    fn another_namespaces_journal_is_left_alone_while_that_is_there() {
         let dir = tempfile::tempdir().unwrap();
-        let mut journal = with(&[("net/ipv4/ip_forward", "0")], "t0");
-        journal.namespace += 1;
-        journal.write(dir.path()).unwrap();
+        let here = namespace::current().unwrap();
+        let mut other = with(&[("net/ipv4/ip_forward", "0")], "t0");
+        // A namespace that nothing is in any more.
+        other.namespace = 1;
+        other.write(dir.path()).unwrap();
         assert_eq!(Journal::left_behind(dir.path(), "t0"), None);
+        assert!(Journal::path(dir.path(), "t0", here).ends_with("t0.undo"));
+
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: no pointers; it moves this thread alone to a namespace of its own.
+            let moved = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+            tell.send(moved.then(|| namespace::current().unwrap()))
+                .unwrap();
+            // The thread keeps the namespace, and is found by a process of its own.
+            let mut child = moved.then(|| {
+                let mut command = std::process::Command::new("sleep");
+                command.arg("60").spawn().unwrap()
+            });
+            let _ = tell.send(None);
+            let _ = ended.recv();
+            if let Some(child) = &mut child {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        });
+        let Some(there) = told.recv().unwrap() else {
+            println!("skipped: needs root");
+            return;
+        };
+        let _ = told.recv();
+        other.namespace = there;
+        other.write(dir.path()).unwrap();
+        let text = fs::read_to_string(dir.path().join("t0.undo")).unwrap();
+        let ours = with(&[], "t0");
+        ours.write(dir.path()).unwrap();
+        assert_eq!(Journal::left_behind(dir.path(), "t0"), Some(ours.clone()));
+        assert_eq!(Journal::all(dir.path(), "t0").0.len(), 2);
+        ours.remove(dir.path());
+        ours.remove(dir.path());
+        let after = fs::read_to_string(dir.path().join("t0.undo")).unwrap();
+        assert_eq!(after, text);
+        drop(end);
+        thread.join().unwrap();
     }
 
     #[test]
@@ -237,24 +292,20 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_journal() {
+    fn nonsense_is_no_journal_and_stays() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(Journal::path(dir.path(), "t0"), "{").unwrap();
-        assert_eq!(Journal::left_behind(dir.path(), "t0"), None);
-        assert!(
-            Journal::read(dir.path(), "t0")
-                .unwrap_err()
-                .contains("t0.undo")
-        );
-    }
-
-    #[test]
-    fn a_journal_of_another_name_is_none_of_this_ones() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = with(&[], "t0");
-        journal.interface = "t0 ; add rule".into();
-        let text = serde_json::to_string(&journal).unwrap();
-        fs::write(Journal::path(dir.path(), "t0"), text).unwrap();
-        assert_eq!(Journal::left_behind(dir.path(), "t0"), None);
+        let file = dir.path().join("t0.undo");
+        for text in ["{", "", "{\"interface\":\"t0 ; add rule\"}"] {
+            fs::write(&file, text).unwrap();
+            assert_eq!(Journal::left_behind(dir.path(), "t0"), None);
+            let (_, unreadable) = Journal::all(dir.path(), "t0");
+            assert!(unreadable[0].1.contains("t0.undo"), "{unreadable:?}");
+            let ours = with(&[], "t0");
+            ours.write(dir.path()).unwrap();
+            assert_eq!(Journal::left_behind(dir.path(), "t0"), Some(ours.clone()));
+            ours.remove(dir.path());
+            ours.remove(dir.path());
+            assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        }
     }
 }

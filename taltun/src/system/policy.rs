@@ -87,6 +87,33 @@ pub(super) async fn remove(handle: &Handle, mark: u32) {
     }
 }
 
+/// The marks of rules of a family that look like ours, by their shape and their priority.
+pub(super) async fn marks(handle: &Handle, family: AddressFamily) -> Result<Vec<u32>, SystemError> {
+    let ours = FIRST - 2 * (PAIRS - 1)..=FIRST + 1;
+    let rules = rules(handle, family).await?;
+    let mark = |rule: &RuleMessage| {
+        let mark = rule
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                RuleAttribute::FwMark(mark) => Some(*mark),
+                _ => None,
+            })?;
+        let local = RuleAttribute::SuppressPrefixLen(0);
+        let leads = match table(rule)? {
+            table if table == mark => true,
+            table => {
+                table == u32::from(RouteHeader::RT_TABLE_MAIN) && rule.attributes.contains(&local)
+            }
+        };
+        let is_ours = leads
+            && rule.header.flags.contains(RuleFlags::Invert)
+            && ours.contains(&priority(rule));
+        is_ours.then_some(mark)
+    };
+    Ok(rules.iter().filter_map(mark).collect())
+}
+
 /// The rules of a family; none where the kernel lacks it.
 pub(super) async fn rules(
     handle: &Handle,

@@ -5,7 +5,7 @@
 //! for the best route to single addresses first, which nearly always tells; only where it
 //! doesn't are all routes read, once for all that is wanted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
@@ -174,6 +174,24 @@ pub(super) async fn best(handle: &Handle, to: IpAddr) -> Result<Option<RouteMess
             &error,
         )),
     }
+}
+
+/// The tables that routes are in, but for those through `own`.
+pub(super) async fn tables(handle: &Handle, own: Option<u32>) -> Result<HashSet<u32>, SystemError> {
+    let mut tables = HashSet::new();
+    for v6 in [false, true] {
+        let routes = match dump(handle, v6).await {
+            Ok(routes) => routes,
+            // A kernel without IPv6 has no such routes.
+            Err(_) if v6 => continue,
+            Err(error) => return Err(error),
+        };
+        let others = routes
+            .iter()
+            .filter(|route| own.is_none() || output(route) != own);
+        tables.extend(others.map(table));
+    }
+    Ok(tables)
 }
 
 /// All routes of a family.

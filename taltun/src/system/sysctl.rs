@@ -17,6 +17,8 @@ pub(super) type Settings = BTreeMap<String, String>;
 const FORWARD_V4: &str = "net/ipv4/ip_forward";
 /// The same for IPv6.
 const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
+/// Whether the mark counts where reverse paths are checked.
+const VALID_MARK: &str = "net/ipv4/conf/all/src_valid_mark";
 /// Where interfaces have their IPv6 settings.
 const LINKS_V6: &str = "net/ipv6/conf";
 
@@ -50,7 +52,7 @@ pub(super) fn wanted(config: &Config, marked: bool) -> Settings {
     if marked {
         // Where reverse paths are checked strictly, answers to our datagrams come from where
         // only marked packets go.
-        wanted.insert("net/ipv4/conf/all/src_valid_mark".into(), "1".into());
+        wanted.insert(VALID_MARK.into(), "1".into());
     }
     wanted
 }
@@ -103,6 +105,13 @@ pub(super) fn set(wanted: &Settings, before: &Settings) -> Result<(), SystemErro
         reason,
         options: options.join(" "),
     })
+}
+
+/// What a tunnel with policy rules sets, as far as it is so now, as `sysctl` writes it.
+pub(super) fn told_by_rules() -> Vec<String> {
+    let is_set = read(VALID_MARK).is_ok_and(|value| value == "1");
+    let text = || format!("{} = 1", dotted(VALID_MARK));
+    is_set.then(text).into_iter().collect()
 }
 
 /// Puts them back; a setting that has gone, with its interface perhaps, is no matter.

@@ -1,6 +1,7 @@
 //! Taking back what was done to the host: at an orderly end, by the next start, and by
 //! `taltun undo` where nobody is going to start again.
 
+use std::fs;
 use std::path::Path;
 
 use tracing::warn;
@@ -8,7 +9,8 @@ use tracing::warn;
 use super::journal::Journal;
 use super::namespace::{self, Place};
 use super::network::{self, Network};
-use super::{SystemError, check, dns, firewall, policy, sysctl};
+use super::remnants::Remnants;
+use super::{SystemError, check, dns, firewall, interface, policy, sysctl};
 use crate::config;
 
 /// A kill switch that holds although its tunnel may be gone.
@@ -20,6 +22,8 @@ pub struct Held {
     pub start: String,
     /// Whether it holds in another network namespace than the caller's.
     pub elsewhere: bool,
+    /// Inode of the network namespace that it holds in.
+    pub namespace: u64,
 }
 
 /// The kill switches that `directory` has journals of, whether their tunnels run or not. One
@@ -27,7 +31,7 @@ pub struct Held {
 pub fn held(directory: &Path) -> Vec<Held> {
     let journals = Journal::interfaces(directory)
         .into_iter()
-        .filter_map(|interface| Journal::read(directory, &interface).ok()?)
+        .flat_map(|interface| Journal::all(directory, &interface).0)
         .filter(|journal| journal.kill_switch);
     journals
         .filter_map(|journal| {
@@ -40,68 +44,104 @@ pub fn held(directory: &Path) -> Vec<Held> {
                 interface: journal.interface,
                 start: journal.start,
                 elsewhere,
+                namespace: journal.namespace,
             })
         })
         .collect()
 }
 
-/// Takes back all that a process left for `interface`, in whichever network namespace that
-/// was, and says what. The caller makes sure that no such tunnel runs.
-///
-/// # Errors
-/// What couldn't be taken back. It stays in the journal, so that it can be tried again.
-pub async fn undo(directory: &Path, interface: &str) -> Result<Vec<String>, SystemError> {
-    config::interface_name(interface).map_err(|reason| SystemError::NotUndone {
-        interface: interface.to_owned(),
-        reason,
-    })?;
-    if !check::may_administer() {
-        return Err(SystemError::NotPermitted);
-    }
-    let refused = |reason: String| SystemError::NotUndone {
-        interface: interface.to_owned(),
-        reason,
-    };
-    match Journal::read(directory, interface) {
-        Ok(Some(journal)) => {
-            match namespace::find(journal.namespace) {
-                Place::Here => {}
-                Place::There(there) => namespace::enter(&there)
-                    .map_err(|error| refused(format!("its network namespace: {error}")))?,
-                Place::Gone => {
-                    Journal::remove(directory, interface);
-                    return Ok(Vec::new());
-                }
-            }
-            let outcome = take_back(journal, directory, None, None).await;
-            outcome.into_result().map_err(refused)
-        }
-        // Without a journal that can be read, what bears the tunnel's name is its own.
-        Ok(None) => Ok(by_name(interface).await),
-        Err(reason) => {
-            let mut undone = by_name(interface).await;
-            Journal::remove(directory, interface);
-            warn!("settings and name servers are left as they are: {reason}");
-            undone.push("a journal that can't be read".into());
-            Ok(undone)
-        }
-    }
+/// Where [`undo`] looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// In the network namespace of the caller; where nothing is left there, in others.
+    Anywhere,
+    /// In that of the caller only: a tunnel of the same name runs in another.
+    Here,
 }
 
 /// What was taken back, and what couldn't be.
 #[derive(Debug, Default)]
-pub(super) struct Undone {
-    pub(super) done: Vec<String>,
+pub struct Undone {
+    /// What was taken back.
+    pub done: Vec<String>,
+    /// What stays as it is, with what to do about it.
+    pub left: Vec<String>,
     failed: Vec<String>,
 }
 
 impl Undone {
-    fn into_result(self) -> Result<Vec<String>, String> {
+    fn into_result(self) -> Result<Self, String> {
         if self.failed.is_empty() {
-            Ok(self.done)
+            Ok(self)
         } else {
             Err(self.failed.join("; "))
         }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.done.extend(other.done);
+        self.left.extend(other.left);
+        self.failed.extend(other.failed);
+    }
+}
+
+/// Takes back all that a process left for `interface`, and says what. The caller makes sure
+/// that no such tunnel runs.
+///
+/// # Errors
+/// What couldn't be taken back. It stays in the journal, so that it can be tried again.
+pub async fn undo(directory: &Path, interface: &str, scope: Scope) -> Result<Undone, SystemError> {
+    let refused = |reason: String| SystemError::NotUndone {
+        interface: interface.to_owned(),
+        reason,
+    };
+    config::interface_name(interface).map_err(refused)?;
+    if !check::may_administer() {
+        return Err(SystemError::NotPermitted);
+    }
+    let (journals, unreadable) = Journal::all(directory, interface);
+    let mut undone = Undone::default();
+    let mut elsewhere = Vec::new();
+    let mut known = false;
+    for journal in journals {
+        match namespace::find(journal.namespace) {
+            Place::Here => {
+                known = true;
+                undone.add(take_back(journal, directory, None, None).await);
+            }
+            Place::There(there) => elsewhere.push((there, journal)),
+            Place::Gone => journal.remove(directory),
+        }
+    }
+    // What no journal tells of.
+    undone.add(by_name(directory, interface, known).await?);
+    if scope == Scope::Anywhere && undone.is_nothing() {
+        for (there, journal) in elsewhere {
+            namespace::enter(&there)
+                .map_err(|error| refused(format!("its network namespace: {error}")))?;
+            undone.add(take_back(journal, directory, None, None).await);
+            undone.add(by_name(directory, interface, true).await?);
+        }
+    } else if scope == Scope::Anywhere && !elsewhere.is_empty() {
+        undone.left.push(format!(
+            "what an earlier {interface} left in another network namespace: `taltun undo \
+             {interface}` once more takes that back"
+        ));
+    }
+    let mut undone = undone.into_result().map_err(refused)?;
+    for (path, reason) in unreadable {
+        let _ = fs::remove_file(path);
+        undone.done.push("a journal that can't be read".into());
+        undone.left.push(format!(
+            "name servers and kernel settings that it told of, if any: {reason}"
+        ));
+    }
+    Ok(undone)
+}
+
+impl Undone {
+    fn is_nothing(&self) -> bool {
+        self.done.is_empty() && self.left.is_empty() && self.failed.is_empty()
     }
 }
 
@@ -152,7 +192,7 @@ pub(super) async fn take_back(
             }
         }
     }
-    Journal::remove(directory, &interface);
+    journal.remove(directory);
     undone
 }
 
@@ -168,18 +208,43 @@ pub(super) async fn remove_rules(mark: Option<u32>) {
     }
 }
 
-/// Removes what bears the name of `interface`: firewall rules of either tool, and the policy
-/// rules of the mark that is made of the name.
-async fn by_name(interface: &str) -> Vec<String> {
-    let mut undone = Vec::new();
-    for kind in firewall::left(interface).await {
-        match firewall::remove(kind, interface).await {
-            Ok(()) => undone.push("firewall rules".to_owned()),
-            Err(error) => warn!("firewall rules may be left: {error}"),
+/// Removes what is there of `interface` though no journal tells of it. Where one was `known`,
+/// kernel settings were put back.
+async fn by_name(directory: &Path, name: &str, known: bool) -> Result<Undone, SystemError> {
+    let mut undone = Undone::default();
+    let left = Remnants::find(directory, name).await?;
+    if left == Remnants::default() {
+        return Ok(undone);
+    }
+    if !interface::interface_goes(name) {
+        return Err(SystemError::NotUndone {
+            interface: name.to_owned(),
+            reason: format!(
+                "there is an interface {name}, so its tunnel may be running with another \
+                 TALTUN_RUNTIME_DIR; stop it, or if it is gone remove the interface with \
+                 `ip link delete {name}`"
+            ),
+        });
+    }
+    for mark in &left.marks {
+        remove_rules(Some(*mark)).await;
+    }
+    if !left.marks.is_empty() {
+        undone.done.push("policy rules".into());
+        let settings = if known {
+            Vec::new()
+        } else {
+            sysctl::told_by_rules()
+        };
+        undone.left.extend(settings.into_iter().map(|setting| {
+            format!("{setting}: set it back unless others need it, as nobody knows what it was")
+        }));
+    }
+    for kind in &left.firewall {
+        match firewall::remove(*kind, name).await {
+            Ok(()) => undone.done.push("firewall rules".into()),
+            Err(error) => undone.failed.push(format!("the firewall rules: {error}")),
         }
     }
-    if !undone.is_empty() {
-        remove_rules(Some(config::mark_for(interface))).await;
-    }
-    undone
+    Ok(undone)
 }

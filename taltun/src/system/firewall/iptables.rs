@@ -13,6 +13,22 @@ use crate::system::{program, sysctl};
 
 /// The tables that we have chains in.
 const TABLES: [&str; 4] = ["raw", "mangle", "nat", "filter"];
+/// Segments of TCP that may be an answer.
+const ANSWERS: &str = "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN ";
+/// Networks that nobody on the internet has.
+const PRIVATE_V4: [&str; 5] = [
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+];
+/// Those of IPv6.
+const PRIVATE_V6: [&str; 2] = ["fc00::/7", "fe80::/10"];
+/// The names of our chains.
+const NAMES: [&str; 10] = [
+    "vip", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat",
+];
 /// Waits for whoever holds the lock instead of failing.
 const WAIT: [&str; 2] = ["-w", "5"];
 
@@ -60,23 +76,9 @@ pub(super) async fn remove(interface: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether there are chains of ours for `interface`.
-pub(super) async fn is_there(interface: &str) -> bool {
-    let ours = format!("-N {}", full_name(interface, ""));
-    for v6 in [false, true] {
-        for table in TABLES {
-            let listed = list(v6, table).await.unwrap_or_default();
-            if listed.lines().any(|line| line.starts_with(&ours)) {
-                return true;
-            }
-        }
-    }
-    false
-}
-
 /// The lines that have our chains for `interface` in them, of both families, without counters.
+/// Saving them makes no table that isn't there, as listing one may.
 pub(super) async fn listed(interface: &str) -> Option<String> {
-    let ours = full_name(interface, "");
     let mut text = String::new();
     for save in ["iptables-save", "ip6tables-save"] {
         let saved = match program::run(save, &[], "").await {
@@ -86,7 +88,11 @@ pub(super) async fn listed(interface: &str) -> Option<String> {
                 continue;
             }
         };
-        for line in saved.lines().filter(|line| line.contains(&ours)) {
+        let names_ours = |line: &&str| {
+            let mut words = line.split([' ', ':']);
+            words.any(|word| is_ours(interface, word))
+        };
+        for line in saved.lines().filter(names_ours) {
             text.push_str(line.split(" [").next().unwrap_or(line));
             text.push('\n');
         }
@@ -174,8 +180,7 @@ fn removal(table: &str, listed: &str, tun: &str, kept: &[String]) -> String {
 }
 
 fn removal_lines(listed: &str, tun: &str, kept: &[String]) -> String {
-    let prefix = full_name(tun, "");
-    let is_ours = |name: &str| name.starts_with(&prefix) && !kept.iter().any(|kept| kept == name);
+    let is_ours = |name: &str| is_ours(tun, name) && !kept.iter().any(|kept| kept == name);
     let mut text = String::new();
     for line in listed.lines() {
         let mut words = line.split_whitespace().rev();
@@ -191,6 +196,17 @@ fn removal_lines(listed: &str, tun: &str, kept: &[String]) -> String {
         let _ = writeln!(text, "-F {name}\n-X {name}");
     }
     text
+}
+
+/// The rule that leads into a kill switch.
+pub(super) fn kill_switch(interface: &str) -> String {
+    format!("-A OUTPUT -j {}", full_name(interface, "out"))
+}
+
+/// Whether a chain of this name is one of ours for `tun`, and not for an interface whose name
+/// begins with that and a dash.
+fn is_ours(tun: &str, name: &str) -> bool {
+    NAMES.iter().any(|ours| full_name(tun, ours) == name)
 }
 
 /// At most 28 bytes, as iptables wants: 7 + 15 + 1 + 4.
@@ -219,12 +235,19 @@ fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
         chain("mangle", "PREROUTING", "get", vec![recall]);
         // What others open to this machine from outside of the tunnel is answered by the way
         // that it came.
+        // Under a kill switch only TCP connections, and no segment of ours that opens one.
+        let (opens, answers) = if rules.kill_switch {
+            ("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN ", ANSWERS)
+        } else {
+            ("", "")
+        };
         let keep = format!(
-            "! -i {tun} -m conntrack --ctstate NEW -m addrtype --dst-type LOCAL -j CONNMARK \
+            "! -i {tun} {opens}-m conntrack --ctstate NEW -m addrtype --dst-type LOCAL -j CONNMARK \
              --set-mark {mark:#x}"
         );
         let restore = format!(
-            "-m conntrack --ctdir REPLY -m connmark --mark {mark:#x} -j CONNMARK --restore-mark"
+            "{answers}-m conntrack --ctdir REPLY -m connmark --mark {mark:#x} -j CONNMARK \
+             --restore-mark"
         );
         let forwarded = format!("! -i {tun} {restore}");
         chain("mangle", "PREROUTING", "in", vec![keep, forwarded]);
@@ -242,41 +265,8 @@ fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
         chain("mangle", "FORWARD", "mss", vec![clamp("-i"), clamp("-o")]);
     }
     if rules.kill_switch {
-        let mark = rules.mark.unwrap_or_default();
-        let reject = if v6 {
-            "icmp6-adm-prohibited"
-        } else {
-            "icmp-admin-prohibited"
-        };
-        let reject = format!("-j REJECT --reject-with {reject}");
-        let reply = "-m conntrack --ctdir REPLY -j ACCEPT".to_owned();
-        let mut output = vec![
-            "-o lo -j ACCEPT".to_owned(),
-            format!("-o {tun} -j ACCEPT"),
-            format!("-m mark --mark {mark:#x} -j ACCEPT"),
-            reply.clone(),
-        ];
-        if v6 {
-            output.push("-p udp --sport 546 --dport 547 -j ACCEPT".into());
-            output.push("-p udp --sport 547 --dport 546 -j ACCEPT".into());
-            for kind in 133..=136 {
-                output.push(format!(
-                    "-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"
-                ));
-            }
-        } else {
-            // To ask for an address, and to hand them out, as a router does.
-            output.push("-p udp --sport 68 --dport 67 -j ACCEPT".into());
-            output.push("-p udp --sport 67 --dport 68 -j ACCEPT".into());
-        }
-        output.push(reject.clone());
+        let [output, forward] = kill_switch_rules(rules, v6);
         chain("filter", "OUTPUT", "out", output);
-        let forward = vec![
-            format!("-i {tun} -j ACCEPT"),
-            format!("-o {tun} -j ACCEPT"),
-            reply,
-            reject,
-        ];
         chain("filter", "FORWARD", "fwd", forward);
     }
     if let Some(nat) = &rules.masquerade {
@@ -305,6 +295,52 @@ fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
         chain("nat", "POSTROUTING", "nat", lines);
     }
     chains
+}
+
+/// What a kill switch lets out of this machine, and what it lets pass through it.
+fn kill_switch_rules(rules: &Rules, v6: bool) -> [Vec<String>; 2] {
+    let tun = &rules.tun;
+    let mark = rules.mark.unwrap_or_default();
+    let reject = if v6 {
+        "icmp6-adm-prohibited"
+    } else {
+        "icmp-admin-prohibited"
+    };
+    let reject = format!("-j REJECT --reject-with {reject}");
+    let icmp = if v6 { "ipv6-icmp" } else { "icmp" };
+    let replies = [
+        format!("{ANSWERS}-m conntrack --ctdir REPLY -j ACCEPT"),
+        format!("-p {icmp} -m conntrack --ctdir REPLY -j ACCEPT"),
+    ];
+    let mut output = vec![
+        "-o lo -j ACCEPT".to_owned(),
+        format!("-o {tun} -j ACCEPT"),
+        format!("-m mark --mark {mark:#x} -j ACCEPT"),
+    ];
+    output.extend(replies.clone());
+    // A router's name server for its local network.
+    let private: &[&str] = if v6 { &PRIVATE_V6 } else { &PRIVATE_V4 };
+    output.extend(private.iter().map(|net| {
+        format!("-d {net} -p udp -m udp --sport 0:1023 -m conntrack --ctdir REPLY -j ACCEPT")
+    }));
+    if v6 {
+        output.push("-p udp --sport 546 --dport 547 -j ACCEPT".into());
+        output.push("-p udp --sport 547 --dport 546 -j ACCEPT".into());
+        for kind in 133..=136 {
+            output.push(format!(
+                "-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"
+            ));
+        }
+    } else {
+        // To ask for an address, and to hand them out, as a router does.
+        output.push("-p udp --sport 68 --dport 67 -j ACCEPT".into());
+        output.push("-p udp --sport 67 --dport 68 -j ACCEPT".into());
+    }
+    output.push(reject.clone());
+    let mut forward = vec![format!("-i {tun} -j ACCEPT"), format!("-o {tun} -j ACCEPT")];
+    forward.extend(replies);
+    forward.push(reject);
+    [output, forward]
 }
 
 #[cfg(test)]
@@ -340,6 +376,7 @@ mod tests {
     #[test]
     fn what_is_left_of_ours_is_removed_and_nothing_else() {
         let listed = "-P OUTPUT ACCEPT\n-N taltun-t0-out\n-N taltun-t01-out\n-N other\n\
+                      -N taltun-t0-lan-out\n-A OUTPUT -j taltun-t0-lan-out\n\
                       -A OUTPUT -j taltun-t0-out\n-A OUTPUT -j taltun-t01-out\n-A OUTPUT -j other\n\
                       -A taltun-t0-out -j ACCEPT\n";
         assert_eq!(
@@ -375,6 +412,7 @@ mod tests {
     fn names_fit_what_iptables_takes() {
         for chain in chains(&all_rules(), true) {
             assert!(full_name("fifteen-letters", chain.name).len() <= 28);
+            assert!(NAMES.contains(&chain.name), "{}", chain.name);
         }
     }
 }

@@ -191,17 +191,23 @@ pub(super) async fn listed(kind: Kind, interface: &str) -> Option<String> {
 
 /// What tools have rules of ours for `interface`, whoever left them.
 pub(super) async fn left(interface: &str) -> Vec<Kind> {
-    if check_name(interface).is_err() {
-        return Vec::new();
-    }
     let mut left = Vec::new();
-    if nftables::is_there(interface).await {
-        left.push(Kind::Nftables);
-    }
-    if iptables::is_there(interface).await {
-        left.push(Kind::Iptables);
+    for kind in [Kind::Nftables, Kind::Iptables] {
+        if check_name(interface).is_ok() && listed(kind, interface).await.is_some() {
+            left.push(kind);
+        }
     }
     left
+}
+
+/// Whether our rules for `interface` by this tool are a kill switch.
+pub(super) async fn is_kill_switch(kind: Kind, interface: &str) -> bool {
+    let chain = match kind {
+        Kind::Nftables => format!("chain {} ", nftables::KILL_SWITCH),
+        Kind::Iptables => iptables::kill_switch(interface),
+    };
+    let listed = listed(kind, interface).await;
+    listed.is_some_and(|text| text.contains(&chain))
 }
 
 /// The last look at a name before it is text of a rule, wherever it came from: no quote, brace

@@ -5,6 +5,18 @@ use std::fmt::Write;
 use super::Rules;
 use crate::system::program;
 
+/// Segments of TCP that may be an answer. One that opens a connection never is, even where it
+/// seems to belong to one that others opened.
+const ANSWERS: &str = "tcp flags & (syn | ack) != syn ";
+
+/// Networks that nobody on the internet has.
+const PRIVATE_V4: &str = "10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16";
+/// Those of IPv6.
+const PRIVATE_V6: &str = "fc00::/7, fe80::/10";
+
+/// The chain that a kill switch has.
+pub(super) const KILL_SWITCH: &str = "kill_switch_output";
+
 /// Replaces our table by one with `rules`: one transaction, so that there is no moment
 /// without them.
 pub(super) async fn apply(rules: &Rules) -> Result<(), String> {
@@ -18,11 +30,6 @@ pub(super) async fn remove(interface: &str) -> Result<(), String> {
     let delete = format!("add table {table}\ndelete table {table}\n");
     program::run("nft", &["-f", "-"], &delete).await?;
     Ok(())
-}
-
-/// Whether there is a table of ours for `interface`.
-pub(super) async fn is_there(interface: &str) -> bool {
-    listed(interface).await.is_some()
 }
 
 /// Our table for `interface`, without its counters, which change all the time.
@@ -84,19 +91,24 @@ fn ruleset(rules: &Rules) -> String {
         );
         // What others open to this machine from outside of the tunnel is answered by the way
         // that it came: ssh to a server's public address. The answers of containers behind a
-        // published port come in by their bridge.
+        // published port come in by their bridge. Under a kill switch it takes a TCP connection
+        // that others open: nobody can tell whether a datagram is a question to a server, and
+        // one that isn't would open a way out to whoever it says it is from.
+        let (opens, answers) = if rules.kill_switch {
+            ("tcp flags & (fin | syn | rst | ack) == syn ", ANSWERS)
+        } else {
+            ("", "")
+        };
         let keep = format!(
-            "iifname != {{ \"lo\", \"{tun}\" }} ct state new fib daddr type local ct mark set {mark:#x}"
+            "iifname != {{ \"lo\", \"{tun}\" }} ct state new {opens}fib daddr type local ct mark set {mark:#x}"
         );
-        let forwarded = format!(
-            "iifname != \"{tun}\" ct direction reply ct mark {mark:#x} meta mark set ct mark"
-        );
+        let answer = format!("{answers}ct direction reply ct mark {mark:#x} meta mark set ct mark");
+        let forwarded = format!("iifname != \"{tun}\" {answer}");
         chain(
             "keep_inbound",
             "filter hook prerouting priority mangle",
             &[keep, forwarded],
         );
-        let answer = format!("ct direction reply ct mark {mark:#x} meta mark set ct mark");
         chain(
             "answer_inbound",
             "route hook output priority mangle",
@@ -119,11 +131,19 @@ fn ruleset(rules: &Rules) -> String {
     }
     if rules.kill_switch {
         let mark = rules.mark.unwrap_or_default();
+        let replies = [
+            format!("{ANSWERS}ct direction reply accept"),
+            "meta l4proto { icmp, ipv6-icmp } ct direction reply accept".to_owned(),
+        ];
         let reject = "counter reject with icmpx type admin-prohibited";
         let output = [
             format!("oifname {{ \"lo\", \"{tun}\" }} accept"),
             format!("meta mark {mark:#x} accept"),
-            "ct direction reply accept".into(),
+            replies[0].clone(),
+            replies[1].clone(),
+            // A router's name server for its local network.
+            format!("udp sport < 1024 ip daddr {{ {PRIVATE_V4} }} ct direction reply accept"),
+            format!("udp sport < 1024 ip6 daddr {{ {PRIVATE_V6} }} ct direction reply accept"),
             "udp sport 68 udp dport 67 accept".into(),
             "udp sport 546 udp dport 547 accept".into(),
             // A router that hands out addresses: none of these goes beyond the next host, and
@@ -135,15 +155,12 @@ fn ruleset(rules: &Rules) -> String {
                 .into(),
             reject.into(),
         ];
-        chain(
-            "kill_switch_output",
-            "filter hook output priority filter",
-            &output,
-        );
+        chain(KILL_SWITCH, "filter hook output priority filter", &output);
         let forward = [
             format!("iifname \"{tun}\" accept"),
             format!("oifname \"{tun}\" accept"),
-            "ct direction reply accept".into(),
+            replies[0].clone(),
+            replies[1].clone(),
             reject.into(),
         ];
         chain(
@@ -200,14 +217,29 @@ mod tests {
             "ct mark 0x7a123456 meta mark set ct mark",
             "oifname \"t0\" meta nfproto ipv6 tcp flags & (syn | rst) == syn tcp option maxseg size set 1360",
             "meta mark 0x7a123456 accept",
-            "type route hook output priority mangle; policy accept;\n    ct direction reply ct mark 0x7a123456 meta mark set ct mark",
-            "iifname != { \"lo\", \"t0\" } ct state new fib daddr type local ct mark set 0x7a123456",
+            "type route hook output priority mangle; policy accept;\n    tcp flags & (syn | ack) != syn ct direction reply ct mark 0x7a123456 meta mark set ct mark",
+            "iifname != { \"lo\", \"t0\" } ct state new tcp flags & (fin | syn | rst | ack) == syn fib daddr type local ct mark set 0x7a123456",
             "udp sport 67 udp dport 68 accept",
             "udp sport 547 udp dport 546 accept",
             "nd-router-solicit, nd-router-advert, nd-neighbor-solicit",
             "iifname \"t0\" oifname \"eth0\" counter masquerade",
             "iifname != \"t0\" oifname \"t0\" ip saddr != { 10.0.0.1 } counter masquerade",
             "iifname != \"t0\" oifname \"t0\" ip6 saddr != { fd00::1 } counter masquerade",
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+    }
+
+    #[test]
+    fn without_a_kill_switch_datagrams_are_answered_by_the_way_they_came_too() {
+        let rules = Rules {
+            kill_switch: false,
+            ..all_rules()
+        };
+        let text = ruleset(&rules);
+        for expected in [
+            "iifname != { \"lo\", \"t0\" } ct state new fib daddr type local ct mark set 0x7a123456",
+            "policy accept;\n    ct direction reply ct mark 0x7a123456 meta mark set ct mark",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
