@@ -6,8 +6,8 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
-use super::output;
-use super::target::{Subject, unexpected};
+use super::target::{ask, unexpected};
+use super::{output, secret};
 use crate::config::{self, wgquick};
 use crate::control::{Request, Response};
 
@@ -21,10 +21,15 @@ use crate::control::{Request, Response};
 /// (`umask 077`).
 #[derive(Args)]
 pub(super) struct Export {
-    #[command(flatten)]
-    subject: Subject,
+    /// The running tunnel with this interface; without it, the configuration file.
+    #[arg(value_name = "IFACE", conflicts_with = "interface")]
+    name: Option<String>,
 
-    /// The configuration file.
+    /// The same as IFACE.
+    #[arg(long, short, value_name = "NAME")]
+    interface: Option<String>,
+
+    /// The configuration file, where no interface is given.
     #[arg(
         long,
         short,
@@ -37,23 +42,32 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) fn run(self) -> Result<(), Failure> {
-        if !self.subject.is_given() {
+        let Some(name) = self.name.as_deref().or(self.interface.as_deref()) else {
             return self.export_file();
-        }
-        match self.subject.ask(&Request::Export)? {
-            Response::Export(text) => output::print(text.as_str()),
+        };
+        match ask(Some(name), &Request::Export)? {
+            Response::Export(text) => secret::print_file(text.as_str()),
             other => Err(unexpected(&other)),
         }
     }
 
     fn export_file(&self) -> Result<(), Failure> {
-        let loaded = config::load(&self.config)?;
+        let is_missing = std::fs::metadata(&self.config)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        let loaded = config::load(&self.config).map_err(|error| {
+            let running = if is_missing {
+                "; `taltun export IFACE` exports a running tunnel"
+            } else {
+                ""
+            };
+            Failure::Usage(format!("{error}{running}"))
+        })?;
         for warning in &loaded.warnings {
             output::warn(warning);
         }
         let file = self.config.display();
         let text = std::fs::read_to_string(&self.config).map(Zeroizing::new);
         let text = text.map_err(|error| Failure::Usage(format!("{file}: cannot read: {error}")))?;
-        output::print(&wgquick::export(&text, &loaded.config))
+        secret::print_file(&wgquick::export(&text, &loaded.config))
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
-use super::output;
+use super::{output, secret};
 use crate::config::wgquick;
 
 /// Translate a wg-quick file to a configuration of Taltun's, on standard output.
@@ -37,6 +37,6 @@ impl Import {
         for warning in &imported.warnings {
             output::warn(warning);
         }
-        output::print(&imported.toml)
+        secret::print_file(&imported.toml)
     }
 }

@@ -8,7 +8,8 @@ use crate::control::Request;
 
 /// Have a running tunnel read its configuration file again.
 ///
-/// If the file has an error, it is printed and everything goes on as before.
+/// If the file has a mistake, it is printed, everything goes on as before, and the exit code is
+/// 2. It is 1 where no tunnel runs, or where what differs takes a restart.
 #[derive(Args)]
 pub(super) struct Reload {
     #[command(flatten)]

@@ -19,12 +19,15 @@ pub(super) fn random() -> Result<Zeroizing<[u8; 32]>, Failure> {
 
 /// Prints a secret on a line, with a warning when it lands in a file that others may read.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_file(&Zeroizing::new(format!("{text}\n")))
+}
+
+/// The same for a file with a secret in it.
+pub(super) fn print_file(text: &str) -> Result<(), Failure> {
     if stdout_is_open_to_others() {
-        output::complain(
-            "warning: this file is open to others than its owner; set `umask 077` and try again",
-        );
+        output::warn("this file is open to others than its owner; set `umask 077` and try again");
     }
-    output::print(&Zeroizing::new(format!("{text}\n")))
+    output::print(text)
 }
 
 fn stdout_is_open_to_others() -> bool {

@@ -19,6 +19,12 @@ impl Target {
     pub(super) fn command(&self, request: &Request) -> Result<(), Failure> {
         match ask(self.interface.as_deref(), request)? {
             Response::Done(text) => output::print(&format!("{text}\n")),
+            Response::Reloaded { done, warnings } => {
+                for warning in &warnings {
+                    output::warn(warning);
+                }
+                output::print(&format!("{done}\n"))
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -36,11 +42,6 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// Whether it was named.
-    pub(super) fn is_given(&self) -> bool {
-        self.name.is_some() || self.target.interface.is_some()
-    }
-
     /// Sends a request.
     pub(super) fn ask(&self, request: &Request) -> Result<Response, Failure> {
         let name = self.name.as_deref().or(self.target.interface.as_deref());
@@ -54,16 +55,21 @@ pub(super) fn unexpected(response: &Response) -> Failure {
         Response::Status(_) => "a status",
         Response::Stats(_) => "statistics",
         Response::Export(_) => "a file",
-        Response::Done(_) | Response::Error(_) => "a sentence",
+        Response::Done(_)
+        | Response::Reloaded { .. }
+        | Response::Error(_)
+        | Response::Misconfigured(_) => "a sentence",
     };
     Failure::Other(format!(
         "the tunnel answered with {kind}; is it of another version than this command?"
     ))
 }
 
-fn ask(interface: Option<&str>, request: &Request) -> Result<Response, Failure> {
+/// Sends a request to the tunnel of that name, or to the only one.
+pub(super) fn ask(interface: Option<&str>, request: &Request) -> Result<Response, Failure> {
     match control::call(interface, request)? {
         Response::Error(text) => Err(Failure::Other(text)),
+        Response::Misconfigured(text) => Err(Failure::Usage(text)),
         other => Ok(other),
     }
 }

@@ -55,6 +55,14 @@ pub fn parse(text: &str, file: &str) -> Result<Loaded, ConfigError> {
     check(text, file, |_| Ok(()))
 }
 
+/// Settings that are wrong by themselves only if another is right: the first may need what the
+/// second says.
+const DEPENDS: &[(&str, &str)] = &[
+    ("interface.private_key", "interface.private_key_file"),
+    ("interface.kill_switch", "interface.routes"),
+    ("nat.out", "nat.masquerade"),
+];
+
 /// Reads and checks `text`, changing what is read by `change`. After a mistake it is read again
 /// as if that weren't there, so that all of them are told at once; what only comes of another
 /// mistake isn't told.
@@ -87,7 +95,8 @@ fn check(
                     || key
                         .strip_prefix(&other)
                         .is_some_and(|rest| rest.starts_with('.')));
-            *known == error || leaves_a_gap
+            let depends = DEPENDS.contains(&(key.as_str(), other.as_str()));
+            *known == error || leaves_a_gap || depends
         };
         let comes_of_another = errors.iter().any(is_known);
         // A peer that isn't read can't be found either.

@@ -212,9 +212,10 @@ impl Engine {
         let mut vips = self.config.interface.vip.iter().map(IpNet::addr);
         let own = vips.find(|vip| net.contains(vip));
         let mut outside = self.own_addresses.iter().chain(&loopback);
+        // Those of the tunnel's own network are asked about below.
         let is_vip = |address: &IpAddr| {
             let mut vips = self.config.interface.vip.iter();
-            vips.any(|vip| vip.addr() == *address)
+            vips.any(|vip| vip.contains(address))
         };
         if !ban.inner
             && let Some(address) = outside.find(|it| net.contains(*it) && !is_vip(it))

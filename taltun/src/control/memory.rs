@@ -47,8 +47,8 @@ pub(super) struct Memory {
     writing: Option<JoinHandle<io::Result<()>>>,
     /// Whether a failure was told already.
     complained: bool,
-    /// Who is to be spoken to.
-    waiting: VecDeque<(PublicKey, SocketAddr)>,
+    /// Who is to be spoken to, and where; without a place it is where the peer is known to be.
+    waiting: VecDeque<(PublicKey, Option<SocketAddr>)>,
     next: Option<Instant>,
 }
 
@@ -63,7 +63,7 @@ impl Memory {
         });
         let fresh = |(_, (_, at)): &(PublicKey, Place)| at.abs_diff(now) <= ACTIVE;
         let places: HashMap<PublicKey, Place> = places.into_iter().filter(fresh).collect();
-        let waiting = places.iter().map(|(key, (place, _))| (*key, *place));
+        let waiting = places.iter().map(|(key, (place, _))| (*key, Some(*place)));
         let waiting: VecDeque<_> = waiting.collect();
         Self {
             file,
@@ -88,13 +88,24 @@ impl Memory {
         self.changed |= self.places.remove(peer).is_some();
     }
 
+    /// Speaks to all once more that were there lately, as no session of theirs is left.
+    pub(super) fn speak_again(&mut self) {
+        let now = wall_clock();
+        let lately = self
+            .places
+            .iter()
+            .filter(|(_, (_, at))| at.abs_diff(now) <= ACTIVE);
+        self.waiting = lately.map(|(key, _)| (*key, None)).collect();
+        self.next = (!self.waiting.is_empty()).then(Instant::now);
+    }
+
     /// When to ask [`Self::next_peer`] again.
     pub(super) fn next_at(&self) -> Option<Instant> {
         self.next
     }
 
-    /// The next peer to speak to, and where.
-    pub(super) fn next_peer(&mut self) -> Option<(PublicKey, SocketAddr)> {
+    /// The next peer to speak to, and where, if that isn't known already.
+    pub(super) fn next_peer(&mut self) -> Option<(PublicKey, Option<SocketAddr>)> {
         let next = self.waiting.pop_front();
         let more = !self.waiting.is_empty();
         self.next = more.then(|| Instant::now() + PACE);
@@ -233,7 +244,22 @@ mod tests {
             found.extend(memory.next_peer());
         }
         found.sort_by_key(|(_, place)| *place);
-        assert_eq!(found, [(key(1), place(1)), (key(2), place(3))]);
+        let expected = [(key(1), Some(place(1))), (key(2), Some(place(3)))];
+        assert_eq!(found, expected);
+        // Once more, where they are by now.
+        memory.places.insert(key(3), (place(5), 0));
+        memory.speak_again();
+        let mut found = Vec::new();
+        while memory.next_at().is_some() {
+            found.extend(memory.next_peer());
+        }
+        found.sort_unstable_by_key(|(key, _)| key.0);
+        let mut expected = [(key(1), None), (key(2), None)];
+        expected.sort_unstable_by_key(|(key, _)| key.0);
+        assert_eq!(
+            found, expected,
+            "who was never there lately isn't among them"
+        );
     }
 
     #[test]

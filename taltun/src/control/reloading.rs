@@ -74,6 +74,7 @@ impl Engine {
         // What somebody gains is let through before, what nobody has any more is not after.
         self.shield.add_routes(&gained(&plan));
         let key = new.interface.private_key.clone();
+        let is_new_key = self.device.private_key() != Some(&key);
         self.device.set_private_key(Some(key), now);
         let gone = plan.removed.iter();
         let gone = gone.filter_map(|key| self.device.forget_peer(key).map(RouteEdit::Clear));
@@ -130,6 +131,10 @@ impl Engine {
         self.touched = Touched::default();
         for peer in &greeted {
             self.approach(peer);
+        }
+        // Peers would take 15 s to notice that their sessions ended.
+        if is_new_key && let Some(memory) = &mut self.memory {
+            memory.speak_again();
         }
         Ok(plan.summary(&more))
     }

@@ -83,8 +83,17 @@ pub enum Response {
     Export(SecretText),
     /// It is done; the text says what, in a sentence for people.
     Done(String),
+    /// Answers [`Request::Reload`].
+    Reloaded {
+        /// As in [`Self::Done`].
+        done: String,
+        /// What is odd about the configuration, a sentence each.
+        warnings: Vec<String>,
+    },
     /// It isn't done; the text says why and what would help, in one line.
     Error(String),
+    /// It isn't done, as the configuration has mistakes: a line each.
+    Misconfigured(String),
 }
 
 /// A text with keys in it: wiped when dropped, and not told by `Debug`.

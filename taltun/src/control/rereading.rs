@@ -13,6 +13,10 @@ use super::request::Response;
 use crate::config::{self, Loaded, Peer};
 use crate::crypto::PublicKey;
 
+/// The answer where nothing can be read again.
+const NO_FILE: &str = "this tunnel has no configuration file to read again, as it was made by its \
+    name alone; change it with `wg set`";
+
 /// Where the outcome of a reload goes; `None` for into the log.
 pub(super) type Asker = Option<oneshot::Sender<Response>>;
 
@@ -51,10 +55,28 @@ impl Compared {
     }
 }
 
+/// Why there is nothing new.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The file has mistakes, or can't be read.
+    Mistakes(String),
+    /// Something else.
+    Other(String),
+}
+
+impl Unread {
+    /// Why.
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Mistakes(reason) | Self::Other(reason) => reason,
+        }
+    }
+}
+
 /// What was read, or why it can't be used, and who wanted it.
 #[derive(Debug)]
 pub(super) struct Reread {
-    pub read: Result<Compared, String>,
+    pub read: Result<Compared, Unread>,
     pub asker: Asker,
 }
 
@@ -74,7 +96,9 @@ impl Rereading {
                     let base = Arc::clone(&base);
                     Ok(Compared::new(loaded, base))
                 });
-                let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
+                let read = read
+                    .await
+                    .unwrap_or_else(|error| Err(Unread::Other(error.to_string())));
                 if results.send(Reread { read, asker }).await.is_err() {
                     return;
                 }
@@ -96,10 +120,12 @@ impl Rereading {
     }
 }
 
-fn read(origin: &Origin) -> Result<Loaded, String> {
-    let path = origin.path.as_deref();
-    path.ok_or("started without a configuration file")?;
-    config::load_with(path, &origin.overrides).map_err(|error| error.to_string())
+fn read(origin: &Origin) -> Result<Loaded, Unread> {
+    let Some(path) = origin.path.as_deref() else {
+        return Err(Unread::Other(NO_FILE.to_owned()));
+    };
+    config::load_with(Some(path), &origin.overrides)
+        .map_err(|error| Unread::Mistakes(error.to_string()))
 }
 
 #[cfg(test)]
@@ -135,19 +161,20 @@ mod tests {
         rereading.ask(None);
         let reread = read.recv().await.unwrap();
         assert!(reread.asker.is_none());
-        assert!(
-            reread
-                .read
-                .unwrap_err()
-                .contains("hub.toml:1: not valid TOML")
-        );
+        let Err(Unread::Mistakes(mistakes)) = reread.read else {
+            panic!("{reread:?}");
+        };
+        assert!(mistakes.contains("hub.toml:1: not valid TOML"));
     }
 
     #[tokio::test]
     async fn without_a_file_there_is_nothing_to_read_again() {
         let (rereading, mut read) = Rereading::start(Origin::default(), Peers::default());
         rereading.ask(None);
-        let error = read.recv().await.unwrap().read.unwrap_err();
-        assert_eq!(error, "started without a configuration file");
+        let loaded = read.recv().await.unwrap().read;
+        assert!(
+            matches!(&loaded, Err(Unread::Other(reason)) if reason == NO_FILE),
+            "{loaded:?}"
+        );
     }
 }

@@ -27,7 +27,7 @@ use super::names::{self, Resolver};
 use super::pace::Pace;
 use super::reload::NOTHING;
 use super::request::Call;
-use super::rereading::{Compared, Reread, Rereading};
+use super::rereading::{Compared, Reread, Rereading, Unread};
 use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
 use super::underlay::{self, Underlay};
@@ -288,19 +288,28 @@ enum End {
 /// Takes over what was read again, and tells whoever asked for that, or the log.
 async fn reloaded(reread: Reread, engine: &mut Engine, host: &mut Option<Host>) {
     let Reread { read, asker } = reread;
+    let mut warnings = Vec::new();
     let outcome = match read {
-        Ok(compared) => reload(compared, engine, host).await,
-        Err(reason) => Err(reason),
+        Ok(compared) => {
+            warnings.clone_from(&compared.loaded.warnings);
+            reload(compared, engine, host).await.map_err(Unread::Other)
+        }
+        Err(unread) => Err(unread),
     };
     if let Ok(summary) = &outcome {
         info!("{summary}");
     }
+    // Who asked may have left meanwhile.
     match (asker, outcome) {
-        // Who asked may have left meanwhile.
-        (Some(asker), Ok(summary)) => drop(asker.send(Response::Done(summary))),
-        (Some(asker), Err(reason)) => drop(asker.send(Response::Error(reason))),
+        (Some(asker), Ok(done)) => drop(asker.send(Response::Reloaded { done, warnings })),
+        (Some(asker), Err(Unread::Other(reason))) => drop(asker.send(Response::Error(reason))),
+        (Some(asker), Err(Unread::Mistakes(mistakes))) => {
+            drop(asker.send(Response::Misconfigured(mistakes)));
+        }
         (None, Ok(_)) => {}
-        (None, Err(reason)) => error!("not reloaded: {}", reason.replace('\n', "; ")),
+        (None, Err(unread)) => {
+            error!("not reloaded: {}", unread.reason().replace('\n', "; "));
+        }
     }
 }
 

@@ -103,11 +103,12 @@ impl Engine {
         let Some(peer) = self.device.peer(&key) else {
             return;
         };
-        // It came by itself, or the configuration says where it is.
-        if !is_ours_to_say || peer.endpoint().is_some() {
-            return;
+        match place {
+            // It came by itself, or the configuration says where it is.
+            Some(_) if !is_ours_to_say || peer.endpoint().is_some() => return,
+            Some(place) => self.device.set_endpoint(&key, Some(Endpoint::from(place))),
+            None => {}
         }
-        self.device.set_endpoint(&key, Some(Endpoint::from(place)));
         self.device.initiate(&key, clock::now());
     }
 

@@ -524,3 +524,77 @@ fn values_without_quotes_and_single_brackets_get_the_remedy() {
     let message = error("[interface]\nvip = 10.6.0.1\nmode = server\n");
     assert_eq!(message.lines().count(), 2, "{message}");
 }
+
+/// Whatever value is wrong, that is all that is told: nothing is called missing or forbidden that
+/// only looks so because the value isn't there.
+#[test]
+fn one_mistake_is_told_once_and_brings_no_other() {
+    let text = "\
+[interface]
+mode = \"client\"
+tun_name = \"t0\"
+vip = [\"10.0.0.2/24\", \"fd00::2/64\"]
+local_addr = \"[::]:9000\"
+private_key = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"
+mtu = 1400
+routes = [\"0.0.0.0/0\", \"::/0\"]
+fwmark = 7
+dns = [\"10.0.0.1\"]
+ip_forward = true
+mss_clamp = true
+protect_vip = true
+kill_switch = true
+firewall = \"nftables\"
+on_up = \"true\"
+shell = \"sh\"
+debug = true
+[nat]
+masquerade = true
+out = \"eth0\"
+[accel]
+xdp = \"off\"
+af_xdp = \"off\"
+deny = [\"192.0.2.0/24\"]
+handshakes_per_second = 10
+[dataplane]
+workers = 1
+udp_gso = true
+[dns_routes]
+domains = [\"*.example.net\"]
+via = \"hub\"
+upstream = [\"192.0.2.53\"]
+keep_seconds = 60
+[[peers]]
+name = \"hub\"
+public_key = \"1111111111111111111111111111111111111111111111111111111111111111\"
+vip = [\"10.0.0.1\", \"fd00::1\"]
+allowed_ips = [\"0.0.0.0/0\", \"::/0\"]
+endpoint = \"vpn.example.net:9000\"
+persistent_keepalive = 25
+";
+    parse(text, "t.toml").unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    for at in 0..lines.len() {
+        let Some((key, _)) = lines[at].split_once(" = ") else {
+            continue;
+        };
+        for wrong in ["\"not so\"", "[[1]]", "1.5"] {
+            let line = format!("{key} = {wrong}");
+            let mut lines = lines.clone();
+            lines[at] = &line;
+            let error = parse(&lines.join("\n"), "t.toml");
+            // Some words are right anywhere: a name, a command.
+            let Err(error) = error else { continue };
+            let told = error.to_string();
+            assert_eq!(told.lines().count(), 1, "{line}: {told}");
+            assert!(told.contains(key), "{line}: {told}");
+        }
+    }
+    // A key in a file of its own that can't be read is there all the same.
+    let (before, after) = text.split_once("private_key = ").unwrap();
+    let after = after.split_once('\n').unwrap().1;
+    let text = format!("{before}private_key_file = \"/no/such/key\"\n{after}");
+    let told = parse(&text, "t.toml").unwrap_err().to_string();
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("cannot read /no/such/key"), "{told}");
+}

@@ -142,7 +142,14 @@ impl Section {
                 }
             }
         }
-        for placed in &self.lines {
+        // What it is called comes first, so that nothing is between the header and it.
+        let is_name = |out: &Placed<Out>| match &out.value {
+            Out::Key(key, _) => *key == "name",
+            Out::Own { key, .. } => key == "name",
+            _ => false,
+        };
+        let names = self.lines.iter().filter(|out| is_name(out));
+        for placed in names.chain(self.lines.iter().filter(|out| !is_name(out))) {
             let line = placed.line;
             match &placed.value {
                 Out::Plain(text) | Out::Own { line: text, .. } => {
