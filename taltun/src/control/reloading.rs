@@ -22,6 +22,10 @@ use crate::system::Host;
 
 impl Engine {
     /// Changes what can be changed under way.
+    #[allow(
+        clippy::too_many_lines,
+        reason = "each setting in the order in which it has to change"
+    )]
     pub(super) async fn take_over(
         &mut self,
         mut compared: Compared,
