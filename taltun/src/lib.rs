@@ -10,10 +10,11 @@ pub mod accel;
 pub mod cli;
 pub mod config;
 pub mod control;
-pub mod crypto;
 pub mod dataplane;
-pub mod protocol;
 pub mod report;
 #[cfg(test)]
 mod scaling;
 pub mod system;
+
+pub use taltun_crypto as crypto;
+pub use taltun_protocol as protocol;

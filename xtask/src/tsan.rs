@@ -41,7 +41,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::rust_src()?;
     setup::step("building the library and the standard library for ThreadSanitizer");
     let status = cargo()?
-        .args(["test", "--package", "taltun", "--lib"])
+        .args([
+            "test",
+            "--package",
+            "taltun",
+            "--package",
+            "taltun-protocol",
+            "--lib",
+        ])
         .args(["--no-default-features", "-Zbuild-std", "--target", &host])
         .arg("--target-dir")
         .arg(target().join("tsan"))

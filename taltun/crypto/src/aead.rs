@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use super::{KEY_LEN, TAG_LEN};
+use crate::{KEY_LEN, TAG_LEN};
 
 #[cfg(all(target_arch = "x86_64", chacha20_avx512))]
 use super::wide;
@@ -98,7 +98,7 @@ mod with_ring {
     use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
     use zeroize::Zeroize;
 
-    use super::{KEY_LEN, TAG_LEN};
+    use crate::{KEY_LEN, TAG_LEN};
 
     pub(super) const NAME: &str = "ring";
 
@@ -158,7 +158,7 @@ mod portable {
     use chacha20poly1305::aead::{AeadInOut, KeyInit};
     use chacha20poly1305::{ChaCha20Poly1305, Tag};
 
-    use super::{KEY_LEN, TAG_LEN};
+    use crate::{KEY_LEN, TAG_LEN};
 
     #[cfg(not(feature = "ring"))]
     pub(super) const NAME: &str = "portable";
@@ -194,7 +194,7 @@ mod portable {
 /// Stands for `wide` in a build that can't have it.
 #[cfg(not(all(target_arch = "x86_64", chacha20_avx512)))]
 mod absent {
-    use super::{KEY_LEN, TAG_LEN};
+    use crate::{KEY_LEN, TAG_LEN};
 
     pub(super) enum Key {}
 

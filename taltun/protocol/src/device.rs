@@ -50,7 +50,7 @@ use super::tai64n::Tai64n;
 use super::time::Time;
 use super::timers::{Due, Timers};
 use super::tunnel::Tunnel;
-use crate::crypto::{PresharedKey, PrivateKey, PublicKey, SharedSecret};
+use taltun_crypto::{PresharedKey, PrivateKey, PublicKey, SharedSecret};
 
 /// What a device is made of.
 #[derive(Debug)]

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use super::Control;
-use crate::protocol::peer::Endpoint;
-use crate::protocol::time::Time;
+use crate::peer::Endpoint;
+use crate::time::Time;
 
 /// Addresses that a peer may be at, and what became of trying them.
 #[derive(Debug, Default)]

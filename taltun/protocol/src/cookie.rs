@@ -9,7 +9,7 @@ use super::messages::{
     mac_offsets, write_cookie_reply,
 };
 use super::time::Time;
-use crate::crypto::{PublicKey, constant_time_eq, hash, mac, xopen, xseal};
+use taltun_crypto::{PublicKey, constant_time_eq, hash, mac, xopen, xseal};
 
 /// What the MACs of a received handshake message prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::messages::{
     write_response,
 };
 use super::tai64n::Tai64n;
-use crate::crypto::{
+use taltun_crypto::{
     AeadKey, KEY_LEN, PresharedKey, PrivateKey, PublicKey, SharedSecret, TAG_LEN, hash, kdf,
 };
 

@@ -31,8 +31,8 @@ pub mod replay;
 pub mod session;
 mod staged;
 pub mod tai64n;
-#[cfg(test)]
-pub(crate) mod tests;
+#[cfg(any(test, feature = "testing"))]
+pub mod tests;
 pub mod time;
 mod timers;
 mod trie;

@@ -61,7 +61,7 @@ pub const COOKIE_REPLY_LEN: usize = 64;
 /// Bytes before the encrypted packet in a data message.
 pub const DATA_HEADER_LEN: usize = 16;
 /// Bytes that a data message adds to its (padded) packet: header and tag.
-pub const DATA_OVERHEAD: usize = DATA_HEADER_LEN + crate::crypto::TAG_LEN;
+pub const DATA_OVERHEAD: usize = DATA_HEADER_LEN + taltun_crypto::TAG_LEN;
 
 const TYPE_INITIATION: u32 = 1;
 const TYPE_RESPONSE: u32 = 2;

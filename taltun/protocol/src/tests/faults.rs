@@ -12,7 +12,7 @@ use super::super::device::PeerSettings;
 use super::super::messages::REKEY_ATTEMPT_TIME;
 use super::super::tunnel::Opened;
 use super::pair::*;
-use crate::crypto::PresharedKey;
+use taltun_crypto::PresharedKey;
 
 /// What no datagram may change that doesn't authenticate.
 fn state(world: &World, node: usize) -> impl PartialEq + std::fmt::Debug + use<> {

@@ -6,7 +6,7 @@ use taltun_common::drops::DropReason;
 use super::super::device::PeerSettings;
 use super::super::messages::DATA_HEADER_LEN;
 use super::pair::*;
-use crate::crypto::PresharedKey;
+use taltun_crypto::PresharedKey;
 
 /// A hub with a session with each spoke.
 fn connected_hub() -> World {

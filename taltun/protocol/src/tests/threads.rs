@@ -20,7 +20,7 @@ use super::super::session::Session;
 use super::super::time::Time;
 use super::super::tunnel::{NotSealed, Opened, Tunnel};
 use super::pair::*;
-use crate::crypto::PresharedKey;
+use taltun_crypto::PresharedKey;
 
 /// Packets that are sealed or opened together.
 const BATCH: usize = 16;

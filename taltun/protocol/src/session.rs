@@ -15,7 +15,7 @@ use super::messages::{
 use super::noise::TransportKeys;
 use super::replay::ReplayWindow;
 use super::time::Time;
-use crate::crypto::{AeadKey, AuthError, TAG_LEN};
+use taltun_crypto::{AeadKey, AuthError, TAG_LEN};
 
 /// Which side of the handshake we were; only an initiator renews a session by age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +174,7 @@ impl Session {
     }
 
     /// Pretends that `sent` messages were sent, for tests of the limits.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn set_counter(&self, sent: u64) {
         self.next_counter.store(sent, Ordering::Relaxed);
     }

@@ -27,7 +27,7 @@ use super::peer::{Endpoint, Peer, PeerId, Request};
 use super::session::Session;
 use super::staged::Staged;
 use super::time::Time;
-use crate::crypto::TAG_LEN;
+use taltun_crypto::TAG_LEN;
 
 /// Peers remembered at once that used another address of ours than before, or came back to
 /// where they were.

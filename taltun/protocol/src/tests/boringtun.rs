@@ -10,7 +10,7 @@ use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519;
 
 use super::pair::*;
-use crate::crypto::PresharedKey;
+use taltun_crypto::PresharedKey;
 
 /// Our device and boringtun's tunnel, joined by a network without delay.
 struct Mixed {

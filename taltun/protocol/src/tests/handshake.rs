@@ -9,7 +9,7 @@ use super::super::device::{AddPeerError, Event, PeerSettings};
 use super::super::messages::Response;
 use super::super::noise::Identity;
 use super::pair::*;
-use crate::crypto::{PresharedKey, PublicKey};
+use taltun_crypto::{PresharedKey, PublicKey};
 
 /// §5.4: one round trip, then the packet that asked for it.
 #[test]

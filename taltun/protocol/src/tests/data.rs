@@ -6,7 +6,7 @@ use super::super::device::PeerSettings;
 use super::super::messages::DATA_HEADER_LEN;
 use super::super::tunnel::{NotSealed, Opened};
 use super::pair::*;
-use crate::crypto::PresharedKey;
+use taltun_crypto::PresharedKey;
 
 /// Seals `packet` from [`A`] to [`B`] as it is, whatever it is, and returns the datagram.
 fn sealed_raw(world: &mut World, packet: &[u8]) -> Vec<u8> {

@@ -2,6 +2,7 @@
 //! however its cipher work is cut and in whatever order the parts are done.
 
 use std::ops::Range;
+#[cfg(test)]
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
@@ -13,7 +14,7 @@ use super::super::peer::Endpoint;
 use super::super::plan::{Plan, Work};
 use super::super::tunnel::{NotSealed, Opened, Sealed};
 use super::pair::*;
-use crate::crypto::TAG_LEN;
+use taltun_crypto::TAG_LEN;
 
 /// Room around a packet of any length that is tested.
 const OVERHEAD: usize = DATA_HEADER_LEN + TAG_LEN;
@@ -193,7 +194,7 @@ fn open_in_steps(
 
 /// Sends a batch of everything through a hub, packet by packet, and through its twin, in
 /// steps whose work `carry` does; panics where they differ.
-pub(crate) fn the_way_in_is_the_same(seed: u64, count: usize, carry: &dyn Fn(Work<'_>)) {
+pub fn the_way_in_is_the_same(seed: u64, count: usize, carry: &dyn Fn(Work<'_>)) {
     let (one, twin) = (connected_hub(), connected_hub());
     let (arena, datagrams) = arrivals(&one, seed, count);
     let alone = open_alone(&one, arena.clone(), &datagrams);
@@ -252,12 +253,7 @@ fn sealed_fates(
 }
 
 /// The same of what leaves, on sessions of which one has only so many counters `left`.
-pub(crate) fn the_way_out_is_the_same(
-    seed: u64,
-    count: usize,
-    left: u64,
-    carry: &dyn Fn(Work<'_>),
-) {
+pub fn the_way_out_is_the_same(seed: u64, count: usize, left: u64, carry: &dyn Fn(Work<'_>)) {
     let (one, twin) = (connected_hub(), connected_hub());
     for world in [&one, &twin] {
         let session = world.nodes[A].session(B);

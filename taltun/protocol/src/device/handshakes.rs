@@ -8,17 +8,17 @@ use taltun_common::drops::DropReason;
 use taltun_common::steering;
 
 use super::{Device, Event, InFlight, MAX_GIVEN_UP, Transmit};
-use crate::crypto::{KEY_LEN, PrivateKey};
-use crate::protocol::cookie::Proof;
-use crate::protocol::messages::{
+use crate::cookie::Proof;
+use crate::messages::{
     CookieReply, INITIATION_INTERVAL, Initiation, REKEY_TIMEOUT_JITTER, Response,
 };
-use crate::protocol::noise::{self, TransportKeys};
-use crate::protocol::peer::{Endpoint, PeerId};
-use crate::protocol::randomness::NoRandomness;
-use crate::protocol::session::{Role, Session};
-use crate::protocol::tai64n::Tai64n;
-use crate::protocol::time::Time;
+use crate::noise::{self, TransportKeys};
+use crate::peer::{Endpoint, PeerId};
+use crate::randomness::NoRandomness;
+use crate::session::{Role, Session};
+use crate::tai64n::Tai64n;
+use crate::time::Time;
+use taltun_crypto::{KEY_LEN, PrivateKey};
 
 impl Device {
     /// Whether this initiation is more than its source may send without proving its address.

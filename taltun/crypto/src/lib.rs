@@ -1,7 +1,7 @@
 //! The one seam to the cryptographic back ends.
 //!
-//! Everything else in the crate names only the types of this file, so that a back end can
-//! be exchanged here without touching the protocol. Today: [`aead`] seals and opens
+//! The protocol names only the types of this file, so that a back end can be exchanged here
+//! without touching it. Today: [`aead`] seals and opens
 //! transport data with the fastest that the machine has, `x25519-dalek` does the
 //! Diffie-Hellman, `blake2` hashes, and `chacha20poly1305` provides the XChaCha20 of cookie
 //! replies.
@@ -21,6 +21,8 @@ use blake2::digest::{FixedOutput, KeyInit, Update};
 use blake2::{Blake2s256, Blake2sMac, Digest};
 use chacha20poly1305::XChaCha20Poly1305;
 use chacha20poly1305::aead::{Aead, Payload};
+use hmac::SimpleHmac;
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 pub use aead::{AeadKey, AuthError};
@@ -273,20 +275,12 @@ pub fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
 
 /// HMAC over BLAKE2s-256 (paper §5.4, HMAC), the building block of KDF.
 pub fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    const BLOCK: usize = 64;
-    let mut inner_pad = Zeroizing::new([0x36_u8; BLOCK]);
-    let mut outer_pad = Zeroizing::new([0x5c_u8; BLOCK]);
-    for (i, byte) in key.iter().enumerate() {
-        inner_pad[i] ^= byte;
-        outer_pad[i] ^= byte;
-    }
-    let mut inner = Blake2s256::new();
-    Digest::update(&mut inner, *inner_pad);
+    let mut hmac =
+        SimpleHmac::<Blake2s256>::new_from_slice(key).expect("HMAC takes a key of any length");
     for part in parts {
-        Digest::update(&mut inner, part);
+        Update::update(&mut hmac, part);
     }
-    let inner: [u8; 32] = inner.finalize().into();
-    hash(&[&*outer_pad, &inner])
+    hmac.finalize_fixed().into()
 }
 
 /// `KDF_n` of the paper's §5.4: `N` keys from a chaining key and input.
@@ -308,7 +302,7 @@ pub fn kdf<const N: usize>(chaining_key: &[u8; 32], input: &[u8]) -> [Zeroizing<
 
 /// Compares without telling, by its duration, where the first difference is.
 pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
+    a.ct_eq(b).into()
 }
 
 #[cfg(test)]

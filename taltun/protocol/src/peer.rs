@@ -13,7 +13,7 @@ use super::messages::REKEY_TIMEOUT;
 use super::session::{Role, Session};
 use super::staged::Staged;
 use super::time::Time;
-use crate::crypto::PublicKey;
+use taltun_crypto::PublicKey;
 
 /// Names a peer for as long as the device lives; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -464,7 +464,7 @@ impl Peer {
     }
 
     /// Forgets how it came to be where it is; whether anything else was asked for it.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn forget_moves(&self) -> bool {
         self.returns.store(0, Ordering::Relaxed);
         *lock(&self.left) = None;
@@ -472,7 +472,7 @@ impl Peer {
         self.requests.fetch_and(!moved, Ordering::Relaxed) & !moved != 0
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn current_session(&self) -> Option<Arc<Session>> {
         lock(&self.sessions).current.clone()
     }

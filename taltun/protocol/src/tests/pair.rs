@@ -26,7 +26,7 @@ use super::super::session::Session;
 use super::super::tai64n::Tai64n;
 use super::super::time::Time;
 use super::super::tunnel::{NotSealed, Opened};
-use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
+use taltun_crypto::{PresharedKey, PrivateKey, PublicKey};
 
 /// First node of [`World::pair`]; the hub of [`World::hub`].
 pub(super) const A: usize = 0;

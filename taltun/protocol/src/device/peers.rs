@@ -10,14 +10,14 @@ use taltun_common::steering::MAX_WORKERS;
 
 use super::places::Places;
 use super::{AddPeerError, Control, Device, PeerSettings, RouteEdit};
-use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
-use crate::protocol::allowed_ips::AllowedIps;
-use crate::protocol::cookie::{Checker, Sealer};
-use crate::protocol::noise::Identity;
-use crate::protocol::peer::{Endpoint, Peer, PeerId};
-use crate::protocol::ratelimiter::{self, RateLimiter};
-use crate::protocol::time::Time;
-use crate::protocol::timers::Timers;
+use crate::allowed_ips::AllowedIps;
+use crate::cookie::{Checker, Sealer};
+use crate::noise::Identity;
+use crate::peer::{Endpoint, Peer, PeerId};
+use crate::ratelimiter::{self, RateLimiter};
+use crate::time::Time;
+use crate::timers::Timers;
+use taltun_crypto::{PresharedKey, PrivateKey, PublicKey};
 
 impl Device {
     /// From now on, the receiver indices that we give out say which of so many workers their

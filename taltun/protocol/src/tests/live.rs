@@ -2,7 +2,7 @@
 
 use super::super::device::{PeerSettings, RouteEdit};
 use super::pair::*;
-use crate::crypto::{PresharedKey, PrivateKey};
+use taltun_crypto::{PresharedKey, PrivateKey};
 
 /// A new key of ours ends all sessions, and the next packet goes out under the new one at
 /// once, however young the last handshake is.
