@@ -9,8 +9,10 @@
 //! Nobody has a route beyond its own wires and nobody forwards, so whatever gets from a to b
 //! went through the tunnel.
 
+use std::cell::Cell;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -184,22 +186,27 @@ impl Chain {
     }
 }
 
-/// A prefix for the namespaces of this process's tests, so that tests of several processes
-/// don't meet.
+/// A prefix for the namespaces of this thread's test, so that tests that run at the same time,
+/// in this process or in others, don't meet.
 pub fn private_prefix() -> String {
-    format!("tt{}", std::process::id())
+    format!("tt{}n{}", std::process::id(), TEST.get())
 }
 
-/// The same for a test that runs beside them; each has another number.
-pub fn prefix_beside(number: u32) -> String {
-    format!("tb{}n{number}", std::process::id())
+/// From now on this thread does another test, with another [`private_prefix`].
+pub fn start_test() {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    TEST.set(STARTED.fetch_add(1, Ordering::Relaxed) + 1);
+}
+
+thread_local! {
+    static TEST: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Removes what test processes left that were killed before they could clean up.
 pub fn remove_remains_of_dead_tests() -> Result<()> {
-    for name in [netns::names_with("tt"), netns::names_with("tb")].concat() {
+    for name in netns::names_with("tt") {
         let owner: String = name[2..].chars().take_while(char::is_ascii_digit).collect();
-        let is_ours = name[2 + owner.len()..].starts_with(['-', 'n']);
+        let is_ours = name[2 + owner.len()..].starts_with('n');
         let proc = std::path::Path::new("/proc");
         if !owner.is_empty() && is_ours && !proc.join(owner).exists() {
             netns::remove(&name)?;

@@ -2,20 +2,13 @@
 //! in namespaces of their own, so that all of them take as long as the longest. They print
 //! nothing: it would come in the middle of what others print.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use anyhow::{Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use taltun_tests::topology::prefix_beside;
+use taltun_tests::topology;
 
 use crate::support::Case;
-
-/// A prefix for the namespaces of one more such test.
-pub fn own_prefix() -> String {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    prefix_beside(NUMBER.fetch_add(1, Ordering::Relaxed))
-}
 
 /// Starts the cases that are asked for; their trials wait for how they end. Put them last.
 pub fn start(cases: &[Case], arguments: &Arguments) -> Vec<Trial> {
@@ -27,7 +20,10 @@ pub fn start(cases: &[Case], arguments: &Arguments) -> Vec<Trial> {
         if let Some(reason) = case.missing() {
             return Trial::ignorable_test(case.name, || Ok(Completion::ignored_with(reason)));
         }
-        let running = thread::spawn(case.run);
+        let running = thread::spawn(move || {
+            topology::start_test();
+            (case.run)()
+        });
         Trial::test(case.name, move || {
             let outcome: Result<()> = running
                 .join()

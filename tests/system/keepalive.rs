@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use taltun_tests::lab::{PORT, Role};
-use taltun_tests::topology::{Pair, WIRE_A};
+use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
 
-use crate::beside::own_prefix;
 use crate::interop::{Starts, plain_pair};
 use crate::support::{Case, KERNEL_WIREGUARD, UP_LIMIT, ensure_answers, eventually};
 use crate::watch::{Kind, Watch};
@@ -49,7 +48,7 @@ const KEEPALIVE: u64 = 32;
 /// `talks` sends one datagram that nobody answers; ten seconds later the other says that it
 /// got it, and nobody takes the silence for a broken session.
 fn heard(program: Program, talks: Starts) -> Result<()> {
-    let pair = Pair::create(&own_prefix())?;
+    let pair = Pair::create(&private_prefix())?;
     let watch = Watch::start(&pair.left)?;
     let (taltun, other) = plain_pair(&pair, program, talks, false, None)?;
     let (from, to, role, listener) = match talks {
@@ -83,7 +82,7 @@ fn heard(program: Program, talks: Starts) -> Result<()> {
 /// tunnel up, and are not answered.
 fn persistent(program: Program) -> Result<()> {
     for taltun_sends in [true, false] {
-        let pair = Pair::create(&own_prefix())?;
+        let pair = Pair::create(&private_prefix())?;
         let taltun = Wg::start(Program::Taltun, &pair.left)?;
         let other = Wg::start(program, &pair.right)?;
         let (ours, theirs) = (WgKeys::generate()?, WgKeys::generate()?);

@@ -1,9 +1,10 @@
 //! The whole-system tests: real `taltun` processes in network namespaces, real packets.
 //!
-//! `cargo xtask test` runs them and gives them the `taltun` they are about. They run one
-//! after the other, as each wants the machine for itself, but for a few that do little but
-//! wait ([`beside`]). No test depends on how fast the machine is beyond limits that are an
-//! order of magnitude away.
+//! `cargo xtask test` runs them and gives them the `taltun` they are about. Each has network
+//! namespaces of its own, so most run side by side; those that load the machine, or want what
+//! it has once, follow one after the other. A few that do little but wait run beside both
+//! ([`beside`]). No test depends on how fast the machine is beyond limits that are an order of
+//! magnitude away.
 //!
 //! A test that needs what isn't there (root, a program) is ignored, and says why.
 
@@ -64,37 +65,59 @@ mod words;
 mod zero_copy;
 mod zero_copy_queues;
 
+use std::process::ExitCode;
+
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use taltun_tests::{lab, sys, topology};
 
 use support::Case;
 
-fn main() {
+/// How many tests run side by side. Most of their time they wait, for a timer or for an answer.
+const SIDE_BY_SIDE: usize = 4;
+
+fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
     if sys::is_root()
         && let Err(error) = topology::remove_remains_of_dead_tests()
     {
         eprintln!("can't clean up after earlier tests: {error:#}");
     }
-    let mut cases: Vec<Case> = [
-        toolkit::CASES,
+    let beside = beside::start(&waiting(), &arguments);
+    let side_by_side = side_by_side().into_iter().map(|case| trial(case, false));
+    let mut alone = alone();
+    // They take minutes, so they have to be asked for by name.
+    let filter = arguments.filter.as_deref().unwrap_or_default();
+    if filter.starts_with(soak::FILTER) {
+        alone.extend_from_slice(soak::CASES);
+    }
+    let alone = alone.into_iter().map(|case| trial(case, false));
+    let again = over_af_xdp().into_iter().map(|case| trial(case, true));
+
+    let chosen = arguments.test_threads;
+    arguments.test_threads = chosen.or(Some(SIDE_BY_SIDE));
+    let together = libtest_mimic::run(&arguments, side_by_side.collect());
+    arguments.test_threads = Some(1);
+    let in_turn = libtest_mimic::run(&arguments, alone.chain(again).chain(beside).collect());
+    if together.has_failed() || in_turn.has_failed() {
+        ExitCode::from(101)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// Tests that leave the machine to others most of the time.
+fn side_by_side() -> Vec<Case> {
+    [
         reach::CASES,
         bans::CASES,
         bans_meant::CASES,
-        sources::CASES,
         lifecycle::CASES,
         refusals::CASES,
         words::CASES,
         peer_log::CASES,
         restart::CASES,
-        garbage::CASES,
-        bad_wire::CASES,
-        interop::CASES,
-        tools::CASES,
         roaming::CASES,
         loops::CASES,
-        manners::CASES,
         flaps::CASES,
         headers::CASES,
         own_networks::CASES,
@@ -104,7 +127,6 @@ fn main() {
         in_anothers_name::CASES,
         clones::CASES,
         recipes::CASES,
-        hooks::CASES,
         import::CASES,
         kill_switch::CASES,
         kill_switch_inbound::CASES,
@@ -119,6 +141,24 @@ fn main() {
         router_names::CASES,
         network::CASES,
         vagrant::CASES,
+    ]
+    .concat()
+}
+
+/// Tests that load the machine, that measure its load, or that use what it has only once.
+fn alone() -> Vec<Case> {
+    [
+        toolkit::CASES,
+        sources::CASES,
+        garbage::CASES,
+        bad_wire::CASES,
+        interop::CASES,
+        tools::CASES,
+        manners::CASES,
+        secrecy::CASES,
+        cookies::CASES,
+        locked_out::CASES,
+        hooks::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,
         af_xdp_exits::CASES,
@@ -127,9 +167,12 @@ fn main() {
         zero_copy::CASES,
         zero_copy_queues::CASES,
     ]
-    .concat();
-    // The same again with another back end for what comes in.
-    let over_af_xdp: Vec<Case> = [
+    .concat()
+}
+
+/// Tests that are run once more with another back end for what comes in.
+fn over_af_xdp() -> Vec<Case> {
+    [
         reach::CASES,
         bans::CASES,
         sources::CASES,
@@ -137,18 +180,12 @@ fn main() {
         bad_wire::CASES,
         own_networks::CASES,
     ]
-    .concat();
-    // They take minutes, so they have to be asked for by name.
-    let filter = arguments.filter.as_deref().unwrap_or_default();
-    if filter.starts_with(soak::FILTER) {
-        cases.extend_from_slice(soak::CASES);
-    }
-    let waiting = [rekey::CASES, keepalive::CASES, manners::WAITING].concat();
-    let beside = beside::start(&waiting, &arguments);
-    let trials = cases.into_iter().map(|case| trial(case, false));
-    let again = over_af_xdp.into_iter().map(|case| trial(case, true));
-    let trials = trials.chain(again).chain(beside).collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    .concat()
+}
+
+/// Tests that take minutes in which they do nothing.
+fn waiting() -> Vec<Case> {
+    [rekey::CASES, keepalive::CASES, manners::WAITING].concat()
 }
 
 fn trial(case: Case, over_af_xdp: bool) -> Trial {
@@ -158,11 +195,11 @@ fn trial(case: Case, over_af_xdp: bool) -> Trial {
         case.name.to_owned()
     };
     Trial::ignorable_test(name, move || {
+        topology::start_test();
+        lab::use_af_xdp(over_af_xdp);
         if let Some(reason) = case.missing() {
             return Ok(Completion::ignored_with(reason));
         }
-        // Tests run one after the other.
-        lab::use_af_xdp(over_af_xdp);
         // With `#` an error shows what caused it.
         (case.run)().map_err(|error| Failed::from(format!("{error:#}")))?;
         Ok(Completion::Completed)

@@ -11,7 +11,6 @@ use taltun_tests::netns::Namespace;
 use taltun_tests::topology::{Pair, Star, WIRE_A, WIRE_B, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
 
-use crate::beside::own_prefix;
 use crate::ends::{Ends, end};
 use crate::support::{ANSWER_LIMIT, Case, ensure_answers, ensure_silent};
 use crate::wireguard::{Program, Wg, WgKeys, WgPeer, at};
@@ -94,7 +93,7 @@ pub const WAITING: &[Case] = &[Case {
 }];
 
 fn unanswered() -> Result<()> {
-    let pair = Pair::create(&own_prefix())?;
+    let pair = Pair::create(&private_prefix())?;
     let left = Wg::start(Program::Taltun, &pair.left)?;
     let nobody = end(&WgKeys::generate()?, 2, at(WIRE_A.far_v4(), PORT));
     left.configure(&WgKeys::generate()?, PORT, &[nobody])?;

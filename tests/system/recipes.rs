@@ -129,13 +129,10 @@ fn no_firewall() -> Result<()> {
     let script = r#"
         mount -t tmpfs none /mnt
         for d in sbin bin; do
-            mkdir /mnt/$d
-            for f in /usr/$d/*; do
-                case ${f##*/} in nft|iptables*|xtables*|resolvectl|resolvconf) ;;
-                *) ln -s /mnt/all-$d/${f##*/} /mnt/$d/ ;; esac
-            done
-            mkdir /mnt/all-$d
+            mkdir /mnt/$d /mnt/all-$d
             mount --bind /usr/$d /mnt/all-$d
+            ln -s /mnt/all-$d/* /mnt/$d/
+            (cd /mnt/$d && rm -f nft iptables* xtables* resolvectl resolvconf)
         done
         mount --bind /mnt/sbin /usr/sbin
         mount --bind /mnt/bin /usr/bin

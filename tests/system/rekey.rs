@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::lab::Role;
-use taltun_tests::topology::Pair;
+use taltun_tests::topology::{Pair, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
 
-use crate::beside::own_prefix;
 use crate::interop::{Starts, plain_pair};
 use crate::support::{ANSWER_LIMIT, Case, KERNEL_WIREGUARD, UP_LIMIT};
 use crate::watch::{Kind, Watch};
@@ -47,7 +46,7 @@ const LIMIT: Duration = Duration::from_secs(150);
 const PAUSE: Duration = Duration::from_millis(50);
 
 fn rekey(program: Program, starts: Starts) -> Result<()> {
-    let pair = Pair::create(&own_prefix())?;
+    let pair = Pair::create(&private_prefix())?;
     let watch = Watch::start(&pair.left)?;
     let _both = plain_pair(&pair, program, starts, false, None)?;
     let (from, to) = match starts {
