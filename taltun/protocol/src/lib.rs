@@ -109,6 +109,7 @@ pub mod allowed_ips;
 pub mod cookie;
 pub mod device;
 pub mod ecn;
+pub mod endpoint;
 pub mod ip;
 pub mod messages;
 mod nesting;

@@ -16,8 +16,10 @@ pub const LABEL_COOKIE: &[u8] = b"cookie--";
 
 /// After so many messages on a session, a new one is negotiated (§6.1).
 pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
+/// Counters behind the newest that are still told apart (§5.4.6, RFC 6479).
+pub const REPLAY_WINDOW: u64 = 127 * 64;
 /// After so many messages, a session is dead (§6.1). Leaves room for the replay window.
-pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - super::replay::WINDOW - 1;
+pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - REPLAY_WINDOW - 1;
 /// The initiator of a session negotiates a new one when it sends after this (§6.2).
 pub const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
 /// After this a session is dead (§6.2).

@@ -5,38 +5,16 @@
 //! a run of packets of one peer, not once a packet. What only the controller knows of a
 //! peer (handshake state, timers, cookies) is in [`super::device`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use super::endpoint::{Endpoint, Local, PeerId};
 use super::messages::REKEY_TIMEOUT;
 use super::session::{Role, Session};
 use super::staged::Staged;
 use super::time::Time;
 use taltun_crypto::PublicKey;
-
-/// Names a peer for as long as the device lives; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(pub(super) u32);
-
-/// Where a peer is, and how we are reached from there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The peer's address and port.
-    pub remote: SocketAddr,
-    /// The address of ours it used, so that answers leave from there; `None` lets the
-    /// kernel choose.
-    pub local: Option<Local>,
-}
-
-/// One of our own addresses and the interface a datagram came in on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Local {
-    /// The address the datagram was sent to.
-    pub address: IpAddr,
-    /// Index of the interface it arrived on.
-    pub interface: u32,
-}
 
 /// A peer that went back and forth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,20 +23,6 @@ pub struct Turns {
     pub returns: u32,
     /// Where it is, and where it was before.
     pub between: [SocketAddr; 2],
-}
-
-impl From<SocketAddr> for Endpoint {
-    /// IPv4 in its mapped form is IPv4, as where it is heard from.
-    fn from(remote: SocketAddr) -> Self {
-        Self {
-            remote: match remote.ip().to_canonical() {
-                v4 @ IpAddr::V4(_) => SocketAddr::new(v4, remote.port()),
-                // With its scope, if it has one.
-                IpAddr::V6(_) => remote,
-            },
-            local: None,
-        }
-    }
 }
 
 /// What is different about where a message came from.

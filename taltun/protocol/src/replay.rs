@@ -4,12 +4,11 @@
 //! A ring of 64-bit words indexed by counter. One word is always being cleared for what
 //! comes next, so of 8192 bits 8128 are usable.
 
-use super::messages::REJECT_AFTER_MESSAGES;
+use super::messages::{REJECT_AFTER_MESSAGES, REPLAY_WINDOW};
 
-const WORDS: usize = 128;
 const WORD_BITS: u64 = 64;
-/// Counters behind the newest that are still told apart: 8128.
-pub const WINDOW: u64 = (WORDS as u64 - 1) * WORD_BITS;
+/// One more than the window takes.
+const WORDS: usize = (REPLAY_WINDOW / WORD_BITS) as usize + 1;
 
 /// Remembers which counters of a session were received.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ impl ReplayWindow {
                 self.words[slot(newest + step)] = 0;
             }
             self.next = counter + 1;
-        } else if self.next - 1 - counter > WINDOW {
+        } else if self.next - 1 - counter > REPLAY_WINDOW {
             return false;
         }
         let bit = 1 << (counter % WORD_BITS);
@@ -65,7 +64,7 @@ mod tests {
     /// The kernel's self-test of its window, as a table of (counter, accepted).
     #[test]
     fn the_kernels_table_of_counters_holds() {
-        const T: u64 = WINDOW + 1;
+        const T: u64 = REPLAY_WINDOW + 1;
         let mut window = ReplayWindow::default();
         let steps: [(u64, bool); 34] = [
             (0, true),
@@ -115,11 +114,11 @@ mod tests {
     #[test]
     fn a_window_received_backwards_is_accepted_once() {
         let mut window = ReplayWindow::default();
-        assert!(window.accept(WINDOW - 1));
-        for counter in (0..WINDOW - 1).rev() {
+        assert!(window.accept(REPLAY_WINDOW - 1));
+        for counter in (0..REPLAY_WINDOW - 1).rev() {
             assert!(window.accept(counter));
         }
-        for counter in 0..WINDOW {
+        for counter in 0..REPLAY_WINDOW {
             assert!(!window.accept(counter));
         }
     }
@@ -130,8 +129,8 @@ mod tests {
         assert!(window.accept(0));
         assert!(window.accept(1_000_000));
         assert!(!window.accept(0));
-        assert!(!window.accept(1_000_000 - WINDOW - 1));
-        assert!(window.accept(1_000_000 - WINDOW));
+        assert!(!window.accept(1_000_000 - REPLAY_WINDOW - 1));
+        assert!(window.accept(1_000_000 - REPLAY_WINDOW));
         for counter in 1_000_001..1_000_100 {
             assert!(window.accept(counter));
         }
@@ -154,7 +153,7 @@ mod tests {
                     base += rng.next_u64() % 20_000;
                 }
                 let counter = base.saturating_sub(rng.next_u64() % 9000);
-                let in_window = newest.is_none_or(|n| counter > n || n - counter <= WINDOW);
+                let in_window = newest.is_none_or(|n| counter > n || n - counter <= REPLAY_WINDOW);
                 let expected = in_window && !seen.contains(&counter);
                 assert_eq!(window.accept(counter), expected);
                 if expected {

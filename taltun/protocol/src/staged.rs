@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use super::endpoint::PeerId;
 use super::messages::MAX_STAGED_PACKETS;
-use super::peer::PeerId;
 
 /// Bytes that wait for one peer at most: as many packets as may wait, of the usual MTU.
 pub const MAX_STAGED_BYTES: usize = 256 << 10;

@@ -2,7 +2,7 @@
 
 use taltun_common::drops::DropReason;
 
-use super::super::replay::WINDOW;
+use super::super::messages::REPLAY_WINDOW as WINDOW;
 use super::pair::*;
 
 /// A message from [`A`] to [`B`] with this counter, which [`A`] hands to nobody.

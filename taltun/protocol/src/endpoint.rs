@@ -1,0 +1,40 @@
+//! Which peer, and where it is: what all the rest names.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Names a peer for as long as the device lives; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub(super) u32);
+
+/// Where a peer is, and how we are reached from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The peer's address and port.
+    pub remote: SocketAddr,
+    /// The address of ours it used, so that answers leave from there; `None` lets the
+    /// kernel choose.
+    pub local: Option<Local>,
+}
+
+/// One of our own addresses and the interface a datagram came in on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Local {
+    /// The address the datagram was sent to.
+    pub address: IpAddr,
+    /// Index of the interface it arrived on.
+    pub interface: u32,
+}
+
+impl From<SocketAddr> for Endpoint {
+    /// IPv4 in its mapped form is IPv4, as where it is heard from.
+    fn from(remote: SocketAddr) -> Self {
+        Self {
+            remote: match remote.ip().to_canonical() {
+                v4 @ IpAddr::V4(_) => SocketAddr::new(v4, remote.port()),
+                // With its scope, if it has one.
+                IpAddr::V6(_) => remote,
+            },
+            local: None,
+        }
+    }
+}
