@@ -8,7 +8,7 @@ use taltun_common::wire::{
     INITIATION_LEN, INITIATION_MAC1, INITIATION_MAC2, RESPONSE_LEN, RESPONSE_MAC1,
 };
 
-use crate::maps;
+use crate::maps::{self, Work};
 use crate::parse::{Datagram, Word};
 
 const BLOCK_WORDS: usize = BLOCK_LEN / size_of::<Word>();
@@ -117,12 +117,6 @@ pub fn is_cookie_right(
     let hashed = (KEY_LEN + INITIATION_MAC2) as u32;
     let first = compress(state, block, hashed, More::Ends);
     Some(matches(first, state, message, INITIATION_MAC2_WORD))
-}
-
-/// What a hash is worked out in: it has a place in a map, because the stack has none left.
-pub struct Work {
-    state: State,
-    block: Block,
 }
 
 /// Fills a block with zeros.

@@ -10,7 +10,7 @@ use aya_ebpf::btf_maps::{
 use aya_ebpf::macros::btf_map;
 
 use taltun_common::address::{Address, is_v4_mapped};
-use taltun_common::blake2s::State;
+use taltun_common::blake2s::{Block, State};
 use taltun_common::budget::BUDGETS;
 use taltun_common::drops::{DROP_REASONS, DropReason};
 use taltun_common::hints::{HINT_WORDS, Hint};
@@ -19,8 +19,6 @@ use taltun_common::maps::{
     MAX_ROUTES, MAX_SOURCES, MAX_XSK_INTERFACES, MAX_XSKS, Settings, SourceCounters, XskSockets,
     family,
 };
-
-use crate::mac::Work;
 
 /// Takes memory for entries as they come.
 const BPF_F_NO_PREALLOC: usize = 1;
@@ -136,6 +134,14 @@ pub fn is_local(address: &Address) -> bool {
 #[inline(always)]
 pub fn mac1_state(settings: &Settings) -> Option<&'static State> {
     MAC1.get(0).filter(|_| settings.check_mac1 != 0)
+}
+
+/// What a hash is worked out in: it has a place in a map, because the stack has none left.
+pub struct Work {
+    /// The hash so far.
+    pub state: State,
+    /// What goes into it next.
+    pub block: Block,
 }
 
 /// Where to work a MAC out.

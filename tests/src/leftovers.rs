@@ -15,8 +15,9 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::command::{find, output_of};
+use crate::files::FILES;
 use crate::netns;
-use crate::node::{FILES, RUNTIME_DIR};
+use crate::node::RUNTIME_DIR;
 
 /// The kernel takes namespaces and programs down in the background.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -13,6 +13,7 @@
 pub mod bpf;
 pub mod cards;
 pub mod command;
+pub mod files;
 pub mod lab;
 pub mod leftovers;
 pub mod netns;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::command::output_of;
-use crate::node;
+use crate::files;
 use crate::sys::{self, Signal};
 
 /// How long processes in a namespace may take to die of SIGKILL.
@@ -108,7 +108,7 @@ pub fn names_with(prefix: &str) -> Vec<String> {
 /// Removes the namespace `name`, what runs inside and the files of its node. No such
 /// namespace is fine.
 pub fn remove(name: &str) -> Result<()> {
-    node::remove_files(name)?;
+    files::remove(name)?;
     if !path_of(name).exists() {
         return Ok(());
     }

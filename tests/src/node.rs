@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 
 use crate::command::{output_of, wait_for};
+use crate::files::{self, FILES};
 use crate::netns::Namespace;
 use crate::report::{Stats, Status};
 use crate::sys::{self, Signal};
 
-/// Where the directories of all nodes are.
-pub const FILES: &str = "/run/taltun-lab";
 /// The variable that tells `taltun` where its control socket is.
 pub const RUNTIME_DIR: &str = "TALTUN_RUNTIME_DIR";
 
@@ -204,7 +203,7 @@ impl Site {
     /// Makes the directory for the node in `namespace` and writes `config` there; what is
     /// there from before is removed.
     pub fn prepare(namespace: &Namespace, taltun: &Path, config: &str) -> Result<Self> {
-        remove_files(namespace.name())?;
+        files::remove(namespace.name())?;
         let site = Self {
             taltun: taltun.to_owned(),
             directory: Path::new(FILES).join(namespace.name()),
@@ -429,18 +428,4 @@ fn spawn(site: &Site, namespace: &Namespace, through: &[&str]) -> Result<Child> 
         .process_group(0)
         .spawn()
         .context("can't start taltun")
-}
-
-/// Removes the files of the node in the namespace `name`, if there are any.
-pub fn remove_files(name: &str) -> Result<()> {
-    let directory = Path::new(FILES).join(name);
-    match fs::remove_dir_all(&directory) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("can't remove {}", directory.display()));
-        }
-        _ => {}
-    }
-    // Fails, rightly, while other nodes have theirs in it.
-    let _ = fs::remove_dir(FILES);
-    Ok(())
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use taltun_tests::command::output_of;
+use taltun_tests::files::FILES;
 use taltun_tests::leftovers::Before;
 use taltun_tests::netns::{self, Namespace};
-use taltun_tests::node::{FILES, RUNTIME_DIR};
+use taltun_tests::node::RUNTIME_DIR;
 use taltun_tests::snapshot::Snapshot;
 use taltun_tests::topology::{Pair, Star, WIRE_A, WIRE_B, private_prefix};
 use taltun_tests::traffic::ping::Pinger;

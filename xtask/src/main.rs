@@ -2,6 +2,7 @@
 
 mod backports;
 mod bench;
+mod build;
 mod instructions;
 mod run;
 mod setup;

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use taltun_tests::sys;
 
 use crate::backports;
+use crate::build;
 use crate::instructions;
 use crate::setup;
 use crate::workspace;
@@ -72,13 +73,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     units.args(["--exclude", "taltun-ebpf", "--exclude", "taltun-tests"]);
     tally.add("the unit tests", filtered(units, arguments))?;
     let mut toolkit = workspace::cargo()?;
-    toolkit.args(["test", "--package", "taltun-tests", "--lib"]);
-    tally.add("the toolkit's unit tests", filtered(toolkit, arguments))?;
+    toolkit.args([
+        "test",
+        "--package",
+        "taltun-tests",
+        "--lib",
+        "--test",
+        "arrows",
+    ]);
+    tally.add(
+        "the toolkit's unit tests, and what imports what",
+        filtered(toolkit, arguments),
+    )?;
 
     let mut system = workspace::cargo()?;
     system.args(["test", "--package", "taltun-tests", "--test", "system"]);
     if root {
-        system.env("TALTUN_BIN", workspace::taltun()?);
+        system.env("TALTUN_BIN", build::taltun()?);
     } else {
         setup::step("the system tests need root, to make network namespaces: run this as root");
     }

@@ -34,7 +34,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::command::output_of;
 
-use crate::{setup, workspace};
+use crate::{build, setup, workspace};
 
 /// The variable that names the program which runs a virtual machine.
 const VM_VARIABLE: &str = "TALTUN_VM";
@@ -102,7 +102,7 @@ impl Suite {
                 copy(&test_program("taltun", "xdp_verdicts")?, &share.join(EBPF))
             }
             Self::AfXdp | Self::System(_) => {
-                copy(&workspace::taltun()?, &share.join("taltun"))?;
+                copy(&build::taltun()?, &share.join("taltun"))?;
                 let program = test_program("taltun-tests", "system")?;
                 copy(&program, &share.join("system"))
             }

@@ -56,20 +56,3 @@ pub fn must_succeed(command: &mut Command, what: &str) -> Result<()> {
     ensure!(status.success(), "couldn't {what} ({status})");
     Ok(())
 }
-
-/// The `taltun` to work with: `$TALTUN_BIN`, or a release build made now.
-pub fn taltun() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("TALTUN_BIN") {
-        // Absolute, because tests are run in another directory.
-        return PathBuf::from(&path)
-            .canonicalize()
-            .with_context(|| format!("TALTUN_BIN names {}", path.display()));
-    }
-    crate::setup::ebpf_toolchain()?;
-    crate::setup::step("building taltun");
-    must_succeed(
-        cargo()?.args(["build", "--release", "--package", "taltun"]),
-        "build taltun",
-    )?;
-    Ok(target().join("release/taltun"))
-}

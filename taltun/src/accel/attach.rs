@@ -12,10 +12,10 @@ use aya::programs::{ProgramError, Xdp, loaded_programs};
 
 use super::Wanted;
 use super::explain::explain;
+use super::named::program;
 use super::netlink::Link;
 use super::off;
 use super::offload::{self, Gro};
-use super::programs::program;
 use crate::config::XdpMode;
 use crate::report::XdpStatus;
 

@@ -15,7 +15,7 @@ use taltun_common::hints::{HINT_WORDS, Hint};
 use taltun_common::maps::Load;
 
 use super::keys::key;
-use super::maps::map;
+use super::named::map;
 
 /// A load that the programs know of is told again when it lasts so much longer than they
 /// know: every message adds to it, and a call a message would be part of the load.

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap};
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap};
 use ipnet::IpNet;
 
 use taltun_common::address::Address;
@@ -22,6 +22,7 @@ use taltun_common::maps::{MAX_INDICES, MAX_SOURCES, Settings, SourceCounters};
 use super::explain::{explain, is_absent};
 use super::keys::{key, prefix};
 use super::load::LoadMaps;
+use super::named::map;
 use super::routes::{Room, Routes};
 use crate::report::Source;
 
@@ -325,9 +326,4 @@ fn sum<'a>(addr: IpAddr, cpus: impl Iterator<Item = &'a SourceCounters>) -> Sour
 fn label(code: u64) -> Option<String> {
     let number = usize::try_from(code).ok()?.checked_sub(1)?;
     Some(DropReason::ALL.get(number)?.label().to_owned())
-}
-
-pub(super) fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, MapError> {
-    ebpf.take_map(name)
-        .ok_or_else(|| MapError::InvalidName { name: name.into() })
 }

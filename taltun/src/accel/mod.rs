@@ -35,6 +35,8 @@ mod load;
 #[cfg(feature = "ebpf")]
 mod maps;
 #[cfg(feature = "ebpf")]
+mod named;
+#[cfg(feature = "ebpf")]
 mod netlink;
 #[cfg(feature = "ebpf")]
 mod offload;

@@ -9,13 +9,13 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
-use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
 
 use super::attach::{Attachment, attach};
 use super::choose::{choose, own_addresses};
 use super::explain::explain_and_save;
 use super::maps::Maps;
+use super::named::program;
 use super::netlink::{self, Watch};
 use super::samples::{self, Samples};
 use super::steering::Steering;
@@ -242,13 +242,6 @@ impl Programs {
         }
         self.refused = refused;
     }
-}
-
-/// A program of ours by its name.
-pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, ProgramError> {
-    ebpf.program_mut(name)
-        .ok_or(ProgramError::UnexpectedProgramType)?
-        .try_into()
 }
 
 /// The programs, and those who know their maps.

@@ -12,7 +12,7 @@ use aya::maps::{MapData, RingBuf};
 use taltun_common::drops::DropReason;
 use taltun_common::maps::Sample;
 
-use super::maps::map;
+use super::named::map;
 
 /// The switch in the programs.
 pub(super) const SWITCH: &str = "TALTUN_SAMPLES";

@@ -12,7 +12,7 @@ use aya::maps::{MapData, ReusePortSockArray};
 use aya::programs::SkReuseport;
 
 use super::explain::explain;
-use super::maps::map;
+use super::named::map;
 use crate::report::SteeringStatus;
 
 const PROGRAM: &str = "taltun_reuseport";

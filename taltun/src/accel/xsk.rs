@@ -11,7 +11,7 @@ use taltun_common::maps::{MAX_XSK_INTERFACES, MAX_XSK_QUEUES, XskSockets};
 
 use super::Underlay;
 use super::explain::explain;
-use super::maps::map;
+use super::named::map;
 use super::offload;
 
 impl Underlay {

@@ -12,15 +12,13 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use super::interface::BY_NAME;
 use super::unknown;
 
 /// Options of the Go version, and those anyone tries.
 const LONG_WITH_ONE_DASH: &[&str] = &[
     "config", "mode", "local", "key", "vip", "peer", "tun", "mtu", "debug", "help", "version",
 ];
-
-/// The command that makes an interface by its name alone.
-pub(super) const BY_NAME: &str = "interface";
 
 /// Where wg-quick finds the program that makes its interfaces; it is in that program's
 /// environment, too.

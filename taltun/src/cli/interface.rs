@@ -12,6 +12,9 @@ use crate::control::{self, Manner, Origin};
 use crate::crypto::PrivateKey;
 use crate::system::{self, Fork, SystemError};
 
+/// What the command is called.
+pub(super) const BY_NAME: &str = "interface";
+
 /// Make an interface for wg and wg-quick, and serve it in the background.
 ///
 /// A drop-in for wireguard-go: the interface has no key, no peers and no addresses until `wg`

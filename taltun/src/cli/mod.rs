@@ -82,7 +82,7 @@ enum Command {
     Reload(reload::Reload),
     Import(import::Import),
     Export(export::Export),
-    #[command(name = arguments::BY_NAME)]
+    #[command(name = interface::BY_NAME)]
     Interface(interface::Interface),
     Version(Version),
 }

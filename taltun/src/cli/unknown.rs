@@ -2,7 +2,7 @@
 
 use clap::error::{ContextKind, ContextValue};
 
-use super::arguments::BY_NAME;
+use super::interface::BY_NAME;
 use crate::config;
 
 /// What other programs call a thing, and what to do here.

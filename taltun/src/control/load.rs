@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use taltun_common::bucket::Rate;
 
-use crate::dataplane::worker::HANDSHAKE_QUEUE;
+use crate::dataplane::shared::HANDSHAKE_QUEUE;
 use crate::protocol::time::Time;
 
 /// Messages waiting at once from which on we are under load.

@@ -17,10 +17,11 @@ use crate::dataplane::counters::Counters;
 use crate::dataplane::crew::{self, Crew};
 use crate::dataplane::filter::Filter;
 use crate::dataplane::gate::Gate;
+use crate::dataplane::shared::{Handshake, Shared};
 use crate::dataplane::sys::StopSignal;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
-use crate::dataplane::worker::{self, Handshake, Shared, Workers};
+use crate::dataplane::worker::{self, Workers};
 use crate::dataplane::xsk::{self, Exits};
 use crate::protocol::tunnel::Tunnel;
 

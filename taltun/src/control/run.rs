@@ -34,9 +34,10 @@ use super::underlay::{self, Underlay};
 use super::{ControlError, ControlSocket, Request, Response, panics, runtime_dir, spare};
 use crate::config::{Config, DnsRoutes};
 use crate::dataplane::clock;
+use crate::dataplane::shared::HANDSHAKE_QUEUE;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::Socket;
-use crate::dataplane::worker::{self, HANDSHAKE_QUEUE};
+use crate::dataplane::worker;
 use crate::protocol::time::Time;
 use crate::system::{self, Clones, Endpoints, Host};
 

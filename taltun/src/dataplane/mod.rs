@@ -27,6 +27,7 @@ mod inbound;
 pub mod offload;
 mod outbound;
 pub mod runs;
+pub mod shared;
 pub mod sys;
 #[cfg(test)]
 mod threads;

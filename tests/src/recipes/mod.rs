@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::files::FILES;
 use crate::leftovers::Before;
 use crate::netns::Namespace;
-use crate::node::{FILES, Node};
+use crate::node::Node;
 use crate::snapshot::Snapshot;
 use crate::sys::Signal;
 use crate::traffic::ping::Pinger;

@@ -6,13 +6,52 @@ use std::path::Path;
 
 use anyhow::Result;
 use taltun_tests::lab::{PORT, Role};
-use taltun_tests::node::{AfXdp, Config, Keys, Peer};
+use taltun_tests::node::{AfXdp, Config, Keys, Peer, XdpMode};
 use taltun_tests::topology::{WIRE_A, WIRE_B, Wire};
-
-use super::tunnel::Wanted;
 
 /// The network that the tunnel carries.
 const INNER: &str = "10.200.0.0/24";
+
+/// What a tunnel is to be like.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Whether b is joined too, and the hub relays.
+    pub relay: bool,
+    /// Where Taltun attaches its XDP program, and how.
+    pub shield: Shielding,
+    /// What Taltun is told in `[dataplane]`, one key a line.
+    pub dataplane: &'a str,
+}
+
+/// Who has Taltun's XDP program, and in which mode.
+#[derive(Debug, Clone, Copy)]
+pub enum Shielding {
+    /// All hosts, on all their wires.
+    Everyone(XdpMode),
+    /// The hub, on all its wires.
+    Hub(XdpMode),
+    /// The hub, on its wire to a alone.
+    HubTowardsA(XdpMode),
+}
+
+impl Shielding {
+    /// The mode on this host.
+    pub fn mode_of(self, role: Role) -> XdpMode {
+        match self {
+            Self::Everyone(mode) => mode,
+            Self::Hub(mode) | Self::HubTowardsA(mode) if role == Role::Hub => mode,
+            Self::Hub(_) | Self::HubTowardsA(_) => XdpMode::Off,
+        }
+    }
+
+    /// Which interfaces, as a line for `[accel]`.
+    pub fn interfaces_of(self, role: Role) -> &'static str {
+        match self {
+            Self::HubTowardsA(_) if role == Role::Hub => "interfaces = [\"to-a\"]\n",
+            _ => "",
+        }
+    }
+}
 
 /// Who takes part, the hub first.
 fn roles(relay: bool) -> &'static [Role] {

@@ -16,11 +16,12 @@ use taltun_tests::sys;
 use taltun_tests::topology::{Star, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
 
+use super::configs::{Shielding, Wanted};
 use super::contender::{Contender, Kind};
 use super::iperf::{Load, Received, Transfer};
 use super::row::{Row, Test};
 use super::statistics::percentile;
-use super::tunnel::{Shielding, Tunnel, Wanted};
+use super::tunnel::Tunnel;
 use super::usage;
 use super::wires;
 

@@ -37,6 +37,7 @@ use taltun_tests::sys;
 use taltun_tests::topology::remove_remains_of_dead_tests;
 
 use crate::backports;
+use crate::build;
 use crate::run;
 use crate::setup::{self, Program};
 use crate::workspace;
@@ -169,7 +170,7 @@ fn taltun(given: Option<&Path>) -> Result<PathBuf> {
         Some(path) => path
             .canonicalize()
             .with_context(|| format!("can't find {}", path.display())),
-        None => workspace::taltun(),
+        None => build::taltun(),
     }
 }
 

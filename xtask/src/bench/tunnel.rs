@@ -13,14 +13,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use taltun_tests::files::FILES;
 use taltun_tests::lab::Role;
 use taltun_tests::netns::Namespace;
-use taltun_tests::node::{FILES, Keys, Node, XdpMode};
+use taltun_tests::node::{Keys, Node, XdpMode};
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Star, WIRE_A, WIRE_B, Wire};
 use taltun_tests::traffic::ping::Pinger;
 
-use super::configs::{keys, taltun_configs, wg_configs};
+use super::configs::{Wanted, keys, taltun_configs, wg_configs};
 use super::contender::{Contender, Kind};
 use super::process::Process;
 use super::socket::{Socket, interface_name};
@@ -31,47 +32,6 @@ const MTU: u16 = 1420;
 const START_LIMIT: Duration = Duration::from_secs(5);
 /// How long the first packet may take, a handshake included.
 const UP_LIMIT: Duration = Duration::from_secs(10);
-
-/// What a tunnel is to be like.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Whether b is joined too, and the hub relays.
-    pub relay: bool,
-    /// Where Taltun attaches its XDP program, and how.
-    pub shield: Shielding,
-    /// What Taltun is told in `[dataplane]`, one key a line.
-    pub dataplane: &'a str,
-}
-
-/// Who has Taltun's XDP program, and in which mode.
-#[derive(Debug, Clone, Copy)]
-pub enum Shielding {
-    /// All hosts, on all their wires.
-    Everyone(XdpMode),
-    /// The hub, on all its wires.
-    Hub(XdpMode),
-    /// The hub, on its wire to a alone.
-    HubTowardsA(XdpMode),
-}
-
-impl Shielding {
-    /// The mode on this host.
-    pub fn mode_of(self, role: Role) -> XdpMode {
-        match self {
-            Self::Everyone(mode) => mode,
-            Self::Hub(mode) | Self::HubTowardsA(mode) if role == Role::Hub => mode,
-            Self::Hub(_) | Self::HubTowardsA(_) => XdpMode::Off,
-        }
-    }
-
-    /// Which interfaces, as a line for `[accel]`.
-    pub fn interfaces_of(self, role: Role) -> &'static str {
-        match self {
-            Self::HubTowardsA(_) if role == Role::Hub => "interfaces = [\"to-a\"]\n",
-            _ => "",
-        }
-    }
-}
 
 /// A running tunnel; dropping it ends it.
 pub struct Tunnel {

@@ -21,8 +21,8 @@ use taltun_tests::node::{AfXdp, XdpMode};
 use taltun_tests::recipes::Recipe;
 use taltun_tests::sys::{self, Signal};
 
+use crate::build;
 use crate::setup;
-use crate::workspace;
 use report::{Check, Report};
 
 /// The namespaces are `taltun-hub`, `taltun-a` and `taltun-b`.
@@ -105,7 +105,7 @@ enum Xdp {
 /// Runs the lab.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::programs(setup::LAB)?;
-    let taltun = workspace::taltun()?;
+    let taltun = build::taltun()?;
     if !sys::is_root() {
         return as_root(&taltun);
     }

@@ -15,11 +15,11 @@ use super::headers::Way;
 use super::{frame, headers};
 use crate::dataplane::inbound::Work;
 use crate::dataplane::runs::{Run, Runs};
+use crate::dataplane::shared::Shared;
 use crate::dataplane::sys::xsk::{Handle, Packet, Queue, Statistics, Wait, Xsk, wait};
 use crate::dataplane::sys::{Bell, Received, StopSignal};
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket};
-use crate::dataplane::worker::Shared;
 use crate::protocol::peer::Endpoint;
 
 /// Frames taken off the ring at once.

@@ -19,8 +19,9 @@ use taltun_tests::topology::{Star, WIRE_B, private_prefix};
 use taltun_tests::traffic::flood::{Flood, Kind, SOURCES, Target};
 
 use super::plan::{Case, Column};
+use crate::bench::configs::{Shielding, Wanted};
 use crate::bench::iperf::{Load, Transfer};
-use crate::bench::tunnel::{Shielding, Tunnel, Wanted};
+use crate::bench::tunnel::Tunnel;
 
 /// The flood's end of its wire, and the hub's.
 const ATTACKER: &str = "to-hub";

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::command::output_of;
+use taltun_tests::files::FILES;
 use taltun_tests::lab::PORT;
 use taltun_tests::netns::Namespace;
-use taltun_tests::node::{AfXdp, FILES, Keys, Node};
+use taltun_tests::node::{AfXdp, Keys, Node};
 use taltun_tests::sys::Signal;
 
 use super::Candidate;

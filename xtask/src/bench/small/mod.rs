@@ -35,6 +35,7 @@ use taltun_tests::topology::remove_remains_of_dead_tests;
 use super::contender::{self, Contender, Kind};
 use super::machine::Machine;
 use super::{note, socket};
+use crate::build;
 use crate::run;
 use crate::setup::{self, Program};
 use crate::workspace;
@@ -128,7 +129,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::programs(PROGRAMS)?;
     let taltun = match &arguments.taltun {
         Some(path) => path.canonicalize()?,
-        None => workspace::taltun()?,
+        None => build::taltun()?,
     };
     if !sys::is_root() {
         return run::as_root(&taltun);

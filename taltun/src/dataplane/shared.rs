@@ -1,0 +1,100 @@
+//! What the threads of all workers share with each other and with the controller.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use super::counters::Counters;
+use super::crew::Crew;
+use super::filter::Filter;
+use super::gate::Gate;
+use super::sys::{StopSignal, wait_readable};
+use super::xsk::Exits;
+use crate::protocol::messages::INITIATION_LEN;
+use crate::protocol::peer::Endpoint;
+use crate::protocol::tunnel::Tunnel;
+
+/// Handshake messages that may wait for the controller.
+pub const HANDSHAKE_QUEUE: usize = 1024;
+
+/// A handshake message on its way to the controller.
+#[derive(Debug, Clone)]
+pub struct Handshake {
+    bytes: [u8; INITIATION_LEN],
+    len: usize,
+    /// Where it came from.
+    pub from: Endpoint,
+}
+
+impl Handshake {
+    /// Copies a handshake message, of which the longest is an initiation.
+    pub(super) fn new(datagram: &[u8], from: Endpoint) -> Self {
+        let len = datagram.len().min(INITIATION_LEN);
+        let mut bytes = [0; INITIATION_LEN];
+        bytes[..len].copy_from_slice(&datagram[..len]);
+        Self { bytes, len, from }
+    }
+
+    /// The message.
+    pub fn datagram(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// What all threads share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Sessions and routes.
+    pub tunnel: Arc<Tunnel>,
+    /// Bans.
+    pub filter: Arc<Filter>,
+    /// What was moved and dropped.
+    pub counters: Arc<Counters>,
+    /// Which handshake messages the controller has time for.
+    pub gate: Arc<Gate>,
+    /// The way of handshake messages to the controller.
+    pub handshakes: mpsc::Sender<Handshake>,
+    /// Wakes the controller when workers ask something of it.
+    pub wake: Arc<Notify>,
+    /// How long a thread goes on looking for packets before it sleeps.
+    pub busy_poll: Duration,
+    /// How many workers there are.
+    pub workers: u32,
+    /// Ways out past the network stack.
+    pub exits: Arc<Exits>,
+    /// Who shares the cipher work of a large batch; `None` where nobody does.
+    pub crew: Option<Crew>,
+    /// Ends the threads.
+    pub stop: StopSignal,
+    /// Set, and the controller woken, by a thread that ends without having been told to.
+    pub ended: AtomicBool,
+}
+
+impl Shared {
+    /// Gives a handshake message to the controller; false when too many wait.
+    pub(super) fn hand_over(&self, handshake: Handshake) -> bool {
+        self.handshakes.try_send(handshake).is_ok()
+    }
+
+    /// Waits until `source` can be read; false when the workers are to stop.
+    pub(super) fn wait_readable(&self, source: BorrowedFd<'_>) -> io::Result<bool> {
+        let Some(crew) = &self.crew else {
+            return wait_readable(source, &self.stop, self.busy_poll);
+        };
+        crew.rest();
+        let readable = wait_readable(source, &self.stop, self.busy_poll);
+        crew.resume();
+        readable
+    }
+
+    /// Wakes the controller if a batch asked something of it.
+    pub(super) fn wake_controller(&self) {
+        if self.tunnel.take_wake() {
+            self.wake.notify_one();
+        }
+    }
+}

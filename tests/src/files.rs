@@ -1,0 +1,24 @@
+//! Where the files of nodes are: a directory each, named like its namespace.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// Where the directories of all nodes are.
+pub const FILES: &str = "/run/taltun-lab";
+
+/// Removes the files of the node in the namespace `name`, if there are any.
+pub fn remove(name: &str) -> Result<()> {
+    let directory = Path::new(FILES).join(name);
+    match fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("can't remove {}", directory.display()));
+        }
+        _ => {}
+    }
+    // Fails, rightly, while other nodes have theirs in it.
+    let _ = fs::remove_dir(FILES);
+    Ok(())
+}
