@@ -180,7 +180,7 @@ fn kernel_has_wireguard() -> bool {
             .is_ok_and(|status| status.success())
 }
 
-/// The `taltun` under test: `$TALTUN_BIN`, or the release build beside this test.
+/// The `taltun` under test: `$TALTUN_BIN`, or the one of the same profile as this test.
 pub fn taltun() -> Result<PathBuf> {
     if let Some(path) = env::var_os("TALTUN_BIN") {
         let path = PathBuf::from(path);
@@ -194,9 +194,9 @@ pub fn taltun() -> Result<PathBuf> {
     // We are TARGET/PROFILE/deps/system-HASH.
     let path = env::current_exe()?
         .ancestors()
-        .nth(3)
+        .nth(2)
         .context("this test isn't in a target directory")?
-        .join("release/taltun");
+        .join("taltun");
     ensure!(
         path.is_file(),
         "there is no {}: run `cargo xtask test`, which builds it, or set TALTUN_BIN",

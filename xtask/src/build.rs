@@ -1,4 +1,4 @@
-//! The `taltun` to work with.
+//! The `taltun` to work with: the one that `$TALTUN_BIN` names, or one that is built now.
 
 use std::env;
 use std::path::PathBuf;
@@ -8,8 +8,20 @@ use anyhow::{Context, Result};
 use crate::setup;
 use crate::workspace::{cargo, must_succeed, target};
 
-/// The `taltun` to work with: `$TALTUN_BIN`, or a release build made now.
+/// The profile that the lab and all tests share: see the workspace's `Cargo.toml`.
+pub const LAB: &str = "lab";
+
+/// For the lab and the tests.
 pub fn taltun() -> Result<PathBuf> {
+    built(LAB)
+}
+
+/// As users get it, for figures.
+pub fn released_taltun() -> Result<PathBuf> {
+    built("release")
+}
+
+fn built(profile: &str) -> Result<PathBuf> {
     if let Some(path) = env::var_os("TALTUN_BIN") {
         // Absolute, because tests are run in another directory.
         return PathBuf::from(&path)
@@ -19,8 +31,8 @@ pub fn taltun() -> Result<PathBuf> {
     setup::ebpf_toolchain()?;
     setup::step("building taltun");
     must_succeed(
-        cargo()?.args(["build", "--release", "--package", "taltun"]),
+        cargo()?.args(["build", "--profile", profile, "--package", "taltun"]),
         "build taltun",
     )?;
-    Ok(target().join("release/taltun"))
+    Ok(target().join(profile).join("taltun"))
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test there is, counted, and nothing skipped in silence.
 //!
-//! First `cargo test` for the unit tests, then the whole-system tests with a release build of
-//! `taltun`, then the instructions that a packet costs. All print in libtest's format, which is
+//! First `cargo test` for the unit tests, then the whole-system tests, then the instructions that
+//! a packet costs. All but the last share one profile, so that nothing is built twice. All print in libtest's format, which is
 //! passed on and read for the count.
 
 use std::env;
@@ -69,7 +69,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     let mut units = workspace::cargo()?;
-    units.args(["test", "--workspace", "--no-fail-fast"]);
+    units.args([
+        "test",
+        "--profile",
+        build::LAB,
+        "--workspace",
+        "--no-fail-fast",
+    ]);
     units.args(["--exclude", "taltun-ebpf", "--exclude", "taltun-tests"]);
     tally.add("the unit tests", filtered(units, arguments))?;
     let mut toolkit = workspace::cargo()?;
@@ -87,7 +93,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     )?;
 
     let mut system = workspace::cargo()?;
-    system.args(["test", "--package", "taltun-tests", "--test", "system"]);
+    system.args(["test", "--profile", build::LAB, "--package", "taltun-tests"]);
+    system.args(["--test", "system"]);
     if root {
         system.env("TALTUN_BIN", build::taltun()?);
     } else {

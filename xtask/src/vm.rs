@@ -250,6 +250,8 @@ fn outcome(stdout: &str, stderr: &str, success: bool, may_skip: bool) -> Outcome
 fn test_program(package: &str, test: &str) -> Result<PathBuf> {
     let messages = output_of(workspace::cargo()?.args([
         "test",
+        "--profile",
+        build::LAB,
         "--package",
         package,
         "--test",

@@ -8,10 +8,15 @@ use std::sync::Once;
 
 use tracing::error;
 
-/// From now on, a panic is a line in the log.
+/// From now on, a panic is a line in the log, and the end, however the program was built.
 pub(super) fn report() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| std::panic::set_hook(Box::new(|info| error!("{}", line(info)))));
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|info| {
+            error!("{}", line(info));
+            std::process::abort();
+        }));
+    });
 }
 
 fn line(info: &PanicHookInfo<'_>) -> String {

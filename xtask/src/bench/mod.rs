@@ -170,7 +170,7 @@ fn taltun(given: Option<&Path>) -> Result<PathBuf> {
         Some(path) => path
             .canonicalize()
             .with_context(|| format!("can't find {}", path.display())),
-        None => build::taltun(),
+        None => build::released_taltun(),
     }
 }
 

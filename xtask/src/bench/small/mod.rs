@@ -129,7 +129,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::programs(PROGRAMS)?;
     let taltun = match &arguments.taltun {
         Some(path) => path.canonicalize()?,
-        None => build::taltun()?,
+        None => build::released_taltun()?,
     };
     if !sys::is_root() {
         return run::as_root(&taltun);
