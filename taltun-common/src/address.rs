@@ -4,6 +4,8 @@
 //! form `::ffff:a.b.c.d`. So one map serves both, and a dual-stack socket, which shows
 //! IPv4 peers in this same form, needs no conversion.
 
+use crate::headers::protocol;
+
 /// An IPv6 address, or an IPv4 address in its v4-mapped form; network byte order.
 pub type Address = [u8; 16];
 
@@ -34,8 +36,7 @@ pub const fn is_v4_mapped(address: &Address) -> bool {
 #[inline(always)]
 #[must_use]
 pub const fn pseudo_header_sum(source: &Address, destination: &Address, udp_length: u16) -> u16 {
-    const PROTOCOL_UDP: u32 = 17;
-    let mut sum = PROTOCOL_UDP + udp_length as u32;
+    let mut sum = protocol::UDP as u32 + udp_length as u32;
     let mut at = 0;
     while at < 16 {
         sum += u16::from_be_bytes([source[at], source[at + 1]]) as u32;

@@ -14,6 +14,7 @@ pub mod blake2s;
 pub mod bucket;
 pub mod budget;
 pub mod drops;
+pub mod headers;
 pub mod hints;
 pub mod maps;
 pub mod segments;

@@ -1,10 +1,18 @@
-//! The outside of WireGuard's messages: what can be told without a key.
+//! WireGuard's messages, as they lie in a datagram: the one page of their layout.
 //!
 //! A message starts with its type, a byte, and three reserved bytes that are zero; read
 //! as one little-endian word that is just the type. Handshake messages have one length
 //! each. Data has at least that of an empty packet, and *any* length above: senders pad
 //! to 16 bytes, but never past the MTU (a full packet at MTU 1420 makes 1452 bytes, which
 //! isn't a multiple of 16), and some don't pad at all.
+//!
+//! Section numbers are those of "WireGuard: Next Generation Kernel Network Tunnel"
+//! (Donenfeld, 2017, revision of 2020). All integers are little endian.
+
+use core::mem::offset_of;
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// What user space appends to its own ICMP errors, behind what their IP header counts: the TC
 /// program knows them by it, and the kernel takes it off.
@@ -19,22 +27,102 @@ pub const COOKIE: u32 = 3;
 /// The word a data message starts with.
 pub const DATA: u32 = 4;
 
+/// Bytes of each of the two MACs at the end of a handshake message.
+pub const MAC_LEN: usize = 16;
+/// Bytes of the tag at the end of what is sealed.
+pub const TAG_LEN: usize = 16;
+
+/// A handshake initiation (§5.4.2).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct Initiation {
+    /// [`INITIATION`].
+    pub kind: U32,
+    /// The index that the initiator wants to be addressed by.
+    pub sender: U32,
+    /// The initiator's ephemeral public key, unencrypted.
+    pub ephemeral: [u8; 32],
+    /// Its static public key, sealed.
+    pub sealed_static: [u8; 32 + TAG_LEN],
+    /// A TAI64N timestamp, sealed.
+    pub sealed_timestamp: [u8; 12 + TAG_LEN],
+    /// Made with the responder's public key over all before it.
+    pub mac1: [u8; MAC_LEN],
+    /// Made with a cookie over all before it; all zero: there is none.
+    pub mac2: [u8; MAC_LEN],
+}
+
+/// A handshake response (§5.4.3).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct Response {
+    /// [`RESPONSE`].
+    pub kind: U32,
+    /// The index that the responder wants to be addressed by.
+    pub sender: U32,
+    /// The initiator's index, from its initiation.
+    pub receiver: U32,
+    /// The responder's ephemeral public key, unencrypted.
+    pub ephemeral: [u8; 32],
+    /// Nothing, sealed: proves who answers.
+    pub sealed_nothing: [u8; TAG_LEN],
+    /// Made with the initiator's public key over all before it.
+    pub mac1: [u8; MAC_LEN],
+    /// Made with a cookie over all before it; all zero: there is none.
+    pub mac2: [u8; MAC_LEN],
+}
+
+/// A cookie reply: "come again with this cookie" (§5.4.7).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct CookieReply {
+    /// [`COOKIE`].
+    pub kind: U32,
+    /// The index from the handshake message that this answers.
+    pub receiver: U32,
+    /// Random nonce of the cookie's encryption.
+    pub nonce: [u8; 24],
+    /// The cookie, sealed.
+    pub sealed_cookie: [u8; 16 + TAG_LEN],
+}
+
+/// What comes before the sealed packet in a data message (§5.4.6).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct DataHeader {
+    /// [`DATA`].
+    pub kind: U32,
+    /// The session, by the index that its receiver chose.
+    pub receiver: U32,
+    /// The nonce.
+    pub counter: U64,
+}
+
 /// Bytes of a handshake initiation.
-pub const INITIATION_LEN: usize = 148;
+pub const INITIATION_LEN: usize = size_of::<Initiation>();
 /// Bytes of a handshake response.
-pub const RESPONSE_LEN: usize = 92;
+pub const RESPONSE_LEN: usize = size_of::<Response>();
 /// Bytes of a cookie reply.
-pub const COOKIE_LEN: usize = 64;
-/// Bytes of the shortest data message: 16 of header, 16 of tag, a keepalive.
-pub const DATA_MIN_LEN: usize = 32;
+pub const COOKIE_LEN: usize = size_of::<CookieReply>();
+/// Bytes before the sealed packet in a data message.
+pub const DATA_HEADER_LEN: usize = size_of::<DataHeader>();
+/// Bytes of the shortest data message: header and tag, a keepalive.
+pub const DATA_MIN_LEN: usize = DATA_HEADER_LEN + TAG_LEN;
 
 /// Where an initiation's mac1 starts: it is made over the bytes before it.
-pub const INITIATION_MAC1: usize = 116;
-/// Where an initiation's mac2 starts, which is over the bytes before it, mac1 included. All
-/// zero: there is none.
-pub const INITIATION_MAC2: usize = 132;
+pub const INITIATION_MAC1: usize = offset_of!(Initiation, mac1);
+/// Where an initiation's mac2 starts, which is over the bytes before it, mac1 included.
+pub const INITIATION_MAC2: usize = offset_of!(Initiation, mac2);
 /// Where a response's mac1 starts.
-pub const RESPONSE_MAC1: usize = 60;
+pub const RESPONSE_MAC1: usize = offset_of!(Response, mac1);
 
 /// What a message claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +193,9 @@ impl Kind {
         match self {
             Self::Initiation => None,
             // A response carries its sender's index first.
-            Self::Response => Some(8),
-            Self::Cookie | Self::Data => Some(4),
+            Self::Response => Some(offset_of!(Response, receiver)),
+            Self::Cookie => Some(offset_of!(CookieReply, receiver)),
+            Self::Data => Some(offset_of!(DataHeader, receiver)),
         }
     }
 }

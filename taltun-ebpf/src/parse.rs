@@ -13,61 +13,13 @@ use core::ptr;
 use aya_ebpf::programs::XdpContext;
 
 use taltun_common::address::{Address, v4_mapped};
-
-const ETHERNET_LEN: usize = 14;
-const IPV4_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
-const UDP_LEN: usize = 8;
+use taltun_common::headers::{
+    ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_LEN, Ipv4, Ipv6, UDP_LEN, Udp, ethertype, protocol,
+};
+use zerocopy::{FromBytes, Immutable, Unaligned};
 
 const PAYLOAD_V4: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN;
 const PAYLOAD_V6: usize = ETHERNET_LEN + IPV6_LEN + UDP_LEN;
-
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
-const PROTOCOL_UDP: u8 = 17;
-
-/// Version 4, and a header of five words: no options.
-const IPV4_PLAIN: u8 = 0x45;
-/// "More fragments" and the fragment's offset; leaves "don't fragment" out.
-const IPV4_FRAGMENT: u16 = 0x3fff;
-
-#[repr(C)]
-struct Ethernet {
-    addresses: [u8; 12],
-    ethertype: [u8; 2],
-}
-
-#[repr(C)]
-struct Ipv4 {
-    version_and_length: u8,
-    service: u8,
-    total_length: [u8; 2],
-    identification: [u8; 2],
-    fragment: [u8; 2],
-    hop_limit: u8,
-    protocol: u8,
-    checksum: [u8; 2],
-    source: [u8; 4],
-    destination: [u8; 4],
-}
-
-#[repr(C)]
-struct Ipv6 {
-    version_and_class: [u8; 4],
-    payload_length: [u8; 2],
-    next_header: u8,
-    hop_limit: u8,
-    source: [u8; 16],
-    destination: [u8; 16],
-}
-
-#[repr(C)]
-struct Udp {
-    source: [u8; 2],
-    destination: [u8; 2],
-    length: [u8; 2],
-    checksum: [u8; 2],
-}
 
 /// Four bytes of a message.
 pub type Word = [u8; 4];
@@ -106,12 +58,12 @@ impl Headers {
             return 0;
         };
         match ethernet.ethertype {
-            ETHERTYPE_IPV4 => Self::read_v4(&frame).map_or(0, |headers| {
+            ethertype::IPV4 => Self::read_v4(&frame).map_or(0, |headers| {
                 // SAFETY: the caller vouches for it.
                 unsafe { place.write(headers) };
                 PAYLOAD_V4
             }),
-            ETHERTYPE_IPV6 => Self::read_v6(&frame).map_or(0, |headers| {
+            ethertype::IPV6 => Self::read_v6(&frame).map_or(0, |headers| {
                 // SAFETY: the caller vouches for it.
                 unsafe { place.write(headers) };
                 PAYLOAD_V6
@@ -123,9 +75,7 @@ impl Headers {
     #[inline(always)]
     fn read_v4(frame: &XdpContext) -> Option<Self> {
         let ip: &Ipv4 = header(frame, ETHERNET_LEN)?;
-        if ip.version_and_length != IPV4_PLAIN
-            || ip.protocol != PROTOCOL_UDP
-            || u16::from_be_bytes(ip.fragment) & IPV4_FRAGMENT != 0
+        if ip.version_and_length != Ipv4::PLAIN || ip.protocol != protocol::UDP || ip.is_fragment()
         {
             return None;
         }
@@ -133,29 +83,29 @@ impl Headers {
         Some(Self {
             source: v4_mapped(ip.source),
             destination: v4_mapped(ip.destination),
-            source_port: u16::from_be_bytes(udp.source),
-            destination_port: u16::from_be_bytes(udp.destination),
-            udp_length: u16::from_be_bytes(udp.length),
+            source_port: udp.source.get(),
+            destination_port: udp.destination.get(),
+            udp_length: udp.length.get(),
             checksum: u16::from_be_bytes(udp.checksum),
-            ip_payload: u16::from_be_bytes(ip.total_length).checked_sub(IPV4_LEN as u16)?,
+            ip_payload: ip.total_length.get().checked_sub(IPV4_LEN as u16)?,
         })
     }
 
     #[inline(always)]
     fn read_v6(frame: &XdpContext) -> Option<Self> {
         let ip: &Ipv6 = header(frame, ETHERNET_LEN)?;
-        if ip.version_and_class[0] >> 4 != 6 || ip.next_header != PROTOCOL_UDP {
+        if ip.version() != 6 || ip.next_header != protocol::UDP {
             return None;
         }
         let udp: &Udp = header(frame, ETHERNET_LEN + IPV6_LEN)?;
         Some(Self {
             source: ip.source,
             destination: ip.destination,
-            source_port: u16::from_be_bytes(udp.source),
-            destination_port: u16::from_be_bytes(udp.destination),
-            udp_length: u16::from_be_bytes(udp.length),
+            source_port: udp.source.get(),
+            destination_port: udp.destination.get(),
+            udp_length: udp.length.get(),
             checksum: u16::from_be_bytes(udp.checksum),
-            ip_payload: u16::from_be_bytes(ip.payload_length),
+            ip_payload: ip.payload_length.get(),
         })
     }
 }
@@ -207,7 +157,7 @@ impl<'a> Datagram<'a> {
 
     /// The bytes `offset` bytes into the UDP payload, if the frame holds them.
     #[inline(always)]
-    pub fn payload_at<'f, T: Bytes>(&self, frame: &'f XdpContext, offset: usize) -> Option<&'f T> {
+    pub fn payload_at<'f, T: View>(&self, frame: &'f XdpContext, offset: usize) -> Option<&'f T> {
         header(frame, self.payload + offset)
     }
 }
@@ -230,29 +180,14 @@ pub fn frame_len(frame: &XdpContext) -> usize {
     (end as usize).wrapping_sub(start as usize)
 }
 
-/// Marks types that any bytes are a valid value of, at any address.
-///
-/// # Safety
-///
-/// All of its fields are `u8` or arrays of it.
-pub unsafe trait Bytes {}
+/// What any bytes are a valid value of, at any address.
+pub trait View: FromBytes + Immutable + Unaligned {}
 
-// SAFETY: only u8 and arrays of it.
-unsafe impl Bytes for Ethernet {}
-// SAFETY: only u8 and arrays of it.
-unsafe impl Bytes for Ipv4 {}
-// SAFETY: only u8 and arrays of it.
-unsafe impl Bytes for Ipv6 {}
-// SAFETY: only u8 and arrays of it.
-unsafe impl Bytes for Udp {}
-// SAFETY: an array of u8.
-unsafe impl Bytes for Word {}
-// SAFETY: an array of arrays of u8.
-unsafe impl<const N: usize> Bytes for [Word; N] {}
+impl<T: FromBytes + Immutable + Unaligned> View for T {}
 
 /// A view of the frame at this offset, if it is that long.
 #[inline(always)]
-fn header<T: Bytes>(frame: &XdpContext, offset: usize) -> Option<&T> {
+fn header<T: View>(frame: &XdpContext, offset: usize) -> Option<&T> {
     let start = frame.data() + offset;
     if start + size_of::<T>() > frame.data_end() {
         return None;

@@ -7,13 +7,11 @@ use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::SkReuseportContext;
 
+use taltun_common::headers::UDP_LEN;
 use taltun_common::steering::{MAX_WORKERS, worker_of};
 use taltun_common::wire::Kind;
 
 use crate::maps;
-
-/// The program's data starts with the UDP header.
-const UDP_LEN: u32 = 8;
 
 /// The workers' sockets.
 #[btf_map]
@@ -49,7 +47,8 @@ fn word(datagram: &SkReuseportContext, offset: u32) -> Option<u32> {
     let result = unsafe {
         bpf_skb_load_bytes(
             datagram.md.cast(),
-            UDP_LEN + offset,
+            // The data starts with the UDP header.
+            UDP_LEN as u32 + offset,
             bytes.as_mut_ptr().cast(),
             bytes.len() as u32,
         )

@@ -32,8 +32,10 @@ use aya_ebpf::programs::TcContext;
 
 use taltun_common::address::{Address, v4_mapped};
 use taltun_common::drops::DropReason;
+use taltun_common::headers::{IPV6_LEN, Ipv4, Ipv6, Tcp, UDP_LEN, protocol};
 use taltun_common::segments;
 use taltun_common::wire::OWN_ERROR_TRAILER;
+use zerocopy::FromBytes;
 
 use crate::maps::{self, NO_PEER_PASSED};
 use crate::samples;
@@ -41,14 +43,6 @@ use crate::sources::{self, Side};
 
 /// Nanoseconds between two packets without a peer that user space is to answer.
 const ANSWERED_EVERY: u64 = 10_000_000;
-
-const IPV4_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
-const UDP_LEN: u32 = 8;
-
-const PROTOCOL_ICMP: u8 = 1;
-const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_ICMPV6: u8 = 58;
 
 /// Judges a packet on its way into the tunnel.
 #[inline(always)]
@@ -138,23 +132,22 @@ impl Header {
     /// The packet's header; `None` if it isn't IP.
     #[inline(always)]
     fn read(packet: &TcContext) -> Option<Self> {
-        let ip: [u8; IPV4_LEN] = load(packet, 0)?;
-        match ip[0] >> 4 {
+        let ip: Ipv4 = load(packet, 0)?;
+        match ip.version_and_length >> 4 {
             4 => Some(Self {
-                source: v4_mapped([ip[12], ip[13], ip[14], ip[15]]),
-                destination: v4_mapped([ip[16], ip[17], ip[18], ip[19]]),
-                protocol: ip[9],
-                length: u32::from(u16::from_be_bytes([ip[2], ip[3]])),
-                own_length: u32::from(ip[0] & 0xf) * 4,
+                source: v4_mapped(ip.source),
+                destination: v4_mapped(ip.destination),
+                protocol: ip.protocol,
+                length: u32::from(ip.total_length.get()),
+                own_length: ip.header_len() as u32,
             }),
             6 => {
-                let addresses: [[u8; 16]; 2] = load(packet, 8)?;
-                let [source, destination] = addresses;
+                let ip: Ipv6 = load(packet, 0)?;
                 Some(Self {
-                    source,
-                    destination,
-                    protocol: ip[6],
-                    length: IPV6_LEN as u32 + u32::from(u16::from_be_bytes([ip[4], ip[5]])),
+                    source: ip.source,
+                    destination: ip.destination,
+                    protocol: ip.next_header,
+                    length: IPV6_LEN as u32 + u32::from(ip.payload_length.get()),
                     own_length: IPV6_LEN as u32,
                 })
             }
@@ -165,7 +158,7 @@ impl Header {
     /// Whether user space made it: an ICMP error with more behind it than its header says.
     #[inline(always)]
     fn is_own_error(&self, packet: &TcContext) -> bool {
-        matches!(self.protocol, PROTOCOL_ICMP | PROTOCOL_ICMPV6)
+        matches!(self.protocol, protocol::ICMP | protocol::ICMPV6)
             && load::<[u8; OWN_ERROR_TRAILER.len()]>(packet, self.length).is_some()
     }
 
@@ -177,35 +170,22 @@ impl Header {
         if size == 0 {
             return segments::count(self.length, 0, 0);
         }
-        let transport = if self.protocol == PROTOCOL_TCP {
-            // The header's length, in words, is in the upper half of this byte.
-            match load::<[u8; 1]>(packet, self.own_length + 12) {
-                Some([offset]) => u32::from(offset >> 4) * 4,
+        let transport = if self.protocol == protocol::TCP {
+            match load::<Tcp>(packet, self.own_length) {
+                Some(tcp) => tcp.header_len() as u32,
                 None => return segments::count(self.length, 0, 0),
             }
         } else {
-            UDP_LEN
+            UDP_LEN as u32
         };
         segments::count(self.length, self.own_length + transport, size)
     }
 }
 
-/// Marks types that any bytes are a valid value of.
-///
-/// # Safety
-///
-/// All of it is `u8` or arrays of it.
-unsafe trait Bytes: Copy {}
-
-// SAFETY: an array of u8.
-unsafe impl<const N: usize> Bytes for [u8; N] {}
-// SAFETY: an array of arrays of u8.
-unsafe impl<const N: usize, const M: usize> Bytes for [[u8; N]; M] {}
-
 /// Bytes of the packet, counted from the start of its IP header, wherever that is and
 /// however the packet lies in memory.
 #[inline(always)]
-fn load<T: Bytes>(packet: &TcContext, offset: u32) -> Option<T> {
+fn load<T: FromBytes>(packet: &TcContext, offset: u32) -> Option<T> {
     let mut bytes = MaybeUninit::<T>::uninit();
     // SAFETY: the helper writes size_of::<T>() bytes to `bytes`; the context is valid for as
     // long as the program runs.

@@ -4,9 +4,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use taltun_common::wire;
+use zerocopy::transmute;
+
 use super::messages::{
-    COOKIE_LATENCY, COOKIE_LIFETIME, COOKIE_REPLY_LEN, CookieReply, LABEL_COOKIE, LABEL_MAC1,
-    mac_offsets, write_cookie_reply,
+    COOKIE_LATENCY, COOKIE_LEN, COOKIE_LIFETIME, CookieReply, LABEL_COOKIE, LABEL_MAC1, mac_offsets,
 };
 use super::time::Time;
 use taltun_crypto::{PublicKey, constant_time_eq, hash, mac, xopen, xseal};
@@ -93,7 +95,7 @@ impl Checker {
         from: SocketAddr,
         now: Time,
         mut random: impl FnMut(&mut [u8]),
-    ) -> [u8; COOKIE_REPLY_LEN] {
+    ) -> [u8; COOKIE_LEN] {
         if !self.secret_is_fresh(now) {
             random(&mut self.secret);
             self.secret_born = Some(now);
@@ -102,8 +104,12 @@ impl Checker {
         random(&mut nonce);
         let (mac1_at, mac2_at) = mac_offsets(message.len());
         let mac1 = &message[mac1_at..mac2_at];
-        let sealed = xseal(&self.cookie_key, &nonce, mac1, &self.cookie(from));
-        write_cookie_reply(sender, &nonce, &sealed)
+        transmute!(CookieReply {
+            kind: wire::COOKIE.into(),
+            receiver: sender.into(),
+            nonce,
+            sealed_cookie: xseal(&self.cookie_key, &nonce, mac1, &self.cookie(from)),
+        })
     }
 
     fn secret_is_fresh(&self, now: Time) -> bool {
@@ -156,11 +162,11 @@ impl Sealer {
     }
 
     /// Takes a cookie reply; false when it doesn't answer our last message.
-    pub fn receive(&mut self, reply: CookieReply<'_>, now: Time) -> bool {
+    pub fn receive(&mut self, reply: &CookieReply, now: Time) -> bool {
         let Some(mac1) = &self.last_mac1 else {
             return false;
         };
-        let opened = xopen(&self.cookie_key, reply.nonce(), mac1, reply.sealed_cookie());
+        let opened = xopen(&self.cookie_key, &reply.nonce, mac1, &reply.sealed_cookie);
         let Ok(cookie) = opened else {
             return false;
         };

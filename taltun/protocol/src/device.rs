@@ -362,11 +362,11 @@ impl Device {
         match Message::parse(datagram) {
             Ok(Message::Initiation(message)) => {
                 let under_load = under_load || self.is_beyond_limit(datagram, from, now);
-                self.admit(datagram, message.sender(), from, under_load, now)?;
+                self.admit(datagram, message.sender.get(), from, under_load, now)?;
                 self.handle_initiation(message, from, now)
             }
             Ok(Message::Response(message)) => {
-                self.admit(datagram, message.sender(), from, under_load, now)?;
+                self.admit(datagram, message.sender.get(), from, under_load, now)?;
                 self.handle_response(message, from, now)
             }
             Ok(Message::CookieReply(message)) => self.handle_cookie_reply(message, now),

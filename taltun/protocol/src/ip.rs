@@ -1,13 +1,12 @@
 //! The little that the tunnel needs to know of an inner packet: whose it is, for whom, and
 //! how long.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-const V4_HEADER_LEN: usize = 20;
-const V6_HEADER_LEN: usize = 40;
-const UDP_HEADER_LEN: usize = 8;
-/// The IPv6 extension header of a fragment.
-const FRAGMENT_HEADER_LEN: usize = 8;
+use taltun_common::headers::{
+    IPV4_LEN, IPV6_FRAGMENT_LEN, IPV6_LEN, Ipv4, Ipv6, Ipv6Fragment, UDP_LEN, Udp, protocol,
+};
+use zerocopy::FromBytes;
 
 /// Addresses and true length of an IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,23 +22,26 @@ pub struct Inner {
 /// Reads the header of an IPv4 or IPv6 packet; `None` when it isn't one or claims more
 /// bytes than there are.
 pub fn parse(packet: &[u8]) -> Option<Inner> {
-    let inner = match packet.first()? >> 4 {
-        4 if packet.len() >= V4_HEADER_LEN => Inner {
-            source: IpAddr::V4(Ipv4Addr::from(array::<4>(packet, 12))),
-            destination: IpAddr::V4(Ipv4Addr::from(array::<4>(packet, 16))),
-            len: usize::from(u16::from_be_bytes(array(packet, 2))),
-        },
-        6 if packet.len() >= V6_HEADER_LEN => Inner {
-            source: IpAddr::V6(Ipv6Addr::from(array::<16>(packet, 8))),
-            destination: IpAddr::V6(Ipv6Addr::from(array::<16>(packet, 24))),
-            len: V6_HEADER_LEN + usize::from(u16::from_be_bytes(array(packet, 4))),
-        },
+    let (inner, least) = match packet.first()? >> 4 {
+        4 => {
+            let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
+            let inner = Inner {
+                source: IpAddr::from(header.source),
+                destination: IpAddr::from(header.destination),
+                len: usize::from(header.total_length.get()),
+            };
+            (inner, IPV4_LEN)
+        }
+        6 => {
+            let (header, _) = Ipv6::ref_from_prefix(packet).ok()?;
+            let inner = Inner {
+                source: IpAddr::from(header.source),
+                destination: IpAddr::from(header.destination),
+                len: IPV6_LEN + usize::from(header.payload_length.get()),
+            };
+            (inner, IPV6_LEN)
+        }
         _ => return None,
-    };
-    let least = if inner.source.is_ipv4() {
-        V4_HEADER_LEN
-    } else {
-        V6_HEADER_LEN
     };
     (inner.len >= least && inner.len <= packet.len()).then_some(inner)
 }
@@ -47,17 +49,14 @@ pub fn parse(packet: &[u8]) -> Option<Inner> {
 /// Source and destination port of a UDP packet that [`parse`] accepted; `None` for anything
 /// else, such as a later fragment, or one with other IPv6 extension headers.
 pub fn udp_ports(packet: &[u8]) -> Option<(u16, u16)> {
-    let header = packet.get(udp_header_at(packet)?..)?.first_chunk::<4>()?;
-    Some((
-        u16::from_be_bytes([header[0], header[1]]),
-        u16::from_be_bytes([header[2], header[3]]),
-    ))
+    let (header, _) = Udp::ref_from_prefix(packet.get(udp_header_at(packet)?..)?).ok()?;
+    Some((header.source.get(), header.destination.get()))
 }
 
 /// What a UDP packet that [`parse`] accepted carries, which may be cut short by
 /// fragmentation; `None` as for [`udp_ports`].
 pub fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
-    packet.get(udp_header_at(packet)? + UDP_HEADER_LEN..)
+    packet.get(udp_header_at(packet)? + UDP_LEN..)
 }
 
 /// Whether no host sends from this address: it is a group's, everybody's, nobody's, or one
@@ -88,21 +87,23 @@ pub fn hop_limit(packet: &[u8]) -> u8 {
 
 /// Where the UDP header is, if there is one.
 fn udp_header_at(packet: &[u8]) -> Option<usize> {
-    const UDP: u8 = 17;
-    const FRAGMENT: u8 = 44;
     match packet.first()? >> 4 {
-        // No fragment, or the first one: its offset, behind three flags, is zero.
-        4 if packet[9] == UDP && u16::from_be_bytes(array(packet, 6)) << 3 == 0 => {
-            Some(usize::from(packet[0] & 0xf) * 4)
+        4 => {
+            let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
+            let is_it = header.protocol == protocol::UDP && !header.is_later_fragment();
+            is_it.then(|| header.header_len())
         }
-        6 if packet[6] == UDP => Some(V6_HEADER_LEN),
-        6 if packet[6] == FRAGMENT => {
-            let header = packet
-                .get(V6_HEADER_LEN..)?
-                .first_chunk::<FRAGMENT_HEADER_LEN>()?;
-            // Here the flags are behind it.
-            let is_first = u16::from_be_bytes([header[2], header[3]]) >> 3 == 0;
-            (header[0] == UDP && is_first).then_some(V6_HEADER_LEN + FRAGMENT_HEADER_LEN)
+        6 => {
+            let (header, rest) = Ipv6::ref_from_prefix(packet).ok()?;
+            match header.next_header {
+                protocol::UDP => Some(IPV6_LEN),
+                protocol::IPV6_FRAGMENT => {
+                    let (fragment, _) = Ipv6Fragment::ref_from_prefix(rest).ok()?;
+                    let is_it = fragment.next_header == protocol::UDP && !fragment.is_later();
+                    is_it.then_some(IPV6_LEN + IPV6_FRAGMENT_LEN)
+                }
+                _ => None,
+            }
         }
         _ => None,
     }
@@ -127,12 +128,6 @@ pub fn take_hop(packet: &mut [u8]) -> bool {
     let (sum, carry) = checksum.overflowing_add(0x0100);
     packet[10..12].copy_from_slice(&(sum + u16::from(carry)).to_be_bytes());
     true
-}
-
-fn array<const N: usize>(packet: &[u8], at: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&packet[at..at + N]);
-    out
 }
 
 #[cfg(test)]
@@ -233,6 +228,7 @@ mod tests {
     #[test]
     fn ports_are_those_of_udp_and_not_of_a_later_fragment() {
         let mut packet = v4(64, 1);
+        packet.resize(28, 0);
         packet[20..24].copy_from_slice(&[0x12, 0x34, 0xca, 0x6c]);
         assert_eq!(udp_ports(&packet), Some((0x1234, 51820)));
         packet[7] = 1;
@@ -240,12 +236,12 @@ mod tests {
         packet[7] = 0;
         packet[9] = 6;
         assert_eq!(udp_ports(&packet), None);
-        let mut packet = vec![0; 44];
+        let mut packet = vec![0; 48];
         packet[0] = 0x60;
         packet[6] = 17;
         packet[40..44].copy_from_slice(&[0, 1, 0, 2]);
         assert_eq!(udp_ports(&packet), Some((1, 2)));
-        assert_eq!(udp_ports(&packet[..41]), None);
+        assert_eq!(udp_ports(&packet[..47]), None);
     }
 
     #[test]

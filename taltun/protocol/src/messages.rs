@@ -1,9 +1,18 @@
-//! The page of protocol truth: every constant and every wire layout of WireGuard.
+//! Every constant of WireGuard's protocol, and which message a datagram is. How messages lie
+//! in it is in [`taltun_common::wire`], which the eBPF programs go by, too.
 //!
 //! Section numbers are those of "WireGuard: Next Generation Kernel Network Tunnel"
-//! (Donenfeld, 2017, revision of 2020). All integers on the wire are little endian.
+//! (Donenfeld, 2017, revision of 2020).
 
 use std::time::Duration;
+
+pub use taltun_common::wire::{
+    COOKIE_LEN, CookieReply, DATA_HEADER_LEN, DataHeader, INITIATION_LEN, Initiation, RESPONSE_LEN,
+    Response,
+};
+use taltun_common::wire::{DATA_MIN_LEN, Kind, MAC_LEN};
+use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 /// Noise protocol name, hashed into the first chaining key (§5.4).
 pub const CONSTRUCTION: &[u8] = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
@@ -54,31 +63,22 @@ pub const MAX_STAGED_PACKETS: usize = 128;
 
 /// Data is padded to a multiple of this (§5.4.6).
 pub const PADDING: usize = 16;
-/// Bytes of a handshake initiation.
-pub const INITIATION_LEN: usize = 148;
-/// Bytes of a handshake response.
-pub const RESPONSE_LEN: usize = 92;
-/// Bytes of a cookie reply.
-pub const COOKIE_REPLY_LEN: usize = 64;
-/// Bytes before the encrypted packet in a data message.
-pub const DATA_HEADER_LEN: usize = 16;
+const _: () = assert!(
+    taltun_common::wire::TAG_LEN == taltun_crypto::TAG_LEN,
+    "messages have room for the cipher's tag"
+);
 /// Bytes that a data message adds to its (padded) packet: header and tag.
-pub const DATA_OVERHEAD: usize = DATA_HEADER_LEN + taltun_crypto::TAG_LEN;
-
-const TYPE_INITIATION: u32 = 1;
-const TYPE_RESPONSE: u32 = 2;
-const TYPE_COOKIE_REPLY: u32 = 3;
-const TYPE_DATA: u32 = 4;
+pub const DATA_OVERHEAD: usize = DATA_MIN_LEN;
 
 /// A datagram of WireGuard's shape; what it says is not verified yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
     /// First message of a handshake (§5.4.2).
-    Initiation(Initiation<'a>),
+    Initiation(&'a Initiation),
     /// Second message of a handshake (§5.4.3).
-    Response(Response<'a>),
+    Response(&'a Response),
     /// "Come again with this cookie" (§5.4.7).
-    CookieReply(CookieReply<'a>),
+    CookieReply(&'a CookieReply),
     /// A sealed packet (§5.4.6).
     Data {
         /// The session, by the index its receiver chose.
@@ -96,146 +96,27 @@ pub struct Malformed;
 impl<'a> Message<'a> {
     /// Tells which message a datagram is, from its type, its reserved bytes and its length.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
-        if datagram.len() < 4 {
-            return Err(Malformed);
-        }
+        let (word, _) = U32::ref_from_prefix(datagram).map_err(|_| Malformed)?;
         // The type is one byte and the three behind it are zero: one integer tells both.
-        match read_u32(datagram, 0) {
-            TYPE_INITIATION => Ok(Self::Initiation(Initiation(exact(datagram)?))),
-            TYPE_RESPONSE => Ok(Self::Response(Response(exact(datagram)?))),
-            TYPE_COOKIE_REPLY => Ok(Self::CookieReply(CookieReply(exact(datagram)?))),
-            TYPE_DATA if datagram.len() >= DATA_OVERHEAD => Ok(Self::Data {
-                receiver: read_u32(datagram, 4),
-                counter: read_u64(datagram, 8),
-            }),
-            _ => Err(Malformed),
+        match Kind::of(word.get()).ok_or(Malformed)? {
+            Kind::Initiation => exact(datagram).map(Self::Initiation),
+            Kind::Response => exact(datagram).map(Self::Response),
+            Kind::Cookie => exact(datagram).map(Self::CookieReply),
+            Kind::Data if datagram.len() < DATA_OVERHEAD => Err(Malformed),
+            Kind::Data => {
+                let (header, _) = DataHeader::ref_from_prefix(datagram).map_err(|_| Malformed)?;
+                Ok(Self::Data {
+                    receiver: header.receiver.get(),
+                    counter: header.counter.get(),
+                })
+            }
         }
     }
-}
-
-/// Handshake initiation: type, sender, ephemeral, static, timestamp, mac1, mac2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Initiation<'a>(pub &'a [u8; INITIATION_LEN]);
-
-impl<'a> Initiation<'a> {
-    /// Index the initiator wants to be addressed by.
-    pub fn sender(self) -> u32 {
-        read_u32(self.0, 4)
-    }
-    /// Unencrypted ephemeral public key.
-    pub fn ephemeral(self) -> &'a [u8; 32] {
-        field(self.0, 8)
-    }
-    /// Static public key, sealed.
-    pub fn sealed_static(self) -> &'a [u8; 48] {
-        field(self.0, 40)
-    }
-    /// TAI64N timestamp, sealed.
-    pub fn sealed_timestamp(self) -> &'a [u8; 28] {
-        field(self.0, 88)
-    }
-}
-
-/// Writes an initiation up to, without, its MACs.
-pub fn write_initiation(
-    sender: u32,
-    ephemeral: &[u8; 32],
-    sealed_static: &[u8; 48],
-    sealed_timestamp: &[u8; 28],
-) -> [u8; INITIATION_LEN] {
-    let mut out = [0; INITIATION_LEN];
-    out[0..4].copy_from_slice(&TYPE_INITIATION.to_le_bytes());
-    out[4..8].copy_from_slice(&sender.to_le_bytes());
-    out[8..40].copy_from_slice(ephemeral);
-    out[40..88].copy_from_slice(sealed_static);
-    out[88..116].copy_from_slice(sealed_timestamp);
-    out
-}
-
-/// Handshake response: type, sender, receiver, ephemeral, empty, mac1, mac2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Response<'a>(pub &'a [u8; RESPONSE_LEN]);
-
-impl<'a> Response<'a> {
-    /// Index the responder wants to be addressed by.
-    pub fn sender(self) -> u32 {
-        read_u32(self.0, 4)
-    }
-    /// The initiator's index, from its initiation.
-    pub fn receiver(self) -> u32 {
-        read_u32(self.0, 8)
-    }
-    /// Unencrypted ephemeral public key.
-    pub fn ephemeral(self) -> &'a [u8; 32] {
-        field(self.0, 12)
-    }
-    /// Nothing, sealed: proves who answers.
-    pub fn sealed_nothing(self) -> &'a [u8; 16] {
-        field(self.0, 44)
-    }
-}
-
-/// Writes a response up to, without, its MACs.
-pub fn write_response(
-    sender: u32,
-    receiver: u32,
-    ephemeral: &[u8; 32],
-    sealed_nothing: &[u8; 16],
-) -> [u8; RESPONSE_LEN] {
-    let mut out = [0; RESPONSE_LEN];
-    out[0..4].copy_from_slice(&TYPE_RESPONSE.to_le_bytes());
-    out[4..8].copy_from_slice(&sender.to_le_bytes());
-    out[8..12].copy_from_slice(&receiver.to_le_bytes());
-    out[12..44].copy_from_slice(ephemeral);
-    out[44..60].copy_from_slice(sealed_nothing);
-    out
-}
-
-/// Cookie reply: type, receiver, nonce, sealed cookie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CookieReply<'a>(pub &'a [u8; COOKIE_REPLY_LEN]);
-
-impl<'a> CookieReply<'a> {
-    /// The index from the handshake message that this answers.
-    pub fn receiver(self) -> u32 {
-        read_u32(self.0, 4)
-    }
-    /// Random nonce of the cookie's encryption.
-    pub fn nonce(self) -> &'a [u8; 24] {
-        field(self.0, 8)
-    }
-    /// The cookie, sealed.
-    pub fn sealed_cookie(self) -> &'a [u8; 32] {
-        field(self.0, 32)
-    }
-}
-
-/// Writes a cookie reply.
-pub fn write_cookie_reply(
-    receiver: u32,
-    nonce: &[u8; 24],
-    sealed_cookie: &[u8; 32],
-) -> [u8; COOKIE_REPLY_LEN] {
-    let mut out = [0; COOKIE_REPLY_LEN];
-    out[0..4].copy_from_slice(&TYPE_COOKIE_REPLY.to_le_bytes());
-    out[4..8].copy_from_slice(&receiver.to_le_bytes());
-    out[8..32].copy_from_slice(nonce);
-    out[32..64].copy_from_slice(sealed_cookie);
-    out
-}
-
-/// The header of a data message.
-pub fn data_header(receiver: u32, counter: u64) -> [u8; DATA_HEADER_LEN] {
-    let mut out = [0; DATA_HEADER_LEN];
-    out[0..4].copy_from_slice(&TYPE_DATA.to_le_bytes());
-    out[4..8].copy_from_slice(&receiver.to_le_bytes());
-    out[8..16].copy_from_slice(&counter.to_le_bytes());
-    out
 }
 
 /// Where the two MACs of a handshake message of `len` bytes start: `(mac1, mac2)`.
 pub const fn mac_offsets(len: usize) -> (usize, usize) {
-    (len - 32, len - 16)
+    (len - 2 * MAC_LEN, len - MAC_LEN)
 }
 
 /// Bytes a packet of `len` occupies once padded: the next multiple of 16, but not past
@@ -251,26 +132,10 @@ pub const fn padded_len(len: usize, mtu: usize) -> usize {
     len - last + if padded > mtu { mtu } else { padded }
 }
 
-fn exact<const N: usize>(datagram: &[u8]) -> Result<&[u8; N], Malformed> {
-    datagram.try_into().map_err(|_| Malformed)
-}
-
-fn field<const LEN: usize, const N: usize>(message: &[u8; LEN], at: usize) -> &[u8; N] {
-    message[at..at + N]
-        .try_into()
-        .expect("a slice of N bytes is an array of N bytes")
-}
-
-fn read_u32(bytes: &[u8], at: usize) -> u32 {
-    let mut out = [0; 4];
-    out.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(out)
-}
-
-fn read_u64(bytes: &[u8], at: usize) -> u64 {
-    let mut out = [0; 8];
-    out.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(out)
+fn exact<T: FromBytes + Immutable + KnownLayout + Unaligned>(
+    datagram: &[u8],
+) -> Result<&T, Malformed> {
+    T::ref_from_bytes(datagram).map_err(|_| Malformed)
 }
 
 #[cfg(test)]

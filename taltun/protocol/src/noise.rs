@@ -4,11 +4,12 @@
 //! [`Initiator`] between its two steps; a responder does both of its steps at once and
 //! keeps nothing, so that an initiation from a stranger costs no memory.
 
+use taltun_common::wire::{self, MAC_LEN};
+use zerocopy::transmute;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::messages::{
-    CONSTRUCTION, IDENTIFIER, INITIATION_LEN, Initiation, RESPONSE_LEN, Response, write_initiation,
-    write_response,
+    CONSTRUCTION, IDENTIFIER, INITIATION_LEN, Initiation, RESPONSE_LEN, Response,
 };
 use super::tai64n::Tai64n;
 use taltun_crypto::{
@@ -162,18 +163,21 @@ pub fn initiate(
     let sealed_static = transcript.seal(&key, &identity.public.0);
     let key = transcript.mix_key_into_aead(&**static_static);
     let sealed_timestamp = transcript.seal(&key, &timestamp.0);
-    let message = write_initiation(
-        sender,
-        &ephemeral_public.0,
-        &sealed_static,
-        &sealed_timestamp,
-    );
+    let message = Initiation {
+        kind: wire::INITIATION.into(),
+        sender: sender.into(),
+        ephemeral: ephemeral_public.0,
+        sealed_static,
+        sealed_timestamp,
+        mac1: [0; MAC_LEN],
+        mac2: [0; MAC_LEN],
+    };
     Ok((
         Initiator {
             transcript,
             ephemeral,
         },
-        message,
+        transmute!(message),
     ))
 }
 
@@ -201,20 +205,20 @@ pub struct Verified {
 }
 
 /// First message, received: finds out who it is from (§5.4.2).
-pub fn receive(identity: &Identity, message: Initiation<'_>) -> Result<Claimed, Refused> {
+pub fn receive(identity: &Identity, message: &Initiation) -> Result<Claimed, Refused> {
     let mut transcript = Transcript::new(&identity.public);
-    let ephemeral = PublicKey(*message.ephemeral());
+    let ephemeral = PublicKey(message.ephemeral);
     transcript.mix_key(&ephemeral.0);
     transcript.mix_hash(&ephemeral.0);
     let shared = identity.private.diffie_hellman(&ephemeral).ok_or(Refused)?;
     let key = transcript.mix_key_into_aead(&*shared);
-    let initiator = PublicKey(transcript.open(&key, message.sealed_static())?);
+    let initiator = PublicKey(transcript.open(&key, &message.sealed_static)?);
     Ok(Claimed {
         initiator,
         transcript,
         initiator_ephemeral: ephemeral,
-        sealed_timestamp: *message.sealed_timestamp(),
-        initiator_index: message.sender(),
+        sealed_timestamp: message.sealed_timestamp,
+        initiator_index: message.sender.get(),
     })
 }
 
@@ -255,15 +259,18 @@ impl Verified {
         }
         let key = transcript.mix_preshared(preshared);
         let sealed_nothing = transcript.seal(&key, &[]);
-        let message = write_response(
-            sender,
-            self.initiator_index,
-            &ephemeral_public.0,
-            &sealed_nothing,
-        );
+        let message = Response {
+            kind: wire::RESPONSE.into(),
+            sender: sender.into(),
+            receiver: self.initiator_index.into(),
+            ephemeral: ephemeral_public.0,
+            sealed_nothing,
+            mac1: [0; MAC_LEN],
+            mac2: [0; MAC_LEN],
+        };
         let [theirs, ours] = transcript.split();
         Ok((
-            message,
+            transmute!(message),
             TransportKeys {
                 sending: *ours,
                 receiving: *theirs,
@@ -279,20 +286,20 @@ impl Initiator {
         &self,
         identity: &Identity,
         preshared: &PresharedKey,
-        message: Response<'_>,
+        message: &Response,
     ) -> Result<TransportKeys, Refused> {
         let mut transcript = Transcript {
             chaining_key: self.transcript.chaining_key,
             hash: self.transcript.hash,
         };
-        let ephemeral = PublicKey(*message.ephemeral());
+        let ephemeral = PublicKey(message.ephemeral);
         transcript.mix_key(&ephemeral.0);
         transcript.mix_hash(&ephemeral.0);
         for ours in [&self.ephemeral, &identity.private] {
             transcript.mix_key(&*ours.diffie_hellman(&ephemeral).ok_or(Refused)?);
         }
         let key = transcript.mix_preshared(preshared);
-        let []: [u8; 0] = transcript.open(&key, message.sealed_nothing())?;
+        let []: [u8; 0] = transcript.open(&key, &message.sealed_nothing)?;
         let [ours, theirs] = transcript.split();
         Ok(TransportKeys {
             sending: *ours,
@@ -304,6 +311,8 @@ impl Initiator {
 #[cfg(test)]
 mod tests {
     use super::super::messages::Message;
+    use zerocopy::FromBytes;
+
     use super::*;
 
     fn pair() -> (Identity, Identity) {
@@ -319,7 +328,7 @@ mod tests {
         initiate(a, b.public(), &shared, ephemeral, 7, timestamp).unwrap()
     }
 
-    fn as_initiation(bytes: &[u8]) -> Initiation<'_> {
+    fn as_initiation(bytes: &[u8]) -> &Initiation {
         match Message::parse(bytes).unwrap() {
             Message::Initiation(message) => message,
             other => panic!("{other:?}"),
@@ -339,7 +348,9 @@ mod tests {
         assert_eq!(verified.initiator_index(), 7);
         let ephemeral = PrivateKey::from_bytes([4; 32]);
         let (second, b_keys) = verified.respond(&psk, &ephemeral, 8).unwrap();
-        let a_keys = initiator.finish(&a, &psk, Response(&second)).unwrap();
+        let a_keys = initiator
+            .finish(&a, &psk, Response::ref_from_bytes(&second).unwrap())
+            .unwrap();
         assert_eq!(a_keys.sending, b_keys.receiving);
         assert_eq!(a_keys.receiving, b_keys.sending);
         assert_ne!(a_keys.sending, a_keys.receiving);
@@ -360,9 +371,17 @@ mod tests {
         };
         let psk = PresharedKey([9; 32]);
         let wrong = respond(&PresharedKey([8; 32]));
-        assert!(initiator.finish(&a, &psk, Response(&wrong)).is_err());
+        assert!(
+            initiator
+                .finish(&a, &psk, Response::ref_from_bytes(&wrong).unwrap())
+                .is_err()
+        );
         let right = respond(&psk);
-        assert!(initiator.finish(&a, &psk, Response(&right)).is_ok());
+        assert!(
+            initiator
+                .finish(&a, &psk, Response::ref_from_bytes(&right).unwrap())
+                .is_ok()
+        );
     }
 
     #[test]

@@ -7,10 +7,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use taltun_common::wire;
+use zerocopy::IntoBytes;
+
 use super::messages::{
-    DATA_HEADER_LEN, DATA_OVERHEAD, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES,
-    REKEY_AFTER_TIME, REKEY_ON_RECEIVE_AFTER_TIME, REKEY_TIMEOUT, STOP_SENDING_AFTER_TIME,
-    data_header,
+    DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME,
+    REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME, REKEY_ON_RECEIVE_AFTER_TIME, REKEY_TIMEOUT,
+    STOP_SENDING_AFTER_TIME,
 };
 use super::noise::TransportKeys;
 use super::replay::ReplayWindow;
@@ -112,7 +115,12 @@ impl Session {
     pub fn seal(&self, counter: u64, message: &mut [u8]) {
         let (header, rest) = message.split_at_mut(DATA_HEADER_LEN);
         let (packet, tag) = rest.split_at_mut(rest.len() - TAG_LEN);
-        header.copy_from_slice(&data_header(self.remote_index, counter));
+        let fields = DataHeader {
+            kind: wire::DATA.into(),
+            receiver: self.remote_index.into(),
+            counter: counter.into(),
+        };
+        header.copy_from_slice(fields.as_bytes());
         tag.copy_from_slice(&self.sending.seal(counter, &[], packet));
     }
 

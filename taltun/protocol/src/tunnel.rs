@@ -332,9 +332,11 @@ impl Batch<'_> {
         };
         match message {
             Message::Initiation(_) => {}
-            Message::Response(response) if is_ours(&response.receiver()) => {}
+            Message::Response(response) if is_ours(&response.receiver.get()) => {}
             // It has no MAC: what it holds is sealed for one message of ours.
-            Message::CookieReply(reply) if is_ours(&reply.receiver()) => return Ok(Proof::None),
+            Message::CookieReply(reply) if is_ours(&reply.receiver.get()) => {
+                return Ok(Proof::None);
+            }
             Message::Response(_) | Message::CookieReply(_) => return Err(DropReason::UnknownIndex),
             Message::Data { .. } => return Err(DropReason::Shape),
         }

@@ -124,7 +124,6 @@ fn set<T: Copy>(
 
 const V4_UNREACHABLE: u8 = 3;
 const V6_UNREACHABLE: u8 = 1;
-const UDP: u8 = 17;
 
 /// A message with its IP header, as a raw socket gets it.
 fn parse_v4(packet: &[u8]) -> Option<Undelivered> {

@@ -8,7 +8,9 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
+use taltun_common::headers::{ICMP_LEN, IPV4_LEN, IPV6_LEN, Icmp, Ipv4, Ipv6, protocol};
 use taltun_common::wire::OWN_ERROR_TRAILER;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::offload::checksum::Sum;
 use super::offload::vnet::VnetHeader;
@@ -23,12 +25,13 @@ const INTERVAL: Duration = Duration::from_millis(10);
 const MAX_V4: usize = 576;
 /// What an IPv6 message may measure (RFC 4443, §2.4c).
 const MAX_V6: usize = 1280;
-const V4_HEADER: usize = 20;
-const V6_HEADER: usize = 40;
-const ICMP_HEADER: usize = 8;
-const ICMP: u8 = 1;
-const ICMP6: u8 = 58;
 const HOPS: u8 = 64;
+/// A flag in the fragment's place.
+const DONT_FRAGMENT: u16 = 0x4000;
+/// Kind and code of "destination unreachable: host".
+const HOST_UNREACHABLE_V4: (u8, u8) = (3, 1);
+/// Kind and code of "destination unreachable: address".
+const ADDRESS_UNREACHABLE_V6: (u8, u8) = (1, 3);
 
 /// Makes and writes such messages, at a bounded rate. Each thread has its own.
 #[derive(Debug)]
@@ -86,60 +89,83 @@ fn write(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
 }
 
 fn write_v4(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
-    let header = packet.get(..V4_HEADER)?;
-    let (source, destination) = (&header[12..16], &header[16..20]);
-    let later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
-    let header_len = usize::from(header[0] & 0xf) * 4;
+    let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
     // Queries may be answered, errors may not.
-    let is_error = header[9] == ICMP && matches!(packet.get(header_len)?, 3 | 4 | 5 | 11 | 12);
-    if later_fragment || is_error || !is_one_host_v4(source) || !is_one_host_v4(destination) {
+    let is_error = header.protocol == protocol::ICMP
+        && matches!(packet.get(header.header_len())?, 3 | 4 | 5 | 11 | 12);
+    if header.is_later_fragment()
+        || is_error
+        || !is_one_host_v4(header.source)
+        || !is_one_host_v4(header.destination)
+    {
         return None;
     }
-    let quoted = &packet[..packet.len().min(MAX_V4 - V4_HEADER - ICMP_HEADER)];
-    let len = (V4_HEADER + ICMP_HEADER + quoted.len()) as u16;
-    message.extend([0x45, 0]);
-    message.extend(len.to_be_bytes());
-    message.extend([0, 0, 0x40, 0, HOPS, ICMP, 0, 0]);
-    message.extend(destination);
-    message.extend(source);
-    let sum = Sum::default().with(message).finish();
-    message[10..12].copy_from_slice(&sum);
-    // Destination unreachable: host.
-    message.extend([3, 1, 0, 0, 0, 0, 0, 0]);
-    message.extend(quoted);
-    let sum = Sum::default().with(&message[V4_HEADER..]).finish();
-    message[V4_HEADER + 2..V4_HEADER + 4].copy_from_slice(&sum);
+    let quoted = &packet[..packet.len().min(MAX_V4 - IPV4_LEN - ICMP_LEN)];
+    let mut answer = Ipv4 {
+        version_and_length: Ipv4::PLAIN,
+        class: 0,
+        total_length: ((IPV4_LEN + ICMP_LEN + quoted.len()) as u16).into(),
+        identification: 0.into(),
+        fragment: DONT_FRAGMENT.into(),
+        hop_limit: HOPS,
+        protocol: protocol::ICMP,
+        checksum: [0; 2],
+        source: header.destination,
+        destination: header.source,
+    };
+    answer.checksum = Sum::default().with(answer.as_bytes()).finish();
+    message.extend(answer.as_bytes());
+    add_error(HOST_UNREACHABLE_V4, Sum::default(), quoted, message);
     Some(())
 }
 
 fn write_v6(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
-    let header = packet.get(..V6_HEADER)?;
-    let (source, destination) = (&header[8..24], &header[24..40]);
-    let is_group = |address: &[u8]| address[0] == 0xff;
-    let unspecified = source.iter().all(|byte| *byte == 0);
-    let is_error = header[6] == ICMP6 && *packet.get(V6_HEADER)? < 128;
-    if is_error || unspecified || is_group(source) || is_group(destination) {
+    let (header, _) = Ipv6::ref_from_prefix(packet).ok()?;
+    let is_group = |address: &[u8; 16]| address[0] == 0xff;
+    let is_error = header.next_header == protocol::ICMPV6 && *packet.get(IPV6_LEN)? < 128;
+    if is_error
+        || header.source == [0; 16]
+        || is_group(&header.source)
+        || is_group(&header.destination)
+    {
         return None;
     }
-    let quoted = &packet[..packet.len().min(MAX_V6 - V6_HEADER - ICMP_HEADER)];
-    let len = (ICMP_HEADER + quoted.len()) as u16;
-    message.extend([0x60, 0, 0, 0]);
-    message.extend(len.to_be_bytes());
-    message.extend([ICMP6, HOPS]);
-    message.extend(destination);
-    message.extend(source);
-    // Destination unreachable: address.
-    message.extend([1, 3, 0, 0, 0, 0, 0, 0]);
-    message.extend(quoted);
+    let quoted = &packet[..packet.len().min(MAX_V6 - IPV6_LEN - ICMP_LEN)];
+    let len = (ICMP_LEN + quoted.len()) as u16;
+    let answer = Ipv6 {
+        version_class_label: [0x60, 0, 0, 0],
+        payload_length: len.into(),
+        next_header: protocol::ICMPV6,
+        hop_limit: HOPS,
+        source: header.destination,
+        destination: header.source,
+    };
+    message.extend(answer.as_bytes());
     // The sum covers addresses, length and protocol besides.
-    let pseudo = Sum::default().with_u16(len).with_u16(u16::from(ICMP6));
-    let sum = pseudo.with(&message[8..]).finish();
-    message[V6_HEADER + 2..V6_HEADER + 4].copy_from_slice(&sum);
+    let pseudo = Sum::default()
+        .with(&answer.source)
+        .with(&answer.destination)
+        .with_u16(len)
+        .with_u16(u16::from(protocol::ICMPV6));
+    add_error(ADDRESS_UNREACHABLE_V6, pseudo, quoted, message);
     Some(())
 }
 
+/// Adds an ICMP error about `quoted` to a message; its checksum goes on from `sum`.
+fn add_error((kind, code): (u8, u8), sum: Sum, quoted: &[u8], message: &mut Vec<u8>) {
+    let mut header = Icmp {
+        kind,
+        code,
+        checksum: [0; 2],
+        rest: [0; 4],
+    };
+    header.checksum = sum.with(header.as_bytes()).with(quoted).finish();
+    message.extend(header.as_bytes());
+    message.extend(quoted);
+}
+
 /// Not a group, nor everybody, nor nobody.
-fn is_one_host_v4(address: &[u8]) -> bool {
+fn is_one_host_v4(address: [u8; 4]) -> bool {
     (1..224).contains(&address[0])
 }
 

@@ -78,7 +78,7 @@ impl Device {
 
     pub(super) fn handle_initiation(
         &mut self,
-        message: Initiation<'_>,
+        message: &Initiation,
         from: Endpoint,
         now: Time,
     ) -> Result<(), DropReason> {
@@ -127,7 +127,8 @@ impl Device {
         if moved.back {
             self.tunnel.note_returned(peer.id());
         }
-        peer.activity.received(now, message.0.len() as u64, false);
+        peer.activity
+            .received(now, size_of_val(message) as u64, false);
         self.begin_session(id, &keys, Role::Responder, local_index, remote_index, now);
         self.send(&peer, response.to_vec(), now);
         self.schedule(id, now);
@@ -136,7 +137,7 @@ impl Device {
 
     pub(super) fn handle_response(
         &mut self,
-        message: Response<'_>,
+        message: &Response,
         from: Endpoint,
         now: Time,
     ) -> Result<(), DropReason> {
@@ -144,7 +145,7 @@ impl Device {
             .tunnel
             .tables()
             .initiations
-            .get(&message.receiver())
+            .get(&message.receiver.get())
             .copied();
         let id = id.ok_or(DropReason::UnknownIndex)?;
         let refused = DropReason::Handshake;
@@ -154,7 +155,7 @@ impl Device {
             .iter()
             .position(|slot| {
                 slot.as_ref()
-                    .is_some_and(|flight| flight.index == message.receiver())
+                    .is_some_and(|flight| flight.index == message.receiver.get())
             })
             .ok_or(refused)?;
         let keys = control.initiations[slot]
@@ -178,7 +179,7 @@ impl Device {
         self.tunnel
             .tables_mut()
             .initiations
-            .remove(&message.receiver());
+            .remove(&message.receiver.get());
         let newer = control.initiations[0].take();
         self.abandon_initiations(id);
         let control = self.peers.get_mut(&id).ok_or(refused)?;
@@ -195,15 +196,16 @@ impl Device {
         if moved.back {
             self.tunnel.note_returned(peer.id());
         }
-        peer.activity.received(now, message.0.len() as u64, false);
+        peer.activity
+            .received(now, size_of_val(message) as u64, false);
         peer.activity.handshake_completed(now);
         self.events.push_back(Event::HandshakeFinished(id));
         self.begin_session(
             id,
             &keys,
             Role::Initiator,
-            message.receiver(),
-            message.sender(),
+            message.receiver.get(),
+            message.sender.get(),
             now,
         );
         // The responder may send only once it has received something on the session.
@@ -217,10 +219,10 @@ impl Device {
     /// Never moves the peer: a cookie reply is not authenticated by it.
     pub(super) fn handle_cookie_reply(
         &mut self,
-        message: CookieReply<'_>,
+        message: &CookieReply,
         now: Time,
     ) -> Result<(), DropReason> {
-        let index = message.receiver();
+        let index = message.receiver.get();
         let id = {
             let tables = self.tunnel.tables();
             let session = tables.sessions.get(&index).map(|(peer, _)| peer.id());

@@ -3,6 +3,8 @@
 use taltun_common::drops::DropReason;
 
 use super::super::cookie::Sealer;
+use zerocopy::FromBytes;
+
 use super::super::messages::{CookieReply, Message};
 use super::pair::*;
 
@@ -28,7 +30,7 @@ fn with_cookie(world: &mut World, from: std::net::SocketAddr) -> Sealer {
     let asked = Err(DropReason::NoCookie);
     assert_eq!(world.inject(B, from, &message), asked);
     let reply = last_reply(world);
-    assert!(sealer.receive(CookieReply(&reply), world.now));
+    assert!(sealer.receive(CookieReply::ref_from_bytes(&reply).unwrap(), world.now));
     sealer
 }
 
@@ -200,7 +202,7 @@ fn a_cookie_reply_addresses_who_asked() {
     let Ok(Message::CookieReply(reply)) = Message::parse(&reply) else {
         panic!("not a cookie reply");
     };
-    assert_eq!(reply.receiver(), 0xdead_beef);
+    assert_eq!(reply.receiver.get(), 0xdead_beef);
     assert_eq!(world.last_sent(B).to, outer(A));
 }
 

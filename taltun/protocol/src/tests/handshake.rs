@@ -6,6 +6,8 @@ use taltun_common::drops::DropReason;
 use taltun_common::steering::worker_of;
 
 use super::super::device::{AddPeerError, Event, PeerSettings};
+use zerocopy::FromBytes;
+
 use super::super::messages::Response;
 use super::super::noise::Identity;
 use super::pair::*;
@@ -529,8 +531,15 @@ fn a_device_answers_a_bare_noise_initiator() {
     assert_eq!(world.inject(B, outer(A), &message), Ok(()));
     let response = world.sent_by(B, RESPONSE)[0].payload.clone();
     let response: [u8; 92] = response.try_into().unwrap();
-    assert_eq!(Response(&response).receiver(), 0x0102_0304);
+    assert_eq!(
+        Response::ref_from_bytes(&response).unwrap().receiver.get(),
+        0x0102_0304
+    );
     let identity = Identity::new(private_key(A));
-    let keys = initiator.finish(&identity, &PresharedKey::default(), Response(&response));
+    let keys = initiator.finish(
+        &identity,
+        &PresharedKey::default(),
+        Response::ref_from_bytes(&response).unwrap(),
+    );
     assert!(keys.is_ok());
 }

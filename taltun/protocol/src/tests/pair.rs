@@ -212,8 +212,8 @@ pub(super) fn initiation(
 pub(super) fn receiver(payload: &[u8]) -> Option<u32> {
     match Message::parse(payload).ok()? {
         Message::Initiation(_) => None,
-        Message::Response(message) => Some(message.receiver()),
-        Message::CookieReply(message) => Some(message.receiver()),
+        Message::Response(message) => Some(message.receiver.get()),
+        Message::CookieReply(message) => Some(message.receiver.get()),
         Message::Data { receiver, .. } => Some(receiver),
     }
 }

@@ -9,6 +9,8 @@
 //! Checksums aren't verified first, as in the kernel's own WireGuard: every packet here was
 //! authenticated from its sender's tunnel to ours.
 
+use taltun_common::headers::protocol::{TCP, UDP};
+
 use super::checksum::{Sum, pseudo_header};
 use super::vnet::{DATA_VALID, Gso, NEEDS_CSUM, VnetHeader};
 use crate::protocol::ip;
@@ -23,8 +25,6 @@ const LOOK_BACK: usize = 16;
 /// The longest IP and TCP headers that are joined.
 const MAX_HEADERS: usize = 40 + 60;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 const ACK: u8 = 0x10;
 const PSH: u8 = 0x08;
 

@@ -3,15 +3,15 @@
 
 use std::net::IpAddr;
 
+use taltun_common::headers::protocol::{TCP, UDP};
+use taltun_common::headers::{IPV6_LEN, UDP_LEN};
+
 use super::checksum::{Sum, pseudo_header};
 use super::vnet::{Gso, NEEDS_CSUM, VnetHeader};
 use crate::protocol::ip;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 const TCP_CHECKSUM_AT: usize = 16;
 const UDP_CHECKSUM_AT: usize = 6;
-const UDP_HEADER_LEN: usize = 8;
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
@@ -133,7 +133,7 @@ fn plan_cut(header: &VnetHeader, transport: Gso, packet: &[u8]) -> Result<Plan, 
     let transport_at = usize::from(header.csum_start);
     let least = match inner.source {
         IpAddr::V4(_) => usize::from(packet[0] & 0x0f) * 4,
-        IpAddr::V6(_) => 40,
+        IpAddr::V6(_) => IPV6_LEN,
     };
     if transport_at < least || header.gso_size == 0 {
         return Err(Contradiction);
@@ -145,7 +145,7 @@ fn plan_cut(header: &VnetHeader, transport: Gso, packet: &[u8]) -> Result<Plan, 
         }
         (usize::from(offset) * 4, TCP, TCP_CHECKSUM_AT)
     } else {
-        (UDP_HEADER_LEN, UDP, UDP_CHECKSUM_AT)
+        (UDP_LEN, UDP, UDP_CHECKSUM_AT)
     };
     let payload_at = transport_at + transport_len;
     if payload_at > packet.len() || usize::from(header.csum_offset) != checksum_at {
@@ -163,7 +163,7 @@ fn plan_cut(header: &VnetHeader, transport: Gso, packet: &[u8]) -> Result<Plan, 
 fn fix_ip_header(packet: &mut [u8], transport_at: usize, index: u16) {
     let len = packet.len();
     if packet[0] >> 4 == 6 {
-        packet[4..6].copy_from_slice(&((len - 40) as u16).to_be_bytes());
+        packet[4..6].copy_from_slice(&((len - IPV6_LEN) as u16).to_be_bytes());
         return;
     }
     packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());

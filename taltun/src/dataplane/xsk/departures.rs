@@ -6,8 +6,9 @@
 //! less by the socket, and so does whatever is that large; and all that goes to a peer to whom
 //! such a piece goes in the same batch takes the same way, to stay in order.
 
+use taltun_common::headers::ETHERNET_LEN;
+
 use super::exits::{Exit, Exits};
-use super::frame::ETHERNET_LEN;
 use super::headers::{self, Way};
 use super::routes::Routes;
 use crate::dataplane::runs::{Run, Runs};

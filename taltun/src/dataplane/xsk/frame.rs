@@ -11,21 +11,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
 
+use taltun_common::headers::{
+    ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_LEN, Ipv4, Ipv6, UDP_LEN, Udp, ethertype, protocol,
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::dataplane::offload::checksum::Sum;
 use crate::protocol::peer::{Endpoint, Local};
-
-/// Bytes of an Ethernet header without a VLAN tag.
-pub const ETHERNET_LEN: usize = 14;
-const IPV4_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
-const UDP_LEN: usize = 8;
-
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
-const PROTOCOL_UDP: u8 = 17;
-/// Version 4, and a header of five words: no options.
-const IPV4_PLAIN: u8 = 0x45;
-/// "More fragments" and the fragment's offset; leaves "don't fragment" out.
-const IPV4_FRAGMENT: u16 = 0x3fff;
 
 /// A UDP datagram in a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,34 +34,32 @@ pub struct Datagram {
 /// without options or IPv6 without extension headers, not a fragment, then UDP, with lengths
 /// that agree.
 pub fn parse(frame: &[u8], interface: u32) -> Option<Datagram> {
-    let (ethernet, packet) = frame.split_at_checked(ETHERNET_LEN)?;
-    match [ethernet[12], ethernet[13]] {
-        ETHERTYPE_IPV4 => parse_v4(packet, interface),
-        ETHERTYPE_IPV6 => parse_v6(packet, interface),
+    let (ethernet, packet) = Ethernet::ref_from_prefix(frame).ok()?;
+    match ethernet.ethertype {
+        ethertype::IPV4 => parse_v4(packet, interface),
+        ethertype::IPV6 => parse_v6(packet, interface),
         _ => None,
     }
 }
 
 fn parse_v4(packet: &[u8], interface: u32) -> Option<Datagram> {
-    let ip: &[u8; IPV4_LEN] = packet.first_chunk()?;
-    if ip[0] != IPV4_PLAIN
-        || ip[9] != PROTOCOL_UDP
-        || word(ip, 6) & IPV4_FRAGMENT != 0
+    let (ip, _) = Ipv4::ref_from_prefix(packet).ok()?;
+    if ip.version_and_length != Ipv4::PLAIN
+        || ip.protocol != protocol::UDP
+        || ip.is_fragment()
         || !header_adds_up(ip)
     {
         return None;
     }
-    let length = usize::from(word(ip, 2));
-    let udp = packet.get(IPV4_LEN..length)?;
+    let udp = packet.get(IPV4_LEN..usize::from(ip.total_length.get()))?;
     let (port, payload) = parse_udp(udp, ETHERNET_LEN + IPV4_LEN)?;
-    let address = |at| Ipv4Addr::from(octets::<4>(ip, at));
     Some(Datagram {
         payload,
-        class: ip[1],
+        class: ip.class,
         from: Endpoint {
-            remote: SocketAddrV4::new(address(12), port).into(),
+            remote: SocketAddrV4::new(Ipv4Addr::from(ip.source), port).into(),
             local: Some(Local {
-                address: address(16).into(),
+                address: IpAddr::from(ip.destination),
                 interface,
             }),
         },
@@ -77,22 +67,20 @@ fn parse_v4(packet: &[u8], interface: u32) -> Option<Datagram> {
 }
 
 fn parse_v6(packet: &[u8], interface: u32) -> Option<Datagram> {
-    let ip: &[u8; IPV6_LEN] = packet.first_chunk()?;
-    if ip[0] >> 4 != 6 || ip[6] != PROTOCOL_UDP {
+    let (ip, _) = Ipv6::ref_from_prefix(packet).ok()?;
+    if ip.version() != 6 || ip.next_header != protocol::UDP {
         return None;
     }
-    let length = IPV6_LEN + usize::from(word(ip, 4));
+    let length = IPV6_LEN + usize::from(ip.payload_length.get());
     let udp = packet.get(IPV6_LEN..length)?;
     let (port, payload) = parse_udp(udp, ETHERNET_LEN + IPV6_LEN)?;
-    let source = Ipv6Addr::from(octets::<16>(ip, 8));
-    let destination = IpAddr::V6(octets::<16>(ip, 24).into()).to_canonical();
     Some(Datagram {
         payload,
-        class: (word(ip, 0) >> 4) as u8,
+        class: ip.class(),
         from: Endpoint {
-            remote: remote_v6(source, port, interface),
+            remote: remote_v6(Ipv6Addr::from(ip.source), port, interface),
             local: Some(Local {
-                address: destination,
+                address: IpAddr::from(ip.destination).to_canonical(),
                 interface,
             }),
         },
@@ -113,29 +101,16 @@ fn remote_v6(source: Ipv6Addr, port: u16, interface: u32) -> SocketAddr {
 /// The sender's port, and the payload's place in the frame, of a datagram that starts
 /// `offset` bytes into it and fills all that IP leaves for it.
 fn parse_udp(udp: &[u8], offset: usize) -> Option<(u16, Range<usize>)> {
-    let header: &[u8; UDP_LEN] = udp.first_chunk()?;
-    (usize::from(word(header, 4)) == udp.len())
-        .then(|| (word(header, 0), offset + UDP_LEN..offset + udp.len()))
+    let (header, _) = Udp::ref_from_prefix(udp).ok()?;
+    (usize::from(header.length.get()) == udp.len()).then(|| {
+        let payload = offset + UDP_LEN..offset + udp.len();
+        (header.source.get(), payload)
+    })
 }
 
 /// Whether the checksum of an IPv4 header is right.
-fn header_adds_up(header: &[u8; IPV4_LEN]) -> bool {
-    let mut sum: u32 = (0..IPV4_LEN)
-        .step_by(2)
-        .map(|at| u32::from(word(header, at)))
-        .sum();
-    sum = (sum & 0xffff) + (sum >> 16);
-    (sum & 0xffff) + (sum >> 16) == 0xffff
-}
-
-fn word<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn octets<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut octets = [0; N];
-    octets.copy_from_slice(&bytes[at..at + N]);
-    octets
+fn header_adds_up(header: &Ipv4) -> bool {
+    Sum::default().with(header.as_bytes()).finish() == [0, 0]
 }
 
 #[cfg(test)]
@@ -148,7 +123,7 @@ pub(super) mod tests {
         let length = (UDP_LEN + payload.len()) as u16;
         match (from.ip(), to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
-                frame.extend(ETHERTYPE_IPV4);
+                frame.extend(ethertype::IPV4.to_bytes());
                 let mut ip = vec![0x45, 0];
                 ip.extend((length + 20).to_be_bytes());
                 ip.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
@@ -164,7 +139,7 @@ pub(super) mod tests {
                 frame.extend(ip);
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
-                frame.extend(ETHERTYPE_IPV6);
+                frame.extend(ethertype::IPV6.to_bytes());
                 frame.extend([0x60, 0, 0, 0]);
                 frame.extend(length.to_be_bytes());
                 frame.extend([17, 64]);

@@ -3,14 +3,14 @@
 
 use std::net::IpAddr;
 
+use taltun_common::headers::{
+    ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_LEN, Ipv4, Ipv6, UDP_LEN, Udp, ethertype, protocol,
+};
+use zerocopy::IntoBytes;
+
 use crate::dataplane::offload::checksum::{Sum, pseudo_header};
 use crate::dataplane::runs::Run;
 
-const ETHERNET_LEN: usize = 14;
-const IPV4_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
-const UDP_LEN: usize = 8;
-const PROTOCOL_UDP: u8 = 17;
 /// What Linux gives its own datagrams, as hop limit.
 const HOP_LIMIT: u8 = 64;
 
@@ -50,56 +50,69 @@ pub fn write(frame: &mut [u8], way: &Way, port: u16, run: &Run) -> bool {
     if packet.len() > way.mtu {
         return false;
     }
-    let (protocol, udp_at) = match (way.source, remote.ip()) {
-        (IpAddr::V4(_), IpAddr::V4(_)) => ([0x08, 0x00], IPV4_LEN),
-        (IpAddr::V6(_), IpAddr::V6(_)) => ([0x86, 0xdd], IPV6_LEN),
+    let (kind, udp_at) = match (way.source, remote.ip()) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => (ethertype::IPV4, IPV4_LEN),
+        (IpAddr::V6(_), IpAddr::V6(_)) => (ethertype::IPV6, IPV6_LEN),
         _ => return false,
     };
     let Some((ip, udp)) = packet.split_at_mut_checked(udp_at) else {
         return false;
     };
-    if udp.len() < UDP_LEN {
-        return false;
-    }
-    let hop_limit = run.hop_limit.unwrap_or(HOP_LIMIT);
-    ethernet[..6].copy_from_slice(&way.next);
-    ethernet[6..12].copy_from_slice(&way.own);
-    ethernet[12..].copy_from_slice(&protocol);
-    match (way.source, remote.ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            ip[..2].copy_from_slice(&[0x45, ecn]);
-            ip[2..4].copy_from_slice(&((IPV4_LEN + udp.len()) as u16).to_be_bytes());
-            // Routers may cut it, as what leaves by the socket. Then its pieces need a number,
-            // for which the end of the cipher's tag is as good as random.
-            let number = udp.last_chunk().copied().unwrap_or([0; 2]);
-            ip[4..6].copy_from_slice(&number);
-            ip[6..8].fill(0);
-            ip[8..12].copy_from_slice(&[hop_limit, PROTOCOL_UDP, 0, 0]);
-            ip[12..16].copy_from_slice(&source.octets());
-            ip[16..].copy_from_slice(&destination.octets());
-            let sum = Sum::default().with(ip).finish();
-            ip[10..12].copy_from_slice(&sum);
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            ip[..4].copy_from_slice(&[0x60, ecn << 4, 0, 0]);
-            ip[4..6].copy_from_slice(&(udp.len() as u16).to_be_bytes());
-            ip[6..8].copy_from_slice(&[PROTOCOL_UDP, hop_limit]);
-            ip[8..24].copy_from_slice(&source.octets());
-            ip[24..].copy_from_slice(&destination.octets());
-        }
-        _ => return false,
-    }
     let length = udp.len() as u16;
-    udp[..2].copy_from_slice(&port.to_be_bytes());
-    udp[2..4].copy_from_slice(&remote.port().to_be_bytes());
-    udp[4..6].copy_from_slice(&length.to_be_bytes());
-    udp[6..8].fill(0);
-    let sum = pseudo_header(way.source, remote.ip(), PROTOCOL_UDP)
+    // Where routers cut it its pieces need a number, for which the end of the cipher's tag is
+    // as good as random.
+    let number: [u8; 2] = udp.last_chunk().copied().unwrap_or_default();
+    let mut header = Udp {
+        source: port.into(),
+        destination: remote.port().into(),
+        length: length.into(),
+        checksum: [0; 2],
+    };
+    let Some(payload) = udp.get(UDP_LEN..) else {
+        return false;
+    };
+    header.checksum = pseudo_header(way.source, remote.ip(), protocol::UDP)
         .with_u16(length)
-        .with(udp)
+        .with(header.as_bytes())
+        .with(payload)
         .finish_udp();
-    udp[6..8].copy_from_slice(&sum);
-    true
+    let hop_limit = run.hop_limit.unwrap_or(HOP_LIMIT);
+    let written = match (way.source, remote.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let mut header = Ipv4 {
+                version_and_length: Ipv4::PLAIN,
+                class: ecn,
+                total_length: ((IPV4_LEN + udp.len()) as u16).into(),
+                identification: number.into(),
+                // Routers may cut it, as what leaves by the socket.
+                fragment: 0.into(),
+                hop_limit,
+                protocol: protocol::UDP,
+                checksum: [0; 2],
+                source: source.octets(),
+                destination: destination.octets(),
+            };
+            header.checksum = Sum::default().with(header.as_bytes()).finish();
+            header.write_to(ip).is_ok()
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => Ipv6 {
+            version_class_label: [0x60, ecn << 4, 0, 0],
+            payload_length: length.into(),
+            next_header: protocol::UDP,
+            hop_limit,
+            source: source.octets(),
+            destination: destination.octets(),
+        }
+        .write_to(ip)
+        .is_ok(),
+        _ => return false,
+    };
+    let link = Ethernet {
+        destination: way.next,
+        source: way.own,
+        ethertype: kind,
+    };
+    written && header.write_to_prefix(udp).is_ok() && link.write_to(ethernet).is_ok()
 }
 
 #[cfg(test)]
@@ -151,7 +164,7 @@ mod tests {
                 let udp = &bytes[start - UDP_LEN..];
                 assert_eq!(udp[2..4], 4000_u16.to_be_bytes());
                 // All of it together, the checksum included, is all ones.
-                let sum = pseudo_header(way.source, remote.ip(), PROTOCOL_UDP)
+                let sum = pseudo_header(way.source, remote.ip(), protocol::UDP)
                     .with_u16(udp.len() as u16)
                     .with(udp)
                     .partial();

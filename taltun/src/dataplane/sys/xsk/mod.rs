@@ -22,6 +22,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use taltun_common::headers::{ETHERNET_LEN, VLAN_TAG_LEN};
+
 use super::check;
 use super::wait::Bell;
 use mapping::Mapping;
@@ -46,7 +48,7 @@ const SPARE_FRAMES: u32 = 1024;
 /// taken by every driver.
 const FRAME_LENS: [usize; 2] = [2048, 4096];
 /// What Ethernet puts around a packet, a VLAN tag included.
-const ETHERNET_LEN: usize = 18;
+const TAGGED_ETHERNET_LEN: usize = ETHERNET_LEN + VLAN_TAG_LEN;
 
 /// The queue of an interface that a socket is to receive from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -321,7 +323,7 @@ pub fn wait(
 /// Bytes of the frames for packets of this size.
 fn frame_len(mtu: usize) -> usize {
     let [small, large] = FRAME_LENS;
-    if mtu + ETHERNET_LEN + HEADROOM <= small {
+    if mtu + TAGGED_ETHERNET_LEN + HEADROOM <= small {
         small
     } else {
         large

@@ -1,0 +1,281 @@
+//! The headers before what a packet carries, as they lie in it: each type is a view of its
+//! bytes. Numbers are in the order of the network (RFC 791, 8200, 768, 9293, 792, 4443).
+
+use zerocopy::network_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Bytes of an Ethernet header without a VLAN tag.
+pub const ETHERNET_LEN: usize = size_of::<Ethernet>();
+/// Bytes that a VLAN tag adds to it.
+pub const VLAN_TAG_LEN: usize = 4;
+/// Bytes of an IPv4 header without options.
+pub const IPV4_LEN: usize = size_of::<Ipv4>();
+/// Bytes of an IPv6 header without extension headers.
+pub const IPV6_LEN: usize = size_of::<Ipv6>();
+/// Bytes of the extension header of an IPv6 fragment.
+pub const IPV6_FRAGMENT_LEN: usize = size_of::<Ipv6Fragment>();
+/// Bytes of a UDP header.
+pub const UDP_LEN: usize = size_of::<Udp>();
+/// Bytes of a TCP header without options.
+pub const TCP_LEN: usize = size_of::<Tcp>();
+/// Bytes of an ICMP header, of IPv4 and IPv6.
+pub const ICMP_LEN: usize = size_of::<Icmp>();
+
+/// What an Ethernet frame carries.
+pub mod ethertype {
+    use super::U16;
+
+    /// IPv4.
+    pub const IPV4: U16 = U16::new(0x0800);
+    /// IPv6.
+    pub const IPV6: U16 = U16::new(0x86dd);
+}
+
+/// What an IP packet carries.
+pub mod protocol {
+    /// ICMP of IPv4.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// The extension header of an IPv6 fragment.
+    pub const IPV6_FRAGMENT: u8 = 44;
+    /// ICMP of IPv6.
+    pub const ICMPV6: u8 = 58;
+}
+
+/// An Ethernet header.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ethernet {
+    /// The link address that it is for.
+    pub destination: [u8; 6],
+    /// The link address that it is from.
+    pub source: [u8; 6],
+    /// See [`ethertype`].
+    pub ethertype: U16,
+}
+
+/// An IPv4 header, up to its options.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ipv4 {
+    /// The version, 4, and the header's length in words of four bytes.
+    pub version_and_length: u8,
+    /// The traffic class, whose lowest two bits are about congestion.
+    pub class: u8,
+    /// Bytes of the packet, this header included.
+    pub total_length: U16,
+    /// The same in all fragments of a packet.
+    pub identification: U16,
+    /// Three flags, and where a fragment lies in its packet, in units of eight bytes.
+    pub fragment: U16,
+    /// How many hops are left.
+    pub hop_limit: u8,
+    /// See [`protocol`].
+    pub protocol: u8,
+    /// Of the header alone.
+    pub checksum: [u8; 2],
+    /// Who sent it.
+    pub source: [u8; 4],
+    /// Who gets it.
+    pub destination: [u8; 4],
+}
+
+impl Ipv4 {
+    /// Version 4, and a header without options.
+    pub const PLAIN: u8 = 0x45;
+
+    const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
+    const OFFSET: u16 = 0x1fff;
+
+    /// Bytes of the header, options included, as it says itself.
+    #[inline(always)]
+    #[must_use]
+    pub const fn header_len(&self) -> usize {
+        (self.version_and_length & 0xf) as usize * 4
+    }
+
+    /// Whether the packet is one of several that a longer one was cut into.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_fragment(&self) -> bool {
+        self.fragment.get() & Self::MORE_FRAGMENTS_AND_OFFSET != 0
+    }
+
+    /// Whether it is such a one, and not the first, which has the header that follows.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_later_fragment(&self) -> bool {
+        self.fragment.get() & Self::OFFSET != 0
+    }
+}
+
+/// An IPv6 header.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ipv6 {
+    /// The version, 6, in four bits, the traffic class in eight, and the flow label.
+    pub version_class_label: [u8; 4],
+    /// Bytes behind this header.
+    pub payload_length: U16,
+    /// See [`protocol`].
+    pub next_header: u8,
+    /// How many hops are left.
+    pub hop_limit: u8,
+    /// Who sent it.
+    pub source: [u8; 16],
+    /// Who gets it.
+    pub destination: [u8; 16],
+}
+
+impl Ipv6 {
+    /// The version, of four bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn version(&self) -> u8 {
+        self.version_class_label[0] >> 4
+    }
+
+    /// The traffic class, whose lowest two bits are about congestion.
+    #[inline(always)]
+    #[must_use]
+    pub const fn class(&self) -> u8 {
+        self.version_class_label[0] << 4 | self.version_class_label[1] >> 4
+    }
+}
+
+/// The extension header of an IPv6 fragment.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ipv6Fragment {
+    /// See [`protocol`].
+    pub next_header: u8,
+    /// Nothing.
+    pub reserved: u8,
+    /// Where it lies in its packet, in units of eight bytes, and three flags.
+    pub offset: U16,
+    /// The same in all fragments of a packet.
+    pub identification: U32,
+}
+
+impl Ipv6Fragment {
+    /// Whether it isn't the first, which has the header that follows.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_later(&self) -> bool {
+        self.offset.get() >> 3 != 0
+    }
+}
+
+/// A UDP header.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Udp {
+    /// The port that it is from.
+    pub source: U16,
+    /// The port that it is for.
+    pub destination: U16,
+    /// Bytes of the datagram, this header included.
+    pub length: U16,
+    /// Of a pseudo header, this one and the payload.
+    pub checksum: [u8; 2],
+}
+
+/// A TCP header, up to its options.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Tcp {
+    /// The port that it is from.
+    pub source: U16,
+    /// The port that it is for.
+    pub destination: U16,
+    /// The number of the first byte.
+    pub sequence: U32,
+    /// The number of the byte that is expected next.
+    pub acknowledgement: U32,
+    /// The header's length in words of four bytes, in the upper four bits.
+    pub data_offset: u8,
+    /// What the segment is.
+    pub flags: u8,
+    /// Bytes that may come.
+    pub window: U16,
+    /// Of a pseudo header, this one and the payload.
+    pub checksum: [u8; 2],
+    /// Where urgent data ends.
+    pub urgent: U16,
+}
+
+impl Tcp {
+    /// Bytes of the header, options included, as it says itself.
+    #[inline(always)]
+    #[must_use]
+    pub const fn header_len(&self) -> usize {
+        (self.data_offset >> 4) as usize * 4
+    }
+}
+
+/// The header of an ICMP message, of IPv4 or IPv6.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Icmp {
+    /// What it is about.
+    pub kind: u8,
+    /// That in detail.
+    pub code: u8,
+    /// Of the message; of IPv6 with a pseudo header.
+    pub checksum: [u8; 2],
+    /// What this kind says besides.
+    pub rest: [u8; 4],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_have_the_lengths_of_their_standards() {
+        let lens = [
+            (ETHERNET_LEN, 14),
+            (IPV4_LEN, 20),
+            (IPV6_LEN, 40),
+            (IPV6_FRAGMENT_LEN, 8),
+            (UDP_LEN, 8),
+            (TCP_LEN, 20),
+            (ICMP_LEN, 8),
+        ];
+        for (len, expected) in lens {
+            assert_eq!(len, expected);
+        }
+    }
+
+    #[test]
+    fn fields_are_where_their_standards_say() {
+        let mut bytes = [0_u8; 40];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = at as u8;
+        }
+        let (ip, _) = Ipv4::ref_from_prefix(&bytes).unwrap();
+        assert_eq!(ip.total_length.get(), 0x0203);
+        assert_eq!(ip.hop_limit, 8);
+        assert_eq!(ip.source, [12, 13, 14, 15]);
+        let ip = Ipv6::ref_from_bytes(&bytes).unwrap();
+        assert_eq!(ip.payload_length.get(), 0x0405);
+        assert_eq!((ip.next_header, ip.hop_limit), (6, 7));
+        assert_eq!(ip.destination[0], 24);
+        let (tcp, _) = Tcp::ref_from_prefix(&bytes).unwrap();
+        assert_eq!((tcp.data_offset, tcp.flags), (12, 13));
+        assert_eq!(tcp.checksum, [16, 17]);
+        let (udp, _) = Udp::ref_from_prefix(&bytes).unwrap();
+        assert_eq!(udp.length.get(), 0x0405);
+    }
+
+    #[test]
+    fn a_class_lies_across_two_bytes() {
+        let mut bytes = [0_u8; IPV6_LEN];
+        bytes[..2].copy_from_slice(&[0x6a, 0xb0]);
+        let ip = Ipv6::ref_from_bytes(&bytes).unwrap();
+        assert_eq!((ip.version(), ip.class()), (6, 0xab));
+    }
+}
