@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{Device, RouteEdit};
-use crate::crypto::PublicKey;
-use crate::protocol::allowed_ips::{AllowedIps, canonical};
-use crate::protocol::peer::{Peer, PeerId};
+use crate::allowed_ips::{AllowedIps, canonical};
+use crate::peer::{Peer, PeerId};
+use taltun_crypto::PublicKey;
 
 /// Prefixes that are changed in place: workers wait for that, some 0.2 µs for each. For more of
 /// them a copy is changed, which takes its place.
@@ -143,9 +143,9 @@ mod tests {
 
     use super::super::{PeerSettings, Settings};
     use super::*;
-    use crate::crypto::{PresharedKey, PrivateKey};
-    use crate::protocol::randomness::Randomness;
-    use crate::protocol::time::Time;
+    use crate::randomness::Randomness;
+    use crate::time::Time;
+    use taltun_crypto::{PresharedKey, PrivateKey};
 
     fn key(number: u32) -> PublicKey {
         let mut key = [7; 32];
