@@ -12,6 +12,7 @@ use std::mem::size_of_val;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use taltun_common::headers::protocol::UDP;
 use tracing::debug;
 
 /// Messages looked at in a second.

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::resolver::Resolution;
-use super::{SystemError, keep, program};
+use super::resolver::{self, Resolution};
+use super::{SystemError, program};
 use crate::config::Dns;
 
 /// Who tells the resolver.
@@ -151,8 +151,8 @@ pub(super) async fn is_set(kind: Kind, interface: &str, dns: &Dns) -> bool {
             })
         }
         Kind::Resolvconf => {
-            let text = keep::resolv_conf();
-            let named = keep::servers_of(&text);
+            let text = resolver::resolv_conf();
+            let named = resolver::servers_of(&text);
             let mut servers = servers;
             servers.all(|server| named.contains(&server.as_str()))
         }

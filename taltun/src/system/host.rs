@@ -17,10 +17,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use super::journal::{FOUND_SO, Journal};
+use super::journal::Journal;
 use super::keep::{Keeper, Kept, Made};
 use super::network::{self, Network, Wanted};
 use super::remnants::Remnants;
+use super::sysctl::FOUND_SO;
 use super::sysctl::Settings;
 use super::undo::{remove_rules, take_back};
 use super::{SystemError, dns, firewall, marks, routes, sysctl};

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::left_file::{self, Owner};
-use super::sysctl::Settings;
+use super::sysctl::{FOUND_SO, Settings};
 use super::{dns, firewall, namespace};
 use crate::config::interface_name;
 
@@ -191,10 +191,6 @@ impl Journal {
             .collect()
     }
 }
-
-/// In a journal: a setting that was wanted and already so. It is not touched, but whoever
-/// made it so leaves it to us.
-pub(super) const FOUND_SO: &str = "";
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,6 @@
 //! told once a minute, and after a few rounds waits longer.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -463,19 +462,6 @@ impl Look {
     }
 }
 
-/// The name servers that the resolver's file names.
-pub(super) fn servers_of(text: &str) -> Vec<&str> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .map(str::trim)
-        .collect()
-}
-
-/// The name servers of this host as programs read them.
-pub(super) fn resolv_conf() -> String {
-    fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -498,11 +484,5 @@ mod tests {
         assert_eq!(kept.missing()[0].reason, "no");
         kept.fine("routes");
         assert!(kept.missing().is_empty());
-    }
-
-    #[test]
-    fn name_servers_are_read_as_the_resolver_does() {
-        let text = "# by resolvconf\nnameserver 10.0.0.1\nsearch x\n nameserver\t2001:db8::1 \n";
-        assert_eq!(servers_of(text), ["10.0.0.1", "2001:db8::1"]);
     }
 }

@@ -102,6 +102,19 @@ fn is_mounted(mountinfo: &str, path: &str) -> bool {
         .any(|line| line.split(' ').nth(4) == Some(path))
 }
 
+/// The name servers that the resolver's file names.
+pub(super) fn servers_of(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .map(str::trim)
+        .collect()
+}
+
+/// The name servers of this host as programs read them.
+pub(super) fn resolv_conf() -> String {
+    fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,5 +161,11 @@ mod tests {
                       7 1 8:1 /x/resolv.conf /etc/resolv.conf rw - ext4 /dev/sda1 rw\n";
         assert!(is_mounted(mounts, "/etc/resolv.conf"));
         assert!(!is_mounted(mounts, "/etc/hosts"));
+    }
+
+    #[test]
+    fn name_servers_are_read_as_the_resolver_does() {
+        let text = "# by resolvconf\nnameserver 10.0.0.1\nsearch x\n nameserver\t2001:db8::1 \n";
+        assert_eq!(servers_of(text), ["10.0.0.1", "2001:db8::1"]);
     }
 }

@@ -7,8 +7,11 @@ use std::{fs, io};
 use ipnet::IpNet;
 
 use super::SystemError;
-use super::journal::FOUND_SO;
 use crate::config::Config;
+
+/// In a journal: a setting that was wanted and already so. It is not touched, but whoever
+/// made it so leaves it to us.
+pub(super) const FOUND_SO: &str = "";
 
 /// Settings by name, as `sysctl` writes them with slashes: `net/ipv4/ip_forward`.
 pub(super) type Settings = BTreeMap<String, String>;

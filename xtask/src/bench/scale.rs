@@ -20,9 +20,9 @@ use taltun_tests::topology::{private_prefix, remove_remains_of_dead_tests};
 
 use super::machine::Machine;
 use super::{note, usage};
+use crate::build;
 use crate::run;
 use crate::setup;
-use crate::workspace;
 
 /// The hub's interface.
 const INTERFACE: &str = "scale0";
@@ -71,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::programs(&[("ip", "iproute2")])?;
     let taltun = match &arguments.taltun {
         Some(path) => path.canonicalize()?,
-        None => workspace::taltun()?,
+        None => build::released_taltun()?,
     };
     if !sys::is_root() {
         return run::as_root(&taltun);

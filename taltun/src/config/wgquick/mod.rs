@@ -12,6 +12,7 @@
 mod commands;
 mod export;
 mod import;
+mod lines;
 mod names;
 mod own;
 mod refuse;

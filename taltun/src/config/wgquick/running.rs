@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use zeroize::Zeroizing;
 
 use super::FOR_TALTUN;
-use super::export::{host_lines, join, table};
+use super::lines::{host_lines, join, table};
 use crate::config::{Config, Endpoint, FirewallChoice, Mode, Peer};
 use crate::crypto::{PresharedKey, PrivateKey};
 
