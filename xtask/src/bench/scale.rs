@@ -20,9 +20,9 @@ use taltun_tests::topology::{private_prefix, remove_remains_of_dead_tests};
 
 use super::machine::Machine;
 use super::{note, usage};
-use crate::build;
 use crate::run;
 use crate::setup;
+use crate::{build, workspace};
 
 /// The hub's interface.
 const INTERFACE: &str = "scale0";
