@@ -1,7 +1,7 @@
 //! Why a packet was dropped: one list for XDP, TC and user space.
 //!
-//! Every drop Taltun makes carries one of these; each is a counter, a line in
-//! `taltun stats` and a label in metrics.
+//! Every drop Taltun makes carries one of these; each is a counter and a line in
+//! `taltun stats`.
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $label:literal,)+) => {

@@ -1,10 +1,8 @@
 //! Taltun: a WireGuard-compatible VPN hub for Linux.
 //!
-//! Dependencies between the modules point one way:
-//! `cli → control → accel, dataplane, system → protocol → crypto → taltun-common`.
-//! [`protocol`] is pure: it has no sockets, no clock and no randomness of its own, so it
-//! runs unchanged under a virtual clock and a fuzzer. [`dataplane`] is the only home of
-//! hot-path `unsafe`.
+//! `docs/architecture.md` tells which part does what, and the way of a packet through them; the
+//! arrows between the parts are held by a test. [`protocol`] has no sockets, no clock and no
+//! randomness of its own, so that it runs unchanged on a virtual clock.
 
 pub mod accel;
 pub mod cli;

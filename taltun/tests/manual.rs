@@ -302,3 +302,39 @@ fn the_spanish_edition_has_all_that_the_english_one_has() {
         );
     }
 }
+
+/// A file is named by its path below the repository, below `taltun/src`, as `protocol/…` or
+/// `crypto/…` for the crates, or by its name alone beside the one before it.
+#[test]
+fn the_architecture_page_names_files_that_are_there() {
+    let root = package().parent().unwrap();
+    let page = fs::read_to_string(package().join("docs/architecture.md")).unwrap();
+    let mut beside = root.to_owned();
+    let mut found = 0;
+    for name in page.split('`').skip(1).step_by(2) {
+        if !name.ends_with(".rs") && !name.ends_with('/') {
+            continue;
+        }
+        let crates = name
+            .split_once('/')
+            .map(|(package, rest)| package_dir(root, package).join(rest));
+        let places = [
+            Some(root.join(name)),
+            Some(root.join("taltun/src").join(name)),
+            Some(root.join("taltun/src/dataplane").join(name)),
+            Some(root.join("taltun").join(name)),
+            crates,
+            Some(beside.join(name)),
+        ];
+        let place = places.into_iter().flatten().find(|place| place.exists());
+        let place = place.unwrap_or_else(|| panic!("{name} isn't there"));
+        beside = place.parent().unwrap().to_owned();
+        found += 1;
+    }
+    assert!(found > 50, "{found} files");
+}
+
+/// Where the files of the crate that the page calls so are.
+fn package_dir(root: &Path, name: &str) -> PathBuf {
+    root.join("taltun").join(name).join("src")
+}

@@ -16,7 +16,7 @@
 //!                                                     └─ seal ─► runs ─ sendmmsg ─► UDP
 //! ```
 //!
-//! All hot-path `unsafe` of the crate is in [`sys`], behind safe types.
+//! What packets need of `unsafe` is in [`sys`], behind safe types.
 
 pub mod clock;
 pub mod counters;
