@@ -1,5 +1,6 @@
 //! `cargo xtask`: the tasks of this repository that are more than one command.
 
+mod apt;
 mod backports;
 mod bench;
 mod build;

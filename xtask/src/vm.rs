@@ -1,45 +1,31 @@
-//! `cargo xtask vm`: tests inside virtual machines, on the kernels that Taltun supports.
+//! `cargo xtask vm`: tests on other kernels, each in a virtual machine.
 //!
-//! What the eBPF verifier accepts and what the network stack offers differs from kernel to
-//! kernel, and this machine has only one. So the test programs are built here and run there.
-//! The machine itself is not ours: `$TALTUN_VM` names a program that runs a command in one,
-//! as root, with a directory of this machine as its working directory:
-//!
-//! ```text
-//! $TALTUN_VM -s DIRECTORY -t SECONDS KERNEL -- COMMAND
-//! ```
-//!
-//! `COMMAND` is for a shell; its output and its exit code are to come back. `KERNEL` is
-//! whatever names one there, such as `6.12`. Where the variable isn't set, it is `vmrun` in
-//! the directory that `$TALTUN_VM_DIR` names, or else in `../shared/vm`; a `get-kernels`
-//! beside it is called first, to fetch kernels that are missing.
+//! The kernels are Debian's, from 5.10 to 7, fetched when they are first asked for; QEMU
+//! translates each instruction, so that it runs anywhere, and takes its time. The machine works in
+//! a directory of this one, as root.
 //!
 //! Zero copy takes network cards whose driver does it, and a second one at the other end. The
 //! system tests that need such a pair find it by its addresses ([`taltun_tests::cards`]) and
-//! are skipped where it isn't. It is asked for by `$VMRUN_QEMU` ([`qemu`]), which `vmrun` heeds;
-//! another program may do likewise, or know nothing of it.
+//! are skipped where it isn't; the machines have some ([`qemu`]).
 //!
-//! The guest needs the C library that we were built with, `ip`, `ethtool`, `wg`, `ping`, and
-//! for the system tests a kernel with WireGuard; what else one of these needs and isn't there
-//! makes it skip. The eBPF tests skip nothing: there, that is a failure.
+//! What a system test needs and isn't there makes it skip. The eBPF tests skip nothing: there,
+//! that is a failure.
 
+mod kernels;
+mod machine;
 mod qemu;
 
-use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use taltun_tests::command::output_of;
 
 use crate::{build, setup, workspace};
+use machine::Machines;
 
-/// The variable that names the program which runs a virtual machine.
-const VM_VARIABLE: &str = "TALTUN_VM";
-/// The variable that names the directory with that program.
-const VM_DIR_VARIABLE: &str = "TALTUN_VM_DIR";
 /// What `--only` calls the tests of the eBPF programs.
 const EBPF: &str = "ebpf";
 /// What `--only` calls those of AF_XDP, and what is in their names. The matrix, in which the
@@ -57,14 +43,21 @@ pub struct Arguments {
     /// contain this. Without it: `ebpf`, then `interop`.
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,
-    /// A kernel to run them on, as the program that runs the machine calls it; can be given
-    /// several times. Default: 5.10, 6.1, 6.12 and 7 for `ebpf` and `af_xdp`, else 5.10 and
-    /// 6.12.
+    /// A kernel to run them on: 5.10, 6.1, 6.12 or 7; can be given several times. Default: all
+    /// for `ebpf` and `af_xdp`, else 5.10 and 6.12.
     #[arg(long, value_name = "KERNEL")]
     kernel: Vec<String>,
     /// How long one kernel may take, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     limit: u32,
+    /// More for the kernel's command line, such as `ipv6.disable=1`.
+    #[arg(
+        long,
+        value_name = "WORDS",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    append: String,
 }
 
 /// What is tested there.
@@ -142,20 +135,18 @@ fn quoted(word: &str) -> String {
 
 /// Runs the tests on each kernel.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let machine = machine()?;
+    let machines = Machines::new()?;
     let suites = match arguments.only.as_deref() {
         None => vec![Suite::Ebpf, Suite::System(INTEROP.into())],
         Some(EBPF) => vec![Suite::Ebpf],
         Some(AF_XDP) => vec![Suite::AfXdp],
         Some(filter) => vec![Suite::System(filter.into())],
     };
-    let share = workspace::target().join("vm");
+    let share = workspace::target().join("vm/share");
     fs::create_dir_all(&share).with_context(|| format!("can't make {}", share.display()))?;
     for suite in &suites {
         suite.build(&share)?;
     }
-    fetch_kernels(&machine);
-    let qemu = qemu::with_cards(&share);
 
     let mut table = String::new();
     let mut ok = true;
@@ -166,7 +157,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         };
         for kernel in kernels {
             setup::step(&format!("running {} on {kernel}", suite.name()));
-            let outcome = run_in(&machine, &kernel, suite, (&share, &qemu), arguments.limit)?;
+            let (command, append) = (suite.command(), &arguments.append);
+            let ended = machines.run(&kernel, &share, &command, arguments.limit, append)?;
+            eprint!("{}{}", ended.stdout, ended.stderr);
+            let outcome = outcome(
+                &ended.stdout,
+                &ended.stderr,
+                ended.success,
+                suite.may_skip(),
+            );
             ok &= outcome.ok;
             // Writing to a String can't fail.
             let _ = writeln!(
@@ -197,30 +196,6 @@ struct Outcome {
     summary: String,
     /// Tests that failed or were skipped.
     notable: Vec<String>,
-}
-
-/// Runs a suite in a virtual machine with this kernel.
-fn run_in(
-    machine: &Path,
-    kernel: &str,
-    suite: &Suite,
-    (share, qemu): (&Path, &str),
-    limit: u32,
-) -> Result<Outcome> {
-    let output = Command::new(machine)
-        .arg("-s")
-        .arg(share)
-        .args(["-t", &limit.to_string(), kernel, "--"])
-        .arg(suite.command())
-        .env(qemu::VARIABLE, qemu)
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("can't run {}", machine.display()))?;
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    eprint!("{stdout}{stderr}");
-    let success = output.status.success();
-    Ok(outcome(&stdout, &stderr, success, suite.may_skip()))
 }
 
 /// Reads what a test program printed.
@@ -271,38 +246,6 @@ fn test_program(package: &str, test: &str) -> Result<PathBuf> {
     executable.with_context(|| format!("cargo didn't say where the tests `{test}` are"))
 }
 
-/// The program that runs a virtual machine.
-fn machine() -> Result<PathBuf> {
-    if let Some(program) = env::var_os(VM_VARIABLE) {
-        return Ok(program.into());
-    }
-    let directory = env::var_os(VM_DIR_VARIABLE)
-        .map_or_else(|| workspace::root().join("../shared/vm"), PathBuf::from);
-    let program = directory.join("vmrun");
-    if !program.is_file() {
-        bail!(
-            "{VM_VARIABLE} isn't set, and there is no {}: one of them has to be a program that \
-             runs `-s DIRECTORY -t SECONDS KERNEL -- COMMAND` in a virtual machine, with \
-             DIRECTORY as its working directory",
-            program.display()
-        );
-    }
-    Ok(program)
-}
-
-/// Fetches kernels that are missing, where there is a program for it. Those that are there
-/// can be tested on in any case.
-fn fetch_kernels(machine: &Path) {
-    let fetch = machine.with_file_name("get-kernels");
-    if !fetch.is_file() {
-        return;
-    }
-    setup::step("fetching kernels that are missing");
-    if let Err(error) = workspace::must_succeed(&mut Command::new(fetch), "fetch kernels") {
-        setup::step(&format!("{error:#}"));
-    }
-}
-
 fn copy(from: &Path, to: &Path) -> Result<()> {
     // Another machine may still have the old one open.
     let _ = fs::remove_file(to);
@@ -334,9 +277,9 @@ mod tests {
             }
         );
         assert!(outcome(gap, "", true, true).ok);
-        let dead = outcome("running 2 tests", "vmrun: time limit 9s\n\n", false, true);
+        let dead = outcome("running 2 tests", "not done within 9 s\n\n", false, true);
         assert!(!dead.ok);
-        assert_eq!(dead.summary, "vmrun: time limit 9s");
+        assert_eq!(dead.summary, "not done within 9 s");
     }
 
     #[test]
