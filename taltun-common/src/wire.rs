@@ -127,7 +127,7 @@ pub const RESPONSE_MAC1: usize = offset_of!(Response, mac1);
 /// What a message claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Kind {
+pub enum MessageKind {
     /// Handshake initiation.
     Initiation = INITIATION,
     /// Handshake response.
@@ -150,7 +150,7 @@ pub enum Fit {
     Wrong,
 }
 
-impl Kind {
+impl MessageKind {
     /// The kind of message that starts with this word, its first four bytes read as
     /// little-endian; `None` if none does.
     #[inline(always)]
@@ -207,18 +207,21 @@ mod tests {
     #[test]
     fn only_the_four_types_with_zero_reserved_bytes_are_messages() {
         assert_eq!(
-            Kind::of(u32::from_le_bytes([1, 0, 0, 0])),
-            Some(Kind::Initiation)
+            MessageKind::of(u32::from_le_bytes([1, 0, 0, 0])),
+            Some(MessageKind::Initiation)
         );
         assert_eq!(
-            Kind::of(u32::from_le_bytes([2, 0, 0, 0])),
-            Some(Kind::Response)
+            MessageKind::of(u32::from_le_bytes([2, 0, 0, 0])),
+            Some(MessageKind::Response)
         );
         assert_eq!(
-            Kind::of(u32::from_le_bytes([3, 0, 0, 0])),
-            Some(Kind::Cookie)
+            MessageKind::of(u32::from_le_bytes([3, 0, 0, 0])),
+            Some(MessageKind::Cookie)
         );
-        assert_eq!(Kind::of(u32::from_le_bytes([4, 0, 0, 0])), Some(Kind::Data));
+        assert_eq!(
+            MessageKind::of(u32::from_le_bytes([4, 0, 0, 0])),
+            Some(MessageKind::Data)
+        );
         for wrong in [
             [0, 0, 0, 0],
             [5, 0, 0, 0],
@@ -226,16 +229,16 @@ mod tests {
             [4, 0, 1, 0],
             [4, 0, 0, 1],
         ] {
-            assert_eq!(Kind::of(u32::from_le_bytes(wrong)), None);
+            assert_eq!(MessageKind::of(u32::from_le_bytes(wrong)), None);
         }
     }
 
     #[test]
     fn handshake_messages_have_one_length() {
         for (kind, exact) in [
-            (Kind::Initiation, 148),
-            (Kind::Response, 92),
-            (Kind::Cookie, 64),
+            (MessageKind::Initiation, 148),
+            (MessageKind::Response, 92),
+            (MessageKind::Cookie, 64),
         ] {
             assert_eq!(kind.fit(exact), Fit::One);
             assert_eq!(kind.fit(exact - 1), Fit::Wrong);
@@ -246,26 +249,29 @@ mod tests {
 
     #[test]
     fn a_handshake_message_may_have_a_keepalive_behind_it() {
-        assert_eq!(Kind::Response.fit(92 + 31), Fit::Wrong);
-        assert_eq!(Kind::Response.fit(92 + 32), Fit::Several(92));
-        assert_eq!(Kind::Initiation.fit(2 * 148), Fit::Several(148));
-        assert_eq!(Kind::Cookie.fit(usize::from(u16::MAX)), Fit::Several(64));
+        assert_eq!(MessageKind::Response.fit(92 + 31), Fit::Wrong);
+        assert_eq!(MessageKind::Response.fit(92 + 32), Fit::Several(92));
+        assert_eq!(MessageKind::Initiation.fit(2 * 148), Fit::Several(148));
+        assert_eq!(
+            MessageKind::Cookie.fit(usize::from(u16::MAX)),
+            Fit::Several(64)
+        );
     }
 
     #[test]
     fn data_has_any_length_from_a_keepalive_up() {
-        assert_eq!(Kind::Data.fit(31), Fit::Wrong);
-        assert_eq!(Kind::Data.fit(32), Fit::One);
+        assert_eq!(MessageKind::Data.fit(31), Fit::Wrong);
+        assert_eq!(MessageKind::Data.fit(32), Fit::One);
         // A full packet at MTU 1420: padded to the MTU, not to 16.
-        assert_eq!(Kind::Data.fit(1452), Fit::One);
-        assert_eq!(Kind::Data.fit(usize::from(u16::MAX)), Fit::One);
+        assert_eq!(MessageKind::Data.fit(1452), Fit::One);
+        assert_eq!(MessageKind::Data.fit(usize::from(u16::MAX)), Fit::One);
     }
 
     #[test]
     fn the_receiver_stands_behind_the_sender() {
-        assert_eq!(Kind::Initiation.receiver_offset(), None);
-        assert_eq!(Kind::Response.receiver_offset(), Some(8));
-        assert_eq!(Kind::Cookie.receiver_offset(), Some(4));
-        assert_eq!(Kind::Data.receiver_offset(), Some(4));
+        assert_eq!(MessageKind::Initiation.receiver_offset(), None);
+        assert_eq!(MessageKind::Response.receiver_offset(), Some(8));
+        assert_eq!(MessageKind::Cookie.receiver_offset(), Some(4));
+        assert_eq!(MessageKind::Data.receiver_offset(), Some(4));
     }
 }

@@ -8,7 +8,7 @@ use taltun_common::wire::{
     INITIATION_LEN, INITIATION_MAC1, INITIATION_MAC2, RESPONSE_LEN, RESPONSE_MAC1,
 };
 
-use crate::maps::{self, Work};
+use crate::maps::{self, MacScratch};
 use crate::parse::{Datagram, Word};
 
 const BLOCK_WORDS: usize = BLOCK_LEN / size_of::<Word>();
@@ -34,7 +34,7 @@ pub fn is_initiation_right(
     keyed: &State,
 ) -> Option<bool> {
     let message: &[Word; INITIATION_WORDS] = datagram.payload_at(frame, offset)?;
-    let Work { state, block } = maps::mac_work()?;
+    let MacScratch { state, block } = maps::mac_scratch()?;
     *state = *keyed;
     fill(block, message, 0, INITIATION_MAC1_WORD);
     let hashed = (KEY_LEN + BLOCK_LEN) as u32;
@@ -53,7 +53,7 @@ pub fn is_response_right(
     keyed: &State,
 ) -> Option<bool> {
     let message: &[Word; RESPONSE_WORDS] = datagram.payload_at(frame, 0)?;
-    let Work { state, block } = maps::mac_work()?;
+    let MacScratch { state, block } = maps::mac_scratch()?;
     *state = *keyed;
     fill(block, message, 0, RESPONSE_MAC1_WORD);
     let hashed = (KEY_LEN + RESPONSE_MAC1) as u32;
@@ -78,7 +78,7 @@ pub fn is_cookie_right(
     secret: &State,
 ) -> Option<bool> {
     let message: &[Word; INITIATION_WORDS] = datagram.payload_at(frame, 0)?;
-    let Work { state, block } = maps::mac_work()?;
+    let MacScratch { state, block } = maps::mac_scratch()?;
 
     // The cookie: a MAC of the address, in its IPv6 form, and of the port.
     let port = datagram.headers.source_port.to_be_bytes();

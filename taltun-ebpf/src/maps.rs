@@ -45,7 +45,7 @@ static MAC1: Array<State, 1> = Array::new();
 
 /// Where this CPU works MACs out.
 #[btf_map]
-static MAC_WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+static MAC_SCRATCH: PerCpuArray<MacScratch, 1> = PerCpuArray::new();
 
 /// Whether user space is under load, and the secret of its cookies.
 #[btf_map]
@@ -137,7 +137,7 @@ pub fn mac1_state(settings: &Settings) -> Option<&'static State> {
 }
 
 /// What a hash is worked out in: it has a place in a map, because the stack has none left.
-pub struct Work {
+pub struct MacScratch {
     /// The hash so far.
     pub state: State,
     /// What goes into it next.
@@ -146,11 +146,11 @@ pub struct Work {
 
 /// Where to work a MAC out.
 #[inline(always)]
-pub fn mac_work() -> Option<&'static mut Work> {
+pub fn mac_scratch() -> Option<&'static mut MacScratch> {
     // SAFETY: an array's entries are never freed, and this one belongs to the CPU we run on,
     // where no other XDP program interrupts us; none of ours holds it twice. Any integers
     // are a valid value.
-    MAC_WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+    MAC_SCRATCH.get_ptr_mut(0).map(|work| unsafe { &mut *work })
 }
 
 /// What handshakes must prove at `now`; `None` unless user space is under load.

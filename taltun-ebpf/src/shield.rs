@@ -17,7 +17,7 @@ use aya_ebpf::programs::XdpContext;
 use taltun_common::address::pseudo_header_sum;
 use taltun_common::drops::DropReason;
 use taltun_common::maps::Settings;
-use taltun_common::wire::{DATA, DATA_MIN_LEN, Fit, Kind};
+use taltun_common::wire::{DATA, DATA_MIN_LEN, Fit, MessageKind};
 
 use crate::parse::{Datagram, Headers};
 use crate::{initiations, mac, maps};
@@ -94,7 +94,7 @@ fn message_fault(
     if length < size_of::<u32>() {
         return Some(DropReason::Shape);
     }
-    let Some(kind) = Kind::of(datagram.payload_word(frame, 0)?) else {
+    let Some(kind) = MessageKind::of(datagram.payload_word(frame, 0)?) else {
         // Should it be merged: no peer sends such a datagram, so the flow isn't a peer's.
         return Some(DropReason::Shape);
     };
@@ -102,10 +102,10 @@ fn message_fault(
         Fit::Wrong => return Some(DropReason::Shape),
         Fit::Several(second) => {
             let merged = may_be_merged(frames, datagram)
-                && Kind::of(datagram.payload_word(frame, second)?).is_some();
+                && MessageKind::of(datagram.payload_word(frame, second)?).is_some();
             return if !merged {
                 Some(DropReason::Shape)
-            } else if kind == Kind::Initiation {
+            } else if kind == MessageKind::Initiation {
                 initiations::fault_merged(frame, datagram, settings, length)
             } else {
                 None
@@ -120,11 +120,12 @@ fn message_fault(
         // Only data is long enough to be several without showing it. A peer whose session
         // we have lost sends some more of it, and then, perhaps merged with that, a
         // handshake.
-        let merged =
-            kind == Kind::Data && length >= 2 * DATA_MIN_LEN && may_be_merged(frames, datagram);
+        let merged = kind == MessageKind::Data
+            && length >= 2 * DATA_MIN_LEN
+            && may_be_merged(frames, datagram);
         return (!merged).then_some(DropReason::UnknownIndex);
     }
-    if kind == Kind::Response
+    if kind == MessageKind::Response
         && let Some(state) = maps::mac1_state(settings)
         && !mac::is_response_right(frame, datagram, state)?
     {

@@ -9,7 +9,7 @@ use aya_ebpf::programs::SkReuseportContext;
 
 use taltun_common::headers::UDP_LEN;
 use taltun_common::steering::{MAX_WORKERS, worker_of};
-use taltun_common::wire::Kind;
+use taltun_common::wire::MessageKind;
 
 use crate::maps;
 
@@ -30,7 +30,7 @@ pub fn steer(datagram: &SkReuseportContext) {
 #[inline(always)]
 fn worker(datagram: &SkReuseportContext) -> Option<u32> {
     let workers = u32::from(maps::settings()?.workers);
-    let kind = Kind::of(word(datagram, 0)?)?;
+    let kind = MessageKind::of(word(datagram, 0)?)?;
     let index = word(datagram, kind.receiver_offset()? as u32)?;
     if workers < 2 {
         return None;

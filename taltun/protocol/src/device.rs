@@ -43,7 +43,7 @@ use taltun_common::drops::DropReason;
 use super::cookie::{Checker, Sealer};
 use super::messages::{KEEPALIVE_TIMEOUT, Message};
 use super::noise::{Identity, Initiator};
-use super::peer::{Endpoint, Peer, PeerId, Requests};
+use super::peer::{Endpoint, Peer, PeerId, WorkerRequests};
 use super::randomness::Randomness;
 use super::ratelimiter::RateLimiter;
 use super::tai64n::Tai64n;
@@ -380,7 +380,7 @@ impl Device {
             let Some(control) = self.peers.get(&id) else {
                 continue;
             };
-            let Requests {
+            let WorkerRequests {
                 handshake,
                 flush,
                 moved,

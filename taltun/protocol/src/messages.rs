@@ -10,7 +10,7 @@ pub use taltun_common::wire::{
     COOKIE_LEN, CookieReply, DATA_HEADER_LEN, DataHeader, INITIATION_LEN, Initiation, RESPONSE_LEN,
     Response,
 };
-use taltun_common::wire::{DATA_MIN_LEN, Kind, MAC_LEN};
+use taltun_common::wire::{DATA_MIN_LEN, MAC_LEN, MessageKind};
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -98,12 +98,12 @@ impl<'a> Message<'a> {
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
         let (word, _) = U32::ref_from_prefix(datagram).map_err(|_| Malformed)?;
         // The type is one byte and the three behind it are zero: one integer tells both.
-        match Kind::of(word.get()).ok_or(Malformed)? {
-            Kind::Initiation => exact(datagram).map(Self::Initiation),
-            Kind::Response => exact(datagram).map(Self::Response),
-            Kind::Cookie => exact(datagram).map(Self::CookieReply),
-            Kind::Data if datagram.len() < DATA_OVERHEAD => Err(Malformed),
-            Kind::Data => {
+        match MessageKind::of(word.get()).ok_or(Malformed)? {
+            MessageKind::Initiation => exact(datagram).map(Self::Initiation),
+            MessageKind::Response => exact(datagram).map(Self::Response),
+            MessageKind::Cookie => exact(datagram).map(Self::CookieReply),
+            MessageKind::Data if datagram.len() < DATA_OVERHEAD => Err(Malformed),
+            MessageKind::Data => {
                 let (header, _) = DataHeader::ref_from_prefix(datagram).map_err(|_| Malformed)?;
                 Ok(Self::Data {
                     receiver: header.receiver.get(),

@@ -45,7 +45,7 @@ pub(super) struct Moved {
 /// What a worker asks of the controller for a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Request {
+pub(super) enum WorkerRequest {
     /// There is something to send and no session, or the session needs a successor.
     Handshake = 1,
     /// A session was confirmed: send what was staged.
@@ -56,7 +56,7 @@ pub(super) enum Request {
 
 /// All that workers asked for a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Requests {
+pub(super) struct WorkerRequests {
     pub(super) handshake: bool,
     pub(super) flush: bool,
     pub(super) moved: bool,
@@ -184,7 +184,7 @@ impl Activity {
     }
 
     pub(super) fn unanswered_since(&self) -> Option<Time> {
-        load(&self.unanswered_since)
+        read_time(&self.unanswered_since)
     }
 
     pub(super) fn forget_unanswered(&self) {
@@ -192,7 +192,7 @@ impl Activity {
     }
 
     pub(super) fn unacknowledged_since(&self) -> Option<Time> {
-        load(&self.unacknowledged_since)
+        read_time(&self.unacknowledged_since)
     }
 
     pub(super) fn forget_unacknowledged(&self) {
@@ -200,7 +200,7 @@ impl Activity {
     }
 
     pub(super) fn last_traversal(&self) -> Option<Time> {
-        load(&self.last_traversal)
+        read_time(&self.last_traversal)
     }
 
     pub(super) fn handshake_completed(&self, now: Time) {
@@ -216,7 +216,7 @@ fn start(since: &AtomicU64, now: Time) {
     }
 }
 
-fn load(time: &AtomicU64) -> Option<Time> {
+fn read_time(time: &AtomicU64) -> Option<Time> {
     match time.load(Ordering::Relaxed) {
         0 => None,
         nanos => Some(Time::from_nanos(nanos)),
@@ -272,7 +272,7 @@ impl Peer {
 
     /// When the last handshake was completed.
     pub fn last_handshake(&self) -> Option<Time> {
-        load(&self.activity.last_handshake)
+        read_time(&self.activity.last_handshake)
     }
 
     /// Handshakes completed since the start.
@@ -412,18 +412,18 @@ impl Peer {
     }
 
     /// Adds a request; true when there was none before.
-    pub(super) fn add_request(&self, request: Request) -> bool {
+    pub(super) fn add_request(&self, request: WorkerRequest) -> bool {
         self.requests.fetch_or(request as u8, Ordering::AcqRel) == 0
     }
 
     /// Takes all requests.
-    pub(super) fn take_requests(&self) -> Requests {
+    pub(super) fn take_requests(&self) -> WorkerRequests {
         let requests = self.requests.swap(0, Ordering::AcqRel);
         let has = |request| requests & request as u8 != 0;
-        Requests {
-            handshake: has(Request::Handshake),
-            flush: has(Request::Flush),
-            moved: has(Request::Moved),
+        WorkerRequests {
+            handshake: has(WorkerRequest::Handshake),
+            flush: has(WorkerRequest::Flush),
+            moved: has(WorkerRequest::Moved),
         }
     }
 
@@ -432,7 +432,7 @@ impl Peer {
     pub(super) fn forget_moves(&self) -> bool {
         self.returns.store(0, Ordering::Relaxed);
         *lock(&self.left) = None;
-        let moved = Request::Moved as u8;
+        let moved = WorkerRequest::Moved as u8;
         self.requests.fetch_and(!moved, Ordering::Relaxed) & !moved != 0
     }
 

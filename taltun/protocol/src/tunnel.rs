@@ -23,7 +23,7 @@ use super::ecn;
 use super::ip::{self, Inner};
 use super::messages::{DATA_HEADER_LEN, Message, padded_len};
 use super::nesting::Nesting;
-use super::peer::{Endpoint, Peer, PeerId, Request};
+use super::peer::{Endpoint, Peer, PeerId, WorkerRequest};
 use super::session::Session;
 use super::staged::Staged;
 use super::time::Time;
@@ -185,7 +185,7 @@ impl Tunnel {
         std::mem::take(&mut *self.lock_requests())
     }
 
-    fn request(&self, peer: &Peer, request: Request) {
+    fn request(&self, peer: &Peer, request: WorkerRequest) {
         if peer.add_request(request) {
             self.lock_requests().push(peer.id());
             self.has_requests.store(true, Ordering::Release);
@@ -196,7 +196,7 @@ impl Tunnel {
     #[cfg(test)]
     pub(super) fn stage_for_test(&self, peer: &Peer, packet: &[u8]) {
         peer.stage(packet);
-        self.request(peer, Request::Handshake);
+        self.request(peer, WorkerRequest::Handshake);
     }
 
     /// Remembers that this peer used another address of ours than before.
@@ -396,10 +396,10 @@ impl Batch<'_> {
         run.from = Some(from);
         run.bytes += bytes;
         if !run.session.is_confirmed() && run.peer.confirm(&run.session, self.now) {
-            self.tunnel.request(&run.peer, Request::Flush);
+            self.tunnel.request(&run.peer, WorkerRequest::Flush);
         }
         if run.session.renew_on_receive(self.now) {
-            self.tunnel.request(&run.peer, Request::Handshake);
+            self.tunnel.request(&run.peer, WorkerRequest::Handshake);
         }
         if packet.is_empty() {
             return Ok(Opened::Keepalive);
@@ -539,14 +539,14 @@ impl Batch<'_> {
                 return Err(NotSealed::Dropped(DropReason::Oversized));
             }
             let displaced = run.peer.stage(packet);
-            self.tunnel.request(&run.peer, Request::Handshake);
+            self.tunnel.request(&run.peer, WorkerRequest::Handshake);
             return Err(NotSealed::Staged { displaced });
         };
         let message_len = message_len(buffer.len(), len, self.mtu)
             .ok_or(NotSealed::Dropped(DropReason::Oversized))?;
         run.bytes += message_len as u64;
         if session.renew_on_send(self.now) {
-            self.tunnel.request(&run.peer, Request::Handshake);
+            self.tunnel.request(&run.peer, WorkerRequest::Handshake);
         }
         let reserved = Reserved {
             counter,
@@ -600,7 +600,7 @@ impl Batch<'_> {
         {
             let moved = run.peer.roam(from);
             if moved.theirs {
-                self.tunnel.request(&run.peer, Request::Moved);
+                self.tunnel.request(&run.peer, WorkerRequest::Moved);
             }
             if moved.elsewhere {
                 self.tunnel.note_place();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Request, Underlay};
+use super::{ShieldSettings, Underlay};
 use crate::report::{Source, SteeringStatus, TcStatus, XdpStatus};
 
 pub(super) struct Programs {
@@ -35,7 +35,7 @@ impl Sockets {
 }
 
 impl Programs {
-    pub(super) fn start(_: &Request<'_>) -> Result<Self, String> {
+    pub(super) fn start(_: &ShieldSettings<'_>) -> Result<Self, String> {
         Err("built without eBPF".into())
     }
 
@@ -77,12 +77,12 @@ impl Programs {
 }
 
 pub(super) struct Maps {
-    pub(super) load: LoadMaps,
+    pub(super) load: UnderLoadMaps,
 }
 
-pub(super) enum LoadMaps {}
+pub(super) enum UnderLoadMaps {}
 
-impl LoadMaps {
+impl UnderLoadMaps {
     pub(super) fn set_under_load(&mut self, _: Duration) {
         match *self {}
     }

@@ -21,9 +21,9 @@ use taltun_common::maps::{MAX_INDICES, MAX_SOURCES, Settings, SourceCounters};
 
 use super::explain::{explain, is_absent};
 use super::keys::{key, prefix};
-use super::load::LoadMaps;
 use super::named::map;
 use super::routes::{Room, Routes};
+use super::under_load::UnderLoadMaps;
 use crate::report::Source;
 
 type Prefixes = LpmTrie<MapData, Address, u8>;
@@ -45,7 +45,7 @@ pub(super) struct Maps {
     mac1: Array<MapData, blake2s::State>,
     routes: Routes,
     routes_map: Prefixes,
-    pub(super) load: LoadMaps,
+    pub(super) load: UnderLoadMaps,
     sources: Sources,
     sources_inner: Sources,
     others: PerCpuArray<MapData, SourceCounters>,
@@ -72,7 +72,7 @@ impl Maps {
             mac1: map(ebpf, "MAC1")?.try_into()?,
             routes: Routes::default(),
             routes_map: map(ebpf, "ROUTES")?.try_into()?,
-            load: LoadMaps::take(ebpf)?,
+            load: UnderLoadMaps::take(ebpf)?,
             sources: map(ebpf, "SOURCES")?.try_into()?,
             sources_inner: map(ebpf, "SOURCES_INNER")?.try_into()?,
             others: map(ebpf, "OTHER_SOURCES")?.try_into()?,

@@ -31,8 +31,6 @@ mod explain;
 #[cfg(feature = "ebpf")]
 mod keys;
 #[cfg(feature = "ebpf")]
-mod load;
-#[cfg(feature = "ebpf")]
 mod maps;
 #[cfg(feature = "ebpf")]
 mod named;
@@ -53,6 +51,8 @@ mod samples;
 mod steering;
 #[cfg(feature = "ebpf")]
 mod tunnel;
+#[cfg(feature = "ebpf")]
+mod under_load;
 #[cfg(feature = "ebpf")]
 mod xsk;
 
@@ -76,7 +76,7 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 
 /// What a [`Shield`] is to do.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct ShieldSettings<'a> {
     /// Interfaces to attach to; empty for: find them.
     pub interfaces: &'a [String],
     /// Where the UDP sockets listen, with the port they really have.
@@ -107,7 +107,7 @@ pub struct Request<'a> {
 }
 
 #[cfg(test)]
-impl Request<'static> {
+impl ShieldSettings<'static> {
     /// One for a tunnel that isn't there.
     pub(crate) fn of(mode: XdpMode) -> Self {
         Self {
@@ -147,7 +147,7 @@ pub struct Underlay {
     pub address: [u8; 6],
 }
 
-/// Of a [`Request`], what decides again whenever interfaces change.
+/// Of a [`ShieldSettings`], what decides again whenever interfaces change.
 #[cfg(feature = "ebpf")]
 #[derive(Debug, Clone)]
 struct Wanted {
@@ -160,8 +160,8 @@ struct Wanted {
 }
 
 #[cfg(feature = "ebpf")]
-impl From<&Request<'_>> for Wanted {
-    fn from(request: &Request<'_>) -> Self {
+impl From<&ShieldSettings<'_>> for Wanted {
+    fn from(request: &ShieldSettings<'_>) -> Self {
         Self {
             interfaces: request.interfaces.to_vec(),
             listen: request.listen,
@@ -183,7 +183,7 @@ pub struct Shield {
 impl Shield {
     /// Attaches what can be attached. Never fails: whatever goes wrong ends as mode `off`
     /// and a reason.
-    pub fn start(request: &Request<'_>) -> Self {
+    pub fn start(request: &ShieldSettings<'_>) -> Self {
         let programs = if request.mode == XdpMode::Off {
             Err("switched off by accel.xdp".into())
         } else {
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn without_programs_everything_is_answered_and_nothing_banned() {
-        let mut shield = Shield::start(&Request::of(XdpMode::Off));
+        let mut shield = Shield::start(&ShieldSettings::of(XdpMode::Off));
         let status = shield.status();
         assert_eq!(status.len(), 1);
         assert_eq!(status[0].mode, "off");
@@ -460,7 +460,7 @@ mod tests {
 
     #[test]
     fn an_address_that_nobody_has_is_a_reason_not_an_error() {
-        let shield = Shield::start(&Request::of(XdpMode::Auto));
+        let shield = Shield::start(&ShieldSettings::of(XdpMode::Auto));
         let status = shield.status();
         assert_eq!(status.len(), 1);
         assert_eq!(status[0].mode, "off");

@@ -21,7 +21,7 @@ use super::samples::{self, Samples};
 use super::steering::Steering;
 use super::tunnel::{self, TunnelFilter};
 use super::xsk::Sockets;
-use super::{OBJECT, Request, Underlay, Wanted, off};
+use super::{OBJECT, ShieldSettings, Underlay, Wanted, off};
 use crate::report::{SteeringStatus, TcStatus, XdpStatus};
 
 /// The programs, their maps, and what they are attached to.
@@ -48,7 +48,7 @@ pub(super) struct Programs {
 impl Programs {
     /// Loads the programs and attaches them wherever it is wanted and possible. The error is
     /// a sentence.
-    pub(super) fn start(request: &Request<'_>) -> Result<Self, String> {
+    pub(super) fn start(request: &ShieldSettings<'_>) -> Result<Self, String> {
         let wanted = Wanted::from(request);
         // Before the interfaces are listed, so that no change falls between.
         let watch = Watch::start()

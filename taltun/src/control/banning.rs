@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -205,24 +204,17 @@ impl Engine {
                 "{net} would drop nearly everything {whose}; add --force if that is meant"
             ));
         }
-        let loopback = [
-            IpAddr::from(Ipv4Addr::LOCALHOST),
-            IpAddr::from(Ipv6Addr::LOCALHOST),
-        ];
         let mut vips = self.config.interface.vip.iter().map(IpNet::addr);
         let own = vips.find(|vip| net.contains(vip));
-        let mut outside = self.own_addresses.iter().chain(&loopback);
-        // Those of the tunnel's own network are asked about below.
-        let is_vip = |address: &IpAddr| {
-            let mut vips = self.config.interface.vip.iter();
-            vips.any(|vip| vip.contains(address))
-        };
-        if !ban.inner
-            && let Some(address) = outside.find(|it| net.contains(*it) && !is_vip(it))
-        {
+        // A network that this machine is in may well be meant; this machine alone hardly. The
+        // tunnel's own network is asked about below.
+        let address = net.addr();
+        let is_alone = net.prefix_len() == net.max_prefix_len();
+        let is_ours = self.own_addresses.contains(&address) || address.is_loopback();
+        let mut networks = self.config.interface.vip.iter();
+        if !ban.inner && is_alone && is_ours && !networks.any(|vip| vip.contains(&address)) {
             return Some(format!(
-                "{net} has this machine's own address {address} in it; add --force if all of it \
-                 is to be banned"
+                "{address} is this machine's own address; add --force if it is to be banned"
             ));
         }
         if ban.inner {

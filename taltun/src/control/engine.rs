@@ -229,7 +229,7 @@ impl Engine {
         filter.set(&bans.nets(false), &bans.nets(true));
         device.set_workers(making.sockets.len() as u32);
         device.set_initiations_per_second(Some(config.accel.handshakes_per_second));
-        let mut shield = Shield::start(&accel::Request {
+        let mut shield = Shield::start(&accel::ShieldSettings {
             interfaces: &config.accel.interfaces,
             listen: making.sockets[0].local_addr(),
             mark: making.mark.unwrap_or_default(),

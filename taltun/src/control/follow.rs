@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::engine::Engine;
 use crate::protocol::peer::{Endpoint, PeerId};
-use crate::system::{Changes, Foreign, LinkProbe, Ways};
+use crate::system::{Changes, Foreign, LinkProbe, RouteWatcher};
 
 /// How often the host's routes are read at most while they change.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ pub(super) struct Surroundings {
     /// Whether routes have changed since they were read.
     unread: bool,
     /// `None` where the kernel doesn't tell.
-    ways: Option<Ways>,
+    ways: Option<RouteWatcher>,
     changes: Changes,
     /// When to look next which peers the changes concern.
     next: Instant,
@@ -43,7 +43,7 @@ pub(super) struct Surroundings {
 impl Surroundings {
     /// Looks from the network namespace of the calling thread.
     pub(super) fn watch() -> io::Result<Self> {
-        let ways = Ways::watch();
+        let ways = RouteWatcher::watch();
         if let Err(error) = &ways {
             warn!("changes of routes go unnoticed: {error}");
         }
@@ -188,7 +188,7 @@ impl Engine {
     }
 }
 
-fn leads_elsewhere(ways: &Ways, endpoint: &Endpoint, mark: u32) -> bool {
+fn leads_elsewhere(ways: &RouteWatcher, endpoint: &Endpoint, mark: u32) -> bool {
     let (to, Some(local)) = (endpoint.remote.ip(), endpoint.local) else {
         return false;
     };

@@ -98,15 +98,17 @@ impl Lanes {
     }
 
     /// Has others send by the lanes that there are.
-    fn open_exits(&self, plant: &Plant) {
+    fn open_queues(&self, plant: &Plant) {
         let lanes = self.running.values().map(|running| &running.lane);
-        plant.exits().set(lanes.map(Lane::exit).collect());
+        plant
+            .queues()
+            .set(lanes.map(Lane::transmit_queue).collect());
     }
 
     /// Ends all lanes: messages go the ordinary way from now on.
     pub(super) fn end(&mut self, shield: &mut Shield, plant: &Plant, counters: &Counters) {
         self.tell_losses(counters);
-        plant.exits().set(Vec::new());
+        plant.queues().set(Vec::new());
         for queue in self.running.keys() {
             shield.disconnect(queue.interface, queue.number);
         }
@@ -233,7 +235,7 @@ impl Lanes {
             .iter()
             .filter_map(|queue| self.running.remove(queue))
             .collect();
-        self.open_exits(plant);
+        self.open_queues(plant);
         // Behind the back of the program and of senders by now: what still comes in is taken
         // to its end.
         info!(queues = ?misfits, "AF_XDP: lanes end");
@@ -252,7 +254,7 @@ impl Lanes {
                 );
                 self.refused.remove(&queue);
                 self.running.insert(queue, running);
-                self.open_exits(plant);
+                self.open_queues(plant);
             }
             Err(refusal) => {
                 let (interface, reason) = (&underlay.name, &refusal.reason);
@@ -414,7 +416,7 @@ mod tests {
     fn off_is_one_line_with_its_reason() {
         let run = tempfile::tempdir().unwrap();
         let lanes = |mode| Lanes::new(mode, Polling::new(false, "t0", run.path()));
-        let shield = Shield::start(&accel::Request::of(XdpMode::Off));
+        let shield = Shield::start(&accel::ShieldSettings::of(XdpMode::Off));
         let lines = lanes(AfXdp::Off).status(&shield);
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0].mode, "off");

@@ -22,7 +22,7 @@ use crate::dataplane::sys::StopSignal;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
 use crate::dataplane::worker::{self, Workers};
-use crate::dataplane::xsk::{self, Exits};
+use crate::dataplane::xsk::{self, TransmitQueues};
 use crate::protocol::tunnel::Tunnel;
 
 /// What outlives a change of sockets.
@@ -58,7 +58,7 @@ pub(super) struct Plant {
     sockets: Vec<Arc<Socket>>,
     tuns: Vec<Tun>,
     mark: u32,
-    exits: Arc<Exits>,
+    queues: Arc<TransmitQueues>,
 }
 
 impl Plant {
@@ -74,7 +74,7 @@ impl Plant {
             sockets,
             tuns,
             mark: 0,
-            exits: Arc::default(),
+            queues: Arc::default(),
         };
         plant.start_workers()?;
         Ok(plant)
@@ -132,10 +132,10 @@ impl Plant {
     }
 
     /// What the AF_XDP lane of this queue works with. It must end before the sockets change.
-    pub(super) fn lane_parts(&self, queue: u32) -> io::Result<xsk::Parts> {
+    pub(super) fn lane_parts(&self, queue: u32) -> io::Result<xsk::LaneParts> {
         let worker = queue as usize % self.sockets.len();
         let workers = self.workers.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(xsk::Parts {
+        Ok(xsk::LaneParts {
             shared: Arc::clone(workers.shared()),
             socket: Arc::clone(&self.sockets[worker]),
             tun: self.tuns[worker].try_clone()?,
@@ -143,8 +143,8 @@ impl Plant {
     }
 
     /// Ways out past the network stack, by the lanes' queues.
-    pub(super) fn exits(&self) -> &Exits {
-        &self.exits
+    pub(super) fn queues(&self) -> &TransmitQueues {
+        &self.queues
     }
 
     /// Whether a worker ended by itself, as when the interface is deleted.
@@ -176,7 +176,7 @@ impl Plant {
             wake,
             busy_poll,
             workers: self.sockets.len() as u32,
-            exits: Arc::clone(&self.exits),
+            queues: Arc::clone(&self.queues),
             crew: Crew::new(helpers, cores),
             stop: StopSignal::new()?,
             ended: false.into(),

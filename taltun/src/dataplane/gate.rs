@@ -34,9 +34,9 @@ const RATE: Rate = COOKIE_REPLIES;
 pub struct Gate {
     /// Until then too many come; zero for never.
     under_load_until: AtomicU64,
-    unproven: Bucket,
-    others: Bucket,
-    known: Bucket,
+    unproven: SharedBucket,
+    others: SharedBucket,
+    known: SharedBucket,
     /// Where peers were last heard.
     endpoints: RwLock<HashSet<IpAddr>>,
     /// Where messages for another public key than ours came from lately.
@@ -112,9 +112,9 @@ impl Gate {
 
 /// A token bucket for all threads: when it is full again.
 #[derive(Debug, Default)]
-struct Bucket(AtomicU64);
+struct SharedBucket(AtomicU64);
 
-impl Bucket {
+impl SharedBucket {
     /// Takes a token, if there is one.
     fn take(&self, now: Time) -> bool {
         let now = now.as_nanos();

@@ -18,7 +18,7 @@ use super::shared::{Handshake, Shared};
 use super::sys::{ReceiveRing, Received};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
-use super::xsk::Departures;
+use super::xsk::Transmitter;
 use crate::protocol::ecn;
 use crate::protocol::ip::Inner;
 use crate::protocol::messages::{DATA_HEADER_LEN, Message};
@@ -41,8 +41,8 @@ pub(super) fn run(
     shared: &Shared,
 ) -> io::Result<()> {
     let mut ring = ReceiveRing::new(BATCH, SLOT);
-    let mut departures = Departures::new(worker as usize, BATCH);
-    let mut work = Work::new(Some(worker), tun, BATCH);
+    let mut transmitter = Transmitter::new(worker as usize, BATCH);
+    let mut work = InboundBatch::new(Some(worker), tun, BATCH);
     if shared.crew.is_some() {
         work = work.shared(BATCH);
     }
@@ -56,7 +56,7 @@ pub(super) fn run(
                 Err(_) => continue,
             };
             work.open(arena, received, tun, sender.merges(), shared);
-            departures.send(&shared.exits, sender, arena, &mut work.relayed);
+            transmitter.send(&shared.queues, sender, arena, &mut work.relayed);
             work.finish(arena, tun, shared);
         }
     }
@@ -65,7 +65,7 @@ pub(super) fn run(
 
 /// What a batch leaves to do once all of it is opened. Where its messages came from, a UDP
 /// socket or an AF_XDP one, makes no difference here.
-pub(super) struct Work {
+pub(super) struct InboundBatch {
     /// Whose work it is, where it is steered to workers.
     worker: Option<u32>,
     local: Coalescer,
@@ -93,7 +93,7 @@ struct Round<'a> {
     now: Time,
 }
 
-impl Work {
+impl InboundBatch {
     /// For batches of so many messages, which are this worker's if they are steered.
     pub(super) fn new(worker: Option<u32>, tun: &Tun, messages: usize) -> Self {
         Self {

@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::tun::Tun;
 use super::udp::Sender;
 use super::unreachable::Unreachable;
-use super::xsk::Departures;
+use super::xsk::Transmitter;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
 use crate::protocol::plan::Plan;
 use crate::protocol::tunnel::NotSealed;
@@ -40,7 +40,7 @@ struct Packet {
 pub(super) fn run(tun: &Tun, sender: &mut Sender, worker: u32, shared: &Shared) -> io::Result<()> {
     let mut batch = Outbound {
         sender,
-        departures: Departures::new(worker as usize, BATCH),
+        transmitter: Transmitter::new(worker as usize, BATCH),
         shared,
         arena: vec![0; FULL + SLOT].into_boxed_slice(),
         filled: 0,
@@ -74,7 +74,7 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, worker: u32, shared: &Shared) 
 /// they are and equal ones leave as one run.
 struct Outbound<'w> {
     sender: &'w mut Sender,
-    departures: Departures,
+    transmitter: Transmitter,
     shared: &'w Shared,
     arena: Box<[u8]>,
     filled: usize,
@@ -121,8 +121,12 @@ impl Outbound<'_> {
     fn send(&mut self) {
         if !self.packets.is_empty() {
             self.seal();
-            self.departures
-                .send(&self.shared.exits, self.sender, &self.arena, &mut self.runs);
+            self.transmitter.send(
+                &self.shared.queues,
+                self.sender,
+                &self.arena,
+                &mut self.runs,
+            );
             self.packets.clear();
             self.filled = 0;
         }

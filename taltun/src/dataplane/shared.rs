@@ -13,7 +13,7 @@ use super::crew::Crew;
 use super::filter::Filter;
 use super::gate::Gate;
 use super::sys::{StopSignal, wait_readable};
-use super::xsk::Exits;
+use super::xsk::TransmitQueues;
 use crate::protocol::messages::INITIATION_LEN;
 use crate::protocol::peer::Endpoint;
 use crate::protocol::tunnel::Tunnel;
@@ -65,7 +65,7 @@ pub struct Shared {
     /// How many workers there are.
     pub workers: u32,
     /// Ways out past the network stack.
-    pub exits: Arc<Exits>,
+    pub queues: Arc<TransmitQueues>,
     /// Who shares the cipher work of a large batch; `None` where nobody does.
     pub crew: Option<Crew>,
     /// Ends the threads.

@@ -14,7 +14,7 @@ use crate::config::Dns;
 /// Who tells the resolver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
+pub(super) enum ResolverTool {
     /// systemd-resolved: name servers by interface.
     Resolvectl,
     /// openresolv, or Debian's resolvconf: writes `/etc/resolv.conf`.
@@ -27,7 +27,7 @@ const RESOLVED: &str = "/run/systemd/resolve";
 const INTERFACE_ORDER: &str = "/etc/resolvconf/interface-order";
 
 /// Who tells the resolver here; `None` where `dns` asks for nothing.
-pub(super) fn choose(dns: &Dns) -> Result<Option<Kind>, SystemError> {
+pub(super) fn choose(dns: &Dns) -> Result<Option<ResolverTool>, SystemError> {
     if dns.servers.is_empty() {
         return Ok(None);
     }
@@ -43,7 +43,7 @@ pub(super) fn choose(dns: &Dns) -> Result<Option<Kind>, SystemError> {
             SystemError::NoResolver
         });
     };
-    if kind == Kind::Resolvectl && !host.is_resolved() {
+    if kind == ResolverTool::Resolvectl && !host.is_resolved() {
         let servers = host.servers.join(", ");
         let remedy = if host.mounted {
             format!(
@@ -73,11 +73,11 @@ struct Tools {
 }
 
 /// Who is asked on this host decides whom to tell.
-fn suitable(tools: Tools, host: &Resolution) -> Option<Kind> {
+fn suitable(tools: Tools, host: &Resolution) -> Option<ResolverTool> {
     match (tools.resolved, tools.resolvconf) {
-        (true, true) if host.is_resolved() || host.list => Some(Kind::Resolvectl),
-        (_, true) => Some(Kind::Resolvconf),
-        (true, false) => Some(Kind::Resolvectl),
+        (true, true) if host.is_resolved() || host.list => Some(ResolverTool::Resolvectl),
+        (_, true) => Some(ResolverTool::Resolvconf),
+        (true, false) => Some(ResolverTool::Resolvectl),
         (false, false) => None,
     }
 }
@@ -100,17 +100,17 @@ fn options(dns: &Dns) -> String {
 
 /// Lets the resolver ask `dns`, and nobody else where `everything` goes into the tunnel.
 pub(super) async fn set(
-    kind: Kind,
+    kind: ResolverTool,
     interface: &str,
     dns: &Dns,
     everything: bool,
 ) -> Result<(), SystemError> {
     let outcome = match kind {
-        Kind::Resolvectl => by_resolvectl(interface, dns, everything).await,
-        Kind::Resolvconf => by_resolvconf(interface, dns).await,
+        ResolverTool::Resolvectl => by_resolvectl(interface, dns, everything).await,
+        ResolverTool::Resolvconf => by_resolvconf(interface, dns).await,
     };
     outcome.map_err(|reason| {
-        if kind == Kind::Resolvconf && Resolution::of_host().mounted {
+        if kind == ResolverTool::Resolvconf && Resolution::of_host().mounted {
             let options = options(dns);
             SystemError::Resolver(format!(
                 "{reason}; /etc/resolv.conf is mounted from outside: give the container {options} \
@@ -120,7 +120,7 @@ pub(super) async fn set(
             SystemError::Resolver(reason)
         }
     })?;
-    if kind == Kind::Resolvconf {
+    if kind == ResolverTool::Resolvconf {
         let asked = Resolution::of_host().servers;
         let ours = |server: &String| {
             dns.servers.iter().any(|ours| ours.to_string() == *server)
@@ -140,17 +140,17 @@ pub(super) async fn set(
 }
 
 /// Whether the resolver asks `dns`, as far as can be seen.
-pub(super) async fn is_set(kind: Kind, interface: &str, dns: &Dns) -> bool {
+pub(super) async fn is_set(kind: ResolverTool, interface: &str, dns: &Dns) -> bool {
     let servers = dns.servers.iter().map(ToString::to_string);
     match kind {
-        Kind::Resolvectl => {
+        ResolverTool::Resolvectl => {
             let told = program::run("resolvectl", &["dns", interface], "").await;
             told.is_ok_and(|told| {
                 let mut servers = servers;
                 servers.all(|server| told.split_whitespace().any(|word| word == server))
             })
         }
-        Kind::Resolvconf => {
+        ResolverTool::Resolvconf => {
             let text = resolver::resolv_conf();
             let named = resolver::servers_of(&text);
             let mut servers = servers;
@@ -161,13 +161,13 @@ pub(super) async fn is_set(kind: Kind, interface: &str, dns: &Dns) -> bool {
 
 /// Sets it where somebody else has changed what [`set`] did.
 pub(super) async fn set_again(
-    kind: Kind,
+    kind: ResolverTool,
     interface: &str,
     dns: &Dns,
     everything: bool,
 ) -> Result<(), SystemError> {
     set(kind, interface, dns, everything).await?;
-    if kind == Kind::Resolvconf && !is_set(kind, interface, dns).await {
+    if kind == ResolverTool::Resolvconf && !is_set(kind, interface, dns).await {
         // openresolv leaves a file alone that isn't its own, unless it is told otherwise.
         let update = program::run("resolvconf", &["-u"], "").await;
         update.map_err(SystemError::Resolver)?;
@@ -182,11 +182,11 @@ pub(super) async fn set_again(
 }
 
 /// Takes it back. What is gone already, with the interface perhaps, is no matter.
-pub(super) async fn unset(kind: Kind, interface: &str) {
+pub(super) async fn unset(kind: ResolverTool, interface: &str) {
     let outcome = match kind {
-        Kind::Resolvectl if super::interface::index(interface).is_none() => return,
-        Kind::Resolvectl => program::run("resolvectl", &["revert", interface], "").await,
-        Kind::Resolvconf => {
+        ResolverTool::Resolvectl if super::interface::index(interface).is_none() => return,
+        ResolverTool::Resolvectl => program::run("resolvectl", &["revert", interface], "").await,
+        ResolverTool::Resolvconf => {
             let name = resolvconf_name(interface);
             program::run("resolvconf", &["-d", &name, "-f"], "").await
         }
@@ -259,16 +259,22 @@ mod tests {
             stub: true,
             ..Resolution::default()
         };
-        assert_eq!(suitable(tools(true, true), &stub), Some(Kind::Resolvectl));
+        assert_eq!(
+            suitable(tools(true, true), &stub),
+            Some(ResolverTool::Resolvectl)
+        );
         assert_eq!(
             suitable(tools(true, true), &foreign),
-            Some(Kind::Resolvconf)
+            Some(ResolverTool::Resolvconf)
         );
         assert_eq!(
             suitable(tools(true, false), &foreign),
-            Some(Kind::Resolvectl)
+            Some(ResolverTool::Resolvectl)
         );
-        assert_eq!(suitable(tools(false, true), &stub), Some(Kind::Resolvconf));
+        assert_eq!(
+            suitable(tools(false, true), &stub),
+            Some(ResolverTool::Resolvconf)
+        );
         assert_eq!(suitable(tools(false, false), &stub), None);
     }
 

@@ -40,7 +40,7 @@ pub struct Host {
     directory: PathBuf,
     rules: firewall::Rules,
     /// What `rules` are made with, if there are any.
-    firewall: Option<firewall::Kind>,
+    firewall: Option<firewall::FirewallTool>,
     /// Whose kill switch stands until [`commit`](Self::commit).
     predecessor: Option<Predecessor>,
     /// Whether a kill switch of ours was made.
@@ -507,7 +507,7 @@ struct Left {
 /// What is there besides, as after the loss of a journal.
 #[derive(Debug, Default)]
 struct More {
-    firewall: Vec<firewall::Kind>,
+    firewall: Vec<firewall::FirewallTool>,
     marks: Vec<u32>,
 }
 
@@ -544,7 +544,11 @@ impl Left {
 
 impl More {
     /// Removes it, but for firewall rules that `ours` has replaced or is about to.
-    async fn remove(&self, name: &str, ours: Option<firewall::Kind>) -> Result<(), SystemError> {
+    async fn remove(
+        &self,
+        name: &str,
+        ours: Option<firewall::FirewallTool>,
+    ) -> Result<(), SystemError> {
         for mark in &self.marks {
             remove_rules(Some(*mark)).await;
         }

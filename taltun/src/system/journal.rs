@@ -34,11 +34,11 @@ pub(super) struct Journal {
     /// The mark that policy rules were made for.
     pub mark: Option<u32>,
     /// What firewall rules were made with.
-    pub firewall: Option<firewall::Kind>,
+    pub firewall: Option<firewall::FirewallTool>,
     /// Whether these rules are a kill switch, which nothing opens but an orderly end.
     pub kill_switch: bool,
     /// What the resolver was told by.
-    pub dns: Option<dns::Kind>,
+    pub dns: Option<dns::ResolverTool>,
     /// Settings as they were.
     pub settings: Settings,
     /// Where endpoints given by name were, by `HOST:PORT`.
@@ -211,7 +211,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal {
             mark: Some(7),
-            firewall: Some(firewall::Kind::Nftables),
+            firewall: Some(firewall::FirewallTool::Nftables),
             ..with(&[("net/ipv4/ip_forward", "0")], "t0")
         };
         journal.write(dir.path()).unwrap();

@@ -56,10 +56,10 @@ pub(super) struct Made {
     pub(super) addresses: Vec<AddressMessage>,
     pub(super) routes: Vec<RouteMessage>,
     pub(super) rules: Vec<RuleMessage>,
-    pub(super) firewall: Option<(firewall::Kind, firewall::Rules)>,
+    pub(super) firewall: Option<(firewall::FirewallTool, firewall::Rules)>,
     pub(super) settings: Settings,
     /// Who tells the resolver what, and whether everything goes into the tunnel.
-    pub(super) dns: Option<(dns::Kind, Dns, bool)>,
+    pub(super) dns: Option<(dns::ResolverTool, Dns, bool)>,
 }
 
 /// What was put back and what couldn't be, for `status`.
@@ -393,7 +393,7 @@ impl Look {
         look
     }
 
-    async fn learn(&mut self, kind: firewall::Kind, rules: &firewall::Rules, name: &str) {
+    async fn learn(&mut self, kind: firewall::FirewallTool, rules: &firewall::Rules, name: &str) {
         if let Some(text) = firewall::listed(kind, name).await {
             self.listed = Some((rules.clone(), text));
         }
@@ -407,10 +407,10 @@ impl Look {
             return;
         };
         let look = match kind {
-            firewall::Kind::Nftables => {
+            firewall::FirewallTool::Nftables => {
                 told || self.again || self.firewall_seen.elapsed() >= SELDOM
             }
-            firewall::Kind::Iptables => due,
+            firewall::FirewallTool::Iptables => due,
         };
         if !look {
             return;

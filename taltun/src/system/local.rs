@@ -12,7 +12,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::{interface, way};
+use super::{interface, route_watch};
 
 /// Why `address` is one of this machine's surroundings, in words, if it is: its own, or one of
 /// a network that it reaches without a router by another interface than `ours`.
@@ -83,7 +83,7 @@ fn question(to: IpAddr) -> Vec<u8> {
     route.header.destination_prefix_length = length;
     route.header.flags = RouteFlags::FibMatch;
     route.attributes = vec![RouteAttribute::Destination(RouteAddress::from(to))];
-    way::get_route(route)
+    route_watch::get_route(route)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rtnetlink::packet_route::AddressFamily;
 
-use super::firewall::{self, Kind};
+use super::firewall::{self, FirewallTool};
 use super::journal::Journal;
 use super::{SystemError, interface, network, policy, routes};
 
@@ -17,7 +17,7 @@ use super::{SystemError, interface, network, policy, routes};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Remnants {
     /// What tools have rules of ours.
-    pub(super) firewall: Vec<Kind>,
+    pub(super) firewall: Vec<FirewallTool>,
     /// Whether these rules are a kill switch.
     pub(super) kill_switch: bool,
     /// The marks of policy rules that lead to nothing.

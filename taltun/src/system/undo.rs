@@ -151,7 +151,7 @@ pub(super) async fn take_back(
     mut journal: Journal,
     directory: &Path,
     network: Option<Network>,
-    replaced_by: Option<firewall::Kind>,
+    replaced_by: Option<firewall::FirewallTool>,
 ) -> Undone {
     let mut undone = Undone::default();
     if journal.interface.is_empty() {

@@ -33,7 +33,7 @@ const NONE: u32 = u32::MAX;
 /// Collects packets of a batch into runs.
 #[derive(Debug, Default)]
 pub struct Coalescer {
-    runs: Vec<Run>,
+    runs: Vec<Group>,
     parts: Vec<Part>,
 }
 
@@ -47,7 +47,7 @@ struct Part {
 
 /// Packets that go to the kernel together.
 #[derive(Debug, Clone, Copy)]
-struct Run {
+struct Group {
     first: u32,
     last: u32,
     parts: usize,
@@ -124,7 +124,7 @@ impl Coalescer {
         if candidate.is_none() {
             self.close_flow_of(arena, packet);
         }
-        self.runs.push(Run {
+        self.runs.push(Group {
             first: part,
             last: part,
             parts: 1,
@@ -212,7 +212,7 @@ impl Coalescer {
         self.parts.clear();
     }
 
-    fn parts_of(&self, run: &Run) -> impl Iterator<Item = Part> {
+    fn parts_of(&self, run: &Group) -> impl Iterator<Item = Part> {
         let mut at = run.first;
         std::iter::from_fn(move || {
             let part = *self.parts.get(at as usize)?;
@@ -264,7 +264,7 @@ impl Join {
     }
 }
 
-impl Run {
+impl Group {
     fn takes(&self, candidate: &Candidate, len: usize) -> bool {
         let Some(flow) = &self.flow else {
             return false;
@@ -395,7 +395,7 @@ fn may_be_of_flow(of_flow: &[u8], packet: &[u8], flow: &Flow) -> bool {
 
 /// Makes the first packet's headers those of the whole run, with the checksum left to the
 /// kernel.
-fn write_headers(packet: &mut [u8], flow: &Flow, run: &Run) {
+fn write_headers(packet: &mut [u8], flow: &Flow, run: &Group) {
     let at = flow.transport_at;
     let Some(inner) = ip::parse(packet) else {
         return;

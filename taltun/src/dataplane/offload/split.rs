@@ -25,7 +25,7 @@ pub struct Contradiction;
 #[derive(Debug)]
 pub struct Segments<'a> {
     packet: &'a [u8],
-    plan: Plan,
+    plan: Segmentation,
     /// Payload bytes that are already cut off.
     done: usize,
     /// How many packets were cut off.
@@ -33,7 +33,7 @@ pub struct Segments<'a> {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Plan {
+enum Segmentation {
     /// One packet as it is.
     Whole,
     /// One packet whose checksum is ours to finish.
@@ -58,10 +58,12 @@ impl<'a> Segments<'a> {
         let start = usize::from(header.csum_start);
         let offset = usize::from(header.csum_offset);
         let plan = match header.gso {
-            Gso::None if header.flags & NEEDS_CSUM == 0 => Plan::Whole,
-            Gso::None if start + offset + 2 <= packet.len() => Plan::Checksum { start, offset },
+            Gso::None if header.flags & NEEDS_CSUM == 0 => Segmentation::Whole,
+            Gso::None if start + offset + 2 <= packet.len() => {
+                Segmentation::Checksum { start, offset }
+            }
             Gso::None => return Err(Contradiction),
-            transport => plan_cut(header, transport, packet)?,
+            transport => segmentation(header, transport, packet)?,
         };
         Ok(Self {
             packet,
@@ -74,8 +76,10 @@ impl<'a> Segments<'a> {
     /// Bytes of the next packet; `None` when there is none.
     pub fn next_len(&self) -> Option<usize> {
         match self.plan {
-            Plan::Whole | Plan::Checksum { .. } => (self.index == 0).then_some(self.packet.len()),
-            Plan::Cut {
+            Segmentation::Whole | Segmentation::Checksum { .. } => {
+                (self.index == 0).then_some(self.packet.len())
+            }
+            Segmentation::Cut {
                 payload_at, size, ..
             } => {
                 let rest = self.packet.len() - payload_at - self.done;
@@ -91,8 +95,8 @@ impl<'a> Segments<'a> {
     /// When there is no next packet or `out` is of another length.
     pub fn write_next(&mut self, out: &mut [u8]) {
         match self.plan {
-            Plan::Whole => out.copy_from_slice(self.packet),
-            Plan::Checksum { start, offset } => {
+            Segmentation::Whole => out.copy_from_slice(self.packet),
+            Segmentation::Checksum { start, offset } => {
                 out.copy_from_slice(self.packet);
                 // The field holds the sum of the pseudo-header, so it takes part.
                 let sum = Sum::default().with(&out[start..]);
@@ -103,7 +107,7 @@ impl<'a> Segments<'a> {
                 };
                 out[start + offset..start + offset + 2].copy_from_slice(&checksum);
             }
-            Plan::Cut {
+            Segmentation::Cut {
                 transport,
                 transport_at,
                 payload_at,
@@ -128,7 +132,11 @@ impl<'a> Segments<'a> {
     }
 }
 
-fn plan_cut(header: &VnetHeader, transport: Gso, packet: &[u8]) -> Result<Plan, Contradiction> {
+fn segmentation(
+    header: &VnetHeader,
+    transport: Gso,
+    packet: &[u8],
+) -> Result<Segmentation, Contradiction> {
     let inner = ip::parse(packet).ok_or(Contradiction)?;
     let transport_at = usize::from(header.csum_start);
     let least = match inner.source {
@@ -151,7 +159,7 @@ fn plan_cut(header: &VnetHeader, transport: Gso, packet: &[u8]) -> Result<Plan, 
     if payload_at > packet.len() || usize::from(header.csum_offset) != checksum_at {
         return Err(Contradiction);
     }
-    Ok(Plan::Cut {
+    Ok(Segmentation::Cut {
         transport,
         transport_at,
         payload_at,

@@ -16,7 +16,7 @@ const HOP_LIMIT: u8 = 64;
 
 /// What has to be known to send to somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
+pub struct NextHop {
     /// Index of the interface it leaves by.
     pub interface: u32,
     /// The link address of that.
@@ -42,7 +42,7 @@ pub fn len(remote: &IpAddr) -> usize {
 /// written, when it is too large for the way or addresses of two families meet.
 ///
 /// It comes from our `port` and leaves with the run's hop limit, or with the usual one.
-pub fn write(frame: &mut [u8], way: &Way, port: u16, run: &Run) -> bool {
+pub fn write(frame: &mut [u8], way: &NextHop, port: u16, run: &Run) -> bool {
     let (remote, ecn) = (run.endpoint.remote, run.ecn);
     let Some((ethernet, packet)) = frame.split_at_mut_checked(ETHERNET_LEN) else {
         return false;
@@ -130,13 +130,13 @@ mod tests {
         }
     }
 
-    fn ways() -> [(Way, SocketAddr); 2] {
+    fn ways() -> [(NextHop, SocketAddr); 2] {
         [
             ("192.0.2.1", "198.51.100.7:4000"),
             ("2001:db8::1", "[2001:db8:7::7]:4000"),
         ]
         .map(|(source, remote)| {
-            let way = Way {
+            let way = NextHop {
                 interface: 3,
                 own: [1; 6],
                 next: [2; 6],

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use taltun_common::drops::DropReason;
 
-use super::departures::Departures;
-use super::exits::{Counts, Exit};
-use super::headers::Way;
+use super::headers::NextHop;
+use super::transmit_queues::{Counts, TransmitQueue};
+use super::transmitter::Transmitter;
 use super::{frame, headers};
-use crate::dataplane::inbound::Work;
+use crate::dataplane::inbound::InboundBatch;
 use crate::dataplane::runs::{Run, Runs};
 use crate::dataplane::shared::Shared;
 use crate::dataplane::sys::xsk::{Handle, Packet, Queue, Statistics, Wait, Xsk, wait};
@@ -37,7 +37,7 @@ const LAST_FRAMES: Duration = Duration::from_millis(2);
 const LEAVE_LIMIT: Duration = Duration::from_millis(100);
 
 /// What a lane works with beside its socket.
-pub struct Parts {
+pub struct LaneParts {
     /// What all threads share.
     pub shared: Arc<Shared>,
     /// Sends what is for other peers.
@@ -53,39 +53,42 @@ pub struct Lane {
     handle: Handle,
     zero_copy: bool,
     room: usize,
-    exit: Exit,
+    transmit_queue: TransmitQueue,
     stop: StopSignal,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Lane {
     /// Starts a thread for this socket, which is bound to this queue.
-    pub fn start(parts: Parts, xsk: Xsk, queue: Queue) -> io::Result<Self> {
+    pub fn start(parts: LaneParts, xsk: Xsk, queue: Queue) -> io::Result<Self> {
         let stop = StopSignal::new()?;
-        let exit = Exit {
+        let transmit_queue = TransmitQueue {
             queue,
             outlet: xsk.outlet(),
             counts: Arc::new(Counts::default()),
             bell: Arc::new(Bell::new()?),
         };
-        let (counts, bell) = (Arc::clone(&exit.counts), Arc::clone(&exit.bell));
+        let (counts, bell) = (
+            Arc::clone(&transmit_queue.counts),
+            Arc::clone(&transmit_queue.bell),
+        );
         let mut lane = Self {
             handle: xsk.handle(),
             zero_copy: xsk.is_zero_copy(),
             room: xsk.room(),
-            exit,
+            transmit_queue,
             stop: stop.try_clone()?,
             thread: None,
         };
         let name = format!("taltun-xsk-{}-{}", queue.interface, queue.number);
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            let Parts {
+            let LaneParts {
                 shared,
                 socket,
                 tun,
             } = parts;
             let mut server = Server {
-                departures: Departures::new(queue.number as usize, BATCH),
+                transmitter: Transmitter::new(queue.number as usize, BATCH),
                 leaving: Vec::with_capacity(BATCH),
                 retry: RETRY,
                 polled: 0,
@@ -93,7 +96,7 @@ impl Lane {
                 xsk,
                 packets: Vec::with_capacity(BATCH),
                 messages: Vec::with_capacity(BATCH),
-                work: Work::new(None, &tun, BATCH),
+                work: InboundBatch::new(None, &tun, BATCH),
                 sender: Sender::new(socket, Arc::clone(&shared.counters)),
                 tun,
                 shared: &shared,
@@ -126,30 +129,36 @@ impl Lane {
 
     /// Frames received so far.
     pub fn received(&self) -> u64 {
-        self.exit.counts.received.load(Ordering::Relaxed)
+        self.transmit_queue.counts.received.load(Ordering::Relaxed)
     }
 
     /// Frames sent so far: those that came in and were relayed, and those of others who send
-    /// by its [`exit`](Self::exit).
+    /// by its [`transmit_queue`](Self::transmit_queue).
     pub fn sent(&self) -> u64 {
-        self.exit.counts.sent.load(Ordering::Relaxed)
+        self.transmit_queue.counts.sent.load(Ordering::Relaxed)
     }
 
     /// Has everything leave by the UDP socket, as when it has to bear a mark; or not any more.
     pub fn leave_by_socket(&self, yes: bool) {
-        self.exit.counts.by_socket.store(yes, Ordering::Relaxed);
+        self.transmit_queue
+            .counts
+            .by_socket
+            .store(yes, Ordering::Relaxed);
     }
 
     /// A way for other threads to send by its queue.
-    pub fn exit(&self) -> Exit {
-        self.exit.clone()
+    pub fn transmit_queue(&self) -> TransmitQueue {
+        self.transmit_queue.clone()
     }
 
     /// Has its thread do the driver's work as well, or not any more; see
     /// [`Handle::poll_queue`].
     pub fn poll_queue(&self, yes: bool) -> io::Result<()> {
         // Without the options polling does nothing, so their order doesn't matter much.
-        self.exit.counts.polling.store(yes, Ordering::Relaxed);
+        self.transmit_queue
+            .counts
+            .polling
+            .store(yes, Ordering::Relaxed);
         self.handle.poll_queue(yes)
     }
 
@@ -191,7 +200,7 @@ struct Server<'a> {
     xsk: Xsk,
     packets: Vec<Packet>,
     messages: Vec<Received>,
-    work: Work,
+    work: InboundBatch,
     sender: Sender,
     tun: Tun,
     shared: &'a Shared,
@@ -200,7 +209,7 @@ struct Server<'a> {
     bell: &'a Bell,
     /// What of the batch leaves in its frame, and what otherwise.
     leaving: Vec<Leaving>,
-    departures: Departures,
+    transmitter: Transmitter,
     /// How long to wait for the kernel to have room again.
     retry: Duration,
     /// How often in a row the queue was polled and had something.
@@ -322,19 +331,23 @@ impl Server<'_> {
         self.work
             .open(arena, &self.messages, &self.tun, merge, self.shared);
         let relayed = &mut self.work.relayed;
-        let exits = self.shared.exits.now().filter(|_| self.departures.begin());
-        match exits {
-            Some(exits) if !self.counts.by_socket.load(Ordering::Relaxed) => {
-                let mut ways_out = WaysOut {
+        let queues = self
+            .shared
+            .queues
+            .now()
+            .filter(|_| self.transmitter.begin());
+        match queues {
+            Some(queues) if !self.counts.by_socket.load(Ordering::Relaxed) => {
+                let mut ways_out = RelayPath {
                     interface: self.interface,
                     room,
                     port: self.sender.port(),
-                    exits: &exits,
-                    departures: &mut self.departures,
+                    queues: &queues,
+                    transmitter: &mut self.transmitter,
                     leaving: &mut self.leaving,
                 };
                 ways_out.part(arena, relayed, &self.packets);
-                self.departures.carry(&exits, &mut self.sender, arena);
+                self.transmitter.carry(&queues, &mut self.sender, arena);
             }
             _ => self.sender.send(arena, relayed),
         }
@@ -378,19 +391,19 @@ impl Server<'_> {
 }
 
 /// Decides how what is relayed leaves.
-struct WaysOut<'a> {
+struct RelayPath<'a> {
     /// The one that all of it came in by.
     interface: u32,
     /// Frames that may leave.
     room: usize,
     /// The port that we send from.
     port: u16,
-    exits: &'a [Exit],
-    departures: &'a mut Departures,
+    queues: &'a [TransmitQueue],
+    transmitter: &'a mut Transmitter,
     leaving: &'a mut Vec<Leaving>,
 }
 
-impl WaysOut<'_> {
+impl RelayPath<'_> {
     /// Parts what is relayed into that which leaves in its frame, with its headers written,
     /// and that which departs by another interface or by the socket. Both are in the order of
     /// the packets.
@@ -405,22 +418,28 @@ impl WaysOut<'_> {
             {
                 at += 1;
             }
-            let leaves = match self.departures.way(&run.endpoint) {
+            let leaves = match self.transmitter.way(&run.endpoint) {
                 None => false,
                 Some(way) if way.interface == self.interface => {
                     at < packets.len() && self.leave_in_frame(arena, run, &way, at)
                 }
-                Some(way) => self.departures.plan_by(self.exits, *run, way),
+                Some(way) => self.transmitter.plan_by(self.queues, *run, way),
             };
             if !leaves {
-                self.departures.plan_by_socket(*run);
+                self.transmitter.plan_by_socket(*run);
             }
         }
         relayed.clear();
     }
 
     /// Has a run leave in the frame of the packet that it was opened in; false when it can't.
-    fn leave_in_frame(&mut self, arena: &mut [u8], run: &Run, way: &Way, packet: usize) -> bool {
+    fn leave_in_frame(
+        &mut self,
+        arena: &mut [u8],
+        run: &Run,
+        way: &NextHop,
+        packet: usize,
+    ) -> bool {
         let Endpoint { remote, .. } = run.endpoint;
         let header = headers::len(&remote.ip());
         let start = run.start - header;

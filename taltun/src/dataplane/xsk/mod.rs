@@ -16,9 +16,9 @@
 //! What is relayed leaves in the frame that it came in, with other headers, by the TX ring of
 //! the same socket, if it leaves by the same interface and the kernel knows the next hop.
 //!
-//! Whatever else is small leaves by an [`Exit`]: each lane lends other threads, the workers'
+//! Whatever else is small leaves by a [`TransmitQueue`]: each lane lends other threads, the workers'
 //! and other lanes', frames of its socket, which they fill with headers and datagram
-//! ([`Departures`]). All else leaves by the UDP socket, and so it does when no frame is free.
+//! ([`Transmitter`]). All else leaves by the UDP socket, and so it does when no frame is free.
 //!
 //! | file | concern |
 //! |---|---|
@@ -26,21 +26,21 @@
 //! | `headers` | the headers before a datagram that leaves |
 //! | `routes` | where it goes, as the kernel says |
 //! | `lane` | the thread of a queue |
-//! | `exits` | which lanes others can send by |
-//! | `departures` | what of a batch leaves by them |
+//! | `transmit queues` | which lanes others can send by |
+//! | `transmitter` | what of a batch leaves by them |
 //!
 //! A lane is a thread of its own, and not one more source for a worker to wait on, because
 //! queues come and go with interfaces, settings and drivers: so a lane starts and ends, or
 //! fails, without a worker noticing. A flow has one queue and so one lane; only while one
 //! starts or ends can its packets overtake each other.
 
-mod departures;
-mod exits;
 pub mod frame;
 pub mod headers;
 mod lane;
 mod routes;
+mod transmit_queues;
+mod transmitter;
 
-pub use departures::Departures;
-pub use exits::{Exit, Exits};
-pub use lane::{Lane, Parts};
+pub use lane::{Lane, LaneParts};
+pub use transmit_queues::{TransmitQueue, TransmitQueues};
+pub use transmitter::Transmitter;

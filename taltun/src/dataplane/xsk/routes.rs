@@ -23,7 +23,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::headers::Way;
+use super::headers::NextHop;
 use crate::protocol::peer::Endpoint;
 
 /// How long an answer is good without asking again.
@@ -49,7 +49,7 @@ pub struct Routes {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     /// `None` when the socket has to send.
-    way: Option<Way>,
+    way: Option<NextHop>,
     at: Instant,
 }
 
@@ -75,7 +75,7 @@ impl Routes {
     }
 
     /// How to send to this endpoint; `None` when the socket has to.
-    pub fn way(&mut self, endpoint: &Endpoint) -> Option<Way> {
+    pub fn way(&mut self, endpoint: &Endpoint) -> Option<NextHop> {
         let question = (
             endpoint.remote.ip(),
             endpoint.local.map(|local| local.address),
@@ -107,7 +107,7 @@ impl Routes {
         known.way
     }
 
-    fn ask(&mut self, (remote, local): Question) -> io::Result<Option<Way>> {
+    fn ask(&mut self, (remote, local): Question) -> io::Result<Option<NextHop>> {
         if let IpAddr::V6(v6) = remote
             && v6.is_unicast_link_local()
         {
@@ -123,7 +123,7 @@ impl Routes {
         let Some((own, mtu)) = self.link(interface)? else {
             return Ok(None);
         };
-        Ok(Some(Way {
+        Ok(Some(NextHop {
             interface,
             own,
             next,
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn what_was_found_is_used_until_it_is_old_and_asked_for_once_a_batch() {
         let mut routes = Routes::new().unwrap();
-        let way = Way {
+        let way = NextHop {
             interface: 3,
             own: [1; 6],
             next: [2; 6],

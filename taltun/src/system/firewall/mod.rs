@@ -22,7 +22,7 @@ use crate::config::{Config, FirewallChoice, Masquerade};
 /// What rules are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
+pub(super) enum FirewallTool {
     /// nftables, by `nft`.
     Nftables,
     /// iptables and ip6tables.
@@ -114,7 +114,7 @@ const NOT_KEPT: &str = "connections that others open to this machine from outsid
 
 /// Chooses what `rules` are made with; `None` where none are wanted, or can't be made and are
 /// no more than advisable. Nothing is touched.
-pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<Kind>, SystemError> {
+pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<FirewallTool>, SystemError> {
     let required = config.host.needs_firewall();
     if rules.recall_mark && config.host.firewall == FirewallChoice::None {
         warn!("{NOT_KEPT}; set interface.firewall = \"auto\" to have it so");
@@ -122,12 +122,13 @@ pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<Kind>, Sys
     if rules.is_empty() || config.host.firewall == FirewallChoice::None {
         return Ok(None);
     }
-    let candidates: &[(Kind, &str)] = match config.host.firewall {
-        FirewallChoice::Nftables => &[(Kind::Nftables, "nft")],
-        FirewallChoice::Iptables => &[(Kind::Iptables, "iptables")],
-        FirewallChoice::Auto | FirewallChoice::None => {
-            &[(Kind::Nftables, "nft"), (Kind::Iptables, "iptables")]
-        }
+    let candidates: &[(FirewallTool, &str)] = match config.host.firewall {
+        FirewallChoice::Nftables => &[(FirewallTool::Nftables, "nft")],
+        FirewallChoice::Iptables => &[(FirewallTool::Iptables, "iptables")],
+        FirewallChoice::Auto | FirewallChoice::None => &[
+            (FirewallTool::Nftables, "nft"),
+            (FirewallTool::Iptables, "iptables"),
+        ],
     };
     let chosen = candidates
         .iter()
@@ -157,42 +158,42 @@ pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<Kind>, Sys
 }
 
 /// Makes `rules`, in place of what there may be of ours for the same interface, in one step.
-pub(super) async fn apply(kind: Kind, rules: &Rules) -> Result<(), SystemError> {
+pub(super) async fn apply(kind: FirewallTool, rules: &Rules) -> Result<(), SystemError> {
     check_name(&rules.tun)?;
     let nat = rules.masquerade.iter();
     for out in nat.flat_map(|nat| nat.out.iter().flatten()) {
         check_name(out)?;
     }
     let outcome = match kind {
-        Kind::Nftables => nftables::apply(rules).await,
-        Kind::Iptables => iptables::apply(rules).await,
+        FirewallTool::Nftables => nftables::apply(rules).await,
+        FirewallTool::Iptables => iptables::apply(rules).await,
     };
     outcome.map_err(SystemError::Firewall)
 }
 
 /// Removes our rules for `interface`. None there are fine.
-pub(super) async fn remove(kind: Kind, interface: &str) -> Result<(), SystemError> {
+pub(super) async fn remove(kind: FirewallTool, interface: &str) -> Result<(), SystemError> {
     check_name(interface)?;
     let outcome = match kind {
-        Kind::Nftables => nftables::remove(interface).await,
-        Kind::Iptables => iptables::remove(interface).await,
+        FirewallTool::Nftables => nftables::remove(interface).await,
+        FirewallTool::Iptables => iptables::remove(interface).await,
     };
     outcome.map_err(SystemError::Firewall)
 }
 
 /// Our rules for `interface` as their tool lists them, without counters; `None` where it lists
 /// none.
-pub(super) async fn listed(kind: Kind, interface: &str) -> Option<String> {
+pub(super) async fn listed(kind: FirewallTool, interface: &str) -> Option<String> {
     match kind {
-        Kind::Nftables => nftables::listed(interface).await,
-        Kind::Iptables => iptables::listed(interface).await,
+        FirewallTool::Nftables => nftables::listed(interface).await,
+        FirewallTool::Iptables => iptables::listed(interface).await,
     }
 }
 
 /// What tools have rules of ours for `interface`, whoever left them.
-pub(super) async fn left(interface: &str) -> Vec<Kind> {
+pub(super) async fn left(interface: &str) -> Vec<FirewallTool> {
     let mut left = Vec::new();
-    for kind in [Kind::Nftables, Kind::Iptables] {
+    for kind in [FirewallTool::Nftables, FirewallTool::Iptables] {
         if check_name(interface).is_ok() && listed(kind, interface).await.is_some() {
             left.push(kind);
         }
@@ -201,10 +202,10 @@ pub(super) async fn left(interface: &str) -> Vec<Kind> {
 }
 
 /// Whether our rules for `interface` by this tool are a kill switch.
-pub(super) async fn is_kill_switch(kind: Kind, interface: &str) -> bool {
+pub(super) async fn is_kill_switch(kind: FirewallTool, interface: &str) -> bool {
     let chain = match kind {
-        Kind::Nftables => format!("chain {} ", nftables::KILL_SWITCH),
-        Kind::Iptables => iptables::kill_switch(interface),
+        FirewallTool::Nftables => format!("chain {} ", nftables::KILL_SWITCH),
+        FirewallTool::Iptables => iptables::kill_switch(interface),
     };
     let listed = listed(kind, interface).await;
     listed.is_some_and(|text| text.contains(&chain))
@@ -269,19 +270,22 @@ pub(super) mod tests {
             "",
             "sixteen-letters-",
         ] {
-            let error = remove(Kind::Nftables, name).await.unwrap_err().to_string();
+            let error = remove(FirewallTool::Nftables, name)
+                .await
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("rules can't name"), "{error}");
             let rules = Rules {
                 tun: name.into(),
                 ..all_rules()
             };
-            apply(Kind::Nftables, &rules).await.unwrap_err();
+            apply(FirewallTool::Nftables, &rules).await.unwrap_err();
         }
         let rules = Rules {
             masquerade: Some(Masquerade::to(vec!["eth0\" accept".into()])),
             ..all_rules()
         };
-        apply(Kind::Iptables, &rules).await.unwrap_err();
+        apply(FirewallTool::Iptables, &rules).await.unwrap_err();
     }
 
     #[test]

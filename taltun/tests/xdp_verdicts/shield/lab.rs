@@ -10,7 +10,7 @@ use std::time::Duration;
 use aya::maps::{Map, MapData, MapInfo};
 use aya::programs::loaded_programs;
 use libtest_mimic::Failed;
-use taltun::accel::{Request, Shield};
+use taltun::accel::{Shield, ShieldSettings};
 use taltun::config::XdpMode;
 
 use crate::frames::{MAC1_KEY, PORT};
@@ -40,7 +40,7 @@ pub(super) fn start_on(interfaces: &[&str], mode: XdpMode, deny: &[&str]) -> Shi
         .iter()
         .map(|net| net.parse().expect("a network"))
         .collect();
-    Shield::start(&Request {
+    Shield::start(&ShieldSettings {
         interfaces: &interfaces,
         listen: SocketAddr::new("::".parse().expect("an address"), PORT),
         mark: 0,

@@ -32,7 +32,7 @@ pub use outlet::{Kicked, Outlet};
 use ring::{Consumer, Producer};
 pub use rings::{Packet, Rings};
 use sending::Sending;
-pub use sending::{Loan, Tray};
+pub use sending::{FrameSlots, LentFrames};
 
 /// Bytes at the start of each frame that the kernel leaves free (`XDP_PACKET_HEADROOM`).
 pub const HEADROOM: usize = 256;

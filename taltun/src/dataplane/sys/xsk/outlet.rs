@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::Handle;
-use super::sending::{Loan, Sending, Tray};
+use super::sending::{FrameSlots, LentFrames, Sending};
 use crate::dataplane::sys::check;
 
 /// How often the kernel is asked to send, at most, before something else is done. Where it
@@ -31,7 +31,7 @@ impl Outlet {
 
     /// Lends up to `most` frames to be filled and sent; none where the socket has no more, or
     /// is about to be closed.
-    pub fn lend<'a>(&'a self, tray: &'a mut Tray, most: usize) -> Loan<'a> {
+    pub fn lend<'a>(&'a self, tray: &'a mut FrameSlots, most: usize) -> LentFrames<'a> {
         self.sending.lend(tray, most)
     }
 

@@ -26,7 +26,7 @@ unsafe impl Entry for libc::xdp_desc {}
 
 /// The parts of a ring, and the memory they lie in.
 #[derive(Debug)]
-struct Parts<T> {
+struct RingParts<T> {
     producer: NonNull<AtomicU32>,
     consumer: NonNull<AtomicU32>,
     flags: NonNull<AtomicU32>,
@@ -37,9 +37,9 @@ struct Parts<T> {
 
 // SAFETY: the pointers lead into the mapping, which can be used from any thread; what is
 // done through them is atomic or, for entries, ordered by the two numbers.
-unsafe impl<T: Entry> Send for Parts<T> {}
+unsafe impl<T: Entry> Send for RingParts<T> {}
 
-impl<T: Entry> Parts<T> {
+impl<T: Entry> RingParts<T> {
     fn new(memory: Arc<Mapping>, at: &libc::xdp_ring_offset, size: u32) -> io::Result<Self> {
         if !size.is_power_of_two() {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -83,7 +83,7 @@ impl<T: Entry> Parts<T> {
 /// The side that puts values in.
 #[derive(Debug)]
 pub(super) struct Producer<T> {
-    parts: Parts<T>,
+    parts: RingParts<T>,
     /// The number of the next entry.
     next: u32,
     /// The consumer's number when we last looked.
@@ -96,7 +96,7 @@ impl<T: Entry> Producer<T> {
         at: &libc::xdp_ring_offset,
         size: u32,
     ) -> io::Result<Self> {
-        let parts = Parts::new(memory, at, size)?;
+        let parts = RingParts::new(memory, at, size)?;
         let next = parts.producer().load(Ordering::Relaxed);
         let consumed = parts.consumer().load(Ordering::Acquire);
         Ok(Self {
@@ -142,7 +142,7 @@ impl<T: Entry> Producer<T> {
 /// The side that takes values out.
 #[derive(Debug)]
 pub(super) struct Consumer<T> {
-    parts: Parts<T>,
+    parts: RingParts<T>,
     /// The number of the next entry.
     next: u32,
     /// The producer's number when we last looked.
@@ -155,7 +155,7 @@ impl<T: Entry> Consumer<T> {
         at: &libc::xdp_ring_offset,
         size: u32,
     ) -> io::Result<Self> {
-        let parts = Parts::new(memory, at, size)?;
+        let parts = RingParts::new(memory, at, size)?;
         let next = parts.consumer().load(Ordering::Relaxed);
         let produced = parts.producer().load(Ordering::Acquire);
         Ok(Self {
@@ -205,7 +205,7 @@ pub(super) mod tests {
     /// Memory for a ring, both of whose sides have come to `number`.
     pub(in super::super) fn memory(number: u32) -> Arc<Mapping> {
         let memory = Arc::new(Mapping::anonymous(1 << 16).unwrap());
-        let parts = Parts::<u64>::new(Arc::clone(&memory), &OFFSETS, 4).unwrap();
+        let parts = RingParts::<u64>::new(Arc::clone(&memory), &OFFSETS, 4).unwrap();
         parts.producer().store(number, Ordering::Relaxed);
         parts.consumer().store(number, Ordering::Relaxed);
         memory

@@ -235,7 +235,7 @@ impl Drop for Rings {
 #[cfg(test)]
 mod tests {
     use super::super::ring::tests::{OFFSETS, memory};
-    use super::super::sending::Tray;
+    use super::super::sending::FrameSlots;
     use super::*;
 
     const FRAMES: usize = 16;
@@ -325,7 +325,7 @@ mod tests {
 
     /// Fills up to `most` frames with their number, as another thread would, and shows
     /// those to the kernel if `publish`; how many left.
-    fn lend(rings: &Rings, tray: &mut Tray, most: usize, publish: bool) -> usize {
+    fn lend(rings: &Rings, tray: &mut FrameSlots, most: usize, publish: bool) -> usize {
         let mut loan = rings.out.lend(tray, most);
         let write = |number: usize| {
             move |frame: &mut [u8]| {
@@ -353,7 +353,7 @@ mod tests {
             };
             let (mut rings, mut kernel) = pair(u32::MAX - 300);
             let mut held = Vec::new();
-            let mut tray = Tray::default();
+            let mut tray = FrameSlots::default();
             let (mut received, mut sent, mut lent) = (0, 0, 0);
             for _ in 0..8_000 {
                 match random() % 10 {
@@ -475,7 +475,7 @@ mod tests {
         rings.publish();
         assert!(rings.out.is_sending());
         // Others have as much room as ever.
-        let mut tray = Tray::default();
+        let mut tray = FrameSlots::default();
         assert_eq!(lend(&rings, &mut tray, ALL_FRAMES, true), SPARE_FRAMES);
         assert_eq!(lend(&rings, &mut tray, 1, true), 0);
         kernel.send();
@@ -488,7 +488,7 @@ mod tests {
     fn what_others_fill_is_sent_as_they_wrote_it_and_lies_behind_the_arena() {
         let (mut rings, mut kernel) = pair(0);
         rings.arena().fill(7);
-        let mut tray = Tray::default();
+        let mut tray = FrameSlots::default();
         assert_eq!(lend(&rings, &mut tray, 3, true), 3);
         assert_eq!(rings.out.pending().unsent, 3);
         assert!(rings.arena().iter().all(|byte| *byte == 7));
@@ -509,7 +509,7 @@ mod tests {
     #[test]
     fn a_frame_that_is_not_wanted_or_too_small_is_filled_by_the_next() {
         let (rings, _kernel) = pair(0);
-        let mut tray = Tray::default();
+        let mut tray = FrameSlots::default();
         let mut loan = rings.out.lend(&mut tray, 1);
         assert!(!loan.fill(FRAME_LEN + 1, |_| panic!("there are no such frames")));
         assert!(!loan.fill(100, |_| false));
@@ -522,7 +522,7 @@ mod tests {
     #[test]
     fn once_it_is_shut_nothing_more_is_sent_and_what_was_lent_comes_back() {
         let (rings, mut kernel) = pair(0);
-        let mut trays = [Tray::default(), Tray::default()];
+        let mut trays = [FrameSlots::default(), FrameSlots::default()];
         let [first, second] = &mut trays;
         let mut loan = rings.out.lend(first, 2);
         assert!(loan.fill(60, |_| true));
@@ -542,7 +542,7 @@ mod tests {
     fn a_socket_that_was_closed_under_a_loan_sends_none_of_it() {
         let (rings, _kernel) = pair(0);
         let out = Arc::clone(&rings.out);
-        let mut trays = [Tray::default(), Tray::default()];
+        let mut trays = [FrameSlots::default(), FrameSlots::default()];
         let [first, second] = &mut trays;
         let mut loans = [out.lend(first, 1), out.lend(second, 1)];
         drop(rings);
@@ -551,7 +551,7 @@ mod tests {
         assert_eq!(published.publish(), 0);
         drop(dropped);
         assert_eq!(out.pending().unsent, 0);
-        let mut tray = Tray::default();
+        let mut tray = FrameSlots::default();
         assert!(!out.lend(&mut tray, 1).fill(60, |_| true));
     }
 
@@ -561,7 +561,7 @@ mod tests {
         let (mut rings, mut kernel) = pair(u32::MAX - 300);
         let out = Arc::clone(&rings.out);
         let send = |number: u8| {
-            let mut tray = Tray::with_capacity(4);
+            let mut tray = FrameSlots::with_capacity(4);
             let mut sent = 0;
             while sent < EACH {
                 let mut loan = out.lend(&mut tray, 4.min(EACH - sent));

@@ -6,7 +6,7 @@
 //! from elsewhere:
 //!
 //! ```text
-//!   upper:  free ──► Loan ── publish ──┐                                    ┌──► free
+//!   upper:  free ──► LentFrames ── publish ──┐                                    ┌──► free
 //!                                      ├─► TX ring ─► kernel ─► completion ─┤
 //!   lower:  Packet ─── transmit ───────┘                                    └──► Rings
 //! ```
@@ -129,7 +129,7 @@ impl Sending {
 
     /// Lends up to `most` of the upper frames; none when all are taken or the socket is about
     /// to be closed.
-    pub(super) fn lend<'a>(&'a self, tray: &'a mut Tray, most: usize) -> Loan<'a> {
+    pub(super) fn lend<'a>(&'a self, tray: &'a mut FrameSlots, most: usize) -> LentFrames<'a> {
         // What is on it is from a loan that was never given back: those frames are lost.
         tray.spare.clear();
         tray.filled.clear();
@@ -143,7 +143,7 @@ impl Sending {
             let kept = half.free.len().saturating_sub(most);
             tray.spare.extend(half.free.drain(kept..));
         });
-        Loan {
+        LentFrames {
             sending: self,
             tray,
         }
@@ -236,12 +236,12 @@ impl Half {
 
 /// Where a thread keeps the frames that are lent to it, while they are.
 #[derive(Debug, Default)]
-pub struct Tray {
+pub struct FrameSlots {
     spare: Vec<Frame>,
     filled: Vec<Filled>,
 }
 
-impl Tray {
+impl FrameSlots {
     /// For loans of so many frames, without allocating again.
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
@@ -253,12 +253,12 @@ impl Tray {
 
 /// Frames that are lent to be filled and sent. What isn't goes back when this is dropped.
 #[derive(Debug)]
-pub struct Loan<'a> {
+pub struct LentFrames<'a> {
     sending: &'a Sending,
-    tray: &'a mut Tray,
+    tray: &'a mut FrameSlots,
 }
 
-impl Loan<'_> {
+impl LentFrames<'_> {
     /// Has the first `len` bytes of the next frame written, and keeps it to be sent if that
     /// says so. False if it doesn't, if no frame is left, or if none is as large.
     pub fn fill(&mut self, len: usize, write: impl FnOnce(&mut [u8]) -> bool) -> bool {
@@ -278,7 +278,7 @@ impl Loan<'_> {
     /// Shows the kernel the frames that were filled, and gives the others back. How many now
     /// leave, of the first ones: all of them, or none when the socket is about to be closed.
     pub fn publish(self) -> usize {
-        let Tray { spare, filled } = &mut *self.tray;
+        let FrameSlots { spare, filled } = &mut *self.tray;
         let before = filled.len();
         self.sending.with(|half| {
             if !half.shut {
@@ -290,9 +290,9 @@ impl Loan<'_> {
     }
 }
 
-impl Drop for Loan<'_> {
+impl Drop for LentFrames<'_> {
     fn drop(&mut self) {
-        let Tray { spare, filled } = &mut *self.tray;
+        let FrameSlots { spare, filled } = &mut *self.tray;
         if spare.is_empty() && filled.is_empty() {
             return;
         }

@@ -22,7 +22,7 @@ use super::named::map;
 const STEP: Duration = Duration::from_millis(250);
 
 /// The maps of that.
-pub(super) struct LoadMaps {
+pub(super) struct UnderLoadMaps {
     load: Load,
     load_map: Array<MapData, Load>,
     secret: Option<[u8; 32]>,
@@ -33,7 +33,7 @@ pub(super) struct LoadMaps {
     hints_map: Array<MapData, u64>,
 }
 
-impl LoadMaps {
+impl UnderLoadMaps {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Box<dyn Error>> {
         Ok(Self {
             load: Load::default(),

@@ -1,7 +1,7 @@
-//! The exits that there are: sockets of lanes by which other threads send, too.
+//! The transmit queues that there are: sockets of lanes by which other threads send, too.
 //!
 //! Lanes come and go while others send. Who sends takes the list as it is once a batch; an
-//! exit whose lane has ended meanwhile takes nothing any more, and says so.
+//! transmit queue whose lane has ended meanwhile takes nothing any more, and says so.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,7 +10,7 @@ use taltun_common::drops::DropReason;
 
 use crate::dataplane::counters::Counters;
 use crate::dataplane::sys::Bell;
-use crate::dataplane::sys::xsk::{Kicked, Loan, Outlet, Queue, Tray};
+use crate::dataplane::sys::xsk::{FrameSlots, Kicked, LentFrames, Outlet, Queue};
 
 /// What a lane shares with the controller and with those who send by it.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Counts {
 
 /// A way out past the network stack, by one queue of an interface.
 #[derive(Debug, Clone)]
-pub struct Exit {
+pub struct TransmitQueue {
     pub(super) queue: Queue,
     pub(super) outlet: Outlet,
     pub(super) counts: Arc<Counts>,
@@ -51,7 +51,7 @@ pub struct Exit {
     pub(super) bell: Arc<Bell>,
 }
 
-impl Exit {
+impl TransmitQueue {
     /// The interface that it leads to; `None` while nothing may leave by it, or nothing can:
     /// the socket is told by the kernel what becomes of it.
     pub(super) fn interface(&self) -> Option<u32> {
@@ -66,12 +66,12 @@ impl Exit {
     }
 
     /// Lends up to `most` frames.
-    pub(super) fn lend<'a>(&'a self, tray: &'a mut Tray, most: usize) -> Loan<'a> {
+    pub(super) fn lend<'a>(&'a self, tray: &'a mut FrameSlots, most: usize) -> LentFrames<'a> {
         self.outlet.lend(tray, most)
     }
 
     /// Has what was filled leave. How many that are, of the first ones.
-    pub(super) fn send(&self, loan: Loan<'_>, counters: &Counters) -> usize {
+    pub(super) fn send(&self, loan: LentFrames<'_>, counters: &Counters) -> usize {
         let sent = loan.publish();
         if sent == 0 {
             return 0;
@@ -87,24 +87,24 @@ impl Exit {
     }
 }
 
-/// All exits, for all threads.
+/// All transmit queues, for all threads.
 #[derive(Debug, Default)]
-pub struct Exits {
+pub struct TransmitQueues {
     /// Whether there is any, to be seen without a lock.
     any: AtomicBool,
-    list: RwLock<Arc<[Exit]>>,
+    list: RwLock<Arc<[TransmitQueue]>>,
 }
 
-impl Exits {
+impl TransmitQueues {
     /// These are all, from now on. A batch that has begun may still use others.
-    pub fn set(&self, exits: Vec<Exit>) {
-        let any = !exits.is_empty();
-        *self.list.write().unwrap_or_else(PoisonError::into_inner) = exits.into();
+    pub fn set(&self, queues: Vec<TransmitQueue>) {
+        let any = !queues.is_empty();
+        *self.list.write().unwrap_or_else(PoisonError::into_inner) = queues.into();
         self.any.store(any, Ordering::Release);
     }
 
     /// All there are, for a batch; `None` if there is none.
-    pub(super) fn now(&self) -> Option<Arc<[Exit]>> {
+    pub(super) fn now(&self) -> Option<Arc<[TransmitQueue]>> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }

@@ -75,12 +75,12 @@ impl Changes {
 }
 
 /// Hears of routes that change in this network namespace, and asks for them.
-pub struct Ways {
+pub struct RouteWatcher {
     news: Socket,
     questions: Socket,
 }
 
-impl Ways {
+impl RouteWatcher {
     /// Listens from now on.
     pub fn watch() -> io::Result<Self> {
         let mut news = Socket::new(NETLINK_ROUTE)?;
@@ -242,7 +242,7 @@ mod tests {
                     "{words}"
                 );
             };
-            let mut ways = Ways::watch().unwrap();
+            let mut ways = RouteWatcher::watch().unwrap();
             let mut heard = |words: &str| {
                 ways.changed(&mut Changes::default());
                 ip(words);
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_way_to_ourselves_is_loopback_and_there_is_none_from_a_stranger() {
-        let ways = Ways::watch().unwrap();
+        let ways = RouteWatcher::watch().unwrap();
         let own = IpAddr::from([127, 0, 0, 1]);
         let loopback = crate::system::interface_index("lo").unwrap();
         for mark in [0, 7] {

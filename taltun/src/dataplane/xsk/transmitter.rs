@@ -1,18 +1,18 @@
-//! What of a batch leaves past the network stack, by an exit: each sending thread has its own
-//! [`Departures`].
+//! What of a batch leaves past the network stack, by a transmit queue: each sending thread has its own
+//! [`Transmitter`].
 //!
-//! An exit sends single datagrams, each copied to a frame of its own. So it is for what is
+//! A transmit queue sends single datagrams, each copied to a frame of its own. So it is for what is
 //! small and stands alone. What the kernel can cut from one large piece (`UDP_SEGMENT`) costs
 //! less by the socket, and so does whatever is that large; and all that goes to a peer to whom
 //! such a piece goes in the same batch takes the same way, to stay in order.
 
 use taltun_common::headers::ETHERNET_LEN;
 
-use super::exits::{Exit, Exits};
-use super::headers::{self, Way};
+use super::headers::{self, NextHop};
 use super::routes::Routes;
+use super::transmit_queues::{TransmitQueue, TransmitQueues};
 use crate::dataplane::runs::{Run, Runs};
-use crate::dataplane::sys::xsk::{Loan, Tray};
+use crate::dataplane::sys::xsk::{FrameSlots, LentFrames};
 use crate::dataplane::udp::Sender;
 use crate::protocol::peer::Endpoint;
 
@@ -20,30 +20,30 @@ use crate::protocol::peer::Endpoint;
 /// that they never leave by two ways, of which one may be the faster.
 const SMALL: usize = 1024;
 
-/// Sends what is sealed, by exits where that may be and pays, else by the socket.
-pub struct Departures {
+/// Sends what is sealed, by transmit queues where that may be and pays, else by the socket.
+pub struct Transmitter {
     /// Once they were needed.
     routes: Option<Routes>,
-    /// Whose they are: threads share an interface's exits by their number.
+    /// Whose they are: threads share an interface's transmit queues by their number.
     thread: usize,
-    /// The interface that was last asked about, and its exit.
+    /// The interface that was last asked about, and its transmit queue.
     last: Option<(u32, Option<usize>)>,
     planned: Vec<Planned>,
     by_socket: Runs,
     /// Peers to whom large pieces go in this batch.
     bulk: Vec<Endpoint>,
-    tray: Tray,
+    tray: FrameSlots,
 }
 
-/// A datagram that leaves by an exit, if that has room.
+/// A datagram that leaves by a transmit queue, if that has room.
 struct Planned {
     run: Run,
-    way: Way,
-    /// Which of the exits.
-    exit: usize,
+    way: NextHop,
+    /// Which of the transmit queues.
+    queue: usize,
 }
 
-impl Departures {
+impl Transmitter {
     /// For the thread of this number, and batches of so many datagrams.
     pub fn new(thread: usize, capacity: usize) -> Self {
         Self {
@@ -53,13 +53,19 @@ impl Departures {
             planned: Vec::with_capacity(capacity),
             by_socket: Runs::with_capacity(capacity),
             bulk: Vec::with_capacity(capacity),
-            tray: Tray::with_capacity(capacity),
+            tray: FrameSlots::with_capacity(capacity),
         }
     }
 
     /// Sends all runs out of `arena` and forgets them.
-    pub fn send(&mut self, exits: &Exits, sender: &mut Sender, arena: &[u8], runs: &mut Runs) {
-        let Some(exits) = exits.now().filter(|_| self.begin()) else {
+    pub fn send(
+        &mut self,
+        queues: &TransmitQueues,
+        sender: &mut Sender,
+        arena: &[u8],
+        runs: &mut Runs,
+    ) {
+        let Some(queues) = queues.now().filter(|_| self.begin()) else {
             return sender.send(arena, runs);
         };
         self.bulk.clear();
@@ -69,12 +75,12 @@ impl Departures {
             .filter(|run| !is_small_and_alone(run));
         self.bulk.extend(bulk.map(|run| run.endpoint));
         for run in runs.as_slice() {
-            if self.bulk.contains(&run.endpoint) || !self.plan(&exits, *run) {
+            if self.bulk.contains(&run.endpoint) || !self.plan(&queues, *run) {
                 self.plan_by_socket(*run);
             }
         }
         runs.clear();
-        self.carry(&exits, sender, arena);
+        self.carry(&queues, sender, arena);
     }
 
     /// A batch begins; false when nothing can be known of ways out.
@@ -94,39 +100,43 @@ impl Departures {
     }
 
     /// How to send to this endpoint past the network stack, if that is known.
-    pub(super) fn way(&mut self, endpoint: &Endpoint) -> Option<Way> {
+    pub(super) fn way(&mut self, endpoint: &Endpoint) -> Option<NextHop> {
         self.routes.as_mut()?.way(endpoint)
     }
 
-    /// Has a datagram leave by an exit, if one is known that leads there; else false.
-    fn plan(&mut self, exits: &[Exit], run: Run) -> bool {
+    /// Has a datagram leave by a transmit queue, if one is known that leads there; else false.
+    fn plan(&mut self, queues: &[TransmitQueue], run: Run) -> bool {
         let way = self.way(&run.endpoint);
-        way.is_some_and(|way| self.plan_by(exits, run, way))
+        way.is_some_and(|way| self.plan_by(queues, run, way))
     }
 
-    /// Has a datagram leave this way, if there is an exit and it isn't too large; else false.
-    pub(super) fn plan_by(&mut self, exits: &[Exit], run: Run, way: Way) -> bool {
-        let Some(exit) = self.exit_of(exits, way.interface) else {
+    /// Has a datagram leave this way, if there is a transmit queue and it isn't too large; else false.
+    pub(super) fn plan_by(&mut self, queues: &[TransmitQueue], run: Run, way: NextHop) -> bool {
+        let Some(queue) = self.queue_of(queues, way.interface) else {
             return false;
         };
         let frame = headers::len(&run.endpoint.remote.ip()) + run.len;
-        let fits = frame <= ETHERNET_LEN + way.mtu && frame <= exits[exit].largest();
+        let fits = frame <= ETHERNET_LEN + way.mtu && frame <= queues[queue].largest();
         if fits {
-            self.planned.push(Planned { run, way, exit });
+            self.planned.push(Planned { run, way, queue });
         }
         fits
     }
 
-    /// Which of the exits this thread takes to leave by an interface.
-    fn exit_of(&mut self, exits: &[Exit], interface: u32) -> Option<usize> {
-        if let Some((last, exit)) = self.last
+    /// Which of the transmit queues this thread takes to leave by an interface.
+    fn queue_of(&mut self, queues: &[TransmitQueue], interface: u32) -> Option<usize> {
+        if let Some((last, queue)) = self.last
             && last == interface
         {
-            return exit;
+            return queue;
         }
-        let exit = choose(&exits.iter().map(Exit::interface), interface, self.thread);
-        self.last = Some((interface, exit));
-        exit
+        let queue = choose(
+            &queues.iter().map(TransmitQueue::interface),
+            interface,
+            self.thread,
+        );
+        self.last = Some((interface, queue));
+        queue
     }
 
     /// Has a run leave by the socket.
@@ -136,23 +146,27 @@ impl Departures {
 
     /// Sends all that was planned. What leaves by the socket goes first: most often that is
     /// the packet for which the kernel was asked where to, the first of its kind. What finds
-    /// no room at its exit goes last, by the socket.
-    pub(super) fn carry(&mut self, exits: &[Exit], sender: &mut Sender, arena: &[u8]) {
+    /// no room at its transmit queue goes last, by the socket.
+    pub(super) fn carry(&mut self, queues: &[TransmitQueue], sender: &mut Sender, arena: &[u8]) {
         sender.send(arena, &mut self.by_socket);
-        for (number, exit) in exits.iter().enumerate() {
-            let of_exit = || self.planned.iter().filter(|planned| planned.exit == number);
-            let count = of_exit().count();
+        for (number, queue) in queues.iter().enumerate() {
+            let of_queue = || {
+                self.planned
+                    .iter()
+                    .filter(|planned| planned.queue == number)
+            };
+            let count = of_queue().count();
             if count == 0 {
                 continue;
             }
-            let mut loan = exit.lend(&mut self.tray, count);
-            for planned in of_exit() {
+            let mut loan = queue.lend(&mut self.tray, count);
+            for planned in of_queue() {
                 if !planned.fill(&mut loan, sender.port(), arena) {
                     break;
                 }
             }
-            let sent = exit.send(loan, sender.counters());
-            for planned in of_exit().skip(sent) {
+            let sent = queue.send(loan, sender.counters());
+            for planned in of_queue().skip(sent) {
                 self.by_socket.push_run(planned.run);
             }
         }
@@ -163,7 +177,7 @@ impl Departures {
 
 impl Planned {
     /// Copies it to a frame, behind its headers; false when there is none left.
-    fn fill(&self, loan: &mut Loan<'_>, port: u16, arena: &[u8]) -> bool {
+    fn fill(&self, loan: &mut LentFrames<'_>, port: u16, arena: &[u8]) -> bool {
         let Run {
             start,
             len,
@@ -182,7 +196,7 @@ fn is_small_and_alone(run: &Run) -> bool {
     run.segments() == 1 && run.len <= SMALL
 }
 
-/// Which of several exits a thread takes that leaves by `interface`, each of them leading to
+/// Which of several transmit queues a thread takes that leaves by `interface`, each of them leading to
 /// the one that is given: those of one are shared by the threads in turn.
 fn choose(
     interfaces: &(impl Iterator<Item = Option<u32>> + Clone),
@@ -227,10 +241,10 @@ mod tests {
 
     #[test]
     fn threads_share_the_open_exits_of_an_interface() {
-        let exits = [Some(3), None, Some(5), Some(3)].into_iter();
+        let queues = [Some(3), None, Some(5), Some(3)].into_iter();
         let chosen = |interface| {
-            let exits = exits.clone();
-            (0..4).map(move |thread| choose(&exits, interface, thread))
+            let queues = queues.clone();
+            (0..4).map(move |thread| choose(&queues, interface, thread))
         };
         assert!(chosen(3).eq([Some(0), Some(3), Some(0), Some(3)]));
         assert!(chosen(5).eq([Some(2); 4]));
