@@ -19,6 +19,9 @@ use crate::support::{Case, ensure_answers_within, eventually, taltun};
 
 /// Three initiations, each at most 5.3 s after the one before, and some for the machine.
 const THREE_INITIATIONS: Duration = Duration::from_secs(20);
+/// A peer notices after 15 s that nothing comes back; then three initiations, and the one that
+/// goes to the new address. A handshake alone is given up after 90 s.
+const MOVED: Duration = Duration::from_secs(70);
 /// How long a tunnel whose network is there at last may take: the longest pause between two
 /// look-ups by then, and a handshake.
 const LATE: Duration = Duration::from_secs(30);
@@ -28,6 +31,7 @@ const THE_HUB: &str = "203.0.113.1";
 /// In the hub's network, where nobody is.
 const NOBODY_V6: &str = "2001:db8:1::dead";
 const NOBODY: &str = "203.0.113.99";
+const THE_NEW_HUB: &str = "203.0.113.50";
 
 pub const CASES: &[Case] = &[
     Case {
@@ -39,6 +43,11 @@ pub const CASES: &[Case] = &[
         name: "a full tunnel to a name, with name servers inside and a kill switch, that starts before its network connects once that is there",
         programs: &["unshare", "mount", "nft"],
         run: network_comes_later,
+    },
+    Case {
+        name: "a full tunnel to a name that leads elsewhere now follows it once three initiations had no answer",
+        programs: &["unshare", "mount", "nft"],
+        run: name_moves,
     },
     Case {
         name: "an endpoint's name that can't be looked up is named in status and its JSON, until it can",
@@ -185,6 +194,31 @@ fn several_addresses() -> Result<()> {
     ensure_answers_within(&lab.client, "10.4.0.1".parse()?, LATE)?;
     ensure!(endpoint()?.contains(THE_HUB), "{}", endpoint()?);
     ensure!(resolver.asked() == asked, "it was looked up again");
+    lab.stop(node)
+}
+
+fn name_moves() -> Result<()> {
+    let lab = lab()?;
+    lab.connect_client()?;
+    lab.hub.ip(&format!("addr add {THE_NEW_HUB}/24 dev eth0"))?;
+    let resolver = lab.resolver(&[THE_HUB])?;
+    let node = lab.start(
+        "routes = [\"0.0.0.0/0\"]\nkill_switch = true\n",
+        "allowed_ips = [\"0.0.0.0/0\"]\npersistent_keepalive = 1\n",
+    )?;
+    ensure_answers_within(&lab.client, "10.4.0.1".parse()?, LATE)?;
+    drop(resolver);
+    // Silence: nobody says that the old address is gone, and what the hub itself sends from it
+    // doesn't arrive either.
+    lab.net.ip(&format!("route add blackhole {THE_HUB}/32"))?;
+    let silent = format!("rule add from {THE_HUB} pref 1 blackhole");
+    lab.net.ip(&silent)?;
+    let _resolver = lab.resolver(&[THE_NEW_HUB])?;
+    let start = Instant::now();
+    ensure_answers_within(&lab.client, "10.4.0.1".parse()?, MOVED).with_context(|| node.log())?;
+    println!("followed after {:?}", start.elapsed());
+    let status = node.tell(&["status"])?;
+    ensure!(status.contains(THE_NEW_HUB), "{status}");
     lab.stop(node)
 }
 

@@ -132,8 +132,8 @@ pub enum Event {
     HandshakeGivenUp(PeerId),
     /// A handshake with this peer is complete: either side has the keys, and has shown it.
     HandshakeFinished(PeerId),
-    /// Nobody answered an initiation in time; another one follows.
-    Unanswered(PeerId),
+    /// Nobody answered an initiation in time, and so many in a row; another one follows.
+    Unanswered(PeerId, u32),
     /// The peer answered, from where it is, and we can't open the answer: it has another
     /// preshared key.
     AnswerRefused(PeerId),
@@ -461,8 +461,9 @@ impl Device {
                 self.events.push_back(Event::HandshakeGivenUp(id));
             }
             Due::Retry => {
-                self.events.push_back(Event::Unanswered(id));
                 control.peer.forget_local_address();
+                let in_a_row = control.places.unanswered().saturating_add(1);
+                self.events.push_back(Event::Unanswered(id, in_a_row));
                 control.try_next_place(now);
                 self.tunnel.note_place();
                 self.send_initiation(id, now);

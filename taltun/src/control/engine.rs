@@ -518,19 +518,28 @@ impl Engine {
         }
     }
 
-    /// Nobody answered for 90 s: the peer may have moved to where its name leads now. A
-    /// client goes on trying, a server waits.
+    /// Nobody answered for 90 s. A client goes on trying, a server waits.
     fn handle_given_up(&mut self, key: &PublicKey) {
         debug!("no answer from {}", self.label(key));
-        match self.known.get(key).and_then(|known| known.endpoint.clone()) {
-            Some(config::Endpoint::Name(host, port)) => {
-                self.resolver.resolve(*key, &host, port);
-            }
+        let known = self.known.get(key);
+        let endpoint = known.and_then(|known| known.endpoint.as_ref());
+        match endpoint {
+            Some(config::Endpoint::Name(..)) => self.look_up_again(key),
             Some(config::Endpoint::Address(_)) if self.is_client() => {
                 let now = self.now();
                 self.device.initiate(key, now);
             }
             Some(config::Endpoint::Address(_)) | None => {}
+        }
+    }
+
+    /// A peer that doesn't answer may have moved to where its name leads now.
+    pub(super) fn look_up_again(&mut self, key: &PublicKey) {
+        let known = self.known.get(key);
+        if let Some(config::Endpoint::Name(host, port)) =
+            known.and_then(|known| known.endpoint.as_ref())
+        {
+            self.resolver.resolve(*key, host, *port);
         }
     }
 

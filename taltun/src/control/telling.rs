@@ -18,6 +18,8 @@ use crate::protocol::peer::{Endpoint, PeerId};
 
 /// Between two looks at all sources.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(3);
+/// So many initiations without an answer, and the name of a peer's endpoint is looked up again.
+const LOOK_UP_AFTER: u32 = 3;
 /// Places that nothing could be sent to, between two looks at who is there.
 const MOST_NOT_SENT: usize = 4096;
 /// Sources looked at, those with most packets first.
@@ -37,9 +39,14 @@ impl Engine {
                 engine.peer_log.moved(key, label, endpoint, now);
                 engine.remember(key, endpoint);
             }),
-            Event::Unanswered(id) => self.with_peer(id, |engine, key, label, endpoint| {
-                engine.peer_log.unanswered(key, label, endpoint, now);
-            }),
+            Event::Unanswered(id, in_a_row) => {
+                self.with_peer(id, |engine, key, label, endpoint| {
+                    engine.peer_log.unanswered(key, label, endpoint, now);
+                    if in_a_row % LOOK_UP_AFTER == 0 {
+                        engine.look_up_again(key);
+                    }
+                });
+            }
             Event::NotConfirmed(id) => self.with_peer(id, |engine, key, label, endpoint| {
                 engine.peer_log.not_confirmed(key, label, endpoint, now);
             }),

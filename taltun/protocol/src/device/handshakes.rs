@@ -303,6 +303,7 @@ impl Device {
         };
         self.events.push_back(Event::IndexBorn(index));
         control.sealer.seal(&mut message, now);
+        control.places.tried();
         control.timers.initiation_sent(now, jitter);
         let [newest, superseded] = &mut control.initiations;
         let forgotten = std::mem::replace(superseded, newest.take());

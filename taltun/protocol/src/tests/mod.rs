@@ -34,6 +34,8 @@ mod live;
 )]
 mod pair;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod replay;

@@ -83,6 +83,8 @@ pub(super) struct Node {
     pub(super) drops: Vec<DropReason>,
     /// When handshakes were given up.
     pub(super) given_up: Vec<Time>,
+    /// How many initiations in a row had no answer, each time that one had none.
+    pub(super) unanswered: Vec<u32>,
     pub(super) under_load: bool,
     /// Receiver indices that are this node's, by its events.
     pub(super) indices: HashSet<u32>,
@@ -248,6 +250,7 @@ impl Node {
             keepalives: 0,
             drops: Vec::new(),
             given_up: Vec::new(),
+            unanswered: Vec::new(),
             under_load: false,
             indices: HashSet::new(),
             births: Vec::new(),
@@ -436,11 +439,11 @@ impl World {
                 }
                 Event::CookieGiven(_)
                 | Event::HandshakeFinished(_)
-                | Event::Unanswered(_)
                 | Event::AnswerRefused(_)
                 | Event::NotConfirmed(_)
                 | Event::Moved(_)
                 | Event::UnknownKey(..) => {}
+                Event::Unanswered(_, in_a_row) => node.unanswered.push(in_a_row),
                 Event::HandshakeGivenUp(_) => node.given_up.push(self.now),
             }
         }
