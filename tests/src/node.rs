@@ -392,7 +392,7 @@ impl Node {
     }
 
     /// `taltun`, set up to talk to this node. It talks by a file, so any namespace will do.
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.site.taltun);
         command.env(RUNTIME_DIR, &self.site.directory);
         command

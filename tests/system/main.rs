@@ -29,6 +29,7 @@ mod in_anothers_name;
 mod interop;
 mod keepalive;
 mod keeping;
+mod key_files;
 mod kill_switch;
 mod kill_switch_inbound;
 mod kill_switch_left;
@@ -114,6 +115,7 @@ fn side_by_side() -> Vec<Case> {
         lifecycle::CASES,
         refusals::CASES,
         words::CASES,
+        key_files::CASES,
         peer_log::CASES,
         restart::CASES,
         roaming::CASES,

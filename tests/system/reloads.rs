@@ -1,14 +1,16 @@
 //! What a reload does and says, and a key that two machines have.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use taltun_tests::command::finish_within;
 use taltun_tests::node::{Keys, Node};
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
+use taltun_tests::traffic::ping::Pinger;
 
-use crate::support::{Case, UP_LIMIT, ensure_answers_within, eventually, taltun};
+use crate::support::{ANSWER_LIMIT, Case, UP_LIMIT, ensure_answers_within, eventually, taltun};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -20,6 +22,16 @@ pub const CASES: &[Case] = &[
         name: "a reload says what it did, own key and debug included, and all that needs a restart",
         programs: &[],
         run: says_what,
+    },
+    Case {
+        name: "a reload exits with 2 for a mistake in the file and with 1 for the rest, and shows warnings",
+        programs: &[],
+        run: exit_codes,
+    },
+    Case {
+        name: "a reload that brings our key back has the hub itself start the handshakes",
+        programs: &[],
+        run: key_and_back,
     },
     Case {
         name: "a key that two machines have shows in the log and in the status",
@@ -159,6 +171,91 @@ fn says_what() -> Result<()> {
         ensure!(refusal.contains(key), "{key} isn't named: {refusal}");
     }
     ensure!(hub.node.stats()?.denied.len() == 2, "something has changed");
+    hub.node.stop(Signal::Terminate)
+}
+
+fn exit_codes() -> Result<()> {
+    let hub = Hub::start()?;
+    let reload = |file: &str| -> Result<(Option<i32>, String, String)> {
+        fs::write(hub.node.config(), file)?;
+        let output = finish_within(hub.node.command().arg("reload"), UP_LIMIT)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        ))
+    };
+    let good = |interface: &str, more: &str| text(&hub.keys.private, &hub.peer, interface, more);
+    for (mistake, words) in [
+        (good("nonsense", ""), "not valid TOML"),
+        (good("colour = \"red\"", ""), "unknown key"),
+        (good("", "allowed_ips = [\"10.0.0.0/99\"]"), "allowed_ips"),
+    ] {
+        let (code, out, err) = reload(&mistake)?;
+        ensure!(code == Some(2), "{code:?}: {err}");
+        ensure!(out.is_empty() && err.contains(words), "{out} {err}");
+    }
+    let (code, _, err) = reload(&good("mtu = 1300", ""))?;
+    ensure!(code == Some(1), "{code:?}: {err}");
+    ensure!(
+        err.contains("interface.mtu") && err.contains("restart"),
+        "{err}"
+    );
+    // What `check` warns of, on the terminal of who reloads.
+    let (code, out, err) = reload(&good("routes = [\"10.77.0.0/16\"]", ""))?;
+    ensure!(code == Some(0), "{code:?}: {err}");
+    ensure!(out.contains("1 route added"), "{out}");
+    ensure!(
+        err.starts_with("taltun: warning: ") && err.contains("10.77.0.0/16"),
+        "{err}"
+    );
+    let mut none = hub.node.command();
+    none.args(["reload", "--interface", "nobody0"]);
+    let output = finish_within(&mut none, UP_LIMIT)?;
+    ensure!(output.status.code() == Some(1), "{output:?}");
+    hub.node.stop(Signal::Terminate)
+}
+
+/// The client says nothing by itself until the hub has spoken.
+fn key_and_back() -> Result<()> {
+    let hub = Hub::start()?;
+    let key = hub.keys.private.clone();
+    let client = format!(
+        "[interface]\nmode = \"client\"\nvip = \"10.200.0.2/24\"\nprivate_key = \"{}\"\n\
+         [accel]\nxdp = \"off\"\n[[peers]]\npublic_key = \"{}\"\nvip = \"10.200.0.1\"\n\
+         endpoint = \"{}:9000\"\n",
+        hub.peer.private,
+        hub.keys.public,
+        WIRE_A.near_v4()
+    );
+    let node = Node::start_with_text(&hub.pair.right, &taltun()?, &client)?;
+    ensure_answers_within(&hub.pair.right, "10.200.0.1".parse()?, UP_LIMIT)?;
+    let handshakes = || -> Result<u64> {
+        let status = hub.node.status()?;
+        Ok(status.peers.first().context("no peer")?.handshakes)
+    };
+    let away_and_back = || -> Result<()> {
+        let said = hub.reload(&hub.site.private, "", "")?;
+        ensure!(said.contains("our own key changed"), "{said}");
+        // So that an initiation with the wrong key is under way.
+        std::thread::sleep(Duration::from_millis(500));
+        hub.reload(&key, "", "")?;
+        Ok(())
+    };
+    let before = handshakes()?;
+    away_and_back()?;
+    eventually("the hub has started a handshake", UP_LIMIT, || {
+        Ok(handshakes()? > before)
+    })?;
+    // And somebody who pings meanwhile notices little.
+    let mut pinger = Pinger::new(&hub.pair.right, "10.200.0.1".parse()?)?;
+    ensure!(pinger.count_answers(3, ANSWER_LIMIT)? == 3);
+    away_and_back()?;
+    let start = Instant::now();
+    pinger.wait_until_answered(UP_LIMIT)?;
+    println!("answered {:?} after the key was back", start.elapsed());
+    node.stop(Signal::Terminate)?;
     hub.node.stop(Signal::Terminate)
 }
 
