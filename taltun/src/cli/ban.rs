@@ -88,7 +88,11 @@ impl FromStr for Whom {
             Ok((net, _)) => Ok(Self::Network(net)),
             Err(_) if text.parse::<PublicKey>().is_ok() => Ok(Self::Peer(text.to_owned())),
             // Nobody calls a peer so, and an address may well be mistyped so.
-            Err(error) if looks_like_a_network(text) => Err(error),
+            // Whoever shows the error says what was found.
+            Err(error) if looks_like_a_network(text) => {
+                let (expected, _) = error.split_once(", found ").unwrap_or((&error, ""));
+                Err(expected.to_owned())
+            }
             Err(_) => Ok(Self::Peer(text.to_owned())),
         }
     }

@@ -9,16 +9,24 @@ pub(super) struct Duration {
     pub(super) seconds: u64,
 }
 
-const YEAR: u64 = 365 * 24 * 3600;
+/// A hundred years, seconds.
+const LONGEST: u64 = 100 * 365 * 24 * 3600;
+const TOO_LONG: &str = "expected at most 36500d, a hundred years; a ban without --for has no end";
 
 impl FromStr for Duration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text)
-            .filter(|seconds| (1..=100 * YEAR).contains(seconds))
-            .map(|seconds| Self { seconds })
-            .ok_or_else(|| "expected a duration such as 90s, 10m, 1h30m or 2d".into())
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match parse(text) {
+            Some(0) => Err("expected at least 1s".into()),
+            Some(seconds) if seconds <= LONGEST => Ok(Self { seconds }),
+            Some(_) => Err(TOO_LONG.into()),
+            None if is_number => Err(format!(
+                "the unit is missing: {text}s, {text}m, {text}h or {text}d"
+            )),
+            None => Err("expected a duration such as 90s, 10m, 1h30m or 2d".into()),
+        }
     }
 }
 

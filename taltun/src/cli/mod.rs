@@ -64,7 +64,8 @@ wireguard-go, and so does any `taltun NAME` where WG_QUICK_USERSPACE_IMPLEMENTAT
 Exit codes: 0 done; 2 wrong usage or configuration; 1 anything else.
 Environment: TALTUN_RUNTIME_DIR, where control sockets are (default /run/taltun), and below it,
 if it is set, wg's; TALTUN_UAPI_DIR, where wg's are (default /var/run/wireguard);
-TALTUN_STATE_DIR, where peers' endpoints are kept (default /var/lib/taltun);
+TALTUN_STATE_DIR, where peers' endpoints and addresses led by name are kept
+(default /var/lib/taltun);
 NO_COLOR, for a log without colours.";
 
 #[derive(Subcommand)]
@@ -153,6 +154,9 @@ fn explain(error: &clap::Error, commands: &[&str]) -> Result<(), Failure> {
             let word = unknown::word(error).unwrap_or_default();
             Err(Failure::Usage(unknown::explain(word, commands)))
         }
+        ErrorKind::UnknownArgument if unknown::option(error, commands).is_some() => Err(
+            Failure::Usage(unknown::option(error, commands).unwrap_or_default()),
+        ),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => output::print(&text),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::Usage(
             "no command given; see `taltun --help`".into(),

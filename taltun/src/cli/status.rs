@@ -4,12 +4,14 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::failure::Failure;
-use super::target::{Subject, unexpected};
+use super::target::{Subject, answered, unexpected};
 use super::{host_line, human, output, stats};
-use crate::control::{Request, Response};
+use crate::control::{self, ControlError, Request, Response};
 use crate::report::{AfXdpStatus, BanStatus, PeerStatus, Status, SteeringStatus};
+use crate::system::Held;
 
 /// Show a running tunnel and its peers.
 #[derive(Args)]
@@ -24,10 +26,43 @@ pub(super) struct StatusCommand {
 
 impl StatusCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
-        match self.subject.ask(&Request::Status)? {
+        let answer = control::call(self.subject.name(), &Request::Status);
+        if self.json
+            && let Err(ControlError::NotRunning { held, .. }) = &answer
+        {
+            output::print_json(&NotRunning::with(held))?;
+        }
+        match answered(answer?)? {
             Response::Status(status) if self.json => output::print_json(&status),
             Response::Status(status) => output::print(&render(&status)),
             other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// What `--json` prints where nobody answers; the exit code says so as well.
+#[derive(Debug, Serialize)]
+struct NotRunning<'a> {
+    running: bool,
+    kill_switches: Vec<HeldSwitch<'a>>,
+}
+
+/// A kill switch that a dead tunnel left closed.
+#[derive(Debug, Serialize)]
+struct HeldSwitch<'a> {
+    interface: &'a str,
+    start: &'a str,
+}
+
+impl<'a> NotRunning<'a> {
+    fn with(held: &'a [Held]) -> Self {
+        let switch = |held: &'a Held| HeldSwitch {
+            interface: &held.interface,
+            start: &held.start,
+        };
+        Self {
+            running: false,
+            kill_switches: held.iter().map(switch).collect(),
         }
     }
 }
@@ -36,11 +71,13 @@ fn render(status: &Status) -> String {
     let mut text = format!("interface: {}\n", status.interface);
     let vip: Vec<String> = status.vip.iter().map(ToString::to_string).collect();
     line(&mut text, "public key", &status.public_key);
-    line(&mut text, "mode", &status.mode);
+    line(&mut text, "mode", mode(&status.mode));
     line(&mut text, "listens on", &status.listen.to_string());
-    line(&mut text, "address", &vip.join(", "));
+    if !vip.is_empty() {
+        line(&mut text, "address", &vip.join(", "));
+    }
     line(&mut text, "mtu", &status.mtu.to_string());
-    line(&mut text, "sealed by", &status.aead);
+    line(&mut text, "cipher", &cipher(&status.aead));
     line(&mut text, "up for", &human::span(status.uptime_seconds));
     for xdp in &status.xdp {
         let place = if xdp.interface.is_empty() {
@@ -108,6 +145,20 @@ fn render(status: &Status) -> String {
         );
     }
     text
+}
+
+/// What decides about the tunnel.
+fn mode(mode: &str) -> &str {
+    match mode {
+        "plain" => "made by its name; its addresses and routes are set by others",
+        other => other,
+    }
+}
+
+/// The cipher, and what does its arithmetic.
+fn cipher(aead: &str) -> String {
+    let by = if aead == "avx512" { "AVX-512" } else { aead };
+    format!("ChaCha20-Poly1305 ({by})")
 }
 
 fn af_xdp(queue: &AfXdpStatus) -> String {
@@ -348,7 +399,7 @@ interface: hub
   listens on:       [::]:9000
   address:          10.0.0.1/24
   mtu:              1420
-  sealed by:        ring
+  cipher:           ChaCha20-Poly1305 (ring)
   up for:           2 minutes, 5 seconds
   xdp:              eth0: driver (the driver supports it)
   af_xdp:           eth0 queue 1: copy (asked for), polled, 12,345 frames in, 67 out, 7 lost

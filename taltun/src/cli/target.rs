@@ -44,8 +44,12 @@ pub(super) struct Subject {
 impl Subject {
     /// Sends a request.
     pub(super) fn ask(&self, request: &Request) -> Result<Response, Failure> {
-        let name = self.name.as_deref().or(self.target.interface.as_deref());
-        ask(name, request)
+        ask(self.name(), request)
+    }
+
+    /// The interface, if one was named.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref().or(self.target.interface.as_deref())
     }
 }
 
@@ -67,7 +71,12 @@ pub(super) fn unexpected(response: &Response) -> Failure {
 
 /// Sends a request to the tunnel of that name, or to the only one.
 pub(super) fn ask(interface: Option<&str>, request: &Request) -> Result<Response, Failure> {
-    match control::call(interface, request)? {
+    answered(control::call(interface, request)?)
+}
+
+/// What a tunnel says, unless it is that it didn't do it.
+pub(super) fn answered(response: Response) -> Result<Response, Failure> {
+    match response {
         Response::Error(text) => Err(Failure::Other(text)),
         Response::Misconfigured(text) => Err(Failure::Usage(text)),
         other => Ok(other),

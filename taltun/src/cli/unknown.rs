@@ -47,6 +47,25 @@ pub(super) fn word(error: &clap::Error) -> Option<&str> {
     }
 }
 
+/// What to write instead of an unknown option, where that is clear: a command with dashes
+/// before it, or the letter that others have for the version.
+pub(super) fn option(error: &clap::Error, commands: &[&str]) -> Option<String> {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let word = option.trim_start_matches('-');
+    if option == "-v" {
+        return Some(
+            "there is no option -v; `taltun -V` prints the version, and `taltun run --debug` logs \
+             more"
+                .to_owned(),
+        );
+    }
+    commands
+        .contains(&word)
+        .then(|| format!("there is no option {option}; write `taltun {word}`"))
+}
+
 /// Whether whoever wrote `word` may have meant a command.
 pub(super) fn is_like(word: &str, commands: &[&str]) -> bool {
     elsewhere(word).is_some() || config::nearest(word, commands).is_some()

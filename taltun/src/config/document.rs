@@ -55,12 +55,20 @@ impl<'a> Document<'a> {
             let number = lines.number(at);
             let line = text.lines().nth(number - 1).unwrap_or_default();
             mistakes.entry(number).or_insert_with(|| {
-                let hint = syntax::remedy(line, text).map(|hint| format!("; {hint}"));
-                let hint = hint.unwrap_or_default();
-                format!("not valid TOML: {}{hint}", error.message())
+                match syntax::remedy(line, text) {
+                    // The parser's words say less than that.
+                    Some(remedy) => format!("not valid TOML; {remedy}"),
+                    None => format!("not valid TOML: {}", error.message()),
+                }
             });
         }
-        let mistakes = mistakes.into_iter().take(MOST_MISTAKES);
+        // Of a whole file of another kind once is enough.
+        let most = if syntax::is_of_wg_quick(text) {
+            1
+        } else {
+            MOST_MISTAKES
+        };
+        let mistakes = mistakes.into_iter().take(most);
         let errors = mistakes.map(|(number, text)| Spot::line(file, number, "").error(text));
         match ConfigError::all(errors.collect()) {
             Some(error) => Err(error),

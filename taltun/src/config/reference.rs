@@ -302,8 +302,8 @@ pub const KEYS: &[Key] = &[
         "debug",
         Kind::Switch,
         "false",
-        "Log more: each refused handshake message with its reason, renewed sessions, look-ups, names of `dns_routes`, hooks, and samples of what the eBPF programs drop (at most 10 a second and CPU). Packets of the tunnel aren't logged; `taltun stats` counts them.",
-        "Registrar más: cada mensaje de saludo rechazado con su motivo, las sesiones renovadas, las resoluciones de nombres, los nombres de `dns_routes`, los ganchos y muestras de lo que descartan los programas eBPF (10 por segundo y CPU como mucho). Los paquetes del túnel no se registran; `taltun stats` los cuenta.",
+        "Log more: each refused handshake message with its reason, renewed sessions, look-ups, names of `dns_routes`, hooks, and samples of what the eBPF programs drop (at most 10 a second and CPU; not if a reload switches it on, they take a restart). Packets of the tunnel aren't logged; `taltun stats` counts them.",
+        "Registrar más: cada mensaje de saludo rechazado con su motivo, las sesiones renovadas, las resoluciones de nombres, los nombres de `dns_routes`, los ganchos y muestras de lo que descartan los programas eBPF (10 por segundo y CPU como mucho; no si lo enciende una recarga, exigen un reinicio). Los paquetes del túnel no se registran; `taltun stats` los cuenta.",
     ),
     key(
         "nat",

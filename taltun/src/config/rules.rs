@@ -50,7 +50,8 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     warnings.extend(unused_routes(&draft.peers, &draft.routes));
     if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoint.is_none()) {
         warnings.push(draft.spot.sibling("interface.mode").say(
-            "mode is client, but no peer has an endpoint: nothing will start a handshake from here",
+            "mode is client, but no peer has an endpoint: nothing will start a handshake from \
+             here; give the peer an endpoint, or set mode = \"server\"",
         ));
     }
 
@@ -354,7 +355,8 @@ fn unused_routes(peers: &[PeerDraft], routes: &[Written<IpNet>]) -> Vec<String> 
         .filter(|route| used.overlapping(&route.value).is_none())
         .map(|route| {
             route.spot.say(format!(
-                "{} overlaps no peer's vip or allowed_ips: packets to it will be dropped",
+                "{} overlaps no peer's vip or allowed_ips: packets to it will be dropped; add it \
+                 to the allowed_ips of the peer that has it",
                 route.value
             ))
         })

@@ -23,7 +23,8 @@ pub(super) fn remedy(line: &str, text: &str) -> Option<String> {
     if !is_key || value.is_empty() {
         return None;
     }
-    if value.contains(['"', '\'']) {
+    let is_toml = value.contains(['"', '\'']) || value.parse::<i64>().is_ok();
+    if is_toml || matches!(value, "true" | "false") {
         return None;
     }
     let quoted = quoted(value)?;
@@ -55,7 +56,7 @@ fn quoted(value: &str) -> Option<Vec<String>> {
 }
 
 /// Whether somebody gave us wg-quick's file.
-fn is_of_wg_quick(text: &str) -> bool {
+pub(super) fn is_of_wg_quick(text: &str) -> bool {
     let has = |word: &str| text.lines().any(|line| line.trim().starts_with(word));
     has("[Interface]") && (has("PrivateKey") || has("[Peer]"))
 }
@@ -99,7 +100,15 @@ mod tests {
 
     #[test]
     fn where_nothing_is_known_nothing_is_said() {
-        for line in ["", "vip", "vip =", "= 1", "vip = \"10.0.0.1", "[interface"] {
+        for line in [
+            "",
+            "vip",
+            "vip =",
+            "= 1",
+            "vip = \"10.0.0.1",
+            "[interface",
+            "mtu = 1420",
+        ] {
             assert_eq!(remedy(line, line), None, "{line}");
         }
     }

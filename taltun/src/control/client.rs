@@ -23,8 +23,8 @@ pub fn call(interface: Option<&str>, request: &Request) -> Result<Response, Cont
         match call_in(&dir, interface, request) {
             // A later place may know more; who is refused there learns why.
             Err(error @ (ControlError::NotRunning { .. } | ControlError::Io { .. })) => {
-                let tells_more =
-                    !matches!(&error, ControlError::NotRunning { held, .. } if held.is_empty());
+                let tells_more = !matches!(&error, ControlError::NotRunning { held, running, .. }
+                        if held.is_empty() && running.is_empty());
                 if failure.is_none() || tells_more {
                     failure = Some(error);
                 }
@@ -36,6 +36,7 @@ pub fn call(interface: Option<&str>, request: &Request) -> Result<Response, Cont
         interface: interface.map(str::to_owned),
         dir: runtime_dir(),
         held: Vec::new(),
+        running: Vec::new(),
     }))
 }
 
@@ -45,7 +46,12 @@ pub(super) fn call_in(
     request: &Request,
 ) -> Result<Response, ControlError> {
     let (stream, path) = match interface {
-        Some(name) => connect(dir, name)?,
+        Some(name) => connect(dir, name).map_err(|mut error| {
+            if let ControlError::NotRunning { running: found, .. } = &mut error {
+                *found = running(dir);
+            }
+            error
+        })?,
         None => connect_only(dir)?,
     };
     converse(stream, request).map_err(|error| ControlError::Answer {
@@ -63,6 +69,7 @@ fn connect(dir: &Path, name: &str) -> Result<(UnixStream, PathBuf), ControlError
             interface: Some(name.to_owned()),
             dir: dir.to_owned(),
             held: held_in(dir),
+            running: Vec::new(),
         }),
         Err(reason) => Err(ControlError::Io {
             action: "connect to",
@@ -94,8 +101,16 @@ fn connect_only(dir: &Path) -> Result<(UnixStream, PathBuf), ControlError> {
             interface: None,
             dir: dir.to_owned(),
             held: held_in(dir),
+            running: Vec::new(),
         }),
     }
+}
+
+/// The interfaces that somebody answers for in `dir`.
+fn running(dir: &Path) -> Vec<String> {
+    let names = socket_names(dir).unwrap_or_default();
+    let is_running = |name: &String| UnixStream::connect(socket_path(dir, name)).is_ok();
+    names.into_iter().filter(is_running).collect()
 }
 
 /// The interfaces that have a socket in `dir`, in alphabetic order.

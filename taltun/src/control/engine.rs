@@ -399,7 +399,6 @@ impl Engine {
         let listen = self.plant.listen_address();
         self.shield.rebind(listen);
         self.shield.steer(&fds(self.plant.sockets()));
-        info!("listening on {listen}");
         Ok(())
     }
 

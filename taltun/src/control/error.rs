@@ -36,7 +36,7 @@ pub enum ControlError {
         reason: io::Error,
     },
     /// No tunnel of this name, or none at all, is running.
-    #[error("{}", not_running(interface.as_deref(), dir, held))]
+    #[error("{}", not_running(interface.as_deref(), dir, held, running))]
     NotRunning {
         /// The interface that was asked for, if one was named.
         interface: Option<String>,
@@ -44,6 +44,8 @@ pub enum ControlError {
         dir: PathBuf,
         /// Kill switches that dead tunnels left.
         held: Vec<Held>,
+        /// Those that do run.
+        running: Vec<String>,
     },
     /// Several tunnels are running and none was named.
     #[error("several tunnels are running: {}; say which with -i NAME", .0.join(", "))]
@@ -73,13 +75,15 @@ impl ControlError {
     }
 }
 
-fn not_running(interface: Option<&str>, dir: &Path, held: &[Held]) -> String {
+fn not_running(interface: Option<&str>, dir: &Path, held: &[Held], running: &[String]) -> String {
     let mut text = match interface {
         Some(name) => format!("no tunnel {name} is running"),
         None => "no tunnel is running".to_owned(),
     };
     // Who is cut off wants to know of nothing else.
-    if held.is_empty() {
+    if held.is_empty() && !running.is_empty() {
+        let _ = write!(text, "; these are: {}", running.join(", "));
+    } else if held.is_empty() {
         let _ = write!(text, " (nothing answers in {})", dir.display());
     } else {
         text.push('.');
@@ -144,17 +148,23 @@ mod tests {
         };
         let dir = Path::new("/run/taltun");
         assert_eq!(
-            not_running(None, dir, &[held(false)]),
+            not_running(None, dir, &[held(false)], &[]),
             "no tunnel is running. KILL SWITCH OF taltun0 HOLDS: nothing leaves.\n  \
              start: systemctl start taltun@hub   release: taltun undo taltun0"
         );
-        assert!(not_running(Some("t0"), dir, &[held(true)]).starts_with(
-            "no tunnel t0 is running. KILL SWITCH OF taltun0 HOLDS: nothing leaves, in another \
+        assert!(
+            not_running(Some("t0"), dir, &[held(true)], &[]).starts_with(
+                "no tunnel t0 is running. KILL SWITCH OF taltun0 HOLDS: nothing leaves, in another \
              network namespace."
-        ));
+            )
+        );
         assert_eq!(
-            not_running(None, dir, &[]),
+            not_running(None, dir, &[], &[]),
             "no tunnel is running (nothing answers in /run/taltun)"
+        );
+        assert_eq!(
+            not_running(Some("t0"), dir, &[], &["a0".into(), "b0".into()]),
+            "no tunnel t0 is running; these are: a0, b0"
         );
     }
 }

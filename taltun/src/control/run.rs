@@ -79,7 +79,9 @@ pub async fn run(
         }
     };
     let prepared = answer_meanwhile(prepare, serve.as_mut(), &mut calls, "still starts").await;
-    if !prepared.map_err(anyhow::Error::msg)? {
+    let prepared =
+        prepared.map_err(|error| anyhow::anyhow!("{error}; so the tunnel doesn't start"));
+    if !prepared? {
         return Ok(());
     }
     // Not before: until now `wg` is right to say that there is no such interface.
@@ -238,7 +240,13 @@ pub async fn run(
                 }
                 host.leave().await;
             }
-            (Some(host), Ok(End::Orderly | End::Terminated)) => host.undo().await,
+            (Some(host), Ok(End::Orderly | End::Terminated)) => {
+                let was_closed = host.is_closed();
+                host.undo().await;
+                if was_closed {
+                    info!("the kill switch is open: traffic leaves outside of the tunnel again");
+                }
+            }
             // The command says what stays.
             (Some(host), Err(_)) => host.leave().await,
         }

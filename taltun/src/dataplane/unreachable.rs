@@ -1,9 +1,12 @@
 //! ICMP "host unreachable" for packets that nobody will ever get, so that programs fail at
 //! once instead of waiting (RFC 792, RFC 4443 §3.1).
 //!
-//! The message comes from the address that couldn't be reached. It is the one address that
-//! is certain to be routed into the tunnel, so that no reverse path filter objects to its
-//! coming out of there; and we needn't know which addresses are our own.
+//! The message comes from the address that couldn't be reached, though `ping` then looks as if
+//! that had answered. Our own vip would say better who speaks, but Linux takes an IPv4 packet
+//! that comes in with one of its own addresses as source for a martian and drops it, whatever
+//! `rp_filter` says; only `accept_local` lets it in, and then what peers send in our name as
+//! well. The address that couldn't be reached is the one that is certain to be routed into the
+//! tunnel, so that no reverse path filter objects to its coming out of there.
 
 use std::io::IoSlice;
 use std::time::Duration;

@@ -73,7 +73,7 @@ impl Workers {
                 crew.rest();
             }
             if let Err(error) = ended {
-                tracing::warn!("{said} ended: {error}");
+                tracing::warn!("a worker stopped ({said}): {error}");
                 shared.ended.store(true, Ordering::Release);
                 shared.wake.notify_one();
             }

@@ -26,7 +26,7 @@ fn a_route_that_leads_to_no_peer_is_a_warning() {
         warnings(&text),
         [
             "hub.toml:4: interface.routes: 192.168.50.0/24 overlaps no peer's vip or allowed_ips: \
-          packets to it will be dropped"
+          packets to it will be dropped; add it to the allowed_ips of the peer that has it"
         ]
     );
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::request::{PeerRequest, SetRequest};
 use super::{Errno, Snapshot, SnapshotPeer, UapiCall};
@@ -95,10 +95,16 @@ impl Engine {
     fn set_listen_port(&mut self, port: u16) -> Result<(), Errno> {
         let mut wanted = self.config.interface.local_addr;
         wanted.set_port(port);
+        let before = self.plant.listen_address();
         self.listen(wanted).map_err(|error| {
             warn!("can't listen on port {port}: {error}");
             Errno::from(error)
-        })
+        })?;
+        let now = self.plant.listen_address();
+        if now != before {
+            info!("listening on {now}");
+        }
+        Ok(())
     }
 
     fn set_peer(&mut self, request: PeerRequest, edits: &mut Vec<RouteEdit>, now: Time) {
