@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Spot};
+use super::pieces::{self, Pieces, Run};
 use super::{suggest, syntax};
 
 /// A parsed file.
@@ -20,6 +21,8 @@ pub(super) struct Document<'a> {
     file: Arc<str>,
     lines: Lines,
     root: Spanned<DeTable<'a>>,
+    /// A run of tables that is parsed piece by piece, as it is read, and what follows it.
+    run: Option<(Run<'a>, Spanned<DeTable<'a>>)>,
     /// What to read past: line, section and key.
     ignored: Vec<(usize, &'static str, String)>,
 }
@@ -33,11 +36,14 @@ pub(super) struct Section<'d, 'a> {
     name: &'static str,
     table: &'d DeTable<'a>,
     start: usize,
+    /// Where what the table was parsed from begins in the file.
+    shift: usize,
 }
 
 /// The value of a key, or an element of its list.
 pub(super) struct Field<'d, 'a> {
     document: &'d Document<'a>,
+    shift: usize,
     section: &'static str,
     key: &'static str,
     value: &'d Spanned<DeValue<'a>>,
@@ -53,7 +59,10 @@ impl<'a> Document<'a> {
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
             let number = lines.number(at);
-            let line = text.lines().nth(number - 1).unwrap_or_default();
+            let line = text
+                .lines()
+                .nth(number.saturating_sub(1))
+                .unwrap_or_default();
             mistakes.entry(number).or_insert_with(|| {
                 match syntax::remedy(line, text) {
                     // The parser's words say less than that.
@@ -76,9 +85,32 @@ impl<'a> Document<'a> {
                 file: file.into(),
                 lines,
                 root,
+                run: None,
                 ignored: Vec::new(),
             }),
         }
+    }
+
+    /// Takes a large file in pieces, so that never all of it is in memory as TOML; `None` where
+    /// a piece isn't valid by itself, and the file has to be parsed as a whole.
+    pub(super) fn in_pieces(text: &'a str, file: &str, pieces: Pieces<'a>) -> Option<Self> {
+        let (root, tail) = (pieces::parse(pieces.head)?, pieces::parse(pieces.tail)?);
+        // What is in two of the parts may not be, or is one.
+        let mut names = tail.get_ref().keys();
+        let is_whole = names.all(|key| !root.get_ref().contains_key(key))
+            && [&root, &tail]
+                .iter()
+                .all(|table| find(table.get_ref(), pieces.run.name()).is_none());
+        if !is_whole {
+            return None;
+        }
+        Some(Self {
+            file: file.into(),
+            lines: Lines::of(text),
+            root,
+            run: Some((pieces.run, tail)),
+            ignored: Vec::new(),
+        })
     }
 
     /// From now on reads as if what is wrong here weren't in the file, so that the next mistake
@@ -112,7 +144,17 @@ impl<'a> Document<'a> {
 
     /// Refuses top-level keys other than `known`.
     pub(super) fn allow_only(&self, known: &[&str]) -> Result<(), ConfigError> {
-        allow_only(self, "", self.root.get_ref(), known)
+        self.tables()
+            .try_for_each(|(table, shift)| allow_only(self, "", table, shift, known))
+    }
+
+    /// The tables of the file that are parsed already, and where they begin in it.
+    fn tables(&self) -> impl Iterator<Item = (&DeTable<'a>, usize)> {
+        let tail = self
+            .run
+            .iter()
+            .map(|(run, tail)| (tail.get_ref(), run.end()));
+        std::iter::once((self.root.get_ref(), 0)).chain(tail)
     }
 
     /// The table `[name]`, if the file has one.
@@ -120,8 +162,10 @@ impl<'a> Document<'a> {
         &self,
         name: &'static str,
     ) -> Result<Option<Section<'_, 'a>>, ConfigError> {
-        let value = find(self.root.get_ref(), name);
-        let Some(value) = value.filter(|value| !self.is_ignored(value.span().start, "", name))
+        let mut tables = self.tables();
+        let found = tables.find_map(|(table, shift)| Some((find(table, name)?, shift)));
+        let Some((value, shift)) =
+            found.filter(|(value, _)| !self.is_ignored(value.span().start, "", name))
         else {
             return Ok(None);
         };
@@ -130,26 +174,56 @@ impl<'a> Document<'a> {
                 document: self,
                 name,
                 table,
-                start: value.span().start,
+                start: value.span().start.saturating_add(shift),
+                shift,
             })),
-            DeValue::Array(_) => Err(self.spot(value.span().start, "", name).error(format!(
-                "expected one table: write [{name}] with single brackets, once"
-            ))),
+            DeValue::Array(_) => Err(self
+                .spot(value.span().start.saturating_add(shift), "", name)
+                .error(format!(
+                    "expected one table: write [{name}] with single brackets, once"
+                ))),
             other => Err(self
-                .spot(value.span().start, "", name)
+                .spot(value.span().start.saturating_add(shift), "", name)
                 .error(format!("expected a table [{name}], found {}", kind(other)))),
         }
     }
 
-    /// The tables `[[name]]`, in file order.
-    pub(super) fn sections(&self, name: &'static str) -> Result<Vec<Section<'_, 'a>>, ConfigError> {
-        let value = find(self.root.get_ref(), name);
+    /// Gives each of the tables `[[name]]` to `read`, in file order.
+    pub(super) fn each_section(
+        &self,
+        name: &'static str,
+        mut read: impl FnMut(&Section<'_, 'a>) -> Result<(), ConfigError>,
+    ) -> Result<(), ConfigError> {
+        let run = self.run.as_ref().map(|(run, _)| run);
+        let Some(run) = run.filter(|run| run.name() == name) else {
+            return self
+                .sections(self.root.get_ref(), name, 0)?
+                .iter()
+                .try_for_each(read);
+        };
+        run.pieces().try_for_each(|(shift, piece)| {
+            // Whoever reads a file in pieces reads it as a whole where that fails.
+            let root = pieces::parse(piece)
+                .ok_or_else(|| self.spot(shift, "", name).error("not valid TOML"))?;
+            let sections = self.sections(root.get_ref(), name, shift)?;
+            sections.iter().try_for_each(&mut read)
+        })
+    }
+
+    /// The tables `[[name]]` of a text that begins at `shift`.
+    fn sections<'d>(
+        &'d self,
+        root: &'d DeTable<'a>,
+        name: &'static str,
+        shift: usize,
+    ) -> Result<Vec<Section<'d, 'a>>, ConfigError> {
+        let value = find(root, name);
         let Some(value) = value.filter(|value| !self.is_ignored(value.span().start, "", name))
         else {
             return Ok(Vec::new());
         };
         let wrong = |at: usize| {
-            self.spot(at, "", name).error(format!(
+            self.spot(at.saturating_add(shift), "", name).error(format!(
                 "expected a list of tables: write [[{name}]] with double brackets before each"
             ))
         };
@@ -169,7 +243,8 @@ impl<'a> Document<'a> {
                     document: self,
                     name,
                     table,
-                    start: element.span().start,
+                    start: element.span().start.saturating_add(shift),
+                    shift,
                 }),
                 _ => Err(wrong(element.span().start)),
             })
@@ -185,7 +260,7 @@ impl<'a> Document<'a> {
 impl<'d, 'a> Section<'d, 'a> {
     /// Refuses keys other than `known`.
     pub(super) fn allow_only(&self, known: &[&str]) -> Result<(), ConfigError> {
-        allow_only(self.document, self.name, self.table, known)
+        allow_only(self.document, self.name, self.table, self.shift, known)
     }
 
     /// The value of `key`, if it is given.
@@ -197,6 +272,7 @@ impl<'d, 'a> Section<'d, 'a> {
         let value = find(self.table, key).filter(|value| !is_ignored(value));
         value.map(|value| Field {
             document: self.document,
+            shift: self.shift,
             section: self.name,
             key,
             value,
@@ -212,7 +288,7 @@ impl<'d, 'a> Section<'d, 'a> {
 impl<'d> Field<'d, '_> {
     /// Where this is written.
     pub(super) fn spot(&self) -> Spot {
-        let at = self.value.span().start;
+        let at = self.value.span().start.saturating_add(self.shift);
         self.document.spot(at, self.section, self.key)
     }
 
@@ -258,6 +334,7 @@ impl<'d> Field<'d, '_> {
                 })
                 .map(|value| Self {
                     document: self.document,
+                    shift: self.shift,
                     section: self.section,
                     key: self.key,
                     value,
@@ -286,6 +363,7 @@ fn allow_only(
     document: &Document<'_>,
     section: &'static str,
     table: &DeTable<'_>,
+    shift: usize,
     known: &[&str],
 ) -> Result<(), ConfigError> {
     // The map is sorted by name; the first in the file is the one to name first.
@@ -304,7 +382,11 @@ fn allow_only(
         "unknown key"
     };
     Err(document
-        .spot(unknown.span().start, section, word.to_string())
+        .spot(
+            unknown.span().start.saturating_add(shift),
+            section,
+            word.to_string(),
+        )
         .error(format!(
             "{what}; {}",
             suggest::hint_in(section, word, known)
@@ -312,10 +394,7 @@ fn allow_only(
 }
 
 fn find<'t, 'a>(table: &'t DeTable<'a>, name: &str) -> Option<&'t Spanned<DeValue<'a>>> {
-    table
-        .iter()
-        .find(|(key, _)| key.get_ref() == name)
-        .map(|(_, value)| value)
+    table.get(name)
 }
 
 /// Where the lines of a text end, so that a place in it finds its line without counting
@@ -324,13 +403,13 @@ struct Lines(Vec<usize>);
 
 impl Lines {
     fn of(text: &str) -> Self {
-        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let ends = text.match_indices('\n');
         Self(ends.map(|(at, _)| at).collect())
     }
 
     /// The number, from 1, of the line that the byte `at` is on.
     fn number(&self, at: usize) -> usize {
-        1 + self.0.partition_point(|end| *end < at)
+        self.0.partition_point(|end| *end < at).saturating_add(1)
     }
 }
 

@@ -117,10 +117,13 @@ impl Draft {
         if let Some(section) = document.section("interface")? {
             draft.read_interface(&section, file)?;
         }
-        for section in document.sections("peers")? {
-            let peer = draft.read_peer(&section)?;
+        let keys = reference::names("peers");
+        document.each_section("peers", |section| {
+            section.allow_only(&keys)?;
+            let peer = draft.read_peer(section)?;
             draft.peers.push(peer);
-        }
+            Ok(())
+        })?;
         if let Some(section) = document.section("accel")? {
             draft.read_accel(&section)?;
         }
@@ -294,7 +297,6 @@ impl Draft {
     }
 
     fn read_peer(&mut self, section: &Section) -> Result<PeerDraft, ConfigError> {
-        section.allow_only(&reference::names("peers"))?;
         let Some(key) = section.get("public_key") else {
             return Err(section.spot("public_key").error(
                 "missing; run `taltun pubkey < key` on that peer, with its private key in \

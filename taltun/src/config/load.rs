@@ -7,7 +7,11 @@ use zeroize::Zeroizing;
 use super::document::{Document, MOST_MISTAKES};
 use super::draft::Draft;
 use super::error::{ConfigError, Spot, line_after};
+use super::pieces::{PIECE, Pieces};
 use super::{Config, Mode, Overrides, permissions, rules};
+
+/// Files from this size on are read in pieces, bytes.
+const LARGE: usize = 64 * 1024;
 
 /// A configuration that can be used, and what is odd about it.
 #[derive(Debug, Clone)]
@@ -40,7 +44,7 @@ pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, C
         ))
     })?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = line_after(&bytes[..error.valid_up_to()]);
+        let line = line_after(bytes.get(..error.valid_up_to()).unwrap_or_default());
         Spot::line(&file, line, "").error("not UTF-8 text, as TOML must be")
     })?;
     check(text, &file, |draft| {
@@ -63,10 +67,23 @@ const DEPENDS: &[(&str, &str)] = &[
     ("nat.out", "nat.masquerade"),
 ];
 
-/// Reads and checks `text`, changing what is read by `change`. After a mistake it is read again
-/// as if that weren't there, so that all of them are told at once; what only comes of another
-/// mistake isn't told.
+/// Reads and checks `text`, changing what is read by `change`.
 fn check(
+    text: &str,
+    file: &str,
+    change: impl Fn(&mut Draft) -> Result<(), ConfigError>,
+) -> Result<Loaded, ConfigError> {
+    if text.len() >= LARGE
+        && let Some(loaded) = in_pieces(text, file, PIECE, &change)
+    {
+        return Ok(loaded);
+    }
+    whole(text, file, change)
+}
+
+/// Reads and checks `text` as a whole. After a mistake it is read again as if that weren't there,
+/// so that all of them are told at once; what only comes of another mistake isn't told.
+pub(super) fn whole(
     text: &str,
     file: &str,
     change: impl Fn(&mut Draft) -> Result<(), ConfigError>,
@@ -116,6 +133,20 @@ fn check(
         // Not reached: a round without mistakes returns.
         Spot::file(file).error("not understood")
     }))
+}
+
+/// Reads and checks `text` in pieces of at least `piece` bytes; `None` if there is a mistake in it
+/// or it can't be read so: then it is read as a whole, which finds all that is to be said.
+pub(super) fn in_pieces(
+    text: &str,
+    file: &str,
+    piece: usize,
+    change: impl Fn(&mut Draft) -> Result<(), ConfigError>,
+) -> Option<Loaded> {
+    let document = Document::in_pieces(text, file, Pieces::of(text, "peers", piece)?)?;
+    let mut draft = Draft::read(&document, file).ok()?;
+    change(&mut draft).ok()?;
+    finish(draft).ok()
 }
 
 fn finish(draft: Draft) -> Result<Loaded, ConfigError> {

@@ -13,6 +13,7 @@ mod load;
 mod nets;
 mod overrides;
 mod permissions;
+mod pieces;
 pub mod reference;
 mod rules;
 mod suggest;

@@ -116,7 +116,7 @@ fn check_mtu(mtu: Option<Written<u16>>, vip: &[Written<IpNet>]) -> Result<u16, C
 
 fn check_keys(peers: &[PeerDraft], private_key: &PrivateKey) -> Result<(), ConfigError> {
     let own = private_key.public_key();
-    let mut seen: HashMap<PublicKey, &PeerDraft> = HashMap::new();
+    let mut seen: HashMap<PublicKey, &PeerDraft> = HashMap::with_capacity(peers.len());
     for peer in peers {
         let key = &peer.public_key;
         if key.value == own {
@@ -143,7 +143,7 @@ fn check_keys(peers: &[PeerDraft], private_key: &PrivateKey) -> Result<(), Confi
 /// Every address and every prefix belongs to one peer, and none to us and a peer.
 fn check_addresses(peers: &[PeerDraft], own: &[Written<IpNet>]) -> Result<(), ConfigError> {
     let ours: HashSet<IpAddr> = own.iter().map(|own| own.value.addr()).collect();
-    let mut owners: HashMap<IpNet, (usize, &Spot)> = HashMap::new();
+    let mut owners: HashMap<IpNet, (usize, &Spot)> = HashMap::with_capacity(peers.len());
     for (i, peer) in peers.iter().enumerate() {
         for vip in &peer.vip {
             if ours.contains(&vip.value) {
@@ -391,6 +391,10 @@ fn values<T: Clone>(written: &[Written<T>]) -> Vec<T> {
 
 /// Without repetitions, in the same order.
 fn unique<T: Copy + Eq + std::hash::Hash>(values: Vec<T>) -> Vec<T> {
+    // Nearly every peer has one address.
+    if values.len() < 2 {
+        return values;
+    }
     let mut seen = HashSet::new();
     values
         .into_iter()
