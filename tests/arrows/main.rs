@@ -22,6 +22,7 @@ const CRATES: &[(&str, &str)] = &[
     ("taltun_ebpf", "taltun-ebpf/src/main.rs"),
     ("taltun_crypto", "taltun/crypto/src/lib.rs"),
     ("taltun_protocol", "taltun/protocol/src/lib.rs"),
+    ("taltun_udpgw", "taltun/udpgw/src/lib.rs"),
     ("taltun", "taltun/src/lib.rs"),
     ("taltun_tests", "tests/src/lib.rs"),
     ("xtask", "xtask/src/main.rs"),
@@ -35,7 +36,7 @@ const CHAIN: &[&[&str]] = &[
     &["taltun::accel", "taltun::system"],
     &["taltun::config", "taltun::dataplane"],
     &["taltun::report"],
-    &["taltun_protocol"],
+    &["taltun_protocol", "taltun_udpgw"],
     &["taltun_crypto"],
     &["taltun_common"],
 ];

@@ -59,6 +59,7 @@ mod sources;
 mod support;
 mod toolkit;
 mod tools;
+mod udpgw;
 mod vagrant;
 mod watch;
 mod wireguard;
@@ -143,6 +144,7 @@ fn side_by_side() -> Vec<Case> {
         router_names::CASES,
         network::CASES,
         vagrant::CASES,
+        udpgw::CASES,
     ]
     .concat()
 }

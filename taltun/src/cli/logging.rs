@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -31,13 +32,30 @@ pub(super) fn start(debug: bool) {
 
 /// Starts logging for the whole process at the given level.
 pub(super) fn start_at(level: LevelFilter) {
+    start_to(
+        level,
+        BoxMakeWriter::new(io::stderr),
+        io::stderr().is_terminal(),
+    );
+}
+
+/// The same, with lines on standard output.
+pub(super) fn start_on_stdout(level: LevelFilter) {
+    start_to(
+        level,
+        BoxMakeWriter::new(io::stdout),
+        io::stdout().is_terminal(),
+    );
+}
+
+fn start_to(level: LevelFilter, writer: BoxMakeWriter, terminal: bool) {
     let debug = level >= LevelFilter::DEBUG;
     let (filter, handle) = reload::Layer::new(level);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer()
         .with_target(debug)
-        .with_ansi(io::stderr().is_terminal() && wants_colour(std::env::var_os("NO_COLOR")))
-        .with_writer(io::stderr);
+        .with_ansi(terminal && wants_colour(std::env::var_os("NO_COLOR")))
+        .with_writer(writer);
     // An error means that a log is set up already, which is as good.
     let started = if to_journal() {
         std::panic::set_hook(Box::new(|panic| {

@@ -24,6 +24,7 @@ mod secret;
 mod stats;
 mod status;
 mod target;
+mod udpgw;
 mod unban;
 mod undo;
 mod unknown;
@@ -56,6 +57,7 @@ Examples:
   taltun ban 198.51.100.0/24 --for 10m
   umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
   umask 077; taltun export wg0 > wg0.conf
+  taltun udpgw --listen-addr 127.0.0.1:7300
   taltun interface wg0      make the interface wg0 for wg and wg-quick
 
 `taltun wg0` and `taltun -f NAME` mean `taltun interface`, for programs that expect
@@ -85,6 +87,7 @@ enum Command {
     Export(export::Export),
     #[command(name = interface::BY_NAME)]
     Interface(interface::Interface),
+    Udpgw(udpgw::Udpgw),
     Version(Version),
 }
 
@@ -141,6 +144,7 @@ impl Command {
             Self::Import(command) => command.run(),
             Self::Export(command) => command.run(),
             Self::Interface(command) => command.run(),
+            Self::Udpgw(command) => command.run(),
             Self::Version(_) => output::print(concat!("taltun ", env!("CARGO_PKG_VERSION"), "\n")),
         }
     }
@@ -198,6 +202,9 @@ mod tests {
             &["taltun", "ban", "10.0.0.0/33"],
             &["taltun", "ban", "10.0.0.0/8", "--for", "soon"],
             &["taltun", "run", "--mtu"],
+            &["taltun", "udpgw", "--max-clients", "0"],
+            &["taltun", "udpgw", "--loglevel", "6"],
+            &["taltun", "udpgw", "--local-udp-addrs", "1.1.1.1:1"],
         ] {
             let error = Cli::try_parse_from(arguments).err().unwrap();
             let failure = explain(&error, &["status"]).unwrap_err();

@@ -1,0 +1,195 @@
+//! A client: its TCP connection, the messages in it and what goes back.
+//!
+//! One task does all of it. Each time that it is woken it writes all that waits by one call,
+//! and reads all that came, up to a limit that leaves others their turn.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep_until};
+use tracing::{debug, info};
+
+use crate::codec::{Decoder, Malformed, Message};
+use crate::connections::Connections;
+use crate::outbox::Outbox;
+use crate::shared::{Accepted, Worker};
+use crate::sockets;
+
+/// How often in a row a client is read from, while others wait.
+const READS: usize = 2;
+/// The pause between two looks at what may be due where nothing else says when.
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// Why a client ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("it closed its connection")]
+    Closed,
+    #[error("it said nothing for too long")]
+    Timeout,
+    #[error("it sent {0}")]
+    Malformed(#[from] Malformed),
+    #[error("its connection broke: {0}")]
+    Broken(#[from] io::Error),
+}
+
+/// Serves a client to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
+    let Accepted { stream, address } = accepted;
+    let counters = worker.counters.clone();
+    counters.clients_accepted.increment();
+    info!("client {address} connected");
+    let end = match Client::new(worker, stream) {
+        Ok(mut client) => poll_fn(|context| client.poll(context)).await,
+        Err(error) => error.into(),
+    };
+    match end {
+        End::Closed => counters.ended_by_client.increment(),
+        End::Timeout => counters.ended_timeout.increment(),
+        End::Malformed(_) => counters.ended_malformed.increment(),
+        End::Broken(_) => counters.ended_broken.increment(),
+    }
+    info!("client {address} ended: {end}");
+}
+
+struct Client {
+    stream: TcpStream,
+    decoder: Decoder,
+    connections: Connections,
+    outbox: Rc<Outbox>,
+    worker: Rc<Worker>,
+    /// When its last message was complete.
+    heard: Instant,
+    /// When something may be due.
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Client {
+    fn new(worker: Rc<Worker>, stream: std::net::TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        sockets::prepare_client(&stream, &worker.options)?;
+        let outbox = Rc::<Outbox>::default();
+        let now = Instant::now();
+        let mut client = Self {
+            stream: TcpStream::from_std(stream)?,
+            decoder: Decoder::new(worker.options.udp_mtu),
+            connections: Connections::new(worker.clone(), outbox.clone()),
+            outbox,
+            worker,
+            heard: now,
+            timer: Box::pin(sleep_until(now.into())),
+        };
+        client.set_timer(None, now);
+        Ok(client)
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        self.outbox.register(context);
+        if let Poll::Ready(Err(error)) = self.poll_write(context) {
+            return Poll::Ready(error.into());
+        }
+        if let Poll::Ready(end) = self.poll_read(context) {
+            return Poll::Ready(end);
+        }
+        while self.timer.as_mut().poll(context).is_ready() {
+            if let Some(end) = self.look() {
+                return Poll::Ready(end);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Writes what waits, as far as the client takes it.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outbox.is_empty() {
+            let stream = Pin::new(&mut self.stream);
+            let mut pending = false;
+            self.outbox
+                .write(|frames| match stream.poll_write(context, frames) {
+                    Poll::Ready(Ok(0)) => Err(ErrorKind::WriteZero.into()),
+                    Poll::Ready(written) => written,
+                    Poll::Pending => {
+                        pending = true;
+                        Ok(0)
+                    }
+                })?;
+            if pending {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads messages and does what they say.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        let worker = self.worker.clone();
+        let mut buffer = worker.buffer.borrow_mut();
+        for _ in 0..READS {
+            let mut read = ReadBuf::new(&mut buffer);
+            let stream = Pin::new(&mut self.stream);
+            if let Err(error) = ready!(stream.poll_read(context, &mut read)) {
+                return Poll::Ready(error.into());
+            }
+            if read.filled().is_empty() {
+                return Poll::Ready(End::Closed);
+            }
+            if let Err(error) = self.take(read.filled()) {
+                return Poll::Ready(error.into());
+            }
+        }
+        // There may be more, and others are next.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
+        let now = Instant::now();
+        while let Some(message) = self.decoder.next(&mut bytes)? {
+            self.heard = now;
+            match message {
+                Message::Datagram(datagram) => self.connections.send(&datagram, now),
+                Message::Keepalive { .. } => self.worker.counters.keepalives.increment(),
+                Message::Unknown { flags } => {
+                    debug!("a message with the unknown flags {flags:#04x}");
+                    self.worker.counters.dropped_flag.increment();
+                }
+            }
+        }
+        if let Some(timeout) = self.worker.options.udp_timeout {
+            let due = tokio::time::Instant::from_std(now + timeout);
+            if self.timer.deadline() > due && !self.connections.is_empty() {
+                self.timer.as_mut().reset(due);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for what is due.
+    fn look(&mut self) -> Option<End> {
+        let now = Instant::now();
+        let options = &self.worker.options;
+        let timeout = options.client_timeout;
+        if timeout.is_some_and(|timeout| now.duration_since(self.heard) >= timeout) {
+            return Some(End::Timeout);
+        }
+        let unused = options.udp_timeout;
+        let next = unused.and_then(|timeout| self.connections.close_unused(timeout, now));
+        self.set_timer(next, now);
+        None
+    }
+
+    /// Waits until a connection is due, or the client itself.
+    fn set_timer(&mut self, connection: Option<Instant>, now: Instant) {
+        let timeout = self.worker.options.client_timeout;
+        let client = timeout.map(|timeout| self.heard + timeout);
+        let next = [connection, client].into_iter().flatten().min();
+        let next = next.map_or(now + LOOK, |next| next.min(now + LOOK));
+        self.timer.as_mut().reset(next.into());
+    }
+}

@@ -1,0 +1,200 @@
+//! Where clients may send to: by default to the Internet, and neither to what only this host
+//! or its network reaches nor to the host itself.
+//!
+//! Of two rules the more specific one counts, and a denial of two alike. An IPv6 address that
+//! stands for an IPv4 address (mapped, NAT64, 6to4) is judged as that one, too.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// Networks that are denied unless a rule allows them.
+const NOT_THE_INTERNET: &[&str] = &[
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/127",
+    "64:ff9b:1::/48",
+    "100::/64",
+    "fc00::/7",
+    "fe80::/10",
+    "fec0::/10",
+    "ff00::/8",
+];
+
+/// Rules for destinations.
+#[derive(Debug, Clone)]
+pub struct Destinations {
+    allow: Vec<IpNet>,
+    deny: Vec<IpNet>,
+    not_the_internet: Vec<IpNet>,
+}
+
+/// What the rules say about an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A rule allows it.
+    Allowed,
+    /// It is, unless it is one of the host's own.
+    AllowedIfForeign,
+    /// It isn't.
+    Denied,
+}
+
+impl Default for Destinations {
+    fn default() -> Self {
+        Self::new(Vec::new(), Vec::new())
+    }
+}
+
+impl Destinations {
+    /// With exceptions from the default.
+    pub fn new(allow: Vec<IpNet>, deny: Vec<IpNet>) -> Self {
+        let parse = |text: &&str| text.parse().expect("the networks above are networks");
+        Self {
+            allow,
+            deny,
+            not_the_internet: NOT_THE_INTERNET.iter().map(parse).collect(),
+        }
+    }
+
+    /// Whether a client may send to `ip`.
+    pub fn judge(&self, ip: IpAddr) -> Verdict {
+        match embedded(ip) {
+            Some(Embedded::Mapped(inner)) => self.judge_plain(inner.into()),
+            Some(Embedded::Translated(inner)) => {
+                match (self.judge_plain(ip), self.judge_plain(inner.into())) {
+                    (Verdict::Denied, _) | (_, Verdict::Denied) => Verdict::Denied,
+                    (Verdict::Allowed, Verdict::Allowed) => Verdict::Allowed,
+                    _ => Verdict::AllowedIfForeign,
+                }
+            }
+            None => self.judge_plain(ip),
+        }
+    }
+
+    fn judge_plain(&self, ip: IpAddr) -> Verdict {
+        let longest = |rules: &[IpNet]| {
+            let matching = rules.iter().filter(|rule| rule.contains(&ip));
+            matching.map(IpNet::prefix_len).max()
+        };
+        match (longest(&self.allow), longest(&self.deny)) {
+            (Some(allow), deny) if deny.is_none_or(|deny| allow > deny) => Verdict::Allowed,
+            (_, Some(_)) => Verdict::Denied,
+            _ if longest(&self.not_the_internet).is_some() => Verdict::Denied,
+            _ => Verdict::AllowedIfForeign,
+        }
+    }
+}
+
+/// An IPv4 address within an IPv6 address.
+enum Embedded {
+    /// The kernel itself sends to the IPv4 address.
+    Mapped(Ipv4Addr),
+    /// Somebody on the way may.
+    Translated(Ipv4Addr),
+}
+
+fn embedded(ip: IpAddr) -> Option<Embedded> {
+    let IpAddr::V6(ip) = ip else {
+        return None;
+    };
+    if let Some(inner) = ip.to_ipv4_mapped() {
+        return Some(Embedded::Mapped(inner));
+    }
+    let within = |at: usize| {
+        let octets: [u8; 16] = ip.octets();
+        Ipv4Addr::new(octets[at], octets[at + 1], octets[at + 2], octets[at + 3])
+    };
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0, 0, ..] if !is_first(ip) => {
+            Some(Embedded::Translated(within(12)))
+        }
+        [0x2002, ..] => Some(Embedded::Translated(within(2))),
+        _ => None,
+    }
+}
+
+/// `::` and `::1` embed nothing.
+fn is_first(ip: Ipv6Addr) -> bool {
+    ip.is_unspecified() || ip.is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(rules: &Destinations, ip: &str) -> Verdict {
+        rules.judge(ip.parse().unwrap())
+    }
+
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn by_default_only_the_internet_is_allowed() {
+        let rules = Destinations::default();
+        for ip in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.53",
+            "169.254.169.254",
+            "172.31.255.255",
+            "192.168.1.1",
+            "198.19.0.1",
+            "224.0.0.251",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::10.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:192.168.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "fd00::1",
+            "fe80::1",
+            "ff02::fb",
+        ] {
+            assert_eq!(judge(&rules, ip), Verdict::Denied, "{ip}");
+        }
+        for ip in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1111",
+            "::ffff:1.1.1.1",
+            "64:ff9b::1.1.1.1",
+            "2002:101:101::1",
+        ] {
+            assert_eq!(judge(&rules, ip), Verdict::AllowedIfForeign, "{ip}");
+        }
+    }
+
+    #[test]
+    fn the_more_specific_rule_counts_and_a_denial_of_two_alike() {
+        let rules = Destinations::new(
+            nets(&["10.0.0.0/8", "1.1.1.1/32", "127.0.0.53/32", "9.9.9.9/32"]),
+            nets(&["0.0.0.0/0", "10.9.0.0/16", "9.9.9.9/32"]),
+        );
+        assert_eq!(judge(&rules, "10.1.2.3"), Verdict::Allowed);
+        assert_eq!(judge(&rules, "10.9.2.3"), Verdict::Denied);
+        assert_eq!(judge(&rules, "1.1.1.1"), Verdict::Allowed);
+        assert_eq!(judge(&rules, "::ffff:1.1.1.1"), Verdict::Allowed);
+        assert_eq!(judge(&rules, "1.1.1.2"), Verdict::Denied);
+        assert_eq!(judge(&rules, "9.9.9.9"), Verdict::Denied);
+        assert_eq!(judge(&rules, "127.0.0.53"), Verdict::Allowed);
+        assert_eq!(judge(&rules, "127.0.0.1"), Verdict::Denied);
+        assert_eq!(judge(&rules, "2606:4700::1"), Verdict::AllowedIfForeign);
+    }
+}

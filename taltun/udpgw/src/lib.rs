@@ -1,0 +1,28 @@
+//! BadVPN's UDP gateway: clients behind tun2socks or an ssh tunnel reach UDP services through
+//! one TCP connection.
+//!
+//! [`codec`] is the protocol, without I/O. A [`Server`] accepts clients and gives them to
+//! worker threads, each a runtime of its own; a client is one task there, and so is each of its
+//! connections, which is a UDP socket. Nothing that a client does reaches another: what it
+//! can make the gateway hold is bounded ([`Options::memory_bound`]), and what goes beyond is
+//! dropped and counted.
+
+mod client;
+pub mod codec;
+mod connections;
+mod counters;
+mod destinations;
+mod host;
+mod options;
+mod outbox;
+mod receive;
+mod server;
+mod shared;
+mod sockets;
+mod worker;
+
+pub use counters::{Snapshot, Stats};
+pub use destinations::Destinations;
+pub use host::raise_file_limit;
+pub use options::{LocalPorts, Options, QUEUE, UDP_MTU};
+pub use server::{Server, StartError, Watch};

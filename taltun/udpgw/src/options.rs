@@ -1,0 +1,96 @@
+//! What a gateway can be told, with the defaults of its predecessors.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::destinations::Destinations;
+
+/// How many bytes may wait for a client that reads slowly, besides what the kernel holds.
+pub const QUEUE: usize = 128 << 10;
+/// The largest datagram, if nobody says, as with BadVPN.
+pub const UDP_MTU: usize = 65_520;
+
+/// The options of a gateway.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where clients connect to.
+    pub listen: Vec<SocketAddr>,
+    /// More clients than that are refused.
+    pub max_clients: usize,
+    /// With more connections than that a client loses the one that it used least recently.
+    pub max_connections: usize,
+    /// A client that says nothing for so long is ended; none: never.
+    pub client_timeout: Option<Duration>,
+    /// A connection without a datagram for so long is closed; none: never.
+    pub udp_timeout: Option<Duration>,
+    /// The kernel's buffers of each client, bytes; none: the kernel's default.
+    pub tcp_receive_buffer: Option<usize>,
+    /// The same for what is sent to it.
+    pub tcp_send_buffer: Option<usize>,
+    /// The kernel's buffers of each connection, bytes; none: the kernel's default.
+    pub udp_buffer: Option<usize>,
+    /// Whether small writes go out at once.
+    pub tcp_nodelay: bool,
+    /// Whether the kernel looks for clients that are gone.
+    pub keepalive: bool,
+    /// The largest datagram, bytes.
+    pub udp_mtu: usize,
+    /// Which local ports IPv4 connections use; none: any.
+    pub local: Option<LocalPorts>,
+    /// The same for IPv6.
+    pub local_ipv6: Option<LocalPorts>,
+    /// Where clients may send to.
+    pub destinations: Destinations,
+    /// How many threads serve clients.
+    pub workers: usize,
+}
+
+/// A range of local ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalPorts {
+    /// The address that sockets are bound to.
+    pub address: IpAddr,
+    /// The first port.
+    pub first: u16,
+    /// How many there are.
+    pub count: u16,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 53))],
+            max_clients: 1000,
+            max_connections: 10,
+            client_timeout: Some(Duration::from_secs(300)),
+            udp_timeout: Some(Duration::from_secs(30)),
+            tcp_receive_buffer: Some(262_144),
+            tcp_send_buffer: Some(262_144),
+            udp_buffer: Some(131_072),
+            tcp_nodelay: true,
+            keepalive: true,
+            udp_mtu: UDP_MTU,
+            local: None,
+            local_ipv6: None,
+            destinations: Destinations::default(),
+            workers: 1,
+        }
+    }
+}
+
+impl Options {
+    /// What all clients together can make the gateway itself hold, bytes: a message that isn't
+    /// complete, a queue, and the state of each connection. The kernel's buffers come on top.
+    pub fn memory_bound(&self) -> usize {
+        const PER_CONNECTION: usize = 2048;
+        const PER_CLIENT: usize = crate::codec::MAX_FRAME + QUEUE + 4096;
+        let connections = self.max_connections.min(usize::from(u16::MAX) + 1);
+        self.max_clients * (PER_CLIENT + connections * PER_CONNECTION)
+    }
+
+    /// How many files can be open at the same time, with some to spare.
+    pub fn files(&self) -> usize {
+        let connections = self.max_connections.min(usize::from(u16::MAX) + 1);
+        self.max_clients * (1 + connections) + 64
+    }
+}

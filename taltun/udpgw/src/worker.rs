@@ -1,0 +1,46 @@
+//! A thread that serves clients, each by a task of its own.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::LocalSet;
+
+use crate::client;
+use crate::options::Options;
+use crate::shared::{Accepted, Public, Worker};
+
+/// Serves the clients that come until no more can.
+pub(crate) fn run(
+    runtime: &Runtime,
+    options: Arc<Options>,
+    public: &Arc<Public>,
+    mut clients: UnboundedReceiver<Accepted>,
+) {
+    let local = LocalSet::new();
+    let worker = Rc::new(Worker::new(options, public.clone()));
+    local.block_on(runtime, async {
+        while let Some(accepted) = clients.recv().await {
+            let place = Place(public.clone());
+            let worker = worker.clone();
+            tokio::task::spawn_local(async move {
+                client::serve(worker, accepted).await;
+                drop(place);
+            });
+        }
+    });
+    // What is left of clients ends with `local`, within the runtime that their sockets need.
+    let _inside = runtime.enter();
+    drop(local);
+}
+
+/// A client's place among those of the worker.
+struct Place(Arc<Public>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
