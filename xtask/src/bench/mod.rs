@@ -21,6 +21,7 @@ mod statistics;
 mod svg;
 mod table;
 mod tunnel;
+mod udpgw;
 mod usage;
 mod wires;
 
@@ -114,6 +115,8 @@ enum Other {
     Shield(shield::Arguments),
     /// Small packets of many spokes, by each way in that Taltun has, against its rivals.
     Small(small::Arguments),
+    /// Many clients of a UDP gateway, by Taltun, by badvpn-udpgw and by a plain server in Python.
+    Udpgw(udpgw::Arguments),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -129,6 +132,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(Other::Scale(arguments)) => return scale::run(arguments),
         Some(Other::Shield(arguments)) => return shield::run(arguments),
         Some(Other::Small(arguments)) => return small::run(arguments),
+        Some(Other::Udpgw(arguments)) => return udpgw::run(arguments),
         None => {}
     }
     setup::programs(PROGRAMS)?;
