@@ -32,13 +32,22 @@ pub(super) struct Listed {
     pub(super) message: Vec<u8>,
 }
 
-/// The names of the list that an answer is about: one on the way to its addresses is. `None`
-/// where it isn't understood, and may be about any.
+/// The names of the list that an answer is about: one on the way to its addresses is, and so is
+/// one that a service of another name is found by. `None` where it isn't understood, and may be
+/// about any.
 pub(super) fn concerned(routes: &DnsRoutes, asked: &str, answer: &[u8]) -> Option<Vec<String>> {
     let records = records(answer)?;
-    let on_the_way = records.iter().map(|record| text(&record.name));
-    let names = std::iter::once(asked.to_owned()).chain(on_the_way);
+    let mut names = vec![asked.to_owned()];
+    for record in &records {
+        names.push(text(&record.name));
+        if matches!(record.kind, TYPE_SVCB | TYPE_HTTPS) {
+            // After the priority. Hints stand beside it.
+            let data = answer.get(record.data.clone())?;
+            names.push(text(&name(data, 2)?.0));
+        }
+    }
     let mut names: Vec<String> = names
+        .into_iter()
         .filter(|name| routes.includes(name))
         .map(|name| name.to_ascii_lowercase())
         .collect();
@@ -209,10 +218,14 @@ mod tests {
         }
     }
 
+    fn answer(kind: u16, records: &[(Section, u16, u16, &[u8])]) -> Vec<u8> {
+        of("www.example.net", kind, records)
+    }
+
     /// An answer with these records: section, kind, class and data, all for the name that was
     /// asked for.
-    fn answer(kind: u16, records: &[(Section, u16, u16, &[u8])]) -> Vec<u8> {
-        let mut message = ask_for("www.example.net", kind, 7).unwrap();
+    fn of(asked: &str, kind: u16, records: &[(Section, u16, u16, &[u8])]) -> Vec<u8> {
+        let mut message = ask_for(asked, kind, 7).unwrap();
         message[2] = 0x81;
         message[3] = 0x80;
         for (section, kind, class, data) in records {
@@ -333,6 +346,34 @@ mod tests {
                 "{length}"
             );
         }
+    }
+
+    #[test]
+    fn a_service_that_is_found_by_a_name_of_the_list_loses_its_hints() {
+        let mut data = vec![0, 1];
+        data.extend(b"\x03WWW\x07example\x03net\x00");
+        data.extend([0, 1, 0, 3, 2, b'h', b'2']);
+        data.extend([0, 4, 0, 4, 192, 0, 2, 7]);
+        for kind in [TYPE_HTTPS, TYPE_SVCB] {
+            for section in [Section::Answer, Section::Additional] {
+                let all = of("alias.example.org", kind, &[(section, kind, 1, &data)]);
+                let concerned = concerned(&routes(), "alias.example.org", &all);
+                assert_eq!(concerned, Some(vec!["www.example.net".to_owned()]));
+                let message = listed(&routes(), &all).unwrap().message;
+                let left = records(&message).unwrap();
+                assert_eq!(left.len(), usize::from(section == Section::Answer));
+                for record in left {
+                    assert_eq!(message[record.data.clone()], data[..data.len() - 8]);
+                }
+            }
+        }
+        // One that can't be read may be about any.
+        let cut = of(
+            "alias.example.org",
+            TYPE_HTTPS,
+            &[(Section::Answer, TYPE_HTTPS, 1, &[0, 1, 3, b'w'])],
+        );
+        assert_eq!(concerned(&routes(), "alias.example.org", &cut), None);
     }
 
     #[test]
