@@ -92,7 +92,10 @@ impl Interface {
             .build()
             .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
         let run = control::run(config, Origin::default(), Manner::Plain, up);
-        Ok(runtime.block_on(run)?)
+        let ended = runtime.block_on(run);
+        // A thread may wait for something that never comes.
+        runtime.shutdown_timeout(super::LAST_WAIT);
+        Ok(ended?)
     }
 }
 

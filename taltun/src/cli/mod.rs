@@ -48,6 +48,9 @@ struct Cli {
     command: Command,
 }
 
+/// How long an end waits for threads that don't come to theirs.
+const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
 const EXAMPLES: &str = "\
 Examples:
   umask 077; taltun genkey | tee hub.key | taltun pubkey

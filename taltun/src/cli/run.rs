@@ -105,7 +105,10 @@ impl Run {
             debug_switch: Some(logging::set_debug),
         };
         let run = control::run(loaded.config, origin, Manner::Configured, || Ok(()));
-        Ok(runtime.block_on(run)?)
+        let ended = runtime.block_on(run);
+        // A thread may wait for a file that never comes.
+        runtime.shutdown_timeout(super::LAST_WAIT);
+        Ok(ended?)
     }
 }
 

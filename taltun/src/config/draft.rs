@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use ipnet::IpNet;
-use zeroize::Zeroizing;
 
 use super::document::{Document, Field, Section};
 use super::error::{ConfigError, Spot};
@@ -20,6 +19,8 @@ use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
 /// Handshake initiations a second from one source, where the file doesn't say.
 const HANDSHAKES_PER_SECOND: u32 = 20;
+/// The largest file with a key, bytes.
+const LARGEST_KEY: u64 = 64 << 10;
 
 /// A value and where it was written.
 #[derive(Debug, Clone)]
@@ -278,15 +279,15 @@ impl Draft {
                 // Relative to the file that names it, wherever the program was started.
                 let directory = Path::new(file).parent().unwrap_or(Path::new(""));
                 let path = directory.join(name);
-                let text = std::fs::read_to_string(&path)
-                    .map(Zeroizing::new)
-                    .map_err(|error| {
-                        spot.error(format!(
-                            "cannot read {}: {error}; make one with `umask 077; taltun genkey > {}`",
-                            path.display(),
-                            path.display()
-                        ))
-                    })?;
+                let bytes = super::file::read(&path, LARGEST_KEY).map_err(|error| {
+                    spot.error(format!(
+                        "cannot read {}: {error}; make one with `umask 077; taltun genkey > {}`",
+                        path.display(),
+                        path.display()
+                    ))
+                })?;
+                let text = std::str::from_utf8(&bytes)
+                    .map_err(|_| spot.error(format!("{}: not UTF-8 text", path.display())))?;
                 self.warnings.extend(permissions::warning(&path));
                 text.parse()
                     .map(Some)

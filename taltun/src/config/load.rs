@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use zeroize::Zeroizing;
-
 use super::document::{Document, MOST_MISTAKES};
 use super::draft::Draft;
 use super::error::{ConfigError, Spot, line_after};
 use super::pieces::{PIECE, Pieces};
-use super::{Config, Mode, Overrides, permissions, rules};
+use super::{Config, Mode, Overrides, file, permissions, rules};
 
+/// The largest configuration, bytes: a million peers are in less.
+const LARGEST: u64 = 512 << 20;
 /// Files from this size on are read in pieces, bytes.
 const LARGE: usize = 64 * 1024;
 
@@ -37,8 +37,9 @@ pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, C
         overrides.apply(&mut draft)?;
         return finish(draft);
     };
+    let bytes = file::read(path, LARGEST);
     let file = path.display().to_string();
-    let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+    let bytes = bytes.map_err(|error| {
         Spot::file(&file).error(format!(
             "cannot read the configuration: {error}; name another file with --config"
         ))

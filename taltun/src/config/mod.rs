@@ -8,6 +8,7 @@ mod dns_routes;
 mod document;
 mod draft;
 mod error;
+mod file;
 mod host;
 mod load;
 mod nets;

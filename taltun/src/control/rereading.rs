@@ -4,8 +4,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::engine::{Known, Origin, known};
 use super::reload;
@@ -13,9 +15,16 @@ use super::request::Response;
 use crate::config::{self, Loaded, Peer};
 use crate::crypto::PublicKey;
 
+/// How long reading a file may take. A million peers are read in less; a file that never comes,
+/// of a server that is gone, is given up.
+const LIMIT: Duration = Duration::from_secs(120);
 /// The answer where nothing can be read again.
 const NO_FILE: &str = "this tunnel has no configuration file to read again, as it was made by its \
     name alone; change it with `wg set`";
+
+/// The answer where reading doesn't come to an end.
+const HANGS: &str = "the configuration can't be read: the file system doesn't answer; nothing was \
+    changed";
 
 /// Where the outcome of a reload goes; `None` for into the log.
 pub(super) type Asker = Option<oneshot::Sender<Response>>;
@@ -88,17 +97,25 @@ impl Rereading {
         let (askers, mut asked) = mpsc::unbounded_channel();
         let (results, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
+            let mut hanging: Option<JoinHandle<()>> = None;
             while let Some(asker) = asked.recv().await {
-                let (origin, current) = (origin.clone(), Arc::clone(&shared));
-                let read = tokio::task::spawn_blocking(move || {
-                    let loaded = read(&origin)?;
-                    let base = current.lock().unwrap_or_else(PoisonError::into_inner);
-                    let base = Arc::clone(&base);
-                    Ok(Compared::new(loaded, base))
-                });
-                let read = read
-                    .await
-                    .unwrap_or_else(|error| Err(Unread::Other(error.to_string())));
+                // One thread that waits for a file is enough.
+                let read = if hanging.as_ref().is_some_and(|task| !task.is_finished()) {
+                    Err(Unread::Other(HANGS.to_owned()))
+                } else {
+                    let (origin, current) = (origin.clone(), Arc::clone(&shared));
+                    let (done, read) = oneshot::channel();
+                    let task = tokio::task::spawn_blocking(move || {
+                        // Nobody waits for what came too late.
+                        let _ = done.send(read_and_compare(&origin, &current));
+                    });
+                    if let Ok(read) = tokio::time::timeout(LIMIT, read).await {
+                        read.unwrap_or_else(|error| Err(Unread::Other(error.to_string())))
+                    } else {
+                        hanging = Some(task);
+                        Err(Unread::Other(HANGS.to_owned()))
+                    }
+                };
                 if results.send(Reread { read, asker }).await.is_err() {
                     return;
                 }
@@ -118,6 +135,13 @@ impl Rereading {
         // Its task ends with the runtime only.
         let _ = self.askers.send(asker);
     }
+}
+
+fn read_and_compare(origin: &Origin, current: &Mutex<Peers>) -> Result<Compared, Unread> {
+    let loaded = read(origin)?;
+    let base = current.lock().unwrap_or_else(PoisonError::into_inner);
+    let base = Arc::clone(&base);
+    Ok(Compared::new(loaded, base))
 }
 
 fn read(origin: &Origin) -> Result<Loaded, Unread> {
