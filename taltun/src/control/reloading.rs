@@ -87,14 +87,6 @@ impl Engine {
         self.device.edit_routes(&edits);
         let relay = relays(&new, self.manner);
         if relay != relays(&self.config, self.manner) {
-            tracing::info!(
-                "packets between peers {}",
-                if relay {
-                    "are relayed"
-                } else {
-                    "go through the kernel"
-                }
-            );
             self.device.set_relay(relay);
         }
         self.change_names(&new);
@@ -195,6 +187,17 @@ impl Engine {
             } else {
                 "debug off".to_owned()
             });
+        }
+        let relay = relays(new, self.manner);
+        if relay != relays(old, self.manner) {
+            changes.push(
+                if relay {
+                    "relay on: packets between peers pass by the kernel and its firewall"
+                } else {
+                    "relay off: packets between peers go through the kernel"
+                }
+                .to_owned(),
+            );
         }
         for (key, same) in [
             ("accel.deny", old.accel.deny == new.accel.deny),
