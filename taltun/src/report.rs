@@ -31,6 +31,9 @@ pub struct Status {
     /// (at most 64).
     #[serde(default)]
     pub routes_around: Vec<RouteAround>,
+    /// Addresses of names of `[dns_routes]` that go around the tunnel all the same.
+    #[serde(default)]
+    pub names_around: Vec<NameAround>,
     /// The peers, in file order.
     pub peers: Vec<PeerStatus>,
     /// The XDP program on each underlay interface.
@@ -99,6 +102,9 @@ pub struct RouteAround {
     pub net: IpNet,
     /// The interface that it leads through.
     pub interface: String,
+    /// Whether the kill switch keeps packets from it.
+    #[serde(default)]
+    pub refused: bool,
     /// The router that it leads to; `None` for a network that the interface is on.
     pub gateway: Option<IpAddr>,
     /// Who made it, as the kernel knows: `dhcp`, `ra`, `static`, `boot`, `kernel`, …
@@ -120,6 +126,15 @@ impl std::fmt::Display for RouteAround {
         }
         write!(f, " dev {} ({})", self.interface, self.origin)
     }
+}
+
+/// An address that a name of `[dns_routes]` has and that goes around the tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameAround {
+    /// The address.
+    pub address: IpAddr,
+    /// Why, in words.
+    pub reason: String,
 }
 
 /// A peer, as `status` shows it.

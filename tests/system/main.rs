@@ -38,6 +38,7 @@ mod locked_out;
 mod loops;
 mod manners;
 mod name_routes;
+mod name_routes_around;
 mod name_routes_refused;
 mod name_routes_restart;
 mod named_endpoints;
@@ -136,6 +137,7 @@ fn side_by_side() -> Vec<Case> {
         kill_switch_left::CASES,
         keeping::CASES,
         name_routes::CASES,
+        name_routes_around::CASES,
         name_routes_refused::CASES,
         name_routes_restart::CASES,
         named_endpoints::CASES,

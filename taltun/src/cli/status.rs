@@ -10,9 +10,8 @@ use super::failure::Failure;
 use super::target::{Subject, answered, unexpected};
 use super::{host_line, human, output, stats};
 use crate::control::{self, ControlError, Request, Response};
-use crate::report::{AfXdpStatus, BanStatus, PeerStatus, Status, SteeringStatus};
+use crate::report::{AfXdpStatus, BanStatus, NameAround, PeerStatus, Status, SteeringStatus};
 use crate::system::Held;
-
 /// Show a running tunnel and its peers.
 #[derive(Args)]
 pub(super) struct StatusCommand {
@@ -121,13 +120,15 @@ fn render(status: &Status) -> String {
         line(&mut text, "dropped", &drops.join(", "));
     }
     for route in &status.routes_around {
-        let refused = status.host.as_ref().is_some_and(|host| host.kill_switch);
-        let route = if refused {
+        let route = if route.refused {
             format!("{route}, refused by the kill switch")
         } else {
             route.to_string()
         };
         line(&mut text, "goes around", &route);
+    }
+    for NameAround { address, reason } in &status.names_around {
+        line(&mut text, "goes around", &format!("{address}: {reason}"));
     }
     for peer in &status.peers {
         render_peer(&mut text, peer);
@@ -285,8 +286,10 @@ mod tests {
                 net: "198.51.100.0/24".parse().unwrap(),
                 interface: "eth0".into(),
                 gateway: Some("192.0.2.1".parse().unwrap()),
+                refused: false,
                 origin: "dhcp".into(),
             }],
+            names_around: Vec::new(),
             peers: vec![
                 PeerStatus {
                     name: Some("office".into()),

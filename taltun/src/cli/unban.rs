@@ -9,7 +9,8 @@ use crate::control::Request;
 
 /// Take a ban back.
 ///
-/// What the configuration denies as well stays denied, and is named.
+/// What the configuration denies as well stays denied the first time, and is named; a second
+/// unban lifts that, too, until the next reload or start.
 #[derive(Args)]
 pub(super) struct Unban {
     /// The network, or the bare address, exactly as it was banned; or a peer, for all the bans

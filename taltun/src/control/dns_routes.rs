@@ -22,19 +22,22 @@ use tracing::{debug, info, warn};
 use super::engine::Engine;
 use super::forwarder::Learned;
 use super::led_names::{Led, LedNames, Names};
+use super::led_watch::{self, LedWatch};
 use super::{dirs, name_servers};
-use crate::config::{Config, DnsRoutes};
+use crate::config::{Config, DnsRoutes, Interface};
 use crate::crypto::PublicKey;
 use crate::protocol::device::RouteEdit;
 use crate::system::{self, Host};
 
 /// Addresses that are routed at the most. Names with more are looked up by a machine that
 /// wants to know, not by people.
-const MOST: usize = 4096;
+pub(super) const MOST: usize = 4096;
 /// The longest that an address is believed, whatever its name server says.
 pub(super) const LONGEST: Duration = Duration::from_secs(86_400);
 /// Refusals are told no more often than this.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
+/// The same one of the same address no more often than this.
+const SAME_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// What is routed because of a name.
 #[derive(Debug)]
@@ -42,11 +45,13 @@ pub(super) struct Table {
     /// What the file says by now; the forwarder is told.
     routes: Arc<DnsRoutes>,
     told: watch::Sender<Arc<DnsRoutes>>,
-    led: HashMap<IpAddr, Names<Instant>>,
+    pub(super) led: HashMap<IpAddr, Names<Instant>>,
+    /// Whether they go where they are led.
+    pub(super) watch: LedWatch,
     /// Those that others own by now, or whose names aren't of the list any more, and that the
     /// host still leads into the tunnel.
     lost: Vec<IpAddr>,
-    refusals: Refusals,
+    pub(super) refusals: Refusals,
     /// What the next start leads again, and what this one does.
     kept: LedNames,
     before: Vec<Led>,
@@ -54,8 +59,10 @@ pub(super) struct Table {
 
 /// Tells of refusals, without filling the log with them.
 #[derive(Debug, Default)]
-struct Refusals {
+pub(super) struct Refusals {
     told: Option<Instant>,
+    /// What was told then.
+    last: Option<(IpAddr, String)>,
     untold: u64,
 }
 
@@ -71,15 +78,16 @@ enum Verdict {
 }
 
 impl Table {
-    /// Nothing yet but what the tunnel `tun_name` led before; `told` tells the forwarder.
-    pub(super) fn new(told: watch::Sender<Arc<DnsRoutes>>, tun_name: &str) -> Self {
-        let namespace = system::network_namespace().unwrap_or_default();
-        let (kept, before) = LedNames::of(&dirs::state(), tun_name, namespace);
+    /// Nothing yet but what the tunnel of this `interface` led before; `told` tells the forwarder.
+    pub(super) fn new(told: watch::Sender<Arc<DnsRoutes>>, interface: &Interface) -> Self {
+        let key = interface.private_key.public_key();
+        let (kept, before) = LedNames::of(&dirs::state(), &interface.tun_name, &key);
         let routes = Arc::clone(&told.borrow());
         Self {
             routes,
             told,
             led: HashMap::new(),
+            watch: LedWatch::default(),
             lost: Vec::new(),
             refusals: Refusals::default(),
             kept,
@@ -148,12 +156,19 @@ fn after(now: Instant, lasting: Duration) -> Instant {
 
 impl Refusals {
     /// An address isn't led, for `reason`, and so `consequence`.
-    fn tell(&mut self, address: IpAddr, consequence: &str, reason: &str, now: Instant) {
-        if self.told.is_some_and(|told| now - told < TOLD_EVERY) {
+    pub(super) fn tell(&mut self, address: IpAddr, consequence: &str, reason: &str, now: Instant) {
+        let is_same = |(last, why): &(IpAddr, String)| *last == address && why == reason;
+        let pause = if self.last.as_ref().is_some_and(is_same) {
+            SAME_TOLD_EVERY
+        } else {
+            TOLD_EVERY
+        };
+        if self.told.is_some_and(|told| now - told < pause) {
             self.untold = self.untold.saturating_add(1);
             return;
         }
         self.told = Some(now);
+        self.last = Some((address, reason.to_owned()));
         let others = match std::mem::take(&mut self.untold) {
             0 => String::new(),
             untold => format!(" (and {untold} more refused before)"),
@@ -223,11 +238,19 @@ impl Engine {
         host: &mut Option<Host>,
     ) -> Result<bool, String> {
         let until = after(Instant::now(), lasting);
+        let index = host.as_ref().map_or(0, Host::index);
+        let goes_around = |is_made: bool| {
+            let around = is_made.then(|| led_watch::around(address, index));
+            around.flatten()
+        };
         if table.renew(address, names, until) {
-            return Ok(true);
+            return goes_around(host.is_some()).map_or(Ok(true), Err);
         }
-        match self.verdict(table, address, host.as_ref().map_or(0, Host::index)) {
-            Verdict::There => return Ok(false),
+        match self.verdict(table, address, index) {
+            Verdict::There => {
+                table.watch.note(address, until);
+                return goes_around(host.is_some()).map_or(Ok(false), Err);
+            }
             Verdict::Refuse(reason) => return Err(reason),
             Verdict::Lead => {}
         }
@@ -240,11 +263,19 @@ impl Engine {
             return Err("the peer that leads there is gone".into());
         }
         debug!("dns_routes: {address} goes into the tunnel");
-        if let Some(host) = host
-            && let Err(error) = host.lead(address.into()).await
-        {
-            self.take_from(&table.routes.via, &[address]);
-            return Err(error.to_string());
+        if let Some(host) = host {
+            let led = host.lead(address.into()).await;
+            let refused = match &led {
+                Err(error) => Some(error.to_string()),
+                Ok(()) => goes_around(true),
+            };
+            if let Some(reason) = refused {
+                if led.is_ok() {
+                    host.release(address.into()).await;
+                }
+                self.take_from(&table.routes.via, &[address]);
+                return Err(reason);
+            }
         }
         table.insert(address, names, until);
         Ok(true)
@@ -291,6 +322,7 @@ impl Engine {
                 table.led.insert(address, names);
             }
         }
+        table.watch.look_again();
         if !refused.is_empty() {
             self.take_from(&table.routes.via, &refused);
         }
@@ -473,7 +505,9 @@ mod tests {
             upstream: Vec::new(),
             keep,
         };
-        Table::new(watch::Sender::new(Arc::new(routes)), "no-such-tunnel")
+        let key = crate::crypto::PrivateKey::from_bytes([2; 32]);
+        let interface = Config::plain("no-such-tunnel", key).interface;
+        Table::new(watch::Sender::new(Arc::new(routes)), &interface)
     }
 
     fn address(last: u8) -> IpAddr {

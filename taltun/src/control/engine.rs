@@ -259,9 +259,7 @@ impl Engine {
             crypto_threads: config.dataplane.crypto_threads,
         };
         let memory = (!plain).then(|| Memory::of(&dirs::state(), &config.interface.tun_name));
-        let names_routed = making
-            .dns_routes
-            .map(|told| Table::new(told, &interface.tun_name));
+        let names_routed = making.dns_routes.map(|told| Table::new(told, interface));
         let plant =
             Plant::start(parts, making.sockets, making.tuns).context("cannot start the workers")?;
         let busy_poll = config.accel.af_xdp_busy_poll;

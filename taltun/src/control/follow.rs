@@ -81,6 +81,11 @@ impl Engine {
         surroundings.unread |= changed;
         self.follow_underlay(changed);
         self.follow_foreign(surroundings);
+        if let Some(table) = &mut self.names_routed
+            && (changed || surroundings.ways.is_none())
+        {
+            table.watch.look_again();
+        }
     }
 
     /// Takes over what the host has of its own. Where the kernel has a million routes reading

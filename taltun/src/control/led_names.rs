@@ -2,9 +2,14 @@
 //! programs remember them beyond a crash or a restart of ours, so they have to be led again.
 //!
 //! An address is written before the answer that has it is passed on, so it is there after
-//! SIGKILL as well. A line is added for each; all is written anew once in a while. Each network
-//! namespace has a file of its own, as tunnels of one name may be in several. Nothing depends
-//! on the file: where it can't be written or read there is a warning and no more.
+//! SIGKILL as well. A line is added for each; all is written anew once in a while. Nothing
+//! depends on the file: where it can't be written or read there is a warning and no more.
+//!
+//! Tunnels of one name may run beside each other, in several network namespaces, and must not
+//! write over each other's lines. So each writes a file of its own, by its public key: that
+//! lasts, where a namespace's number is another one after a container's restart or a reboot.
+//! But it reads all of the tunnel's name, as the key may have changed since. What that leads
+//! more than needed is of the list in the configuration, so it belongs into the tunnel.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -18,11 +23,14 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::state_file::{self, wall_clock};
+use crate::crypto::PublicKey;
 
 /// The first line of the file: what it is and of which version.
 const HEADER: &str = "taltun led names 1";
-/// How the file's name begins; the network namespace's number follows.
+/// How the file's name begins; the beginning of our public key follows.
 const PREFIX: &str = "dns_routes.";
+/// Bytes of the key that the name has.
+const OF_KEY: usize = 8;
 /// Ends are written as full minutes, so that an address that is asked for all the time is
 /// written once a minute at the most.
 const ROUND: u64 = 60;
@@ -102,18 +110,21 @@ struct Store {
 }
 
 impl LedNames {
-    /// The file of the tunnel `name` in this network namespace, below `dir`, and what of it is
-    /// to be led still. Files of namespaces whose addresses are all over are removed.
-    pub(super) fn of(dir: &Path, name: &str, namespace: u64) -> (Self, Vec<Led>) {
+    /// The file of the tunnel `name` with this public key, below `dir`, and what is to be led
+    /// still, of other keys' files as well. Those whose addresses are all over are removed.
+    pub(super) fn of(dir: &Path, name: &str, key: &PublicKey) -> (Self, Vec<Led>) {
         let dir = dir.join(name);
-        let file = dir.join(format!("{PREFIX}{namespace}"));
+        let file = dir.join(file_name(key));
         let now = wall_clock();
-        tidy(&dir, &file, now);
         let led = read(&file).unwrap_or_else(|reason| {
             warn!("{}: {reason}; ignored", file.display());
             HashMap::new()
         });
-        let still = led.iter().flat_map(|(address, names)| {
+        let mut all = led.clone();
+        for others in of_others(&dir, &file, now) {
+            merge(&mut all, others);
+        }
+        let still = all.iter().flat_map(|(address, names)| {
             names.iter().filter_map(move |(name, until)| {
                 let left = until.checked_sub(now).filter(|left| *left > 0)?;
                 Some((*address, name.to_owned(), Duration::from_secs(left)))
@@ -159,6 +170,10 @@ impl Store {
             return Ok(());
         }
         self.added = None;
+        // Another one with our key may have added to it.
+        if let Ok(others) = read(&self.file) {
+            merge(&mut self.led, others);
+        }
         self.led
             .retain(|_, names| names.until().is_some_and(|until| until > now));
         let mut text = format!("{HEADER}\n");
@@ -239,24 +254,48 @@ fn parse(text: &str) -> Result<(HashMap<IpAddr, Names<u64>>, usize), String> {
     Ok((led, damaged))
 }
 
-/// Removes files of other network namespaces in which nothing is to be led any more.
-fn tidy(dir: &Path, own: &Path, now: u64) {
+fn file_name(key: &PublicKey) -> String {
+    let mut name = PREFIX.to_owned();
+    for byte in &key.0[..OF_KEY] {
+        // Writing to a String can't fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+fn merge(into: &mut HashMap<IpAddr, Names<u64>>, others: HashMap<IpAddr, Names<u64>>) {
+    for (address, names) in others {
+        let known = into.entry(address).or_default();
+        for (name, until) in names.iter() {
+            known.note(name, until);
+        }
+    }
+}
+
+/// What other keys' files have. Those in which nothing is to be led any more are removed.
+fn of_others(dir: &Path, own: &Path, now: u64) -> Vec<HashMap<IpAddr, Names<u64>>> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        let is_one = number.is_some_and(|number| number.parse::<u64>().is_ok());
+        let key = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        // Earlier versions had a number in its place.
+        let is_key = |key: &str| key.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_one = key.is_some_and(is_key);
         let path = entry.path();
         if !is_one || path == own {
             continue;
         }
         let text = state_file::read(&path, LARGEST).ok().flatten();
-        let is_over = text
-            .and_then(|text| parse(&text).ok())
-            .is_some_and(|(led, _)| led.values().all(|names| names.until() <= Some(now)));
-        if is_over {
+        let Some((led, _)) = text.and_then(|text| parse(&text).ok()) else {
+            continue;
+        };
+        if led.values().all(|names| names.until() <= Some(now)) {
             let _ = fs::remove_file(path);
+        } else {
+            found.push(led);
         }
     }
+    found
 }
 
 #[cfg(test)]
@@ -265,7 +304,7 @@ mod tests {
 
     use super::*;
 
-    const SPACE: u64 = 7;
+    const KEY: PublicKey = PublicKey([7; 32]);
 
     fn led(last: u8, name: &str, seconds: u64) -> Led {
         (
@@ -276,11 +315,11 @@ mod tests {
     }
 
     fn file(dir: &Path) -> PathBuf {
-        dir.join("t0/dns_routes.7")
+        dir.join("t0/dns_routes.0707070707070707")
     }
 
     fn found(dir: &Path) -> Vec<(IpAddr, String)> {
-        let (_, led) = LedNames::of(dir, "t0", SPACE);
+        let (_, led) = LedNames::of(dir, "t0", &KEY);
         let mut found: Vec<_> = led.into_iter().map(|(at, name, _)| (at, name)).collect();
         found.sort_unstable();
         found
@@ -289,7 +328,7 @@ mod tests {
     #[test]
     fn what_was_led_is_known_at_the_next_start_with_its_end() {
         let dir = tempfile::tempdir().unwrap();
-        let (names, before) = LedNames::of(dir.path(), "t0", SPACE);
+        let (names, before) = LedNames::of(dir.path(), "t0", &KEY);
         assert!(before.is_empty());
         names.keep(&[
             led(1, "www.example.net", 600),
@@ -298,7 +337,7 @@ mod tests {
         names.keep(&[led(2, "www.example.net", 600), led(3, "a b\nc", 600)]);
         let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(file(dir.path())), 0o600);
-        let (_, mut after) = LedNames::of(dir.path(), "t0", SPACE);
+        let (_, mut after) = LedNames::of(dir.path(), "t0", &KEY);
         after.sort_unstable();
         let left: Vec<u64> = after.iter().map(|(.., left)| left.as_secs()).collect();
         assert!(left[0].abs_diff(60) <= ROUND && left[1].abs_diff(600) <= ROUND);
@@ -307,21 +346,37 @@ mod tests {
     }
 
     #[test]
-    fn another_namespaces_file_stays_until_all_in_it_is_over() {
+    fn another_keys_file_counts_and_stays_until_all_in_it_is_over() {
         let dir = tempfile::tempdir().unwrap();
-        let (names, _) = LedNames::of(dir.path(), "t0", SPACE);
+        let (names, _) = LedNames::of(dir.path(), "t0", &KEY);
         names.keep(&[led(1, "www.example.net", 600)]);
-        let (others, before) = LedNames::of(dir.path(), "t0", 8);
-        assert!(before.is_empty());
+        let (others, before) = LedNames::of(dir.path(), "t0", &PublicKey([8; 32]));
+        assert_eq!(before.len(), 1);
         others.keep(&[led(2, "www.example.net", 600)]);
-        assert_eq!(found(dir.path()).len(), 1);
-        assert!(dir.path().join("t0/dns_routes.8").exists());
+        assert_eq!(found(dir.path()).len(), 2);
+        let theirs = dir.path().join("t0/dns_routes.0808080808080808");
+        assert!(theirs.exists());
+        // As earlier versions named it, by the namespace.
+        let earlier = dir.path().join("t0/dns_routes.4026531840");
+        fs::rename(&theirs, &earlier).unwrap();
+        assert_eq!(found(dir.path()).len(), 2);
         let over = format!("{HEADER}\n192.0.2.2 1000 www.example.net\n");
-        fs::write(dir.path().join("t0/dns_routes.8"), over).unwrap();
+        fs::write(&earlier, over).unwrap();
         fs::write(dir.path().join("t0/endpoints"), "").unwrap();
         assert_eq!(found(dir.path()).len(), 1);
-        assert!(!dir.path().join("t0/dns_routes.8").exists());
+        assert!(!earlier.exists());
         assert!(dir.path().join("t0/endpoints").exists());
+    }
+
+    #[test]
+    fn two_with_one_key_keep_each_others_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, _) = LedNames::of(dir.path(), "t0", &KEY);
+        let (other, _) = LedNames::of(dir.path(), "t0", &KEY);
+        one.keep(&[led(1, "www.example.net", 600)]);
+        // Each writes all anew at first.
+        other.keep(&[led(2, "www.example.net", 600)]);
+        assert_eq!(found(dir.path()).len(), 2);
     }
 
     #[test]
@@ -335,7 +390,7 @@ mod tests {
             b"{}",
         ] {
             fs::write(file(dir.path()), text).unwrap();
-            let (names, before) = LedNames::of(dir.path(), "t0", SPACE);
+            let (names, before) = LedNames::of(dir.path(), "t0", &KEY);
             assert!(before.is_empty());
             names.keep(&[led(1, "www.example.net", 600)]);
             assert_eq!(found(dir.path()).len(), 1);
@@ -351,11 +406,11 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_written_is_no_failure_and_one_that_went_comes_back() {
-        let (names, _) = LedNames::of(Path::new("/proc/none"), "t0", SPACE);
+        let (names, _) = LedNames::of(Path::new("/proc/none"), "t0", &KEY);
         names.keep(&[led(1, "www.example.net", 600)]);
         assert!(names.0.lock().unwrap().complained);
         let dir = tempfile::tempdir().unwrap();
-        let (names, _) = LedNames::of(dir.path(), "t0", SPACE);
+        let (names, _) = LedNames::of(dir.path(), "t0", &KEY);
         names.keep(&[led(1, "www.example.net", 600)]);
         fs::remove_file(file(dir.path())).unwrap();
         names.keep(&[led(2, "www.example.net", 600)]);
@@ -365,7 +420,7 @@ mod tests {
     #[test]
     fn the_file_grows_by_what_is_new_only_and_is_written_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let (names, _) = LedNames::of(dir.path(), "t0", SPACE);
+        let (names, _) = LedNames::of(dir.path(), "t0", &KEY);
         let length = || fs::metadata(file(dir.path())).unwrap().len();
         names.keep(&[led(1, "www.example.net", 600)]);
         let once = length();

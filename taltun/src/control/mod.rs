@@ -17,6 +17,7 @@ mod hooks;
 mod icmp;
 mod lanes;
 mod led_names;
+mod led_watch;
 mod listed_answers;
 mod listener;
 mod load;

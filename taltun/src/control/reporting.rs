@@ -12,7 +12,9 @@ use crate::dataplane::clock;
 use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
-use crate::report::{Fallbacks, HostStatus, PeerStatus, Stats, Status, SteeringStatus};
+use crate::report::{
+    Fallbacks, HostStatus, PeerStatus, RouteAround, Stats, Status, SteeringStatus,
+};
 use crate::system::Kept;
 
 /// Sources that `stats` tells at most.
@@ -49,7 +51,12 @@ impl Engine {
             mtu: self.device.tunnel().mtu() as u16,
             aead: AeadKey::back_end().to_owned(),
             uptime_seconds: now.since(self.started).as_secs(),
-            routes_around: self.underlay.routes_around().to_vec(),
+            routes_around: self.routes_around(),
+            names_around: self
+                .names_routed
+                .as_ref()
+                .map(|table| table.watch.around())
+                .unwrap_or_default(),
             peers: peers.into_iter().map(|(_, status)| status).collect(),
             xdp: self.shield.status(),
             af_xdp: self.lanes.status(&self.shield),
@@ -59,6 +66,18 @@ impl Engine {
             unknown_keys: self.peer_log.unknown_keys(now),
             host: self.kept.as_ref().map(|kept| self.host_status(kept)),
         }
+    }
+
+    /// What goes around a full tunnel, unless the kill switch refuses it.
+    fn routes_around(&self) -> Vec<RouteAround> {
+        let refused = self.config.host.kill_switch;
+        let routes = self.underlay.routes_around().iter();
+        routes
+            .map(|route| RouteAround {
+                refused,
+                ..route.clone()
+            })
+            .collect()
     }
 
     fn host_status(&self, kept: &Kept) -> HostStatus {

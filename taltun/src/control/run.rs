@@ -204,6 +204,7 @@ pub async fn run(
                 }
                 engine.follow_queues();
                 engine.forget_names(&mut host).await;
+                engine.watch_names(host.as_ref());
                 let told_to_go = manner == Manner::Plain
                     && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
                 if told_to_go && ending.is_none() {

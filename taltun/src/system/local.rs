@@ -1,5 +1,5 @@
-//! Whether an address belongs to this machine or to a network that it is connected to, as the
-//! kernel's routes say.
+//! Whether an address belongs to this machine or to a network that it is connected to, and
+//! whether packets to it go into the tunnel, as the kernel's routes and rules say.
 
 use std::io;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::{interface, route_watch};
+use super::{interface, route_watch, routes};
 
 /// Why `address` is one of this machine's surroundings, in words, if it is: its own, or one of
 /// a network that it reaches without a router by another interface than `ours`.
@@ -20,23 +20,48 @@ use super::{interface, route_watch};
 /// # Errors
 /// When the kernel can't be asked.
 pub fn local_address(address: IpAddr, ours: u32) -> io::Result<Option<String>> {
+    // The route as it stands in the table, not what becomes of it for one address.
+    let route = ask(address, RouteFlags::FibMatch)?;
+    // An error: no route at all.
+    Ok(route.ok().and_then(|route| reason(&route, ours)))
+}
+
+/// Where a program's packet to `address` goes if it isn't into the interface `ours`, in words:
+/// rules and all tables count, and the packet has no mark.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub fn way_around(address: IpAddr, ours: u32) -> io::Result<Option<String>> {
+    let route = match ask(address, RouteFlags::empty())? {
+        Ok(route) => route,
+        Err(error) => return Ok(Some(format!("the kernel has no way there: {error}"))),
+    };
+    Ok(match routes::output(&route) {
+        Some(output) if output == ours => None,
+        Some(output) => Some(format!(
+            "a route or a policy rule leads it through {} (`ip route get {address}`)",
+            interface::name(output)
+        )),
+        None => Some("the kernel has no way there".to_owned()),
+    })
+}
+
+/// The kernel's answer about the way to an address, or its error.
+fn ask(to: IpAddr, flags: RouteFlags) -> io::Result<Result<RouteMessage, io::Error>> {
     let socket = {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         socket
     };
-    socket.send(&question(address), 0)?;
+    socket.send(&question(to, flags), 0)?;
     let (answer, _) = socket.recv_from_full()?;
     let odd = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
     let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
         .map_err(|error| odd(error.to_string()))?;
     match answer.payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
-            Ok(reason(&route, ours))
-        }
-        // No route at all.
-        NetlinkPayload::Error(_) => Ok(None),
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => Ok(Ok(route)),
+        NetlinkPayload::Error(error) => Ok(Err(error.to_io())),
         _ => Err(odd("no route".into())),
     }
 }
@@ -72,8 +97,7 @@ fn reason(route: &RouteMessage, ours: u32) -> Option<String> {
     })
 }
 
-/// Asks for the route as it stands in the table, not for what becomes of it for one address.
-fn question(to: IpAddr) -> Vec<u8> {
+fn question(to: IpAddr, flags: RouteFlags) -> Vec<u8> {
     let (family, length) = match to {
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
         IpAddr::V6(_) => (AddressFamily::Inet6, 128),
@@ -81,7 +105,7 @@ fn question(to: IpAddr) -> Vec<u8> {
     let mut route = RouteMessage::default();
     route.header.address_family = family;
     route.header.destination_prefix_length = length;
-    route.header.flags = RouteFlags::FibMatch;
+    route.header.flags = flags;
     route.attributes = vec![RouteAttribute::Destination(RouteAddress::from(to))];
     route_watch::get_route(route)
 }
@@ -94,5 +118,14 @@ mod tests {
     fn loopback_is_this_machines_own() {
         let reason = local_address(IpAddr::from([127, 0, 0, 1]), 0).unwrap();
         assert!(reason.unwrap().contains("own"));
+    }
+
+    #[test]
+    fn loopback_goes_through_its_interface_and_around_every_other() {
+        let own = IpAddr::from([127, 0, 0, 1]);
+        let loopback = interface::index("lo").unwrap();
+        assert_eq!(way_around(own, loopback).unwrap(), None);
+        let around = way_around(own, loopback + 1).unwrap().unwrap();
+        assert!(around.contains("through lo"), "{around}");
     }
 }

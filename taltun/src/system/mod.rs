@@ -52,7 +52,7 @@ pub use interface::interface_goes;
 pub use interrupts::{Interrupts, Place};
 pub use keep::Kept;
 pub use link::{LinkProbe, set_mtu};
-pub use local::local_address;
+pub use local::{local_address, way_around};
 pub use namespace::current as network_namespace;
 pub use needs::missing_programs;
 pub use path::{Path, path, routes_around};

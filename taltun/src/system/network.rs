@@ -124,12 +124,13 @@ impl Network {
         if let Some(holder) = Holders::new(&self.handle, self.index).of(net).await? {
             return Err(holder.error(*net));
         }
-        self.add_route(net, None).await
+        self.make_route(net, routes::led(net, self.index), None)
+            .await
     }
 
     /// Takes that route back, if it is ours.
     pub(super) async fn release(&mut self, net: &IpNet) {
-        let route = routes::into_interface(net, self.index, None);
+        let route = routes::led(net, self.index);
         if let Some(at) = self.routes.iter().position(|made| *made == route) {
             gone(
                 self.handle
@@ -370,6 +371,15 @@ impl Network {
 
     async fn add_route(&mut self, net: &IpNet, table: Option<u32>) -> Result<(), SystemError> {
         let route = routes::into_interface(net, self.index, table);
+        self.make_route(net, route, table).await
+    }
+
+    async fn make_route(
+        &mut self,
+        net: &IpNet,
+        route: RouteMessage,
+        table: Option<u32>,
+    ) -> Result<(), SystemError> {
         match self.handle.route().add(route.clone()).execute().await {
             Ok(()) => {
                 self.routes.push(route);

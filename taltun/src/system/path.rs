@@ -134,6 +134,7 @@ fn around(route: &RouteMessage, ours: Option<u32>) -> Option<RouteAround> {
         net,
         interface: name,
         gateway,
+        refused: false,
         origin: format!("{:?}", route.header.protocol).to_lowercase(),
     })
 }

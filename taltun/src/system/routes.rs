@@ -61,6 +61,16 @@ pub(super) fn into_interface(net: &IpNet, index: u32, table: Option<u32>) -> Rou
     }
 }
 
+/// The route of one address that a name leads into the interface. By IPv6 the lowest metric wins
+/// among routes to the same address, so nobody's later one comes before it.
+pub(super) fn led(net: &IpNet, index: u32) -> RouteMessage {
+    let mut route = into_interface(net, index, None);
+    if net.addr().is_ipv6() {
+        route.attributes.push(RouteAttribute::Priority(1));
+    }
+    route
+}
+
 /// What has a prefix already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Holder {
