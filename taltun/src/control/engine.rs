@@ -31,6 +31,7 @@ use super::plant::{Parts, Plant};
 use super::polling::Polling;
 use super::reload;
 use super::rereading::Peers;
+use super::uapi::WgChanges;
 use super::underlay::Underlay;
 use super::{Request, Response, runtime_dir};
 use crate::accel::{self, Shield};
@@ -121,6 +122,8 @@ pub(super) struct Engine {
     pub(super) manner: Manner,
     /// What names are routed, where `[dns_routes]` is.
     pub(super) names_routed: Option<Table>,
+    /// What `wg` changed and the log doesn't have yet.
+    pub(super) by_wg: WgChanges,
     /// What of the host's set-up others took away, where there is one.
     pub(super) kept: Option<Kept>,
     pub(super) started: Time,
@@ -285,6 +288,7 @@ impl Engine {
             resolver: making.resolver,
             manner: making.manner,
             names_routed,
+            by_wg: WgChanges::default(),
             kept: None,
             started: now,
             own_addresses: Vec::new(),

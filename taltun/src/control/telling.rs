@@ -122,6 +122,7 @@ impl Engine {
     /// What is done once a second.
     pub(super) fn tell_of_the_second(&mut self) {
         self.peer_log.tick(clock::now());
+        self.by_wg.tell();
         if let Some(memory) = &mut self.memory {
             memory.tick();
         }

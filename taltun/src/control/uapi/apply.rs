@@ -1,5 +1,6 @@
 //! What a request does to a running tunnel.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::crypto::PresharedKey;
 use crate::dataplane::clock;
 use crate::protocol::allowed_ips::canonical;
 use crate::protocol::device::{PeerSettings, RouteEdit};
-use crate::protocol::peer::Endpoint;
+use crate::protocol::peer::{Endpoint, Peer};
 use crate::protocol::time::Time;
 
 impl Engine {
@@ -61,13 +62,23 @@ impl Engine {
     fn set(&mut self, request: SetRequest) -> Result<(), Errno> {
         let now = self.now();
         if let Some(mark) = request.fwmark {
+            let before = self.plant.mark();
             self.set_mark(mark)?;
+            if mark != before {
+                self.by_wg.own(&format!("fwmark {mark:#x}"));
+            }
             self.resolver.set_mark(mark);
         }
         if let Some(port) = request.listen_port {
             self.set_listen_port(port)?;
         }
         if let Some(key) = request.private_key {
+            if self.device.private_key() != key.as_ref() {
+                self.by_wg.own(match &key {
+                    Some(_) => "our own key is another: all sessions start anew",
+                    None => "our own key is gone: no handshake is possible",
+                });
+            }
             self.device.set_private_key(key, now);
         }
         let mut edits = Vec::new();
@@ -75,6 +86,8 @@ impl Engine {
             self.touched.all = true;
             let keys: Vec<_> = self.device.peers().map(|peer| *peer.public_key()).collect();
             for key in &keys {
+                let label = self.label(key);
+                self.by_wg.removed.add(|| label);
                 edits.extend(self.device.forget_peer(key).map(RouteEdit::Clear));
             }
         }
@@ -111,12 +124,20 @@ impl Engine {
         let key = request.public_key;
         self.touched.note([key]);
         if request.remove {
+            if self.device.peer(&key).is_some() {
+                let label = self.label(&key);
+                self.by_wg.removed.add(|| label);
+            }
             edits.extend(self.device.forget_peer(&key).map(RouteEdit::Clear));
             return;
         }
         let known = self.device.peer(&key).cloned();
+        let label = self.label(&key);
         let peer = match known {
             Some(peer) => {
+                if self.differs(&peer, &request) {
+                    self.by_wg.changed.add(|| label);
+                }
                 if request.replace_allowed_ips {
                     edits.push(RouteEdit::Clear(peer.id()));
                 }
@@ -132,7 +153,10 @@ impl Engine {
                     persistent_keepalive: None,
                 };
                 match self.device.add_peer(settings, now) {
-                    Ok(peer) => peer,
+                    Ok(peer) => {
+                        self.by_wg.added.add(|| label);
+                        peer
+                    }
                     // As the kernel does: it isn't added, and nothing else is made of it.
                     Err(error) => return warn!("{key}: {error}"),
                 }
@@ -160,6 +184,38 @@ impl Engine {
                 RouteEdit::Remove(peer.id(), net)
             }
         }));
+    }
+
+    /// Whether a request makes another thing of a peer.
+    fn differs(&self, peer: &Peer, request: &PeerRequest) -> bool {
+        let key = peer.public_key();
+        let owned: BTreeSet<IpNet> = self.device.allowed_ips_of(peer.id()).collect();
+        let mut wanted = if request.replace_allowed_ips {
+            BTreeSet::new()
+        } else {
+            owned.clone()
+        };
+        for (net, add) in &request.allowed_ips {
+            let net = canonical(*net);
+            if *add {
+                wanted.insert(net);
+            } else {
+                wanted.remove(&net);
+            }
+        }
+        let psk = self.device.preshared_key(key).cloned().unwrap_or_default();
+        let interval = self.device.persistent_keepalive(key);
+        let seconds = interval.map_or(0, |interval| interval.as_secs());
+        let remote = peer.endpoint().map(|endpoint| endpoint.remote);
+        owned != wanted
+            || request
+                .preshared_key
+                .as_ref()
+                .is_some_and(|new| *new != psk)
+            || request.endpoint.is_some_and(|new| Some(new) != remote)
+            || request
+                .persistent_keepalive
+                .is_some_and(|new| u64::from(new) != seconds)
     }
 }
 

@@ -16,6 +16,7 @@ mod answer;
 mod apply;
 mod request;
 mod server;
+mod told;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use tokio::sync::oneshot;
 pub(super) use answer::{Snapshot, SnapshotPeer};
 pub(super) use request::SetRequest;
 pub(super) use server::UapiSocket;
+pub(super) use told::WgChanges;
 
 /// Environment variable that moves the sockets out of `/var/run/wireguard`, where `wg`
 /// looks for them.
