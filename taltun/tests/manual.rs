@@ -176,7 +176,7 @@ fn the_files_in_the_recipes_are_the_examples() {
 
 #[test]
 fn configurations_in_the_manual_name_keys_that_exist() {
-    use taltun::config::reference::KEYS;
+    use taltun::config::keys;
     for (name, text) in all_pages() {
         for (language, block) in blocks(&text) {
             if language != "toml" {
@@ -190,7 +190,7 @@ fn configurations_in_the_manual_name_keys_that_exist() {
                     continue;
                 };
                 assert!(
-                    KEYS.iter().any(|known| known.name == key.trim()),
+                    keys::all().any(|known| known.name == key.trim()),
                     "{name}: there is no key {key}"
                 );
             }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::output;
-use crate::config::{self, Config, Mode};
+use crate::config::{self, Config, Words};
 use crate::system;
 
 /// Check a configuration without touching anything.
@@ -39,10 +39,7 @@ impl Check {
 
 fn describe(config: &Config, text: &mut String) {
     let interface = &config.interface;
-    let mode = match interface.mode {
-        Mode::Server => "server",
-        Mode::Client => "client",
-    };
+    let mode = interface.mode.word();
     let vip: Vec<String> = interface.vip.iter().map(ToString::to_string).collect();
     let peers = config.peers.len();
     // Writing to a String can't fail.

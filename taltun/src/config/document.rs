@@ -6,13 +6,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Spot};
+use super::keys::{self, Key};
 use super::pieces::{self, Pieces, Run};
 use super::{suggest, syntax};
 
@@ -30,10 +30,13 @@ pub(super) struct Document<'a> {
 /// Mistakes told at once, at the most.
 pub(super) const MOST_MISTAKES: usize = 10;
 
+/// What a section has that isn't in the file.
+static NOTHING: LazyLock<DeTable<'static>> = LazyLock::new(DeTable::new);
+
 /// A table of the file, such as `[interface]` or one of `[[peers]]`.
 pub(super) struct Section<'d, 'a> {
     document: &'d Document<'a>,
-    name: &'static str,
+    declared: &'static keys::Section,
     table: &'d DeTable<'a>,
     start: usize,
     /// Where what the table was parsed from begins in the file.
@@ -41,12 +44,14 @@ pub(super) struct Section<'d, 'a> {
 }
 
 /// The value of a key, or an element of its list.
+#[derive(Clone, Copy)]
 pub(super) struct Field<'d, 'a> {
     document: &'d Document<'a>,
     shift: usize,
-    section: &'static str,
-    key: &'static str,
+    key: &'static Key,
     value: &'d Spanned<DeValue<'a>>,
+    /// Where it stands in the file, or what misses it, if it is a default.
+    at: usize,
 }
 
 impl<'a> Document<'a> {
@@ -142,10 +147,11 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Refuses top-level keys other than `known`.
-    pub(super) fn allow_only(&self, known: &[&str]) -> Result<(), ConfigError> {
+    /// Refuses sections that there aren't.
+    pub(super) fn allow_only(&self) -> Result<(), ConfigError> {
+        let is_known = |name: &str| keys::section(name).is_some();
         self.tables()
-            .try_for_each(|(table, shift)| allow_only(self, "", table, shift, known))
+            .try_for_each(|(table, shift)| allow_only(self, "", table, shift, is_known))
     }
 
     /// The tables of the file that are parsed already, and where they begin in it.
@@ -157,11 +163,26 @@ impl<'a> Document<'a> {
         std::iter::once((self.root.get_ref(), 0)).chain(tail)
     }
 
-    /// The table `[name]`, if the file has one.
+    /// A section that stands once, with the defaults alone where the file doesn't have it.
+    pub(super) fn section_or_defaults(
+        &self,
+        declared: &'static keys::Section,
+    ) -> Result<Section<'_, 'a>, ConfigError> {
+        Ok(self.section(declared)?.unwrap_or(Section {
+            document: self,
+            declared,
+            table: &NOTHING,
+            start: 0,
+            shift: 0,
+        }))
+    }
+
+    /// A section that stands once, if the file has it.
     pub(super) fn section(
         &self,
-        name: &'static str,
+        declared: &'static keys::Section,
     ) -> Result<Option<Section<'_, 'a>>, ConfigError> {
+        let name = declared.name;
         let mut tables = self.tables();
         let found = tables.find_map(|(table, shift)| Some((find(table, name)?, shift)));
         let Some((value, shift)) =
@@ -172,7 +193,7 @@ impl<'a> Document<'a> {
         match value.get_ref() {
             DeValue::Table(table) => Ok(Some(Section {
                 document: self,
-                name,
+                declared,
                 table,
                 start: value.span().start.saturating_add(shift),
                 shift,
@@ -188,16 +209,18 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Gives each of the tables `[[name]]` to `read`, in file order.
+    /// Gives each of the tables of a section that may stand any number of times to `read`, in
+    /// file order.
     pub(super) fn each_section(
         &self,
-        name: &'static str,
+        declared: &'static keys::Section,
         mut read: impl FnMut(&Section<'_, 'a>) -> Result<(), ConfigError>,
     ) -> Result<(), ConfigError> {
+        let name = declared.name;
         let run = self.run.as_ref().map(|(run, _)| run);
         let Some(run) = run.filter(|run| run.name() == name) else {
             return self
-                .sections(self.root.get_ref(), name, 0)?
+                .sections(self.root.get_ref(), declared, 0)?
                 .iter()
                 .try_for_each(read);
         };
@@ -205,18 +228,19 @@ impl<'a> Document<'a> {
             // Whoever reads a file in pieces reads it as a whole where that fails.
             let root = pieces::parse(piece)
                 .ok_or_else(|| self.spot(shift, "", name).error("not valid TOML"))?;
-            let sections = self.sections(root.get_ref(), name, shift)?;
+            let sections = self.sections(root.get_ref(), declared, shift)?;
             sections.iter().try_for_each(&mut read)
         })
     }
 
-    /// The tables `[[name]]` of a text that begins at `shift`.
+    /// The tables of a section in a text that begins at `shift`.
     fn sections<'d>(
         &'d self,
         root: &'d DeTable<'a>,
-        name: &'static str,
+        declared: &'static keys::Section,
         shift: usize,
     ) -> Result<Vec<Section<'d, 'a>>, ConfigError> {
+        let name = declared.name;
         let value = find(root, name);
         let Some(value) = value.filter(|value| !self.is_ignored(value.span().start, "", name))
         else {
@@ -241,7 +265,7 @@ impl<'a> Document<'a> {
             .map(|element| match element.get_ref() {
                 DeValue::Table(table) => Ok(Section {
                     document: self,
-                    name,
+                    declared,
                     table,
                     start: element.span().start.saturating_add(shift),
                     shift,
@@ -258,38 +282,69 @@ impl<'a> Document<'a> {
 }
 
 impl<'d, 'a> Section<'d, 'a> {
-    /// Refuses keys other than `known`.
-    pub(super) fn allow_only(&self, known: &[&str]) -> Result<(), ConfigError> {
-        allow_only(self.document, self.name, self.table, self.shift, known)
+    /// Refuses keys that it doesn't have.
+    pub(super) fn allow_only(&self) -> Result<(), ConfigError> {
+        let is_known = |name: &str| self.declared.has(name);
+        allow_only(
+            self.document,
+            self.declared.name,
+            self.table,
+            self.shift,
+            is_known,
+        )
     }
 
     /// The value of `key`, if it is given.
-    pub(super) fn get(&self, key: &'static str) -> Option<Field<'d, 'a>> {
-        let is_ignored = |value: &&Spanned<DeValue<'a>>| {
-            let at = value.span().start;
-            self.document.is_ignored(at, self.name, key)
-        };
-        let value = find(self.table, key).filter(|value| !is_ignored(value));
-        value.map(|value| Field {
+    pub(super) fn get(&self, key: &'static Key) -> Option<Field<'d, 'a>> {
+        let value = find(self.table, key.name)?;
+        let at = value.span().start;
+        let is_ignored = self.document.is_ignored(at, self.declared.name, key.name);
+        (!is_ignored).then_some(Field {
             document: self.document,
             shift: self.shift,
-            section: self.name,
             key,
             value,
+            at: at.saturating_add(self.shift),
         })
     }
 
+    /// The value of `key`: the one that is given, or its default.
+    pub(super) fn value(&self, key: &'static Key) -> Result<Field<'d, 'a>, ConfigError> {
+        if let Some(given) = self.get(key) {
+            return Ok(given);
+        }
+        let value = key.default_value();
+        let value = value.ok_or_else(|| self.spot(key).error("missing; give it a value"))?;
+        Ok(Field {
+            document: self.document,
+            shift: 0,
+            key,
+            value,
+            at: self.start,
+        })
+    }
+
+    /// Those of its keys that are given, each with where.
+    pub(super) fn spots(&self) -> impl Iterator<Item = (&'static str, Spot)> {
+        let given = self.declared.keys.iter().filter_map(|key| self.get(key));
+        given.map(|field| (field.key.name, field.spot()))
+    }
+
     /// Where `key` would stand if it were given: at the head of this section.
-    pub(super) fn spot(&self, key: &'static str) -> Spot {
-        self.document.spot(self.start, self.name, key)
+    pub(super) fn spot(&self, key: &'static Key) -> Spot {
+        self.document.spot(self.start, self.declared.name, key.name)
+    }
+
+    /// Its head.
+    pub(super) fn head(&self) -> Spot {
+        self.document.spot(self.start, self.declared.name, "")
     }
 }
 
 impl<'d> Field<'d, '_> {
     /// Where this is written.
     pub(super) fn spot(&self) -> Spot {
-        let at = self.value.span().start.saturating_add(self.shift);
-        self.document.spot(at, self.section, self.key)
+        self.document.spot(self.at, self.key.section, self.key.name)
     }
 
     /// A text.
@@ -308,8 +363,9 @@ impl<'d> Field<'d, '_> {
         }
     }
 
-    /// A whole number within `range`.
-    pub(super) fn integer(&self, range: RangeInclusive<u32>) -> Result<u32, ConfigError> {
+    /// A whole number that the key takes.
+    pub(super) fn integer(&self) -> Result<u32, ConfigError> {
+        let range = self.key.range();
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         match self.value.get_ref() {
             DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix())
@@ -330,14 +386,13 @@ impl<'d> Field<'d, '_> {
                 .iter()
                 .filter(|value| {
                     let at = value.span().start;
-                    !self.document.is_ignored(at, self.section, self.key)
+                    let (section, key) = (self.key.section, self.key.name);
+                    !self.document.is_ignored(at, section, key)
                 })
                 .map(|value| Self {
-                    document: self.document,
-                    shift: self.shift,
-                    section: self.section,
-                    key: self.key,
                     value,
+                    at: value.span().start.saturating_add(self.shift),
+                    ..*self
                 })
                 .collect()),
             other => Err(self.wrong_type("a list of texts in [ ]", other)),
@@ -345,9 +400,9 @@ impl<'d> Field<'d, '_> {
     }
 
     /// The elements of a list of texts, or the one text that stands in its place.
-    pub(super) fn one_or_list(self) -> Result<Vec<Self>, ConfigError> {
+    pub(super) fn one_or_list(&self) -> Result<Vec<Self>, ConfigError> {
         match self.value.get_ref() {
-            DeValue::String(_) => Ok(vec![self]),
+            DeValue::String(_) => Ok(vec![*self]),
             DeValue::Array(_) => self.list(),
             other => Err(self.wrong_type("a text in quotes or a list of them in [ ]", other)),
         }
@@ -364,12 +419,12 @@ fn allow_only(
     section: &'static str,
     table: &DeTable<'_>,
     shift: usize,
-    known: &[&str],
+    is_known: impl Fn(&str) -> bool,
 ) -> Result<(), ConfigError> {
     // The map is sorted by name; the first in the file is the one to name first.
     let unknown = table
         .keys()
-        .filter(|key| !known.contains(&key.get_ref().as_ref()))
+        .filter(|key| !is_known(key.get_ref()))
         .filter(|key| !document.is_ignored(key.span().start, section, key.get_ref()))
         .min_by_key(|key| key.span().start);
     let Some(unknown) = unknown else {
@@ -387,10 +442,7 @@ fn allow_only(
             section,
             word.to_string(),
         )
-        .error(format!(
-            "{what}; {}",
-            suggest::hint_in(section, word, known)
-        )))
+        .error(format!("{what}; {}", suggest::hint_in(section, word))))
 }
 
 fn find<'t, 'a>(table: &'t DeTable<'a>, name: &str) -> Option<&'t Spanned<DeValue<'a>>> {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::Config;
 
 /// What the host does for the tunnel beyond carrying its interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "each is a switch of the file of its own"
@@ -78,10 +78,9 @@ impl Masquerade {
 }
 
 /// `interface.firewall`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirewallChoice {
     /// nftables, else iptables.
-    #[default]
     Auto,
     /// nftables, by `nft`.
     Nftables,

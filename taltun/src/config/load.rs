@@ -1,12 +1,15 @@
 //! From a file, or flags, or both, to a checked configuration.
 
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use super::document::{Document, MOST_MISTAKES};
 use super::draft::Draft;
 use super::error::{ConfigError, Spot, line_after};
+use super::keys::interface::ASSUMED_MTU;
 use super::pieces::{PIECE, Pieces};
-use super::{Config, Mode, Overrides, file, permissions, rules};
+use super::{Config, Interface, Mode, Overrides, file, permissions, read, rules};
+use crate::crypto::PrivateKey;
 
 /// The largest configuration, bytes: a million peers are in less.
 const LARGEST: u64 = 512 << 20;
@@ -33,7 +36,8 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 /// Reads the file at `path`, if one is given, applies `overrides` and checks the outcome.
 pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let Some(path) = path else {
-        let mut draft = Draft::empty(Spot::flag("command line"));
+        let file = "command line";
+        let mut draft = read::draft(&Document::parse("", file)?, file)?;
         overrides.apply(&mut draft)?;
         return finish(draft);
     };
@@ -58,6 +62,35 @@ pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, C
 /// looked for beside that file.
 pub fn parse(text: &str, file: &str) -> Result<Loaded, ConfigError> {
     check(text, file, |_| Ok(()))
+}
+
+impl Config {
+    /// The configuration of an interface that is made by name alone, as `wireguard-go`
+    /// makes it: nothing is known of it yet but a key that nobody else will ever know.
+    pub fn plain(tun_name: &str, private_key: PrivateKey) -> Self {
+        let file = "defaults";
+        let draft = Document::parse("", file).and_then(|empty| read::draft(&empty, file));
+        let draft = draft.expect("a file with nothing in it can be read, as the tests do");
+        Self {
+            interface: Interface {
+                mode: Mode::Server,
+                tun_name: tun_name.to_owned(),
+                vip: Vec::new(),
+                local_addr: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+                private_key,
+                mtu: ASSUMED_MTU,
+                mtu_is_default: true,
+                routes: Vec::new(),
+                debug: draft.debug,
+            },
+            peers: Vec::new(),
+            accel: draft.accel,
+            dataplane: draft.dataplane,
+            host: draft.host,
+            hooks: draft.hooks,
+            dns_routes: None,
+        }
+    }
 }
 
 /// Settings that are wrong by themselves only if another is right: the first may need what the
@@ -93,7 +126,7 @@ pub(super) fn whole(
     let mut errors: Vec<ConfigError> = Vec::new();
     // Each round reads past one mistake, or past a section that lacks what was one.
     for _ in 0..2 * MOST_MISTAKES {
-        let outcome = Draft::read(&document, file).and_then(|mut draft| {
+        let outcome = read::draft(&document, file).and_then(|mut draft| {
             change(&mut draft)?;
             finish(draft)
         });
@@ -145,14 +178,14 @@ pub(super) fn in_pieces(
     change: impl Fn(&mut Draft) -> Result<(), ConfigError>,
 ) -> Option<Loaded> {
     let document = Document::in_pieces(text, file, Pieces::of(text, "peers", piece)?)?;
-    let mut draft = Draft::read(&document, file).ok()?;
+    let mut draft = read::draft(&document, file).ok()?;
     change(&mut draft).ok()?;
     finish(draft).ok()
 }
 
 fn finish(draft: Draft) -> Result<Loaded, ConfigError> {
     let spot = draft.spot.clone();
-    let is_unnamed = draft.tun_name.is_none();
+    let is_unnamed = !draft.is_named;
     let (config, mut warnings) = rules::check(draft)?;
     if config.interface.mode == Mode::Server && config.peers.is_empty() {
         warnings.push(spot.sibling("interface.mode").say(

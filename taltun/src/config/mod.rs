@@ -2,7 +2,8 @@
 //!
 //! The types here can only hold what Taltun can run; reading and refusing TOML is in the
 //! modules below. A file becomes a `Document` (sections and values that know their line),
-//! then a `Draft` (each value understood), and the `rules` make the [`Config`] of it.
+//! then a `Draft` (each value understood), and the `rules` make the [`Config`] of it. What keys
+//! there are is in [`keys`].
 
 mod dns_routes;
 mod document;
@@ -10,12 +11,15 @@ mod draft;
 mod error;
 mod file;
 mod host;
+pub mod keys;
 mod load;
 mod nets;
 mod overrides;
 mod permissions;
 mod pieces;
-pub mod reference;
+mod read;
+#[cfg(test)]
+mod reference;
 mod rules;
 mod suggest;
 mod syntax;
@@ -23,6 +27,7 @@ mod syntax;
 mod tests;
 mod values;
 pub mod wgquick;
+mod words;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -37,6 +42,7 @@ pub use overrides::Overrides;
 pub use rules::OWN_ENDPOINT;
 pub(crate) use suggest::nearest;
 pub(crate) use values::{interface_name, network};
+pub(crate) use words::Words;
 
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
@@ -57,32 +63,6 @@ pub struct Config {
     pub hooks: Hooks,
     /// `[dns_routes]`, if there is one.
     pub dns_routes: Option<DnsRoutes>,
-}
-
-impl Config {
-    /// The configuration of an interface that is made by name alone, as `wireguard-go`
-    /// makes it: nothing is known of it yet but a key that nobody else will ever know.
-    pub fn plain(tun_name: &str, private_key: PrivateKey) -> Self {
-        Self {
-            interface: Interface {
-                mode: Mode::Server,
-                tun_name: tun_name.to_owned(),
-                vip: Vec::new(),
-                local_addr: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0)),
-                private_key,
-                mtu: 1420,
-                mtu_is_default: true,
-                routes: Vec::new(),
-                debug: false,
-            },
-            peers: Vec::new(),
-            accel: draft::Draft::empty(error::Spot::flag("")).accel,
-            dataplane: Dataplane::default(),
-            host: HostSettings::default(),
-            hooks: Hooks::default(),
-            dns_routes: None,
-        }
-    }
 }
 
 /// Who starts handshakes.
@@ -178,10 +158,9 @@ pub struct Accel {
 }
 
 /// `accel.xdp`: how the XDP program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XdpMode {
     /// Driver mode where it costs nothing, else generic, else off.
-    #[default]
     Auto,
     /// Driver mode, else off.
     Driver,
@@ -192,10 +171,9 @@ pub enum XdpMode {
 }
 
 /// `accel.af_xdp`: whether transport messages go past the kernel's network stack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfXdp {
     /// Where the network card writes to our memory itself.
-    #[default]
     Auto,
     /// Also where the kernel has to copy.
     On,
@@ -221,17 +199,4 @@ pub struct Dataplane {
     /// Microseconds that a worker goes on looking for packets before it sleeps, 0 to
     /// 1,000. Buys latency with CPU time.
     pub busy_poll_us: u32,
-}
-
-impl Default for Dataplane {
-    fn default() -> Self {
-        Self {
-            tun_offload: true,
-            udp_gso: true,
-            udp_gro: true,
-            workers: None,
-            crypto_threads: None,
-            busy_poll_us: 0,
-        }
-    }
 }

@@ -55,11 +55,11 @@ impl Overrides {
     }
 
     pub(super) fn apply(&self, draft: &mut Draft) -> Result<(), ConfigError> {
-        if let Some(mode) = read("-mode", self.mode.as_deref(), values::mode)? {
-            draft.mode = Some(mode);
+        if let Some(mode) = read("-mode", self.mode.as_deref(), values::word)? {
+            draft.mode = mode;
         }
         if let Some(addr) = read("-local", self.local.as_deref(), values::local_addr)? {
-            draft.local_addr = Some(addr);
+            draft.local_addr = addr;
         }
         if let Some(key) = read("-key", self.key.as_deref(), str::parse::<PrivateKey>)? {
             draft.private_key = Some(key);
@@ -80,7 +80,8 @@ impl Overrides {
             draft.peers.push(peer(text)?);
         }
         if let Some(name) = read("-tun", self.tun.as_deref(), values::interface_name)? {
-            draft.tun_name = Some(name);
+            draft.tun_name = name;
+            draft.is_named = true;
         }
         if let Some(value) = read("-mtu", self.mtu.as_deref(), values::mtu)? {
             let spot = Spot::flag("-mtu");

@@ -2,20 +2,18 @@
 //! peer each, and what is required is there.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, Written};
 use super::error::{ConfigError, Spot};
+use super::keys::interface::ASSUMED_MTU;
 use super::nets::Nets;
 use super::{Config, DnsRoutes, Endpoint, FirewallChoice, Interface, Mode, Peer};
 use crate::crypto::{PrivateKey, PublicKey};
 
-const DEFAULT_TUN_NAME: &str = "taltun0";
-const DEFAULT_PORT: u16 = 9000;
-const DEFAULT_MTU: u16 = 1420;
 /// What to do where a wrapper on this machine carries a full tunnel's datagrams.
 pub const OWN_ENDPOINT: &str = "what wraps its datagrams (wstunnel, udp2raw) sends its own packets \
     into the tunnel again; give its server a route of its own, \
@@ -43,7 +41,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         .take()
         .map(|routes| finish_dns_routes(routes, &draft.peers))
         .transpose()?;
-    let mode = draft.mode.unwrap_or(Mode::Client);
+    let mode = draft.mode;
     let mut warnings = questionable_host(&draft);
     warnings.splice(0..0, draft.warnings);
     warnings.extend(questionable_peers(&draft.peers, &draft.vip, &draft.routes));
@@ -57,11 +55,9 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
 
     let interface = Interface {
         mode,
-        tun_name: draft.tun_name.unwrap_or_else(|| DEFAULT_TUN_NAME.into()),
+        tun_name: draft.tun_name,
         vip: values(&draft.vip),
-        local_addr: draft
-            .local_addr
-            .unwrap_or_else(|| SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT))),
+        local_addr: draft.local_addr,
         private_key,
         mtu,
         mtu_is_default,
@@ -101,7 +97,7 @@ fn check_own_vip(vip: &[Written<IpNet>], missing: &Spot) -> Result<(), ConfigErr
 
 fn check_mtu(mtu: Option<Written<u16>>, vip: &[Written<IpNet>]) -> Result<u16, ConfigError> {
     let Some(mtu) = mtu else {
-        return Ok(DEFAULT_MTU);
+        return Ok(ASSUMED_MTU);
     };
     let v6 = vip.iter().find(|vip| vip.value.addr().is_ipv6());
     match v6 {
@@ -208,7 +204,7 @@ fn finish_dns_routes(draft: DnsRoutesDraft, peers: &[PeerDraft]) -> Result<DnsRo
 fn check_host(draft: &Draft) -> Result<(), ConfigError> {
     let host = &draft.host;
     let spot = |key| draft.host_spots.get(key).unwrap_or(&draft.spot);
-    let tun_name = draft.tun_name.as_deref().unwrap_or(DEFAULT_TUN_NAME);
+    let tun_name = draft.tun_name.as_str();
     let out = || {
         host.masquerade
             .iter()

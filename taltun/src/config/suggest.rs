@@ -1,6 +1,6 @@
 //! "Did you mean": the known word nearest to one that isn't known.
 
-use super::reference;
+use super::keys::{self, Key, Section};
 
 /// A hint to append to an error: the known word nearest to `word`, or all of them when
 /// none is near.
@@ -13,94 +13,47 @@ pub(super) fn hint(word: &str, known: &[&str]) -> String {
 
 /// The same for a key of `section`, or with an empty one a section; words of wg-quick and of
 /// the Go version, and keys of another section, are known, too.
-pub(super) fn hint_in(section: &str, word: &str, known: &[&str]) -> String {
-    if section.is_empty() {
-        let header = |near: &str| {
-            let sections = reference::SECTIONS.iter();
-            let mut sections = sections.filter(|section| section.name == near);
-            sections.next().map_or("", |section| section.header)
-        };
-        return match nearest(word, known) {
-            Some(near) if matches!(word, "Interface" | "Peer") => format!(
-                "did you mean {}? A file of wg-quick is translated by `taltun import FILE`",
-                header(near)
-            ),
-            Some(near) => format!("did you mean {}?", header(near)),
-            None => owner("", word).unwrap_or_else(|| hint(word, known)),
-        };
-    }
-    let folded: String = fold(word).into_iter().collect();
-    let elsewhere = ELSEWHERE
-        .iter()
-        .find(|(words, key)| words.contains(&folded.as_str()) && known.contains(key));
-    match (elsewhere, nearest(word, known)) {
-        (Some((_, key)), _) => format!("did you mean {key}?"),
-        (None, Some(near)) => format!("did you mean {near}?"),
-        (None, None) => owner(section, word).unwrap_or_else(|| hint(word, known)),
+pub(super) fn hint_in(section: &str, word: &str) -> String {
+    let Some(declared) = keys::section(section) else {
+        return hint_of_section(word);
+    };
+    let known = declared.names();
+    let meant = named_elsewhere(declared, word).map(|key| key.name);
+    match meant.or_else(|| nearest(word, &known)) {
+        Some(near) => format!("did you mean {near}?"),
+        None => owner(section, word).unwrap_or_else(|| hint(word, &known)),
     }
 }
 
-/// What other programs call our keys, as [`fold`] leaves it.
-const ELSEWHERE: &[(&[&str], &str)] = &[
-    (
-        &[
-            "listenport",
-            "listen",
-            "port",
-            "bind",
-            "local",
-            "localaddress",
-            "listenaddr",
-        ],
-        "local_addr",
-    ),
-    (&["address", "addr", "ip", "ips", "ipaddress"], "vip"),
-    (
-        &[
-            "interface",
-            "interfacename",
-            "ifname",
-            "dev",
-            "device",
-            "tun",
-            "tunname",
-        ],
-        "tun_name",
-    ),
-    (&["key", "privkey", "secretkey"], "private_key"),
-    (&["key", "pubkey"], "public_key"),
-    (&["psk", "secret", "sharedkey"], "preshared_key"),
-    (&["remote", "host", "server", "address"], "endpoint"),
-    (&["keepalive", "keepaliveinterval"], "persistent_keepalive"),
-    (&["networks", "subnets", "allowed", "nets"], "allowed_ips"),
-    (&["table", "route"], "routes"),
-    (&["postup", "preup", "up"], "on_up"),
-    (&["predown", "postdown", "down"], "on_down"),
-    (&["mark", "table", "sockmark"], "fwmark"),
-    (&["nameserver", "nameservers", "resolver"], "dns"),
-    (&["forward", "forwarding", "ipforwarding"], "ip_forward"),
-    (&["mssfix", "mss", "clampmss"], "mss_clamp"),
-    (&["verbose", "loglevel", "log"], "debug"),
-    (&["nat", "snat", "masq"], "masquerade"),
-];
+fn hint_of_section(word: &str) -> String {
+    let known: Vec<&str> = keys::SECTIONS.iter().map(|section| section.name).collect();
+    let header = nearest(word, &known).and_then(keys::section);
+    match header.map(|section| section.header) {
+        Some(header) if matches!(word, "Interface" | "Peer") => format!(
+            "did you mean {header}? A file of wg-quick is translated by `taltun import FILE`"
+        ),
+        Some(header) => format!("did you mean {header}?"),
+        None => owner("", word).unwrap_or_else(|| hint(word, &known)),
+    }
+}
+
+/// The key that other programs call so.
+fn named_elsewhere(section: &'static Section, word: &str) -> Option<&'static Key> {
+    let word = fold(word);
+    let mut keys = section.keys.iter().copied();
+    keys.find(|key| key.also.contains(&word.as_str()))
+}
 
 /// Where a key belongs that is right in itself, or by a name of others.
 fn owner(section: &str, word: &str) -> Option<String> {
-    let folded: String = fold(word).into_iter().collect();
-    reference::SECTIONS
-        .iter()
+    let others = keys::SECTIONS.iter().copied();
+    others
         .filter(|other| other.name != section)
         .find_map(|other| {
-            let keys = reference::names(other.name);
-            let exact = keys.iter().find(|key| fold(key) == fold(word));
-            let by_another_name = || {
-                let mut known = ELSEWHERE.iter();
-                let (_, key) = known
-                    .find(|(words, key)| words.contains(&folded.as_str()) && keys.contains(key))?;
-                Some(key)
-            };
-            let key = exact.or_else(by_another_name)?;
-            Some(format!("{key} belongs below {}", other.header))
+            let mut keys = other.keys.iter().copied();
+            let exact = keys.find(|key| fold(key.name) == fold(word));
+            let key = exact.or_else(|| named_elsewhere(other, word))?;
+            Some(format!("{} belongs below {}", key.name, other.header))
         })
 }
 
@@ -109,35 +62,20 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = fold(word);
     known
         .iter()
-        .map(|candidate| (distance(&word, &fold(candidate)), *candidate))
+        .map(|candidate| (strsim::levenshtein(&word, &fold(candidate)), *candidate))
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
         .map(|(_, candidate)| candidate)
 }
 
 /// Drops what separates words, so that wg-quick's `AllowedIPs` finds `allowed_ips`.
-fn fold(word: &str) -> Vec<char> {
+fn fold(word: &str) -> String {
     word.chars()
         .filter(|c| !matches!(c, '_' | '-'))
         .flat_map(char::to_lowercase)
         // Far longer than any known word: as good as infinitely far away.
         .take(64)
         .collect()
-}
-
-/// Levenshtein distance, one row at a time.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -164,7 +102,6 @@ mod tests {
 
     #[test]
     fn words_of_others_and_keys_of_other_sections_are_known() {
-        let hint = |section: &str, word: &str| hint_in(section, word, &reference::names(section));
         for (section, word, expected) in [
             ("interface", "ListenPort", "did you mean local_addr?"),
             ("interface", "listen", "did you mean local_addr?"),
@@ -193,22 +130,11 @@ mod tests {
                 "local_addr belongs below [interface]",
             ),
         ] {
-            assert_eq!(hint(section, word), expected, "{section}.{word}");
+            assert_eq!(hint_in(section, word), expected, "{section}.{word}");
         }
-        let sections = [
-            "interface",
-            "peers",
-            "accel",
-            "dataplane",
-            "nat",
-            "dns_routes",
-        ];
-        assert_eq!(hint_in("", "peer", &sections), "did you mean [[peers]]?");
-        assert_eq!(
-            hint_in("", "vip", &sections),
-            "vip belongs below [interface]"
-        );
-        assert!(hint_in("", "Peer", &sections).contains("taltun import"));
+        assert_eq!(hint_in("", "peer"), "did you mean [[peers]]?");
+        assert_eq!(hint_in("", "vip"), "vip belongs below [interface]");
+        assert!(hint_in("", "Peer").contains("taltun import"));
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! Every error is the half sentence that follows `file:line: key:`. None of them repeats
 //! the text of a secret.
 
-use std::fmt::Display;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{AfXdp, Domain, Endpoint, FirewallChoice, Mode, Shell, XdpMode, suggest};
+use super::words::Words;
+use super::{Domain, Endpoint, keys, suggest};
 
 /// Longest name of a peer, in characters.
 const NAME_MAX: usize = 64;
@@ -66,45 +66,19 @@ pub(super) fn peer_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// `server` or `client`.
-pub(super) fn mode(text: &str) -> Result<Mode, String> {
-    match text {
-        "server" => Ok(Mode::Server),
-        "client" => Ok(Mode::Client),
-        other => Err(one_of(other, &["server", "client"])),
+/// One of the few words that there are.
+pub(super) fn word<T: Words>(text: &str) -> Result<T, String> {
+    if let Some((_, meant)) = T::WORDS.iter().find(|(word, _)| *word == text) {
+        return Ok(*meant);
     }
-}
-
-/// `auto`, `driver`, `generic` or `off`.
-pub(super) fn xdp_mode(text: &str) -> Result<XdpMode, String> {
-    match text {
-        "auto" => Ok(XdpMode::Auto),
-        "driver" => Ok(XdpMode::Driver),
-        "generic" => Ok(XdpMode::Generic),
-        "off" => Ok(XdpMode::Off),
-        other => Err(one_of(other, &["auto", "driver", "generic", "off"])),
-    }
-}
-
-/// `auto`, `on` or `off`.
-pub(super) fn af_xdp(text: &str) -> Result<AfXdp, String> {
-    match text {
-        "auto" => Ok(AfXdp::Auto),
-        "on" => Ok(AfXdp::On),
-        "off" => Ok(AfXdp::Off),
-        other => Err(one_of(other, &["auto", "on", "off"])),
-    }
-}
-
-/// `auto`, `nftables`, `iptables` or `none`.
-pub(super) fn firewall(text: &str) -> Result<FirewallChoice, String> {
-    match text {
-        "auto" => Ok(FirewallChoice::Auto),
-        "nftables" => Ok(FirewallChoice::Nftables),
-        "iptables" => Ok(FirewallChoice::Iptables),
-        "none" => Ok(FirewallChoice::None),
-        other => Err(one_of(other, &["auto", "nftables", "iptables", "none"])),
-    }
+    let quoted: Vec<String> = T::NAMES.iter().map(|word| format!("{word:?}")).collect();
+    let expected = format!("expected {}, found {text:?}", quoted.join(" or "));
+    let hint = suggest::hint(text, T::NAMES);
+    Err(if hint.starts_with("did") {
+        format!("{expected}; {hint}")
+    } else {
+        expected
+    })
 }
 
 /// One of `interface.dns`.
@@ -169,15 +143,6 @@ pub(super) fn domain(text: &str) -> Result<Domain, String> {
             "expected a name such as \"example.com\", or \"*.example.net\" for all names below \
              it, found {text:?}"
         )),
-    }
-}
-
-/// `sh` or `bash`.
-pub(super) fn shell(text: &str) -> Result<Shell, String> {
-    match text {
-        "sh" => Ok(Shell::Sh),
-        "bash" => Ok(Shell::Bash),
-        other => Err(one_of(other, &["sh", "bash"])),
     }
 }
 
@@ -289,20 +254,17 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     Ok(Endpoint::Name(host.to_owned(), port))
 }
 
-/// MTU of the tunnel: 576 is the least IPv4 works with, and 65,000 leaves room for the
-/// outer headers in the largest datagram.
-pub(super) const MTU_RANGE: std::ops::RangeInclusive<u32> = 576..=65_000;
-
 /// The MTU as a flag gives it.
 pub(super) fn mtu(text: &str) -> Result<u16, String> {
+    let range = keys::interface::MTU.range();
     text.parse()
         .ok()
-        .filter(|mtu| MTU_RANGE.contains(&u32::from(*mtu)))
+        .filter(|mtu| range.contains(&u32::from(*mtu)))
         .ok_or_else(|| {
             format!(
                 "expected a whole number from {} to {}, found {text:?}",
-                MTU_RANGE.start(),
-                MTU_RANGE.end()
+                range.start(),
+                range.end()
             )
         })
 }
@@ -318,18 +280,4 @@ fn host_address(addr: IpAddr) -> Result<(), String> {
         return Ok(());
     };
     Err(format!("{addr} {why}; expected the address of one host"))
-}
-
-fn one_of(found: impl AsRef<str> + Display, known: &[&str]) -> String {
-    let quoted: Vec<String> = known.iter().map(|word| format!("{word:?}")).collect();
-    let mut text = format!(
-        "expected {}, found {:?}",
-        quoted.join(" or "),
-        found.as_ref()
-    );
-    let hint = suggest::hint(found.as_ref(), known);
-    if hint.starts_with("did") {
-        text = format!("{text}; {hint}");
-    }
-    text
 }

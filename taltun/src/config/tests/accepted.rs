@@ -194,7 +194,7 @@ fn the_offloads_are_on_unless_switched_off() {
             workers: Some(3),
             crypto_threads: Some(0),
             busy_poll_us: 50,
-            ..Dataplane::default()
+            ..config(&interface("")).dataplane
         }
     );
     let typed = interface("[dataplane]\nudp_gsp = false\n");

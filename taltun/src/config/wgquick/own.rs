@@ -4,7 +4,7 @@
 //! may not hold anything that runs a program or names a file, each has to be a setting by
 //! itself, and which ones were taken is said.
 
-use crate::config::reference;
+use crate::config::keys;
 
 /// Keys that run a program as root, or read a file.
 const NEVER: &[&str] = &[
@@ -34,9 +34,7 @@ pub(super) enum Own {
 pub(super) fn read(text: &str, section: &str) -> Own {
     if let Some(name) = text.strip_prefix('[') {
         let name = name.trim_end_matches(']').trim();
-        let known = reference::SECTIONS
-            .iter()
-            .any(|known| known.name == name && known.header == text);
+        let known = keys::section(name).is_some_and(|known| known.header == text);
         return if known && !matches!(name, "interface" | "peers") {
             Own::Header(text.to_owned())
         } else {
@@ -56,7 +54,7 @@ pub(super) fn read(text: &str, section: &str) -> Own {
              you trust it",
         );
     }
-    if !reference::names(section).contains(&key.as_str()) {
+    if !keys::section(section).is_some_and(|section| section.has(&key)) {
         return Own::Refused("there is no such key");
     }
     Own::Setting {

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::FOR_TALTUN;
 use super::lines::{host_lines, join, table};
-use crate::config::{Config, Endpoint, FirewallChoice, Mode, Peer};
+use crate::config::{Config, Endpoint, FirewallChoice, Peer, Words};
 use crate::crypto::{PresharedKey, PrivateKey};
 
 /// A tunnel as it is now.
@@ -41,10 +41,7 @@ pub fn running(tunnel: &Running<'_>) -> Zeroizing<String> {
     line(&mut text, "MTU", interface.mtu);
     // Without addresses it was made by name, and nobody gave it any of these.
     if !interface.vip.is_empty() {
-        let mode = match interface.mode {
-            Mode::Server => "server",
-            Mode::Client => "client",
-        };
+        let mode = interface.mode.word();
         ours(&mut text, "mode", format!("{mode:?}"));
         if !interface.local_addr.ip().is_unspecified() {
             let address = interface.local_addr.to_string();
@@ -90,13 +87,8 @@ fn write_host(text: &mut String, config: &Config) {
     if let Some(relay) = host.relay {
         ours(text, "relay", relay);
     }
-    let firewall = match host.firewall {
-        FirewallChoice::Auto => None,
-        FirewallChoice::Nftables => Some("nftables"),
-        FirewallChoice::Iptables => Some("iptables"),
-        FirewallChoice::None => Some("none"),
-    };
-    if let Some(firewall) = firewall {
+    if host.firewall != FirewallChoice::Auto {
+        let firewall = host.firewall.word();
         ours(text, "firewall", format!("{firewall:?}"));
     }
     for found in host_lines(config, "dns") {

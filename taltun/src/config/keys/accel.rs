@@ -1,0 +1,85 @@
+//! The keys of `[accel]`.
+
+use super::{Key, Kind, Reload, keys};
+use crate::config::words::Words;
+use crate::config::{AfXdp, XdpMode};
+
+keys! { "accel";
+    INTERFACES {
+        name: "interfaces",
+        also: &[],
+        kind: Kind::List,
+        default: "[]",
+        example: "[\"eth0\"]",
+        reload: Reload::Restart,
+        same: |old, new| old.accel.interfaces == new.accel.interfaces,
+        english: "Where to attach. Default: the interface of the listen address; for a wildcard, every one that is up and has an address, but loopback and tunnels; with `xdp = \"auto\"`, of these only those with the default route, if there is one.",
+        spanish: "Dónde instalarse. Por omisión, la interfaz de la dirección de escucha; si es un comodín, todas las activas con dirección salvo loopback y túneles; con `xdp = \"auto\"`, de ellas solo las que tengan la ruta por defecto, si la hay.",
+    }
+    XDP {
+        name: "xdp",
+        also: &[],
+        kind: Kind::OneOf(XdpMode::NAMES),
+        default: "\"auto\"",
+        example: "\"generic\"",
+        reload: Reload::Restart,
+        same: |old, new| old.accel.xdp == new.accel.xdp,
+        english: "How the XDP program is attached: in the driver, on finished packets, or not at all.",
+        spanish: "Cómo se instala el programa XDP: en el controlador, sobre paquetes ya formados o de ninguna manera.",
+    }
+    AF_XDP {
+        name: "af_xdp",
+        also: &[],
+        kind: Kind::OneOf(AfXdp::NAMES),
+        default: "\"auto\"",
+        example: "\"off\"",
+        reload: Reload::Restart,
+        same: |old, new| old.accel.af_xdp == new.accel.af_xdp,
+        english: "Whether transport messages go past the network stack: where the driver does zero copy, wherever possible, or nowhere.",
+        spanish: "Si los mensajes de transporte evitan la pila de red: donde el controlador no copia (zero copy), donde sea posible o en ningún sitio.",
+    }
+    AF_XDP_BUSY_POLL {
+        name: "af_xdp_busy_poll",
+        also: &[],
+        kind: Kind::Switch,
+        default: "false",
+        example: "true",
+        reload: Reload::Restart,
+        same: |old, new| old.accel.af_xdp_busy_poll == new.accel.af_xdp_busy_poll,
+        english: "Whether AF_XDP threads poll their queues, with the interface's interrupts deferred.",
+        spanish: "Si los hilos de AF_XDP sondean sus colas, con las interrupciones de la interfaz aplazadas.",
+    }
+    DENY {
+        name: "deny",
+        also: &[],
+        kind: Kind::List,
+        default: "[]",
+        example: "[\"198.51.100.0/24\"]",
+        reload: Reload::Live,
+        same: |old, new| old.accel.deny == new.accel.deny,
+        english: "Senders on the underlay whose datagrams are dropped.",
+        spanish: "Emisores de la red exterior cuyos datagramas se descartan.",
+    }
+    DENY_INNER {
+        name: "deny_inner",
+        also: &[],
+        kind: Kind::List,
+        default: "[]",
+        example: "[\"10.0.0.66\"]",
+        reload: Reload::Live,
+        same: |old, new| old.accel.deny_inner == new.accel.deny_inner,
+        english: "Senders inside the tunnel whose packets are dropped.",
+        spanish: "Emisores de dentro del túnel cuyos paquetes se descartan.",
+    }
+    HANDSHAKES_PER_SECOND {
+        name: "handshakes_per_second",
+        also: &[],
+        kind: Kind::Number(1, 1_000_000),
+        default: "20",
+        example: "5",
+        reload: Reload::Live,
+        same: |old, new| old.accel.handshakes_per_second == new.accel.handshakes_per_second,
+        english: "Handshake initiations a second that one sender may send.",
+        spanish: "Inicios de saludo por segundo que puede enviar un mismo emisor.",
+    }
+}

@@ -1,0 +1,226 @@
+//! The keys of a configuration, each declared once, by section: its name, what its value may be,
+//! its default, what other programs call it, what it does in the words of both manuals, and
+//! whether a reload takes it over.
+//!
+//! All else comes from the declarations: the reader takes ranges, words and defaults from them,
+//! unknown keys are refused by them, `check` suggests from them, the manual's reference is
+//! written from them, and a reload compares two configurations by them. `tests` goes through all
+//! of them, and fails for a key that nobody reads or compares.
+
+pub mod accel;
+pub mod dataplane;
+pub mod dns_routes;
+pub mod interface;
+pub mod nat;
+pub mod peers;
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::ops::RangeInclusive;
+use std::sync::OnceLock;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::Config;
+
+/// A key of the configuration.
+#[derive(Debug)]
+pub struct Key {
+    /// The section that it belongs to, as it is written.
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// What other programs call it: in small letters, without what separates words.
+    pub also: &'static [&'static str],
+    /// What its value is.
+    pub kind: Kind,
+    /// What it is where the file doesn't say, in TOML; empty where that takes words, which
+    /// the description then has.
+    pub default: &'static str,
+    /// A value other than the default, in TOML.
+    pub example: &'static str,
+    /// Whether a running tunnel takes over another value.
+    pub reload: Reload,
+    /// Whether two configurations have the same value.
+    pub same: fn(&Config, &Config) -> bool,
+    /// What it does, in English.
+    pub english: &'static str,
+    /// The same in Spanish.
+    pub spanish: &'static str,
+    /// The default, once somebody needed it.
+    parsed: OnceLock<Option<Spanned<DeValue<'static>>>>,
+}
+
+/// What a value is.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// A text in quotes.
+    Text,
+    /// A text, or a list of them.
+    TextOrList,
+    /// A list of texts.
+    List,
+    /// `true` or `false`.
+    Switch,
+    /// A whole number from the first to the second.
+    Number(u32, u32),
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
+}
+
+/// What it takes to change a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// `taltun reload`.
+    Live,
+    /// A restart; a reload that would change it is refused.
+    Restart,
+}
+
+/// A section of the configuration.
+#[derive(Debug)]
+pub struct Section {
+    /// Its name, as it is written without brackets.
+    pub name: &'static str,
+    /// Its header.
+    pub header: &'static str,
+    /// Its keys, in the order of the reference.
+    pub keys: &'static [&'static Key],
+    /// What it is about, in English.
+    pub english: &'static str,
+    /// The same in Spanish.
+    pub spanish: &'static str,
+}
+
+/// Declares the keys of a section: a static for each, and a list of all.
+macro_rules! keys {
+    ($section:literal; $($key:ident { $($field:ident: $value:expr,)* })*) => {
+        $(
+            #[doc = concat!("`", stringify!($key), "` of this section.")]
+            pub static $key: Key = Key {
+                section: $section,
+                $($field: $value,)*
+                parsed: std::sync::OnceLock::new(),
+            };
+        )*
+
+        /// All of them, in the order of the reference.
+        pub(super) static KEYS: &[&Key] = &[$(&$key),*];
+    };
+}
+use keys;
+
+/// What other programs call addresses in the tunnel.
+const ADDRESSES: &[&str] = &["address", "addr", "ip", "ips", "ipaddress"];
+
+/// `[interface]`
+pub static INTERFACE: Section = Section {
+    name: "interface",
+    header: "[interface]",
+    keys: interface::KEYS,
+    english: "This machine's side of the tunnel. Required.",
+    spanish: "El lado del túnel que corresponde a esta máquina. Obligatoria.",
+};
+
+/// `[nat]`
+pub static NAT: Section = Section {
+    name: "nat",
+    header: "[nat]",
+    keys: nat::KEYS,
+    english: "Lets what this machine forwards go on under its own address: what comes out of the \
+              tunnel, or what goes into it.",
+    spanish: "Permite que lo que esta máquina reenvía siga su camino con la dirección de ella: lo \
+              que sale del túnel, o lo que entra en él.",
+};
+
+/// `[dns_routes]`
+pub static DNS_ROUTES: Section = Section {
+    name: "dns_routes",
+    header: "[dns_routes]",
+    keys: dns_routes::KEYS,
+    english: "Names whose addresses are reached through the tunnel: a small resolver on our vips, \
+              port 53, asks for them and makes the routes. To add or remove the section takes a \
+              restart.",
+    spanish: "Nombres cuyas direcciones se alcanzan por el túnel: un pequeño servidor de nombres \
+              en nuestras `vip`, puerto 53, pregunta por ellas y crea las rutas. Añadir o quitar \
+              la sección exige reiniciar.",
+};
+
+/// `[[peers]]`
+pub static PEERS: Section = Section {
+    name: "peers",
+    header: "[[peers]]",
+    keys: peers::KEYS,
+    english: "Somebody we have a tunnel with; one such section each.",
+    spanish: "Alguien con quien tenemos un túnel; una sección para cada uno.",
+};
+
+/// `[accel]`
+pub static ACCEL: Section = Section {
+    name: "accel",
+    header: "[accel]",
+    keys: accel::KEYS,
+    english: "What the eBPF programs do, and which senders are dropped.",
+    spanish: "Qué hacen los programas eBPF y a qué emisores se descarta.",
+};
+
+/// `[dataplane]`
+pub static DATAPLANE: Section = Section {
+    name: "dataplane",
+    header: "[dataplane]",
+    keys: dataplane::KEYS,
+    english: "What the workers use of what the kernel offers. Each offload is found out by \
+              itself; a switch is for a kernel that gets it wrong.",
+    spanish: "Qué aprovechan los hilos de trabajo de lo que ofrece el núcleo. Cada descarga \
+              se detecta sola; los interruptores son para núcleos que la hacen mal.",
+};
+
+/// The sections, in the order of the reference.
+pub static SECTIONS: &[&Section] = &[&INTERFACE, &NAT, &DNS_ROUTES, &PEERS, &ACCEL, &DATAPLANE];
+
+/// All keys, by section, in the order of the reference.
+pub fn all() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().flat_map(|section| section.keys).copied()
+}
+
+/// The section of that name.
+pub fn section(name: &str) -> Option<&'static Section> {
+    let mut sections = SECTIONS.iter();
+    sections.find(|section| section.name == name).copied()
+}
+
+impl Section {
+    /// Whether it has a key of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.keys.iter().any(|key| key.name == name)
+    }
+
+    /// The names of its keys, in the order of the reference.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.keys.iter().map(|key| key.name).collect()
+    }
+}
+
+impl Key {
+    /// Its name with its section, as errors show it.
+    pub fn full_name(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The numbers that it takes: none, if it isn't one.
+    pub(super) fn range(&self) -> RangeInclusive<u32> {
+        match self.kind {
+            Kind::Number(least, most) => least..=most,
+            _ => RangeInclusive::new(1, 0),
+        }
+    }
+
+    /// The value that it has where the file doesn't say, if that is one value.
+    pub(super) fn default_value(&'static self) -> Option<&'static Spanned<DeValue<'static>>> {
+        let parsed = || DeValue::parse(self.default).ok();
+        self.parsed.get_or_init(parsed).as_ref()
+    }
+}

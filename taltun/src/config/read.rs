@@ -1,0 +1,341 @@
+//! Reads a file into a `Draft`, section by section. What isn't given is read from the default
+//! that its key declares, by the same lines.
+//!
+//! Each section's settings are made whole at once, so that a field that nobody fills doesn't
+//! compile; that each key is read is held by the tests of `keys`.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use super::document::{Document, Field, Section};
+use super::draft::{DnsRoutesDraft, Draft, PeerDraft, Written};
+use super::error::{ConfigError, Spot};
+use super::keys::{self, Key, accel, dataplane, dns_routes, interface, nat, peers};
+use super::{Accel, Dataplane, Dns, Hooks, HostSettings, MAX_BANS, Masquerade};
+use super::{permissions, values};
+use crate::crypto::PrivateKey;
+
+/// The largest file with a key, bytes.
+const LARGEST_KEY: u64 = 64 << 10;
+
+/// What `document`, the contents of `file`, says.
+pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigError> {
+    document.allow_only()?;
+    let head = document.section(&keys::INTERFACE)?;
+    let head = head.map_or_else(|| Spot::file(file), |section| section.head());
+    let section = document.section_or_defaults(&keys::INTERFACE)?;
+    section.allow_only()?;
+    let nat = document.section_or_defaults(&keys::NAT)?;
+    let mut warnings = Vec::new();
+    Ok(Draft {
+        spot: head,
+        mode: one(&section, &interface::MODE, values::word)?,
+        tun_name: one(&section, &interface::TUN_NAME, values::interface_name)?,
+        is_named: section.get(&interface::TUN_NAME).is_some(),
+        vip: match section.get(&interface::VIP) {
+            Some(field) => each(field.one_or_list()?, values::own_vip)?,
+            None => Vec::new(),
+        },
+        local_addr: one(&section, &interface::LOCAL_ADDR, values::local_addr)?,
+        private_key: private_key(&section, file, &mut warnings)?,
+        mtu: match section.get(&interface::MTU) {
+            Some(field) => Some(Written {
+                value: field.integer()? as u16,
+                spot: field.spot(),
+            }),
+            None => None,
+        },
+        routes: networks(section.value(&interface::ROUTES)?.list()?, &mut warnings)?,
+        debug: section.value(&interface::DEBUG)?.boolean()?,
+        host: host(&section, &nat)?,
+        host_spots: section.spots().chain(nat.spots()).collect(),
+        hooks: hooks(&section)?,
+        peers: {
+            let mut peers = Vec::new();
+            document.each_section(&keys::PEERS, |section| {
+                peers.push(peer(section, &mut warnings)?);
+                Ok(())
+            })?;
+            peers
+        },
+        accel: accel(&document.section_or_defaults(&keys::ACCEL)?, &mut warnings)?,
+        dataplane: dataplane(&document.section_or_defaults(&keys::DATAPLANE)?)?,
+        dns_routes: match document.section(&keys::DNS_ROUTES)? {
+            Some(section) => Some(dns_routes(&section)?),
+            None => None,
+        },
+        warnings,
+    })
+}
+
+fn host(section: &Section, nat: &Section) -> Result<HostSettings, ConfigError> {
+    let fwmark = section.get(&interface::FWMARK);
+    let relay = section.get(&interface::RELAY);
+    Ok(HostSettings {
+        fwmark: fwmark.map(|field| field.integer()).transpose()?,
+        dns: dns(&section.value(&interface::DNS)?)?,
+        ip_forward: section.value(&interface::IP_FORWARD)?.boolean()?,
+        mss_clamp: section.value(&interface::MSS_CLAMP)?.boolean()?,
+        protect_vip: section.value(&interface::PROTECT_VIP)?.boolean()?,
+        kill_switch: section.value(&interface::KILL_SWITCH)?.boolean()?,
+        relay: relay.map(|field| field.boolean()).transpose()?,
+        firewall: one(section, &interface::FIREWALL, values::word)?,
+        masquerade: masquerade(nat)?,
+    })
+}
+
+fn dns(field: &Field) -> Result<Dns, ConfigError> {
+    let mut dns = Dns::default();
+    for item in field.list()? {
+        match parse_with(&item, values::dns)? {
+            values::DnsItem::Server(server) => dns.servers.push(server),
+            values::DnsItem::Search(domain) => dns.search.push(domain),
+        }
+    }
+    Ok(dns)
+}
+
+fn hooks(section: &Section) -> Result<Hooks, ConfigError> {
+    let commands = |key| {
+        Ok(plain(each(
+            section.value(key)?.one_or_list()?,
+            values::command,
+        )?))
+    };
+    Ok(Hooks {
+        shell: one(section, &interface::SHELL, values::word)?,
+        before_up: commands(&interface::BEFORE_UP)?,
+        on_up: commands(&interface::ON_UP)?,
+        on_down: commands(&interface::ON_DOWN)?,
+        after_down: commands(&interface::AFTER_DOWN)?,
+        on_peer_up: commands(&interface::ON_PEER_UP)?,
+        on_peer_down: commands(&interface::ON_PEER_DOWN)?,
+    })
+}
+
+fn masquerade(section: &Section) -> Result<Option<Masquerade>, ConfigError> {
+    section.allow_only()?;
+    let given = section.get(&nat::OUT);
+    let out = match &given {
+        Some(field) => {
+            let out = each(field.one_or_list()?, values::interface_name)?;
+            if out.is_empty() {
+                return Err(field.spot().error(
+                    "the list is empty; name an interface such as \"eth0\", or \"tunnel\"",
+                ));
+            }
+            plain(out)
+        }
+        None => Vec::new(),
+    };
+    let masquerade = section.value(&nat::MASQUERADE)?.boolean()?;
+    if let Some(field) = given
+        && !masquerade
+    {
+        return Err(field
+            .spot()
+            .error("nothing is translated without masquerade = true; add it, or leave out out"));
+    }
+    Ok(masquerade.then(|| Masquerade::to(out)))
+}
+
+fn private_key(
+    section: &Section,
+    file: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<PrivateKey>, ConfigError> {
+    let given = section.get(&interface::PRIVATE_KEY);
+    match (given, section.get(&interface::PRIVATE_KEY_FILE)) {
+        (Some(_), Some(second)) => Err(second
+            .spot()
+            .error("private_key is given too; keep one of the two")),
+        (Some(field), None) => parse_with(&field, str::parse).map(Some),
+        (None, Some(field)) => {
+            let spot = field.spot();
+            let name = field.string()?;
+            // Relative to the file that names it, wherever the program was started.
+            let directory = Path::new(file).parent().unwrap_or(Path::new(""));
+            let path = directory.join(name);
+            let bytes = super::file::read(&path, LARGEST_KEY).map_err(|error| {
+                spot.error(format!(
+                    "cannot read {}: {error}; make one with `umask 077; taltun genkey > {}`",
+                    path.display(),
+                    path.display()
+                ))
+            })?;
+            let text = std::str::from_utf8(&bytes)
+                .map_err(|_| spot.error(format!("{}: not UTF-8 text", path.display())))?;
+            warnings.extend(permissions::warning(&path));
+            text.parse()
+                .map(Some)
+                .map_err(|error| spot.error(format!("{}: {error}", path.display())))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn peer(section: &Section, warnings: &mut Vec<String>) -> Result<PeerDraft, ConfigError> {
+    section.allow_only()?;
+    let Some(key) = section.get(&peers::PUBLIC_KEY) else {
+        return Err(section.spot(&peers::PUBLIC_KEY).error(
+            "missing; run `taltun pubkey < key` on that peer, with its private key in \
+             the file key, and add public_key = \"…\" here",
+        ));
+    };
+    let public_key = Written {
+        value: parse_with(&key, str::parse)?,
+        spot: key.spot(),
+    };
+    let keepalive = section.value(&peers::PERSISTENT_KEEPALIVE)?;
+    Ok(PeerDraft {
+        spot: section.spot(&peers::VIP),
+        public_key,
+        preshared_key: optional(section, &peers::PRESHARED_KEY, str::parse)?.unwrap_or_default(),
+        vip: match section.get(&peers::VIP) {
+            Some(field) => each(field.one_or_list()?, values::peer_vip)?,
+            None => Vec::new(),
+        },
+        allowed_ips: networks(section.value(&peers::ALLOWED_IPS)?.list()?, warnings)?,
+        persistent_keepalive: Some(keepalive.integer()? as u16).filter(|seconds| *seconds != 0),
+        name: optional(section, &peers::NAME, values::peer_name)?,
+        endpoint: optional(section, &peers::ENDPOINT, values::endpoint)?,
+    })
+}
+
+fn accel(section: &Section, warnings: &mut Vec<String>) -> Result<Accel, ConfigError> {
+    section.allow_only()?;
+    let interfaces = section.value(&accel::INTERFACES)?.list()?;
+    let handshakes = section.value(&accel::HANDSHAKES_PER_SECOND)?;
+    Ok(Accel {
+        interfaces: plain(each(interfaces, values::link_name)?),
+        xdp: one(section, &accel::XDP, values::word)?,
+        af_xdp: one(section, &accel::AF_XDP, values::word)?,
+        af_xdp_busy_poll: section.value(&accel::AF_XDP_BUSY_POLL)?.boolean()?,
+        deny: denied(&section.value(&accel::DENY)?, warnings)?,
+        deny_inner: denied(&section.value(&accel::DENY_INNER)?, warnings)?,
+        handshakes_per_second: handshakes.integer()?,
+    })
+}
+
+fn dataplane(section: &Section) -> Result<Dataplane, ConfigError> {
+    section.allow_only()?;
+    let threads = |key| match section.get(key) {
+        Some(field) => Ok(Some(field.integer()? as usize)),
+        None => Ok(None),
+    };
+    Ok(Dataplane {
+        tun_offload: section.value(&dataplane::TUN_OFFLOAD)?.boolean()?,
+        udp_gso: section.value(&dataplane::UDP_GSO)?.boolean()?,
+        udp_gro: section.value(&dataplane::UDP_GRO)?.boolean()?,
+        workers: threads(&dataplane::WORKERS)?,
+        crypto_threads: threads(&dataplane::CRYPTO_THREADS)?,
+        busy_poll_us: section.value(&dataplane::BUSY_POLL_US)?.integer()?,
+    })
+}
+
+fn dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {
+    section.allow_only()?;
+    let given = |key: &'static Key, example: &str| {
+        let missing = || {
+            let name = key.name;
+            let spot = section.spot(key);
+            spot.error(format!("missing; add such as {name} = {example}"))
+        };
+        section.get(key).ok_or_else(missing)
+    };
+    let domains = given(&dns_routes::DOMAINS, "[\"example.com\", \"*.example.net\"]")?;
+    let domains = plain(each(domains.list()?, values::domain)?);
+    let via = given(&dns_routes::VIA, "\"office\", the name of a peer")?;
+    let via = Written {
+        value: via.string()?.to_owned(),
+        spot: via.spot(),
+    };
+    let upstream = given(
+        &dns_routes::UPSTREAM,
+        "[\"192.0.2.53\"], the name servers to ask",
+    )?;
+    Ok(DnsRoutesDraft {
+        domains,
+        via,
+        upstream: plain(each(upstream.one_or_list()?, values::name_server)?),
+        keep: section.value(&dns_routes::KEEP_SECONDS)?.integer()?,
+    })
+}
+
+/// The networks of a deny list.
+fn denied(field: &Field, warnings: &mut Vec<String>) -> Result<Vec<IpNet>, ConfigError> {
+    let fields = field.list()?;
+    if fields.len() > MAX_BANS {
+        return Err(field.spot().error(format!(
+            "{} networks; {MAX_BANS} can be denied at once, more are for a firewall's sets",
+            fields.len()
+        )));
+    }
+    networks(fields, warnings).map(plain)
+}
+
+/// Networks, with a warning for each that has bits set beyond its prefix: `wg` clears
+/// them silently, but often they are a typing error.
+fn networks(
+    fields: Vec<Field>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Written<IpNet>>, ConfigError> {
+    let mut networks = Vec::new();
+    for field in fields {
+        let (value, masked) = parse_with(&field, values::network)?;
+        let spot = field.spot();
+        if masked {
+            let text = field.string()?;
+            warnings.push(spot.say(format!("{text} is taken as {value}")));
+        }
+        networks.push(Written { value, spot });
+    }
+    Ok(networks)
+}
+
+/// The text of a key, given or not.
+fn one<T, E: Display>(
+    section: &Section,
+    key: &'static Key,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<T, ConfigError> {
+    parse_with(&section.value(key)?, parse)
+}
+
+/// The text of a key that needn't be given and has no default.
+fn optional<T, E: Display>(
+    section: &Section,
+    key: &'static Key,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, ConfigError> {
+    let given = section.get(key);
+    given.map(|field| parse_with(&field, &parse)).transpose()
+}
+
+fn each<T>(
+    fields: Vec<Field>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<Written<T>>, ConfigError> {
+    fields
+        .into_iter()
+        .map(|field| {
+            Ok(Written {
+                value: parse_with(&field, &parse)?,
+                spot: field.spot(),
+            })
+        })
+        .collect()
+}
+
+fn parse_with<T, E: Display>(
+    field: &Field,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<T, ConfigError> {
+    parse(field.string()?).map_err(|message| field.spot().error(message))
+}
+
+fn plain<T>(written: Vec<Written<T>>) -> Vec<T> {
+    written.into_iter().map(|written| written.value).collect()
+}
