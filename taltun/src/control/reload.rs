@@ -9,7 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::words;
-use crate::config::{self, Accel, Config, Dataplane, HostSettings, Interface};
+use crate::config::keys::{self, Key, Reload};
+use crate::config::{self, Config};
 use crate::crypto::PublicKey;
 use crate::protocol::allowed_ips::canonical;
 use crate::protocol::device::Device;
@@ -34,6 +35,7 @@ pub(super) struct Plan {
     reason = "each names one setting of a peer that differs or not"
 )]
 pub(super) struct Change {
+    pub name: bool,
     pub endpoint: bool,
     pub allowed_ips: bool,
     pub preshared_key: bool,
@@ -67,27 +69,69 @@ pub(super) fn refuse_fixed(
     new: &Config,
     endpoints: impl FnOnce() -> Vec<IpAddr>,
 ) -> Result<(), String> {
-    let mut fixed = fixed_differences(&old.interface, &new.interface);
-    fixed.extend(host_differences(&old.host, &new.host));
-    fixed.extend(dataplane_differences(&old.dataplane, &new.dataplane));
-    fixed.extend(accel_differences(&old.accel, &new.accel));
+    let different = keys::all().filter(|key| !(key.same)(old, new));
+    let fixed = different.filter(|key| key.reload == Reload::Restart);
+    let mut fixed: Vec<String> = fixed.map(Key::full_name).collect();
     if old.dns_routes.is_some() != new.dns_routes.is_some() {
-        fixed.push("[dns_routes] (to or from having one)");
+        fixed.push("[dns_routes] (to or from having one)".into());
     }
     if old.interface.routes != new.interface.routes {
         let endpoints = endpoints();
         if goes_around(old, &endpoints) != goes_around(new, &endpoints) {
-            fixed.push("interface.routes (from or to one with all traffic or an endpoint in it)");
+            fixed.push(
+                "interface.routes (from or to one with all traffic or an endpoint in it)".into(),
+            );
         }
     }
     if !fixed.is_empty() {
-        let fixed: Vec<String> = fixed.into_iter().map(str::to_owned).collect();
         return Err(format!(
             "{} can't change while the tunnel runs; restart it (nothing was changed)",
             words::list(&fixed)
         ));
     }
     Ok(())
+}
+
+/// What changes besides peers, in words. What our own key is compared with isn't the old file,
+/// as `wg` may have changed it; the kill switch is told by what does it.
+pub(super) fn changes(old: &Config, new: &Config, is_new_key: bool) -> Vec<String> {
+    let mut changes = Vec::new();
+    if is_new_key {
+        changes.push("our own key changed: all sessions start anew".to_owned());
+    }
+    let different = keys::all().filter(|key| !(key.same)(old, new));
+    for key in different.filter(|key| key.reload == Reload::Live) {
+        match (key.section, key.name) {
+            ("peers", _) | ("interface", "private_key" | "private_key_file" | "kill_switch") => {}
+            ("interface", "local_addr") => {
+                changes.push(format!("listening on {}", new.interface.local_addr));
+            }
+            ("interface", "routes") => changes.extend(routes_changes(old, new)),
+            ("interface", "debug") => changes.push(
+                if new.interface.debug {
+                    "debug on (samples of what XDP and TC drop come with a restart)"
+                } else {
+                    "debug off"
+                }
+                .to_owned(),
+            ),
+            // All of it is made anew.
+            ("dns_routes", _) => changes.push("dns_routes changed".to_owned()),
+            _ => changes.push(format!("{} changed", key.full_name())),
+        }
+    }
+    changes.dedup();
+    changes
+}
+
+fn routes_changes(old: &Config, new: &Config) -> Vec<String> {
+    let (before, after) = (&old.interface.routes, &new.interface.routes);
+    let lists = [(after, before, "added"), (before, after, "removed")];
+    let changes = lists.map(|(nets, others, what)| {
+        let number = nets.iter().filter(|net| !others.contains(net)).count();
+        (number > 0).then(|| format!("{} {what}", words::count(number, "route")))
+    });
+    changes.into_iter().flatten().collect()
 }
 
 /// The peers that differ between two files: those of one of them alone, too. It goes through all
@@ -147,6 +191,7 @@ pub(super) fn plan(
 /// What is different about a peer.
 fn difference(old: &config::Peer, new: &config::Peer) -> Change {
     Change {
+        name: old.name != new.name,
         endpoint: old.endpoint != new.endpoint,
         allowed_ips: old.allowed_ips != new.allowed_ips
             && sorted(&old.allowed_ips) != sorted(&new.allowed_ips),
@@ -155,7 +200,7 @@ fn difference(old: &config::Peer, new: &config::Peer) -> Change {
     }
 }
 
-/// Makes a changed peer as configured, touching only what differs.
+/// Makes a changed peer as configured, touching only what differs; the device knows no names.
 pub(super) fn apply(device: &mut Device, peer: &config::Peer, change: &Change, now: Time) {
     let key = &peer.public_key;
     if change.endpoint {
@@ -198,69 +243,6 @@ fn sorted(nets: &[IpNet]) -> Vec<IpNet> {
 /// Whether routes need the tunnel's own datagrams led around them.
 fn goes_around(config: &Config, endpoints: &[IpAddr]) -> bool {
     config.routes_around(endpoints).next().is_some()
-}
-
-/// The keys of `[interface]` that differ and can't be changed under way.
-fn fixed_differences(old: &Interface, new: &Interface) -> Vec<&'static str> {
-    differences(&[
-        ("interface.mode", old.mode == new.mode),
-        ("interface.tun_name", old.tun_name == new.tun_name),
-        ("interface.vip", old.vip == new.vip),
-        (
-            "interface.mtu",
-            old.mtu == new.mtu || old.mtu_is_default && new.mtu_is_default,
-        ),
-    ])
-}
-
-/// The keys of `[dataplane]` that differ.
-fn dataplane_differences(old: &Dataplane, new: &Dataplane) -> Vec<&'static str> {
-    differences(&[
-        ("dataplane.tun_offload", old.tun_offload == new.tun_offload),
-        ("dataplane.udp_gso", old.udp_gso == new.udp_gso),
-        ("dataplane.udp_gro", old.udp_gro == new.udp_gro),
-        ("dataplane.workers", old.workers == new.workers),
-        (
-            "dataplane.crypto_threads",
-            old.crypto_threads == new.crypto_threads,
-        ),
-        (
-            "dataplane.busy_poll_us",
-            old.busy_poll_us == new.busy_poll_us,
-        ),
-    ])
-}
-
-/// The keys of `[accel]` that differ and can't be changed under way.
-fn accel_differences(old: &Accel, new: &Accel) -> Vec<&'static str> {
-    differences(&[
-        ("accel.interfaces", old.interfaces == new.interfaces),
-        ("accel.xdp", old.xdp == new.xdp),
-        ("accel.af_xdp", old.af_xdp == new.af_xdp),
-        (
-            "accel.af_xdp_busy_poll",
-            old.af_xdp_busy_poll == new.af_xdp_busy_poll,
-        ),
-    ])
-}
-
-/// The keys of what the host does that differ. The kill switch closes and opens live.
-fn host_differences(old: &HostSettings, new: &HostSettings) -> Vec<&'static str> {
-    differences(&[
-        ("interface.fwmark", old.fwmark == new.fwmark),
-        ("interface.dns", old.dns == new.dns),
-        ("interface.ip_forward", old.ip_forward == new.ip_forward),
-        ("interface.mss_clamp", old.mss_clamp == new.mss_clamp),
-        ("interface.protect_vip", old.protect_vip == new.protect_vip),
-        ("interface.firewall", old.firewall == new.firewall),
-        ("nat", old.masquerade == new.masquerade),
-    ])
-}
-
-/// The keys whose values aren't the same.
-fn differences(keys: &[(&'static str, bool)]) -> Vec<&'static str> {
-    let different = keys.iter().filter(|(_, same)| !same);
-    different.map(|(key, _)| *key).collect()
 }
 
 #[cfg(test)]
@@ -444,6 +426,37 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
             }
             assert_eq!(device.len(), config.peers.len());
         });
+    }
+
+    #[test]
+    fn a_change_of_each_key_is_refused_by_its_name_or_told() {
+        for key in keys::all() {
+            let (old, new) = keys::samples::pair(key);
+            let name = key.full_name();
+            let outcome = fixed(&old, &new, &[]);
+            if key.reload == Reload::Restart {
+                let refusal = format!("{name} can't change while the tunnel runs; restart it");
+                assert!(outcome.unwrap_err().starts_with(&refusal), "{name}");
+                continue;
+            }
+            assert_eq!(outcome, Ok(()), "{name}");
+            let is_new_key = old.interface.private_key != new.interface.private_key;
+            let told = planned(&old, &new).summary(&changes(&old, &new, is_new_key));
+            // What the host did is said behind it, as a system test sees.
+            let is_told = name != "interface.kill_switch";
+            assert_eq!(told.contains(NOTHING), !is_told, "{name}: {told}");
+        }
+    }
+
+    #[test]
+    fn to_or_from_having_dns_routes_takes_a_restart() {
+        let (with, _) = keys::samples::pair(&keys::dns_routes::VIA);
+        let mut without = with.clone();
+        without.dns_routes = None;
+        for (old, new) in [(&with, &without), (&without, &with)] {
+            let error = fixed(old, new, &[]).unwrap_err();
+            assert!(error.starts_with("[dns_routes] (to or from"), "{error}");
+        }
     }
 
     #[test]

@@ -12,7 +12,6 @@ use super::engine::{Engine, Known, Touched, peer_settings, placed, relays};
 use super::reload::{self, Plan};
 use super::rereading::Compared;
 use super::spare;
-use super::words;
 use crate::config::{self, Config};
 use crate::crypto::PublicKey;
 use crate::protocol::allowed_ips::canonical;
@@ -42,7 +41,8 @@ impl Engine {
         let new = compared.loaded.config;
         reload::refuse_fixed(&self.config, &new, || self.endpoints(&peers))?;
         let plan = self.plan(compared.differing, &peers, &known);
-        let more = self.other_changes(&new);
+        let is_new_key = self.device.private_key() != Some(&new.interface.private_key);
+        let more = reload::changes(&self.config, &new, is_new_key);
         let now = self.now();
         // What can fail comes first.
         let old = self.config.interface.routes.clone();
@@ -78,7 +78,6 @@ impl Engine {
         // What somebody gains is let through before, what nobody has any more is not after.
         self.shield.add_routes(&gained(&plan));
         let key = new.interface.private_key.clone();
-        let is_new_key = self.device.private_key() != Some(&key);
         self.device.set_private_key(Some(key), now);
         let gone = plan.removed.iter();
         let gone = gone.filter_map(|key| self.device.forget_peer(key).map(RouteEdit::Clear));
@@ -162,61 +161,6 @@ impl Engine {
             _ => None,
         });
         live.chain(said).collect()
-    }
-
-    /// What changes besides peers, in words.
-    fn other_changes(&self, new: &Config) -> Vec<String> {
-        let old = &self.config;
-        let mut changes = Vec::new();
-        if self.device.private_key() != Some(&new.interface.private_key) {
-            changes.push("our own key changed: all sessions start anew".to_owned());
-        }
-        if old.interface.local_addr != new.interface.local_addr {
-            changes.push(format!("listening on {}", new.interface.local_addr));
-        }
-        let (before, after) = (&old.interface.routes, &new.interface.routes);
-        for (nets, others, what) in [(after, before, "added"), (before, after, "removed")] {
-            let number = nets.iter().filter(|net| !others.contains(net)).count();
-            if number > 0 {
-                changes.push(format!("{} {what}", words::count(number, "route")));
-            }
-        }
-        if old.interface.debug != new.interface.debug {
-            changes.push(if new.interface.debug {
-                "debug on (samples of what XDP and TC drop come with a restart)".to_owned()
-            } else {
-                "debug off".to_owned()
-            });
-        }
-        let relay = relays(new, self.manner);
-        if relay != relays(old, self.manner) {
-            changes.push(
-                if relay {
-                    "relay on: packets between peers pass by the kernel and its firewall"
-                } else {
-                    "relay off: packets between peers go through the kernel"
-                }
-                .to_owned(),
-            );
-        }
-        for (key, same) in [
-            ("accel.deny", old.accel.deny == new.accel.deny),
-            (
-                "accel.deny_inner",
-                old.accel.deny_inner == new.accel.deny_inner,
-            ),
-            (
-                "accel.handshakes_per_second",
-                old.accel.handshakes_per_second == new.accel.handshakes_per_second,
-            ),
-            ("dns_routes", old.dns_routes == new.dns_routes),
-            ("hooks", old.hooks == new.hooks),
-        ] {
-            if !same {
-                changes.push(format!("{key} changed"));
-            }
-        }
-        changes
     }
 
     /// The configuration as it is now, with what came by way of `wg`.
