@@ -119,7 +119,7 @@ impl Full {
     }
 
     /// Writes another configuration, `from` being replaced in the first one's text.
-    fn write_config(&self, from: &str, to: &str) -> Result<()> {
+    pub fn write_config(&self, from: &str, to: &str) -> Result<()> {
         ensure!(self.text.contains(from), "{}", self.text);
         Ok(fs::write(
             self.client.config(),

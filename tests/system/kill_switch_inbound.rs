@@ -82,6 +82,7 @@ fn datagrams(firewall: &str) -> Result<()> {
             .any(|packet| packet.to_port == PORT && !is_ours(packet.from)),
         "nothing was captured"
     );
+    dhcp_stays_near(&full)?;
     // A router answers its local network's DNS.
     let server = left.run(|| UdpSocket::bind((WIRE_A.near_v4(), 53)))??;
     let client = right.run(|| UdpSocket::bind((far_v4, 0)))??;
@@ -108,4 +109,30 @@ fn datagrams(firewall: &str) -> Result<()> {
     }
     let mut full = full;
     full.client.end(Signal::Terminate)
+}
+
+/// DHCP's ports lead to private addresses and to all hosts of a link, not to the internet by a
+/// route that a DHCP server has sent.
+fn dhcp_stays_near(full: &Full) -> Result<()> {
+    let capture = Capture::start(&full.pair.right, "to-left")?;
+    let near = WIRE_A.near_v4();
+    for (from, to) in [(68, 67), (67, 68)] {
+        let socket = full.pair.left.run(|| UdpSocket::bind((near, from)))??;
+        socket.set_broadcast(true)?;
+        let refused = socket.send_to(b"leak", ("198.18.0.81", to));
+        ensure!(refused.is_err(), "UDP from port {from} to {to} leaves");
+        full.pair
+            .left
+            .run(|| socket.send_to(b"all", ("255.255.255.255", to)))??;
+    }
+    sleep(Duration::from_millis(200));
+    let seen = capture.finish();
+    let ports = |to: &str| {
+        let sent = seen.keys().filter(|packet| packet.to.to_string() == to);
+        sent.map(|packet| packet.to_port)
+            .filter(|port| [67, 68].contains(port))
+            .count()
+    };
+    ensure!(ports("198.18.0.81") == 0, "DHCP's ports lead out");
+    Ok(())
 }

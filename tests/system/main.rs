@@ -29,6 +29,7 @@ mod in_anothers_name;
 mod interop;
 mod keepalive;
 mod keeping;
+mod keeping_rules;
 mod key_files;
 mod kill_switch;
 mod kill_switch_inbound;
@@ -136,6 +137,7 @@ fn side_by_side() -> Vec<Case> {
         kill_switch_inbound::CASES,
         kill_switch_left::CASES,
         keeping::CASES,
+        keeping_rules::CASES,
         name_routes::CASES,
         name_routes_around::CASES,
         name_routes_refused::CASES,

@@ -13,9 +13,18 @@ pub(super) fn render(host: &HostStatus) -> Vec<String> {
             texts.join(", ")
         }
     };
+    let open = host
+        .missing
+        .iter()
+        .any(|missing| missing.what == "firewall rules");
+    let kill_switch = if host.kill_switch && open {
+        "OPEN, its rules are missing"
+    } else {
+        switch(host.kill_switch)
+    };
     let mut lines = vec![format!(
         "kill switch {} · default route {} · dns {} · forwarding {}",
-        switch(host.kill_switch),
+        kill_switch,
         list(
             host.default_routes
                 .iter()

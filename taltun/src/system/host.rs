@@ -18,7 +18,8 @@ use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::journal::Journal;
-use super::keep::{Keeper, Kept, Made};
+use super::keep::{Keeper, Made};
+use super::kept::Kept;
 use super::network::{self, Network, Wanted};
 use super::remnants::Remnants;
 use super::sysctl::FOUND_SO;
@@ -50,8 +51,11 @@ pub struct Host {
     /// Settings that are to be so, and what the resolver is to be told.
     settings: Settings,
     dns: Dns,
+    /// Whether the resolver shows what it was told.
+    resolver_shows: bool,
     vip: Vec<IpNet>,
-    /// Puts back what others take away, from [`commit`](Self::commit) on.
+    /// Puts back what others take away: firewall rules as soon as they are made, all else from
+    /// [`commit`](Self::commit) on.
     keeper: Option<Keeper>,
     kept: Kept,
 }
@@ -133,6 +137,7 @@ impl Host {
             index: 0,
             settings,
             dns: config.host.dns.clone(),
+            resolver_shows: false,
             vip: config.interface.vip.clone(),
             keeper: None,
             kept: Kept::default(),
@@ -219,18 +224,27 @@ impl Host {
         }
     }
 
-    fn made(&self) -> Made {
-        let mut made = Made {
+    /// What there is before the network is set up.
+    fn made_first(&self) -> Made {
+        Made {
             name: self.rules.interface().to_owned(),
             firewall: self.firewall.map(|kind| (kind, self.rules.clone())),
+            ..Made::default()
+        }
+    }
+
+    fn made(&self) -> Made {
+        let mut made = Made {
             settings: self.settings.clone(),
             dns: self
                 .journal
                 .dns
                 .map(|kind| (kind, self.dns.clone(), self.journal.mark.is_some())),
-            ..Made::default()
+            resolver_shows: self.resolver_shows,
+            ..self.made_first()
         };
         if let Some(network) = &self.network {
+            made.index = Some(self.index);
             let (addresses, routes, rules) = network.made();
             made.addresses = addresses.to_vec();
             made.routes = routes.to_vec();
@@ -251,7 +265,10 @@ impl Host {
     /// The predecessor's rules still stand.
     pub async fn commit(&mut self) -> Result<(), SystemError> {
         self.replace_predecessor().await?;
-        self.keeper = Some(Keeper::start(self.made(), self.kept()));
+        match &self.keeper {
+            Some(_) => self.tell_keeper(),
+            None => self.keeper = Some(Keeper::start(self.made(), self.kept())),
+        }
         Ok(())
     }
 
@@ -436,6 +453,7 @@ impl Host {
             if let Some(kind) = self.firewall {
                 firewall::apply(kind, &self.rules).await?;
                 self.armed = self.journal.kill_switch;
+                self.keeper = Some(Keeper::start(self.made_first(), self.kept()));
             }
         }
         firewall::warn_of_others(config).await;
@@ -454,7 +472,10 @@ impl Host {
         sysctl::set(&self.settings, &self.journal.settings)?;
         if let Some(kind) = self.journal.dns {
             let everything = self.journal.mark.is_some();
-            dns::set(kind, &interface.tun_name, &config.host.dns, everything).await?;
+            let dns = &config.host.dns;
+            dns::set(kind, &interface.tun_name, dns, everything).await?;
+            self.resolver_shows = dns::is_set(kind, &interface.tun_name, dns).await
+                || kind == dns::ResolverTool::Resolvectl;
         }
         Ok(())
     }

@@ -27,14 +27,16 @@ pub fn interface_goes(name: &str) -> bool {
 
 /// The name of the interface with this number, or the number where it has gone meanwhile.
 pub(super) fn name(index: u32) -> String {
+    name_of(index).unwrap_or_else(|| format!("interface number {index}"))
+}
+
+/// The name of the interface with this number, if there is one.
+pub(super) fn name_of(index: u32) -> Option<String> {
     let mut buffer = [0_u8; libc::IF_NAMESIZE];
     // SAFETY: the buffer has the IF_NAMESIZE bytes that the call may write.
     let found = unsafe { libc::if_indextoname(index, buffer.as_mut_ptr().cast()) };
     let text = (!found.is_null())
         .then(|| CStr::from_bytes_until_nul(&buffer).ok())
-        .flatten();
-    match text {
-        Some(text) => text.to_string_lossy().into_owned(),
-        None => format!("interface number {index}"),
-    }
+        .flatten()?;
+    Some(text.to_string_lossy().into_owned())
 }

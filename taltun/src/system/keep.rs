@@ -4,10 +4,12 @@
 //! looked at. What nobody tells of (settings, iptables, the resolver), and what was told while
 //! there was too much to tell, is looked at every [`EVERY`]. Addresses, routes and rules are
 //! simply made again: where they are, the kernel says that they exist, and a router's table
-//! need not be read. A fight over one of them costs neither the log nor the machine: it is
-//! told once a minute, and after a few rounds waits longer.
+//! need not be read. Firewall rules are compared with those that were wanted, never with what
+//! happens to be found at first.
+//!
+//! An interface that was renamed or moved is known by its number. Firewall and policy rules,
+//! which are what closes a kill switch, are kept up wherever it is.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,15 +21,17 @@ use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::{Handle, LinkUnspec};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::error::errno;
+use super::kept::{Kept, LINK, LONGEST};
 use super::news::News;
 use super::sysctl::{self, Settings};
 use super::{dns, firewall, interface, network};
 use crate::config::Dns;
-use crate::report::{Missing, PutBack};
 
+/// How long an interface may not be found before that is told.
+const DELETED: Duration = Duration::from_millis(1200);
 /// How often what nobody tells of is looked at.
 const EVERY: Duration = Duration::from_secs(2);
 /// How long more news may follow the first, so that one look does for all.
@@ -38,21 +42,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 const FEW: usize = 256;
 /// How often many are tried unless there is news.
 const SELDOM: Duration = Duration::from_secs(30);
-/// Times that something is put back without delay while others take it away again and again.
-const ROUNDS: u32 = 8;
-/// What was left alone for so long is a new story.
-const STORY: Duration = Duration::from_secs(60);
-/// The longest that a fight waits for its next round; a firewall's is [`EVERY`].
-const LONGEST: Duration = Duration::from_secs(30);
-
-/// The state of our interface, as `status` calls it.
-const LINK: &str = "link state";
 
 /// What is to be there.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Made {
     /// The interface's name.
     pub(super) name: String,
+    /// The interface's number, once it is set up.
+    pub(super) index: Option<u32>,
     pub(super) addresses: Vec<AddressMessage>,
     pub(super) routes: Vec<RouteMessage>,
     pub(super) rules: Vec<RuleMessage>,
@@ -60,111 +57,8 @@ pub(super) struct Made {
     pub(super) settings: Settings,
     /// Who tells the resolver what, and whether everything goes into the tunnel.
     pub(super) dns: Option<(dns::ResolverTool, Dns, bool)>,
-}
-
-/// What was put back and what couldn't be, for `status`.
-#[derive(Debug, Clone, Default)]
-pub struct Kept(Arc<Mutex<BTreeMap<&'static str, Story>>>);
-
-/// What became of one kind of thing.
-#[derive(Debug, Clone, Default)]
-struct Story {
-    times: u64,
-    last: Option<Instant>,
-    told: Option<Instant>,
-    rounds: u32,
-    not_before: Option<Instant>,
-    missing: Option<String>,
-}
-
-impl Kept {
-    /// What was put back, and how often.
-    pub fn put_back(&self) -> Vec<PutBack> {
-        let stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = stories.iter().filter_map(|(what, story)| {
-            Some(PutBack {
-                what: (*what).to_owned(),
-                times: story.times,
-                seconds_ago: story.last?.elapsed().as_secs(),
-            })
-        });
-        told.collect()
-    }
-
-    /// What isn't there and can't be put back.
-    pub fn missing(&self) -> Vec<Missing> {
-        let stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = stories.iter().filter_map(|(what, story)| {
-            Some(Missing {
-                what: (*what).to_owned(),
-                reason: story.missing.clone()?,
-            })
-        });
-        told.collect()
-    }
-
-    fn with<T>(&self, what: &'static str, change: impl FnOnce(&mut Story) -> T) -> T {
-        let mut stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(stories.entry(what).or_default())
-    }
-
-    /// Whether a fight over it goes into its next round already.
-    fn may(&self, what: &'static str) -> bool {
-        let stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let not_before = stories.get(what).and_then(|story| story.not_before);
-        not_before.is_none_or(|at| Instant::now() >= at)
-    }
-
-    /// Remembers how putting it back went, and tells the log of it, though not again and again.
-    fn note(&self, name: &str, what: &'static str, outcome: Result<(), String>, most: Duration) {
-        let now = Instant::now();
-        let recent = |at: Option<Instant>| at.is_some_and(|at| now - at < STORY);
-        let (tell, times) = self.with(what, |story| {
-            story.rounds = if recent(story.last) {
-                story.rounds + 1
-            } else {
-                1
-            };
-            story.last = Some(now);
-            if story.rounds > ROUNDS {
-                let doubled = 1 << (story.rounds - ROUNDS).min(5);
-                story.not_before = Some(now + Duration::from_secs(doubled).min(most));
-            }
-            if outcome.is_ok() {
-                story.times += 1;
-            }
-            story.missing = outcome.as_ref().err().cloned();
-            let tell = !recent(story.told);
-            if tell {
-                story.told = Some(now);
-            }
-            (tell, story.times)
-        });
-        match outcome {
-            Ok(()) if tell && what == LINK => {
-                warn!("{name} was set down, and was set up again; stop Taltun to end the tunnel");
-            }
-            Ok(()) if tell && times > 1 => {
-                warn!("{name}: {what} went away again and were put back, {times} times by now");
-            }
-            Ok(()) if tell => warn!("{name}: {what} went away and were put back"),
-            Err(reason) if tell && what == LINK => {
-                warn!("{name} was set down, and can't be set up again: {reason}");
-            }
-            Err(reason) if tell => {
-                warn!("{name}: {what} went away and can't be put back: {reason}");
-            }
-            outcome => debug!("{name}: {what}: {outcome:?}"),
-        }
-    }
-
-    /// It is there.
-    fn fine(&self, what: &'static str) {
-        let mut stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(story) = stories.get_mut(what) {
-            story.missing = None;
-        }
-    }
+    /// Whether the resolver is one that can be looked at.
+    pub(super) resolver_shows: bool,
 }
 
 /// Keeps what was made until it is stopped.
@@ -214,11 +108,14 @@ async fn keep(made: Arc<Mutex<Made>>, kept: Kept, firewall: Arc<tokio::sync::Mut
     let _connection = AbortOnDrop(connection);
     let mut news = News::listen();
     let current = || made.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut look = Look::start(&current()).await;
+    let mut look = Look::new();
     let mut all_routes = Instant::now();
     // When last that was looked at which nobody tells of.
     let mut asked = Instant::now();
-    let mut next = asked + EVERY;
+    // Something may be gone already.
+    let mut next = asked;
+    // Since when the interface isn't found.
+    let mut gone = None;
     loop {
         let told = tokio::select! {
             told = news.next() => told,
@@ -233,26 +130,72 @@ async fn keep(made: Arc<Mutex<Made>>, kept: Kept, firewall: Arc<tokio::sync::Mut
             asked = start;
         }
         let now = current();
-        // An interface on its way out takes all of it along, and ends us.
-        if interface::index(&now.name).is_some() {
-            let again = told.network || now.routes.len() <= FEW || all_routes.elapsed() > SELDOM;
-            if again {
-                all_routes = start;
-            }
-            put_back_network(&handle, &now, &kept, again, &made).await;
-            put_back_settings(&now, &kept);
-            {
-                let _held = firewall.lock().await;
-                let look_at = told.firewall || due && !news.tells_of_nftables();
-                look.firewall(&current(), &kept, look_at, due).await;
-            }
-            if due {
-                look.resolver(&now, &kept).await;
-            }
+        let is_called = whereabouts(&now, &kept, &mut gone);
+        let again = told.network || now.routes.len() <= FEW || all_routes.elapsed() > SELDOM;
+        if again {
+            all_routes = start;
+        }
+        put_back_network(&handle, &now, &kept, again, &made).await;
+        put_back_settings(&now, &kept);
+        {
+            let _held = firewall.lock().await;
+            let look_at = told.firewall || due && !news.tells_of_nftables();
+            look.firewall(&current(), &kept, look_at, due).await;
+        }
+        if due && is_called {
+            resolver(&now, &kept).await;
         }
         sleep(PAUSE).await;
-        next = (asked + EVERY).max(Instant::now());
+        // Whether it was moved or deleted shows soon.
+        let soon = gone.is_some_and(|since: Instant| since.elapsed() < 2 * DELETED);
+        next = if soon { start } else { asked + EVERY }.max(Instant::now());
     }
+}
+
+/// Whether the interface is called what it was made as. Tells where it isn't.
+fn whereabouts(made: &Made, kept: &Kept, gone: &mut Option<Instant>) -> bool {
+    let name = &made.name;
+    let Some(index) = made.index else {
+        return true;
+    };
+    let closed = made
+        .firewall
+        .as_ref()
+        .is_some_and(|(_, rules)| rules.kill_switch());
+    let reason = match interface::name_of(index) {
+        Some(now) if now == *name => {
+            *gone = None;
+            kept.is_here();
+            return true;
+        }
+        Some(now) => {
+            *gone = None;
+            let outcome = if closed {
+                "the kill switch stays closed and refuses what goes by it"
+            } else {
+                "firewall rules don't know it by that name"
+            };
+            format!(
+                "it was renamed to {now}: {outcome}; rename it back (`ip link set {now} down`, \
+                 then `ip link set {now} name {name}`), or start Taltun again"
+            )
+        }
+        // One that was deleted ends us in a moment.
+        None if gone.get_or_insert_with(Instant::now).elapsed() < DELETED => return false,
+        None => {
+            let outcome = if closed {
+                "the kill switch stays closed, so nothing leaves"
+            } else {
+                "nothing is led into the tunnel here any more"
+            };
+            format!(
+                "it isn't in this network namespace any more: {outcome}; move it back and start \
+                 Taltun again, or run Taltun in the other namespace"
+            )
+        }
+    };
+    kept.is_away(name, &reason);
+    false
 }
 
 struct AbortOnDrop(JoinHandle<()>);
@@ -305,7 +248,7 @@ async fn put_back_network(
 /// Sets our interface up where somebody has set it down: at an orderly end nobody looks any
 /// more. Whether it was down.
 async fn set_up(handle: &Handle, made: &Made, kept: &Kept) -> bool {
-    let Some(index) = interface::index(&made.name) else {
+    let Some(index) = made.index else {
         return false;
     };
     let mut found = handle.link().get().match_index(index).execute();
@@ -364,125 +307,97 @@ fn put_back_settings(made: &Made, kept: &Kept) {
     }
 }
 
-/// How things looked when they were as they should be.
+/// Looks at the firewall.
 struct Look {
-    /// The rules as listed, and what they were made of.
+    /// The rules as listed when all were there, and what they were made of.
     listed: Option<(firewall::Rules, String)>,
     /// When they were last looked at.
     firewall_seen: Instant,
     /// Whether they have to be looked at again without news.
     again: bool,
-    /// Whether the resolver is one that can be looked at.
-    resolver: bool,
 }
 
 impl Look {
-    async fn start(made: &Made) -> Self {
-        let mut look = Self {
+    fn new() -> Self {
+        Self {
             listed: None,
             firewall_seen: Instant::now(),
-            again: false,
-            resolver: false,
-        };
-        if let Some((kind, rules)) = &made.firewall {
-            look.learn(*kind, rules, &made.name).await;
+            again: true,
         }
-        if let Some((kind, dns, _)) = &made.dns {
-            look.resolver = dns::is_set(*kind, &made.name, dns).await;
-        }
-        look
     }
 
-    async fn learn(&mut self, kind: firewall::FirewallTool, rules: &firewall::Rules, name: &str) {
-        if let Some(text) = firewall::listed(kind, name).await {
-            self.listed = Some((rules.clone(), text));
+    /// Whether `rules` are there. Their listing is what they are compared with from then on;
+    /// the first one has to have all that was made.
+    async fn is_right(
+        &mut self,
+        kind: firewall::FirewallTool,
+        rules: &firewall::Rules,
+        name: &str,
+    ) -> bool {
+        let Some(now) = firewall::listed(kind, name).await else {
+            return false;
+        };
+        match &self.listed {
+            Some((of, before)) if of == rules => now == *before,
+            _ if firewall::holds(kind, rules, &now) => {
+                self.listed = Some((rules.clone(), now));
+                true
+            }
+            _ => false,
         }
     }
 
     /// `told` is whether nftables changed, `due` whether what tells nothing is to be looked at.
     async fn firewall(&mut self, made: &Made, kept: &Kept, told: bool, due: bool) {
         const WHAT: &str = "firewall rules";
-        // Where they can't be listed, nobody knows whether they are there.
-        let (Some((kind, rules)), true) = (&made.firewall, self.listed.is_some()) else {
+        let Some((kind, rules)) = &made.firewall else {
+            self.listed = None;
             return;
         };
+        let changed = self.listed.as_ref().is_none_or(|(of, _)| of != rules);
         let look = match kind {
-            firewall::FirewallTool::Nftables => {
-                told || self.again || self.firewall_seen.elapsed() >= SELDOM
-            }
+            firewall::FirewallTool::Nftables => told || self.firewall_seen.elapsed() >= SELDOM,
             firewall::FirewallTool::Iptables => due,
         };
-        if !look {
+        if !(look || changed || self.again) {
             return;
         }
         self.firewall_seen = Instant::now();
         self.again = false;
-        let now = firewall::listed(*kind, &made.name).await;
-        match &self.listed {
-            // Others were made since.
-            Some((of, _)) if of != rules => {
-                self.listed = now.map(|text| (rules.clone(), text));
-            }
-            Some((_, before)) if now.as_ref() == Some(before) => kept.fine(WHAT),
-            _ if kept.may(WHAT) => {
-                let outcome = firewall::apply(*kind, rules).await;
-                let failed = outcome.is_err();
-                let most = if rules.kill_switch() { EVERY } else { LONGEST };
-                kept.note(
-                    &made.name,
-                    WHAT,
-                    outcome.map_err(|error| error.to_string()),
-                    most,
-                );
-                if !failed {
-                    self.learn(*kind, rules, &made.name).await;
-                }
-            }
-            // Looked at again in the next round.
-            _ => self.again = true,
-        }
-    }
-
-    async fn resolver(&self, made: &Made, kept: &Kept) {
-        const WHAT: &str = "name servers";
-        let Some((kind, dns, everything)) = made.dns.as_ref().filter(|_| self.resolver) else {
-            return;
-        };
-        if dns::is_set(*kind, &made.name, dns).await {
+        if self.is_right(*kind, rules, &made.name).await {
             kept.fine(WHAT);
         } else if kept.may(WHAT) {
-            let outcome = dns::set_again(*kind, &made.name, dns, *everything).await;
-            kept.note(
-                &made.name,
-                WHAT,
-                outcome.map_err(|error| error.to_string()),
-                LONGEST,
-            );
+            let outcome = firewall::apply(*kind, rules).await;
+            let mut outcome = outcome.map_err(|error| error.to_string());
+            // What it looks like is found out anew.
+            self.listed = None;
+            if outcome.is_ok() && !self.is_right(*kind, rules, &made.name).await {
+                outcome = Err("they aren't there though they were made".to_owned());
+            }
+            self.again = outcome.is_err();
+            let most = if rules.kill_switch() { EVERY } else { LONGEST };
+            kept.note(&made.name, WHAT, outcome, most);
+        } else {
+            // Looked at again in the next round.
+            self.again = true;
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_fight_is_told_once_a_minute_and_waits_longer_and_longer() {
-        let kept = Kept::default();
-        for round in 1..=40_u64 {
-            assert!(round > u64::from(ROUNDS) || kept.may("routes"), "{round}");
-            kept.note("t0", "routes", Ok(()), LONGEST);
-            tokio::time::advance(Duration::from_millis(500)).await;
-        }
-        assert!(!kept.may("routes"));
-        assert_eq!(kept.put_back()[0].times, 40);
-        tokio::time::advance(LONGEST).await;
-        assert!(kept.may("routes"));
-        tokio::time::advance(STORY).await;
-        kept.note("t0", "routes", Err("no".into()), LONGEST);
-        assert!(kept.may("routes"));
-        assert_eq!(kept.missing()[0].reason, "no");
-        kept.fine("routes");
-        assert!(kept.missing().is_empty());
+async fn resolver(made: &Made, kept: &Kept) {
+    const WHAT: &str = "name servers";
+    let Some((kind, dns, everything)) = made.dns.as_ref().filter(|_| made.resolver_shows) else {
+        return;
+    };
+    if dns::is_set(*kind, &made.name, dns).await {
+        kept.fine(WHAT);
+    } else if kept.may(WHAT) {
+        let outcome = dns::set_again(*kind, &made.name, dns, *everything).await;
+        kept.note(
+            &made.name,
+            WHAT,
+            outcome.map_err(|error| error.to_string()),
+            LONGEST,
+        );
     }
 }

@@ -29,6 +29,10 @@ const PRIVATE_V6: [&str; 2] = ["fc00::/7", "fe80::/10"];
 const NAMES: [&str; 10] = [
     "vip", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat",
 ];
+/// Lists what there is for IPv6.
+const V6_SAVE: &str = "ip6tables-save";
+/// Stands before that in [`listed`].
+const V6: &str = "# IPv6\n";
 /// Waits for whoever holds the lock instead of failing.
 const WAIT: [&str; 2] = ["-w", "5"];
 
@@ -47,15 +51,38 @@ pub(super) async fn apply(rules: &Rules) -> Result<(), String> {
     for v6 in [false, true] {
         let outcome = apply_family(rules, v6).await;
         // Without IPv6 in the kernel nothing can leave or come in by it either.
-        let matters =
-            !v6 || sysctl::has_ipv6() && (!rules.vips_of(true).is_empty() || rules.kill_switch);
         match outcome {
-            Err(reason) if matters => return Err(reason),
+            Err(reason) if matters(rules, v6) => return Err(reason),
             Err(reason) => debug!("ip6tables: {reason}"),
             Ok(()) => {}
         }
     }
     Ok(())
+}
+
+/// Whether a family has to have its rules.
+fn matters(rules: &Rules, v6: bool) -> bool {
+    !v6 || sysctl::has_ipv6() && (!rules.vips_of(true).is_empty() || rules.kill_switch)
+}
+
+/// Whether a listing has each chain of `rules`, with as many rules and with what leads there.
+pub(super) fn holds(rules: &Rules, listed: &str) -> bool {
+    let (v4, v6) = listed.split_once(V6).unwrap_or((listed, ""));
+    holds_family(rules, false, v4) && (!matters(rules, true) || holds_family(rules, true, v6))
+}
+
+fn holds_family(rules: &Rules, v6: bool, listed: &str) -> bool {
+    chains(rules, v6).iter().all(|chain| {
+        let name = full_name(&rules.tun, chain.name);
+        let jump = format!("-A {} -j {name}", chain.from);
+        let rule = format!("-A {name} ");
+        listed.lines().any(|line| line.trim() == jump)
+            && listed
+                .lines()
+                .filter(|line| line.starts_with(&rule))
+                .count()
+                == chain.rules.len()
+    })
 }
 
 /// Removes our chains for `interface`.
@@ -79,8 +106,11 @@ pub(super) async fn remove(interface: &str) -> Result<(), String> {
 /// The lines that have our chains for `interface` in them, of both families, without counters.
 /// Saving them makes no table that isn't there, as listing one may.
 pub(super) async fn listed(interface: &str) -> Option<String> {
-    let mut text = String::new();
-    for save in ["iptables-save", "ip6tables-save"] {
+    let (mut text, mut lines) = (String::new(), 0);
+    for save in ["iptables-save", V6_SAVE] {
+        if save == V6_SAVE {
+            text.push_str(V6);
+        }
         let saved = match program::run(save, &[], "").await {
             Ok(saved) => saved,
             Err(reason) => {
@@ -95,9 +125,10 @@ pub(super) async fn listed(interface: &str) -> Option<String> {
         for line in saved.lines().filter(names_ours) {
             text.push_str(line.split(" [").next().unwrap_or(line));
             text.push('\n');
+            lines += 1;
         }
     }
-    (!text.is_empty()).then_some(text)
+    (lines > 0).then_some(text)
 }
 
 async fn apply_family(rules: &Rules, v6: bool) -> Result<(), String> {
@@ -323,18 +354,26 @@ fn kill_switch_rules(rules: &Rules, v6: bool) -> [Vec<String>; 2] {
     output.extend(private.iter().map(|net| {
         format!("-d {net} -p udp -m udp --sport 0:1023 -m conntrack --ctdir REPLY -j ACCEPT")
     }));
+    // To ask for an address, and to hand them out, as a router does: to private networks and to
+    // all hosts of a link, never to the internet.
+    let (client, server, all) = if v6 {
+        (546, 547, "ff02::/16")
+    } else {
+        (68, 67, "255.255.255.255/32")
+    };
+    for net in private.iter().copied().chain([all]) {
+        for (from, to) in [(client, server), (server, client)] {
+            output.push(format!(
+                "-d {net} -p udp -m udp --sport {from} --dport {to} -j ACCEPT"
+            ));
+        }
+    }
     if v6 {
-        output.push("-p udp --sport 546 --dport 547 -j ACCEPT".into());
-        output.push("-p udp --sport 547 --dport 546 -j ACCEPT".into());
         for kind in 133..=136 {
             output.push(format!(
                 "-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"
             ));
         }
-    } else {
-        // To ask for an address, and to hand them out, as a router does.
-        output.push("-p udp --sport 68 --dport 67 -j ACCEPT".into());
-        output.push("-p udp --sport 67 --dport 68 -j ACCEPT".into());
     }
     output.push(reject.clone());
     let mut forward = vec![format!("-i {tun} -j ACCEPT"), format!("-o {tun} -j ACCEPT")];
@@ -394,8 +433,14 @@ mod tests {
     #[test]
     fn a_router_hands_out_addresses_under_a_kill_switch() {
         for (v6, expected) in [
-            (false, "-p udp --sport 67 --dport 68 -j ACCEPT"),
-            (true, "-p udp --sport 547 --dport 546 -j ACCEPT"),
+            (
+                false,
+                "-d 192.168.0.0/16 -p udp -m udp --sport 67 --dport 68 -j ACCEPT",
+            ),
+            (
+                true,
+                "-d fe80::/10 -p udp -m udp --sport 547 --dport 546 -j ACCEPT",
+            ),
             (true, "-p ipv6-icmp -m icmp6 --icmpv6-type 134 -j ACCEPT"),
         ] {
             let chains = chains(&all_rules(), v6);

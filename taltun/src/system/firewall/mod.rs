@@ -190,6 +190,15 @@ pub(super) async fn listed(kind: FirewallTool, interface: &str) -> Option<String
     }
 }
 
+/// Whether a listing has each chain that `rules` are made as, with as many rules in each. How a
+/// tool writes a rule differs from one version to the next.
+pub(super) fn holds(kind: FirewallTool, rules: &Rules, listed: &str) -> bool {
+    match kind {
+        FirewallTool::Nftables => nftables::holds(rules, listed),
+        FirewallTool::Iptables => iptables::holds(rules, listed),
+    }
+}
+
 /// What tools have rules of ours for `interface`, whoever left them.
 pub(super) async fn left(interface: &str) -> Vec<FirewallTool> {
     let mut left = Vec::new();

@@ -13,6 +13,11 @@ const ANSWERS: &str = "tcp flags & (syn | ack) != syn ";
 const PRIVATE_V4: &str = "10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16";
 /// Those of IPv6.
 const PRIVATE_V6: &str = "fc00::/7, fe80::/10";
+/// Where DHCP goes: private networks, and all hosts of a link.
+const NEAR_V4: &str = "10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, \
+                       255.255.255.255";
+/// The same for IPv6.
+const NEAR_V6: &str = "fc00::/7, fe80::/10, ff02::/16";
 
 /// The chain that a kill switch has.
 pub(super) const KILL_SWITCH: &str = "kill_switch_output";
@@ -40,6 +45,38 @@ pub(super) async fn listed(interface: &str) -> Option<String> {
         .chain(table.split(' '))
         .collect();
     program::run("nft", &words, "").await.ok()
+}
+
+/// Whether a listing has each chain of `rules`, at its hook and with as many rules.
+pub(super) fn holds(rules: &Rules, listed: &str) -> bool {
+    let dormant = listed.lines().any(|line| line.trim() == "flags dormant");
+    !dormant && outline(listed) == outline(&ruleset(rules))
+}
+
+/// The name of each chain, the start of what says at which hook it is, and how many rules it has.
+fn outline(text: &str) -> Vec<(&str, Vec<&str>, usize)> {
+    let mut chains: Vec<(&str, Vec<&str>, usize)> = Vec::new();
+    let mut is_inside = false;
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line
+            .strip_prefix("chain ")
+            .and_then(|rest| rest.strip_suffix(" {"))
+        {
+            chains.push((name, Vec::new(), 0));
+            is_inside = true;
+        } else if line == "}" {
+            is_inside = false;
+        } else if let Some((_, hook, rules)) = chains.last_mut().filter(|_| is_inside) {
+            if line.starts_with("type ") {
+                // How a priority is written differs from one version to the next.
+                *hook = line.split(' ').take(4).collect();
+            } else if !line.is_empty() {
+                *rules += 1;
+            }
+        }
+    }
+    chains.sort_unstable();
+    chains
 }
 
 /// Family and name of our table.
@@ -144,12 +181,13 @@ fn ruleset(rules: &Rules) -> String {
             // A router's name server for its local network.
             format!("udp sport < 1024 ip daddr {{ {PRIVATE_V4} }} ct direction reply accept"),
             format!("udp sport < 1024 ip6 daddr {{ {PRIVATE_V6} }} ct direction reply accept"),
-            "udp sport 68 udp dport 67 accept".into(),
-            "udp sport 546 udp dport 547 accept".into(),
-            // A router that hands out addresses: none of these goes beyond the next host, and
-            // none counts as the answer to what was asked by broadcast.
-            "udp sport 67 udp dport 68 accept".into(),
-            "udp sport 547 udp dport 546 accept".into(),
+            // To get an address, and to hand them out, as a router does; what is asked by
+            // broadcast isn't tracked, so its answer doesn't count as one. None of these reaches
+            // anybody on the internet.
+            format!("udp sport 68 udp dport 67 ip daddr {{ {NEAR_V4} }} accept"),
+            format!("udp sport 546 udp dport 547 ip6 daddr {{ {NEAR_V6} }} accept"),
+            format!("udp sport 67 udp dport 68 ip daddr {{ {NEAR_V4} }} accept"),
+            format!("udp sport 547 udp dport 546 ip6 daddr {{ {NEAR_V6} }} accept"),
             "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, \
              nd-neighbor-advert } accept"
                 .into(),
@@ -219,8 +257,9 @@ mod tests {
             "meta mark 0x7a123456 accept",
             "type route hook output priority mangle; policy accept;\n    tcp flags & (syn | ack) != syn ct direction reply ct mark 0x7a123456 meta mark set ct mark",
             "iifname != { \"lo\", \"t0\" } ct state new tcp flags & (fin | syn | rst | ack) == syn fib daddr type local ct mark set 0x7a123456",
-            "udp sport 67 udp dport 68 accept",
-            "udp sport 547 udp dport 546 accept",
+            "udp sport 68 udp dport 67 ip daddr { 10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 255.255.255.255 } accept",
+            "udp sport 67 udp dport 68 ip daddr { 10.0.0.0/8,",
+            "udp sport 547 udp dport 546 ip6 daddr { fc00::/7, fe80::/10, ff02::/16 } accept",
             "nd-router-solicit, nd-router-advert, nd-neighbor-solicit",
             "iifname \"t0\" oifname \"eth0\" counter masquerade",
             "iifname != \"t0\" oifname \"t0\" ip saddr != { 10.0.0.1 } counter masquerade",
@@ -228,6 +267,26 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
+    }
+
+    #[test]
+    fn a_listing_holds_the_rules_only_with_all_chains_and_all_rules() {
+        let rules = all_rules();
+        let whole = ruleset(&rules).replace("priority mangle", "priority -150");
+        assert!(holds(&rules, &whole));
+        let reject = "    counter reject with icmpx type admin-prohibited\n";
+        assert!(whole.contains(reject));
+        assert!(!holds(&rules, &whole.replacen(reject, "", 1)));
+        assert!(!holds(
+            &rules,
+            &whole.replace("chain mss_clamp", "chain other")
+        ));
+        assert!(!holds(&rules, &whole.replace("hook output", "hook input")));
+        assert!(!holds(
+            &rules,
+            &whole.replace("  chain mss", "  flags dormant\n  chain mss")
+        ));
+        assert!(!holds(&rules, ""));
     }
 
     #[test]

@@ -1,0 +1,169 @@
+//! Firewall rules are compared with what Taltun made, never with what is found at first, and
+//! are kept up whatever became of the interface.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use taltun_tests::command::output_of;
+use taltun_tests::netns::Namespace;
+use taltun_tests::sys::Signal;
+use taltun_tests::topology::private_prefix;
+
+use crate::kill_switch::Full;
+use crate::support::{Case, eventually, taltun};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "keeping: rules flushed or half-emptied while Taltun starts are back, with nftables",
+        programs: &["nft"],
+        run: || {
+            let until = "until nft list table inet taltun-taltun0; do :; done";
+            at_the_start("nftables", NFT, &format!("{until}; nft flush ruleset"))?;
+            let half = "nft flush chain inet taltun-taltun0 kill_switch_output";
+            at_the_start("nftables", NFT, &format!("{until}; {half}"))
+        },
+    },
+    Case {
+        name: "keeping: rules flushed or half-emptied while Taltun starts are back, with iptables",
+        programs: &["iptables"],
+        run: || {
+            let until = "until iptables -S taltun-taltun0-out; do sleep 0.01; done";
+            at_the_start("iptables", IPTABLES, &format!("{until}; {IPTABLES_FLUSH}"))?;
+            let half =
+                "iptables -D taltun-taltun0-out -j REJECT --reject-with icmp-admin-prohibited";
+            at_the_start("iptables", IPTABLES, &format!("{until}; {half}"))
+        },
+    },
+    Case {
+        name: "keeping: rules flushed right after a reload closed the switch are back, with nftables",
+        programs: &["nft"],
+        run: || after_a_reload("nftables", NFT, "nft flush ruleset"),
+    },
+    Case {
+        name: "keeping: rules flushed right after a reload closed the switch are back, with iptables",
+        programs: &["iptables"],
+        run: || after_a_reload("iptables", IPTABLES, IPTABLES_FLUSH),
+    },
+    Case {
+        name: "keeping: with the interface renamed or moved the switch is kept up, and it is told",
+        programs: &["nft"],
+        run: || {
+            let rename = "ip link set taltun0 down; ip link set taltun0 name other0; \
+                          ip link set other0 up";
+            away(rename, "it was renamed to other0")?;
+            let other = Namespace::create(&format!("{}m", private_prefix()))?;
+            let moved = format!("ip link set taltun0 netns {}", other.name());
+            away(&moved, "it isn't in this network namespace any more")
+        },
+    },
+];
+
+const LIMIT: Duration = Duration::from_secs(3);
+/// The start itself may take a while where the machine is loaded.
+const START_LIMIT: Duration = Duration::from_secs(8);
+const NFT: &str = "nft -s list table inet taltun-taltun0";
+const IPTABLES: &str = "for t in iptables ip6tables; do $t -S; $t -t mangle -S; $t -t raw -S; done";
+const IPTABLES_FLUSH: &str = "for t in filter mangle raw; do iptables -t $t -F; \
+                              iptables -t $t -X; ip6tables -t $t -F; ip6tables -t $t -X; done";
+
+fn at_the_start(firewall: &str, list: &str, flush: &str) -> Result<()> {
+    let more = format!("kill_switch = true\nfirewall = \"{firewall}\"\n");
+    let mut whole = Full::start(&more, &[])?;
+    let wanted = sh(&whole.pair.left, list)?;
+    ensure!(wanted.contains("taltun"), "{wanted}");
+    whole.client.end(Signal::Terminate)?;
+
+    let script = format!("({{ {flush}; }} >/dev/null 2>&1 &) ; exec \"$@\"");
+    let full = Full::start(&more, &["sh", "-c", &script, "sh"])?;
+    is_kept(&full, list, &wanted, START_LIMIT)
+}
+
+fn after_a_reload(firewall: &str, list: &str, flush: &str) -> Result<()> {
+    let more = format!("firewall = \"{firewall}\"\n");
+    let mut whole = Full::start(&format!("kill_switch = true\n{more}"), &[])?;
+    let wanted = sh(&whole.pair.left, list)?;
+    whole.client.end(Signal::Terminate)?;
+
+    let full = Full::start(&more, &[])?;
+    let key = "firewall = ";
+    full.write_config(key, &format!("kill_switch = true\n{key}"))?;
+    let line = format!(
+        "TALTUN_RUNTIME_DIR={} {} reload && {{ {flush}; }}",
+        full.client.directory().display(),
+        taltun()?.display()
+    );
+    sh(&full.pair.left, &line)?;
+    is_kept(&full, list, &wanted, LIMIT)
+}
+
+/// The rules are as `wanted` again and stay so, and it is told and shown.
+fn is_kept(full: &Full, list: &str, wanted: &str, limit: Duration) -> Result<()> {
+    let left = &full.pair.left;
+    let told = "firewall rules went away and were put back";
+    eventually("it is told", limit, || Ok(full.client.log().contains(told))).with_context(
+        || {
+            format!(
+                "{}\n{}",
+                full.client.log(),
+                sh(left, list).unwrap_or_default()
+            )
+        },
+    )?;
+    eventually("the rules are back", limit, || {
+        Ok(sorted(&sh(left, list)?) == sorted(wanted))
+    })
+    .with_context(|| format!("{:?} and not {wanted}", sh(left, list)))?;
+    full.outside_is_closed()?;
+    ensure!(
+        full.client.log().matches(told).count() == 1,
+        "{}",
+        full.client.log()
+    );
+    let status = full.client.tell(&["status"])?;
+    ensure!(status.contains("kill switch on"), "{status}");
+    ensure!(status.contains("firewall rules put back"), "{status}");
+    Ok(())
+}
+
+/// Which of our chains the usual ones jump to first doesn't matter.
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+fn away(take_away: &str, reason: &str) -> Result<()> {
+    let mut full = Full::start("kill_switch = true\n", &[])?;
+    full.tunnel_answers()?;
+    let left = &full.pair.left;
+    let wanted = sh(left, NFT)?;
+    sh(left, take_away)?;
+    eventually("it is told", LIMIT, || {
+        Ok(full.client.log().contains(reason))
+    })?;
+    eventually("it is shown", LIMIT, || {
+        Ok(full.client.tell(&["status"])?.contains(reason))
+    })?;
+    full.outside_is_closed()?;
+    sh(left, "nft flush ruleset")?;
+    eventually("the rules are back", LIMIT, || Ok(sh(left, NFT)? == wanted))?;
+    sh(left, "ip rule flush; ip rule add lookup main pref 32766")?;
+    eventually("the policy rules are back", LIMIT, || {
+        Ok(sh(left, "ip rule show")?.matches("fwmark").count() == 2)
+    })?;
+    full.outside_is_closed()?;
+    ensure!(
+        full.client.log().matches(reason).count() == 1,
+        "{}",
+        full.client.log()
+    );
+    full.client.end(Signal::Terminate)?;
+    ensure!(sh(&full.pair.left, NFT)?.is_empty(), "the table is left");
+    Ok(())
+}
+
+/// What a shell prints in the namespace, whatever its exit code.
+fn sh(namespace: &Namespace, text: &str) -> Result<String> {
+    let text = format!("{{ {text}; }} 2>/dev/null || true");
+    output_of(namespace.command("sh").args(["-c", &text]))
+}
