@@ -1,6 +1,7 @@
 //! Who owns which inner addresses: edits of the workers' table of them, and what each peer has
 //! of it, so that a change of one peer looks at what is that peer's and at nothing else.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ type Routes = AllowedIps<Arc<Peer>>;
 /// What is known of owners besides the table that workers have.
 #[derive(Debug, Default)]
 pub(super) struct Owned {
-    by_peer: HashMap<PeerId, BTreeSet<IpNet>>,
+    by_peer: HashMap<PeerId, Prefixes>,
     /// Prefixes that somebody lost, since this was last asked.
     lost: Vec<IpNet>,
     /// Who lost one to somebody else, since this was last asked.
@@ -30,11 +31,56 @@ pub(super) struct Owned {
     pub(super) visited: usize,
 }
 
+/// What one peer owns. Nearly every peer has one prefix, which takes no memory of its own.
+#[derive(Debug)]
+enum Prefixes {
+    One(IpNet),
+    Many(BTreeSet<IpNet>),
+}
+
+impl Prefixes {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(nets) => nets.len(),
+        }
+    }
+
+    /// Sorted.
+    fn iter(&self) -> impl Iterator<Item = &IpNet> {
+        let (one, many) = match self {
+            Self::One(net) => (Some(net), None),
+            Self::Many(nets) => (None, Some(nets)),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    fn insert(&mut self, net: IpNet) {
+        match self {
+            Self::One(one) if *one == net => {}
+            Self::One(one) => *self = Self::Many(BTreeSet::from([*one, net])),
+            Self::Many(nets) => {
+                nets.insert(net);
+            }
+        }
+    }
+
+    fn remove(&mut self, net: &IpNet) {
+        match self {
+            Self::One(one) if one == net => *self = Self::Many(BTreeSet::new()),
+            Self::One(_) => {}
+            Self::Many(nets) => {
+                nets.remove(net);
+            }
+        }
+    }
+}
+
 impl Owned {
     /// How many prefixes an edit changes.
     fn work(&self, edit: &RouteEdit) -> usize {
         match edit {
-            RouteEdit::Clear(id) => self.by_peer.get(id).map_or(0, BTreeSet::len),
+            RouteEdit::Clear(id) => self.by_peer.get(id).map_or(0, Prefixes::len),
             RouteEdit::Add(..) | RouteEdit::Remove(..) => 1,
         }
     }
@@ -46,9 +92,9 @@ impl Owned {
         }
         match edit {
             RouteEdit::Clear(id) => {
-                for net in self.by_peer.remove(id).unwrap_or_default() {
-                    routes.remove_if(net, |owner| owner.id() == *id);
-                    self.lost.push(net);
+                for net in self.by_peer.remove(id).iter().flat_map(Prefixes::iter) {
+                    routes.remove_if(*net, |owner| owner.id() == *id);
+                    self.lost.push(*net);
                 }
             }
             RouteEdit::Add(peer, net) => {
@@ -60,7 +106,12 @@ impl Owned {
                     self.take(before.id(), net);
                     self.displaced.push(*before.public_key());
                 }
-                self.by_peer.entry(peer.id()).or_default().insert(net);
+                match self.by_peer.entry(peer.id()) {
+                    Entry::Occupied(mut nets) => nets.get_mut().insert(net),
+                    Entry::Vacant(place) => {
+                        place.insert(Prefixes::One(net));
+                    }
+                }
             }
             RouteEdit::Remove(id, net) => {
                 let net = canonical(*net);
@@ -75,7 +126,7 @@ impl Owned {
     fn take(&mut self, id: PeerId, net: IpNet) {
         if let Some(nets) = self.by_peer.get_mut(&id) {
             nets.remove(&net);
-            if nets.is_empty() {
+            if nets.len() == 0 {
                 self.by_peer.remove(&id);
             }
         }
@@ -86,12 +137,17 @@ impl Device {
     /// What a peer may send from and gets, sorted.
     pub fn allowed_ips_of(&self, id: PeerId) -> impl Iterator<Item = IpNet> + '_ {
         let nets = self.owned.by_peer.get(&id);
-        nets.into_iter().flatten().copied()
+        nets.into_iter().flat_map(Prefixes::iter).copied()
     }
 
     /// All that peers own.
     pub fn routes(&self) -> Vec<IpNet> {
-        self.owned.by_peer.values().flatten().copied().collect()
+        self.owned
+            .by_peer
+            .values()
+            .flat_map(Prefixes::iter)
+            .copied()
+            .collect()
     }
 
     /// The prefixes that nobody has any more since this was last asked.
@@ -242,6 +298,30 @@ mod tests {
         assert!(device.take_lost_routes().is_empty());
         assert!(device.take_displaced().is_empty() && device.take_forgotten().is_empty());
         check(&device);
+    }
+
+    #[test]
+    fn prefixes_come_and_go_one_by_one() {
+        let mut device = hub(3);
+        let peer = Arc::clone(device.peer(&key(1)).unwrap());
+        let add = |number| RouteEdit::Add(Arc::clone(&peer), net(number));
+        let remove = |number| RouteEdit::Remove(peer.id(), net(number));
+        for (edit, left) in [
+            (add(1), vec![1]),
+            (remove(7), vec![1]),
+            (add(9), vec![1, 9]),
+            (add(8), vec![1, 8, 9]),
+            (remove(1), vec![8, 9]),
+            (remove(9), vec![8]),
+            (remove(8), vec![]),
+            (add(5), vec![5]),
+            (remove(5), vec![]),
+        ] {
+            device.edit_routes(&[edit]);
+            let expected = left.into_iter().map(net);
+            assert!(device.allowed_ips_of(peer.id()).eq(expected));
+            check(&device);
+        }
     }
 
     #[test]
