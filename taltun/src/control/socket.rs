@@ -17,12 +17,16 @@ use zeroize::Zeroizing;
 
 use super::listener::Listener;
 use super::request::{Call, REQUEST_MAX, Request, Response};
+use super::spare;
 use super::{ControlError, runtime_dir};
 
 /// Connections open at once.
 const CLIENTS_MAX: usize = 64;
 /// How long each step of a conversation may take: the request, its answer, the reading of it.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An answer from this size on leaves memory behind that is worth giving back, bytes.
+const LARGE: usize = 1 << 20;
 
 /// A bound control socket; dropping it removes its file.
 #[derive(Debug)]
@@ -100,13 +104,20 @@ async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>, patience: D
         Ok(Err(error)) => debug!("control socket: a client left before its answer: {error}"),
         Err(_) => debug!("control socket: a client didn't read its answer"),
     }
+    if line.len() >= LARGE {
+        // Nobody waits for that.
+        tokio::task::spawn_blocking(move || {
+            drop(line);
+            spare::give_back();
+        });
+    }
 }
 
 /// A request, `None` for a client that left without a word, or what was wrong.
 async fn read_request(stream: &mut UnixStream) -> Result<Option<Request>, String> {
     let mut line = Vec::new();
     // One byte more than allowed tells too long from just long enough.
-    let mut reader = BufReader::new(stream.take(REQUEST_MAX as u64 + 1));
+    let mut reader = BufReader::new(stream.take((REQUEST_MAX as u64).saturating_add(1)));
     reader
         .read_until(b'\n', &mut line)
         .await
