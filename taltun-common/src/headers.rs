@@ -1,6 +1,12 @@
 //! The headers before what a packet carries, as they lie in it: each type is a view of its
 //! bytes. Numbers are in the order of the network (RFC 791, 8200, 768, 9293, 792, 4443).
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -94,7 +100,7 @@ impl Ipv4 {
     #[inline(always)]
     #[must_use]
     pub const fn header_len(&self) -> usize {
-        (self.version_and_length & 0xf) as usize * 4
+        ((self.version_and_length & 0xf) as usize) << 2
     }
 
     /// Whether the packet is one of several that a longer one was cut into.
@@ -212,7 +218,7 @@ impl Tcp {
     #[inline(always)]
     #[must_use]
     pub const fn header_len(&self) -> usize {
-        (self.data_offset >> 4) as usize * 4
+        ((self.data_offset >> 4) as usize) << 2
     }
 }
 

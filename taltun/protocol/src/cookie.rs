@@ -1,14 +1,20 @@
 //! mac1, mac2 and cookies: handshakes cost nothing to refuse while under load
 //! (paper §5.4.4 and §5.4.7).
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use taltun_common::wire;
+use taltun_common::wire::{self, MAC_LEN};
 use zerocopy::transmute;
 
 use super::messages::{
-    COOKIE_LATENCY, COOKIE_LEN, COOKIE_LIFETIME, CookieReply, LABEL_COOKIE, LABEL_MAC1, mac_offsets,
+    COOKIE_LATENCY, COOKIE_LEN, COOKIE_LIFETIME, CookieReply, LABEL_COOKIE, LABEL_MAC1, split_macs,
 };
 use super::time::Time;
 use taltun_crypto::{PublicKey, constant_time_eq, hash, mac, xopen, xseal};
@@ -69,16 +75,18 @@ impl Checker {
 
     /// Looks at both MACs of `message`, an initiation or a response from `from`.
     pub fn check(&self, message: &[u8], from: SocketAddr, now: Time) -> Proof {
-        let (mac1_at, mac2_at) = mac_offsets(message.len());
-        let expected = mac(&self.mac1_key, &[&message[..mac1_at]]);
-        if !constant_time_eq(&expected, &message[mac1_at..mac2_at]) {
+        let Some((signed, mac1, mac2)) = split_macs(message) else {
+            return Proof::None;
+        };
+        let expected = mac(&self.mac1_key, &[signed]);
+        if !constant_time_eq(&expected, mac1) {
             return Proof::None;
         }
         if !self.secret_is_fresh(now) {
             return Proof::Mac1;
         }
-        let expected = mac(&self.cookie(from), &[&message[..mac2_at]]);
-        if constant_time_eq(&expected, &message[mac2_at..]) {
+        let expected = mac(&self.cookie(from), &[signed, mac1]);
+        if constant_time_eq(&expected, mac2) {
             Proof::Mac2
         } else {
             Proof::Mac1
@@ -102,8 +110,8 @@ impl Checker {
         }
         let mut nonce = [0; 24];
         random(&mut nonce);
-        let (mac1_at, mac2_at) = mac_offsets(message.len());
-        let mac1 = &message[mac1_at..mac2_at];
+        // Nobody is answered whose message has none.
+        let mac1 = split_macs(message).map_or(&[0; MAC_LEN], |(_, mac1, _)| mac1);
         transmute!(CookieReply {
             kind: wire::COOKIE.into(),
             receiver: sender.into(),
@@ -149,15 +157,18 @@ impl Sealer {
 
     /// Fills in mac1, and mac2 when a fresh cookie is at hand.
     pub fn seal(&mut self, message: &mut [u8], now: Time) {
-        let (mac1_at, mac2_at) = mac_offsets(message.len());
-        let mac1 = mac(&self.mac1_key, &[&message[..mac1_at]]);
-        message[mac1_at..mac2_at].copy_from_slice(&mac1);
-        self.last_mac1 = Some(mac1);
+        let Some((rest, mac2)) = message.split_last_chunk_mut::<MAC_LEN>() else {
+            return;
+        };
+        let Some((signed, mac1)) = rest.split_last_chunk_mut::<MAC_LEN>() else {
+            return;
+        };
+        *mac1 = mac(&self.mac1_key, &[signed]);
+        self.last_mac1 = Some(*mac1);
         if let Some((cookie, received)) = &self.cookie
             && now.since(*received) < COOKIE_LIFETIME.saturating_sub(COOKIE_LATENCY)
         {
-            let mac2 = mac(cookie, &[&message[..mac2_at]]);
-            message[mac2_at..].copy_from_slice(&mac2);
+            *mac2 = mac(cookie, &[signed, mac1]);
         }
     }
 

@@ -7,6 +7,12 @@
 //! made on the way goes to the inner header, if that says that its ends understand it. One
 //! that doesn't stays as it is, as nobody would see the mark.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 /// The part of a traffic class that this is about.
 const MASK: u8 = 3;
 const NOT_CAPABLE: u8 = 0;
@@ -48,22 +54,25 @@ fn inner(packet: &[u8]) -> u8 {
 }
 
 fn set(packet: &mut [u8], to: u8) {
-    if packet[0] >> 4 == 6 {
-        packet[1] = packet[1] & !(MASK << 4) | to << 4;
+    let [first, class, rest @ ..] = packet else {
+        return;
+    };
+    if *first >> 4 == 6 {
+        *class = *class & !(MASK << 4) | to << 4;
         return;
     }
-    let before = u16::from_be_bytes([packet[0], packet[1]]);
-    packet[1] = packet[1] & !MASK | to;
-    let after = u16::from_be_bytes([packet[0], packet[1]]);
-    let Some(checksum) = packet.get_mut(10..12) else {
+    let before = u16::from_be_bytes([*first, *class]);
+    *class = *class & !MASK | to;
+    let after = u16::from_be_bytes([*first, *class]);
+    let [_, _, _, _, _, _, _, _, high, low, ..] = rest else {
         return;
     };
     // HC' = ~(~HC + ~m + m') (RFC 1624).
-    let old = u16::from_be_bytes([checksum[0], checksum[1]]);
-    let sum = u32::from(!old) + u32::from(!before) + u32::from(after);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    checksum.copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    let old = u16::from_be_bytes([*high, *low]);
+    let sum: u32 = [!old, !before, after].map(u32::from).iter().sum();
+    let sum = (sum & 0xffff).wrapping_add(sum >> 16);
+    let sum = (sum & 0xffff).wrapping_add(sum >> 16);
+    [*high, *low] = (!(sum as u16)).to_be_bytes();
 }
 
 #[cfg(test)]

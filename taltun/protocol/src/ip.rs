@@ -1,6 +1,12 @@
 //! The little that the tunnel needs to know of an inner packet: whose it is, for whom, and
 //! how long.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::net::IpAddr;
 
 use taltun_common::headers::{
@@ -56,7 +62,7 @@ pub fn udp_ports(packet: &[u8]) -> Option<(u16, u16)> {
 /// What a UDP packet that [`parse`] accepted carries, which may be cut short by
 /// fragmentation; `None` as for [`udp_ports`].
 pub fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
-    packet.get(udp_header_at(packet)? + UDP_LEN..)
+    packet.get(udp_header_at(packet)?..)?.get(UDP_LEN..)
 }
 
 /// Whether no host sends from this address: it is a group's, everybody's, nobody's, or one
@@ -65,7 +71,7 @@ pub fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
 pub fn is_no_hosts(source: IpAddr) -> bool {
     match source {
         IpAddr::V4(source) => {
-            matches!(source.octets()[0], 0 | 127 | 224..=239) || source.is_broadcast()
+            matches!(source.octets(), [0 | 127 | 224..=239, ..]) || source.is_broadcast()
         }
         IpAddr::V6(source) => {
             source.is_multicast()
@@ -78,10 +84,10 @@ pub fn is_no_hosts(source: IpAddr) -> bool {
 
 /// How many hops a packet that [`parse`] accepted has left.
 pub fn hop_limit(packet: &[u8]) -> u8 {
-    if packet[0] >> 4 == 4 {
-        packet[8]
-    } else {
-        packet[7]
+    match packet {
+        [first, _, _, _, _, _, _, _, limit, ..] if first >> 4 == 4 => *limit,
+        [_, _, _, _, _, _, _, limit, ..] => *limit,
+        _ => 0,
     }
 }
 
@@ -112,22 +118,30 @@ fn udp_header_at(packet: &[u8]) -> Option<usize> {
 /// Takes one hop off a packet that [`parse`] accepted; false when none is left. Keeps the
 /// IPv4 header checksum right by RFC 1624.
 pub fn take_hop(packet: &mut [u8]) -> bool {
-    if packet[0] >> 4 == 6 {
-        if packet[7] <= 1 {
-            return false;
+    match packet {
+        [first, _, _, _, _, _, _, limit, ..] if *first >> 4 == 6 => spend(limit),
+        [_, _, _, _, _, _, _, _, limit, _, high, low, ..] => {
+            // HC' = ~(~HC + ~m + m'), and m' = m - 0x0100 in the word that starts with the TTL.
+            let checksum = u16::from_be_bytes([*high, *low]);
+            let (sum, carry) = checksum.overflowing_add(0x0100);
+            if !spend(limit) {
+                return false;
+            }
+            [*high, *low] = sum.wrapping_add(u16::from(carry)).to_be_bytes();
+            true
         }
-        packet[7] -= 1;
-        return true;
+        _ => false,
     }
-    if packet[8] <= 1 {
-        return false;
+}
+
+/// Takes one off a hop limit; false when none is left.
+#[inline]
+fn spend(limit: &mut u8) -> bool {
+    let left = limit.saturating_sub(1);
+    if left > 0 {
+        *limit = left;
     }
-    packet[8] -= 1;
-    // HC' = ~(~HC + ~m + m'), and m' = m - 0x0100 in the word that starts with the TTL.
-    let checksum = u16::from_be_bytes([packet[10], packet[11]]);
-    let (sum, carry) = checksum.overflowing_add(0x0100);
-    packet[10..12].copy_from_slice(&(sum + u16::from(carry)).to_be_bytes());
-    true
+    left > 0
 }
 
 #[cfg(test)]

@@ -4,6 +4,12 @@
 //! Section numbers are those of "WireGuard: Next Generation Kernel Network Tunnel"
 //! (Donenfeld, 2017, revision of 2020).
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::time::Duration;
 
 pub use taltun_common::wire::{
@@ -114,9 +120,11 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Where the two MACs of a handshake message of `len` bytes start: `(mac1, mac2)`.
-pub const fn mac_offsets(len: usize) -> (usize, usize) {
-    (len - 2 * MAC_LEN, len - MAC_LEN)
+/// A handshake message before its two MACs, and these; `None` where it is shorter.
+pub fn split_macs(message: &[u8]) -> Option<(&[u8], &[u8; MAC_LEN], &[u8; MAC_LEN])> {
+    let (rest, mac2) = message.split_last_chunk()?;
+    let (signed, mac1) = rest.split_last_chunk()?;
+    Some((signed, mac1, mac2))
 }
 
 /// Bytes a packet of `len` occupies once padded: the next multiple of 16, but not past
@@ -127,9 +135,19 @@ pub const fn padded_len(len: usize, mtu: usize) -> usize {
     }
     // A packet above the MTU comes from a device whose MTU just shrank: only what is
     // beyond the last full MTU is padded, as the kernel does.
-    let last = if len > mtu { len % mtu } else { len };
+    let last = if len > mtu { rest(len, mtu) } else { len };
     let padded = last.next_multiple_of(PADDING);
-    len - last + if padded > mtu { mtu } else { padded }
+    // `last` is part of `len`, and no packet's length is near the largest number.
+    len.wrapping_sub(last)
+        .wrapping_add(if padded > mtu { mtu } else { padded })
+}
+
+/// What is left beyond whole MTUs, of which none is 0.
+const fn rest(len: usize, mtu: usize) -> usize {
+    match len.checked_rem(mtu) {
+        Some(rest) => rest,
+        None => 0,
+    }
 }
 
 fn exact<T: FromBytes + Immutable + KnownLayout + Unaligned>(

@@ -10,6 +10,12 @@
 //! The values are at the upper end, as far from what systems start with (64, 128) as from
 //! limiting how far a datagram gets.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use super::ip;
 
 /// The hop limit of a datagram that carries one which carries none.
@@ -40,7 +46,7 @@ impl Nesting {
         }
         match ip::hop_limit(packet) {
             LAST => Self::TooDeep,
-            limit if limit > LAST => Self::Carried(limit - 1),
+            limit if limit > LAST => Self::Carried(limit.saturating_sub(1)),
             _ => Self::Carried(FIRST),
         }
     }

@@ -187,8 +187,10 @@ pub(crate) fn marks_for(tun_name: &str) -> impl Iterator<Item = u32> {
     let hash = tun_name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
-    let start = (hash ^ hash >> 16) % u32::from(u8::MAX);
-    (0..u32::from(u8::MAX)).map(move |step| 0x1000 | (1 + (start + step) % u32::from(u8::MAX)))
+    // Each of 1 to 255 once.
+    let start = (hash ^ hash >> 16) % 255;
+    let steps = (start..255).chain(0..start);
+    steps.map(|step| 0x1000 | step.saturating_add(1))
 }
 
 /// The one that a tunnel has where nobody else uses it.

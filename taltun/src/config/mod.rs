@@ -5,6 +5,12 @@
 //! then a `Draft` (each value understood), and the `rules` make the [`Config`] of it. What keys
 //! there are is in [`keys`].
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 mod dns_routes;
 mod document;
 mod draft;

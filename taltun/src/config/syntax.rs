@@ -30,8 +30,10 @@ pub(super) fn remedy(line: &str, text: &str) -> Option<String> {
     let quoted = quoted(value)?;
     Some(if key.contains("key") || key.contains("Key") {
         "put the value in quotes".to_owned()
-    } else if quoted.len() == 1 && !value.starts_with('[') {
-        format!("put the value in quotes: {key} = {}", quoted[0])
+    } else if let [quoted] = quoted.as_slice()
+        && !value.starts_with('[')
+    {
+        format!("put the value in quotes: {key} = {quoted}")
     } else {
         format!(
             "put each value in quotes, in a list: {key} = [{}]",

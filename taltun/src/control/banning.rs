@@ -1,6 +1,12 @@
 //! Bans of a running tunnel: in the list, in user space, and in the eBPF programs where there
 //! are any. What would cut off more than an operator is likely to mean asks back first.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -290,7 +296,7 @@ impl Engine {
         let mut names: Vec<String> = keys.iter().map(|key| self.label(key)).collect();
         names.sort();
         if names.len() > NAMED {
-            let more = names.len() - NAMED;
+            let more = names.len().saturating_sub(NAMED);
             names.truncate(NAMED);
             names.push(format!("{} more", words::count(more, "peer")));
         }

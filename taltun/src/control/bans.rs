@@ -4,6 +4,12 @@
 //! A network may be denied by both. Each of the two is kept by itself, so that neither ends
 //! the other: it is denied for as long as one of them lasts.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;

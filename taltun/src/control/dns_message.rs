@@ -1,6 +1,12 @@
 //! DNS messages (RFC 1035), as far as the forwarder and look-ups need them: the question, and
 //! every record with its place. Nothing is believed: what doesn't parse to its end is nothing.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
@@ -111,7 +117,7 @@ pub(super) fn records(message: &[u8]) -> Option<Vec<Record>> {
 /// A name at a place of a message, without pointers, and where it ends there.
 pub(super) fn name(message: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
     let (mut at, mut end) = (start, None);
-    let (mut name, mut jumps) = (Vec::new(), 0);
+    let (mut name, mut jumps) = (Vec::new(), 0_usize);
     loop {
         let length = usize::from(*message.get(at)?);
         match length {
@@ -120,14 +126,14 @@ pub(super) fn name(message: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
                 return Some((name, end.unwrap_or(at.checked_add(1)?)));
             }
             1..=63 => {
-                let next = at.checked_add(1 + length)?;
+                let next = at.checked_add(1)?.checked_add(length)?;
                 name.extend(message.get(at..next)?);
                 at = next;
             }
             _ if length & 0xc0 == 0xc0 => {
                 let target = usize::from(number(message, at)? & 0x3fff);
                 end = end.or(at.checked_add(2));
-                jumps += 1;
+                jumps = jumps.saturating_add(1);
                 // Backwards only, so that it comes to an end.
                 if target >= at || jumps > JUMPS {
                     return None;
@@ -157,8 +163,8 @@ pub(super) fn text(name: &[u8]) -> String {
 
 /// The two bytes at a place, as a number.
 pub(super) fn number(message: &[u8], at: usize) -> Option<u16> {
-    let bytes = message.get(at..at.checked_add(2)?)?;
-    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+    let bytes = message.get(at..)?.first_chunk()?;
+    Some(u16::from_be_bytes(*bytes))
 }
 
 /// Whether a message is an answer with this number to this question, in whatever case.
@@ -175,15 +181,14 @@ pub(super) fn is_answer_to(message: &[u8], id: u16, asked: &[u8], end: usize) ->
 
 /// The answer to a question that there is nothing, or what was wrong.
 pub(super) fn nothing(asked: &[u8], code: u8) -> Option<Vec<u8>> {
-    let header = asked.get(..HEADER)?;
     let end = question(asked).map_or(HEADER, |question| question.end);
     let mut answer = asked.get(..end)?.to_vec();
     // An answer; the operation and whether recursion was asked for as they were; recursion is
     // available.
-    answer[2] = 0x80 | header[2] & 0x79;
-    answer[3] = 0x80 | code & 0x0f;
-    answer[4..HEADER].fill(0);
-    answer[5] = u8::from(end > HEADER);
+    let [_, _, flags, more, counts @ ..] = answer.first_chunk_mut::<HEADER>()?;
+    *flags = 0x80 | *flags & 0x79;
+    *more = 0x80 | code & 0x0f;
+    *counts = [0, u8::from(end > HEADER), 0, 0, 0, 0, 0, 0];
     Some(answer)
 }
 
@@ -200,7 +205,7 @@ pub(super) fn ask_for(host: &str, kind: u16, id: u16) -> Option<Vec<u8>> {
         message.push(length);
         message.extend(label.as_bytes());
     }
-    if message.len() - HEADER >= LONGEST_NAME {
+    if message.len() >= HEADER.saturating_add(LONGEST_NAME) {
         return None;
     }
     message.push(0);

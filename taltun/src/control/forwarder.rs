@@ -10,6 +10,12 @@
 //! Only who comes through the tunnel is answered, and this machine itself. Each peer has a
 //! share of what is worked on at once, and each step has an end.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -184,7 +190,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
         let Some(place) = shared.questions.take(shared.source(from.ip())) else {
             continue;
         };
-        let asked = buffer[..length].to_vec();
+        let asked = buffer.get(..length).unwrap_or_default().to_vec();
         let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
         questions.spawn(async move {
             if let Some(answer) = shared.answer(&asked, false).await {
@@ -296,7 +302,7 @@ impl Shared {
             return nothing(asked, SERVER_FAILURE);
         };
         // As it was asked, with the asker's number and in its case.
-        answer.get_mut(..2)?.copy_from_slice(&asked[..2]);
+        answer.get_mut(..2)?.copy_from_slice(asked.get(..2)?);
         let repeated = answer.get_mut(HEADER..question.end)?;
         repeated.copy_from_slice(asked.get(HEADER..question.end)?);
         let names = concerned(&routes, &question.name, &answer);
@@ -367,7 +373,8 @@ fn renumbered(asked: &[u8]) -> io::Result<(Vec<u8>, u16)> {
     let mut id = [0; 2];
     getrandom::fill(&mut id).map_err(io::Error::other)?;
     let mut sent = asked.to_vec();
-    sent[..2].copy_from_slice(&id);
+    let number = sent.first_chunk_mut().ok_or(io::ErrorKind::InvalidInput)?;
+    *number = id;
     Ok((sent, u16::from_be_bytes(id)))
 }
 
@@ -380,7 +387,8 @@ async fn ask_by_udp(server: SocketAddr, asked: &[u8], end: usize) -> io::Result<
     let mut buffer = vec![0; LARGEST];
     loop {
         let length = socket.recv(&mut buffer).await?;
-        if is_answer_to(&buffer[..length], id, asked, end) {
+        let answer = buffer.get(..length).unwrap_or_default();
+        if is_answer_to(answer, id, asked, end) {
             buffer.truncate(length);
             return Ok(buffer);
         }

@@ -6,6 +6,12 @@
 //! can make such a message up, so it is believed no further than a line of the log, and only
 //! as many as a small buffer holds are looked at each second.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::size_of_val;
@@ -52,8 +58,9 @@ impl Icmp {
             SOL_RAW,
             &[!(1_u32 << V4_UNREACHABLE)],
         );
-        let mut held_back = [u32::MAX; 8];
-        held_back[0] &= !(1 << V6_UNREACHABLE);
+        let first = !(1_u32 << V6_UNREACHABLE);
+        let rest = u32::MAX;
+        let held_back = [first, rest, rest, rest, rest, rest, rest, rest];
         let v6 = socket(
             libc::AF_INET6,
             libc::IPPROTO_ICMPV6,
@@ -78,7 +85,7 @@ impl Icmp {
             let Some(socket) = socket else { continue };
             for _ in 0..MOST {
                 match socket.read(&mut buffer) {
-                    Ok(len) => all.extend(parse(&buffer[..len])),
+                    Ok(len) => all.extend(buffer.get(..len).and_then(parse)),
                     Err(_) => break,
                 }
             }
@@ -173,8 +180,8 @@ fn parse_v6(message: &[u8]) -> Option<Undelivered> {
 
 fn undelivered(to: IpAddr, udp: &[u8], why: Option<&'static str>) -> Option<Undelivered> {
     let port = |at: usize| {
-        let bytes = udp.get(at..at + 2)?;
-        Some(u16::from_be_bytes(bytes.try_into().ok()?))
+        let bytes = udp.get(at..)?.first_chunk()?;
+        Some(u16::from_be_bytes(*bytes))
     };
     Some(Undelivered {
         to: SocketAddr::new(to.to_canonical(), port(2)?),

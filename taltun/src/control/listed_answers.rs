@@ -2,6 +2,12 @@
 //! passed on. Whatever isn't understood isn't passed on, as somebody may find an address in it
 //! that is reached around the tunnel.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -87,8 +93,8 @@ pub(super) fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<Listed> {
     if let Some(edns) = edns {
         message.extend(answer.get(edns.all.clone())?);
     }
-    message[10] = 0;
-    message[11] = u8::from(edns.is_some());
+    let additional = u16::from(edns.is_some()).to_be_bytes();
+    message.get_mut(10..HEADER)?.copy_from_slice(&additional);
     shorten(&mut message)?;
     Some(Listed { addresses, message })
 }
@@ -142,9 +148,9 @@ fn rebuild(routes: &DnsRoutes, answer: &[u8], kept: &[&Record]) -> Option<Vec<u8
         count = count.checked_add(1)?;
     }
     // Not authenticated any more.
-    message[3] &= !0x20;
-    message[6..8].copy_from_slice(&count.to_be_bytes());
-    message[8..10].fill(0);
+    *message.get_mut(3)? &= !0x20;
+    message.get_mut(6..8)?.copy_from_slice(&count.to_be_bytes());
+    message.get_mut(8..10)?.fill(0);
     Some(message)
 }
 
@@ -197,8 +203,10 @@ pub(super) fn fit(message: Vec<u8>, room: usize) -> Vec<u8> {
     };
     let mut cut = message;
     cut.truncate(asked.end);
-    cut[2] |= 0x02;
-    cut[6..HEADER].fill(0);
+    if let Some([_, _, flags, _, _, _, counts @ ..]) = cut.first_chunk_mut::<HEADER>() {
+        *flags |= 0x02;
+        counts.fill(0);
+    }
     cut
 }
 

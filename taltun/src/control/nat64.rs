@@ -2,6 +2,12 @@
 //! (NAT64): its prefix is found by asking for the IPv6 addresses of a name that has none (RFC
 //! 7050), and the address is put into it (RFC 6052).
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
 
 /// A name that has these two IPv4 addresses and no other.
@@ -32,7 +38,9 @@ impl Prefix {
     pub(super) fn translate(self, address: Ipv4Addr) -> Ipv6Addr {
         let mut bytes = self.bytes;
         for (place, byte) in places(self.length).zip(address.octets()) {
-            bytes[place] = byte;
+            if let Some(place) = bytes.get_mut(place) {
+                *place = byte;
+            }
         }
         bytes.into()
     }
@@ -43,10 +51,13 @@ impl Prefix {
         LENGTHS.into_iter().find_map(|length| {
             let mut found = [0; 4];
             for (place, byte) in places(length).zip(&mut found) {
-                *byte = bytes[place];
+                *byte = bytes.get(place).copied().unwrap_or_default();
             }
             let prefix = Self {
-                bytes: std::array::from_fn(|at| if at < length / 8 { bytes[at] } else { 0 }),
+                bytes: std::array::from_fn(|at| {
+                    let byte = bytes.get(at).filter(|_| at < length / 8);
+                    byte.copied().unwrap_or_default()
+                }),
                 length,
             };
             let known = Ipv4Addr::from(found);

@@ -1,5 +1,11 @@
 //! A fair share for everybody who asks at once: nobody can take all the places there are.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,12 +42,14 @@ impl<T: Copy + Eq + Hash> Shares<T> {
         let sum: usize = taken.values().sum();
         let own = taken.get(&source).copied().unwrap_or(0);
         // One part stays free for whoever comes next.
-        let sources = taken.len() + usize::from(own == 0) + 1;
-        let share = self.each.min((self.all / sources).max(1));
+        let with_own = taken.len().saturating_add(usize::from(own == 0));
+        let sources = with_own.saturating_add(1);
+        let share = self.all.checked_div(sources).unwrap_or(self.all);
+        let share = self.each.min(share.max(1));
         if sum >= self.all || own >= share {
             return None;
         }
-        taken.insert(source, own + 1);
+        taken.insert(source, own.saturating_add(1));
         Some(Place {
             taken: Arc::clone(&self.taken),
             source: Some(source),
@@ -56,7 +64,7 @@ impl<T: Eq + Hash> Drop for Place<T> {
         };
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         match taken.get_mut(&source) {
-            Some(count) if *count > 1 => *count -= 1,
+            Some(count) if *count > 1 => *count = count.saturating_sub(1),
             _ => drop(taken.remove(&source)),
         }
     }

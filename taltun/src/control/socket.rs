@@ -4,6 +4,12 @@
 //! each of its steps, at most 64 are open at once, and whatever one of them does, the others
 //! and the controller go on.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::path::Path;
 use std::time::Duration;
 

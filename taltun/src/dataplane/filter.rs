@@ -1,6 +1,12 @@
 //! Bans, as user space enforces them: the same lists as the eBPF programs have, for when
 //! these don't run or didn't see the packet.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 

@@ -8,6 +8,12 @@
 //! well. The address that couldn't be reached is the one that is certain to be routed into the
 //! tunnel, so that no reverse path filter objects to its coming out of there.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::io::IoSlice;
 use std::time::Duration;
 
@@ -60,7 +66,8 @@ impl Unreachable {
     pub fn tell(&mut self, packet: &[u8], now: Time, tun: &Tun) {
         if self.may_send(now) && write(packet, &mut self.message).is_some() {
             // A TUN that doesn't take it loses no more than a courtesy.
-            let header = VnetHeader::default().encode(packet[0] >> 4 == 6);
+            let is_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
+            let header = VnetHeader::default().encode(is_v6);
             let _ = tun.write(&[
                 IoSlice::new(&header),
                 IoSlice::new(&self.message),
@@ -70,13 +77,15 @@ impl Unreachable {
     }
 
     fn may_send(&mut self, now: Time) -> bool {
-        let earned = now.since(self.refilled).as_nanos() / INTERVAL.as_nanos();
+        let since = now.since(self.refilled).as_nanos();
+        let earned = since.checked_div(INTERVAL.as_nanos()).unwrap_or_default();
         if earned > 0 {
-            self.tokens = (u128::from(self.tokens) + earned).min(u128::from(BURST)) as u32;
+            let tokens = u128::from(self.tokens).saturating_add(earned);
+            self.tokens = tokens.min(u128::from(BURST)) as u32;
             self.refilled = now;
         }
         let may = self.tokens > 0;
-        self.tokens -= u32::from(may);
+        self.tokens = self.tokens.saturating_sub(1);
         may
     }
 }
@@ -103,11 +112,12 @@ fn write_v4(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
     {
         return None;
     }
-    let quoted = &packet[..packet.len().min(MAX_V4 - IPV4_LEN - ICMP_LEN)];
+    let quoted = first(packet, MAX_V4 - IPV4_LEN - ICMP_LEN);
+    let length = (IPV4_LEN + ICMP_LEN).saturating_add(quoted.len());
     let mut answer = Ipv4 {
         version_and_length: Ipv4::PLAIN,
         class: 0,
-        total_length: ((IPV4_LEN + ICMP_LEN + quoted.len()) as u16).into(),
+        total_length: (length as u16).into(),
         identification: 0.into(),
         fragment: DONT_FRAGMENT.into(),
         hop_limit: HOPS,
@@ -124,7 +134,7 @@ fn write_v4(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
 
 fn write_v6(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
     let (header, _) = Ipv6::ref_from_prefix(packet).ok()?;
-    let is_group = |address: &[u8; 16]| address[0] == 0xff;
+    let is_group = |address: &[u8; 16]| address.first() == Some(&0xff);
     let is_error = header.next_header == protocol::ICMPV6 && *packet.get(IPV6_LEN)? < 128;
     if is_error
         || header.source == [0; 16]
@@ -133,8 +143,8 @@ fn write_v6(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
     {
         return None;
     }
-    let quoted = &packet[..packet.len().min(MAX_V6 - IPV6_LEN - ICMP_LEN)];
-    let len = (ICMP_LEN + quoted.len()) as u16;
+    let quoted = first(packet, MAX_V6 - IPV6_LEN - ICMP_LEN);
+    let len = ICMP_LEN.saturating_add(quoted.len()) as u16;
     let answer = Ipv6 {
         version_class_label: [0x60, 0, 0, 0],
         payload_length: len.into(),
@@ -152,6 +162,11 @@ fn write_v6(packet: &[u8], message: &mut Vec<u8>) -> Option<()> {
         .with_u16(u16::from(protocol::ICMPV6));
     add_error(ADDRESS_UNREACHABLE_V6, pseudo, quoted, message);
     Some(())
+}
+
+/// So many bytes of a packet, or all that it has.
+fn first(packet: &[u8], most: usize) -> &[u8] {
+    packet.get(..most).unwrap_or(packet)
 }
 
 /// Adds an ICMP error about `quoted` to a message; its checksum goes on from `sum`.

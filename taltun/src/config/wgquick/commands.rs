@@ -13,7 +13,7 @@ pub(super) fn key_file(command: &str, interface: &str) -> Option<Result<(String,
         }
         let rest: Vec<&str> = words.collect();
         let at = rest.iter().position(|word| *word == "private-key")?;
-        let file = rest.get(at + 1)?.trim_matches(['"', '\'']);
+        let file = rest.get(at.checked_add(1)?)?.trim_matches(['"', '\'']);
         let plain = file.starts_with('/')
             && file
                 .bytes()

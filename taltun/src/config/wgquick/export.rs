@@ -108,7 +108,7 @@ impl Export<'_> {
             return match self.at {
                 At::Interface => self.write("[Interface]"),
                 At::Peer => {
-                    self.peers += 1;
+                    self.peers = self.peers.saturating_add(1);
                     self.allowed = false;
                     self.write("[Peer]");
                 }
@@ -249,7 +249,7 @@ fn logical_lines(text: &str) -> Vec<String> {
         }
         begun.push_str(if begun.is_empty() { "" } else { " " });
         begun.push_str(code);
-        depth += brackets(code);
+        depth = brackets(code).saturating_add(depth);
         if depth <= 0 {
             depth = 0;
             lines.push(std::mem::take(&mut begun));

@@ -207,9 +207,10 @@ impl Import<'_> {
             "[peer]" => {
                 let above = std::mem::take(&mut self.above);
                 let end = above.iter().rposition(|comment| names::is_end(comment));
+                let skipped = end.map_or(0, |end| end.saturating_add(1));
                 self.peers.push(Peer {
                     section: Section::new(line.number),
-                    above: above[end.map_or(0, |end| end + 1)..].to_vec(),
+                    above: above.into_iter().skip(skipped).collect(),
                     ..Peer::default()
                 });
                 self.at = At::Peer;
@@ -335,7 +336,8 @@ impl Import<'_> {
                 }
             },
             _ => {
-                let Some(kind) = HOOKS.iter().position(|(name, ..)| *name == word) else {
+                let mut kinds = HOOKS.iter().enumerate();
+                let Some((kind, hook)) = kinds.find(|(_, (name, ..))| *name == word) else {
                     return Ok(false);
                 };
                 if !value.is_empty() {
@@ -345,7 +347,7 @@ impl Import<'_> {
                         line,
                     });
                     // Its place; what goes there is known at the end.
-                    self.interface.add(HOOKS[kind].1, String::new(), line);
+                    self.interface.add(hook.1, String::new(), line);
                 }
             }
         }

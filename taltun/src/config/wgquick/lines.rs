@@ -47,12 +47,11 @@ fn hook(command: &str) -> Option<String> {
     let command = command.replace(&braced, "%i");
     let mut out = String::new();
     let mut rest = command.as_str();
-    while let Some(at) = rest.find(INTERFACE_VARIABLE) {
-        let after = &rest[at + INTERFACE_VARIABLE.len()..];
+    while let Some((before, after)) = rest.split_once(INTERFACE_VARIABLE) {
         if after.starts_with(|c: char| c == '_' || c.is_ascii_alphanumeric()) {
             return None;
         }
-        out.push_str(&rest[..at]);
+        out.push_str(before);
         out.push_str("%i");
         rest = after;
     }

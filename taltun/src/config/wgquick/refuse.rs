@@ -103,7 +103,7 @@ pub(super) fn translate(
         {
             text.push(':');
             text.push_str(&line(number).to_string());
-            text.push_str(&part[1 + digits.len()..]);
+            text.extend(part.get(1..).and_then(|rest| rest.strip_prefix(digits)));
         } else {
             text.push_str(part);
         }

@@ -68,7 +68,7 @@ pub(super) fn decode(bytes: &[u8], file: &str) -> Result<Zeroizing<String>, Conf
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let code = line.split(|byte| *byte == b'#').next().unwrap_or_default();
         if std::str::from_utf8(code).is_err() || code.contains(&0) {
-            return Err(Spot::line(file, number + 1, "").error(
+            return Err(Spot::line(file, number.saturating_add(1), "").error(
                 "not text: only comments may have bytes that are no UTF-8; save the file as \
                  UTF-8 and try again",
             ));
@@ -92,7 +92,7 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
             None => (line, None),
         };
         Line {
-            number: index + 1,
+            number: index.saturating_add(1),
             code: trim(code),
             comment: comment.map(|comment| comment.trim_end_matches(is_space)),
         }

@@ -39,9 +39,9 @@ impl Engine {
             let key = peer.public_key();
             SnapshotPeer {
                 preshared_key: self.device.preshared_key(key).cloned().unwrap_or_default(),
-                last_handshake: peer
-                    .last_handshake()
-                    .map(|at| wall_clock_at_zero + Duration::from_nanos(at.as_nanos())),
+                last_handshake: peer.last_handshake().map(|at| {
+                    wall_clock_at_zero.saturating_add(Duration::from_nanos(at.as_nanos()))
+                }),
                 persistent_keepalive: self
                     .device
                     .persistent_keepalive(key)

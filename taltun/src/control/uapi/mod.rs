@@ -12,6 +12,12 @@
 //! A request is read to its end before any of it is done, so one that breaks off or makes
 //! no sense changes nothing.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 mod answer;
 mod apply;
 mod request;

@@ -92,7 +92,7 @@ impl SetParser {
     }
 
     fn count(&mut self) -> Result<(), Errno> {
-        self.items += 1;
+        self.items = self.items.saturating_add(1);
         if self.items > ITEMS_MAX {
             return Err(Errno::TOO_LONG);
         }
@@ -174,8 +174,9 @@ fn key_bytes(value: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, Errno> {
         return Err(Errno::INVALID);
     }
     let mut bytes = Zeroizing::new([0; KEY_LEN]);
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+    for (byte, pair) in bytes.iter_mut().zip(text.as_chunks().0) {
+        let [high, low] = *pair;
+        *byte = (digit(high)? << 4 | digit(low)?) as u8;
     }
     Ok(bytes)
 }

@@ -137,7 +137,7 @@ impl Client {
             }
             b"set=1" => {
                 let mut parser = SetParser::default();
-                let mut total = 0;
+                let mut total = 0_usize;
                 loop {
                     let Some(line) = self.read_line().await? else {
                         return Err(Errno::PROTOCOL.into());
@@ -145,7 +145,7 @@ impl Client {
                     if line.is_empty() {
                         break;
                     }
-                    total += line.len();
+                    total = total.saturating_add(line.len());
                     if total > REQUEST_MAX {
                         return Err(Errno::TOO_LONG.into());
                     }

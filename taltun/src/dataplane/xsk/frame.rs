@@ -8,6 +8,12 @@
 //! authenticated; and what remains, ports and IPv6 addresses, is guarded by the link's own
 //! checksum. A peer would be answered at a wrong address until its next packet at worst.
 
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
 
@@ -103,7 +109,7 @@ fn remote_v6(source: Ipv6Addr, port: u16, interface: u32) -> SocketAddr {
 fn parse_udp(udp: &[u8], offset: usize) -> Option<(u16, Range<usize>)> {
     let (header, _) = Udp::ref_from_prefix(udp).ok()?;
     (usize::from(header.length.get()) == udp.len()).then(|| {
-        let payload = offset + UDP_LEN..offset + udp.len();
+        let payload = offset.saturating_add(UDP_LEN)..offset.saturating_add(udp.len());
         (header.source.get(), payload)
     })
 }

@@ -252,7 +252,9 @@ impl Import<'_> {
         let mut hooks = std::mem::take(&mut self.hooks);
         if !has_key {
             for at in (0..hooks.len()).rev() {
-                let hook = &hooks[at];
+                let Some(hook) = hooks.get(at) else {
+                    continue;
+                };
                 let found = commands::key_file(&hook.command, name).filter(|_| hook.kind == 1);
                 match found {
                     Some(Ok((file, whole))) if key_file.is_none() => {
