@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path, largest: u64) -> io::Result<Zeroizing<Vec<u8>>> 
     let too_large = || io::Error::other(format!("it is larger than {largest} bytes"));
     // Room for all of it at once: what a growing buffer leaves behind isn't wiped.
     let length = usize::try_from(found.len().min(largest)).map_err(|_| too_large())?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(length + 1));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.saturating_add(1)));
     file.take(largest.saturating_add(1))
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > largest {

@@ -64,7 +64,7 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         .iter()
         .map(|candidate| (strsim::levenshtein(&word, &fold(candidate)), *candidate))
         .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 4).saturating_add(1))
         .map(|(_, candidate)| candidate)
 }
 

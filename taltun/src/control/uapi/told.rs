@@ -27,7 +27,7 @@ pub(super) struct Peers {
 
 impl Peers {
     pub(super) fn add(&mut self, label: impl FnOnce() -> String) {
-        self.number += 1;
+        self.number = self.number.saturating_add(1);
         if self.first.len() < NAMED {
             self.first.push(label());
         }
