@@ -99,9 +99,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     sys::remember_stop_signals()?;
     remove_remains_of_dead_tests()?;
     // For us, and for those that we start.
-    let files = 1000 + 2 * u64::from(arguments.clients) * (1 + u64::from(arguments.connections));
+    let files = 500 + u64::from(arguments.clients) * (1 + u64::from(arguments.connections));
     let own = std::process::id().to_string();
-    output_of(Command::new("prlimit").args(["--pid", &own, &format!("--nofile={files}:{files}")]))?;
+    output_of(Command::new("prlimit").args(["--pid", &own, &format!("--nofile={files}:")]))?;
     let namespace = Namespace::create(&format!("{}-udpgw", private_prefix()))?;
     let gateways = commands(&namespace, &taltun, arguments)
         .into_iter()
