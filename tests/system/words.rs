@@ -153,8 +153,15 @@ fn closed_terminal() -> Result<()> {
         site.config().display()
     );
     let mut terminal = namespace
-        .command("script")
-        .args(["-qfec", &line, "/dev/null"])
+        .command("env")
+        // Whoever runs the tests by nohup has it ignored, and Taltun heeds that.
+        .args([
+            "--default-signal=HUP",
+            "script",
+            "-qfec",
+            &line,
+            "/dev/null",
+        ])
         .env(RUNTIME_DIR, site.config().parent().context("no directory")?)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

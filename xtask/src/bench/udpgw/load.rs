@@ -6,6 +6,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use taltun_tests::sys;
 
 /// Bytes of a datagram.
 const DATAGRAM: usize = 100;
@@ -13,8 +14,12 @@ const DATAGRAM: usize = 100;
 const FRAME: usize = 2 + 9 + DATAGRAM;
 /// How long an answer may take before its datagram counts as lost.
 const LOST: Duration = Duration::from_secs(1);
+/// How long one is waited for that is late anyhow.
+const SHORT: Duration = Duration::from_millis(1);
 /// How long the last answers of a phase may take.
 const REST: Duration = Duration::from_millis(500);
+/// The echo's socket buffers, bytes.
+const ECHO_BUFFER: i32 = 32 << 20;
 /// How many threads play all clients.
 const PLAYERS: usize = 2;
 /// A client's thread needs little.
@@ -23,6 +28,8 @@ const STACK: usize = 128 << 10;
 /// Answers datagrams until the bench ends; where.
 pub fn echo() -> Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // All clients send at once, and what the echo loses says nothing of the gateway.
+    sys::enlarge_buffers(&socket, ECHO_BUFFER)?;
     let address = socket.local_addr()?;
     thread::spawn(move || {
         let mut buffer = [0; 2048];
@@ -65,7 +72,6 @@ impl Clients {
         for _ in 0..count {
             let stream = TcpStream::connect(gateway).context("a client can't connect")?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(LOST))?;
             streams.push(stream);
         }
         Ok(Self {
@@ -113,13 +119,20 @@ impl Clients {
             for mut stream in streams {
                 stream.write_all(&frames).context("a client is ended")?;
             }
+            // All wait for lost answers at the same time, not one after the other.
+            let mut is_late = false;
             for mut stream in streams {
+                let patience = if is_late { SHORT } else { LOST };
+                stream.set_read_timeout(Some(patience))?;
                 let mut read = 0;
                 while read < frames.len() {
                     match stream.read(&mut buffer[read..]) {
                         Ok(0) => anyhow::bail!("a client is ended"),
                         Ok(more) => read += more,
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            is_late = true;
+                            break;
+                        }
                         Err(error) => return Err(error.into()),
                     }
                 }
