@@ -88,6 +88,8 @@ fn main() -> ExitCode {
     }
     let beside = beside::start(&waiting(), &arguments);
     let side_by_side = side_by_side().into_iter().map(|case| trial(case, false));
+    let again = side_by_side_over_af_xdp();
+    let side_by_side = side_by_side.chain(again.into_iter().map(|case| trial(case, true)));
     let mut alone = alone();
     // They take minutes, so they have to be asked for by name.
     let filter = arguments.filter.as_deref().unwrap_or_default();
@@ -95,7 +97,9 @@ fn main() -> ExitCode {
         alone.extend_from_slice(soak::CASES);
     }
     let alone = alone.into_iter().map(|case| trial(case, false));
-    let again = over_af_xdp().into_iter().map(|case| trial(case, true));
+    let again = alone_over_af_xdp()
+        .into_iter()
+        .map(|case| trial(case, true));
 
     let chosen = arguments.test_threads;
     arguments.test_threads = chosen.or(Some(SIDE_BY_SIDE));
@@ -178,17 +182,14 @@ fn alone() -> Vec<Case> {
     .concat()
 }
 
-/// Tests that are run once more with another back end for what comes in.
-fn over_af_xdp() -> Vec<Case> {
-    [
-        reach::CASES,
-        bans::CASES,
-        sources::CASES,
-        garbage::CASES,
-        bad_wire::CASES,
-        own_networks::CASES,
-    ]
-    .concat()
+/// Those side by side that are run once more with another back end for what comes in.
+fn side_by_side_over_af_xdp() -> Vec<Case> {
+    [reach::CASES, bans::CASES, own_networks::CASES].concat()
+}
+
+/// Those alone that are.
+fn alone_over_af_xdp() -> Vec<Case> {
+    [sources::CASES, garbage::CASES, bad_wire::CASES].concat()
 }
 
 /// Tests that take minutes in which they do nothing.
