@@ -85,8 +85,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let before = Instant::now();
     let hub = Node::start_with_text(&namespace, &taltun, &config(arguments.peers))?;
     let start_seconds = before.elapsed().as_secs_f64();
-    // What comes after a start: looks at the host, and files that are written.
-    sleep(Duration::from_secs(2));
+    // What comes once after a start: looks at the host, and files that are written.
+    sleep(Duration::from_secs(12));
     let memory = || usage::largest_resident_mb(&[hub.pid()]).context("the hub is gone");
     let memory_mb = memory()?;
     note("watching it do nothing");
