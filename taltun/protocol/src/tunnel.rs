@@ -23,7 +23,7 @@ use super::ecn;
 use super::ip::{self, Inner};
 use super::messages::{DATA_HEADER_LEN, Message, padded_len};
 use super::nesting::Nesting;
-use super::peer::{Endpoint, Peer, PeerId, WorkerRequest};
+use super::peer::{Endpoint, Moved, Peer, PeerId, WorkerRequest};
 use super::session::Session;
 use super::staged::Staged;
 use super::time::Time;
@@ -199,14 +199,17 @@ impl Tunnel {
         self.request(peer, WorkerRequest::Handshake);
     }
 
-    /// Remembers that this peer used another address of ours than before.
-    pub(super) fn note_moved(&self, peer: PeerId) {
-        note(&self.moved, peer);
-    }
-
-    /// Remembers that this peer came back to where it was.
-    pub(super) fn note_returned(&self, peer: PeerId) {
-        note(&self.returned, peer);
+    /// Remembers what is different about where a peer's message came from.
+    pub(super) fn note_roam(&self, peer: &Peer, moved: Moved) {
+        if moved.elsewhere {
+            self.note_place();
+        }
+        if moved.ours {
+            note(&self.moved, peer.id());
+        }
+        if moved.back {
+            note(&self.returned, peer.id());
+        }
     }
 
     /// The peers that came back to where they were, since this was last asked.
@@ -602,15 +605,7 @@ impl Batch<'_> {
             if moved.theirs {
                 self.tunnel.request(&run.peer, WorkerRequest::Moved);
             }
-            if moved.elsewhere {
-                self.tunnel.note_place();
-            }
-            if moved.ours {
-                self.tunnel.note_moved(run.peer.id());
-            }
-            if moved.back {
-                self.tunnel.note_returned(run.peer.id());
-            }
+            self.tunnel.note_roam(&run.peer, moved);
             run.peer.activity.received(self.now, run.bytes, run.data);
             run.peer.settle_on(&run.session, self.now);
         }

@@ -117,16 +117,7 @@ impl Device {
         if peer.awaits_confirmation() {
             self.events.push_back(Event::NotConfirmed(id));
         }
-        let moved = peer.roam(from);
-        if moved.elsewhere {
-            self.tunnel.note_place();
-        }
-        if moved.ours {
-            self.tunnel.note_moved(peer.id());
-        }
-        if moved.back {
-            self.tunnel.note_returned(peer.id());
-        }
+        self.tunnel.note_roam(&peer, peer.roam(from));
         peer.activity
             .received(now, size_of_val(message) as u64, false);
         self.begin_session(id, &keys, Role::Responder, local_index, remote_index, now);
@@ -186,16 +177,7 @@ impl Device {
         control.initiations[0] = newer;
         let control = self.peers.get(&id).ok_or(refused)?;
         let peer = Arc::clone(&control.peer);
-        let moved = peer.roam(from);
-        if moved.elsewhere {
-            self.tunnel.note_place();
-        }
-        if moved.ours {
-            self.tunnel.note_moved(peer.id());
-        }
-        if moved.back {
-            self.tunnel.note_returned(peer.id());
-        }
+        self.tunnel.note_roam(&peer, peer.roam(from));
         peer.activity
             .received(now, size_of_val(message) as u64, false);
         peer.activity.handshake_completed(now);
