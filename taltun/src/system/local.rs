@@ -5,10 +5,8 @@ use std::io;
 use std::net::IpAddr;
 
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType,
-};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteType};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
@@ -98,15 +96,8 @@ fn reason(route: &RouteMessage, ours: u32) -> Option<String> {
 }
 
 fn question(to: IpAddr, flags: RouteFlags) -> Vec<u8> {
-    let (family, length) = match to {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    };
-    let mut route = RouteMessage::default();
-    route.header.address_family = family;
-    route.header.destination_prefix_length = length;
+    let mut route = route_watch::route_to(to);
     route.header.flags = flags;
-    route.attributes = vec![RouteAttribute::Destination(RouteAddress::from(to))];
     route_watch::get_route(route)
 }
 

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
@@ -174,6 +174,17 @@ fn read_news(mut datagram: &[u8], changes: &mut Changes) {
 }
 
 fn question(from: IpAddr, to: IpAddr, mark: u32) -> Vec<u8> {
+    let mut route = route_to(to);
+    route.header.source_prefix_length = route.header.destination_prefix_length;
+    route.attributes.extend([
+        RouteAttribute::Source(from.into()),
+        RouteAttribute::Mark(mark),
+    ]);
+    get_route(route)
+}
+
+/// A route to this address alone.
+pub(super) fn route_to(to: IpAddr) -> RouteMessage {
     let (family, length) = match to {
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
         IpAddr::V6(_) => (AddressFamily::Inet6, 128),
@@ -181,13 +192,8 @@ fn question(from: IpAddr, to: IpAddr, mark: u32) -> Vec<u8> {
     let mut route = RouteMessage::default();
     route.header.address_family = family;
     route.header.destination_prefix_length = length;
-    route.header.source_prefix_length = length;
-    route.attributes = vec![
-        RouteAttribute::Destination(RouteAddress::from(to)),
-        RouteAttribute::Source(RouteAddress::from(from)),
-        RouteAttribute::Mark(mark),
-    ];
-    get_route(route)
+    route.attributes = vec![RouteAttribute::Destination(to.into())];
+    route
 }
 
 /// The message that asks the kernel for this route.
