@@ -20,11 +20,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::state_file::{self, wall_clock};
+use super::state_file::{self, Complaint, wall_clock};
 use crate::crypto::PublicKey;
 
+/// What it means that the file can't be written.
+const CONSEQUENCE: &str = "what programs remember of names of dns_routes goes around the tunnel \
+    until they ask again";
 /// The first line of the file: what it is and of which version.
 const HEADER: &str = "taltun led names 1";
 /// How the file's name begins; the beginning of our public key follows.
@@ -105,8 +108,7 @@ struct Store {
     led: HashMap<IpAddr, Names<u64>>,
     /// Bytes added since all was written; `None` where it has to be.
     added: Option<usize>,
-    /// Whether a failure was told already.
-    complained: bool,
+    complaint: Complaint,
 }
 
 impl LedNames {
@@ -135,7 +137,7 @@ impl LedNames {
             file,
             led,
             added: None,
-            complained: false,
+            complaint: Complaint::default(),
         };
         (Self(Arc::new(Mutex::new(store))), still)
     }
@@ -188,19 +190,7 @@ impl Store {
     }
 
     fn complain(&mut self, outcome: io::Result<()>) {
-        match outcome {
-            Ok(()) => self.complained = false,
-            Err(error) if self.complained => debug!("{}: {error}", self.file.display()),
-            Err(error) => {
-                self.complained = true;
-                warn!(
-                    "cannot write {}: {error}; after a restart what programs remember of names \
-                     of dns_routes goes around the tunnel until they ask again \
-                     (TALTUN_STATE_DIR names another directory)",
-                    self.file.display()
-                );
-            }
-        }
+        self.complaint.tell(&self.file, outcome, CONSEQUENCE);
     }
 }
 
@@ -408,7 +398,7 @@ mod tests {
     fn a_file_that_cannot_be_written_is_no_failure_and_one_that_went_comes_back() {
         let (names, _) = LedNames::of(Path::new("/proc/none"), "t0", &KEY);
         names.keep(&[led(1, "www.example.net", 600)]);
-        assert!(names.0.lock().unwrap().complained);
+        assert!(names.0.lock().unwrap().complaint.told);
         let dir = tempfile::tempdir().unwrap();
         let (names, _) = LedNames::of(dir.path(), "t0", &KEY);
         names.keep(&[led(1, "www.example.net", 600)]);

@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::state_file::{self, wall_clock, write};
+use super::state_file::{self, Complaint, wall_clock, write};
 use crate::crypto::PublicKey;
 
+/// What it means that the file can't be written.
+const CONSEQUENCE: &str = "peers come back by themselves only";
 /// The first line of the file: what it is and of which version.
 const HEADER: &str = "taltun endpoints 1";
 /// A session is over after this long without another handshake, and so its peer has noticed.
@@ -45,8 +47,7 @@ pub(super) struct Memory {
     changed: bool,
     written: Option<Instant>,
     writing: Option<JoinHandle<io::Result<()>>>,
-    /// Whether a failure was told already.
-    complained: bool,
+    complaint: Complaint,
     /// Who is to be spoken to, and where; without a place it is where the peer is known to be.
     waiting: VecDeque<(PublicKey, Option<SocketAddr>)>,
     next: Option<Instant>,
@@ -73,7 +74,7 @@ impl Memory {
             changed: false,
             written: None,
             writing: None,
-            complained: false,
+            complaint: Complaint::default(),
         }
     }
 
@@ -158,18 +159,7 @@ impl Memory {
     }
 
     fn complain(&mut self, outcome: io::Result<()>) {
-        match outcome {
-            Ok(()) => self.complained = false,
-            Err(error) if self.complained => debug!("{}: {error}", self.file.display()),
-            Err(error) => {
-                self.complained = true;
-                warn!(
-                    "cannot write {}: {error}; after a restart peers come back by themselves \
-                     only (TALTUN_STATE_DIR names another directory)",
-                    self.file.display()
-                );
-            }
-        }
+        self.complaint.tell(&self.file, outcome, CONSEQUENCE);
     }
 }
 
@@ -304,7 +294,7 @@ mod tests {
         let mut memory = Memory::of(Path::new("/proc/none"), "hub");
         memory.note(key(1), place(1));
         memory.finish();
-        assert!(memory.complained);
+        assert!(memory.complaint.told);
     }
 
     #[tokio::test]

@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tracing::{debug, warn};
+
 /// Seconds since 1970, as in these files.
 pub(super) fn wall_clock() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -58,4 +60,29 @@ pub(super) fn append(file: &Path, text: &str) -> io::Result<()> {
 fn make_directory(file: &Path) -> io::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// What is told of a file that can't be written: once as a warning, until it can again.
+#[derive(Debug, Default)]
+pub(super) struct Complaint {
+    /// Whether it was told already.
+    pub(super) told: bool,
+}
+
+impl Complaint {
+    /// Tells how writing ended; `consequence` is what failing means after a restart.
+    pub(super) fn tell(&mut self, file: &Path, outcome: io::Result<()>, consequence: &str) {
+        match outcome {
+            Ok(()) => self.told = false,
+            Err(error) if self.told => debug!("{}: {error}", file.display()),
+            Err(error) => {
+                self.told = true;
+                warn!(
+                    "cannot write {}: {error}; after a restart {consequence} (TALTUN_STATE_DIR \
+                     names another directory)",
+                    file.display()
+                );
+            }
+        }
+    }
 }
