@@ -18,6 +18,7 @@ pub mod lab;
 pub mod leftovers;
 pub mod netns;
 pub mod node;
+pub mod programs;
 pub mod random;
 pub mod recipes;
 pub mod report;

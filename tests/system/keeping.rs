@@ -2,13 +2,13 @@
 //! told once in the log and shown in `status`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::command::output_of;
 use taltun_tests::netns::Namespace;
+use taltun_tests::programs;
 use taltun_tests::sys::Signal;
 
 use crate::kill_switch::Full;
@@ -168,8 +168,7 @@ fn resolver() -> Result<()> {
          -u) cat told > /etc/resolv.conf ;;\n\
          -d) rm told; cat before > /etc/resolv.conf ;;\nesac\n"
     );
-    fs::write(&program, text)?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    programs::write(&program, &text)?;
     let script = format!(
         "mount --make-rprivate / && mount --bind {dir}/resolv.conf /etc/resolv.conf && \
          PATH={dir}:$PATH && export PATH && exec \"$@\""

@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Keys, Node};
+use taltun_tests::programs;
 use taltun_tests::recipes::internet::{self, HOME, HUB, WORLD};
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::private_prefix;
@@ -120,11 +120,10 @@ fn lab() -> Result<Lab> {
     )?;
     // As resolvconf does with -x: nothing is left of other name servers.
     let resolvconf = files.path().join("resolvconf");
-    fs::write(
+    programs::write(
         &resolvconf,
         "#!/bin/sh\n[ \"$1\" != -a ] || cat > /etc/resolv.conf\n",
     )?;
-    fs::set_permissions(&resolvconf, fs::Permissions::from_mode(0o755))?;
     Ok(Lab {
         net,
         hub,

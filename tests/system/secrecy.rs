@@ -1,7 +1,7 @@
 //! What is in a process's memory, keys among it, is nobody else's.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::lab::Options;
+use taltun_tests::programs;
 
 use crate::support::{Case, eventually, lab, take_down, taltun};
 
@@ -30,8 +31,7 @@ const NOBODY: u32 = 65_534;
 fn nobody_looks_into_a_command() -> Result<()> {
     // Where that user may run it: a home isn't.
     let program = std::env::temp_dir().join(format!("taltun-{}", std::process::id()));
-    fs::copy(taltun()?, &program)?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    programs::copy(&taltun()?, &program)?;
     let outcome = look_into(&program);
     fs::remove_file(&program)?;
     outcome

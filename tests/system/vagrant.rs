@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::RUNTIME_DIR;
+use taltun_tests::programs;
 use taltun_tests::sys::{self, Signal};
 use taltun_tests::topology::private_prefix;
 
@@ -140,8 +141,7 @@ impl Talk {
         let stubs = self.directory.0.join("stubs");
         fs::create_dir_all(&stubs)?;
         let apt = stubs.join("apt-get");
-        fs::write(&apt, "#!/bin/sh\n")?;
-        fs::set_permissions(&apt, fs::Permissions::from_mode(0o755))?;
+        programs::write(&apt, "#!/bin/sh\n")?;
         // Nor may the systemd of this machine hear of it.
         let hide = "[ ! -d /run/systemd ] || mount -t tmpfs none /run/systemd;";
         let script = format!(

@@ -13,7 +13,6 @@ mod site_to_site;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use crate::files::FILES;
 use crate::leftovers::Before;
 use crate::netns::Namespace;
 use crate::node::Node;
+use crate::programs;
 use crate::snapshot::Snapshot;
 use crate::sys::Signal;
 use crate::traffic::ping::Pinger;
@@ -282,8 +282,7 @@ impl Deployment {
             fs::create_dir_all(etc)?;
             fs::write(self.resolv_conf(), FIRST_RESOLV_CONF)?;
             let program = etc.join("resolvconf");
-            fs::write(&program, RESOLVCONF.replace("ETC", &etc.to_string_lossy()))?;
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+            programs::write(&program, &RESOLVCONF.replace("ETC", &etc.to_string_lossy()))?;
         }
         // `ip netns exec` has given us mounts of our own.
         let script = format!(

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::command::output_of;
+use taltun_tests::programs;
 use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
 
 use crate::support::{Case, taltun};
@@ -167,10 +168,7 @@ fn prepare(directory: &Path, file: &File) -> Result<()> {
         directory.join("hosts"),
         format!("{} my_router.example.net\n", WIRE_A.far_v4()),
     )?;
-    let resolvconf = directory.join("bin/resolvconf");
-    fs::write(&resolvconf, RESOLVCONF)?;
-    fs::set_permissions(&resolvconf, fs::Permissions::from_mode(0o755))?;
-    Ok(())
+    programs::write(&directory.join("bin/resolvconf"), RESOLVCONF)
 }
 
 fn refuse(file: &File, directory: &Path) -> Result<()> {
