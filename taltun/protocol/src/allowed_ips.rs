@@ -78,6 +78,15 @@ impl<T> AllowedIps<T> {
         }
     }
 
+    /// Every prefix inside `net`, and `net` itself, with its owner, in ascending order.
+    pub fn within(&self, net: IpNet) -> Box<dyn Iterator<Item = (IpNet, &T)> + '_> {
+        let net = canonical(net);
+        match net.network() {
+            IpAddr::V4(ip) => Box::new(v4(self.v4.within(ip.into(), net.prefix_len()))),
+            IpAddr::V6(ip) => Box::new(v6(self.v6.within(ip.into(), net.prefix_len()))),
+        }
+    }
+
     /// Keeps only the prefixes whose owner `keep` approves, and gives back the memory of
     /// the others.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
@@ -96,16 +105,20 @@ impl<T> AllowedIps<T> {
 
     /// Every prefix and its owner: IPv4 first, each family in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (IpNet, &T)> {
-        let v4 = self.v4.iter().map(|(bits, len, value)| {
-            let address = Ipv4Addr::from(bits);
-            (to_net(address.into(), len), value)
-        });
-        let v6 = self.v6.iter().map(|(bits, len, value)| {
-            let address = Ipv6Addr::from(bits);
-            (to_net(address.into(), len), value)
-        });
-        v4.chain(v6)
+        v4(self.v4.iter()).chain(v6(self.v6.iter()))
     }
+}
+
+fn v4<'a, T: 'a>(
+    prefixes: impl Iterator<Item = (u32, u8, &'a T)>,
+) -> impl Iterator<Item = (IpNet, &'a T)> {
+    prefixes.map(|(bits, len, value)| (to_net(Ipv4Addr::from(bits).into(), len), value))
+}
+
+fn v6<'a, T: 'a>(
+    prefixes: impl Iterator<Item = (u128, u8, &'a T)>,
+) -> impl Iterator<Item = (IpNet, &'a T)> {
+    prefixes.map(|(bits, len, value)| (to_net(Ipv6Addr::from(bits).into(), len), value))
 }
 
 /// The one form of a network: IPv4 in its mapped form is IPv4, which is what its addresses
@@ -269,6 +282,15 @@ mod tests {
             }
             assert_eq!(table.iter().count(), naive.len());
             assert_eq!(table.len(), naive.len());
+            for _ in 0..200 {
+                let around = random_net(&mut rng);
+                let mut expected: Vec<_> = naive.clone();
+                expected.retain(|(prefix, _)| around.contains(prefix));
+                expected.sort_unstable();
+                let mut found: Vec<_> = table.within(around).map(|(net, of)| (net, *of)).collect();
+                found.sort_unstable();
+                assert_eq!(found, expected, "{around}");
+            }
             for _ in 0..2000 {
                 let address = random_net(&mut rng).addr();
                 let expected = naive

@@ -20,6 +20,7 @@
 //! | `owned` | who owns which inner addresses |
 //! | `places` | peers whose name has several addresses |
 //! | `sending` | what the controller itself sends |
+//! | `whereabouts` | which peers are at an outer address |
 //!
 //! Workers share its [`Tunnel`] and make deadlines by sealing and opening. All of these lie
 //! at least [`KEEPALIVE_TIMEOUT`] ahead, so a device that looks at each peer that has a
@@ -30,6 +31,7 @@ mod owned;
 mod peers;
 mod places;
 mod sending;
+mod whereabouts;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -173,6 +175,7 @@ pub struct Device {
     events: VecDeque<Event>,
     given_up: VecDeque<Vec<u8>>,
     owned: owned::Owned,
+    whereabouts: whereabouts::Whereabouts,
     /// Keys of peers that were removed.
     forgotten: Vec<PublicKey>,
     next_id: u32,
@@ -192,6 +195,8 @@ struct Control {
     /// The initiation in flight and the one it superseded, whose answer may still come.
     initiations: [Option<InFlight>; 2],
     places: places::Places,
+    /// The outer address by which it is found.
+    found_at: Option<IpAddr>,
     newest_timestamp: Option<Tai64n>,
     last_initiation_received: Option<Time>,
     deadline: Option<Time>,
@@ -242,6 +247,7 @@ impl Device {
             events: VecDeque::new(),
             given_up: VecDeque::new(),
             owned: owned::Owned::default(),
+            whereabouts: whereabouts::Whereabouts::default(),
             forgotten: Vec::new(),
             next_id: 0,
             workers: 1,
@@ -464,8 +470,9 @@ impl Device {
                 control.peer.forget_local_address();
                 let in_a_row = control.places.unanswered().saturating_add(1);
                 self.events.push_back(Event::Unanswered(id, in_a_row));
-                control.try_next_place(now);
-                self.tunnel.note_place();
+                if control.try_next_place(now) {
+                    self.tunnel.note_place(id);
+                }
                 self.send_initiation(id, now);
             }
             Due::Handshake => self.send_initiation(id, now),

@@ -248,6 +248,8 @@ impl<B: Bits, T> Trie<B, T> {
         std::iter::from_fn(move || {
             loop {
                 let node = self.nodes.get(at as usize)?;
+                #[cfg(test)]
+                visited::count();
                 if !bits.is_within(node.bits, node.mask) {
                     return None;
                 }
@@ -261,12 +263,40 @@ impl<B: Bits, T> Trie<B, T> {
 
     /// Every prefix, its length and its value, in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (B, u8, &T)> {
-        let mut stack = vec![self.root];
+        self.below(self.root)
+    }
+
+    /// Every prefix inside the one of the first `len` bits, and that one itself, in ascending
+    /// order: how long each is, and its value. Behind `len` bits, `bits` has zeroes.
+    pub(super) fn within(&self, bits: B, len: u8) -> impl Iterator<Item = (B, u8, &T)> {
+        let mut at = self.root;
+        while let Some(node) = self.nodes.get(at as usize)
+            && node.len < len
+        {
+            #[cfg(test)]
+            visited::count();
+            let leads_there = bits.is_within(node.bits, node.mask);
+            at = if leads_there {
+                node.children[bits.bit(node.len)]
+            } else {
+                NONE
+            };
+        }
+        let node = self.nodes.get(at as usize);
+        let is_inside = node.is_some_and(|node| node.bits.is_within(bits, B::ONES.first(len)));
+        self.below(if is_inside { at } else { NONE })
+    }
+
+    /// The prefixes of a node and of all nodes below it.
+    fn below(&self, at: u32) -> impl Iterator<Item = (B, u8, &T)> {
+        let mut stack = vec![at];
         std::iter::from_fn(move || {
             while let Some(at) = stack.pop() {
                 let Some(node) = self.nodes.get(at as usize) else {
                     continue;
                 };
+                #[cfg(test)]
+                visited::count();
                 stack.extend([node.children[1], node.children[0]]);
                 if let Some(value) = &node.value {
                     return Some((node.bits, node.len, value));
@@ -300,6 +330,26 @@ impl<B: Bits, T> Trie<B, T> {
             Some((parent, branch)) => self.nodes[parent as usize].children[branch] = child,
             None => self.root = child,
         }
+    }
+}
+
+/// How many nodes a thread looked at by those look-ups that may look at many: what their work
+/// is.
+#[cfg(test)]
+pub(super) mod visited {
+    use std::cell::Cell;
+
+    thread_local! {
+        static NODES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        NODES.set(NODES.get() + 1);
+    }
+
+    /// Since this was last asked.
+    pub(crate) fn take() -> usize {
+        NODES.take()
     }
 }
 

@@ -49,6 +49,16 @@ pub struct Tunnel {
     returned: Mutex<Vec<PeerId>>,
     /// Whether any peer came, went, or is elsewhere.
     places_changed: AtomicBool,
+    /// Peers that are elsewhere: came, were moved, or moved by themselves.
+    elsewhere: Mutex<Elsewhere>,
+}
+
+/// Peers that are at another outer address than before.
+#[derive(Debug, Default)]
+pub(super) struct Elsewhere {
+    pub peers: Vec<PeerId>,
+    /// More than these: any may be.
+    pub more: bool,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +130,7 @@ impl Tunnel {
             moved: Mutex::default(),
             returned: Mutex::default(),
             places_changed: AtomicBool::new(false),
+            elsewhere: Mutex::default(),
         }
     }
 
@@ -202,7 +213,7 @@ impl Tunnel {
     /// Remembers what is different about where a peer's message came from.
     pub(super) fn note_roam(&self, peer: &Peer, moved: Moved) {
         if moved.elsewhere {
-            self.note_place();
+            self.note_place(peer.id());
         }
         if moved.ours {
             note(&self.moved, peer.id());
@@ -224,8 +235,25 @@ impl Tunnel {
     }
 
     /// A peer came, went, or is elsewhere.
-    pub(super) fn note_place(&self) {
+    pub(super) fn note_place(&self, peer: PeerId) {
         self.places_changed.store(true, Ordering::Release);
+        let mut elsewhere = self.lock_elsewhere();
+        if elsewhere.peers.len() >= MOST_MOVED {
+            elsewhere.more = true;
+        } else if elsewhere.peers.last() != Some(&peer) {
+            elsewhere.peers.push(peer);
+        }
+    }
+
+    /// The peers that came, went, or are elsewhere since this was last asked.
+    pub(super) fn take_elsewhere(&self) -> Elsewhere {
+        std::mem::take(&mut *self.lock_elsewhere())
+    }
+
+    fn lock_elsewhere(&self) -> MutexGuard<'_, Elsewhere> {
+        self.elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether any of that happened since this was last asked.

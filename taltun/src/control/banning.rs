@@ -199,7 +199,7 @@ impl Engine {
     }
 
     /// What to ask before a ban that may mean something else than it does.
-    fn doubt(&self, net: IpNet, ban: Ban) -> Option<String> {
+    fn doubt(&mut self, net: IpNet, ban: Ban) -> Option<String> {
         if is_huge(net) {
             let whose = if ban.inner {
                 "from inside the tunnel"
@@ -241,7 +241,8 @@ impl Engine {
         let (address, whose) = if let Some(vip) = own {
             (vip.to_string(), "this machine's own address".to_owned())
         } else {
-            let (owned, key) = self.owner_of(net)?;
+            // Whoever owns nearly everything doesn't count.
+            let (owned, key) = self.device.owner_of(net, |owned| !is_huge(owned))?;
             let whose = format!("an address of {}", self.label(&key));
             (owned.to_string(), whose)
         };
@@ -251,46 +252,17 @@ impl Engine {
         ))
     }
 
-    /// The peer that owns all of a network, or the first that owns a part of it; whoever owns
-    /// nearly everything doesn't count.
-    fn owner_of(&self, net: IpNet) -> Option<(IpNet, PublicKey)> {
-        let owned = self.owned_nets();
-        owned
-            .into_iter()
-            .filter(|(owned, _)| !is_huge(*owned))
-            .find(|(owned, _)| owned.contains(&net) || net.contains(owned))
-    }
-
-    /// What peers own inside the tunnel.
-    fn owned_nets(&self) -> Vec<(IpNet, PublicKey)> {
-        let peers = self.device.peers();
-        peers
-            .flat_map(|peer| {
-                let nets = self.device.allowed_ips_of(peer.id());
-                nets.map(|net| (net, *peer.public_key()))
-            })
-            .collect()
-    }
-
     /// What peers are called that some networks cut off: those that are heard from there, or
     /// that own an address inside.
-    fn peers_in(&self, nets: &[IpNet], inner: bool) -> Vec<String> {
+    fn peers_in(&mut self, nets: &[IpNet], inner: bool) -> Vec<String> {
         const NAMED: usize = 3;
         let mut keys = BTreeSet::new();
-        if inner {
-            for (owned, key) in self.owned_nets() {
-                if nets.iter().any(|net| net.contains(&owned)) {
-                    keys.insert(key);
-                }
-            }
-        } else {
-            for peer in self.device.peers() {
-                if let Some(endpoint) = peer.endpoint()
-                    && let address = endpoint.remote.ip().to_canonical()
-                    && nets.iter().any(|net| net.contains(&address))
-                {
-                    keys.insert(*peer.public_key());
-                }
+        for net in nets {
+            if inner {
+                keys.extend(self.device.owners_within(*net));
+            } else {
+                let peers = self.device.peers_at(*net);
+                keys.extend(peers.iter().map(|peer| *peer.public_key()));
             }
         }
         let mut names: Vec<String> = keys.iter().map(|key| self.label(key)).collect();
@@ -306,13 +278,12 @@ impl Engine {
     /// The peer with this name or key, and what it owns inside, or where it is outside.
     fn peers_nets(&self, peer: &str, outer: bool) -> Result<(PublicKey, Vec<IpNet>), String> {
         let by_key = peer.parse::<PublicKey>().ok();
-        let has_name = |key: &PublicKey| {
-            let known = self.known.get(key);
-            known.is_some_and(|known| known.name.as_deref() == Some(peer))
-        };
-        let is_meant =
-            |key: &PublicKey| by_key.map_or_else(|| has_name(key), |wanted| *key == wanted);
-        let mut meant = self.device.peers().filter(|one| is_meant(one.public_key()));
+        let named = self.known.iter().filter(|(_, known)| {
+            // A key is never taken for a name.
+            by_key.is_none() && known.name.as_deref() == Some(peer)
+        });
+        let keys = by_key.iter().chain(named.map(|(key, _)| key));
+        let mut meant = keys.filter_map(|key| self.device.peer(key));
         let (Some(found), more) = (meant.next(), meant.next()) else {
             return Err(format!(
                 "{peer:?} is neither a network nor a peer's name or key; `taltun status` lists \

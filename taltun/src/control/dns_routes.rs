@@ -436,7 +436,7 @@ impl Engine {
     }
 
     /// Whether an address may be led into the tunnel because a name has it.
-    fn verdict(&self, table: &Table, address: IpAddr, tunnel: u32) -> Verdict {
+    fn verdict(&mut self, table: &Table, address: IpAddr, tunnel: u32) -> Verdict {
         let refuse = |reason: &str| Verdict::Refuse(reason.to_owned());
         let special = match address {
             IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast() || v4.octets()[0] == 0,
@@ -470,9 +470,7 @@ impl Engine {
         } else if interface.vip.iter().any(|vip| vip.contains(&address)) {
             return refuse("it is on the tunnel's own network, and no peer's");
         }
-        let is_endpoint = |at: SocketAddr| at.ip().to_canonical() == address;
-        let mut peers = self.device.peers();
-        if peers.any(|peer| peer.endpoint().is_some_and(|at| is_endpoint(at.remote))) {
+        if !self.device.peers_at(address.into()).is_empty() {
             return refuse("a peer is reached there, outside the tunnel");
         }
         let is_server = |server: &SocketAddr| server.ip() == address;

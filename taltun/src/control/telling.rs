@@ -122,6 +122,7 @@ impl Engine {
     /// What is done once a second.
     pub(super) fn tell_of_the_second(&mut self) {
         self.peer_log.tick(clock::now());
+        self.device.follow_places();
         self.by_wg.tell();
         if let Some(memory) = &mut self.memory {
             memory.tick();
@@ -186,17 +187,17 @@ impl Engine {
             return;
         }
         let now = clock::now();
-        let peers = self.device.peers().filter_map(|peer| {
-            let remote = peer.endpoint()?.remote;
-            let canonical = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-            let cause = causes.get(&canonical)?.clone();
-            Some((*peer.public_key(), remote, cause))
-        });
-        let found: Vec<_> = peers.collect();
-        for (key, remote, cause) in found {
-            let label = self.label(&key);
-            self.peer_log
-                .trouble(&key, &label, Some(remote), cause, now);
+        for (to, cause) in causes {
+            for peer in self.device.peers_at(to.ip().into()) {
+                let Some(remote) = peer.endpoint().map(|endpoint| endpoint.remote) else {
+                    continue;
+                };
+                if remote.port() == to.port() && remote.ip().to_canonical() == to.ip() {
+                    let (key, label) = (peer.public_key(), self.label(peer.public_key()));
+                    self.peer_log
+                        .trouble(key, &label, Some(remote), cause.clone(), now);
+                }
+            }
         }
     }
 }

@@ -140,6 +140,35 @@ impl Device {
         nets.into_iter().flat_map(Prefixes::iter).copied()
     }
 
+    /// Who owns all of a network, by the narrowest such prefix, or else the first who owns a
+    /// part of it; of prefixes that `counts` is true for.
+    pub fn owner_of(
+        &self,
+        net: IpNet,
+        counts: impl Fn(IpNet) -> bool,
+    ) -> Option<(IpNet, PublicKey)> {
+        let net = canonical(net);
+        let tables = self.tunnel.tables();
+        let around = tables.routes.covering(net.addr());
+        let around = around
+            .take_while(|(length, _)| *length <= net.prefix_len())
+            .filter_map(|(length, peer)| Some((IpNet::new(net.addr(), length).ok()?.trunc(), peer)))
+            .filter(|(owned, _)| counts(*owned))
+            .last();
+        let found = around.or_else(|| {
+            let mut within = tables.routes.within(net);
+            within.find(|(owned, _)| counts(*owned))
+        });
+        found.map(|(owned, peer)| (owned, *peer.public_key()))
+    }
+
+    /// Everybody who owns a network inside this one, or this one.
+    pub fn owners_within(&self, net: IpNet) -> BTreeSet<PublicKey> {
+        let tables = self.tunnel.tables();
+        let within = tables.routes.within(net);
+        within.map(|(_, peer)| *peer.public_key()).collect()
+    }
+
     /// All that peers own.
     pub fn routes(&self) -> Vec<IpNet> {
         self.owned
@@ -201,6 +230,7 @@ mod tests {
     use super::*;
     use crate::randomness::Randomness;
     use crate::time::Time;
+    use crate::trie::visited;
     use taltun_crypto::{PresharedKey, PrivateKey};
 
     fn key(number: u32) -> PublicKey {
@@ -277,6 +307,38 @@ mod tests {
             let none = device.peer(&key(4)).unwrap().id();
             assert_eq!(device.allowed_ips_of(none).count(), 0);
         }
+    }
+
+    #[test]
+    fn a_question_about_a_network_looks_at_what_is_there_and_at_nothing_else() {
+        let mut device = hub(4_000);
+        device.set_allowed_ips(&key(0), &["0.0.0.0/0".parse().unwrap()]);
+        device.set_allowed_ips(&key(1), &["10.0.8.0/22".parse().unwrap()]);
+        let all = |_: IpNet| true;
+        let not_all = |net: IpNet| net.prefix_len() > 0;
+        let owner = |text: &str, counts: &dyn Fn(IpNet) -> bool| {
+            visited::take();
+            let found = device.owner_of(text.parse().unwrap(), counts);
+            let looked = visited::take();
+            assert!(looked < 40, "{text}: {looked} nodes");
+            found.map(|(net, key)| (net.to_string(), key))
+        };
+        let some = |net: &str, number| Some((net.to_owned(), key(number)));
+        // The narrowest that has all of it, whoever else has all or a part of it.
+        assert_eq!(owner("10.0.0.7/32", &all), some("10.0.0.7/32", 7));
+        assert_eq!(owner("10.0.9.0/24", &all), some("10.0.8.0/22", 1));
+        assert_eq!(owner("10.0.1.0/24", &all), some("0.0.0.0/0", 0));
+        // The first that has a part of it.
+        assert_eq!(owner("10.0.1.0/24", &not_all), some("10.0.1.0/32", 256));
+        assert_eq!(owner("10.1.0.0/16", &not_all), None);
+        assert_eq!(owner("2001:db8::/32", &all), None);
+
+        visited::take();
+        let within = device.owners_within("10.0.1.0/30".parse().unwrap());
+        assert_eq!(within, (256..260).map(key).collect());
+        let looked = visited::take();
+        assert!(looked < 40, "{looked} nodes");
+        assert_eq!(device.owners_within(net(5000)), BTreeSet::new());
     }
 
     #[test]

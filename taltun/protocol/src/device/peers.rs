@@ -93,6 +93,7 @@ impl Device {
                 timers,
                 initiations: [None, None],
                 places: Places::default(),
+                found_at: None,
                 newest_timestamp: None,
                 last_initiation_received: None,
                 deadline: None,
@@ -101,7 +102,7 @@ impl Device {
         let add = |net: &IpNet| RouteEdit::Add(Arc::clone(&peer), *net);
         let edits: Vec<RouteEdit> = settings.allowed_ips.iter().map(add).collect();
         self.edit_routes(&edits);
-        self.tunnel.note_place();
+        self.tunnel.note_place(id);
         self.schedule(id, now);
         Ok(peer)
     }
@@ -119,13 +120,14 @@ impl Device {
     /// peer's allowed IPs, which are left to [`Self::edit_routes`].
     pub fn forget_peer(&mut self, key: &PublicKey) -> Option<PeerId> {
         let id = self.by_key.remove(key)?;
-        self.tunnel.note_place();
+        self.tunnel.note_place(id);
         self.abandon_initiations(id);
         self.wipe_sessions(id);
-        if let Some(control) = self.peers.remove(&id)
-            && let Some(deadline) = control.deadline
-        {
-            self.deadlines.remove(&(deadline, id));
+        if let Some(control) = self.peers.remove(&id) {
+            self.whereabouts.forget(id, control.found_at);
+            if let Some(deadline) = control.deadline {
+                self.deadlines.remove(&(deadline, id));
+            }
         }
         self.forgotten.push(*key);
         Some(id)
@@ -202,23 +204,23 @@ impl Device {
 
     /// Moves a peer to a configured endpoint.
     pub fn set_endpoint(&mut self, key: &PublicKey, endpoint: Option<Endpoint>) {
-        if let Some(id) = self.by_key.get(key)
-            && let Some(control) = self.peers.get_mut(id)
+        if let Some(&id) = self.by_key.get(key)
+            && let Some(control) = self.peers.get_mut(&id)
         {
             control.places = Places::default();
             control.peer.set_endpoint(endpoint);
-            self.tunnel.note_place();
+            self.tunnel.note_place(id);
         }
     }
 
     /// Says where a peer may be: at the first of these addresses, or if it doesn't answer there,
     /// at one of the others. A peer that is at one of them, with a session, stays there.
     pub fn set_places(&mut self, key: &PublicKey, addresses: &[SocketAddr], now: Time) {
-        if let Some(id) = self.by_key.get(key)
-            && let Some(control) = self.peers.get_mut(id)
+        if let Some(&id) = self.by_key.get(key)
+            && let Some(control) = self.peers.get_mut(&id)
         {
             control.set_places(addresses, now);
-            self.tunnel.note_place();
+            self.tunnel.note_place(id);
         }
     }
 

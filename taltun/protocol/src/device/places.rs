@@ -75,19 +75,22 @@ impl Control {
 
     /// An initiation wasn't answered: the next one goes elsewhere, if there is somewhere else.
     /// With a session the peer was there lately, and one lost message doesn't move it.
-    pub(super) fn try_next_place(&mut self, now: Time) {
+    /// Whether it does.
+    pub(super) fn try_next_place(&mut self, now: Time) -> bool {
         self.places.unanswered = self.places.unanswered.saturating_add(1);
         if self.places.untried {
-            return;
+            return false;
         }
         if self.places.unanswered < 2 && self.peer.sending_session(now).is_some() {
-            return;
+            return false;
         }
         if let Some(endpoint) = self.peer.endpoint()
             && let Some(next) = self.places.after(endpoint.remote)
         {
             self.peer.set_endpoint(Some(Endpoint::from(next)));
+            return true;
         }
+        false
     }
 }
 
