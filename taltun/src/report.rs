@@ -245,9 +245,6 @@ pub struct AfXdpStatus {
     pub mode: String,
     /// Why this mode, in a sentence.
     pub reason: String,
-    /// Whether its thread polls the queue at the moment, instead of being interrupted.
-    #[serde(default)]
-    pub polled: bool,
     /// Frames received through it.
     pub received: u64,
     /// Frames sent through it: what is relayed and leaves by this interface, and small packets

@@ -85,8 +85,6 @@ pub struct AfXdp {
     pub mode: String,
     /// Why this mode.
     pub reason: String,
-    /// Whether its thread polls the queue.
-    pub polled: bool,
     /// Frames received.
     pub received: u64,
     /// Frames sent.

@@ -12,7 +12,6 @@ mod af_xdp;
 mod af_xdp_changes;
 mod af_xdp_exits;
 mod af_xdp_marks;
-mod af_xdp_polling;
 mod bad_wire;
 mod bans;
 mod bans_meant;
@@ -175,7 +174,6 @@ fn alone() -> Vec<Case> {
         af_xdp_changes::CASES,
         af_xdp_exits::CASES,
         af_xdp_marks::CASES,
-        af_xdp_polling::CASES,
         zero_copy::CASES,
         zero_copy_queues::CASES,
     ]

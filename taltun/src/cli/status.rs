@@ -171,9 +171,6 @@ fn af_xdp(queue: &AfXdpStatus) -> String {
         text = format!("{} queue {number}: ", queue.interface);
     }
     let _ = write!(text, "{} ({})", queue.mode, queue.reason);
-    if queue.polled {
-        text.push_str(", polled");
-    }
     if queue.received > 0 {
         let received = human::count(queue.received);
         let _ = write!(
@@ -350,7 +347,6 @@ mod tests {
                     queue: Some(1),
                     mode: "copy".into(),
                     reason: "asked for".into(),
-                    polled: true,
                     received: 12_345,
                     sent: 67,
                     ring_full: 3,
@@ -362,7 +358,6 @@ mod tests {
                     queue: None,
                     mode: "off".into(),
                     reason: "switched off".into(),
-                    polled: false,
                     received: 0,
                     sent: 0,
                     ring_full: 0,
@@ -405,7 +400,7 @@ interface: hub
   cipher:           ChaCha20-Poly1305 (ring)
   up for:           2 minutes, 5 seconds
   xdp:              eth0: driver (the driver supports it)
-  af_xdp:           eth0 queue 1: copy (asked for), polled, 12,345 frames in, 67 out, 7 lost
+  af_xdp:           eth0 queue 1: copy (asked for), 12,345 frames in, 67 out, 7 lost
   af_xdp:           off (switched off)
   tc:               tcx (the kernel has it)
   steering:         ebpf (4 workers share the port)

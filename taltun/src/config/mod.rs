@@ -153,8 +153,6 @@ pub struct Accel {
     pub xdp: XdpMode,
     /// Where frames go to AF_XDP sockets.
     pub af_xdp: AfXdp,
-    /// Whether their threads do the driver's work as well, instead of being interrupted.
-    pub af_xdp_busy_poll: bool,
     /// Outer sources whose datagrams are dropped.
     pub deny: Vec<IpNet>,
     /// Inner sources whose packets are dropped.

@@ -212,7 +212,6 @@ fn accel(section: &Section, warnings: &mut Vec<String>) -> Result<Accel, ConfigE
         interfaces: plain(each(interfaces, values::link_name)?),
         xdp: one(section, &accel::XDP, values::word)?,
         af_xdp: one(section, &accel::AF_XDP, values::word)?,
-        af_xdp_busy_poll: section.value(&accel::AF_XDP_BUSY_POLL)?.boolean()?,
         deny: denied(&section.value(&accel::DENY)?, warnings)?,
         deny_inner: denied(&section.value(&accel::DENY_INNER)?, warnings)?,
         handshakes_per_second: handshakes.integer()?,

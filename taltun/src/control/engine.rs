@@ -28,7 +28,6 @@ use super::names::{Resolved, Resolver};
 use super::pace::Pace;
 use super::peer_log::{Cause, PeerLog};
 use super::plant::{Parts, Plant};
-use super::polling::Polling;
 use super::reload;
 use super::rereading::Peers;
 use super::uapi::WgChanges;
@@ -265,10 +264,8 @@ impl Engine {
         let names_routed = making.dns_routes.map(|told| Table::new(told, interface));
         let plant =
             Plant::start(parts, making.sockets, making.tuns).context("cannot start the workers")?;
-        let busy_poll = config.accel.af_xdp_busy_poll;
-        let polling = Polling::new(busy_poll, &config.interface.tun_name, &runtime_dir());
         Ok(Self {
-            lanes: Lanes::new(config.accel.af_xdp, polling),
+            lanes: Lanes::new(config.accel.af_xdp),
             sender: plant.sender(),
             unreachable: Unreachable::default(),
             known: known(&filed),

@@ -5,21 +5,19 @@
 //! Until then, and wherever a lane can't be, messages go the ordinary way, through the UDP
 //! socket: the program passes what finds no lane.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 
 use taltun_common::drops::DropReason;
 use tracing::{debug, info, warn};
 
 use super::plant::Plant;
-use super::polling::Polling;
 use crate::accel::{Shield, Underlay};
 use crate::config::AfXdp;
 use crate::dataplane::counters::Counters;
 use crate::dataplane::sys::xsk::{Queue, Statistics, Xsk};
 use crate::dataplane::xsk::Lane;
 use crate::report::AfXdpStatus;
-use crate::system::Place;
 
 /// Why a queue that is there because of XDP has no lane.
 const OF_XDP: &str = "the driver has this queue for XDP, and a socket on it would outlive it";
@@ -31,7 +29,6 @@ pub(super) struct Lanes {
     refused: BTreeMap<Queue, Refusal>,
     /// The interfaces as they were last seen.
     underlays: Vec<Underlay>,
-    polling: Polling,
 }
 
 struct Running {
@@ -39,8 +36,6 @@ struct Running {
     reason: String,
     /// What is in the counters of drops already.
     told: u64,
-    /// Whether its thread polls the queue.
-    polled: bool,
 }
 
 struct Refusal {
@@ -50,10 +45,9 @@ struct Refusal {
 }
 
 impl Lanes {
-    pub(super) fn new(mode: AfXdp, polling: Polling) -> Self {
+    pub(super) fn new(mode: AfXdp) -> Self {
         Self {
             mode,
-            polling,
             running: BTreeMap::new(),
             refused: BTreeMap::new(),
             underlays: Vec::new(),
@@ -94,7 +88,6 @@ impl Lanes {
                 }
             }
         }
-        self.poll();
     }
 
     /// Has others send by the lanes that there are.
@@ -113,7 +106,6 @@ impl Lanes {
             shield.disconnect(queue.interface, queue.number);
         }
         self.running.clear();
-        self.polling.retain(|_| false);
     }
 
     /// What each queue has, or why it has nothing.
@@ -158,11 +150,7 @@ impl Lanes {
                 "copy"
             }
             .into(),
-            reason: match self.polling.why_not(queue.interface) {
-                Some(why_not) => format!("{}; not polled: {why_not}", running.reason),
-                None => running.reason.clone(),
-            },
-            polled: running.polled,
+            reason: running.reason.clone(),
             received: running.lane.received(),
             sent: running.lane.sent(),
             ring_full: statistics.ring_full,
@@ -178,36 +166,6 @@ impl Lanes {
             let lost = lost.unwrap_or(running.told);
             counters.drop_packets(DropReason::RingFull, lost.saturating_sub(running.told));
             running.told = lost;
-        }
-    }
-
-    /// Has lanes poll their queues where that is wanted and can be.
-    fn poll(&mut self) {
-        let running = self.running.keys();
-        let interfaces: BTreeSet<u32> = running.map(|queue| queue.interface).collect();
-        let has_lanes = |index| interfaces.contains(&index);
-        self.polling.retain(has_lanes);
-        for underlay in &self.underlays {
-            if !has_lanes(underlay.index) {
-                continue;
-            }
-            let place = Place {
-                name: underlay.name.clone(),
-                index: underlay.index,
-                address: underlay.address,
-            };
-            let mut polled = self.polling.begin(&place);
-            for (queue, running) in &mut self.running {
-                if queue.interface != underlay.index || running.polled == polled {
-                    continue;
-                }
-                if let Err(error) = running.lane.poll_queue(polled) {
-                    self.polling.refuse(&place, explain_polling(&error));
-                    let _ = running.lane.poll_queue(false);
-                    polled = false;
-                }
-                running.polled = polled;
-            }
         }
     }
 
@@ -321,7 +279,6 @@ impl Lanes {
             lane,
             reason,
             told: 0,
-            polled: false,
         })
     }
 }
@@ -338,7 +295,6 @@ fn off(interface: &str, queue: Option<u32>, reason: &str) -> AfXdpStatus {
         queue,
         mode: "off".into(),
         reason: reason.into(),
-        polled: false,
         received: 0,
         sent: 0,
         ring_full: 0,
@@ -370,14 +326,6 @@ fn explain(error: &io::Error, may_copy: bool) -> Refusal {
     Refusal {
         reason: format!("{reason}: {error}"),
         passing,
-    }
-}
-
-/// Why a socket can't poll its queue, as a sentence.
-fn explain_polling(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::ENOPROTOOPT) => "needs Linux 5.11 or newer".to_owned(),
-        _ => error.to_string(),
     }
 }
 
@@ -414,13 +362,11 @@ mod tests {
 
     #[test]
     fn off_is_one_line_with_its_reason() {
-        let run = tempfile::tempdir().unwrap();
-        let lanes = |mode| Lanes::new(mode, Polling::new(false, "t0", run.path()));
         let shield = Shield::start(&accel::ShieldSettings::of(XdpMode::Off));
-        let lines = lanes(AfXdp::Off).status(&shield);
+        let lines = Lanes::new(AfXdp::Off).status(&shield);
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0].mode, "off");
         assert_eq!(lines[0].queue, None);
-        assert_eq!(lanes(AfXdp::On).status(&shield)[0].mode, "off");
+        assert_eq!(Lanes::new(AfXdp::On).status(&shield)[0].mode, "off");
     }
 }

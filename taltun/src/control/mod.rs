@@ -31,7 +31,6 @@ mod panics;
 mod peer_log;
 mod peer_process;
 mod plant;
-mod polling;
 mod reload;
 mod reloading;
 mod reporting;

@@ -38,17 +38,6 @@ keys! { "accel";
         english: "Whether transport messages go past the network stack: where the driver does zero copy, wherever possible, or nowhere.",
         spanish: "Si los mensajes de transporte evitan la pila de red: donde el controlador no copia (zero copy), donde sea posible o en ningún sitio.",
     }
-    AF_XDP_BUSY_POLL {
-        name: "af_xdp_busy_poll",
-        also: &[],
-        kind: Kind::Switch,
-        default: "false",
-        example: "true",
-        reload: Reload::Restart,
-        same: |old, new| old.accel.af_xdp_busy_poll == new.accel.af_xdp_busy_poll,
-        english: "Whether AF_XDP threads poll their queues, with the interface's interrupts deferred.",
-        spanish: "Si los hilos de AF_XDP sondean sus colas, con las interrupciones de la interfaz aplazadas.",
-    }
     DENY {
         name: "deny",
         also: &[],

@@ -145,10 +145,6 @@ fn af_xdp_is_auto_on_or_off() {
     assert_eq!(mode("[accel]\naf_xdp = \"auto\""), AfXdp::Auto);
     assert_eq!(mode("[accel]\naf_xdp = \"on\""), AfXdp::On);
     assert_eq!(mode("[accel]\naf_xdp = \"off\""), AfXdp::Off);
-    let busy_poll = |text: &str| config(&interface(text)).accel.af_xdp_busy_poll;
-    assert!(!busy_poll(""));
-    assert!(busy_poll("[accel]\naf_xdp_busy_poll = true"));
-    assert!(!busy_poll("[accel]\naf_xdp_busy_poll = false"));
 }
 
 #[test]

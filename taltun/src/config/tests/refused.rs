@@ -26,7 +26,7 @@ fn an_unknown_key_names_the_nearest_one() {
     );
     refused(
         &interface("[accel]\nxpd = \"auto\"\n"),
-        "hub.toml:5: accel.xpd: unknown key; known here: interfaces, xdp, af_xdp, af_xdp_busy_poll, deny",
+        "hub.toml:5: accel.xpd: unknown key; known here: interfaces, xdp, af_xdp, deny",
     );
     refused(
         "[[peer]]\n",

@@ -91,7 +91,6 @@ impl Lane {
                 transmitter: Transmitter::new(queue.number as usize, BATCH),
                 leaving: Vec::with_capacity(BATCH),
                 retry: RETRY,
-                polled: 0,
                 interface: queue.interface,
                 xsk,
                 packets: Vec::with_capacity(BATCH),
@@ -151,17 +150,6 @@ impl Lane {
         self.transmit_queue.clone()
     }
 
-    /// Has its thread do the driver's work as well, or not any more; see
-    /// [`Handle::poll_queue`].
-    pub fn poll_queue(&self, yes: bool) -> io::Result<()> {
-        // Without the options polling does nothing, so their order doesn't matter much.
-        self.transmit_queue
-            .counts
-            .polling
-            .store(yes, Ordering::Relaxed);
-        self.handle.poll_queue(yes)
-    }
-
     /// What the kernel counted; `None` once the socket is closed.
     pub fn statistics(&self) -> Option<Statistics> {
         self.handle.statistics()
@@ -212,8 +200,6 @@ struct Server<'a> {
     transmitter: Transmitter,
     /// How long to wait for the kernel to have room again.
     retry: Duration,
-    /// How often in a row the queue was polled and had something.
-    polled: usize,
 }
 
 impl Server<'_> {
@@ -248,14 +234,8 @@ impl Server<'_> {
         }
     }
 
-    /// Polls the queue, or looks without sleeping for as long as is configured, then sleeps.
+    /// Looks without sleeping for as long as is configured, then sleeps.
     fn wait(&mut self, stop: &StopSignal) -> io::Result<Wait> {
-        if self.is_polling() && self.polled < PATIENCE && self.xsk.poll_queue() {
-            self.polled += 1;
-            return Ok(Wait::Readable);
-        }
-        // Now the stop signal is looked for.
-        self.polled = 0;
         let down = self.counts.down.load(Ordering::Relaxed);
         let socket = Some(self.xsk.as_fd()).filter(|_| !down);
         let started = Instant::now();
@@ -295,7 +275,7 @@ impl Server<'_> {
     /// Has the kernel send, and counts what it throws away. What is left is seen before the
     /// thread sleeps.
     fn kick(&self) {
-        let kicked = self.xsk.kick(self.is_polling());
+        let kicked = self.xsk.kick();
         self.counts.note(kicked, &self.shared.counters);
     }
 
@@ -383,10 +363,6 @@ impl Server<'_> {
         rings.refill();
         self.counts.received.fetch_add(received, Ordering::Relaxed);
         self.counts.sent.fetch_add(sent, Ordering::Relaxed);
-    }
-
-    fn is_polling(&self) -> bool {
-        self.counts.polling.load(Ordering::Relaxed)
     }
 }
 

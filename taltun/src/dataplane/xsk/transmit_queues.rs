@@ -18,8 +18,6 @@ pub(super) struct Counts {
     pub received: AtomicU64,
     pub sent: AtomicU64,
     pub by_socket: AtomicBool,
-    /// Whether the lane polls the queue.
-    pub polling: AtomicBool,
     /// Whether frames are left because the link is down.
     pub down: AtomicBool,
 }
@@ -77,8 +75,7 @@ impl TransmitQueue {
             return 0;
         }
         self.counts.sent.fetch_add(sent as u64, Ordering::Relaxed);
-        let polled = self.counts.polling.load(Ordering::Relaxed);
-        let kicked = self.outlet.kick(polled);
+        let kicked = self.outlet.kick();
         self.counts.note(kicked, counters);
         if kicked.left {
             self.bell.ring();

@@ -130,24 +130,21 @@ fn start_taltun(
     // All spokes have one address here.
     let _ = write!(
         text,
-        "[accel]\nxdp = \"{}\"\naf_xdp = \"{}\"\naf_xdp_busy_poll = {}\n\
+        "[accel]\nxdp = \"{}\"\naf_xdp = \"{}\"\n\
          handshakes_per_second = 100000\n",
         candidate.xdp.name(),
-        candidate.af_xdp.name(),
-        candidate.polled
+        candidate.af_xdp.name()
     );
     let node = Node::start_with_text(namespace, taltun, &text)?;
     let start = Instant::now();
     loop {
         let status = node.status()?;
-        let all_polled = status.af_xdp.iter().all(|queue| queue.polled);
-        let is_there = status.queues_over_af_xdp() == Some(1) && (all_polled || !candidate.polled);
-        if candidate.af_xdp != AfXdp::On || is_there {
+        if candidate.af_xdp != AfXdp::On || status.queues_over_af_xdp() == Some(1) {
             break;
         }
         ensure!(
             start.elapsed() < START_LIMIT,
-            "no AF_XDP, or not polled: {:?}",
+            "no AF_XDP: {:?}",
             status.af_xdp
         );
         sleep(Duration::from_millis(50));

@@ -103,8 +103,6 @@ pub struct Candidate {
     /// For Taltun.
     xdp: XdpMode,
     af_xdp: AfXdp,
-    /// Whether its AF_XDP threads poll their queues.
-    polled: bool,
 }
 
 impl Candidate {
@@ -195,7 +193,6 @@ fn candidates(contenders: &[Contender]) -> Vec<Candidate> {
         contender: contender.clone(),
         xdp,
         af_xdp,
-        polled: false,
     };
     let mut candidates = Vec::new();
     for contender in contenders {
@@ -206,10 +203,6 @@ fn candidates(contenders: &[Contender]) -> Vec<Candidate> {
                 of(contender, "socket", XdpMode::Generic, AfXdp::Off),
                 of(contender, "socket-driver", XdpMode::Driver, AfXdp::Off),
                 of(contender, "af_xdp-driver", XdpMode::Driver, AfXdp::On),
-                Candidate {
-                    polled: true,
-                    ..of(contender, "af_xdp-driver-busy", XdpMode::Driver, AfXdp::On)
-                },
                 of(contender, "af_xdp-generic", XdpMode::Generic, AfXdp::On),
             ]),
             kind => candidates.push(of(contender, kind.word(), XdpMode::Off, AfXdp::Off)),
@@ -335,7 +328,6 @@ mod tests {
             },
             xdp: XdpMode::Driver,
             af_xdp: AfXdp::Off,
-            polled: false,
         }
     }
 

@@ -5,14 +5,12 @@
 //! |---|---|
 //! | `mapping` | memory that is shared with the kernel |
 //! | `outlet` | having the kernel send, also for other threads |
-//! | `polling` | whether the queue waits to be polled by the socket's thread |
 //! | `ring` | one ring: numbers, places, order |
 //! | `rings` | what one thread receives by a socket, and who has which frame of it |
 //! | `sending` | what several threads send by it, and who has which frame of that |
 
 mod mapping;
 mod outlet;
-mod polling;
 mod ring;
 mod rings;
 mod sending;
@@ -172,14 +170,6 @@ impl Xsk {
         }
     }
 
-    /// Has the driver work through its queue here and now, on this thread, where
-    /// [`Handle::poll_queue`] asked for that; else this does little. Whether there is
-    /// something to receive.
-    pub fn poll_queue(&mut self) -> bool {
-        self.receive_nothing();
-        self.rings.has_received()
-    }
-
     /// Asks for data that doesn't come this way: what matters is that the kernel looks at
     /// the socket.
     fn receive_nothing(&self) {
@@ -196,9 +186,9 @@ impl Xsk {
         };
     }
 
-    /// Has the kernel send what is on the TX ring; `polled` if the queue is being polled.
-    pub fn kick(&self, polled: bool) -> Kicked {
-        kick(&self.fd, &self.sending, self.is_zero_copy(), polled)
+    /// Has the kernel send what is on the TX ring.
+    pub fn kick(&self) -> Kicked {
+        kick(&self.fd, &self.sending, self.is_zero_copy())
     }
 
     /// Frames to be sent that the kernel hasn't looked at yet, whoever they are of.
@@ -241,19 +231,6 @@ impl Handle {
     /// The socket, if it is still there; don't keep it.
     pub fn socket(&self) -> Option<Arc<OwnedFd>> {
         self.0.upgrade()
-    }
-
-    /// Has [`Xsk::poll_queue`] do the driver's work, or not any more. What else it takes is
-    /// that the interface's interrupts are deferred. Nothing happens once the socket is
-    /// closed.
-    ///
-    /// # Errors
-    /// `ENOPROTOOPT` before Linux 5.11, `EPERM` without `CAP_NET_ADMIN`.
-    pub fn poll_queue(&self, yes: bool) -> io::Result<()> {
-        match self.socket() {
-            Some(socket) => polling::set(socket.as_fd(), yes),
-            None => Ok(()),
-        }
     }
 
     /// What the kernel counted; `None` once the socket is closed.

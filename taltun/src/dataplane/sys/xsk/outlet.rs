@@ -40,12 +40,12 @@ impl Outlet {
         self.sending.frame_len()
     }
 
-    /// Has the kernel send what was published; `polled` if the queue is being polled.
-    pub fn kick(&self, polled: bool) -> Kicked {
+    /// Has the kernel send what was published.
+    pub fn kick(&self) -> Kicked {
         let Some(socket) = self.handle.socket() else {
             return Kicked::default();
         };
-        kick(&socket, &self.sending, self.zero_copy, polled)
+        kick(&socket, &self.sending, self.zero_copy)
     }
 }
 
@@ -74,7 +74,7 @@ enum Answer {
 
 /// Has the kernel send, until it has taken everything or takes no more. With zero copy it
 /// goes on by itself.
-pub(super) fn kick(socket: &OwnedFd, sending: &Sending, zero_copy: bool, polled: bool) -> Kicked {
+pub(super) fn kick(socket: &OwnedFd, sending: &Sending, zero_copy: bool) -> Kicked {
     let kicks = if zero_copy { 1 } else { KICKS };
     let mut kicked = Kicked::default();
     let mut before = usize::MAX;
@@ -88,12 +88,7 @@ pub(super) fn kick(socket: &OwnedFd, sending: &Sending, zero_copy: bool, polled:
             return kicked;
         }
         before = pending.unsent;
-        let answer = if polled {
-            wake_by_poll(socket)
-        } else {
-            wake_by_send(socket)
-        };
-        match answer {
+        match wake(socket) {
             Answer::Sent => {}
             Answer::Lost if !zero_copy => {
                 kicked.lost += 1;
@@ -111,7 +106,7 @@ pub(super) fn kick(socket: &OwnedFd, sending: &Sending, zero_copy: bool, polled:
 }
 
 /// Has the kernel send what is on the TX ring. Where it copies, this sends some 32 frames.
-fn wake_by_send(socket: &OwnedFd) -> Answer {
+fn wake(socket: &OwnedFd) -> Answer {
     // SAFETY: no memory is passed: the length is zero and there is no address.
     let result = check(unsafe {
         libc::sendto(
@@ -128,22 +123,6 @@ fn wake_by_send(socket: &OwnedFd) -> Answer {
         Ok(_) | Err(Some(libc::EAGAIN)) => Answer::Sent,
         // "Completed but not sent", and no more after it.
         Err(Some(libc::EBUSY)) => Answer::Lost,
-        Err(_) => Answer::Refused,
-    }
-}
-
-/// The same while the queue is polled. Asked by `sendto`, the kernel may take it that polling
-/// sends as well, which it doesn't where frames are copied (Linux 5.11 to 5.19) or where
-/// sending has a NAPI of its own (virtio-net). It doesn't say then what becomes of frames.
-fn wake_by_poll(socket: &OwnedFd) -> Answer {
-    let mut watched = libc::pollfd {
-        fd: socket.as_raw_fd(),
-        events: 0,
-        revents: 0,
-    };
-    // SAFETY: the pointer is to one initialised pollfd that outlives the call.
-    match check(unsafe { libc::poll(&raw mut watched, 1, 0) }) {
-        Ok(_) => Answer::Sent,
         Err(_) => Answer::Refused,
     }
 }

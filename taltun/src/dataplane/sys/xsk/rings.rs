@@ -135,11 +135,6 @@ impl Rings {
         self.rx.release();
     }
 
-    /// Whether there is something to receive.
-    pub fn has_received(&mut self) -> bool {
-        self.rx.has_more()
-    }
-
     /// All lower frames, as one piece of memory. What lies outside of packets that were
     /// received and not given back may change at any time and means nothing.
     pub fn arena(&mut self) -> &mut [u8] {
