@@ -56,6 +56,8 @@ pub struct SourceCounters {
     /// One more than the number of the [reason](crate::drops::DropReason) of the last drop;
     /// zero before the first.
     pub reason: u64,
+    /// When that was, in the kernel's ticks (jiffies); zero before the first.
+    pub last_drop: u64,
 }
 
 /// A packet that was dropped, for the log.
@@ -135,7 +137,7 @@ unsafe impl aya::Pod for Settings {}
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Load {}
 
-// SAFETY: three u64 in C layout, no padding, any bit pattern valid.
+// SAFETY: five u64 in C layout, no padding, any bit pattern valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for SourceCounters {}
 

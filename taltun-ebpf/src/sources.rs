@@ -5,6 +5,7 @@
 //! an entry a second; what comes from others meanwhile is counted all the same, together.
 
 use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::bpf_jiffies64;
 
 use taltun_common::address::Address;
 use taltun_common::budget::Budget;
@@ -39,6 +40,13 @@ pub fn code(fault: Option<DropReason>) -> u64 {
 #[inline(never)]
 pub fn add(side: Side, source: &Address, packets: u64, bytes: u64, reason: u64) {
     let drops = if reason == 0 { 0 } else { packets };
+    // Each CPU keeps the last reason that it had, so this says which of them is the last one.
+    let last_drop = if reason == 0 {
+        0
+    } else {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_jiffies64() }
+    };
     let (sources, budget) = match side {
         Side::Outside => (&SOURCES, Budget::Sources),
         Side::Inside => (&SOURCES_INNER, Budget::SourcesInner),
@@ -51,6 +59,7 @@ pub fn add(side: Side, source: &Address, packets: u64, bytes: u64, reason: u64) 
             bytes,
             drops,
             reason,
+            last_drop,
         };
         if sources.insert(source, first, u64::from(BPF_ANY)).is_ok() {
             budgets::take(budget, now);
@@ -68,6 +77,7 @@ pub fn add(side: Side, source: &Address, packets: u64, bytes: u64, reason: u64) 
             (*counters).drops = (*counters).drops.wrapping_add(drops);
             if reason != 0 {
                 (*counters).reason = reason;
+                (*counters).last_drop = last_drop;
             }
         }
     }

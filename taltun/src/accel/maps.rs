@@ -309,10 +309,12 @@ fn sum<'a>(addr: IpAddr, cpus: impl Iterator<Item = &'a SourceCounters>) -> Sour
         drops: 0,
         reason: None,
     };
-    let mut most = 0;
+    let mut last = None;
     for cpu in cpus {
-        if cpu.drops > most {
-            most = cpu.drops;
+        // The last of all CPUs; in one tick of the clock, that of the one that drops most.
+        let drop = (cpu.last_drop, cpu.drops);
+        if cpu.reason != 0 && last.is_none_or(|last| last < drop) {
+            last = Some(drop);
             source.reason = label(cpu.reason);
         }
         source.packets += cpu.packets;
@@ -326,4 +328,30 @@ fn sum<'a>(addr: IpAddr, cpus: impl Iterator<Item = &'a SourceCounters>) -> Sour
 fn label(code: u64) -> Option<String> {
     let number = usize::try_from(code).ok()?.checked_sub(1)?;
     Some(DropReason::ALL.get(number)?.label().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_reason_is_that_of_the_last_drop_on_any_cpu() {
+        let cpu = |drops, reason: Option<DropReason>, last_drop| SourceCounters {
+            packets: drops + 1,
+            bytes: 100,
+            drops,
+            reason: reason.map_or(0, |reason| 1 + reason as u64),
+            last_drop,
+        };
+        let (mac1, shape) = (Some(DropReason::Mac1), Some(DropReason::Shape));
+        let last = |cpus: &[SourceCounters]| sum([192, 0, 2, 1].into(), cpus.iter());
+        let two = [cpu(50, mac1, 700), cpu(5, shape, 701), cpu(0, None, 0)];
+        assert_eq!(last(&two).reason.as_deref(), Some("shape"));
+        assert_eq!((last(&two).drops, last(&two).packets), (55, 58));
+        // Since the start of a machine whose clock of ticks has just gone round to zero.
+        assert_eq!(last(&[cpu(1, mac1, 0)]).reason.as_deref(), Some("mac1"));
+        let at_once = [cpu(1, shape, 9), cpu(2, mac1, 9)];
+        assert_eq!(last(&at_once).reason.as_deref(), Some("mac1"));
+        assert_eq!(last(&[cpu(0, None, 0)]).reason, None);
+    }
 }

@@ -179,10 +179,18 @@ fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
     }
 
     let before = since.map(|since| &since.stats.sources);
-    text.push_str(&sources("source", &stats.sources, since.zip(before)));
+    text.push_str(&sources(
+        ("source", "XDP"),
+        &stats.sources,
+        since.zip(before),
+    ));
     let before = since.map(|since| &since.stats.sources_inner);
     let inner = since.zip(before);
-    text.push_str(&sources("source inside", &stats.sources_inner, inner));
+    text.push_str(&sources(
+        ("source inside", "TC"),
+        &stats.sources_inner,
+        inner,
+    ));
 
     for (title, inner) in [("banned", false), ("banned inside the tunnel", true)] {
         let bans = stats.bans.iter().filter(|ban| ban.inner == inner);
@@ -203,9 +211,13 @@ fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
     text
 }
 
-/// The top sources, outside or inside: by all that they sent, or watched, by what they send
-/// now.
-fn sources(title: &str, sources: &[Source], since: Option<(&Since<'_>, &Vec<Source>)>) -> String {
+/// The top sources, outside or inside, and which program counts them: by all that they sent, or
+/// watched, by what they send now.
+fn sources(
+    (title, program): (&str, &str),
+    sources: &[Source],
+    since: Option<(&Since<'_>, &Vec<Source>)>,
+) -> String {
     if sources.is_empty() {
         return String::new();
     }
@@ -254,7 +266,9 @@ fn sources(title: &str, sources: &[Source], since: Option<(&Since<'_>, &Vec<Sour
             row
         })
         .collect();
-    let mut head = vec![title, "packets", "bytes", "dropped"];
+    // What user space drops is counted by reason alone, and for no source.
+    let dropped = format!("dropped by {program}");
+    let mut head = vec![title, "packets", "bytes", &dropped];
     if since.is_some() {
         head.push("packets/s");
     }
@@ -395,8 +409,8 @@ mod tests {
              denied             1,200\n\
              bad_shape              3\n\
              \n\
-             source      packets    bytes  dropped\n\
-             192.0.2.1        10  1.0 KiB        1\n"
+             source      packets    bytes  dropped by XDP\n\
+             192.0.2.1        10  1.0 KiB               1\n"
             ),
             "{text}"
         );
@@ -443,10 +457,10 @@ mod tests {
                 "dropped because  packets  packets/s\n\
                  mac1               5,100      2,500\n\
                  \n\
-                 source inside  packets  bytes  dropped  packets/s\n\
-                 10.0.0.2           510    0 B        0        250\n\
-                 10.0.0.3            50    0 B        0         25\n\
-                 10.0.0.1           900    0 B        0          0\n"
+                 source inside  packets  bytes  dropped by TC  packets/s\n\
+                 10.0.0.2           510    0 B              0        250\n\
+                 10.0.0.3            50    0 B              0         25\n\
+                 10.0.0.1           900    0 B              0          0\n"
             ),
             "{text}"
         );
@@ -478,8 +492,8 @@ mod tests {
         let text = render(&stats, None);
         assert!(
             text.contains(
-                "source     packets  bytes  dropped  last reason\n\
-                 192.0.2.1        9    0 B        7         mac1\n"
+                "source     packets  bytes  dropped by XDP  last reason\n\
+                 192.0.2.1        9    0 B               7         mac1\n"
             ),
             "{text}"
         );

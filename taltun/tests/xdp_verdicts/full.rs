@@ -53,6 +53,7 @@ fn the_oldest_sources_go() -> Result<(), Failed> {
         bytes: udp(V4, &bad).len() as u64,
         drops: 1,
         reason: 1 + DropReason::Shape as u64,
+        last_drop: 0,
     };
     for number in old..old + NEW {
         let entry = (key(source(number)), expected);

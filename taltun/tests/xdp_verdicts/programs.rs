@@ -155,7 +155,8 @@ pub fn dropped(ebpf: &mut Ebpf, reason: DropReason) -> Result<u64, Failed> {
     Ok(drops.get(&(reason as u32), 0)?.iter().sum())
 }
 
-/// What was counted a source, all CPUs together.
+/// What was counted a source, all CPUs together. When it was dropped last is left out: it is
+/// there exactly if something was.
 pub fn counters(ebpf: &mut Ebpf, name: &str) -> Result<Vec<(Address, SourceCounters)>, Failed> {
     let sources: PerCpuHashMap<_, Address, SourceCounters> = map(ebpf, name)?.try_into()?;
     let entries = sources.iter().collect::<Result<Vec<_>, _>>()?;
@@ -166,6 +167,7 @@ pub fn counters(ebpf: &mut Ebpf, name: &str) -> Result<Vec<(Address, SourceCount
             sum.bytes += cpu.bytes;
             sum.drops += cpu.drops;
             sum.reason = sum.reason.max(cpu.reason);
+            assert_eq!(cpu.last_drop != 0, cpu.drops != 0, "{cpu:?}");
         }
         (address, sum)
     });

@@ -285,6 +285,7 @@ fn counted(
         bytes,
         drops,
         reason,
+        last_drop: 0,
     };
     let address: IpAddr = source.parse()?;
     assert_eq!(counted, [(key(address), expected)], "{source}");

@@ -124,6 +124,7 @@ pub fn run(
                 Drop(reason) => 1 + reason as u64,
                 _ => 0,
             },
+            last_drop: 0,
         },
     ));
     if counted != Vec::from_iter(expected) {
