@@ -42,6 +42,11 @@ pub(super) struct Draft {
     pub(super) hooks: Hooks,
     pub(super) dns_routes: Option<DnsRoutesDraft>,
     pub(super) warnings: Vec<String>,
+    /// Whether a secret is written in the file itself.
+    pub(super) has_secret: bool,
+    /// Keys about which there was a mistake that is told already: that they are missing for it
+    /// keeps no other mistake from being found.
+    pub(super) told: Vec<String>,
 }
 
 /// `[dns_routes]`, as it was written: its peer by name or key.

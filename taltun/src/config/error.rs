@@ -142,6 +142,18 @@ impl ConfigError {
         self.lines.iter().any(|line| line.contains(": missing; "))
     }
 
+    /// The key that it is about, with its section: of an unknown one, that which was meant.
+    pub(super) fn key_meant(&self) -> String {
+        let meant = self.lines.first().and_then(|line| {
+            let (_, meant) = line.split_once(": unknown key; did you mean ")?;
+            meant.strip_suffix('?')
+        });
+        match meant {
+            Some(meant) => format!("{}.{meant}", self.spot.section()),
+            None => self.spot.full_key(),
+        }
+    }
+
     /// All of them as one, in the order of the file; `None` if there are none.
     pub(super) fn all(mut errors: Vec<Self>) -> Option<Self> {
         // What concerns the file as a whole comes last.

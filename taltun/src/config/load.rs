@@ -53,7 +53,9 @@ pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, C
         Spot::line(&file, line, "").error("not UTF-8 text, as TOML must be")
     })?;
     check(text, &file, |draft| {
-        draft.warnings.extend(permissions::warning(path));
+        if draft.has_secret {
+            draft.warnings.extend(permissions::warning(path));
+        }
         overrides.apply(draft)
     })
 }
@@ -128,6 +130,7 @@ pub(super) fn whole(
     for _ in 0..2 * MOST_MISTAKES {
         let outcome = read::draft(&document, file).and_then(|mut draft| {
             change(&mut draft)?;
+            draft.told = errors.iter().map(ConfigError::key_meant).collect();
             finish(draft)
         });
         let error = match outcome {
@@ -139,7 +142,7 @@ pub(super) fn whole(
         document.ignore(&spot);
         let key = spot.full_key();
         let is_known = |known: &ConfigError| {
-            let (other, line) = (known.spot().full_key(), known.spot().number());
+            let (other, line) = (known.key_meant(), known.spot().number());
             // What is read past is missing where its section begins.
             let leaves_a_gap = error.is_missing()
                 && ((other == key && line > spot.number())

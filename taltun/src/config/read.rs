@@ -15,7 +15,7 @@ use super::error::{ConfigError, Spot};
 use super::keys::{self, Key, accel, dataplane, dns_routes, interface, nat, peers};
 use super::{Accel, Dataplane, Dns, Hooks, HostSettings, MAX_BANS, Masquerade};
 use super::{permissions, values};
-use crate::crypto::PrivateKey;
+use crate::crypto::{PresharedKey, PrivateKey};
 
 /// The largest file with a key, bytes.
 const LARGEST_KEY: u64 = 64 << 10;
@@ -29,6 +29,16 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
     section.allow_only()?;
     let nat = document.section_or_defaults(&keys::NAT)?;
     let mut warnings = Vec::new();
+    let peers = {
+        let mut peers = Vec::new();
+        document.each_section(&keys::PEERS, |section| {
+            peers.push(peer(section, &mut warnings)?);
+            Ok(())
+        })?;
+        peers
+    };
+    let is_secret = |peer: &PeerDraft| peer.preshared_key != PresharedKey::default();
+    let has_secret = section.get(&interface::PRIVATE_KEY).is_some() || peers.iter().any(is_secret);
     Ok(Draft {
         spot: head,
         mode: one(&section, &interface::MODE, values::word)?,
@@ -52,14 +62,7 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         host: host(&section, &nat)?,
         host_spots: section.spots().chain(nat.spots()).collect(),
         hooks: hooks(&section)?,
-        peers: {
-            let mut peers = Vec::new();
-            document.each_section(&keys::PEERS, |section| {
-                peers.push(peer(section, &mut warnings)?);
-                Ok(())
-            })?;
-            peers
-        },
+        peers,
         accel: accel(&document.section_or_defaults(&keys::ACCEL)?, &mut warnings)?,
         dataplane: dataplane(&document.section_or_defaults(&keys::DATAPLANE)?)?,
         dns_routes: match document.section(&keys::DNS_ROUTES)? {
@@ -67,6 +70,8 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
             None => None,
         },
         warnings,
+        has_secret,
+        told: Vec::new(),
     })
 }
 

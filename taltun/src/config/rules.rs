@@ -23,16 +23,27 @@ const MTU_MIN_V6: u16 = 1280;
 
 /// Checks the whole of `draft` and makes a [`Config`] and warnings of it.
 pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigError> {
-    let Some(private_key) = draft.private_key.take() else {
-        return Err(draft.spot.sibling("interface.private_key").error(
+    let private_key = draft.private_key.take().ok_or_else(|| {
+        draft.spot.sibling("interface.private_key").error(
             "missing; make one with `umask 077; taltun genkey > key` and add \
              private_key_file = \"key\" to [interface]",
-        ));
-    };
-    check_own_vip(&draft.vip, &draft.spot)?;
+        )
+    });
+    let is_told = |keys: &[&str]| draft.told.iter().any(|told| keys.contains(&told.as_str()));
+    if let Err(missing) = &private_key
+        && !is_told(&["interface.private_key", "interface.private_key_file"])
+    {
+        return Err(missing.clone());
+    }
+    let own_vip = check_own_vip(&draft.vip, &draft.spot);
+    if let Err(mistake) = &own_vip
+        && !is_told(&["interface.vip"])
+    {
+        return Err(mistake.clone());
+    }
     let mtu_is_default = draft.mtu.is_none();
     let mtu = check_mtu(draft.mtu.take(), &draft.vip)?;
-    check_keys(&draft.peers, &private_key)?;
+    check_keys(&draft.peers, private_key.as_ref().ok())?;
     check_addresses(&draft.peers, &draft.vip)?;
 
     check_host(&draft)?;
@@ -41,10 +52,13 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         .take()
         .map(|routes| finish_dns_routes(routes, &draft.peers))
         .transpose()?;
+    // What was told before all the rest was checked.
+    let private_key = private_key?;
+    own_vip?;
     let mode = draft.mode;
     let mut warnings = questionable_host(&draft);
-    warnings.splice(0..0, draft.warnings);
-    warnings.extend(questionable_peers(&draft.peers, &draft.vip, &draft.routes));
+    warnings.splice(0..0, std::mem::take(&mut draft.warnings));
+    warnings.extend(questionable_peers(&draft));
     warnings.extend(unused_routes(&draft.peers, &draft.routes));
     if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoint.is_none()) {
         warnings.push(draft.spot.sibling("interface.mode").say(
@@ -110,12 +124,12 @@ fn check_mtu(mtu: Option<Written<u16>>, vip: &[Written<IpNet>]) -> Result<u16, C
     }
 }
 
-fn check_keys(peers: &[PeerDraft], private_key: &PrivateKey) -> Result<(), ConfigError> {
-    let own = private_key.public_key();
+fn check_keys(peers: &[PeerDraft], private_key: Option<&PrivateKey>) -> Result<(), ConfigError> {
+    let own = private_key.map(PrivateKey::public_key);
     let mut seen: HashMap<PublicKey, &PeerDraft> = HashMap::with_capacity(peers.len());
     for peer in peers {
         let key = &peer.public_key;
-        if key.value == own {
+        if Some(key.value) == own {
             return Err(key.spot.error(
                 "this is our own public key; give the peer its own, made with `taltun genkey` there",
             ));
@@ -308,14 +322,18 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// Peers that nothing can reach.
-fn questionable_peers(
-    peers: &[PeerDraft],
-    own: &[Written<IpNet>],
-    routes: &[Written<IpNet>],
-) -> Vec<String> {
-    let routed: Nets<()> = own.iter().chain(routes).map(|net| net.value).collect();
+fn questionable_peers(draft: &Draft) -> Vec<String> {
+    let routed = draft.vip.iter().chain(&draft.routes);
+    let routed: Nets<()> = routed.map(|net| net.value).collect();
+    let no_route = |net: &dyn std::fmt::Display| {
+        format!(
+            "{net} is outside our vip's subnet and interface.routes: this machine has no route to \
+             it; add it to routes"
+        )
+    };
+    let needs_routes = needs_routes(draft);
     let mut warnings = Vec::new();
-    for peer in peers {
+    for peer in &draft.peers {
         if peer.vip.is_empty() && peer.allowed_ips.is_empty() {
             warnings.push(peer.spot.say(format!(
                 "{} has neither a vip nor allowed_ips: no packet will go to it",
@@ -324,15 +342,23 @@ fn questionable_peers(
         }
         for vip in &peer.vip {
             if routed.containing(&vip.value.into()).is_none() {
-                warnings.push(vip.spot.say(format!(
-                    "{} is outside our vip's subnet and interface.routes: this machine has no \
-                     route to it",
-                    vip.value
-                )));
+                warnings.push(vip.spot.say(no_route(&vip.value)));
             }
+        }
+        // A part may be all that is wanted of what the peer has.
+        let nets = peer.allowed_ips.iter().filter(|_| needs_routes);
+        for net in nets.filter(|net| routed.overlapping(&net.value).is_none()) {
+            warnings.push(net.spot.say(no_route(&net.value)));
         }
     }
     warnings
+}
+
+/// Whether this machine sends to all that its peers have: a hub may only relay it, and commands
+/// of the file may make routes of their own.
+fn needs_routes(draft: &Draft) -> bool {
+    let only_relays = draft.mode == Mode::Server && draft.host.relay.unwrap_or(true);
+    !only_relays && draft.hooks.before_up.is_empty() && draft.hooks.on_up.is_empty()
 }
 
 /// Routes that lead into the tunnel and no further.

@@ -17,6 +17,29 @@ fn a_file_open_to_others_is_a_warning() {
 }
 
 #[test]
+fn a_file_without_a_key_is_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, key) = (dir.path().join("hub.toml"), dir.path().join("hub.key"));
+    write(&key, OUR_PRIVATE, 0o600);
+    let text = with_peer("vip = \"10.0.0.2\"").replace("[[peers]]", "mode = \"server\"\n[[peers]]");
+    let text = text.replace(
+        &format!("private_key = \"{OUR_PRIVATE}\""),
+        "private_key_file = \"hub.key\"",
+    );
+    write(&path, &text, 0o644);
+    assert_eq!(load(&path).unwrap().warnings, Vec::<String>::new());
+    // A preshared key is one.
+    let text = format!("{text}\npreshared_key = \"{OUR_PRIVATE}\"\n");
+    write(&path, &text, 0o644);
+    let warnings = load(&path).unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("hub.toml: open to others"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn a_private_key_file_is_looked_for_beside_the_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hub.toml");

@@ -598,3 +598,60 @@ persistent_keepalive = 25
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(told.contains("cannot read /no/such/key"), "{told}");
 }
+
+#[test]
+fn a_key_that_is_missing_hides_no_other_mistake() {
+    let told = |text: &str| {
+        let told = parse(text, "hub.toml").unwrap_err().to_string();
+        let cut = |line: &str| line.split(';').next().unwrap_or_default().to_owned();
+        told.lines().map(cut).collect::<Vec<_>>()
+    };
+    let peers = format!(
+        "[[peers]]\npublic_key = \"{KEY_A}\"\nvip = \"10.0.0.2\"\n\
+         [[peers]]\npublic_key = \"{KEY_A}\"\nvip = \"10.0.0.3\"\n"
+    );
+    let same_key = format!("this key is also that of peer {KEY_A} (hub.toml:4)");
+    assert_eq!(
+        told(&format!(
+            "[interface]\nprivate_key_file = \"/no/such/key\"\n{peers}"
+        )),
+        [
+            "hub.toml:1: interface.vip: missing".to_owned(),
+            "hub.toml:2: interface.private_key_file: cannot read /no/such/key: No such file or \
+             directory (os error 2)"
+                .to_owned(),
+            format!("hub.toml:7: peers.public_key: {same_key}"),
+        ]
+    );
+    assert_eq!(
+        told("[interface]\nmtu = 1400\nkill_switch = true\n"),
+        [
+            "hub.toml:1: interface.private_key: missing",
+            "hub.toml:1: interface.vip: missing",
+            "hub.toml:3: interface.kill_switch: nothing would leave this machine at all, as no \
+             route leads everything into the tunnel",
+        ]
+    );
+    // A mistake in the vip isn't told as a missing one, either.
+    assert_eq!(told("[interface]\nvip = \"10.0.0\"\nmtu = 1400\n").len(), 2);
+}
+
+#[test]
+fn a_key_that_is_written_wrong_is_told_once() {
+    let text = interface("ruotes = [\"0.0.0.0/0\"]\nkill_switch = true");
+    let told = parse(&text, "hub.toml").unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "hub.toml:4: interface.ruotes: unknown key; did you mean routes?"
+    );
+    // Nor is it told as a missing one.
+    let text = with_peer("vip = \"10.0.0.2\"");
+    for key in ["private_key", "public_key", "vip"] {
+        let wrong = key.replace('i', "y");
+        let text = text.replacen(&format!("{key} ="), &format!("{wrong} ="), 1);
+        let told = parse(&text, "hub.toml").unwrap_err().to_string();
+        let expected = format!("{wrong}: unknown key; did you mean {key}?");
+        assert!(told.ends_with(&expected), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}

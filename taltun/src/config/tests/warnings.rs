@@ -5,13 +5,14 @@ use super::*;
 #[test]
 fn host_bits_in_a_prefix_are_cleared_with_a_warning() {
     let text = with_peer("allowed_ips = [\"192.168.50.7/24\"]\nendpoint = \"192.0.2.1:1\"");
+    let text = text.replace("[interface]\n", "[interface]\nmode = \"server\"\n");
     assert_eq!(
         config(&text).peers[0].allowed_ips,
         ["192.168.50.0/24".parse().unwrap()]
     );
     assert_eq!(
         warnings(&text),
-        ["hub.toml:6: peers.allowed_ips: 192.168.50.7/24 is taken as 192.168.50.0/24"]
+        ["hub.toml:7: peers.allowed_ips: 192.168.50.7/24 is taken as 192.168.50.0/24"]
     );
 }
 
@@ -39,10 +40,45 @@ fn a_peer_out_of_reach_is_a_warning() {
         warnings(&text),
         [
             "hub.toml:7: peers.vip: 10.7.0.2 is outside our vip's subnet and interface.routes: \
-             this machine has no route to it",
+             this machine has no route to it; add it to routes",
             "hub.toml:8: peers.vip: peer \"b\" has neither a vip nor allowed_ips: no packet will \
              go to it",
         ]
+    );
+}
+
+#[test]
+fn what_a_peer_has_and_no_route_leads_to_is_a_warning_where_nobody_else_may_lead_there() {
+    let peer = format!(
+        "[[peers]]\npublic_key = \"{KEY_A}\"\nvip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\n\
+         allowed_ips = [\"192.168.50.0/24\", \"10.9.0.0/16\", \"10.0.0.0/8\"]\n"
+    );
+    let found = |settings: &str| warnings(&format!("{}\n{peer}", interface(settings)));
+    let told = |line: u32, net: &str| {
+        format!(
+            "hub.toml:{line}: peers.allowed_ips: {net} is outside our vip's subnet and \
+             interface.routes: this machine has no route to it; add it to routes"
+        )
+    };
+    let none: [String; 0] = [];
+    // The vip's own subnet is a part of 10.0.0.0/8.
+    let both = [told(10, "192.168.50.0/24"), told(10, "10.9.0.0/16")];
+    assert_eq!(found(""), both);
+    assert_eq!(
+        found("routes = [\"10.9.8.0/24\"]"),
+        [told(10, "192.168.50.0/24")]
+    );
+    assert_eq!(
+        found("routes = [\"192.168.0.0/16\", \"10.9.8.0/24\"]"),
+        none
+    );
+    assert_eq!(found("on_up = \"ip route add …\""), none);
+    // A hub may have it for other peers alone, unless its own kernel has to forward it.
+    assert_eq!(found("mode = \"server\""), none);
+    let kernel = found("mode = \"server\"\nrelay = false");
+    assert_eq!(
+        kernel,
+        [told(11, "192.168.50.0/24"), told(11, "10.9.0.0/16")]
     );
 }
 
