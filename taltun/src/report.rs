@@ -181,7 +181,8 @@ pub struct PeerStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
     /// `preshared_key`, `not_confirmed`, `port_closed`, `unreachable`, `not_sent`,
-    /// `not_resolved` or `no_answer`.
+    /// `not_resolved`, `no_answer`, or `away`: a peer whose endpoint isn't configured is no more
+    /// where it was heard, which is nothing to mend.
     pub cause: String,
     /// What happened and what to do, in a sentence.
     pub message: String,
@@ -358,9 +359,9 @@ pub struct Source {
     pub packets: u64,
     /// Bytes of these: at layer 2 outside, from the IP header on inside.
     pub bytes: u64,
-    /// How many of the packets were dropped.
+    /// How many of the packets the eBPF programs dropped; what user space drops isn't among them.
     pub drops: u64,
-    /// Why the last of them was, as in [`Stats::drops`].
+    /// Why the last of these was, on whichever CPU, as in [`Stats::drops`].
     #[serde(default)]
     pub reason: Option<String>,
 }

@@ -225,6 +225,11 @@ impl Engine {
         }
         if ban.inner {
             return own.map(|vip| {
+                if is_alone {
+                    return format!(
+                        "{address} is this machine's own address; add --force if it is to be banned"
+                    );
+                }
                 format!(
                     "{net} has this machine's own address {vip} in it; add --force if all of it \
                      is to be banned"

@@ -527,7 +527,8 @@ impl Engine {
                 let now = self.now();
                 self.device.initiate(key, now);
             }
-            Some(config::Endpoint::Address(_)) | None => {}
+            Some(config::Endpoint::Address(_)) => {}
+            None => self.peer_log.let_go(key),
         }
     }
 

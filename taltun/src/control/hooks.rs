@@ -64,7 +64,8 @@ pub(super) async fn before_up(config: &Config) -> Result<(), String> {
     let environment = environment(config, config.interface.local_addr.port(), None);
     let hooks = &config.hooks;
     for job in jobs("before_up", hooks, &hooks.before_up, &environment) {
-        job.run(START_LIMIT).await?;
+        let outcome = job.run(START_LIMIT).await;
+        outcome.map_err(|error| format!("{error}, so the tunnel doesn't start"))?;
     }
     Ok(())
 }
@@ -390,7 +391,10 @@ mod tests {
         let mut config = config();
         config.hooks.before_up = vec!["exit 7".into(), format!("echo x > {}", file.display())];
         let error = before_up(&config).await.unwrap_err();
-        assert_eq!(error, "before_up: `exit 7` failed (exit status: 7)");
+        assert_eq!(
+            error,
+            "before_up: `exit 7` failed (exit status: 7), so the tunnel doesn't start"
+        );
         assert!(!file.exists());
     }
 

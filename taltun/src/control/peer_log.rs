@@ -45,6 +45,9 @@ pub(super) enum Cause {
     NotResolved(String),
     /// Nothing came back.
     NoAnswer,
+    /// It isn't any more where it was heard last, as this shows, and that is all that is known
+    /// of where it may be.
+    Away(&'static str),
 }
 
 impl Cause {
@@ -58,6 +61,19 @@ impl Cause {
             Self::NotSent(_) => "not_sent",
             Self::NotResolved(_) => "not_resolved",
             Self::NoAnswer => "no_answer",
+            Self::Away(_) => "away",
+        }
+    }
+
+    /// What the same means of a peer that was heard there before, where the configuration
+    /// doesn't say where it is.
+    fn of_roaming(self) -> Self {
+        match self {
+            Self::PortClosed => Self::Away("ICMP: port unreachable"),
+            Self::Unreachable("host unreachable") => Self::Away("ICMP: host unreachable"),
+            Self::Unreachable("address unreachable") => Self::Away("ICMP: address unreachable"),
+            Self::NoAnswer => Self::Away("no answer"),
+            other => other,
         }
     }
 
@@ -94,19 +110,27 @@ impl Cause {
                                public key than the file"
                     .to_owned()
             }
+            Self::Away(what) => format!(
+                "it isn't where it was last heard ({what}): it is off, or elsewhere; it comes \
+                 back when it sends something"
+            ),
         }
     }
 
     /// Whether it says more than `other`, and so stays where both are so.
     fn outranks(&self, other: &Self) -> bool {
-        *other == Self::NoAnswer && *self != Self::NoAnswer
+        let says_little = |cause: &Self| matches!(cause, Self::NoAnswer | Self::Away("no answer"));
+        says_little(other) && !says_little(self)
     }
 }
 
 /// What is known of a peer.
 #[derive(Debug, Default)]
 struct Seen {
+    /// Where it was heard last, now or before this start.
     endpoint: Option<SocketAddr>,
+    /// Whether the configuration says where it is.
+    is_placed: bool,
     handshake: Option<Time>,
     unanswered: u32,
     unconfirmed: u32,
@@ -163,6 +187,7 @@ impl PeerLog {
             || seen.handshake.is_none_or(|last| now.since(last) >= SILENCE);
         *seen = Seen {
             endpoint,
+            is_placed: seen.is_placed,
             handshake: Some(now),
             ..Seen::default()
         };
@@ -171,6 +196,30 @@ impl PeerLog {
             debug!(peer = %label, %endpoint, "session renewed");
         } else if self.peer_lines.allows(now) {
             info!(peer = %label, %endpoint, "handshake finished");
+        }
+    }
+
+    /// Whether the configuration says where a peer is.
+    pub(super) fn placed(&mut self, key: &PublicKey, is_placed: bool) {
+        if let Some(seen) = self.peers.get_mut(key) {
+            seen.is_placed = is_placed;
+        } else if is_placed {
+            self.peers.entry(*key).or_default().is_placed = true;
+        }
+    }
+
+    /// A peer was heard there before this start.
+    pub(super) fn remembered(&mut self, key: &PublicKey, endpoint: SocketAddr) {
+        self.peers.entry(*key).or_default().endpoint = Some(endpoint);
+    }
+
+    /// Nobody asks for a peer any more that isn't where it was heard: that is no problem.
+    pub(super) fn let_go(&mut self, key: &PublicKey) {
+        if let Some(seen) = self.peers.get_mut(key)
+            && matches!(seen.problem, Some((Cause::Away(_), _)))
+        {
+            seen.problem = None;
+            seen.unanswered = 0;
         }
     }
 
@@ -242,6 +291,12 @@ impl PeerLog {
         now: Time,
     ) {
         let seen = self.peers.entry(*key).or_default();
+        let was_there = seen.endpoint.is_some() && seen.endpoint == endpoint;
+        let cause = if was_there && !seen.is_placed {
+            cause.of_roaming()
+        } else {
+            cause
+        };
         if let Some((known, at)) = &mut seen.problem
             && known.outranks(&cause)
             && now.since(*at) < AGAIN
@@ -251,12 +306,19 @@ impl PeerLog {
         let is_same = matches!(&seen.problem, Some((known, _)) if *known == cause);
         let told_lately = seen.told.is_some_and(|at| now.since(at) < AGAIN);
         let message = cause.message();
+        // That peers come and go is nothing to mend.
+        let is_normal = matches!(cause, Cause::Away(_));
         seen.problem = Some((cause, now));
         if is_same && told_lately {
             return;
         }
         seen.told = Some(now);
-        if self.peer_lines.allows(now) {
+        if !self.peer_lines.allows(now) {
+            return;
+        }
+        if is_normal {
+            info!(peer = %label, endpoint = %shown(endpoint), "no handshake: {message}");
+        } else {
             warn!(peer = %label, endpoint = %shown(endpoint), "no handshake: {message}");
         }
     }
@@ -388,6 +450,44 @@ mod tests {
         assert!((log.problem(&key(1), at(12)).unwrap().seconds_ago - 2.0).abs() < 1e-6);
         log.finished(&key(1), "ana", Some(there()), at(15));
         assert_eq!(cause(&log, 1, at(15)), None);
+    }
+
+    #[test]
+    fn a_peer_that_left_has_no_endpoint_to_mend() {
+        let mut log = PeerLog::default();
+        // From before this start.
+        log.remembered(&key(1), there());
+        log.trouble(&key(1), "ana", Some(there()), Cause::PortClosed, at(0));
+        let problem = log.problem(&key(1), at(0)).unwrap();
+        assert_eq!(problem.cause, "away");
+        assert_eq!(
+            problem.message,
+            "it isn't where it was last heard (ICMP: port unreachable): it is off, or elsewhere; \
+             it comes back when it sends something"
+        );
+        // It is over once nobody asks any more, and when it speaks.
+        log.let_go(&key(1));
+        assert_eq!(cause(&log, 1, at(1)), None);
+        log.unanswered(&key(1), "ana", Some(there()), at(2));
+        log.unanswered(&key(1), "ana", Some(there()), at(3));
+        assert_eq!(cause(&log, 1, at(3)).as_deref(), Some("away"));
+        log.finished(&key(1), "ana", Some(there()), at(4));
+        assert_eq!(cause(&log, 1, at(4)), None);
+        // What it does say while it is there is told, and stays.
+        log.trouble(&key(1), "ana", Some(there()), Cause::PresharedKey, at(5));
+        log.trouble(&key(1), "ana", Some(there()), Cause::NoAnswer, at(6));
+        log.let_go(&key(1));
+        assert_eq!(cause(&log, 1, at(6)).as_deref(), Some("preshared_key"));
+        // Where the file says where it is, or it is asked elsewhere, that may be wrong.
+        log.finished(&key(2), "bob", Some(there()), at(0));
+        log.placed(&key(2), true);
+        log.trouble(&key(2), "bob", Some(there()), Cause::PortClosed, at(1));
+        log.let_go(&key(2));
+        assert_eq!(cause(&log, 2, at(1)).as_deref(), Some("port_closed"));
+        log.finished(&key(3), "eve", Some(there()), at(0));
+        let elsewhere = Some("192.0.2.9:9000".parse().unwrap());
+        log.trouble(&key(3), "eve", elsewhere, Cause::PortClosed, at(1));
+        assert_eq!(cause(&log, 3, at(1)).as_deref(), Some("port_closed"));
     }
 
     #[test]

@@ -73,7 +73,15 @@ impl Engine {
         let peer = self.device.peer(&key);
         let endpoint = peer.and_then(|peer| Some(peer.endpoint()?.remote));
         let label = self.label(&key);
+        self.note_placed(&key);
         tell(self, &key, &label, endpoint);
+    }
+
+    /// Tells the log whether it is the configuration that says where a peer is.
+    fn note_placed(&mut self, key: &PublicKey) {
+        let known = self.known.get(key);
+        let is_placed = known.is_some_and(|known| known.endpoint.is_some());
+        self.peer_log.placed(key, is_placed);
     }
 
     /// Keeps where a peer is for the next start, which asks it there unless the configuration
@@ -113,7 +121,10 @@ impl Engine {
         match place {
             // It came by itself, or the configuration says where it is.
             Some(_) if !is_ours_to_say || peer.endpoint().is_some() => return,
-            Some(place) => self.device.set_endpoint(&key, Some(Endpoint::from(place))),
+            Some(place) => {
+                self.device.set_endpoint(&key, Some(Endpoint::from(place)));
+                self.peer_log.remembered(&key, place);
+            }
             None => {}
         }
         self.device.initiate(&key, clock::now());
@@ -194,6 +205,7 @@ impl Engine {
                 };
                 if remote.port() == to.port() && remote.ip().to_canonical() == to.ip() {
                     let (key, label) = (peer.public_key(), self.label(peer.public_key()));
+                    self.note_placed(key);
                     self.peer_log
                         .trouble(key, &label, Some(remote), cause.clone(), now);
                 }
