@@ -78,6 +78,10 @@ pub(super) fn modernise(
             }
         })
         .collect();
+    if rest.len() == 2 && rest[0] == "help" && (rest[1] == "--help" || rest[1] == "-h") {
+        // The command that shows help has no page of its own: it is a way to the others.
+        rest.pop();
+    }
     if is_by_name(&rest, commands, caller) {
         rest.insert(0, BY_NAME.into());
     } else if rest.first().is_some_and(|first| begins_run(first)) {
@@ -151,6 +155,9 @@ mod tests {
         assert_eq!(modernised("taltun status -i hub"), "taltun status -i hub");
         assert_eq!(modernised("taltun run -conf F"), "taltun run -conf F");
         assert_eq!(modernised("taltun -help"), "taltun --help");
+        assert_eq!(modernised("taltun help --help"), "taltun help");
+        assert_eq!(modernised("taltun help -h"), "taltun help");
+        assert_eq!(modernised("taltun help run"), "taltun help run");
     }
 
     #[test]

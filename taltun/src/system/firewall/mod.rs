@@ -138,7 +138,7 @@ pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<FirewallTo
         FirewallChoice::Nftables => "nft (package nftables)",
         FirewallChoice::Iptables => "iptables (package iptables)",
         FirewallChoice::Auto | FirewallChoice::None => {
-            "nft (package nftables), or else iptables (package iptables)"
+            "nft (package nftables) or iptables (package iptables)"
         }
     };
     match (chosen, required) {
