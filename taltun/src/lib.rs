@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub mod layer;
 pub mod report;
 #[cfg(test)]
 mod scaling;

@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::layer::Layer;
+
 /// `taltun status --json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
@@ -195,8 +197,9 @@ pub struct Problem {
 pub struct BanStatus {
     /// The network.
     pub net: IpNet,
-    /// Whether it is one inside the tunnel.
-    pub inner: bool,
+    /// Where it is; in JSON whether that is inside the tunnel.
+    #[serde(rename = "inner")]
+    pub layer: Layer,
     /// Whether the configuration denies it.
     pub configured: bool,
     /// Whether `taltun ban` does.

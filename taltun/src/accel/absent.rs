@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{ShieldSettings, Underlay};
+use crate::layer::Layer;
 use crate::report::{Source, SteeringStatus, TcStatus, XdpStatus};
 
 pub(super) struct Programs {
@@ -121,27 +122,15 @@ impl Maps {
         match self.load {}
     }
 
-    pub(super) fn ban(&mut self, _: IpNet) -> Result<(), String> {
+    pub(super) fn ban(&mut self, _: Layer, _: IpNet) -> Result<(), String> {
         match self.load {}
     }
 
-    pub(super) fn unban(&mut self, _: IpNet) -> Result<(), String> {
+    pub(super) fn unban(&mut self, _: Layer, _: IpNet) -> Result<(), String> {
         match self.load {}
     }
 
-    pub(super) fn ban_inner(&mut self, _: IpNet) -> Result<(), String> {
-        match self.load {}
-    }
-
-    pub(super) fn unban_inner(&mut self, _: IpNet) -> Result<(), String> {
-        match self.load {}
-    }
-
-    pub(super) fn sources(&self) -> Vec<Source> {
-        match self.load {}
-    }
-
-    pub(super) fn sources_inner(&self) -> Vec<Source> {
+    pub(super) fn sources(&self, _: Layer) -> Vec<Source> {
         match self.load {}
     }
 

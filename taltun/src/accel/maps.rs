@@ -24,6 +24,7 @@ use super::keys::{key, prefix};
 use super::named::map;
 use super::routes::{Room, Routes};
 use super::under_load::UnderLoadMaps;
+use crate::layer::Layer;
 use crate::report::Source;
 
 type Prefixes = LpmTrie<MapData, Address, u8>;
@@ -157,20 +158,19 @@ impl Maps {
         }
     }
 
-    pub(super) fn ban(&mut self, net: IpNet) -> Result<(), String> {
-        insert(&mut self.denied, net)
+    pub(super) fn ban(&mut self, layer: Layer, net: IpNet) -> Result<(), String> {
+        insert(self.denied(layer), net)
     }
 
-    pub(super) fn unban(&mut self, net: IpNet) -> Result<(), String> {
-        remove(&mut self.denied, net)
+    pub(super) fn unban(&mut self, layer: Layer, net: IpNet) -> Result<(), String> {
+        remove(self.denied(layer), net)
     }
 
-    pub(super) fn ban_inner(&mut self, net: IpNet) -> Result<(), String> {
-        insert(&mut self.denied_inner, net)
-    }
-
-    pub(super) fn unban_inner(&mut self, net: IpNet) -> Result<(), String> {
-        remove(&mut self.denied_inner, net)
+    fn denied(&mut self, layer: Layer) -> &mut Prefixes {
+        match layer {
+            Layer::Outer => &mut self.denied,
+            Layer::Inner => &mut self.denied_inner,
+        }
     }
 
     /// Adds to what peers own.
@@ -215,12 +215,11 @@ impl Maps {
         self.own = new;
     }
 
-    pub(super) fn sources(&self) -> Vec<Source> {
-        self.with_others(read(&self.sources), 0)
-    }
-
-    pub(super) fn sources_inner(&self) -> Vec<Source> {
-        self.with_others(read(&self.sources_inner), 1)
+    pub(super) fn sources(&self, layer: Layer) -> Vec<Source> {
+        match layer {
+            Layer::Outer => self.with_others(read(&self.sources), 0),
+            Layer::Inner => self.with_others(read(&self.sources_inner), 1),
+        }
     }
 
     /// Adds what came from sources without an entry, as one whose address is unspecified.

@@ -66,6 +66,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::XdpMode;
+use crate::layer::Layer;
 use crate::report::{Source, SteeringStatus, TcStatus, XdpStatus};
 
 use programs::Programs;
@@ -310,59 +311,31 @@ impl Shield {
         }
     }
 
-    /// Drops whatever comes from these outer addresses to our port, on interfaces that
-    /// appear later, too. The error is a sentence for people: nothing drops it here now.
-    pub fn ban(&mut self, net: IpNet) -> Result<(), String> {
+    /// Drops whatever comes from these addresses: outside to our port, on interfaces that
+    /// appear later, too; inside, out of the tunnel. The error is a sentence for people:
+    /// nothing drops it here now.
+    pub fn ban(&mut self, layer: Layer, net: IpNet) -> Result<(), String> {
         let programs = self.programs.as_mut().map_err(|_| nothing_attached())?;
-        programs.maps.ban(net)?;
-        programs
-            .guards_outside()
-            .then_some(())
-            .ok_or_else(nothing_attached)
+        programs.maps.ban(layer, net)?;
+        let guards = match layer {
+            Layer::Outer => programs.guards_outside(),
+            Layer::Inner => programs.guards_inside(),
+        };
+        guards.then_some(()).ok_or_else(nothing_attached)
     }
 
     /// Takes back a [`ban`](Self::ban) of exactly this network.
-    pub fn unban(&mut self, net: IpNet) -> Result<(), String> {
+    pub fn unban(&mut self, layer: Layer, net: IpNet) -> Result<(), String> {
         let programs = self.programs.as_mut().map_err(|_| nothing_attached())?;
-        programs.maps.unban(net)
+        programs.maps.unban(layer, net)
     }
 
-    /// Drops whatever comes out of the tunnel from these inner addresses. The error is a
-    /// sentence for people.
-    pub fn ban_inner(&mut self, net: IpNet) -> Result<(), String> {
-        let programs = self.programs.as_mut().map_err(|_| nothing_attached())?;
-        programs.maps.ban_inner(net)?;
-        programs
-            .guards_inside()
-            .then_some(())
-            .ok_or_else(nothing_attached)
-    }
-
-    /// Takes back a [`ban_inner`](Self::ban_inner) of exactly this network.
-    pub fn unban_inner(&mut self, net: IpNet) -> Result<(), String> {
-        let programs = self.programs.as_mut().map_err(|_| nothing_attached())?;
-        programs.maps.unban_inner(net)
-    }
-
-    /// Who sent to our port: at most `most`, those with most packets first. The unspecified
-    /// address stands for all that came faster than they can be told apart.
-    pub fn sources(&self, most: usize) -> Vec<Source> {
-        top(
-            self.programs
-                .as_ref()
-                .map(|programs| programs.maps.sources()),
-            most,
-        )
-    }
-
-    /// Whose packets came out of the tunnel into this host: at most `most`, those with most
-    /// packets first. What goes from peer to peer isn't seen here.
-    pub fn sources_inner(&self, most: usize) -> Vec<Source> {
-        let sources = self
-            .programs
-            .as_ref()
-            .map(|programs| programs.maps.sources_inner());
-        top(sources, most)
+    /// Who sent: outside to our port, inside out of the tunnel into this host (what goes from
+    /// peer to peer isn't seen here). At most `most`, those with most packets first. The
+    /// unspecified address stands for all that came faster than they can be told apart.
+    pub fn sources(&self, layer: Layer, most: usize) -> Vec<Source> {
+        let programs = self.programs.as_ref();
+        top(programs.map(|programs| programs.maps.sources(layer)), most)
     }
 
     /// Dropped packets by the [label](taltun_common::drops::DropReason::label) of their
@@ -450,11 +423,19 @@ mod tests {
         shield.remove_routes(&["10.0.0.2/32".parse().unwrap()]);
         shield.refresh();
         shield.rebind(SocketAddr::from(([192, 0, 2, 1], 9001)));
-        assert!(shield.ban("198.51.100.0/24".parse().unwrap()).is_err());
-        assert!(shield.ban_inner("10.0.0.2/32".parse().unwrap()).is_err());
+        assert!(
+            shield
+                .ban(Layer::Outer, "198.51.100.0/24".parse().unwrap())
+                .is_err()
+        );
+        assert!(
+            shield
+                .ban(Layer::Inner, "10.0.0.2/32".parse().unwrap())
+                .is_err()
+        );
         assert_eq!(shield.tunnel_status().mode, "off");
-        assert!(shield.sources(10).is_empty());
-        assert!(shield.sources_inner(10).is_empty());
+        assert!(shield.sources(Layer::Outer, 10).is_empty());
+        assert!(shield.sources(Layer::Inner, 10).is_empty());
         assert!(shield.drops().is_empty());
     }
 

@@ -22,6 +22,8 @@ use super::steering::Steering;
 use super::tunnel::{self, TunnelFilter};
 use super::xsk::Sockets;
 use super::{OBJECT, ShieldSettings, Underlay, Wanted, off};
+use crate::config::keys;
+use crate::layer::Layer;
 use crate::report::{SteeringStatus, TcStatus, XdpStatus};
 
 /// The programs, their maps, and what they are attached to.
@@ -64,14 +66,15 @@ impl Programs {
         maps.set_mac1_key(request.mac1_key);
         maps.set_initiations_per_second(request.handshakes_per_second);
         maps.add_routes(request.routes);
-        for net in request.deny {
-            if let Err(error) = maps.ban(*net) {
-                tracing::warn!("accel.deny: {error}");
-            }
-        }
-        for net in request.deny_inner {
-            if let Err(error) = maps.ban_inner(*net) {
-                tracing::warn!("accel.deny_inner: {error}");
+        let denied = [
+            (Layer::Outer, request.deny),
+            (Layer::Inner, request.deny_inner),
+        ];
+        for (layer, nets) in denied {
+            for net in nets {
+                if let Err(error) = maps.ban(layer, *net) {
+                    tracing::warn!("{}: {error}", keys::accel::deny(layer).full_name());
+                }
             }
         }
         maps.set_listen(request.listen);

@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::target::{Subject, unexpected};
 use super::{human, output};
 use crate::control::{Request, Response};
+use crate::layer::Layer;
 use crate::report::{BanStatus, Source, Stats};
 
 /// Sources shown to people; JSON has them all.
@@ -192,8 +193,12 @@ fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
         inner,
     ));
 
-    for (title, inner) in [("banned", false), ("banned inside the tunnel", true)] {
-        let bans = stats.bans.iter().filter(|ban| ban.inner == inner);
+    let titles = [
+        (Layer::Outer, "banned"),
+        (Layer::Inner, "banned inside the tunnel"),
+    ];
+    for (layer, title) in titles {
+        let bans = stats.bans.iter().filter(|ban| ban.layer == layer);
         let mut rows: Vec<Vec<String>> = bans
             .map(|ban| vec![ban.net.to_string(), until(ban), ban.peers.join(", ")])
             .collect();
@@ -339,10 +344,10 @@ mod tests {
     use super::*;
     use crate::report::{Source, Traffic};
 
-    fn ban(net: &str, inner: bool, peers: &[&str]) -> BanStatus {
+    fn ban(net: &str, layer: Layer, peers: &[&str]) -> BanStatus {
         BanStatus {
             net: net.parse().unwrap(),
-            inner,
+            layer,
             configured: false,
             banned: true,
             seconds_left: Some(100),
@@ -353,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_ban_is_told_with_its_end() {
-        let mut one = ban("10.0.0.3/32", true, &[]);
+        let mut one = ban("10.0.0.3/32", Layer::Inner, &[]);
         assert_eq!(until(&one), "for another 1 minute, 40 seconds");
         one.configured = true;
         assert_eq!(
@@ -391,9 +396,9 @@ mod tests {
                     seconds_left: None,
                     banned: false,
                     configured: true,
-                    ..ban("198.51.100.0/24", false, &[])
+                    ..ban("198.51.100.0/24", Layer::Outer, &[])
                 },
-                ban("10.0.0.3/32", true, &["bob"]),
+                ban("10.0.0.3/32", Layer::Inner, &["bob"]),
             ],
             ..Stats::default()
         };

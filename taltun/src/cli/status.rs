@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::target::{Subject, answered, unexpected};
 use super::{host_line, human, output, stats};
 use crate::control::{self, ControlError, Request, Response};
+use crate::layer::Layer;
 use crate::report::{AfXdpStatus, BanStatus, NameAround, PeerStatus, Status, SteeringStatus};
 use crate::system::Held;
 /// Show a running tunnel and its peers.
@@ -246,7 +247,10 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
 }
 
 fn banned(ban: &BanStatus) -> String {
-    let inside = if ban.inner { " inside the tunnel" } else { "" };
+    let inside = match ban.layer {
+        Layer::Outer => "",
+        Layer::Inner => " inside the tunnel",
+    };
     let until = stats::until(ban);
     format!("{}{inside}, {until}; to end it: {}", ban.net, ban.remedy)
 }
@@ -295,7 +299,7 @@ mod tests {
                     endpoint_name: Some("office.example.net:9000".into()),
                     banned: vec![BanStatus {
                         net: "10.0.0.2/32".parse().unwrap(),
-                        inner: true,
+                        layer: Layer::Inner,
                         configured: false,
                         banned: true,
                         seconds_left: Some(100),

@@ -421,8 +421,7 @@ impl Engine {
 
     /// Takes addresses from a peer, but for those that the file gives it.
     fn take_from(&mut self, via: &PublicKey, addresses: &[IpAddr]) {
-        let place = self.known.get(via).and_then(|known| known.place);
-        let configured = place.and_then(|place| self.filed.get(place));
+        let configured = self.peers.in_file(via);
         let is_own = |net: &IpNet| configured.is_some_and(|peer| peer.allowed_ips.contains(net));
         if let Some(peer) = self.device.peer(via).map(|peer| peer.id()) {
             let nets = addresses.iter().copied().map(IpNet::from);

@@ -15,8 +15,7 @@ use taltun_common::drops::DropReason;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
-use super::banning::Ban;
-use super::bans::Bans;
+use super::bans::{BanOptions, Bans, Owners};
 use super::dirs;
 use super::dns_routes::Table;
 use super::flaps::Flaps;
@@ -27,9 +26,8 @@ use super::memory::Memory;
 use super::names::{Resolved, Resolver};
 use super::pace::Pace;
 use super::peer_log::{Cause, PeerLog};
+use super::peers::{self, Peers};
 use super::plant::{Parts, Plant};
-use super::reload;
-use super::rereading::Peers;
 use super::uapi::WgChanges;
 use super::underlay::Underlay;
 use super::{Request, Response, runtime_dir};
@@ -38,14 +36,14 @@ use crate::config::{self, Config, DnsRoutes, Mode, Overrides};
 use crate::crypto::PublicKey;
 use crate::dataplane::clock::{self, Apart};
 use crate::dataplane::counters::Counters;
-use crate::dataplane::filter::Filter;
 use crate::dataplane::gate::Gate;
 use crate::dataplane::runs::{Run, Runs};
 use crate::dataplane::shared::Handshake;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
 use crate::dataplane::unreachable::Unreachable;
-use crate::protocol::device::{Device, Event, PeerSettings, Settings};
+use crate::layer::Layer;
+use crate::protocol::device::{Device, Event, Settings};
 use crate::protocol::randomness::{NoRandomness, Randomness};
 use crate::protocol::time::Time;
 use crate::system::Kept;
@@ -97,21 +95,14 @@ pub(super) struct Engine {
     /// Early, so that the workers end before anything that they use.
     pub(super) plant: Plant,
     /// What was last read, with what was changed of `[interface]` since; its peers are in
-    /// `filed`.
+    /// `peers`.
     pub(super) config: Config,
-    /// The peers that the file had when it was last read.
-    pub(super) filed: Peers,
-    /// Where in `filed` those are whose endpoint the file gives.
-    pub(super) placed: Vec<usize>,
-    /// Who may be otherwise than the file says.
-    pub(super) touched: Touched,
+    /// What is known of peers beyond what the device knows, which is the live truth.
+    pub(super) peers: Peers,
     pub(super) origin: Origin,
     pub(super) device: Device,
-    /// What is known of peers beyond what the device knows, which is the live truth.
-    pub(super) known: HashMap<PublicKey, Known>,
     pub(super) shield: Shield,
     pub(super) bans: Bans,
-    pub(super) filter: Arc<Filter>,
     pub(super) gate: Arc<Gate>,
     pub(super) counters: Arc<Counters>,
     sender: Sender,
@@ -148,42 +139,6 @@ pub(super) struct Engine {
     pub(super) not_sent: HashMap<SocketAddr, i32>,
 }
 
-/// What a peer is called, and where it was said to be, which may be a name.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    pub(super) name: Option<String>,
-    pub(super) endpoint: Option<config::Endpoint>,
-    /// Which of the file's peers it is.
-    pub(super) place: Option<usize>,
-}
-
-/// The peers that may be otherwise than the file says, because of `wg`.
-#[derive(Debug, Default)]
-pub(super) struct Touched {
-    /// Any peer may.
-    pub(super) all: bool,
-    keys: HashSet<PublicKey>,
-}
-
-impl Touched {
-    /// More of them than that are as good as all.
-    const MOST: usize = 10_000;
-
-    pub(super) fn note(&mut self, peers: impl IntoIterator<Item = PublicKey>) {
-        if !self.all {
-            self.keys.extend(peers);
-            self.all = self.keys.len() > Self::MOST;
-        }
-        if self.all {
-            self.keys = HashSet::new();
-        }
-    }
-
-    pub(super) fn keys(&self) -> impl Iterator<Item = PublicKey> + '_ {
-        self.keys.iter().copied()
-    }
-}
-
 /// What an [`Engine`] is made of.
 pub(super) struct Making {
     pub config: Config,
@@ -205,7 +160,7 @@ impl Engine {
     pub(super) fn new(making: Making) -> anyhow::Result<Self> {
         let now = clock::now();
         let mut config = making.config;
-        let filed = Arc::new(std::mem::take(&mut config.peers));
+        let peers = Peers::new(Arc::new(std::mem::take(&mut config.peers)));
         let interface = &config.interface;
         let plain = making.manner == Manner::Plain;
         let mut device = Device::new(Settings {
@@ -219,16 +174,13 @@ impl Engine {
         if plain {
             device.set_private_key(None, now);
         }
-        for peer in filed.iter() {
-            if let Err(error) = device.add_peer(peer_settings(peer), now) {
+        for peer in peers.filed().iter() {
+            if let Err(error) = device.add_peer(peers::settings(peer), now) {
                 // The configuration was checked for this.
                 error!("{}: {error}", peer.label());
             }
         }
-        let mut bans = Bans::default();
-        bans.configure(&config.accel.deny, &config.accel.deny_inner);
-        let filter = Arc::new(Filter::default());
-        filter.set(&bans.nets(false), &bans.nets(true));
+        let bans = Bans::new(&config.accel, making.origin.path.clone());
         device.set_workers(making.sockets.len() as u32);
         device.set_initiations_per_second(Some(config.accel.handshakes_per_second));
         let mut shield = Shield::start(&accel::ShieldSettings {
@@ -237,8 +189,8 @@ impl Engine {
             mark: making.mark.unwrap_or_default(),
             mode: config.accel.xdp,
             af_xdp: config.accel.af_xdp == config::AfXdp::On,
-            deny: &bans.nets(false),
-            deny_inner: &bans.nets(true),
+            deny: &bans.nets(Layer::Outer),
+            deny_inner: &bans.nets(Layer::Inner),
             routes: &device.routes(),
             mac1_key: device.mac1_key(),
             handshakes_per_second: config.accel.handshakes_per_second,
@@ -251,7 +203,7 @@ impl Engine {
         let gate = Arc::new(Gate::default());
         let parts = Parts {
             tunnel: Arc::clone(device.tunnel()),
-            filter: Arc::clone(&filter),
+            filter: Arc::clone(bans.filter()),
             counters: Arc::clone(&counters),
             gate: Arc::clone(&gate),
             handshakes: making.handshakes,
@@ -268,17 +220,13 @@ impl Engine {
             lanes: Lanes::new(config.accel.af_xdp),
             sender: plant.sender(),
             unreachable: Unreachable::default(),
-            known: known(&filed),
-            placed: placed(&filed),
-            filed,
-            touched: Touched::default(),
+            peers,
             plant,
             config,
             origin: making.origin,
             device,
             shield,
             bans,
-            filter,
             gate,
             counters,
             runs: Runs::with_capacity(1),
@@ -362,8 +310,12 @@ impl Engine {
             "{} is up, listening on {}, with {} peer{}",
             self.config.interface.tun_name,
             self.plant.listen_address(),
-            self.filed.len(),
-            if self.filed.len() == 1 { "" } else { "s" }
+            self.peers.filed().len(),
+            if self.peers.filed().len() == 1 {
+                ""
+            } else {
+                "s"
+            }
         );
     }
 
@@ -423,12 +375,12 @@ impl Engine {
     /// Forgets what is known of peers that are no more.
     pub(super) fn forget_strangers(&mut self) {
         for key in self.device.take_forgotten() {
-            self.touched.note([key]);
+            self.peers.touch([key]);
             // It may be back already.
             if self.device.peer(&key).is_some() {
                 continue;
             }
-            self.known.remove(&key);
+            self.peers.forget(&key);
             self.peer_log.forget(&key);
             self.flaps.forget(&key);
             if let Some(memory) = &mut self.memory {
@@ -440,10 +392,10 @@ impl Engine {
 
     /// Ends look-ups of names that are nobody's endpoint any more.
     pub(super) fn end_look_ups(&mut self) {
-        let known = &self.known;
+        let peers = &self.peers;
         self.resolver.retain(|peer, host, port| {
             matches!(
-                known.get(peer).and_then(|known| known.endpoint.as_ref()),
+                peers.endpoint(peer),
                 Some(config::Endpoint::Name(name, at)) if name == host && *at == port
             )
         });
@@ -451,14 +403,13 @@ impl Engine {
 
     /// What to call a peer.
     pub(super) fn label(&self, key: &PublicKey) -> String {
-        let name = self.known.get(key).and_then(|known| known.name.clone());
-        name.unwrap_or_else(|| key.to_string())
+        self.peers.label(key)
     }
 
     /// Says hello to peers whose place is known: a client does so at once, a server leaves
     /// it to its peers. Names are looked up in either case.
     fn greet(&mut self) {
-        let peers = Arc::clone(&self.filed);
+        let peers = Arc::clone(self.peers.filed());
         for peer in peers.iter() {
             self.approach(peer);
         }
@@ -519,9 +470,7 @@ impl Engine {
     /// Nobody answered for 90 s. A client goes on trying, a server waits.
     fn handle_given_up(&mut self, key: &PublicKey) {
         debug!("no answer from {}", self.label(key));
-        let known = self.known.get(key);
-        let endpoint = known.and_then(|known| known.endpoint.as_ref());
-        match endpoint {
+        match self.peers.endpoint(key) {
             Some(config::Endpoint::Name(..)) => self.look_up_again(key),
             Some(config::Endpoint::Address(_)) if self.is_client() => {
                 let now = self.now();
@@ -534,21 +483,14 @@ impl Engine {
 
     /// A peer that doesn't answer may have moved to where its name leads now.
     pub(super) fn look_up_again(&mut self, key: &PublicKey) {
-        let known = self.known.get(key);
-        if let Some(config::Endpoint::Name(host, port)) =
-            known.and_then(|known| known.endpoint.as_ref())
-        {
+        if let Some(config::Endpoint::Name(host, port)) = self.peers.endpoint(key) {
             self.resolver.resolve(*key, host, *port);
         }
     }
 
     pub(super) fn handle_resolved(&mut self, resolved: Resolved) {
         let key = &resolved.peer;
-        let still_named = self
-            .known
-            .get(key)
-            .is_some_and(|known| matches!(known.endpoint, Some(config::Endpoint::Name(..))));
-        if !still_named {
+        if !matches!(self.peers.endpoint(key), Some(config::Endpoint::Name(..))) {
             return;
         }
         match resolved.addresses {
@@ -600,13 +542,14 @@ impl Engine {
                 force,
                 seconds,
             } => {
-                let ban = Ban {
-                    inner,
-                    outer,
-                    force,
-                    seconds,
+                let layer = match (inner, outer) {
+                    (true, _) => Some(Layer::Inner),
+                    (false, true) => Some(Layer::Outer),
+                    (false, false) => None,
                 };
-                self.ban(net, ban)
+                let options = BanOptions { force, seconds };
+                let (bans, mut owners, shield) = self.bans_and_owners();
+                said(bans.ban(net, layer, options, &mut owners, shield))
             }
             Request::BanPeer {
                 ref peer,
@@ -614,20 +557,38 @@ impl Engine {
                 force,
                 seconds,
             } => {
-                let ban = Ban {
-                    inner: !outer,
-                    outer,
-                    force,
-                    seconds,
-                };
-                self.ban_peer(peer, ban)
+                let layer = Layer::from(!outer);
+                let options = BanOptions { force, seconds };
+                let (bans, mut owners, shield) = self.bans_and_owners();
+                said(bans.ban_peer(peer, layer, options, &mut owners, shield))
             }
-            Request::Unban { net, inner } => self.take_back_ban(net, inner),
-            Request::UnbanPeer { ref peer, outer } => self.take_back_peers_bans(peer, outer),
+            Request::Unban { net, inner } => {
+                said(self.bans.unban(net, inner.into(), &mut self.shield))
+            }
+            Request::UnbanPeer { ref peer, outer } => {
+                let (bans, mut owners, shield) = self.bans_and_owners();
+                said(bans.unban_peer(peer, Layer::from(!outer), &mut owners, shield))
+            }
             Request::Export => Response::Export(self.export()),
             // The main loop does that, as it takes the host as well.
             Request::Reload => Response::Error("the tunnel is busy; try again".into()),
         }
+    }
+
+    /// The bans, what they are about, and where they are carried into.
+    fn bans_and_owners(&mut self) -> (&mut Bans, Owners<'_>, &mut Shield) {
+        let owners = Owners {
+            device: &mut self.device,
+            peers: &self.peers,
+            vips: &self.config.interface.vip,
+            own: &self.own_addresses,
+        };
+        (&mut self.bans, owners, &mut self.shield)
+    }
+
+    /// Ends the bans whose time is over.
+    pub(super) fn expire_bans(&mut self) {
+        self.bans.expire(&mut self.shield);
     }
 
     /// Tells the eBPF programs what they must know of our key and of what peers own no more.
@@ -639,18 +600,6 @@ impl Engine {
     pub(super) fn is_client(&self) -> bool {
         self.config.interface.mode == Mode::Client
     }
-}
-
-pub(super) fn known(peers: &[config::Peer]) -> HashMap<PublicKey, Known> {
-    let known = |(place, peer): (usize, &config::Peer)| {
-        let known = Known {
-            name: peer.name.clone(),
-            endpoint: peer.endpoint.clone(),
-            place: Some(place),
-        };
-        (peer.public_key, known)
-    };
-    peers.iter().enumerate().map(known).collect()
 }
 
 /// Whether packets between peers go straight from one to the other.
@@ -672,12 +621,6 @@ fn fds(sockets: &[Arc<Socket>]) -> Vec<BorrowedFd<'_>> {
     sockets.iter().map(|socket| socket.as_fd()).collect()
 }
 
-/// Where those peers are in the list whose endpoint it gives.
-pub(super) fn placed(peers: &[config::Peer]) -> Vec<usize> {
-    let placed = |(place, peer): (usize, &config::Peer)| peer.endpoint.is_some().then_some(place);
-    peers.iter().enumerate().filter_map(placed).collect()
-}
-
 /// What the configuration leaves switched on.
 pub(super) fn offloads(config: &Config) -> UdpOffloads {
     UdpOffloads {
@@ -686,13 +629,10 @@ pub(super) fn offloads(config: &Config) -> UdpOffloads {
     }
 }
 
-/// A configured peer as the protocol knows it.
-pub(super) fn peer_settings(peer: &config::Peer) -> PeerSettings {
-    PeerSettings {
-        public_key: peer.public_key,
-        preshared_key: peer.preshared_key.clone(),
-        endpoint: reload::literal_endpoint(peer),
-        allowed_ips: peer.allowed_ips.clone(),
-        persistent_keepalive: reload::keepalive(peer),
+/// What a command did, or why it didn't.
+fn said(outcome: Result<String, String>) -> Response {
+    match outcome {
+        Ok(done) => Response::Done(done),
+        Err(reason) => Response::Error(reason),
     }
 }

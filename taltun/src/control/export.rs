@@ -35,10 +35,8 @@ impl Engine {
             }
         }
         // As the file has them, then the others.
-        let place = |peer: &crate::config::Peer| {
-            let known = self.known.get(&peer.public_key);
-            known.and_then(|known| known.place).unwrap_or(usize::MAX)
-        };
+        let place =
+            |peer: &crate::config::Peer| self.peers.place(&peer.public_key).unwrap_or(usize::MAX);
         config.peers.sort_by_key(place);
     }
 }

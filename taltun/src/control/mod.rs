@@ -1,7 +1,5 @@
 //! The controller: handshakes, timers, maps and the control socket, all on one thread.
 
-mod ban_report;
-mod banning;
 mod bans;
 mod client;
 mod dirs;
@@ -30,6 +28,7 @@ mod pace;
 mod panics;
 mod peer_log;
 mod peer_process;
+mod peers;
 mod plant;
 mod reload;
 mod reloading;

@@ -4,17 +4,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::peers::{keepalive, literal_endpoint};
 use super::words;
 use crate::config::keys::{self, Key, Reload};
 use crate::config::{self, Config};
 use crate::crypto::PublicKey;
 use crate::protocol::allowed_ips::canonical;
 use crate::protocol::device::Device;
-use crate::protocol::peer::Endpoint;
 use crate::protocol::time::Time;
 
 /// What a reload says that finds all as it is.
@@ -217,20 +216,6 @@ pub(super) fn apply(device: &mut Device, peer: &config::Peer, change: &Change, n
     }
 }
 
-/// A peer's endpoint where the configuration gives an address; a name comes later.
-pub(super) fn literal_endpoint(peer: &config::Peer) -> Option<Endpoint> {
-    match peer.endpoint {
-        Some(config::Endpoint::Address(address)) => Some(Endpoint::from(address)),
-        Some(config::Endpoint::Name(..)) | None => None,
-    }
-}
-
-/// A peer's keepalive interval.
-pub(super) fn keepalive(peer: &config::Peer) -> Option<Duration> {
-    peer.persistent_keepalive
-        .map(|seconds| Duration::from_secs(u64::from(seconds)))
-}
-
 /// Allowed IPs as what they mean: the order they were listed in, and bits behind a prefix,
 /// say nothing.
 fn sorted(nets: &[IpNet]) -> Vec<IpNet> {
@@ -247,6 +232,8 @@ fn goes_around(config: &Config, endpoints: &[IpAddr]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const BASE: &str = r#"
@@ -391,8 +378,8 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
         new.peers.remove(5);
         let looked_at = std::cell::Cell::new(0);
         let keys = differing(&old.peers, &new.peers);
-        let places = super::super::engine::known(&new.peers);
-        let lives = super::super::engine::known(&old.peers);
+        let places = crate::control::peers::infos(&new.peers);
+        let lives = crate::control::peers::infos(&old.peers);
         let plan = plan(
             keys,
             &new.peers,
@@ -421,7 +408,7 @@ private_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
                 relay: true,
             });
             for peer in &config.peers {
-                let settings = super::super::engine::peer_settings(peer);
+                let settings = crate::control::peers::settings(peer);
                 device.add_peer(settings, Time::START).unwrap();
             }
             assert_eq!(device.len(), config.peers.len());

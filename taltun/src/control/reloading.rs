@@ -1,14 +1,14 @@
 //! Carrying out a reload: changing the running tunnel from what it is now, with what came by
 //! way of `wg`, to what the configuration says by now.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use tracing::warn;
 
-use super::engine::{Engine, Known, Touched, peer_settings, placed, relays};
+use super::engine::{Engine, relays};
+use super::peers::{self, PeerInfos, Touched};
 use super::reload::{self, Plan};
 use super::rereading::Compared;
 use super::spare;
@@ -33,14 +33,14 @@ impl Engine {
         for warning in &compared.loaded.warnings {
             warn!("{warning}");
         }
-        if !Arc::ptr_eq(&compared.base, &self.filed) {
+        if !Arc::ptr_eq(&compared.base, self.peers.filed()) {
             // Another reload came in between.
-            compared.differing = reload::differing(&self.filed, &compared.peers);
+            compared.differing = reload::differing(self.peers.filed(), &compared.peers);
         }
-        let (peers, known) = (compared.peers, compared.known);
+        let (peers, infos) = (compared.peers, compared.infos);
         let new = compared.loaded.config;
         reload::refuse_fixed(&self.config, &new, || self.endpoints(&peers))?;
-        let plan = self.plan(compared.differing, &peers, &known);
+        let plan = self.plan(compared.differing, &peers, &infos);
         let is_new_key = self.device.private_key() != Some(&new.interface.private_key);
         let more = reload::changes(&self.config, &new, is_new_key);
         let now = self.now();
@@ -74,7 +74,7 @@ impl Engine {
             switch(new.interface.debug);
         }
         // Until all of it is done, nobody knows how far it came.
-        self.touched.all = true;
+        self.peers.touch_all();
         // What somebody gains is let through before, what nobody has any more is not after.
         self.shield.add_routes(&gained(&plan));
         let key = new.interface.private_key.clone();
@@ -98,7 +98,7 @@ impl Engine {
         }
         for peer in &plan.added {
             self.device
-                .add_peer(peer_settings(peer), now)
+                .add_peer(peers::settings(peer), now)
                 .map_err(|error| format!("{}: {error}", peer.label()))?;
             greeted.push(peer.clone());
         }
@@ -108,10 +108,9 @@ impl Engine {
             .set_initiations_per_second(Some(new.accel.handshakes_per_second));
         self.shield
             .set_handshakes_per_second(new.accel.handshakes_per_second);
-        self.configure_bans(&new.accel.deny, &new.accel.deny_inner);
+        self.bans.configure(&new.accel, &mut self.shield);
         let old = (
-            std::mem::replace(&mut self.known, known),
-            std::mem::replace(&mut self.filed, peers),
+            self.peers.replace(peers, infos),
             std::mem::replace(&mut self.config, new),
             compared.base,
         );
@@ -120,10 +119,9 @@ impl Engine {
             drop(old);
             spare::give_back();
         });
-        self.placed = placed(&self.filed);
         self.forget_strangers();
         self.device.take_displaced();
-        self.touched = Touched::default();
+        self.peers.are_as_filed();
         for peer in &greeted {
             self.approach(peer);
         }
@@ -135,21 +133,21 @@ impl Engine {
     }
 
     /// What becomes of peers that the file changes, and of those that `wg` changed.
-    fn plan(
-        &self,
-        differing: Vec<PublicKey>,
-        new: &[config::Peer],
-        known: &HashMap<PublicKey, Known>,
-    ) -> Plan {
-        let wanted = |key: &PublicKey| known.get(key)?.place;
+    fn plan(&self, differing: Vec<PublicKey>, new: &[config::Peer], infos: &PeerInfos) -> Plan {
+        let wanted = |key: &PublicKey| infos.get(key)?.place;
         let live = |key: &PublicKey| self.device.peer(key).map(|peer| self.live_peer(peer));
-        if self.touched.all {
-            let live_keys = self.device.peers().map(|peer| *peer.public_key());
-            let keys = live_keys.chain(new.iter().map(|peer| peer.public_key));
-            return reload::plan(keys, new, wanted, live);
+        match self.peers.touched() {
+            Touched::None => reload::plan(differing, new, wanted, live),
+            Touched::Some(touched) => {
+                let keys = differing.into_iter().chain(touched.iter().copied());
+                reload::plan(keys, new, wanted, live)
+            }
+            Touched::All => {
+                let live_keys = self.device.peers().map(|peer| *peer.public_key());
+                let keys = live_keys.chain(new.iter().map(|peer| peer.public_key));
+                reload::plan(keys, new, wanted, live)
+            }
         }
-        let touched = self.touched.keys();
-        reload::plan(differing.into_iter().chain(touched), new, wanted, live)
     }
 
     /// Where peers are, and where these say that they are.
@@ -178,20 +176,19 @@ impl Engine {
     /// A peer as it is now.
     fn live_peer(&self, peer: &Peer) -> config::Peer {
         let key = peer.public_key();
-        let known = self.known.get(key);
         let interval = self.device.persistent_keepalive(key);
         let mut allowed_ips: Vec<IpNet> = self.device.allowed_ips_of(peer.id()).collect();
         if let Some(table) = &self.names_routed {
-            let place = known.and_then(|known| self.filed.get(known.place?));
-            let said = place.map_or(&[][..], |peer| &peer.allowed_ips);
+            let said = self.peers.in_file(key);
+            let said = said.map_or(&[][..], |peer| &peer.allowed_ips);
             allowed_ips.retain(|net| said.contains(net) || !table.leads(key, net));
         }
         config::Peer {
-            name: known.and_then(|known| known.name.clone()),
+            name: self.peers.name(key).map(str::to_owned),
             public_key: *key,
             preshared_key: self.device.preshared_key(key).cloned().unwrap_or_default(),
             vip: Vec::new(),
-            endpoint: known.and_then(|known| known.endpoint.clone()),
+            endpoint: self.peers.endpoint(key).cloned(),
             allowed_ips,
             persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
         }

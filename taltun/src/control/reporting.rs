@@ -9,6 +9,7 @@ use super::engine::{Engine, Manner};
 use crate::config::{Endpoint, Mode};
 use crate::crypto::{AeadKey, PublicKey};
 use crate::dataplane::clock;
+use crate::layer::Layer;
 use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
@@ -122,10 +123,10 @@ impl Engine {
     /// Where a peer stands in the file, last of all if it isn't there, and its allowed IPs
     /// in the order in which the file has them.
     fn in_file_order(&self, key: &PublicKey, mut nets: Vec<IpNet>) -> (usize, Vec<IpNet>) {
-        let Some(order) = self.known.get(key).and_then(|known| known.place) else {
+        let Some(order) = self.peers.place(key) else {
             return (usize::MAX, nets);
         };
-        if let Some(peer) = self.filed.get(order)
+        if let Some(peer) = self.peers.in_file(key)
             && nets.len() > 1
         {
             let listed = peer.allowed_ips.iter().enumerate();
@@ -138,17 +139,15 @@ impl Engine {
     fn peer_status(&self, peer: &Peer, allowed_ips: Vec<IpNet>, now: Time) -> PeerStatus {
         let key = peer.public_key();
         let interval = self.device.persistent_keepalive(key);
-        let known = self.known.get(key);
-        let endpoint = known.and_then(|known| known.endpoint.as_ref());
         PeerStatus {
-            name: known.and_then(|known| known.name.clone()),
+            name: self.peers.name(key).map(str::to_owned),
             public_key: key.to_string(),
             endpoint: peer.endpoint().map(|endpoint| endpoint.remote),
-            endpoint_name: match endpoint {
+            endpoint_name: match self.peers.endpoint(key) {
                 Some(Endpoint::Name(host, port)) => Some(format!("{host}:{port}")),
                 Some(Endpoint::Address(_)) | None => None,
             },
-            banned: self.bans_of(peer, &allowed_ips),
+            banned: self.bans.of_peer(peer, &allowed_ips, &self.peers),
             moves_between: self.flaps.of(key).map(Vec::from).unwrap_or_default(),
             unreachable: self.underlay.unreachable(key).map(str::to_owned),
             allowed_ips,
@@ -180,11 +179,11 @@ impl Engine {
                 strayed: self.counters.strayed(),
             },
             parallel_batches: self.counters.parallel_batches(),
-            sources: self.shield.sources(MOST_SOURCES),
-            sources_inner: self.shield.sources_inner(MOST_SOURCES),
-            denied: self.bans.nets(false),
-            denied_inner: self.bans.nets(true),
-            bans: self.bans_with_peers(),
+            sources: self.shield.sources(Layer::Outer, MOST_SOURCES),
+            sources_inner: self.shield.sources(Layer::Inner, MOST_SOURCES),
+            denied: self.bans.nets(Layer::Outer),
+            denied_inner: self.bans.nets(Layer::Inner),
+            bans: self.bans.with_peers(&self.device, &self.peers),
         }
     }
 }

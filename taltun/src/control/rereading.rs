@@ -2,17 +2,17 @@
 //! packets, handshakes and `status` can't wait for that. What goes through all peers of it is
 //! done here as well, so that the controller is left with what differs.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::engine::{Known, Origin, known};
+use super::engine::Origin;
+use super::peers::{self, PeerInfos, PeerList};
 use super::reload;
 use super::request::Response;
-use crate::config::{self, Loaded, Peer};
+use crate::config::{self, Loaded};
 use crate::crypto::PublicKey;
 
 /// How long reading a file may take. A million peers are read in less; a file that never comes,
@@ -33,29 +33,26 @@ pub(super) type Asker = Option<oneshot::Sender<Response>>;
 #[derive(Debug)]
 pub(super) struct Rereading {
     askers: mpsc::UnboundedSender<Asker>,
-    current: Arc<Mutex<Peers>>,
+    current: Arc<Mutex<PeerList>>,
 }
-
-/// The peers of a file.
-pub(super) type Peers = Arc<Vec<Peer>>;
 
 /// A file that was read, and its peers compared with those of the one before.
 #[derive(Debug)]
 pub(super) struct Compared {
     /// Its peers are in `peers`.
     pub loaded: Loaded,
-    pub peers: Peers,
-    pub known: HashMap<PublicKey, Known>,
+    pub peers: PeerList,
+    pub infos: PeerInfos,
     /// What they were compared with.
-    pub base: Peers,
+    pub base: PeerList,
     pub differing: Vec<PublicKey>,
 }
 
 impl Compared {
-    pub(super) fn new(mut loaded: Loaded, base: Peers) -> Self {
+    pub(super) fn new(mut loaded: Loaded, base: PeerList) -> Self {
         let peers = Arc::new(std::mem::take(&mut loaded.config.peers));
         Self {
-            known: known(&peers),
+            infos: peers::infos(&peers),
             differing: reload::differing(&base, &peers),
             loaded,
             peers,
@@ -91,7 +88,7 @@ pub(super) struct Reread {
 
 impl Rereading {
     /// Reads what `origin` says whenever it is asked to, and where that arrives.
-    pub(super) fn start(origin: Origin, peers: Peers) -> (Self, mpsc::Receiver<Reread>) {
+    pub(super) fn start(origin: Origin, peers: PeerList) -> (Self, mpsc::Receiver<Reread>) {
         let current = Arc::new(Mutex::new(peers));
         let shared = Arc::clone(&current);
         let (askers, mut asked) = mpsc::unbounded_channel();
@@ -125,7 +122,7 @@ impl Rereading {
     }
 
     /// From now on what is read is compared with these.
-    pub(super) fn compare_with(&self, peers: &Peers) {
+    pub(super) fn compare_with(&self, peers: &PeerList) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::clone(peers);
     }
@@ -137,7 +134,7 @@ impl Rereading {
     }
 }
 
-fn read_and_compare(origin: &Origin, current: &Mutex<Peers>) -> Result<Compared, Unread> {
+fn read_and_compare(origin: &Origin, current: &Mutex<PeerList>) -> Result<Compared, Unread> {
     let loaded = read(origin)?;
     let base = current.lock().unwrap_or_else(PoisonError::into_inner);
     let base = Arc::clone(&base);
@@ -171,7 +168,7 @@ mod tests {
             path: Some(path.clone()),
             ..Origin::default()
         };
-        let (rereading, mut read) = Rereading::start(origin, Peers::default());
+        let (rereading, mut read) = Rereading::start(origin, PeerList::default());
         for port in [7, 8] {
             write(port);
             let (asker, _answer) = oneshot::channel();
@@ -193,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_file_there_is_nothing_to_read_again() {
-        let (rereading, mut read) = Rereading::start(Origin::default(), Peers::default());
+        let (rereading, mut read) = Rereading::start(Origin::default(), PeerList::default());
         rereading.ask(None);
         let loaded = read.recv().await.unwrap().read;
         assert!(

@@ -134,7 +134,7 @@ pub async fn run(
     }
     engine.kept = host.as_ref().map(Host::kept);
     let (rereading, mut reread) =
-        Rereading::start(engine.origin.clone(), Arc::clone(&engine.filed));
+        Rereading::start(engine.origin.clone(), Arc::clone(engine.peers.filed()));
     engine.begin(resolved_before);
     engine.lead_remembered(&mut host).await;
     engine.tell_up();
@@ -170,7 +170,7 @@ pub async fn run(
             },
             Some(reread) = reread.recv() => {
                 reloaded(reread, &mut engine, &mut host).await;
-                rereading.compare_with(&engine.filed);
+                rereading.compare_with(engine.peers.filed());
             }
             Some(call) = uapi_calls.recv() => engine.handle_uapi(call),
             () = &mut serve, if serving => {

@@ -13,6 +13,7 @@ use super::icmp::Undelivered;
 use super::peer_log::Cause;
 use crate::crypto::PublicKey;
 use crate::dataplane::clock;
+use crate::layer::Layer;
 use crate::protocol::device::Event;
 use crate::protocol::peer::{Endpoint, PeerId};
 
@@ -79,8 +80,7 @@ impl Engine {
 
     /// Tells the log whether it is the configuration that says where a peer is.
     fn note_placed(&mut self, key: &PublicKey) {
-        let known = self.known.get(key);
-        let is_placed = known.is_some_and(|known| known.endpoint.is_some());
+        let is_placed = self.peers.endpoint(key).is_some();
         self.peer_log.placed(key, is_placed);
     }
 
@@ -111,10 +111,7 @@ impl Engine {
             .as_mut()
             .and_then(super::memory::Memory::next_peer);
         let Some((key, place)) = next else { return };
-        let is_ours_to_say = self
-            .known
-            .get(&key)
-            .is_some_and(|known| known.endpoint.is_none());
+        let is_ours_to_say = self.peers.has_no_endpoint(&key);
         let Some(peer) = self.device.peer(&key) else {
             return;
         };
@@ -161,7 +158,7 @@ impl Engine {
             return;
         }
         self.looked_for_misled = Some(now);
-        for source in self.shield.sources(MOST_MISLED) {
+        for source in self.shield.sources(Layer::Outer, MOST_MISLED) {
             if source.reason.as_deref() == Some(mac1) && !source.addr.is_unspecified() {
                 self.peer_log.misled(source.addr, now);
             }

@@ -188,8 +188,8 @@ impl Engine {
     /// The peers whose endpoint is configured, and where it is now.
     fn endpoints_now(&self) -> impl Iterator<Item = (&config::Peer, SocketAddr)> {
         // Most of a large hub's have none.
-        let peers = self.placed.iter().filter_map(|at| self.filed.get(*at));
-        peers
+        self.peers
+            .with_endpoint()
             .filter_map(|peer| {
                 let endpoint = self.device.peer(&peer.public_key)?.endpoint()?;
                 Some((peer, endpoint.remote))

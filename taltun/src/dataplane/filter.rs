@@ -12,6 +12,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use ipnet::IpNet;
 
+use crate::layer::Layer;
 use crate::protocol::allowed_ips::AllowedIps;
 
 /// Denied sources, outside and inside of the tunnel; shared with the workers.
@@ -44,14 +45,13 @@ impl Filter {
 }
 
 impl Lists {
-    /// Whether datagrams from this outer source are dropped.
-    pub fn denies(&self, source: IpAddr) -> bool {
-        !self.outer.is_empty() && self.outer.lookup(source.to_canonical()).is_some()
-    }
-
-    /// Whether inner packets from this source are dropped.
-    pub fn denies_inner(&self, source: IpAddr) -> bool {
-        !self.inner.is_empty() && self.inner.lookup(source).is_some()
+    /// Whether what comes from this source is dropped: datagrams outside, packets inside.
+    pub fn denies(&self, layer: Layer, source: IpAddr) -> bool {
+        let (list, source) = match layer {
+            Layer::Outer => (&self.outer, source.to_canonical()),
+            Layer::Inner => (&self.inner, source),
+        };
+        !list.is_empty() && list.lookup(source).is_some()
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
             &nets(&["::ffff:10.0.0.66/128"]),
         );
         let lists = filter.read();
-        let denies = |source: &str| lists.denies(source.parse().unwrap());
+        let denies = |source: &str| lists.denies(Layer::Outer, source.parse().unwrap());
         for denied in [
             "198.51.100.7",
             "::ffff:198.51.100.7",
@@ -94,6 +94,6 @@ mod tests {
         for other in ["198.51.100.8", "203.0.114.1", "2001:db8::1"] {
             assert!(!denies(other), "{other}");
         }
-        assert!(lists.denies_inner("10.0.0.66".parse().unwrap()));
+        assert!(lists.denies(Layer::Inner, "10.0.0.66".parse().unwrap()));
     }
 }

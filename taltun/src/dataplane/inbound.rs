@@ -19,6 +19,7 @@ use super::sys::{ReceiveRing, Received};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::xsk::Transmitter;
+use crate::layer::Layer;
 use crate::protocol::ecn;
 use crate::protocol::ip::Inner;
 use crate::protocol::messages::{DATA_HEADER_LEN, Message};
@@ -232,7 +233,7 @@ impl InboundBatch {
     /// handshake messages.
     fn admit(&mut self, datagram: &[u8], from: Endpoint, round: &Round<'_>) -> Option<(u32, u64)> {
         let source = from.remote.ip();
-        if round.filter.denies(source) {
+        if round.filter.denies(Layer::Outer, source) {
             self.tally.drop_packet(DropReason::Denied);
             return None;
         }
@@ -285,7 +286,7 @@ impl InboundBatch {
         match opened {
             Opened::Keepalive => None,
             Opened::Local(inner) | Opened::Relay(inner)
-                if round.filter.denies_inner(inner.source) =>
+                if round.filter.denies(Layer::Inner, inner.source) =>
             {
                 self.tally.drop_packet(DropReason::InnerDenied);
                 None

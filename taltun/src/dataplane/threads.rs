@@ -14,6 +14,7 @@ use taltun_common::drops::DropReason;
 use super::counters::{Counters, Tally};
 use super::filter::Filter;
 use super::gate::Gate;
+use crate::layer::Layer;
 use crate::protocol::cookie::Proof;
 use crate::protocol::messages::{INITIATION_LEN, Message};
 use crate::protocol::time::Time;
@@ -73,8 +74,9 @@ fn a_batch_sees_bans_as_they_were_before_a_change_or_after() {
         let mut banned = 0_u64;
         while go_on.load(Ordering::Relaxed) {
             let lists = filter.read();
-            assert_eq!(lists.denies(outer), lists.denies_inner(inner));
-            banned += u64::from(lists.denies(outer));
+            let denied = lists.denies(Layer::Outer, outer);
+            assert_eq!(denied, lists.denies(Layer::Inner, inner));
+            banned += u64::from(denied);
             drop(lists);
             thread::yield_now();
         }
@@ -88,7 +90,7 @@ fn a_batch_sees_bans_as_they_were_before_a_change_or_after() {
             thread::yield_now();
         }
     });
-    assert!(!filter.read().denies(outer));
+    assert!(!filter.read().denies(Layer::Outer, outer));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use aya::maps::{Array, HashMap};
 use libtest_mimic::Failed;
 use taltun::config::XdpMode;
 use taltun::dataplane::udp::{Socket, UdpOffloads};
+use taltun::layer::Layer;
 use taltun_common::address::Address;
 use taltun_common::maps::MAX_INDICES;
 
@@ -91,7 +92,7 @@ fn auto_on_veth_is_generic(lab: &Lab) -> Result<(), Failed> {
     lab.send(&message(9, 64, 0))?;
     lab.send(&handshake(1, 0))?;
     assert_eq!(lab.received()?, 2);
-    let sources = shield.sources(10);
+    let sources = shield.sources(Layer::Outer, 10);
     assert_eq!(sources.len(), 1, "{sources:?}");
     assert_eq!(sources[0].addr.to_string(), STRANGER);
     assert_eq!((sources[0].packets, sources[0].drops), (3, 1));
@@ -139,15 +140,15 @@ fn bans_v4_and_v6(lab: &Lab) -> Result<(), Failed> {
         lab.received()
     };
     assert_eq!(both(lab)?, 1, "the deny list of the start");
-    shield.unban("192.0.2.2/32".parse()?)?;
+    shield.unban(Layer::Outer, "192.0.2.2/32".parse()?)?;
     assert_eq!(both(lab)?, 2, "nothing denied");
-    shield.ban("2001:db8::/64".parse()?)?;
+    shield.ban(Layer::Outer, "2001:db8::/64".parse()?)?;
     assert_eq!(both(lab)?, 1, "IPv6 denied");
-    shield.ban("192.0.2.0/24".parse()?)?;
+    shield.ban(Layer::Outer, "192.0.2.0/24".parse()?)?;
     assert_eq!(both(lab)?, 0, "both denied");
     assert_eq!(shield.drops().get("denied"), Some(&4));
     assert_eq!(
-        shield.unban("192.0.2.2/32".parse()?),
+        shield.unban(Layer::Outer, "192.0.2.2/32".parse()?),
         Err("192.0.2.2/32 isn't denied".into())
     );
     Ok(())
@@ -233,7 +234,10 @@ fn floods_end_in_xdp(lab: &Lab) -> Result<(), Failed> {
         assert!((20..40).contains(&received), "{received}");
         let limited = shield.drops().get("rate_limited").copied();
         assert_eq!(limited, Some(100 - received as u64));
-        assert_eq!(shield.sources(1)[0].drops, 200 - received as u64);
+        assert_eq!(
+            shield.sources(Layer::Outer, 1)[0].drops,
+            200 - received as u64
+        );
 
         // Other keys, other rates; no packet in between goes unchecked.
         shield.set_handshakes_per_second(0);
@@ -391,7 +395,7 @@ fn never_drops_a_handshake_sent_with_lost_data(lab: &Lab) -> Result<(), Failed> 
         let batch = [lost.clone(), lost, handshake(1, 0)].concat();
         lab.send_batch(&batch, 512)?;
         let received = lab.received()?;
-        let packets = shield.sources(1)[0].packets;
+        let packets = shield.sources(Layer::Outer, 1)[0].packets;
         match mode {
             // One packet, which passes or falls as a whole; 5.10's veth has it cut, but its
             // parts keep unfinished checksums.

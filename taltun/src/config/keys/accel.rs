@@ -3,6 +3,7 @@
 use super::{Key, Kind, Reload, keys};
 use crate::config::words::Words;
 use crate::config::{AfXdp, XdpMode};
+use crate::layer::Layer;
 
 keys! { "accel";
     INTERFACES {
@@ -70,5 +71,13 @@ keys! { "accel";
         same: |old, new| old.accel.handshakes_per_second == new.accel.handshakes_per_second,
         english: "Handshake initiations a second that one sender may send.",
         spanish: "Inicios de saludo por segundo que puede enviar un mismo emisor.",
+    }
+}
+
+/// The key that lists the sources dropped on a layer.
+pub fn deny(layer: Layer) -> &'static Key {
+    match layer {
+        Layer::Outer => &DENY,
+        Layer::Inner => &DENY_INNER,
     }
 }

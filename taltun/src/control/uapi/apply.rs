@@ -9,7 +9,6 @@ use tracing::{debug, info, warn};
 
 use super::request::{PeerRequest, SetRequest};
 use super::{Errno, Snapshot, SnapshotPeer, UapiCall};
-use crate::config;
 use crate::control::engine::Engine;
 use crate::crypto::PresharedKey;
 use crate::dataplane::clock;
@@ -83,7 +82,7 @@ impl Engine {
         }
         let mut edits = Vec::new();
         if request.replace_peers {
-            self.touched.all = true;
+            self.peers.touch_all();
             let keys: Vec<_> = self.device.peers().map(|peer| *peer.public_key()).collect();
             for key in &keys {
                 let label = self.label(key);
@@ -98,7 +97,7 @@ impl Engine {
         // any more, after.
         self.shield.add_routes(&gained(&edits));
         self.device.edit_routes(&edits);
-        self.touched.note(self.device.take_displaced());
+        self.peers.touch(self.device.take_displaced());
         self.forget_strangers();
         Ok(())
     }
@@ -122,7 +121,7 @@ impl Engine {
 
     fn set_peer(&mut self, request: PeerRequest, edits: &mut Vec<RouteEdit>, now: Time) {
         let key = request.public_key;
-        self.touched.note([key]);
+        self.peers.touch([key]);
         if request.remove {
             if self.device.peer(&key).is_some() {
                 let label = self.label(&key);
@@ -169,7 +168,7 @@ impl Engine {
             debug!("{key} is said to be at {address}");
             self.device
                 .set_endpoint(&key, Some(Endpoint::from(address)));
-            self.known.entry(key).or_default().endpoint = Some(config::Endpoint::Address(address));
+            self.peers.set_endpoint(key, address);
         }
         if let Some(seconds) = request.persistent_keepalive {
             let interval = (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 use taltun::config::XdpMode;
+use taltun::layer::Layer;
 
 use super::lab::{Lab, TUN, ip, output, start, start_on};
 use crate::frames::{Ends, IP, udp};
@@ -52,14 +53,14 @@ pub(super) fn guards_the_tunnel(_: &Lab) -> Result<(), Failed> {
     assert!(from("10.0.0.9")?);
     assert!(!from("10.0.0.2")?, "not a peer's any more");
     assert!(from("10.0.0.66")?);
-    shield.ban_inner("10.0.0.66/32".parse()?)?;
+    shield.ban(Layer::Inner, "10.0.0.66/32".parse()?)?;
     assert!(!from("10.0.0.66")?);
-    shield.unban_inner("10.0.0.66/32".parse()?)?;
+    shield.unban(Layer::Inner, "10.0.0.66/32".parse()?)?;
     assert!(from("10.0.0.66")?);
     let drops = shield.drops();
     assert_eq!(drops.get("inner_source"), Some(&1));
     assert_eq!(drops.get("inner_denied"), Some(&1));
-    let sources = shield.sources_inner(1);
+    let sources = shield.sources(Layer::Inner, 1);
     assert_eq!(sources[0].addr.to_string(), "10.0.0.66");
     assert_eq!(
         (sources[0].packets, sources[0].bytes, sources[0].drops),

@@ -9,6 +9,7 @@ use aya::programs::xdp::XdpMode as Flag;
 use libtest_mimic::Failed;
 use taltun::accel::Shield;
 use taltun::config::XdpMode;
+use taltun::layer::Layer;
 
 use super::lab::{Lab, ip, start, start_on};
 use crate::frames::{handshake, message};
@@ -26,7 +27,7 @@ pub(super) fn leaves_others_programs_alone(lab: &Lab) -> Result<(), Failed> {
             status[0].reason,
             format!("another XDP program is attached: id {id} `taltun_xdp`")
         );
-        assert!(shield.ban("192.0.2.2/32".parse()?).is_err());
+        assert!(shield.ban(Layer::Outer, "192.0.2.2/32".parse()?).is_err());
         drop(shield);
         assert!(ip(&["link", "show", "hub0"])?.contains(&format!("id {id}")));
     }
@@ -103,7 +104,7 @@ pub(super) fn waits_for_its_first_interface(lab: &Lab) -> Result<(), Failed> {
     };
     assert_eq!(status.reason, "there is no such interface");
     let stranger = "192.0.2.2/32".parse()?;
-    let refusal = shield.ban(stranger);
+    let refusal = shield.ban(Layer::Outer, stranger);
     assert!(refusal.is_err(), "nothing enforces it yet");
 
     ip(&["link", "set", "parked0", "name", "hub0"])?;
@@ -124,7 +125,7 @@ pub(super) fn waits_for_its_first_interface(lab: &Lab) -> Result<(), Failed> {
     };
     let denied = |_| shield.drops().contains_key("denied");
     assert_eq!(arrived_until(&denied)?, 0, "a ban from before is kept");
-    shield.unban(stranger)?;
+    shield.unban(Layer::Outer, stranger)?;
     arrived_until(&|arrived| arrived != 0)?;
     Ok(())
 }
