@@ -23,6 +23,7 @@ mod flaps;
 mod garbage;
 mod headers;
 mod hooks;
+mod idle;
 mod import;
 mod in_anothers_name;
 mod interop;
@@ -128,6 +129,7 @@ fn side_by_side() -> Vec<Case> {
         loops::CASES,
         flaps::CASES,
         headers::CASES,
+        idle::CASES,
         own_networks::CASES,
         secrecy::CASES,
         cookies::CASES,

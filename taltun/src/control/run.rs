@@ -86,8 +86,7 @@ pub async fn run(
     }
     // Not before: until now `wg` is right to say that there is no such interface.
     let uapi = bind_uapi(&name, manner)?;
-    let tuns = Tun::create(&name, workers, config.dataplane.tun_offload)
-        .with_context(|| format!("cannot create the interface {name}"))?;
+    let tuns = create_interface(&config, workers)?;
     let look_up = LookUp::new(&config);
     // The mark that they will have: rules of an earlier process may be there already.
     look_up.set_mark(config.mark(&[]).unwrap_or(0));
@@ -396,6 +395,17 @@ async fn serve_if_bound(socket: Option<&UapiSocket>, calls: mpsc::Sender<UapiCal
         Some(socket) => socket.serve(calls).await,
         None => std::future::pending().await,
     }
+}
+
+/// Creates the tunnel's interface.
+fn create_interface(config: &Config, workers: usize) -> anyhow::Result<Vec<Tun>> {
+    let name = &config.interface.tun_name;
+    let tuns = Tun::create(name, workers, config.dataplane.tun_offload)
+        .with_context(|| format!("cannot create the interface {name}"))?;
+    if let Err(error) = system::without_multicast(name) {
+        warn!("cannot switch multicast off on {name}: {error}; the kernel's own goes to the peers");
+    }
+    Ok(tuns)
 }
 
 async fn set_up_host(

@@ -10,6 +10,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 
+/// The least MTU of a link with IPv6 (RFC 8200), bytes.
+const IPV6_MIN_MTU: libc::c_int = 1280;
+
 /// Asks for an interface's MTU, wherever it is.
 #[derive(Debug)]
 pub struct LinkProbe {
@@ -54,6 +57,29 @@ pub fn set_mtu(name: &str, mtu: u16) -> io::Result<()> {
     ioctl(&UnixDatagram::unbound()?, libc::SIOCSIFMTU, &mut request)
 }
 
+/// Keeps the kernel from sending multicast into the tunnel: reports of the groups that it joins
+/// where IPv6 is forwarded, again and again, from `::`, so that none can be answered. The kernel's
+/// own WireGuard interfaces are without multicast as well.
+///
+/// For an interface that was just created. What was joined then is left by an MTU that is too
+/// small for IPv6: with it, the kernel forgets all of IPv6 there.
+pub fn without_multicast(name: &str) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    let mut flags = request_for(name)?;
+    ioctl(&socket, libc::SIOCGIFFLAGS, &mut flags)?;
+    // SAFETY: SIOCGIFFLAGS has filled in this member of the union.
+    let now = unsafe { flags.ifr_ifru.ifru_flags };
+    let multicast = libc::IFF_MULTICAST as libc::c_short;
+    flags.ifr_ifru.ifru_flags = now & !multicast;
+    ioctl(&socket, libc::SIOCSIFFLAGS, &mut flags)?;
+    let mut mtu = request_for(name)?;
+    ioctl(&socket, libc::SIOCGIFMTU, &mut mtu)?;
+    let mut too_small = request_for(name)?;
+    too_small.ifr_ifru.ifru_mtu = IPV6_MIN_MTU - 1;
+    ioctl(&socket, libc::SIOCSIFMTU, &mut too_small)?;
+    ioctl(&socket, libc::SIOCSIFMTU, &mut mtu)
+}
+
 /// A socket made in another network namespace, by a thread that enters it for that.
 fn socket_in(namespace: &File) -> io::Result<UnixDatagram> {
     std::thread::scope(|scope| {
@@ -82,7 +108,7 @@ fn request_for(name: &str) -> io::Result<libc::ifreq> {
 }
 
 fn ioctl(socket: &UnixDatagram, what: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
-    // SAFETY: the two calls made with this read and write one ifreq, which `request` is.
+    // SAFETY: the calls made with this read and write one ifreq, which `request` is.
     if unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_mut(request)) } < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -50,7 +50,7 @@ pub use host::{Endpoints, Host, remembered_endpoints};
 pub(crate) use interface::index as interface_index;
 pub use interface::interface_goes;
 pub use kept::Kept;
-pub use link::{LinkProbe, set_mtu};
+pub use link::{LinkProbe, set_mtu, without_multicast};
 pub use local::{local_address, way_around};
 pub use namespace::current as network_namespace;
 pub use needs::missing_programs;
