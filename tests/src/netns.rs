@@ -36,7 +36,9 @@ impl Namespace {
             name: name.to_owned(),
         };
         // Duplicate address detection would keep addresses unusable for a second or two.
-        namespace.run(|| fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0"))??;
+        if sys::kernel_has_ipv6() {
+            namespace.run(|| fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0"))??;
+        }
         namespace.ip("link set lo up")?;
         Ok(namespace)
     }

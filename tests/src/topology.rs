@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use crate::netns::{self, Namespace};
+use crate::sys;
 
 /// How long a new link may take to be usable.
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
@@ -228,7 +229,8 @@ const fn wire(number: u8) -> Wire {
     }
 }
 
-/// Lays `wire` between two namespaces, each given with the name its interface is to have.
+/// Lays `wire` between two namespaces, each given with the name its interface is to have. Where
+/// the kernel has no IPv6, the wire has none.
 fn join(near: (&Namespace, &str), far: (&Namespace, &str), wire: Wire) -> Result<()> {
     // Made where they are to be, so that the host never sees them.
     near.0.ip(&format!(
@@ -239,7 +241,9 @@ fn join(near: (&Namespace, &str), far: (&Namespace, &str), wire: Wire) -> Result
     ))?;
     for ((namespace, interface), (v4, v6)) in [(near, wire.near), (far, wire.far)] {
         namespace.ip(&format!("addr add {v4}/24 dev {interface}"))?;
-        namespace.ip(&format!("addr add {v6}/64 dev {interface} nodad"))?;
+        if sys::kernel_has_ipv6() {
+            namespace.ip(&format!("addr add {v6}/64 dev {interface} nodad"))?;
+        }
         namespace.ip(&format!("link set {interface} up"))?;
     }
     for (namespace, interface) in [near, far] {
@@ -256,6 +260,7 @@ pub(crate) fn wait_until_settled(namespace: &Namespace, interface: &str) -> Resu
         let link = namespace.ip(&format!("-o link show dev {interface}"))?;
         let address = namespace.ip(&format!("-o -6 addr show dev {interface} scope link"))?;
         let has_address = !address.is_empty() && !address.contains("tentative");
+        let has_address = has_address || !sys::kernel_has_ipv6();
         if link.contains("state UP") && !link.contains("NO-CARRIER") && has_address {
             return Ok(());
         }

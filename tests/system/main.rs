@@ -65,6 +65,7 @@ mod udpgw;
 mod vagrant;
 mod watch;
 mod wireguard;
+mod without_ipv6;
 mod words;
 mod zero_copy;
 mod zero_copy_queues;
@@ -152,6 +153,7 @@ fn side_by_side() -> Vec<Case> {
         router::CASES,
         router_names::CASES,
         network::CASES,
+        without_ipv6::CASES,
         vagrant::CASES,
         udpgw::CASES,
     ]

@@ -108,8 +108,8 @@ pub enum SystemError {
     },
     /// IPv6 is switched off, and there is no IPv4 to go on with.
     #[error(
-        "cannot add {0}: IPv6 is switched off on this machine; switch it on with \
-         `sysctl net.ipv6.conf.all.disable_ipv6=0`, or add an IPv4 vip"
+        "cannot add {0}: IPv6 is switched off on this machine; {remedy}, or add an IPv4 vip",
+        remedy = remedy_for_ipv6()
     )]
     NoIpv6(IpNet),
     /// Rules are wanted, and there is nothing to make them with.
@@ -179,6 +179,15 @@ impl SystemError {
             action: action.into(),
             reason: to_io(error),
         }
+    }
+}
+
+/// How IPv6 comes back.
+fn remedy_for_ipv6() -> &'static str {
+    if super::sysctl::has_ipv6() {
+        "switch it on with `sysctl net.ipv6.conf.all.disable_ipv6=0`"
+    } else {
+        "the kernel runs without it: start it without `ipv6.disable=1`"
     }
 }
 

@@ -27,6 +27,50 @@ pub fn enter_network_namespace(namespace: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the running kernel has IPv6; with `ipv6.disable=1` on its command line it has none.
+pub fn kernel_has_ipv6() -> bool {
+    std::path::Path::new("/proc/sys/net/ipv6").is_dir()
+}
+
+/// From now on the calling thread, and what it starts, gets no IPv6 socket, as if the kernel had
+/// none. Takes root.
+pub fn refuse_ipv6_sockets() -> io::Result<()> {
+    let insn = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let end = libc::BPF_RET | libc::BPF_K;
+    // The low half of the first argument; the number of the call comes first of all.
+    let domain = std::mem::offset_of!(libc::seccomp_data, args) as u32
+        + if cfg!(target_endian = "big") { 4 } else { 0 };
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32;
+    let mut filter = [
+        insn(load, 0, 0, 0),
+        insn(equal, 0, 3, libc::SYS_socket as u32),
+        insn(load, 0, 0, domain),
+        insn(equal, 0, 1, libc::AF_INET6 as u32),
+        insn(end, 0, 0, refused),
+        insn(end, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: `program` and the instructions that it points to outlive the call, which copies them.
+    check(unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        )
+    })?;
+    Ok(())
+}
+
 /// Opens a socket in the calling thread's network namespace.
 pub fn socket(domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     // SAFETY: socket takes plain numbers and touches no memory.
