@@ -43,6 +43,7 @@ mod name_routes_around;
 mod name_routes_refused;
 mod name_routes_restart;
 mod named_endpoints;
+mod nat64;
 mod network;
 mod own_networks;
 mod peer_log;
@@ -149,6 +150,7 @@ fn side_by_side() -> Vec<Case> {
         name_routes_refused::CASES,
         name_routes_restart::CASES,
         named_endpoints::CASES,
+        nat64::CASES,
         reloads::CASES,
         router::CASES,
         router_names::CASES,

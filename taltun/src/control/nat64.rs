@@ -8,7 +8,9 @@
     warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
 )]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::look_up::LookUp;
 
 /// A name that has these two IPv4 addresses and no other.
 const NAME: &str = "ipv4only.arpa.";
@@ -24,11 +26,10 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// Asks the resolver of this machine, which may take seconds. `None` where there is no
-    /// translator.
-    pub(super) fn discover() -> Option<Self> {
-        let mut addresses = (NAME, 0).to_socket_addrs().ok()?;
-        addresses.find_map(|address| match address.ip() {
+    /// Looks the name up, which may take seconds. `None` where there is no translator.
+    pub(super) async fn discover(look_up: &LookUp) -> Option<Self> {
+        let addresses = look_up.addresses(NAME, 0).await.ok()?;
+        addresses.iter().find_map(|address| match address.ip() {
             IpAddr::V6(address) => Self::in_answer(address),
             IpAddr::V4(_) => None,
         })

@@ -93,7 +93,7 @@ pub async fn run(
     let (names, resolved_before) = names::look_up(&config, &look_up).await;
     let start = system::start_command(&origin.words());
     let translator = match manner {
-        Manner::Configured => underlay::prepare(&mut config, &names).await,
+        Manner::Configured => underlay::prepare(&mut config, &names, &look_up).await,
         Manner::Plain => None,
     };
     let mut host = set_up_host(&config, &names, manner, start).await?;
@@ -108,6 +108,7 @@ pub async fn run(
 
     let (handshakes_in, mut handshakes) = mpsc::channel(HANDSHAKE_QUEUE);
     let (uapi_in, mut uapi_calls) = mpsc::channel(16);
+    let underlay = Underlay::new(translator, look_up.clone());
     let (resolver, mut resolved) = Resolver::new(look_up);
     let wake = Arc::new(Notify::new());
     let mut engine = Engine::new(Making {
@@ -119,7 +120,7 @@ pub async fn run(
         handshakes: handshakes_in,
         wake: Arc::clone(&wake),
         resolver,
-        underlay: Underlay::new(translator),
+        underlay,
         dns_routes,
         mark,
     })?;

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
 use super::engine::{Engine, Manner};
+use super::look_up::LookUp;
 use super::nat64::Prefix;
 use crate::config::{self, Config, Mode};
 use crate::crypto::PublicKey;
@@ -55,15 +56,18 @@ pub(super) struct Underlay {
     /// The MTU that we gave the interface last.
     mtu: Option<usize>,
     prefix: Option<Prefix>,
+    /// How a translator is asked for: not inside the tunnel.
+    look_up: Option<LookUp>,
     asking: Option<Receiver<Option<Prefix>>>,
     asked: Option<Instant>,
 }
 
 impl Underlay {
     /// Nothing is known but a translator, perhaps.
-    pub(super) fn new(prefix: Option<Prefix>) -> Self {
+    pub(super) fn new(prefix: Option<Prefix>, look_up: LookUp) -> Self {
         Self {
             prefix,
+            look_up: Some(look_up),
             stale: true,
             ..Self::default()
         }
@@ -154,12 +158,15 @@ impl Underlay {
         if self.asked.is_some_and(|asked| asked.elapsed() < ASK_AGAIN) {
             return;
         }
+        let Some(look_up) = self.look_up.clone() else {
+            return;
+        };
         self.asked = Some(Instant::now());
         let (answer, asking) = channel();
         self.asking = Some(asking);
-        std::thread::spawn(move || {
+        tokio::spawn(async move {
             // Nobody listens where the tunnel has ended meanwhile.
-            let _ = answer.send(Prefix::discover());
+            let _ = answer.send(Prefix::discover(&look_up).await);
         });
     }
 }
@@ -275,7 +282,11 @@ impl Engine {
 /// Before anything is set up: gives a client's tunnel the MTU that fits the ways to its endpoints,
 /// where the file doesn't say which, and asks for a translator where there is no other way: once
 /// everything goes into the tunnel nobody answers.
-pub(super) async fn prepare(config: &mut Config, names: &Endpoints) -> Option<Prefix> {
+pub(super) async fn prepare(
+    config: &mut Config,
+    names: &Endpoints,
+    look_up: &LookUp,
+) -> Option<Prefix> {
     let endpoints = config.peers.iter().filter_map(|peer| match &peer.endpoint {
         Some(config::Endpoint::Address(address)) => Some(address.ip()),
         Some(config::Endpoint::Name(host, port)) => {
@@ -301,12 +312,8 @@ pub(super) async fn prepare(config: &mut Config, names: &Endpoints) -> Option<Pr
     if !paths.iter().any(lost) || system::path(ANYBODY, 0).is_err() {
         return None;
     }
-    // A thread of its own: nothing waits for it where it takes longer.
-    let (answer, asked) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let _ = answer.send(Prefix::discover());
-    });
-    tokio::time::timeout(ASK_LIMIT, asked).await.ok()?.ok()?
+    let asking = tokio::time::timeout(ASK_LIMIT, Prefix::discover(look_up));
+    asking.await.ok()?
 }
 
 /// Where a peer that can't be reached may be by a translator; back to its own address where
