@@ -472,7 +472,9 @@ fn undo_without_journal() -> Result<()> {
             let undone = full.taltun(&["undo", "taltun0"])?;
             ensure!(undone.status.success(), "{}", said(&undone));
             ensure!(
-                said(&undone).contains("firewall rules"),
+                said(&undone).starts_with("undone for taltun0: ")
+                    && said(&undone).contains("kill switch")
+                    && !said(&undone).contains("firewall rules"),
                 "{}",
                 said(&undone)
             );

@@ -34,6 +34,7 @@ mod key_files;
 mod kill_switch;
 mod kill_switch_inbound;
 mod kill_switch_left;
+mod kill_switch_seen;
 mod lifecycle;
 mod locked_out;
 mod loops;
@@ -143,6 +144,7 @@ fn side_by_side() -> Vec<Case> {
         kill_switch::CASES,
         kill_switch_inbound::CASES,
         kill_switch_left::CASES,
+        kill_switch_seen::CASES,
         keeping::CASES,
         keeping_rules::CASES,
         name_routes::CASES,

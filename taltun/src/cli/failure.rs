@@ -49,7 +49,7 @@ impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
         match error {
             ControlError::Name(_) | ControlError::Several(_) => Self::Usage(error.to_string()),
-            ControlError::NotRunning { ref held, .. } if !held.is_empty() => {
+            ControlError::NotRunning { ref left, .. } if !left.found.is_empty() => {
                 Self::Lines(error.to_string())
             }
             _ => Self::Other(error.to_string()),

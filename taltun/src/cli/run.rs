@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::{logging, output};
 use crate::config::{self, Overrides};
 use crate::control::{self, Manner, Origin};
+use crate::system::SwitchState;
 
 /// What is read when no file is named, as the Go version does.
 const DEFAULT_FILE: &str = "config.toml";
@@ -112,14 +113,25 @@ impl Run {
     }
 }
 
-/// After a start that failed, or an end out of order: whoever is cut off learns why.
+/// After a start that failed, or an end out of order: whoever is cut off learns why, and whoever
+/// believes in a kill switch that isn't there learns that.
 fn say_what_holds() {
-    for held in control::held_in(&control::runtime_dir()) {
-        let name = held.interface;
-        output::complain(&format!(
-            "the kill switch of {name} holds: nothing leaves until the tunnel runs again or \
-             `taltun undo {name}` releases it"
-        ));
+    for left in control::left_switches().found {
+        let name = left.interface;
+        output::complain(&match left.state {
+            SwitchState::Holds => format!(
+                "the kill switch of {name} holds: nothing leaves until the tunnel runs again or \
+                 `taltun undo {name}` releases it"
+            ),
+            SwitchState::Open(missing) => format!(
+                "the kill switch of {name} is open: {missing}, so packets leave outside of the \
+                 tunnel until it runs again; `taltun undo {name}` takes back the rest"
+            ),
+            SwitchState::Unknown(reason) => format!(
+                "the kill switch of {name} may hold, which can't be seen: {reason}; \
+                 `taltun undo {name}` releases it"
+            ),
+        });
     }
 }
 

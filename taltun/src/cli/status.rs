@@ -12,7 +12,8 @@ use super::{host_line, human, output, stats};
 use crate::control::{self, ControlError, Request, Response};
 use crate::layer::Layer;
 use crate::report::{AfXdpStatus, BanStatus, NameAround, PeerStatus, Status, SteeringStatus};
-use crate::system::Held;
+use crate::system::{LeftSwitch, LeftSwitches, SwitchState};
+
 /// Show a running tunnel and its peers.
 #[derive(Args)]
 pub(super) struct StatusCommand {
@@ -28,9 +29,9 @@ impl StatusCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         let answer = control::call(self.subject.name(), &Request::Status);
         if self.json
-            && let Err(ControlError::NotRunning { held, .. }) = &answer
+            && let Err(ControlError::NotRunning { left, .. }) = &answer
         {
-            output::print_json(&NotRunning::with(held))?;
+            output::print_json(&NotRunning::with(left))?;
         }
         match answered(answer?)? {
             Response::Status(status) if self.json => output::print_json(&status),
@@ -44,25 +45,45 @@ impl StatusCommand {
 #[derive(Debug, Serialize)]
 struct NotRunning<'a> {
     running: bool,
-    kill_switches: Vec<HeldSwitch<'a>>,
+    kill_switches: Vec<SwitchLeft<'a>>,
+    /// Why there may be more kill switches than these.
+    cannot_look: Option<&'a str>,
 }
 
-/// A kill switch that a dead tunnel left closed.
+/// A kill switch of a tunnel that doesn't run.
 #[derive(Debug, Serialize)]
-struct HeldSwitch<'a> {
+struct SwitchLeft<'a> {
     interface: &'a str,
-    start: &'a str,
+    /// `holds`, `open` or `unknown`.
+    state: &'static str,
+    /// Why it is open, or can't be looked at.
+    reason: Option<&'a str>,
+    /// The command that starts its tunnel; `null` where that isn't known.
+    start: Option<&'a str>,
+    /// In another network namespace.
+    elsewhere: bool,
 }
 
 impl<'a> NotRunning<'a> {
-    fn with(held: &'a [Held]) -> Self {
-        let switch = |held: &'a Held| HeldSwitch {
-            interface: &held.interface,
-            start: &held.start,
+    fn with(left: &'a LeftSwitches) -> Self {
+        let switch = |left: &'a LeftSwitch| {
+            let (state, reason) = match &left.state {
+                SwitchState::Holds => ("holds", None),
+                SwitchState::Open(missing) => ("open", Some(*missing)),
+                SwitchState::Unknown(reason) => ("unknown", Some(reason.as_str())),
+            };
+            SwitchLeft {
+                interface: &left.interface,
+                state,
+                reason,
+                start: (!left.start.is_empty()).then_some(left.start.as_str()),
+                elsewhere: left.elsewhere,
+            }
         };
         Self {
             running: false,
-            kill_switches: held.iter().map(switch).collect(),
+            kill_switches: left.found.iter().map(switch).collect(),
+            cannot_look: left.cannot_look.as_deref(),
         }
     }
 }

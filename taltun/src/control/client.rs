@@ -8,8 +8,9 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::request::{Request, Response};
-use super::{ControlError, dirs, held_in, runtime_dir, socket_path};
+use super::{ControlError, dirs, left_switches, runtime_dir, socket_path};
 use crate::config::interface_name;
+use crate::system::LeftSwitches;
 
 /// How long to wait for an answer; more than the server takes to give up on its own.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -23,8 +24,8 @@ pub fn call(interface: Option<&str>, request: &Request) -> Result<Response, Cont
         match call_in(&dir, interface, request) {
             // A later place may know more; who is refused there learns why.
             Err(error @ (ControlError::NotRunning { .. } | ControlError::Io { .. })) => {
-                let tells_more = !matches!(&error, ControlError::NotRunning { held, running, .. }
-                        if held.is_empty() && running.is_empty());
+                let tells_more = !matches!(&error, ControlError::NotRunning { running, .. }
+                        if running.is_empty());
                 if failure.is_none() || tells_more {
                     failure = Some(error);
                 }
@@ -32,12 +33,16 @@ pub fn call(interface: Option<&str>, request: &Request) -> Result<Response, Cont
             other => return other,
         }
     }
-    Err(failure.unwrap_or_else(|| ControlError::NotRunning {
+    let mut failure = failure.unwrap_or_else(|| ControlError::NotRunning {
         interface: interface.map(str::to_owned),
         dir: runtime_dir(),
-        held: Vec::new(),
+        left: LeftSwitches::default(),
         running: Vec::new(),
-    }))
+    });
+    if let ControlError::NotRunning { left, .. } = &mut failure {
+        *left = left_switches();
+    }
+    Err(failure)
 }
 
 pub(super) fn call_in(
@@ -68,7 +73,7 @@ fn connect(dir: &Path, name: &str) -> Result<(UnixStream, PathBuf), ControlError
         Err(error) if nobody_listens(&error) => Err(ControlError::NotRunning {
             interface: Some(name.to_owned()),
             dir: dir.to_owned(),
-            held: held_in(dir),
+            left: LeftSwitches::default(),
             running: Vec::new(),
         }),
         Err(reason) => Err(ControlError::Io {
@@ -100,7 +105,7 @@ fn connect_only(dir: &Path) -> Result<(UnixStream, PathBuf), ControlError> {
         (None, None) => Err(ControlError::NotRunning {
             interface: None,
             dir: dir.to_owned(),
-            held: held_in(dir),
+            left: LeftSwitches::default(),
             running: Vec::new(),
         }),
     }

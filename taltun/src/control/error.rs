@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::peer_process;
-use crate::system::Held;
+use super::{left_switches, peer_process};
+use crate::system::LeftSwitches;
 
 /// Why a control socket can't be served or asked.
 #[derive(Debug, thiserror::Error)]
@@ -36,14 +36,14 @@ pub enum ControlError {
         reason: io::Error,
     },
     /// No tunnel of this name, or none at all, is running.
-    #[error("{}", not_running(interface.as_deref(), dir, held, running))]
+    #[error("{}", not_running(interface.as_deref(), dir, left, running))]
     NotRunning {
         /// The interface that was asked for, if one was named.
         interface: Option<String>,
         /// Where its socket would be.
         dir: PathBuf,
         /// Kill switches that dead tunnels left.
-        held: Vec<Held>,
+        left: LeftSwitches,
         /// Those that do run.
         running: Vec<String>,
     },
@@ -75,40 +75,25 @@ impl ControlError {
     }
 }
 
-fn not_running(interface: Option<&str>, dir: &Path, held: &[Held], running: &[String]) -> String {
+fn not_running(
+    interface: Option<&str>,
+    dir: &Path,
+    left: &LeftSwitches,
+    running: &[String],
+) -> String {
     let mut text = match interface {
         Some(name) => format!("no tunnel {name} is running"),
         None => "no tunnel is running".to_owned(),
     };
     // Who is cut off wants to know of nothing else.
-    if held.is_empty() && !running.is_empty() {
+    if left.found.is_empty() && !running.is_empty() {
         let _ = write!(text, "; these are: {}", running.join(", "));
-    } else if held.is_empty() {
+    } else if left.found.is_empty() {
         let _ = write!(text, " (nothing answers in {})", dir.display());
     } else {
         text.push('.');
     }
-    for Held {
-        interface,
-        start,
-        elsewhere,
-        ..
-    } in held
-    {
-        let place = if *elsewhere {
-            ", in another network namespace"
-        } else {
-            ""
-        };
-        let _ = write!(
-            text,
-            " KILL SWITCH OF {interface} HOLDS: nothing leaves{place}.\n  "
-        );
-        if !start.is_empty() {
-            let _ = write!(text, "start: {start}   ");
-        }
-        let _ = write!(text, "release: taltun undo {interface}");
-    }
+    left_switches::tell(&mut text, left);
     text
 }
 
@@ -137,33 +122,32 @@ fn hint(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::{LeftSwitch, SwitchState};
 
     #[test]
-    fn a_kill_switch_that_holds_is_told_with_both_ways_out() {
-        let held = |elsewhere| Held {
-            interface: "taltun0".into(),
-            start: "systemctl start taltun@hub".into(),
-            elsewhere,
-            namespace: 7,
-        };
+    fn a_kill_switch_that_was_left_is_all_that_is_told() {
         let dir = Path::new("/run/taltun");
+        let none = LeftSwitches::default();
+        let held = LeftSwitches {
+            found: vec![LeftSwitch {
+                interface: "taltun0".into(),
+                start: String::new(),
+                elsewhere: false,
+                state: SwitchState::Holds,
+            }],
+            cannot_look: None,
+        };
         assert_eq!(
-            not_running(None, dir, &[held(false)], &[]),
-            "no tunnel is running. KILL SWITCH OF taltun0 HOLDS: nothing leaves.\n  \
-             start: systemctl start taltun@hub   release: taltun undo taltun0"
-        );
-        assert!(
-            not_running(Some("t0"), dir, &[held(true)], &[]).starts_with(
-                "no tunnel t0 is running. KILL SWITCH OF taltun0 HOLDS: nothing leaves, in another \
-             network namespace."
-            )
+            not_running(Some("t0"), dir, &held, &["a0".into()]),
+            "no tunnel t0 is running. KILL SWITCH OF taltun0 HOLDS: nothing leaves.\n  \
+             release: taltun undo taltun0"
         );
         assert_eq!(
-            not_running(None, dir, &[], &[]),
+            not_running(None, dir, &none, &[]),
             "no tunnel is running (nothing answers in /run/taltun)"
         );
         assert_eq!(
-            not_running(Some("t0"), dir, &[], &["a0".into(), "b0".into()]),
+            not_running(Some("t0"), dir, &none, &["a0".into(), "b0".into()]),
             "no tunnel t0 is running; these are: a0, b0"
         );
     }

@@ -16,6 +16,7 @@ mod icmp;
 mod lanes;
 mod led_names;
 mod led_watch;
+mod left_switches;
 mod listed_answers;
 mod listener;
 mod load;
@@ -51,14 +52,13 @@ mod words;
 pub use client::call;
 pub use engine::{Manner, Origin};
 pub use error::ControlError;
+pub use left_switches::left_switches;
 pub use request::{Call, Request, Response, SecretText};
 pub use run::run;
 pub use socket::ControlSocket;
 pub use uapi::UAPI_DIR_VARIABLE;
 
 use std::path::PathBuf;
-
-use crate::system;
 
 /// Environment variable that moves the control sockets out of `/run/taltun`. Network
 /// namespaces share `/run`, so nodes of the same interface name in different namespaces
@@ -81,20 +81,6 @@ pub fn holder(name: &str) -> Option<ControlError> {
     [runtime_dir(), uapi::uapi_dir()]
         .iter()
         .find_map(|dir| listener::holder(&socket_path(dir, name)))
-}
-
-/// The kill switches that dead tunnels left in `dir`: those whose tunnel doesn't run. One of
-/// the same name that runs in another network namespace is another tunnel.
-pub fn held_in(dir: &std::path::Path) -> Vec<system::Held> {
-    let mut held = system::held(dir);
-    held.retain(|held| {
-        let holder = listener::holder(&socket_path(dir, &held.interface));
-        holder.is_none_or(|holder| {
-            let namespace = holder.namespace();
-            namespace.is_some_and(|namespace| namespace != held.namespace)
-        })
-    });
-    held
 }
 
 fn socket_path(dir: &std::path::Path, interface: &str) -> PathBuf {

@@ -33,6 +33,7 @@ mod resolver;
 mod route_watch;
 mod routes;
 mod secrecy;
+mod switches;
 mod sysctl;
 #[cfg(test)]
 mod tests;
@@ -57,5 +58,6 @@ pub use needs::missing_programs;
 pub use path::{Path, path, routes_around};
 pub use route_watch::{Changes, RouteWatcher};
 pub use secrecy::keep_secrets;
-pub use undo::{Held, Scope, Undone, held, undo};
+pub use switches::{LeftSwitch, LeftSwitches, SwitchState, left_switches};
+pub use undo::{Scope, Undone, undo};
 pub use unit::start_command;

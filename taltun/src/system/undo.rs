@@ -13,43 +13,6 @@ use super::remnants::Remnants;
 use super::{SystemError, check, dns, firewall, interface, policy, sysctl};
 use crate::config;
 
-/// A kill switch that holds although its tunnel may be gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// The interface of its tunnel.
-    pub interface: String,
-    /// The command that starts the tunnel again; empty where that isn't known.
-    pub start: String,
-    /// Whether it holds in another network namespace than the caller's.
-    pub elsewhere: bool,
-    /// Inode of the network namespace that it holds in.
-    pub namespace: u64,
-}
-
-/// The kill switches that `directory` has journals of, whether their tunnels run or not. One
-/// that vanished with its network namespace isn't among them.
-pub fn held(directory: &Path) -> Vec<Held> {
-    let journals = Journal::interfaces(directory)
-        .into_iter()
-        .flat_map(|interface| Journal::all(directory, &interface).0)
-        .filter(|journal| journal.kill_switch);
-    journals
-        .filter_map(|journal| {
-            let elsewhere = match namespace::find(journal.namespace) {
-                Place::Here => false,
-                Place::There(_) => true,
-                Place::Gone => return None,
-            };
-            Some(Held {
-                interface: journal.interface,
-                start: journal.start,
-                elsewhere,
-                namespace: journal.namespace,
-            })
-        })
-        .collect()
-}
-
 /// Where [`undo`] looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -182,8 +145,14 @@ pub(super) async fn take_back(
         } else {
             "firewall rules"
         };
+        let is_there = if journal.kill_switch {
+            firewall::is_kill_switch(kind, &interface).await
+        } else {
+            firewall::listed(kind, &interface).await.is_some()
+        };
         match firewall::remove(kind, &interface).await {
-            Ok(()) => undone.done.push(what.into()),
+            Ok(()) if is_there => undone.done.push(what.into()),
+            Ok(()) => undone.done.push(format!("{what} (its rules had gone)")),
             Err(error) => {
                 warn!("the {what} of {interface} may be left: {error}");
                 undone.failed.push(format!("the {what}: {error}"));
@@ -241,9 +210,14 @@ async fn by_name(directory: &Path, name: &str, known: bool) -> Result<Undone, Sy
         }));
     }
     for kind in &left.firewall {
+        let what = if left.kill_switch {
+            "kill switch"
+        } else {
+            "firewall rules"
+        };
         match firewall::remove(*kind, name).await {
-            Ok(()) => undone.done.push("firewall rules".into()),
-            Err(error) => undone.failed.push(format!("the firewall rules: {error}")),
+            Ok(()) => undone.done.push(what.into()),
+            Err(error) => undone.failed.push(format!("the {what}: {error}")),
         }
     }
     Ok(undone)

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use tracing::{debug, warn};
 
-use super::Rules;
+use super::{Rules, Standing};
 use crate::system::{program, sysctl};
 
 /// The tables that we have chains in.
@@ -29,6 +29,8 @@ const PRIVATE_V6: [&str; 2] = ["fc00::/7", "fe80::/10"];
 const NAMES: [&str; 10] = [
     "vip", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat",
 ];
+/// Lists what there is for IPv4.
+pub(super) const V4_SAVE: &str = "iptables-save";
 /// Lists what there is for IPv6.
 const V6_SAVE: &str = "ip6tables-save";
 /// Stands before that in [`listed`].
@@ -107,7 +109,7 @@ pub(super) async fn remove(interface: &str) -> Result<(), String> {
 /// Saving them makes no table that isn't there, as listing one may.
 pub(super) async fn listed(interface: &str) -> Option<String> {
     let (mut text, mut lines) = (String::new(), 0);
-    for save in ["iptables-save", V6_SAVE] {
+    for save in [V4_SAVE, V6_SAVE] {
         if save == V6_SAVE {
             text.push_str(V6);
         }
@@ -129,6 +131,56 @@ pub(super) async fn listed(interface: &str) -> Option<String> {
         }
     }
     (lines > 0).then_some(text)
+}
+
+/// The interfaces that there are kill switches for, and whether those close.
+pub(super) async fn kill_switches() -> Result<Vec<(String, Standing)>, String> {
+    let v4 = program::run(V4_SAVE, &[], "").await?;
+    let v6 = if sysctl::has_ipv6() {
+        Some(program::run(V6_SAVE, &[], "").await?)
+    } else {
+        None
+    };
+    Ok(standings(&v4, v6.as_deref()))
+}
+
+fn standings(v4: &str, v6: Option<&str>) -> Vec<(String, Standing)> {
+    let lines = v4.lines().chain(v6.unwrap_or_default().lines());
+    let mut names: Vec<&str> = lines.filter_map(switch_of).collect();
+    names.sort_unstable();
+    names.dedup();
+    let standing = |name: &str| match (closes(v4, name), v6.is_none_or(|v6| closes(v6, name))) {
+        (true, true) => Standing::Closed,
+        (true, false) => Standing::Open("its rules for IPv6 aren't all there"),
+        (false, true) => Standing::Open("its rules for IPv4 aren't all there"),
+        (false, false) => Standing::Open("not all of its rules are there"),
+    };
+    let told = |name: &str| (name.to_owned(), standing(name));
+    names.into_iter().map(told).collect()
+}
+
+/// The interface that a line declares a chain of a kill switch for.
+fn switch_of(line: &str) -> Option<&str> {
+    let chain = line.strip_prefix(":taltun-")?.split(' ').next()?;
+    chain
+        .strip_suffix("-out")
+        .or_else(|| chain.strip_suffix("-fwd"))
+}
+
+/// Whether both chains are jumped to and end by refusing all.
+fn closes(saved: &str, interface: &str) -> bool {
+    [("OUTPUT", "out"), ("FORWARD", "fwd")]
+        .iter()
+        .all(|(from, chain)| {
+            let name = full_name(interface, chain);
+            let jump = format!("-A {from} -j {name}");
+            let rule = format!("-A {name} ");
+            let mut rules = saved.lines().filter_map(|line| line.strip_prefix(&rule));
+            saved.lines().any(|line| line.trim() == jump)
+                && rules
+                    .next_back()
+                    .is_some_and(|last| last.starts_with("-j REJECT"))
+        })
 }
 
 async fn apply_family(rules: &Rules, v6: bool) -> Result<(), String> {
@@ -451,6 +503,37 @@ mod tests {
                 out.rules
             );
         }
+    }
+
+    #[test]
+    fn a_kill_switch_stands_while_both_families_refuse_the_rest() {
+        let saved = "*filter\n:OUTPUT ACCEPT [1:2]\n:taltun-t0-fwd - [0:0]\n:taltun-t0-out - [0:0]\n\
+                     -A FORWARD -j taltun-t0-fwd\n-A OUTPUT -j taltun-t0-out\n\
+                     -A taltun-t0-fwd -i t0 -j ACCEPT\n\
+                     -A taltun-t0-fwd -j REJECT --reject-with icmp-admin-prohibited\n\
+                     -A taltun-t0-out -o lo -j ACCEPT\n\
+                     -A taltun-t0-out -j REJECT --reject-with icmp-admin-prohibited\nCOMMIT\n";
+        let told = |v4: &str, v6| {
+            let found = standings(v4, v6);
+            assert!(found.iter().all(|(name, _)| name == "t0"), "{found:?}");
+            found.first().map(|(_, standing)| *standing)
+        };
+        assert_eq!(told(saved, Some(saved)), Some(Standing::Closed));
+        assert_eq!(told(saved, None), Some(Standing::Closed));
+        let v6_only = Some(Standing::Open("its rules for IPv4 aren't all there"));
+        for (from, to) in [
+            ("-A OUTPUT -j taltun-t0-out\n", ""),
+            (
+                "-A taltun-t0-fwd -j REJECT",
+                "-A taltun-t0-fwd -d 192.0.2.1/32 -j REJECT",
+            ),
+        ] {
+            assert_eq!(told(&saved.replace(from, to), Some(saved)), v6_only);
+        }
+        let v4_only = Some(Standing::Open("its rules for IPv6 aren't all there"));
+        assert_eq!(told(saved, Some("")), v4_only);
+        assert_eq!(told("*filter\n:OUTPUT ACCEPT [1:2]\nCOMMIT\n", None), None);
+        assert_eq!(told(":taltun-t0-mss - [0:0]\n", None), None);
     }
 
     #[test]

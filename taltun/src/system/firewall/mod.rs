@@ -9,8 +9,10 @@
 mod iptables;
 mod nftables;
 mod others;
+mod switches;
 
 pub(super) use others::warn_of_others;
+pub(super) use switches::{Listed, Standing, kill_switches};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::Rules;
+use super::{Rules, Standing};
 use crate::system::program;
 
 /// Segments of TCP that may be an answer. One that opens a connection never is, even where it
@@ -21,6 +21,10 @@ const NEAR_V6: &str = "fc00::/7, fe80::/10, ff02::/16";
 
 /// The chain that a kill switch has.
 pub(super) const KILL_SWITCH: &str = "kill_switch_output";
+/// The one for what this machine forwards.
+const KILL_SWITCH_FORWARD: &str = "kill_switch_forward";
+/// What each table of ours is called, up to the interface's name.
+const TABLES: &str = "table inet taltun-";
 
 /// Replaces our table by one with `rules`: one transaction, so that there is no moment
 /// without them.
@@ -47,10 +51,71 @@ pub(super) async fn listed(interface: &str) -> Option<String> {
     program::run("nft", &words, "").await.ok()
 }
 
+/// The interfaces that there are kill switches for, and whether those close.
+pub(super) async fn kill_switches() -> Result<Vec<(String, Standing)>, String> {
+    let mut found = Vec::new();
+    for interface in interfaces().await? {
+        // One that has gone meanwhile is none.
+        let listed = listed(&interface).await.unwrap_or_default();
+        found.extend(standing(&listed).map(|standing| (interface, standing)));
+    }
+    Ok(found)
+}
+
+/// The interfaces that there are tables of ours for.
+async fn interfaces() -> Result<Vec<String>, String> {
+    let tables = program::run("nft", &["list", "tables", "inet"], "").await?;
+    let names = tables.lines().filter_map(|line| line.strip_prefix(TABLES));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Whether the kill switch in a listing closes; `None` where there is none in it.
+fn standing(listed: &str) -> Option<Standing> {
+    let chains = outline(listed);
+    let is_switch =
+        |(name, ..): &(&str, Vec<&str>, usize)| [KILL_SWITCH, KILL_SWITCH_FORWARD].contains(name);
+    if !chains.iter().any(is_switch) {
+        return None;
+    }
+    if is_dormant(listed) {
+        return Some(Standing::Open("its table is dormant"));
+    }
+    let closes = |(name, hook): &(&str, &str)| {
+        let base = ["type", "filter", "hook", hook];
+        let at_hook = chains
+            .iter()
+            .any(|(chain, at, _)| chain == name && *at == base);
+        at_hook && last_rule(listed, name).is_some_and(refuses_all)
+    };
+    let both = [(KILL_SWITCH, "output"), (KILL_SWITCH_FORWARD, "forward")];
+    Some(if both.iter().all(closes) {
+        Standing::Closed
+    } else {
+        Standing::Open("not all of its rules are there")
+    })
+}
+
+/// The last rule of a chain.
+fn last_rule<'a>(listed: &'a str, chain: &str) -> Option<&'a str> {
+    let start = format!("chain {chain} {{");
+    let lines = listed.lines().map(str::trim);
+    let inside = lines.skip_while(|line| *line != start).skip(1);
+    inside.take_while(|line| *line != "}").last()
+}
+
+/// Whether a rule refuses whatever reaches it.
+fn refuses_all(rule: &str) -> bool {
+    let rule = rule.strip_prefix("counter ").unwrap_or(rule);
+    rule.starts_with("reject with ")
+}
+
+fn is_dormant(listed: &str) -> bool {
+    listed.lines().any(|line| line.trim() == "flags dormant")
+}
+
 /// Whether a listing has each chain of `rules`, at its hook and with as many rules.
 pub(super) fn holds(rules: &Rules, listed: &str) -> bool {
-    let dormant = listed.lines().any(|line| line.trim() == "flags dormant");
-    !dormant && outline(listed) == outline(&ruleset(rules))
+    !is_dormant(listed) && outline(listed) == outline(&ruleset(rules))
 }
 
 /// The name of each chain, the start of what says at which hook it is, and how many rules it has.
@@ -202,7 +267,7 @@ fn ruleset(rules: &Rules) -> String {
             reject.into(),
         ];
         chain(
-            "kill_switch_forward",
+            KILL_SWITCH_FORWARD,
             "filter hook forward priority filter",
             &forward,
         );
@@ -287,6 +352,29 @@ mod tests {
             &whole.replace("  chain mss", "  flags dormant\n  chain mss")
         ));
         assert!(!holds(&rules, ""));
+    }
+
+    #[test]
+    fn a_kill_switch_stands_while_both_its_chains_refuse_the_rest() {
+        let whole = ruleset(&all_rules());
+        assert_eq!(standing(&whole), Some(Standing::Closed));
+        let reject = "    counter reject with icmpx type admin-prohibited\n";
+        let part = Some(Standing::Open("not all of its rules are there"));
+        assert_eq!(standing(&whole.replacen(reject, "", 1)), part);
+        let narrower = "    ip daddr 192.0.2.1 counter reject with icmpx type admin-prohibited\n";
+        assert_eq!(standing(&whole.replacen(reject, narrower, 1)), part);
+        assert_eq!(standing(&whole.replace("hook output", "hook input")), part);
+        assert_eq!(standing(&whole.replace(KILL_SWITCH_FORWARD, "other")), part);
+        assert_eq!(
+            standing(&whole.replace("  chain mss", "  flags dormant\n  chain mss")),
+            Some(Standing::Open("its table is dormant"))
+        );
+        let rules = Rules {
+            kill_switch: false,
+            ..all_rules()
+        };
+        assert_eq!(standing(&ruleset(&rules)), None);
+        assert_eq!(standing(""), None);
     }
 
     #[test]
