@@ -64,6 +64,7 @@ mod support;
 mod toolkit;
 mod tools;
 mod udpgw;
+mod undo_others;
 mod vagrant;
 mod watch;
 mod wireguard;
@@ -145,6 +146,7 @@ fn side_by_side() -> Vec<Case> {
         kill_switch_inbound::CASES,
         kill_switch_left::CASES,
         kill_switch_seen::CASES,
+        undo_others::CASES,
         keeping::CASES,
         keeping_rules::CASES,
         name_routes::CASES,

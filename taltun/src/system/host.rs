@@ -542,7 +542,7 @@ impl Left {
         }
         if let Some(journal) = Journal::left_behind(directory, name) {
             return Ok(Self {
-                journal: Some(journal),
+                journal: Some(journal.without_others_mark(directory).await),
                 more: More::default(),
             });
         }

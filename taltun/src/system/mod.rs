@@ -33,6 +33,7 @@ mod resolver;
 mod route_watch;
 mod routes;
 mod secrecy;
+mod socket_marks;
 mod switches;
 mod sysctl;
 #[cfg(test)]

@@ -3,15 +3,22 @@
 //!
 //! Firewall rules of ours bear the interface's name. Policy rules of ours are told by their
 //! shape and their place, and those of a dead tunnel by the table that they lead to: nothing is
-//! in it. Which dead tunnel's they are doesn't matter then, as long as no journal has them.
+//! in it. Which dead tunnel's they are doesn't matter then, as long as nobody claims them: a
+//! journal, rules of another tunnel, or a socket.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rtnetlink::packet_route::AddressFamily;
+use tracing::debug;
 
 use super::firewall::{self, FirewallTool};
 use super::journal::Journal;
-use super::{SystemError, interface, network, policy, routes};
+use super::{SystemError, interface, network, policy, routes, socket_marks};
+
+/// How long sockets of a process that was killed may be there.
+const DYING: Duration = Duration::from_secs(1);
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -59,12 +66,8 @@ async fn marks(directory: &Path, interface: &str) -> Result<Vec<u32>, SystemErro
     }
     marks.sort_unstable();
     marks.dedup();
-    let others = Journal::interfaces(directory);
-    let others = others.iter().filter(|other| *other != interface);
-    let others: Vec<u32> = others
-        .filter_map(|other| Journal::left_behind(directory, other)?.mark)
-        .collect();
-    marks.retain(|mark| !others.contains(mark));
+    let claimed = claimed(directory, interface, &marks).await;
+    marks.retain(|mark| !claimed.contains(mark));
     if !marks.is_empty() {
         let own = interface::index(interface);
         let used = routes::tables(&handle, own).await?;
@@ -72,4 +75,51 @@ async fn marks(directory: &Path, interface: &str) -> Result<Vec<u32>, SystemErro
     }
     connection.abort();
     Ok(marks)
+}
+
+impl Journal {
+    /// Without its mark where that is another tunnel's by now.
+    pub(super) async fn without_others_mark(mut self, directory: &Path) -> Self {
+        if let Some(mark) = self.mark
+            && claimed(directory, &self.interface, &[mark])
+                .await
+                .contains(&mark)
+        {
+            self.mark = None;
+        }
+        self
+    }
+}
+
+/// Those of `marks` that belong to another tunnel than `interface`, which has no socket any more:
+/// journals and firewall rules of dead ones name theirs, and sockets of living ones have it.
+async fn claimed(directory: &Path, interface: &str, marks: &[u32]) -> HashSet<u32> {
+    if marks.is_empty() {
+        return HashSet::new();
+    }
+    let journals = Journal::interfaces(directory).into_iter();
+    let journals = journals.filter(|other| other != interface);
+    let mut claimed: HashSet<u32> = journals
+        .filter_map(|other| Journal::left_behind(directory, &other)?.mark)
+        .collect();
+    claimed.extend(firewall::marks_of_others(interface).await);
+    claimed.retain(|mark| marks.contains(mark));
+    claimed.extend(of_sockets(marks).await);
+    claimed
+}
+
+/// Those of `marks` that sockets have, and go on having.
+async fn of_sockets(marks: &[u32]) -> HashSet<u32> {
+    let end = Instant::now() + DYING;
+    loop {
+        let mut used = socket_marks::marks_of_sockets().unwrap_or_else(|error| {
+            debug!("marks of sockets: {error}");
+            HashSet::new()
+        });
+        used.retain(|mark| marks.contains(mark));
+        if used.is_empty() || Instant::now() > end {
+            return used;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

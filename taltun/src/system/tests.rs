@@ -356,7 +356,8 @@ fn rules_replace_those_that_are_there_by_either_tool() {
             let host = configure().await;
             let first = sh(list);
             assert!(first.contains("taltun-t0"), "{first}");
-            std::mem::forget(host);
+            // As if it had been killed; nobody puts anything back.
+            host.leave().await;
             ip("link delete t0");
             ip("tuntap add dev t0 mode tun");
             let host = configure().await;

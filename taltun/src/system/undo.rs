@@ -70,6 +70,8 @@ pub async fn undo(directory: &Path, interface: &str, scope: Scope) -> Result<Und
         match namespace::find(journal.namespace) {
             Place::Here => {
                 known = true;
+                ensure_gone(interface)?;
+                let journal = journal.without_others_mark(directory).await;
                 undone.add(take_back(journal, directory, None, None).await);
             }
             Place::There(there) => elsewhere.push((there, journal)),
@@ -82,6 +84,8 @@ pub async fn undo(directory: &Path, interface: &str, scope: Scope) -> Result<Und
         for (there, journal) in elsewhere {
             namespace::enter(&there)
                 .map_err(|error| refused(format!("its network namespace: {error}")))?;
+            ensure_gone(interface)?;
+            let journal = journal.without_others_mark(directory).await;
             undone.add(take_back(journal, directory, None, None).await);
             undone.add(by_name(directory, interface, true).await?);
         }
@@ -177,6 +181,22 @@ pub(super) async fn remove_rules(mark: Option<u32>) {
     }
 }
 
+/// An error where an interface is called `name`: what bears its name is a running tunnel's then,
+/// whatever a journal says.
+fn ensure_gone(name: &str) -> Result<(), SystemError> {
+    if interface::interface_goes(name) {
+        return Ok(());
+    }
+    Err(SystemError::NotUndone {
+        interface: name.to_owned(),
+        reason: format!(
+            "there is an interface {name}, so its tunnel may be running with another \
+             TALTUN_RUNTIME_DIR; stop it, or if it is gone remove the interface with \
+             `ip link delete {name}`"
+        ),
+    })
+}
+
 /// Removes what is there of `interface` though no journal tells of it. Where one was `known`,
 /// kernel settings were put back.
 async fn by_name(directory: &Path, name: &str, known: bool) -> Result<Undone, SystemError> {
@@ -185,16 +205,7 @@ async fn by_name(directory: &Path, name: &str, known: bool) -> Result<Undone, Sy
     if left == Remnants::default() {
         return Ok(undone);
     }
-    if !interface::interface_goes(name) {
-        return Err(SystemError::NotUndone {
-            interface: name.to_owned(),
-            reason: format!(
-                "there is an interface {name}, so its tunnel may be running with another \
-                 TALTUN_RUNTIME_DIR; stop it, or if it is gone remove the interface with \
-                 `ip link delete {name}`"
-            ),
-        });
-    }
+    ensure_gone(name)?;
     for mark in &left.marks {
         remove_rules(Some(*mark)).await;
     }

@@ -147,6 +147,10 @@ pub enum Signal {
     Terminate,
     /// Stop, unasked.
     Kill,
+    /// Stand still, unasked.
+    Pause,
+    /// Go on.
+    Resume,
 }
 
 /// Sends `signal` to the process `pid`. Only for processes that we started, or that are in a
@@ -161,6 +165,8 @@ pub fn send_signal(pid: u32, signal: Signal) -> io::Result<()> {
         Signal::Interrupt => libc::SIGINT,
         Signal::Terminate => libc::SIGTERM,
         Signal::Kill => libc::SIGKILL,
+        Signal::Pause => libc::SIGSTOP,
+        Signal::Resume => libc::SIGCONT,
     };
     // SAFETY: kill takes plain numbers and touches no memory.
     check(unsafe { libc::kill(pid, signal) })?;

@@ -144,6 +144,22 @@ pub(super) async fn kill_switches() -> Result<Vec<(String, Standing)>, String> {
     Ok(standings(&v4, v6.as_deref()))
 }
 
+/// The rules in chains that other interfaces than `interface` have.
+pub(super) async fn rules_of_others(interface: &str) -> Result<String, String> {
+    let mut saved = program::run(V4_SAVE, &[], "").await?;
+    if sysctl::has_ipv6() {
+        saved.push_str(&program::run(V6_SAVE, &[], "").await?);
+    }
+    let others = |line: &&str| {
+        let chain = line
+            .strip_prefix("-A ")
+            .and_then(|rule| rule.split(' ').next());
+        chain.is_some_and(|name| name.starts_with("taltun-") && !is_ours(interface, name))
+    };
+    let lines: Vec<&str> = saved.lines().filter(others).collect();
+    Ok(lines.join("\n"))
+}
+
 fn standings(v4: &str, v6: Option<&str>) -> Vec<(String, Standing)> {
     let lines = v4.lines().chain(v6.unwrap_or_default().lines());
     let mut names: Vec<&str> = lines.filter_map(switch_of).collect();

@@ -12,7 +12,7 @@ mod others;
 mod switches;
 
 pub(super) use others::warn_of_others;
-pub(super) use switches::{Listed, Standing, kill_switches};
+pub(super) use switches::{Listed, Standing, kill_switches, marks_of_others};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};

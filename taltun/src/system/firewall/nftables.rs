@@ -62,6 +62,17 @@ pub(super) async fn kill_switches() -> Result<Vec<(String, Standing)>, String> {
     Ok(found)
 }
 
+/// The tables that other interfaces than `interface` have.
+pub(super) async fn rules_of_others(interface: &str) -> Result<String, String> {
+    let mut rules = String::new();
+    for other in interfaces().await? {
+        if other != interface {
+            rules.push_str(&listed(&other).await.unwrap_or_default());
+        }
+    }
+    Ok(rules)
+}
+
 /// The interfaces that there are tables of ours for.
 async fn interfaces() -> Result<Vec<String>, String> {
     let tables = program::run("nft", &["list", "tables", "inet"], "").await?;

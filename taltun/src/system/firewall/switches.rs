@@ -3,8 +3,12 @@
 //!
 //! A switch counts as closed if its chains are where all packets pass, and end by refusing what
 //! came so far. Rules that others put in front can't be judged.
+//!
+//! Rules of ours also tell which marks belong to other tunnels, whether those run or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+
+use tracing::debug;
 
 use super::{FirewallTool, check_name, iptables, nftables};
 use crate::system::program;
@@ -83,4 +87,48 @@ pub(in crate::system) async fn kill_switches() -> Listed {
         }
     }
     listed
+}
+
+/// The marks that rules of other tunnels than that of `interface` name, in the network namespace
+/// of the calling thread.
+pub(in crate::system) async fn marks_of_others(interface: &str) -> HashSet<u32> {
+    let mut marks = HashSet::new();
+    for outcome in [
+        nftables::rules_of_others(interface).await,
+        iptables::rules_of_others(interface).await,
+    ] {
+        match outcome {
+            Ok(rules) => marks.extend(marks_in(&rules)),
+            Err(reason) => debug!("marks of other tunnels: {reason}"),
+        }
+    }
+    marks
+}
+
+/// The marks in rules as either tool lists them, with all their bits: `meta mark 0x1001`,
+/// `ct mark set 0x1001`, `--mark 0x1001`, `--set-xmark 0x1001/0xffffffff`.
+fn marks_in(rules: &str) -> Vec<u32> {
+    let lines = rules.lines().filter(|line| line.contains("mark"));
+    let words = lines.flat_map(|line| line.split([' ', ',']));
+    let number = |word: &str| u32::from_str_radix(word.strip_prefix("0x")?, 16).ok();
+    let mark = |word| match str::split_once(word, '/') {
+        Some((value, mask)) => number(value).filter(|_| number(mask) == Some(u32::MAX)),
+        None => number(word),
+    };
+    words.filter_map(mark).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_read_from_rules_of_either_tool() {
+        let rules = "\t\tmeta mark 0x00001001 accept\n\t\tct mark set 0x1002\n\
+                     -A taltun-t0-out -m mark --mark 0x1003 -j ACCEPT\n\
+                     -A taltun-t0-in -j CONNMARK --set-xmark 0x1004/0xffffffff\n\
+                     -A taltun-t0-nat -m mark --mark 0x2000/0x2000 -j MASQUERADE\n\
+                     \t\tip6 daddr 0x1005\n";
+        assert_eq!(marks_in(rules), [0x1001, 0x1002, 0x1003, 0x1004]);
+    }
 }
