@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use taltun_tests::command::output_of;
+use taltun_tests::command::{find, output_of};
 use taltun_tests::netns::Namespace;
+use taltun_tests::programs;
 use taltun_tests::sys::Signal;
-use taltun_tests::topology::private_prefix;
+use taltun_tests::topology::{WIRE_A, private_prefix};
 
 use crate::kill_switch::Full;
 use crate::support::{Case, eventually, taltun};
@@ -45,6 +46,11 @@ pub const CASES: &[Case] = &[
         run: || after_a_reload("iptables", IPTABLES, IPTABLES_FLUSH),
     },
     Case {
+        name: "keeping: a route around the tunnel is called refused only while the rules are there",
+        programs: &["nft"],
+        run: refused_by_what_is_there,
+    },
+    Case {
         name: "keeping: with the interface renamed or moved the switch is kept up, and it is told",
         programs: &["nft"],
         run: || {
@@ -57,6 +63,47 @@ pub const CASES: &[Case] = &[
         },
     },
 ];
+
+/// Where a route around the tunnel goes, from all that `status` tells.
+fn around(full: &Full) -> Result<(serde_json::Value, String)> {
+    let status = full.client.tell(&["status"])?;
+    let json: serde_json::Value = serde_json::from_str(&full.client.tell(&["status", "--json"])?)?;
+    let routes = json["routes_around"].as_array().context("no list")?;
+    let route = routes.iter().find(|route| route["net"] == "8.0.0.0/7");
+    Ok((route.cloned().unwrap_or_default(), status))
+}
+
+/// `nft` fails while a file is there.
+fn refused_by_what_is_there() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (tool, fails) = (directory.path().join("nft"), directory.path().join("fails"));
+    let script = format!(
+        "#!/bin/sh\n[ -e {} ] && exit 1\nexec {} \"$@\"\n",
+        fails.display(),
+        find("nft").context("no nft")?.display()
+    );
+    programs::write(&tool, &script)?;
+    let path = format!("PATH={}:$PATH exec \"$@\"", directory.path().display());
+    let full = Full::start("kill_switch = true\n", &["sh", "-c", &path, "sh"])?;
+    let route = format!("route add 8.0.0.0/7 via {} proto dhcp", WIRE_A.far_v4());
+    full.pair.left.ip(&route)?;
+    eventually("the kill switch refuses it", START_LIMIT, || {
+        let (route, status) = around(&full)?;
+        Ok(route["refused"] == true && status.contains("(dhcp), refused by the kill switch"))
+    })?;
+    std::fs::write(&fails, "")?;
+    sh(&full.pair.left, "nft delete table inet taltun-taltun0")?;
+    eventually("nothing refuses it", START_LIMIT, || {
+        let (route, status) = around(&full)?;
+        Ok(route["refused"] == false
+            && status.contains("8.0.0.0/7")
+            && !status.contains("refused by"))
+    })?;
+    std::fs::remove_file(&fails)?;
+    eventually("it is refused again", START_LIMIT, || {
+        Ok(around(&full)?.0["refused"] == true)
+    })
+}
 
 const LIMIT: Duration = Duration::from_secs(3);
 /// The start itself may take a while where the machine is loaded.

@@ -69,9 +69,16 @@ impl Engine {
         }
     }
 
+    /// Whether the kill switch refuses what would go around a full tunnel: it is wanted, and its
+    /// rules are there.
+    pub(super) fn refuses_around(&self) -> bool {
+        let lacks_rules = self.kept.as_ref().is_some_and(Kept::lacks_firewall);
+        self.config.host.kill_switch && !lacks_rules
+    }
+
     /// What goes around a full tunnel, unless the kill switch refuses it.
     fn routes_around(&self) -> Vec<RouteAround> {
-        let refused = self.config.host.kill_switch;
+        let refused = self.refuses_around();
         let routes = self.underlay.routes_around().iter();
         routes
             .map(|route| RouteAround {

@@ -84,14 +84,15 @@ impl Underlay {
     }
 
     /// Takes what a thread has found, and starts one where there is something to find.
-    fn read_routes(&mut self, config: &Config, endpoints: Vec<IpAddr>) {
+    /// `refused` is whether the kill switch keeps packets from it.
+    fn read_routes(&mut self, config: &Config, refused: bool, endpoints: Vec<IpAddr>) {
         if let Some(reading) = &self.reading {
             match reading.try_recv() {
                 Ok((found, took)) => {
                     // A router's table takes long, and need not be read all the time.
                     self.next_read = Some(Instant::now() + took * SHARE);
                     self.reading = None;
-                    self.take_routes(found, config.host.kill_switch);
+                    self.take_routes(found, refused);
                 }
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => self.reading = None,
@@ -188,7 +189,7 @@ impl Engine {
             .endpoints_now()
             .map(|(_, address)| address.ip())
             .collect();
-        underlay.read_routes(&self.config, endpoints);
+        underlay.read_routes(&self.config, self.refuses_around(), endpoints);
         self.underlay = underlay;
     }
 

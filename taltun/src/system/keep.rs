@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 use super::error::errno;
-use super::kept::{Kept, LINK, LONGEST};
+use super::kept::{FIREWALL, Kept, LINK, LONGEST};
 use super::news::News;
 use super::sysctl::{self, Settings};
 use super::{dns, firewall, interface, network};
@@ -349,7 +349,6 @@ impl Look {
 
     /// `told` is whether nftables changed, `due` whether what tells nothing is to be looked at.
     async fn firewall(&mut self, made: &Made, kept: &Kept, told: bool, due: bool) {
-        const WHAT: &str = "firewall rules";
         let Some((kind, rules)) = &made.firewall else {
             self.listed = None;
             return;
@@ -365,8 +364,8 @@ impl Look {
         self.firewall_seen = Instant::now();
         self.again = false;
         if self.is_right(*kind, rules, &made.name).await {
-            kept.fine(WHAT);
-        } else if kept.may(WHAT) {
+            kept.fine(FIREWALL);
+        } else if kept.may(FIREWALL) {
             let outcome = firewall::apply(*kind, rules).await;
             let mut outcome = outcome.map_err(|error| error.to_string());
             // What it looks like is found out anew.
@@ -376,7 +375,7 @@ impl Look {
             }
             self.again = outcome.is_err();
             let most = if rules.kill_switch() { EVERY } else { LONGEST };
-            kept.note(&made.name, WHAT, outcome, most);
+            kept.note(&made.name, FIREWALL, outcome, most);
         } else {
             // Looked at again in the next round.
             self.again = true;

@@ -21,6 +21,8 @@ pub(super) const LONGEST: Duration = Duration::from_secs(30);
 
 /// The state of our interface, as `status` calls it.
 pub(super) const LINK: &str = "link state";
+/// Firewall rules, as `status` calls them.
+pub(super) const FIREWALL: &str = "firewall rules";
 /// The interface itself.
 const INTERFACE: &str = "interface";
 
@@ -63,6 +65,13 @@ impl Kept {
             })
         });
         told.collect()
+    }
+
+    /// Whether firewall rules are missing that can't be put back.
+    pub fn lacks_firewall(&self) -> bool {
+        let stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let story = stories.get(FIREWALL);
+        story.is_some_and(|story| story.missing.is_some())
     }
 
     fn with<T>(&self, what: &'static str, change: impl FnOnce(&mut Story) -> T) -> T {
@@ -175,5 +184,10 @@ mod tests {
         assert_eq!(kept.missing()[0].reason, "no");
         kept.fine("routes");
         assert!(kept.missing().is_empty());
+        assert!(!kept.lacks_firewall());
+        kept.note("t0", FIREWALL, Err("no".into()), LONGEST);
+        assert!(kept.lacks_firewall());
+        kept.fine(FIREWALL);
+        assert!(!kept.lacks_firewall());
     }
 }
