@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{left_switches, peer_process};
+use super::{peer_process, switch_words};
 use crate::system::LeftSwitches;
 
 /// Why a control socket can't be served or asked.
@@ -93,7 +93,7 @@ fn not_running(
     } else {
         text.push('.');
     }
-    left_switches::tell(&mut text, left);
+    switch_words::tell(&mut text, left);
     text
 }
 

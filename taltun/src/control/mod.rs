@@ -42,6 +42,7 @@ mod socket;
 mod sockets;
 mod spare;
 mod state_file;
+mod switch_words;
 mod telling;
 mod terminal;
 mod uapi;

@@ -9,10 +9,12 @@
 mod iptables;
 mod nftables;
 mod others;
+mod standing;
 mod switches;
 
 pub(super) use others::warn_of_others;
-pub(super) use switches::{Listed, Standing, kill_switches, marks_of_others};
+pub(super) use standing::Standing;
+pub(super) use switches::{Listed, kill_switches, marks_of_others};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};

@@ -10,17 +10,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use tracing::debug;
 
-use super::{FirewallTool, check_name, iptables, nftables};
+use super::{FirewallTool, Standing, check_name, iptables, nftables};
 use crate::system::program;
-
-/// Whether a kill switch closes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::system) enum Standing {
-    /// Its rules are there.
-    Closed,
-    /// What isn't.
-    Open(&'static str),
-}
 
 /// What the tools list.
 #[derive(Debug, Default)]
