@@ -345,6 +345,11 @@ impl Node {
 
     /// The same; it may be [started again](Node::start_again).
     pub fn end(&mut self, signal: Signal) -> Result<()> {
+        self.end_within(signal, STOP_LIMIT)
+    }
+
+    /// The same where hooks may take longer than an end has.
+    pub fn end_within(&mut self, signal: Signal, limit: Duration) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!(
                 "it had already ended ({status}); the end of its log:\n{}",
@@ -352,13 +357,13 @@ impl Node {
             );
         }
         sys::send_signal(self.child.id(), signal)?;
-        match wait_for(&mut self.child, STOP_LIMIT)? {
+        match wait_for(&mut self.child, limit)? {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!(
                 "it stopped with {status}; the end of its log:\n{}",
                 self.end_of_log()
             ),
-            None => bail!("it didn't stop within {STOP_LIMIT:?} of being asked to"),
+            None => bail!("it didn't stop within {limit:?} of being asked to"),
         }
     }
 

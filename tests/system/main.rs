@@ -60,6 +60,7 @@ mod router_names;
 mod secrecy;
 mod soak;
 mod sources;
+mod stuck;
 mod support;
 mod toolkit;
 mod tools;
@@ -147,6 +148,7 @@ fn side_by_side() -> Vec<Case> {
         kill_switch_left::CASES,
         kill_switch_seen::CASES,
         undo_others::CASES,
+        stuck::CASES,
         keeping::CASES,
         keeping_rules::CASES,
         name_routes::CASES,

@@ -1,6 +1,8 @@
 //! What a reload does and says, and a key that two machines have.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -22,6 +24,11 @@ pub const CASES: &[Case] = &[
         name: "a reload says what it did, own key and debug included, and all that needs a restart",
         programs: &[],
         run: says_what,
+    },
+    Case {
+        name: "what wg changes is in the log, a line for all of it within a second",
+        programs: &[],
+        run: changed_by_wg,
     },
     Case {
         name: "a reload exits with 2 for a mistake in the file and with 1 for the rest, and shows warnings",
@@ -132,6 +139,15 @@ fn says_what() -> Result<()> {
     let key = hub.keys.private.clone();
     let said = hub.reload(&key, "", "")?;
     ensure!(said.contains("nothing has changed"), "{said}");
+    let said = hub.reload(&key, "relay = false", "")?;
+    ensure!(
+        said == "reloaded: relay off: packets between peers go through the kernel\n",
+        "{said}"
+    );
+    let said = hub.reload(&key, "relay = true", "")?;
+    ensure!(said.starts_with("reloaded: relay on: "), "{said}");
+    let said = hub.reload(&key, "", "")?;
+    ensure!(!said.contains("relay on"), "{said}");
     let said = hub.reload(&key, "debug = true", "")?;
     ensure!(said.contains("debug on"), "{said}");
     // A decision that is told only then.
@@ -171,6 +187,68 @@ fn says_what() -> Result<()> {
         ensure!(refusal.contains(key), "{key} isn't named: {refusal}");
     }
     ensure!(hub.node.stats()?.denied.len() == 2, "something has changed");
+    hub.node.stop(Signal::Terminate)
+}
+
+/// `wg` itself would look for its socket elsewhere.
+fn changed_by_wg() -> Result<()> {
+    let hub = Hub::start()?;
+    let set = |lines: &str| -> Result<()> {
+        let path = hub.node.directory().join("wireguard/taltun0.sock");
+        let mut socket = UnixStream::connect(&path).context("no UAPI socket")?;
+        write!(socket, "set=1\n{lines}\n")?;
+        let mut answer = String::new();
+        socket.set_read_timeout(Some(UP_LIMIT))?;
+        BufReader::new(socket).read_line(&mut answer)?;
+        ensure!(answer == "errno=0\n", "{lines}: {answer}");
+        Ok(())
+    };
+    let line = |number: usize| -> Result<String> {
+        let mut found = String::new();
+        eventually("it is told", UP_LIMIT, || {
+            let log = hub.node.log();
+            let lines = log
+                .lines()
+                .filter_map(|line| line.split_once("changed by wg: "));
+            found = lines
+                .map(|(_, what)| what.to_owned())
+                .nth(number)
+                .unwrap_or_default();
+            Ok(!found.is_empty())
+        })?;
+        Ok(found)
+    };
+    let key = |digit: usize| format!("{digit:x}").repeat(64);
+    set(&format!(
+        "fwmark=7\npublic_key={}\nallowed_ip=10.200.0.9/32\n",
+        key(1)
+    ))?;
+    let told = line(0)?;
+    ensure!(told.starts_with("fwmark 0x7, 1 peer added ("), "{told}");
+    set(&format!(
+        "public_key={}\npersistent_keepalive_interval=9\n",
+        key(1)
+    ))?;
+    let told = line(1)?;
+    ensure!(told.starts_with("1 peer changed ("), "{told}");
+    set(&format!("public_key={}\nremove=true\n", key(1)))?;
+    let told = line(2)?;
+    ensure!(told.starts_with("1 peer removed ("), "{told}");
+    // Many in one go are counted, and neither key is in the log.
+    let many: Vec<String> = (1..=9)
+        .map(|digit| {
+            format!(
+                "public_key={}
+",
+                key(digit)
+            )
+        })
+        .collect();
+    let many = many.concat();
+    set(&format!("private_key={}\n{many}", key(10)))?;
+    let told = line(3)?;
+    ensure!(told.ends_with(", 9 peers added"), "{told}");
+    ensure!(!hub.node.log().contains(&key(10)), "our key is in the log");
     hub.node.stop(Signal::Terminate)
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Config;
+use super::{Config, Mode};
 
 /// What the host does for the tunnel beyond carrying its interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +161,12 @@ impl Config {
         let needed = host.kill_switch || self.routes_around(endpoints).next().is_some();
         host.fwmark
             .or_else(|| needed.then(|| mark_for(&self.interface.tun_name)))
+    }
+
+    /// Whether packets between peers go straight from one to the other: by itself, on a server.
+    pub fn relays(&self) -> bool {
+        let server = self.interface.mode == Mode::Server;
+        self.host.relay.unwrap_or(server)
     }
 
     /// Those of the routes that would lead our own datagrams into the tunnel again: the

@@ -604,8 +604,7 @@ impl Engine {
 
 /// Whether packets between peers go straight from one to the other.
 pub(super) fn relays(config: &Config, manner: Manner) -> bool {
-    let server = config.interface.mode == Mode::Server;
-    manner == Manner::Configured && config.host.relay.unwrap_or(server)
+    manner == Manner::Configured && config.relays()
 }
 
 /// Random bytes of the system's. It knows of copies of the machine and we may not.

@@ -114,6 +114,17 @@ pub(super) fn changes(old: &Config, new: &Config, is_new_key: bool) -> Vec<Strin
                 }
                 .to_owned(),
             ),
+            ("interface", "relay") => changes.push(
+                match [old.relays(), new.relays()] {
+                    [false, true] => {
+                        "relay on: packets between peers don't go through the kernel and its \
+                         firewall"
+                    }
+                    [true, false] => "relay off: packets between peers go through the kernel",
+                    _ => "interface.relay changed, which makes no difference here",
+                }
+                .to_owned(),
+            ),
             // All of it is made anew.
             ("dns_routes", _) => changes.push("dns_routes changed".to_owned()),
             _ => changes.push(format!("{} changed", key.full_name())),
