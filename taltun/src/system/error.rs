@@ -4,6 +4,8 @@ use std::io;
 
 use ipnet::IpNet;
 
+use super::ipv6::has_ipv6;
+
 /// Why the host can't carry the tunnel.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemError {
@@ -184,7 +186,7 @@ impl SystemError {
 
 /// How IPv6 comes back.
 fn remedy_for_ipv6() -> &'static str {
-    if super::sysctl::has_ipv6() {
+    if has_ipv6() {
         "switch it on with `sysctl net.ipv6.conf.all.disable_ipv6=0`"
     } else {
         "the kernel runs without it: start it without `ipv6.disable=1`"

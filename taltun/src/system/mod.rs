@@ -14,6 +14,7 @@ mod firewall;
 mod foreign;
 mod host;
 mod interface;
+mod ipv6;
 mod journal;
 mod keep;
 mod kept;

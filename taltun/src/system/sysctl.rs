@@ -178,12 +178,6 @@ fn dotted(name: &str) -> String {
     name.chars().map(swap).collect()
 }
 
-/// Whether this kernel has IPv6 at all: `ipv6.disable=1` at boot takes it away, sockets and
-/// tables included.
-pub(super) fn has_ipv6() -> bool {
-    path(LINKS_V6).is_dir()
-}
-
 /// Switches IPv6 on for our own interface where it is switched off for new ones only: what
 /// other interfaces have would go around the tunnel.
 pub(super) fn allow_ipv6(tun_name: &str) {

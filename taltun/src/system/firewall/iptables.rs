@@ -9,7 +9,8 @@ use std::fmt::Write;
 use tracing::{debug, warn};
 
 use super::{Rules, Standing};
-use crate::system::{program, sysctl};
+use crate::system::ipv6::has_ipv6;
+use crate::system::program;
 
 /// The tables that we have chains in.
 const TABLES: [&str; 4] = ["raw", "mangle", "nat", "filter"];
@@ -64,7 +65,7 @@ pub(super) async fn apply(rules: &Rules) -> Result<(), String> {
 
 /// Whether a family has to have its rules.
 fn matters(rules: &Rules, v6: bool) -> bool {
-    !v6 || sysctl::has_ipv6() && (!rules.vips_of(true).is_empty() || rules.kill_switch)
+    !v6 || has_ipv6() && (!rules.vips_of(true).is_empty() || rules.kill_switch)
 }
 
 /// Whether a listing has each chain of `rules`, with as many rules and with what leads there.
@@ -136,7 +137,7 @@ pub(super) async fn listed(interface: &str) -> Option<String> {
 /// The interfaces that there are kill switches for, and whether those close.
 pub(super) async fn kill_switches() -> Result<Vec<(String, Standing)>, String> {
     let v4 = program::run(V4_SAVE, &[], "").await?;
-    let v6 = if sysctl::has_ipv6() {
+    let v6 = if has_ipv6() {
         Some(program::run(V6_SAVE, &[], "").await?)
     } else {
         None
@@ -147,7 +148,7 @@ pub(super) async fn kill_switches() -> Result<Vec<(String, Standing)>, String> {
 /// The rules in chains that other interfaces than `interface` have.
 pub(super) async fn rules_of_others(interface: &str) -> Result<String, String> {
     let mut saved = program::run(V4_SAVE, &[], "").await?;
-    if sysctl::has_ipv6() {
+    if has_ipv6() {
         saved.push_str(&program::run(V6_SAVE, &[], "").await?);
     }
     let others = |line: &&str| {
