@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::failure::Failure;
 use super::{logging, output};
 use crate::config::{self, Config};
-use crate::control::{self, Manner, Origin};
+use crate::control::{self, Origin, TunnelKind};
 use crate::crypto::PrivateKey;
 use crate::system::{self, Fork, SystemError};
 
@@ -91,7 +91,7 @@ impl Interface {
             .enable_all()
             .build()
             .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
-        let run = control::run(config, Origin::default(), Manner::Plain, up);
+        let run = control::run(config, Origin::default(), TunnelKind::Plain, up);
         let ended = runtime.block_on(run);
         // A thread may wait for something that never comes.
         runtime.shutdown_timeout(super::LAST_WAIT);

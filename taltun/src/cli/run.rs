@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::failure::Failure;
 use super::{logging, output};
 use crate::config::{self, Overrides};
-use crate::control::{self, Manner, Origin};
+use crate::control::{self, Origin, TunnelKind};
 use crate::system::SwitchState;
 
 /// What is read when no file is named, as the Go version does.
@@ -105,7 +105,7 @@ impl Run {
             keep_kill_switch: self.keep_kill_switch,
             debug_switch: Some(logging::set_debug),
         };
-        let run = control::run(loaded.config, origin, Manner::Configured, || Ok(()));
+        let run = control::run(loaded.config, origin, TunnelKind::Configured, || Ok(()));
         let ended = runtime.block_on(run);
         // A thread may wait for a file that never comes.
         runtime.shutdown_timeout(super::LAST_WAIT);

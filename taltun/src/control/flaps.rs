@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::engine::Engine;
+use super::peers::Peers;
 use crate::crypto::PublicKey;
-use crate::dataplane::clock;
+use crate::protocol::device::Device;
 use crate::protocol::peer::Turns;
 use crate::protocol::time::Time;
 
@@ -46,6 +46,35 @@ impl Flaps {
     /// Between which places a peer goes back and forth now.
     pub(super) fn of(&self, peer: &PublicKey) -> Option<[SocketAddr; 2]> {
         self.seen.get(peer)?.between
+    }
+
+    /// Looks for peers that go back and forth, and tells of them.
+    pub(super) fn follow(&mut self, device: &Device, peers: &Peers, now: Time) {
+        if !self.is_due(now) {
+            return;
+        }
+        let returned = device.take_returned().into_iter();
+        let returned = returned.filter_map(|id| device.key_of(id).copied());
+        self.watched.extend(returned);
+        let mut news = Vec::new();
+        for key in std::mem::take(&mut self.watched) {
+            if let Some(turns) = device.peer(&key).and_then(|peer| peer.turns()) {
+                news.extend(self.look(key, &turns, now).map(|news| (key, news)));
+                if !self.is_quiet(&key) {
+                    self.watched.insert(key);
+                }
+            }
+        }
+        for (key, news) in news {
+            let label = peers.label(&key);
+            match news {
+                News::Began([one, other]) => warn!(
+                    "{label} moves back and forth between {one} and {other}: two machines have \
+                     the same key, it seems; give each its own"
+                ),
+                News::Ended => info!("{label} no longer moves back and forth"),
+            }
+        }
     }
 
     /// Forgets a peer that is none any more.
@@ -95,39 +124,6 @@ impl Flaps {
             (None, Some(between)) => Some(News::Began(between)),
             (Some(_), None) => Some(News::Ended),
             _ => None,
-        }
-    }
-}
-
-impl Engine {
-    /// Looks for peers that go back and forth, and tells of them.
-    pub(super) fn follow_moves(&mut self) {
-        let now = clock::now();
-        if !self.flaps.is_due(now) {
-            return;
-        }
-        let (device, flaps) = (&self.device, &mut self.flaps);
-        let returned = device.take_returned().into_iter();
-        let returned = returned.filter_map(|id| device.key_of(id).copied());
-        flaps.watched.extend(returned);
-        let mut news = Vec::new();
-        for key in std::mem::take(&mut flaps.watched) {
-            if let Some(turns) = device.peer(&key).and_then(|peer| peer.turns()) {
-                news.extend(flaps.look(key, &turns, now).map(|news| (key, news)));
-                if !flaps.is_quiet(&key) {
-                    flaps.watched.insert(key);
-                }
-            }
-        }
-        for (key, news) in news {
-            let label = self.label(&key);
-            match news {
-                News::Began([one, other]) => warn!(
-                    "{label} moves back and forth between {one} and {other}: two machines have \
-                     the same key, it seems; give each its own"
-                ),
-                News::Ended => info!("{label} no longer moves back and forth"),
-            }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::io;
 use taltun_common::drops::DropReason;
 use tracing::{debug, info, warn};
 
-use super::plant::Plant;
+use super::worker_set::WorkerSet;
 use crate::accel::{Shield, Underlay};
 use crate::config::AfXdp;
 use crate::dataplane::counters::Counters;
@@ -63,14 +63,14 @@ impl Lanes {
     }
 
     /// Makes the lanes what they should be, as the interfaces are now.
-    pub(super) fn follow(&mut self, shield: &mut Shield, plant: &Plant, counters: &Counters) {
+    pub(super) fn follow(&mut self, shield: &mut Shield, workers: &WorkerSet, counters: &Counters) {
         if self.mode == AfXdp::Off {
             return;
         }
         let before = std::mem::replace(&mut self.underlays, shield.underlays());
         self.tell_losses(counters);
-        self.end_misfits(shield, plant);
-        self.leave_by_socket(plant.mark() != 0);
+        self.end_misfits(shield, workers);
+        self.leave_by_socket(workers.mark() != 0);
         let underlays = &self.underlays;
         // Another MTU, or other queues, may be answered otherwise.
         self.refused.retain(|queue, _| {
@@ -84,24 +84,24 @@ impl Lanes {
                 };
                 let refused = self.refused.get(&queue);
                 if !self.running.contains_key(&queue) && refused.is_none_or(|it| it.passing) {
-                    self.try_start(queue, &underlay, shield, plant);
+                    self.try_start(queue, &underlay, shield, workers);
                 }
             }
         }
     }
 
     /// Has others send by the lanes that there are.
-    fn open_queues(&self, plant: &Plant) {
+    fn open_queues(&self, workers: &WorkerSet) {
         let lanes = self.running.values().map(|running| &running.lane);
-        plant
+        workers
             .queues()
             .set(lanes.map(Lane::transmit_queue).collect());
     }
 
     /// Ends all lanes: messages go the ordinary way from now on.
-    pub(super) fn end(&mut self, shield: &mut Shield, plant: &Plant, counters: &Counters) {
+    pub(super) fn end(&mut self, shield: &mut Shield, workers: &WorkerSet, counters: &Counters) {
         self.tell_losses(counters);
-        plant.queues().set(Vec::new());
+        workers.queues().set(Vec::new());
         for queue in self.running.keys() {
             shield.disconnect(queue.interface, queue.number);
         }
@@ -171,7 +171,7 @@ impl Lanes {
 
     /// Ends lanes that have no queue any more, or whose frames are too small for what the
     /// interface has come to carry.
-    fn end_misfits(&mut self, shield: &mut Shield, plant: &Plant) {
+    fn end_misfits(&mut self, shield: &mut Shield, workers: &WorkerSet) {
         let underlays = &self.underlays;
         let misfits: Vec<Queue> = self
             .running
@@ -193,15 +193,21 @@ impl Lanes {
             .iter()
             .filter_map(|queue| self.running.remove(queue))
             .collect();
-        self.open_queues(plant);
+        self.open_queues(workers);
         // Behind the back of the program and of senders by now: what still comes in is taken
         // to its end.
         info!(queues = ?misfits, "AF_XDP: lanes end");
         drop(ending);
     }
 
-    fn try_start(&mut self, queue: Queue, underlay: &Underlay, shield: &mut Shield, plant: &Plant) {
-        match self.start(queue, underlay, shield, plant) {
+    fn try_start(
+        &mut self,
+        queue: Queue,
+        underlay: &Underlay,
+        shield: &mut Shield,
+        workers: &WorkerSet,
+    ) {
+        match self.start(queue, underlay, shield, workers) {
             Ok(running) => {
                 let zero_copy = running.lane.is_zero_copy();
                 info!(
@@ -212,7 +218,7 @@ impl Lanes {
                 );
                 self.refused.remove(&queue);
                 self.running.insert(queue, running);
-                self.open_queues(plant);
+                self.open_queues(workers);
             }
             Err(refusal) => {
                 let (interface, reason) = (&underlay.name, &refusal.reason);
@@ -233,7 +239,7 @@ impl Lanes {
         queue: Queue,
         underlay: &Underlay,
         shield: &mut Shield,
-        plant: &Plant,
+        workers: &WorkerSet,
     ) -> Result<Running, Refusal> {
         let refuse = |reason: &str| Refusal {
             reason: reason.into(),
@@ -265,11 +271,11 @@ impl Lanes {
             passing: true,
         };
         let room = xsk.room();
-        let parts = plant
+        let parts = workers
             .lane_parts(queue.number)
             .map_err(|error| passing(&error))?;
         let lane = Lane::start(parts, xsk, queue).map_err(|error| passing(&error))?;
-        lane.leave_by_socket(plant.mark() != 0);
+        lane.leave_by_socket(workers.mark() != 0);
         let socket = lane.handle().socket();
         let socket = socket.ok_or_else(|| passing(&"the lane ended"))?;
         shield

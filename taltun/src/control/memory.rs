@@ -17,8 +17,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::diagnosis::Diagnosis;
+use super::peers::Peers;
 use super::state_file::{self, Complaint, wall_clock, write};
 use crate::crypto::PublicKey;
+use crate::protocol::device::Device;
+use crate::protocol::peer::Endpoint;
+use crate::protocol::time::Time;
 
 /// What it means that the file can't be written.
 const CONSEQUENCE: &str = "peers come back by themselves only";
@@ -100,13 +105,39 @@ impl Memory {
         self.next = (!self.waiting.is_empty()).then(Instant::now);
     }
 
-    /// When to ask [`Self::next_peer`] again.
+    /// When to call [`Self::speak_to_next`] again.
     pub(super) fn next_at(&self) -> Option<Instant> {
         self.next
     }
 
+    /// Speaks to the next of the peers that were there before this start.
+    pub(super) fn speak_to_next(
+        &mut self,
+        device: &mut Device,
+        peers: &Peers,
+        diagnosis: &mut Diagnosis,
+        now: Time,
+    ) {
+        let Some((key, place)) = self.next_peer() else {
+            return;
+        };
+        let Some(peer) = device.peer(&key) else {
+            return;
+        };
+        match place {
+            // It came by itself, or the configuration says where it is.
+            Some(_) if !peers.has_no_endpoint(&key) || peer.endpoint().is_some() => return,
+            Some(place) => {
+                device.set_endpoint(&key, Some(Endpoint::from(place)));
+                diagnosis.remembered(&key, place);
+            }
+            None => {}
+        }
+        device.initiate(&key, now);
+    }
+
     /// The next peer to speak to, and where, if that isn't known already.
-    pub(super) fn next_peer(&mut self) -> Option<(PublicKey, Option<SocketAddr>)> {
+    fn next_peer(&mut self) -> Option<(PublicKey, Option<SocketAddr>)> {
         let next = self.waiting.pop_front();
         let more = !self.waiting.is_empty();
         self.next = more.then(|| Instant::now() + PACE);

@@ -1,27 +1,54 @@
-//! What the controller tells of itself: `status` and `stats`.
+//! What the controller tells of itself: `status` and `stats`. It reads, and changes nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::engine::{Engine, Manner};
-use crate::config::{Endpoint, Mode};
+use super::bans::Bans;
+use super::data_plane::DataPlane;
+use super::diagnosis::Diagnosis;
+use super::dns_routes::RoutedNames;
+use super::flaps::Flaps;
+use super::origin::TunnelKind;
+use super::peers::Peers;
+use super::underlay::Underlay;
+use crate::accel::Shield;
+use crate::config::{Config, Endpoint, Mode};
 use crate::crypto::{AeadKey, PublicKey};
 use crate::dataplane::clock;
 use crate::layer::Layer;
+use crate::protocol::device::Device;
 use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
-use crate::report::{
-    Fallbacks, HostStatus, PeerStatus, RouteAround, Stats, Status, SteeringStatus,
-};
+use crate::report::{Fallbacks, HostStatus, PeerStatus, RouteAround, Stats, Status};
 use crate::system::Kept;
 
 /// Sources that `stats` tells at most.
 const MOST_SOURCES: usize = 1024;
 
-impl Engine {
+/// All that is told of.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub kind: TunnelKind,
+    pub started: Time,
+    pub config: &'a Config,
+    pub device: &'a Device,
+    pub peers: &'a Peers,
+    pub data_plane: &'a DataPlane,
+    pub shield: &'a Shield,
+    pub bans: &'a Bans,
+    pub names: Option<&'a RoutedNames>,
+    pub diagnosis: &'a Diagnosis,
+    pub flaps: &'a Flaps,
+    pub underlay: &'a Underlay,
+    /// What of the host's set-up others took away, where there is one.
+    pub kept: Option<&'a Kept>,
+}
+
+impl View<'_> {
+    /// Who we are and how the peers are.
     pub(super) fn status(&self) -> Status {
         let now = clock::now();
         let interface = &self.config.interface;
@@ -37,42 +64,38 @@ impl Engine {
         peers.sort_by_key(|(order, _)| *order);
         Status {
             interface: interface.tun_name.clone(),
-            mode: match (self.manner, interface.mode) {
-                (Manner::Plain, _) => "plain",
-                (Manner::Configured, Mode::Server) => "server",
-                (Manner::Configured, Mode::Client) => "client",
+            mode: match (self.kind, interface.mode) {
+                (TunnelKind::Plain, _) => "plain",
+                (TunnelKind::Configured, Mode::Server) => "server",
+                (TunnelKind::Configured, Mode::Client) => "client",
             }
             .to_owned(),
             public_key: match self.device.private_key() {
                 Some(_) => self.device.public_key().to_string(),
                 None => "(none)".to_owned(),
             },
-            listen: self.plant.listen_address(),
+            listen: self.data_plane.listen_address(),
             vip: interface.vip.clone(),
             mtu: self.device.tunnel().mtu() as u16,
             aead: AeadKey::back_end().to_owned(),
             uptime_seconds: now.since(self.started).as_secs(),
             routes_around: self.routes_around(),
-            names_around: self
-                .names_routed
-                .as_ref()
-                .map(|table| table.watch.around())
-                .unwrap_or_default(),
+            names_around: self.names.map(RoutedNames::around).unwrap_or_default(),
             peers: peers.into_iter().map(|(_, status)| status).collect(),
             xdp: self.shield.status(),
-            af_xdp: self.lanes.status(&self.shield),
+            af_xdp: self.data_plane.lanes_status(self.shield),
             tc: self.shield.tunnel_status(),
-            steering: self.steering_status(),
+            steering: self.data_plane.steering_status(self.shield),
             drops: self.drops(),
-            unknown_keys: self.peer_log.unknown_keys(now),
-            host: self.kept.as_ref().map(|kept| self.host_status(kept)),
+            unknown_keys: self.diagnosis.unknown_keys(now),
+            host: self.kept.map(|kept| self.host_status(kept)),
         }
     }
 
     /// Whether the kill switch refuses what would go around a full tunnel: it is wanted, and its
     /// rules are there.
     pub(super) fn refuses_around(&self) -> bool {
-        let lacks_rules = self.kept.as_ref().is_some_and(Kept::lacks_firewall);
+        let lacks_rules = self.kept.is_some_and(Kept::lacks_firewall);
         self.config.host.kill_switch && !lacks_rules
     }
 
@@ -120,13 +143,6 @@ impl Engine {
         up.map(describe).collect()
     }
 
-    fn steering_status(&self) -> SteeringStatus {
-        match self.plant.sockets() {
-            [_] => SteeringStatus::none(),
-            _ => self.shield.steering_status(),
-        }
-    }
-
     /// Where a peer stands in the file, last of all if it isn't there, and its allowed IPs
     /// in the order in which the file has them.
     fn in_file_order(&self, key: &PublicKey, mut nets: Vec<IpNet>) -> (usize, Vec<IpNet>) {
@@ -154,7 +170,7 @@ impl Engine {
                 Some(Endpoint::Name(host, port)) => Some(format!("{host}:{port}")),
                 Some(Endpoint::Address(_)) | None => None,
             },
-            banned: self.bans.of_peer(peer, &allowed_ips, &self.peers),
+            banned: self.bans.of_peer(peer, &allowed_ips, self.peers),
             moves_between: self.flaps.of(key).map(Vec::from).unwrap_or_default(),
             unreachable: self.underlay.unreachable(key).map(str::to_owned),
             allowed_ips,
@@ -163,34 +179,42 @@ impl Engine {
             rx_bytes: peer.rx_bytes(),
             tx_bytes: peer.tx_bytes(),
             persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
-            problem: self.peer_log.problem(key, now),
+            problem: self.diagnosis.problem(key, now),
         }
     }
 
     /// Dropped packets by reason, in user space and before.
     fn drops(&self) -> BTreeMap<String, u64> {
         let mut drops = BTreeMap::new();
-        for (reason, count) in self.counters.drops().into_iter().chain(self.shield.drops()) {
+        for (reason, count) in self
+            .data_plane
+            .counters()
+            .drops()
+            .into_iter()
+            .chain(self.shield.drops())
+        {
             *drops.entry(reason.to_owned()).or_insert(0) += count;
         }
         drops
     }
 
+    /// What was moved and what was dropped.
     pub(super) fn stats(&self) -> Stats {
+        let counters = self.data_plane.counters();
         Stats {
             drops: self.drops(),
-            traffic: self.counters.traffic(),
+            traffic: counters.traffic(),
             fallbacks: Fallbacks {
-                udp_gso: self.counters.gso_fallbacks(),
-                tun_offload: self.counters.join_fallbacks(),
-                strayed: self.counters.strayed(),
+                udp_gso: counters.gso_fallbacks(),
+                tun_offload: counters.join_fallbacks(),
+                strayed: counters.strayed(),
             },
-            parallel_batches: self.counters.parallel_batches(),
+            parallel_batches: counters.parallel_batches(),
             sources: self.shield.sources(Layer::Outer, MOST_SOURCES),
             sources_inner: self.shield.sources(Layer::Inner, MOST_SOURCES),
             denied: self.bans.nets(Layer::Outer),
             denied_inner: self.bans.nets(Layer::Inner),
-            bans: self.bans.with_peers(&self.device, &self.peers),
+            bans: self.bans.with_peers(self.device, self.peers),
         }
     }
 }

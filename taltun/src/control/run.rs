@@ -18,16 +18,15 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::engine::{Engine, Making, Manner, Origin, offloads};
-use super::follow::Surroundings;
-use super::forwarder::{Forwarder, Learned};
+use super::dns_routes::{Forwarder, Learned};
+use super::engine::{Engine, EngineInputs, offloads};
 use super::hooks::{self, Hooks};
 use super::look_up::LookUp;
 use super::names::{self, Resolver};
-use super::pace::Pace;
-use super::reload::NOTHING;
+use super::network_watch::NetworkWatch;
+use super::origin::{Origin, TunnelKind};
+use super::reload::{FileRead, NotRead, Reader};
 use super::request::Call;
-use super::rereading::{Compared, Reread, Rereading, Unread};
 use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
 use super::underlay::{self, Underlay};
@@ -51,7 +50,7 @@ use crate::system::{self, Clones, Endpoints, Host};
 pub async fn run(
     mut config: Config,
     origin: Origin,
-    manner: Manner,
+    kind: TunnelKind,
     up: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     panics::report();
@@ -85,18 +84,18 @@ pub async fn run(
         return Ok(());
     }
     // Not before: until now `wg` is right to say that there is no such interface.
-    let uapi = bind_uapi(&name, manner)?;
+    let uapi = bind_uapi(&name, kind)?;
     let tuns = create_interface(&config, workers)?;
     let look_up = LookUp::new(&config);
     // The mark that they will have: rules of an earlier process may be there already.
     look_up.set_mark(config.mark(&[]).unwrap_or(0));
     let (names, resolved_before) = names::look_up(&config, &look_up).await;
     let start = system::start_command(&origin.words());
-    let translator = match manner {
-        Manner::Configured => underlay::prepare(&mut config, &names, &look_up).await,
-        Manner::Plain => None,
+    let translator = match kind {
+        TunnelKind::Configured => underlay::prepare(&mut config, &names, &look_up).await,
+        TunnelKind::Plain => None,
     };
-    let mut host = set_up_host(&config, &names, manner, start).await?;
+    let mut host = set_up_host(&config, &names, kind, start).await?;
     let (learned_in, mut learned) = mpsc::channel(16);
     let dns_routes = config
         .dns_routes
@@ -104,51 +103,50 @@ pub async fn run(
         .map(|it| watch::Sender::new(Arc::new(it)));
     let forwarder = bind_forwarder(&config, dns_routes.as_ref(), learned_in)?;
     let mark = host.as_ref().and_then(Host::mark);
-    let mut surroundings = Surroundings::watch()?;
+    let network = NetworkWatch::watch()?;
 
     let (handshakes_in, mut handshakes) = mpsc::channel(HANDSHAKE_QUEUE);
     let (uapi_in, mut uapi_calls) = mpsc::channel(16);
     let underlay = Underlay::new(translator, look_up.clone());
     let (resolver, mut resolved) = Resolver::new(look_up);
     let wake = Arc::new(Notify::new());
-    let mut engine = Engine::new(Making {
+    let keep = origin.keep_kill_switch;
+    let reader_origin = origin.clone();
+    let mut engine = Engine::new(EngineInputs {
         config,
         origin,
-        manner,
+        kind,
         sockets,
         tuns,
         handshakes: handshakes_in,
         wake: Arc::clone(&wake),
         resolver,
         underlay,
+        network,
         dns_routes,
         mark,
     })?;
-    let tunnel = engine.device.tunnel();
-    let _forwarding = forwarder.map(|forwarder| forwarder.serve(Some(Arc::clone(tunnel))));
+    let tunnel = Arc::clone(engine.tunnel());
+    let _forwarding = forwarder.map(|forwarder| forwarder.serve(Some(tunnel)));
     if let Some(mark) = mark {
         engine.set_mark(mark)?;
     }
     if let Some(host) = &mut host {
         host.commit().await?;
     }
-    engine.kept = host.as_ref().map(Host::kept);
-    let (rereading, mut reread) =
-        Rereading::start(engine.origin.clone(), Arc::clone(engine.peers.filed()));
-    engine.begin(resolved_before);
-    engine.lead_remembered(&mut host).await;
-    engine.tell_up();
+    engine.set_kept(host.as_ref().map(Host::kept));
+    let (reader, mut files) = Reader::start(reader_origin, Arc::clone(engine.filed_peers()));
+    engine.begin(resolved_before, &mut host).await;
     spare::give_back();
     up()?;
-    let mut hooks = Hooks::start(&engine.config, engine.plant.listen_address().port(), mark);
-    hooks.up(&engine.config.hooks);
+    let mut hooks = Hooks::start(engine.config(), engine.listen_port(), mark);
+    hooks.up(&engine.config().hooks);
 
     let mut serve_uapi = Box::pin(serve_if_bound(uapi.as_ref(), uapi_in));
     // How this ends, once that is known: what is left until then are the hooks, and they are
     // served as before.
     let mut ending: Option<anyhow::Result<End>> = None;
     let (mut serving, mut serving_uapi) = (true, true);
-    let mut looking = Pace::default();
     let mut health = tokio::time::interval(Duration::from_secs(1));
     loop {
         engine.carry_out();
@@ -158,19 +156,19 @@ pub async fn run(
                 engine.handle_handshake(&handshake, handshakes.len());
             }
             () = wake.notified() => engine.handle_requests(),
-            () = sleep_until_time(engine.device.poll_timeout()) => engine.handle_timeout(),
+            () = sleep_until_time(engine.next_timeout()) => engine.handle_timeout(),
             () = clones.next() => engine.start_over("this machine was cloned or rolled back"),
-            () = sleep_until(engine.bans.next_end()) => engine.expire_bans(),
+            () = sleep_until(engine.next_ban_end()) => engine.expire_bans(),
             () = sleep_until(engine.next_remembered()) => engine.speak_to_remembered(),
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
             Some((request, answer)) = calls.recv() => match request {
-                Request::Reload => rereading.ask(Some(answer)),
+                Request::Reload => reader.ask(Some(answer)),
                 request => drop(answer.send(engine.handle_call(&request))),
             },
-            Some(reread) = reread.recv() => {
-                reloaded(reread, &mut engine, &mut host).await;
-                rereading.compare_with(engine.peers.filed());
+            Some(read) = files.recv() => {
+                reload(read, &mut engine, &mut host).await;
+                reader.compare_with(engine.filed_peers());
             }
             Some(call) = uapi_calls.recv() => engine.handle_uapi(call),
             () = &mut serve, if serving => {
@@ -189,23 +187,14 @@ pub async fn run(
                     let gone = anyhow::anyhow!("the terminal that it ran on was closed");
                     end = Some(Err(gone));
                 } else {
-                    rereading.ask(None);
+                    reader.ask(None);
                 }
             }
             _ = health.tick() => {
-                engine.follow_clocks();
-                engine.follow(&mut surroundings);
-                engine.shield.refresh();
-                engine.tell_endpoints();
-                engine.tell_of_the_second();
-                if looking.is_due(engine.device.len()) {
-                    engine.follow_moves();
-                    hooks.follow(&engine.config.hooks, || engine.peers_up());
+                if engine.each_second(&mut host).await {
+                    hooks.follow(&engine.config().hooks, || engine.peers_up());
                 }
-                engine.follow_queues();
-                engine.forget_names(&mut host).await;
-                engine.watch_names(host.as_ref());
-                let told_to_go = manner == Manner::Plain
+                let told_to_go = kind == TunnelKind::Plain
                     && uapi.as_ref().is_none_or(|socket| !socket.is_in_place());
                 if told_to_go && ending.is_none() {
                     info!("the UAPI socket was removed");
@@ -213,23 +202,22 @@ pub async fn run(
                 }
             },
         }
-        if engine.plant.has_ended() && end.is_none() {
+        if engine.has_ended() && end.is_none() {
             end = Some(engine.interface_gone().map(|()| End::Orderly));
         }
         if let Some(end) = end
             && ending.is_none()
         {
             info!("{name} is going down");
-            hooks.finish(&engine.config.hooks);
+            hooks.finish(&engine.config().hooks);
             ending = Some(end);
         }
     }
-    engine.keep_memory();
-    let commands = engine.config.hooks.clone();
+    engine.finish();
+    let commands = engine.config().hooks.clone();
     // From here on there is no such interface for `wg`.
     drop(serve_uapi);
     drop(uapi);
-    let keep = engine.origin.keep_kill_switch;
     drop(engine);
     let ending = ending.unwrap_or(Ok(End::Orderly));
     let take_down = async {
@@ -296,15 +284,16 @@ enum End {
 }
 
 /// Takes over what was read again, and tells whoever asked for that, or the log.
-async fn reloaded(reread: Reread, engine: &mut Engine, host: &mut Option<Host>) {
-    let Reread { read, asker } = reread;
+async fn reload(read: FileRead, engine: &mut Engine, host: &mut Option<Host>) {
+    let FileRead { outcome, asker } = read;
     let mut warnings = Vec::new();
-    let outcome = match read {
+    let outcome = match outcome {
         Ok(compared) => {
             warnings.clone_from(&compared.loaded.warnings);
-            reload(compared, engine, host).await.map_err(Unread::Other)
+            let reloaded = engine.reload(compared, host).await;
+            reloaded.map_err(NotRead::Other)
         }
-        Err(unread) => Err(unread),
+        Err(not_read) => Err(not_read),
     };
     if let Ok(summary) = &outcome {
         info!("{summary}");
@@ -312,50 +301,13 @@ async fn reloaded(reread: Reread, engine: &mut Engine, host: &mut Option<Host>) 
     // Who asked may have left meanwhile.
     match (asker, outcome) {
         (Some(asker), Ok(done)) => drop(asker.send(Response::Reloaded { done, warnings })),
-        (Some(asker), Err(Unread::Other(reason))) => drop(asker.send(Response::Error(reason))),
-        (Some(asker), Err(Unread::Mistakes(mistakes))) => {
+        (Some(asker), Err(NotRead::Other(reason))) => drop(asker.send(Response::Error(reason))),
+        (Some(asker), Err(NotRead::Mistakes(mistakes))) => {
             drop(asker.send(Response::Misconfigured(mistakes)));
         }
         (None, Ok(_)) => {}
-        (None, Err(unread)) => {
-            error!("not reloaded: {}", unread.reason().replace('\n', "; "));
-        }
-    }
-}
-
-/// Reloads, and says what that did.
-async fn reload(
-    compared: Compared,
-    engine: &mut Engine,
-    host: &mut Option<Host>,
-) -> Result<String, String> {
-    let before = engine.config.host.kill_switch;
-    let summary = engine.take_over(compared, host).await?;
-    let more = if before == engine.config.host.kill_switch {
-        String::new()
-    } else {
-        let followed = follow_reload(engine, host).await;
-        followed.map_err(|reason| format!("{summary}, but {reason}"))?
-    };
-    match more.strip_prefix("; ") {
-        Some(done) if summary.ends_with(NOTHING) => Ok(summary.replace(NOTHING, done)),
-        _ => Ok(format!("{summary}{more}")),
-    }
-}
-
-/// Does what a reload asks of the host, and says what, to go on with the sentence that says
-/// what it did.
-async fn follow_reload(engine: &mut Engine, host: &mut Option<Host>) -> Result<String, String> {
-    let Some(host) = host else {
-        return Ok(String::new());
-    };
-    match host.follow(&engine.config).await {
-        Ok(Some(done)) => Ok(format!("; {done}")),
-        Ok(None) => Ok(String::new()),
-        Err(error) => {
-            let settings = &mut engine.config.host;
-            settings.kill_switch = !settings.kill_switch;
-            Err(format!("interface.kill_switch is as before: {error}"))
+        (None, Err(not_read)) => {
+            error!("not reloaded: {}", not_read.reason().replace('\n', "; "));
         }
     }
 }
@@ -380,11 +332,11 @@ fn bind_sockets(
 
 /// Without a configuration the UAPI socket is the only way to be told anything. With one
 /// the tunnel can do without.
-fn bind_uapi(name: &str, manner: Manner) -> Result<Option<UapiSocket>, ControlError> {
-    match (UapiSocket::bind(name), manner) {
+fn bind_uapi(name: &str, kind: TunnelKind) -> Result<Option<UapiSocket>, ControlError> {
+    match (UapiSocket::bind(name), kind) {
         (Ok(socket), _) => Ok(Some(socket)),
-        (Err(error), Manner::Plain) => Err(error),
-        (Err(error), Manner::Configured) => {
+        (Err(error), TunnelKind::Plain) => Err(error),
+        (Err(error), TunnelKind::Configured) => {
             warn!("wg can't be used on {name}: {error}");
             Ok(None)
         }
@@ -412,10 +364,10 @@ fn create_interface(config: &Config, workers: usize) -> anyhow::Result<Vec<Tun>>
 async fn set_up_host(
     config: &Config,
     names: &Endpoints,
-    manner: Manner,
+    kind: TunnelKind,
     start: String,
 ) -> anyhow::Result<Option<Host>> {
-    if manner == Manner::Plain {
+    if kind == TunnelKind::Plain {
         let (name, mtu) = (&config.interface.tun_name, config.interface.mtu);
         system::set_mtu(name, mtu).with_context(|| format!("cannot set the MTU of {name}"))?;
         return Ok(None);

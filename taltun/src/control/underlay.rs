@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
-use super::engine::{Engine, Manner};
 use super::look_up::LookUp;
 use super::nat64::Prefix;
-use crate::config::{self, Config, Mode};
+use super::peers::Peers;
+use crate::config::{self, Config, Interface, Mode};
 use crate::crypto::PublicKey;
 use crate::dataplane::clock;
+use crate::protocol::device::Device;
 use crate::protocol::peer::Endpoint;
 use crate::report::RouteAround;
 use crate::system::{self, Endpoints, Path};
@@ -172,49 +173,45 @@ impl Underlay {
     }
 }
 
-impl Engine {
-    /// Looks at the network; call it once a second, and say whether routes have changed.
-    pub(super) fn follow_underlay(&mut self, changed: bool) {
-        if self.manner == Manner::Plain {
-            return;
-        }
-        let mut underlay = std::mem::take(&mut self.underlay);
-        underlay.stale |= changed;
-        let due = underlay.next_look.is_none_or(|next| Instant::now() >= next);
+impl Underlay {
+    /// Looks at the network; call it once a second, and say whether routes have changed,
+    /// whether the kill switch refuses what goes around a full tunnel, and which mark our
+    /// datagrams have.
+    pub(super) fn follow(
+        &mut self,
+        changed: bool,
+        refused: bool,
+        mark: u32,
+        device: &mut Device,
+        peers: &Peers,
+        config: &Config,
+    ) {
+        self.stale |= changed;
+        let due = self.next_look.is_none_or(|next| Instant::now() >= next);
         if changed || due {
-            underlay.next_look = Some(Instant::now() + INTERVAL);
-            self.look_at_endpoints(&mut underlay);
+            self.next_look = Some(Instant::now() + INTERVAL);
+            self.look_at_endpoints(mark, device, peers, config);
         }
-        let endpoints = self
-            .endpoints_now()
-            .map(|(_, address)| address.ip())
-            .collect();
-        underlay.read_routes(&self.config, self.refuses_around(), endpoints);
-        self.underlay = underlay;
+        let endpoints = endpoints_now(device, peers);
+        let endpoints = endpoints.map(|(_, address)| address.ip()).collect();
+        self.read_routes(config, refused, endpoints);
     }
 
-    /// The peers whose endpoint is configured, and where it is now.
-    fn endpoints_now(&self) -> impl Iterator<Item = (&config::Peer, SocketAddr)> {
-        // Most of a large hub's have none.
-        self.peers
-            .with_endpoint()
-            .filter_map(|peer| {
-                let endpoint = self.device.peer(&peer.public_key)?.endpoint()?;
-                Some((peer, endpoint.remote))
-            })
-            .take(MOST)
-    }
-
-    fn look_at_endpoints(&mut self, underlay: &mut Underlay) {
-        let mark = self.plant.mark();
-        let full = is_full(&self.config, false) || is_full(&self.config, true);
+    fn look_at_endpoints(
+        &mut self,
+        mark: u32,
+        device: &mut Device,
+        peers: &Peers,
+        config: &Config,
+    ) {
+        let full = is_full(config, false) || is_full(config, true);
         let mut least: Option<(usize, IpAddr)> = None;
         let mut unreachable = HashMap::new();
         let mut moves = Vec::new();
-        for (peer, at) in self.endpoints_now() {
+        for (peer, at) in endpoints_now(device, peers) {
             match system::path(at.ip(), mark) {
                 Ok(Path { own: true, .. }) => {
-                    if full && underlay.warned_own.insert(peer.public_key) {
+                    if full && self.warned_own.insert(peer.public_key) {
                         warn!(
                             "{}: its endpoint {at} is this machine itself: {}",
                             peer.label(),
@@ -232,52 +229,95 @@ impl Engine {
                     let address = at.ip().to_canonical();
                     debug!("{}: {address}: {error}", peer.label());
                     let reason = format!("no route to {address}");
-                    if !underlay.unreachable.contains_key(&peer.public_key) {
+                    if !self.unreachable.contains_key(&peer.public_key) {
                         warn!("{}: {reason}", peer.label());
                     }
                     unreachable.insert(peer.public_key, reason);
-                    moves.extend(
-                        translated(peer, at, mark, underlay).map(|to| (peer.public_key, to)),
-                    );
+                    let to = self.translated(peer, at, mark);
+                    moves.extend(to.map(|to| (peer.public_key, to)));
                 }
             }
         }
-        underlay.unreachable = unreachable;
-        let is_client = self.is_client();
+        self.unreachable = unreachable;
+        let is_client = config.interface.mode == Mode::Client;
         for (peer, to) in moves {
-            info!("trying {} by NAT64 at {to}", self.label(&peer));
-            self.device.set_endpoint(&peer, Some(Endpoint::from(to)));
+            info!("trying {} by NAT64 at {to}", peers.label(&peer));
+            device.set_endpoint(&peer, Some(Endpoint::from(to)));
             if is_client {
-                self.device.initiate(&peer, clock::now());
+                device.initiate(&peer, clock::now());
             }
         }
         if is_client && let Some((room, to)) = least {
-            self.fit_mtu(underlay, room, to);
+            self.fit_mtu(room, to, device.tunnel().mtu(), &config.interface);
         }
     }
 
-    /// `room` bytes fit the narrowest way to an endpoint, which is the one to `to`.
-    fn fit_mtu(&self, underlay: &mut Underlay, room: usize, to: IpAddr) {
-        let now = self.device.tunnel().mtu();
-        let interface = &self.config.interface;
+    /// `room` bytes fit the narrowest way to an endpoint, which is the one to `to`; `now` is the
+    /// tunnel's MTU.
+    fn fit_mtu(&mut self, room: usize, to: IpAddr, now: usize, interface: &Interface) {
         let path = room + overhead(to);
         let given = !interface.mtu_is_default;
         let wanted = default_mtu(path, &interface.vip);
-        let ours = underlay.mtu.unwrap_or_else(|| usize::from(interface.mtu));
+        let ours = self.mtu.unwrap_or_else(|| usize::from(interface.mtu));
         // Once somebody has changed it by hand it isn't the default any more.
         if given || now != ours {
-            if now > room && underlay.warned_mtu != Some(room) {
-                underlay.warned_mtu = Some(room);
+            if now > room && self.warned_mtu != Some(room) {
+                self.warned_mtu = Some(room);
                 warn!("{}", too_large(now, path, to));
             }
         } else if usize::from(wanted) != now {
             info!("the way to {to} takes {path} bytes, so the tunnel's MTU becomes {wanted}");
             match system::set_mtu(&interface.tun_name, wanted) {
-                Ok(()) => underlay.mtu = Some(wanted.into()),
+                Ok(()) => self.mtu = Some(wanted.into()),
                 Err(error) => warn!("cannot set the MTU of {}: {error}", interface.tun_name),
             }
         }
     }
+
+    /// Where a peer that can't be reached may be by a translator; back to its own address where
+    /// that has been tried.
+    fn translated(
+        &mut self,
+        peer: &config::Peer,
+        now: SocketAddr,
+        mark: u32,
+    ) -> Option<SocketAddr> {
+        let literal = match &peer.endpoint {
+            Some(config::Endpoint::Address(address)) => *address,
+            _ => now,
+        };
+        let IpAddr::V4(address) = literal.ip().to_canonical() else {
+            return None;
+        };
+        let Some(prefix) = self.prefix else {
+            if system::path(ANYBODY, mark).is_ok() {
+                self.ask_for_translator();
+            }
+            return None;
+        };
+        let by_translator = SocketAddr::new(prefix.translate(address).into(), literal.port());
+        if now == by_translator {
+            // Another network, without this translator.
+            self.prefix = None;
+            return Some(literal);
+        }
+        Some(by_translator)
+    }
+}
+
+/// The peers whose endpoint is configured, and where it is now.
+fn endpoints_now<'a>(
+    device: &Device,
+    peers: &'a Peers,
+) -> impl Iterator<Item = (&'a config::Peer, SocketAddr)> {
+    // Most of a large hub's have none.
+    peers
+        .with_endpoint()
+        .filter_map(|peer| {
+            let endpoint = device.peer(&peer.public_key)?.endpoint()?;
+            Some((peer, endpoint.remote))
+        })
+        .take(MOST)
 }
 
 /// Before anything is set up: gives a client's tunnel the MTU that fits the ways to its endpoints,
@@ -315,36 +355,6 @@ pub(super) async fn prepare(
     }
     let asking = tokio::time::timeout(ASK_LIMIT, Prefix::discover(look_up));
     asking.await.ok()?
-}
-
-/// Where a peer that can't be reached may be by a translator; back to its own address where
-/// that has been tried.
-fn translated(
-    peer: &config::Peer,
-    now: SocketAddr,
-    mark: u32,
-    underlay: &mut Underlay,
-) -> Option<SocketAddr> {
-    let literal = match &peer.endpoint {
-        Some(config::Endpoint::Address(address)) => *address,
-        _ => now,
-    };
-    let IpAddr::V4(address) = literal.ip().to_canonical() else {
-        return None;
-    };
-    let Some(prefix) = underlay.prefix else {
-        if system::path(ANYBODY, mark).is_ok() {
-            underlay.ask_for_translator();
-        }
-        return None;
-    };
-    let by_translator = SocketAddr::new(prefix.translate(address).into(), literal.port());
-    if now == by_translator {
-        // Another network, without this translator.
-        underlay.prefix = None;
-        return Some(literal);
-    }
-    Some(by_translator)
 }
 
 /// Whether all of a family goes into the tunnel.

@@ -1,6 +1,7 @@
 //! What a request does to a running tunnel.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,72 +9,75 @@ use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
 use super::request::{PeerRequest, SetRequest};
-use super::{Errno, Snapshot, SnapshotPeer, UapiCall};
-use crate::control::engine::Engine;
+use super::{Errno, Snapshot, SnapshotPeer, WgChanges};
+use crate::accel::Shield;
+use crate::control::data_plane::DataPlane;
+use crate::control::dialer::Dialer;
+use crate::control::ownership;
+use crate::control::peers::Peers;
 use crate::crypto::PresharedKey;
 use crate::dataplane::clock;
 use crate::protocol::allowed_ips::canonical;
-use crate::protocol::device::{PeerSettings, RouteEdit};
+use crate::protocol::device::{Device, PeerSettings, RouteEdit};
 use crate::protocol::peer::{Endpoint, Peer};
 use crate::protocol::time::Time;
 
-impl Engine {
-    /// Does what a client asks.
-    pub(in crate::control) fn handle_uapi(&mut self, call: UapiCall) {
-        // A client that left meanwhile misses its answer.
-        match call {
-            UapiCall::Get(answer) => drop(answer.send(self.snapshot())),
-            UapiCall::Set(request, answer) => {
-                let outcome = self.set(*request);
-                self.lead_names_again();
-                self.tell_shield();
-                let _ = answer.send(outcome);
-            }
-        }
-    }
+/// What a request may change of a running tunnel.
+pub(in crate::control) struct Target<'a> {
+    pub device: &'a mut Device,
+    pub shield: &'a mut Shield,
+    pub peers: &'a mut Peers,
+    pub data_plane: &'a mut DataPlane,
+    pub dialer: &'a Dialer,
+    pub changes: &'a mut WgChanges,
+    /// The listen address of the configuration.
+    pub local_addr: &'a mut SocketAddr,
+}
 
-    fn snapshot(&self) -> Snapshot {
-        let wall_clock_at_zero = clock::wall_clock_at_zero();
-        let peers = self.device.peers().map(|peer| {
-            let key = peer.public_key();
-            SnapshotPeer {
-                preshared_key: self.device.preshared_key(key).cloned().unwrap_or_default(),
-                last_handshake: peer.last_handshake().map(|at| {
-                    wall_clock_at_zero.saturating_add(Duration::from_nanos(at.as_nanos()))
-                }),
-                persistent_keepalive: self
-                    .device
-                    .persistent_keepalive(key)
-                    .map_or(0, |interval| interval.as_secs()),
-                allowed_ips: self.device.allowed_ips_of(peer.id()).collect(),
-                peer: Arc::clone(peer),
-            }
-        });
-        Snapshot {
-            private_key: self.device.private_key().cloned(),
-            listen_port: self.plant.listen_address().port(),
-            fwmark: self.plant.mark(),
-            peers: peers.collect(),
+/// The answer to `get=1`.
+pub(in crate::control) fn snapshot(device: &Device, data_plane: &DataPlane) -> Snapshot {
+    let wall_clock_at_zero = clock::wall_clock_at_zero();
+    let peers = device.peers().map(|peer| {
+        let key = peer.public_key();
+        SnapshotPeer {
+            preshared_key: device.preshared_key(key).cloned().unwrap_or_default(),
+            last_handshake: peer
+                .last_handshake()
+                .map(|at| wall_clock_at_zero.saturating_add(Duration::from_nanos(at.as_nanos()))),
+            persistent_keepalive: device
+                .persistent_keepalive(key)
+                .map_or(0, |interval| interval.as_secs()),
+            allowed_ips: device.allowed_ips_of(peer.id()).collect(),
+            peer: Arc::clone(peer),
         }
+    });
+    Snapshot {
+        private_key: device.private_key().cloned(),
+        listen_port: data_plane.listen_address().port(),
+        fwmark: data_plane.mark(),
+        peers: peers.collect(),
     }
+}
 
+impl Target<'_> {
     /// What the kernel may refuse comes first, so that a refusal leaves all as it was.
-    fn set(&mut self, request: SetRequest) -> Result<(), Errno> {
-        let now = self.now();
+    ///
+    /// What peers have lost by it, and who is a peer no more, is the caller's to tell others.
+    pub(in crate::control) fn set(&mut self, request: SetRequest, now: Time) -> Result<(), Errno> {
         if let Some(mark) = request.fwmark {
-            let before = self.plant.mark();
-            self.set_mark(mark)?;
+            let before = self.data_plane.mark();
+            self.data_plane.set_mark(mark)?;
             if mark != before {
-                self.by_wg.own(&format!("fwmark {mark:#x}"));
+                self.changes.own(&format!("fwmark {mark:#x}"));
             }
-            self.resolver.set_mark(mark);
+            self.dialer.set_mark(mark);
         }
         if let Some(port) = request.listen_port {
             self.set_listen_port(port)?;
         }
         if let Some(key) = request.private_key {
             if self.device.private_key() != key.as_ref() {
-                self.by_wg.own(match &key {
+                self.changes.own(match &key {
                     Some(_) => "our own key is another: all sessions start anew",
                     None => "our own key is gone: no handshake is possible",
                 });
@@ -85,34 +89,31 @@ impl Engine {
             self.peers.touch_all();
             let keys: Vec<_> = self.device.peers().map(|peer| *peer.public_key()).collect();
             for key in &keys {
-                let label = self.label(key);
-                self.by_wg.removed.add(|| label);
+                let label = self.peers.label(key);
+                self.changes.removed.add(|| label);
                 edits.extend(self.device.forget_peer(key).map(RouteEdit::Clear));
             }
         }
         for peer in request.peers {
             self.set_peer(peer, &mut edits, now);
         }
-        // What somebody gains is let through before; the caller takes away what nobody has
-        // any more, after.
-        self.shield.add_routes(&gained(&edits));
-        self.device.edit_routes(&edits);
+        ownership::edit(self.device, self.shield, &edits);
         self.peers.touch(self.device.take_displaced());
-        self.forget_strangers();
         Ok(())
     }
 
     /// A port of the kernel's choice is as good as another, so 0 changes nothing where the
     /// kernel has chosen already.
     fn set_listen_port(&mut self, port: u16) -> Result<(), Errno> {
-        let mut wanted = self.config.interface.local_addr;
+        let mut wanted = *self.local_addr;
         wanted.set_port(port);
-        let before = self.plant.listen_address();
-        self.listen(wanted).map_err(|error| {
+        let before = self.data_plane.listen_address();
+        let outcome = self.data_plane.listen(wanted, self.local_addr, self.shield);
+        outcome.map_err(|error| {
             warn!("can't listen on port {port}: {error}");
             Errno::from(error)
         })?;
-        let now = self.plant.listen_address();
+        let now = self.data_plane.listen_address();
         if now != before {
             info!("listening on {now}");
         }
@@ -124,18 +125,18 @@ impl Engine {
         self.peers.touch([key]);
         if request.remove {
             if self.device.peer(&key).is_some() {
-                let label = self.label(&key);
-                self.by_wg.removed.add(|| label);
+                let label = self.peers.label(&key);
+                self.changes.removed.add(|| label);
             }
             edits.extend(self.device.forget_peer(&key).map(RouteEdit::Clear));
             return;
         }
         let known = self.device.peer(&key).cloned();
-        let label = self.label(&key);
+        let label = self.peers.label(&key);
         let peer = match known {
             Some(peer) => {
                 if self.differs(&peer, &request) {
-                    self.by_wg.changed.add(|| label);
+                    self.changes.changed.add(|| label);
                 }
                 if request.replace_allowed_ips {
                     edits.push(RouteEdit::Clear(peer.id()));
@@ -153,7 +154,7 @@ impl Engine {
                 };
                 match self.device.add_peer(settings, now) {
                     Ok(peer) => {
-                        self.by_wg.added.add(|| label);
+                        self.changes.added.add(|| label);
                         peer
                     }
                     // As the kernel does: it isn't added, and nothing else is made of it.
@@ -216,13 +217,4 @@ impl Engine {
                 .persistent_keepalive
                 .is_some_and(|new| u64::from(new) != seconds)
     }
-}
-
-/// The prefixes that peers are given.
-fn gained(edits: &[RouteEdit]) -> Vec<IpNet> {
-    let gained = |edit: &RouteEdit| match edit {
-        RouteEdit::Add(_, net) => Some(canonical(*net)),
-        RouteEdit::Clear(_) | RouteEdit::Remove(..) => None,
-    };
-    edits.iter().filter_map(gained).collect()
 }

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 pub(super) use answer::{Snapshot, SnapshotPeer};
+pub(super) use apply::{Target, snapshot};
 pub(super) use request::SetRequest;
 pub(super) use server::UapiSocket;
 pub(super) use told::WgChanges;

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::state_file::{self, Complaint, wall_clock};
+use crate::control::state_file::{self, Complaint, wall_clock};
 use crate::crypto::PublicKey;
 
 /// What it means that the file can't be written.

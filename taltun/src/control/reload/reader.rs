@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::engine::Origin;
-use super::peers::{self, PeerInfos, PeerList};
-use super::reload;
-use super::request::Response;
+use super::plan;
 use crate::config::{self, Loaded};
+use crate::control::origin::Origin;
+use crate::control::peers::{self, PeerInfos, PeerList};
+use crate::control::request::Response;
 use crate::crypto::PublicKey;
 
 /// How long reading a file may take. A million peers are read in less; a file that never comes,
@@ -27,18 +27,18 @@ const HANGS: &str = "the configuration can't be read: the file system doesn't an
     changed";
 
 /// Where the outcome of a reload goes; `None` for into the log.
-pub(super) type Asker = Option<oneshot::Sender<Response>>;
+pub(in crate::control) type Asker = Option<oneshot::Sender<Response>>;
 
 /// Takes what is asked for in turn, so that the last one to ask has the last word.
 #[derive(Debug)]
-pub(super) struct Rereading {
+pub(in crate::control) struct Reader {
     askers: mpsc::UnboundedSender<Asker>,
     current: Arc<Mutex<PeerList>>,
 }
 
 /// A file that was read, and its peers compared with those of the one before.
 #[derive(Debug)]
-pub(super) struct Compared {
+pub(in crate::control) struct Compared {
     /// Its peers are in `peers`.
     pub loaded: Loaded,
     pub peers: PeerList,
@@ -49,11 +49,11 @@ pub(super) struct Compared {
 }
 
 impl Compared {
-    pub(super) fn new(mut loaded: Loaded, base: PeerList) -> Self {
+    pub(in crate::control) fn new(mut loaded: Loaded, base: PeerList) -> Self {
         let peers = Arc::new(std::mem::take(&mut loaded.config.peers));
         Self {
             infos: peers::infos(&peers),
-            differing: reload::differing(&base, &peers),
+            differing: plan::differing(&base, &peers),
             loaded,
             peers,
             base,
@@ -63,16 +63,16 @@ impl Compared {
 
 /// Why there is nothing new.
 #[derive(Debug)]
-pub(super) enum Unread {
+pub(in crate::control) enum NotRead {
     /// The file has mistakes, or can't be read.
     Mistakes(String),
     /// Something else.
     Other(String),
 }
 
-impl Unread {
+impl NotRead {
     /// Why.
-    pub(super) fn reason(&self) -> &str {
+    pub(in crate::control) fn reason(&self) -> &str {
         match self {
             Self::Mistakes(reason) | Self::Other(reason) => reason,
         }
@@ -81,14 +81,17 @@ impl Unread {
 
 /// What was read, or why it can't be used, and who wanted it.
 #[derive(Debug)]
-pub(super) struct Reread {
-    pub read: Result<Compared, Unread>,
+pub(in crate::control) struct FileRead {
+    pub outcome: Result<Compared, NotRead>,
     pub asker: Asker,
 }
 
-impl Rereading {
+impl Reader {
     /// Reads what `origin` says whenever it is asked to, and where that arrives.
-    pub(super) fn start(origin: Origin, peers: PeerList) -> (Self, mpsc::Receiver<Reread>) {
+    pub(in crate::control) fn start(
+        origin: Origin,
+        peers: PeerList,
+    ) -> (Self, mpsc::Receiver<FileRead>) {
         let current = Arc::new(Mutex::new(peers));
         let shared = Arc::clone(&current);
         let (askers, mut asked) = mpsc::unbounded_channel();
@@ -97,8 +100,8 @@ impl Rereading {
             let mut hanging: Option<JoinHandle<()>> = None;
             while let Some(asker) = asked.recv().await {
                 // One thread that waits for a file is enough.
-                let read = if hanging.as_ref().is_some_and(|task| !task.is_finished()) {
-                    Err(Unread::Other(HANGS.to_owned()))
+                let outcome = if hanging.as_ref().is_some_and(|task| !task.is_finished()) {
+                    Err(NotRead::Other(HANGS.to_owned()))
                 } else {
                     let (origin, current) = (origin.clone(), Arc::clone(&shared));
                     let (done, read) = oneshot::channel();
@@ -107,13 +110,13 @@ impl Rereading {
                         let _ = done.send(read_and_compare(&origin, &current));
                     });
                     if let Ok(read) = tokio::time::timeout(LIMIT, read).await {
-                        read.unwrap_or_else(|error| Err(Unread::Other(error.to_string())))
+                        read.unwrap_or_else(|error| Err(NotRead::Other(error.to_string())))
                     } else {
                         hanging = Some(task);
-                        Err(Unread::Other(HANGS.to_owned()))
+                        Err(NotRead::Other(HANGS.to_owned()))
                     }
                 };
-                if results.send(Reread { read, asker }).await.is_err() {
+                if results.send(FileRead { outcome, asker }).await.is_err() {
                     return;
                 }
             }
@@ -122,31 +125,31 @@ impl Rereading {
     }
 
     /// From now on what is read is compared with these.
-    pub(super) fn compare_with(&self, peers: &PeerList) {
+    pub(in crate::control) fn compare_with(&self, peers: &PeerList) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::clone(peers);
     }
 
     /// Asks for a reload.
-    pub(super) fn ask(&self, asker: Asker) {
+    pub(in crate::control) fn ask(&self, asker: Asker) {
         // Its task ends with the runtime only.
         let _ = self.askers.send(asker);
     }
 }
 
-fn read_and_compare(origin: &Origin, current: &Mutex<PeerList>) -> Result<Compared, Unread> {
+fn read_and_compare(origin: &Origin, current: &Mutex<PeerList>) -> Result<Compared, NotRead> {
     let loaded = read(origin)?;
     let base = current.lock().unwrap_or_else(PoisonError::into_inner);
     let base = Arc::clone(&base);
     Ok(Compared::new(loaded, base))
 }
 
-fn read(origin: &Origin) -> Result<Loaded, Unread> {
+fn read(origin: &Origin) -> Result<Loaded, NotRead> {
     let Some(path) = origin.path.as_deref() else {
-        return Err(Unread::Other(NO_FILE.to_owned()));
+        return Err(NotRead::Other(NO_FILE.to_owned()));
     };
     config::load_with(Some(path), &origin.overrides)
-        .map_err(|error| Unread::Mistakes(error.to_string()))
+        .map_err(|error| NotRead::Mistakes(error.to_string()))
 }
 
 #[cfg(test)]
@@ -168,33 +171,33 @@ mod tests {
             path: Some(path.clone()),
             ..Origin::default()
         };
-        let (rereading, mut read) = Rereading::start(origin, PeerList::default());
+        let (reader, mut read) = Reader::start(origin, PeerList::default());
         for port in [7, 8] {
             write(port);
             let (asker, _answer) = oneshot::channel();
-            rereading.ask(Some(asker));
-            let reread = read.recv().await.unwrap();
-            assert!(reread.asker.is_some());
-            let config = reread.read.unwrap().loaded.config;
+            reader.ask(Some(asker));
+            let again = read.recv().await.unwrap();
+            assert!(again.asker.is_some());
+            let config = again.outcome.unwrap().loaded.config;
             assert_eq!(config.interface.local_addr.port(), port);
         }
         std::fs::write(&path, "nonsense").unwrap();
-        rereading.ask(None);
-        let reread = read.recv().await.unwrap();
-        assert!(reread.asker.is_none());
-        let Err(Unread::Mistakes(mistakes)) = reread.read else {
-            panic!("{reread:?}");
+        reader.ask(None);
+        let again = read.recv().await.unwrap();
+        assert!(again.asker.is_none());
+        let Err(NotRead::Mistakes(mistakes)) = again.outcome else {
+            panic!("{again:?}");
         };
         assert!(mistakes.contains("hub.toml:1: not valid TOML"));
     }
 
     #[tokio::test]
     async fn without_a_file_there_is_nothing_to_read_again() {
-        let (rereading, mut read) = Rereading::start(Origin::default(), PeerList::default());
-        rereading.ask(None);
-        let loaded = read.recv().await.unwrap().read;
+        let (reader, mut read) = Reader::start(Origin::default(), PeerList::default());
+        reader.ask(None);
+        let loaded = read.recv().await.unwrap().outcome;
         assert!(
-            matches!(&loaded, Err(Unread::Other(reason)) if reason == NO_FILE),
+            matches!(&loaded, Err(NotRead::Other(reason)) if reason == NO_FILE),
             "{loaded:?}"
         );
     }

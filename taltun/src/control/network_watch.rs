@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::engine::Engine;
+use super::data_plane::DataPlane;
+use crate::protocol::device::Device;
 use crate::protocol::peer::{Endpoint, PeerId};
 use crate::system::{Changes, Foreign, LinkProbe, RouteWatcher};
 
@@ -22,7 +23,9 @@ const QUESTIONS: usize = 256;
 const PEERS_A_SECOND: usize = 10_000;
 
 /// Asks what has changed.
-pub(super) struct Surroundings {
+pub(super) struct NetworkWatch {
+    /// Addresses of this host.
+    own_addresses: Vec<IpAddr>,
     /// What the host reaches otherwise than through the tunnel, once it is read.
     foreign: Option<Receiver<io::Result<Foreign>>>,
     /// Not before then is it read again.
@@ -31,7 +34,7 @@ pub(super) struct Surroundings {
     /// Whether routes have changed since they were read.
     unread: bool,
     /// `None` where the kernel doesn't tell.
-    ways: Option<RouteWatcher>,
+    routes: Option<RouteWatcher>,
     changes: Changes,
     /// When to look next which peers the changes concern.
     next: Instant,
@@ -40,24 +43,151 @@ pub(super) struct Surroundings {
     queued: HashSet<PeerId>,
 }
 
-impl Surroundings {
+impl NetworkWatch {
     /// Looks from the network namespace of the calling thread.
     pub(super) fn watch() -> io::Result<Self> {
-        let ways = RouteWatcher::watch();
-        if let Err(error) = &ways {
+        let routes = RouteWatcher::watch();
+        if let Err(error) = &routes {
             warn!("changes of routes go unnoticed: {error}");
         }
         Ok(Self {
+            own_addresses: Vec::new(),
             foreign: None,
             read_again: Instant::now(),
             unread: true,
             link: LinkProbe::new()?,
-            ways: ways.ok(),
+            routes: routes.ok(),
             changes: Changes::default(),
             next: Instant::now(),
             queue: VecDeque::new(),
             queued: HashSet::new(),
         })
+    }
+
+    /// Addresses of this host.
+    pub(super) fn own_addresses(&self) -> &[IpAddr] {
+        &self.own_addresses
+    }
+
+    /// Takes over what has changed, for the tunnel `name`; call it once a second. Returns
+    /// whether any route has changed; where the kernel doesn't tell that, see
+    /// [`Self::is_blind`].
+    pub(super) fn follow(
+        &mut self,
+        name: &str,
+        device: &mut Device,
+        data_plane: &DataPlane,
+    ) -> bool {
+        self.follow_mtu(device, data_plane);
+        let changed = self.follow_routes(device, data_plane.mark());
+        self.unread |= changed;
+        self.follow_foreign(name, device);
+        changed
+    }
+
+    /// Whether changes of routes go unnoticed.
+    pub(super) fn is_blind(&self) -> bool {
+        self.routes.is_none()
+    }
+
+    /// Takes over what the host has of its own. Where the kernel has a million routes reading
+    /// them takes a second or two, so that is left to a thread, and isn't done all the time.
+    fn follow_foreign(&mut self, name: &str, device: &mut Device) {
+        if let Some(reading) = &self.foreign
+            && let Ok(outcome) = reading.try_recv()
+        {
+            self.foreign = None;
+            self.take_foreign(outcome, device);
+        }
+        let due = self.unread && self.foreign.is_none() && Instant::now() >= self.read_again;
+        if due && let Some(tunnel) = crate::system::interface_index(name) {
+            self.unread = false;
+            self.read_again = Instant::now() + AGAIN;
+            let (done, reading) = channel();
+            // Its outcome goes nowhere if we have ended meanwhile.
+            std::thread::spawn(move || done.send(Foreign::read(tunnel)));
+            self.foreign = Some(reading);
+        }
+    }
+
+    /// The same at once, before anything is relayed.
+    pub(super) fn read_foreign(&mut self, name: &str, device: &mut Device) {
+        if let Some(tunnel) = crate::system::interface_index(name) {
+            self.take_foreign(Foreign::read(tunnel), device);
+        }
+    }
+
+    fn take_foreign(&mut self, outcome: io::Result<Foreign>, device: &mut Device) {
+        match outcome {
+            Ok(Foreign { own, nets }) => {
+                device.set_foreign(&own, &nets);
+                self.own_addresses = own;
+            }
+            Err(error) => warn!("can't read the host's routes: {error}"),
+        }
+    }
+
+    /// Takes over the MTU that the interface has by now.
+    fn follow_mtu(&mut self, device: &Device, data_plane: &DataPlane) {
+        let tun = data_plane.tun();
+        // An interface that is on its way out has no name.
+        let Ok(name) = tun.name() else { return };
+        let Ok(mtu) = self.link.mtu(&name, tun.namespace().ok()) else {
+            return;
+        };
+        if usize::from(mtu) != device.tunnel().mtu() {
+            info!("the MTU of {name} is {mtu}");
+            device.tunnel().set_mtu(mtu);
+        }
+    }
+
+    /// Peers to whom another interface leads than the one they were heard on are no longer
+    /// answered from the address that they used.
+    ///
+    /// They are looked at when routes change, and when they have used another address: what
+    /// was under way while a route changed brings the old one back.
+    ///
+    /// Whether any route has changed.
+    fn follow_routes(&mut self, device: &Device, mark: u32) -> bool {
+        let Some(mut routes) = self.routes.take() else {
+            return false;
+        };
+        let mut new = Changes::default();
+        routes.changed(&mut new);
+        let changed = !new.is_empty();
+        self.changes.merge(new);
+        for peer in device.take_moved() {
+            self.enqueue(peer);
+        }
+        if !self.changes.is_empty() && Instant::now() >= self.next {
+            let changes = std::mem::take(&mut self.changes);
+            let mut peers = 0;
+            for peer in device.peers() {
+                peers += 1;
+                if peer
+                    .endpoint()
+                    .is_some_and(|endpoint| changes.concern(endpoint.remote.ip()))
+                {
+                    self.enqueue(peer.id());
+                }
+            }
+            let pause = Duration::from_secs((peers / PEERS_A_SECOND) as u64);
+            self.next = Instant::now() + pause;
+        }
+        for _ in 0..QUESTIONS {
+            let Some(peer) = self.dequeue() else {
+                break;
+            };
+            if let Some(peer) = device.peer_by_id(peer)
+                && let Some(endpoint) = peer.endpoint()
+                && leads_elsewhere(&routes, &endpoint, mark)
+            {
+                debug!("another way leads to {}", endpoint.remote);
+                device.forget_local_address(peer.public_key());
+            }
+        }
+        self.routes = Some(routes);
+        changed
     }
 
     fn enqueue(&mut self, peer: PeerId) {
@@ -73,127 +203,7 @@ impl Surroundings {
     }
 }
 
-impl Engine {
-    /// Takes over what has changed; call it once a second.
-    pub(super) fn follow(&mut self, surroundings: &mut Surroundings) {
-        self.follow_mtu(&mut surroundings.link);
-        let changed = self.follow_routes(surroundings);
-        surroundings.unread |= changed;
-        self.follow_underlay(changed);
-        self.follow_foreign(surroundings);
-        if let Some(table) = &mut self.names_routed
-            && (changed || surroundings.ways.is_none())
-        {
-            table.watch.look_again();
-        }
-    }
-
-    /// Takes over what the host has of its own. Where the kernel has a million routes reading
-    /// them takes a second or two, so that is left to a thread, and isn't done all the time.
-    fn follow_foreign(&mut self, surroundings: &mut Surroundings) {
-        if let Some(reading) = &surroundings.foreign
-            && let Ok(outcome) = reading.try_recv()
-        {
-            surroundings.foreign = None;
-            self.take_foreign(outcome);
-        }
-        let due = surroundings.unread
-            && surroundings.foreign.is_none()
-            && Instant::now() >= surroundings.read_again;
-        let index = || crate::system::interface_index(&self.config.interface.tun_name);
-        if due && let Some(tunnel) = index() {
-            surroundings.unread = false;
-            surroundings.read_again = Instant::now() + AGAIN;
-            let (done, reading) = channel();
-            // Its outcome goes nowhere if we have ended meanwhile.
-            std::thread::spawn(move || done.send(Foreign::read(tunnel)));
-            surroundings.foreign = Some(reading);
-        }
-    }
-
-    /// The same at once, before anything is relayed.
-    pub(super) fn read_foreign(&mut self) {
-        if let Some(tunnel) = crate::system::interface_index(&self.config.interface.tun_name) {
-            self.take_foreign(Foreign::read(tunnel));
-        }
-    }
-
-    fn take_foreign(&mut self, outcome: io::Result<Foreign>) {
-        match outcome {
-            Ok(Foreign { own, nets }) => {
-                self.device.set_foreign(&own, &nets);
-                self.own_addresses = own;
-            }
-            Err(error) => warn!("can't read the host's routes: {error}"),
-        }
-    }
-
-    /// Takes over the MTU that the interface has by now.
-    fn follow_mtu(&mut self, link: &mut LinkProbe) {
-        let tun = self.plant.tun();
-        // An interface that is on its way out has no name.
-        let Ok(name) = tun.name() else { return };
-        let Ok(mtu) = link.mtu(&name, tun.namespace().ok()) else {
-            return;
-        };
-        if usize::from(mtu) != self.device.tunnel().mtu() {
-            info!("the MTU of {name} is {mtu}");
-            self.device.tunnel().set_mtu(mtu);
-        }
-    }
-
-    /// Peers to whom another interface leads than the one they were heard on are no longer
-    /// answered from the address that they used.
-    ///
-    /// They are looked at when routes change, and when they have used another address: what
-    /// was under way while a route changed brings the old one back.
-    ///
-    /// Whether any route has changed.
-    fn follow_routes(&self, surroundings: &mut Surroundings) -> bool {
-        let Some(mut ways) = surroundings.ways.take() else {
-            return false;
-        };
-        let mut new = Changes::default();
-        ways.changed(&mut new);
-        let changed = !new.is_empty();
-        surroundings.changes.merge(new);
-        for peer in self.device.take_moved() {
-            surroundings.enqueue(peer);
-        }
-        if !surroundings.changes.is_empty() && Instant::now() >= surroundings.next {
-            let changes = std::mem::take(&mut surroundings.changes);
-            let mut peers = 0;
-            for peer in self.device.peers() {
-                peers += 1;
-                if peer
-                    .endpoint()
-                    .is_some_and(|endpoint| changes.concern(endpoint.remote.ip()))
-                {
-                    surroundings.enqueue(peer.id());
-                }
-            }
-            let pause = Duration::from_secs((peers / PEERS_A_SECOND) as u64);
-            surroundings.next = Instant::now() + pause;
-        }
-        let mark = self.plant.mark();
-        for _ in 0..QUESTIONS {
-            let Some(peer) = surroundings.dequeue() else {
-                break;
-            };
-            if let Some(peer) = self.device.peer_by_id(peer)
-                && let Some(endpoint) = peer.endpoint()
-                && leads_elsewhere(&ways, &endpoint, mark)
-            {
-                debug!("another way leads to {}", endpoint.remote);
-                self.device.forget_local_address(peer.public_key());
-            }
-        }
-        surroundings.ways = Some(ways);
-        changed
-    }
-}
-
-fn leads_elsewhere(ways: &RouteWatcher, endpoint: &Endpoint, mark: u32) -> bool {
+fn leads_elsewhere(routes: &RouteWatcher, endpoint: &Endpoint, mark: u32) -> bool {
     let (to, Some(local)) = (endpoint.remote.ip(), endpoint.local) else {
         return false;
     };
@@ -201,7 +211,7 @@ fn leads_elsewhere(ways: &RouteWatcher, endpoint: &Endpoint, mark: u32) -> bool 
     if matches!(to, IpAddr::V6(to) if to.is_unicast_link_local()) {
         return false;
     }
-    match ways.interface(local.address, to, mark) {
+    match routes.interface(local.address, to, mark) {
         Ok(interface) => interface != local.interface,
         // Not ours any more. Without any route the address may as well stay.
         Err(error) => error.raw_os_error() == Some(libc::EINVAL),

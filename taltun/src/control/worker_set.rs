@@ -25,9 +25,9 @@ use crate::dataplane::worker::{self, Workers};
 use crate::dataplane::xsk::{self, TransmitQueues};
 use crate::protocol::tunnel::Tunnel;
 
-/// What outlives a change of sockets.
+/// What workers are given besides sockets and TUN queues; it outlives a change of sockets.
 #[derive(Debug, Clone)]
-pub(super) struct Parts {
+pub(super) struct WorkerInputs {
     /// Sessions and routes.
     pub tunnel: Arc<Tunnel>,
     /// Bans.
@@ -49,35 +49,35 @@ pub(super) struct Parts {
     pub crypto_threads: Option<usize>,
 }
 
-/// The running data plane.
+/// The running workers, with what they run on.
 #[derive(Debug)]
-pub(super) struct Plant {
+pub(super) struct WorkerSet {
     /// `None` only while they are being replaced.
     workers: Option<Workers>,
-    parts: Parts,
+    inputs: WorkerInputs,
     sockets: Vec<Arc<Socket>>,
     tuns: Vec<Tun>,
     mark: u32,
     queues: Arc<TransmitQueues>,
 }
 
-impl Plant {
+impl WorkerSet {
     /// Starts a worker for each pair of socket and TUN queue.
     pub(super) fn start(
-        parts: Parts,
+        inputs: WorkerInputs,
         sockets: Vec<Arc<Socket>>,
         tuns: Vec<Tun>,
     ) -> io::Result<Self> {
-        let mut plant = Self {
+        let mut set = Self {
             workers: None,
-            parts,
+            inputs,
             sockets,
             tuns,
             mark: 0,
             queues: Arc::default(),
         };
-        plant.start_workers()?;
-        Ok(plant)
+        set.start_workers()?;
+        Ok(set)
     }
 
     /// Where the sockets listen, with the port they really have.
@@ -94,7 +94,7 @@ impl Plant {
     pub(super) fn sender(&self) -> Sender {
         Sender::new(
             Arc::clone(&self.sockets[0]),
-            Arc::clone(&self.parts.counters),
+            Arc::clone(&self.inputs.counters),
         )
     }
 
@@ -120,7 +120,7 @@ impl Plant {
     /// Listens at `address` instead. When that can't be, all stays as it is: the new
     /// sockets are bound before the old ones are let go.
     pub(super) fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
-        let sockets = Socket::bind_group(address, self.sockets.len(), self.parts.offloads)?;
+        let sockets = Socket::bind_group(address, self.sockets.len(), self.inputs.offloads)?;
         if self.mark != 0 {
             for socket in &sockets {
                 socket.set_mark(self.mark)?;
@@ -153,7 +153,7 @@ impl Plant {
     }
 
     fn start_workers(&mut self) -> io::Result<()> {
-        let Parts {
+        let WorkerInputs {
             tunnel,
             filter,
             counters,
@@ -163,7 +163,7 @@ impl Plant {
             busy_poll,
             crypto_threads,
             ..
-        } = self.parts.clone();
+        } = self.inputs.clone();
         tunnel.set_listen_port(self.listen_address().port());
         let cores = worker::cores();
         let helpers = crypto_threads.unwrap_or_else(|| crew::default_helpers(cores));

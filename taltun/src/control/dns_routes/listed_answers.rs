@@ -11,12 +11,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::dns_message::{
+use super::table::LONGEST;
+use crate::config::DnsRoutes;
+use crate::control::dns_message::{
     CLASS_IN, HEADER, Record, Section, TYPE_CNAME, TYPE_HTTPS, TYPE_OPT, TYPE_SVCB, name, number,
     question, records, text,
 };
-use super::dns_routes::LONGEST;
-use crate::config::DnsRoutes;
 
 /// Yet another kind of other name, and two of names that records hold.
 const NAMES_ALONE: [u16; 4] = [TYPE_CNAME, 39, 2, 12];
@@ -212,9 +212,9 @@ pub(super) fn fit(message: Vec<u8>, room: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dns_message::{TYPE_A, ask_for};
     use super::*;
     use crate::config::Domain;
+    use crate::control::dns_message::{TYPE_A, ask_for};
     use crate::crypto::PublicKey;
 
     fn routes() -> DnsRoutes {

@@ -11,10 +11,9 @@ use std::net::IpAddr;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::dns_routes::MOST;
-use super::engine::Engine;
+use super::table::MOST;
 use crate::report::NameAround;
-use crate::system::{self, Host};
+use crate::system;
 
 /// Questions to the kernel in a second.
 const QUESTIONS: usize = 256;
@@ -65,7 +64,7 @@ impl LedWatch {
     }
 
     /// Those to be looked at now, of these that are led by routes of their own.
-    fn due(&mut self, led: impl Iterator<Item = IpAddr>, now: Instant) -> Vec<IpAddr> {
+    pub(super) fn due(&mut self, led: impl Iterator<Item = IpAddr>, now: Instant) -> Vec<IpAddr> {
         self.within.retain(|_, until| *until > now);
         let known: HashSet<IpAddr> = led.chain(self.within.keys().copied()).collect();
         self.around.retain(|address, _| known.contains(address));
@@ -83,7 +82,7 @@ impl LedWatch {
     }
 
     /// Takes over where an address goes. Returns the reason if it is to be told.
-    fn take(&mut self, address: IpAddr, around: Option<String>) -> Option<String> {
+    pub(super) fn take(&mut self, address: IpAddr, around: Option<String>) -> Option<String> {
         let Some(reason) = around else {
             if self.around.remove(&address).is_some_and(|was| was.told) {
                 info!("dns_routes: {address} goes into the tunnel again");
@@ -104,23 +103,6 @@ impl LedWatch {
 pub(super) fn around(address: IpAddr, tunnel: u32) -> Option<String> {
     system::way_around(address, tunnel)
         .unwrap_or_else(|error| Some(format!("the kernel doesn't say where it goes: {error}")))
-}
-
-impl Engine {
-    /// Looks where addresses go that names have; call it once a second.
-    pub(super) fn watch_names(&mut self, host: Option<&Host>) {
-        let (Some(table), Some(host)) = (&mut self.names_routed, host) else {
-            return;
-        };
-        let now = Instant::now();
-        for address in table.watch.due(table.led.keys().copied(), now) {
-            let found = around(address, host.index());
-            if let Some(reason) = table.watch.take(address, found) {
-                let so = "what remembers it goes around the tunnel";
-                table.refusals.tell(address, so, &reason, now);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -23,13 +23,13 @@ const MEMORY: Duration = Duration::from_secs(1);
 
 /// Knows whether we are under load.
 #[derive(Debug, Default)]
-pub(super) struct Load {
+pub(super) struct HandshakeLoad {
     /// When the bucket that measures the pace is full again.
     full_at: u64,
     until: Option<Time>,
 }
 
-impl Load {
+impl HandshakeLoad {
     /// Takes note of a message that came while `waiting` more wait; for how long from `now` on
     /// we are under load, if we are.
     pub(super) fn note(&mut self, waiting: usize, now: Time) -> Option<Duration> {
@@ -52,7 +52,12 @@ mod tests {
     const MILLISECOND: Duration = Duration::from_millis(1);
 
     /// Notes messages, one each `every`; how many came under load.
-    fn under_load(load: &mut Load, now: &mut Time, messages: usize, every: Duration) -> usize {
+    fn under_load(
+        load: &mut HandshakeLoad,
+        now: &mut Time,
+        messages: usize,
+        every: Duration,
+    ) -> usize {
         (0..messages)
             .filter(|_| {
                 *now = *now + every;
@@ -63,7 +68,7 @@ mod tests {
 
     #[test]
     fn many_waiting_are_load_for_a_second() {
-        let mut load = Load::default();
+        let mut load = HandshakeLoad::default();
         let now = Time::START;
         assert_eq!(load.note(WAITING - 1, now), None);
         assert_eq!(load.note(WAITING, now), Some(MEMORY));
@@ -73,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_burst_of_peers_is_no_load_and_a_steady_flood_is() {
-        let mut load = Load::default();
+        let mut load = HandshakeLoad::default();
         let mut now = Time::START;
         assert_eq!(under_load(&mut load, &mut now, 500, Duration::ZERO), 0);
         now = now + Duration::from_secs(5);
@@ -87,7 +92,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_flood_keeps_it_a_load() {
-        let mut load = Load::default();
+        let mut load = HandshakeLoad::default();
         let mut now = Time::START;
         under_load(&mut load, &mut now, 1000, Duration::ZERO);
         // As fast as XDP lets through what asks for cookies.

@@ -1,0 +1,153 @@
+//! The data plane as the controller sees it: workers on their sockets, AF_XDP lanes beside them,
+//! and a sender of the controller's own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use super::lanes::Lanes;
+use super::worker_set::{WorkerInputs, WorkerSet};
+use crate::accel::Shield;
+use crate::dataplane::counters::Counters;
+use crate::dataplane::runs::{Run, Runs};
+use crate::dataplane::tun::Tun;
+use crate::dataplane::udp::{Sender, Socket};
+use crate::dataplane::unreachable::Unreachable;
+use crate::protocol::device::Transmit;
+use crate::protocol::time::Time;
+use crate::report::{AfXdpStatus, SteeringStatus};
+
+/// The running data plane.
+pub(super) struct DataPlane {
+    /// Before the workers, whose sockets they use.
+    lanes: Lanes,
+    workers: WorkerSet,
+    counters: Arc<Counters>,
+    sender: Sender,
+    runs: Runs,
+    unreachable: Unreachable,
+}
+
+impl DataPlane {
+    /// Starts the workers; lanes follow at the first [`Self::follow_queues`].
+    pub(super) fn start(
+        inputs: WorkerInputs,
+        sockets: Vec<Arc<Socket>>,
+        tuns: Vec<Tun>,
+        lanes: Lanes,
+    ) -> io::Result<Self> {
+        let counters = Arc::clone(&inputs.counters);
+        let workers = WorkerSet::start(inputs, sockets, tuns)?;
+        Ok(Self {
+            lanes,
+            sender: workers.sender(),
+            workers,
+            counters,
+            runs: Runs::with_capacity(1),
+            unreachable: Unreachable::default(),
+        })
+    }
+
+    /// Where the sockets listen, with the port they really have.
+    pub(super) fn listen_address(&self) -> SocketAddr {
+        self.workers.listen_address()
+    }
+
+    /// Listens at `address` from now on, where that differs from the `configured` one, which it
+    /// becomes then. An error leaves all as it was. Port 0 is any port, and one that is any port
+    /// already stays.
+    pub(super) fn listen(
+        &mut self,
+        address: SocketAddr,
+        configured: &mut SocketAddr,
+        shield: &mut Shield,
+    ) -> io::Result<()> {
+        let same_port =
+            address.port() == configured.port() || address.port() == self.listen_address().port();
+        if address.ip() == configured.ip() && same_port {
+            return Ok(());
+        }
+        // They send on the sockets that are about to go.
+        self.lanes.end(shield, &self.workers, &self.counters);
+        self.workers.listen(address)?;
+        *configured = address;
+        self.sender = self.workers.sender();
+        shield.rebind(self.listen_address());
+        self.steer(shield);
+        Ok(())
+    }
+
+    /// Has the kernel give each session's datagrams to the socket of its worker.
+    pub(super) fn steer(&self, shield: &mut Shield) {
+        shield.steer(&fds(self.workers.sockets()));
+    }
+
+    /// The mark on our datagrams; 0 for none.
+    pub(super) fn mark(&self) -> u32 {
+        self.workers.mark()
+    }
+
+    /// Marks all datagrams from now on. What leaves past the network stack can't be marked, so
+    /// nothing may leave there before the first marked one does.
+    pub(super) fn set_mark(&mut self, mark: u32) -> io::Result<()> {
+        self.lanes.leave_by_socket(mark != 0);
+        let outcome = self.workers.set_mark(mark);
+        self.lanes.leave_by_socket(self.workers.mark() != 0);
+        outcome
+    }
+
+    /// A queue of the TUN.
+    pub(super) fn tun(&self) -> &Tun {
+        self.workers.tun()
+    }
+
+    /// Has every queue that should have one an AF_XDP lane; call it once a second.
+    pub(super) fn follow_queues(&mut self, shield: &mut Shield) {
+        self.lanes.follow(shield, &self.workers, &self.counters);
+    }
+
+    /// Sends a message of the controller's. Returns why the kernel refused to, if it did.
+    pub(super) fn send(&mut self, transmit: &Transmit) -> Option<i32> {
+        let run = Run {
+            ecn: transmit.ecn,
+            ..Run::of_one(0, transmit.payload.len(), transmit.endpoint)
+        };
+        self.runs.push(run, false);
+        self.sender.send(&transmit.payload, &mut self.runs);
+        self.sender.take_refusal()
+    }
+
+    /// Tells the sender of a packet that waited for a handshake in vain.
+    pub(super) fn tell_unreachable(&mut self, packet: &[u8], now: Time) {
+        self.unreachable.tell(packet, now, self.workers.tun());
+    }
+
+    /// Whether a worker ended by itself, as when the interface is deleted.
+    pub(super) fn has_ended(&self) -> bool {
+        self.workers.has_ended()
+    }
+
+    /// What each AF_XDP queue has, or why it has nothing.
+    pub(super) fn lanes_status(&self, shield: &Shield) -> Vec<AfXdpStatus> {
+        self.lanes.status(shield)
+    }
+
+    /// How datagrams come to their workers.
+    pub(super) fn steering_status(&self, shield: &Shield) -> SteeringStatus {
+        match self.workers.sockets() {
+            [_] => SteeringStatus::none(),
+            _ => shield.steering_status(),
+        }
+    }
+
+    /// What was moved and dropped.
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+/// The sockets as the kernel knows them.
+fn fds(sockets: &[Arc<Socket>]) -> Vec<BorrowedFd<'_>> {
+    sockets.iter().map(|socket| socket.as_fd()).collect()
+}

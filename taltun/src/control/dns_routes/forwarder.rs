@@ -1,0 +1,329 @@
+//! A small resolver on our vips: it passes every question on to the name servers of
+//! `[dns_routes]`, and before it passes an answer back, the addresses in it that are to be
+//! reached through the tunnel are.
+//!
+//! It remembers nothing and answers nothing itself, with two exceptions: where the tunnel
+//! lacks a family of addresses, names that belong into the tunnel have none of it, as they
+//! would be reached around it; and where an address of such a name can't be led into the
+//! tunnel, or an answer isn't understood, the answer is that the server failed.
+//!
+//! Only who comes through the tunnel is answered, and this machine itself. Each peer has a
+//! share of what is worked on at once, and each step has an end.
+
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::listed_answers::{concerned, fit, listed};
+use super::shares::Shares;
+use super::upstream::{LARGEST, ask_all, read_message, write_message};
+use crate::config::DnsRoutes;
+use crate::control::dns_message::{
+    HEADER, TYPE_A, TYPE_AAAA, TYPE_OPT, nothing, question, records,
+};
+use crate::control::sockets;
+use crate::protocol::peer::PeerId;
+use crate::protocol::tunnel::Tunnel;
+
+/// The port of name servers.
+const PORT: u16 = 53;
+/// How long all of them together may.
+const ALL_LIMIT: Duration = Duration::from_secs(9);
+/// How long a TCP connection may stay without a word, and an answer may take to be read.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
+/// How long routes may take to be made.
+const ROUTE_LIMIT: Duration = Duration::from_secs(2);
+/// Questions that are worked on at once, and those of one peer; more are left unanswered, and
+/// asked again.
+const QUESTIONS: usize = 256;
+const QUESTIONS_EACH: usize = 48;
+/// TCP connections at once, and those of one peer.
+const CONNECTIONS: usize = 64;
+const CONNECTIONS_EACH: usize = 8;
+/// Transfers of whole zones, which have more than one answer.
+const TRANSFERS: [u16; 2] = [251, 252];
+/// What fits where a question doesn't say more.
+const WITHOUT_EDNS: usize = 512;
+
+/// That the question isn't one, that the server failed, that it can't do this, and that it
+/// won't (RFC 1035, section 4.1.1).
+const FORMAT_ERROR: u8 = 1;
+const SERVER_FAILURE: u8 = 2;
+const NOT_IMPLEMENTED: u8 = 4;
+const REFUSED: u8 = 5;
+
+/// Addresses that belong into the tunnel from now on.
+#[derive(Debug)]
+pub(in crate::control) struct Learned {
+    /// The names of the list that they are of.
+    pub names: Vec<String>,
+    /// Each with how long it may be remembered.
+    pub addresses: Vec<(IpAddr, Duration)>,
+    /// Told once that is done: whether all of them are led into the tunnel.
+    pub done: oneshot::Sender<bool>,
+}
+
+/// The resolver, ready to serve.
+#[derive(Debug)]
+pub(in crate::control) struct Forwarder {
+    sockets: Vec<UdpSocket>,
+    listeners: Vec<TcpListener>,
+    shared: Shared,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// As the file has it by now.
+    routes: watch::Receiver<Arc<DnsRoutes>>,
+    port: u16,
+    has_v4: bool,
+    has_v6: bool,
+    learned: mpsc::Sender<Learned>,
+    /// Tells whose an address is.
+    tunnel: Option<Arc<Tunnel>>,
+    questions: Shares<Source>,
+    connections: Shares<Source>,
+}
+
+/// Who asks: a peer, with whatever address of its own, or this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    Peer(PeerId),
+    Here(IpAddr),
+}
+
+impl Forwarder {
+    /// Listens on `vips`, which have to be there, for what comes from the interface `tun_name`
+    /// and from this machine.
+    pub(in crate::control) fn bind(
+        routes: watch::Receiver<Arc<DnsRoutes>>,
+        vips: &[IpAddr],
+        tun_name: &str,
+        learned: mpsc::Sender<Learned>,
+    ) -> Result<Self, String> {
+        let interfaces = [Some(tun_name), Some("lo")];
+        Self::bind_at(routes, vips, &interfaces, (PORT, PORT), learned)
+    }
+
+    fn bind_at(
+        routes: watch::Receiver<Arc<DnsRoutes>>,
+        vips: &[IpAddr],
+        interfaces: &[Option<&str>],
+        (own_port, port): (u16, u16),
+        learned: mpsc::Sender<Learned>,
+    ) -> Result<Self, String> {
+        let (mut sockets, mut listeners) = (Vec::new(), Vec::new());
+        for vip in vips {
+            let at = SocketAddr::new(*vip, own_port);
+            let refused = |error: io::Error| {
+                format!(
+                    "dns_routes: cannot listen on {at}: {error} (`ss -lnp sport = 53` shows who \
+                     uses it; let that resolver keep away from our vips)"
+                )
+            };
+            for interface in interfaces {
+                let socket = sockets::listen_udp(at, *interface).map_err(refused)?;
+                let at = socket.local_addr().map_err(refused)?;
+                listeners.push(sockets::listen_tcp(at, *interface).map_err(refused)?);
+                sockets.push(socket);
+            }
+        }
+        Ok(Self {
+            sockets,
+            listeners,
+            shared: Shared {
+                routes,
+                port,
+                has_v4: vips.iter().any(IpAddr::is_ipv4),
+                has_v6: vips.iter().any(IpAddr::is_ipv6),
+                learned,
+                tunnel: None,
+                questions: Shares::new(QUESTIONS_EACH, QUESTIONS),
+                connections: Shares::new(CONNECTIONS_EACH, CONNECTIONS),
+            },
+        })
+    }
+
+    /// Answers questions, for ever; `tunnel` knows the peers that ask. Dropping what this
+    /// returns ends all of it.
+    pub(in crate::control) fn serve(mut self, tunnel: Option<Arc<Tunnel>>) -> JoinSet<()> {
+        self.shared.tunnel = tunnel;
+        let shared = Arc::new(self.shared);
+        let mut tasks = JoinSet::new();
+        for socket in self.sockets {
+            tasks.spawn(serve_udp(Arc::new(socket), Arc::clone(&shared)));
+        }
+        for listener in self.listeners {
+            tasks.spawn(serve_tcp(listener, Arc::clone(&shared)));
+        }
+        tasks
+    }
+}
+
+async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
+    let mut questions = JoinSet::new();
+    let mut buffer = vec![0; LARGEST];
+    loop {
+        // What is done is let go.
+        while questions.try_join_next().is_some() {}
+        let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+            // An ICMP error of an earlier answer: nothing to do about it.
+            continue;
+        };
+        let Some(place) = shared.questions.take(shared.source(from.ip())) else {
+            continue;
+        };
+        let asked = buffer.get(..length).unwrap_or_default().to_vec();
+        let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
+        questions.spawn(async move {
+            if let Some(answer) = shared.answer(&asked, false).await {
+                let answer = fit(answer, room(&asked));
+                // Who has gone asks again.
+                let _ = timeout(ROUTE_LIMIT, socket.send_to(&answer, from)).await;
+            }
+            drop(place);
+        });
+    }
+}
+
+/// What an asker by UDP takes.
+fn room(asked: &[u8]) -> usize {
+    let records = records(asked).unwrap_or_default();
+    let edns = records.iter().find(|record| record.kind == TYPE_OPT);
+    // The class of that record is a size.
+    edns.map_or(WITHOUT_EDNS, |edns| edns.class.into())
+        .max(WITHOUT_EDNS)
+}
+
+async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, from)) = listener.accept().await else {
+            // Out of descriptors, perhaps: not to be tried without a pause.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let source = shared.source(from.ip());
+        let Some(place) = shared.connections.take(source) else {
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            // An end of the connection is its end, whatever the reason.
+            let _ = converse(stream, source, &shared).await;
+            drop(place);
+        });
+    }
+}
+
+/// Answers the questions of one connection, each with its length in front.
+async fn converse(mut stream: TcpStream, source: Source, shared: &Shared) -> io::Result<()> {
+    loop {
+        let asked = timeout(IDLE_LIMIT, read_message(&mut stream)).await??;
+        let Some(_place) = shared.questions.take(source) else {
+            return Ok(());
+        };
+        let Some(answer) = shared.answer(&asked, true).await else {
+            return Ok(());
+        };
+        timeout(IDLE_LIMIT, write_message(&mut stream, &answer)).await??;
+    }
+}
+
+impl Shared {
+    fn source(&self, address: IpAddr) -> Source {
+        let owner = self.tunnel.as_ref().and_then(|one| one.owner(address));
+        owner.map_or(Source::Here(address), |(_, peer)| Source::Peer(peer))
+    }
+
+    /// The answer to a question, once what it says is led into the tunnel; `None` for what is
+    /// no question.
+    async fn answer(&self, asked: &[u8], tcp: bool) -> Option<Vec<u8>> {
+        let flags = *asked.get(..HEADER)?.get(2)?;
+        if flags & 0x80 != 0 {
+            return None;
+        }
+        if flags & 0x78 != 0 {
+            return nothing(asked, NOT_IMPLEMENTED);
+        }
+        let Some(question) = question(asked) else {
+            return nothing(asked, FORMAT_ERROR);
+        };
+        if TRANSFERS.contains(&question.kind) {
+            return nothing(asked, REFUSED);
+        }
+        let unreachable = match question.kind {
+            TYPE_A => !self.has_v4,
+            TYPE_AAAA => !self.has_v6,
+            _ => false,
+        };
+        let routes = Arc::clone(&self.routes.borrow());
+        let is_listed = routes.includes(&question.name);
+        if is_listed && unreachable {
+            return nothing(asked, 0);
+        }
+        let answer = timeout(
+            ALL_LIMIT,
+            ask_all(&routes.upstream, self.port, asked, &question, tcp),
+        )
+        .await;
+        let Ok(Some(mut answer)) = answer else {
+            return nothing(asked, SERVER_FAILURE);
+        };
+        // As it was asked, with the asker's number and in its case.
+        answer.get_mut(..2)?.copy_from_slice(asked.get(..2)?);
+        let repeated = answer.get_mut(HEADER..question.end)?;
+        repeated.copy_from_slice(asked.get(HEADER..question.end)?);
+        let names = concerned(&routes, &question.name, &answer);
+        if names.as_ref().is_some_and(Vec::is_empty) {
+            return Some(answer);
+        }
+        let (Some(names), Some(listed)) = (names, listed(&routes, &answer)) else {
+            debug!(
+                "dns_routes: an answer about {} isn't understood",
+                question.name
+            );
+            return nothing(asked, SERVER_FAILURE);
+        };
+        if self.learn(names, listed.addresses).await {
+            Some(listed.message)
+        } else {
+            nothing(asked, SERVER_FAILURE)
+        }
+    }
+
+    /// Has addresses routed, and waits for it; whether all of them are.
+    async fn learn(&self, names: Vec<String>, addresses: Vec<(IpAddr, Duration)>) -> bool {
+        if addresses.is_empty() {
+            return true;
+        }
+        let (done, routed) = oneshot::channel();
+        let learned = Learned {
+            names,
+            addresses,
+            done,
+        };
+        let learning = async {
+            self.learned.send(learned).await.ok()?;
+            routed.await.ok()
+        };
+        matches!(timeout(ROUTE_LIMIT, learning).await, Ok(Some(true)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

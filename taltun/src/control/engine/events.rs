@@ -1,0 +1,225 @@
+//! What happens by itself: what the device wants done, what is due, what the network does.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use taltun_common::drops::DropReason;
+use tracing::{debug, warn};
+
+use super::Engine;
+use crate::control::dns_routes::Learned;
+use crate::control::names::Resolved;
+use crate::control::origin::TunnelKind;
+use crate::dataplane::clock;
+use crate::dataplane::shared::Handshake;
+use crate::protocol::device::Event;
+use crate::protocol::peer::PeerId;
+use crate::system::Host;
+
+/// So many initiations without an answer, and the name of a peer's endpoint is looked up again.
+const LOOK_UP_AFTER: u32 = 3;
+
+impl Engine {
+    /// Does what workers asked for.
+    pub(in crate::control) fn handle_requests(&mut self) {
+        let now = self.now();
+        self.device.handle_requests(now);
+    }
+
+    /// Does what is due.
+    pub(in crate::control) fn handle_timeout(&mut self) {
+        let now = self.now();
+        self.device.handle_timeout(now);
+    }
+
+    pub(in crate::control) fn handle_handshake(&mut self, handshake: &Handshake, waiting: usize) {
+        let now = self.now();
+        let lasting = self.handshake_load.note(waiting, now);
+        if let Some(lasting) = lasting {
+            self.gate.close_until(now + lasting);
+            self.shield.set_under_load(lasting);
+        }
+        let from = handshake.from;
+        let outcome =
+            self.device
+                .handle_handshake(handshake.datagram(), from, lasting.is_some(), now);
+        if let Err(reason) = outcome {
+            debug!("handshake message from {}: {}", from.remote, reason.label());
+            self.data_plane.counters().drop_packet(reason);
+            if reason == DropReason::Mac1 {
+                self.diagnosis.misled(from.remote.ip(), now);
+            }
+        }
+    }
+
+    /// Does what the device wants done: the filter learns of an index before the message
+    /// that carries it leaves.
+    pub(in crate::control) fn carry_out(&mut self) {
+        while let Some(event) = self.device.poll_event() {
+            self.handle_event(event);
+        }
+        while let Some(transmit) = self.device.poll_transmit() {
+            if let Some(errno) = self.data_plane.send(&transmit) {
+                self.diagnosis.not_sent(transmit.endpoint.remote, errno);
+            }
+        }
+        while let Some(packet) = self.device.poll_given_up() {
+            self.data_plane.tell_unreachable(&packet, clock::now());
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        let now = clock::now();
+        self.diagnosis.note(&event, &self.device, &self.peers, now);
+        match event {
+            Event::IndexBorn(index) => self.shield.allow_index(index),
+            Event::IndexDied(index) => self.shield.forget_index(index),
+            Event::CookieGiven(source) => {
+                if let Some((secret, lasting)) = self.device.cookie_secret(now) {
+                    self.shield.give_cookie(source, secret, lasting);
+                }
+            }
+            Event::HandshakeGivenUp(id) => {
+                if let Some(key) = self.device.key_of(id).copied() {
+                    let now = self.now();
+                    let (device, diagnosis) = (&mut self.device, &mut self.diagnosis);
+                    self.dialer
+                        .given_up(&key, device, &self.peers, diagnosis, now);
+                }
+            }
+            Event::HandshakeFinished(id) | Event::Moved(id) => self.remember(id),
+            Event::Unanswered(id, in_a_row) if in_a_row % LOOK_UP_AFTER == 0 => {
+                if let Some(key) = self.device.key_of(id) {
+                    self.dialer.look_up_again(key, &self.peers);
+                }
+            }
+            Event::Unanswered(..)
+            | Event::NotConfirmed(_)
+            | Event::AnswerRefused(_)
+            | Event::UnknownKey(..) => {}
+        }
+    }
+
+    /// Keeps where a peer is for the next start, which asks it there unless the configuration
+    /// knows better.
+    fn remember(&mut self, id: PeerId) {
+        if let Some(memory) = &mut self.memory
+            && let Some(peer) = self.device.peer_by_id(id)
+            && let Some(endpoint) = peer.endpoint()
+        {
+            memory.note(*peer.public_key(), endpoint.remote);
+        }
+    }
+
+    pub(in crate::control) fn handle_resolved(&mut self, resolved: Resolved) {
+        let now = self.now();
+        self.dialer.resolved(
+            resolved,
+            &mut self.device,
+            &self.peers,
+            &mut self.diagnosis,
+            now,
+        );
+    }
+
+    /// Speaks to the next of the peers that were there before this start.
+    pub(in crate::control) fn speak_to_remembered(&mut self) {
+        if let Some(memory) = &mut self.memory {
+            let (device, diagnosis) = (&mut self.device, &mut self.diagnosis);
+            memory.speak_to_next(device, &self.peers, diagnosis, clock::now());
+        }
+    }
+
+    /// Ends the bans whose time is over.
+    pub(in crate::control) fn expire_bans(&mut self) {
+        self.bans.expire(&mut self.shield);
+    }
+
+    /// Leads addresses that a name has into the tunnel, and to its peer.
+    pub(in crate::control) async fn learn(&mut self, learned: Learned, host: &mut Option<Host>) {
+        if let Some((names, mut routes)) = self.names_and_routes() {
+            names.learn(learned, &mut routes, host).await;
+        }
+    }
+
+    /// Ends all sessions, so that no key and nonce is used a second time, and makes new ones.
+    pub(in crate::control) fn start_over(&mut self, why: &str) {
+        warn!("{why}: all sessions end, and new ones are made");
+        let now = self.now();
+        self.device.start_over(now);
+    }
+
+    /// What is done once a second. Returns whether this is one to look at all peers in.
+    pub(in crate::control) async fn each_second(&mut self, host: &mut Option<Host>) -> bool {
+        if self.clocks.have_parted(clock::wall(), clock::now()) {
+            self.start_over("the wall clock was set, or the machine was stopped or rolled back");
+        }
+        self.follow_network();
+        self.shield.refresh();
+        self.tell_endpoints();
+        self.device.follow_places();
+        let now = clock::now();
+        let port = self.listen_port();
+        self.diagnosis.each_second(
+            port,
+            &mut self.device,
+            &self.peers,
+            &self.gate,
+            &self.shield,
+            now,
+        );
+        self.by_wg.tell();
+        if let Some(memory) = &mut self.memory {
+            memory.tick();
+        }
+        let look = self.looking.is_due(self.device.len());
+        if look {
+            self.flaps.follow(&self.device, &self.peers, now);
+        }
+        self.data_plane.follow_queues(&mut self.shield);
+        if let Some((names, mut routes)) = self.names_and_routes() {
+            names.expire(&mut routes, host).await;
+            if let Some(host) = host {
+                names.look(host);
+            }
+        }
+        look
+    }
+
+    /// Takes over what others change of the host's network.
+    fn follow_network(&mut self) {
+        let name = &self.config.interface.tun_name;
+        let changed = self
+            .network
+            .follow(name, &mut self.device, &self.data_plane);
+        if self.kind == TunnelKind::Configured {
+            let (refused, mark) = (self.view().refuses_around(), self.data_plane.mark());
+            self.underlay.follow(
+                changed,
+                refused,
+                mark,
+                &mut self.device,
+                &self.peers,
+                &self.config,
+            );
+        }
+        if let Some(names) = &mut self.names
+            && (changed || self.network.is_blind())
+        {
+            names.look_again();
+        }
+    }
+
+    /// Tells those who sort handshakes before us where peers are, if any has moved since.
+    fn tell_endpoints(&mut self) {
+        let due = self.telling_endpoints.is_due(self.device.len());
+        if !due || !self.device.tunnel().take_places_changed() {
+            return;
+        }
+        let peers = self.device.peers();
+        let endpoints = peers.filter_map(|peer| Some(peer.endpoint()?.remote.ip().to_canonical()));
+        let endpoints: HashSet<IpAddr> = endpoints.collect();
+        self.shield.set_endpoints(endpoints.iter().copied());
+        self.gate.set_endpoints(endpoints);
+    }
+}

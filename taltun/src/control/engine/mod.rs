@@ -1,0 +1,360 @@
+//! The controller's state: the protocol's device and the components beside it, each with a state
+//! of its own. The engine passes on to them what happens by itself (`events`) and what is asked
+//! (`requests`). One thread owns it.
+
+mod events;
+mod requests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ipnet::IpNet;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use tracing::{error, info};
+
+use super::bans::Bans;
+use super::data_plane::DataPlane;
+use super::diagnosis::Diagnosis;
+use super::dialer::Dialer;
+use super::dirs;
+use super::dns_routes::{RoutedNames, TunnelRoutes};
+use super::flaps::Flaps;
+use super::handshake_load::HandshakeLoad;
+use super::lanes::Lanes;
+use super::memory::Memory;
+use super::names::{Resolved, Resolver};
+use super::network_watch::NetworkWatch;
+use super::origin::{Origin, TunnelKind};
+use super::pace::Pace;
+use super::peers::{self, PeerList, Peers};
+use super::runtime_dir;
+use super::uapi::WgChanges;
+use super::underlay::Underlay;
+use super::worker_set::WorkerInputs;
+use crate::accel::{self, Shield};
+use crate::config::{self, Config, DnsRoutes, Mode};
+use crate::dataplane::clock::{self, Apart};
+use crate::dataplane::counters::Counters;
+use crate::dataplane::gate::Gate;
+use crate::dataplane::shared::Handshake;
+use crate::dataplane::tun::Tun;
+use crate::dataplane::udp::{Socket, UdpOffloads};
+use crate::layer::Layer;
+use crate::protocol::device::{Device, Settings};
+use crate::protocol::randomness::{NoRandomness, Randomness};
+use crate::protocol::time::Time;
+use crate::protocol::tunnel::Tunnel;
+use crate::system::{Host, Kept};
+
+/// The controller's state.
+pub(in crate::control) struct Engine {
+    /// Early, so that the workers end before anything that they use.
+    data_plane: DataPlane,
+    device: Device,
+    shield: Shield,
+    /// What was last read, with what was changed of `[interface]` since; its peers are in
+    /// `peers`.
+    config: Config,
+    origin: Origin,
+    kind: TunnelKind,
+    peers: Peers,
+    bans: Bans,
+    /// What names are routed, where `[dns_routes]` is.
+    names: Option<RoutedNames>,
+    dialer: Dialer,
+    diagnosis: Diagnosis,
+    /// Peers that two machines seem to share.
+    flaps: Flaps,
+    /// Of a tunnel that is configured: nobody knows the peers of another before they are set.
+    memory: Option<Memory>,
+    /// What `wg` changed and the log doesn't have yet.
+    by_wg: WgChanges,
+    /// The host's network.
+    network: NetworkWatch,
+    /// The way to the peers.
+    underlay: Underlay,
+    /// What of the host's set-up others took away, where there is one.
+    kept: Option<Kept>,
+    /// Which handshake messages we have time for.
+    gate: Arc<Gate>,
+    handshake_load: HandshakeLoad,
+    clocks: Apart,
+    started: Time,
+    /// How often peers' addresses are told, and how often all peers are looked at.
+    telling_endpoints: Pace,
+    looking: Pace,
+}
+
+/// What an [`Engine`] starts with.
+pub(in crate::control) struct EngineInputs {
+    pub config: Config,
+    pub origin: Origin,
+    pub kind: TunnelKind,
+    pub sockets: Vec<Arc<Socket>>,
+    pub tuns: Vec<Tun>,
+    pub handshakes: mpsc::Sender<Handshake>,
+    pub wake: Arc<Notify>,
+    pub resolver: Resolver,
+    pub underlay: Underlay,
+    pub network: NetworkWatch,
+    /// Tells the forwarder what `[dns_routes]` says.
+    pub dns_routes: Option<watch::Sender<Arc<DnsRoutes>>>,
+    /// The mark that our datagrams are going to have.
+    pub mark: Option<u32>,
+}
+
+impl Engine {
+    pub(in crate::control) fn new(inputs: EngineInputs) -> anyhow::Result<Self> {
+        let now = clock::now();
+        let mut config = inputs.config;
+        let peers = Peers::new(Arc::new(std::mem::take(&mut config.peers)));
+        let interface = &config.interface;
+        let mut device = device(&config, inputs.kind, &peers, now);
+        device.set_workers(inputs.sockets.len() as u32);
+        let bans = Bans::new(&config.accel, inputs.origin.path.clone());
+        let mut shield = Shield::start(&accel::ShieldSettings {
+            interfaces: &config.accel.interfaces,
+            listen: inputs.sockets[0].local_addr(),
+            mark: inputs.mark.unwrap_or_default(),
+            mode: config.accel.xdp,
+            af_xdp: config.accel.af_xdp == config::AfXdp::On,
+            deny: &bans.nets(Layer::Outer),
+            deny_inner: &bans.nets(Layer::Inner),
+            routes: &device.routes(),
+            mac1_key: device.mac1_key(),
+            handshakes_per_second: config.accel.handshakes_per_second,
+            tun_name: &interface.tun_name,
+            debug: interface.debug,
+            verifier_log: &runtime_dir().join(format!("{}.verifier.log", interface.tun_name)),
+        });
+        let gate = Arc::new(Gate::default());
+        let workers = WorkerInputs {
+            tunnel: Arc::clone(device.tunnel()),
+            filter: Arc::clone(bans.filter()),
+            counters: Arc::new(Counters::default()),
+            gate: Arc::clone(&gate),
+            handshakes: inputs.handshakes,
+            wake: inputs.wake,
+            offloads: offloads(&config),
+            busy_poll: Duration::from_micros(config.dataplane.busy_poll_us.into()),
+            crypto_threads: config.dataplane.crypto_threads,
+        };
+        let name = &interface.tun_name;
+        let memory =
+            (inputs.kind == TunnelKind::Configured).then(|| Memory::of(&dirs::state(), name));
+        let names = inputs.dns_routes;
+        let names = names.map(|told| RoutedNames::new(told, interface));
+        let lanes = Lanes::new(config.accel.af_xdp);
+        let data_plane = DataPlane::start(workers, inputs.sockets, inputs.tuns, lanes);
+        let data_plane = data_plane.context("cannot start the workers")?;
+        data_plane.steer(&mut shield);
+        Ok(Self {
+            data_plane,
+            device,
+            shield,
+            dialer: Dialer::new(inputs.resolver, interface.mode == Mode::Client),
+            config,
+            origin: inputs.origin,
+            kind: inputs.kind,
+            peers,
+            bans,
+            names,
+            diagnosis: Diagnosis::start(),
+            flaps: Flaps::default(),
+            memory,
+            by_wg: WgChanges::default(),
+            network: inputs.network,
+            underlay: inputs.underlay,
+            kept: None,
+            gate,
+            handshake_load: HandshakeLoad::default(),
+            clocks: Apart::new(clock::wall(), now),
+            started: now,
+            telling_endpoints: Pace::default(),
+            looking: Pace::default(),
+        })
+    }
+
+    /// The sessions and routes that the workers use.
+    pub(in crate::control) fn tunnel(&self) -> &Arc<Tunnel> {
+        self.device.tunnel()
+    }
+
+    /// What was last read, without its peers.
+    pub(in crate::control) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The peers that the file had when it was last read.
+    pub(in crate::control) fn filed_peers(&self) -> &PeerList {
+        self.peers.filed()
+    }
+
+    /// The port that we listen on.
+    pub(in crate::control) fn listen_port(&self) -> u16 {
+        self.data_plane.listen_address().port()
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    pub(in crate::control) fn next_timeout(&self) -> Option<Time> {
+        self.device.poll_timeout()
+    }
+
+    /// When to call [`Self::expire_bans`].
+    pub(in crate::control) fn next_ban_end(&self) -> Option<Instant> {
+        self.bans.next_end()
+    }
+
+    /// When to call [`Self::speak_to_remembered`].
+    pub(in crate::control) fn next_remembered(&self) -> Option<Instant> {
+        self.memory.as_ref()?.next_at()
+    }
+
+    /// Whether a worker ended by itself.
+    pub(in crate::control) fn has_ended(&self) -> bool {
+        self.data_plane.has_ended()
+    }
+
+    /// Marks all datagrams from now on.
+    pub(in crate::control) fn set_mark(&mut self, mark: u32) -> std::io::Result<()> {
+        self.data_plane.set_mark(mark)
+    }
+
+    /// The host was set up; `kept` says what of it others take away.
+    pub(in crate::control) fn set_kept(&mut self, kept: Option<Kept>) {
+        self.kept = kept;
+    }
+
+    /// Speaks to peers, some names being looked up already, and leads names that were led
+    /// before.
+    pub(in crate::control) async fn begin(
+        &mut self,
+        resolved: Vec<Resolved>,
+        host: &mut Option<Host>,
+    ) {
+        self.dialer.set_mark(self.data_plane.mark());
+        self.network
+            .read_foreign(&self.config.interface.tun_name, &mut self.device);
+        for resolved in resolved {
+            self.handle_resolved(resolved);
+        }
+        let filed = Arc::clone(self.peers.filed());
+        self.approach(&filed);
+        if let Some((names, mut routes)) = self.names_and_routes() {
+            names.lead_remembered(&mut routes, host).await;
+        }
+        info!(
+            "{} is up, listening on {}, with {} peer{}",
+            self.config.interface.tun_name,
+            self.data_plane.listen_address(),
+            filed.len(),
+            if filed.len() == 1 { "" } else { "s" }
+        );
+    }
+
+    /// What is left to do at the end.
+    pub(in crate::control) fn finish(&mut self) {
+        if let Some(memory) = &mut self.memory {
+            memory.finish();
+        }
+    }
+
+    /// What it means that a worker ended by itself: who made the interface by name may delete
+    /// it.
+    pub(in crate::control) fn interface_gone(&self) -> anyhow::Result<()> {
+        if self.kind == TunnelKind::Plain {
+            info!("the interface was deleted");
+            return Ok(());
+        }
+        let name = &self.config.interface.tun_name;
+        Err(anyhow::anyhow!(
+            "a worker ended; was the interface {name} deleted?"
+        ))
+    }
+
+    /// Speaks to peers whose place is given.
+    fn approach(&mut self, peers: &[config::Peer]) {
+        let now = self.now();
+        for peer in peers {
+            self.dialer.approach(peer, &mut self.device, now);
+        }
+    }
+
+    /// Forgets what is known of peers that are no more.
+    fn forget_removed(&mut self) {
+        for key in self.device.take_forgotten() {
+            self.peers.touch([key]);
+            // It may be back already.
+            if self.device.peer(&key).is_some() {
+                continue;
+            }
+            self.peers.forget(&key);
+            self.diagnosis.forget(&key);
+            self.flaps.forget(&key);
+            if let Some(memory) = &mut self.memory {
+                memory.forget(&key);
+            }
+        }
+        self.dialer.end_look_ups(&self.peers);
+    }
+
+    /// Now, having told the device what the wall clock shows.
+    fn now(&mut self) -> Time {
+        let now = clock::now();
+        self.device.set_wall_clock(clock::wall(), now);
+        now
+    }
+
+    /// The names that are routed, where there are any, and the routes that they change.
+    fn names_and_routes(&mut self) -> Option<(&mut RoutedNames, TunnelRoutes<'_>)> {
+        let routes = TunnelRoutes {
+            device: &mut self.device,
+            shield: &mut self.shield,
+            peers: &self.peers,
+            config: &self.config,
+        };
+        Some((self.names.as_mut()?, routes))
+    }
+}
+
+/// The protocol's device with the peers of the configuration.
+fn device(config: &Config, kind: TunnelKind, peers: &Peers, now: Time) -> Device {
+    let interface = &config.interface;
+    let mut device = Device::new(Settings {
+        private_key: interface.private_key.clone(),
+        randomness: Randomness::new(random),
+        wall_clock_at_zero: clock::wall_clock_at_zero(),
+        mtu: interface.mtu,
+        local_addresses: interface.vip.iter().map(IpNet::addr).collect(),
+        relay: kind.relays(config),
+    });
+    if kind == TunnelKind::Plain {
+        device.set_private_key(None, now);
+    }
+    for peer in peers.filed().iter() {
+        if let Err(error) = device.add_peer(peers::settings(peer), now) {
+            // The configuration was checked for this.
+            error!("{}: {error}", peer.label());
+        }
+    }
+    device.set_initiations_per_second(Some(config.accel.handshakes_per_second));
+    device
+}
+
+/// Random bytes of the system's. It knows of copies of the machine and we may not.
+fn random(bytes: &mut [u8]) -> Result<(), NoRandomness> {
+    getrandom::fill(bytes).map_err(|error| {
+        error!("no handshake is possible: no randomness: {error}");
+        NoRandomness
+    })
+}
+
+/// What the configuration leaves switched on.
+pub(in crate::control) fn offloads(config: &Config) -> UdpOffloads {
+    UdpOffloads {
+        gso: config.dataplane.udp_gso,
+        gro: config.dataplane.udp_gro,
+    }
+}

@@ -1,0 +1,177 @@
+//! What is asked of a running tunnel: commands, requests of the UAPI, reloads.
+
+use super::Engine;
+use crate::accel::Shield;
+use crate::control::bans::{BanOptions, Bans, Owners};
+use crate::control::export::export;
+use crate::control::live::LivePeers;
+use crate::control::ownership;
+use crate::control::reload::{self, Compared, Reload};
+use crate::control::reporting::View;
+use crate::control::request::{Request, Response};
+use crate::control::uapi::{self, UapiCall};
+use crate::layer::Layer;
+use crate::report::PeerStatus;
+use crate::system::Host;
+
+impl Engine {
+    /// The peers that have a session.
+    pub(in crate::control) fn peers_up(&self) -> Vec<PeerStatus> {
+        self.view().peers_up()
+    }
+
+    /// Does what a command asks.
+    pub(in crate::control) fn handle_call(&mut self, request: &Request) -> Response {
+        match *request {
+            Request::Status => Response::Status(Box::new(self.view().status())),
+            Request::Stats => Response::Stats(Box::new(self.view().stats())),
+            Request::Ban {
+                net,
+                inner,
+                outer,
+                force,
+                seconds,
+            } => {
+                let layer = match (inner, outer) {
+                    (true, _) => Some(Layer::Inner),
+                    (false, true) => Some(Layer::Outer),
+                    (false, false) => None,
+                };
+                let options = BanOptions { force, seconds };
+                let (bans, mut owners, shield) = self.bans_and_owners();
+                said(bans.ban(net, layer, options, &mut owners, shield))
+            }
+            Request::BanPeer {
+                ref peer,
+                outer,
+                force,
+                seconds,
+            } => {
+                let layer = Layer::from(!outer);
+                let options = BanOptions { force, seconds };
+                let (bans, mut owners, shield) = self.bans_and_owners();
+                said(bans.ban_peer(peer, layer, options, &mut owners, shield))
+            }
+            Request::Unban { net, inner } => {
+                said(self.bans.unban(net, inner.into(), &mut self.shield))
+            }
+            Request::UnbanPeer { ref peer, outer } => {
+                let (bans, mut owners, shield) = self.bans_and_owners();
+                said(bans.unban_peer(peer, Layer::from(!outer), &mut owners, shield))
+            }
+            Request::Export => {
+                Response::Export(export(self.live(), &self.config, &self.data_plane))
+            }
+            // The main loop does that, as it takes the host as well.
+            Request::Reload => Response::Error("the tunnel is busy; try again".into()),
+        }
+    }
+
+    /// Does what a client of the UAPI asks.
+    pub(in crate::control) fn handle_uapi(&mut self, call: UapiCall) {
+        // A client that left meanwhile misses its answer.
+        match call {
+            UapiCall::Get(answer) => {
+                drop(answer.send(uapi::snapshot(&self.device, &self.data_plane)));
+            }
+            UapiCall::Set(request, answer) => {
+                let now = self.now();
+                let mut target = uapi::Target {
+                    device: &mut self.device,
+                    shield: &mut self.shield,
+                    peers: &mut self.peers,
+                    data_plane: &mut self.data_plane,
+                    dialer: &self.dialer,
+                    changes: &mut self.by_wg,
+                    local_addr: &mut self.config.interface.local_addr,
+                };
+                let outcome = target.set(*request, now);
+                self.forget_removed();
+                if let Some((names, mut routes)) = self.names_and_routes() {
+                    names.lead_again(&mut routes);
+                }
+                ownership::settle(&mut self.device, &mut self.shield);
+                let _ = answer.send(outcome);
+            }
+        }
+    }
+
+    /// Takes over a configuration that was read again. Returns what that did, in a sentence.
+    pub(in crate::control) async fn reload(
+        &mut self,
+        compared: Compared,
+        host: &mut Option<Host>,
+    ) -> Result<String, String> {
+        let now = self.now();
+        let kill_switch = self.config.host.kill_switch;
+        let reload = Reload {
+            kind: self.kind,
+            debug_switch: self.origin.debug_switch,
+            config: &mut self.config,
+            device: &mut self.device,
+            shield: &mut self.shield,
+            peers: &mut self.peers,
+            names: self.names.as_mut(),
+            bans: &mut self.bans,
+            data_plane: &mut self.data_plane,
+        };
+        let done = reload.carry_out(compared, host, now).await?;
+        self.forget_removed();
+        self.device.take_displaced();
+        self.peers.are_as_filed();
+        self.approach(&done.greeted);
+        // Peers would take 15 s to notice that their sessions ended.
+        if done.is_new_key
+            && let Some(memory) = &mut self.memory
+        {
+            memory.speak_again();
+        }
+        reload::follow_host(&mut self.config, kill_switch, done.summary, host).await
+    }
+
+    /// What `status` and `stats` read.
+    pub(super) fn view(&self) -> View<'_> {
+        View {
+            kind: self.kind,
+            started: self.started,
+            config: &self.config,
+            device: &self.device,
+            peers: &self.peers,
+            data_plane: &self.data_plane,
+            shield: &self.shield,
+            bans: &self.bans,
+            names: self.names.as_ref(),
+            diagnosis: &self.diagnosis,
+            flaps: &self.flaps,
+            underlay: &self.underlay,
+            kept: self.kept.as_ref(),
+        }
+    }
+
+    fn live(&self) -> LivePeers<'_> {
+        LivePeers {
+            device: &self.device,
+            peers: &self.peers,
+            names: self.names.as_ref(),
+        }
+    }
+
+    /// The bans, what they are about, and where they are carried into.
+    fn bans_and_owners(&mut self) -> (&mut Bans, Owners<'_>, &mut Shield) {
+        let owners = Owners {
+            device: &mut self.device,
+            peers: &self.peers,
+            vips: &self.config.interface.vip,
+            own: self.network.own_addresses(),
+        };
+        (&mut self.bans, owners, &mut self.shield)
+    }
+}
+
+/// What a command did, or why it didn't.
+fn said(outcome: Result<String, String>) -> Response {
+    match outcome {
+        Ok(done) => Response::Done(done),
+        Err(reason) => Response::Error(reason),
+    }
+}

@@ -1,0 +1,336 @@
+//! Carrying out a reload: changing the running tunnel from what it is now, with what came by
+//! way of `wg`, to what the configuration says by now.
+//!
+//! What can fail comes first, as [steps](Step) that are undone in turn when a later one fails.
+//! All else can't fail, and follows in the order in which peers keep what they have.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tracing::warn;
+
+use super::plan::{self, NOTHING, Plan};
+use super::reader::Compared;
+use crate::accel::Shield;
+use crate::config::{self, Config, Interface};
+use crate::control::bans::Bans;
+use crate::control::data_plane::DataPlane;
+use crate::control::dns_routes::{RoutedNames, TunnelRoutes};
+use crate::control::live::LivePeers;
+use crate::control::origin::TunnelKind;
+use crate::control::peers::{self, PeerInfos, PeerList, Peers, Touched};
+use crate::control::{ownership, spare};
+use crate::crypto::PublicKey;
+use crate::protocol::allowed_ips::canonical;
+use crate::protocol::device::{Device, RouteEdit};
+use crate::protocol::time::Time;
+use crate::system::Host;
+
+/// What a reload may change of a running tunnel.
+pub(in crate::control) struct Reload<'a> {
+    pub kind: TunnelKind,
+    pub debug_switch: Option<fn(bool)>,
+    pub config: &'a mut Config,
+    pub device: &'a mut Device,
+    pub shield: &'a mut Shield,
+    pub peers: &'a mut Peers,
+    pub names: Option<&'a mut RoutedNames>,
+    pub bans: &'a mut Bans,
+    pub data_plane: &'a mut DataPlane,
+}
+
+/// What was done, and what is left for others to do.
+pub(in crate::control) struct Done {
+    /// What was done, in a sentence.
+    pub summary: String,
+    /// Peers that are new, or elsewhere.
+    pub greeted: Vec<config::Peer>,
+    /// Whether our own key is another, so that all sessions have ended.
+    pub is_new_key: bool,
+}
+
+/// A change that can fail, and that can be undone.
+#[derive(Debug)]
+enum Step {
+    /// The host's routes into the tunnel.
+    Routes {
+        before: Box<Interface>,
+        after: Box<Interface>,
+        /// Where peers are, which routes lead around.
+        endpoints: Vec<IpAddr>,
+    },
+    /// Where we listen.
+    Listen {
+        before: SocketAddr,
+        after: SocketAddr,
+    },
+}
+
+impl Reload<'_> {
+    /// Changes what can be changed under way. An error leaves all as it was.
+    pub(in crate::control) async fn carry_out(
+        mut self,
+        mut compared: Compared,
+        host: &mut Option<Host>,
+        now: Time,
+    ) -> Result<Done, String> {
+        for warning in &compared.loaded.warnings {
+            warn!("{warning}");
+        }
+        if !Arc::ptr_eq(&compared.base, self.peers.filed()) {
+            // Another reload came in between.
+            compared.differing = plan::differing(self.peers.filed(), &compared.peers);
+        }
+        let (peers, infos) = (compared.peers, compared.infos);
+        let new = compared.loaded.config;
+        plan::refuse_fixed(self.config, &new, || self.endpoints(&peers))?;
+        let plan = self.plan(compared.differing, &peers, &infos);
+        let is_new_key = self.device.private_key() != Some(&new.interface.private_key);
+        let changes = plan::changes(self.config, &new, is_new_key);
+        self.take_steps(&new, &peers, host).await?;
+        if let Some(switch) = self.debug_switch
+            && self.config.interface.debug != new.interface.debug
+        {
+            switch(new.interface.debug);
+        }
+        let greeted = self.change_peers(&plan, &new, now)?;
+        self.device
+            .set_initiations_per_second(Some(new.accel.handshakes_per_second));
+        self.shield
+            .set_handshakes_per_second(new.accel.handshakes_per_second);
+        self.bans.configure(&new.accel, self.shield);
+        let old = (
+            self.peers.replace(peers, infos),
+            std::mem::replace(self.config, new),
+            compared.base,
+        );
+        // Much of it, in a large hub.
+        tokio::task::spawn_blocking(move || {
+            drop(old);
+            spare::give_back();
+        });
+        Ok(Done {
+            summary: plan.summary(&changes),
+            greeted,
+            is_new_key,
+        })
+    }
+
+    /// What becomes of peers that the file changes, and of those that `wg` changed.
+    fn plan(&self, differing: Vec<PublicKey>, new: &PeerList, infos: &PeerInfos) -> Plan {
+        let live = LivePeers {
+            device: self.device,
+            peers: self.peers,
+            names: self.names.as_deref(),
+        };
+        let wanted = |key: &PublicKey| infos.get(key)?.place;
+        let live = |key: &PublicKey| self.device.peer(key).map(|peer| live.peer(peer));
+        match self.peers.touched() {
+            Touched::None => plan::plan(differing, new, wanted, live),
+            Touched::Some(touched) => {
+                let keys = differing.into_iter().chain(touched.iter().copied());
+                plan::plan(keys, new, wanted, live)
+            }
+            Touched::All => {
+                let live_keys = self.device.peers().map(|peer| *peer.public_key());
+                let keys = live_keys.chain(new.iter().map(|peer| peer.public_key));
+                plan::plan(keys, new, wanted, live)
+            }
+        }
+    }
+
+    /// Does what can fail: all of it, or nothing.
+    async fn take_steps(
+        &mut self,
+        new: &Config,
+        peers: &PeerList,
+        host: &mut Option<Host>,
+    ) -> Result<(), String> {
+        // Gone through only where it is needed: they may be many.
+        let endpoints = || self.endpoints(peers);
+        let steps = Step::between(&self.config.interface, &new.interface, endpoints);
+        let mut done: Vec<Step> = Vec::new();
+        for step in steps {
+            if let Err(reason) = step.take(self, host).await {
+                while let Some(step) = done.pop() {
+                    step.undo(self, host).await;
+                }
+                return Err(reason);
+            }
+            done.push(step);
+        }
+        Ok(())
+    }
+
+    /// Our own key and the peers. What somebody gains is let through before, what nobody has
+    /// any more is not after. Returns the peers that are to be spoken to.
+    fn change_peers(
+        &mut self,
+        plan: &Plan,
+        new: &Config,
+        now: Time,
+    ) -> Result<Vec<config::Peer>, String> {
+        // Until all of it is done, nobody knows how far it came.
+        self.peers.touch_all();
+        self.shield.add_routes(&gained(plan));
+        let key = new.interface.private_key.clone();
+        self.device.set_private_key(Some(key), now);
+        let gone = plan.removed.iter();
+        let gone = gone.filter_map(|key| self.device.forget_peer(key).map(RouteEdit::Clear));
+        // All at once, as many of them are.
+        let edits: Vec<RouteEdit> = gone.collect();
+        self.device.edit_routes(&edits);
+        let relay = self.kind.relays(new);
+        if relay != self.kind.relays(self.config) {
+            self.device.set_relay(relay);
+        }
+        self.change_names(|names, routes| {
+            if let Some(new) = &new.dns_routes {
+                names.change(new, routes);
+            }
+        });
+        let mut greeted = Vec::new();
+        for (peer, change) in &plan.changed {
+            plan::apply(self.device, peer, change, now);
+            if change.endpoint {
+                greeted.push(peer.clone());
+            }
+        }
+        for peer in &plan.added {
+            self.device
+                .add_peer(peers::settings(peer), now)
+                .map_err(|error| format!("{}: {error}", peer.label()))?;
+            greeted.push(peer.clone());
+        }
+        self.change_names(RoutedNames::lead_again);
+        ownership::settle(self.device, self.shield);
+        Ok(greeted)
+    }
+
+    fn change_names(&mut self, change: impl FnOnce(&mut RoutedNames, &mut TunnelRoutes<'_>)) {
+        if let Some(names) = &mut self.names {
+            let mut routes = TunnelRoutes {
+                device: self.device,
+                shield: self.shield,
+                peers: self.peers,
+                config: self.config,
+            };
+            change(names, &mut routes);
+        }
+    }
+
+    /// Where peers are, and where these say that they are.
+    fn endpoints(&self, new: &[config::Peer]) -> Vec<IpAddr> {
+        let live = self.device.peers().filter_map(|peer| peer.endpoint());
+        let live = live.map(|endpoint| endpoint.remote.ip().to_canonical());
+        let said = new.iter().filter_map(|peer| match peer.endpoint {
+            Some(config::Endpoint::Address(address)) => Some(address.ip()),
+            _ => None,
+        });
+        live.chain(said).collect()
+    }
+}
+
+impl Step {
+    /// Those that lead from one configuration to another.
+    fn between(
+        before: &Interface,
+        after: &Interface,
+        endpoints: impl FnOnce() -> Vec<IpAddr>,
+    ) -> Vec<Self> {
+        let mut steps = Vec::new();
+        if before.routes != after.routes {
+            let routes = before.routes.clone();
+            steps.push(Self::Routes {
+                before: Box::new(Interface {
+                    routes,
+                    ..after.clone()
+                }),
+                after: Box::new(after.clone()),
+                endpoints: endpoints(),
+            });
+        }
+        steps.push(Self::Listen {
+            before: before.local_addr,
+            after: after.local_addr,
+        });
+        steps
+    }
+
+    async fn take(&self, reload: &mut Reload<'_>, host: &mut Option<Host>) -> Result<(), String> {
+        match self {
+            Self::Routes {
+                before,
+                after,
+                endpoints,
+            } => {
+                let Some(host) = host else { return Ok(()) };
+                let changed = host.change_routes(&before.routes, after, endpoints).await;
+                changed.map_err(|error| format!("interface.routes: {error}"))
+            }
+            Self::Listen { after, .. } => reload.listen(*after).map_err(|error| {
+                format!("interface.local_addr: cannot listen on {after}: {error}")
+            }),
+        }
+    }
+
+    /// Puts back what was there before.
+    async fn undo(self, reload: &mut Reload<'_>, host: &mut Option<Host>) {
+        match self {
+            Self::Routes {
+                before,
+                after,
+                endpoints,
+            } => {
+                if let Some(host) = host {
+                    // They were there before.
+                    let _ = host.change_routes(&after.routes, &before, &endpoints).await;
+                }
+            }
+            Self::Listen { before, .. } => {
+                let _ = reload.listen(before);
+            }
+        }
+    }
+}
+
+impl Reload<'_> {
+    fn listen(&mut self, address: SocketAddr) -> std::io::Result<()> {
+        let configured = &mut self.config.interface.local_addr;
+        self.data_plane.listen(address, configured, self.shield)
+    }
+}
+
+/// Does what a reload asks of the host, and tells it in `summary`. `before` is whether there was
+/// a kill switch.
+pub(in crate::control) async fn follow_host(
+    config: &mut Config,
+    before: bool,
+    summary: String,
+    host: &mut Option<Host>,
+) -> Result<String, String> {
+    let Some(host) = host.as_mut().filter(|_| before != config.host.kill_switch) else {
+        return Ok(summary);
+    };
+    match host.follow(config).await {
+        Ok(Some(done)) if summary.ends_with(NOTHING) => Ok(summary.replace(NOTHING, done)),
+        Ok(Some(done)) => Ok(format!("{summary}; {done}")),
+        Ok(None) => Ok(summary),
+        Err(error) => {
+            config.host.kill_switch = before;
+            Err(format!(
+                "{summary}, but interface.kill_switch is as before: {error}"
+            ))
+        }
+    }
+}
+
+/// What peers get that a reload adds or changes.
+fn gained(plan: &Plan) -> Vec<IpNet> {
+    let changed = plan.changed.iter().map(|(peer, _)| peer);
+    let peers = plan.added.iter().chain(changed);
+    peers
+        .flat_map(|peer| peer.allowed_ips.iter().map(|net| canonical(*net)))
+        .collect()
+}

@@ -1,0 +1,15 @@
+//! Reloading: the file is read again beside the controller and compared with what it was before;
+//! what differs becomes a plan, and that is carried out.
+//!
+//! | file | concern |
+//! |---|---|
+//! | [`reader`] | reads the file, on a thread of its own, and compares all peers |
+//! | [`plan`] | what differs from the running tunnel, what of it needs a restart, and the sentence about it; pure |
+//! | [`execution`] | changes the components of the running tunnel |
+
+mod execution;
+mod plan;
+mod reader;
+
+pub(super) use self::execution::{Reload, follow_host};
+pub(super) use self::reader::{Compared, FileRead, NotRead, Reader};
