@@ -57,6 +57,24 @@ pub struct Status {
     /// What the host does for the tunnel; `None` for an interface without a configuration file.
     #[serde(default)]
     pub host: Option<HostStatus>,
+    /// The UDP gateway, where `[udpgw]` is.
+    #[serde(default)]
+    pub udpgw: Option<UdpgwStatus>,
+}
+
+/// The UDP gateway, as `status` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UdpgwStatus {
+    /// Where clients connect to.
+    pub listen: Vec<SocketAddr>,
+    /// How many are connected.
+    pub clients: u64,
+    /// How many may be.
+    pub max_clients: u64,
+    /// Their connections.
+    pub connections: u64,
+    /// Why it doesn't run though it should; `None` while it does.
+    pub ended: Option<String>,
 }
 
 /// What was set up on the host for the tunnel, and what others did to it.
@@ -318,6 +336,20 @@ pub struct Stats {
     /// All of these with their ends and their peers.
     #[serde(default)]
     pub bans: Vec<BanStatus>,
+    /// What the UDP gateway counted, where `[udpgw]` is.
+    #[serde(default)]
+    pub udpgw: Option<UdpgwStats>,
+}
+
+/// What the UDP gateway counted since the tunnel started, reloads included.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UdpgwStats {
+    /// Clients that are connected now.
+    pub clients: u64,
+    /// Their connections.
+    pub connections: u64,
+    /// All counters by their names, as `taltun udpgw --stats-interval` prints them.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// Packets and bytes of inner traffic that the workers moved.

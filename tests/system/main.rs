@@ -65,6 +65,7 @@ mod support;
 mod toolkit;
 mod tools;
 mod udpgw;
+mod udpgw_hub;
 mod undo_others;
 mod vagrant;
 mod watch;
@@ -164,6 +165,7 @@ fn side_by_side() -> Vec<Case> {
         without_ipv6::CASES,
         vagrant::CASES,
         udpgw::CASES,
+        udpgw_hub::CASES,
     ]
     .concat()
 }

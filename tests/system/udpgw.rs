@@ -448,7 +448,7 @@ fn end(gateway: &mut Child) -> Result<()> {
 }
 
 /// A client in `namespace` that plays a scenario.
-fn client(
+pub fn client(
     namespace: &Namespace,
     scenario: &str,
     gateway: [&str; 2],
@@ -464,7 +464,7 @@ fn client(
 }
 
 /// A process that answers until it is dropped.
-struct Service(Child);
+pub struct Service(Child);
 
 impl Drop for Service {
     fn drop(&mut self) {
@@ -474,7 +474,7 @@ impl Drop for Service {
 }
 
 /// Has somebody answer datagrams at an address.
-fn serve(namespace: &Namespace, address: [&str; 2]) -> Result<Service> {
+pub fn serve(namespace: &Namespace, address: [&str; 2]) -> Result<Service> {
     let mut command = namespace.command("python3");
     command.args(["-c", CLIENT, "serve"]).args(address);
     let mut service = Service(command.stdout(Stdio::piped()).spawn()?);
@@ -482,7 +482,8 @@ fn serve(namespace: &Namespace, address: [&str; 2]) -> Result<Service> {
     Ok(service)
 }
 
-fn wait_until_ready(child: &mut Child) -> Result<()> {
+/// Waits until a client or a service says that it is.
+pub fn wait_until_ready(child: &mut Child) -> Result<()> {
     let stdout = child.stdout.as_mut().context("it has no pipe")?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;

@@ -179,6 +179,8 @@ fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
         text.push_str(&table(&head, &rows));
     }
 
+    text.push_str(&udpgw(stats, since));
+
     let before = since.map(|since| &since.stats.sources);
     text.push_str(&sources(
         ("source", "XDP"),
@@ -214,6 +216,39 @@ fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
         }
     }
     text
+}
+
+/// What the UDP gateway counted, if there is one; what never came up says nothing.
+fn udpgw(stats: &Stats, since: Option<&Since<'_>>) -> String {
+    let Some(gateway) = &stats.udpgw else {
+        return String::new();
+    };
+    let since = since.and_then(|since| Some((since, since.stats.udpgw.as_ref()?)));
+    let mut head = vec!["udpgw", "count"];
+    if since.is_some() {
+        head.push("a second");
+    }
+    let now = [
+        ("clients", gateway.clients),
+        ("connections", gateway.connections),
+    ];
+    let row = |name: &str, value| vec![name.to_owned(), human::count(value)];
+    let now = now.map(|(name, value)| row(name, value)).into_iter();
+    let counted = gateway.counters.iter().filter(|(_, value)| **value > 0);
+    let counted = counted.map(|(name, value)| {
+        let mut row = row(name, *value);
+        if let Some((since, before)) = since {
+            let before = before.counters.get(name).copied();
+            let rate = since.rate(before.unwrap_or_default(), *value);
+            row.push(human::count(rate));
+        }
+        row
+    });
+    let mut rows: Vec<Vec<String>> = now.chain(counted).collect();
+    for row in &mut rows {
+        row.resize(head.len(), String::new());
+    }
+    format!("\n{}", table(&head, &rows))
 }
 
 /// The top sources, outside or inside, and which program counts them: by all that they sent, or
@@ -342,7 +377,7 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Source, Traffic};
+    use crate::report::{Source, Traffic, UdpgwStats};
 
     fn ban(net: &str, layer: Layer, peers: &[&str]) -> BanStatus {
         BanStatus {
@@ -400,6 +435,17 @@ mod tests {
                 },
                 ban("10.0.0.3/32", Layer::Inner, &["bob"]),
             ],
+            udpgw: Some(UdpgwStats {
+                clients: 3,
+                connections: 12,
+                counters: [
+                    ("dropped_destination", 7),
+                    ("keepalives", 0),
+                    ("to_udp", 1500),
+                ]
+                .map(|(name, count)| (name.to_owned(), count))
+                .into(),
+            }),
             ..Stats::default()
         };
         let text = render(&stats, None);
@@ -413,6 +459,12 @@ mod tests {
              dropped because  packets\n\
              denied             1,200\n\
              bad_shape              3\n\
+             \n\
+             udpgw                count\n\
+             clients                  3\n\
+             connections             12\n\
+             dropped_destination      7\n\
+             to_udp               1,500\n\
              \n\
              source      packets    bytes  dropped by XDP\n\
              192.0.2.1        10  1.0 KiB               1\n"

@@ -11,7 +11,9 @@ use super::target::{Subject, answered, unexpected};
 use super::{host_line, human, output, stats};
 use crate::control::{self, ControlError, Request, Response};
 use crate::layer::Layer;
-use crate::report::{AfXdpStatus, BanStatus, NameAround, PeerStatus, Status, SteeringStatus};
+use crate::report::{
+    AfXdpStatus, BanStatus, NameAround, PeerStatus, Status, SteeringStatus, UdpgwStatus,
+};
 use crate::system::{LeftSwitch, LeftSwitches, SwitchState};
 
 /// Show a running tunnel and its peers.
@@ -123,6 +125,9 @@ fn render(status: &Status) -> String {
     for told in status.host.iter().flat_map(host_line::render) {
         line(&mut text, "host", &told);
     }
+    if let Some(gateway) = &status.udpgw {
+        line(&mut text, "udpgw", &udpgw(gateway));
+    }
     let steering = &status.steering;
     if steering.mode == "ebpf" || steering.mode == "off" {
         let SteeringStatus { mode, reason } = steering;
@@ -206,6 +211,20 @@ fn af_xdp(queue: &AfXdpStatus) -> String {
         let _ = write!(text, ", {} lost", human::count(lost));
     }
     text
+}
+
+fn udpgw(gateway: &UdpgwStatus) -> String {
+    let listen: Vec<String> = gateway.listen.iter().map(ToString::to_string).collect();
+    let listen = listen.join(", ");
+    match &gateway.ended {
+        Some(reason) => format!("{listen}: doesn't run: {reason}"),
+        None => format!(
+            "{listen}: {} of at most {} clients, {} connections",
+            human::count(gateway.clients),
+            human::count(gateway.max_clients),
+            human::count(gateway.connections)
+        ),
+    }
 }
 
 fn render_peer(text: &mut String, peer: &PeerStatus) {
@@ -402,6 +421,13 @@ mod tests {
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .into(),
             host: None,
+            udpgw: Some(UdpgwStatus {
+                listen: vec!["10.0.0.1:7300".parse().unwrap()],
+                clients: 3,
+                max_clients: 1000,
+                connections: 12,
+                ended: None,
+            }),
             unknown_keys: vec![UnknownKey {
                 public_key: "WHO=".into(),
                 endpoint: "192.0.2.4:7".parse().unwrap(),
@@ -428,6 +454,7 @@ interface: hub
   af_xdp:           eth0 queue 1: copy (asked for), 12,345 frames in, 67 out, 7 lost
   af_xdp:           off (switched off)
   tc:               tcx (the kernel has it)
+  udpgw:            10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
   steering:         ebpf (4 workers share the port)
   dropped:          1,200 mac1, 3 denied
   goes around:      198.51.100.0/24 via 192.0.2.1 dev eth0 (dhcp)

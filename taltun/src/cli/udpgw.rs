@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
-use taltun_udpgw::{Destinations, Options, Server, StartError, UDP_MTU, Watch};
+use taltun_udpgw::{Destinations, Listen, Options, Server, StartError, UDP_MTU, Watch};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
@@ -154,7 +154,7 @@ impl Udpgw {
         runtime.block_on(async {
             let report = report(watch, interval.filter(|_| !quiet));
             tokio::select! {
-                outcome = server.run(stop) => outcome.map_err(|error| explain(&error)),
+                outcome = server.run(stop, || ()) => outcome.map_err(|error| explain(&error)),
                 () = report => Ok(()),
             }
         })
@@ -164,7 +164,7 @@ impl Udpgw {
         let size = |bytes: u32| (bytes > 0).then_some(bytes as usize);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Options {
-            listen: self.listen_addr,
+            listen: self.listen_addr.into_iter().map(Listen::from).collect(),
             max_clients: self.max_clients as usize,
             max_connections: self.max_connections_for_client as usize,
             client_timeout: some(self.client_timeout),
@@ -187,6 +187,7 @@ impl Udpgw {
             )?,
             destinations: Destinations::new(self.allow, self.deny),
             workers: self.workers.map_or(cores.min(WORKERS), usize::from),
+            log_clients: true,
         })
     }
 }
@@ -197,7 +198,7 @@ fn some(duration: Duration) -> Option<Duration> {
 
 /// Says what may surprise, though it is no error.
 fn warn_of(options: &Options) {
-    for address in &options.listen {
+    for Listen { address, .. } in &options.listen {
         if !address.ip().is_loopback() {
             output::warn(&format!(
                 "whoever reaches {address} can send UDP from this host; allow only your own \

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::error::Spot;
-use super::{Accel, Dataplane, Domain, Endpoint, Hooks, HostSettings, Mode};
+use super::{Accel, Dataplane, Domain, Endpoint, Hooks, HostSettings, Mode, Udpgw};
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
 /// A value and where it was written.
@@ -41,6 +41,7 @@ pub(super) struct Draft {
     pub(super) host_spots: BTreeMap<&'static str, Spot>,
     pub(super) hooks: Hooks,
     pub(super) dns_routes: Option<DnsRoutesDraft>,
+    pub(super) udpgw: Option<UdpgwDraft>,
     pub(super) warnings: Vec<String>,
     /// Whether a secret is written in the file itself.
     pub(super) has_secret: bool,
@@ -55,6 +56,13 @@ pub(super) struct DnsRoutesDraft {
     pub(super) via: Written<String>,
     pub(super) upstream: Vec<IpAddr>,
     pub(super) keep: u32,
+}
+
+/// `[udpgw]`, as it was written.
+pub(super) struct UdpgwDraft {
+    pub(super) listen: Vec<Written<SocketAddr>>,
+    /// All else.
+    pub(super) rest: Udpgw,
 }
 
 /// One of `[[peers]]`, as it was written.

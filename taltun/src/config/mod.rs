@@ -31,6 +31,7 @@ mod suggest;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod udpgw;
 mod values;
 pub mod wgquick;
 mod words;
@@ -47,6 +48,7 @@ pub use load::{Loaded, load, load_with, parse};
 pub use overrides::Overrides;
 pub use rules::OWN_ENDPOINT;
 pub(crate) use suggest::nearest;
+pub use udpgw::Udpgw;
 pub(crate) use values::{interface_name, network};
 pub(crate) use words::Words;
 
@@ -69,6 +71,8 @@ pub struct Config {
     pub hooks: Hooks,
     /// `[dns_routes]`, if there is one.
     pub dns_routes: Option<DnsRoutes>,
+    /// `[udpgw]`, if there is one.
+    pub udpgw: Option<Udpgw>,
 }
 
 /// Who starts handshakes.

@@ -10,10 +10,10 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::document::{Document, Field, Section};
-use super::draft::{DnsRoutesDraft, Draft, PeerDraft, Written};
+use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
-use super::keys::{self, Key, accel, dataplane, dns_routes, interface, nat, peers};
-use super::{Accel, Dataplane, Dns, Hooks, HostSettings, MAX_BANS, Masquerade};
+use super::keys::{self, Key, accel, dataplane, dns_routes, interface, nat, peers, udpgw};
+use super::{Accel, Dataplane, Dns, Hooks, HostSettings, MAX_BANS, Masquerade, Udpgw};
 use super::{permissions, values};
 use crate::crypto::{PresharedKey, PrivateKey};
 
@@ -67,6 +67,10 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         dataplane: dataplane(&document.section_or_defaults(&keys::DATAPLANE)?)?,
         dns_routes: match document.section(&keys::DNS_ROUTES)? {
             Some(section) => Some(dns_routes(&section)?),
+            None => None,
+        },
+        udpgw: match document.section(&keys::UDPGW)? {
+            Some(section) => Some(udpgw(&section, &mut warnings)?),
             None => None,
         },
         warnings,
@@ -265,6 +269,40 @@ fn dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {
         via,
         upstream: plain(each(upstream.one_or_list()?, values::name_server)?),
         keep: section.value(&dns_routes::KEEP_SECONDS)?.integer()?,
+    })
+}
+
+fn udpgw(section: &Section, warnings: &mut Vec<String>) -> Result<UdpgwDraft, ConfigError> {
+    section.allow_only()?;
+    let number = |key| section.value(key)?.integer();
+    let switch = |key| section.value(key)?.boolean();
+    let field = section.value(&udpgw::LISTEN_ADDR)?;
+    let listen = each(field.one_or_list()?, values::udpgw_listen)?;
+    if listen.is_empty() {
+        return Err(field.spot().error(
+            "the list is empty; name where clients connect to, such as \"127.0.0.1:7300\", or \
+             leave out [udpgw]",
+        ));
+    }
+    let allow = networks(section.value(&udpgw::ALLOW)?.list()?, warnings)?;
+    let deny = networks(section.value(&udpgw::DENY)?.list()?, warnings)?;
+    Ok(UdpgwDraft {
+        listen,
+        rest: Udpgw {
+            listen: Vec::new(),
+            max_clients: number(&udpgw::MAX_CLIENTS)?,
+            max_connections: number(&udpgw::MAX_CONNECTIONS_FOR_CLIENT)?,
+            client_timeout: number(&udpgw::CLIENT_TIMEOUT)?,
+            udp_timeout: number(&udpgw::UDP_TIMEOUT)?,
+            tcp_buffer: number(&udpgw::TCP_BUFFER)?,
+            udp_buffer: number(&udpgw::UDP_BUFFER)?,
+            tcp_nodelay: switch(&udpgw::TCP_NODELAY)?,
+            keepalive: switch(&udpgw::KEEPALIVE)?,
+            udp_mtu: number(&udpgw::UDP_MTU)? as u16,
+            allow: plain(allow),
+            deny: plain(deny),
+            workers: number(&udpgw::WORKERS)? as u16,
+        },
     })
 }
 

@@ -2,16 +2,16 @@
 //! peer each, and what is required is there.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::draft::{DnsRoutesDraft, Draft, PeerDraft, Written};
+use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
 use super::keys::interface::ASSUMED_MTU;
 use super::nets::Nets;
-use super::{Config, DnsRoutes, Endpoint, FirewallChoice, Interface, Mode, Peer};
+use super::{Config, DnsRoutes, Endpoint, FirewallChoice, Interface, Mode, Peer, Udpgw};
 use crate::crypto::{PrivateKey, PublicKey};
 
 /// What to do where a wrapper on this machine carries a full tunnel's datagrams.
@@ -47,6 +47,8 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     check_addresses(&draft.peers, &draft.vip)?;
 
     check_host(&draft)?;
+    let mut of_udpgw = Vec::new();
+    let udpgw = finish_udpgw(&mut draft, &mut of_udpgw)?;
     let dns_routes = draft
         .dns_routes
         .take()
@@ -60,6 +62,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     warnings.splice(0..0, std::mem::take(&mut draft.warnings));
     warnings.extend(questionable_peers(&draft));
     warnings.extend(unused_routes(&draft.peers, &draft.routes));
+    warnings.append(&mut of_udpgw);
     if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoint.is_none()) {
         warnings.push(draft.spot.sibling("interface.mode").say(
             "mode is client, but no peer has an endpoint: nothing will start a handshake from \
@@ -86,6 +89,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         host: draft.host,
         hooks: draft.hooks,
         dns_routes,
+        udpgw,
     };
     Ok((config, warnings))
 }
@@ -212,6 +216,51 @@ fn finish_dns_routes(draft: DnsRoutesDraft, peers: &[PeerDraft]) -> Result<DnsRo
         upstream: draft.upstream,
         keep: Duration::from_secs(draft.keep.into()),
     })
+}
+
+/// `[udpgw]`, checked against the rest.
+fn finish_udpgw(
+    draft: &mut Draft,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Udpgw>, ConfigError> {
+    let Some(UdpgwDraft { listen, rest }) = draft.udpgw.take() else {
+        return Ok(None);
+    };
+    let is_vip =
+        |address: &SocketAddr| draft.vip.iter().any(|vip| vip.value.addr() == address.ip());
+    for (place, Written { value, spot }) in listen.iter().enumerate() {
+        let mut before = listen.iter().take(place);
+        if let Some(other) = before.find(|other| listens_twice(&other.value, value)) {
+            return Err(spot.error(format!(
+                "{value} and {} are one place to listen; keep one of them",
+                other.value
+            )));
+        }
+        let any = value.ip().is_unspecified();
+        if draft.dns_routes.is_some() && value.port() == 53 && (any || is_vip(value)) {
+            return Err(spot.error(format!(
+                "the resolver of [dns_routes] listens on port 53 of our vips; give another port \
+                 than that of {value}, such as 7300"
+            )));
+        }
+        if !value.ip().is_loopback() && !is_vip(value) {
+            warnings.push(spot.say(format!(
+                "whoever reaches {value} can send UDP from this host; listen on our vip or on \
+                 127.0.0.1, or let a firewall allow only your own clients"
+            )));
+        }
+    }
+    Ok(Some(Udpgw {
+        listen: listen.into_iter().map(|listen| listen.value).collect(),
+        ..rest
+    }))
+}
+
+/// Whether the kernel refuses to listen on both.
+fn listens_twice(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let family = one.is_ipv4() == other.is_ipv4();
+    one.port() == other.port() && family && (any || one.ip() == other.ip())
 }
 
 /// What the host is asked for makes sense, and can be done.

@@ -226,6 +226,17 @@ pub(super) fn local_addr(text: &str) -> Result<SocketAddr, String> {
     Ok(addr)
 }
 
+/// Where a UDP gateway listens: `ADDRESS:PORT`.
+pub(super) fn udpgw_listen(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<SocketAddr>().ok();
+    let usable = |at: &SocketAddr| at.port() != 0 && !at.ip().is_multicast();
+    address.filter(usable).ok_or_else(|| {
+        format!(
+            "expected ADDRESS:PORT such as \"127.0.0.1:7300\" or \"[::1]:7300\", found {text:?}"
+        )
+    })
+}
+
 /// Where a peer is: `ADDRESS:PORT`, `[V6ADDRESS]:PORT` or `NAME:PORT`.
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     let expected = || {

@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod export;
 mod flaps;
+mod gateway;
 mod handshake_load;
 mod hooks;
 mod icmp;

@@ -10,6 +10,7 @@ use super::data_plane::DataPlane;
 use super::diagnosis::Diagnosis;
 use super::dns_routes::RoutedNames;
 use super::flaps::Flaps;
+use super::gateway::Gateway;
 use super::origin::TunnelKind;
 use super::peers::Peers;
 use super::underlay::Underlay;
@@ -42,6 +43,7 @@ pub(super) struct View<'a> {
     pub names: Option<&'a RoutedNames>,
     pub diagnosis: &'a Diagnosis,
     pub flaps: &'a Flaps,
+    pub gateway: &'a Gateway,
     pub underlay: &'a Underlay,
     /// What of the host's set-up others took away, where there is one.
     pub kept: Option<&'a Kept>,
@@ -89,6 +91,7 @@ impl View<'_> {
             drops: self.drops(),
             unknown_keys: self.diagnosis.unknown_keys(now),
             host: self.kept.map(|kept| self.host_status(kept)),
+            udpgw: self.gateway.status(),
         }
     }
 
@@ -215,6 +218,7 @@ impl View<'_> {
             denied: self.bans.nets(Layer::Outer),
             denied_inner: self.bans.nets(Layer::Inner),
             bans: self.bans.with_peers(self.device, self.peers),
+            udpgw: self.gateway.stats(),
         }
     }
 }

@@ -126,6 +126,7 @@ pub async fn run(
         dns_routes,
         mark,
     })?;
+    engine.start_gateway().map_err(anyhow::Error::msg)?;
     let tunnel = Arc::clone(engine.tunnel());
     let _forwarding = forwarder.map(|forwarder| forwarder.serve(Some(tunnel)));
     if let Some(mark) = mark {
@@ -213,7 +214,7 @@ pub async fn run(
             ending = Some(end);
         }
     }
-    engine.finish();
+    engine.finish().await;
     let commands = engine.config().hooks.clone();
     // From here on there is no such interface for `wg`.
     drop(serve_uapi);

@@ -44,7 +44,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let Accepted { stream, address } = accepted;
     let counters = worker.counters.clone();
     counters.clients_accepted.increment();
-    info!("client {address} connected");
+    let log = worker.options.log_clients;
+    tell(log, format_args!("client {address} connected"));
     let end = match Client::new(worker, stream) {
         Ok(mut client) => poll_fn(|context| client.poll(context)).await,
         Err(error) => error.into(),
@@ -55,7 +56,16 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
         End::Malformed(_) => counters.ended_malformed.increment(),
         End::Broken(_) => counters.ended_broken.increment(),
     }
-    info!("client {address} ended: {end}");
+    tell(log, format_args!("client {address} ended: {end}"));
+}
+
+/// Logs what happens with each client.
+fn tell(log: bool, what: std::fmt::Arguments<'_>) {
+    if log {
+        info!("{what}");
+    } else {
+        debug!("{what}");
+    }
 }
 
 struct Client {

@@ -23,6 +23,8 @@ use crate::sockets;
 
 /// A socket with so many errors in a row is left alone until something comes.
 const ERRORS: usize = 16;
+/// A connection in use is judged again so often: addresses and guarded networks change.
+const JUDGED_FOR: Duration = Duration::from_secs(2);
 
 /// The connections of a client.
 pub(crate) struct Connections {
@@ -34,6 +36,9 @@ pub(crate) struct Connections {
 /// One of them.
 struct Connection {
     shared: Rc<Shared>,
+    /// The other end, where the rules are about it.
+    ruled: Option<SocketAddr>,
+    judged: Instant,
     task: AbortHandle,
     worker: Rc<Worker>,
 }
@@ -69,6 +74,16 @@ impl Connections {
             counters.closed_rebind.increment();
             self.open.remove(&datagram.id);
         }
+        if let Some(connection) = self.open.get_mut(&datagram.id)
+            && let Some(destination) = connection.ruled
+            && now.saturating_duration_since(connection.judged) > JUDGED_FOR
+        {
+            connection.judged = now;
+            if self.worker.may_send(destination, now).is_none() {
+                self.open.remove(&datagram.id);
+                return;
+            }
+        }
         if let Some(connection) = self.open.get(&datagram.id) {
             connection.send(datagram.payload, now);
         } else if let Some(connection) = self.open(datagram, now) {
@@ -95,17 +110,8 @@ impl Connections {
         let verdict = if datagram.dns {
             Verdict::Allowed
         } else {
-            worker.options.destinations.judge(destination.ip())
+            worker.may_send(destination, now)?
         };
-        let owned = || worker.host.owns(destination.ip(), now);
-        if destination.port() == 0
-            || verdict == Verdict::Denied
-            || verdict == Verdict::AllowedIfForeign && owned()
-        {
-            debug!("a client may not send to {destination}");
-            counters.dropped_destination.increment();
-            return None;
-        }
         if self.open.len() >= worker.options.max_connections {
             let oldest = self.open.values().min_by_key(|open| open.shared.used.get());
             if let Some(id) = oldest.map(|oldest| oldest.shared.id) {
@@ -142,6 +148,8 @@ impl Connections {
         worker.connection_opened();
         Some(Connection {
             shared,
+            ruled: (!datagram.dns).then_some(destination),
+            judged: now,
             task: tokio::task::spawn_local(relay).abort_handle(),
             worker: self.worker.clone(),
         })

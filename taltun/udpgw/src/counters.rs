@@ -23,6 +23,13 @@ macro_rules! counters {
                 $(self.$name += counters.$name.get();)*
             }
 
+            /// With what an earlier gateway counted.
+            #[must_use]
+            pub fn and(mut self, earlier: &Self) -> Self {
+                $(self.$name += earlier.$name;)*
+                self
+            }
+
             /// All of them, with their names.
             pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name)),*].into_iter()

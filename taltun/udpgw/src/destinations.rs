@@ -2,9 +2,13 @@
 //! or its network reaches nor to the host itself.
 //!
 //! Of two rules the more specific one counts, and a denial of two alike. An IPv6 address that
-//! stands for an IPv4 address (mapped, NAT64, 6to4) is judged as that one, too.
+//! stands for an IPv4 address (mapped, NAT64, 6to4) is judged as that one, too. Networks that
+//! somebody guards ([`Guard`]) are open only to a rule that allows them or a part of them: one
+//! for a wider network doesn't mean them.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -36,6 +40,25 @@ pub struct Destinations {
     allow: Vec<IpNet>,
     deny: Vec<IpNet>,
     not_the_internet: Vec<IpNet>,
+    guard: Option<Guard>,
+}
+
+/// Tells of an address how long the prefix of the widest network is that is guarded and has it.
+/// It is asked for each connection, and again while that lasts, so it may change its mind.
+#[derive(Clone)]
+pub struct Guard(Arc<dyn Fn(IpAddr) -> Option<u8> + Send + Sync>);
+
+impl Guard {
+    /// Asks `ask`.
+    pub fn new(ask: impl Fn(IpAddr) -> Option<u8> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
 }
 
 /// What the rules say about an address.
@@ -63,6 +86,16 @@ impl Destinations {
             allow,
             deny,
             not_the_internet: NOT_THE_INTERNET.iter().map(parse).collect(),
+            guard: None,
+        }
+    }
+
+    /// The same, with networks that are guarded.
+    #[must_use]
+    pub fn guarded_by(self, guard: Guard) -> Self {
+        Self {
+            guard: Some(guard),
+            ..self
         }
     }
 
@@ -86,7 +119,12 @@ impl Destinations {
             let matching = rules.iter().filter(|rule| rule.contains(&ip));
             matching.map(IpNet::prefix_len).max()
         };
-        match (longest(&self.allow), longest(&self.deny)) {
+        let allow = longest(&self.allow);
+        let guarded = self.guard.as_ref().and_then(|Guard(ask)| ask(ip));
+        if guarded.is_some_and(|guarded| allow.is_none_or(|allow| allow < guarded)) {
+            return Verdict::Denied;
+        }
+        match (allow, longest(&self.deny)) {
             (Some(allow), deny) if deny.is_none_or(|deny| allow > deny) => Verdict::Allowed,
             (_, Some(_)) => Verdict::Denied,
             _ if longest(&self.not_the_internet).is_some() => Verdict::Denied,
@@ -179,6 +217,40 @@ mod tests {
         ] {
             assert_eq!(judge(&rules, ip), Verdict::AllowedIfForeign, "{ip}");
         }
+    }
+
+    #[test]
+    fn what_is_guarded_takes_a_rule_of_its_own() {
+        let office: IpNet = "203.0.113.0/24".parse().unwrap();
+        let vpn: IpNet = "10.9.0.0/24".parse().unwrap();
+        let guard = Guard::new(move |ip| {
+            let nets = [office, vpn];
+            nets.iter()
+                .find(|net| net.contains(&ip))
+                .map(IpNet::prefix_len)
+        });
+        let rules = |allow: &[&str], deny: &[&str]| {
+            Destinations::new(nets(allow), nets(deny)).guarded_by(guard.clone())
+        };
+        let plain = rules(&[], &[]);
+        for ip in [
+            "203.0.113.7",
+            "10.9.0.7",
+            "::ffff:203.0.113.7",
+            "64:ff9b::203.0.113.7",
+        ] {
+            assert_eq!(judge(&plain, ip), Verdict::Denied, "{ip}");
+        }
+        assert_eq!(judge(&plain, "203.0.112.7"), Verdict::AllowedIfForeign);
+        let wide = rules(&["10.0.0.0/8", "0.0.0.0/0"], &[]);
+        assert_eq!(judge(&wide, "10.8.0.7"), Verdict::Allowed);
+        assert_eq!(judge(&wide, "10.9.0.7"), Verdict::Denied);
+        assert_eq!(judge(&wide, "203.0.113.7"), Verdict::Denied);
+        let own = rules(&["10.9.0.0/24", "203.0.113.7/32"], &["10.9.0.9/32"]);
+        assert_eq!(judge(&own, "10.9.0.7"), Verdict::Allowed);
+        assert_eq!(judge(&own, "10.9.0.9"), Verdict::Denied);
+        assert_eq!(judge(&own, "203.0.113.7"), Verdict::Allowed);
+        assert_eq!(judge(&own, "203.0.113.8"), Verdict::Denied);
     }
 
     #[test]

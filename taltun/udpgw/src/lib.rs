@@ -22,7 +22,7 @@ mod sockets;
 mod worker;
 
 pub use counters::{Snapshot, Stats};
-pub use destinations::Destinations;
+pub use destinations::{Destinations, Guard};
 pub use host::raise_file_limit;
-pub use options::{LocalPorts, Options, QUEUE, UDP_MTU};
+pub use options::{Listen, LocalPorts, Options, QUEUE, UDP_MTU};
 pub use server::{Server, StartError, Watch};

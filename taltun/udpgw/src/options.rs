@@ -10,11 +10,29 @@ pub const QUEUE: usize = 128 << 10;
 /// The largest datagram, if nobody says, as with BadVPN.
 pub const UDP_MTU: usize = 65_520;
 
+/// Where clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The address and port.
+    pub address: SocketAddr,
+    /// The interface that they have to come in by; none: any.
+    pub interface: Option<String>,
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            interface: None,
+        }
+    }
+}
+
 /// The options of a gateway.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where clients connect to.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// More clients than that are refused.
     pub max_clients: usize,
     /// With more connections than that a client loses the one that it used least recently.
@@ -43,6 +61,8 @@ pub struct Options {
     pub destinations: Destinations,
     /// How many threads serve clients.
     pub workers: usize,
+    /// Whether the log has a line for each client that comes and goes, debug or not.
+    pub log_clients: bool,
 }
 
 /// A range of local ports.
@@ -59,7 +79,7 @@ pub struct LocalPorts {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 53))],
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 53)).into()],
             max_clients: 1000,
             max_connections: 10,
             client_timeout: Some(Duration::from_secs(300)),
@@ -74,6 +94,7 @@ impl Default for Options {
             local_ipv6: None,
             destinations: Destinations::default(),
             workers: 1,
+            log_clients: true,
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::counters::Stats;
-use crate::options::Options;
+use crate::options::{Listen, Options};
 use crate::shared::{Accepted, Public};
 use crate::sockets;
 use crate::worker;
@@ -71,9 +71,9 @@ impl Watch {
 impl Server {
     /// Begins to listen.
     pub fn bind(options: Options) -> Result<Self, StartError> {
-        let listen = |address: &SocketAddr| {
-            sockets::listener(*address, &options).map_err(|reason| StartError::Listen {
-                address: *address,
+        let listen = |listen: &Listen| {
+            sockets::listener(listen, &options).map_err(|reason| StartError::Listen {
+                address: listen.address,
                 reason,
             })
         };
@@ -102,9 +102,13 @@ impl Server {
         Watch(self.workers.clone())
     }
 
-    /// Serves clients until `stop`; all of them have ended when it returns. Needs a tokio
-    /// runtime.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+    /// Serves clients until `stop`; all of them have ended when it returns. `closed` is called
+    /// before they end, once nobody can connect any more. Needs a tokio runtime.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        closed: impl FnOnce(),
+    ) -> Result<(), StartError> {
         let listeners = self.listeners.into_iter();
         let listeners = listeners
             .map(TcpListener::from_std)
@@ -134,6 +138,7 @@ impl Server {
             }
         }
         drop(listeners);
+        closed();
         pool.end();
         Ok(())
     }
@@ -182,7 +187,7 @@ impl Pool {
         if all >= self.max_clients {
             self.own.counters.clients_refused.increment();
             self.complain(&format!(
-                "refused client {address}: there are {all} clients, which is the most (--max-clients)"
+                "refused client {address}: there are {all} clients, which is the most that may be"
             ));
             return;
         }

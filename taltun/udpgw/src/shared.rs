@@ -6,8 +6,12 @@ use std::io;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use tracing::debug;
 
 use crate::counters::Counters;
+use crate::destinations::Verdict;
 use crate::host::Host;
 use crate::options::Options;
 use crate::receive::Receiver;
@@ -54,6 +58,21 @@ impl Worker {
             receiver: RefCell::default(),
             public,
         }
+    }
+
+    /// What lets a client send to `destination`; none if nothing does, which is counted.
+    pub(crate) fn may_send(&self, destination: SocketAddr, now: Instant) -> Option<Verdict> {
+        let verdict = self.options.destinations.judge(destination.ip());
+        let owned = || self.host.owns(destination.ip(), now);
+        if destination.port() == 0
+            || verdict == Verdict::Denied
+            || verdict == Verdict::AllowedIfForeign && owned()
+        {
+            debug!("a client may not send to {destination}");
+            self.counters.dropped_destination.increment();
+            return None;
+        }
+        Some(verdict)
     }
 
     /// Reads what `socket` has: see [`Receiver::receive`].

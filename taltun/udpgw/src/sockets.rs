@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::options::{LocalPorts, Options};
+use crate::options::{Listen, LocalPorts, Options};
 
 /// How many clients may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -20,7 +20,8 @@ const KEEPALIVE_TIMES: u32 = 6;
 const PORTS_TRIED: u16 = 64;
 
 /// A socket that clients connect to.
-pub(crate) fn listener(address: SocketAddr, options: &Options) -> io::Result<TcpListener> {
+pub(crate) fn listener(listen: &Listen, options: &Options) -> io::Result<TcpListener> {
+    let address = listen.address;
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -32,6 +33,7 @@ pub(crate) fn listener(address: SocketAddr, options: &Options) -> io::Result<Tcp
     if let Some(size) = options.tcp_receive_buffer {
         socket.set_recv_buffer_size(size)?;
     }
+    socket.bind_device(listen.interface.as_deref().map(str::as_bytes))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

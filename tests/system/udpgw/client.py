@@ -289,12 +289,27 @@ def stay(gateway, v4):
     assert client.is_ended(60)
 
 
+def until_silent(gateway, v4):
+    """Uses one connection until nothing comes back any more; says so when it works."""
+    client = Client(gateway)
+    client.echoes(1, v4, b"first")
+    print("ready", flush=True)
+    for n in range(100):
+        client.send(1, v4, b"more")
+        if client.is_silent(1):
+            return
+        client.receive()
+        time.sleep(0.2)
+    assert False, "it still answers"
+
+
 def main():
     name, *words = sys.argv[1:]
     if name == "serve":
         serve(*words)
     addresses = [(words[n], int(words[n + 1])) for n in range(0, len(words), 2)]
-    scenarios = (echo, dns, rebind, limits, slow, liars, denied, allowed, crowd, stay)
+    scenarios = (echo, dns, rebind, limits, slow, liars, denied, allowed, crowd, stay,
+                 until_silent)
     {scenario.__name__: scenario for scenario in scenarios}[name](*addresses)
     print("ok", flush=True)
 

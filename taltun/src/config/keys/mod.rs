@@ -17,6 +17,7 @@ pub mod peers;
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
+pub mod udpgw;
 
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
@@ -149,6 +150,19 @@ pub static DNS_ROUTES: Section = Section {
               la sección exige reiniciar.",
 };
 
+/// `[udpgw]`
+pub static UDPGW: Section = Section {
+    name: "udpgw",
+    header: "[udpgw]",
+    keys: udpgw::KEYS,
+    english: "Runs a UDP gateway beside the tunnel, for clients that only have TCP: see [UDP through \
+              TCP](udpgw.md#in-a-hub). The section alone switches it on. A reload that changes it \
+              starts the gateway anew, which closes its clients.",
+    spanish: "Mantiene junto al túnel una pasarela de UDP para clientes que solo tienen TCP: véase \
+              [UDP por TCP](udpgw.md#en-un-concentrador). Basta la sección para encenderla. Una \
+              recarga que la cambia vuelve a empezar la pasarela, lo que cierra sus clientes.",
+};
+
 /// `[[peers]]`
 pub static PEERS: Section = Section {
     name: "peers",
@@ -179,7 +193,15 @@ pub static DATAPLANE: Section = Section {
 };
 
 /// The sections, in the order of the reference.
-pub static SECTIONS: &[&Section] = &[&INTERFACE, &NAT, &DNS_ROUTES, &PEERS, &ACCEL, &DATAPLANE];
+pub static SECTIONS: &[&Section] = &[
+    &INTERFACE,
+    &NAT,
+    &DNS_ROUTES,
+    &UDPGW,
+    &PEERS,
+    &ACCEL,
+    &DATAPLANE,
+];
 
 /// All keys, by section, in the order of the reference.
 pub fn all() -> impl Iterator<Item = &'static Key> {

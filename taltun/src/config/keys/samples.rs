@@ -18,6 +18,7 @@ routes = ["0.0.0.0/0"]
 domains = ["example.org"]
 via = "home"
 upstream = "192.0.2.53"
+[udpgw]
 [[peers]]
 name = "office"
 public_key = "N6uHQWBlcXDSXySW73QVHVcuVbdAeV4f89nTvZRlAGg="

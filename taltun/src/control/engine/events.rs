@@ -169,6 +169,7 @@ impl Engine {
             now,
         );
         self.by_wg.tell();
+        self.gateway.look();
         if let Some(memory) = &mut self.memory {
             memory.tick();
         }

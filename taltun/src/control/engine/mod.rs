@@ -21,6 +21,7 @@ use super::dialer::Dialer;
 use super::dirs;
 use super::dns_routes::{RoutedNames, TunnelRoutes};
 use super::flaps::Flaps;
+use super::gateway::Gateway;
 use super::handshake_load::HandshakeLoad;
 use super::lanes::Lanes;
 use super::memory::Memory;
@@ -67,6 +68,8 @@ pub(in crate::control) struct Engine {
     diagnosis: Diagnosis,
     /// Peers that two machines seem to share.
     flaps: Flaps,
+    /// The gateway of `[udpgw]`.
+    gateway: Gateway,
     /// Of a tunnel that is configured: nobody knows the peers of another before they are set.
     memory: Option<Memory>,
     /// What `wg` changed and the log doesn't have yet.
@@ -163,6 +166,7 @@ impl Engine {
             names,
             diagnosis: Diagnosis::start(),
             flaps: Flaps::default(),
+            gateway: Gateway::default(),
             memory,
             by_wg: WgChanges::default(),
             network: inputs.network,
@@ -227,6 +231,13 @@ impl Engine {
         self.kept = kept;
     }
 
+    /// Starts the gateway that the file asks for, once our vips are there.
+    pub(in crate::control) fn start_gateway(&mut self) -> Result<(), String> {
+        let (settings, interface) = (self.config.udpgw.clone(), &self.config.interface);
+        self.gateway = Gateway::start(settings, interface, self.device.tunnel())?;
+        Ok(())
+    }
+
     /// Speaks to peers, some names being looked up already, and leads names that were led
     /// before.
     pub(in crate::control) async fn begin(
@@ -255,7 +266,8 @@ impl Engine {
     }
 
     /// What is left to do at the end.
-    pub(in crate::control) fn finish(&mut self) {
+    pub(in crate::control) async fn finish(&mut self) {
+        self.gateway.stop().await;
         if let Some(memory) = &mut self.memory {
             memory.finish();
         }

@@ -114,6 +114,7 @@ impl Engine {
             names: self.names.as_mut(),
             bans: &mut self.bans,
             data_plane: &mut self.data_plane,
+            gateway: &mut self.gateway,
         };
         let done = reload.carry_out(compared, host, now).await?;
         self.forget_removed();
@@ -143,6 +144,7 @@ impl Engine {
             names: self.names.as_ref(),
             diagnosis: &self.diagnosis,
             flaps: &self.flaps,
+            gateway: &self.gateway,
             underlay: &self.underlay,
             kept: self.kept.as_ref(),
         }

@@ -17,6 +17,7 @@ use crate::config::{self, Config, Interface};
 use crate::control::bans::Bans;
 use crate::control::data_plane::DataPlane;
 use crate::control::dns_routes::{RoutedNames, TunnelRoutes};
+use crate::control::gateway::Gateway;
 use crate::control::live::LivePeers;
 use crate::control::origin::TunnelKind;
 use crate::control::peers::{self, PeerInfos, PeerList, Peers, Touched};
@@ -38,6 +39,7 @@ pub(in crate::control) struct Reload<'a> {
     pub names: Option<&'a mut RoutedNames>,
     pub bans: &'a mut Bans,
     pub data_plane: &'a mut DataPlane,
+    pub gateway: &'a mut Gateway,
 }
 
 /// What was done, and what is left for others to do.
@@ -87,8 +89,8 @@ impl Reload<'_> {
         plan::refuse_fixed(self.config, &new, || self.endpoints(&peers))?;
         let plan = self.plan(compared.differing, &peers, &infos);
         let is_new_key = self.device.private_key() != Some(&new.interface.private_key);
-        let changes = plan::changes(self.config, &new, is_new_key);
-        self.take_steps(&new, &peers, host).await?;
+        let mut changes = plan::changes(self.config, &new, is_new_key);
+        changes.extend(self.take_steps(&new, &peers, host).await?);
         if let Some(switch) = self.debug_switch
             && self.config.interface.debug != new.interface.debug
         {
@@ -140,27 +142,38 @@ impl Reload<'_> {
         }
     }
 
-    /// Does what can fail: all of it, or nothing.
+    /// Does what can fail: all of it, or nothing. Tells what became of the gateway, whose turn is
+    /// last: to undo it would close its clients.
     async fn take_steps(
         &mut self,
         new: &Config,
         peers: &PeerList,
         host: &mut Option<Host>,
-    ) -> Result<(), String> {
+    ) -> Result<Option<String>, String> {
         // Gone through only where it is needed: they may be many.
         let endpoints = || self.endpoints(peers);
         let steps = Step::between(&self.config.interface, &new.interface, endpoints);
         let mut done: Vec<Step> = Vec::new();
         for step in steps {
             if let Err(reason) = step.take(self, host).await {
-                while let Some(step) = done.pop() {
-                    step.undo(self, host).await;
-                }
+                self.undo(done, host).await;
                 return Err(reason);
             }
             done.push(step);
         }
-        Ok(())
+        let tunnel = self.device.tunnel();
+        let settings = new.udpgw.as_ref();
+        let followed = self.gateway.follow(settings, &new.interface, tunnel).await;
+        if followed.is_err() {
+            self.undo(done, host).await;
+        }
+        followed
+    }
+
+    async fn undo(&mut self, done: Vec<Step>, host: &mut Option<Host>) {
+        for step in done.into_iter().rev() {
+            step.undo(self, host).await;
+        }
     }
 
     /// Our own key and the peers. What somebody gains is let through before, what nobody has

@@ -92,7 +92,7 @@ pub(super) fn refuse_fixed(
 }
 
 /// What changes besides peers, in words. What our own key is compared with isn't the old file,
-/// as `wg` may have changed it; the kill switch is told by what does it.
+/// as `wg` may have changed it; the kill switch and the gateway are told by what does it.
 pub(super) fn changes(old: &Config, new: &Config, is_new_key: bool) -> Vec<String> {
     let mut changes = Vec::new();
     if is_new_key {
@@ -101,7 +101,8 @@ pub(super) fn changes(old: &Config, new: &Config, is_new_key: bool) -> Vec<Strin
     let different = keys::all().filter(|key| !(key.same)(old, new));
     for key in different.filter(|key| key.reload == Reload::Live) {
         match (key.section, key.name) {
-            ("peers", _) | ("interface", "private_key" | "private_key_file" | "kill_switch") => {}
+            ("peers" | "udpgw", _)
+            | ("interface", "private_key" | "private_key_file" | "kill_switch") => {}
             ("interface", "local_addr") => {
                 changes.push(format!("listening on {}", new.interface.local_addr));
             }

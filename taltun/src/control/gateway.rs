@@ -1,0 +1,309 @@
+//! The UDP gateway of `[udpgw]`, beside the tunnel.
+//!
+//! It has threads of its own: one accepts clients, the others serve them, and the controller only
+//! starts and stops them and reads counters. Its clients reach the Internet as this host does,
+//! and not what lies behind the peers: an address that is a peer's at that moment, by whatever
+//! way it came to be, is refused unless the file allows it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use taltun_udpgw::{Destinations, Guard, Listen, Options, Server, Snapshot, StartError, Watch};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{error, info};
+
+use super::{panics, words};
+use crate::config::{Interface, Udpgw};
+use crate::protocol::tunnel::Tunnel;
+use crate::report::{UdpgwStats, UdpgwStatus};
+
+/// How long an end may take before it is no longer waited for.
+const END_LIMIT: Duration = Duration::from_secs(1);
+/// Files that the rest of the process may need.
+const OTHER_FILES: usize = 512;
+/// So much of everything is no network of the tunnel: a route to everywhere, or half of it.
+const EVERYWHERE: u8 = 1;
+
+/// The gateway, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct Gateway {
+    settings: Option<Udpgw>,
+    running: Option<Running>,
+    /// Why it isn't running though it should.
+    ended: Option<String>,
+    /// What earlier ones counted.
+    counted: Snapshot,
+}
+
+/// One that runs, or did until a moment ago.
+#[derive(Debug)]
+struct Running {
+    watch: Watch,
+    stop: oneshot::Sender<()>,
+    /// Told once nobody can connect any more, and dropped when all is over.
+    closed: oneshot::Receiver<()>,
+    over: oneshot::Receiver<Option<String>>,
+}
+
+impl Gateway {
+    /// Starts what the file asks for.
+    pub(super) fn start(
+        settings: Option<Udpgw>,
+        interface: &Interface,
+        tunnel: &Arc<Tunnel>,
+    ) -> Result<Self, String> {
+        let running = settings.as_ref().map(|it| run(it, interface, tunnel));
+        let running = running.transpose()?;
+        Ok(Self {
+            settings,
+            running,
+            ..Self::default()
+        })
+    }
+
+    /// Makes it as `settings` say, and tells what that did; none if it is so already. After an
+    /// error it is as before.
+    pub(super) async fn follow(
+        &mut self,
+        settings: Option<&Udpgw>,
+        interface: &Interface,
+        tunnel: &Arc<Tunnel>,
+    ) -> Result<Option<String>, String> {
+        let stands = self.running.is_some() || settings.is_none();
+        if self.settings.as_ref() == settings && stands {
+            return Ok(None);
+        }
+        let had = self.running.is_some();
+        let clients = self.stop_listening().await;
+        let closed = match clients {
+            0 => String::new(),
+            clients => format!(", {} closed", words::count(clients, "client")),
+        };
+        let Some(settings) = settings else {
+            self.settings = None;
+            self.ended = None;
+            return Ok(Some(format!("udpgw off{closed}")));
+        };
+        match run(settings, interface, tunnel) {
+            Ok(running) => {
+                self.running = Some(running);
+                self.settings = Some(settings.clone());
+                self.ended = None;
+                let done = if had { "started anew" } else { "on" };
+                Ok(Some(format!("udpgw {done}{closed}")))
+            }
+            Err(reason) => {
+                if had && let Some(before) = &self.settings {
+                    match run(before, interface, tunnel) {
+                        Ok(running) => self.running = Some(running),
+                        Err(error) => self.ended = Some(error),
+                    }
+                }
+                let now = if self.running.is_some() || !had {
+                    format!("the gateway is as before{closed}")
+                } else {
+                    format!("the gateway doesn't run any more{closed}")
+                };
+                Err(format!("{reason}; {now}"))
+            }
+        }
+    }
+
+    /// Ends it; waits a second at the most.
+    pub(super) async fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            let _ = running.stop.send(());
+            let _ = timeout(END_LIMIT, running.over).await;
+        }
+    }
+
+    /// Waits until nobody can connect any more; how many clients it had, which end meanwhile.
+    async fn stop_listening(&mut self) -> usize {
+        let Some(running) = self.running.take() else {
+            return 0;
+        };
+        let stats = running.watch.stats();
+        self.counted = stats.counted.and(&self.counted);
+        let _ = running.stop.send(());
+        let _ = timeout(END_LIMIT, running.closed).await;
+        stats.clients as usize
+    }
+
+    /// Tells the log if it ended by itself. Call it now and then.
+    pub(super) fn look(&mut self) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let fault = panics::take_fault_in_gateway();
+        let reason = match running.over.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) if !fault => return,
+            Err(oneshot::error::TryRecvError::Empty) => "a fault, see the log".into(),
+            Ok(Some(reason)) => reason,
+            Ok(None) | Err(oneshot::error::TryRecvError::Closed) => "its thread is gone".into(),
+        };
+        error!("udpgw: the gateway ended: {reason}; `taltun reload` starts it again");
+        self.counted = running.watch.stats().counted.and(&self.counted);
+        // What is left of it ends as well.
+        self.running = None;
+        self.ended = Some(reason);
+    }
+
+    pub(super) fn status(&self) -> Option<UdpgwStatus> {
+        let settings = self.settings.as_ref()?;
+        let stats = self.running.as_ref().map(|running| running.watch.stats());
+        let stats = stats.unwrap_or_default();
+        Some(UdpgwStatus {
+            listen: settings.listen.clone(),
+            clients: stats.clients,
+            max_clients: settings.max_clients.into(),
+            connections: stats.connections,
+            ended: self.ended.clone(),
+        })
+    }
+
+    pub(super) fn stats(&self) -> Option<UdpgwStats> {
+        self.settings.as_ref()?;
+        let stats = self.running.as_ref().map(|running| running.watch.stats());
+        let stats = stats.unwrap_or_default();
+        let counted = stats.counted.and(&self.counted);
+        let named = counted.named();
+        Some(UdpgwStats {
+            clients: stats.clients,
+            connections: stats.connections,
+            counters: named.map(|(name, n)| (name.to_owned(), n)).collect(),
+        })
+    }
+}
+
+/// Listens, and starts the threads.
+fn run(settings: &Udpgw, interface: &Interface, tunnel: &Arc<Tunnel>) -> Result<Running, String> {
+    let options = options(settings, interface, tunnel);
+    let wanted = options.files() + OTHER_FILES;
+    let possible = taltun_udpgw::raise_file_limit(wanted);
+    if possible < wanted {
+        return Err(format!(
+            "udpgw: all clients with all connections need {wanted} open files, and this process \
+             may have {possible}; lower max_clients or max_connections_for_client, or raise the \
+             limit (LimitNOFILE=, ulimit -Hn)"
+        ));
+    }
+    let server = Server::bind(options).map_err(|error| explain(&error))?;
+    let watch = server.watch();
+    let (stop, stopped) = oneshot::channel();
+    let (closing, closed) = oneshot::channel();
+    let (ending, over) = oneshot::channel();
+    thread::Builder::new()
+        .name("udpgw".into())
+        .spawn(move || {
+            // Who waits for it may have given up.
+            let _ = ending.send(serve(server, stopped, closing));
+        })
+        .map_err(|error| format!("udpgw: cannot start a thread: {error}"))?;
+    for address in &settings.listen {
+        info!("udpgw: listening on {address}");
+    }
+    Ok(Running {
+        watch,
+        stop,
+        closed,
+        over,
+    })
+}
+
+/// Serves to the end; why that came without anybody's asking for it.
+fn serve(
+    server: Server,
+    stopped: oneshot::Receiver<()>,
+    closing: oneshot::Sender<()>,
+) -> Option<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return Some(format!("cannot start: {error}")),
+    };
+    let stop = async {
+        // Who drops the other end wants it to end, too.
+        let _ = stopped.await;
+    };
+    let closed = || closing.send(()).unwrap_or_default();
+    let outcome = runtime.block_on(server.run(stop, closed));
+    outcome.err().map(|error| error.to_string())
+}
+
+fn options(settings: &Udpgw, interface: &Interface, tunnel: &Arc<Tunnel>) -> Options {
+    let size = |bytes: u32| (bytes > 0).then_some(bytes as usize);
+    let seconds = |it: u32| (it > 0).then(|| Duration::from_secs(it.into()));
+    let destinations = Destinations::new(settings.allow.clone(), settings.deny.clone());
+    Options {
+        listen: listen(settings, interface),
+        max_clients: settings.max_clients as usize,
+        max_connections: settings.max_connections as usize,
+        client_timeout: seconds(settings.client_timeout),
+        udp_timeout: seconds(settings.udp_timeout),
+        tcp_receive_buffer: size(settings.tcp_buffer),
+        tcp_send_buffer: size(settings.tcp_buffer),
+        udp_buffer: size(settings.udp_buffer),
+        tcp_nodelay: settings.tcp_nodelay,
+        keepalive: settings.keepalive,
+        udp_mtu: settings.udp_mtu.into(),
+        destinations: destinations.guarded_by(guard(&interface.vip, tunnel)),
+        workers: settings.workers.into(),
+        log_clients: false,
+        ..Options::default()
+    }
+}
+
+/// A vip is reached through the tunnel and from this machine, and by no other interface: the
+/// kernel answers for it on all of them.
+fn listen(settings: &Udpgw, interface: &Interface) -> Vec<Listen> {
+    let mut all = Vec::new();
+    for address in &settings.listen {
+        if interface.vip.iter().any(|vip| vip.addr() == address.ip()) {
+            all.extend([interface.tun_name.as_str(), "lo"].map(|name| Listen {
+                address: *address,
+                interface: Some(name.to_owned()),
+            }));
+        } else {
+            all.push((*address).into());
+        }
+    }
+    all
+}
+
+/// What is the tunnel's: the networks of our vips, and all that leads to a peer just then, but
+/// for routes to everywhere.
+fn guard(vip: &[IpNet], tunnel: &Arc<Tunnel>) -> Guard {
+    let (vip, tunnel) = (vip.to_vec(), Arc::clone(tunnel));
+    Guard::new(move |ip: IpAddr| {
+        let own = vip.iter().filter(|net| net.contains(&ip));
+        let own = own.map(IpNet::prefix_len);
+        let peers = tunnel.owners(ip).into_iter().map(|(length, _)| length);
+        own.chain(peers).filter(|length| *length > EVERYWHERE).min()
+    })
+}
+
+/// What went wrong and what to do.
+fn explain(error: &StartError) -> String {
+    let StartError::Listen { address, reason } = error else {
+        return format!("udpgw: {error}");
+    };
+    let advice = match reason.raw_os_error() {
+        Some(libc::EADDRINUSE) => format!(
+            "; `ss -ltnp sport = :{}` shows who does; stop that or choose another port",
+            address.port()
+        ),
+        Some(libc::EADDRNOTAVAIL) => {
+            "; no interface of this host has that address: give one of our vips, or one that is \
+             there when the tunnel starts"
+                .to_owned()
+        }
+        _ => String::new(),
+    };
+    format!("udpgw.listen_addr: cannot listen on {address}: {reason}{advice}")
+}
