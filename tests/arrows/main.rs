@@ -36,6 +36,7 @@ const CHAIN: &[&[&str]] = &[
     &["taltun::accel", "taltun::system"],
     &["taltun::config", "taltun::dataplane"],
     &["taltun::report"],
+    &["taltun::os"],
     &["taltun::layer"],
     &["taltun_protocol", "taltun_udpgw"],
     &["taltun_crypto"],

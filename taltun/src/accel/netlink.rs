@@ -8,17 +8,16 @@
 use std::io;
 use std::net::IpAddr;
 
-use rtnetlink::packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_route::route::RouteAttribute;
+use rtnetlink::sys::Socket;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
+
+use crate::os::netlink::{self, Netlink};
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,27 +45,27 @@ pub(super) struct Link {
 ///
 /// `mark` is that of our datagrams, by which they go around a default route of ours.
 pub(super) fn links(mark: u32) -> io::Result<Vec<Link>> {
-    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let mut links: Vec<Link> = dump(request)?
-        .into_iter()
-        .filter_map(|message| match message {
-            RouteNetlinkMessage::NewLink(link) => Some(read_link(link)),
-            _ => None,
-        })
-        .collect();
-    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    for message in dump(request)? {
+    let mut netlink = Netlink::connect()?;
+    let mut links = Vec::new();
+    let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    netlink.dump(question, |message| {
+        if let RouteNetlinkMessage::NewLink(link) = message {
+            links.push(read_link(link));
+        }
+    })?;
+    let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    netlink.dump(question, |message| {
         let RouteNetlinkMessage::NewAddress(message) = message else {
-            continue;
+            return;
         };
         let link = links
             .iter_mut()
-            .find(|link| link.index == message.header.index);
+            .find(|link: &&mut Link| link.index == message.header.index);
         if let (Some(link), Some(address)) = (link, own_address(&message)) {
             link.addresses.push(address);
         }
-    }
-    for out in outward(mark) {
+    })?;
+    for out in outward(&mut netlink, mark) {
         if let Some(link) = links.iter_mut().find(|link| link.index == out) {
             link.outward = true;
         }
@@ -76,7 +75,7 @@ pub(super) fn links(mark: u32) -> io::Result<Vec<Link>> {
 
 /// The interfaces through which the rest of the world is reached. An address in each half of
 /// either family stands for all; nothing is sent there.
-fn outward(mark: u32) -> Vec<u32> {
+fn outward(netlink: &mut Netlink, mark: u32) -> Vec<u32> {
     let anybody = [
         IpAddr::from([11, 1, 1, 1]),
         IpAddr::from([198, 51, 100, 1]),
@@ -85,34 +84,19 @@ fn outward(mark: u32) -> Vec<u32> {
     ];
     let mut found = Vec::new();
     for address in anybody {
-        let mut route = RouteMessage::default();
-        let v4 = address.is_ipv4();
-        route.header.address_family = if v4 {
-            AddressFamily::Inet
-        } else {
-            AddressFamily::Inet6
-        };
-        route.header.destination_prefix_length = if v4 { 32 } else { 128 };
-        route.attributes = vec![
-            RouteAttribute::Destination(address.into()),
-            RouteAttribute::Mark(mark),
-        ];
+        let mut question = netlink::route_to(address);
+        question.attributes.push(RouteAttribute::Mark(mark));
         // An error is the answer where there is no route.
-        let answers = ask(RouteNetlinkMessage::GetRoute(route), NLM_F_REQUEST);
-        for answer in answers.unwrap_or_default() {
-            let RouteNetlinkMessage::NewRoute(route) = answer else {
-                continue;
-            };
-            found.extend(
-                route
-                    .attributes
-                    .iter()
-                    .filter_map(|attribute| match attribute {
-                        RouteAttribute::Oif(index) => Some(*index),
-                        _ => None,
-                    }),
-            );
-        }
+        let route = netlink.route(question);
+        found.extend(
+            route
+                .into_iter()
+                .flat_map(|route| route.attributes)
+                .filter_map(|attribute| match attribute {
+                    RouteAttribute::Oif(index) => Some(index),
+                    _ => None,
+                }),
+        );
     }
     found
 }
@@ -122,17 +106,12 @@ pub(super) struct Watch(Socket);
 
 impl Watch {
     pub(super) fn start() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        for group in [
+        let groups = [
             libc::RTNLGRP_LINK,
             libc::RTNLGRP_IPV4_IFADDR,
             libc::RTNLGRP_IPV6_IFADDR,
-        ] {
-            socket.add_membership(group)?;
-        }
-        socket.set_non_blocking(true)?;
-        Ok(Self(socket))
+        ];
+        netlink::listen(NETLINK_ROUTE, &groups).map(Self)
     }
 
     /// Whether anything has changed since it was last asked.
@@ -208,51 +187,6 @@ fn own_address(message: &AddressMessage) -> Option<IpAddr> {
         }
     }
     own
-}
-
-/// Asks for a whole table.
-fn dump(request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
-    ask(request, NLM_F_DUMP | NLM_F_REQUEST)
-}
-
-/// Sends a request and reads all that comes back.
-fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-
-    let mut header = NetlinkHeader::default();
-    header.flags = flags;
-    let mut request = NetlinkMessage::new(header, NetlinkPayload::from(request));
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-
-    let mut answers = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-            match message.payload {
-                NetlinkPayload::Done(_) => return Ok(answers),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                _ => {}
-            }
-            // Messages are aligned to four bytes; the last may lack its padding.
-            let length = (message.header.length as usize).next_multiple_of(4);
-            if length == 0 {
-                return Err(io::Error::from(io::ErrorKind::InvalidData));
-            }
-            rest = rest.get(length..).unwrap_or_default();
-        }
-        if flags & NLM_F_DUMP != NLM_F_DUMP {
-            return Ok(answers);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,9 @@
 //! for. It is switched back when the program goes; only after SIGKILL it stays on, where
 //! it does no harm. Through the ethtool ioctl, the only way that every kernel has.
 
-use std::ffi::c_char;
-use std::io;
-use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
-use std::ptr;
+use std::{io, ptr};
+
+use crate::os::interface;
 
 const ETHTOOL_GET_GRO: u32 = 0x2b;
 const ETHTOOL_SET_GRO: u32 = 0x2c;
@@ -61,30 +59,6 @@ pub(super) fn receive_queues(interface: &str) -> io::Result<u32> {
     }
 }
 
-/// The interface's MTU, bytes.
-pub(super) fn mtu(interface: &str) -> io::Result<usize> {
-    let mut request = request(interface)?;
-    // SAFETY: SIOCGIFMTU reads and writes one ifreq, which `request` is.
-    unsafe { ask(libc::SIOCGIFMTU, &mut request)? };
-    // SAFETY: the call has filled in this member.
-    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
-    usize::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
-}
-
-/// The interface's link address.
-pub(super) fn link_address(interface: &str) -> io::Result<[u8; 6]> {
-    let mut request = request(interface)?;
-    // SAFETY: SIOCGIFHWADDR reads and writes one ifreq, which `request` is.
-    unsafe { ask(libc::SIOCGIFHWADDR, &mut request)? };
-    // SAFETY: the call has filled in this member.
-    let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
-    let mut address = [0; 6];
-    for (to, from) in address.iter_mut().zip(data) {
-        *to = from.to_ne_bytes()[0];
-    }
-    Ok(address)
-}
-
 /// Marks what ethtool commands read and write.
 ///
 /// # Safety
@@ -117,43 +91,13 @@ struct Channels {
 unsafe impl Command for Channels {}
 
 /// Runs an ethtool command; what it gives.
-fn ethtool<T: Command>(interface: &str, mut value: T) -> io::Result<T> {
-    let mut request = request(interface)?;
+fn ethtool<T: Command>(name: &str, mut value: T) -> io::Result<T> {
+    let mut request = interface::request(name)?;
     request.ifr_ifru.ifru_data = ptr::from_mut(&mut value).cast();
     // SAFETY: SIOCETHTOOL reads and writes what the command says behind ifru_data, which
     // points at just that, until after the call.
-    unsafe { ask(libc::SIOCETHTOOL, &mut request)? };
+    unsafe { interface::ask(interface::socket()?, libc::SIOCETHTOOL, &mut request)? };
     Ok(value)
-}
-
-/// A request that names this interface.
-fn request(interface: &str) -> io::Result<libc::ifreq> {
-    // SAFETY: all zeroes is a valid ifreq: it holds integers, bytes and null pointers.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // The last byte stays zero and ends the name.
-    let room = request.ifr_name.len() - 1;
-    if interface.len() > room {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *to = c_char::from_ne_bytes([from]);
-    }
-    Ok(request)
-}
-
-/// Hands a request to the kernel.
-///
-/// # Safety
-/// The request must be what `what` reads and writes.
-unsafe fn ask(what: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
-    // Any socket of this namespace will do.
-    let socket = UdpSocket::bind(("0.0.0.0", 0))?;
-    // SAFETY: the caller's promise.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw mut *request) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -167,10 +111,8 @@ mod tests {
     }
 
     #[test]
-    fn loopback_has_an_mtu_and_one_queue() {
-        assert_eq!(mtu("lo").unwrap(), 65_536);
+    fn loopback_has_one_queue() {
         assert_eq!(receive_queues("lo").unwrap(), 1);
-        assert_eq!(link_address("lo").unwrap(), [0; 6]);
         assert!(receive_queues("no-such-if").is_err());
     }
 

@@ -13,6 +13,7 @@ use taltun_common::drops::DropReason;
 use taltun_common::maps::Sample;
 
 use super::named::map;
+use crate::os::interface;
 
 /// The switch in the programs.
 pub(super) const SWITCH: &str = "TALTUN_SAMPLES";
@@ -72,14 +73,7 @@ fn source(sample: &Sample) -> String {
 
 /// An interface's name, or its number where it has none any more.
 fn name(index: u32) -> String {
-    let mut buffer = [0_u8; libc::IF_NAMESIZE];
-    // SAFETY: the buffer has the size that the function asks for.
-    let found = unsafe { libc::if_indextoname(index, buffer.as_mut_ptr().cast()) };
-    let name = std::ffi::CStr::from_bytes_until_nul(&buffer);
-    match name {
-        Ok(name) if !found.is_null() => name.to_string_lossy().into_owned(),
-        _ => index.to_string(),
-    }
+    interface::name(index).unwrap_or_else(|| index.to_string())
 }
 
 #[cfg(test)]

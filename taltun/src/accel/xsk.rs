@@ -13,6 +13,7 @@ use super::Underlay;
 use super::explain::explain;
 use super::named::map;
 use super::offload;
+use crate::os::interface;
 
 impl Underlay {
     /// An interface as it is now.
@@ -22,14 +23,15 @@ impl Underlay {
         driver: bool,
         queues_of_xdp: Range<u32>,
     ) -> io::Result<Self> {
+        let socket = interface::socket()?;
         Ok(Self {
             index,
             name: name.into(),
             driver,
             queues: offload::receive_queues(name)?.min(MAX_XSK_QUEUES as u32),
             queues_of_xdp,
-            mtu: offload::mtu(name)?,
-            address: offload::link_address(name)?,
+            mtu: interface::mtu(&socket, name)? as usize,
+            address: interface::link_address(&socket, name)?,
         })
     }
 }

@@ -10,6 +10,7 @@ use super::{logging, output};
 use crate::config::{self, Config};
 use crate::control::{self, Origin, TunnelKind};
 use crate::crypto::PrivateKey;
+use crate::os;
 use crate::system::{self, Fork, SystemError};
 
 /// What the command is called.
@@ -105,7 +106,7 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
     match system::check(config) {
         Err(SystemError::InterfaceExists(name)) => match control::holder(&name) {
             Some(holder) => Err(holder.into()),
-            None if system::interface_goes(&name) => Ok(()),
+            None if os::interface::goes(&name) => Ok(()),
             None => Err(SystemError::InterfaceExists(name).into()),
         },
         other => Ok(other?),

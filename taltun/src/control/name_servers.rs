@@ -9,8 +9,6 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 
-use crate::system;
-
 /// Where name servers are asked.
 const PORT: u16 = 53;
 /// Files in the form of `resolv.conf`: what systemd-resolved knows of all interfaces, and what
@@ -109,7 +107,7 @@ fn server(line: &str) -> Option<SocketAddr> {
     }
     // A router's, with its interface.
     let (address, interface) = word.split_once('%')?;
-    let index = system::interface_index(interface).or_else(|| interface.parse().ok())?;
+    let index = crate::os::interface::index(interface).or_else(|| interface.parse().ok())?;
     Some(SocketAddrV6::new(address.parse().ok()?, PORT, 0, index).into())
 }
 

@@ -100,7 +100,7 @@ impl NetworkWatch {
             self.take_foreign(outcome, device);
         }
         let due = self.unread && self.foreign.is_none() && Instant::now() >= self.read_again;
-        if due && let Some(tunnel) = crate::system::interface_index(name) {
+        if due && let Some(tunnel) = crate::os::interface::index(name) {
             self.unread = false;
             self.read_again = Instant::now() + AGAIN;
             let (done, reading) = channel();
@@ -112,7 +112,7 @@ impl NetworkWatch {
 
     /// The same at once, before anything is relayed.
     pub(super) fn read_foreign(&mut self, name: &str, device: &mut Device) {
-        if let Some(tunnel) = crate::system::interface_index(name) {
+        if let Some(tunnel) = crate::os::interface::index(name) {
             self.take_foreign(Foreign::read(tunnel), device);
         }
     }
@@ -180,7 +180,7 @@ impl NetworkWatch {
             };
             if let Some(peer) = device.peer_by_id(peer)
                 && let Some(endpoint) = peer.endpoint()
-                && leads_elsewhere(&routes, &endpoint, mark)
+                && leads_elsewhere(&mut routes, &endpoint, mark)
             {
                 debug!("another way leads to {}", endpoint.remote);
                 device.forget_local_address(peer.public_key());
@@ -203,7 +203,7 @@ impl NetworkWatch {
     }
 }
 
-fn leads_elsewhere(routes: &RouteWatcher, endpoint: &Endpoint, mark: u32) -> bool {
+fn leads_elsewhere(routes: &mut RouteWatcher, endpoint: &Endpoint, mark: u32) -> bool {
     let (to, Some(local)) = (endpoint.remote.ip(), endpoint.local) else {
         return false;
     };

@@ -11,6 +11,7 @@ use taltun_common::drops::DropReason;
 use super::counters::Counters;
 use super::runs::{Run, Runs};
 use super::sys::{self, SendRing};
+use crate::os::options;
 
 /// Receive and send buffer of a socket, bytes. Enough for some milliseconds of a fast
 /// link: what a burst needs while its worker sleeps.
@@ -67,7 +68,8 @@ impl Socket {
 
     fn bind(address: SocketAddr, share: bool, wanted: UdpOffloads) -> io::Result<Self> {
         let fd = sys::udp_socket(address.is_ipv6())?;
-        let set = |level, option, value| sys::set_option(fd.as_fd(), level, option, value);
+        let set =
+            |level, option, value: libc::c_int| options::set(fd.as_fd(), level, option, &value);
         if share {
             set(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         }
@@ -116,8 +118,7 @@ impl Socket {
     /// # Errors
     /// `EPERM` without `CAP_NET_ADMIN`.
     pub fn set_mark(&self, mark: u32) -> io::Result<()> {
-        let mark = mark.cast_signed();
-        sys::set_option(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, mark)
+        options::set(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, &mark)
     }
 
     /// The address it is bound to.

@@ -4,8 +4,9 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
-use super::{SystemError, interface};
+use super::SystemError;
 use crate::config::Config;
+use crate::os::interface;
 
 /// The bit of `CAP_NET_ADMIN` in a set of capabilities (`linux/capability.h`).
 const CAP_NET_ADMIN: u32 = 12;

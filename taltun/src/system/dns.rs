@@ -184,7 +184,7 @@ pub(super) async fn set_again(
 /// Takes it back. What is gone already, with the interface perhaps, is no matter.
 pub(super) async fn unset(kind: ResolverTool, interface: &str) {
     let outcome = match kind {
-        ResolverTool::Resolvectl if super::interface::index(interface).is_none() => return,
+        ResolverTool::Resolvectl if crate::os::interface::index(interface).is_none() => return,
         ResolverTool::Resolvectl => program::run("resolvectl", &["revert", interface], "").await,
         ResolverTool::Resolvconf => {
             let name = resolvconf_name(interface);

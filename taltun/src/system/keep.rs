@@ -27,8 +27,9 @@ use super::error::errno;
 use super::kept::{FIREWALL, Kept, LINK, LONGEST};
 use super::news::News;
 use super::sysctl::{self, Settings};
-use super::{dns, firewall, interface, network};
+use super::{dns, firewall, network};
 use crate::config::Dns;
+use crate::os::interface;
 
 /// How long an interface may not be found before that is told.
 const DELETED: Duration = Duration::from_millis(1200);
@@ -162,7 +163,7 @@ fn whereabouts(made: &Made, kept: &Kept, gone: &mut Option<Instant>) -> bool {
         .firewall
         .as_ref()
         .is_some_and(|(_, rules)| rules.kill_switch());
-    let reason = match interface::name_of(index) {
+    let reason = match interface::name(index) {
         Some(now) if now == *name => {
             *gone = None;
             kept.is_here();

@@ -10,8 +10,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 
+use crate::os::interface;
+
 /// The least MTU of a link with IPv6 (RFC 8200), bytes.
-const IPV6_MIN_MTU: libc::c_int = 1280;
+const IPV6_MIN_MTU: u32 = 1280;
 
 /// Asks for an interface's MTU, wherever it is.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ impl LinkProbe {
     /// A probe in the network namespace of the calling thread.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            socket: UnixDatagram::unbound()?,
+            socket: interface::socket()?,
             namespace: None,
         })
     }
@@ -42,19 +44,14 @@ impl LinkProbe {
                 self.namespace = Some(inode);
             }
         }
-        let mut request = request_for(name)?;
-        ioctl(&self.socket, libc::SIOCGIFMTU, &mut request)?;
-        // SAFETY: SIOCGIFMTU has filled in this member of the union.
-        let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+        let mtu = interface::mtu(&self.socket, name)?;
         Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
     }
 }
 
 /// Sets the MTU, bytes, of the interface `name` in the namespace of the calling thread.
 pub fn set_mtu(name: &str, mtu: u16) -> io::Result<()> {
-    let mut request = request_for(name)?;
-    request.ifr_ifru.ifru_mtu = i32::from(mtu);
-    ioctl(&UnixDatagram::unbound()?, libc::SIOCSIFMTU, &mut request)
+    interface::set_mtu(interface::socket()?, name, mtu.into())
 }
 
 /// Keeps the kernel from sending multicast into the tunnel: reports of the groups that it joins
@@ -64,20 +61,11 @@ pub fn set_mtu(name: &str, mtu: u16) -> io::Result<()> {
 /// For an interface that was just created. What was joined then is left by an MTU that is too
 /// small for IPv6: with it, the kernel forgets all of IPv6 there.
 pub fn without_multicast(name: &str) -> io::Result<()> {
-    let socket = UnixDatagram::unbound()?;
-    let mut flags = request_for(name)?;
-    ioctl(&socket, libc::SIOCGIFFLAGS, &mut flags)?;
-    // SAFETY: SIOCGIFFLAGS has filled in this member of the union.
-    let now = unsafe { flags.ifr_ifru.ifru_flags };
-    let multicast = libc::IFF_MULTICAST as libc::c_short;
-    flags.ifr_ifru.ifru_flags = now & !multicast;
-    ioctl(&socket, libc::SIOCSIFFLAGS, &mut flags)?;
-    let mut mtu = request_for(name)?;
-    ioctl(&socket, libc::SIOCGIFMTU, &mut mtu)?;
-    let mut too_small = request_for(name)?;
-    too_small.ifr_ifru.ifru_mtu = IPV6_MIN_MTU - 1;
-    ioctl(&socket, libc::SIOCSIFMTU, &mut too_small)?;
-    ioctl(&socket, libc::SIOCSIFMTU, &mut mtu)
+    let socket = interface::socket()?;
+    interface::clear_flags(&socket, name, libc::IFF_MULTICAST)?;
+    let mtu = interface::mtu(&socket, name)?;
+    interface::set_mtu(&socket, name, IPV6_MIN_MTU - 1)?;
+    interface::set_mtu(&socket, name, mtu)
 }
 
 /// A socket made in another network namespace, by a thread that enters it for that.
@@ -88,31 +76,11 @@ fn socket_in(namespace: &File) -> io::Result<UnixDatagram> {
             if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
                 return Err(io::Error::last_os_error());
             }
-            UnixDatagram::unbound()
+            interface::socket()
         });
         made.join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     })
-}
-
-fn request_for(name: &str) -> io::Result<libc::ifreq> {
-    // SAFETY: all-zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if name.len() >= request.ifr_name.len() {
-        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
-    }
-    Ok(request)
-}
-
-fn ioctl(socket: &UnixDatagram, what: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
-    // SAFETY: the calls made with this read and write one ifreq, which `request` is.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_mut(request)) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

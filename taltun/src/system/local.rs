@@ -4,13 +4,11 @@
 use std::io;
 use std::net::IpAddr;
 
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteType};
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::{interface, route_watch, routes};
+use super::routes;
+use crate::os::interface;
+use crate::os::netlink::{self, Netlink};
 
 /// Why `address` is one of this machine's surroundings, in words, if it is: its own, or one of
 /// a network that it reaches without a router by another interface than `ours`.
@@ -38,7 +36,7 @@ pub fn way_around(address: IpAddr, ours: u32) -> io::Result<Option<String>> {
         Some(output) if output == ours => None,
         Some(output) => Some(format!(
             "a route or a policy rule leads it through {} (`ip route get {address}`)",
-            interface::name(output)
+            interface::told(output)
         )),
         None => Some("the kernel has no way there".to_owned()),
     })
@@ -46,21 +44,12 @@ pub fn way_around(address: IpAddr, ours: u32) -> io::Result<Option<String>> {
 
 /// The kernel's answer about the way to an address, or its error.
 fn ask(to: IpAddr, flags: RouteFlags) -> io::Result<Result<RouteMessage, io::Error>> {
-    let socket = {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        socket
-    };
-    socket.send(&question(to, flags), 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let odd = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
-        .map_err(|error| odd(error.to_string()))?;
-    match answer.payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => Ok(Ok(route)),
-        NetlinkPayload::Error(error) => Ok(Err(error.to_io())),
-        _ => Err(odd("no route".into())),
+    let mut question = netlink::route_to(to);
+    question.header.flags = flags;
+    let answer = Netlink::connect()?.route(question);
+    match answer {
+        Err(error) if error.raw_os_error().is_none() => Err(error),
+        answer => Ok(answer),
     }
 }
 
@@ -90,15 +79,9 @@ fn reason(route: &RouteMessage, ours: u32) -> Option<String> {
     (!by_router && route.header.destination_prefix_length > 1).then(|| {
         format!(
             "it is on a network of this machine, behind {}",
-            interface::name(output)
+            interface::told(output)
         )
     })
-}
-
-fn question(to: IpAddr, flags: RouteFlags) -> Vec<u8> {
-    let mut route = route_watch::route_to(to);
-    route.header.flags = flags;
-    route_watch::get_route(route)
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use tracing::{debug, warn};
 
 use super::error::errno;
 use super::routes::{Holder, Holders};
-use super::{SystemError, interface, policy, routes, sysctl};
+use super::{SystemError, policy, routes, sysctl};
 use crate::config::{Interface, leads_around};
+use crate::os::interface;
 
 /// Packets that the kernel keeps for us while we are busy. The usual 500 of a TUN lose
 /// bursts that a batch later would have been read.

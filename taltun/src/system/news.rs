@@ -7,6 +7,8 @@ use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use tokio::io::unix::AsyncFd;
 use tracing::debug;
 
+use crate::os::netlink;
+
 /// `NFNLGRP_NFTABLES`: rulesets of nftables, those of iptables by it included.
 const NFTABLES_GROUP: u32 = 7;
 /// Messages that tell that something is gone or changed: `RTM_NEWLINK`, `RTM_DELLINK`,
@@ -76,12 +78,7 @@ impl News {
 }
 
 fn socket(protocol: isize, groups: &[u32]) -> io::Result<AsyncFd<Socket>> {
-    let mut socket = Socket::new(protocol)?;
-    socket.bind_auto()?;
-    for group in groups {
-        socket.add_membership(*group)?;
-    }
-    socket.set_non_blocking(true)?;
+    let socket = netlink::listen(protocol, groups)?;
     // SAFETY: the socket keeps its descriptor, and keeps it open, until it is dropped, and it is
     // the `AsyncFd` that drops it.
     unsafe { AsyncFd::register(socket) }.map_err(Into::into)

@@ -8,17 +8,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use rtnetlink::packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteType,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::{interface, link, routes};
+use super::{link, routes};
+use crate::os::interface;
+use crate::os::netlink::{self, Netlink};
 use crate::report::RouteAround;
 
 /// Routes around the tunnel that are listed.
@@ -39,20 +36,9 @@ pub struct Path {
 /// Whatever the kernel says where there is none.
 pub fn path(address: IpAddr, mark: u32) -> io::Result<Path> {
     let address = address.to_canonical();
-    let mut question = of_family(address.is_ipv6());
-    question.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
-    question.attributes = vec![
-        RouteAttribute::Destination(RouteAddress::from(address)),
-        RouteAttribute::Mark(mark),
-    ];
-    let socket = socket()?;
-    send(&socket, question, NLM_F_REQUEST)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let route = match parse(&answer)?.payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => route,
-        NetlinkPayload::Error(error) => return Err(error.to_io()),
-        _ => return Err(odd("no route")),
-    };
+    let mut question = netlink::route_to(address);
+    question.attributes.push(RouteAttribute::Mark(mark));
+    let route = Netlink::connect()?.route(question)?;
     // IPv6 answers with routes that lead nowhere.
     if !matches!(route.header.kind, RouteType::Unicast | RouteType::Local) {
         return Err(io::Error::from_raw_os_error(libc::ENETUNREACH));
@@ -67,8 +53,9 @@ pub fn path(address: IpAddr, mark: u32) -> io::Result<Path> {
             }),
             _ => None,
         });
-    let index = routes::output(&route).ok_or_else(|| odd("a route without an interface"))?;
-    let mtu = link::LinkProbe::new()?.mtu(&interface::name(index), None)?;
+    let index =
+        routes::output(&route).ok_or_else(|| netlink::odd("a route without an interface"))?;
+    let mtu = link::LinkProbe::new()?.mtu(&interface::told(index), None)?;
     Ok(Path {
         mtu: narrower.map_or(usize::from(mtu), |narrower| narrower.min(usize::from(mtu))),
         own: route.header.kind == RouteType::Local,
@@ -117,7 +104,7 @@ fn around(route: &RouteMessage, ours: Option<u32>) -> Option<RouteAround> {
     }
     let index = routes::output(route)?;
     let net = routes::destination(route)?;
-    let name = interface::name(index);
+    let name = interface::told(index);
     let gateway = route
         .attributes
         .iter()
@@ -165,60 +152,16 @@ fn is_private(net: &IpNet) -> bool {
 }
 
 fn read_all(v6: bool, mut each: impl FnMut(RouteMessage)) -> io::Result<()> {
-    let socket = socket()?;
-    send(&socket, of_family(v6), NLM_F_REQUEST | NLM_F_DUMP)?;
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let message = parse(rest)?;
-            let length = message.header.length as usize;
-            match message.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => each(route),
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => {}
-            }
-            rest = rest
-                .get(length.next_multiple_of(4).max(4)..)
-                .unwrap_or_default();
-        }
-    }
-}
-
-fn of_family(v6: bool) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = if v6 {
+    let mut question = RouteMessage::default();
+    question.header.address_family = if v6 {
         AddressFamily::Inet6
     } else {
         AddressFamily::Inet
     };
-    message
-}
-
-fn socket() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    Ok(socket)
-}
-
-fn send(socket: &Socket, message: RouteMessage, flags: u16) -> io::Result<()> {
-    let mut header = NetlinkHeader::default();
-    header.flags = flags;
-    let payload = NetlinkPayload::from(RouteNetlinkMessage::GetRoute(message));
-    let mut request = NetlinkMessage::new(header, payload);
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    Ok(())
-}
-
-fn parse(datagram: &[u8]) -> io::Result<NetlinkMessage<RouteNetlinkMessage>> {
-    NetlinkMessage::deserialize(datagram).map_err(|error| odd(&error.to_string()))
-}
-
-fn odd(error: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
+    let question = RouteNetlinkMessage::GetRoute(question);
+    Netlink::connect()?.dump(question, |line| {
+        if let RouteNetlinkMessage::NewRoute(route) = line {
+            each(route);
+        }
+    })
 }

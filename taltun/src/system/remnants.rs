@@ -15,7 +15,8 @@ use tracing::debug;
 
 use super::firewall::{self, FirewallTool};
 use super::journal::Journal;
-use super::{SystemError, interface, network, policy, routes, socket_marks};
+use super::{SystemError, network, policy, routes, socket_marks};
+use crate::os::interface;
 
 /// How long sockets of a process that was killed may be there.
 const DYING: Duration = Duration::from_secs(1);

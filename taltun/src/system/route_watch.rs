@@ -9,11 +9,13 @@ use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::route::RouteAttribute;
+use rtnetlink::sys::Socket;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
+
+use crate::os::netlink::{self, Netlink};
 
 /// More routes than this that change at once are too many to tell apart.
 const MANY: usize = 4096;
@@ -77,15 +79,13 @@ impl Changes {
 /// Hears of routes that change in this network namespace, and asks for them.
 pub struct RouteWatcher {
     news: Socket,
-    questions: Socket,
+    questions: Netlink,
 }
 
 impl RouteWatcher {
     /// Listens from now on.
     pub fn watch() -> io::Result<Self> {
-        let mut news = Socket::new(NETLINK_ROUTE)?;
-        news.bind_auto()?;
-        for group in [
+        let groups = [
             libc::RTNLGRP_IPV4_ROUTE,
             libc::RTNLGRP_IPV6_ROUTE,
             libc::RTNLGRP_IPV4_RULE,
@@ -94,19 +94,11 @@ impl RouteWatcher {
             libc::RTNLGRP_LINK,
             libc::RTNLGRP_IPV4_IFADDR,
             libc::RTNLGRP_IPV6_IFADDR,
-            RTNLGRP_NEXTHOP,
-        ] {
-            if group == RTNLGRP_NEXTHOP {
-                // From 5.3 on.
-                let _ = news.add_membership(group);
-                continue;
-            }
-            news.add_membership(group)?;
-        }
-        news.set_non_blocking(true)?;
-        let mut questions = Socket::new(NETLINK_ROUTE)?;
-        questions.bind_auto()?;
-        questions.connect(&SocketAddr::new(0, 0))?;
+        ];
+        let news = netlink::listen(NETLINK_ROUTE, &groups)?;
+        // From 5.3 on.
+        let _ = news.add_membership(RTNLGRP_NEXTHOP);
+        let questions = Netlink::connect()?;
         Ok(Self { news, questions })
     }
 
@@ -131,24 +123,18 @@ impl RouteWatcher {
     ///
     /// # Errors
     /// `EINVAL` when `from` is no address of ours, `ENETUNREACH` when no route leads there.
-    pub fn interface(&self, from: IpAddr, to: IpAddr, mark: u32) -> io::Result<u32> {
-        self.questions.send(&question(from, to, mark), 0)?;
-        let (answer, _) = self.questions.recv_from_full()?;
-        let odd = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
-        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
-            .map_err(|error| odd(error.to_string()))?;
-        match answer.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => route
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    RouteAttribute::Oif(index) => Some(*index),
-                    _ => None,
-                })
-                .ok_or_else(|| odd("a route without an interface".into())),
-            NetlinkPayload::Error(error) => Err(error.to_io()),
-            _ => Err(odd("no route".into())),
-        }
+    pub fn interface(&mut self, from: IpAddr, to: IpAddr, mark: u32) -> io::Result<u32> {
+        let mut question = netlink::route_between(from, to);
+        question.attributes.push(RouteAttribute::Mark(mark));
+        let route = self.questions.route(question)?;
+        route
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            })
+            .ok_or_else(|| netlink::odd("a route without an interface"))
     }
 }
 
@@ -156,56 +142,16 @@ impl RouteWatcher {
 const RTNLGRP_NEXTHOP: u32 = 32;
 
 /// What the messages of a datagram say that has changed.
-fn read_news(mut datagram: &[u8], changes: &mut Changes) {
-    while !datagram.is_empty() {
-        let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram) else {
-            // Something else than a route, or what we don't understand.
-            return changes.add(None);
-        };
-        match message.payload {
-            NetlinkPayload::InnerMessage(
+fn read_news(datagram: &[u8], changes: &mut Changes) {
+    for message in netlink::messages(datagram) {
+        match message.map(|message| message.payload) {
+            Ok(NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
-            ) => changes.add(super::routes::destination(&route)),
+            )) => changes.add(super::routes::destination(&route)),
+            // Something else than a route, or what we don't understand.
             _ => changes.add(None),
         }
-        let length = (message.header.length as usize).next_multiple_of(4);
-        datagram = datagram.get(length.max(4)..).unwrap_or_default();
     }
-}
-
-fn question(from: IpAddr, to: IpAddr, mark: u32) -> Vec<u8> {
-    let mut route = route_to(to);
-    route.header.source_prefix_length = route.header.destination_prefix_length;
-    route.attributes.extend([
-        RouteAttribute::Source(from.into()),
-        RouteAttribute::Mark(mark),
-    ]);
-    get_route(route)
-}
-
-/// A route to this address alone.
-pub(super) fn route_to(to: IpAddr) -> RouteMessage {
-    let (family, length) = match to {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    };
-    let mut route = RouteMessage::default();
-    route.header.address_family = family;
-    route.header.destination_prefix_length = length;
-    route.attributes = vec![RouteAttribute::Destination(to.into())];
-    route
-}
-
-/// The message that asks the kernel for this route.
-pub(super) fn get_route(route: RouteMessage) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST;
-    let payload = NetlinkPayload::from(RouteNetlinkMessage::GetRoute(route));
-    let mut request = NetlinkMessage::new(header, payload);
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    bytes
 }
 
 #[cfg(test)]
@@ -275,9 +221,9 @@ mod tests {
 
     #[test]
     fn the_way_to_ourselves_is_loopback_and_there_is_none_from_a_stranger() {
-        let ways = RouteWatcher::watch().unwrap();
+        let mut ways = RouteWatcher::watch().unwrap();
         let own = IpAddr::from([127, 0, 0, 1]);
-        let loopback = crate::system::interface_index("lo").unwrap();
+        let loopback = crate::os::interface::index("lo").unwrap();
         for mark in [0, 7] {
             assert_eq!(ways.interface(own, own, mark).unwrap(), loopback);
         }

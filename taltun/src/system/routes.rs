@@ -16,8 +16,9 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
+use super::SystemError;
 use super::error::errno;
-use super::{SystemError, interface};
+use crate::os::interface;
 
 /// The metric that IPv6 routes get which are made without one.
 const METRIC_V6: u32 = 1024;
@@ -232,7 +233,7 @@ fn holder(route: &RouteMessage, ours: u32) -> Option<Holder> {
         RouteType::Throw => "throw",
         _ => {
             let index = output(route).filter(|index| *index != ours)?;
-            return Some(Holder::Interface(interface::name(index)));
+            return Some(Holder::Interface(interface::told(index)));
         }
     };
     let most = match route.header.address_family {

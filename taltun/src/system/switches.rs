@@ -4,10 +4,11 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use super::check;
 use super::firewall::{self, FirewallTool, Listed, Standing};
 use super::journal::Journal;
 use super::namespace::{self, Place};
-use super::{check, interface};
+use crate::os::interface;
 
 /// Whether a kill switch keeps packets from leaving.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,8 +169,7 @@ fn look(
     }
     // That of a process that was killed goes a moment later.
     let lives = |name: &str| {
-        living.iter().any(|living| living == name)
-            && (elsewhere || !interface::interface_goes(name))
+        living.iter().any(|living| living == name) && (elsewhere || !interface::goes(name))
     };
     all.retain(|candidate| !lives(&candidate.interface));
     let found = all.into_iter().map(|candidate| {

@@ -9,6 +9,7 @@ use super::check::may_administer;
 use super::*;
 use crate::config::{self, Config, FirewallChoice};
 use crate::crypto::PrivateKey;
+use crate::os::interface;
 
 /// Runs `test` in a fresh network namespace with a TUN `t0`, and says so if it can't.
 pub(super) fn in_namespace(test: impl AsyncFnOnce() + Send + 'static) {

@@ -10,8 +10,9 @@ use super::journal::Journal;
 use super::namespace::{self, Place};
 use super::network::{self, Network};
 use super::remnants::Remnants;
-use super::{SystemError, check, dns, firewall, interface, policy, sysctl};
+use super::{SystemError, check, dns, firewall, policy, sysctl};
 use crate::config;
+use crate::os::interface;
 
 /// Where [`undo`] looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,7 +185,7 @@ pub(super) async fn remove_rules(mark: Option<u32>) {
 /// An error where an interface is called `name`: what bears its name is a running tunnel's then,
 /// whatever a journal says.
 fn ensure_gone(name: &str) -> Result<(), SystemError> {
-    if interface::interface_goes(name) {
+    if interface::goes(name) {
         return Ok(());
     }
     Err(SystemError::NotUndone {

@@ -221,7 +221,7 @@ fn endpoint(value: &str) -> Result<SocketAddr, Errno> {
         .and_then(|rest| rest.split_once("]:"))
         .ok_or(Errno::INVALID)?;
     let (address, scope) = address.split_once('%').ok_or(Errno::INVALID)?;
-    let scope = crate::system::interface_index(scope).ok_or(Errno::INVALID)?;
+    let scope = crate::os::interface::index(scope).ok_or(Errno::INVALID)?;
     endpoint(&format!("[{address}%{scope}]:{port}"))
 }
 

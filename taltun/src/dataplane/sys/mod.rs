@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::os::{check, interface};
 pub use kernel::mangles_equal_segments;
 pub use messages::{ReceiveRing, Received, SendRing};
 pub use wait::{Bell, StopSignal, wait_readable};
@@ -24,26 +25,6 @@ pub(super) fn boottime_nanos() -> u64 {
     // SAFETY: `time` is a valid timespec that outlives the call.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
-}
-
-/// Sets an integer socket option.
-pub(super) fn set_option(
-    socket: BorrowedFd<'_>,
-    level: libc::c_int,
-    option: libc::c_int,
-    value: libc::c_int,
-) -> io::Result<()> {
-    // SAFETY: the pointer is to a c_int that outlives the call, and the length says so.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    check(result).map(drop)
 }
 
 /// Makes a UDP socket for IPv4 or IPv6.
@@ -64,28 +45,18 @@ pub(super) fn bind(socket: BorrowedFd<'_>, to: std::net::SocketAddr) -> io::Resu
 
 /// Attaches a TUN device file to the interface called `name`, creating it.
 pub(super) fn tun_set_interface(file: &File, name: &str, flags: libc::c_int) -> io::Result<()> {
-    // SAFETY: all-zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if name.len() >= request.ifr_name.len() {
-        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
-    }
+    let mut request = interface::request(name)?;
     request.ifr_ifru.ifru_flags = flags as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) }).map(drop)
+    unsafe { interface::ask(file, libc::TUNSETIFF, &mut request) }
 }
 
 /// The name of the interface that a TUN device file is attached to.
 pub(super) fn tun_interface(file: &File) -> io::Result<String> {
-    // SAFETY: all-zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let mut request = interface::request("")?;
     // SAFETY: TUNGETIFF writes one ifreq, which `request` is.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
-    let name = request.ifr_name.map(i8::cast_unsigned);
-    let end = name.iter().position(|byte| *byte == 0);
-    Ok(String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned())
+    unsafe { interface::ask(file, libc::TUNGETIFF, &mut request)? };
+    Ok(interface::named_in(&request))
 }
 
 /// The network namespace of the interface that a TUN device file is attached to.
@@ -103,13 +74,4 @@ pub(super) fn tun_set_offload(file: &File, offloads: libc::c_uint) -> io::Result
     let offloads = libc::c_ulong::from(offloads);
     // SAFETY: TUNSETOFFLOAD takes its argument by value.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, offloads) }).map(drop)
-}
-
-/// Turns a C result into a Rust one.
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
 }

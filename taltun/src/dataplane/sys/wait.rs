@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::check;
+use crate::os::check;
 
 /// Wakes every thread that waits, once and for all.
 #[derive(Debug)]

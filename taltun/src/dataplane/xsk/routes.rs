@@ -11,19 +11,15 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType,
-};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMetric, RouteType};
 
 use super::headers::NextHop;
+use crate::os::netlink::{self, Netlink, family};
 use crate::protocol::peer::Endpoint;
 
 /// How long an answer is good without asking again.
@@ -38,7 +34,7 @@ type Question = (IpAddr, Option<IpAddr>);
 
 /// Ways out by whichever interface.
 pub struct Routes {
-    socket: Socket,
+    netlink: Netlink,
     known: HashMap<Question, Known>,
     /// The last one found, which often is the next one, too.
     last: Option<(Question, Known)>,
@@ -56,11 +52,8 @@ struct Known {
 impl Routes {
     /// No way is known yet.
     pub fn new() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self {
-            socket,
+            netlink: Netlink::connect()?,
             known: HashMap::new(),
             last: None,
             may_ask: true,
@@ -134,19 +127,10 @@ impl Routes {
 
     /// The route to somebody, if it is plain.
     fn route(&mut self, remote: IpAddr, local: Option<IpAddr>) -> io::Result<Option<Route>> {
-        let mut message = RouteMessage::default();
-        let bits = if remote.is_ipv4() { 32 } else { 128 };
-        message.header.address_family = family(remote);
-        message.header.destination_prefix_length = bits;
-        message
-            .attributes
-            .push(RouteAttribute::Destination(remote.into()));
-        if let Some(local) = local {
-            message.header.source_prefix_length = bits;
-            message
-                .attributes
-                .push(RouteAttribute::Source(local.into()));
-        }
+        let message = match local {
+            Some(local) => netlink::route_between(local, remote),
+            None => netlink::route_to(remote),
+        };
         let answer = self.request(RouteNetlinkMessage::GetRoute(message))?;
         let Some(RouteNetlinkMessage::NewRoute(answer)) = answer else {
             return Ok(None);
@@ -242,21 +226,15 @@ impl Routes {
     }
 
     /// Asks for one thing; `None` if there is no such thing.
-    fn request(&mut self, request: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage>> {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST;
-        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(request));
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        let (datagram, _) = self.socket.recv_from_full()?;
-        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&datagram)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-        match answer.payload {
-            NetlinkPayload::InnerMessage(answer) => Ok(Some(answer)),
+    fn request(
+        &mut self,
+        question: RouteNetlinkMessage,
+    ) -> io::Result<Option<RouteNetlinkMessage>> {
+        match self.netlink.ask(question) {
+            Ok(answer) => Ok(Some(answer)),
             // No route, no neighbour, not our address: all the same here.
-            _ => Ok(None),
+            Err(error) if error.raw_os_error().is_some() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }
@@ -267,13 +245,6 @@ struct Route {
     next: IpAddr,
     source: IpAddr,
     mtu: Option<usize>,
-}
-
-fn family(address: IpAddr) -> AddressFamily {
-    match address {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
-    }
 }
 
 fn address(address: &RouteAddress) -> Option<IpAddr> {

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use taltun_common::headers::{ETHERNET_LEN, VLAN_TAG_LEN};
 
-use super::check;
 use super::wait::Bell;
+use crate::os::{check, options};
 use mapping::Mapping;
 use outlet::kick;
 pub use outlet::{Kicked, Outlet};
@@ -391,57 +391,16 @@ fn bind_to(fd: BorrowedFd<'_>, queue: Queue, flags: u16) -> io::Result<()> {
     .map(drop)
 }
 
-/// Marks the structures that the kernel reads and writes as options.
-///
-/// # Safety
-/// Any bytes are a valid value, all of which are initialised, and dropping it does nothing.
-unsafe trait Options: Copy {}
-
-// SAFETY: an integer.
-unsafe impl Options for u32 {}
-// SAFETY: integers, without padding.
-unsafe impl Options for libc::xdp_umem_reg {}
-// SAFETY: integers, without padding.
-unsafe impl Options for libc::xdp_mmap_offsets {}
-// SAFETY: integers, without padding.
-unsafe impl Options for libc::xdp_options {}
-// SAFETY: integers, without padding.
-unsafe impl Options for libc::xdp_statistics {}
-
-fn set_option<T: Options>(fd: BorrowedFd<'_>, option: libc::c_int, value: &T) -> io::Result<()> {
-    // SAFETY: the pointer is to a value of the given length that outlives the call.
-    check(unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_XDP,
-            option,
-            (&raw const *value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    })
-    .map(drop)
+fn set_option<T: options::Value>(
+    socket: BorrowedFd<'_>,
+    option: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    options::set(socket, libc::SOL_XDP, option, value)
 }
 
-/// Reads an option, all of it: kernels before 5.9 know shorter forms of some.
-fn get_option<T: Options>(fd: BorrowedFd<'_>, option: libc::c_int) -> io::Result<T> {
-    // SAFETY: any bytes are a value, so zeroes are.
-    let mut value: T = unsafe { std::mem::zeroed() };
-    let mut len = size_of::<T>() as libc::socklen_t;
-    // SAFETY: both pointers are to values that outlive the call, and the length is true.
-    check(unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_XDP,
-            option,
-            (&raw mut value).cast(),
-            &raw mut len,
-        )
-    })?;
-    if len as usize == size_of::<T>() {
-        Ok(value)
-    } else {
-        Err(io::ErrorKind::Unsupported.into())
-    }
+fn get_option<T: options::Value>(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<T> {
+    options::get(socket, libc::SOL_XDP, option)
 }
 
 #[cfg(test)]

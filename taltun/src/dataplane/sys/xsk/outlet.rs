@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Handle;
 use super::sending::{FrameSlots, LentFrames, Sending};
-use crate::dataplane::sys::check;
+use crate::os::check;
 
 /// How often the kernel is asked to send, at most, before something else is done. Where it
 /// copies it sends some 32 frames each time; else asking starts it, and once is enough.
