@@ -4,6 +4,7 @@ mod apt;
 mod backports;
 mod bench;
 mod build;
+mod fuzz;
 mod instructions;
 mod run;
 mod setup;
@@ -36,6 +37,8 @@ enum Task {
     Instructions(instructions::Arguments),
     /// Runs the tests of what threads share with the thread sanitizer.
     Tsan(tsan::Arguments),
+    /// Looks for inputs that break what reads bytes of others, with libFuzzer.
+    Fuzz(fuzz::Arguments),
     /// Runs tests on other kernels, each in a virtual machine.
     Vm(vm::Arguments),
     /// Installs what building the eBPF programs needs, where it is missing.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Instructions(arguments) => instructions::run(&arguments),
         Task::Tsan(arguments) => tsan::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Ebpf => setup::ebpf_toolchain().map(|()| ExitCode::SUCCESS),
     };

@@ -5,13 +5,12 @@
 //! its own in `target` and is no part of `cargo xtask test`. Without ring, whose assembler it
 //! can't see into, and without eBPF.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
-use taltun_tests::command::output_of;
+use anyhow::{Context, Result, ensure};
 
 use crate::setup;
-use crate::workspace::{cargo, root, target};
+use crate::workspace::{cargo, host, target};
 
 /// What is in the names of tests of what threads share: one of these.
 const THREADS: &[&str] = &["thread", "crew"];
@@ -65,14 +64,4 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// The target that rustc builds for by itself.
-fn host() -> Result<String> {
-    let version = output_of(Command::new("rustc").current_dir(root()).arg("-vV"))?;
-    let line = version.lines().find_map(|line| line.strip_prefix("host: "));
-    match line {
-        Some(host) => Ok(host.to_owned()),
-        None => bail!("rustc -vV doesn't say what it builds for: {version}"),
-    }
 }

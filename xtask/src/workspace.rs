@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use taltun_tests::command::output_of;
 
 /// The repository's top directory.
 pub fn root() -> &'static Path {
@@ -55,4 +56,14 @@ pub fn must_succeed(command: &mut Command, what: &str) -> Result<()> {
         .with_context(|| format!("can't {what}"))?;
     ensure!(status.success(), "couldn't {what} ({status})");
     Ok(())
+}
+
+/// The target that rustc builds for by itself.
+pub fn host() -> Result<String> {
+    let version = output_of(Command::new("rustc").current_dir(root()).arg("-vV"))?;
+    let line = version.lines().find_map(|line| line.strip_prefix("host: "));
+    match line {
+        Some(host) => Ok(host.to_owned()),
+        None => bail!("rustc -vV doesn't say what it builds for: {version}"),
+    }
 }
