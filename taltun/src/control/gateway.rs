@@ -307,3 +307,127 @@ fn explain(error: &StartError) -> String {
     };
     format!("udpgw.listen_addr: cannot listen on {address}: {reason}{advice}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    use super::*;
+    use crate::config::{self, Config};
+    use crate::control::peers;
+    use crate::protocol::device::{Device, Settings};
+    use crate::protocol::randomness::Randomness;
+    use crate::protocol::time::Time;
+
+    fn config(section: &str) -> Config {
+        let text = format!(
+            "[interface]\nmode = \"server\"\nvip = \"10.0.0.1/24\"\nprivate_key = \"{}\"\n\
+             [udpgw]\n{section}\n\
+             [[peers]]\npublic_key = \"{}\"\nvip = \"10.0.0.2\"\nallowed_ips = [\"203.0.113.0/24\", \
+             \"198.51.100.0/25\"]\n\
+             [[peers]]\npublic_key = \"{}\"\nallowed_ips = [\"0.0.0.0/0\", \"128.0.0.0/1\", \"::/0\"]\n",
+            "3".repeat(64),
+            "1".repeat(64),
+            "2".repeat(64)
+        );
+        config::parse(&text, "test.toml").unwrap().config
+    }
+
+    fn device(config: &Config) -> Device {
+        let mut device = Device::new(Settings {
+            private_key: config.interface.private_key.clone(),
+            randomness: Randomness::seeded([0; 32]),
+            wall_clock_at_zero: Duration::ZERO,
+            mtu: 1420,
+            local_addresses: Vec::new(),
+            relay: true,
+        });
+        for peer in &config.peers {
+            device.add_peer(peers::settings(peer), Time::START).unwrap();
+        }
+        device
+    }
+
+    fn free_port() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    }
+
+    #[test]
+    fn what_leads_to_a_peer_is_denied_while_it_does() {
+        let config = config("");
+        let mut device = device(&config);
+        let interface = &config.interface;
+        let rules = options(config.udpgw.as_ref().unwrap(), interface, device.tunnel());
+        let is_denied = |ip: &str| {
+            let verdict = rules.destinations.judge(ip.parse().unwrap());
+            format!("{verdict:?}") == "Denied"
+        };
+        for (ip, expected) in [
+            ("10.0.0.2", true),
+            ("203.0.113.9", true),
+            ("::ffff:203.0.113.9", true),
+            ("198.51.100.9", true),
+            // Only by the route to everywhere.
+            ("198.51.100.200", false),
+            ("8.8.8.8", false),
+            ("193.0.0.1", false),
+            ("2001:4860::8888", false),
+        ] {
+            assert_eq!(is_denied(ip), expected, "{ip}");
+        }
+        // As `wg` changes them.
+        device.set_allowed_ips(&config.peers[0].public_key, &[]);
+        assert!(!is_denied("203.0.113.9"));
+        device.set_allowed_ips(
+            &config.peers[1].public_key,
+            &["8.8.8.0/24".parse().unwrap()],
+        );
+        assert!(is_denied("8.8.8.8"));
+    }
+
+    #[test]
+    fn a_vip_is_listened_on_for_those_in_the_tunnel_alone() {
+        let config = config("listen_addr = [\"10.0.0.1:7300\", \"127.0.0.1:7300\"]");
+        let listen = listen(config.udpgw.as_ref().unwrap(), &config.interface);
+        let interfaces: Vec<Option<&str>> =
+            listen.iter().map(|it| it.interface.as_deref()).collect();
+        let tun_name = config.interface.tun_name.as_str();
+        assert_eq!(interfaces, [Some(tun_name), Some("lo"), None]);
+    }
+
+    #[tokio::test]
+    async fn a_gateway_with_a_fault_is_told_of_and_starts_again() {
+        let address = free_port();
+        let config = config(&format!("listen_addr = \"{address}\""));
+        let device = device(&config);
+        let (interface, tunnel) = (&config.interface, device.tunnel());
+        let mut gateway = Gateway::start(config.udpgw.clone(), interface, tunnel).unwrap();
+        gateway.look();
+        assert_eq!(gateway.status().unwrap().ended, None);
+        assert!(TcpStream::connect(address).is_ok());
+
+        panics::note_fault_in_gateway();
+        gateway.look();
+        let ended = gateway.status().unwrap().ended;
+        assert_eq!(ended.as_deref(), Some("a fault, see the log"));
+
+        let wanted = config.udpgw.as_ref();
+        // The threads that are left end by themselves.
+        let mut told = Err(String::new());
+        for _ in 0..100 {
+            told = gateway.follow(wanted, interface, tunnel).await;
+            if told.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(told, Ok(Some("udpgw on".to_owned())));
+        assert_eq!(gateway.status().unwrap().ended, None);
+        assert!(TcpStream::connect(address).is_ok());
+        assert_eq!(gateway.follow(wanted, interface, tunnel).await, Ok(None));
+
+        gateway.stop().await;
+        assert!(TcpStream::connect(address).is_err());
+    }
+}

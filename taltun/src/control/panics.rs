@@ -19,7 +19,7 @@ pub(super) fn report() {
         std::panic::set_hook(Box::new(|info| {
             if is_of_gateway() {
                 error!("{}; the tunnel goes on without it", fault(info));
-                IN_GATEWAY.store(true, Ordering::Release);
+                note_fault_in_gateway();
                 // Neither the end of the process nor of what this thread holds.
                 loop {
                     std::thread::park();
@@ -33,6 +33,11 @@ pub(super) fn report() {
 
 /// A thread of the gateway had a fault.
 static IN_GATEWAY: AtomicBool = AtomicBool::new(false);
+
+/// Remembers one.
+pub(super) fn note_fault_in_gateway() {
+    IN_GATEWAY.store(true, Ordering::Release);
+}
 
 /// Whether a thread of the gateway had a fault since this was last asked.
 pub(super) fn take_fault_in_gateway() -> bool {
