@@ -46,6 +46,7 @@ mod name_routes_restart;
 mod named_endpoints;
 mod nat64;
 mod network;
+mod overruled;
 mod own_networks;
 mod peer_log;
 mod reach;
@@ -152,6 +153,7 @@ fn side_by_side() -> Vec<Case> {
         stuck::CASES,
         keeping::CASES,
         keeping_rules::CASES,
+        overruled::CASES,
         name_routes::CASES,
         name_routes_around::CASES,
         name_routes_refused::CASES,

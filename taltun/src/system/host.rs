@@ -213,7 +213,10 @@ impl Host {
     /// While routes are taken back on purpose, none is put back.
     fn hold_keeper(&self) {
         if let Some(keeper) = &self.keeper {
-            keeper.change(|made| made.routes.clear());
+            keeper.change(|made| {
+                made.routes.clear();
+                made.connected.clear();
+            });
         }
     }
 
@@ -252,8 +255,7 @@ impl Host {
             // Where IPv6 is off, its addresses aren't among those that were made.
             let vips = self.vip.iter().filter(|vip| network.has(&vip.addr()));
             let nets = vips.filter(|vip| vip.prefix_len() < vip.max_prefix_len());
-            made.routes
-                .extend(nets.map(|vip| routes::connected(vip, self.index)));
+            made.connected = nets.map(|vip| routes::connected(vip, self.index)).collect();
         }
         made
     }

@@ -4,7 +4,8 @@
 //! looked at. What nobody tells of (settings, iptables, the resolver), and what was told while
 //! there was too much to tell, is looked at every [`EVERY`]. Addresses, routes and rules are
 //! simply made again: where they are, the kernel says that they exist, and a router's table
-//! need not be read. Firewall rules are compared with those that were wanted, never with what
+//! need not be read. For routes that isn't all, as one of others may stand in the place of ours:
+//! so it is asked where they lead. Firewall rules are compared with those that were wanted, never with what
 //! happens to be found at first.
 //!
 //! An interface that was renamed or moved is known by its number. Firewall and policy rules,
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::packet_route::route::RouteMessage;
@@ -25,12 +27,17 @@ use tracing::warn;
 
 use super::error::errno;
 use super::kept::{FIREWALL, Kept, LINK, LONGEST};
+use super::lead::{Lead, lead, take_back};
 use super::news::News;
 use super::sysctl::{self, Settings};
-use super::{dns, firewall, network};
+use super::{dns, firewall, network, policy};
 use crate::config::Dns;
 use crate::os::interface;
 
+/// Routes, as `status` calls them.
+const ROUTES: &str = "routes";
+/// Policy rules, as `status` calls them.
+const RULES: &str = "policy rules";
 /// How long an interface may not be found before that is told.
 const DELETED: Duration = Duration::from_millis(1200);
 /// How often what nobody tells of is looked at.
@@ -53,6 +60,8 @@ pub(super) struct Made {
     pub(super) index: Option<u32>,
     pub(super) addresses: Vec<AddressMessage>,
     pub(super) routes: Vec<RouteMessage>,
+    /// Those that the kernel made for the addresses.
+    pub(super) connected: Vec<RouteMessage>,
     pub(super) rules: Vec<RuleMessage>,
     pub(super) firewall: Option<(firewall::FirewallTool, firewall::Rules)>,
     pub(super) settings: Settings,
@@ -222,15 +231,17 @@ async fn put_back_network(
         *request.message_mut() = address.clone();
         gone |= note(kept, made, "addresses", request.execute().await);
     }
-    for rule in &made.rules {
-        let mut request = handle.rule().add();
-        *request.message_mut() = rule.clone();
-        note(kept, made, "policy rules", request.execute().await);
-    }
+    put_back_rules(handle, made, kept, shared).await;
     // Routes go with the address that they are from.
     if !routes && !gone {
         return;
     }
+    for route in &made.connected {
+        let added = handle.route().add(route.clone()).execute().await;
+        note(kept, made, ROUTES, added);
+    }
+    let mut missing = false;
+    let mut overruled = None;
     for route in &made.routes {
         let added = handle.route().add(route.clone()).execute().await;
         let wanted = || {
@@ -242,8 +253,72 @@ async fn put_back_network(
             let _ = handle.route().del(route.clone()).execute().await;
             continue;
         }
-        note(kept, made, "routes", added);
+        if !exists(&added) {
+            missing |= added.is_err();
+            note(kept, made, ROUTES, added);
+            continue;
+        }
+        // Or another, which the kernel takes for ours.
+        match lead(handle, route).await {
+            Lead::Ours => {}
+            Lead::Another(_) if kept.may(ROUTES) => match take_back(handle, route).await {
+                Ok(()) if !wanted() => {
+                    let _ = handle.route().del(route.clone()).execute().await;
+                }
+                Ok(()) => kept.note(&made.name, ROUTES, Ok(()), LONGEST),
+                Err(reason) => overruled = Some(reason),
+            },
+            Lead::Another(reason) | Lead::OtherTable(reason) => overruled = Some(reason),
+        }
     }
+    match overruled {
+        Some(reason) => kept.overruled(&made.name, ROUTES, &reason),
+        None if !missing => kept.fine(ROUTES),
+        None => {}
+    }
+}
+
+/// Makes policy rules again, and sees to it that they come first.
+async fn put_back_rules(handle: &Handle, made: &Made, kept: &Kept, shared: &Arc<Mutex<Made>>) {
+    let mut missing = false;
+    for rule in &made.rules {
+        let mut request = handle.rule().add();
+        *request.message_mut() = rule.clone();
+        let added = request.execute().await;
+        if !exists(&added) {
+            missing |= added.is_err();
+            note(kept, made, RULES, added);
+        }
+    }
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let of_it = |rule: &&RuleMessage| rule.header.family == family;
+        let ours: Vec<RuleMessage> = made.rules.iter().filter(of_it).cloned().collect();
+        match policy::keep_first(handle, &ours).await {
+            Ok(None) => {}
+            Ok(Some(moved)) => {
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                shared.rules.retain(|rule| rule.header.family != family);
+                shared.rules.extend(moved);
+                drop(shared);
+                kept.note(&made.name, RULES, Ok(()), LONGEST);
+            }
+            Err(reason) => {
+                kept.overruled(&made.name, RULES, &reason.to_string());
+                missing = true;
+            }
+        }
+    }
+    if !missing {
+        kept.fine(RULES);
+    }
+}
+
+/// Whether the kernel says of what was to be added that it is there.
+fn exists(added: &Result<(), rtnetlink::Error>) -> bool {
+    added
+        .as_ref()
+        .err()
+        .is_some_and(|error| errno(error) == Some(libc::EEXIST))
 }
 
 /// Sets our interface up where somebody has set it down: at an orderly end nobody looks any

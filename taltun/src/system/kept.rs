@@ -143,17 +143,28 @@ impl Kept {
         }
     }
 
+    /// It is there, but something of others comes before it: tells the log, once for each
+    /// `reason`.
+    pub(super) fn overruled(&self, name: &str, what: &'static str, reason: &str) {
+        if self.is_news(what, reason) {
+            warn!("{name}: {reason}");
+        }
+    }
+
     /// The interface isn't where it was made, or isn't called what it was: tells the log, once
     /// for each `reason`.
     pub(super) fn is_away(&self, name: &str, reason: &str) {
-        let new = self.with(INTERFACE, |story| {
+        if self.is_news(INTERFACE, reason) {
+            error!("{name}: {reason}");
+        }
+    }
+
+    fn is_news(&self, what: &'static str, reason: &str) -> bool {
+        self.with(what, |story| {
             let new = story.missing.as_deref() != Some(reason);
             story.missing = Some(reason.to_owned());
             new
-        });
-        if new {
-            error!("{name}: {reason}");
-        }
+        })
     }
 
     /// The interface is as it was made.

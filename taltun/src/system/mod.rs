@@ -17,6 +17,7 @@ mod ipv6;
 mod journal;
 mod keep;
 mod kept;
+mod lead;
 mod left_file;
 mod link;
 mod local;

@@ -11,9 +11,10 @@ use crate::os::netlink;
 
 /// `NFNLGRP_NFTABLES`: rulesets of nftables, those of iptables by it included.
 const NFTABLES_GROUP: u32 = 7;
-/// Messages that tell that something is gone or changed: `RTM_NEWLINK`, `RTM_DELLINK`,
-/// `RTM_DELADDR`, `RTM_DELROUTE`, `RTM_DELRULE`. What came to be is no reason to look.
-const GONE: [u16; 5] = [16, 17, 21, 25, 33];
+/// Messages that tell that something is gone or changed, or comes before ours: `RTM_NEWLINK`,
+/// `RTM_DELLINK`, `RTM_DELADDR`, `RTM_DELROUTE`, `RTM_NEWRULE`, `RTM_DELRULE`. What else came to
+/// be is no reason to look at once.
+const GONE: [u16; 6] = [16, 17, 21, 25, 32, 33];
 
 /// What there was news of.
 #[derive(Debug, Clone, Copy, Default)]

@@ -47,25 +47,71 @@ pub(super) async fn add(
     let others = others(handle, family, mark).await?;
     let priority = free(&others)?;
     overruled(handle, family, &others, priority).await?;
-    // The one into the tunnel first: between the two nothing may go around it.
-    let mut made = Vec::new();
-    for (rule, priority) in [
-        (to_table(family, mark), priority + 1),
-        (to_local(family, mark), priority),
-    ] {
+    let made = at(family, mark, priority);
+    for rule in &made {
         let mut request: RuleAddRequest = handle.rule().add();
-        *request.message_mut() = rule;
-        request
-            .message_mut()
-            .attributes
-            .push(RuleAttribute::Priority(priority));
-        made.push(request.message_mut().clone());
+        *request.message_mut() = rule.clone();
         request
             .execute()
             .await
             .map_err(|error| SystemError::refused("add a policy rule", &error))?;
     }
     Ok(made)
+}
+
+/// The two rules at these priorities, the one into the tunnel first: between adding the two
+/// nothing may go around it.
+fn at(family: AddressFamily, mark: u32, first: u32) -> Vec<RuleMessage> {
+    let rules = [
+        (to_table(family, mark), first + 1),
+        (to_local(family, mark), first),
+    ];
+    let with = |(mut rule, priority): (RuleMessage, u32)| {
+        rule.attributes.push(RuleAttribute::Priority(priority));
+        rule
+    };
+    rules.into_iter().map(with).collect()
+}
+
+/// Looks whether our rules of a family come before all that would lead everything elsewhere.
+/// Where others have taken one of their priorities, which may be before us there, ours are made
+/// again at two that nobody has, and are returned.
+///
+/// # Errors
+/// [`SystemError::Overruled`] or [`SystemError::LocalRule`], as at the start.
+pub(super) async fn keep_first(
+    handle: &Handle,
+    ours: &[RuleMessage],
+) -> Result<Option<Vec<RuleMessage>>, SystemError> {
+    let Some((family, mark)) = ours
+        .first()
+        .and_then(|rule| Some((rule.header.family, fwmark(rule)?)))
+    else {
+        return Ok(None);
+    };
+    let others = others(handle, family, mark).await?;
+    let taken = |rule: &RuleMessage| ours.iter().any(|own| priority(own) == priority(rule));
+    if others.iter().any(taken) {
+        let made = at(family, mark, free(&others)?);
+        for rule in &made {
+            let mut request = handle.rule().add();
+            *request.message_mut() = rule.clone();
+            match request.execute().await {
+                Err(error) if errno(&error) != Some(libc::EEXIST) => {
+                    return Err(SystemError::refused("add a policy rule", &error));
+                }
+                _ => {}
+            }
+        }
+        for rule in ours {
+            // Gone already is as good.
+            let _ = handle.rule().del(rule.clone()).execute().await;
+        }
+        return Ok(Some(made));
+    }
+    let first = ours.iter().map(priority).min().unwrap_or(FIRST);
+    overruled(handle, family, &others, first).await?;
+    Ok(None)
 }
 
 /// Removes all rules for `mark`, of both families. None there are fine.
@@ -91,27 +137,29 @@ pub(super) async fn remove(handle: &Handle, mark: u32) {
 pub(super) async fn marks(handle: &Handle, family: AddressFamily) -> Result<Vec<u32>, SystemError> {
     let ours = FIRST - 2 * (PAIRS - 1)..=FIRST + 1;
     let rules = rules(handle, family).await?;
-    let mark = |rule: &RuleMessage| {
-        let mark = rule
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                RuleAttribute::FwMark(mark) => Some(*mark),
-                _ => None,
-            })?;
-        let local = RuleAttribute::SuppressPrefixLen(0);
-        let leads = match table(rule)? {
-            table if table == mark => true,
-            table => {
-                table == u32::from(RouteHeader::RT_TABLE_MAIN) && rule.attributes.contains(&local)
-            }
-        };
-        let is_ours = leads
-            && rule.header.flags.contains(RuleFlags::Invert)
-            && ours.contains(&priority(rule));
-        is_ours.then_some(mark)
+    let ours = rules.iter().filter(|rule| ours.contains(&priority(rule)));
+    Ok(ours.filter_map(mark_of).collect())
+}
+
+/// The mark of a rule that has the shape of one of ours.
+fn mark_of(rule: &RuleMessage) -> Option<u32> {
+    let mark = fwmark(rule)?;
+    let local = RuleAttribute::SuppressPrefixLen(0);
+    let leads = match table(rule)? {
+        table if table == mark => true,
+        table => table == u32::from(RouteHeader::RT_TABLE_MAIN) && rule.attributes.contains(&local),
     };
-    Ok(rules.iter().filter_map(mark).collect())
+    (leads && rule.header.flags.contains(RuleFlags::Invert)).then_some(mark)
+}
+
+/// The mark that a rule asks for, or that it is not to have.
+fn fwmark(rule: &RuleMessage) -> Option<u32> {
+    rule.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RuleAttribute::FwMark(mark) => Some(*mark),
+            _ => None,
+        })
 }
 
 /// The rules of a family; none where the kernel lacks it.
@@ -153,10 +201,7 @@ async fn others(
     mark: u32,
 ) -> Result<Vec<RuleMessage>, SystemError> {
     let mut rules = rules(handle, family).await?;
-    let ours = RuleAttribute::FwMark(mark);
-    rules.retain(|rule| {
-        !(rule.header.flags.contains(RuleFlags::Invert) && rule.attributes.contains(&ours))
-    });
+    rules.retain(|rule| mark_of(rule) != Some(mark));
     Ok(rules)
 }
 

@@ -148,7 +148,10 @@ impl<'a> Holders<'a> {
 }
 
 /// An address in the middle of a network.
-fn inside(net: &IpNet) -> IpAddr {
+pub(super) fn inside(net: &IpNet) -> IpAddr {
+    if net.prefix_len() == net.max_prefix_len() {
+        return net.addr();
+    }
     let half = |bits: u32, length: u8| bits.saturating_sub(u32::from(length) + 1);
     match net {
         IpNet::V4(net) => {
