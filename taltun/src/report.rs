@@ -1,21 +1,47 @@
 //! What `status` and `stats` tell, as data: the control socket sends it, the commands
-//! print it, the lab reads it. Field names are part of the interface.
+//! print it, the lab reads it. Names of fields and words are part of the interface: the
+//! manual's page on the JSON has each of them, which `schema` holds. They are only ever added.
+
+mod drops;
+mod rates;
+#[cfg(test)]
+mod schema;
+mod unix_time;
+mod words;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use taltun_common::drops::DropReason;
 
+pub use self::drops::Drops;
+pub use self::rates::{Rates, Traffic, per_second};
+pub use self::unix_time::UnixTime;
+pub use self::words::{
+    Aead, AfXdpSocket, HostPart, ProblemCause, Steering, SwitchLeftState, TcAttachment, TunnelMode,
+    XdpAttachment,
+};
 use crate::layer::Layer;
+
+/// The version of the JSON. It goes up when a field goes away or means something else, and
+/// stays when one is added.
+pub const VERSION: u32 = 1;
 
 /// `taltun status --json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
+    /// [`VERSION`].
+    #[serde(default)]
+    pub version: u32,
+    /// When this was so.
+    #[serde(default)]
+    pub timestamp: UnixTime,
     /// Name of the TUN interface.
     pub interface: String,
-    /// `server` or `client`; `plain` for an interface without a configuration file.
-    pub mode: String,
+    /// What decides about the tunnel.
+    pub mode: TunnelMode,
     /// Our public key, base64.
     pub public_key: String,
     /// Where the UDP sockets listen.
@@ -24,9 +50,8 @@ pub struct Status {
     pub vip: Vec<IpNet>,
     /// MTU of the tunnel, bytes.
     pub mtu: u16,
-    /// What seals and opens the traffic on this machine: `avx512`, `ring` or `portable`.
-    #[serde(default)]
-    pub aead: String,
+    /// What seals and opens the traffic on this machine.
+    pub aead: Aead,
     /// Seconds since the start.
     pub uptime_seconds: u64,
     /// Routes of others that lead out of a full tunnel, as they are more specific than its own
@@ -46,11 +71,10 @@ pub struct Status {
     /// The TC programs on the tunnel interface.
     pub tc: TcStatus,
     /// How datagrams find their worker.
-    #[serde(default)]
     pub steering: SteeringStatus,
     /// Dropped packets by reason, as in [`Stats`].
     #[serde(default)]
-    pub drops: BTreeMap<String, u64>,
+    pub drops: Drops,
     /// Unknown keys that tried, the last one first (at most 16).
     #[serde(default)]
     pub unknown_keys: Vec<UnknownKey>,
@@ -97,9 +121,8 @@ pub struct HostStatus {
 /// Something that others took away and that was put back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutBack {
-    /// `addresses`, `routes`, `policy rules`, `firewall rules`, `kernel settings` or
-    /// `name servers`.
-    pub what: String,
+    /// What it is a part of.
+    pub what: HostPart,
     /// How often.
     pub times: u64,
     /// Seconds since the last time.
@@ -110,7 +133,7 @@ pub struct PutBack {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
     /// As in [`PutBack`].
-    pub what: String,
+    pub what: HostPart,
     /// Why it can't be put back.
     pub reason: String,
 }
@@ -127,14 +150,48 @@ pub struct RouteAround {
     pub refused: bool,
     /// The router that it leads to; `None` for a network that the interface is on.
     pub gateway: Option<IpAddr>,
-    /// Who made it, as the kernel knows: `dhcp`, `ra`, `static`, `boot`, `kernel`, …
-    pub origin: String,
+    /// Who made it, as the kernel knows.
+    pub origin: RouteOrigin,
+}
+
+/// Who made a route. The kernel has many numbers for it, and anybody may use a new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum RouteOrigin {
+    /// The kernel, for an address of an interface.
+    Kernel,
+    /// Another: `dhcp`, `ra`, `static`, `boot`, …
+    Other(String),
+}
+
+impl From<String> for RouteOrigin {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "kernel" => Self::Kernel,
+            _ => Self::Other(word),
+        }
+    }
+}
+
+impl From<RouteOrigin> for String {
+    fn from(origin: RouteOrigin) -> Self {
+        origin.to_string()
+    }
+}
+
+impl std::fmt::Display for RouteOrigin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Kernel => "kernel",
+            Self::Other(word) => word,
+        })
+    }
 }
 
 impl RouteAround {
     /// Whether it is the kernel's own for an address of that interface.
     pub fn is_connected(&self) -> bool {
-        self.gateway.is_none() && self.origin == "kernel"
+        self.gateway.is_none() && self.origin == RouteOrigin::Kernel
     }
 }
 
@@ -200,10 +257,8 @@ pub struct PeerStatus {
 /// Why there is no handshake with a peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
-    /// `preshared_key`, `not_confirmed`, `port_closed`, `unreachable`, `not_sent`,
-    /// `not_resolved`, `no_answer`, or `away`: a peer whose endpoint isn't configured is no more
-    /// where it was heard, which is nothing to mend.
-    pub cause: String,
+    /// Which it is.
+    pub cause: ProblemCause,
     /// What happened and what to do, in a sentence.
     pub message: String,
     /// Seconds since it last happened.
@@ -225,6 +280,9 @@ pub struct BanStatus {
     /// When that ban ends, in seconds from now; `None` for one that lasts until it is taken
     /// back.
     pub seconds_left: Option<u64>,
+    /// The same by the wall clock.
+    #[serde(default)]
+    pub ends_at: Option<UnixTime>,
     /// Peers that are in it, by name or public key (at most 4 of them).
     #[serde(default)]
     pub peers: Vec<String>,
@@ -250,8 +308,8 @@ pub struct UnknownKey {
 pub struct XdpStatus {
     /// The underlay interface; empty where the reason concerns all.
     pub interface: String,
-    /// `driver`, `generic` or `off`.
-    pub mode: String,
+    /// Where it runs.
+    pub mode: XdpAttachment,
     /// Why this mode, in a sentence.
     pub reason: String,
 }
@@ -263,8 +321,8 @@ pub struct AfXdpStatus {
     pub interface: String,
     /// Which of its receive queues; `None` where the reason concerns all of them.
     pub queue: Option<u32>,
-    /// `zero-copy`, `copy` or `off`.
-    pub mode: String,
+    /// How it takes frames.
+    pub mode: AfXdpSocket,
     /// Why this mode, in a sentence.
     pub reason: String,
     /// Frames received through it.
@@ -284,18 +342,17 @@ pub struct AfXdpStatus {
 /// How the TC programs guard the tunnel interface, and why it is so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcStatus {
-    /// `tcx`, `clsact` or `off`.
-    pub mode: String,
+    /// How they hang on it.
+    pub mode: TcAttachment,
     /// Why this mode, in a sentence.
     pub reason: String,
 }
 
 /// Whether each worker gets the datagrams of its own sessions, and why it is so.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SteeringStatus {
-    /// `ebpf`: by receiver index. `off`: by the kernel's hash of addresses and ports. `none`:
-    /// there is one worker, which gets all.
-    pub mode: String,
+    /// By what.
+    pub mode: Steering,
     /// Why, in a sentence.
     pub reason: String,
 }
@@ -304,19 +361,61 @@ impl SteeringStatus {
     /// There is nothing to steer.
     pub fn none() -> Self {
         Self {
-            mode: "none".into(),
+            mode: Steering::None,
             reason: "there is one worker".into(),
         }
     }
 }
 
+/// `taltun status --json` where nobody answers; the exit code says so as well.
+#[derive(Debug, Clone, Serialize)]
+pub struct NotRunning {
+    /// [`VERSION`].
+    pub version: u32,
+    /// When this was so.
+    pub timestamp: UnixTime,
+    /// Always `false`.
+    pub running: bool,
+    /// The kill switches that tunnels left.
+    pub kill_switches: Vec<SwitchLeft>,
+    /// Why there may be more kill switches than these.
+    pub cannot_look: Option<String>,
+}
+
+/// A kill switch of a tunnel that doesn't run.
+#[derive(Debug, Clone, Serialize)]
+pub struct SwitchLeft {
+    /// The tunnel's interface.
+    pub interface: String,
+    /// What it does.
+    pub state: SwitchLeftState,
+    /// Why it is open, or can't be looked at.
+    pub reason: Option<String>,
+    /// The command that starts its tunnel; `None` where that isn't known.
+    pub start: Option<String>,
+    /// In another network namespace.
+    pub elsewhere: bool,
+}
+
 /// `taltun stats --json`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Stats {
+    /// [`VERSION`].
+    #[serde(default)]
+    pub version: u32,
+    /// When this was so.
+    #[serde(default)]
+    pub timestamp: UnixTime,
+    /// Name of the TUN interface.
+    #[serde(default)]
+    pub interface: String,
     /// Dropped packets by reason, those of the XDP program and of user space together.
-    pub drops: BTreeMap<String, u64>,
+    pub drops: Drops,
     /// What the workers moved.
     pub traffic: Traffic,
+    /// What both gained a second; `None` in the first second.
+    #[serde(default)]
+    pub rates: Option<Rates>,
     /// How often the kernel refused an offload that it had offered.
     #[serde(default)]
     pub fallbacks: Fallbacks,
@@ -352,23 +451,6 @@ pub struct UdpgwStats {
     pub counters: BTreeMap<String, u64>,
 }
 
-/// Packets and bytes of inner traffic that the workers moved.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Traffic {
-    /// Packets opened and written to the TUN.
-    pub rx_packets: u64,
-    /// Their bytes.
-    pub rx_bytes: u64,
-    /// Packets read from the TUN and sealed.
-    pub tx_packets: u64,
-    /// Their bytes.
-    pub tx_bytes: u64,
-    /// Packets relayed from one peer to another.
-    pub relayed_packets: u64,
-    /// Their bytes.
-    pub relayed_bytes: u64,
-}
-
 /// How often the kernel refused an offload in use. No packet is lost by it: what was
 /// refused goes again without, and an offload that is refused for good is switched off.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -397,6 +479,6 @@ pub struct Source {
     /// How many of the packets the eBPF programs dropped; what user space drops isn't among them.
     pub drops: u64,
     /// Why the last of these was, on whichever CPU, as in [`Stats::drops`].
-    #[serde(default)]
-    pub reason: Option<String>,
+    #[serde(default, with = "drops::reason")]
+    pub reason: Option<DropReason>,
 }

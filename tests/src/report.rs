@@ -10,6 +10,10 @@ use serde::Deserialize;
 /// `taltun status --json`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Status {
+    /// Version of the JSON.
+    pub version: u32,
+    /// When this was so, in Unix seconds.
+    pub timestamp: f64,
     /// Name of the TUN interface.
     pub interface: String,
     /// Where the UDP sockets listen.
@@ -100,10 +104,18 @@ pub struct AfXdp {
 /// `taltun stats --json`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Stats {
+    /// Version of the JSON.
+    pub version: u32,
+    /// When this was so, in Unix seconds.
+    pub timestamp: f64,
+    /// Name of the TUN interface.
+    pub interface: String,
     /// Dropped packets by reason.
     pub drops: BTreeMap<String, u64>,
     /// What the workers moved.
     pub traffic: Traffic,
+    /// What both gained a second; none in the first second.
+    pub rates: Option<Rates>,
     /// What didn't go as it should, and cost nothing but time.
     pub fallbacks: Fallbacks,
     /// Batches that were sealed or opened by more than one thread.
@@ -114,6 +126,8 @@ pub struct Stats {
     pub denied: Vec<String>,
     /// Inner sources denied now.
     pub denied_inner: Vec<String>,
+    /// All of these with their ends.
+    pub bans: Vec<Ban>,
 }
 
 impl Stats {
@@ -131,6 +145,28 @@ impl Stats {
     pub fn source(&self, addr: IpAddr) -> Option<&Source> {
         self.sources.iter().find(|source| source.addr == addr)
     }
+}
+
+/// What the counters gained a second.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Rates {
+    /// Over how many seconds.
+    pub over_seconds: f64,
+    /// Of `traffic`.
+    pub traffic: Traffic,
+    /// Of `drops`.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// A network that is denied.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Ban {
+    /// The network.
+    pub net: String,
+    /// How long its ban lasts still.
+    pub seconds_left: Option<u64>,
+    /// When it ends, in Unix seconds.
+    pub ends_at: Option<f64>,
 }
 
 /// Packets and bytes of inner traffic.

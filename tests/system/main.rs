@@ -27,6 +27,7 @@ mod idle;
 mod import;
 mod in_anothers_name;
 mod interop;
+mod json;
 mod keepalive;
 mod keeping;
 mod keeping_rules;
@@ -126,6 +127,7 @@ fn side_by_side() -> Vec<Case> {
         reach::CASES,
         bans::CASES,
         bans_meant::CASES,
+        json::CASES,
         lifecycle::CASES,
         refusals::CASES,
         words::CASES,

@@ -29,6 +29,17 @@ pub struct AeadKey {
     wide: Option<wide::Key>,
 }
 
+/// What does the arithmetic of traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackEnd {
+    /// Our own code for AVX-512.
+    Avx512,
+    /// The library ring.
+    Ring,
+    /// `chacha20poly1305`, in place of ring.
+    Portable,
+}
+
 /// The tag didn't match: the bytes are not from whoever holds the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("authentication failed")]
@@ -69,11 +80,11 @@ impl AeadKey {
     }
 
     /// The back end that traffic is sealed and opened by on this machine.
-    pub fn back_end() -> &'static str {
+    pub fn back_end() -> BackEnd {
         if wide::Key::new(&[0; KEY_LEN]).is_some() {
-            "avx512"
+            BackEnd::Avx512
         } else {
-            general::NAME
+            general::BACK_END
         }
     }
 }
@@ -100,7 +111,7 @@ mod with_ring {
 
     use crate::{KEY_LEN, TAG_LEN};
 
-    pub(super) const NAME: &str = "ring";
+    pub(super) const BACK_END: super::BackEnd = super::BackEnd::Ring;
 
     /// In a box, so that moving the key leaves no copies behind to wipe.
     pub(super) struct Key(Box<MaybeUninit<LessSafeKey>>);
@@ -161,7 +172,7 @@ mod portable {
     use crate::{KEY_LEN, TAG_LEN};
 
     #[cfg(not(feature = "ring"))]
-    pub(super) const NAME: &str = "portable";
+    pub(super) const BACK_END: super::BackEnd = super::BackEnd::Portable;
 
     pub(super) struct Key(ChaCha20Poly1305);
 
@@ -303,7 +314,7 @@ mod tests {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512ifma");
         assert_eq!(
-            AeadKey::back_end() == "avx512",
+            AeadKey::back_end() == BackEnd::Avx512,
             has_it,
             "was the flag of .cargo/config.toml replaced by RUSTFLAGS?"
         );

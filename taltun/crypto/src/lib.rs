@@ -25,7 +25,7 @@ use hmac::SimpleHmac;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-pub use aead::{AeadKey, AuthError};
+pub use aead::{AeadKey, AuthError, BackEnd};
 
 /// Bytes of every key in the protocol.
 pub const KEY_LEN: usize = 32;

@@ -1,7 +1,6 @@
 //! In place of `programs`, when Taltun is built without the `ebpf` feature: programs that
 //! can't exist.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{ShieldSettings, Underlay};
 use crate::layer::Layer;
-use crate::report::{Source, SteeringStatus, TcStatus, XdpStatus};
+use crate::report::{Drops, Source, SteeringStatus, TcStatus, XdpStatus};
 
 pub(super) struct Programs {
     pub(super) maps: Maps,
@@ -134,7 +133,7 @@ impl Maps {
         match self.load {}
     }
 
-    pub(super) fn drops(&self) -> BTreeMap<&'static str, u64> {
+    pub(super) fn drops(&self) -> Drops {
         match self.load {}
     }
 }

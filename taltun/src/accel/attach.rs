@@ -17,7 +17,7 @@ use super::netlink::Link;
 use super::off;
 use super::offload::{self, Gro};
 use crate::config::XdpMode;
-use crate::report::XdpStatus;
+use crate::report::{XdpAttachment, XdpStatus};
 
 /// A program on an interface. The link goes first, then GRO, which it needed.
 #[derive(Debug)]
@@ -56,10 +56,10 @@ enum Way {
 }
 
 impl Way {
-    fn name(self) -> &'static str {
+    fn word(self) -> XdpAttachment {
         match self {
-            Self::Driver => "driver",
-            Self::Generic => "generic",
+            Self::Driver => XdpAttachment::Driver,
+            Self::Generic => XdpAttachment::Generic,
         }
     }
 
@@ -110,7 +110,7 @@ pub(super) fn attach(
                 }
                 let status = XdpStatus {
                     interface: link.name.clone(),
-                    mode: way.name().into(),
+                    mode: way.word(),
                     reason: reasons.join("; "),
                 };
                 let queues_now = offload::receive_queues(&link.name).ok();
@@ -123,7 +123,7 @@ pub(super) fn attach(
                 return (status, Some(attachment));
             }
             Err(error) => {
-                refusals.push(format!("{} mode refused: {}", way.name(), explain(&error)));
+                refusals.push(format!("{} mode refused: {}", way.word(), explain(&error)));
             }
         }
     }

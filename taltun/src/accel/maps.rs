@@ -4,7 +4,7 @@
 //! full or in the middle of a change, proves nothing, and the programs are told so before it
 //! is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -25,7 +25,7 @@ use super::named::map;
 use super::routes::{Room, Routes};
 use super::under_load::UnderLoadMaps;
 use crate::layer::Layer;
-use crate::report::Source;
+use crate::report::{Drops, Source};
 
 type Prefixes = LpmTrie<MapData, Address, u8>;
 type Sources = PerCpuHashMap<MapData, Address, SourceCounters>;
@@ -234,16 +234,11 @@ impl Maps {
         sources
     }
 
-    pub(super) fn drops(&self) -> BTreeMap<&'static str, u64> {
-        let mut drops = BTreeMap::new();
+    pub(super) fn drops(&self) -> Drops {
+        let mut drops = Drops::default();
         for reason in DropReason::ALL {
             match self.drops.get(&(*reason as u32), 0) {
-                Ok(cpus) => {
-                    let count = cpus.iter().sum::<u64>();
-                    if count != 0 {
-                        drops.insert(reason.label(), count);
-                    }
-                }
+                Ok(cpus) => drops[*reason] = cpus.iter().sum(),
                 Err(error) => tracing::debug!(%error, "the programs' drops can't be read"),
             }
         }
@@ -314,7 +309,7 @@ fn sum<'a>(addr: IpAddr, cpus: impl Iterator<Item = &'a SourceCounters>) -> Sour
         let drop = (cpu.last_drop, cpu.drops);
         if cpu.reason != 0 && last.is_none_or(|last| last < drop) {
             last = Some(drop);
-            source.reason = label(cpu.reason);
+            source.reason = reason(cpu.reason);
         }
         source.packets += cpu.packets;
         source.bytes += cpu.bytes;
@@ -324,9 +319,9 @@ fn sum<'a>(addr: IpAddr, cpus: impl Iterator<Item = &'a SourceCounters>) -> Sour
 }
 
 /// The reason that a source's counters name.
-fn label(code: u64) -> Option<String> {
+fn reason(code: u64) -> Option<DropReason> {
     let number = usize::try_from(code).ok()?.checked_sub(1)?;
-    Some(DropReason::ALL.get(number)?.label().to_owned())
+    DropReason::ALL.get(number).copied()
 }
 
 #[cfg(test)]
@@ -345,12 +340,12 @@ mod tests {
         let (mac1, shape) = (Some(DropReason::Mac1), Some(DropReason::Shape));
         let last = |cpus: &[SourceCounters]| sum([192, 0, 2, 1].into(), cpus.iter());
         let two = [cpu(50, mac1, 700), cpu(5, shape, 701), cpu(0, None, 0)];
-        assert_eq!(last(&two).reason.as_deref(), Some("shape"));
+        assert_eq!(last(&two).reason, shape);
         assert_eq!((last(&two).drops, last(&two).packets), (55, 58));
         // Since the start of a machine whose clock of ticks has just gone round to zero.
-        assert_eq!(last(&[cpu(1, mac1, 0)]).reason.as_deref(), Some("mac1"));
+        assert_eq!(last(&[cpu(1, mac1, 0)]).reason, mac1);
         let at_once = [cpu(1, shape, 9), cpu(2, mac1, 9)];
-        assert_eq!(last(&at_once).reason.as_deref(), Some("mac1"));
+        assert_eq!(last(&at_once).reason, mac1);
         assert_eq!(last(&[cpu(0, None, 0)]).reason, None);
     }
 }

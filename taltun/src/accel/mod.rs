@@ -56,7 +56,6 @@ mod under_load;
 #[cfg(feature = "ebpf")]
 mod xsk;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -67,7 +66,9 @@ use ipnet::IpNet;
 
 use crate::config::XdpMode;
 use crate::layer::Layer;
-use crate::report::{Source, SteeringStatus, TcStatus, XdpStatus};
+use crate::report::{
+    Drops, Source, Steering, SteeringStatus, TcAttachment, TcStatus, XdpAttachment, XdpStatus,
+};
 
 use programs::Programs;
 
@@ -210,7 +211,7 @@ impl Shield {
         match &self.programs {
             Ok(programs) => programs.tunnel_status(),
             Err(reason) => TcStatus {
-                mode: "off".into(),
+                mode: TcAttachment::Off,
                 reason: reason.clone(),
             },
         }
@@ -229,7 +230,7 @@ impl Shield {
         match &self.programs {
             Ok(programs) => programs.steering_status(),
             Err(reason) => SteeringStatus {
-                mode: "off".into(),
+                mode: Steering::Off,
                 reason: reason.clone(),
             },
         }
@@ -340,10 +341,10 @@ impl Shield {
 
     /// Dropped packets by the [label](taltun_common::drops::DropReason::label) of their
     /// reason; only reasons that occurred.
-    pub fn drops(&self) -> BTreeMap<&'static str, u64> {
+    pub fn drops(&self) -> Drops {
         self.programs
             .as_ref()
-            .map_or_else(|_| BTreeMap::new(), |programs| programs.maps.drops())
+            .map_or_else(|_| Drops::default(), |programs| programs.maps.drops())
     }
 
     /// The interfaces whose frames can be handed to AF_XDP sockets, as they are now.
@@ -396,7 +397,7 @@ fn nothing_attached() -> String {
 fn off(interface: &str, reason: impl Into<String>) -> XdpStatus {
     XdpStatus {
         interface: interface.into(),
-        mode: "off".into(),
+        mode: XdpAttachment::Off,
         reason: reason.into(),
     }
 }
@@ -416,7 +417,7 @@ mod tests {
         let mut shield = Shield::start(&ShieldSettings::of(XdpMode::Off));
         let status = shield.status();
         assert_eq!(status.len(), 1);
-        assert_eq!(status[0].mode, "off");
+        assert_eq!(status[0].mode, XdpAttachment::Off);
         shield.allow_index(1);
         shield.forget_index(1);
         shield.add_routes(&["10.0.0.2/32".parse().unwrap()]);
@@ -433,10 +434,10 @@ mod tests {
                 .ban(Layer::Inner, "10.0.0.2/32".parse().unwrap())
                 .is_err()
         );
-        assert_eq!(shield.tunnel_status().mode, "off");
+        assert_eq!(shield.tunnel_status().mode, TcAttachment::Off);
         assert!(shield.sources(Layer::Outer, 10).is_empty());
         assert!(shield.sources(Layer::Inner, 10).is_empty());
-        assert!(shield.drops().is_empty());
+        assert_eq!(shield.drops(), Drops::default());
     }
 
     #[test]
@@ -444,7 +445,7 @@ mod tests {
         let shield = Shield::start(&ShieldSettings::of(XdpMode::Auto));
         let status = shield.status();
         assert_eq!(status.len(), 1);
-        assert_eq!(status[0].mode, "off");
+        assert_eq!(status[0].mode, XdpAttachment::Off);
         assert!(!status[0].reason.is_empty());
     }
 }

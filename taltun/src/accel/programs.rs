@@ -24,7 +24,7 @@ use super::xsk::Sockets;
 use super::{OBJECT, ShieldSettings, Underlay, Wanted, off};
 use crate::config::keys;
 use crate::layer::Layer;
-use crate::report::{SteeringStatus, TcStatus, XdpStatus};
+use crate::report::{SteeringStatus, TcStatus, XdpAttachment, XdpStatus};
 
 /// The programs, their maps, and what they are attached to.
 pub(super) struct Programs {
@@ -84,7 +84,7 @@ impl Programs {
             None
         });
         let tunnel = tunnel::attach(&mut ebpf, request.tun_name);
-        tracing::info!(mode = tunnel.0.mode, reason = tunnel.0.reason, "TC");
+        tracing::info!(mode = tunnel.0.mode.word(), reason = tunnel.0.reason, "TC");
         let mut programs = Self {
             attached: BTreeMap::new(),
             tunnel,
@@ -128,7 +128,7 @@ impl Programs {
         self.maps.set_workers(sockets.len());
         let new = steering.attach(&mut self.ebpf, sockets);
         if new != *status {
-            tracing::info!(mode = new.mode, reason = new.reason, "steering");
+            tracing::info!(mode = new.mode.word(), reason = new.reason, "steering");
             *status = new;
         }
     }
@@ -165,7 +165,7 @@ impl Programs {
     /// The interfaces whose program can hand frames to AF_XDP sockets, as they are now.
     pub(super) fn underlays(&self) -> Vec<Underlay> {
         let look = |(index, (status, attachment)): (&u32, &(XdpStatus, Attachment))| {
-            let driver = status.mode == "driver";
+            let driver = status.mode == XdpAttachment::Driver;
             // One that is on its way out has none of this any more.
             Underlay::look(*index, &status.interface, driver, attachment.own_queues()).ok()
         };
@@ -269,5 +269,5 @@ fn announce(status: &XdpStatus) {
         mode,
         reason,
     } = status;
-    tracing::info!(interface, mode, reason, "XDP");
+    tracing::info!(interface, mode = mode.word(), reason, "XDP");
 }

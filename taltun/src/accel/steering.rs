@@ -13,7 +13,7 @@ use aya::programs::SkReuseport;
 
 use super::explain::explain;
 use super::named::map;
-use crate::report::SteeringStatus;
+use crate::report::{self, SteeringStatus};
 
 const PROGRAM: &str = "taltun_reuseport";
 
@@ -39,7 +39,7 @@ impl Steering {
         };
         match self.try_attach(ebpf, sockets, *first) {
             Ok(()) => SteeringStatus {
-                mode: "ebpf".into(),
+                mode: report::Steering::Ebpf,
                 reason: format!("{} workers share the port", sockets.len()),
             },
             Err(error) => off(format!("refused: {}", explain(&*error))),
@@ -71,7 +71,7 @@ impl Steering {
 /// What to say where datagrams aren't steered.
 fn off(reason: impl Into<String>) -> SteeringStatus {
     SteeringStatus {
-        mode: "off".into(),
+        mode: report::Steering::Off,
         reason: reason.into(),
     }
 }

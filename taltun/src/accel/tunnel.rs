@@ -13,7 +13,7 @@ use aya::programs::tc::{
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 
 use super::explain::explain;
-use crate::report::TcStatus;
+use crate::report::{TcAttachment, TcStatus};
 
 /// The programs, and which way of the packets each judges.
 const PROGRAMS: [(&str, TcAttachType); 2] = [
@@ -45,11 +45,11 @@ pub(super) fn attach(ebpf: &mut Ebpf, tun_name: &str) -> (TcStatus, Option<Tunne
         }
     }
     let refusal = match attach_as(ebpf, tun_name, Way::Tcx) {
-        Ok(filter) => return (on("tcx", "the kernel has it"), Some(filter)),
+        Ok(filter) => return (on(TcAttachment::Tcx, "the kernel has it"), Some(filter)),
         Err(error) => format!("tcx refused: {}", explain(&error)),
     };
     match attach_as(ebpf, tun_name, Way::Clsact) {
-        Ok(filter) => (on("clsact", &refusal), Some(filter)),
+        Ok(filter) => (on(TcAttachment::Clsact, &refusal), Some(filter)),
         Err(error) => {
             let reason = format!("{refusal}; clsact refused: {}", explain(&error));
             (off(reason), None)
@@ -60,14 +60,14 @@ pub(super) fn attach(ebpf: &mut Ebpf, tun_name: &str) -> (TcStatus, Option<Tunne
 /// What to say where no program is attached.
 pub(super) fn off(reason: impl Into<String>) -> TcStatus {
     TcStatus {
-        mode: "off".into(),
+        mode: TcAttachment::Off,
         reason: reason.into(),
     }
 }
 
-fn on(mode: &str, reason: &str) -> TcStatus {
+fn on(mode: TcAttachment, reason: &str) -> TcStatus {
     TcStatus {
-        mode: mode.into(),
+        mode,
         reason: reason.into(),
     }
 }

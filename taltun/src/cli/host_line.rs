@@ -1,7 +1,7 @@
 //! What `status` says of the host's set-up.
 
 use super::human;
-use crate::report::HostStatus;
+use crate::report::{HostPart, HostStatus};
 
 /// One line a subject, the set-up first.
 pub(super) fn render(host: &HostStatus) -> Vec<String> {
@@ -16,7 +16,7 @@ pub(super) fn render(host: &HostStatus) -> Vec<String> {
     let open = host
         .missing
         .iter()
-        .any(|missing| missing.what == "firewall rules");
+        .any(|missing| missing.what == HostPart::FirewallRules);
     let kill_switch = if host.kill_switch && open {
         "OPEN, its rules are missing"
     } else {
@@ -72,12 +72,12 @@ mod tests {
             dns: vec!["10.8.0.1".parse().unwrap()],
             ip_forward: true,
             put_back: vec![PutBack {
-                what: "firewall rules".into(),
+                what: HostPart::FirewallRules,
                 times: 2,
                 seconds_ago: 65,
             }],
             missing: vec![Missing {
-                what: "routes".into(),
+                what: HostPart::Routes,
                 reason: "no".into(),
             }],
         };

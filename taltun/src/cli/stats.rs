@@ -8,13 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use taltun_common::drops::DropReason;
 
 use super::failure::Failure;
 use super::target::{Subject, unexpected};
 use super::{human, output};
 use crate::control::{Request, Response};
 use crate::layer::Layer;
-use crate::report::{BanStatus, Source, Stats};
+use crate::report::{BanStatus, Source, Stats, per_second};
 
 /// Sources shown to people; JSON has them all.
 const SOURCES_SHOWN: usize = 20;
@@ -73,7 +74,7 @@ impl StatsCommand {
             } else {
                 let since = Since {
                     stats: &before.0,
-                    seconds: (now - before.1).as_secs_f64(),
+                    over: now - before.1,
                 };
                 let start = if io::stdout().is_terminal() {
                     CLEAR
@@ -98,17 +99,13 @@ impl StatsCommand {
 /// An earlier look, to tell rates by.
 struct Since<'a> {
     stats: &'a Stats,
-    seconds: f64,
+    over: Duration,
 }
 
 impl Since<'_> {
-    /// What a counter gained a second. One that has become smaller has begun anew.
+    /// What a counter gained a second.
     fn rate(&self, before: u64, now: u64) -> u64 {
-        let gained = now.checked_sub(before).unwrap_or(now);
-        // Exact to a thousandth of a second, which is more than anybody reads.
-        let milliseconds = Duration::try_from_secs_f64(self.seconds)
-            .map_or(1, |time| time.as_millis().max(1) as u64);
-        gained.saturating_mul(1000).div_ceil(milliseconds)
+        per_second(before, now, self.over)
     }
 }
 
@@ -149,13 +146,7 @@ fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
     );
 
     // A reason that never came up says nothing; JSON has them all.
-    let mut drops: Vec<(&String, u64)> = stats
-        .drops
-        .iter()
-        .map(|(reason, count)| (reason, *count))
-        .filter(|(_, count)| *count > 0)
-        .collect();
-    drops.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let drops = stats.drops.largest_first();
     text.push('\n');
     if drops.is_empty() {
         text.push_str("nothing dropped\n");
@@ -167,10 +158,9 @@ fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
         let rows: Vec<_> = drops
             .into_iter()
             .map(|(reason, count)| {
-                let mut row = vec![reason.clone(), human::count(count)];
+                let mut row = vec![reason.label().to_owned(), human::count(count)];
                 if let Some(since) = since {
-                    let before = since.stats.drops.get(reason).copied();
-                    let rate = since.rate(before.unwrap_or_default(), count);
+                    let rate = since.rate(since.stats.drops[reason], count);
                     row.push(human::count(rate));
                 }
                 row
@@ -301,7 +291,7 @@ fn sources(
                 row.push(human::count(*rate));
             }
             if has_reasons {
-                row.push(source.reason.clone().unwrap_or_default());
+                row.push(source.reason.map_or("", DropReason::label).to_owned());
             }
             row
         })
@@ -386,6 +376,7 @@ mod tests {
             configured: false,
             banned: true,
             seconds_left: Some(100),
+            ends_at: None,
             peers: peers.iter().map(|peer| (*peer).to_owned()).collect(),
             remedy: String::new(),
         }
@@ -408,9 +399,9 @@ mod tests {
     #[test]
     fn statistics_are_tables() {
         let stats = Stats {
-            drops: [("bad_shape", 3), ("denied", 1200), ("replay", 0)]
-                .map(|(reason, count)| (reason.to_owned(), count))
-                .into(),
+            drops: [(DropReason::Shape, 3), (DropReason::Denied, 1200)]
+                .into_iter()
+                .collect(),
             traffic: Traffic {
                 rx_packets: 1_234_567,
                 rx_bytes: 1 << 30,
@@ -458,7 +449,7 @@ mod tests {
              \n\
              dropped because  packets\n\
              denied             1,200\n\
-             bad_shape              3\n\
+             shape                  3\n\
              \n\
              udpgw                count\n\
              clients                  3\n\
@@ -495,18 +486,18 @@ mod tests {
             reason: None,
         };
         let before = Stats {
-            drops: [("mac1".to_owned(), 100)].into(),
+            drops: [(DropReason::Mac1, 100)].into_iter().collect(),
             sources_inner: vec![source(1, 900), source(2, 10)],
             ..Stats::default()
         };
         let now = Stats {
-            drops: [("mac1".to_owned(), 5100)].into(),
+            drops: [(DropReason::Mac1, 5100)].into_iter().collect(),
             sources_inner: vec![source(1, 900), source(2, 510), source(3, 50)],
             ..Stats::default()
         };
         let since = Since {
             stats: &before,
-            seconds: 2.0,
+            over: Duration::from_secs(2),
         };
         let text = render(&now, Some(&since));
         assert!(
@@ -528,22 +519,22 @@ mod tests {
         let stats = Stats::default();
         let since = Since {
             stats: &stats,
-            seconds: 1.0,
+            over: Duration::from_secs(1),
         };
         assert_eq!(since.rate(1000, 30), 30);
     }
 
     #[test]
     fn why_a_source_is_dropped_is_told_where_it_is_known() {
-        let source = |last: u8, drops, reason: Option<&str>| Source {
+        let source = |last: u8, drops, reason: Option<DropReason>| Source {
             addr: [192, 0, 2, last].into(),
             packets: 9,
             bytes: 0,
             drops,
-            reason: reason.map(str::to_owned),
+            reason,
         };
         let stats = Stats {
-            sources: vec![source(1, 7, Some("mac1")), source(2, 0, None)],
+            sources: vec![source(1, 7, Some(DropReason::Mac1)), source(2, 0, None)],
             ..Stats::default()
         };
         let text = render(&stats, None);

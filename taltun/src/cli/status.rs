@@ -4,15 +4,16 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 
 use super::failure::Failure;
 use super::target::{Subject, answered, unexpected};
 use super::{host_line, human, output, stats};
 use crate::control::{self, ControlError, Request, Response};
+use crate::dataplane::clock;
 use crate::layer::Layer;
 use crate::report::{
-    AfXdpStatus, BanStatus, NameAround, PeerStatus, Status, SteeringStatus, UdpgwStatus,
+    Aead, AfXdpStatus, BanStatus, NameAround, NotRunning, PeerStatus, Status, Steering,
+    SteeringStatus, SwitchLeft, SwitchLeftState, TunnelMode, UdpgwStatus, UnixTime, VERSION,
 };
 use crate::system::{LeftSwitch, LeftSwitches, SwitchState};
 
@@ -33,7 +34,7 @@ impl StatusCommand {
         if self.json
             && let Err(ControlError::NotRunning { left, .. }) = &answer
         {
-            output::print_json(&NotRunning::with(left))?;
+            output::print_json(&not_running(left))?;
         }
         match answered(answer?)? {
             Response::Status(status) if self.json => output::print_json(&status),
@@ -43,50 +44,27 @@ impl StatusCommand {
     }
 }
 
-/// What `--json` prints where nobody answers; the exit code says so as well.
-#[derive(Debug, Serialize)]
-struct NotRunning<'a> {
-    running: bool,
-    kill_switches: Vec<SwitchLeft<'a>>,
-    /// Why there may be more kill switches than these.
-    cannot_look: Option<&'a str>,
-}
-
-/// A kill switch of a tunnel that doesn't run.
-#[derive(Debug, Serialize)]
-struct SwitchLeft<'a> {
-    interface: &'a str,
-    /// `holds`, `open` or `unknown`.
-    state: &'static str,
-    /// Why it is open, or can't be looked at.
-    reason: Option<&'a str>,
-    /// The command that starts its tunnel; `null` where that isn't known.
-    start: Option<&'a str>,
-    /// In another network namespace.
-    elsewhere: bool,
-}
-
-impl<'a> NotRunning<'a> {
-    fn with(left: &'a LeftSwitches) -> Self {
-        let switch = |left: &'a LeftSwitch| {
-            let (state, reason) = match &left.state {
-                SwitchState::Holds => ("holds", None),
-                SwitchState::Open(missing) => ("open", Some(*missing)),
-                SwitchState::Unknown(reason) => ("unknown", Some(reason.as_str())),
-            };
-            SwitchLeft {
-                interface: &left.interface,
-                state,
-                reason,
-                start: (!left.start.is_empty()).then_some(left.start.as_str()),
-                elsewhere: left.elsewhere,
-            }
+fn not_running(left: &LeftSwitches) -> NotRunning {
+    let switch = |left: &LeftSwitch| {
+        let (state, reason) = match &left.state {
+            SwitchState::Holds => (SwitchLeftState::Holds, None),
+            SwitchState::Open(missing) => (SwitchLeftState::Open, Some((*missing).to_owned())),
+            SwitchState::Unknown(reason) => (SwitchLeftState::Unknown, Some(reason.clone())),
         };
-        Self {
-            running: false,
-            kill_switches: left.found.iter().map(switch).collect(),
-            cannot_look: left.cannot_look.as_deref(),
+        SwitchLeft {
+            interface: left.interface.clone(),
+            state,
+            reason,
+            start: (!left.start.is_empty()).then(|| left.start.clone()),
+            elsewhere: left.elsewhere,
         }
+    };
+    NotRunning {
+        version: VERSION,
+        timestamp: UnixTime::at(clock::wall()),
+        running: false,
+        kill_switches: left.found.iter().map(switch).collect(),
+        cannot_look: left.cannot_look.clone(),
     }
 }
 
@@ -94,13 +72,13 @@ fn render(status: &Status) -> String {
     let mut text = format!("interface: {}\n", status.interface);
     let vip: Vec<String> = status.vip.iter().map(ToString::to_string).collect();
     line(&mut text, "public key", &status.public_key);
-    line(&mut text, "mode", mode(&status.mode));
+    line(&mut text, "mode", mode(status.mode));
     line(&mut text, "listens on", &status.listen.to_string());
     if !vip.is_empty() {
         line(&mut text, "address", &vip.join(", "));
     }
     line(&mut text, "mtu", &status.mtu.to_string());
-    line(&mut text, "cipher", &cipher(&status.aead));
+    line(&mut text, "cipher", &cipher(status.aead));
     line(&mut text, "up for", &human::span(status.uptime_seconds));
     for xdp in &status.xdp {
         let place = if xdp.interface.is_empty() {
@@ -129,20 +107,15 @@ fn render(status: &Status) -> String {
         line(&mut text, "udpgw", &udpgw(gateway));
     }
     let steering = &status.steering;
-    if steering.mode == "ebpf" || steering.mode == "off" {
+    if steering.mode != Steering::None {
         let SteeringStatus { mode, reason } = steering;
         line(&mut text, "steering", &format!("{mode} ({reason})"));
     }
-    let mut drops: Vec<_> = status
-        .drops
-        .iter()
-        .filter(|(_, count)| **count > 0)
-        .collect();
-    drops.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let drops = status.drops.largest_first();
     if !drops.is_empty() {
         let drops: Vec<String> = drops
             .into_iter()
-            .map(|(reason, count)| format!("{} {reason}", human::count(*count)))
+            .map(|(reason, count)| format!("{} {}", human::count(count), reason.label()))
             .collect();
         line(&mut text, "dropped", &drops.join(", "));
     }
@@ -176,16 +149,19 @@ fn render(status: &Status) -> String {
 }
 
 /// What decides about the tunnel.
-fn mode(mode: &str) -> &str {
+fn mode(mode: TunnelMode) -> &'static str {
     match mode {
-        "plain" => "made by its name; its addresses and routes are set by others",
-        other => other,
+        TunnelMode::Plain => "made by its name; its addresses and routes are set by others",
+        other => other.word(),
     }
 }
 
 /// The cipher, and what does its arithmetic.
-fn cipher(aead: &str) -> String {
-    let by = if aead == "avx512" { "AVX-512" } else { aead };
+fn cipher(aead: Aead) -> String {
+    let by = match aead {
+        Aead::Avx512 => "AVX-512",
+        other => other.word(),
+    };
     format!("ChaCha20-Poly1305 ({by})")
 }
 
@@ -307,7 +283,12 @@ fn line(text: &mut String, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Problem, TcStatus, UnknownKey, XdpStatus};
+    use taltun_common::drops::DropReason;
+
+    use crate::report::{
+        AfXdpSocket, Problem, ProblemCause, TcAttachment, TcStatus, UnknownKey, XdpAttachment,
+        XdpStatus,
+    };
 
     #[allow(
         clippy::too_many_lines,
@@ -315,20 +296,22 @@ mod tests {
     )]
     fn hub() -> Status {
         Status {
+            version: VERSION,
+            timestamp: UnixTime::default(),
             interface: "hub".into(),
-            mode: "server".into(),
+            mode: TunnelMode::Server,
             public_key: "HUB=".into(),
             listen: "[::]:9000".parse().unwrap(),
             vip: vec!["10.0.0.1/24".parse().unwrap()],
             mtu: 1420,
-            aead: "ring".to_owned(),
+            aead: Aead::Ring,
             uptime_seconds: 125,
             routes_around: vec![crate::report::RouteAround {
                 net: "198.51.100.0/24".parse().unwrap(),
                 interface: "eth0".into(),
                 gateway: Some("192.0.2.1".parse().unwrap()),
                 refused: false,
-                origin: "dhcp".into(),
+                origin: "dhcp".to_owned().into(),
             }],
             names_around: Vec::new(),
             peers: vec![
@@ -343,6 +326,7 @@ mod tests {
                         configured: false,
                         banned: true,
                         seconds_left: Some(100),
+                        ends_at: None,
                         peers: vec!["office".into()],
                         remedy: "`taltun unban office`".into(),
                     }],
@@ -374,7 +358,7 @@ mod tests {
                     tx_bytes: 0,
                     persistent_keepalive: None,
                     problem: Some(Problem {
-                        cause: "port_closed".into(),
+                        cause: ProblemCause::PortClosed,
                         message: "nobody listens at that port".into(),
                         seconds_ago: 3.4,
                     }),
@@ -382,14 +366,14 @@ mod tests {
             ],
             xdp: vec![XdpStatus {
                 interface: "eth0".into(),
-                mode: "driver".into(),
+                mode: XdpAttachment::Driver,
                 reason: "the driver supports it".into(),
             }],
             af_xdp: vec![
                 AfXdpStatus {
                     interface: "eth0".into(),
                     queue: Some(1),
-                    mode: "copy".into(),
+                    mode: AfXdpSocket::Copy,
                     reason: "asked for".into(),
                     received: 12_345,
                     sent: 67,
@@ -400,7 +384,7 @@ mod tests {
                 AfXdpStatus {
                     interface: String::new(),
                     queue: None,
-                    mode: "off".into(),
+                    mode: AfXdpSocket::Off,
                     reason: "switched off".into(),
                     received: 0,
                     sent: 0,
@@ -410,16 +394,16 @@ mod tests {
                 },
             ],
             tc: TcStatus {
-                mode: "tcx".into(),
+                mode: TcAttachment::Tcx,
                 reason: "the kernel has it".into(),
             },
             steering: SteeringStatus {
-                mode: "ebpf".into(),
+                mode: Steering::Ebpf,
                 reason: "4 workers share the port".into(),
             },
-            drops: [("denied", 3), ("mac1", 1200), ("replay", 0)]
-                .map(|(reason, count)| (reason.to_owned(), count))
-                .into(),
+            drops: [(DropReason::Denied, 3), (DropReason::Mac1, 1200)]
+                .into_iter()
+                .collect(),
             host: None,
             udpgw: Some(UdpgwStatus {
                 listen: vec!["10.0.0.1:7300".parse().unwrap()],

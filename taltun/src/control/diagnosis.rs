@@ -17,7 +17,7 @@ use crate::dataplane::gate::Gate;
 use crate::layer::Layer;
 use crate::protocol::device::{Device, Event};
 use crate::protocol::time::Time;
-use crate::report::{Problem, UnknownKey};
+use crate::report::{Drops, Problem, UnknownKey};
 
 /// Between two looks at all sources.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(3);
@@ -139,23 +139,21 @@ impl Diagnosis {
 
     /// Tells what has come together; call it once a second. `port` is the one that we listen
     /// on.
-    pub(super) fn each_second(
-        &mut self,
-        port: u16,
-        device: &mut Device,
-        peers: &Peers,
-        gate: &Gate,
-        shield: &Shield,
-        now: Time,
-    ) {
+    pub(super) fn each_second(&mut self, port: u16, device: &mut Device, peers: &Peers, now: Time) {
         self.log.tick(now);
-        self.look_for_misled(gate, shield, now);
         let causes = self.causes(port);
         self.tell_causes(&causes, device, peers, now);
     }
 
-    /// Names who sends messages for another public key than ours, where XDP drops them.
-    fn look_for_misled(&mut self, gate: &Gate, shield: &Shield, now: Time) {
+    /// Names who sends messages for another public key than ours, where XDP drops them. Call it
+    /// once a second; `dropped` is what the shield dropped so far.
+    pub(super) fn look_for_misled(
+        &mut self,
+        gate: &Gate,
+        shield: &Shield,
+        dropped: &Drops,
+        now: Time,
+    ) {
         for source in gate.take_misled() {
             self.log.misled(source, now);
         }
@@ -165,14 +163,13 @@ impl Diagnosis {
         if is_early {
             return;
         }
-        let mac1 = DropReason::Mac1.label();
-        let count = shield.drops().get(mac1).copied().unwrap_or_default();
+        let count = dropped[DropReason::Mac1];
         if std::mem::replace(&mut self.misled_before, count) >= count {
             return;
         }
         self.looked_for_misled = Some(now);
         for source in shield.sources(Layer::Outer, MOST_MISLED) {
-            if source.reason.as_deref() == Some(mac1) && !source.addr.is_unspecified() {
+            if source.reason == Some(DropReason::Mac1) && !source.addr.is_unspecified() {
                 self.log.misled(source.addr, now);
             }
         }

@@ -17,7 +17,7 @@ use crate::config::AfXdp;
 use crate::dataplane::counters::Counters;
 use crate::dataplane::sys::xsk::{Queue, Statistics, Xsk};
 use crate::dataplane::xsk::Lane;
-use crate::report::AfXdpStatus;
+use crate::report::{AfXdpSocket, AfXdpStatus};
 
 /// Why a queue that is there because of XDP has no lane.
 const OF_XDP: &str = "the driver has this queue for XDP, and a socket on it would outlive it";
@@ -145,11 +145,10 @@ impl Lanes {
             interface: interface.into(),
             queue: Some(queue.number),
             mode: if running.lane.is_zero_copy() {
-                "zero-copy"
+                AfXdpSocket::ZeroCopy
             } else {
-                "copy"
-            }
-            .into(),
+                AfXdpSocket::Copy
+            },
             reason: running.reason.clone(),
             received: running.lane.received(),
             sent: running.lane.sent(),
@@ -299,7 +298,7 @@ fn off(interface: &str, queue: Option<u32>, reason: &str) -> AfXdpStatus {
     AfXdpStatus {
         interface: interface.into(),
         queue,
-        mode: "off".into(),
+        mode: AfXdpSocket::Off,
         reason: reason.into(),
         received: 0,
         sent: 0,
@@ -371,8 +370,11 @@ mod tests {
         let shield = Shield::start(&accel::ShieldSettings::of(XdpMode::Off));
         let lines = Lanes::new(AfXdp::Off).status(&shield);
         assert_eq!(lines.len(), 1);
-        assert_eq!(lines[0].mode, "off");
+        assert_eq!(lines[0].mode, AfXdpSocket::Off);
         assert_eq!(lines[0].queue, None);
-        assert_eq!(Lanes::new(AfXdp::On).status(&shield)[0].mode, "off");
+        assert_eq!(
+            Lanes::new(AfXdp::On).status(&shield)[0].mode,
+            AfXdpSocket::Off
+        );
     }
 }

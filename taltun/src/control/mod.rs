@@ -33,6 +33,7 @@ mod panics;
 mod peer_log;
 mod peer_process;
 mod peers;
+mod rate_meter;
 mod reload;
 mod reporting;
 mod request;

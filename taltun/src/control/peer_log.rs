@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::window::Window;
 use crate::crypto::PublicKey;
 use crate::protocol::time::Time;
-use crate::report::{Problem, UnknownKey};
+use crate::report::{Problem, ProblemCause, UnknownKey};
 
 /// Lines a minute about peers: more than a person reads, and few enough for any disk.
 const PEER_LINES: u64 = 300;
@@ -51,17 +51,17 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    /// Its name in JSON.
-    fn name(&self) -> &'static str {
+    /// As `status` has it.
+    fn reported(&self) -> ProblemCause {
         match self {
-            Self::PresharedKey => "preshared_key",
-            Self::NotConfirmed => "not_confirmed",
-            Self::PortClosed => "port_closed",
-            Self::Unreachable(_) => "unreachable",
-            Self::NotSent(_) => "not_sent",
-            Self::NotResolved(_) => "not_resolved",
-            Self::NoAnswer => "no_answer",
-            Self::Away(_) => "away",
+            Self::PresharedKey => ProblemCause::PresharedKey,
+            Self::NotConfirmed => ProblemCause::NotConfirmed,
+            Self::PortClosed => ProblemCause::PortClosed,
+            Self::Unreachable(_) => ProblemCause::Unreachable,
+            Self::NotSent(_) => ProblemCause::NotSent,
+            Self::NotResolved(_) => ProblemCause::NotResolved,
+            Self::NoAnswer => ProblemCause::NoAnswer,
+            Self::Away(_) => ProblemCause::Away,
         }
     }
 
@@ -393,7 +393,7 @@ impl PeerLog {
     pub(super) fn problem(&self, key: &PublicKey, now: Time) -> Option<Problem> {
         let (cause, at) = self.peers.get(key)?.problem.as_ref()?;
         Some(Problem {
-            cause: cause.name().to_owned(),
+            cause: cause.reported(),
             message: cause.message(),
             seconds_ago: now.since(*at).as_secs_f64(),
         })
@@ -436,7 +436,7 @@ mod tests {
         THERE.parse().unwrap()
     }
 
-    fn cause(log: &PeerLog, peer: u8, now: Time) -> Option<String> {
+    fn cause(log: &PeerLog, peer: u8, now: Time) -> Option<ProblemCause> {
         log.problem(&key(peer), now).map(|problem| problem.cause)
     }
 
@@ -446,7 +446,7 @@ mod tests {
         log.unanswered(&key(1), "ana", Some(there()), at(5));
         assert_eq!(cause(&log, 1, at(5)), None);
         log.unanswered(&key(1), "ana", Some(there()), at(10));
-        assert_eq!(cause(&log, 1, at(12)).as_deref(), Some("no_answer"));
+        assert_eq!(cause(&log, 1, at(12)), Some(ProblemCause::NoAnswer));
         assert!((log.problem(&key(1), at(12)).unwrap().seconds_ago - 2.0).abs() < 1e-6);
         log.finished(&key(1), "ana", Some(there()), at(15));
         assert_eq!(cause(&log, 1, at(15)), None);
@@ -459,7 +459,7 @@ mod tests {
         log.remembered(&key(1), there());
         log.trouble(&key(1), "ana", Some(there()), Cause::PortClosed, at(0));
         let problem = log.problem(&key(1), at(0)).unwrap();
-        assert_eq!(problem.cause, "away");
+        assert_eq!(problem.cause, ProblemCause::Away);
         assert_eq!(
             problem.message,
             "it isn't where it was last heard (ICMP: port unreachable): it is off, or elsewhere; \
@@ -470,24 +470,24 @@ mod tests {
         assert_eq!(cause(&log, 1, at(1)), None);
         log.unanswered(&key(1), "ana", Some(there()), at(2));
         log.unanswered(&key(1), "ana", Some(there()), at(3));
-        assert_eq!(cause(&log, 1, at(3)).as_deref(), Some("away"));
+        assert_eq!(cause(&log, 1, at(3)), Some(ProblemCause::Away));
         log.finished(&key(1), "ana", Some(there()), at(4));
         assert_eq!(cause(&log, 1, at(4)), None);
         // What it does say while it is there is told, and stays.
         log.trouble(&key(1), "ana", Some(there()), Cause::PresharedKey, at(5));
         log.trouble(&key(1), "ana", Some(there()), Cause::NoAnswer, at(6));
         log.let_go(&key(1));
-        assert_eq!(cause(&log, 1, at(6)).as_deref(), Some("preshared_key"));
+        assert_eq!(cause(&log, 1, at(6)), Some(ProblemCause::PresharedKey));
         // Where the file says where it is, or it is asked elsewhere, that may be wrong.
         log.finished(&key(2), "bob", Some(there()), at(0));
         log.placed(&key(2), true);
         log.trouble(&key(2), "bob", Some(there()), Cause::PortClosed, at(1));
         log.let_go(&key(2));
-        assert_eq!(cause(&log, 2, at(1)).as_deref(), Some("port_closed"));
+        assert_eq!(cause(&log, 2, at(1)), Some(ProblemCause::PortClosed));
         log.finished(&key(3), "eve", Some(there()), at(0));
         let elsewhere = Some("192.0.2.9:9000".parse().unwrap());
         log.trouble(&key(3), "eve", elsewhere, Cause::PortClosed, at(1));
-        assert_eq!(cause(&log, 3, at(1)).as_deref(), Some("port_closed"));
+        assert_eq!(cause(&log, 3, at(1)), Some(ProblemCause::PortClosed));
     }
 
     #[test]
@@ -496,9 +496,9 @@ mod tests {
         log.trouble(&key(1), "ana", Some(there()), Cause::PortClosed, at(0));
         log.unanswered(&key(1), "ana", Some(there()), at(5));
         log.unanswered(&key(1), "ana", Some(there()), at(10));
-        assert_eq!(cause(&log, 1, at(10)).as_deref(), Some("port_closed"));
+        assert_eq!(cause(&log, 1, at(10)), Some(ProblemCause::PortClosed));
         log.trouble(&key(1), "ana", Some(there()), Cause::PresharedKey, at(11));
-        assert_eq!(cause(&log, 1, at(11)).as_deref(), Some("preshared_key"));
+        assert_eq!(cause(&log, 1, at(11)), Some(ProblemCause::PresharedKey));
     }
 
     #[test]
@@ -513,14 +513,14 @@ mod tests {
             at(0),
         );
         let problem = log.problem(&key(1), at(3)).unwrap();
-        assert_eq!(problem.cause, "not_resolved");
+        assert_eq!(problem.cause, ProblemCause::NotResolved);
         assert!(problem.message.starts_with(reason), "{}", problem.message);
         log.resolved(&key(1));
         assert_eq!(cause(&log, 1, at(4)), None);
         // What else is wrong is no matter of names.
         log.trouble(&key(1), "hub", Some(there()), Cause::PortClosed, at(5));
         log.resolved(&key(1));
-        assert_eq!(cause(&log, 1, at(6)).as_deref(), Some("port_closed"));
+        assert_eq!(cause(&log, 1, at(6)), Some(ProblemCause::PortClosed));
     }
 
     #[test]
@@ -530,7 +530,7 @@ mod tests {
         log.not_confirmed(&key(1), "ana", Some(there()), at(100));
         assert_eq!(cause(&log, 1, at(100)), None);
         log.not_confirmed(&key(1), "ana", Some(there()), at(105));
-        assert_eq!(cause(&log, 1, at(105)).as_deref(), Some("not_confirmed"));
+        assert_eq!(cause(&log, 1, at(105)), Some(ProblemCause::NotConfirmed));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the controller tells of itself: `status` and `stats`. It reads, and changes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -13,17 +13,21 @@ use super::flaps::Flaps;
 use super::gateway::Gateway;
 use super::origin::TunnelKind;
 use super::peers::Peers;
+use super::rate_meter::RateMeter;
 use super::underlay::Underlay;
 use crate::accel::Shield;
 use crate::config::{Config, Endpoint, Mode};
-use crate::crypto::{AeadKey, PublicKey};
+use crate::crypto::{AeadKey, BackEnd, PublicKey};
 use crate::dataplane::clock;
 use crate::layer::Layer;
 use crate::protocol::device::Device;
 use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
-use crate::report::{Fallbacks, HostStatus, PeerStatus, RouteAround, Stats, Status};
+use crate::report::{
+    Aead, Drops, Fallbacks, HostStatus, PeerStatus, RouteAround, Stats, Status, TunnelMode,
+    UnixTime, VERSION,
+};
 use crate::system::Kept;
 
 /// Sources that `stats` tells at most.
@@ -44,6 +48,7 @@ pub(super) struct View<'a> {
     pub diagnosis: &'a Diagnosis,
     pub flaps: &'a Flaps,
     pub gateway: &'a Gateway,
+    pub rates: &'a RateMeter,
     pub underlay: &'a Underlay,
     /// What of the host's set-up others took away, where there is one.
     pub kept: Option<&'a Kept>,
@@ -65,13 +70,14 @@ impl View<'_> {
             .collect();
         peers.sort_by_key(|(order, _)| *order);
         Status {
+            version: VERSION,
+            timestamp: UnixTime::at(clock::wall()),
             interface: interface.tun_name.clone(),
             mode: match (self.kind, interface.mode) {
-                (TunnelKind::Plain, _) => "plain",
-                (TunnelKind::Configured, Mode::Server) => "server",
-                (TunnelKind::Configured, Mode::Client) => "client",
-            }
-            .to_owned(),
+                (TunnelKind::Plain, _) => TunnelMode::Plain,
+                (TunnelKind::Configured, Mode::Server) => TunnelMode::Server,
+                (TunnelKind::Configured, Mode::Client) => TunnelMode::Client,
+            },
             public_key: match self.device.private_key() {
                 Some(_) => self.device.public_key().to_string(),
                 None => "(none)".to_owned(),
@@ -79,7 +85,11 @@ impl View<'_> {
             listen: self.data_plane.listen_address(),
             vip: interface.vip.clone(),
             mtu: self.device.tunnel().mtu() as u16,
-            aead: AeadKey::back_end().to_owned(),
+            aead: match AeadKey::back_end() {
+                BackEnd::Avx512 => Aead::Avx512,
+                BackEnd::Ring => Aead::Ring,
+                BackEnd::Portable => Aead::Portable,
+            },
             uptime_seconds: now.since(self.started).as_secs(),
             routes_around: self.routes_around(),
             names_around: self.names.map(RoutedNames::around).unwrap_or_default(),
@@ -187,26 +197,20 @@ impl View<'_> {
     }
 
     /// Dropped packets by reason, in user space and before.
-    fn drops(&self) -> BTreeMap<String, u64> {
-        let mut drops = BTreeMap::new();
-        for (reason, count) in self
-            .data_plane
-            .counters()
-            .drops()
-            .into_iter()
-            .chain(self.shield.drops())
-        {
-            *drops.entry(reason.to_owned()).or_insert(0) += count;
-        }
-        drops
+    fn drops(&self) -> Drops {
+        self.data_plane.counters().drops() + self.shield.drops()
     }
 
     /// What was moved and what was dropped.
     pub(super) fn stats(&self) -> Stats {
         let counters = self.data_plane.counters();
         Stats {
+            version: VERSION,
+            timestamp: UnixTime::at(clock::wall()),
+            interface: self.config.interface.tun_name.clone(),
             drops: self.drops(),
             traffic: counters.traffic(),
+            rates: self.rates.rates(),
             fallbacks: Fallbacks {
                 udp_gso: counters.gso_fallbacks(),
                 tun_offload: counters.join_fallbacks(),

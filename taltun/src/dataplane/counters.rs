@@ -1,12 +1,11 @@
 //! What the workers count. A thread tallies a batch in plain integers and adds the tally
 //! to the shared counters once a batch.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use taltun_common::drops::{DROP_REASONS, DropReason};
 
-use crate::report::Traffic;
+use crate::report::{Drops, Traffic};
 
 /// Counters shared by all threads of the data plane and the controller.
 #[derive(Debug, Default)]
@@ -135,14 +134,11 @@ impl Counters {
         self.parallel_batches.load(Ordering::Relaxed)
     }
 
-    /// Drops so far, by label; only reasons that occurred.
-    pub fn drops(&self) -> BTreeMap<&'static str, u64> {
-        DropReason::ALL
-            .iter()
-            .zip(&self.drops)
-            .map(|(reason, count)| (reason.label(), count.load(Ordering::Relaxed)))
-            .filter(|(_, count)| *count > 0)
-            .collect()
+    /// Drops so far.
+    pub fn drops(&self) -> Drops {
+        let counts = self.drops.iter();
+        let counts = counts.map(|count| count.load(Ordering::Relaxed));
+        DropReason::ALL.iter().copied().zip(counts).collect()
     }
 
     /// What was moved so far.

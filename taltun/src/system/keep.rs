@@ -26,18 +26,19 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 use super::error::errno;
-use super::kept::{FIREWALL, Kept, LINK, LONGEST};
+use super::kept::{Kept, LONGEST};
 use super::lead::{Lead, lead, take_back};
 use super::news::News;
 use super::sysctl::{self, Settings};
 use super::{dns, firewall, network, policy};
 use crate::config::Dns;
 use crate::os::interface;
+use crate::report::HostPart;
 
 /// Routes, as `status` calls them.
-const ROUTES: &str = "routes";
+const ROUTES: HostPart = HostPart::Routes;
 /// Policy rules, as `status` calls them.
-const RULES: &str = "policy rules";
+const RULES: HostPart = HostPart::PolicyRules;
 /// How long an interface may not be found before that is told.
 const DELETED: Duration = Duration::from_millis(1200);
 /// How often what nobody tells of is looked at.
@@ -229,7 +230,7 @@ async fn put_back_network(
     for address in &made.addresses {
         let mut request = handle.address().add(0, [0, 0, 0, 0].into(), 0);
         *request.message_mut() = address.clone();
-        gone |= note(kept, made, "addresses", request.execute().await);
+        gone |= note(kept, made, HostPart::Addresses, request.execute().await);
     }
     put_back_rules(handle, made, kept, shared).await;
     // Routes go with the address that they are from.
@@ -332,26 +333,21 @@ async fn set_up(handle: &Handle, made: &Made, kept: &Kept) -> bool {
         return false;
     };
     if link.header.flags.contains(LinkFlags::Up) {
-        kept.fine(LINK);
+        kept.fine(HostPart::LinkState);
         return false;
     }
-    if !kept.may(LINK) {
+    if !kept.may(HostPart::LinkState) {
         return false;
     }
     let up = LinkUnspec::new_with_index(index).up().build();
     let outcome = handle.link().change(up).execute().await;
     let outcome = outcome.map_err(|error| error.to_string());
-    kept.note(&made.name, LINK, outcome, LONGEST);
+    kept.note(&made.name, HostPart::LinkState, outcome, LONGEST);
     true
 }
 
 /// Whether something was put back.
-fn note(
-    kept: &Kept,
-    made: &Made,
-    what: &'static str,
-    outcome: Result<(), rtnetlink::Error>,
-) -> bool {
+fn note(kept: &Kept, made: &Made, what: HostPart, outcome: Result<(), rtnetlink::Error>) -> bool {
     match outcome {
         Ok(()) => {
             kept.note(&made.name, what, Ok(()), LONGEST);
@@ -373,7 +369,7 @@ fn note(
 }
 
 fn put_back_settings(made: &Made, kept: &Kept) {
-    const WHAT: &str = "kernel settings";
+    const WHAT: HostPart = HostPart::KernelSettings;
     let changed = sysctl::differing(&made.settings);
     if changed.is_empty() {
         kept.fine(WHAT);
@@ -440,8 +436,8 @@ impl Look {
         self.firewall_seen = Instant::now();
         self.again = false;
         if self.is_right(*kind, rules, &made.name).await {
-            kept.fine(FIREWALL);
-        } else if kept.may(FIREWALL) {
+            kept.fine(HostPart::FirewallRules);
+        } else if kept.may(HostPart::FirewallRules) {
             let outcome = firewall::apply(*kind, rules).await;
             let mut outcome = outcome.map_err(|error| error.to_string());
             // What it looks like is found out anew.
@@ -451,7 +447,7 @@ impl Look {
             }
             self.again = outcome.is_err();
             let most = if rules.kill_switch() { EVERY } else { LONGEST };
-            kept.note(&made.name, FIREWALL, outcome, most);
+            kept.note(&made.name, HostPart::FirewallRules, outcome, most);
         } else {
             // Looked at again in the next round.
             self.again = true;
@@ -460,7 +456,7 @@ impl Look {
 }
 
 async fn resolver(made: &Made, kept: &Kept) {
-    const WHAT: &str = "name servers";
+    const WHAT: HostPart = HostPart::NameServers;
     let Some((kind, dns, everything)) = made.dns.as_ref().filter(|_| made.resolver_shows) else {
         return;
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use crate::report::{Missing, PutBack};
+use crate::report::{HostPart, Missing, PutBack};
 
 /// Times that something is put back without delay while others take it away again and again.
 const ROUNDS: u32 = 8;
@@ -19,16 +19,9 @@ const STORY: Duration = Duration::from_secs(60);
 /// The longest that a fight waits for its next round, but for a firewall's.
 pub(super) const LONGEST: Duration = Duration::from_secs(30);
 
-/// The state of our interface, as `status` calls it.
-pub(super) const LINK: &str = "link state";
-/// Firewall rules, as `status` calls them.
-pub(super) const FIREWALL: &str = "firewall rules";
-/// The interface itself.
-const INTERFACE: &str = "interface";
-
 /// What was put back and what couldn't be, for `status`.
 #[derive(Debug, Clone, Default)]
-pub struct Kept(Arc<Mutex<BTreeMap<&'static str, Story>>>);
+pub struct Kept(Arc<Mutex<BTreeMap<HostPart, Story>>>);
 
 /// What became of one kind of thing.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +40,7 @@ impl Kept {
         let stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let told = stories.iter().filter_map(|(what, story)| {
             Some(PutBack {
-                what: (*what).to_owned(),
+                what: *what,
                 times: story.times,
                 seconds_ago: story.last?.elapsed().as_secs(),
             })
@@ -60,7 +53,7 @@ impl Kept {
         let stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let told = stories.iter().filter_map(|(what, story)| {
             Some(Missing {
-                what: (*what).to_owned(),
+                what: *what,
                 reason: story.missing.clone()?,
             })
         });
@@ -70,19 +63,19 @@ impl Kept {
     /// Whether firewall rules are missing that can't be put back.
     pub fn lacks_firewall(&self) -> bool {
         let stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let story = stories.get(FIREWALL);
+        let story = stories.get(&HostPart::FirewallRules);
         story.is_some_and(|story| story.missing.is_some())
     }
 
-    fn with<T>(&self, what: &'static str, change: impl FnOnce(&mut Story) -> T) -> T {
+    fn with<T>(&self, what: HostPart, change: impl FnOnce(&mut Story) -> T) -> T {
         let mut stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(stories.entry(what).or_default())
     }
 
     /// Whether a fight over it goes into its next round already.
-    pub(super) fn may(&self, what: &'static str) -> bool {
+    pub(super) fn may(&self, what: HostPart) -> bool {
         let stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let not_before = stories.get(what).and_then(|story| story.not_before);
+        let not_before = stories.get(&what).and_then(|story| story.not_before);
         not_before.is_none_or(|at| Instant::now() >= at)
     }
 
@@ -90,7 +83,7 @@ impl Kept {
     pub(super) fn note(
         &self,
         name: &str,
-        what: &'static str,
+        what: HostPart,
         outcome: Result<(), String>,
         most: Duration,
     ) {
@@ -118,14 +111,14 @@ impl Kept {
             (tell, story.times)
         });
         match outcome {
-            Ok(()) if tell && what == LINK => {
+            Ok(()) if tell && what == HostPart::LinkState => {
                 warn!("{name} was set down, and was set up again; stop Taltun to end the tunnel");
             }
             Ok(()) if tell && times > 1 => {
                 warn!("{name}: {what} went away again and were put back, {times} times by now");
             }
             Ok(()) if tell => warn!("{name}: {what} went away and were put back"),
-            Err(reason) if tell && what == LINK => {
+            Err(reason) if tell && what == HostPart::LinkState => {
                 warn!("{name} was set down, and can't be set up again: {reason}");
             }
             Err(reason) if tell => {
@@ -136,16 +129,16 @@ impl Kept {
     }
 
     /// It is there.
-    pub(super) fn fine(&self, what: &'static str) {
+    pub(super) fn fine(&self, what: HostPart) {
         let mut stories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(story) = stories.get_mut(what) {
+        if let Some(story) = stories.get_mut(&what) {
             story.missing = None;
         }
     }
 
     /// It is there, but something of others comes before it: tells the log, once for each
     /// `reason`.
-    pub(super) fn overruled(&self, name: &str, what: &'static str, reason: &str) {
+    pub(super) fn overruled(&self, name: &str, what: HostPart, reason: &str) {
         if self.is_news(what, reason) {
             warn!("{name}: {reason}");
         }
@@ -154,12 +147,12 @@ impl Kept {
     /// The interface isn't where it was made, or isn't called what it was: tells the log, once
     /// for each `reason`.
     pub(super) fn is_away(&self, name: &str, reason: &str) {
-        if self.is_news(INTERFACE, reason) {
+        if self.is_news(HostPart::Interface, reason) {
             error!("{name}: {reason}");
         }
     }
 
-    fn is_news(&self, what: &'static str, reason: &str) -> bool {
+    fn is_news(&self, what: HostPart, reason: &str) -> bool {
         self.with(what, |story| {
             let new = story.missing.as_deref() != Some(reason);
             story.missing = Some(reason.to_owned());
@@ -169,7 +162,7 @@ impl Kept {
 
     /// The interface is as it was made.
     pub(super) fn is_here(&self) {
-        self.fine(INTERFACE);
+        self.fine(HostPart::Interface);
     }
 }
 
@@ -181,24 +174,27 @@ mod tests {
     async fn a_fight_is_told_once_a_minute_and_waits_longer_and_longer() {
         let kept = Kept::default();
         for round in 1..=40_u64 {
-            assert!(round > u64::from(ROUNDS) || kept.may("routes"), "{round}");
-            kept.note("t0", "routes", Ok(()), LONGEST);
+            assert!(
+                round > u64::from(ROUNDS) || kept.may(HostPart::Routes),
+                "{round}"
+            );
+            kept.note("t0", HostPart::Routes, Ok(()), LONGEST);
             tokio::time::advance(Duration::from_millis(500)).await;
         }
-        assert!(!kept.may("routes"));
+        assert!(!kept.may(HostPart::Routes));
         assert_eq!(kept.put_back()[0].times, 40);
         tokio::time::advance(LONGEST).await;
-        assert!(kept.may("routes"));
+        assert!(kept.may(HostPart::Routes));
         tokio::time::advance(STORY).await;
-        kept.note("t0", "routes", Err("no".into()), LONGEST);
-        assert!(kept.may("routes"));
+        kept.note("t0", HostPart::Routes, Err("no".into()), LONGEST);
+        assert!(kept.may(HostPart::Routes));
         assert_eq!(kept.missing()[0].reason, "no");
-        kept.fine("routes");
+        kept.fine(HostPart::Routes);
         assert!(kept.missing().is_empty());
         assert!(!kept.lacks_firewall());
-        kept.note("t0", FIREWALL, Err("no".into()), LONGEST);
+        kept.note("t0", HostPart::FirewallRules, Err("no".into()), LONGEST);
         assert!(kept.lacks_firewall());
-        kept.fine(FIREWALL);
+        kept.fine(HostPart::FirewallRules);
         assert!(!kept.lacks_firewall());
     }
 }

@@ -122,7 +122,7 @@ fn around(route: &RouteMessage, ours: Option<u32>) -> Option<RouteAround> {
         interface: name,
         gateway,
         refused: false,
-        origin: format!("{:?}", route.header.protocol).to_lowercase(),
+        origin: format!("{:?}", route.header.protocol).to_lowercase().into(),
     })
 }
 

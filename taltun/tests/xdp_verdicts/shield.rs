@@ -18,6 +18,7 @@ use taltun::config::XdpMode;
 use taltun::dataplane::udp::{Socket, UdpOffloads};
 use taltun::layer::Layer;
 use taltun_common::address::Address;
+use taltun_common::drops::DropReason;
 use taltun_common::maps::MAX_INDICES;
 
 use self::lab::{HUB, InLab, Lab, STRANGER, attached_map, gro_is_on, in_lab, ip, start};
@@ -83,7 +84,7 @@ fn auto_on_veth_is_generic(lab: &Lab) -> Result<(), Failed> {
         return Err(format!("{:?}", shield.status()).into());
     };
     assert_eq!(
-        (status.interface.as_str(), status.mode.as_str()),
+        (status.interface.as_str(), status.mode.word()),
         ("hub0", "generic")
     );
     assert!(status.reason.contains("segmentation"), "{}", status.reason);
@@ -97,10 +98,7 @@ fn auto_on_veth_is_generic(lab: &Lab) -> Result<(), Failed> {
     assert_eq!(sources[0].addr.to_string(), STRANGER);
     assert_eq!((sources[0].packets, sources[0].drops), (3, 1));
     assert_eq!(sources[0].bytes, (2 * 148 + 64) + 3 * (14 + 20 + 8));
-    assert_eq!(
-        shield.drops().into_iter().collect::<Vec<_>>(),
-        [("shape", 1)]
-    );
+    assert_eq!(shield.drops().largest_first(), [(DropReason::Shape, 1)]);
     drop(shield);
     assert!(
         !ip(&["link", "show", "hub0"])?.contains("xdp"),
@@ -114,14 +112,17 @@ fn driver_mode_and_back(lab: &Lab) -> Result<(), Failed> {
     let gro_before = gro_is_on()?;
     let shield = start(XdpMode::Driver, &[]);
     let status = shield.status();
-    assert_eq!(status[0].mode, "driver", "{status:?}");
+    assert_eq!(status[0].mode.word(), "driver", "{status:?}");
     assert!(gro_is_on()?, "driver mode without GRO");
     lab.send(&handshake(1, 0))?;
     lab.send(&message(1, 149, 0))?;
     lab.send(&message(4, 96, OUR_INDEX))?;
     assert_eq!(lab.received()?, 1);
-    let drops: Vec<_> = shield.drops().into_iter().collect();
-    assert_eq!(drops, [("shape", 1), ("unknown_index", 1)]);
+    let drops = shield.drops().largest_first();
+    assert_eq!(
+        drops,
+        [(DropReason::Shape, 1), (DropReason::UnknownIndex, 1)]
+    );
     drop(shield);
     assert_eq!(gro_is_on()?, gro_before, "GRO isn't as it was");
     assert!(
@@ -146,7 +147,7 @@ fn bans_v4_and_v6(lab: &Lab) -> Result<(), Failed> {
     assert_eq!(both(lab)?, 1, "IPv6 denied");
     shield.ban(Layer::Outer, "192.0.2.0/24".parse()?)?;
     assert_eq!(both(lab)?, 0, "both denied");
-    assert_eq!(shield.drops().get("denied"), Some(&4));
+    assert_eq!(shield.drops()[DropReason::Denied], 4);
     assert_eq!(
         shield.unban(Layer::Outer, "192.0.2.2/32".parse()?),
         Err("192.0.2.2/32 isn't denied".into())
@@ -222,7 +223,7 @@ fn floods_end_in_xdp(lab: &Lab) -> Result<(), Failed> {
             lab.send(&message(1, 148, 0))?;
         }
         assert_eq!(lab.received()?, 0, "without the public key");
-        assert_eq!(shield.drops().get("mac1"), Some(&100));
+        assert_eq!(shield.drops()[DropReason::Mac1], 100);
         // Those that are asked for a cookie are used up.
         let mut asked: HashMap<_, Address, u64> = attached_map("ASKED_BUCKETS")?.try_into()?;
         asked.insert(key(lab.stranger.local_addr()?.ip()), NEVER, 0)?;
@@ -232,8 +233,8 @@ fn floods_end_in_xdp(lab: &Lab) -> Result<(), Failed> {
         // A burst of twenty, and one more each 50 ms.
         let received = lab.received()?;
         assert!((20..40).contains(&received), "{received}");
-        let limited = shield.drops().get("rate_limited").copied();
-        assert_eq!(limited, Some(100 - received as u64));
+        let limited = shield.drops()[DropReason::RateLimited];
+        assert_eq!(limited, 100 - received as u64);
         assert_eq!(
             shield.sources(Layer::Outer, 1)[0].drops,
             200 - received as u64
@@ -289,7 +290,7 @@ fn steers_to_the_workers_sockets(lab: &Lab) -> Result<(), Failed> {
     };
 
     let mut shield = start(XdpMode::Generic, &[]);
-    assert_eq!(shield.steering_status().mode, "none");
+    assert_eq!(shield.steering_status().mode.word(), "none");
     for sender in [&lab.stranger, &lab.stranger_v6] {
         // By the hash of the one flow that they are of.
         let mut unsteered = HashSet::new();
@@ -304,7 +305,7 @@ fn steers_to_the_workers_sockets(lab: &Lab) -> Result<(), Failed> {
 
     shield.steer(&fds);
     let status = shield.steering_status();
-    assert_eq!(status.mode, "ebpf", "{status:?}");
+    assert_eq!(status.mode.word(), "ebpf", "{status:?}");
     for sender in [&lab.stranger, &lab.stranger_v6] {
         for index in random..random + 16 {
             for datagram in with_index(index) {
@@ -331,7 +332,7 @@ fn steers_to_the_workers_sockets(lab: &Lab) -> Result<(), Failed> {
         assert_eq!(others.len(), 1, "{others:?}");
     }
     shield.steer(&fds[..1]);
-    assert_eq!(shield.steering_status().mode, "none");
+    assert_eq!(shield.steering_status().mode.word(), "none");
     drop(shield);
     lab.stranger.send(&message(4, 96, random))?;
     arrives_at()?;
@@ -359,7 +360,7 @@ fn asks_for_cookies_under_load(lab: &Lab) -> Result<(), Failed> {
         assert_eq!(answered, 40, "twenty, and others that are asked");
         lab.send(&good)?;
         assert_eq!(lab.received()?, 1, "a cookie has a bucket of its own");
-        assert_eq!(shield.drops().get("rate_limited"), None);
+        assert_eq!(shield.drops()[DropReason::RateLimited], 0);
     }
     Ok(())
 }

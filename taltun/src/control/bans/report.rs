@@ -10,10 +10,11 @@ use super::owners::{NAMED, is_huge};
 use crate::control::peers::Peers;
 use crate::control::words;
 use crate::crypto::PublicKey;
+use crate::dataplane::clock;
 use crate::layer::Layer;
 use crate::protocol::device::Device;
 use crate::protocol::peer::Peer;
-use crate::report::BanStatus;
+use crate::report::{BanStatus, UnixTime};
 
 /// What drops packets of a peer that owns these networks. `deny_key` names the list of the
 /// configuration.
@@ -129,6 +130,10 @@ fn status(ban: &Denied, peers: Vec<String>) -> BanStatus {
         seconds_left: ban.left.map(|left| {
             left.as_secs()
                 .saturating_add(u64::from(left.subsec_nanos() > 0))
+        }),
+        ends_at: ban.left.map(|left| {
+            let end = clock::wall().saturating_add(left);
+            UnixTime::at(end)
         }),
         peers,
         remedy: String::new(),

@@ -160,14 +160,14 @@ impl Engine {
         self.device.follow_places();
         let now = clock::now();
         let port = self.listen_port();
-        self.diagnosis.each_second(
-            port,
-            &mut self.device,
-            &self.peers,
-            &self.gate,
-            &self.shield,
-            now,
-        );
+        let dropped_by_shield = self.shield.drops();
+        let counters = self.data_plane.counters();
+        let dropped = counters.drops() + dropped_by_shield;
+        self.rates.look(counters.traffic(), dropped, now);
+        self.diagnosis
+            .look_for_misled(&self.gate, &self.shield, &dropped_by_shield, now);
+        self.diagnosis
+            .each_second(port, &mut self.device, &self.peers, now);
         self.by_wg.tell();
         self.gateway.look();
         if let Some(memory) = &mut self.memory {

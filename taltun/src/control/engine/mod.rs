@@ -30,6 +30,7 @@ use super::network_watch::NetworkWatch;
 use super::origin::{Origin, TunnelKind};
 use super::pace::Pace;
 use super::peers::{self, PeerList, Peers};
+use super::rate_meter::RateMeter;
 use super::runtime_dir;
 use super::uapi::WgChanges;
 use super::underlay::Underlay;
@@ -70,6 +71,7 @@ pub(in crate::control) struct Engine {
     flaps: Flaps,
     /// The gateway of `[udpgw]`.
     gateway: Gateway,
+    rates: RateMeter,
     /// Of a tunnel that is configured: nobody knows the peers of another before they are set.
     memory: Option<Memory>,
     /// What `wg` changed and the log doesn't have yet.
@@ -167,6 +169,7 @@ impl Engine {
             diagnosis: Diagnosis::start(),
             flaps: Flaps::default(),
             gateway: Gateway::default(),
+            rates: RateMeter::default(),
             memory,
             by_wg: WgChanges::default(),
             network: inputs.network,

@@ -145,6 +145,7 @@ impl Engine {
             diagnosis: &self.diagnosis,
             flaps: &self.flaps,
             gateway: &self.gateway,
+            rates: &self.rates,
             underlay: &self.underlay,
             kept: self.kept.as_ref(),
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use libtest_mimic::Failed;
 use taltun::config::XdpMode;
 use taltun::layer::Layer;
+use taltun_common::drops::DropReason;
 
 use super::lab::{Lab, TUN, ip, output, start, start_on};
 use crate::frames::{Ends, IP, udp};
@@ -19,11 +20,14 @@ pub(super) fn guards_the_tunnel(_: &Lab) -> Result<(), Failed> {
     ip(&["addr", "add", "10.0.0.1/24", "dev", TUN])?;
     ip(&["link", "set", TUN, "up"])?;
     let mut shield = start(XdpMode::Off, &[]);
-    assert_eq!(shield.tunnel_status().mode, "off");
+    assert_eq!(shield.tunnel_status().mode.word(), "off");
     drop(shield);
     shield = start(XdpMode::Auto, &[]);
     let status = shield.tunnel_status();
-    assert!(["tcx", "clsact"].contains(&&*status.mode), "{status:?}");
+    assert!(
+        ["tcx", "clsact"].contains(&status.mode.word()),
+        "{status:?}"
+    );
     shield.add_routes(&["10.0.0.2/31".parse()?, "10.0.0.66/32".parse()?]);
 
     // Into the tunnel.
@@ -38,8 +42,8 @@ pub(super) fn guards_the_tunnel(_: &Lab) -> Result<(), Failed> {
     assert_eq!(arrived("10.0.0.2", 50)?, 50);
     let answered = arrived("10.0.0.9", 200)?;
     assert!((1..100).contains(&answered), "{answered}");
-    let dropped = shield.drops().get("no_peer").copied();
-    assert_eq!(dropped, Some(200 - answered as u64));
+    let dropped = shield.drops()[DropReason::NoPeer];
+    assert_eq!(dropped, 200 - answered as u64);
     shield.add_routes(&["10.0.0.9/32".parse()?]);
     shield.remove_routes(&["10.0.0.2/31".parse()?]);
     assert_eq!(arrived("10.0.0.9", 50)?, 50);
@@ -58,8 +62,8 @@ pub(super) fn guards_the_tunnel(_: &Lab) -> Result<(), Failed> {
     shield.unban(Layer::Inner, "10.0.0.66/32".parse()?)?;
     assert!(from("10.0.0.66")?);
     let drops = shield.drops();
-    assert_eq!(drops.get("inner_source"), Some(&1));
-    assert_eq!(drops.get("inner_denied"), Some(&1));
+    assert_eq!(drops[DropReason::InnerSource], 1);
+    assert_eq!(drops[DropReason::InnerDenied], 1);
     let sources = shield.sources(Layer::Inner, 1);
     assert_eq!(sources[0].addr.to_string(), "10.0.0.66");
     assert_eq!(
@@ -91,7 +95,7 @@ pub(super) fn replaces_filters_of_the_killed(_: &Lab) -> Result<(), Failed> {
         let ours = filters.lines().filter(|line| line.contains("taltun_tun_"));
         Ok(ours.map(ToOwned::to_owned).collect())
     };
-    let expected = usize::from(mode == "clsact");
+    let expected = usize::from(mode.word() == "clsact");
     for direction in ["ingress", "egress"] {
         let ours = ours(direction)?;
         assert_eq!(ours.len(), expected, "{direction}, {mode}: {ours:?}");

@@ -10,6 +10,7 @@ use libtest_mimic::Failed;
 use taltun::accel::Shield;
 use taltun::config::XdpMode;
 use taltun::layer::Layer;
+use taltun_common::drops::DropReason;
 
 use super::lab::{Lab, ip, start, start_on};
 use crate::frames::{handshake, message};
@@ -22,7 +23,7 @@ pub(super) fn leaves_others_programs_alone(lab: &Lab) -> Result<(), Failed> {
     for mode in [XdpMode::Auto, XdpMode::Driver, XdpMode::Generic] {
         let mut shield = start(mode, &[]);
         let status = shield.status();
-        assert_eq!(status[0].mode, "off");
+        assert_eq!(status[0].mode.word(), "off");
         assert_eq!(
             status[0].reason,
             format!("another XDP program is attached: id {id} `taltun_xdp`")
@@ -41,17 +42,22 @@ pub(super) fn takes_over_when_others_programs_leave(lab: &Lab) -> Result<(), Fai
     let program = loaded_program(&mut other)?;
     let link = program.attach("hub0", Flag::Skb)?;
     let mut shield = start(XdpMode::Auto, &[]);
-    assert_eq!(shield.status()[0].mode, "off");
+    assert_eq!(shield.status()[0].mode.word(), "off");
     program.detach(link)?;
     // The kernel may take a moment to let go of it.
     for _ in 0..50 {
         shield.refresh();
-        if shield.status()[0].mode != "off" {
+        if shield.status()[0].mode.word() != "off" {
             break;
         }
         sleep(Duration::from_millis(20));
     }
-    assert_eq!(shield.status()[0].mode, "generic", "{:?}", shield.status());
+    assert_eq!(
+        shield.status()[0].mode.word(),
+        "generic",
+        "{:?}",
+        shield.status()
+    );
     lab.send(&message(9, 64, 0))?;
     assert_eq!(lab.received()?, 0);
     Ok(())
@@ -62,7 +68,7 @@ pub(super) fn attaches_to_interfaces_that_appear(lab: &Lab) -> Result<(), Failed
     let modes = |shield: &Shield| -> Vec<(String, String)> {
         let status = shield.status().into_iter();
         status
-            .map(|status| (status.interface, status.mode))
+            .map(|status| (status.interface, status.mode.to_string()))
             .collect()
     };
     let pair = |name: &str, mode: &str| (name.to_owned(), mode.to_owned());
@@ -110,7 +116,12 @@ pub(super) fn waits_for_its_first_interface(lab: &Lab) -> Result<(), Failed> {
     ip(&["link", "set", "parked0", "name", "hub0"])?;
     ip(&["link", "set", "hub0", "up"])?;
     shield.refresh();
-    assert_eq!(shield.status()[0].mode, "driver", "{:?}", shield.status());
+    assert_eq!(
+        shield.status()[0].mode.word(),
+        "driver",
+        "{:?}",
+        shield.status()
+    );
     // The wire takes a moment to come back.
     let arrived_until = |done: &dyn Fn(usize) -> bool| -> Result<usize, Failed> {
         let mut arrived = 0;
@@ -123,7 +134,7 @@ pub(super) fn waits_for_its_first_interface(lab: &Lab) -> Result<(), Failed> {
         }
         Err("the wire stays silent".into())
     };
-    let denied = |_| shield.drops().contains_key("denied");
+    let denied = |_| shield.drops()[DropReason::Denied] > 0;
     assert_eq!(arrived_until(&denied)?, 0, "a ban from before is kept");
     shield.unban(Layer::Outer, stranger)?;
     arrived_until(&|arrived| arrived != 0)?;

@@ -1,0 +1,375 @@
+//! The manual's page on the JSON, in both languages, has every field that is printed, and none
+//! that isn't: compared with what serde makes of an example of each document.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+use taltun_common::drops::DropReason;
+
+use super::*;
+
+/// The fields of a document, by their paths, each with the types that it has.
+type Fields = BTreeMap<String, BTreeSet<&'static str>>;
+
+/// A section of the page: a heading of the second level each, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Status,
+    NotRunning,
+    Stats,
+}
+
+/// The documents in the order of the page's sections, each in examples that together show all types of all fields.
+fn documents() -> [(Section, Fields); 3] {
+    [
+        (
+            Section::Status,
+            fields(&[
+                json(&status(true)),
+                json(&status(false)),
+                json(&gateway_runs()),
+            ]),
+        ),
+        (
+            Section::NotRunning,
+            fields(&[not_running(true), not_running(false)]),
+        ),
+        (Section::Stats, fields(&[stats(true), stats(false)])),
+    ]
+}
+
+#[test]
+fn the_page_has_every_field_with_its_types_and_no_other() {
+    for page in ["json.md", "es/json.md"] {
+        let text = page_of_manual(page);
+        for (section, fields) in documents() {
+            let rows = rows(&text, section);
+            let documented: Vec<&str> = rows.iter().map(|row| row.path.as_str()).collect();
+            for (path, types) in &fields {
+                let row = rows.iter().find(|row| row.path == *path);
+                let row = row.unwrap_or_else(|| panic!("{page}, {section:?}: there is no {path}"));
+                let types: Vec<&str> = types.iter().copied().collect();
+                assert_eq!(row.types, types.join(", "), "{page}, {section:?}: {path}");
+            }
+            for path in &documented {
+                assert!(
+                    fields.contains_key(*path),
+                    "{page}, {section:?}: nothing prints {path}"
+                );
+            }
+            let once: BTreeSet<&&str> = documented.iter().collect();
+            assert_eq!(once.len(), documented.len(), "{page}, {section:?}: twice");
+        }
+    }
+}
+
+#[test]
+fn the_page_has_every_word() {
+    fn all<T: Copy + ToString>(words: &[T]) -> Vec<String> {
+        words.iter().map(ToString::to_string).collect()
+    }
+    let status = Section::Status;
+    for page in ["json.md", "es/json.md"] {
+        let text = page_of_manual(page);
+        for (section, path, words) in [
+            (status, "mode", all(TunnelMode::ALL)),
+            (status, "aead", all(Aead::ALL)),
+            (status, "xdp[].mode", all(XdpAttachment::ALL)),
+            (status, "af_xdp[].mode", all(AfXdpSocket::ALL)),
+            (status, "tc.mode", all(TcAttachment::ALL)),
+            (status, "steering.mode", all(Steering::ALL)),
+            (status, "peers[].problem.cause", all(ProblemCause::ALL)),
+            (status, "host.put_back[].what", all(HostPart::ALL)),
+            (
+                Section::NotRunning,
+                "kill_switches[].state",
+                all(SwitchLeftState::ALL),
+            ),
+        ] {
+            let rows = rows(&text, section);
+            let row = rows.iter().find(|row| row.path == path).unwrap();
+            for word in words {
+                let word = format!("`{word}`");
+                assert!(row.about.contains(&word), "{page}: {path} lacks {word}");
+            }
+        }
+        assert!(text.contains(&format!("`version`: {VERSION}")), "{page}");
+    }
+}
+
+/// A line of a table of the page.
+struct Row {
+    path: String,
+    types: String,
+    about: String,
+}
+
+fn page_of_manual(page: &str) -> String {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manual");
+    std::fs::read_to_string(manual.join(page)).unwrap()
+}
+
+/// The rows of a section.
+fn rows(text: &str, section: Section) -> Vec<Row> {
+    let sections: Vec<&str> = text.split("\n## ").skip(1).collect();
+    assert_eq!(sections.len(), 3);
+    let rows = sections[section as usize].lines();
+    let rows = rows.filter_map(|line| {
+        let (path, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+        let (types, about) = rest.split_once(" | ")?;
+        let text = ToOwned::to_owned;
+        Some(Row {
+            path: text(path),
+            types: text(types),
+            about: text(about),
+        })
+    });
+    rows.collect()
+}
+
+fn fields(examples: &[Value]) -> Fields {
+    let mut fields = Fields::new();
+    for example in examples {
+        walk(example, "", &mut fields);
+    }
+    for (path, types) in &fields {
+        assert!(types.len() > 1 || !types.contains("null"), "{path}: null");
+    }
+    fields
+}
+
+/// Adds what is inside `value`, which is at `path`.
+fn walk(value: &Value, path: &str, fields: &mut Fields) {
+    match value {
+        Value::Object(object) => {
+            let by_reason = path.rsplit('.').next() == Some("drops");
+            if by_reason {
+                let reasons = DropReason::ALL.iter().map(|reason| reason.label());
+                let (reasons, keys): (BTreeSet<&str>, BTreeSet<&str>) = (
+                    reasons.collect(),
+                    object.keys().map(String::as_str).collect(),
+                );
+                assert_eq!(reasons, keys, "{path}");
+            }
+            for (key, inside) in object {
+                let key = match path {
+                    _ if by_reason => "REASON",
+                    "udpgw.counters" => "NAME",
+                    _ => key,
+                };
+                let dot = if path.is_empty() { "" } else { "." };
+                let path = format!("{path}{dot}{key}");
+                fields.entry(path.clone()).or_default().insert(kind(inside));
+                walk(inside, &path, fields);
+            }
+        }
+        Value::Array(list) => {
+            for inside in list {
+                walk(inside, &format!("{path}[]"), fields);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What the page calls its type.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(list) => match list.first().map(kind) {
+            Some("string") => "list of strings",
+            Some("object") => "list of objects",
+            other => panic!("a list of {other:?}"),
+        },
+        Value::Object(_) => "object",
+    }
+}
+
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap()
+}
+
+fn now() -> UnixTime {
+    UnixTime::from(1_795_909_552.125)
+}
+
+/// A document with a value for each field, where `full`; else without what may be absent.
+fn status(full: bool) -> Status {
+    let (address, endpoint) = (
+        "192.0.2.1".parse().unwrap(),
+        "192.0.2.1:9000".parse().unwrap(),
+    );
+    Status {
+        version: VERSION,
+        timestamp: now(),
+        interface: "hub".to_owned(),
+        mode: TunnelMode::Server,
+        public_key: "HUB=".to_owned(),
+        listen: endpoint,
+        vip: vec![net()],
+        mtu: 1420,
+        aead: Aead::Ring,
+        uptime_seconds: 5,
+        routes_around: vec![RouteAround {
+            net: net(),
+            interface: "eth0".to_owned(),
+            refused: false,
+            gateway: full.then_some(address),
+            origin: RouteOrigin::Kernel,
+        }],
+        names_around: vec![NameAround {
+            address,
+            reason: "why".to_owned(),
+        }],
+        peers: vec![PeerStatus {
+            name: full.then(|| "office".to_owned()),
+            public_key: "OFFICE=".to_owned(),
+            endpoint: full.then_some(endpoint),
+            endpoint_name: full.then(|| "office.example:9000".to_owned()),
+            banned: vec![ban(full)],
+            moves_between: vec![endpoint, endpoint],
+            unreachable: full.then(|| "why".to_owned()),
+            allowed_ips: vec![net()],
+            latest_handshake_seconds: full.then_some(1.5),
+            handshakes: 1,
+            rx_bytes: 1,
+            tx_bytes: 1,
+            persistent_keepalive: full.then_some(25),
+            problem: full.then(|| Problem {
+                cause: ProblemCause::NoAnswer,
+                message: "why".to_owned(),
+                seconds_ago: 1.5,
+            }),
+        }],
+        xdp: vec![XdpStatus {
+            interface: "eth0".to_owned(),
+            mode: XdpAttachment::Driver,
+            reason: "why".to_owned(),
+        }],
+        af_xdp: vec![AfXdpStatus {
+            interface: "eth0".to_owned(),
+            queue: full.then_some(0),
+            mode: AfXdpSocket::Copy,
+            reason: "why".to_owned(),
+            received: 1,
+            sent: 1,
+            ring_full: 1,
+            dropped: 1,
+            fill_empty: 1,
+        }],
+        tc: TcStatus {
+            mode: TcAttachment::Tcx,
+            reason: "why".to_owned(),
+        },
+        steering: SteeringStatus::none(),
+        drops: Drops::default(),
+        unknown_keys: vec![UnknownKey {
+            public_key: "WHO=".to_owned(),
+            endpoint,
+            tries: 1,
+            seconds_ago: 1.5,
+        }],
+        host: full.then(|| HostStatus {
+            kill_switch: true,
+            default_routes: vec![net()],
+            dns: vec![address],
+            ip_forward: true,
+            put_back: vec![PutBack {
+                what: HostPart::Routes,
+                times: 1,
+                seconds_ago: 1,
+            }],
+            missing: vec![Missing {
+                what: HostPart::Routes,
+                reason: "why".to_owned(),
+            }],
+        }),
+        udpgw: full.then(|| UdpgwStatus {
+            listen: vec![endpoint],
+            clients: 1,
+            max_clients: 1,
+            connections: 1,
+            ended: Some("why".to_owned()),
+        }),
+    }
+}
+
+fn gateway_runs() -> Status {
+    let gateway = status(true).udpgw;
+    Status {
+        udpgw: gateway.map(|gateway| UdpgwStatus {
+            ended: None,
+            ..gateway
+        }),
+        ..status(true)
+    }
+}
+
+fn not_running(full: bool) -> Value {
+    json(&NotRunning {
+        version: VERSION,
+        timestamp: now(),
+        running: false,
+        kill_switches: vec![SwitchLeft {
+            interface: "hub".to_owned(),
+            state: SwitchLeftState::Holds,
+            reason: full.then(|| "why".to_owned()),
+            start: full.then(|| "taltun run".to_owned()),
+            elsewhere: false,
+        }],
+        cannot_look: full.then(|| "why".to_owned()),
+    })
+}
+
+fn stats(full: bool) -> Value {
+    let source = Source {
+        addr: "192.0.2.1".parse().unwrap(),
+        packets: 1,
+        bytes: 1,
+        drops: 1,
+        reason: full.then_some(DropReason::Mac1),
+    };
+    json(&Stats {
+        version: VERSION,
+        timestamp: now(),
+        interface: "hub".to_owned(),
+        drops: Drops::default(),
+        traffic: Traffic::default(),
+        rates: full.then(Rates::default),
+        fallbacks: Fallbacks::default(),
+        parallel_batches: 1,
+        sources: vec![source.clone()],
+        sources_inner: vec![source],
+        denied: vec![net()],
+        denied_inner: vec![net()],
+        bans: vec![ban(full)],
+        udpgw: full.then(|| UdpgwStats {
+            clients: 1,
+            connections: 1,
+            counters: [("to_udp".to_owned(), 1)].into(),
+        }),
+    })
+}
+
+fn ban(full: bool) -> BanStatus {
+    BanStatus {
+        net: net(),
+        layer: Layer::Inner,
+        configured: false,
+        banned: true,
+        seconds_left: full.then_some(5),
+        ends_at: full.then(now),
+        peers: vec!["office".to_owned()],
+        remedy: "`taltun unban office`".to_owned(),
+    }
+}
+
+fn net() -> IpNet {
+    "10.0.0.0/24".parse().unwrap()
+}

@@ -1,0 +1,166 @@
+//! The words of `status` and `stats` that stand for one of a few things. In JSON each is its
+//! word.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! words {
+    ($($(#[doc = $doc:literal])+ $name:ident {
+        $($(#[doc = $about:literal])+ $word:literal => $variant:ident,)+
+    })+) => {
+        $(
+            $(#[doc = $doc])+
+            #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+            pub enum $name {
+                $($(#[doc = $about])+ #[serde(rename = $word)] $variant,)+
+            }
+
+            impl $name {
+                /// All that it can be.
+                pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+                /// Its word.
+                pub const fn word(self) -> &'static str {
+                    match self {
+                        $(Self::$variant => $word,)+
+                    }
+                }
+            }
+
+            impl fmt::Display for $name {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.pad(self.word())
+                }
+            }
+        )+
+    };
+}
+
+words! {
+    /// What decides about a tunnel.
+    TunnelMode {
+        /// A file, as a hub.
+        "server" => Server,
+        /// A file, as one that dials.
+        "client" => Client,
+        /// No file: it was made by its name, and others set it.
+        "plain" => Plain,
+    }
+
+    /// What seals and opens the traffic on this machine.
+    Aead {
+        /// Taltun's own code for AVX-512.
+        "avx512" => Avx512,
+        /// The library ring.
+        "ring" => Ring,
+        /// Rust that runs everywhere.
+        "portable" => Portable,
+    }
+
+    /// Where the XDP program runs on an interface.
+    XdpAttachment {
+        /// In the driver, before there is a packet buffer.
+        "driver" => Driver,
+        /// In the network stack.
+        "generic" => Generic,
+        /// Nowhere.
+        "off" => Off,
+    }
+
+    /// How an AF_XDP socket takes frames from its queue.
+    AfXdpSocket {
+        /// The driver writes into our memory.
+        "zero-copy" => ZeroCopy,
+        /// The kernel copies them.
+        "copy" => Copy,
+        /// There is none.
+        "off" => Off,
+    }
+
+    /// How the TC programs hang on the tunnel interface.
+    TcAttachment {
+        /// By a link of the kernel's.
+        "tcx" => Tcx,
+        /// By a queueing discipline.
+        "clsact" => Clsact,
+        /// They don't.
+        "off" => Off,
+    }
+
+    /// How datagrams find their worker.
+    Steering {
+        /// By receiver index.
+        "ebpf" => Ebpf,
+        /// By the kernel's hash of addresses and ports.
+        "off" => Off,
+        /// There is one worker, which gets all.
+        "none" => None,
+    }
+
+    /// Why there is no handshake with a peer.
+    ProblemCause {
+        /// The two sides have different preshared keys.
+        "preshared_key" => PresharedKey,
+        /// It takes none of our answers.
+        "not_confirmed" => NotConfirmed,
+        /// Nobody has that port.
+        "port_closed" => PortClosed,
+        /// There is no way to it, or it is forbidden.
+        "unreachable" => Unreachable,
+        /// The kernel didn't send.
+        "not_sent" => NotSent,
+        /// The name of its endpoint can't be looked up.
+        "not_resolved" => NotResolved,
+        /// Nothing comes back.
+        "no_answer" => NoAnswer,
+        /// A peer whose endpoint isn't configured is no more where it was heard, which is
+        /// nothing to mend.
+        "away" => Away,
+    }
+
+    /// A part of what is set up on the host for a tunnel.
+    HostPart {
+        /// Addresses of the interface.
+        "addresses" => Addresses,
+        /// What the firewall got.
+        "firewall rules" => FirewallRules,
+        /// The interface itself.
+        "interface" => Interface,
+        /// What is below `/proc/sys`.
+        "kernel settings" => KernelSettings,
+        /// Whether the interface is up.
+        "link state" => LinkState,
+        /// What the resolver was told.
+        "name servers" => NameServers,
+        /// Rules that choose a routing table.
+        "policy rules" => PolicyRules,
+        /// Routes into the tunnel.
+        "routes" => Routes,
+    }
+
+    /// What a kill switch does whose tunnel doesn't run.
+    SwitchLeftState {
+        /// It lets nothing out.
+        "holds" => Holds,
+        /// It isn't whole.
+        "open" => Open,
+        /// It can't be looked at.
+        "unknown" => Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_json_each_is_its_word() {
+        for part in HostPart::ALL {
+            let json = format!("\"{part}\"");
+            assert_eq!(serde_json::to_string(part).unwrap(), json);
+            assert_eq!(serde_json::from_str::<HostPart>(&json).unwrap(), *part);
+        }
+        assert!(serde_json::from_str::<Steering>("\"no such word\"").is_err());
+    }
+}
