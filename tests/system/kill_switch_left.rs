@@ -37,6 +37,11 @@ pub const CASES: &[Case] = &[
         programs: &[],
         run: rules_without_journal,
     },
+    Case {
+        name: "kill switch: a journal that is a pipe holds up neither status nor start nor undo",
+        programs: &["nft"],
+        run: journal_is_a_pipe,
+    },
 ];
 
 const KEY: &str = "kill_switch = true\n";
@@ -259,5 +264,29 @@ fn rules_without_journal() -> Result<()> {
     ensure!(rules.contains(&format!("fwmark {first}")), "{rules}");
     let again = said(&full.taltun(&["undo", "taltun0"])?);
     ensure!(again.contains("nothing of taltun0 is left"), "{again}");
+    Ok(())
+}
+
+/// Nobody waits for a journal that is a pipe, and the start that finds it ends by SIGTERM.
+fn journal_is_a_pipe() -> Result<()> {
+    let mut full = Full::start(KEY, &[])?;
+    full.client.kill()?;
+    let file = full.client.directory().join("taltun0.undo");
+    fs::remove_file(&file)?;
+    output_of(std::process::Command::new("mkfifo").arg(&file))?;
+    let status = said(&full.taltun(&["status"])?);
+    ensure!(
+        status.contains("KILL SWITCH OF taltun0 HOLDS: nothing leaves.\n"),
+        "{status}"
+    );
+    full.client.start_again(&full.pair.left)?;
+    full.tunnel_answers()?;
+    let log = full.client.log();
+    ensure!(log.contains("it is a pipe"), "{log}");
+    full.client.end(Signal::Terminate)?;
+    full.outside_is_open()?;
+    let undone = said(&full.taltun(&["undo", "taltun0"])?);
+    ensure!(undone.contains("a journal that can't be read"), "{undone}");
+    ensure!(!file.exists(), "it is there still");
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! Reading files that somebody names: regular ones only. A FIFO would be waited for, a device
-//! may have no end, and who reads holds up those that wait for it.
+//! Reading files that somebody names, or may have put in a place of ours: regular ones only. A
+//! FIFO would be waited for, a device may have no end, and who reads holds up those that wait
+//! for it.
 
 use std::fs::{FileType, OpenOptions};
 use std::io::{self, Read};
@@ -9,7 +10,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// What is in the file, unless that is more than `largest` bytes.
-pub(super) fn read(path: &Path, largest: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read(path: &Path, largest: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = OpenOptions::new()
         .read(true)
         // Opening a FIFO waits for somebody who writes.
@@ -23,9 +24,13 @@ pub(super) fn read(path: &Path, largest: u64) -> io::Result<Zeroizing<Vec<u8>>> 
         )));
     }
     let too_large = || io::Error::other(format!("it is larger than {largest} bytes"));
+    if found.len() > largest {
+        return Err(too_large());
+    }
     // Room for all of it at once: what a growing buffer leaves behind isn't wiped.
-    let length = usize::try_from(found.len().min(largest)).map_err(|_| too_large())?;
+    let length = usize::try_from(found.len()).map_err(|_| too_large())?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(length.saturating_add(1)));
+    // It may grow meanwhile.
     file.take(largest.saturating_add(1))
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > largest {
@@ -68,6 +73,13 @@ mod tests {
         std::fs::write(&file, [7; 10]).unwrap();
         assert_eq!(read(&file, 10).unwrap().as_slice(), [7; 10]);
         assert!(read(&file, 9).is_err());
+        // Nothing is read of one that is too large, nor is there room made for it.
+        let huge = dir.path().join("huge");
+        std::fs::File::create(&huge)
+            .and_then(|file| file.set_len((1 << 30) + 1))
+            .unwrap();
+        let error = read(&huge, 1 << 30).unwrap_err().to_string();
+        assert!(error.contains("larger than"), "{error}");
         let linked = dir.path().join("linked");
         std::os::unix::fs::symlink(&file, &linked).unwrap();
         assert_eq!(read(&linked, 10).unwrap().len(), 10);

@@ -15,7 +15,7 @@ mod dns_routes;
 mod document;
 mod draft;
 mod error;
-mod file;
+pub(crate) mod file;
 mod host;
 pub mod keys;
 mod load;

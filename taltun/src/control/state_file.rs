@@ -1,12 +1,14 @@
 //! Files in the state directory: for the tunnel's owner alone, and replaced in one go.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, warn};
+
+use crate::config::file;
 
 /// Seconds since 1970, as in these files.
 pub(super) fn wall_clock() -> u64 {
@@ -14,19 +16,16 @@ pub(super) fn wall_clock() -> u64 {
     now.unwrap_or_default().as_secs()
 }
 
-/// What is in a file, of no more than `largest` bytes; `None` if there is none.
+/// What is in a regular file, of no more than `largest` bytes; `None` if there is none.
 pub(super) fn read(file: &Path, largest: u64) -> Result<Option<String>, String> {
-    let opened = match File::open(file) {
-        Ok(opened) => opened,
+    let mut bytes = match file::read(file, largest) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("cannot read: {error}")),
     };
-    let mut text = String::new();
-    opened
-        .take(largest)
-        .read_to_string(&mut text)
-        .map_err(|error| format!("cannot read: {error}"))?;
-    Ok(Some(text))
+    let text = String::from_utf8(std::mem::take(&mut *bytes));
+    text.map(Some)
+        .map_err(|_| "cannot read: it is no text".to_owned())
 }
 
 /// Replaces the file in one go.
@@ -38,7 +37,8 @@ pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
+        // A FIFO without a reader is an error, and not waited for.
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(&new)?;
     let written = opened.write_all(text.as_bytes());
     written
@@ -52,7 +52,7 @@ pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
 pub(super) fn append(file: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new()
         .append(true)
-        .custom_flags(libc::O_NOFOLLOW)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(file)?
         .write_all(text.as_bytes())
 }
@@ -84,5 +84,32 @@ impl Complaint {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_a_pipe_nor_a_file_without_end_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        assert_eq!(read(&file, 10), Ok(None));
+        let new = file.with_added_extension("new");
+        for path in [&file, &new] {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.unwrap().success());
+        }
+        assert!(read(&file, 10).unwrap_err().contains("a pipe"));
+        append(&file, "more").unwrap_err();
+        write(&file, "text").unwrap_err();
+        fs::remove_file(new).unwrap();
+        write(&file, "text").unwrap();
+        assert_eq!(read(&file, 10), Ok(Some("text".to_owned())));
+        append(&file, ", and more").unwrap();
+        assert!(read(&file, 10).unwrap_err().contains("larger than 10"));
+        let zero = Path::new("/dev/zero");
+        assert!(read(zero, 10).unwrap_err().contains("a device"));
     }
 }

@@ -18,10 +18,12 @@ use tracing::warn;
 use super::left_file::{self, Owner};
 use super::sysctl::{FOUND_SO, Settings};
 use super::{dns, firewall, namespace};
-use crate::config::interface_name;
+use crate::config::{file, interface_name};
 
 /// What such a file's name ends with.
 const EXTENSION: &str = "undo";
+/// The most that is read of one, bytes: far more than the endpoints of a large hub take.
+const LARGEST: u64 = 16 << 20;
 
 /// What was changed for one tunnel.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,12 +101,12 @@ impl Journal {
     /// The one in a file, which has to be about `interface`; `None` where there is none.
     fn read(path: &Path, interface: &str) -> Result<Option<Self>, String> {
         let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let text = match fs::read_to_string(path) {
+        let text = match file::read(path, LARGEST) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(wrong(&error)),
         };
-        let journal: Self = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+        let journal: Self = serde_json::from_slice(&text).map_err(|error| wrong(&error))?;
         // Its text goes into commands and rules.
         if journal.interface == interface && interface_name(interface).is_ok() {
             Ok(Some(journal))
@@ -285,6 +287,43 @@ mod tests {
         assert_eq!(first, with(&[("net/x", "3")], "t0"));
         let second = Journal::left_behind(dir.path(), "t1").unwrap();
         assert_eq!(second.settings["net/ipv4/ip_forward"], "0");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_or_has_no_end_is_no_journal_and_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("t0.undo");
+        let fifo = || {
+            let made = std::process::Command::new("mkfifo").arg(&at).status();
+            assert!(made.unwrap().success());
+        };
+        let huge = || {
+            let file = fs::File::create(&at).unwrap();
+            file.set_len(LARGEST + 1).unwrap();
+        };
+        let device = || std::os::unix::fs::symlink("/dev/zero", &at).unwrap();
+        let directory = || fs::create_dir(&at).unwrap();
+        let kinds: [(&dyn Fn(), &str); 4] = [
+            (&fifo, "a pipe"),
+            (&huge, "larger than"),
+            (&device, "a device"),
+            (&directory, "a directory"),
+        ];
+        for (make, expected) in kinds {
+            make();
+            let (found, unreadable) = Journal::all(dir.path(), "t0");
+            assert!(found.is_empty());
+            let reason = &unreadable[0].1;
+            assert!(reason.contains(expected), "{reason}");
+            // A tunnel has a journal all the same.
+            let ours = with(&[], "t0");
+            ours.write(dir.path()).unwrap();
+            assert_eq!(Journal::left_behind(dir.path(), "t0"), Some(ours.clone()));
+            ours.remove(dir.path());
+            fs::remove_file(&at)
+                .or_else(|_| fs::remove_dir(&at))
+                .unwrap();
+        }
     }
 
     #[test]

@@ -98,7 +98,9 @@ pub async fn undo(directory: &Path, interface: &str, scope: Scope) -> Result<Und
     }
     let mut undone = undone.into_result().map_err(refused)?;
     for (path, reason) in unreadable {
-        let _ = fs::remove_file(path);
+        if let Err(error) = fs::remove_file(path) {
+            return Err(refused(format!("{reason}; it can't be removed: {error}")));
+        }
         undone.done.push("a journal that can't be read".into());
         undone.left.push(format!(
             "name servers and kernel settings that it told of, if any: {reason}"
