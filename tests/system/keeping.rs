@@ -203,7 +203,7 @@ fn resolver() -> Result<()> {
 }
 
 /// What a shell prints in the namespace, whatever its exit code.
-fn sh(namespace: &Namespace, text: &str) -> Result<String> {
+pub fn sh(namespace: &Namespace, text: &str) -> Result<String> {
     let text = format!("{{ {text}; }} 2>/dev/null || true");
     output_of(namespace.command("sh").args(["-c", &text]))
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::command::{find, output_of};
+use taltun_tests::lab::Role;
 use taltun_tests::netns::Namespace;
 use taltun_tests::programs;
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{WIRE_A, private_prefix};
+use taltun_tests::traffic::ping::Pinger;
 
 use crate::kill_switch::Full;
 use crate::support::{Case, eventually, taltun};
@@ -44,6 +46,11 @@ pub const CASES: &[Case] = &[
         name: "keeping: rules flushed right after a reload closed the switch are back, with iptables",
         programs: &["iptables"],
         run: || after_a_reload("iptables", IPTABLES, IPTABLES_FLUSH),
+    },
+    Case {
+        name: "keeping: rules that others put before the switch come after it, with iptables",
+        programs: &["iptables"],
+        run: comes_first,
     },
     Case {
         name: "keeping: a route around the tunnel is called refused only while the rules are there",
@@ -103,6 +110,54 @@ fn refused_by_what_is_there() -> Result<()> {
     eventually("it is refused again", START_LIMIT, || {
         Ok(around(&full)?.0["refused"] == true)
     })
+}
+
+/// The jumps to what refuses are the first again. What others drop is dropped all the same.
+fn comes_first() -> Result<()> {
+    let full = Full::start("kill_switch = true\nfirewall = \"iptables\"\n", &[])?;
+    let left = &full.pair.left;
+    full.tunnel_answers()?;
+    let firsts = |tool: &str, chain: &str| -> Result<String> {
+        let rules = sh(left, &format!("{tool} -S {chain}"))?;
+        let first = rules.lines().find(|line| line.starts_with("-A "));
+        Ok(first.unwrap_or_default().trim().to_owned())
+    };
+    // What can't let anything pass stays where it is.
+    sh(left, "iptables -I OUTPUT 1 -d 192.0.2.1 -j DROP")?;
+    std::thread::sleep(LIMIT);
+    ensure!(firsts("iptables", "OUTPUT")?.ends_with("-j DROP"));
+    let log = full.client.log();
+    ensure!(!log.contains("put back"), "{log}");
+
+    let told = "firewall rules had `-A OUTPUT -j ACCEPT` put before them and were put back";
+    for (tool, chain, ours) in [
+        ("iptables", "OUTPUT", "taltun-taltun0-out"),
+        ("ip6tables", "FORWARD", "taltun-taltun0-fwd"),
+    ] {
+        sh(left, &format!("{tool} -I {chain} 1 -j ACCEPT"))?;
+        eventually("ours is the first again", LIMIT, || {
+            Ok(firsts(tool, chain)? == format!("-A {chain} -j {ours}"))
+        })?;
+        eventually("it is told", LIMIT, || Ok(full.client.log().contains(told)))
+            .with_context(|| full.client.log())?;
+        let rules = sh(left, &format!("{tool} -S {chain}"))?;
+        ensure!(rules.matches(ours).count() == 1, "{rules}");
+        ensure!(rules.contains("-j ACCEPT"), "{rules}");
+    }
+    let status = full.client.tell(&["status"])?;
+    ensure!(status.contains("firewall rules put back"), "{status}");
+    full.outside_is_closed()?;
+    full.tunnel_answers()?;
+    sh(
+        left,
+        "iptables -F OUTPUT; iptables -A OUTPUT -o taltun0 -p icmp -j DROP",
+    )?;
+    eventually("the switch is back", LIMIT, || {
+        Ok(firsts("iptables", "OUTPUT")? == "-A OUTPUT -j taltun-taltun0-out")
+    })?;
+    let answer = Pinger::new(left, Role::Hub.v4())?.ping(Duration::from_millis(500));
+    ensure!(!matches!(answer, Ok(Some(_))), "what others drop was sent");
+    Ok(())
 }
 
 const LIMIT: Duration = Duration::from_secs(3);

@@ -13,6 +13,7 @@ use taltun_tests::node::{Keys, RUNTIME_DIR};
 use taltun_tests::sys::{Signal, send_signal};
 use taltun_tests::topology::private_prefix;
 
+use crate::keeping::sh;
 use crate::kill_switch::{Full, said};
 use crate::support::{Case, eventually, taltun};
 
@@ -41,6 +42,57 @@ pub const CASES: &[Case] = &[
         name: "kill switch: a journal that is a pipe holds up neither status nor start nor undo",
         programs: &["nft"],
         run: journal_is_a_pipe,
+    },
+    Case {
+        name: "kill switch: one with rules of others isn't said to hold, with nftables",
+        programs: &["nft"],
+        run: || {
+            let insert = "nft insert rule inet taltun-taltun0";
+            with_rules_of_others(
+                "nftables",
+                &[
+                    (
+                        &format!("{insert} kill_switch_output accept"),
+                        "KILL SWITCH OF taltun0 IS OPEN: a rule that Taltun didn't make",
+                    ),
+                    (
+                        &format!("{insert} kill_switch_forward ip daddr 192.0.2.1 accept"),
+                        "KILL SWITCH OF taltun0 MAY HOLD, which can't be seen: its chain \
+                         kill_switch_forward has a rule that Taltun didn't make, `ip daddr \
+                         192.0.2.1 accept`",
+                    ),
+                    (
+                        &format!("{insert} answer_inbound meta mark set 7"),
+                        "didn't make, `meta mark set 0x00000007`",
+                    ),
+                ],
+            )
+        },
+    },
+    Case {
+        name: "kill switch: one with rules of others isn't said to hold, with iptables",
+        programs: &["iptables"],
+        run: || {
+            with_rules_of_others(
+                "iptables",
+                &[
+                    (
+                        "iptables -I taltun-taltun0-out 1 -j ACCEPT",
+                        "KILL SWITCH OF taltun0 IS OPEN: a rule that Taltun didn't make",
+                    ),
+                    (
+                        "ip6tables -I taltun-taltun0-fwd 1 -o other -j ACCEPT",
+                        "MAY HOLD, which can't be seen: its chain taltun-taltun0-fwd has a rule \
+                         that Taltun didn't make, `-o other -j ACCEPT`",
+                    ),
+                    (
+                        "iptables -I OUTPUT 1 -j ACCEPT",
+                        "MAY HOLD, which can't be seen: a rule that Taltun didn't make comes \
+                         before its own, `-A OUTPUT -j ACCEPT`",
+                    ),
+                ],
+            )
+        },
     },
 ];
 
@@ -289,4 +341,31 @@ fn journal_is_a_pipe() -> Result<()> {
     ensure!(undone.contains("a journal that can't be read"), "{undone}");
     ensure!(!file.exists(), "it is there still");
     Ok(())
+}
+
+/// What others put into its chains, or before them, is told.
+fn with_rules_of_others(firewall: &str, rules: &[(&str, &str)]) -> Result<()> {
+    let mut full = Full::start(&format!("{KEY}firewall = \"{firewall}\"\n"), &[])?;
+    full.client.kill()?;
+    full.outside_is_closed()?;
+    let holds = "KILL SWITCH OF taltun0 HOLDS: nothing leaves.\n";
+    for (rule, expected) in rules {
+        let status = said(&full.taltun(&["status"])?);
+        ensure!(status.contains(holds), "{status}");
+        sh(&full.pair.left, rule)?;
+        let status = said(&full.taltun(&["status"])?);
+        ensure!(status.contains(expected), "{rule}: {status}");
+        ensure!(!status.contains("HOLDS"), "{rule}: {status}");
+        let failed = full.taltun(&["run", "--config", "/nonexistent"])?;
+        let failed = said(&failed);
+        ensure!(!failed.contains("taltun0 holds"), "{rule}: {failed}");
+        // A start makes its rules anew, and only those.
+        full.client.start_again(&full.pair.left)?;
+        full.tunnel_answers()?;
+        full.outside_is_closed()?;
+        full.client.kill()?;
+    }
+    let undone = full.taltun(&["undo", "taltun0"])?;
+    ensure!(undone.status.success(), "{}", said(&undone));
+    full.outside_is_open()
 }

@@ -387,6 +387,8 @@ struct Look {
     firewall_seen: Instant,
     /// Whether they have to be looked at again without news.
     again: bool,
+    /// A rule of others that was put before them.
+    overtaken: Option<String>,
 }
 
 impl Look {
@@ -395,6 +397,7 @@ impl Look {
             listed: None,
             firewall_seen: Instant::now(),
             again: true,
+            overtaken: None,
         }
     }
 
@@ -409,6 +412,7 @@ impl Look {
         let Some(now) = firewall::listed(kind, name).await else {
             return false;
         };
+        self.overtaken = firewall::overtaken(kind, &now).map(str::to_owned);
         match &self.listed {
             Some((of, before)) if of == rules => now == *before,
             _ if firewall::holds(kind, rules, &now) => {
@@ -438,6 +442,10 @@ impl Look {
         if self.is_right(*kind, rules, &made.name).await {
             kept.fine(HostPart::FirewallRules);
         } else if kept.may(HostPart::FirewallRules) {
+            let how = match self.overtaken.take() {
+                Some(rule) => format!("had `{rule}` put before them"),
+                None => "went away".to_owned(),
+            };
             let outcome = firewall::apply(*kind, rules).await;
             let mut outcome = outcome.map_err(|error| error.to_string());
             // What it looks like is found out anew.
@@ -447,7 +455,7 @@ impl Look {
             }
             self.again = outcome.is_err();
             let most = if rules.kill_switch() { EVERY } else { LONGEST };
-            kept.note(&made.name, HostPart::FirewallRules, outcome, most);
+            kept.note_how(&made.name, HostPart::FirewallRules, &how, outcome, most);
         } else {
             // Looked at again in the next round.
             self.again = true;

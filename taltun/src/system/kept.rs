@@ -87,6 +87,18 @@ impl Kept {
         outcome: Result<(), String>,
         most: Duration,
     ) {
+        self.note_how(name, what, "went away", outcome, most);
+    }
+
+    /// The same; `how` is what became of it.
+    pub(super) fn note_how(
+        &self,
+        name: &str,
+        what: HostPart,
+        how: &str,
+        outcome: Result<(), String>,
+        most: Duration,
+    ) {
         let now = Instant::now();
         let recent = |at: Option<Instant>| at.is_some_and(|at| now - at < STORY);
         let (tell, times) = self.with(what, |story| {
@@ -115,14 +127,14 @@ impl Kept {
                 warn!("{name} was set down, and was set up again; stop Taltun to end the tunnel");
             }
             Ok(()) if tell && times > 1 => {
-                warn!("{name}: {what} went away again and were put back, {times} times by now");
+                warn!("{name}: {what} {how} again and were put back, {times} times by now");
             }
-            Ok(()) if tell => warn!("{name}: {what} went away and were put back"),
+            Ok(()) if tell => warn!("{name}: {what} {how} and were put back"),
             Err(reason) if tell && what == HostPart::LinkState => {
                 warn!("{name} was set down, and can't be set up again: {reason}");
             }
             Err(reason) if tell => {
-                warn!("{name}: {what} went away and can't be put back: {reason}");
+                warn!("{name}: {what} {how} and can't be put back: {reason}");
             }
             outcome => debug!("{name}: {what}: {outcome:?}"),
         }

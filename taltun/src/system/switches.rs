@@ -15,9 +15,9 @@ use crate::os::interface;
 pub enum SwitchState {
     /// Its rules are there.
     Holds,
-    /// They aren't, or not all of them; this is what is missing.
+    /// They aren't, or not all of them, or another opens it; this is what is wrong.
     Open(&'static str),
-    /// They can't be looked at, for this reason.
+    /// They can't be looked at, or there are others that nobody can judge: for this reason.
     Unknown(String),
 }
 
@@ -183,6 +183,7 @@ fn state(listed: &Listed, candidate: &Candidate) -> SwitchState {
     match listed.standing(&candidate.interface) {
         Some(Standing::Closed) => SwitchState::Holds,
         Some(Standing::Open(missing)) => SwitchState::Open(missing),
+        Some(Standing::Odd(reason)) => SwitchState::Unknown(reason.clone()),
         None => match candidate.tool.and_then(|tool| listed.failed(tool)) {
             Some(reason) => SwitchState::Unknown(reason.to_owned()),
             None => SwitchState::Open("its rules are gone"),
@@ -211,6 +212,12 @@ mod tests {
         );
         assert_eq!(state(&listed, &candidate(FirewallTool::Iptables)), gone);
         // By whichever tool, one that is closed holds.
+        listed.add("t0", Standing::Open("a part is missing"));
+        listed.add("t0", Standing::Odd("a rule of others".into()));
+        assert_eq!(
+            state(&listed, &candidate(FirewallTool::Nftables)),
+            SwitchState::Unknown("a rule of others".into())
+        );
         listed.add("t0", Standing::Closed);
         listed.add("t0", Standing::Open("a part is missing"));
         assert_eq!(

@@ -1,6 +1,9 @@
 //! Rules for iptables and ip6tables, where there is no nft: chains of ours, `taltun-IFACE-…`,
 //! that the usual chains jump to.
 //!
+//! Those that refuse do nothing else: what they don't refuse goes on to the rules of others. So
+//! they come first, wherever others put rules that let packets pass.
+//!
 //! `iptables-restore --noflush` fills all chains of a table in one step. IPv6 is left out
 //! where ip6tables has no tables, as on a kernel without IPv6.
 
@@ -8,6 +11,7 @@ use std::fmt::Write;
 
 use tracing::{debug, warn};
 
+use super::known_iptables::{in_front, odd, table};
 use super::{Rules, Standing};
 use crate::system::ipv6::has_ipv6;
 use crate::system::program;
@@ -26,6 +30,15 @@ const PRIVATE_V4: [&str; 5] = [
 ];
 /// Those of IPv6.
 const PRIVATE_V6: [&str; 2] = ["fc00::/7", "fe80::/10"];
+/// Those of our chains that refuse, and so have to come before what lets packets pass: each with
+/// its table and the usual chain that leads there.
+const REFUSING: [(&str, &str, &str); 3] = [
+    ("raw", "PREROUTING", "vip"),
+    ("filter", "OUTPUT", "out"),
+    ("filter", "FORWARD", "fwd"),
+];
+/// Those that mark packets.
+const MARKING: [&str; 4] = ["get", "in", "ans", "put"];
 /// The names of our chains.
 const NAMES: [&str; 10] = [
     "vip", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat",
@@ -36,6 +49,8 @@ pub(super) const V4_SAVE: &str = "iptables-save";
 const V6_SAVE: &str = "ip6tables-save";
 /// Stands before that in [`listed`].
 const V6: &str = "# IPv6\n";
+/// Stands in [`listed`] before a rule of others that comes first.
+const FRONT: &str = "# in front: ";
 /// Waits for whoever holds the lock instead of failing.
 const WAIT: [&str; 2] = ["-w", "5"];
 
@@ -68,10 +83,18 @@ fn matters(rules: &Rules, v6: bool) -> bool {
     !v6 || has_ipv6() && (!rules.vips_of(true).is_empty() || rules.kill_switch)
 }
 
-/// Whether a listing has each chain of `rules`, with as many rules and with what leads there.
+/// Whether a listing has each chain of `rules`, with as many rules and with what leads there,
+/// before all that others let pass.
 pub(super) fn holds(rules: &Rules, listed: &str) -> bool {
     let (v4, v6) = listed.split_once(V6).unwrap_or((listed, ""));
-    holds_family(rules, false, v4) && (!matters(rules, true) || holds_family(rules, true, v6))
+    overtaken(listed).is_none()
+        && holds_family(rules, false, v4)
+        && (!matters(rules, true) || holds_family(rules, true, v6))
+}
+
+/// A rule of others in a listing that comes before those of ours that refuse.
+pub(super) fn overtaken(listed: &str) -> Option<&str> {
+    listed.lines().find_map(|line| line.strip_prefix(FRONT))
 }
 
 fn holds_family(rules: &Rules, v6: bool, listed: &str) -> bool {
@@ -130,6 +153,15 @@ pub(super) async fn listed(interface: &str) -> Option<String> {
             text.push('\n');
             lines += 1;
         }
+        for (of, from, name) in REFUSING {
+            let name = full_name(interface, name);
+            let rules = table(&saved, of);
+            if rules.contains(&format!("-A {from} -j {name}\n"))
+                && let Some(rule) = in_front(rules, from, &name)
+            {
+                let _ = writeln!(text, "{FRONT}{rule}");
+            }
+        }
     }
     (lines > 0).then_some(text)
 }
@@ -166,8 +198,12 @@ fn standings(v4: &str, v6: Option<&str>) -> Vec<(String, Standing)> {
     let mut names: Vec<&str> = lines.filter_map(switch_of).collect();
     names.sort_unstable();
     names.dedup();
+    let judged = |name: &str| {
+        let odd = odd_rule(v4, name, false);
+        odd.or_else(|| v6.and_then(|v6| odd_rule(v6, name, true)))
+    };
     let standing = |name: &str| match (closes(v4, name), v6.is_none_or(|v6| closes(v6, name))) {
-        (true, true) => Standing::Closed,
+        (true, true) => judged(name).unwrap_or(Standing::Closed),
         (true, false) => Standing::Open("its rules for IPv6 aren't all there"),
         (false, true) => Standing::Open("its rules for IPv4 aren't all there"),
         (false, false) => Standing::Open("not all of its rules are there"),
@@ -198,6 +234,37 @@ fn closes(saved: &str, interface: &str) -> bool {
                     .next_back()
                     .is_some_and(|last| last.starts_with("-j REJECT"))
         })
+}
+
+/// A rule that Taltun doesn't make, in the chains of a kill switch or in front of them.
+fn odd_rule(saved: &str, interface: &str, v6: bool) -> Option<Standing> {
+    let rules = |name: &str| {
+        let prefix = format!("-A {} ", full_name(interface, name));
+        let lines = saved.lines();
+        lines.filter_map(move |line| line.strip_prefix(&prefix))
+    };
+    // What nobody has marked has none.
+    let mark = rules("out").find_map(|rule| {
+        let word = rule.strip_prefix("-m mark --mark 0x")?.split(' ').next()?;
+        let mark = u32::from_str_radix(word, 16).ok()?;
+        (mark != 0).then_some(mark)
+    });
+    let made = chains(&Rules::of_switch(interface, mark.unwrap_or(1)), v6);
+    let of_chain = |name: &'static str| {
+        let of_name = made.iter().filter(|chain| chain.name == name);
+        let made: Vec<String> = of_name.flat_map(|chain| chain.rules.clone()).collect();
+        odd(rules(name), &made, &full_name(interface, name))
+    };
+    let mut names = ["out", "fwd"].into_iter().chain(MARKING);
+    names.find_map(of_chain).or_else(|| {
+        let [_, output, forward] = REFUSING;
+        [output, forward].iter().find_map(|(of, from, name)| {
+            let rule = in_front(table(saved, of), from, &full_name(interface, name))?;
+            Some(Standing::Odd(format!(
+                "a rule that Taltun didn't make comes before its own, `{rule}`"
+            )))
+        })
+    })
 }
 
 async fn apply_family(rules: &Rules, v6: bool) -> Result<(), String> {
@@ -259,7 +326,13 @@ fn filling(table: &str, listed: &str, tun: &str, wanted: &[&Chain]) -> String {
             let _ = writeln!(text, "-A {name} {rule}");
         }
         let jump = format!("-A {} -j {name}", chain.from);
-        if !listed.lines().any(|line| line.trim() == jump) {
+        let jumps = listed.lines().filter(|line| line.trim() == jump).count();
+        let is_overtaken = REFUSING.contains(&(chain.table, chain.from, chain.name))
+            && in_front(listed, chain.from, name).is_some();
+        if jumps == 0 || is_overtaken {
+            for _ in 0..jumps {
+                let _ = writeln!(text, "-D {} -j {name}", chain.from);
+            }
             let _ = writeln!(text, "-I {} 1 -j {name}", chain.from);
         }
     }
@@ -409,19 +482,19 @@ fn kill_switch_rules(rules: &Rules, v6: bool) -> [Vec<String>; 2] {
     let reject = format!("-j REJECT --reject-with {reject}");
     let icmp = if v6 { "ipv6-icmp" } else { "icmp" };
     let replies = [
-        format!("{ANSWERS}-m conntrack --ctdir REPLY -j ACCEPT"),
-        format!("-p {icmp} -m conntrack --ctdir REPLY -j ACCEPT"),
+        format!("{ANSWERS}-m conntrack --ctdir REPLY -j RETURN"),
+        format!("-p {icmp} -m conntrack --ctdir REPLY -j RETURN"),
     ];
     let mut output = vec![
-        "-o lo -j ACCEPT".to_owned(),
-        format!("-o {tun} -j ACCEPT"),
-        format!("-m mark --mark {mark:#x} -j ACCEPT"),
+        "-o lo -j RETURN".to_owned(),
+        format!("-o {tun} -j RETURN"),
+        format!("-m mark --mark {mark:#x} -j RETURN"),
     ];
     output.extend(replies.clone());
     // A router's name server for its local network.
     let private: &[&str] = if v6 { &PRIVATE_V6 } else { &PRIVATE_V4 };
     output.extend(private.iter().map(|net| {
-        format!("-d {net} -p udp -m udp --sport 0:1023 -m conntrack --ctdir REPLY -j ACCEPT")
+        format!("-d {net} -p udp -m udp --sport 0:1023 -m conntrack --ctdir REPLY -j RETURN")
     }));
     // To ask for an address, and to hand them out, as a router does: to private networks and to
     // all hosts of a link, never to the internet.
@@ -433,19 +506,19 @@ fn kill_switch_rules(rules: &Rules, v6: bool) -> [Vec<String>; 2] {
     for net in private.iter().copied().chain([all]) {
         for (from, to) in [(client, server), (server, client)] {
             output.push(format!(
-                "-d {net} -p udp -m udp --sport {from} --dport {to} -j ACCEPT"
+                "-d {net} -p udp -m udp --sport {from} --dport {to} -j RETURN"
             ));
         }
     }
     if v6 {
         for kind in 133..=136 {
             output.push(format!(
-                "-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"
+                "-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j RETURN"
             ));
         }
     }
     output.push(reject.clone());
-    let mut forward = vec![format!("-i {tun} -j ACCEPT"), format!("-o {tun} -j ACCEPT")];
+    let mut forward = vec![format!("-i {tun} -j RETURN"), format!("-o {tun} -j RETURN")];
     forward.extend(replies);
     forward.push(reject);
     [output, forward]
@@ -482,6 +555,22 @@ mod tests {
     }
 
     #[test]
+    fn a_jump_that_others_let_packets_pass_before_comes_first_again() {
+        let listed = |front: &str| {
+            format!(
+                "-P OUTPUT ACCEPT\n-N taltun-t0-out\n-N taltun-t0-fwd\n{front}\n\
+                 -A OUTPUT -j taltun-t0-out\n-A FORWARD -j taltun-t0-fwd\n"
+            )
+        };
+        let text = of_table(&all_rules(), "filter", &listed("-A OUTPUT -j ACCEPT"));
+        let moved = "-D OUTPUT -j taltun-t0-out\n-I OUTPUT 1 -j taltun-t0-out\n";
+        assert!(text.contains(moved), "{text}");
+        assert!(!text.contains("-I FORWARD"), "{text}");
+        let text = of_table(&all_rules(), "filter", &listed("-A OUTPUT -j DROP"));
+        assert!(!text.contains("-I "), "{text}");
+    }
+
+    #[test]
     fn what_is_left_of_ours_is_removed_and_nothing_else() {
         let listed = "-P OUTPUT ACCEPT\n-N taltun-t0-out\n-N taltun-t01-out\n-N other\n\
                       -N taltun-t0-lan-out\n-A OUTPUT -j taltun-t0-lan-out\n\
@@ -504,13 +593,13 @@ mod tests {
         for (v6, expected) in [
             (
                 false,
-                "-d 192.168.0.0/16 -p udp -m udp --sport 67 --dport 68 -j ACCEPT",
+                "-d 192.168.0.0/16 -p udp -m udp --sport 67 --dport 68 -j RETURN",
             ),
             (
                 true,
-                "-d fe80::/10 -p udp -m udp --sport 547 --dport 546 -j ACCEPT",
+                "-d fe80::/10 -p udp -m udp --sport 547 --dport 546 -j RETURN",
             ),
-            (true, "-p ipv6-icmp -m icmp6 --icmpv6-type 134 -j ACCEPT"),
+            (true, "-p ipv6-icmp -m icmp6 --icmpv6-type 134 -j RETURN"),
         ] {
             let chains = chains(&all_rules(), v6);
             let out = chains.iter().find(|chain| chain.name == "out").unwrap();
@@ -526,17 +615,46 @@ mod tests {
     fn a_kill_switch_stands_while_both_families_refuse_the_rest() {
         let saved = "*filter\n:OUTPUT ACCEPT [1:2]\n:taltun-t0-fwd - [0:0]\n:taltun-t0-out - [0:0]\n\
                      -A FORWARD -j taltun-t0-fwd\n-A OUTPUT -j taltun-t0-out\n\
-                     -A taltun-t0-fwd -i t0 -j ACCEPT\n\
+                     -A taltun-t0-fwd -i t0 -j RETURN\n\
                      -A taltun-t0-fwd -j REJECT --reject-with icmp-admin-prohibited\n\
-                     -A taltun-t0-out -o lo -j ACCEPT\n\
+                     -A taltun-t0-out -o lo -j RETURN\n\
                      -A taltun-t0-out -j REJECT --reject-with icmp-admin-prohibited\nCOMMIT\n";
-        let told = |v4: &str, v6| {
+        let told = |v4: &str, v6: Option<&str>| {
             let found = standings(v4, v6);
             assert!(found.iter().all(|(name, _)| name == "t0"), "{found:?}");
-            found.first().map(|(_, standing)| *standing)
+            found.into_iter().next().map(|(_, standing)| standing)
         };
         assert_eq!(told(saved, Some(saved)), Some(Standing::Closed));
         assert_eq!(told(saved, None), Some(Standing::Closed));
+        let before = "-A FORWARD -j taltun-t0-fwd\n";
+        for (rule, is_open) in [
+            ("-A taltun-t0-out -j ACCEPT", true),
+            ("-A taltun-t0-out -j RETURN", true),
+            ("-A taltun-t0-out -o eth0 -j ACCEPT", false),
+            ("-A taltun-t0-out -m mark --mark 0x0 -j RETURN", false),
+            ("-A taltun-t0-out -m mark --mark 0x0/0x1 -j RETURN", false),
+            ("-A taltun-t0-fwd -g other", false),
+            (
+                "-A taltun-t0-ans -j MARK --set-xmark 0x103d/0xffffffff",
+                false,
+            ),
+        ] {
+            let odd = saved.replace(before, &format!("{rule}\n{before}"));
+            for told in [told(&odd, None), told(saved, Some(&odd))] {
+                let fits = match &told {
+                    Some(Standing::Open(_)) => is_open,
+                    Some(Standing::Odd(_)) => !is_open,
+                    _ => false,
+                };
+                assert!(fits, "{rule}: {told:?}");
+            }
+        }
+        let jump = "-A OUTPUT -j taltun-t0-out\n";
+        let passed = saved.replace(jump, &format!("-A OUTPUT -o eth0 -j ACCEPT\n{jump}"));
+        assert!(matches!(told(&passed, None), Some(Standing::Odd(_))));
+        // As other versions have it.
+        let earlier = saved.replace("-o lo -j RETURN", "-o lo -j ACCEPT");
+        assert_eq!(told(&earlier, None), Some(Standing::Closed));
         let v6_only = Some(Standing::Open("its rules for IPv4 aren't all there"));
         for (from, to) in [
             ("-A OUTPUT -j taltun-t0-out\n", ""),

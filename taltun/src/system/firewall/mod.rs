@@ -7,6 +7,8 @@
 //! firewall drops, we can't let through.
 
 mod iptables;
+mod known_iptables;
+mod known_nft;
 mod nftables;
 mod others;
 mod standing;
@@ -68,6 +70,21 @@ impl Rules {
             mss_clamp: host.mss_clamp,
             kill_switch: host.kill_switch,
             masquerade: host.masquerade.clone(),
+        }
+    }
+
+    /// Those of a kill switch alone, whose marks are recalled.
+    fn of_switch(interface: &str, mark: u32) -> Self {
+        Self {
+            tun: interface.to_owned(),
+            vips: Vec::new(),
+            mtu: 1280,
+            mark: Some(mark),
+            recall_mark: true,
+            protect_vip: false,
+            mss_clamp: false,
+            kill_switch: true,
+            masquerade: None,
         }
     }
 
@@ -200,6 +217,15 @@ pub(super) fn holds(kind: FirewallTool, rules: &Rules, listed: &str) -> bool {
     match kind {
         FirewallTool::Nftables => nftables::holds(rules, listed),
         FirewallTool::Iptables => iptables::holds(rules, listed),
+    }
+}
+
+/// A rule of others in a listing that lets packets pass before ours could refuse them. Every table
+/// of nftables has its say, so there is none.
+pub(super) fn overtaken(kind: FirewallTool, listed: &str) -> Option<&str> {
+    match kind {
+        FirewallTool::Nftables => None,
+        FirewallTool::Iptables => iptables::overtaken(listed),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Rules, Standing};
+use super::{Rules, Standing, known_nft};
 use crate::system::program;
 
 /// Segments of TCP that may be an answer. One that opens a connection never is, even where it
@@ -57,7 +57,8 @@ pub(super) async fn kill_switches() -> Result<Vec<(String, Standing)>, String> {
     for interface in interfaces().await? {
         // One that has gone meanwhile is none.
         let listed = listed(&interface).await.unwrap_or_default();
-        found.extend(standing(&listed).map(|standing| (interface, standing)));
+        let standing = standing(&listed, &interface);
+        found.extend(standing.map(|standing| (interface, standing)));
     }
     Ok(found)
 }
@@ -81,7 +82,7 @@ async fn interfaces() -> Result<Vec<String>, String> {
 }
 
 /// Whether the kill switch in a listing closes; `None` where there is none in it.
-fn standing(listed: &str) -> Option<Standing> {
+fn standing(listed: &str, interface: &str) -> Option<Standing> {
     let chains = outline(listed);
     let is_switch =
         |(name, ..): &(&str, Vec<&str>, usize)| [KILL_SWITCH, KILL_SWITCH_FORWARD].contains(name);
@@ -100,7 +101,9 @@ fn standing(listed: &str) -> Option<Standing> {
     };
     let both = [(KILL_SWITCH, "output"), (KILL_SWITCH_FORWARD, "forward")];
     Some(if both.iter().all(closes) {
-        Standing::Closed
+        let made = |mark| ruleset(&Rules::of_switch(interface, mark));
+        let chains = [KILL_SWITCH, KILL_SWITCH_FORWARD];
+        known_nft::odd(listed, chains, made).unwrap_or(Standing::Closed)
     } else {
         Standing::Open("not all of its rules are there")
     })
@@ -367,6 +370,7 @@ mod tests {
 
     #[test]
     fn a_kill_switch_stands_while_both_its_chains_refuse_the_rest() {
+        let standing = |listed: &str| standing(listed, "t0");
         let whole = ruleset(&all_rules());
         assert_eq!(standing(&whole), Some(Standing::Closed));
         let reject = "    counter reject with icmpx type admin-prohibited\n";
@@ -380,6 +384,8 @@ mod tests {
             standing(&whole.replace("  chain mss", "  flags dormant\n  chain mss")),
             Some(Standing::Open("its table is dormant"))
         );
+        let accepts = whole.replacen(reject, &format!("    accept\n{reject}"), 1);
+        assert_ne!(standing(&accepts), Some(Standing::Closed));
         let rules = Rules {
             kill_switch: false,
             ..all_rules()

@@ -1,8 +1,8 @@
 //! The kill switches that there are in a network namespace, whoever left them: each tool's rules
 //! are read, and those are found that close.
 //!
-//! A switch counts as closed if its chains are where all packets pass, and end by refusing what
-//! came so far. Rules that others put in front can't be judged.
+//! A switch counts as closed if its chains are where all packets pass, end by refusing what
+//! came so far, and have no rule before that which Taltun doesn't make.
 //!
 //! Rules of ours also tell which marks belong to other tunnels, whether those run or not.
 
@@ -28,8 +28,8 @@ impl Listed {
     }
 
     /// How that of `interface` stands; `None` where there is nothing of it.
-    pub(in crate::system) fn standing(&self, interface: &str) -> Option<Standing> {
-        self.found.get(interface).copied()
+    pub(in crate::system) fn standing(&self, interface: &str) -> Option<&Standing> {
+        self.found.get(interface)
     }
 
     /// Why rules of this tool couldn't be listed.
@@ -44,9 +44,12 @@ impl Listed {
     }
 
     pub(in crate::system) fn add(&mut self, interface: &str, standing: Standing) {
-        let known = self.found.entry(interface.to_owned()).or_insert(standing);
-        if standing == Standing::Closed {
-            *known = standing;
+        match self.found.get_mut(interface) {
+            Some(known) if !standing.closes_better_than(known) => {}
+            Some(known) => *known = standing,
+            None => {
+                self.found.insert(interface.to_owned(), standing);
+            }
         }
     }
 
@@ -65,8 +68,10 @@ pub(in crate::system) async fn kill_switches() -> Listed {
         };
         match outcome {
             Ok(found) => {
-                let named = found.iter().filter(|(name, _)| check_name(name).is_ok());
-                named.for_each(|(name, standing)| listed.add(name, *standing));
+                let named = found
+                    .into_iter()
+                    .filter(|(name, _)| check_name(name).is_ok());
+                named.for_each(|(name, standing)| listed.add(&name, standing));
             }
             Err(reason) => {
                 // Without the tool there can hardly be rules by it.
