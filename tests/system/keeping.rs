@@ -183,9 +183,17 @@ fn resolver() -> Result<()> {
     let ours = "nameserver 10.200.0.1\n";
     let read = || there("cat /etc/resolv.conf");
     ensure!(read()? == ours, "{}", read()?);
-    for _ in 0..2 {
-        there("echo nameserver 192.0.2.99 > /etc/resolv.conf")?;
-        eventually("it is back", LIMIT, || Ok(read()? == ours))?;
+    let stranger = "echo nameserver 192.0.2.99";
+    for (times, write) in [
+        (1, format!("{stranger} > /etc/resolv.conf")),
+        // Before ours, and behind them.
+        (2, format!("{{ {stranger}; cat told; }} > /etc/resolv.conf")),
+        (3, format!("{stranger} >> /etc/resolv.conf")),
+    ] {
+        there(&format!("cd {dir}; {write}"))?;
+        eventually(&format!("it is back after {times}"), LIMIT, || {
+            Ok(read()? == ours)
+        })?;
     }
     let told = "name servers went away and were put back";
     eventually("it is told", LIMIT, || Ok(full.client.log().contains(told)))?;
@@ -195,7 +203,7 @@ fn resolver() -> Result<()> {
     );
     eventually("it is shown", LIMIT, || {
         let status = full.client.tell(&["status"])?;
-        Ok(status.contains("name servers put back 2 times"))
+        Ok(status.contains("name servers put back 3 times"))
     })?;
     full.client.end(Signal::Terminate)?;
     ensure!(fs::read_to_string(files.path().join("resolv.conf"))? == theirs);

@@ -139,24 +139,89 @@ pub(super) async fn set(
     Ok(())
 }
 
-/// Whether the resolver asks `dns`, as far as can be seen.
-pub(super) async fn is_set(kind: ResolverTool, interface: &str, dns: &Dns) -> bool {
-    let servers = dns.servers.iter().map(ToString::to_string);
+/// What can be seen of the resolver's name servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Not whether it asks ours, as where a resolver of this machine's stands between.
+    #[default]
+    Nothing,
+    /// Ours come first, and others that it kept behind them.
+    OursFirst,
+    /// Ours and no others.
+    OursAlone,
+}
+
+/// What is seen right after [`set`]: as much has to stay so.
+pub(super) async fn shown(
+    kind: ResolverTool,
+    interface: &str,
+    dns: &Dns,
+    everything: bool,
+) -> Shown {
+    for shown in [Shown::OursAlone, Shown::OursFirst] {
+        if is_set(kind, interface, dns, everything, shown).await {
+            return shown;
+        }
+    }
+    match kind {
+        // It can always tell, so somebody was quicker.
+        ResolverTool::Resolvectl => Shown::OursFirst,
+        ResolverTool::Resolvconf => Shown::Nothing,
+    }
+}
+
+/// Whether the resolver asks `dns`, as far as can be seen: no name server comes before ours, and
+/// none after them where there was none.
+pub(super) async fn is_set(
+    kind: ResolverTool,
+    interface: &str,
+    dns: &Dns,
+    everything: bool,
+    shown: Shown,
+) -> bool {
+    let servers: Vec<String> = dns.servers.iter().map(ToString::to_string).collect();
     match kind {
         ResolverTool::Resolvectl => {
-            let told = program::run("resolvectl", &["dns", interface], "").await;
-            told.is_ok_and(|told| {
-                let mut servers = servers;
-                servers.all(|server| told.split_whitespace().any(|word| word == server))
-            })
+            let told = told_by_resolvectl("dns", interface).await;
+            let of = told_by_resolvectl("domain", interface).await;
+            let domains = domains(dns, everything);
+            match shown {
+                Shown::OursAlone => told == servers && of == domains,
+                _ => {
+                    servers.iter().all(|server| told.contains(server))
+                        && domains.iter().all(|domain| of.contains(domain))
+                }
+            }
         }
         ResolverTool::Resolvconf => {
             let text = resolver::resolv_conf();
             let named = resolver::servers_of(&text);
-            let mut servers = servers;
-            servers.all(|server| named.contains(&server.as_str()))
+            match shown {
+                Shown::Nothing => true,
+                Shown::OursFirst => {
+                    named.len() >= servers.len() && named[..servers.len()] == servers
+                }
+                Shown::OursAlone => named == servers,
+            }
         }
     }
+}
+
+/// What systemd-resolved has of an interface: `Link 7 (taltun0): 10.8.0.1`.
+async fn told_by_resolvectl(what: &str, interface: &str) -> Vec<String> {
+    let told = program::run("resolvectl", &[what, interface], "").await;
+    let told = told.unwrap_or_default();
+    let listed = told.split_once("):").map_or("", |(_, listed)| listed);
+    listed.split_whitespace().map(str::to_owned).collect()
+}
+
+/// What is asked of our name servers: `~.` is whatever no other interface has a better claim to.
+fn domains(dns: &Dns, everything: bool) -> Vec<String> {
+    let mut domains = dns.search.clone();
+    if everything || domains.is_empty() {
+        domains.push("~.".to_owned());
+    }
+    domains
 }
 
 /// Sets it where somebody else has changed what [`set`] did.
@@ -165,18 +230,20 @@ pub(super) async fn set_again(
     interface: &str,
     dns: &Dns,
     everything: bool,
+    shown: Shown,
 ) -> Result<(), SystemError> {
     set(kind, interface, dns, everything).await?;
-    if kind == ResolverTool::Resolvconf && !is_set(kind, interface, dns).await {
+    let is_set = || is_set(kind, interface, dns, everything, shown);
+    if kind == ResolverTool::Resolvconf && !is_set().await {
         // openresolv leaves a file alone that isn't its own, unless it is told otherwise.
         let update = program::run("resolvconf", &["-u"], "").await;
         update.map_err(SystemError::Resolver)?;
     }
-    if is_set(kind, interface, dns).await {
+    if is_set().await {
         Ok(())
     } else {
         Err(SystemError::Resolver(
-            "somebody else writes /etc/resolv.conf".into(),
+            "somebody else changes the resolver's name servers".into(),
         ))
     }
 }
@@ -202,11 +269,8 @@ async fn by_resolvectl(interface: &str, dns: &Dns, everything: bool) -> Result<(
     words.extend(servers.iter().map(String::as_str));
     program::run("resolvectl", &words, "").await?;
     let mut words = vec!["domain", interface];
-    words.extend(dns.search.iter().map(String::as_str));
-    // `~.` means: whatever no other interface has a better claim to.
-    if everything || dns.search.is_empty() {
-        words.push("~.");
-    }
+    let domains = domains(dns, everything);
+    words.extend(domains.iter().map(String::as_str));
     program::run("resolvectl", &words, "").await?;
     Ok(())
 }

@@ -51,8 +51,8 @@ pub struct Host {
     /// Settings that are to be so, and what the resolver is to be told.
     settings: Settings,
     dns: Dns,
-    /// Whether the resolver shows what it was told.
-    resolver_shows: bool,
+    /// How much the resolver shows of what it was told.
+    resolver: dns::Shown,
     vip: Vec<IpNet>,
     /// Puts back what others take away: firewall rules as soon as they are made, all else from
     /// [`commit`](Self::commit) on.
@@ -137,7 +137,7 @@ impl Host {
             index: 0,
             settings,
             dns: config.host.dns.clone(),
-            resolver_shows: false,
+            resolver: dns::Shown::default(),
             vip: config.interface.vip.clone(),
             keeper: None,
             kept: Kept::default(),
@@ -243,7 +243,7 @@ impl Host {
                 .journal
                 .dns
                 .map(|kind| (kind, self.dns.clone(), self.journal.mark.is_some())),
-            resolver_shows: self.resolver_shows,
+            resolver: self.resolver,
             ..self.made_first()
         };
         if let Some(network) = &self.network {
@@ -476,8 +476,7 @@ impl Host {
             let everything = self.journal.mark.is_some();
             let dns = &config.host.dns;
             dns::set(kind, &interface.tun_name, dns, everything).await?;
-            self.resolver_shows = dns::is_set(kind, &interface.tun_name, dns).await
-                || kind == dns::ResolverTool::Resolvectl;
+            self.resolver = dns::shown(kind, &interface.tun_name, dns, everything).await;
         }
         Ok(())
     }

@@ -68,8 +68,8 @@ pub(super) struct Made {
     pub(super) settings: Settings,
     /// Who tells the resolver what, and whether everything goes into the tunnel.
     pub(super) dns: Option<(dns::ResolverTool, Dns, bool)>,
-    /// Whether the resolver is one that can be looked at.
-    pub(super) resolver_shows: bool,
+    /// How much of that the resolver shows.
+    pub(super) resolver: dns::Shown,
 }
 
 /// Keeps what was made until it is stopped.
@@ -465,13 +465,15 @@ impl Look {
 
 async fn resolver(made: &Made, kept: &Kept) {
     const WHAT: HostPart = HostPart::NameServers;
-    let Some((kind, dns, everything)) = made.dns.as_ref().filter(|_| made.resolver_shows) else {
+    let shown = made.resolver;
+    let looked_at = made.dns.as_ref().filter(|_| shown != dns::Shown::Nothing);
+    let Some((kind, dns, everything)) = looked_at else {
         return;
     };
-    if dns::is_set(*kind, &made.name, dns).await {
+    if dns::is_set(*kind, &made.name, dns, *everything, shown).await {
         kept.fine(WHAT);
     } else if kept.may(WHAT) {
-        let outcome = dns::set_again(*kind, &made.name, dns, *everything).await;
+        let outcome = dns::set_again(*kind, &made.name, dns, *everything, shown).await;
         kept.note(
             &made.name,
             WHAT,
