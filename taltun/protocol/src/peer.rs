@@ -159,6 +159,8 @@ pub(super) struct Activity {
     last_handshake: AtomicU64,
     handshakes: AtomicU64,
     rx_bytes: AtomicU64,
+    /// Those of them that are handshake messages.
+    rx_handshake_bytes: AtomicU64,
     tx_bytes: AtomicU64,
 }
 
@@ -181,6 +183,12 @@ impl Activity {
         if data {
             start(&self.unacknowledged_since, now);
         }
+    }
+
+    /// An authenticated handshake message of `bytes` was received.
+    pub(super) fn received_handshake(&self, now: Time, bytes: u64) {
+        self.rx_handshake_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.received(now, bytes, false);
     }
 
     pub(super) fn unanswered_since(&self) -> Option<Time> {
@@ -263,6 +271,13 @@ impl Peer {
     /// Bytes of authenticated messages received, handshakes and keepalives included.
     pub fn rx_bytes(&self) -> u64 {
         self.activity.rx_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of transport messages received, keepalives included: while they grow, a session
+    /// works.
+    pub fn rx_transport_bytes(&self) -> u64 {
+        let handshakes = self.activity.rx_handshake_bytes.load(Ordering::Relaxed);
+        self.rx_bytes().saturating_sub(handshakes)
     }
 
     /// Bytes of messages sent, handshakes and keepalives included.

@@ -11,6 +11,7 @@ use taltun_common::drops::DropReason;
 use super::icmp::{Icmp, Undelivered};
 use super::peer_log::{Cause, PeerLog};
 use super::peers::Peers;
+use super::suspicions::{Heard, Suspicions, Verdict};
 use crate::accel::Shield;
 use crate::crypto::PublicKey;
 use crate::dataplane::gate::Gate;
@@ -33,6 +34,7 @@ pub(super) struct Diagnosis {
     icmp: Icmp,
     /// Where the kernel refused to send, and why, until that is told.
     not_sent: HashMap<SocketAddr, i32>,
+    suspicions: Suspicions,
     /// When sources were last looked at for a wrong key of ours, and how many such messages
     /// XDP had dropped then.
     looked_for_misled: Option<Time>,
@@ -46,6 +48,7 @@ impl Diagnosis {
             log: PeerLog::default(),
             icmp: Icmp::listen(),
             not_sent: HashMap::new(),
+            suspicions: Suspicions::default(),
             looked_for_misled: None,
             misled_before: 0,
         }
@@ -125,11 +128,14 @@ impl Diagnosis {
         &mut self,
         key: &PublicKey,
         reason: String,
+        device: &Device,
         peers: &Peers,
         now: Time,
     ) {
-        let cause = Cause::NotResolved(reason);
-        self.log.trouble(key, &peers.label(key), None, cause, now);
+        let endpoint = device.peer(key).and_then(|peer| peer.endpoint());
+        let endpoint = endpoint.map(|endpoint| endpoint.remote);
+        self.log
+            .not_resolved(key, &peers.label(key), endpoint, reason, now);
     }
 
     /// Forgets a peer that is none any more.
@@ -141,8 +147,10 @@ impl Diagnosis {
     /// on.
     pub(super) fn each_second(&mut self, port: u16, device: &mut Device, peers: &Peers, now: Time) {
         self.log.tick(now);
+        self.judge(device, peers, now);
         let causes = self.causes(port);
-        self.tell_causes(&causes, device, peers, now);
+        self.suspect(&causes, device);
+        self.suspicions.read(now);
     }
 
     /// Names who sends messages for another public key than ours, where XDP drops them. Call it
@@ -190,25 +198,33 @@ impl Diagnosis {
         causes
     }
 
-    /// Tells each peer's trouble, by where it is.
-    fn tell_causes(
-        &mut self,
-        causes: &HashMap<SocketAddr, Cause>,
-        device: &mut Device,
-        peers: &Peers,
-        now: Time,
-    ) {
+    /// Suspects each peer that is where something didn't arrive.
+    fn suspect(&mut self, causes: &HashMap<SocketAddr, Cause>, device: &mut Device) {
         for (to, cause) in causes {
             for peer in device.peers_at(to.ip().into()) {
                 let Some(remote) = peer.endpoint().map(|endpoint| endpoint.remote) else {
                     continue;
                 };
                 if remote.port() == to.port() && remote.ip().to_canonical() == to.ip() {
-                    let (key, label) = (peer.public_key(), peers.label(peer.public_key()));
-                    self.log.placed(key, peers.endpoint(key).is_some());
-                    self.log
-                        .trouble(key, &label, Some(remote), cause.clone(), now);
+                    let heard = Heard::from(&peer);
+                    self.suspicions
+                        .add(peer.public_key(), cause.clone(), remote, heard);
                 }
+            }
+        }
+    }
+
+    /// Tells what was suspected a second ago and still holds.
+    fn judge(&mut self, device: &Device, peers: &Peers, now: Time) {
+        let heard = |key: &PublicKey| device.peer(key).map(|peer| Heard::from(&peer));
+        for (key, verdict) in self.suspicions.judge(heard) {
+            match verdict {
+                Verdict::Holds(cause, remote) => {
+                    self.log.placed(&key, peers.endpoint(&key).is_some());
+                    self.log
+                        .trouble(&key, &peers.label(&key), Some(remote), cause, now);
+                }
+                Verdict::Over => self.log.reached(&key),
             }
         }
     }

@@ -84,7 +84,7 @@ impl Dialer {
                     device.initiate(key, now);
                 }
             }
-            Err(reason) => diagnosis.not_resolved(key, reason, peers, now),
+            Err(reason) => diagnosis.not_resolved(key, reason, device, peers, now),
         }
     }
 

@@ -42,6 +42,7 @@ mod socket;
 mod sockets;
 mod spare;
 mod state_file;
+mod suspicions;
 mod switch_words;
 mod terminal;
 mod uapi;

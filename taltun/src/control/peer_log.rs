@@ -117,6 +117,17 @@ impl Cause {
         }
     }
 
+    /// Whether it says that datagrams didn't get there.
+    fn is_of_the_way(&self) -> bool {
+        match self {
+            Self::PortClosed | Self::Unreachable(_) | Self::NotSent(_) => true,
+            Self::Away(what) => what.starts_with("ICMP"),
+            Self::PresharedKey | Self::NotConfirmed | Self::NotResolved(_) | Self::NoAnswer => {
+                false
+            }
+        }
+    }
+
     /// Whether it says more than `other`, and so stays where both are so.
     fn outranks(&self, other: &Self) -> bool {
         let says_little = |cause: &Self| matches!(cause, Self::NoAnswer | Self::Away("no answer"));
@@ -138,6 +149,8 @@ struct Seen {
     problem: Option<(Cause, Time)>,
     /// When the problem was last written into the log.
     told: Option<Time>,
+    /// Why the name of its endpoint can't be looked up, while a session works.
+    not_resolved: Option<String>,
 }
 
 /// A stranger that tried.
@@ -189,6 +202,7 @@ impl PeerLog {
             endpoint,
             is_placed: seen.is_placed,
             handshake: Some(now),
+            not_resolved: seen.not_resolved.take(),
             ..Seen::default()
         };
         let endpoint = shown(endpoint);
@@ -257,7 +271,10 @@ impl PeerLog {
         let seen = self.peers.entry(*key).or_default();
         seen.unanswered += 1;
         if seen.unanswered >= 2 {
-            self.trouble(key, label, endpoint, Cause::NoAnswer, now);
+            // It may have moved to where the name leads.
+            let unresolved = seen.not_resolved.take().map(Cause::NotResolved);
+            let cause = unresolved.unwrap_or(Cause::NoAnswer);
+            self.trouble(key, label, endpoint, cause, now);
         }
     }
 
@@ -316,10 +333,51 @@ impl PeerLog {
         if !self.peer_lines.allows(now) {
             return;
         }
-        if is_normal {
+        if endpoint.is_none() {
+            warn!(peer = %label, "no handshake: {message}");
+        } else if is_normal {
             info!(peer = %label, endpoint = %shown(endpoint), "no handshake: {message}");
         } else {
             warn!(peer = %label, endpoint = %shown(endpoint), "no handshake: {message}");
+        }
+    }
+
+    /// The name of a peer's endpoint can't be looked up. While the last handshake counts and none is
+    /// due, the peer is where it was, and that is no problem yet.
+    pub(super) fn not_resolved(
+        &mut self,
+        key: &PublicKey,
+        label: &str,
+        endpoint: Option<SocketAddr>,
+        reason: String,
+        now: Time,
+    ) {
+        let seen = self.peers.entry(*key).or_default();
+        let is_up = seen.unanswered == 0
+            && seen.problem.is_none()
+            && seen.handshake.is_some_and(|last| now.since(last) < SILENCE);
+        if !is_up {
+            seen.not_resolved = None;
+            return self.trouble(key, label, endpoint, Cause::NotResolved(reason), now);
+        }
+        seen.not_resolved = Some(reason.clone());
+        if self.peer_lines.allows(now) {
+            warn!(
+                peer = %label,
+                endpoint = %shown(endpoint),
+                "{reason}; the peer answers at the address that was known before, and the name is \
+                 tried again and again"
+            );
+        }
+    }
+
+    /// A peer that couldn't be reached is heard again.
+    pub(super) fn reached(&mut self, key: &PublicKey) {
+        if let Some(seen) = self.peers.get_mut(key)
+            && let Some((cause, _)) = &seen.problem
+            && cause.is_of_the_way()
+        {
+            seen.problem = None;
         }
     }
 
@@ -371,9 +429,11 @@ impl PeerLog {
 
     /// The name of a peer's endpoint was looked up, after all.
     pub(super) fn resolved(&mut self, key: &PublicKey) {
-        if let Some(seen) = self.peers.get_mut(key)
-            && matches!(seen.problem, Some((Cause::NotResolved(_), _)))
-        {
+        let Some(seen) = self.peers.get_mut(key) else {
+            return;
+        };
+        seen.not_resolved = None;
+        if matches!(seen.problem, Some((Cause::NotResolved(_), _))) {
             seen.problem = None;
         }
     }
@@ -521,6 +581,43 @@ mod tests {
         log.trouble(&key(1), "hub", Some(there()), Cause::PortClosed, at(5));
         log.resolved(&key(1));
         assert_eq!(cause(&log, 1, at(6)), Some(ProblemCause::PortClosed));
+    }
+
+    #[test]
+    fn a_name_that_is_not_resolved_is_no_problem_while_a_session_works() {
+        let mut log = PeerLog::default();
+        let reason = "cannot look up vpn.example.invalid: no such name";
+        log.finished(&key(1), "hub", Some(there()), at(0));
+        log.not_resolved(&key(1), "hub", Some(there()), reason.into(), at(1));
+        assert_eq!(cause(&log, 1, at(1)), None);
+        // It is one as soon as the peer is silent, without another look-up's end.
+        log.finished(&key(1), "hub", Some(there()), at(120));
+        log.unanswered(&key(1), "hub", Some(there()), at(240));
+        assert_eq!(cause(&log, 1, at(240)), None);
+        log.unanswered(&key(1), "hub", Some(there()), at(245));
+        assert_eq!(cause(&log, 1, at(245)).as_deref(), Some("not_resolved"));
+        log.finished(&key(2), "eve", Some(there()), at(0));
+        log.not_resolved(&key(2), "eve", Some(there()), reason.into(), at(181));
+        assert_eq!(cause(&log, 2, at(181)).as_deref(), Some("not_resolved"));
+        // Where it was looked up meanwhile, silence is that.
+        log.finished(&key(3), "bob", Some(there()), at(0));
+        log.placed(&key(3), true);
+        log.not_resolved(&key(3), "bob", Some(there()), reason.into(), at(1));
+        log.resolved(&key(3));
+        log.unanswered(&key(3), "bob", Some(there()), at(5));
+        log.unanswered(&key(3), "bob", Some(there()), at(10));
+        assert_eq!(cause(&log, 3, at(10)).as_deref(), Some("no_answer"));
+    }
+
+    #[test]
+    fn who_is_heard_again_is_reached() {
+        let mut log = PeerLog::default();
+        log.trouble(&key(1), "ana", Some(there()), Cause::PortClosed, at(0));
+        log.reached(&key(1));
+        assert_eq!(cause(&log, 1, at(1)), None);
+        log.trouble(&key(1), "ana", Some(there()), Cause::PresharedKey, at(2));
+        log.reached(&key(1));
+        assert_eq!(cause(&log, 1, at(2)).as_deref(), Some("preshared_key"));
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Device {
         }
         self.tunnel.note_roam(&peer, peer.roam(from));
         peer.activity
-            .received(now, size_of_val(message) as u64, false);
+            .received_handshake(now, size_of_val(message) as u64);
         self.begin_session(id, &keys, Role::Responder, local_index, remote_index, now);
         self.send(&peer, response.to_vec(), now);
         self.schedule(id, now);
@@ -179,7 +179,7 @@ impl Device {
         let peer = Arc::clone(&control.peer);
         self.tunnel.note_roam(&peer, peer.roam(from));
         peer.activity
-            .received(now, size_of_val(message) as u64, false);
+            .received_handshake(now, size_of_val(message) as u64);
         peer.activity.handshake_completed(now);
         self.events.push_back(Event::HandshakeFinished(id));
         self.begin_session(
