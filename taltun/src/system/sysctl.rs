@@ -122,7 +122,7 @@ pub(super) fn told_by_rules() -> Vec<String> {
 /// Forwarding stays on, and with it what lets a router believe other routers: since then
 /// containers, virtual machines or another VPN may have come to rely on it, and nobody can tell.
 pub(super) fn restore(settings: &Settings) {
-    let changed = settings.iter().filter(|(_, value)| *value != FOUND_SO);
+    let changed = settings.iter().filter(|setting| is_changed(*setting, read));
     let (stay, go): (Vec<_>, Vec<_>) = changed.partition(|(name, _)| stays(name));
     // The other way round, so that those of single interfaces have the last word.
     for (name, value) in go.into_iter().rev() {
@@ -134,7 +134,7 @@ pub(super) fn restore(settings: &Settings) {
         }
     }
     for (name, value) in stay {
-        if is_forwarding(name) {
+        if is_forwarding(name) && read(name).is_ok_and(|now| now == "1") {
             let name = dotted(name);
             tracing::info!(
                 "{name} stays 1, as others may rely on it by now; `sysctl -w {name}={value}` \
@@ -146,8 +146,17 @@ pub(super) fn restore(settings: &Settings) {
 
 /// Whether [`restore`] changes any of these.
 pub(super) fn puts_back(settings: &Settings) -> bool {
-    let changed = |(name, value): (&String, &String)| value != FOUND_SO && !stays(name);
-    settings.iter().any(changed)
+    let mut changed = settings.iter().filter(|setting| is_changed(*setting, read));
+    changed.any(|(name, _)| !stays(name))
+}
+
+/// Whether a setting isn't what it was before. A start that failed before it came to the settings
+/// has changed none of those that its journal names.
+fn is_changed(
+    (name, before): (&String, &String),
+    now: impl Fn(&str) -> io::Result<String>,
+) -> bool {
+    before != FOUND_SO && !now(name).is_ok_and(|now| now == *before)
 }
 
 /// Forwarding comes last: it is what makes a host forget the routes it was told by other
@@ -238,6 +247,18 @@ mod tests {
                 "net/ipv6/conf/all/forwarding"
             ]
         );
+    }
+
+    #[test]
+    fn what_was_never_set_is_not_to_be_put_back() {
+        let name = FORWARD_V4.to_owned();
+        let now = |value: &'static str| move |_: &str| Ok(value.to_owned());
+        assert!(is_changed((&name, &"0".into()), now("1")));
+        assert!(!is_changed((&name, &"0".into()), now("0")));
+        assert!(!is_changed((&name, &FOUND_SO.into()), now("1")));
+        // What can't be read is tried.
+        let denied = |_: &str| Err(io::ErrorKind::PermissionDenied.into());
+        assert!(is_changed((&name, &"0".into()), denied));
     }
 
     #[test]

@@ -140,8 +140,9 @@ pub(super) async fn take_back(
         undone.done.push("policy rules".into());
     }
     journal.hand_over(directory);
+    let puts_back = sysctl::puts_back(&journal.settings);
     sysctl::restore(&journal.settings);
-    if sysctl::puts_back(&journal.settings) {
+    if puts_back {
         undone.done.push("kernel settings".into());
     }
     if let Some(kind) = journal.firewall
