@@ -2,6 +2,7 @@
 
 use super::human;
 use crate::report::{HostPart, HostStatus};
+use crate::system::{LeftSwitch, SwitchState};
 
 /// One line a subject, the set-up first.
 pub(super) fn render(host: &HostStatus) -> Vec<String> {
@@ -53,6 +54,23 @@ pub(super) fn render(host: &HostStatus) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// The kill switch of another tunnel, which doesn't run, where it holds on this host.
+pub(super) fn of_another(left: &LeftSwitch) -> Option<String> {
+    if left.elsewhere || left.state != SwitchState::Holds {
+        return None;
+    }
+    let name = &left.interface;
+    let start = if left.start.is_empty() {
+        String::new()
+    } else {
+        format!("start: {}; ", left.start)
+    };
+    Some(format!(
+        "KILL SWITCH OF {name} HOLDS: nothing leaves, this tunnel's own datagrams neither; \
+         {start}release: taltun undo {name}"
+    ))
 }
 
 #[cfg(test)]

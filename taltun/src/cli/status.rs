@@ -37,38 +37,62 @@ impl StatusCommand {
             output::print_json(&not_running(left))?;
         }
         match answered(answer?)? {
-            Response::Status(status) if self.json => output::print_json(&status),
-            Response::Status(status) => output::print(&render(&status)),
+            Response::Status(status) => {
+                let left = control::left_switches();
+                if self.json {
+                    return output::print_json(&Running::with(&status, &left));
+                }
+                output::print(&render(&status, &left))
+            }
             other => Err(unexpected(&other)),
         }
     }
 }
 
-fn not_running(left: &LeftSwitches) -> NotRunning {
-    let switch = |left: &LeftSwitch| {
-        let (state, reason) = match &left.state {
-            SwitchState::Holds => (SwitchLeftState::Holds, None),
-            SwitchState::Open(missing) => (SwitchLeftState::Open, Some((*missing).to_owned())),
-            SwitchState::Unknown(reason) => (SwitchLeftState::Unknown, Some(reason.clone())),
-        };
-        SwitchLeft {
-            interface: left.interface.clone(),
-            state,
-            reason,
-            start: (!left.start.is_empty()).then(|| left.start.clone()),
-            elsewhere: left.elsewhere,
+/// What `--json` prints of a running tunnel.
+#[derive(Debug, Serialize)]
+struct Running<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    /// Those of other tunnels, which don't run: they refuse this one's datagrams, too.
+    kill_switches: Vec<SwitchLeft>,
+}
+
+impl<'a> Running<'a> {
+    fn with(status: &'a Status, left: &LeftSwitches) -> Self {
+        Self {
+            status,
+            kill_switches: left.found.iter().map(switch_left).collect(),
         }
+    }
+}
+
+fn switch_left(left: &LeftSwitch) -> SwitchLeft {
+    let (state, reason) = match &left.state {
+        SwitchState::Holds => (SwitchLeftState::Holds, None),
+        SwitchState::Open(missing) => (SwitchLeftState::Open, Some((*missing).to_owned())),
+        SwitchState::Unknown(reason) => (SwitchLeftState::Unknown, Some(reason.clone())),
     };
+    SwitchLeft {
+        interface: left.interface.clone(),
+        state,
+        reason,
+        start: (!left.start.is_empty()).then(|| left.start.clone()),
+        elsewhere: left.elsewhere,
+    }
+}
+
+fn not_running(left: &LeftSwitches) -> NotRunning {
     NotRunning {
         version: VERSION,
         timestamp: UnixTime::at(clock::wall()),
         running: false,
-        kill_switches: left.found.iter().map(switch).collect(),
+        kill_switches: left.found.iter().map(switch_left).collect(),
         cannot_look: left.cannot_look.clone(),
     }
 }
 
-fn render(status: &Status) -> String {
+fn render(status: &Status, left: &LeftSwitches) -> String {
     let mut text = format!("interface: {}\n", status.interface);
     let vip: Vec<String> = status.vip.iter().map(ToString::to_string).collect();
     line(&mut text, "public key", &status.public_key);
@@ -101,6 +125,9 @@ fn render(status: &Status) -> String {
         &format!("{} ({})", status.tc.mode, status.tc.reason),
     );
     for told in status.host.iter().flat_map(host_line::render) {
+        line(&mut text, "host", &told);
+    }
+    for told in left.found.iter().filter_map(host_line::of_another) {
         line(&mut text, "host", &told);
     }
     if let Some(gateway) = &status.udpgw {
@@ -290,6 +317,38 @@ mod tests {
         XdpStatus,
     };
 
+    #[test]
+    fn a_switch_of_another_tunnel_that_holds_is_told() {
+        let switch = |interface: &str, state, elsewhere| LeftSwitch {
+            interface: interface.into(),
+            start: "taltun run --config x.toml".into(),
+            elsewhere,
+            state,
+        };
+        let left = LeftSwitches {
+            found: vec![
+                switch("tun9", SwitchState::Holds, false),
+                switch("tun8", SwitchState::Holds, true),
+                switch("tun7", SwitchState::Open("its rules are gone"), false),
+            ],
+            cannot_look: None,
+        };
+        let (text, hub) = (render(&hub(), &left), hub());
+        let told: Vec<&str> = text.lines().filter(|line| line.contains("HOLDS")).collect();
+        assert_eq!(
+            told,
+            [
+                "  host:             KILL SWITCH OF tun9 HOLDS: nothing leaves, this tunnel's own \
+                 datagrams neither; start: taltun run --config x.toml; release: taltun undo tun9"
+            ]
+        );
+        let json = serde_json::to_value(Running::with(&hub, &left)).unwrap();
+        assert_eq!(json["interface"], "hub");
+        assert_eq!(json["kill_switches"][0]["interface"], "tun9");
+        assert_eq!(json["kill_switches"][0]["state"], "holds");
+        assert_eq!(json["kill_switches"][2]["state"], "open");
+    }
+
     #[allow(
         clippy::too_many_lines,
         reason = "a value for each field that there is"
@@ -424,7 +483,7 @@ mod tests {
     #[test]
     fn a_status_reads_like_wg_show() {
         assert_eq!(
-            render(&hub()),
+            render(&hub(), &LeftSwitches::default()),
             "\
 interface: hub
   public key:       HUB=
