@@ -90,6 +90,12 @@ pub(super) fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<Listed> {
         answer.get(..end)?.to_vec()
     };
     let edns = extra.iter().find(|record| record.kind == TYPE_OPT);
+    // An error has no addresses. It may tell of names on the way.
+    let extended = edns.is_some_and(|edns| edns.ttl >> 24 != 0);
+    let is_error = answer.get(3)? & 0x0f != 0 || extended;
+    if is_error && (has_services || !addresses.is_empty()) {
+        return None;
+    }
     if let Some(edns) = edns {
         message.extend(answer.get(edns.all.clone())?);
     }
@@ -271,6 +277,35 @@ mod tests {
         let left = records(&listed.message).unwrap();
         assert_eq!(left.len(), 2);
         assert_eq!(left[1].kind, TYPE_OPT);
+    }
+
+    #[test]
+    fn an_error_carries_no_address() {
+        for code in [2, 3, 5] {
+            let mut message = answer(TYPE_A, &[(Section::Answer, TYPE_A, CLASS_IN, V4)]);
+            message[3] |= code;
+            assert!(listed(&routes(), &message).is_none(), "{code}");
+            // A name on the way that leads to none.
+            let name = &[1, b'x', 0];
+            let mut message = answer(TYPE_A, &[(Section::Answer, TYPE_CNAME, CLASS_IN, name)]);
+            message[3] |= code;
+            let listed = listed(&routes(), &message).unwrap();
+            assert_eq!(listed.message[3] & 0x0f, code);
+        }
+        // The higher bits of an error are in what EDNS adds.
+        let mut message = answer(
+            TYPE_A,
+            &[
+                (Section::Answer, TYPE_A, CLASS_IN, V4),
+                (Section::Additional, TYPE_OPT, 1232, &[]),
+            ],
+        );
+        assert!(listed(&routes(), &message).is_some_and(|listed| !listed.addresses.is_empty()));
+        let ttl = message.len() - 6;
+        message[ttl..ttl + 4].copy_from_slice(&[0, 0, 0, 0]);
+        assert!(listed(&routes(), &message).is_some());
+        message[ttl] = 1;
+        assert!(listed(&routes(), &message).is_none());
     }
 
     #[test]
