@@ -82,6 +82,21 @@ pub fn is_no_hosts(source: IpAddr) -> bool {
     }
 }
 
+/// How long the prefix must be that makes an address a peer's: no default route, nor half of one,
+/// stands for IPv6 addresses of a single link, which no router passes on, or for IPv4 addresses in
+/// IPv6 (`::/96`), which nobody has any more. By an allowed prefix of their own they are a peer's.
+///
+/// IPv4 is as in the kernel: routers on the Internet do answer from 169.254.0.0/16 and 240.0.0.0/4,
+/// and what they say of packets that are too large is needed.
+pub fn least_prefix(source: IpAddr) -> u8 {
+    match source {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(source) if source.is_unicast_link_local() => 10,
+        IpAddr::V6(source) if source.octets().first_chunk() == Some(&[0_u8; 12]) => 96,
+        IpAddr::V6(_) => 0,
+    }
+}
+
 /// How many hops a packet that [`parse`] accepted has left.
 pub fn hop_limit(packet: &[u8]) -> u8 {
     match packet {
@@ -224,6 +239,23 @@ mod tests {
             "2001:db8::1",
         ] {
             assert!(!is_no_hosts(source.parse().unwrap()), "{source}");
+        }
+    }
+
+    #[test]
+    fn some_addresses_are_a_peers_by_their_own_prefix_only() {
+        for (source, least) in [
+            ("fe80::1", 10),
+            ("febf:ffff::1", 10),
+            ("fec0::1", 0),
+            ("::10.4.0.1", 96),
+            ("::2", 96),
+            ("::1:10.4.0.1", 0),
+            ("2001:db8::1", 0),
+            ("169.254.1.1", 0),
+            ("240.0.0.1", 0),
+        ] {
+            assert_eq!(least_prefix(source.parse().unwrap()), least, "{source}");
         }
     }
 

@@ -441,7 +441,10 @@ impl Batch<'_> {
             .tables
             .routes
             .lookup(inner.source)
-            .is_some_and(|owner| Arc::ptr_eq(owner.value, &run.peer));
+            .is_some_and(|owner| {
+                Arc::ptr_eq(owner.value, &run.peer)
+                    && owner.prefix_len >= ip::least_prefix(inner.source)
+            });
         if !owns_source || self.tables.is_never_a_peer(inner.source) {
             return Err(DropReason::InnerSource);
         }
@@ -656,7 +659,6 @@ impl Drop for Batch<'_> {
 }
 
 impl Tables {
-    /// Gives prefixes to a peer.
     /// Whether no peer may send from this address although it may own it, as behind a default
     /// route: ours, and those that no host has.
     fn is_never_a_peer(&self, source: IpAddr) -> bool {
