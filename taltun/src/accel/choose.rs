@@ -16,18 +16,6 @@ use super::{Wanted, off};
 use crate::config::XdpMode;
 use crate::report::XdpStatus;
 
-/// Tunnels with an Ethernet header, by what netlink calls them.
-const TUNNELS: [&str; 8] = [
-    "tun",
-    "vxlan",
-    "geneve",
-    "gretap",
-    "ip6gretap",
-    "erspan",
-    "ip6erspan",
-    "amt",
-];
-
 /// The links to attach to, or what to say about an interface that isn't.
 pub(super) fn choose(wanted: &Wanted, links: Vec<Link>) -> Vec<Result<Link, XdpStatus>> {
     if wanted.interfaces.is_empty() {
@@ -69,12 +57,7 @@ fn named(name: &str, wanted: &Wanted, links: &[Link]) -> Result<Link, XdpStatus>
 
 fn found(wanted: &Wanted, links: Vec<Link>) -> Vec<Result<Link, XdpStatus>> {
     let listen = wanted.listen.ip().to_canonical();
-    let usable = |link: &Link| {
-        link.ethernet
-            && !link.loopback
-            && link.name != wanted.tun_name
-            && !TUNNELS.contains(&link.kind.as_str())
-    };
+    let usable = |link: &Link| link.is_underlay() && link.name != wanted.tun_name;
     if listen.is_unspecified() {
         let all: Vec<Link> = links
             .into_iter()

@@ -8,12 +8,12 @@
 use std::io;
 use std::net::IpAddr;
 
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
-use rtnetlink::packet_route::route::RouteAttribute;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::Socket;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
@@ -41,6 +41,26 @@ pub(super) struct Link {
     pub(super) program: Option<u32>,
 }
 
+/// Tunnels with an Ethernet header, by what netlink calls them.
+const TUNNELS: [&str; 8] = [
+    "tun",
+    "vxlan",
+    "geneve",
+    "gretap",
+    "ip6gretap",
+    "erspan",
+    "ip6erspan",
+    "amt",
+];
+
+impl Link {
+    /// Whether frames come in on it from outside for the first time: it is neither loopback nor a
+    /// tunnel.
+    pub(super) fn is_underlay(&self) -> bool {
+        self.ethernet && !self.loopback && !TUNNELS.contains(&self.kind.as_str())
+    }
+}
+
 /// Every link in this network namespace.
 ///
 /// `mark` is that of our datagrams, by which they go around a default route of ours.
@@ -65,12 +85,55 @@ pub(super) fn links(mark: u32) -> io::Result<Vec<Link>> {
             link.addresses.push(address);
         }
     })?;
-    for out in outward(&mut netlink, mark) {
-        if let Some(link) = links.iter_mut().find(|link| link.index == out) {
-            link.outward = true;
+    mark_outward(&mut links, &outward(&mut netlink, mark));
+    // Where another VPN leads everything into itself, its own datagrams go as the main table says,
+    // and so do ours once it ends.
+    if !links.iter().any(|link| link.outward && link.is_underlay()) {
+        let mut default = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut question = RouteMessage::default();
+            question.header.address_family = family;
+            let read = netlink.dump(RouteNetlinkMessage::GetRoute(question), |message| {
+                if let RouteNetlinkMessage::NewRoute(route) = message {
+                    default.extend(default_of_main(&route));
+                }
+            });
+            // A family that this kernel lacks has none.
+            if let Err(error) = read {
+                tracing::debug!(%error, "the default routes of the main table can't be read");
+            }
         }
+        mark_outward(&mut links, &default);
     }
     Ok(links)
+}
+
+fn mark_outward(links: &mut [Link], outward: &[u32]) {
+    for link in links {
+        link.outward |= outward.contains(&link.index);
+    }
+}
+
+/// The interfaces of a default route of the main table; none for any other route.
+fn default_of_main(route: &RouteMessage) -> Vec<u32> {
+    let header = &route.header;
+    let is_it = header.kind == RouteType::Unicast
+        && header.destination_prefix_length == 0
+        && header.table == RouteHeader::RT_TABLE_MAIN;
+    if !is_it {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => found.push(*index),
+            RouteAttribute::MultiPath(hops) => {
+                found.extend(hops.iter().map(|hop| hop.interface_index));
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// The interfaces through which the rest of the world is reached. An address in each half of
@@ -191,7 +254,32 @@ fn own_address(message: &AddressMessage) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use rtnetlink::packet_route::route::RouteNextHop;
+
     use super::*;
+
+    #[test]
+    fn only_default_routes_of_the_main_table_lead_outward() {
+        let route = |table, length, attribute| {
+            let mut route = RouteMessage::default();
+            route.header.table = table;
+            route.header.kind = RouteType::Unicast;
+            route.header.destination_prefix_length = length;
+            route.attributes = vec![attribute];
+            default_of_main(&route)
+        };
+        let main = RouteHeader::RT_TABLE_MAIN;
+        assert_eq!(route(main, 0, RouteAttribute::Oif(7)), [7]);
+        assert_eq!(route(main, 24, RouteAttribute::Oif(7)), []);
+        assert_eq!(route(100, 0, RouteAttribute::Oif(7)), []);
+        let hop = |index| {
+            let mut hop = RouteNextHop::default();
+            hop.interface_index = index;
+            hop
+        };
+        let several = RouteAttribute::MultiPath(vec![hop(2), hop(3)]);
+        assert_eq!(route(main, 0, several), [2, 3]);
+    }
 
     #[test]
     fn loopback_is_found_with_its_address() {

@@ -203,14 +203,17 @@ impl Programs {
             }
             stays == Some(&true)
         });
+        for link in &links {
+            if let Some((status, _)) = self.attached.get_mut(&link.index) {
+                status.interface.clone_from(&link.name);
+            }
+        }
         let mut refused = Vec::new();
         self.look_again = false;
         for choice in choose(&self.wanted, links) {
             match choice {
                 Ok(link) => {
-                    // One that is attached stays so, down or without an address.
-                    if let Some((status, _)) = self.attached.get_mut(&link.index) {
-                        status.interface = link.name;
+                    if self.attached.contains_key(&link.index) {
                         continue;
                     }
                     if replaced.contains(&link.index) {
@@ -234,10 +237,10 @@ impl Programs {
                 Err(status) => refused.push(status),
             }
         }
-        if !self.attached.is_empty() {
-            // What concerns all interfaces is no longer true.
-            refused.retain(|status| !status.interface.is_empty());
-        }
+        // One that is attached stays so, down, without an address or without the default route: to
+        // detach resets some network cards, too.
+        let attached: Vec<&XdpStatus> = self.attached.values().map(|(status, _)| status).collect();
+        leave_out_attached(&mut refused, &attached);
         for status in &refused {
             if !self.refused.contains(status) {
                 announce(status);
@@ -245,6 +248,16 @@ impl Programs {
         }
         self.refused = refused;
     }
+}
+
+/// Takes out why nothing is attached where something is; and what concerns all interfaces, if any has
+/// a program.
+fn leave_out_attached(refused: &mut Vec<XdpStatus>, attached: &[&XdpStatus]) {
+    refused.retain(|refused| {
+        let name = &refused.interface;
+        let is_attached = attached.iter().any(|status| status.interface == *name);
+        !is_attached && (attached.is_empty() || !name.is_empty())
+    });
 }
 
 /// The programs, and those who know their maps.
@@ -270,4 +283,23 @@ fn announce(status: &XdpStatus) {
         reason,
     } = status;
     tracing::info!(interface, mode = mode.word(), reason, "XDP");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_interface_is_both_attached_and_refused() {
+        let reasons = || vec![off("", "no"), off("eth0", "no"), off("eth1", "no")];
+        let mut refused = reasons();
+        leave_out_attached(&mut refused, &[]);
+        assert_eq!(refused, reasons());
+        let attached = XdpStatus {
+            mode: "generic".into(),
+            ..off("eth0", "")
+        };
+        leave_out_attached(&mut refused, &[&attached]);
+        assert_eq!(refused, [off("eth1", "no")]);
+    }
 }
