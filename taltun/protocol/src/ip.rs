@@ -90,10 +90,9 @@ pub fn is_no_hosts(source: IpAddr) -> bool {
 /// and what they say of packets that are too large is needed.
 pub fn least_prefix(source: IpAddr) -> u8 {
     match source {
-        IpAddr::V4(_) => 0,
         IpAddr::V6(source) if source.is_unicast_link_local() => 10,
         IpAddr::V6(source) if source.octets().first_chunk() == Some(&[0_u8; 12]) => 96,
-        IpAddr::V6(_) => 0,
+        IpAddr::V4(_) | IpAddr::V6(_) => 0,
     }
 }
 

@@ -220,6 +220,8 @@ fn the_hubs_own_source_and_those_of_no_host_are_dropped() {
         "::",
         "ff02::1",
         "::ffff:10.0.0.2",
+        "fe80::1",
+        "::10.0.0.2",
     ] {
         let source: std::net::IpAddr = source.parse().unwrap();
         let to = |node| {
@@ -250,6 +252,17 @@ fn the_hubs_own_source_and_those_of_no_host_are_dropped() {
     world.run(secs(1));
     assert_eq!(world.nodes[A].drops.len(), drops);
     assert_eq!(world.sent_since(A, start)[0].to, outer(C));
+    // So is one of its link, by a prefix of its own.
+    world.with(A, |device, _| {
+        device.set_allowed_ips(&public_key(B), &["fe80::2/128".parse().unwrap()]);
+    });
+    for (source, accepted) in [("fe80::2", true), ("fe80::1", false)] {
+        let before = world.nodes[A].drops.len();
+        let source: std::net::IpAddr = source.parse().unwrap();
+        world.send(B, &packet(source, inner6(A), 3, 84)).unwrap();
+        world.run(secs(1));
+        assert_eq!(world.nodes[A].drops.len() == before, accepted, "{source}");
+    }
 }
 
 /// What waits for a peer that is away is no larger than what could leave, however large
