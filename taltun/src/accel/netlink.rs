@@ -270,8 +270,8 @@ mod tests {
         };
         let main = RouteHeader::RT_TABLE_MAIN;
         assert_eq!(route(main, 0, RouteAttribute::Oif(7)), [7]);
-        assert_eq!(route(main, 24, RouteAttribute::Oif(7)), []);
-        assert_eq!(route(100, 0, RouteAttribute::Oif(7)), []);
+        assert_eq!(route(main, 24, RouteAttribute::Oif(7)), [0_u32; 0]);
+        assert_eq!(route(100, 0, RouteAttribute::Oif(7)), [0_u32; 0]);
         let hop = |index| {
             let mut hop = RouteNextHop::default();
             hop.interface_index = index;

@@ -216,7 +216,7 @@ impl Diagnosis {
 
     /// Tells what was suspected a second ago and still holds.
     fn judge(&mut self, device: &Device, peers: &Peers, now: Time) {
-        let heard = |key: &PublicKey| device.peer(key).map(|peer| Heard::from(&peer));
+        let heard = |key: &PublicKey| device.peer(key).map(|peer| Heard::from(peer));
         for (key, verdict) in self.suspicions.judge(heard) {
             match verdict {
                 Verdict::Holds(cause, remote) => {
