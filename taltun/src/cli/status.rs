@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::failure::Failure;
 use super::target::{Subject, answered, unexpected};
