@@ -296,7 +296,7 @@ mod tests {
         leave_out_attached(&mut refused, &[]);
         assert_eq!(refused, reasons());
         let attached = XdpStatus {
-            mode: "generic".into(),
+            mode: XdpAttachment::Generic,
             ..off("eth0", "")
         };
         leave_out_attached(&mut refused, &[&attached]);
