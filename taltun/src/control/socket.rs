@@ -10,7 +10,7 @@
     warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -31,6 +31,9 @@ const CLIENTS_MAX: usize = 64;
 /// How long each step of a conversation may take: the request, its answer, the reading of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Between two looks whether the socket's file is still there.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(3);
+
 /// An answer from this size on leaves memory behind that is worth giving back, bytes.
 const LARGE: usize = 1 << 20;
 
@@ -38,7 +41,11 @@ const LARGE: usize = 1 << 20;
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: Listener,
+    dir: PathBuf,
+    interface: String,
     patience: Duration,
+    /// Between two looks whether the file is still there.
+    between_looks: Duration,
 }
 
 impl ControlSocket {
@@ -50,12 +57,22 @@ impl ControlSocket {
     }
 
     /// Serves clients until dropped, passing each request on to `calls`. Ends when nobody
-    /// receives calls any more.
+    /// receives calls any more. A file that somebody removes is made again.
     pub async fn serve(&self, calls: mpsc::Sender<Call>) {
         let mut clients = JoinSet::new();
+        let mut look = tokio::time::interval(self.between_looks);
+        let mut again: Option<Listener> = None;
+        let mut refused = None;
         loop {
+            let listener = again.as_ref().unwrap_or(&self.listener);
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = listener.accept() => accepted,
+                _ = look.tick() => {
+                    if !listener.is_in_place() {
+                        self.bind_again(&mut again, &mut refused);
+                    }
+                    continue;
+                }
                 Some(_) = clients.join_next() => continue,
                 () = calls.closed() => return,
             };
@@ -77,10 +94,32 @@ impl ControlSocket {
         }
     }
 
+    /// Makes the file again. Why that can't be is told once.
+    fn bind_again(&self, again: &mut Option<Listener>, refused: &mut Option<String>) {
+        match Listener::bind(&self.dir, &self.interface) {
+            Ok(listener) => {
+                warn!("somebody removed the control socket; it is made again");
+                (*again, *refused) = (Some(listener), None);
+            }
+            Err(error) => {
+                let reason = Some(error.to_string());
+                if *refused != reason {
+                    warn!(
+                        "somebody removed the control socket, and it can't be made again: {error}"
+                    );
+                    *refused = reason;
+                }
+            }
+        }
+    }
+
     fn bind_in(dir: &Path, interface: &str) -> Result<Self, ControlError> {
         Ok(Self {
             listener: Listener::bind(dir, interface)?,
+            dir: dir.to_owned(),
+            interface: interface.to_owned(),
             patience: PATIENCE,
+            between_looks: BETWEEN_LOOKS,
         })
     }
 }
@@ -190,6 +229,7 @@ mod tests {
                 let serve = async {
                     let mut socket = ControlSocket::bind_in(&path, "hub").unwrap();
                     socket.patience = Duration::from_millis(300);
+                    socket.between_looks = Duration::from_millis(20);
                     ready.send(()).unwrap();
                     let (calls, mut received) = mpsc::channel::<Call>(8);
                     let mut unanswered = Vec::new();
@@ -392,6 +432,25 @@ mod tests {
         );
         drop(first);
         ControlSocket::bind_in(dir.path(), "hub").unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_is_removed_is_made_again_with_its_directory() {
+        let served = Served::start();
+        let inode = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.ino());
+        for _ in 0..2 {
+            let before = inode(&served.path()).unwrap();
+            // The new one is to have another inode, where a file system gives the next free one.
+            std::fs::rename(served.path(), served.dir.path().join("away")).unwrap();
+            let start = Instant::now();
+            while !served.path().exists() && start.elapsed() < Duration::from_secs(10) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            assert_ne!(inode(&served.path()).unwrap(), before);
+            let answer = client::call_in(served.dir.path(), Some("hub"), &Request::Reload);
+            assert!(matches!(answer, Ok(Response::Done(_))), "{answer:?}");
+        }
+        let _dir = served.stop();
     }
 
     #[tokio::test]
