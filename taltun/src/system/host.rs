@@ -434,6 +434,8 @@ impl Host {
     }
 
     fn write(&self, journal: &Journal) -> Result<(), SystemError> {
+        let mut journal = journal.clone();
+        journal.take_over(&self.directory);
         journal
             .write(&self.directory)
             .map_err(|reason| SystemError::Refused {

@@ -180,6 +180,20 @@ impl Journal {
         }
     }
 
+    /// Takes over what another tunnel has handed over since, which only the file knows.
+    pub(super) fn take_over(&mut self, directory: &Path) {
+        let Some(file) = Self::left_behind(directory, &self.interface) else {
+            return;
+        };
+        for (name, value) in file.settings {
+            if let Some(known) = self.settings.get_mut(&name)
+                && known == FOUND_SO
+            {
+                *known = value;
+            }
+        }
+    }
+
     /// Which of `settings` this one wants as they are: those it wanted and found so.
     fn needs(&self, settings: &Settings) -> Vec<String> {
         let names = settings.keys();
@@ -283,8 +297,12 @@ mod tests {
         let second = with(&[("net/ipv4/ip_forward", FOUND_SO)], "t1");
         first.write(dir.path()).unwrap();
         second.write(dir.path()).unwrap();
+        let mut running = second.clone();
         first.hand_over(dir.path());
         assert_eq!(first, with(&[("net/x", "3")], "t0"));
+        // A tunnel that runs learns of it at its own end.
+        running.take_over(dir.path());
+        assert_eq!(running.settings["net/ipv4/ip_forward"], "0");
         let second = Journal::left_behind(dir.path(), "t1").unwrap();
         assert_eq!(second.settings["net/ipv4/ip_forward"], "0");
     }

@@ -139,6 +139,7 @@ pub(super) async fn take_back(
     if journal.mark.is_some() {
         undone.done.push("policy rules".into());
     }
+    journal.take_over(directory);
     journal.hand_over(directory);
     let puts_back = sysctl::puts_back(&journal.settings);
     sysctl::restore(&journal.settings);
