@@ -38,6 +38,8 @@ pub struct Host {
     network: Option<Network>,
     /// What an orderly end undoes.
     journal: Journal,
+    /// Whether somebody removed its file, and it couldn't be written since.
+    journal_is_lost: bool,
     directory: PathBuf,
     rules: firewall::Rules,
     /// What `rules` are made with, if there are any.
@@ -124,6 +126,7 @@ impl Host {
                 start,
                 ..Journal::new(name)
             },
+            journal_is_lost: false,
             directory: directory.to_owned(),
             rules,
             firewall,
@@ -421,6 +424,30 @@ impl Host {
                 "cannot write what an earlier {} left: {error}",
                 left.interface
             );
+        }
+    }
+
+    /// Writes the journal again where somebody removed it; call it now and then. It is told once
+    /// each time.
+    pub fn keep_journal(&mut self) {
+        if self.journal.is_empty() || self.predecessor.is_some() {
+            return;
+        }
+        let journal = &self.journal;
+        let path = Journal::path(&self.directory, &journal.interface, journal.namespace);
+        if path.exists() {
+            self.journal_is_lost = false;
+            return;
+        }
+        let is_known = std::mem::replace(&mut self.journal_is_lost, true);
+        match journal.write(&self.directory) {
+            Ok(()) => warn!("somebody removed {}; it is written again", path.display()),
+            Err(error) if !is_known => warn!(
+                "somebody removed {}, and it can't be written again: {error}; after a bad end \
+                 nobody knows then what to undo",
+                path.display()
+            ),
+            Err(_) => {}
         }
     }
 

@@ -324,6 +324,29 @@ fn a_host_that_is_dropped_undoes_what_would_stay() {
 }
 
 #[test]
+fn a_journal_that_is_removed_is_written_again() {
+    in_namespace(async || {
+        let mut host = configure_with(&["10.0.0.2/24"], &["0.0.0.0/0"], |config| {
+            config.host.ip_forward = true;
+        })
+        .await
+        .unwrap();
+        host.commit().await.unwrap();
+        let journals = || std::fs::read_dir(directory()).unwrap().flatten();
+        let text = || journals().map(|file| std::fs::read_to_string(file.path()).unwrap());
+        let before: Vec<String> = text().collect();
+        assert_eq!(before.len(), 1);
+        for file in journals() {
+            std::fs::remove_file(file.path()).unwrap();
+        }
+        host.keep_journal();
+        assert_eq!(text().collect::<Vec<_>>(), before);
+        host.undo().await;
+        assert_eq!(journals().count(), 0);
+    });
+}
+
+#[test]
 fn rules_replace_those_that_are_there_by_either_tool() {
     in_namespace(async || {
         for (choice, list) in [

@@ -155,6 +155,9 @@ impl Engine {
             self.start_over("the wall clock was set, or the machine was stopped or rolled back");
         }
         self.follow_network();
+        if let Some(host) = host {
+            host.keep_journal();
+        }
         self.shield.refresh();
         self.tell_endpoints();
         self.device.follow_places();
