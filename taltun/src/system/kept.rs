@@ -32,6 +32,8 @@ struct Story {
     rounds: u32,
     not_before: Option<Instant>,
     missing: Option<String>,
+    /// Whether the last that was told is that it is missing.
+    told_missing: bool,
 }
 
 impl Kept {
@@ -116,9 +118,12 @@ impl Kept {
                 story.times += 1;
             }
             story.missing = outcome.as_ref().err().cloned();
-            let tell = !recent(story.told);
+            // What was told to be missing is told to be back.
+            let is_back = story.told_missing && outcome.is_ok();
+            let tell = is_back || !recent(story.told);
             if tell {
                 story.told = Some(now);
+                story.told_missing = outcome.is_err();
             }
             (tell, story.times)
         });
