@@ -207,11 +207,27 @@ impl Bans {
         }
     }
 
-    /// Replaces what the configuration denies.
-    pub(super) fn configure(&mut self, accel: &Accel, shield: &mut Shield) {
+    /// Replaces what the configuration denied by what it denies. Returns what both deny and an
+    /// operator had taken back until now.
+    pub(super) fn configure(
+        &mut self,
+        denied: &Accel,
+        denies: &Accel,
+        shield: &mut Shield,
+    ) -> Vec<IpNet> {
         let before = self.banned();
-        self.list.configure(&accel.deny, &accel.deny_inner);
+        self.list.configure(&denies.deny, &denies.deny_inner);
         self.enforce_since(&before, shield);
+        let was_denied = |(net, layer): &(IpNet, Layer)| {
+            let nets = match layer {
+                Layer::Outer => &denied.deny,
+                Layer::Inner => &denied.deny_inner,
+            };
+            nets.iter().any(|denied| canonical(*denied) == *net)
+        };
+        let after = self.banned();
+        let new = after.difference(&before).filter(|ban| was_denied(ban));
+        new.map(|(net, _)| *net).collect()
     }
 
     /// What drops packets of a peer that owns these networks.

@@ -178,8 +178,21 @@ fn a_reload_puts_its_lists_into_force_and_leaves_operators_bans() {
     let mut accel = hub.config.accel.clone();
     accel.deny = Vec::new();
     accel.deny_inner = vec!["10.0.0.66/32".parse().unwrap()];
-    bans.configure(&accel, &mut hub.shield);
+    let again = bans.configure(&hub.config.accel, &accel, &mut hub.shield);
+    assert!(again.is_empty(), "{again:?}");
     assert!(!denies(&bans, Layer::Outer, "192.0.2.1"));
     assert!(denies(&bans, Layer::Outer, "203.0.113.9"));
     assert!(denies(&bans, Layer::Inner, "10.0.0.66"));
+}
+
+#[test]
+fn a_reload_says_whom_the_file_denies_again() {
+    let (mut hub, mut bans) = Hub::new();
+    let net: IpNet = "192.0.2.0/24".parse().unwrap();
+    bans.unban(net, Layer::Outer, &mut hub.shield).unwrap();
+    assert!(!denies(&bans, Layer::Outer, "192.0.2.1"));
+    let accel = hub.config.accel.clone();
+    assert_eq!(bans.configure(&accel, &accel, &mut hub.shield), [net]);
+    assert!(denies(&bans, Layer::Outer, "192.0.2.1"));
+    assert!(bans.configure(&accel, &accel, &mut hub.shield).is_empty());
 }

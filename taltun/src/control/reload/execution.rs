@@ -101,7 +101,13 @@ impl Reload<'_> {
             .set_initiations_per_second(Some(new.accel.handshakes_per_second));
         self.shield
             .set_handshakes_per_second(new.accel.handshakes_per_second);
-        self.bans.configure(&new.accel, self.shield);
+        let again = self
+            .bans
+            .configure(&self.config.accel, &new.accel, self.shield);
+        if !again.is_empty() {
+            let again: Vec<String> = again.iter().map(ToString::to_string).collect();
+            changes.push(format!("denied again by the file: {}", again.join(", ")));
+        }
         let old = (
             self.peers.replace(peers, infos),
             std::mem::replace(self.config, new),
