@@ -117,6 +117,7 @@ fn limits() -> Result<()> {
     site.play("limits", &[V4])?;
     site.eventually("clients_refused", |n| n >= 1)?;
     site.eventually("closed_least_recent", |n| n >= 2000)?;
+    site.eventually("dropped_no_socket", |n| n == 1)?;
     site.eventually("connections", |n| n == 0)?;
     site.stop()
 }

@@ -92,9 +92,10 @@ impl Connections {
         }
     }
 
-    /// Makes room for a connection and opens it, if the client may have it.
+    /// Opens a connection, if the client may have it, and closes another one if it had the most
+    /// that it may have.
     fn open(&mut self, datagram: &Datagram<'_>, now: Instant) -> Option<Connection> {
-        let worker = &self.worker;
+        let worker = self.worker.clone();
         let counters = &worker.counters;
         let destination = if datagram.dns {
             let resolver = worker.host.resolver(now);
@@ -112,23 +113,18 @@ impl Connections {
         } else {
             worker.may_send(destination, now)?
         };
-        if self.open.len() >= worker.options.max_connections {
-            let oldest = self.open.values().min_by_key(|open| open.shared.used.get());
-            if let Some(id) = oldest.map(|oldest| oldest.shared.id) {
-                counters.closed_least_recent.increment();
-                self.open.remove(&id);
+        let full = self.open.len() >= worker.options.max_connections;
+        let mut socket = self.socket(destination, &verdict);
+        // What can't be sent at all is no reason to close another connection.
+        let may_help = |error: &io::Error| {
+            error.kind() == io::ErrorKind::AddrInUse || error.raw_os_error() == Some(libc::EMFILE)
+        };
+        if full && socket.as_ref().err().is_none_or(may_help) {
+            self.close_least_recent();
+            if socket.is_err() {
+                socket = self.socket(destination, &verdict);
             }
         }
-        let socket = sockets::connection(destination, &worker.options, &worker.last_port).and_then(
-            |socket| {
-                // An address that the kernel takes for ours without any interface's having it.
-                let local = socket.local_addr()?.ip();
-                if verdict == Verdict::AllowedIfForeign && local == destination.ip() {
-                    return Err(io::ErrorKind::PermissionDenied.into());
-                }
-                receive::watch(socket)
-            },
-        );
         let socket = match socket {
             Ok(socket) => socket,
             Err(error) => {
@@ -153,6 +149,25 @@ impl Connections {
             task: tokio::task::spawn_local(relay).abort_handle(),
             worker: self.worker.clone(),
         })
+    }
+
+    fn socket(&self, destination: SocketAddr, verdict: &Verdict) -> io::Result<AsyncFd<UdpSocket>> {
+        let worker = &self.worker;
+        let socket = sockets::connection(destination, &worker.options, &worker.last_port)?;
+        // An address that the kernel takes for ours without any interface's having it.
+        let local = socket.local_addr()?.ip();
+        if *verdict == Verdict::AllowedIfForeign && local == destination.ip() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        receive::watch(socket)
+    }
+
+    fn close_least_recent(&mut self) {
+        let oldest = self.open.values().min_by_key(|open| open.shared.used.get());
+        if let Some(id) = oldest.map(|oldest| oldest.shared.id) {
+            self.worker.counters.closed_least_recent.increment();
+            self.open.remove(&id);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -222,6 +222,6 @@ impl Pool {
             // One that panicked is over as well.
             let _ = thread.join();
         }
-        info!("all clients are ended");
+        info!("the gateway has ended all clients");
     }
 }

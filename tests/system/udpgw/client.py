@@ -162,7 +162,11 @@ def limits(gateway, v4):
     # The second was used least recently.
     assert client.asks(1, v4, b"who") == ports[1]
     assert client.asks(3, v4, b"who") == ports[3]
-    assert client.asks(2, v4, b"who") != ports[2]
+    ports[2], before = client.asks(2, v4, b"who"), ports[2]
+    assert ports[2] != before
+    # What can't be sent at all closes none of them.
+    client.send(5, ("2606:4700::1111", 53), b"nowhere")
+    assert all(client.asks(n, v4, b"who") == ports[n] for n in (1, 2, 3))
     for n in range(1000, 3000):
         client.send(n, v4, b"")
     # What comes back for those that are still open.
