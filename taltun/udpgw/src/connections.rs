@@ -114,7 +114,7 @@ impl Connections {
             worker.may_send(destination, now)?
         };
         let full = self.open.len() >= worker.options.max_connections;
-        let mut socket = self.socket(destination, &verdict);
+        let mut socket = self.socket(destination, verdict);
         // What can't be sent at all is no reason to close another connection.
         let may_help = |error: &io::Error| {
             error.kind() == io::ErrorKind::AddrInUse || error.raw_os_error() == Some(libc::EMFILE)
@@ -122,7 +122,7 @@ impl Connections {
         if full && socket.as_ref().err().is_none_or(may_help) {
             self.close_least_recent();
             if socket.is_err() {
-                socket = self.socket(destination, &verdict);
+                socket = self.socket(destination, verdict);
             }
         }
         let socket = match socket {
@@ -151,12 +151,12 @@ impl Connections {
         })
     }
 
-    fn socket(&self, destination: SocketAddr, verdict: &Verdict) -> io::Result<AsyncFd<UdpSocket>> {
+    fn socket(&self, destination: SocketAddr, verdict: Verdict) -> io::Result<AsyncFd<UdpSocket>> {
         let worker = &self.worker;
         let socket = sockets::connection(destination, &worker.options, &worker.last_port)?;
         // An address that the kernel takes for ours without any interface's having it.
         let local = socket.local_addr()?.ip();
-        if *verdict == Verdict::AllowedIfForeign && local == destination.ip() {
+        if verdict == Verdict::AllowedIfForeign && local == destination.ip() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         receive::watch(socket)

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// Networks that are denied unless a rule allows them.
 const NOT_THE_INTERNET: &[&str] = &[
@@ -61,6 +61,10 @@ impl fmt::Debug for Guard {
     }
 }
 
+/// An allowed network with a prefix of this length at most, bits, is everything or half of it:
+/// that somebody meant this host itself isn't in it.
+const EVERYWHERE: u8 = 1;
+
 /// What the rules say about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -82,9 +86,10 @@ impl Destinations {
     /// With exceptions from the default.
     pub fn new(allow: Vec<IpNet>, deny: Vec<IpNet>) -> Self {
         let parse = |text: &&str| text.parse().expect("the networks above are networks");
+        let plain = |nets: Vec<IpNet>| nets.into_iter().map(plain).collect();
         Self {
-            allow,
-            deny,
+            allow: plain(allow),
+            deny: plain(deny),
             not_the_internet: NOT_THE_INTERNET.iter().map(parse).collect(),
             guard: None,
         }
@@ -125,12 +130,34 @@ impl Destinations {
             return Verdict::Denied;
         }
         match (allow, longest(&self.deny)) {
-            (Some(allow), deny) if deny.is_none_or(|deny| allow > deny) => Verdict::Allowed,
+            (Some(allow), deny) if deny.is_none_or(|deny| allow > deny) => {
+                let default = longest(&self.not_the_internet);
+                if default.is_some_and(|default| allow < default) {
+                    Verdict::Denied
+                } else if allow <= EVERYWHERE {
+                    Verdict::AllowedIfForeign
+                } else {
+                    Verdict::Allowed
+                }
+            }
             (_, Some(_)) => Verdict::Denied,
             _ if longest(&self.not_the_internet).is_some() => Verdict::Denied,
             _ => Verdict::AllowedIfForeign,
         }
     }
+}
+
+/// A network of IPv4 addresses within IPv6 as one of IPv4 addresses, as which they are judged.
+fn plain(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net.trunc() else {
+        return net;
+    };
+    let mapped = v6
+        .addr()
+        .to_ipv4_mapped()
+        .zip(v6.prefix_len().checked_sub(96));
+    let v4 = mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    v4.map_or(net, IpNet::V4)
 }
 
 /// An IPv4 address within an IPv6 address.
@@ -244,6 +271,9 @@ mod tests {
         assert_eq!(judge(&plain, "203.0.112.7"), Verdict::AllowedIfForeign);
         let wide = rules(&["10.0.0.0/8", "0.0.0.0/0"], &[]);
         assert_eq!(judge(&wide, "10.8.0.7"), Verdict::Allowed);
+        assert_eq!(judge(&wide, "127.0.0.1"), Verdict::Denied);
+        assert_eq!(judge(&wide, "192.168.1.1"), Verdict::Denied);
+        assert_eq!(judge(&wide, "1.1.1.1"), Verdict::AllowedIfForeign);
         assert_eq!(judge(&wide, "10.9.0.7"), Verdict::Denied);
         assert_eq!(judge(&wide, "203.0.113.7"), Verdict::Denied);
         let own = rules(&["10.9.0.0/24", "203.0.113.7/32"], &["10.9.0.9/32"]);
@@ -251,6 +281,17 @@ mod tests {
         assert_eq!(judge(&own, "10.9.0.9"), Verdict::Denied);
         assert_eq!(judge(&own, "203.0.113.7"), Verdict::Allowed);
         assert_eq!(judge(&own, "203.0.113.8"), Verdict::Denied);
+    }
+
+    #[test]
+    fn a_rule_for_mapped_addresses_is_one_for_ipv4() {
+        let deny = Destinations::new(Vec::new(), nets(&["::ffff:1.1.1.0/120"]));
+        for ip in ["1.1.1.1", "::ffff:1.1.1.1"] {
+            assert_eq!(judge(&deny, ip), Verdict::Denied, "{ip}");
+        }
+        let allow = Destinations::new(nets(&["::ffff:10.1.2.3/128"]), Vec::new());
+        assert_eq!(judge(&allow, "10.1.2.3"), Verdict::Allowed);
+        assert_eq!(judge(&allow, "10.1.2.4"), Verdict::Denied);
     }
 
     #[test]
