@@ -42,6 +42,7 @@ mod loops;
 mod manners;
 mod name_routes;
 mod name_routes_around;
+mod name_routes_lab;
 mod name_routes_refused;
 mod name_routes_restart;
 mod named_endpoints;

@@ -5,13 +5,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Keys, Node};
-use taltun_tests::recipes::internet::{self, HOME, HUB, WORLD};
 use taltun_tests::sys::Signal;
-use taltun_tests::topology::private_prefix;
-use taltun_tests::traffic::dns::{self, Resolver};
+use taltun_tests::traffic::dns;
 
+use crate::name_routes_lab::NamesLab;
 use crate::support::{Case, UP_LIMIT, ensure_answers, eventually, taltun};
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -30,23 +28,8 @@ pub const CASES: &[Case] = &[Case {
 }];
 
 fn around() -> Result<()> {
-    let prefix = private_prefix();
-    let net = Namespace::create(&format!("{prefix}-net"))?;
-    internet::make_router(&net)?;
-    let machine = |name: &str, link| -> Result<Namespace> {
-        let namespace = Namespace::create(&format!("{prefix}-{name}"))?;
-        let end = format!("to-{name}");
-        internet::connect((&namespace, "eth0"), (&net, &end), link, true)?;
-        Ok(namespace)
-    };
-    let (hub, client) = (machine("hub", HUB)?, machine("client", HOME)?);
-    let world = machine("world", WORLD)?;
-    world.ip("addr add 198.18.0.53/24 dev eth0")?;
-    let names = NAMES
-        .iter()
-        .map(|(name, address)| Ok((*name, address.parse()?)))
-        .collect::<Result<Vec<(&str, IpAddr)>>>()?;
-    let _resolver = Resolver::with_names(&world, "198.18.0.53".parse()?, names, 600)?;
+    let lab = NamesLab::start(NAMES, 600)?;
+    let NamesLab { hub, client, .. } = &lab;
 
     let (ours, theirs) = (Keys::generate(&taltun()?)?, Keys::generate(&taltun()?)?);
     let text = format!(
@@ -54,7 +37,7 @@ fn around() -> Result<()> {
          [[peers]]\npublic_key = \"{}\"\nvip = \"10.4.0.2\"\n",
         theirs.private, ours.public
     );
-    let hub_node = Node::start_with_text(&hub, &taltun()?, &text)?;
+    let hub_node = Node::start_with_text(hub, &taltun()?, &text)?;
     let text = format!(
         "[interface]\nvip = [\"10.4.0.2/24\", \"fd04::2/64\"]\nprivate_key = \"{}\"\n\
          routes = [\"198.18.0.64/26\"]\n\
@@ -64,11 +47,11 @@ fn around() -> Result<()> {
          upstream = [\"198.18.0.53\"]\n",
         ours.private, theirs.public
     );
-    let node = Node::start_with_text(&client, &taltun()?, &text)?;
-    ensure_answers(&client, "10.4.0.1".parse()?)?;
+    let node = Node::start_with_text(client, &taltun()?, &text)?;
+    ensure_answers(client, "10.4.0.1".parse()?)?;
     let ask = |name: &str| -> Result<Option<IpAddr>> {
         let v6 = name.starts_with("www6");
-        dns::ask(&client, OUR_RESOLVER.parse()?, name, v6, LIMIT).with_context(|| name.to_owned())
+        dns::ask(client, OUR_RESOLVER.parse()?, name, v6, LIMIT).with_context(|| name.to_owned())
     };
     let way = |address: &str| client.ip(&format!("route get {address}"));
 

@@ -1,17 +1,14 @@
 //! What `[dns_routes]` must not do: lead others' addresses into the tunnel, let an answer out
 //! whose addresses aren't led, and answer those who don't come through the tunnel.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Keys, Node};
-use taltun_tests::recipes::internet::{self, HOME, HUB, WORLD};
 use taltun_tests::sys::Signal;
-use taltun_tests::topology::private_prefix;
-use taltun_tests::traffic::dns::{self, Resolver};
+use taltun_tests::traffic::dns;
 
+use crate::name_routes_lab::NamesLab;
 use crate::support::{Case, ensure_answers, taltun};
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -46,23 +43,10 @@ pub const CASES: &[Case] = &[Case {
 }];
 
 fn refused() -> Result<()> {
-    let prefix = private_prefix();
-    let net = Namespace::create(&format!("{prefix}-net"))?;
-    internet::make_router(&net)?;
-    let machine = |name: &str, link| -> Result<Namespace> {
-        let namespace = Namespace::create(&format!("{prefix}-{name}"))?;
-        let end = format!("to-{name}");
-        internet::connect((&namespace, "eth0"), (&net, &end), link, true)?;
-        Ok(namespace)
-    };
-    let (hub, client) = (machine("hub", HUB)?, machine("client", HOME)?);
-    let world = machine("world", WORLD)?;
-    world.ip("addr add 198.18.0.53/24 dev eth0")?;
-    let names = NAMES
-        .iter()
-        .map(|(name, address)| Ok((*name, address.parse()?)))
-        .collect::<Result<Vec<(&str, IpAddr)>>>()?;
-    let _resolver = Resolver::with_names(&world, "198.18.0.53".parse()?, names, 60)?;
+    let lab = NamesLab::start(NAMES, 60)?;
+    let NamesLab {
+        hub, client, net, ..
+    } = &lab;
 
     let key = || Keys::generate(&taltun()?);
     let (ours, theirs, office) = (key()?, key()?, key()?);
@@ -71,7 +55,7 @@ fn refused() -> Result<()> {
          [[peers]]\npublic_key = \"{}\"\nvip = \"10.4.0.2\"\n",
         theirs.private, ours.public
     );
-    let hub_node = Node::start_with_text(&hub, &taltun()?, &text)?;
+    let hub_node = Node::start_with_text(hub, &taltun()?, &text)?;
     let text = |office_nets: &str| {
         format!(
             "[interface]\nvip = [\"10.4.0.2/24\", \"fd04::2/64\"]\nprivate_key = \"{}\"\n\
@@ -85,12 +69,12 @@ fn refused() -> Result<()> {
             ours.private, theirs.public, office.public
         )
     };
-    let node = Node::start_with_text(&client, &taltun()?, &text("\"192.168.77.0/24\""))?;
-    ensure_answers(&client, "10.4.0.1".parse()?)?;
+    let node = Node::start_with_text(client, &taltun()?, &text("\"192.168.77.0/24\""))?;
+    ensure_answers(client, "10.4.0.1".parse()?)?;
 
     for (name, address) in NAMES {
         let v6 = address.contains(':');
-        let answer = dns::ask(&client, OUR_RESOLVER.parse()?, name, v6, LIMIT)
+        let answer = dns::ask(client, OUR_RESOLVER.parse()?, name, v6, LIMIT)
             .with_context(|| (*name).to_owned())?;
         let expected = ANSWERED
             .contains(name)
@@ -121,15 +105,15 @@ fn refused() -> Result<()> {
     let of_hub = owned(0)?;
     ensure!(of_hub.len() == 3, "the hub owns {of_hub:?}");
     let resolver = OUR_RESOLVER.parse()?;
-    let answer = dns::ask(&client, resolver, "good.example.net", false, LIMIT)?;
+    let answer = dns::ask(client, resolver, "good.example.net", false, LIMIT)?;
     ensure!(answer.is_none(), "{answer:?}");
 
     // The router reaches the vip, and gets no answer.
     net.ip("route add 10.4.0.2/32 via 192.168.1.2")?;
-    let from_outside = dns::ask(&net, resolver, "www.example.org", false, SILENCE);
+    let from_outside = dns::ask(net, resolver, "www.example.org", false, SILENCE);
     ensure!(from_outside.is_err(), "{from_outside:?}");
     // The hub comes through the tunnel.
-    let from_inside = dns::ask(&hub, resolver, "peer.example.org", false, LIMIT)?;
+    let from_inside = dns::ask(hub, resolver, "peer.example.org", false, LIMIT)?;
     ensure!(from_inside.is_some(), "{from_inside:?}");
     node.stop(Signal::Terminate)?;
     hub_node.stop(Signal::Terminate)

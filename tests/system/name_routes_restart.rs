@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Keys, Node};
-use taltun_tests::recipes::internet::{self, HOME, HUB, WORLD};
 use taltun_tests::sys::Signal;
-use taltun_tests::topology::private_prefix;
-use taltun_tests::traffic::dns::{self, Resolver};
+use taltun_tests::traffic::dns;
 
+use crate::name_routes_lab::NamesLab;
 use crate::support::{Case, UP_LIMIT, ensure_answers, eventually, taltun};
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -29,23 +27,8 @@ pub const CASES: &[Case] = &[Case {
 }];
 
 fn remembered() -> Result<()> {
-    let prefix = private_prefix();
-    let net = Namespace::create(&format!("{prefix}-net"))?;
-    internet::make_router(&net)?;
-    let machine = |name: &str, link| -> Result<Namespace> {
-        let namespace = Namespace::create(&format!("{prefix}-{name}"))?;
-        let end = format!("to-{name}");
-        internet::connect((&namespace, "eth0"), (&net, &end), link, true)?;
-        Ok(namespace)
-    };
-    let (hub, client) = (machine("hub", HUB)?, machine("client", HOME)?);
-    let world = machine("world", WORLD)?;
-    world.ip("addr add 198.18.0.53/24 dev eth0")?;
-    let names = NAMES
-        .iter()
-        .map(|(name, address)| Ok((*name, address.parse()?)))
-        .collect::<Result<Vec<_>>>()?;
-    let _resolver = Resolver::with_names(&world, "198.18.0.53".parse()?, names, 600)?;
+    let lab = NamesLab::start(NAMES, 600)?;
+    let NamesLab { hub, client, .. } = &lab;
 
     let (ours, theirs) = (Keys::generate(&taltun()?)?, Keys::generate(&taltun()?)?);
     let text = format!(
@@ -53,7 +36,7 @@ fn remembered() -> Result<()> {
          [[peers]]\npublic_key = \"{}\"\nvip = \"10.4.0.2\"\n",
         theirs.private, ours.public
     );
-    let hub_node = Node::start_with_text(&hub, &taltun()?, &text)?;
+    let hub_node = Node::start_with_text(hub, &taltun()?, &text)?;
     let text = |domains: &str| {
         format!(
             "[interface]\nvip = \"10.4.0.2/24\"\nprivate_key = \"{}\"\n\
@@ -64,10 +47,10 @@ fn remembered() -> Result<()> {
             ours.private, theirs.public
         )
     };
-    let mut node = Node::start_with_text(&client, &taltun()?, &text("\"*.example.net\""))?;
-    ensure_answers(&client, "10.4.0.1".parse()?)?;
+    let mut node = Node::start_with_text(client, &taltun()?, &text("\"*.example.net\""))?;
+    ensure_answers(client, "10.4.0.1".parse()?)?;
     let ask = |name: &str| -> Result<()> {
-        let answer = dns::ask(&client, OUR_RESOLVER.parse()?, name, false, LIMIT)?;
+        let answer = dns::ask(client, OUR_RESOLVER.parse()?, name, false, LIMIT)?;
         answer.map(drop).with_context(|| format!("no {name}"))
     };
     let inside = |address: &str| -> Result<bool> {
@@ -87,7 +70,7 @@ fn remembered() -> Result<()> {
             None => node.kill()?,
         }
         ensure!(!inside("198.18.0.80")?);
-        node.start_again(&client)?;
+        node.start_again(client)?;
         for address in ["198.18.0.80", "198.18.0.81"] {
             ensure!(inside(address)?, "{address} after {signal:?}");
         }
@@ -111,7 +94,7 @@ fn remembered() -> Result<()> {
     // A list that changes while nothing runs.
     node.kill()?;
     std::fs::write(node.config(), text("\"api.example.net\""))?;
-    node.start_again(&client)?;
+    node.start_again(client)?;
     for (address, expected) in [
         ("198.18.0.80", false),
         ("198.18.0.81", true),
@@ -128,13 +111,13 @@ fn remembered() -> Result<()> {
         .context("no file of led names")?;
     node.kill()?;
     std::fs::write(&file, "nonsense")?;
-    node.start_again(&client)?;
+    node.start_again(client)?;
     ensure!(!inside("198.18.0.81")?);
     let log = node.log();
     ensure!(log.contains("not the names of this version"), "{log}");
     ask("api.example.net")?;
     node.kill()?;
-    node.start_again(&client)?;
+    node.start_again(client)?;
     ensure!(inside("198.18.0.81")?);
     node.stop(Signal::Terminate)?;
     hub_node.stop(Signal::Terminate)
