@@ -283,9 +283,7 @@ async fn put_back_network(
 async fn put_back_rules(handle: &Handle, made: &Made, kept: &Kept, shared: &Arc<Mutex<Made>>) {
     let mut missing = false;
     for rule in &made.rules {
-        let mut request = handle.rule().add();
-        *request.message_mut() = rule.clone();
-        let added = request.execute().await;
+        let added = policy::make(handle, rule).await;
         if !exists(&added) {
             missing |= added.is_err();
             note(kept, made, RULES, added);

@@ -23,7 +23,7 @@ use futures_util::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::RouteHeader;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
-use rtnetlink::{Handle, IpVersion, RuleAddRequest};
+use rtnetlink::{Handle, IpVersion};
 use tracing::debug;
 
 use super::error::errno;
@@ -49,14 +49,18 @@ pub(super) async fn add(
     overruled(handle, family, &others, priority).await?;
     let made = at(family, mark, priority);
     for rule in &made {
-        let mut request: RuleAddRequest = handle.rule().add();
-        *request.message_mut() = rule.clone();
-        request
-            .execute()
+        make(handle, rule)
             .await
             .map_err(|error| SystemError::refused("add a policy rule", &error))?;
     }
     Ok(made)
+}
+
+/// Adds a rule; that it is there already is an error.
+pub(super) async fn make(handle: &Handle, rule: &RuleMessage) -> Result<(), rtnetlink::Error> {
+    let mut request = handle.rule().add();
+    *request.message_mut() = rule.clone();
+    request.execute().await
 }
 
 /// The two rules at these priorities, the one into the tunnel first: between adding the two
@@ -94,9 +98,7 @@ pub(super) async fn keep_first(
     if others.iter().any(taken) {
         let made = at(family, mark, free(&others)?);
         for rule in &made {
-            let mut request = handle.rule().add();
-            *request.message_mut() = rule.clone();
-            match request.execute().await {
+            match make(handle, rule).await {
                 Err(error) if errno(&error) != Some(libc::EEXIST) => {
                     return Err(SystemError::refused("add a policy rule", &error));
                 }

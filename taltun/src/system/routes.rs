@@ -18,7 +18,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::SystemError;
 use super::error::errno;
-use crate::os::interface;
+use crate::os::{interface, netlink};
 
 /// The metric that IPv6 routes get which are made without one.
 const METRIC_V6: u32 = 1024;
@@ -168,16 +168,8 @@ pub(super) fn inside(net: &IpNet) -> IpAddr {
 /// The route that a packet of no particular kind to this address takes, as it stands in its
 /// table; `None` where there is none.
 pub(super) async fn best(handle: &Handle, to: IpAddr) -> Result<Option<RouteMessage>, SystemError> {
-    let mut question = RouteMessage::default();
-    question.header.address_family = match to {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
-    };
-    question.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
+    let mut question = netlink::route_to(to);
     question.header.flags = RouteFlags::FibMatch | RouteFlags::LookupTable;
-    question
-        .attributes
-        .push(RouteAttribute::Destination(to.into()));
     let answer = handle.route().get(question).execute().try_next().await;
     match answer {
         Ok(route) => Ok(route),
