@@ -1,6 +1,6 @@
 //! The manual is kept true: what it quotes is in the source, the files that it shows are the
 //! examples, its links lead somewhere, and the Spanish edition has everything the English one
-//! has.
+//! has. So are the pages beside it that have a Spanish edition.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,15 +13,39 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A page, by its path below the manual, and its text.
+/// A page, by its path, and its text.
 type Page = (String, String);
+
+/// Pages beside the manual and their Spanish editions, by their paths in the repository.
+const BESIDE: [(&str, &str); 4] = [
+    ("taltun/docs/shield.md", "taltun/docs/es/shield.md"),
+    ("taltun/docs/af_xdp.md", "taltun/docs/es/af_xdp.md"),
+    ("taltun/docs/flood.md", "taltun/docs/es/flood.md"),
+    ("vagrant/README.md", "vagrant/README.es.md"),
+];
+/// Pages that have no Spanish edition.
+const ENGLISH_ONLY: [&str; 4] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "taltun/docs/architecture.md",
+    "taltun/docs/testing.md",
+];
 
 fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+fn repository() -> &'static Path {
+    package().parent().unwrap()
+}
+
 fn manual() -> PathBuf {
     package().join("docs/manual")
+}
+
+fn page(path: &str) -> Page {
+    let text = fs::read_to_string(repository().join(path)).unwrap();
+    (path.to_owned(), text)
 }
 
 fn pages(directory: &str) -> Vec<Page> {
@@ -39,10 +63,25 @@ fn pages(directory: &str) -> Vec<Page> {
     pages
 }
 
+/// The pages that exist in both languages, by their paths in the repository, the English one
+/// first.
+fn twins() -> Vec<(Page, Page)> {
+    let (english, spanish) = (pages(""), pages("es"));
+    let names =
+        |pages: &[Page]| -> Vec<String> { pages.iter().map(|(name, _)| name.clone()).collect() };
+    assert_eq!(names(&english), names(&spanish));
+    let manual = english.into_iter().map(|(name, _)| {
+        let path = |directory| page(&format!("taltun/docs/{directory}/{name}"));
+        (path("manual"), path("manual/es"))
+    });
+    let beside = BESIDE.map(|(english, spanish)| (page(english), page(spanish)));
+    manual.chain(beside).collect()
+}
+
 fn all_pages() -> Vec<Page> {
-    let spanish = pages("es").into_iter();
-    let spanish = spanish.map(|(name, text)| (format!("es/{name}"), text));
-    pages("").into_iter().chain(spanish).collect()
+    let twins = twins().into_iter();
+    let twins = twins.flat_map(|(english, spanish)| [english, spanish]);
+    twins.chain(ENGLISH_ONLY.map(page)).collect()
 }
 
 /// What is between the fences of a page, each with its language.
@@ -225,7 +264,7 @@ fn scripts_in_the_manual_are_the_shells_language() {
 #[test]
 fn links_lead_somewhere() {
     for (name, text) in all_pages() {
-        let page = manual().join(&name);
+        let page = repository().join(&name);
         let directory = page.parent().unwrap();
         for line in prose(&text) {
             for target in line.split("](").skip(1) {
@@ -269,31 +308,33 @@ fn is_heading_for(line: &str, anchor: &str) -> bool {
 
 #[test]
 fn the_spanish_edition_has_all_that_the_english_one_has() {
-    let (english, spanish) = (pages(""), pages("es"));
-    let names =
-        |pages: &[Page]| -> Vec<String> { pages.iter().map(|(name, _)| name.clone()).collect() };
-    assert_eq!(names(&english), names(&spanish));
-    for ((name, english), (_, spanish)) in english.iter().zip(&spanish) {
+    for ((name, english), (_, spanish)) in twins() {
         let count = |text: &str, mark: &str| {
             prose(text)
                 .iter()
                 .filter(|line| line.starts_with(mark))
                 .count()
         };
-        for mark in ["#", "##", "###", "|", "- ", "1. "] {
+        for mark in ["#", "##", "###", "|", "- ", "* ", "1. "] {
             assert_eq!(
-                count(english, mark),
-                count(spanish, mark),
+                count(&english, mark),
+                count(&spanish, mark),
                 "{name}: lines that begin with {mark:?}"
             );
         }
-        let (here, there) = (blocks(english), blocks(spanish));
+        let rows = |text| prose(text).into_iter().filter(|line| line.starts_with('|'));
+        for (row, other) in rows(&english).zip(rows(&spanish)) {
+            assert_eq!(numbers(row), numbers(other), "{name}: {row}\n{other}");
+        }
+        let (here, there) = (blocks(&english), blocks(&spanish));
         assert_eq!(here.len(), there.len(), "{name}: blocks");
         for ((language, one), (other_language, other)) in here.iter().zip(&there) {
             assert_eq!(language, other_language, "{name}");
             // What is typed is the same in every language; pictures and comments aren't.
-            if language == "console" {
-                assert_eq!(one, other, "{name}");
+            match language.as_str() {
+                "console" => assert_eq!(one, other, "{name}"),
+                "sh" | "bash" => assert_eq!(commands(one), commands(other), "{name}"),
+                _ => {}
             }
         }
         assert!(
@@ -301,6 +342,81 @@ fn the_spanish_edition_has_all_that_the_english_one_has() {
             "{name}: the Spanish page is much shorter"
         );
     }
+}
+
+/// The lines of a script without its comments.
+fn commands(script: &str) -> Vec<&str> {
+    let lines = script.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.split_once("  #").map_or(line, |(command, _)| command))
+        .map(str::trim_end)
+        .collect()
+}
+
+/// The numbers in a row of a table, whatever their order and the marks between their digits.
+fn numbers(row: &str) -> Vec<String> {
+    let characters: Vec<char> = row.chars().collect();
+    let is_digit = |at: usize| characters.get(at).is_some_and(char::is_ascii_digit);
+    let joined: String = (0..characters.len())
+        .filter(|&at| {
+            let between = at > 0 && is_digit(at - 1) && is_digit(at + 1);
+            !(between && matches!(characters[at], '.' | ','))
+        })
+        .map(|at| characters[at])
+        .collect();
+    let mut numbers: Vec<String> = joined
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|number| !number.is_empty())
+        .map(str::to_owned)
+        .collect();
+    numbers.sort();
+    numbers
+}
+
+#[test]
+fn pages_lead_to_their_own_language() {
+    let twins = twins();
+    let canonical = |path: &Path| path.canonicalize().unwrap();
+    let english_ones: BTreeSet<PathBuf> = twins
+        .iter()
+        .map(|((name, _), _)| canonical(&repository().join(name)))
+        .collect();
+    for ((english, text), (spanish, spanish_text)) in &twins {
+        let twin = canonical(&repository().join(english));
+        let directory = repository().join(spanish);
+        for target in targets(spanish_text) {
+            let target = directory.parent().unwrap().join(target);
+            let target = canonical(&target);
+            assert!(
+                target == twin || !english_ones.contains(&target),
+                "{spanish} leads to the English edition of {}",
+                target.display()
+            );
+        }
+        let is_beside = BESIDE.iter().any(|(path, _)| path == english);
+        if is_beside || english.ends_with("manual/README.md") {
+            let leads = |page: &str, text: &str, other: &str| {
+                let from = repository().join(page);
+                let other = canonical(&repository().join(other));
+                targets(text).any(|target| canonical(&from.parent().unwrap().join(target)) == other)
+            };
+            assert!(leads(english, text, spanish), "{english} → {spanish}");
+            assert!(
+                leads(spanish, spanish_text, english),
+                "{spanish} → {english}"
+            );
+        }
+    }
+}
+
+/// The files that a page links to.
+fn targets(text: &str) -> impl Iterator<Item = &str> {
+    prose(text)
+        .into_iter()
+        .flat_map(|line| line.split("](").skip(1))
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target.split_once('#').map_or(target, |(file, _)| file))
+        .filter(|target| !target.is_empty() && !target.starts_with("http"))
 }
 
 /// A file is named by its path below the repository, below `taltun/src`, as `protocol/…` or
