@@ -101,6 +101,30 @@ fn arrows_between_parts_point_down() {
     );
 }
 
+#[test]
+fn no_modules_of_the_data_plane_import_each_other() {
+    const DATA_PLANE: &str = "taltun::dataplane::";
+    let module = |file: &File| {
+        let module = sources::module_of(file);
+        let below = module.strip_prefix(DATA_PLANE)?;
+        Some(below.split("::").next()?.to_owned())
+    };
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (from, targets) in self::arrows() {
+        let Some(from) = module(&from) else { continue };
+        let targets = targets.iter().filter_map(module);
+        let others = targets.filter(|target| *target != from).collect::<Vec<_>>();
+        arrows.entry(from).or_default().extend(others);
+    }
+    assert!(arrows.len() > 15, "{} modules", arrows.len());
+    let circles: Vec<_> = arrows
+        .keys()
+        .filter_map(|module| way_back(&arrows, module))
+        .map(|way| way.join(" -> "))
+        .collect();
+    assert!(circles.is_empty(), "circles:\n{}", circles.join("\n"));
+}
+
 /// The shortest way from a file to itself.
 fn way_back(arrows: &BTreeMap<File, BTreeSet<File>>, start: &File) -> Option<Vec<File>> {
     let mut ways = vec![vec![start.clone()]];

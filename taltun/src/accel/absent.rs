@@ -2,12 +2,13 @@
 //! can't exist.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{ShieldSettings, Underlay};
+use super::ShieldSettings;
+use crate::dataplane::redirect::XdpInterface;
 use crate::layer::Layer;
 use crate::report::{Drops, Source, SteeringStatus, TcStatus, XdpStatus};
 
@@ -23,7 +24,7 @@ impl Sockets {
         &mut self,
         _: u32,
         _: u32,
-        _: &impl AsFd,
+        _: BorrowedFd<'_>,
         _: usize,
     ) -> Result<(), String> {
         match *self {}
@@ -63,7 +64,7 @@ impl Programs {
         match self.maps.load {}
     }
 
-    pub(super) fn underlays(&self) -> Vec<Underlay> {
+    pub(super) fn interfaces(&self) -> Vec<XdpInterface> {
         match self.sockets {}
     }
 

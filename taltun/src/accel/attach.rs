@@ -95,7 +95,7 @@ pub(super) fn attach(
     let mut refusals = Vec::new();
     // Before it is attached, that none is missed.
     let queues_before = offload::receive_queues(&link.name).ok();
-    for &way in ways(mode, veth && !wanted.af_xdp) {
+    for &way in ways(mode, veth && !wanted.prefer_driver) {
         match attach_as(ebpf, link.index, way) {
             Ok(xdp_link) => {
                 let mut reasons = vec![advantage(way, mode, veth).to_owned()];

@@ -156,7 +156,7 @@ mod tests {
             listen: listen.parse().unwrap(),
             mark: 0,
             mode,
-            af_xdp: false,
+            prefer_driver: false,
             tun_name: "taltun0".into(),
         };
         choose(&wanted, machine)

@@ -15,6 +15,7 @@
 //! | `choose` | which interfaces |
 //! | `routes` | what peers own, and what of it the map has no room for |
 //! | `samples` | dropped packets in the log |
+//! | `redirect` | what the data plane asks of them |
 //! | `steering` | which worker's socket a datagram goes to |
 //! | `tunnel` | TC on the tunnel interface |
 //! | `netlink` | asking the kernel for links and addresses, and hearing of changes |
@@ -43,6 +44,7 @@ mod programs;
 #[cfg(not(feature = "ebpf"))]
 #[path = "absent.rs"]
 mod programs;
+mod redirect;
 #[cfg(feature = "ebpf")]
 mod routes;
 #[cfg(feature = "ebpf")]
@@ -57,8 +59,6 @@ mod under_load;
 mod xsk;
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -66,9 +66,7 @@ use ipnet::IpNet;
 
 use crate::config::XdpMode;
 use crate::layer::Layer;
-use crate::report::{
-    Drops, Source, Steering, SteeringStatus, TcAttachment, TcStatus, XdpAttachment, XdpStatus,
-};
+use crate::report::{Drops, Source, TcAttachment, TcStatus, XdpAttachment, XdpStatus};
 
 use programs::Programs;
 
@@ -87,9 +85,9 @@ pub struct ShieldSettings<'a> {
     pub mark: u32,
     /// How to attach.
     pub mode: XdpMode,
-    /// Whether AF_XDP sockets are to have frames wherever that is possible, for which
-    /// driver mode is the better one everywhere.
-    pub af_xdp: bool,
+    /// Whether driver mode is the better one everywhere, as where sockets are to have frames
+    /// from the program.
+    pub prefer_driver: bool,
     /// Outer sources to drop from the start.
     pub deny: &'a [IpNet],
     /// Inner sources to drop from the start.
@@ -117,7 +115,7 @@ impl ShieldSettings<'static> {
             listen: SocketAddr::from(([192, 0, 2, 1], 9000)),
             mark: 0,
             mode,
-            af_xdp: false,
+            prefer_driver: false,
             deny: &[],
             deny_inner: &[],
             routes: &[],
@@ -130,25 +128,6 @@ impl ShieldSettings<'static> {
     }
 }
 
-/// An interface whose XDP program can hand frames to AF_XDP sockets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Underlay {
-    /// Its index.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Whether the program runs in the driver, without which there is no zero copy.
-    pub driver: bool,
-    /// Its receive queues, as far as there are places for their sockets.
-    pub queues: u32,
-    /// Those of them that are there only while the program is attached.
-    pub queues_of_xdp: Range<u32>,
-    /// Bytes of its largest packet, from the IP header on.
-    pub mtu: usize,
-    /// Its link address.
-    pub address: [u8; 6],
-}
-
 /// Of a [`ShieldSettings`], what decides again whenever interfaces change.
 #[cfg(feature = "ebpf")]
 #[derive(Debug, Clone)]
@@ -157,7 +136,7 @@ struct Wanted {
     listen: SocketAddr,
     mark: u32,
     mode: XdpMode,
-    af_xdp: bool,
+    prefer_driver: bool,
     tun_name: String,
 }
 
@@ -169,7 +148,7 @@ impl From<&ShieldSettings<'_>> for Wanted {
             listen: request.listen,
             mark: request.mark,
             mode: request.mode,
-            af_xdp: request.af_xdp,
+            prefer_driver: request.prefer_driver,
             tun_name: request.tun_name.into(),
         }
     }
@@ -212,25 +191,6 @@ impl Shield {
             Ok(programs) => programs.tunnel_status(),
             Err(reason) => TcStatus {
                 mode: TcAttachment::Off,
-                reason: reason.clone(),
-            },
-        }
-    }
-
-    /// Gives each of these sockets, which share our port and belong to the workers in this
-    /// order, the datagrams whose receiver index names its worker.
-    pub fn steer(&mut self, sockets: &[BorrowedFd<'_>]) {
-        if let Ok(programs) = &mut self.programs {
-            programs.steer(sockets);
-        }
-    }
-
-    /// Whether datagrams are steered, and why it is so.
-    pub fn steering_status(&self) -> SteeringStatus {
-        match &self.programs {
-            Ok(programs) => programs.steering_status(),
-            Err(reason) => SteeringStatus {
-                mode: Steering::Off,
                 reason: reason.clone(),
             },
         }
@@ -346,41 +306,6 @@ impl Shield {
             .as_ref()
             .map_or_else(|_| Drops::default(), |programs| programs.maps.drops())
     }
-
-    /// The interfaces whose frames can be handed to AF_XDP sockets, as they are now.
-    pub fn underlays(&self) -> Vec<Underlay> {
-        self.programs
-            .as_ref()
-            .map_or_else(|_| Vec::new(), Programs::underlays)
-    }
-
-    /// Has transport messages that come in on a queue of an interface, and pass all checks,
-    /// go to this AF_XDP socket, which must be bound to that queue, in frames of up to
-    /// `room` bytes. The error is a sentence for people.
-    pub fn connect(
-        &mut self,
-        interface: u32,
-        queue: u32,
-        socket: &impl AsFd,
-        room: usize,
-    ) -> Result<(), String> {
-        let programs = self.programs.as_mut().map_err(|reason| reason.clone())?;
-        programs.sockets.connect(interface, queue, socket, room)
-    }
-
-    /// Takes back a [`connect`](Self::connect): messages go the ordinary way again.
-    pub fn disconnect(&mut self, interface: u32, queue: u32) {
-        if let Ok(programs) = &mut self.programs {
-            programs.sockets.disconnect(interface, queue);
-        }
-    }
-
-    /// The sockets listen elsewhere now.
-    pub fn rebind(&mut self, listen: SocketAddr) {
-        if let Ok(programs) = &mut self.programs {
-            programs.rebind(listen);
-        }
-    }
 }
 
 fn top<E>(sources: Result<Vec<Source>, E>, most: usize) -> Vec<Source> {
@@ -405,6 +330,7 @@ fn off(interface: &str, reason: impl Into<String>) -> XdpStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataplane::redirect::Redirect as _;
 
     #[test]
     fn a_shield_can_move_between_threads() {

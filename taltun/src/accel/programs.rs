@@ -20,9 +20,10 @@ use super::netlink::{self, Watch};
 use super::samples::{self, Samples};
 use super::steering::Steering;
 use super::tunnel::{self, TunnelFilter};
-use super::xsk::Sockets;
-use super::{OBJECT, ShieldSettings, Underlay, Wanted, off};
+use super::xsk::{self, Sockets};
+use super::{OBJECT, ShieldSettings, Wanted, off};
 use crate::config::keys;
+use crate::dataplane::redirect::XdpInterface;
 use crate::layer::Layer;
 use crate::report::{SteeringStatus, TcStatus, XdpAttachment, XdpStatus};
 
@@ -163,11 +164,11 @@ impl Programs {
     }
 
     /// The interfaces whose program can hand frames to AF_XDP sockets, as they are now.
-    pub(super) fn underlays(&self) -> Vec<Underlay> {
+    pub(super) fn interfaces(&self) -> Vec<XdpInterface> {
         let look = |(index, (status, attachment)): (&u32, &(XdpStatus, Attachment))| {
             let driver = status.mode == XdpAttachment::Driver;
             // One that is on its way out has none of this any more.
-            Underlay::look(*index, &status.interface, driver, attachment.own_queues()).ok()
+            xsk::interface(*index, &status.interface, driver, attachment.own_queues()).ok()
         };
         self.attached.iter().filter_map(look).collect()
     }

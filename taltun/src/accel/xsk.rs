@@ -3,37 +3,33 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, XskMap};
 use taltun_common::maps::{MAX_XSK_INTERFACES, MAX_XSK_QUEUES, XskSockets};
 
-use super::Underlay;
 use super::explain::explain;
 use super::named::map;
 use super::offload;
+use crate::dataplane::redirect::XdpInterface;
 use crate::os::interface;
 
-impl Underlay {
-    /// An interface as it is now.
-    pub(super) fn look(
-        index: u32,
-        name: &str,
-        driver: bool,
-        queues_of_xdp: Range<u32>,
-    ) -> io::Result<Self> {
-        let socket = interface::socket()?;
-        Ok(Self {
-            index,
-            name: name.into(),
-            driver,
-            queues: offload::receive_queues(name)?.min(MAX_XSK_QUEUES as u32),
-            queues_of_xdp,
-            mtu: interface::mtu(&socket, name)? as usize,
-            address: interface::link_address(&socket, name)?,
-        })
-    }
+/// An interface as it is now.
+pub(super) fn interface(
+    index: u32,
+    name: &str,
+    driver: bool,
+    queues_of_xdp: Range<u32>,
+) -> io::Result<XdpInterface> {
+    Ok(XdpInterface {
+        index,
+        name: name.into(),
+        driver,
+        queues: offload::receive_queues(name)?.min(MAX_XSK_QUEUES as u32),
+        queues_of_xdp,
+        mtu: interface::mtu(&interface::socket()?, name)? as usize,
+    })
 }
 
 /// Which sockets the program knows.
@@ -59,7 +55,7 @@ impl Sockets {
         &mut self,
         interface: u32,
         queue: u32,
-        socket: &impl AsFd,
+        socket: BorrowedFd<'_>,
         room: usize,
     ) -> Result<(), String> {
         let (mut places, taken) = match self.places.get(&interface) {
@@ -82,7 +78,7 @@ impl Sockets {
             .insert(interface, places, 0)
             .map_err(|error| explain(&error))?;
         self.places.insert(interface, (places, taken + 1));
-        let socket = socket.as_fd().as_raw_fd();
+        let socket = socket.as_raw_fd();
         if let Err(error) = self.by_place.set(place, socket, 0) {
             self.disconnect(interface, queue);
             return Err(explain(&error));

@@ -2,7 +2,6 @@
 
 mod bans;
 mod client;
-mod data_plane;
 mod diagnosis;
 mod dialer;
 mod dirs;
@@ -16,7 +15,6 @@ mod gateway;
 mod handshake_load;
 mod hooks;
 mod icmp;
-mod lanes;
 mod left_switches;
 mod listener;
 mod live;
@@ -49,7 +47,6 @@ mod uapi;
 mod underlay;
 mod window;
 mod words;
-mod worker_set;
 
 pub use client::call;
 pub use error::ControlError;

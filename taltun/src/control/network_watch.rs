@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::data_plane::DataPlane;
+use crate::dataplane::data_plane::DataPlane;
 use crate::protocol::device::Device;
 use crate::protocol::peer::{Endpoint, PeerId};
 use crate::system::{Changes, Foreign, LinkProbe, RouteWatcher};

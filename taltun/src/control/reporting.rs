@@ -6,7 +6,6 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::bans::Bans;
-use super::data_plane::DataPlane;
 use super::diagnosis::Diagnosis;
 use super::dns_routes::RoutedNames;
 use super::flaps::Flaps;
@@ -19,6 +18,7 @@ use crate::accel::Shield;
 use crate::config::{Config, Endpoint, Mode};
 use crate::crypto::{AeadKey, BackEnd, PublicKey};
 use crate::dataplane::clock;
+use crate::dataplane::data_plane::DataPlane;
 use crate::layer::Layer;
 use crate::protocol::device::Device;
 use crate::protocol::messages::REJECT_AFTER_TIME;

@@ -14,7 +14,7 @@
 //!   can find pieces of other batches, each of which ends, but never another loop.
 //! * A piece of a batch takes no lock and waits for nothing but its own halves. So a worker
 //!   that waits is held up by one piece of each other worker's batch, at the most.
-//! * A thread outside of the pool, such as an AF_XDP lane's, does its work alone: to hand it
+//! * A thread outside of the pool, such as a lane's, does its work alone: to hand it
 //!   over whole and to sleep meanwhile, which is all it could do, costs more than it brings.
 
 use std::io;

@@ -21,18 +21,23 @@
 pub mod clock;
 pub mod counters;
 pub mod crew;
+pub mod data_plane;
 pub mod filter;
 pub mod gate;
 mod inbound;
+mod inbound_batch;
 pub mod offload;
 mod outbound;
+pub mod redirect;
 pub mod runs;
 pub mod shared;
 pub mod sys;
 #[cfg(test)]
 mod threads;
+pub mod transmit;
 pub mod tun;
 pub mod udp;
 pub mod unreachable;
 pub mod worker;
+pub mod worker_set;
 pub mod xsk;

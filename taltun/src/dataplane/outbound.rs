@@ -11,10 +11,10 @@ use super::offload::split::Segments;
 use super::offload::vnet::{VNET_HEADER_LEN, VnetHeader};
 use super::runs::{Run, Runs};
 use super::shared::Shared;
+use super::transmit::Transmitter;
 use super::tun::Tun;
 use super::udp::Sender;
 use super::unreachable::Unreachable;
-use super::xsk::Transmitter;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
 use crate::protocol::plan::Plan;
 use crate::protocol::tunnel::NotSealed;
@@ -99,7 +99,7 @@ impl Outbound<'_> {
         let Some(mut segments) = segments else {
             return self.tally.drop_packet(DropReason::InnerMalformed);
         };
-        let mtu = self.shared.tunnel.mtu();
+        let mtu = self.shared.inputs.tunnel.mtu();
         while let Some(len) = segments.next_len() {
             let room = DATA_OVERHEAD + padded_len(len, mtu);
             if self.filled + room > self.arena.len() || self.packets.len() == BATCH {
@@ -130,7 +130,7 @@ impl Outbound<'_> {
             self.packets.clear();
             self.filled = 0;
         }
-        self.shared.counters.add(&mut self.tally);
+        self.shared.inputs.counters.add(&mut self.tally);
         self.shared.wake_controller();
     }
 
@@ -141,7 +141,7 @@ impl Outbound<'_> {
         let mut together = crew
             .filter(|crew| crew.shares(self.filled))
             .zip(self.plan.as_mut());
-        let mut batch = self.shared.tunnel.batch(now);
+        let mut batch = self.shared.inputs.tunnel.batch(now);
         for packet in &self.packets {
             let place = packet.start..packet.end;
             let sealed = match &mut together {

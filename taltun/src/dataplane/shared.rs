@@ -13,7 +13,7 @@ use super::crew::Crew;
 use super::filter::Filter;
 use super::gate::Gate;
 use super::sys::{StopSignal, wait_readable};
-use super::xsk::TransmitQueues;
+use super::transmit::TransmitQueues;
 use crate::protocol::messages::INITIATION_LEN;
 use crate::protocol::peer::Endpoint;
 use crate::protocol::tunnel::Tunnel;
@@ -45,9 +45,9 @@ impl Handshake {
     }
 }
 
-/// What all threads share.
-#[derive(Debug)]
-pub struct Shared {
+/// What the threads are given; it outlives a change of sockets.
+#[derive(Debug, Clone)]
+pub struct Inputs {
     /// Sessions and routes.
     pub tunnel: Arc<Tunnel>,
     /// Bans.
@@ -56,15 +56,22 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// Which handshake messages the controller has time for.
     pub gate: Arc<Gate>,
-    /// The way of handshake messages to the controller.
+    /// The queue of handshake messages to the controller.
     pub handshakes: mpsc::Sender<Handshake>,
-    /// Wakes the controller when workers ask something of it.
+    /// Wakes the controller when workers ask something of it, or end.
     pub wake: Arc<Notify>,
     /// How long a thread goes on looking for packets before it sleeps.
     pub busy_poll: Duration,
+}
+
+/// What all threads share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What they were given.
+    pub inputs: Inputs,
     /// How many workers there are.
     pub workers: u32,
-    /// Ways out past the network stack.
+    /// The lanes' sockets that others send by, past the network stack.
     pub queues: Arc<TransmitQueues>,
     /// Who shares the cipher work of a large batch; `None` where nobody does.
     pub crew: Option<Crew>,
@@ -77,24 +84,24 @@ pub struct Shared {
 impl Shared {
     /// Gives a handshake message to the controller; false when too many wait.
     pub(super) fn hand_over(&self, handshake: Handshake) -> bool {
-        self.handshakes.try_send(handshake).is_ok()
+        self.inputs.handshakes.try_send(handshake).is_ok()
     }
 
     /// Waits until `source` can be read; false when the workers are to stop.
     pub(super) fn wait_readable(&self, source: BorrowedFd<'_>) -> io::Result<bool> {
         let Some(crew) = &self.crew else {
-            return wait_readable(source, &self.stop, self.busy_poll);
+            return wait_readable(source, &self.stop, self.inputs.busy_poll);
         };
         crew.rest();
-        let readable = wait_readable(source, &self.stop, self.busy_poll);
+        let readable = wait_readable(source, &self.stop, self.inputs.busy_poll);
         crew.resume();
         readable
     }
 
     /// Wakes the controller if a batch asked something of it.
     pub(super) fn wake_controller(&self) {
-        if self.tunnel.take_wake() {
-            self.wake.notify_one();
+        if self.inputs.tunnel.take_wake() {
+            self.inputs.wake.notify_one();
         }
     }
 }

@@ -40,7 +40,7 @@ impl Workers {
         let mut jobs = Vec::new();
         for (number, (socket, tun)) in (0..).zip(sockets.iter().zip(tuns)) {
             let out_tun = tun.try_clone()?;
-            let counters = &workers.shared.counters;
+            let counters = &workers.shared.inputs.counters;
             let mut sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
             let mut relay_sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
             let socket = Arc::clone(socket);
@@ -75,7 +75,7 @@ impl Workers {
             if let Err(error) = ended {
                 tracing::warn!("a worker stopped ({said}): {error}");
                 shared.ended.store(true, Ordering::Release);
-                shared.wake.notify_one();
+                shared.inputs.wake.notify_one();
             }
         };
         (name, Box::new(job))

@@ -98,24 +98,6 @@ pub(crate) fn clear_flags(socket: impl AsFd, name: &str, flags: libc::c_int) -> 
     unsafe { ask(socket, libc::SIOCSIFFLAGS, &mut request) }
 }
 
-/// The interface's link address.
-///
-/// # Errors
-/// `ENODEV` where there is no such interface.
-#[cfg(feature = "ebpf")]
-pub(crate) fn link_address(socket: impl AsFd, name: &str) -> io::Result<[u8; 6]> {
-    let mut request = request(name)?;
-    // SAFETY: SIOCGIFHWADDR reads and writes one ifreq, which `request` is.
-    unsafe { ask(socket, libc::SIOCGIFHWADDR, &mut request)? };
-    // SAFETY: the call has filled in this member of the union.
-    let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
-    let mut address = [0; 6];
-    for (to, from) in address.iter_mut().zip(data) {
-        *to = from.to_ne_bytes()[0];
-    }
-    Ok(address)
-}
-
 /// A request that names this interface.
 ///
 /// # Errors
@@ -166,8 +148,6 @@ mod tests {
         assert_eq!(name(number).unwrap(), "lo");
         let socket = socket().unwrap();
         assert_eq!(mtu(&socket, "lo").unwrap(), 65_536);
-        #[cfg(feature = "ebpf")]
-        assert_eq!(link_address(&socket, "lo").unwrap(), [0; 6]);
         assert_eq!(named_in(&request("lo").unwrap()), "lo");
     }
 

@@ -15,14 +15,9 @@ pub(crate) unsafe trait Value: Copy {}
 unsafe impl Value for libc::c_int {}
 // SAFETY: an integer.
 unsafe impl Value for u32 {}
-// SAFETY: integers, without padding.
-unsafe impl Value for libc::xdp_umem_reg {}
-// SAFETY: integers, without padding.
-unsafe impl Value for libc::xdp_mmap_offsets {}
-// SAFETY: integers, without padding.
-unsafe impl Value for libc::xdp_options {}
-// SAFETY: integers, without padding.
-unsafe impl Value for libc::xdp_statistics {}
+#[cfg(test)]
+// SAFETY: integers.
+unsafe impl Value for [u32; 2] {}
 
 /// Sets an option.
 ///
@@ -93,7 +88,7 @@ mod tests {
             get::<libc::c_int>(socket.as_fd(), level, option).unwrap(),
             5
         );
-        let longer = get::<libc::xdp_umem_reg>(socket.as_fd(), level, option);
+        let longer = get::<[u32; 2]>(socket.as_fd(), level, option);
         assert_eq!(
             longer.map(drop).unwrap_err().kind(),
             io::ErrorKind::Unsupported

@@ -15,6 +15,7 @@ use std::time::Duration;
 use aya::maps::{Array, HashMap};
 use libtest_mimic::Failed;
 use taltun::config::XdpMode;
+use taltun::dataplane::redirect::Redirect as _;
 use taltun::dataplane::udp::{Socket, UdpOffloads};
 use taltun::layer::Layer;
 use taltun_common::address::Address;

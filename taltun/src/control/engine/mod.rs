@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::bans::Bans;
-use super::data_plane::DataPlane;
 use super::diagnosis::Diagnosis;
 use super::dialer::Dialer;
 use super::dirs;
@@ -23,7 +22,6 @@ use super::dns_routes::{RoutedNames, TunnelRoutes};
 use super::flaps::Flaps;
 use super::gateway::Gateway;
 use super::handshake_load::HandshakeLoad;
-use super::lanes::Lanes;
 use super::memory::Memory;
 use super::names::{Resolved, Resolver};
 use super::network_watch::NetworkWatch;
@@ -34,15 +32,17 @@ use super::rate_meter::RateMeter;
 use super::runtime_dir;
 use super::uapi::WgChanges;
 use super::underlay::Underlay;
-use super::worker_set::WorkerInputs;
 use crate::accel::{self, Shield};
 use crate::config::{self, Config, DnsRoutes, Mode};
 use crate::dataplane::clock::{self, Apart};
 use crate::dataplane::counters::Counters;
+use crate::dataplane::data_plane::DataPlane;
 use crate::dataplane::gate::Gate;
-use crate::dataplane::shared::Handshake;
+use crate::dataplane::shared::{Handshake, Inputs};
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Socket, UdpOffloads};
+use crate::dataplane::worker_set::WorkerSettings;
+use crate::dataplane::xsk::LanePolicy;
 use crate::layer::Layer;
 use crate::protocol::device::{Device, Settings};
 use crate::protocol::randomness::{NoRandomness, Randomness};
@@ -124,7 +124,7 @@ impl Engine {
             listen: inputs.sockets[0].local_addr(),
             mark: inputs.mark.unwrap_or_default(),
             mode: config.accel.xdp,
-            af_xdp: config.accel.af_xdp == config::AfXdp::On,
+            prefer_driver: config.accel.af_xdp == config::AfXdp::On,
             deny: &bans.nets(Layer::Outer),
             deny_inner: &bans.nets(Layer::Inner),
             routes: &device.routes(),
@@ -135,15 +135,17 @@ impl Engine {
             verifier_log: &runtime_dir().join(format!("{}.verifier.log", interface.tun_name)),
         });
         let gate = Arc::new(Gate::default());
-        let workers = WorkerInputs {
+        let shared = Inputs {
             tunnel: Arc::clone(device.tunnel()),
             filter: Arc::clone(bans.filter()),
             counters: Arc::new(Counters::default()),
             gate: Arc::clone(&gate),
             handshakes: inputs.handshakes,
             wake: inputs.wake,
-            offloads: offloads(&config),
             busy_poll: Duration::from_micros(config.dataplane.busy_poll_us.into()),
+        };
+        let settings = WorkerSettings {
+            offloads: offloads(&config),
             crypto_threads: config.dataplane.crypto_threads,
         };
         let name = &interface.tun_name;
@@ -151,8 +153,8 @@ impl Engine {
             (inputs.kind == TunnelKind::Configured).then(|| Memory::of(&dirs::state(), name));
         let names = inputs.dns_routes;
         let names = names.map(|told| RoutedNames::new(told, interface));
-        let lanes = Lanes::new(config.accel.af_xdp);
-        let data_plane = DataPlane::start(workers, inputs.sockets, inputs.tuns, lanes);
+        let lanes = lanes(&config);
+        let data_plane = DataPlane::start(shared, settings, lanes, inputs.sockets, inputs.tuns);
         let data_plane = data_plane.context("cannot start the workers")?;
         data_plane.steer(&mut shield);
         Ok(Self {
@@ -371,5 +373,13 @@ pub(in crate::control) fn offloads(config: &Config) -> UdpOffloads {
     UdpOffloads {
         gso: config.dataplane.udp_gso,
         gro: config.dataplane.udp_gro,
+    }
+}
+
+fn lanes(config: &Config) -> LanePolicy {
+    match config.accel.af_xdp {
+        config::AfXdp::Off => LanePolicy::Off,
+        config::AfXdp::Auto => LanePolicy::ZeroCopy,
+        config::AfXdp::On => LanePolicy::CopyToo,
     }
 }

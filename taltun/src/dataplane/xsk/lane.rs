@@ -9,15 +9,14 @@ use std::time::{Duration, Instant};
 
 use taltun_common::drops::DropReason;
 
-use super::headers::NextHop;
-use super::transmit_queues::{Counts, TransmitQueue};
-use super::transmitter::Transmitter;
-use super::{frame, headers};
-use crate::dataplane::inbound::InboundBatch;
+use super::frame;
+use crate::dataplane::inbound_batch::InboundBatch;
 use crate::dataplane::runs::{Run, Runs};
 use crate::dataplane::shared::Shared;
 use crate::dataplane::sys::xsk::{Handle, Packet, Queue, Statistics, Wait, Xsk, wait};
 use crate::dataplane::sys::{Bell, Received, StopSignal};
+use crate::dataplane::transmit::headers::{self, NextHop};
+use crate::dataplane::transmit::{Counts, TransmitQueue, Transmitter};
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Sender, Socket};
 use crate::protocol::peer::Endpoint;
@@ -96,7 +95,7 @@ impl Lane {
                 packets: Vec::with_capacity(BATCH),
                 messages: Vec::with_capacity(BATCH),
                 work: InboundBatch::new(None, &tun, BATCH),
-                sender: Sender::new(socket, Arc::clone(&shared.counters)),
+                sender: Sender::new(socket, Arc::clone(&shared.inputs.counters)),
                 tun,
                 shared: &shared,
                 counts: &counts,
@@ -239,7 +238,7 @@ impl Server<'_> {
         let down = self.counts.down.load(Ordering::Relaxed);
         let socket = Some(self.xsk.as_fd()).filter(|_| !down);
         let started = Instant::now();
-        let busy = self.shared.busy_poll;
+        let busy = self.shared.inputs.busy_poll;
         while !busy.is_zero() && started.elapsed() < busy {
             match wait(socket, stop.as_fd(), Some(self.bell), Some(Duration::ZERO))? {
                 Wait::TimedOut => std::hint::spin_loop(),
@@ -269,14 +268,14 @@ impl Server<'_> {
             self.xsk.rings().reap();
         }
         let lost = self.xsk.unsent() as u64;
-        self.counts.lose(lost, &self.shared.counters);
+        self.counts.lose(lost, &self.shared.inputs.counters);
     }
 
     /// Has the kernel send, and counts what it throws away. What is left is seen before the
     /// thread sleeps.
     fn kick(&self) {
         let kicked = self.xsk.kick();
-        self.counts.note(kicked, &self.shared.counters);
+        self.counts.note(kicked, &self.shared.inputs.counters);
     }
 
     /// Takes one batch through to its end; false when there was none.
@@ -318,7 +317,7 @@ impl Server<'_> {
             .filter(|_| self.transmitter.begin());
         match queues {
             Some(queues) if !self.counts.by_socket.load(Ordering::Relaxed) => {
-                let mut ways_out = RelayPath {
+                let mut path = RelayPath {
                     interface: self.interface,
                     room,
                     port: self.sender.port(),
@@ -326,7 +325,7 @@ impl Server<'_> {
                     transmitter: &mut self.transmitter,
                     leaving: &mut self.leaving,
                 };
-                ways_out.part(arena, relayed, &self.packets);
+                path.split(arena, relayed, &self.packets);
                 self.transmitter.carry(&queues, &mut self.sender, arena);
             }
             _ => self.sender.send(arena, relayed),
@@ -353,7 +352,7 @@ impl Server<'_> {
                 Ok(()) => sent += 1,
                 // Never, as there was room for it.
                 Err(packet) => {
-                    self.shared.counters.drop_packet(DropReason::UdpSend);
+                    self.shared.inputs.counters.drop_packet(DropReason::UdpSend);
                     rings.recycle(packet);
                 }
             }
@@ -380,10 +379,9 @@ struct RelayPath<'a> {
 }
 
 impl RelayPath<'_> {
-    /// Parts what is relayed into that which leaves in its frame, with its headers written,
-    /// and that which departs by another interface or by the socket. Both are in the order of
-    /// the packets.
-    fn part(&mut self, arena: &mut [u8], relayed: &mut Runs, packets: &[Packet]) {
+    /// Splits what is relayed by how it leaves: in its frame, with its headers written; by
+    /// another interface; or by the socket. Each keeps the order of the packets.
+    fn split(&mut self, arena: &mut [u8], relayed: &mut Runs, packets: &[Packet]) {
         let mut at = 0;
         for run in relayed.as_slice() {
             // The packet that this was opened in: it starts there or later, and no later

@@ -16,18 +16,14 @@
 //! What is relayed leaves in the frame that it came in, with other headers, by the TX ring of
 //! the same socket, if it leaves by the same interface and the kernel knows the next hop.
 //!
-//! Whatever else is small leaves by a [`TransmitQueue`]: each lane lends other threads, the workers'
-//! and other lanes', frames of its socket, which they fill with headers and datagram
-//! ([`Transmitter`]). All else leaves by the UDP socket, and so it does when no frame is free.
+//! Whatever else is small leaves by a [`TransmitQueue`](super::transmit::TransmitQueue): each lane
+//! lends other threads, the workers' and other lanes', frames of its socket.
 //!
 //! | file | concern |
 //! |---|---|
 //! | `frame` | from a frame to the datagram in it |
-//! | `headers` | the headers before a datagram that leaves |
-//! | `routes` | where it goes, as the kernel says |
 //! | `lane` | the thread of a queue |
-//! | `transmit queues` | which lanes others can send by |
-//! | `transmitter` | what of a batch leaves by them |
+//! | `lanes` | which queues have one, and why others have none |
 //!
 //! A lane is a thread of its own, and not one more source for a worker to wait on, because
 //! queues come and go with interfaces, settings and drivers: so a lane starts and ends, or
@@ -35,12 +31,7 @@
 //! starts or ends can its packets overtake each other.
 
 pub mod frame;
-pub mod headers;
 mod lane;
-mod routes;
-mod transmit_queues;
-mod transmitter;
+mod lanes;
 
-pub use lane::{Lane, LaneParts};
-pub use transmit_queues::{TransmitQueue, TransmitQueues};
-pub use transmitter::Transmitter;
+pub use lanes::{LanePolicy, Lanes};

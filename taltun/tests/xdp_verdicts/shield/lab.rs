@@ -45,7 +45,7 @@ pub(super) fn start_on(interfaces: &[&str], mode: XdpMode, deny: &[&str]) -> Shi
         listen: SocketAddr::new("::".parse().expect("an address"), PORT),
         mark: 0,
         mode,
-        af_xdp: false,
+        prefer_driver: false,
         deny: &deny,
         deny_inner: &[],
         routes: &[],

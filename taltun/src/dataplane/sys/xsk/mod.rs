@@ -391,6 +391,15 @@ fn bind_to(fd: BorrowedFd<'_>, queue: Queue, flags: u16) -> io::Result<()> {
     .map(drop)
 }
 
+// SAFETY: integers, without padding.
+unsafe impl options::Value for libc::xdp_umem_reg {}
+// SAFETY: integers, without padding.
+unsafe impl options::Value for libc::xdp_mmap_offsets {}
+// SAFETY: integers, without padding.
+unsafe impl options::Value for libc::xdp_options {}
+// SAFETY: integers, without padding.
+unsafe impl options::Value for libc::xdp_statistics {}
+
 fn set_option<T: options::Value>(
     socket: BorrowedFd<'_>,
     option: libc::c_int,

@@ -1,5 +1,5 @@
-//! What of a batch leaves past the network stack, by a transmit queue: each sending thread has its own
-//! [`Transmitter`].
+//! What of a batch leaves past the network stack, by a transmit queue: each sending thread has a
+//! [`Transmitter`] of its own.
 //!
 //! A transmit queue sends single datagrams, each copied to a frame of its own. So it is for what is
 //! small and stands alone. What the kernel can cut from one large piece (`UDP_SEGMENT`) costs
@@ -9,8 +9,8 @@
 use taltun_common::headers::ETHERNET_LEN;
 
 use super::headers::{self, NextHop};
+use super::queues::{TransmitQueue, TransmitQueues};
 use super::routes::Routes;
-use super::transmit_queues::{TransmitQueue, TransmitQueues};
 use crate::dataplane::runs::{Run, Runs};
 use crate::dataplane::sys::xsk::{FrameSlots, LentFrames};
 use crate::dataplane::udp::Sender;
@@ -84,7 +84,7 @@ impl Transmitter {
     }
 
     /// A batch begins; false when nothing can be known of ways out.
-    pub(super) fn begin(&mut self) -> bool {
+    pub(in crate::dataplane) fn begin(&mut self) -> bool {
         if self.routes.is_none() {
             match Routes::new() {
                 Ok(routes) => self.routes = Some(routes),
@@ -100,7 +100,7 @@ impl Transmitter {
     }
 
     /// How to send to this endpoint past the network stack, if that is known.
-    pub(super) fn way(&mut self, endpoint: &Endpoint) -> Option<NextHop> {
+    pub(in crate::dataplane) fn way(&mut self, endpoint: &Endpoint) -> Option<NextHop> {
         self.routes.as_mut()?.way(endpoint)
     }
 
@@ -111,7 +111,12 @@ impl Transmitter {
     }
 
     /// Has a datagram leave this way, if there is a transmit queue and it isn't too large; else false.
-    pub(super) fn plan_by(&mut self, queues: &[TransmitQueue], run: Run, way: NextHop) -> bool {
+    pub(in crate::dataplane) fn plan_by(
+        &mut self,
+        queues: &[TransmitQueue],
+        run: Run,
+        way: NextHop,
+    ) -> bool {
         let Some(queue) = self.queue_of(queues, way.interface) else {
             return false;
         };
@@ -140,14 +145,19 @@ impl Transmitter {
     }
 
     /// Has a run leave by the socket.
-    pub(super) fn plan_by_socket(&mut self, run: Run) {
+    pub(in crate::dataplane) fn plan_by_socket(&mut self, run: Run) {
         self.by_socket.push_run(run);
     }
 
     /// Sends all that was planned. What leaves by the socket goes first: most often that is
     /// the packet for which the kernel was asked where to, the first of its kind. What finds
     /// no room at its transmit queue goes last, by the socket.
-    pub(super) fn carry(&mut self, queues: &[TransmitQueue], sender: &mut Sender, arena: &[u8]) {
+    pub(in crate::dataplane) fn carry(
+        &mut self,
+        queues: &[TransmitQueue],
+        sender: &mut Sender,
+        arena: &[u8],
+    ) {
         sender.send(arena, &mut self.by_socket);
         for (number, queue) in queues.iter().enumerate() {
             let of_queue = || {

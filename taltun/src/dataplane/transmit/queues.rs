@@ -1,7 +1,8 @@
-//! The transmit queues that there are: sockets of lanes by which other threads send, too.
+//! The transmit queues that there are: AF_XDP sockets by which other threads send, too.
 //!
-//! Lanes come and go while others send. Who sends takes the list as it is once a batch; an
-//! transmit queue whose lane has ended meanwhile takes nothing any more, and says so.
+//! Lanes, whose sockets they are, come and go while others send. A sender takes the list as it
+//! is once a batch; a transmit queue whose lane has ended meanwhile takes nothing any more, and
+//! says so.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +15,7 @@ use crate::dataplane::sys::xsk::{FrameSlots, Kicked, LentFrames, Outlet, Queue};
 
 /// What a lane shares with the controller and with those who send by it.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(in crate::dataplane) struct Counts {
     pub received: AtomicU64,
     pub sent: AtomicU64,
     pub by_socket: AtomicBool,
@@ -24,14 +25,14 @@ pub(super) struct Counts {
 
 impl Counts {
     /// What came of having the kernel send.
-    pub(super) fn note(&self, kicked: Kicked, counters: &Counters) {
+    pub(in crate::dataplane) fn note(&self, kicked: Kicked, counters: &Counters) {
         self.lose(kicked.lost, counters);
         self.down
             .store(kicked.down && kicked.left, Ordering::Relaxed);
     }
 
     /// So many frames of those that were counted as sent didn't leave.
-    pub(super) fn lose(&self, lost: u64, counters: &Counters) {
+    pub(in crate::dataplane) fn lose(&self, lost: u64, counters: &Counters) {
         if lost > 0 {
             self.sent.fetch_sub(lost, Ordering::Relaxed);
             counters.drop_packets(DropReason::UdpSend, lost);
@@ -42,11 +43,11 @@ impl Counts {
 /// A way out past the network stack, by one queue of an interface.
 #[derive(Debug, Clone)]
 pub struct TransmitQueue {
-    pub(super) queue: Queue,
-    pub(super) outlet: Outlet,
-    pub(super) counts: Arc<Counts>,
+    pub(in crate::dataplane) queue: Queue,
+    pub(in crate::dataplane) outlet: Outlet,
+    pub(in crate::dataplane) counts: Arc<Counts>,
     /// Wakes the lane, which tries again what the kernel has no room for.
-    pub(super) bell: Arc<Bell>,
+    pub(in crate::dataplane) bell: Arc<Bell>,
 }
 
 impl TransmitQueue {
@@ -101,7 +102,7 @@ impl TransmitQueues {
     }
 
     /// All there are, for a batch; `None` if there is none.
-    pub(super) fn now(&self) -> Option<Arc<[TransmitQueue]>> {
+    pub(in crate::dataplane) fn now(&self) -> Option<Arc<[TransmitQueue]>> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }

@@ -7,28 +7,40 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use taltun_common::drops::DropReason;
 use tracing::{debug, info, warn};
 
-use super::worker_set::WorkerSet;
-use crate::accel::{Shield, Underlay};
-use crate::config::AfXdp;
+use super::lane::{Lane, LaneParts};
 use crate::dataplane::counters::Counters;
+use crate::dataplane::redirect::{Redirect, XdpInterface};
 use crate::dataplane::sys::xsk::{Queue, Statistics, Xsk};
-use crate::dataplane::xsk::Lane;
+use crate::dataplane::worker_set::WorkerSet;
 use crate::report::{AfXdpSocket, AfXdpStatus};
 
 /// Why a queue that is there because of XDP has no lane.
 const OF_XDP: &str = "the driver has this queue for XDP, and a socket on it would outlive it";
 
+/// Which queues are to have a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LanePolicy {
+    /// None.
+    Off,
+    /// Those whose driver does zero copy.
+    ZeroCopy,
+    /// Others, too: the kernel copies there.
+    CopyToo,
+}
+
 /// The lanes, and why there are no others.
-pub(super) struct Lanes {
-    mode: AfXdp,
+pub struct Lanes {
+    policy: LanePolicy,
     running: BTreeMap<Queue, Running>,
     refused: BTreeMap<Queue, Refusal>,
     /// The interfaces as they were last seen.
-    underlays: Vec<Underlay>,
+    interfaces: Vec<XdpInterface>,
 }
 
 struct Running {
@@ -45,46 +57,51 @@ struct Refusal {
 }
 
 impl Lanes {
-    pub(super) fn new(mode: AfXdp) -> Self {
+    pub(in crate::dataplane) fn new(policy: LanePolicy) -> Self {
         Self {
-            mode,
+            policy,
             running: BTreeMap::new(),
             refused: BTreeMap::new(),
-            underlays: Vec::new(),
+            interfaces: Vec::new(),
         }
     }
 
     /// Has all of them send by the socket from now on, as when datagrams have to bear a mark;
     /// or not any more.
-    pub(super) fn leave_by_socket(&self, yes: bool) {
+    pub(in crate::dataplane) fn leave_by_socket(&self, yes: bool) {
         for running in self.running.values() {
             running.lane.leave_by_socket(yes);
         }
     }
 
     /// Makes the lanes what they should be, as the interfaces are now.
-    pub(super) fn follow(&mut self, shield: &mut Shield, workers: &WorkerSet, counters: &Counters) {
-        if self.mode == AfXdp::Off {
+    pub(in crate::dataplane) fn follow(
+        &mut self,
+        programs: &mut dyn Redirect,
+        workers: &WorkerSet,
+        counters: &Counters,
+    ) {
+        if self.policy == LanePolicy::Off {
             return;
         }
-        let before = std::mem::replace(&mut self.underlays, shield.underlays());
+        let before = std::mem::replace(&mut self.interfaces, programs.interfaces());
         self.tell_losses(counters);
-        self.end_misfits(shield, workers);
+        self.end_misfits(programs, workers);
         self.leave_by_socket(workers.mark() != 0);
-        let underlays = &self.underlays;
+        let interfaces = &self.interfaces;
         // Another MTU, or other queues, may be answered otherwise.
         self.refused.retain(|queue, _| {
-            find(underlays, *queue).is_some_and(|underlay| before.contains(underlay))
+            find(interfaces, *queue).is_some_and(|interface| before.contains(interface))
         });
-        for underlay in self.underlays.clone() {
-            for number in 0..underlay.queues {
+        for interface in self.interfaces.clone() {
+            for number in 0..interface.queues {
                 let queue = Queue {
-                    interface: underlay.index,
+                    interface: interface.index,
                     number,
                 };
                 let refused = self.refused.get(&queue);
                 if !self.running.contains_key(&queue) && refused.is_none_or(|it| it.passing) {
-                    self.try_start(queue, &underlay, shield, workers);
+                    self.try_start(queue, &interface, programs, workers);
                 }
             }
         }
@@ -99,22 +116,27 @@ impl Lanes {
     }
 
     /// Ends all lanes: messages go the ordinary way from now on.
-    pub(super) fn end(&mut self, shield: &mut Shield, workers: &WorkerSet, counters: &Counters) {
+    pub(in crate::dataplane) fn end(
+        &mut self,
+        programs: &mut dyn Redirect,
+        workers: &WorkerSet,
+        counters: &Counters,
+    ) {
         self.tell_losses(counters);
         workers.queues().set(Vec::new());
         for queue in self.running.keys() {
-            shield.disconnect(queue.interface, queue.number);
+            programs.disconnect(queue.interface, queue.number);
         }
         self.running.clear();
     }
 
     /// What each queue has, or why it has nothing.
-    pub(super) fn status(&self, shield: &Shield) -> Vec<AfXdpStatus> {
-        if self.mode == AfXdp::Off {
+    pub(in crate::dataplane) fn status(&self, programs: &dyn Redirect) -> Vec<AfXdpStatus> {
+        if self.policy == LanePolicy::Off {
             return vec![off("", None, "switched off by accel.af_xdp")];
         }
-        if self.underlays.is_empty() {
-            let reason = if shield.underlays().is_empty() {
+        if self.interfaces.is_empty() {
+            let reason = if programs.interfaces().is_empty() {
                 "no XDP program is attached that could hand frames over"
             } else {
                 "starting"
@@ -122,13 +144,13 @@ impl Lanes {
             return vec![off("", None, reason)];
         }
         let mut lines = Vec::new();
-        for underlay in &self.underlays {
-            for number in 0..underlay.queues {
+        for interface in &self.interfaces {
+            for number in 0..interface.queues {
                 let queue = Queue {
-                    interface: underlay.index,
+                    interface: interface.index,
                     number,
                 };
-                lines.push(self.status_of(queue, &underlay.name));
+                lines.push(self.status_of(queue, &interface.name));
             }
         }
         lines
@@ -170,20 +192,20 @@ impl Lanes {
 
     /// Ends lanes that have no queue any more, or whose frames are too small for what the
     /// interface has come to carry.
-    fn end_misfits(&mut self, shield: &mut Shield, workers: &WorkerSet) {
-        let underlays = &self.underlays;
+    fn end_misfits(&mut self, programs: &mut dyn Redirect, workers: &WorkerSet) {
+        let interfaces = &self.interfaces;
         let misfits: Vec<Queue> = self
             .running
             .iter()
             .filter(|(queue, running)| {
-                let fits = find(underlays, **queue)
-                    .is_some_and(|underlay| running.lane.room() >= Xsk::room_for(underlay.mtu));
+                let fits = find(interfaces, **queue)
+                    .is_some_and(|interface| running.lane.room() >= Xsk::room_for(interface.mtu));
                 !fits || running.lane.has_ended()
             })
             .map(|(queue, _)| *queue)
             .collect();
         for queue in &misfits {
-            shield.disconnect(queue.interface, queue.number);
+            programs.disconnect(queue.interface, queue.number);
         }
         if misfits.is_empty() {
             return;
@@ -202,15 +224,15 @@ impl Lanes {
     fn try_start(
         &mut self,
         queue: Queue,
-        underlay: &Underlay,
-        shield: &mut Shield,
+        interface: &XdpInterface,
+        programs: &mut dyn Redirect,
         workers: &WorkerSet,
     ) {
-        match self.start(queue, underlay, shield, workers) {
+        match self.start(queue, interface, programs, workers) {
             Ok(running) => {
                 let zero_copy = running.lane.is_zero_copy();
                 info!(
-                    interface = underlay.name,
+                    interface = interface.name,
                     queue = queue.number,
                     zero_copy,
                     "AF_XDP"
@@ -220,12 +242,14 @@ impl Lanes {
                 self.open_queues(workers);
             }
             Err(refusal) => {
-                let (interface, reason) = (&underlay.name, &refusal.reason);
-                match self.mode {
+                let (interface, reason) = (&interface.name, &refusal.reason);
+                match self.policy {
                     _ if refusal.passing => {
                         debug!(interface, queue = queue.number, reason, "AF_XDP");
                     }
-                    AfXdp::On => warn!(interface, queue = queue.number, reason, "no AF_XDP"),
+                    LanePolicy::CopyToo => {
+                        warn!(interface, queue = queue.number, reason, "no AF_XDP");
+                    }
                     _ => info!(interface, queue = queue.number, reason, "no AF_XDP"),
                 }
                 self.refused.insert(queue, refusal);
@@ -236,28 +260,28 @@ impl Lanes {
     fn start(
         &self,
         queue: Queue,
-        underlay: &Underlay,
-        shield: &mut Shield,
+        interface: &XdpInterface,
+        programs: &mut dyn Redirect,
         workers: &WorkerSet,
     ) -> Result<Running, Refusal> {
         let refuse = |reason: &str| Refusal {
             reason: reason.into(),
             passing: false,
         };
-        let forced = self.mode == AfXdp::On;
-        if !forced && !underlay.driver {
+        let forced = self.policy == LanePolicy::CopyToo;
+        if !forced && !interface.driver {
             return Err(refuse("XDP isn't in driver mode, so there is no zero copy"));
         }
         // They go with the program, and whoever has a socket there then keeps it: virtio-net on
         // Linux 7.3 can't take a socket without copies from a queue that is gone, and the next
         // program that is attached, as after SIGKILL, has it use memory that is gone, too.
-        if underlay.queues_of_xdp.contains(&queue.number) {
+        if interface.queues_of_xdp.contains(&queue.number) {
             return Err(refuse(OF_XDP));
         }
         // Measured: for one bulk flow the kernel's merging is as good as copies, and packets
         // that go past the network stack also go past the firewall. So `auto` doesn't copy.
         let xsk =
-            Xsk::bind(queue, underlay.mtu, forced).map_err(|error| explain(&error, forced))?;
+            Xsk::bind(queue, interface.mtu, forced).map_err(|error| explain(&error, forced))?;
         let reason = match (xsk.why_copies(), forced) {
             (None, true) => "asked for by accel.af_xdp; the driver does zero copy".to_owned(),
             (None, false) => "the driver does zero copy".to_owned(),
@@ -270,15 +294,13 @@ impl Lanes {
             passing: true,
         };
         let room = xsk.room();
-        let parts = workers
-            .lane_parts(queue.number)
-            .map_err(|error| passing(&error))?;
+        let parts = parts(workers, queue.number).map_err(|error| passing(&error))?;
         let lane = Lane::start(parts, xsk, queue).map_err(|error| passing(&error))?;
         lane.leave_by_socket(workers.mark() != 0);
         let socket = lane.handle().socket();
         let socket = socket.ok_or_else(|| passing(&"the lane ended"))?;
-        shield
-            .connect(queue.interface, queue.number, &*socket, room)
+        programs
+            .connect(queue.interface, queue.number, socket.as_fd(), room)
             .map_err(|reason| passing(&reason))?;
         Ok(Running {
             lane,
@@ -288,10 +310,20 @@ impl Lanes {
     }
 }
 
-fn find(underlays: &[Underlay], queue: Queue) -> Option<&Underlay> {
-    underlays
+/// What the lane of this queue works with. It must end before the sockets change.
+fn parts(workers: &WorkerSet, queue: u32) -> io::Result<LaneParts> {
+    let worker = queue as usize % workers.sockets().len();
+    Ok(LaneParts {
+        shared: Arc::clone(workers.shared()?),
+        socket: Arc::clone(&workers.sockets()[worker]),
+        tun: workers.tuns()[worker].try_clone()?,
+    })
+}
+
+fn find(interfaces: &[XdpInterface], queue: Queue) -> Option<&XdpInterface> {
+    interfaces
         .iter()
-        .find(|underlay| underlay.index == queue.interface && queue.number < underlay.queues)
+        .find(|interface| interface.index == queue.interface && queue.number < interface.queues)
 }
 
 fn off(interface: &str, queue: Option<u32>, reason: &str) -> AfXdpStatus {
@@ -336,9 +368,11 @@ fn explain(error: &io::Error, may_copy: bool) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::os::fd::BorrowedFd;
+
     use super::*;
-    use crate::accel;
-    use crate::config::XdpMode;
+    use crate::report::SteeringStatus;
 
     #[test]
     fn what_may_pass_is_tried_again_and_what_will_not_is_said_once() {
@@ -365,16 +399,63 @@ mod tests {
         assert!(!reason(true).contains("zero copy"), "{}", reason(true));
     }
 
+    /// Programs on one interface of two queues, or on none.
+    struct Programs(Vec<XdpInterface>);
+
+    impl Redirect for Programs {
+        fn steer(&mut self, _: &[BorrowedFd<'_>]) {}
+
+        fn steering_status(&self) -> SteeringStatus {
+            SteeringStatus::none()
+        }
+
+        fn rebind(&mut self, _: SocketAddr) {}
+
+        fn interfaces(&self) -> Vec<XdpInterface> {
+            self.0.clone()
+        }
+
+        fn connect(&mut self, _: u32, _: u32, _: BorrowedFd<'_>, _: usize) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn disconnect(&mut self, _: u32, _: u32) {}
+    }
+
+    fn programs() -> Programs {
+        Programs(vec![XdpInterface {
+            index: 3,
+            name: "up".into(),
+            driver: false,
+            queues: 2,
+            queues_of_xdp: 0..0,
+            mtu: 1500,
+        }])
+    }
+
     #[test]
     fn off_is_one_line_with_its_reason() {
-        let shield = Shield::start(&accel::ShieldSettings::of(XdpMode::Off));
-        let lines = Lanes::new(AfXdp::Off).status(&shield);
-        assert_eq!(lines.len(), 1);
-        assert_eq!(lines[0].mode, AfXdpSocket::Off);
-        assert_eq!(lines[0].queue, None);
-        assert_eq!(
-            Lanes::new(AfXdp::On).status(&shield)[0].mode,
-            AfXdpSocket::Off
-        );
+        for programs in [programs(), Programs(Vec::new())] {
+            let lines = Lanes::new(LanePolicy::Off).status(&programs);
+            let [line] = &lines[..] else {
+                panic!("{lines:?}")
+            };
+            assert_eq!((line.mode, line.queue), (AfXdpSocket::Off, None));
+            assert!(line.reason.contains("accel.af_xdp"), "{}", line.reason);
+        }
+    }
+
+    #[test]
+    fn without_programs_that_is_the_reason() {
+        let mut lanes = Lanes::new(LanePolicy::CopyToo);
+        let reason = |lanes: &Lanes, programs| lanes.status(&programs)[0].reason.clone();
+        assert_eq!(reason(&lanes, programs()), "starting");
+        let without = reason(&lanes, Programs(Vec::new()));
+        assert!(without.contains("no XDP program"), "{without}");
+        // Once looked at, each queue has a line.
+        lanes.interfaces = programs().interfaces();
+        let queues = lanes.status(&programs());
+        let queues: Vec<_> = queues.iter().map(|line| line.queue).collect();
+        assert_eq!(queues, [Some(0), Some(1)]);
     }
 }

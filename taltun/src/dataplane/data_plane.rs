@@ -6,20 +6,21 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::lanes::Lanes;
-use super::worker_set::{WorkerInputs, WorkerSet};
-use crate::accel::Shield;
-use crate::dataplane::counters::Counters;
-use crate::dataplane::runs::{Run, Runs};
-use crate::dataplane::tun::Tun;
-use crate::dataplane::udp::{Sender, Socket};
-use crate::dataplane::unreachable::Unreachable;
+use super::counters::Counters;
+use super::redirect::Redirect;
+use super::runs::{Run, Runs};
+use super::shared::Inputs;
+use super::tun::Tun;
+use super::udp::{Sender, Socket};
+use super::unreachable::Unreachable;
+use super::worker_set::{WorkerSet, WorkerSettings};
+use super::xsk::{LanePolicy, Lanes};
 use crate::protocol::device::Transmit;
 use crate::protocol::time::Time;
 use crate::report::{AfXdpStatus, SteeringStatus};
 
 /// The running data plane.
-pub(super) struct DataPlane {
+pub struct DataPlane {
     /// Before the workers, whose sockets they use.
     lanes: Lanes,
     workers: WorkerSet,
@@ -31,16 +32,17 @@ pub(super) struct DataPlane {
 
 impl DataPlane {
     /// Starts the workers; lanes follow at the first [`Self::follow_queues`].
-    pub(super) fn start(
-        inputs: WorkerInputs,
+    pub fn start(
+        inputs: Inputs,
+        settings: WorkerSettings,
+        lanes: LanePolicy,
         sockets: Vec<Arc<Socket>>,
         tuns: Vec<Tun>,
-        lanes: Lanes,
     ) -> io::Result<Self> {
         let counters = Arc::clone(&inputs.counters);
-        let workers = WorkerSet::start(inputs, sockets, tuns)?;
+        let workers = WorkerSet::start(inputs, settings, sockets, tuns)?;
         Ok(Self {
-            lanes,
+            lanes: Lanes::new(lanes),
             sender: workers.sender(),
             workers,
             counters,
@@ -50,18 +52,18 @@ impl DataPlane {
     }
 
     /// Where the sockets listen, with the port they really have.
-    pub(super) fn listen_address(&self) -> SocketAddr {
+    pub fn listen_address(&self) -> SocketAddr {
         self.workers.listen_address()
     }
 
     /// Listens at `address` from now on, where that differs from the `configured` one, which it
     /// becomes then. An error leaves all as it was. Port 0 is any port, and one that is any port
     /// already stays.
-    pub(super) fn listen(
+    pub fn listen(
         &mut self,
         address: SocketAddr,
         configured: &mut SocketAddr,
-        shield: &mut Shield,
+        programs: &mut dyn Redirect,
     ) -> io::Result<()> {
         let same_port =
             address.port() == configured.port() || address.port() == self.listen_address().port();
@@ -69,28 +71,28 @@ impl DataPlane {
             return Ok(());
         }
         // They send on the sockets that are about to go.
-        self.lanes.end(shield, &self.workers, &self.counters);
+        self.lanes.end(programs, &self.workers, &self.counters);
         self.workers.listen(address)?;
         *configured = address;
         self.sender = self.workers.sender();
-        shield.rebind(self.listen_address());
-        self.steer(shield);
+        programs.rebind(self.listen_address());
+        self.steer(programs);
         Ok(())
     }
 
     /// Has the kernel give each session's datagrams to the socket of its worker.
-    pub(super) fn steer(&self, shield: &mut Shield) {
-        shield.steer(&fds(self.workers.sockets()));
+    pub fn steer(&self, programs: &mut dyn Redirect) {
+        programs.steer(&fds(self.workers.sockets()));
     }
 
     /// The mark on our datagrams; 0 for none.
-    pub(super) fn mark(&self) -> u32 {
+    pub fn mark(&self) -> u32 {
         self.workers.mark()
     }
 
     /// Marks all datagrams from now on. What leaves past the network stack can't be marked, so
     /// nothing may leave there before the first marked one does.
-    pub(super) fn set_mark(&mut self, mark: u32) -> io::Result<()> {
+    pub fn set_mark(&mut self, mark: u32) -> io::Result<()> {
         self.lanes.leave_by_socket(mark != 0);
         let outcome = self.workers.set_mark(mark);
         self.lanes.leave_by_socket(self.workers.mark() != 0);
@@ -98,17 +100,17 @@ impl DataPlane {
     }
 
     /// A queue of the TUN.
-    pub(super) fn tun(&self) -> &Tun {
-        self.workers.tun()
+    pub fn tun(&self) -> &Tun {
+        &self.workers.tuns()[0]
     }
 
     /// Has every queue that should have one an AF_XDP lane; call it once a second.
-    pub(super) fn follow_queues(&mut self, shield: &mut Shield) {
-        self.lanes.follow(shield, &self.workers, &self.counters);
+    pub fn follow_queues(&mut self, programs: &mut dyn Redirect) {
+        self.lanes.follow(programs, &self.workers, &self.counters);
     }
 
     /// Sends a message of the controller's. Returns why the kernel refused to, if it did.
-    pub(super) fn send(&mut self, transmit: &Transmit) -> Option<i32> {
+    pub fn send(&mut self, transmit: &Transmit) -> Option<i32> {
         let run = Run {
             ecn: transmit.ecn,
             ..Run::of_one(0, transmit.payload.len(), transmit.endpoint)
@@ -119,30 +121,30 @@ impl DataPlane {
     }
 
     /// Tells the sender of a packet that waited for a handshake in vain.
-    pub(super) fn tell_unreachable(&mut self, packet: &[u8], now: Time) {
-        self.unreachable.tell(packet, now, self.workers.tun());
+    pub fn tell_unreachable(&mut self, packet: &[u8], now: Time) {
+        self.unreachable.tell(packet, now, &self.workers.tuns()[0]);
     }
 
     /// Whether a worker ended by itself, as when the interface is deleted.
-    pub(super) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.workers.has_ended()
     }
 
     /// What each AF_XDP queue has, or why it has nothing.
-    pub(super) fn lanes_status(&self, shield: &Shield) -> Vec<AfXdpStatus> {
-        self.lanes.status(shield)
+    pub fn lanes_status(&self, programs: &dyn Redirect) -> Vec<AfXdpStatus> {
+        self.lanes.status(programs)
     }
 
     /// How datagrams come to their workers.
-    pub(super) fn steering_status(&self, shield: &Shield) -> SteeringStatus {
+    pub fn steering_status(&self, programs: &dyn Redirect) -> SteeringStatus {
         match self.workers.sockets() {
             [_] => SteeringStatus::none(),
-            _ => shield.steering_status(),
+            _ => programs.steering_status(),
         }
     }
 
     /// What was moved and dropped.
-    pub(super) fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Counters {
         &self.counters
     }
 }

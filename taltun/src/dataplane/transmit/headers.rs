@@ -119,8 +119,8 @@ pub fn write(frame: &mut [u8], way: &NextHop, port: u16, run: &Run) -> bool {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::super::frame;
     use super::*;
+    use crate::dataplane::xsk::frame;
 
     /// A datagram to this peer with this hop limit.
     fn run(remote: SocketAddr, hop_limit: Option<u8>) -> Run {

@@ -9,41 +9,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use super::crew::{self, Crew};
+use super::shared::{Inputs, Shared};
+use super::sys::StopSignal;
+use super::transmit::TransmitQueues;
+use super::tun::Tun;
+use super::udp::{Sender, Socket, UdpOffloads};
+use super::worker::{self, Workers};
 
-use crate::dataplane::counters::Counters;
-use crate::dataplane::crew::{self, Crew};
-use crate::dataplane::filter::Filter;
-use crate::dataplane::gate::Gate;
-use crate::dataplane::shared::{Handshake, Shared};
-use crate::dataplane::sys::StopSignal;
-use crate::dataplane::tun::Tun;
-use crate::dataplane::udp::{Sender, Socket, UdpOffloads};
-use crate::dataplane::worker::{self, Workers};
-use crate::dataplane::xsk::{self, TransmitQueues};
-use crate::protocol::tunnel::Tunnel;
-
-/// What workers are given besides sockets and TUN queues; it outlives a change of sockets.
-#[derive(Debug, Clone)]
-pub(super) struct WorkerInputs {
-    /// Sessions and routes.
-    pub tunnel: Arc<Tunnel>,
-    /// Bans.
-    pub filter: Arc<Filter>,
-    /// What was moved and dropped.
-    pub counters: Arc<Counters>,
-    /// Which handshake messages the controller has time for.
-    pub gate: Arc<Gate>,
-    /// The way of handshake messages to the controller.
-    pub handshakes: mpsc::Sender<Handshake>,
-    /// Wakes the controller when workers ask something of it, or end.
-    pub wake: Arc<Notify>,
+/// How sockets and threads are made.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerSettings {
     /// Which offloads sockets use where the kernel has them.
     pub offloads: UdpOffloads,
-    /// How long a thread goes on looking for packets before it sleeps.
-    pub busy_poll: Duration,
     /// Threads that share the cipher work of large batches; `None` for as many as fit the
     /// machine.
     pub crypto_threads: Option<usize>,
@@ -51,10 +30,11 @@ pub(super) struct WorkerInputs {
 
 /// The running workers, with what they run on.
 #[derive(Debug)]
-pub(super) struct WorkerSet {
+pub struct WorkerSet {
     /// `None` only while they are being replaced.
     workers: Option<Workers>,
-    inputs: WorkerInputs,
+    inputs: Inputs,
+    settings: WorkerSettings,
     sockets: Vec<Arc<Socket>>,
     tuns: Vec<Tun>,
     mark: u32,
@@ -64,13 +44,15 @@ pub(super) struct WorkerSet {
 impl WorkerSet {
     /// Starts a worker for each pair of socket and TUN queue.
     pub(super) fn start(
-        inputs: WorkerInputs,
+        inputs: Inputs,
+        settings: WorkerSettings,
         sockets: Vec<Arc<Socket>>,
         tuns: Vec<Tun>,
     ) -> io::Result<Self> {
         let mut set = Self {
             workers: None,
             inputs,
+            settings,
             sockets,
             tuns,
             mark: 0,
@@ -98,9 +80,9 @@ impl WorkerSet {
         )
     }
 
-    /// A queue of the TUN.
-    pub(super) fn tun(&self) -> &Tun {
-        &self.tuns[0]
+    /// The queues of the TUN, one a worker.
+    pub(super) fn tuns(&self) -> &[Tun] {
+        &self.tuns
     }
 
     /// The mark on our datagrams; 0 for none.
@@ -120,7 +102,7 @@ impl WorkerSet {
     /// Listens at `address` instead. When that can't be, all stays as it is: the new
     /// sockets are bound before the old ones are let go.
     pub(super) fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
-        let sockets = Socket::bind_group(address, self.sockets.len(), self.inputs.offloads)?;
+        let sockets = Socket::bind_group(address, self.sockets.len(), self.settings.offloads)?;
         if self.mark != 0 {
             for socket in &sockets {
                 socket.set_mark(self.mark)?;
@@ -131,18 +113,13 @@ impl WorkerSet {
         self.start_workers()
     }
 
-    /// What the AF_XDP lane of this queue works with. It must end before the sockets change.
-    pub(super) fn lane_parts(&self, queue: u32) -> io::Result<xsk::LaneParts> {
-        let worker = queue as usize % self.sockets.len();
+    /// What the workers' threads share. A lane that has it must end before the sockets change.
+    pub(super) fn shared(&self) -> io::Result<&Arc<Shared>> {
         let workers = self.workers.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(xsk::LaneParts {
-            shared: Arc::clone(workers.shared()),
-            socket: Arc::clone(&self.sockets[worker]),
-            tun: self.tuns[worker].try_clone()?,
-        })
+        Ok(workers.shared())
     }
 
-    /// Ways out past the network stack, by the lanes' queues.
+    /// The lanes' sockets that others send by, past the network stack.
     pub(super) fn queues(&self) -> &TransmitQueues {
         &self.queues
     }
@@ -153,28 +130,13 @@ impl WorkerSet {
     }
 
     fn start_workers(&mut self) -> io::Result<()> {
-        let WorkerInputs {
-            tunnel,
-            filter,
-            counters,
-            gate,
-            handshakes,
-            wake,
-            busy_poll,
-            crypto_threads,
-            ..
-        } = self.inputs.clone();
-        tunnel.set_listen_port(self.listen_address().port());
+        let inputs = self.inputs.clone();
+        inputs.tunnel.set_listen_port(self.listen_address().port());
         let cores = worker::cores();
-        let helpers = crypto_threads.unwrap_or_else(|| crew::default_helpers(cores));
+        let helpers = self.settings.crypto_threads;
+        let helpers = helpers.unwrap_or_else(|| crew::default_helpers(cores));
         let shared = Arc::new(Shared {
-            tunnel,
-            filter,
-            counters,
-            gate,
-            handshakes,
-            wake,
-            busy_poll,
+            inputs,
             workers: self.sockets.len() as u32,
             queues: Arc::clone(&self.queues),
             crew: Crew::new(helpers, cores),

@@ -1,0 +1,345 @@
+//! What is done with a batch of messages that were received, whether by a UDP socket or by an
+//! AF_XDP one: open → TUN, or → seal for a packet between two peers.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use taltun_common::drops::DropReason;
+use taltun_common::steering::worker_of;
+
+use super::clock;
+use super::counters::{Counters, Tally};
+use super::crew::Crew;
+use super::filter::Lists;
+use super::offload::coalesce::{Coalescer, Join, MAX_PARTS};
+use super::offload::vnet::{DATA_VALID, VnetHeader};
+use super::runs::{Run, Runs};
+use super::shared::{Handshake, Shared};
+use super::sys::Received;
+use super::tun::Tun;
+use crate::layer::Layer;
+use crate::protocol::ecn;
+use crate::protocol::ip::Inner;
+use crate::protocol::messages::{DATA_HEADER_LEN, Message};
+use crate::protocol::peer::Endpoint;
+use crate::protocol::plan::Plan;
+use crate::protocol::time::Time;
+use crate::protocol::tunnel::{Batch, NotSealed, Opened, Sealed};
+
+/// What a batch leaves to do once all of it is opened.
+pub(super) struct InboundBatch {
+    /// Whose work it is, where it is steered to workers.
+    worker: Option<u32>,
+    local: Coalescer,
+    join: Join,
+    /// What is to be sent on to other peers.
+    pub(super) relayed: Runs,
+    /// The cipher work of a large batch, where it can be shared.
+    plans: Option<Plans>,
+    tally: Tally,
+}
+
+/// What of a batch is to be opened, and what of that is to be sealed again.
+struct Plans {
+    open: Plan,
+    relay: Plan,
+}
+
+/// What a batch is handled with.
+struct Round<'a> {
+    batch: Batch<'a>,
+    filter: &'a Lists,
+    shared: &'a Shared,
+    /// Whether equal neighbours leave as one.
+    merge: bool,
+    now: Time,
+}
+
+impl InboundBatch {
+    /// For batches of so many messages, which are this worker's if they are steered.
+    pub(super) fn new(worker: Option<u32>, tun: &Tun, messages: usize) -> Self {
+        Self {
+            worker,
+            local: Coalescer::with_capacity(messages * super::runs::MAX_SEGMENTS),
+            join: tun.joins(),
+            relayed: Runs::with_capacity(messages),
+            plans: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// The same, sharing large batches with the crew. Their messages have to lie in the arena in
+    /// their order.
+    pub(super) fn shared(self, messages: usize) -> Self {
+        let plan = || Plan::with_capacity(messages * super::runs::MAX_SEGMENTS);
+        Self {
+            plans: Some(Plans {
+                open: plan(),
+                relay: plan(),
+            }),
+            ..self
+        }
+    }
+
+    /// Opens what was received, and leaves what is to be sent and written.
+    pub(super) fn open(
+        &mut self,
+        arena: &mut [u8],
+        received: &[Received],
+        tun: &Tun,
+        merge: bool,
+        shared: &Shared,
+    ) {
+        self.join = tun.joins();
+        let now = clock::now();
+        let mut round = Round {
+            filter: &shared.inputs.filter.read(),
+            batch: shared.inputs.tunnel.batch(now),
+            shared,
+            merge,
+            now,
+        };
+        let Some(mut plans) = self.plans.take() else {
+            return self.open_alone(arena, received, &mut round);
+        };
+        let bytes = received.iter().map(|message| message.len).sum();
+        match &shared.crew {
+            Some(crew) if crew.shares(bytes) => {
+                self.open_together(arena, received, &mut round, &mut plans, crew);
+            }
+            _ => self.open_alone(arena, received, &mut round),
+        }
+        self.plans = Some(plans);
+    }
+
+    /// Takes one datagram after the other from end to end.
+    fn open_alone(&mut self, arena: &mut [u8], received: &[Received], round: &mut Round<'_>) {
+        for message in received {
+            if self.is_cut(message) {
+                continue;
+            }
+            for place in message.datagrams() {
+                let Range { start, end } = place;
+                let datagram = &mut arena[start..end];
+                let Some((receiver, counter)) = self.admit(datagram, message.from, round) else {
+                    continue;
+                };
+                let opened = round.batch.open(receiver, counter, datagram, message.from);
+                let ecn = message.ecn;
+                let Some(inner) = self.settle(opened, receiver, arena, start, ecn, round) else {
+                    continue;
+                };
+                let sealed = round.batch.relay(&mut arena[start..end], &inner);
+                self.settle_relay(sealed, start, inner.len, round.merge);
+            }
+        }
+    }
+
+    /// Takes all datagrams one step further at a time, and has the crew share in the steps
+    /// that are the cipher's.
+    fn open_together(
+        &mut self,
+        arena: &mut [u8],
+        received: &[Received],
+        round: &mut Round<'_>,
+        plans: &mut Plans,
+        crew: &Crew,
+    ) {
+        for (origin, message) in received.iter().enumerate() {
+            if self.is_cut(message) {
+                continue;
+            }
+            for place in message.datagrams() {
+                let datagram = &arena[place.clone()];
+                let Some((receiver, counter)) = self.admit(datagram, message.from, round) else {
+                    continue;
+                };
+                let plan = &mut plans.open;
+                let origin = origin as u32;
+                let planned = round
+                    .batch
+                    .plan_open(plan, receiver, counter, place, origin);
+                if let Err(reason) = planned {
+                    self.tally.drop_packet(reason);
+                }
+            }
+        }
+        self.tally.parallel |= crew.carry(plans.open.work(arena));
+        for planned in plans.open.opened() {
+            let Received { from, ecn, .. } = received[planned.origin as usize];
+            let opened = round.batch.accept(&planned, arena, from);
+            let start = planned.place.start;
+            let receiver = planned.receiver;
+            let Some(inner) = self.settle(opened, receiver, arena, start, ecn, round) else {
+                continue;
+            };
+            let plan = &mut plans.relay;
+            let sealed = round.batch.plan_relay(plan, arena, planned.place, &inner);
+            self.settle_relay(sealed, start, inner.len, round.merge);
+        }
+        self.tally.parallel |= crew.carry(plans.relay.work(arena));
+        plans.open.clear();
+        plans.relay.clear();
+    }
+
+    /// Whether the kernel had to cut a message, which is lost then.
+    fn is_cut(&mut self, message: &Received) -> bool {
+        if message.truncated {
+            self.tally.drop_packet(DropReason::Oversized);
+        }
+        message.truncated
+    }
+
+    /// Lets data through, of which it gives the receiver and the counter; hands over
+    /// handshake messages.
+    fn admit(&mut self, datagram: &[u8], from: Endpoint, round: &Round<'_>) -> Option<(u32, u64)> {
+        let source = from.remote.ip();
+        if round.filter.denies(Layer::Outer, source) {
+            self.tally.drop_packet(DropReason::Denied);
+            return None;
+        }
+        let shared = round.shared;
+        match Message::parse(datagram) {
+            Ok(Message::Data { receiver, counter }) => return Some((receiver, counter)),
+            Ok(message) => {
+                let proof = round.batch.vet(&message, datagram, from.remote);
+                let admitted = proof
+                    .and_then(|proof| shared.inputs.gate.admit(&message, proof, source, round.now));
+                if let Err(reason) = admitted {
+                    self.tally.drop_packet(reason);
+                    if reason == DropReason::Mac1 {
+                        shared.inputs.gate.note_misled(source);
+                    }
+                } else if !shared.hand_over(Handshake::new(datagram, from)) {
+                    self.tally.drop_packet(DropReason::HandshakeQueueFull);
+                }
+            }
+            Err(_) => self.tally.drop_packet(DropReason::Shape),
+        }
+        None
+    }
+
+    /// Keeps what was opened at `start` in the arena for the TUN, or gives it back to be
+    /// relayed.
+    fn settle(
+        &mut self,
+        opened: Result<Opened, DropReason>,
+        receiver: u32,
+        arena: &mut [u8],
+        start: usize,
+        outer_ecn: u8,
+        round: &Round<'_>,
+    ) -> Option<Inner> {
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(reason) => {
+                self.tally.drop_packet(reason);
+                return None;
+            }
+        };
+        if self.worker.is_some() && worker_of(receiver, round.shared.workers) != self.worker {
+            self.tally.strayed += 1;
+        }
+        if let Opened::Local(inner) | Opened::Relay(inner) = &opened {
+            let at = start + DATA_HEADER_LEN;
+            ecn::take_in(&mut arena[at..at + inner.len], outer_ecn);
+        }
+        match opened {
+            Opened::Keepalive => None,
+            Opened::Local(inner) | Opened::Relay(inner)
+                if round.filter.denies(Layer::Inner, inner.source) =>
+            {
+                self.tally.drop_packet(DropReason::InnerDenied);
+                None
+            }
+            Opened::Local(inner) => {
+                self.tally.rx.add(inner.len);
+                let at = start + DATA_HEADER_LEN;
+                self.local.push(arena, at, inner.len, self.join);
+                None
+            }
+            Opened::Relay(inner) => Some(inner),
+        }
+    }
+
+    /// Keeps what was sealed again at `start` in the arena to be sent.
+    fn settle_relay(
+        &mut self,
+        sealed: Result<Sealed, NotSealed>,
+        start: usize,
+        packet_len: usize,
+        merge: bool,
+    ) {
+        match sealed {
+            Ok(sealed) => {
+                self.tally.relayed.add(packet_len);
+                self.relayed.push(Run::sealed(start, &sealed), merge);
+            }
+            Err(NotSealed::Staged { displaced }) => {
+                self.tally
+                    .drop_packets(DropReason::StagedQueueFull, displaced);
+            }
+            Err(NotSealed::Dropped(reason)) => self.tally.drop_packet(reason),
+        }
+    }
+
+    /// Counts a message that was no message.
+    pub(super) fn drop_packet(&mut self, reason: DropReason) {
+        self.tally.drop_packet(reason);
+    }
+
+    /// Does what is left once the batch's packets for other peers are on their way.
+    pub(super) fn finish(&mut self, arena: &mut [u8], tun: &Tun, shared: &Shared) {
+        self.write(arena, tun, &shared.inputs.counters);
+        shared.inputs.counters.add(&mut self.tally);
+        shared.wake_controller();
+    }
+
+    /// Writes the packets that are for us to the TUN, those of one flow together.
+    fn write(&mut self, arena: &mut [u8], tun: &Tun, counters: &Counters) {
+        for at in 0..self.local.len() {
+            let joined = self.local.join(at, arena);
+            let header = joined.header.encode(joined.v6);
+            let mut pieces = [IoSlice::new(&[]); 1 + MAX_PARTS];
+            pieces[0] = IoSlice::new(&header);
+            let mut count = 1;
+            for (start, len) in self.local.pieces(&joined) {
+                pieces[count] = IoSlice::new(&arena[start..start + len]);
+                count += 1;
+            }
+            let error = match tun.write(&pieces[..count]) {
+                Ok(()) if joined.packets == 1 => continue,
+                Ok(()) => {
+                    tun.joined();
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if joined.packets == 1 {
+                self.tally.drop_packet(DropReason::TunWrite);
+                continue;
+            }
+            // One by one: a kernel may not take joined packets after all.
+            counters.join_fallback();
+            let mut all_taken = true;
+            let plain = VnetHeader {
+                flags: DATA_VALID,
+                ..VnetHeader::default()
+            }
+            .encode(joined.v6);
+            self.local.restore(&joined, arena);
+            for (start, len) in self.local.packets(&joined) {
+                let packet = &arena[start..start + len];
+                let pieces = [IoSlice::new(&plain), IoSlice::new(packet)];
+                if tun.write(&pieces).is_err() {
+                    self.tally.drop_packet(DropReason::TunWrite);
+                    all_taken = false;
+                }
+            }
+            if all_taken && tun.refused_joined(&error) {
+                tracing::warn!("the TUN takes no joined packets: {error}; going on without");
+            }
+        }
+        self.local.clear();
+    }
+}
