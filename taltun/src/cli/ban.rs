@@ -9,8 +9,9 @@ use super::duration::Duration;
 use super::failure::Failure;
 use super::target::Target;
 use crate::config;
-use crate::control::Request;
+use crate::control::request;
 use crate::crypto::PublicKey;
+use crate::layer::Layer;
 
 /// Drop everything that comes from a network or from a peer.
 ///
@@ -51,23 +52,23 @@ pub(super) struct Ban {
 
 impl Ban {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let (inner, outer, force) = (self.inner, self.outer, self.force);
+        let named = (self.inner || self.outer).then_some(Layer::from(self.inner));
+        let force = self.force;
         let seconds = self.duration.map(|duration| duration.seconds);
-        self.target.command(&match self.whom {
-            Whom::Network(net) => Request::Ban {
+        match self.whom {
+            Whom::Network(net) => self.target.command(request::Ban {
                 net,
-                inner,
-                outer,
+                layer: named,
                 force,
                 seconds,
-            },
-            Whom::Peer(peer) => Request::BanPeer {
+            }),
+            Whom::Peer(peer) => self.target.command(request::BanPeer {
                 peer,
-                outer,
+                layer: Layer::from(!self.outer),
                 force,
                 seconds,
-            },
-        })
+            }),
+        }
     }
 }
 

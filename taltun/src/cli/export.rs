@@ -6,10 +6,9 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
-use super::target::{ask, unexpected};
 use super::{output, secret};
 use crate::config::{self, wgquick};
-use crate::control::{Request, Response};
+use crate::control::{self, request};
 
 /// Translate a configuration or a running tunnel to a wg-quick file, on standard output.
 ///
@@ -45,10 +44,8 @@ impl Export {
         let Some(name) = self.name.as_deref().or(self.interface.as_deref()) else {
             return self.export_file();
         };
-        match ask(Some(name), &Request::Export)? {
-            Response::Export(text) => secret::print_file(text.as_str()),
-            other => Err(unexpected(&other)),
-        }
+        let text = control::call(Some(name), request::Export)?;
+        secret::print_file(text.as_str())
     }
 
     fn export_file(&self) -> Result<(), Failure> {

@@ -48,7 +48,9 @@ impl From<ConfigError> for Failure {
 impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
         match error {
-            ControlError::Name(_) | ControlError::Several(_) => Self::Usage(error.to_string()),
+            ControlError::Name(_) | ControlError::Several(_) | ControlError::Misconfigured(_) => {
+                Self::Usage(error.to_string())
+            }
             ControlError::NotRunning { ref left, .. } if !left.found.is_empty() => {
                 Self::Lines(error.to_string())
             }

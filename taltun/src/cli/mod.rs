@@ -197,6 +197,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_of_a_tunnel_has_a_command() {
+        let definition = Cli::command();
+        let commands: Vec<&str> = definition
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
+        for name in crate::control::Request::COMMANDS {
+            assert!(commands.contains(name), "{name}");
+        }
+    }
+
+    #[test]
     fn a_usage_error_is_one_line() {
         for arguments in [
             &["taltun", "ban"][..],

@@ -3,8 +3,9 @@
 use clap::Args;
 
 use super::failure::Failure;
+use super::output;
 use super::target::Target;
-use crate::control::Request;
+use crate::control::request;
 
 /// Have a running tunnel read its configuration file again.
 ///
@@ -18,6 +19,10 @@ pub(super) struct Reload {
 
 impl Reload {
     pub(super) fn run(self) -> Result<(), Failure> {
-        self.target.command(&Request::Reload)
+        let reloaded = self.target.ask(request::Reload)?;
+        for warning in &reloaded.warnings {
+            output::warn(warning);
+        }
+        output::print(&format!("{}\n", reloaded.done.0))
     }
 }

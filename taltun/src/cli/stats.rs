@@ -11,9 +11,9 @@ use clap::Args;
 use taltun_common::drops::DropReason;
 
 use super::failure::Failure;
-use super::target::{Subject, unexpected};
+use super::target::Subject;
 use super::{human, output};
-use crate::control::{Request, Response};
+use crate::control::request;
 use crate::layer::Layer;
 use crate::report::{BanStatus, Source, Stats, per_second};
 
@@ -55,10 +55,7 @@ impl StatsCommand {
     }
 
     fn ask(&self) -> Result<Stats, Failure> {
-        match self.subject.ask(&Request::Stats)? {
-            Response::Stats(stats) => Ok(*stats),
-            other => Err(unexpected(&other)),
-        }
+        Ok(*self.subject.ask(request::Stats)?)
     }
 
     /// Shows them again and again, until the tunnel is gone or nobody reads any more.

@@ -7,9 +7,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::target::{Subject, answered, unexpected};
+use super::target::Subject;
 use super::{host_line, human, output, stats};
-use crate::control::{self, ControlError, Request, Response};
+use crate::control::{self, ControlError, request};
 use crate::dataplane::clock;
 use crate::layer::Layer;
 use crate::report::{
@@ -31,22 +31,18 @@ pub(super) struct StatusCommand {
 
 impl StatusCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let answer = control::call(self.subject.name(), &Request::Status);
+        let answer = self.subject.ask(request::Status);
         if self.json
             && let Err(ControlError::NotRunning { left, .. }) = &answer
         {
             output::print_json(&not_running(left))?;
         }
-        match answered(answer?)? {
-            Response::Status(status) => {
-                let left = control::left_switches();
-                if self.json {
-                    return output::print_json(&Running::with(&status, &left));
-                }
-                output::print(&render(&status, &left))
-            }
-            other => Err(unexpected(&other)),
+        let status = answer?;
+        let left = control::left_switches();
+        if self.json {
+            return output::print_json(&Running::with(&status, &left));
         }
+        output::print(&render(&status, &left))
     }
 }
 

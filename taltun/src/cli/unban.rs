@@ -5,7 +5,8 @@ use clap::Args;
 use super::ban::Whom;
 use super::failure::Failure;
 use super::target::Target;
-use crate::control::Request;
+use crate::control::request;
+use crate::layer::Layer;
 
 /// Take a ban back.
 ///
@@ -32,10 +33,15 @@ pub(super) struct Unban {
 
 impl Unban {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let (inner, outer) = (self.inner, self.outer);
-        self.target.command(&match self.whom {
-            Whom::Network(net) => Request::Unban { net, inner },
-            Whom::Peer(peer) => Request::UnbanPeer { peer, outer },
-        })
+        match self.whom {
+            Whom::Network(net) => self.target.command(request::Unban {
+                net,
+                layer: Layer::from(self.inner),
+            }),
+            Whom::Peer(peer) => self.target.command(request::UnbanPeer {
+                peer,
+                layer: Layer::from(!self.outer),
+            }),
+        }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::request::{Request, Response};
+use super::request::{Command, Request};
+use super::response::{Answer as _, Response};
 use super::{ControlError, dirs, left_switches, runtime_dir, socket_path};
 use crate::config::interface_name;
 use crate::system::LeftSwitches;
@@ -17,8 +18,21 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The longest answer, bytes: thousands of peers with their prefixes fit many times.
 const ANSWER_MAX: u64 = 64 << 20;
 
-/// Asks the tunnel `interface`, or without a name the only one that is running.
-pub fn call(interface: Option<&str>, request: &Request) -> Result<Response, ControlError> {
+/// Asks the tunnel `interface`, or without a name the only one that is running, to do `command`.
+pub fn call<C: Command>(interface: Option<&str>, command: C) -> Result<C::Answer, ControlError> {
+    answer_to::<C>(respond(interface, &command.request())?)
+}
+
+/// What the response says to a command of this kind.
+fn answer_to<C: Command>(response: Response) -> Result<C::Answer, ControlError> {
+    C::Answer::of(response).map_err(|other| match other {
+        Response::Error(reason) => ControlError::Refused(reason),
+        Response::Misconfigured(mistakes) => ControlError::Misconfigured(mistakes),
+        other => ControlError::Unexpected(other.noun()),
+    })
+}
+
+fn respond(interface: Option<&str>, request: &Request) -> Result<Response, ControlError> {
     let mut failure = None;
     for dir in dirs::to_look_into() {
         match call_in(&dir, interface, request) {
@@ -170,6 +184,24 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::control::request;
+    use crate::control::response::Done;
+
+    #[test]
+    fn an_answer_of_another_kind_is_an_error() {
+        let done = || Response::Done(Done("reloaded".into()));
+        let answer = answer_to::<request::Reload>(done()).unwrap();
+        assert_eq!(answer.done.0, "reloaded");
+        let unexpected = answer_to::<request::Export>(done()).unwrap_err();
+        assert_eq!(
+            unexpected.to_string(),
+            "the tunnel answered with a sentence; is it of another version than this command?"
+        );
+        let busy = answer_to::<request::Stats>(Response::Error("busy".into()));
+        assert!(matches!(busy, Err(ControlError::Refused(text)) if text == "busy"));
+        let mistakes = answer_to::<request::Reload>(Response::Misconfigured("x".into()));
+        assert!(matches!(mistakes, Err(ControlError::Misconfigured(text)) if text == "x"));
+    }
 
     #[test]
     fn without_any_tunnel_the_error_says_so() {

@@ -58,6 +58,15 @@ pub enum ControlError {
         /// What came instead.
         reason: String,
     },
+    /// The answer is of another kind than the command asks for.
+    #[error("the tunnel answered with {0}; is it of another version than this command?")]
+    Unexpected(&'static str),
+    /// The tunnel didn't do it, and says why.
+    #[error("{0}")]
+    Refused(String),
+    /// The tunnel didn't do it, as its configuration has mistakes.
+    #[error("{0}")]
+    Misconfigured(String),
 }
 
 impl ControlError {

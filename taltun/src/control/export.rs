@@ -1,7 +1,7 @@
 //! Telling a running tunnel as a wg-quick file.
 
 use super::live::LivePeers;
-use super::request::SecretText;
+use super::response::SecretText;
 use crate::config::wgquick::{self, Running};
 use crate::config::{Config, Endpoint, Peer};
 use crate::dataplane::data_plane::DataPlane;

@@ -1,129 +1,24 @@
-//! What is said over the control socket: one request a connection, a line of JSON, answered
-//! with one line of JSON.
-
-use std::fmt;
+//! The commands of a running tunnel, in one table: what each asks, what it is answered with, and
+//! who answers. A request is a line of JSON, one a connection, answered with one line of JSON.
+//!
+//! The table makes what goes over the socket, and a function that the controller or the reader
+//! has to have: a command that nobody answers, or not with what it promises, doesn't compile.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use zeroize::Zeroize;
 
-use crate::report::{Stats, Status};
+use super::response::{Answer, Done, Reloaded, Reply, Response, SecretText};
+use crate::layer::Layer;
+use crate::report;
 
-/// What a client may ask.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
-    /// Who we are and how the peers are.
-    Status,
-    /// What was moved and what was dropped.
-    Stats,
-    /// Drop what comes from a network.
-    Ban {
-        /// The network.
-        net: IpNet,
-        /// Whether it is one inside the tunnel rather than on the underlay.
-        #[serde(default)]
-        inner: bool,
-        /// For a network outside, even if the address looks like one inside.
-        #[serde(default)]
-        outer: bool,
-        /// Do it without asking back.
-        #[serde(default)]
-        force: bool,
-        /// For how long; `None` until unbanned or stopped.
-        #[serde(default)]
-        seconds: Option<u64>,
-    },
-    /// Drop what comes from a peer's addresses.
-    BanPeer {
-        /// Its name or public key.
-        peer: String,
-        /// Its address outside instead of those inside the tunnel.
-        #[serde(default)]
-        outer: bool,
-        /// Do it without asking back.
-        #[serde(default)]
-        force: bool,
-        /// For how long; `None` until unbanned or stopped.
-        #[serde(default)]
-        seconds: Option<u64>,
-    },
-    /// Take a ban back.
-    Unban {
-        /// The network, exactly as it was banned.
-        net: IpNet,
-        /// Whether it is one inside the tunnel.
-        #[serde(default)]
-        inner: bool,
-    },
-    /// Take back the bans of a peer's addresses.
-    UnbanPeer {
-        /// Its name or public key.
-        peer: String,
-        /// Its address outside instead of those inside the tunnel.
-        #[serde(default)]
-        outer: bool,
-    },
-    /// Read the configuration again.
-    Reload,
-    /// Everything as a wg-quick file, keys included.
-    Export,
-}
+/// A command, with what it asks.
+pub trait Command {
+    /// What it is answered with when it is done.
+    type Answer: Answer;
 
-/// What comes back.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Response {
-    /// Answers [`Request::Status`].
-    Status(Box<Status>),
-    /// Answers [`Request::Stats`].
-    Stats(Box<Stats>),
-    /// Answers [`Request::Export`].
-    Export(SecretText),
-    /// It is done; the text says what, in a sentence for people.
-    Done(String),
-    /// Answers [`Request::Reload`].
-    Reloaded {
-        /// As in [`Self::Done`].
-        done: String,
-        /// What is odd about the configuration, a sentence each.
-        warnings: Vec<String>,
-    },
-    /// It isn't done; the text says why and what would help, in one line.
-    Error(String),
-    /// It isn't done, as the configuration has mistakes: a line each.
-    Misconfigured(String),
-}
-
-/// A text with keys in it: wiped when dropped, and not told by `Debug`.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SecretText(String);
-
-impl SecretText {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for SecretText {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretText({} bytes)", self.0.len())
-    }
-}
-
-impl Drop for SecretText {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
+    /// As it goes over the socket.
+    fn request(self) -> Request;
 }
 
 /// A request on its way to the controller, and where its answer goes.
@@ -131,3 +26,333 @@ pub type Call = (Request, oneshot::Sender<Response>);
 
 /// The longest request, bytes, line feed included.
 pub(super) const REQUEST_MAX: usize = 64 * 1024;
+
+/// Makes the requests of the table, and who answers them.
+macro_rules! requests {
+    (
+        Controller: $(
+            #[doc = $doc:literal]
+            $function:ident: $name:ident $(($fields:ident: $type:ty))? => $answer:ty, $command:literal;
+        )*
+        Reader: $(
+            #[doc = $read_doc:literal]
+            $read_function:ident: $read_name:ident => $read_answer:ty, $read_command:literal;
+        )*
+    ) => {
+        /// What a client may ask.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case", deny_unknown_fields)]
+        pub enum Request {
+            $(#[doc = $doc] $name $(($type))?,)*
+            $(#[doc = $read_doc] $read_name,)*
+        }
+
+        /// Who answers at once what needs no more than the tunnel's state.
+        pub(super) trait Controller {
+            $(#[doc = $doc] fn $function(&mut self, command: $name) -> Result<$answer, String>;)*
+        }
+
+        /// Who reads files beside the controller, and answers later.
+        pub(super) trait Reader {
+            $(
+                #[doc = $read_doc]
+                fn $read_function(&self, command: $read_name, reply: Reply<$read_answer>);
+            )*
+        }
+
+        $(impl Command for $name {
+            type Answer = $answer;
+
+            fn request(self) -> Request {
+                Request::$name $(({
+                    let $fields: $type = self;
+                    $fields
+                }))?
+            }
+        })*
+
+        $(impl Command for $read_name {
+            type Answer = $read_answer;
+
+            fn request(self) -> Request {
+                Request::$read_name
+            }
+        })*
+
+        impl Request {
+            /// The commands of the command line that ask something.
+            #[cfg(test)]
+            pub(crate) const COMMANDS: &[&str] = &[$($command,)* $($read_command,)*];
+
+            /// Lets whoever answers it do so.
+            pub(super) fn pass_on(
+                self,
+                answer: oneshot::Sender<Response>,
+                controller: &mut impl Controller,
+                reader: &impl Reader,
+            ) {
+                match self {
+                    $(Self::$name $(($fields))? => {
+                        let command = requests!(@fields $name $($fields)?);
+                        Reply::new(answer).outcome(controller.$function(command));
+                    })*
+                    $(Self::$read_name => {
+                        reader.$read_function($read_name, Reply::new(answer));
+                    })*
+                }
+            }
+        }
+    };
+    (@fields $name:ident) => { $name };
+    (@fields $name:ident $fields:ident) => { $fields };
+}
+
+requests! {
+    Controller:
+    /// Who we are and how the peers are.
+    status: Status => Box<report::Status>, "status";
+    /// What was moved and what was dropped.
+    stats: Stats => Box<report::Stats>, "stats";
+    /// Drop what comes from a network.
+    ban: Ban(command: Ban) => Done, "ban";
+    /// Drop what comes from a peer's addresses.
+    ban_peer: BanPeer(command: BanPeer) => Done, "ban";
+    /// Take a ban back.
+    unban: Unban(command: Unban) => Done, "unban";
+    /// Take back the bans of a peer's addresses.
+    unban_peer: UnbanPeer(command: UnbanPeer) => Done, "unban";
+    /// Everything as a wg-quick file, keys included.
+    export: Export => SecretText, "export";
+
+    Reader:
+    /// Read the configuration again.
+    reload: Reload => Reloaded, "reload";
+}
+
+/// [`Request::Status`]
+#[derive(Debug, Clone, Copy)]
+pub struct Status;
+
+/// [`Request::Stats`]
+#[derive(Debug, Clone, Copy)]
+pub struct Stats;
+
+/// [`Request::Export`]
+#[derive(Debug, Clone, Copy)]
+pub struct Export;
+
+/// [`Request::Reload`]
+#[derive(Debug, Clone, Copy)]
+pub struct Reload;
+
+/// [`Request::Ban`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BanOnSocket", into = "BanOnSocket")]
+pub struct Ban {
+    /// The network.
+    pub net: IpNet,
+    /// Where it is; `None` for outside, unless it looks like one inside: that asks back.
+    pub layer: Option<Layer>,
+    /// Do it without asking back.
+    pub force: bool,
+    /// For how long; `None` until unbanned or stopped.
+    pub seconds: Option<u64>,
+}
+
+/// [`Request::BanPeer`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BanPeer {
+    /// Its name or public key.
+    pub peer: String,
+    /// Which of its addresses.
+    #[serde(rename = "outer", with = "outer", default = "inner")]
+    pub layer: Layer,
+    /// Do it without asking back.
+    #[serde(default)]
+    pub force: bool,
+    /// For how long; `None` until unbanned or stopped.
+    #[serde(default)]
+    pub seconds: Option<u64>,
+}
+
+/// [`Request::Unban`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unban {
+    /// The network, exactly as it was banned.
+    pub net: IpNet,
+    /// Where it is.
+    #[serde(rename = "inner", default)]
+    pub layer: Layer,
+}
+
+/// [`Request::UnbanPeer`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnbanPeer {
+    /// Its name or public key.
+    pub peer: String,
+    /// Which of its addresses.
+    #[serde(rename = "outer", with = "outer", default = "inner")]
+    pub layer: Layer,
+}
+
+/// [`Ban`] as it goes over the socket: the layer in two words, as the command line has it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BanOnSocket {
+    net: IpNet,
+    #[serde(default)]
+    inner: bool,
+    #[serde(default)]
+    outer: bool,
+    #[serde(default)]
+    force: bool,
+    #[serde(default)]
+    seconds: Option<u64>,
+}
+
+impl From<BanOnSocket> for Ban {
+    fn from(it: BanOnSocket) -> Self {
+        Self {
+            net: it.net,
+            layer: (it.inner || it.outer).then_some(it.inner.into()),
+            force: it.force,
+            seconds: it.seconds,
+        }
+    }
+}
+
+impl From<Ban> for BanOnSocket {
+    fn from(it: Ban) -> Self {
+        Self {
+            net: it.net,
+            inner: it.layer == Some(Layer::Inner),
+            outer: it.layer == Some(Layer::Outer),
+            force: it.force,
+            seconds: it.seconds,
+        }
+    }
+}
+
+/// A peer's addresses are those inside where nothing else is said.
+fn inner() -> Layer {
+    Layer::Inner
+}
+
+/// A layer as whether it is the outer one.
+mod outer {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::layer::Layer;
+
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde asks for it in this form"
+    )]
+    pub(super) fn serialize<S: Serializer>(layer: &Layer, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bool(*layer == Layer::Outer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Layer, D::Error> {
+        bool::deserialize(from).map(|outer| Layer::from(!outer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_on_the_socket_what_they_have_always_been() {
+        let ban = |layer, force, seconds| {
+            let net = "10.0.0.0/8".parse().unwrap();
+            Request::Ban(Ban {
+                net,
+                layer,
+                force,
+                seconds,
+            })
+        };
+        let ban_peer = |layer| {
+            Request::BanPeer(BanPeer {
+                peer: "ana".into(),
+                layer,
+                force: false,
+                seconds: Some(3),
+            })
+        };
+        let unban = |layer| {
+            let net = "10.0.0.0/8".parse().unwrap();
+            Request::Unban(Unban { net, layer })
+        };
+        let unban_peer = |layer| {
+            let peer = "ana".into();
+            Request::UnbanPeer(UnbanPeer { peer, layer })
+        };
+        for (request, json) in [
+            (Request::Status, r#""status""#),
+            (Request::Stats, r#""stats""#),
+            (Request::Export, r#""export""#),
+            (Request::Reload, r#""reload""#),
+            (
+                ban(None, false, None),
+                r#"{"ban":{"net":"10.0.0.0/8","inner":false,"outer":false,"force":false,"seconds":null}}"#,
+            ),
+            (
+                ban(Some(Layer::Inner), true, Some(3)),
+                r#"{"ban":{"net":"10.0.0.0/8","inner":true,"outer":false,"force":true,"seconds":3}}"#,
+            ),
+            (
+                ban(Some(Layer::Outer), false, None),
+                r#"{"ban":{"net":"10.0.0.0/8","inner":false,"outer":true,"force":false,"seconds":null}}"#,
+            ),
+            (
+                ban_peer(Layer::Inner),
+                r#"{"ban_peer":{"peer":"ana","outer":false,"force":false,"seconds":3}}"#,
+            ),
+            (
+                ban_peer(Layer::Outer),
+                r#"{"ban_peer":{"peer":"ana","outer":true,"force":false,"seconds":3}}"#,
+            ),
+            (
+                unban(Layer::Inner),
+                r#"{"unban":{"net":"10.0.0.0/8","inner":true}}"#,
+            ),
+            (
+                unban_peer(Layer::Outer),
+                r#"{"unban_peer":{"peer":"ana","outer":true}}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&request).unwrap(), json);
+            let back: Request = serde_json::from_str(json).unwrap();
+            assert_eq!(back, request);
+        }
+        // What needn't be there.
+        for (json, request) in [
+            (r#"{"ban":{"net":"10.0.0.0/8"}}"#, ban(None, false, None)),
+            (
+                r#"{"ban_peer":{"peer":"ana","seconds":3}}"#,
+                ban_peer(Layer::Inner),
+            ),
+            (r#"{"unban":{"net":"10.0.0.0/8"}}"#, unban(Layer::Outer)),
+            (r#"{"unban_peer":{"peer":"ana"}}"#, unban_peer(Layer::Inner)),
+        ] {
+            assert_eq!(serde_json::from_str::<Request>(json).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        for json in [
+            r#"{"ban":{"net":"10.0.0.0/8","surprise":1}}"#,
+            r#"{"ban_peer":{"peer":"ana","surprise":1}}"#,
+            r#"{"unban":{"net":"10.0.0.0/8","surprise":1}}"#,
+            r#"{"unban_peer":{"peer":"ana","surprise":1}}"#,
+        ] {
+            let refused = serde_json::from_str::<Request>(json).unwrap_err();
+            assert!(refused.to_string().contains("surprise"), "{refused}");
+        }
+    }
+}

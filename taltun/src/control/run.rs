@@ -27,10 +27,11 @@ use super::network_watch::NetworkWatch;
 use super::origin::{Origin, TunnelKind};
 use super::reload::{FileRead, NotRead, Reader};
 use super::request::Call;
+use super::response::{Done, Reloaded, Response};
 use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
 use super::underlay::{self, Underlay};
-use super::{ControlError, ControlSocket, Request, Response, panics, runtime_dir, spare};
+use super::{ControlError, ControlSocket, panics, runtime_dir, spare};
 use crate::config::{Config, DnsRoutes};
 use crate::dataplane::clock;
 use crate::dataplane::shared::HANDSHAKE_QUEUE;
@@ -163,10 +164,9 @@ pub async fn run(
             () = sleep_until(engine.next_remembered()) => engine.speak_to_remembered(),
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
-            Some((request, answer)) = calls.recv() => match request {
-                Request::Reload => reader.ask(Some(answer)),
-                request => drop(answer.send(engine.handle_call(&request))),
-            },
+            Some((request, answer)) = calls.recv() => {
+                request.pass_on(answer, &mut engine, &reader);
+            }
             Some(read) = files.recv() => {
                 reload(read, &mut engine, &mut host).await;
                 reader.compare_with(engine.filed_peers());
@@ -299,13 +299,13 @@ async fn reload(read: FileRead, engine: &mut Engine, host: &mut Option<Host>) {
     if let Ok(summary) = &outcome {
         info!("{summary}");
     }
-    // Who asked may have left meanwhile.
     match (asker, outcome) {
-        (Some(asker), Ok(done)) => drop(asker.send(Response::Reloaded { done, warnings })),
-        (Some(asker), Err(NotRead::Other(reason))) => drop(asker.send(Response::Error(reason))),
-        (Some(asker), Err(NotRead::Mistakes(mistakes))) => {
-            drop(asker.send(Response::Misconfigured(mistakes)));
+        (Some(asker), Ok(done)) => {
+            let done = Done(done);
+            asker.outcome(Ok(Reloaded { done, warnings }));
         }
+        (Some(asker), Err(NotRead::Other(reason))) => asker.outcome(Err(reason)),
+        (Some(asker), Err(NotRead::Mistakes(mistakes))) => asker.misconfigured(mistakes),
         (None, Ok(_)) => {}
         (None, Err(not_read)) => {
             error!("not reloaded: {}", not_read.reason().replace('\n', "; "));

@@ -22,7 +22,8 @@ use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
 use super::listener::Listener;
-use super::request::{Call, REQUEST_MAX, Request, Response};
+use super::request::{Call, REQUEST_MAX, Request};
+use super::response::Response;
 use super::spare;
 use super::{ControlError, runtime_dir};
 
@@ -210,6 +211,9 @@ mod tests {
 
     use super::super::client;
     use super::*;
+    use crate::control::request::{self, Command as _};
+    use crate::control::response::Done;
+    use crate::layer::Layer;
 
     /// A socket in a directory of its own, served on its own thread by a controller that
     /// answers `Reload` with "reloaded", never answers `Stats`, and refuses the rest.
@@ -241,7 +245,8 @@ mod tests {
                             _ = &mut stopped => break,
                             Some((request, answer)) = received.recv() => match request {
                                 Request::Reload => {
-                                    answer.send(Response::Done("reloaded".into())).ok();
+                                    let done = Done("reloaded".into());
+                                    answer.send(Response::Done(done)).ok();
                                 }
                                 Request::Stats => unanswered.push(answer),
                                 other => {
@@ -301,7 +306,7 @@ mod tests {
         let path = served.path();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let answer = client::call_in(served.dir.path(), None, &Request::Reload).unwrap();
-        assert!(matches!(answer, Response::Done(text) if text == "reloaded"));
+        assert!(matches!(answer, Response::Done(text) if text.0 == "reloaded"));
         let _dir = served.stop();
         assert!(!path.exists());
     }
@@ -309,28 +314,33 @@ mod tests {
     #[test]
     fn every_kind_of_request_arrives_as_it_was_sent() {
         let served = Served::start();
-        let ban = Request::Ban {
+        let ban = request::Ban {
             net: "10.0.0.0/8".parse().unwrap(),
-            inner: true,
-            outer: false,
+            layer: Some(Layer::Inner),
             force: false,
             seconds: Some(3),
         };
-        let ban_peer = Request::BanPeer {
+        let ban_peer = request::BanPeer {
             peer: "ana".into(),
-            outer: true,
+            layer: Layer::Outer,
             force: true,
             seconds: None,
         };
-        let unban = Request::Unban {
+        let unban = request::Unban {
             net: "2001:db8::/32".parse().unwrap(),
-            inner: false,
+            layer: Layer::Outer,
         };
-        let unban_peer = Request::UnbanPeer {
+        let unban_peer = request::UnbanPeer {
             peer: "ana".into(),
-            outer: false,
+            layer: Layer::Inner,
         };
-        for request in [Request::Status, ban, ban_peer, unban, unban_peer] {
+        for request in [
+            Request::Status,
+            ban.request(),
+            ban_peer.request(),
+            unban.request(),
+            unban_peer.request(),
+        ] {
             let answer = client::call_in(served.dir.path(), Some("hub"), &request).unwrap();
             let expected = format!("{request:?}");
             assert!(matches!(answer, Response::Error(text) if text == expected));

@@ -8,63 +8,16 @@ use crate::control::live::LivePeers;
 use crate::control::ownership;
 use crate::control::reload::{self, Compared, Reload};
 use crate::control::reporting::View;
-use crate::control::request::{Request, Response};
+use crate::control::request::{self, Controller};
+use crate::control::response::{Done, SecretText};
 use crate::control::uapi::{self, UapiCall};
-use crate::layer::Layer;
-use crate::report::PeerStatus;
+use crate::report::{PeerStatus, Stats, Status};
 use crate::system::Host;
 
 impl Engine {
     /// The peers that have a session.
     pub(in crate::control) fn peers_up(&self) -> Vec<PeerStatus> {
         self.view().peers_up()
-    }
-
-    /// Does what a command asks.
-    pub(in crate::control) fn handle_call(&mut self, request: &Request) -> Response {
-        match *request {
-            Request::Status => Response::Status(Box::new(self.view().status())),
-            Request::Stats => Response::Stats(Box::new(self.view().stats())),
-            Request::Ban {
-                net,
-                inner,
-                outer,
-                force,
-                seconds,
-            } => {
-                let layer = match (inner, outer) {
-                    (true, _) => Some(Layer::Inner),
-                    (false, true) => Some(Layer::Outer),
-                    (false, false) => None,
-                };
-                let options = BanOptions { force, seconds };
-                let (bans, mut owners, shield) = self.bans_and_owners();
-                said(bans.ban(net, layer, options, &mut owners, shield))
-            }
-            Request::BanPeer {
-                ref peer,
-                outer,
-                force,
-                seconds,
-            } => {
-                let layer = Layer::from(!outer);
-                let options = BanOptions { force, seconds };
-                let (bans, mut owners, shield) = self.bans_and_owners();
-                said(bans.ban_peer(peer, layer, options, &mut owners, shield))
-            }
-            Request::Unban { net, inner } => {
-                said(self.bans.unban(net, inner.into(), &mut self.shield))
-            }
-            Request::UnbanPeer { ref peer, outer } => {
-                let (bans, mut owners, shield) = self.bans_and_owners();
-                said(bans.unban_peer(peer, Layer::from(!outer), &mut owners, shield))
-            }
-            Request::Export => {
-                Response::Export(export(self.live(), &self.config, &self.data_plane))
-            }
-            // The main loop does that, as it takes the host as well.
-            Request::Reload => Response::Error("the tunnel is busy; try again".into()),
-        }
     }
 
     /// Does what a client of the UAPI asks.
@@ -171,10 +124,47 @@ impl Engine {
     }
 }
 
-/// What a command did, or why it didn't.
-fn said(outcome: Result<String, String>) -> Response {
-    match outcome {
-        Ok(done) => Response::Done(done),
-        Err(reason) => Response::Error(reason),
+impl Controller for Engine {
+    fn status(&mut self, _: request::Status) -> Result<Box<Status>, String> {
+        Ok(Box::new(self.view().status()))
+    }
+
+    fn stats(&mut self, _: request::Stats) -> Result<Box<Stats>, String> {
+        Ok(Box::new(self.view().stats()))
+    }
+
+    fn ban(&mut self, ban: request::Ban) -> Result<Done, String> {
+        let options = BanOptions {
+            force: ban.force,
+            seconds: ban.seconds,
+        };
+        let (bans, mut owners, shield) = self.bans_and_owners();
+        let done = bans.ban(ban.net, ban.layer, options, &mut owners, shield);
+        done.map(Done)
+    }
+
+    fn ban_peer(&mut self, ban: request::BanPeer) -> Result<Done, String> {
+        let options = BanOptions {
+            force: ban.force,
+            seconds: ban.seconds,
+        };
+        let (bans, mut owners, shield) = self.bans_and_owners();
+        let done = bans.ban_peer(&ban.peer, ban.layer, options, &mut owners, shield);
+        done.map(Done)
+    }
+
+    fn unban(&mut self, unban: request::Unban) -> Result<Done, String> {
+        let done = self.bans.unban(unban.net, unban.layer, &mut self.shield);
+        done.map(Done)
+    }
+
+    fn unban_peer(&mut self, unban: request::UnbanPeer) -> Result<Done, String> {
+        let (bans, mut owners, shield) = self.bans_and_owners();
+        let done = bans.unban_peer(&unban.peer, unban.layer, &mut owners, shield);
+        done.map(Done)
+    }
+
+    fn export(&mut self, _: request::Export) -> Result<SecretText, String> {
+        Ok(export(self.live(), &self.config, &self.data_plane))
     }
 }

@@ -12,7 +12,8 @@ use super::plan;
 use crate::config::{self, Loaded};
 use crate::control::origin::Origin;
 use crate::control::peers::{self, PeerInfos, PeerList};
-use crate::control::request::Response;
+use crate::control::request;
+use crate::control::response::{Reloaded, Reply};
 use crate::crypto::PublicKey;
 
 /// How long reading a file may take. A million peers are read in less; a file that never comes,
@@ -27,7 +28,7 @@ const HANGS: &str = "the configuration can't be read: the file system doesn't an
     changed";
 
 /// Where the outcome of a reload goes; `None` for into the log.
-pub(in crate::control) type Asker = Option<oneshot::Sender<Response>>;
+pub(in crate::control) type Asker = Option<Reply<Reloaded>>;
 
 /// Takes what is asked for in turn, so that the last one to ask has the last word.
 #[derive(Debug)]
@@ -137,6 +138,12 @@ impl Reader {
     }
 }
 
+impl request::Reader for Reader {
+    fn reload(&self, _: request::Reload, reply: Reply<Reloaded>) {
+        self.ask(Some(reply));
+    }
+}
+
 fn read_and_compare(origin: &Origin, current: &Mutex<PeerList>) -> Result<Compared, NotRead> {
     let loaded = read(origin)?;
     let base = current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,7 +182,7 @@ mod tests {
         for port in [7, 8] {
             write(port);
             let (asker, _answer) = oneshot::channel();
-            reader.ask(Some(asker));
+            request::Reader::reload(&reader, request::Reload, Reply::new(asker));
             let again = read.recv().await.unwrap();
             assert!(again.asker.is_some());
             let config = again.outcome.unwrap().loaded.config;

@@ -1,0 +1,196 @@
+//! What a running tunnel answers over the control socket.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use zeroize::Zeroize;
+
+use crate::report::{Stats, Status};
+
+/// A line of JSON that comes back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// The tunnel and its peers.
+    Status(Box<Status>),
+    /// What was moved and dropped.
+    Stats(Box<Stats>),
+    /// A file, with keys in it.
+    Export(SecretText),
+    /// It is done.
+    Done(Done),
+    /// The configuration was read again.
+    Reloaded(Reloaded),
+    /// It isn't done; the text says why and what would help, in one line.
+    Error(String),
+    /// It isn't done, as the configuration has mistakes: a line each.
+    Misconfigured(String),
+}
+
+impl Response {
+    /// What it is, as a noun with its article.
+    pub(super) fn noun(&self) -> &'static str {
+        match self {
+            Self::Status(_) => "a status",
+            Self::Stats(_) => "statistics",
+            Self::Export(_) => "a file",
+            Self::Done(_) | Self::Reloaded(_) | Self::Error(_) | Self::Misconfigured(_) => {
+                "a sentence"
+            }
+        }
+    }
+}
+
+/// What a command is answered with when it is done.
+pub trait Answer: Sized {
+    /// As it goes over the socket.
+    fn into_response(self) -> Response;
+    /// As it came over the socket; an answer of another kind comes back.
+    fn of(response: Response) -> Result<Self, Response>;
+}
+
+macro_rules! answers {
+    ($($variant:ident: $kind:ty $(, or $other:pat => $made:expr)?;)*) => {
+        $(impl Answer for $kind {
+            fn into_response(self) -> Response {
+                Response::$variant(self)
+            }
+
+            fn of(response: Response) -> Result<Self, Response> {
+                match response {
+                    Response::$variant(answer) => Ok(answer),
+                    $($other => Ok($made),)?
+                    other => Err(other),
+                }
+            }
+        })*
+    };
+}
+
+answers! {
+    Status: Box<Status>;
+    Stats: Box<Stats>;
+    Export: SecretText;
+    Done: Done;
+    // A tunnel that runs since before there were warnings has a sentence only.
+    Reloaded: Reloaded, or Response::Done(done) => Reloaded { done, warnings: Vec::new() };
+}
+
+/// What was done, in a sentence for people.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Done(pub String);
+
+/// What a reload did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// That, in a sentence for people.
+    pub done: Done,
+    /// What is odd about the configuration, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Where the answer to one command goes. Who asked may have left meanwhile.
+#[derive(Debug)]
+pub(super) struct Reply<A> {
+    to: oneshot::Sender<Response>,
+    answer: PhantomData<A>,
+}
+
+impl<A: Answer> Reply<A> {
+    pub(super) fn new(to: oneshot::Sender<Response>) -> Self {
+        Self {
+            to,
+            answer: PhantomData,
+        }
+    }
+
+    /// It is done, or it isn't.
+    pub(super) fn outcome(self, outcome: Result<A, String>) {
+        let response = outcome.map_or_else(Response::Error, A::into_response);
+        drop(self.to.send(response));
+    }
+
+    /// The configuration has mistakes.
+    pub(super) fn misconfigured(self, mistakes: String) {
+        drop(self.to.send(Response::Misconfigured(mistakes)));
+    }
+}
+
+/// A text with keys in it: wiped when dropped, and not told by `Debug`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretText({} bytes)", self.0.len())
+    }
+}
+
+impl Drop for SecretText {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_on_the_socket_what_they_have_always_been() {
+        let reloaded = Reloaded {
+            done: Done("reloaded".into()),
+            warnings: vec!["odd".into()],
+        };
+        for (response, json) in [
+            (
+                Done("banned".into()).into_response(),
+                r#"{"done":"banned"}"#,
+            ),
+            (
+                reloaded.into_response(),
+                r#"{"reloaded":{"done":"reloaded","warnings":["odd"]}}"#,
+            ),
+            (
+                SecretText::from("k".to_owned()).into_response(),
+                r#"{"export":"k"}"#,
+            ),
+            (Response::Error("busy".into()), r#"{"error":"busy"}"#),
+            (
+                Response::Misconfigured("line".into()),
+                r#"{"misconfigured":"line"}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&response).unwrap(), json);
+            let back: Response = serde_json::from_str(json).unwrap();
+            assert_eq!(format!("{back:?}"), format!("{response:?}"));
+        }
+    }
+
+    #[test]
+    fn an_answer_is_of_the_kind_that_was_asked_for() {
+        let done = || Response::Done(Done("reloaded".into()));
+        assert!(Done::of(done()).is_ok());
+        assert!(SecretText::of(done()).is_err());
+        let reloaded = Reloaded::of(done()).unwrap();
+        assert_eq!(reloaded.done.0, "reloaded");
+        assert!(reloaded.warnings.is_empty());
+    }
+}
