@@ -154,7 +154,18 @@ fn liars() -> Result<()> {
 
 fn destinations() -> Result<()> {
     let site = Site::start(&[])?;
+    // What belongs to the gateway's host without any interface's having it.
+    let left = &site.pair.left;
+    left.ip("address add 198.51.100.1/24 dev lo")?;
+    left.ip("route add local 192.88.98.0/28 dev lo src 203.0.113.1")?;
+    left.ip("-6 route add local 2001:db8:77::/64 dev lo")?;
+    left.run(|| fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1"))??;
     let never = [
+        ["198.51.100.7", "9000"],
+        ["192.88.98.3", "9000"],
+        ["2001:db8:77::5", "9000"],
+        // Anycast, of a router.
+        ["2001:db8::", "9000"],
         ["10.99.1.2", "9000"],
         ["fd99:1::2", "9000"],
         ["127.0.0.1", "9000"],
@@ -167,12 +178,31 @@ fn destinations() -> Result<()> {
     let _private = serve(&site.pair.right, ["10.99.1.2", "9000"])?;
     let _private = serve(&site.pair.right, ["fd99:1::2", "9000"])?;
     let mut own = Vec::new();
-    for ip in ["127.0.0.1", "203.0.113.1", "203.0.113.9", "2001:db8::1"] {
+    for ip in [
+        "198.51.100.7",
+        "192.88.98.3",
+        "127.0.0.1",
+        "203.0.113.1",
+        "203.0.113.9",
+        "2001:db8::1",
+    ] {
         own.push(serve(&site.pair.left, [ip, "9000"])?);
     }
     site.play("denied", &never)?;
     site.eventually("dropped_destination", |n| n == never.len() as u64)?;
     site.play("allowed", &[V4, V6])?;
+    // One that becomes the host's own while it is used, and is it no more.
+    let mut user = client(&site.pair.left, "sends", GATEWAY, &[V4])?;
+    wait_until_ready(&mut user)?;
+    site.pair.left.ip("route add local 203.0.113.2 dev lo")?;
+    site.eventually("closed_denied", |n| n == 1)?;
+    user.kill()?;
+    user.wait()?;
+    site.pair.left.ip("route del local 203.0.113.2 dev lo")?;
+    eventually("it is reached again", LIMIT, || {
+        Ok(site.play("allowed", &[V4]).is_ok())
+    })?;
+    let never = &never[4..];
     let site = site.start_again(&[
         "--allow",
         "10.99.0.0/16,127.0.0.1",

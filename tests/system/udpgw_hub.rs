@@ -268,7 +268,19 @@ fn reloads() -> Result<()> {
     ] {
         ensure!(refusal.contains(words), "{refusal}");
     }
+    // Nor does one that asks for too much end it.
+    let refusal = hub.reload(&format!(
+        "{BOTH}max_clients = 1000000\nmax_connections_for_client = 65536"
+    ));
+    let refusal = format!("{:#}", refusal.err().context("it isn't too much")?);
+    ensure!(refusal.contains("open files"), "{refusal}");
+    ensure!(stay.try_wait()?.is_none(), "its client was closed");
+    ensure!(hub.ask("status")?["clients"] == 1);
+    stay.kill()?;
     stay.wait()?;
+    eventually("its client is gone", LIMIT, || {
+        Ok(hub.ask("status")?["clients"] == 0)
+    })?;
     let routes = hub.star.hub.ip("route show")?;
     ensure!(!routes.contains("192.168.77.0/24"), "{routes}");
     ensure!(hub.ask("status")?["listen"][0] == "10.200.0.1:7300");

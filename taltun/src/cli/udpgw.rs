@@ -129,8 +129,9 @@ impl Udpgw {
             Logger::Stdout => logging::start_on_stdout(level),
         }
         let interval = some(self.stats_interval);
-        let options = self.options().map_err(Failure::Usage)?;
+        let mut options = self.options().map_err(Failure::Usage)?;
         let quiet = level == LevelFilter::OFF;
+        options.file_limit = Some(taltun_udpgw::raise_file_limit(options.files()));
         if !quiet {
             warn_of(&options);
         }
@@ -187,6 +188,7 @@ impl Udpgw {
             )?,
             destinations: Destinations::new(self.allow, self.deny),
             workers: self.workers.map_or(cores.min(WORKERS), usize::from),
+            file_limit: None,
             log_clients: true,
         })
     }
@@ -207,11 +209,13 @@ fn warn_of(options: &Options) {
         }
     }
     let wanted = options.files();
-    let possible = taltun_udpgw::raise_file_limit(wanted);
+    let possible = options.file_limit.unwrap_or(wanted);
     if possible < wanted {
+        let (clients, connections) = options.served();
         output::warn(&format!(
             "at most {possible} files can be open, and all clients with all connections need \
-             {wanted}; raise the limit (ulimit -Hn, LimitNOFILE=) or lower --max-clients"
+             {wanted}: {clients} clients are served, with {connections} connections in all; raise \
+             the limit (ulimit -Hn, LimitNOFILE=) or lower --max-clients"
         ));
     }
 }

@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use taltun_udpgw::{Destinations, Guard, Listen, Options, Server, Snapshot, StartError, Watch};
+use taltun_udpgw::{
+    Destinations, Guard, Listen, Listening, Options, Server, Snapshot, StartError, Watch,
+};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, info};
@@ -43,10 +45,13 @@ pub(super) struct Gateway {
 #[derive(Debug)]
 struct Running {
     watch: Watch,
+    listening: Listening,
     stop: oneshot::Sender<()>,
     /// Told once nobody can connect any more, and dropped when all is over.
     closed: oneshot::Receiver<()>,
     over: oneshot::Receiver<Option<String>>,
+    /// Dropped by its thread once all of its clients have ended, for who takes its place.
+    ended: Option<oneshot::Receiver<()>>,
 }
 
 impl Gateway {
@@ -56,8 +61,12 @@ impl Gateway {
         interface: &Interface,
         tunnel: &Arc<Tunnel>,
     ) -> Result<Self, String> {
-        let running = settings.as_ref().map(|it| run(it, interface, tunnel));
-        let running = running.transpose()?;
+        let mut running = None;
+        if let Some(settings) = &settings {
+            let options = options(settings, interface, tunnel);
+            running = Some(Running::start(options, None)?);
+            tell(settings);
+        }
         Ok(Self {
             settings,
             running,
@@ -77,60 +86,49 @@ impl Gateway {
         if self.settings.as_ref() == settings && stands {
             return Ok(None);
         }
-        let had = self.running.is_some();
-        let clients = self.stop_listening().await;
-        let closed = match clients {
-            0 => String::new(),
-            clients => format!(", {} closed", words::count(clients, "client")),
-        };
         let Some(settings) = settings else {
+            let closed = self.stop_listening().await;
             self.settings = None;
             self.ended = None;
             return Ok(Some(format!("udpgw off{closed}")));
         };
-        match run(settings, interface, tunnel) {
-            Ok(running) => {
-                self.running = Some(running);
-                self.settings = Some(settings.clone());
-                self.ended = None;
-                let done = if had { "started anew" } else { "on" };
-                Ok(Some(format!("udpgw {done}{closed}")))
-            }
-            Err(reason) => {
-                if had && let Some(before) = &self.settings {
-                    match run(before, interface, tunnel) {
-                        Ok(running) => self.running = Some(running),
-                        Err(error) => self.ended = Some(error),
-                    }
-                }
-                let now = if self.running.is_some() || !had {
-                    format!("the gateway is as before{closed}")
-                } else {
-                    format!("the gateway doesn't run any more{closed}")
-                };
-                Err(format!("{reason}; {now}"))
-            }
-        }
+        let options = options(settings, interface, tunnel);
+        // All that may fail comes before anything ends.
+        let started = Running::start(options, self.running.as_mut())
+            .map_err(|reason| format!("{reason}; the gateway is as before"))?;
+        let had = self.running.is_some();
+        let closed = self.stop_listening().await;
+        tell(settings);
+        self.running = Some(started);
+        self.settings = Some(settings.clone());
+        self.ended = None;
+        let done = if had { "started anew" } else { "on" };
+        Ok(Some(format!("udpgw {done}{closed}")))
     }
 
     /// Ends it; waits a second at the most.
     pub(super) async fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             let _ = running.stop.send(());
+            drop(running.listening);
             let _ = timeout(END_LIMIT, running.over).await;
         }
     }
 
-    /// Waits until nobody can connect any more; how many clients it had, which end meanwhile.
-    async fn stop_listening(&mut self) -> usize {
+    /// Waits until it accepts nobody any more; tells how many clients it had, which end
+    /// meanwhile.
+    async fn stop_listening(&mut self) -> String {
         let Some(running) = self.running.take() else {
-            return 0;
+            return String::new();
         };
         let stats = running.watch.stats();
         self.counted = stats.counted.and(&self.counted);
         let _ = running.stop.send(());
         let _ = timeout(END_LIMIT, running.closed).await;
-        stats.clients as usize
+        match stats.clients as usize {
+            0 => String::new(),
+            clients => format!(", {} closed", words::count(clients, "client")),
+        }
     }
 
     /// Tells the log if it ended by itself. Call it now and then.
@@ -179,44 +177,54 @@ impl Gateway {
     }
 }
 
-/// Listens, and starts the threads.
-fn run(settings: &Udpgw, interface: &Interface, tunnel: &Arc<Tunnel>) -> Result<Running, String> {
-    let options = options(settings, interface, tunnel);
-    let wanted = options.files() + OTHER_FILES;
-    let possible = taltun_udpgw::raise_file_limit(wanted);
-    if possible < wanted {
-        return Err(format!(
-            "udpgw: all clients with all connections need {wanted} open files, and this process \
-             may have {possible}; lower max_clients or max_connections_for_client, or raise the \
-             limit (LimitNOFILE=, ulimit -Hn)"
-        ));
-    }
-    let server = Server::bind(options).map_err(|error| explain(&error))?;
-    let watch = server.watch();
-    let (stop, stopped) = oneshot::channel();
-    let (closing, closed) = oneshot::channel();
-    let (ending, over) = oneshot::channel();
-    thread::Builder::new()
-        .name("udpgw".into())
-        .spawn(move || {
-            // Who waits for it may have given up.
-            let _ = ending.send(serve(server, stopped, closing));
+impl Running {
+    /// Listens, and starts the threads. They serve nobody until an earlier gateway, if there is
+    /// one, has ended all of its clients, so both never have files open at the same time.
+    fn start(options: Options, earlier: Option<&mut Self>) -> Result<Self, String> {
+        let wanted = options.files() + OTHER_FILES;
+        let possible = taltun_udpgw::raise_file_limit(wanted);
+        if possible < wanted {
+            return Err(format!(
+                "udpgw: all clients with all connections need {wanted} open files, and this \
+                 process may have {possible}; lower max_clients or max_connections_for_client, or \
+                 raise the limit (LimitNOFILE=, ulimit -Hn)"
+            ));
+        }
+        let nothing = Listening::default();
+        let listening = earlier.as_ref().map_or(&nothing, |it| &it.listening);
+        let server = Server::bind_in_place_of(options, listening);
+        let server = server.map_err(|error| explain(&error))?;
+        let listening = server.listening();
+        let listening = listening.map_err(|error| format!("udpgw: cannot start: {error}"))?;
+        let watch = server.watch();
+        let (stop, stopped) = oneshot::channel();
+        let (closing, closed) = oneshot::channel();
+        let (ending, over) = oneshot::channel();
+        let (end, ended) = oneshot::channel::<()>();
+        let before = earlier.and_then(|it| it.ended.take());
+        thread::Builder::new()
+            .name("udpgw".into())
+            .spawn(move || {
+                // Who waits for it may have given up.
+                let _ = ending.send(serve(server, before, stopped, closing));
+                drop(end);
+            })
+            .map_err(|error| format!("udpgw: cannot start a thread: {error}"))?;
+        Ok(Self {
+            watch,
+            listening,
+            stop,
+            closed,
+            over,
+            ended: Some(ended),
         })
-        .map_err(|error| format!("udpgw: cannot start a thread: {error}"))?;
-    for address in &settings.listen {
-        info!("udpgw: listening on {address}");
     }
-    Ok(Running {
-        watch,
-        stop,
-        closed,
-        over,
-    })
 }
 
 /// Serves to the end; why that came without anybody's asking for it.
 fn serve(
     server: Server,
+    before: Option<oneshot::Receiver<()>>,
     stopped: oneshot::Receiver<()>,
     closing: oneshot::Sender<()>,
 ) -> Option<String> {
@@ -232,8 +240,19 @@ fn serve(
         let _ = stopped.await;
     };
     let closed = || closing.send(()).unwrap_or_default();
-    let outcome = runtime.block_on(server.run(stop, closed));
+    let outcome = runtime.block_on(async {
+        if let Some(before) = before {
+            let _ = timeout(END_LIMIT, before).await;
+        }
+        server.run(stop, closed).await
+    });
     outcome.err().map(|error| error.to_string())
+}
+
+fn tell(settings: &Udpgw) {
+    for address in &settings.listen {
+        info!("udpgw: listening on {address}");
+    }
 }
 
 fn options(settings: &Udpgw, interface: &Interface, tunnel: &Arc<Tunnel>) -> Options {

@@ -1,13 +1,16 @@
 //! A client: its TCP connection, the messages in it and what goes back.
 //!
 //! One task does all of it. Each time that it is woken it writes all that waits by one call,
-//! and reads all that came, up to a limit that leaves others their turn.
+//! and does what came, up to a limit that leaves others their turn: what is left of what it read
+//! waits for the next one, and meanwhile nothing more is read.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::mem;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,8 +24,10 @@ use crate::outbox::Outbox;
 use crate::shared::{Accepted, Worker};
 use crate::sockets;
 
-/// How often in a row a client is read from, while others wait.
-const READS: usize = 2;
+/// The work of a turn: so many datagrams that are sent by connections that are there.
+const TURN: usize = 128;
+/// Opening a connection and closing another one is as much work as so many of them.
+const OPENING: usize = 4;
 /// The pause between two looks at what may be due where nothing else says when.
 const LOOK: Duration = Duration::from_secs(3600);
 
@@ -41,22 +46,27 @@ enum End {
 
 /// Serves a client to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, address } = accepted;
+    let Accepted {
+        stream,
+        address,
+        place,
+    } = accepted;
     let counters = worker.counters.clone();
     counters.clients_accepted.increment();
     let log = worker.options.log_clients;
-    tell(log, format_args!("client {address} connected"));
-    let end = match Client::new(worker, stream) {
+    tell(log, format_args!("udpgw: client {address} connected"));
+    let end = match Client::new(worker, stream, address) {
         Ok(mut client) => poll_fn(|context| client.poll(context)).await,
         Err(error) => error.into(),
     };
+    drop(place);
     match end {
         End::Closed => counters.ended_by_client.increment(),
         End::Timeout => counters.ended_timeout.increment(),
         End::Malformed(_) => counters.ended_malformed.increment(),
         End::Broken(_) => counters.ended_broken.increment(),
     }
-    tell(log, format_args!("client {address} ended: {end}"));
+    tell(log, format_args!("udpgw: client {address} ended: {end}"));
 }
 
 /// Logs what happens with each client.
@@ -70,7 +80,11 @@ fn tell(log: bool, what: std::fmt::Arguments<'_>) {
 
 struct Client {
     stream: TcpStream,
+    address: SocketAddr,
     decoder: Decoder,
+    /// What was read and isn't done yet, from `done` on.
+    rest: Vec<u8>,
+    done: usize,
     connections: Connections,
     outbox: Rc<Outbox>,
     worker: Rc<Worker>,
@@ -81,15 +95,22 @@ struct Client {
 }
 
 impl Client {
-    fn new(worker: Rc<Worker>, stream: std::net::TcpStream) -> io::Result<Self> {
+    fn new(
+        worker: Rc<Worker>,
+        stream: std::net::TcpStream,
+        address: SocketAddr,
+    ) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         sockets::prepare_client(&stream, &worker.options)?;
         let outbox = Rc::<Outbox>::default();
         let now = Instant::now();
         let mut client = Self {
             stream: TcpStream::from_std(stream)?,
+            address,
             decoder: Decoder::new(worker.options.udp_mtu),
-            connections: Connections::new(worker.clone(), outbox.clone()),
+            rest: Vec::new(),
+            done: 0,
+            connections: Connections::new(address, worker.clone(), outbox.clone()),
             outbox,
             worker,
             heard: now,
@@ -138,46 +159,86 @@ impl Client {
 
     /// Reads messages and does what they say.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        let worker = self.worker.clone();
-        let mut buffer = worker.buffer.borrow_mut();
-        for _ in 0..READS {
-            let mut read = ReadBuf::new(&mut buffer);
-            let stream = Pin::new(&mut self.stream);
-            if let Err(error) = ready!(stream.poll_read(context, &mut read)) {
+        let now = Instant::now();
+        let mut left = TURN;
+        if !self.rest.is_empty() {
+            let rest = mem::take(&mut self.rest);
+            let mut bytes = &rest[self.done..];
+            if let Err(error) = self.take(&mut bytes, &mut left, now) {
                 return Poll::Ready(error.into());
             }
-            if read.filled().is_empty() {
-                return Poll::Ready(End::Closed);
-            }
-            if let Err(error) = self.take(read.filled()) {
-                return Poll::Ready(error.into());
+            if !bytes.is_empty() {
+                self.done = rest.len() - bytes.len();
+                self.rest = rest;
             }
         }
+        let worker = self.worker.clone();
+        let mut buffer = worker.buffer.borrow_mut();
+        while left > 0 {
+            let mut read = ReadBuf::new(&mut buffer);
+            let stream = Pin::new(&mut self.stream);
+            let Poll::Ready(outcome) = stream.poll_read(context, &mut read) else {
+                self.expect_timeout(now);
+                return Poll::Pending;
+            };
+            if let Err(error) = outcome {
+                return Poll::Ready(error.into());
+            }
+            let mut bytes = read.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(End::Closed);
+            }
+            // A read is work as well, however little it brings.
+            left -= 1;
+            if let Err(error) = self.take(&mut bytes, &mut left, now) {
+                return Poll::Ready(error.into());
+            }
+            if !bytes.is_empty() {
+                // Without what came in pieces, so that both together are no more than one.
+                self.decoder.forget();
+                self.rest = bytes.to_vec();
+                self.done = 0;
+            }
+        }
+        self.expect_timeout(now);
         // There may be more, and others are next.
         context.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
-        let now = Instant::now();
-        while let Some(message) = self.decoder.next(&mut bytes)? {
+    /// Does what messages say, as long as some work is `left` to this turn.
+    fn take(&mut self, bytes: &mut &[u8], left: &mut usize, now: Instant) -> Result<(), Malformed> {
+        while *left > 0
+            && let Some(message) = self.decoder.next(bytes)?
+        {
             self.heard = now;
+            let mut work = 1;
             match message {
-                Message::Datagram(datagram) => self.connections.send(&datagram, now),
+                Message::Datagram(datagram) => {
+                    if self.connections.send(&datagram, now) {
+                        work = OPENING;
+                    }
+                }
                 Message::Keepalive { .. } => self.worker.counters.keepalives.increment(),
                 Message::Unknown { flags } => {
-                    debug!("a message with the unknown flags {flags:#04x}");
+                    let client = self.address;
+                    debug!("udpgw: client {client} sent the unknown flags {flags:#04x}");
                     self.worker.counters.dropped_flag.increment();
                 }
             }
+            *left = left.saturating_sub(work);
         }
+        Ok(())
+    }
+
+    /// Looks at the connections when the first of them may be due.
+    fn expect_timeout(&mut self, now: Instant) {
         if let Some(timeout) = self.worker.options.udp_timeout {
             let due = tokio::time::Instant::from_std(now + timeout);
             if self.timer.deadline() > due && !self.connections.is_empty() {
                 self.timer.as_mut().reset(due);
             }
         }
-        Ok(())
     }
 
     /// Looks for what is due.

@@ -104,10 +104,7 @@ impl Decoder {
         &'a mut self,
         input: &mut &'b [u8],
     ) -> Result<Option<Message<'a>>, Malformed> {
-        if self.whole {
-            self.partial = Vec::new();
-            self.whole = false;
-        }
+        self.forget();
         if self.partial.is_empty() {
             let wanted = self.frame_length(input)?;
             if let Some((frame, rest)) = wanted.and_then(|length| input.split_at_checked(length)) {
@@ -129,6 +126,14 @@ impl Decoder {
             }
         }
         Ok(None)
+    }
+
+    /// Lets go of the memory of the last message.
+    pub fn forget(&mut self) {
+        if self.whole {
+            self.partial = Vec::new();
+            self.whole = false;
+        }
     }
 
     /// The length of the frame that begins with `bytes`, its length included, if they tell.

@@ -1,94 +1,95 @@
-//! A client's connections: a UDP socket for each id that it uses.
-//!
-//! A connection's socket is connected, so that only who the client named can answer. A task of
-//! its own puts what comes into the client's queue; closing the connection ends it.
+//! A client's connections: one for each id that it uses.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::io::unix::AsyncFd;
-use tokio::task::AbortHandle;
 use tracing::debug;
 
 use crate::codec::Datagram;
+use crate::connection::{Connection, Open};
+use crate::counters::Counter;
 use crate::destinations::Verdict;
-use crate::outbox::{Outbox, Refused};
-use crate::receive::{self, BATCH};
-use crate::shared::Worker;
+use crate::outbox::Outbox;
+use crate::receive;
+use crate::shared::{Worker, is_want_of_files};
 use crate::sockets;
-
-/// A socket with so many errors in a row is left alone until something comes.
-const ERRORS: usize = 16;
-/// A connection in use is judged again so often: addresses and guarded networks change.
-const JUDGED_FOR: Duration = Duration::from_secs(2);
 
 /// The connections of a client.
 pub(crate) struct Connections {
     open: HashMap<u16, Connection>,
+    /// Which of the name servers is asked: the next one, each time that one doesn't answer.
+    server: usize,
+    client: SocketAddr,
     worker: Rc<Worker>,
     outbox: Rc<Outbox>,
 }
 
-/// One of them.
-struct Connection {
-    shared: Rc<Shared>,
-    /// The other end, where the rules are about it.
-    ruled: Option<SocketAddr>,
-    judged: Instant,
-    task: AbortHandle,
-    worker: Rc<Worker>,
-}
-
-/// What a connection and its task have in common.
-struct Shared {
-    id: u16,
-    /// What the client calls the other end.
-    named: SocketAddr,
-    socket: AsyncFd<UdpSocket>,
-    used: Cell<Instant>,
-}
-
 impl Connections {
-    pub(crate) fn new(worker: Rc<Worker>, outbox: Rc<Outbox>) -> Self {
+    /// Those of a client that has none yet.
+    pub(crate) fn new(client: SocketAddr, worker: Rc<Worker>, outbox: Rc<Outbox>) -> Self {
         Self {
             open: HashMap::new(),
+            server: 0,
+            client,
             worker,
             outbox,
         }
     }
 
-    /// Sends a datagram, on a new connection if it needs one.
-    pub(crate) fn send(&mut self, datagram: &Datagram<'_>, now: Instant) {
-        let counters = &self.worker.counters;
-        if datagram.payload.len() > self.worker.options.udp_mtu {
+    /// Sends a datagram, on a new connection if it needs one; whether it did, or tried to.
+    pub(crate) fn send(&mut self, datagram: &Datagram<'_>, now: Instant) -> bool {
+        let worker = self.worker.clone();
+        let counters = &worker.counters;
+        if datagram.payload.len() > worker.options.udp_mtu {
             counters.dropped_size.increment();
-            return;
+            return false;
         }
-        if let Some(connection) = self.open.get(&datagram.id)
-            && (datagram.rebind || connection.shared.named != datagram.address)
-        {
-            counters.closed_rebind.increment();
-            self.open.remove(&datagram.id);
+        let id = datagram.id;
+        if self.asks_in_vain(id, now) {
+            self.close(id, &counters.closed_rebind);
         }
-        if let Some(connection) = self.open.get_mut(&datagram.id)
-            && let Some(destination) = connection.ruled
-            && now.saturating_duration_since(connection.judged) > JUDGED_FOR
-        {
-            connection.judged = now;
-            if self.worker.may_send(destination, now).is_none() {
-                self.open.remove(&datagram.id);
-                return;
+        if let Some(connection) = self.open.get(&id) {
+            if !connection.is_for(datagram) {
+                self.close(id, &counters.closed_rebind);
+            } else if connection.is_closed() {
+                self.open.remove(&id);
+            } else if !connection.is_allowed(now) {
+                self.close(id, &counters.closed_denied);
+                return false;
             }
         }
-        if let Some(connection) = self.open.get(&datagram.id) {
+        if let Some(connection) = self.open.get(&id) {
             connection.send(datagram.payload, now);
-        } else if let Some(connection) = self.open(datagram, now) {
+            return false;
+        }
+        if let Some(connection) = self.open(datagram, now) {
             connection.send(datagram.payload, now);
-            self.open.insert(datagram.id, connection);
+            self.open.insert(id, connection);
+        }
+        true
+    }
+
+    /// Whether this is one to a name server that isn't the one to ask any more.
+    fn asks_in_vain(&mut self, id: u16, now: Instant) -> bool {
+        let Some((connection, asked)) = self
+            .open
+            .get(&id)
+            .and_then(|connection| Some((connection, connection.name_server()?)))
+        else {
+            return false;
+        };
+        let unanswered = connection.is_unanswered(now);
+        self.give_up(asked, unanswered, now);
+        self.worker.host.name_server(self.server, now) != Some(asked)
+    }
+
+    /// Goes on to the next name server if the one that is asked doesn't answer.
+    fn give_up(&mut self, asked: SocketAddr, unanswered: bool, now: Instant) {
+        if unanswered && self.worker.host.name_server(self.server, now) == Some(asked) {
+            self.server = self.server.wrapping_add(1);
         }
     }
 
@@ -97,76 +98,88 @@ impl Connections {
     fn open(&mut self, datagram: &Datagram<'_>, now: Instant) -> Option<Connection> {
         let worker = self.worker.clone();
         let counters = &worker.counters;
-        let destination = if datagram.dns {
-            let resolver = worker.host.resolver(now);
-            if resolver.is_none() {
+        let (destination, verdict) = if datagram.dns {
+            let server = worker.host.name_server(self.server, now);
+            if server.is_none() {
                 counters.dropped_no_resolver.increment();
             }
-            resolver?
+            (server?, Verdict::Allowed)
         } else {
             // An IPv4 address within IPv6 is reached by IPv4.
             let ip = datagram.address.ip().to_canonical();
-            SocketAddr::new(ip, datagram.address.port())
-        };
-        let verdict = if datagram.dns {
-            Verdict::Allowed
-        } else {
-            worker.may_send(destination, now)?
+            let destination = SocketAddr::new(ip, datagram.address.port());
+            let verdict = worker.may_send(destination, now);
+            if verdict.is_none() {
+                debug!(
+                    "udpgw: client {} may not send to {destination}",
+                    self.client
+                );
+            }
+            (destination, verdict?)
         };
         let full = self.open.len() >= worker.options.max_connections;
-        let mut socket = self.socket(destination, verdict);
+        let mut open = self.socket(destination, verdict);
         // What can't be sent at all is no reason to close another connection.
-        let may_help = |error: &io::Error| {
-            error.kind() == io::ErrorKind::AddrInUse || error.raw_os_error() == Some(libc::EMFILE)
-        };
-        if full && socket.as_ref().err().is_none_or(may_help) {
-            self.close_least_recent();
-            if socket.is_err() {
-                socket = self.socket(destination, verdict);
+        let may_help =
+            |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse || is_want_of_files(error);
+        if full && open.as_ref().err().is_none_or(may_help) {
+            self.close_least_recent(now);
+            if open.is_err() {
+                open = self.socket(destination, verdict);
             }
         }
-        let socket = match socket {
-            Ok(socket) => socket,
-            Err(error) => {
-                debug!("no socket for {destination}: {error}");
-                counters.dropped_no_socket.increment();
-                return None;
+        match open {
+            Ok(open) => {
+                let outbox = self.outbox.clone();
+                Some(Connection::new(
+                    datagram,
+                    destination,
+                    open,
+                    worker,
+                    outbox,
+                    now,
+                ))
             }
-        };
-        let shared = Rc::new(Shared {
-            id: datagram.id,
-            named: datagram.address,
-            socket,
-            used: Cell::new(now),
-        });
-        let relay = relay(shared.clone(), self.worker.clone(), self.outbox.clone());
-        counters.opened.increment();
-        worker.connection_opened();
-        Some(Connection {
-            shared,
-            ruled: (!datagram.dns).then_some(destination),
-            judged: now,
-            task: tokio::task::spawn_local(relay).abort_handle(),
-            worker: self.worker.clone(),
-        })
+            Err(error) => {
+                debug!("udpgw: no socket for {destination}: {error}");
+                worker.count_no_socket(&error);
+                None
+            }
+        }
     }
 
-    fn socket(&self, destination: SocketAddr, verdict: Verdict) -> io::Result<AsyncFd<UdpSocket>> {
+    fn socket(&self, destination: SocketAddr, verdict: Verdict) -> io::Result<Open> {
         let worker = &self.worker;
+        let place = worker.places.take();
+        let place = place.ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?;
         let socket = sockets::connection(destination, &worker.options, &worker.last_port)?;
-        // An address that the kernel takes for ours without any interface's having it.
+        // An address that has become ours since the kernel was asked.
         let local = socket.local_addr()?.ip();
         if verdict == Verdict::AllowedIfForeign && local == destination.ip() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        receive::watch(socket)
+        let socket = receive::watch(socket)?;
+        Ok(Open { socket, place })
     }
 
-    fn close_least_recent(&mut self) {
-        let oldest = self.open.values().min_by_key(|open| open.shared.used.get());
-        if let Some(id) = oldest.map(|oldest| oldest.shared.id) {
-            self.worker.counters.closed_least_recent.increment();
-            self.open.remove(&id);
+    fn close_least_recent(&mut self, now: Instant) {
+        let worker = self.worker.clone();
+        let oldest = self.open.iter().min_by_key(|(_, open)| open.used());
+        let oldest = oldest.map(|(id, open)| (*id, open.name_server(), open.is_unanswered(now)));
+        let Some((id, server, unanswered)) = oldest else {
+            return;
+        };
+        if let Some(server) = server {
+            self.give_up(server, unanswered, now);
+        }
+        self.close(id, &worker.counters.closed_least_recent);
+    }
+
+    /// Closes a connection, which `counter` counts.
+    fn close(&mut self, id: u16, counter: &Counter) {
+        let closed = self.open.remove(&id);
+        if closed.is_some_and(|connection| !connection.is_closed()) {
+            counter.increment();
         }
     }
 
@@ -176,84 +189,25 @@ impl Connections {
 
     /// Closes those that weren't used for `timeout`; when the next may be due.
     pub(crate) fn close_unused(&mut self, timeout: Duration, now: Instant) -> Option<Instant> {
-        let before = self.open.len();
-        let due = |open: &Connection| open.shared.used.get() + timeout;
-        self.open.retain(|_, open| due(open) > now);
-        let closed = before - self.open.len();
-        self.worker.counters.closed_timeout.add(closed as u64);
+        let due = |open: &Connection| open.used() + timeout;
+        let over = self.open.iter().filter(|(_, open)| due(open) <= now);
+        let over: Vec<_> = over
+            .map(|(id, open)| (*id, open.name_server(), open.is_unanswered(now)))
+            .collect();
+        let worker = self.worker.clone();
+        for (id, server, unanswered) in over {
+            if let Some(server) = server {
+                self.give_up(server, unanswered, now);
+            }
+            self.close(id, &worker.counters.closed_timeout);
+        }
         self.open.values().map(due).min()
     }
 }
 
-impl Connection {
-    fn send(&self, payload: &[u8], now: Instant) {
-        let counters = &self.worker.counters;
-        self.shared.used.set(now);
-        let socket = self.shared.socket.get_ref();
-        let sent = match socket.send(payload) {
-            // What came back for an earlier datagram.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => socket.send(payload),
-            sent => sent,
-        };
-        match sent {
-            Ok(_) => {
-                counters.to_udp.increment();
-                counters.to_udp_bytes.add(payload.len() as u64);
-            }
-            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                counters.dropped_size.increment();
-            }
-            Err(error) => {
-                debug!("cannot send to {}: {error}", self.shared.named);
-                counters.dropped_send.increment();
-            }
-        }
-    }
-}
-
-impl Drop for Connection {
+impl Drop for Connections {
     fn drop(&mut self) {
-        self.task.abort();
-        self.worker.connection_closed();
-    }
-}
-
-/// Puts what comes to a connection's socket into its client's queue, for ever.
-async fn relay(shared: Rc<Shared>, worker: Rc<Worker>, outbox: Rc<Outbox>) {
-    let counters = &worker.counters;
-    let mut errors = 0;
-    while let Ok(mut ready) = shared.socket.readable().await {
-        let received = worker.receive(shared.socket.get_ref(), |payload| {
-            if payload.len() > worker.options.udp_mtu {
-                counters.dropped_size.increment();
-                return;
-            }
-            match outbox.push(shared.id, shared.named, payload) {
-                Ok(()) => {
-                    counters.to_client.increment();
-                    counters.to_client_bytes.add(payload.len() as u64);
-                }
-                Err(Refused::Full) => counters.dropped_slow_client.increment(),
-                Err(Refused::TooLarge) => counters.dropped_size.increment(),
-            }
-        });
-        match received {
-            Ok(count) => {
-                errors = 0;
-                shared.used.set(Instant::now());
-                if count < BATCH {
-                    ready.clear_ready();
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-            // An ICMP message, such as of a port that is closed: something may lie behind it.
-            Err(_) => {
-                errors += 1;
-                if errors > ERRORS {
-                    errors = 0;
-                    ready.clear_ready();
-                }
-            }
-        }
+        let open = self.open.values().filter(|open| !open.is_closed()).count();
+        self.worker.counters.closed_with_client.add(open as u64);
     }
 }

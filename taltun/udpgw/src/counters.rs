@@ -59,8 +59,12 @@ counters! {
     closed_least_recent,
     /// Connections that weren't used for too long.
     closed_timeout,
-    /// Connections that began anew, with a flag or for another address.
+    /// Connections that began anew: with a flag, for another address or another name server.
     closed_rebind,
+    /// Connections to where clients may not send any more.
+    closed_denied,
+    /// Connections whose client ended.
+    closed_with_client,
     /// Datagrams sent for clients.
     to_udp,
     /// Bytes in them.
@@ -73,8 +77,10 @@ counters! {
     dropped_destination,
     /// Datagrams for a name server where there is none.
     dropped_no_resolver,
-    /// Datagrams for which there was no socket: no port or no file left, no route.
+    /// Datagrams for which there was no socket: no port left, no route.
     dropped_no_socket,
+    /// Datagrams for which no more files can be open.
+    dropped_no_file,
     /// Datagrams that the kernel refused to send.
     dropped_send,
     /// Datagrams larger than may be, in either direction.

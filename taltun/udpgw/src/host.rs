@@ -1,12 +1,12 @@
-//! What the host has: its own addresses, its name servers, how many files may be open.
+//! What the host has: its name servers, and how many files may be open.
 //!
-//! Addresses and name servers change while the gateway runs, so they are read again, at most
-//! every two seconds.
+//! The name servers change while the gateway runs, so they are read again, at most every two
+//! seconds.
 
 use std::cell::RefCell;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::ptr;
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
 /// How long what was read is good for.
@@ -16,54 +16,59 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// What was read last, and when.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
-    addresses: RefCell<Option<(Instant, Vec<IpAddr>)>>,
-    resolver: RefCell<Option<(Instant, Option<SocketAddr>)>>,
+    servers: RefCell<Option<(Instant, Vec<SocketAddr>)>>,
 }
 
 impl Host {
-    /// Whether `ip` is one of the host's own addresses. If they can't be read, all are taken
-    /// for such.
-    pub(crate) fn owns(&self, ip: IpAddr, now: Instant) -> bool {
-        let mut read = self.addresses.borrow_mut();
-        if is_old(read.as_ref().map(|(then, _)| *then), now) {
-            *read = own_addresses().map(|addresses| (now, addresses));
-        }
-        let ip = ip.to_canonical();
-        read.as_ref().is_none_or(|(_, own)| own.contains(&ip))
+    /// A name server of `/etc/resolv.conf`; after the last one comes the first one again.
+    pub(crate) fn name_server(&self, which: usize, now: Instant) -> Option<SocketAddr> {
+        self.name_server_of(which, now, || fs::read_to_string(RESOLV_CONF))
     }
 
-    /// The first name server of `/etc/resolv.conf`.
-    pub(crate) fn resolver(&self, now: Instant) -> Option<SocketAddr> {
-        let mut read = self.resolver.borrow_mut();
-        if is_old(read.as_ref().map(|(then, _)| *then), now) {
-            let text = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
-            *read = Some((now, first_name_server(&text)));
+    fn name_server_of(
+        &self,
+        which: usize,
+        now: Instant,
+        read: impl FnOnce() -> io::Result<String>,
+    ) -> Option<SocketAddr> {
+        let mut last = self.servers.borrow_mut();
+        let then = last.as_ref().map(|(then, _)| *then);
+        if then.is_none_or(|then| now.saturating_duration_since(then) > GOOD_FOR) {
+            match read() {
+                Ok(text) => *last = Some((now, name_servers(&text))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    *last = Some((now, Vec::new()));
+                }
+                // Such as for want of files: what was read before still holds.
+                Err(_) => {}
+            }
         }
-        read.as_ref().and_then(|(_, resolver)| *resolver)
+        let (_, servers) = last.as_ref()?;
+        let which = which.checked_rem(servers.len())?;
+        servers.get(which).copied()
     }
 }
 
-fn is_old(then: Option<Instant>, now: Instant) -> bool {
-    then.is_none_or(|then| now.saturating_duration_since(then) > GOOD_FOR)
+/// The `nameserver` lines that have an address. Without a scope that is a number, a link-local
+/// address can't be sent to.
+fn name_servers(text: &str) -> Vec<SocketAddr> {
+    text.lines().filter_map(name_server).collect()
 }
 
-/// The first `nameserver` line that has an address. Without a scope that is a number, a
-/// link-local address can't be sent to.
-fn first_name_server(text: &str) -> Option<SocketAddr> {
-    text.lines().find_map(|line| {
-        let mut words = line.split_ascii_whitespace();
-        if words.next()? != "nameserver" {
-            return None;
-        }
-        let (ip, scope) = match words.next()?.split_once('%') {
-            Some((ip, scope)) => (ip.to_owned(), Some(interface_index(scope)?)),
-            None => (line.split_ascii_whitespace().nth(1)?.to_owned(), None),
-        };
-        match ip.parse().ok()? {
-            IpAddr::V6(ip) => Some(SocketAddrV6::new(ip, 53, 0, scope.unwrap_or(0)).into()),
-            ip @ IpAddr::V4(_) => Some(SocketAddr::new(ip, 53)),
-        }
-    })
+fn name_server(line: &str) -> Option<SocketAddr> {
+    let mut words = line.split_ascii_whitespace();
+    if words.next()? != "nameserver" {
+        return None;
+    }
+    let address = words.next()?;
+    let (ip, scope) = match address.split_once('%') {
+        Some((ip, scope)) => (ip, Some(interface_index(scope)?)),
+        None => (address, None),
+    };
+    match ip.parse().ok()? {
+        IpAddr::V6(ip) => Some(SocketAddrV6::new(ip, 53, 0, scope.unwrap_or(0)).into()),
+        ip @ IpAddr::V4(_) => Some(SocketAddr::new(ip, 53)),
+    }
 }
 
 fn interface_index(name: &str) -> Option<u32> {
@@ -72,41 +77,6 @@ fn interface_index(name: &str) -> Option<u32> {
         let index = fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?;
         index.trim().parse().ok()
     })
-}
-
-/// The addresses of all interfaces.
-fn own_addresses() -> Option<Vec<IpAddr>> {
-    let mut first = ptr::null_mut();
-    // SAFETY: the kernel's answer is written to `first`, which lives as long as the call.
-    if unsafe { libc::getifaddrs(&raw mut first) } != 0 {
-        return None;
-    }
-    let mut addresses = Vec::new();
-    let mut next = first;
-    // SAFETY: `next` is an element of the list, or null at its end, until `freeifaddrs`.
-    while let Some(element) = unsafe { next.as_ref() } {
-        next = element.ifa_next;
-        let address = element.ifa_addr;
-        // SAFETY: an address is null or begins with its family.
-        let family = unsafe { address.as_ref() }.map(|address| i32::from(address.sa_family));
-        match family {
-            Some(libc::AF_INET) => {
-                // SAFETY: one of this family is a `sockaddr_in`, which may not be aligned.
-                let address = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
-                let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
-                addresses.push(ip.into());
-            }
-            Some(libc::AF_INET6) => {
-                // SAFETY: one of this family is a `sockaddr_in6`, which may not be aligned.
-                let address = unsafe { address.cast::<libc::sockaddr_in6>().read_unaligned() };
-                addresses.push(Ipv6Addr::from(address.sin6_addr.s6_addr).into());
-            }
-            _ => {}
-        }
-    }
-    // SAFETY: `first` is what `getifaddrs` gave, freed once and not used any more.
-    unsafe { libc::freeifaddrs(first) };
-    Some(addresses)
 }
 
 /// Lets this process open `wanted` files, as far as it may, and returns how many it can.
@@ -138,27 +108,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_owns_its_loopback_and_nothing_else() {
-        let host = Host::default();
-        let now = Instant::now();
-        assert!(host.owns(Ipv4Addr::LOCALHOST.into(), now));
-        assert!(host.owns("::ffff:127.0.0.1".parse().unwrap(), now));
-        assert!(!host.owns("192.0.2.1".parse().unwrap(), now));
+    fn name_servers_are_found() {
+        for (text, expected) in [
+            ("", &[][..]),
+            ("# nameserver 1.1.1.1\nsearch a\n", &[]),
+            (
+                "nameserver 1.1.1.1\nnameserver 2.2.2.2",
+                &["1.1.1.1:53", "2.2.2.2:53"],
+            ),
+            ("nameserver x\nnameserver\t::1 \nnameserver", &["[::1]:53"]),
+            ("nameserver fe80::1%lo", &["[fe80::1%1]:53"]),
+            ("nameserver fe80::1%7", &["[fe80::1%7]:53"]),
+        ] {
+            let expected: Vec<SocketAddr> =
+                expected.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(name_servers(text), expected, "{text}");
+        }
     }
 
     #[test]
-    fn the_first_name_server_is_found() {
-        for (text, expected) in [
-            ("", None),
-            ("# nameserver 1.1.1.1\nsearch a\n", None),
-            ("nameserver 1.1.1.1\nnameserver 2.2.2.2", Some("1.1.1.1:53")),
-            ("nameserver x\nnameserver\t::1 \n", Some("[::1]:53")),
-            ("nameserver fe80::1%lo", Some("[fe80::1%1]:53")),
-            ("nameserver fe80::1%7", Some("[fe80::1%7]:53")),
-        ] {
-            let expected = expected.map(|text| text.parse().unwrap());
-            assert_eq!(first_name_server(text), expected, "{text}");
-        }
+    fn what_can_not_be_read_is_as_before() {
+        let host = Host::default();
+        let mut now = Instant::now();
+        let mut ask = |which, read: io::Result<&str>| {
+            now += 2 * GOOD_FOR;
+            let server = host.name_server_of(which, now, || read.map(str::to_owned));
+            server.map(|server| server.ip().to_string())
+        };
+        let failed = || Err(io::Error::from_raw_os_error(libc::EMFILE));
+        assert_eq!(ask(0, failed()), None);
+        let two = "nameserver 1.1.1.1\nnameserver 2.2.2.2";
+        assert_eq!(ask(0, Ok(two)).as_deref(), Some("1.1.1.1"));
+        assert_eq!(ask(1, failed()).as_deref(), Some("2.2.2.2"));
+        assert_eq!(ask(2, failed()).as_deref(), Some("1.1.1.1"));
+        assert_eq!(ask(0, Err(io::ErrorKind::NotFound.into())), None);
+        assert_eq!(ask(0, failed()), None);
     }
 
     #[test]

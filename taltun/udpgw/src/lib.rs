@@ -9,13 +9,16 @@
 
 mod client;
 pub mod codec;
+mod connection;
 mod connections;
 mod counters;
 mod destinations;
+mod files;
 mod host;
 mod options;
 mod outbox;
 mod receive;
+mod routes;
 mod server;
 mod shared;
 mod sockets;
@@ -25,4 +28,4 @@ pub use counters::{Snapshot, Stats};
 pub use destinations::{Destinations, Guard};
 pub use host::raise_file_limit;
 pub use options::{Listen, LocalPorts, Options, QUEUE, UDP_MTU};
-pub use server::{Server, StartError, Watch};
+pub use server::{Listening, Server, StartError, Watch};

@@ -61,6 +61,8 @@ pub struct Options {
     pub destinations: Destinations,
     /// How many threads serve clients.
     pub workers: usize,
+    /// How many files the gateway may have open; none: all that it needs.
+    pub file_limit: Option<usize>,
     /// Whether the log has a line for each client that comes and goes, debug or not.
     pub log_clients: bool,
 }
@@ -94,6 +96,7 @@ impl Default for Options {
             local_ipv6: None,
             destinations: Destinations::default(),
             workers: 1,
+            file_limit: None,
             log_clients: true,
         }
     }
@@ -105,13 +108,54 @@ impl Options {
     pub fn memory_bound(&self) -> usize {
         const PER_CONNECTION: usize = 2048;
         const PER_CLIENT: usize = crate::codec::MAX_FRAME + QUEUE + 4096;
-        let connections = self.max_connections.min(usize::from(u16::MAX) + 1);
-        self.max_clients * (PER_CLIENT + connections * PER_CONNECTION)
+        self.max_clients * (PER_CLIENT + self.connections() * PER_CONNECTION)
     }
 
-    /// How many files can be open at the same time, with some to spare.
+    /// How many files can be open at the same time.
     pub fn files(&self) -> usize {
-        let connections = self.max_connections.min(usize::from(u16::MAX) + 1);
-        self.max_clients * (1 + connections) + 64
+        self.max_clients * (1 + self.connections()) + self.own_files()
+    }
+
+    /// How many clients, and how many connections of all of them together, the limit of files
+    /// has room for.
+    pub fn served(&self) -> (usize, usize) {
+        let all = self.max_clients * self.connections();
+        let Some(limit) = self.file_limit else {
+            return (self.max_clients, all);
+        };
+        let room = limit.saturating_sub(self.own_files());
+        let clients = self.max_clients.min(room / 2);
+        (clients, all.min(room - clients))
+    }
+
+    /// The files that it needs without clients, and one or two more for a moment.
+    fn own_files(&self) -> usize {
+        const PER_WORKER: usize = 8;
+        (1 + self.workers) * PER_WORKER + self.listen.len() + 32
+    }
+
+    /// How many a client can have: not more than it has names for.
+    fn connections(&self) -> usize {
+        self.max_connections.min(usize::from(u16::MAX) + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_and_connections_share_the_files_that_there_are() {
+        let options = |file_limit| Options {
+            file_limit,
+            ..Options::default()
+        };
+        let all = options(None);
+        assert_eq!(all.served(), (1000, 10_000));
+        assert_eq!(options(Some(all.files())).served(), (1000, 10_000));
+        let own = all.files() - 11_000;
+        assert_eq!(options(Some(own + 5000)).served(), (1000, 4000));
+        assert_eq!(options(Some(own + 1000)).served(), (500, 500));
+        assert_eq!(options(Some(7)).served(), (0, 0));
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::counters::Stats;
+use crate::files::Places;
 use crate::options::{Listen, Options};
 use crate::shared::{Accepted, Public};
 use crate::sockets;
@@ -46,9 +47,60 @@ pub enum StartError {
 /// A gateway that listens and serves nobody yet.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<std::net::TcpListener>,
+    listening: Listening,
     options: Arc<Options>,
     workers: Arc<[Arc<Public>]>,
+}
+
+/// Where a gateway listens, for one that takes its place.
+#[derive(Debug, Default)]
+pub struct Listening(Vec<Listener>);
+
+#[derive(Debug)]
+struct Listener {
+    listen: Listen,
+    receive_buffer: Option<usize>,
+    socket: std::net::TcpListener,
+}
+
+impl Listening {
+    /// Opens what `options` say. A socket of an earlier gateway that is as they say is kept;
+    /// the others may overlap, and the earlier ones are to be closed then. After an error the
+    /// earlier ones are as before.
+    fn open(options: &Options, earlier: &Self) -> Result<Self, StartError> {
+        let buffer = options.tcp_receive_buffer;
+        let open = |listen: &Listen| {
+            let same = |it: &&Listener| it.listen == *listen && it.receive_buffer == buffer;
+            match earlier.0.iter().find(same) {
+                Some(same) => same.socket.try_clone(),
+                None => sockets::listener(listen, options, !earlier.0.is_empty()),
+            }
+        };
+        let mut listeners: Vec<Listener> = Vec::new();
+        for listen in &options.listen {
+            let error = |reason| StartError::Listen {
+                address: listen.address,
+                reason,
+            };
+            if listeners.iter().any(|it| it.listen == *listen) {
+                return Err(error(io::Error::from_raw_os_error(libc::EADDRINUSE)));
+            }
+            listeners.push(Listener {
+                listen: listen.clone(),
+                receive_buffer: buffer,
+                socket: open(listen).map_err(error)?,
+            });
+        }
+        Ok(Self(listeners))
+    }
+
+    /// Whether others of ours may listen at addresses that overlap these.
+    fn share(&self, shared: bool) {
+        for listener in &self.0 {
+            // It fails for no socket that listens; if it did, what overlaps couldn't be opened.
+            let _ = sockets::share(&listener.socket, shared);
+        }
+    }
 }
 
 /// What a gateway has done, for whoever wants to know.
@@ -71,21 +123,21 @@ impl Watch {
 impl Server {
     /// Begins to listen.
     pub fn bind(options: Options) -> Result<Self, StartError> {
-        let listen = |listen: &Listen| {
-            sockets::listener(listen, &options).map_err(|reason| StartError::Listen {
-                address: listen.address,
-                reason,
-            })
-        };
-        let listeners = options
-            .listen
-            .iter()
-            .map(listen)
-            .collect::<Result<_, _>>()?;
+        Self::bind_in_place_of(options, &Listening::default())
+    }
+
+    /// Begins to listen, while an earlier gateway still does that it will take the place of. If
+    /// it can't, the earlier one has lost nothing.
+    pub fn bind_in_place_of(options: Options, earlier: &Listening) -> Result<Self, StartError> {
+        earlier.share(true);
+        let listening = Listening::open(&options, earlier);
+        earlier.share(false);
+        let listening = listening?;
+        listening.share(false);
         // The last counts for who accepts.
         let workers = (0..=options.workers.max(1)).map(|_| Arc::default());
         Ok(Self {
-            listeners,
+            listening,
             workers: workers.collect(),
             options: Arc::new(options),
         })
@@ -93,8 +145,22 @@ impl Server {
 
     /// Where clients can connect to.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let listeners = self.listeners.iter();
-        listeners.map(std::net::TcpListener::local_addr).collect()
+        let listeners = self.listening.0.iter();
+        listeners.map(|it| it.socket.local_addr()).collect()
+    }
+
+    /// The same for the gateway that will take its place. It has to be dropped for nobody to be
+    /// able to connect any more.
+    pub fn listening(&self) -> io::Result<Listening> {
+        let copy = |it: &Listener| {
+            Ok(Listener {
+                listen: it.listen.clone(),
+                receive_buffer: it.receive_buffer,
+                socket: it.socket.try_clone()?,
+            })
+        };
+        let all = self.listening.0.iter().map(copy);
+        all.collect::<io::Result<_>>().map(Listening)
     }
 
     /// To see what it does.
@@ -109,27 +175,36 @@ impl Server {
         stop: impl Future<Output = ()>,
         closed: impl FnOnce(),
     ) -> Result<(), StartError> {
-        let listeners = self.listeners.into_iter();
+        let listeners = self.listening.0.into_iter();
         let listeners = listeners
-            .map(TcpListener::from_std)
+            .map(|it| TcpListener::from_std(it.socket))
             .collect::<io::Result<Vec<_>>>()
             .map_err(StartError::Worker)?;
         let mut pool = Pool::start(&self.options, &self.workers)?;
         let mut stop = pin!(stop);
+        let mut next = 0;
         loop {
             let accepted = poll_fn(|context| {
                 if stop.as_mut().poll(context).is_ready() {
                     return Poll::Ready(None);
                 }
-                let mut accepted = listeners.iter().map(|one| one.poll_accept(context));
-                let accepted = accepted.find(Poll::is_ready);
-                accepted.map_or(Poll::Pending, |accepted| accepted.map(Some))
+                // The one after the last, so that none keeps another waiting.
+                let mut turns = (0..listeners.len()).map(|turn| (next + turn) % listeners.len());
+                let accepted = turns.find_map(|turn| match listeners[turn].poll_accept(context) {
+                    Poll::Ready(accepted) => Some((turn, accepted)),
+                    Poll::Pending => None,
+                });
+                let Some((turn, accepted)) = accepted else {
+                    return Poll::Pending;
+                };
+                next = turn + 1;
+                Poll::Ready(Some(accepted))
             });
             match accepted.await {
                 None => break,
                 Some(Ok((stream, address))) => pool.give(stream, address),
                 Some(Err(error)) => {
-                    pool.complain(&format!("cannot accept a client: {error}"));
+                    pool.complain(&format!("udpgw: cannot accept a client: {error}"));
                     tokio::select! {
                         () = &mut stop => break,
                         () = sleep(PAUSE) => {}
@@ -150,29 +225,31 @@ struct Pool {
     threads: Vec<JoinHandle<()>>,
     /// What counts for who accepts.
     own: Arc<Public>,
-    max_clients: usize,
+    clients: Arc<Places>,
     complained: Option<Instant>,
 }
 
 impl Pool {
     fn start(options: &Arc<Options>, public: &[Arc<Public>]) -> Result<Self, StartError> {
         let (own, workers) = public.split_last().expect("there is at least one");
+        let (clients, connections) = Places::of(options);
         let mut pool = Self {
             workers: Vec::new(),
             threads: Vec::new(),
             own: own.clone(),
-            max_clients: options.max_clients,
+            clients,
             complained: None,
         };
         for (number, public) in workers.iter().enumerate() {
             // Never more than the clients that are accepted and not refused.
             let (sender, receiver) = unbounded_channel();
             let (options, shown) = (options.clone(), public.clone());
+            let connections = connections.clone();
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(StartError::Worker)?;
             let thread = thread::Builder::new()
                 .name(format!("udpgw-{number}"))
-                .spawn(move || worker::run(&runtime, options, &shown, receiver))
+                .spawn(move || worker::run(&runtime, options, &shown, connections, receiver))
                 .map_err(StartError::Worker)?;
             pool.threads.push(thread);
             pool.workers.push((public.clone(), sender));
@@ -182,27 +259,32 @@ impl Pool {
 
     /// Gives a client to a worker, or refuses it.
     fn give(&mut self, stream: TcpStream, address: SocketAddr) {
-        let clients = |public: &Public| public.clients.load(Ordering::Relaxed);
-        let all: usize = self.workers.iter().map(|(public, _)| clients(public)).sum();
-        if all >= self.max_clients {
+        let Some(place) = self.clients.take() else {
             self.own.counters.clients_refused.increment();
             self.complain(&format!(
-                "refused client {address}: there are {all} clients, which is the most that may be"
+                "udpgw: refused client {address}: there are {} clients, which is the most that \
+                 may be",
+                self.clients.most()
             ));
             return;
-        }
+        };
         let Ok(stream) = stream.into_std() else {
             return;
         };
         let least = self
             .workers
             .iter()
-            .min_by_key(|(public, _)| clients(public));
+            .min_by_key(|(public, _)| public.clients.load(Ordering::Relaxed));
         if let Some((public, sender)) = least {
             public.clients.fetch_add(1, Ordering::Relaxed);
-            if sender.send(Accepted { stream, address }).is_err() {
+            let accepted = Accepted {
+                stream,
+                address,
+                place,
+            };
+            if sender.send(accepted).is_err() {
                 public.clients.fetch_sub(1, Ordering::Relaxed);
-                self.complain("a worker is gone");
+                self.complain("udpgw: a worker is gone");
             }
         }
     }
@@ -222,6 +304,6 @@ impl Pool {
             // One that panicked is over as well.
             let _ = thread.join();
         }
-        info!("the gateway has ended all clients");
+        info!("udpgw: all clients are ended");
     }
 }

@@ -8,21 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tracing::debug;
-
 use crate::counters::Counters;
 use crate::destinations::Verdict;
+use crate::files::{Place, Places};
 use crate::host::Host;
 use crate::options::Options;
 use crate::receive::Receiver;
+use crate::routes::Routes;
 
 /// How many bytes of a client's are read at once.
-const READ: usize = 64 << 10;
+pub(crate) const READ: usize = 64 << 10;
 
 /// A client that a worker is to serve.
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) address: SocketAddr,
+    pub(crate) place: Place,
 }
 
 /// What a worker shows to other threads.
@@ -39,6 +40,9 @@ pub(crate) struct Worker {
     pub(crate) options: Arc<Options>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) host: Host,
+    /// Places for the sockets of all connections, those of other workers included.
+    pub(crate) places: Arc<Places>,
+    routes: Routes,
     /// Where the search for a local port ended.
     pub(crate) last_port: Cell<u16>,
     /// Where clients' bytes are read to.
@@ -48,11 +52,16 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(options: Arc<Options>, public: Arc<Public>) -> Self {
+    pub(crate) fn new(options: Arc<Options>, public: Arc<Public>, places: Arc<Places>) -> Self {
+        let routes = Routes::default();
+        // It is tried again when it is needed.
+        let _ = routes.connect();
         Self {
             options,
             counters: public.counters.clone(),
             host: Host::default(),
+            places,
+            routes,
             last_port: Cell::new(0),
             buffer: RefCell::new(vec![0; READ].into_boxed_slice()),
             receiver: RefCell::default(),
@@ -62,17 +71,29 @@ impl Worker {
 
     /// What lets a client send to `destination`; none if nothing does, which is counted.
     pub(crate) fn may_send(&self, destination: SocketAddr, now: Instant) -> Option<Verdict> {
-        let verdict = self.options.destinations.judge(destination.ip());
-        let owned = || self.host.owns(destination.ip(), now);
-        if destination.port() == 0
-            || verdict == Verdict::Denied
-            || verdict == Verdict::AllowedIfForeign && owned()
-        {
-            debug!("a client may not send to {destination}");
-            self.counters.dropped_destination.increment();
-            return None;
+        let ip = destination.ip();
+        let verdict = self.options.destinations.judge(ip);
+        let may = match verdict {
+            _ if destination.port() == 0 => Ok(false),
+            Verdict::Denied => Ok(false),
+            Verdict::Allowed => Ok(true),
+            Verdict::AllowedIfForeign => self.routes.lead_away(ip, now),
+        };
+        match may {
+            Ok(true) => return Some(verdict),
+            Ok(false) => self.counters.dropped_destination.increment(),
+            Err(error) => self.count_no_socket(&error),
         }
-        Some(verdict)
+        None
+    }
+
+    /// Counts a datagram that found no socket.
+    pub(crate) fn count_no_socket(&self, error: &io::Error) {
+        if is_want_of_files(error) {
+            self.counters.dropped_no_file.increment();
+        } else {
+            self.counters.dropped_no_socket.increment();
+        }
     }
 
     /// Reads what `socket` has: see [`Receiver::receive`].
@@ -87,4 +108,9 @@ impl Worker {
     pub(crate) fn connection_closed(&self) {
         self.public.connections.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Whether something failed because no more files can be open.
+pub(crate) fn is_want_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }

@@ -19,12 +19,18 @@ const KEEPALIVE_TIMES: u32 = 6;
 /// How many local ports are tried for a connection.
 const PORTS_TRIED: u16 = 64;
 
-/// A socket that clients connect to.
-pub(crate) fn listener(listen: &Listen, options: &Options) -> io::Result<TcpListener> {
+/// A socket that clients connect to. With `shared` its address may overlap that of another one
+/// that is so, too, until both say otherwise.
+pub(crate) fn listener(
+    listen: &Listen,
+    options: &Options,
+    shared: bool,
+) -> io::Result<TcpListener> {
     let address = listen.address;
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
         // So that 0.0.0.0 and [::] can be listened on at the same time.
         socket.set_only_v6(true)?;
@@ -37,6 +43,11 @@ pub(crate) fn listener(listen: &Listen, options: &Options) -> io::Result<TcpList
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Whether another socket of ours may listen at an address that overlaps this one's.
+pub(crate) fn share(socket: &impl AsFd, shared: bool) -> io::Result<()> {
+    SockRef::from(socket).set_reuse_port(shared)
 }
 
 /// Sets what a client's socket needs.

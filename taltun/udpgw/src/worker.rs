@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::LocalSet;
 
 use crate::client;
+use crate::files::Places;
 use crate::options::Options;
 use crate::shared::{Accepted, Public, Worker};
 
@@ -17,17 +18,18 @@ pub(crate) fn run(
     runtime: &Runtime,
     options: Arc<Options>,
     public: &Arc<Public>,
+    places: Arc<Places>,
     mut clients: UnboundedReceiver<Accepted>,
 ) {
     let local = LocalSet::new();
-    let worker = Rc::new(Worker::new(options, public.clone()));
+    let worker = Rc::new(Worker::new(options, public.clone(), places));
     local.block_on(runtime, async {
         while let Some(accepted) = clients.recv().await {
-            let place = Place(public.clone());
+            let one = Counted(public.clone());
             let worker = worker.clone();
             tokio::task::spawn_local(async move {
                 client::serve(worker, accepted).await;
-                drop(place);
+                drop(one);
             });
         }
     });
@@ -36,10 +38,10 @@ pub(crate) fn run(
     drop(local);
 }
 
-/// A client's place among those of the worker.
-struct Place(Arc<Public>);
+/// A client among those of the worker.
+struct Counted(Arc<Public>);
 
-impl Drop for Place {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.clients.fetch_sub(1, Ordering::Relaxed);
     }

@@ -307,13 +307,23 @@ def until_silent(gateway, v4):
     assert False, "it still answers"
 
 
+def sends(gateway, v4):
+    """Uses one connection for ever, whatever comes back; says so when it works."""
+    client = Client(gateway)
+    client.echoes(1, v4, b"first")
+    print("ready", flush=True)
+    while True:
+        client.send(1, v4, b"more")
+        time.sleep(0.1)
+
+
 def main():
     name, *words = sys.argv[1:]
     if name == "serve":
         serve(*words)
     addresses = [(words[n], int(words[n + 1])) for n in range(0, len(words), 2)]
     scenarios = (echo, dns, rebind, limits, slow, liars, denied, allowed, crowd, stay,
-                 until_silent)
+                 until_silent, sends)
     {scenario.__name__: scenario for scenario in scenarios}[name](*addresses)
     print("ok", flush=True)
 

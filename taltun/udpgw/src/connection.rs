@@ -1,0 +1,250 @@
+//! A connection: the UDP socket of one of a client's ids.
+//!
+//! The socket is connected, so that only who the client named can answer. A task puts what comes
+//! into the client's queue. Whoever closes the connection closes the socket at once; the task
+//! ends when its turn comes.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::unix::AsyncFd;
+use tokio::task::AbortHandle;
+use tracing::debug;
+
+use crate::codec::Datagram;
+use crate::files::Place;
+use crate::outbox::{Outbox, Refused};
+use crate::receive::BATCH;
+use crate::shared::Worker;
+
+/// A socket with so many errors in a row is left alone until something comes.
+const ERRORS: usize = 16;
+/// So many batches are read before it is somebody else's turn.
+const BATCHES: usize = 4;
+/// A connection in use is judged again so often: addresses, routes and guarded networks change.
+const JUDGED_FOR: Duration = Duration::from_secs(2);
+/// A name server that says nothing for so long doesn't answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A connection; its socket is closed when it is dropped.
+pub(crate) struct Connection {
+    shared: Rc<Shared>,
+    task: AbortHandle,
+}
+
+/// A connection's socket, with its place among all of them.
+pub(crate) struct Open {
+    pub(crate) socket: AsyncFd<UdpSocket>,
+    pub(crate) place: Place,
+}
+
+/// What a connection and its task have in common.
+struct Shared {
+    id: u16,
+    /// What the client calls the other end.
+    named: SocketAddr,
+    /// What it is.
+    destination: SocketAddr,
+    /// Whether it is a name server of ours.
+    dns: bool,
+    open: RefCell<Option<(AsyncFd<UdpSocket>, Place)>>,
+    used: Cell<Instant>,
+    judged: Cell<Instant>,
+    /// Since when a name server owes an answer.
+    asked: Cell<Option<Instant>>,
+    worker: Rc<Worker>,
+    outbox: Rc<Outbox>,
+}
+
+impl Connection {
+    /// One for what `datagram` names, which is at `destination`.
+    pub(crate) fn new(
+        datagram: &Datagram<'_>,
+        destination: SocketAddr,
+        open: Open,
+        worker: Rc<Worker>,
+        outbox: Rc<Outbox>,
+        now: Instant,
+    ) -> Self {
+        worker.counters.opened.increment();
+        worker.connection_opened();
+        let shared = Rc::new(Shared {
+            id: datagram.id,
+            named: datagram.address,
+            destination,
+            dns: datagram.dns,
+            open: RefCell::new(Some((open.socket, open.place))),
+            used: Cell::new(now),
+            judged: Cell::new(now),
+            asked: Cell::new(None),
+            worker,
+            outbox,
+        });
+        let relay = shared.clone();
+        let relay = poll_fn(move |context| relay.poll_relay(context));
+        let task = tokio::task::spawn_local(relay).abort_handle();
+        Self { shared, task }
+    }
+
+    /// Whether this is what `datagram` is for.
+    pub(crate) fn is_for(&self, datagram: &Datagram<'_>) -> bool {
+        !datagram.rebind && self.shared.named == datagram.address && self.shared.dns == datagram.dns
+    }
+
+    /// The name server that it asks, if it asks one.
+    pub(crate) fn name_server(&self) -> Option<SocketAddr> {
+        self.shared.dns.then_some(self.shared.destination)
+    }
+
+    /// Whether that owes an answer for longer than it should.
+    pub(crate) fn is_unanswered(&self, now: Instant) -> bool {
+        let asked = self.shared.asked.get();
+        asked.is_some_and(|then| now.saturating_duration_since(then) > PATIENCE)
+    }
+
+    /// When it was used last.
+    pub(crate) fn used(&self) -> Instant {
+        self.shared.used.get()
+    }
+
+    /// Whether it is closed already, as its task does if a rule changes.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    /// Whether the rules still allow it; if not, that is counted.
+    pub(crate) fn is_allowed(&self, now: Instant) -> bool {
+        self.shared.is_allowed(now)
+    }
+
+    /// Sends a datagram.
+    pub(crate) fn send(&self, payload: &[u8], now: Instant) {
+        let shared = &self.shared;
+        let counters = &shared.worker.counters;
+        shared.used.set(now);
+        let open = shared.open.borrow();
+        let Some((socket, _)) = &*open else {
+            return;
+        };
+        let socket = socket.get_ref();
+        let sent = match socket.send(payload) {
+            // What came back for an earlier datagram.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => socket.send(payload),
+            sent => sent,
+        };
+        match sent {
+            Ok(_) => {
+                counters.to_udp.increment();
+                counters.to_udp_bytes.add(payload.len() as u64);
+                if shared.dns && shared.asked.get().is_none() {
+                    shared.asked.set(Some(now));
+                }
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                counters.dropped_size.increment();
+            }
+            Err(error) => {
+                debug!("udpgw: cannot send to {}: {error}", shared.destination);
+                counters.dropped_send.increment();
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.shared.close();
+    }
+}
+
+impl Shared {
+    fn close(&self) {
+        if self.open.take().is_some() {
+            self.worker.connection_closed();
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.open.borrow().is_none()
+    }
+
+    fn is_allowed(&self, now: Instant) -> bool {
+        if self.dns || now.saturating_duration_since(self.judged.get()) <= JUDGED_FOR {
+            return true;
+        }
+        self.judged.set(now);
+        self.worker.may_send(self.destination, now).is_some()
+    }
+
+    /// Puts what comes to the socket into the client's queue, until the connection is closed.
+    fn poll_relay(&self, context: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        if !self.is_closed() && !self.is_allowed(now) {
+            self.worker.counters.closed_denied.increment();
+            self.close();
+        }
+        let mut errors = 0;
+        for _ in 0..BATCHES {
+            let open = self.open.borrow();
+            let Some((socket, _)) = &*open else {
+                return Poll::Ready(());
+            };
+            let Ok(mut ready) = ready!(socket.poll_read_ready(context)) else {
+                return Poll::Ready(());
+            };
+            let received = self
+                .worker
+                .receive(socket.get_ref(), |payload| self.take(payload));
+            match received {
+                Ok(count) => {
+                    errors = 0;
+                    self.used.set(now);
+                    self.asked.set(None);
+                    if count < BATCH {
+                        ready.clear_ready();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                // An ICMP message, such as of a port that is closed: something may lie behind it.
+                Err(_) => {
+                    if self.dns {
+                        // There is nobody to wait for.
+                        let long_ago = now.checked_sub(2 * PATIENCE);
+                        self.asked.set(Some(long_ago.unwrap_or(now)));
+                    }
+                    errors += 1;
+                    if errors > ERRORS {
+                        errors = 0;
+                        ready.clear_ready();
+                    }
+                }
+            }
+        }
+        // There may be more, and others are next.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Puts a datagram into the queue, or drops it.
+    fn take(&self, payload: &[u8]) {
+        let counters = &self.worker.counters;
+        if payload.len() > self.worker.options.udp_mtu {
+            counters.dropped_size.increment();
+            return;
+        }
+        match self.outbox.push(self.id, self.named, payload) {
+            Ok(()) => {
+                counters.to_client.increment();
+                counters.to_client_bytes.add(payload.len() as u64);
+            }
+            Err(Refused::Full) => counters.dropped_slow_client.increment(),
+            Err(Refused::TooLarge) => counters.dropped_size.increment(),
+        }
+    }
+}

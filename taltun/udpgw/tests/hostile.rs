@@ -1,0 +1,207 @@
+//! A gateway beside clients that open connections without end: it holds no more files than it
+//! says, and others get their turn. Each test counts the files of the whole process, so they take
+//! turns.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "only tests, with helpers that clippy doesn't take for such"
+)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use taltun_udpgw::codec::REBIND;
+use taltun_udpgw::{Destinations, Options, Server, Watch};
+use tokio::sync::oneshot;
+
+static TURNS: Mutex<()> = Mutex::new(());
+
+/// Runs `test` beside a gateway, with its address and its counters.
+fn beside(options: Options, test: impl FnOnce(SocketAddr, &Watch)) {
+    let _turn = TURNS.lock().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _inside = runtime.enter();
+    let server = Server::bind(options).unwrap();
+    let address = server.addresses().unwrap()[0];
+    let watch = server.watch();
+    let (stop, stopped) = oneshot::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let stopped = async { drop(stopped.await) };
+            runtime.block_on(server.run(stopped, || ())).unwrap();
+        });
+        // Dropped if the test fails, which ends the gateway as well.
+        let _stop = stop;
+        test(address, &watch);
+    });
+}
+
+fn options() -> Options {
+    let loopback = "127.0.0.1/32".parse().unwrap();
+    Options {
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
+        max_connections: 5,
+        destinations: Destinations::new(vec![loopback], Vec::new()),
+        ..Options::default()
+    }
+}
+
+/// Somebody who answers with what came; dropped with its socket's owner.
+fn echo() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    });
+    address
+}
+
+fn frame(flags: u8, id: u16, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    let SocketAddr::V4(to) = to else {
+        panic!("IPv4 alone")
+    };
+    let length = 9 + payload.len() as u16;
+    let mut frame = length.to_le_bytes().to_vec();
+    frame.push(flags);
+    frame.extend(id.to_le_bytes());
+    frame.extend(to.ip().octets());
+    frame.extend(to.port().to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+fn connect(gateway: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(gateway).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let limit = Some(Duration::from_secs(20));
+    stream.set_read_timeout(limit).unwrap();
+    stream
+}
+
+/// Sends a datagram and waits until it is back.
+fn round_trip(stream: &mut TcpStream, id: u16, to: SocketAddr) -> Duration {
+    let start = Instant::now();
+    let sent = frame(0, id, to, b"there and back");
+    stream.write_all(&sent).unwrap();
+    let mut got = vec![0; sent.len()];
+    stream.read_exact(&mut got).unwrap();
+    assert_eq!(got, sent);
+    start.elapsed()
+}
+
+fn open_files() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Sends as fast as the gateway takes it, until `stop`.
+fn flood(gateway: SocketAddr, frames: &[u8], stop: &AtomicBool) {
+    let mut stream = connect(gateway);
+    stream.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match stream.write(&frames[sent..]) {
+            Ok(count) => sent = (sent + count) % frames.len(),
+            Err(_) => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+#[test]
+fn clients_that_open_without_end_hold_what_they_may_and_leave_others_their_turn() {
+    const HOSTILE: usize = 3;
+    let (to, nobody) = (echo(), echo());
+    for by_id in [false, true] {
+        beside(options(), |gateway, watch| {
+            let frame_of = |id: u16| {
+                if by_id {
+                    frame(0, id, nobody, b"")
+                } else {
+                    frame(REBIND, 1, nobody, b"")
+                }
+            };
+            let frames: Vec<u8> = (0..20_000).flat_map(frame_of).collect();
+            let stop = AtomicBool::new(false);
+            let mut user = connect(gateway);
+            round_trip(&mut user, 1, to);
+            let before = open_files();
+            let mut times = Vec::new();
+            let mut most = 0;
+            thread::scope(|scope| {
+                for _ in 0..HOSTILE {
+                    scope.spawn(|| flood(gateway, &frames, &stop));
+                }
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_secs(2) {
+                    times.push(round_trip(&mut user, 1, to));
+                    times.push(round_trip(&mut user, 2, to));
+                    most = most.max(open_files());
+                }
+                stop.store(true, Ordering::Relaxed);
+            });
+            // Theirs and the gateway's end of each connection, one for a moment, and one to look.
+            let allowed = before + HOSTILE * (2 + 5) + 1 + 1 + 1;
+            assert!(most <= allowed, "{most} files, {before} before");
+            times.sort_unstable();
+            let typical = times[times.len() / 2];
+            assert!(typical < Duration::from_millis(150), "{typical:?}");
+            let counted = watch.stats().counted;
+            assert!(counted.opened > 1000, "{}", counted.opened);
+            assert_eq!(counted.dropped_no_file, 0);
+        });
+    }
+}
+
+#[test]
+fn want_of_files_is_told_and_closes_no_connection_of_others() {
+    let to = echo();
+    let all = options().files();
+    let without_clients = all - options().max_clients * 6;
+    let options = Options {
+        file_limit: Some(without_clients + 20),
+        ..options()
+    };
+    let (clients, connections) = options.served();
+    assert_eq!((clients, connections), (10, 10));
+    beside(options, |gateway, watch| {
+        let mut first = connect(gateway);
+        round_trip(&mut first, 1, to);
+        let mut others: Vec<_> = (0..3).map(|_| connect(gateway)).collect();
+        // Nine places are left for these.
+        for id in 1..=5 {
+            for other in &mut others {
+                other.write_all(&frame(0, id, to, b"x")).unwrap();
+            }
+        }
+        let start = Instant::now();
+        while watch.stats().counted.dropped_no_file < 6 {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            thread::sleep(Duration::from_millis(10));
+        }
+        let stats = watch.stats();
+        assert_eq!(stats.connections, 10);
+        assert_eq!(stats.counted.dropped_destination, 0);
+        // Judged again, and still there.
+        thread::sleep(Duration::from_millis(2300));
+        round_trip(&mut first, 1, to);
+        drop(others);
+        while watch.stats().connections > 1 {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            thread::sleep(Duration::from_millis(10));
+        }
+        let counted = watch.stats().counted;
+        assert_eq!(counted.opened, 10);
+        assert_eq!(counted.closed_with_client, 9);
+        round_trip(&mut first, 2, to);
+    });
+}
