@@ -15,14 +15,14 @@ use crate::layer::Layer;
 
 /// Drop everything that comes from a network or from a peer.
 ///
-/// A network is one of the underlay: its datagrams are dropped by the XDP program, before they
-/// cost anything. With --inner it is one inside the tunnel. A peer, by name or public key, is
-/// banned by all the addresses that it owns inside the tunnel now; with --outer by the address
-/// that it was last heard from. A ban ends after --for, with `unban`, or when the tunnel stops;
-/// for lasting ones use `deny` and `deny_inner` in the configuration.
+/// A network is on the underlay: the XDP program drops its datagrams before they cost anything.
+/// With --inner it is inside the tunnel. For a peer, by name or public key, all addresses that it
+/// owns inside the tunnel now are banned; with --outer the address that it was last heard from. A
+/// ban ends after --for, with `unban`, or when the tunnel stops; for lasting bans use `deny` and
+/// `deny_inner` in the configuration.
 ///
-/// What may be a mistake asks back: a network larger than a /8 (IPv6: /16), and an address
-/// inside the tunnel without --inner.
+/// Refused without --force: a network larger than a /8 (IPv6: /16), and one of this machine's own
+/// addresses. Refused without --inner or --outer: an address inside the tunnel.
 #[derive(Args)]
 pub(super) struct Ban {
     /// A network, a bare address, or a peer.
@@ -42,7 +42,7 @@ pub(super) struct Ban {
     #[arg(long = "for", value_name = "DURATION")]
     duration: Option<Duration>,
 
-    /// Ban without asking back.
+    /// Ban even what may be a mistake.
     #[arg(long)]
     force: bool,
 

@@ -12,9 +12,9 @@ use crate::system;
 
 /// Check a configuration without touching anything.
 ///
-/// Prints one line for what is wrong, naming file, line, key and remedy, and exits with 2;
-/// else prints what would be run, our public key among it. A program that the file needs and
-/// this machine lacks is a warning; warnings don't change the exit code.
+/// Prints one line per mistake, with file, line, key and remedy, and exits with 2. If there is
+/// none, it prints what would run, our public key included. It warns of programs that the file
+/// needs and this machine lacks; warnings don't change the exit code.
 #[derive(Args)]
 pub(super) struct Check {
     /// The configuration file.

@@ -10,14 +10,13 @@ use super::{output, secret};
 use crate::config::{self, wgquick};
 use crate::control::{self, request};
 
-/// Translate a configuration or a running tunnel to a wg-quick file, on standard output.
+/// Print a configuration or a running tunnel as a wg-quick file.
 ///
-/// With an interface it is the running tunnel as it is now, with what `wg` changed and where
-/// its peers are; that takes root. Without one it is the configuration file, with its
-/// comments. What wg-quick has no word for, such as a peer's name, is kept as a comment, which
-/// `import` makes a setting again unless it is a hook. Of a tunnel made by name, addresses are
-/// left out: Taltun doesn't know them. Keep the outcome to its owner: the private key is in it
-/// (`umask 077`).
+/// With an interface: the running tunnel as it is now, with what `wg` changed and its peers'
+/// endpoints; that takes root. Without one: the configuration file, with its comments. Settings
+/// that wg-quick doesn't have, such as a peer's name, become comments; `import` makes settings of
+/// these again, but never hooks. For a tunnel made by name, addresses are left out: Taltun doesn't
+/// know them. Protect the result (`umask 077`): the private key is in it.
 #[derive(Args)]
 pub(super) struct Export {
     /// The running tunnel with this interface; without it, the configuration file.

@@ -9,11 +9,11 @@ use super::failure::Failure;
 use super::{output, secret};
 use crate::config::wgquick;
 
-/// Translate a wg-quick file to a configuration of Taltun's, on standard output.
+/// Convert a wg-quick file to a Taltun configuration, on standard output.
 ///
-/// It means the same as with `wg-quick up`, or is refused with the line at fault. Standard error
-/// tells what is odd about it and which of its commands root will run. The interface is called
-/// like the file. Keep the outcome to its owner: the private key is in it (`umask 077`).
+/// The result means the same as the file does with `wg-quick up`; else it is refused with the line
+/// at fault. Standard error lists what is odd about it and which of its commands root will run. The
+/// interface gets the name of the file. Protect the result (`umask 077`): the private key is in it.
 #[derive(Args)]
 pub(super) struct Import {
     /// The wg-quick file, such as /etc/wireguard/wg0.conf.

@@ -19,10 +19,10 @@ pub(super) const BY_NAME: &str = "interface";
 /// Make an interface for wg and wg-quick, and serve it in the background.
 ///
 /// A drop-in for wireguard-go: the interface has no key, no peers and no addresses until `wg`
-/// and `ip` give it some, which is what wg-quick does. It goes when the interface is deleted
-/// or its socket in /var/run/wireguard is removed. `LOG_LEVEL` (silent, error, verbose) says
-/// what is logged; with it the log stays on standard error. Programs that expect wireguard-go
-/// may leave the word `interface` out: `taltun wg0`, `taltun -f NAME`.
+/// and `ip` give it some, which is what wg-quick does. It ends when somebody deletes the interface
+/// or its socket in /var/run/wireguard. `LOG_LEVEL` (silent, error, verbose) sets what is logged;
+/// with it the log stays on standard error. Programs that expect wireguard-go may leave out the
+/// word `interface`: `taltun wg0`, `taltun -f NAME`.
 #[derive(Args)]
 pub(super) struct Interface {
     /// Stay in the foreground.

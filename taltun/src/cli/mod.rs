@@ -39,8 +39,8 @@ use failure::Failure;
 /// A WireGuard-compatible VPN hub.
 ///
 /// Taltun runs one tunnel from one small TOML file. Any WireGuard client can be its peer.
-/// On kernels that allow it, an XDP program counts who sends and drops what can't be ours
-/// before it costs anything.
+/// On kernels that allow it, an XDP program counts senders and drops foreign traffic before
+/// it costs anything.
 #[derive(Parser)]
 #[command(name = "taltun", version, after_help = EXAMPLES)]
 struct Cli {
@@ -67,11 +67,13 @@ Examples:
 wireguard-go, and so does any `taltun NAME` where WG_QUICK_USERSPACE_IMPLEMENTATION is set.
 
 Exit codes: 0 done; 2 wrong usage or configuration; 1 anything else.
-Environment: TALTUN_RUNTIME_DIR, where control sockets are (default /run/taltun), and below it,
-if it is set, wg's; TALTUN_UAPI_DIR, where wg's are (default /var/run/wireguard);
-TALTUN_STATE_DIR, where peers' endpoints and addresses led by name are kept
-(default /var/lib/taltun);
-NO_COLOR, for a log without colours.";
+Environment:
+  TALTUN_RUNTIME_DIR  directory of the control sockets (default /run/taltun); if set, wg's
+                      sockets are below it
+  TALTUN_UAPI_DIR     directory of wg's sockets (default /var/run/wireguard)
+  TALTUN_STATE_DIR    where peers' endpoints and addresses of `[dns_routes]` are saved
+                      (default /var/lib/taltun)
+  NO_COLOR            a log without colours";
 
 #[derive(Subcommand)]
 enum Command {

@@ -7,10 +7,10 @@ use super::output;
 use super::target::Target;
 use crate::control::request;
 
-/// Have a running tunnel read its configuration file again.
+/// Make a running tunnel read its configuration file again.
 ///
-/// If the file has a mistake, it is printed, everything goes on as before, and the exit code is
-/// 2. It is 1 where no tunnel runs, or where what differs takes a restart.
+/// Exit codes: 0 done; 2 the file has a mistake, which is printed, and everything goes on as
+/// before; 1 no tunnel runs, or a change needs a restart.
 #[derive(Args)]
 pub(super) struct Reload {
     #[command(flatten)]

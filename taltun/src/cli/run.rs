@@ -16,9 +16,9 @@ const DEFAULT_FILE: &str = "config.toml";
 
 /// Run a tunnel in the foreground until SIGINT or SIGTERM.
 ///
-/// Everything can be said in the file; the options override it. Without --config, config.toml
-/// in the current directory is read if it is there; --key and --vip are enough to run without
-/// any file. The options may be written with a single dash, as for the Go version.
+/// The file can set everything; the options override it. Without --config, Taltun reads config.toml
+/// in the current directory if it is there; with --key and --vip it needs no file. The options may
+/// have a single dash, as in the Go version.
 #[derive(Args)]
 pub(super) struct Run {
     /// The configuration file [default: config.toml].
@@ -42,8 +42,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "ADDRESS")]
     vip: Vec<String>,
 
-    /// A peer in addition to those of the file; HOST:PORT may be left empty for one that
-    /// comes to us. May be repeated.
+    /// A peer in addition to those of the file; leave HOST:PORT empty for a peer that starts the
+    /// handshake itself. May be repeated.
     #[arg(long, value_name = "VIP,HOST:PORT,PUBLIC_KEY")]
     peer: Vec<String>,
 

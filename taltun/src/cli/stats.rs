@@ -26,7 +26,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Moves a terminal's cursor home and clears what is there.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// Show what a running tunnel moved and dropped, and who sends to it.
+/// Show a running tunnel's traffic, drops and senders.
 #[derive(Args)]
 pub(super) struct StatsCommand {
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub(super) struct StatsCommand {
     #[arg(long)]
     json: bool,
 
-    /// Go on every second, with rates, until interrupted; with --json, an object a line.
+    /// Repeat every second, with rates, until interrupted; with --json, an object per line.
     #[arg(long)]
     watch: bool,
 }

@@ -8,7 +8,7 @@ use super::target::Target;
 use crate::control::request;
 use crate::layer::Layer;
 
-/// Take a ban back.
+/// End a ban.
 ///
 /// What the configuration denies as well stays denied the first time, and is named; a second
 /// unban lifts that, too, until the next reload or start.

@@ -8,11 +8,11 @@ use crate::config;
 use crate::control::{self, ControlError, ControlSocket};
 use crate::system::{self, Scope, Undone};
 
-/// Release what a tunnel that was killed left on this host.
+/// Undo what a killed tunnel left on this host.
 ///
-/// Its kill switch and other firewall rules, policy rules, name servers and kernel settings are
-/// taken back, as at an orderly end. While a tunnel of this name runs, nothing is touched: stop
-/// it instead, which takes all of it back.
+/// This removes its kill switch and other firewall rules, policy rules, name servers and kernel
+/// settings, as an orderly end does. While a tunnel of this name runs, it touches nothing: stop
+/// the tunnel instead, which undoes all of it.
 ///
 /// Exit codes: 0 all of it is undone, or there was nothing to undo; 1 the tunnel runs, or
 /// something couldn't be undone; 2 wrong usage.
