@@ -1,4 +1,4 @@
-//! BLAKE2s as mac1 and mac2 need it: 128 bits, with a key, over messages of known length.
+//! BLAKE2s for mac1 and mac2: 128 bits, keyed, over messages of known length.
 //!
 //! The key fills a block of its own at the start, so what remains of it is the state after
 //! that block. Where the key is always the same, user space computes that once ([`keyed`]):
@@ -63,10 +63,10 @@ pub enum More {
     Ends = u32::MAX,
 }
 
-/// Works one block into the state. `hashed` counts the bytes so far, with this block's, the
+/// Compresses one block into the state. `hashed` counts the bytes so far, with this block's, the
 /// key's block included, but without the zeros that fill up the last block.
 ///
-/// Gives the first word of the new state. Somebody has to use it: else the compiler makes
+/// Returns the first word of the new state. The caller must use it: else the compiler makes
 /// this a function that returns nothing, and the verifier takes what is left in the
 /// register for an attempt to return a pointer to the stack.
 #[inline(never)]
@@ -94,8 +94,8 @@ pub fn compress(state: &mut State, block: &Block, hashed: u32, more: More) -> u3
     v12 ^= hashed;
     v14 ^= more as u32;
 
-    // Each time from memory, where the compiler would keep all sixteen words at hand: there
-    // are ten registers, and what doesn't fit goes to the stack, which has no room.
+    // Read from memory each time. Else the compiler would keep all sixteen words: there are ten
+    // registers, and what doesn't fit goes to the stack, which has no room.
     let word = |at: usize| {
         let word: &u32 = &block[at];
         // SAFETY: a reference is valid to read from.

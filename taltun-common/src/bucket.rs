@@ -4,9 +4,8 @@
 //! until `t`. So there is nothing to refill; an entry whose time has passed says the same
 //! as no entry; and one 64-bit word holds a bucket, which processors write in one piece.
 //!
-//! Looking and taking are two steps, so that whoever finds after looking that a message is
-//! worth nothing takes nothing: a bucket belongs to a source address, which anybody can
-//! write on a datagram.
+//! Looking and taking are two steps, so that a worthless message takes no token: a bucket
+//! belongs to a source address, and anybody can forge one.
 
 /// How fast tokens flow in, and how many a bucket holds. All zero: there is no limit.
 #[repr(C)]
@@ -23,7 +22,7 @@ pub struct Rate {
 pub const LEAST_BURST: u64 = 5;
 
 impl Rate {
-    /// So many tokens a second, of which a bucket holds `burst`.
+    /// `tokens` a second, of which a bucket holds `burst`.
     #[must_use]
     pub const fn with_burst(tokens: u32, burst: u32) -> Self {
         let token = 1_000_000_000 / tokens as u64;
@@ -33,8 +32,7 @@ impl Rate {
         }
     }
 
-    /// So many tokens a second; a bucket holds those of one second, [`LEAST_BURST`] at
-    /// least.
+    /// `tokens` a second; a bucket holds those of one second, at least [`LEAST_BURST`].
     #[must_use]
     pub const fn per_second(tokens: u32) -> Self {
         if tokens == 0 {

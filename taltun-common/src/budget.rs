@@ -1,10 +1,10 @@
 //! What a flood may cost: how often a second the programs do what takes long.
 //!
-//! A source address is easily forged, so a flood may come from ever new sources, and limits
-//! by source don't hold it. These do, for all sources together. But a limit for all is one
-//! that a flood uses up for everybody; so what is limited is only what *fails* (a right MAC
-//! costs nothing), what is over the limit has a share of the limit's size in being looked at,
-//! and sources where peers were heard have a budget of their own.
+//! Source addresses are easily forged, so a flood may come from ever new sources, and limits per
+//! source don't stop it. These limits do, for all sources together. But a flood can use up a
+//! limit for everybody. So only what *fails* counts (a right MAC costs nothing), above the limit
+//! a share as large as the limit is still verified, and sources where peers were heard have a
+//! budget of their own.
 
 use crate::bucket::Rate;
 
@@ -24,7 +24,7 @@ pub enum Budget {
     Sources,
     /// Sources inside that aren't counted yet.
     SourcesInner,
-    /// Dropped packets that the log tells of, where it tells of any.
+    /// Dropped packets that the log shows, if it shows any.
     Samples,
 }
 
@@ -35,9 +35,9 @@ pub const BUDGETS: usize = 7;
 /// That is what a flood of right first MACs leaves user space to do.
 pub const COOKIE_REPLIES: Rate = Rate::with_burst(5_000, 500);
 
-/// How many initiations of one source, beyond those that it may send, are answered with a
-/// cookie a second. Whoever sends in another's name uses up what that one may send; with a
-/// cookie it gets in all the same. A tenth of all, so that one source doesn't use them up.
+/// Cookie replies a second to one source whose token bucket is empty. Somebody with a forged
+/// address can empty that bucket; with a cookie the true owner gets in all the same. A tenth of
+/// all replies, so that one source doesn't use them up.
 pub const SOURCE_REPLIES: Rate = Rate::with_burst(500, 500);
 
 impl Budget {
@@ -53,7 +53,7 @@ impl Budget {
             // A quarter of a microsecond each; and what was counted before is to be seen for
             // a while.
             Self::Sources | Self::SourcesInner => Rate::with_burst(1_000, 4_000),
-            // Lines that somebody is to read.
+            // Lines for people to read.
             Self::Samples => Rate::with_burst(10, 10),
         }
     }

@@ -35,7 +35,7 @@ reasons! {
     UnknownIndex = "unknown_index",
     /// The first MAC doesn't verify: the sender doesn't know our public key.
     Mac1 = "mac1",
-    /// An initiation whose first MAC nobody looked at, for want of time: too many wrong ones
+    /// An initiation whose first MAC wasn't verified, for lack of time: too many wrong ones
     /// come from where no peer was ever heard.
     Unverified = "unverified",
     /// Under load, a handshake message without proof that its sender receives at the address
@@ -43,7 +43,7 @@ reasons! {
     NoCookie = "no_cookie",
     /// More handshakes than one source may send.
     RateLimited = "rate_limited",
-    /// A handshake message that doesn't authenticate, is replayed or is from a stranger.
+    /// A handshake message that doesn't authenticate, is replayed or is from an unknown key.
     Handshake = "handshake",
     /// More handshakes are waiting than we keep.
     HandshakeQueueFull = "handshake_queue_full",
@@ -65,7 +65,7 @@ reasons! {
     NoEndpoint = "no_endpoint",
     /// No session yet, and the queue that waits for one is full.
     StagedQueueFull = "staged_queue_full",
-    /// A relayed packet came to the end of its hops.
+    /// A relayed packet reached its hop limit.
     HopLimit = "hop_limit",
     /// Larger than a buffer can hold.
     Oversized = "oversized",

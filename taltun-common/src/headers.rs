@@ -1,5 +1,5 @@
-//! The headers before what a packet carries, as they lie in it: each type is a view of its
-//! bytes. Numbers are in the order of the network (RFC 791, 8200, 768, 9293, 792, 4443).
+//! Protocol headers as typed views of a packet's bytes. Numbers are in network byte order
+//! (RFC 791, 8200, 768, 9293, 792, 4443).
 
 // What comes from outside must not be able to make anything here panic.
 #![cfg_attr(
@@ -27,7 +27,7 @@ pub const TCP_LEN: usize = size_of::<Tcp>();
 /// Bytes of an ICMP header, of IPv4 and IPv6.
 pub const ICMP_LEN: usize = size_of::<Icmp>();
 
-/// What an Ethernet frame carries.
+/// Types of Ethernet frames.
 pub mod ethertype {
     use super::U16;
 
@@ -37,7 +37,7 @@ pub mod ethertype {
     pub const IPV6: U16 = U16::new(0x86dd);
 }
 
-/// What an IP packet carries.
+/// Protocol numbers of IP.
 pub mod protocol {
     /// ICMP of IPv4.
     pub const ICMP: u8 = 1;
@@ -55,9 +55,9 @@ pub mod protocol {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Ethernet {
-    /// The link address that it is for.
+    /// Destination link address.
     pub destination: [u8; 6],
-    /// The link address that it is from.
+    /// Source link address.
     pub source: [u8; 6],
     /// See [`ethertype`].
     pub ethertype: U16,
@@ -69,23 +69,23 @@ pub struct Ethernet {
 pub struct Ipv4 {
     /// The version, 4, and the header's length in words of four bytes.
     pub version_and_length: u8,
-    /// The traffic class, whose lowest two bits are about congestion.
+    /// The traffic class, whose lowest two bits are ECN.
     pub class: u8,
     /// Bytes of the packet, this header included.
     pub total_length: U16,
-    /// The same in all fragments of a packet.
+    /// Identification, the same in all fragments of a packet.
     pub identification: U16,
-    /// Three flags, and where a fragment lies in its packet, in units of eight bytes.
+    /// Three flags and the fragment offset, in units of eight bytes.
     pub fragment: U16,
-    /// How many hops are left.
+    /// Hop limit.
     pub hop_limit: u8,
     /// See [`protocol`].
     pub protocol: u8,
-    /// Of the header alone.
+    /// Checksum over the header.
     pub checksum: [u8; 2],
-    /// Who sent it.
+    /// Source address.
     pub source: [u8; 4],
-    /// Who gets it.
+    /// Destination address.
     pub destination: [u8; 4],
 }
 
@@ -96,21 +96,21 @@ impl Ipv4 {
     const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
     const OFFSET: u16 = 0x1fff;
 
-    /// Bytes of the header, options included, as it says itself.
+    /// Bytes of the header, options included, by its own length field.
     #[inline(always)]
     #[must_use]
     pub const fn header_len(&self) -> usize {
         ((self.version_and_length & 0xf) as usize) << 2
     }
 
-    /// Whether the packet is one of several that a longer one was cut into.
+    /// Whether the packet is a fragment.
     #[inline(always)]
     #[must_use]
     pub const fn is_fragment(&self) -> bool {
         self.fragment.get() & Self::MORE_FRAGMENTS_AND_OFFSET != 0
     }
 
-    /// Whether it is such a one, and not the first, which has the header that follows.
+    /// Whether the packet is a fragment other than the first, which has the next header.
     #[inline(always)]
     #[must_use]
     pub const fn is_later_fragment(&self) -> bool {
@@ -124,15 +124,15 @@ impl Ipv4 {
 pub struct Ipv6 {
     /// The version, 6, in four bits, the traffic class in eight, and the flow label.
     pub version_class_label: [u8; 4],
-    /// Bytes behind this header.
+    /// Bytes after this header.
     pub payload_length: U16,
     /// See [`protocol`].
     pub next_header: u8,
-    /// How many hops are left.
+    /// Hop limit.
     pub hop_limit: u8,
-    /// Who sent it.
+    /// Source address.
     pub source: [u8; 16],
-    /// Who gets it.
+    /// Destination address.
     pub destination: [u8; 16],
 }
 
@@ -144,7 +144,7 @@ impl Ipv6 {
         self.version_class_label[0] >> 4
     }
 
-    /// The traffic class, whose lowest two bits are about congestion.
+    /// The traffic class, whose lowest two bits are ECN.
     #[inline(always)]
     #[must_use]
     pub const fn class(&self) -> u8 {
@@ -158,16 +158,16 @@ impl Ipv6 {
 pub struct Ipv6Fragment {
     /// See [`protocol`].
     pub next_header: u8,
-    /// Nothing.
+    /// Reserved.
     pub reserved: u8,
-    /// Where it lies in its packet, in units of eight bytes, and three flags.
+    /// Fragment offset, in units of eight bytes, and three flags.
     pub offset: U16,
-    /// The same in all fragments of a packet.
+    /// Identification, the same in all fragments of a packet.
     pub identification: U32,
 }
 
 impl Ipv6Fragment {
-    /// Whether it isn't the first, which has the header that follows.
+    /// Whether it isn't the first fragment, which has the next header.
     #[inline(always)]
     #[must_use]
     pub const fn is_later(&self) -> bool {
@@ -179,13 +179,13 @@ impl Ipv6Fragment {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Udp {
-    /// The port that it is from.
+    /// Source port.
     pub source: U16,
-    /// The port that it is for.
+    /// Destination port.
     pub destination: U16,
     /// Bytes of the datagram, this header included.
     pub length: U16,
-    /// Of a pseudo header, this one and the payload.
+    /// Checksum over pseudo header, this header and payload.
     pub checksum: [u8; 2],
 }
 
@@ -193,28 +193,28 @@ pub struct Udp {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Tcp {
-    /// The port that it is from.
+    /// Source port.
     pub source: U16,
-    /// The port that it is for.
+    /// Destination port.
     pub destination: U16,
-    /// The number of the first byte.
+    /// Sequence number of the first byte.
     pub sequence: U32,
-    /// The number of the byte that is expected next.
+    /// Acknowledgement number: the byte expected next.
     pub acknowledgement: U32,
     /// The header's length in words of four bytes, in the upper four bits.
     pub data_offset: u8,
-    /// What the segment is.
+    /// Flags.
     pub flags: u8,
-    /// Bytes that may come.
+    /// Receive window.
     pub window: U16,
-    /// Of a pseudo header, this one and the payload.
+    /// Checksum over pseudo header, this header and payload.
     pub checksum: [u8; 2],
-    /// Where urgent data ends.
+    /// Urgent pointer.
     pub urgent: U16,
 }
 
 impl Tcp {
-    /// Bytes of the header, options included, as it says itself.
+    /// Bytes of the header, options included, by its own length field.
     #[inline(always)]
     #[must_use]
     pub const fn header_len(&self) -> usize {
@@ -226,13 +226,13 @@ impl Tcp {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Icmp {
-    /// What it is about.
+    /// Type.
     pub kind: u8,
-    /// That in detail.
+    /// Code.
     pub code: u8,
-    /// Of the message; of IPv6 with a pseudo header.
+    /// Checksum over the message; for IPv6 with a pseudo header.
     pub checksum: [u8; 2],
-    /// What this kind says besides.
+    /// The rest of the header, which depends on the type.
     pub rest: [u8; 4],
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A map with room for many addresses has a table of a megabyte, and under a flood from ever
 //! new sources each look into it waits for memory. These bits are few enough to stay in the
-//! CPU's nearest cache: where an address's bit is clear it isn't in the map, where it is set
-//! it may be. Who chooses sources whose bits are set gains nothing but that we look.
+//! CPU's nearest cache. An address whose bit is clear isn't in the map; one whose bit is set may
+//! be. An attacker who chooses sources whose bits are set only makes us look into the map.
 
 use crate::address::Address;
 

@@ -6,11 +6,11 @@ use crate::address::Address;
 use crate::blake2s::State;
 use crate::bucket::Rate;
 
-/// What user space tells the programs; the single entry of an array.
+/// The programs' settings, from user space; the single entry of an array.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// How many initiations one source may send.
+    /// The rate of initiations that one source may send.
     pub initiations: Rate,
     /// The UDP port to guard, host byte order; 0 stands for none: everything passes.
     pub listen_port: u16,
@@ -79,22 +79,22 @@ pub struct Sample {
 /// Bytes of the ring that samples come in: a power of two, and a page of the largest kind.
 pub const SAMPLES_RING: usize = 65_536;
 
-/// The AF_XDP sockets of an interface, one a queue: where they are in the map of all.
+/// Where an interface's AF_XDP sockets, one per queue, are in the map of all sockets.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct XskSockets {
-    /// The place of the first queue's; the others follow.
+    /// Place of the first queue's socket; the others follow.
     pub first: u32,
-    /// How many queues there are places for.
+    /// Number of places, one per queue.
     pub queues: u32,
     /// Bytes of the largest frame that they can take, from the Ethernet header on.
     pub room: u32,
 }
 
-/// Which addresses a prefix of a list speaks of.
+/// Which address family a prefix of a list is for.
 ///
-/// An IPv4 prefix is stored in its v4-mapped form, and `::/0` covers that form too; but
-/// who speaks of IPv6 doesn't mean IPv4. So the value says which of the two was meant.
+/// An IPv4 prefix is stored in its v4-mapped form, which `::/0` covers too. But a prefix given
+/// as IPv6 must not match IPv4 addresses. So the value says how it was given.
 pub mod family {
     /// The prefix was given as IPv4 (or as v4-mapped).
     pub const V4: u8 = 4;
@@ -102,30 +102,29 @@ pub mod family {
     pub const V6: u8 = 6;
 }
 
-/// Receiver indices there is room for: three sessions and a handshake for 16,384 peers.
+/// Most receiver indices: three sessions and a handshake for 16,384 peers.
 pub const MAX_INDICES: usize = 65_536;
-/// Prefixes there is room for on each deny list.
+/// Most prefixes on each deny list.
 pub const MAX_DENIED: usize = 65_536;
-/// Prefixes there is room for among the peers' allowed IPs. The map takes memory only for
-/// those that are in it.
+/// Most prefixes of the peers' allowed IPs. The map takes memory only for those in it.
 pub const MAX_ROUTES: usize = 1 << 20;
-/// Sources whose initiations are limited at a time; the one longest silent makes room.
+/// Most sources with a token bucket; the least recent makes room for a new one.
 pub const MAX_BUCKETS: usize = 16_384;
-/// Sources counted at a time; the one longest silent makes room for a new one.
+/// Most sources with counters; the least recent makes room for a new one.
 pub const MAX_SOURCES: usize = 16_384;
-/// Addresses where peers were last heard there is room for.
+/// Most addresses where peers were last heard.
 pub const MAX_ENDPOINTS: usize = 65_536;
-/// Sources there is room for that were given a cookie; the oldest makes room. At
+/// Most sources that were given a cookie; the oldest makes room. At
 /// [`COOKIE_REPLIES`](crate::budget::COOKIE_REPLIES) a source is remembered for 13 s, and a
 /// peer comes with its cookie after 5.
 pub const MAX_INVITED: usize = 65_536;
-/// Interfaces that can have AF_XDP sockets.
+/// Most interfaces with AF_XDP sockets.
 pub const MAX_XSK_INTERFACES: usize = 16;
-/// Queues of an interface that can have one.
+/// Most queues of an interface with one.
 pub const MAX_XSK_QUEUES: usize = 64;
-/// All sockets there is room for.
+/// Most AF_XDP sockets in all.
 pub const MAX_XSKS: usize = MAX_XSK_INTERFACES * MAX_XSK_QUEUES;
-/// Addresses of our own there is room for.
+/// Most addresses of our own.
 pub const MAX_LOCAL_ADDRESSES: usize = 1024;
 
 // SAFETY: plain integers in C layout, no padding (2 × 8 + 2 + 4 + 2 bytes), any bit

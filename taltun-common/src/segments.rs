@@ -1,8 +1,8 @@
 //! What a packet of several segments stands for.
 //!
 //! Inside the tunnel the kernel moves up to 64 KB as one packet: headers once, then the
-//! payload of many segments, each of which goes, or came, with headers of its own. Who
-//! counts packets and bytes means those.
+//! payload of many segments. Outside, each of these has headers of its own. Counters of packets
+//! and bytes count those.
 
 /// Packets, and their bytes from the IP header on, that a packet of `length` bytes stands
 /// for, of which `headers` are IP's and the transport's, and whose segments carry `size`
@@ -26,7 +26,7 @@ mod tests {
     fn one_packet_is_one() {
         assert_eq!(count(84, 28, 0), (1, 84));
         assert_eq!(count(1420, 52, 1368), (1, 1420));
-        // Lies are taken for one, too.
+        // Contradictory lengths count as one, too.
         assert_eq!(count(10, 52, 1368), (1, 10));
     }
 

@@ -1,11 +1,11 @@
 //! Which worker a session belongs to: its receiver index says so.
 //!
-//! Workers share a port, and a session whose messages come now to one, now to another has
-//! its packets overtake each other. So the lowest bits of an index, as many as it takes to
-//! number the workers, are the worker's number; the others are random. A worker's peers are
-//! told apart by nothing else, so nobody learns more than how many workers there are.
+//! Workers share a port. If a session's messages came to several workers, its packets would
+//! overtake each other. So the lowest bits of an index, as many as number the workers, are the
+//! worker's number. The other bits are random, so others learn no more than the number of
+//! workers.
 
-/// Workers there can be.
+/// Most workers.
 pub const MAX_WORKERS: usize = 64;
 
 /// The bits of an index that number one of so many workers.
@@ -20,7 +20,7 @@ pub const fn index_of(worker: u32, workers: u32, random: u32) -> u32 {
     random & !mask(workers) | worker & mask(workers)
 }
 
-/// The worker that this index belongs to, out of so many; `None` if that is none of them.
+/// The worker that this index belongs to, out of so many; `None` if there is no such worker.
 #[inline(always)]
 #[must_use]
 pub const fn worker_of(index: u32, workers: u32) -> Option<u32> {

@@ -15,7 +15,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// What user space appends to its own ICMP errors, behind what their IP header counts: the TC
-/// program knows them by it, and the kernel takes it off.
+/// program recognises them by it, and the kernel removes it.
 pub const OWN_ERROR_TRAILER: [u8; 1] = [0];
 
 /// The word a handshake initiation starts with.
@@ -40,7 +40,7 @@ pub const TAG_LEN: usize = 16;
 pub struct Initiation {
     /// [`INITIATION`].
     pub kind: U32,
-    /// The index that the initiator wants to be addressed by.
+    /// The sender's index, which the answer addresses.
     pub sender: U32,
     /// The initiator's ephemeral public key, unencrypted.
     pub ephemeral: [u8; 32],
@@ -48,9 +48,9 @@ pub struct Initiation {
     pub sealed_static: [u8; 32 + TAG_LEN],
     /// A TAI64N timestamp, sealed.
     pub sealed_timestamp: [u8; 12 + TAG_LEN],
-    /// Made with the responder's public key over all before it.
+    /// Over all before it, keyed with the responder's public key.
     pub mac1: [u8; MAC_LEN],
-    /// Made with a cookie over all before it; all zero: there is none.
+    /// Over all before it, keyed with a cookie; all zero: there is none.
     pub mac2: [u8; MAC_LEN],
 }
 
@@ -62,17 +62,17 @@ pub struct Initiation {
 pub struct Response {
     /// [`RESPONSE`].
     pub kind: U32,
-    /// The index that the responder wants to be addressed by.
+    /// The responder's index, which data addresses.
     pub sender: U32,
     /// The initiator's index, from its initiation.
     pub receiver: U32,
     /// The responder's ephemeral public key, unencrypted.
     pub ephemeral: [u8; 32],
-    /// Nothing, sealed: proves who answers.
+    /// Nothing, sealed: authenticates the responder.
     pub sealed_nothing: [u8; TAG_LEN],
-    /// Made with the initiator's public key over all before it.
+    /// Over all before it, keyed with the initiator's public key.
     pub mac1: [u8; MAC_LEN],
-    /// Made with a cookie over all before it; all zero: there is none.
+    /// Over all before it, keyed with a cookie; all zero: there is none.
     pub mac2: [u8; MAC_LEN],
 }
 
@@ -117,14 +117,14 @@ pub const DATA_HEADER_LEN: usize = size_of::<DataHeader>();
 /// Bytes of the shortest data message: header and tag, a keepalive.
 pub const DATA_MIN_LEN: usize = DATA_HEADER_LEN + TAG_LEN;
 
-/// Where an initiation's mac1 starts: it is made over the bytes before it.
+/// Where an initiation's mac1 starts, which covers the bytes before it.
 pub const INITIATION_MAC1: usize = offset_of!(Initiation, mac1);
-/// Where an initiation's mac2 starts, which is over the bytes before it, mac1 included.
+/// Where an initiation's mac2 starts, which covers the bytes before it, mac1 included.
 pub const INITIATION_MAC2: usize = offset_of!(Initiation, mac2);
 /// Where a response's mac1 starts.
 pub const RESPONSE_MAC1: usize = offset_of!(Response, mac1);
 
-/// What a message claims to be.
+/// The kind of message, by its first word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum MessageKind {
@@ -138,10 +138,10 @@ pub enum MessageKind {
     Data = DATA,
 }
 
-/// How a length suits a kind of message.
+/// How a length fits a kind of message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
-    /// Just right for one message.
+    /// The length of one message.
     One,
     /// Too long for one, but one followed by another is possible: where the kernel has
     /// merged datagrams into one packet. Holds the offset of the second message.
@@ -165,7 +165,7 @@ impl MessageKind {
         }
     }
 
-    /// How `length`, the bytes of a UDP payload, suits this kind.
+    /// How `length`, the bytes of a UDP payload, fits this kind.
     #[inline(always)]
     #[must_use]
     pub const fn fit(self, length: usize) -> Fit {

@@ -1,7 +1,7 @@
-//! Budgets: how often what takes long is done, for all sources together.
+//! Budgets: how often costly work is done, for all sources together.
 //!
-//! See [`taltun_common::budget`] for what they are and how large. Each CPU has its own, so
-//! nobody waits for anybody; only that of cookie replies is one for all.
+//! See [`taltun_common::budget`] for what they are and how large. Each CPU has its own, so no
+//! CPU waits for another; only the budget of cookie replies is shared.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 
@@ -9,7 +9,7 @@ use taltun_common::budget::{Budget, COOKIE_REPLIES};
 
 use crate::maps;
 
-/// The time all buckets go by.
+/// The clock of all buckets.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: a helper without arguments.

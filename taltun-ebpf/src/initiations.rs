@@ -1,20 +1,20 @@
-//! Initiations: the only messages a stranger may send, so the only ones that cost something
-//! to judge.
+//! Initiations: the only messages that an unknown sender may send, so the only ones that are
+//! costly to judge.
 //!
-//! What they must show gets more costly step by step, and whoever fails early costs little:
+//! The checks get more costly step by step, and what fails early costs little:
 //!
-//! 0. the source's token bucket, if it is empty, makes this source one that is under load:
-//!    anybody can empty it who sends in its name, so it is asked for a cookie, not refused.
+//! 0. if the source's token bucket is empty, the source is treated as under load: anybody with
+//!    a forged address can empty it, so the source is asked for a cookie, not refused.
 //! 1. under load, without a cookie: is there a cookie reply left? Two words are read.
 //! 2. the source's token bucket: a look into a map. A token is taken only at the end, so
-//!    nobody drains the bucket of an address that isn't theirs with bytes from nowhere.
+//!    garbage with a forged address doesn't drain the bucket of its owner.
 //! 3. mac1, unless too many were wrong of late.
-//! 4. under load, with a cookie: mac2, unless too many were wrong of late. What doesn't
-//!    verify is worth as much as none.
+//! 4. under load, with a cookie: mac2, unless too many were wrong of late. A wrong one counts
+//!    as none.
 //!
-//! Whoever has proved by a cookie to be where it says has a token bucket of its own, which
-//! nobody empties in its name. What is limited for all sources together is not for those
-//! where a peer was heard last: see [`taltun_common::budget`].
+//! A source that has proved its address by a cookie has a token bucket of its own, which nobody
+//! else empties. Sources where a peer was last heard are exempt from the limits for all sources
+//! together: see [`taltun_common::budget`].
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::btf_maps::LruHashMap;
@@ -141,7 +141,7 @@ fn may_be_answered(source: &Address, now: u64) -> bool {
     budgets::has_reply(now) || maps::is_endpoint(source)
 }
 
-/// Out of which budget a wrong mac1 of this source is paid; `None` if that is used up.
+/// The budget for a wrong mac1 of this source; `None` if it is used up.
 #[inline(always)]
 fn budget_for_mac1(source: &Address, now: u64) -> Option<Budget> {
     if budgets::has(Budget::Mac1, now) {
@@ -179,15 +179,15 @@ fn proves_its_address(
     Some(right)
 }
 
-/// Which of a source's two token buckets.
+/// Which of a source's token buckets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Bucket {
-    /// For whoever says it is this source.
+    /// For messages that claim this source.
     Claimed,
-    /// For whoever has proved it.
+    /// For messages that prove it by a cookie.
     Proven,
-    /// For whoever is asked to prove it, as what it may send is used up.
+    /// For cookie replies once the first bucket is empty.
     Asked,
 }
 
@@ -236,8 +236,7 @@ fn limit_reply(
 
 /// Whether the bucket of this source holds a token.
 ///
-/// A function of its own: what it needs of the stack then isn't needed while MACs are worked
-/// out. So is the next.
+/// A function of its own, so that its stack is free while MACs are computed. So is the next.
 #[inline(never)]
 fn has_token(bucket: Bucket, source: &Address, rate: &Rate, now: u64) -> bool {
     let rate = bucket.rate(rate);

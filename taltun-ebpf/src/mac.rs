@@ -21,7 +21,7 @@ const RESPONSE_MAC1_WORD: usize = RESPONSE_MAC1 / size_of::<Word>();
 /// Bytes that are hashed before the message: the key's block.
 const KEY_LEN: usize = BLOCK_LEN;
 
-/// What a cookie is made over: an address and a port.
+/// What a cookie covers: an address and a port.
 const COOKIE_INPUT: usize = 16 + 2;
 
 /// Whether mac1 is right in the initiation `offset` bytes into the UDP payload; `None` if
@@ -163,9 +163,8 @@ fn fill<const N: usize>(block: &mut Block, message: &[Word; N], from: usize, to:
     put(15);
 }
 
-/// Whether the MAC in the message, from this word on, is the state's. It need not take the
-/// same time for all: whoever measures it learns one MAC that is good for one message, a
-/// word of it in 2^32 tries.
+/// Whether the MAC in the message, from this word on, is the state's. It need not take constant
+/// time: an attacker who measures it learns one MAC for one message, a word of it in 2^32 tries.
 #[inline(always)]
 fn matches<const N: usize>(first: u32, state: &State, message: &[Word; N], at: usize) -> bool {
     first == u32::from_le_bytes(message[at])

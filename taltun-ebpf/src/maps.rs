@@ -1,7 +1,7 @@
-//! The maps: what user space tells the programs and what they tell it.
+//! The maps between user space and the programs.
 //!
-//! They are declared in BTF style, which aya and bpftool both load. Their names are what
-//! user space finds them by.
+//! They are declared in BTF style, which aya and bpftool both load. User space
+//! finds them by name.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{
@@ -43,7 +43,7 @@ static INDICES: HashMap<u32, u8, MAX_INDICES> = HashMap::new();
 #[btf_map]
 static MAC1: Array<State, 1> = Array::new();
 
-/// Where this CPU works MACs out.
+/// This CPU's scratch space for MACs.
 #[btf_map]
 static MAC_SCRATCH: PerCpuArray<MacScratch, 1> = PerCpuArray::new();
 
@@ -55,12 +55,11 @@ static LOAD: Array<Load, 1> = Array::new();
 #[btf_map]
 pub static BUCKETS: LruHashMap<Address, u64, MAX_BUCKETS> = LruHashMap::new();
 
-/// The same for initiations with a good cookie, which nobody sends in another's name.
+/// The same for initiations with a good cookie, whose source isn't forged.
 #[btf_map]
 pub static PROVEN_BUCKETS: LruHashMap<Address, u64, MAX_BUCKETS> = LruHashMap::new();
 
-/// The same for initiations that are beyond what their source may send, to be answered with a
-/// cookie.
+/// The same for cookie replies to sources whose bucket is empty.
 #[btf_map]
 pub static ASKED_BUCKETS: LruHashMap<Address, u64, MAX_BUCKETS> = LruHashMap::new();
 
@@ -76,11 +75,11 @@ static REPLIES: Array<u64, 1> = Array::new();
 #[btf_map]
 static ENDPOINTS: HashMap<Address, u8, MAX_ENDPOINTS, BPF_F_NO_PREALLOC> = HashMap::new();
 
-/// Which of these addresses to look for there at all.
+/// Bits that say which addresses may be in it.
 #[btf_map]
 static ENDPOINT_HINTS: Array<u64, HINT_WORDS> = Array::new();
 
-/// Who was given a cookie lately.
+/// Sources that were given a cookie lately.
 #[btf_map]
 static INVITED: LruHashMap<Address, u8, MAX_INVITED> = LruHashMap::new();
 
@@ -99,15 +98,15 @@ pub static SOURCES: LruPerCpuHashMap<Address, SourceCounters, MAX_SOURCES> =
 pub static SOURCES_INNER: LruPerCpuHashMap<Address, SourceCounters, MAX_SOURCES> =
     LruPerCpuHashMap::new();
 
-/// What came from sources that there was no entry for: outside and inside.
+/// Counters for all sources without an entry: outside and inside.
 #[btf_map]
 static OTHER_SOURCES: PerCpuArray<SourceCounters, 2> = PerCpuArray::new();
 
-/// When this CPU last let a packet for nobody through.
+/// When this CPU last let a packet without a peer pass.
 #[btf_map]
 pub static NO_PEER_PASSED: PerCpuArray<u64, 1> = PerCpuArray::new();
 
-/// Which sockets are those of an interface. One without an entry has none.
+/// Where each interface's sockets are. An interface without an entry has none.
 #[btf_map]
 static XSK_INTERFACES: HashMap<u32, XskSockets, MAX_XSK_INTERFACES> = HashMap::new();
 
@@ -136,7 +135,7 @@ pub fn mac1_state(settings: &Settings) -> Option<&'static State> {
     MAC1.get(0).filter(|_| settings.check_mac1 != 0)
 }
 
-/// What a hash is worked out in: it has a place in a map, because the stack has none left.
+/// Scratch space for a hash: in a map, because the stack has no room left.
 pub struct MacScratch {
     /// The hash so far.
     pub state: State,
@@ -144,7 +143,7 @@ pub struct MacScratch {
     pub block: Block,
 }
 
-/// Where to work a MAC out.
+/// Scratch space for a MAC.
 #[inline(always)]
 pub fn mac_scratch() -> Option<&'static mut MacScratch> {
     // SAFETY: an array's entries are never freed, and this one belongs to the CPU we run on,
@@ -178,7 +177,7 @@ pub fn replies() -> Option<*mut u64> {
 }
 
 /// Whether a peer was last heard at this address. A function of its own, to keep the key
-/// off the stack of whoever asks; so is the next.
+/// off the caller's stack; so is the next.
 #[inline(never)]
 pub fn is_endpoint(source: &Address) -> bool {
     let hint = Hint::of(source);
@@ -201,7 +200,7 @@ pub fn other_sources(place: u32) -> Option<*mut SourceCounters> {
 }
 
 /// Whether this source is on the deny list. A function of its own, to keep the key off the
-/// stack of whoever asks.
+/// caller's stack.
 #[inline(never)]
 pub fn is_denied(source: &Address) -> bool {
     covers(&DENIED, source)
@@ -219,7 +218,7 @@ pub fn has_peer(address: &Address) -> bool {
     covers(&ROUTES, address)
 }
 
-/// Whether a prefix in the list covers this address, and means it.
+/// Whether a prefix in the list covers this address and is of its family.
 #[inline(always)]
 fn covers<const N: usize>(list: &LpmTrie<Address, u8, N>, address: &Address) -> bool {
     let family = if is_v4_mapped(address) {
@@ -247,7 +246,7 @@ pub fn xsk_sockets(interface: u32) -> Option<&'static XskSockets> {
         .map(|sockets| unsafe { &*sockets })
 }
 
-/// Counts this many packets that are dropped.
+/// Counts this many dropped packets.
 #[inline(always)]
 pub fn count_drops(reason: DropReason, packets: u64) {
     if let Some(count) = DROPS.get_ptr_mut(reason as u32) {

@@ -1,8 +1,8 @@
 //! Which frames go to an AF_XDP socket, past the network stack.
 //!
 //! Only transport messages: one in a frame, whole, to an index that we gave out, as the
-//! shield has just found it to be. All else has business with the kernel or the controller.
-//! A queue without a socket, or a frame larger than the socket's: the ordinary way.
+//! shield has just found it to be. All else goes to the kernel or the controller.
+//! Without a socket for the queue, or with a frame larger than the socket's, it passes.
 
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::programs::XdpContext;

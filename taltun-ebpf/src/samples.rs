@@ -22,7 +22,7 @@ static TALTUN_SAMPLES: u8 = 0;
 #[btf_map]
 static SAMPLES: RingBuf<Sample, SAMPLES_RING> = RingBuf::new();
 
-/// Tells of a dropped packet.
+/// Writes a sample of a dropped packet.
 #[inline(always)]
 pub fn tell(reason: DropReason, source: &Address, port: u16, interface: u32, length: u32) {
     // SAFETY: a reference is valid to read from. Volatile, because it isn't what it says here.
@@ -31,7 +31,7 @@ pub fn tell(reason: DropReason, source: &Address, port: u16, interface: u32, len
     }
 }
 
-/// A function of its own, to keep the sample off the stack of whoever asks.
+/// A function of its own, to keep the sample off the caller's stack.
 #[inline(never)]
 fn write(reason: u32, source: &Address, port: u32, interface: u32, length: u32) -> bool {
     let now = budgets::now();
@@ -46,6 +46,6 @@ fn write(reason: u32, source: &Address, port: u32, interface: u32, length: u32) 
         length,
         port,
     };
-    // Where nobody reads fast enough, there are enough samples already.
+    // If user space doesn't read fast enough, there are enough samples already.
     SAMPLES.output(sample, 0).is_ok()
 }

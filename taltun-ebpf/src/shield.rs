@@ -1,6 +1,6 @@
-//! What is thrown away: the policy, on one page.
+//! What is dropped: the policy, on one page.
 //!
-//! In this order, because the order is from sure and cheap to costly:
+//! The order is from cheap and certain to costly:
 //!
 //! 1. not to our port, or not to one of our addresses: not ours, untouched
 //! 2. source on the deny list: drop
@@ -56,7 +56,7 @@ pub fn ours<'a>(
     to_us.then_some((datagram, settings))
 }
 
-/// Why to drop it, if so.
+/// The reason to drop it, if there is one.
 #[inline(always)]
 pub fn fault(
     frame: &XdpContext,
@@ -70,8 +70,8 @@ pub fn fault(
     message_fault(frame, frames, datagram, settings)
 }
 
-/// Whether what has no fault is one transport message. More than what was checked for
-/// faults: there, what can't be decided is none.
+/// Whether a datagram without a fault is one transport message. Unlike the check for faults,
+/// this says no to what can't be decided.
 #[inline(always)]
 pub fn is_transport(frame: &XdpContext, frames: Frames, datagram: &Datagram<'_>) -> bool {
     let Some(length) = datagram.payload_len(frame) else {
@@ -117,9 +117,8 @@ fn message_fault(
         return initiations::fault(frame, datagram, settings);
     };
     if settings.check_indices != 0 && !maps::is_our_index(datagram.payload_word(frame, receiver)?) {
-        // Only data is long enough to be several without showing it. A peer whose session
-        // we have lost sends some more of it, and then, perhaps merged with that, a
-        // handshake.
+        // Only data can be several messages without a sign of it. A peer whose session we have
+        // lost sends more data, and then a handshake, which may be merged with that data.
         let merged = kind == MessageKind::Data
             && length >= 2 * DATA_MIN_LEN
             && may_be_merged(frames, datagram);
@@ -140,7 +139,7 @@ fn may_be_merged(frames: Frames, datagram: &Datagram<'_>) -> bool {
     frames == Frames::MayBeMerged && has_unfinished_checksum(datagram.headers)
 }
 
-/// A function of its own, to keep addresses byte by byte off the stack of whoever asks.
+/// A function of its own, to keep the addresses' bytes off the caller's stack.
 #[inline(never)]
 fn has_unfinished_checksum(headers: &Headers) -> bool {
     headers.checksum == pseudo_header_sum(&headers.source, &headers.destination, headers.udp_length)

@@ -1,8 +1,8 @@
-//! Who sends, and how much: counters a source, one set a CPU.
+//! Counters per source, one set per CPU.
 //!
-//! A new source takes a quarter of a microsecond, several times as long as a known one, and
-//! the place of an old one; and a flood may come from ever new sources. So only so many get
-//! an entry a second; what comes from others meanwhile is counted all the same, together.
+//! A new source costs a quarter of a microsecond, several times as much as a known one, and
+//! takes the place of an old one; and a flood may come from ever new sources. So only a limited
+//! number get an entry per second; packets of the others are counted together.
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::bpf_jiffies64;
@@ -19,7 +19,7 @@ use crate::maps::{self, SOURCES, SOURCES_INNER};
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Side {
-    /// Who sends to our port.
+    /// Senders to our port.
     Outside = 0,
     /// Whose packets come out of the tunnel.
     Inside = 1,
@@ -36,7 +36,7 @@ pub fn code(fault: Option<DropReason>) -> u64 {
 }
 
 /// Counts packets of this source, dropped for the reason with this [code]. A function of its
-/// own, to keep keys and counters off the stack of whoever asks.
+/// own, to keep keys and counters off the caller's stack.
 #[inline(never)]
 pub fn add(side: Side, source: &Address, packets: u64, bytes: u64, reason: u64) {
     let drops = if reason == 0 { 0 } else { packets };
@@ -66,7 +66,7 @@ pub fn add(side: Side, source: &Address, packets: u64, bytes: u64, reason: u64) 
             return;
         }
     }
-    // A source that can't be counted isn't worth a good packet: the outcome is the same.
+    // A source that can't be counted doesn't cost a good packet: the verdict stays.
     if let Some(counters) = known.or_else(|| maps::other_sources(side as u32)) {
         // SAFETY: the map's memory lives as long as the program, and this CPU's part of it
         // is written by nobody else. Another CPU may give the entry to a new source while

@@ -6,20 +6,18 @@
 //! user space → taltun_tun_in → kernel: a source that is banned or that no peer has → drop
 //! ```
 //!
-//! **Into the tunnel.** User space answers a packet that no peer wants with an ICMP error,
-//! so that whoever sent it learns of it at once. Were all of them dropped here, nobody would
-//! ever answer; were none, a scan of an unused network would wake user space for each
-//! packet. So one in [`ANSWERED_EVERY`] goes through, on each CPU, and is dropped, counted
-//! and answered there; kernels limit their ICMP errors in just this way.
+//! **Into the tunnel.** User space answers a packet without a peer with an ICMP error, so that
+//! its sender learns of it at once. If all were dropped here, nobody would answer; if none were,
+//! a scan of an unused network would wake user space for each packet. So each CPU lets one packet
+//! per [`ANSWERED_EVERY`] through, which user space drops, counts and answers. Kernels limit their
+//! ICMP errors likewise.
 //!
-//! **Out of the tunnel.** User space has decrypted the packet and checked its source against
-//! the very peer that sent it; what is checked here again is that lists changed since are
-//! obeyed. User space's own ICMP errors are neither checked nor counted: they have the address
-//! of whoever they are about, who didn't send them. They are longer than their IP header says,
+//! **Out of the tunnel.** User space has decrypted the packet and checked that its source
+//! belongs to the peer. The check here applies lists that changed since. User space's own ICMP
+//! errors are neither checked nor counted: their source is the address that they are about. They are longer than their IP header says,
 //! by [`OWN_ERROR_TRAILER`], as no packet of a peer is.
 //!
-//! What the kernel or user space merged is counted as the packets that it stands for, where it
-//! is dropped, too.
+//! Merged packets count as the packets in them, also when they are dropped.
 //!
 //! A packet that isn't dropped goes on to whatever other programs are attached.
 
@@ -88,7 +86,7 @@ pub fn inbound(packet: &TcContext) -> i32 {
     }
 }
 
-/// Counts a packet that is dropped, which stands for so many, and tells of it.
+/// Counts a dropped packet as the `packets` in it, and writes a sample.
 #[inline(always)]
 fn drop(packet: &TcContext, header: &Header, reason: DropReason, packets: u64) -> i32 {
     maps::count_drops(reason, packets);
@@ -98,7 +96,7 @@ fn drop(packet: &TcContext, header: &Header, reason: DropReason, packets: u64) -
     TC_ACT_SHOT
 }
 
-/// Whether this packet for nobody is the one that user space answers.
+/// Whether user space is to answer this packet without a peer.
 #[inline(always)]
 fn to_be_answered() -> bool {
     let Some(passed) = NO_PEER_PASSED.get_ptr_mut(0) else {
@@ -162,7 +160,7 @@ impl Header {
             && load::<[u8; OWN_ERROR_TRAILER.len()]>(packet, self.length).is_some()
     }
 
-    /// The packets and bytes that this one stands for.
+    /// The number of packets in this one, and their bytes.
     #[inline(always)]
     fn count(&self, packet: &TcContext) -> (u64, u64) {
         // SAFETY: the kernel hands the program a valid context for as long as it runs.
