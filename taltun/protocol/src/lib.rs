@@ -26,7 +26,7 @@
 //! use taltun_protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, Message};
 //! use taltun_protocol::randomness::Randomness;
 //! use taltun_protocol::time::Time;
-//! use taltun_protocol::tunnel::{NotSealed, Opened};
+//! use taltun_protocol::batch::{NotSealed, Opened};
 //!
 //! const INNER: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
 //!
@@ -106,6 +106,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allowed_ips;
+pub mod batch;
 pub mod cookie;
 pub mod device;
 pub mod ecn;

@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use taltun_common::drops::DropReason;
 
+use super::batch::{Batch, NotSealed, Opened, Sealed, seal_padded};
 use super::ip::Inner;
 use super::messages::{DATA_HEADER_LEN, DATA_OVERHEAD};
 use super::peer::Endpoint;
 use super::session::Session;
-use super::tunnel::{Batch, NotSealed, Opened, Sealed, seal_padded};
 
 /// What a message costs beside its bytes, in bytes that take as long: setting up the cipher
 /// and closing its tag.

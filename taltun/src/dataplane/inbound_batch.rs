@@ -18,13 +18,13 @@ use super::shared::{Handshake, Shared};
 use super::sys::Received;
 use super::tun::Tun;
 use crate::layer::Layer;
+use crate::protocol::batch::{Batch, NotSealed, Opened, Sealed};
 use crate::protocol::ecn;
 use crate::protocol::ip::Inner;
 use crate::protocol::messages::{DATA_HEADER_LEN, Message};
 use crate::protocol::peer::Endpoint;
 use crate::protocol::plan::Plan;
 use crate::protocol::time::Time;
-use crate::protocol::tunnel::{Batch, NotSealed, Opened, Sealed};
 
 /// What a batch leaves to do once all of it is opened.
 pub(super) struct InboundBatch {

@@ -15,9 +15,9 @@ use super::transmit::Transmitter;
 use super::tun::Tun;
 use super::udp::Sender;
 use super::unreachable::Unreachable;
+use crate::protocol::batch::NotSealed;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
 use crate::protocol::plan::Plan;
-use crate::protocol::tunnel::NotSealed;
 
 /// Packets that are sealed and sent together.
 const BATCH: usize = 128;

@@ -4,8 +4,8 @@
 //! only the last may be shorter. Datagrams that lie one behind the other in an arena, go to
 //! the same endpoint and have the same size are therefore one run.
 
+use crate::protocol::batch::Sealed;
 use crate::protocol::peer::Endpoint;
-use crate::protocol::tunnel::Sealed;
 
 /// Most segments the kernel takes in one send (`UDP_MAX_SEGMENTS` of older kernels).
 pub const MAX_SEGMENTS: usize = 64;

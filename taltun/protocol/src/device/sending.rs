@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::{Device, Transmit};
+use crate::batch::seal;
 use crate::ecn;
 use crate::messages::{DATA_OVERHEAD, PADDING};
 use crate::peer::{Peer, PeerId};
 use crate::session::Session;
 use crate::time::Time;
-use crate::tunnel::seal;
 
 impl Device {
     /// Sends a handshake message to where the peer is.

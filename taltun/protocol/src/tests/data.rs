@@ -2,9 +2,9 @@
 
 use taltun_common::drops::DropReason;
 
+use super::super::batch::{NotSealed, Opened};
 use super::super::device::PeerSettings;
 use super::super::messages::DATA_HEADER_LEN;
-use super::super::tunnel::{NotSealed, Opened};
 use super::pair::*;
 use taltun_crypto::PresharedKey;
 

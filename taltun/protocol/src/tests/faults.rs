@@ -8,9 +8,9 @@ use std::sync::mpsc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::super::batch::Opened;
 use super::super::device::PeerSettings;
 use super::super::messages::REKEY_ATTEMPT_TIME;
-use super::super::tunnel::Opened;
 use super::pair::*;
 use taltun_crypto::PresharedKey;
 

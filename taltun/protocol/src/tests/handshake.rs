@@ -179,7 +179,7 @@ fn a_round_trip_above_the_retry_still_gives_a_session() {
 /// §6.4: while packets wait, they keep their order, and only the last 128 are kept.
 #[test]
 fn waiting_packets_keep_their_order_and_the_oldest_go_first() {
-    use super::super::tunnel::NotSealed;
+    use super::super::batch::NotSealed;
     let mut world = World::pair();
     for id in 0..200 {
         let displaced = usize::from(id >= 128);

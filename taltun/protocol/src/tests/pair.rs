@@ -15,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use taltun_common::drops::DropReason;
 
+use super::super::batch::{NotSealed, Opened};
 use super::super::cookie::Sealer;
 use super::super::device::{Device, Event, PeerSettings, Settings};
 use super::super::ip::Inner;
@@ -25,7 +26,6 @@ use super::super::randomness::Randomness;
 use super::super::session::Session;
 use super::super::tai64n::Tai64n;
 use super::super::time::Time;
-use super::super::tunnel::{NotSealed, Opened};
 use taltun_crypto::{PresharedKey, PrivateKey, PublicKey};
 
 /// First node of [`World::pair`]; the hub of [`World::hub`].

@@ -190,7 +190,7 @@ fn a_relayed_packet_fits_the_buffer_it_came_in() {
         let tunnel = std::sync::Arc::clone(world.nodes[A].device.tunnel());
         let mut batch = tunnel.batch(world.now);
         let opened = batch.open(index, counter, &mut message, outer(B).into());
-        let Ok(super::super::tunnel::Opened::Relay(inner)) = opened else {
+        let Ok(super::super::batch::Opened::Relay(inner)) = opened else {
             panic!("{opened:?}");
         };
         assert_eq!(inner.len, len);

@@ -9,10 +9,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use taltun_common::drops::DropReason;
 
+use super::super::batch::{NotSealed, Opened, Sealed};
 use super::super::messages::{DATA_HEADER_LEN, Message, REJECT_AFTER_MESSAGES};
 use super::super::peer::Endpoint;
 use super::super::plan::{Plan, Work};
-use super::super::tunnel::{NotSealed, Opened, Sealed};
 use super::pair::*;
 use taltun_crypto::TAG_LEN;
 

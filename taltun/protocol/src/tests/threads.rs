@@ -12,13 +12,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use taltun_common::drops::DropReason;
 
+use super::super::batch::{NotSealed, Opened};
 use super::super::device::{Device, PeerSettings, RouteEdit, Settings};
 use super::super::messages::{DATA_HEADER_LEN, MAX_STAGED_PACKETS, Message, REJECT_AFTER_MESSAGES};
 use super::super::peer::{Endpoint, Peer};
 use super::super::randomness::Randomness;
 use super::super::session::Session;
 use super::super::time::Time;
-use super::super::tunnel::{NotSealed, Opened, Tunnel};
+use super::super::tunnel::Tunnel;
 use super::pair::*;
 use taltun_crypto::PresharedKey;
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use taltun_common::drops::DropReason;
 
+use super::super::batch::NotSealed;
 use super::super::device::Device;
 use super::super::messages::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES};
 use super::super::time::Time;
-use super::super::tunnel::NotSealed;
 use super::pair::*;
 
 fn initiations_since(world: &World, node: usize, since: Time) -> Vec<Duration> {

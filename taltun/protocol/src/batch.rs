@@ -1,0 +1,492 @@
+//! What workers use to seal and open packets.
+//!
+//! A worker takes a [`Batch`] for the packets it has in hand. The batch holds the tables
+//! for reading once, and touches a peer's shared state once a *run*, the neighbours in the
+//! batch that belong to one peer. So nothing here locks or asks the time per packet.
+//!
+//! ```text
+//! TUN  ──► Batch::seal  ─────────► UDP      longest prefix → session → seal in place
+//! UDP  ──► Batch::open  ──► TUN             index → session → open in place → source check
+//!                └────────► Batch::relay ─► UDP      the same buffer, sealed again
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, RwLockReadGuard};
+
+use taltun_common::drops::DropReason;
+use taltun_crypto::TAG_LEN;
+
+use super::cookie::Proof;
+use super::ecn;
+use super::ip::{self, Inner};
+use super::messages::{DATA_HEADER_LEN, Message, padded_len};
+use super::nesting::Nesting;
+use super::peer::{Endpoint, Peer, WorkerRequest};
+use super::session::Session;
+use super::time::Time;
+use super::tunnel::{Tables, Tunnel};
+
+/// A packet sealed in place: where its datagram goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    /// Bytes of the datagram, from the start of the buffer.
+    pub len: usize,
+    /// Who gets it.
+    pub endpoint: Endpoint,
+    /// The hop limit it has to leave with, where it carries a datagram of WireGuard's, so
+    /// that a loop of tunnels comes to an end; `None` for the usual one.
+    pub hop_limit: Option<u8>,
+    /// What its header says of congestion; see [`ecn`].
+    pub ecn: u8,
+}
+
+/// Why a packet isn't sealed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSealed {
+    /// It was copied and goes out once there is a session.
+    Staged {
+        /// How many older packets that waited were lost for it.
+        displaced: usize,
+    },
+    /// It is lost.
+    Dropped(DropReason),
+}
+
+/// A data message opened in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// An empty packet: the peer says that it is there.
+    Keepalive,
+    /// A packet for us: `inner.len` bytes from [`DATA_HEADER_LEN`] on.
+    Local(Inner),
+    /// A packet for another peer; pass it to [`Batch::relay`] in the same buffer.
+    Relay(Inner),
+}
+
+impl Tunnel {
+    /// Starts a batch at `now`. Don't start a second one on a thread that still holds one.
+    pub fn batch(&self, now: Time) -> Batch<'_> {
+        Batch {
+            tunnel: self,
+            tables: self.tables(),
+            now,
+            mtu: self.mtu(),
+            listen_port: self.listen_port(),
+            inbound: None,
+            outbound: None,
+        }
+    }
+}
+
+/// Packets handled together at one point in time. What was learned of each peer is written
+/// down when its run ends, the last one when the batch is dropped.
+#[derive(Debug)]
+pub struct Batch<'t> {
+    tunnel: &'t Tunnel,
+    tables: RwLockReadGuard<'t, Tables>,
+    now: Time,
+    mtu: usize,
+    listen_port: u16,
+    inbound: Option<InboundRun>,
+    outbound: Option<OutboundRun>,
+}
+
+#[derive(Debug)]
+struct InboundRun {
+    index: u32,
+    peer: Arc<Peer>,
+    session: Arc<Session>,
+    /// Where the last authenticated packet came from.
+    from: Option<Endpoint>,
+    bytes: u64,
+    data: bool,
+}
+
+#[derive(Debug)]
+struct OutboundRun {
+    peer: Arc<Peer>,
+    session: Option<Arc<Session>>,
+    endpoint: Option<Endpoint>,
+    bytes: u64,
+}
+
+/// A packet's counter on its session, and what becomes of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reserved {
+    pub counter: u64,
+    pub message_len: usize,
+    endpoint: Endpoint,
+    ecn: u8,
+}
+
+impl Reserved {
+    /// What to tell of it once it is sealed.
+    pub(super) fn sealed(self) -> Sealed {
+        Sealed {
+            len: self.message_len,
+            endpoint: self.endpoint,
+            hop_limit: None,
+            ecn: self.ecn,
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Seals a packet from the TUN for whoever owns its destination. The packet is
+    /// `buffer[16..16 + len]`; the buffer must have room for its padding and 16 bytes of
+    /// tag behind it.
+    pub fn seal(&mut self, buffer: &mut [u8], len: usize) -> Result<Sealed, NotSealed> {
+        let hop_limit = self.enter_for(buffer, len)?;
+        // One that has to wait for a session loses its mark, which gives a loop one more lap.
+        let sealed = self.seal_in_run(buffer, len)?;
+        Ok(Sealed {
+            hop_limit,
+            ..sealed
+        })
+    }
+
+    /// Seals a packet that [`Self::open`] called [`Opened::Relay`] again, in its buffer,
+    /// for the peer it is meant for.
+    pub fn relay(&mut self, buffer: &mut [u8], inner: &Inner) -> Result<Sealed, NotSealed> {
+        self.enter_for_relay(buffer, inner)?;
+        self.seal_in_run(buffer, inner.len)
+    }
+
+    /// What a handshake message proves of its sender, or why it falls. It costs less than
+    /// half a microsecond, and nobody gets past it who doesn't know our public key or an
+    /// index of ours; so it comes before anything that such a sender could use up.
+    pub fn vet(
+        &self,
+        message: &Message<'_>,
+        datagram: &[u8],
+        from: SocketAddr,
+    ) -> Result<Proof, DropReason> {
+        let is_ours = |index: &u32| {
+            self.tables.initiations.contains_key(index) || self.tables.sessions.contains_key(index)
+        };
+        match message {
+            Message::Initiation(_) => {}
+            Message::Response(response) if is_ours(&response.receiver.get()) => {}
+            // It has no MAC: what it holds is sealed for one message of ours.
+            Message::CookieReply(reply) if is_ours(&reply.receiver.get()) => {
+                return Ok(Proof::None);
+            }
+            Message::Response(_) | Message::CookieReply(_) => return Err(DropReason::UnknownIndex),
+            Message::Data { .. } => return Err(DropReason::Shape),
+        }
+        let checker = self.tables.checker.as_ref().ok_or(DropReason::Handshake)?;
+        match checker.check(datagram, from, self.now) {
+            Proof::None => Err(DropReason::Mac1),
+            proof => Ok(proof),
+        }
+    }
+
+    /// Opens a data message, whose header said `receiver` and `counter`, and checks that
+    /// its inner source belongs to its peer.
+    pub fn open(
+        &mut self,
+        receiver: u32,
+        counter: u64,
+        message: &mut [u8],
+        from: Endpoint,
+    ) -> Result<Opened, DropReason> {
+        self.enter_inbound(receiver)?;
+        let Some(run) = self.inbound.as_mut() else {
+            return Err(DropReason::UnknownIndex);
+        };
+        if !run.session.may_receive(self.now) {
+            return Err(DropReason::Expired);
+        }
+        let bytes = message.len() as u64;
+        let packet = run
+            .session
+            .open(counter, message)
+            .map_err(|_| DropReason::Authentication)?;
+        self.accept_in_run(counter, bytes, packet, from)
+    }
+
+    /// Takes in an authentic message of so many `bytes`, which holds `packet`, padded.
+    #[allow(
+        clippy::inline_always,
+        reason = "else its result is copied for each packet"
+    )]
+    #[inline(always)]
+    pub(super) fn accept_in_run(
+        &mut self,
+        counter: u64,
+        bytes: u64,
+        packet: &[u8],
+        from: Endpoint,
+    ) -> Result<Opened, DropReason> {
+        let Some(run) = self.inbound.as_mut() else {
+            return Err(DropReason::UnknownIndex);
+        };
+        if !run.session.accept(counter) {
+            return Err(DropReason::Replay);
+        }
+
+        // From here on the message is authentic: it counts, confirms and moves its peer,
+        // whatever its content is.
+        run.from = Some(from);
+        run.bytes += bytes;
+        if !run.session.is_confirmed() && run.peer.confirm(&run.session, self.now) {
+            self.tunnel.request(&run.peer, WorkerRequest::Flush);
+        }
+        if run.session.renew_on_receive(self.now) {
+            self.tunnel.request(&run.peer, WorkerRequest::Handshake);
+        }
+        if packet.is_empty() {
+            return Ok(Opened::Keepalive);
+        }
+        run.data = true;
+        let inner = ip::parse(packet).ok_or(DropReason::InnerMalformed)?;
+        let owns_source = self
+            .tables
+            .routes
+            .lookup(inner.source)
+            .is_some_and(|owner| {
+                Arc::ptr_eq(owner.value, &run.peer)
+                    && owner.prefix_len >= ip::least_prefix(inner.source)
+            });
+        if !owns_source || self.tables.is_never_a_peer(inner.source) {
+            return Err(DropReason::InnerSource);
+        }
+        if self
+            .tables
+            .goes_to_another_peer(&run.peer, inner.destination)
+        {
+            Ok(Opened::Relay(inner))
+        } else {
+            Ok(Opened::Local(inner))
+        }
+    }
+
+    /// When the batch is.
+    pub(super) fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Makes the owner of the destination of `buffer[16..16 + len]` the peer of the outbound
+    /// run. Gives the hop limit that its datagram has to leave with.
+    #[allow(
+        clippy::inline_always,
+        reason = "else its result is copied for each packet"
+    )]
+    #[inline(always)]
+    pub(super) fn enter_for(&mut self, buffer: &[u8], len: usize) -> Result<Option<u8>, NotSealed> {
+        let drop = NotSealed::Dropped;
+        let packet = buffer.get(DATA_HEADER_LEN..DATA_HEADER_LEN + len);
+        let (packet, inner) = packet
+            .and_then(|packet| Some((packet, ip::parse(packet)?)))
+            .ok_or(drop(DropReason::InnerMalformed))?;
+        if !self.enter_outbound(inner.destination) {
+            return Err(drop(DropReason::NoPeer));
+        }
+        if self.is_our_own_datagram(packet, &inner) {
+            return Err(drop(DropReason::RoutingLoop));
+        }
+        match Nesting::of(packet) {
+            Nesting::None => Ok(None),
+            Nesting::Carried(hop_limit) => Ok(Some(hop_limit)),
+            Nesting::TooDeep => Err(drop(DropReason::RoutingLoop)),
+        }
+    }
+
+    /// The same for a packet to relay, which loses a hop by it.
+    pub(super) fn enter_for_relay(
+        &mut self,
+        buffer: &mut [u8],
+        inner: &Inner,
+    ) -> Result<(), NotSealed> {
+        let packet = &mut buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + inner.len];
+        if !ip::take_hop(packet) {
+            return Err(NotSealed::Dropped(DropReason::HopLimit));
+        }
+        if !self.enter_outbound(inner.destination) {
+            return Err(NotSealed::Dropped(DropReason::NoPeer));
+        }
+        Ok(())
+    }
+
+    /// Makes the owner of `destination` the peer of the outbound run; false when there is
+    /// none.
+    fn enter_outbound(&mut self, destination: IpAddr) -> bool {
+        let Some(owner) = self.tables.routes.lookup(destination) else {
+            return false;
+        };
+        let same = self
+            .outbound
+            .as_ref()
+            .is_some_and(|run| Arc::ptr_eq(&run.peer, owner.value));
+        if !same {
+            let peer = Arc::clone(owner.value);
+            self.end_outbound();
+            self.outbound = Some(OutboundRun {
+                session: peer.sending_session(self.now),
+                endpoint: peer.endpoint(),
+                peer,
+                bytes: 0,
+            });
+        }
+        true
+    }
+
+    /// Whether a packet is a datagram that we sent to the very peer that it is about to be
+    /// sealed for: a route leads into the tunnel that should lead around it, and the packet
+    /// would come back, longer each time, for ever.
+    fn is_our_own_datagram(&self, packet: &[u8], inner: &Inner) -> bool {
+        let remote = self.outbound.as_ref().and_then(|run| run.endpoint);
+        let Some(remote) = remote.map(|endpoint| endpoint.remote) else {
+            return false;
+        };
+        remote.ip() == inner.destination
+            && ip::udp_ports(packet) == Some((self.listen_port, remote.port()))
+    }
+
+    fn seal_in_run(&mut self, buffer: &mut [u8], len: usize) -> Result<Sealed, NotSealed> {
+        let (session, reserved) = self.reserve_in_run(buffer, len)?;
+        let message = &mut buffer[..reserved.message_len];
+        seal_padded(session, reserved.counter, message, len);
+        Ok(reserved.sealed())
+    }
+
+    /// Takes a counter for `buffer[16..16 + len]` on the session of the outbound run and
+    /// counts it as sent; all that is left is to seal it. Without a session it is staged.
+    #[allow(
+        clippy::inline_always,
+        reason = "else its result is copied for each packet"
+    )]
+    #[inline(always)]
+    pub(super) fn reserve_in_run(
+        &mut self,
+        buffer: &[u8],
+        len: usize,
+    ) -> Result<(&Arc<Session>, Reserved), NotSealed> {
+        let Some(run) = self.outbound.as_mut() else {
+            return Err(NotSealed::Dropped(DropReason::NoPeer));
+        };
+        let Some(endpoint) = run.endpoint else {
+            return Err(NotSealed::Dropped(DropReason::NoEndpoint));
+        };
+        let counter = run.session.as_ref().and_then(|session| session.reserve(1));
+        let (Some(session), Some(counter)) = (&run.session, counter) else {
+            let packet = &buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + len];
+            // A peer may relay what is larger than anything that leaves here.
+            if len > self.mtu {
+                return Err(NotSealed::Dropped(DropReason::Oversized));
+            }
+            let displaced = run.peer.stage(packet);
+            self.tunnel.request(&run.peer, WorkerRequest::Handshake);
+            return Err(NotSealed::Staged { displaced });
+        };
+        let message_len = message_len(buffer.len(), len, self.mtu)
+            .ok_or(NotSealed::Dropped(DropReason::Oversized))?;
+        run.bytes += message_len as u64;
+        if session.renew_on_send(self.now) {
+            self.tunnel.request(&run.peer, WorkerRequest::Handshake);
+        }
+        let reserved = Reserved {
+            counter,
+            message_len,
+            endpoint,
+            ecn: ecn::outer(&buffer[DATA_HEADER_LEN..]),
+        };
+        Ok((session, reserved))
+    }
+
+    /// The session that `receiver` addresses.
+    pub(super) fn session_behind(&self, receiver: u32) -> Result<&Arc<Session>, DropReason> {
+        let (_, session) = self
+            .tables
+            .sessions
+            .get(&receiver)
+            .ok_or(DropReason::UnknownIndex)?;
+        Ok(session)
+    }
+
+    /// Makes the session behind `receiver` the inbound run.
+    pub(super) fn enter_inbound(&mut self, receiver: u32) -> Result<(), DropReason> {
+        if self
+            .inbound
+            .as_ref()
+            .is_some_and(|run| run.index == receiver)
+        {
+            return Ok(());
+        }
+        let (peer, session) = self
+            .tables
+            .sessions
+            .get(&receiver)
+            .ok_or(DropReason::UnknownIndex)?;
+        let run = InboundRun {
+            index: receiver,
+            peer: Arc::clone(peer),
+            session: Arc::clone(session),
+            from: None,
+            bytes: 0,
+            data: false,
+        };
+        self.end_inbound();
+        self.inbound = Some(run);
+        Ok(())
+    }
+
+    fn end_inbound(&mut self) {
+        if let Some(run) = self.inbound.take()
+            && let Some(from) = run.from
+        {
+            let moved = run.peer.roam(from);
+            if moved.theirs {
+                self.tunnel.request(&run.peer, WorkerRequest::Moved);
+            }
+            self.tunnel.note_roam(&run.peer, moved);
+            run.peer.activity.received(self.now, run.bytes, run.data);
+            run.peer.settle_on(&run.session, self.now);
+        }
+    }
+
+    fn end_outbound(&mut self) {
+        if let Some(run) = self.outbound.take()
+            && run.bytes > 0
+        {
+            run.peer.activity.sent(self.now, run.bytes, true);
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.end_inbound();
+        self.end_outbound();
+    }
+}
+
+/// Pads and seals `buffer[16..16 + len]`; the length of the message, or `None` when the
+/// buffer has no room for it.
+pub(super) fn seal(
+    session: &Session,
+    counter: u64,
+    buffer: &mut [u8],
+    len: usize,
+    mtu: usize,
+) -> Option<usize> {
+    let message_len = message_len(buffer.len(), len, mtu)?;
+    seal_padded(session, counter, &mut buffer[..message_len], len);
+    Some(message_len)
+}
+
+/// Bytes of the message that a packet of `len` bytes becomes in a buffer of `room`; `None`
+/// when that is too small. Padding is cut to the buffer: a relayed packet that came padded
+/// to its sender's MTU has no more room than it came with.
+fn message_len(room: usize, len: usize, mtu: usize) -> Option<usize> {
+    let room = room.checked_sub(DATA_HEADER_LEN + TAG_LEN)?;
+    let padded = padded_len(len, mtu).min(room);
+    (padded >= len).then_some(DATA_HEADER_LEN + padded + TAG_LEN)
+}
+
+/// Pads and seals `message[16..16 + len]`, `message` being as long as [`message_len`] says.
+pub(super) fn seal_padded(session: &Session, counter: u64, message: &mut [u8], len: usize) {
+    let padded = message.len() - TAG_LEN;
+    message[DATA_HEADER_LEN + len..padded].fill(0);
+    session.seal(counter, message);
+}
