@@ -21,8 +21,7 @@ use super::journal::Journal;
 use super::keep::{Keeper, Made};
 use super::kept::Kept;
 use super::network::{self, Network, Wanted};
-use super::remnants::Remnants;
-use super::sysctl::FOUND_SO;
+use super::predecessor::{Left, Predecessor, as_first_found, both};
 use super::sysctl::Settings;
 use super::undo::{remove_rules, take_back};
 use super::{SystemError, dns, firewall, marks, routes, sysctl};
@@ -60,16 +59,6 @@ pub struct Host {
     /// [`commit`](Self::commit) on.
     keeper: Option<Keeper>,
     kept: Kept,
-}
-
-/// What a dead process left whose kill switch holds.
-#[derive(Debug)]
-struct Predecessor {
-    journal: Journal,
-    /// What it left besides.
-    more: More,
-    /// The settings that we change, as they are while it holds.
-    settings: Settings,
 }
 
 impl Host {
@@ -547,99 +536,12 @@ impl Drop for Host {
     }
 }
 
-/// What an earlier process for an interface left.
-#[derive(Debug)]
-struct Left {
-    /// Its journal, or what stands for one that is lost.
-    journal: Option<Journal>,
-    more: More,
-}
-
-/// What is there besides, as after the loss of a journal.
-#[derive(Debug, Default)]
-struct More {
-    firewall: Vec<firewall::FirewallTool>,
-    marks: Vec<u32>,
-}
-
-impl Left {
-    async fn find(directory: &Path, name: &str) -> Result<Self, SystemError> {
-        for (_, reason) in Journal::all(directory, name).1 {
-            warn!(
-                "what an earlier {name} changed can't be read, and is kept: {reason}; once this \
-                 one has stopped, `taltun undo {name}` takes back what can be"
-            );
-        }
-        if let Some(journal) = Journal::left_behind(directory, name) {
-            return Ok(Self {
-                journal: Some(journal.without_others_mark(directory).await),
-                more: More::default(),
-            });
-        }
-        let found = Remnants::find(directory, name).await?;
-        if found.kill_switch {
-            warn!(
-                "the kill switch of an earlier {name} is there without a journal: it stays \
-                 closed unless all of this start works"
-            );
-        }
-        Ok(Self {
-            journal: found.journal(name),
-            more: More {
-                firewall: found.firewall.into_iter().skip(1).collect(),
-                marks: found.marks.into_iter().skip(1).collect(),
-            },
-        })
-    }
-}
-
-impl More {
-    /// Removes it, but for firewall rules that `ours` has replaced or is about to.
-    async fn remove(
-        &self,
-        name: &str,
-        ours: Option<firewall::FirewallTool>,
-    ) -> Result<(), SystemError> {
-        for mark in &self.marks {
-            remove_rules(Some(*mark)).await;
-        }
-        for kind in self.firewall.iter().filter(|kind| Some(**kind) != ours) {
-            firewall::remove(*kind, name).await?;
-        }
-        Ok(())
-    }
-}
-
 /// Where endpoints given by name were when the tunnel was last set up, if its end was no
 /// orderly one: with a kill switch left behind no name can be looked up.
 pub fn remembered_endpoints(directory: &Path, interface: &str) -> Endpoints {
     Journal::left_behind(directory, interface)
         .map(|journal| journal.endpoints)
         .unwrap_or_default()
-}
-
-/// Settings to put back, given those that are found `now` and those that a predecessor found
-/// before it changed them.
-fn as_first_found(now: &Settings, earlier: &Settings) -> Settings {
-    let first = |(name, value): (&String, &String)| {
-        let changed = earlier.get(name).filter(|before| *before != FOUND_SO);
-        (name.clone(), changed.unwrap_or(value).clone())
-    };
-    now.iter().map(first).collect()
-}
-
-/// A journal of what a predecessor left and of what a start adds to it.
-fn both(left: &Journal, ours: &Journal) -> Journal {
-    let mut settings = left.settings.clone();
-    settings.extend(ours.settings.clone());
-    Journal {
-        mark: ours.mark.or(left.mark),
-        dns: ours.dns.or(left.dns),
-        settings,
-        endpoints: ours.endpoints.clone(),
-        start: ours.start.clone(),
-        ..left.clone()
-    }
 }
 
 /// The mark that our datagrams are to have: one that nobody else uses, unless the file says which.

@@ -28,6 +28,7 @@ mod network;
 mod news;
 mod path;
 mod policy;
+mod predecessor;
 mod program;
 mod remnants;
 mod resolver;
