@@ -1,8 +1,5 @@
-//! Rules for iptables and ip6tables, where there is no nft: chains of ours, `taltun-IFACE-…`,
-//! that the usual chains jump to.
-//!
-//! Those that refuse do nothing else: what they don't refuse goes on to the rules of others. So
-//! they come first, wherever others put rules that let packets pass.
+//! Rules for iptables and ip6tables, where there is no nft: filled, listed and removed. What is
+//! in our chains is in `iptables_chains`.
 //!
 //! `iptables-restore --noflush` fills all chains of a table in one step. IPv6 is left out
 //! where ip6tables has no tables, as on a kernel without IPv6.
@@ -11,38 +8,15 @@ use std::fmt::Write;
 
 use tracing::{debug, warn};
 
-use super::known_iptables::{in_front, odd, table};
+use super::iptables_chains::{Chain, REFUSING, chains, full_name, is_ours};
+use super::iptables_standing::standings;
+use super::known_iptables::{in_front, table};
 use super::{Rules, Standing};
 use crate::system::ipv6::has_ipv6;
 use crate::system::program;
 
 /// The tables that we have chains in.
 const TABLES: [&str; 4] = ["raw", "mangle", "nat", "filter"];
-/// Segments of TCP that may be an answer.
-const ANSWERS: &str = "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN ";
-/// Networks that nobody on the internet has.
-const PRIVATE_V4: [&str; 5] = [
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-];
-/// Those of IPv6.
-const PRIVATE_V6: [&str; 2] = ["fc00::/7", "fe80::/10"];
-/// Those of our chains that refuse, and so have to come before what lets packets pass: each with
-/// its table and the usual chain that leads there.
-const REFUSING: [(&str, &str, &str); 3] = [
-    ("raw", "PREROUTING", "vip"),
-    ("filter", "OUTPUT", "out"),
-    ("filter", "FORWARD", "fwd"),
-];
-/// Those that mark packets.
-const MARKING: [&str; 4] = ["get", "in", "ans", "put"];
-/// The names of our chains.
-const NAMES: [&str; 10] = [
-    "vip", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat",
-];
 /// Lists what there is for IPv4.
 pub(super) const V4_SAVE: &str = "iptables-save";
 /// Lists what there is for IPv6.
@@ -53,15 +27,6 @@ const V6: &str = "# IPv6\n";
 const FRONT: &str = "# in front: ";
 /// Waits for whoever holds the lock instead of failing.
 const WAIT: [&str; 2] = ["-w", "5"];
-
-/// A chain of ours, and the rules in it.
-struct Chain {
-    table: &'static str,
-    /// The usual chain that jumps to it.
-    from: &'static str,
-    name: &'static str,
-    rules: Vec<String>,
-}
 
 /// Fills our chains with `rules`, each table in one step, and removes those that are ours
 /// but not wanted any more.
@@ -193,80 +158,6 @@ pub(super) async fn rules_of_others(interface: &str) -> Result<String, String> {
     Ok(lines.join("\n"))
 }
 
-fn standings(v4: &str, v6: Option<&str>) -> Vec<(String, Standing)> {
-    let lines = v4.lines().chain(v6.unwrap_or_default().lines());
-    let mut names: Vec<&str> = lines.filter_map(switch_of).collect();
-    names.sort_unstable();
-    names.dedup();
-    let judged = |name: &str| {
-        let odd = odd_rule(v4, name, false);
-        odd.or_else(|| v6.and_then(|v6| odd_rule(v6, name, true)))
-    };
-    let standing = |name: &str| match (closes(v4, name), v6.is_none_or(|v6| closes(v6, name))) {
-        (true, true) => judged(name).unwrap_or(Standing::Closed),
-        (true, false) => Standing::Open("its rules for IPv6 aren't all there"),
-        (false, true) => Standing::Open("its rules for IPv4 aren't all there"),
-        (false, false) => Standing::Open("not all of its rules are there"),
-    };
-    let told = |name: &str| (name.to_owned(), standing(name));
-    names.into_iter().map(told).collect()
-}
-
-/// The interface that a line declares a chain of a kill switch for.
-fn switch_of(line: &str) -> Option<&str> {
-    let chain = line.strip_prefix(":taltun-")?.split(' ').next()?;
-    chain
-        .strip_suffix("-out")
-        .or_else(|| chain.strip_suffix("-fwd"))
-}
-
-/// Whether both chains are jumped to and end by refusing all.
-fn closes(saved: &str, interface: &str) -> bool {
-    [("OUTPUT", "out"), ("FORWARD", "fwd")]
-        .iter()
-        .all(|(from, chain)| {
-            let name = full_name(interface, chain);
-            let jump = format!("-A {from} -j {name}");
-            let rule = format!("-A {name} ");
-            let mut rules = saved.lines().filter_map(|line| line.strip_prefix(&rule));
-            saved.lines().any(|line| line.trim() == jump)
-                && rules
-                    .next_back()
-                    .is_some_and(|last| last.starts_with("-j REJECT"))
-        })
-}
-
-/// A rule that Taltun doesn't make, in the chains of a kill switch or in front of them.
-fn odd_rule(saved: &str, interface: &str, v6: bool) -> Option<Standing> {
-    let rules = |name: &str| {
-        let prefix = format!("-A {} ", full_name(interface, name));
-        let lines = saved.lines();
-        lines.filter_map(move |line| line.strip_prefix(&prefix))
-    };
-    // What nobody has marked has none.
-    let mark = rules("out").find_map(|rule| {
-        let word = rule.strip_prefix("-m mark --mark 0x")?.split(' ').next()?;
-        let mark = u32::from_str_radix(word, 16).ok()?;
-        (mark != 0).then_some(mark)
-    });
-    let made = chains(&Rules::of_switch(interface, mark.unwrap_or(1)), v6);
-    let of_chain = |name: &'static str| {
-        let of_name = made.iter().filter(|chain| chain.name == name);
-        let made: Vec<String> = of_name.flat_map(|chain| chain.rules.clone()).collect();
-        odd(rules(name), &made, &full_name(interface, name))
-    };
-    let mut names = ["out", "fwd"].into_iter().chain(MARKING);
-    names.find_map(of_chain).or_else(|| {
-        let [_, output, forward] = REFUSING;
-        [output, forward].iter().find_map(|(of, from, name)| {
-            let rule = in_front(table(saved, of), from, &full_name(interface, name))?;
-            Some(Standing::Odd(format!(
-                "a rule that Taltun didn't make comes before its own, `{rule}`"
-            )))
-        })
-    })
-}
-
 async fn apply_family(rules: &Rules, v6: bool) -> Result<(), String> {
     let chains = chains(rules, v6);
     for table in TABLES {
@@ -376,154 +267,6 @@ pub(super) fn kill_switch(interface: &str) -> String {
     format!("-A OUTPUT -j {}", full_name(interface, "out"))
 }
 
-/// Whether a chain of this name is one of ours for `tun`, and not for an interface whose name
-/// begins with that and a dash.
-fn is_ours(tun: &str, name: &str) -> bool {
-    NAMES.iter().any(|ours| full_name(tun, ours) == name)
-}
-
-/// At most 28 bytes, as iptables wants: 7 + 15 + 1 + 4.
-fn full_name(tun: &str, name: &str) -> String {
-    format!("taltun-{tun}-{name}")
-}
-
-fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
-    let tun = &rules.tun;
-    let mut chains = Vec::new();
-    let mut chain = |table, from, name, rules| {
-        chains.push(Chain {
-            table,
-            from,
-            name,
-            rules,
-        });
-    };
-    if rules.protect_vip {
-        let vips = rules.vips_of(v6);
-        let drop = |vip| format!("-d {vip} ! -i {tun} -m addrtype ! --src-type LOCAL -j DROP");
-        chain("raw", "PREROUTING", "vip", vips.iter().map(drop).collect());
-    }
-    if let Some(mark) = rules.mark.filter(|_| rules.recall_mark) {
-        let recall = format!("-p udp -m connmark --mark {mark:#x} -j CONNMARK --restore-mark");
-        chain("mangle", "PREROUTING", "get", vec![recall]);
-        // What others open to this machine from outside of the tunnel is answered by the way
-        // that it came.
-        // Under a kill switch only TCP connections, and no segment of ours that opens one.
-        let (opens, answers) = if rules.kill_switch {
-            ("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN ", ANSWERS)
-        } else {
-            ("", "")
-        };
-        let keep = format!(
-            "! -i {tun} {opens}-m conntrack --ctstate NEW -m addrtype --dst-type LOCAL -j CONNMARK \
-             --set-mark {mark:#x}"
-        );
-        let restore = format!(
-            "{answers}-m conntrack --ctdir REPLY -m connmark --mark {mark:#x} -j CONNMARK \
-             --restore-mark"
-        );
-        let forwarded = format!("! -i {tun} {restore}");
-        chain("mangle", "PREROUTING", "in", vec![keep, forwarded]);
-        chain("mangle", "OUTPUT", "ans", vec![restore]);
-        let remember = format!("-p udp -m mark --mark {mark:#x} -j CONNMARK --save-mark");
-        chain("mangle", "POSTROUTING", "put", vec![remember]);
-    }
-    if rules.mss_clamp {
-        let clamp = |direction| {
-            format!(
-                "{direction} {tun} -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss {}",
-                rules.segment(v6)
-            )
-        };
-        chain("mangle", "FORWARD", "mss", vec![clamp("-i"), clamp("-o")]);
-    }
-    if rules.kill_switch {
-        let [output, forward] = kill_switch_rules(rules, v6);
-        chain("filter", "OUTPUT", "out", output);
-        chain("filter", "FORWARD", "fwd", forward);
-    }
-    if let Some(nat) = &rules.masquerade {
-        // POSTROUTING doesn't know where a packet came from, so it is marked on the way, by a
-        // bit that nobody else is known to use; what others have marked it with stays.
-        let mark = "0x2000/0x2000";
-        let set = format!("-i {tun} -j MARK --set-xmark {mark}");
-        chain("mangle", "FORWARD", "from", vec![set]);
-        let from_tunnel = |out: &str| format!("{out} -m mark --mark {mark} -j MASQUERADE");
-        let mut lines: Vec<String> = match &nat.out {
-            None => vec![from_tunnel(&format!("! -o {tun}"))],
-            Some(names) => names
-                .iter()
-                .map(|out| from_tunnel(&format!("-o {out}")))
-                .collect(),
-        };
-        let vips = rules.vips_of(v6);
-        // Without a vip of this family there is no address to take.
-        if nat.into_tunnel && !vips.is_empty() {
-            let own = vips
-                .iter()
-                .map(|vip| format!("-o {tun} -s {vip} -j RETURN"));
-            lines.extend(own);
-            lines.push(format!("-o {tun} -m mark ! --mark {mark} -j MASQUERADE"));
-        }
-        chain("nat", "POSTROUTING", "nat", lines);
-    }
-    chains
-}
-
-/// What a kill switch lets out of this machine, and what it lets pass through it.
-fn kill_switch_rules(rules: &Rules, v6: bool) -> [Vec<String>; 2] {
-    let tun = &rules.tun;
-    let mark = rules.mark.unwrap_or_default();
-    let reject = if v6 {
-        "icmp6-adm-prohibited"
-    } else {
-        "icmp-admin-prohibited"
-    };
-    let reject = format!("-j REJECT --reject-with {reject}");
-    let icmp = if v6 { "ipv6-icmp" } else { "icmp" };
-    let replies = [
-        format!("{ANSWERS}-m conntrack --ctdir REPLY -j RETURN"),
-        format!("-p {icmp} -m conntrack --ctdir REPLY -j RETURN"),
-    ];
-    let mut output = vec![
-        "-o lo -j RETURN".to_owned(),
-        format!("-o {tun} -j RETURN"),
-        format!("-m mark --mark {mark:#x} -j RETURN"),
-    ];
-    output.extend(replies.clone());
-    // A router's name server for its local network.
-    let private: &[&str] = if v6 { &PRIVATE_V6 } else { &PRIVATE_V4 };
-    output.extend(private.iter().map(|net| {
-        format!("-d {net} -p udp -m udp --sport 0:1023 -m conntrack --ctdir REPLY -j RETURN")
-    }));
-    // To ask for an address, and to hand them out, as a router does: to private networks and to
-    // all hosts of a link, never to the internet.
-    let (client, server, all) = if v6 {
-        (546, 547, "ff02::/16")
-    } else {
-        (68, 67, "255.255.255.255/32")
-    };
-    for net in private.iter().copied().chain([all]) {
-        for (from, to) in [(client, server), (server, client)] {
-            output.push(format!(
-                "-d {net} -p udp -m udp --sport {from} --dport {to} -j RETURN"
-            ));
-        }
-    }
-    if v6 {
-        for kind in 133..=136 {
-            output.push(format!(
-                "-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j RETURN"
-            ));
-        }
-    }
-    output.push(reject.clone());
-    let mut forward = vec![format!("-i {tun} -j RETURN"), format!("-o {tun} -j RETURN")];
-    forward.extend(replies);
-    forward.push(reject);
-    [output, forward]
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::all_rules;
@@ -586,96 +329,5 @@ mod tests {
             ..all_rules()
         };
         assert!(of_table(&rules, "filter", listed).contains("-X taltun-t0-out"));
-    }
-
-    #[test]
-    fn a_router_hands_out_addresses_under_a_kill_switch() {
-        for (v6, expected) in [
-            (
-                false,
-                "-d 192.168.0.0/16 -p udp -m udp --sport 67 --dport 68 -j RETURN",
-            ),
-            (
-                true,
-                "-d fe80::/10 -p udp -m udp --sport 547 --dport 546 -j RETURN",
-            ),
-            (true, "-p ipv6-icmp -m icmp6 --icmpv6-type 134 -j RETURN"),
-        ] {
-            let chains = chains(&all_rules(), v6);
-            let out = chains.iter().find(|chain| chain.name == "out").unwrap();
-            assert!(
-                out.rules.iter().any(|rule| rule == expected),
-                "{:?}",
-                out.rules
-            );
-        }
-    }
-
-    #[test]
-    fn a_kill_switch_stands_while_both_families_refuse_the_rest() {
-        let saved = "*filter\n:OUTPUT ACCEPT [1:2]\n:taltun-t0-fwd - [0:0]\n:taltun-t0-out - [0:0]\n\
-                     -A FORWARD -j taltun-t0-fwd\n-A OUTPUT -j taltun-t0-out\n\
-                     -A taltun-t0-fwd -i t0 -j RETURN\n\
-                     -A taltun-t0-fwd -j REJECT --reject-with icmp-admin-prohibited\n\
-                     -A taltun-t0-out -o lo -j RETURN\n\
-                     -A taltun-t0-out -j REJECT --reject-with icmp-admin-prohibited\nCOMMIT\n";
-        let told = |v4: &str, v6: Option<&str>| {
-            let found = standings(v4, v6);
-            assert!(found.iter().all(|(name, _)| name == "t0"), "{found:?}");
-            found.into_iter().next().map(|(_, standing)| standing)
-        };
-        assert_eq!(told(saved, Some(saved)), Some(Standing::Closed));
-        assert_eq!(told(saved, None), Some(Standing::Closed));
-        let before = "-A FORWARD -j taltun-t0-fwd\n";
-        for (rule, is_open) in [
-            ("-A taltun-t0-out -j ACCEPT", true),
-            ("-A taltun-t0-out -j RETURN", true),
-            ("-A taltun-t0-out -o eth0 -j ACCEPT", false),
-            ("-A taltun-t0-out -m mark --mark 0x0 -j RETURN", false),
-            ("-A taltun-t0-out -m mark --mark 0x0/0x1 -j RETURN", false),
-            ("-A taltun-t0-fwd -g other", false),
-            (
-                "-A taltun-t0-ans -j MARK --set-xmark 0x103d/0xffffffff",
-                false,
-            ),
-        ] {
-            let odd = saved.replace(before, &format!("{rule}\n{before}"));
-            for told in [told(&odd, None), told(saved, Some(&odd))] {
-                let fits = match &told {
-                    Some(Standing::Open(_)) => is_open,
-                    Some(Standing::Odd(_)) => !is_open,
-                    _ => false,
-                };
-                assert!(fits, "{rule}: {told:?}");
-            }
-        }
-        let jump = "-A OUTPUT -j taltun-t0-out\n";
-        let passed = saved.replace(jump, &format!("-A OUTPUT -o eth0 -j ACCEPT\n{jump}"));
-        assert!(matches!(told(&passed, None), Some(Standing::Odd(_))));
-        // As other versions have it.
-        let earlier = saved.replace("-o lo -j RETURN", "-o lo -j ACCEPT");
-        assert_eq!(told(&earlier, None), Some(Standing::Closed));
-        let v6_only = Some(Standing::Open("its rules for IPv4 aren't all there"));
-        for (from, to) in [
-            ("-A OUTPUT -j taltun-t0-out\n", ""),
-            (
-                "-A taltun-t0-fwd -j REJECT",
-                "-A taltun-t0-fwd -d 192.0.2.1/32 -j REJECT",
-            ),
-        ] {
-            assert_eq!(told(&saved.replace(from, to), Some(saved)), v6_only);
-        }
-        let v4_only = Some(Standing::Open("its rules for IPv6 aren't all there"));
-        assert_eq!(told(saved, Some("")), v4_only);
-        assert_eq!(told("*filter\n:OUTPUT ACCEPT [1:2]\nCOMMIT\n", None), None);
-        assert_eq!(told(":taltun-t0-mss - [0:0]\n", None), None);
-    }
-
-    #[test]
-    fn names_fit_what_iptables_takes() {
-        for chain in chains(&all_rules(), true) {
-            assert!(full_name("fifteen-letters", chain.name).len() <= 28);
-            assert!(NAMES.contains(&chain.name), "{}", chain.name);
-        }
     }
 }

@@ -7,6 +7,8 @@
 //! firewall drops, we can't let through.
 
 mod iptables;
+mod iptables_chains;
+mod iptables_standing;
 mod known_iptables;
 mod known_nft;
 mod nftables;

@@ -1,0 +1,227 @@
+//! The chains of ours that iptables gets, `taltun-IFACE-…`, which the usual chains jump to, and
+//! the rules in them.
+//!
+//! Those that refuse do nothing else: what they don't refuse goes on to the rules of others. So
+//! they come first, wherever others put rules that let packets pass.
+
+use super::Rules;
+
+/// Segments of TCP that may be an answer.
+const ANSWERS: &str = "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN ";
+/// Networks that nobody on the internet has.
+const PRIVATE_V4: [&str; 5] = [
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+];
+/// Those of IPv6.
+const PRIVATE_V6: [&str; 2] = ["fc00::/7", "fe80::/10"];
+/// Those of our chains that refuse, and so have to come before what lets packets pass: each with
+/// its table and the usual chain that leads there.
+pub(super) const REFUSING: [(&str, &str, &str); 3] = [
+    ("raw", "PREROUTING", "vip"),
+    ("filter", "OUTPUT", "out"),
+    ("filter", "FORWARD", "fwd"),
+];
+/// Those that mark packets.
+pub(super) const MARKING: [&str; 4] = ["get", "in", "ans", "put"];
+/// The names of our chains.
+const NAMES: [&str; 10] = [
+    "vip", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat",
+];
+/// A chain of ours, and the rules in it.
+pub(super) struct Chain {
+    pub(super) table: &'static str,
+    /// The usual chain that jumps to it.
+    pub(super) from: &'static str,
+    pub(super) name: &'static str,
+    pub(super) rules: Vec<String>,
+}
+
+/// Whether a chain of this name is one of ours for `tun`, and not for an interface whose name
+/// begins with that and a dash.
+pub(super) fn is_ours(tun: &str, name: &str) -> bool {
+    NAMES.iter().any(|ours| full_name(tun, ours) == name)
+}
+
+/// At most 28 bytes, as iptables wants: 7 + 15 + 1 + 4.
+pub(super) fn full_name(tun: &str, name: &str) -> String {
+    format!("taltun-{tun}-{name}")
+}
+
+/// The chains that one family gets.
+pub(super) fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
+    let tun = &rules.tun;
+    let mut chains = Vec::new();
+    let mut chain = |table, from, name, rules| {
+        chains.push(Chain {
+            table,
+            from,
+            name,
+            rules,
+        });
+    };
+    if rules.protect_vip {
+        let vips = rules.vips_of(v6);
+        let drop = |vip| format!("-d {vip} ! -i {tun} -m addrtype ! --src-type LOCAL -j DROP");
+        chain("raw", "PREROUTING", "vip", vips.iter().map(drop).collect());
+    }
+    if let Some(mark) = rules.mark.filter(|_| rules.recall_mark) {
+        let recall = format!("-p udp -m connmark --mark {mark:#x} -j CONNMARK --restore-mark");
+        chain("mangle", "PREROUTING", "get", vec![recall]);
+        // What others open to this machine from outside of the tunnel is answered by the way
+        // that it came.
+        // Under a kill switch only TCP connections, and no segment of ours that opens one.
+        let (opens, answers) = if rules.kill_switch {
+            ("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN ", ANSWERS)
+        } else {
+            ("", "")
+        };
+        let keep = format!(
+            "! -i {tun} {opens}-m conntrack --ctstate NEW -m addrtype --dst-type LOCAL -j CONNMARK \
+             --set-mark {mark:#x}"
+        );
+        let restore = format!(
+            "{answers}-m conntrack --ctdir REPLY -m connmark --mark {mark:#x} -j CONNMARK \
+             --restore-mark"
+        );
+        let forwarded = format!("! -i {tun} {restore}");
+        chain("mangle", "PREROUTING", "in", vec![keep, forwarded]);
+        chain("mangle", "OUTPUT", "ans", vec![restore]);
+        let remember = format!("-p udp -m mark --mark {mark:#x} -j CONNMARK --save-mark");
+        chain("mangle", "POSTROUTING", "put", vec![remember]);
+    }
+    if rules.mss_clamp {
+        let clamp = |direction| {
+            format!(
+                "{direction} {tun} -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss {}",
+                rules.segment(v6)
+            )
+        };
+        chain("mangle", "FORWARD", "mss", vec![clamp("-i"), clamp("-o")]);
+    }
+    if rules.kill_switch {
+        let [output, forward] = kill_switch_rules(rules, v6);
+        chain("filter", "OUTPUT", "out", output);
+        chain("filter", "FORWARD", "fwd", forward);
+    }
+    if let Some(nat) = &rules.masquerade {
+        // POSTROUTING doesn't know where a packet came from, so it is marked on the way, by a
+        // bit that nobody else is known to use; what others have marked it with stays.
+        let mark = "0x2000/0x2000";
+        let set = format!("-i {tun} -j MARK --set-xmark {mark}");
+        chain("mangle", "FORWARD", "from", vec![set]);
+        let from_tunnel = |out: &str| format!("{out} -m mark --mark {mark} -j MASQUERADE");
+        let mut lines: Vec<String> = match &nat.out {
+            None => vec![from_tunnel(&format!("! -o {tun}"))],
+            Some(names) => names
+                .iter()
+                .map(|out| from_tunnel(&format!("-o {out}")))
+                .collect(),
+        };
+        let vips = rules.vips_of(v6);
+        // Without a vip of this family there is no address to take.
+        if nat.into_tunnel && !vips.is_empty() {
+            let own = vips
+                .iter()
+                .map(|vip| format!("-o {tun} -s {vip} -j RETURN"));
+            lines.extend(own);
+            lines.push(format!("-o {tun} -m mark ! --mark {mark} -j MASQUERADE"));
+        }
+        chain("nat", "POSTROUTING", "nat", lines);
+    }
+    chains
+}
+
+/// What a kill switch lets out of this machine, and what it lets pass through it.
+fn kill_switch_rules(rules: &Rules, v6: bool) -> [Vec<String>; 2] {
+    let tun = &rules.tun;
+    let mark = rules.mark.unwrap_or_default();
+    let reject = if v6 {
+        "icmp6-adm-prohibited"
+    } else {
+        "icmp-admin-prohibited"
+    };
+    let reject = format!("-j REJECT --reject-with {reject}");
+    let icmp = if v6 { "ipv6-icmp" } else { "icmp" };
+    let replies = [
+        format!("{ANSWERS}-m conntrack --ctdir REPLY -j RETURN"),
+        format!("-p {icmp} -m conntrack --ctdir REPLY -j RETURN"),
+    ];
+    let mut output = vec![
+        "-o lo -j RETURN".to_owned(),
+        format!("-o {tun} -j RETURN"),
+        format!("-m mark --mark {mark:#x} -j RETURN"),
+    ];
+    output.extend(replies.clone());
+    // A router's name server for its local network.
+    let private: &[&str] = if v6 { &PRIVATE_V6 } else { &PRIVATE_V4 };
+    output.extend(private.iter().map(|net| {
+        format!("-d {net} -p udp -m udp --sport 0:1023 -m conntrack --ctdir REPLY -j RETURN")
+    }));
+    // To ask for an address, and to hand them out, as a router does: to private networks and to
+    // all hosts of a link, never to the internet.
+    let (client, server, all) = if v6 {
+        (546, 547, "ff02::/16")
+    } else {
+        (68, 67, "255.255.255.255/32")
+    };
+    for net in private.iter().copied().chain([all]) {
+        for (from, to) in [(client, server), (server, client)] {
+            output.push(format!(
+                "-d {net} -p udp -m udp --sport {from} --dport {to} -j RETURN"
+            ));
+        }
+    }
+    if v6 {
+        for kind in 133..=136 {
+            output.push(format!(
+                "-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j RETURN"
+            ));
+        }
+    }
+    output.push(reject.clone());
+    let mut forward = vec![format!("-i {tun} -j RETURN"), format!("-o {tun} -j RETURN")];
+    forward.extend(replies);
+    forward.push(reject);
+    [output, forward]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::all_rules;
+    use super::*;
+
+    #[test]
+    fn a_router_hands_out_addresses_under_a_kill_switch() {
+        for (v6, expected) in [
+            (
+                false,
+                "-d 192.168.0.0/16 -p udp -m udp --sport 67 --dport 68 -j RETURN",
+            ),
+            (
+                true,
+                "-d fe80::/10 -p udp -m udp --sport 547 --dport 546 -j RETURN",
+            ),
+            (true, "-p ipv6-icmp -m icmp6 --icmpv6-type 134 -j RETURN"),
+        ] {
+            let chains = chains(&all_rules(), v6);
+            let out = chains.iter().find(|chain| chain.name == "out").unwrap();
+            assert!(
+                out.rules.iter().any(|rule| rule == expected),
+                "{:?}",
+                out.rules
+            );
+        }
+    }
+
+    #[test]
+    fn names_fit_what_iptables_takes() {
+        for chain in chains(&all_rules(), true) {
+            assert!(full_name("fifteen-letters", chain.name).len() <= 28);
+            assert!(NAMES.contains(&chain.name), "{}", chain.name);
+        }
+    }
+}
