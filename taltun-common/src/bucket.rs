@@ -60,6 +60,17 @@ impl Rate {
         full_at.saturating_sub(now) + self.token <= self.bucket
     }
 
+    /// Takes a token at `now` out of the bucket that is full at `full_at`, if it holds one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn take(&self, full_at: &mut u64, now: u64) -> bool {
+        let allowed = self.allows(*full_at, now);
+        if allowed {
+            *full_at = self.taken(*full_at, now);
+        }
+        allowed
+    }
+
     /// When the bucket is full after a token is taken at `now`.
     #[inline(always)]
     #[must_use]
@@ -74,30 +85,22 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn take(rate: Rate, full_at: &mut u64, now: u64) -> bool {
-        let allowed = rate.allows(*full_at, now);
-        if allowed {
-            *full_at = rate.taken(*full_at, now);
-        }
-        allowed
-    }
-
     #[test]
     fn a_full_bucket_gives_a_burst_and_then_the_rate() {
         let rate = Rate::per_second(20);
         let mut full_at = 0;
         let now = 77 * SECOND;
         assert_eq!(
-            (0..100).filter(|_| take(rate, &mut full_at, now)).count(),
+            (0..100).filter(|_| rate.take(&mut full_at, now)).count(),
             20
         );
-        assert!(!take(rate, &mut full_at, now + SECOND / 20 - 1));
-        assert!(take(rate, &mut full_at, now + SECOND / 20));
-        assert!(!take(rate, &mut full_at, now + SECOND / 20));
+        assert!(!rate.take(&mut full_at, now + SECOND / 20 - 1));
+        assert!(rate.take(&mut full_at, now + SECOND / 20));
+        assert!(!rate.take(&mut full_at, now + SECOND / 20));
         // However long it waits, it holds no more.
         let later = now + 3600 * SECOND;
         assert_eq!(
-            (0..100).filter(|_| take(rate, &mut full_at, later)).count(),
+            (0..100).filter(|_| rate.take(&mut full_at, later)).count(),
             20
         );
     }
@@ -106,8 +109,8 @@ mod tests {
     fn a_slow_rate_still_has_a_burst() {
         let rate = Rate::per_second(1);
         let mut full_at = 0;
-        assert_eq!((0..9).filter(|_| take(rate, &mut full_at, 1)).count(), 5);
-        assert!(take(rate, &mut full_at, 1 + SECOND));
+        assert_eq!((0..9).filter(|_| rate.take(&mut full_at, 1)).count(), 5);
+        assert!(rate.take(&mut full_at, 1 + SECOND));
     }
 
     #[test]

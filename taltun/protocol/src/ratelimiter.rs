@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
+
+use taltun_common::bucket::Rate;
 
 use super::time::Time;
 
@@ -19,9 +20,9 @@ pub const CAPACITY: usize = 8192;
 /// Token buckets by source.
 #[derive(Debug)]
 pub struct RateLimiter {
-    buckets: HashMap<IpAddr, Bucket>,
-    cost: Duration,
-    full: Duration,
+    /// When each is full again, in nanoseconds.
+    buckets: HashMap<IpAddr, u64>,
+    rate: Rate,
 }
 
 impl Default for RateLimiter {
@@ -30,53 +31,30 @@ impl Default for RateLimiter {
     }
 }
 
-#[derive(Debug)]
-struct Bucket {
-    credit: Duration,
-    refilled: Time,
-}
-
 impl RateLimiter {
     /// So many messages a second, at least one, and so many at once.
     pub fn new(rate: u32, burst: u32) -> Self {
-        let cost = Duration::from_secs(1) / rate.max(1);
         Self {
             buckets: HashMap::new(),
-            cost,
-            full: cost * burst.max(1),
+            rate: Rate::with_burst(rate.max(1), burst.max(1)),
         }
     }
 
     /// Whether one more message from `source` is within its rate. IPv6 sources count by
     /// /64, which is what one host usually owns.
     pub fn allow(&mut self, source: IpAddr, now: Time) -> bool {
-        let source = bucket_of(source);
+        let (source, now) = (bucket_of(source), now.as_nanos());
         if !self.buckets.contains_key(&source) {
             if self.buckets.len() >= CAPACITY {
                 // A bucket that is full again is as good as none.
-                let full = self.full;
-                self.buckets
-                    .retain(|_, bucket| now.since(bucket.refilled) < full);
+                self.buckets.retain(|_, full_at| *full_at > now);
             }
             if self.buckets.len() >= CAPACITY {
                 return false;
             }
         }
-        let bucket = self.buckets.entry(source).or_insert(Bucket {
-            credit: self.full,
-            refilled: now,
-        });
-        bucket.credit = self
-            .full
-            .min(bucket.credit.saturating_add(now.since(bucket.refilled)));
-        bucket.refilled = now;
-        match bucket.credit.checked_sub(self.cost) {
-            Some(rest) => {
-                bucket.credit = rest;
-                true
-            }
-            None => false,
-        }
+        let full_at = self.buckets.entry(source).or_insert(now);
+        self.rate.take(full_at, now)
     }
 }
 
@@ -92,6 +70,8 @@ fn bucket_of(source: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -134,6 +114,8 @@ mod tests {
         }
         let new: IpAddr = "203.0.113.1".parse().unwrap();
         assert!(!limiter.allow(new, now));
-        assert!(limiter.allow(new, now + limiter.full));
+        let token = Duration::from_nanos(limiter.rate.token);
+        assert!(!limiter.allow(new, now + token / 2));
+        assert!(limiter.allow(new, now + token));
     }
 }

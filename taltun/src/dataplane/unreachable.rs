@@ -15,8 +15,8 @@
 )]
 
 use std::io::IoSlice;
-use std::time::Duration;
 
+use taltun_common::bucket::Rate;
 use taltun_common::headers::{ICMP_LEN, IPV4_LEN, IPV6_LEN, Icmp, Ipv4, Ipv6, protocol};
 use taltun_common::wire::OWN_ERROR_TRAILER;
 use zerocopy::{FromBytes, IntoBytes};
@@ -26,10 +26,8 @@ use super::offload::vnet::VnetHeader;
 use super::tun::Tun;
 use crate::protocol::time::Time;
 
-/// Messages that may leave at once.
-const BURST: u32 = 32;
-/// Time in which another one becomes due: a hundred a second.
-const INTERVAL: Duration = Duration::from_millis(10);
+/// Messages that may leave: a hundred a second, so many at once.
+const RATE: Rate = Rate::with_burst(100, 32);
 /// What an IPv4 message may measure (RFC 1812, §4.3.2.3).
 const MAX_V4: usize = 576;
 /// What an IPv6 message may measure (RFC 4443, §2.4c).
@@ -45,16 +43,15 @@ const ADDRESS_UNREACHABLE_V6: (u8, u8) = (1, 3);
 /// Makes and writes such messages, at a bounded rate. Each thread has its own.
 #[derive(Debug)]
 pub struct Unreachable {
-    tokens: u32,
-    refilled: Time,
+    /// When the bucket of [`RATE`] is full again, in nanoseconds.
+    full_at: u64,
     message: Vec<u8>,
 }
 
 impl Default for Unreachable {
     fn default() -> Self {
         Self {
-            tokens: BURST,
-            refilled: Time::START,
+            full_at: 0,
             message: Vec::with_capacity(MAX_V6),
         }
     }
@@ -77,16 +74,7 @@ impl Unreachable {
     }
 
     fn may_send(&mut self, now: Time) -> bool {
-        let since = now.since(self.refilled).as_nanos();
-        let earned = since.checked_div(INTERVAL.as_nanos()).unwrap_or_default();
-        if earned > 0 {
-            let tokens = u128::from(self.tokens).saturating_add(earned);
-            self.tokens = tokens.min(u128::from(BURST)) as u32;
-            self.refilled = now;
-        }
-        let may = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        may
+        RATE.take(&mut self.full_at, now.as_nanos())
     }
 }
 
@@ -189,6 +177,8 @@ fn is_one_host_v4(address: [u8; 4]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// The Internet checksum word by word, starting from `sum`.
