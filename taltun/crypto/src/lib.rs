@@ -204,11 +204,7 @@ fn decode_key(text: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
     let mut key = Zeroizing::new([0; KEY_LEN]);
     match text.len() {
         64 => {
-            for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-                let high = hex_digit(digits[0])?;
-                let low = hex_digit(digits[1])?;
-                *byte = high << 4 | low;
-            }
+            base16ct::mixed::decode(text, &mut *key).map_err(|_| KeyError::Encoding)?;
         }
         44 => {
             let bytes = Zeroizing::new(BASE64.decode(text).map_err(|_| KeyError::Encoding)?);
@@ -220,15 +216,6 @@ fn decode_key(text: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
         other => return Err(KeyError::Length(other)),
     }
     Ok(key)
-}
-
-fn hex_digit(digit: u8) -> Result<u8, KeyError> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        b'A'..=b'F' => Ok(digit - b'A' + 10),
-        _ => Err(KeyError::Encoding),
-    }
 }
 
 /// XAEAD of the paper's §5.4.7: seals a cookie under a random 24-byte nonce.

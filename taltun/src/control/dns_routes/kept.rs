@@ -245,12 +245,7 @@ fn parse(text: &str) -> Result<(HashMap<IpAddr, Names<u64>>, usize), String> {
 }
 
 fn file_name(key: &PublicKey) -> String {
-    let mut name = PREFIX.to_owned();
-    for byte in &key.0[..OF_KEY] {
-        // Writing to a String can't fail.
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
+    format!("{PREFIX}{:x}", base16ct::HexDisplay(&key.0[..OF_KEY]))
 }
 
 fn merge(into: &mut HashMap<IpAddr, Names<u64>>, others: HashMap<IpAddr, Names<u64>>) {

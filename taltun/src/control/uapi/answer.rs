@@ -107,12 +107,7 @@ fn line(text: &mut String, key: &str, value: impl std::fmt::Display) {
 }
 
 fn hex_line(text: &mut String, key: &str, bytes: &[u8]) {
-    text.push_str(key);
-    text.push('=');
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text.push('\n');
+    line(text, key, format_args!("{:x}", base16ct::HexDisplay(bytes)));
 }
 
 /// An IPv4 peer is shown as one, whatever our socket is.

@@ -168,15 +168,10 @@ impl PeerRequest {
 
 /// 64 hexadecimal digits.
 fn key_bytes(value: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, Errno> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).ok_or(Errno::INVALID);
-    let text = value.as_bytes();
-    if text.len() != 2 * KEY_LEN {
-        return Err(Errno::INVALID);
-    }
     let mut bytes = Zeroizing::new([0; KEY_LEN]);
-    for (byte, pair) in bytes.iter_mut().zip(text.as_chunks().0) {
-        let [high, low] = *pair;
-        *byte = (digit(high)? << 4 | digit(low)?) as u8;
+    let decoded = base16ct::mixed::decode(value, &mut *bytes).map_err(|_| Errno::INVALID)?;
+    if decoded.len() != KEY_LEN {
+        return Err(Errno::INVALID);
     }
     Ok(bytes)
 }
