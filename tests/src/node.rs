@@ -29,8 +29,9 @@ use crate::sys::{self, Signal};
 /// The variable that tells `taltun` where its control socket is.
 pub const RUNTIME_DIR: &str = "TALTUN_RUNTIME_DIR";
 
-/// How long a node may take until it answers.
-const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long a node may take until it answers: where an emulated kernel reads its first eBPF
+/// programs, and others build meanwhile, that has been 20 s.
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long a node may take to stop when asked to.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -380,12 +381,14 @@ impl Node {
             if let Some(status) = self.child.try_wait()? {
                 bail!("taltun ended with {status}: {}", self.end_of_log());
             }
+            let asked = Instant::now();
             match self.status() {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => {
                     return Err(error.context(format!("no answer within {START_LIMIT:?}")));
                 }
-                Err(_) => sleep(Duration::from_millis(20)),
+                // Asking starts a program; on a slow machine it leaves the other half to the node.
+                Err(_) => sleep(asked.elapsed().max(Duration::from_millis(20))),
             }
         }
     }

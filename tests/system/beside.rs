@@ -9,6 +9,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use taltun_tests::topology;
 
 use crate::support::Case;
+use crate::times;
 
 /// Starts the cases that are asked for; their trials wait for how they end. Put them last.
 pub fn start(cases: &[Case], arguments: &Arguments) -> Vec<Trial> {
@@ -22,7 +23,7 @@ pub fn start(cases: &[Case], arguments: &Arguments) -> Vec<Trial> {
         }
         let running = thread::spawn(move || {
             topology::start_test();
-            (case.run)()
+            times::taken(case.name, case.run)
         });
         Trial::test(case.name, move || {
             let outcome: Result<()> = running

@@ -65,6 +65,7 @@ mod soak;
 mod sources;
 mod stuck;
 mod support;
+mod times;
 mod toolkit;
 mod tools;
 mod udpgw;
@@ -115,6 +116,7 @@ fn main() -> ExitCode {
     let together = libtest_mimic::run(&arguments, side_by_side.collect());
     arguments.test_threads = Some(1);
     let in_turn = libtest_mimic::run(&arguments, alone.chain(again).chain(beside).collect());
+    times::tell();
     if together.has_failed() || in_turn.has_failed() {
         ExitCode::from(101)
     } else {
@@ -185,9 +187,6 @@ fn alone() -> Vec<Case> {
         interop::CASES,
         tools::CASES,
         manners::CASES,
-        secrecy::CASES,
-        cookies::CASES,
-        locked_out::CASES,
         hooks::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,
@@ -220,6 +219,7 @@ fn trial(case: Case, over_af_xdp: bool) -> Trial {
     } else {
         case.name.to_owned()
     };
+    let taken = name.clone();
     Trial::ignorable_test(name, move || {
         topology::start_test();
         lab::use_af_xdp(over_af_xdp);
@@ -227,7 +227,7 @@ fn trial(case: Case, over_af_xdp: bool) -> Trial {
             return Ok(Completion::ignored_with(reason));
         }
         // With `#` an error shows what caused it.
-        (case.run)().map_err(|error| Failed::from(format!("{error:#}")))?;
+        times::taken(&taken, case.run).map_err(|error| Failed::from(format!("{error:#}")))?;
         Ok(Completion::Completed)
     })
 }
