@@ -2,16 +2,17 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::setup;
 use crate::workspace::{cargo, must_succeed, target};
 
-/// The profile that the lab and all tests share: see the workspace's `Cargo.toml`.
-pub const LAB: &str = "lab";
+/// The profile that the lab, all tests and this program share: see the workspace's `Cargo.toml`.
+const LAB: &str = "lab";
 
-/// For the lab and the tests.
+/// For the lab.
 pub fn taltun() -> Result<PathBuf> {
     built(LAB)
 }
@@ -21,12 +22,27 @@ pub fn released_taltun() -> Result<PathBuf> {
     built("release")
 }
 
+/// The one that the tests run, which [`tests`] builds with them.
+pub fn tested_taltun() -> Result<PathBuf> {
+    Ok(match given()? {
+        Some(path) => path,
+        None => target().join(LAB).join("taltun"),
+    })
+}
+
+/// `cargo test` for all that runs on this machine: always the same packages, so that each is
+/// built with the same features, and once. taltun-ebpf is no program for this machine; building
+/// taltun builds it, and takes [`setup::ebpf_toolchain`].
+pub fn tests() -> Result<Command> {
+    let mut cargo = cargo()?;
+    cargo.args(["test", "--profile", LAB]);
+    cargo.args(["--workspace", "--exclude", "taltun-ebpf"]);
+    Ok(cargo)
+}
+
 fn built(profile: &str) -> Result<PathBuf> {
-    if let Some(path) = env::var_os("TALTUN_BIN") {
-        // Absolute, because tests are run in another directory.
-        return PathBuf::from(&path)
-            .canonicalize()
-            .with_context(|| format!("TALTUN_BIN names {}", path.display()));
+    if let Some(path) = given()? {
+        return Ok(path);
     }
     setup::ebpf_toolchain()?;
     setup::step("building taltun");
@@ -35,4 +51,14 @@ fn built(profile: &str) -> Result<PathBuf> {
         "build taltun",
     )?;
     Ok(target().join(profile).join("taltun"))
+}
+
+/// What `$TALTUN_BIN` names; absolute, because tests are run in another directory.
+fn given() -> Result<Option<PathBuf>> {
+    let path = env::var_os("TALTUN_BIN").map(PathBuf::from);
+    let found = path.map(|path| {
+        path.canonicalize()
+            .with_context(|| format!("TALTUN_BIN names {}", path.display()))
+    });
+    found.transpose()
 }

@@ -1,8 +1,10 @@
 //! `cargo xtask test`: every test there is, counted, and nothing skipped in silence.
 //!
-//! First `cargo test` for the unit tests, then the whole-system tests, then the instructions that
-//! a packet costs. All but the last share one profile, so that nothing is built twice. All print in libtest's format, which is
-//! passed on and read for the count.
+//! One `cargo test` for all of the workspace, of which the whole-system tests are a part, then the
+//! instructions that a packet costs. It is one, in the profile that the lab and this program have
+//! too, so that nothing is built twice: cargo builds a package anew wherever another choice of
+//! packages asks for other features of it. All print in libtest's format, which is passed on and
+//! read for the count.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -15,7 +17,6 @@ use crate::backports;
 use crate::build;
 use crate::instructions;
 use crate::setup;
-use crate::workspace;
 
 const NO_PACKAGE: &str = "boringtun-cli is in no distribution's packages";
 const IN_THE_VM: &str = "not every kernel has WireGuard; `cargo xtask vm` runs it on some that do";
@@ -68,39 +69,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         }
     }
-    let mut units = workspace::cargo()?;
-    units.args([
-        "test",
-        "--profile",
-        build::LAB,
-        "--workspace",
-        "--no-fail-fast",
-    ]);
-    units.args(["--exclude", "taltun-ebpf", "--exclude", "taltun-tests"]);
-    tally.add("the unit tests", filtered(units, arguments))?;
-    let mut toolkit = workspace::cargo()?;
-    toolkit.args([
-        "test",
-        "--package",
-        "taltun-tests",
-        "--lib",
-        "--test",
-        "arrows",
-    ]);
-    tally.add(
-        "the toolkit's unit tests, and what imports what",
-        filtered(toolkit, arguments),
-    )?;
-
-    let mut system = workspace::cargo()?;
-    system.args(["test", "--profile", build::LAB, "--package", "taltun-tests"]);
-    system.args(["--test", "system"]);
+    let mut tests = build::tests()?;
+    tests.arg("--no-fail-fast");
     if root {
-        system.env("TALTUN_BIN", build::taltun()?);
+        tests.env("TALTUN_BIN", build::tested_taltun()?);
     } else {
         setup::step("the system tests need root, to make network namespaces: run this as root");
     }
-    tally.add("the system tests", filtered(system, arguments))?;
+    tally.add("the tests", filtered(tests, arguments))?;
     for line in instructions::as_tests(arguments.only.as_deref()) {
         println!("{line}");
         tally.read(&line);

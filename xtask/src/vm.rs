@@ -26,6 +26,10 @@ use taltun_tests::command::output_of;
 use crate::{build, setup, workspace};
 use machine::Machines;
 
+/// The integration tests that run there.
+const SYSTEM: &str = "system";
+const XDP_VERDICTS: &str = "xdp_verdicts";
+
 /// What `--only` calls the tests of the eBPF programs.
 const EBPF: &str = "ebpf";
 /// What `--only` calls those of AF_XDP, and what is in their names. The matrix, in which the
@@ -89,15 +93,12 @@ impl Suite {
     /// Builds what it consists of, into the directory that the machine sees.
     fn build(&self, share: &Path) -> Result<()> {
         setup::step(&format!("building the tests for {}", self.name()));
+        setup::ebpf_toolchain()?;
         match self {
-            Self::Ebpf => {
-                setup::ebpf_toolchain()?;
-                copy(&test_program("taltun", "xdp_verdicts")?, &share.join(EBPF))
-            }
+            Self::Ebpf => copy(&test_program(XDP_VERDICTS)?, &share.join(EBPF)),
             Self::AfXdp | Self::System(_) => {
-                copy(&build::taltun()?, &share.join("taltun"))?;
-                let program = test_program("taltun-tests", "system")?;
-                copy(&program, &share.join("system"))
+                copy(&test_program(SYSTEM)?, &share.join(SYSTEM))?;
+                copy(&build::tested_taltun()?, &share.join("taltun"))
             }
         }
     }
@@ -124,7 +125,7 @@ fn system(arguments: &str) -> String {
     // The driver of the network cards: nothing in the machine loads it by itself.
     format!(
         "modprobe -q virtio_net; \
-         TALTUN_BIN=$PWD/taltun ./system --color=never --nocapture {arguments}"
+         TALTUN_BIN=$PWD/taltun ./{SYSTEM} --color=never --nocapture {arguments}"
     )
 }
 
@@ -227,20 +228,12 @@ fn outcome(stdout: &str, stderr: &str, success: bool, may_skip: bool) -> Outcome
     }
 }
 
-/// Builds a package's integration test and says where it is.
-fn test_program(package: &str, test: &str) -> Result<PathBuf> {
-    let messages = output_of(workspace::cargo()?.args([
-        "test",
-        "--profile",
-        build::LAB,
-        "--package",
-        package,
-        "--test",
-        test,
-        "--no-run",
-        "--message-format",
-        "json",
-    ]))?;
+/// Builds the integration tests that run in machines, with the `taltun` that they run, and says
+/// where the one of this name is. It is always both, as `cargo xtask test` builds them.
+fn test_program(test: &str) -> Result<PathBuf> {
+    let mut cargo = build::tests()?;
+    cargo.args(["--test", SYSTEM, "--test", XDP_VERDICTS, "--no-run"]);
+    let messages = output_of(cargo.args(["--message-format", "json"]))?;
     let executable = messages.lines().rev().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let is_it = message["target"]["name"] == test;
