@@ -17,14 +17,18 @@ use crate::backports;
 use crate::build;
 use crate::instructions;
 use crate::setup;
+use crate::vm;
 
 const NO_PACKAGE: &str = "boringtun-cli is in no distribution's packages";
+/// What stands for all that is run in virtual machines, where there can't be any.
+const IN_MACHINES: &str = "the tests in virtual machines";
 const IN_THE_VM: &str = "not every kernel has WireGuard; `cargo xtask vm` runs it on some that do";
 
 /// What is in the names of tests that CI may skip, with the reason why it may.
 const MAY_SKIP: &[(&str, &str)] = &[
     ("boringtun", NO_PACKAGE),
     ("the kernel's WireGuard", IN_THE_VM),
+    (IN_MACHINES, "kernels can't be fetched everywhere"),
     (
         instructions::TESTS,
         "they are counted by valgrind on a CPU with AVX2; .ci/run installs valgrind",
@@ -53,6 +57,10 @@ pub struct Arguments {
     /// A test that may be skipped even under CI=true; can be given several times.
     #[arg(long, value_name = "NAME")]
     skip_ok: Vec<String>,
+    /// Then, in virtual machines: what the oldest kernel says to the eBPF programs, and the
+    /// kernel's own WireGuard. Where kernels can't be fetched, that is a skipped test.
+    #[arg(long)]
+    vm: bool,
 }
 
 /// Runs the tests.
@@ -81,7 +89,36 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("{line}");
         tally.read(&line);
     }
+    if arguments.vm {
+        in_virtual_machines(&mut tally)?;
+    }
     Ok(verdict(&tally, arguments))
+}
+
+/// Runs what of `cargo xtask vm` takes few minutes. What runs there isn't skipped any more.
+fn in_virtual_machines(tally: &mut Tally) -> Result<()> {
+    let machines = match vm::Short::prepare() {
+        Ok(machines) => machines,
+        Err(error) => {
+            tally.skip(IN_MACHINES, &format!("{error:#}"));
+            return Ok(());
+        }
+    };
+    for run in machines.run()? {
+        let failed_before = tally.failed;
+        for line in run.stdout.lines() {
+            println!("{line}");
+            tally.read(line);
+            tally.ran_after_all(line);
+        }
+        if let Some(trouble) = run.trouble
+            && tally.failed == failed_before
+        {
+            tally.failed += 1;
+            tally.failed_tests.push(format!("{}: {trouble}", run.what));
+        }
+    }
+    Ok(())
 }
 
 /// Prints the sum and decides.
@@ -160,6 +197,33 @@ impl Tally {
                 .push(format!("{what} didn't run to the end ({status})"));
         }
         Ok(())
+    }
+
+    /// Counts a test that couldn't be run.
+    fn skip(&mut self, name: &str, reason: &str) {
+        println!("test {name} ... ignored ({reason})");
+        self.skipped += 1;
+        self.skipped_tests
+            .push((name.to_owned(), reason.to_owned()));
+    }
+
+    /// Takes a line of another run into account, on another kernel: a test that was skipped here
+    /// and run there wasn't skipped.
+    fn ran_after_all(&mut self, line: &str) {
+        // What a test prints itself may stand behind its name, and its outcome below.
+        let Some((name, outcome)) = line
+            .strip_prefix("test ")
+            .and_then(|line| line.split_once(" ... "))
+        else {
+            return;
+        };
+        let name = name.trim();
+        if outcome.starts_with("ignored") {
+            return;
+        }
+        let skipped = self.skipped_tests.len();
+        self.skipped_tests.retain(|(other, _)| other != name);
+        self.skipped -= (skipped - self.skipped_tests.len()) as u64;
     }
 
     /// Takes a line of libtest's output into account.
@@ -244,14 +308,45 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_in_a_virtual_machine_is_not_skipped() {
+        let mut tally = Tally::default();
+        for line in [
+            "test interop: a   ... ignored (needs a kernel)",
+            "test interop: b   ... ignored (needs a kernel)",
+            "test result: ok. 5 passed; 0 failed; 2 ignored; 0 measured",
+        ] {
+            tally.read(line);
+        }
+        for line in [
+            "test interop: a ... $ wg show",
+            "ok",
+            "test interop: b ... ignored (needs wg)",
+            "test c ... ok",
+            "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured",
+        ] {
+            tally.read(line);
+            tally.ran_after_all(line);
+        }
+        assert_eq!((tally.passed, tally.failed, tally.skipped), (7, 0, 2));
+        let names: Vec<&str> = tally
+            .skipped_tests
+            .iter()
+            .map(|(name, _)| &**name)
+            .collect();
+        assert_eq!(names, ["interop: b", "interop: b"]);
+    }
+
+    #[test]
     fn only_named_tests_may_be_skipped() {
         let arguments = Arguments {
             only: None,
+            vm: false,
             skip_ok: vec!["this one".to_owned()],
         };
         assert!(may_skip("this one", &arguments));
         let kernel = "interop: Taltun starts with the kernel's WireGuard, over IPv4";
         assert!(may_skip(kernel, &arguments));
+        assert!(may_skip(IN_MACHINES, &arguments));
         assert!(!may_skip("interop: wireguard-go starts", &arguments));
         assert!(!may_skip("another", &arguments));
     }

@@ -10,6 +10,8 @@
 //!
 //! What a system test needs and isn't there makes it skip. The eBPF tests skip nothing: there,
 //! that is a failure.
+//!
+//! `cargo xtask test --vm`, and so CI, runs what takes few minutes of it ([`Short`]).
 
 mod kernels;
 mod machine;
@@ -19,8 +21,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use taltun_tests::command::output_of;
 
 use crate::{build, setup, workspace};
@@ -39,12 +43,33 @@ const AF_XDP_NAMES: (&str, &str) = ("AF_XDP: ", "over AF_XDP: ");
 /// The system tests that are run if nothing else is asked for.
 const INTEROP: &str = "interop";
 
+/// What `--only` calls those of them that say what becomes of a frame, and what is in the names
+/// of the others: they attach programs, count against time, or run frames by the ten thousand, of
+/// which an emulated machine takes too much.
+const VERDICTS: &str = "verdicts";
+const NO_VERDICTS: &[&str] = &[
+    "buckets::",
+    "full::",
+    "latency::",
+    "load::",
+    "redirect::",
+    "samples::",
+    "shield::",
+];
+
+/// What `--only` calls what CI runs.
+const SHORT: &str = "short";
+/// What is in the names of those against the kernel's WireGuard, and of the one that takes long.
+const KERNEL_WIREGUARD: &str = "the kernel's WireGuard";
+const MUCH: &str = "200 MB of TCP";
+
 /// The arguments of `cargo xtask vm`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only `ebpf`, the tests of the eBPF programs; only `af_xdp`, the system tests of AF_XDP,
-    /// with zero copy where the kernel's virtio-net does it; or only system tests whose names
-    /// contain this. Without it: `ebpf`, then `interop`.
+    /// Only `ebpf`, the tests of the eBPF programs; only `verdicts`, those of them that take single
+    /// frames; only `af_xdp`, the system tests of AF_XDP, with zero copy where the kernel's
+    /// virtio-net does it; `short`, the few minutes that CI runs, on kernels of its own; or only
+    /// system tests whose names contain this. Without it: `ebpf`, then `interop`.
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,
     /// A kernel to run them on: 5.10, 6.1, 6.12 or 7; can be given several times. Default: all
@@ -68,8 +93,13 @@ pub struct Arguments {
 enum Suite {
     /// The eBPF programs: loaded, run over the corpus, attached.
     Ebpf,
+    /// Those of them that say what becomes of a frame.
+    Verdicts,
     /// AF_XDP: with copies on veths, without on network cards where there are some.
     AfXdp,
+    /// The system tests against the kernel's WireGuard, but for the one that moves so much that an
+    /// emulated machine takes minutes.
+    KernelWireguard,
     /// The system tests whose names contain this.
     System(String),
 }
@@ -78,15 +108,17 @@ impl Suite {
     fn name(&self) -> &str {
         match self {
             Self::Ebpf => EBPF,
+            Self::Verdicts => VERDICTS,
             Self::AfXdp => AF_XDP,
+            Self::KernelWireguard => KERNEL_WIREGUARD,
             Self::System(filter) => filter,
         }
     }
 
     fn kernels(&self) -> &'static [&'static str] {
         match self {
-            Self::Ebpf | Self::AfXdp => &["5.10", "6.1", "6.12", "7"],
-            Self::System(_) => &["5.10", "6.12"],
+            Self::Ebpf | Self::Verdicts | Self::AfXdp => &["5.10", "6.1", "6.12", "7"],
+            Self::KernelWireguard | Self::System(_) => &["5.10", "6.12"],
         }
     }
 
@@ -95,8 +127,8 @@ impl Suite {
         setup::step(&format!("building the tests for {}", self.name()));
         setup::ebpf_toolchain()?;
         match self {
-            Self::Ebpf => copy(&test_program(XDP_VERDICTS)?, &share.join(EBPF)),
-            Self::AfXdp | Self::System(_) => {
+            Self::Ebpf | Self::Verdicts => copy(&test_program(XDP_VERDICTS)?, &share.join(EBPF)),
+            Self::AfXdp | Self::KernelWireguard | Self::System(_) => {
                 copy(&test_program(SYSTEM)?, &share.join(SYSTEM))?;
                 copy(&build::tested_taltun()?, &share.join("taltun"))
             }
@@ -107,16 +139,26 @@ impl Suite {
     fn command(&self) -> String {
         match self {
             Self::Ebpf => format!("./{EBPF} --color=never"),
+            Self::Verdicts => {
+                let skip = |name: &&str| format!(" --skip {name}");
+                let skip: String = NO_VERDICTS.iter().map(skip).collect();
+                format!("./{EBPF} --color=never{skip}")
+            }
             Self::AfXdp => {
                 let (names, others) = AF_XDP_NAMES;
                 system(&format!("--skip {} {}", quoted(others), quoted(names)))
             }
+            Self::KernelWireguard => system(&format!(
+                "--skip {} {}",
+                quoted(MUCH),
+                quoted(KERNEL_WIREGUARD)
+            )),
             Self::System(filter) => system(&quoted(filter)),
         }
     }
 
     fn may_skip(&self) -> bool {
-        !matches!(self, Self::Ebpf)
+        !matches!(self, Self::Ebpf | Self::Verdicts)
     }
 }
 
@@ -134,17 +176,100 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
+/// What fits into CI: what the oldest kernel says to the eBPF programs, and the kernel's own
+/// WireGuard on a newer one. Both machines run at the same time.
+pub struct Short {
+    machines: Machines,
+    share: PathBuf,
+}
+
+/// One run of [`Short`].
+pub struct ShortRun {
+    /// What ran where.
+    pub what: String,
+    /// What was printed.
+    pub stdout: String,
+    /// What went wrong, besides tests that say so themselves.
+    pub trouble: Option<String>,
+}
+
+impl Short {
+    const SUITES: [(Suite, &str); 2] =
+        [(Suite::Verdicts, "5.10"), (Suite::KernelWireguard, "6.12")];
+    /// How long they may take, seconds: some times as long as they do.
+    const LIMIT: u32 = 900;
+
+    /// Fetches what the machines are made of.
+    ///
+    /// # Errors
+    /// It can't be had here.
+    pub fn prepare() -> Result<Self> {
+        let machines = Machines::new()?;
+        for (_, kernel) in Self::SUITES {
+            machines.get(kernel)?;
+        }
+        let share = share()?;
+        Ok(Self { machines, share })
+    }
+
+    /// Runs it all.
+    ///
+    /// # Errors
+    /// The tests don't build, or QEMU doesn't start.
+    pub fn run(&self) -> Result<Vec<ShortRun>> {
+        for (suite, _) in Self::SUITES {
+            suite.build(&self.share)?;
+        }
+        thread::scope(|scope| {
+            let run = |(suite, kernel)| scope.spawn(move || self.run_one(&suite, kernel));
+            let running = Self::SUITES.map(run);
+            let mut runs = Vec::new();
+            for run in running {
+                let run = run.join();
+                runs.push(run.map_err(|_| anyhow!("what runs a virtual machine panicked"))??);
+            }
+            Ok(runs)
+        })
+    }
+
+    fn run_one(&self, suite: &Suite, kernel: &str) -> Result<ShortRun> {
+        let what = format!("{} on {kernel}", suite.name());
+        setup::step(&format!("running {what}"));
+        let start = Instant::now();
+        let command = suite.command();
+        let ended = self
+            .machines
+            .run(kernel, &self.share, &command, Self::LIMIT, "")?;
+        setup::step(&format!("{what} took {} s", start.elapsed().as_secs()));
+        eprint!("{}", ended.stderr);
+        let outcome = outcome(
+            &ended.stdout,
+            &ended.stderr,
+            ended.success,
+            suite.may_skip(),
+        );
+        Ok(ShortRun {
+            what,
+            stdout: ended.stdout,
+            trouble: (!outcome.ok).then_some(outcome.summary),
+        })
+    }
+}
+
 /// Runs the tests on each kernel.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.only.as_deref() == Some(SHORT) {
+        return run_short();
+    }
     let machines = Machines::new()?;
     let suites = match arguments.only.as_deref() {
         None => vec![Suite::Ebpf, Suite::System(INTEROP.into())],
         Some(EBPF) => vec![Suite::Ebpf],
+        Some(VERDICTS) => vec![Suite::Verdicts],
         Some(AF_XDP) => vec![Suite::AfXdp],
         Some(filter) => vec![Suite::System(filter.into())],
     };
-    let share = workspace::target().join("vm/share");
-    fs::create_dir_all(&share).with_context(|| format!("can't make {}", share.display()))?;
+    let share = share()?;
     for suite in &suites {
         suite.build(&share)?;
     }
@@ -187,6 +312,29 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Runs what CI does.
+fn run_short() -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for run in Short::prepare()?.run()? {
+        print!("{}", run.stdout);
+        match run.trouble {
+            None => println!("{}: ok", run.what),
+            Some(trouble) => {
+                println!("{}: FAILED: {trouble}", run.what);
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// The directory that machines see.
+fn share() -> Result<PathBuf> {
+    let share = workspace::target().join("vm/share");
+    fs::create_dir_all(&share).with_context(|| format!("can't make {}", share.display()))?;
+    Ok(share)
 }
 
 /// How a suite went on a kernel.
@@ -279,6 +427,14 @@ mod tests {
         let dead = outcome("running 2 tests", "not done within 9 s\n\n", false, true);
         assert!(!dead.ok);
         assert_eq!(dead.summary, "not done within 9 s");
+    }
+
+    #[test]
+    fn verdicts_are_the_tests_that_neither_attach_nor_count_time() {
+        let command = Suite::Verdicts.command();
+        assert!(command.ends_with(" --skip shield::"), "{command}");
+        let (may_skip, kernels) = (Suite::Verdicts.may_skip(), Suite::Verdicts.kernels());
+        assert!(!may_skip && kernels.contains(&"5.10"));
     }
 
     #[test]

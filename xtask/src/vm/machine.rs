@@ -34,6 +34,9 @@ const INIT: &str = include_str!("init.sh");
 const START: &str = include_str!("start.sh");
 const PREPARE: &str = include_str!("prepare.sh");
 
+/// How often a machine is started that doesn't come to its command.
+const STARTS: usize = 3;
+
 /// Where all that virtual machines are made of is kept.
 pub struct Machines {
     cache: PathBuf,
@@ -48,6 +51,8 @@ pub struct Ended {
     pub stderr: String,
     /// Whether it ended with 0.
     pub success: bool,
+    /// Whether the machine came as far as to run it, or took all its time.
+    begun: bool,
 }
 
 impl Machines {
@@ -65,8 +70,18 @@ impl Machines {
         })
     }
 
+    /// Fetches the kernel that is called so, if it isn't there, and makes what a machine with it
+    /// starts from.
+    pub fn get(&self, kernel: &str) -> Result<Kernel> {
+        let kernel = kernels::get(kernel, &self.cache, &self.mirror)?;
+        self.prepare(&kernel)?;
+        Ok(kernel)
+    }
+
     /// Runs `command` with the kernel that is called so, in `share`, for at most `limit` seconds;
-    /// `append` goes to the kernel's command line.
+    /// `append` goes to the kernel's command line. Where the machine ended before it came to the
+    /// command, it is started again: on a busy host a kernel now and then runs into an instruction
+    /// that it is just patching on its other processor, and panics.
     pub fn run(
         &self,
         kernel: &str,
@@ -75,8 +90,28 @@ impl Machines {
         limit: u32,
         append: &str,
     ) -> Result<Ended> {
-        let kernel = kernels::get(kernel, &self.cache, &self.mirror)?;
-        self.prepare(&kernel)?;
+        for _ in 1..STARTS {
+            let ended = self.run_once(kernel, share, command, limit, append)?;
+            if ended.begun {
+                return Ok(ended);
+            }
+            step(&format!(
+                "{kernel} didn't start, and is started again; it said:\n{}",
+                ended.stderr
+            ));
+        }
+        self.run_once(kernel, share, command, limit, append)
+    }
+
+    fn run_once(
+        &self,
+        kernel: &str,
+        share: &Path,
+        command: &str,
+        limit: u32,
+        append: &str,
+    ) -> Result<Ended> {
+        let kernel = self.get(kernel)?;
         let run = tempfile_directory(&self.cache)?;
         fs::write(run.0.join("start.sh"), START)?;
         fs::write(run.0.join("command"), command)?;
@@ -119,20 +154,17 @@ impl Machines {
             stdout: read("out"),
             stderr,
             success: code.trim() == "0",
+            begun: ended.is_none() || run.0.join("begun").exists(),
         })
     }
 
     /// Makes the root file system and the initramfs, where they are missing.
     fn prepare(&self, kernel: &Kernel) -> Result<()> {
         step("preparing the machine's disks");
-        let init = self.cache.join("init.sh");
-        if fs::read_to_string(&init).is_ok_and(|text| text == INIT) {
-            // It keeps its age, by which the initramfs is made anew or not.
-        } else {
-            fs::write(&init, INIT)?;
-        }
-        let script = self.cache.join("prepare.sh");
-        fs::write(&script, PREPARE)?;
+        let (init, script) = (self.cache.join("init.sh"), self.cache.join("prepare.sh"));
+        // By its age the initramfs is made anew or not.
+        keep_written(&init, INIT)?;
+        keep_written(&script, PREPARE)?;
         must_succeed(
             Command::new("sh")
                 .arg(&script)
@@ -210,6 +242,14 @@ impl Machines {
                  clocksource=tsc audit=0 quiet {append}"
             ));
     }
+}
+
+/// Has this be in the file, and leaves it alone where it is: another machine may read it just now.
+pub fn keep_written(file: &Path, text: &str) -> Result<()> {
+    if fs::read_to_string(file).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    fs::write(file, text).with_context(|| format!("can't write {}", file.display()))
 }
 
 /// A directory that goes with the value.

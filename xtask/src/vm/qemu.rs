@@ -3,15 +3,15 @@
 //! For cards with several queues QEMU is called by way of a script, as root; where that can't
 //! be, there are none.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use taltun_tests::cards;
 use taltun_tests::command::output_of;
 use taltun_tests::sys;
 
+use super::machine::keep_written;
 use crate::setup;
 
 /// The words before QEMU, and its first arguments; `share` is a directory for the script.
@@ -28,8 +28,7 @@ pub fn cards(share: &Path) -> (Vec<String>, Vec<String>) {
 fn join_cards(share: &Path) -> Result<Vec<String>> {
     ensure!(sys::is_root(), "they take root");
     let script = share.join("cards.sh");
-    fs::write(&script, cards::JOINED)
-        .with_context(|| format!("can't write {}", script.display()))?;
+    keep_written(&script, cards::JOINED)?;
     let path = script.display().to_string();
     let through = [&cards::ALONE[..], &["sh", &path]].concat();
     output_of(Command::new(through[0]).args(&through[1..]).arg("true"))?;
@@ -38,6 +37,8 @@ fn join_cards(share: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

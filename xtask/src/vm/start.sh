@@ -25,6 +25,7 @@ for port in /sys/class/virtio-ports/*; do
     err) err=/dev/${port##*/} ;;
     esac
 done
+: >/run-host/begun
 (
     exec >"$out" 2>"$err"
     exec bash -c "$(cat /run-host/command)"
