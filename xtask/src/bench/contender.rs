@@ -72,7 +72,7 @@ fn look_for(kind: Kind, taltun: &Path) -> Result<Option<Contender>> {
             PathBuf::new()
         }
         Kind::Taltun => taltun.to_owned(),
-        _ => match kind.programs().iter().find_map(|name| find(name)) {
+        _ => match kind.program().0.iter().find_map(|name| find(name)) {
             Some(program) => program,
             None => return Ok(None),
         },
@@ -111,14 +111,26 @@ impl Kind {
         !matches!(self, Self::Bare | Self::Taltun)
     }
 
-    /// The names that its program goes by.
-    fn programs(self) -> &'static [&'static str] {
+    /// The names that its program goes by, and the words that keep it in the foreground, and that
+    /// it takes before the interface.
+    fn program(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
-            Self::WireguardGo => &["wireguard-go"],
-            Self::BoringtunCli => &["boringtun-cli"],
-            // The package is called gotatun-cli, the program it installs isn't.
-            Self::GotatunCli => &["gotatun-cli", "gotatun"],
-            Self::Bare | Self::Taltun | Self::Kernel => &[],
+            Self::WireguardGo => (&["wireguard-go"], &["--foreground"]),
+            Self::BoringtunCli => (
+                &["boringtun-cli"],
+                &["--foreground", "--disable-drop-privileges"],
+            ),
+            Self::GotatunCli => (
+                // The package is called gotatun-cli, the program it installs isn't.
+                &["gotatun-cli", "gotatun"],
+                &[
+                    "--foreground",
+                    "--disable-drop-privileges",
+                    "--verbosity",
+                    "error",
+                ],
+            ),
+            Self::Bare | Self::Taltun | Self::Kernel => (&[], &[]),
         }
     }
 
@@ -129,19 +141,9 @@ impl Kind {
         }
     }
 
-    /// The words that keep it in the foreground, and that it takes before the interface.
+    /// What its program takes before the interface.
     pub fn arguments(self) -> &'static [&'static str] {
-        match self {
-            Self::WireguardGo => &["--foreground"],
-            Self::BoringtunCli => &["--foreground", "--disable-drop-privileges"],
-            Self::GotatunCli => &[
-                "--foreground",
-                "--disable-drop-privileges",
-                "--verbosity",
-                "error",
-            ],
-            Self::Bare | Self::Taltun | Self::Kernel => &[],
-        }
+        self.program().1
     }
 }
 

@@ -4,6 +4,12 @@
 //! with another contender, and the median over the rounds is what counts. So a machine that
 //! is faster now than a minute ago is so for all. What is claimed are ratios within a run,
 //! never times.
+//!
+//! Five benches are below here, each of something else: speed, floods, small packets, many peers,
+//! the UDP gateway. What they have in common is said once: who is measured ([`contender`],
+//! [`rival`], [`tunnel`]), rounds, tables, medians, what `/proc` says, arguments and files. The
+//! rest, some 3,500 lines without tests and comments, is loads, steps and verdicts of one bench
+//! each; a library has none of them, and charts and tables are a page each.
 
 mod configs;
 mod contender;
@@ -12,6 +18,7 @@ mod machine;
 mod measure;
 mod process;
 mod results;
+mod rival;
 mod row;
 mod scale;
 mod shield;
@@ -25,6 +32,7 @@ mod udpgw;
 mod usage;
 mod wires;
 
+use std::fmt::{self, Display};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +40,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use serde::Serialize;
 use taltun_tests::command::find;
 use taltun_tests::node::XdpMode;
 use taltun_tests::sys;
@@ -44,7 +53,7 @@ use crate::setup::{self, Program};
 use crate::workspace;
 use contender::{Contender, Kind};
 use machine::Machine;
-use measure::Settings;
+use measure::{Sample, Settings};
 use results::{Line, Party, Results};
 use row::{Name, Row};
 
@@ -96,12 +105,19 @@ pub struct Arguments {
     /// A line for Taltun's `[dataplane]`, such as `udp_gso=false`; can be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     dataplane: Vec<String>,
-    /// Where to write the results [default: bench.json in cargo's target directory].
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
     /// Where to write the chart [default: bench.svg in cargo's target directory].
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// The arguments that all benches have.
+#[derive(clap::Args)]
+struct Common {
+    /// Where to write the results [default: a file in cargo's target directory].
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// The taltun to measure [default: a release build made now].
     #[arg(long, value_name = "PATH")]
     taltun: Option<PathBuf>,
@@ -136,7 +152,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         None => {}
     }
     setup::programs(PROGRAMS)?;
-    let taltun = taltun(arguments.taltun.as_deref())?;
+    let taltun = arguments.common.taltun()?;
     if !sys::is_root() {
         return run::as_root(&taltun);
     }
@@ -168,13 +184,43 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     finish(arguments, &results)
 }
 
-/// The `taltun` to measure: the one given, or a release build made now.
-fn taltun(given: Option<&Path>) -> Result<PathBuf> {
-    match given {
-        Some(path) => path
-            .canonicalize()
-            .with_context(|| format!("can't find {}", path.display())),
-        None => build::released_taltun(),
+/// Writes a text to the file that was given, or to the one of this name in cargo's target directory.
+fn write(given: Option<&Path>, name: &str, text: &str) -> Result<()> {
+    let path = given.map_or_else(|| workspace::target().join(name), Path::to_owned);
+    fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))?;
+    note(&format!("wrote {}", path.display()));
+    Ok(())
+}
+
+/// How a bench ends whose results are all written.
+fn ended(is_complete: bool) -> ExitCode {
+    if sys::stop_requested().is_some() {
+        note("interrupted: these are only the measurements until then");
+    } else if is_complete {
+        return ExitCode::SUCCESS;
+    } else {
+        note("not everything could be measured, see above");
+    }
+    ExitCode::FAILURE
+}
+
+/// Who has a turn in a round, by their places: each round begins with another one, so that what
+/// the machine does meanwhile is shared by all.
+fn turns(round: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |turn| (turn + round) % count)
+}
+
+/// Says how a measurement went, and passes it on.
+fn told<T: Display>(what: &str, outcome: Result<T>) -> Result<T, String> {
+    match outcome {
+        Ok(sample) => {
+            note(&format!("{what}: {sample}"));
+            Ok(sample)
+        }
+        Err(error) => {
+            note(&format!("{what} failed: {error:#}"));
+            Err(format!("{error:#}"))
+        }
     }
 }
 
@@ -234,8 +280,7 @@ fn measure_all(
         let begun = Instant::now();
         results.rounds = round + 1;
         for (row, line) in rows.iter().zip(&mut results.rows) {
-            for turn in 0..contenders.len() {
-                let index = (turn + round) % contenders.len();
+            for index in turns(round, contenders.len()) {
                 let (contender, cell) = (&contenders[index], &mut line.cells[index]);
                 let outcome = measure::measure(contender, *row, settings);
                 if sys::stop_requested().is_some() {
@@ -247,25 +292,25 @@ fn measure_all(
                     row.name.word(),
                     contender.kind.word()
                 );
-                match outcome {
-                    Ok(sample) => {
-                        note(&format!(
-                            "{what}: {} {}",
-                            table::number(sample.value),
-                            row.unit()
-                        ));
-                        cell.samples.push(sample);
-                    }
-                    Err(error) => {
-                        note(&format!("{what} failed: {error:#}"));
-                        cell.failures.push(format!("{error:#}"));
-                    }
+                let outcome = outcome.map(|sample| InUnit(sample, row.unit()));
+                match told(&what, outcome) {
+                    Ok(InUnit(sample, _)) => cell.samples.push(sample),
+                    Err(why) => cell.failures.push(why),
                 }
             }
         }
         if arguments.quick && start.elapsed() + begun.elapsed() > QUICK_LIMIT {
             return;
         }
+    }
+}
+
+/// A sample with what its value is in.
+struct InUnit(Sample, &'static str);
+
+impl Display for InUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", table::number(self.0.value), self.1)
     }
 }
 
@@ -284,29 +329,9 @@ fn finish(arguments: &Arguments, results: &Results) -> Result<ExitCode> {
     if rivals.count() <= FEW {
         println!("{}", table::sentences(results));
     }
-    let place = |given: &Option<PathBuf>, name: &str| {
-        given
-            .clone()
-            .unwrap_or_else(|| workspace::target().join(name))
-    };
-    let json = serde_json::to_string_pretty(results)?;
-    for (path, text) in [
-        (place(&arguments.json, "bench.json"), json + "\n"),
-        (place(&arguments.svg, "bench.svg"), svg::chart(results)),
-    ] {
-        fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))?;
-        note(&format!("wrote {}", path.display()));
-    }
-    if interrupted {
-        note("interrupted: these are only the measurements until then");
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(if results.is_complete() {
-        ExitCode::SUCCESS
-    } else {
-        note("not everything could be measured, see above");
-        ExitCode::FAILURE
-    })
+    arguments.common.write_json("bench.json", results)?;
+    write(arguments.svg.as_deref(), "bench.svg", &svg::chart(results))?;
+    Ok(ended(results.is_complete()))
 }
 
 /// What has to be said with the figures.
@@ -341,6 +366,24 @@ fn limits(machine: &Machine, dataplane: &[String]) -> Vec<String> {
 /// Says something on stderr, as stdout is for the result.
 fn note(what: &str) {
     eprintln!("bench: {what}");
+}
+
+impl Common {
+    /// The `taltun` to measure: the one given, or a release build made now.
+    fn taltun(&self) -> Result<PathBuf> {
+        match &self.taltun {
+            Some(path) => path
+                .canonicalize()
+                .with_context(|| format!("can't find {}", path.display())),
+            None => build::released_taltun(),
+        }
+    }
+
+    /// Writes what was measured as JSON: to the file that was given, or to the one of this name.
+    fn write_json(&self, name: &str, results: &impl Serialize) -> Result<()> {
+        let json = serde_json::to_string_pretty(results)? + "\n";
+        write(self.json.as_deref(), name, &json)
+    }
 }
 
 impl Arguments {

@@ -64,17 +64,18 @@ pub struct Row {
 pub fn choose(only: &[Name], xdp: Option<XdpMode>, quick: bool) -> Vec<Row> {
     Name::value_variants()
         .iter()
-        .filter(|name| {
-            if only.is_empty() {
-                name.shield() == XdpMode::Off || (xdp.is_none() && !quick)
+        .filter_map(|name| {
+            let (_, test, shield) = name.meaning();
+            let chosen = if only.is_empty() {
+                shield == XdpMode::Off || (xdp.is_none() && !quick)
             } else {
                 only.contains(name)
-            }
-        })
-        .map(|name| Row {
-            name: *name,
-            test: name.test(),
-            xdp: xdp.unwrap_or(name.shield()),
+            };
+            chosen.then_some(Row {
+                name: *name,
+                test,
+                xdp: xdp.unwrap_or(shield),
+            })
         })
         .collect()
 }
@@ -82,38 +83,24 @@ pub fn choose(only: &[Name], xdp: Option<XdpMode>, quick: bool) -> Vec<Row> {
 impl Name {
     /// What it is called, on the command line and in the table.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Tcp1 => "tcp1",
-            Self::Tcp4 => "tcp4",
-            Self::Udp1300 => "udp1300",
-            Self::Udp64 => "udp64",
-            Self::Relay => "relay",
-            Self::Ping => "ping",
-            Self::PingLoad => "ping-load",
-            Self::Tcp1Generic => "tcp1-generic",
-            Self::Tcp4Generic => "tcp4-generic",
-            Self::RelayGeneric => "relay-generic",
-            Self::Driver => "driver",
-        }
+        self.meaning().0
     }
 
-    fn test(self) -> Test {
+    /// What it is called, what is measured, and how Taltun attaches its XDP program.
+    fn meaning(self) -> (&'static str, Test, XdpMode) {
+        use XdpMode::{Driver, Generic, Off};
         match self {
-            Self::Tcp1 | Self::Tcp1Generic | Self::Driver => Test::Tcp(1),
-            Self::Tcp4 | Self::Tcp4Generic => Test::Tcp(4),
-            Self::Udp1300 => Test::UdpRate(1300),
-            Self::Udp64 => Test::UdpPackets(64),
-            Self::Relay | Self::RelayGeneric => Test::Relay,
-            Self::Ping => Test::Ping,
-            Self::PingLoad => Test::PingUnderLoad,
-        }
-    }
-
-    fn shield(self) -> XdpMode {
-        match self {
-            Self::Tcp1Generic | Self::Tcp4Generic | Self::RelayGeneric => XdpMode::Generic,
-            Self::Driver => XdpMode::Driver,
-            _ => XdpMode::Off,
+            Self::Tcp1 => ("tcp1", Test::Tcp(1), Off),
+            Self::Tcp4 => ("tcp4", Test::Tcp(4), Off),
+            Self::Udp1300 => ("udp1300", Test::UdpRate(1300), Off),
+            Self::Udp64 => ("udp64", Test::UdpPackets(64), Off),
+            Self::Relay => ("relay", Test::Relay, Off),
+            Self::Ping => ("ping", Test::Ping, Off),
+            Self::PingLoad => ("ping-load", Test::PingUnderLoad, Off),
+            Self::Tcp1Generic => ("tcp1-generic", Test::Tcp(1), Generic),
+            Self::Tcp4Generic => ("tcp4-generic", Test::Tcp(4), Generic),
+            Self::RelayGeneric => ("relay-generic", Test::Relay, Generic),
+            Self::Driver => ("driver", Test::Tcp(1), Driver),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -16,13 +15,12 @@ use taltun_tests::netns::Namespace;
 use taltun_tests::node::Node;
 use taltun_tests::random::Random;
 use taltun_tests::sys::{self, Signal};
-use taltun_tests::topology::{private_prefix, remove_remains_of_dead_tests};
+use taltun_tests::topology::private_prefix;
 
 use super::machine::Machine;
-use super::{note, usage};
+use super::{Common, get_ready, note, usage};
 use crate::run;
 use crate::setup;
-use crate::{build, workspace};
 
 /// The hub's interface.
 const INTERFACE: &str = "scale0";
@@ -38,12 +36,8 @@ pub struct Arguments {
     /// How long the idle hub is watched.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     idle: u64,
-    /// Where to write the results [default: bench-scale.json in cargo's target directory].
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// The taltun to measure [default: a release build made now].
-    #[arg(long, value_name = "PATH")]
-    taltun: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// What was measured.
@@ -69,16 +63,11 @@ struct Results {
 /// Measures.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::programs(&[("ip", "iproute2")])?;
-    let taltun = match &arguments.taltun {
-        Some(path) => path.canonicalize()?,
-        None => build::released_taltun()?,
-    };
+    let taltun = arguments.common.taltun()?;
     if !sys::is_root() {
         return run::as_root(&taltun);
     }
-    let machine = Machine::look();
-    sys::remember_stop_signals()?;
-    remove_remains_of_dead_tests()?;
+    let machine = get_ready()?;
     let namespace = Namespace::create(&format!("{}-scale", private_prefix()))?;
     namespace.ip("link set lo up")?;
     note(&format!("starting a hub of {} peers", arguments.peers));
@@ -130,11 +119,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     hub.stop(Signal::Terminate)?;
     namespace.delete()?;
     println!("{}", report(&results));
-    let path = arguments.json.clone();
-    let path = path.unwrap_or_else(|| workspace::target().join("bench-scale.json"));
-    let json = serde_json::to_string_pretty(&results)? + "\n";
-    fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))?;
-    note(&format!("wrote {}", path.display()));
+    arguments.common.write_json("bench-scale.json", &results)?;
     Ok(ExitCode::SUCCESS)
 }
 

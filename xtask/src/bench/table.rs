@@ -3,31 +3,29 @@
 use std::fmt::Write as _;
 
 use super::contender::Kind;
-use super::results::{Cell, Results};
+use super::results::{Cell, Party, Results};
 
 /// What stands where there is nothing to measure.
-const NOTHING: &str = "–";
+pub const NOTHING: &str = "–";
 /// What stands where measuring went wrong.
 const FAILED: &str = "failed";
 
 /// The whole report.
 pub fn report(results: &Results) -> String {
     let mut text = format!("Measured on {}.\n\n", results.machine.line());
-    text += &aligned(&figures(results));
-    for (title, table) in [
-        (
-            "CPU seconds of the tunnel's processes for each gigabit that arrived",
-            cpu(results),
-        ),
-        (
-            "Resident memory of the largest process under load, MB",
-            memory(results),
-        ),
-    ] {
-        if table.len() > 1 {
-            let _ = write!(text, "\n{title}:\n\n{}", aligned(&table));
-        }
-    }
+    text += &aligned(&figures(results), 2);
+    text.extend(optional(
+        results,
+        "CPU seconds of the tunnel's processes for each gigabit that arrived",
+        "s/Gbit",
+        |cell| cell.cpu_seconds_per_gigabit,
+    ));
+    text.extend(optional(
+        results,
+        "Resident memory of the largest process under load, MB",
+        "MB",
+        |cell| cell.resident_mb,
+    ));
     let _ = writeln!(
         text,
         "\nMedians; {} of interleaved measurements, {} s each; {}. {}",
@@ -36,15 +34,7 @@ pub fn report(results: &Results) -> String {
         results.iperf3,
         results.limits.join(" ")
     );
-    let versions = results
-        .contenders
-        .iter()
-        .map(|party| format!("{} ({})", party.name, party.version));
-    let _ = writeln!(
-        text,
-        "Measured: {}.",
-        versions.collect::<Vec<_>>().join(", ")
-    );
+    let _ = writeln!(text, "{}", versions(&results.contenders));
     text
 }
 
@@ -102,7 +92,7 @@ fn figures(results: &Results) -> Vec<Vec<String>> {
         has(Kind::WireguardGo),
         rivals.count() > usize::from(has(Kind::WireguardGo)),
     );
-    let mut header = header(results, "unit");
+    let mut header = header(results);
     if to_go {
         header.push("taltun ÷ wireguard-go".to_owned());
     }
@@ -112,14 +102,13 @@ fn figures(results: &Results) -> Vec<Vec<String>> {
     let rows = results.rows.iter().map(|line| {
         let mut words = vec![line.title.clone(), line.unit.to_owned()];
         words.extend(line.cells.iter().map(value));
-        let ratio = |ratio: Option<f64>| ratio.map_or_else(|| NOTHING.to_owned(), number);
         if to_go {
-            words.push(ratio(line.ratio_to_wireguard_go));
+            words.push(or_nothing(line.ratio_to_wireguard_go));
         }
         if to_best {
             let best = line.best_rival.unwrap_or_default();
             words.push(match line.ratio_to_best_rival {
-                Some(_) => format!("{} ({best})", ratio(line.ratio_to_best_rival)),
+                Some(ratio) => format!("{} ({best})", number(ratio)),
                 None => NOTHING.to_owned(),
             });
         }
@@ -128,48 +117,41 @@ fn figures(results: &Results) -> Vec<Vec<String>> {
     std::iter::once(header).chain(rows).collect()
 }
 
-fn cpu(results: &Results) -> Vec<Vec<String>> {
-    let rows = results
-        .rows
-        .iter()
-        .filter(|line| {
-            line.cells
-                .iter()
-                .any(|cell| cell.cpu_seconds_per_gigabit.is_some())
-        })
-        .map(|line| {
-            let cells = line.cells.iter().map(|cell| cell.cpu_seconds_per_gigabit);
-            optional(&line.title, "s/Gbit", cells)
-        });
-    std::iter::once(header(results, "unit"))
-        .chain(rows)
-        .collect()
+/// A table of something that not every contender and row has; none if nobody has it.
+fn optional(
+    results: &Results,
+    title: &str,
+    unit: &str,
+    value: impl Fn(&Cell) -> Option<f64>,
+) -> Option<String> {
+    let known = results.rows.iter();
+    let known = known.filter(|line| line.cells.iter().any(|cell| value(cell).is_some()));
+    let rows = known.map(|line| {
+        let mut words = vec![line.title.clone(), unit.to_owned()];
+        words.extend(line.cells.iter().map(|cell| or_nothing(value(cell))));
+        words
+    });
+    let table: Vec<_> = std::iter::once(header(results)).chain(rows).collect();
+    (table.len() > 1).then(|| format!("\n{title}:\n\n{}", aligned(&table, 2)))
 }
 
-fn memory(results: &Results) -> Vec<Vec<String>> {
-    let rows = results
-        .rows
-        .iter()
-        .filter(|line| line.cells.iter().any(|cell| cell.resident_mb.is_some()))
-        .map(|line| {
-            let cells = line.cells.iter().map(|cell| cell.resident_mb);
-            optional(&line.title, "MB", cells)
-        });
-    std::iter::once(header(results, "unit"))
-        .chain(rows)
-        .collect()
-}
-
-fn header(results: &Results, second: &str) -> Vec<String> {
-    let mut words = vec![String::new(), second.to_owned()];
+fn header(results: &Results) -> Vec<String> {
+    let mut words = vec![String::new(), "unit".to_owned()];
     words.extend(results.contenders.iter().map(|party| party.name.to_owned()));
     words
 }
 
-fn optional(title: &str, unit: &str, values: impl Iterator<Item = Option<f64>>) -> Vec<String> {
-    let mut words = vec![title.to_owned(), unit.to_owned()];
-    words.extend(values.map(|value| value.map_or_else(|| NOTHING.to_owned(), number)));
-    words
+/// A figure, if there is one.
+pub fn or_nothing(value: Option<f64>) -> String {
+    value.map_or_else(|| NOTHING.to_owned(), number)
+}
+
+/// Who was measured, in which version.
+pub fn versions(contenders: &[Party]) -> String {
+    let versions = contenders
+        .iter()
+        .map(|party| format!("{} ({})", party.name, party.version));
+    format!("Measured: {}.", versions.collect::<Vec<_>>().join(", "))
 }
 
 fn value(cell: &Cell) -> String {
@@ -180,8 +162,9 @@ fn value(cell: &Cell) -> String {
     }
 }
 
-/// Markdown with columns of one width each: the first two to the left, figures to the right.
-pub fn aligned(rows: &[Vec<String>]) -> String {
+/// Markdown with columns of one width each: so many of the first, which have words, to the left,
+/// figures to the right.
+pub fn aligned(rows: &[Vec<String>], words: usize) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
@@ -194,7 +177,7 @@ pub fn aligned(rows: &[Vec<String>]) -> String {
         for (column, word) in row.iter().enumerate() {
             let width = widths[column];
             // Writing to a String can't fail.
-            let _ = if column < 2 {
+            let _ = if column < words {
                 write!(text, "| {word:<width$} ")
             } else {
                 write!(text, "| {word:>width$} ")
@@ -203,7 +186,10 @@ pub fn aligned(rows: &[Vec<String>]) -> String {
         text += "|\n";
         if index == 0 {
             for (column, width) in widths.iter().enumerate() {
-                let (dashes, end) = ("-".repeat(width + 1), if column < 2 { '-' } else { ':' });
+                let (dashes, end) = (
+                    "-".repeat(width + 1),
+                    if column < words { '-' } else { ':' },
+                );
                 let _ = write!(text, "|{dashes}{end}");
             }
             text += "|\n";

@@ -4,17 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::fs;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
-use serde_json::Value;
 use taltun_tests::lab::PORT;
-use taltun_tests::netns::Namespace;
-use taltun_tests::sys::{Verdict, attach_xdp, interface_index, load_xdp};
 use taltun_tests::topology::{Star, WIRE_B, private_prefix};
 use taltun_tests::traffic::flood::{Flood, Kind, SOURCES, Target};
 
@@ -22,6 +18,7 @@ use super::plan::{Case, Column};
 use crate::bench::configs::{Shielding, Wanted};
 use crate::bench::iperf::{Load, Transfer};
 use crate::bench::tunnel::Tunnel;
+use crate::bench::wires::{attach_drop, link_address, received};
 
 /// The flood's end of its wire, and the hub's.
 const ATTACKER: &str = "to-hub";
@@ -79,7 +76,8 @@ pub fn measure(column: &Column, case: Case, settings: Settings<'_>) -> Result<Sa
     let net = Star::create(&private_prefix())?;
     accept_strangers(&net)?;
     let eaten = matches!(case, Case::Eaten(_));
-    let _eater = eaten.then(|| eat_on_arrival(&net, column)).transpose()?;
+    let eat = || attach_drop(&net.hub, VICTIM, column.eater());
+    let _eater = eaten.then(eat).transpose()?;
     let wanted = Wanted {
         relay: false,
         shield: if eaten {
@@ -108,23 +106,14 @@ fn accept_strangers(net: &Star) -> Result<()> {
     Ok(())
 }
 
-/// Attaches a program that drops every packet to the hub's end of the flood's wire, for as long
-/// as the result lives.
-fn eat_on_arrival(net: &Star, column: &Column) -> Result<OwnedFd> {
-    let program = load_xdp(Verdict::Drop).context("can't load an XDP program")?;
-    net.hub
-        .run(|| attach_xdp(&program, interface_index(VICTIM)?, column.eater()))?
-        .context("can't attach an XDP program")
-}
-
 /// Measures a stream, beside a flood if the case has one.
 fn stream(net: &Star, tunnel: &Tunnel, case: Case, seconds: u64) -> Result<Sample> {
     let kind = match case {
-        Case::Flood(name, _) => name.kind(),
+        Case::Flood(name, _) => name.meaning().0,
         // All are of one length, so it doesn't matter what is in it.
         Case::Quiet | Case::Eaten(_) => Kind::Random,
     };
-    let received_before = received(&net.hub)?;
+    let received_before = received(&net.hub, VICTIM)?;
     let dropped_before = tunnel.hub_drops()?;
     let limit = LEAD + Duration::from_secs(seconds) + GRACE;
     let start = |rate| Flood::start(&net.b, ATTACKER, &target(net, tunnel)?, kind, rate, limit);
@@ -138,7 +127,8 @@ fn stream(net: &Star, tunnel: &Tunnel, case: Case, seconds: u64) -> Result<Sampl
             let sent = flood.stop()?;
             let arrived = Arrived {
                 packets_per_second: sent.rate(),
-                received: (received(&net.hub)? - received_before) as f64 / sent.packets as f64,
+                received: (received(&net.hub, VICTIM)? - received_before) as f64
+                    / sent.packets as f64,
             };
             ensure_real(arrived, rate)?;
             Some(arrived)
@@ -168,8 +158,7 @@ fn ensure_real(flood: Arrived, rate: u32) -> Result<()> {
 }
 
 fn target(net: &Star, tunnel: &Tunnel) -> Result<Target> {
-    let link = link(&net.hub)?;
-    let hardware = link["address"].as_str().and_then(hardware_address);
+    let hardware = hardware_address(&link_address(&net.hub, VICTIM)?);
     let IpAddr::V4(address) = WIRE_B.near_v4() else {
         bail!("the flood is an IPv4 one");
     };
@@ -179,18 +168,6 @@ fn target(net: &Star, tunnel: &Tunnel) -> Result<Target> {
         port: PORT,
         public_key: tunnel.hub_key()?,
     })
-}
-
-/// Packets that the hub's end of the flood's wire has received so far.
-fn received(hub: &Namespace) -> Result<u64> {
-    let packets = link(hub)?["stats64"]["rx"]["packets"].as_u64();
-    packets.context("ip doesn't say how many packets were received")
-}
-
-fn link(hub: &Namespace) -> Result<Value> {
-    let mut links: Value =
-        serde_json::from_str(&hub.ip(&format!("-s -j link show dev {VICTIM}"))?)?;
-    Ok(links[0].take())
 }
 
 /// `02:00:5e:10:00:01` as bytes.

@@ -17,7 +17,6 @@ mod plan;
 mod results;
 mod table;
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,8 +24,8 @@ use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::sys;
 
 use super::contender::{self, Kind};
-use super::{PROGRAMS, Xdp, get_ready, iperf, note, taltun};
-use crate::{run, setup, workspace};
+use super::{Common, PROGRAMS, Xdp, ended, get_ready, iperf, told, turns, write};
+use crate::{run, setup};
 use attack::Settings;
 use plan::{Case, Column, FloodName};
 use results::Results;
@@ -68,21 +67,17 @@ pub struct Arguments {
     /// Taltun with these shields only [default: driver, generic and off].
     #[arg(long, value_name = "MODE", value_delimiter = ',')]
     xdp: Vec<Xdp>,
-    /// Where to write the results [default: shield.json in cargo's target directory].
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
     /// Where to write the table [default: shield.md in cargo's target directory].
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// The taltun to measure [default: a release build made now].
-    #[arg(long, value_name = "PATH")]
-    taltun: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Measures.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::programs(PROGRAMS)?;
-    let taltun = taltun(arguments.taltun.as_deref())?;
+    let taltun = arguments.common.taltun()?;
     if !sys::is_root() {
         return run::as_root(&taltun);
     }
@@ -121,8 +116,7 @@ fn measure_all(
 ) {
     for round in 0..usize::from(rounds) {
         results.rounds = round + 1;
-        for turn in 0..columns.len() {
-            let at = (turn + round) % columns.len();
+        for at in turns(round, columns.len()) {
             let column = &columns[at];
             for (row, case) in cases.iter().enumerate() {
                 let outcome = attack::measure(column, *case, settings);
@@ -130,15 +124,9 @@ fn measure_all(
                     return;
                 }
                 let what = format!("round {}, {}, {case}", round + 1, column.name);
-                match outcome {
-                    Ok(sample) => {
-                        note(&format!("{what}: {sample}"));
-                        results.add(row, at, round, sample);
-                    }
-                    Err(error) => {
-                        note(&format!("{what} failed: {error:#}"));
-                        results.fail(row, at, format!("{error:#}"));
-                    }
+                match told(&what, outcome) {
+                    Ok(sample) => results.add(row, at, round, sample),
+                    Err(why) => results.fail(row, at, why),
                 }
             }
         }
@@ -147,32 +135,14 @@ fn measure_all(
 
 /// Prints and writes what there is.
 fn finish(arguments: &Arguments, results: &Results) -> Result<ExitCode> {
-    let interrupted = sys::stop_requested().is_some();
     if results.is_empty() {
         bail!("nothing could be measured");
     }
     let report = table::report(results);
     println!("{report}");
-    let place = |given: &Option<PathBuf>, name: &str| {
-        let given = given.clone();
-        given.unwrap_or_else(|| workspace::target().join(name))
-    };
-    let json = serde_json::to_string_pretty(results)?;
-    for (path, text) in [
-        (place(&arguments.json, "shield.json"), json + "\n"),
-        (place(&arguments.markdown, "shield.md"), report),
-    ] {
-        fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))?;
-        note(&format!("wrote {}", path.display()));
-    }
-    if interrupted {
-        note("interrupted: these are only the measurements until then");
-    } else if !results.is_complete() {
-        note("not everything could be measured, see above");
-    } else {
-        return Ok(ExitCode::SUCCESS);
-    }
-    Ok(ExitCode::FAILURE)
+    arguments.common.write_json("shield.json", results)?;
+    write(arguments.markdown.as_deref(), "shield.md", &report)?;
+    Ok(ended(results.is_complete()))
 }
 
 impl Arguments {

@@ -26,25 +26,18 @@ pub enum FloodName {
 }
 
 impl FloodName {
-    /// What is sent.
-    pub fn kind(self) -> flood::Kind {
+    /// What is sent, and what that is, for people.
+    pub fn meaning(self) -> (flood::Kind, &'static str) {
+        use flood::Kind;
         match self {
-            Self::WrongMac1 => flood::Kind::WrongMac1,
-            Self::RightMac1 => flood::Kind::RightMac1,
-            Self::NewSources => flood::Kind::RightMac1NewSources,
-            Self::Data => flood::Kind::Data,
-            Self::Random => flood::Kind::Random,
-        }
-    }
-
-    /// What it is, for people.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::WrongMac1 => "initiations, wrong mac1",
-            Self::RightMac1 => "initiations, right mac1, 16 sources",
-            Self::NewSources => "initiations, right mac1, ever new sources",
-            Self::Data => "data for no session",
-            Self::Random => "random bytes",
+            Self::WrongMac1 => (Kind::WrongMac1, "initiations, wrong mac1"),
+            Self::RightMac1 => (Kind::RightMac1, "initiations, right mac1, 16 sources"),
+            Self::NewSources => (
+                Kind::RightMac1NewSources,
+                "initiations, right mac1, ever new sources",
+            ),
+            Self::Data => (Kind::Data, "data for no session"),
+            Self::Random => (Kind::Random, "random bytes"),
         }
     }
 
@@ -111,7 +104,7 @@ impl Display for Case {
         match self {
             Self::Quiet => f.write_str("no flood"),
             Self::Eaten(rate) => write!(f, "{}/s eaten by a bare XDP_DROP", thousands(*rate)),
-            Self::Flood(name, rate) => write!(f, "{}/s {}", thousands(*rate), name.title()),
+            Self::Flood(name, rate) => write!(f, "{}/s {}", thousands(*rate), name.meaning().1),
         }
     }
 }

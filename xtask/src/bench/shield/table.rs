@@ -4,10 +4,7 @@ use std::fmt::Write as _;
 
 use super::plan::Case;
 use super::results::{Cell, Results};
-use crate::bench::table::{aligned, number, rounds};
-
-/// What stands where nothing could be measured.
-const NOTHING: &str = "–";
+use crate::bench::table::{NOTHING, aligned, or_nothing, rounds, versions};
 
 /// The whole report.
 pub fn report(results: &Results) -> String {
@@ -18,7 +15,7 @@ pub fn report(results: &Results) -> String {
             |kept| format!("{:.0} %", kept * 100.0),
         )
     };
-    let plain = |cell: &Cell| cell.gbps.map_or_else(|| NOTHING.to_owned(), number);
+    let plain = |cell: &Cell| or_nothing(cell.gbps);
     let flood = |case: Case| matches!(case, Case::Flood(..));
     for (title, wanted, value) in [
         (
@@ -49,11 +46,7 @@ pub fn report(results: &Results) -> String {
         results.iperf3,
         results.machine.cores,
     );
-    let versions = results.contenders.iter();
-    let versions: Vec<_> = versions
-        .map(|party| format!("{} ({})", party.name, party.version))
-        .collect();
-    let _ = writeln!(text, "Measured: {}.", versions.join(", "));
+    let _ = writeln!(text, "{}", versions(&results.contenders));
     text
 }
 
@@ -75,7 +68,7 @@ fn table(
             .collect()
     });
     let table: Vec<Vec<String>> = std::iter::once(header.collect()).chain(rows).collect();
-    aligned(&table)
+    aligned(&table, 2)
 }
 
 /// Which targets are met.

@@ -6,13 +6,13 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 use taltun_tests::command::output_of;
 use taltun_tests::netns::Namespace;
-use taltun_tests::sys::{Attach, Verdict, attach_xdp, interface_index, load_xdp};
+use taltun_tests::sys::Attach;
 use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
 
 use crate::bench::usage;
+use crate::bench::wires::{attach_drop, link_address, received};
 
 /// The hub's end of the wire, and the spokes'.
 const NEAR: &str = "to-right";
@@ -42,24 +42,19 @@ impl Field {
 
     /// The link address of the hub's end.
     pub fn hub_mac(&self) -> Result<String> {
-        mac(&self.net.left, NEAR)
+        link_address(&self.net.left, NEAR)
     }
 
     /// The link address of the spokes' end.
     pub fn own_mac(&self) -> Result<String> {
-        mac(&self.net.right, FAR)
+        link_address(&self.net.right, FAR)
     }
 
     /// Once all have shaken hands: what arrives at the spokes is counted and thrown away, at
     /// once, so that it costs the hub nothing more; and if `pinned`, each end receives on a
     /// core of its own.
     pub fn ready(self, pinned: bool) -> Result<Ready> {
-        let program = load_xdp(Verdict::Drop).context("can't load an XDP program")?;
-        let drops = self
-            .net
-            .right
-            .run(|| attach_xdp(&program, interface_index(FAR)?, Attach::Driver))?
-            .context("can't attach XDP at the spokes' end")?;
+        let drops = attach_drop(&self.net.right, FAR, Attach::Driver)?;
         let mut threads = Vec::new();
         // NAPI is what XDP in the driver needs anyway; so all have it. A veth uses it if it
         // merges and the other end doesn't segment.
@@ -90,12 +85,7 @@ pub struct Ready {
 impl Ready {
     /// Packets that arrived at the spokes so far.
     pub fn arrived(&self) -> Result<u64> {
-        let namespace = &self.field.net.right;
-        let text = namespace.ip(&format!("-s -j link show dev {FAR}"))?;
-        let links: Value = serde_json::from_str(&text)?;
-        let counters = &links[0]["stats64"]["rx"];
-        let packets = counters["packets"].as_u64();
-        packets.context("ip doesn't tell how many packets came")
+        received(&self.field.net.right, FAR)
     }
 
     /// CPU seconds that the hub's NAPI threads have used.
@@ -111,13 +101,6 @@ pub const LOAD_CORE: usize = 0;
 pub fn hub_core() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     cores - 1
-}
-
-fn mac(namespace: &Namespace, interface: &str) -> Result<String> {
-    let text = namespace.ip(&format!("-j link show dev {interface}"))?;
-    let links: Value = serde_json::from_str(&text)?;
-    let mac = links[0]["address"].as_str();
-    Ok(mac.context("ip doesn't tell a link address")?.to_owned())
 }
 
 /// Gives the NAPI of an interface a thread and that a core; the threads.

@@ -1,14 +1,12 @@
 //! A hub for the spokes: Taltun, which relays by itself, or another, whose kernel forwards.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use taltun_tests::command::output_of;
-use taltun_tests::files::FILES;
+use anyhow::{Result, ensure};
 use taltun_tests::lab::PORT;
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{AfXdp, Keys, Node};
@@ -18,12 +16,10 @@ use super::Candidate;
 use super::field::{Field, hub_core, pin};
 use super::load::inner;
 use crate::bench::contender::Kind;
-use crate::bench::process::Process;
-use crate::bench::socket::{Socket, interface_name};
+use crate::bench::rival::{Rival, forward};
 use crate::bench::usage;
 
 const ADDRESS: &str = "10.201.255.1/16";
-const MTU: u16 = 1420;
 /// How long it may take until it can be used.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
@@ -35,12 +31,7 @@ pub struct Hub {
 
 enum Host {
     Taltun(Node),
-    Rival {
-        process: Process,
-        _socket: Socket,
-    },
-    /// Works in softirqs and worker threads, whose time isn't known to be its own.
-    Kernel,
+    Rival(Rival),
 }
 
 impl Hub {
@@ -88,15 +79,14 @@ impl Hub {
     pub fn stop(self) -> Result<()> {
         match self.host {
             Host::Taltun(node) => node.stop(Signal::Terminate),
-            Host::Rival { .. } | Host::Kernel => Ok(()),
+            Host::Rival(_) => Ok(()),
         }
     }
 
     fn pid(&self) -> Option<u32> {
         match &self.host {
             Host::Taltun(node) => Some(node.pid()),
-            Host::Rival { process, .. } => Some(process.pid()),
-            Host::Kernel => None,
+            Host::Rival(rival) => rival.pid(),
         }
     }
 
@@ -158,33 +148,6 @@ fn start_rival(
     spokes: &[String],
     keys: &Keys,
 ) -> Result<Host> {
-    let contender = &candidate.contender;
-    let interface = interface_name(1);
-    let directory = Path::new(FILES).join(namespace.name());
-    fs::create_dir_all(&directory)?;
-    let host = if contender.kind == Kind::Kernel {
-        namespace.ip(&format!("link add {interface} type wireguard"))?;
-        Host::Kernel
-    } else {
-        let log = File::create(directory.join("log"))?;
-        let mut command = namespace.command(&contender.program);
-        command
-            .args(contender.kind.arguments())
-            .arg(&interface)
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        let process = Process::spawn(&mut command, contender.kind.word())?;
-        let socket = Socket::of(&interface);
-        let start = Instant::now();
-        while !socket.is_there() {
-            ensure!(start.elapsed() < START_LIMIT, "it made no socket");
-            sleep(Duration::from_millis(10));
-        }
-        Host::Rival {
-            process,
-            _socket: socket,
-        }
-    };
     let mut config = format!(
         "[Interface]\nPrivateKey = {}\nListenPort = {PORT}\n",
         keys.private
@@ -196,22 +159,7 @@ fn start_rival(
             "[Peer]\nPublicKey = {key}\nAllowedIPs = {address}/32\n"
         );
     }
-    let file = directory.join("wg.conf");
-    fs::write(&file, config)?;
-    let mut wg = namespace.command("wg");
-    output_of(wg.args(["setconf", &interface]).arg(&file)).context("wg refused it")?;
-    namespace.ip(&format!("addr add {ADDRESS} dev {interface}"))?;
-    namespace.ip(&format!("link set {interface} mtu {MTU} up"))?;
-    namespace
-        .run(|| {
-            for place in ["all", "default", &interface] {
-                fs::write(
-                    format!("/proc/sys/net/ipv4/conf/{place}/send_redirects"),
-                    "0",
-                )?;
-            }
-            fs::write("/proc/sys/net/ipv4/ip_forward", "1")
-        })?
-        .context("can't switch forwarding on")?;
-    Ok(host)
+    forward(namespace)?;
+    let rival = Rival::start(&candidate.contender, namespace, 1, &config, ADDRESS)?;
+    Ok(Host::Rival(rival))
 }

@@ -20,25 +20,21 @@ mod ramp;
 mod table;
 mod targets;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use taltun_tests::node::{AfXdp, XdpMode};
 use taltun_tests::sys;
-use taltun_tests::topology::remove_remains_of_dead_tests;
 
 use super::contender::{self, Contender, Kind};
 use super::machine::Machine;
-use super::{note, socket};
-use crate::build;
+use super::{Common, ended, get_ready, note};
 use crate::run;
 use crate::setup::{self, Program};
-use crate::workspace;
 use field::Field;
 use hub::Hub;
 use load::{Load, Phase};
@@ -83,12 +79,8 @@ pub struct Arguments {
     /// Leave everything to the scheduler: no threaded NAPI, nobody on a core of his own.
     #[arg(long)]
     unpinned: bool,
-    /// Where to write the results [default: bench-small.json in cargo's target directory].
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// The taltun to measure [default: a release build made now].
-    #[arg(long, value_name = "PATH")]
-    taltun: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
     /// The program that plays the spokes [default: a release build made now].
     #[arg(long, value_name = "PATH")]
     player: Option<PathBuf>,
@@ -125,10 +117,7 @@ struct Results<'a> {
 /// Measures.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::programs(PROGRAMS)?;
-    let taltun = match &arguments.taltun {
-        Some(path) => path.canonicalize()?,
-        None => build::released_taltun()?,
-    };
+    let taltun = arguments.common.taltun()?;
     if !sys::is_root() {
         return run::as_root(&taltun);
     }
@@ -136,10 +125,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(path) => path.canonicalize()?,
         None => load::build()?,
     };
-    let machine = Machine::look();
-    sys::remember_stop_signals()?;
-    remove_remains_of_dead_tests()?;
-    socket::remove_dead_sockets();
+    let machine = get_ready()?;
     let mut candidates = candidates(&contender::choose(&[], &taltun)?);
     if !arguments.only.is_empty() {
         for name in &arguments.only {
@@ -173,17 +159,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         outcomes: &outcomes,
         targets: &targets,
     };
-    let path = arguments.json.clone();
-    let path = path.unwrap_or_else(|| workspace::target().join("bench-small.json"));
-    let json = serde_json::to_string_pretty(&results)? + "\n";
-    fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))?;
-    note(&format!("wrote {}", path.display()));
+    arguments.common.write_json("bench-small.json", &results)?;
     let complete = outcomes.iter().all(|outcome| outcome.failure.is_none());
-    Ok(if complete && sys::stop_requested().is_none() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ended(complete))
 }
 
 /// Taltun with every back end, and its rivals.

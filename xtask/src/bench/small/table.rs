@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::outcome::{Figures, Outcome};
 use super::targets;
+use crate::bench::table::aligned;
 
 /// The medians, a line for each candidate and kind of packets.
 pub fn report(outcomes: &[Outcome], pinned: bool) -> String {
@@ -12,9 +13,7 @@ pub fn report(outcomes: &[Outcome], pinned: bool) -> String {
     } else {
         "NAPI in softirqs, everything where the scheduler puts it\n"
     });
-    let _ = writeln!(
-        text,
-        "{:<20}{:>7}{:>8}{:>8}{:>13}{:>11}{:>15}{:>10}{:>15}{:>13}{:>14}",
+    let titles = [
         "hub",
         "bytes",
         "spokes",
@@ -25,45 +24,47 @@ pub fn report(outcomes: &[Outcome], pinned: bool) -> String {
         "most k/s",
         "k/core-second",
         "offered k/s",
-        "of best rival"
-    );
+        "of best rival",
+    ];
+    let mut rows = vec![titles.map(str::to_owned).to_vec()];
+    let measured = outcomes.iter().filter(|it| it.failure.is_none());
+    rows.extend(measured.map(|outcome| row(outcome, outcomes)));
+    let _ = writeln!(text, "\n{}", aligned(&rows, 1));
     for outcome in outcomes {
         if let Some(failure) = &outcome.failure {
-            let _ = writeln!(text, "{:<20} failed: {failure}", outcome.name);
-            continue;
+            let _ = writeln!(text, "{} failed: {failure}", outcome.name);
         }
-        let number = |value: Option<f64>, digits| {
-            value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
-        };
-        let thousand = |value: f64| value / 1e3;
-        let figures = &outcome.figures;
-        let limit = if figures.is_limited_by_load() {
-            "+"
-        } else {
-            ""
-        };
-        let rival = targets::best_rival(outcomes, outcome.bytes, outcome.spokes);
-        let of_rival = figures.most.zip(rival).map(|(most, rival)| most / rival);
-        let _ = writeln!(
-            text,
-            "{:<20}{:>7}{:>8}{:>8}{:>13}{:>11}{:>15}{:>10}{:>15}{:>13}{:>14}",
-            outcome.name,
-            outcome.bytes,
-            outcome.spokes,
-            outcome.rounds.len(),
-            number(figures.sustained.map(thousand), 0),
-            number(figures.cpu_us, 2),
-            number(figures.per_core().map(thousand), 0),
-            number(figures.most.map(thousand), 0) + limit,
-            number(figures.per_core_at_most().map(thousand), 0),
-            number(figures.offered.map(thousand), 0),
-            number(of_rival, 2),
-        );
     }
     text += "each number is the median of the rounds. Without loss: k packets/s and what they \
              cost; most: the most packets a second that came through at any rate, what a core \
              carried then, and how many times the best rival's it is; +: hardly more were offered\n";
     text
+}
+
+fn row(outcome: &Outcome, outcomes: &[Outcome]) -> Vec<String> {
+    let number =
+        |value: Option<f64>, digits| value.map_or("-".to_owned(), |it| format!("{it:.digits$}"));
+    let thousands = |value: Option<f64>| number(value.map(|value| value / 1e3), 0);
+    let figures = &outcome.figures;
+    let limit = if figures.is_limited_by_load() {
+        "+"
+    } else {
+        ""
+    };
+    let rival = targets::best_rival(outcomes, outcome.bytes, outcome.spokes);
+    vec![
+        outcome.name.clone(),
+        outcome.bytes.to_string(),
+        outcome.spokes.to_string(),
+        outcome.rounds.len().to_string(),
+        thousands(figures.sustained),
+        number(figures.cpu_us, 2),
+        thousands(figures.per_core()),
+        thousands(figures.most) + limit,
+        thousands(figures.per_core_at_most()),
+        thousands(figures.offered),
+        number(figures.most.zip(rival).map(|(most, rival)| most / rival), 2),
+    ]
 }
 
 /// The figures of one round.
@@ -116,19 +117,13 @@ mod tests {
             ],
             true,
         );
-        let lines: Vec<String> = text
-            .lines()
-            .skip(2)
-            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-            .collect();
-        assert_eq!(
-            lines[..4],
-            [
-                "af_xdp-driver 64 200 1 312 2.50 400 312 250 400 0.80",
-                "wireguard-go 64 200 1 - - - 100 - 400 0.26",
-                "gotatun-cli 64 200 1 390 2.50 400 390+ 250 400 1.00",
-                "kernel failed: not here",
-            ]
-        );
+        for line in [
+            "| af_xdp-driver |    64 |    200 |      1 |         312 |      2.50 |           400 |      312 |           250 |         400 |          0.80 |",
+            "| wireguard-go  |    64 |    200 |      1 |           - |         - |             - |      100 |             - |         400 |          0.26 |",
+            "| gotatun-cli   |    64 |    200 |      1 |         390 |      2.50 |           400 |     390+ |           250 |         400 |          1.00 |",
+            "kernel failed: not here",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{text}");
+        }
     }
 }

@@ -7,9 +7,8 @@
 mod load;
 
 use std::fmt::Write as _;
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,12 +18,13 @@ use serde::Serialize;
 use taltun_tests::command::{find, output_of};
 use taltun_tests::netns::Namespace;
 use taltun_tests::sys;
-use taltun_tests::topology::{private_prefix, remove_remains_of_dead_tests};
+use taltun_tests::topology::private_prefix;
 
 use super::machine::Machine;
 use super::process::Process;
-use super::{note, usage};
-use crate::{build, run, setup, workspace};
+use super::table::aligned;
+use super::{Common, get_ready, note, usage};
+use crate::{run, setup};
 use load::Clients;
 
 const PYTHON_SERVER: &str = include_str!("server.py");
@@ -47,12 +47,8 @@ pub struct Arguments {
     /// How many datagrams a second there are while delays are measured.
     #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: u64,
-    /// Where to write the results [default: bench-udpgw.json in cargo's target directory].
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// The taltun to measure [default: a release build made now].
-    #[arg(long, value_name = "PATH")]
-    taltun: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// What was measured.
@@ -88,16 +84,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         ("python3", "python3"),
         ("prlimit", "util-linux"),
     ])?;
-    let taltun = match &arguments.taltun {
-        Some(path) => path.canonicalize()?,
-        None => build::released_taltun()?,
-    };
+    let taltun = arguments.common.taltun()?;
     if !sys::is_root() {
         return run::as_root(&taltun);
     }
-    let machine = Machine::look();
-    sys::remember_stop_signals()?;
-    remove_remains_of_dead_tests()?;
+    let machine = get_ready()?;
     // For us, and for those that we start.
     let files = 500 + u64::from(arguments.clients) * (1 + u64::from(arguments.connections));
     let own = std::process::id().to_string();
@@ -116,11 +107,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         gateways,
     };
     println!("{}", report(&results));
-    let path = arguments.json.clone();
-    let path = path.unwrap_or_else(|| workspace::target().join("bench-udpgw.json"));
-    let json = serde_json::to_string_pretty(&results)? + "\n";
-    fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))?;
-    note(&format!("wrote {}", path.display()));
+    arguments.common.write_json("bench-udpgw.json", &results)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -204,35 +191,36 @@ fn measure(
 fn report(results: &Results) -> String {
     let mut text = format!(
         "{} clients × {} connections, datagrams of 100 bytes, there and back; delays at {} a second\n\
-         {}\n\n\
-         {:<18}{:>12}{:>8}{:>8}{:>14}{:>10}{:>10}{:>10}\n",
+         {}\n\n",
         results.clients,
         results.connections,
         results.rate_of_delays,
         results.machine.line(),
+    );
+    let titles = [
         "",
-        "datagrams/s",
         "lost",
+        "datagrams/s",
         "CPU %",
         "/CPU second",
         "MB",
         "p50 ms",
-        "p99 ms"
-    );
-    for line in &results.gateways {
-        let _ = writeln!(
-            text,
-            "{:<18}{:>12.0}{:>8}{:>8.0}{:>14.0}{:>10.1}{:>10.2}{:>10.2}",
-            line.name,
-            line.datagrams_a_second,
-            line.lost,
-            line.cpu_percent,
-            line.datagrams_a_cpu_second,
-            line.memory_mb,
-            line.p50_milliseconds,
-            line.p99_milliseconds
-        );
-    }
+        "p99 ms",
+    ];
+    let mut rows = vec![titles.map(str::to_owned).to_vec()];
+    rows.extend(results.gateways.iter().map(|line| {
+        vec![
+            line.name.to_owned(),
+            line.lost.to_string(),
+            format!("{:.0}", line.datagrams_a_second),
+            format!("{:.0}", line.cpu_percent),
+            format!("{:.0}", line.datagrams_a_cpu_second),
+            format!("{:.1}", line.memory_mb),
+            format!("{:.2}", line.p50_milliseconds),
+            format!("{:.2}", line.p99_milliseconds),
+        ]
+    }));
+    text += &aligned(&rows, 1);
     let of = |name: &str| results.gateways.iter().find(|line| line.name == name);
     if let (Some(ours), Some(python)) = (of("taltun udpgw"), of("Python, threads")) {
         let _ = write!(
