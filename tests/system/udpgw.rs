@@ -100,7 +100,14 @@ fn dns() -> Result<()> {
     let site = Site::start(&[])?;
     let answer = Ipv4Addr::new(192, 0, 2, 77);
     let resolver = Resolver::start(&site.pair.right, WIRE_A.far_v4(), answer)?;
-    site.play("dns", &[["10.1.2.3", "53"], ["192.0.2.77", "0"]])?;
+    let words = [["10.1.2.3", "53"], ["192.0.2.77", "0"]];
+    site.play("dns", &words)?;
+    // One that says nothing, and the same after it.
+    let two = format!("nameserver 203.0.113.77\nnameserver {}\n", WIRE_A.far_v4());
+    fs::write(site.directory.join("resolv.conf"), two)?;
+    // The file is read again each 2 s.
+    std::thread::sleep(Duration::from_millis(2100));
+    site.play("dns_next", &words)?;
     drop(resolver);
     site.stop()
 }
@@ -336,6 +343,8 @@ fn refusals() -> Result<()> {
         "127.0.0.1:7300",
         "--listen-addr",
         "127.0.0.1:7300",
+        "--tcp-buffer",
+        "65536",
     ])?;
     ensure!(
         code == Some(1) && said.contains("; `ss -ltnp sport = :7300` shows who does"),

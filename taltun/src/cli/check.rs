@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use crate::config::{self, Config, Words};
-use crate::system;
+use crate::{control, system};
 
 /// Check a configuration without touching anything.
 ///
@@ -31,6 +31,11 @@ impl Check {
         for missing in system::missing_programs(&loaded.config) {
             output::warn(&format!("{}: {missing}", self.config.display()));
         }
+        let gateway = loaded.config.udpgw.as_ref();
+        let gateway = gateway.map(control::gateway_limits);
+        if let Some(small) = gateway.and_then(|it| super::udpgw::small_buffers(&it)) {
+            output::warn(&format!("{}: udpgw: {small}", self.config.display()));
+        }
         let mut text = format!("{}: ok\n", self.config.display());
         describe(&loaded.config, &mut text);
         output::print(&text)
@@ -48,4 +53,15 @@ fn describe(config: &Config, text: &mut String) {
     let _ = writeln!(text, "  address:    {}", vip.join(", "));
     let _ = writeln!(text, "  listens on: {}", interface.local_addr);
     let _ = writeln!(text, "  peers:      {peers}");
+    if let Some(gateway) = &config.udpgw {
+        let options = control::gateway_limits(gateway);
+        let listen: Vec<String> = gateway.listen.iter().map(ToString::to_string).collect();
+        let _ = writeln!(
+            text,
+            "  udpgw:      {}; at most {}, {} open files",
+            listen.join(", "),
+            super::udpgw::limits(&options),
+            super::human::count(options.files() as u64)
+        );
+    }
 }

@@ -31,7 +31,7 @@ mod unknown;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use failure::Failure;
@@ -170,21 +170,33 @@ fn explain(error: &clap::Error, commands: &[&str]) -> Result<(), Failure> {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::Usage(
             "no command given; see `taltun --help`".into(),
         )),
-        _ => Err(Failure::Usage(one_line(&text))),
+        _ => Err(Failure::Usage(one_line(&text, command_of(error)))),
     }
 }
 
+/// The command whose own help has the options that this error is about.
+fn command_of(error: &clap::Error) -> Option<&'static str> {
+    // Of the others `taltun --help` says enough.
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string);
+    let asked = usage.is_some_and(|usage| usage.contains("taltun udpgw"));
+    let named = std::env::args().nth(1).is_some_and(|word| word == "udpgw");
+    (asked || named).then_some("udpgw")
+}
+
 /// The message of a clap error without its usage text, which `--help` shows better.
-fn one_line(text: &str) -> String {
+fn one_line(text: &str, command: Option<&str>) -> String {
     let message: Vec<&str> = text
         .lines()
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty())
         .collect();
-    let message = message.join(" ");
+    let message = message.join(" ").replace(" tip: ", "; ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
-    format!("{message}; see `taltun --help`")
+    match command {
+        Some(command) => format!("{message}; see `taltun {command} --help`"),
+        None => format!("{message}; see `taltun --help`"),
+    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,18 @@
 //! is no error.
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::failure::Failure;
 use super::logging::{self, Priority};
+
+/// Whether messages are for standard output.
+static ON_STDOUT: AtomicBool = AtomicBool::new(false);
+
+/// From now on messages go to standard output, as the log does then.
+pub(super) fn say_on_stdout() {
+    ON_STDOUT.store(true, Ordering::Relaxed);
+}
 
 /// Prints `text` to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
@@ -48,6 +57,10 @@ fn say(priority: Priority, message: &str) {
         text.push_str("taltun: ");
         text.push_str(&line.replace('\r', " "));
         text.push('\n');
+    }
+    if ON_STDOUT.load(Ordering::Relaxed) {
+        let _ = io::stdout().write_all(text.as_bytes());
+        return;
     }
     let text = if logging::to_journal() {
         logging::with_priority(priority, &text)

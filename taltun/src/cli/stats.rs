@@ -146,7 +146,7 @@ fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
     let drops = stats.drops.largest_first();
     text.push('\n');
     if drops.is_empty() {
-        text.push_str("nothing dropped\n");
+        text.push_str("nothing dropped in the tunnel\n");
     } else {
         let mut head = vec!["dropped because", "packets"];
         if since.is_some() {
@@ -547,6 +547,9 @@ mod tests {
     #[test]
     fn nothing_at_all_is_fine_too() {
         let text = render(&Stats::default(), None);
-        assert!(text.ends_with("\nnothing dropped\n"), "{text}");
+        assert!(
+            text.ends_with("\nnothing dropped in the tunnel\n"),
+            "{text}"
+        );
     }
 }

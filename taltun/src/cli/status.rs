@@ -219,10 +219,15 @@ fn udpgw(gateway: &UdpgwStatus) -> String {
     match &gateway.ended {
         Some(reason) => format!("{listen}: doesn't run: {reason}"),
         None => format!(
-            "{listen}: {} of at most {} clients, {} connections",
+            "{listen}: {} of at most {} clients, {} {}",
             human::count(gateway.clients),
             human::count(gateway.max_clients),
-            human::count(gateway.connections)
+            human::count(gateway.connections),
+            if gateway.connections == 1 {
+                "connection"
+            } else {
+                "connections"
+            }
         ),
     }
 }

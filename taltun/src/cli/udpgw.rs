@@ -3,18 +3,18 @@
 mod values;
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use ipnet::IpNet;
-use taltun_udpgw::{Destinations, Listen, Options, Server, StartError, UDP_MTU, Watch};
+use taltun_udpgw::{Buffers, Destinations, Listen, Options, Server, StartError, UDP_MTU, Watch};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::failure::Failure;
 use super::{human, logging, output};
-use values::{Level, Logger};
+use values::{Addresses, Level, Logger};
 
 /// So many threads if nobody says, and no more than there are cores.
 const WORKERS: usize = 4;
@@ -29,20 +29,19 @@ const WORKERS: usize = 4;
 /// Clients may send to the Internet, and not to private, loopback, link-local or multicast
 /// addresses or to this host's own. `--allow` and `--deny` make exceptions; the more specific
 /// one counts.
+///
+/// Of an option that is given twice the last one counts, but for those that can be given several
+/// times.
 #[derive(Args)]
+#[command(version, args_override_self = true)]
 #[command(after_help = "\
 Exit codes: 0 ended by SIGTERM or SIGINT; 2 wrong usage; 1 anything else.
 Ports below 1024, such as the default, need root or CAP_NET_BIND_SERVICE; many clients expect
 port 7300.")]
 pub(super) struct Udpgw {
-    /// Where clients connect to; can be given several times.
-    #[arg(
-        long,
-        value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:53",
-        value_parser = values::address
-    )]
-    listen_addr: Vec<SocketAddr>,
+    /// Where clients connect to; can be given several times. A name is all of its addresses.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:53")]
+    listen_addr: Vec<Addresses>,
 
     /// What to log: none, error, warning, info (notice), debug, or 0 to 5.
     #[arg(long, value_name = "LEVEL", default_value = "error")]
@@ -53,11 +52,11 @@ pub(super) struct Udpgw {
     logger: Logger,
 
     /// Refuse more clients than that.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::number(1, 1_000_000))]
     max_clients: u32,
 
     /// Close a client's least recently used connection if it opens more than that.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = values::number(1, 65_536))]
     max_connections_for_client: u32,
 
     /// End a client that sends no message for so long; 0: never.
@@ -93,32 +92,40 @@ pub(super) struct Udpgw {
     no_keepalive: bool,
 
     /// Drop larger datagrams.
-    #[arg(long, value_name = "BYTES", default_value_t = UDP_MTU as u32, value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    #[arg(long, value_name = "BYTES", default_value_t = UDP_MTU as u32, value_parser = values::number(1, 65_535))]
     udp_mtu: u32,
 
     /// Send IPv4 from these local ports: the first one and how many.
-    #[arg(long, value_names = ["ADDRESS:PORT", "COUNT"], num_args = 2)]
+    #[arg(long, value_names = ["ADDRESS:PORT", "COUNT"], num_args = 2, action = ArgAction::Set)]
     local_udp_addrs: Vec<String>,
 
     /// The same for IPv6.
-    #[arg(long, value_names = ["[ADDRESS]:PORT", "COUNT"], num_args = 2)]
+    #[arg(long, value_names = ["[ADDRESS]:PORT", "COUNT"], num_args = 2, action = ArgAction::Set)]
     local_udp_ip6_addrs: Vec<String>,
 
     /// No two connections share a local port; this is always so.
     #[arg(long)]
     unique_local_ports: bool,
 
-    /// Clients may send to this network, too; can be given several times.
+    /// Clients may send to these networks, too, with commas between them or several times.
     #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = values::network)]
     allow: Vec<IpNet>,
 
-    /// Clients may not send to this network; can be given several times.
+    /// Clients may not send to these networks.
     #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = values::network)]
     deny: Vec<IpNet>,
 
     /// How many threads serve clients [default: one a core, at most 4].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    workers: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = values::number(1, 256))]
+    workers: Option<u32>,
+
+    // What badvpn-udpgw has and we don't, so that the answer says why.
+    #[arg(long, hide = true, num_args = 2)]
+    channel_loglevel: Vec<String>,
+    #[arg(long, hide = true)]
+    syslog_facility: Option<String>,
+    #[arg(long, hide = true)]
+    syslog_ident: Option<String>,
 }
 
 impl Udpgw {
@@ -126,7 +133,10 @@ impl Udpgw {
         let level = LevelFilter::from(self.loglevel);
         match self.logger {
             Logger::Stderr => logging::start_at(level),
-            Logger::Stdout => logging::start_on_stdout(level),
+            Logger::Stdout => {
+                logging::start_on_stdout(level);
+                output::say_on_stdout();
+            }
         }
         let interval = some(self.stats_interval);
         let mut options = self.options().map_err(Failure::Usage)?;
@@ -135,11 +145,7 @@ impl Udpgw {
         if !quiet {
             warn_of(&options);
         }
-        let bound = human::bytes(options.memory_bound() as u64);
-        let limits = format!(
-            "{} clients, {} connections each",
-            options.max_clients, options.max_connections
-        );
+        let limits = limits(&options);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -149,8 +155,9 @@ impl Udpgw {
         let stop = stop().map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
         let server = Server::bind(options).map_err(|error| explain(&error))?;
         for address in server.addresses().unwrap_or_default() {
-            tracing::info!("listening on {address}; at most {limits}, at most {bound} of memory");
+            tracing::info!("udpgw: listening on {address}");
         }
+        tracing::info!("udpgw: at most {limits}");
         let watch = server.watch();
         runtime.block_on(async {
             let report = report(watch, interval.filter(|_| !quiet));
@@ -163,9 +170,31 @@ impl Udpgw {
 
     fn options(self) -> Result<Options, String> {
         let size = |bytes: u32| (bytes > 0).then_some(bytes as usize);
+        for (option, given, why) in [
+            (
+                "--channel-loglevel",
+                !self.channel_loglevel.is_empty(),
+                "there are no channels; --loglevel is for all of the log",
+            ),
+            (
+                "--syslog-facility",
+                self.syslog_facility.is_some(),
+                values::NO_SYSLOG,
+            ),
+            (
+                "--syslog-ident",
+                self.syslog_ident.is_some(),
+                values::NO_SYSLOG,
+            ),
+        ] {
+            if given {
+                return Err(format!("{option} isn't supported: {why}"));
+            }
+        }
+        let listen = self.listen_addr.into_iter().flat_map(|Addresses(all)| all);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Options {
-            listen: self.listen_addr.into_iter().map(Listen::from).collect(),
+            listen: listen.map(Listen::from).collect(),
             max_clients: self.max_clients as usize,
             max_connections: self.max_connections_for_client as usize,
             client_timeout: some(self.client_timeout),
@@ -187,11 +216,32 @@ impl Udpgw {
                 IpAddr::is_ipv6,
             )?,
             destinations: Destinations::new(self.allow, self.deny),
-            workers: self.workers.map_or(cores.min(WORKERS), usize::from),
+            workers: self
+                .workers
+                .map_or(cores.min(WORKERS), |workers| workers as usize),
             file_limit: None,
             log_clients: true,
         })
     }
+}
+
+/// What clients can have and make the gateway and the kernel hold, at most.
+pub(super) fn limits(options: &Options) -> String {
+    let (clients, connections) = options.served();
+    let own = human::bytes(options.memory_bound() as u64);
+    let kernel = Buffers::ask().ok().and_then(|it| it.bound(options));
+    let kernel = kernel.map(|bound| human::bytes(bound as u64));
+    format!(
+        "{} clients with {} connections in all, {own} of memory and {} of the kernel's buffers",
+        human::count(clients as u64),
+        human::count(connections as u64),
+        kernel.as_deref().unwrap_or("what it likes")
+    )
+}
+
+/// What the kernel gives less of than `options` ask for, and what to do.
+pub(super) fn small_buffers(options: &Options) -> Option<String> {
+    Buffers::ask().ok()?.advice(options)
 }
 
 fn some(duration: Duration) -> Option<Duration> {
@@ -207,6 +257,9 @@ fn warn_of(options: &Options) {
                  clients by a firewall, or listen on 127.0.0.1"
             ));
         }
+    }
+    if let Some(small) = small_buffers(options) {
+        output::warn(&small);
     }
     let wanted = options.files();
     let possible = options.file_limit.unwrap_or(wanted);
@@ -320,10 +373,51 @@ mod tests {
     }
 
     #[test]
+    fn of_an_option_that_is_repeated_the_last_one_counts() {
+        let found = options(
+            "udpgw --max-clients 3 --no-keepalive --max-clients 7 --no-keepalive \
+             --local-udp-addrs 192.0.2.1:4000 100 --local-udp-addrs 192.0.2.1:5000 10 \
+             --listen-addr 127.0.0.1:7300 --listen-addr 127.0.0.1:7301 --allow 10.0.0.0/8 \
+             --allow 192.168.0.0/16",
+        );
+        let found = found.unwrap();
+        assert_eq!((found.max_clients, found.keepalive), (7, false));
+        assert_eq!(found.local.unwrap().first, 5000);
+        assert_eq!(found.listen.len(), 2);
+        for ip in ["10.1.1.1", "192.168.1.1"] {
+            let verdict = found.destinations.judge(ip.parse().unwrap());
+            assert_eq!(format!("{verdict:?}"), "Allowed", "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_all_of_its_addresses() {
+        let found = options("udpgw --listen-addr localhost:7300").unwrap();
+        assert!(!found.listen.is_empty());
+        for listen in found.listen {
+            assert!(listen.address.ip().is_loopback());
+            assert_eq!(listen.address.port(), 7300);
+        }
+    }
+
+    #[test]
+    fn small_buffers_are_told_of() {
+        let options = Options {
+            tcp_receive_buffer: Some(1 << 30),
+            ..Options::default()
+        };
+        let told = small_buffers(&options).unwrap();
+        assert!(told.contains("net.core.rmem_max=1073741824"), "{told}");
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for line in [
             "--listen-addr localhost",
+            "--listen-addr nobody.invalid:7300",
             "--listen-addr 127.0.0.1",
+            "--channel-loglevel udpgw 4",
+            "--syslog-ident udpgw",
             "--client-timeout -1",
             "--udp-timeout nan",
             "--max-connections-for-client 65537",

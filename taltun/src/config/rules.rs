@@ -250,10 +250,49 @@ fn finish_udpgw(
             )));
         }
     }
+    warn_of_allow(&rest, draft, warnings);
     Ok(Some(Udpgw {
         listen: listen.into_iter().map(|listen| listen.value).collect(),
         ..rest
     }))
+}
+
+/// Warns of what `allow` seems to open and doesn't, and of what seems to be the Internet and is
+/// taken for the tunnel's.
+fn warn_of_allow(gateway: &Udpgw, draft: &Draft, warnings: &mut Vec<String>) {
+    let peers = || draft.peers.iter().flat_map(|peer| &peer.allowed_ips);
+    let own = draft.vip.iter().map(|vip| vip.value.trunc());
+    let tunnel: Vec<IpNet> = own
+        .chain(peers().map(|net| net.value))
+        .filter(|net| !taltun_udpgw::is_everywhere(net.addr(), net.prefix_len()))
+        .collect();
+    for allow in &gateway.allow {
+        let wider = |net: &&IpNet| allow != *net && allow.contains(*net);
+        if let Some(inner) = tunnel.iter().find(wider) {
+            warnings.push(format!(
+                "udpgw.allow: {allow} doesn't let clients into the tunnel, to {inner}; name a \
+                 network within that if they may send there"
+            ));
+        }
+    }
+    let wide = peers().find(|net| {
+        let net = net.value;
+        let wide = match net {
+            IpNet::V4(_) => net.prefix_len() < 8,
+            // Of the Internet, which 2000::/3 is.
+            IpNet::V6(v6) => net.prefix_len() < 16 && v6.addr().segments()[0] >> 13 == 1,
+        };
+        wide && !taltun_udpgw::is_everywhere(net.addr(), net.prefix_len())
+            && !gateway.allow.contains(&net)
+    });
+    if let Some(wide) = wide {
+        warnings.push(format!(
+            "udpgw: {} of a peer is a network of the tunnel for the gateway, so its clients don't \
+             reach the Internet there; route 0.0.0.0/0 or ::/0 to that peer, or name the networks \
+             in udpgw.allow",
+            wide.value
+        ));
+    }
 }
 
 /// Whether the kernel refuses to listen on both.

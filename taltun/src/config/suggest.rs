@@ -17,12 +17,33 @@ pub(super) fn hint_in(section: &str, word: &str) -> String {
     let Some(declared) = keys::section(section) else {
         return hint_of_section(word);
     };
+    if let Some(hint) = of_udpgw(section, word) {
+        return hint.to_owned();
+    }
     let known = declared.names();
     let meant = named_elsewhere(declared, word).map(|key| key.name);
     match meant.or_else(|| nearest(word, &known)) {
         Some(near) => format!("did you mean {near}?"),
         None => owner(section, word).unwrap_or_else(|| hint(word, &known)),
     }
+}
+
+/// What the command `taltun udpgw` calls so, and what there is in the file.
+fn of_udpgw(section: &str, word: &str) -> Option<&'static str> {
+    const ALONE: &str = "only the command `taltun udpgw` has this";
+    if section != "udpgw" {
+        return None;
+    }
+    Some(match fold(word).as_str() {
+        "notcpnodelay" => "write tcp_nodelay = false",
+        "nokeepalive" => "write keepalive = false",
+        "loglevel" | "debug" => "write debug = true below [interface]; the log is the tunnel's",
+        "statsinterval" => "`taltun stats` shows the counters at any time",
+        "enabled" | "enable" => "the section [udpgw] alone switches it on; leave it out for off",
+        "clientsocketsndbuf" => "tcp_buffer is for both directions",
+        "localudpaddrs" | "localudpip6addrs" | "logger" | "uniquelocalports" => ALONE,
+        _ => return None,
+    })
 }
 
 fn hint_of_section(word: &str) -> String {
@@ -131,6 +152,16 @@ mod tests {
             ),
         ] {
             assert_eq!(hint_in(section, word), expected, "{section}.{word}");
+        }
+        for (word, expected) in [
+            ("no_tcp_nodelay", "write tcp_nodelay = false"),
+            ("no-keepalive", "write keepalive = false"),
+            ("loglevel", "write debug = true below [interface]"),
+            ("stats_interval", "`taltun stats`"),
+            ("max-clients", "did you mean max_clients?"),
+        ] {
+            let told = hint_in("udpgw", word);
+            assert!(told.starts_with(expected), "{word}: {told}");
         }
         assert_eq!(hint_in("", "peer"), "did you mean [[peers]]?");
         assert_eq!(hint_in("", "vip"), "vip belongs below [interface]");

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use taltun_udpgw::{
-    Destinations, Guard, Listen, Listening, Options, Server, Snapshot, StartError, Watch,
+    Buffers, Destinations, Guard, Listen, Listening, Options, Server, Snapshot, StartError, Watch,
 };
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{panics, words};
 use crate::config::{Interface, Udpgw};
@@ -27,8 +27,6 @@ use crate::report::{UdpgwStats, UdpgwStatus};
 const END_LIMIT: Duration = Duration::from_secs(1);
 /// Files that the rest of the process may need.
 const OTHER_FILES: usize = 512;
-/// So much of everything is no network of the tunnel: a route to everywhere, or half of it.
-const EVERYWHERE: u8 = 1;
 
 /// The gateway, if there is one.
 #[derive(Debug, Default)]
@@ -250,17 +248,30 @@ fn serve(
 }
 
 fn tell(settings: &Udpgw) {
+    let advice = Buffers::ask().map(|buffers| buffers.advice(&limits(settings)));
+    if let Ok(Some(advice)) = advice {
+        warn!("udpgw: {advice}");
+    }
     for address in &settings.listen {
         info!("udpgw: listening on {address}");
     }
 }
 
 fn options(settings: &Udpgw, interface: &Interface, tunnel: &Arc<Tunnel>) -> Options {
-    let size = |bytes: u32| (bytes > 0).then_some(bytes as usize);
-    let seconds = |it: u32| (it > 0).then(|| Duration::from_secs(it.into()));
     let destinations = Destinations::new(settings.allow.clone(), settings.deny.clone());
     Options {
         listen: listen(settings, interface),
+        destinations: destinations.guarded_by(guard(&interface.vip, tunnel)),
+        ..limits(settings)
+    }
+}
+
+/// All but who connects to where and where they may send.
+pub(crate) fn limits(settings: &Udpgw) -> Options {
+    let size = |bytes: u32| (bytes > 0).then_some(bytes as usize);
+    let seconds = |it: u32| (it > 0).then(|| Duration::from_secs(it.into()));
+    Options {
+        listen: settings.listen.iter().copied().map(Listen::from).collect(),
         max_clients: settings.max_clients as usize,
         max_connections: settings.max_connections as usize,
         client_timeout: seconds(settings.client_timeout),
@@ -271,7 +282,6 @@ fn options(settings: &Udpgw, interface: &Interface, tunnel: &Arc<Tunnel>) -> Opt
         tcp_nodelay: settings.tcp_nodelay,
         keepalive: settings.keepalive,
         udp_mtu: settings.udp_mtu.into(),
-        destinations: destinations.guarded_by(guard(&interface.vip, tunnel)),
         workers: settings.workers.into(),
         log_clients: false,
         ..Options::default()
@@ -303,7 +313,9 @@ fn guard(vip: &[IpNet], tunnel: &Arc<Tunnel>) -> Guard {
         let own = vip.iter().filter(|net| net.contains(&ip));
         let own = own.map(IpNet::prefix_len);
         let peers = tunnel.owners(ip).into_iter().map(|(length, _)| length);
-        own.chain(peers).filter(|length| *length > EVERYWHERE).min()
+        let all = own.chain(peers);
+        all.filter(|length| !taltun_udpgw::is_everywhere(ip, *length))
+            .min()
     })
 }
 
@@ -317,6 +329,9 @@ fn explain(error: &StartError) -> String {
             "; `ss -ltnp sport = :{}` shows who does; stop that or choose another port",
             address.port()
         ),
+        Some(libc::EACCES) => "; a port below 1024 needs root or CAP_NET_BIND_SERVICE, in a unit \
+                               by AmbientCapabilities=; choose another such as 7300"
+            .to_owned(),
         Some(libc::EADDRNOTAVAIL) => {
             "; no interface of this host has that address: give one of our vips, or one that is \
              there when the tunnel starts"
@@ -344,7 +359,7 @@ mod tests {
              [udpgw]\n{section}\n\
              [[peers]]\npublic_key = \"{}\"\nvip = \"10.0.0.2\"\nallowed_ips = [\"203.0.113.0/24\", \
              \"198.51.100.0/25\"]\n\
-             [[peers]]\npublic_key = \"{}\"\nallowed_ips = [\"0.0.0.0/0\", \"128.0.0.0/1\", \"::/0\"]\n",
+             [[peers]]\npublic_key = \"{}\"\nallowed_ips = [\"0.0.0.0/0\", \"128.0.0.0/1\", \"2000::/3\"]\n",
             "3".repeat(64),
             "1".repeat(64),
             "2".repeat(64)

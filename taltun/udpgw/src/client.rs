@@ -20,6 +20,7 @@ use tracing::{debug, info};
 
 use crate::codec::{Decoder, Malformed, Message};
 use crate::connections::Connections;
+use crate::gone;
 use crate::outbox::Outbox;
 use crate::shared::{Accepted, Worker};
 use crate::sockets;
@@ -249,6 +250,13 @@ impl Client {
         if timeout.is_some_and(|timeout| now.duration_since(self.heard) >= timeout) {
             return Some(End::Timeout);
         }
+        if options.keepalive {
+            match gone::is_gone(&self.stream) {
+                Ok(false) => {}
+                Ok(true) => return Some(io::Error::from(ErrorKind::TimedOut).into()),
+                Err(error) => return Some(error.into()),
+            }
+        }
         let unused = options.udp_timeout;
         let next = unused.and_then(|timeout| self.connections.close_unused(timeout, now));
         self.set_timer(next, now);
@@ -259,7 +267,8 @@ impl Client {
     fn set_timer(&mut self, connection: Option<Instant>, now: Instant) {
         let timeout = self.worker.options.client_timeout;
         let client = timeout.map(|timeout| self.heard + timeout);
-        let next = [connection, client].into_iter().flatten().min();
+        let gone = self.worker.options.keepalive.then(|| now + gone::LOOK);
+        let next = [connection, client, gone].into_iter().flatten().min();
         let next = next.map_or(now + LOOK, |next| next.min(now + LOOK));
         self.timer.as_mut().reset(next.into());
     }

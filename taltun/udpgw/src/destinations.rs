@@ -61,9 +61,12 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// An allowed network with a prefix of this length at most, bits, is everything or half of it:
-/// that somebody meant this host itself isn't in it.
-const EVERYWHERE: u8 = 1;
+/// Whether a network with a prefix of this length that has `ip` is everything or half of it, and
+/// so the Internet: who names it doesn't mean this host or any network in particular. The
+/// Internet of IPv6 is `2000::/3`.
+pub fn is_everywhere(ip: IpAddr, length: u8) -> bool {
+    length <= if ip.is_ipv4() { 1 } else { 3 }
+}
 
 /// What the rules say about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +137,7 @@ impl Destinations {
                 let default = longest(&self.not_the_internet);
                 if default.is_some_and(|default| allow < default) {
                     Verdict::Denied
-                } else if allow <= EVERYWHERE {
+                } else if is_everywhere(ip, allow) {
                     Verdict::AllowedIfForeign
                 } else {
                     Verdict::Allowed

@@ -7,6 +7,7 @@
 //! can make the gateway hold is bounded ([`Options::memory_bound`]), and what goes beyond is
 //! dropped and counted.
 
+mod buffers;
 mod client;
 pub mod codec;
 mod connection;
@@ -14,6 +15,7 @@ mod connections;
 mod counters;
 mod destinations;
 mod files;
+mod gone;
 mod host;
 mod options;
 mod outbox;
@@ -24,8 +26,9 @@ mod shared;
 mod sockets;
 mod worker;
 
+pub use buffers::Buffers;
 pub use counters::{Snapshot, Stats};
-pub use destinations::{Destinations, Guard};
+pub use destinations::{Destinations, Guard, is_everywhere};
 pub use host::raise_file_limit;
 pub use options::{Listen, LocalPorts, Options, QUEUE, UDP_MTU};
 pub use server::{Listening, Server, StartError, Watch};

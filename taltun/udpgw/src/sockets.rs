@@ -32,8 +32,13 @@ pub(crate) fn listener(
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
-        // So that 0.0.0.0 and [::] can be listened on at the same time.
-        socket.set_only_v6(true)?;
+        // [::] is for IPv4 as well, as with BadVPN, unless that has an address of its own.
+        let with_ipv4 = address.ip().is_unspecified()
+            && !options
+                .listen
+                .iter()
+                .any(|other| other.address.is_ipv4() && other.address.port() == address.port());
+        socket.set_only_v6(!with_ipv4)?;
     }
     // Accepted sockets inherit it, and only so the window is right from the beginning.
     if let Some(size) = options.tcp_receive_buffer {
@@ -63,8 +68,6 @@ pub(crate) fn prepare_client(socket: &impl AsFd, options: &Options) -> io::Resul
             .with_interval(KEEPALIVE_EVERY)
             .with_retries(KEEPALIVE_TIMES);
         socket.set_tcp_keepalive(&keepalive)?;
-        // Without it nobody looks for a client that is gone while something is on the way to it.
-        socket.set_tcp_user_timeout(Some(KEEPALIVE_AFTER + KEEPALIVE_EVERY * KEEPALIVE_TIMES))?;
     }
     Ok(())
 }

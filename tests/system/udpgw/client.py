@@ -142,6 +142,23 @@ def dns(gateway, named, answer):
     assert client.is_silent()
 
 
+def dns_next(gateway, named, answer):
+    """Asks again until it is answered, as resolvers do."""
+    query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+    query += b"\x07example\x03com\x00\x00\x01\x00\x01"
+    client = Client(gateway)
+    for turn in range(5):
+        client.send(9, named, query, DNS)
+        if not client.is_silent(1.2):
+            got = client.receive()
+            assert got[:2] == (9, named) and got[2].endswith(socket.inet_aton(answer[0])), got
+            assert turn > 0, "the first name server answers"
+            # From then on the other one is asked at once, for other ids as well.
+            assert client.asks(10, named, query, DNS)[:2] == query[:2]
+            return
+    raise AssertionError("no name server answers")
+
+
 def rebind(gateway, v4, v6):
     client = Client(gateway)
     first = client.asks(1, v4, b"who")
@@ -322,7 +339,7 @@ def main():
     if name == "serve":
         serve(*words)
     addresses = [(words[n], int(words[n + 1])) for n in range(0, len(words), 2)]
-    scenarios = (echo, dns, rebind, limits, slow, liars, denied, allowed, crowd, stay,
+    scenarios = (echo, dns, dns_next, rebind, limits, slow, liars, denied, allowed, crowd, stay,
                  until_silent, sends)
     {scenario.__name__: scenario for scenario in scenarios}[name](*addresses)
     print("ok", flush=True)

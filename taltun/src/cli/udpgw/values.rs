@@ -1,10 +1,9 @@
 //! How the values of `taltun udpgw`'s options are written.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::RangedI64ValueParser;
 use ipnet::IpNet;
 use taltun_udpgw::LocalPorts;
 use tracing::level_filters::LevelFilter;
@@ -37,6 +36,10 @@ impl FromStr for Level {
     }
 }
 
+/// Why there is nothing of syslog.
+pub(super) const NO_SYSLOG: &str = "systemd's journal takes standard error, and so does `taltun \
+                                    udpgw … 2>&1 | logger -t udpgw`";
+
 /// Where to log.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Logger {
@@ -51,20 +54,54 @@ impl FromStr for Logger {
         match text {
             "stderr" => Ok(Self::Stderr),
             "stdout" => Ok(Self::Stdout),
-            "syslog" => Err(
-                "syslog isn't supported: systemd's journal takes standard error, and so does \
-                 `taltun udpgw … 2>&1 | logger -t udpgw`"
-                    .into(),
-            ),
+            "syslog" => Err(format!("syslog isn't supported: {NO_SYSLOG}")),
             _ => Err("expected stderr or stdout".into()),
         }
     }
 }
 
+/// Where to listen: an address and a port, or a name that has addresses.
+#[derive(Debug, Clone)]
+pub(super) struct Addresses(pub(super) Vec<SocketAddr>);
+
+impl FromStr for Addresses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address = address(text);
+        let is_name = text.rsplit_once(':').is_some_and(|(name, port)| {
+            !name.is_empty() && !name.contains([':', '[']) && port.parse::<u16>().is_ok()
+        });
+        if address.is_ok() || !is_name {
+            return address.map(|address| Self(vec![address]));
+        }
+        let found = text.to_socket_addrs();
+        let mut found: Vec<SocketAddr> = found.map_err(|error| error.to_string())?.collect();
+        found.sort_unstable();
+        found.dedup();
+        if found.is_empty() {
+            return Err("the name has no address".into());
+        }
+        Ok(Self(found))
+    }
+}
+
 /// An address and a port.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+fn address(text: &str) -> Result<SocketAddr, String> {
     let expected = "expected an address and a port such as 127.0.0.1:7300 or [::1]:7300";
     text.parse().map_err(|_| expected.into())
+}
+
+/// A whole number within limits.
+pub(super) fn number(
+    least: u32,
+    most: u32,
+) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok();
+        let number = number.filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+    }
 }
 
 /// A network, or an address.
@@ -87,8 +124,8 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// The size of a kernel's buffer, which the kernel counts as a C `int`, twice.
-pub(super) fn buffer() -> RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(0..=i64::from(i32::MAX / 2))
+pub(super) fn buffer() -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    number(0, i32::MAX as u32 / 2)
 }
 
 /// What `option` says about local ports: the first one, with an address of the right kind, and
@@ -107,7 +144,11 @@ pub(super) fn local_ports(
     };
     let parsed = address(first).map_err(|error| format!("{option} {first}: {error}"))?;
     if !right(&parsed.ip()) {
-        return Err(format!("{option} {first}: the wrong kind of address"));
+        let (expected, other) = match parsed {
+            SocketAddr::V4(_) => ("an IPv6 address", "--local-udp-addrs is for IPv4"),
+            SocketAddr::V6(_) => ("an IPv4 address", "--local-udp-ip6-addrs is for IPv6"),
+        };
+        return Err(format!("{option} {first}: expected {expected}; {other}"));
     }
     let room = u32::from(u16::MAX) + 1 - u32::from(parsed.port());
     let count = count.parse::<u16>().ok();

@@ -689,7 +689,7 @@ fn a_gateway_that_cannot_be_is_refused() {
         ),
         (
             "stats_interval = 60",
-            "udpgw.stats_interval: unknown key; known here: listen_addr, ",
+            "udpgw.stats_interval: unknown key; `taltun stats` shows the counters",
         ),
     ] {
         let text = interface(&format!("[udpgw]\n{section}\n"));

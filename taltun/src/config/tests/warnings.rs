@@ -108,3 +108,37 @@ fn a_gateway_that_anybody_may_reach_is_a_warning() {
         ]
     );
 }
+
+#[test]
+fn networks_that_a_gateway_takes_for_something_else_are_a_warning() {
+    let of_udpgw = |peer: &str, section: &str| {
+        let text = format!(
+            "{}\n[udpgw]\n{section}\n",
+            with_peer(&format!("vip = \"10.0.0.2\"\nallowed_ips = [{peer}]"))
+        );
+        let warnings = warnings(&text).into_iter();
+        warnings
+            .filter(|warning| warning.starts_with("udpgw"))
+            .collect::<Vec<_>>()
+    };
+    let office = "\"192.168.77.0/24\"";
+    assert!(of_udpgw(office, "allow = [\"192.168.77.0/24\", \"172.16.0.0/12\"]").is_empty());
+    let wider = of_udpgw(office, "allow = [\"192.168.0.0/16\"]");
+    assert!(
+        wider.len() == 1
+            && wider[0]
+                .contains("192.168.0.0/16 doesn't let clients into the tunnel, to 192.168.77.0/24"),
+        "{wider:?}"
+    );
+    for everywhere in ["\"0.0.0.0/0\"", "\"::/0\"", "\"2000::/3\"", "\"fc00::/7\""] {
+        let told = of_udpgw(everywhere, "");
+        assert!(told.is_empty(), "{everywhere}: {told:?}");
+    }
+    for nearly in ["\"8.0.0.0/7\"", "\"2000::/4\""] {
+        let told = of_udpgw(nearly, "");
+        assert!(
+            told.len() == 1 && told[0].contains("clients don't reach the Internet there"),
+            "{nearly}: {told:?}"
+        );
+    }
+}
