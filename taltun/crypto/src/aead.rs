@@ -40,7 +40,7 @@ pub enum BackEnd {
     Portable,
 }
 
-/// The tag didn't match: the bytes are not from whoever holds the key.
+/// The tag doesn't match: the sender doesn't have the key, or the bytes changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("authentication failed")]
 pub struct AuthError;

@@ -43,7 +43,7 @@ impl<T> AllowedIps<T> {
         self.len() == 0
     }
 
-    /// Gives `net` to `value`, taking it from whoever had exactly this prefix before.
+    /// Gives `net` to `value`, and returns the earlier owner of exactly this prefix.
     pub fn insert(&mut self, net: IpNet, value: T) -> Option<T> {
         let net = canonical(net);
         match net.network() {

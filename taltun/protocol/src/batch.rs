@@ -110,7 +110,7 @@ struct OutboundRun {
     bytes: u64,
 }
 
-/// A packet's counter on its session, and what becomes of it.
+/// A packet's counter on its session, and where the packet goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reserved {
     pub counter: u64,
@@ -132,7 +132,7 @@ impl Reserved {
 }
 
 impl Batch<'_> {
-    /// Seals a packet from the TUN for whoever owns its destination. The packet is
+    /// Seals a packet from the TUN for the peer that owns its destination. The packet is
     /// `buffer[16..16 + len]`; the buffer must have room for its padding and 16 bytes of
     /// tag behind it.
     pub fn seal(&mut self, buffer: &mut [u8], len: usize) -> Result<Sealed, NotSealed> {
@@ -152,9 +152,9 @@ impl Batch<'_> {
         self.seal_in_run(buffer, inner.len)
     }
 
-    /// What a handshake message proves of its sender, or why it falls. It costs less than
-    /// half a microsecond, and nobody gets past it who doesn't know our public key or an
-    /// index of ours; so it comes before anything that such a sender could use up.
+    /// What a handshake message proves of its sender, or why it is dropped. It costs less than
+    /// half a microsecond, and only senders that know our public key or an index of ours pass.
+    /// So it comes before anything that other senders could use up.
     pub fn vet(
         &self,
         message: &Message<'_>,
@@ -167,7 +167,7 @@ impl Batch<'_> {
         match message {
             Message::Initiation(_) => {}
             Message::Response(response) if is_ours(&response.receiver.get()) => {}
-            // It has no MAC: what it holds is sealed for one message of ours.
+            // It has no MAC: its cookie is sealed for one message of ours.
             Message::CookieReply(reply) if is_ours(&reply.receiver.get()) => {
                 return Ok(Proof::None);
             }
@@ -332,8 +332,8 @@ impl Batch<'_> {
     }
 
     /// Whether a packet is a datagram that we sent to the very peer that it is about to be
-    /// sealed for: a route leads into the tunnel that should lead around it, and the packet
-    /// would come back, longer each time, for ever.
+    /// sealed for: a route sends it into the tunnel by mistake, and the packet would come back,
+    /// longer each time, for ever.
     fn is_our_own_datagram(&self, packet: &[u8], inner: &Inner) -> bool {
         let remote = self.outbound.as_ref().and_then(|run| run.endpoint);
         let Some(remote) = remote.map(|endpoint| endpoint.remote) else {

@@ -50,13 +50,13 @@ impl Checker {
         }
     }
 
-    /// The key of mac1, for whoever checks it before us.
+    /// The key of mac1, for a filter in front of us.
     pub fn mac1_key(&self) -> &[u8; 32] {
         &self.mac1_key
     }
 
-    /// The secret that cookies are made of, for whoever checks them before us, and for how
-    /// long from now on they are honoured; `None` if none is.
+    /// The secret of cookies, for a filter in front of us, and how long from now its cookies are
+    /// valid; `None` if there is no valid secret.
     pub fn secret(&self, now: Time) -> Option<(&[u8; 32], Duration)> {
         let age = now.since(self.secret_born?);
         let left = COOKIE_LIFETIME.checked_sub(age)?;
@@ -110,7 +110,7 @@ impl Checker {
         }
         let mut nonce = [0; 24];
         random(&mut nonce);
-        // Nobody is answered whose message has none.
+        // A message without a MAC gets no answer.
         let mac1 = split_macs(message).map_or(&[0; MAC_LEN], |(_, mac1, _)| mac1);
         transmute!(CookieReply {
             kind: wire::COOKIE.into(),

@@ -16,15 +16,15 @@
 //! |---|---|
 //! | this one | what it is made of, what happens when, timers |
 //! | `peers` | mutators |
-//! | `handshakes` | their messages, and the sessions and indices that come of them |
-//! | `owned` | who owns which inner addresses |
+//! | `handshakes` | their messages, and the sessions and indices that result |
+//! | `owned` | which peer owns which inner addresses |
 //! | `places` | peers whose name has several addresses |
 //! | `sending` | what the controller itself sends |
-//! | `whereabouts` | which peers are at an outer address |
+//! | `whereabouts` | peers by their outer address |
 //!
-//! Workers share its [`Tunnel`] and make deadlines by sealing and opening. All of these lie
-//! at least [`KEEPALIVE_TIMEOUT`] ahead, so a device that looks at each peer that has a
-//! session that often misses none, and no worker ever has to wake it for a timer.
+//! Workers share its [`Tunnel`] and set deadlines by sealing and opening. All of these lie at
+//! least [`KEEPALIVE_TIMEOUT`] ahead. So looking that often at each peer with a session misses no
+//! deadline, and no worker ever has to wake the device for a timer.
 
 mod handshakes;
 mod owned;
@@ -103,7 +103,7 @@ pub enum AddPeerError {
 pub enum RouteEdit {
     /// Takes all from a peer, which may be gone already.
     Clear(PeerId),
-    /// Gives a prefix to a peer, taking it from whoever had exactly this one.
+    /// Gives a prefix to a peer, taking it from the earlier owner of exactly this one.
     Add(Arc<Peer>, IpNet),
     /// Takes exactly this prefix from a peer, if it is its own.
     Remove(PeerId, IpNet),
@@ -120,48 +120,47 @@ pub struct Transmit {
     pub ecn: u8,
 }
 
-/// Something the surroundings may want to know.
+/// What happened, for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// From now on this receiver index is ours; the message that carries it comes next.
     IndexBorn(u32),
     /// This receiver index is no longer ours.
     IndexDied(u32),
-    /// A cookie is on its way to this address, and with it comes back who lives there; the
-    /// secret it is made of may be new: see [`Device::cookie_secret`].
+    /// A cookie was sent to this address. Its secret may be new: see [`Device::cookie_secret`].
     CookieGiven(IpAddr),
-    /// Nobody answered for the whole 90 s of a handshake (§6.4).
+    /// No answer for the whole 90 s of a handshake (§6.4).
     HandshakeGivenUp(PeerId),
-    /// A handshake with this peer is complete: either side has the keys, and has shown it.
+    /// A handshake with this peer is complete: both sides have proved that they have the keys.
     HandshakeFinished(PeerId),
-    /// Nobody answered an initiation in time, and so many in a row; another one follows.
+    /// An initiation got no answer in time, the nth in a row; another one follows.
     Unanswered(PeerId, u32),
-    /// The peer answered, from where it is, and we can't open the answer: it has another
-    /// preshared key.
+    /// The peer answered from its endpoint, but we can't open the answer: it has another preshared
+    /// key.
     AnswerRefused(PeerId),
     /// The peer starts over although we answered: our answer was lost, or it couldn't open it.
     NotConfirmed(PeerId),
-    /// The peer went on to another address or port.
+    /// The peer moved to another address or port.
     Moved(PeerId),
-    /// Somebody who knows our public key, and has one of its own that is no peer's.
+    /// A sender knows our public key, but its own key is no peer's.
     UnknownKey(PublicKey, SocketAddr),
 }
 
-/// Packets that waited for a handshake in vain and are handed out by
-/// [`Device::poll_given_up`], at most; each becomes one message to its sender.
+/// Most packets that waited for a handshake in vain and go out by [`Device::poll_given_up`]; each
+/// becomes one message to its sender.
 const MAX_GIVEN_UP: usize = 64;
 
 /// The control half of WireGuard for one interface.
 #[derive(Debug)]
 pub struct Device {
     tunnel: Arc<Tunnel>,
-    /// Without a private key, one that was made up and never shown to anybody.
+    /// Without a private key, a random one that nobody sees.
     identity: Identity,
     has_private_key: bool,
     checker: Checker,
-    /// Of who has proved its address.
+    /// For sources that have proved their address.
     limiter: RateLimiter,
-    /// Of who only claims it, if there is a limit: beyond it a proof is asked for.
+    /// For sources that only claim it, if there is a limit; beyond it they must prove it.
     claimed: Option<RateLimiter>,
     randomness: Randomness,
     /// What the wall clock showed, and when.
@@ -292,13 +291,13 @@ impl Device {
         owned
     }
 
-    /// The key of mac1 in messages to us, for whoever checks it before us.
+    /// The key of mac1 in messages to us, for a filter in front of us.
     pub fn mac1_key(&self) -> &[u8; 32] {
         self.checker.mac1_key()
     }
 
-    /// The secret of cookies, for whoever checks them before us, and for how long from `now`
-    /// on they are honoured; `None` if none is.
+    /// The secret of cookies, for a filter in front of us, and how long from `now` its cookies are
+    /// valid; `None` if there is no valid secret.
     pub fn cookie_secret(&self, now: Time) -> Option<(&[u8; 32], Duration)> {
         self.checker.secret(now)
     }
@@ -324,7 +323,7 @@ impl Device {
         Some(&self.peers.get(&id)?.peer)
     }
 
-    /// The peers that used another address of ours than before, since this was last asked.
+    /// The peers that changed our local address since the last call.
     pub fn take_moved(&self) -> Vec<PeerId> {
         self.tunnel.take_moved()
     }
@@ -396,8 +395,8 @@ impl Device {
             }
             if flush {
                 self.events.push_back(Event::HandshakeFinished(id));
-                // The first data on a session proves that its handshake is finished: an
-                // initiation of ours that is still in flight has become pointless.
+                // The first data on a session proves that its handshake is finished: our own
+                // initiation that is still in flight is now pointless.
                 let retired = control.peer.take_retired();
                 self.settle_handshake(id);
                 self.end_sessions(&retired);
@@ -427,7 +426,7 @@ impl Device {
 
     // ---- poll --------------------------------------------------------------------------
 
-    /// What the surroundings should know; until empty, before [`Self::poll_transmit`].
+    /// The next event; to be called until empty, before [`Self::poll_transmit`].
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

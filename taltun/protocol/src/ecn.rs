@@ -1,11 +1,11 @@
 //! Explicit congestion notification through a tunnel (RFC 6040), as the kernel's WireGuard
-//! does it: a router that would drop packets for want of room marks them instead, and the
-//! mark has to come through.
+//! does it: a congested router marks packets instead of dropping them, and the mark must come
+//! through.
 //!
-//! *Out*: the outer header takes over what the inner one says, but for "congestion
-//! experienced", which the outer says as "capable": it is known inside already. *In*: a mark
-//! made on the way goes to the inner header, if that says that its ends understand it. One
-//! that doesn't stays as it is, as nobody would see the mark.
+//! *Out*: the outer header copies the inner one, except that "congestion experienced" becomes
+//! "capable": the inner packet has the mark already. *In*: a mark made on the way goes to the
+//! inner header if that is "capable". Otherwise the inner header stays as it is, as nobody would
+//! read the mark.
 
 // What comes from outside must not be able to make anything here panic.
 #![cfg_attr(

@@ -1,4 +1,4 @@
-//! Which peer, and where it is: what all the rest names.
+//! A peer's identifier and its endpoint, which all other files use.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub(super) u32);
 
-/// Where a peer is, and how we are reached from there.
+/// Where a peer is, and which local address it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
     /// The peer's address and port.
     pub remote: SocketAddr,
-    /// The address of ours it used, so that answers leave from there; `None` lets the
+    /// Our address that the peer sent to, so that answers leave from there; `None` lets the
     /// kernel choose.
     pub local: Option<Local>,
 }

@@ -1,5 +1,4 @@
-//! The little that the tunnel needs to know of an inner packet: whose it is, for whom, and
-//! how long.
+//! What the tunnel needs of an inner packet: source, destination and length.
 
 // What comes from outside must not be able to make anything here panic.
 #![cfg_attr(
@@ -65,8 +64,8 @@ pub fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
     packet.get(udp_header_at(packet)?..)?.get(UDP_LEN..)
 }
 
-/// Whether no host sends from this address: it is a group's, everybody's, nobody's, or one
-/// that never leaves a host, as the kernel sees it (`ip_route_input`, `ipv6_rcv`). IPv4 in its
+/// Whether no host sends from this address: it is multicast, broadcast, unspecified or loopback, as
+/// the kernel sees it (`ip_route_input`, `ipv6_rcv`). IPv4 in its
 /// mapped form isn't IPv4 there.
 pub fn is_no_hosts(source: IpAddr) -> bool {
     match source {
@@ -82,12 +81,12 @@ pub fn is_no_hosts(source: IpAddr) -> bool {
     }
 }
 
-/// How long the prefix must be that makes an address a peer's: no default route, nor half of one,
-/// stands for IPv6 addresses of a single link, which no router passes on, or for IPv4 addresses in
-/// IPv6 (`::/96`), which nobody has any more. By an allowed prefix of their own they are a peer's.
+/// The least prefix length that gives a peer this address. A default route, or half of one,
+/// doesn't cover link-local IPv6 addresses, which no router forwards, or IPv4-compatible ones
+/// (`::/96`), which nobody uses any more. These need an allowed prefix of their own.
 ///
 /// IPv4 is as in the kernel: routers on the Internet do answer from 169.254.0.0/16 and 240.0.0.0/4,
-/// and what they say of packets that are too large is needed.
+/// and their messages about packets that are too large are needed.
 pub fn least_prefix(source: IpAddr) -> u8 {
     match source {
         IpAddr::V6(source) if source.is_unicast_link_local() => 10,

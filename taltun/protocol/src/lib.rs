@@ -3,19 +3,19 @@
 //! Two halves share one state:
 //!
 //! * [`device::Device`], owned by one thread, is the control half: handshakes, timers,
-//!   cookies, peers. It is a pure state machine; its documentation tells the order in which
-//!   to call it.
+//!   cookies, peers. It is a pure state machine; its documentation has the order of the
+//!   calls.
 //! * [`tunnel::Tunnel`], shared by all workers, is the data half: sealing, opening and
 //!   relaying packets in place.
 //!
-//! Time is what callers pass in ([`time::Time`]), and so is randomness
-//! ([`randomness::Randomness`]), so every test of the rules in the WireGuard paper runs on
+//! Callers pass in time ([`time::Time`]) and randomness ([`randomness::Randomness`]), so every
+//! test of the rules in the WireGuard paper runs on
 //! a virtual clock and gives the same bytes each time.
 //!
 //! # Two devices on a virtual clock
 //!
 //! One sends a packet to the other. There is no session yet, so the packet waits for the
-//! handshake, which the two hold as the loop carries their datagrams to and fro.
+//! handshake. The loop carries the datagrams of both.
 //!
 //! ```
 //! use std::net::{Ipv4Addr, SocketAddr};

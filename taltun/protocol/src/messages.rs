@@ -54,7 +54,7 @@ pub const STOP_SENDING_AFTER_TIME: Duration = REJECT_AFTER_TIME.saturating_sub(R
 pub const REKEY_ON_RECEIVE_AFTER_TIME: Duration = REJECT_AFTER_TIME
     .saturating_sub(KEEPALIVE_TIMEOUT)
     .saturating_sub(REKEY_TIMEOUT);
-/// Data that nobody answered for so long asks for a new handshake (§6.5).
+/// Data without an answer for so long causes a new handshake (§6.5).
 pub const NEW_HANDSHAKE_TIME: Duration = KEEPALIVE_TIMEOUT.saturating_add(REKEY_TIMEOUT);
 /// Key material without a successor is wiped after this (§6.3).
 pub const WIPE_AFTER_TIME: Duration = Duration::from_secs(3 * 180);
@@ -142,7 +142,7 @@ pub const fn padded_len(len: usize, mtu: usize) -> usize {
         .wrapping_add(if padded > mtu { mtu } else { padded })
 }
 
-/// What is left beyond whole MTUs, of which none is 0.
+/// The bytes beyond whole MTUs; `mtu` isn't 0.
 const fn rest(len: usize, mtu: usize) -> usize {
     match len.checked_rem(mtu) {
         Some(rest) => rest,

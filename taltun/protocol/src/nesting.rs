@@ -1,10 +1,9 @@
-//! How deep WireGuard's datagrams may lie in one another.
+//! How deep WireGuard datagrams may be nested.
 //!
-//! A tunnel through a tunnel is fine. But where the routes of two tunnels lead into each
-//! other, every datagram of one becomes a longer one of the other, for ever, and several once
-//! fragments come of it. What is inside can't be seen by then, and the other tunnel may be
-//! another process's. So a datagram that carries another one says so where anybody can read
-//! it, in its hop limit, and how many there are below: an encapsulation limit as in RFC 2473,
+//! A tunnel through a tunnel is fine. But if the routes of two tunnels lead into each other, each
+//! datagram of one becomes a longer one of the other, for ever, and several once it is
+//! fragmented. The inside is encrypted by then, and the other tunnel may be another process's. So
+//! a datagram that carries another one shows the depth in its hop limit, which anybody can read: an encapsulation limit as in RFC 2473,
 //! §4.1.1, with its default of four.
 //!
 //! The values are at the upper end, as far from what systems start with (64, 128) as from

@@ -2,7 +2,7 @@
 //!
 //! Pure functions from keys and messages to messages and keys. An initiator holds an
 //! [`Initiator`] between its two steps; a responder does both of its steps at once and
-//! keeps nothing, so that an initiation from a stranger costs no memory.
+//! keeps nothing, so that an initiation from an unknown sender costs no memory.
 
 use taltun_common::wire::{self, MAC_LEN};
 use zerocopy::transmute;
@@ -184,8 +184,8 @@ pub fn initiate(
 /// A received initiation after its first step: we know who claims to have sent it.
 #[derive(Debug)]
 pub struct Claimed {
-    /// The static key in the message. Whoever sent it knew *our* public key, but not
-    /// necessarily the private key of this one until [`Claimed::verify`].
+    /// The static key in the message. The sender knows *our* public key. Only
+    /// [`Claimed::verify`] proves that it has the private key of this one.
     pub initiator: PublicKey,
     transcript: Transcript,
     initiator_ephemeral: PublicKey,

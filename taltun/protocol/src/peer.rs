@@ -34,7 +34,7 @@ pub struct Turns {
 pub(super) struct Moved {
     /// The peer was known to be at another address or port.
     pub(super) theirs: bool,
-    /// It used another address of ours than before.
+    /// It changed our local address.
     pub(super) ours: bool,
     /// It is at an address or port where it wasn't known to be, if it was known at all.
     pub(super) elsewhere: bool,
@@ -355,7 +355,7 @@ impl Peer {
     }
 
     /// Data arrived on a session made as responder: it becomes current (§6.3). True for
-    /// whoever made it so.
+    /// the caller that made it so.
     pub(super) fn confirm(&self, session: &Arc<Session>, now: Time) -> bool {
         let mut sessions = lock(&self.sessions);
         if session.is_confirmed() {

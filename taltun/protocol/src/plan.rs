@@ -1,8 +1,8 @@
 //! A batch in steps, so that several threads can share its cipher work.
 //!
-//! [`Batch::seal`] and [`Batch::open`] take one packet from end to end. What they do has to
-//! happen in the order of the packets, except for the cipher, which is most of it and
-//! touches nothing but the packet. A [`Plan`] sets the cipher apart:
+//! [`Batch::seal`] and [`Batch::open`] take one packet from end to end. Their work must follow
+//! the order of the packets, except for the cipher, which is most of the work and touches nothing
+//! but the packet. A [`Plan`] separates the cipher:
 //!
 //! | step | order | by |
 //! |---|---|---|
@@ -11,8 +11,8 @@
 //! | replay window, endpoint, source | that of the packets | [`Batch::accept`] |
 //! | relay: the first two steps again | as above | [`Batch::plan_relay`], [`Plan::work`] |
 //!
-//! What comes out is what the one-step way brings, to the byte. There are no threads here:
-//! a [`Work`] can be sent to one, and needs neither lock nor memory there.
+//! The result is the same as with the one-step calls, to the byte. There are no threads here: a
+//! [`Work`] can be sent to one, and needs neither lock nor memory there.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,8 +25,7 @@ use super::messages::{DATA_HEADER_LEN, DATA_OVERHEAD};
 use super::peer::Endpoint;
 use super::session::Session;
 
-/// What a message costs beside its bytes, in bytes that take as long: setting up the cipher
-/// and closing its tag.
+/// A message's fixed cost, in bytes that take as long: to set up the cipher and finish its tag.
 const PER_MESSAGE: usize = 300;
 
 /// Messages of one arena that are to be sealed or opened, each a piece of it behind the one

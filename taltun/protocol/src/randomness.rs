@@ -1,8 +1,8 @@
-//! Where the core's random bytes come from: whoever makes a device says so.
+//! The source of the core's random bytes, which the caller passes in.
 //!
-//! Each ephemeral key and each index is asked for anew. A generator that was seeded once
-//! would give the same ones again in a virtual machine that is rolled back or cloned; the
-//! operating system's doesn't, as the kernel is told of such things.
+//! Each ephemeral key and each index takes fresh bytes. In a virtual machine that is rolled back
+//! or cloned, a generator that was seeded once would repeat itself. The operating system's
+//! generator doesn't, because the hypervisor notifies the kernel.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ impl Randomness {
         })
     }
 
-    /// Fills `bytes`, or fails and leaves them to nobody's use.
+    /// Fills `bytes`. After an error they must not be used.
     pub fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
         (self.0)(bytes)
     }

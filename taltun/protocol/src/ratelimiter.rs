@@ -1,7 +1,7 @@
-//! A token bucket a source, for handshake messages while under load (paper §5.3).
+//! A token bucket per source, for handshake messages under load (paper §5.3).
 //!
-//! The limit holds also for a source with a good cookie. Time is only what callers pass
-//! in, and old entries go when the table is full, so it needs no timer of its own.
+//! The limit also holds for a source with a good cookie. Callers pass in the time, and old
+//! entries go when the table is full, so it needs no timer.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,5 +1,4 @@
-//! Which counters were seen: the sliding window of RFC 6479 as WireGuard sizes it
-//! (paper §5.4.6).
+//! The replay window: the sliding window of RFC 6479 with WireGuard's size (paper §5.4.6).
 //!
 //! A ring of 64-bit words indexed by counter. One word is always being cleared for what
 //! comes next, so of 8192 bits 8128 are usable.
@@ -7,7 +6,7 @@
 use super::messages::{REJECT_AFTER_MESSAGES, REPLAY_WINDOW};
 
 const WORD_BITS: u64 = 64;
-/// One more than the window takes.
+/// One more than the window needs.
 const WORDS: usize = (REPLAY_WINDOW / WORD_BITS) as usize + 1;
 
 /// Remembers which counters of a session were received.

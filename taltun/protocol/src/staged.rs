@@ -1,19 +1,19 @@
 //! Packets that wait for a session, of all peers.
 //!
-//! Anybody behind one peer can send to another that is away, and so can the host itself. So
-//! what waits is bounded in packets and bytes a peer, and in bytes in all; the oldest go
-//! first. Here is one lock for all peers, which only packets without a session take.
+//! Any host behind a peer can send to another peer that is away, and so can this host. So the
+//! queues are bounded in packets and bytes per peer, and in bytes in all; the oldest packets go
+//! first. One lock serves all peers; only packets without a session take it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::endpoint::PeerId;
 use super::messages::MAX_STAGED_PACKETS;
 
-/// Bytes that wait for one peer at most: as many packets as may wait, of the usual MTU.
+/// Most bytes that wait for one peer: the most packets, of the usual MTU.
 pub const MAX_STAGED_BYTES: usize = 256 << 10;
-/// Bytes that wait for all peers at most.
+/// Most bytes that wait for all peers.
 pub const MAX_STAGED_BYTES_IN_ALL: usize = 8 << 20;
-/// What keeping a packet costs beside its bytes, about.
+/// Memory of a packet besides its bytes, about.
 const OVERHEAD: usize = 128;
 
 /// The packets, by the order in which they came.

@@ -1,7 +1,7 @@
-//! When something is due for a peer without a packet asking for it (paper §6).
+//! What is due for a peer by time alone, without a packet (paper §6).
 //!
-//! Nothing here waits: [`Timers::next`] tells the earliest point at which something is due
-//! and what it is, from what the timers and the peer's activity remember.
+//! Nothing here waits: [`Timers::next`] returns what is due next, and when, from the timers and
+//! the peer's activity.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::time::Time;
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Nobody answered our initiation: send another (§6.4).
+    /// Our initiation got no answer: send another (§6.4).
     Retry,
     /// A handshake was asked for while the last initiation was too young (§6.1).
     Handshake,
@@ -82,7 +82,7 @@ impl Timers {
             .is_none_or(|last| now.since(last) >= REKEY_TIMEOUT)
     }
 
-    /// Whether a handshake of ours is in flight, to be retried or given up.
+    /// Whether our handshake is in flight, to be retried or given up.
     pub(super) fn is_handshaking(&self) -> bool {
         self.retry_at.is_some()
     }

@@ -1,18 +1,17 @@
 //! A path-compressed binary trie in one vector, for prefixes of one address family: a node
 //! holds a whole prefix, its children differ from it at the next bit.
 //!
-//! Every packet is looked up here several times, so it is made for that: a node takes few
-//! bytes, an address is a number of its family's own width, and a look-up reads one node a
-//! branching on the way.
+//! Every packet takes several look-ups, so these are fast: a node takes few bytes, an address is a
+//! number of its family's own width, and a look-up reads one node per branch on the way.
 
 use std::ops::{BitAnd, BitXor};
 
-/// No node: behind all that a vector can hold.
+/// No node: beyond the end of any vector.
 const NONE: u32 = u32::MAX;
 
 /// An address as a number whose highest bit is its first.
 pub(super) trait Bits: Copy + Eq + BitXor<Output = Self> + BitAnd<Output = Self> {
-    /// How many it has.
+    /// Number of bits.
     const LEN: u8;
     const ZERO: Self;
     const ONES: Self;

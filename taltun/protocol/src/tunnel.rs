@@ -13,8 +13,8 @@ use super::peer::{Moved, Peer, PeerId, WorkerRequest};
 use super::session::Session;
 use super::staged::Staged;
 
-/// Peers remembered at once that used another address of ours than before, or came back to
-/// where they were.
+/// Most peers remembered at once that changed our local address, or came back to their earlier
+/// endpoint.
 const MOST_MOVED: usize = 4096;
 
 /// What the workers share with the controller.
@@ -22,14 +22,14 @@ const MOST_MOVED: usize = 4096;
 pub struct Tunnel {
     tables: RwLock<Tables>,
     mtu: AtomicUsize,
-    /// The UDP port that our datagrams leave from; 0 while nobody said.
+    /// The UDP port that our datagrams leave from; 0 while it isn't known.
     listen_port: AtomicU16,
     requests: Mutex<Vec<PeerId>>,
     pub(super) staged: Arc<Mutex<Staged>>,
     has_requests: AtomicBool,
-    /// Peers that used another address of ours than before.
+    /// Peers that changed our local address.
     moved: Mutex<Vec<PeerId>>,
-    /// Peers that came back to where they were.
+    /// Peers that came back to their earlier endpoint.
     returned: Mutex<Vec<PeerId>>,
     /// Whether any peer came, went, or is elsewhere.
     places_changed: AtomicBool,
@@ -49,7 +49,7 @@ pub(super) struct Elsewhere {
 pub(super) struct Tables {
     /// Who owns which inner addresses.
     pub routes: AllowedIps<Arc<Peer>>,
-    /// Who is addressed by an index we gave out.
+    /// Peer and session of each receiver index that we gave out.
     pub sessions: HashMap<u32, (Arc<Peer>, Arc<Session>)>,
     /// Whose initiation in flight has this index.
     pub initiations: HashMap<u32, PeerId>,
@@ -142,7 +142,7 @@ impl Tunnel {
         Some((found.prefix_len, found.value.id()))
     }
 
-    /// Everybody who has a prefix that covers an inner address, and how long that is.
+    /// All peers with a prefix that covers an inner address, each with the prefix's length.
     pub fn owners(&self, address: IpAddr) -> Vec<(u8, PeerId)> {
         let tables = self.tables();
         let covering = tables.routes.covering(address);
@@ -196,7 +196,7 @@ impl Tunnel {
         std::mem::take(&mut *returned)
     }
 
-    /// The peers that used another address of ours than before, since this was last asked.
+    /// The peers that changed our local address since the last call.
     pub(super) fn take_moved(&self) -> Vec<PeerId> {
         std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -236,7 +236,7 @@ impl Tunnel {
 
 fn note(peers: &Mutex<Vec<PeerId>>, peer: PeerId) {
     let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
-    // Whoever flaps that often is looked at the next time.
+    // A peer that doesn't fit waits for the next time.
     if peers.len() < MOST_MOVED && peers.last() != Some(&peer) {
         peers.push(peer);
     }

@@ -1,5 +1,5 @@
-//! Handshakes: what each of their messages does, when we begin one, and the sessions and
-//! indices that come of it.
+//! Handshakes: what each message does, when we start one, and the sessions and indices that
+//! result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,8 @@ use taltun_crypto::{KEY_LEN, PrivateKey};
 
 impl Device {
     /// Whether this initiation is more than its source may send without proving its address.
-    /// Anybody can send in its name, so it is asked for the proof and not refused. One whose
-    /// first MAC is wrong counts for nobody.
+    /// Anybody can forge its address, so it is asked for the proof and not refused. An initiation
+    /// with a wrong first MAC doesn't count.
     pub(super) fn is_beyond_limit(&mut self, datagram: &[u8], from: Endpoint, now: Time) -> bool {
         let Some(claimed) = &mut self.claimed else {
             return false;
@@ -155,7 +155,7 @@ impl Device {
             .state
             .finish(&self.identity, &control.preshared_key, message);
         let Ok(keys) = keys else {
-            // Whoever is elsewhere may have made it up.
+            // From another address it may be forged.
             let at = control.peer.endpoint().map(|endpoint| endpoint.remote);
             if at == Some(from.remote) {
                 self.events.push_back(Event::AnswerRefused(id));
@@ -251,8 +251,8 @@ impl Device {
                 && control.peer.endpoint().is_some()
         });
         if !possible {
-            // No key of ours, a low-order one of theirs, or nowhere to send to: nothing
-            // ever leaves, and what waits for it need not wait.
+            // We have no key, the peer's key is of low order, or there is no endpoint: no
+            // initiation can leave, so staged packets need not wait.
             self.give_up(id, now);
             return;
         }
@@ -370,8 +370,8 @@ impl Device {
         }
     }
 
-    /// A random index that nobody uses (§5.4), but for the bits that name the peer's worker;
-    /// whoever uses it tells of its birth.
+    /// A random unused index (§5.4), with the bits that name the peer's worker. The caller
+    /// reports it by [`Event::IndexBorn`].
     fn unused_index(&mut self, peer: PeerId) -> Result<u32, NoRandomness> {
         let tables = self.tunnel.tables();
         let worker = peer.0 % self.workers;

@@ -1,5 +1,5 @@
-//! Who owns which inner addresses: edits of the workers' table of them, and what each peer has
-//! of it, so that a change of one peer looks at what is that peer's and at nothing else.
+//! Which peer owns which inner addresses: edits of the workers' table, and a list of prefixes per
+//! peer, so that a change of one peer visits that peer's prefixes only.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -12,8 +12,8 @@ use crate::allowed_ips::{AllowedIps, canonical};
 use crate::peer::{Peer, PeerId};
 use taltun_crypto::PublicKey;
 
-/// Prefixes that are changed in place: workers wait for that, some 0.2 µs for each. For more of
-/// them a copy is changed, which takes its place.
+/// Most prefixes changed in place, for which workers wait, some 0.2 µs each. For more, a copy is
+/// changed and replaces the table.
 const MOST_IN_PLACE: usize = 256;
 
 type Routes = AllowedIps<Arc<Peer>>;
@@ -179,7 +179,7 @@ impl Device {
             .collect()
     }
 
-    /// The prefixes that nobody has any more since this was last asked.
+    /// The prefixes that lost their owner since the last call.
     pub fn take_lost_routes(&mut self) -> Vec<IpNet> {
         let mut lost = std::mem::take(&mut self.owned.lost);
         if !lost.is_empty() {

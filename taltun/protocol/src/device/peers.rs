@@ -57,7 +57,7 @@ impl Device {
         drop(old);
     }
 
-    /// Adds a peer. Its allowed IPs are taken from whoever had exactly the same before.
+    /// Adds a peer. It takes its allowed IPs from earlier owners of exactly these prefixes.
     pub fn add_peer(
         &mut self,
         settings: PeerSettings,

@@ -1,6 +1,6 @@
 //! Peers whose name has several addresses, one of which may be of a family that doesn't get
-//! through: while a peer doesn't answer, each initiation goes to the next of them. Whoever
-//! looks the name up meanwhile may say the same again: the turn goes on where it was.
+//! through: while a peer doesn't answer, each initiation goes to the next address. If the name is
+//! looked up again meanwhile, with the same result, the turn goes on where it was.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use super::Control;
 use crate::peer::Endpoint;
 use crate::time::Time;
 
-/// Addresses that a peer may be at, and what became of trying them.
+/// Addresses that a peer may be at, and the results of trying them.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     addresses: Vec<SocketAddr>,

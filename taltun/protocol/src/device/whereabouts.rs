@@ -1,7 +1,7 @@
-//! Which peers are at an outer address, so that who asks doesn't have to look at all of them.
+//! Peers by their outer address, so that a look-up doesn't visit all peers.
 //!
-//! Workers move peers while packets come. They only note which ones; the index here follows
-//! when it is asked, or once a second.
+//! Workers change endpoints as packets arrive. They only note which peers moved; the index here
+//! follows at the next look-up, or once a second.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -125,7 +125,7 @@ mod tests {
         device
     }
 
-    /// Who is found there, and at how many peers it was looked to know that.
+    /// The peers found there, and how many were visited.
     fn at(device: &mut Device, net: &str) -> (Vec<PublicKey>, usize) {
         device.whereabouts.visited = 0;
         let found = device.peers_at(net.parse().unwrap());
