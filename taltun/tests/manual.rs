@@ -420,16 +420,30 @@ fn targets(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A file is named by its path below the repository, below `taltun/src`, as `protocol/…` or
-/// `crypto/…` for the crates, or by its name alone beside the one before it.
+/// `crypto/…` for the crates, or by its name alone beside the one before it. A name in brackets is
+/// a function of the file before it.
 #[test]
 fn the_architecture_page_names_files_that_are_there() {
     let root = package().parent().unwrap();
     let page = fs::read_to_string(package().join("docs/architecture.md")).unwrap();
-    let mut beside = root.to_owned();
+    let mut last = root.to_owned();
+    let mut functions = 0;
     let mut found = 0;
-    for name in page.split('`').skip(1).step_by(2) {
+    let pieces: Vec<&str> = page.split('`').collect();
+    for (at, name) in pieces.iter().enumerate().skip(1).step_by(2) {
         let is_file = Path::new(name).extension().is_some_and(|kind| kind == "rs");
         if !is_file && !name.ends_with('/') {
+            let is_bracketed = pieces[at - 1].ends_with('(') && pieces[at + 1].starts_with(')');
+            let name = name.rsplit("::").next().unwrap_or_default();
+            let is_function = name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if is_bracketed && is_function {
+                let text = fs::read_to_string(&last).unwrap();
+                let is_there = ["(", "<"]
+                    .iter()
+                    .any(|end| text.contains(&format!("fn {name}{end}")));
+                assert!(is_there, "{name} isn't in {}", last.display());
+                functions += 1;
+            }
             continue;
         }
         let crates = name
@@ -441,13 +455,13 @@ fn the_architecture_page_names_files_that_are_there() {
             Some(root.join("taltun/src/dataplane").join(name)),
             Some(root.join("taltun").join(name)),
             crates,
-            Some(beside.join(name)),
+            Some(last.with_file_name(name)),
         ];
         let place = places.into_iter().flatten().find(|place| place.exists());
-        let place = place.unwrap_or_else(|| panic!("{name} isn't there"));
-        beside = place.parent().unwrap().to_owned();
+        last = place.unwrap_or_else(|| panic!("{name} isn't there"));
         found += 1;
     }
+    assert!(functions >= 10, "{functions} functions");
     assert!(found > 50, "{found} files");
 }
 
