@@ -32,8 +32,11 @@ pub const RUNTIME_DIR: &str = "TALTUN_RUNTIME_DIR";
 /// How long a node may take until it answers: where an emulated kernel reads its first eBPF
 /// programs, and others build meanwhile, that has been 20 s.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long a node may take to stop when asked to.
+/// How long a node may take to stop when asked to, times what [`PATIENCE`] says.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// The variable by which an emulated machine, where each command takes seconds, asks for so many
+/// times as long.
+const PATIENCE: &str = "TALTUN_TESTS_PATIENCE";
 
 /// A key pair, base64.
 #[derive(Debug, Clone)]
@@ -346,7 +349,9 @@ impl Node {
 
     /// The same; it may be [started again](Node::start_again).
     pub fn end(&mut self, signal: Signal) -> Result<()> {
-        self.end_within(signal, STOP_LIMIT)
+        let patience = std::env::var(PATIENCE).ok();
+        let patience = patience.and_then(|times| times.parse().ok()).unwrap_or(1);
+        self.end_within(signal, STOP_LIMIT * patience)
     }
 
     /// The same where hooks may take longer than an end has.

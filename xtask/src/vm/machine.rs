@@ -238,7 +238,7 @@ impl Machines {
             .args(["-device", "virtio-rng-pci,rng=rng"])
             .arg("-append")
             .arg(format!(
-                "console=ttyS0 panic=-1 random.trust_cpu=on mitigations=off tsc=reliable \
+                "console=ttyS0 panic=-1 no_timer_check random.trust_cpu=on mitigations=off tsc=reliable \
                  clocksource=tsc audit=0 quiet {append}"
             ));
     }
