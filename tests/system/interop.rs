@@ -84,6 +84,10 @@ pub const CASES: &[Case] = &[
         programs: &["wg", KERNEL_WIREGUARD],
         run: || drop_in(Program::Kernel, Starts::Taltun, true, false),
     },
+];
+
+/// They load the machine.
+pub const BULK: &[Case] = &[
     Case {
         name: "interop: a gigabyte of TCP to and one from wireguard-go arrive without a wrong byte",
         programs: &["wireguard-go", "wg"],

@@ -173,6 +173,10 @@ fn side_by_side() -> Vec<Case> {
         vagrant::CASES,
         udpgw::CASES,
         udpgw_hub::CASES,
+        interop::CASES,
+        tools::CASES,
+        manners::CASES,
+        hooks::CASES,
     ]
     .concat()
 }
@@ -184,10 +188,7 @@ fn alone() -> Vec<Case> {
         sources::CASES,
         garbage::CASES,
         bad_wire::CASES,
-        interop::CASES,
-        tools::CASES,
-        manners::CASES,
-        hooks::CASES,
+        interop::BULK,
         af_xdp::CASES,
         af_xdp_changes::CASES,
         af_xdp_exits::CASES,
