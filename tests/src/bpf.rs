@@ -13,16 +13,16 @@ use crate::command::output_of;
 
 /// Objects of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Objects(BTreeSet<(Kind, u64)>);
+pub struct Objects(BTreeSet<(ObjectKind, u64)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum ObjectKind {
     Program,
     Map,
     Link,
 }
 
-impl Kind {
+impl ObjectKind {
     const ALL: [Self; 3] = [Self::Program, Self::Map, Self::Link];
 
     /// The line of `/proc/PID/fdinfo` that has the number.
@@ -52,14 +52,14 @@ impl Objects {
         for file in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
             // A file may have been closed since.
             let text = fs::read_to_string(file?.path()).unwrap_or_default();
-            for kind in Kind::ALL {
+            for kind in ObjectKind::ALL {
                 let numbers = text
                     .lines()
                     .filter_map(|line| line.strip_prefix(kind.line())?.trim().parse().ok());
                 objects.extend(numbers.map(|number| (kind, number)));
             }
         }
-        for kind in [Kind::Program, Kind::Map] {
+        for kind in [ObjectKind::Program, ObjectKind::Map] {
             ensure!(
                 objects.iter().any(|(other, _)| *other == kind),
                 "process {pid} holds no BPF {}",
@@ -72,7 +72,7 @@ impl Objects {
     /// Those that the kernel still knows, as `bpftool` calls them.
     pub fn remaining(&self) -> Result<Vec<String>> {
         let mut remaining = Vec::new();
-        for kind in Kind::ALL {
+        for kind in ObjectKind::ALL {
             let json = output_of(Command::new("bpftool").args(["-j", kind.word(), "show"]))?;
             let shown: Value = serde_json::from_str(&json)?;
             let shown = shown.as_array().into_iter().flatten();

@@ -17,7 +17,7 @@ use taltun_tests::traffic::ping::Pinger;
 
 use crate::interop::{Starts, plain_pair};
 use crate::support::{Case, KERNEL_WIREGUARD, eventually, taltun};
-use crate::watch::{Kind, Watch};
+use crate::watch::{MessageKind, Watch};
 use crate::wireguard::{Program, Wg, WgKeys, WgPeer};
 
 pub const CASES: &[Case] = &[
@@ -86,8 +86,8 @@ fn taltun_under_load(program: Program) -> Result<()> {
     other.configure(&theirs, PORT, &[peer])?;
     other.bring_up(&["10.200.0.2/24"])?;
     Pinger::new(&pair.right, Role::Hub.v4())?.wait_until_answered(LOADED_UP_LIMIT)?;
-    let cookies = watch.received(Kind::CookieReply)?;
-    let proofs = watch.sent(Kind::InitiationWithMac2)?;
+    let cookies = watch.received(MessageKind::CookieReply)?;
+    let proofs = watch.sent(MessageKind::InitiationWithMac2)?;
     let (sent, got) = flood.stop();
     let refused = hub.stats()?.dropped("no_cookie");
     println!(
@@ -115,8 +115,8 @@ fn other_under_load(program: Program) -> Result<()> {
         Ok(flood.cookies() > 0)
     })?;
     Pinger::new(&pair.left, Role::A.v4())?.wait_until_answered(LOADED_UP_LIMIT)?;
-    let cookies = watch.received(Kind::CookieReply)?;
-    let proofs = watch.sent(Kind::InitiationWithMac2)?;
+    let cookies = watch.received(MessageKind::CookieReply)?;
+    let proofs = watch.sent(MessageKind::InitiationWithMac2)?;
     let (sent, got) = flood.stop();
     println!(
         "flood: {sent} sent, {got} cookies; {cookies} cookies for us, {proofs} proofs of ours"

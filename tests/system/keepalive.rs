@@ -10,7 +10,7 @@ use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
 
 use crate::interop::{Starts, plain_pair};
 use crate::support::{Case, KERNEL_WIREGUARD, UP_LIMIT, ensure_answers, eventually};
-use crate::watch::{Kind, Watch};
+use crate::watch::{MessageKind, Watch};
 use crate::wireguard::{Program, Wg, WgKeys, WgPeer, at};
 
 /// They run beside the others.
@@ -73,7 +73,8 @@ fn heard(program: Program, talks: Starts) -> Result<()> {
     sleep(Duration::from_secs(18).saturating_sub(after));
     let sent = listener.transfer()?.1 - before;
     ensure!(sent == KEEPALIVE, "{sent} bytes were sent");
-    let initiations = watch.sent(Kind::Initiation)? + watch.received(Kind::Initiation)?;
+    let initiations =
+        watch.sent(MessageKind::Initiation)? + watch.received(MessageKind::Initiation)?;
     ensure!(initiations == 1, "{initiations} handshakes were started");
     Ok(())
 }

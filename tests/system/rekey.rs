@@ -11,7 +11,7 @@ use taltun_tests::traffic::ping::Pinger;
 
 use crate::interop::{Starts, plain_pair};
 use crate::support::{ANSWER_LIMIT, Case, KERNEL_WIREGUARD, UP_LIMIT};
-use crate::watch::{Kind, Watch};
+use crate::watch::{MessageKind, Watch};
 use crate::wireguard::Program;
 
 /// They run beside the others.
@@ -54,8 +54,8 @@ fn rekey(program: Program, starts: Starts) -> Result<()> {
         Starts::Other => (&pair.right, Role::Hub.v4()),
     };
     let initiations = || -> Result<(u64, u64)> {
-        let ours = watch.sent(Kind::Initiation)?;
-        let theirs = watch.received(Kind::Initiation)?;
+        let ours = watch.sent(MessageKind::Initiation)?;
+        let theirs = watch.received(MessageKind::Initiation)?;
         Ok(match starts {
             Starts::Taltun => (ours, theirs),
             Starts::Other => (theirs, ours),

@@ -10,7 +10,7 @@ use taltun_tests::netns::Namespace;
 
 /// A kind of message, each with a length that no data message has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MessageKind {
     /// Any initiation.
     Initiation,
     /// An initiation that carries the proof which a cookie allows.
@@ -19,7 +19,7 @@ pub enum Kind {
     CookieReply,
 }
 
-impl Kind {
+impl MessageKind {
     const ALL: [Self; 4] = [
         Self::Initiation,
         Self::InitiationWithMac2,
@@ -63,7 +63,7 @@ impl<'n> Watch<'n> {
                 rules,
                 "add chain inet watch {way} {{ type filter hook {hook} priority 0; }};"
             );
-            for kind in Kind::ALL {
+            for kind in MessageKind::ALL {
                 let (name, pattern) = (kind.name(), kind.pattern());
                 let _ = write!(
                     rules,
@@ -77,12 +77,12 @@ impl<'n> Watch<'n> {
     }
 
     /// Messages that left the namespace.
-    pub fn sent(&self, kind: Kind) -> Result<u64> {
+    pub fn sent(&self, kind: MessageKind) -> Result<u64> {
         self.count(&format!("{}-out", kind.name()))
     }
 
     /// Messages that came in.
-    pub fn received(&self, kind: Kind) -> Result<u64> {
+    pub fn received(&self, kind: MessageKind) -> Result<u64> {
         self.count(&format!("{}-in", kind.name()))
     }
 

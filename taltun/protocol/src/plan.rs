@@ -2,17 +2,17 @@
 //!
 //! [`Batch::seal`] and [`Batch::open`] take one packet from end to end. Their work must follow
 //! the order of the packets, except for the cipher, which is most of the work and touches nothing
-//! but the packet. A [`Plan`] separates the cipher:
+//! but the packet. A [`CipherPlan`] separates the cipher:
 //!
 //! | step | order | by |
 //! |---|---|---|
 //! | find sessions, take counters | that of the packets | [`Batch::plan_seal`], [`Batch::plan_open`] |
-//! | seal and open | any | [`Plan::work`], cut by [`Work::halves`], each part done by [`Work::run`] |
+//! | seal and open | any | [`CipherPlan::work`], cut by [`CipherWork::halves`], each part done by [`CipherWork::run`] |
 //! | replay window, endpoint, source | that of the packets | [`Batch::accept`] |
-//! | relay: the first two steps again | as above | [`Batch::plan_relay`], [`Plan::work`] |
+//! | relay: the first two steps again | as above | [`Batch::plan_relay`], [`CipherPlan::work`] |
 //!
 //! The result is the same as with the one-step calls, to the byte. There are no threads here: a
-//! [`Work`] can be sent to one, and needs neither lock nor memory there.
+//! [`CipherWork`] can be sent to one, and needs neither lock nor memory there.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const PER_MESSAGE: usize = 300;
 /// Messages of one arena that are to be sealed or opened, each a piece of it behind the one
 /// before. Reused from batch to batch; [`Self::clear`] it in between.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct CipherPlan {
     /// Those of the pieces, one a run of neighbours.
     sessions: Vec<Arc<Session>>,
     pieces: Vec<Piece>,
@@ -70,7 +70,7 @@ pub struct Planned {
 
 /// Cipher work of a plan, whole or a part of it, with the part of the arena that it is in.
 #[derive(Debug)]
-pub struct Work<'a> {
+pub struct CipherWork<'a> {
     arena: &'a mut [u8],
     /// Where this part of the arena starts in the whole.
     base: usize,
@@ -79,7 +79,7 @@ pub struct Work<'a> {
     weight: usize,
 }
 
-impl Plan {
+impl CipherPlan {
     /// Room for `capacity` messages without allocating again.
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
@@ -95,8 +95,8 @@ impl Plan {
     }
 
     /// The cipher work on `arena`, in which the messages are.
-    pub fn work<'a>(&'a mut self, arena: &'a mut [u8]) -> Work<'a> {
-        Work {
+    pub fn work<'a>(&'a mut self, arena: &'a mut [u8]) -> CipherWork<'a> {
+        CipherWork {
             arena,
             base: 0,
             weight: self.pieces.iter().map(Piece::weight).sum(),
@@ -153,7 +153,7 @@ impl Piece {
     }
 }
 
-impl Work<'_> {
+impl CipherWork<'_> {
     /// How long it takes, in bytes of a large message.
     pub fn weight(&self) -> usize {
         self.weight
@@ -211,7 +211,7 @@ impl Batch<'_> {
     /// cipher. The datagram must not leave before the plan's work is done.
     pub fn plan_seal(
         &mut self,
-        plan: &mut Plan,
+        plan: &mut CipherPlan,
         arena: &[u8],
         place: Range<usize>,
         len: usize,
@@ -229,7 +229,7 @@ impl Batch<'_> {
     /// The same of [`Self::relay`], for a message that [`Self::accept`] said is to be relayed.
     pub fn plan_relay(
         &mut self,
-        plan: &mut Plan,
+        plan: &mut CipherPlan,
         arena: &mut [u8],
         place: Range<usize>,
         inner: &Inner,
@@ -244,7 +244,7 @@ impl Batch<'_> {
     /// session. `origin` is the caller's, to know by where the message came from.
     pub fn plan_open(
         &mut self,
-        plan: &mut Plan,
+        plan: &mut CipherPlan,
         receiver: u32,
         counter: u64,
         place: Range<usize>,
@@ -283,7 +283,7 @@ impl Batch<'_> {
 
     fn plan_in_run(
         &mut self,
-        plan: &mut Plan,
+        plan: &mut CipherPlan,
         buffer: &[u8],
         start: usize,
         len: usize,

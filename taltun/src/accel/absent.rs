@@ -41,27 +41,27 @@ impl Programs {
     }
 
     pub(super) fn steer(&mut self, _: &[BorrowedFd<'_>]) {
-        match self.maps.load {}
+        match self.maps.under_load {}
     }
 
     pub(super) fn steering_status(&self) -> SteeringStatus {
-        match self.maps.load {}
+        match self.maps.under_load {}
     }
 
     pub(super) fn refresh(&mut self) {
-        match self.maps.load {}
+        match self.maps.under_load {}
     }
 
     pub(super) fn rebind(&mut self, _: SocketAddr) {
-        match self.maps.load {}
+        match self.maps.under_load {}
     }
 
     pub(super) fn status(&self) -> Vec<XdpStatus> {
-        match self.maps.load {}
+        match self.maps.under_load {}
     }
 
     pub(super) fn tunnel_status(&self) -> TcStatus {
-        match self.maps.load {}
+        match self.maps.under_load {}
     }
 
     pub(super) fn interfaces(&self) -> Vec<XdpInterface> {
@@ -69,16 +69,16 @@ impl Programs {
     }
 
     pub(super) fn guards_outside(&self) -> bool {
-        match self.maps.load {}
+        match self.maps.under_load {}
     }
 
     pub(super) fn guards_inside(&self) -> bool {
-        match self.maps.load {}
+        match self.maps.under_load {}
     }
 }
 
 pub(super) struct Maps {
-    pub(super) load: UnderLoadMaps,
+    pub(super) under_load: UnderLoadMaps,
 }
 
 pub(super) enum UnderLoadMaps {}
@@ -99,42 +99,42 @@ impl UnderLoadMaps {
 
 impl Maps {
     pub(super) fn allow_index(&mut self, _: u32) {
-        match self.load {}
+        match self.under_load {}
     }
 
     pub(super) fn forget_index(&mut self, _: u32) {
-        match self.load {}
+        match self.under_load {}
     }
 
     pub(super) fn set_mac1_key(&mut self, _: &[u8; 32]) {
-        match self.load {}
+        match self.under_load {}
     }
 
     pub(super) fn set_initiations_per_second(&mut self, _: u32) {
-        match self.load {}
+        match self.under_load {}
     }
 
     pub(super) fn add_routes(&mut self, _: &[IpNet]) {
-        match self.load {}
+        match self.under_load {}
     }
 
     pub(super) fn remove_routes(&mut self, _: &[IpNet]) {
-        match self.load {}
+        match self.under_load {}
     }
 
     pub(super) fn ban(&mut self, _: Layer, _: IpNet) -> Result<(), String> {
-        match self.load {}
+        match self.under_load {}
     }
 
     pub(super) fn unban(&mut self, _: Layer, _: IpNet) -> Result<(), String> {
-        match self.load {}
+        match self.under_load {}
     }
 
     pub(super) fn sources(&self, _: Layer) -> Vec<Source> {
-        match self.load {}
+        match self.under_load {}
     }
 
     pub(super) fn drops(&self) -> Drops {
-        match self.load {}
+        match self.under_load {}
     }
 }

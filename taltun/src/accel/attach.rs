@@ -48,14 +48,14 @@ impl Attachment {
 
 /// A mode to attach in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum AttachMode {
     /// In the driver, before there is a packet buffer.
     Driver,
     /// In the network stack, behind it.
     Generic,
 }
 
-impl Way {
+impl AttachMode {
     fn word(self) -> XdpAttachment {
         match self {
             Self::Driver => XdpAttachment::Driver,
@@ -95,13 +95,13 @@ pub(super) fn attach(
     let mut refusals = Vec::new();
     // Before it is attached, that none is missed.
     let queues_before = offload::receive_queues(&link.name).ok();
-    for &way in ways(mode, veth && !wanted.prefer_driver) {
-        match attach_as(ebpf, link.index, way) {
+    for &attach_mode in attach_modes(mode, veth && !wanted.prefer_driver) {
+        match attach_as(ebpf, link.index, attach_mode) {
             Ok(xdp_link) => {
-                let mut reasons = vec![advantage(way, mode, veth).to_owned()];
+                let mut reasons = vec![advantage(attach_mode, mode, veth).to_owned()];
                 reasons.append(&mut refusals);
                 let (mut gro, mut queues) = (None, None);
-                if veth && way == Way::Driver {
+                if veth && attach_mode == AttachMode::Driver {
                     queues = queues_before;
                     match Gro::switch_on(&link.name) {
                         Ok(switched) => gro = switched,
@@ -110,7 +110,7 @@ pub(super) fn attach(
                 }
                 let status = XdpStatus {
                     interface: link.name.clone(),
-                    mode: way.word(),
+                    mode: attach_mode.word(),
                     reason: reasons.join("; "),
                 };
                 let queues_now = offload::receive_queues(&link.name).ok();
@@ -123,7 +123,11 @@ pub(super) fn attach(
                 return (status, Some(attachment));
             }
             Err(error) => {
-                refusals.push(format!("{} mode refused: {}", way.word(), explain(&error)));
+                refusals.push(format!(
+                    "{} mode refused: {}",
+                    attach_mode.word(),
+                    explain(&error)
+                ));
             }
         }
     }
@@ -138,37 +142,41 @@ fn added(before: Option<u32>, now: Option<u32>) -> Range<u32> {
 }
 
 /// What to try, in this order; driver mode last where it costs something.
-fn ways(mode: XdpMode, costly: bool) -> &'static [Way] {
+fn attach_modes(mode: XdpMode, costly: bool) -> &'static [AttachMode] {
     match mode {
-        XdpMode::Auto if costly => &[Way::Generic, Way::Driver],
-        XdpMode::Auto => &[Way::Driver, Way::Generic],
-        XdpMode::Driver => &[Way::Driver],
-        XdpMode::Generic => &[Way::Generic],
+        XdpMode::Auto if costly => &[AttachMode::Generic, AttachMode::Driver],
+        XdpMode::Auto => &[AttachMode::Driver, AttachMode::Generic],
+        XdpMode::Driver => &[AttachMode::Driver],
+        XdpMode::Generic => &[AttachMode::Generic],
         XdpMode::Off => &[],
     }
 }
 
-/// Why this way, had it been the only one tried.
-fn advantage(way: Way, mode: XdpMode, veth: bool) -> &'static str {
-    match (way, mode) {
-        (Way::Driver, XdpMode::Auto) if veth => {
+/// Why this mode, had it been the only one tried.
+fn advantage(attach_mode: AttachMode, mode: XdpMode, veth: bool) -> &'static str {
+    match (attach_mode, mode) {
+        (AttachMode::Driver, XdpMode::Auto) if veth => {
             "AF_XDP asks for it; on veth it switches off the peer's UDP segmentation"
         }
-        (Way::Driver, XdpMode::Driver) if veth => {
+        (AttachMode::Driver, XdpMode::Driver) if veth => {
             "asked for by accel.xdp; on veth it switches off the peer's UDP segmentation"
         }
         (_, XdpMode::Driver | XdpMode::Generic) => "asked for by accel.xdp",
-        (Way::Generic, _) if veth => {
+        (AttachMode::Generic, _) if veth => {
             "on veth, driver mode would switch off the peer's UDP segmentation"
         }
-        (Way::Driver, _) => "frames are judged before the kernel makes packets of them",
-        (Way::Generic, _) => "packets are judged when the kernel has made them",
+        (AttachMode::Driver, _) => "frames are judged before the kernel makes packets of them",
+        (AttachMode::Generic, _) => "packets are judged when the kernel has made them",
     }
 }
 
-fn attach_as(ebpf: &mut Ebpf, index: u32, way: Way) -> Result<XdpLink, ProgramError> {
-    let program: &mut Xdp = program(ebpf, way.program())?;
-    let id = program.attach_to_if_index(index, way.flag())?;
+fn attach_as(
+    ebpf: &mut Ebpf,
+    index: u32,
+    attach_mode: AttachMode,
+) -> Result<XdpLink, ProgramError> {
+    let program: &mut Xdp = program(ebpf, attach_mode.program())?;
+    let id = program.attach_to_if_index(index, attach_mode.flag())?;
     program.take_link(id)
 }
 
@@ -192,16 +200,22 @@ mod tests {
     #[test]
     fn a_forced_mode_is_never_replaced_by_the_other() {
         for veth in [false, true] {
-            assert_eq!(ways(XdpMode::Driver, veth), [Way::Driver]);
-            assert_eq!(ways(XdpMode::Generic, veth), [Way::Generic]);
-            assert!(ways(XdpMode::Off, veth).is_empty());
+            assert_eq!(attach_modes(XdpMode::Driver, veth), [AttachMode::Driver]);
+            assert_eq!(attach_modes(XdpMode::Generic, veth), [AttachMode::Generic]);
+            assert!(attach_modes(XdpMode::Off, veth).is_empty());
         }
     }
 
     #[test]
     fn auto_prefers_the_driver_but_on_veth() {
-        assert_eq!(ways(XdpMode::Auto, false), [Way::Driver, Way::Generic]);
-        assert_eq!(ways(XdpMode::Auto, true), [Way::Generic, Way::Driver]);
+        assert_eq!(
+            attach_modes(XdpMode::Auto, false),
+            [AttachMode::Driver, AttachMode::Generic]
+        );
+        assert_eq!(
+            attach_modes(XdpMode::Auto, true),
+            [AttachMode::Generic, AttachMode::Driver]
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `programs` | the loaded programs, and where they are attached |
 //! | `maps` | what they are told and what they have counted |
-//! | `load` | what they are told while too many handshakes come |
+//! | `under_load` | what they are told while too many handshakes come |
 //! | `keys` | addresses and networks as the maps have them |
 //! | `attach` | which XDP mode on which interface, and undoing it |
 //! | `choose` | which interfaces |
@@ -238,7 +238,7 @@ impl Shield {
     /// can be answered with one get through.
     pub fn set_under_load(&mut self, lasting: Duration) {
         if let Ok(programs) = &mut self.programs {
-            programs.maps.load.set_under_load(lasting);
+            programs.maps.under_load.set_under_load(lasting);
         }
     }
 
@@ -246,7 +246,10 @@ impl Shield {
     /// *before* sending the cookie.
     pub fn give_cookie(&mut self, source: IpAddr, secret: &[u8; 32], lasting: Duration) {
         if let Ok(programs) = &mut self.programs {
-            programs.maps.load.give_cookie(source, secret, lasting);
+            programs
+                .maps
+                .under_load
+                .give_cookie(source, secret, lasting);
         }
     }
 
@@ -254,7 +257,7 @@ impl Shield {
     /// isn't for them.
     pub fn set_endpoints(&mut self, endpoints: impl Iterator<Item = IpAddr>) {
         if let Ok(programs) = &mut self.programs {
-            programs.maps.load.set_endpoints(endpoints);
+            programs.maps.under_load.set_endpoints(endpoints);
         }
     }
 

@@ -27,9 +27,9 @@ pub(super) struct TunnelFilter {
     _links: Vec<SchedClassifierLink>,
 }
 
-/// How to attach.
+/// Where in the kernel the programs are attached.
 #[derive(Clone, Copy)]
-enum Way {
+enum TcHook {
     Tcx,
     Clsact,
 }
@@ -44,11 +44,11 @@ pub(super) fn attach(ebpf: &mut Ebpf, tun_name: &str) -> (TcStatus, Option<Tunne
             );
         }
     }
-    let refusal = match attach_as(ebpf, tun_name, Way::Tcx) {
+    let refusal = match attach_as(ebpf, tun_name, TcHook::Tcx) {
         Ok(filter) => return (on(TcAttachment::Tcx, "the kernel has it"), Some(filter)),
         Err(error) => format!("tcx refused: {}", explain(&error)),
     };
-    match attach_as(ebpf, tun_name, Way::Clsact) {
+    match attach_as(ebpf, tun_name, TcHook::Clsact) {
         Ok(filter) => (on(TcAttachment::Clsact, &refusal), Some(filter)),
         Err(error) => {
             let reason = format!("{refusal}; clsact refused: {}", explain(&error));
@@ -72,8 +72,8 @@ fn on(mode: TcAttachment, reason: &str) -> TcStatus {
     }
 }
 
-fn attach_as(ebpf: &mut Ebpf, tun_name: &str, way: Way) -> Result<TunnelFilter, ProgramError> {
-    if matches!(way, Way::Clsact) {
+fn attach_as(ebpf: &mut Ebpf, tun_name: &str, hook: TcHook) -> Result<TunnelFilter, ProgramError> {
+    if matches!(hook, TcHook::Clsact) {
         // It may be there; if it can't be there, attaching says so.
         if let Err(error) = qdisc_add_clsact(tun_name) {
             tracing::debug!(%error, "clsact");
@@ -81,9 +81,9 @@ fn attach_as(ebpf: &mut Ebpf, tun_name: &str, way: Way) -> Result<TunnelFilter, 
     }
     let mut links = Vec::new();
     for (name, direction) in PROGRAMS {
-        let options = match way {
-            Way::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
-            Way::Clsact => {
+        let options = match hook {
+            TcHook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
+            TcHook::Clsact => {
                 if let Err(error) = qdisc_detach_program(tun_name, direction, name) {
                     tracing::debug!(%error, name, "nothing of ours is left there");
                 }

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Spot};
 use super::keys::{self, Key};
-use super::pieces::{self, Pieces, Run};
+use super::pieces::{self, AdjacentTables, Pieces};
 use super::{suggest, syntax};
 
 /// A parsed file.
@@ -22,7 +22,7 @@ pub(super) struct Document<'a> {
     lines: Lines,
     root: Spanned<DeTable<'a>>,
     /// A run of tables that is parsed piece by piece, as it is read, and what follows it.
-    run: Option<(Run<'a>, Spanned<DeTable<'a>>)>,
+    run: Option<(AdjacentTables<'a>, Spanned<DeTable<'a>>)>,
     /// What to read past: line, section and key.
     ignored: Vec<(usize, &'static str, String)>,
 }

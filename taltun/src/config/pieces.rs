@@ -17,12 +17,12 @@ pub(super) const PIECE: usize = 16 * 1024;
 /// A file in three parts.
 pub(super) struct Pieces<'a> {
     pub(super) head: &'a str,
-    pub(super) run: Run<'a>,
+    pub(super) run: AdjacentTables<'a>,
     pub(super) tail: &'a str,
 }
 
 /// Tables `[[name]]` with nothing between them.
-pub(super) struct Run<'a> {
+pub(super) struct AdjacentTables<'a> {
     name: &'static str,
     text: &'a str,
     /// Where it begins in the file.
@@ -41,7 +41,7 @@ impl<'a> Pieces<'a> {
         let (text, tail) = rest.split_at_checked(end.map_or(rest.len(), |(at, _)| at))?;
         Some(Self {
             head,
-            run: Run {
+            run: AdjacentTables {
                 name,
                 text,
                 start,
@@ -52,7 +52,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-impl<'a> Run<'a> {
+impl<'a> AdjacentTables<'a> {
     /// What its tables are called.
     pub(super) fn name(&self) -> &'static str {
         self.name

@@ -24,7 +24,7 @@ use std::thread::{self, JoinHandle};
 
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
-use crate::protocol::plan::Work;
+use crate::protocol::plan::CipherWork;
 
 /// The most helpers that a machine gets by itself.
 const MAX_HELPERS: usize = 8;
@@ -88,7 +88,7 @@ impl Crew {
 
     /// Does the work, alone or with who is idle. True when it was done by more than one
     /// thread. Only for jobs of [`Threads`].
-    pub fn carry(&self, work: Work<'_>) -> bool {
+    pub fn carry(&self, work: CipherWork<'_>) -> bool {
         debug_assert!(rayon_core::current_thread_index().is_some());
         let parts = PARTS_A_THREAD * (self.helpers + 1);
         let part = (work.weight() / parts).max(SMALLEST_PART);
@@ -97,7 +97,7 @@ impl Crew {
 }
 
 /// Does the work in parts of `part` or somewhat more; true when others did some of it.
-fn share(work: Work<'_>, part: usize) -> bool {
+fn share(work: CipherWork<'_>, part: usize) -> bool {
     if work.weight() < 2 * part {
         work.run();
         return false;

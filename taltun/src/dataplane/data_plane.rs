@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::counters::Counters;
 use super::redirect::Redirect;
-use super::runs::{Run, Runs};
+use super::runs::{DatagramRun, DatagramRuns};
 use super::shared::Inputs;
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
@@ -26,7 +26,7 @@ pub struct DataPlane {
     workers: WorkerSet,
     counters: Arc<Counters>,
     sender: Sender,
-    runs: Runs,
+    runs: DatagramRuns,
     unreachable: Unreachable,
 }
 
@@ -46,7 +46,7 @@ impl DataPlane {
             sender: workers.sender(),
             workers,
             counters,
-            runs: Runs::with_capacity(1),
+            runs: DatagramRuns::with_capacity(1),
             unreachable: Unreachable::default(),
         })
     }
@@ -111,9 +111,9 @@ impl DataPlane {
 
     /// Sends a message of the controller's. Returns why the kernel refused to, if it did.
     pub fn send(&mut self, transmit: &Transmit) -> Option<i32> {
-        let run = Run {
+        let run = DatagramRun {
             ecn: transmit.ecn,
-            ..Run::of_one(0, transmit.payload.len(), transmit.endpoint)
+            ..DatagramRun::of_one(0, transmit.payload.len(), transmit.endpoint)
         };
         self.runs.push(run, false);
         self.sender.send(&transmit.payload, &mut self.runs);

@@ -13,7 +13,7 @@ use super::crew::Crew;
 use super::filter::Lists;
 use super::offload::coalesce::{Coalescer, Join, MAX_PARTS};
 use super::offload::vnet::{DATA_VALID, VnetHeader};
-use super::runs::{Run, Runs};
+use super::runs::{DatagramRun, DatagramRuns};
 use super::shared::{Handshake, Shared};
 use super::sys::Received;
 use super::tun::Tun;
@@ -23,7 +23,7 @@ use crate::protocol::ecn;
 use crate::protocol::ip::Inner;
 use crate::protocol::messages::{DATA_HEADER_LEN, Message};
 use crate::protocol::peer::Endpoint;
-use crate::protocol::plan::Plan;
+use crate::protocol::plan::CipherPlan;
 use crate::protocol::time::Time;
 
 /// What a batch leaves to do once all of it is opened.
@@ -33,7 +33,7 @@ pub(super) struct InboundBatch {
     local: Coalescer,
     join: Join,
     /// What is to be sent on to other peers.
-    pub(super) relayed: Runs,
+    pub(super) relayed: DatagramRuns,
     /// The cipher work of a large batch, where it can be shared.
     plans: Option<Plans>,
     tally: Tally,
@@ -41,8 +41,8 @@ pub(super) struct InboundBatch {
 
 /// What of a batch is to be opened, and what of that is to be sealed again.
 struct Plans {
-    open: Plan,
-    relay: Plan,
+    open: CipherPlan,
+    relay: CipherPlan,
 }
 
 /// What a batch is handled with.
@@ -62,7 +62,7 @@ impl InboundBatch {
             worker,
             local: Coalescer::with_capacity(messages * super::runs::MAX_SEGMENTS),
             join: tun.joins(),
-            relayed: Runs::with_capacity(messages),
+            relayed: DatagramRuns::with_capacity(messages),
             plans: None,
             tally: Tally::default(),
         }
@@ -71,7 +71,7 @@ impl InboundBatch {
     /// The same, sharing large batches with the crew. Their messages have to lie in the arena in
     /// their order.
     pub(super) fn shared(self, messages: usize) -> Self {
-        let plan = || Plan::with_capacity(messages * super::runs::MAX_SEGMENTS);
+        let plan = || CipherPlan::with_capacity(messages * super::runs::MAX_SEGMENTS);
         Self {
             plans: Some(Plans {
                 open: plan(),
@@ -273,7 +273,8 @@ impl InboundBatch {
         match sealed {
             Ok(sealed) => {
                 self.tally.relayed.add(packet_len);
-                self.relayed.push(Run::sealed(start, &sealed), merge);
+                self.relayed
+                    .push(DatagramRun::sealed(start, &sealed), merge);
             }
             Err(NotSealed::Staged { displaced }) => {
                 self.tally

@@ -9,7 +9,7 @@ use super::clock;
 use super::counters::Tally;
 use super::offload::split::Segments;
 use super::offload::vnet::{VNET_HEADER_LEN, VnetHeader};
-use super::runs::{Run, Runs};
+use super::runs::{DatagramRun, DatagramRuns};
 use super::shared::Shared;
 use super::transmit::Transmitter;
 use super::tun::Tun;
@@ -17,7 +17,7 @@ use super::udp::Sender;
 use super::unreachable::Unreachable;
 use crate::protocol::batch::NotSealed;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
-use crate::protocol::plan::Plan;
+use crate::protocol::plan::CipherPlan;
 
 /// Packets that are sealed and sent together.
 const BATCH: usize = 128;
@@ -45,8 +45,11 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, worker: u32, shared: &Shared) 
         arena: vec![0; FULL + SLOT].into_boxed_slice(),
         filled: 0,
         packets: Vec::with_capacity(BATCH),
-        plan: shared.crew.as_ref().map(|_| Plan::with_capacity(BATCH)),
-        runs: Runs::with_capacity(BATCH),
+        plan: shared
+            .crew
+            .as_ref()
+            .map(|_| CipherPlan::with_capacity(BATCH)),
+        runs: DatagramRuns::with_capacity(BATCH),
         tally: Tally::default(),
         unreachable: Unreachable::default(),
         tun,
@@ -80,8 +83,8 @@ struct Outbound<'w> {
     filled: usize,
     packets: Vec<Packet>,
     /// The cipher work of a large batch, where it can be shared.
-    plan: Option<Plan>,
-    runs: Runs,
+    plan: Option<CipherPlan>,
+    runs: DatagramRuns,
     tally: Tally,
     unreachable: Unreachable,
     tun: &'w Tun,
@@ -151,7 +154,8 @@ impl Outbound<'_> {
             match sealed {
                 Ok(sealed) => {
                     self.tally.tx.add(packet.len);
-                    self.runs.push(Run::sealed(packet.start, &sealed), merge);
+                    self.runs
+                        .push(DatagramRun::sealed(packet.start, &sealed), merge);
                 }
                 Err(NotSealed::Staged { displaced }) => {
                     self.tally

@@ -14,7 +14,7 @@ pub const MAX_RUN_BYTES: usize = 65_000;
 
 /// Datagrams for one endpoint, one behind the other in an arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub struct DatagramRun {
     /// Where the first one starts in the arena.
     pub start: usize,
     /// Bytes of all of them.
@@ -29,7 +29,7 @@ pub struct Run {
     pub ecn: u8,
 }
 
-impl Run {
+impl DatagramRun {
     /// A single datagram, with the usual header.
     pub fn of_one(start: usize, len: usize, endpoint: Endpoint) -> Self {
         Self {
@@ -62,11 +62,11 @@ impl Run {
     }
 
     /// The same datagrams, each on its own.
-    pub fn split(self) -> impl Iterator<Item = Run> {
+    pub fn split(self) -> impl Iterator<Item = DatagramRun> {
         (0..self.segments()).map(move |at| {
             let offset = at * self.segment;
             let len = self.segment.min(self.len - offset);
-            Run {
+            DatagramRun {
                 start: self.start + offset,
                 len,
                 segment: len,
@@ -90,11 +90,11 @@ impl Run {
 
 /// Runs waiting to be sent from one arena, in order.
 #[derive(Debug, Default)]
-pub struct Runs {
-    runs: Vec<Run>,
+pub struct DatagramRuns {
+    runs: Vec<DatagramRun>,
 }
 
-impl Runs {
+impl DatagramRuns {
     /// Room for `capacity` runs without allocating again.
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
@@ -103,7 +103,7 @@ impl Runs {
     }
 
     /// Adds a datagram, to the last run if `merge` and it fits.
-    pub fn push(&mut self, next: Run, merge: bool) {
+    pub fn push(&mut self, next: DatagramRun, merge: bool) {
         match self.runs.last_mut() {
             Some(last) if merge && last.takes(&next) => last.len += next.len,
             _ => self.runs.push(next),
@@ -111,12 +111,12 @@ impl Runs {
     }
 
     /// Adds a run as it is.
-    pub fn push_run(&mut self, run: Run) {
+    pub fn push_run(&mut self, run: DatagramRun) {
         self.runs.push(run);
     }
 
     /// The runs in order.
-    pub fn as_slice(&self) -> &[Run] {
+    pub fn as_slice(&self) -> &[DatagramRun] {
         &self.runs
     }
 
@@ -136,9 +136,9 @@ mod tests {
 
     #[test]
     fn equal_neighbours_are_one_run_and_a_shorter_one_ends_it() {
-        let mut runs = Runs::default();
+        let mut runs = DatagramRuns::default();
         for (start, len) in [(0, 100), (100, 100), (200, 40), (240, 100)] {
-            runs.push(Run::of_one(start, len, endpoint(1)), true);
+            runs.push(DatagramRun::of_one(start, len, endpoint(1)), true);
         }
         let lens: Vec<_> = runs.as_slice().iter().map(|run| run.len).collect();
         assert_eq!(lens, [240, 100]);
@@ -151,18 +151,18 @@ mod tests {
 
     #[test]
     fn gaps_larger_segments_and_other_endpoints_start_anew() {
-        let mut runs = Runs::default();
-        runs.push(Run::of_one(0, 100, endpoint(1)), true);
-        runs.push(Run::of_one(101, 100, endpoint(1)), true);
-        runs.push(Run::of_one(201, 101, endpoint(1)), true);
-        runs.push(Run::of_one(302, 101, endpoint(2)), true);
+        let mut runs = DatagramRuns::default();
+        runs.push(DatagramRun::of_one(0, 100, endpoint(1)), true);
+        runs.push(DatagramRun::of_one(101, 100, endpoint(1)), true);
+        runs.push(DatagramRun::of_one(201, 101, endpoint(1)), true);
+        runs.push(DatagramRun::of_one(302, 101, endpoint(2)), true);
         assert_eq!(runs.as_slice().len(), 4);
-        runs.push(Run::of_one(403, 101, endpoint(2)), false);
+        runs.push(DatagramRun::of_one(403, 101, endpoint(2)), false);
         assert_eq!(runs.as_slice().len(), 5);
         for start in [504, 605] {
-            let limited = Run {
+            let limited = DatagramRun {
                 hop_limit: Some(255),
-                ..Run::of_one(start, 101, endpoint(2))
+                ..DatagramRun::of_one(start, 101, endpoint(2))
             };
             runs.push(limited, true);
         }
@@ -176,9 +176,9 @@ mod tests {
 
     #[test]
     fn a_run_stays_within_what_the_kernel_takes() {
-        let mut runs = Runs::default();
+        let mut runs = DatagramRuns::default();
         for at in 0..200 {
-            runs.push(Run::of_one(at * 80, 80, endpoint(1)), true);
+            runs.push(DatagramRun::of_one(at * 80, 80, endpoint(1)), true);
         }
         assert!(
             runs.as_slice()
@@ -187,21 +187,21 @@ mod tests {
         );
         runs.clear();
         for at in 0..100 {
-            runs.push(Run::of_one(at * 1452, 1452, endpoint(1)), true);
+            runs.push(DatagramRun::of_one(at * 1452, 1452, endpoint(1)), true);
         }
         assert!(runs.as_slice().iter().all(|run| run.len <= MAX_RUN_BYTES));
-        let total: usize = runs.as_slice().iter().map(Run::segments).sum();
+        let total: usize = runs.as_slice().iter().map(DatagramRun::segments).sum();
         assert_eq!(total, 100);
     }
 
     /// All segments of a run have one header.
     #[test]
     fn what_says_another_thing_of_congestion_starts_anew() {
-        let mut runs = Runs::default();
+        let mut runs = DatagramRuns::default();
         for (at, ecn) in [0, 0, 2, 2, 1, 0].into_iter().enumerate() {
-            let run = Run {
+            let run = DatagramRun {
                 ecn,
-                ..Run::of_one(at * 100, 100, endpoint(1))
+                ..DatagramRun::of_one(at * 100, 100, endpoint(1))
             };
             runs.push(run, true);
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use taltun_common::drops::DropReason;
 
 use super::counters::Counters;
-use super::runs::{Run, Runs};
+use super::runs::{DatagramRun, DatagramRuns};
 use super::sys::{self, SendRing};
 use crate::os::options;
 
@@ -34,7 +34,6 @@ pub struct Socket {
     fd: OwnedFd,
     local: SocketAddr,
     gso: AtomicBool,
-    gro: bool,
 }
 
 impl Socket {
@@ -104,12 +103,14 @@ impl Socket {
         // Asking for a segment size of zero changes nothing where the kernel knows the
         // option and fails where it doesn't.
         let gso = wanted.gso && set(libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
-        let gro = wanted.gro && set(libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+        if wanted.gro {
+            // Where the kernel can't merge what it receives, each datagram comes alone.
+            let _ = set(libc::SOL_UDP, libc::UDP_GRO, 1);
+        }
         Ok(Self {
             fd,
             local,
             gso: AtomicBool::new(gso),
-            gro,
         })
     }
 
@@ -124,11 +125,6 @@ impl Socket {
     /// The address it is bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
-    }
-
-    /// Whether the kernel merges received datagrams for us.
-    pub fn has_gro(&self) -> bool {
-        self.gro
     }
 
     /// Whether sending in segments works here.
@@ -203,7 +199,7 @@ impl Sender {
     /// Sends all runs out of `arena` and forgets them. What the kernel refuses in one form
     /// is tried in the plainest: without a source address that may have vanished, then
     /// without segmentation. What it refuses even so is counted and dropped.
-    pub fn send(&mut self, arena: &[u8], runs: &mut Runs) {
+    pub fn send(&mut self, arena: &[u8], runs: &mut DatagramRuns) {
         let mut rest = runs.as_slice();
         while !rest.is_empty() {
             match self.ring.send(self.socket.as_fd(), arena, rest) {
@@ -224,7 +220,7 @@ impl Sender {
         runs.clear();
     }
 
-    fn send_plainly(&mut self, arena: &[u8], mut run: Run, error: &io::Error) {
+    fn send_plainly(&mut self, arena: &[u8], mut run: DatagramRun, error: &io::Error) {
         let mut error = error.raw_os_error();
         if run.endpoint.local.take().is_some() {
             match self.ring.send(self.socket.as_fd(), arena, &[run]) {

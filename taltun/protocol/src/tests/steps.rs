@@ -12,7 +12,7 @@ use taltun_common::drops::DropReason;
 use super::super::batch::{NotSealed, Opened, Sealed};
 use super::super::messages::{DATA_HEADER_LEN, Message, REJECT_AFTER_MESSAGES};
 use super::super::peer::Endpoint;
-use super::super::plan::{Plan, Work};
+use super::super::plan::{CipherPlan, CipherWork};
 use super::pair::*;
 use taltun_crypto::TAG_LEN;
 
@@ -159,10 +159,10 @@ fn open_in_steps(
     world: &World,
     mut arena: Vec<u8>,
     arrivals: &[Arrival],
-    carry: &dyn Fn(Work<'_>),
+    carry: &dyn Fn(CipherWork<'_>),
 ) -> Vec<Fate> {
     let mut batch = world.nodes[A].device.tunnel().batch(world.now);
-    let (mut open, mut relay) = (Plan::default(), Plan::default());
+    let (mut open, mut relay) = (CipherPlan::default(), CipherPlan::default());
     let mut fates: Vec<Fate> = Vec::new();
     for (origin, Arrival { place, .. }) in arrivals.iter().enumerate() {
         let Ok(Message::Data { receiver, counter }) = Message::parse(&arena[place.clone()]) else {
@@ -194,7 +194,7 @@ fn open_in_steps(
 
 /// Sends a batch of everything through a hub, packet by packet, and through its twin, in
 /// steps whose work `carry` does; panics where they differ.
-pub fn the_way_in_is_the_same(seed: u64, count: usize, carry: &dyn Fn(Work<'_>)) {
+pub fn the_way_in_is_the_same(seed: u64, count: usize, carry: &dyn Fn(CipherWork<'_>)) {
     let (one, twin) = (connected_hub(), connected_hub());
     let (arena, datagrams) = arrivals(&one, seed, count);
     let alone = open_alone(&one, arena.clone(), &datagrams);
@@ -253,7 +253,7 @@ fn sealed_fates(
 }
 
 /// The same of what leaves, on sessions of which one has only so many counters `left`.
-pub fn the_way_out_is_the_same(seed: u64, count: usize, left: u64, carry: &dyn Fn(Work<'_>)) {
+pub fn the_way_out_is_the_same(seed: u64, count: usize, left: u64, carry: &dyn Fn(CipherWork<'_>)) {
     let (one, twin) = (connected_hub(), connected_hub());
     for world in [&one, &twin] {
         let session = world.nodes[A].session(B);
@@ -273,7 +273,7 @@ pub fn the_way_out_is_the_same(seed: u64, count: usize, left: u64, carry: &dyn F
     let alone = sealed_fates(&alone, &starts, fates);
 
     let mut in_steps = arena;
-    let mut plan = Plan::default();
+    let mut plan = CipherPlan::default();
     let mut batch = twin.nodes[A].device.tunnel().batch(twin.now);
     let fates = packets
         .iter()
@@ -291,12 +291,12 @@ pub fn the_way_out_is_the_same(seed: u64, count: usize, left: u64, carry: &dyn F
 
 // ---- how work may be done ------------------------------------------------------------------
 
-fn whole(work: Work<'_>) {
+fn whole(work: CipherWork<'_>) {
     work.run();
 }
 
 /// The last part first, each a single message.
-fn backwards(work: Work<'_>) {
+fn backwards(work: CipherWork<'_>) {
     match work.halves() {
         Ok((first, second)) => {
             backwards(second);
@@ -307,7 +307,7 @@ fn backwards(work: Work<'_>) {
 }
 
 /// Each part on a thread of its own.
-fn on_threads(work: Work<'_>) {
+fn on_threads(work: CipherWork<'_>) {
     if work.weight() < 8000 {
         return work.run();
     }
@@ -388,7 +388,7 @@ fn a_session_may_die_between_the_steps() {
     let tunnel = Arc::clone(world.nodes[A].device.tunnel());
     let now = world.now;
     let index = world.nodes[A].session(B).local_index();
-    let mut plan = Plan::default();
+    let mut plan = CipherPlan::default();
     let mut batch = tunnel.batch(now);
     for (origin, Arrival { place, .. }) in datagrams.iter().enumerate() {
         let Ok(Message::Data { receiver, counter }) = Message::parse(&arena[place.clone()]) else {
@@ -423,7 +423,7 @@ fn a_planned_packet_is_sealed_though_its_peer_is_gone() {
     let session = world.nodes[A].session(B);
     let mut arena = vec![0xee; OVERHEAD + 96];
     arena[16..100].copy_from_slice(&packet(inner(A), inner(B), 1, 84));
-    let mut plan = Plan::default();
+    let mut plan = CipherPlan::default();
     let place = 0..arena.len();
     let tunnel = Arc::clone(world.nodes[A].device.tunnel());
     let sealed = tunnel
@@ -442,7 +442,7 @@ fn a_planned_packet_is_sealed_though_its_peer_is_gone() {
 fn halves_weigh_about_the_same_and_lose_nothing() {
     let world = connected_hub();
     let (mut arena, packets) = departures(11, 120);
-    let mut plan = Plan::default();
+    let mut plan = CipherPlan::default();
     let mut batch = world.nodes[A].device.tunnel().batch(world.now);
     for (place, len) in packets {
         let _ = batch.plan_seal(&mut plan, &arena, place, len);

@@ -59,7 +59,7 @@ fn a_shared_batch_comes_out_as_packet_by_packet() {
         let jobs = (0..workers).map(|worker| {
             let (crew, shared) = (Arc::clone(&crew), Arc::clone(&shared));
             let job = move || {
-                let carry = |work: Work<'_>| {
+                let carry = |work: CipherWork<'_>| {
                     shared.fetch_add(usize::from(crew.carry(work)), Ordering::Relaxed);
                 };
                 for seed in 0..8 {

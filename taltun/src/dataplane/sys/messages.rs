@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::address::{decode, encode, v4_addr};
-use crate::dataplane::runs::Run;
+use crate::dataplane::runs::DatagramRun;
 use crate::protocol::peer::{Endpoint, Local};
 
 /// Bytes for the control messages of one datagram: an `in6_pktinfo` and three integers, with
@@ -246,7 +246,7 @@ impl SendRing {
         &mut self,
         socket: BorrowedFd<'_>,
         arena: &[u8],
-        runs: &[Run],
+        runs: &[DatagramRun],
     ) -> io::Result<usize> {
         let count = runs.len().min(self.headers.len());
         for (at, run) in runs[..count].iter().enumerate() {
@@ -279,7 +279,12 @@ impl SendRing {
     }
 }
 
-fn write_control(header: &mut libc::msghdr, control: &mut Control, run: &Run, v6_socket: bool) {
+fn write_control(
+    header: &mut libc::msghdr,
+    control: &mut Control,
+    run: &DatagramRun,
+    v6_socket: bool,
+) {
     header.msg_control = control.0.as_mut_ptr().cast();
     header.msg_controllen = CONTROL_LEN as _;
     let mut used = 0;
@@ -412,9 +417,9 @@ mod tests {
     fn arriving(odd_tails: bool, lens: &[usize]) -> Vec<usize> {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let runs: Vec<Run> = lens
+        let runs: Vec<DatagramRun> = lens
             .iter()
-            .map(|&len| Run {
+            .map(|&len| DatagramRun {
                 start: 0,
                 len,
                 segment: 10.min(len),
@@ -461,12 +466,12 @@ mod tests {
             };
             let (sender, receiver) = (bound(), bound());
             let remote = SocketAddr::new(to.parse().unwrap(), receiver.local_addr().port());
-            let runs: Vec<Run> = [0, 1, 2, 0]
+            let runs: Vec<DatagramRun> = [0, 1, 2, 0]
                 .into_iter()
-                .map(|ecn| Run {
+                .map(|ecn| DatagramRun {
                     segment: 10,
                     ecn,
-                    ..Run::of_one(0, 20, Endpoint::from(remote))
+                    ..DatagramRun::of_one(0, 20, Endpoint::from(remote))
                 })
                 .collect();
             let v6 = sender.local_addr().is_ipv6();

@@ -9,7 +9,7 @@ use taltun_common::headers::{
 use zerocopy::IntoBytes;
 
 use crate::dataplane::offload::checksum::{Sum, pseudo_header};
-use crate::dataplane::runs::Run;
+use crate::dataplane::runs::DatagramRun;
 
 /// What Linux gives its own datagrams, as hop limit.
 const HOP_LIMIT: u8 = 64;
@@ -42,7 +42,7 @@ pub fn len(remote: &IpAddr) -> usize {
 /// written, when it is too large for the way or addresses of two families meet.
 ///
 /// It comes from our `port` and leaves with the run's hop limit, or with the usual one.
-pub fn write(frame: &mut [u8], way: &NextHop, port: u16, run: &Run) -> bool {
+pub fn write(frame: &mut [u8], way: &NextHop, port: u16, run: &DatagramRun) -> bool {
     let (remote, ecn) = (run.endpoint.remote, run.ecn);
     let Some((ethernet, packet)) = frame.split_at_mut_checked(ETHERNET_LEN) else {
         return false;
@@ -123,10 +123,10 @@ mod tests {
     use crate::dataplane::xsk::frame;
 
     /// A datagram to this peer with this hop limit.
-    fn run(remote: SocketAddr, hop_limit: Option<u8>) -> Run {
-        Run {
+    fn run(remote: SocketAddr, hop_limit: Option<u8>) -> DatagramRun {
+        DatagramRun {
             hop_limit,
-            ..Run::of_one(0, 0, remote.into())
+            ..DatagramRun::of_one(0, 0, remote.into())
         }
     }
 
@@ -193,7 +193,7 @@ mod tests {
     fn it_may_be_cut_and_says_what_it_should_of_congestion() {
         for (way, remote) in ways() {
             for ecn in 0..3 {
-                let run = Run {
+                let run = DatagramRun {
                     ecn,
                     ..run(remote, None)
                 };

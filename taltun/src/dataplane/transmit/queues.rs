@@ -65,13 +65,13 @@ impl TransmitQueue {
     }
 
     /// Lends up to `most` frames.
-    pub(super) fn lend<'a>(&'a self, tray: &'a mut FrameSlots, most: usize) -> LentFrames<'a> {
-        self.outlet.lend(tray, most)
+    pub(super) fn lend<'a>(&'a self, slots: &'a mut FrameSlots, most: usize) -> LentFrames<'a> {
+        self.outlet.lend(slots, most)
     }
 
     /// Has what was filled leave. How many that are, of the first ones.
-    pub(super) fn send(&self, loan: LentFrames<'_>, counters: &Counters) -> usize {
-        let sent = loan.publish();
+    pub(super) fn send(&self, frames: LentFrames<'_>, counters: &Counters) -> usize {
+        let sent = frames.publish();
         if sent == 0 {
             return 0;
         }

@@ -35,15 +35,15 @@ type Question = (IpAddr, Option<IpAddr>);
 /// Ways out by whichever interface.
 pub struct Routes {
     netlink: Netlink,
-    known: HashMap<Question, Known>,
+    known: HashMap<Question, CachedRoute>,
     /// The last one found, which often is the next one, too.
-    last: Option<(Question, Known)>,
+    last: Option<(Question, CachedRoute)>,
     may_ask: bool,
     now: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct CachedRoute {
     /// `None` when the socket has to send.
     way: Option<NextHop>,
     at: Instant,
@@ -90,7 +90,7 @@ impl Routes {
             if self.known.len() >= MOST {
                 self.known.clear();
             }
-            let known = Known { way, at: self.now };
+            let known = CachedRoute { way, at: self.now };
             self.known.insert(question, known);
             self.last = Some((question, known));
             return None;
@@ -291,7 +291,7 @@ mod tests {
         });
         let start = routes.now;
         for remote in &remotes {
-            let known = Known {
+            let known = CachedRoute {
                 way: Some(way),
                 at: start,
             };

@@ -11,7 +11,7 @@ use taltun_common::headers::ETHERNET_LEN;
 use super::headers::{self, NextHop};
 use super::queues::{TransmitQueue, TransmitQueues};
 use super::routes::Routes;
-use crate::dataplane::runs::{Run, Runs};
+use crate::dataplane::runs::{DatagramRun, DatagramRuns};
 use crate::dataplane::sys::xsk::{FrameSlots, LentFrames};
 use crate::dataplane::udp::Sender;
 use crate::protocol::peer::Endpoint;
@@ -29,15 +29,15 @@ pub struct Transmitter {
     /// The interface that was last asked about, and its transmit queue.
     last: Option<(u32, Option<usize>)>,
     planned: Vec<Planned>,
-    by_socket: Runs,
+    by_socket: DatagramRuns,
     /// Peers to whom large pieces go in this batch.
     bulk: Vec<Endpoint>,
-    tray: FrameSlots,
+    slots: FrameSlots,
 }
 
 /// A datagram that leaves by a transmit queue, if that has room.
 struct Planned {
-    run: Run,
+    run: DatagramRun,
     way: NextHop,
     /// Which of the transmit queues.
     queue: usize,
@@ -51,9 +51,9 @@ impl Transmitter {
             thread,
             last: None,
             planned: Vec::with_capacity(capacity),
-            by_socket: Runs::with_capacity(capacity),
+            by_socket: DatagramRuns::with_capacity(capacity),
             bulk: Vec::with_capacity(capacity),
-            tray: FrameSlots::with_capacity(capacity),
+            slots: FrameSlots::with_capacity(capacity),
         }
     }
 
@@ -63,7 +63,7 @@ impl Transmitter {
         queues: &TransmitQueues,
         sender: &mut Sender,
         arena: &[u8],
-        runs: &mut Runs,
+        runs: &mut DatagramRuns,
     ) {
         let Some(queues) = queues.now().filter(|_| self.begin()) else {
             return sender.send(arena, runs);
@@ -105,7 +105,7 @@ impl Transmitter {
     }
 
     /// Has a datagram leave by a transmit queue, if one is known that leads there; else false.
-    fn plan(&mut self, queues: &[TransmitQueue], run: Run) -> bool {
+    fn plan(&mut self, queues: &[TransmitQueue], run: DatagramRun) -> bool {
         let way = self.way(&run.endpoint);
         way.is_some_and(|way| self.plan_by(queues, run, way))
     }
@@ -114,7 +114,7 @@ impl Transmitter {
     pub(in crate::dataplane) fn plan_by(
         &mut self,
         queues: &[TransmitQueue],
-        run: Run,
+        run: DatagramRun,
         way: NextHop,
     ) -> bool {
         let Some(queue) = self.queue_of(queues, way.interface) else {
@@ -145,7 +145,7 @@ impl Transmitter {
     }
 
     /// Has a run leave by the socket.
-    pub(in crate::dataplane) fn plan_by_socket(&mut self, run: Run) {
+    pub(in crate::dataplane) fn plan_by_socket(&mut self, run: DatagramRun) {
         self.by_socket.push_run(run);
     }
 
@@ -169,13 +169,13 @@ impl Transmitter {
             if count == 0 {
                 continue;
             }
-            let mut loan = queue.lend(&mut self.tray, count);
+            let mut frames = queue.lend(&mut self.slots, count);
             for planned in of_queue() {
-                if !planned.fill(&mut loan, sender.port(), arena) {
+                if !planned.fill(&mut frames, sender.port(), arena) {
                     break;
                 }
             }
-            let sent = queue.send(loan, sender.counters());
+            let sent = queue.send(frames, sender.counters());
             for planned in of_queue().skip(sent) {
                 self.by_socket.push_run(planned.run);
             }
@@ -187,22 +187,22 @@ impl Transmitter {
 
 impl Planned {
     /// Copies it to a frame, behind its headers; false when there is none left.
-    fn fill(&self, loan: &mut LentFrames<'_>, port: u16, arena: &[u8]) -> bool {
-        let Run {
+    fn fill(&self, frames: &mut LentFrames<'_>, port: u16, arena: &[u8]) -> bool {
+        let DatagramRun {
             start,
             len,
             endpoint,
             ..
         } = self.run;
         let header = headers::len(&endpoint.remote.ip());
-        loan.fill(header + len, |frame| {
+        frames.fill(header + len, |frame| {
             frame[header..].copy_from_slice(&arena[start..start + len]);
             headers::write(frame, &self.way, port, &self.run)
         })
     }
 }
 
-fn is_small_and_alone(run: &Run) -> bool {
+fn is_small_and_alone(run: &DatagramRun) -> bool {
     run.segments() == 1 && run.len <= SMALL
 }
 
@@ -228,9 +228,9 @@ mod tests {
 
     use super::*;
 
-    fn run(len: usize, segment: usize) -> Run {
+    fn run(len: usize, segment: usize) -> DatagramRun {
         let remote: SocketAddr = "192.0.2.1:9".parse().unwrap();
-        Run {
+        DatagramRun {
             start: 0,
             len,
             segment,

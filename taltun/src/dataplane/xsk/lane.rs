@@ -11,7 +11,7 @@ use taltun_common::drops::DropReason;
 
 use super::frame;
 use crate::dataplane::inbound_batch::InboundBatch;
-use crate::dataplane::runs::{Run, Runs};
+use crate::dataplane::runs::{DatagramRun, DatagramRuns};
 use crate::dataplane::shared::Shared;
 use crate::dataplane::sys::xsk::{Handle, Packet, Queue, Statistics, Wait, Xsk, wait};
 use crate::dataplane::sys::{Bell, Received, StopSignal};
@@ -381,7 +381,7 @@ struct RelayPath<'a> {
 impl RelayPath<'_> {
     /// Splits what is relayed by how it leaves: in its frame, with its headers written; by
     /// another interface; or by the socket. Each keeps the order of the packets.
-    fn split(&mut self, arena: &mut [u8], relayed: &mut Runs, packets: &[Packet]) {
+    fn split(&mut self, arena: &mut [u8], relayed: &mut DatagramRuns, packets: &[Packet]) {
         let mut at = 0;
         for run in relayed.as_slice() {
             // The packet that this was opened in: it starts there or later, and no later
@@ -410,7 +410,7 @@ impl RelayPath<'_> {
     fn leave_in_frame(
         &mut self,
         arena: &mut [u8],
-        run: &Run,
+        run: &DatagramRun,
         way: &NextHop,
         packet: usize,
     ) -> bool {
