@@ -4,35 +4,21 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::declared::{self, settings};
 use super::{Config, Mode};
 
-/// What the host does for the tunnel beyond carrying its interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of the file of its own"
-)]
-pub struct HostSettings {
-    /// The mark on our datagrams that was asked for.
-    pub fwmark: Option<u32>,
-    /// The resolver that is used while the tunnel is up.
-    pub dns: Dns,
-    /// The kernel passes packets on between its interfaces.
-    pub ip_forward: bool,
-    /// Forwarded TCP connections announce no more than fits the tunnel.
-    pub mss_clamp: bool,
-    /// The vips are reached through the tunnel only.
-    pub protect_vip: bool,
-    /// `interface.relay`: whether packets between peers stay out of the kernel; by itself on a
-    /// server's.
-    pub relay: Option<bool>,
-    /// Nothing leaves but through the tunnel.
-    pub kill_switch: bool,
-    /// `nat.masquerade`, if it is on.
-    pub masquerade: Option<Masquerade>,
-    /// What rules are made with.
-    pub firewall: FirewallChoice,
-}
+declared::interface::declared! { settings! {
+    /// What the host does for the tunnel beyond carrying its interface.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    #[allow(
+        clippy::struct_excessive_bools,
+        reason = "each is a switch of the file of its own"
+    )]
+    pub struct HostSettings {
+        /// `nat.masquerade`, if it is on.
+        pub masquerade: Option<Masquerade>,
+    }
+} }
 
 /// `interface.dns`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

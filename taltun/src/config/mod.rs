@@ -3,7 +3,7 @@
 //! The types here can only hold what Taltun can run; reading and refusing TOML is in the
 //! modules below. A file becomes a `Document` (sections and values that know their line),
 //! then a `Draft` (each value understood), and the `rules` make the [`Config`] of it. What keys
-//! there are is in [`keys`].
+//! there are is in [`declared`] and [`keys`].
 
 // What comes from outside must not be able to make anything here panic.
 #![cfg_attr(
@@ -11,6 +11,7 @@
     warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
 )]
 
+mod declared;
 mod dns_routes;
 mod document;
 mod draft;
@@ -27,6 +28,7 @@ mod read;
 #[cfg(test)]
 mod reference;
 mod rules;
+mod setting;
 mod suggest;
 mod syntax;
 #[cfg(test)]
@@ -40,6 +42,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use declared::settings;
 pub use dns_routes::{DnsRoutes, Domain};
 pub use error::ConfigError;
 pub(crate) use host::marks_for;
@@ -148,22 +151,18 @@ pub enum Endpoint {
 /// are the right tool.
 pub const MAX_BANS: usize = 10_000;
 
-/// `[accel]`: what the eBPF programs are asked to do.
-#[derive(Debug, Clone)]
-pub struct Accel {
-    /// Interfaces to attach to; empty means: find them.
-    pub interfaces: Vec<String>,
-    /// How to attach.
-    pub xdp: XdpMode,
-    /// Where frames go to AF_XDP sockets.
-    pub af_xdp: AfXdp,
-    /// Outer sources whose datagrams are dropped.
-    pub deny: Vec<IpNet>,
-    /// Inner sources whose packets are dropped.
-    pub deny_inner: Vec<IpNet>,
-    /// Handshake initiations a second that one source may send.
-    pub handshakes_per_second: u32,
-}
+declared::accel::declared! { settings! {
+    /// `[accel]`: what the eBPF programs are asked to do.
+    #[derive(Debug, Clone)]
+    pub struct Accel {
+        /// Interfaces to attach to; empty means: find them.
+        pub interfaces: Vec<String>,
+        /// Outer sources whose datagrams are dropped.
+        pub deny: Vec<IpNet>,
+        /// Inner sources whose packets are dropped.
+        pub deny_inner: Vec<IpNet>,
+    }
+} }
 
 /// `accel.xdp`: how the XDP program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,22 +188,9 @@ pub enum AfXdp {
     Off,
 }
 
-/// `[dataplane]`: what the workers use of what the kernel offers. Each switch is for a
-/// kernel that gets it wrong; where a kernel has none of it, it is off by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dataplane {
-    /// Take and give whole pieces of streams at the TUN instead of packets.
-    pub tun_offload: bool,
-    /// Send many datagrams as one (`UDP_SEGMENT`).
-    pub udp_gso: bool,
-    /// Receive many datagrams as one (`UDP_GRO`).
-    pub udp_gro: bool,
-    /// Workers, 1 to 64; `None` for as many as fit the machine.
-    pub workers: Option<usize>,
-    /// Threads that share the cipher work of large batches, 0 to 64; `None` for as many as
-    /// fit the machine.
-    pub crypto_threads: Option<usize>,
-    /// Microseconds that a worker goes on looking for packets before it sleeps, 0 to
-    /// 1,000. Buys latency with CPU time.
-    pub busy_poll_us: u32,
-}
+declared::dataplane::declared! { settings! {
+    /// `[dataplane]`: what the workers use of what the kernel offers. Each switch is for a
+    /// kernel that gets it wrong; where a kernel has none of it, it is off by itself.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Dataplane {}
+} }

@@ -1,8 +1,9 @@
 //! Reads a file into a `Draft`, section by section. What isn't given is read from the default
 //! that its key declares, by the same lines.
 //!
-//! Each section's settings are made whole at once, so that a field that nobody fills doesn't
-//! compile; that each key is read is held by the tests of `keys`.
+//! Keys that are settings by themselves are read as they are declared. Each section's settings are
+//! made whole at once, so that a field that nobody fills doesn't compile; that each key is read is
+//! held by the tests of `keys`.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -13,12 +14,28 @@ use super::document::{Document, Field, Section};
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
 use super::keys::{self, Key, accel, dataplane, dns_routes, interface, nat, peers, udpgw};
-use super::{Accel, Dataplane, Dns, Hooks, HostSettings, MAX_BANS, Masquerade, Udpgw};
-use super::{permissions, values};
+use super::setting::{Setting, parse_with};
+use super::{Accel, Dataplane, Hooks, HostSettings, MAX_BANS, Masquerade, Udpgw};
+use super::{declared, permissions, values};
 use crate::crypto::{PresharedKey, PrivateKey};
 
 /// The largest file with a key, bytes.
 const LARGEST_KEY: u64 = 64 << 10;
+
+/// Reads the settings of a section that are keys by themselves, with the fields that are given
+/// besides.
+macro_rules! read {
+    (
+        { $given:ident, $keys:ident, $struct:ident { $($others:tt)* } }
+        $section:literal;
+        $($key:ident $(=> $setting:ident: $type:ty)? { $($declared:tt)* })*
+    ) => {
+        $struct {
+            $($($setting: Setting::read($given, &$keys::$key)?,)?)*
+            $($others)*
+        }
+    };
+}
 
 /// What `document`, the contents of `file`, says.
 pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigError> {
@@ -80,30 +97,11 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
 }
 
 fn host(section: &Section, nat: &Section) -> Result<HostSettings, ConfigError> {
-    let fwmark = section.get(&interface::FWMARK);
-    let relay = section.get(&interface::RELAY);
-    Ok(HostSettings {
-        fwmark: fwmark.map(|field| field.integer()).transpose()?,
-        dns: dns(&section.value(&interface::DNS)?)?,
-        ip_forward: section.value(&interface::IP_FORWARD)?.boolean()?,
-        mss_clamp: section.value(&interface::MSS_CLAMP)?.boolean()?,
-        protect_vip: section.value(&interface::PROTECT_VIP)?.boolean()?,
-        kill_switch: section.value(&interface::KILL_SWITCH)?.boolean()?,
-        relay: relay.map(|field| field.boolean()).transpose()?,
-        firewall: one(section, &interface::FIREWALL, values::word)?,
-        masquerade: masquerade(nat)?,
-    })
-}
-
-fn dns(field: &Field) -> Result<Dns, ConfigError> {
-    let mut dns = Dns::default();
-    for item in field.list()? {
-        match parse_with(&item, values::dns)? {
-            values::DnsItem::Server(server) => dns.servers.push(server),
-            values::DnsItem::Search(domain) => dns.search.push(domain),
-        }
-    }
-    Ok(dns)
+    let masquerade = masquerade(nat)?;
+    let host = declared::interface::declared! { read! {
+        section, interface, HostSettings { masquerade, }
+    } };
+    Ok(host)
 }
 
 fn hooks(section: &Section) -> Result<Hooks, ConfigError> {
@@ -216,31 +214,19 @@ fn peer(section: &Section, warnings: &mut Vec<String>) -> Result<PeerDraft, Conf
 fn accel(section: &Section, warnings: &mut Vec<String>) -> Result<Accel, ConfigError> {
     section.allow_only()?;
     let interfaces = section.value(&accel::INTERFACES)?.list()?;
-    let handshakes = section.value(&accel::HANDSHAKES_PER_SECOND)?;
-    Ok(Accel {
-        interfaces: plain(each(interfaces, values::link_name)?),
-        xdp: one(section, &accel::XDP, values::word)?,
-        af_xdp: one(section, &accel::AF_XDP, values::word)?,
-        deny: denied(&section.value(&accel::DENY)?, warnings)?,
-        deny_inner: denied(&section.value(&accel::DENY_INNER)?, warnings)?,
-        handshakes_per_second: handshakes.integer()?,
-    })
+    let interfaces = plain(each(interfaces, values::link_name)?);
+    let deny = denied(&section.value(&accel::DENY)?, warnings)?;
+    let deny_inner = denied(&section.value(&accel::DENY_INNER)?, warnings)?;
+    let accel = declared::accel::declared! { read! {
+        section, accel, Accel { interfaces, deny, deny_inner, }
+    } };
+    Ok(accel)
 }
 
 fn dataplane(section: &Section) -> Result<Dataplane, ConfigError> {
     section.allow_only()?;
-    let threads = |key| match section.get(key) {
-        Some(field) => Ok(Some(field.integer()? as usize)),
-        None => Ok(None),
-    };
-    Ok(Dataplane {
-        tun_offload: section.value(&dataplane::TUN_OFFLOAD)?.boolean()?,
-        udp_gso: section.value(&dataplane::UDP_GSO)?.boolean()?,
-        udp_gro: section.value(&dataplane::UDP_GRO)?.boolean()?,
-        workers: threads(&dataplane::WORKERS)?,
-        crypto_threads: threads(&dataplane::CRYPTO_THREADS)?,
-        busy_poll_us: section.value(&dataplane::BUSY_POLL_US)?.integer()?,
-    })
+    let dataplane = declared::dataplane::declared! { read! { section, dataplane, Dataplane {} } };
+    Ok(dataplane)
 }
 
 fn dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {
@@ -274,8 +260,6 @@ fn dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {
 
 fn udpgw(section: &Section, warnings: &mut Vec<String>) -> Result<UdpgwDraft, ConfigError> {
     section.allow_only()?;
-    let number = |key| section.value(key)?.integer();
-    let switch = |key| section.value(key)?.boolean();
     let field = section.value(&udpgw::LISTEN_ADDR)?;
     let listen = each(field.one_or_list()?, values::udpgw_listen)?;
     if listen.is_empty() {
@@ -284,26 +268,12 @@ fn udpgw(section: &Section, warnings: &mut Vec<String>) -> Result<UdpgwDraft, Co
              leave out [udpgw]",
         ));
     }
-    let allow = networks(section.value(&udpgw::ALLOW)?.list()?, warnings)?;
-    let deny = networks(section.value(&udpgw::DENY)?.list()?, warnings)?;
-    Ok(UdpgwDraft {
-        listen,
-        rest: Udpgw {
-            listen: Vec::new(),
-            max_clients: number(&udpgw::MAX_CLIENTS)?,
-            max_connections: number(&udpgw::MAX_CONNECTIONS_FOR_CLIENT)?,
-            client_timeout: number(&udpgw::CLIENT_TIMEOUT)?,
-            udp_timeout: number(&udpgw::UDP_TIMEOUT)?,
-            tcp_buffer: number(&udpgw::TCP_BUFFER)?,
-            udp_buffer: number(&udpgw::UDP_BUFFER)?,
-            tcp_nodelay: switch(&udpgw::TCP_NODELAY)?,
-            keepalive: switch(&udpgw::KEEPALIVE)?,
-            udp_mtu: number(&udpgw::UDP_MTU)? as u16,
-            allow: plain(allow),
-            deny: plain(deny),
-            workers: number(&udpgw::WORKERS)? as u16,
-        },
-    })
+    let allow = plain(networks(section.value(&udpgw::ALLOW)?.list()?, warnings)?);
+    let deny = plain(networks(section.value(&udpgw::DENY)?.list()?, warnings)?);
+    let rest = declared::udpgw::declared! { read! { section, udpgw, Udpgw {
+        listen: Vec::new(), allow, deny,
+    } } };
+    Ok(UdpgwDraft { listen, rest })
 }
 
 /// The networks of a deny list.
@@ -369,13 +339,6 @@ fn each<T>(
             })
         })
         .collect()
-}
-
-fn parse_with<T, E: Display>(
-    field: &Field,
-    parse: impl Fn(&str) -> Result<T, E>,
-) -> Result<T, ConfigError> {
-    parse(field.string()?).map_err(|message| field.spot().error(message))
 }
 
 fn plain<T>(written: Vec<Written<T>>) -> Vec<T> {

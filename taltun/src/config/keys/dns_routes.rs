@@ -1,54 +1,9 @@
-//! The keys of `[dns_routes]`.
+//! The keys of `[dns_routes]` as `declared/dns_routes.rs` has them, and what compares their values.
 
 use super::{Key, Kind, Reload, keys};
 use crate::config::{Config, DnsRoutes};
 
-keys! { "dns_routes";
-    DOMAINS {
-        name: "domains",
-        also: &[],
-        kind: Kind::List,
-        default: "",
-        example: "[\"example.com\", \"*.example.org\"]",
-        reload: Reload::Live,
-        same: |old, new| both(old, new, |old, new| old.domains == new.domains),
-        english: "`example.com` is that name alone, `*.example.net` all names below it. Required.",
-        spanish: "`example.com` es solo ese nombre, `*.example.net` todos los que cuelgan de él. Obligatoria.",
-    }
-    VIA {
-        name: "via",
-        also: &[],
-        kind: Kind::Text,
-        default: "",
-        example: "\"office\"",
-        reload: Reload::Live,
-        same: |old, new| both(old, new, |old, new| old.via == new.via),
-        english: "The peer, by its name or public key, that their addresses are reached through. Required.",
-        spanish: "El par, por su nombre o clave pública, por el que se alcanzan sus direcciones. Obligatoria.",
-    }
-    UPSTREAM {
-        name: "upstream",
-        also: &[],
-        kind: Kind::TextOrList,
-        default: "",
-        example: "\"192.0.2.54\"",
-        reload: Reload::Live,
-        same: |old, new| both(old, new, |old, new| old.upstream == new.upstream),
-        english: "Name servers that all questions are passed on to, the first one first. Required.",
-        spanish: "Servidores de nombres a los que se pasan todas las preguntas, por orden. Obligatoria.",
-    }
-    KEEP_SECONDS {
-        name: "keep_seconds",
-        also: &[],
-        kind: Kind::Number(0, 604_800),
-        default: "3600",
-        example: "60",
-        reload: Reload::Live,
-        same: |old, new| both(old, new, |old, new| old.keep == new.keep),
-        english: "Seconds that an address stays beyond its TTL, for connections that last.",
-        spanish: "Segundos que una dirección permanece más allá de su TTL, para las conexiones que duran.",
-    }
-}
+crate::config::declared::dns_routes::declared! { keys! {} }
 
 /// Compares the sections where both files have one: whether they do is told by itself.
 fn both(old: &Config, new: &Config, same: fn(&DnsRoutes, &DnsRoutes) -> bool) -> bool {

@@ -1,11 +1,9 @@
-//! The keys of a configuration, each declared once, by section: its name, what its value may be,
-//! its default, what other programs call it, what it does in the words of both manuals, and
-//! whether a reload takes it over.
+//! The keys of a configuration, made of what [`declared`](super::declared) says about each.
 //!
-//! All else comes from the declarations: the reader takes ranges, words and defaults from them,
-//! unknown keys are refused by them, `check` suggests from them, the manual's reference is
-//! written from them, and a reload compares two configurations by them. `tests` goes through all
-//! of them, and fails for a key that nobody reads or compares.
+//! The reader takes ranges, words and defaults from them, unknown keys are refused by them, `check`
+//! suggests from them, the manual's reference is written from them, and a reload compares two
+//! configurations by them. `tests` goes through all of them, and fails for a key that nobody reads
+//! or compares.
 
 pub mod accel;
 pub mod dataplane;
@@ -45,6 +43,9 @@ pub struct Key {
     pub example: &'static str,
     /// Whether a running tunnel takes over another value.
     pub reload: Reload,
+    /// Whether a comment in somebody's wg-quick file may set it: nothing may that runs a program
+    /// as root, or reads a file.
+    pub in_comments: bool,
     /// Whether two configurations have the same value.
     pub same: fn(&Config, &Config) -> bool,
     /// What it does, in English.
@@ -96,14 +97,36 @@ pub struct Section {
     pub spanish: &'static str,
 }
 
-/// Declares the keys of a section: a static for each, and a list of all.
+/// Makes the keys of a section from their declarations: a static for each, and a list of all.
+/// A key that is a setting by itself is compared by that, as the module's
+/// `compare` does it.
 macro_rules! keys {
-    ($section:literal; $($key:ident { $($field:ident: $value:expr,)* })*) => {
+    ({} $section:literal; $($key:ident $(=> $setting:ident: $type:ty)? {
+        name: $name:expr,
+        also: $also:expr,
+        kind: $kind:expr,
+        default: $default:expr,
+        example: $example:expr,
+        reload: $reload:expr,
+        in_comments: $in_comments:expr,
+        $(same: $same:expr,)?
+        english: $english:expr,
+        spanish: $spanish:expr,
+    })*) => {
         $(
-            #[doc = concat!("`", stringify!($key), "` of this section.")]
+            #[doc = concat!("`", $name, "` of this section.")]
             pub static $key: Key = Key {
                 section: $section,
-                $($field: $value,)*
+                name: $name,
+                also: $also,
+                kind: $kind,
+                default: $default,
+                example: $example,
+                reload: $reload,
+                in_comments: $in_comments,
+                same: keys!(@same $($setting)? $(= $same)?),
+                english: $english,
+                spanish: $spanish,
                 parsed: std::sync::OnceLock::new(),
             };
         )*
@@ -111,6 +134,10 @@ macro_rules! keys {
         /// All of them, in the order of the reference.
         pub(super) static KEYS: &[&Key] = &[$(&$key),*];
     };
+    (@same $setting:ident) => {
+        |old, new| compare(old, new, |old, new| old.$setting == new.$setting)
+    };
+    (@same = $same:expr) => { $same };
 }
 use keys;
 

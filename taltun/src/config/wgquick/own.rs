@@ -6,20 +6,6 @@
 
 use crate::config::keys;
 
-/// Keys that run a program as root, or read a file.
-const NEVER: &[&str] = &[
-    "before_up",
-    "on_up",
-    "on_down",
-    "after_down",
-    "on_peer_up",
-    "on_peer_down",
-    "shell",
-    "private_key",
-    "private_key_file",
-    "key",
-];
-
 /// What a comment says.
 pub(super) enum Own {
     /// The header of a section that wg-quick doesn't have.
@@ -48,7 +34,7 @@ pub(super) fn read(text: &str, section: &str) -> Own {
     let (Some((key, value)), None) = (entries.next(), entries.next()) else {
         return Own::Refused("it is not one setting");
     };
-    if NEVER.contains(&key.as_str()) {
+    if keys::all().any(|known| known.name == key && !known.in_comments) {
         return Own::Refused(
             "a comment may not run programs or name files; write it into the outcome by hand if \
              you trust it",
@@ -92,6 +78,8 @@ mod tests {
             ("on_peer_up = \"reboot\"", "interface"),
             ("shell = \"bash\"", "interface"),
             ("private_key_file = \"/etc/shadow\"", "interface"),
+            ("private_key = \"x\"", "interface"),
+            ("on_peer_down = \"reboot\"", "peers"),
             ("name = \"\"\"", "peers"),
             ("routes = [", "interface"),
             ("interface.on_up = \"reboot\"", "interface"),
@@ -103,6 +91,16 @@ mod tests {
             ("[interface.x]", ""),
         ] {
             assert!(matches!(read(text, section), Own::Refused(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_key_that_is_named_like_a_command_or_a_file_may_stand_in_a_comment() {
+        for key in keys::all().filter(|key| key.in_comments) {
+            let name = key.name;
+            let runs = ["on_", "before_", "after_"];
+            let is_command = runs.iter().any(|start| name.starts_with(start));
+            assert!(!is_command && !name.ends_with("_file"), "{name}");
         }
     }
 }

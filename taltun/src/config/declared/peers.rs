@@ -1,0 +1,91 @@
+//! The keys of `[peers]`.
+
+macro_rules! declared {
+    ($then:ident! { $($with:tt)* }) => { $then! { { $($with)* } "peers";
+        NAME {
+            name: "name",
+            also: &[],
+            kind: Kind::Text,
+            default: "",
+            example: "\"ana\"",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.name == new.name),
+            english: "What to call it in place of its key.",
+            spanish: "Cómo llamarlo en lugar de por su clave.",
+        }
+        PUBLIC_KEY {
+            name: "public_key",
+            also: &["key", "pubkey"],
+            kind: Kind::Text,
+            default: "",
+            example: "\"+V5zPSr0c2ZCLE2pgR9dR1gNyBA/e4Ylq5209D6xuV0=\"",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.public_key == new.public_key),
+            english: "Its public key, base64 or hexadecimal. Required.",
+            spanish: "Su clave pública, en base64 o hexadecimal. Obligatoria.",
+        }
+        PRESHARED_KEY {
+            name: "preshared_key",
+            also: &["psk", "secret", "sharedkey"],
+            kind: Kind::Text,
+            default: "",
+            example: "\"N6uHQWBlcXDSXySW73QVHVcuVbdAeV4f89nTvZRlAGg=\"",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.preshared_key == new.preshared_key),
+            english: "A secret that the two sides share besides, the same in both files.",
+            spanish: "Un secreto que además comparten ambos lados, igual en los dos ficheros.",
+        }
+        VIP {
+            name: "vip",
+            also: ADDRESSES,
+            kind: Kind::TextOrList,
+            default: "",
+            example: "\"10.0.0.9\"",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.vip == new.vip),
+            english: "Its own address in the tunnel, without a prefix length; always allowed.",
+            spanish: "Su dirección dentro del túnel, sin prefijo; siempre permitida.",
+        }
+        ENDPOINT {
+            name: "endpoint",
+            also: &["remote", "host", "server"],
+            kind: Kind::Text,
+            default: "",
+            example: "\"203.0.113.1:9000\"",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.endpoint == new.endpoint),
+            english: "Where it is, `HOST:PORT`. A name is looked up, and again when nobody answers.",
+            spanish: "Dónde está, `HOST:PUERTO`. Un nombre se resuelve, y otra vez cuando nadie responde.",
+        }
+        ALLOWED_IPS {
+            name: "allowed_ips",
+            also: &["networks", "subnets", "allowed", "nets"],
+            kind: Kind::List,
+            default: "[]",
+            example: "[\"192.168.50.0/24\"]",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.allowed_ips == new.allowed_ips),
+            english: "Networks behind it: what may come from it, and what is sent to it.",
+            spanish: "Redes detrás de él: lo que puede venir de él y lo que se le envía.",
+        }
+        PERSISTENT_KEEPALIVE {
+            name: "persistent_keepalive",
+            also: &["keepalive", "keepaliveinterval"],
+            kind: Kind::Number(0, 65_535),
+            default: "0",
+            example: "25",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.persistent_keepalive == new.persistent_keepalive),
+            english: "Seconds between packets that keep a NAT's mapping alive; 0 for none.",
+            spanish: "Segundos entre los paquetes que mantienen viva la asociación de un NAT; 0 para ninguno.",
+        }
+    } };
+}
+pub(in crate::config) use declared;
