@@ -1,7 +1,7 @@
 //! Carrying out a reload: changing the running tunnel from what it is now, with what came by
 //! way of `wg`, to what the configuration says by now.
 //!
-//! What can fail comes first, as [steps](Step) that are undone in turn when a later one fails.
+//! What can fail comes first, as [steps](super::steps) that are undone in turn when a later one fails.
 //! All else can't fail, and follows in the order in which peers keep what they have.
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::plan::{self, NOTHING, Plan};
 use super::reader::Compared;
+use super::steps::{self, Step, StepTarget};
 use crate::accel::Shield;
 use crate::config::{self, Config, Interface};
 use crate::control::bans::Bans;
@@ -50,23 +51,6 @@ pub(in crate::control) struct Done {
     pub greeted: Vec<config::Peer>,
     /// Whether our own key is another, so that all sessions have ended.
     pub is_new_key: bool,
-}
-
-/// A change that can fail, and that can be undone.
-#[derive(Debug)]
-enum Step {
-    /// The host's routes into the tunnel.
-    Routes {
-        before: Box<Interface>,
-        after: Box<Interface>,
-        /// Where peers are, which routes lead around.
-        endpoints: Vec<IpAddr>,
-    },
-    /// Where we listen.
-    Listen {
-        before: SocketAddr,
-        after: SocketAddr,
-    },
 }
 
 impl Reload<'_> {
@@ -148,8 +132,7 @@ impl Reload<'_> {
         }
     }
 
-    /// Does what can fail: all of it, or nothing. Tells what became of the gateway, whose turn is
-    /// last: to undo it would close its clients.
+    /// Does what can fail: all of it, or nothing. Tells what became of the gateway.
     async fn take_steps(
         &mut self,
         new: &Config,
@@ -159,27 +142,12 @@ impl Reload<'_> {
         // Gone through only where it is needed: they may be many.
         let endpoints = || self.endpoints(peers);
         let steps = Step::between(&self.config.interface, &new.interface, endpoints);
-        let mut done: Vec<Step> = Vec::new();
-        for step in steps {
-            if let Err(reason) = step.take(self, host).await {
-                self.undo(done, host).await;
-                return Err(reason);
-            }
-            done.push(step);
-        }
-        let tunnel = self.device.tunnel();
-        let settings = new.udpgw.as_ref();
-        let followed = self.gateway.follow(settings, &new.interface, tunnel).await;
-        if followed.is_err() {
-            self.undo(done, host).await;
-        }
-        followed
-    }
-
-    async fn undo(&mut self, done: Vec<Step>, host: &mut Option<Host>) {
-        for step in done.into_iter().rev() {
-            step.undo(self, host).await;
-        }
+        let mut running = Running {
+            reload: self,
+            host,
+            new,
+        };
+        steps::take(steps, &mut running).await
     }
 
     /// Our own key and the peers. What somebody gains is let through before, what nobody has
@@ -251,73 +219,37 @@ impl Reload<'_> {
     }
 }
 
-impl Step {
-    /// Those that lead from one configuration to another.
-    fn between(
-        before: &Interface,
-        after: &Interface,
-        endpoints: impl FnOnce() -> Vec<IpAddr>,
-    ) -> Vec<Self> {
-        let mut steps = Vec::new();
-        if before.routes != after.routes {
-            let routes = before.routes.clone();
-            steps.push(Self::Routes {
-                before: Box::new(Interface {
-                    routes,
-                    ..after.clone()
-                }),
-                after: Box::new(after.clone()),
-                endpoints: endpoints(),
-            });
-        }
-        steps.push(Self::Listen {
-            before: before.local_addr,
-            after: after.local_addr,
-        });
-        steps
-    }
-
-    async fn take(&self, reload: &mut Reload<'_>, host: &mut Option<Host>) -> Result<(), String> {
-        match self {
-            Self::Routes {
-                before,
-                after,
-                endpoints,
-            } => {
-                let Some(host) = host else { return Ok(()) };
-                let changed = host.change_routes(&before.routes, after, endpoints).await;
-                changed.map_err(|error| format!("interface.routes: {error}"))
-            }
-            Self::Listen { after, .. } => reload.listen(*after).map_err(|error| {
-                format!("interface.local_addr: cannot listen on {after}: {error}")
-            }),
-        }
-    }
-
-    /// Puts back what was there before.
-    async fn undo(self, reload: &mut Reload<'_>, host: &mut Option<Host>) {
-        match self {
-            Self::Routes {
-                before,
-                after,
-                endpoints,
-            } => {
-                if let Some(host) = host {
-                    // They were there before.
-                    let _ = host.change_routes(&after.routes, &before, &endpoints).await;
-                }
-            }
-            Self::Listen { before, .. } => {
-                let _ = reload.listen(before);
-            }
-        }
-    }
+/// The running tunnel, as the steps change it.
+struct Running<'r, 'a> {
+    reload: &'r mut Reload<'a>,
+    host: &'r mut Option<Host>,
+    new: &'r Config,
 }
 
-impl Reload<'_> {
-    fn listen(&mut self, address: SocketAddr) -> std::io::Result<()> {
-        let configured = &mut self.config.interface.local_addr;
-        self.data_plane.listen(address, configured, self.shield)
+impl StepTarget for Running<'_, '_> {
+    async fn change_routes(
+        &mut self,
+        from: &[IpNet],
+        to: &Interface,
+        endpoints: &[IpAddr],
+    ) -> Result<(), String> {
+        let Some(host) = self.host else { return Ok(()) };
+        let changed = host.change_routes(from, to, endpoints).await;
+        changed.map_err(|error| error.to_string())
+    }
+
+    fn listen(&mut self, address: SocketAddr) -> Result<(), String> {
+        let reload = &mut *self.reload;
+        let configured = &mut reload.config.interface.local_addr;
+        let listening = reload.data_plane.listen(address, configured, reload.shield);
+        listening.map_err(|error| error.to_string())
+    }
+
+    async fn follow_gateway(&mut self) -> Result<Option<String>, String> {
+        let tunnel = self.reload.device.tunnel();
+        let (settings, interface) = (self.new.udpgw.as_ref(), &self.new.interface);
+        let gateway = &mut *self.reload.gateway;
+        gateway.follow(settings, interface, tunnel).await
     }
 }
 
