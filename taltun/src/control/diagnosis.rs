@@ -9,7 +9,7 @@ use std::time::Duration;
 use taltun_common::drops::DropReason;
 
 use super::icmp::{Icmp, Undelivered};
-use super::peer_log::{Cause, PeerLog};
+use super::peer_log::{Cause, PeerLog, Strangers};
 use super::peers::Peers;
 use super::suspicions::{Heard, Suspicions, Verdict};
 use crate::accel::Shield;
@@ -31,6 +31,7 @@ const MOST_MISLED: usize = 256;
 #[derive(Debug)]
 pub(super) struct Diagnosis {
     log: PeerLog,
+    strangers: Strangers,
     icmp: Icmp,
     /// Where the kernel refused to send, and why, until that is told.
     not_sent: HashMap<SocketAddr, i32>,
@@ -46,6 +47,7 @@ impl Diagnosis {
     pub(super) fn start() -> Self {
         Self {
             log: PeerLog::default(),
+            strangers: Strangers::default(),
             icmp: Icmp::listen(),
             not_sent: HashMap::new(),
             suspicions: Suspicions::default(),
@@ -61,14 +63,14 @@ impl Diagnosis {
 
     /// Unknown keys that tried, the last one first.
     pub(super) fn unknown_keys(&self, now: Time) -> Vec<UnknownKey> {
-        self.log.unknown_keys(now)
+        self.strangers.unknown_keys(now)
     }
 
     /// Takes note of what the device says about a peer, or a stranger.
     pub(super) fn note(&mut self, event: &Event, device: &Device, peers: &Peers, now: Time) {
         let log = &mut self.log;
         let id = match *event {
-            Event::UnknownKey(key, from) => return log.unknown_key(key, from, now),
+            Event::UnknownKey(key, from) => return self.strangers.unknown_key(key, from, now),
             Event::HandshakeFinished(id)
             | Event::Moved(id)
             | Event::Unanswered(id, _)
@@ -115,7 +117,7 @@ impl Diagnosis {
 
     /// A handshake message came from here that is for another public key than ours.
     pub(super) fn misled(&mut self, source: IpAddr, now: Time) {
-        self.log.misled(source, now);
+        self.strangers.misled(source, now);
     }
 
     /// The name of a peer's endpoint was looked up.
@@ -147,6 +149,7 @@ impl Diagnosis {
     /// on.
     pub(super) fn each_second(&mut self, port: u16, device: &mut Device, peers: &Peers, now: Time) {
         self.log.tick(now);
+        self.strangers.tick(now);
         self.judge(device, peers, now);
         let causes = self.causes(port);
         self.suspect(&causes, device);
@@ -163,7 +166,7 @@ impl Diagnosis {
         now: Time,
     ) {
         for source in gate.take_misled() {
-            self.log.misled(source, now);
+            self.strangers.misled(source, now);
         }
         let is_early = self
             .looked_for_misled
@@ -178,7 +181,7 @@ impl Diagnosis {
         self.looked_for_misled = Some(now);
         for source in shield.sources(Layer::Outer, MOST_MISLED) {
             if source.reason == Some(DropReason::Mac1) && !source.addr.is_unspecified() {
-                self.log.misled(source.addr, now);
+                self.strangers.misled(source.addr, now);
             }
         }
     }

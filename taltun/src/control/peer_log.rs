@@ -1,139 +1,32 @@
 //! What happens to peers, as lines of the log, and what keeps one from a handshake, for
 //! `status`: who came, from where, and why somebody doesn't.
 //!
-//! What peers do is told for each of them; what strangers do can be made up at any rate, and
-//! is told a few times a minute.
+//! What peers do is told for each of them; what [`Strangers`] do a few times a minute.
 
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+mod cause;
+mod strangers;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+pub(super) use self::cause::Cause;
+pub(super) use self::strangers::Strangers;
 use super::window::Window;
 use crate::crypto::PublicKey;
 use crate::protocol::time::Time;
-use crate::report::{Problem, ProblemCause, UnknownKey};
+use crate::report::Problem;
 
-/// Lines a minute about peers: more than a person reads, and few enough for any disk.
-const PEER_LINES: u64 = 300;
-/// Lines a minute about strangers.
-const STRANGER_LINES: u64 = 10;
-/// Unknown keys, and sources with a wrong key of ours, that are remembered.
-const STRANGERS: usize = 16;
+/// Lines a minute: more than a person reads, and few enough for any disk.
+const LINES: u64 = 300;
 /// A handshake this long after the last one is news; a renewal isn't.
 const SILENCE: Duration = Duration::from_secs(180);
 /// A problem is told again after this long.
 const AGAIN: Duration = Duration::from_secs(600);
 /// Two of a kind that are further apart have nothing to do with each other.
 const ROW: Duration = Duration::from_secs(30);
-
-/// Why there is no handshake.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// The answer to our initiation is for another preshared key.
-    PresharedKey,
-    /// It takes none of our answers.
-    NotConfirmed,
-    /// An ICMP message said that nobody has the port.
-    PortClosed,
-    /// An ICMP message said that there is no way, or that it is forbidden.
-    Unreachable(&'static str),
-    /// The kernel didn't send.
-    NotSent(String),
-    /// The name of its endpoint can't be looked up, and why.
-    NotResolved(String),
-    /// Nothing came back.
-    NoAnswer,
-    /// It isn't any more where it was heard last, as this shows, and that is all that is known
-    /// of where it may be.
-    Away(&'static str),
-}
-
-impl Cause {
-    /// As `status` has it.
-    fn reported(&self) -> ProblemCause {
-        match self {
-            Self::PresharedKey => ProblemCause::PresharedKey,
-            Self::NotConfirmed => ProblemCause::NotConfirmed,
-            Self::PortClosed => ProblemCause::PortClosed,
-            Self::Unreachable(_) => ProblemCause::Unreachable,
-            Self::NotSent(_) => ProblemCause::NotSent,
-            Self::NotResolved(_) => ProblemCause::NotResolved,
-            Self::NoAnswer => ProblemCause::NoAnswer,
-            Self::Away(_) => ProblemCause::Away,
-        }
-    }
-
-    /// What the same means of a peer that was heard there before, where the configuration
-    /// doesn't say where it is.
-    fn of_roaming(self) -> Self {
-        match self {
-            Self::PortClosed => Self::Away("ICMP: port unreachable"),
-            Self::Unreachable("host unreachable") => Self::Away("ICMP: host unreachable"),
-            Self::Unreachable("address unreachable") => Self::Away("ICMP: address unreachable"),
-            Self::NoAnswer => Self::Away("no answer"),
-            other => other,
-        }
-    }
-
-    /// What happened and what to do.
-    fn message(&self) -> String {
-        match self {
-            Self::PresharedKey => {
-                "it answers, but with another preshared key; give both sides the \
-                                   same preshared_key, or none"
-                    .to_owned()
-            }
-            Self::NotConfirmed => {
-                "it starts over although it was answered: it has another preshared key, or our \
-                 answers don't reach it (a firewall there or on the way)"
-                    .to_owned()
-            }
-            Self::PortClosed => "nobody listens at that port (ICMP: port unreachable); start the \
-                                 other side, or mend the port of its endpoint"
-                .to_owned(),
-            Self::Unreachable(what) => {
-                format!(
-                    "it can't be reached (ICMP: {what}); look at routes and firewalls on the way"
-                )
-            }
-            Self::NotSent(error) => {
-                format!(
-                    "nothing can be sent there: {error}; look at `ip route get` and the firewall"
-                )
-            }
-            Self::NotResolved(reason) => format!("{reason}; it is tried again and again"),
-            Self::NoAnswer => {
-                "no answer: the endpoint is wrong, UDP is blocked on the way, or the \
-                               other side doesn't know our key (its log says so) or has another \
-                               public key than the file"
-                    .to_owned()
-            }
-            Self::Away(what) => format!(
-                "it isn't where it was last heard ({what}): it is off, or elsewhere; it comes \
-                 back when it sends something"
-            ),
-        }
-    }
-
-    /// Whether it says that datagrams didn't get there.
-    fn is_of_the_way(&self) -> bool {
-        match self {
-            Self::PortClosed | Self::Unreachable(_) | Self::NotSent(_) => true,
-            Self::Away(what) => what.starts_with("ICMP"),
-            Self::PresharedKey | Self::NotConfirmed | Self::NotResolved(_) | Self::NoAnswer => {
-                false
-            }
-        }
-    }
-
-    /// Whether it says more than `other`, and so stays where both are so.
-    fn outranks(&self, other: &Self) -> bool {
-        let says_little = |cause: &Self| matches!(cause, Self::NoAnswer | Self::Away("no answer"));
-        says_little(other) && !says_little(self)
-    }
-}
 
 /// What is known of a peer.
 #[derive(Debug, Default)]
@@ -153,34 +46,18 @@ struct Seen {
     not_resolved: Option<String>,
 }
 
-/// A stranger that tried.
-#[derive(Debug)]
-struct Stranger {
-    key: PublicKey,
-    endpoint: SocketAddr,
-    tries: u64,
-    at: Time,
-}
-
 /// Writes the log of peers.
 #[derive(Debug)]
 pub(super) struct PeerLog {
     peers: HashMap<PublicKey, Seen>,
-    strangers: VecDeque<Stranger>,
-    /// Sources of messages for another key than ours, and when they were told of.
-    misled: VecDeque<(IpAddr, Time)>,
-    peer_lines: Window,
-    stranger_lines: Window,
+    lines: Window,
 }
 
 impl Default for PeerLog {
     fn default() -> Self {
         Self {
             peers: HashMap::new(),
-            strangers: VecDeque::new(),
-            misled: VecDeque::new(),
-            peer_lines: Window::new("peers", PEER_LINES),
-            stranger_lines: Window::new("unknown senders", STRANGER_LINES),
+            lines: Window::new("peers", LINES),
         }
     }
 }
@@ -208,7 +85,7 @@ impl PeerLog {
         let endpoint = shown(endpoint);
         if !is_news {
             debug!(peer = %label, %endpoint, "session renewed");
-        } else if self.peer_lines.allows(now) {
+        } else if self.lines.allows(now) {
             info!(peer = %label, %endpoint, "handshake finished");
         }
     }
@@ -250,7 +127,7 @@ impl PeerLog {
             return;
         }
         let before = std::mem::replace(&mut seen.endpoint, endpoint);
-        if self.peer_lines.allows(now) {
+        if self.lines.allows(now) {
             info!(
                 peer = %label,
                 endpoint = %shown(endpoint),
@@ -330,7 +207,7 @@ impl PeerLog {
             return;
         }
         seen.told = Some(now);
-        if !self.peer_lines.allows(now) {
+        if !self.lines.allows(now) {
             return;
         }
         if endpoint.is_none() {
@@ -361,7 +238,7 @@ impl PeerLog {
             return self.trouble(key, label, endpoint, Cause::NotResolved(reason), now);
         }
         seen.not_resolved = Some(reason.clone());
-        if self.peer_lines.allows(now) {
+        if self.lines.allows(now) {
             warn!(
                 peer = %label,
                 endpoint = %shown(endpoint),
@@ -378,52 +255,6 @@ impl PeerLog {
             && cause.is_of_the_way()
         {
             seen.problem = None;
-        }
-    }
-
-    /// Somebody knows our public key, and has one that is no peer's.
-    pub(super) fn unknown_key(&mut self, key: PublicKey, endpoint: SocketAddr, now: Time) {
-        let known = self
-            .strangers
-            .iter()
-            .position(|known| known.key == key && known.endpoint.ip() == endpoint.ip());
-        let known = known.and_then(|at| self.strangers.remove(at));
-        let (tries, last) = known.map_or((0, None), |known| (known.tries, Some(known.at)));
-        self.strangers.truncate(STRANGERS - 1);
-        self.strangers.push_front(Stranger {
-            key,
-            endpoint,
-            tries: tries + 1,
-            at: now,
-        });
-        // Who tries every five seconds is told once, until he has been silent.
-        let is_news = last.is_none_or(|last| now.since(last) >= Duration::from_secs(60));
-        if is_news && self.stranger_lines.allows(now) {
-            warn!(
-                public_key = %key,
-                endpoint = %endpoint,
-                "refused: no peer has this public key; if it is one of yours, add it to [[peers]]"
-            );
-        }
-    }
-
-    /// Handshake messages come from here that are for another public key than ours.
-    pub(super) fn misled(&mut self, source: IpAddr, now: Time) {
-        let source = source.to_canonical();
-        let known = self.misled.iter().position(|(known, _)| *known == source);
-        let told = known
-            .and_then(|at| self.misled.remove(at))
-            .map(|(_, told)| told);
-        let is_news = told.is_none_or(|told| now.since(told) >= AGAIN);
-        self.misled.truncate(STRANGERS - 1);
-        let told = told.filter(|_| !is_news).unwrap_or(now);
-        self.misled.push_front((source, told));
-        if is_news && self.stranger_lines.allows(now) {
-            warn!(
-                source = %source,
-                "refused (mac1): its messages are for another public key than ours; if it is a \
-                 peer of yours, mend the public key that it has of this machine"
-            );
         }
     }
 
@@ -445,8 +276,7 @@ impl PeerLog {
 
     /// To be called once a second.
     pub(super) fn tick(&mut self, now: Time) {
-        self.peer_lines.tick(now);
-        self.stranger_lines.tick(now);
+        self.lines.tick(now);
     }
 
     /// What last kept a peer from a handshake.
@@ -458,19 +288,6 @@ impl PeerLog {
             seconds_ago: now.since(*at).as_secs_f64(),
         })
     }
-
-    /// Unknown keys that tried, the last one first.
-    pub(super) fn unknown_keys(&self, now: Time) -> Vec<UnknownKey> {
-        let strangers = self.strangers.iter();
-        strangers
-            .map(|stranger| UnknownKey {
-                public_key: stranger.key.to_string(),
-                endpoint: stranger.endpoint,
-                tries: stranger.tries,
-                seconds_ago: now.since(stranger.at).as_secs_f64(),
-            })
-            .collect()
-    }
 }
 
 fn shown(endpoint: Option<SocketAddr>) -> String {
@@ -481,6 +298,7 @@ fn shown(endpoint: Option<SocketAddr>) -> String {
 mod tests {
     use super::*;
     use crate::crypto::PrivateKey;
+    use crate::report::ProblemCause;
 
     fn key(number: u8) -> PublicKey {
         PrivateKey::from_bytes([number; 32]).public_key()
@@ -628,22 +446,5 @@ mod tests {
         assert_eq!(cause(&log, 1, at(100)), None);
         log.not_confirmed(&key(1), "ana", Some(there()), at(105));
         assert_eq!(cause(&log, 1, at(105)), Some(ProblemCause::NotConfirmed));
-    }
-
-    #[test]
-    fn of_strangers_the_last_ones_are_kept() {
-        let mut log = PeerLog::default();
-        for number in 0..200_u8 {
-            let from = SocketAddr::from(([198, 51, 100, number], 1));
-            log.unknown_key(key(number), from, at(u64::from(number)));
-            log.misled(from.ip(), at(u64::from(number)));
-        }
-        let from = SocketAddr::from(([198, 51, 100, 199], 2));
-        log.unknown_key(key(199), from, at(300));
-        let strangers = log.unknown_keys(at(301));
-        assert_eq!(strangers.len(), STRANGERS);
-        assert_eq!(strangers[0].public_key, key(199).to_string());
-        assert_eq!((strangers[0].tries, strangers[0].endpoint), (2, from));
-        assert!(log.misled.len() <= STRANGERS);
     }
 }
