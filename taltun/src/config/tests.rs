@@ -5,7 +5,9 @@ mod accepted;
 mod big;
 mod files;
 mod flags;
+mod gateway;
 mod host;
+mod mistakes;
 mod refused;
 mod warnings;
 
