@@ -1,4 +1,6 @@
-//! Numbers for people.
+//! Numbers and times for people.
+
+use crate::report::BanStatus;
 
 /// Bytes with a binary unit: `512 B`, `1.2 MiB`.
 pub(super) fn bytes(count: u64) -> String {
@@ -55,9 +57,25 @@ pub(super) fn span(seconds: u64) -> String {
     parts.join(", ")
 }
 
+/// How long a ban lasts.
+pub(super) fn until(ban: &BanStatus) -> String {
+    let by_hand = match (ban.banned, ban.seconds_left) {
+        (false, _) => None,
+        (true, None) => Some("until it is unbanned".to_owned()),
+        (true, Some(left)) => Some(format!("for another {}", span(left))),
+    };
+    let by_file = ban.configured.then(|| "as the file denies it".to_owned());
+    by_hand
+        .into_iter()
+        .chain(by_file)
+        .collect::<Vec<_>>()
+        .join(", and ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::Layer;
 
     #[test]
     fn bytes_have_binary_units() {
@@ -84,5 +102,28 @@ mod tests {
         assert_eq!(span(125), "2 minutes, 5 seconds");
         assert_eq!(span(3600), "1 hour");
         assert_eq!(span(90_061), "1 day, 1 hour");
+    }
+
+    #[test]
+    fn a_ban_is_told_with_its_end() {
+        let mut one = BanStatus {
+            net: "10.0.0.3/32".parse().unwrap(),
+            layer: Layer::Inner,
+            configured: false,
+            banned: true,
+            seconds_left: Some(100),
+            ends_at: None,
+            peers: Vec::new(),
+            remedy: String::new(),
+        };
+        assert_eq!(until(&one), "for another 1 minute, 40 seconds");
+        one.configured = true;
+        assert_eq!(
+            until(&one),
+            "for another 1 minute, 40 seconds, and as the file denies it"
+        );
+        one.seconds_left = None;
+        one.configured = false;
+        assert_eq!(until(&one), "until it is unbanned");
     }
 }

@@ -1,0 +1,419 @@
+//! What `status` shows to people, much as `wg show` does.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::cli::{host_line, human};
+use crate::layer::Layer;
+use crate::report::{
+    Aead, AfXdpStatus, BanStatus, NameAround, PeerStatus, Status, Steering, SteeringStatus,
+    TunnelMode, UdpgwStatus,
+};
+use crate::system::LeftSwitches;
+
+pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
+    let mut text = format!("interface: {}\n", status.interface);
+    let vip: Vec<String> = status.vip.iter().map(ToString::to_string).collect();
+    line(&mut text, "public key", &status.public_key);
+    line(&mut text, "mode", mode(status.mode));
+    line(&mut text, "listens on", &status.listen.to_string());
+    if !vip.is_empty() {
+        line(&mut text, "address", &vip.join(", "));
+    }
+    line(&mut text, "mtu", &status.mtu.to_string());
+    line(&mut text, "cipher", &cipher(status.aead));
+    line(&mut text, "up for", &human::span(status.uptime_seconds));
+    for xdp in &status.xdp {
+        let place = if xdp.interface.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", xdp.interface)
+        };
+        line(
+            &mut text,
+            "xdp",
+            &format!("{place}{} ({})", xdp.mode, xdp.reason),
+        );
+    }
+    for queue in &status.af_xdp {
+        line(&mut text, "af_xdp", &af_xdp(queue));
+    }
+    line(
+        &mut text,
+        "tc",
+        &format!("{} ({})", status.tc.mode, status.tc.reason),
+    );
+    for told in status.host.iter().flat_map(host_line::render) {
+        line(&mut text, "host", &told);
+    }
+    for told in left.found.iter().filter_map(host_line::of_another) {
+        line(&mut text, "host", &told);
+    }
+    if let Some(gateway) = &status.udpgw {
+        line(&mut text, "udpgw", &udpgw(gateway));
+    }
+    let steering = &status.steering;
+    if steering.mode != Steering::None {
+        let SteeringStatus { mode, reason } = steering;
+        line(&mut text, "steering", &format!("{mode} ({reason})"));
+    }
+    let drops = status.drops.largest_first();
+    if !drops.is_empty() {
+        let drops: Vec<String> = drops
+            .into_iter()
+            .map(|(reason, count)| format!("{} {}", human::count(count), reason.label()))
+            .collect();
+        line(&mut text, "dropped", &drops.join(", "));
+    }
+    for route in &status.routes_around {
+        let route = if route.refused {
+            format!("{route}, refused by the kill switch")
+        } else {
+            route.to_string()
+        };
+        line(&mut text, "goes around", &route);
+    }
+    for NameAround { address, reason } in &status.names_around {
+        line(&mut text, "goes around", &format!("{address}: {reason}"));
+    }
+    for peer in &status.peers {
+        render_peer(&mut text, peer);
+    }
+    if !status.unknown_keys.is_empty() {
+        text.push_str("\nunknown keys that tried:\n");
+    }
+    for unknown in &status.unknown_keys {
+        let ago = human::span(whole(unknown.seconds_ago));
+        let times = if unknown.tries == 1 { "time" } else { "times" };
+        let _ = writeln!(
+            text,
+            "  {} from {}, {} {times}, last {ago} ago",
+            unknown.public_key, unknown.endpoint, unknown.tries
+        );
+    }
+    text
+}
+
+/// What decides about the tunnel.
+fn mode(mode: TunnelMode) -> &'static str {
+    match mode {
+        TunnelMode::Plain => "made by its name; its addresses and routes are set by others",
+        other => other.word(),
+    }
+}
+
+/// The cipher, and what does its arithmetic.
+fn cipher(aead: Aead) -> String {
+    let by = match aead {
+        Aead::Avx512 => "AVX-512",
+        other => other.word(),
+    };
+    format!("ChaCha20-Poly1305 ({by})")
+}
+
+fn af_xdp(queue: &AfXdpStatus) -> String {
+    let mut text = String::new();
+    if !queue.interface.is_empty() {
+        text = format!("{}: ", queue.interface);
+    }
+    if let Some(number) = queue.queue {
+        text = format!("{} queue {number}: ", queue.interface);
+    }
+    let _ = write!(text, "{} ({})", queue.mode, queue.reason);
+    if queue.received > 0 {
+        let received = human::count(queue.received);
+        let _ = write!(
+            text,
+            ", {received} frames in, {} out",
+            human::count(queue.sent)
+        );
+    }
+    let lost = queue.ring_full + queue.dropped;
+    if lost > 0 {
+        let _ = write!(text, ", {} lost", human::count(lost));
+    }
+    text
+}
+
+fn udpgw(gateway: &UdpgwStatus) -> String {
+    let listen: Vec<String> = gateway.listen.iter().map(ToString::to_string).collect();
+    let listen = listen.join(", ");
+    match &gateway.ended {
+        Some(reason) => format!("{listen}: doesn't run: {reason}"),
+        None => format!(
+            "{listen}: {} of at most {} clients, {} {}",
+            human::count(gateway.clients),
+            human::count(gateway.max_clients),
+            human::count(gateway.connections),
+            if gateway.connections == 1 {
+                "connection"
+            } else {
+                "connections"
+            }
+        ),
+    }
+}
+
+fn render_peer(text: &mut String, peer: &PeerStatus) {
+    let title = peer.name.as_deref().unwrap_or(&peer.public_key);
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "\npeer: {title}");
+    if peer.name.is_some() {
+        line(text, "public key", &peer.public_key);
+    }
+    if let Some(endpoint) = peer.endpoint {
+        let unreachable = peer.unreachable.as_ref();
+        let unreachable = unreachable.map_or_else(String::new, |reason| format!(" ({reason})"));
+        line(text, "endpoint", &format!("{endpoint}{unreachable}"));
+    } else if let Some(name) = &peer.endpoint_name {
+        line(text, "endpoint", &format!("{name} (not resolved)"));
+    }
+    if let [one, other] = peer.moves_between[..] {
+        line(
+            text,
+            "warning",
+            &format!("moves between {one} and {other}; do two machines have its key?"),
+        );
+    }
+    let allowed: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
+    let allowed = if allowed.is_empty() {
+        "(none)".into()
+    } else {
+        allowed.join(", ")
+    };
+    line(text, "allowed ips", &allowed);
+    let handshake = match peer.latest_handshake_seconds {
+        Some(seconds) if seconds < 1.0 => "now".into(),
+        Some(seconds) => format!("{} ago", human::span(whole(seconds))),
+        None => "never".into(),
+    };
+    line(text, "latest handshake", &handshake);
+    if let Some(problem) = &peer.problem {
+        let ago = human::span(whole(problem.seconds_ago));
+        line(text, "problem", &format!("{} ({ago} ago)", problem.message));
+    }
+    for ban in &peer.banned {
+        line(text, "banned", &banned(ban));
+    }
+    line(
+        text,
+        "transfer",
+        &format!(
+            "{} received, {} sent",
+            human::bytes(peer.rx_bytes),
+            human::bytes(peer.tx_bytes)
+        ),
+    );
+    if let Some(seconds) = peer.persistent_keepalive {
+        line(
+            text,
+            "keepalive",
+            &format!("every {}", human::span(u64::from(seconds))),
+        );
+    }
+}
+
+fn banned(ban: &BanStatus) -> String {
+    let inside = match ban.layer {
+        Layer::Outer => "",
+        Layer::Inner => " inside the tunnel",
+    };
+    let until = human::until(ban);
+    format!("{}{inside}, {until}; to end it: {}", ban.net, ban.remedy)
+}
+
+/// Whole seconds are all that anybody reads; the fraction is for programs.
+fn whole(seconds: f64) -> u64 {
+    Duration::try_from_secs_f64(seconds).map_or(0, |span| span.as_secs())
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "  {:<17} {value}", format!("{name}:"));
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use taltun_common::drops::DropReason;
+
+    use crate::report::{
+        AfXdpSocket, Problem, ProblemCause, TcAttachment, TcStatus, UnixTime, UnknownKey, VERSION,
+        XdpAttachment, XdpStatus,
+    };
+
+    /// One of everything.
+    #[allow(
+        clippy::too_many_lines,
+        reason = "a value for each field that there is"
+    )]
+    pub(in crate::cli::status) fn hub() -> Status {
+        Status {
+            version: VERSION,
+            timestamp: UnixTime::default(),
+            interface: "hub".into(),
+            mode: TunnelMode::Server,
+            public_key: "HUB=".into(),
+            listen: "[::]:9000".parse().unwrap(),
+            vip: vec!["10.0.0.1/24".parse().unwrap()],
+            mtu: 1420,
+            aead: Aead::Ring,
+            uptime_seconds: 125,
+            routes_around: vec![crate::report::RouteAround {
+                net: "198.51.100.0/24".parse().unwrap(),
+                interface: "eth0".into(),
+                gateway: Some("192.0.2.1".parse().unwrap()),
+                refused: false,
+                origin: "dhcp".to_owned().into(),
+            }],
+            names_around: Vec::new(),
+            peers: vec![
+                PeerStatus {
+                    name: Some("office".into()),
+                    public_key: "OFFICE=".into(),
+                    endpoint: Some("203.0.113.1:9000".parse().unwrap()),
+                    endpoint_name: Some("office.example.net:9000".into()),
+                    banned: vec![BanStatus {
+                        net: "10.0.0.2/32".parse().unwrap(),
+                        layer: Layer::Inner,
+                        configured: false,
+                        banned: true,
+                        seconds_left: Some(100),
+                        ends_at: None,
+                        peers: vec!["office".into()],
+                        remedy: "`taltun unban office`".into(),
+                    }],
+                    moves_between: Vec::new(),
+                    unreachable: Some("no route to 203.0.113.1".into()),
+                    allowed_ips: vec![
+                        "10.0.0.2/32".parse().unwrap(),
+                        "192.168.50.0/24".parse().unwrap(),
+                    ],
+                    latest_handshake_seconds: Some(12.7),
+                    handshakes: 1,
+                    rx_bytes: 1_258_291,
+                    tx_bytes: 148,
+                    persistent_keepalive: Some(25),
+                    problem: None,
+                },
+                PeerStatus {
+                    name: None,
+                    public_key: "ROAMER=".into(),
+                    endpoint: None,
+                    endpoint_name: Some("vpn.example.invalid:9000".into()),
+                    banned: Vec::new(),
+                    moves_between: Vec::new(),
+                    unreachable: None,
+                    allowed_ips: vec![],
+                    latest_handshake_seconds: None,
+                    handshakes: 0,
+                    rx_bytes: 0,
+                    tx_bytes: 0,
+                    persistent_keepalive: None,
+                    problem: Some(Problem {
+                        cause: ProblemCause::PortClosed,
+                        message: "nobody listens at that port".into(),
+                        seconds_ago: 3.4,
+                    }),
+                },
+            ],
+            xdp: vec![XdpStatus {
+                interface: "eth0".into(),
+                mode: XdpAttachment::Driver,
+                reason: "the driver supports it".into(),
+            }],
+            af_xdp: vec![
+                AfXdpStatus {
+                    interface: "eth0".into(),
+                    queue: Some(1),
+                    mode: AfXdpSocket::Copy,
+                    reason: "asked for".into(),
+                    received: 12_345,
+                    sent: 67,
+                    ring_full: 3,
+                    dropped: 4,
+                    fill_empty: 0,
+                },
+                AfXdpStatus {
+                    interface: String::new(),
+                    queue: None,
+                    mode: AfXdpSocket::Off,
+                    reason: "switched off".into(),
+                    received: 0,
+                    sent: 0,
+                    ring_full: 0,
+                    dropped: 0,
+                    fill_empty: 0,
+                },
+            ],
+            tc: TcStatus {
+                mode: TcAttachment::Tcx,
+                reason: "the kernel has it".into(),
+            },
+            steering: SteeringStatus {
+                mode: Steering::Ebpf,
+                reason: "4 workers share the port".into(),
+            },
+            drops: [(DropReason::Denied, 3), (DropReason::Mac1, 1200)]
+                .into_iter()
+                .collect(),
+            host: None,
+            udpgw: Some(UdpgwStatus {
+                listen: vec!["10.0.0.1:7300".parse().unwrap()],
+                clients: 3,
+                max_clients: 1000,
+                connections: 12,
+                ended: None,
+            }),
+            unknown_keys: vec![UnknownKey {
+                public_key: "WHO=".into(),
+                endpoint: "192.0.2.4:7".parse().unwrap(),
+                tries: 3,
+                seconds_ago: 5.0,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_status_reads_like_wg_show() {
+        assert_eq!(
+            render(&hub(), &LeftSwitches::default()),
+            "\
+interface: hub
+  public key:       HUB=
+  mode:             server
+  listens on:       [::]:9000
+  address:          10.0.0.1/24
+  mtu:              1420
+  cipher:           ChaCha20-Poly1305 (ring)
+  up for:           2 minutes, 5 seconds
+  xdp:              eth0: driver (the driver supports it)
+  af_xdp:           eth0 queue 1: copy (asked for), 12,345 frames in, 67 out, 7 lost
+  af_xdp:           off (switched off)
+  tc:               tcx (the kernel has it)
+  udpgw:            10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
+  steering:         ebpf (4 workers share the port)
+  dropped:          1,200 mac1, 3 denied
+  goes around:      198.51.100.0/24 via 192.0.2.1 dev eth0 (dhcp)
+
+peer: office
+  public key:       OFFICE=
+  endpoint:         203.0.113.1:9000 (no route to 203.0.113.1)
+  allowed ips:      10.0.0.2/32, 192.168.50.0/24
+  latest handshake: 12 seconds ago
+  banned:           10.0.0.2/32 inside the tunnel, for another 1 minute, 40 seconds; to end it: `taltun unban office`
+  transfer:         1.2 MiB received, 148 B sent
+  keepalive:        every 25 seconds
+
+peer: ROAMER=
+  endpoint:         vpn.example.invalid:9000 (not resolved)
+  allowed ips:      (none)
+  latest handshake: never
+  problem:          nobody listens at that port (3 seconds ago)
+  transfer:         0 B received, 0 B sent
+
+unknown keys that tried:
+  WHO= from 192.0.2.4:7, 3 times, last 5 seconds ago
+"
+        );
+    }
+}
