@@ -27,6 +27,8 @@
 //! deadline, and no worker ever has to wake the device for a timer.
 
 mod handshakes;
+#[cfg(test)]
+mod many;
 mod owned;
 mod peers;
 mod places;

@@ -224,51 +224,10 @@ impl Device {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::super::{PeerSettings, Settings};
+    use super::super::many::{hub, key, net, settings};
     use super::*;
-    use crate::randomness::Randomness;
     use crate::time::Time;
     use crate::trie::visited;
-    use taltun_crypto::{PresharedKey, PrivateKey};
-
-    fn key(number: u32) -> PublicKey {
-        let mut key = [7; 32];
-        key[..4].copy_from_slice(&number.to_le_bytes());
-        PublicKey(key)
-    }
-
-    fn net(number: u32) -> IpNet {
-        std::net::IpAddr::from((0x0a00_0000 + number).to_be_bytes()).into()
-    }
-
-    fn settings(number: u32) -> PeerSettings {
-        PeerSettings {
-            public_key: key(number),
-            preshared_key: PresharedKey::default(),
-            endpoint: None,
-            allowed_ips: vec![net(number)],
-            persistent_keepalive: None,
-        }
-    }
-
-    /// A device with so many peers, each with one address, of whose making nothing is counted.
-    fn hub(peers: u32) -> Device {
-        let mut device = Device::new(Settings {
-            private_key: PrivateKey::from_bytes([9; 32]),
-            randomness: Randomness::seeded([0; 32]),
-            wall_clock_at_zero: Duration::ZERO,
-            mtu: 1420,
-            local_addresses: Vec::new(),
-            relay: true,
-        });
-        for number in 0..peers {
-            device.add_peer(settings(number), Time::START).unwrap();
-        }
-        device.owned.visited = 0;
-        device
-    }
 
     /// What is known of owners is what workers have in their table.
     fn check(device: &Device) {

@@ -82,48 +82,11 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
-    use super::super::{PeerSettings, Settings};
+    use super::super::many::{address, hub, key, settings};
     use super::*;
     use crate::peer::Endpoint;
-    use crate::randomness::Randomness;
     use crate::time::Time;
-    use taltun_crypto::{PresharedKey, PrivateKey, PublicKey};
-
-    fn key(number: u32) -> PublicKey {
-        let mut key = [7; 32];
-        key[..4].copy_from_slice(&number.to_le_bytes());
-        PublicKey(key)
-    }
-
-    fn address(number: u32) -> SocketAddr {
-        (IpAddr::from((0xcb00_0000 + number).to_be_bytes()), 9000).into()
-    }
-
-    fn settings(number: u32) -> PeerSettings {
-        PeerSettings {
-            public_key: key(number),
-            preshared_key: PresharedKey::default(),
-            endpoint: Some(address(number).into()),
-            allowed_ips: Vec::new(),
-            persistent_keepalive: None,
-        }
-    }
-
-    /// A device with so many peers, each at an address of its own.
-    fn hub(peers: u32) -> Device {
-        let mut device = Device::new(Settings {
-            private_key: PrivateKey::from_bytes([9; 32]),
-            randomness: Randomness::seeded([0; 32]),
-            wall_clock_at_zero: Duration::ZERO,
-            mtu: 1420,
-            local_addresses: Vec::new(),
-            relay: true,
-        });
-        for number in 0..peers {
-            device.add_peer(settings(number), Time::START).unwrap();
-        }
-        device
-    }
+    use taltun_crypto::PublicKey;
 
     /// The peers found there, and how many were visited.
     fn at(device: &mut Device, net: &str) -> (Vec<PublicKey>, usize) {
