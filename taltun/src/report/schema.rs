@@ -336,14 +336,7 @@ fn stats(full: bool) -> Value {
         reason: full.then_some(DropReason::Mac1),
     };
     json(&Stats {
-        version: VERSION,
-        timestamp: now(),
-        interface: "hub".to_owned(),
-        drops: Drops::default(),
-        traffic: Traffic::default(),
         rates: full.then(Rates::default),
-        fallbacks: Fallbacks::default(),
-        parallel_batches: 1,
         sources: vec![source.clone()],
         sources_inner: vec![source],
         denied: vec![net()],
@@ -354,6 +347,8 @@ fn stats(full: bool) -> Value {
             connections: 1,
             counters: [("to_udp".to_owned(), 1)].into(),
         }),
+        // Numbers and texts show their types as they are.
+        ..Stats::default()
     })
 }
 
