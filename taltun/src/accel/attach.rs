@@ -1,4 +1,4 @@
-//! How a program gets onto an interface: driver mode, generic mode, or not at all, and why.
+//! Attaching a program to an interface: in driver mode, in generic mode, or not at all, and why.
 //!
 //! A link belongs to this process, by its file descriptor: when the process ends, however
 //! it ends, the kernel detaches the program. Kernels before 5.9 have no such links for XDP;

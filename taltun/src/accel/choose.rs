@@ -1,13 +1,12 @@
 //! Which interfaces to attach to.
 //!
-//! Named ones as they are named. Otherwise the one with the listen address; or, when
-//! listening on all addresses, each that a datagram for us may come in on from outside:
-//! up, with an address, not loopback and not a tunnel. A tunnel's packets have been on a
-//! real interface before, and most tunnels have no Ethernet header to start from.
+//! The configured ones, if there are any. Otherwise the one with the listen address; for a
+//! wildcard, each that may receive datagrams for us from outside: up, with an address, not
+//! loopback and not a tunnel. A tunnel's packets passed a real interface before, and most tunnels
+//! have no Ethernet header to start from.
 //!
-//! Attaching to the driver resets some network cards: the link is gone for seconds. So where
-//! nobody said how to attach, and the rest of the world is reached through some of these, the
-//! others are left alone.
+//! Attaching to the driver resets some network cards: the link is gone for seconds. So in mode
+//! `auto`, if some of these interfaces have the default route, the others are left alone.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

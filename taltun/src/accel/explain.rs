@@ -1,4 +1,4 @@
-//! Errors of the kernel as sentences for people.
+//! The kernel's errors as sentences for people.
 
 use std::error::Error;
 use std::path::Path;

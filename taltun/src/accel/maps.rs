@@ -1,8 +1,7 @@
-//! The maps: what the programs are told, and what they have counted.
+//! The maps: settings and lists for the programs, and the programs' counters.
 //!
-//! Settings say what may be concluded from a map. One that is incomplete, because it is
-//! full or in the middle of a change, proves nothing, and the programs are told so before it
-//! is.
+//! Settings say whether a map is complete. A map that is full or in the middle of a change proves
+//! nothing; the settings change before the map becomes incomplete.
 
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;

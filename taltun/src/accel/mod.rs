@@ -1,15 +1,15 @@
-//! The eBPF programs, seen from user space: loads and attaches them, fills their maps and
-//! reads their counters.
+//! The eBPF programs from user space: loads and attaches them, fills their maps and reads their
+//! counters.
 //!
-//! Any failure here means "run without", never "don't run": a [`Shield`] always comes to
-//! be, and says in its [status](Shield::status) what it does on each interface and why.
+//! Any failure here means "run without", never "don't run": there is always a [`Shield`], whose
+//! [status](Shield::status) says what it does on each interface and why.
 //! Without the `ebpf` feature there is the same [`Shield`], which does nothing.
 //!
 //! | file | concern |
 //! |---|---|
 //! | `programs` | the loaded programs, and where they are attached |
-//! | `maps` | what they are told and what they have counted |
-//! | `under_load` | what they are told while too many handshakes come |
+//! | `maps` | their settings, lists and counters |
+//! | `under_load` | their state while too many handshakes come |
 //! | `keys` | addresses and networks as the maps have them |
 //! | `attach` | which XDP mode on which interface, and undoing it |
 //! | `choose` | which interfaces |

@@ -1,4 +1,4 @@
-//! What is loaded, by the name that it has in the eBPF programs.
+//! Loaded programs and maps, by their names in the eBPF object.
 
 use aya::Ebpf;
 use aya::maps::{Map, MapError};

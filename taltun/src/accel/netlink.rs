@@ -37,7 +37,7 @@ pub(super) struct Link {
     pub(super) addresses: Vec<IpAddr>,
     /// The way to the rest of the world leads through it.
     pub(super) outward: bool,
-    /// Id of the XDP program attached to it, whoever did that.
+    /// Id of the XDP program attached to it, ours or another's.
     pub(super) program: Option<u32>,
 }
 

@@ -1,9 +1,9 @@
-//! Asks for settings of interfaces; switches GRO, and back.
+//! Reads settings of interfaces; switches GRO on, and back.
 //!
-//! A veth merges nothing by itself, since its peer hands it large packets already; but an
-//! XDP program in driver mode makes the peer cut them up, and then merging has to be asked
-//! for. It is switched back when the program goes; only after SIGKILL it stays on, where
-//! it does no harm. Through the ethtool ioctl, the only way that every kernel has.
+//! A veth merges nothing by itself, since its peer hands it large packets already. But an XDP
+//! program in driver mode makes the peer segment them, and then GRO must be switched on. It is
+//! switched back when the program goes; only after SIGKILL it stays on, which does no harm. By the
+//! ethtool ioctl, which every kernel has.
 
 use std::{io, ptr};
 

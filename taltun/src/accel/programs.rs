@@ -1,8 +1,7 @@
 //! The loaded programs, and where they are attached.
 //!
 //! The maps are filled before a program is attached, so that no frame meets half of them.
-//! Interfaces come and go: [`Programs::refresh`] looks again whenever the kernel has told of
-//! a change.
+//! Interfaces come and go: [`Programs::refresh`] looks again whenever the kernel reports a change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;

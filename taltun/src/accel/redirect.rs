@@ -1,4 +1,4 @@
-//! What the data plane asks of the programs: which socket packets go to.
+//! What the data plane needs of the programs: the choice of the socket for packets.
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;

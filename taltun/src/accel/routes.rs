@@ -1,7 +1,7 @@
-//! What peers own, as TC's map has it, and what that has no room for.
+//! The peers' prefixes in TC's map, and those for which the map has no room.
 //!
-//! A change costs what it changes: nothing here goes through all routes. While some of them have
-//! no room, the map proves nothing; the first time that is said.
+//! A change visits only what it changes, never all routes. While the map lacks some, it proves
+//! nothing; the first time, the log says so.
 
 use std::collections::BTreeSet;
 

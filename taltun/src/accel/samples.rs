@@ -1,7 +1,6 @@
-//! What the programs tell of packets that they dropped, as lines of the log.
+//! The programs' samples of dropped packets, as lines of the log.
 //!
-//! Asked for by `debug = true`, and only when the programs are loaded: else they hold no
-//! code for it.
+//! Switched on by `debug = true` when the programs are loaded; else they hold no code for it.
 
 use std::error::Error;
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
 //! The program that gives each worker's socket the datagrams of its own sessions.
 //!
-//! It belongs to the group of sockets, and goes with them. Without it the kernel spreads
-//! datagrams by a hash of addresses and ports: nothing is lost, but a peer that moves, or a
-//! flow that comes by another path, changes the worker, and packets may overtake each other.
+//! It belongs to the group of sockets, and goes with them. Without it the kernel distributes
+//! datagrams by a hash of addresses and ports. Nothing is lost then, but a peer that moves changes
+//! its worker, and packets may overtake each other.
 
 use std::error::Error;
 use std::os::fd::BorrowedFd;

@@ -1,9 +1,9 @@
 //! The TC programs on the tunnel interface.
 //!
-//! Through tcx, which stands beside other people's programs and whose links go with this
-//! process, or through a clsact filter where the kernel has no tcx. A filter outlives its
-//! process; but it goes with the tunnel interface, and should that be an older one, ours are
-//! found by name and removed first.
+//! By tcx, which runs beside other programs and whose links end with this process; or by a clsact
+//! filter where the kernel has no tcx. A filter outlives its process, but goes with the tunnel
+//! interface. On an interface that existed before, our old filters are found by name and removed
+//! first.
 
 use aya::Ebpf;
 use aya::programs::links::LinkOrder;

@@ -1,5 +1,5 @@
-//! What the programs must know while too many handshakes come: that we are under load, the
-//! secret of our cookies, who was given one, and where peers were last heard.
+//! What the programs need while too many handshakes come: that we are under load, the secret of
+//! our cookies, the sources that were given one, and where peers were last heard.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -82,7 +82,7 @@ impl UnderLoadMaps {
         }
         for address in new.difference(&self.endpoints) {
             if let Err(error) = self.endpoints_map.insert(address, 1, 0) {
-                // A stranger's then, as all are where no peer was heard.
+                // An unknown sender's then, as all are where no peer was heard.
                 tracing::debug!(%error, "XDP can't hold more addresses of peers");
             }
         }
@@ -102,7 +102,7 @@ impl UnderLoadMaps {
             }
             match self.hints_map.set(place as u32, new, 0) {
                 Ok(()) => *old = new,
-                // As above: strangers', as long as that lasts.
+                // As above: unknown senders', as long as that lasts.
                 Err(error) => tracing::debug!(%error, "XDP overlooks addresses of peers"),
             }
         }

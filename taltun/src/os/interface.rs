@@ -1,5 +1,4 @@
-//! Interfaces by name and by number, and their settings by `ioctl`, the way that every kernel
-//! has.
+//! Interfaces by name and by number, and their settings by `ioctl`, which every kernel has.
 
 use std::ffi::{CStr, CString};
 use std::io;

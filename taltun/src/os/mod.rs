@@ -1,4 +1,4 @@
-//! Questions to the kernel that more than one part of Taltun asks, behind safe functions.
+//! Calls to the kernel that more than one part of Taltun needs, behind safe functions.
 //!
 //! | file | concern |
 //! |---|---|

@@ -1,8 +1,8 @@
 //! Asks the kernel for links, addresses, routes and neighbours, and hears of their changes.
 //!
-//! Blocking: the kernel has the answer ready when it has taken the question. Every question has
-//! a number, and what answers another one, as the rest of an answer that was given up, is passed
-//! over. To change what is there, in async code, there is `rtnetlink`'s own handle.
+//! Blocking: the kernel has the answer ready when it has taken the request. Every request has a
+//! sequence number; answers to other requests, such as the rest of one that was given up, are
+//! skipped. Changes, in async code, go through `rtnetlink`'s own handle.
 
 use std::io;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What must be so before a tunnel starts, looked at while nothing has been touched yet.
+//! Checks before a tunnel starts, while nothing on the host has changed yet.
 
 use std::fs::OpenOptions;
 use std::io;

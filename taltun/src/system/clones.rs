@@ -1,5 +1,5 @@
-//! Whether this machine is a copy of another run of itself: the kernel says so when a virtual
-//! machine was cloned or goes on from a snapshot (`vmgenid`), by an event of its kind.
+//! Whether this machine is a copy: the kernel sends an event when a virtual machine was cloned or
+//! goes on from a snapshot (`vmgenid`).
 
 use std::io;
 

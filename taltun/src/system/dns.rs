@@ -1,4 +1,4 @@
-//! The resolver while the tunnel is up: told by systemd-resolved's `resolvectl`, or by
+//! The resolver's settings while the tunnel is up, by systemd-resolved's `resolvectl` or by
 //! `resolvconf`, whichever this host has.
 
 use std::fmt::Write;

@@ -1,9 +1,9 @@
-//! Networks that the kernel reaches otherwise than through the tunnel: what this host itself
-//! is, and where its other interfaces lead.
+//! Networks that the kernel reaches otherwise than through the tunnel: this host's own addresses
+//! and the networks of its other interfaces.
 //!
-//! A hub relays between its peers without asking the kernel about each packet. It has to come
-//! to the same result: who owns 192.168.0.0/16 doesn't own what the host has on an interface
-//! of its own.
+//! A hub relays between its peers without asking the kernel about each packet, but must decide
+//! alike: a peer that owns 192.168.0.0/16 doesn't own a network within it that the host has on
+//! another interface.
 
 use std::collections::HashMap;
 use std::io;

@@ -1,11 +1,10 @@
-//! All that is done to the host for one tunnel, in an order in which nothing leaks, and all
-//! of it undone.
+//! All changes of the host for one tunnel, in an order in which nothing leaks, and their undoing.
 //!
 //! The firewall comes first and goes last, so that a kill switch covers every moment between.
-//! What wouldn't vanish with the process is written to a journal before it is done.
+//! Changes that outlive the process go into a journal before they are made.
 //!
-//! A kill switch opens at an orderly end only. On any other way out its rules and the journal
-//! stay, as if the process had been killed. A start that finds a predecessor's kill switch
+//! A kill switch opens at an orderly end only. At any other end its rules and the journal stay, as
+//! if the process had been killed. A start that finds a predecessor's kill switch
 //! changes neither rules nor journal for good until all else of it has worked
 //! ([`Host::commit`]), so one that fails leaves both as they were.
 

@@ -3,7 +3,7 @@
 //!
 //! Addresses, routes and eBPF programs vanish with the process. Firewall rules, policy rules,
 //! kernel settings and the resolver don't: after SIGKILL the next start reads here what they
-//! were. `/run` is empty after a reboot, and so is all of what it tells of.
+//! were. After a reboot `/run` is empty, and all these changes are gone, too.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};

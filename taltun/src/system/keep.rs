@@ -1,15 +1,14 @@
-//! What was done to the host stays done: what others take away is put back.
+//! Keeps up the changes of the host: what others take away is put back.
 //!
-//! The kernel tells when addresses, routes, rules or nftables change, and then all of it is
-//! looked at. What nobody tells of (settings, iptables, the resolver), and what was told while
-//! there was too much to tell, is looked at every [`EVERY`]. Addresses, routes and rules are
-//! simply made again: where they are, the kernel says that they exist, and a router's table
-//! need not be read. For routes that isn't all, as one of others may stand in the place of ours:
-//! so it is asked where they lead. Firewall rules are compared with those that were wanted, never with what
-//! happens to be found at first.
+//! The kernel reports changes of addresses, routes, rules and nftables; then all of these are
+//! checked. Settings, iptables and the resolver, and reports that were lost, are checked every
+//! [`EVERY`]. Addresses, routes and rules are simply made again: if they are there, the kernel says
+//! so, and a router's table need not be read. But another's route may have replaced ours, so the
+//! kernel is also asked where it leads. Firewall rules are compared with those that were wanted,
+//! never with those found at first.
 //!
-//! An interface that was renamed or moved is known by its number. Firewall and policy rules,
-//! which are what closes a kill switch, are kept up wherever it is.
+//! A renamed or moved interface is recognised by its number. Firewall and policy rules, which close
+//! a kill switch, are kept up wherever the interface is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,7 +38,7 @@ use crate::report::HostPart;
 const ROUTES: HostPart = HostPart::Routes;
 /// Policy rules, as `status` calls them.
 const RULES: HostPart = HostPart::PolicyRules;
-/// How long an interface may not be found before that is told.
+/// How long an interface may be missing before the log says so.
 const DELETED: Duration = Duration::from_millis(1200);
 /// How often what nobody tells of is looked at.
 const EVERY: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
-//! The story of what others took away from a host: what was put back and what couldn't be.
+//! A record of what others took away from the host: what was put back and what couldn't be.
 //!
-//! A fight over one thing costs neither the log nor the machine: it is told once a minute, and
-//! after a few rounds waits longer.
+//! If another program takes the same away again and again, neither log nor machine suffer: the log
+//! says so once a minute, and after a few rounds putting back waits longer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,8 +1,8 @@
-//! Whether what one of our routes is for is led into the tunnel, or elsewhere by what others have
-//! put in its place or before it; and taking its place back.
+//! Whether packets for one of our routes go into the tunnel, or elsewhere because of another's
+//! route in its place or rule before it; and putting ours back.
 //!
-//! That a route like ours exists says little: to the kernel it is the same one if network, table
-//! and metric are the same, wherever it leads.
+//! That such a route exists says little: to the kernel, routes with the same network, table and
+//! metric are the same, whatever their interface.
 
 use std::net::IpAddr;
 

@@ -1,8 +1,8 @@
-//! Which file tells what was changed for an interface, in a directory that several network
+//! The name of the file that records changes for an interface, in a directory that several network
 //! namespaces share.
 //!
-//! That is `NAME.EXTENSION`. While that file tells of another namespace that is still there, or
-//! can't be read, a tunnel has `NAME@NAMESPACE.EXTENSION` instead (no interface's name has an
+//! That is `NAME.EXTENSION`. While that file belongs to another living namespace, or can't be read,
+//! a tunnel has `NAME@NAMESPACE.EXTENSION` instead (no interface's name has an
 //! `@`): what a dead tunnel of the same name left elsewhere stays known.
 
 use std::fs;

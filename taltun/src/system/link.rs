@@ -1,8 +1,8 @@
 //! The tunnel's interface as it is now: others may change its MTU at any time, and may move
-//! it to another network namespace, where we don't live.
+//! it to another network namespace.
 //!
-//! It is asked rather than listened to: the kernel tells nobody outside of a namespace what
-//! happens inside, while a socket made there keeps answering from there.
+//! It is polled, because the kernel sends no events to other namespaces; but a socket made in a
+//! namespace keeps answering from there.
 
 use std::fs::File;
 use std::io;

@@ -1,7 +1,7 @@
 //! Finding a mark for our datagrams that nobody else on this host uses.
 //!
-//! Policy rules of others tell by their masks, and their firewall rules by the values that they
-//! compare with and set. The number is also that of the table with our routes.
+//! Other programs' policy rules show their masks, and their firewall rules the values that they
+//! compare and set. The number is also that of the table with our routes.
 
 use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;

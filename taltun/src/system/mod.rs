@@ -1,9 +1,8 @@
-//! The host's network: what must be there before a tunnel can start, and all that is changed
-//! for it and taken back: addresses, routes, policy rules, firewall rules, kernel settings
-//! and the resolver.
+//! The host's network: checks before a tunnel starts, and all changes for it and their undoing:
+//! addresses, routes, policy rules, firewall rules, kernel settings and the resolver.
 //!
-//! What hangs on the TUN interface vanishes with the process, whatever ends it. The rest is
-//! in a journal first, so that the next start undoes what a killed process couldn't.
+//! Addresses and routes of the TUN interface vanish with the process. All else is in a journal
+//! first, so that the next start can undo what a killed process couldn't.
 
 mod check;
 mod clones;

@@ -1,4 +1,4 @@
-//! Network namespaces by their inode, which is how a journal tells where it belongs.
+//! Network namespaces by their inode, by which a journal names its own.
 
 use std::fs::{self, File};
 use std::io;

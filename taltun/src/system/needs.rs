@@ -1,4 +1,4 @@
-//! The programs of the host that a configuration takes, before anything is done with them.
+//! The programs of the host that a configuration needs, checked before any of them runs.
 
 use super::{SystemError, dns, firewall, program};
 use crate::config::{Config, Hooks};

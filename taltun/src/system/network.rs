@@ -1,5 +1,5 @@
-//! Gives the TUN interface its MTU, addresses and routes, and takes them back: all of what
-//! hangs on the interface, and the policy rules that lead to some of these routes.
+//! Sets the TUN interface's MTU, addresses and routes, and removes them; also the policy rules for
+//! some of these routes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

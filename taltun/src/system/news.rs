@@ -1,4 +1,4 @@
-//! What the kernel tells of a changed network: routes, addresses, rules, links and nftables.
+//! The kernel's events about a changed network: routes, addresses, rules, links and nftables.
 
 use std::io;
 
@@ -58,7 +58,7 @@ impl News {
         }
     }
 
-    /// Whether changes of nftables are told.
+    /// Whether changes of nftables are reported.
     pub(super) fn tells_of_nftables(&self) -> bool {
         self.firewall.is_some()
     }

@@ -1,8 +1,8 @@
-//! The way to an address outside of the tunnel: whether there is one, how large its packets may
-//! be, and whether it is this machine itself; and what goes around a full tunnel.
+//! The path to an address outside the tunnel: whether there is a route, its MTU, and whether the
+//! address is this machine's own; and which routes go around a full tunnel.
 //!
-//! Blocking, on sockets of their own: single answers are in the kernel already, and a whole table
-//! is read in a thread beside.
+//! Blocking, on separate sockets: the kernel has single answers ready, and another thread reads a
+//! whole table.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

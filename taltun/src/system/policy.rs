@@ -1,15 +1,15 @@
-//! Policy rules: everything goes into the tunnel but our own datagrams, and what stays on the
-//! local networks.
+//! Policy rules: everything goes into the tunnel except our own datagrams and traffic for local
+//! networks.
 //!
-//! Two rules a family:
+//! Two rules per family:
 //!
 //! ```text
 //! 32500: not fwmark MARK lookup main suppress_prefixlength 0    local routes first, but no default
 //! 32501: not fwmark MARK lookup MARK                            then the table with our routes
 //! ```
 //!
-//! Datagrams with the mark, which are ours, see neither. Both rules name the mark, which
-//! tells them from everybody else's: they outlive a process that is killed.
+//! Our own datagrams have the mark and match neither. Both rules contain the mark, which
+//! identifies them as ours after the process was killed, which they outlive.
 //!
 //! Their priorities are fixed and next to each other, so that no rule can come between them.
 //! Left to itself the kernel puts a new rule in front of the second one there is, which turns

@@ -1,5 +1,5 @@
-//! Running the programs that the host has for what no system call does: `nft`, `resolvectl`
-//! and the like. Each has its time, and says why it failed.
+//! Runs programs of the host for what no system call does: `nft`, `resolvectl` and the like, each
+//! with a time limit and the reason of its failure.
 
 use std::path::PathBuf;
 use std::process::Stdio;

@@ -1,10 +1,9 @@
-//! What a dead process left for an interface, found by what is there and not by its journal:
-//! that may be lost, or be in another runtime directory.
+//! What a dead process left for an interface, found on the host and not by its journal, which may
+//! be lost or in another runtime directory.
 //!
-//! Firewall rules of ours bear the interface's name. Policy rules of ours are told by their
-//! shape and their place, and those of a dead tunnel by the table that they lead to: nothing is
-//! in it. Which dead tunnel's they are doesn't matter then, as long as nobody claims them: a
-//! journal, rules of another tunnel, or a socket.
+//! Our firewall rules contain the interface's name. Our policy rules are recognised by their form
+//! and priority, and those of a dead tunnel by their empty table. Which dead tunnel's they are
+//! doesn't matter, unless a journal, another tunnel's rules or a socket claims them.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Who answers when a program on this host asks for a name: systemd-resolved, or whoever
-//! `/etc/resolv.conf` names, or both, by program.
+//! Who answers when a program on this host looks up a name: systemd-resolved, the servers of
+//! `/etc/resolv.conf`, or both, depending on the program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ impl Resolution {
         }
     }
 
-    /// Whether programs hear of what systemd-resolved is told.
+    /// Whether systemd-resolved's settings reach programs.
     pub(super) fn is_resolved(&self) -> bool {
         self.stub || self.library
     }

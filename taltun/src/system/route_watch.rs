@@ -1,7 +1,7 @@
 //! Which interface leads to a peer, and when that may have changed.
 //!
-//! A peer is answered from the address it used. That is right only as long as the way to it
-//! is the one it came: when another interface takes over, the kernel's WireGuard forgets the
+//! Answers to a peer leave from the address that it sent to. That is right only as long as the
+//! route to it has the same interface. When another takes over, the kernel's WireGuard forgets the
 //! address and lets the route choose, and so do we.
 
 use std::collections::HashSet;

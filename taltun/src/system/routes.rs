@@ -1,9 +1,8 @@
-//! Routes: making ours, in the main table or one of our own, and finding who has a prefix
-//! already.
+//! Routes: makes ours, in the main table or our own, and finds earlier routes of a prefix.
 //!
-//! A router may have a million routes, and reading them takes seconds. So the kernel is asked
-//! for the best route to single addresses first, which nearly always tells; only where it
-//! doesn't are all routes read, once for all that is wanted.
+//! A router may have a million routes, and reading them takes seconds. So the kernel is first
+//! asked for the best route to single addresses, which is nearly always enough. Otherwise all
+//! routes are read, once for all wanted prefixes.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
-//! Keeps what is in our memory, keys among it, out of the sight of other programs of the same
-//! user, and out of core files.
+//! Hides our memory, which has keys in it, from other programs of the same user, and keeps it out
+//! of core files.
 
 use std::io;
 

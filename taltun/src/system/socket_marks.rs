@@ -1,8 +1,7 @@
-//! The marks that sockets of this network namespace have: a mark that a socket has is in use,
-//! whoever set it and whatever became of its routes.
+//! The marks of sockets in this network namespace: a socket's mark is in use, whoever set it.
 //!
-//! The kernel lists UDP sockets with their marks (`sock_diag(7)`, `linux/inet_diag.h`) for who
-//! may administer the network.
+//! The kernel lists UDP sockets with their marks (`sock_diag(7)`, `linux/inet_diag.h`) to
+//! processes with `CAP_NET_ADMIN`.
 
 use std::collections::HashSet;
 use std::io;

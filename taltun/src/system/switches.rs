@@ -1,5 +1,5 @@
-//! Kill switches that dead tunnels left, as the host's rules tell and not as a journal says:
-//! that may be lost, and the rules that it tells of may be gone.
+//! Kill switches that dead tunnels left, by the host's rules and not by a journal: a journal may
+//! be lost, and the rules in it may be gone.
 
 use std::fs::File;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Taking back what was done to the host: at an orderly end, by the next start, and by
-//! `taltun undo` where nobody is going to start again.
+//! Undoes the changes of the host: at an orderly end, at the next start, and by `taltun undo`
+//! without a start.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! How this process was started, to tell people how to start it again.
+//! How this process was started, so that messages can say how to start it again.
 
 /// The command that starts this tunnel again: that of its systemd unit, or `taltun run` with
 /// these `words`. Empty where neither is known.
