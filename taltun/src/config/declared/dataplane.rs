@@ -10,7 +10,7 @@ macro_rules! declared {
             example: "false",
             reload: Reload::Restart,
             in_comments: true,
-            english: "Take and give whole pieces of streams at the TUN instead of packets.",
+            english: "Read and write large segments at the TUN instead of single packets.",
             spanish: "Tomar y entregar en el TUN trozos enteros de flujo en vez de paquetes.",
         }
         UDP_GSO => udp_gso: bool {

@@ -23,7 +23,7 @@ macro_rules! declared {
             reload: Reload::Live,
             in_comments: true,
             same: |old, new| both(old, new, |old, new| old.via == new.via),
-            english: "The peer, by its name or public key, that their addresses are reached through. Required.",
+            english: "The peer, by name or public key, through which their addresses are reached. Required.",
             spanish: "El par, por su nombre o clave pública, por el que se alcanzan sus direcciones. Obligatoria.",
         }
         UPSTREAM {
@@ -35,7 +35,7 @@ macro_rules! declared {
             reload: Reload::Live,
             in_comments: true,
             same: |old, new| both(old, new, |old, new| old.upstream == new.upstream),
-            english: "Name servers that all questions are passed on to, the first one first. Required.",
+            english: "Name servers for all queries, tried in this order. Required.",
             spanish: "Servidores de nombres a los que se pasan todas las preguntas, por orden. Obligatoria.",
         }
         KEEP_SECONDS {

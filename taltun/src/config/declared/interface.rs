@@ -84,7 +84,7 @@ macro_rules! declared {
             in_comments: true,
             same: |old, new| old.interface.mtu == new.interface.mtu
                 || old.interface.mtu_is_default && new.interface.mtu_is_default,
-            english: "MTU of the tunnel, bytes; at least 1280 with IPv6 inside. Default: of a client, what the way to its endpoints takes less 80, and follows that; else 1420.",
+            english: "MTU of the tunnel, bytes; at least 1280 with IPv6 inside. Default: for a client, the MTU of the path to its endpoints less 80, which it follows; else 1420.",
             spanish: "MTU del túnel, en bytes; al menos 1280 si lleva IPv6 dentro. Por omisión, la de un cliente es lo que admite el camino a sus `endpoint` menos 80, y lo sigue; si no, 1420.",
         }
         ROUTES {
@@ -96,7 +96,7 @@ macro_rules! declared {
             reload: Reload::Live,
             in_comments: true,
             same: |old, new| old.interface.routes == new.interface.routes,
-            english: "Networks that this machine sends into the tunnel besides the vip's subnet. `0.0.0.0/0` and `::/0`, whole or in halves, are set up so that the underlay and the local network stay reachable. From or to a list with all traffic or an endpoint in it takes a restart.",
+            english: "Networks that this machine sends into the tunnel besides the vip's subnet. With `0.0.0.0/0` and `::/0`, whole or in halves, the underlay and the local network stay reachable. To add the first or remove the last such route, or the first or last with an endpoint in it, takes a restart.",
             spanish: "Redes que esta máquina envía al túnel además de la subred de `vip`. `0.0.0.0/0` y `::/0`, enteras o en mitades, se configuran de modo que la red exterior y la local sigan siendo alcanzables. Pasar de una lista con todo el tráfico o un `endpoint` a otra sin ellos, o al revés, exige reiniciar.",
         }
         FWMARK => fwmark: Option<u32> {
@@ -107,7 +107,7 @@ macro_rules! declared {
             example: "51820",
             reload: Reload::Restart,
             in_comments: true,
-            english: "Mark on our own datagrams, and number of the routing table that a default route gets. Default: where one is needed, one made of the interface's name that nobody else on this host uses; else none.",
+            english: "Mark on our own datagrams, and number of the routing table that a default route gets. Default: if one is needed, one derived from the interface's name that nothing else on this host uses; else none.",
             spanish: "Marca de nuestros propios datagramas y número de la tabla de rutas que recibe una ruta por defecto. Por omisión, si hace falta, una derivada del nombre de la interfaz que nadie más use en esta máquina; si no, ninguna.",
         }
         DNS => dns: Dns {
@@ -151,7 +151,7 @@ macro_rules! declared {
             example: "true",
             reload: Reload::Restart,
             in_comments: true,
-            english: "Drop packets to our vips that come from elsewhere than the tunnel or this machine. Always on with a default route.",
+            english: "Drop packets to our vips that come neither from the tunnel nor from this machine. Always on with a default route.",
             spanish: "Descartar los paquetes dirigidos a nuestras `vip` que no lleguen por el túnel o de esta misma máquina. Siempre activo con una ruta por defecto.",
         }
         RELAY => relay: Option<bool> {
@@ -162,7 +162,7 @@ macro_rules! declared {
             example: "true",
             reload: Reload::Live,
             in_comments: true,
-            english: "Pass packets between peers straight from one to the other. With `false` they go through the kernel, whose firewall and `tc` see them then, and which needs `ip_forward`. Default: `true` on a server, `false` on a client.",
+            english: "Pass packets directly from peer to peer. With `false` they go through the kernel, whose firewall and `tc` then see them; that needs `ip_forward`. Default: `true` on a server, `false` on a client.",
             spanish: "Pasar los paquetes entre pares directamente de uno a otro. Con `false` van por el núcleo, cuyo cortafuegos y `tc` los ven entonces, y que necesita `ip_forward`. Por omisión, `true` en un servidor y `false` en un cliente.",
         }
         KILL_SWITCH => kill_switch: bool {
@@ -173,7 +173,7 @@ macro_rules! declared {
             example: "true",
             reload: Reload::Live,
             in_comments: true,
-            english: "Nothing leaves this machine but through the tunnel. Only an orderly end, a reload without it, or `taltun undo` opens it.",
+            english: "Nothing leaves this machine except through the tunnel. Only an orderly end, a reload without it, or `taltun undo` opens it.",
             spanish: "Nada sale de esta máquina si no es por el túnel. Solo lo abren un final en orden, una recarga sin la clave o `taltun undo`.",
         }
         FIREWALL => firewall: FirewallChoice {
@@ -184,7 +184,7 @@ macro_rules! declared {
             example: "\"iptables\"",
             reload: Reload::Restart,
             in_comments: true,
-            english: "What rules are made with: nftables, iptables where only that is installed, or none at all.",
+            english: "The tool for firewall rules: nftables; iptables where only that is installed; or none at all.",
             spanish: "Con qué se crean las reglas: nftables, iptables si es lo único instalado, o nada en absoluto.",
         }
         BEFORE_UP {
@@ -244,7 +244,7 @@ macro_rules! declared {
             reload: Reload::Live,
             in_comments: false,
             same: |old, new| old.hooks.shell == new.hooks.shell,
-            english: "What runs the commands. `bash` stops at the first part that fails, as wg-quick has it.",
+            english: "The shell that runs the commands. `bash` stops at the first part that fails, as with wg-quick.",
             spanish: "Qué ejecuta las órdenes. `bash` se detiene en la primera parte que falla, como en wg-quick.",
         }
         ON_PEER_UP {

@@ -11,7 +11,7 @@ macro_rules! declared {
             reload: Reload::Live,
             in_comments: true,
             same: |old, new| each(old, new, |old, new| old.name == new.name),
-            english: "What to call it in place of its key.",
+            english: "Its name, shown in place of its key.",
             spanish: "Cómo llamarlo en lugar de por su clave.",
         }
         PUBLIC_KEY {
@@ -35,7 +35,7 @@ macro_rules! declared {
             reload: Reload::Live,
             in_comments: true,
             same: |old, new| each(old, new, |old, new| old.preshared_key == new.preshared_key),
-            english: "A secret that the two sides share besides, the same in both files.",
+            english: "An additional secret of the two sides, the same in both files.",
             spanish: "Un secreto que además comparten ambos lados, igual en los dos ficheros.",
         }
         VIP {
