@@ -56,7 +56,7 @@ pub const CASES: &[Case] = &[
 const LIMIT: Duration = Duration::from_secs(60);
 const VIP: [&str; 2] = ["10.200.0.1", "7300"];
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "7300"];
-const BOTH: &str = "listen_addr = [\"10.200.0.1:7300\", \"127.0.0.1:7300\"]\n";
+const BOTH: &str = "listen = [\"10.200.0.1:7300\", \"127.0.0.1:7300\"]\n";
 /// On the Internet, and no peer's.
 const OUTSIDE: [&str; 2] = ["203.0.113.2", "9000"];
 /// The second peer's own address, and one of its network, which looks public.
@@ -254,7 +254,7 @@ fn reloads() -> Result<()> {
         .star
         .hub
         .run(|| std::net::TcpListener::bind("127.0.0.1:7301"))??;
-    let taken = text(&hub.keys, "", "listen_addr = \"127.0.0.1:7301\"").replace(
+    let taken = text(&hub.keys, "", "listen = \"127.0.0.1:7301\"").replace(
         "198.51.100.0/24\"]\n\n",
         "198.51.100.0/24\", \"192.168.77.0/24\"]\n\n",
     );
@@ -263,7 +263,7 @@ fn reloads() -> Result<()> {
     let refusal = hub.node.tell(&["reload"]);
     let refusal = format!("{:#}", refusal.err().context("it was taken")?);
     for words in [
-        "udpgw.listen_addr: cannot listen on 127.0.0.1:7301: ",
+        "udpgw.listen: cannot listen on 127.0.0.1:7301: ",
         "the gateway is as before",
     ] {
         ensure!(refusal.contains(words), "{refusal}");
@@ -287,10 +287,10 @@ fn reloads() -> Result<()> {
     play(&hub.star.a, VIP, "allowed", &[OUTSIDE])?;
 
     // From everywhere to the vip alone: one covers the other.
-    let said = hub.reload("listen_addr = \"0.0.0.0:7300\"")?;
+    let said = hub.reload("listen = \"0.0.0.0:7300\"")?;
     ensure!(said.contains("udpgw started anew"), "{said}");
     play(&hub.star.b, ["10.99.2.1", "7300"], "allowed", &[OUTSIDE])?;
-    hub.reload("listen_addr = \"10.200.0.1:7300\"")?;
+    hub.reload("listen = \"10.200.0.1:7300\"")?;
     play(&hub.star.a, VIP, "allowed", &[OUTSIDE])?;
     ensure!(play(&hub.star.b, ["10.99.2.1", "7300"], "allowed", &[OUTSIDE]).is_err());
 
@@ -343,9 +343,9 @@ fn cannot_listen() -> Result<()> {
         ensure!(!status.success(), "it ended with {status}");
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let said = refused("listen_addr = \"192.0.2.77:7300\"")?;
+    let said = refused("listen = \"192.0.2.77:7300\"")?;
     ensure!(
-        said.contains("udpgw.listen_addr: cannot listen on 192.0.2.77:7300: ")
+        said.contains("udpgw.listen: cannot listen on 192.0.2.77:7300: ")
             && said.contains("no interface of this host has that address"),
         "{said}"
     );

@@ -260,7 +260,7 @@ fn dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {
 
 fn udpgw(section: &Section, warnings: &mut Vec<String>) -> Result<UdpgwDraft, ConfigError> {
     section.allow_only()?;
-    let field = section.value(&udpgw::LISTEN_ADDR)?;
+    let field = section.value(&udpgw::LISTEN)?;
     let listen = each(field.one_or_list()?, values::udpgw_listen)?;
     if listen.is_empty() {
         return Err(field.spot().error(

@@ -339,7 +339,7 @@ fn explain(error: &StartError) -> String {
         }
         _ => String::new(),
     };
-    format!("udpgw.listen_addr: cannot listen on {address}: {reason}{advice}")
+    format!("udpgw.listen: cannot listen on {address}: {reason}{advice}")
 }
 
 #[cfg(test)]
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_vip_is_listened_on_for_those_in_the_tunnel_alone() {
-        let config = config("listen_addr = [\"10.0.0.1:7300\", \"127.0.0.1:7300\"]");
+        let config = config("listen = [\"10.0.0.1:7300\", \"127.0.0.1:7300\"]");
         let listen = listen(config.udpgw.as_ref().unwrap(), &config.interface);
         let interfaces: Vec<Option<&str>> =
             listen.iter().map(|it| it.interface.as_deref()).collect();
@@ -433,7 +433,7 @@ mod tests {
     #[tokio::test]
     async fn a_gateway_with_a_fault_is_told_of_and_starts_again() {
         let address = free_port();
-        let config = config(&format!("listen_addr = \"{address}\""));
+        let config = config(&format!("listen = \"{address}\""));
         let device = device(&config);
         let (interface, tunnel) = (&config.interface, device.tunnel());
         let mut gateway = Gateway::start(config.udpgw.clone(), interface, tunnel).unwrap();

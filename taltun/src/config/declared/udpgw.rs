@@ -2,9 +2,9 @@
 
 macro_rules! declared {
     ($then:ident! { $($with:tt)* }) => { $then! { { $($with)* } "udpgw";
-        LISTEN_ADDR {
-            name: "listen_addr",
-            also: &["listen", "address", "addr"],
+        LISTEN {
+            name: "listen",
+            also: &["listenaddr", "address", "addr"],
             kind: Kind::TextOrList,
             default: "[\"127.0.0.1:7300\"]",
             example: "\"10.0.0.1:7300\"",

@@ -6,24 +6,24 @@ use super::*;
 fn a_gateway_that_cannot_be_is_refused() {
     for (section, expected) in [
         (
-            "listen_addr = []",
-            "udpgw.listen_addr: the list is empty; name where clients connect to",
+            "listen = []",
+            "udpgw.listen: the list is empty; name where clients connect to",
         ),
         (
-            "listen_addr = \"127.0.0.1\"",
-            "udpgw.listen_addr: expected ADDRESS:PORT such as",
+            "listen = \"127.0.0.1\"",
+            "udpgw.listen: expected ADDRESS:PORT such as",
         ),
         (
-            "listen_addr = \"127.0.0.1:0\"",
-            "udpgw.listen_addr: expected ADDRESS:PORT such as",
+            "listen = \"127.0.0.1:0\"",
+            "udpgw.listen: expected ADDRESS:PORT such as",
         ),
         (
-            "listen_addr = [\"127.0.0.1:7300\", \"127.0.0.1:7300\"]",
-            "udpgw.listen_addr: 127.0.0.1:7300 and 127.0.0.1:7300 are one place to listen",
+            "listen = [\"127.0.0.1:7300\", \"127.0.0.1:7300\"]",
+            "udpgw.listen: 127.0.0.1:7300 and 127.0.0.1:7300 are one place to listen",
         ),
         (
-            "listen_addr = [\"10.0.0.1:7300\", \"0.0.0.0:7300\"]",
-            "udpgw.listen_addr: 0.0.0.0:7300 and 10.0.0.1:7300 are one place to listen",
+            "listen = [\"10.0.0.1:7300\", \"0.0.0.0:7300\"]",
+            "udpgw.listen: 0.0.0.0:7300 and 10.0.0.1:7300 are one place to listen",
         ),
         (
             "max_clients = 0",
@@ -48,7 +48,7 @@ fn a_gateway_keeps_away_from_the_resolver_of_names() {
     let text = |listen: &str| {
         format!(
             "{}[dns_routes]\ndomains = [\"a.example\"]\nvia = \"ana\"\nupstream = \
-             [\"192.0.2.53\"]\n[udpgw]\nlisten_addr = \"{listen}\"\n",
+             [\"192.0.2.53\"]\n[udpgw]\nlisten = \"{listen}\"\n",
             with_peer("name = \"ana\"")
         )
     };

@@ -92,7 +92,7 @@ fn a_client_without_any_endpoint_is_a_warning() {
 #[test]
 fn a_gateway_that_anybody_may_reach_is_a_warning() {
     let of_udpgw = |listen: &str| {
-        let text = interface(&format!("[udpgw]\nlisten_addr = [{listen}]\n"));
+        let text = interface(&format!("[udpgw]\nlisten = [{listen}]\n"));
         let warnings = warnings(&text).into_iter();
         warnings
             .filter(|warning| warning.contains("udpgw"))
@@ -103,7 +103,7 @@ fn a_gateway_that_anybody_may_reach_is_a_warning() {
     assert_eq!(
         of_udpgw("\"127.0.0.1:7300\", \"0.0.0.0:7301\""),
         [
-            "hub.toml:5: udpgw.listen_addr: whoever reaches 0.0.0.0:7301 can send UDP from this \
+            "hub.toml:5: udpgw.listen: whoever reaches 0.0.0.0:7301 can send UDP from this \
              host; listen on our vip or on 127.0.0.1, or let a firewall allow only your own clients"
         ]
     );
