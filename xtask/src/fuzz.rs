@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: inputs that nobody thought of, by libFuzzer, for what reads bytes of others.
 //!
-//! The targets are in `fuzz`, a workspace of its own. They are built with the pinned toolchain:
+//! The targets are in `tests/fuzz`, a workspace of its own. They are built with the pinned toolchain:
 //! coverage is a pass of LLVM's, and without a sanitizer nothing of it is unstable. What is
 //! found is a file that runs again: `cargo xtask fuzz TARGET --input FILE`.
 
@@ -27,7 +27,7 @@ const COVERAGE: &[&str] = &[
 /// The arguments of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// What to fuzz, by the name of its file in `fuzz/fuzz_targets` [default: all, in turn].
+    /// What to fuzz, by the name of its file in `tests/fuzz/fuzz_targets` [default: all, in turn].
     target: Option<String>,
 
     /// How long each runs.
@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         build
             // Not locked: what the program began to use since then is added by itself.
             .args(["build", "--release", "--bin", &name, "--features", &name])
-            .args(["--manifest-path", "fuzz/Cargo.toml", "--target", &host])
+            .args(["--manifest-path", "tests/fuzz/Cargo.toml", "--target", &host])
             .arg("--target-dir")
             .arg(&directory)
             .env("RUSTFLAGS", COVERAGE.join(" "));
@@ -107,9 +107,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// The names of all targets.
 fn targets() -> Result<Vec<String>> {
-    let directory = root().join("fuzz/fuzz_targets");
+    let directory = root().join("tests/fuzz/fuzz_targets");
     let mut names = Vec::new();
-    for entry in fs::read_dir(&directory).context("can't read fuzz/fuzz_targets")? {
+    for entry in fs::read_dir(&directory).context("can't read tests/fuzz/fuzz_targets")? {
         let path = entry?.path();
         if path.extension().is_some_and(|kind| kind == "rs") {
             let name = path.file_stem().context("a file without a name")?;
