@@ -69,7 +69,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         build
             // Not locked: what the program began to use since then is added by itself.
             .args(["build", "--release", "--bin", &name, "--features", &name])
-            .args(["--manifest-path", "tests/fuzz/Cargo.toml", "--target", &host])
+            .args([
+                "--manifest-path",
+                "tests/fuzz/Cargo.toml",
+                "--target",
+                &host,
+            ])
             .arg("--target-dir")
             .arg(&directory)
             .env("RUSTFLAGS", COVERAGE.join(" "));
