@@ -3,7 +3,7 @@
 //! The types here can only hold what Taltun can run; reading and refusing TOML is in the
 //! modules below. A file becomes a `Document` (sections and values that know their line),
 //! then a `Draft` (each value understood), and the `rules` make the [`Config`] of it. What keys
-//! there are is in [`declared`] and [`keys`].
+//! there are is in `declared` and [`keys`].
 
 // What comes from outside must not be able to make anything here panic.
 #![cfg_attr(

@@ -1,4 +1,4 @@
-//! The keys of a configuration, made of what [`declared`](super::declared) says about each.
+//! The keys of a configuration, made of what `declared` says about each.
 //!
 //! The reader takes ranges, words and defaults from them, unknown keys are refused by them, `check`
 //! suggests from them, the manual's reference is written from them, and a reload compares two

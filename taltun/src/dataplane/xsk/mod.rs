@@ -2,7 +2,7 @@
 //! the kernel can merge.
 //!
 //! The XDP program hands transport messages, and only those, to the socket of the queue they
-//! came in on. A [`Lane`] is that socket and the thread that serves it: it takes frames off
+//! came in on. A lane is that socket and the thread that serves it: it takes frames off
 //! the ring in batches, finds the messages in them, and does with these what a worker does
 //! with its own, opening them where the frame lies.
 //!
