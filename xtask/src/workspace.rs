@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -66,4 +67,12 @@ pub fn host() -> Result<String> {
         Some(host) => Ok(host.to_owned()),
         None => bail!("rustc -vV doesn't say what it builds for: {version}"),
     }
+}
+
+/// Has this be in the file, and leaves it alone where it is: another machine may read it just now.
+pub fn keep_written(file: &Path, text: &str) -> Result<()> {
+    if fs::read_to_string(file).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    fs::write(file, text).with_context(|| format!("can't write {}", file.display()))
 }

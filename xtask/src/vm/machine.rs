@@ -14,7 +14,7 @@ use super::kernels::Kernel;
 use super::{kernels, qemu};
 use crate::apt;
 use crate::setup::{self, Program, step};
-use crate::workspace::{must_succeed, target};
+use crate::workspace::{keep_written, must_succeed, target};
 
 /// What making and running one takes.
 const PROGRAMS: &[Program] = &[
@@ -246,14 +246,6 @@ impl Machines {
                  clocksource=acpi_pm audit=0 quiet {append}"
             ));
     }
-}
-
-/// Has this be in the file, and leaves it alone where it is: another machine may read it just now.
-pub fn keep_written(file: &Path, text: &str) -> Result<()> {
-    if fs::read_to_string(file).is_ok_and(|there| there == text) {
-        return Ok(());
-    }
-    fs::write(file, text).with_context(|| format!("can't write {}", file.display()))
 }
 
 /// A directory that goes with the value.

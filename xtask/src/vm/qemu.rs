@@ -11,8 +11,8 @@ use taltun_tests::cards;
 use taltun_tests::command::output_of;
 use taltun_tests::sys;
 
-use super::machine::keep_written;
 use crate::setup;
+use crate::workspace::keep_written;
 
 /// The words before QEMU, and its first arguments; `share` is a directory for the script.
 pub fn cards(share: &Path) -> (Vec<String>, Vec<String>) {
