@@ -1,8 +1,8 @@
 //! A client: its TCP connection, the messages in it and what goes back.
 //!
 //! One task does all of it. Each time that it is woken it writes all that waits by one call,
-//! and does what came, up to a limit that leaves others their turn: what is left of what it read
-//! waits for the next one, and meanwhile nothing more is read.
+//! and does what came, up to a limit that leaves others their turn ([`Turn`]): what is left of
+//! what it read waits for the next one, and meanwhile nothing more is read.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until};
 use tracing::{debug, info};
 
@@ -24,11 +25,12 @@ use crate::gone;
 use crate::outbox::Outbox;
 use crate::shared::{Accepted, Worker};
 use crate::sockets;
+use crate::turn::{Done, Turn};
 
-/// The work of a turn: so many datagrams that are sent by connections that are there.
+/// The work of a turn: so many small datagrams that are sent by connections that are there.
 const TURN: usize = 128;
-/// Opening a connection and closing another one is as much work as so many of them.
-const OPENING: usize = 4;
+/// Opening a connection and closing another one is as much work as so many of them, besides.
+const OPENING: usize = 3;
 /// The pause between two looks at what may be due where nothing else says when.
 const LOOK: Duration = Duration::from_secs(3600);
 
@@ -57,7 +59,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let log = worker.options.log_clients;
     tell(log, format_args!("udpgw: client {address} connected"));
     let end = match Client::new(worker, stream, address) {
-        Ok(mut client) => poll_fn(|context| client.poll(context)).await,
+        Ok(mut client) => loop {
+            match poll_fn(|context| client.poll(context)).await {
+                Done::Turn => yield_now().await,
+                Done::All(end) => break end,
+            }
+        },
         Err(error) => error.into(),
     };
     drop(place);
@@ -121,20 +128,21 @@ impl Client {
         Ok(client)
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Done<End>> {
         self.outbox.register(context);
         if let Poll::Ready(Err(error)) = self.poll_write(context) {
-            return Poll::Ready(error.into());
+            return Poll::Ready(Done::All(error.into()));
         }
-        if let Poll::Ready(end) = self.poll_read(context) {
-            return Poll::Ready(end);
+        let read = self.poll_read(context);
+        if let Poll::Ready(Done::All(_)) = read {
+            return read;
         }
         while self.timer.as_mut().poll(context).is_ready() {
             if let Some(end) = self.look() {
-                return Poll::Ready(end);
+                return Poll::Ready(Done::All(end));
             }
         }
-        Poll::Pending
+        read
     }
 
     /// Writes what waits, as far as the client takes it.
@@ -159,14 +167,14 @@ impl Client {
     }
 
     /// Reads messages and does what they say.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<End> {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Done<End>> {
         let now = Instant::now();
-        let mut left = TURN;
+        let mut turn = Turn::new(TURN);
         if !self.rest.is_empty() {
             let rest = mem::take(&mut self.rest);
             let mut bytes = &rest[self.done..];
-            if let Err(error) = self.take(&mut bytes, &mut left, now) {
-                return Poll::Ready(error.into());
+            if let Err(error) = self.take(&mut bytes, &mut turn, now) {
+                return Poll::Ready(Done::All(error.into()));
             }
             if !bytes.is_empty() {
                 self.done = rest.len() - bytes.len();
@@ -175,7 +183,7 @@ impl Client {
         }
         let worker = self.worker.clone();
         let mut buffer = worker.buffer.borrow_mut();
-        while left > 0 {
+        while !turn.is_over() {
             let mut read = ReadBuf::new(&mut buffer);
             let stream = Pin::new(&mut self.stream);
             let Poll::Ready(outcome) = stream.poll_read(context, &mut read) else {
@@ -183,16 +191,15 @@ impl Client {
                 return Poll::Pending;
             };
             if let Err(error) = outcome {
-                return Poll::Ready(error.into());
+                return Poll::Ready(Done::All(error.into()));
             }
             let mut bytes = read.filled();
             if bytes.is_empty() {
-                return Poll::Ready(End::Closed);
+                return Poll::Ready(Done::All(End::Closed));
             }
-            // A read is work as well, however little it brings.
-            left -= 1;
-            if let Err(error) = self.take(&mut bytes, &mut left, now) {
-                return Poll::Ready(error.into());
+            turn.read(bytes.len());
+            if let Err(error) = self.take(&mut bytes, &mut turn, now) {
+                return Poll::Ready(Done::All(error.into()));
             }
             if !bytes.is_empty() {
                 // Without what came in pieces, so that both together are no more than one.
@@ -202,32 +209,33 @@ impl Client {
             }
         }
         self.expect_timeout(now);
-        // There may be more, and others are next.
-        context.waker().wake_by_ref();
-        Poll::Pending
+        Poll::Ready(Done::Turn)
     }
 
-    /// Does what messages say, as long as some work is `left` to this turn.
-    fn take(&mut self, bytes: &mut &[u8], left: &mut usize, now: Instant) -> Result<(), Malformed> {
-        while *left > 0
+    /// Does what messages say, as far as the turn goes.
+    fn take(&mut self, bytes: &mut &[u8], turn: &mut Turn, now: Instant) -> Result<(), Malformed> {
+        while !turn.is_over()
             && let Some(message) = self.decoder.next(bytes)?
         {
             self.heard = now;
-            let mut work = 1;
             match message {
                 Message::Datagram(datagram) => {
+                    turn.datagram(datagram.payload.len());
                     if self.connections.send(&datagram, now) {
-                        work = OPENING;
+                        turn.work(OPENING);
                     }
                 }
-                Message::Keepalive { .. } => self.worker.counters.keepalives.increment(),
+                Message::Keepalive { .. } => {
+                    turn.datagram(0);
+                    self.worker.counters.keepalives.increment();
+                }
                 Message::Unknown { flags } => {
+                    turn.datagram(0);
                     let client = self.address;
                     debug!("udpgw: client {client} sent the unknown flags {flags:#04x}");
                     self.worker.counters.dropped_flag.increment();
                 }
             }
-            *left = left.saturating_sub(work);
         }
         Ok(())
     }

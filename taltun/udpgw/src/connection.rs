@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, yield_now};
 use tracing::debug;
 
 use crate::codec::Datagram;
@@ -21,11 +21,12 @@ use crate::files::Place;
 use crate::outbox::{Outbox, Refused};
 use crate::receive::BATCH;
 use crate::shared::Worker;
+use crate::turn::{Done, Turn};
 
 /// A socket with so many errors in a row is left alone until something comes.
 const ERRORS: usize = 16;
-/// So many batches are read before it is somebody else's turn.
-const BATCHES: usize = 4;
+/// So many small datagrams are read before it is somebody else's turn.
+const TURN: usize = 4 * BATCH;
 /// A connection in use is judged again so often: addresses, routes and guarded networks change.
 const JUDGED_FOR: Duration = Duration::from_secs(2);
 /// A name server that says nothing for so long doesn't answer.
@@ -86,7 +87,11 @@ impl Connection {
             outbox,
         });
         let relay = shared.clone();
-        let relay = poll_fn(move |context| relay.poll_relay(context));
+        let relay = async move {
+            while let Done::Turn = poll_fn(|context| relay.poll_relay(context)).await {
+                yield_now().await;
+            }
+        };
         let task = tokio::task::spawn_local(relay).abort_handle();
         Self { shared, task }
     }
@@ -183,24 +188,26 @@ impl Shared {
     }
 
     /// Puts what comes to the socket into the client's queue, until the connection is closed.
-    fn poll_relay(&self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_relay(&self, context: &mut Context<'_>) -> Poll<Done<()>> {
         let now = Instant::now();
         if !self.is_closed() && !self.is_allowed(now) {
             self.worker.counters.closed_denied.increment();
             self.close();
         }
         let mut errors = 0;
-        for _ in 0..BATCHES {
+        let mut turn = Turn::new(TURN);
+        while !turn.is_over() {
             let open = self.open.borrow();
             let Some((socket, _)) = &*open else {
-                return Poll::Ready(());
+                return Poll::Ready(Done::All(()));
             };
             let Ok(mut ready) = ready!(socket.poll_read_ready(context)) else {
-                return Poll::Ready(());
+                return Poll::Ready(Done::All(()));
             };
-            let received = self
-                .worker
-                .receive(socket.get_ref(), |payload| self.take(payload));
+            let received = self.worker.receive(socket.get_ref(), |payload| {
+                turn.datagram(payload.len());
+                self.take(payload);
+            });
             match received {
                 Ok(count) => {
                     errors = 0;
@@ -213,6 +220,7 @@ impl Shared {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 // An ICMP message, such as of a port that is closed: something may lie behind it.
                 Err(_) => {
+                    turn.work(BATCH);
                     if self.dns {
                         // There is nobody to wait for.
                         let long_ago = now.checked_sub(2 * PATIENCE);
@@ -226,9 +234,7 @@ impl Shared {
                 }
             }
         }
-        // There may be more, and others are next.
-        context.waker().wake_by_ref();
-        Poll::Pending
+        Poll::Ready(Done::Turn)
     }
 
     /// Puts a datagram into the queue, or drops it.

@@ -24,6 +24,7 @@ mod routes;
 mod server;
 mod shared;
 mod sockets;
+mod turn;
 mod worker;
 
 pub use buffers::Buffers;

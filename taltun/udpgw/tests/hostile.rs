@@ -163,6 +163,44 @@ fn clients_that_open_without_end_hold_what_they_may_and_leave_others_their_turn(
 }
 
 #[test]
+fn clients_that_send_large_datagrams_leave_others_their_turn() {
+    const LARGEST: usize = 65_507;
+    let to = echo();
+    // Nobody reads there, so all that happens to these is that they are sent.
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let frames = frame(0, 1, nobody.local_addr().unwrap(), &[0; LARGEST]);
+    for hostile in [1, 4] {
+        beside(options(), |gateway, watch| {
+            let stop = AtomicBool::new(false);
+            let mut user = connect(gateway);
+            round_trip(&mut user, 1, to);
+            let sent = || watch.stats().counted.to_udp;
+            let mut meanwhile = Vec::new();
+            thread::scope(|scope| {
+                for _ in 0..hostile {
+                    scope.spawn(|| flood(gateway, &frames, &stop));
+                }
+                let start = Instant::now();
+                while sent() < 1000 {
+                    assert!(start.elapsed() < Duration::from_secs(20));
+                    thread::sleep(Duration::from_millis(1));
+                }
+                for _ in 0..60 {
+                    let before = sent();
+                    round_trip(&mut user, 1, to);
+                    meanwhile.push(sent() - before);
+                }
+                stop.store(true, Ordering::Relaxed);
+            });
+            meanwhile.sort_unstable();
+            // A few turns of each, and what they have while the echo waits for a core.
+            let typical = meanwhile[meanwhile.len() / 2];
+            assert!(typical < 500, "{typical} datagrams, {hostile} clients");
+        });
+    }
+}
+
+#[test]
 fn want_of_files_is_told_and_closes_no_connection_of_others() {
     let to = echo();
     let all = options().files();
