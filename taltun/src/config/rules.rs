@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use taltun_udpgw::listens_twice;
 
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
@@ -230,7 +231,7 @@ fn finish_udpgw(
         |address: &SocketAddr| draft.vip.iter().any(|vip| vip.value.addr() == address.ip());
     for (place, Written { value, spot }) in listen.iter().enumerate() {
         let mut before = listen.iter().take(place);
-        if let Some(other) = before.find(|other| listens_twice(&other.value, value)) {
+        if let Some(other) = before.find(|other| listens_twice(other.value, *value)) {
             return Err(spot.error(format!(
                 "{value} and {} are one place to listen; keep one of them",
                 other.value
@@ -293,13 +294,6 @@ fn warn_of_allow(gateway: &Udpgw, draft: &Draft, warnings: &mut Vec<String>) {
             wide.value
         ));
     }
-}
-
-/// Whether the kernel refuses to listen on both.
-fn listens_twice(one: &SocketAddr, other: &SocketAddr) -> bool {
-    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
-    let family = one.is_ipv4() == other.is_ipv4();
-    one.port() == other.port() && family && (any || one.ip() == other.ip())
 }
 
 /// What the host is asked for makes sense, and can be done.

@@ -18,7 +18,8 @@ use tracing::{info, warn};
 
 use crate::counters::Stats;
 use crate::files::Places;
-use crate::options::{Listen, Options};
+use crate::options::Options;
+use crate::scope::Scope;
 use crate::shared::{Accepted, Public};
 use crate::sockets;
 use crate::worker;
@@ -58,48 +59,46 @@ pub struct Listening(Vec<Listener>);
 
 #[derive(Debug)]
 struct Listener {
-    listen: Listen,
+    scope: Scope,
     receive_buffer: Option<usize>,
     socket: std::net::TcpListener,
 }
 
 impl Listening {
-    /// Opens what `options` say. A socket of an earlier gateway that is as they say is kept;
-    /// the others may overlap, and the earlier ones are to be closed then. After an error the
-    /// earlier ones are as before.
+    /// Opens what `options` say. A socket of an earlier gateway that is just as they say is kept;
+    /// the others may overlap with those that aren't, which are to be closed then. After an error
+    /// the earlier ones are as before.
     fn open(options: &Options, earlier: &Self) -> Result<Self, StartError> {
-        let buffer = options.tcp_receive_buffer;
-        let open = |listen: &Listen| {
-            let same = |it: &&Listener| it.listen == *listen && it.receive_buffer == buffer;
-            match earlier.0.iter().find(same) {
-                Some(same) => same.socket.try_clone(),
-                None => sockets::listener(listen, options, !earlier.0.is_empty()),
+        let receive_buffer = options.tcp_receive_buffer;
+        let scopes: Vec<Scope> = Scope::of(&options.listen).collect();
+        let is_kept =
+            |it: &Listener| it.receive_buffer == receive_buffer && scopes.contains(&it.scope);
+        let (kept, left): (Vec<_>, Vec<_>) = earlier.0.iter().partition(|it| is_kept(it));
+        let open = |scope: &Scope| {
+            if let Some(same) = kept.iter().find(|it| it.scope == *scope) {
+                return same.socket.try_clone();
             }
+            // With nobody but these, as they are ours.
+            let overlapping = left.iter().filter(|it| it.scope.overlaps(scope));
+            let overlapping: Vec<_> = overlapping.map(|it| &it.socket).collect();
+            sockets::listener(scope, options, &overlapping)
         };
         let mut listeners: Vec<Listener> = Vec::new();
-        for listen in &options.listen {
+        for scope in &scopes {
             let error = |reason| StartError::Listen {
-                address: listen.address,
+                address: scope.listen.address,
                 reason,
             };
-            if listeners.iter().any(|it| it.listen == *listen) {
+            if listeners.iter().any(|it| it.scope == *scope) {
                 return Err(error(io::Error::from_raw_os_error(libc::EADDRINUSE)));
             }
             listeners.push(Listener {
-                listen: listen.clone(),
-                receive_buffer: buffer,
-                socket: open(listen).map_err(error)?,
+                scope: scope.clone(),
+                receive_buffer,
+                socket: open(scope).map_err(error)?,
             });
         }
         Ok(Self(listeners))
-    }
-
-    /// Whether others of ours may listen at addresses that overlap these.
-    fn share(&self, shared: bool) {
-        for listener in &self.0 {
-            // It fails for no socket that listens; if it did, what overlaps couldn't be opened.
-            let _ = sockets::share(&listener.socket, shared);
-        }
     }
 }
 
@@ -129,11 +128,7 @@ impl Server {
     /// Begins to listen, while an earlier gateway still does that it will take the place of. If
     /// it can't, the earlier one has lost nothing.
     pub fn bind_in_place_of(options: Options, earlier: &Listening) -> Result<Self, StartError> {
-        earlier.share(true);
-        let listening = Listening::open(&options, earlier);
-        earlier.share(false);
-        let listening = listening?;
-        listening.share(false);
+        let listening = Listening::open(&options, earlier)?;
         // The last counts for who accepts.
         let workers = (0..=options.workers.max(1)).map(|_| Arc::default());
         Ok(Self {
@@ -154,7 +149,7 @@ impl Server {
     pub fn listening(&self) -> io::Result<Listening> {
         let copy = |it: &Listener| {
             Ok(Listener {
-                listen: it.listen.clone(),
+                scope: it.scope.clone(),
                 receive_buffer: it.receive_buffer,
                 socket: it.socket.try_clone()?,
             })

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::options::{Listen, LocalPorts, Options};
+use crate::options::{LocalPorts, Options};
+use crate::scope::Scope;
 
 /// How many clients may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -19,40 +20,40 @@ const KEEPALIVE_TIMES: u32 = 6;
 /// How many local ports are tried for a connection.
 const PORTS_TRIED: u16 = 64;
 
-/// A socket that clients connect to. With `shared` its address may overlap that of another one
-/// that is so, too, until both say otherwise.
+/// A socket that clients connect to. Its address may overlap with those of `friends`, and with
+/// those of nobody else: not even with those of somebody who shares.
 pub(crate) fn listener(
-    listen: &Listen,
+    scope: &Scope,
     options: &Options,
-    shared: bool,
+    friends: &[&TcpListener],
 ) -> io::Result<TcpListener> {
-    let address = listen.address;
+    let address = scope.listen.address;
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
-        // [::] is for IPv4 as well, as with BadVPN, unless that has an address of its own.
-        let with_ipv4 = address.ip().is_unspecified()
-            && !options
-                .listen
-                .iter()
-                .any(|other| other.address.is_ipv4() && other.address.port() == address.port());
-        socket.set_only_v6(!with_ipv4)?;
+        socket.set_only_v6(!scope.with_ipv4)?;
     }
     // Accepted sockets inherit it, and only so the window is right from the beginning.
     if let Some(size) = options.tcp_receive_buffer {
         socket.set_recv_buffer_size(size)?;
     }
-    socket.bind_device(listen.interface.as_deref().map(str::as_bytes))?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    let interface = scope.listen.interface.as_deref();
+    socket.bind_device(interface.map(str::as_bytes))?;
+    // The kernel lets two overlap if both say so, which is asked when one is bound.
+    let share = |shared: bool| {
+        for friend in friends {
+            // It fails for no socket that listens; if it did, this one couldn't be bound.
+            let _ = SockRef::from(*friend).set_reuse_port(shared);
+        }
+        socket.set_reuse_port(shared && !friends.is_empty())
+    };
+    share(true)?;
+    let bound = socket.bind(&address.into());
+    let listens = bound.and_then(|()| socket.listen(BACKLOG));
+    share(false)?;
+    listens?;
     Ok(socket.into())
-}
-
-/// Whether another socket of ours may listen at an address that overlaps this one's.
-pub(crate) fn share(socket: &impl AsFd, shared: bool) -> io::Result<()> {
-    SockRef::from(socket).set_reuse_port(shared)
 }
 
 /// Sets what a client's socket needs.
