@@ -168,7 +168,7 @@ fn clients_that_send_large_datagrams_leave_others_their_turn() {
     let to = echo();
     // Nobody reads there, so all that happens to these is that they are sent.
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let frames = frame(0, 1, nobody.local_addr().unwrap(), &[0; LARGEST]);
+    let frames = frame(0, 1, nobody.local_addr().unwrap(), &vec![0; LARGEST]);
     for hostile in [1, 4] {
         beside(options(), |gateway, watch| {
             let stop = AtomicBool::new(false);
