@@ -2,8 +2,8 @@
 //!
 //! The reader takes ranges, words and defaults from them, unknown keys are refused by them, `check`
 //! suggests from them, the manual's reference is written from them, and a reload compares two
-//! configurations by them. `tests` goes through all of them, and fails for a key that nobody reads
-//! or compares.
+//! configurations by them. `tests` goes through all of them, and fails for a key that the reader
+//! doesn't read or a reload doesn't compare. It doesn't see whether the setting has an effect.
 
 pub mod accel;
 pub mod dataplane;
@@ -215,7 +215,8 @@ pub static DATAPLANE: Section = Section {
     keys: dataplane::KEYS,
     english: "What the workers use of what the kernel offers. Each offload is found out by \
               itself; a switch is for a kernel that gets it wrong.",
-    spanish: "Qué aprovechan los hilos de trabajo de lo que ofrece el núcleo. Cada descarga \
+    spanish: "Qué aprovechan los trabajadores de lo que ofrece el núcleo. Cada descarga \
+              (*offload*: trabajo que se deja al núcleo o a la tarjeta) \
               se detecta sola; los interruptores son para núcleos que la hacen mal.",
 };
 
