@@ -220,6 +220,10 @@ fn destinations() -> Result<()> {
     ])?;
     site.play("allowed", &[never[0], never[2], never[3], never[5], V6])?;
     site.play("denied", &[V4, never[1], never[4]])?;
+    // A network with this host in it doesn't mean this host.
+    let site = site.start_again(&["--allow", "203.0.113.0/24,128.0.0.0/2,127.0.0.0/8"])?;
+    site.play("allowed", &[V4])?;
+    site.play("denied", &[never[2], never[3], never[4], never[5]])?;
     site.stop()
 }
 

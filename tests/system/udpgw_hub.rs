@@ -202,6 +202,12 @@ fn peers() -> Result<()> {
         "{BOTH}allow = [\"10.200.0.3\", \"198.51.100.0/24\"]"
     ))?;
     play(&hub.star.a, VIP, "allowed", &[PEER, BEHIND])?;
+    // Nor does one for the tunnel's network mean the hub itself, which takes one of its own.
+    hub.reload(&format!("{BOTH}allow = [\"10.200.0.0/24\"]"))?;
+    play(&hub.star.a, VIP, "allowed", &[PEER])?;
+    play(&hub.star.a, VIP, "denied", &own)?;
+    hub.reload(&format!("{BOTH}allow = [\"10.200.0.1\"]"))?;
+    play(&hub.star.hub, LOOPBACK, "allowed", &[own[0]])?;
     // Nor does one count that is for the Internet, once an address belongs to a peer.
     hub.reload(BOTH)?;
     play(&hub.star.a, VIP, "allowed", &[OUTSIDE])?;

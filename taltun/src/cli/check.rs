@@ -32,6 +32,12 @@ impl Check {
             output::warn(&format!("{}: {missing}", self.config.display()));
         }
         let gateway = loaded.config.udpgw.as_ref();
+        for unopened in gateway
+            .into_iter()
+            .flat_map(|it| control::unopened_by_gateway(it, &loaded.config.interface))
+        {
+            output::warn(&format!("{}: {unopened}", self.config.display()));
+        }
         let gateway = gateway.map(control::gateway_limits);
         if let Some(small) = gateway.and_then(|it| super::udpgw::small_buffers(&it)) {
             output::warn(&format!("{}: udpgw: {small}", self.config.display()));

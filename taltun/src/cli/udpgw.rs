@@ -28,7 +28,7 @@ const WORKERS: usize = 4;
 ///
 /// Clients may send to the Internet, and not to private, loopback, link-local or multicast
 /// addresses or to this host's own. `--allow` and `--deny` make exceptions; the more specific
-/// one counts.
+/// one counts. This host's own addresses take an `--allow` for each alone.
 ///
 /// Of an option that is given twice the last one counts, but for those that can be given several
 /// times.
@@ -258,6 +258,14 @@ fn warn_of(options: &Options) {
             ));
         }
     }
+    // Without the kernel's answer nothing is opened either.
+    let own = taltun_udpgw::own_addresses().unwrap_or_default();
+    for (network, address) in options.destinations.unopened(&own) {
+        output::warn(&format!(
+            "--allow {network} doesn't open {address}, which is this host itself; add --allow \
+             {address} if clients may send there, or --deny {address}"
+        ));
+    }
     if let Some(small) = small_buffers(options) {
         output::warn(&small);
     }
@@ -386,7 +394,7 @@ mod tests {
         assert_eq!(found.listen.len(), 2);
         for ip in ["10.1.1.1", "192.168.1.1"] {
             let verdict = found.destinations.judge(ip.parse().unwrap());
-            assert_eq!(format!("{verdict:?}"), "Allowed", "{ip}");
+            assert_eq!(format!("{verdict:?}"), "AllowedIfForeign", "{ip}");
         }
     }
 

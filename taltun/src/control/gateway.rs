@@ -63,7 +63,7 @@ impl Gateway {
         if let Some(settings) = &settings {
             let options = options(settings, interface, tunnel);
             running = Some(Running::start(options, None)?);
-            tell(settings);
+            tell(settings, interface);
         }
         Ok(Self {
             settings,
@@ -96,7 +96,7 @@ impl Gateway {
             .map_err(|reason| format!("{reason}; the gateway is as before"))?;
         let had = self.running.is_some();
         let closed = self.stop_listening().await;
-        tell(settings);
+        tell(settings, interface);
         self.running = Some(started);
         self.settings = Some(settings.clone());
         self.ended = None;
@@ -247,7 +247,27 @@ fn serve(
     outcome.err().map(|error| error.to_string())
 }
 
-fn tell(settings: &Udpgw) {
+/// What `allow` seems to open and doesn't: addresses of this host itself.
+pub(crate) fn unopened(settings: &Udpgw, interface: &Interface) -> Vec<String> {
+    let rules = Destinations::new(settings.allow.clone(), settings.deny.clone());
+    let mut own: Vec<IpAddr> = interface.vip.iter().map(IpNet::addr).collect();
+    // Without the kernel's answer nothing is opened either.
+    own.extend(taltun_udpgw::own_addresses().unwrap_or_default());
+    let unopened = rules.unopened(&own).into_iter();
+    unopened
+        .map(|(network, address)| {
+            format!(
+                "udpgw.allow: {network} doesn't open {address}, which is this host itself; add \
+                 \"{address}\" if clients may send there, to `deny` if not"
+            )
+        })
+        .collect()
+}
+
+fn tell(settings: &Udpgw, interface: &Interface) {
+    for unopened in unopened(settings, interface) {
+        warn!("{unopened}");
+    }
     let advice = Buffers::ask().map(|buffers| buffers.advice(&limits(settings)));
     if let Ok(Some(advice)) = advice {
         warn!("udpgw: {advice}");
@@ -418,6 +438,28 @@ mod tests {
             &["8.8.8.0/24".parse().unwrap()],
         );
         assert!(is_denied("8.8.8.8"));
+    }
+
+    #[test]
+    fn own_addresses_in_a_network_that_is_allowed_are_told_of() {
+        let told = |section: &str| {
+            let config = config(section);
+            unopened(config.udpgw.as_ref().unwrap(), &config.interface)
+        };
+        assert_eq!(
+            told("allow = [\"10.0.0.0/24\"]"),
+            [
+                "udpgw.allow: 10.0.0.0/24 doesn't open 10.0.0.1, which is this host itself; add \
+                 \"10.0.0.1\" if clients may send there, to `deny` if not"
+            ]
+        );
+        for silent in [
+            "",
+            "allow = [\"10.0.0.0/24\", \"10.0.0.1\"]",
+            "allow = [\"10.0.0.0/24\"]\ndeny = [\"10.0.0.1\"]",
+        ] {
+            assert!(told(silent).is_empty(), "{silent}");
+        }
     }
 
     #[test]

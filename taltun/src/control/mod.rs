@@ -51,7 +51,7 @@ mod words;
 
 pub use client::call;
 pub use error::ControlError;
-pub(crate) use gateway::limits as gateway_limits;
+pub(crate) use gateway::{limits as gateway_limits, unopened as unopened_by_gateway};
 pub use left_switches::left_switches;
 pub use origin::{Origin, TunnelKind};
 pub use request::{Call, Request};

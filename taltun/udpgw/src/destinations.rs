@@ -4,7 +4,8 @@
 //! Of two rules the more specific one counts, and a denial of two alike. An IPv6 address that
 //! stands for an IPv4 address (mapped, NAT64, 6to4) is judged as that one, too. Networks that
 //! somebody guards ([`Guard`]) are open only to a rule that allows them or a part of them: one
-//! for a wider network doesn't mean them.
+//! for a wider network doesn't mean them. Nor does one for a network mean the host's own addresses
+//! in it: each takes a rule of its own.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -68,10 +69,15 @@ pub fn is_everywhere(ip: IpAddr, length: u8) -> bool {
     length <= if ip.is_ipv4() { 1 } else { 3 }
 }
 
+/// Whether a prefix of this length is for `ip` alone.
+fn is_alone(ip: IpAddr, length: u8) -> bool {
+    length == if ip.is_ipv4() { 32 } else { 128 }
+}
+
 /// What the rules say about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// A rule allows it.
+    /// A rule for this address alone allows it.
     Allowed,
     /// It is, unless it is one of the host's own.
     AllowedIfForeign,
@@ -122,6 +128,23 @@ impl Destinations {
         }
     }
 
+    /// Which of `own`, the host's own addresses, lie in a network that is allowed and stay closed
+    /// all the same, with that network; one for each network. A rule for all of the Internet isn't
+    /// meant, and an address that is denied is no surprise.
+    pub fn unopened(&self, own: &[IpAddr]) -> Vec<(IpNet, IpAddr)> {
+        let networks = self
+            .allow
+            .iter()
+            .filter(|net| !is_everywhere(net.addr(), net.prefix_len()));
+        let within = |net: &IpNet| {
+            let mut own = own.iter().map(IpAddr::to_canonical);
+            own.find(|ip| net.contains(ip) && self.judge(*ip) == Verdict::AllowedIfForeign)
+        };
+        networks
+            .filter_map(|net| Some((*net, within(net)?)))
+            .collect()
+    }
+
     fn judge_plain(&self, ip: IpAddr) -> Verdict {
         let longest = |rules: &[IpNet]| {
             let matching = rules.iter().filter(|rule| rule.contains(&ip));
@@ -137,10 +160,10 @@ impl Destinations {
                 let default = longest(&self.not_the_internet);
                 if default.is_some_and(|default| allow < default) {
                     Verdict::Denied
-                } else if is_everywhere(ip, allow) {
-                    Verdict::AllowedIfForeign
-                } else {
+                } else if is_alone(ip, allow) {
                     Verdict::Allowed
+                } else {
+                    Verdict::AllowedIfForeign
                 }
             }
             (_, Some(_)) => Verdict::Denied,
@@ -273,14 +296,14 @@ mod tests {
         }
         assert_eq!(judge(&plain, "203.0.112.7"), Verdict::AllowedIfForeign);
         let wide = rules(&["10.0.0.0/8", "0.0.0.0/0"], &[]);
-        assert_eq!(judge(&wide, "10.8.0.7"), Verdict::Allowed);
+        assert_eq!(judge(&wide, "10.8.0.7"), Verdict::AllowedIfForeign);
         assert_eq!(judge(&wide, "127.0.0.1"), Verdict::Denied);
         assert_eq!(judge(&wide, "192.168.1.1"), Verdict::Denied);
         assert_eq!(judge(&wide, "1.1.1.1"), Verdict::AllowedIfForeign);
         assert_eq!(judge(&wide, "10.9.0.7"), Verdict::Denied);
         assert_eq!(judge(&wide, "203.0.113.7"), Verdict::Denied);
         let own = rules(&["10.9.0.0/24", "203.0.113.7/32"], &["10.9.0.9/32"]);
-        assert_eq!(judge(&own, "10.9.0.7"), Verdict::Allowed);
+        assert_eq!(judge(&own, "10.9.0.7"), Verdict::AllowedIfForeign);
         assert_eq!(judge(&own, "10.9.0.9"), Verdict::Denied);
         assert_eq!(judge(&own, "203.0.113.7"), Verdict::Allowed);
         assert_eq!(judge(&own, "203.0.113.8"), Verdict::Denied);
@@ -303,7 +326,7 @@ mod tests {
             nets(&["10.0.0.0/8", "1.1.1.1/32", "127.0.0.53/32", "9.9.9.9/32"]),
             nets(&["0.0.0.0/0", "10.9.0.0/16", "9.9.9.9/32"]),
         );
-        assert_eq!(judge(&rules, "10.1.2.3"), Verdict::Allowed);
+        assert_eq!(judge(&rules, "10.1.2.3"), Verdict::AllowedIfForeign);
         assert_eq!(judge(&rules, "10.9.2.3"), Verdict::Denied);
         assert_eq!(judge(&rules, "1.1.1.1"), Verdict::Allowed);
         assert_eq!(judge(&rules, "::ffff:1.1.1.1"), Verdict::Allowed);
@@ -312,5 +335,47 @@ mod tests {
         assert_eq!(judge(&rules, "127.0.0.53"), Verdict::Allowed);
         assert_eq!(judge(&rules, "127.0.0.1"), Verdict::Denied);
         assert_eq!(judge(&rules, "2606:4700::1"), Verdict::AllowedIfForeign);
+    }
+    #[test]
+    fn a_network_does_not_open_the_hosts_own_addresses_in_it() {
+        let rules = |allow: &[&str], deny: &[&str]| Destinations::new(nets(allow), nets(deny));
+        // What calculators make of "all but …" as well.
+        let wide = rules(
+            &["128.0.0.0/2", "192.0.0.0/3", "2001:db8::/32", "10.8.0.0/24"],
+            &[],
+        );
+        for ip in [
+            "203.0.113.1",
+            "::ffff:203.0.113.1",
+            "2001:db8::1",
+            "10.8.0.1",
+        ] {
+            assert_eq!(judge(&wide, ip), Verdict::AllowedIfForeign, "{ip}");
+        }
+        let alone = rules(&["203.0.113.0/24", "203.0.113.1/32", "::1/128"], &[]);
+        for ip in ["203.0.113.1", "::ffff:203.0.113.1", "::1"] {
+            assert_eq!(judge(&alone, ip), Verdict::Allowed, "{ip}");
+        }
+        assert_eq!(judge(&alone, "203.0.113.2"), Verdict::AllowedIfForeign);
+
+        let own: Vec<IpAddr> = ["10.8.0.1", "203.0.113.1", "127.0.0.1", "2001:db8::1"]
+            .map(|ip| ip.parse().unwrap())
+            .into();
+        let told = |rules: &Destinations| -> Vec<String> {
+            let unopened = rules.unopened(&own).into_iter();
+            unopened.map(|(net, ip)| format!("{net} {ip}")).collect()
+        };
+        assert_eq!(
+            told(&wide),
+            [
+                "192.0.0.0/3 203.0.113.1",
+                "2001:db8::/32 2001:db8::1",
+                "10.8.0.0/24 10.8.0.1"
+            ]
+        );
+        assert!(told(&alone).is_empty());
+        assert!(told(&rules(&["0.0.0.0/0", "172.16.0.0/12"], &[])).is_empty());
+        let denied = rules(&["10.8.0.0/24"], &["10.8.0.1/32"]);
+        assert!(told(&denied).is_empty());
     }
 }

@@ -101,7 +101,7 @@ impl State {
 }
 
 /// A socket to the kernel's routes, of the network namespace of this thread.
-fn connect() -> io::Result<Socket> {
+pub(crate) fn connect() -> io::Result<Socket> {
     let domain = Domain::from(libc::AF_NETLINK);
     let protocol = Protocol::from(libc::NETLINK_ROUTE);
     let socket = Socket::new(domain, Type::RAW.cloexec(), Some(protocol))?;
