@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod layer;
+pub mod metrics;
 mod os;
 pub mod report;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 mod drops;
 mod rates;
 #[cfg(test)]
-mod schema;
+pub(crate) mod schema;
 mod unix_time;
 mod words;
 
@@ -84,6 +84,18 @@ pub struct Status {
     /// The UDP gateway, where `[udpgw]` is.
     #[serde(default)]
     pub udpgw: Option<UdpgwStatus>,
+    /// The metrics, where `[metrics]` is.
+    #[serde(default)]
+    pub metrics: Option<MetricsStatus>,
+}
+
+/// The metrics, as `status` shows them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricsStatus {
+    /// Where scrapers connect to: an address and a port, or a file.
+    pub listen: String,
+    /// Why nobody answers there; `None` while somebody does.
+    pub ended: Option<String>,
 }
 
 /// The UDP gateway, as `status` shows it.

@@ -33,6 +33,7 @@ const CRATES: &[(&str, &str)] = &[
 const CHAIN: &[&[&str]] = &[
     &["taltun::cli"],
     &["taltun::control"],
+    &["taltun::metrics"],
     &["taltun::accel", "taltun::system"],
     &["taltun::config", "taltun::dataplane"],
     &["taltun::report"],

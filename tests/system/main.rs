@@ -40,6 +40,7 @@ mod lifecycle;
 mod locked_out;
 mod loops;
 mod manners;
+mod metrics;
 mod name_routes;
 mod name_routes_around;
 mod name_routes_lab;
@@ -173,6 +174,7 @@ fn side_by_side() -> Vec<Case> {
         vagrant::CASES,
         udpgw::CASES,
         udpgw_hub::CASES,
+        metrics::CASES,
         interop::CASES,
         tools::CASES,
         manners::CASES,

@@ -70,4 +70,7 @@ fn describe(config: &Config, text: &mut String) {
             super::human::count(options.files() as u64)
         );
     }
+    if let Some(metrics) = &config.metrics {
+        let _ = writeln!(text, "  metrics:    {}", metrics.listen);
+    }
 }

@@ -16,6 +16,7 @@ mod human;
 mod import;
 mod interface;
 mod logging;
+mod metrics_process;
 mod output;
 mod pubkey;
 mod reload;
@@ -93,6 +94,8 @@ enum Command {
     #[command(name = interface::BY_NAME)]
     Interface(interface::Interface),
     Udpgw(udpgw::Udpgw),
+    #[command(name = crate::metrics::COMMAND, hide = true)]
+    MetricsProcess(metrics_process::MetricsProcess),
     Version(Version),
 }
 
@@ -150,6 +153,7 @@ impl Command {
             Self::Export(command) => command.run(),
             Self::Interface(command) => command.run(),
             Self::Udpgw(command) => command.run(),
+            Self::MetricsProcess(_) => metrics_process::MetricsProcess::run(),
             Self::Version(_) => output::print(concat!("taltun ", env!("CARGO_PKG_VERSION"), "\n")),
         }
     }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::error::Spot;
-use super::{Accel, Dataplane, Domain, Endpoint, Hooks, HostSettings, Mode, Udpgw};
+use super::{Accel, Dataplane, Domain, Endpoint, Hooks, HostSettings, MetricsListen, Mode, Udpgw};
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
 /// A value and where it was written.
@@ -42,6 +42,7 @@ pub(super) struct Draft {
     pub(super) hooks: Hooks,
     pub(super) dns_routes: Option<DnsRoutesDraft>,
     pub(super) udpgw: Option<UdpgwDraft>,
+    pub(super) metrics: Option<Written<MetricsListen>>,
     pub(super) warnings: Vec<String>,
     /// Whether a secret is written in the file itself.
     pub(super) has_secret: bool,

@@ -92,6 +92,7 @@ impl Config {
             hooks: draft.hooks,
             dns_routes: None,
             udpgw: None,
+            metrics: None,
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod file;
 mod host;
 pub mod keys;
 mod load;
+mod metrics;
 mod nets;
 mod overrides;
 mod permissions;
@@ -48,6 +49,7 @@ pub use error::ConfigError;
 pub(crate) use host::marks_for;
 pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, Shell, leads_around};
 pub use load::{Loaded, load, load_with, parse};
+pub use metrics::{Metrics, MetricsListen};
 pub use overrides::Overrides;
 pub use rules::OWN_ENDPOINT;
 pub(crate) use suggest::nearest;
@@ -76,6 +78,8 @@ pub struct Config {
     pub dns_routes: Option<DnsRoutes>,
     /// `[udpgw]`, if there is one.
     pub udpgw: Option<Udpgw>,
+    /// `[metrics]`, if there is one.
+    pub metrics: Option<Metrics>,
 }
 
 /// Who starts handshakes.

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::document::{Document, Field, Section};
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
-use super::keys::{self, Key, accel, dataplane, dns_routes, interface, nat, peers, udpgw};
+use super::keys::{self, Key, accel, dataplane, dns_routes, interface, metrics, nat, peers, udpgw};
 use super::setting::{Setting, parse_with};
 use super::{Accel, Dataplane, Hooks, HostSettings, MAX_BANS, Masquerade, Udpgw};
 use super::{declared, permissions, values};
@@ -88,6 +88,14 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         },
         udpgw: match document.section(&keys::UDPGW)? {
             Some(section) => Some(udpgw(&section, &mut warnings)?),
+            None => None,
+        },
+        metrics: match document.section(&keys::METRICS)? {
+            Some(section) => {
+                section.allow_only()?;
+                let listen = vec![section.value(&metrics::LISTEN)?];
+                each(listen, values::metrics_listen)?.pop()
+            }
             None => None,
         },
         warnings,

@@ -12,7 +12,10 @@ use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
 use super::keys::interface::ASSUMED_MTU;
 use super::nets::Nets;
-use super::{Config, DnsRoutes, Endpoint, FirewallChoice, Interface, Mode, Peer, Udpgw};
+use super::{
+    Config, DnsRoutes, Endpoint, FirewallChoice, Interface, Metrics, MetricsListen, Mode, Peer,
+    Udpgw,
+};
 use crate::crypto::{PrivateKey, PublicKey};
 
 /// What to do where a wrapper on this machine carries a full tunnel's datagrams.
@@ -50,6 +53,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     check_host(&draft)?;
     let mut of_udpgw = Vec::new();
     let udpgw = finish_udpgw(&mut draft, &mut of_udpgw)?;
+    let metrics = finish_metrics(&mut draft, udpgw.as_ref(), &mut of_udpgw)?;
     let dns_routes = draft
         .dns_routes
         .take()
@@ -91,6 +95,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         hooks: draft.hooks,
         dns_routes,
         udpgw,
+        metrics,
     };
     Ok((config, warnings))
 }
@@ -256,6 +261,33 @@ fn finish_udpgw(
         listen: listen.into_iter().map(|listen| listen.value).collect(),
         ..rest
     }))
+}
+
+/// `[metrics]`, checked against the rest.
+fn finish_metrics(
+    draft: &mut Draft,
+    gateway: Option<&Udpgw>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Metrics>, ConfigError> {
+    let Some(Written { value, spot }) = draft.metrics.take() else {
+        return Ok(None);
+    };
+    if let MetricsListen::Address(address) = value {
+        let mut others = gateway.iter().flat_map(|gateway| &gateway.listen);
+        if others.any(|other| listens_twice(*other, address)) {
+            return Err(spot.error(format!(
+                "[udpgw] listens on {address}, too; give one of them another port"
+            )));
+        }
+        let is_vip = draft.vip.iter().any(|vip| vip.value.addr() == address.ip());
+        if !address.ip().is_loopback() && !is_vip {
+            warnings.push(spot.say(format!(
+                "all who reach {address} can read the peers' names, public keys and traffic; \
+                 listen on 127.0.0.1 or on our vip, or let a firewall allow your Prometheus only"
+            )));
+        }
+    }
+    Ok(Some(Metrics { listen: value }))
 }
 
 /// Warns of what `allow` seems to open and doesn't, and of what seems to be the Internet and is

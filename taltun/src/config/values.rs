@@ -8,12 +8,14 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::words::Words;
-use super::{Domain, Endpoint, keys, suggest};
+use super::{Domain, Endpoint, MetricsListen, keys, suggest};
 
 /// Longest name of a peer, in characters.
 const NAME_MAX: usize = 64;
 /// Longest name of an interface, in bytes: `IFNAMSIZ` less its zero.
 const INTERFACE_MAX: usize = 15;
+/// Longest path of a Unix socket, in bytes: `sun_path` less its zero.
+const SOCKET_PATH_MAX: usize = 107;
 
 /// The name of a network interface that is ours to make or to write into rules: 1 to 15
 /// letters, digits and `_=+.-`, as wg-quick takes them. The kernel takes more, but a quote or a
@@ -233,6 +235,27 @@ pub(super) fn udpgw_listen(text: &str) -> Result<SocketAddr, String> {
     address.filter(usable).ok_or_else(|| {
         format!(
             "expected ADDRESS:PORT such as \"127.0.0.1:7300\" or \"[::1]:7300\", found {text:?}"
+        )
+    })
+}
+
+/// Where scrapers connect to: `ADDRESS:PORT`, or the path of a Unix socket.
+pub(super) fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
+    if text.starts_with('/') {
+        return if text.len() <= SOCKET_PATH_MAX && !text.ends_with('/') && !text.contains('\0') {
+            Ok(MetricsListen::File(text.into()))
+        } else {
+            Err(format!(
+                "expected the path of a socket of at most {SOCKET_PATH_MAX} bytes, found {text:?}"
+            ))
+        };
+    }
+    let address = text.parse::<SocketAddr>().ok();
+    let usable = |at: &SocketAddr| at.port() != 0 && !at.ip().is_multicast();
+    address.filter(usable).map(MetricsListen::Address).ok_or_else(|| {
+        format!(
+            "expected ADDRESS:PORT such as \"127.0.0.1:9586\" or \"[::1]:9586\", or a path such as \
+             \"/run/taltun-metrics.sock\", found {text:?}"
         )
     })
 }

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::listen_advice::listen_advice;
 use super::{panics, words};
 use crate::config::{Interface, Udpgw};
 use crate::protocol::tunnel::Tunnel;
@@ -344,21 +345,7 @@ fn explain(error: &StartError) -> String {
     let StartError::Listen { address, reason } = error else {
         return format!("udpgw: {error}");
     };
-    let advice = match reason.raw_os_error() {
-        Some(libc::EADDRINUSE) => format!(
-            "; `ss -ltnp sport = :{}` shows who does; stop that or choose another port",
-            address.port()
-        ),
-        Some(libc::EACCES) => "; a port below 1024 needs root or CAP_NET_BIND_SERVICE, in a unit \
-                               by AmbientCapabilities=; choose another such as 7300"
-            .to_owned(),
-        Some(libc::EADDRNOTAVAIL) => {
-            "; no interface of this host has that address: give one of our vips, or one that is \
-             there when the tunnel starts"
-                .to_owned()
-        }
-        _ => String::new(),
-    };
+    let advice = listen_advice(reason, *address);
     format!("udpgw.listen: cannot listen on {address}: {reason}{advice}")
 }
 

@@ -104,7 +104,7 @@ fn make_directory(dir: &Path) -> Result<(), ControlError> {
 /// Clears the way for a new socket: what nobody listens on is removed. Two processes that
 /// start in the same instant may both get here; the interface, of which there can be only
 /// one of a name, decides between them.
-fn remove_stale(path: &Path) -> Result<(), ControlError> {
+pub(super) fn remove_stale(path: &Path) -> Result<(), ControlError> {
     let io = |action| {
         move |reason| ControlError::Io {
             action,

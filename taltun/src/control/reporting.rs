@@ -10,6 +10,7 @@ use super::diagnosis::Diagnosis;
 use super::dns_routes::RoutedNames;
 use super::flaps::Flaps;
 use super::gateway::Gateway;
+use super::metrics::Metrics;
 use super::origin::TunnelKind;
 use super::peers::Peers;
 use super::rate_meter::RateMeter;
@@ -48,6 +49,7 @@ pub(super) struct View<'a> {
     pub diagnosis: &'a Diagnosis,
     pub flaps: &'a Flaps,
     pub gateway: &'a Gateway,
+    pub metrics: Option<&'a Metrics>,
     pub rates: &'a RateMeter,
     pub underlay: &'a Underlay,
     /// What of the host's set-up others took away, where there is one.
@@ -102,6 +104,7 @@ impl View<'_> {
             unknown_keys: self.diagnosis.unknown_keys(now),
             host: self.kept.map(|kept| self.host_status(kept)),
             udpgw: self.gateway.status(),
+            metrics: self.metrics.and_then(Metrics::status),
         }
     }
 

@@ -70,7 +70,7 @@ pub async fn run(
     let mut clones = Clones::watch();
 
     let (calls_in, mut calls) = mpsc::channel(16);
-    let mut serve = pin!(control.serve(calls_in));
+    let mut serve = pin!(control.serve(calls_in.clone()));
     let prepare = async {
         tokio::select! {
             prepared = hooks::before_up(&config) => prepared.map(|()| true),
@@ -127,7 +127,9 @@ pub async fn run(
         dns_routes,
         mark,
     })?;
-    engine.start_gateway().map_err(anyhow::Error::msg)?;
+    engine
+        .start_services(calls_in)
+        .map_err(anyhow::Error::msg)?;
     let tunnel = Arc::clone(engine.tunnel());
     let _forwarding = forwarder.map(|forwarder| forwarder.serve(Some(tunnel)));
     if let Some(mark) = mark {

@@ -29,14 +29,17 @@ fn documents() -> [(Section, Fields); 3] {
             fields(&[
                 json(&status(true)),
                 json(&status(false)),
-                json(&gateway_runs()),
+                json(&services_run()),
             ]),
         ),
         (
             Section::NotRunning,
             fields(&[not_running(true), not_running(false)]),
         ),
-        (Section::Stats, fields(&[stats(true), stats(false)])),
+        (
+            Section::Stats,
+            fields(&[json(&stats(true)), json(&stats(false))]),
+        ),
     ]
 }
 
@@ -199,7 +202,16 @@ fn now() -> UnixTime {
     UnixTime::from(1_795_909_552.125)
 }
 
+/// Both with a value for each field, for the tests of others.
+pub(crate) fn full() -> (Status, Stats) {
+    (status(true), stats(true))
+}
+
 /// A document with a value for each field, where `full`; else without what may be absent.
+#[allow(
+    clippy::too_many_lines,
+    reason = "a value for each field that there is"
+)]
 fn status(full: bool) -> Status {
     let (address, endpoint) = (
         "192.0.2.1".parse().unwrap(),
@@ -297,15 +309,23 @@ fn status(full: bool) -> Status {
             connections: 1,
             ended: Some("why".to_owned()),
         }),
+        metrics: full.then(|| MetricsStatus {
+            listen: "where".to_owned(),
+            ended: Some("why".to_owned()),
+        }),
     }
 }
 
-fn gateway_runs() -> Status {
+fn services_run() -> Status {
     let gateway = status(true).udpgw;
     Status {
         udpgw: gateway.map(|gateway| UdpgwStatus {
             ended: None,
             ..gateway
+        }),
+        metrics: Some(MetricsStatus {
+            listen: "where".to_owned(),
+            ended: None,
         }),
         ..status(true)
     }
@@ -327,7 +347,7 @@ fn not_running(full: bool) -> Value {
     })
 }
 
-fn stats(full: bool) -> Value {
+fn stats(full: bool) -> Stats {
     let source = Source {
         addr: "192.0.2.1".parse().unwrap(),
         packets: 1,
@@ -335,7 +355,7 @@ fn stats(full: bool) -> Value {
         drops: 1,
         reason: full.then_some(DropReason::Mac1),
     };
-    json(&Stats {
+    Stats {
         rates: full.then(Rates::default),
         sources: vec![source.clone()],
         sources_inner: vec![source],
@@ -349,7 +369,7 @@ fn stats(full: bool) -> Value {
         }),
         // Numbers and texts show their types as they are.
         ..Stats::default()
-    })
+    }
 }
 
 fn ban(full: bool) -> BanStatus {

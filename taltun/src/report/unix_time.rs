@@ -15,6 +15,11 @@ impl UnixTime {
     pub fn at(since_epoch: Duration) -> Self {
         Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }
+
+    /// In seconds since the epoch.
+    pub fn seconds(self) -> f64 {
+        self.into()
+    }
 }
 
 impl From<f64> for UnixTime {

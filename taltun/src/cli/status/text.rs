@@ -52,6 +52,13 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     if let Some(gateway) = &status.udpgw {
         line(&mut text, "udpgw", &udpgw(gateway));
     }
+    if let Some(metrics) = &status.metrics {
+        let told = match &metrics.ended {
+            Some(reason) => format!("{}: don't answer: {reason}", metrics.listen),
+            None => metrics.listen.clone(),
+        };
+        line(&mut text, "metrics", &told);
+    }
     let steering = &status.steering;
     if steering.mode != Steering::None {
         let SteeringStatus { mode, reason } = steering;
@@ -237,8 +244,8 @@ pub(super) mod tests {
     use taltun_common::drops::DropReason;
 
     use crate::report::{
-        AfXdpSocket, Problem, ProblemCause, TcAttachment, TcStatus, UnixTime, UnknownKey, VERSION,
-        XdpAttachment, XdpStatus,
+        AfXdpSocket, MetricsStatus, Problem, ProblemCause, TcAttachment, TcStatus, UnixTime,
+        UnknownKey, VERSION, XdpAttachment, XdpStatus,
     };
 
     /// One of everything.
@@ -364,6 +371,10 @@ pub(super) mod tests {
                 connections: 12,
                 ended: None,
             }),
+            metrics: Some(MetricsStatus {
+                listen: "127.0.0.1:9586".into(),
+                ended: None,
+            }),
             unknown_keys: vec![UnknownKey {
                 public_key: "WHO=".into(),
                 endpoint: "192.0.2.4:7".parse().unwrap(),
@@ -391,6 +402,7 @@ interface: hub
   af_xdp:           off (switched off)
   tc:               tcx (the kernel has it)
   udpgw:            10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
+  metrics:          127.0.0.1:9586
   steering:         ebpf (4 workers share the port)
   dropped:          1,200 mac1, 3 denied
   goes around:      198.51.100.0/24 via 192.0.2.1 dev eth0 (dhcp)

@@ -9,6 +9,7 @@ pub mod accel;
 pub mod dataplane;
 pub mod dns_routes;
 pub mod interface;
+pub mod metrics;
 pub mod nat;
 pub mod peers;
 #[cfg(test)]
@@ -190,6 +191,17 @@ pub static UDPGW: Section = Section {
               recarga que la cambia vuelve a empezar la pasarela, lo que cierra sus clientes.",
 };
 
+/// `[metrics]`
+pub static METRICS: Section = Section {
+    name: "metrics",
+    header: "[metrics]",
+    keys: metrics::KEYS,
+    english: "Tells Prometheus how the tunnel is: see [Metrics](metrics.md). The section alone \
+              switches it on.",
+    spanish: "Dice a Prometheus cómo está el túnel: véase [Métricas](metrics.md). Basta la sección \
+              para encenderlo.",
+};
+
 /// `[[peers]]`
 pub static PEERS: Section = Section {
     name: "peers",
@@ -226,6 +238,7 @@ pub static SECTIONS: &[&Section] = &[
     &NAT,
     &DNS_ROUTES,
     &UDPGW,
+    &METRICS,
     &PEERS,
     &ACCEL,
     &DATAPLANE,

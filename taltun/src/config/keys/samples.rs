@@ -19,6 +19,7 @@ domains = ["example.org"]
 via = "home"
 upstream = "192.0.2.53"
 [udpgw]
+[metrics]
 [[peers]]
 name = "office"
 public_key = "N6uHQWBlcXDSXySW73QVHVcuVbdAeV4f89nTvZRlAGg="

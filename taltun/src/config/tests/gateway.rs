@@ -1,4 +1,4 @@
-//! `[udpgw]`: what is refused.
+//! `[udpgw]` and `[metrics]`: what is refused.
 
 use super::*;
 
@@ -61,5 +61,65 @@ fn a_gateway_keeps_away_from_the_resolver_of_names() {
     }
     for listen in ["10.0.0.1:7300", "127.0.0.1:53"] {
         parse(&text(listen), "hub.toml").unwrap();
+    }
+}
+
+#[test]
+fn metrics_that_cannot_be_are_refused() {
+    let long = format!("/{}", "a".repeat(107));
+    for (listen, expected) in [
+        ("127.0.0.1", "metrics.listen: expected ADDRESS:PORT such as"),
+        (
+            "127.0.0.1:0",
+            "metrics.listen: expected ADDRESS:PORT such as",
+        ),
+        (
+            "224.0.0.1:9586",
+            "metrics.listen: expected ADDRESS:PORT such as",
+        ),
+        (
+            "metrics.sock",
+            "metrics.listen: expected ADDRESS:PORT such as",
+        ),
+        (
+            &long,
+            "metrics.listen: expected the path of a socket of at most 107 bytes",
+        ),
+        (
+            "/run/",
+            "metrics.listen: expected the path of a socket of at most 107 bytes",
+        ),
+        (
+            "0.0.0.0:7300",
+            "metrics.listen: [udpgw] listens on 0.0.0.0:7300, too",
+        ),
+    ] {
+        let text = interface(&format!(
+            "[udpgw]\nlisten = \"127.0.0.1:7300\"\n[metrics]\nlisten = \"{listen}\"\n"
+        ));
+        refused(&text, &format!("hub.toml:7: {expected}"));
+    }
+    let text = interface("[metrics]\nport = 9586\n");
+    refused(&text, "hub.toml:5: metrics.port: unknown key");
+}
+
+#[test]
+fn metrics_that_others_can_read_are_warned_of() {
+    for (listen, warned) in [
+        ("127.0.0.1:9586", false),
+        ("[::1]:9586", false),
+        ("10.0.0.1:9586", false),
+        ("/run/taltun-metrics.sock", false),
+        ("0.0.0.0:9586", true),
+        ("192.0.2.1:9586", true),
+    ] {
+        let text = interface(&format!("[metrics]\nlisten = \"{listen}\"\n"));
+        let mut warnings = parse(&text, "hub.toml").unwrap().warnings;
+        warnings.retain(|it| it.contains("metrics.listen: all who reach"));
+        assert_eq!(
+            warnings.len(),
+            usize::from(warned),
+            "{listen}: {warnings:?}"
+        );
     }
 }

@@ -23,12 +23,14 @@ use super::flaps::Flaps;
 use super::gateway::Gateway;
 use super::handshake_load::HandshakeLoad;
 use super::memory::Memory;
+use super::metrics::Metrics;
 use super::names::{Resolved, Resolver};
 use super::network_watch::NetworkWatch;
 use super::origin::{Origin, TunnelKind};
 use super::pace::Pace;
 use super::peers::{self, PeerList, Peers};
 use super::rate_meter::RateMeter;
+use super::request::Call;
 use super::runtime_dir;
 use super::uapi::WgChanges;
 use super::underlay::Underlay;
@@ -71,6 +73,8 @@ pub(in crate::control) struct Engine {
     flaps: Flaps,
     /// The gateway of `[udpgw]`.
     gateway: Gateway,
+    /// Those of `[metrics]`, once services are started.
+    metrics: Option<Metrics>,
     rates: RateMeter,
     /// Of a tunnel that is configured: nobody knows the peers of another before they are set.
     memory: Option<Memory>,
@@ -171,6 +175,7 @@ impl Engine {
             diagnosis: Diagnosis::start(),
             flaps: Flaps::default(),
             gateway: Gateway::default(),
+            metrics: None,
             rates: RateMeter::default(),
             memory,
             by_wg: WgChanges::default(),
@@ -236,10 +241,18 @@ impl Engine {
         self.kept = kept;
     }
 
-    /// Starts the gateway that the file asks for, once our vips are there.
-    pub(in crate::control) fn start_gateway(&mut self) -> Result<(), String> {
+    /// Starts the gateway and the metrics that the file asks for, once our vips are there.
+    /// `calls` leads back here.
+    pub(in crate::control) fn start_services(
+        &mut self,
+        calls: mpsc::Sender<Call>,
+    ) -> Result<(), String> {
         let (settings, interface) = (self.config.udpgw.clone(), &self.config.interface);
+        let mut metrics = Metrics::new(calls);
+        let prepared = metrics.prepare(self.config.metrics.as_ref(), interface)?;
         self.gateway = Gateway::start(settings, interface, self.device.tunnel())?;
+        metrics.take_over(prepared);
+        self.metrics = Some(metrics);
         Ok(())
     }
 
@@ -272,6 +285,7 @@ impl Engine {
 
     /// What is left to do at the end.
     pub(in crate::control) async fn finish(&mut self) {
+        self.metrics = None;
         self.gateway.stop().await;
         if let Some(memory) = &mut self.memory {
             memory.finish();

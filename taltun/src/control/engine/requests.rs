@@ -68,6 +68,7 @@ impl Engine {
             bans: &mut self.bans,
             data_plane: &mut self.data_plane,
             gateway: &mut self.gateway,
+            metrics: self.metrics.as_mut(),
         };
         let done = reload.carry_out(compared, host, now).await?;
         self.forget_removed();
@@ -98,6 +99,7 @@ impl Engine {
             diagnosis: &self.diagnosis,
             flaps: &self.flaps,
             gateway: &self.gateway,
+            metrics: self.metrics.as_ref(),
             rates: &self.rates,
             underlay: &self.underlay,
             kept: self.kept.as_ref(),

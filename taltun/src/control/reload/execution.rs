@@ -19,6 +19,7 @@ use crate::control::bans::Bans;
 use crate::control::dns_routes::{RoutedNames, TunnelRoutes};
 use crate::control::gateway::Gateway;
 use crate::control::live::LivePeers;
+use crate::control::metrics::{Metrics, Prepared};
 use crate::control::origin::TunnelKind;
 use crate::control::peers::{self, PeerInfos, PeerList, Peers, Touched};
 use crate::control::{ownership, spare};
@@ -41,6 +42,7 @@ pub(in crate::control) struct Reload<'a> {
     pub bans: &'a mut Bans,
     pub data_plane: &'a mut DataPlane,
     pub gateway: &'a mut Gateway,
+    pub metrics: Option<&'a mut Metrics>,
 }
 
 /// What was done, and what is left for others to do.
@@ -132,13 +134,13 @@ impl Reload<'_> {
         }
     }
 
-    /// Does what can fail: all of it, or nothing. Tells what became of the gateway.
+    /// Does what can fail: all of it, or nothing. Tells what became of the gateway and the metrics.
     async fn take_steps(
         &mut self,
         new: &Config,
         peers: &PeerList,
         host: &mut Option<Host>,
-    ) -> Result<Option<String>, String> {
+    ) -> Result<Vec<String>, String> {
         // Gone through only where it is needed: they may be many.
         let endpoints = || self.endpoints(peers);
         let steps = Step::between(&self.config.interface, &new.interface, endpoints);
@@ -245,11 +247,19 @@ impl StepTarget for Running<'_, '_> {
         listening.map_err(|error| error.to_string())
     }
 
-    async fn follow_gateway(&mut self) -> Result<Option<String>, String> {
+    async fn follow_services(&mut self) -> Result<Vec<String>, String> {
         let tunnel = self.reload.device.tunnel();
-        let (settings, interface) = (self.new.udpgw.as_ref(), &self.new.interface);
+        let interface = &self.new.interface;
+        let prepared = match &self.reload.metrics {
+            Some(metrics) => metrics.prepare(self.new.metrics.as_ref(), interface)?,
+            None => Prepared::Same,
+        };
         let gateway = &mut *self.reload.gateway;
-        gateway.follow(settings, interface, tunnel).await
+        let followed = gateway.follow(self.new.udpgw.as_ref(), interface, tunnel);
+        let mut done = Vec::from_iter(followed.await?);
+        let metrics = self.reload.metrics.as_mut();
+        done.extend(metrics.and_then(|metrics| metrics.take_over(prepared)));
+        Ok(done)
     }
 }
 

@@ -37,16 +37,17 @@ pub(super) trait StepTarget {
     /// Listens at another address.
     fn listen(&mut self, address: SocketAddr) -> Result<(), String>;
 
-    /// Lets the gateway follow the configuration; tells what became of it.
-    async fn follow_gateway(&mut self) -> Result<Option<String>, String>;
+    /// Lets the gateway and the metrics follow the configuration, or neither; tells what became of
+    /// them.
+    async fn follow_services(&mut self) -> Result<Vec<String>, String>;
 }
 
 /// Takes all steps, or none. The gateway's turn is last: to undo it would close its clients. Tells
-/// what became of it.
+/// what became of it, and of the metrics.
 pub(super) async fn take(
     steps: Vec<Step>,
     target: &mut impl StepTarget,
-) -> Result<Option<String>, String> {
+) -> Result<Vec<String>, String> {
     let mut done: Vec<Step> = Vec::new();
     for step in steps {
         if let Err(reason) = step.take(target).await {
@@ -55,7 +56,7 @@ pub(super) async fn take(
         }
         done.push(step);
     }
-    let followed = target.follow_gateway().await;
+    let followed = target.follow_services().await;
     if followed.is_err() {
         undo(done, target).await;
     }
@@ -170,9 +171,9 @@ mod tests {
             self.does(format!("listen {address}"))
         }
 
-        async fn follow_gateway(&mut self) -> Result<Option<String>, String> {
+        async fn follow_services(&mut self) -> Result<Vec<String>, String> {
             self.does("gateway".into())?;
-            Ok(Some("gateway started".into()))
+            Ok(vec!["gateway started".into()])
         }
     }
 
@@ -188,7 +189,7 @@ mod tests {
     const LISTEN_BACK: &str = "listen [::]:7";
 
     /// What a reload does where that fails, and how it ends.
-    async fn reload(fails: &'static str) -> (Vec<String>, Result<Option<String>, String>) {
+    async fn reload(fails: &'static str) -> (Vec<String>, Result<Vec<String>, String>) {
         let before = interface("routes = [\"10.1.0.0/16\"]\nlocal_addr = \":7\"\n");
         let after = interface("routes = [\"10.2.0.0/16\"]\nlocal_addr = \":8\"\n");
         let endpoints = || vec!["192.0.2.1".parse().unwrap()];
@@ -205,7 +206,7 @@ mod tests {
     async fn what_works_is_done_with_the_gateway_at_the_end() {
         let (done, outcome) = reload("").await;
         assert_eq!(done, [ROUTES, LISTEN, "gateway"]);
-        assert_eq!(outcome, Ok(Some("gateway started".into())));
+        assert_eq!(outcome, Ok(vec!["gateway started".into()]));
     }
 
     #[tokio::test]

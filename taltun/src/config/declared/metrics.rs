@@ -1,0 +1,19 @@
+//! The keys of `[metrics]`.
+
+macro_rules! declared {
+    ($then:ident! { $($with:tt)* }) => { $then! { { $($with)* } "metrics";
+        LISTEN {
+            name: "listen",
+            also: &["listenaddr", "listenaddress", "address", "addr", "bind", "port"],
+            kind: Kind::Text,
+            default: "\"127.0.0.1:9586\"",
+            example: "\"10.0.0.1:9586\"",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| compare(old, new, |old, new| old.listen == new.listen),
+            english: "Where Prometheus connects to: an address and a port, or the path of a Unix socket. On one of our `vip`, only those who come through the tunnel can, and this machine.",
+            spanish: "Dónde se conecta Prometheus: una dirección y un puerto, o la ruta de un socket Unix. En una de nuestras `vip` solo pueden hacerlo los que llegan por el túnel, y esta máquina.",
+        }
+    } };
+}
+pub(in crate::config) use declared;

@@ -1,0 +1,92 @@
+//! What the tunnel and its metrics process say to each other, over a pair of Unix sockets.
+//!
+//! First the sockets to listen on go over. From then on the process writes a line feed, and the
+//! tunnel answers with a line of JSON, an [`Answer`]. If the tunnel is gone, so is the process.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::seen::Answer;
+
+/// How long the tunnel may take. It is stuck if it takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Most sockets that are handed over.
+const MOST_LISTENERS: usize = 4;
+/// The longest answer, bytes: a hundred thousand peers.
+const ANSWER_MAX: u64 = 256 << 20;
+
+/// Hands over the sockets to listen on, at most four.
+pub fn send_listeners(channel: impl AsFd, listeners: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_LISTENERS))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    if !rights.push(SendAncillaryMessage::ScmRights(listeners)) {
+        return Err(io::Error::other("too many sockets to listen on"));
+    }
+    sendmsg(
+        channel,
+        &[IoSlice::new(b"\n")],
+        &mut rights,
+        SendFlags::NOSIGNAL,
+    )?;
+    Ok(())
+}
+
+/// Takes these sockets.
+pub(super) fn receive_listeners(channel: impl AsFd) -> io::Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_LISTENERS))];
+    let mut rights = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let mut data = [IoSliceMut::new(&mut byte)];
+    recvmsg(channel, &mut data, &mut rights, RecvFlags::CMSG_CLOEXEC)?;
+    let mut listeners = Vec::new();
+    for message in rights.drain() {
+        if let RecvAncillaryMessage::ScmRights(sockets) = message {
+            listeners.extend(sockets);
+        }
+    }
+    Ok(listeners)
+}
+
+/// The process's end of it.
+#[derive(Debug)]
+pub(super) struct Channel(BufReader<UnixStream>);
+
+impl Channel {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Self(BufReader::new(stream))
+    }
+
+    /// Asks the tunnel. After an error there is no use in asking again.
+    pub(super) async fn ask(&mut self) -> io::Result<Answer> {
+        let asked = timeout(PATIENCE, async {
+            self.0.write_all(b"\n").await?;
+            let mut line = Vec::new();
+            (&mut self.0)
+                .take(ANSWER_MAX)
+                .read_until(b'\n', &mut line)
+                .await?;
+            if line.last() != Some(&b'\n') {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(serde_json::from_slice(&line)?)
+        });
+        asked
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Waits until the tunnel is gone, or says something that nobody asked for.
+    pub(super) async fn gone(&mut self) {
+        let _ = self.0.fill_buf().await;
+    }
+}

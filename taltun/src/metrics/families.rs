@@ -1,0 +1,408 @@
+//! Every metric that there is, in one table: its name, what it means, and where it comes from.
+//!
+//! The names of the first three are those that dashboards for WireGuard know. All counters count
+//! since the tunnel's start, and go on over a reload.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+
+use super::seen::Seen;
+use crate::layer::Layer;
+use crate::report::{AfXdpStatus, PeerStatus};
+
+/// How old a handshake may be for its session to live, seconds: `REJECT_AFTER_TIME` of the
+/// paper's section 6.1.
+const SESSION_SECONDS: f64 = 180.0;
+
+/// A metric with all of its samples.
+pub(super) struct Family {
+    /// Its name; a counter's samples have `_total` behind it.
+    pub name: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub kind: Kind,
+    of: fn(&Seen, &mut Samples<'_>) -> fmt::Result,
+}
+
+/// Whether a metric only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+}
+
+use Kind::{Counter, Gauge};
+
+macro_rules! families {
+    ($($kind:ident $name:literal, $help:literal, |$seen:ident, $to:ident| $of:expr;)*) => {
+        /// All of them.
+        pub(super) static FAMILIES: &[Family] = &[$(Family {
+            name: $name,
+            help: $help,
+            kind: $kind,
+            of: |$seen, $to| $of,
+        }),*];
+    };
+}
+
+families! {
+    Counter "wireguard_sent_bytes", "Bytes sent to the peer, handshakes and keepalives included",
+        |seen, to| peers(seen, to, |peer| peer.tx_bytes);
+    Counter "wireguard_received_bytes",
+        "Bytes received from the peer, handshakes and keepalives included",
+        |seen, to| peers(seen, to, |peer| peer.rx_bytes);
+    Gauge "wireguard_latest_handshake_seconds",
+        "When the last handshake with the peer was, in Unix seconds; 0 before the first",
+        |seen, to| peers(seen, to, |peer| handshake_at(seen, peer));
+    Counter "taltun_handshakes", "Handshakes completed with the peer",
+        |seen, to| peers(seen, to, |peer| peer.handshakes);
+    Gauge "taltun_peer_problem", "1 while something keeps the peer from a handshake, by cause",
+        |seen, to| problems(seen, to);
+    Gauge "taltun_peers", "Peers that there are",
+        |seen, to| to.add(&[], seen.status.peers.len() as f64);
+    Gauge "taltun_peers_with_session", "Peers whose last handshake is less than 180 s ago",
+        |seen, to| to.add(&[], seen.status.peers.iter().filter(|peer| has_session(peer)).count() as f64);
+    Gauge "taltun_start_time_seconds", "When the tunnel started, in Unix seconds",
+        |seen, to| to.add(&[], seen.status.timestamp.seconds() - seen.status.uptime_seconds as f64);
+    Gauge "taltun_info", "Always 1; the labels tell the version and how the tunnel works",
+        |seen, to| info(seen, to);
+    Counter "taltun_inner_packets",
+        "Packets inside the tunnel: received into this host, sent from it, relayed between peers",
+        |seen, to| {
+            let traffic = &seen.stats.traffic;
+            directions(to, [traffic.rx_packets, traffic.tx_packets, traffic.relayed_packets])
+        };
+    Counter "taltun_inner_bytes", "Their bytes",
+        |seen, to| {
+            let traffic = &seen.stats.traffic;
+            directions(to, [traffic.rx_bytes, traffic.tx_bytes, traffic.relayed_bytes])
+        };
+    Counter "taltun_drops", "Packets dropped, by reason",
+        |seen, to| {
+            let mut drops = seen.stats.drops.iter();
+            drops.try_for_each(|(reason, count)| to.add(&[("reason", reason.label())], count))
+        };
+    Counter "taltun_fallbacks", "What didn't go the best way; no packet is lost by it",
+        |seen, to| {
+            let fallbacks = &seen.stats.fallbacks;
+            to.add(&[("kind", "udp_gso")], fallbacks.udp_gso)?;
+            to.add(&[("kind", "tun_offload")], fallbacks.tun_offload)?;
+            to.add(&[("kind", "strayed")], fallbacks.strayed)
+        };
+    Counter "taltun_parallel_batches", "Batches that more than one thread sealed or opened",
+        |seen, to| to.add(&[], seen.stats.parallel_batches);
+    Gauge "taltun_xdp", "1 for the mode in which the XDP program runs on an interface",
+        |seen, to| {
+            let mut all = seen.status.xdp.iter();
+            all.try_for_each(|xdp| {
+                to.add(&[("underlay", &xdp.interface), ("mode", &xdp.mode.to_string())], 1.0)
+            })
+        };
+    Gauge "taltun_tc", "1 for how the TC programs hang on the tunnel interface",
+        |seen, to| to.add(&[("mode", &seen.status.tc.mode.to_string())], 1.0);
+    Gauge "taltun_steering", "1 for how datagrams find their worker",
+        |seen, to| to.add(&[("mode", &seen.status.steering.mode.to_string())], 1.0);
+    Counter "taltun_af_xdp_frames", "Frames that went through the AF_XDP socket of a queue",
+        |seen, to| lanes(seen, to, |lane| [
+            (Some(("direction", "received")), lane.received),
+            (Some(("direction", "sent")), lane.sent),
+        ]);
+    Counter "taltun_af_xdp_lost_frames", "Frames that the AF_XDP socket of a queue lost, by reason",
+        |seen, to| lanes(seen, to, |lane| [
+            (Some(("reason", "ring_full")), lane.ring_full),
+            (Some(("reason", "no_memory")), lane.dropped),
+        ]);
+    Counter "taltun_af_xdp_fill_empty", "How often the kernel found no free memory for a queue",
+        |seen, to| lanes(seen, to, |lane| [(None, lane.fill_empty)]);
+    Gauge "taltun_sources", "Senders that are counted one by one, at most 1024",
+        |seen, to| layers(to, [seen.stats.sources.len(), seen.stats.sources_inner.len()]);
+    Gauge "taltun_denied_networks", "Networks that are denied, by the configuration or a ban",
+        |seen, to| layers(to, [seen.stats.denied.len(), seen.stats.denied_inner.len()]);
+    Gauge "taltun_unknown_keys", "Unknown keys that tried lately, at most 16",
+        |seen, to| to.add(&[], seen.status.unknown_keys.len() as f64);
+    Gauge "taltun_kill_switch", "1 where nothing leaves but through the tunnel",
+        |seen, to| {
+            let host = seen.status.host.as_ref();
+            host.map_or(Ok(()), |host| to.add(&[], f64::from(u8::from(host.kill_switch))))
+        };
+    Counter "taltun_host_put_back", "What others took away of the host's set-up and was put back",
+        |seen, to| {
+            let mut all = seen.status.host.iter().flat_map(|host| &host.put_back);
+            all.try_for_each(|it| to.add(&[("what", &it.what.to_string())], it.times))
+        };
+    Gauge "taltun_host_missing", "1 for what others took away and can't be put back",
+        |seen, to| {
+            let mut all = seen.status.host.iter().flat_map(|host| &host.missing);
+            all.try_for_each(|it| to.add(&[("what", &it.what.to_string())], 1.0))
+        };
+    Gauge "taltun_udpgw_up", "1 while the UDP gateway runs",
+        |seen, to| {
+            let gateway = seen.status.udpgw.as_ref();
+            gateway.map_or(Ok(()), |it| to.add(&[], f64::from(u8::from(it.ended.is_none()))))
+        };
+    Gauge "taltun_udpgw_clients", "Clients of the UDP gateway",
+        |seen, to| seen.status.udpgw.iter().try_for_each(|it| to.add(&[], it.clients as f64));
+    Gauge "taltun_udpgw_max_clients", "How many clients of the UDP gateway there may be",
+        |seen, to| seen.status.udpgw.iter().try_for_each(|it| to.add(&[], it.max_clients as f64));
+    Gauge "taltun_udpgw_connections", "UDP connections of these clients",
+        |seen, to| seen.status.udpgw.iter().try_for_each(|it| to.add(&[], it.connections as f64));
+    Counter "taltun_udpgw_counts", "What the UDP gateway counts, by the name of its counter",
+        |seen, to| {
+            let mut counters = seen.stats.udpgw.iter().flat_map(|it| &it.counters);
+            counters.try_for_each(|(name, count)| to.add(&[("counter", name)], *count))
+        };
+}
+
+/// The samples of one metric on their way out.
+pub(super) struct Samples<'a> {
+    encoder: MetricEncoder<'a>,
+    interface: &'a str,
+}
+
+impl Samples<'_> {
+    /// One sample, with labels beside that of the tunnel's interface.
+    fn add(&mut self, labels: &[(&str, &str)], value: impl Value) -> fmt::Result {
+        let own = [("interface", self.interface)];
+        let all = own.iter().chain(labels);
+        let all: Vec<(&str, Cow<'_, str>)> =
+            all.map(|(name, value)| (*name, escape(value))).collect();
+        value.encode(self.encoder.encode_family(&all)?)
+    }
+}
+
+/// A number as its metric's kind has it.
+trait Value {
+    fn encode(self, sample: MetricEncoder<'_>) -> fmt::Result;
+}
+
+/// A counter's.
+impl Value for u64 {
+    fn encode(self, mut sample: MetricEncoder<'_>) -> fmt::Result {
+        sample.encode_counter::<NoLabelSet, _, f64>(&self, None)
+    }
+}
+
+/// A gauge's.
+impl Value for f64 {
+    fn encode(self, mut sample: MetricEncoder<'_>) -> fmt::Result {
+        sample.encode_gauge(&self)
+    }
+}
+
+/// What the encoder reads at each scrape.
+#[derive(Debug)]
+pub(super) struct Exposed(pub Seen);
+
+impl Collector for Exposed {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for family in FAMILIES {
+            let kind = match family.kind {
+                Counter => MetricType::Counter,
+                Gauge => MetricType::Gauge,
+            };
+            let mut samples = Samples {
+                encoder: encoder.encode_descriptor(family.name, family.help, None, kind)?,
+                interface: &self.0.status.interface,
+            };
+            (family.of)(&self.0, &mut samples)?;
+        }
+        Ok(())
+    }
+}
+
+/// A sample for each peer.
+fn peers<V: Value>(
+    seen: &Seen,
+    to: &mut Samples<'_>,
+    value: impl Fn(&PeerStatus) -> V,
+) -> fmt::Result {
+    let mut peers = seen.status.peers.iter();
+    peers.try_for_each(|peer| to.add(&labels(peer, &allowed_ips(peer)), value(peer)))
+}
+
+fn problems(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
+    for peer in &seen.status.peers {
+        if let Some(problem) = &peer.problem {
+            let (nets, cause) = (allowed_ips(peer), problem.cause.to_string());
+            let [key, allowed, name] = labels(peer, &nets);
+            to.add(&[key, allowed, name, ("cause", &cause)], 1.0)?;
+        }
+    }
+    Ok(())
+}
+
+/// As dashboards for WireGuard know them.
+fn labels<'a>(peer: &'a PeerStatus, allowed_ips: &'a str) -> [(&'static str, &'a str); 3] {
+    [
+        ("public_key", &peer.public_key),
+        ("allowed_ips", allowed_ips),
+        ("friendly_name", peer.name.as_deref().unwrap_or_default()),
+    ]
+}
+
+fn allowed_ips(peer: &PeerStatus) -> String {
+    let nets: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
+    nets.join(",")
+}
+
+/// In whole seconds, so that it stays the same from one scrape to the next.
+fn handshake_at(seen: &Seen, peer: &PeerStatus) -> f64 {
+    let ago = peer.latest_handshake_seconds;
+    ago.map_or(0.0, |ago| (seen.status.timestamp.seconds() - ago).round())
+}
+
+fn has_session(peer: &PeerStatus) -> bool {
+    let ago = peer.latest_handshake_seconds;
+    ago.is_some_and(|ago| ago < SESSION_SECONDS)
+}
+
+fn info(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
+    let status = &seen.status;
+    let (mode, aead) = (status.mode.to_string(), status.aead.to_string());
+    to.add(
+        &[
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("mode", &mode),
+            ("aead", &aead),
+            ("public_key", &status.public_key),
+        ],
+        1.0,
+    )
+}
+
+fn directions(to: &mut Samples<'_>, counts: [u64; 3]) -> fmt::Result {
+    let words = ["received", "sent", "relayed"];
+    let mut all = words.into_iter().zip(counts);
+    all.try_for_each(|(word, count)| to.add(&[("direction", word)], count))
+}
+
+fn layers(to: &mut Samples<'_>, [outer, inner]: [usize; 2]) -> fmt::Result {
+    let all = [(Layer::Outer, outer), (Layer::Inner, inner)];
+    all.into_iter().try_for_each(|(layer, count)| {
+        let layer = if layer == Layer::Inner {
+            "inner"
+        } else {
+            "outer"
+        };
+        to.add(&[("layer", layer)], count as f64)
+    })
+}
+
+/// What the AF_XDP socket of each queue counted, each with a label.
+fn lanes<const N: usize>(
+    seen: &Seen,
+    to: &mut Samples<'_>,
+    counted: impl Fn(&AfXdpStatus) -> [(Option<(&'static str, &'static str)>, u64); N],
+) -> fmt::Result {
+    for lane in &seen.status.af_xdp {
+        let Some(queue) = lane.queue else { continue };
+        let queue = queue.to_string();
+        for (label, count) in counted(lane) {
+            let mut labels = vec![("underlay", lane.interface.as_str()), ("queue", &queue)];
+            labels.extend(label);
+            to.add(&labels, count)?;
+        }
+    }
+    Ok(())
+}
+
+/// As both formats want the text of a label: the encoder leaves that to us.
+fn escape(value: &str) -> Cow<'_, str> {
+    if !value.contains(['\\', '"', '\n']) {
+        return value.into();
+    }
+    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+    escaped.replace('\n', "\\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::metrics::accept::Format;
+    use crate::metrics::server::expose;
+    use crate::report::schema;
+
+    /// A hub with one of everything, whose peer has a name that needs care.
+    fn seen() -> Seen {
+        let (mut status, stats) = schema::full();
+        status.interface = "hub".into();
+        status.timestamp = 1_795_909_552.0.into();
+        status.peers[0].name = Some("a\\b\"c".into());
+        status.peers[0].public_key = "KEY=".into();
+        status.peers[0].allowed_ips =
+            vec!["10.0.0.2/32".parse().unwrap(), "fd00::/64".parse().unwrap()];
+        status.peers[0].latest_handshake_seconds = Some(2.25);
+        status.peers[0].tx_bytes = 1 << 40;
+        Seen { status, stats }
+    }
+
+    const PEER: &str = "{interface=\"hub\",public_key=\"KEY=\",allowed_ips=\"10.0.0.2/32,fd00::/64\",\
+                        friendly_name=\"a\\\\b\\\"c\"}";
+
+    #[test]
+    fn the_names_that_dashboards_know_are_there_in_both_formats() {
+        let classic = expose(seen(), Format::Classic);
+        let open = expose(seen(), Format::OpenMetrics);
+        for line in [
+            format!("wireguard_sent_bytes_total{PEER} 1099511627776"),
+            format!("wireguard_latest_handshake_seconds{PEER} 1795909550.0"),
+            "taltun_drops_total{interface=\"hub\",reason=\"mac1\"} 0".into(),
+        ] {
+            assert!(classic.lines().any(|it| it == line), "{line} in {classic}");
+            assert!(open.lines().any(|it| it == line), "{line} in {open}");
+        }
+        assert!(classic.contains("# TYPE wireguard_sent_bytes_total counter\n"));
+        assert!(open.contains("# TYPE wireguard_sent_bytes counter\n"));
+        assert!(open.ends_with("# EOF\n") && !classic.contains("# EOF"));
+    }
+
+    #[test]
+    fn each_metric_has_a_sample_where_there_is_all() {
+        let text = expose(seen(), Format::Classic);
+        for family in FAMILIES {
+            let (name, of) = (full_name(family), format!("{}{{", full_name(family)));
+            assert!(
+                text.lines().any(|line| line.starts_with(&of)),
+                "{name} in {text}"
+            );
+        }
+        let names: std::collections::BTreeSet<&str> = FAMILIES.iter().map(|it| it.name).collect();
+        assert_eq!(names.len(), FAMILIES.len(), "a name twice");
+    }
+
+    #[test]
+    fn the_manual_has_each_metric() {
+        let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manual");
+        let read = |page: &str| std::fs::read_to_string(manual.join(page)).unwrap();
+        let (english, spanish) = (read("metrics.md"), read("es/metrics.md"));
+        for family in FAMILIES {
+            let name = full_name(family);
+            let row = format!("| `{name}` | {} |", family.help);
+            assert!(english.contains(&row), "{row}");
+            assert!(spanish.contains(&format!("| `{name}` |")), "{name}");
+        }
+        let rows = |page: &str| {
+            let metrics = ["| `wireguard_", "| `taltun_"];
+            page.lines()
+                .filter(|line| metrics.iter().any(|it| line.starts_with(it)))
+                .count()
+        };
+        assert_eq!(rows(&english), FAMILIES.len());
+        assert_eq!(rows(&spanish), FAMILIES.len());
+    }
+
+    /// As its samples have it.
+    fn full_name(family: &Family) -> String {
+        match family.kind {
+            Counter => format!("{}_total", family.name),
+            Gauge => family.name.to_owned(),
+        }
+    }
+}
