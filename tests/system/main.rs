@@ -72,6 +72,7 @@ mod tools;
 mod udpgw;
 mod udpgw_hub;
 mod undo_others;
+mod unread_log;
 mod vagrant;
 mod watch;
 mod wireguard;
@@ -175,6 +176,7 @@ fn side_by_side() -> Vec<Case> {
         udpgw::CASES,
         udpgw_hub::CASES,
         metrics::CASES,
+        unread_log::CASES,
         interop::CASES,
         tools::CASES,
         manners::CASES,

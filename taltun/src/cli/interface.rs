@@ -66,8 +66,11 @@ impl Interface {
             Fork::Child(ready) => Cell::new(Some(ready)),
         };
         let level = level.unwrap_or(LevelFilter::OFF);
-        logging::start_at(level);
         let quiet = level == LevelFilter::OFF;
+        // A quiet one keeps nobody's pipe open.
+        if !quiet {
+            logging::start_at(level);
+        }
         let outcome = self.serve(|| match ready.take() {
             Some(ready) => Ok(ready.up(quiet)?),
             None => Ok(()),
@@ -92,7 +95,11 @@ impl Interface {
             .enable_all()
             .build()
             .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
-        let run = control::run(config, Origin::default(), TunnelKind::Plain, up);
+        let origin = Origin {
+            flush_log: Some(logging::flush),
+            ..Origin::default()
+        };
+        let run = control::run(config, origin, TunnelKind::Plain, up);
         let ended = runtime.block_on(run);
         // A thread may wait for something that never comes.
         runtime.shutdown_timeout(super::LAST_WAIT);

@@ -1,4 +1,4 @@
-//! The log: lines on standard error.
+//! The log: lines on standard error. Nobody waits until they are read: see [`LogQueue`].
 //!
 //! Where standard error is the journal's, each line begins with its priority (`<3>` for an
 //! error, as `sd-daemon(3)` has it), so that `journalctl -p err` finds it, and has no time,
@@ -6,20 +6,26 @@
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
-use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
+use std::io::{self, IsTerminal, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
+
+use super::human;
+use super::log_queue::LogQueue;
+
+/// How long the end of the process waits for a reader of the last lines.
+const LAST_WAIT: Duration = Duration::from_millis(500);
 
 /// Starts logging for the whole process; `debug` logs more.
 pub(super) fn start(debug: bool) {
@@ -32,35 +38,31 @@ pub(super) fn start(debug: bool) {
 
 /// Starts logging for the whole process at the given level.
 pub(super) fn start_at(level: LevelFilter) {
-    start_to(
-        level,
-        BoxMakeWriter::new(io::stderr),
-        io::stderr().is_terminal(),
-    );
+    start_to(level, io::stderr().as_fd(), io::stderr().is_terminal());
 }
 
 /// The same, with lines on standard output.
 pub(super) fn start_on_stdout(level: LevelFilter) {
-    start_to(
-        level,
-        BoxMakeWriter::new(io::stdout),
-        io::stdout().is_terminal(),
-    );
+    start_to(level, io::stdout().as_fd(), io::stdout().is_terminal());
 }
 
-fn start_to(level: LevelFilter, writer: BoxMakeWriter, terminal: bool) {
+fn start_to(level: LevelFilter, output: BorrowedFd<'_>, terminal: bool) {
+    // Without one, lines go to standard error as they come.
+    if let Ok(queue) = LogQueue::start(output, missing) {
+        let _ = QUEUE.set(queue);
+    }
     let debug = level >= LevelFilter::DEBUG;
     let (filter, handle) = reload::Layer::new(level);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer()
         .with_target(debug)
         .with_ansi(terminal && wants_colour(std::env::var_os("NO_COLOR")))
-        .with_writer(writer);
+        .with_writer(|| Line);
     // An error means that a log is set up already, which is as good.
     let started = if to_journal() {
         std::panic::set_hook(Box::new(|panic| {
-            let text = with_priority(Priority::Critical, &panic.to_string());
-            let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+            add(with_priority(Priority::Critical, &panic.to_string()).as_bytes());
+            flush();
         }));
         let format = Format::default()
             .without_time()
@@ -73,6 +75,54 @@ fn start_to(level: LevelFilter, writer: BoxMakeWriter, terminal: bool) {
     };
     if started.is_ok() {
         let _ = FILTER.set(handle);
+    }
+}
+
+/// What lines wait in, once the log has started.
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
+
+/// Adds finished lines to the log. Before it has started, they go to standard error.
+pub(super) fn add(lines: &[u8]) {
+    match QUEUE.get() {
+        Some(queue) => queue.add(lines),
+        // Nobody is left to tell if that fails.
+        None => drop(io::stderr().write_all(lines)),
+    }
+}
+
+/// Waits until the log's lines are written, before the process ends; not for long if nobody reads
+/// them.
+pub(super) fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(LAST_WAIT);
+    }
+}
+
+/// The line that says how many others are missing.
+fn missing(lines: u64) -> String {
+    let noun = if lines == 1 { "line" } else { "lines" };
+    let text = format!(
+        "taltun: warning: dropped {} {noun} of the log here: its reader was too slow\n",
+        human::count(lines)
+    );
+    if to_journal() {
+        with_priority(Priority::Warning, &text)
+    } else {
+        text
+    }
+}
+
+/// An event on its way to the log.
+struct Line;
+
+impl io::Write for Line {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        add(lines);
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

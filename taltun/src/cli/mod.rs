@@ -15,6 +15,7 @@ mod host_line;
 mod human;
 mod import;
 mod interface;
+mod log_queue;
 mod logging;
 mod metrics_process;
 mod output;
@@ -123,7 +124,7 @@ pub fn main() -> ExitCode {
         }
         Err(error) => explain(&error, &commands),
     };
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             match &failure {
@@ -132,7 +133,9 @@ pub fn main() -> ExitCode {
             }
             failure.exit_code()
         }
-    }
+    };
+    logging::flush();
+    code
 }
 
 impl Command {

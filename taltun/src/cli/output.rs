@@ -2,18 +2,9 @@
 //! is no error.
 
 use std::io::{self, ErrorKind, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::failure::Failure;
 use super::logging::{self, Priority};
-
-/// Whether messages are for standard output.
-static ON_STDOUT: AtomicBool = AtomicBool::new(false);
-
-/// From now on messages go to standard output, as the log does then.
-pub(super) fn say_on_stdout() {
-    ON_STDOUT.store(true, Ordering::Relaxed);
-}
 
 /// Prints `text` to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
@@ -35,8 +26,8 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Prints `taltun: message` to standard error, each of its lines so. Nobody is left to tell
-/// if that fails.
+/// Prints `taltun: message`, each of its lines so, to where the log goes: standard error unless
+/// somebody chose another place.
 pub(super) fn complain(message: &str) {
     say(Priority::Error, message);
 }
@@ -58,19 +49,15 @@ fn say(priority: Priority, message: &str) {
         text.push_str(&line.replace('\r', " "));
         text.push('\n');
     }
-    if ON_STDOUT.load(Ordering::Relaxed) {
-        let _ = io::stdout().write_all(text.as_bytes());
-        return;
-    }
     let text = if logging::to_journal() {
         logging::with_priority(priority, &text)
     } else {
         text
     };
-    let _ = io::stderr().write_all(text.as_bytes());
+    logging::add(text.as_bytes());
 }
 
 /// The same for a message of several lines of our own.
 pub(super) fn complain_lines(message: &str) {
-    let _ = writeln!(io::stderr(), "taltun: {message}");
+    logging::add(format!("taltun: {message}\n").as_bytes());
 }

@@ -104,6 +104,7 @@ impl Run {
             overrides,
             keep_kill_switch: self.keep_kill_switch,
             debug_switch: Some(logging::set_debug),
+            flush_log: Some(logging::flush),
         };
         let run = control::run(loaded.config, origin, TunnelKind::Configured, || Ok(()));
         let ended = runtime.block_on(run);

@@ -133,10 +133,7 @@ impl Udpgw {
         let level = LevelFilter::from(self.loglevel);
         match self.logger {
             Logger::Stderr => logging::start_at(level),
-            Logger::Stdout => {
-                logging::start_on_stdout(level);
-                output::say_on_stdout();
-            }
+            Logger::Stdout => logging::start_on_stdout(level),
         }
         let interval = some(self.stats_interval);
         let mut options = self.options().map_err(Failure::Usage)?;

@@ -15,6 +15,8 @@ pub struct Origin {
     pub keep_kill_switch: bool,
     /// Switches the longer log on and off.
     pub debug_switch: Option<fn(bool)>,
+    /// Waits until the log is written, before the process ends out of order.
+    pub flush_log: Option<fn()>,
 }
 
 impl Origin {

@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::error;
 
 /// From now on, a panic is a line in the log, and the end, however the program was built.
-pub(super) fn report() {
+/// `flush_log` waits until that line is written.
+pub(super) fn report(flush_log: Option<fn()>) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        std::panic::set_hook(Box::new(|info| {
+        std::panic::set_hook(Box::new(move |info| {
             if is_of_gateway() {
                 error!("{}; the tunnel goes on without it", fault(info));
                 note_fault_in_gateway();
@@ -26,6 +27,9 @@ pub(super) fn report() {
                 }
             }
             error!("{}", line(info));
+            if let Some(flush) = flush_log {
+                flush();
+            }
             std::process::abort();
         }));
     });
@@ -100,7 +104,7 @@ mod tests {
             .with_writer(std::io::stderr)
             .with_ansi(false)
             .init();
-        report();
+        report(None);
         let thread = std::thread::Builder::new()
             .name("controller".into())
             .spawn(|| panic!("two\nlines"))
@@ -114,7 +118,7 @@ mod tests {
         if std::env::var_os(VARIABLE).is_none() {
             return;
         }
-        report();
+        report(None);
         for name in ["udpgw", "udpgw-3"] {
             let thread = std::thread::Builder::new().name(name.into());
             let thread = thread.spawn(|| panic!("broken")).unwrap();

@@ -54,7 +54,7 @@ pub async fn run(
     kind: TunnelKind,
     up: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    panics::report();
+    panics::report(origin.flush_log);
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
     let workers = config
