@@ -97,7 +97,8 @@ fn echo() -> Result<()> {
 }
 
 fn dns() -> Result<()> {
-    let site = Site::start(&[])?;
+    // What is known of name servers is a thread's.
+    let site = Site::start(&["--workers", "1"])?;
     let answer = Ipv4Addr::new(192, 0, 2, 77);
     let resolver = Resolver::start(&site.pair.right, WIRE_A.far_v4(), answer)?;
     let words = [["10.1.2.3", "53"], ["192.0.2.77", "0"]];
@@ -108,6 +109,14 @@ fn dns() -> Result<()> {
     // The file is read again each 2 s.
     std::thread::sleep(Duration::from_millis(2100));
     site.play("dns_next", &words)?;
+    // Another client needn't find it out again, and one that has a new id for each question does
+    // so as soon; a comment in another encoding is none of it.
+    site.play("dns_at_once", &words)?;
+    let mut three = b"# B\xfcro\nnameserver 203.0.113.78\n".to_vec();
+    three.extend(format!("nameserver {}\n", WIRE_A.far_v4()).into_bytes());
+    fs::write(site.directory.join("resolv.conf"), three)?;
+    std::thread::sleep(Duration::from_millis(2100));
+    site.play("dns_new_ids", &words)?;
     drop(resolver);
     site.stop()
 }

@@ -29,8 +29,6 @@ const ERRORS: usize = 16;
 const TURN: usize = 4 * BATCH;
 /// A connection in use is judged again so often: addresses, routes and guarded networks change.
 const JUDGED_FOR: Duration = Duration::from_secs(2);
-/// A name server that says nothing for so long doesn't answer.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection; its socket is closed when it is dropped.
 pub(crate) struct Connection {
@@ -56,8 +54,6 @@ struct Shared {
     open: RefCell<Option<(AsyncFd<UdpSocket>, Place)>>,
     used: Cell<Instant>,
     judged: Cell<Instant>,
-    /// Since when a name server owes an answer.
-    asked: Cell<Option<Instant>>,
     worker: Rc<Worker>,
     outbox: Rc<Outbox>,
 }
@@ -82,7 +78,6 @@ impl Connection {
             open: RefCell::new(Some((open.socket, open.place))),
             used: Cell::new(now),
             judged: Cell::new(now),
-            asked: Cell::new(None),
             worker,
             outbox,
         });
@@ -104,12 +99,6 @@ impl Connection {
     /// The name server that it asks, if it asks one.
     pub(crate) fn name_server(&self) -> Option<SocketAddr> {
         self.shared.dns.then_some(self.shared.destination)
-    }
-
-    /// Whether that owes an answer for longer than it should.
-    pub(crate) fn is_unanswered(&self, now: Instant) -> bool {
-        let asked = self.shared.asked.get();
-        asked.is_some_and(|then| now.saturating_duration_since(then) > PATIENCE)
     }
 
     /// When it was used last.
@@ -146,8 +135,8 @@ impl Connection {
             Ok(_) => {
                 counters.to_udp.increment();
                 counters.to_udp_bytes.add(payload.len() as u64);
-                if shared.dns && shared.asked.get().is_none() {
-                    shared.asked.set(Some(now));
+                if shared.dns {
+                    shared.worker.host.asked(shared.destination, now);
                 }
             }
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
@@ -212,7 +201,9 @@ impl Shared {
                 Ok(count) => {
                     errors = 0;
                     self.used.set(now);
-                    self.asked.set(None);
+                    if self.dns {
+                        self.worker.host.answered(self.destination);
+                    }
                     if count < BATCH {
                         ready.clear_ready();
                     }
@@ -222,9 +213,7 @@ impl Shared {
                 Err(_) => {
                     turn.work(BATCH);
                     if self.dns {
-                        // There is nobody to wait for.
-                        let long_ago = now.checked_sub(2 * PATIENCE);
-                        self.asked.set(Some(long_ago.unwrap_or(now)));
+                        self.worker.host.refused(self.destination);
                     }
                     errors += 1;
                     if errors > ERRORS {

@@ -20,8 +20,6 @@ use crate::sockets;
 /// The connections of a client.
 pub(crate) struct Connections {
     open: HashMap<u16, Connection>,
-    /// Which of the name servers is asked: the next one, each time that one doesn't answer.
-    server: usize,
     client: SocketAddr,
     worker: Rc<Worker>,
     outbox: Rc<Outbox>,
@@ -32,7 +30,6 @@ impl Connections {
     pub(crate) fn new(client: SocketAddr, worker: Rc<Worker>, outbox: Rc<Outbox>) -> Self {
         Self {
             open: HashMap::new(),
-            server: 0,
             client,
             worker,
             outbox,
@@ -73,24 +70,9 @@ impl Connections {
     }
 
     /// Whether this is one to a name server that isn't the one to ask any more.
-    fn asks_in_vain(&mut self, id: u16, now: Instant) -> bool {
-        let Some((connection, asked)) = self
-            .open
-            .get(&id)
-            .and_then(|connection| Some((connection, connection.name_server()?)))
-        else {
-            return false;
-        };
-        let unanswered = connection.is_unanswered(now);
-        self.give_up(asked, unanswered, now);
-        self.worker.host.name_server(self.server, now) != Some(asked)
-    }
-
-    /// Goes on to the next name server if the one that is asked doesn't answer.
-    fn give_up(&mut self, asked: SocketAddr, unanswered: bool, now: Instant) {
-        if unanswered && self.worker.host.name_server(self.server, now) == Some(asked) {
-            self.server = self.server.wrapping_add(1);
-        }
+    fn asks_in_vain(&self, id: u16, now: Instant) -> bool {
+        let asked = self.open.get(&id).and_then(Connection::name_server);
+        asked.is_some_and(|asked| self.worker.host.name_server(now) != Some(asked))
     }
 
     /// Opens a connection, if the client may have it, and closes another one if it had the most
@@ -99,7 +81,7 @@ impl Connections {
         let worker = self.worker.clone();
         let counters = &worker.counters;
         let (destination, verdict) = if datagram.dns {
-            let server = worker.host.name_server(self.server, now);
+            let server = worker.host.name_server(now);
             if server.is_none() {
                 counters.dropped_no_resolver.increment();
             }
@@ -123,7 +105,7 @@ impl Connections {
         let may_help =
             |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse || is_want_of_files(error);
         if full && open.as_ref().err().is_none_or(may_help) {
-            self.close_least_recent(now);
+            self.close_least_recent();
             if open.is_err() {
                 open = self.socket(destination, verdict);
             }
@@ -162,17 +144,12 @@ impl Connections {
         Ok(Open { socket, place })
     }
 
-    fn close_least_recent(&mut self, now: Instant) {
+    fn close_least_recent(&mut self) {
         let worker = self.worker.clone();
         let oldest = self.open.iter().min_by_key(|(_, open)| open.used());
-        let oldest = oldest.map(|(id, open)| (*id, open.name_server(), open.is_unanswered(now)));
-        let Some((id, server, unanswered)) = oldest else {
-            return;
-        };
-        if let Some(server) = server {
-            self.give_up(server, unanswered, now);
+        if let Some(id) = oldest.map(|(id, _)| *id) {
+            self.close(id, &worker.counters.closed_least_recent);
         }
-        self.close(id, &worker.counters.closed_least_recent);
     }
 
     /// Closes a connection, which `counter` counts.
@@ -191,14 +168,9 @@ impl Connections {
     pub(crate) fn close_unused(&mut self, timeout: Duration, now: Instant) -> Option<Instant> {
         let due = |open: &Connection| open.used() + timeout;
         let over = self.open.iter().filter(|(_, open)| due(open) <= now);
-        let over: Vec<_> = over
-            .map(|(id, open)| (*id, open.name_server(), open.is_unanswered(now)))
-            .collect();
+        let over: Vec<_> = over.map(|(id, _)| *id).collect();
         let worker = self.worker.clone();
-        for (id, server, unanswered) in over {
-            if let Some(server) = server {
-                self.give_up(server, unanswered, now);
-            }
+        for id in over {
             self.close(id, &worker.counters.closed_timeout);
         }
         self.open.values().map(due).min()

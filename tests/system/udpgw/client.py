@@ -159,6 +159,26 @@ def dns_next(gateway, named, answer):
     raise AssertionError("no name server answers")
 
 
+def dns_at_once(gateway, named, answer):
+    query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+    query += b"\x07example\x03com\x00\x00\x01\x00\x01"
+    assert Client(gateway).asks(9, named, query, DNS)[:2] == query[:2]
+
+
+def dns_new_ids(gateway, named, answer):
+    """Asks again with a new id each time, until it is answered."""
+    query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+    query += b"\x07example\x03com\x00\x00\x01\x00\x01"
+    client = Client(gateway)
+    for turn in range(3):
+        client.send(turn, named, query, DNS)
+        if not client.is_silent(1.2):
+            assert client.receive()[:2] == (turn, named)
+            assert turn > 0, "the first name server answers"
+            return
+    raise AssertionError("the next name server isn't asked")
+
+
 def rebind(gateway, v4, v6):
     client = Client(gateway)
     first = client.asks(1, v4, b"who")
@@ -339,7 +359,7 @@ def main():
     if name == "serve":
         serve(*words)
     addresses = [(words[n], int(words[n + 1])) for n in range(0, len(words), 2)]
-    scenarios = (echo, dns, dns_next, rebind, limits, slow, liars, denied, allowed, crowd, stay,
+    scenarios = (echo, dns, dns_next, dns_at_once, dns_new_ids, rebind, limits, slow, liars, denied, allowed, crowd, stay,
                  until_silent, sends)
     {scenario.__name__: scenario for scenario in scenarios}[name](*addresses)
     print("ok", flush=True)
