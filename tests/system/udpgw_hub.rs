@@ -121,6 +121,19 @@ impl Hub {
         Ok(json["udpgw"].clone())
     }
 
+    /// Whether all that began is over or there.
+    fn adds_up(&self) -> Result<bool> {
+        let stats = self.ask("stats")?;
+        let counters = stats["counters"].as_object().context("no counters")?;
+        let sum = |prefix: &str| -> u64 {
+            let matching = counters.iter().filter(|(name, _)| name.starts_with(prefix));
+            matching.filter_map(|(_, value)| value.as_u64()).sum()
+        };
+        let now = |name: &str| stats[name].as_u64().unwrap_or_default();
+        Ok(sum("clients_accepted") == now("clients") + sum("ended_")
+            && sum("opened") == now("connections") + sum("closed_"))
+    }
+
     fn counter(&self, name: &str) -> Result<u64> {
         let stats = self.ask("stats")?;
         let value = stats["counters"][name].as_u64();
@@ -247,8 +260,12 @@ fn reloads() -> Result<()> {
     let closed = wait_for(&mut stay, LIMIT)?.context("its client isn't closed")?;
     ensure!(closed.success(), "{closed}");
     ensure!(hub.ask("status")?["max_clients"] == 1);
-    // What was counted before counts.
+    // What was counted before counts, to the end of the last client.
     ensure!(hub.counter("clients_accepted")? == 1);
+    ensure!(hub.counter("opened")? >= 1);
+    eventually("the counters add up", LIMIT, || hub.adds_up())?;
+    ensure!(hub.counter("ended_with_gateway")? == 1);
+    ensure!(hub.counter("closed_with_client")? >= 1);
     let mut stay = client(&hub.star.a, "stay", VIP, &[OUTSIDE])?;
     wait_until_ready(&mut stay)?;
     let refusal = play(&hub.star.hub, LOOPBACK, "allowed", &[OUTSIDE]);
@@ -297,6 +314,7 @@ fn reloads() -> Result<()> {
     ensure!(said.contains("udpgw started anew"), "{said}");
     play(&hub.star.b, ["10.99.2.1", "7300"], "allowed", &[OUTSIDE])?;
     hub.reload("listen = \"10.200.0.1:7300\"")?;
+    eventually("the counters add up", LIMIT, || hub.adds_up())?;
     play(&hub.star.a, VIP, "allowed", &[OUTSIDE])?;
     ensure!(play(&hub.star.b, ["10.99.2.1", "7300"], "allowed", &[OUTSIDE]).is_err());
 

@@ -36,9 +36,14 @@ pub(super) struct Gateway {
     running: Option<Running>,
     /// Why it isn't running though it should.
     ended: Option<String>,
-    /// What earlier ones counted.
+    /// Earlier ones that may still have clients.
+    ending: Vec<Ending>,
+    /// What others before counted.
     counted: Snapshot,
 }
+
+/// One that ends, and who tells that it has.
+type Ending = (Watch, oneshot::Receiver<Option<String>>);
 
 /// One that runs, or did until a moment ago.
 #[derive(Debug)]
@@ -121,9 +126,9 @@ impl Gateway {
             return String::new();
         };
         let stats = running.watch.stats();
-        self.counted = stats.counted.and(&self.counted);
         let _ = running.stop.send(());
         let _ = timeout(END_LIMIT, running.closed).await;
+        self.ending.push((running.watch, running.over));
         match stats.clients as usize {
             0 => String::new(),
             clients => format!(", {} closed", words::count(clients, "client")),
@@ -132,6 +137,7 @@ impl Gateway {
 
     /// Tells the log if it ended by itself. Call it now and then.
     pub(super) fn look(&mut self) {
+        self.settle();
         let Some(running) = &mut self.running else {
             return;
         };
@@ -143,10 +149,23 @@ impl Gateway {
             Ok(None) | Err(oneshot::error::TryRecvError::Closed) => "its thread is gone".into(),
         };
         error!("udpgw: the gateway ended: {reason}; `taltun reload` starts it again");
-        self.counted = running.watch.stats().counted.and(&self.counted);
         // What is left of it ends as well.
-        self.running = None;
+        let running = self.running.take();
+        self.ending
+            .extend(running.map(|running| (running.watch, running.over)));
         self.ended = Some(reason);
+    }
+
+    /// Keeps what those counted that are over.
+    fn settle(&mut self) {
+        let counted = &mut self.counted;
+        self.ending.retain_mut(|(watch, over)| {
+            let ends = over.try_recv() == Err(oneshot::error::TryRecvError::Empty);
+            if !ends {
+                *counted = watch.stats().counted.and(counted);
+            }
+            ends
+        });
     }
 
     pub(super) fn status(&self) -> Option<UdpgwStatus> {
@@ -164,13 +183,18 @@ impl Gateway {
 
     pub(super) fn stats(&self) -> Option<UdpgwStats> {
         self.settings.as_ref()?;
-        let stats = self.running.as_ref().map(|running| running.watch.stats());
-        let stats = stats.unwrap_or_default();
-        let counted = stats.counted.and(&self.counted);
+        let running = self.running.iter().map(|running| &running.watch);
+        let all = running.chain(self.ending.iter().map(|(watch, _)| watch));
+        let (mut clients, mut connections, mut counted) = (0, 0, self.counted);
+        for stats in all.map(Watch::stats) {
+            clients += stats.clients;
+            connections += stats.connections;
+            counted = stats.counted.and(&counted);
+        }
         let named = counted.named();
         Some(UdpgwStats {
-            clients: stats.clients,
-            connections: stats.connections,
+            clients,
+            connections,
             counters: named.map(|(name, n)| (name.to_owned(), n)).collect(),
         })
     }

@@ -10,6 +10,8 @@ use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -23,7 +25,7 @@ use crate::codec::{Decoder, Malformed, Message};
 use crate::connections::Connections;
 use crate::gone;
 use crate::outbox::Outbox;
-use crate::shared::{Accepted, Worker};
+use crate::shared::{Accepted, Public, Worker};
 use crate::sockets;
 use crate::turn::{Done, Turn};
 
@@ -47,18 +49,22 @@ enum End {
     Broken(#[from] io::Error),
 }
 
-/// Serves a client to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
+/// Serves a client to its end, which `counted` counts.
+pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted, mut counted: Counted) {
     let Accepted {
         stream,
         address,
         place,
+        turn,
+        crowded,
     } = accepted;
-    let counters = worker.counters.clone();
-    counters.clients_accepted.increment();
+    drop(turn);
     let log = worker.options.log_clients;
     tell(log, format_args!("udpgw: client {address} connected"));
+    // While others wait, nothing is done for who can't be told of it any more.
+    let hung_up = crowded && gone::has_hung_up(&stream).unwrap_or(false);
     let end = match Client::new(worker, stream, address) {
+        _ if hung_up => End::Closed,
         Ok(mut client) => loop {
             match poll_fn(|context| client.poll(context)).await {
                 Done::Turn => yield_now().await,
@@ -68,13 +74,35 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
         Err(error) => error.into(),
     };
     drop(place);
-    match end {
-        End::Closed => counters.ended_by_client.increment(),
-        End::Timeout => counters.ended_timeout.increment(),
-        End::Malformed(_) => counters.ended_malformed.increment(),
-        End::Broken(_) => counters.ended_broken.increment(),
-    }
     tell(log, format_args!("udpgw: client {address} ended: {end}"));
+    counted.end = Some(end);
+}
+
+/// A client among those of a worker, which counts its end: also of one whose task is dropped as
+/// all end, and of one that hasn't begun by then.
+pub(crate) struct Counted {
+    public: Arc<Public>,
+    end: Option<End>,
+}
+
+impl Counted {
+    pub(crate) fn new(public: Arc<Public>) -> Self {
+        Self { public, end: None }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let counters = &self.public.counters;
+        match self.end {
+            Some(End::Closed) => counters.ended_by_client.increment(),
+            Some(End::Timeout) => counters.ended_timeout.increment(),
+            Some(End::Malformed(_)) => counters.ended_malformed.increment(),
+            Some(End::Broken(_)) => counters.ended_broken.increment(),
+            None => counters.ended_with_gateway.increment(),
+        }
+        self.public.clients.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Logs what happens with each client.

@@ -51,6 +51,8 @@ counters! {
     ended_malformed,
     /// Clients whose TCP connection broke, keepalive included.
     ended_broken,
+    /// Clients that were ended by the gateway's own end.
+    ended_with_gateway,
     /// Keepalives of clients.
     keepalives,
     /// Connections that were opened.

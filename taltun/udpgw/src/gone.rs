@@ -17,6 +17,9 @@ const PROBE: Duration = Duration::from_secs(120);
 /// How often to look.
 pub(crate) const LOOK: Duration = Duration::from_secs(15);
 
+/// The kernel's name for a connection that both ends hold.
+const ESTABLISHED: u8 = 1;
+
 /// What the kernel knows of a connection.
 #[derive(Debug, Clone, Copy)]
 struct Heard {
@@ -33,6 +36,11 @@ pub(crate) fn is_gone(socket: &impl AsFd) -> io::Result<bool> {
     heard(socket).map(Heard::is_gone)
 }
 
+/// Whether the client has closed its end, whatever it sent before.
+pub(crate) fn has_hung_up(socket: &impl AsFd) -> io::Result<bool> {
+    Ok(info(socket)?.tcpi_state != ESTABLISHED)
+}
+
 impl Heard {
     fn is_gone(self) -> bool {
         (self.unacknowledged && self.since >= LIMIT)
@@ -41,6 +49,15 @@ impl Heard {
 }
 
 fn heard(socket: &impl AsFd) -> io::Result<Heard> {
+    let info = info(socket)?;
+    Ok(Heard {
+        since: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+        unacknowledged: info.tcpi_unacked > 0,
+        probes: info.tcpi_probes,
+    })
+}
+
+fn info(socket: &impl AsFd) -> io::Result<libc::tcp_info> {
     // SAFETY: all zeros is a value of this plain structure.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -57,11 +74,7 @@ fn heard(socket: &impl AsFd) -> io::Result<Heard> {
     if outcome != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(Heard {
-        since: Duration::from_millis(info.tcpi_last_ack_recv.into()),
-        unacknowledged: info.tcpi_unacked > 0,
-        probes: info.tcpi_probes,
-    })
+    Ok(info)
 }
 
 #[cfg(test)]
@@ -95,6 +108,17 @@ mod tests {
             .is_gone()
         );
         drop(reader);
+    }
+
+    #[test]
+    fn who_closes_has_hung_up_with_all_that_it_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        client.write_all(&[0; 4096]).unwrap();
+        assert!(!has_hung_up(&ours).unwrap());
+        drop(client);
+        assert!(has_hung_up(&ours).unwrap());
     }
 
     #[test]

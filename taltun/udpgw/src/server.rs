@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -26,6 +27,10 @@ use crate::worker;
 
 /// How long nobody is accepted after that failed, mostly for want of files.
 const PAUSE: Duration = Duration::from_millis(100);
+/// So many clients may wait for a worker to begin with them; the kernel holds more of them back.
+/// Somebody who connects without end keeps others waiting for so many of his clients, and not for
+/// all that may be.
+const WAITING: usize = 32;
 /// A message that repeats itself is logged so often.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -179,6 +184,13 @@ impl Server {
         let mut stop = pin!(stop);
         let mut next = 0;
         loop {
+            let turn = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                turn = pool.turns.clone().acquire_owned() => turn,
+            };
+            // Nobody closes them.
+            let Ok(begin) = turn else { break };
             let accepted = poll_fn(|context| {
                 if stop.as_mut().poll(context).is_ready() {
                     return Poll::Ready(None);
@@ -197,7 +209,7 @@ impl Server {
             });
             match accepted.await {
                 None => break,
-                Some(Ok((stream, address))) => pool.give(stream, address),
+                Some(Ok((stream, address))) => pool.give(stream, address, begin),
                 Some(Err(error)) => {
                     pool.complain(&format!("udpgw: cannot accept a client: {error}"));
                     tokio::select! {
@@ -221,6 +233,8 @@ struct Pool {
     /// What counts for who accepts.
     own: Arc<Public>,
     clients: Arc<Places>,
+    /// To begin, for clients that wait for that.
+    turns: Arc<Semaphore>,
     complained: Option<Instant>,
 }
 
@@ -233,6 +247,7 @@ impl Pool {
             threads: Vec::new(),
             own: own.clone(),
             clients,
+            turns: Arc::new(Semaphore::new(workers.len() * WAITING)),
             complained: None,
         };
         for (number, public) in workers.iter().enumerate() {
@@ -253,7 +268,7 @@ impl Pool {
     }
 
     /// Gives a client to a worker, or refuses it.
-    fn give(&mut self, stream: TcpStream, address: SocketAddr) {
+    fn give(&mut self, stream: TcpStream, address: SocketAddr, turn: OwnedSemaphorePermit) {
         let Some(place) = self.clients.take() else {
             self.own.counters.clients_refused.increment();
             self.complain(&format!(
@@ -271,14 +286,19 @@ impl Pool {
             .iter()
             .min_by_key(|(public, _)| public.clients.load(Ordering::Relaxed));
         if let Some((public, sender)) = least {
+            self.own.counters.clients_accepted.increment();
             public.clients.fetch_add(1, Ordering::Relaxed);
+            let waiting = self.workers.len() * WAITING - self.turns.available_permits();
             let accepted = Accepted {
                 stream,
                 address,
                 place,
+                turn,
+                crowded: waiting > WAITING / 2,
             };
             if sender.send(accepted).is_err() {
                 public.clients.fetch_sub(1, Ordering::Relaxed);
+                self.own.counters.ended_with_gateway.increment();
                 self.complain("udpgw: a worker is gone");
             }
         }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::counters::Counters;
 use crate::destinations::Verdict;
 use crate::files::{Place, Places};
@@ -24,6 +26,10 @@ pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) address: SocketAddr,
     pub(crate) place: Place,
+    /// Its turn to begin, until it has.
+    pub(crate) turn: OwnedSemaphorePermit,
+    /// Whether many others wait for theirs.
+    pub(crate) crowded: bool,
 }
 
 /// What a worker shows to other threads.

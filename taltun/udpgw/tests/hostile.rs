@@ -201,6 +201,86 @@ fn clients_that_send_large_datagrams_leave_others_their_turn() {
 }
 
 #[test]
+fn clients_that_connect_and_close_without_end_leave_others_their_place() {
+    const HOSTILE: usize = 4;
+    let (to, nobody) = (echo(), echo());
+    let options = Options {
+        max_clients: 200,
+        ..options()
+    };
+    beside(options, |gateway, watch| {
+        let stop = AtomicBool::new(false);
+        let frames: Vec<u8> = (0..10)
+            .flat_map(|id| frame(0, id, nobody, b"open"))
+            .collect();
+        thread::scope(|scope| {
+            for _ in 0..HOSTILE {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        // Where the gateway is behind, the kernel may refuse.
+                        if let Ok(mut stream) = TcpStream::connect(gateway) {
+                            let _ = stream.write_all(&frames);
+                        }
+                    }
+                });
+            }
+            let _stop = Stop(&stop);
+            let mut honest = connect(gateway);
+            let mut times = Vec::new();
+            let mut most = 0;
+            for id in 0..100 {
+                times.push(round_trip(&mut honest, id % 5, to));
+                most = most.max(watch.stats().clients);
+            }
+            times.sort_unstable();
+            let median = times[times.len() / 2];
+            assert!(median < Duration::from_millis(150), "{median:?}");
+            // It is served in its turn, as the established one is.
+            round_trip(&mut connect(gateway), 1, to);
+            assert!(most < 150, "{most}");
+            let counted = watch.stats().counted;
+            assert!(counted.ended_by_client > 100, "{counted:?}");
+            assert_eq!(counted.clients_refused, 0);
+        });
+        let start = Instant::now();
+        while watch.stats().clients > 0 {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            thread::sleep(Duration::from_millis(10));
+        }
+        let counted = watch.stats().counted;
+        let ended = counted.ended_by_client + counted.ended_broken;
+        assert_eq!(counted.clients_accepted, ended);
+    });
+}
+
+/// Stops the others, also if the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn clients_that_the_gateway_ends_are_counted() {
+    let to = echo();
+    let mut last = None;
+    let mut honest = None;
+    beside(options(), |gateway, watch| {
+        let mut stream = connect(gateway);
+        round_trip(&mut stream, 1, to);
+        honest = Some(stream);
+        last = Some(watch.clone());
+    });
+    let stats = last.unwrap().stats();
+    assert_eq!((stats.clients, stats.connections), (0, 0));
+    assert_eq!(stats.counted.clients_accepted, 1);
+    assert_eq!(stats.counted.ended_with_gateway, 1);
+    assert_eq!(stats.counted.closed_with_client, stats.counted.opened);
+}
+
+#[test]
 fn want_of_files_is_told_and_closes_no_connection_of_others() {
     let to = echo();
     let all = options().files();
