@@ -31,6 +31,12 @@ pub(super) fn count(count: u64) -> String {
     out
 }
 
+/// A count with its noun: `1 client`, `1,000 clients`.
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(number))
+}
+
 /// A span of time by its two largest units: `12 seconds`, `1 hour, 5 minutes`.
 pub(super) fn span(seconds: u64) -> String {
     const UNITS: [(u64, &str); 4] = [
@@ -93,6 +99,9 @@ mod tests {
         assert_eq!(count(999), "999");
         assert_eq!(count(1_000), "1,000");
         assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(counted(1, "client"), "1 client");
+        assert_eq!(counted(1_000, "client"), "1,000 clients");
+        assert_eq!(counted(0, "client"), "0 clients");
     }
 
     #[test]

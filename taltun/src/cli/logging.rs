@@ -100,10 +100,9 @@ pub(super) fn flush() {
 
 /// The line that says how many others are missing.
 fn missing(lines: u64) -> String {
-    let noun = if lines == 1 { "line" } else { "lines" };
     let text = format!(
-        "taltun: warning: dropped {} {noun} of the log here: its reader was too slow\n",
-        human::count(lines)
+        "taltun: warning: dropped {} of the log here: its reader was too slow\n",
+        human::counted(lines, "line")
     );
     if to_journal() {
         with_priority(Priority::Warning, &text)

@@ -23,7 +23,7 @@ const WORKERS: usize = 4;
 ///
 /// A drop-in for badvpn-udpgw and for UDP-PY, with their options: clients such as tun2socks
 /// connect by TCP, mostly through an ssh tunnel, and this host sends and receives their UDP
-/// datagrams. Whoever can connect can use it, so it listens on this host only unless
+/// datagrams. All who can connect can use it, so it listens on this host only unless
 /// `--listen-addr` says otherwise.
 ///
 /// Clients may send to the Internet, and not to private, loopback, link-local or multicast
@@ -67,19 +67,20 @@ pub(super) struct Udpgw {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = values::seconds)]
     udp_timeout: Duration,
 
-    /// Print a line of counters so often, whatever the log level but none; 0: never.
+    /// How often to print a line of counters, at every log level but none; 0: never.
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = values::seconds)]
     stats_interval: Duration,
 
-    /// The kernel's buffers for each client, in either direction; 0: its default.
+    /// The kernel's buffers for each client, to receive and to send; 0: the kernel chooses.
     #[arg(long, value_name = "BYTES", default_value_t = 262_144, value_parser = values::buffer())]
     tcp_buffer: u32,
 
-    /// The kernel's buffer for what is sent to a client, instead of --tcp-buffer; 0: its default.
+    /// The kernel's buffer for what is sent to a client, instead of --tcp-buffer; 0: the kernel
+    /// chooses.
     #[arg(long, value_name = "BYTES", value_parser = values::buffer())]
     client_socket_sndbuf: Option<u32>,
 
-    /// The kernel's buffers for each connection, in either direction; 0: its default.
+    /// The kernel's buffers for each connection, to receive and to send; 0: the kernel chooses.
     #[arg(long, value_name = "BYTES", default_value_t = 131_072, value_parser = values::buffer())]
     udp_buffer: u32,
 
@@ -87,7 +88,7 @@ pub(super) struct Udpgw {
     #[arg(long)]
     no_tcp_nodelay: bool,
 
-    /// Don't look for clients that are gone (after 60 s, each 10 s, 6 times).
+    /// Don't look for clients that are gone (by 6 probes, one each 10 s, after 60 s of silence).
     #[arg(long)]
     no_keepalive: bool,
 
@@ -227,12 +228,14 @@ pub(super) fn limits(options: &Options) -> String {
     let (clients, connections) = options.served();
     let own = human::bytes(options.memory_bound() as u64);
     let kernel = Buffers::ask().ok().and_then(|it| it.bound(options));
-    let kernel = kernel.map(|bound| human::bytes(bound as u64));
+    let kernel = kernel.map_or_else(
+        || "no bound for".to_owned(),
+        |bound| format!("{} of", human::bytes(bound as u64)),
+    );
     format!(
-        "{} clients with {} connections in all, {own} of memory and {} of the kernel's buffers",
-        human::count(clients as u64),
-        human::count(connections as u64),
-        kernel.as_deref().unwrap_or("what it likes")
+        "{} with {} in all, {own} of memory and {kernel} the kernel's buffers",
+        human::counted(clients as u64, "client"),
+        human::counted(connections as u64, "connection"),
     )
 }
 
