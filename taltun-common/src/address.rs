@@ -49,9 +49,52 @@ pub const fn pseudo_header_sum(source: &Address, destination: &Address, udp_leng
     sum as u16
 }
 
+/// A UDP checksum after one 16-bit word under it has changed (RFC 1624, equation 3). Zero
+/// stands for no checksum and stays; a sum of zero is written as `ffff`.
+#[inline(always)]
+#[must_use]
+pub const fn updated_udp_checksum(checksum: u16, old: u16, new: u16) -> u16 {
+    if checksum == 0 {
+        return 0;
+    }
+    let mut sum = !checksum as u32 + !old as u32 + new as u32;
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    match !(sum as u16) {
+        0 => 0xffff,
+        checksum => checksum,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_updated_checksum_is_the_one_of_the_whole() {
+        let whole = |words: [u16; 3]| {
+            let mut sum: u32 = words.iter().map(|word| u32::from(*word)).sum();
+            while sum > 0xffff {
+                sum = (sum & 0xffff) + (sum >> 16);
+            }
+            match !(sum as u16) {
+                0 => 0xffff,
+                checksum => checksum,
+            }
+        };
+        for (old, new) in [(5000, 9000), (9000, 5000), (1, 0xffff), (0xffff, 1), (7, 7)] {
+            for rest in 0..=0xffff_u16 {
+                let before = whole([0x1234, rest, old]);
+                let after = whole([0x1234, rest, new]);
+                assert_eq!(
+                    updated_udp_checksum(before, old, new),
+                    after,
+                    "{old} {new} {rest}"
+                );
+            }
+        }
+        assert_eq!(updated_udp_checksum(0, 5000, 9000), 0);
+    }
 
     #[test]
     fn a_v4_address_is_known_by_its_prefix() {

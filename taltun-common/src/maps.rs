@@ -25,6 +25,37 @@ pub struct Settings {
     /// How many sockets share the port: as many as there are workers, and only then are
     /// datagrams steered by their receiver index.
     pub workers: u8,
+    /// The first port of the range that is turned into the listen port, host byte order.
+    pub hop_first: u16,
+    /// The last port of it; 0 stands for no range.
+    pub hop_last: u16,
+    /// Makes the size explicit; 0.
+    pub reserved: [u8; 6],
+}
+
+impl Settings {
+    /// Whether datagrams to this port are turned into datagrams to the listen port.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_hop_port(&self, port: u16) -> bool {
+        self.hop_last != 0
+            && self.hop_first <= port
+            && port <= self.hop_last
+            && port != self.listen_port
+    }
+}
+
+/// Who uses one of several ports of ours: a peer's socket, and the address of ours that it
+/// sends to. All in network byte order.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hopper {
+    /// The peer's address.
+    pub remote: Address,
+    /// Our address.
+    pub local: Address,
+    /// The peer's port.
+    pub port: [u8; 2],
     /// Makes the size explicit; 0.
     pub reserved: [u8; 2],
 }
@@ -118,6 +149,9 @@ pub const MAX_ENDPOINTS: usize = 65_536;
 /// [`COOKIE_REPLIES`](crate::budget::COOKIE_REPLIES) a source is remembered for 13 s, and a
 /// peer comes with its cookie after 5.
 pub const MAX_INVITED: usize = 65_536;
+/// Most peers' sockets of which it is known to which port of ours they send; the least recent
+/// makes room for a new one.
+pub const MAX_HOPPERS: usize = 16_384;
 /// Most interfaces with AF_XDP sockets.
 pub const MAX_XSK_INTERFACES: usize = 16;
 /// Most queues of an interface with one.
@@ -127,7 +161,7 @@ pub const MAX_XSKS: usize = MAX_XSK_INTERFACES * MAX_XSK_QUEUES;
 /// Most addresses of our own.
 pub const MAX_LOCAL_ADDRESSES: usize = 1024;
 
-// SAFETY: plain integers in C layout, no padding (2 × 8 + 2 + 4 + 2 bytes), any bit
+// SAFETY: plain integers in C layout, no padding (2 × 8 + 2 + 4 + 2 × 2 + 6 bytes), any bit
 // pattern valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Settings {}
@@ -143,3 +177,33 @@ unsafe impl aya::Pod for SourceCounters {}
 // SAFETY: three u32 in C layout, no padding, any bit pattern valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for XskSockets {}
+
+// SAFETY: bytes in C layout, no padding (2 × 16 + 2 + 2 bytes), any bit pattern valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Hopper {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_inclusive_and_never_holds_the_listen_port() {
+        let settings = Settings {
+            listen_port: 5000,
+            hop_first: 4096,
+            hop_last: 8191,
+            ..Settings::default()
+        };
+        for port in [4096, 4999, 5001, 8191] {
+            assert!(settings.is_hop_port(port), "{port}");
+        }
+        for port in [0, 4095, 5000, 8192, u16::MAX] {
+            assert!(!settings.is_hop_port(port), "{port}");
+        }
+        let none = Settings {
+            listen_port: 5000,
+            ..Settings::default()
+        };
+        assert!(!none.is_hop_port(0));
+    }
+}

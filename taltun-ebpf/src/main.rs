@@ -5,8 +5,10 @@
 //! XDP  frame → parse ──not UDP to our port──────────────────────────────→ pass, untouched
 //!                └─ datagram → shield (initiations, mac) ── sources (count) → pass or drop
 //!                                     └─ transport ── sources ── redirect → AF_XDP or pass
+//!      a datagram to a port of the range → hop: turned to our port if it is ours, else passed
 //! SK   datagram to our port → steer → the socket of its worker
 //! TC   packet into or out of the tunnel → tunnel ── sources (count) → go on or drop
+//!      reply out of the underlay → hop: from the port that its receiver sent to
 //! ```
 //!
 //! One rule stands above all others: **never make things worse**. Whatever isn't plainly
@@ -30,6 +32,7 @@
 )]
 
 mod budgets;
+mod hop;
 mod initiations;
 mod mac;
 mod maps;
@@ -75,6 +78,12 @@ fn taltun_tun_in(packet: TcContext) -> i32 {
     tunnel::inbound(&packet)
 }
 
+/// For packets that leave by the underlay.
+#[classifier]
+fn taltun_reply_port(packet: TcContext) -> i32 {
+    hop::reply(&packet)
+}
+
 /// For the sockets that share our port.
 #[sk_reuseport]
 fn taltun_reuseport(datagram: SkReuseportContext) -> u32 {
@@ -90,6 +99,17 @@ fn handle(frame: &XdpContext, frames: Frames) -> u32 {
         return XDP_PASS;
     };
     let fault = shield::fault(frame, frames, &datagram, settings);
+    let listen = settings.listen_port;
+    if settings.hop_last != 0 {
+        if datagram.headers.destination_port != listen {
+            // What isn't surely ours belongs to whoever has that port, and isn't counted.
+            if fault.is_some() || !hop::turn(frame, &datagram, settings) {
+                return XDP_PASS;
+            }
+        } else if fault.is_none() {
+            hop::remember(datagram.headers, listen, listen);
+        }
+    }
     let action = match fault {
         Some(reason) => {
             maps::count_drops(reason, 1);

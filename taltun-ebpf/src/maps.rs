@@ -15,9 +15,9 @@ use taltun_common::budget::BUDGETS;
 use taltun_common::drops::{DROP_REASONS, DropReason};
 use taltun_common::hints::{HINT_WORDS, Hint};
 use taltun_common::maps::{
-    Load, MAX_BUCKETS, MAX_DENIED, MAX_ENDPOINTS, MAX_INDICES, MAX_INVITED, MAX_LOCAL_ADDRESSES,
-    MAX_ROUTES, MAX_SOURCES, MAX_XSK_INTERFACES, MAX_XSKS, Settings, SourceCounters, XskSockets,
-    family,
+    Hopper, Load, MAX_BUCKETS, MAX_DENIED, MAX_ENDPOINTS, MAX_HOPPERS, MAX_INDICES, MAX_INVITED,
+    MAX_LOCAL_ADDRESSES, MAX_ROUTES, MAX_SOURCES, MAX_XSK_INTERFACES, MAX_XSKS, Settings,
+    SourceCounters, XskSockets, family,
 };
 
 /// Takes memory for entries as they come.
@@ -113,6 +113,10 @@ static XSK_INTERFACES: HashMap<u32, XskSockets, MAX_XSK_INTERFACES> = HashMap::n
 /// The sockets, one a queue of an interface.
 #[btf_map]
 pub static XSKS: XskMap<MAX_XSKS> = XskMap::new();
+
+/// Which of our ports each peer's socket sent to last.
+#[btf_map]
+pub static HOPPERS: LruHashMap<Hopper, u16, MAX_HOPPERS> = LruHashMap::new();
 
 #[btf_map]
 static DROPS: PerCpuArray<u64, DROP_REASONS> = PerCpuArray::new();

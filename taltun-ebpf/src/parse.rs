@@ -160,6 +160,14 @@ impl<'a> Datagram<'a> {
     pub fn payload_at<'f, T: View>(&self, frame: &'f XdpContext, offset: usize) -> Option<&'f T> {
         header(frame, self.payload + offset)
     }
+
+    /// The UDP header, to be written to.
+    #[inline(always)]
+    pub fn udp(&self, frame: &XdpContext) -> Option<*mut Udp> {
+        let start = frame.data() + self.payload - UDP_LEN;
+        let fits = start + UDP_LEN <= frame.data_end();
+        fits.then(|| ptr::with_exposed_provenance_mut(start))
+    }
 }
 
 /// Bytes of the frame.
@@ -194,6 +202,7 @@ fn header<T: View>(frame: &XdpContext, offset: usize) -> Option<&T> {
     }
     // SAFETY: the whole of T lies between the frame's start and end, as just checked (the
     // verifier refuses the program otherwise); T has no alignment and no invalid values;
-    // nobody writes to the frame while the program runs.
+    // nobody writes to the frame as long as the view is used (`hop::turn` writes when the
+    // verdict is known).
     Some(unsafe { &*ptr::with_exposed_provenance::<T>(start) })
 }

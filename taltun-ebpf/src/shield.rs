@@ -2,7 +2,7 @@
 //!
 //! The order is from cheap and certain to costly:
 //!
-//! 1. not to our port, or not to one of our addresses: not ours, untouched
+//! 1. not to our port or one of the range, or not to one of our addresses: not ours, untouched
 //! 2. source on the deny list: drop
 //! 3. lengths that contradict each other: pass, the kernel decides
 //! 4. not shaped like a WireGuard message: drop
@@ -51,7 +51,8 @@ pub fn ours<'a>(
 ) -> Option<(Datagram<'a>, &'static Settings)> {
     let datagram = Datagram::parse(frame, place)?;
     let settings = maps::settings()?;
-    let to_us = datagram.headers.destination_port == settings.listen_port
+    let port = datagram.headers.destination_port;
+    let to_us = (port == settings.listen_port || settings.is_hop_port(port))
         && maps::is_local(&datagram.headers.destination);
     to_us.then_some((datagram, settings))
 }

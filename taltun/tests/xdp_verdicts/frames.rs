@@ -72,6 +72,16 @@ pub fn seal(message: &mut [u8], at: usize) {
 
 /// An Ethernet frame with this UDP payload, to our port, with a finished checksum.
 pub fn udp(ends: Ends, payload: &[u8]) -> Vec<u8> {
+    udp_to(ends, PORT, payload)
+}
+
+/// The same, to this port.
+pub fn udp_to(ends: Ends, port: u16, payload: &[u8]) -> Vec<u8> {
+    udp_between(ends, SOURCE_PORT, port, payload)
+}
+
+/// The same, from a port to a port.
+pub fn udp_between(ends: Ends, from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x02; 12];
     let length = (payload.len() + 8) as u16;
     match (ends.source, ends.destination) {
@@ -94,8 +104,8 @@ pub fn udp(ends: Ends, payload: &[u8]) -> Vec<u8> {
         _ => panic!("both ends have one family"),
     }
     let udp = frame.len();
-    frame.extend(SOURCE_PORT.to_be_bytes());
-    frame.extend(PORT.to_be_bytes());
+    frame.extend(from.to_be_bytes());
+    frame.extend(to.to_be_bytes());
     frame.extend(length.to_be_bytes());
     frame.extend([0, 0]);
     frame.extend(payload);
@@ -114,6 +124,18 @@ pub fn unfinished(ends: Ends, payload: &[u8]) -> Vec<u8> {
     };
     let sum = pseudo_sum(ends, (payload.len() + 8) as u16);
     frame[udp + 6..udp + 8].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// This frame with other ports, and no other change: its checksum is for those it had.
+pub fn with_ports(mut frame: Vec<u8>, from: u16, to: u16) -> Vec<u8> {
+    let udp = if frame[12..14] == [0x08, 0x00] {
+        UDP_V4
+    } else {
+        UDP_V6
+    };
+    frame[udp..udp + 2].copy_from_slice(&from.to_be_bytes());
+    frame[udp + 2..udp + 4].copy_from_slice(&to.to_be_bytes());
     frame
 }
 

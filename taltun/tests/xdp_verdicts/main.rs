@@ -10,6 +10,7 @@
 mod corpus;
 mod frames;
 mod full;
+mod hop;
 mod latency;
 mod load;
 mod programs;
@@ -34,6 +35,7 @@ fn main() -> std::process::ExitCode {
         .chain(tunnel::tests())
         .chain(samples::tests())
         .chain(full::tests())
+        .chain(hop::tests())
         .chain(property::tests())
         .chain(redirect::tests())
         .chain(shield::tests())

@@ -127,8 +127,17 @@ pub fn deny(ebpf: &mut Ebpf, address: &str, bits: u32, meant: u8) -> Result<(), 
     Ok(list.insert(&Key::new(bits, key(address.parse::<IpAddr>()?)), meant, 0)?)
 }
 
-/// What a program says of a frame.
+/// What a program says of a frame, which it leaves as it is.
 pub fn verdict(ebpf: &mut Ebpf, program: &str, frame: &[u8]) -> Result<u32, Failed> {
+    let (verdict, after) = run(ebpf, program, frame)?;
+    if after != frame {
+        return Err("the program changed the frame".into());
+    }
+    Ok(verdict)
+}
+
+/// What a program says of a frame, and the frame after it.
+pub fn run(ebpf: &mut Ebpf, program: &str, frame: &[u8]) -> Result<(u32, Vec<u8>), Failed> {
     let program: &mut Xdp = ebpf
         .program_mut(program)
         .ok_or("no such program")?
@@ -143,10 +152,7 @@ pub fn verdict(ebpf: &mut Ebpf, program: &str, frame: &[u8]) -> Result<u32, Fail
         data_out: Some(&mut data_out),
         ..TestRunOptions::default()
     })?;
-    if data_out != frame {
-        return Err("the program changed the frame".into());
-    }
-    Ok(result.return_value)
+    Ok((result.return_value, data_out))
 }
 
 /// How often this reason was counted.

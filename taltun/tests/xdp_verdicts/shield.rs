@@ -23,6 +23,7 @@ use taltun_common::drops::DropReason;
 use taltun_common::maps::MAX_INDICES;
 
 use self::lab::{HUB, InLab, Lab, STRANGER, attached_map, gro_is_on, in_lab, ip, start};
+pub use self::lab::{in_thread, new_namespace, output};
 use crate::Test;
 use crate::frames::{Ends, OUR_INDEX, PORT, V4, handshake, key, message};
 use crate::load::{NEVER, bare, with_cookie};

@@ -162,7 +162,7 @@ fn stranger(hub_namespace: &str) -> Result<(UdpSocket, UdpSocket), Failed> {
 }
 
 /// Gives this thread a network namespace of its own; the path that names it.
-pub(super) fn new_namespace() -> Result<String, Failed> {
+pub fn new_namespace() -> Result<String, Failed> {
     // SAFETY: changes this thread's network namespace and nothing in memory.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
         return Err(std::io::Error::last_os_error().into());
@@ -173,7 +173,7 @@ pub(super) fn new_namespace() -> Result<String, Failed> {
 }
 
 /// Runs this in a thread of its own, because a namespace is a thread's.
-pub(super) fn in_thread<T: Send + 'static>(
+pub fn in_thread<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, Failed> + Send + 'static,
 ) -> Result<T, Failed> {
     std::thread::spawn(run)
@@ -209,7 +209,7 @@ pub(super) fn gro_is_on() -> Result<bool, Failed> {
     Ok(output("ethtool", &["-k", "hub0"])?.contains("generic-receive-offload: on"))
 }
 
-pub(super) fn output(program: &str, arguments: &[&str]) -> Result<String, Failed> {
+pub fn output(program: &str, arguments: &[&str]) -> Result<String, Failed> {
     let output = Command::new(program)
         .args(arguments)
         .output()

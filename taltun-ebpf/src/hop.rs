@@ -1,0 +1,237 @@
+//! A range of ports in front of one socket.
+//!
+//! ```text
+//! XDP  datagram to a port of the range → ours? → its port becomes the listen port; the port
+//!                                                is remembered for its sender
+//! TC   reply from the listen port → its port becomes the one that its receiver sent to
+//! ```
+//!
+//! Other programs on this host use ports of the range, too: for questions of their own, whose
+//! answers come back to a socket, or for connections of others behind this host, which have no
+//! socket here. So only what is surely ours is turned: a whole message that no socket waits for,
+//! with a MAC or a receiver index that the maps confirm. A map that isn't complete confirms
+//! less, and never more. All else passes as it came, and is neither judged nor counted.
+//!
+//! A checksum is always updated. Where it is unfinished (a virtual link's), the kernel and
+//! AF_XDP take the datagram without a look at it; nothing in a frame tells the two apart for
+//! sure, and one in 65,536 finished ones looks unfinished.
+
+use core::mem::MaybeUninit;
+use core::ptr;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{BPF_ANY, BPF_F_MARK_MANGLED_0, TC_ACT_UNSPEC};
+use aya_ebpf::helpers::{
+    bpf_l4_csum_replace, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes, bpf_skb_store_bytes,
+};
+use aya_ebpf::programs::{TcContext, XdpContext};
+
+use taltun_common::address::{Address, is_v4_mapped, updated_udp_checksum, v4_mapped};
+use taltun_common::headers::{
+    ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_LEN, Ipv4, Ipv6, Udp, ethertype, protocol,
+};
+use taltun_common::maps::{Hopper, Settings};
+use taltun_common::wire::{Fit, MessageKind};
+use zerocopy::FromBytes;
+
+use crate::maps::{self, HOPPERS};
+use crate::parse::{Datagram, Headers};
+
+/// Turns a datagram without a fault, to a port of the range, into one to the listen port; false
+/// and untouched if it isn't surely ours.
+#[inline(always)]
+pub fn turn(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) -> bool {
+    let headers = datagram.headers;
+    let (used, listen) = (headers.destination_port, settings.listen_port);
+    if !is_confirmed(frame, datagram, settings) || has_socket(XdpContext::new(frame.ctx), headers) {
+        return false;
+    }
+    let Some(udp) = datagram.udp(frame) else {
+        return false;
+    };
+    let checksum = updated_udp_checksum(headers.checksum, used, listen);
+    // SAFETY: the header lies within the frame, as just checked, and nobody holds a view of it.
+    unsafe {
+        (&raw mut (*udp).destination)
+            .cast::<[u8; 2]>()
+            .write(listen.to_be_bytes());
+        (&raw mut (*udp).checksum).write(checksum.to_be_bytes());
+    }
+    remember(headers, used, listen);
+    true
+}
+
+/// Remembers to which port of ours this sender sends. Who never used another than the listen
+/// port takes no room.
+///
+/// A function of its own, to keep the key off the caller's stack; so is the next.
+#[inline(never)]
+pub fn remember(headers: &Headers, used: u16, listen: u16) {
+    let hopper = Hopper {
+        remote: headers.source,
+        local: headers.destination,
+        port: headers.source_port.to_be_bytes(),
+        reserved: [0; 2],
+    };
+    if let Some(known) = HOPPERS.get_ptr_mut(hopper) {
+        // SAFETY: the map's memory lives as long as the program. Should the entry have gone to
+        // another sender meanwhile, that one is answered from a wrong port until its next packet.
+        unsafe {
+            if *known != used {
+                *known = used;
+            }
+        }
+    } else if used != listen {
+        // Without room its replies come from the listen port.
+        let _ = HOPPERS.insert(hopper, used, u64::from(BPF_ANY));
+    }
+}
+
+/// Whether a socket of this host waits for the datagram, on the port it was sent to.
+#[inline(never)]
+fn has_socket(frame: XdpContext, headers: &Headers) -> bool {
+    let mut tuple = Tuple {
+        source: headers.source,
+        destination: headers.destination,
+        source_port: headers.source_port.to_be_bytes(),
+        destination_port: headers.destination_port.to_be_bytes(),
+    };
+    let (start, length) = if is_v4_mapped(&headers.destination) {
+        // The same, with IPv4 addresses: their last four bytes.
+        tuple.source.copy_within(12.., 0);
+        tuple.source[4..8].copy_from_slice(&tuple.destination[12..]);
+        tuple.source[8..10].copy_from_slice(&tuple.source_port);
+        tuple.source[10..12].copy_from_slice(&tuple.destination_port);
+        (&raw mut tuple, TUPLE_V4)
+    } else {
+        (&raw mut tuple, size_of::<Tuple>() as u32)
+    };
+    // SAFETY: the helper reads `length` bytes of the tuple; the context is valid for as long as
+    // the program runs.
+    let socket =
+        unsafe { bpf_sk_lookup_udp(frame.as_ptr(), start.cast(), length, THIS_NAMESPACE, 0) };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: the helper gave it, once, and it isn't used any more.
+    unsafe { bpf_sk_release(socket.cast()) };
+    true
+}
+
+/// `BPF_F_CURRENT_NETNS`: that of the interface.
+const THIS_NAMESPACE: u64 = u64::MAX;
+
+/// What a socket is looked for by: `bpf_sock_tuple` for IPv6.
+#[repr(C)]
+struct Tuple {
+    source: Address,
+    destination: Address,
+    source_port: [u8; 2],
+    destination_port: [u8; 2],
+}
+
+/// Bytes of that for IPv4.
+const TUPLE_V4: u32 = 4 + 4 + 2 + 2;
+
+/// Whether the maps confirm that this is a message to us. It has no fault.
+#[inline(always)]
+fn is_confirmed(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) -> bool {
+    let kind = datagram.payload_word(frame, 0).and_then(MessageKind::of);
+    let (Some(length), Some(kind)) = (datagram.payload_len(frame), kind) else {
+        return false;
+    };
+    if kind.fit(length) != Fit::One {
+        return false;
+    }
+    let Some(receiver) = kind.receiver_offset() else {
+        // Its MAC was verified, or it would have a fault.
+        return settings.check_mac1 != 0;
+    };
+    let index = datagram.payload_word(frame, receiver);
+    index.is_some_and(maps::is_our_index)
+}
+
+/// Lets a reply leave from the port that its receiver sent to.
+#[inline(always)]
+pub fn reply(packet: &TcContext) -> i32 {
+    let _ = turn_back(packet);
+    TC_ACT_UNSPEC
+}
+
+#[inline(always)]
+fn turn_back(packet: &TcContext) -> Option<()> {
+    let settings = maps::settings().filter(|settings| settings.hop_last != 0)?;
+    let ethernet: Ethernet = load(packet, 0)?;
+    let (at, source, destination) = match ethernet.ethertype {
+        ethertype::IPV4 => {
+            let ip: Ipv4 = load(packet, ETHERNET_LEN)?;
+            let plain = ip.version_and_length == Ipv4::PLAIN
+                && ip.protocol == protocol::UDP
+                && !ip.is_later_fragment();
+            plain.then(|| {
+                let at = ETHERNET_LEN + IPV4_LEN;
+                (at, v4_mapped(ip.source), v4_mapped(ip.destination))
+            })?
+        }
+        ethertype::IPV6 => {
+            let ip: Ipv6 = load(packet, ETHERNET_LEN)?;
+            let plain = ip.version() == 6 && ip.next_header == protocol::UDP;
+            plain.then_some((ETHERNET_LEN + IPV6_LEN, ip.source, ip.destination))?
+        }
+        _ => return None,
+    };
+    let udp: Udp = load(packet, at)?;
+    let listen = settings.listen_port;
+    if udp.source.get() != listen {
+        return None;
+    }
+    let hopper = Hopper {
+        remote: destination,
+        local: source,
+        port: udp.destination.get().to_be_bytes(),
+        reserved: [0; 2],
+    };
+    // SAFETY: as in `remember`; two bytes are read at once.
+    let used = unsafe { *HOPPERS.get_ptr(hopper)? };
+    if used == listen {
+        return None;
+    }
+    let checksum_at = (at + core::mem::offset_of!(Udp, checksum)) as u32;
+    let port = used.to_be_bytes();
+    // SAFETY: the helpers change the packet, of which no view is held, and read two bytes of
+    // `port`; the context is valid for as long as the program runs. They refuse to write past
+    // the packet's end.
+    unsafe {
+        let changed = bpf_l4_csum_replace(
+            packet.skb.skb,
+            checksum_at,
+            u64::from(listen.to_be()),
+            u64::from(used.to_be()),
+            u64::from(BPF_F_MARK_MANGLED_0) | size_of::<u16>() as u64,
+        );
+        if changed != 0 {
+            return None;
+        }
+        let source = (at + core::mem::offset_of!(Udp, source)) as u32;
+        let _ = bpf_skb_store_bytes(packet.skb.skb, source, ptr::from_ref(&port).cast(), 2, 0);
+    }
+    Some(())
+}
+
+/// Bytes of the packet, from its Ethernet header on.
+#[inline(always)]
+fn load<T: FromBytes>(packet: &TcContext, offset: usize) -> Option<T> {
+    let mut bytes = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes size_of::<T>() bytes to `bytes`; the context is valid for as
+    // long as the program runs.
+    let result = unsafe {
+        bpf_skb_load_bytes(
+            packet.as_ptr(),
+            offset as u32,
+            bytes.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+        )
+    };
+    // SAFETY: on success the helper has written all of it, and any bytes are a valid value.
+    (result == 0).then(|| unsafe { bytes.assume_init() })
+}

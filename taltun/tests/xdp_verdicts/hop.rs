@@ -1,0 +1,403 @@
+//! A range of ports in front of one: what is turned into a datagram to our port, what is left
+//! alone, and from which port the reply leaves.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use aya::Ebpf;
+use aya::maps::HashMap;
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use libtest_mimic::Failed;
+use taltun_common::drops::DropReason;
+use taltun_common::maps::{Hopper, Settings};
+
+use crate::frames::{
+    Ends, OUR_INDEX, PORT, SOURCE_PORT, UDP_V4, UDP_V6, V4, V6, handshake, key, message, udp_to,
+    unfinished, with_ports,
+};
+use crate::programs::{
+    PROGRAMS, XDP_DROP, XDP_PASS, counters, dropped, loaded, map, run, settings, write_settings,
+};
+use crate::shield::{in_thread, new_namespace, output};
+use crate::{NamedTest, Test};
+
+/// A port of the range, which our port is in.
+const HOP: u16 = 8500;
+const RANGE: (u16, u16) = (8192, 9215);
+const REPLY: &str = "taltun_reply_port";
+
+pub fn tests() -> impl Iterator<Item = Test> {
+    let tests: [NamedTest; 11] = [
+        ("ours_is_turned", ours_is_turned),
+        ("checksums_stay_right", checksums_stay_right),
+        ("no_checksum_stays_none", no_checksum_stays_none),
+        ("what_is_not_ours_is_left", what_is_not_ours_is_left),
+        ("merged_data_is_turned_as_one", merged_data_is_turned_as_one),
+        ("a_tagged_frame_is_left", a_tagged_frame_is_left),
+        ("a_live_sockets_port_is_left", a_live_sockets_port_is_left),
+        ("maps_that_prove_nothing", maps_that_prove_nothing),
+        ("without_a_range_nothing_is_turned", without_a_range),
+        (
+            "replies_come_from_the_port_used",
+            replies_from_the_port_used,
+        ),
+        (
+            "other_packets_keep_their_port",
+            other_packets_keep_their_port,
+        ),
+    ];
+    tests.into_iter().map(|(name, test)| {
+        let alone = move || {
+            in_thread(move || {
+                // Of its own, or a socket of this machine might have the port.
+                new_namespace()?;
+                output("ip", &["link", "set", "lo", "up"])?;
+                test()
+            })
+        };
+        (format!("hop::{name}"), Box::new(alone) as Box<_>)
+    })
+}
+
+/// The programs of a hub with the range.
+fn with_range() -> Result<Ebpf, Failed> {
+    let mut ebpf = loaded()?;
+    let before = settings(&mut ebpf)?;
+    write_settings(
+        &mut ebpf,
+        Settings {
+            hop_first: RANGE.0,
+            hop_last: RANGE.1,
+            ..before
+        },
+    )?;
+    Ok(ebpf)
+}
+
+fn ours() -> [Vec<u8>; 4] {
+    [
+        handshake(1, 0),
+        handshake(2, OUR_INDEX),
+        message(3, 64, OUR_INDEX),
+        message(4, 96, OUR_INDEX),
+    ]
+}
+
+fn ours_is_turned() -> Result<(), Failed> {
+    for program in PROGRAMS {
+        let ebpf = &mut with_range()?;
+        for ends in [V4, V6] {
+            for message in ours() {
+                for port in [RANGE.0, HOP, PORT, RANGE.1] {
+                    let turned = run(ebpf, program, &udp_to(ends, port, &message))?;
+                    // The whole frame, its checksum too, is as if sent to our port.
+                    assert_eq!(turned, (XDP_PASS, udp_to(ends, PORT, &message)), "{port}");
+                }
+                assert_eq!(used(ebpf, ends)?, Some(RANGE.1));
+            }
+            // Back at our own port, replies come from that again.
+            run(ebpf, program, &udp_to(ends, PORT, &ours()[3]))?;
+            assert_eq!(used(ebpf, ends)?, Some(PORT));
+        }
+        assert_eq!(counters(ebpf, "SOURCES")?.len(), 2);
+    }
+    Ok(())
+}
+
+/// With each pair of bytes that may lead to a sum of zero.
+fn checksums_stay_right() -> Result<(), Failed> {
+    let ebpf = &mut with_range()?;
+    for ends in [V4, V6] {
+        for filler in 0..=u16::MAX {
+            if filler % 7 != 0 && filler < 0xff00 {
+                continue;
+            }
+            let mut message = message(4, 32, OUR_INDEX);
+            message[30..].copy_from_slice(&filler.to_be_bytes());
+            let turned = run(ebpf, PROGRAMS[0], &udp_to(ends, HOP, &message))?;
+            assert_eq!(turned.1, udp_to(ends, PORT, &message), "{filler:04x}");
+        }
+    }
+    Ok(())
+}
+
+fn no_checksum_stays_none() -> Result<(), Failed> {
+    for program in PROGRAMS {
+        let ebpf = &mut with_range()?;
+        for message in ours() {
+            let without = |port| {
+                let mut frame = udp_to(V4, port, &message);
+                frame[UDP_V4 + 6..UDP_V4 + 8].fill(0);
+                frame
+            };
+            assert_eq!(
+                run(ebpf, program, &without(HOP))?,
+                (XDP_PASS, without(PORT))
+            );
+        }
+    }
+    Ok(())
+}
+
+fn what_is_not_ours_is_left() -> Result<(), Failed> {
+    let mut wrong_initiation = handshake(1, 0);
+    wrong_initiation[120] ^= 1;
+    let mut wrong_response = handshake(2, OUR_INDEX);
+    wrong_response[62] ^= 1;
+    let not_ours = [
+        (
+            "an answer of a name server",
+            b"\x12\x34\x81\x80\0\x01\0\x01\0\0\0\0".to_vec(),
+        ),
+        ("nothing", Vec::new()),
+        ("a wrong type", message(9, 64, OUR_INDEX)),
+        ("a wrong length", message(1, 149, 0)),
+        ("another's mac1", wrong_initiation),
+        ("another's mac1 in a response", wrong_response),
+        ("another's response", handshake(2, OUR_INDEX + 1)),
+        ("another's cookie", message(3, 64, OUR_INDEX + 1)),
+        ("another's data", message(4, 96, OUR_INDEX + 1)),
+    ];
+    for program in PROGRAMS {
+        let ebpf = &mut with_range()?;
+        for ends in [V4, V6] {
+            for (what, message) in &not_ours {
+                let frame = udp_to(ends, HOP, message);
+                assert_eq!(run(ebpf, program, &frame)?, (XDP_PASS, frame), "{what}");
+            }
+            for port in [RANGE.0 - 1, RANGE.1 + 1] {
+                let frame = udp_to(ends, port, &ours()[3]);
+                assert_eq!(run(ebpf, program, &frame)?, (XDP_PASS, frame), "{port}");
+            }
+            let elsewhere = Ends {
+                destination: ends.source,
+                source: ends.destination,
+            };
+            let frame = udp_to(elsewhere, HOP, &ours()[3]);
+            assert_eq!(run(ebpf, program, &frame)?, (XDP_PASS, frame), "forwarded");
+            assert_eq!(used(ebpf, ends)?, None);
+        }
+        // Whose it is counts it.
+        assert!(counters(ebpf, "SOURCES")?.is_empty());
+        for reason in DropReason::ALL {
+            assert_eq!(dropped(ebpf, *reason)?, 0, "{}", reason.label());
+        }
+        // At our own port the same messages fall.
+        for (what, message) in &not_ours {
+            let verdict = run(ebpf, program, &udp_to(V4, PORT, message))?.0;
+            assert_eq!(verdict, XDP_DROP, "{what}");
+        }
+    }
+    Ok(())
+}
+
+/// Its unfinished checksum may be anything; the kernel doesn't look at it.
+fn merged_data_is_turned_as_one() -> Result<(), Failed> {
+    let ebpf = &mut with_range()?;
+    for (ends, at) in [(V4, UDP_V4), (V6, UDP_V6)] {
+        let mut merged = message(4, 96, OUR_INDEX);
+        merged.extend(message(4, 96, OUR_INDEX));
+        merged.extend(message(4, 40, OUR_INDEX));
+        let expected = unfinished(ends, &merged);
+        let sent = with_ports(unfinished(ends, &merged), SOURCE_PORT, HOP);
+        let (verdict, turned) = run(ebpf, "taltun_xdp_skb", &sent)?;
+        assert_eq!(verdict, XDP_PASS);
+        assert_eq!(turned[..at + 6], expected[..at + 6]);
+        assert_eq!(turned[at + 8..], expected[at + 8..]);
+    }
+    Ok(())
+}
+
+/// As at our own port: the interface of the VLAN judges it.
+fn a_tagged_frame_is_left() -> Result<(), Failed> {
+    for program in PROGRAMS {
+        let ebpf = &mut with_range()?;
+        for ends in [V4, V6] {
+            let mut frame = udp_to(ends, HOP, &ours()[3]);
+            frame.splice(12..12, [0x81, 0x00, 0, 5]);
+            assert_eq!(run(ebpf, program, &frame)?, (XDP_PASS, frame));
+        }
+    }
+    Ok(())
+}
+
+fn a_live_sockets_port_is_left() -> Result<(), Failed> {
+    for program in PROGRAMS {
+        let ebpf = &mut with_range()?;
+        for ends in [V4, V6] {
+            let frame = udp_to(ends, HOP, &ours()[3]);
+            let turned = udp_to(ends, PORT, &ours()[3]);
+            let any: IpAddr = if ends.source.is_ipv4() {
+                [0; 4].into()
+            } else {
+                [0_u8; 16].into()
+            };
+            let sockets: &[SocketAddr] = &[(any, HOP).into(), ([0_u8; 16], HOP).into()];
+            for socket in sockets {
+                let live = UdpSocket::bind(socket)?;
+                assert_eq!(
+                    run(ebpf, program, &frame)?,
+                    (XDP_PASS, frame.clone()),
+                    "{socket}"
+                );
+                drop(live);
+                assert_eq!(run(ebpf, program, &frame)?.1, turned, "without {socket}");
+            }
+            // One that another port is for isn't in the way.
+            let _other = UdpSocket::bind((any, HOP + 1))?;
+            assert_eq!(run(ebpf, program, &frame)?.1, turned);
+            // Nor one that is for another address, or connected to somebody else.
+            if ends.source.is_ipv4() {
+                let _other = UdpSocket::bind(("127.0.0.2", HOP))?;
+                assert_eq!(run(ebpf, program, &frame)?.1, turned);
+                let connected = UdpSocket::bind((any, HOP + 2))?;
+                connected.connect(("127.0.0.3", 53))?;
+                let frame = udp_to(ends, HOP + 2, &ours()[3]);
+                assert_eq!(run(ebpf, program, &frame)?.1, turned);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// While a map is incomplete, what it lacks isn't turned.
+fn maps_that_prove_nothing() -> Result<(), Failed> {
+    for program in PROGRAMS {
+        let ebpf = &mut with_range()?;
+        let complete = settings(ebpf)?;
+        write_settings(
+            ebpf,
+            Settings {
+                check_indices: 0,
+                check_mac1: 0,
+                ..complete
+            },
+        )?;
+        let unproven = [handshake(1, 0), message(4, 96, OUR_INDEX + 1)];
+        for message in unproven {
+            let frame = udp_to(V4, HOP, &message);
+            assert_eq!(run(ebpf, program, &frame)?, (XDP_PASS, frame));
+        }
+        let data = message(4, 96, OUR_INDEX);
+        let turned = run(ebpf, program, &udp_to(V4, HOP, &data))?.1;
+        assert_eq!(turned, udp_to(V4, PORT, &data));
+    }
+    Ok(())
+}
+
+fn without_a_range() -> Result<(), Failed> {
+    for program in PROGRAMS {
+        let ebpf = &mut loaded()?;
+        for ends in [V4, V6] {
+            for message in ours() {
+                let frame = udp_to(ends, HOP, &message);
+                assert_eq!(run(ebpf, program, &frame)?, (XDP_PASS, frame));
+                run(ebpf, program, &udp_to(ends, PORT, &message))?;
+            }
+            assert_eq!(used(ebpf, ends)?, None);
+            let reply = reply_frame(ends, PORT);
+            assert_eq!(leaves(ebpf, &reply, 0)?, reply);
+        }
+    }
+    Ok(())
+}
+
+fn replies_from_the_port_used() -> Result<(), Failed> {
+    let ebpf = &mut with_range()?;
+    for ends in [V4, V6] {
+        // Nobody is known yet.
+        let reply = reply_frame(ends, PORT);
+        assert_eq!(leaves(ebpf, &reply, 0)?, reply);
+        for port in [RANGE.0, HOP, RANGE.1, PORT] {
+            run(ebpf, PROGRAMS[0], &udp_to(ends, port, &ours()[3]))?;
+            assert_eq!(leaves(ebpf, &reply, 0)?, reply_frame(ends, port), "{port}");
+            // Of several datagrams in one there is one header.
+            assert_eq!(leaves(ebpf, &reply, 32)?, reply_frame(ends, port), "{port}");
+        }
+    }
+    run(ebpf, PROGRAMS[0], &udp_to(V4, HOP, &ours()[3]))?;
+    let without = |port| {
+        let mut frame = reply_frame(V4, port);
+        frame[UDP_V4 + 6..UDP_V4 + 8].fill(0);
+        frame
+    };
+    assert_eq!(leaves(ebpf, &without(PORT), 0)?, without(HOP));
+    Ok(())
+}
+
+fn other_packets_keep_their_port() -> Result<(), Failed> {
+    let ebpf = &mut with_range()?;
+    for (ends, next_header, udp) in [(V4, 14 + 9, UDP_V4), (V6, 14 + 6, UDP_V6)] {
+        run(ebpf, PROGRAMS[0], &udp_to(ends, HOP, &ours()[3]))?;
+        let reply = reply_frame(ends, PORT);
+        assert_ne!(leaves(ebpf, &reply, 0)?, reply);
+        let mut tcp = reply.clone();
+        tcp[next_header] = 6;
+        let mut tagged = reply.clone();
+        tagged.splice(12..12, [0x81, 0x00, 0, 5]);
+        let others = [
+            with_ports(reply.clone(), PORT + 1, SOURCE_PORT),
+            with_ports(reply.clone(), PORT, SOURCE_PORT + 1),
+            tcp,
+            tagged,
+            // Cut off in its UDP header.
+            reply[..udp + 7].to_vec(),
+        ];
+        for other in others {
+            assert_eq!(leaves(ebpf, &other, 0)?, other);
+        }
+    }
+    // Only the first fragment has a port.
+    let mut fragment = reply_frame(V4, PORT);
+    fragment[14 + 7] = 9;
+    assert_eq!(leaves(ebpf, &fragment, 0)?, fragment);
+    Ok(())
+}
+
+/// What we answer from this port.
+fn reply_frame(ends: Ends, port: u16) -> Vec<u8> {
+    let back = Ends {
+        source: ends.destination,
+        destination: ends.source,
+    };
+    crate::frames::udp_between(back, port, SOURCE_PORT, &message(4, 96, 7))
+}
+
+/// The port of ours that the sender of test frames used.
+fn used(ebpf: &mut Ebpf, ends: Ends) -> Result<Option<u16>, Failed> {
+    let hoppers: HashMap<_, Hopper, u16> = map(ebpf, "HOPPERS")?.try_into()?;
+    let hopper = Hopper {
+        remote: key(ends.source),
+        local: key(ends.destination),
+        port: SOURCE_PORT.to_be_bytes(),
+        reserved: [0; 2],
+    };
+    match hoppers.get(&hopper, 0) {
+        Ok(port) => Ok(Some(port)),
+        Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What becomes of a packet that leaves; `segment` is the size of its segments.
+fn leaves(ebpf: &mut Ebpf, packet: &[u8], segment: u32) -> Result<Vec<u8>, Failed> {
+    let program: &mut SchedClassifier = ebpf
+        .program_mut(REPLY)
+        .ok_or("no such program")?
+        .try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    // struct __sk_buff up to and with gso_size, the 45th word.
+    let mut context = [0; 46 * 4];
+    context[44 * 4..45 * 4].copy_from_slice(&segment.to_ne_bytes());
+    let mut out = vec![0; packet.len()];
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(packet),
+        data_out: Some(&mut out),
+        ctx_in: Some(&context),
+        ..TestRunOptions::default()
+    })?;
+    // It goes on, whatever it is.
+    assert_eq!(result.return_value, u32::MAX);
+    Ok(out)
+}
