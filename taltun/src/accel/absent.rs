@@ -52,6 +52,14 @@ impl Programs {
         match self.maps.under_load {}
     }
 
+    pub(super) fn set_port_range(&mut self, _: Option<(u16, u16)>) {
+        match self.maps.under_load {}
+    }
+
+    pub(super) fn turning(&self) -> Option<Result<(), String>> {
+        match self.maps.under_load {}
+    }
+
     pub(super) fn rebind(&mut self, _: SocketAddr) {
         match self.maps.under_load {}
     }

@@ -157,6 +157,7 @@ mod tests {
             mode,
             prefer_driver: false,
             tun_name: "taltun0".into(),
+            port_range: None,
         };
         choose(&wanted, machine)
             .into_iter()

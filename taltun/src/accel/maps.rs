@@ -85,6 +85,15 @@ impl Maps {
         self.write_settings();
     }
 
+    /// The ports that are turned into the listen port, the last one included.
+    pub(super) fn set_port_range(&mut self, range: Option<(u16, u16)>) {
+        let (first, last) = range.unwrap_or_default();
+        if (self.settings.hop_first, self.settings.hop_last) != (first, last) {
+            (self.settings.hop_first, self.settings.hop_last) = (first, last);
+            self.write_settings();
+        }
+    }
+
     /// How many workers share the port.
     pub(super) fn set_workers(&mut self, workers: usize) {
         self.settings.workers = u8::try_from(workers).unwrap_or_default();

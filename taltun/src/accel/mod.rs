@@ -17,7 +17,9 @@
 //! | `samples` | dropped packets in the log |
 //! | `redirect` | what the data plane asks of them |
 //! | `steering` | which worker's socket a datagram goes to |
+//! | `tc` | attaching TC programs |
 //! | `tunnel` | TC on the tunnel interface |
+//! | `reply_port` | TC on the underlay, for replies to a range of ports |
 //! | `netlink` | asking the kernel for links and addresses, and hearing of changes |
 //! | `offload` | switching GRO, which driver mode on veth needs |
 //! | `xsk` | AF_XDP sockets in the maps, and which interfaces may have some |
@@ -46,11 +48,15 @@ mod programs;
 mod programs;
 mod redirect;
 #[cfg(feature = "ebpf")]
+mod reply_port;
+#[cfg(feature = "ebpf")]
 mod routes;
 #[cfg(feature = "ebpf")]
 mod samples;
 #[cfg(feature = "ebpf")]
 mod steering;
+#[cfg(feature = "ebpf")]
+mod tc;
 #[cfg(feature = "ebpf")]
 mod tunnel;
 #[cfg(feature = "ebpf")]
@@ -138,6 +144,8 @@ struct Wanted {
     mode: XdpMode,
     prefer_driver: bool,
     tun_name: String,
+    /// The ports to be turned into the listen port, the last one included.
+    port_range: Option<(u16, u16)>,
 }
 
 #[cfg(feature = "ebpf")]
@@ -150,6 +158,7 @@ impl From<&ShieldSettings<'_>> for Wanted {
             mode: request.mode,
             prefer_driver: request.prefer_driver,
             tun_name: request.tun_name.into(),
+            port_range: None,
         }
     }
 }
@@ -202,6 +211,22 @@ impl Shield {
     pub fn refresh(&mut self) {
         if let Ok(programs) = &mut self.programs {
             programs.refresh();
+        }
+    }
+
+    /// Turns datagrams of ours to these ports into datagrams to the listen port, and has replies
+    /// leave from the port that was used. The last port is included; `None` for no others.
+    pub fn set_port_range(&mut self, range: Option<(u16, u16)>) {
+        if let Ok(programs) = &mut self.programs {
+            programs.set_port_range(range);
+        }
+    }
+
+    /// Whether the range is turned here; else the error says why not. `None` where none is wanted.
+    pub fn turning(&self) -> Option<Result<(), String>> {
+        match &self.programs {
+            Ok(programs) => programs.turning(),
+            Err(reason) => Some(Err(reason.clone())),
         }
     }
 

@@ -15,10 +15,12 @@ use super::choose::{choose, own_addresses};
 use super::explain::explain_and_save;
 use super::maps::Maps;
 use super::named::program;
-use super::netlink::{self, Watch};
+use super::netlink::{self, Link, Watch};
+use super::reply_port::ReplyPorts;
 use super::samples::{self, Samples};
 use super::steering::Steering;
-use super::tunnel::{self, TunnelFilter};
+use super::tc::Filter;
+use super::tunnel;
 use super::xsk::{self, Sockets};
 use super::{OBJECT, ShieldSettings, Wanted, off};
 use crate::config::keys;
@@ -30,8 +32,11 @@ use crate::report::{SteeringStatus, TcStatus, XdpAttachment, XdpStatus};
 pub(super) struct Programs {
     /// Before `ebpf`: a link refers to its program. By index, because names change hands.
     attached: BTreeMap<u32, (XdpStatus, Attachment)>,
-    tunnel: (TcStatus, Option<TunnelFilter>),
+    tunnel: (TcStatus, Option<Filter>),
     steering: (SteeringStatus, Steering),
+    reply_ports: ReplyPorts,
+    /// Whether the range is turned, or why not; `None` where none is wanted.
+    turning: Option<Result<(), String>>,
     /// `None` where nobody asked for them.
     samples: Option<Samples>,
     /// Why not on others.
@@ -89,6 +94,8 @@ impl Programs {
             attached: BTreeMap::new(),
             tunnel,
             steering: (SteeringStatus::none(), steering),
+            reply_ports: ReplyPorts::default(),
+            turning: None,
             samples,
             refused: Vec::new(),
             maps,
@@ -135,6 +142,20 @@ impl Programs {
 
     pub(super) fn steering_status(&self) -> SteeringStatus {
         self.steering.0.clone()
+    }
+
+    /// Turns datagrams to these ports into datagrams to the listen port, from now on; the last
+    /// port included.
+    pub(super) fn set_port_range(&mut self, range: Option<(u16, u16)>) {
+        if self.wanted.port_range != range {
+            self.wanted.port_range = range;
+            self.look();
+        }
+    }
+
+    /// Whether a range of ports is turned, or why not; `None` where none is wanted.
+    pub(super) fn turning(&self) -> Option<Result<(), String>> {
+        self.turning.clone()
     }
 
     pub(super) fn rebind(&mut self, listen: SocketAddr) {
@@ -210,6 +231,7 @@ impl Programs {
         }
         let mut refused = Vec::new();
         self.look_again = false;
+        let all = links.clone();
         for choice in choose(&self.wanted, links) {
             match choice {
                 Ok(link) => {
@@ -247,6 +269,33 @@ impl Programs {
             }
         }
         self.refused = refused;
+        self.turn(&all);
+    }
+
+    /// Has the range turned if that can be, as the interfaces are now: answers must leave from the
+    /// port that was used, so this is first.
+    fn turn(&mut self, links: &[Link]) {
+        let turning = self.wanted.port_range.map(|_| {
+            if self.attached.is_empty() {
+                return Err("no XDP program is attached".to_owned());
+            }
+            self.reply_ports
+                .attach(&mut self.ebpf, links, &self.wanted.tun_name)
+        });
+        let range = self.wanted.port_range;
+        let is_on = matches!(turning, Some(Ok(())));
+        self.maps.set_port_range(range.filter(|_| is_on));
+        if !is_on {
+            self.reply_ports.detach();
+        }
+        if turning != self.turning {
+            match &turning {
+                Some(Ok(())) => tracing::info!(?range, "XDP turns ports into the listen port"),
+                Some(Err(reason)) => tracing::info!(reason, "XDP turns no ports"),
+                None => {}
+            }
+            self.turning = turning;
+        }
     }
 }
 

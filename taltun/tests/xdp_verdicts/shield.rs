@@ -4,6 +4,7 @@
 mod inner;
 mod interfaces;
 mod lab;
+mod port_range;
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -29,7 +30,7 @@ use crate::frames::{Ends, OUR_INDEX, PORT, V4, handshake, key, message};
 use crate::load::{NEVER, bare, with_cookie};
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [(&str, InLab); 17] = [
+    let tests: [(&str, InLab); 21] = [
         ("auto_on_veth_is_generic", auto_on_veth_is_generic),
         ("driver_mode_and_back", driver_mode_and_back),
         ("bans_v4_and_v6", bans_v4_and_v6),
@@ -55,6 +56,19 @@ pub fn tests() -> impl Iterator<Item = Test> {
             "waits_for_its_first_interface",
             interfaces::waits_for_its_first_interface,
         ),
+        (
+            "answers_come_from_the_port_used",
+            port_range::answers_come_from_the_port_used,
+        ),
+        (
+            "batches_are_answered_by_batches",
+            port_range::batches_are_answered_by_batches,
+        ),
+        (
+            "other_sockets_keep_their_ports",
+            port_range::other_sockets_keep_their_ports,
+        ),
+        ("follows_the_underlay", port_range::follows_the_underlay),
         ("floods_end_in_xdp", floods_end_in_xdp),
         (
             "steers_to_the_workers_sockets",

@@ -79,26 +79,9 @@ impl Lab {
 
     /// Sends one buffer as several datagrams of this size, in one call.
     pub(super) fn send_batch(&self, batch: &[u8], size: u16) -> Result<(), Failed> {
-        let set = |size: u16| {
-            let size = libc::c_int::from(size);
-            // SAFETY: the kernel reads one int from where it is.
-            let result = unsafe {
-                libc::setsockopt(
-                    self.stranger.as_raw_fd(),
-                    libc::SOL_UDP,
-                    libc::UDP_SEGMENT,
-                    (&raw const size).cast(),
-                    size_of_val(&size) as libc::socklen_t,
-                )
-            };
-            match result {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        };
-        set(size)?;
+        set_segment(&self.stranger, size)?;
         self.send(batch)?;
-        Ok(set(0)?)
+        Ok(set_segment(&self.stranger, 0)?)
     }
 
     /// How many datagrams arrive until it is quiet.
@@ -111,6 +94,25 @@ impl Lab {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// Has the kernel cut what this socket sends into datagrams of this size; 0 for not at all.
+pub(super) fn set_segment(socket: &UdpSocket, size: u16) -> std::io::Result<()> {
+    let size = libc::c_int::from(size);
+    // SAFETY: the kernel reads one int from where it is.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 
