@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -196,7 +197,7 @@ impl Value for f64 {
 
 /// What the encoder reads at each scrape.
 #[derive(Debug)]
-pub(super) struct Exposed(pub Seen);
+pub(super) struct Exposed(pub Arc<Seen>);
 
 impl Collector for Exposed {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -330,7 +331,7 @@ mod tests {
     use crate::report::schema;
 
     /// A hub with one of everything, whose peer has a name that needs care.
-    fn seen() -> Seen {
+    fn seen() -> Arc<Seen> {
         let (mut status, stats) = schema::full();
         status.interface = "hub".into();
         status.timestamp = 1_795_909_552.0.into();
@@ -340,7 +341,7 @@ mod tests {
             vec!["10.0.0.2/32".parse().unwrap(), "fd00::/64".parse().unwrap()];
         status.peers[0].latest_handshake_seconds = Some(2.25);
         status.peers[0].tx_bytes = 1 << 40;
-        Seen { status, stats }
+        Arc::new(Seen { status, stats })
     }
 
     const PEER: &str = "{interface=\"hub\",public_key=\"KEY=\",allowed_ips=\"10.0.0.2/32,fd00::/64\",\

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::AddressFamily;
@@ -41,7 +42,7 @@ pub fn serve() -> io::Result<()> {
 
 /// Answers scrapers with what the tunnel tells, until that is gone.
 async fn answer(mut channel: Channel, mut questions: mpsc::Receiver<Question>) -> io::Result<()> {
-    let mut last: Option<(Instant, Seen)> = None;
+    let mut last: Option<(Instant, Arc<Seen>)> = None;
     loop {
         let question = tokio::select! {
             () = channel.gone() => return Ok(()),
@@ -50,13 +51,14 @@ async fn answer(mut channel: Channel, mut questions: mpsc::Receiver<Question>) -
         if let Some((at, seen)) = &last
             && at.elapsed() < FRESH
         {
-            let _ = question.send(Ok(seen.clone()));
+            let _ = question.send(Ok(Arc::clone(seen)));
             continue;
         }
         let answer = match channel.ask().await? {
             Answer::Seen(seen) => {
-                last = Some((Instant::now(), (*seen).clone()));
-                Ok(*seen)
+                let seen: Arc<Seen> = seen.into();
+                last = Some((Instant::now(), Arc::clone(&seen)));
+                Ok(seen)
             }
             Answer::Not(reason) => Err(reason),
         };

@@ -38,7 +38,7 @@ const TO_ASK: Duration = Duration::from_secs(5);
 const TO_READ: Duration = Duration::from_secs(30);
 
 /// A scraper's question: where the answer goes.
-pub(super) type Question = oneshot::Sender<Result<Seen, String>>;
+pub(super) type Question = oneshot::Sender<Result<Arc<Seen>, String>>;
 
 /// Where scrapers come to.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ async fn respond(
     }
 }
 
-async fn seen(ask: &mpsc::Sender<Question>) -> Result<Seen, String> {
+async fn seen(ask: &mpsc::Sender<Question>) -> Result<Arc<Seen>, String> {
     let (answer, answered) = oneshot::channel();
     let gone = || "the tunnel is gone".to_owned();
     ask.send(answer).await.map_err(|_| gone())?;
@@ -131,7 +131,7 @@ async fn seen(ask: &mpsc::Sender<Question>) -> Result<Seen, String> {
 }
 
 /// The metrics in a format.
-pub(super) fn expose(seen: Seen, format: Format) -> String {
+pub(super) fn expose(seen: Arc<Seen>, format: Format) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Exposed(seen)));
     let mut text = String::new();
@@ -175,7 +175,7 @@ mod tests {
             while let Some(question) = questions.recv().await {
                 let (status, stats) = schema::full();
                 let seen = if works {
-                    Ok(Seen { status, stats })
+                    Ok(Arc::new(Seen { status, stats }))
                 } else {
                     Err("the tunnel is busy; try again".to_owned())
                 };
