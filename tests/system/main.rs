@@ -23,6 +23,7 @@ mod flaps;
 mod garbage;
 mod headers;
 mod hooks;
+mod hop;
 mod idle;
 mod import;
 mod in_anothers_name;
@@ -181,6 +182,7 @@ fn side_by_side() -> Vec<Case> {
         tools::CASES,
         manners::CASES,
         hooks::CASES,
+        hop::CASES,
     ]
     .concat()
 }

@@ -18,7 +18,7 @@
 //! | `peers` | mutators |
 //! | `handshakes` | their messages, and the sessions and indices that result |
 //! | `owned` | which peer owns which inner addresses |
-//! | `places` | peers whose name has several addresses |
+//! | `places` | peers that may be at several addresses or ports |
 //! | `sending` | what the controller itself sends |
 //! | `whereabouts` | peers by their outer address |
 //!
@@ -34,6 +34,8 @@ mod peers;
 mod places;
 mod sending;
 mod whereabouts;
+
+pub use places::Place;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -422,6 +424,9 @@ impl Device {
             while let Some(due) = self.due(id, now) {
                 self.handle_due(id, due, now);
             }
+            if self.is_copy_due(id, now) {
+                self.send_copy(id, now);
+            }
             self.schedule(id, now);
         }
     }
@@ -457,6 +462,11 @@ impl Device {
         (time <= now).then_some(due)
     }
 
+    fn is_copy_due(&self, id: PeerId, now: Time) -> bool {
+        let places = self.peers.get(&id).map(|control| &control.places);
+        places.is_some_and(|places| places.next_copy_at().is_some_and(|at| at <= now))
+    }
+
     fn handle_due(&mut self, id: PeerId, due: Due, now: Time) {
         let Some(control) = self.peers.get_mut(&id) else {
             return;
@@ -471,7 +481,7 @@ impl Device {
                 control.peer.forget_local_address();
                 let in_a_row = control.places.unanswered().saturating_add(1);
                 self.events.push_back(Event::Unanswered(id, in_a_row));
-                if control.try_next_place(now) {
+                if control.try_next_place(&mut self.randomness, now) {
                     self.tunnel.note_place(id);
                 }
                 self.send_initiation(id, now);
@@ -517,7 +527,8 @@ impl Device {
             .peer
             .has_session(now)
             .then_some(now + KEEPALIVE_TIMEOUT);
-        let deadline = [exact, look].into_iter().flatten().min();
+        let copy = control.places.next_copy_at();
+        let deadline = [exact, look, copy].into_iter().flatten().min();
         if let Some(old) = control.deadline {
             self.deadlines.remove(&(old, id));
         }

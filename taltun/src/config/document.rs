@@ -379,6 +379,32 @@ impl<'d> Field<'d, '_> {
         }
     }
 
+    /// Two whole numbers that the key takes, the smaller one first.
+    pub(super) fn range(&self) -> Result<(u32, u32), ConfigError> {
+        let range = self.key.range();
+        let wrong = |found: &str| {
+            self.spot().error(format!(
+                "expected two whole numbers from {} to {} in [ ], the smaller one first, found \
+                 {found}",
+                range.start(),
+                range.end()
+            ))
+        };
+        let DeValue::Array(elements) = self.value.get_ref() else {
+            return Err(wrong(kind(self.value.get_ref())));
+        };
+        let number = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .filter(|value| range.contains(value)),
+            _ => None,
+        };
+        match elements.iter().map(number).collect::<Vec<_>>()[..] {
+            [Some(first), Some(last)] if first <= last => Ok((first, last)),
+            _ => Err(wrong("other ones")),
+        }
+    }
+
     /// The elements of a list of texts.
     pub(super) fn list(&self) -> Result<Vec<Self>, ConfigError> {
         match self.value.get_ref() {

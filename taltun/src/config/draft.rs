@@ -9,7 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::error::Spot;
-use super::{Accel, Dataplane, Domain, Endpoint, Hooks, HostSettings, MetricsListen, Mode, Udpgw};
+use super::{
+    Accel, Dataplane, Domain, Hooks, Hop, HostSettings, MetricsListen, Mode, RangedEndpoint, Udpgw,
+};
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
 /// A value and where it was written.
@@ -43,6 +45,9 @@ pub(super) struct Draft {
     pub(super) dns_routes: Option<DnsRoutesDraft>,
     pub(super) udpgw: Option<UdpgwDraft>,
     pub(super) metrics: Option<Written<MetricsListen>>,
+    pub(super) hop: Hop,
+    /// Where its ports are written.
+    pub(super) port_range: Option<Spot>,
     pub(super) warnings: Vec<String>,
     /// Whether a secret is written in the file itself.
     pub(super) has_secret: bool,
@@ -73,7 +78,8 @@ pub(super) struct PeerDraft {
     pub(super) public_key: Written<PublicKey>,
     pub(super) preshared_key: PresharedKey,
     pub(super) vip: Vec<Written<IpAddr>>,
-    pub(super) endpoint: Option<Endpoint>,
+    /// All of them.
+    pub(super) endpoints: Vec<RangedEndpoint>,
     pub(super) allowed_ips: Vec<Written<IpNet>>,
     pub(super) persistent_keepalive: Option<u16>,
 }

@@ -93,6 +93,7 @@ impl Config {
             dns_routes: None,
             udpgw: None,
             metrics: None,
+            hop: draft.hop,
         }
     }
 }
@@ -103,6 +104,8 @@ const DEPENDS: &[(&str, &str)] = &[
     ("interface.private_key", "interface.private_key_file"),
     ("interface.kill_switch", "interface.routes"),
     ("nat.out", "nat.masquerade"),
+    ("peers.endpoint", "hop.port_range"),
+    ("peers.endpoints", "hop.port_range"),
 ];
 
 /// Reads and checks `text`, changing what is read by `change`.

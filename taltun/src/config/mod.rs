@@ -17,6 +17,7 @@ mod document;
 mod draft;
 mod error;
 pub(crate) mod file;
+mod hop;
 mod host;
 pub mod keys;
 mod load;
@@ -46,6 +47,7 @@ use ipnet::IpNet;
 use declared::settings;
 pub use dns_routes::{DnsRoutes, Domain};
 pub use error::ConfigError;
+pub use hop::{Hop, PortRange, RangedEndpoint};
 pub(crate) use host::marks_for;
 pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, Shell, leads_around};
 pub use load::{Loaded, load, load_with, parse};
@@ -80,6 +82,8 @@ pub struct Config {
     pub udpgw: Option<Udpgw>,
     /// `[metrics]`, if there is one.
     pub metrics: Option<Metrics>,
+    /// `[hop]`
+    pub hop: Hop,
 }
 
 /// Who starts handshakes.
@@ -125,8 +129,11 @@ pub struct Peer {
     pub preshared_key: PresharedKey,
     /// Its own addresses inside the tunnel.
     pub vip: Vec<IpAddr>,
-    /// Where it is, if that is known beforehand.
+    /// Where it is, if that is known beforehand: the first of its endpoints, with the first of
+    /// its ports.
     pub endpoint: Option<Endpoint>,
+    /// All of its endpoints where they are several, or one has several ports; else none.
+    pub endpoints: Vec<RangedEndpoint>,
     /// All that may come from it and is sent to it: its vips first, then `allowed_ips`.
     pub allowed_ips: Vec<IpNet>,
     /// Seconds between keepalives, 1 to 65,535; `None` for off.
@@ -140,6 +147,13 @@ impl Peer {
             .clone()
             .unwrap_or_else(|| self.public_key.to_string())
     }
+
+    /// All of its endpoints, each with the first of its ports.
+    pub fn all_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        let several = self.endpoints.iter().map(|endpoint| &endpoint.first);
+        let one = self.endpoint.iter().filter(|_| self.endpoints.is_empty());
+        one.chain(several)
+    }
 }
 
 /// Where a peer is reached.
@@ -149,6 +163,16 @@ pub enum Endpoint {
     Address(SocketAddr),
     /// A host name to resolve, and a port.
     Name(String, u16),
+}
+
+impl Endpoint {
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Address(address) => address.port(),
+            Self::Name(_, port) => *port,
+        }
+    }
 }
 
 /// The most networks on a deny list, and the most bans at once. Beyond it, a firewall's sets

@@ -124,7 +124,7 @@ fn peer(text: &str) -> Result<PeerDraft, ConfigError> {
     let vip = values::peer_vip(vip).map_err(|error| spot.error(error))?;
     // `VIP,,KEY` is a peer that will come to us.
     let endpoint = (!endpoint.is_empty())
-        .then(|| values::endpoint(endpoint).map_err(|error| spot.error(error)))
+        .then(|| values::endpoint(endpoint, None).map_err(|error| spot.error(error)))
         .transpose()?;
     let key = key.parse().map_err(|error| spot.error(error))?;
     Ok(PeerDraft {
@@ -135,7 +135,7 @@ fn peer(text: &str) -> Result<PeerDraft, ConfigError> {
         },
         preshared_key: PresharedKey::default(),
         vip: vec![written(vip)],
-        endpoint,
+        endpoints: endpoint.into_iter().collect(),
         allowed_ips: Vec::new(),
         persistent_keepalive: None,
         spot,

@@ -13,9 +13,14 @@ use ipnet::IpNet;
 use super::document::{Document, Field, Section};
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
-use super::keys::{self, Key, accel, dataplane, dns_routes, interface, metrics, nat, peers, udpgw};
+use super::keys::{
+    self, Key, accel, dataplane, dns_routes, hop, interface, metrics, nat, peers, udpgw,
+};
 use super::setting::{Setting, parse_with};
-use super::{Accel, Dataplane, Hooks, HostSettings, MAX_BANS, Masquerade, Udpgw};
+use super::{
+    Accel, Dataplane, Hooks, Hop, HostSettings, MAX_BANS, Masquerade, PortRange, RangedEndpoint,
+    Udpgw,
+};
 use super::{declared, permissions, values};
 use crate::crypto::{PresharedKey, PrivateKey};
 
@@ -46,10 +51,12 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
     section.allow_only()?;
     let nat = document.section_or_defaults(&keys::NAT)?;
     let mut warnings = Vec::new();
+    let hopping = document.section_or_defaults(&keys::HOP)?;
+    let hop = hop(&hopping)?;
     let peers = {
         let mut peers = Vec::new();
         document.each_section(&keys::PEERS, |section| {
-            peers.push(peer(section, &mut warnings)?);
+            peers.push(peer(section, hop.port_range, &mut warnings)?);
             Ok(())
         })?;
         peers
@@ -98,6 +105,8 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
             }
             None => None,
         },
+        port_range: hopping.get(&hop::PORT_RANGE).map(|field| field.spot()),
+        hop,
         warnings,
         has_secret,
         told: Vec::new(),
@@ -191,7 +200,17 @@ fn private_key(
     }
 }
 
-fn peer(section: &Section, warnings: &mut Vec<String>) -> Result<PeerDraft, ConfigError> {
+fn hop(section: &Section) -> Result<Hop, ConfigError> {
+    section.allow_only()?;
+    let hop = declared::hop::declared! { read! { section, hop, Hop {} } };
+    Ok(hop)
+}
+
+fn peer(
+    section: &Section,
+    ports: Option<PortRange>,
+    warnings: &mut Vec<String>,
+) -> Result<PeerDraft, ConfigError> {
     section.allow_only()?;
     let Some(key) = section.get(&peers::PUBLIC_KEY) else {
         return Err(section.spot(&peers::PUBLIC_KEY).error(
@@ -215,8 +234,25 @@ fn peer(section: &Section, warnings: &mut Vec<String>) -> Result<PeerDraft, Conf
         allowed_ips: networks(section.value(&peers::ALLOWED_IPS)?.list()?, warnings)?,
         persistent_keepalive: Some(keepalive.integer()? as u16).filter(|seconds| *seconds != 0),
         name: optional(section, &peers::NAME, values::peer_name)?,
-        endpoint: optional(section, &peers::ENDPOINT, values::endpoint)?,
+        endpoints: endpoints(section, ports)?,
     })
+}
+
+/// Where a peer is, by whichever of the two keys; `ports` are those of an endpoint without any.
+fn endpoints(
+    section: &Section,
+    ports: Option<PortRange>,
+) -> Result<Vec<RangedEndpoint>, ConfigError> {
+    let parse = |text: &str| values::endpoint(text, ports);
+    let several = section.value(&peers::ENDPOINTS)?;
+    let endpoints = plain(each(several.list()?, parse)?);
+    match optional(section, &peers::ENDPOINT, parse)? {
+        Some(_) if section.get(&peers::ENDPOINTS).is_some() => Err(several
+            .spot()
+            .error("endpoint is given too; keep one of the two")),
+        Some(endpoint) => Ok(vec![endpoint]),
+        None => Ok(endpoints),
+    }
 }
 
 fn accel(section: &Section, warnings: &mut Vec<String>) -> Result<Accel, ConfigError> {

@@ -116,6 +116,11 @@ fn kind(kind: Kind, english: bool) -> String {
         Kind::Number(least, most) => {
             format!("{least} {} {most}", choose("to", "a"))
         }
+        Kind::Range(least, most) => format!(
+            "{} {least} {} {most}",
+            choose("two numbers from", "dos números de"),
+            choose("to", "a")
+        ),
         Kind::OneOf(words) => {
             let quoted: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
             quoted.join(", ")

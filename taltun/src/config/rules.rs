@@ -68,7 +68,14 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     warnings.extend(questionable_peers(&draft));
     warnings.extend(unused_routes(&draft.peers, &draft.routes));
     warnings.append(&mut of_udpgw);
-    if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoint.is_none()) {
+    if let Some(spot) = &draft.port_range
+        && mode == Mode::Server
+    {
+        warnings.push(spot.say(
+            "a server listens on the port of interface.local_addr alone; forward the others to it",
+        ));
+    }
+    if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoints.is_empty()) {
         warnings.push(draft.spot.sibling("interface.mode").say(
             "mode is client, but no peer has an endpoint: nothing will start a handshake from \
              here; give the peer an endpoint, or set mode = \"server\"",
@@ -96,6 +103,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         dns_routes,
         udpgw,
         metrics,
+        hop: draft.hop,
     };
     Ok((config, warnings))
 }
@@ -399,9 +407,13 @@ fn questionable_host(draft: &Draft) -> Vec<String> {
     }
     let full = default_route(&draft.routes, false) || default_route(&draft.routes, true);
     for peer in draft.peers.iter().filter(|_| full) {
-        if let Some(Endpoint::Address(address)) = &peer.endpoint
-            && address.ip().to_canonical().is_loopback()
-        {
+        for endpoint in &peer.endpoints {
+            let Endpoint::Address(address) = &endpoint.first else {
+                continue;
+            };
+            if !address.ip().to_canonical().is_loopback() {
+                continue;
+            }
             warnings.push(peer.spot.say(format!(
                 "the endpoint {address} is this machine itself: {OWN_ENDPOINT}"
             )));
@@ -508,7 +520,11 @@ fn finish_peer(draft: PeerDraft) -> Peer {
         public_key: draft.public_key.value,
         preshared_key: draft.preshared_key,
         vip,
-        endpoint: draft.endpoint,
+        endpoint: draft.endpoints.first().map(|first| first.first.clone()),
+        endpoints: match &draft.endpoints[..] {
+            [one] if one.is_single() => Vec::new(),
+            _ => draft.endpoints,
+        },
         allowed_ips,
         persistent_keepalive: draft.persistent_keepalive,
     }

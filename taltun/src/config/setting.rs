@@ -6,7 +6,7 @@ use super::document::{Field, Section};
 use super::error::ConfigError;
 use super::keys::Key;
 use super::words::Words;
-use super::{Dns, values};
+use super::{Dns, PortRange, values};
 
 /// A type that a key may declare.
 pub(super) trait Setting: Sized {
@@ -35,6 +35,21 @@ impl<T: FromField> Setting for Option<T> {
 impl FromField for bool {
     fn from_field(field: &Field) -> Result<Self, ConfigError> {
         field.boolean()
+    }
+}
+
+impl FromField for PortRange {
+    fn from_field(field: &Field) -> Result<Self, ConfigError> {
+        let port = |number: u32| {
+            // The key's range ends with the largest port.
+            let port = number.try_into();
+            port.map_err(|_| field.spot().error("the number is too large"))
+        };
+        let (first, last) = field.range()?;
+        Ok(Self {
+            first: port(first)?,
+            last: port(last)?,
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::words::Words;
-use super::{Domain, Endpoint, MetricsListen, keys, suggest};
+use super::{Domain, Endpoint, MetricsListen, PortRange, RangedEndpoint, keys, suggest};
 
 /// Longest name of a peer, in characters.
 const NAME_MAX: usize = 64;
@@ -260,32 +260,69 @@ pub(super) fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
     })
 }
 
-/// Where a peer is: `ADDRESS:PORT`, `[V6ADDRESS]:PORT` or `NAME:PORT`.
-pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
+/// Where a peer is: `ADDRESS:PORT`, `[V6ADDRESS]:PORT` or `NAME:PORT`, with `FIRST-LAST` for
+/// several ports, or without a port where `ports` says which.
+pub(super) fn endpoint(text: &str, ports: Option<PortRange>) -> Result<RangedEndpoint, String> {
     let expected = || {
         format!(
             "expected HOST:PORT such as \"203.0.113.1:9000\", \"[2001:db8::1]:9000\" or \
              \"hub.example.org:9000\", found {text:?}"
         )
     };
-    if let Ok(addr) = text.parse::<SocketAddr>() {
-        if addr.port() == 0 || addr.ip().is_unspecified() || addr.ip().is_multicast() {
+    let is_usable = |ip: IpAddr| !ip.is_unspecified() && !ip.is_multicast();
+    // An address alone has colons, too.
+    let (host, ports) = match (without_port(text), ports) {
+        (true, Some(ports)) if text.parse::<Ipv6Addr>().is_ok() => (&*format!("[{text}]"), ports),
+        (true, Some(ports)) => (text, ports),
+        (true, None) => {
+            return Err(format!(
+                "{}; without a port it needs the port_range of [hop]",
+                expected()
+            ));
+        }
+        (false, _) => {
+            let (host, ports) = text.rsplit_once(':').ok_or_else(expected)?;
+            let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+            let port = |text: &str| text.parse::<u16>().map_err(|_| expected());
+            let (first, last) = (port(first)?, port(last)?);
+            if first == 0 {
+                return Err(expected());
+            }
+            if first > last {
+                return Err(format!(
+                    "the ports {first}-{last} are none; write the smaller one first"
+                ));
+            }
+            (host, PortRange { first, last })
+        }
+    };
+    let first = if let Ok(address) = format!("{host}:{}", ports.first).parse::<SocketAddr>() {
+        Endpoint::Address(address)
+    } else {
+        // A name made of digits and dots alone is a mistyped address, not a name.
+        let is_name = (1..=253).contains(&host.len())
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+            && host.bytes().any(|b| b.is_ascii_alphabetic());
+        if !is_name {
             return Err(expected());
         }
-        return Ok(Endpoint::Address(addr));
+        Endpoint::Name(host.to_owned(), ports.first)
+    };
+    match &first {
+        Endpoint::Address(address) if !is_usable(address.ip()) => Err(expected()),
+        _ => Ok(RangedEndpoint {
+            first,
+            last_port: ports.last,
+        }),
     }
-    let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
-    let port: u16 = port.parse().map_err(|_| expected())?;
-    // A name made of digits and dots alone is a mistyped address, not a name.
-    let is_name = (1..=253).contains(&host.len())
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-        && host.bytes().any(|b| b.is_ascii_alphabetic());
-    if port == 0 || !is_name {
-        return Err(expected());
-    }
-    Ok(Endpoint::Name(host.to_owned(), port))
+}
+
+/// Whether an endpoint is an address or a name alone.
+fn without_port(text: &str) -> bool {
+    let bracketed = text.starts_with('[') && text.ends_with(']');
+    bracketed || text.parse::<Ipv6Addr>().is_ok() || !text.contains(':')
 }
 
 /// The MTU as a flag gives it.

@@ -6,11 +6,11 @@
 use tracing::debug;
 
 use super::diagnosis::Diagnosis;
-use super::names::{Resolved, Resolver};
+use super::names::{Resolved, Resolver, ranged};
 use super::peers::Peers;
-use crate::config::{self, Endpoint};
+use crate::config::{self, Endpoint, RangedEndpoint};
 use crate::crypto::PublicKey;
-use crate::protocol::device::Device;
+use crate::protocol::device::{Device, Place};
 use crate::protocol::time::Time;
 
 /// Who speaks first, and the look-ups that are under way.
@@ -36,7 +36,8 @@ impl Dialer {
     /// Looks a peer's name up, or where its address is known and we are a client, asks for a
     /// handshake.
     pub(super) fn approach(&mut self, peer: &config::Peer, device: &mut Device, now: Time) {
-        self.look_up_or_ask(&peer.public_key, peer.endpoint.as_ref(), device, now);
+        let endpoints = ranged(peer.endpoint.as_ref(), &peer.endpoints);
+        self.look_up_or_ask(&peer.public_key, &endpoints, device, now);
     }
 
     /// Nobody answered for 90 s. A client goes on trying, a server waits.
@@ -49,16 +50,17 @@ impl Dialer {
         now: Time,
     ) {
         debug!("no answer from {}", peers.label(key));
-        match peers.endpoint(key) {
-            Some(endpoint) => self.look_up_or_ask(key, Some(endpoint), device, now),
-            None => diagnosis.let_go(key),
+        match &endpoints(key, peers)[..] {
+            [] => diagnosis.let_go(key),
+            endpoints => self.look_up_or_ask(key, endpoints, device, now),
         }
     }
 
     /// A peer that doesn't answer may have moved to where its name leads now.
     pub(super) fn look_up_again(&mut self, key: &PublicKey, peers: &Peers) {
-        if let Some(Endpoint::Name(host, port)) = peers.endpoint(key) {
-            self.resolver.resolve(*key, host, *port);
+        let endpoints = endpoints(key, peers);
+        if has_name(&endpoints) {
+            self.resolver.resolve(*key, &endpoints);
         }
     }
 
@@ -72,7 +74,7 @@ impl Dialer {
         now: Time,
     ) {
         let key = &resolved.peer;
-        if !matches!(peers.endpoint(key), Some(Endpoint::Name(..))) {
+        if !has_name(&endpoints(key, peers)) {
             return;
         }
         match resolved.addresses {
@@ -90,27 +92,44 @@ impl Dialer {
 
     /// Ends look-ups of names that are nobody's endpoint any more.
     pub(super) fn end_look_ups(&mut self, peers: &Peers) {
-        self.resolver.retain(|peer, host, port| {
-            matches!(
-                peers.endpoint(peer),
-                Some(Endpoint::Name(name, at)) if name == host && *at == port
-            )
-        });
+        self.resolver
+            .retain(|peer, asked| endpoints(peer, peers) == asked);
     }
 
     fn look_up_or_ask(
         &mut self,
         key: &PublicKey,
-        endpoint: Option<&Endpoint>,
+        endpoints: &[RangedEndpoint],
         device: &mut Device,
         now: Time,
     ) {
-        match endpoint {
-            Some(Endpoint::Name(host, port)) => self.resolver.resolve(*key, host, *port),
-            Some(Endpoint::Address(_)) if self.is_client => device.initiate(key, now),
-            Some(Endpoint::Address(_)) | None => {}
+        if has_name(endpoints) {
+            return self.resolver.resolve(*key, endpoints);
+        }
+        let places = endpoints
+            .iter()
+            .filter_map(|endpoint| match endpoint.first {
+                Endpoint::Address(address) => Some(Place::new(address, endpoint.last_port)),
+                Endpoint::Name(..) => None,
+            });
+        let places: Vec<Place> = places.collect();
+        if places.len() > 1 || endpoints.iter().any(|endpoint| !endpoint.is_single()) {
+            device.set_places(key, &places, now);
+        }
+        if self.is_client && !places.is_empty() {
+            device.initiate(key, now);
         }
     }
+}
+
+/// Where a peer is said to be.
+fn endpoints(key: &PublicKey, peers: &Peers) -> Vec<RangedEndpoint> {
+    ranged(peers.endpoint(key), peers.endpoints(key))
+}
+
+fn has_name(endpoints: &[RangedEndpoint]) -> bool {
+    let mut endpoints = endpoints.iter();
+    endpoints.any(|endpoint| matches!(endpoint.first, Endpoint::Name(..)))
 }
 
 #[cfg(test)]
@@ -151,6 +170,7 @@ mod tests {
                 preshared_key: PresharedKey::default(),
                 vip: Vec::new(),
                 endpoint,
+                endpoints: Vec::new(),
                 allowed_ips: Vec::new(),
                 persistent_keepalive: None,
             };
@@ -168,7 +188,7 @@ mod tests {
         fn resolved(&mut self, to: SocketAddr) {
             let resolved = Resolved {
                 peer: self.peer.public_key,
-                addresses: Ok(vec![to]),
+                addresses: Ok(vec![to.into()]),
             };
             let (device, diagnosis) = (&mut self.device, &mut Diagnosis::start());
             self.dialer

@@ -41,6 +41,7 @@ impl LivePeers<'_> {
             preshared_key: self.device.preshared_key(key).cloned().unwrap_or_default(),
             vip: Vec::new(),
             endpoint: self.peers.endpoint(key).cloned(),
+            endpoints: self.peers.endpoints(key).to_vec(),
             allowed_ips,
             persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
         }

@@ -19,6 +19,8 @@ pub(super) type PeerList = Arc<Vec<config::Peer>>;
 pub(super) struct PeerInfo {
     pub name: Option<String>,
     pub endpoint: Option<config::Endpoint>,
+    /// See [`config::Peer::endpoints`].
+    pub endpoints: Vec<config::RangedEndpoint>,
     /// Which of the file's peers it is.
     pub place: Option<usize>,
 }
@@ -90,6 +92,11 @@ impl Peers {
         self.infos.get(key)?.endpoint.as_ref()
     }
 
+    /// All places where a peer is said to be, where they are several.
+    pub(super) fn endpoints(&self, key: &PublicKey) -> &[config::RangedEndpoint] {
+        self.infos.get(key).map_or(&[], |info| &info.endpoints)
+    }
+
     /// The peers with this name.
     pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &PublicKey> {
         let infos = self.infos.iter();
@@ -115,7 +122,9 @@ impl Peers {
     /// A peer is said to be there.
     pub(super) fn set_endpoint(&mut self, key: PublicKey, address: SocketAddr) {
         let endpoint = config::Endpoint::Address(address);
-        self.infos.entry(key).or_default().endpoint = Some(endpoint);
+        let info = self.infos.entry(key).or_default();
+        info.endpoint = Some(endpoint);
+        info.endpoints.clear();
     }
 
     /// Forgets what was said of a peer that is none any more.
@@ -178,6 +187,7 @@ pub(super) fn infos(peers: &[config::Peer]) -> PeerInfos {
         let info = PeerInfo {
             name: peer.name.clone(),
             endpoint: peer.endpoint.clone(),
+            endpoints: peer.endpoints.clone(),
             place: Some(place),
         };
         (peer.public_key, info)
@@ -202,9 +212,11 @@ pub(super) fn settings(peer: &config::Peer) -> PeerSettings {
     }
 }
 
-/// A peer's endpoint where the configuration gives an address; a name comes later.
+/// A peer's endpoint where the configuration gives one address; a name comes later, and so do
+/// several places.
 pub(super) fn literal_endpoint(peer: &config::Peer) -> Option<Endpoint> {
     match peer.endpoint {
+        Some(_) if !peer.endpoints.is_empty() => None,
         Some(config::Endpoint::Address(address)) => Some(Endpoint::from(address)),
         Some(config::Endpoint::Name(..)) | None => None,
     }
@@ -233,6 +245,7 @@ mod tests {
             preshared_key: crate::crypto::PresharedKey::default(),
             vip: Vec::new(),
             endpoint,
+            endpoints: Vec::new(),
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
         };

@@ -328,12 +328,12 @@ pub(super) async fn prepare(
     names: &Endpoints,
     look_up: &LookUp,
 ) -> Option<Prefix> {
-    let endpoints = config.peers.iter().filter_map(|peer| match &peer.endpoint {
-        Some(config::Endpoint::Address(address)) => Some(address.ip()),
-        Some(config::Endpoint::Name(host, port)) => {
+    let said = config.peers.iter().flat_map(config::Peer::all_endpoints);
+    let endpoints = said.filter_map(|endpoint| match endpoint {
+        config::Endpoint::Address(address) => Some(address.ip()),
+        config::Endpoint::Name(host, port) => {
             names.get(&format!("{host}:{port}")).map(SocketAddr::ip)
         }
-        None => None,
     });
     let paths: Vec<_> = endpoints
         .take(MOST)

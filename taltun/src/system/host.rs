@@ -24,7 +24,7 @@ use super::predecessor::{Left, Predecessor, as_first_found, both};
 use super::sysctl::Settings;
 use super::undo::{remove_rules, take_back};
 use super::{SystemError, dns, firewall, marks, routes, sysctl};
-use crate::config::{Config, Dns, Interface};
+use crate::config::{Config, Dns, Endpoint, Interface, Peer};
 
 /// Where endpoints given by name are, by `HOST:PORT`.
 pub type Endpoints = BTreeMap<String, SocketAddr>;
@@ -562,9 +562,10 @@ async fn mark(
 
 /// The addresses of all endpoints that are known.
 fn endpoints(config: &Config, names: &Endpoints) -> Vec<IpAddr> {
-    let literal = config.peers.iter().filter_map(|peer| match peer.endpoint {
-        Some(crate::config::Endpoint::Address(address)) => Some(address.ip()),
-        _ => None,
+    let said = config.peers.iter().flat_map(Peer::all_endpoints);
+    let literal = said.filter_map(|endpoint| match endpoint {
+        Endpoint::Address(address) => Some(address.ip()),
+        Endpoint::Name(..) => None,
     });
     literal.chain(names.values().map(SocketAddr::ip)).collect()
 }

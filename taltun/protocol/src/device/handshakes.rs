@@ -285,7 +285,6 @@ impl Device {
         };
         self.events.push_back(Event::IndexBorn(index));
         control.sealer.seal(&mut message, now);
-        control.places.tried();
         control.timers.initiation_sent(now, jitter);
         let [newest, superseded] = &mut control.initiations;
         let forgotten = std::mem::replace(superseded, newest.take());
@@ -297,6 +296,8 @@ impl Device {
             self.events.push_back(Event::IndexDied(forgotten.index));
         }
         drop(tables);
+        control.begin_copies(&message, now);
+        control.places.tried();
         self.send(&peer, message.to_vec(), now);
     }
 
@@ -305,6 +306,7 @@ impl Device {
         let Some(control) = self.peers.get_mut(&id) else {
             return;
         };
+        control.places.end_copies();
         for flight in std::mem::take(&mut control.initiations)
             .into_iter()
             .flatten()

@@ -1,14 +1,14 @@
 //! Peers and their settings: added, changed and removed while everything runs.
 
 use std::cell::OnceCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use taltun_common::steering::MAX_WORKERS;
 
-use super::places::Places;
+use super::places::{Place, Places};
 use super::{AddPeerError, Control, Device, PeerSettings, RouteEdit};
 use crate::allowed_ips::AllowedIps;
 use crate::cookie::{Checker, Sealer};
@@ -213,14 +213,16 @@ impl Device {
         }
     }
 
-    /// Says where a peer may be: at the first of these addresses, or if it doesn't answer there,
+    /// Says where a peer may be: at the first of these places, or if it doesn't answer there,
     /// at one of the others. A peer that is at one of them, with a session, stays there.
-    pub fn set_places(&mut self, key: &PublicKey, addresses: &[SocketAddr], now: Time) {
+    pub fn set_places<P: Into<Place> + Copy>(&mut self, key: &PublicKey, places: &[P], now: Time) {
         if let Some(&id) = self.by_key.get(key)
             && let Some(control) = self.peers.get_mut(&id)
         {
-            control.set_places(addresses, now);
+            let places: Vec<Place> = places.iter().map(|place| (*place).into()).collect();
+            control.set_places(&places, &mut self.randomness, now);
             self.tunnel.note_place(id);
+            self.schedule(id, now);
         }
     }
 

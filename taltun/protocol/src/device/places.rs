@@ -1,17 +1,92 @@
-//! Peers whose name has several addresses, one of which may be of a family that doesn't get
-//! through: while a peer doesn't answer, each initiation goes to the next address. If the name is
-//! looked up again meanwhile, with the same result, the turn goes on where it was.
+//! Peers that may be at several addresses, of which some may not get through, or at several ports
+//! of one: while a peer doesn't answer, each initiation goes to the next address, at a random one
+//! of its ports. If the addresses are set again meanwhile and are the same, the turn goes on where
+//! it was.
+//!
+//! Without a session or to a new place, an initiation goes to the next addresses as well, [`STAGGER`] one after the
+//! other, as the same message each time: the peer takes the first that arrives, and refuses the
+//! others as replayed. So an address that doesn't get through costs a fraction of a second.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::Control;
-use crate::peer::Endpoint;
+use super::{Control, Device, Transmit};
+use crate::peer::{Endpoint, PeerId};
+use crate::randomness::Randomness;
 use crate::time::Time;
+
+/// Between two places that an initiation goes to (RFC 8305, section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Places that an initiation goes to beside the first, at the most.
+const MOST_COPIES: usize = 7;
+
+/// An address that a peer may be at, with its ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    first: SocketAddr,
+    last_port: u16,
+}
+
+impl Place {
+    /// The ports from that of `first` to `last_port`, or that of `first` alone if it is the
+    /// larger one.
+    pub fn new(first: SocketAddr, last_port: u16) -> Self {
+        Self {
+            first: Endpoint::from(first).remote,
+            last_port: last_port.max(first.port()),
+        }
+    }
+
+    /// The address with the first of the ports.
+    pub fn first(&self) -> SocketAddr {
+        self.first
+    }
+
+    fn ports(&self) -> usize {
+        usize::from(self.last_port - self.first.port()) + 1
+    }
+
+    /// Whether this is one of its ports.
+    pub(super) fn contains(&self, at: SocketAddr) -> bool {
+        let ports = self.first.port()..=self.last_port;
+        let mut same = at;
+        same.set_port(self.first.port());
+        same == self.first && ports.contains(&at.port())
+    }
+
+    /// One of its ports at random, another than `current` if it has any.
+    pub(super) fn choose(
+        &self,
+        current: Option<SocketAddr>,
+        random: &mut Randomness,
+    ) -> SocketAddr {
+        let current = current.filter(|current| self.contains(*current));
+        let choices = self.ports() - usize::from(current.is_some());
+        let mut at = self.first;
+        if choices == 0 || self.ports() == 1 {
+            return at;
+        }
+        // It keeps no secret: where there is no randomness there is no handshake either.
+        let drawn = random.bytes().map_or(0, u64::from_ne_bytes) % choices as u64;
+        let port = self.first.port() + drawn as u16;
+        let skips = current.is_some_and(|current| current.port() <= port);
+        at.set_port(port + u16::from(skips));
+        at
+    }
+}
+
+impl From<SocketAddr> for Place {
+    fn from(at: SocketAddr) -> Self {
+        Self::new(at, at.port())
+    }
+}
 
 /// Addresses that a peer may be at, and the results of trying them.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    addresses: Vec<SocketAddr>,
+    all: Vec<Place>,
+    /// The initiation that goes to further places.
+    copies: Option<Copies>,
     /// Initiations without an answer, one after the other.
     unanswered: u32,
     /// No initiation went to the current one yet.
@@ -22,6 +97,7 @@ impl Places {
     /// A handshake has come to its end.
     pub(super) fn answered(&mut self) {
         self.unanswered = 0;
+        self.end_copies();
     }
 
     /// An initiation goes to the current address.
@@ -34,41 +110,69 @@ impl Places {
         self.unanswered
     }
 
-    /// Whether these are the addresses that are known, in whatever order.
-    fn are(&self, addresses: &[SocketAddr]) -> bool {
-        let have = |list: &[SocketAddr], all: &[SocketAddr]| all.iter().all(|at| list.contains(at));
-        have(&self.addresses, addresses) && have(addresses, &self.addresses)
+    /// When the initiation in flight goes to another place.
+    pub(super) fn next_copy_at(&self) -> Option<Time> {
+        self.copies.as_ref()?.next
     }
 
-    /// The address after this one, if there is more than one.
-    fn after(&self, current: SocketAddr) -> Option<SocketAddr> {
-        let at = self.addresses.iter().position(|place| *place == current);
-        let next = at.map_or(0, |at| (at + 1) % self.addresses.len());
-        self.addresses
-            .get(next)
-            .copied()
-            .filter(|next| *next != current)
+    /// The initiation in flight goes nowhere else.
+    pub(super) fn end_copies(&mut self) {
+        self.copies = None;
+    }
+
+    /// Whether these are the places that are known, in whatever order.
+    fn are(&self, places: &[Place]) -> bool {
+        let have = |list: &[Place], all: &[Place]| all.iter().all(|at| list.contains(at));
+        have(&self.all, places) && have(places, &self.all)
+    }
+
+    /// Where to go after `current`, if there is anywhere else: to the next place, at any of its
+    /// ports.
+    fn after(&self, current: SocketAddr, random: &mut Randomness) -> Option<SocketAddr> {
+        let at = self.all.iter().position(|place| place.contains(current));
+        let next = at.map_or(0, |at| (at + 1) % self.all.len());
+        let next = self.all.get(next)?.choose(Some(current), random);
+        (next != current).then_some(next)
+    }
+
+    /// How many times an initiation may go elsewhere: once to each other place, or where they have
+    /// several ports, to several of these.
+    fn copies(&self) -> usize {
+        let ports = self.all.iter().map(Place::ports);
+        (ports.sum::<usize>().saturating_sub(1)).min(MOST_COPIES)
     }
 }
 
+/// An initiation that goes to several places.
+#[derive(Debug)]
+struct Copies {
+    message: Vec<u8>,
+    /// When it goes to another one, if it does.
+    next: Option<Time>,
+    left: usize,
+    /// Where it went last.
+    last: SocketAddr,
+}
+
 impl Control {
-    pub(super) fn set_places(&mut self, addresses: &[SocketAddr], now: Time) {
+    pub(super) fn set_places(&mut self, places: &[Place], random: &mut Randomness, now: Time) {
         let current = self.peer.endpoint().map(|endpoint| endpoint.remote);
-        let is_listed = current.is_some_and(|current| addresses.contains(&current));
-        let is_same = self.places.are(addresses);
-        let new = addresses
-            .iter()
-            .find(|address| !self.places.addresses.contains(address));
+        let is_at = |place: &Place| current.is_some_and(|current| place.contains(current));
+        let is_listed = places.iter().any(is_at);
+        let is_same = self.places.are(places);
+        let new = places.iter().find(|place| !self.places.all.contains(place));
         // What was tried in vain comes after what wasn't tried yet.
-        let first = new.or(addresses.first()).copied();
+        let first = new.or(places.first()).copied();
         if !is_same {
-            self.places.addresses = addresses.to_vec();
+            self.places.all = places.to_vec();
+            self.places.end_copies();
         }
         let stays = is_listed && (is_same || self.peer.sending_session(now).is_some());
         if let Some(first) = first
             && !stays
         {
-            self.peer.set_endpoint(Some(Endpoint::from(first)));
+            let at = first.choose(None, random);
+            self.peer.set_endpoint(Some(Endpoint::from(at)));
             self.places.untried = true;
         }
     }
@@ -76,8 +180,9 @@ impl Control {
     /// An initiation wasn't answered: the next one goes elsewhere, if there is somewhere else.
     /// With a session the peer was there lately, and one lost message doesn't move it.
     /// Whether it does.
-    pub(super) fn try_next_place(&mut self, now: Time) -> bool {
+    pub(super) fn try_next_place(&mut self, random: &mut Randomness, now: Time) -> bool {
         self.places.unanswered = self.places.unanswered.saturating_add(1);
+        let last = self.places.copies.take().map(|copies| copies.last);
         if self.places.untried {
             return false;
         }
@@ -85,12 +190,55 @@ impl Control {
             return false;
         }
         if let Some(endpoint) = self.peer.endpoint()
-            && let Some(next) = self.places.after(endpoint.remote)
+            && let Some(next) = self.places.after(last.unwrap_or(endpoint.remote), random)
         {
             self.peer.set_endpoint(Some(Endpoint::from(next)));
             return true;
         }
         false
+    }
+
+    /// An initiation was sent: without a session, or to a new place, it goes to further places, if
+    /// there are any.
+    pub(super) fn begin_copies(&mut self, message: &[u8], now: Time) {
+        let left = self.places.copies();
+        let is_unsure = self.places.untried || self.peer.sending_session(now).is_none();
+        self.places.copies = match self.peer.endpoint() {
+            Some(endpoint) if left > 0 && is_unsure => Some(Copies {
+                message: message.to_vec(),
+                next: Some(now + STAGGER),
+                left,
+                last: endpoint.remote,
+            }),
+            _ => None,
+        };
+    }
+}
+
+impl Device {
+    /// Sends the initiation in flight to one more place.
+    pub(super) fn send_copy(&mut self, id: PeerId, now: Time) {
+        let Some(control) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some(mut copies) = control.places.copies.take() else {
+            return;
+        };
+        let Some(next) = control.places.after(copies.last, &mut self.randomness) else {
+            return;
+        };
+        let payload = copies.message.clone();
+        control.peer.activity.sent(now, payload.len() as u64, false);
+        self.transmits.push_back(Transmit {
+            endpoint: Endpoint::from(next),
+            payload,
+            ecn: 0,
+        });
+        copies.left -= 1;
+        copies.last = next;
+        // Once it went everywhere, the next initiation goes on where this one ended.
+        copies.next = (copies.left > 0).then_some(now + STAGGER);
+        control.places.copies = Some(copies);
     }
 }
 
@@ -106,10 +254,10 @@ mod tests {
     fn addresses_take_turns_and_one_alone_has_nobody_after_it() {
         let turns = |all: &[u8], current: u8| {
             let places = Places {
-                addresses: all.iter().copied().map(at).collect(),
+                all: all.iter().copied().map(at).map(Place::from).collect(),
                 ..Places::default()
             };
-            places.after(at(current))
+            places.after(at(current), &mut Randomness::seeded([0; 32]))
         };
         assert_eq!(turns(&[1, 2, 3], 1), Some(at(2)));
         assert_eq!(turns(&[1, 2, 3], 3), Some(at(1)));
@@ -122,14 +270,44 @@ mod tests {
 
     #[test]
     fn the_same_addresses_in_another_order_are_the_same() {
+        let place = |last| Place::from(at(last));
         let places = Places {
-            addresses: vec![at(1), at(2)],
+            all: vec![place(1), place(2)],
             ..Places::default()
         };
-        assert!(places.are(&[at(2), at(1)]));
-        assert!(!places.are(&[at(1)]));
-        assert!(!places.are(&[at(1), at(2), at(3)]));
+        assert!(places.are(&[place(2), place(1)]));
+        assert!(!places.are(&[place(1)]));
+        assert!(!places.are(&[place(1), place(2), place(3)]));
+        assert!(!places.are(&[place(1), Place::new(at(2), 9001)]));
         assert!(!places.are(&[]));
         assert!(Places::default().are(&[]));
+    }
+
+    #[test]
+    fn each_port_of_a_place_is_chosen_and_no_other_and_never_the_current_one() {
+        let place = Place::new(at(1), 9003);
+        let random = &mut Randomness::seeded([3; 32]);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            seen.insert(place.choose(None, random).port());
+        }
+        assert!(seen.iter().copied().eq(9000..=9003), "{seen:?}");
+        for current in 9000..=9003 {
+            let current = SocketAddr::from(([192, 0, 2, 1], current));
+            let mut seen = std::collections::BTreeSet::new();
+            for _ in 0..200 {
+                let chosen = place.choose(Some(current), random);
+                assert!(place.contains(chosen));
+                seen.insert(chosen.port());
+            }
+            assert_eq!(seen.len(), 3);
+            assert!(!seen.contains(&current.port()));
+        }
+        assert!(!place.contains(at(2)));
+        assert!(!place.contains(SocketAddr::from(([192, 0, 2, 1], 9004))));
+        // The whole range that there is.
+        let all = Place::new(SocketAddr::from(([192, 0, 2, 1], 1)), u16::MAX);
+        assert_eq!(all.ports(), 65_535);
+        assert!(all.contains(all.choose(Some(all.first()), random)));
     }
 }

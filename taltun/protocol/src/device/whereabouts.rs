@@ -130,7 +130,10 @@ mod tests {
     #[test]
     fn a_peer_that_is_tried_elsewhere_is_found_there() {
         let mut device = hub(3);
-        let places = ["192.0.2.1:9000", "192.0.2.2:9000"].map(|place| place.parse().unwrap());
+        // One more than an initiation goes to.
+        let places: Vec<SocketAddr> = (1..10_u8)
+            .map(|last| SocketAddr::from(([192, 0, 2, last], 9000)))
+            .collect();
         device.set_places(&key(1), &places, Time::START);
         // The three that came, and that one once more.
         assert_eq!(at(&mut device, "192.0.2.0/24"), (vec![key(1)], 4));
@@ -138,10 +141,10 @@ mod tests {
         device.initiate(&key(1), Time::START);
         device.handle_timeout(Time::START);
         // An answer comes within five seconds, or none does.
-        for second in 1..7 {
-            device.handle_timeout(Time::START + Duration::from_secs(second));
+        for quarter in 1..28 {
+            device.handle_timeout(Time::START + Duration::from_millis(250 * quarter));
         }
         assert_eq!(at(&mut device, "192.0.2.1/32"), (vec![], 1));
-        assert_eq!(at(&mut device, "192.0.2.2/32"), (vec![key(1)], 0));
+        assert_eq!(at(&mut device, "192.0.2.9/32"), (vec![key(1)], 0));
     }
 }

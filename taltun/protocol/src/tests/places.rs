@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::super::device::Place;
 use super::pair::*;
 
 /// Where nobody is.
@@ -94,4 +95,64 @@ fn initiations_without_an_answer_are_counted() {
     // The one before has to be 5 s old.
     world.run(secs(10));
     assert_eq!(world.nodes[A].unanswered, [1]);
+}
+
+/// An address that gets nothing through costs a fraction of a second, not one initiation.
+#[test]
+fn a_first_initiation_goes_to_all_addresses_one_after_the_other() {
+    let mut world = World::pair();
+    set_places(&mut world, &[nobody(1), nobody(2), outer(B), nobody(3)]);
+    world.with(A, |device, now| device.initiate(&public_key(B), now));
+    world.run(millis(700));
+    assert_eq!(endpoint_of_b(&world), outer(B));
+    let sent = world.sent_by(A, INITIATION);
+    assert!(sent.iter().all(|other| other.payload == sent[0].payload));
+    let times: Vec<_> = sent.iter().map(|sent| sent.at).collect();
+    assert_eq!(times, [at(secs(0)), at(millis(250)), at(millis(500))]);
+    assert_eq!(world.sent_by(B, RESPONSE).len(), 1);
+}
+
+/// A late answer: the second message is refused by the peer, and nothing else comes of it.
+#[test]
+fn a_message_that_arrives_twice_is_answered_once() {
+    let mut world = World::pair();
+    world.network.latency = millis(300);
+    let wrong = SocketAddr::new(outer(B).ip(), outer(B).port() + 1);
+    set_places(&mut world, &[outer(B), wrong]);
+    world.with(A, |device, now| device.initiate(&public_key(B), now));
+    world.run(secs(3));
+    assert_eq!(world.sent_by(B, RESPONSE).len(), 1);
+    assert_eq!(endpoint_of_b(&world), outer(B));
+}
+
+#[test]
+fn an_initiation_goes_to_eight_ports_of_a_range() {
+    let mut world = World::pair();
+    let first = SocketAddr::new(outer(B).ip(), 7000);
+    // Nobody is there.
+    let place = Place::new(first, 7999);
+    world.with(A, |device, now| {
+        device.set_places(&public_key(B), &[place], now);
+        device.initiate(&public_key(B), now);
+    });
+    world.run(secs(4));
+    let ports: Vec<u16> = initiations(&world).iter().map(SocketAddr::port).collect();
+    assert_eq!(ports.len(), 8, "one and its copies");
+    assert!(ports.iter().all(|port| (7000..=7999).contains(port)));
+    let mut different = ports.clone();
+    different.sort_unstable();
+    different.dedup();
+    assert!(different.len() > 6, "{ports:?}");
+}
+
+/// A reload leads a peer elsewhere while there is a session: it is looked for there at once.
+#[test]
+fn a_peer_that_is_said_to_be_elsewhere_is_looked_for_at_all_the_new_places() {
+    let mut world = World::connected();
+    world.run(secs(10));
+    let before = initiations(&world).len();
+    set_places(&mut world, &[nobody(1), nobody(2)]);
+    world.with(A, |device, now| device.initiate(&public_key(B), now));
+    world.run(millis(900));
+    assert_eq!(initiations(&world)[before..], [nobody(1), nobody(2)]);
 }

@@ -58,9 +58,21 @@ macro_rules! declared {
             example: "\"203.0.113.1:9000\"",
             reload: Reload::Live,
             in_comments: true,
-            same: |old, new| each(old, new, |old, new| old.endpoint == new.endpoint),
-            english: "Where it is, `HOST:PORT`. A name is looked up, and again when nobody answers.",
-            spanish: "Dónde está, `HOST:PUERTO`. Un nombre se resuelve, y otra vez cuando nadie responde.",
+            same: same_endpoints,
+            english: "Where it is, `HOST:PORT`. A name is looked up, and again when nobody answers. `HOST:FIRST-LAST` is a range of ports, of which each handshake tries others until one answers; without a port, it is that of `hop.port_range`.",
+            spanish: "Dónde está, `HOST:PUERTO`. Un nombre se resuelve, y otra vez cuando nadie responde. `HOST:PRIMERO-ÚLTIMO` es un intervalo de puertos, de los que se prueban varios hasta que uno responda; sin puerto, vale el de `hop.port_range`.",
+        }
+        ENDPOINTS {
+            name: "endpoints",
+            also: &["remotes", "hosts", "servers"],
+            kind: Kind::List,
+            default: "[]",
+            example: "[\"hub.example.net:9000\", \"203.0.113.9:4096-8191\"]",
+            reload: Reload::Live,
+            in_comments: true,
+            same: same_endpoints,
+            english: "Several of them in place of `endpoint`, the preferred one first. A first handshake tries one after the other, a quarter of a second apart, and the one that answers first is used.",
+            spanish: "Varios en lugar de `endpoint`, el preferido primero. El primer saludo los prueba uno tras otro, cada cuarto de segundo, y se usa el que responda antes.",
         }
         ALLOWED_IPS {
             name: "allowed_ips",

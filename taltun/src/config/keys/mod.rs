@@ -8,6 +8,7 @@
 pub mod accel;
 pub mod dataplane;
 pub mod dns_routes;
+pub mod hop;
 pub mod interface;
 pub mod metrics;
 pub mod nat;
@@ -70,6 +71,8 @@ pub enum Kind {
     Switch,
     /// A whole number from the first to the second.
     Number(u32, u32),
+    /// A list of two whole numbers from the first to the second, the smaller one first.
+    Range(u32, u32),
     /// One of these texts.
     OneOf(&'static [&'static str]),
 }
@@ -202,6 +205,15 @@ pub static METRICS: Section = Section {
               para encenderlo.",
 };
 
+/// `[hop]`
+pub static HOP: Section = Section {
+    name: "hop",
+    header: "[hop]",
+    keys: hop::KEYS,
+    english: "A range of ports that a hub is reached at: see [Hop](hop.md).",
+    spanish: "Un intervalo de puertos en los que se alcanza un concentrador: véase [Saltos](hop.md).",
+};
+
 /// `[[peers]]`
 pub static PEERS: Section = Section {
     name: "peers",
@@ -239,6 +251,7 @@ pub static SECTIONS: &[&Section] = &[
     &DNS_ROUTES,
     &UDPGW,
     &METRICS,
+    &HOP,
     &PEERS,
     &ACCEL,
     &DATAPLANE,
@@ -273,10 +286,10 @@ impl Key {
         format!("{}.{}", self.section, self.name)
     }
 
-    /// The numbers that it takes: none, if it isn't one.
+    /// The numbers that it takes: none, if it takes none.
     pub(super) fn range(&self) -> RangeInclusive<u32> {
         match self.kind {
-            Kind::Number(least, most) => least..=most,
+            Kind::Number(least, most) | Kind::Range(least, most) => least..=most,
             _ => RangeInclusive::new(1, 0),
         }
     }

@@ -5,6 +5,12 @@ use crate::config::{Config, Peer};
 
 crate::config::declared::peers::declared! { keys! {} }
 
+fn same_endpoints(old: &Config, new: &Config) -> bool {
+    each(old, new, |old, new| {
+        old.endpoint == new.endpoint && old.endpoints == new.endpoints
+    })
+}
+
 /// Compares the peers one by one, in the order of the files.
 fn each(old: &Config, new: &Config, same: fn(&Peer, &Peer) -> bool) -> bool {
     old.peers.len() == new.peers.len()

@@ -8,6 +8,7 @@ const TOGETHER: &[(&str, &str)] = &[
     ("interface.private_key", "interface.private_key_file"),
     // Its own address is always allowed.
     ("peers.vip", "peers.allowed_ips"),
+    ("peers.endpoint", "peers.endpoints"),
 ];
 
 fn read_with(key: &'static Key, value: &str) -> Result<super::Config, String> {
@@ -119,6 +120,15 @@ fn a_value_of_another_kind_is_refused_by_the_name_of_the_key() {
                 assert!(a_text.is_array(), "{name}");
                 &["1", "true", "\"text\""]
             }
+            Kind::Range(..) => &[
+                "1",
+                "true",
+                "\"text\"",
+                "[1]",
+                "[1, 2, 3]",
+                "[2, 1]",
+                "[1, \"2\"]",
+            ],
             Kind::Switch => &["1", "\"true\"", "[true]"],
             Kind::Number(..) => &["true", "\"1\"", "[1]", "1.5"],
         };

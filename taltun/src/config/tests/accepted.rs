@@ -127,6 +127,42 @@ fn endpoints_are_v4_v6_or_names() {
 }
 
 #[test]
+fn endpoints_may_be_several_and_have_several_ports() {
+    let ranged = |key: &str| {
+        let text = with_peer(&format!("vip = \"10.0.0.2\"\n{key}"));
+        let config = config(&format!("{text}[hop]\nport_range = [4096, 8191]\n"));
+        let peer = &config.peers[0];
+        assert_eq!(peer.endpoint.as_ref(), peer.all_endpoints().next());
+        let endpoints = peer.endpoints.iter().map(|endpoint| {
+            let first = match &endpoint.first {
+                Endpoint::Address(address) => address.to_string(),
+                Endpoint::Name(host, port) => format!("{host}:{port}"),
+            };
+            format!("{first}-{}", endpoint.last_port)
+        });
+        endpoints.collect::<Vec<_>>().join(" ")
+    };
+    for (key, expected) in [
+        ("endpoint = \"192.0.2.1:7\"", ""),
+        ("endpoints = [\"192.0.2.1:7\"]", ""),
+        ("endpoint = \"192.0.2.1:7-7\"", ""),
+        ("endpoint = \"192.0.2.1:7-9\"", "192.0.2.1:7-9"),
+        ("endpoint = \"192.0.2.1:1-65535\"", "192.0.2.1:1-65535"),
+        ("endpoint = \"192.0.2.1\"", "192.0.2.1:4096-8191"),
+        ("endpoint = \"2001:db8::1\"", "[2001:db8::1]:4096-8191"),
+        ("endpoint = \"[2001:db8::1]\"", "[2001:db8::1]:4096-8191"),
+        ("endpoint = \"[2001:db8::1]:7-8\"", "[2001:db8::1]:7-8"),
+        ("endpoint = \"a.example\"", "a.example:4096-8191"),
+        (
+            "endpoints = [\"a.example:7\", \"b.example\", \"192.0.2.1:8-9\"]",
+            "a.example:7-7 b.example:4096-8191 192.0.2.1:8-9",
+        ),
+    ] {
+        assert_eq!(ranged(key), expected, "{key}");
+    }
+}
+
+#[test]
 fn local_addr_may_be_a_port_alone_as_in_go() {
     let config = config(&interface("local_addr = \":51820\""));
     assert_eq!(config.interface.local_addr, "[::]:51820".parse().unwrap());

@@ -367,6 +367,39 @@ fn an_endpoint_must_be_somewhere() {
 }
 
 #[test]
+fn ports_of_a_range_are_some() {
+    refused(
+        &with_peer("endpoint = \"192.0.2.1:9-7\""),
+        "hub.toml:6: peers.endpoint: the ports 9-7 are none; write the smaller one first",
+    );
+    for ports in ["0-7", "7-", "-7", "7-65536", "7-8-9", "7 - 8"] {
+        refused(
+            &with_peer(&format!("endpoints = [\"192.0.2.1:{ports}\"]")),
+            "hub.toml:6: peers.endpoints: expected HOST:PORT such as",
+        );
+    }
+    refused(
+        &with_peer("endpoint = \"hub.example\""),
+        "hub.toml:6: peers.endpoint: expected HOST:PORT such as \"203.0.113.1:9000\", \
+         \"[2001:db8::1]:9000\" or \"hub.example.org:9000\", found \"hub.example\"; without a port \
+         it needs the port_range of [hop]",
+    );
+    // Unbracketed, nobody knows where the address ends.
+    refused(
+        &with_peer("endpoint = \"2001:db8::1:7-9\""),
+        "hub.toml:6: peers.endpoint: expected HOST:PORT such as",
+    );
+}
+
+#[test]
+fn an_endpoint_and_several_are_too_many() {
+    refused(
+        &with_peer("endpoint = \"192.0.2.1:7\"\nendpoints = [\"192.0.2.1:8\"]"),
+        "hub.toml:7: peers.endpoints: endpoint is given too; keep one of the two",
+    );
+}
+
+#[test]
 fn a_keepalive_has_bounds() {
     for seconds in ["-1", "65536", "\"25\"", "99999999999999999999"] {
         refused(

@@ -40,6 +40,7 @@ fn means(file: &str, config: &Config) -> bool {
         was.public_key == is.public_key
             && was.preshared_key == is.preshared_key
             && was.endpoint == is.endpoint
+            && was.endpoints == is.endpoints
             && was.allowed_ips.len() == is.allowed_ips.len()
             && was.persistent_keepalive == is.persistent_keepalive
     };
@@ -171,7 +172,8 @@ impl Export<'_> {
                 let key = peer.preshared_key.to_base64();
                 self.write(&format!("PresharedKey = {}", *key));
             }
-            "endpoint" => match &peer.endpoint {
+            // What has several ports has no line of wg-quick's.
+            "endpoint" if peer.endpoints.is_empty() => match &peer.endpoint {
                 Some(Endpoint::Address(address)) => self.write(&format!("Endpoint = {address}")),
                 Some(Endpoint::Name(name, port)) => {
                     self.write(&format!("Endpoint = {name}:{port}"));

@@ -213,9 +213,10 @@ impl Reload<'_> {
     fn endpoints(&self, new: &[config::Peer]) -> Vec<IpAddr> {
         let live = self.device.peers().filter_map(|peer| peer.endpoint());
         let live = live.map(|endpoint| endpoint.remote.ip().to_canonical());
-        let said = new.iter().filter_map(|peer| match peer.endpoint {
-            Some(config::Endpoint::Address(address)) => Some(address.ip()),
-            _ => None,
+        let said = new.iter().flat_map(config::Peer::all_endpoints);
+        let said = said.filter_map(|endpoint| match endpoint {
+            config::Endpoint::Address(address) => Some(address.ip()),
+            config::Endpoint::Name(..) => None,
         });
         live.chain(said).collect()
     }

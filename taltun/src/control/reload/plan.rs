@@ -203,7 +203,7 @@ pub(super) fn plan(
 fn difference(old: &config::Peer, new: &config::Peer) -> Change {
     Change {
         name: old.name != new.name,
-        endpoint: old.endpoint != new.endpoint,
+        endpoint: old.endpoint != new.endpoint || old.endpoints != new.endpoints,
         allowed_ips: old.allowed_ips != new.allowed_ips
             && sorted(&old.allowed_ips) != sorted(&new.allowed_ips),
         preshared_key: old.preshared_key != new.preshared_key,
@@ -214,7 +214,8 @@ fn difference(old: &config::Peer, new: &config::Peer) -> Change {
 /// Makes a changed peer as configured, touching only what differs; the device knows no names.
 pub(super) fn apply(device: &mut Device, peer: &config::Peer, change: &Change, now: Time) {
     let key = &peer.public_key;
-    if change.endpoint {
+    // Of several places the peer may be at one: who speaks to it next says which there are.
+    if change.endpoint && peer.endpoints.is_empty() {
         device.set_endpoint(key, literal_endpoint(peer));
     }
     if change.allowed_ips {

@@ -118,6 +118,7 @@ fn many(peers: usize) -> Config {
                 preshared_key: crate::crypto::PresharedKey::default(),
                 vip: vec![vip],
                 endpoint: None,
+                endpoints: Vec::new(),
                 allowed_ips: vec![vip.into()],
                 persistent_keepalive: None,
             }
