@@ -39,6 +39,18 @@ impl Check {
             output::warn(&format!("{}: {unopened}", self.config.display()));
         }
         let gateway = gateway.map(control::gateway_limits);
+        let wanted = gateway.as_ref().map_or(0, control::gateway_files);
+        // Of this process alone, which ends.
+        let possible = taltun_udpgw::raise_file_limit(wanted);
+        if possible < wanted {
+            output::warn(&format!(
+                "{}: udpgw: all clients with all connections need {wanted} open files, and here a \
+                 process may have {possible}; under such a limit the tunnel doesn't start. Lower \
+                 max_clients or max_connections_for_client, or raise the limit (LimitNOFILE=, \
+                 ulimit -Hn)",
+                self.config.display()
+            ));
+        }
         if let Some(small) = gateway.and_then(|it| super::udpgw::small_buffers(&it)) {
             output::warn(&format!("{}: udpgw: {small}", self.config.display()));
         }
@@ -67,7 +79,7 @@ fn describe(config: &Config, text: &mut String) {
             "  udpgw:      {}; at most {}, {} open files",
             listen.join(", "),
             super::udpgw::limits(&options),
-            super::human::count(options.files() as u64)
+            super::human::count(control::gateway_files(&options) as u64)
         );
     }
     if let Some(metrics) = &config.metrics {

@@ -3,18 +3,21 @@
 mod values;
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use ipnet::IpNet;
-use taltun_udpgw::{Buffers, Destinations, Listen, Options, Server, StartError, UDP_MTU, Watch};
+use taltun_udpgw::{
+    Buffers, Destinations, Listen, LocalPorts, Options, Server, StartError, UDP_MTU, Watch,
+    listens_twice,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::failure::Failure;
 use super::{human, logging, output};
-use values::{Addresses, Level, Logger};
+use values::{Level, Logger, Place};
 
 /// So many threads if nobody says, and no more than there are cores.
 const WORKERS: usize = 4;
@@ -41,7 +44,7 @@ port 7300.")]
 pub(super) struct Udpgw {
     /// Where clients connect to; can be given several times. A name is all of its addresses.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:53")]
-    listen_addr: Vec<Addresses>,
+    listen_addr: Vec<Place>,
 
     /// What to log: none, error, warning, info (notice), debug, or 0 to 5.
     #[arg(long, value_name = "LEVEL", default_value = "error")]
@@ -137,9 +140,17 @@ impl Udpgw {
             Logger::Stdout => logging::start_on_stdout(level),
         }
         let interval = some(self.stats_interval);
-        let mut options = self.options().map_err(Failure::Usage)?;
+        let mut options = self.options()?;
         let quiet = level == LevelFilter::OFF;
         options.file_limit = Some(taltun_udpgw::raise_file_limit(options.files()));
+        if options.served().0 == 0 {
+            return Err(Failure::Other(format!(
+                "at most {} files can be open, which leaves none for clients; raise the limit \
+                 (ulimit -Hn, LimitNOFILE=)",
+                options.file_limit.unwrap_or_default()
+            )));
+        }
+        try_local(&options).map_err(Failure::Other)?;
         if !quiet {
             warn_of(&options);
         }
@@ -166,7 +177,7 @@ impl Udpgw {
         })
     }
 
-    fn options(self) -> Result<Options, String> {
+    fn options(self) -> Result<Options, Failure> {
         let size = |bytes: u32| (bytes > 0).then_some(bytes as usize);
         for (option, given, why) in [
             (
@@ -186,13 +197,14 @@ impl Udpgw {
             ),
         ] {
             if given {
-                return Err(format!("{option} isn't supported: {why}"));
+                let message = format!("{option} isn't supported: {why}");
+                return Err(Failure::Usage(message));
             }
         }
-        let listen = self.listen_addr.into_iter().flat_map(|Addresses(all)| all);
+        let listen = listen(&self.listen_addr)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Options {
-            listen: listen.map(Listen::from).collect(),
+            listen: listen.into_iter().map(Listen::from).collect(),
             max_clients: self.max_clients as usize,
             max_connections: self.max_connections_for_client as usize,
             client_timeout: some(self.client_timeout),
@@ -203,16 +215,14 @@ impl Udpgw {
             tcp_nodelay: !self.no_tcp_nodelay,
             keepalive: !self.no_keepalive,
             udp_mtu: self.udp_mtu as usize,
-            local: values::local_ports(
-                "--local-udp-addrs",
-                &self.local_udp_addrs,
-                IpAddr::is_ipv4,
-            )?,
+            local: values::local_ports("--local-udp-addrs", &self.local_udp_addrs, IpAddr::is_ipv4)
+                .map_err(Failure::Usage)?,
             local_ipv6: values::local_ports(
                 "--local-udp-ip6-addrs",
                 &self.local_udp_ip6_addrs,
                 IpAddr::is_ipv6,
-            )?,
+            )
+            .map_err(Failure::Usage)?,
             destinations: Destinations::new(self.allow, self.deny),
             workers: self
                 .workers
@@ -221,6 +231,43 @@ impl Udpgw {
             log_clients: true,
         })
     }
+}
+
+/// All addresses, each once: names may share some.
+fn listen(places: &[Place]) -> Result<Vec<SocketAddr>, Failure> {
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for place in places {
+        for address in place.addresses().map_err(Failure::Other)? {
+            if all.contains(&address) {
+                continue;
+            }
+            if let Some(other) = all.iter().find(|it| listens_twice(**it, address)) {
+                return Err(Failure::Usage(format!(
+                    "--listen-addr {other} and --listen-addr {address} are one place to listen; \
+                     keep one of them"
+                )));
+            }
+            all.push(address);
+        }
+    }
+    Ok(all)
+}
+
+/// Whether connections can have the local addresses that are asked for.
+fn try_local(options: &Options) -> Result<(), String> {
+    for (option, local) in [
+        ("--local-udp-addrs", options.local),
+        ("--local-udp-ip6-addrs", options.local_ipv6),
+    ] {
+        if let Some(LocalPorts { address, .. }) = local {
+            UdpSocket::bind((address, 0)).map_err(|error| {
+                format!(
+                    "{option}: cannot send from {address}: {error}; name an address of this host"
+                )
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// What clients can have and make the gateway and the kernel hold, at most.
@@ -255,6 +302,16 @@ fn warn_of(options: &Options) {
             output::warn(&format!(
                 "whoever reaches {address} can send UDP from this host; allow only your own \
                  clients by a firewall, or listen on 127.0.0.1"
+            ));
+        }
+    }
+    for (option, local) in [
+        ("--local-udp-addrs", options.local),
+        ("--local-udp-ip6-addrs", options.local_ipv6),
+    ] {
+        if local.is_some_and(|local| local.address.is_loopback()) {
+            output::warn(&format!(
+                "{option}: from a loopback address only this host itself is reached"
             ));
         }
     }
@@ -338,7 +395,8 @@ mod tests {
 
     fn options(line: &str) -> Result<Options, String> {
         let line = Line::try_parse_from(line.split_ascii_whitespace());
-        line.map_err(|error| error.to_string())?.udpgw.options()
+        let line = line.map_err(|error| error.to_string())?;
+        line.udpgw.options().map_err(|error| format!("{error:?}"))
     }
 
     #[test]
@@ -406,6 +464,37 @@ mod tests {
             assert!(listen.address.ip().is_loopback());
             assert_eq!(listen.address.port(), 7300);
         }
+    }
+
+    #[test]
+    fn an_address_twice_is_one_and_one_within_the_other_is_refused() {
+        let found = options("udpgw --listen-addr 127.0.0.1:7300 --listen-addr 127.0.0.1:7300");
+        assert_eq!(found.unwrap().listen.len(), 1);
+        let told = options("udpgw --listen-addr 0.0.0.0:7300 --listen-addr 127.0.0.1:7300");
+        let told = told.unwrap_err();
+        assert!(
+            told.starts_with("Usage") && told.contains("are one place to listen"),
+            "{told}"
+        );
+        let told = options("udpgw --listen-addr 127.0.0.1:7300,127.0.0.1:7301").unwrap_err();
+        assert!(told.contains("once for each"), "{told}");
+    }
+
+    #[test]
+    fn what_may_be_right_later_is_no_wrong_usage() {
+        let told = options("udpgw --listen-addr nobody.invalid:7300").unwrap_err();
+        assert!(
+            told.starts_with("Other") && told.contains("write the address in place of the name"),
+            "{told}"
+        );
+        // 192.0.2.0/24 is nobody's.
+        let local = |line: &str| try_local(&options(line).unwrap());
+        let told = local("udpgw --local-udp-addrs 192.0.2.1:3000 10").unwrap_err();
+        assert!(
+            told.starts_with("--local-udp-addrs: cannot send from 192.0.2.1: "),
+            "{told}"
+        );
+        assert!(local("udpgw --local-udp-addrs 127.0.0.1:3000 10").is_ok());
     }
 
     #[test]

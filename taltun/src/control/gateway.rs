@@ -204,7 +204,7 @@ impl Running {
     /// Listens, and starts the threads. They serve nobody until an earlier gateway, if there is
     /// one, has ended all of its clients, so both never have files open at the same time.
     fn start(options: Options, earlier: Option<&mut Self>) -> Result<Self, String> {
-        let wanted = options.files() + OTHER_FILES;
+        let wanted = files(&options);
         let possible = taltun_udpgw::raise_file_limit(wanted);
         if possible < wanted {
             return Err(format!(
@@ -270,6 +270,11 @@ fn serve(
         server.run(stop, closed).await
     });
     outcome.err().map(|error| error.to_string())
+}
+
+/// How many files a hub has to be able to open for that.
+pub(crate) fn files(options: &Options) -> usize {
+    options.files() + OTHER_FILES
 }
 
 /// What `allow` seems to open and doesn't: addresses of this host itself.

@@ -53,7 +53,9 @@ mod words;
 
 pub use client::call;
 pub use error::ControlError;
-pub(crate) use gateway::{limits as gateway_limits, unopened as unopened_by_gateway};
+pub(crate) use gateway::{
+    files as gateway_files, limits as gateway_limits, unopened as unopened_by_gateway,
+};
 pub use left_switches::left_switches;
 pub use origin::{Origin, TunnelKind};
 pub use request::{Call, Request};

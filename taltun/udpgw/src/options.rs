@@ -108,7 +108,8 @@ impl Options {
     pub fn memory_bound(&self) -> usize {
         const PER_CONNECTION: usize = 2048;
         const PER_CLIENT: usize = crate::codec::MAX_FRAME + QUEUE + 4096;
-        self.max_clients * (PER_CLIENT + self.connections() * PER_CONNECTION)
+        let (clients, connections) = self.served();
+        clients * PER_CLIENT + connections * PER_CONNECTION
     }
 
     /// How many files can be open at the same time.
@@ -157,5 +158,6 @@ mod tests {
         assert_eq!(options(Some(own + 5000)).served(), (1000, 4000));
         assert_eq!(options(Some(own + 1000)).served(), (500, 500));
         assert_eq!(options(Some(7)).served(), (0, 0));
+        assert_eq!(options(Some(7)).memory_bound(), 0);
     }
 }

@@ -62,27 +62,48 @@ impl FromStr for Logger {
 
 /// Where to listen: an address and a port, or a name that has addresses.
 #[derive(Debug, Clone)]
-pub(super) struct Addresses(pub(super) Vec<SocketAddr>);
+pub(super) enum Place {
+    Address(SocketAddr),
+    Name(String),
+}
 
-impl FromStr for Addresses {
+impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let address = address(text);
         let is_name = text.rsplit_once(':').is_some_and(|(name, port)| {
-            !name.is_empty() && !name.contains([':', '[']) && port.parse::<u16>().is_ok()
+            !name.is_empty() && !name.contains([':', '[', ',']) && port.parse::<u16>().is_ok()
         });
-        if address.is_ok() || !is_name {
-            return address.map(|address| Self(vec![address]));
+        match address {
+            Ok(address) => Ok(Self::Address(address)),
+            Err(_) if is_name => Ok(Self::Name(text.to_owned())),
+            Err(error) if text.contains(',') => {
+                Err(format!("{error}; give the option once for each"))
+            }
+            Err(error) => Err(error),
         }
-        let found = text.to_socket_addrs();
-        let mut found: Vec<SocketAddr> = found.map_err(|error| error.to_string())?.collect();
-        found.sort_unstable();
-        found.dedup();
+    }
+}
+
+impl Place {
+    /// Its addresses. A name may have some later, as when a name server isn't up yet.
+    pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
+        let name = match self {
+            Self::Address(address) => return Ok(vec![*address]),
+            Self::Name(name) => name,
+        };
+        let found = name.to_socket_addrs().map(Iterator::collect);
+        let found: Vec<SocketAddr> = found.map_err(|error| {
+            format!(
+                "--listen-addr {name}: {error}; write the address in place of the name, which \
+                 needs nobody to look it up"
+            )
+        })?;
         if found.is_empty() {
-            return Err("the name has no address".into());
+            return Err(format!("--listen-addr {name}: the name has no address"));
         }
-        Ok(Self(found))
+        Ok(found)
     }
 }
 
@@ -151,10 +172,15 @@ pub(super) fn local_ports(
         return Err(format!("{option} {first}: expected {expected}; {other}"));
     }
     let room = u32::from(u16::MAX) + 1 - u32::from(parsed.port());
+    if parsed.port() == 0 {
+        return Err(format!(
+            "{option} {first}: expected a first port from 1 to 65535"
+        ));
+    }
     let count = count.parse::<u16>().ok();
-    let count = count.filter(|count| *count > 0 && u32::from(*count) <= room && parsed.port() > 0);
+    let count = count.filter(|count| *count > 0 && u32::from(*count) <= room);
     let count = count.ok_or_else(|| {
-        format!("{option} {first}: expected how many ports from there, none above 65535")
+        format!("{option} {first}: expected a count from 1 to {room}: the last port is 65535")
     })?;
     Ok(Some(LocalPorts {
         address: parsed.ip(),
