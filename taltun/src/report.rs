@@ -54,6 +54,9 @@ pub struct Status {
     pub aead: Aead,
     /// Seconds since the start.
     pub uptime_seconds: u64,
+    /// When that was, by the clock of that moment.
+    #[serde(default)]
+    pub started_at: UnixTime,
     /// Routes of others that lead out of a full tunnel, as they are more specific than its own
     /// (at most 64).
     #[serde(default)]

@@ -243,7 +243,9 @@ fn reloads() -> Result<()> {
     ensure!(fs::metadata(&path)?.permissions().mode() & 0o777 == 0o666);
     ensure!(hub.reload("")? == "reloaded: metrics off\n");
     ensure!(!path.exists());
-    ensure!(hub.process().is_err(), "its process is left");
+    eventually("its process has ended", LIMIT, || {
+        Ok(hub.process().is_err())
+    })?;
     hub.node.stop(Signal::Terminate)
 }
 
@@ -254,7 +256,7 @@ fn heals() -> Result<()> {
     send_signal(first, Signal::Kill)?;
     eventually("status tells it", LIMIT, || {
         let status = hub.node.tell(&["status"])?;
-        Ok(status.contains("metrics:          127.0.0.1:9586: don't answer"))
+        Ok(status.contains("metrics:          127.0.0.1:9586: doesn't answer"))
     })?;
     eventually("it is back", LIMIT, || Ok(hub.process().is_ok()))?;
     // Who came meanwhile waited in the kernel's queue.

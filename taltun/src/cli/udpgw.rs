@@ -112,7 +112,7 @@ pub(super) struct Udpgw {
     unique_local_ports: bool,
 
     /// Clients may send to these networks, too, with commas between them or several times.
-    #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = values::network)]
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = values::destination)]
     allow: Vec<IpNet>,
 
     /// Clients may not send to these networks.
@@ -523,6 +523,8 @@ mod tests {
             "--local-udp-addrs [2001:db8::1]:4000 2",
             "--local-udp-addrs 192.0.2.1:4000 0",
             "--allow 10.0.0.0/33",
+            "--allow 0.0.0.0",
+            "--allow ::/128",
         ] {
             assert!(options(&format!("udpgw {line}")).is_err(), "{line}");
         }

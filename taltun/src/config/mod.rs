@@ -56,7 +56,7 @@ pub use overrides::Overrides;
 pub use rules::OWN_ENDPOINT;
 pub(crate) use suggest::nearest;
 pub use udpgw::Udpgw;
-pub(crate) use values::{interface_name, network};
+pub(crate) use values::{interface_name, network, not_unspecified};
 pub(crate) use words::Words;
 
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};

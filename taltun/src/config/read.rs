@@ -312,7 +312,11 @@ fn udpgw(section: &Section, warnings: &mut Vec<String>) -> Result<UdpgwDraft, Co
              leave out [udpgw]",
         ));
     }
-    let allow = plain(networks(section.value(&udpgw::ALLOW)?.list()?, warnings)?);
+    let allow = networks(section.value(&udpgw::ALLOW)?.list()?, warnings)?;
+    for Written { value, spot } in &allow {
+        values::not_unspecified(*value).map_err(|reason| spot.error(reason))?;
+    }
+    let allow = plain(allow);
     let deny = plain(networks(section.value(&udpgw::DENY)?.list()?, warnings)?);
     let rest = declared::udpgw::declared! { read! { section, udpgw, Udpgw {
         listen: Vec::new(), allow, deny,

@@ -308,8 +308,18 @@ fn warn_of_allow(gateway: &Udpgw, draft: &Draft, warnings: &mut Vec<String>) {
         .filter(|net| !taltun_udpgw::is_everywhere(net.addr(), net.prefix_len()))
         .collect();
     for allow in &gateway.allow {
-        let wider = |net: &&IpNet| allow != *net && allow.contains(*net);
-        if let Some(inner) = tunnel.iter().find(wider) {
+        // What counts for an address is the widest network of the tunnel that it is in.
+        let widest = |net: &IpNet| {
+            tunnel
+                .iter()
+                .filter(|it| it.contains(net))
+                .map(IpNet::prefix_len)
+                .min()
+        };
+        let stays_closed = |net: &&IpNet| {
+            allow.contains(*net) && widest(net).is_some_and(|widest| allow.prefix_len() < widest)
+        };
+        if let Some(inner) = tunnel.iter().find(stays_closed) {
             warnings.push(format!(
                 "udpgw.allow: {allow} doesn't let clients into the tunnel, to {inner}; name a \
                  network within that if they may send there"

@@ -239,6 +239,18 @@ pub(super) fn udpgw_listen(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// A network that a gateway may send to: 0.0.0.0 alone is no place, and meant as everywhere.
+pub(crate) fn not_unspecified(net: IpNet) -> Result<(), String> {
+    if net.addr().is_unspecified() && net.prefix_len() == net.max_prefix_len() {
+        let addr = net.addr();
+        Err(format!(
+            "{addr} is no address to send to; write {addr}/0 for everywhere"
+        ))
+    } else {
+        Ok(())
+    }
+}
+
 /// Where scrapers connect to: `ADDRESS:PORT`, or the path of a Unix socket.
 pub(super) fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
     if text.starts_with('/') {
@@ -255,7 +267,7 @@ pub(super) fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
     address.filter(usable).map(MetricsListen::Address).ok_or_else(|| {
         format!(
             "expected ADDRESS:PORT such as \"127.0.0.1:9586\" or \"[::1]:9586\", or a path such as \
-             \"/run/taltun-metrics.sock\", found {text:?}"
+             \"/run/taltun/metrics\", found {text:?}"
         )
     })
 }

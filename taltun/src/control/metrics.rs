@@ -1,11 +1,11 @@
 //! The metrics of `[metrics]`: opens the sockets, keeps the process that serves them alive, and
 //! answers what it asks.
 
-use std::fs::Permissions;
+use std::fs::{OpenOptions, Permissions};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -110,8 +110,10 @@ impl Metrics {
         let MetricsListen::Address(old) = running.settings.listen else {
             return Sockets::open(listen, interface, false);
         };
-        // For a moment both have the port, if one address covers the other.
-        let shared = old.port() == new.port();
+        // For a moment both have the port, if one address covers the other. Otherwise there is
+        // nobody to share it with but a stranger.
+        let covers = old.ip().is_unspecified() || new.ip().is_unspecified();
+        let shared = old.port() == new.port() && covers;
         let share = |shared| {
             for socket in running.sockets.iter() {
                 let _ = SockRef::from(socket).set_reuse_port(shared);
@@ -247,10 +249,8 @@ impl SocketFile {
     /// to say.
     fn bind(path: &Path) -> Result<(OwnedFd, Self), String> {
         listener::remove_stale(path).map_err(|error| error.to_string())?;
-        let bound = UnixListener::bind(path).and_then(|listener| {
-            std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
-            Ok((listener, identity(path)?))
-        });
+        let bound = UnixListener::bind(path)
+            .and_then(|listener| Ok((listener, let_everybody_connect(path)?)));
         let (listener, identity) = bound.map_err(|error| error.to_string())?;
         let path = path.to_owned();
         Ok((listener.into(), Self { path, identity }))
@@ -261,6 +261,22 @@ impl SocketFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Changes the mode of the socket that is there, and tells its identity. By a descriptor: by the
+/// path, who owns the directory could have put another file there meanwhile.
+fn let_everybody_connect(path: &Path) -> io::Result<(u64, u64)> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::other("somebody put another file there"));
+    }
+    let file = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::set_permissions(file, Permissions::from_mode(0o666))?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

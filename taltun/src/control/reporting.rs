@@ -39,6 +39,8 @@ const MOST_SOURCES: usize = 1024;
 pub(super) struct View<'a> {
     pub kind: TunnelKind,
     pub started: Time,
+    /// The same by the wall clock of that moment.
+    pub started_at: UnixTime,
     pub config: &'a Config,
     pub device: &'a Device,
     pub peers: &'a Peers,
@@ -93,6 +95,7 @@ impl View<'_> {
                 BackEnd::Portable => Aead::Portable,
             },
             uptime_seconds: now.since(self.started).as_secs(),
+            started_at: self.started_at,
             routes_around: self.routes_around(),
             names_around: self.names.map(RoutedNames::around).unwrap_or_default(),
             peers: peers.into_iter().map(|(_, status)| status).collect(),

@@ -18,8 +18,9 @@ use tokio::time::timeout;
 
 use super::seen::Answer;
 
-/// How long the tunnel may take. It is stuck if it takes longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the tunnel may take. It is stuck if it takes longer; a scraper hears of it before its
+/// own patience ends, which is ten seconds mostly.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// Most sockets that are handed over.
 const MOST_LISTENERS: usize = 4;
 /// The longest answer, bytes: a hundred thousand peers.

@@ -1,31 +1,141 @@
 //! Gives up every right that this process doesn't need, which is all of them: its sockets are
 //! open by then.
 
+use std::ffi::CStr;
 use std::io;
 
+use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid, getuid, setrlimit};
-use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_name,
+    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
 
 /// `nobody`, whose number is the same everywhere (systemd's UIDS-GIDS).
 const NOBODY: u32 = 65534;
 /// Open files: its sockets, and the scrapers'.
 const FILES: u64 = 128;
 
+/// The name that `ss` and `ps` show.
+const NAME: &CStr = c"taltun-metrics";
+
 /// From now on this thread, and each that it starts, may do no more than anybody. It must be the
 /// only one yet.
 pub(super) fn confine() -> io::Result<()> {
-    set_no_new_privs(true)?;
+    set_name(NAME)?;
     let files = Rlimit {
         current: Some(FILES),
         maximum: Some(FILES),
     };
     setrlimit(Resource::Nofile, files)?;
+    give_up_rights()
+}
+
+fn give_up_rights() -> io::Result<()> {
+    set_no_new_privs(true)?;
     if getuid().is_root() {
-        let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-        set_thread_groups(&[])?;
-        set_thread_res_gid(group, group, group)?;
-        // The capabilities go with this.
-        set_thread_res_uid(user, user, user)?;
+        become_nobody()?;
     }
+    // Those of a hub that runs without root, too, whose user this stays.
+    clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    let none = CapabilitySets {
+        effective: none,
+        permitted: none,
+        inheritable: none,
+    };
+    set_capabilities(None, none)?;
     Ok(())
+}
+
+/// Where root may not become another, as in some containers, it stays root without capabilities.
+fn become_nobody() -> io::Result<()> {
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    let became = set_thread_groups(&[])
+        .and_then(|()| set_thread_res_gid(group, group, group))
+        .and_then(|()| set_thread_res_uid(user, user, user));
+    match became {
+        Err(Errno::PERM) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::thread::{
+        configure_capability_in_ambient_set, set_keep_capabilities, set_thread_res_uid,
+    };
+
+    use super::*;
+
+    /// What a thread may do once it gave up its rights, having had those that `before` leaves.
+    fn left_after(before: fn() -> io::Result<()>) -> String {
+        let thread = std::thread::spawn(move || {
+            before()?;
+            give_up_rights()?;
+            std::fs::read_to_string("/proc/thread-self/status")
+        });
+        thread.join().unwrap().unwrap()
+    }
+
+    fn lacks_capabilities(status: &str) {
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            let line = format!("{set}:\t0000000000000000");
+            assert!(status.lines().any(|it| it == line), "{set} in {status}");
+        }
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    }
+
+    #[test]
+    fn root_becomes_nobody() {
+        let status = left_after(|| Ok(()));
+        lacks_capabilities(&status);
+        if getuid().is_root() {
+            assert!(
+                status.contains("Uid:\t65534\t65534\t65534\t65534"),
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_user_loses_the_capabilities_that_it_was_given() {
+        let status = left_after(|| {
+            if !getuid().is_root() {
+                return Ok(());
+            }
+            let user = Uid::from_raw(1234);
+            set_keep_capabilities(true)?;
+            set_thread_res_uid(user, user, user)?;
+            let some = CapabilitySet::NET_ADMIN;
+            let some = CapabilitySets {
+                effective: some,
+                permitted: some,
+                inheritable: some,
+            };
+            set_capabilities(None, some)?;
+            Ok(configure_capability_in_ambient_set(
+                CapabilitySet::NET_ADMIN,
+                true,
+            )?)
+        });
+        lacks_capabilities(&status);
+    }
+
+    #[test]
+    fn root_that_may_not_become_another_loses_its_capabilities_too() {
+        let status = left_after(|| {
+            if !getuid().is_root() {
+                return Ok(());
+            }
+            let some = CapabilitySet::NET_ADMIN;
+            let some = CapabilitySets {
+                effective: some,
+                permitted: some,
+                inheritable: some,
+            };
+            Ok(set_capabilities(None, some)?)
+        });
+        lacks_capabilities(&status);
+    }
 }

@@ -69,7 +69,7 @@ families! {
     Gauge "taltun_peers_with_session", "Peers whose last handshake is less than 180 s ago",
         |seen, to| to.add(&[], seen.status.peers.iter().filter(|peer| has_session(peer)).count() as f64);
     Gauge "taltun_start_time_seconds", "When the tunnel started, in Unix seconds",
-        |seen, to| to.add(&[], seen.status.timestamp.seconds() - seen.status.uptime_seconds as f64);
+        |seen, to| to.add(&[], seen.status.started_at.seconds());
     Gauge "taltun_info", "Always 1; the labels tell the version and how the tunnel works",
         |seen, to| info(seen, to);
     Counter "taltun_inner_packets",
@@ -152,11 +152,6 @@ families! {
         |seen, to| seen.status.udpgw.iter().try_for_each(|it| to.add(&[], it.max_clients as f64));
     Gauge "taltun_udpgw_connections", "UDP connections of these clients",
         |seen, to| seen.status.udpgw.iter().try_for_each(|it| to.add(&[], it.connections as f64));
-    Counter "taltun_udpgw_counts", "What the UDP gateway counts, by the name of its counter",
-        |seen, to| {
-            let mut counters = seen.stats.udpgw.iter().flat_map(|it| &it.counters);
-            counters.try_for_each(|(name, count)| to.add(&[("counter", name)], *count))
-        };
 }
 
 /// The samples of one metric on their way out.
@@ -211,6 +206,24 @@ impl Collector for Exposed {
                 interface: &self.0.status.interface,
             };
             (family.of)(&self.0, &mut samples)?;
+        }
+        self.gateway_counters(&mut encoder)
+    }
+}
+
+impl Exposed {
+    /// The gateway's counters, whose names are its own: a metric each.
+    fn gateway_counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, count) in self.0.stats.udpgw.iter().flat_map(|it| &it.counters) {
+            let (name, help) = (
+                format!("taltun_udpgw_{name}"),
+                format!("{name} of the UDP gateway's counters"),
+            );
+            let mut samples = Samples {
+                encoder: encoder.encode_descriptor(&name, &help, None, MetricType::Counter)?,
+                interface: &self.0.status.interface,
+            };
+            samples.add(&[], *count)?;
         }
         Ok(())
     }
@@ -355,6 +368,8 @@ mod tests {
             format!("wireguard_sent_bytes_total{PEER} 1099511627776"),
             format!("wireguard_latest_handshake_seconds{PEER} 1795909550.0"),
             "taltun_drops_total{interface=\"hub\",reason=\"mac1\"} 0".into(),
+            "taltun_start_time_seconds{interface=\"hub\"} 1795909552.125".into(),
+            "taltun_udpgw_to_udp_total{interface=\"hub\"} 1".into(),
         ] {
             assert!(classic.lines().any(|it| it == line), "{line} in {classic}");
             assert!(open.lines().any(|it| it == line), "{line} in {open}");
@@ -395,8 +410,12 @@ mod tests {
                 .filter(|line| metrics.iter().any(|it| line.starts_with(it)))
                 .count()
         };
-        assert_eq!(rows(&english), FAMILIES.len());
-        assert_eq!(rows(&spanish), FAMILIES.len());
+        // The last row is that of the gateway's counters.
+        let all = FAMILIES.len() + 1;
+        assert_eq!((rows(&english), rows(&spanish)), (all, all));
+        for page in [english, spanish] {
+            assert!(page.contains("| `taltun_udpgw_COUNTER_total` |"), "{page}");
+        }
     }
 
     /// As its samples have it.

@@ -228,6 +228,7 @@ fn status(full: bool) -> Status {
         mtu: 1420,
         aead: Aead::Ring,
         uptime_seconds: 5,
+        started_at: now(),
         routes_around: vec![RouteAround {
             net: net(),
             interface: "eth0".to_owned(),

@@ -146,6 +146,10 @@ impl Destinations {
     }
 
     fn judge_plain(&self, ip: IpAddr) -> Verdict {
+        // The kernel takes it for this host.
+        if ip.is_unspecified() {
+            return Verdict::Denied;
+        }
         let longest = |rules: &[IpNet]| {
             let matching = rules.iter().filter(|rule| rule.contains(&ip));
             matching.map(IpNet::prefix_len).max()
@@ -229,6 +233,17 @@ mod tests {
 
     fn nets(texts: &[&str]) -> Vec<IpNet> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn no_rule_opens_what_the_kernel_takes_for_this_host() {
+        let rules = Destinations::new(
+            nets(&["0.0.0.0/32", "::/128", "0.0.0.0/0", "::/0"]),
+            Vec::new(),
+        );
+        for ip in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
+            assert_eq!(judge(&rules, ip), Verdict::Denied, "{ip}");
+        }
     }
 
     #[test]

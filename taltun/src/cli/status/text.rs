@@ -54,7 +54,7 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     }
     if let Some(metrics) = &status.metrics {
         let told = match &metrics.ended {
-            Some(reason) => format!("{}: don't answer: {reason}", metrics.listen),
+            Some(reason) => format!("{}: doesn't answer: {reason}", metrics.listen),
             None => metrics.listen.clone(),
         };
         line(&mut text, "metrics", &told);
@@ -265,6 +265,7 @@ pub(super) mod tests {
             mtu: 1420,
             aead: Aead::Ring,
             uptime_seconds: 125,
+            started_at: UnixTime::default(),
             routes_around: vec![crate::report::RouteAround {
                 net: "198.51.100.0/24".parse().unwrap(),
                 interface: "eth0".into(),

@@ -113,6 +113,13 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| expected.into())
 }
 
+/// A network that clients may send to.
+pub(super) fn destination(text: &str) -> Result<IpNet, String> {
+    let net = network(text)?;
+    crate::config::not_unspecified(net)?;
+    Ok(net)
+}
+
 /// A whole number within limits.
 pub(super) fn number(
     least: u32,

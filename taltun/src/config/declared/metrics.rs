@@ -11,8 +11,8 @@ macro_rules! declared {
             reload: Reload::Live,
             in_comments: true,
             same: |old, new| compare(old, new, |old, new| old.listen == new.listen),
-            english: "Where Prometheus connects to: an address and a port, or the path of a Unix socket. On one of our `vip`, only those who come through the tunnel can, and this machine.",
-            spanish: "Dónde se conecta Prometheus: una dirección y un puerto, o la ruta de un socket Unix. En una de nuestras `vip` solo pueden hacerlo los que llegan por el túnel, y esta máquina.",
+            english: "Where scrapers connect to: an address and a port, as Prometheus needs, or the path of a Unix socket. On one of our `vip`, only those who come through the tunnel can, and this machine.",
+            spanish: "Dónde se conecta quien las lee: una dirección y un puerto, como necesita Prometheus, o la ruta de un socket Unix. En una de nuestras `vip` solo pueden hacerlo los que llegan por el túnel, y esta máquina.",
         }
     } };
 }

@@ -34,6 +34,14 @@ fn a_gateway_that_cannot_be_is_refused() {
             "udpgw.allow: expected a network such as",
         ),
         (
+            "allow = [\"0.0.0.0\"]",
+            "udpgw.allow: 0.0.0.0 is no address to send to; write 0.0.0.0/0 for everywhere",
+        ),
+        (
+            "allow = [\"::/128\"]",
+            "udpgw.allow: :: is no address to send to; write ::/0 for everywhere",
+        ),
+        (
             "stats_interval = 60",
             "udpgw.stats_interval: unknown key; `taltun stats` shows the counters",
         ),
@@ -109,7 +117,7 @@ fn metrics_that_others_can_read_are_warned_of() {
         ("127.0.0.1:9586", false),
         ("[::1]:9586", false),
         ("10.0.0.1:9586", false),
-        ("/run/taltun-metrics.sock", false),
+        ("/run/taltun/metrics", false),
         ("0.0.0.0:9586", true),
         ("192.0.2.1:9586", true),
     ] {

@@ -135,6 +135,15 @@ fn networks_that_a_gateway_takes_for_something_else_are_a_warning() {
             .collect::<Vec<_>>()
     };
     let office = "\"192.168.77.0/24\"";
+    // The network of our vip has the peer in it, so a rule for that opens the peer as well.
+    let inside = "\"10.0.0.7/32\"";
+    for open in ["10.0.0.0/24", "10.0.0.0/25", "10.0.0.7/32"] {
+        assert!(
+            of_udpgw(inside, &format!("allow = [\"{open}\"]")).is_empty(),
+            "{open}"
+        );
+    }
+    assert_eq!(of_udpgw(inside, "allow = [\"10.0.0.0/23\"]").len(), 1);
     assert!(of_udpgw(office, "allow = [\"192.168.77.0/24\", \"172.16.0.0/12\"]").is_empty());
     let wider = of_udpgw(office, "allow = [\"192.168.0.0/16\"]");
     assert!(

@@ -50,6 +50,7 @@ use crate::protocol::device::{Device, Settings};
 use crate::protocol::randomness::{NoRandomness, Randomness};
 use crate::protocol::time::Time;
 use crate::protocol::tunnel::Tunnel;
+use crate::report::UnixTime;
 use crate::system::{Host, Kept};
 
 /// The controller's state.
@@ -91,6 +92,7 @@ pub(in crate::control) struct Engine {
     handshake_load: HandshakeLoad,
     clocks: Apart,
     started: Time,
+    started_at: UnixTime,
     /// How often peers' addresses are told, and how often all peers are looked at.
     telling_endpoints: Pace,
     looking: Pace,
@@ -186,6 +188,7 @@ impl Engine {
             handshake_load: HandshakeLoad::default(),
             clocks: Apart::new(clock::wall(), now),
             started: now,
+            started_at: UnixTime::at(clock::wall()),
             telling_endpoints: Pace::default(),
             looking: Pace::default(),
         })

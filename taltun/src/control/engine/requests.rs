@@ -89,6 +89,7 @@ impl Engine {
         View {
             kind: self.kind,
             started: self.started,
+            started_at: self.started_at,
             config: &self.config,
             device: &self.device,
             peers: &self.peers,
