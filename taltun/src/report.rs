@@ -24,6 +24,7 @@ pub use self::words::{
     XdpAttachment,
 };
 use crate::layer::Layer;
+use crate::protocol::messages::REJECT_AFTER_TIME;
 
 /// The version of the JSON. It goes up when a field goes away or means something else, and
 /// stays when one is added.
@@ -267,6 +268,14 @@ pub struct PeerStatus {
     /// What last kept it from a handshake; `None` once there is one.
     #[serde(default)]
     pub problem: Option<Problem>,
+}
+
+impl PeerStatus {
+    /// Whether its last handshake is so young that its session lives.
+    pub fn has_session(&self) -> bool {
+        let age = self.latest_handshake_seconds;
+        age.is_some_and(|age| age < REJECT_AFTER_TIME.as_secs_f64())
+    }
 }
 
 /// Why there is no handshake with a peer.

@@ -230,13 +230,17 @@ pub(super) fn local_addr(text: &str) -> Result<SocketAddr, String> {
 
 /// Where a UDP gateway listens: `ADDRESS:PORT`.
 pub(super) fn udpgw_listen(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse::<SocketAddr>().ok();
-    let usable = |at: &SocketAddr| at.port() != 0 && !at.ip().is_multicast();
-    address.filter(usable).ok_or_else(|| {
+    listen_address(text).ok_or_else(|| {
         format!(
             "expected ADDRESS:PORT such as \"127.0.0.1:7300\" or \"[::1]:7300\", found {text:?}"
         )
     })
+}
+
+/// An address and a port that a TCP socket can listen on.
+fn listen_address(text: &str) -> Option<SocketAddr> {
+    let address = text.parse::<SocketAddr>().ok();
+    address.filter(|at| at.port() != 0 && !at.ip().is_multicast())
 }
 
 /// A network that a gateway may send to: 0.0.0.0 alone is no place, and meant as everywhere.
@@ -262,9 +266,7 @@ pub(super) fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
             ))
         };
     }
-    let address = text.parse::<SocketAddr>().ok();
-    let usable = |at: &SocketAddr| at.port() != 0 && !at.ip().is_multicast();
-    address.filter(usable).map(MetricsListen::Address).ok_or_else(|| {
+    listen_address(text).map(MetricsListen::Address).ok_or_else(|| {
         format!(
             "expected ADDRESS:PORT such as \"127.0.0.1:9586\" or \"[::1]:9586\", or a path such as \
              \"/run/taltun/metrics\", found {text:?}"

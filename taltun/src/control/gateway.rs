@@ -5,7 +5,7 @@
 //! and not what lies behind the peers: an address that is a peer's at that moment, by whatever
 //! way it came to be, is refused unless the file allows it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -18,8 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::listen_advice::listen_advice;
-use super::{panics, words};
+use super::{listening, panics, words};
 use crate::config::{Interface, Udpgw};
 use crate::protocol::tunnel::Tunnel;
 use crate::report::{UdpgwStats, UdpgwStatus};
@@ -338,21 +337,16 @@ pub(crate) fn limits(settings: &Udpgw) -> Options {
     }
 }
 
-/// A vip is reached through the tunnel and from this machine, and by no other interface: the
-/// kernel answers for it on all of them.
 fn listen(settings: &Udpgw, interface: &Interface) -> Vec<Listen> {
-    let mut all = Vec::new();
-    for address in &settings.listen {
-        if interface.vip.iter().any(|vip| vip.addr() == address.ip()) {
-            all.extend([interface.tun_name.as_str(), "lo"].map(|name| Listen {
-                address: *address,
-                interface: Some(name.to_owned()),
-            }));
-        } else {
-            all.push((*address).into());
-        }
-    }
-    all
+    let on_each = |address: &SocketAddr| {
+        let address = *address;
+        let devices = listening::devices(address, interface).into_iter();
+        devices.map(move |name| Listen {
+            address,
+            interface: name.map(str::to_owned),
+        })
+    };
+    settings.listen.iter().flat_map(on_each).collect()
 }
 
 /// What is the tunnel's: the networks of our vips, and all that leads to a peer just then, but
@@ -374,13 +368,13 @@ fn explain(error: &StartError) -> String {
     let StartError::Listen { address, reason } = error else {
         return format!("udpgw: {error}");
     };
-    let advice = listen_advice(reason, *address);
+    let advice = listening::advice(reason, *address);
     format!("udpgw.listen: cannot listen on {address}: {reason}{advice}")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::config::{self, Config};

@@ -28,9 +28,6 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const LAST_LIMIT: Duration = Duration::from_secs(30);
 /// Commands that may wait. Beyond that something is stuck, and they are left out.
 const QUEUE: usize = 1024;
-/// How old the last handshake of a peer with a session is at most, seconds:
-/// `REJECT_AFTER_TIME` of the paper's section 6.1.
-const SESSION_SECONDS: f64 = 180.0;
 
 type Environment = Vec<(&'static str, String)>;
 
@@ -135,11 +132,7 @@ impl Hooks {
             return;
         }
         let mut gone = std::mem::take(&mut self.up);
-        let has_session = |peer: &PeerStatus| {
-            let age = peer.latest_handshake_seconds;
-            age.is_some_and(|age| age < SESSION_SECONDS)
-        };
-        for peer in peers().into_iter().filter(has_session) {
+        for peer in peers().into_iter().filter(PeerStatus::has_session) {
             let told = describe(&peer);
             if gone.remove(&peer.public_key).is_none() {
                 self.push("on_peer_up", commands, &commands.on_peer_up, &told);

@@ -20,11 +20,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use super::listen_advice::listen_advice;
-use super::listener;
 use super::request::{Call, Request};
 use super::response::Response;
 use super::runtime_dir;
+use super::{listener, listening};
 use crate::config::{Interface, Metrics as Settings, MetricsListen};
 use crate::metrics::{self, Answer, Seen};
 use crate::report::MetricsStatus;
@@ -104,23 +103,22 @@ impl Metrics {
     }
 
     fn open(&self, listen: &MetricsListen, interface: &Interface) -> Result<Sockets, String> {
-        let (MetricsListen::Address(new), Some(running)) = (listen, &self.running) else {
-            return Sockets::open(listen, interface, false);
-        };
-        let MetricsListen::Address(old) = running.settings.listen else {
-            return Sockets::open(listen, interface, false);
-        };
         // For a moment both have the port, if one address covers the other. Otherwise there is
         // nobody to share it with but a stranger.
-        let covers = old.ip().is_unspecified() || new.ip().is_unspecified();
-        let shared = old.port() == new.port() && covers;
+        let overlapping = self
+            .running
+            .as_ref()
+            .filter(|it| overlap(&it.settings.listen, listen));
+        let Some(running) = overlapping else {
+            return Sockets::open(listen, interface, false);
+        };
         let share = |shared| {
             for socket in running.sockets.iter() {
                 let _ = SockRef::from(socket).set_reuse_port(shared);
             }
         };
-        share(shared);
-        let sockets = Sockets::open(listen, interface, shared);
+        share(true);
+        let sockets = Sockets::open(listen, interface, true);
         share(false);
         sockets
     }
@@ -177,20 +175,13 @@ impl Sockets {
     fn open(listen: &MetricsListen, interface: &Interface, shared: bool) -> Result<Self, String> {
         match listen {
             MetricsListen::Address(address) => {
-                let tcp = |device| tcp(*address, device, shared);
-                let sockets = if interface.vip.iter().any(|vip| vip.addr() == address.ip()) {
-                    // Through the tunnel and from this host, and by no other interface: the kernel
-                    // answers for a vip on all of them.
-                    ["lo", &interface.tun_name]
-                        .map(Some)
-                        .into_iter()
-                        .map(tcp)
-                        .collect()
-                } else {
-                    tcp(None).map(|socket| vec![socket])
-                };
-                let sockets = sockets.map_err(|error: io::Error| {
-                    let advice = listen_advice(&error, *address);
+                let devices = listening::devices(*address, interface).into_iter();
+                let sockets = devices
+                    .map(|device| tcp(*address, device, shared))
+                    .collect();
+                let sockets: io::Result<Vec<OwnedFd>> = sockets;
+                let sockets = sockets.map_err(|error| {
+                    let advice = listening::advice(&error, *address);
                     format!("metrics.listen: cannot listen on {address}: {error}{advice}")
                 })?;
                 Ok(Self {
@@ -221,6 +212,15 @@ impl Sockets {
             }
         }
     }
+}
+
+/// Whether the kernel gives the second only to those who share it with the first.
+fn overlap(old: &MetricsListen, new: &MetricsListen) -> bool {
+    let (MetricsListen::Address(old), MetricsListen::Address(new)) = (old, new) else {
+        return false;
+    };
+    let covers = old.ip().is_unspecified() || new.ip().is_unspecified();
+    old.port() == new.port() && covers
 }
 
 /// `shared`: another socket may have the port, which is asked for that, too.

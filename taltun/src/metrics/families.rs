@@ -15,10 +15,6 @@ use super::seen::Seen;
 use crate::layer::Layer;
 use crate::report::{AfXdpStatus, PeerStatus};
 
-/// How old a handshake may be for its session to live, seconds: `REJECT_AFTER_TIME` of the
-/// paper's section 6.1.
-const SESSION_SECONDS: f64 = 180.0;
-
 /// A metric with all of its samples.
 pub(super) struct Family {
     /// Its name; a counter's samples have `_total` behind it.
@@ -67,7 +63,7 @@ families! {
     Gauge "taltun_peers", "Peers that there are",
         |seen, to| to.add(&[], seen.status.peers.len() as f64);
     Gauge "taltun_peers_with_session", "Peers whose last handshake is less than 180 s ago",
-        |seen, to| to.add(&[], seen.status.peers.iter().filter(|peer| has_session(peer)).count() as f64);
+        |seen, to| to.add(&[], seen.status.peers.iter().filter(|peer| peer.has_session()).count() as f64);
     Gauge "taltun_start_time_seconds", "When the tunnel started, in Unix seconds",
         |seen, to| to.add(&[], seen.status.started_at.seconds());
     Gauge "taltun_info", "Always 1; the labels tell the version and how the tunnel works",
@@ -268,11 +264,6 @@ fn allowed_ips(peer: &PeerStatus) -> String {
 fn handshake_at(seen: &Seen, peer: &PeerStatus) -> f64 {
     let ago = peer.latest_handshake_seconds;
     ago.map_or(0.0, |ago| (seen.status.timestamp.seconds() - ago).round())
-}
-
-fn has_session(peer: &PeerStatus) -> bool {
-    let ago = peer.latest_handshake_seconds;
-    ago.is_some_and(|ago| ago < SESSION_SECONDS)
 }
 
 fn info(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use aya::Ebpf;
 use aya::maps::HashMap;
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use libtest_mimic::Failed;
 use taltun_common::drops::DropReason;
 use taltun_common::maps::{Hopper, Settings};
@@ -15,7 +14,8 @@ use crate::frames::{
     unfinished, with_ports,
 };
 use crate::programs::{
-    PROGRAMS, XDP_DROP, XDP_PASS, counters, dropped, loaded, map, run, settings, write_settings,
+    PROGRAMS, XDP_DROP, XDP_PASS, counters, dropped, loaded, map, run, run_tc, settings,
+    write_settings,
 };
 use crate::shield::{in_thread, new_namespace, output};
 use crate::{NamedTest, Test};
@@ -380,24 +380,8 @@ fn used(ebpf: &mut Ebpf, ends: Ends) -> Result<Option<u16>, Failed> {
 
 /// What becomes of a packet that leaves; `segment` is the size of its segments.
 fn leaves(ebpf: &mut Ebpf, packet: &[u8], segment: u32) -> Result<Vec<u8>, Failed> {
-    let program: &mut SchedClassifier = ebpf
-        .program_mut(REPLY)
-        .ok_or("no such program")?
-        .try_into()?;
-    if program.fd().is_err() {
-        program.load()?;
-    }
-    // struct __sk_buff up to and with gso_size, the 45th word.
-    let mut context = [0; 46 * 4];
-    context[44 * 4..45 * 4].copy_from_slice(&segment.to_ne_bytes());
-    let mut out = vec![0; packet.len()];
-    let result = program.test_run(TestRunOptions {
-        data_in: Some(packet),
-        data_out: Some(&mut out),
-        ctx_in: Some(&context),
-        ..TestRunOptions::default()
-    })?;
+    let (verdict, out) = run_tc(ebpf, REPLY, packet, segment)?;
     // It goes on, whatever it is.
-    assert_eq!(result.return_value, u32::MAX);
+    assert_eq!(verdict, u32::MAX);
     Ok(out)
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, PerCpuArray, PerCpuHashMap, PerCpuValues};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::util::nr_cpus;
 use libtest_mimic::Failed;
 
@@ -153,6 +153,34 @@ pub fn run(ebpf: &mut Ebpf, program: &str, frame: &[u8]) -> Result<(u32, Vec<u8>
         ..TestRunOptions::default()
     })?;
     Ok((result.return_value, data_out))
+}
+
+/// Runs a packet through a TC program: what that decides, and the packet as it leaves. `segment` is
+/// what the kernel says of its segments' size.
+pub fn run_tc(
+    ebpf: &mut Ebpf,
+    program: &str,
+    packet: &[u8],
+    segment: u32,
+) -> Result<(u32, Vec<u8>), Failed> {
+    let program: &mut SchedClassifier = ebpf
+        .program_mut(program)
+        .ok_or("no such program")?
+        .try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    // struct __sk_buff up to and with gso_size, the 45th word.
+    let mut context = [0; 46 * 4];
+    context[44 * 4..45 * 4].copy_from_slice(&segment.to_ne_bytes());
+    let mut out = vec![0; packet.len()];
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(packet),
+        data_out: Some(&mut out),
+        ctx_in: Some(&context),
+        ..TestRunOptions::default()
+    })?;
+    Ok((result.return_value, out))
 }
 
 /// How often this reason was counted.

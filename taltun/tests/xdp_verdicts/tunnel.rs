@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use libtest_mimic::Failed;
 
 use taltun_common::address::Address;
@@ -15,7 +14,7 @@ use taltun_common::maps::{Settings, SourceCounters, family};
 use taltun_common::wire::OWN_ERROR_TRAILER;
 
 use crate::frames::{PORT, key};
-use crate::programs::{counters, dropped, map, pin_to_this_cpu, write_settings};
+use crate::programs::{counters, dropped, map, pin_to_this_cpu, run_tc, write_settings};
 use crate::{NamedTest, Test};
 
 const OUT: &str = "taltun_tun_out";
@@ -245,26 +244,10 @@ fn expect(
     segment: u32,
     expected: u32,
 ) -> Result<(), Failed> {
-    let program: &mut SchedClassifier = ebpf
-        .program_mut(program)
-        .ok_or("no such program")?
-        .try_into()?;
-    if program.fd().is_err() {
-        program.load()?;
-    }
-    // struct __sk_buff up to and with gso_size, the 45th word.
-    let mut context = [0; 46 * 4];
-    context[44 * 4..45 * 4].copy_from_slice(&segment.to_ne_bytes());
-    let mut out = vec![0; packet.len()];
-    let result = program.test_run(TestRunOptions {
-        data_in: Some(packet),
-        data_out: Some(&mut out),
-        ctx_in: Some(&context),
-        ..TestRunOptions::default()
-    })?;
-    if result.return_value != expected {
-        let verdict = result.return_value.cast_signed();
-        return Err(format!("verdict {verdict}, expected {}", expected.cast_signed()).into());
+    let (verdict, _) = run_tc(ebpf, program, packet, segment)?;
+    if verdict != expected {
+        let (verdict, expected) = (verdict.cast_signed(), expected.cast_signed());
+        return Err(format!("verdict {verdict}, expected {expected}").into());
     }
     Ok(())
 }

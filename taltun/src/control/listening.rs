@@ -1,10 +1,23 @@
-//! What to do when an address can't be listened on by TCP.
+//! Listening by TCP: on which interfaces, and what to do when it can't be.
 
 use std::io;
 use std::net::SocketAddr;
 
+use crate::config::Interface;
+
+/// The interfaces that are listened on for `address`; `None` for all. A vip is reached through the
+/// tunnel and from this machine, and by no other interface: the kernel answers for it on all of
+/// them.
+pub(super) fn devices(address: SocketAddr, interface: &Interface) -> Vec<Option<&str>> {
+    if interface.vip.iter().any(|vip| vip.addr() == address.ip()) {
+        vec![Some(&interface.tun_name), Some("lo")]
+    } else {
+        vec![None]
+    }
+}
+
 /// The end of the sentence `cannot listen on ADDRESS: REASON`; empty where there is no advice.
-pub(super) fn listen_advice(reason: &io::Error, address: SocketAddr) -> String {
+pub(super) fn advice(reason: &io::Error, address: SocketAddr) -> String {
     match reason.raw_os_error() {
         Some(libc::EADDRINUSE) => format!(
             "; `ss -ltnp sport = :{}` shows who does; stop that or choose another port",
