@@ -21,6 +21,7 @@ use core::ptr;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{BPF_ANY, BPF_F_MARK_MANGLED_0, TC_ACT_UNSPEC};
+use aya_ebpf::btf_maps::LruHashMap;
 use aya_ebpf::helpers::{
     bpf_l4_csum_replace, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
@@ -28,13 +29,13 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 
 use taltun_common::address::{Address, is_v4_mapped, updated_udp_checksum, v4_mapped};
 use taltun_common::headers::{
-    ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_LEN, Ipv4, Ipv6, Udp, ethertype, protocol,
+    ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_LEN, Ipv4, Ipv6, UDP_LEN, Udp, ethertype, protocol,
 };
-use taltun_common::maps::{Hopper, Settings};
-use taltun_common::wire::{Fit, MessageKind};
+use taltun_common::maps::{Hopper, MAX_HOPPERS, Settings};
+use taltun_common::wire::{COOKIE, Fit, MessageKind, RESPONSE};
 use zerocopy::FromBytes;
 
-use crate::maps::{self, HOPPERS};
+use crate::maps::{self, HOPPERS, INITIATORS};
 use crate::parse::{Datagram, Headers};
 
 /// Turns a datagram without a fault, to a port of the range, into one to the listen port; false
@@ -43,7 +44,10 @@ use crate::parse::{Datagram, Headers};
 pub fn turn(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) -> bool {
     let headers = datagram.headers;
     let (used, listen) = (headers.destination_port, settings.listen_port);
-    if !is_confirmed(frame, datagram, settings) || has_socket(XdpContext::new(frame.ctx), headers) {
+    let Some(proof) = proof(frame, datagram, settings) else {
+        return false;
+    };
+    if has_socket(XdpContext::new(frame.ctx), headers) {
         return false;
     }
     let Some(udp) = datagram.udp(frame) else {
@@ -57,8 +61,41 @@ pub fn turn(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) ->
             .write(listen.to_be_bytes());
         (&raw mut (*udp).checksum).write(checksum.to_be_bytes());
     }
-    remember(headers, used, listen);
+    remember(proof, headers, used, listen);
     true
+}
+
+/// Remembers that the sender of a datagram without a fault sends to the listen port by now.
+#[inline(always)]
+pub fn keep(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) {
+    if let Some(proof) = proof(frame, datagram, settings) {
+        let listen = settings.listen_port;
+        remember(proof, datagram.headers, listen, listen);
+    }
+}
+
+/// What shows that a message is for us, and so which of our replies go to the port that it came to.
+///
+/// Whoever knows our public key can send an initiation in another's name. So it decides about what
+/// answers initiations, and never about where the other's session hears from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Proof {
+    /// A receiver index, which only the two ends of a session know and who sees their packets.
+    Index,
+    /// The MAC of an initiation.
+    Mac,
+}
+
+impl Proof {
+    /// Who sent with such a proof, and to which port.
+    #[inline(always)]
+    fn map(self) -> &'static LruHashMap<Hopper, u16, MAX_HOPPERS> {
+        match self {
+            Self::Index => &HOPPERS,
+            Self::Mac => &INITIATORS,
+        }
+    }
 }
 
 /// Remembers to which port of ours this sender sends. Who never used another than the listen
@@ -66,14 +103,15 @@ pub fn turn(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) ->
 ///
 /// A function of its own, to keep the key off the caller's stack; so is the next.
 #[inline(never)]
-pub fn remember(headers: &Headers, used: u16, listen: u16) {
+fn remember(proof: Proof, headers: &Headers, used: u16, listen: u16) {
     let hopper = Hopper {
         remote: headers.source,
         local: headers.destination,
         port: headers.source_port.to_be_bytes(),
         reserved: [0; 2],
     };
-    if let Some(known) = HOPPERS.get_ptr_mut(hopper) {
+    let hoppers = proof.map();
+    if let Some(known) = hoppers.get_ptr_mut(hopper) {
         // SAFETY: the map's memory lives as long as the program. Should the entry have gone to
         // another sender meanwhile, that one is answered from a wrong port until its next packet.
         unsafe {
@@ -83,7 +121,7 @@ pub fn remember(headers: &Headers, used: u16, listen: u16) {
         }
     } else if used != listen {
         // Without room its replies come from the listen port.
-        let _ = HOPPERS.insert(hopper, used, u64::from(BPF_ANY));
+        let _ = hoppers.insert(hopper, used, u64::from(BPF_ANY));
     }
 }
 
@@ -133,22 +171,20 @@ struct Tuple {
 /// Bytes of that for IPv4.
 const TUPLE_V4: u32 = 4 + 4 + 2 + 2;
 
-/// Whether the maps confirm that this is a message to us. It has no fault.
+/// How the maps confirm that this is a message to us, if they do. It has no fault.
 #[inline(always)]
-fn is_confirmed(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) -> bool {
-    let kind = datagram.payload_word(frame, 0).and_then(MessageKind::of);
-    let (Some(length), Some(kind)) = (datagram.payload_len(frame), kind) else {
-        return false;
-    };
+fn proof(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) -> Option<Proof> {
+    let length = datagram.payload_len(frame)?;
+    let kind = MessageKind::of(datagram.payload_word(frame, 0)?)?;
     if kind.fit(length) != Fit::One {
-        return false;
+        return None;
     }
     let Some(receiver) = kind.receiver_offset() else {
         // Its MAC was verified, or it would have a fault.
-        return settings.check_mac1 != 0;
+        return (settings.check_mac1 != 0).then_some(Proof::Mac);
     };
-    let index = datagram.payload_word(frame, receiver);
-    index.is_some_and(maps::is_our_index)
+    let index = datagram.payload_word(frame, receiver)?;
+    maps::is_our_index(index).then_some(Proof::Index)
 }
 
 /// Lets a reply leave from the port that its receiver sent to.
@@ -191,8 +227,13 @@ fn turn_back(packet: &TcContext) -> Option<()> {
         port: udp.destination.get().to_be_bytes(),
         reserved: [0; 2],
     };
+    // Responses and cookies answer initiations.
+    let proof = match u32::from_le_bytes(load(packet, at + UDP_LEN)?) {
+        RESPONSE | COOKIE => Proof::Mac,
+        _ => Proof::Index,
+    };
     // SAFETY: as in `remember`; two bytes are read at once.
-    let used = unsafe { *HOPPERS.get_ptr(hopper)? };
+    let used = unsafe { *proof.map().get_ptr(hopper)? };
     if used == listen {
         return None;
     }

@@ -107,7 +107,7 @@ fn handle(frame: &XdpContext, frames: Frames) -> u32 {
                 return XDP_PASS;
             }
         } else if fault.is_none() {
-            hop::remember(datagram.headers, listen, listen);
+            hop::keep(frame, &datagram, settings);
         }
     }
     let action = match fault {

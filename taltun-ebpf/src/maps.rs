@@ -118,6 +118,10 @@ pub static XSKS: XskMap<MAX_XSKS> = XskMap::new();
 #[btf_map]
 pub static HOPPERS: LruHashMap<Hopper, u16, MAX_HOPPERS> = LruHashMap::new();
 
+/// Where each one's last initiation came to. Apart, as others may send some in its name.
+#[btf_map]
+pub static INITIATORS: LruHashMap<Hopper, u16, MAX_HOPPERS> = LruHashMap::new();
+
 #[btf_map]
 static DROPS: PerCpuArray<u64, DROP_REASONS> = PerCpuArray::new();
 

@@ -26,7 +26,7 @@ const RANGE: (u16, u16) = (8192, 9215);
 const REPLY: &str = "taltun_reply_port";
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [NamedTest; 11] = [
+    let tests: [NamedTest; 12] = [
         ("ours_is_turned", ours_is_turned),
         ("checksums_stay_right", checksums_stay_right),
         ("no_checksum_stays_none", no_checksum_stays_none),
@@ -39,6 +39,10 @@ pub fn tests() -> impl Iterator<Item = Test> {
         (
             "replies_come_from_the_port_used",
             replies_from_the_port_used,
+        ),
+        (
+            "an_initiation_in_anothers_name_moves_no_session",
+            an_initiation_moves_no_session,
         ),
         (
             "other_packets_keep_their_port",
@@ -92,7 +96,12 @@ fn ours_is_turned() -> Result<(), Failed> {
                     // The whole frame, its checksum too, is as if sent to our port.
                     assert_eq!(turned, (XDP_PASS, udp_to(ends, PORT, &message)), "{port}");
                 }
-                assert_eq!(used(ebpf, ends)?, Some(RANGE.1));
+                let map = if message[0] == 1 {
+                    "INITIATORS"
+                } else {
+                    "HOPPERS"
+                };
+                assert_eq!(used_by(map, ebpf, ends)?, Some(RANGE.1));
             }
             // Back at our own port, replies come from that again.
             run(ebpf, program, &udp_to(ends, PORT, &ours()[3]))?;
@@ -324,6 +333,40 @@ fn replies_from_the_port_used() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Whoever knows our public key can make it, and the port that data leaves from stays.
+fn an_initiation_moves_no_session() -> Result<(), Failed> {
+    let ebpf = &mut with_range()?;
+    for ends in [V4, V6] {
+        let to = |port, kind: usize| udp_to(ends, port, &ours()[kind]);
+        let data = reply_frame(ends, PORT);
+        let response = reply_with(ends, PORT, &handshake(2, 7));
+        let cookie = reply_with(ends, PORT, &message(3, 64, 7));
+        // Of a sender that has no session, too.
+        run(ebpf, PROGRAMS[0], &to(HOP + 1, 0))?;
+        assert_eq!(leaves(ebpf, &data, 0)?, data);
+        run(ebpf, PROGRAMS[0], &to(HOP, 3))?;
+        run(ebpf, PROGRAMS[0], &to(HOP + 1, 0))?;
+        assert_eq!(leaves(ebpf, &data, 0)?, reply_frame(ends, HOP));
+        let initiation = reply_with(ends, PORT, &handshake(1, 0));
+        assert_eq!(
+            leaves(ebpf, &initiation, 0)?,
+            reply_with(ends, HOP, &handshake(1, 0))
+        );
+        // It is answered where it came to itself.
+        let answers = [(response, handshake(2, 7)), (cookie, message(3, 64, 7))];
+        for (answer, payload) in &answers {
+            let expected = reply_with(ends, HOP + 1, payload);
+            assert_eq!(leaves(ebpf, answer, 0)?, expected);
+        }
+        run(ebpf, PROGRAMS[0], &to(PORT, 0))?;
+        for (answer, _) in &answers {
+            assert_eq!(leaves(ebpf, answer, 0)?, *answer);
+        }
+        assert_eq!(leaves(ebpf, &data, 0)?, reply_frame(ends, HOP));
+    }
+    Ok(())
+}
+
 fn other_packets_keep_their_port() -> Result<(), Failed> {
     let ebpf = &mut with_range()?;
     for (ends, next_header, udp) in [(V4, 14 + 9, UDP_V4), (V6, 14 + 6, UDP_V6)] {
@@ -355,16 +398,26 @@ fn other_packets_keep_their_port() -> Result<(), Failed> {
 
 /// What we answer from this port.
 fn reply_frame(ends: Ends, port: u16) -> Vec<u8> {
+    reply_with(ends, port, &message(4, 96, 7))
+}
+
+/// This message of ours, from this port.
+fn reply_with(ends: Ends, port: u16, message: &[u8]) -> Vec<u8> {
     let back = Ends {
         source: ends.destination,
         destination: ends.source,
     };
-    crate::frames::udp_between(back, port, SOURCE_PORT, &message(4, 96, 7))
+    crate::frames::udp_between(back, port, SOURCE_PORT, message)
 }
 
 /// The port of ours that the sender of test frames used.
 fn used(ebpf: &mut Ebpf, ends: Ends) -> Result<Option<u16>, Failed> {
-    let hoppers: HashMap<_, Hopper, u16> = map(ebpf, "HOPPERS")?.try_into()?;
+    used_by("HOPPERS", ebpf, ends)
+}
+
+/// The same, in the map of this name.
+fn used_by(name: &str, ebpf: &mut Ebpf, ends: Ends) -> Result<Option<u16>, Failed> {
+    let hoppers: HashMap<_, Hopper, u16> = map(ebpf, name)?.try_into()?;
     let hopper = Hopper {
         remote: key(ends.source),
         local: key(ends.destination),
