@@ -20,8 +20,8 @@ pub use self::drops::Drops;
 pub use self::rates::{Rates, Traffic, per_second};
 pub use self::unix_time::UnixTime;
 pub use self::words::{
-    Aead, AfXdpSocket, HostPart, ProblemCause, Steering, SwitchLeftState, TcAttachment, TunnelMode,
-    XdpAttachment,
+    Aead, AfXdpSocket, HostPart, PortRangeBy, ProblemCause, Steering, SwitchLeftState,
+    TcAttachment, TunnelMode, XdpAttachment,
 };
 use crate::layer::Layer;
 use crate::protocol::messages::REJECT_AFTER_TIME;
@@ -76,6 +76,9 @@ pub struct Status {
     pub tc: TcStatus,
     /// How datagrams find their worker.
     pub steering: SteeringStatus,
+    /// The range of ports that leads to the one we listen on, where there is one.
+    #[serde(default)]
+    pub port_range: Option<PortRangeStatus>,
     /// Dropped packets by reason, as in [`Stats`].
     #[serde(default)]
     pub drops: Drops,
@@ -389,6 +392,21 @@ impl SteeringStatus {
             reason: "there is one worker".into(),
         }
     }
+}
+
+/// What leads a range of ports to the one we listen on, and why it is so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRangeStatus {
+    /// The first port.
+    pub first: u16,
+    /// The last port, which is one of them.
+    pub last: u16,
+    /// By what.
+    pub by: PortRangeBy,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// Ports that other sockets of this host had when the range was set up: they keep them.
+    pub left: Vec<u16>,
 }
 
 /// `taltun status --json` where nobody answers; the exit code says so as well.

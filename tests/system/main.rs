@@ -37,6 +37,7 @@ mod kill_switch;
 mod kill_switch_inbound;
 mod kill_switch_left;
 mod kill_switch_seen;
+mod led_ports;
 mod lifecycle;
 mod locked_out;
 mod loops;
@@ -134,6 +135,7 @@ fn side_by_side() -> Vec<Case> {
         bans::CASES,
         bans_meant::CASES,
         json::CASES,
+        led_ports::CASES,
         lifecycle::CASES,
         refusals::CASES,
         words::CASES,

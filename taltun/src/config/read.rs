@@ -105,7 +105,6 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
             }
             None => None,
         },
-        port_range: hopping.get(&hop::PORT_RANGE).map(|field| field.spot()),
         hop,
         warnings,
         has_secret,

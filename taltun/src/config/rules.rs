@@ -68,13 +68,6 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     warnings.extend(questionable_peers(&draft));
     warnings.extend(unused_routes(&draft.peers, &draft.routes));
     warnings.append(&mut of_udpgw);
-    if let Some(spot) = &draft.port_range
-        && mode == Mode::Server
-    {
-        warnings.push(spot.say(
-            "a server listens on the port of interface.local_addr alone; forward the others to it",
-        ));
-    }
     if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoints.is_empty()) {
         warnings.push(draft.spot.sibling("interface.mode").say(
             "mode is client, but no peer has an endpoint: nothing will start a handshake from \

@@ -33,6 +33,7 @@ mod panics;
 mod peer_log;
 mod peer_process;
 mod peers;
+mod port_range;
 mod rate_meter;
 mod reload;
 mod reporting;

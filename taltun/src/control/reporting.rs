@@ -13,6 +13,7 @@ use super::gateway::Gateway;
 use super::metrics::Metrics;
 use super::origin::TunnelKind;
 use super::peers::Peers;
+use super::port_range::LedPorts;
 use super::rate_meter::RateMeter;
 use super::underlay::Underlay;
 use crate::accel::Shield;
@@ -52,6 +53,7 @@ pub(super) struct View<'a> {
     pub flaps: &'a Flaps,
     pub gateway: &'a Gateway,
     pub metrics: Option<&'a Metrics>,
+    pub led_ports: &'a LedPorts,
     pub rates: &'a RateMeter,
     pub underlay: &'a Underlay,
     /// What of the host's set-up others took away, where there is one.
@@ -103,6 +105,7 @@ impl View<'_> {
             af_xdp: self.data_plane.lanes_status(self.shield),
             tc: self.shield.tunnel_status(),
             steering: self.data_plane.steering_status(self.shield),
+            port_range: self.led_ports.status(),
             drops: self.drops(),
             unknown_keys: self.diagnosis.unknown_keys(now),
             host: self.kept.map(|kept| self.host_status(kept)),

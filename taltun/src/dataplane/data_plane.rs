@@ -99,6 +99,12 @@ impl DataPlane {
         outcome
     }
 
+    /// Whether all that we send leaves through the network stack, where a program gives replies
+    /// the port that was used.
+    pub fn set_through_stack(&mut self, yes: bool) {
+        self.lanes.set_through_stack(yes, &self.workers);
+    }
+
     /// A queue of the TUN.
     pub fn tun(&self) -> &Tun {
         &self.workers.tuns()[0]

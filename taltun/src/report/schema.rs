@@ -188,6 +188,7 @@ fn kind(value: &Value) -> &'static str {
         Value::Array(list) => match list.first().map(kind) {
             Some("string") => "list of strings",
             Some("object") => "list of objects",
+            Some("integer") => "list of integers",
             other => panic!("a list of {other:?}"),
         },
         Value::Object(_) => "object",
@@ -281,6 +282,13 @@ fn status(full: bool) -> Status {
             reason: "why".to_owned(),
         },
         steering: SteeringStatus::none(),
+        port_range: full.then(|| PortRangeStatus {
+            first: 1,
+            last: 1,
+            by: PortRangeBy::Xdp,
+            reason: "why".to_owned(),
+            left: vec![1],
+        }),
         drops: Drops::default(),
         unknown_keys: vec![UnknownKey {
             public_key: "WHO=".to_owned(),

@@ -98,6 +98,18 @@ words! {
         "none" => None,
     }
 
+    /// What leads a range of ports to the one we listen on.
+    PortRangeBy {
+        /// The XDP program.
+        "xdp" => Xdp,
+        /// A rule of nftables.
+        "nftables" => Nftables,
+        /// A rule of iptables.
+        "iptables" => Iptables,
+        /// Nothing does.
+        "none" => None,
+    }
+
     /// Why there is no handshake with a peer.
     ProblemCause {
         /// The two sides have different preshared keys.

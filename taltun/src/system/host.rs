@@ -23,7 +23,9 @@ use super::network::{self, Network, Wanted};
 use super::predecessor::{Left, Predecessor, as_first_found, both};
 use super::sysctl::Settings;
 use super::undo::{remove_rules, take_back};
-use super::{SystemError, dns, firewall, marks, routes, sysctl};
+use super::{
+    Redirect, SystemError, dns, firewall, hop_ports, marks, reserved_ports, routes, sysctl,
+};
 use crate::config::{Config, Dns, Endpoint, Interface, Peer};
 
 /// Where endpoints given by name are, by `HOST:PORT`.
@@ -361,6 +363,98 @@ impl Host {
         } else {
             "the kill switch is off"
         }))
+    }
+
+    /// Has the ports of the range that `config` wants by now lead to ours: kept from others, and
+    /// where there is a `redirect`, by firewall rules. Says what tool those are made with.
+    ///
+    /// # Errors
+    /// Rules are as they were. The reason is a sentence.
+    pub async fn lead_ports(
+        &mut self,
+        config: &Config,
+        redirect: Option<Redirect>,
+    ) -> Result<Option<&'static str>, String> {
+        let hop = hop_ports(config).map(|ports| firewall::Hop { ports, redirect });
+        let redirects = hop.as_ref().is_some_and(|hop| hop.redirect.is_some());
+        let rules = self.rules.with_hop(hop);
+        if rules != self.rules {
+            if self.predecessor.is_some() {
+                return Err("an earlier process's kill switch isn't replaced yet".into());
+            }
+            self.reserve_ports(config);
+            self.change_rules(config, rules).await?;
+        }
+        let tool = self.firewall.filter(|_| redirects);
+        Ok(tool.map(firewall::FirewallTool::word))
+    }
+
+    /// Keeps the ports of the range, and of no other, from programs that ask for any port.
+    fn reserve_ports(&mut self, config: &Config) {
+        let is_list = |name: &String| name == reserved_ports::LIST;
+        let of_list = |mut settings: Settings| {
+            settings.retain(|name, _| is_list(name));
+            settings
+        };
+        let wanted = of_list(sysctl::wanted(config, false));
+        if wanted == of_list(self.settings.clone()) {
+            return;
+        }
+        sysctl::restore(&of_list(self.journal.settings.clone()));
+        for settings in [&mut self.settings, &mut self.journal.settings] {
+            settings.retain(|name, _| !is_list(name));
+        }
+        let before = sysctl::before(&wanted);
+        self.journal.settings.extend(before.clone());
+        self.settings.extend(wanted.clone());
+        let outcome = self.remember().and_then(|()| sysctl::set(&wanted, &before));
+        if let Err(error) = outcome {
+            warn!("{error}");
+        }
+        self.tell_keeper();
+    }
+
+    /// Makes `rules` in place of those that there are.
+    async fn change_rules(
+        &mut self,
+        config: &Config,
+        rules: firewall::Rules,
+    ) -> Result<(), String> {
+        let lock = self
+            .keeper
+            .as_ref()
+            .map(|keeper| Arc::clone(&keeper.firewall));
+        let _held = match &lock {
+            Some(lock) => Some(lock.lock().await),
+            None => None,
+        };
+        let before = self.journal.clone();
+        match (self.firewall, rules.is_empty()) {
+            (None, true) => {}
+            (Some(kind), true) => {
+                let removed = firewall::remove(kind, rules.interface()).await;
+                removed.map_err(|error| error.to_string())?;
+                self.journal.firewall = None;
+            }
+            (kind, false) => {
+                let kind = match kind {
+                    Some(kind) => kind,
+                    None => firewall::for_redirection(config)?,
+                };
+                self.journal.firewall = Some(kind);
+                self.remember().map_err(|error| error.to_string())?;
+                if let Err(error) = firewall::apply(kind, &rules).await {
+                    self.journal = before;
+                    let _ = self.remember();
+                    return Err(error.to_string());
+                }
+            }
+        }
+        self.remember().map_err(|error| error.to_string())?;
+        self.firewall = self.journal.firewall;
+        self.rules = rules;
+        self.tell_keeper();
+        Ok(())
     }
 
     /// The orderly end: takes everything back. What has gone already, with the interface

@@ -30,6 +30,7 @@ mod policy;
 mod predecessor;
 mod program;
 mod remnants;
+mod reserved_ports;
 mod resolver;
 mod route_watch;
 mod routes;
@@ -41,6 +42,7 @@ mod sysctl;
 mod tests;
 #[cfg(test)]
 mod tests_routing;
+mod udp_ports;
 mod undo;
 mod unit;
 
@@ -48,6 +50,7 @@ pub use check::check;
 pub use clones::Clones;
 pub use daemon::{Fork, Ready, fork};
 pub use error::SystemError;
+pub use firewall::Redirect;
 pub use foreign::Foreign;
 pub use host::{Endpoints, Host, remembered_endpoints};
 pub use kept::Kept;
@@ -59,5 +62,13 @@ pub use path::{Path, path, routes_around};
 pub use route_watch::{Changes, RouteWatcher};
 pub use secrecy::keep_secrets;
 pub use switches::{LeftSwitch, LeftSwitches, SwitchState, left_switches};
+pub use udp_ports::udp_ports;
 pub use undo::{Scope, Undone, undo};
 pub use unit::start_command;
+
+/// The range of ports that leads to the port of `config`, if there is one.
+fn hop_ports(config: &crate::config::Config) -> Option<std::ops::RangeInclusive<u16>> {
+    let is_server = config.interface.mode == crate::config::Mode::Server;
+    let range = config.hop.port_range.filter(|_| is_server)?;
+    Some(range.first..=range.last)
+}

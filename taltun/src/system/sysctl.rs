@@ -6,7 +6,8 @@ use std::{fs, io};
 
 use ipnet::IpNet;
 
-use super::SystemError;
+use super::reserved_ports::{self, LIST};
+use super::{SystemError, hop_ports};
 use crate::config::Config;
 
 /// In a journal: a setting that was wanted and already so. It is not touched, but whoever
@@ -57,17 +58,27 @@ pub(super) fn wanted(config: &Config, marked: bool) -> Settings {
         // only marked packets go.
         wanted.insert(VALID_MARK.into(), "1".into());
     }
+    if let Some(list) = hop_ports(config).and_then(|ports| reserved_ports::wanted(&ports, read)) {
+        // No program of this host is to be given a port whose datagrams come to us.
+        wanted.insert(LIST.into(), list);
+    }
     wanted
 }
 
 /// What to put back after `wanted` was set: what the settings are now, [`FOUND_SO`] for those
-/// that are so already. One that this kernel lacks is left out.
+/// that are so already; of a list, what it lacks, to be taken out again. One that this kernel lacks is left out.
 pub(super) fn before(wanted: &Settings) -> Settings {
     wanted
         .iter()
         .filter_map(|(name, value)| {
             let now = read(name).ok()?;
-            let before = if now == *value { FOUND_SO.into() } else { now };
+            let before = if name == LIST {
+                reserved_ports::missing(value, &now)
+            } else if now == *value {
+                FOUND_SO.into()
+            } else {
+                now
+            };
             Some((name.clone(), before))
         })
         .collect()
@@ -76,7 +87,15 @@ pub(super) fn before(wanted: &Settings) -> Settings {
 /// Those of `wanted` that aren't so now. One that has gone, with its interface perhaps, isn't
 /// among them.
 pub(super) fn differing(wanted: &Settings) -> Settings {
-    let differs = |(name, value): &(&String, &String)| read(name).is_ok_and(|now| now != **value);
+    let differs = |(name, value): &(&String, &String)| {
+        read(name).is_ok_and(|now| {
+            if *name == LIST {
+                !reserved_ports::missing(value, &now).is_empty()
+            } else {
+                now != **value
+            }
+        })
+    };
     let differing = wanted.iter().filter(differs);
     differing
         .map(|(name, value)| (name.clone(), value.clone()))
@@ -88,7 +107,11 @@ pub(super) fn set(wanted: &Settings, before: &Settings) -> Result<(), SystemErro
     let differs = |name: &String| before.get(name).is_some_and(|before| before != FOUND_SO);
     let mut refused: Option<(Vec<String>, io::Error)> = None;
     for (name, value) in in_order(wanted).filter(|(name, _)| differs(name)) {
-        if let Err(reason) = fs::write(path(name), value) {
+        let mut value = value.clone();
+        if name == LIST {
+            value = reserved_ports::both(&value, &read(name).unwrap_or_default());
+        }
+        if let Err(reason) = fs::write(path(name), &value) {
             let text = format!("{}={value}", dotted(name));
             refused
                 .get_or_insert_with(|| (Vec::new(), reason))
@@ -126,7 +149,13 @@ pub(super) fn restore(settings: &Settings) {
     let (stay, go): (Vec<_>, Vec<_>) = changed.partition(|(name, _)| stays(name));
     // The other way round, so that those of single interfaces have the last word.
     for (name, value) in go.into_iter().rev() {
-        match fs::write(path(name), value) {
+        let mut value = value.clone();
+        if name == LIST {
+            let Ok(now) = read(name) else { continue };
+            value = reserved_ports::missing(&now, &value);
+        }
+        // The kernel takes a list that is empty only with its end of line.
+        match fs::write(path(name), format!("{value}\n")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!("cannot set {} back to {value}: {error}", dotted(name));
             }
@@ -156,6 +185,9 @@ fn is_changed(
     (name, before): (&String, &String),
     now: impl Fn(&str) -> io::Result<String>,
 ) -> bool {
+    if name == LIST {
+        return now(name).is_ok_and(|now| reserved_ports::meet(&now, before));
+    }
     before != FOUND_SO && !now(name).is_ok_and(|now| now == *before)
 }
 

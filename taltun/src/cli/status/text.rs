@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::cli::{host_line, human};
 use crate::layer::Layer;
 use crate::report::{
-    Aead, AfXdpStatus, BanStatus, NameAround, PeerStatus, Status, Steering, SteeringStatus,
-    TunnelMode, UdpgwStatus,
+    Aead, AfXdpStatus, BanStatus, NameAround, PeerStatus, PortRangeStatus, Status, Steering,
+    SteeringStatus, TunnelMode, UdpgwStatus,
 };
 use crate::system::LeftSwitches;
 
@@ -63,6 +63,9 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     if steering.mode != Steering::None {
         let SteeringStatus { mode, reason } = steering;
         line(&mut text, "steering", &format!("{mode} ({reason})"));
+    }
+    if let Some(range) = &status.port_range {
+        line(&mut text, "ports", &port_range(range));
     }
     let drops = status.drops.largest_first();
     if !drops.is_empty() {
@@ -138,6 +141,18 @@ fn af_xdp(queue: &AfXdpStatus) -> String {
     let lost = queue.ring_full + queue.dropped;
     if lost > 0 {
         let _ = write!(text, ", {} lost", human::count(lost));
+    }
+    text
+}
+
+fn port_range(range: &PortRangeStatus) -> String {
+    let mut text = format!(
+        "{}-{}: {} ({})",
+        range.first, range.last, range.by, range.reason
+    );
+    if !range.left.is_empty() {
+        let left: Vec<String> = range.left.iter().map(u16::to_string).collect();
+        let _ = write!(text, ", left to other programs: {}", left.join(", "));
     }
     text
 }
@@ -244,8 +259,8 @@ pub(super) mod tests {
     use taltun_common::drops::DropReason;
 
     use crate::report::{
-        AfXdpSocket, MetricsStatus, Problem, ProblemCause, TcAttachment, TcStatus, UnixTime,
-        UnknownKey, VERSION, XdpAttachment, XdpStatus,
+        AfXdpSocket, MetricsStatus, PortRangeBy, Problem, ProblemCause, TcAttachment, TcStatus,
+        UnixTime, UnknownKey, VERSION, XdpAttachment, XdpStatus,
     };
 
     /// One of everything.
@@ -361,6 +376,13 @@ pub(super) mod tests {
                 mode: Steering::Ebpf,
                 reason: "4 workers share the port".into(),
             },
+            port_range: Some(PortRangeStatus {
+                first: 4096,
+                last: 8191,
+                by: PortRangeBy::Nftables,
+                reason: "no XDP program is attached".into(),
+                left: vec![5353, 8125],
+            }),
             drops: [(DropReason::Denied, 3), (DropReason::Mac1, 1200)]
                 .into_iter()
                 .collect(),
@@ -405,6 +427,7 @@ interface: hub
   udpgw:            10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
   metrics:          127.0.0.1:9586
   steering:         ebpf (4 workers share the port)
+  ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
   dropped:          1,200 mac1, 3 denied
   goes around:      198.51.100.0/24 via 192.0.2.1 dev eth0 (dhcp)
 

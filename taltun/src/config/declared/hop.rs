@@ -10,8 +10,8 @@ macro_rules! declared {
             example: "[4096, 8191]",
             reload: Reload::Live,
             in_comments: true,
-            english: "The first and the last port of a range. A client takes them for those of a peer whose endpoint has no port of its own.",
-            spanish: "El primer puerto de un intervalo y el último. Un cliente los toma por los del par cuyo `endpoint` no dice ningún puerto.",
+            english: "The first and the last port of a range. A server is reached at all of them, besides at the port it listens on. A client takes them for those of a peer whose endpoint has no port of its own.",
+            spanish: "El primer puerto de un intervalo y el último. A un servidor se llega por todos ellos, además de por el puerto en el que escucha. Un cliente los toma por los del par cuyo `endpoint` no dice ningún puerto.",
         }
     } };
 }

@@ -17,19 +17,6 @@ fn host_bits_in_a_prefix_are_cleared_with_a_warning() {
 }
 
 #[test]
-fn a_server_listens_on_no_range_of_ports() {
-    let text = with_peer("vip = \"10.0.0.2\"\n[hop]\nport_range = [4096, 8191]");
-    let text = text.replace("[interface]\n", "[interface]\nmode = \"server\"\n");
-    assert_eq!(
-        warnings(&text),
-        [
-            "hub.toml:9: hop.port_range: a server listens on the port of interface.local_addr alone; \
-             forward the others to it"
-        ]
-    );
-}
-
-#[test]
 fn a_route_that_leads_to_no_peer_is_a_warning() {
     let text = format!(
         "{}\n[[peers]]\npublic_key = \"{KEY_A}\"\nallowed_ips = [\"10.9.0.0/16\"]\n\

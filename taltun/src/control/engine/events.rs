@@ -181,6 +181,7 @@ impl Engine {
             self.flaps.follow(&self.device, &self.peers, now);
         }
         self.data_plane.follow_queues(&mut self.shield);
+        self.lead_ports(host).await;
         if let Some((names, mut routes)) = self.names_and_routes() {
             names.expire(&mut routes, host).await;
             if let Some(host) = host {

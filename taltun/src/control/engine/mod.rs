@@ -29,6 +29,7 @@ use super::network_watch::NetworkWatch;
 use super::origin::{Origin, TunnelKind};
 use super::pace::Pace;
 use super::peers::{self, PeerList, Peers};
+use super::port_range::{self, LedPorts};
 use super::rate_meter::RateMeter;
 use super::request::Call;
 use super::runtime_dir;
@@ -76,6 +77,8 @@ pub(in crate::control) struct Engine {
     gateway: Gateway,
     /// Those of `[metrics]`, once services are started.
     metrics: Option<Metrics>,
+    /// The range of `[hop]` that leads to our port.
+    led_ports: LedPorts,
     rates: RateMeter,
     /// Of a tunnel that is configured: nobody knows the peers of another before they are set.
     memory: Option<Memory>,
@@ -178,6 +181,7 @@ impl Engine {
             flaps: Flaps::default(),
             gateway: Gateway::default(),
             metrics: None,
+            led_ports: LedPorts::default(),
             rates: RateMeter::default(),
             memory,
             by_wg: WgChanges::default(),
@@ -277,6 +281,7 @@ impl Engine {
         if let Some((names, mut routes)) = self.names_and_routes() {
             names.lead_remembered(&mut routes, host).await;
         }
+        self.lead_ports(host).await;
         info!(
             "{} is up, listening on {}, with {} peer{}",
             self.config.interface.tun_name,
@@ -284,6 +289,18 @@ impl Engine {
             filed.len(),
             if filed.len() == 1 { "" } else { "s" }
         );
+    }
+
+    /// Has the range of ports lead to ours, as the file and the interfaces are now.
+    async fn lead_ports(&mut self, host: &mut Option<Host>) {
+        let listen = self.listen_port();
+        // Before a port is turned: what leaves past the stack would come from the wrong one.
+        self.data_plane
+            .set_through_stack(port_range::of(&self.config).is_some());
+        let (shield, host) = (&mut self.shield, host.as_mut());
+        self.led_ports
+            .follow(&self.config, listen, shield, host)
+            .await;
     }
 
     /// What is left to do at the end.

@@ -81,7 +81,9 @@ impl Engine {
         {
             memory.speak_again();
         }
-        reload::follow_host(&mut self.config, kill_switch, done.summary, host).await
+        let summary = reload::follow_host(&mut self.config, kill_switch, done.summary, host).await;
+        self.lead_ports(host).await;
+        summary
     }
 
     /// What `status` and `stats` read.
@@ -101,6 +103,7 @@ impl Engine {
             flaps: &self.flaps,
             gateway: &self.gateway,
             metrics: self.metrics.as_ref(),
+            led_ports: &self.led_ports,
             rates: &self.rates,
             underlay: &self.underlay,
             kept: self.kept.as_ref(),

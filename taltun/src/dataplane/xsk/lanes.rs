@@ -41,6 +41,8 @@ pub struct Lanes {
     refused: BTreeMap<Queue, Refusal>,
     /// The interfaces as they were last seen.
     interfaces: Vec<XdpInterface>,
+    /// Whether nothing leaves past the network stack.
+    through_stack: bool,
 }
 
 struct Running {
@@ -63,6 +65,7 @@ impl Lanes {
             running: BTreeMap::new(),
             refused: BTreeMap::new(),
             interfaces: Vec::new(),
+            through_stack: false,
         }
     }
 
@@ -70,7 +73,15 @@ impl Lanes {
     /// or not any more.
     pub(in crate::dataplane) fn leave_by_socket(&self, yes: bool) {
         for running in self.running.values() {
-            running.lane.leave_by_socket(yes);
+            running.lane.leave_by_socket(yes || self.through_stack);
+        }
+    }
+
+    /// Whether nothing leaves past the network stack, marked or not.
+    pub(in crate::dataplane) fn set_through_stack(&mut self, yes: bool, workers: &WorkerSet) {
+        if self.through_stack != yes {
+            self.through_stack = yes;
+            self.leave_by_socket(workers.mark() != 0);
         }
     }
 
@@ -296,7 +307,7 @@ impl Lanes {
         let room = xsk.room();
         let parts = parts(workers, queue.number).map_err(|error| passing(&error))?;
         let lane = Lane::start(parts, xsk, queue).map_err(|error| passing(&error))?;
-        lane.leave_by_socket(workers.mark() != 0);
+        lane.leave_by_socket(workers.mark() != 0 || self.through_stack);
         let socket = lane.handle().socket();
         let socket = socket.ok_or_else(|| passing(&"the lane ended"))?;
         programs

@@ -283,16 +283,25 @@ mod tests {
         assert_eq!(
             of_table(&all_rules(), "nat", "-P POSTROUTING ACCEPT\n"),
             "*nat\n:taltun-t0-nat - [0:0]\n\
+             -A taltun-t0-nat -p udp -o eth0 -m mark --mark 0x2000/0x2000 -j MASQUERADE --to-ports 8192-65535\n\
              -A taltun-t0-nat -o eth0 -m mark --mark 0x2000/0x2000 -j MASQUERADE\n\
              -A taltun-t0-nat -o t0 -s 10.0.0.1 -j RETURN\n\
              -A taltun-t0-nat -o t0 -m mark ! --mark 0x2000/0x2000 -j MASQUERADE\n\
-             -I POSTROUTING 1 -j taltun-t0-nat\nCOMMIT\n"
+             -I POSTROUTING 1 -j taltun-t0-nat\n\
+             :taltun-t0-hop - [0:0]\n\
+             -A taltun-t0-hop -i t0 -j RETURN\n\
+             -A taltun-t0-hop -i lo -j RETURN\n\
+             -A taltun-t0-hop -p udp -m udp --dport 5000 -j RETURN\n\
+             -A taltun-t0-hop -p udp -m udp --dport 5353 -j RETURN\n\
+             -A taltun-t0-hop -p udp -m udp --dport 4096:8191 -m addrtype --dst-type LOCAL -j REDIRECT --to-ports 9000\n\
+             -I PREROUTING 1 -j taltun-t0-hop\nCOMMIT\n"
         );
     }
 
     #[test]
     fn a_jump_that_is_there_is_not_made_twice() {
-        let listed = "-P POSTROUTING ACCEPT\n-N taltun-t0-nat\n-A POSTROUTING -j taltun-t0-nat\n";
+        let listed = "-P POSTROUTING ACCEPT\n-N taltun-t0-nat\n-A POSTROUTING -j taltun-t0-nat\n\
+                      -N taltun-t0-hop\n-A PREROUTING -j taltun-t0-hop\n";
         let text = of_table(&all_rules(), "nat", listed);
         assert!(!text.contains("-I "), "{text}");
     }

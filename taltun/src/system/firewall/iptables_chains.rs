@@ -4,7 +4,7 @@
 //! Those that refuse do nothing else: what they don't refuse goes on to the rules of others. So
 //! they come first, wherever others put rules that let packets pass.
 
-use super::Rules;
+use super::{Rules, hop};
 
 /// Segments of TCP that may be an answer.
 const ANSWERS: &str = "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN ";
@@ -28,8 +28,8 @@ pub(super) const REFUSING: [(&str, &str, &str); 3] = [
 /// Those that mark packets.
 pub(super) const MARKING: [&str; 4] = ["get", "in", "ans", "put"];
 /// The names of our chains.
-const NAMES: [&str; 10] = [
-    "vip", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat",
+const NAMES: [&str; 11] = [
+    "vip", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat", "hop",
 ];
 /// A chain of ours, and the rules in it.
 pub(super) struct Chain {
@@ -113,12 +113,22 @@ pub(super) fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
         let mark = "0x2000/0x2000";
         let set = format!("-i {tun} -j MARK --set-xmark {mark}");
         chain("mangle", "FORWARD", "from", vec![set]);
-        let from_tunnel = |out: &str| format!("{out} -m mark --mark {mark} -j MASQUERADE");
+        let ports = rules.translated_ports();
+        let from_tunnel = |out: &str| {
+            let packets = format!("{out} -m mark --mark {mark}");
+            // The range's ports are UDP's.
+            let udp = ports.iter().map(|ports| {
+                let ports = hop::text(ports, '-');
+                format!("-p udp {packets} -j MASQUERADE --to-ports {ports}")
+            });
+            let all = std::iter::once(format!("{packets} -j MASQUERADE"));
+            udp.chain(all).collect::<Vec<String>>()
+        };
         let mut lines: Vec<String> = match &nat.out {
-            None => vec![from_tunnel(&format!("! -o {tun}"))],
+            None => from_tunnel(&format!("! -o {tun}")),
             Some(names) => names
                 .iter()
-                .map(|out| from_tunnel(&format!("-o {out}")))
+                .flat_map(|out| from_tunnel(&format!("-o {out}")))
                 .collect(),
         };
         let vips = rules.vips_of(v6);
@@ -131,6 +141,17 @@ pub(super) fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
             lines.push(format!("-o {tun} -m mark ! --mark {mark} -j MASQUERADE"));
         }
         chain("nat", "POSTROUTING", "nat", lines);
+    }
+    if let Some((hop, redirect)) = rules.redirect() {
+        let mut lines = vec![format!("-i {tun} -j RETURN"), "-i lo -j RETURN".to_owned()];
+        let taken = redirect.except.iter();
+        lines.extend(taken.map(|port| format!("-p udp -m udp --dport {port} -j RETURN")));
+        lines.push(format!(
+            "-p udp -m udp --dport {} -m addrtype --dst-type LOCAL -j REDIRECT --to-ports {}",
+            hop::text(&hop.ports, ':'),
+            redirect.to
+        ));
+        chain("nat", "PREROUTING", "hop", lines);
     }
     chains
 }

@@ -6,6 +6,7 @@
 //! one go and removed in one go. Rules of others still have their say: what a host's own
 //! firewall drops, we can't let through.
 
+mod hop;
 mod iptables;
 mod iptables_chains;
 mod iptables_standing;
@@ -16,15 +17,19 @@ mod others;
 mod standing;
 mod switches;
 
+pub(super) use hop::Hop;
+pub use hop::Redirect;
 pub(super) use others::warn_of_others;
 pub(super) use standing::Standing;
 pub(super) use switches::{Listed, kill_switches, marks_of_others};
+
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{SystemError, program};
+use super::{SystemError, hop_ports, program};
 use crate::config::{Config, FirewallChoice, Masquerade};
 
 /// What rules are made with.
@@ -35,6 +40,16 @@ pub(super) enum FirewallTool {
     Nftables,
     /// iptables and ip6tables.
     Iptables,
+}
+
+impl FirewallTool {
+    /// Its name.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
+        }
+    }
 }
 
 /// The rules that a tunnel wants.
@@ -56,6 +71,8 @@ pub(super) struct Rules {
     kill_switch: bool,
     /// What is translated.
     masquerade: Option<Masquerade>,
+    /// A range of ports that leads to ours.
+    hop: Option<Hop>,
 }
 
 impl Rules {
@@ -72,6 +89,10 @@ impl Rules {
             mss_clamp: host.mss_clamp,
             kill_switch: host.kill_switch,
             masquerade: host.masquerade.clone(),
+            hop: hop_ports(config).map(|ports| Hop {
+                ports,
+                redirect: None,
+            }),
         }
     }
 
@@ -87,6 +108,7 @@ impl Rules {
             mss_clamp: false,
             kill_switch: true,
             masquerade: None,
+            hop: None,
         }
     }
 
@@ -109,12 +131,32 @@ impl Rules {
         })
     }
 
+    /// The same rules for another range of ports, or for none.
+    pub(super) fn with_hop(&self, hop: Option<Hop>) -> Self {
+        Self {
+            hop,
+            ..self.clone()
+        }
+    }
+
+    /// What redirects a range of ports, and where to.
+    fn redirect(&self) -> Option<(&Hop, &Redirect)> {
+        let hop = self.hop.as_ref()?;
+        Some((hop, hop.redirect.as_ref()?))
+    }
+
+    /// The ports that translated connections are given, where it mustn't be any.
+    fn translated_ports(&self) -> Option<RangeInclusive<u16>> {
+        self.hop.as_ref().and_then(Hop::outside)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         !(self.recall_mark
             || self.protect_vip
             || self.mss_clamp
             || self.kill_switch
-            || self.masquerade.is_some())
+            || self.masquerade.is_some()
+            || self.redirect().is_some())
     }
 
     fn vips_of(&self, v6: bool) -> Vec<String> {
@@ -145,25 +187,8 @@ pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<FirewallTo
     if rules.is_empty() || config.host.firewall == FirewallChoice::None {
         return Ok(None);
     }
-    let candidates: &[(FirewallTool, &str)] = match config.host.firewall {
-        FirewallChoice::Nftables => &[(FirewallTool::Nftables, "nft")],
-        FirewallChoice::Iptables => &[(FirewallTool::Iptables, "iptables")],
-        FirewallChoice::Auto | FirewallChoice::None => &[
-            (FirewallTool::Nftables, "nft"),
-            (FirewallTool::Iptables, "iptables"),
-        ],
-    };
-    let chosen = candidates
-        .iter()
-        .find(|(_, program)| program::find(program).is_some())
-        .map(|(kind, _)| *kind);
-    let missing = match config.host.firewall {
-        FirewallChoice::Nftables => "nft (package nftables)",
-        FirewallChoice::Iptables => "iptables (package iptables)",
-        FirewallChoice::Auto | FirewallChoice::None => {
-            "nft (package nftables) or iptables (package iptables)"
-        }
-    };
+    let chosen = installed(config.host.firewall);
+    let missing = missing(config.host.firewall);
     match (chosen, required) {
         (Some(kind), _) => Ok(Some(kind)),
         (None, Some(key)) => Err(SystemError::NoFirewall { key, missing }),
@@ -176,6 +201,42 @@ pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<FirewallTo
                 warn!("{NOT_KEPT}; install one of them to have it so");
             }
             Ok(None)
+        }
+    }
+}
+
+/// Chooses what a redirection is made with, which nothing else depends on. The error says why it
+/// can't be.
+pub(super) fn for_redirection(config: &Config) -> Result<FirewallTool, String> {
+    let choice = config.host.firewall;
+    if choice == FirewallChoice::None {
+        return Err("interface.firewall = \"none\"".into());
+    }
+    installed(choice).ok_or_else(|| format!("{} isn't installed", missing(choice)))
+}
+
+/// The first tool of a choice that is there.
+fn installed(choice: FirewallChoice) -> Option<FirewallTool> {
+    let candidates: &[(FirewallTool, &str)] = match choice {
+        FirewallChoice::Nftables => &[(FirewallTool::Nftables, "nft")],
+        FirewallChoice::Iptables => &[(FirewallTool::Iptables, "iptables")],
+        FirewallChoice::Auto | FirewallChoice::None => &[
+            (FirewallTool::Nftables, "nft"),
+            (FirewallTool::Iptables, "iptables"),
+        ],
+    };
+    let mut candidates = candidates.iter();
+    let chosen = candidates.find(|(_, program)| program::find(program).is_some());
+    chosen.map(|(kind, _)| *kind)
+}
+
+/// What a choice needs, for people.
+fn missing(choice: FirewallChoice) -> &'static str {
+    match choice {
+        FirewallChoice::Nftables => "nft (package nftables)",
+        FirewallChoice::Iptables => "iptables (package iptables)",
+        FirewallChoice::Auto | FirewallChoice::None => {
+            "nft (package nftables) or iptables (package iptables)"
         }
     }
 }
@@ -285,6 +346,13 @@ pub(super) mod tests {
             mss_clamp: true,
             kill_switch: true,
             masquerade: Some(Masquerade::to(vec!["eth0".into(), "tunnel".into()])),
+            hop: Some(Hop {
+                ports: 4096..=8191,
+                redirect: Some(Redirect {
+                    to: 9000,
+                    except: vec![5000, 5353],
+                }),
+            }),
         }
     }
 

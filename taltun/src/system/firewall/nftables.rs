@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Rules, Standing, known_nft};
+use super::{Rules, Standing, hop, known_nft};
 use crate::system::program;
 
 /// Segments of TCP that may be an answer. One that opens a connection never is, even where it
@@ -287,16 +287,21 @@ fn ruleset(rules: &Rules) -> String {
         );
     }
     if let Some(nat) = &rules.masquerade {
+        let ports = rules.translated_ports();
         let mut lines = Vec::new();
+        let mut translate = |packets: String| {
+            // The range's ports are UDP's.
+            lines.extend(ports.iter().map(|ports| {
+                let ports = hop::text(ports, '-');
+                format!("{packets} meta l4proto udp counter masquerade to :{ports}")
+            }));
+            lines.push(format!("{packets} counter masquerade"));
+        };
         match &nat.out {
-            None => lines.push(format!(
-                "iifname \"{tun}\" oifname != \"{tun}\" counter masquerade"
-            )),
-            Some(names) => lines.extend(
-                names
-                    .iter()
-                    .map(|out| format!("iifname \"{tun}\" oifname \"{out}\" counter masquerade")),
-            ),
+            None => translate(format!("iifname \"{tun}\" oifname != \"{tun}\"")),
+            Some(names) => names
+                .iter()
+                .for_each(|out| translate(format!("iifname \"{tun}\" oifname \"{out}\""))),
         }
         if nat.into_tunnel {
             // Without a vip of its family there is no address to take.
@@ -311,6 +316,21 @@ fn ruleset(rules: &Rules) -> String {
             }
         }
         chain("translate", "nat hook postrouting priority srcnat", &lines);
+    }
+    if let Some((hop, redirect)) = rules.redirect() {
+        let ports = hop::text(&hop.ports, '-');
+        let except = if redirect.except.is_empty() {
+            String::new()
+        } else {
+            let taken: Vec<String> = redirect.except.iter().map(u16::to_string).collect();
+            format!("udp dport != {{ {} }} ", taken.join(", "))
+        };
+        let line = format!(
+            "iifname != {{ \"lo\", \"{tun}\" }} udp dport {ports} {except}fib daddr type local \
+             counter redirect to :{}",
+            redirect.to
+        );
+        chain("hop", "nat hook prerouting priority dstnat", &[line]);
     }
     text.push_str("}\n");
     text
@@ -341,6 +361,8 @@ mod tests {
             "udp sport 547 udp dport 546 ip6 daddr { fc00::/7, fe80::/10, ff02::/16 } accept",
             "nd-router-solicit, nd-router-advert, nd-neighbor-solicit",
             "iifname \"t0\" oifname \"eth0\" counter masquerade",
+            "iifname \"t0\" oifname \"eth0\" meta l4proto udp counter masquerade to :8192-65535",
+            "iifname != { \"lo\", \"t0\" } udp dport 4096-8191 udp dport != { 5000, 5353 } fib daddr type local counter redirect to :9000",
             "iifname != \"t0\" oifname \"t0\" ip saddr != { 10.0.0.1 } counter masquerade",
             "iifname != \"t0\" oifname \"t0\" ip6 saddr != { fd00::1 } counter masquerade",
         ] {
@@ -417,6 +439,7 @@ mod tests {
             recall_mark: false,
             protect_vip: false,
             masquerade: Some(Masquerade::to(Vec::new())),
+            hop: None,
             ..all_rules()
         };
         let text = ruleset(&rules);

@@ -1,0 +1,78 @@
+//! The rules for a range of ports that leads to the port we listen on.
+//!
+//! Translated connections of others keep out of the range: a datagram to such a port would be one
+//! of theirs. And where no XDP program turns the range, a rule redirects it. The kernel then
+//! tracks each peer's datagrams as a connection, which also has replies leave from the port that
+//! was used. Answers to questions of this host, and to those that it passed on for others, belong
+//! to connections that exist, which no rule of translation sees.
+
+use std::ops::RangeInclusive;
+
+/// The lowest port that connections of others are given.
+const LOWEST: u16 = 1024;
+/// Fewer ports than these don't do for the connections of others.
+const FEWEST: usize = 4096;
+
+/// A range of ports, and what rules do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::system) struct Hop {
+    pub(in crate::system) ports: RangeInclusive<u16>,
+    /// Where no XDP program turns the range.
+    pub(in crate::system) redirect: Option<Redirect>,
+}
+
+/// Where the range leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// The port that we listen on.
+    pub to: u16,
+    /// Ports of the range that other sockets have, in order.
+    pub except: Vec<u16>,
+}
+
+impl Hop {
+    /// The ports that connections of others may have; `None` where the range leaves too few.
+    pub(in crate::system) fn outside(&self) -> Option<RangeInclusive<u16>> {
+        let below = LOWEST..=self.ports.start().saturating_sub(1);
+        let above = self.ports.end().checked_add(1).map(|next| next..=u16::MAX);
+        let most = [Some(below), above].into_iter().flatten();
+        most.max_by_key(RangeInclusive::len)
+            .filter(|ports| ports.len() >= FEWEST)
+    }
+}
+
+/// A range as a rule has it, between its ends the separator of the tool.
+pub(super) fn text(ports: &RangeInclusive<u16>, separator: char) -> String {
+    if ports.start() == ports.end() {
+        return ports.start().to_string();
+    }
+    format!("{}{separator}{}", ports.start(), ports.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_others_get_the_larger_part_outside_of_the_range() {
+        let outside = |ports| {
+            Hop {
+                ports,
+                redirect: None,
+            }
+            .outside()
+        };
+        assert_eq!(outside(4096..=8191), Some(8192..=65_535));
+        assert_eq!(outside(40_000..=65_535), Some(1024..=39_999));
+        assert_eq!(outside(1..=1023), Some(1024..=65_535));
+        assert_eq!(outside(1024..=65_535), None);
+        assert_eq!(outside(2000..=63_000), None);
+    }
+
+    #[test]
+    fn one_port_is_no_range() {
+        assert_eq!(text(&(4096..=8191), '-'), "4096-8191");
+        assert_eq!(text(&(4096..=8191), ':'), "4096:8191");
+        assert_eq!(text(&(4096..=4096), '-'), "4096");
+    }
+}
