@@ -6,6 +6,8 @@
 //! was killed is found, and cleaned up, by the next.
 
 use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::{self, sleep};
@@ -19,6 +21,11 @@ use crate::sys::{self, Signal};
 
 /// How long processes in a namespace may take to die of SIGKILL.
 const DEATH_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long an address may stay in use after its socket was closed. Tests run side by side in
+/// one process: a child that another thread is starting holds a copy of each socket until it
+/// executes its program.
+const CLOSING_LIMIT: Duration = Duration::from_secs(5);
 
 /// A network namespace of ours; dropping it ends what runs inside and deletes it.
 #[derive(Debug)]
@@ -61,6 +68,18 @@ impl Namespace {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// A UDP socket inside, bound to `to`.
+    pub fn udp(&self, to: impl ToSocketAddrs + Send + Sync) -> Result<UdpSocket> {
+        self.run(|| once_free(|| UdpSocket::bind(&to)))?
+            .with_context(|| format!("can't bind a UDP socket in {}", self.name))
+    }
+
+    /// A TCP listener inside, bound to `to`.
+    pub fn tcp(&self, to: impl ToSocketAddrs + Send + Sync) -> Result<TcpListener> {
+        self.run(|| once_free(|| TcpListener::bind(&to)))?
+            .with_context(|| format!("can't listen in {}", self.name))
     }
 
     /// A command that will run `program` inside, with a `/sys` that shows this network.
@@ -144,4 +163,19 @@ fn pids_in(name: &str) -> Result<Vec<u32>> {
 
 fn path_of(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
+}
+
+/// What `bind` returns once the address is free, see [`CLOSING_LIMIT`].
+fn once_free<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let start = Instant::now();
+    loop {
+        match bind() {
+            Err(error)
+                if error.kind() == ErrorKind::AddrInUse && start.elapsed() < CLOSING_LIMIT =>
+            {
+                sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
 }

@@ -228,7 +228,7 @@ fn hop_limit_of(lab: &Lab, content: [u8; 4], port: u16) -> Result<u8> {
         })??
         .into();
     socket.set_read_timeout(Some(ANSWER_LIMIT))?;
-    let sender = lab.net.hub.run(|| UdpSocket::bind("0.0.0.0:0"))??;
+    let sender = lab.net.hub.udp("0.0.0.0:0")?;
     let to = SocketAddr::new(Role::B.v4(), port);
     thread::scope(|scope| {
         let sending = scope.spawn(|| -> Result<()> {

@@ -146,7 +146,7 @@ fn at_once(xdp: XdpMode) -> Result<()> {
     })?;
     ensure_answers(&lab.net.a, Role::Hub.v4())?;
     let bind = |namespace: &Namespace, role: Role| -> Result<UdpSocket> {
-        Ok(namespace.run(|| UdpSocket::bind((role.v4(), 0)))??)
+        namespace.udp((role.v4(), 0))
     };
     let receiver = bind(&lab.net.hub, Role::Hub)?;
     let sender = bind(&lab.net.a, Role::A)?;

@@ -1,7 +1,7 @@
 //! Under a flood of initiations each side asks the other to prove its address first, and
 //! the other can.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, sleep};
@@ -129,7 +129,7 @@ fn other_under_load(program: Program) -> Result<()> {
 /// A true initiation of a stranger to whoever has this public key: it costs him all the
 /// arithmetic to find out that he doesn't know its sender.
 pub fn initiation_to(namespace: &Namespace, public_key: &str) -> Result<Vec<u8>> {
-    let socket = namespace.run(|| UdpSocket::bind("127.0.0.1:0"))??;
+    let socket = namespace.udp("127.0.0.1:0")?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
     let stranger = Wg::start(Program::Taltun, namespace)?;
     let peer = WgPeer {
@@ -182,7 +182,7 @@ impl Flood {
         burst: u64,
         pause: Duration,
     ) -> Result<Self> {
-        let socket = from.run(|| UdpSocket::bind("0.0.0.0:0"))??;
+        let socket = from.udp("0.0.0.0:0")?;
         socket.connect(to)?;
         socket.set_nonblocking(true)?;
         let mut flood = Self {

@@ -1,6 +1,6 @@
 //! Keepalives: those that tell a sender that it is heard, and those that keep a way open.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -56,8 +56,8 @@ fn heard(program: Program, talks: Starts) -> Result<()> {
         Starts::Other => (&pair.right, &pair.left, Role::Hub, &taltun),
     };
     ensure_answers(from, role.v4())?;
-    let target = to.run(|| UdpSocket::bind(SocketAddr::new(role.v4(), 0)))??;
-    let source = from.run(|| UdpSocket::bind("0.0.0.0:0"))??;
+    let target = to.udp(SocketAddr::new(role.v4(), 0))?;
+    let source = from.udp("0.0.0.0:0")?;
     let (_, before) = listener.transfer()?;
     source.send_to(b"hello", target.local_addr()?)?;
     let start = Instant::now();

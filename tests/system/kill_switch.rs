@@ -2,7 +2,7 @@
 //! between, and `taltun undo` releases what a dead process left.
 
 use std::fs;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -198,7 +198,7 @@ fn stays_closed() -> Result<()> {
 
         // Starts that fail: by the file, by a port in use, by a route of somebody else's, by
         // what a later step finds; with the key and without.
-        let taken = full.pair.left.run(|| UdpSocket::bind("0.0.0.0:9055"))??;
+        let taken = full.pair.left.udp("0.0.0.0:9055")?;
         full.pair.left.ip("tuntap add dev other mode tun")?;
         full.pair.left.ip("link set other up")?;
         full.pair.left.ip("route add 192.0.2.0/24 dev other")?;
@@ -287,7 +287,7 @@ impl Leaks {
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
         let mut pinger = Pinger::new(&pair.left, outside())?;
-        let socket = pair.left.run(|| UdpSocket::bind("0.0.0.0:0"))??;
+        let socket = pair.left.udp("0.0.0.0:0")?;
         let sender = thread::spawn(move || {
             let mut tried = 0;
             while !ended.load(Ordering::Relaxed) {

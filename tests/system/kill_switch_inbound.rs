@@ -1,7 +1,7 @@
 //! What comes in from outside opens a way out of a kill switch only for the TCP connection that
 //! it opens.
 
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -54,8 +54,8 @@ fn datagrams(firewall: &str) -> Result<()> {
     let capture = Capture::start(right, "to-left")?;
     for (stranger, near) in strangers {
         let stranger: IpAddr = stranger.parse()?;
-        let theirs = right.run(|| UdpSocket::bind((stranger, PORT)))??;
-        let ours = left.run(|| UdpSocket::bind((near, PORT)))??;
+        let theirs = right.udp((stranger, PORT))?;
+        let ours = left.udp((near, PORT))?;
         ours.set_read_timeout(Some(Duration::from_secs(5)))?;
         theirs.send_to(b"spoofed", (near, PORT))?;
         let mut buffer = [0; 16];
@@ -84,8 +84,8 @@ fn datagrams(firewall: &str) -> Result<()> {
     );
     dhcp_stays_near(&full)?;
     // A router answers its local network's DNS.
-    let server = left.run(|| UdpSocket::bind((WIRE_A.near_v4(), 53)))??;
-    let client = right.run(|| UdpSocket::bind((far_v4, 0)))??;
+    let server = left.udp((WIRE_A.near_v4(), 53))?;
+    let client = right.udp((far_v4, 0))?;
     for socket in [&server, &client] {
         socket.set_read_timeout(Some(Duration::from_secs(5)))?;
     }
@@ -117,7 +117,7 @@ fn dhcp_stays_near(full: &Full) -> Result<()> {
     let capture = Capture::start(&full.pair.right, "to-left")?;
     let near = WIRE_A.near_v4();
     for (from, to) in [(68, 67), (67, 68)] {
-        let socket = full.pair.left.run(|| UdpSocket::bind((near, from)))??;
+        let socket = full.pair.left.udp((near, from))?;
         socket.set_broadcast(true)?;
         let refused = socket.send_to(b"leak", ("198.18.0.81", to));
         ensure!(refused.is_err(), "UDP from port {from} to {to} leaves");

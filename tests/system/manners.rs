@@ -1,6 +1,6 @@
 //! What WireGuard's own users rely on, each as a test with its name.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -161,7 +161,7 @@ fn nat() -> Result<()> {
 fn listen_port() -> Result<()> {
     let ends = Ends::start(Program::Taltun)?;
     ends.left_reaches_right()?;
-    let taken = ends.pair.left.run(|| UdpSocket::bind("0.0.0.0:9200"))??;
+    let taken = ends.pair.left.udp("0.0.0.0:9200")?;
     let refused = ends.left.try_wg("set", &["listen-port", "9200"])?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     ensure!(!refused.status.success(), "a taken port was accepted");
@@ -174,7 +174,7 @@ fn listen_port() -> Result<()> {
     ensure!(ends.right.endpoint()? == at(WIRE_A.near_v4(), 9200));
     ends.right_reaches_left()?;
     // The old one is free for others again.
-    ends.pair.left.run(|| UdpSocket::bind("0.0.0.0:9000"))??;
+    ends.pair.left.udp("0.0.0.0:9000")?;
     Ok(())
 }
 
@@ -267,7 +267,7 @@ fn low_order_keys() -> Result<()> {
     let pair = Pair::create(&private_prefix())?;
     let wg = Wg::start(Program::Taltun, &pair.left)?;
     let far = SocketAddr::new(WIRE_A.far_v4(), 1111);
-    let socket = pair.right.run(|| UdpSocket::bind(far))??;
+    let socket = pair.right.udp(far)?;
     socket.set_read_timeout(Some(Duration::from_secs(3)))?;
     let peer = |key: &str| WgPeer {
         public_key: key.to_owned(),

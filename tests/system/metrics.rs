@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -210,10 +210,7 @@ fn reloads() -> Result<()> {
         ensure!(outside.is_ok() == elsewhere, "{listen}: {outside:?}");
     }
     // A port of somebody else's, who would share it even.
-    let taken = hub
-        .pair
-        .left
-        .run(|| TcpListener::bind("127.0.0.1:9587"))??;
+    let taken = hub.pair.left.tcp("127.0.0.1:9587")?;
     let refused = hub.reload("[metrics]\nlisten = \"127.0.0.1:9587\"");
     let refused = format!("{:#}", refused.err().context("it was taken")?);
     ensure!(
@@ -290,7 +287,7 @@ fn on_vip() -> Result<()> {
 fn taken() -> Result<()> {
     let pair = Pair::create(&private_prefix())?;
     let keys = [Keys::generate(&taltun()?)?, Keys::generate(&taltun()?)?];
-    let _taken = pair.left.run(|| TcpListener::bind(LOOPBACK))??;
+    let _taken = pair.left.tcp(LOOPBACK)?;
     let start = Instant::now();
     let node = Node::start_with_text(&pair.left, &taltun()?, &text(&keys, "[metrics]"));
     let refused = format!("{:#}", node.err().context("it started")?);

@@ -1,6 +1,6 @@
 //! What the log and `status` tell of peers: who came and from where, and why somebody doesn't.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -211,7 +211,7 @@ fn flood() -> Result<()> {
     let text = format!("{}\n[accel]\nxdp = \"off\"\n", two.hub);
     let hub = Node::start_with_text(&two.pair.left, &taltun()?, &text)?;
     let before = hub.log().lines().count();
-    let socket = two.pair.right.run(|| UdpSocket::bind("0.0.0.0:0"))??;
+    let socket = two.pair.right.udp("0.0.0.0:0")?;
     let mut message = [0_u8; 148];
     message[0] = 1;
     let to = SocketAddr::new(WIRE_A.near_v4(), PORT);

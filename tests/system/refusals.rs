@@ -1,6 +1,5 @@
 //! What Taltun refuses to start with: it says why, in a line, and touches nothing.
 
-use std::net::UdpSocket;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -197,7 +196,7 @@ fn no_config() -> Result<()> {
 fn port_in_use() -> Result<()> {
     let pair = Pair::create(&private_prefix())?;
     let site = Site::prepare(&pair.left, &taltun()?, &good_config()?.0)?;
-    let _holder = pair.left.run(|| UdpSocket::bind("0.0.0.0:9000"))??;
+    let _holder = pair.left.udp("0.0.0.0:9000")?;
     let error = refused(&pair.left, &site, &[])?;
     ensure_last_line(&error, &["9000"])
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -304,9 +304,9 @@ fn segments(seen: &BTreeMap<Packet, u64>, from: IpAddr) -> Vec<u16> {
 
 /// What a router that hands out addresses sends arrives, the kill switch notwithstanding.
 fn hands_out_addresses(home: &Home) -> Result<()> {
-    let device = home.device.run(|| UdpSocket::bind("0.0.0.0:68"))??;
+    let device = home.device.udp("0.0.0.0:68")?;
     device.set_read_timeout(Some(LIMIT))?;
-    let server = home.router.run(|| UdpSocket::bind("192.168.8.1:67"))??;
+    let server = home.router.udp("192.168.8.1:67")?;
     server.set_broadcast(true)?;
     server.send_to(b"offer", "192.168.8.255:68")?;
     let mut buffer = [0; 16];

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,8 +85,8 @@ struct PassesOn {
 impl PassesOn {
     fn start(namespace: &Namespace, at: &str, to: &str) -> Result<Self> {
         let (at, to): (IpAddr, IpAddr) = (at.parse()?, to.parse()?);
-        let asked = namespace.run(|| UdpSocket::bind((at, dns::PORT)))??;
-        let asking = namespace.run(|| UdpSocket::bind(("0.0.0.0", 0)))??;
+        let asked = namespace.udp((at, dns::PORT))?;
+        let asking = namespace.udp(("0.0.0.0", 0))?;
         asked.set_read_timeout(Some(PAUSE))?;
         asking.set_read_timeout(Some(LIMIT))?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -2,7 +2,7 @@
 //! test worthless.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -141,9 +141,7 @@ fn reset_is_noticed() -> Result<()> {
 
 fn datagrams_arrive() -> Result<()> {
     let pair = Pair::create(&private_prefix())?;
-    let receiver = pair
-        .right
-        .run(|| UdpSocket::bind((WIRE_A.far_v4(), 9000)))??;
+    let receiver = pair.right.udp((WIRE_A.far_v4(), 9000))?;
     receiver.set_read_timeout(Some(ANSWER_LIMIT))?;
     let lengths = || (0..=1500).chain([9000, 65_507]);
     let reader = std::thread::spawn(move || -> Result<Vec<usize>> {
@@ -242,7 +240,7 @@ fn snapshot_shows_changes() -> Result<()> {
         );
     }
 
-    let socket = pair.left.run(|| UdpSocket::bind("0.0.0.0:9000"))??;
+    let socket = pair.left.udp("0.0.0.0:9000")?;
     let difference = before.difference(&Snapshot::take(&pair.left)?);
     ensure!(
         difference == ["+ socket udp 00000000:2328"],

@@ -351,7 +351,7 @@ fn refusals() -> Result<()> {
             && said.ends_with("; no interface of this host has that address\n"),
         "{code:?}: {said}"
     );
-    let _holder = namespace.run(|| std::net::TcpListener::bind("127.0.0.1:7300"))??;
+    let _holder = namespace.tcp("127.0.0.1:7300")?;
     let (code, said) = run(&["--listen-addr", "127.0.0.1:7300", "--tcp-buffer", "65536"])?;
     ensure!(
         code == Some(1) && said.contains("; `ss -ltnp sport = :7300` shows who does"),

@@ -273,10 +273,7 @@ fn reloads() -> Result<()> {
     ensure!(hub.counter("clients_refused")? >= 1);
 
     // A place that is taken: all goes on as before.
-    let _holder = hub
-        .star
-        .hub
-        .run(|| std::net::TcpListener::bind("127.0.0.1:7301"))??;
+    let _holder = hub.star.hub.tcp("127.0.0.1:7301")?;
     let taken = text(&hub.keys, "", "listen = \"127.0.0.1:7301\"").replace(
         "198.51.100.0/24\"]\n\n",
         "198.51.100.0/24\", \"192.168.77.0/24\"]\n\n",
@@ -373,9 +370,7 @@ fn cannot_listen() -> Result<()> {
             && said.contains("no interface of this host has that address"),
         "{said}"
     );
-    let holder = pair
-        .left
-        .run(|| std::net::TcpListener::bind("127.0.0.1:7300"))??;
+    let holder = pair.left.tcp("127.0.0.1:7300")?;
     let said = refused("")?;
     ensure!(said.contains("`ss -ltnp sport = :7300`"), "{said}");
     drop(holder);

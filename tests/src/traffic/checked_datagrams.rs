@@ -53,9 +53,7 @@ struct Progress {
 /// Sends `count` datagrams from `client` to `to`, an address of `server`, port 0 letting the
 /// kernel choose, and checks each that arrives.
 pub fn send(client: &Namespace, server: &Namespace, to: SocketAddr, count: u64) -> Result<Outcome> {
-    let input = server
-        .run(|| UdpSocket::bind(to))?
-        .with_context(|| format!("can't bind {to}"))?;
+    let input = server.udp(to)?;
     let to = input.local_addr()?;
     input.set_read_timeout(Some(QUIET / 4))?;
     sys::enlarge_buffers(&input, BUFFER)?;
@@ -63,7 +61,7 @@ pub fn send(client: &Namespace, server: &Namespace, to: SocketAddr, count: u64) 
         SocketAddr::V4(_) => "0.0.0.0:0",
         SocketAddr::V6(_) => "[::]:0",
     };
-    let output = client.run(|| UdpSocket::bind(from))??;
+    let output = client.udp(from)?;
     output.connect(to)?;
 
     let content = Content::new();

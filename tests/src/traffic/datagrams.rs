@@ -1,6 +1,6 @@
 //! UDP datagrams with any content, for those who must cope with any content.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub fn send(
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = namespace.run(|| UdpSocket::bind((from, 0)))??;
+    let socket = namespace.udp((from, 0))?;
     let mut sent = 0;
     for datagram in datagrams {
         socket

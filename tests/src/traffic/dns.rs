@@ -1,7 +1,7 @@
 //! Names: a resolver that knows a few, and a client that asks as programs do, by what
 //! `resolv.conf` says.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -53,9 +53,7 @@ impl Resolver {
             .into_iter()
             .map(|(name, address)| (name.to_owned(), address))
             .collect();
-        let socket = namespace
-            .run(|| UdpSocket::bind((address, PORT)))?
-            .with_context(|| format!("can't listen on {address} in {}", namespace.name()))?;
+        let socket = namespace.udp((address, PORT))?;
         socket.set_read_timeout(Some(PAUSE))?;
         let asked = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
@@ -130,7 +128,7 @@ pub fn ask(
     } else {
         Ipv6Addr::UNSPECIFIED.into()
     };
-    let socket = namespace.run(|| UdpSocket::bind((any, 0)))??;
+    let socket = namespace.udp((any, 0))?;
     socket.set_read_timeout(Some(limit))?;
     let question = question(name, v6);
     socket

@@ -48,9 +48,7 @@ impl Flow {
     /// Sends from `from` to an address of `to`, a thousand datagrams a second or what the
     /// machine is good for.
     pub fn start(from: &Namespace, to: &Namespace, address: SocketAddr) -> Result<Self> {
-        let input = to
-            .run(|| UdpSocket::bind(address))?
-            .with_context(|| format!("can't listen on {address}"))?;
+        let input = to.udp(address)?;
         let address = input.local_addr()?;
         input.set_read_timeout(Some(LAST))?;
         let output = from.run(|| {

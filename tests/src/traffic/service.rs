@@ -1,7 +1,7 @@
 //! A small TCP service, as ssh or a database is one: it says hello, and who it sees.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle, sleep};
@@ -26,9 +26,7 @@ impl Service {
     /// Listens at `address` in `namespace` and greets everybody by the address that they
     /// come from.
     pub fn start(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
-        let listener = namespace
-            .run(|| TcpListener::bind(address))?
-            .with_context(|| format!("can't listen on {address} in {}", namespace.name()))?;
+        let listener = namespace.tcp(address)?;
         listener.set_nonblocking(true)?;
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);

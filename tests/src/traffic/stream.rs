@@ -5,7 +5,7 @@
 //! front: as good as random throughout, and costs no more than a comparison.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -54,9 +54,7 @@ impl Stream {
     /// Connects from `client` to `to`, an address of `server`, port 0 letting the kernel
     /// choose, and sends that way until told to finish.
     pub fn start(client: &Namespace, server: &Namespace, to: SocketAddr) -> Result<Self> {
-        let listener = server
-            .run(|| TcpListener::bind(to))?
-            .with_context(|| format!("can't listen on {to}"))?;
+        let listener = server.tcp(to)?;
         let to = listener.local_addr()?;
         let output = client
             .run(|| TcpStream::connect_timeout(&to, CONNECT_LIMIT))?
@@ -250,7 +248,7 @@ mod tests {
     use super::*;
 
     fn connection() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let output = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (output, listener.accept().unwrap().0)
     }

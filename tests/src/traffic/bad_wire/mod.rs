@@ -99,9 +99,7 @@ impl Drop for BadWire {
 }
 
 fn open(namespace: &Namespace, end: End) -> Result<UdpSocket> {
-    let socket = namespace
-        .run(|| UdpSocket::bind(end.ours))?
-        .with_context(|| format!("can't bind {} in {}", end.ours, namespace.name()))?;
+    let socket = namespace.udp(end.ours)?;
     socket.connect(end.theirs)?;
     socket.set_read_timeout(Some(IDLE))?;
     sys::enlarge_buffers(&socket, BUFFER).context("can't enlarge a socket's buffers")?;
