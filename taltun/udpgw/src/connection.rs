@@ -18,6 +18,7 @@ use tracing::debug;
 
 use crate::codec::Datagram;
 use crate::files::Place;
+use crate::host::Asker;
 use crate::outbox::{Outbox, Refused};
 use crate::receive::BATCH;
 use crate::shared::Worker;
@@ -49,8 +50,8 @@ struct Shared {
     named: SocketAddr,
     /// What it is.
     destination: SocketAddr,
-    /// Whether it is a name server of ours.
-    dns: bool,
+    /// Whose choice of a name server it is, if it is one.
+    asker: Option<Rc<Asker>>,
     open: RefCell<Option<(AsyncFd<UdpSocket>, Place)>>,
     used: Cell<Instant>,
     judged: Cell<Instant>,
@@ -64,6 +65,7 @@ impl Connection {
         datagram: &Datagram<'_>,
         destination: SocketAddr,
         open: Open,
+        asker: &Rc<Asker>,
         worker: Rc<Worker>,
         outbox: Rc<Outbox>,
         now: Instant,
@@ -74,7 +76,7 @@ impl Connection {
             id: datagram.id,
             named: datagram.address,
             destination,
-            dns: datagram.dns,
+            asker: datagram.dns.then(|| asker.clone()),
             open: RefCell::new(Some((open.socket, open.place))),
             used: Cell::new(now),
             judged: Cell::new(now),
@@ -93,12 +95,14 @@ impl Connection {
 
     /// Whether this is what `datagram` is for.
     pub(crate) fn is_for(&self, datagram: &Datagram<'_>) -> bool {
-        !datagram.rebind && self.shared.named == datagram.address && self.shared.dns == datagram.dns
+        let dns = self.shared.asker.is_some();
+        !datagram.rebind && self.shared.named == datagram.address && dns == datagram.dns
     }
 
     /// The name server that it asks, if it asks one.
     pub(crate) fn name_server(&self) -> Option<SocketAddr> {
-        self.shared.dns.then_some(self.shared.destination)
+        let asker = self.shared.asker.as_ref();
+        asker.map(|_| self.shared.destination)
     }
 
     /// When it was used last.
@@ -135,8 +139,8 @@ impl Connection {
             Ok(_) => {
                 counters.to_udp.increment();
                 counters.to_udp_bytes.add(payload.len() as u64);
-                if shared.dns {
-                    shared.worker.host.asked(shared.destination, now);
+                if let Some(asker) = &shared.asker {
+                    asker.asked(&shared.worker.host, shared.destination, now);
                 }
             }
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
@@ -169,7 +173,7 @@ impl Shared {
     }
 
     fn is_allowed(&self, now: Instant) -> bool {
-        if self.dns || now.saturating_duration_since(self.judged.get()) <= JUDGED_FOR {
+        if self.asker.is_some() || now.saturating_duration_since(self.judged.get()) <= JUDGED_FOR {
             return true;
         }
         self.judged.set(now);
@@ -201,8 +205,8 @@ impl Shared {
                 Ok(count) => {
                     errors = 0;
                     self.used.set(now);
-                    if self.dns {
-                        self.worker.host.answered(self.destination);
+                    if let Some(asker) = &self.asker {
+                        asker.answered(&self.worker.host, self.destination, now);
                     }
                     if count < BATCH {
                         ready.clear_ready();
@@ -212,8 +216,8 @@ impl Shared {
                 // An ICMP message, such as of a port that is closed: something may lie behind it.
                 Err(_) => {
                     turn.work(BATCH);
-                    if self.dns {
-                        self.worker.host.refused(self.destination);
+                    if let Some(asker) = &self.asker {
+                        asker.refused(&self.worker.host, self.destination);
                     }
                     errors += 1;
                     if errors > ERRORS {

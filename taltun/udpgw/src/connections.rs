@@ -12,6 +12,7 @@ use crate::codec::Datagram;
 use crate::connection::{Connection, Open};
 use crate::counters::Counter;
 use crate::destinations::Verdict;
+use crate::host::Asker;
 use crate::outbox::Outbox;
 use crate::receive;
 use crate::shared::{Worker, is_want_of_files};
@@ -21,6 +22,7 @@ use crate::sockets;
 pub(crate) struct Connections {
     open: HashMap<u16, Connection>,
     client: SocketAddr,
+    asker: Rc<Asker>,
     worker: Rc<Worker>,
     outbox: Rc<Outbox>,
 }
@@ -31,6 +33,7 @@ impl Connections {
         Self {
             open: HashMap::new(),
             client,
+            asker: Rc::default(),
             worker,
             outbox,
         }
@@ -72,7 +75,7 @@ impl Connections {
     /// Whether this is one to a name server that isn't the one to ask any more.
     fn asks_in_vain(&self, id: u16, now: Instant) -> bool {
         let asked = self.open.get(&id).and_then(Connection::name_server);
-        asked.is_some_and(|asked| self.worker.host.name_server(now) != Some(asked))
+        asked.is_some_and(|asked| self.asker.name_server(&self.worker.host, now) != Some(asked))
     }
 
     /// Opens a connection, if the client may have it, and closes another one if it had the most
@@ -81,7 +84,7 @@ impl Connections {
         let worker = self.worker.clone();
         let counters = &worker.counters;
         let (destination, verdict) = if datagram.dns {
-            let server = worker.host.name_server(now);
+            let server = self.asker.name_server(&worker.host, now);
             if server.is_none() {
                 counters.dropped_no_resolver.increment();
             }
@@ -117,6 +120,7 @@ impl Connections {
                     datagram,
                     destination,
                     open,
+                    &self.asker,
                     worker,
                     outbox,
                     now,

@@ -1,11 +1,12 @@
 //! What the host has: its name servers, and how many files may be open.
 //!
 //! The name servers change while the gateway runs, so they are read again, at most every two
-//! seconds. One of them is asked, until a question has no answer for a second and nobody else's
-//! question has one meanwhile either; then the next one is. All clients of a worker share what is
-//! known of that: one that begins doesn't have to find it out again.
+//! seconds. A client asks one of them, until a question of its own has no answer for a second and
+//! nobody else's question has one from there meanwhile either; then it asks the next one. What one
+//! client finds out that way moves no other client: its question may be one that no name server
+//! answers. Only an answer is for all to know: who begins asks the one that answered last.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// How long what was read is good for.
 const GOOD_FOR: Duration = Duration::from_secs(2);
-/// A name server that answers nobody for so long doesn't answer.
+/// A name server that leaves a question without an answer for so long doesn't answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// What is longer is read so far.
@@ -27,85 +28,165 @@ pub(crate) struct Host(RefCell<State>);
 struct State {
     /// When they were read.
     read: Option<Instant>,
-    servers: Vec<SocketAddr>,
+    /// How often they have changed.
+    version: u64,
+    servers: Vec<Server>,
+    /// The one that answered last: who begins asks this one.
+    first: usize,
+}
+
+#[derive(Debug)]
+struct Server {
+    address: SocketAddr,
+    /// When it answered last.
+    answered: Option<Instant>,
+}
+
+/// Which name server a client asks, for all of its ids.
+#[derive(Debug, Default)]
+pub(crate) struct Asker(Cell<Option<Asked>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// The version of the name servers that this is about.
+    version: u64,
     /// Which of them is asked; after the last one comes the first one again.
     which: usize,
-    /// Since when that owes an answer.
+    /// Since when that owes this client an answer.
     owes: Option<Instant>,
 }
 
-impl Host {
+impl Asker {
     /// The name server of `/etc/resolv.conf` to ask now.
-    pub(crate) fn name_server(&self, now: Instant) -> Option<SocketAddr> {
-        self.name_server_of(now, || start_of(RESOLV_CONF))
+    pub(crate) fn name_server(&self, host: &Host, now: Instant) -> Option<SocketAddr> {
+        self.name_server_of(host, now, || start_of(RESOLV_CONF))
     }
 
     fn name_server_of(
         &self,
+        host: &Host,
         now: Instant,
         read: impl FnOnce() -> io::Result<Vec<u8>>,
     ) -> Option<SocketAddr> {
-        let mut state = self.0.borrow_mut();
-        let is_past = |then: Instant, limit| now.saturating_duration_since(then) > limit;
-        if state.read.is_none_or(|then| is_past(then, GOOD_FOR)) {
-            state.read = Some(now);
-            match read() {
-                Ok(bytes) => state.take(name_servers(&bytes)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => state.take(Vec::new()),
-                // Such as for want of files: what was read before still holds.
-                Err(_) => {}
-            }
+        let mut state = host.0.borrow_mut();
+        state.refresh(now, read);
+        let mut asked = self.of(&state);
+        let is_late = |since: &Instant| now.saturating_duration_since(*since) > PATIENCE;
+        if let Some(since) = asked.owes.filter(is_late) {
+            let server = state.get(asked.which);
+            // Others have answers from there: the questions are to blame.
+            let is_there = server.is_some_and(|it| it.answered.is_some_and(|at| at > since));
+            asked = if is_there {
+                Asked {
+                    owes: None,
+                    ..asked
+                }
+            } else {
+                asked.next()
+            };
         }
-        if state.owes.is_some_and(|then| is_past(then, PATIENCE)) {
-            state.go_on();
-        }
-        state.current()
+        self.0.set(Some(asked));
+        state.get(asked.which).map(|server| server.address)
     }
 
     /// A question was sent to `server`.
-    pub(crate) fn asked(&self, server: SocketAddr, now: Instant) {
-        let mut state = self.0.borrow_mut();
-        if state.current() == Some(server) && state.owes.is_none() {
-            state.owes = Some(now);
+    pub(crate) fn asked(&self, host: &Host, server: SocketAddr, now: Instant) {
+        let state = host.0.borrow();
+        let asked = self.of(&state);
+        if asked.owes.is_none() && state.is(asked.which, server) {
+            self.0.set(Some(Asked {
+                owes: Some(now),
+                ..asked
+            }));
         }
     }
 
     /// `server` has answered.
-    pub(crate) fn answered(&self, server: SocketAddr) {
-        let mut state = self.0.borrow_mut();
-        if state.current() == Some(server) {
-            state.owes = None;
+    pub(crate) fn answered(&self, host: &Host, server: SocketAddr, now: Instant) {
+        let mut state = host.0.borrow_mut();
+        let asked = self.of(&state);
+        if state.is(asked.which, server) {
+            self.0.set(Some(Asked {
+                owes: None,
+                ..asked
+            }));
         }
+        state.answered(server, now);
     }
 
     /// Nobody is there at `server`, or nobody who answers.
-    pub(crate) fn refused(&self, server: SocketAddr) {
-        let mut state = self.0.borrow_mut();
-        if state.current() == Some(server) {
-            state.go_on();
+    pub(crate) fn refused(&self, host: &Host, server: SocketAddr) {
+        let state = host.0.borrow();
+        let asked = self.of(&state);
+        if state.is(asked.which, server) {
+            self.0.set(Some(asked.next()));
+        }
+    }
+
+    /// What is asked of the name servers that there are now.
+    fn of(&self, state: &State) -> Asked {
+        let known = self.0.get().filter(|it| it.version == state.version);
+        known.unwrap_or(Asked {
+            version: state.version,
+            which: state.first,
+            owes: None,
+        })
+    }
+}
+
+impl Asked {
+    fn next(self) -> Self {
+        Self {
+            which: self.which.wrapping_add(1),
+            owes: None,
+            ..self
         }
     }
 }
 
 impl State {
-    fn take(&mut self, servers: Vec<SocketAddr>) {
-        if self.servers != servers {
-            *self = Self {
-                read: self.read,
-                servers,
-                ..Self::default()
-            };
+    fn refresh(&mut self, now: Instant, read: impl FnOnce() -> io::Result<Vec<u8>>) {
+        let is_good = |then| now.saturating_duration_since(then) <= GOOD_FOR;
+        if self.read.is_some_and(is_good) {
+            return;
+        }
+        self.read = Some(now);
+        match read() {
+            Ok(bytes) => self.take(&name_servers(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.take(&[]),
+            // Such as for want of files: what was read before still holds.
+            Err(_) => {}
         }
     }
 
-    fn go_on(&mut self) {
-        self.which = self.which.wrapping_add(1);
-        self.owes = None;
+    fn take(&mut self, addresses: &[SocketAddr]) {
+        if !self.servers.iter().map(|it| &it.address).eq(addresses) {
+            let servers = addresses.iter().map(|address| Server {
+                address: *address,
+                answered: None,
+            });
+            self.servers = servers.collect();
+            self.version = self.version.wrapping_add(1);
+            self.first = 0;
+        }
     }
 
-    fn current(&self) -> Option<SocketAddr> {
-        let which = self.which.checked_rem(self.servers.len())?;
-        self.servers.get(which).copied()
+    fn answered(&mut self, server: SocketAddr, now: Instant) {
+        let which = self.servers.iter().position(|it| it.address == server);
+        if let Some(which) = which {
+            self.first = which;
+            if let Some(server) = self.servers.get_mut(which) {
+                server.answered = Some(now);
+            }
+        }
+    }
+
+    fn get(&self, which: usize) -> Option<&Server> {
+        self.servers.get(which.checked_rem(self.servers.len())?)
+    }
+
+    fn is(&self, which: usize, address: SocketAddr) -> bool {
+        self.get(which).is_some_and(|it| it.address == address)
     }
 }
 
@@ -203,11 +284,12 @@ mod tests {
 
     #[test]
     fn what_can_not_be_read_is_as_before() {
-        let host = Host::default();
+        let (host, asker) = (Host::default(), Asker::default());
         let mut now = Instant::now();
         let mut ask = |read: io::Result<&str>| {
             now += 2 * GOOD_FOR;
-            let server = host.name_server_of(now, || read.map(|text| text.as_bytes().to_vec()));
+            let read = || read.map(|text| text.as_bytes().to_vec());
+            let server = asker.name_server_of(&host, now, read);
             server.map(|server| server.ip().to_string())
         };
         let failed = || Err(io::Error::from_raw_os_error(libc::EMFILE));
@@ -237,42 +319,103 @@ mod tests {
         assert_eq!(name_servers(&read), ["1.1.1.1:53".parse().unwrap()]);
     }
 
-    #[test]
-    fn the_next_one_is_asked_once_one_answers_nobody() {
-        let host = Host::default();
-        let start = Instant::now();
-        let two = "nameserver 1.1.1.1\nnameserver 2.2.2.2";
-        let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let server = |now| {
-            let server = host.name_server_of(now, || Ok(two.as_bytes().to_vec()));
+    /// Two name servers, and clients that ask them at times in milliseconds.
+    struct Scene {
+        host: Host,
+        start: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self {
+                host: Host::default(),
+                start: Instant::now(),
+            }
+        }
+
+        fn at(&self, milliseconds: u64) -> Instant {
+            self.start + Duration::from_millis(milliseconds)
+        }
+
+        fn server(&self, client: &Asker, at: u64) -> SocketAddr {
+            let two = "nameserver 1.1.1.1\nnameserver 2.2.2.2";
+            let read = || Ok(two.as_bytes().to_vec());
+            let server = client.name_server_of(&self.host, self.at(at), read);
             server.unwrap()
-        };
-        let ask = |now| {
-            let server = server(now);
-            host.asked(server, now);
+        }
+
+        /// Sends a question, and tells where.
+        fn ask(&self, client: &Asker, at: u64) -> String {
+            let server = self.server(client, at);
+            client.asked(&self.host, server, self.at(at));
             server.ip().to_string()
-        };
-        let first = server(at(0));
-        assert_eq!(ask(at(0)), "1.1.1.1");
-        assert_eq!(ask(at(900)), "1.1.1.1");
-        // Somebody else has an answer, and so it is there.
-        host.answered(first);
-        assert_eq!(ask(at(1100)), "1.1.1.1");
-        assert_eq!(ask(at(2000)), "1.1.1.1");
-        assert_eq!(ask(at(2200)), "2.2.2.2");
-        let second = server(at(2200));
+        }
+
+        fn answer(&self, client: &Asker, server: &str, at: u64) {
+            let server = format!("{server}:53").parse().unwrap();
+            client.answered(&self.host, server, self.at(at));
+        }
+
+        fn refuse(&self, client: &Asker, server: &str) {
+            client.refused(&self.host, format!("{server}:53").parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn the_next_one_is_asked_once_one_does_not_answer() {
+        let (scene, client) = (Scene::new(), Asker::default());
+        assert_eq!(scene.ask(&client, 0), "1.1.1.1");
+        assert_eq!(scene.ask(&client, 900), "1.1.1.1");
+        scene.answer(&client, "1.1.1.1", 950);
+        assert_eq!(scene.ask(&client, 1100), "1.1.1.1");
+        assert_eq!(scene.ask(&client, 2000), "1.1.1.1");
+        assert_eq!(scene.ask(&client, 2200), "2.2.2.2");
         // Too late, and the other one isn't heard of by it.
-        host.answered(first);
-        assert_eq!(ask(at(3300)), "1.1.1.1");
-        host.refused(second);
-        assert_eq!(ask(at(3301)), "1.1.1.1");
-        host.refused(first);
-        assert_eq!(ask(at(3302)), "2.2.2.2");
-        host.answered(second);
+        scene.answer(&client, "1.1.1.1", 2250);
+        assert_eq!(scene.ask(&client, 3300), "1.1.1.1");
+        scene.refuse(&client, "2.2.2.2");
+        assert_eq!(scene.ask(&client, 3301), "1.1.1.1");
+        scene.refuse(&client, "1.1.1.1");
+        assert_eq!(scene.ask(&client, 3302), "2.2.2.2");
+        scene.answer(&client, "2.2.2.2", 3303);
         // Others are others.
-        let other = host.name_server_of(at(9000), || Ok(b"nameserver 3.3.3.3".to_vec()));
+        let other = || Ok(b"nameserver 3.3.3.3".to_vec());
+        let other = client.name_server_of(&scene.host, scene.at(9000), other);
         assert_eq!(other.unwrap().ip().to_string(), "3.3.3.3");
-        assert_eq!(server(at(19_000)), first);
+        assert_eq!(scene.server(&client, 19_000).ip().to_string(), "1.1.1.1");
+    }
+
+    #[test]
+    fn a_question_without_an_answer_moves_only_who_asked_it() {
+        let scene = Scene::new();
+        let (hostile, honest, late) = (Asker::default(), Asker::default(), Asker::default());
+        assert_eq!(scene.ask(&honest, 0), "1.1.1.1");
+        scene.answer(&honest, "1.1.1.1", 10);
+        // Nonsense, ten times a second, to a good one and one that is dead.
+        let mut asked = std::collections::BTreeSet::new();
+        for at in (100..6000).step_by(100) {
+            asked.insert(scene.ask(&hostile, at));
+            assert_eq!(scene.server(&honest, at).ip().to_string(), "1.1.1.1");
+        }
+        assert_eq!(asked.len(), 2, "{asked:?}");
+        assert_eq!(scene.ask(&late, 6000), "1.1.1.1");
+        // While others have answers from it, it stays with the one that is good.
+        let busy = Asker::default();
+        for at in (6000..12_000).step_by(100) {
+            assert_eq!(scene.ask(&busy, at), "1.1.1.1");
+            scene.answer(&honest, "1.1.1.1", at + 50);
+        }
+    }
+
+    #[test]
+    fn who_begins_asks_the_one_that_answered_last() {
+        let (scene, first) = (Scene::new(), Asker::default());
+        scene.ask(&first, 0);
+        assert_eq!(scene.ask(&first, 1100), "2.2.2.2");
+        // It hasn't answered yet.
+        assert_eq!(scene.ask(&Asker::default(), 1110), "1.1.1.1");
+        scene.answer(&first, "2.2.2.2", 1120);
+        assert_eq!(scene.ask(&Asker::default(), 1130), "2.2.2.2");
     }
 
     #[test]
