@@ -99,8 +99,8 @@ pub struct Status {
 /// The metrics, as `status` shows them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetricsStatus {
-    /// Where scrapers connect to: an address and a port, or a file.
-    pub listen: String,
+    /// Where scrapers connect to: addresses with a port, and files.
+    pub listen: Vec<String>,
     /// Why nobody answers there; `None` while somebody does.
     pub ended: Option<String>,
 }

@@ -145,9 +145,8 @@ fn at_once(xdp: XdpMode) -> Result<()> {
         ..Options::default()
     })?;
     ensure_answers(&lab.net.a, Role::Hub.v4())?;
-    let bind = |namespace: &Namespace, role: Role| -> Result<UdpSocket> {
-        namespace.udp((role.v4(), 0))
-    };
+    let bind =
+        |namespace: &Namespace, role: Role| -> Result<UdpSocket> { namespace.udp((role.v4(), 0)) };
     let receiver = bind(&lab.net.hub, Role::Hub)?;
     let sender = bind(&lab.net.a, Role::A)?;
     sender.connect(receiver.local_addr()?)?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -38,9 +38,24 @@ pub const CASES: &[Case] = &[
         run: on_vip,
     },
     Case {
-        name: "metrics on a port that is taken keep a hub from starting, and nothing is left",
+        name: "metrics on a port that is taken keep no hub from starting, and come once it is free",
         programs: &[],
         run: taken,
+    },
+    Case {
+        name: "metrics and the UDP gateway exchange their ports, and listen on several",
+        programs: &[],
+        run: exchanges,
+    },
+    Case {
+        name: "a metrics process that is stopped is replaced, and ends with a hub that is killed",
+        programs: &[],
+        run: stopped,
+    },
+    Case {
+        name: "scrapers that say nothing or do not read keep nobody from metrics",
+        programs: &[],
+        run: silent,
     },
 ];
 
@@ -113,10 +128,9 @@ fn text(keys: &[Keys; 2], section: &str) -> String {
 fn scrape(from: &Namespace, address: &str) -> Result<String> {
     let address: SocketAddr = address.parse()?;
     from.run(|| {
-        ask(TcpStream::connect_timeout(
-            &address,
-            Duration::from_secs(2),
-        )?)
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        ask(stream)
     })?
 }
 
@@ -238,6 +252,13 @@ fn reloads() -> Result<()> {
     ensure!(hub.scrape(LOOPBACK).is_err());
     ask(UnixStream::connect(&path)?)?;
     ensure!(fs::metadata(&path)?.permissions().mode() & 0o777 == 0o666);
+    // Somebody takes it away.
+    fs::remove_file(&path)?;
+    let status = hub.node.tell(&["status"])?;
+    ensure!(status.contains("its file is gone"), "{status}");
+    let said = hub.reload(&section)?;
+    ensure!(said.contains("metrics made anew"), "{said}");
+    ask(UnixStream::connect(&path)?)?;
     ensure!(hub.reload("")? == "reloaded: metrics off\n");
     ensure!(!path.exists());
     eventually("its process has ended", LIMIT, || {
@@ -287,16 +308,100 @@ fn on_vip() -> Result<()> {
 fn taken() -> Result<()> {
     let pair = Pair::create(&private_prefix())?;
     let keys = [Keys::generate(&taltun()?)?, Keys::generate(&taltun()?)?];
-    let _taken = pair.left.tcp(LOOPBACK)?;
-    let start = Instant::now();
-    let node = Node::start_with_text(&pair.left, &taltun()?, &text(&keys, "[metrics]"));
-    let refused = format!("{:#}", node.err().context("it started")?);
+    let taken = pair.left.tcp(LOOPBACK)?;
+    let node = Node::start_with_text(&pair.left, &taltun()?, &text(&keys, "[metrics]"))?;
+    let hub = Hub { pair, keys, node };
+    let log = hub.node.log();
     ensure!(
-        refused.contains("metrics.listen: cannot listen on 127.0.0.1:9586"),
-        "{refused}"
+        log.contains("metrics.listen: cannot listen on 127.0.0.1:9586"),
+        "{log}"
     );
-    ensure!(start.elapsed() < LIMIT);
-    let links = pair.left.ip("-o link")?;
-    ensure!(!links.contains("taltun0"), "{links}");
-    Ok(())
+    let status = hub.node.tell(&["status"])?;
+    ensure!(
+        status.contains("metrics:          127.0.0.1:9586: doesn't answer: cannot listen on"),
+        "{status}"
+    );
+    // A reload for something else isn't kept from it.
+    let text = text(&hub.keys, "[metrics]").replace("ana", "eva");
+    fs::write(hub.node.config(), text)?;
+    let said = hub.node.tell(&["reload"])?;
+    ensure!(said.starts_with("reloaded: "), "{said}");
+    drop(taken);
+    eventually("there are metrics", LIMIT, || {
+        Ok(hub.scrape(LOOPBACK).is_ok())
+    })?;
+    let status = hub.node.tell(&["status"])?;
+    ensure!(
+        status.contains("metrics:          127.0.0.1:9586\n"),
+        "{status}"
+    );
+    hub.node.stop(Signal::Terminate)
+}
+
+fn exchanges() -> Result<()> {
+    let section = |metrics: &str, gateway: &str| {
+        format!(
+            "[metrics]\nlisten = [\"10.200.0.1:9586\", \"{metrics}\"]\n[udpgw]\nlisten = \
+             \"{gateway}\"\n"
+        )
+    };
+    let (one, other) = ("127.0.0.1:9586", "127.0.0.1:9587");
+    let hub = Hub::start(&section(one, other))?;
+    for (metrics, gateway) in [(other, one), (one, other), ("[::]:9588", one)] {
+        let said = hub.reload(&section(metrics, gateway))?;
+        ensure!(said.contains("metrics moved"), "{said}");
+        let scraped = format!("127.0.0.1:{}", &metrics[metrics.len() - 4..]);
+        hub.scrape(&scraped)?;
+        hub.scrape("10.200.0.1:9586")?;
+        hub.pair.left.run(|| {
+            let address: SocketAddr = gateway.parse()?;
+            anyhow::Ok(TcpStream::connect_timeout(
+                &address,
+                Duration::from_secs(2),
+            )?)
+        })??;
+    }
+    // Neither port is shared with anybody from then on.
+    let shared = hub.pair.left.run(|| TcpListener::bind("127.0.0.1:9588"))?;
+    ensure!(shared.is_err());
+    hub.node.stop(Signal::Terminate)
+}
+
+fn stopped() -> Result<()> {
+    let mut hub = Hub::start("[metrics]")?;
+    hub.scrape(LOOPBACK)?;
+    let first = hub.process()?;
+    send_signal(first, Signal::Pause)?;
+    eventually("another process serves", 2 * LIMIT, || {
+        Ok(hub.process().is_ok_and(|it| it != first))
+    })?;
+    hub.scrape(LOOPBACK)?;
+    ensure!(hub.node.log().contains("it hung for 15 s"));
+    let second = hub.process()?;
+    send_signal(second, Signal::Pause)?;
+    hub.node.kill()?;
+    eventually("it ended with the hub", LIMIT, || {
+        Ok(!Path::new(&format!("/proc/{second}")).exists())
+    })
+}
+
+fn silent() -> Result<()> {
+    let hub = Hub::start("[metrics]")?;
+    let address: SocketAddr = LOOPBACK.parse()?;
+    let mut held = Vec::new();
+    for turn in 0..64 {
+        let mut stream = hub.pair.left.run(|| TcpStream::connect(address))??;
+        if turn % 2 == 0 {
+            let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: hub\r\n\r\n");
+        }
+        held.push(stream);
+    }
+    for _ in 0..8 {
+        let start = Instant::now();
+        hub.scrape(LOOPBACK)?;
+        // Prometheus waits for so long.
+        ensure!(start.elapsed() < Duration::from_secs(10));
+    }
+    drop(held);
+    hub.node.stop(Signal::Terminate)
 }

@@ -83,6 +83,7 @@ fn describe(config: &Config, text: &mut String) {
         );
     }
     if let Some(metrics) = &config.metrics {
-        let _ = writeln!(text, "  metrics:    {}", metrics.listen);
+        let listen: Vec<String> = metrics.listen.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "  metrics:    {}", listen.join(", "));
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct Draft {
     pub(super) hooks: Hooks,
     pub(super) dns_routes: Option<DnsRoutesDraft>,
     pub(super) udpgw: Option<UdpgwDraft>,
-    pub(super) metrics: Option<Written<MetricsListen>>,
+    pub(super) metrics: Option<Vec<Written<MetricsListen>>>,
     pub(super) hop: Hop,
     pub(super) warnings: Vec<String>,
     /// Whether a secret is written in the file itself.

@@ -4,11 +4,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// The most places for scrapers to connect to.
+pub(crate) const METRICS_LISTEN_MAX: usize = 8;
+
 /// Figures for a scraper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
     /// Where scrapers connect to.
-    pub listen: MetricsListen,
+    pub listen: Vec<MetricsListen>,
 }
 
 /// Where scrapers connect to.
@@ -18,6 +21,16 @@ pub enum MetricsListen {
     Address(SocketAddr),
     /// A Unix socket's file.
     File(PathBuf),
+}
+
+impl MetricsListen {
+    /// The address, if it is one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::File(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for MetricsListen {

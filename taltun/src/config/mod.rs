@@ -51,6 +51,7 @@ pub use hop::{Hop, PortRange, RangedEndpoint};
 pub(crate) use host::marks_for;
 pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, Shell, leads_around};
 pub use load::{Loaded, load, load_with, parse};
+pub(crate) use metrics::METRICS_LISTEN_MAX;
 pub use metrics::{Metrics, MetricsListen};
 pub use overrides::Overrides;
 pub use rules::OWN_ENDPOINT;

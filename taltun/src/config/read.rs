@@ -18,8 +18,8 @@ use super::keys::{
 };
 use super::setting::{Setting, parse_with};
 use super::{
-    Accel, Dataplane, Hooks, Hop, HostSettings, MAX_BANS, Masquerade, PortRange, RangedEndpoint,
-    Udpgw,
+    Accel, Dataplane, Hooks, Hop, HostSettings, MAX_BANS, METRICS_LISTEN_MAX, Masquerade,
+    MetricsListen, PortRange, RangedEndpoint, Udpgw,
 };
 use super::{declared, permissions, values};
 use crate::crypto::{PresharedKey, PrivateKey};
@@ -98,11 +98,7 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
             None => None,
         },
         metrics: match document.section(&keys::METRICS)? {
-            Some(section) => {
-                section.allow_only()?;
-                let listen = vec![section.value(&metrics::LISTEN)?];
-                each(listen, values::metrics_listen)?.pop()
-            }
+            Some(section) => Some(metrics_listen(&section)?),
             None => None,
         },
         hop,
@@ -321,6 +317,19 @@ fn udpgw(section: &Section, warnings: &mut Vec<String>) -> Result<UdpgwDraft, Co
         listen: Vec::new(), allow, deny,
     } } };
     Ok(UdpgwDraft { listen, rest })
+}
+
+fn metrics_listen(section: &Section) -> Result<Vec<Written<MetricsListen>>, ConfigError> {
+    section.allow_only()?;
+    let field = section.value(&metrics::LISTEN)?;
+    let listen = each(field.one_or_list()?, values::metrics_listen)?;
+    if listen.is_empty() || listen.len() > METRICS_LISTEN_MAX {
+        return Err(field.spot().error(format!(
+            "expected 1 to {METRICS_LISTEN_MAX} places such as \"127.0.0.1:9586\", found {}",
+            listen.len()
+        )));
+    }
+    Ok(listen)
 }
 
 /// The networks of a deny list.

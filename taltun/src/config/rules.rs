@@ -233,16 +233,13 @@ fn finish_udpgw(
     let Some(UdpgwDraft { listen, rest }) = draft.udpgw.take() else {
         return Ok(None);
     };
-    let is_vip =
-        |address: &SocketAddr| draft.vip.iter().any(|vip| vip.value.addr() == address.ip());
+    let is_vip = |address: &SocketAddr| {
+        let ip = address.ip().to_canonical();
+        draft.vip.iter().any(|vip| vip.value.addr() == ip)
+    };
     for (place, Written { value, spot }) in listen.iter().enumerate() {
-        let mut before = listen.iter().take(place);
-        if let Some(other) = before.find(|other| listens_twice(other.value, *value)) {
-            return Err(spot.error(format!(
-                "{value} and {} are one place to listen; keep one of them",
-                other.value
-            )));
-        }
+        let before = listen.iter().take(place).map(|other| other.value);
+        refuse_twice(*value, spot, "[udpgw]", listens_twice, before)?;
         let any = value.ip().is_unspecified();
         if draft.dns_routes.is_some() && value.port() == 53 && (any || is_vip(value)) {
             return Err(spot.error(format!(
@@ -250,7 +247,7 @@ fn finish_udpgw(
                  than that of {value}, such as 7300"
             )));
         }
-        if !value.ip().is_loopback() && !is_vip(value) {
+        if !value.ip().to_canonical().is_loopback() && !is_vip(value) {
             warnings.push(spot.say(format!(
                 "whoever reaches {value} can send UDP from this host; listen on our vip or on \
                  127.0.0.1, or let a firewall allow only your own clients"
@@ -270,25 +267,62 @@ fn finish_metrics(
     gateway: Option<&Udpgw>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Metrics>, ConfigError> {
-    let Some(Written { value, spot }) = draft.metrics.take() else {
+    let Some(written) = draft.metrics.take() else {
         return Ok(None);
     };
-    if let MetricsListen::Address(address) = value {
-        let mut others = gateway.iter().flat_map(|gateway| &gateway.listen);
-        if others.any(|other| listens_twice(*other, address)) {
-            return Err(spot.error(format!(
-                "[udpgw] listens on {address}, too; give one of them another port"
-            )));
+    let others = gateway.map_or(&[][..], |gateway| &gateway.listen);
+    let mut listen: Vec<MetricsListen> = Vec::new();
+    for Written { value, spot } in written {
+        match &value {
+            MetricsListen::Address(address) => {
+                refuse_twice(*address, &spot, "[udpgw]", overlap, others.iter().copied())?;
+                let before = listen.iter().filter_map(MetricsListen::address);
+                refuse_twice(*address, &spot, "[metrics]", overlap, before)?;
+                let ip = address.ip().to_canonical();
+                let is_vip = draft.vip.iter().any(|vip| vip.value.addr() == ip);
+                if !ip.is_loopback() && !is_vip {
+                    warnings.push(spot.say(format!(
+                        "all who reach {address} can read the peers' names, public keys and \
+                         traffic; listen on 127.0.0.1 or on our vip, or let a firewall allow your \
+                         Prometheus only"
+                    )));
+                }
+            }
+            MetricsListen::File(path) if listen.contains(&value) => {
+                let path = path.display();
+                return Err(spot.error(format!("{path} is there twice; keep one of them")));
+            }
+            MetricsListen::File(_) => {}
         }
-        let is_vip = draft.vip.iter().any(|vip| vip.value.addr() == address.ip());
-        if !address.ip().is_loopback() && !is_vip {
-            warnings.push(spot.say(format!(
-                "all who reach {address} can read the peers' names, public keys and traffic; \
-                 listen on 127.0.0.1 or on our vip, or let a firewall allow your Prometheus only"
-            )));
-        }
+        listen.push(value);
     }
-    Ok(Some(Metrics { listen: value }))
+    Ok(Some(Metrics { listen }))
+}
+
+/// Whether two that don't know of each other can't listen at both: `[::]` is for IPv4 as well then.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let [one, other] = [one, other].map(|it| SocketAddr::new(it.ip().to_canonical(), it.port()));
+    let is_all = |it: SocketAddr| it.is_ipv6() && it.ip().is_unspecified();
+    let all = one.port() == other.port() && (is_all(one) || is_all(other));
+    all || listens_twice(one, other)
+}
+
+/// Refuses an address that overlaps with one that `section` has before.
+fn refuse_twice(
+    address: SocketAddr,
+    spot: &Spot,
+    section: &str,
+    overlap: fn(SocketAddr, SocketAddr) -> bool,
+    before: impl IntoIterator<Item = SocketAddr>,
+) -> Result<(), ConfigError> {
+    let mut before = before.into_iter();
+    match before.find(|other| overlap(*other, address)) {
+        Some(other) => Err(spot.error(format!(
+            "{address} and {other} of {section} are one place to listen; leave out one of them, or \
+             give it another port"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Warns of what `allow` seems to open and doesn't, and of what seems to be the Internet and is

@@ -232,7 +232,8 @@ pub(super) fn local_addr(text: &str) -> Result<SocketAddr, String> {
 pub(super) fn udpgw_listen(text: &str) -> Result<SocketAddr, String> {
     listen_address(text).ok_or_else(|| {
         format!(
-            "expected ADDRESS:PORT such as \"127.0.0.1:7300\" or \"[::1]:7300\", found {text:?}"
+            "expected ADDRESS:PORT such as \"127.0.0.1:7300\" or \"[::1]:7300\", \
+             with a port from 1 and without a name, found {text:?}"
         )
     })
 }
@@ -268,8 +269,8 @@ pub(super) fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
     }
     listen_address(text).map(MetricsListen::Address).ok_or_else(|| {
         format!(
-            "expected ADDRESS:PORT such as \"127.0.0.1:9586\" or \"[::1]:9586\", or a path such as \
-             \"/run/taltun/metrics\", found {text:?}"
+            "expected ADDRESS:PORT such as \"127.0.0.1:9586\" or \"[::1]:9586\", with a port from \
+             1 and without a name, or a path such as \"/run/taltun/metrics\", found {text:?}"
         )
     })
 }

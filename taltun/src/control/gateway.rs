@@ -67,7 +67,7 @@ impl Gateway {
         let mut running = None;
         if let Some(settings) = &settings {
             let options = options(settings, interface, tunnel);
-            running = Some(Running::start(options, None)?);
+            running = Some(Running::start(options, None, &Listening::default())?);
             tell(settings, interface);
         }
         Ok(Self {
@@ -77,13 +77,19 @@ impl Gateway {
         })
     }
 
+    /// Where it listens.
+    pub(super) fn listening(&self) -> Option<&Listening> {
+        self.running.as_ref().map(|running| &running.listening)
+    }
+
     /// Makes it as `settings` say, and tells what that did; none if it is so already. After an
-    /// error it is as before.
+    /// error it is as before. `friends` may give up a place for it.
     pub(super) async fn follow(
         &mut self,
         settings: Option<&Udpgw>,
         interface: &Interface,
         tunnel: &Arc<Tunnel>,
+        friends: &Listening,
     ) -> Result<Option<String>, String> {
         let stands = self.running.is_some() || settings.is_none();
         if self.settings.as_ref() == settings && stands {
@@ -97,7 +103,7 @@ impl Gateway {
         };
         let options = options(settings, interface, tunnel);
         // All that may fail comes before anything ends.
-        let started = Running::start(options, self.running.as_mut())
+        let started = Running::start(options, self.running.as_mut(), friends)
             .map_err(|reason| format!("{reason}; the gateway is as before"))?;
         let had = self.running.is_some();
         let closed = self.stop_listening().await;
@@ -202,7 +208,11 @@ impl Gateway {
 impl Running {
     /// Listens, and starts the threads. They serve nobody until an earlier gateway, if there is
     /// one, has ended all of its clients, so both never have files open at the same time.
-    fn start(options: Options, earlier: Option<&mut Self>) -> Result<Self, String> {
+    fn start(
+        options: Options,
+        earlier: Option<&mut Self>,
+        friends: &Listening,
+    ) -> Result<Self, String> {
         let wanted = files(&options);
         let possible = taltun_udpgw::raise_file_limit(wanted);
         if possible < wanted {
@@ -214,7 +224,7 @@ impl Running {
         }
         let nothing = Listening::default();
         let listening = earlier.as_ref().map_or(&nothing, |it| &it.listening);
-        let server = Server::bind_in_place_of(options, listening);
+        let server = Server::bind_in_place_of(options, listening, friends);
         let server = server.map_err(|error| explain(&error))?;
         let listening = server.listening();
         let listening = listening.map_err(|error| format!("udpgw: cannot start: {error}"))?;
@@ -498,11 +508,11 @@ mod tests {
         let ended = gateway.status().unwrap().ended;
         assert_eq!(ended.as_deref(), Some("a fault, see the log"));
 
-        let wanted = config.udpgw.as_ref();
+        let (wanted, nobody) = (config.udpgw.as_ref(), Listening::default());
         // The threads that are left end by themselves.
         let mut told = Err(String::new());
         for _ in 0..100 {
-            told = gateway.follow(wanted, interface, tunnel).await;
+            told = gateway.follow(wanted, interface, tunnel, &nobody).await;
             if told.is_ok() {
                 break;
             }
@@ -511,7 +521,8 @@ mod tests {
         assert_eq!(told, Ok(Some("udpgw on".to_owned())));
         assert_eq!(gateway.status().unwrap().ended, None);
         assert!(TcpStream::connect(address).is_ok());
-        assert_eq!(gateway.follow(wanted, interface, tunnel).await, Ok(None));
+        let same = gateway.follow(wanted, interface, tunnel, &nobody).await;
+        assert_eq!(same, Ok(None));
 
         gateway.stop().await;
         assert!(TcpStream::connect(address).is_err());

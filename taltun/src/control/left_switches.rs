@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use super::{dirs, listener, socket_path};
+use super::{dirs, socket_file, socket_path};
 use crate::system::{self, LeftSwitches};
 
 /// The kill switches that dead tunnels left, as far as that can be seen.
@@ -23,7 +23,7 @@ fn runs(directories: &[PathBuf], name: &str, namespace: u64) -> bool {
         match UnixStream::connect(&path) {
             // Who may not ask can't tell.
             Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
-            Ok(_) => listener::holder(&path).is_some_and(|holder| {
+            Ok(_) => socket_file::holder(&path).is_some_and(|holder| {
                 let found = holder.namespace();
                 found.is_none_or(|found| found == namespace)
             }),

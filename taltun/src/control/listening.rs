@@ -9,7 +9,8 @@ use crate::config::Interface;
 /// tunnel and from this machine, and by no other interface: the kernel answers for it on all of
 /// them.
 pub(super) fn devices(address: SocketAddr, interface: &Interface) -> Vec<Option<&str>> {
-    if interface.vip.iter().any(|vip| vip.addr() == address.ip()) {
+    let ip = address.ip().to_canonical();
+    if interface.vip.iter().any(|vip| vip.addr() == ip) {
         vec![Some(&interface.tun_name), Some("lo")]
     } else {
         vec![None]

@@ -41,6 +41,7 @@ pub mod request;
 pub mod response;
 mod run;
 mod socket;
+mod socket_file;
 mod sockets;
 mod spare;
 mod state_file;
@@ -87,7 +88,7 @@ pub fn runtime_dir() -> PathBuf {
 pub fn holder(name: &str) -> Option<ControlError> {
     [runtime_dir(), uapi::uapi_dir()]
         .iter()
-        .find_map(|dir| listener::holder(&socket_path(dir, name)))
+        .find_map(|dir| socket_file::holder(&socket_path(dir, name)))
 }
 
 fn socket_path(dir: &std::path::Path, interface: &str) -> PathBuf {

@@ -1,7 +1,8 @@
 //! What the tunnel and its metrics process say to each other, over a pair of Unix sockets.
 //!
 //! First the sockets to listen on go over. From then on the process writes a line feed, and the
-//! tunnel answers with a line of JSON, an [`Answer`]. If the tunnel is gone, so is the process.
+//! tunnel answers with a line of JSON, an [`Answer`]. A dot every three seconds tells the tunnel that
+//! the process doesn't hang. If the tunnel is gone, so is the process.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -17,16 +18,22 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::seen::Answer;
+use super::texts::Tunnel;
+use crate::config::METRICS_LISTEN_MAX;
 
 /// How long the tunnel may take. It is stuck if it takes longer; a scraper hears of it before its
 /// own patience ends, which is ten seconds mostly.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Most sockets that are handed over.
-const MOST_LISTENERS: usize = 4;
+/// Most sockets that are handed over: each place may be a vip, which takes two.
+pub(super) const MOST_LISTENERS: usize = 2 * METRICS_LISTEN_MAX;
+/// What the process writes to get an answer.
+pub const QUESTION: u8 = b'\n';
+/// What it writes to say that it lives.
+const BEAT: u8 = b'.';
 /// The longest answer, bytes: a hundred thousand peers.
 const ANSWER_MAX: u64 = 256 << 20;
 
-/// Hands over the sockets to listen on, at most four.
+/// Hands over the sockets to listen on, at most sixteen.
 pub fn send_listeners(channel: impl AsFd, listeners: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_LISTENERS))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
@@ -68,9 +75,9 @@ impl Channel {
     }
 
     /// Asks the tunnel. After an error there is no use in asking again.
-    pub(super) async fn ask(&mut self) -> io::Result<Answer> {
+    async fn question(&mut self) -> io::Result<Answer> {
         let asked = timeout(PATIENCE, async {
-            self.0.write_all(b"\n").await?;
+            self.0.write_all(&[QUESTION]).await?;
             let mut line = Vec::new();
             (&mut self.0)
                 .take(ANSWER_MAX)
@@ -86,8 +93,19 @@ impl Channel {
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Tells the tunnel that this process lives.
+    pub(super) async fn beat(&mut self) -> io::Result<()> {
+        self.0.write_all(&[BEAT]).await
+    }
+
     /// Waits until the tunnel is gone, or says something that nobody asked for.
     pub(super) async fn gone(&mut self) {
         let _ = self.0.fill_buf().await;
+    }
+}
+
+impl Tunnel for Channel {
+    async fn ask(&mut self) -> io::Result<Answer> {
+        self.question().await
     }
 }

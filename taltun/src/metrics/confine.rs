@@ -5,7 +5,9 @@ use std::ffi::CStr;
 use std::io;
 
 use rustix::io::Errno;
-use rustix::process::{Gid, Resource, Rlimit, Uid, getuid, setrlimit};
+use rustix::process::{
+    Gid, Resource, Rlimit, Signal, Uid, getuid, set_parent_process_death_signal, setrlimit,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_name,
     set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -13,22 +15,34 @@ use rustix::thread::{
 
 /// `nobody`, whose number is the same everywhere (systemd's UIDS-GIDS).
 const NOBODY: u32 = 65534;
-/// Open files: its sockets, and the scrapers'.
-const FILES: u64 = 128;
+/// Open files beside the sockets.
+const OTHER_FILES: u64 = 32;
 
 /// The name that `ss` and `ps` show.
 const NAME: &CStr = c"taltun-metrics";
 
+/// Closes what the tunnel was started with and that isn't its own, all but the standard streams.
+/// Call it before anything is opened.
+pub(super) fn close_inherited() {
+    // SAFETY: this process has just begun, and nothing in it owns a descriptor above these yet.
+    // Kernels before 5.9 can't do it, which leaves them as they are.
+    let _ = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+}
+
 /// From now on this thread, and each that it starts, may do no more than anybody. It must be the
-/// only one yet.
-pub(super) fn confine() -> io::Result<()> {
+/// only one yet. It may have `sockets` open.
+pub(super) fn confine(sockets: usize) -> io::Result<()> {
     set_name(NAME)?;
+    let files = Some(OTHER_FILES.saturating_add(sockets as u64));
     let files = Rlimit {
-        current: Some(FILES),
-        maximum: Some(FILES),
+        current: files,
+        maximum: files,
     };
     setrlimit(Resource::Nofile, files)?;
-    give_up_rights()
+    give_up_rights()?;
+    // After that, which takes it back. A process that is stopped ends with its tunnel, too.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    Ok(())
 }
 
 fn give_up_rights() -> io::Result<()> {

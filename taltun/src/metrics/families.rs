@@ -331,7 +331,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::accept::Format;
-    use crate::metrics::server::expose;
+    use crate::metrics::texts::expose;
     use crate::report::schema;
 
     /// A hub with one of everything, whose peer has a name that needs care.

@@ -12,8 +12,9 @@ mod families;
 mod process;
 mod seen;
 mod server;
+mod texts;
 
-pub use self::channel::send_listeners;
+pub use self::channel::{QUESTION, send_listeners};
 pub use self::process::serve;
 pub use self::seen::{Answer, Seen};
 

@@ -4,27 +4,29 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::net::AddressFamily;
 use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::channel::{Channel, receive_listeners};
-use super::confine::confine;
-use super::seen::{Answer, Seen};
-use super::server::{self, Listener, Question};
+use super::confine::{close_inherited, confine};
+use super::server::{self, CONNECTIONS, Listener, Question};
+use super::texts::Texts;
 
 /// Questions of scrapers that may wait.
 const WAITING: usize = 64;
-/// An answer is as good as new for so long: many scrapers cost the tunnel no more than one.
-const FRESH: Duration = Duration::from_millis(200);
+/// How often the tunnel hears that this process lives.
+const BEAT: Duration = Duration::from_secs(3);
 
 /// Serves the tunnel that this process's standard input leads to, until it is gone.
 pub fn serve() -> io::Result<()> {
+    close_inherited();
     let channel = io::stdin().as_fd().try_clone_to_owned()?;
-    let listeners = receive_listeners(&channel)?;
-    confine()?;
+    let not_for_people = || io::Error::other("a tunnel starts this command for itself");
+    let listeners = receive_listeners(&channel).map_err(|_| not_for_people())?;
+    confine(listeners.len().saturating_mul(CONNECTIONS + 2))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -33,36 +35,35 @@ pub fn serve() -> io::Result<()> {
         stream.set_nonblocking(true)?;
         let channel = Channel::new(tokio::net::UnixStream::from_std(stream)?);
         let (ask, questions) = mpsc::channel(WAITING);
+        let (texts, first) = Texts::new();
         for listener in listeners {
-            tokio::spawn(server::serve(listener_of(listener)?, ask.clone()));
+            let listener = listener_of(listener)?;
+            tokio::spawn(server::serve(listener, ask.clone(), first.clone()));
         }
-        answer(channel, questions).await
+        answer(channel, questions, texts).await
     })
 }
 
 /// Answers scrapers with what the tunnel tells, until that is gone.
-async fn answer(mut channel: Channel, mut questions: mpsc::Receiver<Question>) -> io::Result<()> {
-    let mut last: Option<(Instant, Arc<Seen>)> = None;
+async fn answer(
+    mut channel: Channel,
+    mut questions: mpsc::Receiver<Question>,
+    mut texts: Texts,
+) -> io::Result<()> {
+    let mut beat = interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let question = tokio::select! {
+        tokio::select! {
             () = channel.gone() => return Ok(()),
-            Some(question) = questions.recv() => question,
-        };
-        if let Some((at, seen)) = &last
-            && at.elapsed() < FRESH
-        {
-            let _ = question.send(Ok(Arc::clone(seen)));
-            continue;
-        }
-        let answer = match channel.ask().await? {
-            Answer::Seen(seen) => {
-                let seen: Arc<Seen> = seen.into();
-                last = Some((Instant::now(), Arc::clone(&seen)));
-                Ok(seen)
+            _ = beat.tick() => {
+                texts.forget();
+                channel.beat().await?;
             }
-            Answer::Not(reason) => Err(reason),
-        };
-        let _ = question.send(answer);
+            Some(question) = questions.recv() => {
+                let text = texts.get(question.format, &mut channel).await?;
+                let _ = question.answer.send(text);
+            }
+        }
     }
 }
 

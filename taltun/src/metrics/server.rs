@@ -1,7 +1,8 @@
 //! The HTTP server of the metrics: `GET /metrics`, one answer a connection.
 //!
-//! Nobody can hold more of it than one connection for a few seconds, and all together no more
-//! than so many of them.
+//! Whoever connects is accepted at once. Where there are too many then, of one sender or in all, one
+//! of those that are there is hung up on: the one that has been silent for longest, or else the
+//! oldest. So who asks at once and reads gets an answer, whatever others do.
 
 // What comes from outside must not be able to make anything here panic.
 #![cfg_attr(
@@ -11,7 +12,9 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -20,25 +23,31 @@ use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::accept::Format;
-use super::classic;
-use super::families::Exposed;
-use super::seen::Seen;
+use super::texts::Text;
 
-/// Connections of a listener that are open at the same time; others wait.
-const CONNECTIONS: usize = 16;
+/// Connections of a listener that are open at the same time.
+pub(super) const CONNECTIONS: usize = 16;
+/// Those that a sender may have of them.
+const SHARE: usize = 4;
 /// How long a scraper may take to ask.
 const TO_ASK: Duration = Duration::from_secs(5);
 /// How long all of it may take, its reading included.
 const TO_READ: Duration = Duration::from_secs(30);
 
-/// A scraper's question: where the answer goes.
-pub(super) type Question = oneshot::Sender<Result<Arc<Seen>, String>>;
+/// A scraper's question.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// What it wants to read.
+    pub(super) format: Format,
+    /// Where the answer goes.
+    pub(super) answer: oneshot::Sender<Result<Text, String>>,
+}
 
 /// Where scrapers come to.
 #[derive(Debug)]
@@ -49,27 +58,112 @@ pub(super) enum Listener {
     Unix(tokio::net::UnixListener),
 }
 
-/// Serves scrapers for ever. Their questions go to `ask`.
-pub(super) async fn serve(listener: Listener, ask: mpsc::Sender<Question>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+/// Whom connections are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    /// An IPv4 address, or a network of 64 bits of IPv6.
+    Net(IpAddr),
+    /// A user of this host.
+    User(u32),
+    /// Somebody whom the kernel doesn't know any more.
+    Unknown,
+}
+
+/// A connection that is open, or was a moment ago.
+#[derive(Debug)]
+struct Place {
+    sender: Sender,
+    progress: Arc<Progress>,
+    task: AbortHandle,
+}
+
+/// How far a connection is.
+#[derive(Debug, Default)]
+struct Progress {
+    has_asked: AtomicBool,
+    /// The number of the text that it reads; 0 before it has one.
+    text: AtomicU64,
+}
+
+/// The connections of a listener, the oldest first.
+#[derive(Debug, Default)]
+struct Places(Vec<Place>);
+
+/// Serves scrapers for ever. Their questions go to `ask`; who reads a text before `first` is cut off.
+pub(super) async fn serve(
+    listener: Listener,
+    ask: mpsc::Sender<Question>,
+    first: watch::Receiver<u64>,
+) {
+    let mut places = Places::default();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let accepted: io::Result<Box<dyn Stream>> = match &listener {
-            Listener::Tcp(listener) => listener.accept().await.map(|(it, _)| Box::new(it) as _),
-            Listener::Unix(listener) => listener.accept().await.map(|(it, _)| Box::new(it) as _),
-        };
-        let Ok(stream) = accepted else {
+        let Ok((stream, sender)) = listener.accept().await else {
             // Out of files, or it was gone again already: that passes.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let ask = ask.clone();
-        tokio::spawn(async move {
-            let _ = timeout(TO_READ, converse(stream, ask)).await;
-            drop(place);
+        places.make_room(sender);
+        let progress = Arc::<Progress>::default();
+        let talk = converse(stream, ask.clone(), Arc::clone(&progress));
+        let (reader, mut first) = (Arc::clone(&progress), first.clone());
+        let task = tokio::spawn(async move {
+            let cut_off = first.wait_for(|first| {
+                let text = reader.text.load(Ordering::Relaxed);
+                text != 0 && text < *first
+            });
+            tokio::select! {
+                _ = timeout(TO_READ, talk) => {}
+                Ok(_) = cut_off => {}
+            }
         });
+        places.0.push(Place {
+            sender,
+            progress,
+            task: task.abort_handle(),
+        });
+    }
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Sender)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((Box::new(stream), Sender::of(address.ip())))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let user = stream.peer_cred().map(|it| Sender::User(it.uid()));
+                Ok((Box::new(stream), user.unwrap_or(Sender::Unknown)))
+            }
+        }
+    }
+}
+
+impl Sender {
+    fn of(ip: IpAddr) -> Self {
+        Self::Net(match ip.to_canonical() {
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+            ip @ IpAddr::V4(_) => ip,
+        })
+    }
+}
+
+impl Places {
+    /// Hangs up on somebody if `sender` has its share, or all have theirs.
+    fn make_room(&mut self, sender: Sender) {
+        self.0.retain(|place| !place.task.is_finished());
+        let own = self.0.iter().filter(|it| it.sender == sender).count();
+        let is_ones_own = own >= SHARE;
+        if !is_ones_own && self.0.len() < CONNECTIONS {
+            return;
+        }
+        let may_go = |place: &Place| !is_ones_own || place.sender == sender;
+        let is_silent = |place: &Place| !place.progress.has_asked.load(Ordering::Relaxed);
+        let silent = self.0.iter().position(|it| may_go(it) && is_silent(it));
+        if let Some(place) = silent.or_else(|| self.0.iter().position(may_go)) {
+            self.0.remove(place).task.abort();
+        }
     }
 }
 
@@ -79,16 +173,20 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// One question, one answer.
-async fn converse(stream: Box<dyn Stream>, ask: mpsc::Sender<Question>) {
+async fn converse(stream: Box<dyn Stream>, ask: mpsc::Sender<Question>, progress: Arc<Progress>) {
     let service = service_fn(|request| {
-        let ask = ask.clone();
-        async move { Ok::<_, Infallible>(respond(&request, &ask).await) }
+        let (ask, progress) = (ask.clone(), Arc::clone(&progress));
+        async move {
+            progress.has_asked.store(true, Ordering::Relaxed);
+            Ok::<_, Infallible>(respond(&request, &ask, &progress).await)
+        }
     });
     // What goes wrong with a scraper is its own affair.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(TO_ASK)
         .keep_alive(false)
+        .half_close(true)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -97,6 +195,7 @@ async fn converse(stream: Box<dyn Stream>, ask: mpsc::Sender<Question>) {
 async fn respond(
     request: &Request<Incoming>,
     ask: &mpsc::Sender<Question>,
+    progress: &Progress,
 ) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
@@ -117,38 +216,29 @@ async fn respond(
     let accept = request.headers().get_all(ACCEPT).iter();
     let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
     let format = Format::preferred(&accept.join(","));
-    match seen(ask).await {
-        Ok(seen) => typed(StatusCode::OK, expose(seen, format), format.content_type()),
+    match text_of(format, ask).await {
+        Ok(text) => {
+            progress.text.store(text.number, Ordering::Relaxed);
+            typed(StatusCode::OK, text.bytes, format.content_type())
+        }
         Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n")),
     }
 }
 
-async fn seen(ask: &mpsc::Sender<Question>) -> Result<Arc<Seen>, String> {
+async fn text_of(format: Format, ask: &mpsc::Sender<Question>) -> Result<Text, String> {
     let (answer, answered) = oneshot::channel();
     let gone = || "the tunnel is gone".to_owned();
-    ask.send(answer).await.map_err(|_| gone())?;
+    let question = Question { format, answer };
+    ask.send(question).await.map_err(|_| gone())?;
     answered.await.map_err(|_| gone())?
 }
 
-/// The metrics in a format.
-pub(super) fn expose(seen: Arc<Seen>, format: Format) -> String {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Exposed(seen)));
-    let mut text = String::new();
-    // A text takes all that is written to it.
-    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
-    match format {
-        Format::OpenMetrics => text,
-        Format::Classic => classic::of(&text),
-    }
-}
-
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    typed(status, text.to_owned(), "text/plain; charset=utf-8")
+    typed(status, text.to_owned().into(), "text/plain; charset=utf-8")
 }
 
-fn typed(status: StatusCode, body: String, content_type: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn typed(status: StatusCode, body: Bytes, content_type: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let content_type = hyper::header::HeaderValue::from_static(content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
@@ -163,23 +253,34 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::metrics::seen::{Answer, Seen};
+    use crate::metrics::texts::{Texts, Tunnel};
     use crate::report::schema;
+
+    struct Works(bool);
+
+    impl Tunnel for Works {
+        async fn ask(&mut self) -> io::Result<Answer> {
+            let (status, stats) = schema::full();
+            Ok(if self.0 {
+                Answer::Seen(Box::new(Seen { status, stats }))
+            } else {
+                Answer::Not("the tunnel is busy; try again".to_owned())
+            })
+        }
+    }
 
     /// A server whose tunnel answers as often as it is asked, or says no.
     async fn start(works: bool) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (ask, mut questions) = mpsc::channel::<Question>(1);
-        tokio::spawn(serve(Listener::Tcp(listener), ask));
+        let (mut texts, first) = Texts::new();
+        tokio::spawn(serve(Listener::Tcp(listener), ask, first));
         tokio::spawn(async move {
             while let Some(question) = questions.recv().await {
-                let (status, stats) = schema::full();
-                let seen = if works {
-                    Ok(Arc::new(Seen { status, stats }))
-                } else {
-                    Err("the tunnel is busy; try again".to_owned())
-                };
-                let _ = question.send(seen);
+                let text = texts.get(question.format, &mut Works(works)).await;
+                let _ = question.answer.send(text.unwrap());
             }
         });
         address
@@ -248,14 +349,88 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn who_closes_its_half_gets_its_answer() {
+        let address = start(true).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// Without any wait of the server's: the clock stands still until all is done.
     #[tokio::test(start_paused = true)]
-    async fn those_who_say_nothing_give_way_to_those_who_wait() {
+    async fn those_who_say_nothing_give_way_at_once() {
         let address = start(true).await;
         let mut silent = Vec::new();
-        for _ in 0..CONNECTIONS * 2 {
+        for _ in 0..CONNECTIONS * 4 {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         let answer = answer(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    fn place(sender: Sender, has_asked: bool) -> (Place, tokio::task::JoinHandle<()>) {
+        let task = tokio::spawn(std::future::pending());
+        let progress = Progress {
+            has_asked: has_asked.into(),
+            ..Progress::default()
+        };
+        let place = Place {
+            sender,
+            progress: Arc::new(progress),
+            task: task.abort_handle(),
+        };
+        (place, task)
+    }
+
+    #[tokio::test]
+    async fn a_place_is_taken_from_who_has_its_share_and_from_the_silent_first() {
+        let sender = |n: u8| Sender::of([10, 0, 0, n].into());
+        let mut places = Places::default();
+        let push = |places: &mut Places, sender, asked| {
+            places.make_room(sender);
+            let (place, task) = place(sender, asked);
+            places.0.push(place);
+            std::mem::forget(task);
+        };
+        let held = |places: &Places| -> Vec<(Sender, bool)> {
+            let all = places.0.iter();
+            all.map(|it| (it.sender, it.progress.has_asked.load(Ordering::Relaxed)))
+                .collect()
+        };
+        push(&mut places, sender(9), true);
+        // Its own, whatever others have: the silent one first, then the oldest.
+        for asked in [true, false, true, true, true, true] {
+            push(&mut places, sender(1), asked);
+        }
+        assert_eq!(held(&places)[0], (sender(9), true));
+        assert_eq!(places.0.len(), 1 + SHARE);
+        assert!(held(&places).iter().all(|(_, asked)| *asked));
+        for n in 2..6 {
+            for _ in 0..SHARE {
+                push(&mut places, sender(n), false);
+            }
+        }
+        assert_eq!(places.0.len(), CONNECTIONS);
+        // Those who asked stay, as long as there are silent ones.
+        assert_eq!(held(&places)[0], (sender(9), true));
+        for n in 20..60 {
+            push(&mut places, sender(n), true);
+        }
+        assert_eq!(places.0.len(), CONNECTIONS);
+        assert_eq!(held(&places)[0], (sender(44), true));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_sender() {
+        let of = |text: &str| Sender::of(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
     }
 }

@@ -319,7 +319,7 @@ fn status(full: bool) -> Status {
             ended: Some("why".to_owned()),
         }),
         metrics: full.then(|| MetricsStatus {
-            listen: "where".to_owned(),
+            listen: vec!["where".to_owned()],
             ended: Some("why".to_owned()),
         }),
     }
@@ -333,7 +333,7 @@ fn services_run() -> Status {
             ..gateway
         }),
         metrics: Some(MetricsStatus {
-            listen: "where".to_owned(),
+            listen: vec!["where".to_owned()],
             ended: None,
         }),
         ..status(true)

@@ -14,6 +14,15 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
+    /// The only place of somebody who listens there.
+    pub(crate) fn alone(listen: Listen) -> Self {
+        let address = listen.address;
+        Self {
+            listen,
+            with_ipv4: address.is_ipv6() && address.ip().is_unspecified(),
+        }
+    }
+
     /// The places of a gateway that listens at all of these.
     pub(crate) fn of(all: &[Listen]) -> impl Iterator<Item = Self> {
         all.iter().map(|listen| {

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::counters::Stats;
 use crate::files::Places;
-use crate::options::Options;
+use crate::options::{Listen, Options};
 use crate::scope::Scope;
 use crate::shared::{Accepted, Public};
 use crate::sockets;
@@ -58,7 +58,7 @@ pub struct Server {
     workers: Arc<[Arc<Public>]>,
 }
 
-/// Where a gateway listens, for one that takes its place.
+/// Where a gateway listens, for one that takes its place; or others of this process.
 #[derive(Debug, Default)]
 pub struct Listening(Vec<Listener>);
 
@@ -70,10 +70,27 @@ struct Listener {
 }
 
 impl Listening {
+    /// Sockets of this process that aren't a gateway's.
+    pub fn others(sockets: impl IntoIterator<Item = (Listen, std::net::TcpListener)>) -> Self {
+        let sockets = sockets.into_iter().map(|(listen, socket)| Listener {
+            scope: Scope::alone(listen),
+            receive_buffer: None,
+            socket,
+        });
+        Self(sockets.collect())
+    }
+
+    /// Those that overlap with `listen`.
+    pub fn overlapping(&self, listen: &Listen) -> impl Iterator<Item = &std::net::TcpListener> {
+        let scope = Scope::alone(listen.clone());
+        let overlapping = self.0.iter().filter(move |it| it.scope.overlaps(&scope));
+        overlapping.map(|it| &it.socket)
+    }
+
     /// Opens what `options` say. A socket of an earlier gateway that is just as they say is kept;
-    /// the others may overlap with those that aren't, which are to be closed then. After an error
-    /// the earlier ones are as before.
-    fn open(options: &Options, earlier: &Self) -> Result<Self, StartError> {
+    /// the others may overlap with those that aren't and with `friends`, which are to be closed
+    /// then. After an error the earlier ones are as before.
+    fn open(options: &Options, earlier: &Self, friends: &Self) -> Result<Self, StartError> {
         let receive_buffer = options.tcp_receive_buffer;
         let scopes: Vec<Scope> = Scope::of(&options.listen).collect();
         let is_kept =
@@ -84,7 +101,8 @@ impl Listening {
                 return same.socket.try_clone();
             }
             // With nobody but these, as they are ours.
-            let overlapping = left.iter().filter(|it| it.scope.overlaps(scope));
+            let ours = left.iter().copied().chain(&friends.0);
+            let overlapping = ours.filter(|it| it.scope.overlaps(scope));
             let overlapping: Vec<_> = overlapping.map(|it| &it.socket).collect();
             sockets::listener(scope, options, &overlapping)
         };
@@ -127,13 +145,18 @@ impl Watch {
 impl Server {
     /// Begins to listen.
     pub fn bind(options: Options) -> Result<Self, StartError> {
-        Self::bind_in_place_of(options, &Listening::default())
+        let nothing = Listening::default();
+        Self::bind_in_place_of(options, &nothing, &nothing)
     }
 
-    /// Begins to listen, while an earlier gateway still does that it will take the place of. If
-    /// it can't, the earlier one has lost nothing.
-    pub fn bind_in_place_of(options: Options, earlier: &Listening) -> Result<Self, StartError> {
-        let listening = Listening::open(&options, earlier)?;
+    /// Begins to listen, while an earlier gateway still does that it will take the place of, and
+    /// `friends` that will give up theirs. If it can't, these have lost nothing.
+    pub fn bind_in_place_of(
+        options: Options,
+        earlier: &Listening,
+        friends: &Listening,
+    ) -> Result<Self, StartError> {
+        let listening = Listening::open(&options, earlier, friends)?;
         // The last counts for who accepts.
         let workers = (0..=options.workers.max(1)).map(|_| Arc::default());
         Ok(Self {

@@ -8,7 +8,7 @@
 use std::net::{SocketAddr, TcpStream};
 
 use socket2::{Domain, Socket, Type};
-use taltun_udpgw::{Options, Server, StartError};
+use taltun_udpgw::{Listening, Options, Server, StartError};
 
 fn options(listen: &[String]) -> Options {
     let all = listen.iter().map(|it| it.parse::<SocketAddr>().unwrap());
@@ -57,7 +57,9 @@ fn who_narrows_or_widens_gets_what_a_fresh_start_gets() {
     let mut earlier = Server::bind(options(&at(steps[0].0))).unwrap();
     for (listen, expected) in steps {
         let listening = earlier.listening().unwrap();
-        let server = Server::bind_in_place_of(options(&at(listen)), &listening).unwrap();
+        let server =
+            Server::bind_in_place_of(options(&at(listen)), &listening, &Listening::default())
+                .unwrap();
         drop((earlier, listening));
         let found = ["::1", "127.0.0.1", "127.0.0.2"].map(|it| connects(it, port));
         assert_eq!(found, *expected, "{listen:?}");
@@ -73,7 +75,8 @@ fn a_port_that_another_program_shares_is_taken_all_the_same() {
     let earlier = Server::bind(options(std::slice::from_ref(&ours))).unwrap();
     let listening = earlier.listening().unwrap();
     let both = [ours, format!("127.0.0.1:{theirs}")];
-    let error = Server::bind_in_place_of(options(&both), &listening).unwrap_err();
+    let error =
+        Server::bind_in_place_of(options(&both), &listening, &Listening::default()).unwrap_err();
     let StartError::Listen { address, reason } = error else {
         panic!("{error}");
     };
@@ -90,7 +93,7 @@ fn nobody_shares_what_a_gateway_took_over() {
         tcp_receive_buffer: Some(300_000),
         ..options(&at)
     };
-    let server = Server::bind_in_place_of(other_buffer, &listening).unwrap();
+    let server = Server::bind_in_place_of(other_buffer, &listening, &Listening::default()).unwrap();
     assert!(Server::bind(options(&at)).is_err());
     drop((earlier, listening));
     assert!(Server::bind(options(&at)).is_err());

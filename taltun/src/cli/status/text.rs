@@ -53,9 +53,10 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
         line(&mut text, "udpgw", &udpgw(gateway));
     }
     if let Some(metrics) = &status.metrics {
+        let listen = metrics.listen.join(", ");
         let told = match &metrics.ended {
-            Some(reason) => format!("{}: doesn't answer: {reason}", metrics.listen),
-            None => metrics.listen.clone(),
+            Some(reason) => format!("{listen}: doesn't answer: {reason}"),
+            None => listen,
         };
         line(&mut text, "metrics", &told);
     }
@@ -395,7 +396,7 @@ pub(super) mod tests {
                 ended: None,
             }),
             metrics: Some(MetricsStatus {
-                listen: "127.0.0.1:9586".into(),
+                listen: vec!["127.0.0.1:9586".into()],
                 ended: None,
             }),
             unknown_keys: vec![UnknownKey {

@@ -19,11 +19,11 @@ fn a_gateway_that_cannot_be_is_refused() {
         ),
         (
             "listen = [\"127.0.0.1:7300\", \"127.0.0.1:7300\"]",
-            "udpgw.listen: 127.0.0.1:7300 and 127.0.0.1:7300 are one place to listen",
+            "udpgw.listen: 127.0.0.1:7300 and 127.0.0.1:7300 of [udpgw] are one place to listen",
         ),
         (
             "listen = [\"10.0.0.1:7300\", \"0.0.0.0:7300\"]",
-            "udpgw.listen: 0.0.0.0:7300 and 10.0.0.1:7300 are one place to listen",
+            "udpgw.listen: 0.0.0.0:7300 and 10.0.0.1:7300 of [udpgw] are one place to listen",
         ),
         (
             "max_clients = 0",
@@ -98,14 +98,29 @@ fn metrics_that_cannot_be_are_refused() {
             "metrics.listen: expected the path of a socket of at most 107 bytes",
         ),
         (
+            "[::]:7300",
+            "metrics.listen: [::]:7300 and 127.0.0.1:7300 of [udpgw] are one place",
+        ),
+        (
             "0.0.0.0:7300",
-            "metrics.listen: [udpgw] listens on 0.0.0.0:7300, too",
+            "metrics.listen: 0.0.0.0:7300 and 127.0.0.1:7300 of [udpgw] are one place",
         ),
     ] {
         let text = interface(&format!(
             "[udpgw]\nlisten = \"127.0.0.1:7300\"\n[metrics]\nlisten = \"{listen}\"\n"
         ));
         refused(&text, &format!("hub.toml:7: {expected}"));
+    }
+    for (listen, expected) in [
+        ("[]", "expected 1 to 8 places such as"),
+        (
+            "[\"127.0.0.1:1\", \"0.0.0.0:1\"]",
+            "0.0.0.0:1 and 127.0.0.1:1 of [metrics] are one place",
+        ),
+        ("[\"/run/m\", \"/run/m\"]", "/run/m is there twice"),
+    ] {
+        let text = interface(&format!("[metrics]\nlisten = {listen}\n"));
+        refused(&text, &format!("hub.toml:5: metrics.listen: {expected}"));
     }
     let text = interface("[metrics]\nport = 9586\n");
     refused(&text, "hub.toml:5: metrics.port: unknown key");
@@ -117,6 +132,7 @@ fn metrics_that_others_can_read_are_warned_of() {
         ("127.0.0.1:9586", false),
         ("[::1]:9586", false),
         ("10.0.0.1:9586", false),
+        ("[::ffff:10.0.0.1]:9586", false),
         ("/run/taltun/metrics", false),
         ("0.0.0.0:9586", true),
         ("192.0.2.1:9586", true),

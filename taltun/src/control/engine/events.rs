@@ -173,6 +173,9 @@ impl Engine {
             .each_second(port, &mut self.device, &self.peers, now);
         self.by_wg.tell();
         self.gateway.look();
+        if let Some(metrics) = &mut self.metrics {
+            metrics.look(&self.config.interface);
+        }
         if let Some(memory) = &mut self.memory {
             memory.tick();
         }

@@ -256,9 +256,8 @@ impl Engine {
     ) -> Result<(), String> {
         let (settings, interface) = (self.config.udpgw.clone(), &self.config.interface);
         let mut metrics = Metrics::new(calls);
-        let prepared = metrics.prepare(self.config.metrics.as_ref(), interface)?;
         self.gateway = Gateway::start(settings, interface, self.device.tunnel())?;
-        metrics.take_over(prepared);
+        metrics.start(self.config.metrics.as_ref(), interface);
         self.metrics = Some(metrics);
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use taltun_udpgw::Listening;
 use tracing::warn;
 
 use super::plan::{self, NOTHING, Plan};
@@ -252,11 +253,19 @@ impl StepTarget for Running<'_, '_> {
         let tunnel = self.reload.device.tunnel();
         let interface = &self.new.interface;
         let prepared = match &self.reload.metrics {
-            Some(metrics) => metrics.prepare(self.new.metrics.as_ref(), interface)?,
+            Some(metrics) => {
+                let gateway = self.reload.gateway.listening();
+                metrics.prepare(self.new.metrics.as_ref(), interface, gateway)?
+            }
             None => Prepared::Same,
         };
+        // Both may exchange their ports.
+        let friends = match (&prepared, &self.reload.metrics) {
+            (Prepared::Off | Prepared::On(..), Some(metrics)) => metrics.listening(),
+            _ => Listening::default(),
+        };
         let gateway = &mut *self.reload.gateway;
-        let followed = gateway.follow(self.new.udpgw.as_ref(), interface, tunnel);
+        let followed = gateway.follow(self.new.udpgw.as_ref(), interface, tunnel, &friends);
         let mut done = Vec::from_iter(followed.await?);
         let metrics = self.reload.metrics.as_mut();
         done.extend(metrics.and_then(|metrics| metrics.take_over(prepared)));

@@ -1,0 +1,215 @@
+//! Keeps the process that serves metrics alive, and answers what it asks.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command as Process;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::warn;
+
+use super::places::Place;
+use crate::control::request::{Call, Command, Stats, Status};
+use crate::control::response::{Answer as _, Response};
+use crate::metrics::{self, Answer, Seen};
+
+/// Before a process that ended is started again; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Scrapers may wait so long for a process to come back. If it takes longer, they are hung up on.
+const SHORT_PAUSE: Duration = Duration::from_secs(2);
+/// A process that lived so long begins with the first pause again.
+const HEALTHY: Duration = Duration::from_secs(120);
+/// A process that says nothing for so long, or doesn't read what it asked for, hangs. Its beat comes
+/// five times as often.
+const SILENCE: Duration = Duration::from_secs(15);
+/// A process that hung up has so long to end.
+const TO_END: Duration = Duration::from_secs(2);
+/// How much of what it says about its end is told, bytes.
+const LAST_WORDS: usize = 512;
+
+/// Why the process isn't there, while it isn't.
+pub(super) type Ended = Arc<Mutex<Option<String>>>;
+
+/// Starts the process, again and again when it ends.
+pub(super) async fn keep(places: Vec<Arc<Place>>, calls: mpsc::Sender<Call>, ended: Ended) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let start = Instant::now();
+        let reason = match serve(&places, &calls).await {
+            Ok(reason) => reason,
+            Err(error) => format!("it cannot be started: {error}"),
+        };
+        if start.elapsed() > HEALTHY {
+            pause = FIRST_PAUSE;
+        }
+        let seconds = pause.as_secs();
+        warn!(
+            "metrics: the process that serves them ended ({reason}); it is started again in \
+             {seconds} s"
+        );
+        set(
+            &ended,
+            Some(format!("{reason}; it is started again after {seconds} s")),
+        );
+        wait(&places, pause).await;
+        set(&ended, None);
+        pause = LONGEST_PAUSE.min(pause * 2);
+    }
+}
+
+fn set(ended: &Mutex<Option<String>>, reason: Option<String>) {
+    *ended.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+}
+
+async fn wait(places: &[Arc<Place>], pause: Duration) {
+    let end = Instant::now() + pause;
+    while pause > SHORT_PAUSE && Instant::now() + SHORT_PAUSE < end {
+        for place in places {
+            place.turn_away();
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    tokio::time::sleep_until(end).await;
+}
+
+/// Runs the process to its end; tells how it ended.
+async fn serve(places: &[Arc<Place>], calls: &mpsc::Sender<Call>) -> io::Result<String> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let listeners = places.iter().flat_map(|place| place.sockets());
+    let listeners: Vec<BorrowedFd<'_>> = listeners.collect();
+    metrics::send_listeners(&ours, &listeners)?;
+    let mut child = Process::new("/proc/self/exe")
+        .arg0("taltun")
+        .arg(metrics::COMMAND)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        // Not ours: that may be a pipe that nobody reads, and it would wait for that for ever.
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    ours.set_nonblocking(true)?;
+    let channel = tokio::net::UnixStream::from_std(ours)?;
+    let words = child.stderr.take();
+    let life = async {
+        let answered = answer(channel, calls).await;
+        let hung = answered.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
+        // Without its channel it ends by itself.
+        if hung || timeout(TO_END, child.wait()).await.is_err() {
+            child.kill().await?;
+        }
+        Ok::<_, io::Error>((hung, child.wait().await?))
+    };
+    let (ended, words) = tokio::join!(life, last_words(words));
+    let (hung, status) = ended?;
+    let status = if hung {
+        format!("it hung for {} s", SILENCE.as_secs())
+    } else {
+        status.to_string()
+    };
+    Ok(if words.is_empty() {
+        status
+    } else {
+        format!("{status}: {words}")
+    })
+}
+
+/// What the process writes to its standard error, to its end: all is read, and the end of it told.
+async fn last_words(from: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(mut from) = from else {
+        return String::new();
+    };
+    let (mut words, mut buffer) = (Vec::new(), [0; LAST_WORDS]);
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        words.extend_from_slice(&buffer[..length]);
+        words.drain(..words.len().saturating_sub(LAST_WORDS));
+    }
+    let words = String::from_utf8_lossy(&words);
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let words = words.join(" ");
+    words.trim_start_matches("taltun: metrics: ").to_owned()
+}
+
+/// Answers the process until it hangs up.
+async fn answer(mut channel: tokio::net::UnixStream, calls: &mpsc::Sender<Call>) -> io::Result<()> {
+    let mut said = [0; 64];
+    loop {
+        let length = timeout(SILENCE, channel.read(&mut said)).await??;
+        if length == 0 {
+            return Ok(());
+        }
+        if !said[..length].contains(&metrics::QUESTION) {
+            continue;
+        }
+        let answer = match look(calls).await {
+            Ok(seen) => Answer::Seen(Box::new(seen)),
+            Err(reason) => Answer::Not(reason),
+        };
+        // Thousands of peers take a while to write down.
+        let line = tokio::task::spawn_blocking(move || serde_json::to_vec(&answer)).await;
+        let mut line = line.map_err(io::Error::other)??;
+        line.push(b'\n');
+        timeout(SILENCE, channel.write_all(&line)).await??;
+    }
+}
+
+/// What there is to tell.
+async fn look(calls: &mpsc::Sender<Call>) -> Result<Seen, String> {
+    Ok(Seen {
+        status: *ask(calls, Status).await?,
+        stats: *ask(calls, Stats).await?,
+    })
+}
+
+async fn ask<C: Command>(calls: &mpsc::Sender<Call>, command: C) -> Result<C::Answer, String> {
+    let gone = || "the tunnel goes down".to_owned();
+    let (answer, answered) = oneshot::channel();
+    let call = (command.request(), answer);
+    calls.send(call).await.map_err(|_| gone())?;
+    let response = answered.await.map_err(|_| gone())?;
+    C::Answer::of(response).map_err(|other| match other {
+        Response::Error(reason) => reason,
+        other => format!("the tunnel answered with {}", other.noun()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_says_nothing_hangs() {
+        let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
+        let (calls, _controller) = mpsc::channel(1);
+        let answered = tokio::spawn(async move { answer(ours, &calls).await });
+        let start = Instant::now();
+        for _ in 0..10 {
+            theirs.write_all(b".").await.unwrap();
+            sleep(SILENCE / 2).await;
+            assert!(!answered.is_finished());
+        }
+        let error = answered.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() < SILENCE * 8, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn of_many_words_the_last_are_told_in_one_line() {
+        let words = format!(
+            "{}\ntaltun: metrics: no\n way\n",
+            "x".repeat(2 * LAST_WORDS)
+        );
+        let told = last_words(Some(words.as_bytes())).await;
+        assert!(told.ends_with("x taltun: metrics: no way"), "{told}");
+        assert!(told.len() <= LAST_WORDS);
+        assert_eq!(last_words(Some(&b"taltun: metrics: no\n"[..])).await, "no");
+    }
+}

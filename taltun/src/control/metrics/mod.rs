@@ -1,0 +1,236 @@
+//! The metrics of `[metrics]`: opens the sockets, and keeps a process that serves them.
+//!
+//! They are never a reason for a tunnel not to start: what they can't listen on at the start is
+//! told, and tried again until it is free. A reload that asks for such a place is refused.
+
+mod keeper;
+mod places;
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use taltun_udpgw::Listening;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use self::keeper::{Ended, keep};
+use self::places::Place;
+use super::request::Call;
+use crate::config::{Interface, Metrics as Settings};
+use crate::report::MetricsStatus;
+
+/// How often it is tried to listen where that can't be.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The metrics, if there are any.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    calls: mpsc::Sender<Call>,
+    settings: Option<Settings>,
+    running: Option<Running>,
+    /// Why they aren't running though they should, and since when that is so.
+    fault: Option<(String, Instant)>,
+}
+
+/// Sockets that are open, and whom they are for.
+#[derive(Debug)]
+struct Running {
+    places: Vec<Arc<Place>>,
+    ended: Ended,
+    /// Dropped with its process.
+    keeper: JoinHandle<()>,
+}
+
+/// Sockets that may take the place of those in use.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// All stays.
+    Same,
+    /// None will be open.
+    Off,
+    /// These.
+    On(Settings, Vec<Arc<Place>>),
+}
+
+impl Metrics {
+    /// None yet. `calls` leads to the controller.
+    pub(super) fn new(calls: mpsc::Sender<Call>) -> Self {
+        Self {
+            calls,
+            settings: None,
+            running: None,
+            fault: None,
+        }
+    }
+
+    /// What the file asks for at the start, as soon as that can be.
+    pub(super) fn start(&mut self, settings: Option<&Settings>, interface: &Interface) {
+        self.settings = settings.cloned();
+        self.try_to_start(interface);
+    }
+
+    /// Tries again what couldn't be. Call it now and then.
+    pub(super) fn look(&mut self, interface: &Interface) {
+        let is_due = |(_, since): &(String, Instant)| since.elapsed() >= RETRY;
+        if self.fault.as_ref().is_some_and(is_due) {
+            self.try_to_start(interface);
+        }
+    }
+
+    fn try_to_start(&mut self, interface: &Interface) {
+        let Some(settings) = self.settings.clone() else {
+            return;
+        };
+        match self.open(&settings, interface, None) {
+            Ok(places) => self.run(settings, places),
+            Err(reason) => {
+                let fault = format!("cannot listen on {reason}");
+                let told = self.fault.as_ref().is_some_and(|(told, _)| *told == fault);
+                if !told {
+                    warn!(
+                        "metrics.listen: cannot listen on {reason}; the tunnel runs without metrics, which are \
+                         tried again every {} s",
+                        RETRY.as_secs()
+                    );
+                }
+                self.fault = Some((fault, Instant::now()));
+            }
+        }
+    }
+
+    /// Opens what the file asks for, beside what is open: nothing has changed yet. `gateway` may
+    /// give up a place for it.
+    pub(super) fn prepare(
+        &self,
+        settings: Option<&Settings>,
+        interface: &Interface,
+        gateway: Option<&Listening>,
+    ) -> Result<Prepared, String> {
+        let Some(settings) = settings else {
+            return Ok(match self.settings {
+                Some(_) => Prepared::Off,
+                None => Prepared::Same,
+            });
+        };
+        let unchanged = self.settings.as_ref() == Some(settings);
+        if unchanged && self.is_running_at(settings, interface) {
+            return Ok(Prepared::Same);
+        }
+        match self.open(settings, interface, gateway) {
+            Ok(places) => Ok(Prepared::On(settings.clone(), places)),
+            // As it was before this reload, which is about something else.
+            Err(_) if unchanged && self.running.is_none() => Ok(Prepared::Same),
+            Err(reason) => Err(format!("metrics.listen: cannot listen on {reason}")),
+        }
+    }
+
+    fn is_running_at(&self, settings: &Settings, interface: &Interface) -> bool {
+        self.running.as_ref().is_some_and(|running| {
+            let mut all = running.places.iter().zip(&settings.listen);
+            all.all(|(place, listen)| place.is(listen, interface))
+        })
+    }
+
+    /// What is open already is kept.
+    fn open(
+        &self,
+        settings: &Settings,
+        interface: &Interface,
+        gateway: Option<&Listening>,
+    ) -> Result<Vec<Arc<Place>>, String> {
+        let ours = self.listening();
+        let friends: Vec<&Listening> = gateway.into_iter().chain([&ours]).collect();
+        let open = || self.running.iter().flat_map(|running| &running.places);
+        let places = settings.listen.iter().map(|listen| {
+            match open().find(|place| place.is(listen, interface)) {
+                Some(place) => Ok(Arc::clone(place)),
+                None => Place::open(listen, interface, &friends).map(Arc::new),
+            }
+        });
+        places.collect()
+    }
+
+    /// Where they listen by an address, for who may take it over.
+    pub(super) fn listening(&self) -> Listening {
+        let places = self.running.iter().flat_map(|running| &running.places);
+        Listening::others(places.flat_map(|place| place.addresses()))
+    }
+
+    /// Takes over what was opened; tells what that did.
+    pub(super) fn take_over(&mut self, prepared: Prepared) -> Option<String> {
+        match prepared {
+            Prepared::Same => None,
+            Prepared::Off => {
+                self.settings = None;
+                self.running = None;
+                self.fault = None;
+                Some("metrics off".into())
+            }
+            Prepared::On(settings, places) => {
+                let had = self.running.is_some();
+                let moved = self.settings.as_ref() != Some(&settings);
+                self.run(settings, places);
+                let done = match (had, moved) {
+                    (false, _) => "metrics on",
+                    (true, true) => "metrics moved",
+                    (true, false) => "metrics made anew",
+                };
+                Some(done.into())
+            }
+        }
+    }
+
+    fn run(&mut self, settings: Settings, places: Vec<Arc<Place>>) {
+        for listen in &settings.listen {
+            info!("metrics: listening on {listen}");
+        }
+        if let Some(earlier) = self.running.take() {
+            earlier.close_all_but(&places);
+        }
+        let ended = Ended::default();
+        let keeper = keep(places.clone(), self.calls.clone(), Arc::clone(&ended));
+        self.running = Some(Running {
+            places,
+            ended,
+            keeper: tokio::spawn(keeper),
+        });
+        self.settings = Some(settings);
+        self.fault = None;
+    }
+
+    pub(super) fn status(&self) -> Option<MetricsStatus> {
+        let settings = self.settings.as_ref()?;
+        let fault = self.fault.as_ref().map(|(reason, _)| reason.clone());
+        let running = self.running.as_ref();
+        Some(MetricsStatus {
+            listen: settings.listen.iter().map(ToString::to_string).collect(),
+            ended: fault.or_else(|| running.and_then(Running::fault)),
+        })
+    }
+}
+
+impl Running {
+    /// Its process goes with it, a moment later.
+    fn close_all_but(mut self, kept: &[Arc<Place>]) {
+        self.places
+            .retain(|place| !kept.iter().any(|it| Arc::ptr_eq(it, place)));
+    }
+
+    /// Why nobody answers.
+    fn fault(&self) -> Option<String> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_gone = self.places.iter().any(|place| !place.is_in_place());
+        let gone = || is_gone.then(|| "its file is gone; `taltun reload` makes it anew".to_owned());
+        ended.clone().or_else(gone)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for place in &self.places {
+            place.close();
+        }
+        self.keeper.abort();
+    }
+}
