@@ -77,6 +77,8 @@ reasons! {
     RingFull = "ring_full",
     /// A datagram of our own that was routed into the tunnel, or one that lies in too many others.
     RoutingLoop = "routing_loop",
+    /// A control message between two Taltuns that is unknown, cut, or more than a peer may send.
+    Control = "control",
 }
 
 /// How many reasons there are: the length of counter arrays.

@@ -16,6 +16,7 @@ use std::sync::{Arc, RwLockReadGuard};
 use taltun_common::drops::DropReason;
 use taltun_crypto::TAG_LEN;
 
+use super::control_message::{ControlMessage, Heard, is_control};
 use super::cookie::Proof;
 use super::ecn;
 use super::ip::{self, Inner};
@@ -57,6 +58,8 @@ pub enum NotSealed {
 pub enum Opened {
     /// An empty packet: the peer says that it is there.
     Keepalive,
+    /// No packet, but a message to the protocol itself; see [`super::control_message`].
+    Control,
     /// A packet for us: `inner.len` bytes from [`DATA_HEADER_LEN`] on.
     Local(Inner),
     /// A packet for another peer; pass it to [`Batch::relay`] in the same buffer.
@@ -225,6 +228,9 @@ impl Batch<'_> {
             return Err(DropReason::Replay);
         }
 
+        if is_control(packet) {
+            return self.accept_control(bytes, packet, from);
+        }
         // From here on the message is authentic: it counts, confirms and moves its peer,
         // whatever its content is.
         run.from = Some(from);
@@ -259,6 +265,39 @@ impl Batch<'_> {
         } else {
             Ok(Opened::Local(inner))
         }
+    }
+
+    /// Takes in an authentic control message of the inbound run: it confirms its session, and the
+    /// rest is for the controller.
+    #[cold]
+    fn accept_control(
+        &mut self,
+        bytes: u64,
+        packet: &[u8],
+        from: Endpoint,
+    ) -> Result<Opened, DropReason> {
+        let Some(run) = self.inbound.as_mut() else {
+            return Err(DropReason::UnknownIndex);
+        };
+        run.peer.activity.received_control(bytes);
+        if !run.session.is_confirmed() && run.peer.confirm(&run.session, self.now) {
+            self.tunnel.request(&run.peer, WorkerRequest::Flush);
+        }
+        let message = ControlMessage::parse(packet).map_err(|_| DropReason::Control)?;
+        if !run.peer.may_control(self.now) {
+            return Err(DropReason::Control);
+        }
+        run.session.set_takes_control();
+        let heard = Heard {
+            peer: run.peer.id(),
+            message,
+            from,
+            at: self.now,
+        };
+        if !self.tunnel.hear(heard) {
+            return Err(DropReason::Control);
+        }
+        Ok(Opened::Control)
     }
 
     /// When the batch is.

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | this one | what it is made of, what happens when, timers |
 //! | `peers` | mutators |
+//! | `control` | control messages: hellos, and answers to what peers ask |
 //! | `handshakes` | their messages, and the sessions and indices that result |
 //! | `owned` | which peer owns which inner addresses |
 //! | `places` | peers that may be at several addresses or ports |
@@ -26,6 +27,7 @@
 //! least [`KEEPALIVE_TIMEOUT`] ahead. So looking that often at each peer with a session misses no
 //! deadline, and no worker ever has to wake the device for a timer.
 
+mod control;
 mod handshakes;
 #[cfg(test)]
 mod many;
@@ -198,6 +200,7 @@ struct Control {
     /// The initiation in flight and the one it superseded, whose answer may still come.
     initiations: [Option<InFlight>; 2],
     places: places::Places,
+    hello: control::Hello,
     /// The outer address by which it is found.
     found_at: Option<IpAddr>,
     newest_timestamp: Option<Tai64n>,
@@ -385,7 +388,11 @@ impl Device {
 
     /// Does what workers asked for since the last call.
     pub fn handle_requests(&mut self, now: Time) {
-        for id in self.tunnel.take_requests() {
+        let requests = self.tunnel.take_requests();
+        for heard in self.tunnel.take_heard() {
+            self.handle_control(&heard, now);
+        }
+        for id in requests {
             let Some(control) = self.peers.get(&id) else {
                 continue;
             };
@@ -404,6 +411,7 @@ impl Device {
                 let retired = control.peer.take_retired();
                 self.settle_handshake(id);
                 self.end_sessions(&retired);
+                self.begin_hello(id, now);
             }
             // Also where a handshake is asked for: a session may have come up since, and
             // the worker that didn't see it yet has staged its packet too late for it.
@@ -427,6 +435,7 @@ impl Device {
             if self.is_copy_due(id, now) {
                 self.send_copy(id, now);
             }
+            self.repeat_hello(id, now);
             self.schedule(id, now);
         }
     }
@@ -528,7 +537,8 @@ impl Device {
             .has_session(now)
             .then_some(now + KEEPALIVE_TIMEOUT);
         let copy = control.places.next_copy_at();
-        let deadline = [exact, look, copy].into_iter().flatten().min();
+        let hello = control.hello.next_at();
+        let deadline = [exact, look, copy, hello].into_iter().flatten().min();
         if let Some(old) = control.deadline {
             self.deadlines.remove(&(old, id));
         }

@@ -107,6 +107,7 @@
 
 pub mod allowed_ips;
 pub mod batch;
+pub mod control_message;
 pub mod cookie;
 pub mod device;
 pub mod ecn;

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use taltun_common::bucket::Rate;
+
 pub use super::endpoint::{Endpoint, Local, PeerId};
 use super::messages::REKEY_TIMEOUT;
 use super::session::{Role, Session};
@@ -54,6 +56,9 @@ pub(super) enum WorkerRequest {
     Moved = 4,
 }
 
+/// Control messages that one peer may send a second, and at once.
+const CONTROL_RATE: Rate = Rate::with_burst(100, 200);
+
 /// All that workers asked for a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WorkerRequests {
@@ -78,6 +83,8 @@ pub struct Peer {
     /// What waits for sessions of all peers.
     staged: Arc<Mutex<Staged>>,
     requests: AtomicU8,
+    /// When it may send as many control messages at once again as it ever may, in nanoseconds.
+    control_full_at: Mutex<u64>,
     /// When packets came and went.
     pub(super) activity: Activity,
 }
@@ -185,6 +192,16 @@ impl Activity {
         }
     }
 
+    /// A control message of `bytes` was sent: no timer counts it.
+    pub(super) fn sent_control(&self, bytes: u64) {
+        self.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A control message of `bytes` was received: no timer counts it.
+    pub(super) fn received_control(&self, bytes: u64) {
+        self.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// An authenticated handshake message of `bytes` was received.
     pub(super) fn received_handshake(&self, now: Time, bytes: u64) {
         self.rx_handshake_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -249,6 +266,7 @@ impl Peer {
             returns: AtomicU32::new(0),
             staged,
             requests: AtomicU8::new(0),
+            control_full_at: Mutex::default(),
             activity: Activity::default(),
         }
     }
@@ -424,6 +442,11 @@ impl Peer {
 
     pub(super) fn take_staged(&self) -> Vec<Vec<u8>> {
         lock(&self.staged).take(self.id)
+    }
+
+    /// Whether it may send one more control message now.
+    pub(super) fn may_control(&self, now: Time) -> bool {
+        CONTROL_RATE.take(&mut lock(&self.control_full_at), now.as_nanos())
     }
 
     /// Adds a request; true when there was none before.

@@ -44,6 +44,8 @@ pub struct Session {
     confirmed: AtomicBool,
     /// A session asks for its successor only once by receiving.
     renewal_asked: AtomicBool,
+    /// The other side understands control messages.
+    takes_control: AtomicBool,
 }
 
 impl Session {
@@ -65,6 +67,7 @@ impl Session {
             replay: Mutex::default(),
             confirmed: AtomicBool::new(role == Role::Initiator),
             renewal_asked: AtomicBool::new(false),
+            takes_control: AtomicBool::new(false),
         }
     }
 
@@ -179,6 +182,15 @@ impl Session {
 
     pub(super) fn confirm(&self) {
         self.confirmed.store(true, Ordering::Release);
+    }
+
+    /// Whether the other side is known to understand control messages.
+    pub fn takes_control(&self) -> bool {
+        self.takes_control.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_takes_control(&self) {
+        self.takes_control.store(true, Ordering::Relaxed);
     }
 
     /// Pretends that `sent` messages were sent, for tests of the limits.

@@ -1,5 +1,11 @@
 //! TAI64N timestamps: twelve bytes that only grow, so that a recorded initiation can't be
 //! played again (paper §5.1).
+//!
+//! As in other implementations, the nanoseconds are rounded down, which leaves their lowest 24
+//! bits. The upper eight of these count timestamps of one clock reading. The lower sixteen are zero,
+//! or [`MARK`], which tells the responder that we understand
+//! [control messages](super::control_message). They are encrypted as the rest of the timestamp, so
+//! nobody but the responder sees the mark.
 
 use std::time::Duration;
 
@@ -9,6 +15,12 @@ const TAI64_UNIX_EPOCH: u64 = 0x4000_0000_0000_000a;
 /// 2^24 ns (16.8 ms), just below the 20 ms that two initiations must be apart.
 const GRANULARITY: u32 = 1 << 24;
 const NANOS_PER_SEC: u32 = 1_000_000_000;
+/// From one timestamp to the next of the same clock reading: above the mark.
+const STEP: u32 = 1 << 16;
+/// In the bits below [`STEP`]: the initiator understands control messages. An implementation
+/// that doesn't round has these bits by chance once in 65,536 handshakes, and drops the message
+/// that it gets then.
+const MARK: u32 = 0x746c;
 
 /// A timestamp; compares as bytes, big endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -24,22 +36,42 @@ impl Tai64n {
         Self(out)
     }
 
-    /// The next one, a nanosecond later.
+    /// The next one that can be told from it, marked or not.
     #[must_use]
     pub fn next(self) -> Self {
-        let [.., a, b, c, d] = self.0;
-        let nanos = u32::from_be_bytes([a, b, c, d]) + 1;
-        if nanos < NANOS_PER_SEC {
-            let mut out = self.0;
-            out[8..].copy_from_slice(&nanos.to_be_bytes());
-            return Self(out);
+        let nanos = self.nanos() & !(STEP - 1);
+        // The mark must not make it a second.
+        if nanos <= NANOS_PER_SEC - 2 * STEP {
+            return self.with_nanos(nanos + STEP);
         }
-        let mut out = [0; 12];
         let seconds = self
             .0
             .first_chunk()
             .map_or(0, |seconds| u64::from_be_bytes(*seconds));
+        let mut out = [0; 12];
         out[..8].copy_from_slice(&seconds.saturating_add(1).to_be_bytes());
+        Self(out)
+    }
+
+    /// The same, with the mark.
+    #[must_use]
+    pub fn marked(self) -> Self {
+        self.with_nanos(self.nanos() & !(STEP - 1) | MARK)
+    }
+
+    /// Whether it has the mark.
+    pub fn is_marked(self) -> bool {
+        self.nanos() % STEP == MARK
+    }
+
+    fn nanos(self) -> u32 {
+        let [.., a, b, c, d] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    fn with_nanos(self, nanos: u32) -> Self {
+        let mut out = self.0;
+        out[8..].copy_from_slice(&nanos.to_be_bytes());
         Self(out)
     }
 }
@@ -63,13 +95,33 @@ mod tests {
     }
 
     #[test]
-    fn the_next_one_is_later_by_as_little_as_there_is() {
-        let mut at = Tai64n::from_unix(Duration::from_secs(1_700_000_000));
-        at.0[8..].copy_from_slice(&999_999_998_u32.to_be_bytes());
-        assert_eq!(at.next().0[8..], 999_999_999_u32.to_be_bytes());
-        let after = Tai64n::from_unix(Duration::from_secs(1_700_000_001));
-        assert_eq!(at.next().next(), after);
+    fn the_next_one_is_later_with_the_mark_and_without_and_is_a_time() {
+        let mut at = Tai64n::from_unix(Duration::from_millis(1_700_000_000_900));
+        let start = at;
+        for _ in 0..20_000 {
+            let next = at.next();
+            for (earlier, later) in [(at, next), (at.marked(), next), (at, next.marked())] {
+                assert!(earlier < later, "{earlier:?} {later:?}");
+            }
+            assert!(next.marked().nanos() < NANOS_PER_SEC);
+            assert_eq!(at.marked().next(), next, "the mark isn't counted");
+            at = next;
+        }
+        // A second has more than 15,000 of them.
+        let seconds = |at: Tai64n| u64::from_be_bytes(*at.0.first_chunk().unwrap());
+        assert_eq!(seconds(at) - seconds(start), 2);
         assert!(Tai64n::default() < Tai64n::default().next());
+    }
+
+    #[test]
+    fn a_mark_is_seen_and_no_clock_makes_one() {
+        for millis in 0..5000 {
+            let at = Tai64n::from_unix(Duration::from_millis(1_700_000_000_000 + millis));
+            assert!(!at.is_marked() && !at.next().is_marked());
+            assert!(at.marked().is_marked());
+            assert!(at.marked().nanos() < NANOS_PER_SEC);
+            assert!(!at.marked().next().is_marked());
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::allowed_ips::AllowedIps;
+use super::control_message::Heard;
 use super::cookie::Checker;
 use super::ip;
 use super::peer::{Moved, Peer, PeerId, WorkerRequest};
@@ -16,6 +17,8 @@ use super::staged::Staged;
 /// Most peers remembered at once that changed our local address, or came back to their earlier
 /// endpoint.
 const MOST_MOVED: usize = 4096;
+/// Most control messages that wait for the controller.
+const MOST_HEARD: usize = 1024;
 
 /// What the workers share with the controller.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct Tunnel {
     /// The UDP port that our datagrams leave from; 0 while it isn't known.
     listen_port: AtomicU16,
     requests: Mutex<Vec<PeerId>>,
+    /// Control messages for the controller.
+    heard: Mutex<Vec<Heard>>,
     pub(super) staged: Arc<Mutex<Staged>>,
     has_requests: AtomicBool,
     /// Peers that changed our local address.
@@ -99,6 +104,7 @@ impl Tunnel {
             mtu: AtomicUsize::new(usize::from(mtu)),
             listen_port: AtomicU16::new(0),
             requests: Mutex::default(),
+            heard: Mutex::default(),
             staged: Arc::default(),
             has_requests: AtomicBool::new(false),
             moved: Mutex::default(),
@@ -168,6 +174,26 @@ impl Tunnel {
             self.lock_requests().push(peer.id());
             self.has_requests.store(true, Ordering::Release);
         }
+    }
+
+    /// Keeps a control message for the controller; false if too many wait.
+    pub(super) fn hear(&self, heard: Heard) -> bool {
+        let mut all = self.lock_heard();
+        if all.len() >= MOST_HEARD {
+            return false;
+        }
+        all.push(heard);
+        self.has_requests.store(true, Ordering::Release);
+        true
+    }
+
+    /// The control messages that workers received.
+    pub(super) fn take_heard(&self) -> Vec<Heard> {
+        std::mem::take(&mut *self.lock_heard())
+    }
+
+    fn lock_heard(&self) -> MutexGuard<'_, Vec<Heard>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what a worker does that saw no session a moment ago.

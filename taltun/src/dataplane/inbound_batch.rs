@@ -245,7 +245,7 @@ impl InboundBatch {
             ecn::take_in(&mut arena[at..at + inner.len], outer_ecn);
         }
         match opened {
-            Opened::Keepalive => None,
+            Opened::Keepalive | Opened::Control => None,
             Opened::Local(inner) | Opened::Relay(inner)
                 if round.filter.denies(Layer::Inner, inner.source) =>
             {

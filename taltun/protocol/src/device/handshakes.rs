@@ -102,6 +102,7 @@ impl Device {
             return Err(refused);
         }
         control.newest_timestamp = Some(verified.timestamp);
+        let marked = verified.timestamp.is_marked();
         control.last_initiation_received = Some(now);
 
         let local_index = self.unused_index(id).map_err(|_| refused)?;
@@ -120,7 +121,11 @@ impl Device {
         self.tunnel.note_roam(&peer, peer.roam(from));
         peer.activity
             .received_handshake(now, size_of_val(message) as u64);
-        self.begin_session(id, &keys, Role::Responder, local_index, remote_index, now);
+        let session =
+            self.begin_session(id, &keys, Role::Responder, local_index, remote_index, now);
+        if marked && let Some(session) = session {
+            session.set_takes_control();
+        }
         self.send(&peer, response.to_vec(), now);
         self.schedule(id, now);
         Ok(())
@@ -265,6 +270,11 @@ impl Device {
         let Some(control) = self.peers.get_mut(&id) else {
             return;
         };
+        let timestamp = if control.wants_control() {
+            timestamp.marked()
+        } else {
+            timestamp
+        };
         let peer = Arc::clone(&control.peer);
         let made = control
             .static_static(&self.identity)
@@ -343,20 +353,20 @@ impl Device {
         local_index: u32,
         remote_index: u32,
         now: Time,
-    ) {
-        let Some(control) = self.peers.get_mut(&id) else {
-            return;
-        };
+    ) -> Option<Arc<Session>> {
+        let control = self.peers.get_mut(&id)?;
         control.timers.session_begun(now, role == Role::Initiator);
+        control.hello.forget();
         control.places.answered();
         let session = Arc::new(Session::new(keys, role, local_index, remote_index, now));
         self.tunnel.tables_mut().sessions.insert(
             local_index,
             (Arc::clone(&control.peer), Arc::clone(&session)),
         );
-        control.peer.begin(session, role);
+        control.peer.begin(Arc::clone(&session), role);
         let retired = control.peer.take_retired();
         self.end_sessions(&retired);
+        Some(session)
     }
 
     /// Takes back the indices of sessions that are no longer used.

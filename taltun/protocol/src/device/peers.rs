@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use taltun_common::steering::MAX_WORKERS;
 
+use super::control::Hello;
 use super::places::{Place, Places};
 use super::{AddPeerError, Control, Device, PeerSettings, RouteEdit};
 use crate::allowed_ips::AllowedIps;
@@ -93,6 +94,7 @@ impl Device {
                 timers,
                 initiations: [None, None],
                 places: Places::default(),
+                hello: Hello::default(),
                 found_at: None,
                 newest_timestamp: None,
                 last_initiation_received: None,

@@ -135,6 +135,11 @@ impl Places {
         (next != current).then_some(next)
     }
 
+    /// Whether there is anything to choose from.
+    pub(super) fn are_several(&self) -> bool {
+        self.copies() > 0
+    }
+
     /// How many times an initiation may go elsewhere: once to each other place, or where they have
     /// several ports, to several of these.
     fn copies(&self) -> usize {

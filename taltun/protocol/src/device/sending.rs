@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::{Device, Transmit};
 use crate::batch::seal;
+use crate::control_message::{CONTROL_LEN, ControlMessage};
 use crate::ecn;
-use crate::messages::{DATA_OVERHEAD, PADDING};
-use crate::peer::{Peer, PeerId};
+use crate::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING};
+use crate::peer::{Endpoint, Peer, PeerId};
 use crate::session::Session;
 use crate::time::Time;
 
@@ -51,6 +52,32 @@ impl Device {
             return false;
         };
         self.send_data(&peer, &session, &[], now)
+    }
+
+    /// Sends a control message, to wherever it is for; false when there is no session to send it on.
+    pub(super) fn send_control(
+        &mut self,
+        peer: &Peer,
+        message: ControlMessage,
+        to: Endpoint,
+        now: Time,
+    ) -> bool {
+        let session = peer.sending_session(now);
+        let Some((session, counter)) =
+            session.and_then(|session| session.reserve(1).map(|counter| (session, counter)))
+        else {
+            return false;
+        };
+        let mut payload = vec![0; CONTROL_LEN + DATA_OVERHEAD];
+        payload[DATA_HEADER_LEN..][..CONTROL_LEN].copy_from_slice(&message.to_bytes());
+        session.seal(counter, &mut payload);
+        peer.activity.sent_control(payload.len() as u64);
+        self.transmits.push_back(Transmit {
+            endpoint: to,
+            payload,
+            ecn: 0,
+        });
+        true
     }
 
     fn send_data(&mut self, peer: &Peer, session: &Session, packet: &[u8], now: Time) -> bool {

@@ -19,6 +19,8 @@ mod boringtun;
 #[cfg(test)]
 mod clock;
 #[cfg(test)]
+mod control_messages;
+#[cfg(test)]
 mod cookies;
 #[cfg(test)]
 mod data;

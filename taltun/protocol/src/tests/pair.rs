@@ -79,6 +79,8 @@ pub(super) struct Node {
     pub(super) inbox: Vec<Vec<u8>>,
     /// Keepalives received.
     pub(super) keepalives: usize,
+    /// Control messages received.
+    pub(super) controls: usize,
     /// What was dropped of what arrived, and why.
     pub(super) drops: Vec<DropReason>,
     /// When handshakes were given up.
@@ -248,6 +250,7 @@ impl Node {
             address: outer(number),
             inbox: Vec::new(),
             keepalives: 0,
+            controls: 0,
             drops: Vec::new(),
             given_up: Vec::new(),
             unanswered: Vec::new(),
@@ -490,6 +493,7 @@ impl World {
                 let message = &mut buffer[..payload.len()];
                 match batch.open(receiver, counter, message, from)? {
                     Opened::Keepalive => node.keepalives += 1,
+                    Opened::Control => node.controls += 1,
                     Opened::Local(Inner { len, .. }) => {
                         let packet = &buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + len];
                         node.inbox.push(packet.to_vec());
