@@ -362,7 +362,7 @@ impl Batch<'_> {
             self.end_outbound();
             self.outbound = Some(OutboundRun {
                 session: peer.sending_session(self.now),
-                endpoint: peer.endpoint(),
+                endpoint: peer.next_endpoint(),
                 peer,
                 bytes: 0,
             });
@@ -474,7 +474,7 @@ impl Batch<'_> {
         if let Some(run) = self.inbound.take()
             && let Some(from) = run.from
         {
-            let moved = run.peer.roam(from);
+            let moved = run.peer.roam(from, run.session.takes_control());
             if moved.theirs {
                 self.tunnel.request(&run.peer, WorkerRequest::Moved);
             }

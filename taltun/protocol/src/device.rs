@@ -19,6 +19,7 @@
 //! | `control` | control messages: hellos, and answers to what peers ask |
 //! | `handshakes` | their messages, and the sessions and indices that result |
 //! | `owned` | which peer owns which inner addresses |
+//! | `paths`, `path` | probes, the path to a peer that is used, and hops from port to port |
 //! | `places` | peers that may be at several addresses or ports |
 //! | `sending` | what the controller itself sends |
 //! | `whereabouts` | peers by their outer address |
@@ -32,12 +33,15 @@ mod handshakes;
 #[cfg(test)]
 mod many;
 mod owned;
+mod path;
+mod paths;
 mod peers;
 mod places;
 mod sending;
 mod whereabouts;
 
-pub use places::Place;
+pub use super::place::Place;
+pub use paths::{HopSettings, PathReport, PathState};
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -180,6 +184,7 @@ pub struct Device {
     events: VecDeque<Event>,
     given_up: VecDeque<Vec<u8>>,
     owned: owned::Owned,
+    hop: HopSettings,
     whereabouts: whereabouts::Whereabouts,
     /// Keys of peers that were removed.
     forgotten: Vec<PublicKey>,
@@ -200,6 +205,7 @@ struct Control {
     /// The initiation in flight and the one it superseded, whose answer may still come.
     initiations: [Option<InFlight>; 2],
     places: places::Places,
+    paths: paths::Paths,
     hello: control::Hello,
     /// The outer address by which it is found.
     found_at: Option<IpAddr>,
@@ -253,6 +259,7 @@ impl Device {
             events: VecDeque::new(),
             given_up: VecDeque::new(),
             owned: owned::Owned::default(),
+            hop: HopSettings::default(),
             whereabouts: whereabouts::Whereabouts::default(),
             forgotten: Vec::new(),
             next_id: 0,
@@ -436,6 +443,9 @@ impl Device {
                 self.send_copy(id, now);
             }
             self.repeat_hello(id, now);
+            if self.are_paths_due(id, now) {
+                self.follow_paths(id, now);
+            }
             self.schedule(id, now);
         }
     }
@@ -474,6 +484,11 @@ impl Device {
     fn is_copy_due(&self, id: PeerId, now: Time) -> bool {
         let places = self.peers.get(&id).map(|control| &control.places);
         places.is_some_and(|places| places.next_copy_at().is_some_and(|at| at <= now))
+    }
+
+    fn are_paths_due(&self, id: PeerId, now: Time) -> bool {
+        let paths = self.peers.get(&id).map(|control| &control.paths);
+        paths.is_some_and(|paths| paths.next_at().is_some_and(|at| at <= now))
     }
 
     fn handle_due(&mut self, id: PeerId, due: Due, now: Time) {
@@ -538,7 +553,11 @@ impl Device {
             .then_some(now + KEEPALIVE_TIMEOUT);
         let copy = control.places.next_copy_at();
         let hello = control.hello.next_at();
-        let deadline = [exact, look, copy, hello].into_iter().flatten().min();
+        let paths = control.paths.next_at();
+        let deadline = [exact, look, copy, hello, paths]
+            .into_iter()
+            .flatten()
+            .min();
         if let Some(old) = control.deadline {
             self.deadlines.remove(&(old, id));
         }

@@ -106,6 +106,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allowed_ips;
+mod at;
 pub mod batch;
 pub mod control_message;
 pub mod cookie;
@@ -117,6 +118,7 @@ pub mod messages;
 mod nesting;
 pub mod noise;
 pub mod peer;
+mod place;
 pub mod plan;
 pub mod randomness;
 pub mod ratelimiter;

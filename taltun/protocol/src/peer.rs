@@ -11,8 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use taltun_common::bucket::Rate;
 
+use super::at::At;
 pub use super::endpoint::{Endpoint, Local, PeerId};
 use super::messages::REKEY_TIMEOUT;
+use super::place::Place;
+use super::randomness::Randomness;
 use super::session::{Role, Session};
 use super::staged::Staged;
 use super::time::Time;
@@ -75,7 +78,7 @@ pub struct Peer {
     /// Whether its public key is below ours: see [`Self::settle_on`].
     precedes_us: bool,
     sessions: Mutex<Sessions>,
-    endpoint: Mutex<Option<Endpoint>>,
+    at: Mutex<At>,
     /// Where it was before, if it has moved.
     left: Mutex<Option<SocketAddr>>,
     /// How often it moved to where it had been before.
@@ -261,7 +264,7 @@ impl Peer {
             public_key,
             precedes_us,
             sessions: Mutex::default(),
-            endpoint: Mutex::new(endpoint),
+            at: Mutex::new(At::new(endpoint)),
             left: Mutex::default(),
             returns: AtomicU32::new(0),
             staged,
@@ -283,7 +286,24 @@ impl Peer {
 
     /// Where it is, if that is known.
     pub fn endpoint(&self) -> Option<Endpoint> {
-        *lock(&self.endpoint)
+        lock(&self.at).endpoint
+    }
+
+    /// Where a batch of packets for it goes: to where it is, at the next port where each batch
+    /// goes to another one.
+    pub(super) fn next_endpoint(&self) -> Option<Endpoint> {
+        lock(&self.at).next()
+    }
+
+    /// From now on we choose where among these places it is, and it moves only to others. Each
+    /// batch goes to one of `ports`, if there are any.
+    pub(super) fn choose_among(&self, places: &[Place], ports: &[u16], random: &mut Randomness) {
+        lock(&self.at).choose_among(places, ports, random);
+    }
+
+    /// It is where it says, as any peer.
+    pub(super) fn choose_freely(&self) {
+        lock(&self.at).choose_freely();
     }
 
     /// Bytes of authenticated messages received, handshakes and keepalives included.
@@ -323,16 +343,33 @@ impl Peer {
         })
     }
 
-    /// Moves the peer to where an authenticated message came from (§2.1).
-    pub(super) fn roam(&self, to: Endpoint) -> Moved {
-        let mut endpoint = lock(&self.endpoint);
-        if *endpoint == Some(to) {
+    /// Moves the peer to where an authenticated message came from (§2.1). One that `hops` may come
+    /// from another port each time, by a NAT that has a mapping for each port of ours: that is
+    /// nothing to tell of.
+    pub(super) fn roam(&self, to: Endpoint, hops: bool) -> Moved {
+        let mut at = lock(&self.at);
+        if at.endpoint == Some(to) {
             return Moved::default();
         }
-        let before = endpoint.replace(to);
+        if at.is_chosen_among(to.remote)
+            && let Some(used) = at.endpoint.as_mut()
+        {
+            // An answer to where we sent before, on its way since, or from another port than ours.
+            let is_same = used.remote.ip() == to.remote.ip();
+            let ours = is_same && used.local != to.local;
+            if ours {
+                used.local = to.local;
+            }
+            return Moved {
+                ours,
+                ..Moved::default()
+            };
+        }
+        let before = at.endpoint.replace(to);
         let left = before.map(|left| left.remote);
         let mut back = false;
-        if left != Some(to.remote) {
+        let is_hop = hops && left.is_some_and(|left| left.ip() == to.remote.ip());
+        if left != Some(to.remote) && !is_hop {
             let before = std::mem::replace(&mut *lock(&self.left), left);
             if before == Some(to.remote) {
                 back = true;
@@ -340,7 +377,7 @@ impl Peer {
             }
         }
         Moved {
-            theirs: left.is_some_and(|left| left != to.remote),
+            theirs: !is_hop && left.is_some_and(|left| left != to.remote),
             ours: before.and_then(|before| before.local) != to.local,
             elsewhere: left != Some(to.remote),
             back,
@@ -348,12 +385,12 @@ impl Peer {
     }
 
     pub(super) fn set_endpoint(&self, to: Option<Endpoint>) {
-        *lock(&self.endpoint) = to;
+        lock(&self.at).endpoint = to;
     }
 
     /// Forgets which of our addresses the peer used: after silence it may be gone.
     pub(super) fn forget_local_address(&self) {
-        if let Some(endpoint) = lock(&self.endpoint).as_mut() {
+        if let Some(endpoint) = lock(&self.at).endpoint.as_mut() {
             endpoint.local = None;
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! As in other implementations, the nanoseconds are rounded down, which leaves their lowest 24
 //! bits. The upper eight of these count timestamps of one clock reading. The lower sixteen are zero,
-//! or [`MARK`], which tells the responder that we understand
+//! or a mark, which tells the responder that we understand
 //! [control messages](super::control_message). They are encrypted as the rest of the timestamp, so
 //! nobody but the responder sees the mark.
 

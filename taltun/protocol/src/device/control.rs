@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::paths::HopSettings;
 use super::{Control, Device};
 use crate::control_message::{ControlMessage, Heard};
 use crate::peer::PeerId;
@@ -47,9 +48,9 @@ impl Hello {
 
 impl Control {
     /// Whether our initiations say that we understand control messages: where there is something to
-    /// choose by them, or to a peer that uses them. Nobody else learns what program we are.
-    pub(super) fn wants_control(&self) -> bool {
-        self.places.are_several() || self.hello.understood
+    /// choose by them, to a peer that uses them, and from a hub with a range of ports. Nobody else learns what program we are.
+    pub(super) fn wants_control(&self, hop: &HopSettings) -> bool {
+        hop.always_marked || self.places.are_several() || self.hello.understood
     }
 }
 
@@ -72,6 +73,7 @@ impl Device {
             });
             self.repeat_hello(id, now);
         }
+        self.follow_paths(id, now);
     }
 
     /// Says hello if it is time.
@@ -108,9 +110,12 @@ impl Device {
             }
             ControlMessage::Reply(id) => {
                 let pending = &mut control.hello.pending;
-                let _ = pending.take_if(|pending| pending.id == id);
+                if pending.take_if(|pending| pending.id == id).is_none() {
+                    self.take_answer(heard, id, now);
+                }
             }
         }
+        self.follow_paths(heard.peer, now);
         self.schedule(heard.peer, now);
     }
 }

@@ -118,7 +118,7 @@ impl Device {
         if peer.awaits_confirmation() {
             self.events.push_back(Event::NotConfirmed(id));
         }
-        self.tunnel.note_roam(&peer, peer.roam(from));
+        self.tunnel.note_roam(&peer, peer.roam(from, marked));
         peer.activity
             .received_handshake(now, size_of_val(message) as u64);
         let session =
@@ -182,7 +182,7 @@ impl Device {
         control.initiations[0] = newer;
         let control = self.peers.get(&id).ok_or(refused)?;
         let peer = Arc::clone(&control.peer);
-        self.tunnel.note_roam(&peer, peer.roam(from));
+        self.tunnel.note_roam(&peer, peer.roam(from, false));
         peer.activity
             .received_handshake(now, size_of_val(message) as u64);
         peer.activity.handshake_completed(now);
@@ -270,7 +270,7 @@ impl Device {
         let Some(control) = self.peers.get_mut(&id) else {
             return;
         };
-        let timestamp = if control.wants_control() {
+        let timestamp = if control.wants_control(&self.hop) {
             timestamp.marked()
         } else {
             timestamp

@@ -9,12 +9,14 @@ use ipnet::IpNet;
 use taltun_common::steering::MAX_WORKERS;
 
 use super::control::Hello;
-use super::places::{Place, Places};
+use super::paths::Paths;
+use super::places::Places;
 use super::{AddPeerError, Control, Device, PeerSettings, RouteEdit};
 use crate::allowed_ips::AllowedIps;
 use crate::cookie::{Checker, Sealer};
 use crate::noise::Identity;
 use crate::peer::{Endpoint, Peer, PeerId};
+use crate::place::Place;
 use crate::ratelimiter::{self, RateLimiter};
 use crate::time::Time;
 use crate::timers::Timers;
@@ -94,6 +96,7 @@ impl Device {
                 timers,
                 initiations: [None, None],
                 places: Places::default(),
+                paths: Paths::default(),
                 hello: Hello::default(),
                 found_at: None,
                 newest_timestamp: None,
@@ -210,6 +213,8 @@ impl Device {
             && let Some(control) = self.peers.get_mut(&id)
         {
             control.places = Places::default();
+            control.stop_paths();
+            control.paths = Paths::default();
             control.peer.set_endpoint(endpoint);
             self.tunnel.note_place(id);
         }
@@ -224,6 +229,7 @@ impl Device {
             let places: Vec<Place> = places.iter().map(|place| (*place).into()).collect();
             control.set_places(&places, &mut self.randomness, now);
             self.tunnel.note_place(id);
+            self.follow_paths(id, now);
             self.schedule(id, now);
         }
     }

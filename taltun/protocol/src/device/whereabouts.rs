@@ -112,7 +112,7 @@ mod tests {
         // One moves by itself, in the mapped form; one is moved; one goes; one is new there.
         let mapped: SocketAddr = "[::ffff:203.0.0.9]:1".parse().unwrap();
         let seven = Arc::clone(device.peer(&key(7)).unwrap());
-        let moved = seven.roam(Endpoint::from(mapped));
+        let moved = seven.roam(Endpoint::from(mapped), false);
         device.tunnel.note_roam(&seven, moved);
         device.set_endpoint(&key(8), Some(address(9).into()));
         assert!(device.remove_peer(&key(10)));

@@ -5,19 +5,22 @@ use std::net::SocketAddr;
 use taltun_common::drops::DropReason;
 
 use super::super::control_message::{CONTROL_LEN, ControlMessage};
-use super::super::device::Place;
+use super::super::device::HopSettings;
 use super::super::messages::{DATA_HEADER_LEN, DATA_OVERHEAD};
 use super::pair::*;
 
 /// Bytes of a control message on the wire.
 const SEALED_LEN: usize = CONTROL_LEN + DATA_OVERHEAD;
 
-/// A pair whose initiator, [`A`], knows two places of the other.
-fn several_places() -> World {
+/// A pair whose initiator, [`A`], says that it takes control messages, and sends none by itself.
+fn marked() -> World {
     let mut world = World::pair();
-    let places = [outer(B).into(), Place::new(nobody(), 9010)];
     world.with(A, |device, now| {
-        device.set_places(&public_key(B), &places, now);
+        let settings = HopSettings {
+            always_marked: true,
+            ..HopSettings::default()
+        };
+        device.set_hop(settings, now);
     });
     world
 }
@@ -28,7 +31,7 @@ fn nobody() -> SocketAddr {
 
 /// Such a pair with a session, once its hellos are over.
 fn connected() -> World {
-    let mut world = several_places();
+    let mut world = marked();
     world.ping(A, B, 0).unwrap_err();
     world.run(secs(1));
     assert_eq!(world.nodes[B].ids(), [0]);
@@ -71,7 +74,7 @@ fn an_initiator_with_nothing_to_choose_is_never_sent_one() {
 }
 
 #[test]
-fn an_initiator_with_several_places_gets_one_hello_and_answers_it() {
+fn an_initiator_with_the_mark_gets_one_hello_and_answers_it() {
     let world = connected();
     let [hello] = controls(&world, B)[..] else {
         panic!("{:?}", controls(&world, B));
@@ -91,7 +94,7 @@ fn an_initiator_with_several_places_gets_one_hello_and_answers_it() {
 /// It must not be the first on a session: the responder may send once it has received.
 #[test]
 fn the_hello_waits_until_its_session_is_confirmed() {
-    let mut world = several_places();
+    let mut world = marked();
     world.lose = |sent| sent.from == A && sent.kind() == DATA;
     world.ping(A, B, 0).unwrap_err();
     world.run(secs(4));
@@ -100,7 +103,7 @@ fn the_hello_waits_until_its_session_is_confirmed() {
 
 #[test]
 fn a_hello_without_an_answer_is_said_four_times() {
-    let mut world = several_places();
+    let mut world = marked();
     world.lose = |sent| sent.from == A && sent.payload.len() == SEALED_LEN;
     world.ping(A, B, 0).unwrap_err();
     world.run(secs(30));
@@ -302,7 +305,7 @@ fn probes_renew_no_session() {
 /// A control message proves as well as any other that the initiator has the keys.
 #[test]
 fn a_probe_confirms_its_session() {
-    let mut world = several_places();
+    let mut world = marked();
     world.lose = |sent| sent.from == A && sent.kind() == DATA;
     world.ping(A, B, 0).unwrap_err();
     world.run(secs(1));

@@ -29,12 +29,16 @@ mod faults;
 #[cfg(test)]
 mod handshake;
 #[cfg(test)]
+mod hopping;
+#[cfg(test)]
 mod live;
 #[cfg_attr(
     not(test),
     allow(dead_code, reason = "not all of it takes part in `steps`")
 )]
 mod pair;
+#[cfg(test)]
+mod paths;
 #[cfg(test)]
 mod places;
 #[cfg(test)]

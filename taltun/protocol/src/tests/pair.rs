@@ -6,7 +6,7 @@
 //! it checks what must hold in every test: indices are born once and die once, no data is
 //! sent to an index its receiver doesn't know, and no deadline is left in the past.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use taltun_common::drops::DropReason;
 
 use super::super::batch::{NotSealed, Opened};
 use super::super::cookie::Sealer;
-use super::super::device::{Device, Event, PeerSettings, Settings};
+use super::super::device::{Device, Event, PeerSettings, Place, Settings};
 use super::super::ip::Inner;
 use super::super::messages::{DATA_HEADER_LEN, Message};
 use super::super::noise::{self, Identity, Initiator};
@@ -75,6 +75,10 @@ pub(super) struct Network {
 pub(super) struct Node {
     pub(super) device: Device,
     pub(super) address: SocketAddr,
+    /// Where else it is reached. It answers from the place that was used last, as a hub with a range
+    /// of ports does.
+    pub(super) also_at: Vec<Place>,
+    answers_from: HashMap<(SocketAddr, IpAddr), SocketAddr>,
     /// Packets that reached the TUN.
     pub(super) inbox: Vec<Vec<u8>>,
     /// Keepalives received.
@@ -99,6 +103,7 @@ pub(super) struct Node {
 pub(super) struct Sent {
     pub(super) at: Time,
     pub(super) from: usize,
+    pub(super) source: SocketAddr,
     pub(super) to: SocketAddr,
     pub(super) payload: Vec<u8>,
 }
@@ -248,6 +253,8 @@ impl Node {
                 relay,
             }),
             address: outer(number),
+            also_at: Vec::new(),
+            answers_from: HashMap::new(),
             inbox: Vec::new(),
             keepalives: 0,
             controls: 0,
@@ -271,6 +278,15 @@ impl Node {
     /// The shared half of the peer that is node `number`.
     pub(super) fn peer(&self, number: usize) -> &Arc<Peer> {
         self.device.peer(&public_key(number)).unwrap()
+    }
+
+    /// It forgets from where it answers whom.
+    pub(super) fn forget_answers(&mut self) {
+        self.answers_from.clear();
+    }
+
+    fn is_at(&self, to: SocketAddr) -> bool {
+        self.address == to || self.also_at.iter().any(|place| place.contains(to))
     }
 
     /// The session this node seals on for node `number`.
@@ -341,7 +357,7 @@ impl World {
         let outcome = tunnel.batch(self.now).seal(&mut buffer, packet.len());
         if let Ok(sealed) = outcome {
             buffer.truncate(sealed.len);
-            self.post(from, sealed.endpoint.remote, &buffer);
+            self.post(from, sealed.endpoint, &buffer);
         }
         self.settle(from);
         outcome.map(|_| ())
@@ -451,7 +467,7 @@ impl World {
             }
         }
         while let Some(transmit) = self.nodes[number].device.poll_transmit() {
-            self.post(number, transmit.endpoint.remote, &transmit.payload);
+            self.post(number, transmit.endpoint, &transmit.payload);
         }
     }
 
@@ -462,7 +478,19 @@ impl World {
         source: SocketAddr,
         payload: &[u8],
     ) -> Result<(), DropReason> {
-        let outcome = self.receive(number, source, payload);
+        let to = self.nodes[number].address;
+        self.inject_at(number, to, source, payload)
+    }
+
+    /// The same at one of the places where it is.
+    fn inject_at(
+        &mut self,
+        number: usize,
+        to: SocketAddr,
+        source: SocketAddr,
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        let outcome = self.receive(number, to, source, payload);
         if let Err(reason) = outcome {
             self.nodes[number].drops.push(reason);
         }
@@ -473,14 +501,18 @@ impl World {
     fn receive(
         &mut self,
         number: usize,
+        to: SocketAddr,
         source: SocketAddr,
         payload: &[u8],
     ) -> Result<(), DropReason> {
         let node = &mut self.nodes[number];
+        if !node.also_at.is_empty() {
+            node.answers_from.insert((source, to.ip()), to);
+        }
         let from = Endpoint {
             remote: source,
             local: Some(Local {
-                address: node.address.ip(),
+                address: to.ip(),
                 interface: 2,
             }),
         };
@@ -501,7 +533,7 @@ impl World {
                     Opened::Relay(inner) => match batch.relay(&mut buffer, &inner) {
                         Ok(sealed) => {
                             buffer.truncate(sealed.len);
-                            self.post(number, sealed.endpoint.remote, &buffer);
+                            self.post(number, sealed.endpoint, &buffer);
                         }
                         Err(NotSealed::Staged { .. }) => {}
                         Err(NotSealed::Dropped(reason)) => return Err(reason),
@@ -521,10 +553,21 @@ impl World {
 
     // ---- the network -------------------------------------------------------------------
 
-    fn post(&mut self, from: usize, to: SocketAddr, payload: &[u8]) {
+    fn post(&mut self, from: usize, endpoint: Endpoint, payload: &[u8]) {
+        let to = endpoint.remote;
+        let node = &self.nodes[from];
+        let mut source = node.address;
+        if !node.also_at.is_empty() {
+            let ours = endpoint.local.map_or(source.ip(), |ours| ours.address);
+            let used = node.answers_from.get(&(to, ours));
+            source = used
+                .copied()
+                .unwrap_or(SocketAddr::new(ours, source.port()));
+        }
         let sent = Sent {
             at: self.now,
             from,
+            source,
             to,
             payload: payload.to_vec(),
         };
@@ -552,7 +595,7 @@ impl World {
             let arrival = self.now + self.network.latency + Duration::from_nanos(jitter);
             self.posted += 1;
             let datagram = InTransit {
-                source: self.nodes[from].address,
+                source,
                 to,
                 payload: payload.to_vec(),
             };
@@ -567,12 +610,9 @@ impl World {
     }
 
     fn arrive(&mut self, datagram: &InTransit) {
-        let target = self
-            .nodes
-            .iter()
-            .position(|node| node.address == datagram.to);
+        let target = self.nodes.iter().position(|node| node.is_at(datagram.to));
         if let Some(target) = target {
-            let _ = self.inject(target, datagram.source, &datagram.payload);
+            let _ = self.inject_at(target, datagram.to, datagram.source, &datagram.payload);
         }
     }
 

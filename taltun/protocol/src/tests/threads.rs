@@ -352,7 +352,7 @@ fn a_peer_that_several_threads_move_is_at_one_of_these_places() {
     };
     on_threads(4, |number| {
         for _ in 0..3_000 {
-            peer.roam(place(number));
+            peer.roam(place(number), false);
             peer.activity
                 .received(Time::START + secs(1), number as u64, true);
             let endpoint = peer.endpoint().unwrap();

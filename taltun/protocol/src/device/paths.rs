@@ -1,0 +1,565 @@
+//! Paths to a peer that takes control messages: which one is used, at which port of it, and the
+//! probes that decide it.
+//!
+//! | what | when |
+//! |---|---|
+//! | a probe on each path | each `probe_interval`, and at once on all of them after one was lost on the path in use |
+//! | a hop: a probe at another port of the path in use, and on its answer that port | each `hop_interval`, more or less; at once when a probe is lost |
+//! | another path | two probes lost in a row, or more lost than `loss_threshold` |
+//! | back to one earlier in the list | three probes answered in a row, and not before `retry_after` |
+//!
+//! A port is used only after it has answered. So a blocked one costs a probe, and no data. Nothing
+//! is sent while the tunnel is idle.
+//!
+//! The peer follows by WireGuard's rule: it answers to where our last data came from. Its answers
+//! that are still on their way to the port before don't move it back, as we choose among its places
+//! ourselves: see [`crate::peer::Peer::choose_among`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::path::Path;
+use super::{Control, Device};
+use crate::control_message::{ControlMessage, Heard};
+use crate::peer::{Endpoint, Peer, PeerId};
+use crate::place::Place;
+use crate::randomness::Randomness;
+use crate::time::Time;
+
+/// Paths that are probed.
+const MOST: usize = 16;
+/// A tunnel without a packet for so long is idle. Longer than usual persistent keepalives are apart.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often an idle one is looked at.
+const LOOK: Duration = Duration::from_secs(10);
+/// Ports that are asked one after the other for one hop.
+const TRIES: u32 = 4;
+/// From one port that joins the pool to the next, where each batch takes one of them.
+const FILL: Duration = Duration::from_millis(200);
+/// How long an answer may be late and still tell that nothing was lost.
+const LATE: Duration = Duration::from_secs(5);
+/// A path with so many lost in a hundred less is better.
+const BETTER: u32 = 10;
+
+/// How paths are chosen among.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HopSettings {
+    /// From one hop to the next, on average; zero: each batch goes to another port of the pool.
+    pub interval: Duration,
+    /// How many ports have a mapping at NATs at once, at the most.
+    pub pool: usize,
+    /// From one probe of a path to the next.
+    pub probe_interval: Duration,
+    /// A path that loses more in a hundred probes is left.
+    pub loss_threshold: u32,
+    /// How long a path that was left isn't returned to.
+    pub retry_after: Duration,
+    /// Whether all our initiations say that we take control messages.
+    pub always_marked: bool,
+}
+
+impl Default for HopSettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(30),
+            pool: 8,
+            probe_interval: Duration::from_secs(5),
+            loss_threshold: 20,
+            retry_after: Duration::from_secs(60),
+            always_marked: false,
+        }
+    }
+}
+
+/// How a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathState {
+    /// Data goes there.
+    Used,
+    /// It works, and waits for its turn.
+    Ready,
+    /// It was left, or loses too much.
+    SetAside,
+    /// The last probes weren't answered.
+    Silent,
+    /// It wasn't probed yet.
+    Unknown,
+}
+
+/// What is known of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathReport {
+    /// Where it leads.
+    pub place: Place,
+    /// How it is.
+    pub state: PathState,
+    /// From a probe to its answer, smoothed.
+    pub delay: Option<Duration>,
+    /// Of the last probes, how many in a hundred were lost.
+    pub loss: Option<u32>,
+}
+
+/// The paths to a peer, in the order of preference.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    all: Vec<Path>,
+    waiting: Vec<Probe>,
+    next_probe: Option<Time>,
+    next_hop: Option<Time>,
+    /// Ports that were asked in vain for this hop.
+    tries: u32,
+    /// The port in use may be blocked.
+    urgent: bool,
+    is_running: bool,
+}
+
+/// A probe without an answer yet.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    id: u64,
+    path: usize,
+    port: u16,
+    sent: Time,
+    due: Time,
+    /// It was due, and nobody waits for it.
+    late: bool,
+    purpose: Purpose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// How the path does.
+    Measure,
+    /// Whether to go on at this port.
+    Hop,
+    /// Whether the port may be in the pool of which each batch takes one.
+    Pool,
+}
+
+impl Paths {
+    /// These are the peer's places now. What is known of those that stay isn't forgotten.
+    pub(super) fn set_places(&mut self, places: &[Place]) {
+        let mut known = std::mem::take(&mut self.all);
+        self.all = places
+            .iter()
+            .take(MOST)
+            .map(|place| {
+                let at = known.iter().position(|path| path.place == *place);
+                at.map_or_else(|| Path::new(*place), |at| known.swap_remove(at))
+            })
+            .collect();
+        // They name paths by their number.
+        self.waiting.clear();
+    }
+
+    /// When there is something to do.
+    pub(super) fn next_at(&self) -> Option<Time> {
+        let due = self.waiting.iter().map(|probe| probe.due).min();
+        let next = [due, self.next_probe, self.next_hop].into_iter().flatten();
+        next.min().filter(|_| self.is_running)
+    }
+
+    /// Whether the path to there works, as far as its probes say.
+    pub(super) fn answers_at(&self, endpoint: Option<Endpoint>) -> bool {
+        let path = endpoint.and_then(|endpoint| self.index_of(endpoint.remote));
+        path.is_some_and(|path| self.is_running && self.all[path].answers())
+    }
+
+    fn index_of(&self, at: SocketAddr) -> Option<usize> {
+        self.all.iter().position(|path| path.place.contains(at))
+    }
+
+    /// Takes an answer that came from where its probe went; that probe.
+    fn take_answer(&mut self, heard: &Heard, id: u64) -> Option<Probe> {
+        let at = self.waiting.iter().position(|probe| probe.id == id)?;
+        let probe = self.waiting[at];
+        let path = self.all.get_mut(probe.path)?;
+        if path.place.at(probe.port) != heard.from.remote {
+            return None;
+        }
+        self.waiting.swap_remove(at);
+        let counts = probe.purpose == Purpose::Measure;
+        let delay = heard.at.since(probe.sent);
+        if probe.late {
+            path.late(probe.port, delay, counts, heard.at);
+        } else {
+            path.answered(probe.port, delay, counts, heard.at);
+        }
+        Some(probe)
+    }
+
+    /// Gives up probes that were waited for long enough; those of the path in use first set off
+    /// whatever finds a way around.
+    fn expire(&mut self, current: usize, used: Option<u16>, now: Time) {
+        let (late, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<Vec<_>, _>(|probe| probe.due <= now);
+        self.waiting = waiting;
+        let late = late.into_iter().filter(|probe| !probe.late);
+        for probe in late {
+            self.waiting.push(Probe {
+                due: now + LATE,
+                late: true,
+                ..probe
+            });
+            let Some(path) = self.all.get_mut(probe.path) else {
+                continue;
+            };
+            let is_current = probe.path == current;
+            match probe.purpose {
+                // It was left meanwhile.
+                Purpose::Measure if is_current && used.is_some_and(|used| used != probe.port) => {
+                    path.port_failed(probe.port);
+                }
+                Purpose::Measure => {
+                    path.lost(probe.port);
+                    if is_current && !path.is_silent() {
+                        self.next_probe = Some(now);
+                        self.next_hop = Some(now);
+                        (self.urgent, self.tries) = (true, 0);
+                    }
+                }
+                Purpose::Hop => {
+                    path.port_failed(probe.port);
+                    self.tries += 1;
+                    if is_current && self.tries < TRIES {
+                        self.next_hop = Some(now);
+                    } else {
+                        (self.urgent, self.tries) = (false, 0);
+                    }
+                }
+                Purpose::Pool => path.port_failed(probe.port),
+            }
+        }
+    }
+
+    /// The path to go on with, if that is another one.
+    fn better_than(&self, current: usize, hop: &HopSettings, now: Time) -> Option<usize> {
+        let used = self.all.get(current)?;
+        let threshold = hop.loss_threshold;
+        if !used.is_silent() && !used.is_lossy(threshold) {
+            let returns = |path: &Path| path.may_return(threshold, hop.retry_after, now);
+            return self.all[..current].iter().position(returns);
+        }
+        let lost = |path: &Path| path.loss().unwrap_or_default();
+        let is_better =
+            |path: &Path| path.answers() && (used.is_silent() || lost(path) + BETTER <= lost(used));
+        let others = self.all.iter().enumerate();
+        let better = others.filter(|(at, path)| *at != current && is_better(path));
+        let best = better.min_by_key(|(at, path)| {
+            let aside = path.is_set_aside(hop.retry_after, now);
+            (path.is_lossy(threshold), aside && !used.is_silent(), *at)
+        });
+        best.map(|(at, _)| at)
+    }
+
+    fn report(
+        &self,
+        current: Option<usize>,
+        hop: &HopSettings,
+        now: Time,
+    ) -> impl Iterator<Item = PathReport> {
+        self.all.iter().enumerate().map(move |(at, path)| {
+            let state = if current == Some(at) {
+                PathState::Used
+            } else if path.is_silent() {
+                PathState::Silent
+            } else if path.is_set_aside(hop.retry_after, now) || path.is_lossy(hop.loss_threshold) {
+                PathState::SetAside
+            } else if path.delay().is_some() {
+                PathState::Ready
+            } else {
+                PathState::Unknown
+            };
+            PathReport {
+                place: path.place,
+                state,
+                delay: path.delay(),
+                loss: path.loss(),
+            }
+        })
+    }
+}
+
+impl Control {
+    /// The path that data takes, while paths may be chosen among.
+    fn current_path(&self, now: Time) -> Option<usize> {
+        let session = self.peer.sending_session(now)?;
+        let is_usable = self.places.are_several() && session.takes_control();
+        let at = self.peer.endpoint().filter(|_| is_usable)?.remote;
+        self.paths.index_of(at)
+    }
+
+    pub(super) fn stop_paths(&mut self) {
+        if std::mem::take(&mut self.paths.is_running) {
+            self.paths.waiting.clear();
+            self.peer.choose_freely();
+        }
+    }
+
+    fn is_idle(&self, now: Time) -> bool {
+        let last = self.peer.activity.last_traversal();
+        last.is_none_or(|last| now.since(last) >= IDLE)
+    }
+}
+
+impl Device {
+    /// Says how paths to peers with several addresses or ports are chosen among.
+    pub fn set_hop(&mut self, settings: HopSettings, now: Time) {
+        let pool = settings.pool.max(1);
+        let settings = HopSettings { pool, ..settings };
+        if std::mem::replace(&mut self.hop, settings) == settings {
+            return;
+        }
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            if let Some(control) = self.peers.get_mut(&id)
+                && control.paths.is_running
+            {
+                control.stop_paths();
+                (control.paths.next_probe, control.paths.next_hop) = (None, None);
+                self.follow_paths(id, now);
+                self.schedule(id, now);
+            }
+        }
+    }
+
+    /// The paths to a peer, in the order of preference; none where there is nothing to choose.
+    pub fn paths(&self, peer: &Peer, now: Time) -> Vec<PathReport> {
+        let Some(control) = self.peers.get(&peer.id()) else {
+            return Vec::new();
+        };
+        if !control.places.are_several() {
+            return Vec::new();
+        }
+        let current = peer.endpoint();
+        let current = current.and_then(|current| control.paths.index_of(current.remote));
+        control.paths.report(current, &self.hop, now).collect()
+    }
+
+    /// A peer answered a probe.
+    pub(super) fn take_answer(&mut self, heard: &Heard, id: u64, now: Time) {
+        let Some(control) = self.peers.get_mut(&heard.peer) else {
+            return;
+        };
+        let current = control.current_path(now);
+        let Some(probe) = control.paths.take_answer(heard, id) else {
+            return;
+        };
+        if current != Some(probe.path) || probe.purpose == Purpose::Pool {
+            return;
+        }
+        control.paths.urgent = false;
+        if probe.purpose == Purpose::Hop {
+            control.use_port(probe.port);
+            let next = now + around(self.hop.interval, &mut self.randomness);
+            control.paths.next_hop = Some(next);
+            control.paths.tries = 0;
+        }
+    }
+
+    /// Does what is due for the paths of a peer.
+    pub(super) fn follow_paths(&mut self, id: PeerId, now: Time) {
+        let Some(control) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some(current) = control.current_path(now) else {
+            return control.stop_paths();
+        };
+        let random = &mut self.randomness;
+        let hop = self.hop;
+        control.begin_paths(&hop, random, now);
+        let used = peer_port(&control.peer).filter(|_| !hop.interval.is_zero());
+        control.paths.expire(current, used, now);
+        let mut asked = Vec::new();
+        let moved = control.paths.better_than(current, &hop, now);
+        if let Some(to) = moved {
+            control.use_path(current, to, &hop, random, now);
+            control.paths.next_hop = Some(now + around(hop.interval, random));
+        }
+        let current = moved.unwrap_or(current);
+        if control.is_idle(now) {
+            control.paths.waiting.clear();
+            let next = &mut control.paths.next_probe;
+            *next = next.filter(|next| *next > now).or(Some(now + LOOK));
+            control.paths.next_hop = control.paths.next_hop.map(|next| next.max(now + LOOK));
+        } else {
+            if control.paths.next_probe.is_none_or(|next| next <= now) {
+                control.measure(current, &hop, random, &mut asked);
+                let next = now + around(hop.probe_interval, random) / 2 + hop.probe_interval / 2;
+                control.paths.next_probe = Some(next);
+            }
+            if control.paths.next_hop.is_some_and(|next| next <= now) {
+                control.hop(current, &hop, random, &mut asked, now);
+            }
+        }
+        control.follow_pool(current, &hop, random);
+        let peer = Arc::clone(&control.peer);
+        for (path, port, purpose) in asked {
+            self.send_probe(&peer, path, port, purpose, now);
+        }
+        if moved.is_some() {
+            // So that it answers there from now on.
+            self.send_keepalive(id, now);
+            self.tunnel.note_place(id);
+        }
+    }
+
+    fn send_probe(&mut self, peer: &Peer, path: usize, port: u16, purpose: Purpose, now: Time) {
+        let Some(control) = self.peers.get_mut(&peer.id()) else {
+            return;
+        };
+        let (Some(on), Ok(random)) = (control.paths.all.get_mut(path), self.randomness.bytes())
+        else {
+            return;
+        };
+        on.sent(port, now);
+        let to = on.place.at(port);
+        let probe = Probe {
+            id: u64::from_ne_bytes(random),
+            path,
+            port,
+            sent: now,
+            due: now + on.wait(),
+            late: false,
+            purpose,
+        };
+        control.paths.waiting.push(probe);
+        let mut endpoint = Endpoint::from(to);
+        let used = peer.endpoint();
+        endpoint.local = used
+            .filter(|used| used.remote.ip() == to.ip())
+            .and_then(|used| used.local);
+        self.send_control(peer, ControlMessage::Probe(probe.id), endpoint, now);
+    }
+}
+
+impl Control {
+    /// From now on its places are chosen among.
+    fn begin_paths(&mut self, hop: &HopSettings, random: &mut Randomness, now: Time) {
+        if std::mem::replace(&mut self.paths.is_running, true) {
+            return;
+        }
+        let is_late = |next: Option<Time>| next.is_none_or(|next| next < now);
+        if is_late(self.paths.next_probe) {
+            self.paths.next_probe = Some(now);
+        }
+        if is_late(self.paths.next_hop) {
+            self.paths.next_hop = Some(now + around(hop.interval, random));
+        }
+    }
+
+    /// The ports that each batch takes one of, where that is wanted.
+    fn follow_pool(&mut self, current: usize, hop: &HopSettings, random: &mut Randomness) {
+        let Some(path) = self.paths.all.get(current) else {
+            return;
+        };
+        let ports: Vec<u16> = if hop.interval.is_zero() {
+            path.good_ports().collect()
+        } else {
+            Vec::new()
+        };
+        self.peer.choose_among(&self.places.all, &ports, random);
+    }
+
+    /// Asks on all paths how they do.
+    fn measure(
+        &mut self,
+        current: usize,
+        hop: &HopSettings,
+        random: &mut Randomness,
+        asked: &mut Vec<(usize, u16, Purpose)>,
+    ) {
+        let used = peer_port(&self.peer);
+        for (at, path) in self.paths.all.iter().enumerate() {
+            let port = used.filter(|_| at == current);
+            let port = port.unwrap_or_else(|| path.measured_port(random));
+            asked.push((at, port, Purpose::Measure));
+        }
+        if hop.interval.is_zero()
+            && let Some(path) = self.paths.all.get(current)
+        {
+            let others = path.good_ports().filter(|port| Some(*port) != used);
+            asked.extend(others.map(|port| (current, port, Purpose::Pool)));
+            // The pool may have lost one meanwhile, or set one aside.
+            self.paths.next_hop = Some(Time::START);
+        }
+    }
+
+    /// Asks at another port of the path in use.
+    fn hop(
+        &mut self,
+        current: usize,
+        hop: &HopSettings,
+        random: &mut Randomness,
+        asked: &mut Vec<(usize, u16, Purpose)>,
+        now: Time,
+    ) {
+        // An answer sets it anew, and so does the lack of one.
+        self.paths.next_hop = None;
+        let used = peer_port(&self.peer);
+        let (Some(path), Some(used)) = (self.paths.all.get_mut(current), used) else {
+            return;
+        };
+        if !self.paths.urgent {
+            path.keep(used, now);
+        }
+        let urgent = self.paths.urgent;
+        let candidate = path.candidate(used, hop.pool, urgent, random, now);
+        let is_new = |port: u16| !path.good_ports().any(|good| good == port);
+        if hop.interval.is_zero() && !urgent {
+            // Filling the pool is all that there is to do.
+            let new = candidate.filter(|port| is_new(*port));
+            asked.extend(new.map(|port| (current, port, Purpose::Pool)));
+            self.paths.next_hop = new.map(|_| now + FILL);
+            return;
+        }
+        asked.extend(candidate.map(|port| (current, port, Purpose::Hop)));
+        let pause = around(hop.interval, random).max(path.wait() + FILL);
+        self.paths.next_hop = Some(now + pause);
+    }
+
+    /// Goes on at another port of the path in use.
+    fn use_port(&mut self, port: u16) {
+        if let Some(mut endpoint) = self.peer.endpoint() {
+            endpoint.remote.set_port(port);
+            self.peer.set_endpoint(Some(endpoint));
+        }
+    }
+
+    /// Goes on with another path.
+    fn use_path(
+        &mut self,
+        from: usize,
+        to: usize,
+        hop: &HopSettings,
+        random: &mut Randomness,
+        now: Time,
+    ) {
+        let threshold = hop.loss_threshold;
+        if let Some(left) = self.paths.all.get_mut(from)
+            && (left.is_silent() || left.is_lossy(threshold))
+        {
+            left.leave(now);
+        }
+        if let Some(path) = self.paths.all.get_mut(to) {
+            let at = path.place.at(path.measured_port(random));
+            self.peer.set_endpoint(Some(Endpoint::from(at)));
+        }
+        (self.paths.urgent, self.paths.tries) = (false, 0);
+    }
+}
+
+/// The port that a peer is at.
+fn peer_port(peer: &Peer) -> Option<u16> {
+    peer.endpoint().map(|endpoint| endpoint.remote.port())
+}
+
+/// Between half of it and one and a half times as much.
+fn around(interval: Duration, random: &mut Randomness) -> Duration {
+    let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX >> 2);
+    // It keeps no secret: where there is no randomness there is no handshake either.
+    let drawn = random.bytes().map_or(0, u64::from_ne_bytes);
+    Duration::from_nanos(nanos / 2 + drawn % nanos.max(1))
+}

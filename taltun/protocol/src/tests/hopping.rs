@@ -1,0 +1,318 @@
+//! Hops from port to port of one address.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::super::device::{HopSettings, Place};
+use super::super::time::Time;
+use super::pair::*;
+
+const FIRST_PORT: u16 = 7000;
+const LAST_PORT: u16 = 7999;
+/// Bytes of a control message on the wire.
+pub(super) const CONTROL: usize = 48;
+
+/// A pair with a session, of which [`B`] is at many ports, and [`A`] hops so often.
+fn hopping(interval: Duration) -> World {
+    let mut world = World::pair();
+    let place = Place::new(SocketAddr::new(outer(B).ip(), FIRST_PORT), LAST_PORT);
+    world.nodes[B].also_at.push(place);
+    world.with(A, |device, now| {
+        let settings = HopSettings {
+            interval,
+            ..HopSettings::default()
+        };
+        device.set_hop(settings, now);
+        device.set_places(&public_key(B), &[place], now);
+    });
+    world.ping(A, B, 0).unwrap_err();
+    world.run(secs(3));
+    assert_eq!(world.nodes[B].ids(), [0]);
+    world
+}
+
+/// One packet each way ten times a second; the ids of the packets that were sent.
+pub(super) fn talk(world: &mut World, duration: Duration) -> usize {
+    let before = world.nodes[B].inbox.len();
+    let rounds = duration.as_millis() as usize / 100;
+    for round in 0..rounds {
+        let _ = world.ping(A, B, round as u32);
+        let _ = world.ping(B, A, round as u32);
+        world.run(millis(100));
+    }
+    world.run(secs(1));
+    rounds - (world.nodes[B].inbox.len() - before)
+}
+
+/// Where data that isn't a control message went, and when.
+pub(super) fn data(world: &World, from: usize) -> Vec<(Time, SocketAddr)> {
+    let sent = world.sent_by(from, DATA).into_iter();
+    sent.filter(|sent| sent.payload.len() != CONTROL && !sent.is_keepalive())
+        .map(|sent| (sent.at, sent.to))
+        .collect()
+}
+
+pub(super) fn probes(world: &World, from: usize) -> Vec<(Time, SocketAddr)> {
+    let sent = world.sent_by(from, DATA).into_iter();
+    sent.filter(|sent| sent.payload.len() == CONTROL)
+        .map(|sent| (sent.at, sent.to))
+        .collect()
+}
+
+/// The ports that data went to, one after the other, with when each began.
+fn turns(world: &World) -> Vec<(Time, u16)> {
+    let mut turns: Vec<(Time, u16)> = Vec::new();
+    for (at, to) in data(world, A) {
+        if turns.last().is_none_or(|(_, port)| *port != to.port()) {
+            turns.push((at, to.port()));
+        }
+    }
+    turns
+}
+
+#[test]
+fn data_goes_to_another_port_each_interval_and_none_of_it_is_lost() {
+    let mut world = hopping(secs(1));
+    assert_eq!(talk(&mut world, secs(100)), 0);
+    assert_eq!(world.nodes[A].inbox.len(), 1000);
+    assert!(world.nodes[A].drops.is_empty() && world.nodes[B].drops.is_empty());
+    let turns = turns(&world);
+    assert!((70..140).contains(&turns.len()), "{}", turns.len());
+    // When the next one comes is not to be foreseen.
+    let gaps = turns.windows(2).map(|pair| pair[1].0.since(pair[0].0));
+    let gaps: BTreeSet<_> = gaps.map(|gap| gap.as_millis() / 100).collect();
+    assert!(gaps.len() >= 5, "{gaps:?}");
+    // Each port had answered before.
+    for (began, port) in &turns[1..] {
+        let asked = probes(&world, A)
+            .iter()
+            .any(|(at, to)| to.port() == *port && at < began);
+        assert!(asked, "{port}");
+    }
+}
+
+#[test]
+fn the_other_side_answers_from_the_port_that_was_used_last() {
+    let mut world = hopping(secs(1));
+    talk(&mut world, secs(30));
+    let of_b = world.sent_by(B, DATA).into_iter();
+    let sources: BTreeSet<u16> = of_b.map(|sent| sent.source.port()).collect();
+    assert!(sources.len() >= 7, "{sources:?}");
+    assert!(
+        sources
+            .iter()
+            .all(|port| (FIRST_PORT..=LAST_PORT).contains(port))
+    );
+    assert_eq!(world.nodes[B].peer(A).endpoint().unwrap().remote, outer(A));
+}
+
+/// Answers to the port before are on their way for longer than the next hop takes.
+#[test]
+fn answers_to_the_port_before_are_taken_and_move_nothing_back() {
+    let mut world = hopping(secs(1));
+    world.network.latency = millis(700);
+    let since = world.now;
+    assert_eq!(talk(&mut world, secs(60)), 0);
+    assert!(
+        world.nodes[A].inbox.len() >= 590,
+        "{}",
+        world.nodes[A].inbox.len()
+    );
+    assert!(world.nodes[A].drops.is_empty());
+    let turns = turns(&world);
+    let later: Vec<_> = turns.iter().filter(|(at, _)| *at > since).collect();
+    // A hop takes as long as its probe, too; back and forth within an instant is none.
+    assert!((20..60).contains(&later.len()), "{}", later.len());
+    for pair in later.windows(2) {
+        assert!(pair[1].0.since(pair[0].0) >= millis(400));
+    }
+}
+
+/// Each blocked port costs a probe.
+#[test]
+fn half_of_the_ports_may_be_blocked_and_no_data_is_lost() {
+    let mut world = World::pair();
+    let place = Place::new(SocketAddr::new(outer(B).ip(), FIRST_PORT), LAST_PORT);
+    world.lose = |sent| sent.from == A && sent.to.port() % 2 == 0;
+    world.nodes[B].also_at.push(place);
+    world.with(A, |device, now| {
+        let settings = HopSettings {
+            interval: secs(1),
+            ..HopSettings::default()
+        };
+        device.set_hop(settings, now);
+        device.set_places(&public_key(B), &[place], now);
+    });
+    world.ping(A, B, 0).unwrap_err();
+    world.run(secs(10));
+    assert_eq!(world.nodes[B].ids(), [0]);
+    let since = world.now;
+    assert_eq!(talk(&mut world, secs(300)), 0);
+    assert!(data(&world, A).iter().all(|(_, to)| to.port() % 2 == 1));
+    let turns = turns(&world).len();
+    assert!(turns > 150, "{turns}");
+    let mut blocked: Vec<_> = probes(&world, A)
+        .into_iter()
+        .filter(|(_, to)| to.port() % 2 == 0)
+        .collect();
+    assert!(!blocked.is_empty());
+    blocked.sort_by_key(|(_, to)| to.port());
+    for pair in blocked.windows(2) {
+        let again = pair[0].1 == pair[1].1;
+        assert!(!again || pair[1].0.since(pair[0].0) >= secs(100));
+    }
+    let sent = world.sent_since(A, since).into_iter();
+    let initiations: Vec<_> = sent.filter(|sent| sent.kind() == INITIATION).collect();
+    assert!(initiations.len() <= 4, "renewals alone");
+}
+
+#[test]
+fn no_more_ports_than_the_pool_are_used_within_two_minutes() {
+    for interval in [Duration::ZERO, secs(1), secs(7)] {
+        let mut world = hopping(interval);
+        talk(&mut world, secs(600));
+        let sent: Vec<(Time, u16)> = world
+            .sent
+            .iter()
+            .filter(|sent| sent.from == A)
+            .map(|sent| (sent.at, sent.to.port()))
+            .collect();
+        let all: BTreeSet<u16> = sent.iter().map(|(_, port)| *port).collect();
+        assert!(all.len() > 9, "{interval:?}: it stays with {all:?}");
+        for (at, _) in &sent {
+            let live = sent
+                .iter()
+                .filter(|(other, _)| other <= at && at.since(*other) < secs(120));
+            let live: BTreeSet<u16> = live.map(|(_, port)| *port).collect();
+            assert!(live.len() <= 8, "{interval:?}: {live:?}");
+        }
+    }
+}
+
+#[test]
+fn a_hub_that_said_no_hello_is_never_hopped_at() {
+    let mut world = World::pair();
+    let place = Place::new(SocketAddr::new(outer(B).ip(), FIRST_PORT), LAST_PORT);
+    world.lose = |sent| sent.from == B && sent.payload.len() == CONTROL;
+    world.nodes[B].also_at.push(place);
+    world.with(A, |device, now| {
+        let settings = HopSettings {
+            interval: secs(1),
+            ..HopSettings::default()
+        };
+        device.set_hop(settings, now);
+        device.set_places(&public_key(B), &[place], now);
+    });
+    world.ping(A, B, 0).unwrap_err();
+    world.run(secs(1));
+    talk(&mut world, secs(400));
+    assert!(probes(&world, A).is_empty());
+    assert_eq!(turns(&world).len(), 1);
+}
+
+#[test]
+fn with_an_interval_of_zero_each_batch_goes_to_a_port_of_the_pool() {
+    let mut world = hopping(Duration::ZERO);
+    talk(&mut world, secs(3));
+    let since = world.now;
+    assert_eq!(talk(&mut world, secs(20)), 0);
+    let recent: Vec<u16> = data(&world, A)
+        .into_iter()
+        .filter(|(at, _)| *at >= since)
+        .map(|(_, to)| to.port())
+        .collect();
+    let ports: BTreeSet<u16> = recent.iter().copied().collect();
+    assert_eq!(ports.len(), 8, "{ports:?}");
+    let changes = recent.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!(changes > recent.len() / 2);
+}
+
+/// A port of the pool that is blocked later loses what is sent to it until its next probe.
+#[test]
+fn a_port_of_the_pool_that_is_blocked_leaves_it_after_one_lost_probe() {
+    let mut world = hopping(Duration::ZERO);
+    talk(&mut world, secs(5));
+    world.lose = |sent| sent.from == A && sent.to.port() % 2 == 0;
+    talk(&mut world, secs(9));
+    let since = world.now;
+    assert_eq!(talk(&mut world, secs(60)), 0);
+    let recent = data(&world, A).into_iter().filter(|(at, _)| *at >= since);
+    let ports: BTreeSet<u16> = recent.map(|(_, to)| to.port()).collect();
+    assert!(ports.len() >= 2, "{ports:?}");
+    assert!(ports.iter().all(|port| port % 2 == 1), "{ports:?}");
+}
+
+/// The port in use, long before the next hop.
+#[test]
+fn a_port_that_is_blocked_while_it_is_used_is_left_by_its_next_probe() {
+    for seed in 0..4 {
+        let mut world = hopping(secs(60));
+        talk(&mut world, secs(120) + secs(seed));
+        let used = world.nodes[A].peer(B).endpoint().unwrap().remote.port();
+        world.lose = match used % 2 {
+            0 => |sent| sent.from == A && sent.to.port() % 2 == 0,
+            _ => |sent| sent.from == A && sent.to.port() % 2 == 1,
+        };
+        talk(&mut world, secs(12));
+        assert_eq!(talk(&mut world, secs(20)), 0);
+        let now = world.nodes[A].peer(B).endpoint().unwrap().remote.port();
+        assert_ne!(now % 2, used % 2);
+        assert_eq!(world.sent_by(A, INITIATION).len(), 2, "and one renewal");
+    }
+}
+
+#[test]
+fn nothing_is_lost_while_sessions_come_and_go() {
+    let mut world = hopping(secs(2));
+    assert_eq!(talk(&mut world, secs(700)), 0);
+    assert!(world.nodes[A].peer(B).handshakes() > 5);
+    let turns = turns(&world).len();
+    assert!(turns > 250, "{turns}");
+}
+
+#[test]
+fn an_idle_tunnel_neither_hops_nor_probes() {
+    let mut world = hopping(secs(1));
+    talk(&mut world, secs(10));
+    world.run(secs(45));
+    let since = world.now;
+    world.run(secs(600));
+    assert!(world.sent_since(A, since).is_empty());
+    // And goes on once it is used again.
+    talk(&mut world, secs(60));
+    let probes = probes(&world, A);
+    assert!(probes.iter().any(|(at, _)| *at > since + secs(601)));
+}
+
+/// The hub may go where nobody said that it is, as any peer.
+#[test]
+fn a_hub_that_moves_away_from_its_places_is_followed() {
+    let mut world = hopping(secs(1));
+    talk(&mut world, secs(10));
+    let elsewhere = SocketAddr::from(([203, 0, 113, 1], 4444));
+    world.nodes[B].address = elsewhere;
+    world.nodes[B].also_at.clear();
+    world.nodes[B].forget_answers();
+    world.with(B, |device, _| device.forget_local_address(&public_key(A)));
+    world.ping(B, A, 7).unwrap();
+    world.run(millis(50));
+    assert_eq!(world.nodes[A].peer(B).endpoint().unwrap().remote, elsewhere);
+    assert_eq!(talk(&mut world, secs(20)), 0);
+}
+
+/// At once: it hops, and comes from another address in between.
+#[test]
+fn a_client_that_hops_may_move() {
+    let mut world = hopping(secs(1));
+    for number in 0..10_u8 {
+        world.nodes[A].address = SocketAddr::from(([203, 0, 113, number], 5555));
+        world.with(A, |device, _| device.forget_local_address(&public_key(B)));
+        world.ping(A, B, 0).unwrap();
+        world.run(millis(100));
+        assert_eq!(talk(&mut world, secs(7)), 0);
+        let at = world.nodes[B].peer(A).endpoint().unwrap().remote;
+        assert_eq!(at, world.nodes[A].address);
+    }
+    assert!(turns(&world).len() > 40);
+}

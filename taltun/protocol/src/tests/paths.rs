@@ -1,0 +1,205 @@
+//! Several addresses of one peer: which of them is used, as probes have it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::super::device::{HopSettings, PathReport, PathState};
+use super::hopping::{data, probes, talk};
+use super::pair::*;
+
+/// The second address of [`B`].
+fn second() -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, 2], 6000))
+}
+
+/// A pair with a session, in which [`A`] knows two addresses of [`B`].
+fn two_addresses() -> World {
+    let mut world = World::pair();
+    world.nodes[B].also_at.push(second().into());
+    world.with(A, |device, now| {
+        device.set_places(&public_key(B), &[outer(B), second()], now);
+    });
+    world.ping(A, B, 0).unwrap_err();
+    world.run(secs(1));
+    assert_eq!(world.nodes[B].ids(), [0]);
+    world
+}
+
+fn endpoint(world: &World) -> SocketAddr {
+    world.nodes[A].peer(B).endpoint().unwrap().remote
+}
+
+fn paths(world: &World) -> Vec<PathReport> {
+    let peer = world.nodes[A].peer(B);
+    world.nodes[A].device.paths(peer, world.now)
+}
+
+fn states(world: &World) -> Vec<PathState> {
+    paths(world).into_iter().map(|path| path.state).collect()
+}
+
+fn first_is_dark(sent: &Sent) -> bool {
+    sent.to == outer(B) || sent.source == outer(B)
+}
+
+fn both_are_dark(sent: &Sent) -> bool {
+    first_is_dark(sent) || sent.to == second() || sent.source == second()
+}
+
+#[test]
+fn each_path_is_measured_and_data_stays_on_the_first() {
+    let mut world = two_addresses();
+    assert_eq!(talk(&mut world, secs(60)), 0);
+    assert!(data(&world, A).iter().all(|(_, to)| *to == outer(B)));
+    let probes = probes(&world, A);
+    for address in [outer(B), second()] {
+        let count = probes.iter().filter(|(_, to)| *to == address).count();
+        assert!((11..17).contains(&count), "{address}: {count}");
+    }
+    for path in paths(&world) {
+        assert_eq!(path.delay, Some(millis(20)));
+        assert_eq!(path.loss, Some(0));
+    }
+    assert_eq!(states(&world), [PathState::Used, PathState::Ready]);
+}
+
+/// Within two probes, and without a handshake.
+#[test]
+fn traffic_moves_off_an_address_that_is_dark_and_back_later() {
+    let mut world = two_addresses();
+    talk(&mut world, secs(30));
+    let initiations = world.sent_by(A, INITIATION).len();
+    let since = world.now;
+    world.lose = first_is_dark;
+    talk(&mut world, secs(10));
+    let moved = data(&world, A).into_iter().find(|(_, to)| *to == second());
+    let (at, _) = moved.expect("it moves");
+    // One interval, and what two answers are waited for.
+    let took = at.since(since);
+    assert!(took < millis(7500 + 2100), "{took:?}");
+    assert_eq!(world.sent_by(A, INITIATION).len(), initiations);
+    // The other side's data comes this way, too.
+    let before = world.nodes[A].inbox.len();
+    assert_eq!(talk(&mut world, secs(40)), 0);
+    assert_eq!(world.nodes[A].inbox.len() - before, 400);
+    assert_eq!(states(&world), [PathState::Silent, PathState::Used]);
+    // It is there again, which has to last for a while.
+    world.lose = |_| false;
+    talk(&mut world, secs(12));
+    assert_eq!(endpoint(&world), second());
+    assert_eq!(states(&world), [PathState::SetAside, PathState::Used]);
+    assert_eq!(talk(&mut world, secs(60)), 0);
+    assert_eq!(endpoint(&world), outer(B));
+    // The other one did nothing wrong.
+    assert_eq!(states(&world), [PathState::Used, PathState::Ready]);
+}
+
+/// Only one way: the answers of a path that gets our data through, but nothing back.
+#[test]
+fn a_path_that_brings_nothing_back_is_left() {
+    let mut world = two_addresses();
+    talk(&mut world, secs(30));
+    world.lose = |sent| sent.source == outer(B);
+    talk(&mut world, secs(10));
+    assert_eq!(endpoint(&world), second());
+    let before = world.nodes[A].inbox.len();
+    talk(&mut world, secs(10));
+    assert_eq!(world.nodes[A].inbox.len() - before, 100);
+}
+
+#[test]
+fn a_path_that_loses_too_much_is_left() {
+    let mut world = two_addresses();
+    talk(&mut world, secs(30));
+    // Each third datagram, but never two probes in a row.
+    world.lose = |sent| {
+        sent.to == outer(B) && sent.payload.len() == 48 && {
+            let turn = sent.payload[8];
+            turn % 3 == 0
+        }
+    };
+    talk(&mut world, secs(400));
+    assert!(data(&world, A).iter().any(|(_, to)| *to == second()));
+    assert_eq!(world.nodes[A].peer(B).handshakes(), 4, "renewals alone");
+}
+
+#[test]
+fn where_all_paths_are_dark_the_handshake_finds_the_first_that_is_back() {
+    let mut world = two_addresses();
+    talk(&mut world, secs(30));
+    world.lose = both_are_dark;
+    talk(&mut world, secs(60));
+    world.lose = first_is_dark;
+    talk(&mut world, secs(30));
+    assert_eq!(endpoint(&world), second());
+    assert_eq!(talk(&mut world, secs(30)), 0);
+}
+
+#[test]
+fn a_peer_of_another_program_is_left_by_handshakes_alone() {
+    let mut world = two_addresses();
+    // No hello ever arrives.
+    world.lose = |sent| sent.from == B && sent.payload.len() == 48;
+    world.strict = false;
+    world.restart(B, 3);
+    world.nodes[B].also_at.push(second().into());
+    world.run(secs(200));
+    let since = world.now;
+    talk(&mut world, secs(30));
+    world.lose = |sent| first_is_dark(sent) || sent.from == B && sent.payload.len() == 48;
+    talk(&mut world, secs(60));
+    assert_eq!(endpoint(&world), second());
+    let later = probes(&world, A);
+    assert!(later.iter().all(|(at, _)| *at < since));
+}
+
+/// Many addresses of a name come in another order with each look-up.
+#[test]
+fn the_same_addresses_in_another_order_change_nothing() {
+    let mut world = two_addresses();
+    talk(&mut world, secs(30));
+    world.with(A, |device, now| {
+        device.set_places(&public_key(B), &[second(), outer(B)], now);
+    });
+    talk(&mut world, secs(60));
+    assert_eq!(endpoint(&world), outer(B));
+    // A new one is measured from now on; the others are known.
+    let third = SocketAddr::from(([198, 51, 100, 3], 6000));
+    world.with(A, |device, now| {
+        device.set_places(&public_key(B), &[outer(B), second(), third], now);
+    });
+    assert!(paths(&world)[0].delay.is_some());
+    talk(&mut world, secs(30));
+    let [.., last] = states(&world)[..] else {
+        panic!("no paths");
+    };
+    assert_eq!(last, PathState::Silent);
+    assert_eq!(endpoint(&world), outer(B));
+}
+
+#[test]
+fn settings_may_change_meanwhile() {
+    let mut world = two_addresses();
+    talk(&mut world, secs(10));
+    let since = world.now;
+    world.with(A, |device, now| {
+        let settings = HopSettings {
+            probe_interval: secs(1),
+            retry_after: Duration::ZERO,
+            ..HopSettings::default()
+        };
+        device.set_hop(settings, now);
+    });
+    talk(&mut world, secs(30));
+    let probes = probes(&world, A);
+    let later = probes
+        .iter()
+        .filter(|(at, to)| *at > since && *to == second());
+    assert!(later.count() > 20);
+    world.lose = first_is_dark;
+    talk(&mut world, secs(4));
+    assert_eq!(endpoint(&world), second());
+    world.lose = |_| false;
+    talk(&mut world, secs(8));
+    assert_eq!(endpoint(&world), outer(B));
+}
