@@ -20,7 +20,7 @@ pub use self::drops::Drops;
 pub use self::rates::{Rates, Traffic, per_second};
 pub use self::unix_time::UnixTime;
 pub use self::words::{
-    Aead, AfXdpSocket, HostPart, PortRangeBy, ProblemCause, Steering, SwitchLeftState,
+    Aead, AfXdpSocket, HostPart, PathUse, PortRangeBy, ProblemCause, Steering, SwitchLeftState,
     TcAttachment, TunnelMode, XdpAttachment,
 };
 use crate::layer::Layer;
@@ -256,6 +256,9 @@ pub struct PeerStatus {
     /// Why nothing can be sent there now: `no route to ADDRESS`.
     #[serde(default)]
     pub unreachable: Option<String>,
+    /// The paths to it, in the order of preference, where it has several addresses or ports.
+    #[serde(default)]
+    pub paths: Vec<PathStatus>,
     /// What may come from it and goes to it.
     pub allowed_ips: Vec<IpNet>,
     /// Seconds since the last completed handshake; `None` before the first.
@@ -271,6 +274,23 @@ pub struct PeerStatus {
     /// What last kept it from a handshake; `None` once there is one.
     #[serde(default)]
     pub problem: Option<Problem>,
+}
+
+/// A path to a peer: one of its addresses.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PathStatus {
+    /// The address.
+    pub address: IpAddr,
+    /// The first of its ports.
+    pub first_port: u16,
+    /// The last one, which may be the first.
+    pub last_port: u16,
+    /// What becomes of it.
+    pub state: PathUse,
+    /// Seconds from a probe to its answer, smoothed; `None` before the first.
+    pub delay_seconds: Option<f64>,
+    /// Of the last 20 probes, how many in a hundred were lost; `None` before ten.
+    pub loss_percent: Option<u32>,
 }
 
 impl PeerStatus {

@@ -65,6 +65,19 @@ pub struct Peer {
     pub rx_bytes: u64,
     /// Bytes sent to it.
     pub tx_bytes: u64,
+    /// The places between which it moves back and forth.
+    pub moves_between: Vec<SocketAddr>,
+    /// The paths to it.
+    pub paths: Vec<PathTo>,
+}
+
+/// A path to a peer.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PathTo {
+    /// `used`, `ready`, `set_aside`, `silent` or `unknown`.
+    pub state: String,
+    /// Seconds from a probe to its answer.
+    pub delay_seconds: Option<f64>,
 }
 
 /// The XDP program on one interface.

@@ -24,6 +24,7 @@ mod garbage;
 mod headers;
 mod hooks;
 mod hop;
+mod hopping;
 mod idle;
 mod import;
 mod in_anothers_name;
@@ -185,6 +186,7 @@ fn side_by_side() -> Vec<Case> {
         manners::CASES,
         hooks::CASES,
         hop::CASES,
+        hopping::CASES,
     ]
     .concat()
 }
@@ -197,6 +199,7 @@ fn alone() -> Vec<Case> {
         garbage::CASES,
         bad_wire::CASES,
         interop::BULK,
+        hopping::ALONE,
         af_xdp::CASES,
         af_xdp_changes::CASES,
         af_xdp_exits::CASES,

@@ -3,8 +3,8 @@
 use super::{Endpoint, declared, declared::settings};
 
 declared::hop::declared! { settings! {
-    /// `[hop]`: ports of the hub.
-    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    /// `[hop]`: ports of the hub, and how a client chooses among them.
+    #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Hop {}
 } }
 

@@ -300,6 +300,7 @@ mod tests {
             rx_bytes: 0,
             tx_bytes: 0,
             persistent_keepalive: None,
+            paths: Vec::new(),
             problem: None,
         }
     }

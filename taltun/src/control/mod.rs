@@ -14,6 +14,7 @@ mod flaps;
 mod gateway;
 mod handshake_load;
 mod hooks;
+mod hop;
 mod icmp;
 mod left_switches;
 mod listener;

@@ -10,6 +10,7 @@ use super::diagnosis::Diagnosis;
 use super::dns_routes::RoutedNames;
 use super::flaps::Flaps;
 use super::gateway::Gateway;
+use super::hop;
 use super::metrics::Metrics;
 use super::origin::TunnelKind;
 use super::peers::Peers;
@@ -195,6 +196,7 @@ impl View<'_> {
             banned: self.bans.of_peer(peer, &allowed_ips, self.peers),
             moves_between: self.flaps.of(key).map(Vec::from).unwrap_or_default(),
             unreachable: self.underlay.unreachable(key).map(str::to_owned),
+            paths: hop::status(self.device, peer, now),
             allowed_ips,
             latest_handshake_seconds: peer.last_handshake().map(|at| now.since(at).as_secs_f64()),
             handshakes: peer.handshakes(),

@@ -84,6 +84,7 @@ fn the_page_has_every_word() {
             (status, "tc.mode", all(TcAttachment::ALL)),
             (status, "steering.mode", all(Steering::ALL)),
             (status, "peers[].problem.cause", all(ProblemCause::ALL)),
+            (status, "peers[].paths[].state", all(PathUse::ALL)),
             (status, "host.put_back[].what", all(HostPart::ALL)),
             (
                 Section::NotRunning,
@@ -249,6 +250,14 @@ fn status(full: bool) -> Status {
             banned: vec![ban(full)],
             moves_between: vec![endpoint, endpoint],
             unreachable: full.then(|| "why".to_owned()),
+            paths: vec![PathStatus {
+                address,
+                first_port: 1,
+                last_port: 1,
+                state: PathUse::Used,
+                delay_seconds: full.then_some(1.5),
+                loss_percent: full.then_some(1),
+            }],
             allowed_ips: vec![net()],
             latest_handshake_seconds: full.then_some(1.5),
             handshakes: 1,

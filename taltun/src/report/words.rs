@@ -110,6 +110,20 @@ words! {
         "none" => None,
     }
 
+    /// What becomes of a path to a peer that has several.
+    PathUse {
+        /// Data goes there.
+        "used" => Used,
+        /// It works, and waits for its turn.
+        "ready" => Ready,
+        /// It was left not long ago, or loses too much.
+        "set_aside" => SetAside,
+        /// The last probes weren't answered.
+        "silent" => Silent,
+        /// It wasn't probed yet.
+        "unknown" => Unknown,
+    }
+
     /// Why there is no handshake with a peer.
     ProblemCause {
         /// The two sides have different preshared keys.

@@ -1,13 +1,14 @@
 //! What `status` shows to people, much as `wg show` does.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::cli::{host_line, human};
 use crate::layer::Layer;
 use crate::report::{
-    Aead, AfXdpStatus, BanStatus, NameAround, PeerStatus, PortRangeStatus, Status, Steering,
-    SteeringStatus, TunnelMode, UdpgwStatus,
+    Aead, AfXdpStatus, BanStatus, NameAround, PathStatus, PathUse, PeerStatus, PortRangeStatus,
+    Status, Steering, SteeringStatus, TunnelMode, UdpgwStatus,
 };
 use crate::system::LeftSwitches;
 
@@ -198,6 +199,9 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
             &format!("moves between {one} and {other}; do two machines have its key?"),
         );
     }
+    for path in &peer.paths {
+        line(text, "path", &render_path(path));
+    }
     let allowed: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
     let allowed = if allowed.is_empty() {
         "(none)".into()
@@ -234,6 +238,31 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
             &format!("every {}", human::span(u64::from(seconds))),
         );
     }
+}
+
+fn render_path(path: &PathStatus) -> String {
+    let mut text = match path.address {
+        IpAddr::V4(address) => format!("{address}:{}", path.first_port),
+        IpAddr::V6(address) => format!("[{address}]:{}", path.first_port),
+    };
+    // Writing to a String can't fail.
+    if path.last_port != path.first_port {
+        let _ = write!(text, "-{}", path.last_port);
+    }
+    text.push_str(match path.state {
+        PathUse::Used => ", in use",
+        PathUse::Ready => ", ready",
+        PathUse::SetAside => ", set aside",
+        PathUse::Silent => ", no answer",
+        PathUse::Unknown => ", not probed",
+    });
+    if let Some(seconds) = path.delay_seconds {
+        let _ = write!(text, ", {:.1} ms", seconds * 1e3);
+    }
+    if let Some(loss) = path.loss_percent {
+        let _ = write!(text, ", {loss} % lost");
+    }
+    text
 }
 
 fn banned(ban: &BanStatus) -> String {
@@ -308,6 +337,24 @@ pub(super) mod tests {
                     }],
                     moves_between: Vec::new(),
                     unreachable: Some("no route to 203.0.113.1".into()),
+                    paths: vec![
+                        PathStatus {
+                            address: "203.0.113.1".parse().unwrap(),
+                            first_port: 4096,
+                            last_port: 8191,
+                            state: PathUse::Used,
+                            delay_seconds: Some(0.0234),
+                            loss_percent: Some(5),
+                        },
+                        PathStatus {
+                            address: "2001:db8::1".parse().unwrap(),
+                            first_port: 9000,
+                            last_port: 9000,
+                            state: PathUse::Silent,
+                            delay_seconds: None,
+                            loss_percent: None,
+                        },
+                    ],
                     allowed_ips: vec![
                         "10.0.0.2/32".parse().unwrap(),
                         "192.168.50.0/24".parse().unwrap(),
@@ -327,6 +374,7 @@ pub(super) mod tests {
                     banned: Vec::new(),
                     moves_between: Vec::new(),
                     unreachable: None,
+                    paths: Vec::new(),
                     allowed_ips: vec![],
                     latest_handshake_seconds: None,
                     handshakes: 0,
@@ -435,6 +483,8 @@ interface: hub
 peer: office
   public key:       OFFICE=
   endpoint:         203.0.113.1:9000 (no route to 203.0.113.1)
+  path:             203.0.113.1:4096-8191, in use, 23.4 ms, 5 % lost
+  path:             [2001:db8::1]:9000, no answer
   allowed ips:      10.0.0.2/32, 192.168.50.0/24
   latest handshake: 12 seconds ago
   banned:           10.0.0.2/32 inside the tunnel, for another 1 minute, 40 seconds; to end it: `taltun unban office`

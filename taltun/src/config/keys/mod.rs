@@ -210,8 +210,10 @@ pub static HOP: Section = Section {
     name: "hop",
     header: "[hop]",
     keys: hop::KEYS,
-    english: "A range of ports that a hub is reached at: see [Hop](hop.md).",
-    spanish: "Un intervalo de puertos en los que se alcanza un concentrador: véase [Saltos](hop.md).",
+    english: "Ports and addresses that a hub is reached at, and how a client chooses among them: see \
+              [Hop](hop.md).",
+    spanish: "Puertos y direcciones en los que se alcanza un concentrador, y cómo elige un cliente \
+              entre ellos: véase [Saltos](hop.md).",
 };
 
 /// `[[peers]]`

@@ -22,6 +22,7 @@ use super::dns_routes::{RoutedNames, TunnelRoutes};
 use super::flaps::Flaps;
 use super::gateway::Gateway;
 use super::handshake_load::HandshakeLoad;
+use super::hop;
 use super::memory::Memory;
 use super::metrics::Metrics;
 use super::names::{Resolved, Resolver};
@@ -390,6 +391,7 @@ fn device(config: &Config, kind: TunnelKind, peers: &Peers, now: Time) -> Device
         }
     }
     device.set_initiations_per_second(Some(config.accel.handshakes_per_second));
+    device.set_hop(hop::settings(config), now);
     device
 }
 

@@ -23,7 +23,7 @@ use crate::control::live::LivePeers;
 use crate::control::metrics::{Metrics, Prepared};
 use crate::control::origin::TunnelKind;
 use crate::control::peers::{self, PeerInfos, PeerList, Peers, Touched};
-use crate::control::{ownership, spare};
+use crate::control::{hop, ownership, spare};
 use crate::crypto::PublicKey;
 use crate::dataplane::data_plane::DataPlane;
 use crate::protocol::allowed_ips::canonical;
@@ -86,6 +86,7 @@ impl Reload<'_> {
         let greeted = self.change_peers(&plan, &new, now)?;
         self.device
             .set_initiations_per_second(Some(new.accel.handshakes_per_second));
+        self.device.set_hop(hop::settings(&new), now);
         self.shield
             .set_handshakes_per_second(new.accel.handshakes_per_second);
         let again = self
