@@ -500,6 +500,42 @@ pub struct Stats {
     /// What the UDP gateway counted, where `[udpgw]` is.
     #[serde(default)]
     pub udpgw: Option<UdpgwStats>,
+    /// How busy the process is.
+    #[serde(default)]
+    pub load: Load,
+}
+
+/// How busy the process is, and what waits before its workers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Its threads, those of one name together.
+    pub threads: Vec<ThreadLoad>,
+    /// The sockets on the underlay, one a worker.
+    pub sockets: Vec<SocketLoad>,
+    /// Packets that found no room in the queue of the tunnel interface; `None`: not known.
+    pub tunnel_queue_drops: Option<u64>,
+}
+
+/// What threads of a name ran since they started.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ThreadLoad {
+    /// As `top -H` shows it, 15 characters at most.
+    pub name: String,
+    /// Seconds on a processor.
+    pub cpu_seconds: f64,
+    /// Seconds that they waited for one.
+    pub waited_seconds: f64,
+}
+
+/// The queue of a socket on the underlay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketLoad {
+    /// Whose it is; counted from 0.
+    pub worker: u64,
+    /// Memory of the datagrams that wait in it.
+    pub queued_bytes: u64,
+    /// Datagrams that found no room in it, since it was opened.
+    pub drops: u64,
 }
 
 /// What the UDP gateway counted since the tunnel started, reloads included.

@@ -6,9 +6,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use taltun_tests::command::output_of;
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Keys, Node};
 use taltun_tests::sys::{Signal, send_signal};
@@ -56,6 +58,11 @@ pub const CASES: &[Case] = &[
         name: "scrapers that say nothing or do not read keep nobody from metrics",
         programs: &[],
         run: silent,
+    },
+    Case {
+        name: "metrics and alert rules are what promtool takes, and the alerts come when they should",
+        programs: &["promtool"],
+        run: promtool,
     },
 ];
 
@@ -178,6 +185,16 @@ fn serves() -> Result<()> {
     let handshake = value(&after, &format!("wireguard_latest_handshake_seconds{peer}"))?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     ensure!((now.as_secs_f64() - handshake).abs() < 60.0, "{handshake}");
+
+    let worker = "{interface=\"taltun0\",thread=\"taltun-in-0\"}";
+    ensure!(value(&after, &format!("taltun_thread_cpu_seconds_total{worker}"))? > 0.0);
+    ensure!(
+        value(
+            &after,
+            "taltun_socket_queue_drops_total{interface=\"taltun0\",worker=\"0\"}"
+        )? < 0.5
+    );
+    ensure!(value(&after, "taltun_tunnel_queue_drops_total{")? < 0.5);
 
     // What it may do: nothing.
     let pid = hub.process()?;
@@ -403,5 +420,38 @@ fn silent() -> Result<()> {
         ensure!(start.elapsed() < Duration::from_secs(10));
     }
     drop(held);
+    hub.node.stop(Signal::Terminate)
+}
+
+fn promtool() -> Result<()> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let rules = repository.join("taltun/dist/alerts.yml");
+    output_of(
+        Command::new("promtool")
+            .args(["check", "rules"])
+            .arg(&rules),
+    )?;
+    let tests = repository.join("tests/system/alerts_test.yml");
+    output_of(Command::new("promtool").args(["test", "rules"]).arg(&tests))?;
+    let hub = Hub::start("[metrics]\n[udpgw]")?;
+    let spoke = hub.spoke()?;
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let text = hub.scrape(LOOPBACK)?;
+    promtool
+        .stdin
+        .take()
+        .context("no pipe")?
+        .write_all(text.as_bytes())?;
+    let said = promtool.wait_with_output()?;
+    let complaints = String::from_utf8_lossy(&said.stderr);
+    ensure!(
+        said.status.success() && complaints.is_empty(),
+        "{complaints}"
+    );
+    drop(spoke);
     hub.node.stop(Signal::Terminate)
 }

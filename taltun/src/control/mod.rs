@@ -20,6 +20,7 @@ mod left_switches;
 mod listener;
 mod listening;
 mod live;
+mod load;
 mod look_up;
 mod memory;
 mod metrics;

@@ -11,6 +11,7 @@ use super::dns_routes::RoutedNames;
 use super::flaps::Flaps;
 use super::gateway::Gateway;
 use super::hop;
+use super::load;
 use super::metrics::Metrics;
 use super::origin::TunnelKind;
 use super::peers::Peers;
@@ -28,7 +29,7 @@ use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report::{
-    Aead, Drops, Fallbacks, HostStatus, PeerStatus, RouteAround, Stats, Status, TunnelMode,
+    Aead, Drops, Fallbacks, HostStatus, Load, PeerStatus, RouteAround, Stats, Status, TunnelMode,
     UnixTime, VERSION,
 };
 use crate::system::Kept;
@@ -234,6 +235,11 @@ impl View<'_> {
             denied_inner: self.bans.nets(Layer::Inner),
             bans: self.bans.with_peers(self.device, self.peers),
             udpgw: self.gateway.stats(),
+            load: Load {
+                threads: load::threads(),
+                sockets: self.data_plane.socket_loads(),
+                tunnel_queue_drops: load::no_room_in(&self.config.interface.tun_name),
+            },
         }
     }
 }

@@ -17,7 +17,7 @@ use super::worker_set::{WorkerSet, WorkerSettings};
 use super::xsk::{LanePolicy, Lanes};
 use crate::protocol::device::Transmit;
 use crate::protocol::time::Time;
-use crate::report::{AfXdpStatus, SteeringStatus};
+use crate::report::{AfXdpStatus, SocketLoad, SteeringStatus};
 
 /// The running data plane.
 pub struct DataPlane {
@@ -103,6 +103,20 @@ impl DataPlane {
     /// the port that was used.
     pub fn set_through_stack(&mut self, yes: bool) {
         self.lanes.set_through_stack(yes, &self.workers);
+    }
+
+    /// What waits in the sockets, as the kernel counts it.
+    pub fn socket_loads(&self) -> Vec<SocketLoad> {
+        let sockets = (0..).zip(self.workers.sockets());
+        let load = |(worker, socket): (u64, &Arc<Socket>)| {
+            let (queued_bytes, drops) = socket.queue().ok()?;
+            Some(SocketLoad {
+                worker,
+                queued_bytes,
+                drops,
+            })
+        };
+        sockets.filter_map(load).collect()
     }
 
     /// A queue of the TUN.

@@ -133,6 +133,17 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// The memory of the datagrams that wait in it, and how many found no room.
+    pub fn queue(&self) -> io::Result<(u64, u64)> {
+        // As `SK_MEMINFO_*` of `linux/sock_diag.h` number them; 0 is what was received.
+        const DROPS: usize = 8;
+        let memory: [u32; DROPS + 1] =
+            options::get(self.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO)?;
+        Ok((memory[0].into(), memory[DROPS].into()))
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

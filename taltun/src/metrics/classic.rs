@@ -7,9 +7,17 @@ use std::fmt::Write as _;
 /// The same metrics as `text`, in the classic format.
 pub(super) fn of(text: &str) -> String {
     let mut classic = String::with_capacity(text.len());
-    let mut lines = text.lines().peekable();
-    while let Some(line) = lines.next() {
-        let next = lines.peek().copied().unwrap_or_default();
+    let mut rest = text;
+    while let Some((line, after)) = rest.split_once('\n') {
+        // Samples, of which there may be many, are copied up to the next comment.
+        if !line.starts_with("# ") {
+            let end = rest.find("\n# ").map_or(rest.len(), |at| at + 1);
+            classic.push_str(&rest[..end]);
+            rest = &rest[end..];
+            continue;
+        }
+        rest = after;
+        let next = rest.lines().next().unwrap_or_default();
         // Of the two comments of a metric the second tells its type.
         let is_counter = [line, next]
             .into_iter()

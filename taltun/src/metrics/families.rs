@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 
 use super::seen::Seen;
 use crate::layer::Layer;
-use crate::report::{AfXdpStatus, PeerStatus};
+use crate::report::{AfXdpStatus, PeerStatus, SocketLoad, ThreadLoad};
 
 /// A metric with all of its samples.
 pub(super) struct Family {
@@ -66,6 +66,8 @@ families! {
         |seen, to| to.add(&[], seen.status.peers.iter().filter(|peer| peer.has_session()).count() as f64);
     Gauge "taltun_start_time_seconds", "When the tunnel started, in Unix seconds",
         |seen, to| to.add(&[], seen.status.started_at.seconds());
+    Gauge "taltun_time_seconds", "This host's clock, in Unix seconds",
+        |seen, to| to.add(&[], seen.status.timestamp.seconds());
     Gauge "taltun_info", "Always 1; the labels tell the version and how the tunnel works",
         |seen, to| info(seen, to);
     Counter "taltun_inner_packets",
@@ -91,6 +93,19 @@ families! {
             to.add(&[("kind", "tun_offload")], fallbacks.tun_offload)?;
             to.add(&[("kind", "strayed")], fallbacks.strayed)
         };
+    Counter "taltun_thread_cpu_seconds", "Seconds that threads of a name ran on a processor",
+        |seen, to| threads(seen, to, |thread| thread.cpu_seconds);
+    Counter "taltun_thread_waited_seconds",
+        "Seconds that they were ready and waited for a processor",
+        |seen, to| threads(seen, to, |thread| thread.waited_seconds);
+    Gauge "taltun_socket_queue_bytes",
+        "Memory of the datagrams that wait in the socket of a worker",
+        |seen, to| sockets(seen, to, |socket| socket.queued_bytes as f64);
+    Counter "taltun_socket_queue_drops", "Datagrams that found no room in the socket of a worker",
+        |seen, to| sockets(seen, to, |socket| socket.drops);
+    Counter "taltun_tunnel_queue_drops",
+        "Packets of this host that found no room in the queue of the tunnel interface",
+        |seen, to| seen.stats.load.tunnel_queue_drops.iter().try_for_each(|it| to.add(&[], *it));
     Counter "taltun_parallel_batches", "Batches that more than one thread sealed or opened",
         |seen, to| to.add(&[], seen.stats.parallel_batches);
     Gauge "taltun_xdp", "1 for the mode in which the XDP program runs on an interface",
@@ -154,6 +169,8 @@ families! {
 pub(super) struct Samples<'a> {
     encoder: MetricEncoder<'a>,
     interface: &'a str,
+    /// Of each peer, as its label has them.
+    allowed_ips: &'a [String],
 }
 
 impl Samples<'_> {
@@ -179,6 +196,15 @@ impl Value for u64 {
     }
 }
 
+/// A counter's of time.
+struct Seconds(f64);
+
+impl Value for Seconds {
+    fn encode(self, mut sample: MetricEncoder<'_>) -> fmt::Result {
+        sample.encode_counter::<NoLabelSet, _, f64>(&self.0, None)
+    }
+}
+
 /// A gauge's.
 impl Value for f64 {
     fn encode(self, mut sample: MetricEncoder<'_>) -> fmt::Result {
@@ -192,6 +218,7 @@ pub(super) struct Exposed(pub Arc<Seen>);
 
 impl Collector for Exposed {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let allowed_ips: Vec<String> = self.0.status.peers.iter().map(allowed_ips).collect();
         for family in FAMILIES {
             let kind = match family.kind {
                 Counter => MetricType::Counter,
@@ -200,6 +227,7 @@ impl Collector for Exposed {
             let mut samples = Samples {
                 encoder: encoder.encode_descriptor(family.name, family.help, None, kind)?,
                 interface: &self.0.status.interface,
+                allowed_ips: &allowed_ips,
             };
             (family.of)(&self.0, &mut samples)?;
         }
@@ -218,6 +246,7 @@ impl Exposed {
             let mut samples = Samples {
                 encoder: encoder.encode_descriptor(&name, &help, None, MetricType::Counter)?,
                 interface: &self.0.status.interface,
+                allowed_ips: &[],
             };
             samples.add(&[], *count)?;
         }
@@ -231,15 +260,16 @@ fn peers<V: Value>(
     to: &mut Samples<'_>,
     value: impl Fn(&PeerStatus) -> V,
 ) -> fmt::Result {
-    let mut peers = seen.status.peers.iter();
-    peers.try_for_each(|peer| to.add(&labels(peer, &allowed_ips(peer)), value(peer)))
+    let peers = seen.status.peers.iter();
+    let mut peers = peers.zip(to.allowed_ips);
+    peers.try_for_each(|(peer, nets)| to.add(&labels(peer, nets), value(peer)))
 }
 
 fn problems(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
-    for peer in &seen.status.peers {
+    for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
         if let Some(problem) = &peer.problem {
-            let (nets, cause) = (allowed_ips(peer), problem.cause.to_string());
-            let [key, allowed, name] = labels(peer, &nets);
+            let cause = problem.cause.to_string();
+            let [key, allowed, name] = labels(peer, nets);
             to.add(&[key, allowed, name, ("cause", &cause)], 1.0)?;
         }
     }
@@ -280,6 +310,20 @@ fn info(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
     )
 }
 
+fn threads(seen: &Seen, to: &mut Samples<'_>, seconds: impl Fn(&ThreadLoad) -> f64) -> fmt::Result {
+    let mut all = seen.stats.load.threads.iter();
+    all.try_for_each(|it| to.add(&[("thread", &it.name)], Seconds(seconds(it))))
+}
+
+fn sockets<V: Value>(
+    seen: &Seen,
+    to: &mut Samples<'_>,
+    value: impl Fn(&SocketLoad) -> V,
+) -> fmt::Result {
+    let mut all = seen.stats.load.sockets.iter();
+    all.try_for_each(|it| to.add(&[("worker", &it.worker.to_string())], value(it)))
+}
+
 fn directions(to: &mut Samples<'_>, counts: [u64; 3]) -> fmt::Result {
     let words = ["received", "sent", "relayed"];
     let mut all = words.into_iter().zip(counts);
@@ -318,7 +362,9 @@ fn lanes<const N: usize>(
 
 /// As both formats want the text of a label: the encoder leaves that to us.
 fn escape(value: &str) -> Cow<'_, str> {
-    if !value.contains(['\\', '"', '\n']) {
+    // There are many, so bytes are looked at and not characters.
+    let is_special = |byte| matches!(byte, b'\\' | b'"' | b'\n');
+    if !value.bytes().any(is_special) {
         return value.into();
     }
     let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
@@ -353,8 +399,8 @@ mod tests {
 
     #[test]
     fn the_names_that_dashboards_know_are_there_in_both_formats() {
-        let classic = expose(seen(), Format::Classic);
-        let open = expose(seen(), Format::OpenMetrics);
+        let classic = expose(seen(), Format::Classic, 0);
+        let open = expose(seen(), Format::OpenMetrics, 0);
         for line in [
             format!("wireguard_sent_bytes_total{PEER} 1099511627776"),
             format!("wireguard_latest_handshake_seconds{PEER} 1795909550.0"),
@@ -372,7 +418,7 @@ mod tests {
 
     #[test]
     fn each_metric_has_a_sample_where_there_is_all() {
-        let text = expose(seen(), Format::Classic);
+        let text = expose(seen(), Format::Classic, 0);
         for family in FAMILIES {
             let (name, of) = (full_name(family), format!("{}{{", full_name(family)));
             assert!(
@@ -407,6 +453,36 @@ mod tests {
         for page in [english, spanish] {
             assert!(page.contains("| `taltun_udpgw_COUNTER_total` |"), "{page}");
         }
+    }
+
+    /// What looks like a metric of ours in a file of `dist`.
+    fn named(file: &str) -> std::collections::BTreeSet<String> {
+        let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist");
+        let text = std::fs::read_to_string(dist.join(file)).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let ours = words.filter(|it| it.starts_with("taltun_") || it.starts_with("wireguard_"));
+        ours.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn each_metric_of_the_dashboard_and_the_alerts_is_there() {
+        let text = expose(seen(), Format::Classic, 0);
+        let counters = taltun_udpgw::Snapshot::default();
+        let of_gateway: Vec<String> = counters
+            .named()
+            .map(|(name, _)| format!("taltun_udpgw_{name}_total"))
+            .collect();
+        for (file, least) in [("grafana-dashboard.json", 20), ("alerts.yml", 10)] {
+            let named = named(file);
+            assert!(named.len() >= least, "{file} has {named:?}");
+            for name in named {
+                let is_there = text.contains(&format!("\n{name}{{")) || of_gateway.contains(&name);
+                assert!(is_there, "{file}: there is no {name}");
+            }
+        }
+        let dashboard = include_str!("../../dist/grafana-dashboard.json");
+        let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+        assert!(dashboard["panels"].as_array().unwrap().len() >= 12);
     }
 
     /// As its samples have it.

@@ -42,6 +42,8 @@ pub(super) struct Texts {
     /// The last text, which is kept for those who come right after.
     kept: Option<Arc<String>>,
     number: u64,
+    /// Bytes of the longest text yet: the next one will be about as long.
+    longest: usize,
     /// Who reads a text before this one is cut off.
     first: watch::Sender<u64>,
 }
@@ -77,6 +79,7 @@ impl Texts {
             made: Vec::new(),
             kept: None,
             number: 0,
+            longest: 0,
             first,
         };
         (texts, told)
@@ -133,7 +136,8 @@ impl Texts {
             let oldest = self.made.remove(0);
             self.first.send_replace(oldest.number.saturating_add(1));
         }
-        let text = Arc::new(expose(seen, format));
+        let text = Arc::new(expose(seen, format, self.longest));
+        self.longest = self.longest.max(text.len());
         self.number = self.number.saturating_add(1);
         self.made.push(Made {
             format,
@@ -149,11 +153,11 @@ impl Texts {
     }
 }
 
-/// The metrics in a format.
-pub(super) fn expose(seen: Arc<Seen>, format: Format) -> String {
+/// The metrics in a format; about so many bytes of them.
+pub(super) fn expose(seen: Arc<Seen>, format: Format, bytes: usize) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Exposed(seen)));
-    let mut text = String::new();
+    let mut text = String::with_capacity(bytes);
     // A text takes all that is written to it.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
     match format {

@@ -15,9 +15,8 @@ pub(crate) unsafe trait Value: Copy {}
 unsafe impl Value for libc::c_int {}
 // SAFETY: an integer.
 unsafe impl Value for u32 {}
-#[cfg(test)]
-// SAFETY: integers.
-unsafe impl Value for [u32; 2] {}
+// SAFETY: integers without anything between them.
+unsafe impl<const N: usize> Value for [u32; N] {}
 
 /// Sets an option.
 ///

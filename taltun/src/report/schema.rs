@@ -385,6 +385,15 @@ fn stats(full: bool) -> Stats {
             connections: 1,
             counters: [("to_udp".to_owned(), 1)].into(),
         }),
+        load: Load {
+            threads: vec![ThreadLoad {
+                name: "taltun-in-0".to_owned(),
+                cpu_seconds: 1.5,
+                waited_seconds: 0.5,
+            }],
+            sockets: vec![SocketLoad::default()],
+            tunnel_queue_drops: full.then_some(1),
+        },
         // Numbers and texts show their types as they are.
         ..Stats::default()
     }
