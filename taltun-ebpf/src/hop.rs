@@ -1,8 +1,9 @@
 //! A range of ports in front of one socket.
 //!
 //! ```text
-//! XDP  datagram to a port of the range → ours? → its port becomes the listen port; the port
-//!                                                is remembered for its sender
+//! XDP  datagram to a port of the range → ours? → the port is remembered for its sender
+//!                                                ├─ to an AF_XDP socket: as it is
+//!                                                └─ to the kernel: to the listen port
 //! TC   reply from the listen port → its port becomes the one that its receiver sent to
 //! ```
 //!
@@ -11,6 +12,9 @@
 //! socket here. So only what is surely ours is turned: a whole message that no socket waits for,
 //! with a MAC or a receiver index that the maps confirm. A map that isn't complete confirms
 //! less, and never more. All else passes as it came, and is neither judged nor counted.
+//!
+//! Who reads the AF_XDP socket sees the port that was used, and sends from there by itself: what it
+//! sends never comes by the TC program.
 //!
 //! A checksum is always updated. Where it is unfinished (a virtual link's), the kernel and
 //! AF_XDP take the datagram without a look at it; nothing in a frame tells the two apart for
@@ -38,10 +42,10 @@ use zerocopy::FromBytes;
 use crate::maps::{self, HOPPERS, INITIATORS};
 use crate::parse::{Datagram, Headers};
 
-/// Turns a datagram without a fault, to a port of the range, into one to the listen port; false
-/// and untouched if it isn't surely ours.
+/// Whether a datagram without a fault, to a port of the range, is surely ours. If so, remembers
+/// the port for its sender.
 #[inline(always)]
-pub fn turn(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) -> bool {
+pub fn is_ours(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) -> bool {
     let headers = datagram.headers;
     let (used, listen) = (headers.destination_port, settings.listen_port);
     let Some(proof) = proof(frame, datagram, settings) else {
@@ -50,8 +54,17 @@ pub fn turn(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) ->
     if has_socket(XdpContext::new(frame.ctx), headers) {
         return false;
     }
+    remember(proof, headers, used, listen);
+    true
+}
+
+/// Turns a datagram to a port of the range, which is ours, into one to the listen port.
+#[inline(always)]
+pub fn turn(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) {
+    let headers = datagram.headers;
+    let (used, listen) = (headers.destination_port, settings.listen_port);
     let Some(udp) = datagram.udp(frame) else {
-        return false;
+        return;
     };
     let checksum = updated_udp_checksum(headers.checksum, used, listen);
     // SAFETY: the header lies within the frame, as just checked, and nobody holds a view of it.
@@ -61,8 +74,6 @@ pub fn turn(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) ->
             .write(listen.to_be_bytes());
         (&raw mut (*udp).checksum).write(checksum.to_be_bytes());
     }
-    remember(proof, headers, used, listen);
-    true
 }
 
 /// Remembers that the sender of a datagram without a fault sends to the listen port by now.

@@ -5,7 +5,8 @@
 //! XDP  frame → parse ──not UDP to our port──────────────────────────────→ pass, untouched
 //!                └─ datagram → shield (initiations, mac) ── sources (count) → pass or drop
 //!                                     └─ transport ── sources ── redirect → AF_XDP or pass
-//!      a datagram to a port of the range → hop: turned to our port if it is ours, else passed
+//!      a datagram to a port of the range → hop: ours? then as above, and what passes is turned
+//!                                          to our port; else passed, untouched
 //! SK   datagram to our port → steer → the socket of its worker
 //! TC   packet into or out of the tunnel → tunnel ── sources (count) → go on or drop
 //!      reply out of the underlay → hop: from the port that its receiver sent to
@@ -99,16 +100,14 @@ fn handle(frame: &XdpContext, frames: Frames) -> u32 {
         return XDP_PASS;
     };
     let fault = shield::fault(frame, frames, &datagram, settings);
-    let listen = settings.listen_port;
-    if settings.hop_last != 0 {
-        if datagram.headers.destination_port != listen {
-            // What isn't surely ours belongs to whoever has that port, and isn't counted.
-            if fault.is_some() || !hop::turn(frame, &datagram, settings) {
-                return XDP_PASS;
-            }
-        } else if fault.is_none() {
-            hop::keep(frame, &datagram, settings);
+    let is_hop = datagram.headers.destination_port != settings.listen_port;
+    if is_hop {
+        // What isn't surely ours belongs to whoever has that port, and isn't counted.
+        if fault.is_some() || !hop::is_ours(frame, &datagram, settings) {
+            return XDP_PASS;
         }
+    } else if settings.hop_last != 0 && fault.is_none() {
+        hop::keep(frame, &datagram, settings);
     }
     let action = match fault {
         Some(reason) => {
@@ -131,8 +130,13 @@ fn handle(frame: &XdpContext, frames: Frames) -> u32 {
     let bytes = parse::frame_len(frame) as u64;
     let reason = sources::code(fault);
     sources::add(Side::Outside, &datagram.headers.source, 1, bytes, reason);
-    if action == XDP_REDIRECT {
-        return redirect::transport(frame);
+    let action = if action == XDP_REDIRECT {
+        redirect::transport(frame)
+    } else {
+        action
+    };
+    if is_hop && action == XDP_PASS {
+        hop::turn(frame, &datagram, settings);
     }
     action
 }

@@ -1,6 +1,7 @@
 //! A peer's identifier and its endpoint, which all other files use.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 
 /// Names a peer for as long as the device lives; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +15,9 @@ pub struct Endpoint {
     /// Our address that the peer sent to, so that answers leave from there; `None` lets the
     /// kernel choose.
     pub local: Option<Local>,
+    /// The port of ours that the peer sent to, where several lead to us and that was seen: a
+    /// socket isn't told, as it has one.
+    pub local_port: Option<NonZeroU16>,
 }
 
 /// One of our own addresses and the interface a datagram came in on.
@@ -35,6 +39,7 @@ impl From<SocketAddr> for Endpoint {
                 IpAddr::V6(_) => remote,
             },
             local: None,
+            local_port: None,
         }
     }
 }

@@ -99,10 +99,10 @@ impl DataPlane {
         outcome
     }
 
-    /// Whether all that we send leaves through the network stack, where a program gives replies
-    /// the port that was used.
-    pub fn set_through_stack(&mut self, yes: bool) {
-        self.lanes.set_through_stack(yes, &self.workers);
+    /// Whether other ports than the one that we listen on lead to us: what leaves past the network
+    /// stack, where no program sees to it, must come from the one that its receiver sent to.
+    pub fn set_has_range(&mut self, yes: bool) {
+        self.lanes.set_has_range(yes);
     }
 
     /// What waits in the sockets, as the kernel counts it.

@@ -12,11 +12,15 @@ use aya::Ebpf;
 use aya::maps::{HashMap, XskMap};
 use libtest_mimic::Failed;
 use taltun::dataplane::sys::xsk::{Queue, Xsk};
-use taltun_common::maps::{MAX_XSK_QUEUES, XskSockets};
+use taltun_common::maps::{MAX_XSK_QUEUES, Settings, XskSockets};
 
 use crate::corpus;
-use crate::frames::{IP, OUR_INDEX, UDP_V4, UDP_V6, V4, V6, handshake, message, udp, unfinished};
-use crate::programs::{PROGRAMS, XDP_DROP, XDP_PASS, loaded, map, verdict};
+use crate::frames::{
+    IP, OUR_INDEX, PORT, UDP_V4, UDP_V6, V4, V6, handshake, message, udp, udp_to, unfinished,
+};
+use crate::programs::{
+    PROGRAMS, XDP_DROP, XDP_PASS, loaded, map, run, settings, verdict, write_settings,
+};
 use crate::{NamedTest, Test};
 
 const XDP_REDIRECT: u32 = 4;
@@ -31,9 +35,12 @@ const PLACES: XskSockets = XskSockets {
 const SPOILT: usize = 4000;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [NamedTest; 4] = [
+    let tests: [NamedTest; 5] = [
         ("redirect::transport_alone_goes_to_the_socket", || {
             with_socket(transport_alone)
+        }),
+        ("redirect::the_socket_sees_the_port_that_was_used", || {
+            with_socket(sees_the_port_used)
         }),
         ("redirect::what_finds_no_socket_passes", || {
             with_socket(no_socket_passes)
@@ -118,6 +125,41 @@ fn transport_alone(mut ebpf: Ebpf, _xsk: Xsk) -> Result<(), Failed> {
     }
     let initiation = udp(V4, &handshake(1, 0));
     expect(&mut ebpf, &initiation, [XDP_PASS; 2], "an initiation")
+}
+
+/// A range of ports in front of ours: its lane answers from the port that it sees.
+fn sees_the_port_used(mut ebpf: Ebpf, _xsk: Xsk) -> Result<(), Failed> {
+    let before = settings(&mut ebpf)?;
+    write_settings(
+        &mut ebpf,
+        Settings {
+            hop_first: 8192,
+            hop_last: 9215,
+            ..before
+        },
+    )?;
+    for program in PROGRAMS {
+        for ends in [V4, V6] {
+            let data = message(4, 96, OUR_INDEX);
+            for port in [8500, PORT] {
+                let frame = udp_to(ends, port, &data);
+                let got = run(&mut ebpf, program, &frame)?;
+                assert_eq!(got, (XDP_REDIRECT, frame), "{program}, {port}");
+            }
+            // What the socket doesn't get is for the kernel, which knows our port alone.
+            let response = handshake(2, OUR_INDEX);
+            let got = run(&mut ebpf, program, &udp_to(ends, 8500, &response))?;
+            assert_eq!(got, (XDP_PASS, udp_to(ends, PORT, &response)), "{program}");
+            let large = message(4, 2000, OUR_INDEX);
+            let got = run(&mut ebpf, program, &udp_to(ends, 8500, &large))?;
+            assert_eq!(got, (XDP_PASS, udp_to(ends, PORT, &large)), "{program}");
+            // And what isn't for us stays as it is.
+            let foreign = udp_to(ends, 8500, &message(4, 96, 0x0bad_0bad));
+            let got = run(&mut ebpf, program, &foreign)?;
+            assert_eq!(got, (XDP_PASS, foreign), "{program}");
+        }
+    }
+    Ok(())
 }
 
 fn no_socket_passes(mut ebpf: Ebpf, _xsk: Xsk) -> Result<(), Failed> {
@@ -239,7 +281,7 @@ fn is_transport(frame: &[u8]) -> bool {
         .map(|bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
     let ip_length = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
     ours && plain
-        && frame.get(udp + 2..udp + 4) == Some(&crate::frames::PORT.to_be_bytes()[..])
+        && frame.get(udp + 2..udp + 4) == Some(&PORT.to_be_bytes()[..])
         && frame.get(udp + 8..udp + 12) == Some(&[4, 0, 0, 0][..])
         && frame.get(udp + 12..udp + 16) == Some(&index[..])
         && length.is_some_and(|length| {

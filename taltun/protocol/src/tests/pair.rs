@@ -515,6 +515,7 @@ impl World {
                 address: to.ip(),
                 interface: 2,
             }),
+            local_port: None,
         };
         match Message::parse(payload) {
             Ok(Message::Data { receiver, counter }) => {

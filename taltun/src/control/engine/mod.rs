@@ -296,7 +296,7 @@ impl Engine {
         let listen = self.listen_port();
         // Before a port is turned: what leaves past the stack would come from the wrong one.
         self.data_plane
-            .set_through_stack(port_range::of(&self.config).is_some());
+            .set_has_range(port_range::of(&self.config).is_some());
         let (shield, host) = (&mut self.shield, host.as_mut());
         self.led_ports
             .follow(&self.config, listen, shield, host)

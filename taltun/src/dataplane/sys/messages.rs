@@ -136,7 +136,11 @@ impl ReceiveRing {
                 start: at * self.slot_len,
                 len,
                 segment: segment.filter(|s| *s > 0).unwrap_or(len.max(1)),
-                from: Endpoint { remote, local },
+                from: Endpoint {
+                    remote,
+                    local,
+                    local_port: None,
+                },
                 ecn: class,
                 truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             });

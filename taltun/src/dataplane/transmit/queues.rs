@@ -4,6 +4,7 @@
 //! is once a batch; a transmit queue whose lane has ended meanwhile takes nothing any more, and
 //! says so.
 
+use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,6 +13,7 @@ use taltun_common::drops::DropReason;
 use crate::dataplane::counters::Counters;
 use crate::dataplane::sys::Bell;
 use crate::dataplane::sys::xsk::{FrameSlots, Kicked, LentFrames, Outlet, Queue};
+use crate::protocol::peer::Endpoint;
 
 /// What a lane shares with the controller and with those who send by it.
 #[derive(Debug, Default)]
@@ -19,11 +21,24 @@ pub(in crate::dataplane) struct Counts {
     pub received: AtomicU64,
     pub sent: AtomicU64,
     pub by_socket: AtomicBool,
+    /// Whether other ports than the one that we listen on lead to us.
+    pub has_range: AtomicBool,
     /// Whether frames are left because the link is down.
     pub down: AtomicBool,
 }
 
 impl Counts {
+    /// The port that a datagram to this endpoint leaves from, where we listen on `listen`; `None`
+    /// if that isn't known here. Then it must leave by the socket: a program behind that knows.
+    pub(in crate::dataplane) fn port(&self, to: &Endpoint, listen: u16) -> Option<u16> {
+        if !self.has_range.load(Ordering::Relaxed) {
+            return Some(listen);
+        }
+        // Without the address it may leave from another one than the peer sent to.
+        to.local?;
+        to.local_port.map(NonZeroU16::get)
+    }
+
     /// What came of having the kernel send.
     pub(in crate::dataplane) fn note(&self, kicked: Kicked, counters: &Counters) {
         self.lose(kicked.lost, counters);
@@ -57,6 +72,11 @@ impl TransmitQueue {
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let open = !is(&self.counts.by_socket) && !is(&self.counts.down);
         open.then_some(self.queue.interface)
+    }
+
+    /// The port that a datagram to this endpoint leaves from by this queue, if it can.
+    pub(super) fn port(&self, to: &Endpoint, listen: u16) -> Option<u16> {
+        self.counts.port(to, listen)
     }
 
     /// Bytes of the largest frame that it sends.
@@ -108,5 +128,41 @@ impl TransmitQueues {
         }
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
         Some(Arc::clone(&list))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::protocol::peer::Local;
+
+    #[test]
+    fn with_a_range_only_what_came_to_a_known_port_is_answered_past_the_socket() {
+        let remote: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+        let unknown = Endpoint {
+            local: Some(Local {
+                address: "192.0.2.1".parse().unwrap(),
+                interface: 3,
+            }),
+            ..Endpoint::from(remote)
+        };
+        let known = Endpoint {
+            local_port: NonZeroU16::new(8000),
+            ..unknown
+        };
+        let without_address = Endpoint {
+            local: None,
+            ..known
+        };
+        let counts = Counts::default();
+        for endpoint in [unknown, known, without_address] {
+            assert_eq!(counts.port(&endpoint, 9000), Some(9000));
+        }
+        counts.has_range.store(true, Ordering::Relaxed);
+        assert_eq!(counts.port(&unknown, 9000), None);
+        assert_eq!(counts.port(&known, 9000), Some(8000));
+        assert_eq!(counts.port(&without_address, 9000), None);
     }
 }

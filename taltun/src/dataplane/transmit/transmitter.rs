@@ -41,6 +41,8 @@ struct Planned {
     way: NextHop,
     /// Which of the transmit queues.
     queue: usize,
+    /// The port that it leaves from.
+    port: u16,
 }
 
 impl Transmitter {
@@ -75,7 +77,7 @@ impl Transmitter {
             .filter(|run| !is_small_and_alone(run));
         self.bulk.extend(bulk.map(|run| run.endpoint));
         for run in runs.as_slice() {
-            if self.bulk.contains(&run.endpoint) || !self.plan(&queues, *run) {
+            if self.bulk.contains(&run.endpoint) || !self.plan(&queues, *run, sender.port()) {
                 self.plan_by_socket(*run);
             }
         }
@@ -105,25 +107,35 @@ impl Transmitter {
     }
 
     /// Has a datagram leave by a transmit queue, if one is known that leads there; else false.
-    fn plan(&mut self, queues: &[TransmitQueue], run: DatagramRun) -> bool {
+    fn plan(&mut self, queues: &[TransmitQueue], run: DatagramRun, listen: u16) -> bool {
         let way = self.way(&run.endpoint);
-        way.is_some_and(|way| self.plan_by(queues, run, way))
+        way.is_some_and(|way| self.plan_by(queues, run, way, listen))
     }
 
-    /// Has a datagram leave this way, if there is a transmit queue and it isn't too large; else false.
+    /// Has a datagram leave this way, where we listen on `listen`, if there is a transmit queue, it
+    /// isn't too large, and its port is known; else false.
     pub(in crate::dataplane) fn plan_by(
         &mut self,
         queues: &[TransmitQueue],
         run: DatagramRun,
         way: NextHop,
+        listen: u16,
     ) -> bool {
         let Some(queue) = self.queue_of(queues, way.interface) else {
+            return false;
+        };
+        let Some(port) = queues[queue].port(&run.endpoint, listen) else {
             return false;
         };
         let frame = headers::len(&run.endpoint.remote.ip()) + run.len;
         let fits = frame <= ETHERNET_LEN + way.mtu && frame <= queues[queue].largest();
         if fits {
-            self.planned.push(Planned { run, way, queue });
+            self.planned.push(Planned {
+                run,
+                way,
+                queue,
+                port,
+            });
         }
         fits
     }
@@ -171,7 +183,7 @@ impl Transmitter {
             }
             let mut frames = queue.lend(&mut self.slots, count);
             for planned in of_queue() {
-                if !planned.fill(&mut frames, sender.port(), arena) {
+                if !planned.fill(&mut frames, arena) {
                     break;
                 }
             }
@@ -187,7 +199,7 @@ impl Transmitter {
 
 impl Planned {
     /// Copies it to a frame, behind its headers; false when there is none left.
-    fn fill(&self, frames: &mut LentFrames<'_>, port: u16, arena: &[u8]) -> bool {
+    fn fill(&self, frames: &mut LentFrames<'_>, arena: &[u8]) -> bool {
         let DatagramRun {
             start,
             len,
@@ -197,7 +209,7 @@ impl Planned {
         let header = headers::len(&endpoint.remote.ip());
         frames.fill(header + len, |frame| {
             frame[header..].copy_from_slice(&arena[start..start + len]);
-            headers::write(frame, &self.way, port, &self.run)
+            headers::write(frame, &self.way, self.port, &self.run)
         })
     }
 }

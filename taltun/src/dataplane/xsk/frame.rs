@@ -15,6 +15,7 @@
 )]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::num::NonZeroU16;
 use std::ops::Range;
 
 use taltun_common::headers::{
@@ -58,7 +59,7 @@ fn parse_v4(packet: &[u8], interface: u32) -> Option<Datagram> {
         return None;
     }
     let udp = packet.get(IPV4_LEN..usize::from(ip.total_length.get()))?;
-    let (port, payload) = parse_udp(udp, ETHERNET_LEN + IPV4_LEN)?;
+    let ([port, local_port], payload) = parse_udp(udp, ETHERNET_LEN + IPV4_LEN)?;
     Some(Datagram {
         payload,
         class: ip.class,
@@ -68,6 +69,7 @@ fn parse_v4(packet: &[u8], interface: u32) -> Option<Datagram> {
                 address: IpAddr::from(ip.destination),
                 interface,
             }),
+            local_port: NonZeroU16::new(local_port),
         },
     })
 }
@@ -79,7 +81,7 @@ fn parse_v6(packet: &[u8], interface: u32) -> Option<Datagram> {
     }
     let length = IPV6_LEN + usize::from(ip.payload_length.get());
     let udp = packet.get(IPV6_LEN..length)?;
-    let (port, payload) = parse_udp(udp, ETHERNET_LEN + IPV6_LEN)?;
+    let ([port, local_port], payload) = parse_udp(udp, ETHERNET_LEN + IPV6_LEN)?;
     Some(Datagram {
         payload,
         class: ip.class(),
@@ -89,6 +91,7 @@ fn parse_v6(packet: &[u8], interface: u32) -> Option<Datagram> {
                 address: IpAddr::from(ip.destination).to_canonical(),
                 interface,
             }),
+            local_port: NonZeroU16::new(local_port),
         },
     })
 }
@@ -104,13 +107,13 @@ fn remote_v6(source: Ipv6Addr, port: u16, interface: u32) -> SocketAddr {
     }
 }
 
-/// The sender's port, and the payload's place in the frame, of a datagram that starts
-/// `offset` bytes into it and fills all that IP leaves for it.
-fn parse_udp(udp: &[u8], offset: usize) -> Option<(u16, Range<usize>)> {
+/// The ports of the sender and ours, and the payload's place in the frame, of a datagram that
+/// starts `offset` bytes into it and fills all that IP leaves for it.
+fn parse_udp(udp: &[u8], offset: usize) -> Option<([u16; 2], Range<usize>)> {
     let (header, _) = Udp::ref_from_prefix(udp).ok()?;
     (usize::from(header.length.get()) == udp.len()).then(|| {
         let payload = offset.saturating_add(UDP_LEN)..offset.saturating_add(udp.len());
-        (header.source.get(), payload)
+        ([header.source.get(), header.destination.get()], payload)
     })
 }
 
@@ -184,6 +187,8 @@ pub(super) mod tests {
                     assert_eq!(datagram.from.remote, from);
                     let local = datagram.from.local.unwrap();
                     assert_eq!((local.address, local.interface), (to.ip(), 5));
+                    let port = datagram.from.local_port.map(NonZeroU16::get);
+                    assert_eq!(port, Some(to.port()));
                 }
             }
         }

@@ -144,6 +144,14 @@ impl Lane {
             .store(yes, Ordering::Relaxed);
     }
 
+    /// Whether other ports than the one that we listen on lead to us.
+    pub fn set_has_range(&self, yes: bool) {
+        self.transmit_queue
+            .counts
+            .has_range
+            .store(yes, Ordering::Relaxed);
+    }
+
     /// A way for other threads to send by its queue.
     pub fn transmit_queue(&self) -> TransmitQueue {
         self.transmit_queue.clone()
@@ -290,18 +298,25 @@ impl Server<'_> {
         }
         let room = rings.room_to_send();
         let arena = rings.arena();
+        let has_range = self.counts.has_range.load(Ordering::Relaxed);
         self.messages.clear();
         for packet in &self.packets {
             let bytes = &arena[packet.start..packet.start + packet.len];
             match frame::parse(bytes, self.interface) {
-                Some(datagram) => self.messages.push(Received {
-                    start: packet.start + datagram.payload.start,
-                    len: datagram.payload.len(),
-                    segment: datagram.payload.len().max(1),
-                    from: datagram.from,
-                    ecn: datagram.class,
-                    truncated: false,
-                }),
+                Some(mut datagram) => {
+                    if !has_range {
+                        // As a socket says it: a peer that is heard by both is in one place.
+                        datagram.from.local_port = None;
+                    }
+                    self.messages.push(Received {
+                        start: packet.start + datagram.payload.start,
+                        len: datagram.payload.len(),
+                        segment: datagram.payload.len().max(1),
+                        from: datagram.from,
+                        ecn: datagram.class,
+                        truncated: false,
+                    });
+                }
                 None => self.work.drop_packet(DropReason::Shape),
             }
         }
@@ -320,7 +335,8 @@ impl Server<'_> {
                 let mut path = RelayPath {
                     interface: self.interface,
                     room,
-                    port: self.sender.port(),
+                    listen: self.sender.port(),
+                    counts: self.counts,
                     queues: &queues,
                     transmitter: &mut self.transmitter,
                     leaving: &mut self.leaving,
@@ -371,8 +387,10 @@ struct RelayPath<'a> {
     interface: u32,
     /// Frames that may leave.
     room: usize,
-    /// The port that we send from.
-    port: u16,
+    /// The port that we listen on.
+    listen: u16,
+    /// The lane's own.
+    counts: &'a Counts,
     queues: &'a [TransmitQueue],
     transmitter: &'a mut Transmitter,
     leaving: &'a mut Vec<Leaving>,
@@ -397,7 +415,9 @@ impl RelayPath<'_> {
                 Some(way) if way.interface == self.interface => {
                     at < packets.len() && self.leave_in_frame(arena, run, &way, at)
                 }
-                Some(way) => self.transmitter.plan_by(self.queues, *run, way),
+                Some(way) => self
+                    .transmitter
+                    .plan_by(self.queues, *run, way, self.listen),
             };
             if !leaves {
                 self.transmitter.plan_by_socket(*run);
@@ -414,11 +434,14 @@ impl RelayPath<'_> {
         way: &NextHop,
         packet: usize,
     ) -> bool {
+        let Some(port) = self.counts.port(&run.endpoint, self.listen) else {
+            return false;
+        };
         let Endpoint { remote, .. } = run.endpoint;
         let header = headers::len(&remote.ip());
         let start = run.start - header;
         let frame = &mut arena[start..run.start + run.len];
-        let written = self.leaving.len() < self.room && headers::write(frame, way, self.port, run);
+        let written = self.leaving.len() < self.room && headers::write(frame, way, port, run);
         if written {
             self.leaving.push(Leaving {
                 packet,

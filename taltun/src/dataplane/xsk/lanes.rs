@@ -41,8 +41,8 @@ pub struct Lanes {
     refused: BTreeMap<Queue, Refusal>,
     /// The interfaces as they were last seen.
     interfaces: Vec<XdpInterface>,
-    /// Whether nothing leaves past the network stack.
-    through_stack: bool,
+    /// Whether other ports than the one that we listen on lead to us.
+    has_range: bool,
 }
 
 struct Running {
@@ -65,7 +65,7 @@ impl Lanes {
             running: BTreeMap::new(),
             refused: BTreeMap::new(),
             interfaces: Vec::new(),
-            through_stack: false,
+            has_range: false,
         }
     }
 
@@ -73,15 +73,16 @@ impl Lanes {
     /// or not any more.
     pub(in crate::dataplane) fn leave_by_socket(&self, yes: bool) {
         for running in self.running.values() {
-            running.lane.leave_by_socket(yes || self.through_stack);
+            running.lane.leave_by_socket(yes);
         }
     }
 
-    /// Whether nothing leaves past the network stack, marked or not.
-    pub(in crate::dataplane) fn set_through_stack(&mut self, yes: bool, workers: &WorkerSet) {
-        if self.through_stack != yes {
-            self.through_stack = yes;
-            self.leave_by_socket(workers.mark() != 0);
+    /// Whether other ports than the one that we listen on lead to us: then a datagram leaves from
+    /// the one that its receiver sent to.
+    pub(in crate::dataplane) fn set_has_range(&mut self, yes: bool) {
+        self.has_range = yes;
+        for running in self.running.values() {
+            running.lane.set_has_range(yes);
         }
     }
 
@@ -307,7 +308,8 @@ impl Lanes {
         let room = xsk.room();
         let parts = parts(workers, queue.number).map_err(|error| passing(&error))?;
         let lane = Lane::start(parts, xsk, queue).map_err(|error| passing(&error))?;
-        lane.leave_by_socket(workers.mark() != 0 || self.through_stack);
+        lane.leave_by_socket(workers.mark() != 0);
+        lane.set_has_range(self.has_range);
         let socket = lane.handle().socket();
         let socket = socket.ok_or_else(|| passing(&"the lane ended"))?;
         programs
