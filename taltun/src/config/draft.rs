@@ -46,6 +46,8 @@ pub(super) struct Draft {
     pub(super) udpgw: Option<UdpgwDraft>,
     pub(super) metrics: Option<Vec<Written<MetricsListen>>>,
     pub(super) hop: Hop,
+    /// Where its ports are written.
+    pub(super) port_range: Option<Spot>,
     pub(super) warnings: Vec<String>,
     /// Whether a secret is written in the file itself.
     pub(super) has_secret: bool,

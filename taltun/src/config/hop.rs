@@ -1,6 +1,13 @@
 //! `[hop]`, and endpoints with several ports.
 
+use std::ops::RangeInclusive;
+
 use super::{Endpoint, declared, declared::settings};
+
+/// The lowest port that connections of others are given.
+const LOWEST: u16 = 1024;
+/// Fewer ports than these don't do for the connections of others.
+const FEWEST: usize = 4096;
 
 declared::hop::declared! { settings! {
     /// `[hop]`: ports of the hub, and how a client chooses among them.
@@ -17,6 +24,18 @@ pub struct PortRange {
     pub last: u16,
 }
 
+impl PortRange {
+    /// The ports that connections of others may have; `None` where the range leaves too few in a
+    /// row.
+    pub fn outside(self) -> Option<RangeInclusive<u16>> {
+        let below = LOWEST..=self.first.saturating_sub(1);
+        let above = self.last.checked_add(1).map(|next| next..=u16::MAX);
+        let most = [Some(below), above].into_iter().flatten();
+        most.max_by_key(RangeInclusive::len)
+            .filter(|ports| ports.len() >= FEWEST)
+    }
+}
+
 /// One of several endpoints, or one with several ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangedEndpoint {
@@ -30,5 +49,20 @@ impl RangedEndpoint {
     /// Whether it has one port.
     pub fn is_single(&self) -> bool {
         self.last_port == self.first.port()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_others_get_the_larger_part_outside_of_the_range() {
+        let outside = |first, last| PortRange { first, last }.outside();
+        assert_eq!(outside(4096, 8191), Some(8192..=65_535));
+        assert_eq!(outside(40_000, 65_535), Some(1024..=39_999));
+        assert_eq!(outside(1, 1023), Some(1024..=65_535));
+        assert_eq!(outside(1024, 65_535), None);
+        assert_eq!(outside(2000, 63_000), None);
     }
 }

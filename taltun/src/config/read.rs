@@ -101,6 +101,7 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
             Some(section) => Some(metrics_listen(&section)?),
             None => None,
         },
+        port_range: hopping.get(&hop::PORT_RANGE).map(|field| field.spot()),
         hop,
         warnings,
         has_secret,

@@ -68,6 +68,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     warnings.extend(questionable_peers(&draft));
     warnings.extend(unused_routes(&draft.peers, &draft.routes));
     warnings.append(&mut of_udpgw);
+    warnings.extend(questionable_range(&draft, mode));
     if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoints.is_empty()) {
         warnings.push(draft.spot.sibling("interface.mode").say(
             "mode is client, but no peer has an endpoint: nothing will start a handshake from \
@@ -424,6 +425,18 @@ fn check_host(draft: &Draft) -> Result<(), ConfigError> {
         ));
     }
     Ok(())
+}
+
+/// A server's range of ports that leaves too few for what it translates.
+fn questionable_range(draft: &Draft, mode: Mode) -> Option<String> {
+    let range = draft.hop.port_range.filter(|_| mode == Mode::Server)?;
+    draft.host.masquerade.as_ref()?;
+    let says = range.outside().is_none().then_some(
+        "the range leaves fewer than 4,096 ports in a row to the connections that nat.masquerade \
+         translates, so they may have ports of it, where answers to them may be taken for messages \
+         of peers; choose a smaller range",
+    );
+    Some(draft.port_range.as_ref()?.say(says?))
 }
 
 /// What the host is asked for, and may not do what was meant.

@@ -17,6 +17,36 @@ fn host_bits_in_a_prefix_are_cleared_with_a_warning() {
 }
 
 #[test]
+fn a_range_that_leaves_no_ports_to_what_is_translated_is_a_warning() {
+    let found = |range: &str, nat: &str, mode: &str| {
+        let text = with_peer(&format!(
+            "vip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\n[hop]\nport_range = {range}\n{nat}"
+        ));
+        let settings = format!("[interface]\nmode = \"{mode}\"\nip_forward = true\n");
+        warnings(&text.replace("[interface]\n", &settings))
+    };
+    let nat = "[nat]\nmasquerade = true";
+    let told = found("[2000, 63000]", nat, "server");
+    let [told] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert!(
+        told.contains("hop.port_range: the range leaves fewer than 4,096 ports"),
+        "{told}"
+    );
+    // Enough on one side, nothing to translate, no range of its own.
+    for (range, nat, mode) in [
+        ("[4096, 8191]", nat, "server"),
+        ("[2000, 61439]", nat, "server"),
+        ("[2000, 63000]", "", "server"),
+        ("[2000, 63000]", nat, "client"),
+    ] {
+        let told = found(range, nat, mode);
+        assert_eq!(told, [""; 0], "{range} {nat} {mode}");
+    }
+}
+
+#[test]
 fn a_route_that_leads_to_no_peer_is_a_warning() {
     let text = format!(
         "{}\n[[peers]]\npublic_key = \"{KEY_A}\"\nallowed_ips = [\"10.9.0.0/16\"]\n\

@@ -8,10 +8,7 @@
 
 use std::ops::RangeInclusive;
 
-/// The lowest port that connections of others are given.
-const LOWEST: u16 = 1024;
-/// Fewer ports than these don't do for the connections of others.
-const FEWEST: usize = 4096;
+use crate::config::PortRange;
 
 /// A range of ports, and what rules do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,11 +30,8 @@ pub struct Redirect {
 impl Hop {
     /// The ports that connections of others may have; `None` where the range leaves too few.
     pub(in crate::system) fn outside(&self) -> Option<RangeInclusive<u16>> {
-        let below = LOWEST..=self.ports.start().saturating_sub(1);
-        let above = self.ports.end().checked_add(1).map(|next| next..=u16::MAX);
-        let most = [Some(below), above].into_iter().flatten();
-        most.max_by_key(RangeInclusive::len)
-            .filter(|ports| ports.len() >= FEWEST)
+        let (first, last) = (*self.ports.start(), *self.ports.end());
+        PortRange { first, last }.outside()
     }
 }
 
@@ -52,22 +46,6 @@ pub(super) fn text(ports: &RangeInclusive<u16>, separator: char) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn connections_of_others_get_the_larger_part_outside_of_the_range() {
-        let outside = |ports| {
-            Hop {
-                ports,
-                redirect: None,
-            }
-            .outside()
-        };
-        assert_eq!(outside(4096..=8191), Some(8192..=65_535));
-        assert_eq!(outside(40_000..=65_535), Some(1024..=39_999));
-        assert_eq!(outside(1..=1023), Some(1024..=65_535));
-        assert_eq!(outside(1024..=65_535), None);
-        assert_eq!(outside(2000..=63_000), None);
-    }
 
     #[test]
     fn one_port_is_no_range() {
