@@ -39,6 +39,8 @@ mod kill_switch_inbound;
 mod kill_switch_left;
 mod kill_switch_seen;
 mod led_ports;
+mod led_ports_around;
+mod led_ports_homes;
 mod lifecycle;
 mod locked_out;
 mod loops;
@@ -137,6 +139,8 @@ fn side_by_side() -> Vec<Case> {
         bans_meant::CASES,
         json::CASES,
         led_ports::CASES,
+        led_ports_around::CASES,
+        led_ports_homes::CASES,
         lifecycle::CASES,
         refusals::CASES,
         words::CASES,

@@ -18,6 +18,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Questions to the kernel in a second about the ways to peers. Where a routing protocol moves
 /// a large table, or many peers roam, the rest waits for its turn.
 const QUESTIONS: usize = 256;
+/// How long after a change of routes there may still be something under way by the old ones.
+const UNDER_WAY: Duration = Duration::from_secs(10);
 /// For so many peers the list is gone through once a second while routes change; for more of
 /// them, less often.
 const PEERS_A_SECOND: usize = 10_000;
@@ -36,6 +38,8 @@ pub(super) struct NetworkWatch {
     /// `None` where the kernel doesn't tell.
     routes: Option<RouteWatcher>,
     changes: Changes,
+    /// From then on what peers send comes by the routes as they are.
+    settled: Instant,
     /// When to look next which peers the changes concern.
     next: Instant,
     /// Peers whose way is to be asked for, the first one first.
@@ -58,6 +62,7 @@ impl NetworkWatch {
             link: LinkProbe::new()?,
             routes: routes.ok(),
             changes: Changes::default(),
+            settled: Instant::now(),
             next: Instant::now(),
             queue: VecDeque::new(),
             queued: HashSet::new(),
@@ -144,8 +149,10 @@ impl NetworkWatch {
     /// Peers to whom another interface leads than the one they were heard on are no longer
     /// answered from the address that they used.
     ///
-    /// They are looked at when routes change, and when they have used another address: what
-    /// was under way while a route changed brings the old one back.
+    /// They are looked at when routes change, and when they have used another address soon after:
+    /// what was under way while a route changed brings the old one back. At other times a peer may
+    /// well be heard by one interface and answered by another: then it is answered from the address
+    /// that it used, or a NAT on its side would let no answer in.
     ///
     /// Whether any route has changed.
     fn follow_routes(&mut self, device: &Device, mark: u32) -> bool {
@@ -156,8 +163,14 @@ impl NetworkWatch {
         routes.changed(&mut new);
         let changed = !new.is_empty();
         self.changes.merge(new);
-        for peer in device.take_moved() {
-            self.enqueue(peer);
+        if changed {
+            self.settled = Instant::now() + UNDER_WAY;
+        }
+        let moved = device.take_moved();
+        if Instant::now() < self.settled {
+            for peer in moved {
+                self.enqueue(peer);
+            }
         }
         if !self.changes.is_empty() && Instant::now() >= self.next {
             let changes = std::mem::take(&mut self.changes);
