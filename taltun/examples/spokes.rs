@@ -4,7 +4,7 @@
 //! ```text
 //! spokes keys COUNT
 //!     prints the spokes' public keys, one a line
-//! spokes run COUNT HUB_KEY HUB_ADDRESS OWN_ADDRESS INTERFACE HUB_MAC OWN_MAC
+//! spokes run COUNT HUB_KEY HUB_ADDRESS:FIRST-LAST OWN_ADDRESS INTERFACE HUB_MAC OWN_MAC
 //!     shakes hands, prints `ready`, and then obeys lines on its input:
 //!     `BYTES PACKETS RATE SENDERS`: seals so many packets of so many bytes for so many of the
 //!         spokes to send, and prints `sealed`
@@ -15,7 +15,8 @@
 //! Packets are sealed before they are sent, and sent as finished frames past the network
 //! stack, so that the sender is faster than any hub. UDP's checksum is left out, as IPv4
 //! allows. Spoke `n` has the inner address `10.201.n/250.n%250+1` and sends from UDP port
-//! 20000 + `n`; its packets go to the next spoke.
+//! 20000 + `n`; its packets go to the next spoke, and to one port of the hub's after the other, from
+//! the first to the last.
 
 use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -55,7 +56,7 @@ fn main() -> Result<()> {
         ["run", count, hub_key, hub, own, interface, hub_mac, own_mac] => {
             let world = World {
                 hub_key: decode_key(hub_key)?,
-                hub: hub.parse()?,
+                hub: hub_ports(hub)?,
                 own: own.parse()?,
                 macs: [mac(hub_mac)?, mac(own_mac)?],
             };
@@ -67,10 +68,25 @@ fn main() -> Result<()> {
 
 struct World {
     hub_key: PublicKey,
-    hub: SocketAddrV4,
+    hub: HubPorts,
     own: Ipv4Addr,
     /// The hub's and our own.
     macs: [[u8; 6]; 2],
+}
+
+/// Where the hub is.
+struct HubPorts {
+    address: Ipv4Addr,
+    first: u16,
+    count: u16,
+}
+
+impl HubPorts {
+    /// The port that a spoke sends its packet of this number to.
+    fn port(&self, spoke: u16, packet: usize) -> u16 {
+        let at = (usize::from(spoke) + packet) % usize::from(self.count);
+        self.first + at as u16
+    }
 }
 
 struct Spoke {
@@ -95,6 +111,22 @@ fn decode_key(text: &str) -> Result<PublicKey> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text)?;
     let bytes = bytes.try_into().ok().context("a key has 32 bytes")?;
     Ok(PublicKey(bytes))
+}
+
+/// `10.0.0.1:4096-8191`.
+fn hub_ports(text: &str) -> Result<HubPorts> {
+    let parts = text.split_once(':').and_then(|(address, ports)| {
+        let (first, last) = ports.split_once('-')?;
+        Some((address, first, last))
+    });
+    let (address, first, last) = parts.context("the hub is ADDRESS:FIRST-LAST")?;
+    let (first, last): (u16, u16) = (first.parse()?, last.parse()?);
+    ensure!(first <= last && last - first < u16::MAX, "ports {text}");
+    Ok(HubPorts {
+        address: address.parse()?,
+        first,
+        count: last - first + 1,
+    })
 }
 
 fn mac(text: &str) -> Result<[u8; 6]> {
@@ -142,7 +174,8 @@ fn say(what: &str) -> io::Result<()> {
 fn connect(world: &World, number: u16) -> Result<Spoke> {
     let port = FIRST_PORT + number;
     let socket = UdpSocket::bind((world.own, port))?;
-    socket.connect(world.hub)?;
+    let hub = SocketAddrV4::new(world.hub.address, world.hub.port(number, 0));
+    socket.connect(hub)?;
     socket.set_read_timeout(Some(Duration::from_millis(500)))?;
     let mut device = Device::new(Settings {
         private_key: key(number),
@@ -152,7 +185,7 @@ fn connect(world: &World, number: u16) -> Result<Spoke> {
         local_addresses: vec![IpAddr::V4(inner(number))],
         relay: false,
     });
-    let hub = Endpoint::from(SocketAddr::V4(world.hub));
+    let hub = Endpoint::from(SocketAddr::V4(hub));
     let peer = PeerSettings {
         public_key: world.hub_key,
         preshared_key: PresharedKey::default(),
@@ -193,7 +226,7 @@ fn connect(world: &World, number: u16) -> Result<Spoke> {
             });
         }
     }
-    bail!("no handshake with {}", world.hub)
+    bail!("no handshake with {}", hub.remote)
 }
 
 /// Sealed packets in frames, one behind the other.
@@ -230,7 +263,8 @@ impl Frames {
             if at == 0 {
                 frames.bytes.reserve_exact(count * frames.frame_len);
             }
-            write_headers(&mut frames.bytes, world, spoke.port, sealed.len);
+            let ports = (spoke.port, world.hub.port(number, at / senders.len()));
+            write_headers(&mut frames.bytes, world, ports, sealed.len);
             frames.bytes.extend_from_slice(&buffer[..sealed.len]);
         }
         Ok(frames)
@@ -271,7 +305,7 @@ fn write_packet(packet: &mut [u8], from: Ipv4Addr, to: Ipv4Addr) {
     packet[24..26].copy_from_slice(&(length - 20).to_be_bytes());
 }
 
-fn write_headers(out: &mut Vec<u8>, world: &World, port: u16, payload: usize) {
+fn write_headers(out: &mut Vec<u8>, world: &World, ports: (u16, u16), payload: usize) {
     let start = out.len();
     out.extend(world.macs.concat());
     out.extend([0x08, 0x00]);
@@ -279,11 +313,11 @@ fn write_headers(out: &mut Vec<u8>, world: &World, port: u16, payload: usize) {
     out.extend((payload as u16 + 28).to_be_bytes());
     out.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
     out.extend(world.own.octets());
-    out.extend(world.hub.ip().octets());
+    out.extend(world.hub.address.octets());
     let sum = checksum(&out[start + 14..start + 34]);
     out[start + 24..start + 26].copy_from_slice(&sum.to_be_bytes());
-    out.extend(port.to_be_bytes());
-    out.extend(world.hub.port().to_be_bytes());
+    out.extend(ports.0.to_be_bytes());
+    out.extend(ports.1.to_be_bytes());
     out.extend((payload as u16 + 8).to_be_bytes());
     out.extend([0, 0]);
 }

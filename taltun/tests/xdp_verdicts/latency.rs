@@ -10,13 +10,16 @@ use aya::programs::{TestRun, TestRunOptions, Xdp};
 use libtest_mimic::{Failed, Measurement, Trial};
 use taltun_common::bucket::Rate;
 use taltun_common::budget::Budget;
-use taltun_common::maps::family;
+use taltun_common::maps::{Settings, family};
 
 use crate::frames::{
-    Ends, MAC1_KEY, OUR_INDEX, SOURCE_PORT, V4, V6, handshake, message, udp, unfinished,
+    Ends, MAC1_KEY, OUR_INDEX, PORT, SOURCE_PORT, V4, V6, handshake, message, udp, udp_to,
+    unfinished,
 };
 use crate::load::{SECRET, bare, no_replies, set_under_load, use_up, use_up_asked, with_cookie};
-use crate::programs::{PROGRAMS, allow_index, deny, loaded_for, pin_to_this_cpu};
+use crate::programs::{
+    PROGRAMS, allow_index, deny, loaded_for, pin_to_this_cpu, settings, write_settings,
+};
 
 /// How often a frame is judged for one measurement.
 const OFTEN: u32 = 100_000;
@@ -25,6 +28,11 @@ const WITHIN_MAC1: u32 = 400;
 const WITHIN_MAC2: u32 = 80;
 /// How long it takes for a budget to be whole again.
 const REFILL: Duration = Duration::from_millis(15);
+
+/// The same for frames that are judged one by one.
+const SINGLY: usize = 50_000;
+/// A port of a range of 4,096.
+const HOP: u16 = 5000;
 
 /// One measurement.
 struct Case {
@@ -72,6 +80,19 @@ pub fn benches(possible: bool) -> impl Iterator<Item = Trial> {
             new_sources(if test_mode { 1 } else { OFTEN }).map(Some)
         })
     });
+    // One by one, as a turned frame isn't to a port of the range any more.
+    let by_ports = possible.then(|| {
+        let cases: [(&str, bool, u16); 3] = [
+            ("without_a_range", false, PORT),
+            ("to_our_port", true, PORT),
+            ("to_the_range", true, HOP),
+        ];
+        cases.map(|(name, range, port)| {
+            Trial::bench(format!("latency::hop_data_{name}"), move |test_mode| {
+                one_by_one(range, port, if test_mode { 1 } else { SINGLY }).map(Some)
+            })
+        })
+    });
     cases
         .into_iter()
         .map(|case| {
@@ -80,6 +101,7 @@ pub fn benches(possible: bool) -> impl Iterator<Item = Trial> {
             })
         })
         .chain(by_new_sources)
+        .chain(by_ports.into_iter().flatten())
 }
 
 fn cases() -> Vec<Case> {
@@ -175,6 +197,34 @@ fn new_sources(rounds: u32) -> Result<Measurement, Failed> {
     Ok(Measurement {
         avg: total / u64::from(rounds),
         variance: 0,
+    })
+}
+
+/// What data takes, to this port, with a range of ports or without. The median of single frames:
+/// the harness's share is larger than in a row of them, and alike in all that are measured so.
+fn one_by_one(range: bool, port: u16, rounds: usize) -> Result<Measurement, Failed> {
+    pin_to_this_cpu()?;
+    let mut ebpf = loaded_for(&MAC1_KEY, Rate::default())?;
+    allow_index(&mut ebpf, OUR_INDEX)?;
+    if range {
+        let before = settings(&mut ebpf)?;
+        let range = Settings {
+            hop_first: 4096,
+            hop_last: 8191,
+            ..before
+        };
+        write_settings(&mut ebpf, range)?;
+    }
+    let frame = udp_to(V4, port, &message(4, 1452, OUR_INDEX));
+    let program = load(&mut ebpf, PROGRAMS[0])?;
+    let mut took = (0..rounds)
+        .map(|_| run(program, &frame, 1))
+        .collect::<Result<Vec<_>, _>>()?;
+    took.sort_unstable();
+    let (avg, last) = (took[rounds / 2], took[rounds * 9 / 10]);
+    Ok(Measurement {
+        avg,
+        variance: last - avg,
     })
 }
 

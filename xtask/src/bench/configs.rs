@@ -21,6 +21,8 @@ pub struct Wanted<'a> {
     pub shield: Shielding,
     /// What Taltun is told in `[dataplane]`, one key a line.
     pub dataplane: &'a str,
+    /// The ports that lead to the hub beside its own.
+    pub port_range: Option<(u16, u16)>,
 }
 
 /// Who has Taltun's XDP program, and in which mode.
@@ -113,6 +115,9 @@ pub fn taltun_configs(wanted: Wanted<'_>, keys: &[Keys]) -> Vec<(Role, String)> 
         if !wanted.dataplane.is_empty() {
             // Writing to a String can't fail.
             let _ = write!(text, "\n[dataplane]\n{}\n", wanted.dataplane);
+        }
+        if let Some((first, last)) = wanted.port_range.filter(|_| role == Role::Hub) {
+            let _ = write!(text, "\n[hop]\nport_range = [{first}, {last}]\n");
         }
         (role, text)
     };

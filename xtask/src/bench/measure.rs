@@ -72,6 +72,7 @@ pub fn measure(contender: &Contender, row: Row, settings: Settings<'_>) -> Resul
         relay,
         shield: Shielding::Everyone(row.xdp),
         dataplane: settings.dataplane,
+        port_range: None,
     };
     let tunnel = Tunnel::start(contender, &net, wanted, settings.taltun)?;
     let bench = Bench {

@@ -5,8 +5,8 @@
 //! is faster now than a minute ago is so for all. What is claimed are ratios within a run,
 //! never times.
 //!
-//! Five benches are below here, each of something else: speed, floods, small packets, many peers,
-//! the UDP gateway. What they have in common is said once: who is measured ([`contender`],
+//! Six benches are below here, each of something else: speed, floods, small packets, many peers,
+//! ranges of ports, the UDP gateway. What they have in common is said once: who is measured ([`contender`],
 //! [`rival`], [`tunnel`]), rounds, tables, medians, what `/proc` says, arguments and files. It
 //! doesn't become much shorter than it is, some 4,000 lines without tests and comments: more than
 //! half of them are loads, steps, targets and verdicts of one bench alone, which no library has,
@@ -14,6 +14,7 @@
 
 mod configs;
 mod contender;
+mod hop;
 mod iperf;
 mod machine;
 mod measure;
@@ -130,6 +131,8 @@ enum Other {
     Scale(scale::Arguments),
     /// What is left of a TCP stream while a flood hits the hub's UDP port.
     Shield(shield::Arguments),
+    /// A range of 4,096 ports beside one port: throughput, memory, sockets.
+    Hop(hop::Arguments),
     /// Small packets of many spokes, by each way in that Taltun has, against its rivals.
     Small(small::Arguments),
     /// Many clients of a UDP gateway, by Taltun, by badvpn-udpgw and by a plain server in Python.
@@ -148,6 +151,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.other {
         Some(Other::Scale(arguments)) => return scale::run(arguments),
         Some(Other::Shield(arguments)) => return shield::run(arguments),
+        Some(Other::Hop(arguments)) => return hop::run(arguments),
         Some(Other::Small(arguments)) => return small::run(arguments),
         Some(Other::Udpgw(arguments)) => return udpgw::run(arguments),
         None => {}

@@ -101,6 +101,14 @@ impl Tunnel {
         }
     }
 
+    /// Where the hub reaches a.
+    pub fn client_address(&self) -> IpAddr {
+        match self.kind {
+            Kind::Bare => WIRE_A.far_v4(),
+            _ => Role::A.v4(),
+        }
+    }
+
     /// The processes that are the tunnel.
     pub fn pids(&self) -> Vec<u32> {
         self.hosts

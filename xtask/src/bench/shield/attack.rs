@@ -86,6 +86,7 @@ pub fn measure(column: &Column, case: Case, settings: Settings<'_>) -> Result<Sa
             Shielding::Hub(column.xdp)
         },
         dataplane: "",
+        port_range: None,
     };
     let tunnel = Tunnel::start(&column.contender, &net, wanted, settings.taltun)?;
     let sample = stream(&net, &tunnel, case, settings.seconds)?;

@@ -88,6 +88,11 @@ impl Ready {
         received(&self.field.net.right, FAR)
     }
 
+    /// The hub's namespace.
+    pub fn hub(&self) -> &Namespace {
+        &self.field.net.left
+    }
+
     /// CPU seconds that the hub's NAPI threads have used.
     pub fn cpu_seconds(&self) -> f64 {
         usage::cpu_seconds(&self.threads).unwrap_or_default()

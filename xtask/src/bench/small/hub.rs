@@ -75,6 +75,11 @@ impl Hub {
         self.pid().map_or(Ok(0.0), |pid| usage::cpu_seconds(&[pid]))
     }
 
+    /// Its process, if it is one.
+    pub fn pids(&self) -> Vec<u32> {
+        self.pid().into_iter().collect()
+    }
+
     /// Ends it.
     pub fn stop(self) -> Result<()> {
         match self.host {
@@ -125,6 +130,9 @@ fn start_taltun(
         candidate.xdp.name(),
         candidate.af_xdp.name()
     );
+    if let Some((first, last)) = candidate.port_range {
+        let _ = write!(text, "[hop]\nport_range = [{first}, {last}]\n");
+    }
     let node = Node::start_with_text(namespace, taltun, &text)?;
     let start = Instant::now();
     loop {

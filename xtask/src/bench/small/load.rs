@@ -6,7 +6,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::command::output_of;
-use taltun_tests::lab::PORT;
 use taltun_tests::topology::WIRE_A;
 
 use super::field::{FAR, Field, LOAD_CORE};
@@ -58,12 +57,14 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts it, and waits until every spoke has a session with the hub.
+    /// Starts it, and waits until every spoke has a session with the hub, to whose `ports` its
+    /// packets go in turn.
     pub fn start(
         field: &Field,
         player: &Path,
         spokes: u16,
         hub_key: &str,
+        (first, last): (u16, u16),
         pinned: bool,
     ) -> Result<Self> {
         let mut command = if pinned {
@@ -75,7 +76,7 @@ impl Load {
         };
         let mut child = command
             .args(["run", &spokes.to_string(), hub_key])
-            .arg(format!("{}:{PORT}", WIRE_A.near_v4()))
+            .arg(format!("{}:{first}-{last}", WIRE_A.near_v4()))
             .arg(WIRE_A.far_v4().to_string())
             .args([FAR, &field.hub_mac()?, &field.own_mac()?])
             .stdin(Stdio::piped())

@@ -12,9 +12,9 @@
 //! With `--unpinned` neither is so: the kernel then receives a packet at a time on whatever
 //! core sent it.
 
-mod field;
-mod hub;
-mod load;
+pub(super) mod field;
+pub(super) mod hub;
+pub(super) mod load;
 mod outcome;
 mod ramp;
 mod table;
@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
+use taltun_tests::lab::PORT;
 use taltun_tests::node::{AfXdp, XdpMode};
 use taltun_tests::sys;
 
@@ -90,11 +91,15 @@ pub struct Arguments {
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// What it is called in the table.
-    name: String,
-    contender: Contender,
+    pub name: String,
+    /// Who it is.
+    pub contender: Contender,
     /// For Taltun.
-    xdp: XdpMode,
-    af_xdp: AfXdp,
+    pub xdp: XdpMode,
+    /// For Taltun.
+    pub af_xdp: AfXdp,
+    /// The ports that lead to Taltun beside its own.
+    pub port_range: Option<(u16, u16)>,
 }
 
 impl Candidate {
@@ -171,6 +176,7 @@ fn candidates(contenders: &[Contender]) -> Vec<Candidate> {
         contender: contender.clone(),
         xdp,
         af_xdp,
+        port_range: None,
     };
     let mut candidates = Vec::new();
     for contender in contenders {
@@ -214,7 +220,14 @@ fn measure(
     let field = Field::lay()?;
     let keys = load::keys(player, arguments.spokes)?;
     let hub = Hub::start(&field, candidate, &keys, taltun, pinned)?;
-    let mut load = Load::start(&field, player, arguments.spokes, hub.public_key(), pinned)?;
+    let mut load = Load::start(
+        &field,
+        player,
+        arguments.spokes,
+        hub.public_key(),
+        (PORT, PORT),
+        pinned,
+    )?;
     let field = field.ready(pinned)?;
     let all = arguments
         .sizes
@@ -306,6 +319,7 @@ mod tests {
             },
             xdp: XdpMode::Driver,
             af_xdp: AfXdp::Off,
+            port_range: None,
         }
     }
 
