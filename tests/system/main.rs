@@ -67,6 +67,7 @@ mod roaming;
 mod router;
 mod router_names;
 mod secrecy;
+mod service;
 mod soak;
 mod sources;
 mod stuck;
@@ -166,6 +167,7 @@ fn side_by_side() -> Vec<Case> {
         kill_switch_seen::CASES,
         undo_others::CASES,
         stuck::CASES,
+        service::CASES,
         keeping::CASES,
         keeping_rules::CASES,
         overruled::CASES,

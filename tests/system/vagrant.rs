@@ -23,7 +23,7 @@ use taltun_tests::topology::private_prefix;
 use crate::support::{Case, NETEM, eventually, taltun};
 
 const README: &str = include_str!("../../vagrant/README.md");
-const SERVICE: &str = include_str!("../../vagrant/provision/taltun.service");
+const SERVICE: &str = include_str!("../../taltun/dist/systemd/taltun@.service");
 const FILES: &[(&str, &str)] = &[
     (
         "vagrant/provision/install.sh",
@@ -160,8 +160,9 @@ impl Talk {
 
         let command = SERVICE
             .lines()
-            .find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/"))
+            .find_map(|line| line.strip_prefix("ExecStart="))
             .context("the service has no ExecStart")?
+            .replace("%i", "lab")
             .replace(
                 "/etc/taltun",
                 &self.home(name).join("etc").to_string_lossy(),

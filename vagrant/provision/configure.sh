@@ -10,6 +10,6 @@ install -d -m 700 "$etc"
 install -m 600 "$checkout/vagrant/nodes/$name.toml" "$etc/lab.toml"
 taltun check --config "$etc/lab.toml"
 if [ -d /run/systemd/system ]; then
-    install -m 644 "$checkout/vagrant/provision/taltun.service" /etc/systemd/system/taltun.service
+    install -m 644 "$checkout/taltun/dist/systemd/taltun@.service" /etc/systemd/system/
     systemctl daemon-reload
 fi

@@ -16,6 +16,7 @@ use taltun_common::maps::Load;
 
 use super::keys::key;
 use super::named::map;
+use crate::os::monotonic;
 
 /// A load that the programs know of is told again when it lasts so much longer than they
 /// know: every message adds to it, and a call a message would be part of the load.
@@ -113,18 +114,6 @@ impl UnderLoadMaps {
             tracing::debug!(%error, "XDP doesn't know of the load");
         }
     }
-}
-
-/// The clock of `bpf_ktime_get_ns`.
-fn monotonic() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is a valid place to write one timespec to.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
-    Duration::new(time.tv_sec.unsigned_abs(), nanos)
 }
 
 fn nanos(time: Duration) -> u64 {

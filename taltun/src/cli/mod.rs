@@ -15,6 +15,7 @@ mod host_line;
 mod human;
 mod import;
 mod interface;
+mod kill_switch;
 mod log_queue;
 mod logging;
 mod metrics_process;
@@ -89,6 +90,7 @@ enum Command {
     Ban(ban::Ban),
     Unban(unban::Unban),
     Undo(undo::Undo),
+    KillSwitch(kill_switch::KillSwitch),
     Reload(reload::Reload),
     Import(import::Import),
     Export(export::Export),
@@ -151,6 +153,7 @@ impl Command {
             Self::Ban(command) => command.run(),
             Self::Unban(command) => command.run(),
             Self::Undo(command) => command.run(),
+            Self::KillSwitch(command) => command.run(),
             Self::Reload(command) => command.run(),
             Self::Import(command) => command.run(),
             Self::Export(command) => command.run(),

@@ -5,7 +5,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use super::target::Target;
-use crate::control::request;
+use crate::control::{self, request};
 
 /// Make a running tunnel read its configuration file again.
 ///
@@ -15,11 +15,18 @@ use crate::control::request;
 pub(super) struct Reload {
     #[command(flatten)]
     target: Target,
+
+    /// The tunnel of this process, as units name it: `taltun reload --pid $MAINPID`.
+    #[arg(long, value_name = "PID", conflicts_with = "interface")]
+    pid: Option<i32>,
 }
 
 impl Reload {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let reloaded = self.target.ask(request::Reload)?;
+        let reloaded = match self.pid {
+            Some(pid) => control::call(Some(&control::interface_of(pid)?), request::Reload)?,
+            None => self.target.ask(request::Reload)?,
+        };
         for warning in &reloaded.warnings {
             output::warn(warning);
         }

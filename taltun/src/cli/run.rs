@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::{logging, output};
 use crate::config::{self, Overrides};
 use crate::control::{self, Origin, TunnelKind};
+use crate::os::service_manager;
 use crate::system::SwitchState;
 
 /// What is read when no file is named, as the Go version does.
@@ -68,7 +69,10 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
-        self.attempt().inspect_err(|_| say_what_holds())
+        self.attempt().inspect_err(|failure| {
+            service_manager().status(&failure.to_string());
+            say_what_holds();
+        })
     }
 
     fn attempt(self) -> Result<(), Failure> {

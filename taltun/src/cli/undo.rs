@@ -26,32 +26,35 @@ pub(super) struct Undo {
 impl Undo {
     pub(super) fn run(self) -> Result<(), Failure> {
         let name = config::interface_name(&self.name).map_err(Failure::Usage)?;
-        let scope = match control::holder(&name) {
-            Some(holder) if runs_elsewhere(&holder) => Scope::Here,
-            Some(holder) => return Err(runs(&name, &holder)),
-            None => Scope::Anywhere,
-        };
-        super::logging::start(false);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
-        let undone = runtime.block_on(async {
-            // Nobody can start meanwhile: the socket is what tells that a tunnel runs.
-            let _socket = match scope {
-                Scope::Here => None,
-                Scope::Anywhere => {
-                    Some(ControlSocket::bind(&name).map_err(|error| match error {
-                        ControlError::Taken { .. } => runs(&name, &error),
-                        other => other.into(),
-                    })?)
-                }
-            };
-            let directory = control::runtime_dir();
-            Ok::<_, Failure>(system::undo(&directory, &name, scope).await?)
-        })?;
-        output::print(&told(&name, &undone, scope))
+        undo(&name)
     }
+}
+
+/// Takes back what a tunnel that doesn't run left, and prints what that was.
+pub(super) fn undo(name: &str) -> Result<(), Failure> {
+    let scope = match control::holder(name) {
+        Some(holder) if runs_elsewhere(&holder) => Scope::Here,
+        Some(holder) => return Err(runs(name, &holder)),
+        None => Scope::Anywhere,
+    };
+    super::logging::start(false);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
+    let undone = runtime.block_on(async {
+        // Nobody can start meanwhile: the socket is what tells that a tunnel runs.
+        let _socket = match scope {
+            Scope::Here => None,
+            Scope::Anywhere => Some(ControlSocket::bind(name).map_err(|error| match error {
+                ControlError::Taken { .. } => runs(name, &error),
+                other => other.into(),
+            })?),
+        };
+        let directory = control::runtime_dir();
+        Ok::<_, Failure>(system::undo(&directory, name, scope).await?)
+    })?;
+    output::print(&told(name, &undone, scope))
 }
 
 fn told(name: &str, undone: &Undone, scope: Scope) -> String {

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::request::{Command, Request};
 use super::response::{Answer as _, Response};
-use super::{ControlError, dirs, left_switches, runtime_dir, socket_path};
+use super::{ControlError, dirs, left_switches, peer_process, runtime_dir, socket_path};
 use crate::config::interface_name;
 use crate::system::LeftSwitches;
 
@@ -21,6 +21,22 @@ const ANSWER_MAX: u64 = 64 << 20;
 /// Asks the tunnel `interface`, or without a name the only one that is running, to do `command`.
 pub fn call<C: Command>(interface: Option<&str>, command: C) -> Result<C::Answer, ControlError> {
     answer_to::<C>(respond(interface, &command.request())?)
+}
+
+/// The interface of the tunnel that process `pid` runs.
+pub fn interface_of(pid: i32) -> Result<String, ControlError> {
+    let dirs = dirs::to_look_into();
+    find_interface_of(pid, &dirs).ok_or(ControlError::NoTunnelOf(pid))
+}
+
+fn find_interface_of(pid: i32, dirs: &[PathBuf]) -> Option<String> {
+    dirs.iter().find_map(|dir| {
+        let names = socket_names(dir).unwrap_or_default();
+        names.into_iter().find(|name| {
+            let stream = UnixStream::connect(socket_path(dir, name));
+            stream.is_ok_and(|stream| peer_process::pid(&stream) == Some(pid))
+        })
+    })
 }
 
 /// What the response says to a command of this kind.
@@ -232,6 +248,17 @@ mod tests {
             error.to_string(),
             "several tunnels are running: a, hub; say which with -i NAME"
         );
+    }
+
+    #[test]
+    fn a_tunnel_is_found_by_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(UnixListener::bind(dir.path().join("dead.sock")).unwrap());
+        let _hub = UnixListener::bind(dir.path().join("hub.sock")).unwrap();
+        let dirs = [dir.path().join("none"), dir.path().to_owned()];
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(find_interface_of(own, &dirs).as_deref(), Some("hub"));
+        assert_eq!(find_interface_of(1, &dirs), None);
     }
 
     #[test]

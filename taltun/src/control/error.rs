@@ -50,6 +50,9 @@ pub enum ControlError {
     /// Several tunnels are running and none was named.
     #[error("several tunnels are running: {}; say which with -i NAME", .0.join(", "))]
     Several(Vec<String>),
+    /// A process that was named runs no tunnel that can be asked.
+    #[error("process {0} runs no tunnel that answers; `taltun status` shows what runs")]
+    NoTunnelOf(i32),
     /// The conversation broke off or made no sense.
     #[error("{} gave no usable answer: {reason}", path.display())]
     Answer {

@@ -55,7 +55,7 @@ mod underlay;
 mod window;
 mod words;
 
-pub use client::call;
+pub use client::{call, interface_of};
 pub use error::ControlError;
 pub(crate) use gateway::{
     files as gateway_files, limits as gateway_limits, unopened as unopened_by_gateway,

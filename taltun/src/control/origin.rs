@@ -21,7 +21,7 @@ pub struct Origin {
 
 impl Origin {
     /// The words after `taltun run` that start the same tunnel again, but for our key.
-    pub(super) fn words(&self) -> Vec<String> {
+    pub(crate) fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
         if let Some(path) = &self.path {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());

@@ -151,14 +151,18 @@ impl View<'_> {
         }
     }
 
+    /// How many peers have a session.
+    pub(super) fn count_up(&self) -> usize {
+        let now = clock::now();
+        let all = self.device.peers();
+        all.filter(|peer| has_session(peer, now)).count()
+    }
+
     /// The peers that have a session.
     pub(super) fn peers_up(&self) -> Vec<PeerStatus> {
         let now = clock::now();
-        let has_session = |peer: &&Arc<Peer>| {
-            let at = peer.last_handshake();
-            at.is_some_and(|at| now.since(at) < REJECT_AFTER_TIME)
-        };
-        let up = self.device.peers().filter(has_session);
+        let up = self.device.peers();
+        let up = up.filter(|peer| has_session(peer, now));
         let describe = |peer: &Arc<Peer>| {
             let nets = self.device.allowed_ips_of(peer.id()).collect();
             let (_, nets) = self.in_file_order(peer.public_key(), nets);
@@ -242,4 +246,9 @@ impl View<'_> {
             },
         }
     }
+}
+
+fn has_session(peer: &Peer, now: Time) -> bool {
+    let at = peer.last_handshake();
+    at.is_some_and(|at| now.since(at) < REJECT_AFTER_TIME)
 }

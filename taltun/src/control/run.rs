@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use super::dns_routes::{Forwarder, Learned};
@@ -38,6 +38,7 @@ use crate::dataplane::shared::HANDSHAKE_QUEUE;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::Socket;
 use crate::dataplane::worker;
+use crate::os::service_manager;
 use crate::protocol::time::Time;
 use crate::system::{self, Clones, Endpoints, Host};
 
@@ -143,6 +144,7 @@ pub async fn run(
     engine.begin(resolved_before, &mut host).await;
     spare::give_back();
     up()?;
+    service_manager().ready(&engine.summary());
     let mut hooks = Hooks::start(engine.config(), engine.listen_port(), mark);
     hooks.up(&engine.config().hooks);
 
@@ -152,6 +154,7 @@ pub async fn run(
     let mut ending: Option<anyhow::Result<End>> = None;
     let (mut serving, mut serving_uapi) = (true, true);
     let mut health = tokio::time::interval(Duration::from_secs(1));
+    let mut beats = beats();
     loop {
         engine.carry_out();
         let mut end = None;
@@ -193,8 +196,12 @@ pub async fn run(
                     reader.ask(None);
                 }
             }
+            _ = beats.tick() => service_manager().live(),
             _ = health.tick() => {
                 if engine.each_second(&mut host).await {
+                    if ending.is_none() {
+                        service_manager().status(&engine.summary());
+                    }
                     hooks.follow(&engine.config().hooks, || engine.peers_up());
                 }
                 let told_to_go = kind == TunnelKind::Plain
@@ -212,6 +219,7 @@ pub async fn run(
             && ending.is_none()
         {
             info!("{name} is going down");
+            service_manager().stopping();
             hooks.finish(&engine.config().hooks);
             ending = Some(end);
         }
@@ -257,15 +265,28 @@ async fn answer_meanwhile<T>(
 ) -> T {
     let mut work = pin!(work);
     let mut serving = true;
+    let mut beats = beats();
     loop {
         tokio::select! {
             outcome = &mut work => return outcome,
+            _ = beats.tick() => service_manager().live(),
             () = &mut serve, if serving => serving = false,
             Some((_, answer)) = calls.recv() => {
                 let _ = answer.send(Response::Error(format!("the tunnel {what}; try again")));
             }
         }
     }
+}
+
+/// When to tell the service manager that this thread lives: as often as it wants, and at least
+/// once a second, as something may wait for it.
+fn beats() -> Interval {
+    let second = Duration::from_secs(1);
+    let beat = service_manager().beat().unwrap_or(second);
+    let mut beats = tokio::time::interval(beat.clamp(Duration::from_millis(10), second));
+    // Beats that were missed aren't made good.
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
 }
 
 /// Those that end the tunnel, and that to reload.
@@ -298,8 +319,12 @@ async fn reload(read: FileRead, engine: &mut Engine, host: &mut Option<Host>) {
         }
         Err(not_read) => Err(not_read),
     };
-    if let Ok(summary) = &outcome {
-        info!("{summary}");
+    match &outcome {
+        Ok(summary) => {
+            info!("{summary}");
+            service_manager().reloaded(Ok(summary));
+        }
+        Err(not_read) => service_manager().reloaded(Err(not_read.reason())),
     }
     match (asker, outcome) {
         (Some(asker), Ok(done)) => {

@@ -5,14 +5,19 @@
 //! | `interface` | interfaces by name and by number, and their settings by `ioctl` |
 //! | `netlink` | links, addresses, routes and neighbours, and hearing of their changes |
 //! | `options` | options of sockets |
+//! | `service_manager` | what systemd is told of a tunnel |
 //!
 //! What only the data plane does, each packet or each batch, is in `dataplane::sys`.
 
 pub(crate) mod interface;
 pub(crate) mod netlink;
 pub(crate) mod options;
+mod service_manager;
 
 use std::io;
+use std::time::Duration;
+
+pub(crate) use service_manager::service_manager;
 
 /// Turns what a system call returned into a Rust result.
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -21,4 +26,16 @@ pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     } else {
         Ok(result)
     }
+}
+
+/// The clock that only goes forward and stands while the machine sleeps.
+pub(crate) fn monotonic() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place to write one timespec to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(time.tv_sec.unsigned_abs(), nanos)
 }

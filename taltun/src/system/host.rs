@@ -638,7 +638,7 @@ pub fn remembered_endpoints(directory: &Path, interface: &str) -> Endpoints {
 }
 
 /// The mark that our datagrams are to have: one that nobody else uses, unless the file says which.
-async fn mark(
+pub(super) async fn mark(
     config: &Config,
     endpoints: &[IpAddr],
     before: Option<u32>,

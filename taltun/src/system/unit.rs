@@ -7,11 +7,19 @@ pub fn start_command(words: &[String]) -> String {
     // What a service started itself is in its cgroup, too, but has another parent.
     let by_init = std::os::unix::process::parent_id() == 1;
     match unit(&cgroup).filter(|_| by_init) {
-        Some(unit) => format!("systemctl start {unit}"),
+        Some(unit) => format!("systemctl start {}", of_tunnel(unit)),
         None if words.is_empty() => String::new(),
         None => words.iter().fold("taltun run".to_owned(), |text, word| {
             text + " " + &for_the_shell(word)
         }),
+    }
+}
+
+/// The unit of the tunnel whose kill switch another unit closed.
+fn of_tunnel(unit: &str) -> String {
+    match unit.strip_prefix("taltun-killswitch@") {
+        Some(instance) => format!("taltun@{instance}"),
+        None => unit.to_owned(),
     }
 }
 
@@ -42,6 +50,8 @@ mod tests {
         assert_eq!(unit(cgroup), Some("taltun@hub"));
         assert_eq!(unit("0::/user.slice/user-0.slice/session-3.scope\n"), None);
         assert_eq!(unit("0::/\n"), None);
+        assert_eq!(of_tunnel("taltun@hub"), "taltun@hub");
+        assert_eq!(of_tunnel("taltun-killswitch@hub"), "taltun@hub");
         let both = "1:name=systemd:/system.slice/taltun.service\n0::/\n";
         assert_eq!(unit(both), Some("taltun"));
     }

@@ -3,6 +3,7 @@
 
 mod frames;
 mod merged;
+mod paused_thread;
 mod xdp;
 mod xsk;
 
@@ -10,6 +11,7 @@ pub use frames::FrameSender;
 pub use merged::{
     MOST_BYTES, MOST_SEGMENTS, enlarge_buffers, merge_received, receive_merged, send_merged,
 };
+pub use paused_thread::PausedThread;
 pub use xdp::{Attach, Verdict, attach_xdp, load_xdp};
 pub use xsk::try_zero_copy;
 

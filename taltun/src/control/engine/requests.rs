@@ -20,6 +20,17 @@ impl Engine {
         self.view().peers_up()
     }
 
+    /// What the tunnel is, in a line.
+    pub(in crate::control) fn summary(&self) -> String {
+        let all = self.device.len();
+        format!(
+            "UDP port {}, {all} peer{}, {} with a session",
+            self.listen_port(),
+            if all == 1 { "" } else { "s" },
+            self.view().count_up()
+        )
+    }
+
     /// Does what a client of the UAPI asks.
     pub(in crate::control) fn handle_uapi(&mut self, call: UapiCall) {
         // A client that left meanwhile misses its answer.

@@ -15,6 +15,7 @@ use crate::control::peers::{self, PeerInfos, PeerList};
 use crate::control::request;
 use crate::control::response::{Reloaded, Reply};
 use crate::crypto::PublicKey;
+use crate::os::service_manager;
 
 /// How long reading a file may take. A million peers are read in less; a file that never comes,
 /// of a server that is gone, is given up.
@@ -133,6 +134,7 @@ impl Reader {
 
     /// Asks for a reload.
     pub(in crate::control) fn ask(&self, asker: Asker) {
+        service_manager().reloading();
         // Its task ends with the runtime only.
         let _ = self.askers.send(asker);
     }
