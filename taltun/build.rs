@@ -7,7 +7,8 @@
 //! whose 32-bit arithmetic makes the programs a sixth faster, and which every kernel they
 //! run on has (5.1 and newer).
 //!
-//! Without the `ebpf` feature this does nothing and needs nothing.
+//! Without the `ebpf` feature this does nothing and needs nothing. Neither does it in a packaged
+//! crate, as `cargo install` has it: the programs' source isn't part of it, so it carries none.
 
 use std::env;
 use std::ffi::OsString;
@@ -33,6 +34,15 @@ fn main() {
 
 fn build() -> Result<(), String> {
     let workspace = path("CARGO_MANIFEST_DIR")?.join("..");
+    let embedded = path("OUT_DIR")?.join("taltun-ebpf");
+    if !workspace.join("taltun-ebpf/Cargo.toml").is_file() {
+        println!(
+            "cargo::warning=built without the eBPF programs, whose source isn't in this package: \
+             Taltun will be a pure user-space VPN; build the repository for a shield"
+        );
+        return std::fs::write(&embedded, [])
+            .map_err(|error| format!("{}: {error}", embedded.display()));
+    }
     for input in ["taltun-ebpf", "taltun-common", "Cargo.toml", "Cargo.lock"] {
         println!(
             "cargo::rerun-if-changed={}",
@@ -76,7 +86,6 @@ fn build() -> Result<(), String> {
     }
 
     let built = target.join("bpfel-unknown-none/release/taltun-ebpf");
-    let embedded = path("OUT_DIR")?.join("taltun-ebpf");
     std::fs::copy(&built, &embedded)
         .map_err(|error| format!("{} → {}: {error}", built.display(), embedded.display()))?;
     Ok(())

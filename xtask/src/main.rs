@@ -4,6 +4,7 @@ mod apt;
 mod backports;
 mod bench;
 mod build;
+mod dist;
 mod fuzz;
 mod instructions;
 mod run;
@@ -41,6 +42,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Runs tests on other kernels, each in a virtual machine.
     Vm(vm::Arguments),
+    /// Makes packages, an archive and their sums, and tries the package for Debian.
+    Dist(dist::Arguments),
     /// Installs what building the eBPF programs needs, where it is missing.
     Ebpf,
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Tsan(arguments) => tsan::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
+        Task::Dist(arguments) => dist::run(&arguments),
         Task::Ebpf => setup::ebpf_toolchain().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

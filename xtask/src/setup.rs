@@ -116,23 +116,28 @@ pub fn rust_src() -> Result<()> {
 }
 
 fn bpf_linker() -> Result<()> {
-    let linker = tools().join("bin/bpf-linker");
-    let version = output_of(Command::new(&linker).arg("--version")).unwrap_or_default();
-    if version.split_whitespace().any(|word| word == BPF_LINKER) {
-        step(&format!("bpf-linker {BPF_LINKER} is there"));
+    cargo_tool("bpf-linker", BPF_LINKER)
+}
+
+/// Makes sure that a program is there in this version, by `cargo install` into our own directory.
+pub fn cargo_tool(name: &str, version: &str) -> Result<()> {
+    let program = tools().join("bin").join(name);
+    let found = output_of(Command::new(&program).arg("--version")).unwrap_or_default();
+    if found.split_whitespace().any(|word| word == version) {
+        step(&format!("{name} {version} is there"));
         return Ok(());
     }
     step(&format!(
-        "installing bpf-linker {BPF_LINKER} (a minute or two, once)"
+        "installing {name} {version} (a few minutes, once)"
     ));
     let root = tools();
     std::fs::create_dir_all(&root).with_context(|| format!("can't make {}", root.display()))?;
     must_succeed(
         cargo()?
-            .args(["install", "bpf-linker", "--locked", "--force"])
-            .args(["--version", BPF_LINKER])
+            .args(["install", name, "--locked", "--force"])
+            .args(["--version", version])
             .arg("--root")
             .arg(root),
-        "install bpf-linker",
+        &format!("install {name}"),
     )
 }

@@ -313,6 +313,9 @@ fn leave_out_attached(refused: &mut Vec<XdpStatus>, attached: &[&XdpStatus]) {
 type Loaded = (Ebpf, Maps, Steering, Sockets);
 
 fn load(debug: bool) -> Result<Loaded, Box<dyn Error>> {
+    if OBJECT.is_empty() {
+        return Err("built from a packaged crate, which has no eBPF programs".into());
+    }
     let mut ebpf = EbpfLoader::new()
         .override_global(samples::SWITCH, &u8::from(debug), true)
         .load(OBJECT)?;

@@ -9,6 +9,7 @@ mod check;
 mod duration;
 mod export;
 mod failure;
+mod generate;
 mod genkey;
 mod genpsk;
 mod host_line;
@@ -99,6 +100,9 @@ enum Command {
     Udpgw(udpgw::Udpgw),
     #[command(name = crate::metrics::COMMAND, hide = true)]
     MetricsProcess(metrics_process::MetricsProcess),
+    Completions(generate::Completions),
+    #[command(hide = true)]
+    ManPages(generate::ManPages),
     Version(Version),
 }
 
@@ -159,6 +163,8 @@ impl Command {
             Self::Export(command) => command.run(),
             Self::Interface(command) => command.run(),
             Self::Udpgw(command) => command.run(),
+            Self::Completions(command) => command.run(),
+            Self::ManPages(command) => command.run(),
             Self::MetricsProcess(_) => metrics_process::MetricsProcess::run(),
             Self::Version(_) => output::print(concat!("taltun ", env!("CARGO_PKG_VERSION"), "\n")),
         }
