@@ -45,8 +45,8 @@ impl Settings {
     }
 }
 
-/// Who uses one of several ports of ours: a peer's socket, and the address of ours that it
-/// sends to. All in network byte order.
+/// Who uses one of several ports of ours: a session, a peer's socket, and the address of ours that
+/// it sends to. Addresses and port are in network byte order.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hopper {
@@ -58,6 +58,14 @@ pub struct Hopper {
     pub port: [u8; 2],
     /// Makes the size explicit; 0.
     pub reserved: [u8; 2],
+    /// The receiver index that we gave out, which nobody knows who is not on the way;
+    /// [`ANY_SESSION`](Self::ANY_SESSION) for all that came from that socket.
+    pub index: u32,
+}
+
+impl Hopper {
+    /// Stands for whatever session. Should it be the index of one, that one is a bit less safe.
+    pub const ANY_SESSION: u32 = 0;
 }
 
 /// What handshakes must prove while too many come; the single entry of an array. Times are
@@ -149,9 +157,9 @@ pub const MAX_ENDPOINTS: usize = 65_536;
 /// [`COOKIE_REPLIES`](crate::budget::COOKIE_REPLIES) a source is remembered for 13 s, and a
 /// peer comes with its cookie after 5.
 pub const MAX_INVITED: usize = 65_536;
-/// Most peers' sockets of which it is known to which port of ours they send; the least recent
-/// makes room for a new one.
-pub const MAX_HOPPERS: usize = 16_384;
+/// Most sessions and peers' sockets of which it is known to which port of ours they send; the least
+/// recent makes room for a new one.
+pub const MAX_HOPPERS: usize = 32_768;
 /// Most interfaces with AF_XDP sockets.
 pub const MAX_XSK_INTERFACES: usize = 16;
 /// Most queues of an interface with one.
@@ -178,7 +186,7 @@ unsafe impl aya::Pod for SourceCounters {}
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for XskSockets {}
 
-// SAFETY: bytes in C layout, no padding (2 × 16 + 2 + 2 bytes), any bit pattern valid.
+// SAFETY: bytes in C layout, no padding (2 × 16 + 2 + 2 + 4 bytes), any bit pattern valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Hopper {}
 

@@ -16,6 +16,11 @@
 //! Who reads the AF_XDP socket sees the port that was used, and sends from there by itself: what it
 //! sends never comes by the TC program.
 //!
+//! Anybody can send in the name of a client's socket, and any peer has an index of ours to do so
+//! with. So the port is kept for each session apart: whose index it is, that is another's secret.
+//! User space tells which session an outgoing packet belongs to. Only what has no session, our
+//! initiations, goes by the socket alone.
+//!
 //! A checksum is always updated. Where it is unfinished (a virtual link's), the kernel and
 //! AF_XDP take the datagram without a look at it; nothing in a frame tells the two apart for
 //! sure, and one in 65,536 finished ones looks unfinished.
@@ -36,7 +41,7 @@ use taltun_common::headers::{
     ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_LEN, Ipv4, Ipv6, UDP_LEN, Udp, ethertype, protocol,
 };
 use taltun_common::maps::{Hopper, MAX_HOPPERS, Settings};
-use taltun_common::wire::{COOKIE, Fit, MessageKind, RESPONSE};
+use taltun_common::wire::{COOKIE, DATA, Fit, MessageKind, RESPONSE};
 use zerocopy::FromBytes;
 
 use crate::maps::{self, HOPPERS, INITIATORS};
@@ -54,7 +59,7 @@ pub fn is_ours(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings)
     if has_socket(XdpContext::new(frame.ctx), headers) {
         return false;
     }
-    remember(proof, headers, used, listen);
+    learn(proof, headers, used, listen);
     true
 }
 
@@ -81,7 +86,7 @@ pub fn turn(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) {
 pub fn keep(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) {
     if let Some(proof) = proof(frame, datagram, settings) {
         let listen = settings.listen_port;
-        remember(proof, datagram.headers, listen, listen);
+        learn(proof, datagram.headers, listen, listen);
     }
 }
 
@@ -89,22 +94,40 @@ pub fn keep(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) {
 ///
 /// Whoever knows our public key can send an initiation in another's name. So it decides about what
 /// answers initiations, and never about where the other's session hears from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
+#[derive(Clone, Copy)]
 enum Proof {
-    /// A receiver index, which only the two ends of a session know and who sees their packets.
-    Index,
+    /// A receiver index, which only the two ends of its session know and who sees their packets.
+    Index(u32),
     /// The MAC of an initiation.
     Mac,
 }
 
-impl Proof {
-    /// Who sent with such a proof, and to which port.
+/// Where it stands who sends to which port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Book {
+    Hoppers,
+    Initiators,
+}
+
+impl Book {
     #[inline(always)]
     fn map(self) -> &'static LruHashMap<Hopper, u16, MAX_HOPPERS> {
         match self {
-            Self::Index => &HOPPERS,
-            Self::Mac => &INITIATORS,
+            Self::Hoppers => &HOPPERS,
+            Self::Initiators => &INITIATORS,
+        }
+    }
+}
+
+/// Remembers to which port of ours the sender of a datagram with this proof sends.
+#[inline(always)]
+fn learn(proof: Proof, headers: &Headers, used: u16, listen: u16) {
+    match proof {
+        Proof::Mac => remember(Book::Initiators, Hopper::ANY_SESSION, headers, used, listen),
+        Proof::Index(index) => {
+            remember(Book::Hoppers, index, headers, used, listen);
+            remember(Book::Hoppers, Hopper::ANY_SESSION, headers, used, listen);
         }
     }
 }
@@ -114,14 +137,15 @@ impl Proof {
 ///
 /// A function of its own, to keep the key off the caller's stack; so is the next.
 #[inline(never)]
-fn remember(proof: Proof, headers: &Headers, used: u16, listen: u16) {
+fn remember(book: Book, index: u32, headers: &Headers, used: u16, listen: u16) {
     let hopper = Hopper {
         remote: headers.source,
         local: headers.destination,
         port: headers.source_port.to_be_bytes(),
         reserved: [0; 2],
+        index,
     };
-    let hoppers = proof.map();
+    let hoppers = book.map();
     if let Some(known) = hoppers.get_ptr_mut(hopper) {
         // SAFETY: the map's memory lives as long as the program. Should the entry have gone to
         // another sender meanwhile, that one is answered from a wrong port until its next packet.
@@ -195,7 +219,7 @@ fn proof(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) -> Op
         return (settings.check_mac1 != 0).then_some(Proof::Mac);
     };
     let index = datagram.payload_word(frame, receiver)?;
-    maps::is_our_index(index).then_some(Proof::Index)
+    maps::is_our_index(index).then_some(Proof::Index(index))
 }
 
 /// Lets a reply leave from the port that its receiver sent to.
@@ -232,19 +256,26 @@ fn turn_back(packet: &TcContext) -> Option<()> {
     if udp.source.get() != listen {
         return None;
     }
+    let message = at + UDP_LEN;
+    let (book, index) = match u32::from_le_bytes(load(packet, message)?) {
+        // They answer initiations.
+        RESPONSE | COOKIE => (Book::Initiators, None),
+        DATA => {
+            let receiver = u32::from_le_bytes(load(packet, message + size_of::<u32>())?);
+            (Book::Hoppers, maps::our_index(receiver))
+        }
+        _ => (Book::Hoppers, None),
+    };
     let hopper = Hopper {
         remote: destination,
         local: source,
         port: udp.destination.get().to_be_bytes(),
         reserved: [0; 2],
-    };
-    // Responses and cookies answer initiations.
-    let proof = match u32::from_le_bytes(load(packet, at + UDP_LEN)?) {
-        RESPONSE | COOKIE => Proof::Mac,
-        _ => Proof::Index,
+        // User space may not have told of the session yet, or had no room.
+        index: index.unwrap_or(Hopper::ANY_SESSION),
     };
     // SAFETY: as in `remember`; two bytes are read at once.
-    let used = unsafe { *proof.map().get_ptr(hopper)? };
+    let used = unsafe { *book.map().get_ptr(hopper)? };
     if used == listen {
         return None;
     }

@@ -39,6 +39,10 @@ static DENIED: LpmTrie<Address, u8, MAX_DENIED> = LpmTrie::new();
 #[btf_map]
 static INDICES: HashMap<u32, u8, MAX_INDICES> = HashMap::new();
 
+/// Which index of ours belongs to a peer's in one session.
+#[btf_map]
+static SESSIONS: HashMap<u32, u32, MAX_INDICES, BPF_F_NO_PREALLOC> = HashMap::new();
+
 /// The state of mac1 after its key.
 #[btf_map]
 static MAC1: Array<State, 1> = Array::new();
@@ -114,7 +118,7 @@ static XSK_INTERFACES: HashMap<u32, XskSockets, MAX_XSK_INTERFACES> = HashMap::n
 #[btf_map]
 pub static XSKS: XskMap<MAX_XSKS> = XskMap::new();
 
-/// Which of our ports each peer's socket sent to last.
+/// Which of our ports each session, and each peer's socket, sent to last.
 #[btf_map]
 pub static HOPPERS: LruHashMap<Hopper, u16, MAX_HOPPERS> = LruHashMap::new();
 
@@ -242,6 +246,14 @@ fn covers<const N: usize>(list: &LpmTrie<Address, u8, N>, address: &Address) -> 
 #[inline(always)]
 pub fn is_our_index(index: u32) -> bool {
     INDICES.get_ptr(index).is_some()
+}
+
+/// Our receiver index of the session in which this one is the peer's.
+#[inline(always)]
+pub fn our_index(peers: u32) -> Option<u32> {
+    // SAFETY: four bytes are read at once. Should the entry have gone to another session
+    // meanwhile, one packet leaves from a wrong port.
+    SESSIONS.get_ptr(peers).map(|ours| unsafe { *ours })
 }
 
 /// The AF_XDP sockets of an interface, if it has any.

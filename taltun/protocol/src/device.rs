@@ -135,7 +135,14 @@ pub struct Transmit {
 pub enum Event {
     /// From now on this receiver index is ours; the message that carries it comes next.
     IndexBorn(u32),
-    /// This receiver index is no longer ours.
+    /// A session began under this receiver index of ours.
+    SessionBegun {
+        /// Ours, which was born before.
+        local: u32,
+        /// The peer's, which what we send on the session carries.
+        remote: u32,
+    },
+    /// This receiver index is no longer ours, and a session under it is over.
     IndexDied(u32),
     /// A cookie was sent to this address. Its secret may be new: see [`Device::cookie_secret`].
     CookieGiven(IpAddr),

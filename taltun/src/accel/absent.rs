@@ -110,6 +110,10 @@ impl Maps {
         match self.under_load {}
     }
 
+    pub(super) fn note_session(&mut self, _: u32, _: u32) {
+        match self.under_load {}
+    }
+
     pub(super) fn forget_index(&mut self, _: u32) {
         match self.under_load {}
     }

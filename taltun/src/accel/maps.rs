@@ -41,6 +41,9 @@ pub(super) struct Maps {
     /// Indices of ours that the map had no room for. While there are any, nothing is
     /// concluded from the map.
     homeless: BTreeSet<u32>,
+    /// The peers' indices of our sessions, by ours.
+    remote_indices: HashMap<u32, u32>,
+    sessions: BpfHashMap<MapData, u32, u32>,
     mac1_key: Option<[u8; 32]>,
     mac1: Array<MapData, blake2s::State>,
     routes: Routes,
@@ -68,6 +71,8 @@ impl Maps {
             denied_inner: map(ebpf, "DENIED_INNER")?.try_into()?,
             indices: map(ebpf, "INDICES")?.try_into()?,
             homeless: BTreeSet::new(),
+            remote_indices: HashMap::new(),
+            sessions: map(ebpf, "SESSIONS")?.try_into()?,
             mac1_key: None,
             mac1: map(ebpf, "MAC1")?.try_into()?,
             routes: Routes::default(),
@@ -140,7 +145,28 @@ impl Maps {
         }
     }
 
+    pub(super) fn note_session(&mut self, local: u32, remote: u32) {
+        match self.sessions.insert(remote, local, 0) {
+            Ok(()) => {
+                self.remote_indices.insert(local, remote);
+            }
+            // The port of its answers goes by the peer's socket then.
+            Err(error) => tracing::debug!(local, %error, "TC can't hold more sessions"),
+        }
+    }
+
+    fn forget_session(&mut self, local: u32) {
+        if let Some(remote) = self.remote_indices.remove(&local)
+            // Two peers may have chosen the same index.
+            && self.sessions.get(&remote, 0).is_ok_and(|holder| holder == local)
+            && let Err(error) = self.sessions.remove(&remote)
+        {
+            tracing::debug!(local, %error, "TC still holds a session that is over");
+        }
+    }
+
     pub(super) fn forget_index(&mut self, index: u32) {
+        self.forget_session(index);
         if self.homeless.remove(&index) {
             // It was never in the map.
         } else if let Err(error) = self.indices.remove(&index) {

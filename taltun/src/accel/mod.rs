@@ -238,6 +238,13 @@ impl Shield {
         }
     }
 
+    /// What we send to the peer's index belongs to the session of this index of ours.
+    pub fn note_session(&mut self, local: u32, remote: u32) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.note_session(local, remote);
+        }
+    }
+
     /// From now on, messages to this receiver index are dropped.
     pub fn forget_index(&mut self, index: u32) {
         if let Ok(programs) = &mut self.programs {
@@ -373,6 +380,7 @@ mod tests {
         assert_eq!(status.len(), 1);
         assert_eq!(status[0].mode, XdpAttachment::Off);
         shield.allow_index(1);
+        shield.note_session(1, 2);
         shield.forget_index(1);
         shield.add_routes(&["10.0.0.2/32".parse().unwrap()]);
         shield.remove_routes(&["10.0.0.2/32".parse().unwrap()]);

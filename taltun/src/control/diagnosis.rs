@@ -77,6 +77,7 @@ impl Diagnosis {
             | Event::NotConfirmed(id)
             | Event::AnswerRefused(id) => id,
             Event::IndexBorn(_)
+            | Event::SessionBegun { .. }
             | Event::IndexDied(_)
             | Event::CookieGiven(_)
             | Event::HandshakeGivenUp(_) => return,

@@ -14,8 +14,8 @@ use crate::frames::{
     unfinished, with_ports,
 };
 use crate::programs::{
-    PROGRAMS, XDP_DROP, XDP_PASS, counters, dropped, loaded, map, run, run_tc, settings,
-    write_settings,
+    PROGRAMS, XDP_DROP, XDP_PASS, allow_index, counters, dropped, loaded, map, run, run_tc,
+    settings, write_settings,
 };
 use crate::shield::{in_thread, new_namespace, output};
 use crate::{NamedTest, Test};
@@ -23,10 +23,12 @@ use crate::{NamedTest, Test};
 /// A port of the range, which our port is in.
 const HOP: u16 = 8500;
 const RANGE: (u16, u16) = (8192, 9215);
+/// The receiver index of what we send.
+const PEERS_INDEX: u32 = 7;
 const REPLY: &str = "taltun_reply_port";
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [NamedTest; 12] = [
+    let tests: [NamedTest; 13] = [
         ("ours_is_turned", ours_is_turned),
         ("checksums_stay_right", checksums_stay_right),
         ("no_checksum_stays_none", no_checksum_stays_none),
@@ -43,6 +45,10 @@ pub fn tests() -> impl Iterator<Item = Test> {
         (
             "an_initiation_in_anothers_name_moves_no_session",
             an_initiation_moves_no_session,
+        ),
+        (
+            "anothers_session_moves_nobody",
+            anothers_session_moves_nobody,
         ),
         (
             "other_packets_keep_their_port",
@@ -367,6 +373,44 @@ fn an_initiation_moves_no_session() -> Result<(), Failed> {
     Ok(())
 }
 
+/// A peer knows its own index, and can send in the name of another's socket.
+fn anothers_session_moves_nobody() -> Result<(), Failed> {
+    const ANOTHERS: u32 = OUR_INDEX + 1;
+    let ebpf = &mut with_range()?;
+    allow_index(ebpf, ANOTHERS)?;
+    let mut sessions: HashMap<_, u32, u32> = map(ebpf, "SESSIONS")?.try_into()?;
+    sessions.insert(PEERS_INDEX, OUR_INDEX, 0)?;
+    sessions.insert(PEERS_INDEX + 1, ANOTHERS, 0)?;
+    for ends in [V4, V6] {
+        let forged = udp_to(ends, HOP + 1, &message(4, 96, ANOTHERS));
+        let data = reply_frame(ends, PORT);
+        // Of one that stays at our own port, and that isn't known.
+        run(ebpf, PROGRAMS[0], &forged)?;
+        assert_eq!(leaves(ebpf, &data, 0)?, data);
+        for port in [HOP, PORT, HOP + 2] {
+            run(ebpf, PROGRAMS[0], &udp_to(ends, port, &ours()[3]))?;
+            run(ebpf, PROGRAMS[0], &forged)?;
+            assert_eq!(leaves(ebpf, &data, 0)?, reply_frame(ends, port), "{port}");
+        }
+        // Its own answers would go there.
+        let own = |port| reply_with(ends, port, &message(4, 96, PEERS_INDEX + 1));
+        assert_eq!(leaves(ebpf, &own(PORT), 0)?, own(HOP + 1));
+        // From elsewhere, too: it roamed.
+        let from_elsewhere =
+            |port| with_ports(udp_to(ends, port, &ours()[3]), SOURCE_PORT + 1, port);
+        run(ebpf, PROGRAMS[0], &from_elsewhere(HOP + 3))?;
+        let back = |port| with_ports(reply_frame(ends, PORT), port, SOURCE_PORT + 1);
+        let left = leaves(ebpf, &back(PORT), 0)?;
+        let at = if ends.source.is_ipv4() {
+            UDP_V4
+        } else {
+            UDP_V6
+        };
+        assert_eq!(left[at..at + 2], (HOP + 3).to_be_bytes());
+    }
+    Ok(())
+}
+
 fn other_packets_keep_their_port() -> Result<(), Failed> {
     let ebpf = &mut with_range()?;
     for (ends, next_header, udp) in [(V4, 14 + 9, UDP_V4), (V6, 14 + 6, UDP_V6)] {
@@ -398,7 +442,7 @@ fn other_packets_keep_their_port() -> Result<(), Failed> {
 
 /// What we answer from this port.
 fn reply_frame(ends: Ends, port: u16) -> Vec<u8> {
-    reply_with(ends, port, &message(4, 96, 7))
+    reply_with(ends, port, &message(4, 96, PEERS_INDEX))
 }
 
 /// This message of ours, from this port.
@@ -423,6 +467,7 @@ fn used_by(name: &str, ebpf: &mut Ebpf, ends: Ends) -> Result<Option<u16>, Faile
         local: key(ends.destination),
         port: SOURCE_PORT.to_be_bytes(),
         reserved: [0; 2],
+        index: Hopper::ANY_SESSION,
     };
     match hoppers.get(&hopper, 0) {
         Ok(port) => Ok(Some(port)),

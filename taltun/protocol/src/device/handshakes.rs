@@ -364,6 +364,10 @@ impl Device {
             (Arc::clone(&control.peer), Arc::clone(&session)),
         );
         control.peer.begin(Arc::clone(&session), role);
+        self.events.push_back(Event::SessionBegun {
+            local: local_index,
+            remote: remote_index,
+        });
         let retired = control.peer.take_retired();
         self.end_sessions(&retired);
         Some(session)

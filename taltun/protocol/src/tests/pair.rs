@@ -456,6 +456,7 @@ impl World {
                 Event::IndexDied(index) => {
                     assert!(node.indices.remove(&index), "an index dies twice");
                 }
+                Event::SessionBegun { local, .. } => assert!(node.indices.contains(&local)),
                 Event::CookieGiven(_)
                 | Event::HandshakeFinished(_)
                 | Event::AnswerRefused(_)

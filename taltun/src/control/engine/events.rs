@@ -73,6 +73,7 @@ impl Engine {
         self.diagnosis.note(&event, &self.device, &self.peers, now);
         match event {
             Event::IndexBorn(index) => self.shield.allow_index(index),
+            Event::SessionBegun { local, remote } => self.shield.note_session(local, remote),
             Event::IndexDied(index) => self.shield.forget_index(index),
             Event::CookieGiven(source) => {
                 if let Some((secret, lasting)) = self.device.cookie_secret(now) {
