@@ -5,7 +5,8 @@
 //!
 //! Without a session or to a new place, an initiation goes to the next addresses as well, [`STAGGER`] one after the
 //! other, as the same message each time: the peer takes the first that arrives, and refuses the
-//! others as replayed. So an address that doesn't get through costs a fraction of a second.
+//! others as replayed. So an address that doesn't get through costs a fraction of a second. Where
+//! only the answers get lost, the peer refuses all copies: so the next initiation begins elsewhere.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -75,6 +76,22 @@ impl Places {
         (next != current).then_some(next)
     }
 
+    /// Where the next initiation begins, after one that began at `first` and went to `last` at the
+    /// end: it goes on from there, but never begins at the same place once more.
+    fn next_first(
+        &self,
+        first: SocketAddr,
+        last: SocketAddr,
+        random: &mut Randomness,
+    ) -> Option<SocketAddr> {
+        let next = self.after(last, random)?;
+        let began_there = |place: &Place| place.contains(first) && place.contains(next);
+        if self.all.len() > 1 && self.all.iter().any(began_there) {
+            return self.after(next, random);
+        }
+        Some(next)
+    }
+
     /// Whether there is anything to choose from.
     pub(super) fn are_several(&self) -> bool {
         self.copies() > 0
@@ -135,8 +152,8 @@ impl Control {
         if self.places.unanswered < 2 && self.peer.sending_session(now).is_some() {
             return false;
         }
-        if let Some(endpoint) = self.peer.endpoint()
-            && let Some(next) = self.places.after(last.unwrap_or(endpoint.remote), random)
+        if let Some(first) = self.peer.endpoint().map(|endpoint| endpoint.remote)
+            && let Some(next) = self.places.next_first(first, last.unwrap_or(first), random)
         {
             self.peer.set_endpoint(Some(Endpoint::from(next)));
             return true;

@@ -1,6 +1,6 @@
 //! Peers whose name has several addresses, or leads elsewhere meanwhile.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::super::device::Place;
 use super::pair::*;
@@ -123,6 +123,36 @@ fn a_message_that_arrives_twice_is_answered_once() {
     world.run(secs(3));
     assert_eq!(world.sent_by(B, RESPONSE).len(), 1);
     assert_eq!(endpoint_of_b(&world), outer(B));
+}
+
+/// The peer takes what came there first, and refuses the copies that come to where it could answer.
+#[test]
+fn an_address_whose_answers_get_lost_doesnt_keep_the_others_from_an_answer() {
+    const DARK: [u8; 4] = [203, 0, 113, 7];
+    let dark = SocketAddr::from((DARK, 51820));
+    let range = Place::new(dark, 51900);
+    let first_port = Place::from(dark);
+    let other = Place::from(outer(B));
+    for places in [
+        vec![first_port, other],
+        vec![range, other],
+        vec![first_port, Place::from(nobody(1)), other],
+        vec![first_port, other, Place::from(nobody(1))],
+    ] {
+        let mut world = World::pair();
+        world.nodes[B].also_at.push(range);
+        world.lose = |sent| sent.from == B && sent.source.ip() == IpAddr::from(DARK);
+        world.with(A, |device, now| {
+            device.set_places(&public_key(B), &places, now);
+            device.initiate(&public_key(B), now);
+        });
+        world.run(secs(16));
+        assert_eq!(endpoint_of_b(&world), outer(B), "{places:?}");
+        assert!(
+            world.nodes[A].peer(B).sending_session(world.now).is_some(),
+            "{places:?}"
+        );
+    }
 }
 
 #[test]
