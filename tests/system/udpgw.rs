@@ -41,6 +41,11 @@ pub const CASES: &[Case] = &[
         run: dns,
     },
     Case {
+        name: "udpgw asks another name server at once where one can't be sent to",
+        programs: &["python3"],
+        run: dns_elsewhere,
+    },
+    Case {
         name: "udpgw opens a new socket when a connection begins anew",
         programs: &["python3"],
         run: rebind,
@@ -109,8 +114,9 @@ fn dns() -> Result<()> {
     // The file is read again each 2 s.
     std::thread::sleep(Duration::from_millis(2100));
     site.play("dns_next", &words)?;
-    // Another client needn't find it out again, and one that has a new id for each question does
+    // Once two have found it out others needn't, and one that has a new id for each question does
     // so as soon; a comment in another encoding is none of it.
+    site.play("dns_in_time", &words)?;
     site.play("dns_at_once", &words)?;
     let mut three = b"# B\xfcro\nnameserver 203.0.113.78\n".to_vec();
     three.extend(format!("nameserver {}\n", WIRE_A.far_v4()).into_bytes());
@@ -118,6 +124,53 @@ fn dns() -> Result<()> {
     std::thread::sleep(Duration::from_millis(2100));
     site.play("dns_new_ids", &words)?;
     drop(resolver);
+    site.stop()
+}
+
+fn dns_elsewhere() -> Result<()> {
+    let site = Site::start(&["--workers", "1"])?;
+    let left = &site.pair.left;
+    let right = &site.pair.right;
+    let _first = Resolver::start(right, WIRE_A.far_v4(), Ipv4Addr::new(192, 0, 2, 77))?;
+    let second = Resolver::start(
+        right,
+        Ipv4Addr::new(203, 0, 113, 2).into(),
+        Ipv4Addr::new(192, 0, 2, 78),
+    )?;
+    left.ip("route add prohibit 192.0.2.1")?;
+    left.ip("route add unreachable 192.0.2.2")?;
+    left.ip("-6 route add unreachable 2001:db8:ffff::/48")?;
+    // Each of them fails at once, in another way.
+    let [far, other] = [WIRE_A.far_v4().to_string(), "203.0.113.2".to_owned()];
+    let servers = [
+        "2001:db8:ffff::1",
+        "192.0.2.1",
+        "192.0.2.2",
+        "fe80::1",
+        "255.255.255.255",
+        &far,
+        &other,
+    ];
+    let text = servers
+        .map(|server| format!("nameserver {server}\n"))
+        .concat();
+    fs::write(site.directory.join("resolv.conf"), text)?;
+    let words = [["10.1.2.3", "53"], ["192.0.2.77", "0"], ["192.0.2.78", "0"]];
+    site.play("dns_at_once", &words)?;
+    // One that can't be sent to any more, while it is asked.
+    let mut user = client(left, "dns_each", GATEWAY, &words)?;
+    wait_until_ready(&mut user)?;
+    left.ip(&format!("route add prohibit {}", WIRE_A.far_v4()))?;
+    if wait_for(&mut user, LIMIT)?.is_none() {
+        user.kill()?;
+    }
+    let outcome = user.wait_with_output()?;
+    ensure!(outcome.status.success(), "{outcome:?}\n{}", site.log());
+    // None is left.
+    left.ip("route add prohibit 203.0.113.2")?;
+    site.play("dns_in_vain", &words)?;
+    site.eventually("dropped_no_socket", |n| n == 1)?;
+    drop(second);
     site.stop()
 }
 

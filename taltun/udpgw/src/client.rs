@@ -249,9 +249,8 @@ impl Client {
             match message {
                 Message::Datagram(datagram) => {
                     turn.datagram(datagram.payload.len());
-                    if self.connections.send(&datagram, now) {
-                        turn.work(OPENING);
-                    }
+                    let opened = self.connections.send(&datagram, now);
+                    turn.work(OPENING.saturating_mul(opened));
                 }
                 Message::Keepalive { .. } => {
                     turn.datagram(0);

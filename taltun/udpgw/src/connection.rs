@@ -18,10 +18,10 @@ use tracing::debug;
 
 use crate::codec::Datagram;
 use crate::files::Place;
-use crate::host::Asker;
+use crate::host::{self, Asker};
 use crate::outbox::{Outbox, Refused};
 use crate::receive::BATCH;
-use crate::shared::Worker;
+use crate::shared::{Worker, is_want};
 use crate::turn::{Done, Turn};
 
 /// A socket with so many errors in a row is left alone until something comes.
@@ -120,19 +120,24 @@ impl Connection {
         self.shared.is_allowed(now)
     }
 
-    /// Sends a datagram.
-    pub(crate) fn send(&self, payload: &[u8], now: Instant) {
+    /// Sends a datagram. What isn't sent is counted; unless it is for a name server that can't be
+    /// sent to, which is the error: another one may do.
+    pub(crate) fn send(&self, payload: &[u8], now: Instant) -> io::Result<()> {
         let shared = &self.shared;
         let counters = &shared.worker.counters;
         shared.used.set(now);
         let open = shared.open.borrow();
         let Some((socket, _)) = &*open else {
-            return;
+            return Ok(());
         };
         let socket = socket.get_ref();
         let sent = match socket.send(payload) {
             // What came back for an earlier datagram.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => socket.send(payload),
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionRefused && shared.asker.is_none() =>
+            {
+                socket.send(payload)
+            }
             sent => sent,
         };
         match sent {
@@ -148,9 +153,13 @@ impl Connection {
             }
             Err(error) => {
                 debug!("udpgw: cannot send to {}: {error}", shared.destination);
+                if shared.asker.is_some() && !is_want(&error) {
+                    return Err(error);
+                }
                 counters.dropped_send.increment();
             }
         }
+        Ok(())
     }
 }
 
@@ -197,15 +206,17 @@ impl Shared {
             let Ok(mut ready) = ready!(socket.poll_read_ready(context)) else {
                 return Poll::Ready(Done::All(()));
             };
+            let mut has_answered = false;
             let received = self.worker.receive(socket.get_ref(), |payload| {
                 turn.datagram(payload.len());
+                has_answered |= self.asker.is_some() && host::is_answer(payload);
                 self.take(payload);
             });
             match received {
                 Ok(count) => {
                     errors = 0;
                     self.used.set(now);
-                    if let Some(asker) = &self.asker {
+                    if let Some(asker) = self.asker.as_ref().filter(|_| has_answered) {
                         asker.answered(&self.worker.host, self.destination, now);
                     }
                     if count < BATCH {
@@ -214,10 +225,10 @@ impl Shared {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 // An ICMP message, such as of a port that is closed: something may lie behind it.
-                Err(_) => {
+                Err(error) => {
                     turn.work(BATCH);
-                    if let Some(asker) = &self.asker {
-                        asker.refused(&self.worker.host, self.destination);
+                    if let Some(asker) = self.asker.as_ref().filter(|_| !is_want(&error)) {
+                        asker.refused(&self.worker.host, self.destination, now);
                     }
                     errors += 1;
                     if errors > ERRORS {

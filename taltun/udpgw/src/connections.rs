@@ -15,7 +15,7 @@ use crate::destinations::Verdict;
 use crate::host::Asker;
 use crate::outbox::Outbox;
 use crate::receive;
-use crate::shared::{Worker, is_want_of_files};
+use crate::shared::{Worker, is_want, is_want_of_files};
 use crate::sockets;
 
 /// The connections of a client.
@@ -25,6 +25,14 @@ pub(crate) struct Connections {
     asker: Rc<Asker>,
     worker: Rc<Worker>,
     outbox: Rc<Outbox>,
+}
+
+/// Why a connection isn't open.
+enum NotOpen {
+    /// That is counted already.
+    Counted,
+    /// The name server can't be sent to; it has been left.
+    NameServer,
 }
 
 impl Connections {
@@ -39,13 +47,13 @@ impl Connections {
         }
     }
 
-    /// Sends a datagram, on a new connection if it needs one; whether it did, or tried to.
-    pub(crate) fn send(&mut self, datagram: &Datagram<'_>, now: Instant) -> bool {
+    /// Sends a datagram, on a new connection if it needs one; how many it opened, or tried to.
+    pub(crate) fn send(&mut self, datagram: &Datagram<'_>, now: Instant) -> usize {
         let worker = self.worker.clone();
         let counters = &worker.counters;
         if datagram.payload.len() > worker.options.udp_mtu {
             counters.dropped_size.increment();
-            return false;
+            return 0;
         }
         let id = datagram.id;
         if self.asks_in_vain(id, now) {
@@ -58,18 +66,47 @@ impl Connections {
                 self.open.remove(&id);
             } else if !connection.is_allowed(now) {
                 self.close(id, &counters.closed_denied);
-                return false;
+                return 0;
             }
         }
+        let mut opened = 0;
         if let Some(connection) = self.open.get(&id) {
-            connection.send(datagram.payload, now);
-            return false;
+            if connection.send(datagram.payload, now).is_ok() {
+                return opened;
+            }
+            self.leave(id, now);
         }
-        if let Some(connection) = self.open(datagram, now) {
-            connection.send(datagram.payload, now);
-            self.open.insert(id, connection);
+        // A name server that can't be sent to gives way to the next one, once around.
+        loop {
+            opened += 1;
+            let failed = match self.open(datagram, now) {
+                Ok(connection) => {
+                    let sent = connection.send(datagram.payload, now);
+                    self.open.insert(id, connection);
+                    if sent.is_ok() {
+                        return opened;
+                    }
+                    self.leave(id, now);
+                    &counters.dropped_send
+                }
+                Err(NotOpen::Counted) => return opened,
+                Err(NotOpen::NameServer) => &counters.dropped_no_socket,
+            };
+            if opened >= worker.host.name_servers() {
+                failed.increment();
+                return opened;
+            }
         }
-        true
+    }
+
+    /// Closes a connection to a name server that can't be sent to.
+    fn leave(&mut self, id: u16, now: Instant) {
+        let server = self.open.get(&id).and_then(Connection::name_server);
+        if let Some(server) = server {
+            self.asker.refused(&self.worker.host, server, now);
+        }
+        let worker = self.worker.clone();
+        self.close(id, &worker.counters.closed_rebind);
     }
 
     /// Whether this is one to a name server that isn't the one to ask any more.
@@ -80,7 +117,7 @@ impl Connections {
 
     /// Opens a connection, if the client may have it, and closes another one if it had the most
     /// that it may have.
-    fn open(&mut self, datagram: &Datagram<'_>, now: Instant) -> Option<Connection> {
+    fn open(&mut self, datagram: &Datagram<'_>, now: Instant) -> Result<Connection, NotOpen> {
         let worker = self.worker.clone();
         let counters = &worker.counters;
         let (destination, verdict) = if datagram.dns {
@@ -88,7 +125,7 @@ impl Connections {
             if server.is_none() {
                 counters.dropped_no_resolver.increment();
             }
-            (server?, Verdict::Allowed)
+            (server.ok_or(NotOpen::Counted)?, Verdict::Allowed)
         } else {
             // An IPv4 address within IPv6 is reached by IPv4.
             let ip = datagram.address.ip().to_canonical();
@@ -100,7 +137,7 @@ impl Connections {
                     self.client
                 );
             }
-            (destination, verdict?)
+            (destination, verdict.ok_or(NotOpen::Counted)?)
         };
         let full = self.open.len() >= worker.options.max_connections;
         let mut open = self.socket(destination, verdict);
@@ -116,7 +153,7 @@ impl Connections {
         match open {
             Ok(open) => {
                 let outbox = self.outbox.clone();
-                Some(Connection::new(
+                Ok(Connection::new(
                     datagram,
                     destination,
                     open,
@@ -128,8 +165,12 @@ impl Connections {
             }
             Err(error) => {
                 debug!("udpgw: no socket for {destination}: {error}");
+                if datagram.dns && !is_want(&error) {
+                    self.asker.refused(&worker.host, destination, now);
+                    return Err(NotOpen::NameServer);
+                }
                 worker.count_no_socket(&error);
-                None
+                Err(NotOpen::Counted)
             }
         }
     }

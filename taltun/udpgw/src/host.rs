@@ -4,7 +4,11 @@
 //! seconds. A client asks one of them, until a question of its own has no answer for a second and
 //! nobody else's question has one from there meanwhile either; then it asks the next one. What one
 //! client finds out that way moves no other client: its question may be one that no name server
-//! answers. Only an answer is for all to know: who begins asks the one that answered last.
+//! answers. Who begins asks the first one that isn't known to be dead: one that can't be sent to,
+//! as the kernel says, or that two clients have left, each for want of an answer. That holds for
+//! half a minute, or until an answer comes from there.
+//!
+//! An answer that only says that there is none is no answer here, as for the C library.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
@@ -16,6 +20,8 @@ use std::time::{Duration, Instant};
 const GOOD_FOR: Duration = Duration::from_secs(2);
 /// A name server that leaves a question without an answer for so long doesn't answer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A name server that is known to be dead is tried again after so long.
+const DEAD_FOR: Duration = Duration::from_secs(30);
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// What is longer is read so far.
 const LONGEST: usize = 64 << 10;
@@ -31,8 +37,8 @@ struct State {
     /// How often they have changed.
     version: u64,
     servers: Vec<Server>,
-    /// The one that answered last: who begins asks this one.
-    first: usize,
+    /// How many clients have asked.
+    clients: u64,
 }
 
 #[derive(Debug)]
@@ -40,6 +46,10 @@ struct Server {
     address: SocketAddr,
     /// When it answered last.
     answered: Option<Instant>,
+    /// The client that has left it since, for want of an answer.
+    left_by: Option<u64>,
+    /// Since when it is known to be dead.
+    dead: Option<Instant>,
 }
 
 /// Which name server a client asks, for all of its ids.
@@ -50,6 +60,8 @@ pub(crate) struct Asker(Cell<Option<Asked>>);
 struct Asked {
     /// The version of the name servers that this is about.
     version: u64,
+    /// Whose choice it is.
+    client: u64,
     /// Which of them is asked; after the last one comes the first one again.
     which: usize,
     /// Since when that owes this client an answer.
@@ -70,7 +82,7 @@ impl Asker {
     ) -> Option<SocketAddr> {
         let mut state = host.0.borrow_mut();
         state.refresh(now, read);
-        let mut asked = self.of(&state);
+        let mut asked = self.of(&mut state, now);
         let is_late = |since: &Instant| now.saturating_duration_since(*since) > PATIENCE;
         if let Some(since) = asked.owes.filter(is_late) {
             let server = state.get(asked.which);
@@ -82,6 +94,7 @@ impl Asker {
                     ..asked
                 }
             } else {
+                state.left(asked, now);
                 asked.next()
             };
         }
@@ -91,8 +104,8 @@ impl Asker {
 
     /// A question was sent to `server`.
     pub(crate) fn asked(&self, host: &Host, server: SocketAddr, now: Instant) {
-        let state = host.0.borrow();
-        let asked = self.of(&state);
+        let mut state = host.0.borrow_mut();
+        let asked = self.of(&mut state, now);
         if asked.owes.is_none() && state.is(asked.which, server) {
             self.0.set(Some(Asked {
                 owes: Some(now),
@@ -104,7 +117,7 @@ impl Asker {
     /// `server` has answered.
     pub(crate) fn answered(&self, host: &Host, server: SocketAddr, now: Instant) {
         let mut state = host.0.borrow_mut();
-        let asked = self.of(&state);
+        let asked = self.of(&mut state, now);
         if state.is(asked.which, server) {
             self.0.set(Some(Asked {
                 owes: None,
@@ -114,23 +127,45 @@ impl Asker {
         state.answered(server, now);
     }
 
-    /// Nobody is there at `server`, or nobody who answers.
-    pub(crate) fn refused(&self, host: &Host, server: SocketAddr) {
-        let state = host.0.borrow();
-        let asked = self.of(&state);
+    /// Nobody is there at `server`, or it can't be sent to.
+    pub(crate) fn refused(&self, host: &Host, server: SocketAddr, now: Instant) {
+        let mut state = host.0.borrow_mut();
+        let asked = self.of(&mut state, now);
         if state.is(asked.which, server) {
             self.0.set(Some(asked.next()));
+        }
+        for it in state.servers.iter_mut().filter(|it| it.address == server) {
+            it.dead = Some(now);
         }
     }
 
     /// What is asked of the name servers that there are now.
-    fn of(&self, state: &State) -> Asked {
-        let known = self.0.get().filter(|it| it.version == state.version);
-        known.unwrap_or(Asked {
+    fn of(&self, state: &mut State, now: Instant) -> Asked {
+        let known = self.0.get();
+        if let Some(known) = known.filter(|it| it.version == state.version) {
+            return known;
+        }
+        let client = if let Some(known) = known {
+            known.client
+        } else {
+            state.clients = state.clients.wrapping_add(1);
+            state.clients
+        };
+        let asked = Asked {
             version: state.version,
-            which: state.first,
+            client,
+            which: state.first(now),
             owes: None,
-        })
+        };
+        self.0.set(Some(asked));
+        asked
+    }
+}
+
+impl Host {
+    /// How many name servers there are.
+    pub(crate) fn name_servers(&self) -> usize {
+        self.0.borrow().servers.len()
     }
 }
 
@@ -164,21 +199,39 @@ impl State {
             let servers = addresses.iter().map(|address| Server {
                 address: *address,
                 answered: None,
+                left_by: None,
+                dead: None,
             });
             self.servers = servers.collect();
             self.version = self.version.wrapping_add(1);
-            self.first = 0;
         }
     }
 
     fn answered(&mut self, server: SocketAddr, now: Instant) {
-        let which = self.servers.iter().position(|it| it.address == server);
-        if let Some(which) = which {
-            self.first = which;
-            if let Some(server) = self.servers.get_mut(which) {
-                server.answered = Some(now);
+        for it in self.servers.iter_mut().filter(|it| it.address == server) {
+            it.answered = Some(now);
+            it.left_by = None;
+            it.dead = None;
+        }
+    }
+
+    /// A client leaves the one that it asks, for want of an answer.
+    fn left(&mut self, asked: Asked, now: Instant) {
+        let which = asked.which.checked_rem(self.servers.len());
+        if let Some(server) = which.and_then(|which| self.servers.get_mut(which)) {
+            match server.left_by {
+                None => server.left_by = Some(asked.client),
+                Some(other) if other != asked.client => server.dead = Some(now),
+                Some(_) => {}
             }
         }
+    }
+
+    /// Which one who begins asks.
+    fn first(&self, now: Instant) -> usize {
+        let is_dead = |since: Instant| now.saturating_duration_since(since) < DEAD_FOR;
+        let alive = |it: &Server| !it.dead.is_some_and(is_dead);
+        self.servers.iter().position(alive).unwrap_or(0)
     }
 
     fn get(&self, which: usize) -> Option<&Server> {
@@ -187,6 +240,18 @@ impl State {
 
     fn is(&self, which: usize, address: SocketAddr) -> bool {
         self.get(which).is_some_and(|it| it.address == address)
+    }
+}
+
+/// Whether this is an answer, and not one that says that there is none: `SERVFAIL`, `NOTIMP` or
+/// `REFUSED` (RFC 1035, section 4.1.1).
+pub(crate) fn is_answer(message: &[u8]) -> bool {
+    const HEADER: usize = 12;
+    match message {
+        [_, _, flags, rest, ..] if message.len() >= HEADER => {
+            flags & 0x80 != 0 && !matches!(rest & 0x0f, 2 | 4 | 5)
+        }
+        _ => false,
     }
 }
 
@@ -356,8 +421,9 @@ mod tests {
             client.answered(&self.host, server, self.at(at));
         }
 
-        fn refuse(&self, client: &Asker, server: &str) {
-            client.refused(&self.host, format!("{server}:53").parse().unwrap());
+        fn refuse(&self, client: &Asker, server: &str, at: u64) {
+            let server = format!("{server}:53").parse().unwrap();
+            client.refused(&self.host, server, self.at(at));
         }
     }
 
@@ -373,9 +439,9 @@ mod tests {
         // Too late, and the other one isn't heard of by it.
         scene.answer(&client, "1.1.1.1", 2250);
         assert_eq!(scene.ask(&client, 3300), "1.1.1.1");
-        scene.refuse(&client, "2.2.2.2");
+        scene.refuse(&client, "2.2.2.2", 3300);
         assert_eq!(scene.ask(&client, 3301), "1.1.1.1");
-        scene.refuse(&client, "1.1.1.1");
+        scene.refuse(&client, "1.1.1.1", 3301);
         assert_eq!(scene.ask(&client, 3302), "2.2.2.2");
         scene.answer(&client, "2.2.2.2", 3303);
         // Others are others.
@@ -408,14 +474,69 @@ mod tests {
     }
 
     #[test]
-    fn who_begins_asks_the_one_that_answered_last() {
-        let (scene, first) = (Scene::new(), Asker::default());
+    fn who_begins_asks_the_first_that_is_not_known_to_be_dead() {
+        let (scene, first, second) = (Scene::new(), Asker::default(), Asker::default());
+        let begin = |at| scene.ask(&Asker::default(), at);
         scene.ask(&first, 0);
         assert_eq!(scene.ask(&first, 1100), "2.2.2.2");
-        // It hasn't answered yet.
-        assert_eq!(scene.ask(&Asker::default(), 1110), "1.1.1.1");
         scene.answer(&first, "2.2.2.2", 1120);
-        assert_eq!(scene.ask(&Asker::default(), 1130), "2.2.2.2");
+        // One client's word isn't enough.
+        assert_eq!(begin(1130), "1.1.1.1");
+        scene.ask(&second, 1200);
+        assert_eq!(scene.ask(&second, 2300), "2.2.2.2");
+        assert_eq!(begin(2310), "2.2.2.2");
+        // Not for ever; and then one is enough to find out again.
+        assert_eq!(begin(33_000), "1.1.1.1");
+        let third = Asker::default();
+        scene.ask(&third, 33_000);
+        scene.ask(&third, 34_100);
+        assert_eq!(begin(34_200), "2.2.2.2");
+        // Until an answer comes from there.
+        scene.answer(&Asker::default(), "1.1.1.1", 34_300);
+        assert_eq!(begin(34_400), "1.1.1.1");
+        // An answer of a later one says nothing of an earlier one.
+        scene.answer(&first, "2.2.2.2", 34_500);
+        assert_eq!(begin(34_600), "1.1.1.1");
+    }
+
+    #[test]
+    fn one_client_alone_can_not_call_a_name_server_dead() {
+        let (scene, hostile) = (Scene::new(), Asker::default());
+        for at in (0..20_000).step_by(1500) {
+            if scene.ask(&hostile, at) == "2.2.2.2" {
+                scene.answer(&hostile, "2.2.2.2", at + 10);
+                scene.refuse(&hostile, "9.9.9.9", at + 20);
+            }
+            assert_eq!(scene.ask(&Asker::default(), at + 100), "1.1.1.1");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_sent_to_is_dead_for_all() {
+        let (scene, client) = (Scene::new(), Asker::default());
+        assert_eq!(scene.ask(&client, 0), "1.1.1.1");
+        scene.refuse(&client, "1.1.1.1", 1);
+        assert_eq!(scene.ask(&client, 2), "2.2.2.2");
+        assert_eq!(scene.ask(&Asker::default(), 3), "2.2.2.2");
+        // If all are, the first one is as good as any.
+        scene.refuse(&client, "2.2.2.2", 4);
+        assert_eq!(scene.ask(&Asker::default(), 5), "1.1.1.1");
+        assert_eq!(scene.host.name_servers(), 2);
+    }
+
+    #[test]
+    fn what_says_that_there_is_no_answer_is_none() {
+        let message = |flags: u8, code: u8| [&[1, 2, flags, code][..], &[0; 8]].concat();
+        // Also of a name that doesn't exist, and whatever the flags beside.
+        for code in [0, 1, 3, 0x80, 0xa3] {
+            assert!(is_answer(&message(0x81, code)), "{code}");
+        }
+        for code in [2, 4, 5, 0x82, 0x85] {
+            assert!(!is_answer(&message(0x81, code)), "{code}");
+        }
+        assert!(!is_answer(&message(0x01, 0)), "a question");
+        assert!(!is_answer(&message(0x81, 0)[..11]));
+        assert!(!is_answer(b""));
     }
 
     #[test]

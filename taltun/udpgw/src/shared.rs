@@ -116,6 +116,20 @@ impl Worker {
     }
 }
 
+/// Whether something failed for want of files, ports or memory, and not because of where it goes.
+pub(crate) fn is_want(error: &io::Error) -> bool {
+    let wants = [
+        libc::EADDRINUSE,
+        libc::EAGAIN,
+        libc::EINTR,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+    ];
+    is_want_of_files(error)
+        || error.kind() == io::ErrorKind::AddrInUse
+        || error.raw_os_error().is_some_and(|it| wants.contains(&it))
+}
+
 /// Whether something failed because no more files can be open.
 pub(crate) fn is_want_of_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
