@@ -12,6 +12,7 @@ mod families;
 mod process;
 mod seen;
 mod server;
+mod stream;
 mod texts;
 
 pub use self::channel::{QUESTION, send_listeners};

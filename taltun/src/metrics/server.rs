@@ -23,12 +23,12 @@ use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::accept::Format;
+use super::stream::{self, Stream};
 use super::texts::Text;
 
 /// Connections of a listener that are open at the same time.
@@ -129,6 +129,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
+                stream::limit(&stream)?;
                 Ok((Box::new(stream), Sender::of(address.ip())))
             }
             Self::Unix(listener) => {
@@ -167,11 +168,6 @@ impl Places {
     }
 }
 
-/// A connection.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
 /// One question, one answer.
 async fn converse(stream: Box<dyn Stream>, ask: mpsc::Sender<Question>, progress: Arc<Progress>) {
     let service = service_fn(|request| {
@@ -182,14 +178,17 @@ async fn converse(stream: Box<dyn Stream>, ask: mpsc::Sender<Question>, progress
         }
     });
     // What goes wrong with a scraper is its own affair.
-    let _ = hyper::server::conn::http1::Builder::new()
+    let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(TO_ASK)
         .keep_alive(false)
         .half_close(true)
         .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = (&mut connection).await;
+    // The kernel has the rest of it.
+    progress.text.store(0, Ordering::Relaxed);
+    stream::close(connection.into_parts().io.into_inner()).await;
 }
 
 async fn respond(
@@ -371,6 +370,18 @@ mod tests {
         }
         let answer = answer(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn who_is_hung_up_on_is_reset() {
+        let address = start(true).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let mut others = Vec::new();
+        for _ in 0..SHARE {
+            others.push(TcpStream::connect(address).await.unwrap());
+        }
+        let end = timeout(TO_ASK / 2, first.read(&mut [0])).await.unwrap();
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 
     fn place(sender: Sender, has_asked: bool) -> (Place, tokio::task::JoinHandle<()>) {

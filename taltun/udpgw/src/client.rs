@@ -68,7 +68,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted, mut counted: C
         Ok(mut client) => loop {
             match poll_fn(|context| client.poll(context)).await {
                 Done::Turn => yield_now().await,
-                Done::All(end) => break end,
+                Done::All(end) => {
+                    if let End::Closed = end {
+                        // If it fails, it is reset.
+                        let _ = sockets::close_when_dropped(&client.stream);
+                    }
+                    break end;
+                }
             }
         },
         Err(error) => error.into(),

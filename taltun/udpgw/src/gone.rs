@@ -41,6 +41,18 @@ pub(crate) fn has_hung_up(socket: &impl AsFd) -> io::Result<bool> {
     Ok(info(socket)?.tcpi_state != ESTABLISHED)
 }
 
+/// How many bytes are sent, or wait to be, that the client's host hasn't acknowledged.
+pub(crate) fn unacknowledged(socket: &impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes a number to `bytes`, which outlives the call.
+    let outcome =
+        unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if outcome != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(bytes).unwrap_or_default())
+}
+
 impl Heard {
     fn is_gone(self) -> bool {
         (self.unacknowledged && self.since >= LIMIT)

@@ -292,6 +292,8 @@ impl Pool {
 
     /// Gives a client to a worker, or refuses it.
     fn give(&mut self, stream: TcpStream, address: SocketAddr, turn: OwnedSemaphorePermit) {
+        // Whatever ends it; only a client that closes has its connection closed in order.
+        let _ = sockets::reset_when_dropped(&stream);
         let Some(place) = self.clients.take() else {
             self.own.counters.clients_refused.increment();
             self.complain(&format!(

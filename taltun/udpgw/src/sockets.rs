@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::gone;
 use crate::options::{LocalPorts, Options};
 use crate::scope::Scope;
 
@@ -69,6 +70,20 @@ pub(crate) fn prepare_client(socket: &impl AsFd, options: &Options) -> io::Resul
             .with_interval(KEEPALIVE_EVERY)
             .with_retries(KEEPALIVE_TIMES);
         socket.set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(())
+}
+
+/// Has a client's connection reset when its socket is dropped. Otherwise what it hasn't read would
+/// stay in the kernel after its end, as long as it likes, beyond all limits.
+pub(crate) fn reset_when_dropped(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+/// Has it closed in order instead, if the client has all that was sent to it.
+pub(crate) fn close_when_dropped(socket: &impl AsFd) -> io::Result<()> {
+    if gone::unacknowledged(socket)? == 0 {
+        SockRef::from(socket).set_linger(None)?;
     }
     Ok(())
 }

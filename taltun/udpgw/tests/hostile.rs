@@ -59,7 +59,7 @@ fn echo() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     thread::spawn(move || {
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; 65_536];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             let _ = socket.send_to(&buffer[..length], from);
         }
@@ -278,6 +278,95 @@ fn clients_that_the_gateway_ends_are_counted() {
     assert_eq!(stats.counted.clients_accepted, 1);
     assert_eq!(stats.counted.ended_with_gateway, 1);
     assert_eq!(stats.counted.closed_with_client, stats.counted.opened);
+}
+
+/// The gateway's ends of connections, as the kernel has them: their states, and the bytes that they
+/// still hold for the client.
+fn connections(gateway: SocketAddr) -> Vec<(String, usize)> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", gateway.port());
+    let rows = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let own = rows.filter(|row| row[1].ends_with(&port) && row[3] != LISTENS);
+    own.map(|row| {
+        let (to_send, _) = row[4].split_once(':').unwrap();
+        (
+            row[3].to_owned(),
+            usize::from_str_radix(to_send, 16).unwrap(),
+        )
+    })
+    .collect()
+}
+
+/// The kernel's name for a socket that listens.
+const LISTENS: &str = "0A";
+
+/// A client that has more waiting for it than it reads.
+fn unread(gateway: SocketAddr, to: SocketAddr) -> TcpStream {
+    let mut stream = connect(gateway);
+    let datagram = frame(0, 1, to, &vec![0; 30_000]);
+    let own = |bytes: usize| bytes > 0;
+    let before = connections(gateway)
+        .into_iter()
+        .filter(|it| own(it.1))
+        .count();
+    let start = Instant::now();
+    while connections(gateway)
+        .into_iter()
+        .filter(|it| own(it.1))
+        .count()
+        == before
+    {
+        assert!(start.elapsed() < Duration::from_secs(20), "all is read");
+        for _ in 0..10 {
+            stream.write_all(&datagram).unwrap();
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    // What is on its way comes to rest.
+    thread::sleep(Duration::from_millis(200));
+    stream
+}
+
+#[test]
+fn what_ended_clients_have_not_read_is_gone_with_them() {
+    let to = echo();
+    let mut held = Vec::new();
+    let mut address = None;
+    let until = |what: &str, condition: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    beside(options(), |gateway, watch| {
+        for _ in 0..5 {
+            let mut stream = unread(gateway, to);
+            stream.write_all(&[0, 0]).unwrap();
+            held.push(stream);
+        }
+        until("they lie", &|| watch.stats().counted.ended_malformed == 5);
+        assert_eq!(connections(gateway), []);
+        // One that closes its half, and reads nothing either.
+        let stream = unread(gateway, to);
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        held.push(stream);
+        until("it closes", &|| watch.stats().counted.ended_by_client == 1);
+        assert_eq!(connections(gateway), []);
+        // One that has read all sees the end of it.
+        let mut honest = connect(gateway);
+        round_trip(&mut honest, 1, to);
+        honest.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(honest.read(&mut [0]).unwrap(), 0);
+        held.push(unread(gateway, to));
+        address = Some(gateway);
+    });
+    // The end of the gateway as well. The honest one's port is the client's to wait for.
+    let left = connections(address.unwrap());
+    assert!(left.iter().all(|(_, to_send)| *to_send == 0), "{left:?}");
+    assert!(left.iter().all(|(state, _)| state != "04"), "{left:?}");
 }
 
 #[test]
