@@ -415,9 +415,9 @@ fn tcp() -> Result<()> {
         ensure!(hops == (seen > 4), "{seen} ports with {hop}");
         lab.end([client, hub])?;
     }
-    // A busy machine has some by itself.
+    // A busy machine has some by itself, more or less of them; one a hop would be 20 more.
     ensure!(
-        counts[1] <= counts[0] + 3,
+        counts[1] <= counts[0] + counts[0] / 2 + 10,
         "{} retransmissions without hops, {} with a hop each second",
         counts[0],
         counts[1]

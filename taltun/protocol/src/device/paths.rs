@@ -170,12 +170,14 @@ impl Paths {
         self.all.iter().position(|path| path.place.contains(at))
     }
 
-    /// Takes an answer that came from where its probe went; that probe.
+    /// Takes an answer that came from the address that its probe went to; that probe. Its port may be
+    /// another one of the range: a hub whose XDP program turns ports answers from the one that the
+    /// last datagram came to, and data or another probe may have come after this one.
     fn take_answer(&mut self, heard: &Heard, id: u64) -> Option<Probe> {
         let at = self.waiting.iter().position(|probe| probe.id == id)?;
         let probe = self.waiting[at];
         let path = self.all.get_mut(probe.path)?;
-        if path.place.at(probe.port) != heard.from.remote {
+        if !path.place.contains(heard.from.remote) {
             return None;
         }
         self.waiting.swap_remove(at);

@@ -285,6 +285,31 @@ fn an_idle_tunnel_neither_hops_nor_probes() {
     assert!(probes.iter().any(|(at, _)| *at > since + secs(601)));
 }
 
+/// An answer leaves from the port that the last datagram came to, which data may have changed since
+/// the probe came: where ports are turned below, the hub doesn't choose it.
+#[test]
+fn answers_from_another_port_of_the_range_count() {
+    for interval in [Duration::ZERO, secs(1)] {
+        let mut world = hopping(interval);
+        let place = world.nodes[B].also_at[0];
+        world.nodes[B].answer_from(place.first());
+        talk(&mut world, secs(60));
+        let probes = probes(&world, A).len();
+        let ports: BTreeSet<u16> = data(&world, A).iter().map(|(_, to)| to.port()).collect();
+        assert!(
+            ports.len() >= 8,
+            "{interval:?}: {ports:?} with {probes} probes"
+        );
+        let [path] = world.nodes[A]
+            .device
+            .paths(world.nodes[A].peer(B), world.now)[..]
+        else {
+            panic!("one path");
+        };
+        assert_eq!(path.loss, Some(0), "{interval:?}");
+    }
+}
+
 /// The hub may go where nobody said that it is, as any peer.
 #[test]
 fn a_hub_that_moves_away_from_its_places_is_followed() {

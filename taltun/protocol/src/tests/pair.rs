@@ -79,6 +79,7 @@ pub(super) struct Node {
     /// of ports does.
     pub(super) also_at: Vec<Place>,
     answers_from: HashMap<(SocketAddr, IpAddr), SocketAddr>,
+    answers_always_from: Option<SocketAddr>,
     /// Packets that reached the TUN.
     pub(super) inbox: Vec<Vec<u8>>,
     /// Keepalives received.
@@ -255,6 +256,7 @@ impl Node {
             address: outer(number),
             also_at: Vec::new(),
             answers_from: HashMap::new(),
+            answers_always_from: None,
             inbox: Vec::new(),
             keepalives: 0,
             controls: 0,
@@ -278,6 +280,11 @@ impl Node {
     /// The shared half of the peer that is node `number`.
     pub(super) fn peer(&self, number: usize) -> &Arc<Peer> {
         self.device.peer(&public_key(number)).unwrap()
+    }
+
+    /// From now on it answers everybody from there, whatever port is used.
+    pub(super) fn answer_from(&mut self, place: SocketAddr) {
+        self.answers_always_from = Some(place);
     }
 
     /// It forgets from where it answers whom.
@@ -565,6 +572,7 @@ impl World {
             source = used
                 .copied()
                 .unwrap_or(SocketAddr::new(ours, source.port()));
+            source = node.answers_always_from.unwrap_or(source);
         }
         let sent = Sent {
             at: self.now,
