@@ -79,6 +79,10 @@ reasons! {
     RoutingLoop = "routing_loop",
     /// A control message between two Taltuns that is unknown, cut, or more than a peer may send.
     Control = "control",
+    /// No rule lets it start what it would start, and it belongs to nothing that was started.
+    Rule = "rule",
+    /// A fragment of a packet whose first fragment didn't pass, or came behind it.
+    LostFragment = "lost_fragment",
 }
 
 /// How many reasons there are: the length of counter arrays.

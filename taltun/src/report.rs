@@ -20,8 +20,8 @@ pub use self::drops::Drops;
 pub use self::rates::{Rates, Traffic, per_second};
 pub use self::unix_time::UnixTime;
 pub use self::words::{
-    Aead, AfXdpSocket, HostPart, PathUse, PortRangeBy, ProblemCause, Steering, SwitchLeftState,
-    TcAttachment, TunnelMode, XdpAttachment,
+    Aead, AfXdpSocket, HostPart, PathUse, PortRangeBy, ProblemCause, RuleAction, Steering,
+    SwitchLeftState, TcAttachment, TunnelMode, XdpAttachment,
 };
 use crate::layer::Layer;
 use crate::protocol::messages::REJECT_AFTER_TIME;
@@ -79,6 +79,9 @@ pub struct Status {
     /// The range of ports that leads to the one we listen on, where there is one.
     #[serde(default)]
     pub port_range: Option<PortRangeStatus>,
+    /// Who may start what with whom, where there are rules.
+    #[serde(default)]
+    pub policy: Option<PolicyStatus>,
     /// Dropped packets by reason, as in [`Stats`].
     #[serde(default)]
     pub drops: Drops,
@@ -427,6 +430,43 @@ pub struct PortRangeStatus {
     pub reason: String,
     /// Ports that other sockets of this host had when the range was set up: they keep them.
     pub left: Vec<u16>,
+}
+
+/// Rules, and the flows that they let start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// What happens where no rule matches.
+    pub default: RuleAction,
+    /// What that has decided.
+    pub by_default: DefaultStatus,
+    /// The rules, in the order of the file.
+    pub rules: Vec<RuleStatus>,
+    /// Flows by now.
+    pub flows: u64,
+    /// How many there may be.
+    pub flows_max: u64,
+    /// Flows that had to make room for others.
+    pub flows_displaced: u64,
+}
+
+/// What was decided where no rule matched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultStatus {
+    /// Flows that might start.
+    pub allowed: u64,
+    /// Packets that were dropped.
+    pub denied: u64,
+}
+
+/// What a rule has decided since it was last changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleStatus {
+    /// File and line.
+    pub origin: String,
+    /// Flows that it let start.
+    pub allowed: u64,
+    /// Packets that it dropped.
+    pub denied: u64,
 }
 
 /// `taltun status --json` where nobody answers; the exit code says so as well.

@@ -221,10 +221,15 @@ fn configurations_in_the_manual_name_keys_that_exist() {
             if language != "toml" {
                 continue;
             }
-            for line in block
-                .lines()
-                .filter(|line| !line.starts_with([' ', '#', '[']))
-            {
+            let mut section = "";
+            for line in block.lines() {
+                if line.starts_with('[') {
+                    section = line;
+                }
+                // The names of groups are the operator's own.
+                if line.starts_with([' ', '#', '[']) || section == "[groups]" {
+                    continue;
+                }
                 let Some((key, _)) = line.split_once(" = ") else {
                     continue;
                 };

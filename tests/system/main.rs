@@ -66,6 +66,7 @@ mod restart;
 mod roaming;
 mod router;
 mod router_names;
+mod rules;
 mod secrecy;
 mod service;
 mod soak;
@@ -186,6 +187,7 @@ fn side_by_side() -> Vec<Case> {
         udpgw::CASES,
         udpgw_hub::CASES,
         metrics::CASES,
+        rules::CASES,
         unread_log::CASES,
         interop::CASES,
         tools::CASES,

@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, RwLockReadGuard};
 
 use taltun_common::drops::DropReason;
-use taltun_crypto::TAG_LEN;
+use taltun_crypto::{PublicKey, TAG_LEN};
 
 use super::control_message::{ControlMessage, Heard, is_control};
 use super::cookie::Proof;
@@ -182,6 +182,21 @@ impl Batch<'_> {
             Proof::None => Err(DropReason::Mac1),
             proof => Ok(proof),
         }
+    }
+
+    /// The peer that owns an inner address.
+    pub fn owner(&self, address: IpAddr) -> Option<&PublicKey> {
+        let owner = self.tables.routes.lookup(address)?;
+        Some(owner.value.public_key())
+    }
+
+    /// The same for what the operating system sends there: not where it knows a network of its own
+    /// that is at least as narrow.
+    pub fn owner_behind_host(&self, address: IpAddr) -> Option<&PublicKey> {
+        let owner = self.tables.routes.lookup(address)?;
+        let foreign = self.tables.foreign.lookup(address);
+        let is_peers = foreign.is_none_or(|foreign| foreign.prefix_len < owner.prefix_len);
+        is_peers.then(|| owner.value.public_key())
     }
 
     /// Opens a data message, whose header said `receiver` and `counter`, and checks that

@@ -49,6 +49,8 @@ pub(super) struct Field<'d, 'a> {
     document: &'d Document<'a>,
     shift: usize,
     key: &'static Key,
+    /// What it is called, where the file chose that.
+    named: Option<&'d str>,
     value: &'d Spanned<DeValue<'a>>,
     /// Where it stands in the file, or what misses it, if it is a default.
     at: usize,
@@ -219,10 +221,11 @@ impl<'a> Document<'a> {
         let name = declared.name;
         let run = self.run.as_ref().map(|(run, _)| run);
         let Some(run) = run.filter(|run| run.name() == name) else {
-            return self
-                .sections(self.root.get_ref(), declared, 0)?
-                .iter()
-                .try_for_each(read);
+            for (table, shift) in self.tables() {
+                let sections = self.sections(table, declared, shift)?;
+                sections.iter().try_for_each(&mut read)?;
+            }
+            return Ok(());
         };
         run.pieces().try_for_each(|(shift, piece)| {
             // Whoever reads a file in pieces reads it as a whole where that fails.
@@ -303,6 +306,7 @@ impl<'d, 'a> Section<'d, 'a> {
             document: self.document,
             shift: self.shift,
             key,
+            named: None,
             value,
             at: at.saturating_add(self.shift),
         })
@@ -319,9 +323,31 @@ impl<'d, 'a> Section<'d, 'a> {
             document: self.document,
             shift: 0,
             key,
+            named: None,
             value,
             at: self.start,
         })
+    }
+
+    /// The values of a section whose keys are names of the file's own, in its order; `key` says
+    /// what each is.
+    pub(super) fn named(&self, key: &'static Key) -> Vec<Field<'d, 'a>> {
+        let is_read = |name: &str, at| !self.document.is_ignored(at, self.declared.name, name);
+        let fields = self.table.iter().filter_map(|(name, value)| {
+            let name: &str = name.get_ref();
+            let at = value.span().start;
+            is_read(name, at).then_some(Field {
+                document: self.document,
+                shift: self.shift,
+                key,
+                named: Some(name),
+                value,
+                at: at.saturating_add(self.shift),
+            })
+        });
+        let mut fields: Vec<_> = fields.collect();
+        fields.sort_by_key(|field| field.at);
+        fields
     }
 
     /// Those of its keys that are given, each with where.
@@ -344,7 +370,16 @@ impl<'d, 'a> Section<'d, 'a> {
 impl<'d> Field<'d, '_> {
     /// Where this is written.
     pub(super) fn spot(&self) -> Spot {
-        self.document.spot(self.at, self.key.section, self.key.name)
+        let section = self.key.section;
+        match self.named {
+            Some(name) => self.document.spot(self.at, section, name.to_owned()),
+            None => self.document.spot(self.at, section, self.key.name),
+        }
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &'d str {
+        self.named.unwrap_or(self.key.name)
     }
 
     /// A text.
@@ -412,7 +447,7 @@ impl<'d> Field<'d, '_> {
                 .iter()
                 .filter(|value| {
                     let at = value.span().start;
-                    let (section, key) = (self.key.section, self.key.name);
+                    let (section, key) = (self.key.section, self.name());
                     !self.document.is_ignored(at, section, key)
                 })
                 .map(|value| Self {

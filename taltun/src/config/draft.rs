@@ -9,8 +9,11 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::error::Spot;
+use taltun_policy::Service;
+
 use super::{
-    Accel, Dataplane, Domain, Hooks, Hop, HostSettings, MetricsListen, Mode, RangedEndpoint, Udpgw,
+    Accel, Action, Dataplane, Domain, Hooks, Hop, HostSettings, MetricsListen, Mode, Policy,
+    RangedEndpoint, Udpgw,
 };
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
@@ -48,6 +51,7 @@ pub(super) struct Draft {
     pub(super) hop: Hop,
     /// Where its ports are written.
     pub(super) port_range: Option<Spot>,
+    pub(super) policy: PolicyDraft,
     pub(super) warnings: Vec<String>,
     /// Whether a secret is written in the file itself.
     pub(super) has_secret: bool,
@@ -69,6 +73,29 @@ pub(super) struct UdpgwDraft {
     pub(super) listen: Vec<Written<SocketAddr>>,
     /// All else.
     pub(super) rest: Udpgw,
+}
+
+/// `[policy]`, `[groups]` and `[[rules]]`, as they were written.
+pub(super) struct PolicyDraft {
+    pub(super) section: Policy,
+    pub(super) groups: Vec<GroupDraft>,
+    pub(super) rules: Vec<RuleDraft>,
+}
+
+/// One of `[groups]`, as it was written.
+pub(super) struct GroupDraft {
+    pub(super) name: Written<String>,
+    pub(super) members: Vec<Written<String>>,
+}
+
+/// One of `[[rules]]`, as it was written.
+pub(super) struct RuleDraft {
+    pub(super) spot: Spot,
+    pub(super) from: Vec<Written<String>>,
+    pub(super) to: Vec<Written<String>>,
+    pub(super) services: Vec<Service>,
+    pub(super) action: Action,
+    pub(super) log: bool,
 }
 
 /// One of `[[peers]]`, as it was written.

@@ -94,6 +94,7 @@ impl Config {
             udpgw: None,
             metrics: None,
             hop: draft.hop,
+            policy: super::Policy::default(),
         }
     }
 }

@@ -24,8 +24,10 @@ mod load;
 mod metrics;
 mod nets;
 mod overrides;
+mod parties;
 mod permissions;
 mod pieces;
+mod policy;
 mod read;
 #[cfg(test)]
 mod reference;
@@ -54,6 +56,7 @@ pub use load::{Loaded, load, load_with, parse};
 pub(crate) use metrics::METRICS_LISTEN_MAX;
 pub use metrics::{Metrics, MetricsListen};
 pub use overrides::Overrides;
+pub use policy::{Action, Policy};
 pub use rules::OWN_ENDPOINT;
 pub(crate) use suggest::nearest;
 pub use udpgw::Udpgw;
@@ -85,6 +88,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// `[hop]`
     pub hop: Hop,
+    /// `[policy]`, `[groups]` and `[[rules]]`
+    pub policy: Policy,
 }
 
 /// Who starts handshakes.

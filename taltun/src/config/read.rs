@@ -7,19 +7,24 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::str::FromStr;
 
 use ipnet::IpNet;
+use taltun_policy::Service;
 
 use super::document::{Document, Field, Section};
-use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
+use super::draft::{
+    DnsRoutesDraft, Draft, GroupDraft, PeerDraft, PolicyDraft, RuleDraft, UdpgwDraft, Written,
+};
 use super::error::{ConfigError, Spot};
 use super::keys::{
-    self, Key, accel, dataplane, dns_routes, hop, interface, metrics, nat, peers, udpgw,
+    self, Key, accel, dataplane, dns_routes, groups, hop, interface, metrics, nat, peers, policy,
+    rules, udpgw,
 };
 use super::setting::{Setting, parse_with};
 use super::{
-    Accel, Dataplane, Hooks, Hop, HostSettings, MAX_BANS, METRICS_LISTEN_MAX, Masquerade,
-    MetricsListen, PortRange, RangedEndpoint, Udpgw,
+    Accel, Action, Dataplane, Hooks, Hop, HostSettings, MAX_BANS, METRICS_LISTEN_MAX, Masquerade,
+    MetricsListen, Policy, PortRange, RangedEndpoint, Udpgw,
 };
 use super::{declared, permissions, values};
 use crate::crypto::{PresharedKey, PrivateKey};
@@ -103,6 +108,7 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         },
         port_range: hopping.get(&hop::PORT_RANGE).map(|field| field.spot()),
         hop,
+        policy: policy_draft(document)?,
         warnings,
         has_secret,
         told: Vec::new(),
@@ -331,6 +337,91 @@ fn metrics_listen(section: &Section) -> Result<Vec<Written<MetricsListen>>, Conf
         )));
     }
     Ok(listen)
+}
+
+fn policy_draft(document: &Document) -> Result<PolicyDraft, ConfigError> {
+    let section = document.section_or_defaults(&keys::POLICY)?;
+    section.allow_only()?;
+    let given = &section;
+    let section = declared::policy::declared! { read! { given, policy, Policy {
+        groups: Vec::new(), rules: Vec::new(), origins: Vec::new(),
+    } } };
+    let mut groups = Vec::new();
+    if let Some(section) = document.section(&keys::GROUPS)? {
+        for field in section.named(&groups::MEMBERS) {
+            groups.push(GroupDraft {
+                name: Written {
+                    value: field.name().to_owned(),
+                    spot: field.spot(),
+                },
+                members: texts(&field)?,
+            });
+        }
+    }
+    let mut rules = Vec::new();
+    document.each_section(&keys::RULES, |section| {
+        rules.push(rule(section)?);
+        Ok(())
+    })?;
+    Ok(PolicyDraft {
+        section,
+        groups,
+        rules,
+    })
+}
+
+fn rule(section: &Section) -> Result<RuleDraft, ConfigError> {
+    section.allow_only()?;
+    let parties = |key: &'static Key, example: &str| {
+        let field = section.get(key).ok_or_else(|| {
+            let name = key.name;
+            section
+                .spot(key)
+                .error(format!("missing; add such as {name} = {example}"))
+        })?;
+        let texts = texts(&field)?;
+        if texts.is_empty() {
+            return Err(field
+                .spot()
+                .error("the list is empty; write \"any\" for everybody"));
+        }
+        Ok(texts)
+    };
+    let (allow, deny) = (section.get(&rules::ALLOW), section.get(&rules::DENY));
+    let (field, action) = match (allow, deny) {
+        (Some(allow), None) => (allow, Action::Allow),
+        (None, Some(deny)) => (deny, Action::Deny),
+        (Some(_), Some(deny)) => {
+            return Err(deny
+                .spot()
+                .error("allow is given too; make two rules of it, of which the first decides"));
+        }
+        (None, None) => {
+            return Err(section
+                .spot(&rules::ALLOW)
+                .error("missing; add such as allow = [\"tcp/443\", \"icmp\"], or deny = …"));
+        }
+    };
+    let parse = |text: &str| Service::from_str(text).map_err(|error| format!("{text:?}: {error}"));
+    let services = plain(each(field.one_or_list()?, parse)?);
+    if services.is_empty() {
+        return Err(field
+            .spot()
+            .error("the list is empty; write \"any\" for everything"));
+    }
+    Ok(RuleDraft {
+        spot: section.head(),
+        from: parties(&rules::FROM, "[\"any\"]")?,
+        to: parties(&rules::TO, "[\"hub\"]")?,
+        services,
+        action,
+        log: section.value(&rules::LOG)?.boolean()?,
+    })
+}
+
+/// A text, or the texts of a list, each with where.
+fn texts(field: &Field) -> Result<Vec<Written<String>>, ConfigError> {
+    each(field.one_or_list()?, |text| Ok(text.to_owned()))
 }
 
 /// The networks of a deny list.

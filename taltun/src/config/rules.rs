@@ -12,6 +12,7 @@ use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
 use super::keys::interface::ASSUMED_MTU;
 use super::nets::Nets;
+use super::parties;
 use super::{
     Config, DnsRoutes, Endpoint, FirewallChoice, Interface, Metrics, MetricsListen, Mode, Peer,
     Udpgw,
@@ -59,6 +60,8 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         .take()
         .map(|routes| finish_dns_routes(routes, &draft.peers))
         .transpose()?;
+    let policy = parties::finish(&mut draft)?;
+    let never = parties::never_decide(&policy, &draft);
     // What was told before all the rest was checked.
     let private_key = private_key?;
     own_vip?;
@@ -69,6 +72,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     warnings.extend(unused_routes(&draft.peers, &draft.routes));
     warnings.append(&mut of_udpgw);
     warnings.extend(questionable_range(&draft, mode));
+    warnings.extend(never);
     if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoints.is_empty()) {
         warnings.push(draft.spot.sibling("interface.mode").say(
             "mode is client, but no peer has an endpoint: nothing will start a handshake from \
@@ -98,6 +102,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         udpgw,
         metrics,
         hop: draft.hop,
+        policy,
     };
     Ok((config, warnings))
 }

@@ -1,6 +1,6 @@
 //! The words of a configuration that stand for one of a few things.
 
-use super::{AfXdp, FirewallChoice, Mode, Shell, XdpMode};
+use super::{Action, AfXdp, FirewallChoice, Mode, Shell, XdpMode};
 
 /// What a file names by one of a few words.
 pub trait Words: Copy + 'static {
@@ -34,6 +34,10 @@ words! {
     Mode {
         "server" => Server,
         "client" => Client,
+    }
+    Action {
+        "allow" => Allow,
+        "deny" => Deny,
     }
     FirewallChoice {
         "auto" => Auto,

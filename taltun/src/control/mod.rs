@@ -41,6 +41,7 @@ mod reload;
 mod reporting;
 pub mod request;
 pub mod response;
+mod rules;
 mod run;
 mod socket;
 mod socket_file;

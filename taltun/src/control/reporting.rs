@@ -17,6 +17,7 @@ use super::origin::TunnelKind;
 use super::peers::Peers;
 use super::port_range::LedPorts;
 use super::rate_meter::RateMeter;
+use super::rules::FiledRules;
 use super::underlay::Underlay;
 use crate::accel::Shield;
 use crate::config::{Config, Endpoint, Mode};
@@ -56,6 +57,7 @@ pub(super) struct View<'a> {
     pub gateway: &'a Gateway,
     pub metrics: Option<&'a Metrics>,
     pub led_ports: &'a LedPorts,
+    pub rules: &'a FiledRules,
     pub rates: &'a RateMeter,
     pub underlay: &'a Underlay,
     /// What of the host's set-up others took away, where there is one.
@@ -108,6 +110,7 @@ impl View<'_> {
             tc: self.shield.tunnel_status(),
             steering: self.data_plane.steering_status(self.shield),
             port_range: self.led_ports.status(),
+            policy: self.rules.status(),
             drops: self.drops(),
             unknown_keys: self.diagnosis.unknown_keys(now),
             host: self.kept.map(|kept| self.host_status(kept)),

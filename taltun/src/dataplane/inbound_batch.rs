@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use taltun_common::drops::DropReason;
 use taltun_common::steering::worker_of;
+use taltun_policy::{Ends, Side};
 
 use super::clock;
 use super::counters::{Counters, Tally};
@@ -13,6 +14,7 @@ use super::crew::Crew;
 use super::filter::Lists;
 use super::offload::coalesce::{Coalescer, Join, MAX_PARTS};
 use super::offload::vnet::{DATA_VALID, VnetHeader};
+use super::rules::BatchRules;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::shared::{Handshake, Shared};
 use super::sys::Received;
@@ -49,10 +51,26 @@ struct Plans {
 struct Round<'a> {
     batch: Batch<'a>,
     filter: &'a Lists,
+    rules: Option<BatchRules<'a>>,
     shared: &'a Shared,
     /// Whether equal neighbours leave as one.
     merge: bool,
     now: Time,
+}
+
+impl Round<'_> {
+    /// Whether rules let a packet pass that was opened.
+    #[inline]
+    fn judge(&mut self, packet: &[u8], to: Side) -> Result<(), DropReason> {
+        let Some(rules) = &mut self.rules else {
+            return Ok(());
+        };
+        let ends = Ends {
+            from: Side::Peer,
+            to,
+        };
+        rules.judge(packet, ends, &self.batch)
+    }
 }
 
 impl InboundBatch {
@@ -92,8 +110,10 @@ impl InboundBatch {
     ) {
         self.join = tun.joins();
         let now = clock::now();
+        let rules = shared.inputs.rules.read();
         let mut round = Round {
             filter: &shared.inputs.filter.read(),
+            rules: shared.inputs.rules.batch(rules.as_deref(), now),
             batch: shared.inputs.tunnel.batch(now),
             shared,
             merge,
@@ -228,7 +248,7 @@ impl InboundBatch {
         arena: &mut [u8],
         start: usize,
         outer_ecn: u8,
-        round: &Round<'_>,
+        round: &mut Round<'_>,
     ) -> Option<Inner> {
         let opened = match opened {
             Ok(opened) => opened,
@@ -252,13 +272,23 @@ impl InboundBatch {
                 self.tally.drop_packet(DropReason::InnerDenied);
                 None
             }
-            Opened::Local(inner) => {
-                self.tally.rx.add(inner.len);
+            Opened::Local(inner) | Opened::Relay(inner) => {
                 let at = start + DATA_HEADER_LEN;
+                let to = match opened {
+                    Opened::Relay(_) => Side::Peer,
+                    _ => Side::Host,
+                };
+                if let Err(reason) = round.judge(&arena[at..at + inner.len], to) {
+                    self.tally.drop_packet(reason);
+                    return None;
+                }
+                if to == Side::Peer {
+                    return Some(inner);
+                }
+                self.tally.rx.add(inner.len);
                 self.local.push(arena, at, inner.len, self.join);
                 None
             }
-            Opened::Relay(inner) => Some(inner),
         }
     }
 

@@ -29,6 +29,7 @@ mod inbound_batch;
 pub mod offload;
 mod outbound;
 pub mod redirect;
+pub mod rules;
 pub mod runs;
 pub mod shared;
 pub mod sys;

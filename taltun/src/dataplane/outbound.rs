@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use taltun_common::drops::DropReason;
+use taltun_policy::{Ends, Side};
 
 use super::clock;
 use super::counters::Tally;
@@ -28,6 +29,12 @@ const FULL: usize = 60 << 10;
 const MAX_READ: usize = VNET_HEADER_LEN + 65_535;
 /// Room for one packet of any size, sealed.
 const SLOT: usize = 65_535 + PADDING + DATA_OVERHEAD;
+
+/// Where packets from the TUN come from and go to.
+const FROM_THE_HOST: Ends = Ends {
+    from: Side::Host,
+    to: Side::Peer,
+};
 
 /// A packet from the TUN, and the part of the arena it may become a datagram in.
 struct Packet {
@@ -144,9 +151,19 @@ impl Outbound<'_> {
         let mut together = crew
             .filter(|crew| crew.shares(self.filled))
             .zip(self.plan.as_mut());
+        let rules = self.shared.inputs.rules.read();
+        let mut rules = self.shared.inputs.rules.batch(rules.as_deref(), now);
         let mut batch = self.shared.inputs.tunnel.batch(now);
         for packet in &self.packets {
             let place = packet.start..packet.end;
+            if let Some(rules) = &mut rules {
+                let at = packet.start + DATA_HEADER_LEN;
+                let inner = &self.arena[at..at + packet.len];
+                if let Err(reason) = rules.judge(inner, FROM_THE_HOST, &batch) {
+                    self.tally.drop_packet(reason);
+                    continue;
+                }
+            }
             let sealed = match &mut together {
                 None => batch.seal(&mut self.arena[place], packet.len),
                 Some((_, plan)) => batch.plan_seal(plan, &self.arena, place, packet.len),

@@ -12,6 +12,7 @@ use super::counters::Counters;
 use super::crew::Crew;
 use super::filter::Filter;
 use super::gate::Gate;
+use super::rules::Rules;
 use super::sys::{StopSignal, wait_readable};
 use super::transmit::TransmitQueues;
 use crate::protocol::messages::INITIATION_LEN;
@@ -52,6 +53,8 @@ pub struct Inputs {
     pub tunnel: Arc<Tunnel>,
     /// Bans.
     pub filter: Arc<Filter>,
+    /// Who may start what with whom.
+    pub rules: Arc<Rules>,
     /// What was moved and dropped.
     pub counters: Arc<Counters>,
     /// Which handshake messages the controller has time for.

@@ -298,6 +298,18 @@ fn status(full: bool) -> Status {
             reason: "why".to_owned(),
             left: vec![1],
         }),
+        policy: full.then(|| PolicyStatus {
+            default: RuleAction::Deny,
+            by_default: DefaultStatus::default(),
+            rules: vec![RuleStatus {
+                origin: "hub.toml:9".to_owned(),
+                allowed: 1,
+                denied: 1,
+            }],
+            flows: 1,
+            flows_max: 1,
+            flows_displaced: 1,
+        }),
         drops: Drops::default(),
         unknown_keys: vec![UnknownKey {
             public_key: "WHO=".to_owned(),

@@ -124,6 +124,14 @@ words! {
         "unknown" => Unknown,
     }
 
+    /// What rules say of what somebody starts.
+    RuleAction {
+        /// It passes.
+        "allow" => Allow,
+        /// It is dropped.
+        "deny" => Deny,
+    }
+
     /// Why there is no handshake with a peer.
     ProblemCause {
         /// The two sides have different preshared keys.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::cli::{host_line, human};
 use crate::layer::Layer;
 use crate::report::{
-    Aead, AfXdpStatus, BanStatus, NameAround, PathStatus, PathUse, PeerStatus, PortRangeStatus,
-    Status, Steering, SteeringStatus, TunnelMode, UdpgwStatus,
+    Aead, AfXdpStatus, BanStatus, NameAround, PathStatus, PathUse, PeerStatus, PolicyStatus,
+    PortRangeStatus, Status, Steering, SteeringStatus, TunnelMode, UdpgwStatus,
 };
 use crate::system::LeftSwitches;
 
@@ -68,6 +68,9 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     }
     if let Some(range) = &status.port_range {
         line(&mut text, "ports", &port_range(range));
+    }
+    if let Some(policy) = &status.policy {
+        line(&mut text, "rules", &self::policy(policy));
     }
     let drops = status.drops.largest_first();
     if !drops.is_empty() {
@@ -155,6 +158,26 @@ fn port_range(range: &PortRangeStatus) -> String {
     if !range.left.is_empty() {
         let left: Vec<String> = range.left.iter().map(u16::to_string).collect();
         let _ = write!(text, ", left to other programs: {}", left.join(", "));
+    }
+    text
+}
+
+fn policy(policy: &PolicyStatus) -> String {
+    let denied: u64 = policy.rules.iter().map(|rule| rule.denied).sum();
+    let mut text = format!(
+        "{}, default {}: {} of {} flows, {} packets denied",
+        human::count(policy.rules.len() as u64),
+        policy.default,
+        human::count(policy.flows),
+        human::count(policy.flows_max),
+        human::count(denied + policy.by_default.denied),
+    );
+    if policy.flows_displaced > 0 {
+        let _ = write!(
+            text,
+            ", {} flows made room for others",
+            human::count(policy.flows_displaced)
+        );
     }
     text
 }
@@ -289,8 +312,9 @@ pub(super) mod tests {
     use taltun_common::drops::DropReason;
 
     use crate::report::{
-        AfXdpSocket, MetricsStatus, PortRangeBy, Problem, ProblemCause, TcAttachment, TcStatus,
-        UnixTime, UnknownKey, VERSION, XdpAttachment, XdpStatus,
+        AfXdpSocket, DefaultStatus, MetricsStatus, PortRangeBy, Problem, ProblemCause, RuleAction,
+        RuleStatus, TcAttachment, TcStatus, UnixTime, UnknownKey, VERSION, XdpAttachment,
+        XdpStatus,
     };
 
     /// One of everything.
@@ -432,6 +456,28 @@ pub(super) mod tests {
                 reason: "no XDP program is attached".into(),
                 left: vec![5353, 8125],
             }),
+            policy: Some(PolicyStatus {
+                default: RuleAction::Deny,
+                by_default: DefaultStatus {
+                    allowed: 0,
+                    denied: 1200,
+                },
+                rules: vec![
+                    RuleStatus {
+                        origin: "hub.toml:21".into(),
+                        allowed: 7,
+                        denied: 0,
+                    },
+                    RuleStatus {
+                        origin: "hub.toml:26".into(),
+                        allowed: 0,
+                        denied: 34,
+                    },
+                ],
+                flows: 12,
+                flows_max: 262_144,
+                flows_displaced: 0,
+            }),
             drops: [(DropReason::Denied, 3), (DropReason::Mac1, 1200)]
                 .into_iter()
                 .collect(),
@@ -477,6 +523,7 @@ interface: hub
   metrics:          127.0.0.1:9586
   steering:         ebpf (4 workers share the port)
   ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
+  rules:            2, default deny: 12 of 262,144 flows, 1,234 packets denied
   dropped:          1,200 mac1, 3 denied
   goes around:      198.51.100.0/24 via 192.0.2.1 dev eth0 (dhcp)
 

@@ -13,11 +13,14 @@
 pub(in crate::config) mod accel;
 pub(in crate::config) mod dataplane;
 pub(in crate::config) mod dns_routes;
+pub(in crate::config) mod groups;
 pub(in crate::config) mod hop;
 pub(in crate::config) mod interface;
 pub(in crate::config) mod metrics;
 pub(in crate::config) mod nat;
 pub(in crate::config) mod peers;
+pub(in crate::config) mod policy;
+pub(in crate::config) mod rules;
 pub(in crate::config) mod udpgw;
 
 /// Makes a struct of the settings of a section that are keys by themselves, with the fields that

@@ -8,11 +8,14 @@
 pub mod accel;
 pub mod dataplane;
 pub mod dns_routes;
+pub mod groups;
 pub mod hop;
 pub mod interface;
 pub mod metrics;
 pub mod nat;
 pub mod peers;
+pub mod policy;
+pub mod rules;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
@@ -225,6 +228,35 @@ pub static PEERS: Section = Section {
     spanish: "Alguien con quien tenemos un túnel; una sección para cada uno.",
 };
 
+/// `[policy]`
+pub static POLICY: Section = Section {
+    name: "policy",
+    header: "[policy]",
+    keys: policy::KEYS,
+    english: "Who may start what with whom: see [Rules](rules.md).",
+    spanish: "Quién puede empezar qué con quién: véase [Reglas](rules.md).",
+};
+
+/// `[groups]`
+pub static GROUPS: Section = Section {
+    name: "groups",
+    header: "[groups]",
+    keys: groups::KEYS,
+    english: "Names for several at once, which rules use.",
+    spanish: "Nombres para varios a la vez, que usan las reglas.",
+};
+
+/// `[[rules]]`
+pub static RULES: Section = Section {
+    name: "rules",
+    header: "[[rules]]",
+    keys: rules::KEYS,
+    english: "A rule, one such section each. The first that matches decides whether somebody may \
+              start something; answers pass by themselves.",
+    spanish: "Una regla, una sección para cada una. La primera que coincide decide si alguien \
+              puede empezar algo; las respuestas pasan por sí solas.",
+};
+
 /// `[accel]`
 pub static ACCEL: Section = Section {
     name: "accel",
@@ -255,6 +287,9 @@ pub static SECTIONS: &[&Section] = &[
     &METRICS,
     &HOP,
     &PEERS,
+    &POLICY,
+    &GROUPS,
+    &RULES,
     &ACCEL,
     &DATAPLANE,
 ];

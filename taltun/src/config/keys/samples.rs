@@ -28,13 +28,20 @@ vip = "10.0.0.2"
 name = "home"
 public_key = "bO4VeO3GqHhVxz/2RLKAvAGWMLPDBMGBrQe0xzzWNRI="
 vip = "10.0.0.3"
+[[rules]]
+from = "10.0.0.2"
+to = "home"
+allow = "any"
 "#;
 
 /// What must stand beside a key.
 const BESIDE: &[(&str, &str, &str)] = &[("nat.out", "nat", "masquerade = true")];
 
 /// What mustn't.
-const INSTEAD: &[(&str, &str)] = &[("interface.private_key_file", "private_key")];
+const INSTEAD: &[(&str, &str)] = &[
+    ("interface.private_key_file", "private_key"),
+    ("rules.deny", "allow"),
+];
 
 /// A configuration without the example of `key`, and the same with it.
 pub(crate) fn pair(key: &'static Key) -> (Config, Config) {

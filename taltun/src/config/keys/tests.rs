@@ -9,6 +9,7 @@ const TOGETHER: &[(&str, &str)] = &[
     // Its own address is always allowed.
     ("peers.vip", "peers.allowed_ips"),
     ("peers.endpoint", "peers.endpoints"),
+    ("rules.allow", "rules.deny"),
 ];
 
 fn read_with(key: &'static Key, value: &str) -> Result<super::Config, String> {
@@ -53,6 +54,9 @@ fn what_has_no_default_may_be_left_out_or_is_missed_by_name() {
         "dns_routes.via",
         "dns_routes.upstream",
         "peers.public_key",
+        "rules.from",
+        "rules.to",
+        "rules.allow",
     ];
     for key in all().filter(|key| key.default.is_empty()) {
         let name = key.full_name();

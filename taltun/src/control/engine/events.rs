@@ -156,6 +156,7 @@ impl Engine {
             self.start_over("the wall clock was set, or the machine was stopped or rolled back");
         }
         self.follow_network();
+        self.follow_rules();
         if let Some(host) = host {
             host.keep_journal();
         }

@@ -33,6 +33,7 @@ use super::peers::{self, PeerList, Peers};
 use super::port_range::{self, LedPorts};
 use super::rate_meter::RateMeter;
 use super::request::Call;
+use super::rules::FiledRules;
 use super::runtime_dir;
 use super::uapi::WgChanges;
 use super::underlay::Underlay;
@@ -80,6 +81,8 @@ pub(in crate::control) struct Engine {
     metrics: Option<Metrics>,
     /// The range of `[hop]` that leads to our port.
     led_ports: LedPorts,
+    /// Who may start what with whom.
+    rules: FiledRules,
     rates: RateMeter,
     /// Of a tunnel that is configured: nobody knows the peers of another before they are set.
     memory: Option<Memory>,
@@ -145,9 +148,13 @@ impl Engine {
             verifier_log: &runtime_dir().join(format!("{}.verifier.log", interface.tun_name)),
         });
         let gate = Arc::new(Gate::default());
+        // Before any packet is taken.
+        let mut rules = FiledRules::default();
+        rules.follow(&config, &[], inputs.kind.relays(&config));
         let shared = Inputs {
             tunnel: Arc::clone(device.tunnel()),
             filter: Arc::clone(bans.filter()),
+            rules: Arc::clone(rules.rules()),
             counters: Arc::new(Counters::default()),
             gate: Arc::clone(&gate),
             handshakes: inputs.handshakes,
@@ -183,6 +190,7 @@ impl Engine {
             gateway: Gateway::default(),
             metrics: None,
             led_ports: LedPorts::default(),
+            rules,
             rates: RateMeter::default(),
             memory,
             by_wg: WgChanges::default(),
@@ -273,6 +281,7 @@ impl Engine {
         self.dialer.set_mark(self.data_plane.mark());
         self.network
             .read_foreign(&self.config.interface.tun_name, &mut self.device);
+        self.follow_rules();
         for resolved in resolved {
             self.handle_resolved(resolved);
         }
@@ -301,6 +310,13 @@ impl Engine {
         self.led_ports
             .follow(&self.config, listen, shield, host)
             .await;
+    }
+
+    /// Has rules know the addresses that this host has by now.
+    fn follow_rules(&mut self) {
+        let relays = self.kind.relays(&self.config);
+        let own = self.network.own_addresses();
+        self.rules.follow(&self.config, own, relays);
     }
 
     /// What is left to do at the end.

@@ -23,6 +23,7 @@ use crate::control::live::LivePeers;
 use crate::control::metrics::{Metrics, Prepared};
 use crate::control::origin::TunnelKind;
 use crate::control::peers::{self, PeerInfos, PeerList, Peers, Touched};
+use crate::control::rules::FiledRules;
 use crate::control::{hop, ownership, spare};
 use crate::crypto::PublicKey;
 use crate::dataplane::data_plane::DataPlane;
@@ -41,6 +42,9 @@ pub(in crate::control) struct Reload<'a> {
     pub peers: &'a mut Peers,
     pub names: Option<&'a mut RoutedNames>,
     pub bans: &'a mut Bans,
+    pub rules: &'a mut FiledRules,
+    /// The addresses of this host.
+    pub own_addresses: &'a [IpAddr],
     pub data_plane: &'a mut DataPlane,
     pub gateway: &'a mut Gateway,
     pub metrics: Option<&'a mut Metrics>,
@@ -83,6 +87,9 @@ impl Reload<'_> {
         {
             switch(new.interface.debug);
         }
+        // Before a peer comes that they are about.
+        self.rules
+            .follow(&new, self.own_addresses, self.kind.relays(&new));
         let greeted = self.change_peers(&plan, &new, now)?;
         self.device
             .set_initiations_per_second(Some(new.accel.handshakes_per_second));

@@ -1,0 +1,318 @@
+//! The verdict on a packet: a known flow passes, a new one asks the rules.
+//!
+//! Who starts is who sends the first packet; of TCP, who sends SYN without ACK. A connection that
+//! isn't known, say because the hub was restarted, may go on by a packet of a side that may start.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use taltun_common::headers::protocol;
+
+use crate::flows::{Flow, Flows, Found, Key, Phase, Secret, Ticks};
+use crate::packet::{Content, Packet, Ports, Quoted, flags};
+use crate::rules::{Action, Decision, Ends, Owners, RuleSet, Start};
+
+/// What happens to a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It belongs to something that may pass.
+    Pass,
+    /// It starts something, which may pass.
+    Start(Decision),
+    /// Nothing that it could belong to may pass.
+    Denied(Decision),
+    /// A later fragment whose first didn't pass, or comes behind it.
+    LostFragment,
+    /// It isn't a packet that rules can be asked about.
+    Malformed,
+}
+
+impl Verdict {
+    /// Whether the packet passes.
+    pub fn passes(self) -> bool {
+        matches!(self, Self::Pass | Self::Start(_))
+    }
+}
+
+/// Rules, and the flows that they let start. Many threads may ask it at once.
+#[derive(Debug)]
+pub struct Judge {
+    rules: RuleSet,
+    generation: u16,
+    secret: Secret,
+    flows: Arc<Flows>,
+}
+
+/// A judge's verdicts on the packets of one batch. Neighbours of one flow cost little.
+#[derive(Debug)]
+pub struct Session<'j> {
+    judge: &'j Judge,
+    now: Ticks,
+    /// What passed last.
+    last: Option<Talk>,
+}
+
+/// What a packet belongs to, and which way it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Talk {
+    ends: Ends,
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    ports: Ports,
+}
+
+impl Judge {
+    /// Rules without any flow yet, for about so many of them. The secret must be random.
+    pub fn new(rules: RuleSet, secret: [u64; 2], flows: usize) -> Self {
+        Self {
+            rules,
+            generation: 0,
+            secret: Secret(secret),
+            flows: Arc::new(Flows::with_capacity(flows)),
+        }
+    }
+
+    /// The same with other rules. They are asked again about each flow, at its next packet.
+    #[must_use]
+    pub fn with_rules(&self, rules: RuleSet) -> Self {
+        Self {
+            rules,
+            generation: self.generation.wrapping_add(1),
+            secret: self.secret,
+            flows: Arc::clone(&self.flows),
+        }
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// The flows.
+    pub fn flows(&self) -> &Flows {
+        &self.flows
+    }
+
+    /// Begins a batch at a time since some start, which is the same for all batches.
+    pub fn session(&self, now: Duration) -> Session<'_> {
+        Session {
+            judge: self,
+            now: Ticks::since_start(now),
+            last: None,
+        }
+    }
+}
+
+impl Session<'_> {
+    /// The verdict on a packet, which begins with its IP header.
+    #[inline]
+    pub fn judge(&mut self, packet: &[u8], ends: Ends, owners: &impl Owners) -> Verdict {
+        let Some(packet) = Packet::parse(packet) else {
+            return Verdict::Malformed;
+        };
+        let talk = Talk::of(&packet, ends);
+        let is_ordinary = match packet.content {
+            Content::Tcp { flags, .. } => flags & (flags::SYN | flags::FIN | flags::RST) == 0,
+            Content::Udp(_) => true,
+            _ => false,
+        } && packet.fragment.is_none();
+        if is_ordinary && self.last == Some(talk) {
+            return Verdict::Pass;
+        }
+        let verdict = self.verdict(&packet, &talk, owners);
+        self.last = (is_ordinary && verdict.passes()).then_some(talk);
+        verdict
+    }
+
+    fn verdict(&self, packet: &Packet, talk: &Talk, owners: &impl Owners) -> Verdict {
+        let Some(id) = packet.fragment else {
+            return self.whole(packet, talk, owners);
+        };
+        let secret = self.judge.secret;
+        let key = Key::of_fragments(secret, packet.source, packet.destination, id);
+        if packet.content == Content::LaterFragment {
+            return match self.judge.flows.find(&key, self.now) {
+                Some(_) => Verdict::Pass,
+                None => Verdict::LostFragment,
+            };
+        }
+        let verdict = self.whole(packet, talk, owners);
+        if verdict.passes() {
+            let flow = self.new_flow(Phase::Fragments, &key, talk.ends);
+            self.judge.flows.insert(&key, flow);
+        }
+        verdict
+    }
+
+    /// The verdict on a packet that has all headers.
+    fn whole(&self, packet: &Packet, talk: &Talk, owners: &impl Owners) -> Verdict {
+        if let Content::Error(quoted) = packet.content
+            && self.is_about_a_flow(packet, &quoted, talk.ends, owners)
+        {
+            return Verdict::Pass;
+        }
+        let key = talk.key(self.judge.secret);
+        let starts = match packet.content {
+            Content::Tcp { flags, .. } => flags & (flags::SYN | flags::ACK) == flags::SYN,
+            _ => false,
+        };
+        let known = (!starts).then(|| self.known(talk, &key, owners)).flatten();
+        let Some((found, flow)) = known else {
+            return self.start(packet, talk, &key, owners);
+        };
+        let is_starters = key.downwards == flow.started_downwards;
+        // Who is asked may answer, which isn't to ask.
+        if !is_starters && matches!(packet.content, Content::Query(_)) {
+            return self.start(packet, talk, &key, owners);
+        }
+        found.set(Flow {
+            last: self.now,
+            generation: self.judge.generation,
+            phase: next_phase(flow.phase, &packet.content, is_starters),
+            ..flow
+        });
+        Verdict::Pass
+    }
+
+    /// The flow of a packet, if the rules still let it pass.
+    fn known(&self, talk: &Talk, key: &Key, owners: &impl Owners) -> Option<(Found<'_>, Flow)> {
+        let found = self.judge.flows.find(key, self.now)?;
+        let flow = found.flow();
+        if flow.generation != self.judge.generation {
+            let mut start = talk.of_start(key.downwards == flow.started_downwards);
+            start.ends = flow.ends;
+            if self.decide(&start, owners).action == Action::Deny {
+                found.remove(key);
+                return None;
+            }
+        }
+        Some((found, flow))
+    }
+
+    /// The verdict on a packet of no known flow: it would start one.
+    fn start(&self, packet: &Packet, talk: &Talk, key: &Key, owners: &impl Owners) -> Verdict {
+        let decision = self.decide(talk, owners);
+        if decision.action == Action::Deny {
+            return Verdict::Denied(decision);
+        }
+        let is_icmp = matches!(talk.protocol, protocol::ICMP | protocol::ICMPV6);
+        let phase = match packet.content {
+            // Nothing follows.
+            Content::Tcp { flags, .. } if flags & flags::RST != 0 => None,
+            Content::Tcp { flags, .. } if flags & flags::FIN != 0 => Some(Phase::Closing),
+            Content::Tcp { .. } => Some(Phase::Opening),
+            Content::Query(_) => Some(Phase::Query),
+            // ICMP that isn't asked for has no answer.
+            _ if is_icmp => None,
+            _ => Some(Phase::OneWay),
+        };
+        if let Some(phase) = phase {
+            let flow = self.new_flow(phase, key, talk.ends);
+            self.judge.flows.insert(key, flow);
+        }
+        Verdict::Start(decision)
+    }
+
+    fn decide(&self, talk: &Talk, owners: &impl Owners) -> Decision {
+        let start = Start {
+            ends: talk.ends,
+            source: talk.source,
+            destination: talk.destination,
+            protocol: talk.protocol,
+            port: talk.ports.destination,
+        };
+        self.judge.rules.decide(&start, owners)
+    }
+
+    /// Whether an error tells a sender of a flow about a packet of its own.
+    fn is_about_a_flow(
+        &self,
+        error: &Packet,
+        quoted: &Quoted,
+        ends: Ends,
+        owners: &impl Owners,
+    ) -> bool {
+        let talk = Talk {
+            ends: ends.reversed(),
+            source: quoted.source,
+            destination: quoted.destination,
+            protocol: quoted.protocol,
+            ports: quoted.ports,
+        };
+        let key = talk.key(self.judge.secret);
+        error.destination == quoted.source && self.known(&talk, &key, owners).is_some()
+    }
+
+    fn new_flow(&self, phase: Phase, key: &Key, ends: Ends) -> Flow {
+        Flow {
+            last: self.now,
+            generation: self.judge.generation,
+            phase,
+            started_downwards: key.downwards,
+            ends,
+        }
+    }
+}
+
+impl Talk {
+    fn of(packet: &Packet, ends: Ends) -> Self {
+        let ports = match packet.content {
+            Content::Tcp { ports, .. } | Content::Udp(ports) => ports,
+            Content::Query(identifier) | Content::Answer(identifier) => Ports {
+                source: identifier,
+                destination: identifier,
+            },
+            Content::Error(_) | Content::Other | Content::LaterFragment => Ports::default(),
+        };
+        Self {
+            ends,
+            source: packet.source,
+            destination: packet.destination,
+            protocol: packet.protocol,
+            ports,
+        }
+    }
+
+    #[inline]
+    fn key(&self, secret: Secret) -> Key {
+        Key::new(
+            secret,
+            self.source,
+            self.destination,
+            self.protocol,
+            self.ports,
+        )
+    }
+
+    /// The same, from who started it to the other.
+    fn of_start(&self, is_starters: bool) -> Self {
+        if is_starters {
+            return *self;
+        }
+        Self {
+            ends: self.ends.reversed(),
+            source: self.destination,
+            destination: self.source,
+            protocol: self.protocol,
+            ports: Ports {
+                source: self.ports.destination,
+                destination: self.ports.source,
+            },
+        }
+    }
+}
+
+/// What a flow has shown once a packet of it has passed.
+fn next_phase(phase: Phase, content: &Content, is_starters: bool) -> Phase {
+    match (phase, content) {
+        (_, Content::Tcp { flags, .. }) if flags & flags::RST != 0 => Phase::Reset,
+        (Phase::Reset, _) => Phase::Reset,
+        (_, Content::Tcp { flags, .. }) if flags & flags::FIN != 0 => Phase::Closing,
+        (Phase::Opening, Content::Tcp { .. }) if !is_starters => Phase::Answered,
+        (Phase::Answered, Content::Tcp { .. }) if is_starters => Phase::Established,
+        (Phase::OneWay, _) if !is_starters => Phase::BothWays,
+        _ => phase,
+    }
+}

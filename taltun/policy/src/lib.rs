@@ -1,0 +1,28 @@
+//! Rules: who may start talking to whom through the tunnel, and the flows that follow.
+//!
+//! A [`Policy`] is what the file says. [`RuleSet::compile`] makes a [`RuleSet`] of it and of the
+//! [`World`], which says what addresses peers and the hub have. A [`Judge`] holds a rule set and
+//! the flows that it let start. It gives a [`Verdict`] on each packet:
+//!
+//! ```text
+//! packet ──► Packet::parse ──► known flow? ── yes ──────────────► pass
+//!                                  │ no
+//!                                  └► first rule that matches ──► a new flow, or a drop
+//! ```
+//!
+//! There is no I/O here, no clock and no randomness: the caller gives the time and a secret.
+
+pub mod flows;
+pub mod judge;
+pub mod packet;
+pub mod rows;
+pub mod rules;
+pub mod service;
+
+#[cfg(test)]
+mod tests;
+
+pub use judge::{Judge, Verdict};
+pub use packet::Packet;
+pub use rules::{Action, Decision, Ends, Owners, Party, Policy, Rule, RuleSet, Side, World};
+pub use service::Service;

@@ -1,0 +1,219 @@
+//! Whom the words of groups and rules mean.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use taltun_policy::{Owners, Party, Rule, RuleSet, Side, World};
+
+use super::draft::{Draft, GroupDraft, PeerDraft, PolicyDraft, Written};
+use super::error::ConfigError;
+use super::{Mode, Policy, suggest, values};
+use crate::crypto::PublicKey;
+use crate::protocol::allowed_ips::AllowedIps;
+
+/// Words that stand for no name.
+const EVERYBODY: &str = "any";
+const HUB: &str = "hub";
+
+/// `[policy]` with its groups and rules, all names found.
+pub(super) fn finish(draft: &mut Draft) -> Result<Policy, ConfigError> {
+    let PolicyDraft {
+        section,
+        groups,
+        rules,
+    } = &mut draft.policy;
+    let (groups, rules) = (std::mem::take(groups), std::mem::take(rules));
+    let names = Names::of(&draft.peers, &groups)?;
+    let members = groups.iter().map(|group| names.parties(&group.members));
+    let members: Vec<Vec<Party>> = members.collect::<Result<_, _>>()?;
+    let flat = flatten(&groups, &members)?;
+    let mut policy = Policy {
+        groups: flat,
+        ..section.clone()
+    };
+    for rule in rules {
+        policy.rules.push(Rule {
+            from: names.parties(&rule.from)?,
+            to: names.parties(&rule.to)?,
+            services: rule.services,
+            action: rule.action,
+            log: rule.log,
+        });
+        policy.origins.push(rule.spot.origin());
+    }
+    Ok(policy)
+}
+
+/// Warns of rules that can never decide.
+pub(super) fn never_decide(policy: &Policy, draft: &Draft) -> Vec<String> {
+    if policy.rules.is_empty() {
+        return Vec::new();
+    }
+    let mut owners = Owned::default();
+    let mut networks = Vec::new();
+    for peer in &draft.peers {
+        let vips = peer.vip.iter().map(|vip| IpNet::from(vip.value));
+        let nets = vips.chain(peer.allowed_ips.iter().map(|net| net.value));
+        for net in nets {
+            owners.0.insert(net, peer.public_key.value);
+            networks.push(net);
+        }
+    }
+    let server = draft.mode == Mode::Server;
+    let world = World {
+        hub: draft.vip.iter().map(|vip| vip.value.addr()).collect(),
+        kernel_relays: !draft.host.relay.unwrap_or(server),
+    };
+    let rules = RuleSet::compile(&policy.to_compile(), &world);
+    let never = rules.never_matched(&networks, &owners).unwrap_or_default();
+    let origins = never.iter().filter_map(|rule| policy.origins.get(*rule));
+    let warning = |origin: &String| {
+        format!(
+            "{origin}: rules: this rule never decides: those before it do, or nothing goes through \
+             the tunnel from and to those that it names"
+        )
+    };
+    origins.map(warning).collect()
+}
+
+/// Whose the addresses of the peers are.
+#[derive(Default)]
+struct Owned(AllowedIps<PublicKey>);
+
+impl Owners for Owned {
+    fn owner(&self, _: Side, address: IpAddr) -> Option<PublicKey> {
+        Some(*self.0.lookup(address)?.value)
+    }
+}
+
+/// Who is called what.
+struct Names<'d> {
+    groups: HashMap<&'d str, usize>,
+    /// The peers with a name; several are a mistake only if a rule uses it.
+    peers: HashMap<&'d str, Vec<PublicKey>>,
+    keys: HashSet<PublicKey>,
+}
+
+impl<'d> Names<'d> {
+    fn of(peers: &'d [PeerDraft], groups: &'d [GroupDraft]) -> Result<Self, ConfigError> {
+        let mut named: HashMap<&str, Vec<PublicKey>> = HashMap::new();
+        for peer in peers {
+            if let Some(name) = &peer.name {
+                named.entry(name).or_default().push(peer.public_key.value);
+            }
+        }
+        for GroupDraft { name, .. } in groups {
+            let Written { value, spot } = name;
+            if [EVERYBODY, HUB].contains(&value.as_str()) {
+                return Err(spot.error(format!(
+                    "{value:?} means the same in all files; give the group another name"
+                )));
+            }
+            if named.contains_key(value.as_str()) {
+                return Err(
+                    spot.error("a peer is called that, too; give one of the two another name")
+                );
+            }
+            if network(value).is_some() {
+                return Err(spot.error("that is a network; give the group a name"));
+            }
+        }
+        let groups = groups.iter().enumerate();
+        Ok(Self {
+            groups: groups
+                .map(|(place, group)| (group.name.value.as_str(), place))
+                .collect(),
+            peers: named,
+            keys: peers.iter().map(|peer| peer.public_key.value).collect(),
+        })
+    }
+
+    fn parties(&self, words: &[Written<String>]) -> Result<Vec<Party>, ConfigError> {
+        let parties = words
+            .iter()
+            .map(|Written { value, spot }| self.party(value).map_err(|reason| spot.error(reason)));
+        parties.collect()
+    }
+
+    fn party(&self, word: &str) -> Result<Party, String> {
+        let peers = self.peers.get(word).map_or(&[][..], Vec::as_slice);
+        if word == EVERYBODY || word == HUB {
+            if !peers.is_empty() {
+                return Err(format!(
+                    "{word:?} doesn't mean the peer of that name here; give that another name, or \
+                     its public key here"
+                ));
+            }
+            return Ok(if word == HUB { Party::Hub } else { Party::Any });
+        }
+        if let Some(group) = self.groups.get(word) {
+            return Ok(Party::Group(*group));
+        }
+        match peers {
+            [peer] => return Ok(Party::Peer(*peer)),
+            [] => {}
+            several => {
+                return Err(format!(
+                    "{} peers are called {word:?}; give the public key of one",
+                    several.len()
+                ));
+            }
+        }
+        if let Some(net) = network(word) {
+            return Ok(Party::Net(net));
+        }
+        if let Ok(key) = word.parse::<PublicKey>() {
+            if self.keys.contains(&key) {
+                return Ok(Party::Peer(key));
+            }
+            return Err(format!("no peer has the key {word}"));
+        }
+        let names = self.groups.keys().chain(self.peers.keys()).copied();
+        let mut known: Vec<&str> = names.chain([EVERYBODY, HUB]).collect();
+        known.sort_unstable();
+        let hint = match suggest::nearest(word, &known) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "write the name or the public key of one of [[peers]], one of [groups], a \
+                     network, \"hub\" or \"any\""
+                .to_owned(),
+        };
+        Err(format!("there is nobody called {word:?}; {hint}"))
+    }
+}
+
+fn network(word: &str) -> Option<IpNet> {
+    let (net, _) = values::network(word).ok()?;
+    Some(net)
+}
+
+/// Each group's members, those of groups in it instead of these.
+fn flatten(groups: &[GroupDraft], members: &[Vec<Party>]) -> Result<Vec<Vec<Party>>, ConfigError> {
+    let flat = groups.iter().enumerate().map(|(group, draft)| {
+        let Written { value: name, spot } = &draft.name;
+        let mut reached = vec![group];
+        let mut left = VecDeque::from([group]);
+        let mut flat = Vec::new();
+        while let Some(at) = left.pop_front() {
+            for member in members.get(at).into_iter().flatten() {
+                match member {
+                    Party::Group(inner) if *inner == group => {
+                        let by = groups.get(at).map_or("", |group| &group.name.value);
+                        return Err(spot.error(format!(
+                            "the group {name:?} is a member of itself, by way of {by:?}; leave it \
+                             out of one of the two"
+                        )));
+                    }
+                    Party::Group(inner) if !reached.contains(inner) => {
+                        reached.push(*inner);
+                        left.push_back(*inner);
+                    }
+                    Party::Group(_) => {}
+                    other => flat.push(*other),
+                }
+            }
+        }
+        Ok(flat)
+    });
+    flat.collect()
+}
