@@ -155,6 +155,11 @@ impl Path {
         self.port_failed(port);
     }
 
+    /// Its next answer is the first that counts.
+    pub(super) fn prove_anew(&mut self) {
+        self.answered_in_a_row = 0;
+    }
+
     /// It isn't used any more, and proves itself anew before it is.
     pub(super) fn leave(&mut self, now: Time) {
         self.left = Some(now);

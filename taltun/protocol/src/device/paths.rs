@@ -7,6 +7,7 @@
 //! | a hop: a probe at another port of the path in use, and on its answer that port | each `hop_interval`, more or less; at once when a probe is lost |
 //! | another path | two probes lost in a row, or more lost than `loss_threshold` |
 //! | back to one earlier in the list | three probes answered in a row, and not before `retry_after` |
+//! | from anywhere else to the first path that answers | at once: a hub that starts anew speaks first, from its own port |
 //!
 //! A port is used only after it has answered. So a blocked one costs a probe, and no data. Nothing
 //! is sent while the tunnel is idle.
@@ -112,6 +113,8 @@ pub(super) struct Paths {
     /// The port in use may be blocked.
     urgent: bool,
     is_running: bool,
+    /// The peer spoke from where no path leads, and data goes there.
+    is_astray: bool,
 }
 
 /// A probe without an answer yet.
@@ -166,6 +169,16 @@ impl Paths {
         path.is_some_and(|path| self.is_running && self.all[path].answers())
     }
 
+    /// Asks on all paths at once as soon as data goes where none leads. What they answered before
+    /// says nothing: the peer may be there no more.
+    fn note_astray(&mut self, is_astray: bool, now: Time) {
+        if is_astray && !std::mem::replace(&mut self.is_astray, true) {
+            self.waiting.clear();
+            self.all.iter_mut().for_each(Path::prove_anew);
+            self.next_probe = Some(now);
+        }
+    }
+
     fn index_of(&self, at: SocketAddr) -> Option<usize> {
         self.all.iter().position(|path| path.place.contains(at))
     }
@@ -193,7 +206,7 @@ impl Paths {
 
     /// Gives up probes that were waited for long enough; those of the path in use first set off
     /// whatever finds a way around.
-    fn expire(&mut self, current: usize, used: Option<u16>, now: Time) {
+    fn expire(&mut self, current: Option<usize>, used: Option<u16>, now: Time) {
         let (late, waiting) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition::<Vec<_>, _>(|probe| probe.due <= now);
@@ -208,7 +221,7 @@ impl Paths {
             let Some(path) = self.all.get_mut(probe.path) else {
                 continue;
             };
-            let is_current = probe.path == current;
+            let is_current = current == Some(probe.path);
             match probe.purpose {
                 // It was left meanwhile.
                 Purpose::Measure if is_current && used.is_some_and(|used| used != probe.port) => {
@@ -237,7 +250,10 @@ impl Paths {
     }
 
     /// The path to go on with, if that is another one.
-    fn better_than(&self, current: usize, hop: &HopSettings, now: Time) -> Option<usize> {
+    fn better_than(&self, current: Option<usize>, hop: &HopSettings, now: Time) -> Option<usize> {
+        let Some(current) = current else {
+            return self.all.iter().position(Path::answers);
+        };
         let used = self.all.get(current)?;
         let threshold = hop.loss_threshold;
         if !used.is_silent() && !used.is_lossy(threshold) {
@@ -285,12 +301,17 @@ impl Paths {
 }
 
 impl Control {
-    /// The path that data takes, while paths may be chosen among.
-    fn current_path(&self, now: Time) -> Option<usize> {
+    /// Where data goes, while paths may be chosen among.
+    fn chosen(&self, now: Time) -> Option<SocketAddr> {
         let session = self.peer.sending_session(now)?;
         let is_usable = self.places.are_several() && session.takes_control();
-        let at = self.peer.endpoint().filter(|_| is_usable)?.remote;
-        self.paths.index_of(at)
+        Some(self.peer.endpoint().filter(|_| is_usable)?.remote)
+    }
+
+    /// The path that data takes, while paths may be chosen among; none where the peer spoke from
+    /// elsewhere.
+    fn current_path(&self, now: Time) -> Option<usize> {
+        self.paths.index_of(self.chosen(now)?)
     }
 
     pub(super) fn stop_paths(&mut self) {
@@ -366,12 +387,14 @@ impl Device {
         let Some(control) = self.peers.get_mut(&id) else {
             return;
         };
-        let Some(current) = control.current_path(now) else {
+        let Some(at) = control.chosen(now) else {
             return control.stop_paths();
         };
+        let current = control.paths.index_of(at);
         let random = &mut self.randomness;
         let hop = self.hop;
         control.begin_paths(&hop, random, now);
+        control.paths.note_astray(current.is_none(), now);
         let used = peer_port(&control.peer).filter(|_| !hop.interval.is_zero());
         control.paths.expire(current, used, now);
         let mut asked = Vec::new();
@@ -380,7 +403,8 @@ impl Device {
             control.use_path(current, to, &hop, random, now);
             control.paths.next_hop = Some(now + around(hop.interval, random));
         }
-        let current = moved.unwrap_or(current);
+        let current = moved.or(current);
+        control.paths.is_astray = current.is_none();
         if control.is_idle(now) {
             control.paths.waiting.clear();
             let next = &mut control.paths.next_probe;
@@ -393,10 +417,17 @@ impl Device {
                 control.paths.next_probe = Some(next);
             }
             if control.paths.next_hop.is_some_and(|next| next <= now) {
-                control.hop(current, &hop, random, &mut asked, now);
+                match current {
+                    Some(current) => control.hop(current, &hop, random, &mut asked, now),
+                    None => control.paths.next_hop = Some(now + around(hop.interval, random)),
+                }
             }
         }
-        control.follow_pool(current, &hop, random);
+        match current {
+            Some(current) => control.follow_pool(current, &hop, random),
+            // Until a path answers, it is where it says.
+            None => control.peer.choose_freely(),
+        }
         let peer = Arc::clone(&control.peer);
         for (path, port, purpose) in asked {
             self.send_probe(&peer, path, port, purpose, now);
@@ -468,18 +499,19 @@ impl Control {
     /// Asks on all paths how they do.
     fn measure(
         &mut self,
-        current: usize,
+        current: Option<usize>,
         hop: &HopSettings,
         random: &mut Randomness,
         asked: &mut Vec<(usize, u16, Purpose)>,
     ) {
         let used = peer_port(&self.peer);
         for (at, path) in self.paths.all.iter().enumerate() {
-            let port = used.filter(|_| at == current);
+            let port = used.filter(|_| Some(at) == current);
             let port = port.unwrap_or_else(|| path.measured_port(random));
             asked.push((at, port, Purpose::Measure));
         }
         if hop.interval.is_zero()
+            && let Some(current) = current
             && let Some(path) = self.paths.all.get(current)
         {
             let others = path.good_ports().filter(|port| Some(*port) != used);
@@ -533,14 +565,14 @@ impl Control {
     /// Goes on with another path.
     fn use_path(
         &mut self,
-        from: usize,
+        from: Option<usize>,
         to: usize,
         hop: &HopSettings,
         random: &mut Randomness,
         now: Time,
     ) {
         let threshold = hop.loss_threshold;
-        if let Some(left) = self.paths.all.get_mut(from)
+        if let Some(left) = from.and_then(|from| self.paths.all.get_mut(from))
             && (left.is_silent() || left.is_lossy(threshold))
         {
             left.leave(now);

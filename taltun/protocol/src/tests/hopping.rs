@@ -341,3 +341,25 @@ fn a_client_that_hops_may_move() {
     }
     assert!(turns(&world).len() > 40);
 }
+
+/// As a hub that starts anew does, which knows of no port of its range yet.
+#[test]
+fn a_hub_that_speaks_from_its_own_port_is_spoken_to_at_its_places_again() {
+    for interval in [Duration::ZERO, secs(1)] {
+        let mut world = hopping(interval);
+        talk(&mut world, secs(10));
+        for _ in 0..3 {
+            world.nodes[B].forget_answers();
+            world.with(B, |device, _| device.forget_local_address(&public_key(A)));
+            world.ping(B, A, 7).unwrap();
+            world.run(millis(50));
+            assert_eq!(talk(&mut world, secs(10)), 0, "{interval:?}");
+            let at = world.nodes[A].peer(B).endpoint().unwrap().remote;
+            assert!((FIRST_PORT..=LAST_PORT).contains(&at.port()), "{at}");
+        }
+        // And hops go on.
+        let before = turns(&world).len();
+        talk(&mut world, secs(20));
+        assert!(turns(&world).len() > before + 5, "{interval:?}");
+    }
+}
