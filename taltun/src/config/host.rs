@@ -125,6 +125,11 @@ impl Shell {
 }
 
 impl HostSettings {
+    /// The same as [`Config::relays`], in that mode.
+    pub(super) fn relays(&self, mode: Mode) -> bool {
+        self.relay.unwrap_or(mode == Mode::Server)
+    }
+
     /// The key that can't do without firewall rules, if one was given.
     pub fn needs_firewall(&self) -> Option<&'static str> {
         [
@@ -151,8 +156,7 @@ impl Config {
 
     /// Whether packets between peers go straight from one to the other: by itself, on a server.
     pub fn relays(&self) -> bool {
-        let server = self.interface.mode == Mode::Server;
-        self.host.relay.unwrap_or(server)
+        self.host.relays(self.interface.mode)
     }
 
     /// Those of the routes that would lead our own datagrams into the tunnel again: the

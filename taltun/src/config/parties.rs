@@ -8,7 +8,7 @@ use taltun_policy::{Owners, Party, Rule, RuleSet, Side, World};
 
 use super::draft::{Draft, GroupDraft, PeerDraft, PolicyDraft, Written};
 use super::error::ConfigError;
-use super::{Mode, Policy, suggest, values};
+use super::{Policy, suggest, values};
 use crate::crypto::PublicKey;
 use crate::protocol::allowed_ips::AllowedIps;
 
@@ -60,10 +60,9 @@ pub(super) fn never_decide(policy: &Policy, draft: &Draft) -> Vec<String> {
             networks.push(net);
         }
     }
-    let server = draft.mode == Mode::Server;
     let world = World {
         hub: draft.vip.iter().map(|vip| vip.value.addr()).collect(),
-        kernel_relays: !draft.host.relay.unwrap_or(server),
+        kernel_relays: !draft.host.relays(draft.mode),
     };
     let rules = RuleSet::compile(&policy.to_compile(), &world);
     let never = rules.never_matched(&networks, &owners).unwrap_or_default();

@@ -277,14 +277,7 @@ fn dataplane(section: &Section) -> Result<Dataplane, ConfigError> {
 
 fn dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {
     section.allow_only()?;
-    let given = |key: &'static Key, example: &str| {
-        let missing = || {
-            let name = key.name;
-            let spot = section.spot(key);
-            spot.error(format!("missing; add such as {name} = {example}"))
-        };
-        section.get(key).ok_or_else(missing)
-    };
+    let given = |key, example| required(section, key, example);
     let domains = given(&dns_routes::DOMAINS, "[\"example.com\", \"*.example.net\"]")?;
     let domains = plain(each(domains.list()?, values::domain)?);
     let via = given(&dns_routes::VIA, "\"office\", the name of a peer")?;
@@ -373,12 +366,7 @@ fn policy_draft(document: &Document) -> Result<PolicyDraft, ConfigError> {
 fn rule(section: &Section) -> Result<RuleDraft, ConfigError> {
     section.allow_only()?;
     let parties = |key: &'static Key, example: &str| {
-        let field = section.get(key).ok_or_else(|| {
-            let name = key.name;
-            section
-                .spot(key)
-                .error(format!("missing; add such as {name} = {example}"))
-        })?;
+        let field = required(section, key, example)?;
         let texts = texts(&field)?;
         if texts.is_empty() {
             return Err(field
@@ -462,6 +450,20 @@ fn one<T, E: Display>(
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<T, ConfigError> {
     parse_with(&section.value(key)?, parse)
+}
+
+/// The value of a key that has to be given, such as `example`.
+fn required<'d, 'a>(
+    section: &Section<'d, 'a>,
+    key: &'static Key,
+    example: &str,
+) -> Result<Field<'d, 'a>, ConfigError> {
+    let missing = || {
+        let name = key.name;
+        let spot = section.spot(key);
+        spot.error(format!("missing; add such as {name} = {example}"))
+    };
+    section.get(key).ok_or_else(missing)
 }
 
 /// The text of a key that needn't be given and has no default.

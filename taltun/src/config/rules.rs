@@ -538,7 +538,7 @@ fn questionable_peers(draft: &Draft) -> Vec<String> {
 /// Whether this machine sends to all that its peers have: a hub may only relay it, and commands
 /// of the file may make routes of their own.
 fn needs_routes(draft: &Draft) -> bool {
-    let only_relays = draft.mode == Mode::Server && draft.host.relay.unwrap_or(true);
+    let only_relays = draft.mode == Mode::Server && draft.host.relays(draft.mode);
     !only_relays && draft.hooks.before_up.is_empty() && draft.hooks.on_up.is_empty()
 }
 

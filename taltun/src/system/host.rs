@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use tokio::sync::OwnedMutexGuard;
 use tracing::{info, warn};
 
 use super::journal::Journal;
@@ -324,14 +325,7 @@ impl Host {
             SystemError::Firewall("without a default route there is no mark to let pass".into())
         })?;
         let before = self.journal.clone();
-        let lock = self
-            .keeper
-            .as_ref()
-            .map(|keeper| Arc::clone(&keeper.firewall));
-        let _held = match &lock {
-            Some(lock) => Some(lock.lock().await),
-            None => None,
-        };
+        let _held = self.hold_firewall().await;
         if wanted {
             let chosen = firewall::choose(config, &rules)?;
             self.journal.firewall = chosen;
@@ -414,20 +408,19 @@ impl Host {
         self.tell_keeper();
     }
 
+    /// Keeps what keeps the firewall's rules up from looking at them meanwhile.
+    async fn hold_firewall(&self) -> Option<OwnedMutexGuard<()>> {
+        let keeper = self.keeper.as_ref()?;
+        Some(Arc::clone(&keeper.firewall).lock_owned().await)
+    }
+
     /// Makes `rules` in place of those that there are.
     async fn change_rules(
         &mut self,
         config: &Config,
         rules: firewall::Rules,
     ) -> Result<(), String> {
-        let lock = self
-            .keeper
-            .as_ref()
-            .map(|keeper| Arc::clone(&keeper.firewall));
-        let _held = match &lock {
-            Some(lock) => Some(lock.lock().await),
-            None => None,
-        };
+        let _held = self.hold_firewall().await;
         let before = self.journal.clone();
         match (self.firewall, rules.is_empty()) {
             (None, true) => {}

@@ -16,6 +16,15 @@ pub(super) const CONTROL: usize = 48;
 /// A pair with a session, of which [`B`] is at many ports, and [`A`] hops so often.
 fn hopping(interval: Duration) -> World {
     let mut world = World::pair();
+    hop(&mut world, interval);
+    world.ping(A, B, 0).unwrap_err();
+    world.run(secs(3));
+    assert_eq!(world.nodes[B].ids(), [0]);
+    world
+}
+
+/// From now on [`B`] is at many ports, and [`A`] hops so often.
+fn hop(world: &mut World, interval: Duration) {
     let place = Place::new(SocketAddr::new(outer(B).ip(), FIRST_PORT), LAST_PORT);
     world.nodes[B].also_at.push(place);
     world.with(A, |device, now| {
@@ -26,10 +35,6 @@ fn hopping(interval: Duration) -> World {
         device.set_hop(settings, now);
         device.set_places(&public_key(B), &[place], now);
     });
-    world.ping(A, B, 0).unwrap_err();
-    world.run(secs(3));
-    assert_eq!(world.nodes[B].ids(), [0]);
-    world
 }
 
 /// One packet each way ten times a second; the ids of the packets that were sent.
@@ -133,17 +138,8 @@ fn answers_to_the_port_before_are_taken_and_move_nothing_back() {
 #[test]
 fn half_of_the_ports_may_be_blocked_and_no_data_is_lost() {
     let mut world = World::pair();
-    let place = Place::new(SocketAddr::new(outer(B).ip(), FIRST_PORT), LAST_PORT);
     world.lose = |sent| sent.from == A && sent.to.port() % 2 == 0;
-    world.nodes[B].also_at.push(place);
-    world.with(A, |device, now| {
-        let settings = HopSettings {
-            interval: secs(1),
-            ..HopSettings::default()
-        };
-        device.set_hop(settings, now);
-        device.set_places(&public_key(B), &[place], now);
-    });
+    hop(&mut world, secs(1));
     world.ping(A, B, 0).unwrap_err();
     world.run(secs(10));
     assert_eq!(world.nodes[B].ids(), [0]);
@@ -193,17 +189,8 @@ fn no_more_ports_than_the_pool_are_used_within_two_minutes() {
 #[test]
 fn a_hub_that_said_no_hello_is_never_hopped_at() {
     let mut world = World::pair();
-    let place = Place::new(SocketAddr::new(outer(B).ip(), FIRST_PORT), LAST_PORT);
     world.lose = |sent| sent.from == B && sent.payload.len() == CONTROL;
-    world.nodes[B].also_at.push(place);
-    world.with(A, |device, now| {
-        let settings = HopSettings {
-            interval: secs(1),
-            ..HopSettings::default()
-        };
-        device.set_hop(settings, now);
-        device.set_places(&public_key(B), &[place], now);
-    });
+    hop(&mut world, secs(1));
     world.ping(A, B, 0).unwrap_err();
     world.run(secs(1));
     talk(&mut world, secs(400));
