@@ -8,6 +8,8 @@
 
 pub mod aead;
 #[cfg(all(target_arch = "x86_64", chacha20_avx512))]
+mod lanes;
+#[cfg(all(target_arch = "x86_64", chacha20_avx512))]
 mod poly1305;
 #[cfg(all(target_arch = "x86_64", chacha20_avx512))]
 mod wide;
@@ -285,6 +287,13 @@ pub fn kdf<const N: usize>(chaining_key: &[u8; 32], input: &[u8]) -> [Zeroizing<
         *previous = next;
         Zeroizing::new(next)
     })
+}
+
+/// The same of two tags, as the numbers that they are.
+#[cfg(all(target_arch = "x86_64", chacha20_avx512))]
+fn tags_eq(a: &[u8; TAG_LEN], b: &[u8; TAG_LEN]) -> bool {
+    let differ = u128::from_le_bytes(*a) ^ u128::from_le_bytes(*b);
+    (differ as u64 | (differ >> 64) as u64).ct_eq(&0).into()
 }
 
 /// Compares without telling, by its duration, where the first difference is.

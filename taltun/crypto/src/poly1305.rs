@@ -28,18 +28,18 @@ const BLOCK: usize = 16;
 const LANES: usize = 8;
 const GROUP: usize = LANES * BLOCK;
 
-const MASK_44: u64 = (1 << 44) - 1;
+pub(super) const MASK_44: u64 = (1 << 44) - 1;
 const MASK_42: u64 = (1 << 42) - 1;
 /// 2^128, the bit above a block's bytes, in the third limb.
-const HIGH_BIT: u64 = 1 << 40;
+pub(super) const HIGH_BIT: u64 = 1 << 40;
 /// Which block of a group each lane holds, as unpacking leaves them.
 const ORDER: [usize; LANES] = [0, 4, 1, 5, 2, 6, 3, 7];
 
 /// A number modulo 2^130 − 5 in limbs of 44, 44 and 42 bits, each of which may be larger by
 /// the little that a carry leaves.
-type Limbs = [u64; 3];
+pub(super) type Limbs = [u64; 3];
 /// Eight numbers, one a lane.
-type Lanes = [__m512i; 3];
+pub(super) type Lanes = [__m512i; 3];
 
 /// The tag of `ciphertext` without associated data, over what RFC 8439 §2.8 makes of it:
 /// the text, zeros up to a whole block, and a block with the lengths.
@@ -89,7 +89,7 @@ fn group(part: &[u8], lacking: usize) -> [u8; GROUP] {
 }
 
 /// `r`, clamped, and what is added at the end.
-fn read_key(one_time_key: &[u8; 32]) -> (Limbs, u128) {
+pub(super) fn read_key(one_time_key: &[u8; 32]) -> (Limbs, u128) {
     let half = |at: usize| {
         let bytes = one_time_key[at..at + 16].try_into();
         u128::from_le_bytes(bytes.expect("a half of 32 bytes is 16"))
@@ -149,7 +149,7 @@ fn blend(mask: u8, clear: Limbs, set: Limbs) -> Lanes {
 }
 
 /// Factors, one a lane, with what multiplying by them needs beside.
-struct Multiplier {
+pub(super) struct Multiplier {
     r: Lanes,
     /// The second and third limb times 20: see [`multiply`].
     s: [__m512i; 2],
@@ -158,7 +158,7 @@ struct Multiplier {
 impl Multiplier {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn new(factors: Lanes) -> Self {
+    pub(super) fn new(factors: Lanes) -> Self {
         let twenty =
             |limb| _mm512_add_epi64(_mm512_slli_epi64::<4>(limb), _mm512_slli_epi64::<2>(limb));
         Self {
@@ -177,14 +177,14 @@ impl Multiplier {
     /// Products, lane by lane. Limbs of `h` may have up to 47 bits.
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma")]
-    fn multiply(&self, h: Lanes) -> Lanes {
+    pub(super) fn multiply(&self, h: Lanes) -> Lanes {
         self.add_product(Product::zero(), h).carry()
     }
 
     /// Adds such products to others; see [`multiply`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma")]
-    fn add_product(&self, product: Product, [h0, h1, h2]: Lanes) -> Product {
+    pub(super) fn add_product(&self, product: Product, [h0, h1, h2]: Lanes) -> Product {
         let [r0, r1, r2] = self.r;
         let [s1, s2] = self.s;
         product
@@ -195,7 +195,7 @@ impl Multiplier {
 }
 
 /// Sums of products, of which the lower 52 bits and what is above them are kept apart.
-struct Product {
+pub(super) struct Product {
     low: Lanes,
     high: Lanes,
 }
@@ -203,7 +203,7 @@ struct Product {
 impl Product {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn zero() -> Self {
+    pub(super) fn zero() -> Self {
         let zero = _mm512_setzero_si512();
         Self {
             low: [zero; 3],
@@ -225,7 +225,7 @@ impl Product {
     /// has 44 bits, 2^10 where it has 42.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn carry(self) -> Lanes {
+    pub(super) fn carry(self) -> Lanes {
         let mask_44 = _mm512_set1_epi64(MASK_44.cast_signed());
         let mask_42 = _mm512_set1_epi64(MASK_42.cast_signed());
         let [low0, low1, low2] = self.low;
@@ -260,7 +260,7 @@ fn halves(groups: &[u8; 2 * GROUP]) -> (&[u8; GROUP], &[u8; GROUP]) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add(a: Lanes, b: Lanes) -> Lanes {
+pub(super) fn add(a: Lanes, b: Lanes) -> Lanes {
     [
         _mm512_add_epi64(a[0], b[0]),
         _mm512_add_epi64(a[1], b[1]),
@@ -298,7 +298,7 @@ fn read_lanes(group: &[u8; GROUP], lacking: usize) -> Lanes {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(lanes: &[u64; LANES]) -> __m512i {
+pub(super) fn load(lanes: &[u64; LANES]) -> __m512i {
     // SAFETY: 64 bytes can be read from eight u64; no alignment is asked.
     unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
 }
@@ -315,7 +315,7 @@ fn add_lanes(lanes: Lanes) -> Limbs {
 
 /// Takes `h` modulo 2^130 − 5 for good, without branching on it, and adds `pad` modulo
 /// 2^128.
-fn finish(h: Limbs, pad: u128) -> [u8; BLOCK] {
+pub(super) fn finish(h: Limbs, pad: u128) -> [u8; BLOCK] {
     let [h0, h1, h2] = carry(carry(h));
     // Is it still 2^130 − 5 or more? Then adding 5 reaches 2^130.
     let g0 = h0 + 5;

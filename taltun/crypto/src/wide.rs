@@ -6,9 +6,9 @@
 use chacha20::cipher::{Block, KeyIvInit, StreamCipherCore};
 use chacha20::variants::Ietf;
 use chacha20::{ChaChaCore, R20};
-use zeroize::ZeroizeOnDrop;
 
-use super::{KEY_LEN, TAG_LEN, constant_time_eq, poly1305};
+use super::lanes::Avx512;
+use super::{KEY_LEN, TAG_LEN, poly1305, tags_eq};
 
 type Core = ChaChaCore<R20, Ietf>;
 type Stream = [Block<Core>; BLOCKS];
@@ -20,34 +20,31 @@ const BLOCKS: usize = 24;
 const AT_ONCE: usize = 16;
 const BLOCK_LEN: usize = 64;
 
-/// A key for a CPU that has what this takes; that it exists proves that.
-#[derive(ZeroizeOnDrop)]
-pub(super) struct Key([u8; KEY_LEN]);
+/// Encrypts `data` in place and returns its tag.
+pub(super) fn seal(
+    _: Avx512,
+    key: &[u8; KEY_LEN],
+    nonce: [u8; 12],
+    data: &mut [u8],
+) -> [u8; TAG_LEN] {
+    // SAFETY: the first argument proves that this CPU has what the function needs.
+    unsafe { seal_wide(key, nonce, data) }
+}
 
-impl Key {
-    /// `None` on a CPU without AVX-512 or its 52-bit multiplication.
-    pub(super) fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
-        let has_it = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512ifma");
-        has_it.then_some(Self(*key))
-    }
-
-    /// Encrypts `data` in place and returns its tag.
-    pub(super) fn seal(&self, nonce: [u8; 12], data: &mut [u8]) -> [u8; TAG_LEN] {
-        // SAFETY: `new` found on this CPU what the function needs.
-        unsafe { seal(&self.0, nonce, data) }
-    }
-
-    /// Decrypts `data` in place if `tag` is its; false, and nothing changed, if not.
-    pub(super) fn open(&self, nonce: [u8; 12], data: &mut [u8], tag: &[u8; TAG_LEN]) -> bool {
-        // SAFETY: as for `seal`.
-        unsafe { open(&self.0, nonce, data, tag) }
-    }
+/// Decrypts `data` in place if `tag` is its; false, and nothing changed, if not.
+pub(super) fn open(
+    _: Avx512,
+    key: &[u8; KEY_LEN],
+    nonce: [u8; 12],
+    data: &mut [u8],
+    tag: &[u8; TAG_LEN],
+) -> bool {
+    // SAFETY: as for `seal`.
+    unsafe { open_wide(key, nonce, data, tag) }
 }
 
 #[target_feature(enable = "avx512f,avx512vl,avx512ifma")]
-fn seal(key: &[u8; KEY_LEN], nonce: [u8; 12], data: &mut [u8]) -> [u8; TAG_LEN] {
+fn seal_wide(key: &[u8; KEY_LEN], nonce: [u8; 12], data: &mut [u8]) -> [u8; TAG_LEN] {
     let mut core = Core::new(key.into(), &nonce.into());
     let mut stream = Stream::default();
     write(&mut core, &mut stream, BLOCK_LEN + data.len());
@@ -56,11 +53,11 @@ fn seal(key: &[u8; KEY_LEN], nonce: [u8; 12], data: &mut [u8]) -> [u8; TAG_LEN] 
 }
 
 #[target_feature(enable = "avx512f,avx512vl,avx512ifma")]
-fn open(key: &[u8; KEY_LEN], nonce: [u8; 12], data: &mut [u8], tag: &[u8; TAG_LEN]) -> bool {
+fn open_wide(key: &[u8; KEY_LEN], nonce: [u8; 12], data: &mut [u8], tag: &[u8; TAG_LEN]) -> bool {
     let mut core = Core::new(key.into(), &nonce.into());
     let mut stream = Stream::default();
     write(&mut core, &mut stream, BLOCK_LEN + data.len());
-    let authentic = constant_time_eq(&poly1305::tag(one_time_key(&stream), data), tag);
+    let authentic = tags_eq(&poly1305::tag(one_time_key(&stream), data), tag);
     if authentic {
         apply(core, &stream, data);
     }

@@ -97,7 +97,7 @@ impl View<'_> {
             mtu: self.device.tunnel().mtu() as u16,
             aead: match AeadKey::back_end() {
                 BackEnd::Avx512 => Aead::Avx512,
-                BackEnd::Ring => Aead::Ring,
+                BackEnd::Ring | BackEnd::Avx2 => Aead::Ring,
                 BackEnd::Portable => Aead::Portable,
             },
             uptime_seconds: now.since(self.started).as_secs(),
