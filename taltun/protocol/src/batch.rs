@@ -540,7 +540,12 @@ fn message_len(room: usize, len: usize, mtu: usize) -> Option<usize> {
 
 /// Pads and seals `message[16..16 + len]`, `message` being as long as [`message_len`] says.
 pub(super) fn seal_padded(session: &Session, counter: u64, message: &mut [u8], len: usize) {
+    pad(message, len);
+    session.seal(counter, message);
+}
+
+/// Pads `message[16..16 + len]` to what is there but for the tag.
+pub(super) fn pad(message: &mut [u8], len: usize) {
     let padded = message.len() - TAG_LEN;
     message[DATA_HEADER_LEN + len..padded].fill(0);
-    session.seal(counter, message);
 }

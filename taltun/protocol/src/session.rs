@@ -18,7 +18,7 @@ use super::messages::{
 use super::noise::TransportKeys;
 use super::replay::ReplayWindow;
 use super::time::Time;
-use taltun_crypto::{AeadKey, AuthError, TAG_LEN};
+use taltun_crypto::{AeadKey, AuthError, TAG_LEN, aead};
 
 /// Which side of the handshake we were; only an initiator renews a session by age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,15 +116,29 @@ impl Session {
     /// # Panics
     /// When `message` is shorter than header and tag.
     pub fn seal(&self, counter: u64, message: &mut [u8]) {
+        let (packet, tag) = self
+            .write_header(counter, message)
+            .split_last_chunk_mut::<TAG_LEN>()
+            .expect("a message has room for its tag");
+        *tag = self.sending.seal(counter, &[], packet);
+    }
+
+    /// The same for [`seal_all`](taltun_crypto::aead::seal_all), which does the rest.
+    pub(super) fn to_seal<'a>(&'a self, counter: u64, message: &'a mut [u8]) -> aead::Message<'a> {
+        let rest = self.write_header(counter, message);
+        aead::Message::new(&self.sending, counter, rest)
+    }
+
+    /// Gives back what is behind it.
+    fn write_header<'a>(&self, counter: u64, message: &'a mut [u8]) -> &'a mut [u8] {
         let (header, rest) = message.split_at_mut(DATA_HEADER_LEN);
-        let (packet, tag) = rest.split_at_mut(rest.len() - TAG_LEN);
         let fields = DataHeader {
             kind: wire::DATA.into(),
             receiver: self.remote_index.into(),
             counter: counter.into(),
         };
         header.copy_from_slice(fields.as_bytes());
-        tag.copy_from_slice(&self.sending.seal(counter, &[], packet));
+        rest
     }
 
     /// Opens a data message in place and returns its padded packet, not yet checked
@@ -135,6 +149,13 @@ impl Session {
         }
         self.receiving
             .open(counter, &[], &mut message[DATA_HEADER_LEN..])
+    }
+
+    /// The same for [`open_all`](taltun_crypto::aead::open_all), which does it.
+    pub(super) fn to_open<'a>(&'a self, counter: u64, message: &'a mut [u8]) -> aead::Message<'a> {
+        // What has no room for header and tag is too short for the tag without a header, too.
+        let rest = message.get_mut(DATA_HEADER_LEN..).unwrap_or_default();
+        aead::Message::new(&self.receiving, counter, rest)
     }
 
     /// Takes note of an authenticated counter; false for a replay.
