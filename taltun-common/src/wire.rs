@@ -116,6 +116,8 @@ pub const COOKIE_LEN: usize = size_of::<CookieReply>();
 pub const DATA_HEADER_LEN: usize = size_of::<DataHeader>();
 /// Bytes of the shortest data message: header and tag, a keepalive.
 pub const DATA_MIN_LEN: usize = DATA_HEADER_LEN + TAG_LEN;
+/// Bytes of each message by which Taltuns ask whether a path works: as long as data of a small packet.
+pub const PROBE_LEN: usize = 64;
 
 /// Where an initiation's mac1 starts, which covers the bytes before it.
 pub const INITIATION_MAC1: usize = offset_of!(Initiation, mac1);

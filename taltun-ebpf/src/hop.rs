@@ -21,6 +21,14 @@
 //! User space tells which session an outgoing packet belongs to. Only what has no session, our
 //! initiations, goes by the socket alone.
 //!
+//! A datagram may come in fragments, of which the first alone has ports. It is turned, and the kernel,
+//! which puts the datagram together, never sees the port it was sent to. So is the first fragment of
+//! a reply.
+//!
+//! A probe asks whether a port works, and mustn't lead data there before that is known. So where one
+//! came to is kept apart, for the one reply that it gets. Its length tells it, and data that has the
+//! same is treated alike.
+//!
 //! A checksum is always updated. Where it is unfinished (a virtual link's), the kernel and
 //! AF_XDP take the datagram without a look at it; nothing in a frame tells the two apart for
 //! sure, and one in 65,536 finished ones looks unfinished.
@@ -38,13 +46,14 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 
 use taltun_common::address::{Address, is_v4_mapped, updated_udp_checksum, v4_mapped};
 use taltun_common::headers::{
-    ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_LEN, Ipv4, Ipv6, UDP_LEN, Udp, ethertype, protocol,
+    ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_FRAGMENT_LEN, IPV6_LEN, Ipv4, Ipv6, Ipv6Fragment,
+    UDP_LEN, Udp, ethertype, protocol,
 };
 use taltun_common::maps::{Hopper, MAX_HOPPERS, Settings};
-use taltun_common::wire::{COOKIE, DATA, Fit, MessageKind, RESPONSE};
+use taltun_common::wire::{COOKIE, DATA, DataHeader, Fit, MessageKind, PROBE_LEN, RESPONSE};
 use zerocopy::FromBytes;
 
-use crate::maps::{self, HOPPERS, INITIATORS};
+use crate::maps::{self, HOPPERS, INITIATORS, PROBERS};
 use crate::parse::{Datagram, Headers};
 
 /// Whether a datagram without a fault, to a port of the range, is surely ours. If so, remembers
@@ -98,6 +107,8 @@ pub fn keep(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) {
 enum Proof {
     /// A receiver index, which only the two ends of its session know and who sees their packets.
     Index(u32),
+    /// The same, in what has the length of a probe.
+    Probe(u32),
     /// The MAC of an initiation.
     Mac,
 }
@@ -108,6 +119,7 @@ enum Proof {
 enum Book {
     Hoppers,
     Initiators,
+    Probers,
 }
 
 impl Book {
@@ -116,6 +128,7 @@ impl Book {
         match self {
             Self::Hoppers => &HOPPERS,
             Self::Initiators => &INITIATORS,
+            Self::Probers => &PROBERS,
         }
     }
 }
@@ -123,21 +136,25 @@ impl Book {
 /// Remembers to which port of ours the sender of a datagram with this proof sends.
 #[inline(always)]
 fn learn(proof: Proof, headers: &Headers, used: u16, listen: u16) {
-    match proof {
-        Proof::Mac => remember(Book::Initiators, Hopper::ANY_SESSION, headers, used, listen),
-        Proof::Index(index) => {
-            remember(Book::Hoppers, index, headers, used, listen);
-            remember(Book::Hoppers, Hopper::ANY_SESSION, headers, used, listen);
-        }
+    // Who never used another than the listen port takes no room: without an entry its replies come
+    // from there. But a probe to the listen port may come from one who sends data elsewhere.
+    let takes_room = used != listen;
+    let (book, index, takes_room) = match proof {
+        Proof::Mac => (Book::Initiators, Hopper::ANY_SESSION, takes_room),
+        Proof::Index(index) => (Book::Hoppers, index, takes_room),
+        Proof::Probe(index) => (Book::Probers, index, true),
+    };
+    remember(book, index, headers, used, takes_room);
+    if index != Hopper::ANY_SESSION {
+        remember(book, Hopper::ANY_SESSION, headers, used, takes_room);
     }
 }
 
-/// Remembers to which port of ours this sender sends. Who never used another than the listen
-/// port takes no room.
+/// Remembers to which port of ours this sender sends.
 ///
 /// A function of its own, to keep the key off the caller's stack; so is the next.
 #[inline(never)]
-fn remember(book: Book, index: u32, headers: &Headers, used: u16, listen: u16) {
+fn remember(book: Book, index: u32, headers: &Headers, used: u16, takes_room: bool) {
     let hopper = Hopper {
         remote: headers.source,
         local: headers.destination,
@@ -154,7 +171,7 @@ fn remember(book: Book, index: u32, headers: &Headers, used: u16, listen: u16) {
                 *known = used;
             }
         }
-    } else if used != listen {
+    } else if takes_room {
         // Without room its replies come from the listen port.
         let _ = hoppers.insert(hopper, used, u64::from(BPF_ANY));
     }
@@ -219,8 +236,51 @@ fn proof(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) -> Op
         return (settings.check_mac1 != 0).then_some(Proof::Mac);
     };
     let index = datagram.payload_word(frame, receiver)?;
-    maps::is_our_index(index).then_some(Proof::Index(index))
+    let is_probe = kind == MessageKind::Data && length == PROBE_LEN;
+    maps::is_our_index(index).then_some(if is_probe {
+        Proof::Probe(index)
+    } else {
+        Proof::Index(index)
+    })
 }
+
+/// Turns the first fragment of a datagram to a port of the range, if it is surely ours. All other
+/// frames stay as they are.
+///
+/// A handshake message never comes in fragments: the smallest links carry it whole.
+#[inline(never)]
+pub fn fragment(frame: XdpContext) {
+    let mut place = MaybeUninit::uninit();
+    let Some(datagram) = Datagram::parse_first_fragment(&frame, &mut place) else {
+        return;
+    };
+    let Some(settings) = maps::settings().filter(|settings| settings.hop_last != 0) else {
+        return;
+    };
+    let headers = datagram.headers;
+    let (used, listen) = (headers.destination_port, settings.listen_port);
+    let is_hop = settings.is_hop_port(used);
+    if !(is_hop || used == listen)
+        || datagram.payload_word(&frame, 0) != Some(DATA)
+        || !maps::is_local(&headers.destination)
+        || maps::is_denied(&headers.source)
+    {
+        return;
+    }
+    let Some(index) = datagram.payload_word(&frame, DATA_RECEIVER) else {
+        return;
+    };
+    if !maps::is_our_index(index) || (is_hop && has_socket(XdpContext::new(frame.ctx), headers)) {
+        return;
+    }
+    learn(Proof::Index(index), headers, used, listen);
+    if is_hop {
+        turn(&frame, &datagram, settings);
+    }
+}
+
+/// Where the receiver's index is in data.
+const DATA_RECEIVER: usize = core::mem::offset_of!(DataHeader, receiver);
 
 /// Lets a reply leave from the port that its receiver sent to.
 #[inline(always)]
@@ -246,8 +306,16 @@ fn turn_back(packet: &TcContext) -> Option<()> {
         }
         ethertype::IPV6 => {
             let ip: Ipv6 = load(packet, ETHERNET_LEN)?;
-            let plain = ip.version() == 6 && ip.next_header == protocol::UDP;
-            plain.then_some((ETHERNET_LEN + IPV6_LEN, ip.source, ip.destination))?
+            let at = ETHERNET_LEN + IPV6_LEN;
+            let (next_header, at) = if ip.next_header == protocol::IPV6_FRAGMENT {
+                let fragment: Ipv6Fragment = load(packet, at)?;
+                let first = (!fragment.is_later()).then_some(fragment.next_header)?;
+                (first, at + IPV6_FRAGMENT_LEN)
+            } else {
+                (ip.next_header, at)
+            };
+            let plain = ip.version() == 6 && next_header == protocol::UDP;
+            plain.then_some((at, ip.source, ip.destination))?
         }
         _ => return None,
     };
@@ -261,8 +329,14 @@ fn turn_back(packet: &TcContext) -> Option<()> {
         // They answer initiations.
         RESPONSE | COOKIE => (Book::Initiators, None),
         DATA => {
-            let receiver = u32::from_le_bytes(load(packet, message + size_of::<u32>())?);
-            (Book::Hoppers, maps::our_index(receiver))
+            let receiver = u32::from_le_bytes(load(packet, message + DATA_RECEIVER)?);
+            let is_reply = usize::from(udp.length.get()) == UDP_LEN + PROBE_LEN;
+            let book = if is_reply {
+                Book::Probers
+            } else {
+                Book::Hoppers
+            };
+            (book, maps::our_index(receiver))
         }
         _ => (Book::Hoppers, None),
     };
@@ -274,8 +348,10 @@ fn turn_back(packet: &TcContext) -> Option<()> {
         // User space may not have told of the session yet, or had no room.
         index: index.unwrap_or(Hopper::ANY_SESSION),
     };
-    // SAFETY: as in `remember`; two bytes are read at once.
-    let used = unsafe { *book.map().get_ptr(hopper)? };
+    let used = match book {
+        Book::Probers => take_probed(hopper).or_else(|| port_used(Book::Hoppers, hopper))?,
+        Book::Hoppers | Book::Initiators => port_used(book, hopper)?,
+    };
     if used == listen {
         return None;
     }
@@ -300,6 +376,30 @@ fn turn_back(packet: &TcContext) -> Option<()> {
     }
     Some(())
 }
+
+/// The port of ours that a peer sent to last.
+#[inline(always)]
+fn port_used(book: Book, hopper: Hopper) -> Option<u16> {
+    // SAFETY: as in `remember`; two bytes are read at once.
+    book.map().get_ptr(hopper).map(|used| unsafe { *used })
+}
+
+/// The port of ours that a probe came to which wasn't answered yet; from now on it was.
+#[inline(always)]
+fn take_probed(hopper: Hopper) -> Option<u16> {
+    let probed = PROBERS.get_ptr_mut(hopper)?;
+    // SAFETY: as in `remember`; two bytes are read and written at once. Should a probe be
+    // remembered between the two, its reply leaves from where data does.
+    let used = unsafe {
+        let used = *probed;
+        *probed = ANSWERED;
+        used
+    };
+    (used != ANSWERED).then_some(used)
+}
+
+/// Stands for the port of a probe that was answered; nobody can send to it.
+const ANSWERED: u16 = 0;
 
 /// Bytes of the packet, from its Ethernet header on.
 #[inline(always)]

@@ -7,6 +7,7 @@
 //!                                     └─ transport ── sources ── redirect → AF_XDP or pass
 //!      a datagram to a port of the range → hop: ours? then as above, and what passes is turned
 //!                                          to our port; else passed, untouched
+//!      the first fragment of one         → hop: ours? then turned; passed
 //! SK   datagram to our port → steer → the socket of its worker
 //! TC   packet into or out of the tunnel → tunnel ── sources (count) → go on or drop
 //!      reply out of the underlay → hop: from the port that its receiver sent to
@@ -97,6 +98,7 @@ fn taltun_reuseport(datagram: SkReuseportContext) -> u32 {
 fn handle(frame: &XdpContext, frames: Frames) -> u32 {
     let mut place = MaybeUninit::uninit();
     let Some((datagram, settings)) = shield::ours(frame, &mut place) else {
+        hop::fragment(XdpContext::new(frame.ctx));
         return XDP_PASS;
     };
     let fault = shield::fault(frame, frames, &datagram, settings);

@@ -126,6 +126,10 @@ pub static HOPPERS: LruHashMap<Hopper, u16, MAX_HOPPERS> = LruHashMap::new();
 #[btf_map]
 pub static INITIATORS: LruHashMap<Hopper, u16, MAX_HOPPERS> = LruHashMap::new();
 
+/// Where each one's last probe came to; 0 once it was answered.
+#[btf_map]
+pub static PROBERS: LruHashMap<Hopper, u16, MAX_HOPPERS> = LruHashMap::new();
+
 #[btf_map]
 static DROPS: PerCpuArray<u64, DROP_REASONS> = PerCpuArray::new();
 

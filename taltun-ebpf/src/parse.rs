@@ -1,7 +1,8 @@
 //! From a frame to the UDP datagram in it, if it is of the plain sort.
 //!
 //! Plain means: Ethernet, then IPv4 without options or IPv6 without extension headers,
-//! not fragmented, then UDP. Anything else is `None`, for the kernel and user space.
+//! not fragmented, then UDP. Anything else is `None`, for the kernel and user space. Only who asks
+//! for it gets the first fragment of a datagram, and no length then means the whole.
 //!
 //! Every header is read at an offset known when compiling, and every read is checked
 //! against the end of the frame: that is also the only form the verifier of older kernels
@@ -14,12 +15,14 @@ use aya_ebpf::programs::XdpContext;
 
 use taltun_common::address::{Address, v4_mapped};
 use taltun_common::headers::{
-    ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_LEN, Ipv4, Ipv6, UDP_LEN, Udp, ethertype, protocol,
+    ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_FRAGMENT_LEN, IPV6_LEN, Ipv4, Ipv6, Ipv6Fragment,
+    UDP_LEN, Udp, ethertype, protocol,
 };
 use zerocopy::{FromBytes, Immutable, Unaligned};
 
 const PAYLOAD_V4: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN;
 const PAYLOAD_V6: usize = ETHERNET_LEN + IPV6_LEN + UDP_LEN;
+const PAYLOAD_V6_FRAGMENT: usize = PAYLOAD_V6 + IPV6_FRAGMENT_LEN;
 
 /// Four bytes of a message.
 pub type Word = [u8; 4];
@@ -80,6 +83,11 @@ impl Headers {
             return None;
         }
         let udp: &Udp = header(frame, ETHERNET_LEN + IPV4_LEN)?;
+        Self::of_v4(ip, udp)
+    }
+
+    #[inline(always)]
+    fn of_v4(ip: &Ipv4, udp: &Udp) -> Option<Self> {
         Some(Self {
             source: v4_mapped(ip.source),
             destination: v4_mapped(ip.destination),
@@ -98,7 +106,12 @@ impl Headers {
             return None;
         }
         let udp: &Udp = header(frame, ETHERNET_LEN + IPV6_LEN)?;
-        Some(Self {
+        Some(Self::of_v6(ip, udp))
+    }
+
+    #[inline(always)]
+    fn of_v6(ip: &Ipv6, udp: &Udp) -> Self {
+        Self {
             source: ip.source,
             destination: ip.destination,
             source_port: udp.source.get(),
@@ -106,7 +119,60 @@ impl Headers {
             udp_length: udp.length.get(),
             checksum: u16::from_be_bytes(udp.checksum),
             ip_payload: ip.payload_length.get(),
-        })
+        }
+    }
+
+    /// The same as [`read`](Self::read), of the first fragment of a datagram.
+    ///
+    /// # Safety
+    ///
+    /// `place` is valid to write to.
+    #[inline(never)]
+    unsafe fn read_first_fragment(frame: XdpContext, place: *mut Self) -> usize {
+        let frame = XdpContext::new(core::hint::black_box(frame.ctx));
+        let Some(ethernet) = header::<Ethernet>(&frame, 0) else {
+            return 0;
+        };
+        match ethernet.ethertype {
+            ethertype::IPV4 => Self::read_v4_fragment(&frame).map_or(0, |headers| {
+                // SAFETY: the caller vouches for it.
+                unsafe { place.write(headers) };
+                PAYLOAD_V4
+            }),
+            ethertype::IPV6 => Self::read_v6_fragment(&frame).map_or(0, |headers| {
+                // SAFETY: the caller vouches for it.
+                unsafe { place.write(headers) };
+                PAYLOAD_V6_FRAGMENT
+            }),
+            _ => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn read_v4_fragment(frame: &XdpContext) -> Option<Self> {
+        let ip: &Ipv4 = header(frame, ETHERNET_LEN)?;
+        if ip.version_and_length != Ipv4::PLAIN
+            || ip.protocol != protocol::UDP
+            || !ip.is_fragment()
+            || ip.is_later_fragment()
+        {
+            return None;
+        }
+        Self::of_v4(ip, header(frame, ETHERNET_LEN + IPV4_LEN)?)
+    }
+
+    #[inline(always)]
+    fn read_v6_fragment(frame: &XdpContext) -> Option<Self> {
+        let ip: &Ipv6 = header(frame, ETHERNET_LEN)?;
+        if ip.version() != 6 || ip.next_header != protocol::IPV6_FRAGMENT {
+            return None;
+        }
+        let fragment: &Ipv6Fragment = header(frame, ETHERNET_LEN + IPV6_LEN)?;
+        if fragment.next_header != protocol::UDP || fragment.is_later() {
+            return None;
+        }
+        let udp = header(frame, ETHERNET_LEN + IPV6_LEN + IPV6_FRAGMENT_LEN)?;
+        Some(Self::of_v6(ip, udp))
     }
 }
 
@@ -127,6 +193,26 @@ impl<'a> Datagram<'a> {
         let payload = match payload {
             PAYLOAD_V4 => PAYLOAD_V4,
             PAYLOAD_V6 => PAYLOAD_V6,
+            _ => return None,
+        };
+        // SAFETY: where there is a payload, the headers have been written.
+        let headers = unsafe { place.assume_init_ref() };
+        Some(Self { headers, payload })
+    }
+
+    /// The datagram whose first fragment is in this frame.
+    #[inline(always)]
+    pub fn parse_first_fragment(
+        frame: &XdpContext,
+        place: &'a mut MaybeUninit<Headers>,
+    ) -> Option<Self> {
+        // SAFETY: a reference is valid to write to.
+        let payload =
+            unsafe { Headers::read_first_fragment(XdpContext::new(frame.ctx), place.as_mut_ptr()) };
+        // As for a whole one.
+        let payload = match payload {
+            PAYLOAD_V4 => PAYLOAD_V4,
+            PAYLOAD_V6_FRAGMENT => PAYLOAD_V6_FRAGMENT,
             _ => return None,
         };
         // SAFETY: where there is a payload, the headers have been written.

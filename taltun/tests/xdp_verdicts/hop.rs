@@ -8,6 +8,7 @@ use aya::maps::HashMap;
 use libtest_mimic::Failed;
 use taltun_common::drops::DropReason;
 use taltun_common::maps::{Hopper, Settings};
+use taltun_common::wire::PROBE_LEN;
 
 use crate::frames::{
     Ends, OUR_INDEX, PORT, SOURCE_PORT, UDP_V4, UDP_V6, V4, V6, handshake, key, message, udp_to,
@@ -28,7 +29,7 @@ const PEERS_INDEX: u32 = 7;
 const REPLY: &str = "taltun_reply_port";
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [NamedTest; 13] = [
+    let tests: [NamedTest; 17] = [
         ("ours_is_turned", ours_is_turned),
         ("checksums_stay_right", checksums_stay_right),
         ("no_checksum_stays_none", no_checksum_stays_none),
@@ -54,6 +55,13 @@ pub fn tests() -> impl Iterator<Item = Test> {
             "other_packets_keep_their_port",
             other_packets_keep_their_port,
         ),
+        ("a_first_fragment_is_turned", a_first_fragment_is_turned),
+        ("other_fragments_are_left", other_fragments_are_left),
+        (
+            "a_reply_in_fragments_comes_from_the_port_used",
+            a_reply_in_fragments,
+        ),
+        ("a_probe_moves_no_data", a_probe_moves_no_data),
     ];
     tests.into_iter().map(|(name, test)| {
         let alone = move || {
@@ -438,6 +446,149 @@ fn other_packets_keep_their_port() -> Result<(), Failed> {
     fragment[14 + 7] = 9;
     assert_eq!(leaves(ebpf, &fragment, 0)?, fragment);
     Ok(())
+}
+
+/// The checksum in it is that of the whole datagram.
+fn a_first_fragment_is_turned() -> Result<(), Failed> {
+    let data = message(4, 1400, OUR_INDEX);
+    for program in PROGRAMS {
+        let ebpf = &mut with_range()?;
+        for ends in [V4, V6] {
+            for port in [RANGE.0, HOP, RANGE.1, PORT] {
+                let to = |port| first_fragment(&udp_to(ends, port, &data));
+                assert_eq!(run(ebpf, program, &to(port))?, (XDP_PASS, to(PORT)));
+            }
+            run(
+                ebpf,
+                program,
+                &first_fragment(&udp_to(ends, HOP + 1, &data)),
+            )?;
+            assert_eq!(used(ebpf, ends)?, Some(HOP + 1));
+            assert_eq!(
+                leaves(ebpf, &reply_frame(ends, PORT), 0)?,
+                reply_frame(ends, HOP + 1)
+            );
+            run(ebpf, program, &first_fragment(&udp_to(ends, PORT, &data)))?;
+            assert_eq!(used(ebpf, ends)?, Some(PORT));
+        }
+    }
+    Ok(())
+}
+
+fn other_fragments_are_left() -> Result<(), Failed> {
+    let data = message(4, 1400, OUR_INDEX);
+    for program in PROGRAMS {
+        let ebpf = &mut with_range()?;
+        for ends in [V4, V6] {
+            let first = |message: &[u8]| first_fragment(&udp_to(ends, HOP, message));
+            let mut later = first(&data);
+            let offset = if ends.source.is_ipv4() {
+                14 + 7
+            } else {
+                UDP_V6 + 3
+            };
+            later[offset] |= 0x10;
+            let elsewhere = Ends {
+                destination: ends.source,
+                source: ends.destination,
+            };
+            let whole = first(&data);
+            let udp = if ends.source.is_ipv4() {
+                UDP_V4
+            } else {
+                UDP_V6 + 8
+            };
+            let frames = [
+                ("a later one", later),
+                ("another's index", first(&message(4, 1400, OUR_INDEX + 1))),
+                ("an initiation", first(&handshake(1, 0))),
+                ("no message", first(&[9; 1400])),
+                (
+                    "a port outside",
+                    first_fragment(&udp_to(ends, RANGE.1 + 1, &data)),
+                ),
+                ("forwarded", first_fragment(&udp_to(elsewhere, HOP, &data))),
+                ("cut off", whole[..udp + 8 + 7].to_vec()),
+            ];
+            for (what, frame) in frames {
+                assert_eq!(run(ebpf, program, &frame)?, (XDP_PASS, frame), "{what}");
+            }
+            let any: IpAddr = if ends.source.is_ipv4() {
+                [0; 4].into()
+            } else {
+                [0_u8; 16].into()
+            };
+            let live = UdpSocket::bind((any, HOP))?;
+            let frame = first(&data);
+            assert_eq!(run(ebpf, program, &frame)?, (XDP_PASS, frame), "a socket's");
+            drop(live);
+            assert_eq!(used(ebpf, ends)?, None);
+        }
+        let ebpf = &mut loaded()?;
+        let frame = first_fragment(&udp_to(V4, HOP, &data));
+        assert_eq!(run(ebpf, program, &frame)?, (XDP_PASS, frame), "no range");
+    }
+    Ok(())
+}
+
+fn a_reply_in_fragments() -> Result<(), Failed> {
+    let ebpf = &mut with_range()?;
+    let data = message(4, 1400, PEERS_INDEX);
+    for ends in [V4, V6] {
+        run(ebpf, PROGRAMS[0], &udp_to(ends, HOP, &ours()[3]))?;
+        let reply = |port| first_fragment(&reply_with(ends, port, &data));
+        assert_eq!(leaves(ebpf, &reply(PORT), 0)?, reply(HOP));
+    }
+    let mut later = first_fragment(&reply_with(V6, PORT, &data));
+    later[UDP_V6 + 3] |= 0x10;
+    assert_eq!(leaves(ebpf, &later, 0)?, later);
+    Ok(())
+}
+
+/// It is answered where it came to itself, once; data goes on from where data came to.
+fn a_probe_moves_no_data() -> Result<(), Failed> {
+    let probe = message(4, PROBE_LEN, OUR_INDEX);
+    let answer = message(4, PROBE_LEN, PEERS_INDEX);
+    for told in [false, true] {
+        for program in PROGRAMS {
+            let ebpf = &mut with_range()?;
+            if told {
+                let mut sessions: HashMap<_, u32, u32> = map(ebpf, "SESSIONS")?.try_into()?;
+                sessions.insert(PEERS_INDEX, OUR_INDEX, 0)?;
+            }
+            for ends in [V4, V6] {
+                let from = |port| reply_with(ends, port, &answer);
+                let data = |port| reply_frame(ends, port);
+                for (used, probed) in [(PORT, HOP), (HOP, HOP + 1), (HOP, PORT), (PORT, PORT)] {
+                    run(ebpf, program, &udp_to(ends, used, &ours()[3]))?;
+                    let turned = run(ebpf, program, &udp_to(ends, probed, &probe))?;
+                    assert_eq!(turned, (XDP_PASS, udp_to(ends, PORT, &probe)));
+                    assert_eq!(leaves(ebpf, &data(PORT), 0)?, data(used), "{probed}");
+                    assert_eq!(leaves(ebpf, &from(PORT), 0)?, from(probed), "{used}");
+                    // What else has its length is data.
+                    assert_eq!(leaves(ebpf, &from(PORT), 0)?, from(used), "{probed}");
+                    assert_eq!(leaves(ebpf, &data(PORT), 0)?, data(used), "{probed}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first of the fragments that a datagram's frame is cut into.
+fn first_fragment(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame[..frame.len().min(14 + 40 + 8 + 48)].to_vec();
+    if frame[12..14] == [0x08, 0x00] {
+        frame[14 + 6] = 0x20;
+        let length = (frame.len() - 14) as u16;
+        frame[14 + 2..14 + 4].copy_from_slice(&length.to_be_bytes());
+    } else {
+        let next_header = std::mem::replace(&mut frame[14 + 6], 44);
+        frame.splice(UDP_V6..UDP_V6, [next_header, 0, 0, 1, 0, 0, 0, 7]);
+        let length = (frame.len() - UDP_V6) as u16;
+        frame[14 + 4..14 + 6].copy_from_slice(&length.to_be_bytes());
+    }
+    frame
 }
 
 /// What we answer from this port.
