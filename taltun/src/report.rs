@@ -428,7 +428,13 @@ pub struct PortRangeStatus {
     pub by: PortRangeBy,
     /// Why, in a sentence.
     pub reason: String,
-    /// Ports that other sockets of this host had when the range was set up: they keep them.
+    /// The interfaces whose XDP program does it.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
+    /// What does it on other interfaces; `None` where there is no other.
+    #[serde(default)]
+    pub elsewhere: Option<PortRangeBy>,
+    /// Ports that other sockets of this host have: they keep them.
     pub left: Vec<u16>,
 }
 

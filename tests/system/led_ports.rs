@@ -161,7 +161,7 @@ impl Hub {
     }
 
     /// Sends the client to this port of the hub.
-    fn go_to(&self, address: IpAddr, port: u16) -> Result<()> {
+    pub(crate) fn go_to(&self, address: IpAddr, port: u16) -> Result<()> {
         let key = self.client.peer()?.swap_remove(0);
         let endpoint = at(address, port);
         self.client
@@ -188,6 +188,11 @@ impl Hub {
         let used = at(address, port);
         ensure!(heard == used, "sent to {used}, answered from {heard}");
         Ok(())
+    }
+
+    /// Where the client heard the hub last.
+    pub(crate) fn heard(&self) -> Result<String> {
+        self.client.endpoint()
     }
 
     /// What the hub sends unasked comes from there, too.

@@ -46,7 +46,7 @@ const LONG: Duration = Duration::from_secs(4);
 
 /// The client reaches the hub's second addresses by b, whereas the hub's main routes lead straight
 /// to it.
-fn net() -> Result<Star> {
+pub(crate) fn two_homes() -> Result<Star> {
     let net = Star::create(&private_prefix())?;
     let words = format!(
         "link add to-b type veth peer name to-client netns {}",
@@ -81,7 +81,11 @@ fn net() -> Result<Star> {
     Ok(net)
 }
 
-fn check_reverse_paths(namespace: &Namespace, interfaces: &[&str], how: u8) -> Result<()> {
+pub(crate) fn check_reverse_paths(
+    namespace: &Namespace,
+    interfaces: &[&str],
+    how: u8,
+) -> Result<()> {
     for interface in ["all"].iter().chain(interfaces) {
         let file = format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter");
         namespace.run(|| fs::write(file, how.to_string()))??;
@@ -95,9 +99,8 @@ fn start(net: Star) -> Result<Hub> {
     Ok(hub)
 }
 
-/// With a rule for each address.
-fn by_the_same() -> Result<()> {
-    let net = net()?;
+/// A rule for each address of the hub's second interface.
+pub(crate) fn lead_by_rules(net: &Star) -> Result<()> {
     for (family, address, gateway) in [
         ("-4", WIRE_B.near_v4(), WIRE_B.far_v4()),
         ("-6", WIRE_B.near_v6(), WIRE_B.far_v6()),
@@ -109,6 +112,13 @@ fn by_the_same() -> Result<()> {
             net.hub.ip(&words)?;
         }
     }
+    Ok(())
+}
+
+/// With a rule for each address.
+fn by_the_same() -> Result<()> {
+    let net = two_homes()?;
+    lead_by_rules(&net)?;
     check_reverse_paths(&net.hub, &["to-a", "to-b"], 1)?;
     let hub = start(net)?;
     for address in [WIRE_B.near_v4(), WIRE_B.near_v6()] {
@@ -130,7 +140,7 @@ fn by_the_same() -> Result<()> {
 
 /// Without such rules, where all is let in that has a way back by some interface.
 fn by_another() -> Result<()> {
-    let net = net()?;
+    let net = two_homes()?;
     check_reverse_paths(&net.hub, &["to-a", "to-b"], 2)?;
     let hub = start(net)?;
     std::thread::sleep(UNDER_WAY);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::ShieldSettings;
+use super::{ShieldSettings, Turning};
 use crate::dataplane::redirect::XdpInterface;
 use crate::layer::Layer;
 use crate::report::{Drops, Source, SteeringStatus, TcStatus, XdpStatus};
@@ -56,7 +56,7 @@ impl Programs {
         match self.maps.under_load {}
     }
 
-    pub(super) fn turning(&self) -> Option<Result<(), String>> {
+    pub(super) fn turning(&self) -> Option<Result<Turning, String>> {
         match self.maps.under_load {}
     }
 

@@ -80,6 +80,15 @@ use programs::Programs;
 #[cfg(feature = "ebpf")]
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/taltun-ebpf"));
 
+/// Where the XDP program turns a range of ports, by the interfaces' names in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Turning {
+    /// The interfaces that have the program.
+    pub on: Vec<String>,
+    /// Others on which datagrams for us may come in.
+    pub elsewhere: Vec<String>,
+}
+
 /// What a [`Shield`] is to do.
 #[derive(Debug, Clone, Copy)]
 pub struct ShieldSettings<'a> {
@@ -222,8 +231,8 @@ impl Shield {
         }
     }
 
-    /// Whether the range is turned here; else the error says why not. `None` where none is wanted.
-    pub fn turning(&self) -> Option<Result<(), String>> {
+    /// Where the range is turned; else the error says why not. `None` where none is wanted.
+    pub fn turning(&self) -> Option<Result<Turning, String>> {
         match &self.programs {
             Ok(programs) => programs.turning(),
             Err(reason) => Some(Err(reason.clone())),

@@ -22,7 +22,7 @@ use super::steering::Steering;
 use super::tc::Filter;
 use super::tunnel;
 use super::xsk::{self, Sockets};
-use super::{OBJECT, ShieldSettings, Wanted, off};
+use super::{OBJECT, ShieldSettings, Turning, Wanted, off};
 use crate::config::keys;
 use crate::dataplane::redirect::XdpInterface;
 use crate::layer::Layer;
@@ -35,8 +35,8 @@ pub(super) struct Programs {
     tunnel: (TcStatus, Option<Filter>),
     steering: (SteeringStatus, Steering),
     reply_ports: ReplyPorts,
-    /// Whether the range is turned, or why not; `None` where none is wanted.
-    turning: Option<Result<(), String>>,
+    /// Where the range is turned, or why not; `None` where none is wanted.
+    turning: Option<Result<Turning, String>>,
     /// `None` where nobody asked for them.
     samples: Option<Samples>,
     /// Why not on others.
@@ -153,8 +153,8 @@ impl Programs {
         }
     }
 
-    /// Whether a range of ports is turned, or why not; `None` where none is wanted.
-    pub(super) fn turning(&self) -> Option<Result<(), String>> {
+    /// Where a range of ports is turned, or why not; `None` where none is wanted.
+    pub(super) fn turning(&self) -> Option<Result<Turning, String>> {
         self.turning.clone()
     }
 
@@ -280,21 +280,53 @@ impl Programs {
                 return Err("no XDP program is attached".to_owned());
             }
             self.reply_ports
-                .attach(&mut self.ebpf, links, &self.wanted.tun_name)
+                .attach(&mut self.ebpf, links, &self.wanted.tun_name)?;
+            Ok(self.places(links))
         });
         let range = self.wanted.port_range;
-        let is_on = matches!(turning, Some(Ok(())));
+        let is_on = matches!(turning, Some(Ok(_)));
         self.maps.set_port_range(range.filter(|_| is_on));
         if !is_on {
             self.reply_ports.detach();
         }
         if turning != self.turning {
-            match &turning {
-                Some(Ok(())) => tracing::info!(?range, "XDP turns ports into the listen port"),
-                Some(Err(reason)) => tracing::info!(reason, "XDP turns no ports"),
-                None => {}
+            match (&turning, range) {
+                (Some(Ok(turning)), Some((first, last))) => tracing::info!(
+                    interfaces = turning.on.join(", "),
+                    "XDP turns the ports {first}-{last} into the listen port"
+                ),
+                (Some(Err(reason)), _) => tracing::info!(reason, "XDP turns no ports"),
+                _ => {}
             }
             self.turning = turning;
+        }
+    }
+
+    /// Which interfaces have the program, and on which others datagrams for us may come in.
+    fn places(&self, links: &[Link]) -> Turning {
+        let own = own_addresses(self.wanted.listen, links);
+        let is_open = |link: &&Link| {
+            link.is_underlay()
+                && link.up
+                && link.name != self.wanted.tun_name
+                && !self.attached.contains_key(&link.index)
+                && link.addresses.iter().any(|address| own.contains(address))
+        };
+        let sorted = |names: Vec<&String>| {
+            let mut names: Vec<String> = names.into_iter().cloned().collect();
+            names.sort_unstable();
+            names
+        };
+        let attached = self.attached.values().map(|(status, _)| &status.interface);
+        Turning {
+            on: sorted(attached.collect()),
+            elsewhere: sorted(
+                links
+                    .iter()
+                    .filter(is_open)
+                    .map(|link| &link.name)
+                    .collect(),
+            ),
         }
     }
 }

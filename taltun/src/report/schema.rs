@@ -296,6 +296,8 @@ fn status(full: bool) -> Status {
             last: 1,
             by: PortRangeBy::Xdp,
             reason: "why".to_owned(),
+            interfaces: vec!["eth0".to_owned()],
+            elsewhere: Some(PortRangeBy::Nftables),
             left: vec![1],
         }),
         policy: full.then(|| PolicyStatus {

@@ -151,10 +151,15 @@ fn af_xdp(queue: &AfXdpStatus) -> String {
 }
 
 fn port_range(range: &PortRangeStatus) -> String {
-    let mut text = format!(
-        "{}-{}: {} ({})",
-        range.first, range.last, range.by, range.reason
-    );
+    let by = match range.elsewhere {
+        Some(elsewhere) => format!(
+            "{} on {}, {elsewhere} elsewhere",
+            range.by,
+            range.interfaces.join(", ")
+        ),
+        None => range.by.to_string(),
+    };
+    let mut text = format!("{}-{}: {by} ({})", range.first, range.last, range.reason);
     if !range.left.is_empty() {
         let left: Vec<String> = range.left.iter().map(u16::to_string).collect();
         let _ = write!(text, ", left to other programs: {}", left.join(", "));
@@ -454,6 +459,8 @@ pub(super) mod tests {
                 last: 8191,
                 by: PortRangeBy::Nftables,
                 reason: "no XDP program is attached".into(),
+                interfaces: Vec::new(),
+                elsewhere: None,
                 left: vec![5353, 8125],
             }),
             policy: Some(PolicyStatus {

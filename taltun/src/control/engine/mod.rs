@@ -302,7 +302,7 @@ impl Engine {
 
     /// Has the range of ports lead to ours, as the file and the interfaces are now.
     async fn lead_ports(&mut self, host: &mut Option<Host>) {
-        let listen = self.listen_port();
+        let listen = self.data_plane.listen_address();
         // Before a port is turned: what leaves past the stack would come from the wrong one.
         self.data_plane
             .set_has_range(port_range::of(&self.config).is_some());

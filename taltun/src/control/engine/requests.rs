@@ -95,6 +95,7 @@ impl Engine {
             memory.speak_again();
         }
         let summary = reload::follow_host(&mut self.config, kill_switch, done.summary, host).await;
+        self.led_ports.look_again();
         self.lead_ports(host).await;
         summary
     }

@@ -1,11 +1,12 @@
 //! The rules for a range of ports that leads to the port we listen on.
 //!
 //! Translated connections of others keep out of the range: a datagram to such a port would be one
-//! of theirs. And where no XDP program turns the range, a rule redirects it. The kernel then
+//! of theirs. And on interfaces whose XDP program doesn't turn the range, a rule redirects it. The kernel then
 //! tracks each peer's datagrams as a connection, which also has replies leave from the port that
 //! was used. Answers to questions of this host, and to those that it passed on for others, belong
 //! to connections that exist, which no rule of translation sees.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::config::PortRange;
@@ -14,7 +15,7 @@ use crate::config::PortRange;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::system) struct Hop {
     pub(in crate::system) ports: RangeInclusive<u16>,
-    /// Where no XDP program turns the range.
+    /// Where no XDP program turns the range, on some interfaces at least.
     pub(in crate::system) redirect: Option<Redirect>,
 }
 
@@ -25,6 +26,10 @@ pub struct Redirect {
     pub to: u16,
     /// Ports of the range that other sockets have, in order.
     pub except: Vec<u16>,
+    /// The one address that we listen at, unless it is any.
+    pub at: Option<IpAddr>,
+    /// Interfaces whose XDP program turns the range.
+    pub not_on: Vec<String>,
 }
 
 impl Hop {

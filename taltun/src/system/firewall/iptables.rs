@@ -291,6 +291,8 @@ mod tests {
              :taltun-t0-hop - [0:0]\n\
              -A taltun-t0-hop -i t0 -j RETURN\n\
              -A taltun-t0-hop -i lo -j RETURN\n\
+             -A taltun-t0-hop -i eth0 -j RETURN\n\
+             -A taltun-t0-hop ! -d 192.0.2.1/32 -j RETURN\n\
              -A taltun-t0-hop -p udp -m udp --dport 5000 -j RETURN\n\
              -A taltun-t0-hop -p udp -m udp --dport 5353 -j RETURN\n\
              -A taltun-t0-hop -p udp -m udp --dport 4096:8191 -m addrtype --dst-type LOCAL -j REDIRECT --to-ports 9000\n\

@@ -4,7 +4,7 @@
 //! Those that refuse do nothing else: what they don't refuse goes on to the rules of others. So
 //! they come first, wherever others put rules that let packets pass.
 
-use super::{Rules, hop};
+use super::{Hop, Redirect, Rules, hop};
 
 /// Segments of TCP that may be an answer.
 const ANSWERS: &str = "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN ";
@@ -142,18 +142,31 @@ pub(super) fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
         }
         chain("nat", "POSTROUTING", "nat", lines);
     }
-    if let Some((hop, redirect)) = rules.redirect() {
-        let mut lines = vec![format!("-i {tun} -j RETURN"), "-i lo -j RETURN".to_owned()];
-        let taken = redirect.except.iter();
-        lines.extend(taken.map(|port| format!("-p udp -m udp --dport {port} -j RETURN")));
-        lines.push(format!(
-            "-p udp -m udp --dport {} -m addrtype --dst-type LOCAL -j REDIRECT --to-ports {}",
-            hop::text(&hop.ports, ':'),
-            redirect.to
-        ));
-        chain("nat", "PREROUTING", "hop", lines);
+    if let Some((hop, redirect)) = rules.redirect()
+        && redirect.at.is_none_or(|address| address.is_ipv6() == v6)
+    {
+        chain("nat", "PREROUTING", "hop", redirecting(tun, hop, redirect));
     }
     chains
+}
+
+/// What redirects a range of ports, but where XDP turns it and where others have a port.
+fn redirecting(tun: &str, hop: &Hop, redirect: &Redirect) -> Vec<String> {
+    let mut lines = vec![format!("-i {tun} -j RETURN"), "-i lo -j RETURN".to_owned()];
+    let turned = redirect.not_on.iter();
+    lines.extend(turned.map(|interface| format!("-i {interface} -j RETURN")));
+    lines.extend(redirect.at.map(|address| {
+        let bits = if address.is_ipv6() { 128 } else { 32 };
+        format!("! -d {address}/{bits} -j RETURN")
+    }));
+    let taken = redirect.except.iter();
+    lines.extend(taken.map(|port| format!("-p udp -m udp --dport {port} -j RETURN")));
+    lines.push(format!(
+        "-p udp -m udp --dport {} -m addrtype --dst-type LOCAL -j REDIRECT --to-ports {}",
+        hop::text(&hop.ports, ':'),
+        redirect.to
+    ));
+    lines
 }
 
 /// What a kill switch lets out of this machine, and what it lets pass through it.

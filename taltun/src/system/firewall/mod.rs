@@ -248,6 +248,10 @@ pub(super) async fn apply(kind: FirewallTool, rules: &Rules) -> Result<(), Syste
     for out in nat.flat_map(|nat| nat.out.iter().flatten()) {
         check_name(out)?;
     }
+    let redirect = rules.redirect().into_iter();
+    for interface in redirect.flat_map(|(_, redirect)| &redirect.not_on) {
+        check_name(interface)?;
+    }
     let outcome = match kind {
         FirewallTool::Nftables => nftables::apply(rules).await,
         FirewallTool::Iptables => iptables::apply(rules).await,
@@ -351,6 +355,8 @@ pub(super) mod tests {
                 redirect: Some(Redirect {
                     to: 9000,
                     except: vec![5000, 5353],
+                    at: Some([192, 0, 2, 1].into()),
+                    not_on: vec!["eth0".into()],
                 }),
             }),
         }

@@ -325,8 +325,16 @@ fn ruleset(rules: &Rules) -> String {
             let taken: Vec<String> = redirect.except.iter().map(u16::to_string).collect();
             format!("udp dport != {{ {} }} ", taken.join(", "))
         };
+        let at = redirect.at.map_or_else(String::new, |address| {
+            let family = if address.is_ipv4() { "ip" } else { "ip6" };
+            format!("{family} daddr {address} ")
+        });
+        let mut elsewhere = format!("\"lo\", \"{tun}\"");
+        for interface in &redirect.not_on {
+            let _ = write!(elsewhere, ", \"{interface}\"");
+        }
         let line = format!(
-            "iifname != {{ \"lo\", \"{tun}\" }} udp dport {ports} {except}fib daddr type local \
+            "iifname != {{ {elsewhere} }} {at}udp dport {ports} {except}fib daddr type local \
              counter redirect to :{}",
             redirect.to
         );
@@ -362,7 +370,7 @@ mod tests {
             "nd-router-solicit, nd-router-advert, nd-neighbor-solicit",
             "iifname \"t0\" oifname \"eth0\" counter masquerade",
             "iifname \"t0\" oifname \"eth0\" meta l4proto udp counter masquerade to :8192-65535",
-            "iifname != { \"lo\", \"t0\" } udp dport 4096-8191 udp dport != { 5000, 5353 } fib daddr type local counter redirect to :9000",
+            "iifname != { \"lo\", \"t0\", \"eth0\" } ip daddr 192.0.2.1 udp dport 4096-8191 udp dport != { 5000, 5353 } fib daddr type local counter redirect to :9000",
             "iifname != \"t0\" oifname \"t0\" ip saddr != { 10.0.0.1 } counter masquerade",
             "iifname != \"t0\" oifname \"t0\" ip6 saddr != { fd00::1 } counter masquerade",
         ] {
