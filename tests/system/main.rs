@@ -41,6 +41,7 @@ mod kill_switch_seen;
 mod led_ports;
 mod led_ports_around;
 mod led_ports_homes;
+mod led_ports_many;
 mod led_ports_ways;
 mod lifecycle;
 mod locked_out;
@@ -144,6 +145,7 @@ fn side_by_side() -> Vec<Case> {
         led_ports::CASES,
         led_ports_around::CASES,
         led_ports_homes::CASES,
+        led_ports_many::CASES,
         led_ports_ways::CASES,
         lifecycle::CASES,
         refusals::CASES,
