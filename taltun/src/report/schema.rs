@@ -359,6 +359,11 @@ fn services_run() -> Status {
             listen: vec!["where".to_owned()],
             ended: None,
         }),
+        // And the range leads to us in one way alone.
+        port_range: status(true).port_range.map(|range| PortRangeStatus {
+            elsewhere: None,
+            ..range
+        }),
         ..status(true)
     }
 }
