@@ -27,6 +27,12 @@ pub const COOKIE: u32 = 3;
 /// The word a data message starts with.
 pub const DATA: u32 = 4;
 
+/// Bytes of the datagram of a control message, which two Taltuns send each other as data, padded to
+/// this. An empty packet has 32, and one of up to 32 bytes has these 64; so WireGuard sends it, too.
+/// Hardly any packet is so small (a TCP acknowledgement takes 80, a ping 128), so programs that
+/// can't open a datagram may take one of this length for a probe or its answer.
+pub const PROBE_LEN: usize = 64;
+
 /// Bytes of each of the two MACs at the end of a handshake message.
 pub const MAC_LEN: usize = 16;
 /// Bytes of the tag at the end of what is sealed.
@@ -116,8 +122,6 @@ pub const COOKIE_LEN: usize = size_of::<CookieReply>();
 pub const DATA_HEADER_LEN: usize = size_of::<DataHeader>();
 /// Bytes of the shortest data message: header and tag, a keepalive.
 pub const DATA_MIN_LEN: usize = DATA_HEADER_LEN + TAG_LEN;
-/// Bytes of each message by which Taltuns ask whether a path works: as long as data of a small packet.
-pub const PROBE_LEN: usize = 64;
 
 /// Where an initiation's mac1 starts, which covers the bytes before it.
 pub const INITIATION_MAC1: usize = offset_of!(Initiation, mac1);

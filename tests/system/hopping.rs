@@ -72,28 +72,28 @@ pub const ALONE: &[Case] = &[Case {
 }];
 
 /// By what the range leads to the hub.
-const XDP: &str = "[accel]\nxdp = \"generic\"\n";
-const REDIRECT: &str = "[accel]\nxdp = \"off\"\n";
+pub(crate) const XDP: &str = "[accel]\nxdp = \"generic\"\n";
+pub(crate) const REDIRECT: &str = "[accel]\nxdp = \"off\"\n";
 
 const HUB_VIP: &str = "10.4.0.1";
 const CLIENT_VIP: &str = "10.4.0.2";
-const EACH_SECOND: &str = "hop_interval = 1\nprobe_interval = 1\n";
+pub(crate) const EACH_SECOND: &str = "hop_interval = 1\nprobe_interval = 1\n";
 /// The second address of the hub.
 const SECOND: &str = "10.99.2.3";
 /// What a test looks at for a transfer that goes on.
 const ON_LIMIT: Duration = Duration::from_secs(60);
 
 /// A client, a router, and a place for a hub.
-struct Lab {
+pub(crate) struct Lab {
     /// The router is where the star has its hub; the client is its a, the hub its b.
-    net: Star,
+    pub(crate) net: Star,
     ours: Keys,
     theirs: Keys,
 }
 
 impl Lab {
     /// `rules` are chains and sets of a table of the router's.
-    fn new(rules: &str) -> Result<Self> {
+    pub(crate) fn new(rules: &str) -> Result<Self> {
         let net = Star::create(&private_prefix())?;
         let router = &net.hub;
         for setting in ["net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0"] {
@@ -116,7 +116,7 @@ impl Lab {
         Ok(Self { net, ours, theirs })
     }
 
-    fn hub(&self, more: &str) -> Result<Node> {
+    pub(crate) fn hub(&self, more: &str) -> Result<Node> {
         let text = format!(
             "[interface]\nmode = \"server\"\nvip = \"{HUB_VIP}/24\"\nprivate_key = \"{}\"\n\
              [[peers]]\npublic_key = \"{}\"\nvip = \"{CLIENT_VIP}\"\n\
@@ -130,13 +130,21 @@ impl Lab {
         self.client_of(&self.theirs.public, endpoints, hop)
     }
 
-    fn client_of(&self, hub: &str, endpoints: &str, hop: &str) -> Result<Node> {
-        let text = format!(
+    pub(crate) fn client_text(&self, endpoints: &str, hop: &str) -> String {
+        self.client_text_of(&self.theirs.public, endpoints, hop)
+    }
+
+    fn client_text_of(&self, hub: &str, endpoints: &str, hop: &str) -> String {
+        format!(
             "[interface]\nmode = \"client\"\nvip = \"{CLIENT_VIP}/24\"\nprivate_key = \"{}\"\n\
              [[peers]]\npublic_key = \"{hub}\"\nvip = \"{HUB_VIP}\"\n{endpoints}\n\
              [hop]\n{hop}",
             self.ours.private
-        );
+        )
+    }
+
+    fn client_of(&self, hub: &str, endpoints: &str, hop: &str) -> Result<Node> {
+        let text = self.client_text_of(hub, endpoints, hop);
         let node = Node::start_with_text(&self.net.a, &taltun()?, &text)?;
         ensure_answers_within(&self.net.a, HUB_VIP.parse()?, UP_LIMIT)
             .with_context(|| node.log())?;
@@ -151,7 +159,7 @@ impl Lab {
     }
 
     /// The ports that the router saw.
-    fn seen(&self) -> Result<BTreeSet<u16>> {
+    pub(crate) fn seen(&self) -> Result<BTreeSet<u16>> {
         let listed = self
             .net
             .hub
@@ -171,7 +179,7 @@ impl Lab {
             .collect())
     }
 
-    fn end(self, nodes: [Node; 2]) -> Result<()> {
+    pub(crate) fn end(self, nodes: [Node; 2]) -> Result<()> {
         for node in nodes {
             node.stop(Signal::Terminate)?;
         }
@@ -179,12 +187,12 @@ impl Lab {
     }
 }
 
-fn range() -> String {
+pub(crate) fn range() -> String {
     format!("endpoint = \"{}:4096-8191\"", WIRE_B.far_v4())
 }
 
 /// Pings five times a second for so long, and gives how many weren't answered.
-fn lost(from: &Namespace, time: Duration) -> Result<usize> {
+pub(crate) fn lost(from: &Namespace, time: Duration) -> Result<usize> {
     let mut pinger = Pinger::new(from, HUB_VIP.parse()?)?;
     let (start, mut lost) = (Instant::now(), 0);
     while start.elapsed() < time {

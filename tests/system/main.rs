@@ -24,6 +24,7 @@ mod garbage;
 mod headers;
 mod hooks;
 mod hop;
+mod hop_bounds;
 mod hopping;
 mod idle;
 mod import;
@@ -198,6 +199,7 @@ fn side_by_side() -> Vec<Case> {
         manners::CASES,
         hooks::CASES,
         hop::CASES,
+        hop_bounds::CASES,
         hopping::CASES,
     ]
     .concat()

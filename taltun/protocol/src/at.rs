@@ -1,7 +1,7 @@
 //! Where a peer is. Where it may be at several places and takes control messages, we choose among
 //! these.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -21,7 +21,9 @@ pub(super) struct At {
 #[derive(Debug)]
 struct Choice {
     places: Vec<Place>,
-    /// Ports at its address of which each batch takes one.
+    /// The address whose ports are a batch's to choose from: where it was when these were chosen.
+    address: Option<IpAddr>,
+    /// Ports at that address of which each batch takes one.
     ports: Vec<u16>,
     random: ChaCha8Rng,
 }
@@ -37,6 +39,7 @@ impl At {
     /// Where a batch of packets goes: the next port where each takes another one.
     pub(super) fn next(&mut self) -> Option<Endpoint> {
         if let (Some(endpoint), Some(choice)) = (self.endpoint.as_mut(), &mut self.choice)
+            && choice.address == Some(endpoint.remote.ip())
             && let Some(drawn) = choice
                 .random
                 .next_u32()
@@ -61,7 +64,10 @@ impl At {
         ports: &[u16],
         random: &mut Randomness,
     ) {
-        let is_same = |choice: &Choice| choice.places == places && choice.ports == ports;
+        let address = self.endpoint.map(|endpoint| endpoint.remote.ip());
+        let is_same = |choice: &Choice| {
+            choice.address == address && choice.places == places && choice.ports == ports
+        };
         if self.choice.as_deref().is_some_and(is_same) {
             return;
         }
@@ -69,6 +75,7 @@ impl At {
         let seed = random.bytes().unwrap_or_default();
         self.choice = Some(Box::new(Choice {
             places: places.to_vec(),
+            address,
             ports: ports.to_vec(),
             random: ChaCha8Rng::from_seed(seed),
         }));
@@ -77,5 +84,31 @@ impl At {
     /// It is where it says, as any peer.
     pub(super) fn choose_freely(&mut self) {
         self.choice = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_of_one_address_are_never_taken_at_another() {
+        let at = |last: u8, port: u16| Endpoint::from(SocketAddr::from(([192, 0, 2, last], port)));
+        let random = &mut Randomness::seeded([7; 32]);
+        let mut peer = At::new(Some(at(1, 9000)));
+        let place = Place::new(at(1, 9000).remote, 9009);
+        peer.choose_among(&[place], &[9003, 9004], random);
+        for _ in 0..20 {
+            let port = peer.next().unwrap().remote.port();
+            assert!([9003, 9004].contains(&port));
+        }
+        // It roams elsewhere, where nobody chose anything.
+        peer.endpoint = Some(at(9, 1234));
+        assert_eq!(peer.next(), Some(at(9, 1234)));
+        // It is said to be elsewhere, and the choice is made anew.
+        peer.endpoint = Some(at(2, 9000));
+        assert_eq!(peer.next(), Some(at(2, 9000)));
+        peer.choose_among(&[place], &[9003, 9004], random);
+        assert_ne!(peer.next(), Some(at(2, 9000)));
     }
 }

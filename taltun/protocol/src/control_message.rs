@@ -12,7 +12,8 @@
 //! | 5..8 | zero; not looked at |
 //! | 8..16 | id, little endian |
 //!
-//! What follows is padding, or belongs to later versions. A control message is authenticated and
+//! What follows is padding, or belongs to later versions: each datagram has
+//! [`PROBE_LEN`](taltun_common::wire::PROBE_LEN) bytes. A control message is authenticated and
 //! passes the replay window as data does. It never reaches the TUN, moves no endpoint, and no timer
 //! of WireGuard counts it: else probes of one path would hide that another one is silent.
 

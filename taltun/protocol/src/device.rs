@@ -21,6 +21,7 @@
 //! | `owned` | which peer owns which inner addresses |
 //! | `paths`, `path` | probes, the path to a peer that is used, and hops from port to port |
 //! | `places` | peers that may be at several addresses or ports |
+//! | `ports` | the ports of one path that were asked lately |
 //! | `sending` | what the controller itself sends |
 //! | `whereabouts` | peers by their outer address |
 //!
@@ -37,11 +38,13 @@ mod path;
 mod paths;
 mod peers;
 mod places;
+mod ports;
 mod sending;
 mod whereabouts;
 
 pub use super::place::Place;
-pub use paths::{HopSettings, PathReport, PathState};
+pub use paths::{HopSettings, PathChange, PathReport, PathState, Why};
+pub use places::MOST_PLACES;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -159,6 +162,8 @@ pub enum Event {
     NotConfirmed(PeerId),
     /// The peer moved to another address or port.
     Moved(PeerId),
+    /// Data to the peer goes another way.
+    PathChanged(PeerId, PathChange),
     /// A sender knows our public key, but its own key is no peer's.
     UnknownKey(PublicKey, SocketAddr),
 }
@@ -512,7 +517,7 @@ impl Device {
                 control.peer.forget_local_address();
                 let in_a_row = control.places.unanswered().saturating_add(1);
                 self.events.push_back(Event::Unanswered(id, in_a_row));
-                if control.try_next_place(&mut self.randomness, now) {
+                if control.try_next_place(self.hop.pool, &mut self.randomness, now) {
                     self.tunnel.note_place(id);
                 }
                 self.send_initiation(id, now);

@@ -75,6 +75,7 @@ impl Diagnosis {
             | Event::Moved(id)
             | Event::Unanswered(id, _)
             | Event::NotConfirmed(id)
+            | Event::PathChanged(id, _)
             | Event::AnswerRefused(id) => id,
             Event::IndexBorn(_)
             | Event::SessionBegun { .. }
@@ -92,6 +93,7 @@ impl Diagnosis {
             Event::HandshakeFinished(_) => log.finished(key, label, endpoint, now),
             Event::Moved(_) => log.moved(key, label, endpoint, now),
             Event::Unanswered(..) => log.unanswered(key, label, endpoint, now),
+            Event::PathChanged(_, change) => log.took_path(label, change, now),
             Event::NotConfirmed(_) => log.not_confirmed(key, label, endpoint, now),
             _ => log.trouble(key, label, endpoint, Cause::PresharedKey, now),
         }

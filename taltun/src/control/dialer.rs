@@ -3,14 +3,14 @@
 //! A client does so at once; a server leaves the first word to its peers. Names are looked up in
 //! either case.
 
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::diagnosis::Diagnosis;
 use super::names::{Resolved, Resolver, ranged};
 use super::peers::Peers;
 use crate::config::{self, Endpoint, RangedEndpoint};
 use crate::crypto::PublicKey;
-use crate::protocol::device::{Device, Place};
+use crate::protocol::device::{Device, MOST_PLACES, Place};
 use crate::protocol::time::Time;
 
 /// Who speaks first, and the look-ups that are under way.
@@ -80,6 +80,14 @@ impl Dialer {
         match resolved.addresses {
             Ok(addresses) => {
                 debug!("{} is at {addresses:?}", peers.label(key));
+                if addresses.len() > MOST_PLACES {
+                    info!(
+                        "{}: its endpoints have {} addresses, of which the first {MOST_PLACES} are \
+                         used",
+                        peers.label(key),
+                        addresses.len()
+                    );
+                }
                 diagnosis.resolved(key);
                 device.set_places(key, &addresses, now);
                 if self.is_client {

@@ -16,6 +16,7 @@ pub(super) use self::cause::Cause;
 pub(super) use self::strangers::Strangers;
 use super::window::Window;
 use crate::crypto::PublicKey;
+use crate::protocol::device::{PathChange, Why};
 use crate::protocol::time::Time;
 use crate::report::Problem;
 
@@ -134,6 +135,19 @@ impl PeerLog {
                 before = %shown(before),
                 "new endpoint"
             );
+        }
+    }
+
+    /// Data to a peer goes another way.
+    pub(super) fn took_path(&mut self, label: &str, change: &PathChange, now: Time) {
+        let why = match change.why {
+            Why::Silent => "the path before doesn't answer".to_owned(),
+            Why::Lossy(loss) => format!("the path before loses {loss} %"),
+            Why::Returned => "it comes earlier in the list, and works again".to_owned(),
+            Why::Astray => "the hub spoke from another port or address".to_owned(),
+        };
+        if self.lines.allows(now) {
+            info!(peer = %label, path = %change.to, before = %change.from, "took another path: {why}");
         }
     }
 

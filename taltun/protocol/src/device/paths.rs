@@ -21,15 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::path::Path;
-use super::{Control, Device};
+use super::{Control, Device, Event};
 use crate::control_message::{ControlMessage, Heard};
 use crate::peer::{Endpoint, Peer, PeerId};
 use crate::place::Place;
 use crate::randomness::Randomness;
 use crate::time::Time;
 
-/// Paths that are probed.
-const MOST: usize = 16;
 /// A tunnel without a packet for so long is idle. Longer than usual persistent keepalives are apart.
 const IDLE: Duration = Duration::from_secs(30);
 /// How often an idle one is looked at.
@@ -101,6 +99,30 @@ pub struct PathReport {
     pub loss: Option<u32>,
 }
 
+/// Data goes another way to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathChange {
+    /// Where it went before.
+    pub from: SocketAddr,
+    /// Where it goes now.
+    pub to: SocketAddr,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why data goes another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The path before doesn't answer.
+    Silent,
+    /// The path before loses so many probes in a hundred.
+    Lossy(u32),
+    /// This path comes earlier in the list, and works again.
+    Returned,
+    /// The peer spoke from where no path leads.
+    Astray,
+}
+
 /// The paths to a peer, in the order of preference.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
@@ -146,7 +168,6 @@ impl Paths {
         let mut known = std::mem::take(&mut self.all);
         self.all = places
             .iter()
-            .take(MOST)
             .map(|place| {
                 let at = known.iter().position(|path| path.place == *place);
                 at.map_or_else(|| Path::new(*place), |at| known.swap_remove(at))
@@ -161,6 +182,17 @@ impl Paths {
         let due = self.waiting.iter().map(|probe| probe.due).min();
         let next = [due, self.next_probe, self.next_hop].into_iter().flatten();
         next.min().filter(|_| self.is_running)
+    }
+
+    /// The path with this number.
+    pub(super) fn get_mut(&mut self, number: usize) -> Option<&mut Path> {
+        self.all.get_mut(number)
+    }
+
+    /// The path to there.
+    pub(super) fn leading_to(&mut self, at: SocketAddr) -> Option<&mut Path> {
+        let number = self.index_of(at)?;
+        self.all.get_mut(number)
     }
 
     /// Whether the path to there works, as far as its probes say.
@@ -183,10 +215,13 @@ impl Paths {
         self.all.iter().position(|path| path.place.contains(at))
     }
 
-    /// Takes an answer that came from the address that its probe went to; that probe. Its port may be
-    /// another one of the range: a hub whose XDP program turns ports answers from the one that the
-    /// last datagram came to, and data or another probe may have come after this one.
-    fn take_answer(&mut self, heard: &Heard, id: u64) -> Option<Probe> {
+    /// Takes an answer that came from the place that its probe went to; that probe, and whether it
+    /// proves the port.
+    ///
+    /// A hub whose XDP program turns ports answers from the one that the last probe came to, which
+    /// may be another one than this went to: then the way there works for the one, the way back for
+    /// the other, and neither is known to do both.
+    fn take_answer(&mut self, heard: &Heard, id: u64) -> Option<(Probe, bool)> {
         let at = self.waiting.iter().position(|probe| probe.id == id)?;
         let probe = self.waiting[at];
         let path = self.all.get_mut(probe.path)?;
@@ -197,11 +232,15 @@ impl Paths {
         let counts = probe.purpose == Purpose::Measure;
         let delay = heard.at.since(probe.sent);
         if probe.late {
-            path.late(probe.port, delay, counts, heard.at);
+            path.late(delay, counts);
         } else {
-            path.answered(probe.port, delay, counts, heard.at);
+            path.answered(delay, counts);
         }
-        Some(probe)
+        let is_proof = heard.from.remote.port() == probe.port;
+        if is_proof {
+            path.ports.keep(probe.port, heard.at);
+        }
+        Some((probe, is_proof))
     }
 
     /// Gives up probes that were waited for long enough; those of the path in use first set off
@@ -225,7 +264,7 @@ impl Paths {
             match probe.purpose {
                 // It was left meanwhile.
                 Purpose::Measure if is_current && used.is_some_and(|used| used != probe.port) => {
-                    path.port_failed(probe.port);
+                    path.ports.failed(probe.port);
                 }
                 Purpose::Measure => {
                     path.lost(probe.port);
@@ -236,16 +275,25 @@ impl Paths {
                     }
                 }
                 Purpose::Hop => {
-                    path.port_failed(probe.port);
-                    self.tries += 1;
-                    if is_current && self.tries < TRIES {
-                        self.next_hop = Some(now);
+                    path.ports.failed(probe.port);
+                    if is_current {
+                        self.try_another_port(now);
                     } else {
                         (self.urgent, self.tries) = (false, 0);
                     }
                 }
-                Purpose::Pool => path.port_failed(probe.port),
+                Purpose::Pool => path.ports.failed(probe.port),
             }
+        }
+    }
+
+    /// Asks another port, where the last one that was asked is none to hop to.
+    fn try_another_port(&mut self, now: Time) {
+        self.tries += 1;
+        if self.tries < TRIES {
+            self.next_hop = Some(now);
+        } else {
+            (self.urgent, self.tries) = (false, 0);
         }
     }
 
@@ -281,6 +329,8 @@ impl Paths {
         self.all.iter().enumerate().map(move |(at, path)| {
             let state = if current == Some(at) {
                 PathState::Used
+            } else if !self.is_running {
+                PathState::Unknown
             } else if path.is_silent() {
                 PathState::Silent
             } else if path.is_set_aside(hop.retry_after, now) || path.is_lossy(hop.loss_threshold) {
@@ -293,8 +343,9 @@ impl Paths {
             PathReport {
                 place: path.place,
                 state,
-                delay: path.delay(),
-                loss: path.loss(),
+                // What was measured of an earlier session says nothing of now.
+                delay: path.delay().filter(|_| self.is_running),
+                loss: path.loss().filter(|_| self.is_running),
             }
         })
     }
@@ -356,7 +407,8 @@ impl Device {
         if !control.places.are_several() {
             return Vec::new();
         }
-        let current = peer.endpoint();
+        // Without a session no data goes anywhere.
+        let current = peer.sending_session(now).and_then(|_| peer.endpoint());
         let current = current.and_then(|current| control.paths.index_of(current.remote));
         control.paths.report(current, &self.hop, now).collect()
     }
@@ -367,11 +419,14 @@ impl Device {
             return;
         };
         let current = control.current_path(now);
-        let Some(probe) = control.paths.take_answer(heard, id) else {
+        let Some((probe, is_proof)) = control.paths.take_answer(heard, id) else {
             return;
         };
         if current != Some(probe.path) || probe.purpose == Purpose::Pool {
             return;
+        }
+        if probe.purpose == Purpose::Hop && !is_proof {
+            return control.paths.try_another_port(now);
         }
         control.paths.urgent = false;
         if probe.purpose == Purpose::Hop {
@@ -400,7 +455,13 @@ impl Device {
         let mut asked = Vec::new();
         let moved = control.paths.better_than(current, &hop, now);
         if let Some(to) = moved {
+            let why = control.why(current, hop.loss_threshold);
             control.use_path(current, to, &hop, random, now);
+            let to = control.peer.endpoint().map(|endpoint| endpoint.remote);
+            self.events.extend(to.map(|to| {
+                let from = at;
+                Event::PathChanged(id, PathChange { from, to, why })
+            }));
             control.paths.next_hop = Some(now + around(hop.interval, random));
         }
         let current = moved.or(current);
@@ -412,14 +473,16 @@ impl Device {
             control.paths.next_hop = control.paths.next_hop.map(|next| next.max(now + LOOK));
         } else {
             if control.paths.next_probe.is_none_or(|next| next <= now) {
-                control.measure(current, &hop, random, &mut asked);
+                control.measure(current, &hop, random, &mut asked, now);
                 let next = now + around(hop.probe_interval, random) / 2 + hop.probe_interval / 2;
                 control.paths.next_probe = Some(next);
             }
             if control.paths.next_hop.is_some_and(|next| next <= now) {
-                match current {
-                    Some(current) => control.hop(current, &hop, random, &mut asked, now),
-                    None => control.paths.next_hop = Some(now + around(hop.interval, random)),
+                if let Some(current) = current {
+                    control.hop(current, &hop, random, &mut asked, now);
+                } else {
+                    let pause = around(hop.interval, random).max(FILL);
+                    control.paths.next_hop = Some(now + pause);
                 }
             }
         }
@@ -447,7 +510,7 @@ impl Device {
         else {
             return;
         };
-        on.sent(port, now);
+        on.ports.sent(port, now);
         let to = on.place.at(port);
         let probe = Probe {
             id: u64::from_ne_bytes(random),
@@ -489,7 +552,7 @@ impl Control {
             return;
         };
         let ports: Vec<u16> = if hop.interval.is_zero() {
-            path.good_ports().collect()
+            path.ports.good().collect()
         } else {
             Vec::new()
         };
@@ -503,21 +566,13 @@ impl Control {
         hop: &HopSettings,
         random: &mut Randomness,
         asked: &mut Vec<(usize, u16, Purpose)>,
+        now: Time,
     ) {
         let used = peer_port(&self.peer);
-        for (at, path) in self.paths.all.iter().enumerate() {
+        for (at, path) in self.paths.all.iter_mut().enumerate() {
             let port = used.filter(|_| Some(at) == current);
-            let port = port.unwrap_or_else(|| path.measured_port(random));
-            asked.push((at, port, Purpose::Measure));
-        }
-        if hop.interval.is_zero()
-            && let Some(current) = current
-            && let Some(path) = self.paths.all.get(current)
-        {
-            let others = path.good_ports().filter(|port| Some(*port) != used);
-            asked.extend(others.map(|port| (current, port, Purpose::Pool)));
-            // The pool may have lost one meanwhile, or set one aside.
-            self.paths.next_hop = Some(Time::START);
+            let port = port.or_else(|| path.measured_port(hop.pool, random, now));
+            asked.extend(port.map(|port| (at, port, Purpose::Measure)));
         }
     }
 
@@ -537,16 +592,24 @@ impl Control {
             return;
         };
         if !self.paths.urgent {
-            path.keep(used, now);
+            path.ports.keep(used, now);
         }
         let urgent = self.paths.urgent;
-        let candidate = path.candidate(used, hop.pool, urgent, random, now);
-        let is_new = |port: u16| !path.good_ports().any(|good| good == port);
+        let candidate = path.ports.choose_hop(used, hop.pool, urgent, random, now);
+        let is_new = |port: u16| !path.ports.is_good(port);
         if hop.interval.is_zero() && !urgent {
-            // Filling the pool is all that there is to do.
+            // A new port for the pool, or one of the pool after the other. Never two at once: the
+            // answer may come from the last that was asked.
             let new = candidate.filter(|port| is_new(*port));
-            asked.extend(new.map(|port| (current, port, Purpose::Pool)));
-            self.paths.next_hop = new.map(|_| now + FILL);
+            let port = new.or_else(|| path.ports.longest_unasked(used));
+            asked.extend(port.map(|port| (current, port, Purpose::Pool)));
+            let count = path.ports.good().count().max(1) as u32;
+            let pause = match new {
+                Some(_) => FILL,
+                None => hop.probe_interval / count,
+            };
+            let answer = path.delay().map_or(FILL, |delay| delay * 3 / 2);
+            self.paths.next_hop = Some(now + pause.max(FILL).max(answer));
             return;
         }
         asked.extend(candidate.map(|port| (current, port, Purpose::Hop)));
@@ -559,6 +622,16 @@ impl Control {
         if let Some(mut endpoint) = self.peer.endpoint() {
             endpoint.remote.set_port(port);
             self.peer.set_endpoint(Some(endpoint));
+        }
+    }
+
+    /// Why a path is left.
+    fn why(&self, current: Option<usize>, threshold: u32) -> Why {
+        match current.and_then(|current| self.paths.all.get(current)) {
+            None => Why::Astray,
+            Some(path) if path.is_silent() => Why::Silent,
+            Some(path) if path.is_lossy(threshold) => Why::Lossy(path.loss().unwrap_or(100)),
+            Some(_) => Why::Returned,
         }
     }
 
@@ -577,8 +650,10 @@ impl Control {
         {
             left.leave(now);
         }
-        if let Some(path) = self.paths.all.get_mut(to) {
-            let at = path.place.at(path.measured_port(random));
+        if let Some(path) = self.paths.all.get_mut(to)
+            && let Some(port) = path.measured_port(hop.pool, random, now)
+        {
+            let at = path.place.at(port);
             self.peer.set_endpoint(Some(Endpoint::from(at)));
         }
         (self.paths.urgent, self.paths.tries) = (false, 0);

@@ -227,7 +227,7 @@ impl Device {
             && let Some(control) = self.peers.get_mut(&id)
         {
             let places: Vec<Place> = places.iter().map(|place| (*place).into()).collect();
-            control.set_places(&places, &mut self.randomness, now);
+            control.set_places(&places, self.hop.pool, &mut self.randomness, now);
             self.tunnel.note_place(id);
             self.follow_paths(id, now);
             self.schedule(id, now);

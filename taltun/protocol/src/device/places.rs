@@ -1,12 +1,13 @@
 //! Peers that may be at several addresses, of which some may not get through, or at several ports
-//! of one: while a peer doesn't answer, each initiation goes to the next address, at a random one
-//! of its ports. If the addresses are set again meanwhile and are the same, the turn goes on where
-//! it was.
+//! of one: while a peer doesn't answer, each initiation goes to the next address, at one of its
+//! [`Ports`](super::ports). If the addresses are set again meanwhile and are the same, the turn goes
+//! on where it was.
 //!
-//! Without a session or to a new place, an initiation goes to the next addresses as well, [`STAGGER`] one after the
-//! other, as the same message each time: the peer takes the first that arrives, and refuses the
-//! others as replayed. So an address that doesn't get through costs a fraction of a second. Where
-//! only the answers get lost, the peer refuses all copies: so the next initiation begins elsewhere.
+//! Without a session or to a new place, an initiation goes to the next addresses as well,
+//! [`STAGGER`] one after the other, as the same message each time: the peer takes the first that
+//! arrives, and refuses the others as replayed. So an address or port that doesn't get through costs
+//! a fraction of a second. Where only the answers get lost, the peer refuses all copies: so the next
+//! initiation begins elsewhere, and what it began at in vain doesn't count as tried for the others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,8 +20,10 @@ use crate::time::Time;
 
 /// Between two places that an initiation goes to (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// Places that an initiation goes to beside the first, at the most.
+/// Times that an initiation is sent after the first one, at the most.
 const MOST_COPIES: usize = 7;
+/// Places of a peer that are looked at; any more are left out.
+pub const MOST_PLACES: usize = 16;
 
 /// Addresses that a peer may be at, and the results of trying them.
 #[derive(Debug, Default)]
@@ -67,29 +70,12 @@ impl Places {
         have(&self.all, places) && have(places, &self.all)
     }
 
-    /// Where to go after `current`, if there is anywhere else: to the next place, at any of its
-    /// ports.
-    fn after(&self, current: SocketAddr, random: &mut Randomness) -> Option<SocketAddr> {
+    /// The numbers of the places in the order of their turn after `current`, which comes last.
+    fn turn_after(&self, current: SocketAddr) -> impl Iterator<Item = usize> + use<> {
+        let count = self.all.len();
         let at = self.all.iter().position(|place| place.contains(current));
-        let next = at.map_or(0, |at| (at + 1) % self.all.len());
-        let next = self.all.get(next)?.choose(Some(current), random);
-        (next != current).then_some(next)
-    }
-
-    /// Where the next initiation begins, after one that began at `first` and went to `last` at the
-    /// end: it goes on from there, but never begins at the same place once more.
-    fn next_first(
-        &self,
-        first: SocketAddr,
-        last: SocketAddr,
-        random: &mut Randomness,
-    ) -> Option<SocketAddr> {
-        let next = self.after(last, random)?;
-        let began_there = |place: &Place| place.contains(first) && place.contains(next);
-        if self.all.len() > 1 && self.all.iter().any(began_there) {
-            return self.after(next, random);
-        }
-        Some(next)
+        let first = at.map_or(0, |at| at + 1);
+        (first..first + count).map(move |at| at % count)
     }
 
     /// Whether there is anything to choose from.
@@ -112,12 +98,20 @@ struct Copies {
     /// When it goes to another one, if it does.
     next: Option<Time>,
     left: usize,
+    began: Time,
     /// Where it went last.
     last: SocketAddr,
 }
 
 impl Control {
-    pub(super) fn set_places(&mut self, places: &[Place], random: &mut Randomness, now: Time) {
+    pub(super) fn set_places(
+        &mut self,
+        places: &[Place],
+        pool: usize,
+        random: &mut Randomness,
+        now: Time,
+    ) {
+        let places = &places[..places.len().min(MOST_PLACES)];
         let current = self.peer.endpoint().map(|endpoint| endpoint.remote);
         let is_at = |place: &Place| current.is_some_and(|current| place.contains(current));
         let is_listed = places.iter().any(is_at);
@@ -134,7 +128,9 @@ impl Control {
         if let Some(first) = first
             && !stays
         {
-            let at = first.choose(None, random);
+            let path = self.paths.leading_to(first.first());
+            let port = path.and_then(|path| path.ports.choose(None, pool, random, now));
+            let at = port.map_or(first.first(), |port| first.at(port));
             self.peer.set_endpoint(Some(Endpoint::from(at)));
             self.places.untried = true;
         }
@@ -143,7 +139,12 @@ impl Control {
     /// An initiation wasn't answered: the next one goes elsewhere, if there is somewhere else.
     /// With a session the peer was there lately, and one lost message doesn't move it.
     /// Whether it does.
-    pub(super) fn try_next_place(&mut self, random: &mut Randomness, now: Time) -> bool {
+    pub(super) fn try_next_place(
+        &mut self,
+        pool: usize,
+        random: &mut Randomness,
+        now: Time,
+    ) -> bool {
         self.places.unanswered = self.places.unanswered.saturating_add(1);
         let last = self.places.copies.take().map(|copies| copies.last);
         if self.places.untried || self.paths.answers_at(self.peer.endpoint()) {
@@ -152,18 +153,65 @@ impl Control {
         if self.places.unanswered < 2 && self.peer.sending_session(now).is_some() {
             return false;
         }
-        if let Some(first) = self.peer.endpoint().map(|endpoint| endpoint.remote)
-            && let Some(next) = self.places.next_first(first, last.unwrap_or(first), random)
-        {
+        let Some(first) = self.peer.endpoint().map(|endpoint| endpoint.remote) else {
+            return false;
+        };
+        // The copies prove nothing: the peer may have answered the first message alone.
+        if let Some(path) = self.paths.leading_to(first) {
+            path.ports.failed(first.port());
+        }
+        if let Some(next) = self.next_first(first, last.unwrap_or(first), pool, random, now) {
             self.peer.set_endpoint(Some(Endpoint::from(next)));
             return true;
         }
         false
     }
 
+    /// Where the next initiation begins, after one that began at `first` and went to `last` at the
+    /// end: it goes on from there, but never begins at the same place once more.
+    fn next_first(
+        &mut self,
+        first: SocketAddr,
+        last: SocketAddr,
+        pool: usize,
+        random: &mut Randomness,
+        now: Time,
+    ) -> Option<SocketAddr> {
+        let is_other = |number: &usize| {
+            let place = self.places.all.get(*number);
+            self.places.all.len() < 2 || place.is_some_and(|place| !place.contains(first))
+        };
+        let number = self.places.turn_after(last).find(is_other)?;
+        let path = self.paths.get_mut(number)?;
+        let port = path.ports.choose(None, pool, random, now)?;
+        Some(path.place.at(port)).filter(|next| *next != first)
+    }
+
+    /// Where the next copy goes: to the next place that has a port which the message didn't go to.
+    fn next_copy(
+        &mut self,
+        copies: &Copies,
+        pool: usize,
+        random: &mut Randomness,
+        now: Time,
+    ) -> Option<SocketAddr> {
+        self.places.turn_after(copies.last).find_map(|number| {
+            let path = self.paths.get_mut(number)?;
+            let port = path.ports.choose(Some(copies.began), pool, random, now)?;
+            path.ports.sent(port, now);
+            Some(path.place.at(port))
+        })
+    }
+
     /// An initiation was sent: without a session, or to a new place, it goes to further places, if
     /// there are any.
     pub(super) fn begin_copies(&mut self, message: &[u8], now: Time) {
+        let at = self.peer.endpoint().map(|endpoint| endpoint.remote);
+        if let Some(at) = at
+            && let Some(path) = self.paths.leading_to(at)
+        {
+            path.ports.sent(at.port(), now);
+        }
         let left = self.places.copies();
         let is_unsure = self.places.untried || self.peer.sending_session(now).is_none();
         self.places.copies = match self.peer.endpoint() {
@@ -171,6 +219,7 @@ impl Control {
                 message: message.to_vec(),
                 next: Some(now + STAGGER),
                 left,
+                began: now,
                 last: endpoint.remote,
             }),
             _ => None,
@@ -187,7 +236,11 @@ impl Device {
         let Some(mut copies) = control.places.copies.take() else {
             return;
         };
-        let Some(next) = control.places.after(copies.last, &mut self.randomness) else {
+        let next = control.next_copy(&copies, self.hop.pool, &mut self.randomness, now);
+        let Some(next) = next else {
+            // The next initiation goes on where this one ended.
+            copies.next = None;
+            control.places.copies = Some(copies);
             return;
         };
         let payload = copies.message.clone();
@@ -214,21 +267,20 @@ mod tests {
     }
 
     #[test]
-    fn addresses_take_turns_and_one_alone_has_nobody_after_it() {
-        let turns = |all: &[u8], current: u8| {
+    fn addresses_take_turns() {
+        let turn = |all: &[u8], current: u8| {
             let places = Places {
                 all: all.iter().copied().map(at).map(Place::from).collect(),
                 ..Places::default()
             };
-            places.after(at(current), &mut Randomness::seeded([0; 32]))
+            places.turn_after(at(current)).collect::<Vec<_>>()
         };
-        assert_eq!(turns(&[1, 2, 3], 1), Some(at(2)));
-        assert_eq!(turns(&[1, 2, 3], 3), Some(at(1)));
+        assert_eq!(turn(&[1, 2, 3], 1), [1, 2, 0]);
+        assert_eq!(turn(&[1, 2, 3], 3), [0, 1, 2]);
         // It was heard from elsewhere, and isn't there any more.
-        assert_eq!(turns(&[1, 2, 3], 9), Some(at(1)));
-        assert_eq!(turns(&[1], 9), Some(at(1)));
-        assert_eq!(turns(&[1], 1), None);
-        assert_eq!(turns(&[], 9), None);
+        assert_eq!(turn(&[1, 2, 3], 9), [0, 1, 2]);
+        assert_eq!(turn(&[1], 1), [0]);
+        assert!(turn(&[], 9).is_empty());
     }
 
     #[test]

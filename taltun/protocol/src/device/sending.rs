@@ -11,6 +11,9 @@ use crate::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING};
 use crate::peer::{Endpoint, Peer, PeerId};
 use crate::session::Session;
 use crate::time::Time;
+use taltun_common::wire::PROBE_LEN;
+
+const _: () = assert!(PROBE_LEN >= CONTROL_LEN + DATA_OVERHEAD);
 
 impl Device {
     /// Sends a handshake message to where the peer is.
@@ -68,7 +71,7 @@ impl Device {
         else {
             return false;
         };
-        let mut payload = vec![0; CONTROL_LEN + DATA_OVERHEAD];
+        let mut payload = vec![0; PROBE_LEN];
         payload[DATA_HEADER_LEN..][..CONTROL_LEN].copy_from_slice(&message.to_bytes());
         session.seal(counter, &mut payload);
         peer.activity.sent_control(payload.len() as u64);

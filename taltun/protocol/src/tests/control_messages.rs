@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 
 use taltun_common::drops::DropReason;
+use taltun_common::wire::PROBE_LEN;
 
-use super::super::control_message::{CONTROL_LEN, ControlMessage};
+use super::super::control_message::ControlMessage;
 use super::super::device::HopSettings;
 use super::super::messages::{DATA_HEADER_LEN, DATA_OVERHEAD};
 use super::pair::*;
 
 /// Bytes of a control message on the wire.
-const SEALED_LEN: usize = CONTROL_LEN + DATA_OVERHEAD;
+const SEALED_LEN: usize = PROBE_LEN;
 
 /// A pair whose initiator, [`A`], says that it takes control messages, and sends none by itself.
 fn marked() -> World {

@@ -14,10 +14,11 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use taltun_common::drops::DropReason;
+use taltun_common::wire::PROBE_LEN;
 
 use super::super::batch::{NotSealed, Opened};
 use super::super::cookie::Sealer;
-use super::super::device::{Device, Event, PeerSettings, Place, Settings};
+use super::super::device::{Device, Event, PathChange, PeerSettings, Place, Settings};
 use super::super::ip::Inner;
 use super::super::messages::{DATA_HEADER_LEN, Message};
 use super::super::noise::{self, Identity, Initiator};
@@ -76,12 +77,15 @@ pub(super) struct Node {
     pub(super) device: Device,
     pub(super) address: SocketAddr,
     /// Where else it is reached. It answers from the place that was used last, as a hub with a range
-    /// of ports does.
+    /// of ports does: data from where data came to, and a probe from where a probe came to.
     pub(super) also_at: Vec<Place>,
+    probed_at: HashMap<(SocketAddr, IpAddr), SocketAddr>,
     answers_from: HashMap<(SocketAddr, IpAddr), SocketAddr>,
     answers_always_from: Option<SocketAddr>,
     /// Packets that reached the TUN.
     pub(super) inbox: Vec<Vec<u8>>,
+    /// The ways that data took, one after the other.
+    pub(super) changes: Vec<PathChange>,
     /// Keepalives received.
     pub(super) keepalives: usize,
     /// Control messages received.
@@ -255,9 +259,11 @@ impl Node {
             }),
             address: outer(number),
             also_at: Vec::new(),
+            probed_at: HashMap::new(),
             answers_from: HashMap::new(),
             answers_always_from: None,
             inbox: Vec::new(),
+            changes: Vec::new(),
             keepalives: 0,
             controls: 0,
             drops: Vec::new(),
@@ -290,6 +296,7 @@ impl Node {
     /// It forgets from where it answers whom.
     pub(super) fn forget_answers(&mut self) {
         self.answers_from.clear();
+        self.probed_at.clear();
     }
 
     fn is_at(&self, to: SocketAddr) -> bool {
@@ -471,6 +478,7 @@ impl World {
                 | Event::Moved(_)
                 | Event::UnknownKey(..) => {}
                 Event::Unanswered(_, in_a_row) => node.unanswered.push(in_a_row),
+                Event::PathChanged(_, change) => node.changes.push(change),
                 Event::HandshakeGivenUp(_) => node.given_up.push(self.now),
             }
         }
@@ -515,7 +523,12 @@ impl World {
     ) -> Result<(), DropReason> {
         let node = &mut self.nodes[number];
         if !node.also_at.is_empty() {
-            node.answers_from.insert((source, to.ip()), to);
+            let book = if is_probe(payload) {
+                &mut node.probed_at
+            } else {
+                &mut node.answers_from
+            };
+            book.insert((source, to.ip()), to);
         }
         let from = Endpoint {
             remote: source,
@@ -568,7 +581,9 @@ impl World {
         let mut source = node.address;
         if !node.also_at.is_empty() {
             let ours = endpoint.local.map_or(source.ip(), |ours| ours.address);
-            let used = node.answers_from.get(&(to, ours));
+            let probed = node.probed_at.get(&(to, ours));
+            let used = probed.filter(|_| is_probe(payload));
+            let used = used.or(node.answers_from.get(&(to, ours)));
             source = used
                 .copied()
                 .unwrap_or(SocketAddr::new(ours, source.port()));
@@ -656,4 +671,9 @@ impl World {
             .find(|sent| sent.from == from)
             .unwrap()
     }
+}
+
+/// By its length, as who can't open it has it.
+fn is_probe(payload: &[u8]) -> bool {
+    payload.first() == Some(&DATA) && payload.len() == PROBE_LEN
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::super::device::{HopSettings, PathReport, PathState};
-use super::hopping::{data, probes, talk};
+use super::super::device::{HopSettings, PathChange, PathReport, PathState, Why};
+use super::hopping::{CONTROL, data, probes, talk};
 use super::pair::*;
 
 /// The second address of [`B`].
@@ -80,8 +80,8 @@ fn traffic_moves_off_an_address_that_is_dark_and_back_later() {
     assert_eq!(world.sent_by(A, INITIATION).len(), initiations);
     // The other side's data comes this way, too.
     let before = world.nodes[A].inbox.len();
-    assert_eq!(talk(&mut world, secs(40)), 0);
-    assert_eq!(world.nodes[A].inbox.len() - before, 400);
+    assert_eq!(talk(&mut world, secs(30)), 0);
+    assert_eq!(world.nodes[A].inbox.len() - before, 300);
     assert_eq!(states(&world), [PathState::Silent, PathState::Used]);
     // It is there again, which has to last for a while.
     world.lose = |_| false;
@@ -90,6 +90,12 @@ fn traffic_moves_off_an_address_that_is_dark_and_back_later() {
     assert_eq!(states(&world), [PathState::SetAside, PathState::Used]);
     assert_eq!(talk(&mut world, secs(60)), 0);
     assert_eq!(endpoint(&world), outer(B));
+    let change = |from, to, why| PathChange { from, to, why };
+    let expected = [
+        change(outer(B), second(), Why::Silent),
+        change(second(), outer(B), Why::Returned),
+    ];
+    assert_eq!(world.nodes[A].changes, expected);
     // The other one did nothing wrong.
     assert_eq!(states(&world), [PathState::Used, PathState::Ready]);
 }
@@ -113,7 +119,7 @@ fn a_path_that_loses_too_much_is_left() {
     talk(&mut world, secs(30));
     // Each third datagram, but never two probes in a row.
     world.lose = |sent| {
-        sent.to == outer(B) && sent.payload.len() == 48 && {
+        sent.to == outer(B) && sent.payload.len() == CONTROL && {
             let turn = sent.payload[8];
             turn % 3 == 0
         }
@@ -139,14 +145,14 @@ fn where_all_paths_are_dark_the_handshake_finds_the_first_that_is_back() {
 fn a_peer_of_another_program_is_left_by_handshakes_alone() {
     let mut world = two_addresses();
     // No hello ever arrives.
-    world.lose = |sent| sent.from == B && sent.payload.len() == 48;
+    world.lose = |sent| sent.from == B && sent.payload.len() == CONTROL;
     world.strict = false;
     world.restart(B, 3);
     world.nodes[B].also_at.push(second().into());
     world.run(secs(200));
     let since = world.now;
     talk(&mut world, secs(30));
-    world.lose = |sent| first_is_dark(sent) || sent.from == B && sent.payload.len() == 48;
+    world.lose = |sent| first_is_dark(sent) || sent.from == B && sent.payload.len() == CONTROL;
     talk(&mut world, secs(60));
     assert_eq!(endpoint(&world), second());
     let later = probes(&world, A);
@@ -175,6 +181,27 @@ fn the_same_addresses_in_another_order_change_nothing() {
     };
     assert_eq!(last, PathState::Silent);
     assert_eq!(endpoint(&world), outer(B));
+}
+
+/// Before a handshake, and once the session is over.
+#[test]
+fn without_a_session_no_path_is_in_use_and_nothing_is_known() {
+    let mut world = World::pair();
+    world.nodes[B].also_at.push(second().into());
+    world.with(A, |device, now| {
+        device.set_places(&public_key(B), &[outer(B), second()], now);
+    });
+    assert_eq!(states(&world), [PathState::Unknown; 2]);
+    world.ping(A, B, 0).unwrap_err();
+    world.run(secs(1));
+    talk(&mut world, secs(60));
+    assert_eq!(states(&world), [PathState::Used, PathState::Ready]);
+    world.lose = both_are_dark;
+    world.run(secs(400));
+    for path in paths(&world) {
+        assert_eq!(path.state, PathState::Unknown);
+        assert_eq!((path.delay, path.loss), (None, None));
+    }
 }
 
 #[test]

@@ -95,6 +95,7 @@ impl Engine {
                 }
             }
             Event::Unanswered(..)
+            | Event::PathChanged(..)
             | Event::NotConfirmed(_)
             | Event::AnswerRefused(_)
             | Event::UnknownKey(..) => {}
