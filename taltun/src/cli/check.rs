@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::output;
-use crate::config::{self, Config, Words};
+use crate::config::{self, Config, Mode, Words};
 use crate::{control, system};
 
 /// Check a configuration without touching anything.
@@ -70,6 +70,9 @@ fn describe(config: &Config, text: &mut String) {
     let _ = writeln!(text, "  public key: {}", interface.private_key.public_key());
     let _ = writeln!(text, "  address:    {}", vip.join(", "));
     let _ = writeln!(text, "  listens on: {}", interface.local_addr);
+    if let Some(ports) = ports(config) {
+        let _ = writeln!(text, "  ports:      {ports}");
+    }
     let _ = writeln!(text, "  peers:      {peers}");
     if let Some(gateway) = &config.udpgw {
         let options = control::gateway_limits(gateway);
@@ -86,4 +89,23 @@ fn describe(config: &Config, text: &mut String) {
         let listen: Vec<String> = metrics.listen.iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "  metrics:    {}", listen.join(", "));
     }
+}
+
+/// The ports of a range: those that lead to a hub, or those that a client hops over.
+fn ports(config: &Config) -> Option<String> {
+    if config.interface.mode == Mode::Server {
+        let range = config.hop.port_range?;
+        let own = config.interface.local_addr.port();
+        return Some(format!("{range}, besides {own}"));
+    }
+    let hubs = config.peers.iter().filter_map(|peer| {
+        let given = peer
+            .endpoints
+            .iter()
+            .filter(|endpoint| !endpoint.is_single());
+        let given: Vec<String> = given.map(ToString::to_string).collect();
+        (!given.is_empty()).then(|| given.join(", "))
+    });
+    let hubs: Vec<String> = hubs.collect();
+    (!hubs.is_empty()).then(|| hubs.join(", "))
 }

@@ -419,14 +419,18 @@ impl<'d> Field<'d, '_> {
         let range = self.key.range();
         let wrong = |found: &str| {
             self.spot().error(format!(
-                "expected two whole numbers from {} to {} in [ ], the smaller one first, found \
-                 {found}",
+                "expected two whole numbers from {} to {} in [ ], the smaller one first, such as \
+                 {}, found {found}",
                 range.start(),
-                range.end()
+                range.end(),
+                self.key.example
             ))
         };
-        let DeValue::Array(elements) = self.value.get_ref() else {
-            return Err(wrong(kind(self.value.get_ref())));
+        let elements = match self.value.get_ref() {
+            DeValue::Array(elements) => elements,
+            DeValue::String(text) => return Err(wrong(&format!("the text {text:?}"))),
+            DeValue::Integer(number) => return Err(wrong(&number.to_string())),
+            other => return Err(wrong(kind(other))),
         };
         let number = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
             DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix())
@@ -436,8 +440,21 @@ impl<'d> Field<'d, '_> {
         };
         match elements.iter().map(number).collect::<Vec<_>>()[..] {
             [Some(first), Some(last)] if first <= last => Ok((first, last)),
-            _ => Err(wrong("other ones")),
+            _ => {
+                let shown = elements.iter().take(3).map(|value| match value.get_ref() {
+                    DeValue::Integer(number) => number.to_string(),
+                    other => kind(other).to_owned(),
+                });
+                let more = if elements.len() > 3 { ", …" } else { "" };
+                let shown = shown.collect::<Vec<_>>().join(", ");
+                Err(wrong(&format!("[{shown}{more}]")))
+            }
         }
+    }
+
+    /// Whether it is a list.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::Array(_))
     }
 
     /// The elements of a list of texts.

@@ -51,6 +51,8 @@ pub(super) struct Draft {
     pub(super) hop: Hop,
     /// Where its ports are written.
     pub(super) port_range: Option<Spot>,
+    /// The other keys of `[hop]` that are given.
+    pub(super) hop_choices: Vec<(&'static str, Spot)>,
     pub(super) policy: PolicyDraft,
     pub(super) warnings: Vec<String>,
     /// Whether a secret is written in the file itself.
@@ -107,6 +109,8 @@ pub(super) struct PeerDraft {
     pub(super) vip: Vec<Written<IpAddr>>,
     /// All of them.
     pub(super) endpoints: Vec<RangedEndpoint>,
+    /// Where they stand, if there are any.
+    pub(super) endpoints_spot: Option<Spot>,
     pub(super) allowed_ips: Vec<Written<IpNet>>,
     pub(super) persistent_keepalive: Option<u16>,
 }

@@ -1,5 +1,6 @@
 //! `[hop]`, and endpoints with several ports.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::{Endpoint, declared, declared::settings};
@@ -49,6 +50,37 @@ impl RangedEndpoint {
     /// Whether it has one port.
     pub fn is_single(&self) -> bool {
         self.last_port == self.first.port()
+    }
+
+    /// Whether all ports of the other are among its own, at the same host.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let is_same_host = match (&self.first, &other.first) {
+            (Endpoint::Address(ours), Endpoint::Address(theirs)) => ours.ip() == theirs.ip(),
+            (Endpoint::Name(ours, _), Endpoint::Name(theirs, _)) => {
+                ours.eq_ignore_ascii_case(theirs)
+            }
+            _ => false,
+        };
+        is_same_host && self.first.port() <= other.first.port() && other.last_port <= self.last_port
+    }
+}
+
+impl fmt::Display for RangedEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.first {
+            Endpoint::Address(address) => write!(f, "{address}")?,
+            Endpoint::Name(host, port) => write!(f, "{host}:{port}")?,
+        }
+        if self.is_single() {
+            return Ok(());
+        }
+        write!(f, "-{}", self.last_port)
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
     }
 }
 

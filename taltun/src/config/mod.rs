@@ -18,6 +18,7 @@ mod draft;
 mod error;
 pub(crate) mod file;
 mod hop;
+mod hop_rules;
 mod host;
 pub mod keys;
 mod load;

@@ -136,6 +136,7 @@ fn peer(text: &str) -> Result<PeerDraft, ConfigError> {
         preshared_key: PresharedKey::default(),
         vip: vec![written(vip)],
         endpoints: endpoint.into_iter().collect(),
+        endpoints_spot: None,
         allowed_ips: Vec::new(),
         persistent_keepalive: None,
         spot,

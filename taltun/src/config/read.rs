@@ -107,6 +107,16 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
             None => None,
         },
         port_range: hopping.get(&hop::PORT_RANGE).map(|field| field.spot()),
+        hop_choices: [
+            &hop::HOP_INTERVAL,
+            &hop::HOP_POOL,
+            &hop::PROBE_INTERVAL,
+            &hop::LOSS_THRESHOLD,
+            &hop::RETRY_AFTER,
+        ]
+        .into_iter()
+        .filter_map(|key| Some((key.name, hopping.get(key)?.spot())))
+        .collect(),
         hop,
         policy: policy_draft(document)?,
         warnings,
@@ -237,6 +247,9 @@ fn peer(
         persistent_keepalive: Some(keepalive.integer()? as u16).filter(|seconds| *seconds != 0),
         name: optional(section, &peers::NAME, values::peer_name)?,
         endpoints: endpoints(section, ports)?,
+        endpoints_spot: [&peers::ENDPOINTS, &peers::ENDPOINT]
+            .into_iter()
+            .find_map(|key| Some(section.get(key)?.spot())),
     })
 }
 
@@ -248,6 +261,12 @@ fn endpoints(
     let parse = |text: &str| values::endpoint(text, ports);
     let several = section.value(&peers::ENDPOINTS)?;
     let endpoints = plain(each(several.list()?, parse)?);
+    if let Some(field) = section.get(&peers::ENDPOINT)
+        && field.is_list()
+    {
+        let spot = field.spot();
+        return Err(spot.error("expected one endpoint, found a list; several are endpoints = [ ]"));
+    }
     match optional(section, &peers::ENDPOINT, parse)? {
         Some(_) if section.get(&peers::ENDPOINTS).is_some() => Err(several
             .spot()

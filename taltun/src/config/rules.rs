@@ -10,6 +10,7 @@ use taltun_udpgw::listens_twice;
 
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
+use super::hop_rules;
 use super::keys::interface::ASSUMED_MTU;
 use super::nets::Nets;
 use super::parties;
@@ -50,6 +51,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     let mtu = check_mtu(draft.mtu.take(), &draft.vip)?;
     check_keys(&draft.peers, private_key.as_ref().ok())?;
     check_addresses(&draft.peers, &draft.vip)?;
+    hop_rules::check(&draft.peers)?;
 
     check_host(&draft)?;
     let mut of_udpgw = Vec::new();
@@ -71,7 +73,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     warnings.extend(questionable_peers(&draft));
     warnings.extend(unused_routes(&draft.peers, &draft.routes));
     warnings.append(&mut of_udpgw);
-    warnings.extend(questionable_range(&draft, mode));
+    warnings.extend(hop_rules::questionable(&draft));
     warnings.extend(never);
     if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoints.is_empty()) {
         warnings.push(draft.spot.sibling("interface.mode").say(
@@ -430,18 +432,6 @@ fn check_host(draft: &Draft) -> Result<(), ConfigError> {
         ));
     }
     Ok(())
-}
-
-/// A server's range of ports that leaves too few for what it translates.
-fn questionable_range(draft: &Draft, mode: Mode) -> Option<String> {
-    let range = draft.hop.port_range.filter(|_| mode == Mode::Server)?;
-    draft.host.masquerade.as_ref()?;
-    let says = range.outside().is_none().then_some(
-        "the range leaves fewer than 4,096 ports in a row to the connections that nat.masquerade \
-         translates, so they may have ports of it, where answers to them may be taken for messages \
-         of peers; choose a smaller range",
-    );
-    Some(draft.port_range.as_ref()?.say(says?))
 }
 
 /// What the host is asked for, and may not do what was meant.

@@ -279,9 +279,16 @@ pub(super) fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
 /// several ports, or without a port where `ports` says which.
 pub(super) fn endpoint(text: &str, ports: Option<PortRange>) -> Result<RangedEndpoint, String> {
     let expected = || {
+        let plain = plainly(text);
+        let instead = if plain == text || endpoint(&plain, ports).is_err() {
+            String::new()
+        } else {
+            format!("; write {plain:?}")
+        };
         format!(
             "expected HOST:PORT such as \"203.0.113.1:9000\", \"[2001:db8::1]:9000\" or \
-             \"hub.example.org:9000\", found {text:?}"
+             \"hub.example.org:9000\", or HOST:FIRST-LAST such as \"hub.example.org:4096-8191\", \
+             found {text:?}{instead}"
         )
     };
     let is_usable = |ip: IpAddr| !ip.is_unspecified() && !ip.is_multicast();
@@ -305,7 +312,8 @@ pub(super) fn endpoint(text: &str, ports: Option<PortRange>) -> Result<RangedEnd
             }
             if first > last {
                 return Err(format!(
-                    "the ports {first}-{last} are none; write the smaller one first"
+                    "the first of the ports {first}-{last} is larger than the last; write \
+                     {last}-{first}"
                 ));
             }
             (host, PortRange { first, last })
@@ -332,6 +340,16 @@ pub(super) fn endpoint(text: &str, ports: Option<PortRange>) -> Result<RangedEnd
             last_port: ports.last,
         }),
     }
+}
+
+/// An endpoint without spaces, and with a plain hyphen for other dashes.
+fn plainly(text: &str) -> String {
+    let kept = text.chars().filter(|c| !c.is_whitespace());
+    kept.map(|c| match c {
+        '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',
+        other => other,
+    })
+    .collect()
 }
 
 /// Whether an endpoint is an address or a name alone.

@@ -370,7 +370,7 @@ fn an_endpoint_must_be_somewhere() {
 fn ports_of_a_range_are_some() {
     refused(
         &with_peer("endpoint = \"192.0.2.1:9-7\""),
-        "hub.toml:6: peers.endpoint: the ports 9-7 are none; write the smaller one first",
+        "hub.toml:6: peers.endpoint: the first of the ports 9-7 is larger than the last; write 7-9",
     );
     for ports in ["0-7", "7-", "-7", "7-65536", "7-8-9", "7 - 8"] {
         refused(
@@ -381,7 +381,8 @@ fn ports_of_a_range_are_some() {
     refused(
         &with_peer("endpoint = \"hub.example\""),
         "hub.toml:6: peers.endpoint: expected HOST:PORT such as \"203.0.113.1:9000\", \
-         \"[2001:db8::1]:9000\" or \"hub.example.org:9000\", found \"hub.example\"; without a port \
+         \"[2001:db8::1]:9000\" or \"hub.example.org:9000\", or HOST:FIRST-LAST such as \
+         \"hub.example.org:4096-8191\", found \"hub.example\"; without a port \
          it needs the port_range of [hop]",
     );
     // Unbracketed, nobody knows where the address ends.
@@ -389,6 +390,69 @@ fn ports_of_a_range_are_some() {
         &with_peer("endpoint = \"2001:db8::1:7-9\""),
         "hub.toml:6: peers.endpoint: expected HOST:PORT such as",
     );
+}
+
+#[test]
+fn a_range_that_is_nearly_right_is_told_how_it_is_written() {
+    for (found, right) in [
+        ("hub.example:4096\u{2013}8191", "hub.example:4096-8191"),
+        ("192.0.2.1: 9000 - 9010", "192.0.2.1:9000-9010"),
+    ] {
+        refused(
+            &with_peer(&format!("endpoint = \"{found}\"")),
+            &format!(
+                "hub.toml:6: peers.endpoint: expected HOST:PORT such as \"203.0.113.1:9000\", \
+                 \"[2001:db8::1]:9000\" or \"hub.example.org:9000\", or HOST:FIRST-LAST such as \
+                 \"hub.example.org:4096-8191\", found {found:?}; write {right:?}"
+            ),
+        );
+    }
+    refused(
+        &with_peer("endpoint = [\"192.0.2.1:9000\"]"),
+        "hub.toml:6: peers.endpoint: expected one endpoint, found a list; several are \
+         endpoints = [ ]",
+    );
+}
+
+#[test]
+fn a_range_of_ports_is_told_what_was_found() {
+    for (range, found) in [
+        ("[0, 100]", "[0, 100]"),
+        ("[1, 70000]", "[1, 70000]"),
+        ("[4096]", "[4096]"),
+        ("[8191, 4096]", "[8191, 4096]"),
+        ("[1, 2, 3, 4]", "[1, 2, 3, …]"),
+        ("\"4096-8191\"", "the text \"4096-8191\""),
+        ("4096", "4096"),
+    ] {
+        let text = with_peer(&format!(
+            "endpoint = \"192.0.2.1:1\"\n[hop]\nport_range = {range}"
+        ));
+        refused(
+            &text,
+            &format!(
+                "hub.toml:8: hop.port_range: expected two whole numbers from 1 to 65535 in [ ], the \
+                 smaller one first, such as [4096, 8191], found {found}"
+            ),
+        );
+    }
+}
+
+#[test]
+fn more_endpoints_than_are_tried_are_refused() {
+    let list = |count: usize| {
+        let all = (1..=count).map(|last| format!("\"192.0.2.{last}:9000\""));
+        with_peer(&format!(
+            "endpoints = [{}]",
+            all.collect::<Vec<_>>().join(", ")
+        ))
+    };
+    refused(
+        &list(17),
+        "hub.toml:6: peers.endpoints: expected at most 16 endpoints, found 17; name the ports of \
+         one address as a range, HOST:FIRST-LAST",
+    );
+    assert_eq!(config(&list(16)).peers[0].endpoints.len(), 16);
 }
 
 #[test]

@@ -34,16 +34,121 @@ fn a_range_that_leaves_no_ports_to_what_is_translated_is_a_warning() {
         told.contains("hop.port_range: the range leaves fewer than 4,096 ports"),
         "{told}"
     );
-    // Enough on one side, nothing to translate, no range of its own.
+    let told = found("[1, 65535]", "", "server").concat();
+    assert!(
+        told.contains("the range leaves fewer than 4,096 ports in a row to this host's other"),
+        "{told}"
+    );
+    // Enough on one side.
     for (range, nat, mode) in [
         ("[4096, 8191]", nat, "server"),
         ("[2000, 61439]", nat, "server"),
-        ("[2000, 63000]", "", "server"),
-        ("[2000, 63000]", nat, "client"),
     ] {
         let told = found(range, nat, mode);
         assert_eq!(told, [""; 0], "{range} {nat} {mode}");
     }
+}
+
+/// The warnings about a client's or a server's endpoints and `[hop]`.
+fn of_hop(mode: &str, peer: &str, more: &str) -> Vec<String> {
+    let text = with_peer(&format!("vip = \"10.0.0.2\"\n{peer}\n{more}"));
+    warnings(&text.replace(
+        "[interface]\n",
+        &format!("[interface]\nmode = \"{mode}\"\n"),
+    ))
+}
+
+#[test]
+fn a_range_that_no_endpoint_has_is_a_warning() {
+    let range = "[hop]\nport_range = [4096, 8191]";
+    assert_eq!(
+        of_hop("client", "endpoint = \"hub.example:9000\"", range),
+        [
+            "hub.toml:10: hop.port_range: no endpoint has these ports, as each names its own; leave \
+          the port out of the endpoint, such as endpoint = \"hub.example.net\""
+        ]
+    );
+    for endpoint in ["hub.example", "hub.example:4096-8191"] {
+        let endpoint = format!("endpoint = \"{endpoint}\"");
+        assert_eq!(of_hop("client", &endpoint, range), [""; 0]);
+    }
+    assert_eq!(
+        of_hop("server", "endpoint = \"192.0.2.1:1\"", range),
+        [""; 0]
+    );
+}
+
+#[test]
+fn hop_without_a_choice_is_a_warning() {
+    let told = |mode, peer, key: &str| of_hop(mode, peer, &format!("[hop]\n{key} = 4")).concat();
+    let (address, name) = ("endpoint = \"192.0.2.1:9\"", "endpoint = \"hub.example:9\"");
+    let range = "endpoint = \"192.0.2.1:9-19\"";
+    let several = "endpoints = [\"192.0.2.1:9\", \"192.0.2.2:9\"]";
+    for key in ["hop_interval", "hop_pool"] {
+        for peer in [address, name, several] {
+            let told = told("client", peer, key);
+            assert!(
+                told.contains(&format!(
+                    "hop.{key}: without effect, as no endpoint has several"
+                )),
+                "{told}"
+            );
+        }
+        assert_eq!(told("client", range, key), "");
+    }
+    for key in ["probe_interval", "loss_threshold", "retry_after"] {
+        let found = told("client", address, key);
+        assert!(
+            found.contains(&format!(
+                "hop.{key}: without effect, as there is one address"
+            )),
+            "{found}"
+        );
+        for peer in [name, several, range] {
+            assert_eq!(told("client", peer, key), "");
+        }
+        let found = told("server", "", key);
+        assert!(
+            found.contains(&format!(
+                "hop.{key}: without effect: this is for a client's file"
+            )),
+            "{found}"
+        );
+        // A server that connects, too.
+        assert_eq!(told("server", several, key), "");
+    }
+}
+
+#[test]
+fn a_range_that_nothing_leads_to_a_hub_is_a_warning() {
+    let told = |firewall: &str, xdp: &str| {
+        let text = with_peer(&format!(
+            "vip = \"10.0.0.2\"\n[hop]\nport_range = [4096, 8191]\n[accel]\nxdp = \"{xdp}\""
+        ));
+        let settings = format!("[interface]\nmode = \"server\"\nfirewall = \"{firewall}\"\n");
+        warnings(&text.replace("[interface]\n", &settings)).concat()
+    };
+    assert!(told("none", "off").contains("hop.port_range: nothing can lead the range to this hub"));
+    for (firewall, xdp) in [("none", "auto"), ("auto", "off")] {
+        let told = told(firewall, xdp);
+        assert!(!told.contains("hop.port_range"), "{told}");
+    }
+}
+
+#[test]
+fn a_place_that_is_there_twice_or_within_another_is_a_warning() {
+    let told = |list: &str| of_hop("client", &format!("endpoints = [{list}]"), "");
+    assert_eq!(
+        told("\"hub.example:9\", \"192.0.2.1:9\", \"hub.example:9\""),
+        ["hub.toml:8: peers.endpoints: hub.example:9 is there twice; keep one of the two"]
+    );
+    assert_eq!(
+        told("\"[2001:db8::1]:9\", \"[2001:db8::1]:7-12\""),
+        [
+            "hub.toml:8: peers.endpoints: [2001:db8::1]:9 lies within [2001:db8::1]:7-12; leave it out"
+        ]
+    );
+    assert_eq!(told("\"192.0.2.1:9\", \"192.0.2.1:10-20\""), [""; 0]);
 }
 
 #[test]
