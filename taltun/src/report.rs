@@ -65,6 +65,9 @@ pub struct Status {
     /// Addresses of names of `[dns_routes]` that go around the tunnel all the same.
     #[serde(default)]
     pub names_around: Vec<NameAround>,
+    /// The names of peers that are answered, where `[names]` is.
+    #[serde(default)]
+    pub names: Option<NamesStatus>,
     /// The peers, in file order.
     pub peers: Vec<PeerStatus>,
     /// The XDP program on each underlay interface.
@@ -97,6 +100,15 @@ pub struct Status {
     /// The metrics, where `[metrics]` is.
     #[serde(default)]
     pub metrics: Option<MetricsStatus>,
+}
+
+/// The names that the resolver on our vips knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamesStatus {
+    /// What they end in.
+    pub domain: String,
+    /// How many there are, ours included.
+    pub names: u64,
 }
 
 /// The metrics, as `status` shows them.

@@ -55,6 +55,7 @@ mod name_routes_lab;
 mod name_routes_refused;
 mod name_routes_restart;
 mod named_endpoints;
+mod names;
 mod nat64;
 mod network;
 mod overruled;
@@ -178,6 +179,7 @@ fn side_by_side() -> Vec<Case> {
         keeping_rules::CASES,
         overruled::CASES,
         name_routes::CASES,
+        names::CASES,
         name_routes_around::CASES,
         name_routes_refused::CASES,
         name_routes_restart::CASES,

@@ -49,7 +49,7 @@ pub const CASES: &[Case] = &[
 const LIMIT: Duration = Duration::from_secs(10);
 /// What is dropped has no answer within this.
 const SILENCE: Duration = Duration::from_millis(600);
-const HUB: [&str; 2] = ["10.200.0.1", "fd00:200::1"];
+pub const HUB: [&str; 2] = ["10.200.0.1", "fd00:200::1"];
 const ANA: [&str; 2] = ["10.200.0.2", "fd00:200::2"];
 const LUIS: [&str; 2] = ["10.200.0.3", "fd00:200::3"];
 
@@ -75,16 +75,16 @@ to = ["10.200.0.2/32", "fd00:200::2/128"]
 allow = "tcp/80"
 "#;
 
-struct Hub {
-    star: Star,
+pub struct Hub {
+    pub star: Star,
     keys: [Keys; 3],
     relays: bool,
-    node: Node,
+    pub node: Node,
     _spokes: [Node; 2],
 }
 
 impl Hub {
-    fn start(rules: &str, relays: bool) -> Result<Self> {
+    pub fn start(rules: &str, relays: bool) -> Result<Self> {
         let star = Star::create(&private_prefix())?;
         let generate = || Keys::generate(&taltun()?);
         let keys = [generate()?, generate()?, generate()?];
@@ -119,7 +119,7 @@ impl Hub {
         Ok(hub)
     }
 
-    fn status(&self) -> Result<Value> {
+    pub fn status(&self) -> Result<Value> {
         Ok(serde_json::from_str(
             &self.node.tell(&["status", "--json"])?,
         )?)
@@ -130,7 +130,7 @@ impl Hub {
         self.node.tell(&["reload"])
     }
 
-    fn end(mut self) -> Result<()> {
+    pub fn end(mut self) -> Result<()> {
         self.node.end(Signal::Terminate)
     }
 }

@@ -46,6 +46,7 @@ pub(super) struct Draft {
     pub(super) host_spots: BTreeMap<&'static str, Spot>,
     pub(super) hooks: Hooks,
     pub(super) dns_routes: Option<DnsRoutesDraft>,
+    pub(super) names: Option<NamesDraft>,
     pub(super) udpgw: Option<UdpgwDraft>,
     pub(super) metrics: Option<Vec<Written<MetricsListen>>>,
     pub(super) hop: Hop,
@@ -68,6 +69,12 @@ pub(super) struct DnsRoutesDraft {
     pub(super) via: Written<String>,
     pub(super) upstream: Vec<IpAddr>,
     pub(super) keep: u32,
+}
+
+/// `[names]`, as it was written.
+pub(super) struct NamesDraft {
+    pub(super) domain: Written<String>,
+    pub(super) upstream: Vec<Written<IpAddr>>,
 }
 
 /// `[udpgw]`, as it was written.
@@ -104,6 +111,8 @@ pub(super) struct RuleDraft {
 pub(super) struct PeerDraft {
     pub(super) spot: Spot,
     pub(super) name: Option<String>,
+    /// Where that is, or would be.
+    pub(super) name_spot: Spot,
     pub(super) public_key: Written<PublicKey>,
     pub(super) preshared_key: PresharedKey,
     pub(super) vip: Vec<Written<IpAddr>>,

@@ -91,6 +91,7 @@ impl Config {
             host: draft.host,
             hooks: draft.hooks,
             dns_routes: None,
+            names: None,
             udpgw: None,
             metrics: None,
             hop: draft.hop,

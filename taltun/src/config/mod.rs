@@ -23,6 +23,7 @@ mod host;
 pub mod keys;
 mod load;
 mod metrics;
+mod names;
 mod nets;
 mod overrides;
 mod parties;
@@ -56,6 +57,7 @@ pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, Shell, lead
 pub use load::{Loaded, load, load_with, parse};
 pub(crate) use metrics::METRICS_LISTEN_MAX;
 pub use metrics::{Metrics, MetricsListen};
+pub use names::{HUB, Names};
 pub use overrides::Overrides;
 pub use policy::{Action, Policy};
 pub use rules::OWN_ENDPOINT;
@@ -83,6 +85,8 @@ pub struct Config {
     pub hooks: Hooks,
     /// `[dns_routes]`, if there is one.
     pub dns_routes: Option<DnsRoutes>,
+    /// `[names]`, if there is one.
+    pub names: Option<Names>,
     /// `[udpgw]`, if there is one.
     pub udpgw: Option<Udpgw>,
     /// `[metrics]`, if there is one.

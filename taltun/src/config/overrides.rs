@@ -129,6 +129,7 @@ fn peer(text: &str) -> Result<PeerDraft, ConfigError> {
     let key = key.parse().map_err(|error| spot.error(error))?;
     Ok(PeerDraft {
         name: None,
+        name_spot: spot.clone(),
         public_key: Written {
             value: key,
             spot: spot.clone(),

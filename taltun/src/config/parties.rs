@@ -4,17 +4,19 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use taltun_policy::{Owners, Party, Rule, RuleSet, Side, World};
+use taltun_policy::{Owners, Party, Rule, RuleSet, Service, Side, World};
 
 use super::draft::{Draft, GroupDraft, PeerDraft, PolicyDraft, Written};
 use super::error::ConfigError;
-use super::{Policy, suggest, values};
+use super::{Action, Policy, suggest, values};
 use crate::crypto::PublicKey;
 use crate::protocol::allowed_ips::AllowedIps;
 
 /// Words that stand for no name.
 const EVERYBODY: &str = "any";
-const HUB: &str = "hub";
+use super::names::HUB;
+/// The port of name servers.
+const DNS: u16 = 53;
 
 /// `[policy]` with its groups and rules, all names found.
 pub(super) fn finish(draft: &mut Draft) -> Result<Policy, ConfigError> {
@@ -43,6 +45,23 @@ pub(super) fn finish(draft: &mut Draft) -> Result<Policy, ConfigError> {
         policy.origins.push(rule.spot.origin());
     }
     Ok(policy)
+}
+
+/// Lets everybody ask the resolver of that `section`, which listens on `vip`, unless a rule of the
+/// file denies it: it comes after all of these.
+pub(super) fn allow_resolver(policy: &mut Policy, section: &str, vip: &[Written<IpNet>]) {
+    if !policy.is_any() {
+        return;
+    }
+    let vips = vip.iter().map(|vip| IpNet::from(vip.value.addr()));
+    let rule = Rule {
+        from: vec![Party::Any],
+        to: vips.map(Party::Net).collect(),
+        services: vec![Service::Udp(DNS, DNS), Service::Tcp(DNS, DNS)],
+        action: Action::Allow,
+        log: false,
+    };
+    policy.implied.push((rule, section.to_owned()));
 }
 
 /// Warns of rules that can never decide.

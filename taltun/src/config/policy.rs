@@ -15,6 +15,8 @@ declared::policy::declared! { settings! {
         pub rules: Vec<Rule>,
         /// Where each of them is written.
         pub origins: Vec<String>,
+        /// Rules that come after these, as another section needs them, which its name says.
+        pub implied: Vec<(Rule, String)>,
     }
 } }
 
@@ -29,7 +31,17 @@ impl Policy {
         taltun_policy::Policy {
             default: self.default,
             groups: self.groups.clone(),
-            rules: self.rules.clone(),
+            rules: self.all().map(|(rule, _)| rule.clone()).collect(),
         }
+    }
+
+    /// Where the rules are written that are compiled, in their order.
+    pub fn all_origins(&self) -> Vec<String> {
+        self.all().map(|(_, origin)| origin.clone()).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&Rule, &String)> {
+        let implied = self.implied.iter().map(|(rule, origin)| (rule, origin));
+        self.rules.iter().zip(&self.origins).chain(implied)
     }
 }

@@ -14,12 +14,13 @@ use taltun_policy::Service;
 
 use super::document::{Document, Field, Section};
 use super::draft::{
-    DnsRoutesDraft, Draft, GroupDraft, PeerDraft, PolicyDraft, RuleDraft, UdpgwDraft, Written,
+    DnsRoutesDraft, Draft, GroupDraft, NamesDraft, PeerDraft, PolicyDraft, RuleDraft, UdpgwDraft,
+    Written,
 };
 use super::error::{ConfigError, Spot};
 use super::keys::{
-    self, Key, accel, dataplane, dns_routes, groups, hop, interface, metrics, nat, peers, policy,
-    rules, udpgw,
+    self, Key, accel, dataplane, dns_routes, groups, hop, interface, metrics, names, nat, peers,
+    policy, rules, udpgw,
 };
 use super::setting::{Setting, parse_with};
 use super::{
@@ -96,6 +97,10 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         dataplane: dataplane(&document.section_or_defaults(&keys::DATAPLANE)?)?,
         dns_routes: match document.section(&keys::DNS_ROUTES)? {
             Some(section) => Some(dns_routes(&section)?),
+            None => None,
+        },
+        names: match document.section(&keys::NAMES)? {
+            Some(section) => Some(names(&section)?),
             None => None,
         },
         udpgw: match document.section(&keys::UDPGW)? {
@@ -246,6 +251,9 @@ fn peer(
         allowed_ips: networks(section.value(&peers::ALLOWED_IPS)?.list()?, warnings)?,
         persistent_keepalive: Some(keepalive.integer()? as u16).filter(|seconds| *seconds != 0),
         name: optional(section, &peers::NAME, values::peer_name)?,
+        name_spot: section
+            .get(&peers::NAME)
+            .map_or_else(|| section.spot(&peers::NAME), |field| field.spot()),
         endpoints: endpoints(section, ports)?,
         endpoints_spot: [&peers::ENDPOINTS, &peers::ENDPOINT]
             .into_iter()
@@ -316,6 +324,21 @@ fn dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {
     })
 }
 
+fn names(section: &Section) -> Result<NamesDraft, ConfigError> {
+    section.allow_only()?;
+    let domain = required(section, &names::DOMAIN, "\"vpn\"")?;
+    Ok(NamesDraft {
+        domain: Written {
+            value: parse_with(&domain, super::names::domain)?,
+            spot: domain.spot(),
+        },
+        upstream: each(
+            section.value(&names::UPSTREAM)?.one_or_list()?,
+            values::name_server,
+        )?,
+    })
+}
+
 fn udpgw(section: &Section, warnings: &mut Vec<String>) -> Result<UdpgwDraft, ConfigError> {
     section.allow_only()?;
     let field = section.value(&udpgw::LISTEN)?;
@@ -356,7 +379,7 @@ fn policy_draft(document: &Document) -> Result<PolicyDraft, ConfigError> {
     section.allow_only()?;
     let given = &section;
     let section = declared::policy::declared! { read! { given, policy, Policy {
-        groups: Vec::new(), rules: Vec::new(), origins: Vec::new(),
+        groups: Vec::new(), rules: Vec::new(), origins: Vec::new(), implied: Vec::new(),
     } } };
     let mut groups = Vec::new();
     if let Some(section) = document.section(&keys::GROUPS)? {

@@ -12,6 +12,7 @@ use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
 use super::hop_rules;
 use super::keys::interface::ASSUMED_MTU;
+use super::names;
 use super::nets::Nets;
 use super::parties;
 use super::{
@@ -55,15 +56,20 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
 
     check_host(&draft)?;
     let mut of_udpgw = Vec::new();
+    let resolver = resolver(&draft);
     let udpgw = finish_udpgw(&mut draft, &mut of_udpgw)?;
     let metrics = finish_metrics(&mut draft, udpgw.as_ref(), &mut of_udpgw)?;
+    let names = names::finish(&mut draft, &mut of_udpgw)?;
     let dns_routes = draft
         .dns_routes
         .take()
         .map(|routes| finish_dns_routes(routes, &draft.peers))
         .transpose()?;
-    let policy = parties::finish(&mut draft)?;
+    let mut policy = parties::finish(&mut draft)?;
     let never = parties::never_decide(&policy, &draft);
+    if let Some(section) = resolver {
+        parties::allow_resolver(&mut policy, section, &draft.vip);
+    }
     // What was told before all the rest was checked.
     let private_key = private_key?;
     own_vip?;
@@ -101,6 +107,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         host: draft.host,
         hooks: draft.hooks,
         dns_routes,
+        names,
         udpgw,
         metrics,
         hop: draft.hop,
@@ -209,6 +216,15 @@ fn check_addresses(peers: &[PeerDraft], own: &[Written<IpNet>]) -> Result<(), Co
     Ok(())
 }
 
+/// The section that has a resolver listen on our vips, if one has.
+fn resolver(draft: &Draft) -> Option<&'static str> {
+    match (&draft.dns_routes, &draft.names) {
+        (Some(_), _) => Some("[dns_routes]"),
+        (None, Some(_)) => Some("[names]"),
+        (None, None) => None,
+    }
+}
+
 /// The peer that names are reached through is found, and there is something to look up.
 fn finish_dns_routes(draft: DnsRoutesDraft, peers: &[PeerDraft]) -> Result<DnsRoutes, ConfigError> {
     let via = &draft.via;
@@ -249,10 +265,13 @@ fn finish_udpgw(
         let before = listen.iter().take(place).map(|other| other.value);
         refuse_twice(*value, spot, "[udpgw]", listens_twice, before)?;
         let any = value.ip().is_unspecified();
-        if draft.dns_routes.is_some() && value.port() == 53 && (any || is_vip(value)) {
+        if let Some(section) = resolver(draft)
+            && value.port() == 53
+            && (any || is_vip(value))
+        {
             return Err(spot.error(format!(
-                "the resolver of [dns_routes] listens on port 53 of our vips; give another port \
-                 than that of {value}, such as 7300"
+                "the resolver of {section} listens on port 53 of our vips; give another port than \
+                 that of {value}, such as 7300"
             )));
         }
         if !value.ip().to_canonical().is_loopback() && !is_vip(value) {

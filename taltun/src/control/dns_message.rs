@@ -1,4 +1,4 @@
-//! DNS messages (RFC 1035), as far as the forwarder and look-ups need them: the question, and
+//! DNS messages (RFC 1035), as far as the name service and look-ups need them: the question, and
 //! every record with its place. Nothing is believed: what doesn't parse to its end is nothing.
 
 // What comes from outside must not be able to make anything here panic.
@@ -197,7 +197,16 @@ pub(super) fn ask_for(host: &str, kind: u16, id: u16) -> Option<Vec<u8>> {
     let [high, low] = id.to_be_bytes();
     // Recursion is wanted, and there is one question.
     let mut message = vec![high, low, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in host.strip_suffix('.').unwrap_or(host).split('.') {
+    write_name(&mut message, host.strip_suffix('.').unwrap_or(host))?;
+    message.extend(kind.to_be_bytes());
+    message.extend(CLASS_IN.to_be_bytes());
+    Some(message)
+}
+
+/// Writes a name with dots at the end of a message, without pointers; `None` if it is none.
+pub(super) fn write_name(message: &mut Vec<u8>, name: &str) -> Option<()> {
+    let start = message.len();
+    for label in name.split('.') {
         let length = u8::try_from(label.len()).ok()?;
         if !(1..=63).contains(&length) {
             return None;
@@ -205,13 +214,9 @@ pub(super) fn ask_for(host: &str, kind: u16, id: u16) -> Option<Vec<u8>> {
         message.push(length);
         message.extend(label.as_bytes());
     }
-    if message.len() >= HEADER.saturating_add(LONGEST_NAME) {
-        return None;
-    }
     message.push(0);
-    message.extend(kind.to_be_bytes());
-    message.extend(CLASS_IN.to_be_bytes());
-    Some(message)
+    let length = message.len().checked_sub(start)?;
+    (length <= LONGEST_NAME).then_some(())
 }
 
 fn record(message: &[u8], start: usize, section: Section) -> Option<Record> {

@@ -25,6 +25,7 @@ mod look_up;
 mod memory;
 mod metrics;
 mod name_servers;
+mod name_service;
 mod names;
 mod nat64;
 mod network_watch;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use tokio::sync::watch;
 
 use super::bans::Bans;
 use super::diagnosis::Diagnosis;
@@ -13,6 +14,7 @@ use super::gateway::Gateway;
 use super::hop;
 use super::load;
 use super::metrics::Metrics;
+use super::name_service::Zone;
 use super::origin::TunnelKind;
 use super::peers::Peers;
 use super::port_range::LedPorts;
@@ -52,6 +54,7 @@ pub(super) struct View<'a> {
     pub shield: &'a Shield,
     pub bans: &'a Bans,
     pub names: Option<&'a RoutedNames>,
+    pub zone: Option<&'a watch::Sender<Arc<Zone>>>,
     pub diagnosis: &'a Diagnosis,
     pub flaps: &'a Flaps,
     pub gateway: &'a Gateway,
@@ -104,6 +107,7 @@ impl View<'_> {
             started_at: self.started_at,
             routes_around: self.routes_around(),
             names_around: self.names.map(RoutedNames::around).unwrap_or_default(),
+            names: self.zone.map(|zone| zone.borrow().status()),
             peers: peers.into_iter().map(|(_, status)| status).collect(),
             xdp: self.shield.status(),
             af_xdp: self.data_plane.lanes_status(self.shield),

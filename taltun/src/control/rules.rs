@@ -67,7 +67,7 @@ impl FiledRules {
             None => Judge::new(set, secret(), FLOWS),
         };
         let same_rules = self.compiled.as_ref().is_some_and(|(old, _)| old == policy);
-        let new = Held::new(judge, policy.origins.clone());
+        let new = Held::new(judge, policy.all_origins());
         if let Some(held) = held.filter(|_| same_rules) {
             new.go_on_from(&held);
         }

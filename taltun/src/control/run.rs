@@ -18,10 +18,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{error, info, warn};
 
-use super::dns_routes::{Forwarder, Learned};
+use super::dns_routes::Learned;
 use super::engine::{Engine, EngineInputs, offloads};
 use super::hooks::{self, Hooks};
 use super::look_up::LookUp;
+use super::name_service::{Known, NameService, Zone};
 use super::names::{self, Resolver};
 use super::network_watch::NetworkWatch;
 use super::origin::{Origin, TunnelKind};
@@ -32,7 +33,7 @@ use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
 use super::underlay::{self, Underlay};
 use super::{ControlError, ControlSocket, panics, runtime_dir, spare};
-use crate::config::{Config, DnsRoutes};
+use crate::config::{Config, Interface};
 use crate::dataplane::clock;
 use crate::dataplane::shared::HANDSHAKE_QUEUE;
 use crate::dataplane::tun::Tun;
@@ -103,7 +104,15 @@ pub async fn run(
         .dns_routes
         .clone()
         .map(|it| watch::Sender::new(Arc::new(it)));
-    let forwarder = bind_forwarder(&config, dns_routes.as_ref(), learned_in)?;
+    let zone = config.names.as_ref().map(|names| {
+        let zone = Zone::of(names, &config.interface, &config.peers);
+        watch::Sender::new(Arc::new(zone))
+    });
+    let known = Known {
+        zone: zone.as_ref().map(watch::Sender::subscribe),
+        routes: dns_routes.as_ref().map(watch::Sender::subscribe),
+    };
+    let name_service = bind_name_service(&config.interface, known, learned_in)?;
     let mark = host.as_ref().and_then(Host::mark);
     let network = NetworkWatch::watch()?;
 
@@ -126,13 +135,14 @@ pub async fn run(
         underlay,
         network,
         dns_routes,
+        zone,
         mark,
     })?;
     engine
         .start_services(calls_in)
         .map_err(anyhow::Error::msg)?;
     let tunnel = Arc::clone(engine.tunnel());
-    let _forwarding = forwarder.map(|forwarder| forwarder.serve(Some(tunnel)));
+    let _answering = name_service.map(|service| service.serve(Some(tunnel)));
     if let Some(mark) = mark {
         engine.set_mark(mark)?;
     }
@@ -405,24 +415,23 @@ async fn set_up_host(
     ))
 }
 
-/// Listens for questions about the names of `[dns_routes]`, if there are any.
-fn bind_forwarder(
-    config: &Config,
-    routes: Option<&watch::Sender<Arc<DnsRoutes>>>,
+/// Listens for questions on our vips, if the file has anything to answer by.
+fn bind_name_service(
+    interface: &Interface,
+    known: Known,
     learned: mpsc::Sender<Learned>,
-) -> anyhow::Result<Option<Forwarder>> {
-    let Some(routes) = routes else {
+) -> anyhow::Result<Option<NameService>> {
+    if known.zone.is_none() && known.routes.is_none() {
         return Ok(None);
-    };
-    let interface = &config.interface;
+    }
     // Where IPv6 is switched off, the tunnel went on without those of IPv6.
     let has_v4 = interface.vip.iter().any(|vip| vip.addr().is_ipv4());
     let is_there =
         |vip: &IpAddr| vip.is_ipv4() || !has_v4 || std::net::UdpSocket::bind((*vip, 0)).is_ok();
     let vips = interface.vip.iter().map(IpNet::addr);
     let vips: Vec<IpAddr> = vips.filter(is_there).collect();
-    let forwarder = Forwarder::bind(routes.subscribe(), &vips, &interface.tun_name, learned);
-    forwarder.map(Some).map_err(anyhow::Error::msg)
+    let service = NameService::bind(known, &vips, &interface.tun_name, learned);
+    service.map(Some).map_err(anyhow::Error::msg)
 }
 
 /// Sleeps until a point on the protocol's clock; for ever without one.

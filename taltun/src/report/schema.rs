@@ -242,6 +242,10 @@ fn status(full: bool) -> Status {
             address,
             reason: "why".to_owned(),
         }],
+        names: full.then(|| NamesStatus {
+            domain: "vpn".to_owned(),
+            names: 3,
+        }),
         peers: vec![PeerStatus {
             name: full.then(|| "office".to_owned()),
             public_key: "OFFICE=".to_owned(),

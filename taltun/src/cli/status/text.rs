@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::cli::{host_line, human};
 use crate::layer::Layer;
 use crate::report::{
-    Aead, AfXdpStatus, BanStatus, NameAround, PathStatus, PathUse, PeerStatus, PolicyStatus,
-    PortRangeStatus, Status, Steering, SteeringStatus, TunnelMode, UdpgwStatus,
+    Aead, AfXdpStatus, BanStatus, NameAround, NamesStatus, PathStatus, PathUse, PeerStatus,
+    PolicyStatus, PortRangeStatus, Status, Steering, SteeringStatus, TunnelMode, UdpgwStatus,
 };
 use crate::system::LeftSwitches;
 
@@ -49,6 +49,9 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     }
     for told in left.found.iter().filter_map(host_line::of_another) {
         line(&mut text, "host", &told);
+    }
+    if let Some(NamesStatus { domain, names }) = &status.names {
+        line(&mut text, "names", &format!("{names} in {domain}"));
     }
     if let Some(gateway) = &status.udpgw {
         line(&mut text, "udpgw", &udpgw(gateway));
@@ -489,6 +492,10 @@ pub(super) mod tests {
                 .into_iter()
                 .collect(),
             host: None,
+            names: Some(NamesStatus {
+                domain: "vpn".into(),
+                names: 13,
+            }),
             udpgw: Some(UdpgwStatus {
                 listen: vec!["10.0.0.1:7300".parse().unwrap()],
                 clients: 3,
@@ -526,6 +533,7 @@ interface: hub
   af_xdp:           eth0 queue 1: copy (asked for), 12,345 frames in, 67 out, 7 lost
   af_xdp:           off (switched off)
   tc:               tcx (the kernel has it)
+  names:            13 in vpn
   udpgw:            10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
   metrics:          127.0.0.1:9586
   steering:         ebpf (4 workers share the port)

@@ -17,6 +17,7 @@ pub(in crate::config) mod groups;
 pub(in crate::config) mod hop;
 pub(in crate::config) mod interface;
 pub(in crate::config) mod metrics;
+pub(in crate::config) mod names;
 pub(in crate::config) mod nat;
 pub(in crate::config) mod peers;
 pub(in crate::config) mod policy;

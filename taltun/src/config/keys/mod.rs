@@ -12,6 +12,7 @@ pub mod groups;
 pub mod hop;
 pub mod interface;
 pub mod metrics;
+pub mod names;
 pub mod nat;
 pub mod peers;
 pub mod policy;
@@ -184,6 +185,18 @@ pub static DNS_ROUTES: Section = Section {
               la sección exige reiniciar.",
 };
 
+/// `[names]`
+pub static NAMES: Section = Section {
+    name: "names",
+    header: "[names]",
+    keys: names::KEYS,
+    english: "Names for the peers: a small resolver on our vips, port 53, knows them: see [Names of \
+              peers](routing.md#names-of-peers). To add or remove the section takes a restart.",
+    spanish: "Nombres para los pares: un pequeño servidor de nombres en nuestras `vip`, puerto 53, \
+              los conoce: véase [Nombres de los pares](routing.md#nombres-de-los-pares). Añadir o \
+              quitar la sección exige reiniciar.",
+};
+
 /// `[udpgw]`
 pub static UDPGW: Section = Section {
     name: "udpgw",
@@ -283,6 +296,7 @@ pub static SECTIONS: &[&Section] = &[
     &INTERFACE,
     &NAT,
     &DNS_ROUTES,
+    &NAMES,
     &UDPGW,
     &METRICS,
     &HOP,

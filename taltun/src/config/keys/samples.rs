@@ -18,6 +18,8 @@ routes = ["0.0.0.0/0"]
 domains = ["example.org"]
 via = "home"
 upstream = "192.0.2.53"
+[names]
+domain = "example"
 [udpgw]
 [metrics]
 [[peers]]
@@ -43,6 +45,9 @@ const INSTEAD: &[(&str, &str)] = &[
     ("rules.deny", "allow"),
 ];
 
+/// The section that mustn't stand beside a key.
+const WITHOUT: &[(&str, &str)] = &[("names.upstream", "dns_routes")];
+
 /// A configuration without the example of `key`, and the same with it.
 pub(crate) fn pair(key: &'static Key) -> (Config, Config) {
     let read = |table: &Table| match read(table) {
@@ -59,6 +64,11 @@ pub(super) fn base(key: &'static Key) -> Table {
         if *name == key.full_name() {
             let beside: Table = beside.parse().unwrap();
             table.insert((*section).to_owned(), beside.into());
+        }
+    }
+    for (name, section) in WITHOUT {
+        if *name == key.full_name() {
+            table.remove(*section);
         }
     }
     table

@@ -53,6 +53,7 @@ fn what_has_no_default_may_be_left_out_or_is_missed_by_name() {
         "dns_routes.domains",
         "dns_routes.via",
         "dns_routes.upstream",
+        "names.domain",
         "peers.public_key",
         "rules.from",
         "rules.to",

@@ -186,3 +186,77 @@ fn names_that_choose_the_tunnel_are_read_and_their_peer_is_found() {
         refused(&text.replace(from, to), expected);
     }
 }
+
+#[test]
+fn peers_have_names_in_a_domain_or_are_told_why_not() {
+    let text = with_peer("name = \"Ana\"\nvip = \"10.0.0.2\"\n[names]\ndomain = \"VPN.\"\n");
+    let text = text.replacen("[interface]", "[interface]\nmode = \"server\"", 1);
+    let found = config(&text).names.unwrap();
+    assert_eq!((found.domain.as_str(), found.upstream.len()), ("vpn", 0));
+    let second = format!("[[peers]]\nname = \"ANA\"\npublic_key = \"{KEY_B}\"\n[names]");
+    let own = "VPN.\"\nupstream = [\"10.0.0.1\"]";
+    let routed = "VPN.\"\nupstream = \"192.0.2.53\"\n[dns_routes]\ndomains = [\"a.example\"]\n\
+        via = \"Ana\"\nupstream = \"192.0.2.53\"";
+    for (from, to, expected) in [
+        (
+            "Ana",
+            "Ana's phone",
+            "hub.toml:7: peers.name: \"Ana's phone\" can't stand in",
+        ),
+        (
+            "Ana",
+            "ana.b",
+            "hub.toml:7: peers.name: \"ana.b\" can't stand in",
+        ),
+        (
+            "Ana",
+            "Hub",
+            "hub.toml:7: peers.name: hub.vpn is this machine",
+        ),
+        (
+            "[names]",
+            &second,
+            "hub.toml:10: peers.name: \"ANA\" is another peer's name, too (hub.toml:7)",
+        ),
+        (
+            "VPN.",
+            "v pn",
+            "hub.toml:10: names.domain: expected a domain such as \"vpn\"",
+        ),
+        (
+            "VPN.\"",
+            own,
+            "hub.toml:11: names.upstream: 10.0.0.1 is our own address",
+        ),
+        (
+            "VPN.\"",
+            routed,
+            "hub.toml:11: names.upstream: [dns_routes] has the name servers",
+        ),
+        (
+            "domain = \"VPN.\"",
+            "",
+            "hub.toml:9: names.domain: missing; add such as domain =",
+        ),
+    ] {
+        refused(&text.replace(from, to), expected);
+    }
+    let warned = parse(&text.replace("VPN.", "office.local"), "hub.toml").unwrap();
+    assert!(
+        warned.warnings[0].contains("by multicast"),
+        "{:?}",
+        warned.warnings
+    );
+}
+
+#[test]
+fn everybody_may_ask_the_resolver_where_anything_is_judged() {
+    let peer = "name = \"ana\"\nvip = \"10.0.0.2\"\n[names]\ndomain = \"vpn\"\n";
+    let policy = |more: &str| config(&with_peer(&format!("{peer}{more}"))).policy;
+    assert_eq!(policy("").implied, []);
+    let deny = policy("[policy]\ndefault = \"deny\"\n");
+    assert_eq!(deny.all_origins(), ["[names]"]);
+    assert_eq!(deny.to_compile().rules.len(), 1);
+    let rule = "[[rules]]\nfrom = \"ana\"\nto = \"hub\"\ndeny = \"any\"\n";
+    assert_eq!(policy(rule).all_origins(), ["hub.toml:10", "[names]"]);
+}

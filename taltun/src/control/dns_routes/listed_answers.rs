@@ -31,17 +31,21 @@ const TYPE_RRSIG: u16 = 46;
 
 /// An answer that may be passed on once its addresses are led.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Listed {
+pub(in crate::control) struct Listed {
     /// Each with how long it may be remembered.
-    pub(super) addresses: Vec<(IpAddr, Duration)>,
+    pub(in crate::control) addresses: Vec<(IpAddr, Duration)>,
     /// What to pass on.
-    pub(super) message: Vec<u8>,
+    pub(in crate::control) message: Vec<u8>,
 }
 
 /// The names of the list that an answer is about: one on the way to its addresses is, and so is
 /// one that a service of another name is found by. `None` where it isn't understood, and may be
 /// about any.
-pub(super) fn concerned(routes: &DnsRoutes, asked: &str, answer: &[u8]) -> Option<Vec<String>> {
+pub(in crate::control) fn concerned(
+    routes: &DnsRoutes,
+    asked: &str,
+    answer: &[u8],
+) -> Option<Vec<String>> {
     let records = records(answer)?;
     let mut names = vec![asked.to_owned()];
     for record in &records {
@@ -65,7 +69,7 @@ pub(super) fn concerned(routes: &DnsRoutes, asked: &str, answer: &[u8]) -> Optio
 /// What of an answer may be passed on; `None` where that can't be told. Hints at addresses are
 /// taken out, as is what leads to a service of another name, and what comes in addition, but
 /// for EDNS.
-pub(super) fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<Listed> {
+pub(in crate::control) fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<Listed> {
     let records = records(answer)?;
     let (extra, kept): (Vec<&Record>, Vec<&Record>) = records
         .iter()
@@ -200,7 +204,7 @@ fn service(routes: &DnsRoutes, data: &[u8]) -> Option<Vec<u8>> {
 
 /// An answer by UDP no longer than `room`: a longer one says that it was cut, and by TCP there
 /// is all of it.
-pub(super) fn fit(message: Vec<u8>, room: usize) -> Vec<u8> {
+pub(in crate::control) fn fit(message: Vec<u8>, room: usize) -> Vec<u8> {
     if message.len() <= room {
         return message;
     }

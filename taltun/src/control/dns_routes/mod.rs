@@ -9,24 +9,24 @@
 //! Programs remember addresses beyond our end, whatever that was. So what is led is kept on
 //! disk, and led again at the next start.
 //!
+//! Questions are answered by the [name service](super::name_service), which says what it
+//! [learned] and waits for the routes.
+//!
+//! [learned]: Learned
+//!
 //! | file | concern |
 //! |---|---|
-//! | [`forwarder`] | answers questions; it says what it learned, and waits for the route |
-//! | [`upstream`] | asks name servers |
 //! | [`listed_answers`] | what of an answer concerns names of the list |
 //! | [`table`] | which addresses are led, and until when; pure |
 //! | [`tunnel_routes`] | gives addresses to a peer, and says which must not be |
 //! | [`watch`] | whether they really go into the tunnel |
 //! | [`kept`] | what the next start leads again |
 
-mod forwarder;
 mod kept;
 mod listed_answers;
 mod refusals;
-mod shares;
 mod table;
 mod tunnel_routes;
-mod upstream;
 mod watch;
 
 use std::collections::HashMap;
@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::sync::oneshot;
 use tokio::sync::watch::Sender;
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -50,14 +51,25 @@ use crate::crypto::PublicKey;
 use crate::report::NameAround;
 use crate::system::Host;
 
-pub(super) use self::forwarder::{Forwarder, Learned};
+pub(super) use self::listed_answers::{concerned, fit, listed};
 pub(super) use self::tunnel_routes::TunnelRoutes;
+
+/// Addresses that belong into the tunnel from now on.
+#[derive(Debug)]
+pub(super) struct Learned {
+    /// The names of the list that they are of.
+    pub names: Vec<String>,
+    /// Each with how long it may be remembered.
+    pub addresses: Vec<(IpAddr, Duration)>,
+    /// Told once that is done: whether all of them are led into the tunnel.
+    pub done: oneshot::Sender<bool>,
+}
 
 /// The addresses that are routed because of a name.
 #[derive(Debug)]
 pub(super) struct RoutedNames {
     table: Table,
-    /// Tells the forwarder what the file says by now.
+    /// Tells the name service what the file says by now.
     told: Sender<Arc<DnsRoutes>>,
     /// Whether they go where they are led.
     watch: LedWatch,
@@ -68,7 +80,7 @@ pub(super) struct RoutedNames {
 }
 
 impl RoutedNames {
-    /// Nothing yet but what the tunnel of this `interface` led before; `told` tells the forwarder.
+    /// Nothing yet but what the tunnel of this `interface` led before; `told` tells the name service.
     pub(super) fn new(told: Sender<Arc<DnsRoutes>>, interface: &Interface) -> Self {
         let key = interface.private_key.public_key();
         let (kept, before) = LedNames::of(&dirs::state(), &interface.tun_name, &key);

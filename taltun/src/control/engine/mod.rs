@@ -25,6 +25,7 @@ use super::handshake_load::HandshakeLoad;
 use super::hop;
 use super::memory::Memory;
 use super::metrics::Metrics;
+use super::name_service::Zone;
 use super::names::{Resolved, Resolver};
 use super::network_watch::NetworkWatch;
 use super::origin::{Origin, TunnelKind};
@@ -71,6 +72,8 @@ pub(in crate::control) struct Engine {
     bans: Bans,
     /// What names are routed, where `[dns_routes]` is.
     names: Option<RoutedNames>,
+    /// What the name service knows of peers' names, where `[names]` is.
+    zone: Option<watch::Sender<Arc<Zone>>>,
     dialer: Dialer,
     diagnosis: Diagnosis,
     /// Peers that two machines seem to share.
@@ -117,8 +120,10 @@ pub(in crate::control) struct EngineInputs {
     pub resolver: Resolver,
     pub underlay: Underlay,
     pub network: NetworkWatch,
-    /// Tells the forwarder what `[dns_routes]` says.
+    /// Tells the name service what `[dns_routes]` says.
     pub dns_routes: Option<watch::Sender<Arc<DnsRoutes>>>,
+    /// Tells it the names of peers.
+    pub zone: Option<watch::Sender<Arc<Zone>>>,
     /// The mark that our datagrams are going to have.
     pub mark: Option<u32>,
 }
@@ -185,6 +190,7 @@ impl Engine {
             peers,
             bans,
             names,
+            zone: inputs.zone,
             diagnosis: Diagnosis::start(),
             flaps: Flaps::default(),
             gateway: Gateway::default(),

@@ -1,10 +1,13 @@
 //! What is asked of a running tunnel: commands, requests of the UAPI, reloads.
 
+use std::sync::Arc;
+
 use super::Engine;
 use crate::accel::Shield;
 use crate::control::bans::{BanOptions, Bans, Owners};
 use crate::control::export::export;
 use crate::control::live::LivePeers;
+use crate::control::name_service::Zone;
 use crate::control::ownership;
 use crate::control::reload::{self, Compared, Reload};
 use crate::control::reporting::View;
@@ -88,6 +91,7 @@ impl Engine {
         self.device.take_displaced();
         self.peers.are_as_filed();
         self.approach(&done.greeted);
+        self.tell_names();
         // Peers would take 15 s to notice that their sessions ended.
         if done.is_new_key
             && let Some(memory) = &mut self.memory
@@ -98,6 +102,20 @@ impl Engine {
         self.led_ports.look_again();
         self.lead_ports(host).await;
         summary
+    }
+
+    /// Tells the name service the names that the file has by now.
+    fn tell_names(&mut self) {
+        if let (Some(told), Some(names)) = (&self.zone, &self.config.names) {
+            let zone = Zone::of(names, &self.config.interface, self.peers.filed());
+            told.send_if_modified(|before| {
+                let is_new = **before != zone;
+                if is_new {
+                    *before = Arc::new(zone);
+                }
+                is_new
+            });
+        }
     }
 
     /// What `status` and `stats` read.
@@ -113,6 +131,7 @@ impl Engine {
             shield: &self.shield,
             bans: &self.bans,
             names: self.names.as_ref(),
+            zone: self.zone.as_ref(),
             diagnosis: &self.diagnosis,
             flaps: &self.flaps,
             gateway: &self.gateway,

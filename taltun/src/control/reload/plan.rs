@@ -74,6 +74,9 @@ pub(super) fn refuse_fixed(
     if old.dns_routes.is_some() != new.dns_routes.is_some() {
         fixed.push("[dns_routes] (to or from having one)".into());
     }
+    if old.names.is_some() != new.names.is_some() {
+        fixed.push("[names] (to or from having one)".into());
+    }
     if old.interface.routes != new.interface.routes {
         let endpoints = endpoints();
         if goes_around(old, &endpoints) != goes_around(new, &endpoints) {

@@ -211,6 +211,17 @@ fn to_or_from_having_dns_routes_takes_a_restart() {
 }
 
 #[test]
+fn to_or_from_having_names_takes_a_restart() {
+    let (with, _) = keys::samples::pair(&keys::names::DOMAIN);
+    let mut without = with.clone();
+    without.names = None;
+    for (old, new) in [(&with, &without), (&without, &with)] {
+        let error = fixed(old, new, &[]).unwrap_err();
+        assert!(error.starts_with("[names] (to or from"), "{error}");
+    }
+}
+
+#[test]
 fn what_needs_a_restart_is_named() {
     let old = config(&[]);
     let mut new = config(&[]);

@@ -1,11 +1,22 @@
-//! A small resolver on our vips: it passes every question on to the name servers of
-//! `[dns_routes]`, and before it passes an answer back, the addresses in it that are to be
-//! reached through the tunnel are.
+//! A small resolver on our vips, for `[names]` and `[dns_routes]`.
 //!
-//! It remembers nothing and answers nothing itself, with two exceptions: where the tunnel
-//! lacks a family of addresses, names that belong into the tunnel have none of it, as they
-//! would be reached around it; and where an address of such a name can't be led into the
-//! tunnel, or an answer isn't understood, the answer is that the server failed.
+//! ```text
+//! question ──► a peer's name or address, or ours ──► the zone answers
+//!         └──► another ──► a name server ──► of [dns_routes]? ──► its addresses are led into the
+//!                                                  │              tunnel, then it is passed on
+//!                                                  └──► it is passed on
+//! ```
+//!
+//! It remembers nothing. Beside what the zone knows it answers nothing itself, with two
+//! exceptions: where the tunnel lacks a family of addresses, names of `[dns_routes]` have none of
+//! it, as they would be reached around it; and where an address of such a name can't be led into
+//! the tunnel, or an answer isn't understood, the answer is that the server failed.
+//!
+//! | file | concern |
+//! |---|---|
+//! | [`zone`] | the names of peers |
+//! | [`upstream`] | asks name servers |
+//! | [`shares`] | how much of it everybody may have at once |
 //!
 //! Only who comes through the tunnel is answered, and this machine itself. Each peer has a
 //! share of what is worked on at once, and each step has an end.
@@ -15,6 +26,10 @@
     not(test),
     warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
 )]
+
+mod shares;
+mod upstream;
+mod zone;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -27,9 +42,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::listed_answers::{concerned, fit, listed};
-use super::shares::Shares;
-use super::upstream::{LARGEST, ask_all, read_message, write_message};
+use self::shares::Shares;
+use self::upstream::{LARGEST, ask_all, read_message, write_message};
+pub(in crate::control) use self::zone::Zone;
+use super::dns_routes::{Learned, concerned, fit, listed};
 use crate::config::DnsRoutes;
 use crate::control::dns_message::{
     HEADER, TYPE_A, TYPE_AAAA, TYPE_OPT, nothing, question, records,
@@ -65,20 +81,18 @@ const SERVER_FAILURE: u8 = 2;
 const NOT_IMPLEMENTED: u8 = 4;
 const REFUSED: u8 = 5;
 
-/// Addresses that belong into the tunnel from now on.
-#[derive(Debug)]
-pub(in crate::control) struct Learned {
-    /// The names of the list that they are of.
-    pub names: Vec<String>,
-    /// Each with how long it may be remembered.
-    pub addresses: Vec<(IpAddr, Duration)>,
-    /// Told once that is done: whether all of them are led into the tunnel.
-    pub done: oneshot::Sender<bool>,
+/// What it answers by, as the file has it by now. One of the two is there.
+#[derive(Debug, Clone)]
+pub(in crate::control) struct Known {
+    /// `[names]`
+    pub zone: Option<watch::Receiver<Arc<Zone>>>,
+    /// `[dns_routes]`
+    pub routes: Option<watch::Receiver<Arc<DnsRoutes>>>,
 }
 
 /// The resolver, ready to serve.
 #[derive(Debug)]
-pub(in crate::control) struct Forwarder {
+pub(in crate::control) struct NameService {
     sockets: Vec<UdpSocket>,
     listeners: Vec<TcpListener>,
     shared: Shared,
@@ -86,8 +100,7 @@ pub(in crate::control) struct Forwarder {
 
 #[derive(Debug)]
 struct Shared {
-    /// As the file has it by now.
-    routes: watch::Receiver<Arc<DnsRoutes>>,
+    known: Known,
     port: u16,
     has_v4: bool,
     has_v6: bool,
@@ -105,21 +118,21 @@ enum Source {
     Here(IpAddr),
 }
 
-impl Forwarder {
+impl NameService {
     /// Listens on `vips`, which have to be there, for what comes from the interface `tun_name`
     /// and from this machine.
     pub(in crate::control) fn bind(
-        routes: watch::Receiver<Arc<DnsRoutes>>,
+        known: Known,
         vips: &[IpAddr],
         tun_name: &str,
         learned: mpsc::Sender<Learned>,
     ) -> Result<Self, String> {
         let interfaces = [Some(tun_name), Some("lo")];
-        Self::bind_at(routes, vips, &interfaces, (PORT, PORT), learned)
+        Self::bind_at(known, vips, &interfaces, (PORT, PORT), learned)
     }
 
     fn bind_at(
-        routes: watch::Receiver<Arc<DnsRoutes>>,
+        known: Known,
         vips: &[IpAddr],
         interfaces: &[Option<&str>],
         (own_port, port): (u16, u16),
@@ -130,8 +143,9 @@ impl Forwarder {
             let at = SocketAddr::new(*vip, own_port);
             let refused = |error: io::Error| {
                 format!(
-                    "dns_routes: cannot listen on {at}: {error} (`ss -lnp sport = 53` shows who \
-                     uses it; let that resolver keep away from our vips)"
+                    "{}: cannot listen on {at}: {error} (`ss -lnp sport = 53` shows who \
+                     uses it; let that resolver keep away from our vips)",
+                    known.section()
                 )
             };
             for interface in interfaces {
@@ -145,7 +159,7 @@ impl Forwarder {
             sockets,
             listeners,
             shared: Shared {
-                routes,
+                known,
                 port,
                 has_v4: vips.iter().any(IpAddr::is_ipv4),
                 has_v6: vips.iter().any(IpAddr::is_ipv6),
@@ -244,6 +258,16 @@ async fn converse(mut stream: TcpStream, source: Source, shared: &Shared) -> io:
     }
 }
 
+impl Known {
+    /// The section that it is for, in messages.
+    fn section(&self) -> &'static str {
+        match self.routes {
+            Some(_) => "dns_routes",
+            None => "names",
+        }
+    }
+}
+
 impl Shared {
     fn source(&self, address: IpAddr) -> Source {
         let owner = self.tunnel.as_ref().and_then(|one| one.owner(address));
@@ -271,16 +295,29 @@ impl Shared {
             TYPE_AAAA => !self.has_v6,
             _ => false,
         };
-        let routes = Arc::clone(&self.routes.borrow());
-        let is_listed = routes.includes(&question.name);
+        let zone = self.known.zone.as_ref();
+        let zone = zone.map(|zone| Arc::clone(&zone.borrow()));
+        if let Some(answer) = zone.as_ref().and_then(|zone| zone.answer(asked, &question)) {
+            return Some(answer);
+        }
+        let routes = self.known.routes.as_ref();
+        let routes = routes.map(|routes| Arc::clone(&routes.borrow()));
+        let is_listed = routes
+            .as_ref()
+            .is_some_and(|routes| routes.includes(&question.name));
         if is_listed && unreachable {
             return nothing(asked, 0);
         }
-        let answer = timeout(
-            ALL_LIMIT,
-            ask_all(&routes.upstream, self.port, asked, &question, tcp),
-        )
-        .await;
+        let upstream = match (&routes, &zone) {
+            (Some(routes), _) => &routes.upstream[..],
+            (None, Some(zone)) => &zone.upstream[..],
+            (None, None) => &[],
+        };
+        if upstream.is_empty() {
+            return nothing(asked, REFUSED);
+        }
+        let asking = ask_all(upstream, self.port, asked, &question, tcp);
+        let answer = timeout(ALL_LIMIT, asking).await;
         let Ok(Some(mut answer)) = answer else {
             return nothing(asked, SERVER_FAILURE);
         };
@@ -288,6 +325,9 @@ impl Shared {
         answer.get_mut(..2)?.copy_from_slice(asked.get(..2)?);
         let repeated = answer.get_mut(HEADER..question.end)?;
         repeated.copy_from_slice(asked.get(HEADER..question.end)?);
+        let Some(routes) = routes else {
+            return Some(answer);
+        };
         let names = concerned(&routes, &question.name, &answer);
         if names.as_ref().is_some_and(Vec::is_empty) {
             return Some(answer);

@@ -43,8 +43,8 @@ pub(super) async fn ask_all(
         };
         match timeout(ANSWER_LIMIT, asking).await {
             Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => debug!("dns_routes: {server}: {error}"),
-            Err(_) => debug!("dns_routes: {server} doesn't answer"),
+            Ok(Err(error)) => debug!("name service: {server}: {error}"),
+            Err(_) => debug!("name service: {server} doesn't answer"),
         }
     }
     None

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::Domain;
 use crate::control::dns_message::{ask_for, number};
-use crate::control::dns_routes::upstream::ANSWER_LIMIT;
+use crate::control::name_service::upstream::ANSWER_LIMIT;
 use crate::crypto::PublicKey;
 
 /// A question for `name`, of the type with this number.
@@ -76,8 +76,11 @@ async fn forwarder(seen: Seen) -> (SocketAddr, JoinSet<()>, mpsc::Receiver<Learn
     };
     let (learned, learning) = mpsc::channel(4);
     let vips = ["127.0.0.1".parse().unwrap()];
-    let routes = watch::Sender::new(Arc::new(routes)).subscribe();
-    let forwarder = Forwarder::bind_at(routes, &vips, &[None], (0, port), learned).unwrap();
+    let known = Known {
+        zone: None,
+        routes: Some(watch::Sender::new(Arc::new(routes)).subscribe()),
+    };
+    let forwarder = NameService::bind_at(known, &vips, &[None], (0, port), learned).unwrap();
     let at = forwarder.sockets[0].local_addr().unwrap();
     let mut serving = forwarder.serve(None);
     serving.spawn(async move { while tasks.join_next().await.is_some() {} });
