@@ -143,7 +143,7 @@ impl NameService {
             let at = SocketAddr::new(*vip, own_port);
             let refused = |error: io::Error| {
                 format!(
-                    "{}: cannot listen on {at}: {error} (`ss -lnp sport = 53` shows who \
+                    "the resolver of [{}] cannot listen on {at}: {error} (`ss -lnp sport = 53` shows who \
                      uses it; let that resolver keep away from our vips)",
                     known.section()
                 )
