@@ -8,15 +8,13 @@
 //! Threads read and write slots at once. One that takes a slot marks it first, so that nobody sees
 //! another flow's state as its own.
 
-use std::hash::Hasher;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip128::SipHasher13;
 
-use crate::packet::Ports;
 use crate::rules::{Ends, Side};
+use crate::tuple::Tuple;
 
 /// Slots a bucket: a cache line.
 const SLOTS: usize = 4;
@@ -24,6 +22,8 @@ const SLOTS: usize = 4;
 const EMPTY: u64 = 0;
 /// A slot whose flow is being written.
 const TAKEN: u64 = u64::MAX;
+/// Stands for the protocol in the key of fragments: no protocol has this number.
+const FRAGMENTS: u16 = 256;
 
 /// A time of the caller's clock, as coarse as flows need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,68 +52,62 @@ pub struct Key {
     pub downwards: bool,
 }
 
-/// The secret that makes fingerprints unpredictable.
+/// The secret that makes fingerprints and places unpredictable.
 #[derive(Debug, Clone, Copy)]
-pub struct Secret(pub [u64; 2]);
+pub struct Secret(SipHasher13);
 
-impl Key {
-    /// That of a packet with these addresses, protocol and ports.
+impl Secret {
+    /// Of random numbers.
+    pub fn new(numbers: [u64; 2]) -> Self {
+        Self(SipHasher13::new_with_keys(numbers[0], numbers[1]))
+    }
+
+    /// The key of packets with this tuple, and of those that answer them.
     #[inline]
-    pub fn new(
-        secret: Secret,
-        source: IpAddr,
-        destination: IpAddr,
-        protocol: u8,
-        ports: Ports,
-    ) -> Self {
-        let (from, to) = ((source, ports.source), (destination, ports.destination));
-        let downwards = from > to;
-        let (small, large) = if downwards { (to, from) } else { (from, to) };
-        let rest = u64::from(protocol) << 32 | u64::from(small.1) << 16 | u64::from(large.1);
-        Self::of_pair(secret, small.0, large.0, rest).going(downwards)
-    }
-
-    /// That of a packet's fragments, which share an identification.
-    pub fn of_fragments(secret: Secret, source: IpAddr, destination: IpAddr, id: u32) -> Self {
-        const FRAGMENTS: u64 = 1 << 41;
-        let downwards = source > destination;
-        let rest = FRAGMENTS | u64::from(downwards) << 42 | u64::from(id);
-        let (small, large) = if downwards {
-            (destination, source)
-        } else {
-            (source, destination)
-        };
-        Self::of_pair(secret, small, large, rest).going(downwards)
-    }
-
-    fn of_pair(secret: Secret, small: IpAddr, large: IpAddr, rest: u64) -> Self {
-        const V6: u64 = 1 << 40;
-        let mut hasher = SipHasher13::new_with_keys(secret.0[0], secret.0[1]);
-        match (small, large) {
-            (IpAddr::V4(small), IpAddr::V4(large)) => {
-                hasher.write_u64(rest);
-                hasher.write_u64(u64::from(small.to_bits()) << 32 | u64::from(large.to_bits()));
-            }
-            (small, large) => {
-                hasher.write_u64(V6 | rest);
-                for address in [small, large] {
-                    hasher.write_u128(match address {
-                        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-                        IpAddr::V6(address) => address.to_bits(),
-                    });
-                }
-            }
+    pub fn key(&self, tuple: &Tuple) -> Key {
+        let downwards = tuple.is_downwards();
+        let upwards = if downwards { tuple.reversed() } else { *tuple };
+        Key {
+            downwards,
+            ..self.hash(&upwards, u16::from(tuple.protocol))
         }
-        let hash = hasher.finish128();
-        Self {
+    }
+
+    /// The key of a packet's fragments, which share an identification, and go one way.
+    pub fn key_of_fragments(&self, tuple: &Tuple, id: u32) -> Key {
+        let tuple = Tuple {
+            ports: id,
+            ..*tuple
+        };
+        self.hash(&tuple, FRAGMENTS)
+    }
+
+    /// At once, as the streaming hasher takes twice as long. The families differ in length, so that
+    /// nothing is hashed that is the same in both.
+    #[inline]
+    fn hash(&self, tuple: &Tuple, kind: u16) -> Key {
+        // Written as the hasher reads it: words that are put together in memory are slow to read.
+        let (ports, kind) = (tuple.ports.to_le_bytes(), kind.to_le_bytes());
+        let hash = if tuple.is_v6 {
+            let mut bytes = [0; 38];
+            bytes[..16].copy_from_slice(&tuple.source.to_le_bytes());
+            bytes[16..32].copy_from_slice(&tuple.destination.to_le_bytes());
+            bytes[32..36].copy_from_slice(&ports);
+            bytes[36..].copy_from_slice(&kind);
+            self.0.hash(&bytes)
+        } else {
+            let both = (tuple.source as u64) << 32 | tuple.destination as u64;
+            let mut bytes = [0; 14];
+            bytes[..8].copy_from_slice(&both.to_le_bytes());
+            bytes[8..12].copy_from_slice(&ports);
+            bytes[12..].copy_from_slice(&kind);
+            self.0.hash(&bytes)
+        };
+        Key {
             fingerprint: hash.h1.clamp(EMPTY + 1, TAKEN - 1),
             place: hash.h2,
             downwards: false,
         }
-    }
-
-    fn going(self, downwards: bool) -> Self {
-        Self { downwards, ..self }
     }
 }
 
@@ -156,7 +150,7 @@ impl Phase {
 
     /// How long a flow may be silent. UDP: RFC 4787 asks for two minutes at least; TCP: RFC 5382
     /// asks for two hours and four minutes, and four minutes; ICMP: RFC 5508 asks for a minute.
-    pub fn patience(self) -> Duration {
+    pub const fn patience(self) -> Duration {
         Duration::from_secs(match self {
             Self::OneWay => 120,
             Self::BothWays => 300,
@@ -168,13 +162,36 @@ impl Phase {
         })
     }
 
+    /// What the flow has shown once a packet has passed that neither begins nor ends anything.
+    #[inline]
+    #[must_use]
+    pub fn after_ordinary(self, is_starters: bool) -> Self {
+        match self {
+            Self::Opening if !is_starters => Self::Answered,
+            Self::Answered if is_starters => Self::Established,
+            Self::OneWay if !is_starters => Self::BothWays,
+            same => same,
+        }
+    }
+
     fn from_bits(bits: u64) -> Self {
         let at = (bits & 0xff) as usize;
         Self::ALL.get(at).copied().unwrap_or(Self::Reset)
     }
 
+    #[inline]
     fn ticks(self) -> u32 {
-        self.patience().as_secs() as u32 * Ticks::A_SECOND
+        /// Counted once, as each packet asks.
+        const TICKS: [u32; Phase::ALL.len()] = {
+            let mut ticks = [0; Phase::ALL.len()];
+            let mut at = 0;
+            while at < ticks.len() {
+                ticks[at] = Phase::ALL[at].patience().as_secs() as u32 * Ticks::A_SECOND;
+                at += 1;
+            }
+            ticks
+        };
+        TICKS[self as usize]
     }
 }
 
@@ -253,6 +270,20 @@ struct Slot {
     flow: AtomicU64,
 }
 
+impl Bucket {
+    /// The slot of a key. All are compared, as a guess which it is would often be wrong.
+    #[inline]
+    fn slot_of(&self, key: &Key) -> Option<&Slot> {
+        let mut found = SLOTS;
+        for (at, slot) in self.0.iter().enumerate() {
+            if slot.fingerprint.load(Ordering::Acquire) == key.fingerprint {
+                found = at;
+            }
+        }
+        self.0.get(found)
+    }
+}
+
 impl Flows {
     /// Room for about so many, at 16 bytes each.
     pub fn with_capacity(flows: usize) -> Self {
@@ -266,19 +297,10 @@ impl Flows {
     /// The flow of a key, unless it was silent for too long.
     #[inline]
     pub fn find(&self, key: &Key, now: Ticks) -> Option<Found<'_>> {
-        for bucket in self.buckets_of(key) {
-            for slot in &bucket.0 {
-                if slot.fingerprint.load(Ordering::Acquire) != key.fingerprint {
-                    continue;
-                }
-                let bits = slot.flow.load(Ordering::Relaxed);
-                if Flow::from_bits(bits).is_over(now) {
-                    return None;
-                }
-                return Some(Found { slot, bits });
-            }
-        }
-        None
+        let [first, second] = self.buckets_of(key);
+        let slot = first.slot_of(key).or_else(|| second.slot_of(key))?;
+        let bits = slot.flow.load(Ordering::Relaxed);
+        (!Flow::from_bits(bits).is_over(now)).then_some(Found { slot, bits })
     }
 
     /// Takes in a flow, or has it begin anew.

@@ -12,6 +12,7 @@ use taltun_common::headers::protocol;
 use crate::flows::{Flow, Flows, Found, Key, Phase, Secret, Ticks};
 use crate::packet::{Content, Packet, Ports, Quoted, flags};
 use crate::rules::{Action, Decision, Ends, Owners, RuleSet, Start};
+use crate::tuple::Tuple;
 
 /// What happens to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +50,8 @@ pub struct Judge {
 pub struct Session<'j> {
     judge: &'j Judge,
     now: Ticks,
-    /// What passed last.
-    last: Option<Talk>,
+    /// The ordinary packet that passed last.
+    last: Option<(Tuple, Ends)>,
 }
 
 /// What a packet belongs to, and which way it goes.
@@ -69,7 +70,7 @@ impl Judge {
         Self {
             rules,
             generation: 0,
-            secret: Secret(secret),
+            secret: Secret::new(secret),
             flows: Arc::new(Flows::with_capacity(flows)),
         }
     }
@@ -109,36 +110,63 @@ impl Session<'_> {
     /// The verdict on a packet, which begins with its IP header.
     #[inline]
     pub fn judge(&mut self, packet: &[u8], ends: Ends, owners: &impl Owners) -> Verdict {
+        let Some(tuple) = Tuple::of_ordinary(packet) else {
+            self.last = None;
+            return self.verdict(packet, ends, owners);
+        };
+        if self.last == Some((tuple, ends)) {
+            return Verdict::Pass;
+        }
+        let verdict = if self.goes_on(&tuple) {
+            Verdict::Pass
+        } else {
+            self.verdict(packet, ends, owners)
+        };
+        self.last = verdict.passes().then_some((tuple, ends));
+        verdict
+    }
+
+    /// Whether an ordinary packet belongs to a flow that these rules let pass already.
+    #[inline]
+    fn goes_on(&self, tuple: &Tuple) -> bool {
+        let key = self.judge.secret.key(tuple);
+        let Some(found) = self.judge.flows.find(&key, self.now) else {
+            return false;
+        };
+        let flow = found.flow();
+        if flow.generation != self.judge.generation {
+            return false;
+        }
+        let is_starters = key.downwards == flow.started_downwards;
+        let phase = flow.phase.after_ordinary(is_starters);
+        // Most often nothing has changed: a quarter of a second hasn't gone by.
+        if (phase, self.now) != (flow.phase, flow.last) {
+            found.set(Flow {
+                last: self.now,
+                phase,
+                ..flow
+            });
+        }
+        true
+    }
+
+    /// The verdict on any packet.
+    fn verdict(&self, packet: &[u8], ends: Ends, owners: &impl Owners) -> Verdict {
         let Some(packet) = Packet::parse(packet) else {
             return Verdict::Malformed;
         };
         let talk = Talk::of(&packet, ends);
-        let is_ordinary = match packet.content {
-            Content::Tcp { flags, .. } => flags & (flags::SYN | flags::FIN | flags::RST) == 0,
-            Content::Udp(_) => true,
-            _ => false,
-        } && packet.fragment.is_none();
-        if is_ordinary && self.last == Some(talk) {
-            return Verdict::Pass;
-        }
-        let verdict = self.verdict(&packet, &talk, owners);
-        self.last = (is_ordinary && verdict.passes()).then_some(talk);
-        verdict
-    }
-
-    fn verdict(&self, packet: &Packet, talk: &Talk, owners: &impl Owners) -> Verdict {
         let Some(id) = packet.fragment else {
-            return self.whole(packet, talk, owners);
+            return self.whole(&packet, &talk, owners);
         };
-        let secret = self.judge.secret;
-        let key = Key::of_fragments(secret, packet.source, packet.destination, id);
+        let key = self.judge.secret.key_of_fragments(&talk.tuple(), id);
         if packet.content == Content::LaterFragment {
             return match self.judge.flows.find(&key, self.now) {
                 Some(_) => Verdict::Pass,
                 None => Verdict::LostFragment,
             };
         }
-        let verdict = self.whole(packet, talk, owners);
+        let verdict = self.whole(&packet, &talk, owners);
         if verdict.passes() {
             let flow = self.new_flow(Phase::Fragments, &key, talk.ends);
             self.judge.flows.insert(&key, flow);
@@ -153,7 +181,7 @@ impl Session<'_> {
         {
             return Verdict::Pass;
         }
-        let key = talk.key(self.judge.secret);
+        let key = self.judge.secret.key(&talk.tuple());
         let starts = match packet.content {
             Content::Tcp { flags, .. } => flags & (flags::SYN | flags::ACK) == flags::SYN,
             _ => false,
@@ -241,7 +269,7 @@ impl Session<'_> {
             protocol: quoted.protocol,
             ports: quoted.ports,
         };
-        let key = talk.key(self.judge.secret);
+        let key = self.judge.secret.key(&talk.tuple());
         error.destination == quoted.source && self.known(&talk, &key, owners).is_some()
     }
 
@@ -275,15 +303,8 @@ impl Talk {
         }
     }
 
-    #[inline]
-    fn key(&self, secret: Secret) -> Key {
-        Key::new(
-            secret,
-            self.source,
-            self.destination,
-            self.protocol,
-            self.ports,
-        )
+    fn tuple(&self) -> Tuple {
+        Tuple::new(self.source, self.destination, self.protocol, self.ports)
     }
 
     /// The same, from who started it to the other.
@@ -310,9 +331,6 @@ fn next_phase(phase: Phase, content: &Content, is_starters: bool) -> Phase {
         (_, Content::Tcp { flags, .. }) if flags & flags::RST != 0 => Phase::Reset,
         (Phase::Reset, _) => Phase::Reset,
         (_, Content::Tcp { flags, .. }) if flags & flags::FIN != 0 => Phase::Closing,
-        (Phase::Opening, Content::Tcp { .. }) if !is_starters => Phase::Answered,
-        (Phase::Answered, Content::Tcp { .. }) if is_starters => Phase::Established,
-        (Phase::OneWay, _) if !is_starters => Phase::BothWays,
-        _ => phase,
+        _ => phase.after_ordinary(is_starters),
     }
 }

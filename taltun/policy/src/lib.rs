@@ -18,6 +18,7 @@ pub mod packet;
 pub mod rows;
 pub mod rules;
 pub mod service;
+pub mod tuple;
 
 #[cfg(test)]
 mod tests;
