@@ -11,7 +11,8 @@ use taltun_common::headers::protocol;
 
 use crate::flows::{Flow, Flows, Found, Key, Phase, Secret, Ticks};
 use crate::packet::{Content, Packet, Ports, Quoted, flags};
-use crate::rules::{Action, Decision, Ends, Owners, RuleSet, Start};
+use crate::rules::{Action, Decision, Ends, Owners, Start};
+use crate::set::RuleSet;
 use crate::tuple::Tuple;
 
 /// What happens to a packet.

@@ -1,7 +1,7 @@
 //! Rules: who may start talking to whom through the tunnel, and the flows that follow.
 //!
-//! A [`Policy`] is what the file says. [`RuleSet::compile`] makes a [`RuleSet`] of it and of the
-//! [`World`], which says what addresses peers and the hub have. A [`Judge`] holds a rule set and
+//! A [`Policy`] is what the file says, [`Compiled`] the same for look-ups. A [`RuleSet`] holds it
+//! with the [`World`], which says what addresses the hub has. A [`Judge`] holds a rule set and
 //! the flows that it let start. It gives a [`Verdict`] on each packet:
 //!
 //! ```text
@@ -12,18 +12,22 @@
 //!
 //! There is no I/O here, no clock and no randomness: the caller gives the time and a secret.
 
+pub mod compiled;
 pub mod flows;
 pub mod judge;
 pub mod packet;
 pub mod rows;
 pub mod rules;
 pub mod service;
+pub mod set;
 pub mod tuple;
 
 #[cfg(test)]
 mod tests;
 
+pub use compiled::Compiled;
 pub use judge::{Judge, Verdict};
 pub use packet::Packet;
-pub use rules::{Action, Decision, Ends, Owners, Party, Policy, Rule, RuleSet, Side, World};
+pub use rules::{Action, Decision, Ends, Owners, Party, Policy, Rule, Side, World};
 pub use service::Service;
+pub use set::RuleSet;

@@ -73,14 +73,15 @@ impl Rows {
         self
     }
 
-    /// The first rule that is in one of the first two, in one of the second two, and in the last.
+    /// The first rule that is in one of the first three, in one of the second three, and in the
+    /// last.
     #[inline]
-    pub fn first_in_all(&self, from: [RowId; 2], to: [RowId; 2], service: RowId) -> Option<usize> {
-        let [from, or_from] = from.map(|id| self.row(id));
-        let [to, or_to] = to.map(|id| self.row(id));
+    pub fn first_in_all(&self, from: [RowId; 3], to: [RowId; 3], service: RowId) -> Option<usize> {
+        let [a, b, c] = from.map(|id| self.row(id));
+        let [d, e, f] = to.map(|id| self.row(id));
         let service = self.row(service);
         for (at, service) in service.iter().enumerate() {
-            let common = (from[at] | or_from[at]) & (to[at] | or_to[at]) & service;
+            let common = (a[at] | b[at] | c[at]) & (d[at] | e[at] | f[at]) & service;
             if common != 0 {
                 return Some(at * 64 + common.trailing_zeros() as usize);
             }
@@ -118,9 +119,15 @@ mod tests {
             &[],
         ];
         let [a, b, c, d, none] = ids.map(|rules| rows.intern(row(rules)));
-        assert_eq!(rows.first_in_all([a, none], [none, b], c), Some(64));
-        assert_eq!(rows.first_in_all([a, d], [d, none], c), Some(199));
-        assert_eq!(rows.first_in_all([a, none], [none, none], c), None);
+        assert_eq!(
+            rows.first_in_all([a, none, none], [none, none, b], c),
+            Some(64)
+        );
+        assert_eq!(
+            rows.first_in_all([none, a, d], [d, none, none], c),
+            Some(199)
+        );
+        assert_eq!(rows.first_in_all([a, none, none], [none; 3], c), None);
     }
 
     #[test]

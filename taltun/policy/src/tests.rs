@@ -16,8 +16,9 @@ use self::random::{Random, random_packet, random_policy};
 use self::simple::Simple;
 use crate::judge::{Judge, Verdict};
 use crate::packet::{Ports, flags};
-use crate::rules::{Action, Ends, Party, Policy, Rule, RuleSet, Side};
+use crate::rules::{Action, Ends, Party, Policy, Rule, Side};
 use crate::service::Service;
+use crate::set::RuleSet;
 
 const SECRET: [u64; 2] = [7, 11];
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use taltun_policy::{Owners, Party, Rule, RuleSet, Service, Side, World};
@@ -83,7 +84,7 @@ pub(super) fn never_decide(policy: &Policy, draft: &Draft) -> Vec<String> {
         hub: draft.vip.iter().map(|vip| vip.value.addr()).collect(),
         kernel_relays: !draft.host.relays(draft.mode),
     };
-    let rules = RuleSet::compile(&policy.to_compile(), &world);
+    let rules = RuleSet::new(Arc::clone(policy.compiled()), world);
     let never = rules.never_matched(&networks, &owners).unwrap_or_default();
     let origins = never.iter().filter_map(|rule| policy.origins.get(*rule));
     let warning = |origin: &String| {

@@ -1,13 +1,15 @@
 //! `[policy]`, `[groups]` and `[[rules]]`: who may start what with whom.
 
+use std::sync::{Arc, OnceLock};
+
 pub use taltun_policy::Action;
-use taltun_policy::{Party, Rule};
+use taltun_policy::{Compiled, Party, Rule};
 
 use super::{declared, declared::settings};
 
 declared::policy::declared! { settings! {
     /// `[policy]`, with its groups and its rules.
-    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    #[derive(Debug, Clone, Default)]
     pub struct Policy {
         /// `[groups]`: each one's members, none of which is a group.
         pub groups: Vec<Vec<Party>>,
@@ -17,8 +19,30 @@ declared::policy::declared! { settings! {
         pub origins: Vec<String>,
         /// Rules that come after these, as another section needs them, which its name says.
         pub implied: Vec<(Rule, String)>,
+        /// All of it, once it was asked for. Nothing is changed after that.
+        pub compiled: OnceLock<Arc<Compiled>>,
     }
 } }
+
+impl PartialEq for Policy {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            default,
+            groups,
+            rules,
+            origins,
+            implied,
+            compiled: _,
+        } = self;
+        *default == other.default
+            && *groups == other.groups
+            && *rules == other.rules
+            && *origins == other.origins
+            && *implied == other.implied
+    }
+}
+
+impl Eq for Policy {}
 
 impl Policy {
     /// Whether anything is judged at all.
@@ -26,13 +50,15 @@ impl Policy {
         self.default == Action::Deny || !self.rules.is_empty()
     }
 
-    /// What is to be compiled.
-    pub fn to_compile(&self) -> taltun_policy::Policy {
-        taltun_policy::Policy {
-            default: self.default,
-            groups: self.groups.clone(),
-            rules: self.all().map(|(rule, _)| rule.clone()).collect(),
-        }
+    /// The same for look-ups. It is compiled once, whoever asks.
+    pub fn compiled(&self) -> &Arc<Compiled> {
+        self.compiled.get_or_init(|| {
+            Arc::new(Compiled::new(&taltun_policy::Policy {
+                default: self.default,
+                groups: self.groups.clone(),
+                rules: self.all().map(|(rule, _)| rule.clone()).collect(),
+            }))
+        })
     }
 
     /// Where the rules are written that are compiled, in their order.

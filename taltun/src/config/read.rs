@@ -380,6 +380,7 @@ fn policy_draft(document: &Document) -> Result<PolicyDraft, ConfigError> {
     let given = &section;
     let section = declared::policy::declared! { read! { given, policy, Policy {
         groups: Vec::new(), rules: Vec::new(), origins: Vec::new(), implied: Vec::new(),
+        compiled: std::sync::OnceLock::new(),
     } } };
     let mut groups = Vec::new();
     if let Some(section) = document.section(&keys::GROUPS)? {

@@ -66,13 +66,14 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         .map(|routes| finish_dns_routes(routes, &draft.peers))
         .transpose()?;
     let mut policy = parties::finish(&mut draft)?;
-    let never = parties::never_decide(&policy, &draft);
     if let Some(section) = resolver {
         parties::allow_resolver(&mut policy, section, &draft.vip);
     }
     // What was told before all the rest was checked.
     let private_key = private_key?;
     own_vip?;
+    // Last of all, as it takes longest.
+    let never = parties::never_decide(&policy, &draft);
     let mode = draft.mode;
     let mut warnings = questionable_host(&draft);
     warnings.splice(0..0, std::mem::take(&mut draft.warnings));

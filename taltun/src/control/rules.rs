@@ -1,13 +1,14 @@
-//! The rules of the file, compiled for the workers. They depend on the file and on the addresses
+//! The rules of the file, for the workers. They depend on the file and on the addresses
 //! that this host has by now.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
+use ipnet::IpNet;
 use taltun_policy::flows::Ticks;
 use taltun_policy::{Judge, RuleSet, World};
-use tracing::error;
 
 use crate::config::{Action, Config, Policy};
 use crate::dataplane::clock;
@@ -17,68 +18,85 @@ use crate::report::{DefaultStatus, PolicyStatus, RuleAction, RuleStatus};
 /// Flows that are known at once, 16 bytes each. A hub of some thousand users has so many.
 const FLOWS: usize = 1 << 18;
 
-/// The rules, as they were last compiled.
-#[derive(Debug, Default)]
+/// The rules, as the workers have them.
+#[derive(Debug)]
 pub(super) struct FiledRules {
     rules: Arc<Rules>,
-    compiled: Option<(Policy, World)>,
+    /// What makes flows unpredictable.
+    secret: [u64; 2],
+    followed: Option<Followed>,
+}
+
+/// What the workers' rules were made of.
+#[derive(Debug)]
+struct Followed {
+    policy: Policy,
+    world: World,
 }
 
 impl FiledRules {
+    /// Without any yet. It needs randomness, without which flows could be foreseen.
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let mut secret = [0; 2];
+        for half in &mut secret {
+            *half = getrandom::u64()
+                .map_err(|error| anyhow!("no randomness for the table of flows: {error}"))?;
+        }
+        Ok(Self {
+            rules: Arc::default(),
+            secret,
+            followed: None,
+        })
+    }
+
     /// What the workers hold packets to.
     pub(super) fn rules(&self) -> &Arc<Rules> {
         &self.rules
     }
 
-    /// Compiles the rules of a file, if anything has changed that they depend on. `own` are the
+    /// Takes over the rules of a file, if anything has changed that they depend on. `own` are the
     /// addresses of this host, as far as they are known.
+    ///
+    /// The file's rules are compared if they were read again; otherwise the addresses alone.
     pub(super) fn follow(&mut self, config: &Config, own: &[IpAddr], relays: bool) {
         let policy = &config.policy;
         if !policy.is_any() {
-            self.compiled = None;
-            if self.rules.held().is_some() {
+            if self.followed.take().is_some() {
                 self.rules.set(None);
             }
             return;
         }
-        let mut hub: Vec<IpAddr> = config
-            .interface
-            .vip
-            .iter()
-            .map(ipnet::IpNet::addr)
-            .collect();
-        hub.extend(own.iter().map(IpAddr::to_canonical));
-        hub.sort_unstable();
-        hub.dedup();
-        let world = World {
-            hub,
-            kernel_relays: !relays,
-        };
-        if let Some((compiled, before)) = &self.compiled
-            && compiled == policy
-            && *before == world
-        {
-            return;
+        let compiled = policy.compiled();
+        let world = world(config, own, relays);
+        let mut same_rules = false;
+        if let Some(followed) = &mut self.followed {
+            same_rules = Arc::ptr_eq(followed.policy.compiled(), compiled);
+            if same_rules && followed.world == world {
+                return;
+            }
+            same_rules = same_rules || followed.policy == *policy;
         }
-        let set = RuleSet::compile(&policy.to_compile(), &world);
+        let set = RuleSet::new(Arc::clone(compiled), world.clone());
         let held = self.rules.held();
         let judge = match &held {
             Some(held) => held.judge().with_rules(set),
-            None => Judge::new(set, secret(), FLOWS),
+            None => Judge::new(set, self.secret, FLOWS),
         };
-        let same_rules = self.compiled.as_ref().is_some_and(|(old, _)| old == policy);
         let new = Held::new(judge, policy.all_origins());
         if let Some(held) = held.filter(|_| same_rules) {
             new.go_on_from(&held);
         }
         self.rules.set(Some(new));
-        self.compiled = Some((policy.clone(), world));
+        self.followed = Some(Followed {
+            policy: policy.clone(),
+            world,
+        });
     }
 
     /// What `status` tells.
     pub(super) fn status(&self) -> Option<PolicyStatus> {
         let held = self.rules.held()?;
-        let (policy, _) = self.compiled.as_ref()?;
+        let policy = &self.followed.as_ref()?.policy;
         let now = Ticks::since_start(Duration::from_nanos(clock::now().as_nanos()));
         let flows = held.judge().flows();
         let mut rules = Vec::new();
@@ -107,16 +125,14 @@ impl FiledRules {
     }
 }
 
-/// What makes flows unpredictable.
-fn secret() -> [u64; 2] {
-    let mut secret = [0; 16];
-    if let Err(reason) = getrandom::fill(&mut secret) {
-        // Asked for at the start, and there then.
-        error!("no randomness for the table of flows: {reason}");
+/// What the hub is, with these addresses beside those inside the tunnel.
+fn world(config: &Config, own: &[IpAddr], relays: bool) -> World {
+    let vips = config.interface.vip.iter().map(IpNet::addr);
+    let mut hub: Vec<IpAddr> = vips.chain(own.iter().map(IpAddr::to_canonical)).collect();
+    hub.sort_unstable();
+    hub.dedup();
+    World {
+        hub,
+        kernel_relays: !relays,
     }
-    let (first, second) = secret.split_at(8);
-    [first, second].map(|half| {
-        half.iter()
-            .fold(0, |word, byte| word << 8 | u64::from(*byte))
-    })
 }

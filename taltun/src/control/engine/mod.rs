@@ -154,7 +154,7 @@ impl Engine {
         });
         let gate = Arc::new(Gate::default());
         // Before any packet is taken.
-        let mut rules = FiledRules::default();
+        let mut rules = FiledRules::new()?;
         rules.follow(&config, &[], inputs.kind.relays(&config));
         let shared = Inputs {
             tunnel: Arc::clone(device.tunnel()),

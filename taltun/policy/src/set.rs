@@ -1,0 +1,190 @@
+//! The rules of a hub: compiled ones, with what the hub is by now.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use taltun_common::headers::protocol;
+
+use crate::compiled::{Compiled, SideRows};
+use crate::rows::RowId;
+use crate::rules::{Decision, Owners, Policy, Side, Start, World};
+
+/// Compiled rules, and the hub that they are for.
+#[derive(Debug, Clone)]
+pub struct RuleSet {
+    pub(crate) compiled: Arc<Compiled>,
+    /// Its addresses in ascending order.
+    pub(crate) world: World,
+}
+
+/// The rows of one end: those of its address, of the peer that has it, and of the hub, each of
+/// which may be empty.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EndRows([SideRows; 3]);
+
+impl EndRows {
+    pub(crate) fn new(net: SideRows, owner: SideRows, hub: SideRows) -> Self {
+        Self([net, owner, hub])
+    }
+
+    #[inline]
+    pub(crate) fn from(self) -> [RowId; 3] {
+        self.0.map(|rows| rows.from)
+    }
+
+    #[inline]
+    pub(crate) fn to(self) -> [RowId; 3] {
+        self.0.map(|rows| rows.to)
+    }
+}
+
+impl RuleSet {
+    /// Compiled rules in a world.
+    pub fn new(compiled: Arc<Compiled>, world: World) -> Self {
+        let mut world = world;
+        world.hub.iter_mut().for_each(|ip| *ip = ip.to_canonical());
+        world.hub.sort_unstable();
+        world.hub.dedup();
+        Self { compiled, world }
+    }
+
+    /// Rules in a world, which are compiled for it alone.
+    pub fn compile(policy: &Policy, world: &World) -> Self {
+        Self::new(Arc::new(Compiled::new(policy)), world.clone())
+    }
+
+    /// Whether a packet may start a flow.
+    pub fn decide(&self, start: &Start, owners: &impl Owners) -> Decision {
+        let compiled = &*self.compiled;
+        let from = self.rows_of(start.ends.from, start.source, owners).from();
+        let to = self.rows_of(start.ends.to, start.destination, owners).to();
+        let service = match start.protocol {
+            protocol::TCP => compiled.tcp.row(start.port),
+            protocol::UDP => compiled.udp.row(start.port),
+            other => compiled.protocols[usize::from(other)],
+        };
+        self.decision(from, to, service)
+    }
+
+    /// Of rows.
+    #[inline]
+    pub(crate) fn decision(&self, from: [RowId; 3], to: [RowId; 3], service: RowId) -> Decision {
+        let compiled = &*self.compiled;
+        match compiled.rows.first_in_all(from, to, service) {
+            Some(rule) => {
+                let (action, log) = compiled.rules[rule];
+                Decision {
+                    action,
+                    rule: Some(rule),
+                    log,
+                }
+            }
+            None => Decision {
+                action: compiled.default,
+                rule: None,
+                log: false,
+            },
+        }
+    }
+
+    /// How many rules there are.
+    pub fn len(&self) -> usize {
+        self.compiled.rules.len()
+    }
+
+    /// Whether there is no rule.
+    pub fn is_empty(&self) -> bool {
+        self.compiled.rules.is_empty()
+    }
+
+    /// The rules that can never decide, as others before them always do, or as no packet through
+    /// the tunnel is from and to those; `None` where there are too many kinds of packets to look
+    /// at each. `networks` are all that peers have, of which `owners` knows whose each is.
+    pub fn never_matched(&self, networks: &[IpNet], owners: &impl Owners) -> Option<Vec<usize>> {
+        const MOST: usize = 20_000_000;
+        let services = self.all_services();
+        let peers = self.kinds(Side::Peer, networks, owners);
+        let host = self.kinds(Side::Host, networks, owners);
+        let pairs = [(&peers, &peers), (&peers, &host), (&host, &peers)];
+        let kinds = pairs
+            .iter()
+            .map(|(from, to)| from.from.len().saturating_mul(to.to.len()));
+        let kinds = kinds
+            .fold(0, usize::saturating_add)
+            .saturating_mul(services.len());
+        if kinds.saturating_mul(self.compiled.rules.len().div_ceil(64)) > MOST {
+            return None;
+        }
+        let mut never: BTreeSet<usize> = (0..self.compiled.rules.len()).collect();
+        for (from, to) in pairs {
+            for from in &from.from {
+                for to in &to.to {
+                    for service in &services {
+                        let rule = self.compiled.rows.first_in_all(*from, *to, *service);
+                        if let Some(rule) = rule {
+                            never.remove(&rule);
+                        }
+                    }
+                }
+            }
+        }
+        Some(never.into_iter().collect())
+    }
+
+    /// The rows of an address on a side.
+    #[inline]
+    fn rows_of(&self, side: Side, address: IpAddr, owners: &impl Owners) -> EndRows {
+        let compiled = &*self.compiled;
+        let net = compiled.nets.lookup(address);
+        let has_owner = side == Side::Peer || self.world.kernel_relays;
+        let owner = has_owner.then(|| owners.owner(side, address)).flatten();
+        let peer = owner.and_then(|key| compiled.peers.get(&key));
+        let is_hub = side == Side::Host && self.world.hub.binary_search(&address).is_ok();
+        EndRows::new(
+            net.map_or(compiled.nobody, |found| *found.value),
+            *peer.unwrap_or(&compiled.nobody),
+            if is_hub {
+                compiled.hub
+            } else {
+                compiled.nobody
+            },
+        )
+    }
+
+    /// All combinations of rows on a side.
+    fn kinds(&self, side: Side, networks: &[IpNet], owners: &impl Owners) -> Kinds {
+        let named = self.compiled.nets.iter().map(|(net, _)| net);
+        let hub = self.world.hub.iter().map(|ip| IpNet::from(*ip));
+        let mut kinds = Kinds::default();
+        for net in named.chain(hub).chain(networks.iter().copied()) {
+            // Within a prefix all addresses that no longer prefix has are alike, and a prefix that
+            // is wholly of longer ones has no such address.
+            for address in [net.network(), net.broadcast()] {
+                let is_owned = owners.owner(side, address).is_some();
+                if side == Side::Peer && !is_owned {
+                    continue;
+                }
+                let rows = self.rows_of(side, address, owners);
+                kinds.from.insert(rows.from());
+                kinds.to.insert(rows.to());
+            }
+        }
+        kinds
+    }
+
+    fn all_services(&self) -> BTreeSet<RowId> {
+        let compiled = &*self.compiled;
+        let ports = compiled.tcp.0.iter().chain(&compiled.udp.0);
+        let ports = ports.map(|(_, row)| *row);
+        ports.chain(compiled.protocols.iter().copied()).collect()
+    }
+}
+
+/// Kinds of senders and of receivers on a side, by their rows.
+#[derive(Debug, Default)]
+struct Kinds {
+    from: BTreeSet<[RowId; 3]>,
+    to: BTreeSet<[RowId; 3]>,
+}
