@@ -23,6 +23,8 @@ pub struct Wanted<'a> {
     pub dataplane: &'a str,
     /// The ports that lead to the hub beside its own.
     pub port_range: Option<(u16, u16)>,
+    /// What the hub's file says of rules.
+    pub rules: &'a str,
 }
 
 /// Who has Taltun's XDP program, and in which mode.
@@ -118,6 +120,9 @@ pub fn taltun_configs(wanted: Wanted<'_>, keys: &[Keys]) -> Vec<(Role, String)> 
         }
         if let Some((first, last)) = wanted.port_range.filter(|_| role == Role::Hub) {
             let _ = write!(text, "\n[hop]\nport_range = [{first}, {last}]\n");
+        }
+        if role == Role::Hub {
+            text += wanted.rules;
         }
         (role, text)
     };

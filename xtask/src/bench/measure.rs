@@ -73,6 +73,7 @@ pub fn measure(contender: &Contender, row: Row, settings: Settings<'_>) -> Resul
         shield: Shielding::Everyone(row.xdp),
         dataplane: settings.dataplane,
         port_range: None,
+        rules: "",
     };
     let tunnel = Tunnel::start(contender, &net, wanted, settings.taltun)?;
     let bench = Bench {

@@ -74,6 +74,7 @@ pub fn measure(
         shield: Shielding::Hub(mode),
         dataplane: "",
         port_range: ports.range(),
+        rules: "",
     };
     let tunnel = Tunnel::start(contender, &net, wanted, &contender.program)?;
     let (address, hub) = (tunnel.address(false), &net.hub);

@@ -87,6 +87,7 @@ pub fn measure(column: &Column, case: Case, settings: Settings<'_>) -> Result<Sa
         },
         dataplane: "",
         port_range: None,
+        rules: "",
     };
     let tunnel = Tunnel::start(&column.contender, &net, wanted, settings.taltun)?;
     let sample = stream(&net, &tunnel, case, settings.seconds)?;
