@@ -220,6 +220,15 @@ impl Tcp {
     pub const fn header_len(&self) -> usize {
         ((self.data_offset >> 4) as usize) << 2
     }
+
+    /// Whether it starts a connection: SYN without ACK.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_start(&self) -> bool {
+        const SYN: u8 = 2;
+        const ACK: u8 = 16;
+        self.flags & (SYN | ACK) == SYN
+    }
 }
 
 /// The header of an ICMP message, of IPv4 or IPv6.

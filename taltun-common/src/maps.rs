@@ -29,8 +29,10 @@ pub struct Settings {
     pub hop_first: u16,
     /// The last port of it; 0 stands for no range.
     pub hop_last: u16,
+    /// 1: what routes say of rules is true. 0: rules or routes are being changed.
+    pub check_rules: u8,
     /// Makes the size explicit; 0.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 5],
 }
 
 impl Settings {
@@ -141,6 +143,14 @@ pub mod family {
     pub const V6: u8 = 6;
 }
 
+/// What the value of a route says besides its [`family`].
+pub mod route {
+    /// The bits of the family.
+    pub const FAMILY: u8 = 0xf;
+    /// No rule lets anybody on the side of the host start a TCP connection with an address there.
+    pub const NO_TCP: u8 = 0x10;
+}
+
 /// Most receiver indices: three sessions and a handshake for 16,384 peers.
 pub const MAX_INDICES: usize = 65_536;
 /// Most prefixes on each deny list.
@@ -169,7 +179,7 @@ pub const MAX_XSKS: usize = MAX_XSK_INTERFACES * MAX_XSK_QUEUES;
 /// Most addresses of our own.
 pub const MAX_LOCAL_ADDRESSES: usize = 1024;
 
-// SAFETY: plain integers in C layout, no padding (2 × 8 + 2 + 4 + 2 × 2 + 6 bytes), any bit
+// SAFETY: plain integers in C layout, no padding (2 × 8 + 2 + 4 + 2 × 2 + 1 + 5 bytes), any bit
 // pattern valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Settings {}

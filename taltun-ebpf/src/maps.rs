@@ -17,7 +17,7 @@ use taltun_common::hints::{HINT_WORDS, Hint};
 use taltun_common::maps::{
     Hopper, Load, MAX_BUCKETS, MAX_DENIED, MAX_ENDPOINTS, MAX_HOPPERS, MAX_INDICES, MAX_INVITED,
     MAX_LOCAL_ADDRESSES, MAX_ROUTES, MAX_SOURCES, MAX_XSK_INTERFACES, MAX_XSKS, Settings,
-    SourceCounters, XskSockets, family,
+    SourceCounters, XskSockets, family, route,
 };
 
 /// Takes memory for entries as they come.
@@ -87,7 +87,7 @@ static ENDPOINT_HINTS: Array<u64, HINT_WORDS> = Array::new();
 #[btf_map]
 static INVITED: LruHashMap<Address, u8, MAX_INVITED> = LruHashMap::new();
 
-/// The inner addresses that belong to a peer.
+/// The inner addresses that belong to a peer, each with what rules say of it: see [`route`].
 #[btf_map]
 static ROUTES: LpmTrie<Address, u8, MAX_ROUTES> = LpmTrie::new();
 
@@ -234,16 +234,28 @@ pub fn has_peer(address: &Address) -> bool {
     covers(&ROUTES, address)
 }
 
+/// What is said of the peers' network that this inner address is in.
+#[inline(always)]
+pub fn route(address: &Address) -> Option<u8> {
+    narrowest(&ROUTES, address)
+}
+
 /// Whether a prefix in the list covers this address and is of its family.
 #[inline(always)]
 fn covers<const N: usize>(list: &LpmTrie<Address, u8, N>, address: &Address) -> bool {
+    narrowest(list, address).is_some()
+}
+
+/// The value of the narrowest prefix that covers this address, if it is of its family.
+#[inline(always)]
+fn narrowest<const N: usize>(list: &LpmTrie<Address, u8, N>, address: &Address) -> Option<u8> {
     let family = if is_v4_mapped(address) {
         family::V4
     } else {
         family::V6
     };
-    list.get(&Key::new(ADDRESS_BITS, *address))
-        .is_some_and(|meant| *meant == family)
+    let value = *list.get(&Key::new(ADDRESS_BITS, *address))?;
+    (value & route::FAMILY == family).then_some(value)
 }
 
 /// Whether we gave out this receiver index.

@@ -2,7 +2,8 @@
 //! came out of it.
 //!
 //! ```text
-//! kernel → taltun_tun_out → user space: a destination that no peer has → drop
+//! kernel → taltun_tun_out → user space: a destination that no peer has, or with which no rule
+//!                                        lets anybody here start what this starts → drop
 //! user space → taltun_tun_in → kernel: a source that is banned or that no peer has → drop
 //! ```
 //!
@@ -11,6 +12,9 @@
 //! a scan of an unused network would wake user space for each packet. So each CPU lets one packet
 //! per [`ANSWERED_EVERY`] through, which user space drops, counts and answers. Kernels limit their
 //! ICMP errors likewise.
+//!
+//! Rules are user space's business, but for one case, which needs no table of flows: a TCP segment
+//! with SYN alone, to a network of which user space has found that they deny each of those.
 //!
 //! **Out of the tunnel.** User space has decrypted the packet and checked that its source
 //! belongs to the peer. The check here applies lists that changed since. User space's own ICMP
@@ -28,9 +32,10 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_hdr_start_off::BPF_HDR_
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes_relative};
 use aya_ebpf::programs::TcContext;
 
-use taltun_common::address::{Address, v4_mapped};
+use taltun_common::address::{Address, is_v4_mapped, v4_mapped};
 use taltun_common::drops::DropReason;
 use taltun_common::headers::{IPV6_LEN, Ipv4, Ipv6, Tcp, UDP_LEN, protocol};
+use taltun_common::maps::route;
 use taltun_common::segments;
 use taltun_common::wire::OWN_ERROR_TRAILER;
 use zerocopy::FromBytes;
@@ -51,11 +56,22 @@ pub fn outbound(packet: &TcContext) -> i32 {
     let Some(header) = Header::read(packet) else {
         return TC_ACT_UNSPEC;
     };
-    if settings.check_routes == 0 || maps::has_peer(&header.destination) || to_be_answered() {
+    if settings.check_routes == 0 {
         return TC_ACT_UNSPEC;
     }
+    let reason = match maps::route(&header.destination) {
+        Some(route)
+            if settings.check_rules != 0
+                && route & route::NO_TCP != 0
+                && header.starts_tcp(packet) =>
+        {
+            DropReason::Rule
+        }
+        None if !to_be_answered() => DropReason::NoPeer,
+        _ => return TC_ACT_UNSPEC,
+    };
     let (packets, _) = header.count(packet);
-    drop(packet, &header, DropReason::NoPeer, packets)
+    drop(packet, &header, reason, packets)
 }
 
 /// Judges and counts a packet that came out of the tunnel.
@@ -124,6 +140,9 @@ struct Header {
     length: u32,
     /// Bytes of the IP header.
     own_length: u32,
+    /// Whether what IP carries begins right behind this header, and the maps can't take the
+    /// addresses for others.
+    is_plain: bool,
 }
 
 impl Header {
@@ -138,6 +157,7 @@ impl Header {
                 protocol: ip.protocol,
                 length: u32::from(ip.total_length.get()),
                 own_length: ip.header_len() as u32,
+                is_plain: !ip.is_later_fragment(),
             }),
             6 => {
                 let ip: Ipv6 = load(packet, 0)?;
@@ -147,10 +167,20 @@ impl Header {
                     protocol: ip.next_header,
                     length: IPV6_LEN as u32 + u32::from(ip.payload_length.get()),
                     own_length: IPV6_LEN as u32,
+                    is_plain: !is_v4_mapped(&ip.destination),
                 })
             }
             _ => None,
         }
+    }
+
+    /// Whether it starts a TCP connection, as far as that is to be seen without looking for the
+    /// TCP header.
+    #[inline(always)]
+    fn starts_tcp(&self, packet: &TcContext) -> bool {
+        self.protocol == protocol::TCP
+            && self.is_plain
+            && load::<Tcp>(packet, self.own_length).is_some_and(|tcp| tcp.is_start())
     }
 
     /// Whether user space made it: an ICMP error with more behind it than its header says.

@@ -459,6 +459,8 @@ pub struct PolicyStatus {
     pub by_default: DefaultStatus,
     /// The rules, in the order of the file.
     pub rules: Vec<RuleStatus>,
+    /// Packets that TC dropped, as no rule lets them through; no rule has counted them.
+    pub denied_by_tc: u64,
     /// Flows by now.
     pub flows: u64,
     /// How many there may be.

@@ -13,6 +13,7 @@
 //! There is no I/O here, no clock and no randomness: the caller gives the time and a secret.
 
 pub mod compiled;
+pub mod early;
 pub mod flows;
 pub mod judge;
 pub mod packet;

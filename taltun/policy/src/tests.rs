@@ -1,5 +1,6 @@
 //! The judge against one that is as simple as can be, and by itself.
 
+mod early;
 mod hub;
 mod packets;
 mod random;
@@ -78,10 +79,14 @@ fn compare(seed: u64, packets: usize) {
 /// `--release`.
 const PACKETS: &str = "TALTUN_JUDGE_PACKETS";
 
+fn packets_asked_for() -> usize {
+    let packets = std::env::var(PACKETS).map(|packets| packets.parse().unwrap());
+    packets.unwrap_or(200_000)
+}
+
 #[test]
 fn the_judge_agrees_with_a_simple_one() {
-    let packets = std::env::var(PACKETS).map(|packets| packets.parse().unwrap());
-    let mut left: usize = packets.unwrap_or(200_000);
+    let mut left = packets_asked_for();
     for seed in 1.. {
         let some = left.min(1_000_000);
         compare(seed, some);

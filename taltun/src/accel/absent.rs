@@ -1,6 +1,7 @@
 //! In place of `programs`, when Taltun is built without the `ebpf` feature: programs that
 //! can't exist.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -131,6 +132,18 @@ impl Maps {
     }
 
     pub(super) fn remove_routes(&mut self, _: &[IpNet]) {
+        match self.under_load {}
+    }
+
+    pub(super) fn open_all(&mut self) {
+        match self.under_load {}
+    }
+
+    pub(super) fn has_open_all(&self) -> bool {
+        match self.under_load {}
+    }
+
+    pub(super) fn close(&mut self, _: BTreeSet<IpNet>) {
         match self.under_load {}
     }
 

@@ -16,7 +16,7 @@ use taltun_common::address::Address;
 use taltun_common::blake2s;
 use taltun_common::bucket::Rate;
 use taltun_common::drops::DropReason;
-use taltun_common::maps::{MAX_INDICES, MAX_SOURCES, Settings, SourceCounters};
+use taltun_common::maps::{MAX_INDICES, MAX_SOURCES, Settings, SourceCounters, route};
 
 use super::explain::{explain, is_absent};
 use super::keys::{key, prefix};
@@ -48,6 +48,10 @@ pub(super) struct Maps {
     mac1: Array<MapData, blake2s::State>,
     routes: Routes,
     routes_map: Prefixes,
+    /// The routes that are marked as closed by rules.
+    closed: BTreeSet<IpNet>,
+    /// Whether it isn't known by now which are.
+    rules_changed: bool,
     pub(super) under_load: UnderLoadMaps,
     sources: Sources,
     sources_inner: Sources,
@@ -77,6 +81,8 @@ impl Maps {
             mac1: map(ebpf, "MAC1")?.try_into()?,
             routes: Routes::default(),
             routes_map: map(ebpf, "ROUTES")?.try_into()?,
+            closed: BTreeSet::new(),
+            rules_changed: false,
             under_load: UnderLoadMaps::take(ebpf)?,
             sources: map(ebpf, "SOURCES")?.try_into()?,
             sources_inner: map(ebpf, "SOURCES_INNER")?.try_into()?,
@@ -219,6 +225,7 @@ impl Maps {
     pub(super) fn remove_routes(&mut self, routes: &[IpNet]) {
         for net in routes {
             self.routes.remove(*net, &mut self.routes_map);
+            self.closed.remove(net);
         }
         self.routes.house(&mut self.routes_map);
         self.write_check_routes();
@@ -229,6 +236,44 @@ impl Maps {
         let complete = u8::from(self.routes.is_complete());
         if self.settings.check_routes != complete {
             self.settings.check_routes = complete;
+            self.write_settings();
+        }
+    }
+
+    /// Rules, or whose the routes are, change: nothing is closed until this is known again.
+    pub(super) fn open_all(&mut self) {
+        self.rules_changed = true;
+        if self.settings.check_rules != 0 {
+            self.settings.check_rules = 0;
+            self.write_settings();
+        }
+    }
+
+    /// Whether [`close`](Self::close) is to be called.
+    pub(super) fn has_open_all(&self) -> bool {
+        self.rules_changed
+    }
+
+    /// Marks the routes that rules close, and no others.
+    pub(super) fn close(&mut self, closed: BTreeSet<IpNet>) {
+        self.rules_changed = false;
+        let opened: Vec<IpNet> = self.closed.difference(&closed).copied().collect();
+        for net in opened {
+            if self.routes.has(&net) && !mark(&mut self.routes_map, net, 0) {
+                return;
+            }
+            self.closed.remove(&net);
+        }
+        for net in closed {
+            if self.routes.has(&net) && !self.closed.contains(&net) {
+                if !mark(&mut self.routes_map, net, route::NO_TCP) {
+                    return;
+                }
+                self.closed.insert(net);
+            }
+        }
+        if !self.closed.is_empty() {
+            self.settings.check_rules = 1;
             self.write_settings();
         }
     }
@@ -300,6 +345,16 @@ impl Room for Prefixes {
             tracing::debug!(%net, %error, "TC still has this route");
         }
     }
+}
+
+/// Says more of a route that is there. Whether it worked.
+fn mark(routes: &mut Prefixes, net: IpNet, more: u8) -> bool {
+    let (key, family) = prefix(net);
+    let marked = routes.insert(&key, family | more, 0);
+    if let Err(error) = &marked {
+        tracing::warn!(%net, %error, "TC can't be told what rules say; user space judges alone");
+    }
+    marked.is_ok()
 }
 
 fn insert(list: &mut Prefixes, net: IpNet) -> Result<(), String> {

@@ -64,6 +64,7 @@ mod under_load;
 #[cfg(feature = "ebpf")]
 mod xsk;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -313,6 +314,30 @@ impl Shield {
     pub fn remove_routes(&mut self, routes: &[IpNet]) {
         if let Ok(programs) = &mut self.programs {
             programs.maps.remove_routes(routes);
+        }
+    }
+
+    /// Rules, or what peers own, are about to change: nothing is dropped by rules here until
+    /// [`close`](Self::close). Call it *before* any such change.
+    pub fn open_all(&mut self) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.open_all();
+        }
+    }
+
+    /// Whether it isn't known here which networks rules close, and would be of use.
+    pub fn has_open_all(&self) -> bool {
+        let Ok(programs) = &self.programs else {
+            return false;
+        };
+        programs.guards_inside() && programs.maps.has_open_all()
+    }
+
+    /// These networks of peers are closed: rules let nobody on this host or behind it start a TCP
+    /// connection with them. Call it when no change is under way.
+    pub fn close(&mut self, closed: BTreeSet<IpNet>) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.close(closed);
         }
     }
 

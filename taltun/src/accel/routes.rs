@@ -71,6 +71,11 @@ impl Routes {
         }
     }
 
+    /// Whether this one is in the map.
+    pub(super) fn has(&self, net: &IpNet) -> bool {
+        self.placed.contains(net)
+    }
+
     /// Whether all of them have room.
     pub(super) fn is_complete(&self) -> bool {
         self.homeless.is_empty()

@@ -10,6 +10,7 @@ use crate::protocol::device::{Device, RouteEdit};
 /// Changes what peers own. What somebody gains is let through before; what nobody has any more
 /// is until [`settle`].
 pub(super) fn edit(device: &mut Device, shield: &mut Shield, edits: &[RouteEdit]) {
+    shield.open_all();
     shield.add_routes(&gained(edits));
     device.edit_routes(edits);
 }

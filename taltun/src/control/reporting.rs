@@ -114,7 +114,7 @@ impl View<'_> {
             tc: self.shield.tunnel_status(),
             steering: self.data_plane.steering_status(self.shield),
             port_range: self.led_ports.status(),
-            policy: self.rules.status(),
+            policy: self.rules.status(self.shield),
             drops: self.drops(),
             unknown_keys: self.diagnosis.unknown_keys(now),
             host: self.kept.map(|kept| self.host_status(kept)),

@@ -1,18 +1,22 @@
 //! The rules of the file, for the workers. They depend on the file and on the addresses
 //! that this host has by now.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use ipnet::IpNet;
+use taltun_common::drops::DropReason;
 use taltun_policy::flows::Ticks;
 use taltun_policy::{Judge, RuleSet, World};
 
+use crate::accel::Shield;
 use crate::config::{Action, Config, Policy};
 use crate::dataplane::clock;
 use crate::dataplane::rules::{Decisions, Held, Rules};
+use crate::protocol::device::Device;
 use crate::report::{DefaultStatus, PolicyStatus, RuleAction, RuleStatus};
 
 /// Flows that are known at once, 16 bytes each. A hub of some thousand users has so many.
@@ -58,10 +62,17 @@ impl FiledRules {
     /// addresses of this host, as far as they are known.
     ///
     /// The file's rules are compared if they were read again; otherwise the addresses alone.
-    pub(super) fn follow(&mut self, config: &Config, own: &[IpAddr], relays: bool) {
+    pub(super) fn follow(
+        &mut self,
+        config: &Config,
+        own: &[IpAddr],
+        relays: bool,
+        shield: &mut Shield,
+    ) {
         let policy = &config.policy;
         if !policy.is_any() {
             if self.followed.take().is_some() {
+                shield.open_all();
                 self.rules.set(None);
             }
             return;
@@ -86,6 +97,7 @@ impl FiledRules {
         if let Some(held) = held.filter(|_| same_rules) {
             new.go_on_from(&held);
         }
+        shield.open_all();
         self.rules.set(Some(new));
         self.followed = Some(Followed {
             policy: policy.clone(),
@@ -93,8 +105,17 @@ impl FiledRules {
         });
     }
 
+    /// The networks of peers with which these rules let nobody on this host or behind it start a
+    /// TCP connection.
+    pub(super) fn closed(&self, device: &Device) -> BTreeSet<IpNet> {
+        match self.rules.held() {
+            Some(held) => held.judge().rules().closed_to_host(&device.owners()),
+            None => BTreeSet::new(),
+        }
+    }
+
     /// What `status` tells.
-    pub(super) fn status(&self) -> Option<PolicyStatus> {
+    pub(super) fn status(&self, shield: &Shield) -> Option<PolicyStatus> {
         let held = self.rules.held()?;
         let policy = &self.followed.as_ref()?.policy;
         let now = Ticks::since_start(Duration::from_nanos(clock::now().as_nanos()));
@@ -118,6 +139,7 @@ impl FiledRules {
             },
             by_default,
             rules,
+            denied_by_tc: shield.drops()[DropReason::Rule],
             flows: flows.count(now) as u64,
             flows_max: flows.capacity() as u64,
             flows_displaced: flows.displaced(),

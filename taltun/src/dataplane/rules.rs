@@ -24,6 +24,8 @@ pub struct Rules {
     held: RwLock<Option<Arc<Held>>>,
     /// The second in which lines were written last, and how many.
     lines: AtomicU64,
+    /// How many there were too many, until that is told.
+    left_out: AtomicU64,
 }
 
 /// Rules with what they have decided.
@@ -94,7 +96,18 @@ impl Rules {
         })
     }
 
-    /// Whether another line may be written.
+    /// Tells how many lines were too many since the last call. Once a second.
+    pub fn tell_left_out(&self) {
+        let lines = self.left_out.swap(0, Ordering::Relaxed);
+        if lines > 0 {
+            let plural = if lines == 1 { "" } else { "s" };
+            info!(
+                "rules: {lines} line{plural} left out; at most {MOST_LINES} a second are written"
+            );
+        }
+    }
+
+    /// Whether another line may be written; counts it if not.
     fn may_tell(&self, now: Time) -> bool {
         let second = now.as_nanos() / 1_000_000_000;
         let next = |lines: u64| {
@@ -109,6 +122,9 @@ impl Rules {
         let told = self
             .lines
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        if told.is_err() {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
         told.is_ok()
     }
 }
@@ -247,5 +263,11 @@ mod tests {
             let told = (0..100).filter(|_| rules.may_tell(now)).count();
             assert_eq!(told as u64, MOST_LINES);
         }
+        assert_eq!(
+            rules.left_out.load(Ordering::Relaxed),
+            3 * (100 - MOST_LINES)
+        );
+        rules.tell_left_out();
+        assert_eq!(rules.left_out.load(Ordering::Relaxed), 0);
     }
 }

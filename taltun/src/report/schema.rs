@@ -312,6 +312,7 @@ fn status(full: bool) -> Status {
                 allowed: 1,
                 denied: 1,
             }],
+            denied_by_tc: 1,
             flows: 1,
             flows_max: 1,
             flows_displaced: 1,

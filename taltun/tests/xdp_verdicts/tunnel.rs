@@ -10,7 +10,7 @@ use libtest_mimic::Failed;
 
 use taltun_common::address::Address;
 use taltun_common::drops::DropReason;
-use taltun_common::maps::{Settings, SourceCounters, family};
+use taltun_common::maps::{Settings, SourceCounters, family, route};
 use taltun_common::wire::OWN_ERROR_TRAILER;
 
 use crate::frames::{PORT, key};
@@ -37,10 +37,11 @@ const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [NamedTest; 10] = [
+    let tests: [NamedTest; 11] = [
         ("out_to_a_peer", out_to_a_peer),
         ("out_to_nobody", out_to_nobody),
         ("out_without_routes", out_without_routes),
+        ("out_closed_by_rules", out_closed_by_rules),
         ("in_from_peers", in_from_peers),
         ("in_banned", in_banned),
         ("in_from_nobody", in_from_nobody),
@@ -91,6 +92,82 @@ fn out_without_routes() -> Result<(), Failed> {
         expect(ebpf, OUT, &packet(US, NOBODY, UDP, 60)?, 0, TC_ACT_UNSPEC)?;
         expect(ebpf, IN, &packet(NOBODY, US, UDP, 60)?, 0, TC_ACT_UNSPEC)?;
     }
+    Ok(())
+}
+
+/// Only what starts a TCP connection for sure is dropped, and only where and while rules say so.
+fn out_closed_by_rules() -> Result<(), Failed> {
+    const CLOSED: &str = "10.0.0.9";
+    const CLOSED_V6: &str = "fd00::9";
+    const SYN: u8 = 2;
+    const SYN_ACK: u8 = 18;
+    const ACK: u8 = 16;
+    let ebpf = &mut loaded()?;
+    for (address, family) in [(CLOSED, family::V4), (CLOSED_V6, family::V6)] {
+        let mut routes: LpmTrie<_, Address, u8> = map(ebpf, "ROUTES")?.try_into()?;
+        let net = Key::new(128, key(address.parse()?));
+        routes.insert(&net, family | route::NO_TCP, 0)?;
+    }
+    let checked = settings(1);
+    let checked = Settings {
+        check_rules: 1,
+        ..checked
+    };
+    write_settings(ebpf, checked)?;
+    let tcp = |source, destination, flags| -> Result<Vec<u8>, Failed> {
+        let mut packet = packet(source, destination, TCP, 80)?;
+        let header = if packet[14] >> 4 == 4 {
+            14 + 20
+        } else {
+            14 + 40
+        };
+        packet[header + 12] = 0x50;
+        packet[header + 13] = flags;
+        Ok(packet)
+    };
+    for (us, closed, peer) in [(US, CLOSED, PEER), (US_V6, CLOSED_V6, PEER_V6)] {
+        let starts = tcp(us, closed, SYN)?;
+        expect(ebpf, OUT, &starts, 0, TC_ACT_SHOT)?;
+        // With ECN, too.
+        expect(ebpf, OUT, &tcp(us, closed, SYN | 0xc0)?, 0, TC_ACT_SHOT)?;
+        for flags in [ACK, SYN_ACK, 0, 4, 17] {
+            expect(ebpf, OUT, &tcp(us, closed, flags)?, 0, TC_ACT_UNSPEC)?;
+        }
+        expect(ebpf, OUT, &packet(us, closed, UDP, 80)?, 0, TC_ACT_UNSPEC)?;
+        expect(ebpf, OUT, &tcp(us, peer, SYN)?, 0, TC_ACT_UNSPEC)?;
+        for unsure in [
+            Settings {
+                check_rules: 0,
+                ..checked
+            },
+            Settings {
+                check_routes: 0,
+                ..checked
+            },
+        ] {
+            write_settings(ebpf, unsure)?;
+            expect(ebpf, OUT, &starts, 0, TC_ACT_UNSPEC)?;
+        }
+        write_settings(ebpf, checked)?;
+    }
+    let mut later = tcp(US, CLOSED, SYN)?;
+    later[14 + 7] = 185;
+    expect(ebpf, OUT, &later, 0, TC_ACT_UNSPEC)?;
+    let mut first = tcp(US, CLOSED, SYN)?;
+    first[14 + 6] = 0x20;
+    expect(ebpf, OUT, &first, 0, TC_ACT_SHOT)?;
+    // Options move what is behind them.
+    let mut padded = tcp(US, CLOSED, SYN)?;
+    padded[14] = 0x46;
+    expect(ebpf, OUT, &padded, 0, TC_ACT_UNSPEC)?;
+    padded[14 + 24 + 13] = SYN;
+    expect(ebpf, OUT, &padded, 0, TC_ACT_SHOT)?;
+    // As IPv6 this is another address than as IPv4.
+    let mapped = tcp(US_V6, &format!("::ffff:{CLOSED}"), SYN)?;
+    expect(ebpf, OUT, &mapped, 0, TC_ACT_UNSPEC)?;
+    assert_eq!(dropped(ebpf, DropReason::Rule)?, 6);
+    // It is somebody's all the same.
+    assert_eq!(dropped(ebpf, DropReason::NoPeer)?, 0);
     Ok(())
 }
 

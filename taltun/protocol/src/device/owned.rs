@@ -179,6 +179,15 @@ impl Device {
             .collect()
     }
 
+    /// The same, with who owns each.
+    pub fn owners(&self) -> AllowedIps<PublicKey> {
+        let mut owners = AllowedIps::default();
+        for (net, peer) in self.tunnel.tables().routes.iter() {
+            owners.insert(net, *peer.public_key());
+        }
+        owners
+    }
+
     /// The prefixes that lost their owner since the last call.
     pub fn take_lost_routes(&mut self) -> Vec<IpNet> {
         let mut lost = std::mem::take(&mut self.owned.lost);

@@ -178,7 +178,7 @@ fn policy(policy: &PolicyStatus) -> String {
         policy.default,
         human::count(policy.flows),
         human::count(policy.flows_max),
-        human::count(denied + policy.by_default.denied),
+        human::count(denied + policy.by_default.denied + policy.denied_by_tc),
     );
     if policy.flows_displaced > 0 {
         let _ = write!(
@@ -470,7 +470,7 @@ pub(super) mod tests {
                 default: RuleAction::Deny,
                 by_default: DefaultStatus {
                     allowed: 0,
-                    denied: 1200,
+                    denied: 1000,
                 },
                 rules: vec![
                     RuleStatus {
@@ -484,6 +484,7 @@ pub(super) mod tests {
                         denied: 34,
                     },
                 ],
+                denied_by_tc: 200,
                 flows: 12,
                 flows_max: 262_144,
                 flows_displaced: 0,

@@ -58,6 +58,7 @@ impl TunnelRoutes<'_> {
                 .filter(|net| !is_own(net))
                 .map(|net| RouteEdit::Remove(peer, net))
                 .collect();
+            self.shield.open_all();
             self.device.edit_routes(&edits);
         }
         ownership::settle(self.device, self.shield);

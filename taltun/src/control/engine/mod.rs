@@ -155,7 +155,7 @@ impl Engine {
         let gate = Arc::new(Gate::default());
         // Before any packet is taken.
         let mut rules = FiledRules::new()?;
-        rules.follow(&config, &[], inputs.kind.relays(&config));
+        rules.follow(&config, &[], inputs.kind.relays(&config), &mut shield);
         let shared = Inputs {
             tunnel: Arc::clone(device.tunnel()),
             filter: Arc::clone(bans.filter()),
@@ -318,11 +318,16 @@ impl Engine {
             .await;
     }
 
-    /// Has rules know the addresses that this host has by now.
+    /// Has rules know the addresses that this host has by now, and TC what rules say.
     fn follow_rules(&mut self) {
         let relays = self.kind.relays(&self.config);
         let own = self.network.own_addresses();
-        self.rules.follow(&self.config, own, relays);
+        self.rules
+            .follow(&self.config, own, relays, &mut self.shield);
+        self.rules.rules().tell_left_out();
+        if self.shield.has_open_all() {
+            self.shield.close(self.rules.closed(&self.device));
+        }
     }
 
     /// What is left to do at the end.

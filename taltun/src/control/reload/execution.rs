@@ -88,8 +88,9 @@ impl Reload<'_> {
             switch(new.interface.debug);
         }
         // Before a peer comes that they are about.
+        let relays = self.kind.relays(&new);
         self.rules
-            .follow(&new, self.own_addresses, self.kind.relays(&new));
+            .follow(&new, self.own_addresses, relays, self.shield);
         let greeted = self.change_peers(&plan, &new, now)?;
         self.device
             .set_initiations_per_second(Some(new.accel.handshakes_per_second));
@@ -171,6 +172,7 @@ impl Reload<'_> {
     ) -> Result<Vec<config::Peer>, String> {
         // Until all of it is done, nobody knows how far it came.
         self.peers.touch_all();
+        self.shield.open_all();
         self.shield.add_routes(&gained(plan));
         let key = new.interface.private_key.clone();
         self.device.set_private_key(Some(key), now);

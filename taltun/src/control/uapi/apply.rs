@@ -82,6 +82,8 @@ impl Target<'_> {
                     None => "our own key is gone: no handshake is possible",
                 });
             }
+            // A peer with our own key is none.
+            self.shield.open_all();
             self.device.set_private_key(key, now);
         }
         let mut edits = Vec::new();
