@@ -77,11 +77,13 @@ impl Rows {
     /// last.
     #[inline]
     pub fn first_in_all(&self, from: [RowId; 3], to: [RowId; 3], service: RowId) -> Option<usize> {
-        let [a, b, c] = from.map(|id| self.row(id));
-        let [d, e, f] = to.map(|id| self.row(id));
+        let [from, or_from, or_from_too] = from.map(|id| self.row(id));
+        let [to, or_to, or_to_too] = to.map(|id| self.row(id));
         let service = self.row(service);
         for (at, service) in service.iter().enumerate() {
-            let common = (a[at] | b[at] | c[at]) & (d[at] | e[at] | f[at]) & service;
+            let from = from[at] | or_from[at] | or_from_too[at];
+            let to = to[at] | or_to[at] | or_to_too[at];
+            let common = from & to & service;
             if common != 0 {
                 return Some(at * 64 + common.trailing_zeros() as usize);
             }

@@ -67,7 +67,7 @@ fn nothing_is_closed_that_the_judge_lets_through() {
             let route = route.max_by_key(|(net, _)| net.prefix_len());
             if route.is_some_and(|(net, _)| closed.contains(&net)) {
                 closed_ones += 1;
-                assert!(!passes, "{made:?} by {:?}", closed);
+                assert!(!passes, "{made:?} by {closed:?}");
             }
         }
     }
