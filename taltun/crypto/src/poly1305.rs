@@ -90,17 +90,25 @@ fn group(part: &[u8], lacking: usize) -> [u8; GROUP] {
 
 /// `r`, clamped, and what is added at the end.
 pub(super) fn read_key(one_time_key: &[u8; 32]) -> (Limbs, u128) {
-    let half = |at: usize| {
-        let bytes = one_time_key[at..at + 16].try_into();
-        u128::from_le_bytes(bytes.expect("a half of 32 bytes is 16"))
-    };
-    let r = half(0) & 0x0fff_fffc_0fff_fffc_0fff_fffc_0fff_ffff;
+    let (r, pad) = clamp(one_time_key);
     let limbs = [
         r as u64 & MASK_44,
         (r >> 44) as u64 & MASK_44,
         (r >> 88) as u64,
     ];
-    (limbs, half(16))
+    (limbs, pad)
+}
+
+/// The same, with `r` as one number.
+pub(super) fn clamp(one_time_key: &[u8; 32]) -> (u128, u128) {
+    let half = |at: usize| {
+        let bytes = one_time_key[at..at + 16].try_into();
+        u128::from_le_bytes(bytes.expect("a half of 32 bytes is 16"))
+    };
+    (
+        half(0) & 0x0fff_fffc_0fff_fffc_0fff_fffc_0fff_ffff,
+        half(16),
+    )
 }
 
 fn multiply(a: Limbs, b: Limbs) -> Limbs {

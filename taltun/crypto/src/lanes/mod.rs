@@ -12,8 +12,10 @@
 //! Which lane holds what depends on lengths alone, and nothing is looked up by a secret.
 //! What is opened is verified first; only what is authentic is decrypted.
 
+mod chacha256;
 mod chacha512;
 mod pieces;
+mod poly256;
 mod poly512;
 
 use crate::aead::{BATCH as MOST_MESSAGES, Message};
@@ -46,17 +48,23 @@ pub(super) trait Unit: Copy {
     /// gives back the rest, and the number of its first block.
     fn xor_runs<'a>(
         self,
-        key: &[u8; KEY_LEN],
-        counter: u64,
+        _key: &[u8; KEY_LEN],
+        _counter: u64,
         first: u32,
         text: &'a mut [u8],
-    ) -> (u32, &'a mut [u8]);
+    ) -> (u32, &'a mut [u8]) {
+        (first, text)
+    }
 
     /// Tags of up to [`Self::TAGS`] texts.
     fn tags(self, one_time_keys: &[&[u8; 32]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN]]);
 
     /// The tag of a single text.
-    fn tag(self, one_time_key: &[u8; 32], text: &[u8]) -> [u8; TAG_LEN];
+    fn tag(self, one_time_key: &[u8; 32], text: &[u8]) -> [u8; TAG_LEN] {
+        let mut tag = [[0; TAG_LEN]];
+        self.tags(&[one_time_key], &[text], &mut tag);
+        tag[0]
+    }
 }
 
 /// AVX-512 with IFMA.
@@ -116,6 +124,37 @@ impl Unit for Avx512 {
     fn tag(self, one_time_key: &[u8; 32], text: &[u8]) -> [u8; TAG_LEN] {
         // SAFETY: as above.
         unsafe { poly1305::tag(one_time_key, text) }
+    }
+}
+
+/// AVX2.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
+
+impl Avx2 {
+    /// `None` on a CPU without it.
+    pub(super) fn new() -> Option<Self> {
+        is_x86_feature_detected!("avx2").then_some(Self(()))
+    }
+}
+
+impl Unit for Avx2 {
+    const BLOCKS: usize = chacha256::LANES;
+    const TAGS: usize = poly256::LANES;
+    const WORTH_TAGS: usize = 1;
+
+    fn xor(self, blocks: &mut Blocks<'_>) {
+        // SAFETY: that `self` exists proves that the CPU has what this takes.
+        unsafe { chacha256::xor(blocks) }
+    }
+
+    fn tags(self, keys: &[&[u8; 32]], texts: &[&[u8]], tags: &mut [[u8; TAG_LEN]]) {
+        let last = texts.len() - 1;
+        let keys = std::array::from_fn(|lane| keys[lane.min(last)]);
+        let texts = std::array::from_fn(|lane| texts[lane.min(last)]);
+        // SAFETY: as above.
+        let made = unsafe { poly256::tags(keys, texts) };
+        tags.copy_from_slice(&made[..=last]);
     }
 }
 
