@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use taltun_crypto::aead::{Message, open_all, seal_all};
-use taltun_crypto::{AeadKey, BackEnd, TAG_LEN};
+use taltun_crypto::{AeadKey, BackEnd, PrivateKey, TAG_LEN, diffie_hellman_all};
 
 const ROUNDS: usize = 301;
 /// Bytes of a round, about.
@@ -27,6 +27,13 @@ fn main() {
     for len in [64, 192, 576, 1424] {
         rows.extend([16, 8, 6, 4, 3, 2, 1].map(|count| equal(count, len)));
     }
+    let wants = |name: &str| {
+        only.as_ref()
+            .is_none_or(|only| name.contains(only.as_str()))
+    };
+    if wants("X25519") {
+        x25519();
+    }
     for (name, lens) in rows {
         if only
             .as_ref()
@@ -35,6 +42,35 @@ fn main() {
             row(&name, &lens);
         }
     }
+}
+
+/// Secrets one by one and eight at once.
+fn x25519() {
+    let pair = |at: usize| {
+        let key = |at: usize| PrivateKey::from_bytes([at as u8; 32]);
+        (key(at), key(at + 100).public_key())
+    };
+    let pairs: [_; 8] = std::array::from_fn(pair);
+    let mut times = [(); 2].map(|()| Vec::with_capacity(ROUNDS));
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        for (ours, theirs) in &pairs {
+            black_box(ours.diffie_hellman(black_box(theirs)));
+        }
+        times[0].push(start.elapsed().as_nanos() as f64 / 8.0);
+        let start = Instant::now();
+        let pairs = pairs.each_ref().map(|(ours, theirs)| (ours, theirs));
+        diffie_hellman_all(black_box(&pairs), |_, secret| drop(black_box(secret)));
+        times[1].push(start.elapsed().as_nanos() as f64 / 8.0);
+    }
+    let [alone, together] = times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    });
+    println!(
+        "X25519                        alone {alone:.0} (1.00)  eight at once {together:.0} ({:.2})",
+        alone / together
+    );
 }
 
 /// One way to do the work of a row, and the times that it took so far.

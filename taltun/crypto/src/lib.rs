@@ -13,6 +13,8 @@ mod lanes;
 mod poly1305;
 #[cfg(all(target_arch = "x86_64", chacha20_avx512))]
 mod wide;
+#[cfg(target_arch = "x86_64")]
+mod x25519;
 
 use std::fmt;
 use std::str::FromStr;
@@ -141,6 +143,56 @@ impl PrivateKey {
     /// Base64, as configuration files hold it.
     pub fn to_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64.encode(self.0))
+    }
+}
+
+/// The point that makes a private key's public key.
+pub const BASE_POINT: PublicKey = PublicKey(ends(9, 0, 0));
+
+/// [`PrivateKey::diffie_hellman`] of each pair, which `done` gets with the pair's place, in order.
+/// With [`BASE_POINT`] it is the public key. On a CPU with AVX-512 and IFMA eight take about as
+/// long as one.
+pub fn diffie_hellman_all(
+    pairs: &[(&PrivateKey, &PublicKey)],
+    mut done: impl FnMut(usize, Option<SharedSecret>),
+) {
+    #[cfg(target_arch = "x86_64")]
+    if pairs.len() > 1
+        && let Some(unit) = x25519::Ifma::new()
+    {
+        return together(unit, pairs, done);
+    }
+    for (at, (ours, theirs)) in pairs.iter().enumerate() {
+        let secret = if **theirs == BASE_POINT {
+            // By a table, in a fourth of the time.
+            Some(Zeroizing::new(ours.public_key().0))
+        } else {
+            ours.diffie_hellman(theirs)
+        };
+        done(at, secret);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn together(
+    unit: x25519::Ifma,
+    pairs: &[(&PrivateKey, &PublicKey)],
+    mut done: impl FnMut(usize, Option<SharedSecret>),
+) {
+    let mut at = 0;
+    for pairs in pairs.chunks(x25519::LANES) {
+        // Lanes that are left over do the last pair once more.
+        let pair = |lane: usize| pairs[lane.min(pairs.len() - 1)];
+        let made = Zeroizing::new(x25519::multiply_each(
+            unit,
+            std::array::from_fn(|lane| &pair(lane).0.0),
+            std::array::from_fn(|lane| &pair(lane).1.0),
+        ));
+        for made in made.iter().take(pairs.len()) {
+            let contributory = !constant_time_eq(made, &[0; KEY_LEN]);
+            done(at, contributory.then(|| Zeroizing::new(*made)));
+            at += 1;
+        }
     }
 }
 

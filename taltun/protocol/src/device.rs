@@ -387,22 +387,54 @@ impl Device {
         under_load: bool,
         now: Time,
     ) -> Result<(), DropReason> {
-        if !self.has_private_key {
-            return Err(DropReason::Handshake);
+        let mut outcome = Ok(());
+        self.handle_handshakes(&[(datagram, from)], under_load, now, |_, of_it| {
+            outcome = of_it;
+        });
+        outcome
+    }
+
+    /// Takes several in their order, and says of each how it went. Initiations that follow one
+    /// another take less time together.
+    pub fn handle_handshakes(
+        &mut self,
+        messages: &[(&[u8], Endpoint)],
+        under_load: bool,
+        now: Time,
+        mut outcome: impl FnMut(usize, Result<(), DropReason>),
+    ) {
+        let mut initiations = Vec::new();
+        for (at, &(datagram, from)) in messages.iter().enumerate() {
+            let message = match Message::parse(datagram) {
+                _ if !self.has_private_key => Err(DropReason::Handshake),
+                Ok(Message::Initiation(message)) => {
+                    let under_load = under_load || self.is_beyond_limit(datagram, from, now);
+                    let sender = message.sender.get();
+                    match self.admit(datagram, sender, from, under_load, now) {
+                        Ok(()) => initiations.push((at, message, from)),
+                        Err(reason) => outcome(at, Err(reason)),
+                    }
+                    if initiations.len() == handshakes::TOGETHER {
+                        self.handle_initiations(&initiations, now, &mut outcome);
+                        initiations.clear();
+                    }
+                    continue;
+                }
+                Ok(message) => Ok(message),
+                Err(_) => Err(DropReason::Shape),
+            };
+            self.handle_initiations(&initiations, now, &mut outcome);
+            initiations.clear();
+            let of_it = message.and_then(|message| match message {
+                Message::Response(message) => self
+                    .admit(datagram, message.sender.get(), from, under_load, now)
+                    .and_then(|()| self.handle_response(message, from, now)),
+                Message::CookieReply(message) => self.handle_cookie_reply(message, now),
+                Message::Initiation(_) | Message::Data { .. } => Err(DropReason::Shape),
+            });
+            outcome(at, of_it);
         }
-        match Message::parse(datagram) {
-            Ok(Message::Initiation(message)) => {
-                let under_load = under_load || self.is_beyond_limit(datagram, from, now);
-                self.admit(datagram, message.sender.get(), from, under_load, now)?;
-                self.handle_initiation(message, from, now)
-            }
-            Ok(Message::Response(message)) => {
-                self.admit(datagram, message.sender.get(), from, under_load, now)?;
-                self.handle_response(message, from, now)
-            }
-            Ok(Message::CookieReply(message)) => self.handle_cookie_reply(message, now),
-            Ok(Message::Data { .. }) | Err(_) => Err(DropReason::Shape),
-        }
+        self.handle_initiations(&initiations, now, &mut outcome);
     }
 
     /// Does what workers asked for since the last call.

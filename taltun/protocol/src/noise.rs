@@ -13,7 +13,8 @@ use super::messages::{
 };
 use super::tai64n::Tai64n;
 use taltun_crypto::{
-    AeadKey, KEY_LEN, PresharedKey, PrivateKey, PublicKey, SharedSecret, TAG_LEN, hash, kdf,
+    AeadKey, BASE_POINT, KEY_LEN, PresharedKey, PrivateKey, PublicKey, SharedSecret, TAG_LEN,
+    diffie_hellman_all, hash, kdf,
 };
 
 /// A handshake message that doesn't authenticate, or holds a key no peer may have.
@@ -206,12 +207,24 @@ pub struct Verified {
 
 /// First message, received: finds out who it is from (§5.4.2).
 pub fn receive(identity: &Identity, message: &Initiation) -> Result<Claimed, Refused> {
+    let shared = identity
+        .private
+        .diffie_hellman(&PublicKey(message.ephemeral));
+    receive_with(identity, message, shared.as_ref())
+}
+
+/// The same, where the secret of our static key and the message's ephemeral one is made already.
+pub fn receive_with(
+    identity: &Identity,
+    message: &Initiation,
+    shared: Option<&SharedSecret>,
+) -> Result<Claimed, Refused> {
     let mut transcript = Transcript::new(&identity.public);
     let ephemeral = PublicKey(message.ephemeral);
     transcript.mix_key(&ephemeral.0);
     transcript.mix_hash(&ephemeral.0);
-    let shared = identity.private.diffie_hellman(&ephemeral).ok_or(Refused)?;
-    let key = transcript.mix_key_into_aead(&*shared);
+    let shared = shared.ok_or(Refused)?;
+    let key = transcript.mix_key_into_aead(&**shared);
     let initiator = PublicKey(transcript.open(&key, &message.sealed_static)?);
     Ok(Claimed {
         initiator,
@@ -245,18 +258,44 @@ impl Verified {
 
     /// Second message, sent (§5.4.3), with the session's keys. MACs are left zero.
     pub fn respond(
-        mut self,
+        self,
         preshared: &PresharedKey,
         ephemeral: &PrivateKey,
         sender: u32,
     ) -> Result<([u8; RESPONSE_LEN], TransportKeys), Refused> {
+        let mut made = [const { None }; 3];
+        let pairs = self.points().map(|point| (ephemeral, point));
+        diffie_hellman_all(&pairs, |at, secret| made[at] = secret);
+        self.respond_with(preshared, &made, sender)
+    }
+
+    /// The points that our ephemeral key is to be multiplied with, none of which waits for
+    /// another: first for its public key, then for the secrets.
+    pub fn points(&self) -> [&PublicKey; 3] {
+        [&BASE_POINT, &self.initiator_ephemeral, &self.initiator]
+    }
+
+    /// [`Self::respond`], where what comes of [`Self::points`] is made already.
+    pub fn respond_with(
+        mut self,
+        preshared: &PresharedKey,
+        made: &[Option<SharedSecret>; 3],
+        sender: u32,
+    ) -> Result<([u8; RESPONSE_LEN], TransportKeys), Refused> {
         let transcript = &mut self.transcript;
-        let ephemeral_public = ephemeral.public_key();
+        let [
+            Some(public),
+            Some(ephemeral_ephemeral),
+            Some(ephemeral_static),
+        ] = made
+        else {
+            return Err(Refused);
+        };
+        let ephemeral_public = PublicKey(**public);
         transcript.mix_key(&ephemeral_public.0);
         transcript.mix_hash(&ephemeral_public.0);
-        for theirs in [&self.initiator_ephemeral, &self.initiator] {
-            transcript.mix_key(&*ephemeral.diffie_hellman(theirs).ok_or(Refused)?);
-        }
+        transcript.mix_key(&**ephemeral_ephemeral);
+        transcript.mix_key(&**ephemeral_static);
         let key = transcript.mix_preshared(preshared);
         let sealed_nothing = transcript.seal(&key, &[]);
         let message = Response {
@@ -295,8 +334,11 @@ impl Initiator {
         let ephemeral = PublicKey(message.ephemeral);
         transcript.mix_key(&ephemeral.0);
         transcript.mix_hash(&ephemeral.0);
-        for ours in [&self.ephemeral, &identity.private] {
-            transcript.mix_key(&*ours.diffie_hellman(&ephemeral).ok_or(Refused)?);
+        let mut made = [const { None }; 2];
+        let pairs = [&self.ephemeral, &identity.private].map(|ours| (ours, &ephemeral));
+        diffie_hellman_all(&pairs, |at, secret| made[at] = secret);
+        for secret in &made {
+            transcript.mix_key(&**secret.as_ref().ok_or(Refused)?);
         }
         let key = transcript.mix_preshared(preshared);
         let []: [u8; 0] = transcript.open(&key, &message.sealed_nothing)?;

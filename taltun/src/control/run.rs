@@ -43,6 +43,10 @@ use crate::os::service_manager;
 use crate::protocol::time::Time;
 use crate::system::{self, Clones, Endpoints, Host};
 
+/// Handshake messages that are taken together when many wait: some multiple of what can be
+/// multiplied at once, and not so many that the rest of the controller's work waits for long.
+const HANDSHAKES_AT_ONCE: usize = 16;
+
 /// Runs `config` until SIGINT or SIGTERM; `up` is called once everything answers.
 ///
 /// A panic ends the process at once, so a kill switch stays closed then, too.
@@ -165,12 +169,14 @@ pub async fn run(
     let (mut serving, mut serving_uapi) = (true, true);
     let mut health = tokio::time::interval(Duration::from_secs(1));
     let mut beats = beats();
+    let mut received = Vec::with_capacity(HANDSHAKES_AT_ONCE);
     loop {
         engine.carry_out();
         let mut end = None;
         tokio::select! {
-            Some(handshake) = handshakes.recv() => {
-                engine.handle_handshake(&handshake, handshakes.len());
+            1.. = handshakes.recv_many(&mut received, HANDSHAKES_AT_ONCE) => {
+                engine.handle_handshakes(&received, handshakes.len());
+                received.clear();
             }
             () = wake.notified() => engine.handle_requests(),
             () = sleep_until_time(engine.next_timeout()) => engine.handle_timeout(),

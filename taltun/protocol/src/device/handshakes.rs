@@ -12,13 +12,24 @@ use crate::cookie::Proof;
 use crate::messages::{
     CookieReply, INITIATION_INTERVAL, Initiation, REKEY_TIMEOUT_JITTER, Response,
 };
-use crate::noise::{self, TransportKeys};
+use crate::noise::{self, Claimed, TransportKeys, Verified};
 use crate::peer::{Endpoint, PeerId};
 use crate::randomness::NoRandomness;
 use crate::session::{Role, Session};
 use crate::tai64n::Tai64n;
 use crate::time::Time;
-use taltun_crypto::{KEY_LEN, PrivateKey};
+use taltun_crypto::{KEY_LEN, PrivateKey, PublicKey, SharedSecret, diffie_hellman_all};
+
+/// Initiations that are handled together: as many as the lanes for multiplying them.
+pub(super) const TOGETHER: usize = 8;
+
+/// An initiation that will be answered.
+struct Answer {
+    id: PeerId,
+    verified: Verified,
+    ephemeral: PrivateKey,
+    from: Endpoint,
+}
 
 impl Device {
     /// Whether this initiation is more than its source may send without proving its address.
@@ -76,14 +87,87 @@ impl Device {
         self.tunnel.tables_mut().checker = Some(self.checker.clone());
     }
 
-    pub(super) fn handle_initiation(
+    /// Takes initiations that were admitted, up to [`TOGETHER`], each with its place among all
+    /// messages. What can be multiplied for several of them is: their steps are those of one
+    /// initiation, and each is done for all before the next.
+    pub(super) fn handle_initiations(
         &mut self,
-        message: &Initiation,
+        initiations: &[(usize, &Initiation, Endpoint)],
+        now: Time,
+        outcome: &mut impl FnMut(usize, Result<(), DropReason>),
+    ) {
+        if initiations.is_empty() {
+            return;
+        }
+        let claims = self.receive_initiations(initiations);
+        self.make_static_secrets(&claims);
+        let mut answers = Vec::with_capacity(initiations.len());
+        for (claimed, &(at, _, from)) in claims.into_iter().zip(initiations) {
+            match claimed.and_then(|claimed| self.verify_initiation(claimed, from, now)) {
+                Ok(answer) => answers.push((at, answer)),
+                Err(reason) => outcome(at, Err(reason)),
+            }
+        }
+        let points = answers.iter().flat_map(|(_, answer)| {
+            let points = answer.verified.points();
+            points.map(|point| (&answer.ephemeral, point))
+        });
+        let pairs: Vec<_> = points.collect();
+        let mut made = vec![[const { None }; 3]; answers.len()];
+        diffie_hellman_all(&pairs, |at, secret| made[at / 3][at % 3] = secret);
+        for ((at, answer), made) in answers.into_iter().zip(&made) {
+            outcome(at, self.answer(answer, made, now));
+        }
+    }
+
+    /// Finds out who each is from.
+    fn receive_initiations(
+        &self,
+        initiations: &[(usize, &Initiation, Endpoint)],
+    ) -> Vec<Result<Claimed, DropReason>> {
+        let keys = initiations.iter();
+        let keys: Vec<_> = keys
+            .map(|(_, message, _)| PublicKey(message.ephemeral))
+            .collect();
+        let private = self.identity.private();
+        let pairs: Vec<_> = keys.iter().map(|key| (private, key)).collect();
+        let mut claims = Vec::with_capacity(initiations.len());
+        diffie_hellman_all(&pairs, |at, secret| {
+            let (_, message, _) = initiations[at];
+            let claimed = noise::receive_with(&self.identity, message, secret.as_ref());
+            claims.push(claimed.map_err(|_| DropReason::Handshake));
+        });
+        claims
+    }
+
+    /// Makes the secrets of both static keys that are to be needed now and weren't before.
+    fn make_static_secrets(&self, claims: &[Result<Claimed, DropReason>]) {
+        let claimed = claims.iter().filter_map(|claimed| {
+            let id = self.by_key.get(&claimed.as_ref().ok()?.initiator)?;
+            self.peers.get(id)
+        });
+        let lacking: Vec<_> = claimed
+            .filter(|control| control.made_of_static_keys.get().is_none())
+            .collect();
+        let private = self.identity.private();
+        let pairs = lacking
+            .iter()
+            .map(|control| (private, control.peer.public_key()));
+        let pairs: Vec<_> = pairs.collect();
+        diffie_hellman_all(&pairs, |at, secret| {
+            // Two may be of one peer; the second makes the same.
+            let _ = lacking[at].made_of_static_keys.set(secret);
+        });
+    }
+
+    /// Whether its sender is who it claims to be and may start a session now.
+    fn verify_initiation(
+        &mut self,
+        claimed: Claimed,
         from: Endpoint,
         now: Time,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Answer, DropReason> {
         let refused = DropReason::Handshake;
-        let claimed = noise::receive(&self.identity, message).map_err(|_| refused)?;
         let Some(&id) = self.by_key.get(&claimed.initiator) else {
             let stranger = Event::UnknownKey(claimed.initiator, from.remote);
             self.events.push_back(stranger);
@@ -102,15 +186,33 @@ impl Device {
             return Err(refused);
         }
         control.newest_timestamp = Some(verified.timestamp);
-        let marked = verified.timestamp.is_marked();
         control.last_initiation_received = Some(now);
+        let ephemeral = self.random_private_key().map_err(|_| refused)?;
+        Ok(Answer {
+            id,
+            verified,
+            ephemeral,
+            from,
+        })
+    }
 
+    /// Answers an initiation, and has a session with its sender.
+    fn answer(
+        &mut self,
+        answer: Answer,
+        made: &[Option<SharedSecret>; 3],
+        now: Time,
+    ) -> Result<(), DropReason> {
+        let refused = DropReason::Handshake;
+        let Answer {
+            id, verified, from, ..
+        } = answer;
         let local_index = self.unused_index(id).map_err(|_| refused)?;
         let remote_index = verified.initiator_index();
-        let ephemeral = self.random_private_key().map_err(|_| refused)?;
+        let marked = verified.timestamp.is_marked();
         let control = self.peers.get_mut(&id).ok_or(refused)?;
         let (mut response, keys) = verified
-            .respond(&control.preshared_key, &ephemeral, local_index)
+            .respond_with(&control.preshared_key, made, local_index)
             .map_err(|_| refused)?;
         control.sealer.seal(&mut response, now);
         self.events.push_back(Event::IndexBorn(local_index));
@@ -120,7 +222,7 @@ impl Device {
         }
         self.tunnel.note_roam(&peer, peer.roam(from, marked));
         peer.activity
-            .received_handshake(now, size_of_val(message) as u64);
+            .received_handshake(now, size_of::<Initiation>() as u64);
         let session =
             self.begin_session(id, &keys, Role::Responder, local_index, remote_index, now);
         if marked && let Some(session) = session {

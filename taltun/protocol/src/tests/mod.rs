@@ -49,6 +49,8 @@ mod replay;
 mod roaming;
 pub mod steps;
 #[cfg(test)]
+mod storm;
+#[cfg(test)]
 mod threads;
 #[cfg(test)]
 mod timers;

@@ -32,24 +32,37 @@ impl Engine {
         self.device.handle_timeout(now);
     }
 
-    pub(in crate::control) fn handle_handshake(&mut self, handshake: &Handshake, waiting: usize) {
+    /// Takes handshake messages in their order; so many more are waiting.
+    pub(in crate::control) fn handle_handshakes(
+        &mut self,
+        handshakes: &[Handshake],
+        waiting: usize,
+    ) {
         let now = self.now();
-        let lasting = self.handshake_load.note(waiting, now);
+        let mut lasting = None;
+        for _ in handshakes {
+            lasting = self.handshake_load.note(waiting, now);
+        }
         if let Some(lasting) = lasting {
             self.gate.close_until(now + lasting);
             self.shield.set_under_load(lasting);
         }
-        let from = handshake.from;
-        let outcome =
-            self.device
-                .handle_handshake(handshake.datagram(), from, lasting.is_some(), now);
-        if let Err(reason) = outcome {
-            debug!("handshake message from {}: {}", from.remote, reason.label());
-            self.data_plane.counters().drop_packet(reason);
-            if reason == DropReason::Mac1 {
-                self.diagnosis.misled(from.remote.ip(), now);
-            }
-        }
+        let messages = handshakes.iter();
+        let messages: Vec<_> = messages
+            .map(|handshake| (handshake.datagram(), handshake.from))
+            .collect();
+        let (data_plane, diagnosis) = (&self.data_plane, &mut self.diagnosis);
+        self.device
+            .handle_handshakes(&messages, lasting.is_some(), now, |at, outcome| {
+                let from = handshakes[at].from;
+                if let Err(reason) = outcome {
+                    debug!("handshake message from {}: {}", from.remote, reason.label());
+                    data_plane.counters().drop_packet(reason);
+                    if reason == DropReason::Mac1 {
+                        diagnosis.misled(from.remote.ip(), now);
+                    }
+                }
+            });
     }
 
     /// Does what the device wants done: the filter learns of an index before the message
