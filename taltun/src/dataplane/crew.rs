@@ -96,6 +96,16 @@ impl Crew {
     }
 }
 
+/// Does the work, with the crew's help if there is a crew. True when it was done by more than one
+/// thread.
+pub fn carry(crew: Option<&Crew>, work: CipherWork<'_>) -> bool {
+    let Some(crew) = crew else {
+        work.run();
+        return false;
+    };
+    crew.carry(work)
+}
+
 /// Does the work in parts of `part` or somewhat more; true when others did some of it.
 fn share(work: CipherWork<'_>, part: usize) -> bool {
     if work.weight() < 2 * part {

@@ -28,7 +28,7 @@ pub(super) fn run(
     let mut transmitter = Transmitter::new(worker as usize, BATCH);
     let mut work = InboundBatch::new(Some(worker), tun, BATCH);
     if shared.crew.is_some() {
-        work = work.shared(BATCH);
+        work = work.shared();
     }
     while shared.wait_readable(socket.as_fd())? {
         loop {

@@ -10,7 +10,7 @@ use taltun_policy::{Ends, Side};
 
 use super::clock;
 use super::counters::{Counters, Tally};
-use super::crew::Crew;
+use super::crew::{Crew, carry};
 use super::filter::Lists;
 use super::offload::coalesce::{Coalescer, Join, MAX_PARTS};
 use super::offload::vnet::{DATA_VALID, VnetHeader};
@@ -19,6 +19,7 @@ use super::runs::{DatagramRun, DatagramRuns};
 use super::shared::{Handshake, Shared};
 use super::sys::Received;
 use super::tun::Tun;
+use crate::crypto::aead::is_worth_batch;
 use crate::layer::Layer;
 use crate::protocol::batch::{Batch, NotSealed, Opened, Sealed};
 use crate::protocol::ecn;
@@ -36,12 +37,15 @@ pub(super) struct InboundBatch {
     join: Join,
     /// What is to be sent on to other peers.
     pub(super) relayed: DatagramRuns,
-    /// The cipher work of a large batch, where it can be shared.
-    plans: Option<Plans>,
+    /// The cipher work of a batch that is done together.
+    plans: Plans,
+    /// Whether the crew may share in that of a large one.
+    crew_helps: bool,
     tally: Tally,
 }
 
 /// What of a batch is to be opened, and what of that is to be sealed again.
+#[derive(Default)]
 struct Plans {
     open: CipherPlan,
     relay: CipherPlan,
@@ -81,20 +85,19 @@ impl InboundBatch {
             local: Coalescer::with_capacity(messages * super::runs::MAX_SEGMENTS),
             join: tun.joins(),
             relayed: DatagramRuns::with_capacity(messages),
-            plans: None,
+            plans: Plans {
+                open: CipherPlan::with_capacity(messages * super::runs::MAX_SEGMENTS),
+                relay: CipherPlan::with_capacity(messages * super::runs::MAX_SEGMENTS),
+            },
+            crew_helps: false,
             tally: Tally::default(),
         }
     }
 
-    /// The same, sharing large batches with the crew. Their messages have to lie in the arena in
-    /// their order.
-    pub(super) fn shared(self, messages: usize) -> Self {
-        let plan = || CipherPlan::with_capacity(messages * super::runs::MAX_SEGMENTS);
+    /// The same, sharing large batches with the crew.
+    pub(super) fn shared(self) -> Self {
         Self {
-            plans: Some(Plans {
-                open: plan(),
-                relay: plan(),
-            }),
+            crew_helps: true,
             ..self
         }
     }
@@ -119,17 +122,17 @@ impl InboundBatch {
             merge,
             now,
         };
-        let Some(mut plans) = self.plans.take() else {
-            return self.open_alone(arena, received, &mut round);
-        };
         let bytes = received.iter().map(|message| message.len).sum();
-        match &shared.crew {
-            Some(crew) if crew.shares(bytes) => {
-                self.open_together(arena, received, &mut round, &mut plans, crew);
-            }
-            _ => self.open_alone(arena, received, &mut round),
+        let datagrams = received.iter().map(Received::count).sum();
+        let crew = shared.crew.as_ref().filter(|_| self.crew_helps);
+        let crew = crew.filter(|crew| crew.shares(bytes));
+        if crew.is_some() || is_worth_batch(datagrams, bytes) {
+            let mut plans = std::mem::take(&mut self.plans);
+            self.open_together(arena, received, &mut round, &mut plans, crew);
+            self.plans = plans;
+        } else {
+            self.open_alone(arena, received, &mut round);
         }
-        self.plans = Some(plans);
     }
 
     /// Takes one datagram after the other from end to end.
@@ -155,15 +158,15 @@ impl InboundBatch {
         }
     }
 
-    /// Takes all datagrams one step further at a time, and has the crew share in the steps
-    /// that are the cipher's.
+    /// Takes all datagrams one step further at a time. Those steps that are the cipher's do
+    /// several at once, and the crew may share in them.
     fn open_together(
         &mut self,
         arena: &mut [u8],
         received: &[Received],
         round: &mut Round<'_>,
         plans: &mut Plans,
-        crew: &Crew,
+        crew: Option<&Crew>,
     ) {
         for (origin, message) in received.iter().enumerate() {
             if self.is_cut(message) {
@@ -184,7 +187,7 @@ impl InboundBatch {
                 }
             }
         }
-        self.tally.parallel |= crew.carry(plans.open.work(arena));
+        self.tally.parallel |= carry(crew, plans.open.work(arena));
         for planned in plans.open.opened() {
             let Received { from, ecn, .. } = received[planned.origin as usize];
             let opened = round.batch.accept(&planned, arena, from);
@@ -197,7 +200,7 @@ impl InboundBatch {
             let sealed = round.batch.plan_relay(plan, arena, planned.place, &inner);
             self.settle_relay(sealed, start, inner.len, round.merge);
         }
-        self.tally.parallel |= crew.carry(plans.relay.work(arena));
+        self.tally.parallel |= carry(crew, plans.relay.work(arena));
         plans.open.clear();
         plans.relay.clear();
     }

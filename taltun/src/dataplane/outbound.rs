@@ -8,6 +8,7 @@ use taltun_policy::{Ends, Side};
 
 use super::clock;
 use super::counters::Tally;
+use super::crew::carry;
 use super::offload::split::Segments;
 use super::offload::vnet::{VNET_HEADER_LEN, VnetHeader};
 use super::runs::{DatagramRun, DatagramRuns};
@@ -16,6 +17,7 @@ use super::transmit::Transmitter;
 use super::tun::Tun;
 use super::udp::Sender;
 use super::unreachable::Unreachable;
+use crate::crypto::aead::is_worth_batch;
 use crate::protocol::batch::NotSealed;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
 use crate::protocol::plan::CipherPlan;
@@ -52,10 +54,7 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, worker: u32, shared: &Shared) 
         arena: vec![0; FULL + SLOT].into_boxed_slice(),
         filled: 0,
         packets: Vec::with_capacity(BATCH),
-        plan: shared
-            .crew
-            .as_ref()
-            .map(|_| CipherPlan::with_capacity(BATCH)),
+        plan: CipherPlan::with_capacity(BATCH),
         runs: DatagramRuns::with_capacity(BATCH),
         tally: Tally::default(),
         unreachable: Unreachable::default(),
@@ -89,8 +88,8 @@ struct Outbound<'w> {
     arena: Box<[u8]>,
     filled: usize,
     packets: Vec<Packet>,
-    /// The cipher work of a large batch, where it can be shared.
-    plan: Option<CipherPlan>,
+    /// The cipher work of a batch that is done together.
+    plan: CipherPlan,
     runs: DatagramRuns,
     tally: Tally,
     unreachable: Unreachable,
@@ -148,9 +147,8 @@ impl Outbound<'_> {
         let merge = self.sender.merges();
         let now = clock::now();
         let crew = self.shared.crew.as_ref();
-        let mut together = crew
-            .filter(|crew| crew.shares(self.filled))
-            .zip(self.plan.as_mut());
+        let crew = crew.filter(|crew| crew.shares(self.filled));
+        let together = crew.is_some() || is_worth_batch(self.packets.len(), self.filled);
         let rules = self.shared.inputs.rules.read();
         let mut rules = self.shared.inputs.rules.batch(rules.as_deref(), now);
         let mut batch = self.shared.inputs.tunnel.batch(now);
@@ -164,9 +162,10 @@ impl Outbound<'_> {
                     continue;
                 }
             }
-            let sealed = match &mut together {
-                None => batch.seal(&mut self.arena[place], packet.len),
-                Some((_, plan)) => batch.plan_seal(plan, &self.arena, place, packet.len),
+            let sealed = if together {
+                batch.plan_seal(&mut self.plan, &self.arena, place, packet.len)
+            } else {
+                batch.seal(&mut self.arena[place], packet.len)
             };
             match sealed {
                 Ok(sealed) => {
@@ -189,9 +188,9 @@ impl Outbound<'_> {
             }
         }
         drop(batch);
-        if let Some((crew, plan)) = together {
-            self.tally.parallel = crew.carry(plan.work(&mut self.arena));
-            plan.clear();
+        if together {
+            self.tally.parallel = carry(crew, self.plan.work(&mut self.arena));
+            self.plan.clear();
         }
     }
 }

@@ -56,6 +56,11 @@ pub struct Received {
 }
 
 impl Received {
+    /// How many datagrams it is.
+    pub fn count(&self) -> usize {
+        self.len.div_ceil(self.segment).max(1)
+    }
+
     /// Where each datagram lies in the arena. A message without bytes is one empty datagram.
     pub fn datagrams(&self) -> impl Iterator<Item = Range<usize>> {
         let Self {
@@ -64,7 +69,7 @@ impl Received {
             segment,
             ..
         } = *self;
-        let count = len.div_ceil(segment).max(1);
+        let count = self.count();
         (0..count).map(move |at| start + at * segment..start + len.min((at + 1) * segment))
     }
 }
