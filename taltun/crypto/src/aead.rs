@@ -237,29 +237,29 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Key, counter, text and tag of a message.
 #[cfg(all(target_arch = "x86_64", chacha20_avx512))]
-type Parts<'m, 'k> = (&'k [u8; KEY_LEN], u64, &'m mut [u8], &'m mut [u8; TAG_LEN]);
+const _: () = assert!(BATCH <= lanes::MOST_MESSAGES);
 
-/// What [`lanes`] take of a message.
 #[cfg(all(target_arch = "x86_64", chacha20_avx512))]
-impl<'a> Message<'a> {
-    /// All of one that is done in lanes.
+impl<'a> lanes::Message<'a> for Message<'a> {
     #[inline]
-    pub(super) fn parts(&mut self) -> Option<Parts<'_, 'a>> {
+    fn parts(&mut self) -> Option<lanes::Parts<'_, 'a>> {
         let key = self.key.filter(|_| self.in_lanes)?;
         let (text, tag) = self.bytes.split_last_chunk_mut()?;
         Some((&key.bytes.0, self.counter, text, tag))
     }
 
-    /// The text and tag of such a one.
     #[inline]
-    pub(super) fn text_and_tag(&self) -> Option<(&[u8], &[u8; TAG_LEN])> {
+    fn text_and_tag(&self) -> Option<(&[u8], &[u8; TAG_LEN])> {
         self.bytes.split_last_chunk().filter(|_| self.in_lanes)
     }
 
-    pub(super) fn set_authentic(&mut self, yes: bool) {
+    fn set_authentic(&mut self, yes: bool) {
         self.authentic = yes;
+    }
+
+    fn is_authentic(&self) -> bool {
+        self.authentic
     }
 }
 

@@ -18,7 +18,6 @@ mod pieces;
 mod poly256;
 mod poly512;
 
-use crate::aead::{BATCH as MOST_MESSAGES, Message};
 use crate::{KEY_LEN, TAG_LEN, poly1305, tags_eq};
 
 /// Bytes of a block of `ChaCha20`.
@@ -27,10 +26,30 @@ const BLOCK_LEN: usize = 64;
 const MOST_BLOCKS: usize = 16;
 /// Bytes of as many blocks.
 const RUN_LEN: usize = MOST_BLOCKS * BLOCK_LEN;
+/// The most messages at once.
+pub(super) const MOST_MESSAGES: usize = 64;
 /// "expand 32-byte k".
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
 static NO_KEY: [u8; KEY_LEN] = [0; KEY_LEN];
+
+/// Key, counter, text and tag of a message.
+pub(super) type Parts<'m, 'k> = (&'k [u8; KEY_LEN], u64, &'m mut [u8], &'m mut [u8; TAG_LEN]);
+
+/// A message as lanes take it, whose key lives for `'k`.
+pub(super) trait Message<'k> {
+    /// All of one that is to be done in lanes.
+    fn parts(&mut self) -> Option<Parts<'_, 'k>>;
+
+    /// The text and tag of such a one.
+    fn text_and_tag(&self) -> Option<(&[u8], &[u8; TAG_LEN])>;
+
+    /// Takes note of whether it is authentic.
+    fn set_authentic(&mut self, yes: bool);
+
+    /// Whether it is.
+    fn is_authentic(&self) -> bool;
+}
 
 /// A CPU that can do this, which a value of the type proves.
 pub(super) trait Unit: Copy {
@@ -245,7 +264,7 @@ fn high(counter: u64) -> u32 {
 }
 
 /// Seals those of these messages that are to be done in lanes.
-pub(super) fn seal<U: Unit>(unit: U, messages: &mut [Message<'_>]) {
+pub(super) fn seal<'k, U: Unit, M: Message<'k>>(unit: U, messages: &mut [M]) {
     let mut one_time_keys = [[0; 32]; MOST_MESSAGES];
     let mut blocks = Blocks::new();
     for (message, one_time_key) in messages.iter_mut().zip(&mut one_time_keys) {
@@ -265,7 +284,7 @@ pub(super) fn seal<U: Unit>(unit: U, messages: &mut [Message<'_>]) {
 }
 
 /// Opens those of them, and says of each whether it is authentic.
-pub(super) fn open<U: Unit>(unit: U, messages: &mut [Message<'_>]) {
+pub(super) fn open<'k, U: Unit, M: Message<'k>>(unit: U, messages: &mut [M]) {
     let mut one_time_keys = [[0; 32]; MOST_MESSAGES];
     let mut blocks = Blocks::new();
     for (message, one_time_key) in messages.iter_mut().zip(&mut one_time_keys) {
@@ -290,11 +309,11 @@ pub(super) fn open<U: Unit>(unit: U, messages: &mut [Message<'_>]) {
 }
 
 /// Makes the tag of each message, those of about the same length together.
-fn for_each_tag<U: Unit>(
+fn for_each_tag<'k, U: Unit, M: Message<'k>>(
     unit: U,
-    messages: &mut [Message<'_>],
+    messages: &mut [M],
     one_time_keys: &[[u8; 32]; MOST_MESSAGES],
-    mut done: impl FnMut(&mut Message<'_>, &[u8; TAG_LEN]),
+    mut done: impl FnMut(&mut M, &[u8; TAG_LEN]),
 ) {
     let mut order = [(0_u32, 0_u8); MOST_MESSAGES];
     let mut count = 0;
