@@ -81,6 +81,8 @@ reasons! {
     Control = "control",
     /// No rule lets it start what it would start, and it belongs to nothing that was started.
     Rule = "rule",
+    /// A handshake of a peer that is over its quota or past its last day, or a packet for it.
+    PeerRefused = "peer_refused",
     /// A fragment of a packet whose first fragment didn't pass, or came behind it.
     LostFragment = "lost_fragment",
 }

@@ -22,7 +22,7 @@ use super::ecn;
 use super::ip::{self, Inner};
 use super::messages::{DATA_HEADER_LEN, Message, padded_len};
 use super::nesting::Nesting;
-use super::peer::{Endpoint, Peer, WorkerRequest};
+use super::peer::{Amount, Endpoint, Peer, WorkerRequest};
 use super::session::Session;
 use super::time::Time;
 use super::tunnel::{Tables, Tunnel};
@@ -101,7 +101,7 @@ struct InboundRun {
     session: Arc<Session>,
     /// Where the last authenticated packet came from.
     from: Option<Endpoint>,
-    bytes: u64,
+    amount: Amount,
     data: bool,
 }
 
@@ -110,7 +110,7 @@ struct OutboundRun {
     peer: Arc<Peer>,
     session: Option<Arc<Session>>,
     endpoint: Option<Endpoint>,
-    bytes: u64,
+    amount: Amount,
 }
 
 /// A packet's counter on its session, and where the packet goes.
@@ -249,7 +249,7 @@ impl Batch<'_> {
         // From here on the message is authentic: it counts, confirms and moves its peer,
         // whatever its content is.
         run.from = Some(from);
-        run.bytes += bytes;
+        run.amount.add(bytes);
         if !run.session.is_confirmed() && run.peer.confirm(&run.session, self.now) {
             self.tunnel.request(&run.peer, WorkerRequest::Flush);
         }
@@ -379,7 +379,7 @@ impl Batch<'_> {
                 session: peer.sending_session(self.now),
                 endpoint: peer.next_endpoint(),
                 peer,
-                bytes: 0,
+                amount: Amount::default(),
             });
         }
         true
@@ -424,6 +424,9 @@ impl Batch<'_> {
         };
         let counter = run.session.as_ref().and_then(|session| session.reserve(1));
         let (Some(session), Some(counter)) = (&run.session, counter) else {
+            if run.peer.is_refused() {
+                return Err(NotSealed::Dropped(DropReason::PeerRefused));
+            }
             let packet = &buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + len];
             // A peer may relay what is larger than anything that leaves here.
             if len > self.mtu {
@@ -435,7 +438,7 @@ impl Batch<'_> {
         };
         let message_len = message_len(buffer.len(), len, self.mtu)
             .ok_or(NotSealed::Dropped(DropReason::Oversized))?;
-        run.bytes += message_len as u64;
+        run.amount.add(message_len as u64);
         if session.renew_on_send(self.now) {
             self.tunnel.request(&run.peer, WorkerRequest::Handshake);
         }
@@ -477,7 +480,7 @@ impl Batch<'_> {
             peer: Arc::clone(peer),
             session: Arc::clone(session),
             from: None,
-            bytes: 0,
+            amount: Amount::default(),
             data: false,
         };
         self.end_inbound();
@@ -494,16 +497,16 @@ impl Batch<'_> {
                 self.tunnel.request(&run.peer, WorkerRequest::Moved);
             }
             self.tunnel.note_roam(&run.peer, moved);
-            run.peer.activity.received(self.now, run.bytes, run.data);
+            run.peer.activity.received(self.now, run.amount, run.data);
             run.peer.settle_on(&run.session, self.now);
         }
     }
 
     fn end_outbound(&mut self) {
         if let Some(run) = self.outbound.take()
-            && run.bytes > 0
+            && run.amount.packets > 0
         {
-            run.peer.activity.sent(self.now, run.bytes, true);
+            run.peer.activity.sent(self.now, run.amount, true);
         }
     }
 }

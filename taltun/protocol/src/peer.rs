@@ -6,7 +6,7 @@
 //! peer (handshake state, timers, cookies) is in [`super::device`].
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use taltun_common::bucket::Rate;
@@ -86,6 +86,8 @@ pub struct Peer {
     /// What waits for sessions of all peers.
     staged: Arc<Mutex<Staged>>,
     requests: AtomicU8,
+    /// Neither does it get a session, nor does anything wait for one.
+    refused: AtomicBool,
     /// When it may send as many control messages at once again as it ever may, in nanoseconds.
     control_full_at: Mutex<u64>,
     /// When packets came and went.
@@ -172,12 +174,34 @@ pub(super) struct Activity {
     /// Those of them that are handshake messages.
     rx_handshake_bytes: AtomicU64,
     tx_bytes: AtomicU64,
+    rx_packets: AtomicU64,
+    tx_packets: AtomicU64,
+}
+
+/// Authenticated messages: how many, and how long together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Amount {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+}
+
+impl Amount {
+    /// One message.
+    pub(super) fn one(bytes: u64) -> Self {
+        Self { packets: 1, bytes }
+    }
+
+    /// One more message of so many bytes.
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.packets += 1;
+        self.bytes += bytes;
+    }
 }
 
 impl Activity {
-    /// Authenticated messages of `bytes` in total were sent.
-    pub(super) fn sent(&self, now: Time, bytes: u64, data: bool) {
-        self.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
+    /// Authenticated messages were sent.
+    pub(super) fn sent(&self, now: Time, amount: Amount, data: bool) {
+        self.count_sent(amount);
         self.last_traversal.store(now.as_nanos(), Ordering::Relaxed);
         self.unacknowledged_since.store(0, Ordering::Relaxed);
         if data {
@@ -185,9 +209,9 @@ impl Activity {
         }
     }
 
-    /// Authenticated messages of `bytes` in total were received.
-    pub(super) fn received(&self, now: Time, bytes: u64, data: bool) {
-        self.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+    /// Authenticated messages were received.
+    pub(super) fn received(&self, now: Time, amount: Amount, data: bool) {
+        self.count_received(amount);
         self.last_traversal.store(now.as_nanos(), Ordering::Relaxed);
         self.unanswered_since.store(0, Ordering::Relaxed);
         if data {
@@ -197,18 +221,28 @@ impl Activity {
 
     /// A control message of `bytes` was sent: no timer counts it.
     pub(super) fn sent_control(&self, bytes: u64) {
-        self.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.count_sent(Amount::one(bytes));
     }
 
     /// A control message of `bytes` was received: no timer counts it.
     pub(super) fn received_control(&self, bytes: u64) {
-        self.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.count_received(Amount::one(bytes));
+    }
+
+    fn count_sent(&self, amount: Amount) {
+        self.tx_bytes.fetch_add(amount.bytes, Ordering::Relaxed);
+        self.tx_packets.fetch_add(amount.packets, Ordering::Relaxed);
+    }
+
+    fn count_received(&self, amount: Amount) {
+        self.rx_bytes.fetch_add(amount.bytes, Ordering::Relaxed);
+        self.rx_packets.fetch_add(amount.packets, Ordering::Relaxed);
     }
 
     /// An authenticated handshake message of `bytes` was received.
     pub(super) fn received_handshake(&self, now: Time, bytes: u64) {
         self.rx_handshake_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.received(now, bytes, false);
+        self.received(now, Amount::one(bytes), false);
     }
 
     pub(super) fn unanswered_since(&self) -> Option<Time> {
@@ -269,6 +303,7 @@ impl Peer {
             returns: AtomicU32::new(0),
             staged,
             requests: AtomicU8::new(0),
+            refused: AtomicBool::new(false),
             control_full_at: Mutex::default(),
             activity: Activity::default(),
         }
@@ -321,6 +356,26 @@ impl Peer {
     /// Bytes of messages sent, handshakes and keepalives included.
     pub fn tx_bytes(&self) -> u64 {
         self.activity.tx_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Authenticated messages received, of any kind.
+    pub fn rx_packets(&self) -> u64 {
+        self.activity.rx_packets.load(Ordering::Relaxed)
+    }
+
+    /// Messages sent, of any kind.
+    pub fn tx_packets(&self) -> u64 {
+        self.activity.tx_packets.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no session with it, and none is made: see
+    /// [`super::device::Device::set_refused`].
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_refused(&self, refused: bool) {
+        self.refused.store(refused, Ordering::Relaxed);
     }
 
     /// When the last handshake was completed.

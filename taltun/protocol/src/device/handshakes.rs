@@ -176,6 +176,9 @@ impl Device {
         let control = self.peers.get_mut(&id).ok_or(refused)?;
         let static_static = control.static_static(&self.identity).ok_or(refused)?;
         let verified = claimed.verify(static_static).map_err(|_| refused)?;
+        if control.peer.is_refused() {
+            return Err(DropReason::PeerRefused);
+        }
         let replayed = control
             .newest_timestamp
             .is_some_and(|newest| verified.timestamp <= newest);
@@ -331,7 +334,7 @@ impl Device {
         let Some(control) = self.peers.get_mut(&id) else {
             return;
         };
-        if control.timers.is_handshaking() {
+        if control.timers.is_handshaking() || control.peer.is_refused() {
             return;
         }
         control.timers.want_handshake();
@@ -354,12 +357,13 @@ impl Device {
     pub(super) fn send_initiation(&mut self, id: PeerId, now: Time) {
         let possible = self.peers.get(&id).is_some_and(|control| {
             self.has_private_key
+                && !control.peer.is_refused()
                 && control.peer.public_key().is_usable()
                 && control.peer.endpoint().is_some()
         });
         if !possible {
-            // We have no key, the peer's key is of low order, or there is no endpoint: no
-            // initiation can leave, so staged packets need not wait.
+            // We have no key, the peer is refused, its key is of low order, or there is no
+            // endpoint: no initiation can leave, so staged packets need not wait.
             self.give_up(id, now);
             return;
         }

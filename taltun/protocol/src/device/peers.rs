@@ -207,6 +207,36 @@ impl Device {
         had_session
     }
 
+    /// Ends the sessions with a peer and makes no other, until it is refused no more. What it
+    /// sends is dropped as of no session, its handshakes and what is for it as
+    /// [`DropReason::PeerRefused`]. A worker that has a batch in hand finishes that.
+    ///
+    /// [`DropReason::PeerRefused`]: taltun_common::drops::DropReason::PeerRefused
+    pub fn set_refused(&mut self, key: &PublicKey, refused: bool, now: Time) {
+        let Some(&id) = self.by_key.get(key) else {
+            return;
+        };
+        let Some(control) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if control.peer.is_refused() == refused {
+            return;
+        }
+        control.peer.set_refused(refused);
+        if !refused {
+            // It may take a while until it tries again.
+            self.want_handshake(id, now);
+            return;
+        }
+        control.timers.start_over();
+        control.peer.activity.forget_unanswered();
+        control.peer.activity.forget_unacknowledged();
+        drop(control.peer.take_staged());
+        self.abandon_initiations(id);
+        self.wipe_sessions(id);
+        self.schedule(id, now);
+    }
+
     /// Moves a peer to a configured endpoint.
     pub fn set_endpoint(&mut self, key: &PublicKey, endpoint: Option<Endpoint>) {
         if let Some(&id) = self.by_key.get(key)

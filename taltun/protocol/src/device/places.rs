@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Control, Device, Transmit};
-use crate::peer::{Endpoint, PeerId};
+use crate::peer::{Amount, Endpoint, PeerId};
 use crate::place::Place;
 use crate::randomness::Randomness;
 use crate::time::Time;
@@ -244,7 +244,10 @@ impl Device {
             return;
         };
         let payload = copies.message.clone();
-        control.peer.activity.sent(now, payload.len() as u64, false);
+        control
+            .peer
+            .activity
+            .sent(now, Amount::one(payload.len() as u64), false);
         self.transmits.push_back(Transmit {
             endpoint: Endpoint::from(next),
             payload,

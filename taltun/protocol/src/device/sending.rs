@@ -8,7 +8,7 @@ use crate::batch::seal;
 use crate::control_message::{CONTROL_LEN, ControlMessage};
 use crate::ecn;
 use crate::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING};
-use crate::peer::{Endpoint, Peer, PeerId};
+use crate::peer::{Amount, Endpoint, Peer, PeerId};
 use crate::session::Session;
 use crate::time::Time;
 use taltun_common::wire::PROBE_LEN;
@@ -19,7 +19,8 @@ impl Device {
     /// Sends a handshake message to where the peer is.
     pub(super) fn send(&mut self, peer: &Peer, payload: Vec<u8>, now: Time) {
         if let Some(endpoint) = peer.endpoint() {
-            peer.activity.sent(now, payload.len() as u64, false);
+            peer.activity
+                .sent(now, Amount::one(payload.len() as u64), false);
             self.transmits.push_back(Transmit {
                 endpoint,
                 payload,
@@ -94,7 +95,8 @@ impl Device {
             return false;
         };
         payload.truncate(len);
-        peer.activity.sent(now, len as u64, !packet.is_empty());
+        let amount = Amount::one(len as u64);
+        peer.activity.sent(now, amount, !packet.is_empty());
         self.transmits.push_back(Transmit {
             endpoint,
             payload,

@@ -42,6 +42,8 @@ mod paths;
 #[cfg(test)]
 mod places;
 #[cfg(test)]
+mod refused;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod replay;

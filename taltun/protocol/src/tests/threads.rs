@@ -15,7 +15,7 @@ use taltun_common::drops::DropReason;
 use super::super::batch::{NotSealed, Opened};
 use super::super::device::{Device, PeerSettings, RouteEdit, Settings};
 use super::super::messages::{DATA_HEADER_LEN, MAX_STAGED_PACKETS, Message, REJECT_AFTER_MESSAGES};
-use super::super::peer::{Endpoint, Peer};
+use super::super::peer::{Amount, Endpoint, Peer};
 use super::super::randomness::Randomness;
 use super::super::session::Session;
 use super::super::time::Time;
@@ -354,7 +354,7 @@ fn a_peer_that_several_threads_move_is_at_one_of_these_places() {
         for _ in 0..3_000 {
             peer.roam(place(number), false);
             peer.activity
-                .received(Time::START + secs(1), number as u64, true);
+                .received(Time::START + secs(1), Amount::one(number as u64), true);
             let endpoint = peer.endpoint().unwrap();
             assert!((0..4).any(|number| place(number) == endpoint));
         }
