@@ -1,0 +1,136 @@
+//! Which day it is, by a clock that may be wrong.
+//!
+//! A machine without a battery starts in 1970, or when it was last stopped. Would a day be taken
+//! from such a clock as it is, then who is past his last day, or over his quota, were let in
+//! again until the clock is put right. So days don't go back: what the clock showed before stays
+//! the least, also after a restart. But a clock that is ahead for a moment mustn't spoil that for
+//! good: only what a clock showed after it had gone on evenly for [`STEADY`] is kept.
+
+use std::time::Duration;
+
+use crate::date::Day;
+
+/// How long a clock has to go on evenly until it is believed.
+pub const STEADY: Duration = Duration::from_secs(600);
+/// What an even clock may gain or lose between two looks, as when it is put right by little.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// Days that don't go back.
+#[derive(Debug, Default)]
+pub struct Clock {
+    /// The least that it may show.
+    floor: Duration,
+    /// The first and the last look since when it has gone on evenly: what the clock showed and
+    /// what a clock that is never set did.
+    even: Option<(Look, Look)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    wall: Duration,
+    steady: Duration,
+}
+
+impl Clock {
+    /// It showed that once, in seconds since 1970, and had been even.
+    pub fn remember(&mut self, seconds: u64) {
+        self.floor = self.floor.max(Duration::from_secs(seconds));
+    }
+
+    /// What the clock shows, and at the same time one that is never set.
+    pub fn look(&mut self, wall: Duration, steady: Duration) {
+        let now = Look { wall, steady };
+        let is_even = |last: Look| {
+            let (shown, passed) = (
+                wall.checked_sub(last.wall),
+                steady.saturating_sub(last.steady),
+            );
+            shown.is_some_and(|shown| shown.abs_diff(passed) <= SLACK)
+        };
+        self.even = match self.even {
+            Some((first, last)) if is_even(last) => Some((first, now)),
+            _ => Some((now, now)),
+        };
+        if let Some((first, last)) = self.even
+            && last.steady.saturating_sub(first.steady) >= STEADY
+        {
+            self.floor = self.floor.max(wall);
+        }
+    }
+
+    /// The time that counts.
+    pub fn now(&self) -> Duration {
+        let shown = self.even.map_or(Duration::ZERO, |(_, last)| last.wall);
+        self.floor.max(shown)
+    }
+
+    /// The day that counts.
+    pub fn day(&self) -> Day {
+        Day::at(self.now())
+    }
+
+    /// What is to be remembered, in seconds since 1970.
+    pub fn kept(&self) -> u64 {
+        self.floor.as_secs()
+    }
+
+    /// By how much the clock is behind what it showed before.
+    pub fn behind(&self) -> Duration {
+        let shown = self.even.map_or(self.floor, |(_, last)| last.wall);
+        self.floor.saturating_sub(shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    /// Looks each second for so long, beginning there.
+    fn run(clock: &mut Clock, wall: Duration, steady: &mut Duration, seconds: u64) {
+        for second in 0..seconds {
+            clock.look(wall + Duration::from_secs(second), *steady);
+            *steady += Duration::from_secs(1);
+        }
+    }
+
+    #[test]
+    fn days_do_not_go_back_once_the_clock_was_even() {
+        let (mut clock, mut steady) = (Clock::default(), Duration::ZERO);
+        run(&mut clock, 100 * DAY, &mut steady, 700);
+        assert_eq!(clock.day().number(), 100);
+        run(&mut clock, 20 * DAY, &mut steady, 700);
+        assert_eq!(clock.day().number(), 100);
+        assert!(clock.behind() > 79 * DAY);
+        run(&mut clock, 101 * DAY, &mut steady, 1);
+        assert_eq!(clock.day().number(), 101);
+        // Also after a restart, with a clock that begins in 1970.
+        let mut again = Clock::default();
+        again.remember(clock.kept());
+        again.look(Duration::ZERO, Duration::ZERO);
+        assert_eq!(again.day().number(), 100);
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_for_a_moment_spoils_nothing() {
+        let (mut clock, mut steady) = (Clock::default(), Duration::ZERO);
+        run(&mut clock, 100 * DAY, &mut steady, 700);
+        run(&mut clock, 200 * DAY, &mut steady, 500);
+        assert_eq!(clock.day().number(), 200);
+        run(&mut clock, 100 * DAY + 2 * STEADY, &mut steady, 700);
+        assert_eq!(clock.day().number(), 100);
+        assert_eq!(clock.behind(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_clock_that_is_put_right_by_little_stays_even() {
+        let mut clock = Clock::default();
+        for second in 0..=600_u64 {
+            // It gains a second in twenty.
+            let wall = 100 * DAY + Duration::from_secs(second + second / 20);
+            clock.look(wall, Duration::from_secs(second));
+        }
+        assert!(clock.kept() > 100 * 86_400);
+    }
+}
