@@ -20,8 +20,8 @@ pub use self::drops::Drops;
 pub use self::rates::{Rates, Traffic, per_second};
 pub use self::unix_time::UnixTime;
 pub use self::words::{
-    Aead, AfXdpSocket, HostPart, PathUse, PortRangeBy, ProblemCause, RuleAction, Steering,
-    SwitchLeftState, TcAttachment, TunnelMode, XdpAttachment,
+    Aead, AfXdpSocket, HostPart, PathUse, PortRangeBy, ProblemCause, RefusedBy, RuleAction,
+    Steering, SwitchLeftState, TcAttachment, TunnelMode, UsageKept, XdpAttachment,
 };
 use crate::layer::Layer;
 use crate::protocol::messages::REJECT_AFTER_TIME;
@@ -100,6 +100,9 @@ pub struct Status {
     /// The metrics, where `[metrics]` is.
     #[serde(default)]
     pub metrics: Option<MetricsStatus>,
+    /// Where what peers move is kept; `None` for an interface without a configuration file.
+    #[serde(default)]
+    pub usage: Option<UsageStatus>,
 }
 
 /// The names that the resolver on our vips knows.
@@ -248,6 +251,70 @@ pub struct NameAround {
     pub reason: String,
 }
 
+/// Where what peers move is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageStatus {
+    /// The place.
+    pub kept: UsageKept,
+    /// Why it isn't kept on disk, where it should be.
+    pub reason: Option<String>,
+}
+
+/// `taltun usage --json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Usage {
+    /// [`VERSION`].
+    pub version: u32,
+    /// When this was so.
+    pub timestamp: UnixTime,
+    /// Name of the TUN interface.
+    pub interface: String,
+    /// Whether the tunnel runs; else it is told by its file.
+    pub running: bool,
+    /// The first day that is told, in UTC: `YYYY-MM-DD`.
+    pub first_day: String,
+    /// The last one, which is today.
+    pub last_day: String,
+    /// Where it is kept.
+    pub usage: UsageStatus,
+    /// The peers that moved anything, those that moved most first.
+    pub peers: Vec<PeerUsage>,
+}
+
+/// What a peer moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerUsage {
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// Its public key, base64.
+    pub public_key: String,
+    /// Bytes received from it, handshakes and keepalives included, as the kernel counts.
+    pub rx_bytes: u64,
+    /// Messages received from it.
+    pub rx_packets: u64,
+    /// Bytes sent to it.
+    pub tx_bytes: u64,
+    /// Messages sent to it.
+    pub tx_packets: u64,
+    /// The same of each day that it moved anything on, where one peer was asked for.
+    pub days: Vec<DayUsage>,
+}
+
+/// What a peer moved on a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayUsage {
+    /// The day, in UTC: `YYYY-MM-DD`.
+    pub day: String,
+    /// As in [`PeerUsage`].
+    pub rx_bytes: u64,
+    /// Likewise.
+    pub rx_packets: u64,
+    /// Likewise.
+    pub tx_bytes: u64,
+    /// Likewise.
+    pub tx_packets: u64,
+}
+
 /// A peer, as `status` shows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeerStatus {
@@ -289,6 +356,28 @@ pub struct PeerStatus {
     /// What last kept it from a handshake; `None` once there is one.
     #[serde(default)]
     pub problem: Option<Problem>,
+    /// How much it may move, where that is limited.
+    #[serde(default)]
+    pub quota: Option<QuotaStatus>,
+    /// Its last day, in UTC: `YYYY-MM-DD`; `None` for no last day.
+    #[serde(default)]
+    pub expires: Option<String>,
+    /// Why it is refused; `None` while it isn't.
+    #[serde(default)]
+    pub refused: Option<RefusedBy>,
+}
+
+/// How much a peer may move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaStatus {
+    /// Bytes of both ways together.
+    pub bytes: u64,
+    /// In each of these: `day` or `month`.
+    pub period: String,
+    /// What it has moved in this one.
+    pub used_bytes: u64,
+    /// When the next begins.
+    pub ends_at: UnixTime,
 }
 
 /// A path to a peer: one of its addresses.

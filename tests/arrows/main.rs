@@ -24,6 +24,7 @@ const CRATES: &[(&str, &str)] = &[
     ("taltun_policy", "taltun/policy/src/lib.rs"),
     ("taltun_protocol", "taltun/protocol/src/lib.rs"),
     ("taltun_udpgw", "taltun/udpgw/src/lib.rs"),
+    ("taltun_usage", "taltun/usage/src/lib.rs"),
     ("taltun", "taltun/src/lib.rs"),
     ("taltun_tests", "tests/src/lib.rs"),
     ("xtask", "xtask/src/main.rs"),
@@ -41,7 +42,7 @@ const CHAIN: &[&[&str]] = &[
     &["taltun::os"],
     &["taltun::layer"],
     &["taltun_policy"],
-    &["taltun_protocol", "taltun_udpgw"],
+    &["taltun_protocol", "taltun_udpgw", "taltun_usage"],
     &["taltun_crypto"],
     &["taltun_common"],
 ];

@@ -45,6 +45,7 @@ mod led_ports_homes;
 mod led_ports_many;
 mod led_ports_ways;
 mod lifecycle;
+mod limits;
 mod locked_out;
 mod loops;
 mod manners;
@@ -84,6 +85,7 @@ mod udpgw;
 mod udpgw_hub;
 mod undo_others;
 mod unread_log;
+mod usage;
 mod vagrant;
 mod watch;
 mod wireguard;
@@ -200,6 +202,8 @@ fn side_by_side() -> Vec<Case> {
         tools::CASES,
         manners::CASES,
         hooks::CASES,
+        limits::CASES,
+        usage::CASES,
         hop::CASES,
         hop_bounds::CASES,
         hopping::CASES,

@@ -25,6 +25,9 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(self) -> Result<(), Failure> {
         let loaded = config::load(&self.config)?;
+        if !loaded.past.is_empty() {
+            return Err(Failure::Usage(loaded.past.join("\n")));
+        }
         for warning in &loaded.warnings {
             output::warn(warning);
         }

@@ -27,11 +27,13 @@ mod run;
 mod secret;
 mod stats;
 mod status;
+mod table;
 mod target;
 mod udpgw;
 mod unban;
 mod undo;
 mod unknown;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,7 @@ Examples:
   taltun check --config hub.toml
   taltun run --config hub.toml
   taltun status
+  taltun usage --since 30d
   taltun ban 198.51.100.0/24 --for 10m
   umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
   umask 077; taltun export wg0 > wg0.conf
@@ -75,8 +78,8 @@ Environment:
   TALTUN_RUNTIME_DIR  directory of the control sockets (default /run/taltun); if set, wg's
                       sockets are below it
   TALTUN_UAPI_DIR     directory of wg's sockets (default /var/run/wireguard)
-  TALTUN_STATE_DIR    where peers' endpoints and addresses of `[dns_routes]` are saved
-                      (default /var/lib/taltun)
+  TALTUN_STATE_DIR    where peers' endpoints, their usage and addresses of `[dns_routes]` are
+                      saved (default /var/lib/taltun)
   NO_COLOR            a log without colours";
 
 #[derive(Subcommand)]
@@ -88,6 +91,7 @@ enum Command {
     Check(check::Check),
     Status(status::StatusCommand),
     Stats(stats::StatsCommand),
+    Usage(usage::UsageCommand),
     Ban(ban::Ban),
     Unban(unban::Unban),
     Undo(undo::Undo),
@@ -154,6 +158,7 @@ impl Command {
             Self::Check(command) => command.run(),
             Self::Status(command) => command.run(),
             Self::Stats(command) => command.run(),
+            Self::Usage(command) => command.run(),
             Self::Ban(command) => command.run(),
             Self::Unban(command) => command.run(),
             Self::Undo(command) => command.run(),

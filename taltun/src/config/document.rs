@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use taltun_usage::Day;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -395,6 +396,22 @@ impl<'d> Field<'d, '_> {
         match self.value.get_ref() {
             DeValue::Boolean(value) => Ok(*value),
             other => Err(self.wrong_type("true or false, without quotes", other)),
+        }
+    }
+
+    /// A day: a date, or a text that is one.
+    pub(super) fn day(&self) -> Result<Day, ConfigError> {
+        match self.value.get_ref() {
+            DeValue::String(text) => text.parse().map_err(|error| self.spot().error(error)),
+            DeValue::Datetime(date) if date.time.is_none() => {
+                let parsed = date.to_string().parse();
+                parsed.map_err(|error| self.spot().error(error))
+            }
+            DeValue::Datetime(date) => Err(self.spot().error(format!(
+                "expected a date alone such as 2026-12-31, found {date}; the end of that day in \
+                 UTC is meant"
+            ))),
+            other => Err(self.wrong_type("a date such as 2026-12-31", other)),
         }
     }
 

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use taltun_policy::Service;
+use taltun_usage::{Day, Quota};
 
 use super::error::Spot;
-use taltun_policy::Service;
 
 use super::{
     Accel, Action, Dataplane, Domain, Hooks, Hop, HostSettings, MetricsListen, Mode, Policy,
-    RangedEndpoint, Udpgw,
+    RangedEndpoint, Udpgw, Usage,
 };
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
@@ -55,6 +56,7 @@ pub(super) struct Draft {
     /// The other keys of `[hop]` that are given.
     pub(super) hop_choices: Vec<(&'static str, Spot)>,
     pub(super) policy: PolicyDraft,
+    pub(super) usage: Usage,
     pub(super) warnings: Vec<String>,
     /// Whether a secret is written in the file itself.
     pub(super) has_secret: bool,
@@ -122,4 +124,6 @@ pub(super) struct PeerDraft {
     pub(super) endpoints_spot: Option<Spot>,
     pub(super) allowed_ips: Vec<Written<IpNet>>,
     pub(super) persistent_keepalive: Option<u16>,
+    pub(super) quota: Option<Quota>,
+    pub(super) expires: Option<Written<Day>>,
 }

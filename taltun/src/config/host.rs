@@ -93,6 +93,10 @@ pub struct Hooks {
     pub on_peer_up: Vec<String>,
     /// When it has none any more.
     pub on_peer_down: Vec<String>,
+    /// When a peer has used up its quota or passed its last day.
+    pub on_peer_refused: Vec<String>,
+    /// When such a peer is allowed again.
+    pub on_peer_allowed: Vec<String>,
 }
 
 /// `interface.shell`

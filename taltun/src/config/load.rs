@@ -2,13 +2,16 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use taltun_usage::Day;
 
 use super::document::{Document, MOST_MISTAKES};
 use super::draft::Draft;
 use super::error::{ConfigError, Spot, line_after};
 use super::keys::interface::ASSUMED_MTU;
 use super::pieces::{PIECE, Pieces};
-use super::{Config, Interface, Mode, Overrides, file, permissions, read, rules};
+use super::{Config, Interface, Mode, Overrides, file, limits, permissions, read, rules};
 use crate::crypto::PrivateKey;
 
 /// The largest configuration, bytes: a million peers are in less.
@@ -23,6 +26,9 @@ pub struct Loaded {
     pub config: Config,
     /// One line each, naming the place as errors do.
     pub warnings: Vec<String>,
+    /// Those of them that are about days that are past: a mistake when the file was written just
+    /// now, and none when it was written before.
+    pub past: Vec<String>,
     /// What was decided where the file doesn't say, and whoever comes from another version
     /// may miss; a line each.
     pub notes: Vec<String>,
@@ -96,6 +102,7 @@ impl Config {
             metrics: None,
             hop: draft.hop,
             policy: super::Policy::default(),
+            usage: draft.usage,
         }
     }
 }
@@ -196,7 +203,10 @@ pub(super) fn in_pieces(
 fn finish(draft: Draft) -> Result<Loaded, ConfigError> {
     let spot = draft.spot.clone();
     let is_unnamed = !draft.is_named;
+    let today = Day::at(UNIX_EPOCH.elapsed().unwrap_or_default());
+    let past = limits::past(&draft.peers, today);
     let (config, mut warnings) = rules::check(draft)?;
+    warnings.extend_from_slice(&past);
     if config.interface.mode == Mode::Server && config.peers.is_empty() {
         warnings.push(spot.sibling("interface.mode").say(
             "mode is server, and there are no peers: nobody can connect; add [[peers]], each \
@@ -213,6 +223,7 @@ fn finish(draft: Draft) -> Result<Loaded, ConfigError> {
     Ok(Loaded {
         config,
         warnings,
+        past,
         notes,
     })
 }

@@ -21,6 +21,7 @@ mod hop;
 mod hop_rules;
 mod host;
 pub mod keys;
+mod limits;
 mod load;
 mod metrics;
 mod names;
@@ -54,6 +55,7 @@ pub use error::ConfigError;
 pub use hop::{Hop, PortRange, RangedEndpoint};
 pub(crate) use host::marks_for;
 pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, Shell, leads_around};
+pub use limits::PeerLimits;
 pub use load::{Loaded, load, load_with, parse};
 pub(crate) use metrics::METRICS_LISTEN_MAX;
 pub use metrics::{Metrics, MetricsListen};
@@ -95,6 +97,8 @@ pub struct Config {
     pub hop: Hop,
     /// `[policy]`, `[groups]` and `[[rules]]`
     pub policy: Policy,
+    /// `[usage]`
+    pub usage: Usage,
 }
 
 /// Who starts handshakes.
@@ -149,6 +153,8 @@ pub struct Peer {
     pub allowed_ips: Vec<IpNet>,
     /// Seconds between keepalives, 1 to 65,535; `None` for off.
     pub persistent_keepalive: Option<u16>,
+    /// How much it may move, and until when it may come.
+    pub limits: PeerLimits,
 }
 
 impl Peer {
@@ -226,6 +232,12 @@ pub enum AfXdp {
     /// Nowhere.
     Off,
 }
+
+declared::usage::declared! { settings! {
+    /// `[usage]`: what each peer moves, by day.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Usage {}
+} }
 
 declared::dataplane::declared! { settings! {
     /// `[dataplane]`: what the workers use of what the kernel offers. Each switch is for a

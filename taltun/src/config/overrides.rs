@@ -140,6 +140,8 @@ fn peer(text: &str) -> Result<PeerDraft, ConfigError> {
         endpoints_spot: None,
         allowed_ips: Vec::new(),
         persistent_keepalive: None,
+        quota: None,
+        expires: None,
         spot,
     })
 }

@@ -20,12 +20,12 @@ use super::draft::{
 use super::error::{ConfigError, Spot};
 use super::keys::{
     self, Key, accel, dataplane, dns_routes, groups, hop, interface, metrics, names, nat, peers,
-    policy, rules, udpgw,
+    policy, rules, udpgw, usage,
 };
 use super::setting::{Setting, parse_with};
 use super::{
     Accel, Action, Dataplane, Hooks, Hop, HostSettings, MAX_BANS, METRICS_LISTEN_MAX, Masquerade,
-    MetricsListen, Policy, PortRange, RangedEndpoint, Udpgw,
+    MetricsListen, Policy, PortRange, RangedEndpoint, Udpgw, Usage,
 };
 use super::{declared, permissions, values};
 use crate::crypto::{PresharedKey, PrivateKey};
@@ -124,6 +124,7 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         .collect(),
         hop,
         policy: policy_draft(document)?,
+        usage: usage(&document.section_or_defaults(&keys::USAGE)?)?,
         warnings,
         has_secret,
         told: Vec::new(),
@@ -153,6 +154,8 @@ fn hooks(section: &Section) -> Result<Hooks, ConfigError> {
         after_down: commands(&interface::AFTER_DOWN)?,
         on_peer_up: commands(&interface::ON_PEER_UP)?,
         on_peer_down: commands(&interface::ON_PEER_DOWN)?,
+        on_peer_refused: commands(&interface::ON_PEER_REFUSED)?,
+        on_peer_allowed: commands(&interface::ON_PEER_ALLOWED)?,
     })
 }
 
@@ -258,6 +261,14 @@ fn peer(
         endpoints_spot: [&peers::ENDPOINTS, &peers::ENDPOINT]
             .into_iter()
             .find_map(|key| Some(section.get(key)?.spot())),
+        quota: optional(section, &peers::QUOTA, str::parse)?,
+        expires: match section.get(&peers::EXPIRES) {
+            Some(field) => Some(Written {
+                value: field.day()?,
+                spot: field.spot(),
+            }),
+            None => None,
+        },
     })
 }
 
@@ -300,6 +311,12 @@ fn dataplane(section: &Section) -> Result<Dataplane, ConfigError> {
     section.allow_only()?;
     let dataplane = declared::dataplane::declared! { read! { section, dataplane, Dataplane {} } };
     Ok(dataplane)
+}
+
+fn usage(section: &Section) -> Result<Usage, ConfigError> {
+    section.allow_only()?;
+    let usage = declared::usage::declared! { read! { section, usage, Usage {} } };
+    Ok(usage)
 }
 
 fn dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {

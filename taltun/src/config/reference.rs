@@ -110,6 +110,7 @@ fn kind(kind: Kind, english: bool) -> String {
     let choose = |one: &str, other: &str| if english { one } else { other }.to_owned();
     match kind {
         Kind::Text => choose("text", "texto"),
+        Kind::Date => choose("date", "fecha"),
         Kind::TextOrList => choose("text or list", "texto o lista"),
         Kind::List => choose("list of texts", "lista de textos"),
         Kind::Switch => "`true`, `false`".into(),

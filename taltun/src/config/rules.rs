@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use taltun_udpgw::listens_twice;
 
+use super::PeerLimits;
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
 use super::hop_rules;
@@ -113,6 +114,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         metrics,
         hop: draft.hop,
         policy,
+        usage: draft.usage,
     };
     Ok((config, warnings))
 }
@@ -592,6 +594,10 @@ fn finish_peer(draft: PeerDraft) -> Peer {
         },
         allowed_ips,
         persistent_keepalive: draft.persistent_keepalive,
+        limits: PeerLimits {
+            quota: draft.quota,
+            expires: draft.expires.map(|written| written.value),
+        },
     }
 }
 

@@ -181,6 +181,7 @@ mod tests {
                 endpoints: Vec::new(),
                 allowed_ips: Vec::new(),
                 persistent_keepalive: None,
+                limits: config::PeerLimits::default(),
             };
             let settings = peers::settings(&peer);
             device.add_peer(settings, Time::START).unwrap();

@@ -1,5 +1,6 @@
 //! Commands of the configuration that are run when something happens: `before_up`, `on_up`,
-//! `on_down`, `after_down`, `on_peer_up` and `on_peer_down`.
+//! `on_down`, `after_down`, `on_peer_up` and `on_peer_down`, `on_peer_refused` and
+//! `on_peer_allowed`.
 //!
 //! One after the other, in the order in which things happened, beside the controller. It goes
 //! on with its work until the last of them has ended, as they may ask it something. Each has a
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::config::{Config, Hooks as Commands, Shell};
-use crate::report::PeerStatus;
+use crate::report::{PeerStatus, RefusedBy};
 
 /// How long a command may take before it is killed, with all that it started.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -141,6 +142,33 @@ impl Hooks {
         }
         for told in gone.into_values() {
             self.push("on_peer_down", commands, &commands.on_peer_down, &told);
+        }
+    }
+
+    /// These peers were refused, for that reason, or allowed again.
+    pub(super) fn limited(&self, commands: &Commands, peers: &[(PeerStatus, Option<RefusedBy>)]) {
+        for (peer, refused) in peers {
+            let mut told = describe(peer);
+            let reason = refused.map_or_else(String::new, |reason| reason.to_string());
+            told.push(("TALTUN_REASON", reason));
+            match refused {
+                // It isn't known yet whether it is to be.
+                Some(RefusedBy::Unread) => {}
+                Some(_) => {
+                    self.push(
+                        "on_peer_refused",
+                        commands,
+                        &commands.on_peer_refused,
+                        &told,
+                    );
+                }
+                None => self.push(
+                    "on_peer_allowed",
+                    commands,
+                    &commands.on_peer_allowed,
+                    &told,
+                ),
+            }
         }
     }
 
@@ -302,6 +330,9 @@ mod tests {
             persistent_keepalive: None,
             paths: Vec::new(),
             problem: None,
+            quota: None,
+            expires: None,
+            refused: None,
         }
     }
 
@@ -310,7 +341,7 @@ mod tests {
         let write = vec![format!(
             "echo $TALTUN_HOOK $TALTUN_INTERFACE $TALTUN_VIP $TALTUN_FWMARK \
              $TALTUN_LISTEN_PORT \"$TALTUN_PEER_NAME\" $TALTUN_PEER_KEY $TALTUN_PEER_ENDPOINT \
-             $TALTUN_PEER_ALLOWED_IPS >> {}",
+             $TALTUN_PEER_ALLOWED_IPS $TALTUN_REASON >> {}",
             file.display()
         )];
         Commands {
@@ -319,7 +350,9 @@ mod tests {
             on_down: write.clone(),
             after_down: write.clone(),
             on_peer_up: write.clone(),
-            on_peer_down: write,
+            on_peer_down: write.clone(),
+            on_peer_refused: write.clone(),
+            on_peer_allowed: write,
             shell: Shell::Sh,
         }
     }
@@ -339,6 +372,9 @@ mod tests {
         hooks.follow(&commands, || vec![peer(Some(2.0))]);
         hooks.follow(&commands, || vec![peer(Some(181.0))]);
         hooks.follow(&commands, || vec![peer(Some(0.5))]);
+        let limited = [Some(RefusedBy::Unread), Some(RefusedBy::Quota), None];
+        let limited = limited.map(|refused| (peer(None), refused));
+        hooks.limited(&commands, &limited);
         hooks.finish(&commands);
         hooks.finished().await;
         hooks.after_down(&commands).await;
@@ -350,6 +386,8 @@ mod tests {
             format!("{} {peer}", head("on_peer_up")),
             format!("{} {peer}", head("on_peer_down")),
             format!("{} {peer}", head("on_peer_up")),
+            format!("{} {peer} quota", head("on_peer_refused")),
+            format!("{} {peer}", head("on_peer_allowed")),
             format!("{} {peer}", head("on_peer_down")),
             head("on_down"),
             head("after_down"),

@@ -44,6 +44,12 @@ impl LivePeers<'_> {
             endpoints: self.peers.endpoints(key).to_vec(),
             allowed_ips,
             persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
+            // Nobody changes them but by the file.
+            limits: self
+                .peers
+                .in_file(key)
+                .map(|peer| peer.limits)
+                .unwrap_or_default(),
         }
     }
 }

@@ -16,7 +16,9 @@ mod handshake_load;
 mod hooks;
 mod hop;
 mod icmp;
+mod ledger;
 mod left_switches;
+mod limits;
 mod listener;
 mod listening;
 mod live;
@@ -44,6 +46,7 @@ pub mod request;
 pub mod response;
 mod rules;
 mod run;
+mod since;
 mod socket;
 mod socket_file;
 mod sockets;
@@ -54,6 +57,8 @@ mod switch_words;
 mod terminal;
 mod uapi;
 mod underlay;
+mod usage_file;
+mod usage_table;
 mod window;
 mod words;
 
@@ -67,8 +72,10 @@ pub use origin::{Origin, TunnelKind};
 pub use request::{Call, Request};
 pub use response::Response;
 pub use run::run;
+pub use since::Since;
 pub use socket::ControlSocket;
 pub use uapi::UAPI_DIR_VARIABLE;
+pub use usage_file::usage;
 
 use std::path::PathBuf;
 

@@ -35,6 +35,8 @@ pub(super) struct Peers {
     filed: PeerList,
     /// Where in `filed` those are whose endpoint the file gives.
     with_endpoint: Vec<usize>,
+    /// Likewise of those with limits.
+    with_limits: Vec<usize>,
     infos: PeerInfos,
     touched: Touched,
 }
@@ -60,6 +62,7 @@ impl Peers {
         Self {
             infos: infos(&filed),
             with_endpoint: with_endpoint(&filed),
+            with_limits: with_limits(&filed),
             filed,
             touched: Touched::default(),
         }
@@ -73,6 +76,12 @@ impl Peers {
     /// Those of them whose endpoint the file gives: of a large hub's, few.
     pub(super) fn with_endpoint(&self) -> impl Iterator<Item = &config::Peer> {
         let places = self.with_endpoint.iter();
+        places.filter_map(|place| self.filed.get(*place))
+    }
+
+    /// Those of them that have limits.
+    pub(super) fn with_limits(&self) -> impl Iterator<Item = &config::Peer> {
+        let places = self.with_limits.iter();
         places.filter_map(|place| self.filed.get(*place))
     }
 
@@ -155,6 +164,7 @@ impl Peers {
     /// Takes over another file. Returns what there was, which takes a while to drop.
     pub(super) fn replace(&mut self, filed: PeerList, infos: PeerInfos) -> (PeerList, PeerInfos) {
         self.with_endpoint = with_endpoint(&filed);
+        self.with_limits = with_limits(&filed);
         (
             std::mem::replace(&mut self.filed, filed),
             std::mem::replace(&mut self.infos, infos),
@@ -199,6 +209,12 @@ fn with_endpoint(peers: &[config::Peer]) -> Vec<usize> {
     let peers = peers.iter().enumerate();
     let with_endpoint = peers.filter(|(_, peer)| peer.endpoint.is_some());
     with_endpoint.map(|(place, _)| place).collect()
+}
+
+fn with_limits(peers: &[config::Peer]) -> Vec<usize> {
+    let peers = peers.iter().enumerate();
+    let with_limits = peers.filter(|(_, peer)| !peer.limits.is_none());
+    with_limits.map(|(place, _)| place).collect()
 }
 
 /// A configured peer as the protocol knows it.
@@ -248,6 +264,7 @@ mod tests {
             endpoints: Vec::new(),
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
+            limits: config::PeerLimits::default(),
         };
         let name = config::Endpoint::Name("hub.example.net".into(), 9000);
         Arc::new(vec![

@@ -12,6 +12,8 @@ use super::dns_routes::RoutedNames;
 use super::flaps::Flaps;
 use super::gateway::Gateway;
 use super::hop;
+use super::ledger::Ledger;
+use super::limits::{self, Limits, Refusal};
 use super::load;
 use super::metrics::Metrics;
 use super::name_service::Zone;
@@ -22,7 +24,7 @@ use super::rate_meter::RateMeter;
 use super::rules::FiledRules;
 use super::underlay::Underlay;
 use crate::accel::Shield;
-use crate::config::{Config, Endpoint, Mode};
+use crate::config::{Config, Endpoint, Mode, PeerLimits};
 use crate::crypto::{AeadKey, BackEnd, PublicKey};
 use crate::dataplane::clock;
 use crate::dataplane::data_plane::DataPlane;
@@ -32,8 +34,8 @@ use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report::{
-    Aead, Drops, Fallbacks, HostStatus, Load, PeerStatus, RouteAround, Stats, Status, TunnelMode,
-    UnixTime, VERSION,
+    Aead, Drops, Fallbacks, HostStatus, Load, PeerStatus, QuotaStatus, RouteAround, Stats, Status,
+    TunnelMode, UnixTime, VERSION,
 };
 use crate::system::Kept;
 
@@ -65,6 +67,8 @@ pub(super) struct View<'a> {
     pub underlay: &'a Underlay,
     /// What of the host's set-up others took away, where there is one.
     pub kept: Option<&'a Kept>,
+    pub ledger: Option<&'a Ledger>,
+    pub limits: &'a Limits,
 }
 
 impl View<'_> {
@@ -120,6 +124,7 @@ impl View<'_> {
             host: self.kept.map(|kept| self.host_status(kept)),
             udpgw: self.gateway.status(),
             metrics: self.metrics.and_then(Metrics::status),
+            usage: self.ledger.map(Ledger::status),
         }
     }
 
@@ -178,6 +183,14 @@ impl View<'_> {
         up.map(describe).collect()
     }
 
+    /// A peer, if it is there.
+    pub(super) fn peer(&self, key: &PublicKey) -> Option<PeerStatus> {
+        let peer = self.device.peer(key)?;
+        let nets = self.device.allowed_ips_of(peer.id()).collect();
+        let (_, nets) = self.in_file_order(key, nets);
+        Some(self.peer_status(peer, nets, clock::now()))
+    }
+
     /// Where a peer stands in the file, last of all if it isn't there, and its allowed IPs
     /// in the order in which the file has them.
     fn in_file_order(&self, key: &PublicKey, mut nets: Vec<IpNet>) -> (usize, Vec<IpNet>) {
@@ -216,7 +229,21 @@ impl View<'_> {
             tx_bytes: peer.tx_bytes(),
             persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
             problem: self.diagnosis.problem(key, now),
+            quota: self.quota(key),
+            expires: self.limits_of(key).expires.map(|day| day.to_string()),
+            refused: self.limits.refusal(key).map(Refusal::word),
         }
+    }
+
+    fn limits_of(&self, key: &PublicKey) -> PeerLimits {
+        let filed = self.peers.in_file(key);
+        filed.map(|peer| peer.limits).unwrap_or_default()
+    }
+
+    fn quota(&self, key: &PublicKey) -> Option<QuotaStatus> {
+        let quota = self.limits_of(key).quota?;
+        let ledger = self.ledger?;
+        Some(ledger.known(|known| limits::quota_status(quota, key, known)))
     }
 
     /// Dropped packets by reason, in user space and before.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::response::{Answer, Done, Reloaded, Reply, Response, SecretText};
+use super::since::Since;
 use crate::layer::Layer;
 use crate::report;
 
@@ -34,6 +35,11 @@ macro_rules! requests {
             #[doc = $doc:literal]
             $function:ident: $name:ident $(($fields:ident: $type:ty))? => $answer:ty, $command:literal;
         )*
+        Later: $(
+            #[doc = $later_doc:literal]
+            $later_function:ident: $later_name:ident($later_type:ty) => $later_answer:ty,
+            $later_command:literal;
+        )*
         Reader: $(
             #[doc = $read_doc:literal]
             $read_function:ident: $read_name:ident => $read_answer:ty, $read_command:literal;
@@ -44,12 +50,18 @@ macro_rules! requests {
         #[serde(rename_all = "snake_case", deny_unknown_fields)]
         pub enum Request {
             $(#[doc = $doc] $name $(($type))?,)*
+            $(#[doc = $later_doc] $later_name($later_type),)*
             $(#[doc = $read_doc] $read_name,)*
         }
 
-        /// Who answers at once what needs no more than the tunnel's state.
+        /// Who answers at once what needs no more than the tunnel's state, and passes on what
+        /// another thread knows.
         pub(super) trait Controller {
             $(#[doc = $doc] fn $function(&mut self, command: $name) -> Result<$answer, String>;)*
+            $(
+                #[doc = $later_doc]
+                fn $later_function(&mut self, command: $later_name, reply: Reply<$later_answer>);
+            )*
         }
 
         /// Who reads files beside the controller, and answers later.
@@ -71,6 +83,14 @@ macro_rules! requests {
             }
         })*
 
+        $(impl Command for $later_name {
+            type Answer = $later_answer;
+
+            fn request(self) -> Request {
+                Request::$later_name(self)
+            }
+        })*
+
         $(impl Command for $read_name {
             type Answer = $read_answer;
 
@@ -82,7 +102,7 @@ macro_rules! requests {
         impl Request {
             /// The commands of the command line that ask something.
             #[cfg(test)]
-            pub(crate) const COMMANDS: &[&str] = &[$($command,)* $($read_command,)*];
+            pub(crate) const COMMANDS: &[&str] = &[$($command,)* $($later_command,)* $($read_command,)*];
 
             /// Lets whoever answers it do so.
             pub(super) fn pass_on(
@@ -95,6 +115,9 @@ macro_rules! requests {
                     $(Self::$name $(($fields))? => {
                         let command = requests!(@fields $name $($fields)?);
                         Reply::new(answer).outcome(controller.$function(command));
+                    })*
+                    $(Self::$later_name(command) => {
+                        controller.$later_function(command, Reply::new(answer));
                     })*
                     $(Self::$read_name => {
                         reader.$read_function($read_name, Reply::new(answer));
@@ -123,6 +146,10 @@ requests! {
     unban_peer: UnbanPeer(command: UnbanPeer) => Done, "unban";
     /// Everything as a wg-quick file, keys included.
     export: Export => SecretText, "export";
+
+    Later:
+    /// What peers moved, by day.
+    usage: Usage(Usage) => Box<report::Usage>, "usage";
 
     Reader:
     /// Read the configuration again.
@@ -174,6 +201,17 @@ pub struct BanPeer {
     /// For how long; `None` until unbanned or stopped.
     #[serde(default)]
     pub seconds: Option<u64>,
+}
+
+/// [`Request::Usage`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// The name or public key of the only peer that is asked for.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// Since when.
+    pub since: Since,
 }
 
 /// [`Request::Unban`]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use zeroize::Zeroize;
 
-use crate::report::{Stats, Status};
+use crate::report::{Stats, Status, Usage};
 
 /// A line of JSON that comes back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub enum Response {
     Stats(Box<Stats>),
     /// A file, with keys in it.
     Export(SecretText),
+    /// What peers moved.
+    Usage(Box<Usage>),
     /// It is done.
     Done(Done),
     /// The configuration was read again.
@@ -35,6 +37,7 @@ impl Response {
         match self {
             Self::Status(_) => "a status",
             Self::Stats(_) => "statistics",
+            Self::Usage(_) => "usage",
             Self::Export(_) => "a file",
             Self::Done(_) | Self::Reloaded(_) | Self::Error(_) | Self::Misconfigured(_) => {
                 "a sentence"
@@ -73,6 +76,7 @@ answers! {
     Status: Box<Status>;
     Stats: Box<Stats>;
     Export: SecretText;
+    Usage: Box<Usage>;
     Done: Done;
     // A tunnel that runs since before there were warnings has a sentence only.
     Reloaded: Reloaded, or Response::Done(done) => Reloaded { done, warnings: Vec::new() };

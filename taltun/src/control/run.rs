@@ -214,7 +214,10 @@ pub async fn run(
             }
             _ = beats.tick() => service_manager().live(),
             _ = health.tick() => {
-                if engine.each_second(&mut host).await {
+                let is_to_look = engine.each_second(&mut host).await;
+                let limited = engine.take_limited();
+                hooks.limited(&engine.config().hooks, &limited);
+                if is_to_look {
                     if ending.is_none() {
                         service_manager().status(&engine.summary());
                     }

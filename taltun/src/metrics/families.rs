@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 
 use super::seen::Seen;
 use crate::layer::Layer;
-use crate::report::{AfXdpStatus, PeerStatus, SocketLoad, ThreadLoad};
+use crate::report::{AfXdpStatus, PeerStatus, QuotaStatus, SocketLoad, ThreadLoad, UsageKept};
 
 /// A metric with all of its samples.
 pub(super) struct Family {
@@ -60,6 +60,18 @@ families! {
         |seen, to| peers(seen, to, |peer| peer.handshakes);
     Gauge "taltun_peer_problem", "1 while something keeps the peer from a handshake, by cause",
         |seen, to| problems(seen, to);
+    Gauge "taltun_peer_quota_bytes", "Bytes that the peer may move in its period, where it has a quota",
+        |seen, to| quotas(seen, to, |quota| quota.bytes);
+    Gauge "taltun_peer_quota_used_bytes", "Bytes of these that it has moved in this period",
+        |seen, to| quotas(seen, to, |quota| quota.used_bytes);
+    Gauge "taltun_peer_refused", "1 while the peer is refused for its quota or its last day, by reason",
+        |seen, to| refused(seen, to);
+    Gauge "taltun_usage_kept", "1 while what peers move is kept on disk, 0 while only in memory",
+        |seen, to| {
+            let usage = seen.status.usage.iter();
+            let kept = |kept| if kept == UsageKept::Disk { 1.0 } else { 0.0 };
+            usage.map(|usage| kept(usage.kept)).try_for_each(|kept: f64| to.add(&[], kept))
+        };
     Gauge "taltun_peers", "Peers that there are",
         |seen, to| to.add(&[], seen.status.peers.len() as f64);
     Gauge "taltun_peers_with_session", "Peers whose last handshake is less than 180 s ago",
@@ -277,6 +289,26 @@ fn problems(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
 }
 
 /// As dashboards for WireGuard know them.
+/// A sample for each peer with a quota.
+fn quotas(seen: &Seen, to: &mut Samples<'_>, value: impl Fn(&QuotaStatus) -> u64) -> fmt::Result {
+    for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
+        if let Some(quota) = &peer.quota {
+            to.add(&labels(peer, nets), value(quota) as f64)?;
+        }
+    }
+    Ok(())
+}
+
+fn refused(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
+    for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
+        if let Some(reason) = peer.refused {
+            let [key, allowed, name] = labels(peer, nets);
+            to.add(&[key, allowed, name, ("reason", reason.word())], 1.0)?;
+        }
+    }
+    Ok(())
+}
+
 fn labels<'a>(peer: &'a PeerStatus, allowed_ips: &'a str) -> [(&'static str, &'a str); 3] {
     [
         ("public_key", &peer.public_key),

@@ -19,10 +19,11 @@ enum Section {
     Status,
     NotRunning,
     Stats,
+    Usage,
 }
 
 /// The documents in the order of the page's sections, each in examples that together show all types of all fields.
-fn documents() -> [(Section, Fields); 3] {
+fn documents() -> [(Section, Fields); 4] {
     [
         (
             Section::Status,
@@ -39,6 +40,10 @@ fn documents() -> [(Section, Fields); 3] {
         (
             Section::Stats,
             fields(&[json(&stats(true)), json(&stats(false))]),
+        ),
+        (
+            Section::Usage,
+            fields(&[json(&usage(true)), json(&usage(false))]),
         ),
     ]
 }
@@ -86,6 +91,9 @@ fn the_page_has_every_word() {
             (status, "peers[].problem.cause", all(ProblemCause::ALL)),
             (status, "peers[].paths[].state", all(PathUse::ALL)),
             (status, "host.put_back[].what", all(HostPart::ALL)),
+            (status, "usage.kept", all(UsageKept::ALL)),
+            (status, "peers[].refused", all(RefusedBy::ALL)),
+            (Section::Usage, "usage.kept", all(UsageKept::ALL)),
             (
                 Section::NotRunning,
                 "kill_switches[].state",
@@ -118,7 +126,7 @@ fn page_of_manual(page: &str) -> String {
 /// The rows of a section.
 fn rows(text: &str, section: Section) -> Vec<Row> {
     let sections: Vec<&str> = text.split("\n## ").skip(1).collect();
-    assert_eq!(sections.len(), 3);
+    assert_eq!(sections.len(), 4);
     let rows = sections[section as usize].lines();
     let rows = rows.filter_map(|line| {
         let (path, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
@@ -200,6 +208,40 @@ fn json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap()
 }
 
+fn usage(full: bool) -> Usage {
+    Usage {
+        version: VERSION,
+        timestamp: now(),
+        interface: "hub".to_owned(),
+        running: true,
+        first_day: "2026-10-31".to_owned(),
+        last_day: "2026-11-29".to_owned(),
+        usage: kept(full),
+        peers: vec![PeerUsage {
+            name: full.then(|| "office".to_owned()),
+            public_key: "OFFICE=".to_owned(),
+            rx_bytes: 1,
+            rx_packets: 1,
+            tx_bytes: 1,
+            tx_packets: 1,
+            days: vec![DayUsage {
+                day: "2026-11-29".to_owned(),
+                rx_bytes: 1,
+                rx_packets: 1,
+                tx_bytes: 1,
+                tx_packets: 1,
+            }],
+        }],
+    }
+}
+
+fn kept(full: bool) -> UsageStatus {
+    UsageStatus {
+        kept: UsageKept::Memory,
+        reason: full.then(|| "why".to_owned()),
+    }
+}
+
 fn now() -> UnixTime {
     UnixTime::from(1_795_909_552.125)
 }
@@ -273,6 +315,14 @@ fn status(full: bool) -> Status {
                 message: "why".to_owned(),
                 seconds_ago: 1.5,
             }),
+            quota: full.then(|| QuotaStatus {
+                bytes: 1,
+                period: "month".to_owned(),
+                used_bytes: 1,
+                ends_at: now(),
+            }),
+            expires: full.then(|| "2026-12-31".to_owned()),
+            refused: full.then_some(RefusedBy::Quota),
         }],
         xdp: vec![XdpStatus {
             interface: "eth0".to_owned(),
@@ -350,6 +400,7 @@ fn status(full: bool) -> Status {
             listen: vec!["where".to_owned()],
             ended: Some("why".to_owned()),
         }),
+        usage: full.then(|| kept(true)),
     }
 }
 
@@ -369,6 +420,7 @@ fn services_run() -> Status {
             elsewhere: None,
             ..range
         }),
+        usage: Some(kept(false)),
         ..status(true)
     }
 }

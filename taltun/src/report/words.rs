@@ -110,6 +110,26 @@ words! {
         "none" => None,
     }
 
+    /// Why a peer is refused.
+    RefusedBy {
+        /// Its quota is used up.
+        "quota" => Quota,
+        /// Its last day is over.
+        "expired" => Expired,
+        /// It has a quota, and what it has moved isn't read yet.
+        "unread" => Unread,
+    }
+
+    /// Where what peers move is kept.
+    UsageKept {
+        /// In a file.
+        "disk" => Disk,
+        /// In memory, until it can be written.
+        "memory" => Memory,
+        /// In memory, as the configuration wants.
+        "off" => Off,
+    }
+
     /// What becomes of a path to a peer that has several.
     PathUse {
         /// Data goes there.

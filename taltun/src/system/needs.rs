@@ -25,6 +25,8 @@ fn missing_shell(hooks: &Hooks) -> Option<String> {
         &hooks.after_down,
         &hooks.on_peer_up,
         &hooks.on_peer_down,
+        &hooks.on_peer_refused,
+        &hooks.on_peer_allowed,
     ];
     let wanted = any.iter().any(|commands| !commands.is_empty());
     (wanted && program::find(shell).is_none()).then(|| {

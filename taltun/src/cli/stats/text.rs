@@ -8,6 +8,7 @@ use std::time::Duration;
 use taltun_common::drops::DropReason;
 
 use crate::cli::human;
+use crate::cli::table::table;
 use crate::layer::Layer;
 use crate::report::{Source, Stats, per_second};
 
@@ -241,32 +242,6 @@ fn address(addr: IpAddr) -> String {
     } else {
         addr.to_string()
     }
-}
-
-/// Columns under a head: the first flush left, the others, which are numbers, flush right.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(String::len)
-            .chain([head[column].len()])
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let mut text = String::new();
-    let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
-    for row in std::iter::once(&head).chain(rows) {
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let _ = if column == 0 {
-                write!(text, "{cell:<width$}")
-            } else {
-                write!(text, "  {cell:>width$}")
-            };
-        }
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

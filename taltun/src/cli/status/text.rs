@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::cli::{host_line, human};
 use crate::layer::Layer;
 use crate::report::{
-    Aead, AfXdpStatus, BanStatus, NameAround, NamesStatus, PathStatus, PathUse, PeerStatus,
-    PolicyStatus, PortRangeStatus, Status, Steering, SteeringStatus, TunnelMode, UdpgwStatus,
+    Aead, AfXdpStatus, BanStatus, MetricsStatus, NameAround, NamesStatus, PathStatus, PathUse,
+    PeerStatus, PolicyStatus, PortRangeStatus, RefusedBy, Status, Steering, SteeringStatus,
+    TunnelMode, UdpgwStatus,
 };
 use crate::system::LeftSwitches;
 
@@ -57,12 +58,10 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
         line(&mut text, "udpgw", &udpgw(gateway));
     }
     if let Some(metrics) = &status.metrics {
-        let listen = metrics.listen.join(", ");
-        let told = match &metrics.ended {
-            Some(reason) => format!("{listen}: doesn't answer: {reason}"),
-            None => listen,
-        };
-        line(&mut text, "metrics", &told);
+        line(&mut text, "metrics", &self::metrics(metrics));
+    }
+    if let Some(reason) = status.usage.iter().find_map(|it| it.reason.as_ref()) {
+        line(&mut text, "usage", &format!("in memory only: {reason}"));
     }
     let steering = &status.steering;
     if steering.mode != Steering::None {
@@ -190,6 +189,14 @@ fn policy(policy: &PolicyStatus) -> String {
     text
 }
 
+fn metrics(metrics: &MetricsStatus) -> String {
+    let listen = metrics.listen.join(", ");
+    match &metrics.ended {
+        Some(reason) => format!("{listen}: doesn't answer: {reason}"),
+        None => listen,
+    }
+}
+
 fn udpgw(gateway: &UdpgwStatus) -> String {
     let listen: Vec<String> = gateway.listen.iter().map(ToString::to_string).collect();
     let listen = listen.join(", ");
@@ -253,6 +260,9 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
     for ban in &peer.banned {
         line(text, "banned", &banned(ban));
     }
+    for told in limits(peer) {
+        line(text, "limit", &told);
+    }
     line(
         text,
         "transfer",
@@ -269,6 +279,35 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
             &format!("every {}", human::span(u64::from(seconds))),
         );
     }
+}
+
+/// What a peer may move and until when it may come, in a line each, and whether it is refused for it.
+fn limits(peer: &PeerStatus) -> Vec<String> {
+    let refused = |by| match peer.refused {
+        Some(reason) if reason == by => "; REFUSED",
+        _ => "",
+    };
+    let quota = peer.quota.as_ref().map(|quota| {
+        let unread = match peer.refused {
+            Some(RefusedBy::Unread) => "; REFUSED until it is read what was moved before",
+            _ => "",
+        };
+        let period = match &*quota.period {
+            "day" => "today".to_owned(),
+            other => format!("this {other}"),
+        };
+        format!(
+            "{} of {} {period}{}{unread}",
+            human::bytes(quota.used_bytes),
+            human::bytes(quota.bytes),
+            refused(RefusedBy::Quota)
+        )
+    });
+    let expires = peer.expires.as_ref().map(|day| {
+        let refused = refused(RefusedBy::Expired);
+        format!("to the end of {day} (UTC){refused}")
+    });
+    quota.into_iter().chain(expires).collect()
 }
 
 fn render_path(path: &PathStatus) -> String {
@@ -320,9 +359,9 @@ pub(super) mod tests {
     use taltun_common::drops::DropReason;
 
     use crate::report::{
-        AfXdpSocket, DefaultStatus, MetricsStatus, PortRangeBy, Problem, ProblemCause, RuleAction,
-        RuleStatus, TcAttachment, TcStatus, UnixTime, UnknownKey, VERSION, XdpAttachment,
-        XdpStatus,
+        AfXdpSocket, DefaultStatus, PortRangeBy, Problem, ProblemCause, QuotaStatus, RuleAction,
+        RuleStatus, TcAttachment, TcStatus, UnixTime, UnknownKey, UsageKept, UsageStatus, VERSION,
+        XdpAttachment, XdpStatus,
     };
 
     /// One of everything.
@@ -397,6 +436,14 @@ pub(super) mod tests {
                     tx_bytes: 148,
                     persistent_keepalive: Some(25),
                     problem: None,
+                    quota: Some(QuotaStatus {
+                        bytes: 100 << 30,
+                        period: "month".into(),
+                        used_bytes: 101 << 30,
+                        ends_at: UnixTime::default(),
+                    }),
+                    expires: Some("2026-12-31".into()),
+                    refused: Some(RefusedBy::Quota),
                 },
                 PeerStatus {
                     name: None,
@@ -418,6 +465,9 @@ pub(super) mod tests {
                         message: "nobody listens at that port".into(),
                         seconds_ago: 3.4,
                     }),
+                    quota: None,
+                    expires: None,
+                    refused: None,
                 },
             ],
             xdp: vec![XdpStatus {
@@ -508,6 +558,10 @@ pub(super) mod tests {
                 listen: vec!["127.0.0.1:9586".into()],
                 ended: None,
             }),
+            usage: Some(UsageStatus {
+                kept: UsageKept::Memory,
+                reason: Some("the disk is full".into()),
+            }),
             unknown_keys: vec![UnknownKey {
                 public_key: "WHO=".into(),
                 endpoint: "192.0.2.4:7".parse().unwrap(),
@@ -537,6 +591,7 @@ interface: hub
   names:            13 in vpn
   udpgw:            10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
   metrics:          127.0.0.1:9586
+  usage:            in memory only: the disk is full
   steering:         ebpf (4 workers share the port)
   ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
   rules:            2, default deny: 12 of 262,144 flows, 1,234 packets denied
@@ -551,6 +606,8 @@ peer: office
   allowed ips:      10.0.0.2/32, 192.168.50.0/24
   latest handshake: 12 seconds ago
   banned:           10.0.0.2/32 inside the tunnel, for another 1 minute, 40 seconds; to end it: `taltun unban office`
+  limit:            101.0 GiB of 100.0 GiB this month; REFUSED
+  limit:            to the end of 2026-12-31 (UTC)
   transfer:         1.2 MiB received, 148 B sent
   keepalive:        every 25 seconds
 

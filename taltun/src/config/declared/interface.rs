@@ -271,6 +271,30 @@ macro_rules! declared {
             english: "Commands when a peer's last handshake is 180 seconds old, so that it has no session any more, or when it is removed.",
             spanish: "Órdenes cuando el último saludo de un par tiene 180 segundos, de modo que ya no hay sesión, o cuando se elimina.",
         }
+        ON_PEER_REFUSED {
+            name: "on_peer_refused",
+            also: &[],
+            kind: Kind::TextOrList,
+            default: "[]",
+            example: "\"logger $TALTUN_PEER_NAME: $TALTUN_REASON\"",
+            reload: Reload::Live,
+            in_comments: false,
+            same: |old, new| old.hooks.on_peer_refused == new.hooks.on_peer_refused,
+            english: "Commands when a peer has used up its [quota or passed its last day](usage.md#quotas-and-last-days), also at a start after that.",
+            spanish: "Órdenes cuando un par agotó su [cuota o pasó de su último día](usage.md#cuotas-y-últimos-días), también en un arranque posterior.",
+        }
+        ON_PEER_ALLOWED {
+            name: "on_peer_allowed",
+            also: &[],
+            kind: Kind::TextOrList,
+            default: "[]",
+            example: "\"logger $TALTUN_PEER_NAME\"",
+            reload: Reload::Live,
+            in_comments: false,
+            same: |old, new| old.hooks.on_peer_allowed == new.hooks.on_peer_allowed,
+            english: "Commands when such a peer is allowed again.",
+            spanish: "Órdenes cuando se admite de nuevo a ese par.",
+        }
         DEBUG {
             name: "debug",
             also: &["verbose", "loglevel", "log"],

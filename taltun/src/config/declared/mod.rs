@@ -23,6 +23,7 @@ pub(in crate::config) mod peers;
 pub(in crate::config) mod policy;
 pub(in crate::config) mod rules;
 pub(in crate::config) mod udpgw;
+pub(in crate::config) mod usage;
 
 /// Makes a struct of the settings of a section that are keys by themselves, with the fields that
 /// are given besides.

@@ -98,6 +98,30 @@ macro_rules! declared {
             english: "Seconds between packets that keep a NAT's mapping alive; 0 for none.",
             spanish: "Segundos entre los paquetes que mantienen viva la asociación de un NAT; 0 para ninguno.",
         }
+        QUOTA {
+            name: "quota",
+            also: &["limit", "traffic", "datalimit", "volume"],
+            kind: Kind::Text,
+            default: "",
+            example: "\"100 GB/month\"",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.limits.quota == new.limits.quota),
+            english: "How much it may move, both ways together, in a day or a month of the calendar (UTC): an amount in B, kB, MB, GB, TB, PB, or KiB, MiB, GiB, TiB, PiB, and `/day` or `/month`. Beyond it the peer is [refused](usage.md#quotas-and-last-days) until the next.",
+            spanish: "Cuánto puede mover, ambos sentidos juntos, en un día o un mes del calendario (UTC): una cantidad en B, kB, MB, GB, TB, PB, o KiB, MiB, GiB, TiB, PiB, y `/day` o `/month`. Más allá se [rechaza](usage.md#cuotas-y-últimos-días) al par hasta el siguiente.",
+        }
+        EXPIRES {
+            name: "expires",
+            also: &["expiry", "expire", "until", "validuntil", "expiration"],
+            kind: Kind::Date,
+            default: "",
+            example: "2199-12-31",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.limits.expires == new.limits.expires),
+            english: "Its last day, in UTC. After it the peer is [refused](usage.md#quotas-and-last-days). A day that is past is an error for `taltun check`, and a warning for a start and a reload.",
+            spanish: "Su último día, en UTC. Después se [rechaza](usage.md#cuotas-y-últimos-días) al par. Un día pasado es un error para `taltun check`, y una advertencia para un arranque y una recarga.",
+        }
     } };
 }
 pub(in crate::config) use declared;

@@ -22,6 +22,7 @@ pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 pub mod udpgw;
+pub mod usage;
 
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
@@ -67,6 +68,8 @@ pub struct Key {
 pub enum Kind {
     /// A text in quotes.
     Text,
+    /// A date, or a text that is one.
+    Date,
     /// A text, or a list of them.
     TextOrList,
     /// A list of texts.
@@ -270,6 +273,15 @@ pub static RULES: Section = Section {
               puede empezar algo; las respuestas pasan por sí solas.",
 };
 
+/// `[usage]`
+pub static USAGE: Section = Section {
+    name: "usage",
+    header: "[usage]",
+    keys: usage::KEYS,
+    english: "What each peer moves, by day: see [Usage](usage.md).",
+    spanish: "Lo que mueve cada par, por días: véase [Consumo](usage.md).",
+};
+
 /// `[accel]`
 pub static ACCEL: Section = Section {
     name: "accel",
@@ -304,6 +316,7 @@ pub static SECTIONS: &[&Section] = &[
     &POLICY,
     &GROUPS,
     &RULES,
+    &USAGE,
     &ACCEL,
     &DATAPLANE,
 ];

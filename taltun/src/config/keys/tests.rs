@@ -120,6 +120,13 @@ fn a_value_of_another_kind_is_refused_by_the_name_of_the_key() {
                 assert!(a_text.is_str(), "{name}");
                 &["1", "true", &in_a_list]
             }
+            Kind::Date => &[
+                "1",
+                "true",
+                "\"tomorrow\"",
+                "2026-12-31T10:00:00Z",
+                &in_a_list,
+            ],
             Kind::TextOrList => &["1", "true"],
             Kind::List => {
                 assert!(a_text.is_array(), "{name}");

@@ -169,6 +169,21 @@ fn local_addr_may_be_a_port_alone_as_in_go() {
 }
 
 #[test]
+fn a_last_day_may_be_a_date_or_a_text() {
+    for day in ["2199-12-31", "\"2199-12-31\""] {
+        let text = format!("vip = \"10.0.0.2\"\nquota = \"1.5 GiB/day\"\nexpires = {day}");
+        let limits = config(&with_peer(&text)).peers[0].limits;
+        assert_eq!(limits.expires.unwrap().to_string(), "2199-12-31");
+        assert_eq!(limits.quota.unwrap().bytes, 3 << 29);
+    }
+    assert!(
+        config(&with_peer("vip = \"10.0.0.2\"")).peers[0]
+            .limits
+            .is_none()
+    );
+}
+
+#[test]
 fn a_keepalive_of_zero_is_off() {
     let config = config(&with_peer("vip = \"10.0.0.2\"\npersistent_keepalive = 0"));
     assert_eq!(config.peers[0].persistent_keepalive, None);

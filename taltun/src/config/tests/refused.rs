@@ -474,6 +474,42 @@ fn a_keepalive_has_bounds() {
 }
 
 #[test]
+fn quotas_and_last_days_say_what_they_may_be() {
+    for (line, expected) in [
+        (
+            "quota = \"100 GB\"",
+            "quota: expected an amount a day or month such as \"100 GB/month\"",
+        ),
+        (
+            "quota = \"100 XB/month\"",
+            "quota: there is no unit \"XB\"; it is one of B, kB, MB, GB, TB, PB, KiB,",
+        ),
+        ("quota = \"100 Gb/month\"", "quota: \"Gb\" would be bits"),
+        (
+            "quota = \"1 GB/week\"",
+            "quota: there is no period \"week\"",
+        ),
+        ("quota = \"0 B/day\"", "quota: 0 would be nothing at all"),
+        ("quota = 5", "quota: expected a text in quotes"),
+        (
+            "expires = \"31.12.2026\"",
+            "expires: expected a date such as 2026-12-31",
+        ),
+        (
+            "expires = 2026-12-31T10:00:00",
+            "expires: expected a date alone such as 2026-12-31",
+        ),
+        (
+            "expires = 1969-12-31",
+            "expires: expected a date such as 2026-12-31, from 1970 on",
+        ),
+        ("expires = 2026", "expires: expected a date such as"),
+    ] {
+        refused(&with_peer(line), &format!("hub.toml:6: peers.{expected}"));
+    }
+}
+
+#[test]
 fn a_name_must_be_printable() {
     for name in ["", " ", "a\\nb", "\\u001b[31m", &"x".repeat(65)] {
         refused(

@@ -286,3 +286,19 @@ fn networks_that_a_gateway_takes_for_something_else_are_a_warning() {
         );
     }
 }
+
+#[test]
+fn a_last_day_that_is_past_is_a_warning_and_told_by_itself() {
+    let text = with_peer("vip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\nexpires = 2020-02-29");
+    let loaded = parse(&text, "hub.toml").unwrap();
+    assert_eq!(
+        loaded.past,
+        [
+            "hub.toml:8: peers.expires: 2020-02-29 is past, so the peer is refused; write a later \
+             day, or remove the peer"
+        ]
+    );
+    assert!(loaded.warnings.contains(&loaded.past[0]));
+    let text = text.replace("2020", "2196");
+    assert!(parse(&text, "hub.toml").unwrap().past.is_empty());
+}

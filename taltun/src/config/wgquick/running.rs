@@ -102,6 +102,8 @@ fn write_host(text: &mut String, config: &Config) {
         ("after_down", &hooks.after_down),
         ("on_peer_up", &hooks.on_peer_up),
         ("on_peer_down", &hooks.on_peer_down),
+        ("on_peer_refused", &hooks.on_peer_refused),
+        ("on_peer_allowed", &hooks.on_peer_allowed),
     ] {
         let lines = host_lines(config, key);
         if lines.is_empty() && !commands.is_empty() {
@@ -134,6 +136,12 @@ fn write_peer(text: &mut String, peer: &Peer) {
     }
     if let Some(seconds) = peer.persistent_keepalive {
         line(text, "PersistentKeepalive", seconds);
+    }
+    if let Some(quota) = peer.limits.quota {
+        ours(text, "quota", format!("\"{quota}\""));
+    }
+    if let Some(day) = peer.limits.expires {
+        ours(text, "expires", day);
     }
 }
 

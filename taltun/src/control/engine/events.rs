@@ -195,6 +195,10 @@ impl Engine {
         if let Some(memory) = &mut self.memory {
             memory.tick();
         }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.each_second(&self.device, &self.peers, now);
+        }
+        self.follow_limits();
         let look = self.looking.is_due(self.device.len());
         if look {
             self.flaps.follow(&self.device, &self.peers, now);

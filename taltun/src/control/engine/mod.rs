@@ -23,6 +23,8 @@ use super::flaps::Flaps;
 use super::gateway::Gateway;
 use super::handshake_load::HandshakeLoad;
 use super::hop;
+use super::ledger::Ledger;
+use super::limits::Limits;
 use super::memory::Memory;
 use super::metrics::Metrics;
 use super::name_service::Zone;
@@ -89,6 +91,9 @@ pub(in crate::control) struct Engine {
     rates: RateMeter,
     /// Of a tunnel that is configured: nobody knows the peers of another before they are set.
     memory: Option<Memory>,
+    /// Likewise.
+    ledger: Option<Ledger>,
+    limits: Limits,
     /// What `wg` changed and the log doesn't have yet.
     by_wg: WgChanges,
     /// The host's network.
@@ -171,8 +176,16 @@ impl Engine {
             crypto_threads: config.dataplane.crypto_threads,
         };
         let name = &interface.tun_name;
-        let memory =
-            (inputs.kind == TunnelKind::Configured).then(|| Memory::of(&dirs::state(), name));
+        let is_configured = inputs.kind == TunnelKind::Configured;
+        let memory = is_configured.then(|| Memory::of(&dirs::state(), name));
+        let keep_days = config.usage.keep_days;
+        let has_limits = peers.with_limits().next().is_some();
+        let ledger = is_configured.then(|| Ledger::of(&dirs::state(), name, keep_days, has_limits));
+        let mut limits = Limits::default();
+        // Before any packet is taken.
+        if let Some(ledger) = &ledger {
+            limits.follow(&mut device, &peers, ledger, now);
+        }
         let names = inputs.dns_routes;
         let names = names.map(|told| RoutedNames::new(told, interface));
         let lanes = lanes(&config);
@@ -199,6 +212,8 @@ impl Engine {
             rules,
             rates: RateMeter::default(),
             memory,
+            ledger,
+            limits,
             by_wg: WgChanges::default(),
             network: inputs.network,
             underlay: inputs.underlay,
@@ -337,6 +352,9 @@ impl Engine {
         if let Some(memory) = &mut self.memory {
             memory.finish();
         }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.finish(&self.device, &self.peers);
+        }
     }
 
     /// What it means that a worker ended by itself: who made the interface by name may delete
@@ -376,6 +394,15 @@ impl Engine {
             }
         }
         self.dialer.end_look_ups(&self.peers);
+    }
+
+    /// Refuses peers that have reached a limit, and allows others again.
+    fn follow_limits(&mut self) {
+        let now = self.now();
+        if let Some(ledger) = &self.ledger {
+            self.limits
+                .follow(&mut self.device, &self.peers, ledger, now);
+        }
     }
 
     /// Now, having told the device what the wall clock shows.

@@ -6,21 +6,32 @@ use super::Engine;
 use crate::accel::Shield;
 use crate::control::bans::{BanOptions, Bans, Owners};
 use crate::control::export::export;
+use crate::control::limits::Refusal;
 use crate::control::live::LivePeers;
 use crate::control::name_service::Zone;
 use crate::control::ownership;
 use crate::control::reload::{self, Compared, Reload};
 use crate::control::reporting::View;
 use crate::control::request::{self, Controller};
-use crate::control::response::{Done, SecretText};
+use crate::control::response::{Done, Reply, SecretText};
 use crate::control::uapi::{self, UapiCall};
-use crate::report::{PeerStatus, Stats, Status};
+use crate::report::{self, PeerStatus, RefusedBy, Stats, Status};
 use crate::system::Host;
 
 impl Engine {
     /// The peers that have a session.
     pub(in crate::control) fn peers_up(&self) -> Vec<PeerStatus> {
         self.view().peers_up()
+    }
+
+    /// The peers that were refused or allowed again since this was last asked, with why.
+    pub(in crate::control) fn take_limited(&mut self) -> Vec<(PeerStatus, Option<RefusedBy>)> {
+        let changes = self.limits.take_changes();
+        let changes = changes.into_iter().filter_map(|change| {
+            let refusal = change.refusal.map(Refusal::word);
+            Some((self.view().peer(&change.key)?, refusal))
+        });
+        changes.collect()
     }
 
     /// What the tunnel is, in a line.
@@ -54,6 +65,7 @@ impl Engine {
                 };
                 let outcome = target.set(*request, now);
                 self.forget_removed();
+                self.follow_limits();
                 if let Some((names, mut routes)) = self.names_and_routes() {
                     names.lead_again(&mut routes);
                 }
@@ -90,6 +102,10 @@ impl Engine {
         self.forget_removed();
         self.device.take_displaced();
         self.peers.are_as_filed();
+        if let Some(ledger) = &mut self.ledger {
+            ledger.follow(self.config.usage.keep_days);
+        }
+        self.follow_limits();
         self.approach(&done.greeted);
         self.tell_names();
         // Peers would take 15 s to notice that their sessions ended.
@@ -141,6 +157,8 @@ impl Engine {
             rates: &self.rates,
             underlay: &self.underlay,
             kept: self.kept.as_ref(),
+            ledger: self.ledger.as_ref(),
+            limits: &self.limits,
         }
     }
 
@@ -202,6 +220,17 @@ impl Controller for Engine {
         let (bans, mut owners, shield) = self.bans_and_owners();
         let done = bans.unban_peer(&unban.peer, unban.layer, &mut owners, shield);
         done.map(Done)
+    }
+
+    fn usage(&mut self, asked: request::Usage, reply: Reply<Box<report::Usage>>) {
+        let interface = &self.config.interface.tun_name;
+        match &mut self.ledger {
+            Some(ledger) => ledger.tell(interface, &asked, reply, &self.device, &self.peers),
+            None => reply.outcome(Err(format!(
+                "{interface} was made by its name, without a configuration: what its peers move \
+                 isn't kept"
+            ))),
+        }
     }
 
     fn export(&mut self, _: request::Export) -> Result<SecretText, String> {

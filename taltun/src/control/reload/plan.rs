@@ -39,6 +39,8 @@ pub(super) struct Change {
     pub allowed_ips: bool,
     pub preshared_key: bool,
     pub keepalive: bool,
+    /// The controller judges by them.
+    pub limits: bool,
 }
 
 impl Plan {
@@ -212,6 +214,7 @@ fn difference(old: &config::Peer, new: &config::Peer) -> Change {
             && sorted(&old.allowed_ips) != sorted(&new.allowed_ips),
         preshared_key: old.preshared_key != new.preshared_key,
         keepalive: old.persistent_keepalive != new.persistent_keepalive,
+        limits: old.limits != new.limits,
     }
 }
 

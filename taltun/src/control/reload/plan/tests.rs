@@ -121,6 +121,7 @@ fn many(peers: usize) -> Config {
                 endpoints: Vec::new(),
                 allowed_ips: vec![vip.into()],
                 persistent_keepalive: None,
+                limits: config::PeerLimits::default(),
             }
         })
         .collect();
