@@ -635,8 +635,8 @@ pub struct Stats {
     pub parallel_batches: u64,
     /// Who sent to us on the underlay, most packets first (at most 1024).
     pub sources: Vec<Source>,
-    /// Whose packets came out of the tunnel into this host, most packets first (at most
-    /// 1024). What goes from peer to peer isn't among them.
+    /// Whose packets came out of the tunnel into this host or were relayed to another peer, most
+    /// packets first (at most 1024).
     #[serde(default)]
     pub sources_inner: Vec<Source>,
     /// Outer sources denied now.
@@ -712,8 +712,8 @@ pub struct Fallbacks {
     pub strayed: u64,
 }
 
-/// A source, as the eBPF programs counted it: outside, what came to our port; inside, what
-/// came out of the tunnel, segments counted one by one.
+/// A source. Outside, what came to our port, as XDP counted it; inside, what came out of the
+/// tunnel, as TC counted it, segments one by one, and what the workers relay.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Source {
     /// Its address; the unspecified one (`::`) for all together that came faster than they

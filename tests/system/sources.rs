@@ -26,11 +26,37 @@ pub const CASES: &[Case] = &[
         run: refused_by_the_verifier,
     },
     Case {
+        name: "what is relayed is counted by its inner sources",
+        programs: &[],
+        run: relayed_are_counted,
+    },
+    Case {
         name: "XDP that is off is not attached",
         programs: &[],
         run: off_is_off,
     },
 ];
+
+/// Neither spoke sends anything to the hub's own addresses.
+fn relayed_are_counted() -> Result<()> {
+    let lab = lab(Options::default())?;
+    for _ in 0..10 {
+        ensure_answers(&lab.net.a, Role::B.v4())?;
+    }
+    let stats: serde_json::Value = serde_json::from_str(&lab.hub.tell(&["stats", "--json"])?)?;
+    for role in [Role::A, Role::B] {
+        let address = role.v4().to_string();
+        let sources = stats["sources_inner"].as_array().context("no sources")?;
+        let source = sources.iter().find(|source| source["addr"] == *address);
+        let source = source.with_context(|| format!("{address} isn't in {sources:?}"))?;
+        let count = |field: &str| source[field].as_u64().unwrap_or_default();
+        // An echo request is at least 28 bytes.
+        let (packets, bytes) = (count("packets"), count("bytes"));
+        ensure!(packets >= 10 && bytes >= 28 * packets, "{source}");
+        ensure!(packets < 1000, "counted more than once: {source}");
+    }
+    take_down(lab)
+}
 
 /// Without `CAP_PERFMON` the verifier is stricter than our programs can be.
 fn refused_by_the_verifier() -> Result<()> {

@@ -1,6 +1,7 @@
 //! What the controller tells of itself: `status` and `stats`. It reads, and changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -34,8 +35,8 @@ use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report::{
-    Aead, Drops, Fallbacks, HostStatus, Load, PeerStatus, QuotaStatus, RouteAround, Stats, Status,
-    TunnelMode, UnixTime, VERSION,
+    Aead, Drops, Fallbacks, HostStatus, Load, PeerStatus, QuotaStatus, RouteAround, Source, Stats,
+    Status, TunnelMode, UnixTime, VERSION,
 };
 use crate::system::Kept;
 
@@ -246,6 +247,29 @@ impl View<'_> {
         Some(ledger.known(|known| limits::quota_status(quota, key, known)))
     }
 
+    /// Who sends inside the tunnel: what TC counted at the interface, and what is relayed past it.
+    fn inner_sources(&self) -> Vec<Source> {
+        let mut all: BTreeMap<IpAddr, Source> = BTreeMap::new();
+        let of_tc = self.shield.sources(Layer::Inner, usize::MAX);
+        for source in of_tc.into_iter().chain(self.data_plane.relayed_sources()) {
+            let added = all.entry(source.addr).or_insert_with(|| Source {
+                packets: 0,
+                bytes: 0,
+                drops: 0,
+                reason: None,
+                ..source.clone()
+            });
+            added.packets = added.packets.saturating_add(source.packets);
+            added.bytes = added.bytes.saturating_add(source.bytes);
+            added.drops = added.drops.saturating_add(source.drops);
+            added.reason = added.reason.or(source.reason);
+        }
+        let mut all: Vec<Source> = all.into_values().collect();
+        all.sort_by_key(|source| std::cmp::Reverse(source.packets));
+        all.truncate(MOST_SOURCES);
+        all
+    }
+
     /// Dropped packets by reason, in user space and before.
     fn drops(&self) -> Drops {
         self.data_plane.counters().drops() + self.shield.drops()
@@ -268,7 +292,7 @@ impl View<'_> {
             },
             parallel_batches: counters.parallel_batches(),
             sources: self.shield.sources(Layer::Outer, MOST_SOURCES),
-            sources_inner: self.shield.sources(Layer::Inner, MOST_SOURCES),
+            sources_inner: self.inner_sources(),
             denied: self.bans.nets(Layer::Outer),
             denied_inner: self.bans.nets(Layer::Inner),
             bans: self.bans.with_peers(self.device, self.peers),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::counters::Counters;
 use super::redirect::Redirect;
+use super::relayed_sources::RelayedSources;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::shared::Inputs;
 use super::tun::Tun;
@@ -17,7 +18,7 @@ use super::worker_set::{WorkerSet, WorkerSettings};
 use super::xsk::{LanePolicy, Lanes};
 use crate::protocol::device::Transmit;
 use crate::protocol::time::Time;
-use crate::report::{AfXdpStatus, SocketLoad, SteeringStatus};
+use crate::report::{AfXdpStatus, SocketLoad, Source, SteeringStatus};
 
 /// The running data plane.
 pub struct DataPlane {
@@ -25,6 +26,7 @@ pub struct DataPlane {
     lanes: Lanes,
     workers: WorkerSet,
     counters: Arc<Counters>,
+    relayed_sources: Arc<RelayedSources>,
     sender: Sender,
     runs: DatagramRuns,
     unreachable: Unreachable,
@@ -40,12 +42,14 @@ impl DataPlane {
         tuns: Vec<Tun>,
     ) -> io::Result<Self> {
         let counters = Arc::clone(&inputs.counters);
+        let relayed_sources = Arc::clone(&inputs.relayed_sources);
         let workers = WorkerSet::start(inputs, settings, sockets, tuns)?;
         Ok(Self {
             lanes: Lanes::new(lanes),
             sender: workers.sender(),
             workers,
             counters,
+            relayed_sources,
             runs: DatagramRuns::with_capacity(1),
             unreachable: Unreachable::default(),
         })
@@ -161,6 +165,11 @@ impl DataPlane {
             [_] => SteeringStatus::none(),
             _ => programs.steering_status(),
         }
+    }
+
+    /// Whose packets went from peer to peer.
+    pub fn relayed_sources(&self) -> Vec<Source> {
+        self.relayed_sources.read()
     }
 
     /// What was moved and dropped.

@@ -3,6 +3,7 @@
 
 use std::io::IoSlice;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use taltun_common::drops::DropReason;
 use taltun_common::steering::worker_of;
@@ -14,6 +15,7 @@ use super::crew::{Crew, carry};
 use super::filter::Lists;
 use super::offload::coalesce::{Coalescer, Join, MAX_PARTS};
 use super::offload::vnet::{DATA_VALID, VnetHeader};
+use super::relayed_sources::{Table, lock};
 use super::rules::BatchRules;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::shared::{Handshake, Shared};
@@ -42,6 +44,8 @@ pub(super) struct InboundBatch {
     /// Whether the crew may share in that of a large one.
     crew_helps: bool,
     tally: Tally,
+    /// Whose packets are relayed, once there was a batch.
+    sources: Option<Arc<Mutex<Table>>>,
 }
 
 /// What of a batch is to be opened, and what of that is to be sealed again.
@@ -57,6 +61,9 @@ struct Round<'a> {
     filter: &'a Lists,
     rules: Option<BatchRules<'a>>,
     shared: &'a Shared,
+    sources: &'a Mutex<Table>,
+    /// The same, from the first packet to relay on.
+    locked: Option<MutexGuard<'a, Table>>,
     /// Whether equal neighbours leave as one.
     merge: bool,
     now: Time,
@@ -75,6 +82,14 @@ impl Round<'_> {
         };
         rules.judge(packet, ends, &self.batch)
     }
+
+    /// Counts a packet for another peer, whatever becomes of it.
+    #[inline]
+    fn count_relayed(&mut self, inner: &Inner) {
+        let sources = self.sources;
+        let table = self.locked.get_or_insert_with(|| lock(sources));
+        table.add(inner.source, inner.len);
+    }
 }
 
 impl InboundBatch {
@@ -91,6 +106,7 @@ impl InboundBatch {
             },
             crew_helps: false,
             tally: Tally::default(),
+            sources: None,
         }
     }
 
@@ -114,11 +130,17 @@ impl InboundBatch {
         self.join = tun.joins();
         let now = clock::now();
         let rules = shared.inputs.rules.read();
+        let sources = self
+            .sources
+            .get_or_insert_with(|| shared.inputs.relayed_sources.table())
+            .clone();
         let mut round = Round {
             filter: &shared.inputs.filter.read(),
             rules: shared.inputs.rules.batch(rules.as_deref(), now),
             batch: shared.inputs.tunnel.batch(now),
             shared,
+            sources: &sources,
+            locked: None,
             merge,
             now,
         };
@@ -266,6 +288,9 @@ impl InboundBatch {
         if let Opened::Local(inner) | Opened::Relay(inner) = &opened {
             let at = start + DATA_HEADER_LEN;
             ecn::take_in(&mut arena[at..at + inner.len], outer_ecn);
+        }
+        if let Opened::Relay(inner) = &opened {
+            round.count_relayed(inner);
         }
         match opened {
             Opened::Keepalive | Opened::Control => None,

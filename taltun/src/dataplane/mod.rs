@@ -29,6 +29,7 @@ mod inbound_batch;
 pub mod offload;
 mod outbound;
 pub mod redirect;
+pub mod relayed_sources;
 pub mod rules;
 pub mod runs;
 pub mod shared;

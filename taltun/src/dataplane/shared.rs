@@ -12,6 +12,7 @@ use super::counters::Counters;
 use super::crew::Crew;
 use super::filter::Filter;
 use super::gate::Gate;
+use super::relayed_sources::RelayedSources;
 use super::rules::Rules;
 use super::sys::{StopSignal, wait_readable};
 use super::transmit::TransmitQueues;
@@ -57,6 +58,8 @@ pub struct Inputs {
     pub rules: Arc<Rules>,
     /// What was moved and dropped.
     pub counters: Arc<Counters>,
+    /// Whose packets went from peer to peer.
+    pub relayed_sources: Arc<RelayedSources>,
     /// Which handshake messages the controller has time for.
     pub gate: Arc<Gate>,
     /// The queue of handshake messages to the controller.

@@ -166,6 +166,7 @@ impl Engine {
             filter: Arc::clone(bans.filter()),
             rules: Arc::clone(rules.rules()),
             counters: Arc::new(Counters::default()),
+            relayed_sources: Arc::default(),
             gate: Arc::clone(&gate),
             handshakes: inputs.handshakes,
             wake: inputs.wake,
