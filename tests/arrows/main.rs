@@ -23,6 +23,7 @@ const CRATES: &[(&str, &str)] = &[
     ("taltun_crypto", "taltun/crypto/src/lib.rs"),
     ("taltun_policy", "taltun/policy/src/lib.rs"),
     ("taltun_protocol", "taltun/protocol/src/lib.rs"),
+    ("taltun_shaping", "taltun/shaping/src/lib.rs"),
     ("taltun_udpgw", "taltun/udpgw/src/lib.rs"),
     ("taltun_usage", "taltun/usage/src/lib.rs"),
     ("taltun", "taltun/src/lib.rs"),
@@ -42,7 +43,7 @@ const CHAIN: &[&[&str]] = &[
     &["taltun::os"],
     &["taltun::layer"],
     &["taltun_policy"],
-    &["taltun_protocol", "taltun_udpgw", "taltun_usage"],
+    &["taltun_protocol", "taltun_shaping", "taltun_udpgw", "taltun_usage"],
     &["taltun_crypto"],
     &["taltun_common"],
 ];
