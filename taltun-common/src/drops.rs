@@ -85,6 +85,9 @@ reasons! {
     PeerRefused = "peer_refused",
     /// A fragment of a packet whose first fragment didn't pass, or came behind it.
     LostFragment = "lost_fragment",
+    /// It waited too long for its turn at its peer's rate or the uplink's, or found no room to
+    /// wait.
+    Shaped = "shaped",
 }
 
 /// How many reasons there are: the length of counter arrays.

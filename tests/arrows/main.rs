@@ -43,7 +43,12 @@ const CHAIN: &[&[&str]] = &[
     &["taltun::os"],
     &["taltun::layer"],
     &["taltun_policy"],
-    &["taltun_protocol", "taltun_shaping", "taltun_udpgw", "taltun_usage"],
+    &[
+        "taltun_protocol",
+        "taltun_shaping",
+        "taltun_udpgw",
+        "taltun_usage",
+    ],
     &["taltun_crypto"],
     &["taltun_common"],
 ];

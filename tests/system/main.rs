@@ -74,6 +74,7 @@ mod router_names;
 mod rules;
 mod secrecy;
 mod service;
+mod shaping;
 mod soak;
 mod sources;
 mod stuck;
@@ -220,6 +221,7 @@ fn alone() -> Vec<Case> {
         bad_wire::CASES,
         interop::BULK,
         hopping::ALONE,
+        shaping::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,
         af_xdp_exits::CASES,

@@ -22,7 +22,7 @@ use super::ecn;
 use super::ip::{self, Inner};
 use super::messages::{DATA_HEADER_LEN, Message, padded_len};
 use super::nesting::Nesting;
-use super::peer::{Amount, Endpoint, Peer, WorkerRequest};
+use super::peer::{Amount, Endpoint, Peer, PeerId, WorkerRequest};
 use super::session::Session;
 use super::time::Time;
 use super::tunnel::{Tables, Tunnel};
@@ -37,8 +37,8 @@ pub struct Sealed {
     /// The hop limit it has to leave with, where it carries a datagram of WireGuard's, so
     /// that a loop of tunnels comes to an end; `None` for the usual one.
     pub hop_limit: Option<u8>,
-    /// What its header says of congestion; see [`ecn`].
-    pub ecn: u8,
+    /// The traffic class of its header; see [`ecn`].
+    pub class: u8,
 }
 
 /// Why a packet isn't sealed now.
@@ -48,6 +48,14 @@ pub enum NotSealed {
     Staged {
         /// How many older packets that waited were lost for it.
         displaced: usize,
+    },
+    /// It has to wait for its turn, as all that goes to its peer: pass it to [`Batch::release`]
+    /// then.
+    Held {
+        /// Whom it is for.
+        peer: PeerId,
+        /// What [`Batch::release`] takes.
+        hop_limit: Option<u8>,
     },
     /// It is lost.
     Dropped(DropReason),
@@ -75,6 +83,7 @@ impl Tunnel {
             now,
             mtu: self.mtu(),
             listen_port: self.listen_port(),
+            releases: false,
             inbound: None,
             outbound: None,
         }
@@ -90,6 +99,8 @@ pub struct Batch<'t> {
     now: Time,
     mtu: usize,
     listen_port: u16,
+    /// Whether what is sealed was held before.
+    releases: bool,
     inbound: Option<InboundRun>,
     outbound: Option<OutboundRun>,
 }
@@ -99,6 +110,8 @@ struct InboundRun {
     index: u32,
     peer: Arc<Peer>,
     session: Arc<Session>,
+    /// Whether what comes from the peer has to wait for its turn.
+    held: bool,
     /// Where the last authenticated packet came from.
     from: Option<Endpoint>,
     amount: Amount,
@@ -110,6 +123,9 @@ struct OutboundRun {
     peer: Arc<Peer>,
     session: Option<Arc<Session>>,
     endpoint: Option<Endpoint>,
+    /// Whether what goes to the peer has to wait for its turn.
+    held: bool,
+    copies_dscp: bool,
     amount: Amount,
 }
 
@@ -119,7 +135,7 @@ pub(super) struct Reserved {
     pub counter: u64,
     pub message_len: usize,
     endpoint: Endpoint,
-    ecn: u8,
+    class: u8,
 }
 
 impl Reserved {
@@ -129,7 +145,7 @@ impl Reserved {
             len: self.message_len,
             endpoint: self.endpoint,
             hop_limit: None,
-            ecn: self.ecn,
+            class: self.class,
         }
     }
 }
@@ -140,12 +156,34 @@ impl Batch<'_> {
     /// tag behind it.
     pub fn seal(&mut self, buffer: &mut [u8], len: usize) -> Result<Sealed, NotSealed> {
         let hop_limit = self.enter_for(buffer, len)?;
-        // One that has to wait for a session loses its mark, which gives a loop one more lap.
-        let sealed = self.seal_in_run(buffer, len)?;
-        Ok(Sealed {
-            hop_limit,
-            ..sealed
-        })
+        with_hop_limit(self.seal_in_run(buffer, len), hop_limit)
+    }
+
+    /// Seals a packet that was [`NotSealed::Held`], or whose peer was, now that it may go. It is
+    /// where [`Self::seal`] has it.
+    pub fn release(
+        &mut self,
+        buffer: &mut [u8],
+        len: usize,
+        hop_limit: Option<u8>,
+    ) -> Result<Sealed, NotSealed> {
+        let packet = buffer.get(DATA_HEADER_LEN..DATA_HEADER_LEN + len);
+        let inner = packet.and_then(ip::parse);
+        let inner = inner.ok_or(NotSealed::Dropped(DropReason::InnerMalformed))?;
+        if !self.enter_outbound(inner.destination) {
+            return Err(NotSealed::Dropped(DropReason::NoPeer));
+        }
+        self.releases = true;
+        let sealed = self.seal_in_run(buffer, len);
+        self.releases = false;
+        with_hop_limit(sealed, hop_limit)
+    }
+
+    /// Whose packet was opened last, if what comes from that peer has to wait for its turn.
+    #[inline]
+    pub fn held_sender(&self) -> Option<PeerId> {
+        let run = self.inbound.as_ref()?;
+        run.held.then(|| run.peer.id())
     }
 
     /// Seals a packet that [`Self::open`] called [`Opened::Relay`] again, in its buffer,
@@ -374,10 +412,13 @@ impl Batch<'_> {
             .is_some_and(|run| Arc::ptr_eq(&run.peer, owner.value));
         if !same {
             let peer = Arc::clone(owner.value);
+            let handling = peer.handling();
             self.end_outbound();
             self.outbound = Some(OutboundRun {
                 session: peer.sending_session(self.now),
                 endpoint: peer.next_endpoint(),
+                held: handling.hold_down,
+                copies_dscp: handling.copy_dscp,
                 peer,
                 amount: Amount::default(),
             });
@@ -422,6 +463,12 @@ impl Batch<'_> {
         let Some(endpoint) = run.endpoint else {
             return Err(NotSealed::Dropped(DropReason::NoEndpoint));
         };
+        if run.held && !self.releases {
+            return Err(NotSealed::Held {
+                peer: run.peer.id(),
+                hop_limit: None,
+            });
+        }
         let counter = run.session.as_ref().and_then(|session| session.reserve(1));
         let (Some(session), Some(counter)) = (&run.session, counter) else {
             if run.peer.is_refused() {
@@ -446,7 +493,7 @@ impl Batch<'_> {
             counter,
             message_len,
             endpoint,
-            ecn: ecn::outer(&buffer[DATA_HEADER_LEN..]),
+            class: ecn::class(&buffer[DATA_HEADER_LEN..], run.copies_dscp),
         };
         Ok((session, reserved))
     }
@@ -479,6 +526,7 @@ impl Batch<'_> {
             index: receiver,
             peer: Arc::clone(peer),
             session: Arc::clone(session),
+            held: peer.handling().hold_up,
             from: None,
             amount: Amount::default(),
             data: false,
@@ -515,6 +563,23 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.end_inbound();
         self.end_outbound();
+    }
+}
+
+/// Has a packet leave with a hop limit, or have it once it leaves. One that waits for a session
+/// loses it, which gives a loop one more lap.
+#[inline]
+pub(super) fn with_hop_limit(
+    sealed: Result<Sealed, NotSealed>,
+    hop_limit: Option<u8>,
+) -> Result<Sealed, NotSealed> {
+    match sealed {
+        Ok(sealed) => Ok(Sealed {
+            hop_limit,
+            ..sealed
+        }),
+        Err(NotSealed::Held { peer, .. }) => Err(NotSealed::Held { peer, hop_limit }),
+        Err(other) => Err(other),
     }
 }
 

@@ -129,8 +129,8 @@ pub struct Transmit {
     pub endpoint: Endpoint,
     /// The UDP payload.
     pub payload: Vec<u8>,
-    /// What its header says of congestion; see [`super::ecn`].
-    pub ecn: u8,
+    /// The traffic class of its header; see [`super::ecn`].
+    pub class: u8,
 }
 
 /// What happened, for the caller.

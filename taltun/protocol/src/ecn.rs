@@ -20,6 +20,27 @@ const CAPABLE_1: u8 = 1;
 const CAPABLE_0: u8 = 2;
 const EXPERIENCED: u8 = 3;
 
+/// What a datagram's traffic class says for this IP packet, where its DSCP is copied, too.
+#[inline]
+pub fn class(packet: &[u8], copy_dscp: bool) -> u8 {
+    let ecn = outer(packet);
+    if copy_dscp {
+        return class_of(packet) & !MASK | ecn;
+    }
+    ecn
+}
+
+/// Whether an IP packet may be marked as having experienced congestion.
+#[inline]
+pub fn is_capable(packet: &[u8]) -> bool {
+    matches!(inner(packet), CAPABLE_0 | CAPABLE_1)
+}
+
+/// Marks an IP packet, if that may be.
+pub fn mark(packet: &mut [u8]) {
+    take_in(packet, EXPERIENCED);
+}
+
 /// What the outer header says for this IP packet.
 #[inline]
 pub fn outer(packet: &[u8]) -> u8 {
@@ -46,9 +67,15 @@ pub fn take_in(packet: &mut [u8], outer: u8) {
 
 #[inline]
 fn inner(packet: &[u8]) -> u8 {
+    class_of(packet) & MASK
+}
+
+/// The whole traffic class.
+#[inline]
+fn class_of(packet: &[u8]) -> u8 {
     match packet {
-        [first, second, ..] if first >> 4 == 4 => second & MASK,
-        [first, second, ..] if first >> 4 == 6 => (second >> 4) & MASK,
+        [first, second, ..] if first >> 4 == 4 => *second,
+        [first, second, ..] if first >> 4 == 6 => first << 4 | second >> 4,
         _ => NOT_CAPABLE,
     }
 }
@@ -112,6 +139,30 @@ mod tests {
         }
         assert_eq!(outer(&[]), 0);
         assert_eq!(outer(&[0x45]), 0);
+    }
+
+    #[test]
+    fn a_dscp_is_copied_whole_and_a_mark_never() {
+        for (inner, outer) in [(0, 0), (1, 1), (2, 2), (3, 2)] {
+            assert_eq!(class(&v4(inner), true), 0xb8 | outer);
+            assert_eq!(class(&v6(inner), true), 0xb8 | outer);
+            assert_eq!(class(&v4(inner), false), outer);
+            assert_eq!(class(&v6(inner), false), outer);
+        }
+        assert_eq!(class(&[], true), 0);
+        assert_eq!(class(&[0x45], true), 0);
+    }
+
+    #[test]
+    fn only_what_is_capable_is_marked() {
+        for (ecn, marked) in [(0, 0), (1, 3), (2, 3), (3, 3)] {
+            assert_eq!(is_capable(&v4(ecn)), ecn == 1 || ecn == 2);
+            assert_eq!(is_capable(&v6(ecn)), ecn == 1 || ecn == 2);
+            let (mut four, mut six) = (v4(ecn), v6(ecn));
+            mark(&mut four);
+            mark(&mut six);
+            assert_eq!((four, six), (v4(marked), v6(marked)));
+        }
     }
 
     /// Each inner with each outer, as `INET_ECN_decapsulate` of the kernel has it.

@@ -7,6 +7,13 @@ use std::num::NonZeroU16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub(super) u32);
 
+impl PeerId {
+    /// As a number, which no other peer has.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// Where a peer is, and which local address it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {

@@ -59,6 +59,38 @@ pub(super) enum WorkerRequest {
     Moved = 4,
 }
 
+/// What is done with a peer's packets besides sealing and opening them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Handling {
+    /// Those that come from it are held until it is their turn.
+    pub hold_up: bool,
+    /// Those that go to it are.
+    pub hold_down: bool,
+    /// The DSCP of a packet is written to its datagram's header.
+    pub copy_dscp: bool,
+}
+
+impl Handling {
+    const HOLD_UP: u8 = 1;
+    const HOLD_DOWN: u8 = 2;
+    const COPY_DSCP: u8 = 4;
+
+    fn bits(self) -> u8 {
+        let bit = |yes: bool, bit: u8| if yes { bit } else { 0 };
+        bit(self.hold_up, Self::HOLD_UP)
+            | bit(self.hold_down, Self::HOLD_DOWN)
+            | bit(self.copy_dscp, Self::COPY_DSCP)
+    }
+
+    fn of(bits: u8) -> Self {
+        Self {
+            hold_up: bits & Self::HOLD_UP != 0,
+            hold_down: bits & Self::HOLD_DOWN != 0,
+            copy_dscp: bits & Self::COPY_DSCP != 0,
+        }
+    }
+}
+
 /// Control messages that one peer may send a second, and at once.
 const CONTROL_RATE: Rate = Rate::with_burst(100, 200);
 
@@ -88,6 +120,8 @@ pub struct Peer {
     requests: AtomicU8,
     /// Neither does it get a session, nor does anything wait for one.
     refused: AtomicBool,
+    /// The bits of its [`Handling`].
+    handling: AtomicU8,
     /// When it may send as many control messages at once again as it ever may, in nanoseconds.
     control_full_at: Mutex<u64>,
     /// When packets came and went.
@@ -304,6 +338,7 @@ impl Peer {
             staged,
             requests: AtomicU8::new(0),
             refused: AtomicBool::new(false),
+            handling: AtomicU8::new(0),
             control_full_at: Mutex::default(),
             activity: Activity::default(),
         }
@@ -317,6 +352,16 @@ impl Peer {
     /// Who it is.
     pub fn public_key(&self) -> &PublicKey {
         &self.public_key
+    }
+
+    /// What is done with its packets besides.
+    pub fn handling(&self) -> Handling {
+        Handling::of(self.handling.load(Ordering::Relaxed))
+    }
+
+    /// From the next batch on, this is done with its packets besides.
+    pub fn set_handling(&self, handling: Handling) {
+        self.handling.store(handling.bits(), Ordering::Relaxed);
     }
 
     /// Where it is, if that is known.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use taltun_common::drops::DropReason;
 
-use super::batch::{Batch, NotSealed, Opened, Sealed, pad};
+use super::batch::{Batch, NotSealed, Opened, Sealed, pad, with_hop_limit};
 use super::ip::Inner;
 use super::messages::{DATA_HEADER_LEN, DATA_OVERHEAD};
 use super::peer::Endpoint;
@@ -280,11 +280,7 @@ impl Batch<'_> {
         let start = place.start;
         let buffer = &arena[place];
         let hop_limit = self.enter_for(buffer, len)?;
-        let sealed = self.plan_in_run(plan, buffer, start, len)?;
-        Ok(Sealed {
-            hop_limit,
-            ..sealed
-        })
+        with_hop_limit(self.plan_in_run(plan, buffer, start, len), hop_limit)
     }
 
     /// The same of [`Self::relay`], for a message that [`Self::accept`] said is to be relayed.

@@ -13,8 +13,8 @@ use taltun_usage::{Day, Quota};
 use super::error::Spot;
 
 use super::{
-    Accel, Action, Dataplane, Domain, Hooks, Hop, HostSettings, MetricsListen, Mode, Policy,
-    RangedEndpoint, Udpgw, Usage,
+    Accel, Action, Dataplane, Domain, Hooks, Hop, HostSettings, MetricsListen, Mode, PeerRates,
+    Policy, RangedEndpoint, Shaping, Udpgw, Usage,
 };
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
@@ -57,6 +57,9 @@ pub(super) struct Draft {
     pub(super) hop_choices: Vec<(&'static str, Spot)>,
     pub(super) policy: PolicyDraft,
     pub(super) usage: Usage,
+    pub(super) shaping: Shaping,
+    /// Where its uplink is written.
+    pub(super) uplink: Option<Spot>,
     pub(super) warnings: Vec<String>,
     /// Whether a secret is written in the file itself.
     pub(super) has_secret: bool,
@@ -126,4 +129,7 @@ pub(super) struct PeerDraft {
     pub(super) persistent_keepalive: Option<u16>,
     pub(super) quota: Option<Quota>,
     pub(super) expires: Option<Written<Day>>,
+    pub(super) rates: PeerRates,
+    /// Where its `rate_down` is written.
+    pub(super) rate_down: Option<Spot>,
 }

@@ -103,6 +103,7 @@ impl Config {
             hop: draft.hop,
             policy: super::Policy::default(),
             usage: draft.usage,
+            shaping: super::Shaping::default(),
         }
     }
 }
@@ -115,6 +116,7 @@ const DEPENDS: &[(&str, &str)] = &[
     ("nat.out", "nat.masquerade"),
     ("peers.endpoint", "hop.port_range"),
     ("peers.endpoints", "hop.port_range"),
+    ("peers.rate_down", "shaping.uplink"),
 ];
 
 /// Reads and checks `text`, changing what is read by `change`.

@@ -31,11 +31,13 @@ mod parties;
 mod permissions;
 mod pieces;
 mod policy;
+mod rates;
 mod read;
 #[cfg(test)]
 mod reference;
 mod rules;
 mod setting;
+mod shaping;
 mod suggest;
 mod syntax;
 #[cfg(test)]
@@ -63,6 +65,7 @@ pub use names::{HUB, Names};
 pub use overrides::Overrides;
 pub use policy::{Action, Policy};
 pub use rules::OWN_ENDPOINT;
+pub use shaping::{Dscp, PeerRates, Rate, Shaping};
 pub(crate) use suggest::nearest;
 pub use udpgw::Udpgw;
 pub(crate) use values::{interface_name, network, not_unspecified};
@@ -99,6 +102,8 @@ pub struct Config {
     pub policy: Policy,
     /// `[usage]`
     pub usage: Usage,
+    /// `[shaping]`
+    pub shaping: Shaping,
 }
 
 /// Who starts handshakes.
@@ -155,6 +160,8 @@ pub struct Peer {
     pub persistent_keepalive: Option<u16>,
     /// How much it may move, and until when it may come.
     pub limits: PeerLimits,
+    /// How fast it may be.
+    pub rates: PeerRates,
 }
 
 impl Peer {

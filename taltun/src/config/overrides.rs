@@ -2,6 +2,7 @@
 
 use super::draft::{Draft, PeerDraft, Written};
 use super::error::{ConfigError, Spot};
+use super::shaping::PeerRates;
 use super::values;
 use crate::crypto::{PresharedKey, PrivateKey};
 
@@ -142,6 +143,8 @@ fn peer(text: &str) -> Result<PeerDraft, ConfigError> {
         persistent_keepalive: None,
         quota: None,
         expires: None,
+        rates: PeerRates::default(),
+        rate_down: None,
         spot,
     })
 }

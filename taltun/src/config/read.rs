@@ -20,12 +20,12 @@ use super::draft::{
 use super::error::{ConfigError, Spot};
 use super::keys::{
     self, Key, accel, dataplane, dns_routes, groups, hop, interface, metrics, names, nat, peers,
-    policy, rules, udpgw, usage,
+    policy, rules, shaping, udpgw, usage,
 };
 use super::setting::{Setting, parse_with};
 use super::{
     Accel, Action, Dataplane, Hooks, Hop, HostSettings, MAX_BANS, METRICS_LISTEN_MAX, Masquerade,
-    MetricsListen, Policy, PortRange, RangedEndpoint, Udpgw, Usage,
+    MetricsListen, PeerRates, Policy, PortRange, RangedEndpoint, Shaping, Udpgw, Usage,
 };
 use super::{declared, permissions, values};
 use crate::crypto::{PresharedKey, PrivateKey};
@@ -67,6 +67,7 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         })?;
         peers
     };
+    let shared = document.section_or_defaults(&keys::SHAPING)?;
     let is_secret = |peer: &PeerDraft| peer.preshared_key != PresharedKey::default();
     let has_secret = section.get(&interface::PRIVATE_KEY).is_some() || peers.iter().any(is_secret);
     Ok(Draft {
@@ -125,6 +126,8 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         hop,
         policy: policy_draft(document)?,
         usage: usage(&document.section_or_defaults(&keys::USAGE)?)?,
+        shaping: shaping(&shared)?,
+        uplink: shared.get(&shaping::UPLINK).map(|field| field.spot()),
         warnings,
         has_secret,
         told: Vec::new(),
@@ -269,7 +272,19 @@ fn peer(
             }),
             None => None,
         },
+        rates: PeerRates {
+            rate_up: optional(section, &peers::RATE_UP, values::rate)?,
+            rate_down: optional(section, &peers::RATE_DOWN, values::rate)?,
+            dscp: one(section, &peers::DSCP, values::word)?,
+        },
+        rate_down: section.get(&peers::RATE_DOWN).map(|field| field.spot()),
     })
+}
+
+fn shaping(section: &Section) -> Result<Shaping, ConfigError> {
+    section.allow_only()?;
+    let shaping = declared::shaping::declared! { read! { section, shaping, Shaping {} } };
+    Ok(shaping)
 }
 
 /// Where a peer is, by whichever of the two keys; `ports` are those of an endpoint without any.

@@ -16,6 +16,7 @@ use super::keys::interface::ASSUMED_MTU;
 use super::names;
 use super::nets::Nets;
 use super::parties;
+use super::rates;
 use super::{
     Config, DnsRoutes, Endpoint, FirewallChoice, Interface, Metrics, MetricsListen, Mode, Peer,
     Udpgw,
@@ -55,6 +56,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     check_addresses(&draft.peers, &draft.vip)?;
     hop_rules::check(&draft.peers)?;
 
+    rates::check(&draft)?;
     check_host(&draft)?;
     let mut of_udpgw = Vec::new();
     let resolver = resolver(&draft);
@@ -115,6 +117,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         hop: draft.hop,
         policy,
         usage: draft.usage,
+        shaping: draft.shaping,
     };
     Ok((config, warnings))
 }
@@ -598,6 +601,7 @@ fn finish_peer(draft: PeerDraft) -> Peer {
             quota: draft.quota,
             expires: draft.expires.map(|written| written.value),
         },
+        rates: draft.rates,
     }
 }
 

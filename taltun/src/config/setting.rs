@@ -6,7 +6,7 @@ use super::document::{Field, Section};
 use super::error::ConfigError;
 use super::keys::Key;
 use super::words::Words;
-use super::{Dns, PortRange, values};
+use super::{Dns, PortRange, Rate, values};
 
 /// A type that a key may declare.
 pub(super) trait Setting: Sized {
@@ -76,6 +76,12 @@ numbers! { u16 usize }
 impl<T: Words> FromField for T {
     fn from_field(field: &Field) -> Result<Self, ConfigError> {
         parse_with(field, values::word)
+    }
+}
+
+impl FromField for Rate {
+    fn from_field(field: &Field) -> Result<Self, ConfigError> {
+        parse_with(field, values::rate)
     }
 }
 

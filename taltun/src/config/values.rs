@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::shaping::{LEAST_RATE, MOST_RATE, Rate};
 use super::words::Words;
 use super::{Domain, Endpoint, MetricsListen, PortRange, RangedEndpoint, keys, suggest};
 
@@ -90,6 +91,60 @@ pub(super) enum DnsItem {
     Server(IpAddr),
     /// A domain to look for short names in.
     Search(String),
+}
+
+/// A rate, such as `20 Mbit/s`, with up to three digits behind a point.
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
+    let expected = || format!("expected a rate such as \"20 Mbit/s\", found {text:?}");
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let Some((number, unit)) = at.and_then(|at| text.split_at_checked(at)) else {
+        return Err(match thousandths(text) {
+            Some(_) => format!("{}; the unit is missing: {}", expected(), units()),
+            None => expected(),
+        });
+    };
+    let number = thousandths(number).ok_or_else(expected)?;
+    let unit = unit.trim_start();
+    let Some((_, bits)) = Rate::UNITS.iter().find(|(name, _)| *name == unit) else {
+        let same = |(name, _): &&(&str, u64)| name.eq_ignore_ascii_case(unit);
+        let hint = match Rate::UNITS.iter().find(same) {
+            Some((name, _)) => format!("; did you mean {name}?"),
+            None if unit.contains('B') || unit.to_ascii_lowercase().contains("byte") => {
+                " (a byte is 8 bits)".to_owned()
+            }
+            None => String::new(),
+        };
+        return Err(format!(
+            "{unit:?} is no unit of a rate; expected {}{hint}",
+            units()
+        ));
+    };
+    let bits = number.checked_mul(*bits).map(|bits| bits / 1000);
+    let rate = bits.and_then(Rate::of_bits);
+    rate.filter(|rate| (LEAST_RATE..=MOST_RATE).contains(rate))
+        .ok_or_else(|| {
+            format!(
+                "expected a rate from {LEAST_RATE} to {MOST_RATE}, found {text:?}; leave it out \
+                 for no limit"
+            )
+        })
+}
+
+fn units() -> String {
+    let names: Vec<&str> = Rate::UNITS.iter().rev().map(|(name, _)| *name).collect();
+    names.join(", ")
+}
+
+/// A number with up to three digits behind a point, times 1000.
+fn thousandths(text: &str) -> Option<u64> {
+    let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
+    let whole: u64 = whole.parse().ok()?;
+    let digits = u32::try_from(rest.len())
+        .ok()
+        .filter(|digits| (1..=3).contains(digits))?;
+    let rest: u64 = rest.parse().ok()?;
+    let rest = rest.checked_mul(10_u64.checked_pow(3_u32.checked_sub(digits)?)?)?;
+    whole.checked_mul(1000)?.checked_add(rest)
 }
 
 /// The address of a name server, or a domain.

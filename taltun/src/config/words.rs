@@ -1,6 +1,6 @@
 //! The words of a configuration that stand for one of a few things.
 
-use super::{Action, AfXdp, FirewallChoice, Mode, Shell, XdpMode};
+use super::{Action, AfXdp, Dscp, FirewallChoice, Mode, Shell, XdpMode};
 
 /// What a file names by one of a few words.
 pub trait Words: Copy + 'static {
@@ -38,6 +38,10 @@ words! {
     Action {
         "allow" => Allow,
         "deny" => Deny,
+    }
+    Dscp {
+        "none" => None,
+        "copy" => Copy,
     }
     FirewallChoice {
         "auto" => Auto,

@@ -50,6 +50,11 @@ impl LivePeers<'_> {
                 .in_file(key)
                 .map(|peer| peer.limits)
                 .unwrap_or_default(),
+            // Nothing but the file says them.
+            rates: self
+                .peers
+                .in_file(key)
+                .map_or_else(Default::default, |peer| peer.rates),
         }
     }
 }

@@ -46,6 +46,7 @@ pub mod request;
 pub mod response;
 mod rules;
 mod run;
+mod shaping;
 mod since;
 mod socket;
 mod socket_file;

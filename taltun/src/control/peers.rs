@@ -265,6 +265,7 @@ mod tests {
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
             limits: config::PeerLimits::default(),
+            rates: config::PeerRates::default(),
         };
         let name = config::Endpoint::Name("hub.example.net".into(), 9000);
         Arc::new(vec![

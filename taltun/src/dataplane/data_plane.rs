@@ -136,7 +136,7 @@ impl DataPlane {
     /// Sends a message of the controller's. Returns why the kernel refused to, if it did.
     pub fn send(&mut self, transmit: &Transmit) -> Option<i32> {
         let run = DatagramRun {
-            ecn: transmit.ecn,
+            class: transmit.class,
             ..DatagramRun::of_one(0, transmit.payload.len(), transmit.endpoint)
         };
         self.runs.push(run, false);

@@ -1,7 +1,6 @@
 //! What is done with a batch of messages that were received, whether by a UDP socket or by an
 //! AF_XDP one: open → TUN, or → seal for a packet between two peers.
 
-use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -10,14 +9,14 @@ use taltun_common::steering::worker_of;
 use taltun_policy::{Ends, Side};
 
 use super::clock;
-use super::counters::{Counters, Tally};
+use super::counters::Tally;
 use super::crew::{Crew, carry};
 use super::filter::Lists;
-use super::offload::coalesce::{Coalescer, Join, MAX_PARTS};
-use super::offload::vnet::{DATA_VALID, VnetHeader};
+use super::local_packets::LocalPackets;
 use super::relayed_sources::{Table, lock};
 use super::rules::BatchRules;
 use super::runs::{DatagramRun, DatagramRuns};
+use super::shaping::HeldPackets;
 use super::shared::{Handshake, Shared};
 use super::sys::Received;
 use super::tun::Tun;
@@ -35,10 +34,11 @@ use crate::protocol::time::Time;
 pub(super) struct InboundBatch {
     /// Whose work it is, where it is steered to workers.
     worker: Option<u32>,
-    local: Coalescer,
-    join: Join,
+    local: LocalPackets,
     /// What is to be sent on to other peers.
     pub(super) relayed: DatagramRuns,
+    /// What has to wait for its turn.
+    held: HeldPackets,
     /// The cipher work of a batch that is done together.
     plans: Plans,
     /// Whether the crew may share in that of a large one.
@@ -97,9 +97,9 @@ impl InboundBatch {
     pub(super) fn new(worker: Option<u32>, tun: &Tun, messages: usize) -> Self {
         Self {
             worker,
-            local: Coalescer::with_capacity(messages * super::runs::MAX_SEGMENTS),
-            join: tun.joins(),
+            local: LocalPackets::with_capacity(tun, messages * super::runs::MAX_SEGMENTS),
             relayed: DatagramRuns::with_capacity(messages),
+            held: HeldPackets::default(),
             plans: Plans {
                 open: CipherPlan::with_capacity(messages * super::runs::MAX_SEGMENTS),
                 relay: CipherPlan::with_capacity(messages * super::runs::MAX_SEGMENTS),
@@ -127,7 +127,7 @@ impl InboundBatch {
         merge: bool,
         shared: &Shared,
     ) {
-        self.join = tun.joins();
+        self.local.begin(tun);
         let now = clock::now();
         let rules = shared.inputs.rules.read();
         let sources = self
@@ -310,11 +310,16 @@ impl InboundBatch {
                     self.tally.drop_packet(reason);
                     return None;
                 }
+                if let Some(peer) = round.batch.held_sender() {
+                    let relay = to == Side::Peer;
+                    self.held.push_from(peer, at, inner.len, relay);
+                    return None;
+                }
                 if to == Side::Peer {
                     return Some(inner);
                 }
                 self.tally.rx.add(inner.len);
-                self.local.push(arena, at, inner.len, self.join);
+                self.local.push(arena, at, inner.len);
                 None
             }
         }
@@ -338,6 +343,10 @@ impl InboundBatch {
                 self.tally
                     .drop_packets(DropReason::StagedQueueFull, displaced);
             }
+            Err(NotSealed::Held { peer, .. }) => {
+                let at = start + DATA_HEADER_LEN;
+                self.held.push_relayed(peer, at, packet_len);
+            }
             Err(NotSealed::Dropped(reason)) => self.tally.drop_packet(reason),
         }
     }
@@ -349,56 +358,10 @@ impl InboundBatch {
 
     /// Does what is left once the batch's packets for other peers are on their way.
     pub(super) fn finish(&mut self, arena: &mut [u8], tun: &Tun, shared: &Shared) {
-        self.write(arena, tun, &shared.inputs.counters);
+        let counters = &shared.inputs.counters;
+        self.local.write(arena, tun, counters, &mut self.tally);
+        shared.hold(arena, &mut self.held, &mut self.tally);
         shared.inputs.counters.add(&mut self.tally);
         shared.wake_controller();
-    }
-
-    /// Writes the packets that are for us to the TUN, those of one flow together.
-    fn write(&mut self, arena: &mut [u8], tun: &Tun, counters: &Counters) {
-        for at in 0..self.local.len() {
-            let joined = self.local.join(at, arena);
-            let header = joined.header.encode(joined.v6);
-            let mut pieces = [IoSlice::new(&[]); 1 + MAX_PARTS];
-            pieces[0] = IoSlice::new(&header);
-            let mut count = 1;
-            for (start, len) in self.local.pieces(&joined) {
-                pieces[count] = IoSlice::new(&arena[start..start + len]);
-                count += 1;
-            }
-            let error = match tun.write(&pieces[..count]) {
-                Ok(()) if joined.packets == 1 => continue,
-                Ok(()) => {
-                    tun.joined();
-                    continue;
-                }
-                Err(error) => error,
-            };
-            if joined.packets == 1 {
-                self.tally.drop_packet(DropReason::TunWrite);
-                continue;
-            }
-            // One by one: a kernel may not take joined packets after all.
-            counters.join_fallback();
-            let mut all_taken = true;
-            let plain = VnetHeader {
-                flags: DATA_VALID,
-                ..VnetHeader::default()
-            }
-            .encode(joined.v6);
-            self.local.restore(&joined, arena);
-            for (start, len) in self.local.packets(&joined) {
-                let packet = &arena[start..start + len];
-                let pieces = [IoSlice::new(&plain), IoSlice::new(packet)];
-                if tun.write(&pieces).is_err() {
-                    self.tally.drop_packet(DropReason::TunWrite);
-                    all_taken = false;
-                }
-            }
-            if all_taken && tun.refused_joined(&error) {
-                tracing::warn!("the TUN takes no joined packets: {error}; going on without");
-            }
-        }
-        self.local.clear();
     }
 }

@@ -26,12 +26,15 @@ pub mod filter;
 pub mod gate;
 mod inbound;
 mod inbound_batch;
+mod local_packets;
 pub mod offload;
 mod outbound;
 pub mod redirect;
 pub mod relayed_sources;
+mod release;
 pub mod rules;
 pub mod runs;
+pub mod shaping;
 pub mod shared;
 pub mod sys;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::crew::carry;
 use super::offload::split::Segments;
 use super::offload::vnet::{VNET_HEADER_LEN, VnetHeader};
 use super::runs::{DatagramRun, DatagramRuns};
+use super::shaping::HeldPackets;
 use super::shared::Shared;
 use super::transmit::Transmitter;
 use super::tun::Tun;
@@ -56,6 +57,7 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, worker: u32, shared: &Shared) 
         packets: Vec::with_capacity(BATCH),
         plan: CipherPlan::with_capacity(BATCH),
         runs: DatagramRuns::with_capacity(BATCH),
+        held: HeldPackets::default(),
         tally: Tally::default(),
         unreachable: Unreachable::default(),
         tun,
@@ -91,6 +93,8 @@ struct Outbound<'w> {
     /// The cipher work of a batch that is done together.
     plan: CipherPlan,
     runs: DatagramRuns,
+    /// What has to wait for its turn.
+    held: HeldPackets,
     tally: Tally,
     unreachable: Unreachable,
     tun: &'w Tun,
@@ -136,6 +140,8 @@ impl Outbound<'_> {
                 &self.arena,
                 &mut self.runs,
             );
+            self.shared
+                .hold(&self.arena, &mut self.held, &mut self.tally);
             self.packets.clear();
             self.filled = 0;
         }
@@ -176,6 +182,10 @@ impl Outbound<'_> {
                 Err(NotSealed::Staged { displaced }) => {
                     self.tally
                         .drop_packets(DropReason::StagedQueueFull, displaced);
+                }
+                Err(NotSealed::Held { peer, hop_limit }) => {
+                    let at = packet.start + DATA_HEADER_LEN;
+                    self.held.push_outbound(peer, at, packet.len, hop_limit);
                 }
                 Err(NotSealed::Dropped(reason)) => {
                     self.tally.drop_packet(reason);

@@ -25,8 +25,8 @@ pub struct DatagramRun {
     pub endpoint: Endpoint,
     /// The hop limit they leave with; `None` for the usual one.
     pub hop_limit: Option<u8>,
-    /// What their headers say of congestion.
-    pub ecn: u8,
+    /// The traffic class of their headers.
+    pub class: u8,
 }
 
 impl DatagramRun {
@@ -38,7 +38,7 @@ impl DatagramRun {
             segment: len,
             endpoint,
             hop_limit: None,
-            ecn: 0,
+            class: 0,
         }
     }
 
@@ -46,7 +46,7 @@ impl DatagramRun {
     pub fn sealed(start: usize, sealed: &Sealed) -> Self {
         Self {
             hop_limit: sealed.hop_limit,
-            ecn: sealed.ecn,
+            class: sealed.class,
             ..Self::of_one(start, sealed.len, sealed.endpoint)
         }
     }
@@ -84,7 +84,7 @@ impl DatagramRun {
             && self.segments() < MAX_SEGMENTS
             && self.endpoint == next.endpoint
             && self.hop_limit == next.hop_limit
-            && self.ecn == next.ecn
+            && self.class == next.class
     }
 }
 
@@ -196,16 +196,19 @@ mod tests {
 
     /// All segments of a run have one header.
     #[test]
-    fn what_says_another_thing_of_congestion_starts_anew() {
+    fn another_traffic_class_starts_anew() {
         let mut runs = DatagramRuns::default();
-        for (at, ecn) in [0, 0, 2, 2, 1, 0].into_iter().enumerate() {
+        for (at, class) in [0, 0, 2, 2, 1, 0].into_iter().enumerate() {
             let run = DatagramRun {
-                ecn,
+                class,
                 ..DatagramRun::of_one(at * 100, 100, endpoint(1))
             };
             runs.push(run, true);
         }
-        let said = runs.as_slice().iter().map(|run| (run.ecn, run.segments()));
+        let said = runs
+            .as_slice()
+            .iter()
+            .map(|run| (run.class, run.segments()));
         assert!(said.eq([(0, 2), (2, 2), (1, 1), (0, 1)]));
     }
 }

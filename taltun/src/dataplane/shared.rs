@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use taltun_common::drops::DropReason;
 use tokio::sync::{Notify, mpsc};
 
-use super::counters::Counters;
+use super::counters::{Counters, Tally};
 use super::crew::Crew;
 use super::filter::Filter;
 use super::gate::Gate;
 use super::relayed_sources::RelayedSources;
 use super::rules::Rules;
-use super::sys::{StopSignal, wait_readable};
+use super::shaping::{HeldPackets, Shaper};
+use super::sys::{StopSignal, Woken, wait_for, wait_readable};
 use super::transmit::TransmitQueues;
 use crate::protocol::messages::INITIATION_LEN;
 use crate::protocol::peer::Endpoint;
@@ -56,6 +58,8 @@ pub struct Inputs {
     pub filter: Arc<Filter>,
     /// Who may start what with whom.
     pub rules: Arc<Rules>,
+    /// Packets that wait for their turn.
+    pub shaper: Arc<Shaper>,
     /// What was moved and dropped.
     pub counters: Arc<Counters>,
     /// Whose packets went from peer to peer.
@@ -102,6 +106,29 @@ impl Shared {
         let readable = wait_readable(source, &self.stop, self.inputs.busy_poll);
         crew.resume();
         readable
+    }
+
+    /// Has packets of a batch, which lie in `arena`, wait for their turn.
+    pub(super) fn hold(&self, arena: &[u8], held: &mut HeldPackets, tally: &mut Tally) {
+        let dropped = self
+            .inputs
+            .shaper
+            .hold(arena, held, self.inputs.tunnel.mtu());
+        tally.drop_packets(DropReason::Shaped, dropped as usize);
+    }
+
+    /// Waits until the shaper has something to release, or may have; false when the workers are
+    /// to stop.
+    pub(super) fn wait_to_release(&self) -> io::Result<bool> {
+        let timeout = self.inputs.shaper.time_to_release();
+        if let Some(crew) = &self.crew {
+            crew.rest();
+        }
+        let woken = wait_for(self.inputs.shaper.bell(), &self.stop, timeout);
+        if let Some(crew) = &self.crew {
+            crew.resume();
+        }
+        Ok(woken? != Woken::Stop)
     }
 
     /// Wakes the controller if a batch asked something of it.

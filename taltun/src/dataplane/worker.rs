@@ -9,7 +9,7 @@ use super::crew::{Crew, Job, Threads};
 use super::shared::Shared;
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
-use super::{inbound, outbound};
+use super::{inbound, outbound, release};
 
 /// The running threads of all workers.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ impl Workers {
             threads: Threads::default(),
         };
         let mut jobs = Vec::new();
+        let shaped_tun = tuns.first().map(Tun::try_clone).transpose()?;
         for (number, (socket, tun)) in (0..).zip(sockets.iter().zip(tuns)) {
             let out_tun = tun.try_clone()?;
             let counters = &workers.shared.inputs.counters;
@@ -49,6 +50,14 @@ impl Workers {
             }));
             jobs.push(workers.job(format!("taltun-in-{number}"), move |shared| {
                 inbound::run(&socket, &tun, &mut relay_sender, number, shared)
+            }));
+        }
+        // What waits for its turn isn't any worker's, so one thread releases it.
+        if let Some((socket, tun)) = sockets.first().zip(shaped_tun) {
+            let counters = &workers.shared.inputs.counters;
+            let mut sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
+            jobs.push(workers.job("taltun-shaper".into(), move |shared| {
+                release::run(&tun, &mut sender, shared)
             }));
         }
         let helpers = workers.shared.crew.as_ref().map_or(0, Crew::helpers);

@@ -75,7 +75,7 @@ impl Device {
                 self.transmits.push_back(Transmit {
                     endpoint: from,
                     payload: reply.to_vec(),
-                    ecn: 0,
+                    class: 0,
                 });
                 Err(DropReason::NoCookie)
             }

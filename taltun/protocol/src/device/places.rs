@@ -251,7 +251,7 @@ impl Device {
         self.transmits.push_back(Transmit {
             endpoint: Endpoint::from(next),
             payload,
-            ecn: 0,
+            class: 0,
         });
         copies.left -= 1;
         copies.last = next;

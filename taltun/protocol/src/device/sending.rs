@@ -24,7 +24,7 @@ impl Device {
             self.transmits.push_back(Transmit {
                 endpoint,
                 payload,
-                ecn: 0,
+                class: 0,
             });
         }
     }
@@ -79,7 +79,7 @@ impl Device {
         self.transmits.push_back(Transmit {
             endpoint: to,
             payload,
-            ecn: 0,
+            class: 0,
         });
         true
     }
@@ -100,7 +100,7 @@ impl Device {
         self.transmits.push_back(Transmit {
             endpoint,
             payload,
-            ecn: ecn::outer(packet),
+            class: ecn::class(packet, peer.handling().copy_dscp),
         });
         if session.renew_on_send(now) {
             self.want_handshake(peer.id(), now);

@@ -29,6 +29,8 @@ mod faults;
 #[cfg(test)]
 mod handshake;
 #[cfg(test)]
+mod held;
+#[cfg(test)]
 mod hopping;
 #[cfg(test)]
 mod live;

@@ -22,7 +22,7 @@ use super::super::device::{Device, Event, PathChange, PeerSettings, Place, Setti
 use super::super::ip::Inner;
 use super::super::messages::{DATA_HEADER_LEN, Message};
 use super::super::noise::{self, Identity, Initiator};
-use super::super::peer::{Endpoint, Local, Peer};
+use super::super::peer::{Endpoint, Local, Peer, PeerId};
 use super::super::randomness::Randomness;
 use super::super::session::Session;
 use super::super::tai64n::Tai64n;
@@ -88,6 +88,8 @@ pub(super) struct Node {
     pub(super) changes: Vec<PathChange>,
     /// Keepalives received.
     pub(super) keepalives: usize,
+    /// For whom packets were that were to wait for their turn.
+    pub(super) held: Vec<PeerId>,
     /// Control messages received.
     pub(super) controls: usize,
     /// What was dropped of what arrived, and why.
@@ -265,6 +267,7 @@ impl Node {
             inbox: Vec::new(),
             changes: Vec::new(),
             keepalives: 0,
+            held: Vec::new(),
             controls: 0,
             drops: Vec::new(),
             given_up: Vec::new(),
@@ -558,6 +561,13 @@ impl World {
                             self.post(number, sealed.endpoint, &buffer);
                         }
                         Err(NotSealed::Staged { .. }) => {}
+                        Err(NotSealed::Held { peer, hop_limit }) => {
+                            node.held.push(peer);
+                            let sealed = batch.release(&mut buffer, inner.len, hop_limit);
+                            let sealed = sealed.expect("there is a session");
+                            buffer.truncate(sealed.len);
+                            self.post(number, sealed.endpoint, &buffer);
+                        }
                         Err(NotSealed::Dropped(reason)) => return Err(reason),
                     },
                 }

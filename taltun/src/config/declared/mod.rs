@@ -22,6 +22,7 @@ pub(in crate::config) mod nat;
 pub(in crate::config) mod peers;
 pub(in crate::config) mod policy;
 pub(in crate::config) mod rules;
+pub(in crate::config) mod shaping;
 pub(in crate::config) mod udpgw;
 pub(in crate::config) mod usage;
 

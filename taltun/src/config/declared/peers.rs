@@ -86,6 +86,42 @@ macro_rules! declared {
             english: "Networks behind it: what may come from it, and what is sent to it.",
             spanish: "Redes detrás de él: lo que puede venir de él y lo que se le envía.",
         }
+        RATE_UP {
+            name: "rate_up",
+            also: &["upload", "up", "maxup", "uprate"],
+            kind: Kind::Text,
+            default: "",
+            example: "\"5 Mbit/s\"",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.rates.rate_up == new.rates.rate_up),
+            english: "How fast packets from it go on, such as `\"5 Mbit/s\"`: into this machine and to other peers. What is more waits, see [Limits](limits.md).",
+            spanish: "A qué velocidad siguen los paquetes que vienen de él, como `\"5 Mbit/s\"`: hacia esta máquina y hacia otros pares. Lo que pasa de ahí espera; véase [Límites](limits.md).",
+        }
+        RATE_DOWN {
+            name: "rate_down",
+            also: &["download", "down", "maxdown", "downrate"],
+            kind: Kind::Text,
+            default: "",
+            example: "\"20 Mbit/s\"",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.rates.rate_down == new.rates.rate_down),
+            english: "How fast packets are sent to it, such as `\"20 Mbit/s\"`, whoever they are from.",
+            spanish: "A qué velocidad se le envían paquetes, como `\"20 Mbit/s\"`, sean de quien sean.",
+        }
+        DSCP {
+            name: "dscp",
+            also: &["tos", "copydscp", "qos"],
+            kind: Kind::OneOf(Dscp::NAMES),
+            default: "\"none\"",
+            example: "\"copy\"",
+            reload: Reload::Live,
+            in_comments: true,
+            same: |old, new| each(old, new, |old, new| old.rates.dscp == new.rates.dscp),
+            english: "`\"copy\"` writes the DSCP of each packet to it on the datagram that carries it, so that routers on the way can prefer it. They then see which packets are urgent.",
+            spanish: "`\"copy\"` escribe el DSCP de cada paquete que va a él en el datagrama que lo lleva, para que los routers del camino puedan darle preferencia. Así ven qué paquetes son urgentes.",
+        }
         PERSISTENT_KEEPALIVE {
             name: "persistent_keepalive",
             also: &["keepalive", "keepaliveinterval"],

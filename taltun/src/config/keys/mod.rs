@@ -19,6 +19,7 @@ pub mod policy;
 pub mod rules;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod shaping;
 #[cfg(test)]
 mod tests;
 pub mod udpgw;
@@ -273,6 +274,15 @@ pub static RULES: Section = Section {
               puede empezar algo; las respuestas pasan por sí solas.",
 };
 
+/// `[shaping]`
+pub static SHAPING: Section = Section {
+    name: "shaping",
+    header: "[shaping]",
+    keys: shaping::KEYS,
+    english: "What all peers share: see [Limits](limits.md).",
+    spanish: "Lo que comparten todos los pares: véase [Límites](limits.md).",
+};
+
 /// `[usage]`
 pub static USAGE: Section = Section {
     name: "usage",
@@ -316,6 +326,7 @@ pub static SECTIONS: &[&Section] = &[
     &POLICY,
     &GROUPS,
     &RULES,
+    &SHAPING,
     &USAGE,
     &ACCEL,
     &DATAPLANE,

@@ -1,7 +1,7 @@
 //! The keys of `[peers]` as `declared/peers.rs` has them, and what compares their values.
 
 use super::{ADDRESSES, Key, Kind, Reload, keys};
-use crate::config::{Config, Peer};
+use crate::config::{Config, Dscp, Peer, Words};
 
 crate::config::declared::peers::declared! { keys! {} }
 

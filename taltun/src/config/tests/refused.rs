@@ -510,6 +510,69 @@ fn quotas_and_last_days_say_what_they_may_be() {
 }
 
 #[test]
+fn a_rate_has_a_number_a_unit_and_bounds() {
+    for (text, expected) in [
+        (
+            "fast",
+            "expected a rate such as \"20 Mbit/s\", found \"fast\"",
+        ),
+        ("", "expected a rate such as \"20 Mbit/s\", found \"\""),
+        ("-5 Mbit/s", "expected a rate such as"),
+        ("1.2345 Mbit/s", "expected a rate such as"),
+        ("1. Mbit/s", "expected a rate such as"),
+        ("1.5.2 Mbit/s", "expected a rate such as"),
+        ("20", "the unit is missing: bit/s, kbit/s, Mbit/s, Gbit/s"),
+        (
+            "20 mbit/s",
+            "\"mbit/s\" is no unit of a rate; expected bit/s, kbit/s, Mbit/s, Gbit/s; did you mean Mbit/s?",
+        ),
+        (
+            "20 MB/s",
+            "\"MB/s\" is no unit of a rate; expected bit/s, kbit/s, Mbit/s, Gbit/s (a byte is 8 bits)",
+        ),
+        ("20 Mbps", "\"Mbps\" is no unit of a rate; expected"),
+        (
+            "0 Mbit/s",
+            "expected a rate from 64 kbit/s to 100 Gbit/s, found \"0 Mbit/s\"; leave it out for no limit",
+        ),
+        ("63.999 kbit/s", "expected a rate from 64 kbit/s"),
+        ("100.001 Gbit/s", "expected a rate from 64 kbit/s"),
+        ("99999999999999999999 Mbit/s", "expected a rate such as"),
+        ("9999999999999999 Gbit/s", "expected a rate from 64 kbit/s"),
+    ] {
+        for key in ["rate_up", "rate_down"] {
+            let said = error(&with_peer(&format!("{key} = \"{text}\"")));
+            let at = format!("hub.toml:6: peers.{key}: ");
+            assert!(said.starts_with(&at) && said.contains(expected), "{said}");
+        }
+    }
+    for (text, bits) in [
+        ("64 kbit/s", 64_000),
+        ("64000bit/s", 64_000),
+        ("1.5 Mbit/s", 1_500_000),
+        ("0.064 Mbit/s", 64_000),
+        ("100 Gbit/s", 100_000_000_000),
+    ] {
+        let config = config(&with_peer(&format!("rate_down = \"{text}\"")));
+        let rate = config.peers[0].rates.rate_down.unwrap();
+        assert_eq!(rate.bits(), bits, "{text}");
+    }
+}
+
+#[test]
+fn no_peer_is_promised_more_than_the_uplink() {
+    let with = |rate: &str| {
+        let peer = with_peer(&format!("rate_down = \"{rate}\""));
+        format!("{peer}\n[shaping]\nuplink = \"10 Mbit/s\"\n")
+    };
+    refused(
+        &with("10.001 Mbit/s"),
+        "hub.toml:6: peers.rate_down: 10.001 Mbit/s is more than the uplink of all peers has, 10 Mbit/s (hub.toml:",
+    );
+    assert!(config(&with("10 Mbit/s")).shaping.uplink.is_some());
+}
+
+#[test]
 fn a_name_must_be_printable() {
     for name in ["", " ", "a\\nb", "\\u001b[31m", &"x".repeat(65)] {
         refused(

@@ -38,6 +38,7 @@ use super::rate_meter::RateMeter;
 use super::request::Call;
 use super::rules::FiledRules;
 use super::runtime_dir;
+use super::shaping::FiledRates;
 use super::uapi::WgChanges;
 use super::underlay::Underlay;
 use crate::accel::{self, Shield};
@@ -88,6 +89,8 @@ pub(in crate::control) struct Engine {
     led_ports: LedPorts,
     /// Who may start what with whom.
     rules: FiledRules,
+    /// How fast peers may be.
+    filed_rates: FiledRates,
     rates: RateMeter,
     /// Of a tunnel that is configured: nobody knows the peers of another before they are set.
     memory: Option<Memory>,
@@ -161,10 +164,13 @@ impl Engine {
         // Before any packet is taken.
         let mut rules = FiledRules::new()?;
         rules.follow(&config, &[], inputs.kind.relays(&config), &mut shield);
+        let mut filed_rates = FiledRates::new().context("cannot start shaping")?;
+        filed_rates.follow(&config.shaping, &peers, &device, now);
         let shared = Inputs {
             tunnel: Arc::clone(device.tunnel()),
             filter: Arc::clone(bans.filter()),
             rules: Arc::clone(rules.rules()),
+            shaper: Arc::clone(filed_rates.shaper()),
             counters: Arc::new(Counters::default()),
             relayed_sources: Arc::default(),
             gate: Arc::clone(&gate),
@@ -211,6 +217,7 @@ impl Engine {
             metrics: None,
             led_ports: LedPorts::default(),
             rules,
+            filed_rates,
             rates: RateMeter::default(),
             memory,
             ledger,

@@ -69,6 +69,9 @@ impl Engine {
                 if let Some((names, mut routes)) = self.names_and_routes() {
                     names.lead_again(&mut routes);
                 }
+                let shaping = &self.config.shaping;
+                self.filed_rates
+                    .follow_new(shaping, &self.peers, &self.device, now);
                 ownership::settle(&mut self.device, &mut self.shield);
                 let _ = answer.send(outcome);
             }
@@ -93,6 +96,7 @@ impl Engine {
             names: self.names.as_mut(),
             bans: &mut self.bans,
             rules: &mut self.rules,
+            rates: &mut self.filed_rates,
             own_addresses: self.network.own_addresses(),
             data_plane: &mut self.data_plane,
             gateway: &mut self.gateway,

@@ -24,6 +24,7 @@ use crate::control::metrics::{Metrics, Prepared};
 use crate::control::origin::TunnelKind;
 use crate::control::peers::{self, PeerInfos, PeerList, Peers, Touched};
 use crate::control::rules::FiledRules;
+use crate::control::shaping::FiledRates;
 use crate::control::{hop, ownership, spare};
 use crate::crypto::PublicKey;
 use crate::dataplane::data_plane::DataPlane;
@@ -43,6 +44,7 @@ pub(in crate::control) struct Reload<'a> {
     pub names: Option<&'a mut RoutedNames>,
     pub bans: &'a mut Bans,
     pub rules: &'a mut FiledRules,
+    pub rates: &'a mut FiledRates,
     /// The addresses of this host.
     pub own_addresses: &'a [IpAddr],
     pub data_plane: &'a mut DataPlane,
@@ -104,11 +106,10 @@ impl Reload<'_> {
             let again: Vec<String> = again.iter().map(ToString::to_string).collect();
             changes.push(format!("denied again by the file: {}", again.join(", ")));
         }
-        let old = (
-            self.peers.replace(peers, infos),
-            std::mem::replace(self.config, new),
-            compared.base,
-        );
+        let replaced = self.peers.replace(peers, infos);
+        self.rates
+            .follow(&new.shaping, self.peers, self.device, now);
+        let old = (replaced, std::mem::replace(self.config, new), compared.base);
         // Much of it, in a large hub.
         tokio::task::spawn_blocking(move || {
             drop(old);

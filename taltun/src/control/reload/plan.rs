@@ -41,6 +41,7 @@ pub(super) struct Change {
     pub keepalive: bool,
     /// The controller judges by them.
     pub limits: bool,
+    pub rates: bool,
 }
 
 impl Plan {
@@ -131,6 +132,10 @@ pub(super) fn changes(old: &Config, new: &Config, is_new_key: bool) -> Vec<Strin
                 }
                 .to_owned(),
             ),
+            ("shaping", "uplink") => changes.push(match new.shaping.uplink {
+                Some(rate) => format!("uplink {rate}"),
+                None => "uplink without limit".to_owned(),
+            }),
             ("policy" | "groups" | "rules", _) => changes.push("rules changed".to_owned()),
             // All of it is made anew.
             ("dns_routes", _) => changes.push("dns_routes changed".to_owned()),
@@ -215,6 +220,7 @@ fn difference(old: &config::Peer, new: &config::Peer) -> Change {
         preshared_key: old.preshared_key != new.preshared_key,
         keepalive: old.persistent_keepalive != new.persistent_keepalive,
         limits: old.limits != new.limits,
+        rates: old.rates != new.rates,
     }
 }
 

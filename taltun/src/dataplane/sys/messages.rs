@@ -359,8 +359,8 @@ fn write_control(
             let data = (&raw const hop_limit).cast();
             put(level, kind, data, size_of_val(&hop_limit));
         }
-        if run.ecn != 0 {
-            let class = libc::c_int::from(run.ecn);
+        if run.class != 0 {
+            let class = libc::c_int::from(run.class);
             let (level, kind) = if run.endpoint.remote.is_ipv4() {
                 (libc::IPPROTO_IP, libc::IP_TOS)
             } else {
@@ -434,7 +434,7 @@ mod tests {
                 segment: 10.min(len),
                 endpoint: Endpoint::from(receiver.local_addr().unwrap()),
                 hop_limit: None,
-                ecn: 0,
+                class: 0,
             })
             .collect();
         let mut ring = SendRing::new(8, false, odd_tails);
@@ -454,7 +454,7 @@ mod tests {
         assert_eq!(arriving(true, &lens), tailed);
     }
 
-    /// What headers say of congestion leaves and arrives, in segments and merged, by a socket
+    /// What headers say of congestion, and a DSCP, leaves and arrives, in segments and merged, by a socket
     /// of either family or of both.
     #[test]
     fn what_headers_say_of_congestion_leaves_and_arrives() {
@@ -475,17 +475,17 @@ mod tests {
             };
             let (sender, receiver) = (bound(), bound());
             let remote = SocketAddr::new(to.parse().unwrap(), receiver.local_addr().port());
-            let runs: Vec<DatagramRun> = [0, 1, 2, 0]
+            let runs: Vec<DatagramRun> = [0, 1, 2, 0, 0xba]
                 .into_iter()
-                .map(|ecn| DatagramRun {
+                .map(|class| DatagramRun {
                     segment: 10,
-                    ecn,
+                    class,
                     ..DatagramRun::of_one(0, 20, Endpoint::from(remote))
                 })
                 .collect();
             let v6 = sender.local_addr().is_ipv6();
             let mut ring = SendRing::new(8, v6, false);
-            assert_eq!(ring.send(sender.as_fd(), &[7; 100], &runs).unwrap(), 4);
+            assert_eq!(ring.send(sender.as_fd(), &[7; 100], &runs).unwrap(), 5);
             let mut ring = ReceiveRing::new(8, 65_536);
             let mut said = Vec::new();
             while let Ok((_, messages)) = ring.receive(receiver.as_fd()) {
@@ -493,7 +493,7 @@ mod tests {
                     said.extend(message.datagrams().map(|_| message.ecn));
                 }
             }
-            assert_eq!(said, [0, 0, 1, 1, 2, 2, 0, 0], "{bind} to {to}");
+            assert_eq!(said, [0, 0, 1, 1, 2, 2, 0, 0, 0xba, 0xba], "{bind} to {to}");
         }
     }
 }

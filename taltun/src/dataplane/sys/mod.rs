@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use crate::os::{check, interface};
 pub use kernel::mangles_equal_segments;
 pub use messages::{ReceiveRing, Received, SendRing};
-pub use wait::{Bell, StopSignal, wait_readable};
+pub use wait::{Bell, StopSignal, Woken, wait_for, wait_readable};
 
 /// Nanoseconds on `CLOCK_BOOTTIME`.
 pub(super) fn boottime_nanos() -> u64 {

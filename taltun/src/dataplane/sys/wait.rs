@@ -106,6 +106,48 @@ pub fn wait_readable(
     }
 }
 
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// The bell rang.
+    Bell,
+    /// Time is over.
+    TimedOut,
+    /// The stop signal was given.
+    Stop,
+}
+
+/// Waits until the bell rings, the stop signal is given, or for so long. Unlike `poll`, it counts
+/// in nanoseconds.
+pub fn wait_for(bell: &Bell, stop: &StopSignal, timeout: Option<Duration>) -> io::Result<Woken> {
+    let watch = |fd: BorrowedFd<'_>| libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut watched = [watch(bell.as_fd()), watch(stop.as_fd())];
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    let timeout = timeout
+        .as_ref()
+        .map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the pointers are to two initialised pollfds, and to a timespec or none, which outlive
+    // the call; no mask of signals is passed.
+    let result = check(unsafe { libc::ppoll(watched.as_mut_ptr(), 2, timeout, std::ptr::null()) });
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Woken::TimedOut),
+        Err(error) => Err(error),
+        Ok(_) if watched[1].revents != 0 => Ok(Woken::Stop),
+        Ok(_) if watched[0].revents != 0 => {
+            bell.hush();
+            Ok(Woken::Bell)
+        }
+        Ok(_) => Ok(Woken::TimedOut),
+    }
+}
+
 enum Ready {
     Nothing,
     Source,

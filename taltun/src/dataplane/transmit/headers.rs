@@ -43,7 +43,7 @@ pub fn len(remote: &IpAddr) -> usize {
 ///
 /// It comes from our `port` and leaves with the run's hop limit, or with the usual one.
 pub fn write(frame: &mut [u8], way: &NextHop, port: u16, run: &DatagramRun) -> bool {
-    let (remote, ecn) = (run.endpoint.remote, run.ecn);
+    let (remote, class) = (run.endpoint.remote, run.class);
     let Some((ethernet, packet)) = frame.split_at_mut_checked(ETHERNET_LEN) else {
         return false;
     };
@@ -81,7 +81,7 @@ pub fn write(frame: &mut [u8], way: &NextHop, port: u16, run: &DatagramRun) -> b
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let mut header = Ipv4 {
                 version_and_length: Ipv4::PLAIN,
-                class: ecn,
+                class,
                 total_length: ((IPV4_LEN + udp.len()) as u16).into(),
                 identification: number.into(),
                 // Routers may cut it, as what leaves by the socket.
@@ -96,7 +96,7 @@ pub fn write(frame: &mut [u8], way: &NextHop, port: u16, run: &DatagramRun) -> b
             header.write_to(ip).is_ok()
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => Ipv6 {
-            version_class_label: [0x60, ecn << 4, 0, 0],
+            version_class_label: [0x60 | class >> 4, class << 4, 0, 0],
             payload_length: length.into(),
             next_header: protocol::UDP,
             hop_limit,
@@ -190,18 +190,18 @@ mod tests {
     /// As the kernel's WireGuard: routers may cut it, and what it says of congestion is read
     /// where it arrives.
     #[test]
-    fn it_may_be_cut_and_says_what_it_should_of_congestion() {
+    fn it_may_be_cut_and_has_its_traffic_class() {
         for (way, remote) in ways() {
-            for ecn in 0..3 {
+            for class in [0, 1, 2, 0xb8, 0xba, 0xff] {
                 let run = DatagramRun {
-                    ecn,
+                    class,
                     ..run(remote, None)
                 };
                 let mut bytes = vec![7; len(&remote.ip()) + 32];
                 let end = bytes.len();
                 bytes[end - 2..].copy_from_slice(&[0x12, 0x34]);
                 assert!(write(&mut bytes, &way, 9000, &run));
-                assert_eq!(frame::parse(&bytes, 3).unwrap().class, ecn);
+                assert_eq!(frame::parse(&bytes, 3).unwrap().class, class);
                 if remote.is_ipv4() {
                     assert_eq!(bytes[18..22], [0x12, 0x34, 0, 0]);
                 }

@@ -248,7 +248,7 @@ mod tests {
             segment,
             endpoint: remote.into(),
             hop_limit: None,
-            ecn: 0,
+            class: 0,
         }
     }
 
