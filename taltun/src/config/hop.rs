@@ -67,10 +67,7 @@ impl RangedEndpoint {
 
 impl fmt::Display for RangedEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.first {
-            Endpoint::Address(address) => write!(f, "{address}")?,
-            Endpoint::Name(host, port) => write!(f, "{host}:{port}")?,
-        }
+        write!(f, "{}", self.first)?;
         if self.is_single() {
             return Ok(());
         }

@@ -199,6 +199,15 @@ impl Endpoint {
     }
 }
 
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
 /// The most networks on a deny list, and the most bans at once. Beyond it, a firewall's sets
 /// are the right tool.
 pub const MAX_BANS: usize = 10_000;

@@ -398,7 +398,7 @@ pub(super) fn endpoint(text: &str, ports: Option<PortRange>) -> Result<RangedEnd
 }
 
 /// An endpoint without spaces, and with a plain hyphen for other dashes.
-fn plainly(text: &str) -> String {
+pub(super) fn plainly(text: &str) -> String {
     let kept = text.chars().filter(|c| !c.is_whitespace());
     kept.map(|c| match c {
         '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::lines::{host_lines, join, table};
 use super::running::{Running, running};
 use super::{FOR_TALTUN, FOR_WG_QUICK, import};
-use crate::config::{self, Config, Endpoint, Interface, Peer};
+use crate::config::{self, Config, Interface, Peer};
 
 /// Writes `config`, which was read from `text`, as a wg-quick file. The keys are in it, so
 /// it is for its owner's eyes only.
@@ -172,11 +172,11 @@ impl Export<'_> {
                 let key = peer.preshared_key.to_base64();
                 self.write(&format!("PresharedKey = {}", *key));
             }
-            // What has several ports has no line of wg-quick's.
-            "endpoint" if peer.endpoints.is_empty() => match &peer.endpoint {
-                Some(Endpoint::Address(address)) => self.write(&format!("Endpoint = {address}")),
-                Some(Endpoint::Name(name, port)) => {
-                    self.write(&format!("Endpoint = {name}:{port}"));
+            "endpoint" | "endpoints" => match &peer.endpoint {
+                Some(endpoint) => {
+                    self.write(&format!("Endpoint = {endpoint}"));
+                    // wg-quick knows one place with one port.
+                    return peer.endpoints.is_empty();
                 }
                 None => return false,
             },

@@ -11,6 +11,7 @@
 
 mod commands;
 mod export;
+mod hop;
 mod import;
 mod lines;
 mod names;

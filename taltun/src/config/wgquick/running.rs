@@ -4,9 +4,9 @@ use std::fmt::{Display, Write};
 
 use zeroize::Zeroizing;
 
-use super::FOR_TALTUN;
 use super::lines::{host_lines, join, table};
-use crate::config::{Config, Endpoint, FirewallChoice, Peer, Words};
+use super::{FOR_TALTUN, hop};
+use crate::config::{Config, FirewallChoice, Peer, Words};
 use crate::crypto::{PresharedKey, PrivateKey};
 
 /// A tunnel as it is now.
@@ -68,6 +68,13 @@ pub fn running(tunnel: &Running<'_>) -> Zeroizing<String> {
             ref out => ours(&mut text, "out", format!("{out:?}")),
         }
     }
+    let hop = hop::not_default(&tunnel.config.hop);
+    if !hop.is_empty() {
+        let _ = writeln!(text, "\n{FOR_TALTUN}[hop]");
+    }
+    for (key, value) in hop {
+        ours(&mut text, key, value);
+    }
     text
 }
 
@@ -126,10 +133,16 @@ fn write_peer(text: &mut String, peer: &Peer) {
     if peer.preshared_key != PresharedKey::default() {
         line(text, "PresharedKey", &*peer.preshared_key.to_base64());
     }
-    match &peer.endpoint {
-        Some(Endpoint::Address(address)) => line(text, "Endpoint", address),
-        Some(Endpoint::Name(name, port)) => line(text, "Endpoint", format!("{name}:{port}")),
-        None => {}
+    if let Some(endpoint) = &peer.endpoint {
+        line(text, "Endpoint", endpoint);
+    }
+    match &peer.endpoints[..] {
+        [] => {}
+        [endpoint] => ours(text, "endpoint", format!("{:?}", endpoint.to_string())),
+        endpoints => {
+            let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+            ours(text, "endpoints", format!("{endpoints:?}"));
+        }
     }
     if !peer.allowed_ips.is_empty() {
         line(text, "AllowedIPs", join(&peer.allowed_ips));
@@ -194,6 +207,20 @@ persistent_keepalive = 25
 public_key = "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0="
 vip = "10.0.0.3"
 endpoint = "[2001:db8::1]:7"
+
+[[peers]]
+public_key = "HeJbUmSEVtIq+6gOIHirEL6XR75sns4MICxzrlbssD4="
+vip = "10.0.0.4"
+endpoint = "vpn.example.org:4096-8191"
+
+[[peers]]
+public_key = "gN65BkIKy1eCE9pP1wdc8ROUtkHLF2PfAqYdyYBz6EA="
+vip = "10.0.0.5"
+endpoints = ["192.0.2.5", "[2001:db8::5]:9000"]
+
+[hop]
+port_range = [4096, 8191]
+hop_pool = 4
 "#;
 
     #[test]
@@ -204,7 +231,16 @@ endpoint = "[2001:db8::1]:7"
             private_key: Some(&config.interface.private_key),
             fwmark: 0xca6c,
         });
-        assert!(text.contains("FwMark = 0xca6c\n"), "{}", *text);
+        for lines in [
+            "FwMark = 0xca6c\n",
+            "Endpoint = vpn.example.org:4096\n# taltun: endpoint = \"vpn.example.org:4096-8191\"\n",
+            "Endpoint = 192.0.2.5:4096\n\
+             # taltun: endpoints = [\"192.0.2.5:4096-8191\", \"[2001:db8::5]:9000\"]\n",
+            "\n# taltun: [hop]\n# taltun: port_range = [4096, 8191]\n# taltun: hop_pool = 4\n",
+        ] {
+            assert!(text.contains(lines), "{lines}{}", *text);
+        }
+        assert!(!text.contains("hop_interval"), "{}", *text);
         let imported = wgquick::import(text.as_bytes(), "hub0.conf", Some("hub0")).unwrap();
         let back = config::parse(&imported.toml, "back.toml").unwrap().config;
         let (was, is) = (&config.interface, &back.interface);
@@ -216,6 +252,7 @@ endpoint = "[2001:db8::1]:7"
         let mut host = config.host.clone();
         host.fwmark = Some(0xca6c);
         assert_eq!(back.host, host, "{}", *text);
+        assert_eq!(back.hop, config.hop, "{}", *text);
         assert_eq!(is.local_addr, was.local_addr);
         assert_eq!(is.private_key, was.private_key);
         assert_eq!((is.mtu, &is.routes), (was.mtu, &was.routes));
@@ -225,6 +262,7 @@ endpoint = "[2001:db8::1]:7"
             assert_eq!(is.public_key, was.public_key);
             assert_eq!(is.preshared_key, was.preshared_key);
             assert_eq!(is.endpoint, was.endpoint);
+            assert_eq!(is.endpoints, was.endpoints);
             assert_eq!(is.allowed_ips, was.allowed_ips);
             assert_eq!(is.persistent_keepalive, was.persistent_keepalive);
         }

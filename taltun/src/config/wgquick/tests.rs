@@ -246,3 +246,78 @@ fn a_file_that_wg_quick_would_refuse_is_refused_with_its_line() {
         assert!(error.contains(&format!("wg0.conf{line}")), "{error}");
     }
 }
+
+#[test]
+fn several_endpoints_and_ranges_are_comments_beside_the_first_of_them() {
+    let toml = "[interface]\nvip = \"10.0.0.2/24\"\nmode = \"client\"\n\
+                private_key = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"\n\n\
+                [[peers]]\npublic_key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\"\n\
+                vip = \"10.0.0.1\"\n{endpoints}\n\n\
+                [hop]\nport_range = [4096, 8191]\nhop_interval = 10\n";
+    for (endpoints, first) in [
+        ("endpoint = \"192.0.2.1\"", "192.0.2.1:4096"),
+        ("endpoint = \"[2001:db8::1]:7-9\"", "[2001:db8::1]:7"),
+        (
+            "endpoints = [\"hub.example.org:4096-8191\",\n  \"192.0.2.1:9000\"]",
+            "hub.example.org:4096",
+        ),
+    ] {
+        let toml = toml.replace("{endpoints}", endpoints);
+        let conf = exported(&toml);
+        let line = endpoints.replace("\n  ", " ");
+        for lines in [
+            format!("Endpoint = {first}\n# taltun: {line}\n"),
+            "# taltun: [hop]\n# taltun: port_range = [4096, 8191]\n\
+             # taltun: hop_interval = 10\n"
+                .to_owned(),
+        ] {
+            assert!(conf.contains(&lines), "{lines}{conf}");
+        }
+        let there = imported(&conf);
+        let before = config::parse(&toml, "test.toml").unwrap().config;
+        let after = config::parse(&there.toml, "test.toml").unwrap().config;
+        assert_eq!(after.peers[0].endpoint, before.peers[0].endpoint);
+        assert_eq!(after.peers[0].endpoints, before.peers[0].endpoints);
+        assert_eq!(after.hop, before.hop, "{}", *there.toml);
+        let owned = there.notes.join("\n");
+        let key = endpoints.split(' ').next().unwrap_or_default();
+        assert!(
+            owned.contains(key) && owned.contains("port_range"),
+            "{owned}"
+        );
+    }
+    // One that stands in a list is a line of wg-quick's.
+    let one = toml.replace("{endpoints}", "endpoints = [\"192.0.2.1:9000\"]");
+    let conf = exported(&one);
+    assert!(conf.contains("Endpoint = 192.0.2.1:9000\n"), "{conf}");
+    assert!(!conf.contains("# taltun: endpoint"), "{conf}");
+}
+
+#[test]
+fn a_range_of_ports_in_a_wg_quick_file_is_refused_with_what_to_write() {
+    for ports in ["4096-8191", "4096\u{2013}8191"] {
+        let text = format!("[Interface]\n[Peer]\nEndpoint = hub.example.org:{ports}\n");
+        let error = import(text.as_bytes(), "wg0.conf", Some("wg0"));
+        let error = error.unwrap_err().to_string();
+        for part in [
+            "wg0.conf:3: Endpoint: ",
+            "Endpoint = hub.example.org:4096 here",
+            "endpoint = \"hub.example.org:4096-8191\"",
+            "port_range = [4096, 8191] in [hop]",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+    // Others are told what an endpoint is.
+    for endpoint in [
+        "hub.example.org",
+        "hub.example.org:9-x",
+        "hub.example.org:9-8",
+    ] {
+        let text = format!("[Interface]\n[Peer]\nEndpoint = {endpoint}\n");
+        let error = import(text.as_bytes(), "wg0.conf", Some("wg0"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("expected HOST:PORT such as"), "{error}");
+        assert!(!error.contains("[hop]"), "{error}");
+    }
+}

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::error::{ConfigError, Spot};
+use crate::config::{RangedEndpoint, values};
 
 /// A base64 text, in TOML. It may be a secret, and isn't repeated.
 pub(super) fn secret(value: &str, spot: &Spot) -> Result<String, ConfigError> {
@@ -79,10 +80,12 @@ pub(super) fn address(text: &str) -> Option<IpNet> {
 /// them.
 pub(super) fn endpoint(value: &str, spot: &Spot) -> Result<String, ConfigError> {
     let expected = || {
-        spot.error(format!(
-            "expected HOST:PORT such as 203.0.113.1:51820, [2001:db8::1]:51820 or \
-             vpn.example.org:51820, found {value:?}"
-        ))
+        spot.error(several_ports(value).unwrap_or_else(|| {
+            format!(
+                "expected HOST:PORT such as 203.0.113.1:51820, [2001:db8::1]:51820 or \
+                 vpn.example.org:51820, found {value:?}"
+            )
+        }))
     };
     let (host, port) = value.rsplit_once(':').ok_or_else(expected)?;
     let host = host
@@ -99,4 +102,18 @@ pub(super) fn endpoint(value: &str, spot: &Spot) -> Result<String, ConfigError> 
         return Ok(format!("\"[{address}]:{port}\""));
     }
     Ok(format!("\"{host}:{port}\""))
+}
+
+/// What is to be done about an endpoint with a range of ports, where it is one.
+fn several_ports(value: &str) -> Option<String> {
+    let ranged = values::endpoint(&values::plainly(value), None).ok()?;
+    let RangedEndpoint { first, last_port } = &ranged;
+    (!ranged.is_single()).then(|| {
+        format!(
+            "wg-quick has no ranges of ports, Taltun has; write Endpoint = {first} here, and in the \
+             result endpoint = \"{ranged}\", or port_range = [{}, {last_port}] in [hop] and the \
+             endpoint without a port",
+            first.port()
+        )
+    })
 }

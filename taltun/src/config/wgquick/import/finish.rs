@@ -35,6 +35,7 @@ impl Import<'_> {
         self.move_prefixes();
         self.check_keys()?;
         self.name_peers();
+        self.keep_endpoints();
         let is_server = self.peers.is_empty() || self.peers.iter().any(|peer| !peer.has_endpoint);
         let routes = self.routes(&name)?;
         let key_file = self.place_hooks(&name)?;
@@ -162,6 +163,15 @@ impl Import<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A comment may name several endpoints, the one for wg-quick among them.
+    fn keep_endpoints(&mut self) {
+        for peer in &mut self.peers {
+            if peer.section.value("endpoints").is_some() {
+                peer.section.set("endpoint", None, 0);
+            }
+        }
     }
 
     fn name_peers(&mut self) {
