@@ -285,9 +285,12 @@ impl Device {
         self.abandon_initiations(id);
         let control = self.peers.get_mut(&id).ok_or(refused)?;
         control.initiations[0] = newer;
-        let control = self.peers.get(&id).ok_or(refused)?;
+        let control = self.peers.get_mut(&id).ok_or(refused)?;
         let peer = Arc::clone(&control.peer);
         self.tunnel.note_roam(&peer, peer.roam(from, false));
+        if control.follow_answer(from, now) {
+            self.tunnel.note_place(id);
+        }
         peer.activity
             .received_handshake(now, size_of_val(message) as u64);
         peer.activity.handshake_completed(now);

@@ -163,8 +163,9 @@ enum Purpose {
 }
 
 impl Paths {
-    /// These are the peer's places now. What is known of those that stay isn't forgotten.
-    pub(super) fn set_places(&mut self, places: &[Place]) {
+    /// These are the peer's places now, which are asked at once while data goes there. What is known
+    /// of those that stay isn't forgotten.
+    pub(super) fn set_places(&mut self, places: &[Place], now: Time) {
         let mut known = std::mem::take(&mut self.all);
         self.all = places
             .iter()
@@ -175,6 +176,9 @@ impl Paths {
             .collect();
         // They name paths by their number.
         self.waiting.clear();
+        if self.is_running {
+            self.next_probe = Some(now);
+        }
     }
 
     /// When there is something to do.

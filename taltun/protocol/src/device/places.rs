@@ -122,7 +122,7 @@ impl Control {
         if !is_same {
             self.places.all = places.to_vec();
             self.places.end_copies();
-            self.paths.set_places(places);
+            self.paths.set_places(places, now);
         }
         let stays = is_listed && (is_same || self.peer.sending_session(now).is_some());
         if let Some(first) = first
@@ -165,6 +165,26 @@ impl Control {
             return true;
         }
         false
+    }
+
+    /// An initiation was answered from there, perhaps a copy of it. While places are chosen among,
+    /// data goes there, too, unless it goes to a port that is known to answer. Whether it does from
+    /// now on.
+    pub(super) fn follow_answer(&mut self, from: Endpoint, now: Time) -> bool {
+        let used = self.peer.endpoint().map(|endpoint| endpoint.remote);
+        let mut is_good = |at: SocketAddr| {
+            let path = self.paths.leading_to(at);
+            path.is_some_and(|path| path.ports.is_good(at.port()))
+        };
+        if used.is_none_or(|used| used == from.remote || is_good(used)) {
+            return false;
+        }
+        let Some(path) = self.paths.leading_to(from.remote) else {
+            return false;
+        };
+        path.ports.keep(from.remote.port(), now);
+        self.peer.set_endpoint(Some(from));
+        true
     }
 
     /// Where the next initiation begins, after one that began at `first` and went to `last` at the

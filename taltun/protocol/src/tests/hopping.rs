@@ -261,6 +261,29 @@ fn half_of_the_ports_may_be_blocked_and_no_data_is_lost() {
     assert!(initiations.len() <= 4, "renewals alone");
 }
 
+/// A reload names other ports while a session is in use.
+#[test]
+fn other_ports_of_a_hub_are_found_soon_where_half_of_them_are_blocked() {
+    for seed in 0..20 {
+        let mut world = World::pair();
+        world.lose = |sent| sent.from == A && sent.to.port() % 2 == 0;
+        // Other draws.
+        world.run(secs(seed));
+        hop(&mut world, secs(30));
+        world.ping(A, B, 0).unwrap_err();
+        world.run(secs(10));
+        assert_eq!(world.nodes[B].ids(), [0], "{seed}");
+        let others = Place::new(SocketAddr::new(outer(B).ip(), 8000), 8049);
+        world.nodes[B].also_at.push(others);
+        world.with(A, |device, now| {
+            device.set_places(&public_key(B), &[others], now);
+            device.initiate(&public_key(B), now);
+        });
+        talk(&mut world, secs(8));
+        assert_eq!(talk(&mut world, secs(60)), 0, "{seed}");
+    }
+}
+
 #[test]
 fn no_more_ports_than_the_pool_are_used_within_two_minutes() {
     for interval in [Duration::ZERO, secs(1), secs(7)] {
