@@ -57,7 +57,7 @@ fn half_of_the_ports() -> Result<()> {
     let text = lab.text(&format!("endpoint = \"{hub}:5050-5099\"\n"), "");
     std::fs::write(node.config(), text)?;
     node.tell(&["reload"])?;
-    ensure_answers_within(&lab.pair.left, HUB_VIP.parse()?, UP_LIMIT)
+    ensure_answers_within(&lab.pair.left, HUB_VIP.parse()?, 3 * UP_LIMIT)
         .with_context(|| node.log())?;
     let second = port()?;
     ensure!(

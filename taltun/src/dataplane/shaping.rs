@@ -3,7 +3,7 @@
 //!
 //! A worker that comes upon such a packet leaves it aside, and at the end of its batch puts all of
 //! them into the queues of one [`Shaper`]. A thread of its own takes them out when they may go and
-//! carries them to their end; see [`super::release`]:
+//! carries them to their end; see `release`:
 //!
 //! ```text
 //! UDP ─► open ─► of a peer with rate_up ─► queues ─► TUN, or relayed ─┐
