@@ -52,8 +52,15 @@ fn settings_that_cannot_be_written_are_named_with_their_remedy() {
                 .status();
             assert!(status.unwrap().success(), "{command}");
         };
+        // Now and then the kernel takes a mount for busy that nobody writes to.
+        let remount = |how: &str| {
+            sh(&format!(
+                "for try in $(seq 100); do mount -o remount,{how},bind /proc/sys && exit; \
+                 sleep 0.1; done; exit 1"
+            ));
+        };
         sh("mount --make-rprivate / && mount --bind /proc/sys /proc/sys");
-        sh("mount -o remount,ro,bind /proc/sys");
+        remount("ro");
         let error = configure_with(VIPS, &["0.0.0.0/0"], |config| config.host.ip_forward = true)
             .await
             .unwrap_err();
@@ -67,11 +74,11 @@ fn settings_that_cannot_be_written_are_named_with_their_remedy() {
         }
         assert_eq!(text.matches("Read-only file system").count(), 1, "{text}");
         // What is right already needs no writing.
-        sh("mount -o remount,rw,bind /proc/sys");
+        remount("rw");
         write("ipv4/ip_forward", "1");
         write("ipv6/conf/all/forwarding", "1");
         write("ipv4/conf/all/src_valid_mark", "1");
-        sh("mount -o remount,ro,bind /proc/sys");
+        remount("ro");
         let host = configure_with(VIPS, &["0.0.0.0/0"], |config| config.host.ip_forward = true)
             .await
             .unwrap();
