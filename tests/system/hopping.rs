@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::command::output_of;
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Keys, Node};
@@ -409,28 +409,36 @@ fn another_program() -> Result<()> {
     lab.net.delete()
 }
 
-/// 32 KiB each 10 ms, which no queue on the way has to drop.
+/// A busy machine has retransmissions by itself, once more and once less: one of three tries shows
+/// that hops have none. One a hop would be 20 more in each.
 fn tcp() -> Result<()> {
-    let mut counts = Vec::new();
-    for hop in ["hop_pool = 1\nprobe_interval = 1\n", EACH_SECOND] {
+    let mut tries = Vec::new();
+    for _ in 0..3 {
+        let [without, with] = tcp_without_and_with_hops()?;
+        if with <= without + without / 2 + 10 {
+            return Ok(());
+        }
+        tries.push([without, with]);
+    }
+    bail!("retransmissions without hops and with a hop each second: {tries:?}")
+}
+
+/// 32 KiB each 10 ms, which no queue on the way has to drop.
+fn tcp_without_and_with_hops() -> Result<[u64; 2]> {
+    let mut counts = [0; 2];
+    let settings = ["hop_pool = 1\nprobe_interval = 1\n", EACH_SECOND];
+    for (count, hop) in counts.iter_mut().zip(settings) {
         let lab = Lab::new(MASQUERADE)?;
         let hub = lab.hub(XDP)?;
         let client = lab.client(&range(), hop)?;
         let time = Duration::from_secs(20);
-        counts.push(retransmissions(&lab, time)?);
+        *count = retransmissions(&lab, time)?;
         let seen = lab.seen()?.len();
         let hops = hop == EACH_SECOND;
         ensure!(hops == (seen > 4), "{seen} ports with {hop}");
         lab.end([client, hub])?;
     }
-    // A busy machine has some by itself, more or less of them; one a hop would be 20 more.
-    ensure!(
-        counts[1] <= counts[0] + counts[0] / 2 + 10,
-        "{} retransmissions without hops, {} with a hop each second",
-        counts[0],
-        counts[1]
-    );
-    Ok(())
+    Ok(counts)
 }
 
 /// Segments that both ends sent again while data went both ways for so long.

@@ -67,7 +67,8 @@ fn over_quota() -> Result<()> {
     lab.hub.tell(&["reload"])?;
     let mut ping = Pinger::new(&lab.net.a, Role::B.v4())?;
     let begun = Instant::now();
-    while status_of(&lab)?["refused"].is_null() {
+    // It may be that what it moved isn't read yet.
+    while status_of(&lab)?["refused"] != "quota" {
         ensure!(begun.elapsed() < LIMIT, "{}", status_of(&lab)?);
         for _ in 0..20 {
             let _ = ping.ping(Duration::from_millis(100))?;
@@ -95,8 +96,12 @@ fn over_quota() -> Result<()> {
     lab.hub.kill()?;
     lab.hub.start_again(&lab.net.hub)?;
     ensure_answers_within(&lab.net.b, Role::Hub.v4(), LIMIT)?;
+    eventually("its quota is known again", LIMIT, || {
+        let peer = status_of(&lab)?;
+        ensure!(!peer["refused"].is_null(), "{peer}");
+        Ok(peer["refused"] == "quota")
+    })?;
     let peer = status_of(&lab)?;
-    ensure!(peer["refused"] == "quota", "{peer}");
     ensure!(peer["handshakes"] == 0, "{peer}");
     ensure_silent(&lab.net.a, Role::Hub.v4())?;
 

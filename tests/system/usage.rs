@@ -133,9 +133,13 @@ fn goes_on_in_memory() -> Result<()> {
     let told = usage(&lab, &[])?;
     ensure!(told["usage"]["kept"] == "memory", "{told}");
     ensure!(bytes_of(&told, &key) > 0, "{told}");
-    let warnings = lab.hub.log();
-    let warnings = warnings.matches("usage is counted in memory").count();
-    ensure!(warnings == 1, "{warnings} warnings");
+    let warnings = || {
+        let log = lab.hub.log();
+        log.matches("usage is counted in memory").count()
+    };
+    // The log follows once a second.
+    eventually("the log tells it", LIMIT, || Ok(warnings() > 0))?;
+    ensure!(warnings() == 1, "{} warnings", warnings());
     // It is tried again.
     std::fs::remove_dir_all(&file)?;
     eventually("usage is on disk again", Duration::from_secs(40), || {
