@@ -38,12 +38,21 @@ fn batch(at: &str, bytes: u64) -> Batch {
 }
 
 fn used(book: &Book) -> Vec<Used> {
-    let span = Span {
-        first: Day::default(),
-        last: Day::LAST,
-    };
     let (tell, told) = mpsc::channel();
-    assert!(book.ask_used(span, move |used| tell.send(used).unwrap()));
+    let ask = || {
+        let span = Span {
+            first: Day::default(),
+            last: Day::LAST,
+        };
+        let tell = tell.clone();
+        book.ask_used(span, move |used| tell.send(used).unwrap())
+    };
+    // While the thread writes, there may be no room for a question.
+    let begun = Instant::now();
+    while !ask() {
+        assert!(begun.elapsed() < LIMIT);
+        std::thread::sleep(Duration::from_millis(10));
+    }
     told.recv_timeout(LIMIT).unwrap().unwrap()
 }
 
@@ -229,6 +238,7 @@ fn a_full_disk_stops_nothing() {
         eprintln!("left out: mount isn't allowed");
         return;
     }
+    let _mounted = Mounted(dir.path());
     let file = dir.path().join("usage.db");
     let mut book = Book::open(file.clone(), 400).unwrap();
     book.add(batch("2026-11-29", 1));
@@ -266,8 +276,17 @@ fn a_full_disk_stops_nothing() {
         .unwrap();
     assert_eq!(kept, counted);
     drop(store);
-    let _ = std::process::Command::new("umount")
-        .arg("-l")
-        .arg(dir.path())
-        .status();
+}
+
+/// A mount that ends with this, however that comes.
+struct Mounted<'d>(&'d std::path::Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let umount = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0)
+            .status();
+        drop(umount);
+    }
 }
