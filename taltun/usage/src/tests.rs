@@ -279,7 +279,7 @@ fn a_full_disk_stops_nothing() {
 }
 
 /// A mount that ends with this, however that comes.
-struct Mounted<'d>(&'d std::path::Path);
+struct Mounted<'d>(&'d Path);
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
