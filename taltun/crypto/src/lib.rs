@@ -11,6 +11,8 @@ pub mod aead;
 mod lanes;
 #[cfg(all(target_arch = "x86_64", chacha20_avx512))]
 mod poly1305;
+#[cfg(target_arch = "x86_64")]
+mod register512;
 #[cfg(all(target_arch = "x86_64", chacha20_avx512))]
 mod wide;
 #[cfg(target_arch = "x86_64")]

@@ -24,8 +24,9 @@ use std::arch::x86_64::{
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
 };
 
+use crate::register512::{LANES, load};
+
 const BLOCK: usize = 16;
-const LANES: usize = 8;
 const GROUP: usize = LANES * BLOCK;
 
 pub(super) const MASK_44: u64 = (1 << 44) - 1;
@@ -302,13 +303,6 @@ fn read_lanes(group: &[u8; GROUP], lacking: usize) -> Lanes {
         _mm512_and_si512(middle, mask),
         _mm512_or_si512(_mm512_srli_epi64::<24>(high), above),
     ]
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn load(lanes: &[u64; LANES]) -> __m512i {
-    // SAFETY: 64 bytes can be read from eight u64; no alignment is asked.
-    unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
 }
 
 #[inline]

@@ -16,18 +16,18 @@
 )]
 
 use std::arch::x86_64::{
-    __m512i, __mmask8, _mm512_add_epi64, _mm512_and_si512, _mm512_loadu_si512,
-    _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_blend_epi64, _mm512_set1_epi64,
-    _mm512_setzero_si512, _mm512_slli_epi64, _mm512_srli_epi64, _mm512_storeu_si512,
-    _mm512_sub_epi64, _mm512_test_epi64_mask,
+    __m512i, __mmask8, _mm512_add_epi64, _mm512_and_si512, _mm512_madd52hi_epu64,
+    _mm512_madd52lo_epu64, _mm512_mask_blend_epi64, _mm512_set1_epi64, _mm512_setzero_si512,
+    _mm512_slli_epi64, _mm512_srli_epi64, _mm512_sub_epi64, _mm512_test_epi64_mask,
 };
 
 use zeroize::Zeroize;
 
 use crate::KEY_LEN;
+use crate::register512::{load, store};
 
-/// Scalars and points side by side.
-pub(super) const LANES: usize = 8;
+/// Scalars and points side by side, one a lane.
+pub(super) use crate::register512::LANES;
 
 const MASK: u64 = (1 << 51) - 1;
 /// Twice 2^255 − 19, limb by limb: what is added before a subtraction, so that no limb becomes
@@ -355,20 +355,4 @@ fn carried(mut limbs: [u64; 5]) -> [u64; 5] {
     }
     limbs[0] += 19 * up;
     limbs
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load(lanes: &[u64; LANES]) -> __m512i {
-    // SAFETY: 64 bytes can be read from eight u64; no alignment is asked.
-    unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store(lanes: __m512i) -> [u64; LANES] {
-    let mut out = [0; LANES];
-    // SAFETY: eight u64 are 64 bytes; no alignment is asked.
-    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), lanes) };
-    out
 }

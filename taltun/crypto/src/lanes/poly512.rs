@@ -11,17 +11,19 @@
 use std::arch::x86_64::{
     __m512i, _mm512_and_si512, _mm512_loadu_si512, _mm512_maskz_set1_epi64, _mm512_or_si512,
     _mm512_set1_epi64, _mm512_setzero_si512, _mm512_shuffle_i64x2, _mm512_slli_epi64,
-    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+    _mm512_srli_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
 };
 
 use super::pieces::{BLOCK, PIECE, Pieces};
 use crate::TAG_LEN;
 use crate::poly1305::{
-    HIGH_BIT, Lanes, Limbs, MASK_44, Multiplier, Product, add, finish, load, read_key,
+    HIGH_BIT, Lanes, Limbs, MASK_44, Multiplier, Product, add, finish, read_key,
 };
+use crate::register512::{load, store};
 
-/// Messages side by side.
-pub(super) const LANES: usize = 8;
+/// Messages side by side, one a lane.
+pub(super) use crate::register512::LANES;
+
 /// Pieces from which on powers of `r` pay, as four blocks then share their carries.
 const WORTH_POWERS: usize = 3;
 
@@ -132,13 +134,4 @@ fn limbs(low: __m512i, high: __m512i, above: __m512i) -> Lanes {
         _mm512_and_si512(middle, mask),
         _mm512_or_si512(_mm512_srli_epi64::<24>(high), above),
     ]
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store(lanes: __m512i) -> [u64; LANES] {
-    let mut out = [0; LANES];
-    // SAFETY: eight u64 are 64 bytes; no alignment is asked.
-    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), lanes) };
-    out
 }
