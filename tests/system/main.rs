@@ -82,6 +82,7 @@ mod support;
 mod times;
 mod toolkit;
 mod tools;
+mod two_peers;
 mod udpgw;
 mod udpgw_hub;
 mod undo_others;

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use taltun_tests::netns::Namespace;
 use taltun_tests::traffic::dns::{self, Resolver};
 
-use crate::rules::{HUB, Hub};
+use crate::rules::{HUB, start};
 use crate::support::{Case, UP_LIMIT, eventually};
 
 pub const CASES: &[Case] = &[
@@ -47,7 +47,7 @@ fn expect(from: &Namespace, name: &str, v6: bool, expected: Option<&str>) -> Res
 }
 
 fn ask_and_reload() -> Result<()> {
-    let hub = Hub::start(DENY_LUIS, true)?;
+    let hub = start(DENY_LUIS, true)?;
     let (ana, luis) = (&hub.star.a, &hub.star.b);
     expect(ana, "luis.vpn", false, Some("10.200.0.3"))?;
     expect(ana, "LUIS.vpn", true, Some("fd00:200::3"))?;
@@ -96,7 +96,7 @@ fn ask_and_reload() -> Result<()> {
 }
 
 fn upstream() -> Result<()> {
-    let hub = Hub::start(
+    let hub = start(
         "[names]\ndomain = \"vpn\"\nupstream = [\"127.0.0.53\"]\n",
         true,
     )?;

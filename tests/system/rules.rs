@@ -3,20 +3,19 @@
 //! The hub has two peers, ana and luis. The file says what ana may start with luis; luis may start
 //! nothing with her, and his answers pass.
 
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use taltun_tests::node::{Keys, Node};
-use taltun_tests::sys::Signal;
-use taltun_tests::topology::{Star, private_prefix};
+use taltun_tests::node::Keys;
+use taltun_tests::topology::private_prefix;
 use taltun_tests::traffic::ping::Pinger;
 use taltun_tests::traffic::service::{Service, ensure_closed, visit};
 use taltun_tests::traffic::stream::Stream;
 
-use crate::support::{Case, UP_LIMIT, ensure_answers, ensure_silent, eventually, taltun};
+use crate::support::{Case, ensure_answers, ensure_silent};
+use crate::two_peers::{TwoPeers, checked, generate};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -75,64 +74,14 @@ to = ["10.200.0.2/32", "fd00:200::2/128"]
 allow = "tcp/80"
 "#;
 
-pub struct Hub {
-    pub star: Star,
-    keys: [Keys; 3],
-    relays: bool,
-    pub node: Node,
-    _spokes: [Node; 2],
+/// A hub with these rules.
+pub fn start(rules: &str, relays: bool) -> Result<TwoPeers> {
+    TwoPeers::start(|keys| text(keys, relays, rules))
 }
 
-impl Hub {
-    pub fn start(rules: &str, relays: bool) -> Result<Self> {
-        let star = Star::create(&private_prefix())?;
-        let generate = || Keys::generate(&taltun()?);
-        let keys = [generate()?, generate()?, generate()?];
-        let text = text(&keys, relays, rules);
-        let node = Node::start_with_text(&star.hub, &taltun()?, &text)?;
-        let spoke = |place: usize, hub: &str| {
-            let namespace = [&star.a, &star.b][place - 1];
-            let own = place + 1;
-            let text = format!(
-                "[interface]\nmode = \"client\"\nlocal_addr = \"0.0.0.0:9100\"\n\
-                 vip = [\"10.200.0.{own}/24\", \"fd00:200::{own}/64\"]\nprivate_key = \"{}\"\n\
-                 [[peers]]\npublic_key = \"{}\"\nallowed_ips = [\"10.200.0.0/24\", \"fd00:200::/64\"]\n\
-                 endpoint = \"{hub}\"\npersistent_keepalive = 25\n",
-                keys[place].private, keys[0].public
-            );
-            Node::start_with_text(namespace, &taltun()?, &text)
-        };
-        let spokes = [spoke(1, "10.99.1.1:9100")?, spoke(2, "10.99.2.1:9100")?];
-        let hub = Self {
-            star,
-            keys,
-            relays,
-            node,
-            _spokes: spokes,
-        };
-        eventually("both peers are up", UP_LIMIT, || {
-            let status = hub.status()?;
-            let peers = status["peers"].as_array().context("no peers")?;
-            let is_up = |peer: &Value| !peer["latest_handshake_seconds"].is_null();
-            Ok(peers.iter().all(is_up) && peers.len() == 2)
-        })?;
-        Ok(hub)
-    }
-
-    pub fn status(&self) -> Result<Value> {
-        Ok(serde_json::from_str(
-            &self.node.tell(&["status", "--json"])?,
-        )?)
-    }
-
-    fn reload(&self, rules: &str) -> Result<String> {
-        fs::write(self.node.config(), text(&self.keys, self.relays, rules))?;
-        self.node.tell(&["reload"])
-    }
-
-    pub fn end(mut self) -> Result<()> {
-        self.node.end(Signal::Terminate)
-    }
+/// Has a hub that relays read other rules.
+fn reload_with(hub: &TwoPeers, rules: &str) -> Result<String> {
+    hub.reload(&text(&hub.keys, true, rules))
 }
 
 fn text(keys: &[Keys; 3], relays: bool, rules: &str) -> String {
@@ -150,7 +99,7 @@ fn at(address: &str, port: u16) -> Result<SocketAddr> {
 }
 
 fn who_may_start(relays: bool) -> Result<()> {
-    let hub = Hub::start(RULES, relays)?;
+    let hub = start(RULES, relays)?;
     let (ana, luis) = (&hub.star.a, &hub.star.b);
     for family in 0..2 {
         let of_luis = Service::start(luis, at(LUIS[family], 631)?)?;
@@ -205,27 +154,30 @@ fn who_may_start(relays: bool) -> Result<()> {
 }
 
 fn reload() -> Result<()> {
-    let hub = Hub::start(RULES, true)?;
+    let hub = start(RULES, true)?;
     let (ana, luis) = (&hub.star.a, &hub.star.b);
     let stream = Stream::start(ana, luis, at(LUIS[0], 631)?)?;
     stream.wait_for_more_than(1 << 20, LIMIT)?;
     // The same file again changes nothing.
-    ensure!(hub.reload(RULES)?.contains("nothing has changed"));
-    let said = hub.reload(&RULES.replace("tcp/631", "tcp/632"))?;
+    ensure!(reload_with(&hub, RULES)?.contains("nothing has changed"));
+    let said = reload_with(&hub, &RULES.replace("tcp/631", "tcp/632"))?;
     ensure!(said.contains("rules changed"), "{said}");
     std::thread::sleep(Duration::from_millis(300));
     let before = stream.received();
     std::thread::sleep(Duration::from_millis(500));
     ensure!(stream.received() == before, "it goes on");
-    hub.reload(RULES)?;
+    reload_with(&hub, RULES)?;
     stream.wait_for_more_than(before + (1 << 20), 3 * LIMIT)?;
     stream.finish()?;
     // Without rules all is as it was before there were any.
-    hub.reload("")?;
+    reload_with(&hub, "")?;
     ensure!(hub.status()?["policy"].is_null());
     ensure_answers(luis, ANA[0].parse()?)?;
     // What can't be meant so changes nothing.
-    let refused = hub.reload("[[rules]]\nfrom = \"nobody\"\nto = \"hub\"\ndeny = \"any\"\n");
+    let refused = reload_with(
+        &hub,
+        "[[rules]]\nfrom = \"nobody\"\nto = \"hub\"\ndeny = \"any\"\n",
+    );
     let refused = format!("{:#}", refused.err().context("it was taken")?);
     ensure!(refused.contains("nobody called \"nobody\""), "{refused}");
     ensure_answers(luis, ANA[0].parse()?)?;
@@ -233,7 +185,7 @@ fn reload() -> Result<()> {
 }
 
 fn fragments() -> Result<()> {
-    let hub = Hub::start(RULES, true)?;
+    let hub = start(RULES, true)?;
     let (ana, luis) = (&hub.star.a, &hub.star.b);
     let server = luis.udp((LUIS[0], 5000))?;
     server.set_read_timeout(Some(SILENCE))?;
@@ -244,7 +196,7 @@ fn fragments() -> Result<()> {
     ensure!(server.recv(&mut buffer).is_err(), "it is denied");
     let drops = hub.status()?["drops"].clone();
     ensure!(drops["rule"] == 1 && drops["lost_fragment"] == 2, "{drops}");
-    hub.reload(&RULES.replace("\"icmp\"]", "\"icmp\", \"udp/5000\"]"))?;
+    reload_with(&hub, &RULES.replace("\"icmp\"]", "\"icmp\", \"udp/5000\"]"))?;
     server.set_read_timeout(Some(LIMIT))?;
     client.send_to(&large, (LUIS[0], 5000))?;
     let (len, from) = server.recv_from(&mut buffer)?;
@@ -259,20 +211,9 @@ fn fragments() -> Result<()> {
 }
 
 fn check() -> Result<()> {
-    let star = Star::create(&private_prefix())?;
-    let generate = || Keys::generate(&taltun()?);
-    let keys = [generate()?, generate()?, generate()?];
-    let said = |rules: &str| -> Result<String> {
-        let file = std::env::temp_dir().join(format!("{}.toml", star.hub.name()));
-        fs::write(&file, text(&keys, true, rules))?;
-        let output = std::process::Command::new(taltun()?)
-            .args(["check", "--config"])
-            .arg(&file)
-            .output()?;
-        fs::remove_file(&file)?;
-        let said = [output.stdout, output.stderr].concat();
-        Ok(String::from_utf8_lossy(&said).into_owned())
-    };
+    let keys = generate()?;
+    let name = private_prefix();
+    let said = |rules: &str| checked(&name, &text(&keys, true, rules));
     let rule =
         |from: &str, to: &str, what: &str| format!("[[rules]]\nfrom = {from}\nto = {to}\n{what}\n");
     let any = rule("\"ana\"", "\"any\"", "allow = \"any\"");

@@ -3,9 +3,7 @@
 //!
 //! The hub has two peers, ana and luis.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,13 +11,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use taltun_tests::command::output_of;
 use taltun_tests::netns::Namespace;
-use taltun_tests::node::{Keys, Node};
-use taltun_tests::sys::Signal;
-use taltun_tests::topology::{Star, private_prefix};
+use taltun_tests::node::Keys;
+use taltun_tests::topology::private_prefix;
 use taltun_tests::traffic::ping::Pinger;
 use taltun_tests::traffic::stream::Stream;
 
-use crate::support::{Case, UP_LIMIT, ensure_answers, eventually, taltun};
+use crate::support::{Case, ensure_answers, eventually};
+use crate::two_peers::{TwoPeers, checked, generate};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -77,79 +75,30 @@ const HUB: &str = "10.200.0.1";
 const ANA: &str = "10.200.0.2";
 const LUIS: &str = "10.200.0.3";
 
-struct Hub {
-    star: Star,
-    keys: [Keys; 3],
-    node: Node,
-    _spokes: [Node; 2],
+/// A hub with these lines for ana, and these at the end.
+fn start(of_ana: &str, rest: &str) -> Result<TwoPeers> {
+    TwoPeers::start(|keys| text(keys, of_ana, rest))
 }
 
-impl Hub {
-    /// With these lines for ana, and these at the end.
-    fn start(of_ana: &str, rest: &str) -> Result<Self> {
-        let star = Star::create(&private_prefix())?;
-        let generate = || Keys::generate(&taltun()?);
-        let keys = [generate()?, generate()?, generate()?];
-        let node = Node::start_with_text(&star.hub, &taltun()?, &text(&keys, of_ana, rest))?;
-        let spoke = |place: usize, hub: &str| {
-            let namespace = [&star.a, &star.b][place - 1];
-            let text = format!(
-                "[interface]\nmode = \"client\"\nlocal_addr = \"0.0.0.0:9100\"\n\
-                 vip = \"10.200.0.{}/24\"\nprivate_key = \"{}\"\n\
-                 [[peers]]\npublic_key = \"{}\"\nallowed_ips = [\"10.200.0.0/24\"]\n\
-                 endpoint = \"{hub}\"\npersistent_keepalive = 25\n",
-                place + 1,
-                keys[place].private,
-                keys[0].public
-            );
-            Node::start_with_text(namespace, &taltun()?, &text)
-        };
-        let spokes = [spoke(1, "10.99.1.1:9100")?, spoke(2, "10.99.2.1:9100")?];
-        let hub = Self {
-            star,
-            keys,
-            node,
-            _spokes: spokes,
-        };
-        eventually("both peers are up", UP_LIMIT, || {
-            let status = hub.status()?;
-            let peers = status["peers"].as_array().context("no peers")?;
-            let is_up = |peer: &Value| !peer["latest_handshake_seconds"].is_null();
-            Ok(peers.iter().all(is_up) && peers.len() == 2)
-        })?;
-        Ok(hub)
-    }
+/// Has it read other ones.
+fn reload_with(hub: &TwoPeers, of_ana: &str, rest: &str) -> Result<String> {
+    hub.reload(&text(&hub.keys, of_ana, rest))
+}
 
-    fn status(&self) -> Result<Value> {
-        Ok(serde_json::from_str(
-            &self.node.tell(&["status", "--json"])?,
-        )?)
-    }
+fn shaped(hub: &TwoPeers) -> Result<u64> {
+    let status = hub.status()?;
+    Ok(status["drops"]["shaped"].as_u64().unwrap_or(0))
+}
 
-    fn shaped(&self) -> Result<u64> {
-        let status = self.status()?;
-        Ok(status["drops"]["shaped"].as_u64().unwrap_or(0))
-    }
-
-    fn reload(&self, of_ana: &str, rest: &str) -> Result<String> {
-        fs::write(self.node.config(), text(&self.keys, of_ana, rest))?;
-        self.node.tell(&["reload"])
-    }
-
-    fn streams(&self, from: &Namespace, to: &str, count: usize) -> Result<Vec<Stream>> {
-        let receiver = match to {
-            HUB => &self.star.hub,
-            ANA => &self.star.a,
-            _ => &self.star.b,
-        };
-        let address = SocketAddr::new(to.parse()?, 0);
-        let start = |_| Stream::start(from, receiver, address);
-        (0..count).map(start).collect()
-    }
-
-    fn end(mut self) -> Result<()> {
-        self.node.end(Signal::Terminate)
-    }
+fn begin_streams(hub: &TwoPeers, from: &Namespace, to: &str, count: usize) -> Result<Vec<Stream>> {
+    let receiver = match to {
+        HUB => &hub.star.hub,
+        ANA => &hub.star.a,
+        _ => &hub.star.b,
+    };
+    let address = SocketAddr::new(to.parse()?, 0);
+    let start = |_| Stream::start(from, receiver, address);
+    (0..count).map(start).collect()
 }
 
 fn text(keys: &[Keys; 3], of_ana: &str, rest: &str) -> String {
@@ -193,7 +142,7 @@ fn ensure_rate(what: &str, found: f64, mbits: f64) -> Result<()> {
 const OF_ANA: &str = "rate_up = \"5 Mbit/s\"\nrate_down = \"10 Mbit/s\"";
 
 fn rates() -> Result<()> {
-    let hub = Hub::start(OF_ANA, "")?;
+    let hub = start(OF_ANA, "")?;
     let (ana, luis) = (&hub.star.a, &hub.star.b);
     for (from, to, mbits, what) in [
         (&hub.star.hub, ANA, 10.0, "from the hub to ana"),
@@ -202,29 +151,29 @@ fn rates() -> Result<()> {
         (ana, LUIS, 5.0, "from ana to luis"),
     ] {
         for flows in [1, 20] {
-            let streams = hub.streams(from, to, flows)?;
+            let streams = begin_streams(&hub, from, to, flows)?;
             let what = format!("{flows} flows {what}");
             ensure_rate(&what, measure(&streams)?, mbits)?;
             if flows == 20 {
                 // Beside them all, luis goes as fast as he may.
-                let free = hub.streams(luis, HUB, 1)?;
+                let free = begin_streams(&hub, luis, HUB, 1)?;
                 let rate = measure(&free)?;
                 ensure!(rate > 40.0, "luis has {rate} Mbit/s beside {what}");
             }
         }
     }
-    ensure!(hub.shaped()? > 0, "TCP was never told to go slower");
+    ensure!(shaped(&hub)? > 0, "TCP was never told to go slower");
     hub.end()
 }
 
 fn rates_by_af_xdp() -> Result<()> {
-    let hub = Hub::start(OF_ANA, "[accel]\naf_xdp = \"on\"")?;
+    let hub = start(OF_ANA, "[accel]\naf_xdp = \"on\"")?;
     let (ana, luis) = (&hub.star.a, &hub.star.b);
     for (from, to, mbits, what) in [
         (ana, HUB, 5.0, "from ana to the hub"),
         (luis, ANA, 10.0, "from luis to ana"),
     ] {
-        let streams = hub.streams(from, to, 2)?;
+        let streams = begin_streams(&hub, from, to, 2)?;
         ensure_rate(what, measure(&streams)?, mbits)?;
     }
     let stats = hub.node.tell(&["status", "--json"])?;
@@ -234,25 +183,25 @@ fn rates_by_af_xdp() -> Result<()> {
 }
 
 fn reload() -> Result<()> {
-    let hub = Hub::start("", "")?;
-    let streams = hub.streams(&hub.star.b, ANA, 1)?;
+    let hub = start("", "")?;
+    let streams = begin_streams(&hub, &hub.star.b, ANA, 1)?;
     streams[0].wait_for_more_than(1 << 20, LIMIT)?;
-    let same = hub.reload("", "")?;
+    let same = reload_with(&hub, "", "")?;
     ensure!(same.contains("nothing has changed"), "{same}");
     for mbits in [5, 20, 2] {
-        let said = hub.reload(&format!("rate_down = \"{mbits} Mbit/s\""), "")?;
+        let said = reload_with(&hub, &format!("rate_down = \"{mbits} Mbit/s\""), "")?;
         ensure!(said.contains("1 peer changed"), "{said}");
         // What was sent before the limit came waits, or is sent again.
         sleep(SETTLED);
         let what = format!("after a reload to {mbits}");
         ensure_rate(&what, measure(&streams)?, mbits.into())?;
     }
-    let said = hub.reload("", "[shaping]\nuplink = \"8 Mbit/s\"")?;
+    let said = reload_with(&hub, "", "[shaping]\nuplink = \"8 Mbit/s\"")?;
     ensure!(said.contains("uplink 8 Mbit/s"), "{said}");
     sleep(SETTLED);
     let rate = measure(&streams)?;
     ensure!(rate > 4.0 && rate < 8.2, "{rate} Mbit/s by the uplink");
-    hub.reload("", "")?;
+    reload_with(&hub, "", "")?;
     let rate = measure(&streams)?;
     ensure!(rate > 30.0, "{rate} Mbit/s without a limit");
     for stream in streams {
@@ -262,10 +211,10 @@ fn reload() -> Result<()> {
 }
 
 fn uplink() -> Result<()> {
-    let hub = Hub::start("", "[shaping]\nuplink = \"20 Mbit/s\"")?;
+    let hub = start("", "[shaping]\nuplink = \"20 Mbit/s\"")?;
     // One of them has five streams to the other's one.
-    let mut streams = hub.streams(&hub.star.hub, ANA, 5)?;
-    streams.extend(hub.streams(&hub.star.hub, LUIS, 1)?);
+    let mut streams = begin_streams(&hub, &hub.star.hub, ANA, 5)?;
+    streams.extend(begin_streams(&hub, &hub.star.hub, LUIS, 1)?);
     let each = measure_each(&streams)?;
     let (luis, ana) = each.split_last().context("no streams")?;
     let ana: f64 = ana.iter().sum();
@@ -274,16 +223,16 @@ fn uplink() -> Result<()> {
     let share = luis / (ana + luis);
     ensure!((0.35..0.65).contains(&share), "{ana} and {luis} Mbit/s");
     // What comes in isn't what is short.
-    let rate = measure(&hub.streams(&hub.star.a, HUB, 1)?)?;
+    let rate = measure(&begin_streams(&hub, &hub.star.a, HUB, 1)?)?;
     ensure!(rate > 20.0, "{rate} Mbit/s from ana");
     hub.end()
 }
 
 fn flood() -> Result<()> {
-    let hub = Hub::start(OF_ANA, "")?;
+    let hub = start(OF_ANA, "")?;
     let sink = hub.star.a.udp((ANA, 5000))?;
     let source = hub.star.hub.udp((HUB, 0))?;
-    let before = hub.shaped()?;
+    let before = shaped(&hub)?;
     // 25 Mbit/s for two seconds, of which ten pass.
     let start = Instant::now();
     let mut sent = 0_u64;
@@ -301,7 +250,7 @@ fn flood() -> Result<()> {
     }
     ensure!(slowest < Duration::from_millis(200), "{slowest:?}");
     eventually("drops are counted", LIMIT, || {
-        Ok(hub.shaped()? > before + sent / 10)
+        Ok(shaped(&hub)? > before + sent / 10)
     })?;
     let metric = hub.node.tell(&["stats"])?;
     ensure!(metric.contains("shaped"), "{metric}");
@@ -316,20 +265,9 @@ fn flood() -> Result<()> {
 }
 
 fn check() -> Result<()> {
-    let generate = || Keys::generate(&taltun()?);
-    let keys = [generate()?, generate()?, generate()?];
+    let keys = generate()?;
     let name = private_prefix();
-    let said = |of_ana: &str, rest: &str| -> Result<String> {
-        let file = std::env::temp_dir().join(format!("{name}.toml"));
-        fs::write(&file, text(&keys, of_ana, rest))?;
-        let output = Command::new(taltun()?)
-            .args(["check", "--config"])
-            .arg(&file)
-            .output()?;
-        fs::remove_file(&file)?;
-        let said = [output.stdout, output.stderr].concat();
-        Ok(String::from_utf8_lossy(&said).into_owned())
-    };
+    let said = |of_ana: &str, rest: &str| checked(&name, &text(&keys, of_ana, rest));
     for (of_ana, rest, expected) in [
         (
             "rate_up = \"0 Mbit/s\"",
@@ -373,7 +311,7 @@ fn check() -> Result<()> {
 
 fn dscp(af_xdp: &str) -> Result<()> {
     let rest = format!("dscp = \"none\"\n[accel]\naf_xdp = \"{af_xdp}\"");
-    let hub = Hub::start("dscp = \"copy\"", &rest)?;
+    let hub = start("dscp = \"copy\"", &rest)?;
     let (ana, luis) = (&hub.star.a, &hub.star.b);
     for namespace in [ana, luis] {
         let rules = "table ip seen { chain outer { type filter hook prerouting priority -200; \
