@@ -98,7 +98,8 @@ struct Spoke {
 
 fn key(number: u16) -> PrivateKey {
     let mut bytes = [0x5a; 32];
-    bytes[..2].copy_from_slice(&number.to_be_bytes());
+    // Not at the start: three bits of the first byte aren't part of a key.
+    bytes[1..3].copy_from_slice(&number.to_be_bytes());
     PrivateKey::from_bytes(bytes)
 }
 
