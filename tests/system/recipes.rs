@@ -42,6 +42,11 @@ pub const CASES: &[Case] = &[
         run: || all_is_so(Recipe::E),
     },
     Case {
+        name: "recipes: F, staff, guests and cameras of an office are held to rules and limits",
+        programs: &["nft"],
+        run: || all_is_so(Recipe::F),
+    },
+    Case {
         name: "recipes: hooks are run in order, and told what happened",
         programs: &[],
         run: hooks,

@@ -14,7 +14,7 @@ use taltun_tests::netns::Namespace;
 use taltun_tests::node::Keys;
 use taltun_tests::topology::private_prefix;
 use taltun_tests::traffic::ping::Pinger;
-use taltun_tests::traffic::stream::Stream;
+use taltun_tests::traffic::stream::{SETTLED, Stream, packet_rates};
 
 use crate::support::{Case, ensure_answers, eventually};
 use crate::two_peers::{TwoPeers, checked, generate};
@@ -63,12 +63,6 @@ pub const CASES: &[Case] = &[
 ];
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long a rate is measured.
-const MEASURED: Duration = Duration::from_secs(4);
-/// What a queue that is full, and a TCP that starts, may take before.
-const SETTLED: Duration = Duration::from_secs(1);
-/// Of what the rate counts, TCP's payload is this.
-const PAYLOAD: f64 = 1368.0 / 1420.0;
 const PINGS: u64 = 5;
 
 const HUB: &str = "10.200.0.1";
@@ -113,20 +107,7 @@ fn text(keys: &[Keys; 3], of_ana: &str, rest: &str) -> String {
 
 /// Megabits a second of packets, that all of the streams carry for a while.
 fn measure(streams: &[Stream]) -> Result<f64> {
-    Ok(measure_each(streams)?.iter().sum())
-}
-
-fn measure_each(streams: &[Stream]) -> Result<Vec<f64>> {
-    sleep(SETTLED);
-    let received = || streams.iter().map(Stream::received).collect::<Vec<_>>();
-    let (start, before) = (Instant::now(), received());
-    sleep(MEASURED);
-    let (elapsed, after) = (start.elapsed(), received());
-    ensure!(!streams.iter().any(Stream::is_broken), "a connection broke");
-    let rate = |(before, after): (&u64, &u64)| {
-        (after - before) as f64 * 8.0 / 1e6 / elapsed.as_secs_f64() / PAYLOAD
-    };
-    Ok(before.iter().zip(&after).map(rate).collect())
+    Ok(packet_rates(streams)?.iter().sum())
 }
 
 /// A rate is never much above what it should be. A machine that is busy may let a sender wait
@@ -215,7 +196,7 @@ fn uplink() -> Result<()> {
     // One of them has five streams to the other's one.
     let mut streams = begin_streams(&hub, &hub.star.hub, ANA, 5)?;
     streams.extend(begin_streams(&hub, &hub.star.hub, LUIS, 1)?);
-    let each = measure_each(&streams)?;
+    let each = packet_rates(&streams)?;
     let (luis, ana) = each.split_last().context("no streams")?;
     let ana: f64 = ana.iter().sum();
     // The headers outside take 60 of 1480 bytes, and acknowledgements some.

@@ -29,6 +29,10 @@ pub const C: Texts = examples!("c-full-tunnel": "hub", "laptop", "laptop-kill-sw
 pub const D: Texts = examples!("d-site-to-site": "cloud", "office", "office-nat");
 /// Client to client.
 pub const E: Texts = examples!("e-client-to-client": "relay", "anna", "bert");
+/// An office.
+pub const F: Texts = examples!(
+    "f-office": "hub", "ana", "guest", "visitor", "gate", "office"
+);
 
 /// The same files, with the published keys replaced by new ones: files that share a key still
 /// do, and each peer still has the key that goes with its file.

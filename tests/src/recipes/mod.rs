@@ -1,4 +1,4 @@
-//! The five recipes of the manual, live: machines in namespaces on a small internet, each with
+//! The recipes of the manual, live: machines in namespaces on a small internet, each with
 //! the very file that the manual shows, and what has to be so, and what must not.
 //!
 //! `cargo xtask run --recipe` shows one, the system tests check all of them.
@@ -8,6 +8,7 @@ mod client_to_client;
 mod files;
 mod full_tunnel;
 pub mod internet;
+mod office;
 mod road_warriors;
 mod site_to_site;
 
@@ -50,6 +51,8 @@ pub enum Recipe {
     D,
     /// Client to client.
     E,
+    /// An office under rules and limits.
+    F,
 }
 
 impl Recipe {
@@ -61,6 +64,7 @@ impl Recipe {
             Self::C => "C, full tunnel",
             Self::D => "D, site to site",
             Self::E => "E, client to client",
+            Self::F => "F, an office",
         }
     }
 
@@ -71,6 +75,7 @@ impl Recipe {
             Self::C => files::C,
             Self::D => files::D,
             Self::E => files::E,
+            Self::F => files::F,
         }
     }
 }
@@ -145,6 +150,7 @@ impl Deployment {
             Recipe::C => full_tunnel::build(&mut deployment)?,
             Recipe::D => site_to_site::build(&mut deployment)?,
             Recipe::E => client_to_client::build(&mut deployment)?,
+            Recipe::F => office::build(&mut deployment)?,
         }
         Ok(deployment)
     }
@@ -158,6 +164,7 @@ impl Deployment {
             Recipe::C => full_tunnel::check(self),
             Recipe::D => site_to_site::check(self),
             Recipe::E => client_to_client::check(self),
+            Recipe::F => office::check(self),
         }
     }
 

@@ -22,6 +22,12 @@ const BLOCK: usize = 64 * 1024;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// A connection that moves nothing for so long is broken.
 const STALL_LIMIT: Duration = Duration::from_secs(20);
+/// How long a rate is measured.
+const MEASURED: Duration = Duration::from_secs(4);
+/// What a queue that is full, and a TCP that starts, may take before.
+pub const SETTLED: Duration = Duration::from_secs(1);
+/// Of what such a rate counts, TCP's payload is this.
+const PAYLOAD: f64 = 1368.0 / 1420.0;
 
 /// A connection that is sending all it can; dropping it cuts it off.
 #[derive(Debug)]
@@ -54,13 +60,17 @@ impl Stream {
     /// Connects from `client` to `to`, an address of `server`, port 0 letting the kernel
     /// choose, and sends that way until told to finish.
     pub fn start(client: &Namespace, server: &Namespace, to: SocketAddr) -> Result<Self> {
-        let listener = server.tcp(to)?;
-        let to = listener.local_addr()?;
-        let output = client
-            .run(|| TcpStream::connect_timeout(&to, CONNECT_LIMIT))?
-            .with_context(|| format!("can't connect to {to}"))?;
-        // The kernel has accepted it already, or we wouldn't be connected.
-        let (input, _) = listener.accept()?;
+        let (near, far) = connect(client, server, to)?;
+        Self::between(near, far)
+    }
+
+    /// The same, but it is the server that sends, as in a download.
+    pub fn download(client: &Namespace, server: &Namespace, to: SocketAddr) -> Result<Self> {
+        let (near, far) = connect(client, server, to)?;
+        Self::between(far, near)
+    }
+
+    fn between(output: TcpStream, input: TcpStream) -> Result<Self> {
         input.set_read_timeout(Some(STALL_LIMIT))?;
         output.set_write_timeout(Some(STALL_LIMIT))?;
 
@@ -146,6 +156,37 @@ impl Drop for Stream {
             }
         }
     }
+}
+
+/// The two ends of a new connection from `client` to `to`, an address of `server`.
+fn connect(
+    client: &Namespace,
+    server: &Namespace,
+    to: SocketAddr,
+) -> Result<(TcpStream, TcpStream)> {
+    let listener = server.tcp(to)?;
+    let to = listener.local_addr()?;
+    let near = client
+        .run(|| TcpStream::connect_timeout(&to, CONNECT_LIMIT))?
+        .with_context(|| format!("can't connect to {to}"))?;
+    // The kernel has accepted it already, or we wouldn't be connected.
+    let (far, _) = listener.accept()?;
+    Ok((near, far))
+}
+
+/// Megabits a second of packets in the tunnel that each of the streams carries, over some seconds
+/// and after it had time to settle: what a rate of `rate_up` or `rate_down` limits.
+pub fn packet_rates(streams: &[Stream]) -> Result<Vec<f64>> {
+    thread::sleep(SETTLED);
+    let received = || streams.iter().map(Stream::received).collect::<Vec<_>>();
+    let (start, before) = (Instant::now(), received());
+    thread::sleep(MEASURED);
+    let (elapsed, after) = (start.elapsed(), received());
+    ensure!(!streams.iter().any(Stream::is_broken), "a connection broke");
+    let rate = |(before, after): (&u64, &u64)| {
+        (after - before) as f64 * 8.0 / 1e6 / elapsed.as_secs_f64() / PAYLOAD
+    };
+    Ok(before.iter().zip(&after).map(rate).collect())
 }
 
 /// So many bytes in so much time, in Gbit/s.

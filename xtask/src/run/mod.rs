@@ -60,8 +60,8 @@ pub struct Arguments {
     )]
     af_xdp: OnOff,
     /// Run one of the manual's recipes instead: A, client and server; B, road warriors; C,
-    /// full tunnel; D, site to site; E, client to client. It is checked, shown until the
-    /// duration is over, and taken down.
+    /// full tunnel; D, site to site; E, client to client; F, an office under rules and limits.
+    /// It is checked, shown until the duration is over, and taken down.
     #[arg(
         long,
         value_name = "LETTER",
@@ -78,6 +78,7 @@ enum RecipeLetter {
     C,
     D,
     E,
+    F,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -210,6 +211,7 @@ impl From<RecipeLetter> for Recipe {
             RecipeLetter::C => Self::C,
             RecipeLetter::D => Self::D,
             RecipeLetter::E => Self::E,
+            RecipeLetter::F => Self::F,
         }
     }
 }

@@ -133,7 +133,7 @@ fn the_recipes_are_accepted_without_warnings_and_fit_each_other() {
             );
         }
     }
-    assert_eq!(recipes, 5);
+    assert_eq!(recipes, 6);
 }
 
 #[test]
