@@ -20,8 +20,9 @@ pub use self::drops::Drops;
 pub use self::rates::{Rates, Traffic, per_second};
 pub use self::unix_time::UnixTime;
 pub use self::words::{
-    Aead, AfXdpSocket, HostPart, PathUse, PortRangeBy, ProblemCause, RefusedBy, RuleAction,
-    Steering, SwitchLeftState, TcAttachment, TunnelMode, UsageKept, XdpAttachment,
+    Aead, AfXdpSocket, ForwardedBy, HostPart, PathUse, PortRangeBy, ProblemCause, RefusedBy,
+    RuleAction, SourceSeen, Steering, SwitchLeftState, TcAttachment, TunnelMode, UsageKept,
+    XdpAttachment,
 };
 use crate::layer::Layer;
 use crate::protocol::messages::REJECT_AFTER_TIME;
@@ -82,6 +83,9 @@ pub struct Status {
     /// The range of ports that leads to the one we listen on, where there is one.
     #[serde(default)]
     pub port_range: Option<PortRangeStatus>,
+    /// Ports of this host that lead to peers, in file order.
+    #[serde(default)]
+    pub forwards: Vec<ForwardStatus>,
     /// Who may start what with whom, where there are rules.
     #[serde(default)]
     pub policy: Option<PolicyStatus>,
@@ -537,6 +541,25 @@ pub struct PortRangeStatus {
     pub elsewhere: Option<PortRangeBy>,
     /// Ports that other sockets of this host have: they keep them.
     pub left: Vec<u16>,
+}
+
+/// Ports of this host that lead to a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardStatus {
+    /// The ports, as the file has them.
+    pub listen: String,
+    /// The peer and its ports, as the file has them.
+    pub to: String,
+    /// The addresses and ports that these are.
+    pub addresses: Vec<String>,
+    /// Whose address the peer sees.
+    pub source: SourceSeen,
+    /// What leads there.
+    pub by: ForwardedBy,
+    /// What is amiss, in a sentence.
+    pub reason: Option<String>,
+    /// Ports that other programs of this host listen on, and that lead to the peer all the same.
+    pub taken: Vec<u16>,
 }
 
 /// Rules, and the flows that they let start.

@@ -20,6 +20,8 @@ mod clones;
 mod cookies;
 mod ends;
 mod flaps;
+mod forwards;
+mod forwards_around;
 mod garbage;
 mod headers;
 mod hooks;
@@ -199,6 +201,8 @@ fn side_by_side() -> Vec<Case> {
         udpgw_hub::CASES,
         metrics::CASES,
         rules::CASES,
+        forwards::CASES,
+        forwards_around::CASES,
         unread_log::CASES,
         interop::CASES,
         tools::CASES,

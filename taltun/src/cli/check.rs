@@ -34,6 +34,9 @@ impl Check {
         for missing in system::missing_programs(&loaded.config) {
             output::warn(&format!("{}: {missing}", self.config.display()));
         }
+        for taken in control::forwards_keep_from_others(&loaded.config) {
+            output::warn(&format!("{}: {taken}", self.config.display()));
+        }
         let gateway = loaded.config.udpgw.as_ref();
         for unopened in gateway
             .into_iter()
@@ -77,6 +80,11 @@ fn describe(config: &Config, text: &mut String) {
         let _ = writeln!(text, "  ports:      {ports}");
     }
     let _ = writeln!(text, "  peers:      {peers}");
+    for forward in &config.forwards {
+        let (listen, to) = (&forward.listen, &forward.to);
+        let targets = forward.targets().join(", ");
+        let _ = writeln!(text, "  forward:    {listen} -> {to} ({targets})");
+    }
     if let Some(gateway) = &config.udpgw {
         let options = control::gateway_limits(gateway);
         let listen: Vec<String> = gateway.listen.iter().map(ToString::to_string).collect();

@@ -13,8 +13,8 @@ use taltun_usage::{Day, Quota};
 use super::error::Spot;
 
 use super::{
-    Accel, Action, Dataplane, Domain, Hooks, Hop, HostSettings, MetricsListen, Mode, PeerRates,
-    Policy, RangedEndpoint, Shaping, Udpgw, Usage,
+    Accel, Action, Dataplane, Domain, ForwardListen, ForwardSource, ForwardTo, Hooks, Hop,
+    HostSettings, MetricsListen, Mode, PeerRates, Policy, RangedEndpoint, Shaping, Udpgw, Usage,
 };
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
@@ -56,6 +56,7 @@ pub(super) struct Draft {
     /// The other keys of `[hop]` that are given.
     pub(super) hop_choices: Vec<(&'static str, Spot)>,
     pub(super) policy: PolicyDraft,
+    pub(super) forwards: Vec<ForwardDraft>,
     pub(super) usage: Usage,
     pub(super) shaping: Shaping,
     /// Where its uplink is written.
@@ -110,6 +111,13 @@ pub(super) struct RuleDraft {
     pub(super) services: Vec<Service>,
     pub(super) action: Action,
     pub(super) log: bool,
+}
+
+/// One of `[[forward]]`, as it was written.
+pub(super) struct ForwardDraft {
+    pub(super) listen: Written<ForwardListen>,
+    pub(super) to: Written<ForwardTo>,
+    pub(super) source: ForwardSource,
 }
 
 /// One of `[[peers]]`, as it was written.

@@ -26,6 +26,29 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// Whether it has this port.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+
+    /// Whether both have a port.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// How many ports it has.
+    pub fn count(self) -> u32 {
+        u32::from(self.last.saturating_sub(self.first)).saturating_add(1)
+    }
+
+    /// Its ports, or its one port.
+    pub fn short(self) -> String {
+        if self.first == self.last {
+            return self.first.to_string();
+        }
+        self.to_string()
+    }
+
     /// The ports that connections of others may have; `None` where the range leaves too few in a
     /// row.
     pub fn outside(self) -> Option<RangeInclusive<u16>> {

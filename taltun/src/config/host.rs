@@ -135,12 +135,13 @@ impl HostSettings {
     }
 
     /// The key that can't do without firewall rules, if one was given.
-    pub fn needs_firewall(&self) -> Option<&'static str> {
+    pub(super) fn needs_firewall(&self, forwards: bool) -> Option<&'static str> {
         [
             (self.kill_switch, "interface.kill_switch"),
             (self.masquerade.is_some(), "nat.masquerade"),
             (self.mss_clamp, "interface.mss_clamp"),
             (self.protect_vip, "interface.protect_vip"),
+            (forwards, "[[forward]]"),
         ]
         .into_iter()
         .find_map(|(wanted, key)| wanted.then_some(key))
@@ -156,6 +157,11 @@ impl Config {
         let needed = host.kill_switch || self.routes_around(endpoints).next().is_some();
         host.fwmark
             .or_else(|| needed.then(|| mark_for(&self.interface.tun_name)))
+    }
+
+    /// The key that can't do without firewall rules, if one was given.
+    pub fn needs_firewall(&self) -> Option<&'static str> {
+        self.host.needs_firewall(!self.forwards.is_empty())
     }
 
     /// Whether packets between peers go straight from one to the other: by itself, on a server.

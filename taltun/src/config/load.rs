@@ -102,6 +102,7 @@ impl Config {
             metrics: None,
             hop: draft.hop,
             policy: super::Policy::default(),
+            forwards: Vec::new(),
             usage: draft.usage,
             shaping: super::Shaping::default(),
         }
@@ -170,8 +171,9 @@ pub(super) fn whole(
         };
         let comes_of_another = errors.iter().any(is_known);
         // A peer that isn't read can't be found either.
+        let names_peer = ["via", "to"].contains(&spot.key());
         let misses_peer =
-            spot.key() == "via" && errors.iter().any(|error| error.spot().section() == "peers");
+            names_peer && errors.iter().any(|error| error.spot().section() == "peers");
         if misses_peer || (comes_of_another && spot.section() != "peers") {
             break;
         }

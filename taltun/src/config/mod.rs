@@ -17,6 +17,8 @@ mod document;
 mod draft;
 mod error;
 pub(crate) mod file;
+mod forward;
+mod forward_rules;
 mod hop;
 mod hop_rules;
 mod host;
@@ -54,6 +56,7 @@ use ipnet::IpNet;
 use declared::settings;
 pub use dns_routes::{DnsRoutes, Domain};
 pub use error::ConfigError;
+pub use forward::{Forward, ForwardListen, ForwardProtocol, ForwardSource, ForwardTo};
 pub use hop::{Hop, PortRange, RangedEndpoint};
 pub(crate) use host::marks_for;
 pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, Shell, leads_around};
@@ -100,6 +103,8 @@ pub struct Config {
     pub hop: Hop,
     /// `[policy]`, `[groups]` and `[[rules]]`
     pub policy: Policy,
+    /// `[[forward]]`, in file order.
+    pub forwards: Vec<Forward>,
     /// `[usage]`
     pub usage: Usage,
     /// `[shaping]`

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use taltun_policy::{Owners, Party, Rule, RuleSet, Service, Side, World};
+use taltun_common::headers::protocol;
+use taltun_policy::rules::Start;
+use taltun_policy::{Ends, Owners, Party, Rule, RuleSet, Service, Side, World};
 
 use super::draft::{Draft, GroupDraft, PeerDraft, PolicyDraft, Written};
 use super::error::ConfigError;
-use super::{Action, Policy, suggest, values};
+use super::{Action, Forward, ForwardProtocol, ForwardSource, Policy, suggest, values};
 use crate::crypto::PublicKey;
 use crate::protocol::allowed_ips::AllowedIps;
 
@@ -70,21 +72,9 @@ pub(super) fn never_decide(policy: &Policy, draft: &Draft) -> Vec<String> {
     if policy.rules.is_empty() {
         return Vec::new();
     }
-    let mut owners = Owned::default();
-    let mut networks = Vec::new();
-    for peer in &draft.peers {
-        let vips = peer.vip.iter().map(|vip| IpNet::from(vip.value));
-        let nets = vips.chain(peer.allowed_ips.iter().map(|net| net.value));
-        for net in nets {
-            owners.0.insert(net, peer.public_key.value);
-            networks.push(net);
-        }
-    }
-    let world = World {
-        hub: draft.vip.iter().map(|vip| vip.value.addr()).collect(),
-        kernel_relays: !draft.host.relays(draft.mode),
-    };
-    let rules = RuleSet::new(Arc::clone(policy.compiled()), world);
+    let owners = Owned::of(&draft.peers);
+    let networks: Vec<IpNet> = draft.peers.iter().flat_map(networks).collect();
+    let rules = rules(policy, draft);
     let never = rules.never_matched(&networks, &owners).unwrap_or_default();
     let origins = never.iter().filter_map(|rule| policy.origins.get(*rule));
     let warning = |origin: &String| {
@@ -96,9 +86,94 @@ pub(super) fn never_decide(policy: &Policy, draft: &Draft) -> Vec<String> {
     origins.map(warning).collect()
 }
 
+/// Warns of forwarded ports with which no rule lets this hub start anything.
+pub(super) fn deny_forwards(policy: &Policy, draft: &Draft, forwards: &[Forward]) -> Vec<String> {
+    let from_hub = |forward: &&Forward| forward.source == ForwardSource::Hub;
+    if !policy.is_any() || !forwards.iter().any(|forward| from_hub(&forward)) {
+        return Vec::new();
+    }
+    let owners = Owned::of(&draft.peers);
+    let rules = rules(policy, draft);
+    let denied = |forward: &Forward, address: IpAddr| {
+        let mut vips = draft.vip.iter().map(|vip| vip.value.addr());
+        let source = vips.find(|vip| vip.is_ipv6() == address.is_ipv6())?;
+        let ports = forward.to.ports.first..=forward.to.ports.last;
+        let mut ports = ports.filter(|port| {
+            let start = Start {
+                ends: Ends {
+                    from: Side::Host,
+                    to: Side::Peer,
+                },
+                source,
+                destination: address,
+                protocol: match forward.listen.protocol {
+                    ForwardProtocol::Tcp => protocol::TCP,
+                    ForwardProtocol::Udp => protocol::UDP,
+                },
+                port: *port,
+            };
+            rules.decide(&start, &owners).action == Action::Deny
+        });
+        ports.next()
+    };
+    let mut warnings = Vec::new();
+    for (forward, written) in forwards
+        .iter()
+        .zip(&draft.forwards)
+        .filter(|(it, _)| from_hub(it))
+    {
+        let mut addresses = forward.addresses.iter();
+        let Some((address, port)) =
+            addresses.find_map(|address| Some((address, denied(forward, *address)?)))
+        else {
+            continue;
+        };
+        let protocol = forward.listen.protocol.word();
+        warnings.push(written.listen.spot.say(format!(
+            "the rules deny what comes this way, as no rule lets \"hub\" start {protocol}/{port} \
+             with {address}; add [[rules]] with from = \"hub\", to = \"{address}\", allow = \
+             \"{protocol}/{port}\""
+        )));
+    }
+    warnings
+}
+
+/// The rules for the hub that this file describes.
+fn rules(policy: &Policy, draft: &Draft) -> RuleSet {
+    let world = World {
+        hub: draft.vip.iter().map(|vip| vip.value.addr()).collect(),
+        kernel_relays: !draft.host.relays(draft.mode),
+    };
+    RuleSet::new(Arc::clone(policy.compiled()), world)
+}
+
+/// All that a peer has.
+fn networks(peer: &PeerDraft) -> impl Iterator<Item = IpNet> {
+    let vips = peer.vip.iter().map(|vip| IpNet::from(vip.value));
+    vips.chain(peer.allowed_ips.iter().map(|net| net.value))
+}
+
 /// Whose the addresses of the peers are.
 #[derive(Default)]
-struct Owned(AllowedIps<PublicKey>);
+pub(super) struct Owned(AllowedIps<PublicKey>);
+
+impl Owned {
+    pub(super) fn of(peers: &[PeerDraft]) -> Self {
+        let mut owned = Self::default();
+        for peer in peers {
+            for net in networks(peer) {
+                owned.0.insert(net, peer.public_key.value);
+            }
+        }
+        owned
+    }
+
+    /// Whose an address is by a network that isn't everywhere.
+    pub(super) fn of_network(&self, address: IpAddr) -> Option<PublicKey> {
+        let found = self.0.lookup(address).filter(|found| found.prefix_len > 0);
+        found.map(|found| *found.value)
+    }
+}
 
 impl Owners for Owned {
     fn owner(&self, _: Side, address: IpAddr) -> Option<PublicKey> {

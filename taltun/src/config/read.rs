@@ -14,13 +14,13 @@ use taltun_policy::Service;
 
 use super::document::{Document, Field, Section};
 use super::draft::{
-    DnsRoutesDraft, Draft, GroupDraft, NamesDraft, PeerDraft, PolicyDraft, RuleDraft, UdpgwDraft,
-    Written,
+    DnsRoutesDraft, Draft, ForwardDraft, GroupDraft, NamesDraft, PeerDraft, PolicyDraft, RuleDraft,
+    UdpgwDraft, Written,
 };
 use super::error::{ConfigError, Spot};
 use super::keys::{
-    self, Key, accel, dataplane, dns_routes, groups, hop, interface, metrics, names, nat, peers,
-    policy, rules, shaping, udpgw, usage,
+    self, Key, accel, dataplane, dns_routes, forward, groups, hop, interface, metrics, names, nat,
+    peers, policy, rules, shaping, udpgw, usage,
 };
 use super::setting::{Setting, parse_with};
 use super::{
@@ -125,6 +125,7 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         .collect(),
         hop,
         policy: policy_draft(document)?,
+        forwards: forwards(document)?,
         usage: usage(&document.section_or_defaults(&keys::USAGE)?)?,
         shaping: shaping(&shared)?,
         uplink: shared.get(&shaping::UPLINK).map(|field| field.spot()),
@@ -480,6 +481,28 @@ fn rule(section: &Section) -> Result<RuleDraft, ConfigError> {
         action,
         log: section.value(&rules::LOG)?.boolean()?,
     })
+}
+
+fn forwards(document: &Document) -> Result<Vec<ForwardDraft>, ConfigError> {
+    let mut forwards = Vec::new();
+    document.each_section(&keys::FORWARD, |section| {
+        section.allow_only()?;
+        let listen = required(section, &forward::LISTEN, "\"tcp/8443\"")?;
+        let to = required(section, &forward::TO, "\"ana:443\", a peer and its port")?;
+        forwards.push(ForwardDraft {
+            listen: Written {
+                value: parse_with(&listen, super::forward::listen)?,
+                spot: listen.spot(),
+            },
+            to: Written {
+                value: parse_with(&to, super::forward::to)?,
+                spot: to.spot(),
+            },
+            source: one(section, &forward::SOURCE, values::word)?,
+        });
+        Ok(())
+    })?;
+    Ok(forwards)
 }
 
 /// A text, or the texts of a list, each with where.

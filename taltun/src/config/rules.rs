@@ -11,6 +11,7 @@ use taltun_udpgw::listens_twice;
 use super::PeerLimits;
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
+use super::forward_rules;
 use super::hop_rules;
 use super::keys::interface::ASSUMED_MTU;
 use super::names;
@@ -58,11 +59,12 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
 
     rates::check(&draft)?;
     check_host(&draft)?;
-    let mut of_udpgw = Vec::new();
+    let mut more = Vec::new();
     let resolver = resolver(&draft);
-    let udpgw = finish_udpgw(&mut draft, &mut of_udpgw)?;
-    let metrics = finish_metrics(&mut draft, udpgw.as_ref(), &mut of_udpgw)?;
-    let names = names::finish(&mut draft, &mut of_udpgw)?;
+    let udpgw = finish_udpgw(&mut draft, &mut more)?;
+    let metrics = finish_metrics(&mut draft, udpgw.as_ref(), &mut more)?;
+    let forwards = forward_rules::finish(&draft, udpgw.as_ref(), metrics.as_ref(), &mut more)?;
+    let names = names::finish(&mut draft, &mut more)?;
     let dns_routes = draft
         .dns_routes
         .take()
@@ -76,13 +78,14 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     let private_key = private_key?;
     own_vip?;
     // Last of all, as it takes longest.
-    let never = parties::never_decide(&policy, &draft);
+    let mut never = parties::never_decide(&policy, &draft);
+    never.extend(parties::deny_forwards(&policy, &draft, &forwards));
     let mode = draft.mode;
     let mut warnings = questionable_host(&draft);
     warnings.splice(0..0, std::mem::take(&mut draft.warnings));
     warnings.extend(questionable_peers(&draft));
     warnings.extend(unused_routes(&draft.peers, &draft.routes));
-    warnings.append(&mut of_udpgw);
+    warnings.append(&mut more);
     warnings.extend(hop_rules::questionable(&draft));
     warnings.extend(never);
     if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoints.is_empty()) {
@@ -116,6 +119,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         metrics,
         hop: draft.hop,
         policy,
+        forwards,
         usage: draft.usage,
         shaping: draft.shaping,
     };
@@ -422,7 +426,8 @@ fn check_host(draft: &Draft) -> Result<(), ConfigError> {
              \"eth0\", or \"tunnel\" to translate what goes into the tunnel"
         )));
     }
-    if let Some(key) = host.needs_firewall()
+    let needs_firewall = host.needs_firewall(!draft.forwards.is_empty());
+    if let Some(key) = needs_firewall
         && host.firewall == FirewallChoice::None
     {
         return Err(spot("firewall").error(format!(
@@ -431,7 +436,7 @@ fn check_host(draft: &Draft) -> Result<(), ConfigError> {
     }
     // A default route brings rules of its own.
     let everything = default_route(&draft.routes, false) || default_route(&draft.routes, true);
-    if host.needs_firewall().is_some() || everything && host.firewall != FirewallChoice::None {
+    if needs_firewall.is_some() || everything && host.firewall != FirewallChoice::None {
         let names = out().map(|name| ("out", name.as_str()));
         let mut names = [("tun_name", tun_name)].into_iter().chain(names);
         if let Some((key, name)) = names.find(|(_, name)| !is_plain(name)) {

@@ -5,6 +5,7 @@ mod accepted;
 mod big;
 mod files;
 mod flags;
+mod forwards;
 mod gateway;
 mod host;
 mod mistakes;

@@ -1,6 +1,6 @@
 //! The words of a configuration that stand for one of a few things.
 
-use super::{Action, AfXdp, Dscp, FirewallChoice, Mode, Shell, XdpMode};
+use super::{Action, AfXdp, Dscp, FirewallChoice, ForwardSource, Mode, Shell, XdpMode};
 
 /// What a file names by one of a few words.
 pub trait Words: Copy + 'static {
@@ -42,6 +42,10 @@ words! {
     Dscp {
         "none" => None,
         "copy" => Copy,
+    }
+    ForwardSource {
+        "hub" => Hub,
+        "keep" => Keep,
     }
     FirewallChoice {
         "auto" => Auto,

@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod export;
 mod flaps;
+mod forwards;
 mod gateway;
 mod handshake_load;
 mod hooks;
@@ -65,6 +66,7 @@ mod words;
 
 pub use client::{call, interface_of};
 pub use error::ControlError;
+pub(crate) use forwards::kept_from_others as forwards_keep_from_others;
 pub(crate) use gateway::{
     files as gateway_files, limits as gateway_limits, unopened as unopened_by_gateway,
 };

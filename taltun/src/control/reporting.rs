@@ -11,6 +11,7 @@ use super::bans::Bans;
 use super::diagnosis::Diagnosis;
 use super::dns_routes::RoutedNames;
 use super::flaps::Flaps;
+use super::forwards::Forwards;
 use super::gateway::Gateway;
 use super::hop;
 use super::ledger::Ledger;
@@ -63,6 +64,7 @@ pub(super) struct View<'a> {
     pub gateway: &'a Gateway,
     pub metrics: Option<&'a Metrics>,
     pub led_ports: &'a LedPorts,
+    pub forwards: &'a Forwards,
     pub rules: &'a FiledRules,
     pub rates: &'a RateMeter,
     pub underlay: &'a Underlay,
@@ -119,6 +121,7 @@ impl View<'_> {
             tc: self.shield.tunnel_status(),
             steering: self.data_plane.steering_status(self.shield),
             port_range: self.led_ports.status(),
+            forwards: self.forwards.status().to_vec(),
             policy: self.rules.status(self.shield),
             drops: self.drops(),
             unknown_keys: self.diagnosis.unknown_keys(now),

@@ -354,6 +354,15 @@ fn status(full: bool) -> Status {
             elsewhere: Some(PortRangeBy::Nftables),
             left: vec![1],
         }),
+        forwards: vec![ForwardStatus {
+            listen: "tcp/1".to_owned(),
+            to: "who:1".to_owned(),
+            addresses: vec!["where".to_owned()],
+            source: SourceSeen::Hub,
+            by: ForwardedBy::Nftables,
+            reason: full.then(|| "why".to_owned()),
+            taken: vec![1],
+        }],
         policy: full.then(|| PolicyStatus {
             default: RuleAction::Deny,
             by_default: DefaultStatus::default(),

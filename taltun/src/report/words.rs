@@ -110,6 +110,24 @@ words! {
         "none" => None,
     }
 
+    /// What leads a port of this host to a peer.
+    ForwardedBy {
+        /// Rules of nftables.
+        "nftables" => Nftables,
+        /// Rules of iptables.
+        "iptables" => Iptables,
+        /// Nothing does.
+        "none" => None,
+    }
+
+    /// Whose address a peer sees.
+    SourceSeen {
+        /// Our vip.
+        "hub" => Hub,
+        /// The sender's own.
+        "keep" => Keep,
+    }
+
     /// Why a peer is refused.
     RefusedBy {
         /// Its quota is used up.

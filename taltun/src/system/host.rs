@@ -8,6 +8,8 @@
 //! changes neither rules nor journal for good until all else of it has worked
 //! ([`Host::commit`]), so one that fails leaves both as they were.
 
+mod forwards;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -26,6 +26,7 @@ mod namespace;
 mod needs;
 mod network;
 mod news;
+mod open_ports;
 mod path;
 mod policy;
 mod predecessor;
@@ -43,7 +44,6 @@ mod sysctl;
 mod tests;
 #[cfg(test)]
 mod tests_routing;
-mod udp_ports;
 mod undo;
 mod unit;
 
@@ -60,11 +60,11 @@ pub use link::{LinkProbe, set_mtu, without_multicast};
 pub use local::{local_address, way_around};
 pub use namespace::current as network_namespace;
 pub use needs::missing_programs;
+pub use open_ports::{listening_places, udp_ports};
 pub use path::{Path, path, routes_around};
 pub use route_watch::{Changes, RouteWatcher};
 pub use secrecy::keep_secrets;
 pub use switches::{LeftSwitch, LeftSwitches, SwitchState, left_switches};
-pub use udp_ports::udp_ports;
 pub use undo::{Scope, Undone, undo};
 pub use unit::start_command;
 

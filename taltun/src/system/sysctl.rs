@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::{fs, io};
 
-use ipnet::IpNet;
-
 use super::reserved_ports::{self, LIST};
 use super::{SystemError, hop_ports};
-use crate::config::Config;
+use crate::config::{Config, Forward};
 
 /// In a journal: a setting that was wanted and already so. It is not touched, but whoever
 /// made it so leaves it to us.
@@ -29,16 +27,33 @@ const LINKS_V6: &str = "net/ipv6/conf";
 /// What `config` wants, be it so already or not. `marked` is whether routing asks for the mark on our
 /// datagrams.
 pub(super) fn wanted(config: &Config, marked: bool) -> Settings {
+    let mut wanted = forwarding(config);
+    if marked {
+        // Where reverse paths are checked strictly, answers to our datagrams come from where
+        // only marked packets go.
+        wanted.insert(VALID_MARK.into(), "1".into());
+    }
+    if let Some(list) = hop_ports(config).and_then(|ports| reserved_ports::wanted(&ports, read)) {
+        // No program of this host is to be given a port whose datagrams come to us.
+        wanted.insert(LIST.into(), list);
+    }
+    wanted
+}
+
+/// Those that have this host pass packets on, as `config` wants it: for all of its networks, or for
+/// ports that lead to peers.
+pub(super) fn forwarding(config: &Config) -> Settings {
     let mut wanted = Settings::new();
-    let has = |v6| {
-        let vip: &[IpNet] = &config.interface.vip;
-        vip.iter().any(|vip| vip.addr().is_ipv6() == v6)
+    let passes_on = |v6| {
+        let mut vip = config.interface.vip.iter();
+        let has_vip = vip.any(|vip| vip.addr().is_ipv6() == v6);
+        let leads = |forward: &Forward| forward.address(v6).is_some();
+        config.host.ip_forward && has_vip || config.forwards.iter().any(leads)
     };
-    if config.host.ip_forward && has(false) {
+    if passes_on(false) {
         wanted.insert(FORWARD_V4.into(), "1".into());
     }
-    if config.host.ip_forward
-        && has(true)
+    if passes_on(true)
         && let Ok(now) = read(FORWARD_V6)
     {
         // A router believes no other router, unless it is told to: without this a host that
@@ -52,15 +67,6 @@ pub(super) fn wanted(config: &Config, marked: bool) -> Settings {
             }
         }
         wanted.insert(FORWARD_V6.into(), "1".into());
-    }
-    if marked {
-        // Where reverse paths are checked strictly, answers to our datagrams come from where
-        // only marked packets go.
-        wanted.insert(VALID_MARK.into(), "1".into());
-    }
-    if let Some(list) = hop_ports(config).and_then(|ports| reserved_ports::wanted(&ports, read)) {
-        // No program of this host is to be given a port whose datagrams come to us.
-        wanted.insert(LIST.into(), list);
     }
     wanted
 }
@@ -204,7 +210,8 @@ fn stays(name: &str) -> bool {
     is_forwarding(name) || name.ends_with("/accept_ra")
 }
 
-fn is_forwarding(name: &str) -> bool {
+/// Whether a setting lets the host pass packets on.
+pub(super) fn is_forwarding(name: &str) -> bool {
     name == FORWARD_V4 || name == FORWARD_V6
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::cli::{host_line, human};
 use crate::layer::Layer;
 use crate::report::{
-    Aead, AfXdpStatus, BanStatus, MetricsStatus, NameAround, NamesStatus, PathStatus, PathUse,
-    PeerStatus, PolicyStatus, PortRangeStatus, RefusedBy, Status, Steering, SteeringStatus,
-    TunnelMode, UdpgwStatus,
+    Aead, AfXdpStatus, BanStatus, ForwardStatus, ForwardedBy, MetricsStatus, NameAround,
+    NamesStatus, PathStatus, PathUse, PeerStatus, PolicyStatus, PortRangeStatus, RefusedBy,
+    SourceSeen, Status, Steering, SteeringStatus, TunnelMode, UdpgwStatus,
 };
 use crate::system::LeftSwitches;
 
@@ -70,6 +70,9 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     }
     if let Some(range) = &status.port_range {
         line(&mut text, "ports", &port_range(range));
+    }
+    for forward in &status.forwards {
+        line(&mut text, "forward", &self::forward(forward));
     }
     if let Some(policy) = &status.policy {
         line(&mut text, "rules", &self::policy(policy));
@@ -165,6 +168,30 @@ fn port_range(range: &PortRangeStatus) -> String {
     if !range.left.is_empty() {
         let left: Vec<String> = range.left.iter().map(u16::to_string).collect();
         let _ = write!(text, ", left to other programs: {}", left.join(", "));
+    }
+    text
+}
+
+fn forward(forward: &ForwardStatus) -> String {
+    let ForwardStatus { listen, to, by, .. } = forward;
+    let mut text = format!("{listen} -> {to}");
+    match (by, &forward.reason) {
+        (ForwardedBy::None, Some(reason)) => {
+            let _ = write!(text, ", not open: {reason}");
+        }
+        (_, reason) => {
+            let _ = write!(text, " ({by})");
+            if forward.source == SourceSeen::Keep {
+                text.push_str(", the sender's address is kept");
+            }
+            if let Some(reason) = reason {
+                let _ = write!(text, ", {reason}");
+            }
+        }
+    }
+    if !forward.taken.is_empty() {
+        let taken: Vec<String> = forward.taken.iter().map(u16::to_string).collect();
+        let _ = write!(text, ", kept from other programs: {}", taken.join(", "));
     }
     text
 }
@@ -516,6 +543,26 @@ pub(super) mod tests {
                 elsewhere: None,
                 left: vec![5353, 8125],
             }),
+            forwards: vec![
+                ForwardStatus {
+                    listen: "tcp/8443".into(),
+                    to: "office:443".into(),
+                    addresses: vec!["10.0.0.2:443".into()],
+                    source: SourceSeen::Keep,
+                    by: ForwardedBy::Iptables,
+                    reason: Some("no interface has it".into()),
+                    taken: vec![8443],
+                },
+                ForwardStatus {
+                    listen: "udp/9000".into(),
+                    to: "office:9000".into(),
+                    addresses: vec!["10.0.0.2:9000".into()],
+                    source: SourceSeen::Hub,
+                    by: ForwardedBy::None,
+                    reason: Some("the tunnel itself listens there".into()),
+                    taken: Vec::new(),
+                },
+            ],
             policy: Some(PolicyStatus {
                 default: RuleAction::Deny,
                 by_default: DefaultStatus {
@@ -594,6 +641,8 @@ interface: hub
   usage:            in memory only: the disk is full
   steering:         ebpf (4 workers share the port)
   ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
+  forward:          tcp/8443 -> office:443 (iptables), the sender's address is kept, no interface has it, kept from other programs: 8443
+  forward:          udp/9000 -> office:9000, not open: the tunnel itself listens there
   rules:            2, default deny: 12 of 262,144 flows, 1,234 packets denied
   dropped:          1,200 mac1, 3 denied
   goes around:      198.51.100.0/24 via 192.0.2.1 dev eth0 (dhcp)

@@ -8,6 +8,7 @@
 pub mod accel;
 pub mod dataplane;
 pub mod dns_routes;
+pub mod forward;
 pub mod groups;
 pub mod hop;
 pub mod interface;
@@ -274,6 +275,17 @@ pub static RULES: Section = Section {
               puede empezar algo; las respuestas pasan por sí solas.",
 };
 
+/// `[[forward]]`
+pub static FORWARD: Section = Section {
+    name: "forward",
+    header: "[[forward]]",
+    keys: forward::KEYS,
+    english: "Ports of this host that lead to a peer, one such section each: see [Forwarded \
+              ports](forward.md).",
+    spanish: "Puertos de este equipo que llevan a un par, una sección para cada uno: véase [Puertos \
+              reenviados](forward.md).",
+};
+
 /// `[shaping]`
 pub static SHAPING: Section = Section {
     name: "shaping",
@@ -326,6 +338,7 @@ pub static SECTIONS: &[&Section] = &[
     &POLICY,
     &GROUPS,
     &RULES,
+    &FORWARD,
     &SHAPING,
     &USAGE,
     &ACCEL,

@@ -36,8 +36,24 @@ to = "home"
 allow = "any"
 "#;
 
-/// What must stand beside a key.
-const BESIDE: &[(&str, &str, &str)] = &[("nat.out", "nat", "masquerade = true")];
+/// Sections that must stand beside a key, in place of those of the same name.
+const BESIDE: &[(&str, &str)] = &[
+    ("nat.out", "[nat]\nmasquerade = true"),
+    ("forward.listen", FORWARD),
+    ("forward.to", FORWARD),
+    ("forward.source", FORWARD),
+];
+
+/// A hub whose port leads to a peer.
+const FORWARD: &str = r#"
+[interface]
+mode = "server"
+private_key = "2ByUIwzcYNKTLqY+lUl84K4xMrxhPADR7ZVQrYaaxmM="
+vip = "10.0.0.1/24"
+[[forward]]
+listen = "tcp/443"
+to = "office:443"
+"#;
 
 /// What mustn't.
 const INSTEAD: &[(&str, &str)] = &[
@@ -60,10 +76,9 @@ pub(crate) fn pair(key: &'static Key) -> (Config, Config) {
 /// The file that `key` is changed in.
 pub(super) fn base(key: &'static Key) -> Table {
     let mut table: Table = BASE.parse().unwrap();
-    for (name, section, beside) in BESIDE {
+    for (name, beside) in BESIDE {
         if *name == key.full_name() {
-            let beside: Table = beside.parse().unwrap();
-            table.insert((*section).to_owned(), beside.into());
+            table.extend(beside.parse::<Table>().unwrap());
         }
     }
     for (name, section) in WITHOUT {

@@ -55,6 +55,8 @@ fn what_has_no_default_may_be_left_out_or_is_missed_by_name() {
         "dns_routes.upstream",
         "names.domain",
         "peers.public_key",
+        "forward.listen",
+        "forward.to",
         "rules.from",
         "rules.to",
         "rules.allow",

@@ -205,6 +205,7 @@ impl Engine {
         }
         self.data_plane.follow_queues(&mut self.shield);
         self.lead_ports(host).await;
+        self.forward_ports(host).await;
         if let Some((names, mut routes)) = self.names_and_routes() {
             names.expire(&mut routes, host).await;
             if let Some(host) = host {

@@ -20,6 +20,7 @@ use super::dialer::Dialer;
 use super::dirs;
 use super::dns_routes::{RoutedNames, TunnelRoutes};
 use super::flaps::Flaps;
+use super::forwards::Forwards;
 use super::gateway::Gateway;
 use super::handshake_load::HandshakeLoad;
 use super::hop;
@@ -87,6 +88,8 @@ pub(in crate::control) struct Engine {
     metrics: Option<Metrics>,
     /// The range of `[hop]` that leads to our port.
     led_ports: LedPorts,
+    /// Ports that lead to peers.
+    forwards: Forwards,
     /// Who may start what with whom.
     rules: FiledRules,
     /// How fast peers may be.
@@ -216,6 +219,7 @@ impl Engine {
             gateway: Gateway::default(),
             metrics: None,
             led_ports: LedPorts::default(),
+            forwards: Forwards::default(),
             rules,
             filed_rates,
             rates: RateMeter::default(),
@@ -320,6 +324,7 @@ impl Engine {
             names.lead_remembered(&mut routes, host).await;
         }
         self.lead_ports(host).await;
+        self.forward_ports(host).await;
         info!(
             "{} is up, listening on {}, with {} peer{}",
             self.config.interface.tun_name,
@@ -338,6 +343,15 @@ impl Engine {
         let (shield, host) = (&mut self.shield, host.as_mut());
         self.led_ports
             .follow(&self.config, listen, shield, host)
+            .await;
+    }
+
+    /// Has ports lead to peers, as the file says and as the host is by now.
+    async fn forward_ports(&mut self, host: &mut Option<Host>) {
+        let listen = self.data_plane.listen_address();
+        let own = self.network.own_addresses();
+        self.forwards
+            .follow(&self.config, listen, own, host.as_mut())
             .await;
     }
 

@@ -121,7 +121,12 @@ impl Engine {
         let summary = reload::follow_host(&mut self.config, kill_switch, done.summary, host).await;
         self.led_ports.look_again();
         self.lead_ports(host).await;
-        summary
+        self.forwards.look_again();
+        self.forward_ports(host).await;
+        match (summary, self.forwards.failure()) {
+            (Ok(summary), Some(reason)) => Err(format!("{summary}, but {reason}")),
+            (summary, _) => summary,
+        }
     }
 
     /// Tells the name service the names that the file has by now.
@@ -157,6 +162,7 @@ impl Engine {
             gateway: &self.gateway,
             metrics: self.metrics.as_ref(),
             led_ports: &self.led_ports,
+            forwards: &self.forwards,
             rules: &self.rules,
             rates: &self.rates,
             underlay: &self.underlay,

@@ -137,6 +137,7 @@ pub(super) fn changes(old: &Config, new: &Config, is_new_key: bool) -> Vec<Strin
                 None => "uplink without limit".to_owned(),
             }),
             ("policy" | "groups" | "rules", _) => changes.push("rules changed".to_owned()),
+            ("forward", _) => changes.push("forwarded ports changed".to_owned()),
             // All of it is made anew.
             ("dns_routes", _) => changes.push("dns_routes changed".to_owned()),
             _ => changes.push(format!("{} changed", key.full_name())),

@@ -283,11 +283,17 @@ mod tests {
         assert_eq!(
             of_table(&all_rules(), "nat", "-P POSTROUTING ACCEPT\n"),
             "*nat\n:taltun-t0-nat - [0:0]\n\
+             -A taltun-t0-nat -d 10.0.0.2/32 -o t0 -p tcp -m tcp --dport 443 -m conntrack --ctstate DNAT --ctorigdstport 8443 -j MASQUERADE\n\
              -A taltun-t0-nat -p udp -o eth0 -m mark --mark 0x2000/0x2000 -j MASQUERADE --to-ports 8192-65535\n\
              -A taltun-t0-nat -o eth0 -m mark --mark 0x2000/0x2000 -j MASQUERADE\n\
              -A taltun-t0-nat -o t0 -s 10.0.0.1 -j RETURN\n\
              -A taltun-t0-nat -o t0 -m mark ! --mark 0x2000/0x2000 -j MASQUERADE\n\
              -I POSTROUTING 1 -j taltun-t0-nat\n\
+             :taltun-t0-dnat - [0:0]\n\
+             -A taltun-t0-dnat -i t0 -j RETURN\n\
+             -A taltun-t0-dnat -i lo -j RETURN\n\
+             -A taltun-t0-dnat -p tcp -m tcp --dport 8443 -m addrtype --dst-type LOCAL -j DNAT --to-destination 10.0.0.2:443\n\
+             -I PREROUTING 1 -j taltun-t0-dnat\n\
              :taltun-t0-hop - [0:0]\n\
              -A taltun-t0-hop -i t0 -j RETURN\n\
              -A taltun-t0-hop -i lo -j RETURN\n\
@@ -303,7 +309,8 @@ mod tests {
     #[test]
     fn a_jump_that_is_there_is_not_made_twice() {
         let listed = "-P POSTROUTING ACCEPT\n-N taltun-t0-nat\n-A POSTROUTING -j taltun-t0-nat\n\
-                      -N taltun-t0-hop\n-A PREROUTING -j taltun-t0-hop\n";
+                      -N taltun-t0-hop\n-A PREROUTING -j taltun-t0-hop\n\
+                      -N taltun-t0-dnat\n-A PREROUTING -j taltun-t0-dnat\n";
         let text = of_table(&all_rules(), "nat", listed);
         assert!(!text.contains("-I "), "{text}");
     }

@@ -4,7 +4,8 @@
 //! Those that refuse do nothing else: what they don't refuse goes on to the rules of others. So
 //! they come first, wherever others put rules that let packets pass.
 
-use super::{Hop, Redirect, Rules, hop};
+use super::{Hop, Redirect, Rules, forward, hop};
+use crate::config::Masquerade;
 
 /// Segments of TCP that may be an answer.
 const ANSWERS: &str = "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN ";
@@ -27,9 +28,11 @@ pub(super) const REFUSING: [(&str, &str, &str); 3] = [
 ];
 /// Those that mark packets.
 pub(super) const MARKING: [&str; 4] = ["get", "in", "ans", "put"];
+/// The mark of what came out of the tunnel.
+const FROM_TUNNEL: &str = "0x2000/0x2000";
 /// The names of our chains.
-const NAMES: [&str; 11] = [
-    "vip", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat", "hop",
+const NAMES: [&str; 12] = [
+    "vip", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat", "hop", "dnat",
 ];
 /// A chain of ours, and the rules in it.
 pub(super) struct Chain {
@@ -83,12 +86,19 @@ pub(super) fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
             "! -i {tun} {opens}-m conntrack --ctstate NEW -m addrtype --dst-type LOCAL -j CONNMARK \
              --set-mark {mark:#x}"
         );
-        let restore = format!(
-            "{answers}-m conntrack --ctdir REPLY -m connmark --mark {mark:#x} -j CONNMARK \
-             --restore-mark"
+        let reply = format!(
+            "-m conntrack --ctdir REPLY -m connmark --mark {mark:#x} -j CONNMARK --restore-mark"
         );
+        let restore = format!("{answers}{reply}");
         let forwarded = format!("! -i {tun} {restore}");
-        chain("mangle", "PREROUTING", "in", vec![keep, forwarded]);
+        // Those of peers behind a forwarded port come in by the tunnel.
+        let of_peers = format!("-i {tun} {answers}-m conntrack --ctstate DNAT {reply}");
+        chain(
+            "mangle",
+            "PREROUTING",
+            "in",
+            vec![keep, forwarded, of_peers],
+        );
         chain("mangle", "OUTPUT", "ans", vec![restore]);
         let remember = format!("-p udp -m mark --mark {mark:#x} -j CONNMARK --save-mark");
         chain("mangle", "POSTROUTING", "put", vec![remember]);
@@ -107,40 +117,20 @@ pub(super) fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
         chain("filter", "OUTPUT", "out", output);
         chain("filter", "FORWARD", "fwd", forward);
     }
+    let mut lines = forward::iptables_out(&rules.forwards, tun, v6);
     if let Some(nat) = &rules.masquerade {
         // POSTROUTING doesn't know where a packet came from, so it is marked on the way, by a
         // bit that nobody else is known to use; what others have marked it with stays.
-        let mark = "0x2000/0x2000";
-        let set = format!("-i {tun} -j MARK --set-xmark {mark}");
+        let set = format!("-i {tun} -j MARK --set-xmark {FROM_TUNNEL}");
         chain("mangle", "FORWARD", "from", vec![set]);
-        let ports = rules.translated_ports();
-        let from_tunnel = |out: &str| {
-            let packets = format!("{out} -m mark --mark {mark}");
-            // The range's ports are UDP's.
-            let udp = ports.iter().map(|ports| {
-                let ports = hop::text(ports, '-');
-                format!("-p udp {packets} -j MASQUERADE --to-ports {ports}")
-            });
-            let all = std::iter::once(format!("{packets} -j MASQUERADE"));
-            udp.chain(all).collect::<Vec<String>>()
-        };
-        let mut lines: Vec<String> = match &nat.out {
-            None => from_tunnel(&format!("! -o {tun}")),
-            Some(names) => names
-                .iter()
-                .flat_map(|out| from_tunnel(&format!("-o {out}")))
-                .collect(),
-        };
-        let vips = rules.vips_of(v6);
-        // Without a vip of this family there is no address to take.
-        if nat.into_tunnel && !vips.is_empty() {
-            let own = vips
-                .iter()
-                .map(|vip| format!("-o {tun} -s {vip} -j RETURN"));
-            lines.extend(own);
-            lines.push(format!("-o {tun} -m mark ! --mark {mark} -j MASQUERADE"));
-        }
+        lines.extend(translating(rules, nat, v6));
+    }
+    if rules.masquerade.is_some() || !lines.is_empty() {
         chain("nat", "POSTROUTING", "nat", lines);
+    }
+    let lines = forward::iptables_in(&rules.forwards, tun, v6);
+    if !lines.is_empty() {
+        chain("nat", "PREROUTING", "dnat", lines);
     }
     if let Some((hop, redirect)) = rules.redirect()
         && redirect.at.is_none_or(|address| address.is_ipv6() == v6)
@@ -148,6 +138,42 @@ pub(super) fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
         chain("nat", "PREROUTING", "hop", redirecting(tun, hop, redirect));
     }
     chains
+}
+
+/// What translates packets that came out of the tunnel, and those that go into it.
+fn translating(rules: &Rules, nat: &Masquerade, v6: bool) -> Vec<String> {
+    let tun = &rules.tun;
+    let mut lines = Vec::new();
+    let ports = rules.translated_ports();
+    let from_tunnel = |out: &str| {
+        let packets = format!("{out} -m mark --mark {FROM_TUNNEL}");
+        // The range's ports are UDP's.
+        let udp = ports.iter().map(|ports| {
+            let ports = hop::text(ports, '-');
+            format!("-p udp {packets} -j MASQUERADE --to-ports {ports}")
+        });
+        let all = std::iter::once(format!("{packets} -j MASQUERADE"));
+        udp.chain(all).collect::<Vec<String>>()
+    };
+    match &nat.out {
+        None => lines.extend(from_tunnel(&format!("! -o {tun}"))),
+        Some(names) => {
+            let each = names.iter().map(|out| format!("-o {out}"));
+            lines.extend(each.flat_map(|out| from_tunnel(&out)));
+        }
+    }
+    let vips = rules.vips_of(v6);
+    // Without a vip of this family there is no address to take.
+    if nat.into_tunnel && !vips.is_empty() {
+        let own = vips
+            .iter()
+            .map(|vip| format!("-o {tun} -s {vip} -j RETURN"));
+        lines.extend(own);
+        lines.push(format!(
+            "-o {tun} -m mark ! --mark {FROM_TUNNEL} -j MASQUERADE"
+        ));
+    }
+    lines
 }
 
 /// What redirects a range of ports, but where XDP turns it and where others have a port.

@@ -1,11 +1,12 @@
-//! Firewall rules of our own: address translation, segment sizes, the kill switch, and what
-//! keeps reverse-path checks happy beside a default route.
+//! Firewall rules of our own: address translation, forwarded ports, segment sizes, the kill
+//! switch, and what keeps reverse-path checks happy beside a default route.
 //!
 //! They stand in a table of ours (nftables), or chains of ours that the usual ones jump to
 //! (iptables), so that nobody else's rules are read or changed, and the whole is replaced in
 //! one go and removed in one go. Rules of others still have their say: what a host's own
 //! firewall drops, we can't let through.
 
+mod forward;
 mod hop;
 mod iptables;
 mod iptables_chains;
@@ -30,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{SystemError, hop_ports, program};
-use crate::config::{Config, FirewallChoice, Masquerade};
+use crate::config::{Config, FirewallChoice, Forward, Masquerade};
 
 /// What rules are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,8 @@ pub(super) struct Rules {
     masquerade: Option<Masquerade>,
     /// A range of ports that leads to ours.
     hop: Option<Hop>,
+    /// Ports that lead to peers.
+    forwards: Vec<Forward>,
 }
 
 impl Rules {
@@ -93,6 +96,7 @@ impl Rules {
                 ports,
                 redirect: None,
             }),
+            forwards: config.forwards.clone(),
         }
     }
 
@@ -109,6 +113,7 @@ impl Rules {
             kill_switch: true,
             masquerade: None,
             hop: None,
+            forwards: Vec::new(),
         }
     }
 
@@ -139,6 +144,19 @@ impl Rules {
         }
     }
 
+    /// Whether ports lead to peers.
+    pub(super) fn has_forwards(&self) -> bool {
+        !self.forwards.is_empty()
+    }
+
+    /// The same rules with other ports that lead to peers.
+    pub(super) fn with_forwards(&self, forwards: &[Forward]) -> Self {
+        Self {
+            forwards: forwards.to_vec(),
+            ..self.clone()
+        }
+    }
+
     /// What redirects a range of ports, and where to.
     fn redirect(&self) -> Option<(&Hop, &Redirect)> {
         let hop = self.hop.as_ref()?;
@@ -156,6 +174,7 @@ impl Rules {
             || self.mss_clamp
             || self.kill_switch
             || self.masquerade.is_some()
+            || !self.forwards.is_empty()
             || self.redirect().is_some())
     }
 
@@ -180,7 +199,7 @@ const NOT_KEPT: &str = "connections that others open to this machine from outsid
 /// Chooses what `rules` are made with; `None` where none are wanted, or can't be made and are
 /// no more than advisable. Nothing is touched.
 pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<FirewallTool>, SystemError> {
-    let required = config.host.needs_firewall();
+    let required = config.needs_firewall();
     if rules.recall_mark && config.host.firewall == FirewallChoice::None {
         warn!("{NOT_KEPT}; set interface.firewall = \"auto\" to have it so");
     }
@@ -359,6 +378,7 @@ pub(super) mod tests {
                     not_on: vec!["eth0".into()],
                 }),
             }),
+            forwards: forward::tests::forwards(&["listen = \"tcp/8443\"; to = \"ana:443\""]),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Rules, Standing, hop, known_nft};
+use super::{Rules, Standing, forward, hop, known_nft};
 use crate::system::program;
 
 /// Segments of TCP that may be an answer. One that opens a connection never is, even where it
@@ -220,10 +220,12 @@ fn ruleset(rules: &Rules) -> String {
         );
         let answer = format!("{answers}ct direction reply ct mark {mark:#x} meta mark set ct mark");
         let forwarded = format!("iifname != \"{tun}\" {answer}");
+        // Those of peers behind a forwarded port come in by the tunnel.
+        let of_peers = format!("iifname \"{tun}\" ct status dnat {answer}");
         chain(
             "keep_inbound",
             "filter hook prerouting priority mangle",
-            &[keep, forwarded],
+            &[keep, forwarded, of_peers],
         );
         chain(
             "answer_inbound",
@@ -286,9 +288,9 @@ fn ruleset(rules: &Rules) -> String {
             &forward,
         );
     }
+    let mut lines = forward::nft_out(&rules.forwards, tun);
     if let Some(nat) = &rules.masquerade {
         let ports = rules.translated_ports();
-        let mut lines = Vec::new();
         let mut translate = |packets: String| {
             // The range's ports are UDP's.
             lines.extend(ports.iter().map(|ports| {
@@ -315,7 +317,17 @@ fn ruleset(rules: &Rules) -> String {
                 }
             }
         }
+    }
+    if rules.masquerade.is_some() || !lines.is_empty() {
         chain("translate", "nat hook postrouting priority srcnat", &lines);
+    }
+    let lines = forward::nft_in(&rules.forwards, tun);
+    if !lines.is_empty() {
+        chain(
+            "forward_ports",
+            "nat hook prerouting priority dstnat",
+            &lines,
+        );
     }
     if let Some((hop, redirect)) = rules.redirect() {
         let ports = hop::text(&hop.ports, '-');
@@ -360,6 +372,7 @@ mod tests {
             "iifname != \"t0\" ip daddr { 10.0.0.1 } fib saddr type != local",
             "iifname != \"t0\" ip6 daddr { fd00::1 } fib saddr type != local",
             "ct mark 0x7a123456 meta mark set ct mark",
+            "iifname \"t0\" ct status dnat tcp flags & (syn | ack) != syn ct direction reply ct mark 0x7a123456 meta mark set ct mark",
             "oifname \"t0\" meta nfproto ipv6 tcp flags & (syn | rst) == syn tcp option maxseg size set 1360",
             "meta mark 0x7a123456 accept",
             "type route hook output priority mangle; policy accept;\n    tcp flags & (syn | ack) != syn ct direction reply ct mark 0x7a123456 meta mark set ct mark",
@@ -448,6 +461,7 @@ mod tests {
             protect_vip: false,
             masquerade: Some(Masquerade::to(Vec::new())),
             hop: None,
+            forwards: Vec::new(),
             ..all_rules()
         };
         let text = ruleset(&rules);

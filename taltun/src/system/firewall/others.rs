@@ -15,7 +15,8 @@ const LEGACY_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
 ///
 /// Just a hint: where it can't be told, nothing is said.
 pub(in crate::system) async fn warn_of_others(config: &Config) {
-    if !config.host.ip_forward && config.host.masquerade.is_none() {
+    let forwards = config.host.ip_forward || !config.forwards.is_empty();
+    if !forwards && config.host.masquerade.is_none() {
         return;
     }
     let interface = &config.interface.tun_name;

@@ -1,27 +1,47 @@
-//! The UDP ports that sockets of this host have.
+//! The ports that sockets of this host have.
 //!
-//! Only those that take datagrams from anybody. A connected socket hears one other end alone, and what
-//! that one sends belongs to a connection that exists.
+//! Of UDP only those that take datagrams from anybody. A connected socket hears one other end
+//! alone, and what that one sends belongs to a connection that exists.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+
+use crate::config::ForwardProtocol;
+
+/// How a TCP socket that listens is listed.
+const LISTENS: &str = "0A";
 
 /// The ports of `range` that a socket in the network namespace of the calling thread has, in order.
 /// `at` is the one address that matters; without it all do, but those that nobody reaches from
 /// outside.
 pub fn udp_ports(range: RangeInclusive<u16>, at: Option<IpAddr>) -> BTreeSet<u16> {
+    let sockets = listening_places(ForwardProtocol::Udp).into_iter();
+    let heard = sockets.filter(|place| hears(place.ip(), at));
+    let ports = heard.map(|place| place.port());
+    ports.filter(|port| range.contains(port)).collect()
+}
+
+/// Where sockets in the network namespace of the calling thread wait for anybody.
+pub fn listening_places(protocol: ForwardProtocol) -> Vec<SocketAddr> {
     // A kernel without IPv6 has no second list.
-    let lists = ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"];
+    let lists = match protocol {
+        ForwardProtocol::Udp => ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"],
+        ForwardProtocol::Tcp => ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"],
+    };
     let text: String = lists
         .iter()
         .filter_map(|list| fs::read_to_string(list).ok())
         .collect();
-    let sockets = text.lines().filter_map(socket);
-    let heard = sockets.filter(|(address, _)| hears(*address, at));
-    let ports = heard.map(|(_, port)| port);
-    ports.filter(|port| range.contains(port)).collect()
+    let lines = text.lines();
+    let lines = lines.filter(|line| protocol == ForwardProtocol::Udp || listens(line));
+    lines.filter_map(socket).collect()
+}
+
+/// Whether a line of a list is a TCP socket that listens.
+fn listens(line: &str) -> bool {
+    line.split_whitespace().nth(3) == Some(LISTENS)
 }
 
 /// Whether a socket at this address gets what is sent to `at`.
@@ -37,14 +57,17 @@ fn hears(address: IpAddr, at: Option<IpAddr>) -> bool {
 
 /// Address and port of an unconnected socket in a line of such a list:
 /// `  37: 0100007F:14E9 00000000:0000 07 …`.
-fn socket(line: &str) -> Option<(IpAddr, u16)> {
+fn socket(line: &str) -> Option<SocketAddr> {
     let mut words = line.split_whitespace().skip(1);
     let (address, port) = words.next()?.rsplit_once(':')?;
     let (_, far_port) = words.next()?.rsplit_once(':')?;
     if u16::from_str_radix(far_port, 16).ok()? != 0 {
         return None;
     }
-    Some((ip(address)?, u16::from_str_radix(port, 16).ok()?))
+    Some(SocketAddr::new(
+        ip(address)?,
+        u16::from_str_radix(port, 16).ok()?,
+    ))
 }
 
 /// An address as the kernel lists it: words of four bytes, each as a number of this machine.
@@ -67,7 +90,7 @@ fn ip(hex: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use super::*;
 
@@ -101,21 +124,33 @@ mod tests {
     }
 
     #[test]
+    fn a_tcp_socket_counts_while_it_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let is_there = |at| listening_places(ForwardProtocol::Tcp).contains(&at);
+        assert!(is_there(at));
+        let client = TcpStream::connect(at).unwrap();
+        assert!(!is_there(client.local_addr().unwrap()));
+        drop(listener);
+        assert!(!is_there(at));
+    }
+
+    #[test]
     fn a_line_has_an_address_and_a_port() {
         assert_eq!(socket("  sl  local_address rem_address   st"), None);
         let line = |local: &str, far: &str| socket(&format!("  37: {local} {far} 07 0:0"));
         let all = "00000000000000000000000000000000:0000";
         assert_eq!(
             line(&hex(&[127, 0, 0, 1], "14E9"), "00000000:0000"),
-            Some(([127, 0, 0, 1].into(), 5353))
+            Some(([127, 0, 0, 1], 5353).into())
         );
         let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 1];
         assert_eq!(
             line(&hex(&mapped, "0035"), all),
-            Some(([192, 0, 2, 1].into(), 53))
+            Some(([192, 0, 2, 1], 53).into())
         );
         let v6: Ipv6Addr = "2001:db8::9".parse().unwrap();
-        assert_eq!(line(&hex(&v6.octets(), "0035"), all), Some((v6.into(), 53)));
+        assert_eq!(line(&hex(&v6.octets(), "0035"), all), Some((v6, 53).into()));
         assert_eq!(line("00000000:0035", "0100007F:0009"), None);
         assert_eq!(line("0000:0035", "00000000:0000"), None);
     }
