@@ -27,11 +27,11 @@ pub const COOKIE: u32 = 3;
 /// The word a data message starts with.
 pub const DATA: u32 = 4;
 
-/// Bytes of the datagram of a control message, which two Taltuns send each other as data, padded to
-/// this. An empty packet has 32, and one of up to 32 bytes has these 64; so WireGuard sends it, too.
-/// Hardly any packet is so small (a TCP acknowledgement takes 80, a ping 128), so programs that
-/// can't open a datagram may take one of this length for a probe or its answer.
-pub const PROBE_LEN: usize = 64;
+/// Bytes of the datagram of a control message, which two Taltuns send each other as data. Nothing
+/// else has this length: an empty packet has 32, and one of IP, which has a header of 20 bytes at
+/// the least, more than 48, padded or not. So programs that can't open a datagram know by it that
+/// this is a probe or its answer.
+pub const PROBE_LEN: usize = 48;
 
 /// Bytes of each of the two MACs at the end of a handshake message.
 pub const MAC_LEN: usize = 16;

@@ -26,8 +26,7 @@
 //! a reply.
 //!
 //! A probe asks whether a port works, and mustn't lead data there before that is known. So where one
-//! came to is kept apart, for the one reply that it gets. Its length tells it, and data that has the
-//! same is treated alike.
+//! came to is kept apart, for the one reply that it gets. Its length tells it: no data has the same.
 //!
 //! A checksum is always updated. Where it is unfinished (a virtual link's), the kernel and
 //! AF_XDP take the datagram without a look at it; nothing in a frame tells the two apart for

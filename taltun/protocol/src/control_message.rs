@@ -12,10 +12,10 @@
 //! | 5..8 | zero; not looked at |
 //! | 8..16 | id, little endian |
 //!
-//! What follows is padding, or belongs to later versions: each datagram has
-//! [`PROBE_LEN`](taltun_common::wire::PROBE_LEN) bytes. A control message is authenticated and
-//! passes the replay window as data does. It never reaches the TUN, moves no endpoint, and no timer
-//! of WireGuard counts it: else probes of one path would hide that another one is silent.
+//! So each datagram has [`PROBE_LEN`](taltun_common::wire::PROBE_LEN) bytes, which no packet's has,
+//! and those who can't open it know it by that. A control message is authenticated and passes the
+//! replay window as data does. It never reaches the TUN, moves no endpoint, and no timer of
+//! WireGuard counts it: else probes of one path would hide that another one is silent.
 
 // What comes from outside must not be able to make anything here panic.
 #![cfg_attr(
@@ -26,7 +26,7 @@
 use super::endpoint::{Endpoint, PeerId};
 use super::time::Time;
 
-/// The bytes of a control message, without padding.
+/// The bytes of a control message.
 pub const CONTROL_LEN: usize = 16;
 
 /// What it begins with.
@@ -54,7 +54,7 @@ pub fn is_control(plaintext: &[u8]) -> bool {
 }
 
 impl ControlMessage {
-    /// Reads a plaintext.
+    /// Reads a plaintext. What follows a message isn't looked at.
     pub fn parse(plaintext: &[u8]) -> Result<Self, Unknown> {
         let fields: &[u8; CONTROL_LEN] = plaintext.first_chunk().ok_or(Unknown)?;
         let [m0, m1, m2, m3, kind, _, _, _, id @ ..] = *fields;

@@ -29,7 +29,7 @@ const PEERS_INDEX: u32 = 7;
 const REPLY: &str = "taltun_reply_port";
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [NamedTest; 17] = [
+    let tests: [NamedTest; 18] = [
         ("ours_is_turned", ours_is_turned),
         ("checksums_stay_right", checksums_stay_right),
         ("no_checksum_stays_none", no_checksum_stays_none),
@@ -62,6 +62,10 @@ pub fn tests() -> impl Iterator<Item = Test> {
             a_reply_in_fragments,
         ),
         ("a_probe_moves_no_data", a_probe_moves_no_data),
+        (
+            "the_smallest_packets_are_no_probes",
+            the_smallest_packets_are_no_probes,
+        ),
     ];
     tests.into_iter().map(|(name, test)| {
         let alone = move || {
@@ -568,6 +572,25 @@ fn a_probe_moves_no_data() -> Result<(), Failed> {
                     // What else has its length is data.
                     assert_eq!(leaves(ebpf, &from(PORT), 0)?, from(used), "{probed}");
                     assert_eq!(leaves(ebpf, &data(PORT), 0)?, data(used), "{probed}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Headers of IP and UDP alone, padded or not, and nothing at all.
+fn the_smallest_packets_are_no_probes() -> Result<(), Failed> {
+    for program in PROGRAMS {
+        let ebpf = &mut with_range()?;
+        for ends in [V4, V6] {
+            for (length, port) in [(32, HOP), (52, HOP + 1), (60, HOP), (64, HOP + 1)] {
+                let data = message(4, length, OUR_INDEX);
+                run(ebpf, program, &udp_to(ends, port, &data))?;
+                for length in [32, 52, 60, 64, 96] {
+                    let answer = message(4, length, PEERS_INDEX);
+                    let from = |port| reply_with(ends, port, &answer);
+                    assert_eq!(leaves(ebpf, &from(PORT), 0)?, from(port), "{length}");
                 }
             }
         }

@@ -13,7 +13,8 @@ use crate::session::Session;
 use crate::time::Time;
 use taltun_common::wire::PROBE_LEN;
 
-const _: () = assert!(PROBE_LEN >= CONTROL_LEN + DATA_OVERHEAD);
+// Programs that can't open a control message tell it by this length.
+const _: () = assert!(PROBE_LEN == CONTROL_LEN + DATA_OVERHEAD);
 
 impl Device {
     /// Sends a handshake message to where the peer is.

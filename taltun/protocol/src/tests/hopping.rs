@@ -114,6 +114,24 @@ fn the_other_side_answers_from_the_port_that_was_used_last() {
     assert_eq!(world.nodes[B].peer(A).endpoint().unwrap().remote, outer(A));
 }
 
+/// Those of a game or a telephone, not longer than a probe's datagram used to be.
+#[test]
+fn the_smallest_packets_are_not_taken_for_probes() {
+    let mut world = hopping(secs(1));
+    let small = packet(inner(A), inner(B), 7, 24);
+    let mut used = BTreeSet::new();
+    for _ in 0..300 {
+        world.send(A, &small).unwrap();
+        let to = world.last_sent(A).to;
+        world.run(millis(20));
+        world.ping(B, A, 7).unwrap();
+        assert_eq!(world.last_sent(B).source, to);
+        used.insert(to);
+        world.run(millis(80));
+    }
+    assert!(used.len() >= 7, "{used:?}");
+}
+
 /// Answers to the port before are on their way for longer than the next hop takes.
 #[test]
 fn answers_to_the_port_before_are_taken_and_move_nothing_back() {
