@@ -546,6 +546,9 @@ impl Batch<'_> {
             }
             self.tunnel.note_roam(&run.peer, moved);
             run.peer.activity.received(self.now, run.amount, run.data);
+            if run.data {
+                self.note_use(&run.peer);
+            }
             run.peer.settle_on(&run.session, self.now);
         }
     }
@@ -555,6 +558,15 @@ impl Batch<'_> {
             && run.amount.packets > 0
         {
             run.peer.activity.sent(self.now, run.amount, true);
+            self.note_use(&run.peer);
+        }
+    }
+
+    /// Data went either way.
+    #[inline]
+    fn note_use(&self, peer: &Peer) {
+        if peer.activity.was_awaited() {
+            self.tunnel.request(peer, WorkerRequest::Used);
         }
     }
 }

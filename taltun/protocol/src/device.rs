@@ -451,6 +451,7 @@ impl Device {
                 handshake,
                 flush,
                 moved,
+                used,
             } = control.peer.take_requests();
             if moved {
                 self.events.push_back(Event::Moved(id));
@@ -466,7 +467,10 @@ impl Device {
             }
             // Also where a handshake is asked for: a session may have come up since, and
             // the worker that didn't see it yet has staged its packet too late for it.
-            self.flush_staged(id, now);
+            let flushed = self.flush_staged(id, now);
+            if used || flushed > 0 {
+                self.follow_paths(id, now);
+            }
             if handshake && self.needs_session(id, now) {
                 self.want_handshake(id, now);
             }

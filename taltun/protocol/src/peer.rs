@@ -57,6 +57,8 @@ pub(super) enum WorkerRequest {
     Flush = 2,
     /// The peer is somewhere else now.
     Moved = 4,
+    /// Data went either way, for the first time in a while.
+    Used = 8,
 }
 
 /// What is done with a peer's packets besides sealing and opening them.
@@ -100,6 +102,7 @@ pub(super) struct WorkerRequests {
     pub(super) handshake: bool,
     pub(super) flush: bool,
     pub(super) moved: bool,
+    pub(super) used: bool,
 }
 
 /// A peer's shared half.
@@ -202,6 +205,12 @@ pub(super) struct Activity {
     unacknowledged_since: AtomicU64,
     /// Last authenticated packet either way.
     last_traversal: AtomicU64,
+    /// Last of them that came.
+    last_received: AtomicU64,
+    /// Last of them that wasn't empty, either way.
+    last_data: AtomicU64,
+    /// The controller wants to hear of the next that isn't empty.
+    awaits_data: AtomicBool,
     last_handshake: AtomicU64,
     handshakes: AtomicU64,
     rx_bytes: AtomicU64,
@@ -239,6 +248,7 @@ impl Activity {
         self.last_traversal.store(now.as_nanos(), Ordering::Relaxed);
         self.unacknowledged_since.store(0, Ordering::Relaxed);
         if data {
+            self.last_data.store(now.as_nanos(), Ordering::Relaxed);
             start(&self.unanswered_since, now);
         }
     }
@@ -247,10 +257,23 @@ impl Activity {
     pub(super) fn received(&self, now: Time, amount: Amount, data: bool) {
         self.count_received(amount);
         self.last_traversal.store(now.as_nanos(), Ordering::Relaxed);
+        self.last_received.store(now.as_nanos(), Ordering::Relaxed);
         self.unanswered_since.store(0, Ordering::Relaxed);
         if data {
+            self.last_data.store(now.as_nanos(), Ordering::Relaxed);
             start(&self.unacknowledged_since, now);
         }
+    }
+
+    /// The controller wants to hear of the next data. It may miss what passes at this very moment.
+    pub(super) fn await_data(&self) {
+        self.awaits_data.store(true, Ordering::Relaxed);
+    }
+
+    /// Data has passed; whether the controller waited for it.
+    pub(super) fn was_awaited(&self) -> bool {
+        // Read first: in a busy flow nobody does.
+        self.awaits_data.load(Ordering::Relaxed) && self.awaits_data.swap(false, Ordering::Relaxed)
     }
 
     /// A control message of `bytes` was sent: no timer counts it.
@@ -297,6 +320,14 @@ impl Activity {
 
     pub(super) fn last_traversal(&self) -> Option<Time> {
         read_time(&self.last_traversal)
+    }
+
+    pub(super) fn last_received(&self) -> Option<Time> {
+        read_time(&self.last_received)
+    }
+
+    pub(super) fn last_data(&self) -> Option<Time> {
+        read_time(&self.last_data)
     }
 
     pub(super) fn handshake_completed(&self, now: Time) {
@@ -599,6 +630,7 @@ impl Peer {
             handshake: has(WorkerRequest::Handshake),
             flush: has(WorkerRequest::Flush),
             moved: has(WorkerRequest::Moved),
+            used: has(WorkerRequest::Used),
         }
     }
 

@@ -9,8 +9,9 @@
 //! | back to one earlier in the list | three probes answered in a row, and not before `retry_after` |
 //! | from anywhere else to the first path that answers | at once: a hub that starts anew speaks first, from its own port |
 //!
-//! A port is used only after it has answered. So a blocked one costs a probe, and no data. Nothing
-//! is sent while the tunnel is idle.
+//! A port is used only after it has answered. So a blocked one costs a probe, and no data. While the
+//! tunnel is idle nothing is sent; the next data ends that at once. Only data counts as use: else what
+//! keeps the tunnel up would keep itself going.
 //!
 //! The peer follows by WireGuard's rule: it answers to where our last data came from. Its answers
 //! that are still on their way to the port before don't move it back, as we choose among its places
@@ -28,9 +29,9 @@ use crate::place::Place;
 use crate::randomness::Randomness;
 use crate::time::Time;
 
-/// A tunnel without a packet for so long is idle. Longer than usual persistent keepalives are apart.
+/// A tunnel without data for so long is idle.
 const IDLE: Duration = Duration::from_secs(30);
-/// How often an idle one is looked at.
+/// How often an idle one is looked at, should a worker's word of data be missed.
 const LOOK: Duration = Duration::from_secs(10);
 /// Ports that are asked one after the other for one hop.
 const TRIES: u32 = 4;
@@ -135,6 +136,8 @@ pub(super) struct Paths {
     /// The port in use may be blocked.
     urgent: bool,
     is_running: bool,
+    /// The tunnel was idle when it was last looked at.
+    is_idle: bool,
     /// The peer spoke from where no path leads, and data goes there.
     is_astray: bool,
 }
@@ -205,13 +208,27 @@ impl Paths {
         path.is_some_and(|path| self.is_running && self.all[path].answers())
     }
 
-    /// Asks on all paths at once as soon as data goes where none leads. What they answered before
-    /// says nothing: the peer may be there no more.
-    fn note_astray(&mut self, is_astray: bool, now: Time) {
-        if is_astray && !std::mem::replace(&mut self.is_astray, true) {
+    /// Asks on all paths at once as soon as data goes where none leads, idle or not. What they
+    /// answered before says nothing: the peer may be there no more. Whether it asks.
+    fn note_astray(&mut self, is_astray: bool, now: Time) -> bool {
+        let is_new = is_astray && !std::mem::replace(&mut self.is_astray, true);
+        if is_new {
             self.waiting.clear();
             self.all.iter_mut().for_each(Path::prove_anew);
             self.next_probe = Some(now);
+        }
+        is_new
+    }
+
+    /// Asks on all paths at once when an idle tunnel is used again, and hops on from then. Nobody waited
+    /// for the answers that were due while it was idle.
+    fn note_use(&mut self, is_idle: bool, hop: &HopSettings, random: &mut Randomness, now: Time) {
+        if is_idle {
+            self.waiting.retain(|probe| probe.due > now);
+        }
+        if std::mem::replace(&mut self.is_idle, is_idle) && !is_idle {
+            self.next_probe = Some(now);
+            self.next_hop = Some(now + around(hop.interval, random));
         }
     }
 
@@ -376,9 +393,17 @@ impl Control {
         }
     }
 
+    /// Whether no data went either way for a while. If so, a worker tells of the next.
     fn is_idle(&self, now: Time) -> bool {
-        let last = self.peer.activity.last_traversal();
-        last.is_none_or(|last| now.since(last) >= IDLE)
+        let activity = &self.peer.activity;
+        let is_idle = || {
+            let last = activity.last_data();
+            last.is_none_or(|last| now.since(last) >= IDLE)
+        };
+        is_idle() && {
+            activity.await_data();
+            is_idle()
+        }
     }
 }
 
@@ -453,7 +478,9 @@ impl Device {
         let random = &mut self.randomness;
         let hop = self.hop;
         control.begin_paths(&hop, random, now);
-        control.paths.note_astray(current.is_none(), now);
+        let is_idle = control.is_idle(now);
+        control.paths.note_use(is_idle, &hop, random, now);
+        let is_lost = control.paths.note_astray(current.is_none(), now);
         let used = peer_port(&control.peer).filter(|_| !hop.interval.is_zero());
         control.paths.expire(current, used, now);
         let mut asked = Vec::new();
@@ -470,11 +497,10 @@ impl Device {
         }
         let current = moved.or(current);
         control.paths.is_astray = current.is_none();
-        if control.is_idle(now) {
-            control.paths.waiting.clear();
+        if is_idle && !is_lost {
             let next = &mut control.paths.next_probe;
             *next = next.filter(|next| *next > now).or(Some(now + LOOK));
-            control.paths.next_hop = control.paths.next_hop.map(|next| next.max(now + LOOK));
+            control.paths.next_hop = None;
         } else {
             if control.paths.next_probe.is_none_or(|next| next <= now) {
                 control.measure(current, &hop, random, &mut asked, now);

@@ -426,6 +426,58 @@ fn an_idle_tunnel_neither_hops_nor_probes() {
     assert!(probes.iter().any(|(at, _)| *at > since + secs(601)));
 }
 
+/// Those of either side, renewals of the session included, go on for hours.
+#[test]
+fn persistent_keepalives_are_no_use() {
+    for keeper in [A, B] {
+        let mut world = hopping(secs(1));
+        world.with(keeper, |device, now| {
+            let peer = public_key(1 - keeper);
+            device.set_persistent_keepalive(&peer, Some(secs(25)), now);
+        });
+        talk(&mut world, secs(10));
+        world.run(secs(45));
+        let since = world.now;
+        world.run(secs(1000));
+        let sent = world.sent_since(A, since).into_iter();
+        let ports: BTreeSet<u16> = sent.map(|sent| sent.to.port()).collect();
+        assert!(ports.len() <= 1, "{keeper}: {ports:?}");
+        let later = probes(&world, A).into_iter().filter(|(at, _)| *at > since);
+        // The answer to the hello of each new session.
+        let hellos = world.nodes[A].peer(B).handshakes() as usize;
+        assert!(later.count() <= hellos, "{keeper}");
+    }
+}
+
+/// Whoever sends it.
+#[test]
+fn the_first_data_wakes_an_idle_tunnel_at_once() {
+    for from in [A, B] {
+        let mut world = hopping(secs(1));
+        talk(&mut world, secs(10));
+        world.run(secs(65));
+        let since = world.now;
+        world.ping(from, 1 - from, 7).unwrap();
+        world.run(millis(20));
+        let asked = probes(&world, A).into_iter().filter(|(at, _)| *at >= since);
+        assert_eq!(asked.count(), 1, "{from}");
+        let before = turns(&world).len();
+        talk(&mut world, secs(5));
+        assert!(turns(&world).len() > before + 2, "{from}");
+    }
+}
+
+/// A client makes it before anybody sends anything.
+#[test]
+fn hops_begin_with_the_first_data_of_a_session() {
+    let mut world = World::pair();
+    hop(&mut world, secs(1));
+    world.with(A, |device, now| device.initiate(&public_key(B), now));
+    world.run(secs(3));
+    talk(&mut world, secs(5));
+    assert!(turns(&world).len() > 3);
+}
+
 /// A hub that always answers from one port: the path works, and no other port is proved to bring
 /// anything back.
 #[test]
