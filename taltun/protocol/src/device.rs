@@ -19,6 +19,7 @@
 //! | `control` | control messages: hellos, and answers to what peers ask |
 //! | `handshakes` | their messages, and the sessions and indices that result |
 //! | `owned` | which peer owns which inner addresses |
+//! | `path_choice` | how paths are chosen among, and what is told of them |
 //! | `paths`, `path` | probes, the path to a peer that is used, and hops from port to port |
 //! | `places` | peers that may be at several addresses or ports |
 //! | `ports` | the ports of one path that were asked lately |
@@ -35,6 +36,7 @@ mod handshakes;
 mod many;
 mod owned;
 mod path;
+mod path_choice;
 mod paths;
 mod peers;
 mod places;
@@ -43,7 +45,7 @@ mod sending;
 mod whereabouts;
 
 pub use super::place::Place;
-pub use paths::{HopSettings, PathChange, PathReport, PathState, Why};
+pub use path_choice::{HopSettings, PathChange, PathReport, PathState, Why};
 pub use places::MOST_PLACES;
 
 use std::cell::OnceCell;
@@ -462,6 +464,9 @@ impl Device {
                 // initiation that is still in flight is now pointless.
                 let retired = control.peer.take_retired();
                 self.settle_handshake(id);
+                if let Some(control) = self.peers.get_mut(&id) {
+                    control.places.answered();
+                }
                 self.end_sessions(&retired);
                 self.begin_hello(id, now);
             }
@@ -489,6 +494,9 @@ impl Device {
             }
             if self.is_copy_due(id, now) {
                 self.send_copy(id, now);
+            }
+            if self.is_answer_due(id, now) {
+                self.speak_first(id, now);
             }
             self.repeat_hello(id, now);
             if self.are_paths_due(id, now) {
@@ -532,6 +540,11 @@ impl Device {
     fn is_copy_due(&self, id: PeerId, now: Time) -> bool {
         let places = self.peers.get(&id).map(|control| &control.places);
         places.is_some_and(|places| places.next_copy_at().is_some_and(|at| at <= now))
+    }
+
+    fn is_answer_due(&self, id: PeerId, now: Time) -> bool {
+        let places = self.peers.get(&id).map(|control| &control.places);
+        places.is_some_and(|places| places.heard_by().is_some_and(|at| at <= now))
     }
 
     fn are_paths_due(&self, id: PeerId, now: Time) -> bool {
@@ -602,7 +615,8 @@ impl Device {
         let copy = control.places.next_copy_at();
         let hello = control.hello.next_at();
         let paths = control.paths.next_at();
-        let deadline = [exact, look, copy, hello, paths]
+        let heard = control.places.heard_by();
+        let deadline = [exact, look, copy, heard, hello, paths]
             .into_iter()
             .flatten()
             .min();

@@ -98,6 +98,10 @@ const CONTROL_RATE: Rate = Rate::with_burst(100, 200);
 
 /// All that workers asked for a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a request of its own"
+)]
 pub(super) struct WorkerRequests {
     pub(super) handshake: bool,
     pub(super) flush: bool,
@@ -205,9 +209,9 @@ pub(super) struct Activity {
     unacknowledged_since: AtomicU64,
     /// Last authenticated packet either way.
     last_traversal: AtomicU64,
-    /// Last of them that came.
+    /// Last packet that came, empty or not.
     last_received: AtomicU64,
-    /// Last of them that wasn't empty, either way.
+    /// Last packet that wasn't empty, either way.
     last_data: AtomicU64,
     /// The controller wants to hear of the next that isn't empty.
     awaits_data: AtomicBool,
@@ -253,12 +257,10 @@ impl Activity {
         }
     }
 
-    /// Authenticated messages were received.
+    /// Packets were received.
     pub(super) fn received(&self, now: Time, amount: Amount, data: bool) {
-        self.count_received(amount);
-        self.last_traversal.store(now.as_nanos(), Ordering::Relaxed);
+        self.heard(now, amount);
         self.last_received.store(now.as_nanos(), Ordering::Relaxed);
-        self.unanswered_since.store(0, Ordering::Relaxed);
         if data {
             self.last_data.store(now.as_nanos(), Ordering::Relaxed);
             start(&self.unacknowledged_since, now);
@@ -299,7 +301,14 @@ impl Activity {
     /// An authenticated handshake message of `bytes` was received.
     pub(super) fn received_handshake(&self, now: Time, bytes: u64) {
         self.rx_handshake_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.received(now, Amount::one(bytes), false);
+        self.heard(now, Amount::one(bytes));
+    }
+
+    /// Something authenticated was received.
+    fn heard(&self, now: Time, amount: Amount) {
+        self.count_received(amount);
+        self.last_traversal.store(now.as_nanos(), Ordering::Relaxed);
+        self.unanswered_since.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn unanswered_since(&self) -> Option<Time> {

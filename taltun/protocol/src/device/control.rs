@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::paths::HopSettings;
+use super::path_choice::HopSettings;
 use super::{Control, Device};
 use crate::control_message::{ControlMessage, Heard};
 use crate::peer::PeerId;

@@ -231,6 +231,9 @@ impl Device {
         if marked && let Some(session) = session {
             session.set_takes_control();
         }
+        if let Some(control) = self.peers.get_mut(&id) {
+            control.note_answer(now);
+        }
         self.send(&peer, response.to_vec(), now);
         self.schedule(id, now);
         Ok(())
@@ -466,7 +469,9 @@ impl Device {
         let control = self.peers.get_mut(&id)?;
         control.timers.session_begun(now, role == Role::Initiator);
         control.hello.forget();
-        control.places.answered();
+        if role == Role::Initiator {
+            control.places.answered();
+        }
         let session = Arc::new(Session::new(keys, role, local_index, remote_index, now));
         self.tunnel.tables_mut().sessions.insert(
             local_index,

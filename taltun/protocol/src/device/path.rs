@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ports::Ports;
+use super::ports::{Asker, Ports};
 use crate::place::Place;
 use crate::randomness::Randomness;
 use crate::time::Time;
@@ -31,6 +31,8 @@ pub(super) struct Path {
     /// How many of these bits are probes.
     probes: u32,
     lost_in_a_row: u32,
+    /// When the first of these was sent, and since then none was answered.
+    unanswered_since: Option<Time>,
     answered_in_a_row: u32,
     left: Option<Time>,
 }
@@ -44,6 +46,7 @@ impl Path {
             lost: 0,
             probes: 0,
             lost_in_a_row: 0,
+            unanswered_since: None,
             answered_in_a_row: 0,
             left: None,
         }
@@ -62,6 +65,16 @@ impl Path {
     /// Whether nothing gets through.
     pub(super) fn is_silent(&self) -> bool {
         self.lost_in_a_row >= SILENT
+    }
+
+    /// Whether no probe was lost since the last that was answered.
+    pub(super) fn is_sound(&self) -> bool {
+        self.lost_in_a_row == 0
+    }
+
+    /// When the first probe was sent after the last that was answered, if it was lost.
+    pub(super) fn unanswered_since(&self) -> Option<Time> {
+        self.unanswered_since
     }
 
     /// Whether the last probe was answered.
@@ -99,7 +112,7 @@ impl Path {
             self.delay
                 .map_or(delay, |known| known.mul_f64(0.875) + delay.mul_f64(0.125)),
         );
-        self.lost_in_a_row = 0;
+        (self.lost_in_a_row, self.unanswered_since) = (0, None);
         if counts {
             self.answered_in_a_row += 1;
             self.count(false);
@@ -110,23 +123,29 @@ impl Path {
     pub(super) fn late(&mut self, delay: Duration, counts: bool) {
         // From now on one is waited for longer.
         self.delay = Some(delay);
-        self.lost_in_a_row = 0;
+        (self.lost_in_a_row, self.unanswered_since) = (0, None);
         if counts {
             self.lost &= !1;
             self.answered_in_a_row += 1;
         }
     }
 
-    /// A probe that the loss is of wasn't answered.
-    pub(super) fn lost(&mut self, port: u16) {
+    /// A handshake was answered there, so it isn't silent. If its next probe is lost, too, it is again.
+    pub(super) fn shook_hands(&mut self) {
+        self.lost_in_a_row = self.lost_in_a_row.min(SILENT - 1);
+    }
+
+    /// A probe that the loss is of, `sent` then, wasn't answered.
+    pub(super) fn lost(&mut self, port: u16, sent: Time) {
         // At a port that never answered it tells nothing of the path.
         let is_known = self.ports.is_good(port);
         self.lost_in_a_row += 1;
+        self.unanswered_since.get_or_insert(sent);
         self.answered_in_a_row = 0;
         if is_known {
             self.count(true);
         }
-        self.ports.failed(port);
+        self.ports.failed(Asker::Probe, port);
     }
 
     /// The port that the path is measured by while it isn't used: always the same, or one after the
@@ -138,7 +157,7 @@ impl Path {
         now: Time,
     ) -> Option<u16> {
         let known = self.ports.good().next();
-        known.or_else(|| self.ports.choose(None, pool, random, now))
+        known.or_else(|| self.ports.choose(Asker::Probe, None, pool, random, now))
     }
 
     /// Its next answer is the first that counts.
@@ -177,7 +196,7 @@ mod tests {
             path.answered(SECOND, true);
         }
         assert_eq!(path.loss(), None);
-        path.lost(9000);
+        path.lost(9000, Time::START);
         assert_eq!(path.loss(), Some(10));
         for _ in 0..30 {
             path.answered(SECOND, true);
@@ -192,9 +211,9 @@ mod tests {
     fn two_lost_in_a_row_are_silence_and_one_answer_ends_it() {
         let mut path = path(1);
         path.ports.keep(9000, Time::START);
-        path.lost(9000);
+        path.lost(9000, Time::START);
         assert!(!path.is_silent());
-        path.lost(9000);
+        path.lost(9000, Time::START);
         assert!(path.is_silent() && !path.answers());
         path.answered(SECOND, true);
         assert!(!path.is_silent() && path.answers());
@@ -205,7 +224,7 @@ mod tests {
         let mut path = path(10);
         for port in 9000..9010 {
             path.ports.sent(port, Time::START);
-            path.lost(port);
+            path.lost(port, Time::START);
         }
         assert_eq!(path.loss(), None);
         assert!(path.is_silent());

@@ -6,6 +6,7 @@
 //! | a probe on each path | each `probe_interval`, and at once on all of them after one was lost on the path in use |
 //! | a hop: a probe at another port of the path in use, and on its answer that port | each `hop_interval`, more or less; at once when a probe is lost |
 //! | another path | two probes lost in a row, or more lost than `loss_threshold` |
+//! | a handshake, over all paths and their ports | the same, while no other path answers and nothing else arrives either: the peer may have started anew, and answers no probe then |
 //! | back to one earlier in the list | three probes answered in a row, and not before `retry_after` |
 //! | from anywhere else to the first path that answers | at once: a hub that starts anew speaks first, from its own port |
 //!
@@ -22,6 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::path::Path;
+use super::path_choice::{HopSettings, PathChange, PathReport, PathState, Why};
+use super::ports::Asker;
 use super::{Control, Device, Event};
 use crate::control_message::{ControlMessage, Heard};
 use crate::peer::{Endpoint, Peer, PeerId};
@@ -42,90 +45,12 @@ const LATE: Duration = Duration::from_secs(5);
 /// A path with so many lost in a hundred less is better.
 const BETTER: u32 = 10;
 
-/// How paths are chosen among.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HopSettings {
-    /// From one hop to the next, on average; zero: each batch goes to another port of the pool.
-    pub interval: Duration,
-    /// How many ports have a mapping at NATs at once, at the most.
-    pub pool: usize,
-    /// From one probe of a path to the next.
-    pub probe_interval: Duration,
-    /// A path that loses more in a hundred probes is left.
-    pub loss_threshold: u32,
-    /// How long a path that was left isn't returned to.
-    pub retry_after: Duration,
-    /// Whether all our initiations say that we take control messages.
-    pub always_marked: bool,
-}
-
-impl Default for HopSettings {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(30),
-            pool: 8,
-            probe_interval: Duration::from_secs(5),
-            loss_threshold: 20,
-            retry_after: Duration::from_secs(60),
-            always_marked: false,
-        }
-    }
-}
-
-/// How a path is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PathState {
-    /// Data goes there.
-    Used,
-    /// It works, and waits for its turn.
-    Ready,
-    /// It was left, or loses too much.
-    SetAside,
-    /// The last probes weren't answered.
-    Silent,
-    /// It wasn't probed yet.
-    Unknown,
-}
-
-/// What is known of a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PathReport {
-    /// Where it leads.
-    pub place: Place,
-    /// How it is.
-    pub state: PathState,
-    /// From a probe to its answer, smoothed.
-    pub delay: Option<Duration>,
-    /// Of the last probes, how many in a hundred were lost.
-    pub loss: Option<u32>,
-}
-
-/// Data goes another way to a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PathChange {
-    /// Where it went before.
-    pub from: SocketAddr,
-    /// Where it goes now.
-    pub to: SocketAddr,
-    /// Why.
-    pub why: Why,
-}
-
-/// Why data goes another way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// The path before doesn't answer.
-    Silent,
-    /// The path before loses so many probes in a hundred.
-    Lossy(u32),
-    /// This path comes earlier in the list, and works again.
-    Returned,
-    /// The peer spoke from where no path leads.
-    Astray,
-}
-
 /// The paths to a peer, in the order of preference.
 #[derive(Debug, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is true or not beside the others"
+)]
 pub(super) struct Paths {
     all: Vec<Path>,
     waiting: Vec<Probe>,
@@ -208,6 +133,13 @@ impl Paths {
         path.is_some_and(|path| self.is_running && self.all[path].answers())
     }
 
+    /// Whether what is sent there may not arrive, as far as probes say.
+    pub(super) fn is_doubtful(&self, endpoint: Option<Endpoint>) -> bool {
+        let number = endpoint.and_then(|endpoint| self.index_of(endpoint.remote));
+        let path = number.and_then(|number| self.all.get(number));
+        self.is_running && path.is_none_or(Path::is_silent)
+    }
+
     /// Asks on all paths at once as soon as data goes where none leads, idle or not. What they
     /// answered before says nothing: the peer may be there no more. Whether it asks.
     fn note_astray(&mut self, is_astray: bool, now: Time) -> bool {
@@ -265,8 +197,9 @@ impl Paths {
     }
 
     /// Gives up probes that were waited for long enough; those of the path in use first set off
-    /// whatever finds a way around.
-    fn expire(&mut self, current: Option<usize>, used: Option<u16>, now: Time) {
+    /// whatever finds a way around. Whether there was one by which that path is measured.
+    fn expire(&mut self, current: Option<usize>, used: Option<u16>, now: Time) -> bool {
+        let mut was_missed = false;
         let (late, waiting) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition::<Vec<_>, _>(|probe| probe.due <= now);
@@ -285,27 +218,31 @@ impl Paths {
             match probe.purpose {
                 // It was left meanwhile.
                 Purpose::Measure if is_current && used.is_some_and(|used| used != probe.port) => {
-                    path.ports.failed(probe.port);
+                    path.ports.failed(Asker::Probe, probe.port);
                 }
                 Purpose::Measure => {
-                    path.lost(probe.port);
-                    if is_current && !path.is_silent() {
-                        self.next_probe = Some(now);
+                    path.lost(probe.port, probe.sent);
+                    if is_current {
+                        was_missed = true;
+                        if !path.is_silent() {
+                            self.next_probe = Some(now);
+                        }
                         self.next_hop = Some(now);
                         (self.urgent, self.tries) = (true, 0);
                     }
                 }
                 Purpose::Hop => {
-                    path.ports.failed(probe.port);
+                    path.ports.failed(Asker::Probe, probe.port);
                     if is_current {
                         self.try_another_port(now);
                     } else {
                         (self.urgent, self.tries) = (false, 0);
                     }
                 }
-                Purpose::Pool => path.ports.failed(probe.port),
+                Purpose::Pool => path.ports.failed(Asker::Probe, probe.port),
             }
         }
+        was_missed
     }
 
     /// Asks another port, where the last one that was asked is none to hop to.
@@ -482,7 +419,7 @@ impl Device {
         control.paths.note_use(is_idle, &hop, random, now);
         let is_lost = control.paths.note_astray(current.is_none(), now);
         let used = peer_port(&control.peer).filter(|_| !hop.interval.is_zero());
-        control.paths.expire(current, used, now);
+        let was_missed = control.paths.expire(current, used, now);
         let mut asked = Vec::new();
         let moved = control.paths.better_than(current, &hop, now);
         if let Some(to) = moved {
@@ -497,6 +434,7 @@ impl Device {
         }
         let current = moved.or(current);
         control.paths.is_astray = current.is_none();
+        let is_gone = was_missed && !is_idle && control.seems_gone(current, now);
         if is_idle && !is_lost {
             let next = &mut control.paths.next_probe;
             *next = next.filter(|next| *next > now).or(Some(now + LOOK));
@@ -530,6 +468,9 @@ impl Device {
             self.send_keepalive(id, now);
             self.tunnel.note_place(id);
         }
+        if is_gone {
+            self.want_handshake(id, now);
+        }
     }
 
     fn send_probe(&mut self, peer: &Peer, path: usize, port: u16, purpose: Purpose, now: Time) {
@@ -562,13 +503,30 @@ impl Device {
 }
 
 impl Control {
+    /// Whether nothing of the peer arrived since the path in use fell silent. Data that arrives, where
+    /// probes don't, shows that its session lives on.
+    fn seems_gone(&self, current: Option<usize>, now: Time) -> bool {
+        let path = current.and_then(|current| self.paths.all.get(current));
+        let Some(path) = path.filter(|path| path.is_silent()) else {
+            return false;
+        };
+        let since = path.unanswered_since().unwrap_or(now);
+        let last = self.peer.activity.last_received();
+        last.is_none_or(|last| last < since)
+    }
+
     /// From now on its places are chosen among.
     fn begin_paths(&mut self, hop: &HopSettings, random: &mut Randomness, now: Time) {
         if std::mem::replace(&mut self.paths.is_running, true) {
             return;
         }
         let is_late = |next: Option<Time>| next.is_none_or(|next| next < now);
-        if is_late(self.paths.next_probe) {
+        let number = self
+            .peer
+            .endpoint()
+            .and_then(|at| self.paths.index_of(at.remote));
+        let path = number.and_then(|number| self.paths.all.get(number));
+        if is_late(self.paths.next_probe) || path.is_none_or(|path| !path.answers()) {
             self.paths.next_probe = Some(now);
         }
         if is_late(self.paths.next_hop) {
@@ -621,7 +579,7 @@ impl Control {
         let (Some(path), Some(used)) = (self.paths.all.get_mut(current), used) else {
             return;
         };
-        if !self.paths.urgent {
+        if !self.paths.urgent && path.is_sound() {
             path.ports.keep(used, now);
         }
         let urgent = self.paths.urgent;

@@ -3,8 +3,8 @@
 //! [`Ports`](super::ports). If the addresses are set again meanwhile and are the same, the turn goes
 //! on where it was.
 //!
-//! Without a session or to a new place, an initiation goes to the next addresses as well,
-//! [`STAGGER`] one after the other, as the same message each time: the peer takes the first that
+//! Without a session, to a new place, or where the peer seems not to hear us, an initiation goes to the
+//! next addresses as well, [`STAGGER`] one after the other, as the same message each time: the peer takes the first that
 //! arrives, and refuses the others as replayed. So an address or port that doesn't get through costs
 //! a fraction of a second. Where only the answers get lost, the peer refuses all copies: so the next
 //! initiation begins elsewhere, and what it began at in vain doesn't count as tried for the others.
@@ -12,6 +12,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::ports::Asker;
 use super::{Control, Device, Transmit};
 use crate::peer::{Amount, Endpoint, PeerId};
 use crate::place::Place;
@@ -20,6 +21,8 @@ use crate::time::Time;
 
 /// Between two places that an initiation goes to (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
+/// How long the peer may take to hear our answer to its initiation and to confirm that.
+const ANSWER_HEARD: Duration = Duration::from_secs(1);
 /// Times that an initiation is sent after the first one, at the most.
 const MOST_COPIES: usize = 7;
 /// Places of a peer that are looked at; any more are left out.
@@ -33,14 +36,21 @@ pub(super) struct Places {
     copies: Option<Copies>,
     /// Initiations without an answer, one after the other.
     unanswered: u32,
+    /// Where the last initiation went first.
+    began_at: Option<SocketAddr>,
     /// No initiation went to the current one yet.
     untried: bool,
+    /// When the peer is to have heard our answer to its initiation.
+    heard_by: Option<Time>,
+    /// It hasn't.
+    is_unheard: bool,
 }
 
 impl Places {
     /// A handshake has come to its end.
     pub(super) fn answered(&mut self) {
         self.unanswered = 0;
+        (self.heard_by, self.is_unheard) = (None, false);
         self.end_copies();
     }
 
@@ -78,6 +88,16 @@ impl Places {
         (first..first + count).map(move |at| at % count)
     }
 
+    /// Whether one of them is there.
+    fn contain(&self, at: SocketAddr) -> bool {
+        self.all.iter().any(|place| place.contains(at))
+    }
+
+    /// When the peer is to have heard our answer.
+    pub(super) fn heard_by(&self) -> Option<Time> {
+        self.heard_by
+    }
+
     /// Whether there is anything to choose from.
     pub(super) fn are_several(&self) -> bool {
         self.copies() > 0
@@ -99,6 +119,8 @@ struct Copies {
     next: Option<Time>,
     left: usize,
     began: Time,
+    /// Where it went first.
+    first: SocketAddr,
     /// Where it went last.
     last: SocketAddr,
 }
@@ -129,7 +151,8 @@ impl Control {
             && !stays
         {
             let path = self.paths.leading_to(first.first());
-            let port = path.and_then(|path| path.ports.choose(None, pool, random, now));
+            let port =
+                path.and_then(|path| path.ports.choose(Asker::Handshake, None, pool, random, now));
             let at = port.map_or(first.first(), |port| first.at(port));
             self.peer.set_endpoint(Some(Endpoint::from(at)));
             self.places.untried = true;
@@ -137,8 +160,7 @@ impl Control {
     }
 
     /// An initiation wasn't answered: the next one goes elsewhere, if there is somewhere else.
-    /// With a session the peer was there lately, and one lost message doesn't move it.
-    /// Whether it does.
+    /// Where the peer was lately, one lost message doesn't move it. Whether it does.
     pub(super) fn try_next_place(
         &mut self,
         pool: usize,
@@ -150,15 +172,16 @@ impl Control {
         if self.places.untried || self.paths.answers_at(self.peer.endpoint()) {
             return false;
         }
-        if self.places.unanswered < 2 && self.peer.sending_session(now).is_some() {
+        if self.places.unanswered < 2 && !self.is_unsure(now) {
             return false;
         }
-        let Some(first) = self.peer.endpoint().map(|endpoint| endpoint.remote) else {
+        // The peer may have spoken from elsewhere meanwhile.
+        let Some(first) = self.places.began_at else {
             return false;
         };
         // The copies prove nothing: the peer may have answered the first message alone.
         if let Some(path) = self.paths.leading_to(first) {
-            path.ports.failed(first.port());
+            path.ports.failed(Asker::Handshake, first.port());
         }
         if let Some(next) = self.next_first(first, last.unwrap_or(first), pool, random, now) {
             self.peer.set_endpoint(Some(Endpoint::from(next)));
@@ -168,13 +191,18 @@ impl Control {
     }
 
     /// An initiation was answered from there, perhaps a copy of it. While places are chosen among,
-    /// data goes there, too, unless it goes to a port that is known to answer. Whether it does from
-    /// now on.
+    /// data goes there, too, unless it goes to a port that is known to answer. That a port answered
+    /// lately counts for nothing where something else tells that it doesn't. Whether data goes there
+    /// from now on.
     pub(super) fn follow_answer(&mut self, from: Endpoint, now: Time) -> bool {
         let used = self.peer.endpoint().map(|endpoint| endpoint.remote);
+        let is_unsure = self.is_unsure(now);
+        if let Some(path) = self.paths.leading_to(from.remote) {
+            path.shook_hands();
+        }
         let mut is_good = |at: SocketAddr| {
             let path = self.paths.leading_to(at);
-            path.is_some_and(|path| path.ports.is_good(at.port()))
+            !is_unsure && path.is_some_and(|path| path.ports.is_good(at.port()))
         };
         if used.is_none_or(|used| used == from.remote || is_good(used)) {
             return false;
@@ -184,6 +212,48 @@ impl Control {
         };
         path.ports.keep(from.remote.port(), now);
         self.peer.set_endpoint(Some(from));
+        true
+    }
+
+    /// Whether the peer may not hear us where we send to: there is no session, it didn't hear our last
+    /// answer, nothing tells of it at a place that isn't its own, or its probes say so.
+    fn is_unsure(&self, now: Time) -> bool {
+        self.peer.sending_session(now).is_none()
+            || self.places.is_unheard
+            || self.paths.is_doubtful(self.peer.endpoint())
+    }
+
+    /// An initiation of the peer is answered.
+    pub(super) fn note_answer(&mut self, now: Time) {
+        let Some(at) = self.peer.endpoint().map(|endpoint| endpoint.remote) else {
+            return;
+        };
+        if let Some(path) = self.paths.leading_to(at) {
+            path.ports.sent(at.port(), now);
+        }
+        let is_in_time = now + ANSWER_HEARD;
+        self.places.heard_by = self.places.are_several().then_some(is_in_time);
+    }
+
+    /// The peer was to have heard our answer by now. If it hasn't, we speak to it where it is said to
+    /// be. Whether we do.
+    fn doubt_answer(&mut self, pool: usize, random: &mut Randomness, now: Time) -> bool {
+        self.places.heard_by = None;
+        if !self.peer.awaits_confirmation() {
+            return false;
+        }
+        self.places.is_unheard = true;
+        let at = self.peer.endpoint().map(|endpoint| endpoint.remote);
+        if at.is_none_or(|at| !self.places.contain(at))
+            && let Some(first) = self.places.all.first().copied()
+        {
+            let path = self.paths.leading_to(first.first());
+            let port =
+                path.and_then(|path| path.ports.choose(Asker::Handshake, None, pool, random, now));
+            let at = port.map_or(first.first(), |port| first.at(port));
+            self.peer.set_endpoint(Some(Endpoint::from(at)));
+            self.places.untried = true;
+        }
         true
     }
 
@@ -203,7 +273,13 @@ impl Control {
         };
         let number = self.places.turn_after(last).find(is_other)?;
         let path = self.paths.get_mut(number)?;
-        let port = path.ports.choose(None, pool, random, now)?;
+        let port = if path.place.contains(first) {
+            path.ports
+                .choose_hopeful(Asker::Handshake, None, pool, random, now)?
+        } else {
+            path.ports
+                .choose(Asker::Handshake, None, pool, random, now)?
+        };
         Some(path.place.at(port)).filter(|next| *next != first)
     }
 
@@ -215,9 +291,14 @@ impl Control {
         random: &mut Randomness,
         now: Time,
     ) -> Option<SocketAddr> {
+        let (asker, round) = (Asker::Handshake, Some(copies.began));
         self.places.turn_after(copies.last).find_map(|number| {
             let path = self.paths.get_mut(number)?;
-            let port = path.ports.choose(Some(copies.began), pool, random, now)?;
+            let port = if path.place.contains(copies.first) {
+                path.ports.choose_hopeful(asker, round, pool, random, now)?
+            } else {
+                path.ports.choose(asker, round, pool, random, now)?
+            };
             path.ports.sent(port, now);
             Some(path.place.at(port))
         })
@@ -233,13 +314,15 @@ impl Control {
             path.ports.sent(at.port(), now);
         }
         let left = self.places.copies();
-        let is_unsure = self.places.untried || self.peer.sending_session(now).is_none();
+        let is_unsure = self.places.untried || self.is_unsure(now);
+        self.places.began_at = at;
         self.places.copies = match self.peer.endpoint() {
             Some(endpoint) if left > 0 && is_unsure => Some(Copies {
                 message: message.to_vec(),
                 next: Some(now + STAGGER),
                 left,
                 began: now,
+                first: endpoint.remote,
                 last: endpoint.remote,
             }),
             _ => None,
@@ -248,6 +331,18 @@ impl Control {
 }
 
 impl Device {
+    /// Starts a handshake with a peer that didn't hear our answer to its own: the way to where that went
+    /// may be blocked.
+    pub(super) fn speak_first(&mut self, id: PeerId, now: Time) {
+        let Some(control) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if control.doubt_answer(self.hop.pool, &mut self.randomness, now) {
+            self.tunnel.note_place(id);
+            self.want_handshake(id, now);
+        }
+    }
+
     /// Sends the initiation in flight to one more place.
     pub(super) fn send_copy(&mut self, id: PeerId, now: Time) {
         let Some(control) = self.peers.get_mut(&id) else {

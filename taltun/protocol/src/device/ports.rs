@@ -4,7 +4,8 @@
 //! ports are listed, those that didn't answer included, and while the list is full no other one is
 //! used, whoever asks: hops, probes of a path that isn't used, or initiations and their copies.
 //! A port that was asked in vain isn't asked again while there is another choice, so that its mapping
-//! goes and a new port gets its place.
+//! goes and a new port gets its place. A handshake asks it nevertheless, once: a hub that started
+//! anew answers no probe, at whatever port.
 
 use std::time::Duration;
 
@@ -34,12 +35,21 @@ struct Port {
     number: u16,
     /// It answered, and may be sent to.
     good: bool,
-    /// It was asked in vain since.
-    vain: bool,
+    /// What asked in vain since.
+    vain: Option<Asker>,
     /// Another one shall take its place once its mapping is gone.
     set_aside: bool,
     since: Time,
     used: Time,
+}
+
+/// What asks at a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Asker {
+    /// A probe, which only the hub of our session answers.
+    Probe,
+    /// An initiation, which needs none, so that a probe has no chance either where it has none.
+    Handshake,
 }
 
 impl Ports {
@@ -71,7 +81,7 @@ impl Ports {
     /// This port answered, or carries what the peer answers.
     pub(super) fn keep(&mut self, port: u16, now: Time) {
         let known = self.asked(port, now);
-        known.vain = false;
+        known.vain = None;
         if !known.good && !known.set_aside {
             known.good = true;
             known.since = now;
@@ -84,17 +94,37 @@ impl Ports {
     }
 
     /// This port didn't answer.
-    pub(super) fn failed(&mut self, port: u16) {
+    pub(super) fn failed(&mut self, asker: Asker, port: u16) {
         if let Some(failed) = self.known.iter_mut().find(|it| it.number == port) {
-            (failed.good, failed.vain) = (false, true);
+            failed.good = false;
+            failed.vain = failed.vain.max(Some(asker));
         }
     }
 
-    /// A port to ask where none answers now: one that answered lately, else a new one while fewer
-    /// than `pool` have a mapping, else one that wasn't asked in vain, or the one that was asked
-    /// last. With `round`, only one that wasn't asked since then, if there is any.
+    /// A port to ask where none answers now: the most hopeful one, or else the one that was asked last.
+    /// With `round`, only one that wasn't asked since then, if there is any.
     pub(super) fn choose(
         &mut self,
+        asker: Asker,
+        round: Option<Time>,
+        pool: usize,
+        random: &mut Randomness,
+        now: Time,
+    ) -> Option<u16> {
+        let hopeful = self.choose_hopeful(asker, round, pool, random, now);
+        hopeful.or_else(|| {
+            let last = self.known.iter().max_by_key(|port| port.used)?;
+            let is_asked = round.is_some_and(|round| last.used >= round);
+            (!is_asked).then_some(last.number)
+        })
+    }
+
+    /// A port to ask of those that may answer: one that answered lately, else a new one while fewer
+    /// than `pool` have a mapping, else one that wasn't asked in vain, or not by a handshake where that
+    /// asks. With `round`, only one that wasn't asked since then.
+    pub(super) fn choose_hopeful(
+        &mut self,
+        asker: Asker,
         round: Option<Time>,
         pool: usize,
         random: &mut Randomness,
@@ -102,9 +132,10 @@ impl Ports {
     ) -> Option<u16> {
         self.forget_old(now);
         let is_asked = |port: &Port| round.is_some_and(|round| port.used >= round);
-        let hopeful = |good: bool| {
+        let hopeful = |good: bool, vain: Option<Asker>| {
             let ports = self.known.iter().filter(move |port| {
-                port.good == good && !port.vain && !port.set_aside && !is_asked(port)
+                let is_such = port.good == good && port.vain == vain;
+                is_such && !port.set_aside && !is_asked(port)
             });
             ports.min_by_key(|port| port.used).map(|port| port.number)
         };
@@ -112,19 +143,17 @@ impl Ports {
             let has_room = self.known.len() < pool.max(SMALLEST_POOL);
             has_room.then(|| self.new_port(random)).flatten()
         };
-        hopeful(true)
+        let by_probes = Some(Asker::Probe).filter(|_| asker == Asker::Handshake);
+        hopeful(true, None)
             .or_else(new)
-            .or_else(|| hopeful(false))
-            .or_else(|| {
-                let last = self.known.iter().max_by_key(|port| port.used);
-                let last = last.filter(|port| !is_asked(port));
-                last.map(|port| port.number)
-            })
+            .or_else(|| hopeful(false, None))
+            .or_else(|| hopeful(false, Some(by_probes?)))
     }
 
     /// A port to hop to, another than `current`: a new one while fewer than `pool` have a mapping,
-    /// else one of which nothing is known yet, or one of those that answered. `urgently`, as `current` doesn't answer: any, if none
-    /// answered.
+    /// else one of which nothing is known yet, or one of those that answered. `urgently`, as `current`
+    /// doesn't answer: beyond the smallest pool, if none answered. Never one that was asked in vain:
+    /// that would keep its place from a new one.
     pub(super) fn choose_hop(
         &mut self,
         current: u16,
@@ -141,10 +170,9 @@ impl Ports {
             return Some(new);
         }
         // A handshake may have asked several, of which one answered.
-        let unproven = self
-            .known
-            .iter()
-            .filter(|port| port.number != current && !port.good && !port.vain && !port.set_aside);
+        let unproven = self.known.iter().filter(|port| {
+            port.number != current && !port.good && port.vain.is_none() && !port.set_aside
+        });
         if let Some(unproven) = unproven.min_by_key(|port| port.used) {
             return Some(unproven.number);
         }
@@ -161,9 +189,7 @@ impl Ports {
         {
             return Some(new);
         }
-        let others = self.known.iter().filter(|port| port.number != current);
-        let other = others.max_by_key(|port| (!port.vain, port.used));
-        other.map(|port| port.number)
+        None
     }
 
     /// How many have a mapping, or are kept for their next use.
@@ -218,7 +244,7 @@ impl Ports {
             self.known.push(Port {
                 number: port,
                 good: false,
-                vain: false,
+                vain: None,
                 set_aside: false,
                 since: now,
                 used: now,
@@ -283,7 +309,7 @@ mod tests {
                         current = next;
                         used.insert(current);
                     } else {
-                        ports.failed(next);
+                        ports.failed(Asker::Probe, next);
                     }
                 }
                 sent.push((current, now));
@@ -303,20 +329,25 @@ mod tests {
                 let (mut sent, mut all) = (Vec::new(), BTreeSet::new());
                 let mut now = Time::START;
                 ports.keep(9000, now);
-                ports.failed(9000);
+                ports.failed(Asker::Probe, 9000);
                 sent.push((9000, now));
                 for _ in 0..3600 {
                     now = now + SECOND;
                     let next = if hops {
+                        // Data still goes there.
+                        ports.sent(9000, now);
+                        sent.push((9000, now));
                         ports.choose_hop(9000, pool, true, random, now)
                     } else {
-                        ports.choose(None, pool, random, now)
+                        let next = ports.choose(Asker::Probe, None, pool, random, now);
+                        Some(next.expect("there is always one to ask"))
                     };
-                    let next = next.expect("there is always one to ask");
-                    ports.sent(next, now);
-                    ports.failed(next);
-                    sent.push((next, now));
-                    all.insert(next);
+                    if let Some(next) = next {
+                        ports.sent(next, now);
+                        ports.failed(Asker::Probe, next);
+                        sent.push((next, now));
+                        all.insert(next);
+                    }
                     assert!(live(&mut sent, now) <= pool.max(2), "{pool}: {sent:?}");
                 }
                 assert!(all.len() >= 20 * (pool - 1), "{pool}: {all:?}");
@@ -330,7 +361,7 @@ mod tests {
         let mut asked = BTreeSet::new();
         for round in [Time::START, Time::START + 5 * SECOND] {
             let mut count = 0;
-            while let Some(port) = ports.choose(Some(round), 8, random, round) {
+            while let Some(port) = ports.choose(Asker::Probe, Some(round), 8, random, round) {
                 ports.sent(port, round);
                 asked.insert(port);
                 count += 1;
@@ -340,12 +371,12 @@ mod tests {
         assert_eq!(asked.len(), 8);
         // What answered is asked first, what was asked in vain no more.
         ports.keep(*asked.first().unwrap(), Time::START + 6 * SECOND);
-        ports.failed(*asked.last().unwrap());
+        ports.failed(Asker::Probe, *asked.last().unwrap());
         let round = Time::START + 10 * SECOND;
-        let first = ports.choose(Some(round), 8, random, round);
+        let first = ports.choose(Asker::Probe, Some(round), 8, random, round);
         assert_eq!(first, asked.first().copied());
         let mut count = 0;
-        while let Some(port) = ports.choose(Some(round), 8, random, round) {
+        while let Some(port) = ports.choose(Asker::Probe, Some(round), 8, random, round) {
             assert_ne!(Some(&port), asked.last());
             ports.sent(port, round);
             count += 1;
@@ -395,7 +426,10 @@ mod tests {
         one.keep(9000, Time::START);
         assert_eq!(one.choose_hop(9000, 8, true, random, Time::START), None);
         // The only one is asked in vain or not.
-        one.failed(9000);
-        assert_eq!(one.choose(None, 8, random, Time::START), Some(9000));
+        one.failed(Asker::Probe, 9000);
+        assert_eq!(
+            one.choose(Asker::Probe, None, 8, random, Time::START),
+            Some(9000)
+        );
     }
 }

@@ -15,6 +15,8 @@
 )]
 
 #[cfg(test)]
+mod blocked;
+#[cfg(test)]
 mod boringtun;
 #[cfg(test)]
 mod clock;

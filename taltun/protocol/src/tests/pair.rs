@@ -587,16 +587,15 @@ impl World {
 
     fn post(&mut self, from: usize, endpoint: Endpoint, payload: &[u8]) {
         let to = endpoint.remote;
-        let node = &self.nodes[from];
+        let node = &mut self.nodes[from];
         let mut source = node.address;
         if !node.also_at.is_empty() {
             let ours = endpoint.local.map_or(source.ip(), |ours| ours.address);
-            let probed = node.probed_at.get(&(to, ours));
-            let used = probed.filter(|_| is_probe(payload));
-            let used = used.or(node.answers_from.get(&(to, ours)));
-            source = used
-                .copied()
-                .unwrap_or(SocketAddr::new(ours, source.port()));
+            // Each probe is answered once.
+            let probed = is_probe(payload).then(|| node.probed_at.remove(&(to, ours)));
+            let used = probed.flatten();
+            let used = used.or(node.answers_from.get(&(to, ours)).copied());
+            source = used.unwrap_or(SocketAddr::new(ours, source.port()));
             source = node.answers_always_from.unwrap_or(source);
         }
         let sent = Sent {
