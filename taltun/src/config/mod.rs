@@ -71,7 +71,7 @@ pub use rules::OWN_ENDPOINT;
 pub use shaping::{Dscp, PeerRates, Rate, Shaping};
 pub(crate) use suggest::nearest;
 pub use udpgw::Udpgw;
-pub(crate) use values::{interface_name, network, not_unspecified};
+pub(crate) use values::{interface_name, network, no_host, not_unspecified};
 pub(crate) use words::Words;
 
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};

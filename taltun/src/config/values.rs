@@ -3,7 +3,7 @@
 //! Every error is the half sentence that follows `file:line: key:`. None of them repeats
 //! the text of a secret.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -346,7 +346,6 @@ pub(super) fn endpoint(text: &str, ports: Option<PortRange>) -> Result<RangedEnd
              found {text:?}{instead}"
         )
     };
-    let is_usable = |ip: IpAddr| !ip.is_unspecified() && !ip.is_multicast();
     // An address alone has colons, too.
     let (host, ports) = match (without_port(text), ports) {
         (true, Some(ports)) if text.parse::<Ipv6Addr>().is_ok() => (&*format!("[{text}]"), ports),
@@ -388,12 +387,29 @@ pub(super) fn endpoint(text: &str, ports: Option<PortRange>) -> Result<RangedEnd
         }
         Endpoint::Name(host.to_owned(), ports.first)
     };
-    match &first {
-        Endpoint::Address(address) if !is_usable(address.ip()) => Err(expected()),
-        _ => Ok(RangedEndpoint {
-            first,
-            last_port: ports.last,
-        }),
+    if let Endpoint::Address(address) = &first
+        && let Some(why) = no_host(address.ip())
+    {
+        let host = host.trim_matches(['[', ']']);
+        return Err(format!("{host} {why}; expected the address of one host"));
+    }
+    Ok(RangedEndpoint {
+        first,
+        last_port: ports.last,
+    })
+}
+
+/// Why an address is none of one host, be it an IPv4 address in IPv6's clothes.
+pub(crate) fn no_host(address: IpAddr) -> Option<&'static str> {
+    let address = address.to_canonical();
+    if address.is_unspecified() {
+        Some("means \"any address\"")
+    } else if address.is_multicast() {
+        Some("is a multicast address")
+    } else if address == Ipv4Addr::BROADCAST {
+        Some("is the broadcast address")
+    } else {
+        None
     }
 }
 
@@ -429,14 +445,9 @@ pub(super) fn mtu(text: &str) -> Result<u16, String> {
 }
 
 fn host_address(addr: IpAddr) -> Result<(), String> {
-    let why = if addr.is_unspecified() {
-        "means \"any address\""
-    } else if addr.is_multicast() {
-        "is a multicast address"
-    } else if addr.is_loopback() {
-        "is a loopback address"
-    } else {
-        return Ok(());
-    };
-    Err(format!("{addr} {why}; expected the address of one host"))
+    let loopback = || addr.is_loopback().then_some("is a loopback address");
+    match no_host(addr).or_else(loopback) {
+        Some(why) => Err(format!("{addr} {why}; expected the address of one host")),
+        None => Ok(()),
+    }
 }

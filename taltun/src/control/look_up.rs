@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::dns_message::{Section, TYPE_A, TYPE_AAAA, ask_for, is_answer_to, question, records};
 use super::name_servers::Host;
 use super::sockets;
-use crate::config::Config;
+use crate::config::{Config, no_host};
 
 /// How long a name server may take before the next is asked.
 const SERVER_LIMIT: Duration = Duration::from_secs(2);
@@ -53,6 +53,7 @@ impl LookUp {
         };
         let found = self.ask_around(around, host).await;
         let found = found.map_err(|reason| format!("cannot look up {host}: {reason}"))?;
+        let found = of_hosts(host, found)?;
         let mark = self.mark.load(Ordering::Relaxed);
         let reachable =
             |address: &IpAddr| sockets::ask(SocketAddr::new(*address, port.max(1)), mark).is_ok();
@@ -109,7 +110,20 @@ async fn by_resolver(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     if found.is_empty() {
         return Err(format!("the name {host} has no address"));
     }
-    Ok(in_turn(found, |_| true, port))
+    Ok(in_turn(of_hosts(host, found)?, |_| true, port))
+}
+
+/// Those of a name's addresses that one host can have. Filters of names answer with 0.0.0.0, which would
+/// be this machine itself.
+fn of_hosts(name: &str, mut found: Vec<IpAddr>) -> Result<Vec<IpAddr>, String> {
+    let first = found.first().copied();
+    found.retain(|address| no_host(*address).is_none());
+    match first.and_then(|first| Some((first, no_host(first)?))) {
+        Some((first, why)) if found.is_empty() => {
+            Err(format!("the name {name} leads to {first}, which {why}"))
+        }
+        _ => Ok(found),
+    }
 }
 
 /// Whether everything goes into the tunnel, questions to a name server among it.
@@ -203,6 +217,18 @@ mod tests {
 
     fn addresses(texts: &[&str]) -> Vec<IpAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn addresses_that_no_host_has_are_left_out() {
+        let of = |texts: &[&str]| of_hosts("hub.example", addresses(texts));
+        let some = of(&["0.0.0.0", "192.0.2.1", "::", "255.255.255.255"]);
+        assert_eq!(some, Ok(addresses(&["192.0.2.1"])));
+        let none = of(&["0.0.0.0", "::"]).unwrap_err();
+        assert_eq!(
+            none,
+            "the name hub.example leads to 0.0.0.0, which means \"any address\""
+        );
     }
 
     #[test]

@@ -353,7 +353,6 @@ fn an_endpoint_must_be_somewhere() {
         "203.0.113.1:0",
         "203.0.113.1:65536",
         "203.0.113:9000",
-        "0.0.0.0:9000",
         "2001:db8::1:9000:",
         ":9000",
         "two words:9000",
@@ -362,6 +361,43 @@ fn an_endpoint_must_be_somewhere() {
         refused(
             &with_peer(&format!("endpoint = \"{endpoint}\"")),
             "hub.toml:6: peers.endpoint: expected HOST:PORT such as",
+        );
+    }
+}
+
+/// In each form of an endpoint, and in each of the two keys.
+#[test]
+fn an_endpoint_is_one_host() {
+    for (address, why) in [
+        ("0.0.0.0", "means \"any address\""),
+        ("255.255.255.255", "is the broadcast address"),
+        ("224.0.0.1", "is a multicast address"),
+        ("::", "means \"any address\""),
+        ("ff02::1", "is a multicast address"),
+        ("::ffff:0.0.0.0", "means \"any address\""),
+        ("::ffff:255.255.255.255", "is the broadcast address"),
+        ("::ffff:239.1.2.3", "is a multicast address"),
+    ] {
+        let host = if address.contains(':') {
+            format!("[{address}]")
+        } else {
+            address.to_owned()
+        };
+        for ports in [":9000", ":4096-8191"] {
+            refused(
+                &with_peer(&format!("endpoint = \"{host}{ports}\"")),
+                &format!("hub.toml:6: peers.endpoint: {address} {why}; expected the address of"),
+            );
+            refused(
+                &with_peer(&format!("endpoints = [\"192.0.2.1:9\", \"{host}{ports}\"]")),
+                &format!("hub.toml:6: peers.endpoints: {address} {why}; expected the address of"),
+            );
+        }
+        refused(
+            &with_peer(&format!(
+                "endpoint = \"{address}\"\n[hop]\nport_range = [4096, 8191]"
+            )),
+            &format!("hub.toml:6: peers.endpoint: {address} {why}; expected the address of"),
         );
     }
 }
