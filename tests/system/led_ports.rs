@@ -464,6 +464,29 @@ fn reserved() -> Result<()> {
         "{}",
         read(&hub.net)?
     );
+    // Nearly all that there is to give: some stays with the kernel.
+    hub.reload("[41000, 41001]", "[1024, 65535]")?;
+    ensure!(
+        read(&hub.net)? == "53,1024-56903,61000-65535",
+        "{}",
+        read(&hub.net)?
+    );
+    hub.net.hub.run(|| UdpSocket::bind("0.0.0.0:0"))??;
+    let mut check = hub.net.hub.command(taltun()?);
+    let checked = check.arg("check").arg("--config").arg(hub.node.config());
+    let (says, warns) = {
+        let output = checked.output()?;
+        (
+            String::from_utf8(output.stdout)?,
+            String::from_utf8(output.stderr)?,
+        )
+    };
+    ensure!(
+        says.contains("reserves:   1024-56903,61000-65535"),
+        "{says}"
+    );
+    ensure!(warns.contains("so 56904-60999 stay with it"), "{warns}");
+    hub.reload("[1024, 65535]", "[41000, 41001]")?;
     let Hub {
         mut node,
         client,

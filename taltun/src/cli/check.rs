@@ -8,6 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use crate::config::{self, Config, Mode, Words};
+use crate::system::Reservation;
 use crate::{control, system};
 
 /// Check a configuration without touching anything.
@@ -37,6 +38,24 @@ impl Check {
         for taken in control::forwards_keep_from_others(&loaded.config) {
             output::warn(&format!("{}: {taken}", self.config.display()));
         }
+        let reserved = system::reserved(&loaded.config);
+        if let Some(Reservation {
+            given,
+            left: Some(left),
+            ..
+        }) = &reserved
+        {
+            output::warn(&format!(
+                "{}: hop.port_range: the range takes nearly all ports that this kernel gives to \
+                 programs ({}-{}, net.ipv4.ip_local_port_range), so {}-{} stay with it, and peers \
+                 may find programs at these; choose a smaller range, or one outside",
+                self.config.display(),
+                given.start(),
+                given.end(),
+                left.start(),
+                left.end()
+            ));
+        }
         let gateway = loaded.config.udpgw.as_ref();
         for unopened in gateway
             .into_iter()
@@ -61,12 +80,12 @@ impl Check {
             output::warn(&format!("{}: udpgw: {small}", self.config.display()));
         }
         let mut text = format!("{}: ok\n", self.config.display());
-        describe(&loaded.config, &mut text);
+        describe(&loaded.config, reserved.as_ref(), &mut text);
         output::print(&text)
     }
 }
 
-fn describe(config: &Config, text: &mut String) {
+fn describe(config: &Config, reserved: Option<&Reservation>, text: &mut String) {
     let interface = &config.interface;
     let mode = interface.mode.word();
     let vip: Vec<String> = interface.vip.iter().map(ToString::to_string).collect();
@@ -78,6 +97,9 @@ fn describe(config: &Config, text: &mut String) {
     let _ = writeln!(text, "  listens on: {}", interface.local_addr);
     if let Some(ports) = ports(config) {
         let _ = writeln!(text, "  ports:      {ports}");
+    }
+    if let Some(reserved) = reserved {
+        let _ = writeln!(text, "  reserves:   {}", reserved_text(reserved));
     }
     let _ = writeln!(text, "  peers:      {peers}");
     for forward in &config.forwards {
@@ -100,6 +122,16 @@ fn describe(config: &Config, text: &mut String) {
         let listen: Vec<String> = metrics.listen.iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "  metrics:    {}", listen.join(", "));
     }
+}
+
+/// What this kernel gives to no program as long as the tunnel runs.
+fn reserved_text(reserved: &Reservation) -> String {
+    let list = &reserved.list;
+    let (first, last) = (reserved.given.start(), reserved.given.end());
+    if list.is_empty() {
+        return format!("no port, as this kernel gives only {first}-{last} to programs");
+    }
+    format!("{list} from the ports that this kernel gives to programs ({first}-{last})")
 }
 
 /// The ports of a range: those that lead to a hub, or those that a client hops over.

@@ -62,9 +62,11 @@ pub use namespace::current as network_namespace;
 pub use needs::missing_programs;
 pub use open_ports::{listening_places, udp_ports};
 pub use path::{Path, path, routes_around};
+pub use reserved_ports::Reservation;
 pub use route_watch::{Changes, RouteWatcher};
 pub use secrecy::keep_secrets;
 pub use switches::{LeftSwitch, LeftSwitches, SwitchState, left_switches};
+pub use sysctl::reserved;
 pub use undo::{Scope, Undone, undo};
 pub use unit::start_command;
 

@@ -1,7 +1,8 @@
 //! Ports that the kernel gives to no program that asks for any: a list that several write to.
 //!
 //! So ours are added to it and taken out again, and what others have put there stays. A journal
-//! has those that we have added.
+//! has those that we have added. Without a port to give, the kernel lets no program start a connection.
+//! So where a range takes nearly all, some of it stay with the kernel.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -11,19 +12,48 @@ pub(super) const LIST: &str = "net/ipv4/ip_local_reserved_ports";
 /// The setting with the ports that the kernel gives.
 const GIVEN: &str = "net/ipv4/ip_local_port_range";
 
+/// So many ports stay with the kernel at the least, or all where it has no more.
+const LEFT: usize = 4096;
+
+/// What is to become of the ports of a range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// Those to be given to nobody, as the kernel lists them; empty for none.
+    pub list: String,
+    /// Ports that the kernel gives to programs.
+    pub given: RangeInclusive<u16>,
+    /// Those of the range that stay with it, else too few were left.
+    pub left: Option<RangeInclusive<u16>>,
+}
+
 /// The list that has to be there for `ports` to be given to nobody; `None` where the kernel gives
 /// none of them.
 pub(super) fn wanted(
     ports: &RangeInclusive<u16>,
     read: impl Fn(&str) -> std::io::Result<String>,
-) -> Option<String> {
-    let given = read(GIVEN).ok()?;
-    let mut ends = given.split_whitespace().map(str::parse::<u16>);
+) -> Option<Reservation> {
+    let text_of_given = read(GIVEN).ok()?;
+    let mut ends = text_of_given.split_whitespace().map(str::parse::<u16>);
     let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next()) else {
         return None;
     };
-    let overlaps = *ports.start() <= last && first <= *ports.end();
-    overlaps.then(|| text(&ports.clone().collect()))
+    let given = first..=last;
+    let both = first.max(*ports.start())..=last.min(*ports.end());
+    if both.is_empty() {
+        return None;
+    }
+    let free = given.len() - both.len();
+    let lacking = LEFT.min(given.len()).saturating_sub(free);
+    // The highest of them; `lacking` are there, as all of them and those that are free are `given`.
+    let left = (lacking > 0).then(|| *both.end() - (lacking - 1) as u16..=*both.end());
+    let is_ours = |port: &u16| left.as_ref().is_none_or(|left| !left.contains(port));
+    let ours: BTreeSet<u16> = ports.clone().filter(is_ours).collect();
+    let takes_any = ours.range(both).next().is_some();
+    Some(Reservation {
+        list: text(&if takes_any { ours } else { BTreeSet::new() }),
+        given,
+        left,
+    })
 }
 
 /// What of a list another one lacks.
@@ -96,7 +126,11 @@ mod tests {
     #[test]
     fn only_what_the_kernel_gives_is_reserved() {
         let given = |text: &'static str| move |_: &str| Ok(text.to_owned());
-        let wanted = |ports, text| wanted(&ports, given(text));
+        let wanted = |ports, text| {
+            let reservation = wanted(&ports, given(text))?;
+            assert_eq!(reservation.left, None);
+            Some(reservation.list)
+        };
         assert_eq!(wanted(4096..=8191, "32768\t60999"), None);
         assert_eq!(
             wanted(40_000..=40_100, "32768\t60999"),
@@ -111,5 +145,30 @@ mod tests {
             Some("60999-61000".into())
         );
         assert_eq!(wanted(1..=9, "nonsense"), None);
+    }
+
+    #[test]
+    fn the_kernel_keeps_ports_to_give() {
+        let wanted = |ports: RangeInclusive<u16>, given: &'static str| {
+            let reservation = wanted(&ports, |_| Ok(given.to_owned())).unwrap();
+            (reservation.list, reservation.left)
+        };
+        let all = wanted(1024..=65_535, "32768\t60999");
+        assert_eq!(
+            all,
+            ("1024-56903,61000-65535".into(), Some(56_904..=60_999))
+        );
+        let same = wanted(32_768..=60_999, "32768\t60999");
+        assert_eq!(same, ("32768-56903".into(), Some(56_904..=60_999)));
+        // 96 outside of it.
+        let most = wanted(32_864..=65_535, "32768\t60999");
+        assert_eq!(most.1, Some(57_000..=60_999));
+        assert_eq!(wanted(32_864..=56_999, "32768\t60999").1, None);
+        // It has hardly any.
+        let few = wanted(1024..=65_535, "40000\t40999");
+        assert_eq!(few, (String::new(), Some(40_000..=40_999)));
+        let one = wanted(1..=65_535, "65535\t65535");
+        assert_eq!(one, (String::new(), Some(65_535..=65_535)));
+        assert_eq!(wanted(1..=65_535, "1\t65535").1, Some(61_440..=65_535));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::{fs, io};
 
-use super::reserved_ports::{self, LIST};
+use super::reserved_ports::{self, LIST, Reservation};
 use super::{SystemError, hop_ports};
 use crate::config::{Config, Forward};
 
@@ -33,9 +33,11 @@ pub(super) fn wanted(config: &Config, marked: bool) -> Settings {
         // only marked packets go.
         wanted.insert(VALID_MARK.into(), "1".into());
     }
-    if let Some(list) = hop_ports(config).and_then(|ports| reserved_ports::wanted(&ports, read)) {
+    if let Some(ports) = reserved(config)
+        && !ports.list.is_empty()
+    {
         // No program of this host is to be given a port whose datagrams come to us.
-        wanted.insert(LIST.into(), list);
+        wanted.insert(LIST.into(), ports.list);
     }
     wanted
 }
@@ -69,6 +71,12 @@ pub(super) fn forwarding(config: &Config) -> Settings {
         wanted.insert(FORWARD_V6.into(), "1".into());
     }
     wanted
+}
+
+/// What is to become of the ports of the range that `config` wants; `None` where the kernel gives none of
+/// them to programs.
+pub fn reserved(config: &Config) -> Option<Reservation> {
+    hop_ports(config).and_then(|ports| reserved_ports::wanted(&ports, read))
 }
 
 /// What to put back after `wanted` was set: what the settings are now, [`FOUND_SO`] for those
