@@ -301,7 +301,7 @@ mod tests {
              -A taltun-t0-hop ! -d 192.0.2.1/32 -j RETURN\n\
              -A taltun-t0-hop -p udp -m udp --dport 5000 -j RETURN\n\
              -A taltun-t0-hop -p udp -m udp --dport 5353 -j RETURN\n\
-             -A taltun-t0-hop -p udp -m udp --dport 4096:8191 -m addrtype --dst-type LOCAL -j REDIRECT --to-ports 9000\n\
+             -A taltun-t0-hop -p udp -m udp --dport 4096:8191 -m addrtype --dst-type LOCAL -j DNAT --to-destination 192.0.2.1:9000\n\
              -I PREROUTING 1 -j taltun-t0-hop\nCOMMIT\n"
         );
     }

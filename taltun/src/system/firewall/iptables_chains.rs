@@ -4,6 +4,8 @@
 //! Those that refuse do nothing else: what they don't refuse goes on to the rules of others. So
 //! they come first, wherever others put rules that let packets pass.
 
+use std::net::SocketAddr;
+
 use super::{Hop, Redirect, Rules, forward, hop};
 use crate::config::Masquerade;
 
@@ -187,10 +189,18 @@ fn redirecting(tun: &str, hop: &Hop, redirect: &Redirect) -> Vec<String> {
     }));
     let taken = redirect.except.iter();
     lines.extend(taken.map(|port| format!("-p udp -m udp --dport {port} -j RETURN")));
+    // A plain redirection takes the first address of the interface, where nobody listens who listens
+    // at another one.
+    let leading = match redirect.at {
+        None => format!("REDIRECT --to-ports {}", redirect.to),
+        Some(address) => {
+            let to = SocketAddr::new(address, redirect.to);
+            format!("DNAT --to-destination {to}")
+        }
+    };
     lines.push(format!(
-        "-p udp -m udp --dport {} -m addrtype --dst-type LOCAL -j REDIRECT --to-ports {}",
+        "-p udp -m udp --dport {} -m addrtype --dst-type LOCAL -j {leading}",
         hop::text(&hop.ports, ':'),
-        redirect.to
     ));
     lines
 }

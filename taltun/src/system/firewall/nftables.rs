@@ -1,8 +1,9 @@
 //! Rules for nftables: one table `inet taltun-IFACE`, which holds all of ours.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 
-use super::{Rules, Standing, forward, hop, known_nft};
+use super::{Redirect, Rules, Standing, forward, hop, known_nft};
 use crate::system::program;
 
 /// Segments of TCP that may be an answer. One that opens a connection never is, even where it
@@ -347,13 +348,25 @@ fn ruleset(rules: &Rules) -> String {
         }
         let line = format!(
             "iifname != {{ {elsewhere} }} {at}udp dport {ports} {except}fib daddr type local \
-             counter redirect to :{}",
-            redirect.to
+             counter {}",
+            leading(redirect)
         );
         chain("hop", "nat hook prerouting priority dstnat", &[line]);
     }
     text.push_str("}\n");
     text
+}
+
+/// Where a range of ports leads. A plain redirection takes the first address of the interface, where
+/// nobody listens who listens at another one.
+fn leading(redirect: &Redirect) -> String {
+    match redirect.at {
+        None => format!("redirect to :{}", redirect.to),
+        Some(address) => {
+            let family = if address.is_ipv4() { "ip" } else { "ip6" };
+            format!("dnat {family} to {}", SocketAddr::new(address, redirect.to))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -383,12 +396,28 @@ mod tests {
             "nd-router-solicit, nd-router-advert, nd-neighbor-solicit",
             "iifname \"t0\" oifname \"eth0\" counter masquerade",
             "iifname \"t0\" oifname \"eth0\" meta l4proto udp counter masquerade to :8192-65535",
-            "iifname != { \"lo\", \"t0\", \"eth0\" } ip daddr 192.0.2.1 udp dport 4096-8191 udp dport != { 5000, 5353 } fib daddr type local counter redirect to :9000",
+            "iifname != { \"lo\", \"t0\", \"eth0\" } ip daddr 192.0.2.1 udp dport 4096-8191 udp dport != { 5000, 5353 } fib daddr type local counter dnat ip to 192.0.2.1:9000",
             "iifname != \"t0\" oifname \"t0\" ip saddr != { 10.0.0.1 } counter masquerade",
             "iifname != \"t0\" oifname \"t0\" ip6 saddr != { fd00::1 } counter masquerade",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
+    }
+
+    #[test]
+    fn a_range_leads_to_the_address_that_we_listen_at() {
+        let led = |at: Option<&str>| {
+            leading(&Redirect {
+                to: 9000,
+                except: Vec::new(),
+                at: at.map(|address| address.parse().unwrap()),
+                not_on: Vec::new(),
+            })
+        };
+        assert_eq!(led(None), "redirect to :9000");
+        assert_eq!(led(Some("192.0.2.1")), "dnat ip to 192.0.2.1:9000");
+        let v6 = "dnat ip6 to [2001:db8::1]:9000";
+        assert_eq!(led(Some("2001:db8::1")), v6);
     }
 
     #[test]
