@@ -36,21 +36,25 @@ use core::mem::MaybeUninit;
 use core::ptr;
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{BPF_ANY, BPF_F_MARK_MANGLED_0, TC_ACT_UNSPEC};
+use aya_ebpf::bindings::{
+    BPF_ANY, BPF_F_MARK_MANGLED_0, TC_ACT_UNSPEC, bpf_hdr_start_off::BPF_HDR_START_NET,
+};
 use aya_ebpf::btf_maps::LruHashMap;
 use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_l4_csum_replace, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes,
+    bpf_skb_load_bytes_relative, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
 
 use taltun_common::address::{Address, is_v4_mapped, updated_udp_checksum, v4_mapped};
 use taltun_common::headers::{
-    ETHERNET_LEN, Ethernet, IPV4_LEN, IPV6_FRAGMENT_LEN, IPV6_LEN, Ipv4, Ipv6, Ipv6Fragment,
-    UDP_LEN, Udp, ethertype, protocol,
+    ETHERNET_LEN, IPV4_LEN, IPV6_FRAGMENT_LEN, IPV6_LEN, Ipv4, Ipv6, Ipv6Fragment, UDP_LEN, Udp,
+    ethertype, protocol,
 };
 use taltun_common::maps::{Hopper, MAX_HOPPERS, Settings};
 use taltun_common::wire::{COOKIE, DATA, DataHeader, Fit, MessageKind, PROBE_LEN, RESPONSE};
 use zerocopy::FromBytes;
+use zerocopy::network_endian::U16;
 
 use crate::maps::{self, HOPPERS, INITIATORS, PROBERS};
 use crate::parse::{Datagram, Headers};
@@ -291,21 +295,24 @@ pub fn reply(packet: &TcContext) -> i32 {
 #[inline(always)]
 fn turn_back(packet: &TcContext) -> Option<()> {
     let settings = maps::settings().filter(|settings| settings.hop_last != 0)?;
-    let ethernet: Ethernet = load(packet, 0)?;
-    let (at, source, destination) = match ethernet.ethertype {
+    // SAFETY: the context is valid for as long as the program runs.
+    let (kind, length) = unsafe { ((*packet.skb.skb).protocol, (*packet.skb.skb).len) };
+    let (at, source, destination) = match U16::from_bytes((kind as u16).to_ne_bytes()) {
         ethertype::IPV4 => {
-            let ip: Ipv4 = load(packet, ETHERNET_LEN)?;
+            let ip: Ipv4 = load_ip(packet)?;
+            let start = before_ip(length, u32::from(ip.total_length.get()))?;
             let plain = ip.version_and_length == Ipv4::PLAIN
                 && ip.protocol == protocol::UDP
                 && !ip.is_later_fragment();
             plain.then(|| {
-                let at = ETHERNET_LEN + IPV4_LEN;
+                let at = start + IPV4_LEN;
                 (at, v4_mapped(ip.source), v4_mapped(ip.destination))
             })?
         }
         ethertype::IPV6 => {
-            let ip: Ipv6 = load(packet, ETHERNET_LEN)?;
-            let at = ETHERNET_LEN + IPV6_LEN;
+            let ip: Ipv6 = load_ip(packet)?;
+            let ip_length = IPV6_LEN as u32 + u32::from(ip.payload_length.get());
+            let at = before_ip(length, ip_length)? + IPV6_LEN;
             let (next_header, at) = if ip.next_header == protocol::IPV6_FRAGMENT {
                 let fragment: Ipv6Fragment = load(packet, at)?;
                 let first = (!fragment.is_later()).then_some(fragment.next_header)?;
@@ -400,7 +407,36 @@ fn take_probed(hopper: Hopper) -> Option<u16> {
 /// Stands for the port of a probe that was answered; nobody can send to it.
 const ANSWERED: u16 = 0;
 
-/// Bytes of the packet, from its Ethernet header on.
+/// What is before the IP header of a packet that leaves: an Ethernet header or, on PPP and on tunnels,
+/// nothing. Nothing is behind the IP packet.
+#[inline(always)]
+fn before_ip(length: u32, ip_length: u32) -> Option<usize> {
+    match length.checked_sub(ip_length)? {
+        0 => Some(0),
+        before if before as usize == ETHERNET_LEN => Some(ETHERNET_LEN),
+        _ => None,
+    }
+}
+
+/// The IP header.
+#[inline(always)]
+fn load_ip<T: FromBytes>(packet: &TcContext) -> Option<T> {
+    let mut bytes = MaybeUninit::<T>::uninit();
+    // SAFETY: as in `load`.
+    let result = unsafe {
+        bpf_skb_load_bytes_relative(
+            packet.as_ptr(),
+            0,
+            bytes.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            BPF_HDR_START_NET,
+        )
+    };
+    // SAFETY: as in `load`.
+    (result == 0).then(|| unsafe { bytes.assume_init() })
+}
+
+/// Bytes of the packet, from its first one on.
 #[inline(always)]
 fn load<T: FromBytes>(packet: &TcContext, offset: usize) -> Option<T> {
     let mut bytes = MaybeUninit::<T>::uninit();

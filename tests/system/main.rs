@@ -27,6 +27,7 @@ mod headers;
 mod hooks;
 mod hop;
 mod hop_bounds;
+mod hop_places;
 mod hopping;
 mod idle;
 mod import;
@@ -212,6 +213,7 @@ fn side_by_side() -> Vec<Case> {
         usage::CASES,
         hop::CASES,
         hop_bounds::CASES,
+        hop_places::CASES,
         hopping::CASES,
     ]
     .concat()

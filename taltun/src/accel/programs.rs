@@ -302,11 +302,12 @@ impl Programs {
         }
     }
 
-    /// Which interfaces have the program, and on which others datagrams for us may come in.
+    /// Which interfaces have the program, and on which others datagrams for us may come in: tunnels of
+    /// others, too, as what comes in by those was wrapped when XDP saw it.
     fn places(&self, links: &[Link]) -> Turning {
         let own = own_addresses(self.wanted.listen, links);
         let is_open = |link: &&Link| {
-            link.is_underlay()
+            !link.loopback
                 && link.up
                 && link.name != self.wanted.tun_name
                 && !self.attached.contains_key(&link.index)

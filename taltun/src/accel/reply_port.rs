@@ -1,9 +1,9 @@
 //! The program that lets replies leave from the port that their receiver sent to, on each interface
 //! that they may leave by.
 //!
-//! Routes may lead a reply out of another interface than its question came in by. So the program is
-//! attached to all of the underlay, also where no XDP program is. The range is turned only while
-//! that is so: a client behind a NAT never hears an answer from another port than it sent to.
+//! Routes may lead a reply out of another interface than its question came in by, PPP or a tunnel of
+//! another VPN among them. So the program is attached to all but loopback and our own tunnel, also where
+//! no XDP program is or can be. The range is turned only while that is so: a client behind a NAT never hears an answer from another port than it sent to.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ impl ReplyPorts {
             tc::load(ebpf, &PROGRAM)?;
             self.loaded = true;
         }
-        let leaves_by = |link: &&Link| link.is_underlay() && link.name != tun_name;
+        let leaves_by = |link: &&Link| !link.loopback && link.name != tun_name;
         let wanted: BTreeMap<u32, &str> = links
             .iter()
             .filter(leaves_by)
