@@ -13,7 +13,9 @@ use prometheus_client::metrics::MetricType;
 
 use super::seen::Seen;
 use crate::layer::Layer;
-use crate::report::{AfXdpStatus, PeerStatus, QuotaStatus, SocketLoad, ThreadLoad, UsageKept};
+use crate::report::{
+    AfXdpStatus, PathStatus, PeerStatus, QuotaStatus, SocketLoad, ThreadLoad, UsageKept,
+};
 
 /// A metric with all of its samples.
 pub(super) struct Family {
@@ -66,6 +68,12 @@ families! {
         |seen, to| quotas(seen, to, |quota| quota.used_bytes);
     Gauge "taltun_peer_refused", "1 while the peer is refused for its quota or its last day, by reason",
         |seen, to| refused(seen, to);
+    Gauge "taltun_peer_path", "1 for the state of each path to the peer",
+        |seen, to| path_states(seen, to);
+    Gauge "taltun_peer_path_delay_seconds", "Seconds from a probe of the path to its answer, smoothed",
+        |seen, to| paths(seen, to, |path| path.delay_seconds);
+    Gauge "taltun_peer_path_loss_ratio", "Of the last 20 probes of the path, the part that was lost",
+        |seen, to| paths(seen, to, |path| Some(f64::from(path.loss_percent?) / 100.0));
     Gauge "taltun_usage_kept", "1 while what peers move is kept on disk, 0 while only in memory",
         |seen, to| {
             let usage = seen.status.usage.iter();
@@ -288,7 +296,43 @@ fn problems(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// As dashboards for WireGuard know them.
+/// A sample for each path to a peer, where there is a choice.
+fn paths(
+    seen: &Seen,
+    to: &mut Samples<'_>,
+    value: impl Fn(&PathStatus) -> Option<f64>,
+) -> fmt::Result {
+    each_path(seen, to, |path, labels, to| {
+        value(path).map_or(Ok(()), |value| to.add(labels, value))
+    })
+}
+
+fn path_states(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
+    each_path(seen, to, |path, labels, to| {
+        let [key, allowed, name, number] = *labels;
+        to.add(
+            &[key, allowed, name, number, ("state", path.state.word())],
+            1.0,
+        )
+    })
+}
+
+/// By its place in the list, as its addresses may come and go.
+fn each_path(
+    seen: &Seen,
+    to: &mut Samples<'_>,
+    sample: impl Fn(&PathStatus, &[(&str, &str); 4], &mut Samples<'_>) -> fmt::Result,
+) -> fmt::Result {
+    for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
+        for (at, path) in peer.paths.iter().enumerate() {
+            let [key, allowed, name] = labels(peer, nets);
+            let number = (at + 1).to_string();
+            sample(path, &[key, allowed, name, ("path", &number)], to)?;
+        }
+    }
+    Ok(())
+}
+
 /// A sample for each peer with a quota.
 fn quotas(seen: &Seen, to: &mut Samples<'_>, value: impl Fn(&QuotaStatus) -> u64) -> fmt::Result {
     for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
@@ -309,6 +353,7 @@ fn refused(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
     Ok(())
 }
 
+/// As dashboards for WireGuard know them.
 fn labels<'a>(peer: &'a PeerStatus, allowed_ips: &'a str) -> [(&'static str, &'a str); 3] {
     [
         ("public_key", &peer.public_key),
@@ -439,6 +484,18 @@ mod tests {
             "taltun_drops_total{interface=\"hub\",reason=\"mac1\"} 0".into(),
             "taltun_start_time_seconds{interface=\"hub\"} 1795909552.125".into(),
             "taltun_udpgw_to_udp_total{interface=\"hub\"} 1".into(),
+            format!(
+                "taltun_peer_path{},path=\"1\",state=\"used\"}} 1.0",
+                &PEER[..PEER.len() - 1]
+            ),
+            format!(
+                "taltun_peer_path_delay_seconds{},path=\"1\"}} 1.5",
+                &PEER[..PEER.len() - 1]
+            ),
+            format!(
+                "taltun_peer_path_loss_ratio{},path=\"1\"}} 0.01",
+                &PEER[..PEER.len() - 1]
+            ),
         ] {
             assert!(classic.lines().any(|it| it == line), "{line} in {classic}");
             assert!(open.lines().any(|it| it == line), "{line} in {open}");
