@@ -3,6 +3,7 @@
 //! manual's page on the JSON has each of them, which `schema` holds. They are only ever added.
 
 mod drops;
+mod explanation;
 mod rates;
 #[cfg(test)]
 pub(crate) mod schema;
@@ -17,12 +18,13 @@ use serde::{Deserialize, Serialize};
 use taltun_common::drops::DropReason;
 
 pub use self::drops::Drops;
+pub use self::explanation::{ExplainedStep, Explanation};
 pub use self::rates::{Rates, Traffic, per_second};
 pub use self::unix_time::UnixTime;
 pub use self::words::{
     Aead, AfXdpSocket, ForwardedBy, HostPart, PathUse, PortRangeBy, ProblemCause, RefusedBy,
-    RuleAction, SourceSeen, Steering, SwitchLeftState, TcAttachment, TunnelMode, UsageKept,
-    XdpAttachment,
+    RuleAction, SourceSeen, Steering, StepKind, SwitchLeftState, TcAttachment, TunnelMode,
+    UsageKept, XdpAttachment,
 };
 use crate::layer::Layer;
 use crate::protocol::messages::REJECT_AFTER_TIME;

@@ -19,6 +19,7 @@ mod beside;
 mod clones;
 mod cookies;
 mod ends;
+mod explain;
 mod flaps;
 mod forwards;
 mod forwards_around;
@@ -204,6 +205,7 @@ fn side_by_side() -> Vec<Case> {
         rules::CASES,
         forwards::CASES,
         forwards_around::CASES,
+        explain::CASES,
         unread_log::CASES,
         interop::CASES,
         tools::CASES,

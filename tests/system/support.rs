@@ -23,7 +23,7 @@ pub const UP_LIMIT: Duration = Duration::from_secs(10);
 /// How long an answer may take that is going to come.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// How long an answer is waited for that must not come.
-const SILENCE: Duration = Duration::from_millis(300);
+pub const SILENCE: Duration = Duration::from_millis(300);
 
 /// Stands among the programs that a test needs for a kernel with WireGuard.
 pub const KERNEL_WIREGUARD: &str = "the kernel's WireGuard";

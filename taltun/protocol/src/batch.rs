@@ -237,6 +237,23 @@ impl Batch<'_> {
         is_peers.then(|| owner.value.public_key())
     }
 
+    /// Whether a peer's packets may have this source.
+    pub fn may_send_from(&self, peer: &Arc<Peer>, source: IpAddr) -> bool {
+        self.tables.may_send_from(peer, source)
+    }
+
+    /// Whether a peer's packet to this destination goes straight to another peer.
+    pub fn goes_to_another_peer(&self, source: &Arc<Peer>, destination: IpAddr) -> bool {
+        self.tables.goes_to_another_peer(source, destination)
+    }
+
+    /// The peer that a packet to this destination is sealed for, and the length of the prefix that
+    /// says so.
+    pub fn peer_behind(&self, destination: IpAddr) -> Option<(&Arc<Peer>, u8)> {
+        let owner = self.tables.routes.lookup(destination)?;
+        Some((owner.value, owner.prefix_len))
+    }
+
     /// Opens a data message, whose header said `receiver` and `counter`, and checks that
     /// its inner source belongs to its peer.
     pub fn open(
@@ -299,15 +316,7 @@ impl Batch<'_> {
         }
         run.data = true;
         let inner = ip::parse(packet).ok_or(DropReason::InnerMalformed)?;
-        let owns_source = self
-            .tables
-            .routes
-            .lookup(inner.source)
-            .is_some_and(|owner| {
-                Arc::ptr_eq(owner.value, &run.peer)
-                    && owner.prefix_len >= ip::least_prefix(inner.source)
-            });
-        if !owns_source || self.tables.is_never_a_peer(inner.source) {
+        if !self.tables.may_send_from(&run.peer, inner.source) {
             return Err(DropReason::InnerSource);
         }
         if self

@@ -79,6 +79,15 @@ impl Tables {
             || self.own.binary_search(&source).is_ok()
     }
 
+    /// Whether a peer's packets may have this source: it owns the address, and no host but its can
+    /// have it.
+    pub fn may_send_from(&self, peer: &Arc<Peer>, source: IpAddr) -> bool {
+        let owns = self.routes.lookup(source).is_some_and(|owner| {
+            Arc::ptr_eq(owner.value, peer) && owner.prefix_len >= ip::least_prefix(source)
+        });
+        owns && !self.is_never_a_peer(source)
+    }
+
     /// Whether a packet from `source` should go straight to another peer. Never our own
     /// addresses; not to a default route, behind which is the operating system's choice, not
     /// a peer's network; and not where the operating system knows a network of its own that

@@ -17,6 +17,8 @@ pub(super) enum Failure {
     Other(String),
     /// Something else is, and what to do takes lines of its own.
     Lines(String),
+    /// What was printed says it.
+    Told,
 }
 
 impl Failure {
@@ -24,7 +26,7 @@ impl Failure {
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Other(_) | Self::Lines(_) => ExitCode::FAILURE,
+            Self::Other(_) | Self::Lines(_) | Self::Told => ExitCode::FAILURE,
         }
     }
 }
@@ -35,6 +37,7 @@ impl fmt::Display for Failure {
             Self::Usage(message) | Self::Other(message) | Self::Lines(message) => {
                 f.write_str(message)
             }
+            Self::Told => Ok(()),
         }
     }
 }

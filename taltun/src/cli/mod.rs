@@ -7,6 +7,7 @@ mod arguments;
 mod ban;
 mod check;
 mod duration;
+mod explain;
 mod export;
 mod failure;
 mod generate;
@@ -64,6 +65,7 @@ Examples:
   taltun run --config hub.toml
   taltun status
   taltun usage --since 30d
+  taltun explain ana 192.168.50.16 tcp/631
   taltun ban 198.51.100.0/24 --for 10m
   umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
   umask 077; taltun export wg0 > wg0.conf
@@ -92,6 +94,7 @@ enum Command {
     Status(status::StatusCommand),
     Stats(stats::StatsCommand),
     Usage(usage::UsageCommand),
+    Explain(explain::Explain),
     Ban(ban::Ban),
     Unban(unban::Unban),
     Undo(undo::Undo),
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             match &failure {
                 Failure::Lines(text) => output::complain_lines(text),
+                Failure::Told => {}
                 other => output::complain(&other.to_string()),
             }
             failure.exit_code()
@@ -159,6 +163,7 @@ impl Command {
             Self::Status(command) => command.run(),
             Self::Stats(command) => command.run(),
             Self::Usage(command) => command.run(),
+            Self::Explain(command) => command.run(),
             Self::Ban(command) => command.run(),
             Self::Unban(command) => command.run(),
             Self::Undo(command) => command.run(),

@@ -28,6 +28,7 @@ mod load;
 mod metrics;
 mod names;
 mod nets;
+mod origin;
 mod overrides;
 mod parties;
 mod permissions;
@@ -65,6 +66,7 @@ pub use load::{Loaded, load, load_with, parse};
 pub(crate) use metrics::METRICS_LISTEN_MAX;
 pub use metrics::{Metrics, MetricsListen};
 pub use names::{HUB, Names};
+pub use origin::Origin;
 pub use overrides::Overrides;
 pub use policy::{Action, Policy};
 pub use rules::OWN_ENDPOINT;
@@ -150,6 +152,8 @@ pub struct Peer {
     pub name: Option<String>,
     /// Who it is.
     pub public_key: PublicKey,
+    /// Where its key is written.
+    pub origin: Origin,
     /// The shared symmetric key, if the two sides have one.
     pub preshared_key: PresharedKey,
     /// Its own addresses inside the tunnel.

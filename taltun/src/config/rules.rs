@@ -592,6 +592,7 @@ fn finish_peer(draft: PeerDraft) -> Peer {
     let allowed_ips = unique(allowed_ips.chain(values(&draft.allowed_ips)).collect());
     Peer {
         name: draft.name,
+        origin: draft.public_key.spot.origin().into(),
         public_key: draft.public_key.value,
         preshared_key: draft.preshared_key,
         vip,

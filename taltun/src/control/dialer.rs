@@ -182,6 +182,7 @@ mod tests {
                 allowed_ips: Vec::new(),
                 persistent_keepalive: None,
                 limits: config::PeerLimits::default(),
+                origin: config::Origin::default(),
                 rates: config::PeerRates::default(),
             };
             let settings = peers::settings(&peer);

@@ -38,6 +38,11 @@ impl LivePeers<'_> {
         config::Peer {
             name: self.peers.name(key).map(str::to_owned),
             public_key: *key,
+            origin: self
+                .peers
+                .in_file(key)
+                .map(|peer| peer.origin.clone())
+                .unwrap_or_default(),
             preshared_key: self.device.preshared_key(key).cloned().unwrap_or_default(),
             vip: Vec::new(),
             endpoint: self.peers.endpoint(key).cloned(),

@@ -9,6 +9,7 @@ mod dns_message;
 mod dns_routes;
 mod engine;
 mod error;
+mod explain;
 mod export;
 mod flaps;
 mod forwards;

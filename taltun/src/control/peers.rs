@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::config;
 use crate::crypto::PublicKey;
-use crate::protocol::device::PeerSettings;
-use crate::protocol::peer::Endpoint;
+use crate::protocol::device::{Device, PeerSettings};
+use crate::protocol::peer::{Endpoint, Peer};
 
 /// The peers of a file.
 pub(super) type PeerList = Arc<Vec<config::Peer>>;
@@ -104,6 +104,25 @@ impl Peers {
     /// All places where a peer is said to be, where they are several.
     pub(super) fn endpoints(&self, key: &PublicKey) -> &[config::RangedEndpoint] {
         self.infos.get(key).map_or(&[], |info| &info.endpoints)
+    }
+
+    /// The peer with this name or key, if there is one. A key is never taken for a name.
+    pub(super) fn meant<'d>(
+        &self,
+        text: &str,
+        device: &'d Device,
+    ) -> Result<Option<&'d Arc<Peer>>, String> {
+        let by_key = text.parse::<PublicKey>().ok();
+        let named = self.named(text).filter(|_| by_key.is_none());
+        let keys = by_key.iter().chain(named);
+        let mut meant = keys.filter_map(|key| device.peer(key));
+        let found = meant.next();
+        if meant.next().is_some() {
+            return Err(format!(
+                "several peers are called {text:?}; give the public key of one"
+            ));
+        }
+        Ok(found)
     }
 
     /// The peers with this name.
@@ -265,6 +284,7 @@ mod tests {
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
             limits: config::PeerLimits::default(),
+            origin: config::Origin::default(),
             rates: config::PeerRates::default(),
         };
         let name = config::Endpoint::Name("hub.example.net".into(), 9000);

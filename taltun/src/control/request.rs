@@ -4,6 +4,8 @@
 //! The table makes what goes over the socket, and a function that the controller or the reader
 //! has to have: a command that nobody answers, or not with what it promises, doesn't compile.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -136,6 +138,8 @@ requests! {
     status: Status => Box<report::Status>, "status";
     /// What was moved and what was dropped.
     stats: Stats => Box<report::Stats>, "stats";
+    /// What would happen to a packet.
+    explain: Explain(command: Explain) => Box<report::Explanation>, "explain";
     /// Drop what comes from a network.
     ban: Ban(command: Ban) => Done, "ban";
     /// Drop what comes from a peer's addresses.
@@ -201,6 +205,24 @@ pub struct BanPeer {
     /// For how long; `None` until unbanned or stopped.
     #[serde(default)]
     pub seconds: Option<u64>,
+}
+
+/// [`Request::Explain`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Explain {
+    /// Who sends it: a peer's name or public key, an address inside, or `hub`.
+    pub from: String,
+    /// Whom it is for, likewise.
+    pub to: String,
+    /// What it is: `tcp/443`, `icmp`.
+    pub service: String,
+    /// Its source inside; `None` for the sender's first address of the destination's family.
+    #[serde(default)]
+    pub source: Option<IpAddr>,
+    /// Where its datagram comes from outside; `None` for where the peer is.
+    #[serde(default)]
+    pub outer: Option<IpAddr>,
 }
 
 /// [`Request::Usage`]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use zeroize::Zeroize;
 
-use crate::report::{Stats, Status, Usage};
+use crate::report::{Explanation, Stats, Status, Usage};
 
 /// A line of JSON that comes back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub enum Response {
     Export(SecretText),
     /// What peers moved.
     Usage(Box<Usage>),
+    /// What would happen to a packet.
+    Explanation(Box<Explanation>),
     /// It is done.
     Done(Done),
     /// The configuration was read again.
@@ -38,6 +40,7 @@ impl Response {
             Self::Status(_) => "a status",
             Self::Stats(_) => "statistics",
             Self::Usage(_) => "usage",
+            Self::Explanation(_) => "an explanation",
             Self::Export(_) => "a file",
             Self::Done(_) | Self::Reloaded(_) | Self::Error(_) | Self::Misconfigured(_) => {
                 "a sentence"
@@ -77,6 +80,7 @@ answers! {
     Stats: Box<Stats>;
     Export: SecretText;
     Usage: Box<Usage>;
+    Explanation: Box<Explanation>;
     Done: Done;
     // A tunnel that runs since before there were warnings has a sentence only.
     Reloaded: Reloaded, or Response::Done(done) => Reloaded { done, warnings: Vec::new() };

@@ -144,6 +144,11 @@ impl Held {
         &self.judge
     }
 
+    /// Where a rule is written.
+    pub fn origin(&self, rule: usize) -> Option<&str> {
+        self.origins.get(rule).map(String::as_str)
+    }
+
     /// What each rule has decided, with where it is written, and behind them the default.
     pub fn decisions(&self) -> impl Iterator<Item = (Option<&str>, Decisions)> {
         let origins = self.origins.iter().map(|origin| Some(origin.as_str()));
@@ -212,7 +217,7 @@ impl BatchRules<'_> {
         if !self.rules.may_tell(self.now) {
             return;
         }
-        let origin = self.held.origins.get(rule).map_or("", String::as_str);
+        let origin = self.held.origin(rule).unwrap_or_default();
         let did = match decision.action {
             Action::Allow => "allows",
             Action::Deny => "denies",
@@ -238,8 +243,9 @@ impl BatchRules<'_> {
     }
 }
 
-/// Whose inner addresses are.
-struct PeersOf<'b, 't>(&'b Batch<'t>);
+/// Whose inner addresses are, as a batch knows it.
+#[derive(Debug)]
+pub struct PeersOf<'b, 't>(pub &'b Batch<'t>);
 
 impl Owners for PeersOf<'_, '_> {
     fn owner(&self, side: Side, address: IpAddr) -> Option<PublicKey> {

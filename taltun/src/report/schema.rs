@@ -20,10 +20,11 @@ enum Section {
     NotRunning,
     Stats,
     Usage,
+    Explain,
 }
 
 /// The documents in the order of the page's sections, each in examples that together show all types of all fields.
-fn documents() -> [(Section, Fields); 4] {
+fn documents() -> [(Section, Fields); 5] {
     [
         (
             Section::Status,
@@ -44,6 +45,10 @@ fn documents() -> [(Section, Fields); 4] {
         (
             Section::Usage,
             fields(&[json(&usage(true)), json(&usage(false))]),
+        ),
+        (
+            Section::Explain,
+            fields(&[json(&explanation(true)), json(&explanation(false))]),
         ),
     ]
 }
@@ -94,6 +99,7 @@ fn the_page_has_every_word() {
             (status, "usage.kept", all(UsageKept::ALL)),
             (status, "peers[].refused", all(RefusedBy::ALL)),
             (Section::Usage, "usage.kept", all(UsageKept::ALL)),
+            (Section::Explain, "steps[].step", all(StepKind::ALL)),
             (
                 Section::NotRunning,
                 "kill_switches[].state",
@@ -126,7 +132,7 @@ fn page_of_manual(page: &str) -> String {
 /// The rows of a section.
 fn rows(text: &str, section: Section) -> Vec<Row> {
     let sections: Vec<&str> = text.split("\n## ").skip(1).collect();
-    assert_eq!(sections.len(), 4);
+    assert_eq!(sections.len(), documents().len());
     let rows = sections[section as usize].lines();
     let rows = rows.filter_map(|line| {
         let (path, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
@@ -231,6 +237,26 @@ fn usage(full: bool) -> Usage {
                 tx_bytes: 1,
                 tx_packets: 1,
             }],
+        }],
+    }
+}
+
+fn explanation(full: bool) -> Explanation {
+    Explanation {
+        version: VERSION,
+        timestamp: now(),
+        interface: "hub".to_owned(),
+        from: "office".to_owned(),
+        source: "192.0.2.1".parse().unwrap(),
+        destination: "192.0.2.2".parse().unwrap(),
+        service: "tcp/443".to_owned(),
+        passes: !full,
+        reason: full.then_some(DropReason::Rule),
+        steps: vec![ExplainedStep {
+            step: StepKind::Rules,
+            passes: !full,
+            why: "why".to_owned(),
+            origin: full.then(|| "hub.toml:7".to_owned()),
         }],
     }
 }

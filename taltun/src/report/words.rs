@@ -48,6 +48,24 @@ words! {
         "plain" => Plain,
     }
 
+    /// What decides about a packet.
+    StepKind {
+        /// Whether its sender's address outside is banned.
+        "outside" => Outside,
+        /// Whether the peer may have a session, and has one.
+        "session" => Session,
+        /// Whether its source belongs to the peer.
+        "source" => Source,
+        /// Whether its source inside is banned.
+        "ban" => Ban,
+        /// The rules.
+        "rules" => Rules,
+        /// Where it goes.
+        "route" => Route,
+        /// Where it waits for its turn.
+        "limits" => Limits,
+    }
+
     /// What seals and opens the traffic on this machine.
     Aead {
         /// Taltun's own code for AVX-512.

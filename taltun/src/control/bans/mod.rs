@@ -21,6 +21,7 @@ mod report;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,6 +235,11 @@ impl Bans {
     pub(super) fn of_peer(&self, peer: &Peer, owned: &[IpNet], peers: &Peers) -> Vec<BanStatus> {
         let deny_key = |layer| self.deny_key(layer);
         report::of_peer(&self.list, peer, owned, peers, deny_key)
+    }
+
+    /// What denies an address, if anything does: the narrowest network.
+    pub(super) fn of_address(&self, address: IpAddr, layer: Layer) -> Option<BanStatus> {
+        report::of_address(&self.list, address, layer, &self.deny_key(layer))
     }
 
     /// All that is denied, with the peers that are in it.

@@ -63,22 +63,12 @@ impl Owners<'_> {
         peer: &str,
         layer: Layer,
     ) -> Result<(PublicKey, Vec<IpNet>), String> {
-        let by_key = peer.parse::<PublicKey>().ok();
-        // A key is never taken for a name.
-        let named = self.peers.named(peer).filter(|_| by_key.is_none());
-        let keys = by_key.iter().chain(named);
-        let mut meant = keys.filter_map(|key| self.device.peer(key));
-        let (Some(found), more) = (meant.next(), meant.next()) else {
-            return Err(format!(
+        let found = self.peers.meant(peer, self.device)?.ok_or_else(|| {
+            format!(
                 "{peer:?} is neither a network nor a peer's name or key; `taltun status` lists \
                  the peers"
-            ));
-        };
-        if more.is_some() {
-            return Err(format!(
-                "several peers are called {peer:?}; give the public key of one"
-            ));
-        }
+            )
+        })?;
         let nets: Vec<IpNet> = match layer {
             Layer::Outer => {
                 let endpoint = found.endpoint().ok_or_else(|| {

@@ -43,6 +43,21 @@ pub(super) fn of_peer(
         .collect()
 }
 
+/// What denies an address: the narrowest network. `deny_key` names the list of the configuration.
+pub(super) fn of_address(
+    list: &BanList,
+    address: IpAddr,
+    layer: Layer,
+    deny_key: &str,
+) -> Option<BanStatus> {
+    let denied = list.concerning(address.to_canonical().into(), layer);
+    let ban = denied.iter().max_by_key(|ban| ban.net.prefix_len())?;
+    Some(BanStatus {
+        remedy: remedy(ban, None, deny_key),
+        ..status(ban, Vec::new())
+    })
+}
+
 /// All that is denied, with the peers that are in it.
 pub(super) fn with_peers(
     list: &BanList,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use crate::accel::Shield;
 use crate::control::bans::{BanOptions, Bans, Owners};
+use crate::control::explain;
 use crate::control::export::export;
 use crate::control::limits::Refusal;
 use crate::control::live::LivePeers;
@@ -15,7 +16,7 @@ use crate::control::reporting::View;
 use crate::control::request::{self, Controller};
 use crate::control::response::{Done, Reply, SecretText};
 use crate::control::uapi::{self, UapiCall};
-use crate::report::{self, PeerStatus, RefusedBy, Stats, Status};
+use crate::report::{self, Explanation, PeerStatus, RefusedBy, Stats, Status};
 use crate::system::Host;
 
 impl Engine {
@@ -199,6 +200,10 @@ impl Controller for Engine {
 
     fn stats(&mut self, _: request::Stats) -> Result<Box<Stats>, String> {
         Ok(Box::new(self.view().stats()))
+    }
+
+    fn explain(&mut self, asked: request::Explain) -> Result<Box<Explanation>, String> {
+        explain::explain(&asked, self.view(), self.network.own_addresses()).map(Box::new)
     }
 
     fn ban(&mut self, ban: request::Ban) -> Result<Done, String> {

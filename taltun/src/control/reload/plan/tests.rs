@@ -122,6 +122,7 @@ fn many(peers: usize) -> Config {
                 allowed_ips: vec![vip.into()],
                 persistent_keepalive: None,
                 limits: config::PeerLimits::default(),
+                origin: config::Origin::default(),
                 rates: config::PeerRates::default(),
             }
         })
