@@ -48,7 +48,7 @@ pub const CASES: &[Case] = &[
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// What is closed has no answer within this.
-const SILENCE: Duration = Duration::from_millis(600);
+pub(crate) const SILENCE: Duration = Duration::from_millis(600);
 pub(crate) const HUB: [&str; 2] = ["10.200.0.1", "fd00:200::1"];
 pub(crate) const ANA: [&str; 2] = ["10.200.0.2", "fd00:200::2"];
 
@@ -108,7 +108,7 @@ impl Tool {
     }
 }
 
-fn sh(namespace: &Namespace, text: &str) -> Result<String> {
+pub(crate) fn sh(namespace: &Namespace, text: &str) -> Result<String> {
     output_of(namespace.command("sh").args(["-c", text]))
 }
 

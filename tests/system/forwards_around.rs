@@ -11,7 +11,7 @@ use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Star, WIRE_A, WIRE_B, private_prefix};
 use taltun_tests::traffic::service::{Service, visit};
 
-use crate::forwards::{ANA, HUB, LIMIT, Tool, ask, at, forward, outside, text};
+use crate::forwards::{ANA, HUB, LIMIT, SILENCE, Tool, ask, at, forward, outside, sh, text};
 use crate::support::{Case, ensure_answers, taltun};
 use crate::two_peers::{TwoPeers, generate};
 
@@ -35,6 +35,16 @@ pub const CASES: &[Case] = &[
         name: "forward: answers leave as the question came where all else goes into the tunnel, with iptables",
         programs: &["iptables", "ip6tables"],
         run: || beside_a_default_route(Tool::Iptables),
+    },
+    Case {
+        name: "forward: a flow of datagrams that goes on all the while follows its port, with nftables",
+        programs: &["nft"],
+        run: || old_flows(Tool::Nftables),
+    },
+    Case {
+        name: "forward: a flow of datagrams that goes on all the while follows its port, with iptables",
+        programs: &["iptables", "ip6tables"],
+        run: || old_flows(Tool::Iptables),
     },
     Case {
         name: "forward: a port that another program has is told",
@@ -108,6 +118,73 @@ fn beside_a_default_route(tool: Tool) -> Result<()> {
         SocketAddr::new(WIRE_A.near_v4(), 5000),
         HUB[0].parse()?,
     )?;
+    hub.end()
+}
+
+/// The kernel asks the rules about its first packet alone, and that came before them.
+fn old_flows(tool: Tool) -> Result<()> {
+    let mut hub = TwoPeers::start(|keys| text(keys, tool, ""))?;
+    // The host's own firewall has the kernel track connections.
+    let (track, take_away) = match tool {
+        Tool::Nftables => (
+            "nft 'table inet others { chain in { type filter hook input priority 0; \
+             ct state new counter; }; }'",
+            "nft delete table inet taltun-taltun0",
+        ),
+        Tool::Iptables => (
+            "for tool in iptables ip6tables; do $tool -A INPUT -m conntrack --ctstate NEW; done",
+            "for tool in iptables ip6tables; do $tool -t nat -F; $tool -t nat -X; done",
+        ),
+    };
+    sh(&hub.star.hub, track)?;
+    let open = format!(
+        "{}{}",
+        forward("udp/5000", "ana:6000"),
+        forward("udp/5001-5002", "ana:7001-7002")
+    );
+    let mut flows = Vec::new();
+    for (family, port, target) in [(0, 5000, 6000), (1, 5000, 6000), (0, 5002, 7002)] {
+        let server = hub.star.a.udp(at(ANA[family], target)?)?;
+        let any = ["0.0.0.0:0", "[::]:0"][family];
+        let client = hub.star.b.udp(any)?;
+        flows.push((client, server, outside(family, port), HUB[family].parse()?));
+    }
+    let follow = |star: &Star| -> Result<()> {
+        for (client, server, to, us) in &flows {
+            ask(client, server, *to, *us)
+                .with_context(|| format!("to {to} of {}", star.hub.name()))?;
+        }
+        Ok(())
+    };
+    let lead_nowhere = || -> Result<()> {
+        for (client, server, to, _) in &flows {
+            server.set_read_timeout(Some(SILENCE))?;
+            client.send_to(b"early", to)?;
+            ensure!(server.recv(&mut [0; 64]).is_err(), "{to} leads to ana");
+        }
+        Ok(())
+    };
+    lead_nowhere()?;
+    hub.reload(&text(&hub.keys, tool, &open))?;
+    follow(&hub.star)?;
+    hub.reload(&text(&hub.keys, tool, ""))?;
+    lead_nowhere()?;
+    hub.reload(&text(&hub.keys, tool, &open))?;
+    follow(&hub.star)?;
+    // To another port of hers, and back.
+    let moved = open.replace("ana:6000", "ana:6001");
+    hub.reload(&text(&hub.keys, tool, &moved))?;
+    let (client, _, to, us) = &flows[0];
+    ask(client, &hub.star.a.udp(at(ANA[0], 6001)?)?, *to, *us)?;
+    hub.reload(&text(&hub.keys, tool, &open))?;
+    follow(&hub.star)?;
+
+    hub.node.kill()?;
+    sh(&hub.star.hub, take_away)?;
+    lead_nowhere()?;
+    hub.node.start_again(&hub.star.hub)?;
+    ensure_answers(&hub.star.a, HUB[0].parse()?)?;
+    follow(&hub.star)?;
     hub.end()
 }
 

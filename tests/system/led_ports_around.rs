@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::command::output_of;
-use taltun_tests::lab::Role;
+use taltun_tests::lab::{self, Role};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{AfXdp, XdpMode};
 use taltun_tests::random::Random;
@@ -15,7 +15,7 @@ use taltun_tests::topology::{Star, WIRE_A, WIRE_B, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
 
 use crate::led_ports::{Hub, RANGE, asks_a_server};
-use crate::support::{ANSWER_LIMIT, Case, UP_LIMIT};
+use crate::support::{ANSWER_LIMIT, Case, UP_LIMIT, ensure_silent};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -32,6 +32,16 @@ pub const CASES: &[Case] = &[
         name: "hop: a NAT on the way has an entry for each port that was used, and the hub has none",
         programs: &["nft", "wireguard-go", "wg"],
         run: behind_a_nat,
+    },
+    Case {
+        name: "hop: a client that asks at a port before it leads anywhere is heard once it does, with nftables",
+        programs: &["nft", "wireguard-go", "wg"],
+        run: || asked_before("nftables"),
+    },
+    Case {
+        name: "hop: a client that asks at a port before it leads anywhere is heard once it does, with iptables",
+        programs: &["iptables", "wireguard-go", "wg"],
+        run: || asked_before("iptables"),
     },
     Case {
         name: "hop: a reload that changes the range loses no packet to a port of both, with XDP",
@@ -162,6 +172,30 @@ fn entries(namespace: &Namespace) -> Result<u64> {
     let file = "/proc/sys/net/netfilter/nf_conntrack_count";
     let text = namespace.run(|| fs::read_to_string(file))??;
     Ok(text.trim().parse()?)
+}
+
+/// The kernel takes all datagrams of a client that asks again and again for one connection, whose first
+/// packet came before there was a rule.
+fn asked_before(firewall: &str) -> Result<()> {
+    let net = Star::create(&private_prefix())?;
+    let hub = Hub::start_with(net, firewall, "", XdpMode::Off, AfXdp::Off)?;
+    hub.answers_from(WIRE_A.near_v4(), lab::PORT)?;
+    // The host's own firewall has the kernel track connections.
+    if firewall == "nftables" {
+        load_rules(
+            &hub.net.hub,
+            "table inet others { chain in { type filter hook input priority 0; ct state new counter; }; }",
+        )?;
+    } else {
+        let mut iptables = hub.net.hub.command("iptables");
+        output_of(iptables.args(["-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW"]))?;
+    }
+    hub.go_to(WIRE_A.near_v4(), 5000)?;
+    ensure_silent(&hub.net.a, Role::Hub.v4())?;
+    let file = hub.node.config();
+    fs::write(&file, fs::read_to_string(&file)? + RANGE)?;
+    hub.node.tell(&["reload"])?;
+    hub.answers_from(WIRE_A.near_v4(), 5000)
 }
 
 fn changed_under_way(xdp: XdpMode) -> Result<()> {

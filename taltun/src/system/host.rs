@@ -27,7 +27,8 @@ use super::predecessor::{Left, Predecessor, as_first_found, both};
 use super::sysctl::Settings;
 use super::undo::{remove_rules, take_back};
 use super::{
-    Redirect, SystemError, dns, firewall, hop_ports, marks, reserved_ports, routes, sysctl,
+    Redirect, SystemError, conntrack, dns, firewall, hop_ports, marks, reserved_ports, routes,
+    sysctl,
 };
 use crate::config::{Config, Dns, Endpoint, Interface, Peer};
 
@@ -424,6 +425,7 @@ impl Host {
     ) -> Result<(), String> {
         let _held = self.hold_firewall().await;
         let before = self.journal.clone();
+        let led = self.rules.led_ports();
         match (self.firewall, rules.is_empty()) {
             (None, true) => {}
             (Some(kind), true) => {
@@ -446,6 +448,9 @@ impl Host {
             }
         }
         self.remember().map_err(|error| error.to_string())?;
+        if led != rules.led_ports() {
+            conntrack::forget_misled(rules.led_ports(), led).await;
+        }
         self.firewall = self.journal.firewall;
         self.rules = rules;
         self.tell_keeper();

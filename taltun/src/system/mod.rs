@@ -6,6 +6,7 @@
 
 mod check;
 mod clones;
+mod conntrack;
 mod daemon;
 mod dns;
 mod early_switch;

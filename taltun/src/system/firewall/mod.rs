@@ -30,8 +30,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::conntrack::{self, LedPorts, LedTo};
 use super::{SystemError, hop_ports, program};
-use crate::config::{Config, FirewallChoice, Forward, Masquerade};
+use crate::config::{Config, FirewallChoice, Forward, ForwardProtocol, Masquerade};
 
 /// What rules are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +164,24 @@ impl Rules {
         Some((hop, hop.redirect.as_ref()?))
     }
 
+    /// The UDP ports of this host that they lead elsewhere.
+    pub(super) fn led_ports(&self) -> Vec<LedPorts> {
+        let is_udp = |forward: &&Forward| forward.listen.protocol == ForwardProtocol::Udp;
+        let forwards = self.forwards.iter().filter(is_udp).map(|forward| LedPorts {
+            at: forward.listen.at,
+            ports: forward.listen.ports.first..=forward.listen.ports.last,
+            except: Vec::new(),
+            to: LedTo::Others(forward.addresses.clone(), forward.to.ports.first),
+        });
+        let redirected = self.redirect().map(|(hop, redirect)| LedPorts {
+            at: redirect.at,
+            ports: hop.ports.clone(),
+            except: redirect.except.clone(),
+            to: LedTo::Own(redirect.to),
+        });
+        forwards.chain(redirected).collect()
+    }
+
     /// The ports that translated connections are given, where it mustn't be any.
     fn translated_ports(&self) -> Option<RangeInclusive<u16>> {
         self.hop.as_ref().and_then(Hop::outside)
@@ -260,7 +279,8 @@ fn missing(choice: FirewallChoice) -> &'static str {
     }
 }
 
-/// Makes `rules`, in place of what there may be of ours for the same interface, in one step.
+/// Makes `rules`, in place of what there may be of ours for the same interface, in one step. Flows
+/// of UDP that began before follow them.
 pub(super) async fn apply(kind: FirewallTool, rules: &Rules) -> Result<(), SystemError> {
     check_name(&rules.tun)?;
     let nat = rules.masquerade.iter();
@@ -275,7 +295,9 @@ pub(super) async fn apply(kind: FirewallTool, rules: &Rules) -> Result<(), Syste
         FirewallTool::Nftables => nftables::apply(rules).await,
         FirewallTool::Iptables => iptables::apply(rules).await,
     };
-    outcome.map_err(SystemError::Firewall)
+    outcome.map_err(SystemError::Firewall)?;
+    conntrack::forget_misled(rules.led_ports(), Vec::new()).await;
+    Ok(())
 }
 
 /// Removes our rules for `interface`. None there are fine.
