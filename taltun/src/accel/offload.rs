@@ -96,7 +96,7 @@ fn ethtool<T: Command>(name: &str, mut value: T) -> io::Result<T> {
     request.ifr_ifru.ifru_data = ptr::from_mut(&mut value).cast();
     // SAFETY: SIOCETHTOOL reads and writes what the command says behind ifru_data, which
     // points at just that, until after the call.
-    unsafe { interface::ask(interface::socket()?, libc::SIOCETHTOOL, &mut request)? };
+    unsafe { interface::ask(interface::socket()?, libc::SIOCETHTOOL as _, &mut request)? };
     Ok(value)
 }
 

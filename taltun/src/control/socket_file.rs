@@ -1,14 +1,15 @@
 //! A Unix socket that is listened on, and its file: made so that a crash leaves nothing in the way,
 //! and so that nobody's file is removed but our own.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{ControlError, peer_process};
@@ -69,10 +70,9 @@ impl Drop for SocketFile {
 /// Changes the mode of the socket that is there, and tells its identity. By a descriptor: by the
 /// path, who owns the directory could have put another file there meanwhile.
 fn protect(path: &Path, mode: u32) -> io::Result<(u64, u64)> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
-        .open(path)?;
+    // Not by `OpenOptions`: for musl it takes O_PATH for a kind of access, and leaves it out.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let metadata = file.metadata()?;
     if !metadata.file_type().is_socket() {
         return Err(io::Error::other("somebody put another file there"));

@@ -63,7 +63,7 @@ pub(crate) fn socket() -> io::Result<UnixDatagram> {
 pub(crate) fn mtu(socket: impl AsFd, name: &str) -> io::Result<u32> {
     let mut request = request(name)?;
     // SAFETY: SIOCGIFMTU reads and writes one ifreq, which `request` is.
-    unsafe { ask(socket, libc::SIOCGIFMTU, &mut request)? };
+    unsafe { ask(socket, libc::SIOCGIFMTU as _, &mut request)? };
     // SAFETY: the call has filled in this member of the union.
     let mtu = unsafe { request.ifr_ifru.ifru_mtu };
     u32::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
@@ -78,7 +78,7 @@ pub(crate) fn set_mtu(socket: impl AsFd, name: &str, mtu: u32) -> io::Result<()>
     let mut request = request(name)?;
     request.ifr_ifru.ifru_mtu = libc::c_int::try_from(mtu).unwrap_or(libc::c_int::MAX);
     // SAFETY: SIOCSIFMTU reads one ifreq, which `request` is.
-    unsafe { ask(socket, libc::SIOCSIFMTU, &mut request) }
+    unsafe { ask(socket, libc::SIOCSIFMTU as _, &mut request) }
 }
 
 /// Takes these flags (`IFF_…`) from the interface.
@@ -89,12 +89,12 @@ pub(crate) fn clear_flags(socket: impl AsFd, name: &str, flags: libc::c_int) -> 
     let socket = socket.as_fd();
     let mut request = request(name)?;
     // SAFETY: SIOCGIFFLAGS reads and writes one ifreq, which `request` is.
-    unsafe { ask(socket, libc::SIOCGIFFLAGS, &mut request)? };
+    unsafe { ask(socket, libc::SIOCGIFFLAGS as _, &mut request)? };
     // SAFETY: the call has filled in this member of the union.
     let now = unsafe { request.ifr_ifru.ifru_flags };
     request.ifr_ifru.ifru_flags = now & !(flags as libc::c_short);
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which `request` is.
-    unsafe { ask(socket, libc::SIOCSIFFLAGS, &mut request) }
+    unsafe { ask(socket, libc::SIOCSIFFLAGS as _, &mut request) }
 }
 
 /// A request that names this interface.
@@ -114,7 +114,8 @@ pub(crate) fn request(name: &str) -> io::Result<libc::ifreq> {
     Ok(request)
 }
 
-/// Hands a request to the kernel.
+/// Hands a request to the kernel. The numbers of such requests aren't of the same type in every C
+/// library.
 ///
 /// # Safety
 /// The request must be what `what` reads and writes.

@@ -63,7 +63,8 @@ impl Receiver {
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
                 BATCH as u32,
-                libc::MSG_DONTWAIT,
+                // An integer of one C library, and an unsigned one of another.
+                libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
         };

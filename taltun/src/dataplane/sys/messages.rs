@@ -121,7 +121,8 @@ impl ReceiveRing {
                 socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
                 slots as libc::c_uint,
-                libc::MSG_DONTWAIT,
+                // An integer of one C library, and an unsigned one of another.
+                libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
         };
@@ -274,10 +275,13 @@ impl SendRing {
             header.msg_iovlen = (1 + usize::from(self.odd_tails && run.is_even())) as _;
             write_control(header, &mut self.controls[at], run, self.v6_socket);
         }
+        // By its number: musl's own function makes a call for each message, as the kernel reads
+        // what is padding in musl's headers as the upper half of their lengths. Here it is zero.
         // SAFETY: `count` headers are initialised and point at live memory: the ring's own
         // arrays, and the arena, which is borrowed until the call returns.
         let sent = unsafe {
-            libc::sendmmsg(
+            libc::syscall(
+                libc::SYS_sendmmsg,
                 socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
                 count as libc::c_uint,
@@ -303,6 +307,8 @@ fn write_control(
     unsafe {
         let mut at = libc::CMSG_FIRSTHDR(header);
         let mut put = |level, kind, data: *const u8, len: usize| {
+            // With its padding, where it has any.
+            at.write(std::mem::zeroed());
             (*at).cmsg_level = level;
             (*at).cmsg_type = kind;
             (*at).cmsg_len = libc::CMSG_LEN(len as u32) as _;

@@ -127,7 +127,7 @@ pub fn wait_for(bell: &Bell, stop: &StopSignal, timeout: Option<Duration>) -> io
     };
     let mut watched = [watch(bell.as_fd()), watch(stop.as_fd())];
     let timeout = timeout.map(|timeout| libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::c_long::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     });
     let timeout = timeout
