@@ -1,21 +1,29 @@
 //! `cargo xtask dist`: what is handed out, in `target/dist`: packages for Debian and its kin and for
-//! Fedora and its kin, an archive for all others, and SHA-256 sums.
+//! Fedora and its kin, archives for all others, and SHA-256 sums.
 //!
 //! Manual pages and completions are written by the program that is packed, so they tell of its
 //! commands. The versions of the tools are pinned here.
 
+mod archive;
 mod assets;
+mod debian;
+mod musl;
+mod oci;
+mod rpm_trial;
 mod sbom;
+mod static_trial;
 mod trial;
+mod zig;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use taltun_tests::command::output_of;
 
+use self::musl::Musl;
 use crate::setup::{self, step};
 use crate::workspace::{cargo, must_succeed, root, target};
 
@@ -33,9 +41,11 @@ pub struct Arguments {
     #[arg(long, value_name = "PROFILE", default_value = "release")]
     profile: String,
 
-    /// Then try the Debian package as root: a bare Debian is made by debootstrap, its systemd boots in
+    /// Then try what was made, as root: a bare Debian is made by debootstrap, its systemd boots in
     /// a container, the package is installed, a client comes up, and its ping goes on while the
-    /// package is upgraded over itself; after purging it nothing may be left.
+    /// package is upgraded over itself; after purging it nothing may be left. The RPM package is
+    /// installed, upgraded and removed in a tree. Static programs carry a tunnel, or are tried by QEMU
+    /// if they are for another CPU; the image runs in podman.
     #[arg(long = "try")]
     trial: bool,
 }
@@ -48,6 +58,10 @@ enum Kind {
     Rpm,
     /// An archive with all that the packages have.
     Tar,
+    /// The same with a program that needs no library, for each CPU.
+    Static,
+    /// A container image of these programs.
+    Oci,
 }
 
 /// Makes them.
@@ -68,24 +82,103 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     assets::write(&program, &assets)?;
 
     let mut made = Vec::new();
-    if wants(Kind::Deb) || arguments.trial {
-        made.push(deb(&directory, &arguments.profile)?);
-    }
+    let mut skipped = Vec::new();
+    let deb = if wants(Kind::Deb) {
+        Some(deb(&directory, &arguments.profile)?)
+    } else {
+        None
+    };
+    made.extend(deb.clone());
     if wants(Kind::Rpm) {
-        made.push(rpm(&directory, &arguments.profile)?);
+        let rpm = rpm(&directory, &arguments.profile)?;
+        if arguments.trial {
+            skipped.extend(rpm_trial::run(&rpm)?);
+        }
+        made.push(rpm);
     }
     if wants(Kind::Tar) {
-        made.push(tar(&directory, &program, &assets)?);
+        let name = archive_name(std::env::consts::ARCH);
+        made.push(archive::write(&directory, &name, &program, &assets, &[])?);
+    }
+    if wants(Kind::Static) || wants(Kind::Oci) {
+        match Musl::prepare() {
+            Ok(musl) => {
+                let musl = Static {
+                    musl: &musl,
+                    profile: &arguments.profile,
+                    assets: &assets,
+                    // What tries is built for this machine for sure.
+                    trial: arguments.trial.then_some(program.as_path()),
+                };
+                musl.make(&directory, wants, &mut made, &mut skipped)?;
+            }
+            // All else can be had all the same.
+            Err(reason) if arguments.only.is_empty() => {
+                skipped.push(format!("static programs and the OCI image: {reason:#}"));
+            }
+            Err(reason) => return Err(reason),
+        }
     }
     write_sums(&directory, &made)?;
+    if let (Some(deb), true) = (deb, arguments.trial) {
+        trial::run(&deb, &program)?;
+    }
     for file in &made {
         println!("{}", file.display());
     }
-    if arguments.trial {
-        let deb = made.first().context("a Debian package")?;
-        return trial::run(deb, &program);
+    for what in skipped {
+        println!("skipped: {what}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is made of static programs.
+struct Static<'a> {
+    musl: &'a Musl,
+    profile: &'a str,
+    assets: &'a Path,
+    /// Whether it is tried, and by which program.
+    trial: Option<&'a Path>,
+}
+
+impl Static<'_> {
+    fn make(
+        &self,
+        directory: &Path,
+        wants: impl Fn(Kind) -> bool,
+        made: &mut Vec<PathBuf>,
+        skipped: &mut Vec<String>,
+    ) -> Result<()> {
+        let licenses = self.musl.licenses();
+        let mut programs = Vec::new();
+        for cpu in musl::CPUS {
+            let program = self.musl.build(cpu, self.profile)?;
+            if let Some(ours) = self.trial {
+                skipped.extend(static_trial::run(self.musl, cpu, &program, ours)?);
+            }
+            programs.push((cpu, program));
+        }
+        if wants(Kind::Static) {
+            for (cpu, program) in &programs {
+                let name = archive_name(cpu) + "-static";
+                let archive = archive::write(directory, &name, program, self.assets, &licenses)?;
+                made.push(archive);
+            }
+        }
+        if wants(Kind::Oci) {
+            let image = oci::write(directory, &programs, self.assets, &licenses)?;
+            if let Some(ours) = self.trial {
+                skipped.extend(oci::try_it(&image, ours)?);
+            }
+            made.push(image);
+        }
+        Ok(())
+    }
+}
+
+/// What an archive for a CPU is called, and what is in it.
+fn archive_name(cpu: &str) -> String {
+    format!("taltun-{}-linux-{cpu}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Where all of it is. The packages' lists of files name it, so it doesn't follow
@@ -125,46 +218,6 @@ fn rpm(directory: &Path, profile: &str) -> Result<PathBuf> {
         "make the RPM package",
     )?;
     Ok(output)
-}
-
-fn tar(directory: &Path, program: &Path, assets: &Path) -> Result<PathBuf> {
-    step("tar");
-    let arch = std::env::consts::ARCH;
-    let name = format!("taltun-{}-linux-{arch}", env!("CARGO_PKG_VERSION"));
-    let tree = directory.join(&name);
-    if tree.exists() {
-        fs::remove_dir_all(&tree)?;
-    }
-    fs::create_dir_all(tree.join("bin"))?;
-    fs::copy(program, tree.join("bin/taltun"))?;
-    let copy = |from: &Path, to: &str| {
-        must_succeed(
-            Command::new("cp").arg("-R").arg(from).arg(tree.join(to)),
-            "copy what goes into the archive",
-        )
-    };
-    copy(&assets.join("man"), "man")?;
-    copy(&assets.join("completions"), "completions")?;
-    copy(&assets.join(assets::LICENSES), assets::LICENSES)?;
-    copy(&assets.join(assets::SBOM), assets::SBOM)?;
-    copy(&root().join("taltun/dist/systemd"), "systemd")?;
-    copy(&root().join("taltun/dist/examples"), "examples")?;
-    copy(&root().join("taltun/docs/manual"), "manual")?;
-    copy(&root().join("LICENSE"), "LICENSE")?;
-    let archive = directory.join(format!("{name}.tar.gz"));
-    // The same tree makes the same archive.
-    must_succeed(
-        Command::new("tar")
-            .args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner"])
-            .args(["--mtime=@0", "-czf"])
-            .arg(&archive)
-            .arg("-C")
-            .arg(directory)
-            .arg(&name),
-        "make the archive",
-    )?;
-    fs::remove_dir_all(&tree)?;
-    Ok(archive)
 }
 
 /// In the form that `sha256sum -c` reads.

@@ -5,24 +5,22 @@
 //! `systemctl reload`, the hardening leaves all that the tunnel needs, an upgrade over itself costs a
 //! pinging client less than [`LONGEST_GAP`], and after purging the file system is as it was.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use taltun_tests::command::{finish_within, output_of, wait_for};
+use taltun_tests::command::{finish_within, wait_for};
 use taltun_tests::lab::Role;
 use taltun_tests::node::{Keys, Node};
 use taltun_tests::sys::{self, Signal, send_signal};
 use taltun_tests::topology::{Pair, WIRE_A};
 use taltun_tests::traffic::ping::Pinger;
 
-use crate::apt;
+use super::debian::Debian;
 use crate::setup::{self, Program, step};
-use crate::workspace::{must_succeed, root};
 
 const PROGRAMS: &[Program] = &[
     ("debootstrap", "debootstrap"),
@@ -30,17 +28,12 @@ const PROGRAMS: &[Program] = &[
     ("nsenter", "util-linux"),
     ("systemd-nspawn", "systemd-container"),
 ];
-/// What a Debian server has beside the essential packages.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,nftables";
 /// The most that an upgrade may cost a client.
 const LONGEST_GAP: Duration = Duration::from_secs(3);
 /// Far more than any step takes.
 const LIMIT: Duration = Duration::from_secs(120);
-/// What changes in a Debian without a package's doing.
-const CHANGES: [&str; 7] = ["dev", "proc", "run", "sys", "tmp", "var/cache", "var/log"];
-
 /// Installs `deb` and does all that is above; `program` is the client's.
-pub fn run(deb: &Path, program: &Path) -> Result<ExitCode> {
+pub fn run(deb: &Path, program: &Path) -> Result<()> {
     ensure!(sys::is_root(), "trying the package takes root");
     setup::programs(PROGRAMS)?;
     let mut times = Vec::new();
@@ -55,11 +48,11 @@ pub fn run(deb: &Path, program: &Path) -> Result<ExitCode> {
 
     let pair = Pair::create(&format!("dist{}", std::process::id()))?;
     let start = Instant::now();
-    let machine = debian.boot(pair.left.name())?;
+    let machine = Machine::boot(&debian, pair.left.name())?;
     took("its systemd boots", start);
 
     let start = Instant::now();
-    let copy = debian.0.join("root/taltun.deb");
+    let copy = debian.path().join("root/taltun.deb");
     fs::copy(deb, &copy)?;
     machine.sh("dpkg -i /root/taltun.deb")?;
     took("dpkg -i", start);
@@ -136,7 +129,7 @@ pub fn run(deb: &Path, program: &Path) -> Result<ExitCode> {
     for (what, time) in times {
         println!("{:6.1} s  {what}", time.as_secs_f64());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn hub_file(client: &str) -> String {
@@ -191,48 +184,18 @@ fn longest_gap<T: Send>(
     })
 }
 
-/// A tree with a Debian; dropping it removes it.
-struct Debian(PathBuf);
+/// A Debian that runs; dropping it stops it.
+struct Machine<'a> {
+    debian: &'a Debian,
+    container: Child,
+    /// Its first process, as this host numbers it.
+    init: u32,
+}
 
-impl Debian {
-    /// A copy of one that debootstrap made, once.
-    fn fresh() -> Result<Self> {
-        let made = root().join("target/dist/debian");
-        if !made.join("usr/bin/systemctl").exists() {
-            let codename = apt::codename().context("only a Debian has what another is made of")?;
-            let mirror = apt::mirror(&codename)?;
-            step(&format!("debootstrap {codename} (a minute, once)"));
-            let unfinished = made.with_extension("new");
-            if unfinished.exists() {
-                fs::remove_dir_all(&unfinished)?;
-            }
-            must_succeed(
-                Command::new("debootstrap")
-                    .args([
-                        "--variant=minbase",
-                        &format!("--include={PACKAGES}"),
-                        &codename,
-                    ])
-                    .arg(&unfinished)
-                    .arg(&mirror),
-                "make a bare Debian",
-            )?;
-            fs::rename(&unfinished, &made)?;
-        }
-        let copy = Self(root().join(format!("target/dist/trial-{}", std::process::id())));
-        must_succeed(
-            Command::new("cp")
-                .args(["-a", "--reflink=auto"])
-                .arg(&made)
-                .arg(&copy.0),
-            "copy it",
-        )?;
-        Ok(copy)
-    }
-
+impl<'a> Machine<'a> {
     /// Boots it in the network namespace of this name.
-    fn boot(&self, namespace: &str) -> Result<Machine<'_>> {
-        let console = fs::File::create(self.0.with_extension("console"))?;
+    fn boot(debian: &'a Debian, namespace: &str) -> Result<Self> {
+        let console = fs::File::create(debian.path().with_extension("console"))?;
         let container = Command::new("systemd-nspawn")
             .args([
                 "--quiet",
@@ -247,14 +210,14 @@ impl Debian {
             ])
             .arg(format!("--network-namespace-path=/run/netns/{namespace}"))
             .arg("--directory")
-            .arg(&self.0)
+            .arg(debian.path())
             .stdin(Stdio::null())
             .stdout(console.try_clone()?)
             .stderr(console)
             .spawn()
             .context("can't run systemd-nspawn")?;
-        let mut machine = Machine {
-            debian: self,
+        let mut machine = Self {
+            debian,
             container,
             init: 0,
         };
@@ -278,47 +241,6 @@ impl Debian {
         }
     }
 
-    /// All files but those that change by themselves.
-    fn files(&self) -> Result<BTreeSet<String>> {
-        let mut find = Command::new("find");
-        find.current_dir(&self.0).arg(".");
-        for path in CHANGES {
-            find.args(["-path", &format!("./{path}"), "-prune", "-o"]);
-        }
-        let found = output_of(find.arg("-print"))?;
-        // dpkg keeps what it had before, and that it knows a package's name.
-        let is_own = |line: &&str| {
-            !line.starts_with("./var/lib/dpkg/")
-                && !line.starts_with("./var/lib/systemd/")
-                && !line.starts_with("./etc/.pwd.lock")
-                && !line.starts_with("./etc/machine-id")
-        };
-        Ok(found.lines().filter(is_own).map(str::to_owned).collect())
-    }
-}
-
-impl Drop for Debian {
-    fn drop(&mut self) {
-        // Nothing else to do about what can't be removed.
-        let _ = fs::remove_dir_all(&self.0);
-        let _ = fs::remove_file(self.0.with_extension("console"));
-        // systemd-nspawn leaves it.
-        if let Some(name) = self.0.file_name() {
-            let lock = format!(".#{}.lck", name.to_string_lossy());
-            let _ = fs::remove_file(self.0.with_file_name(lock));
-        }
-    }
-}
-
-/// A Debian that runs; dropping it stops it.
-struct Machine<'a> {
-    debian: &'a Debian,
-    container: Child,
-    /// Its first process, as this host numbers it.
-    init: u32,
-}
-
-impl Machine<'_> {
     fn find_init(&self) -> Option<u32> {
         let pid = self.container.id();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
@@ -366,7 +288,7 @@ impl Machine<'_> {
     /// Writes a file for root alone.
     fn write(&self, path: &str, text: &str) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
-        let path = self.debian.0.join(path);
+        let path = self.debian.path().join(path);
         fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))?;
         Ok(fs::set_permissions(
             &path,
@@ -375,7 +297,7 @@ impl Machine<'_> {
     }
 
     fn console(&self) -> String {
-        fs::read_to_string(self.debian.0.with_extension("console")).unwrap_or_default()
+        fs::read_to_string(self.debian.path().with_extension("console")).unwrap_or_default()
     }
 
     /// Shuts it down.
