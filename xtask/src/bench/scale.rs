@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::thread::{self, sleep};
@@ -18,12 +19,19 @@ use taltun_tests::sys::{self, Signal};
 use taltun_tests::topology::private_prefix;
 
 use super::machine::Machine;
+use super::statistics::median;
 use super::{Common, get_ready, note, usage};
 use crate::run;
 use crate::setup;
 
 /// The hub's interface.
 const INTERFACE: &str = "scale0";
+/// Where it serves metrics.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9586);
+/// How often they are scraped.
+const SCRAPES: usize = 11;
+/// Between two scrapes: more than the time for which one text serves several.
+const BETWEEN_SCRAPES: Duration = Duration::from_millis(500);
 /// The first address of a peer, as a number: 10.0.1.0.
 const FIRST: u32 = 0x0a00_0100;
 
@@ -51,6 +59,9 @@ struct Results {
     /// CPU time by time, of one core.
     idle_percent: f64,
     status_seconds: f64,
+    /// The median of a few, from the connection to the last byte.
+    scrape_seconds: f64,
+    scrape_bytes: usize,
     /// Each changes one peer.
     reload_seconds: f64,
     status_during_reload_seconds: f64,
@@ -87,6 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     note("asking and changing it");
     let status = || hub.tell(&["status", "--json"]).map(drop);
     let (status_seconds, _) = measured(&hub, status)?;
+    let (scrape_seconds, scrape_bytes) = scrapes(&namespace, arguments.peers)?;
     let file = hub.config();
     fs::write(&file, config(arguments.peers + 1))?;
     let (reload, during) = thread::scope(|scope| {
@@ -110,6 +122,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         memory_mb,
         idle_percent: idle_cpu / idle.as_secs_f64() * 100.0,
         status_seconds,
+        scrape_seconds,
+        scrape_bytes,
         reload_seconds: reload?.0,
         status_during_reload_seconds: during?.0,
         wg_set_seconds,
@@ -129,6 +143,30 @@ fn measured(hub: &Node, work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)>
     work()?;
     let cpu = usage::cpu_seconds(&[hub.pid()])? - before;
     Ok((start.elapsed().as_secs_f64(), cpu))
+}
+
+/// How long a scrape of all metrics takes, and how large its text is.
+fn scrapes(namespace: &Namespace, peers: u32) -> Result<(f64, usize)> {
+    let mut seconds = Vec::new();
+    let mut bytes = 0;
+    for _ in 0..SCRAPES {
+        sleep(BETWEEN_SCRAPES);
+        let start = Instant::now();
+        let text = namespace.run(scrape)??;
+        seconds.push(start.elapsed().as_secs_f64());
+        let told = text.matches("\nwireguard_sent_bytes_total{").count();
+        ensure!(told == peers as usize, "metrics of {told} peers");
+        bytes = text.len();
+    }
+    Ok((median(&seconds).unwrap_or_default(), bytes))
+}
+
+fn scrape() -> Result<String> {
+    let mut stream = TcpStream::connect(METRICS).context("no metrics")?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: hub\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// What `wg set` says to give the last peer another address: `wg` itself looks for sockets of
@@ -155,11 +193,12 @@ fn wg_set(hub: &Node, peer: u32) -> Result<()> {
 fn config(peers: u32) -> String {
     let mut text = format!(
         "[interface]\nmode = \"server\"\ntun_name = \"{INTERFACE}\"\nvip = \"10.0.0.1/8\"\n\
-         local_addr = \"0.0.0.0:9000\"\nprivate_key = \"{}\"\n",
+         local_addr = \"0.0.0.0:9000\"\nprivate_key = \"{}\"\n\
+         [metrics]\nlisten = \"{METRICS}\"\n",
         "42".repeat(32)
     );
     for number in 0..peers {
-        let (vip, key) = (std::net::Ipv4Addr::from(FIRST + number), key(number));
+        let (vip, key) = (Ipv4Addr::from(FIRST + number), key(number));
         // Writing to a String can't fail.
         let _ = write!(
             text,
@@ -185,6 +224,14 @@ fn report(results: &Results) -> String {
         ("memory", format!("{:.0} MB", results.memory_mb)),
         ("idle", format!("{:.2} % of a core", results.idle_percent)),
         ("status", format!("{:.2} s", results.status_seconds)),
+        (
+            "scrape of the metrics",
+            format!(
+                "{:.0} ms, {:.1} MB",
+                results.scrape_seconds * 1e3,
+                results.scrape_bytes as f64 / 1e6
+            ),
+        ),
         (
             "reload that adds one peer",
             format!("{:.2} s", results.reload_seconds),
