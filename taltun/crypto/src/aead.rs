@@ -28,6 +28,10 @@ use with_ring as general;
 /// from memory when dropped.
 pub struct AeadKey {
     general: general::Key,
+    #[cfg_attr(
+        not(all(target_arch = "x86_64", chacha20_avx512)),
+        allow(dead_code, reason = "lanes alone read it")
+    )]
     bytes: KeyBytes,
     path: Path,
 }
@@ -81,6 +85,10 @@ impl Path {
 
     /// Whether so many fill enough of them: of 64 bytes to open, six take 0.7 of the time with
     /// AVX-512 and four take 1.1; with AVX2 eight take 0.7, and six of 192 bytes 1.2.
+    #[cfg_attr(
+        not(all(target_arch = "x86_64", chacha20_avx512)),
+        allow(unused_variables)
+    )]
     fn is_worth(self, messages: usize) -> bool {
         match self {
             Self::General => false,
