@@ -22,7 +22,7 @@ pub enum Action {
 pub enum Party {
     /// Everybody.
     Any,
-    /// The hub's own addresses.
+    /// The hub's own addresses, and those of multicast and broadcast.
     Hub,
     /// A peer, by its key.
     Peer(PublicKey),
@@ -65,6 +65,18 @@ pub struct World {
     pub hub: Vec<IpAddr>,
     /// Whether packets between peers come back from the kernel, which then is between the two.
     pub kernel_relays: bool,
+}
+
+impl World {
+    /// Whether the hub itself takes what is for an address that no peer has: one of its own, or one
+    /// for all who listen, of which it is one. The addresses are in ascending order.
+    pub(crate) fn is_hub(&self, address: IpAddr) -> bool {
+        let is_for_all = match address {
+            IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
+            IpAddr::V6(v6) => v6.is_multicast(),
+        };
+        is_for_all || self.hub.binary_search(&address).is_ok()
+    }
 }
 
 /// Which peer has an address.

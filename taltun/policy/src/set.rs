@@ -141,7 +141,7 @@ impl RuleSet {
         let has_owner = side == Side::Peer || self.world.kernel_relays;
         let owner = has_owner.then(|| owners.owner(side, address)).flatten();
         let peer = owner.and_then(|key| compiled.peers.get(&key));
-        let is_hub = side == Side::Host && self.world.hub.binary_search(&address).is_ok();
+        let is_hub = side == Side::Host && self.world.is_hub(address);
         EndRows::new(
             net.map_or(compiled.nobody, |found| *found.value),
             *peer.unwrap_or(&compiled.nobody),

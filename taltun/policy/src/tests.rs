@@ -17,7 +17,7 @@ use self::random::{Random, random_packet, random_policy};
 use self::simple::Simple;
 use crate::judge::{Judge, Verdict};
 use crate::packet::{Ports, flags};
-use crate::rules::{Action, Ends, Party, Policy, Rule, Side};
+use crate::rules::{Action, Ends, Party, Policy, Rule, Side, Start};
 use crate::service::Service;
 use crate::set::RuleSet;
 
@@ -219,6 +219,47 @@ fn only_the_one_who_may_starts_and_the_other_answers() {
         &made,
         What::ErrorAbout(made.destination, other)
     )));
+}
+
+#[test]
+fn what_is_for_all_who_listen_is_for_the_hub_too() {
+    let policy = Policy {
+        default: Action::Allow,
+        groups: Vec::new(),
+        rules: vec![Rule {
+            from: vec![Party::Any],
+            to: vec![Party::Hub],
+            services: vec![Service::Any],
+            action: Action::Deny,
+            log: false,
+        }],
+    };
+    let set = RuleSet::compile(&policy, &world(false));
+    let action = |to: &str| {
+        let start = Start {
+            ends: Ends {
+                from: Side::Peer,
+                to: Side::Host,
+            },
+            source: "10.0.0.2".parse().unwrap(),
+            destination: to.parse().unwrap(),
+            protocol: 17,
+            port: 5353,
+        };
+        set.decide(&start, &peers()).action
+    };
+    for hub in [
+        "10.0.0.1",
+        "255.255.255.255",
+        "224.0.0.251",
+        "ff02::fb",
+        "ff05::2",
+    ] {
+        assert_eq!(action(hub), Action::Deny, "{hub}");
+    }
+    for other in ["172.16.0.5", "223.255.255.255", "240.0.0.1", "fd01::5"] {
+        assert_eq!(action(other), Action::Allow, "{other}");
+    }
 }
 
 #[test]

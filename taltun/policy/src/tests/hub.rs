@@ -63,4 +63,7 @@ pub(super) const ADDRESSES: &[(&str, Side)] = &[
     ("fd00::9", Side::Peer),
     ("fd00::1", Side::Host),
     ("fd01::5", Side::Host),
+    ("224.0.0.251", Side::Host),
+    ("255.255.255.255", Side::Host),
+    ("ff02::fb", Side::Host),
 ];

@@ -66,7 +66,11 @@ impl Simple {
     pub(super) fn is_one_of(&self, side: Side, address: IpAddr, parties: &[Party]) -> bool {
         parties.iter().any(|party| match *party {
             Party::Any => true,
-            Party::Hub => side == Side::Host && self.world.hub.contains(&address),
+            Party::Hub => {
+                let all_ones = address == IpAddr::from([255; 4]);
+                let is_for_all = address.is_multicast() || all_ones;
+                side == Side::Host && (is_for_all || self.world.hub.contains(&address))
+            }
             Party::Net(net) => canonical(net).contains(&address),
             Party::Peer(peer) => {
                 let has_owner = side == Side::Peer || self.world.kernel_relays;
