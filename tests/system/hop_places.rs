@@ -37,6 +37,11 @@ pub const CASES: &[Case] = &[
         programs: &["nft", "wireguard-go", "wg"],
         run: out_by_another_tunnel,
     },
+    Case {
+        name: "hop: a port and a range at one address are two paths that work",
+        programs: &[],
+        run: two_paths_to_an_address,
+    },
 ];
 
 const HUB_VIP: &str = "10.4.0.1";
@@ -70,9 +75,13 @@ impl Lab {
     }
 
     fn start_client(&self, endpoint: &str) -> Result<Node> {
+        self.start_client_at(&format!("endpoint = \"{endpoint}\""))
+    }
+
+    fn start_client_at(&self, endpoints: &str) -> Result<Node> {
         let text = format!(
             "[interface]\nmode = \"client\"\nvip = \"{CLIENT_VIP}/24\"\nprivate_key = \"{}\"\n\
-             [[peers]]\npublic_key = \"{}\"\nvip = \"{HUB_VIP}\"\nendpoint = \"{endpoint}\"\n\
+             [[peers]]\npublic_key = \"{}\"\nvip = \"{HUB_VIP}\"\n{endpoints}\n\
              [hop]\n{EACH_SECOND}",
             self.client.private, self.hub.public
         );
@@ -127,6 +136,31 @@ impl Lab {
         ensure_answers_within(place, OUTER[0].parse()?, UP_LIMIT)?;
         Ok([near, far])
     }
+}
+
+/// Probes of both are answered from the port that each went to.
+fn two_paths_to_an_address() -> Result<()> {
+    let lab = Lab::new()?;
+    let hub = lab.start_hub("0.0.0.0:9000", "auto", "generic")?;
+    let at = WIRE_A.near_v4();
+    let client = lab.start_client_at(&format!(
+        "endpoints = [\"{at}:9000\", \"{at}:4096-6000\", \"{at}:6001-8191\"]"
+    ))?;
+    ensure_answers_within(&lab.net.a, HUB_VIP.parse()?, UP_LIMIT)?;
+    let mut pinger = Pinger::new(&lab.net.a, HUB_VIP.parse()?)?;
+    eventually("all paths answer", UP_LIMIT, || {
+        pinger.ping(ANSWER_LIMIT)?;
+        let status: Value = serde_json::from_str(&client.tell(&["status", "--json"])?)?;
+        let paths = status["peers"][0]["paths"].as_array().context("no paths")?;
+        let answers = |path: &Value| {
+            let works = path["state"] == "used" || path["state"] == "ready";
+            works && path["delay_seconds"].is_number()
+        };
+        Ok(paths.len() == 3 && paths.iter().all(answers))
+    })
+    .with_context(|| client.tell(&["status"]).unwrap_or_default())?;
+    client.stop(Signal::Terminate)?;
+    hub.stop(Signal::Terminate)
 }
 
 /// Where a tunnel of another VPN leads.

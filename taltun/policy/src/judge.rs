@@ -11,7 +11,7 @@ use taltun_common::headers::protocol;
 
 use crate::flows::{Flow, Flows, Found, Key, Phase, Secret, Ticks};
 use crate::packet::{Content, Packet, Ports, Quoted, flags};
-use crate::rules::{Action, Decision, Ends, Owners, Start};
+use crate::rules::{Action, Decision, Ends, Owners, Side, Start};
 use crate::set::RuleSet;
 use crate::tuple::Tuple;
 
@@ -255,7 +255,9 @@ impl Session<'_> {
         self.judge.rules.decide(&start, owners)
     }
 
-    /// Whether an error tells a sender of a flow about a packet of its own.
+    /// Whether an error tells a sender of a flow about a packet of its own, and comes from the way that
+    /// this took: from the host, or from the very peer that it was for. Else any peer could end the
+    /// connections of others.
     fn is_about_a_flow(
         &self,
         error: &Packet,
@@ -271,7 +273,12 @@ impl Session<'_> {
             ports: quoted.ports,
         };
         let key = self.judge.secret.key(&talk.tuple());
-        error.destination == quoted.source && self.known(&talk, &key, owners).is_some()
+        let is_on_the_way = ends.from == Side::Host
+            || owners.owner(Side::Peer, error.source)
+                == owners.owner(Side::Peer, quoted.destination);
+        error.destination == quoted.source
+            && is_on_the_way
+            && self.known(&talk, &key, owners).is_some()
     }
 
     fn new_flow(&self, phase: Phase, key: &Key, ends: Ends) -> Flow {

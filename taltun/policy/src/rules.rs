@@ -68,12 +68,13 @@ pub struct World {
 }
 
 impl World {
-    /// Whether the hub itself takes what is for an address that no peer has: one of its own, or one
-    /// for all who listen, of which it is one. The addresses are in ascending order.
+    /// Whether the hub itself takes what is for an address that no peer has: one of its own, one for
+    /// all who listen, of which it is one, or one of IPv6 on the link, which is passed on to nobody.
+    /// The addresses are in ascending order.
     pub(crate) fn is_hub(&self, address: IpAddr) -> bool {
         let is_for_all = match address {
             IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
-            IpAddr::V6(v6) => v6.is_multicast(),
+            IpAddr::V6(v6) => v6.is_multicast() || v6.is_unicast_link_local(),
         };
         is_for_all || self.hub.binary_search(&address).is_ok()
     }

@@ -211,6 +211,11 @@ fn only_the_one_who_may_starts_and_the_other_answers() {
         &made,
         What::ErrorAbout(made.destination, ports)
     )));
+    let of_a_third = Made {
+        source: "10.0.0.4".parse().unwrap(),
+        ..answer(&made, What::ErrorAbout(made.destination, ports))
+    };
+    assert!(!passes(&of_a_third), "it wasn't on the way");
     let other = Ports {
         source: 4,
         destination: 6,
@@ -254,6 +259,7 @@ fn what_is_for_all_who_listen_is_for_the_hub_too() {
         "224.0.0.251",
         "ff02::fb",
         "ff05::2",
+        "fe80::7",
     ] {
         assert_eq!(action(hub), Action::Deny, "{hub}");
     }

@@ -23,6 +23,7 @@
 //! | `paths`, `path` | probes, the path to a peer that is used, and hops from port to port |
 //! | `places` | peers that may be at several addresses or ports |
 //! | `ports` | the ports of one path that were asked lately |
+//! | `probe_queue` | probes that wait, as no two may be under way to one address |
 //! | `sending` | what the controller itself sends |
 //! | `whereabouts` | peers by their outer address |
 //!
@@ -41,6 +42,7 @@ mod paths;
 mod peers;
 mod places;
 mod ports;
+mod probe_queue;
 mod sending;
 mod whereabouts;
 

@@ -66,4 +66,5 @@ pub(super) const ADDRESSES: &[(&str, Side)] = &[
     ("224.0.0.251", Side::Host),
     ("255.255.255.255", Side::Host),
     ("ff02::fb", Side::Host),
+    ("fe80::7", Side::Host),
 ];

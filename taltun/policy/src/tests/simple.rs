@@ -68,7 +68,9 @@ impl Simple {
             Party::Any => true,
             Party::Hub => {
                 let all_ones = address == IpAddr::from([255; 4]);
-                let is_for_all = address.is_multicast() || all_ones;
+                let on_link =
+                    matches!(address, IpAddr::V6(v6) if v6.segments()[0] & 0xffc0 == 0xfe80);
+                let is_for_all = address.is_multicast() || all_ones || on_link;
                 side == Side::Host && (is_for_all || self.world.hub.contains(&address))
             }
             Party::Net(net) => canonical(net).contains(&address),
@@ -101,7 +103,9 @@ impl Simple {
         if let What::ErrorAbout(other, ports) = made.what {
             let from = (made.destination, ports.source);
             let to = (other, ports.destination);
-            if self.known(protocol::UDP, from, to, now).is_some() {
+            let owner = |address| self.peers.owner(Side::Peer, address);
+            let on_the_way = made.ends.from == Side::Host || owner(made.source) == owner(other);
+            if on_the_way && self.known(protocol::UDP, from, to, now).is_some() {
                 return true;
             }
         }

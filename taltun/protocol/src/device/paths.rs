@@ -18,13 +18,14 @@
 //! that are still on their way to the port before don't move it back, as we choose among its places
 //! ourselves: see [`crate::peer::Peer::choose_among`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::path::Path;
 use super::path_choice::{HopSettings, PathChange, PathReport, PathState, Why};
 use super::ports::Asker;
+use super::probe_queue::{Ask, ProbeQueue, Purpose};
 use super::{Control, Device, Event};
 use crate::control_message::{ControlMessage, Heard};
 use crate::peer::{Endpoint, Peer, PeerId};
@@ -53,6 +54,8 @@ const BETTER: u32 = 10;
 )]
 pub(super) struct Paths {
     all: Vec<Path>,
+    /// Probes that are to be sent.
+    queue: ProbeQueue,
     waiting: Vec<Probe>,
     next_probe: Option<Time>,
     next_hop: Option<Time>,
@@ -80,16 +83,6 @@ struct Probe {
     purpose: Purpose,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// How the path does.
-    Measure,
-    /// Whether to go on at this port.
-    Hop,
-    /// Whether the port may be in the pool of which each batch takes one.
-    Pool,
-}
-
 impl Paths {
     /// These are the peer's places now, which are asked at once while data goes there. What is known
     /// of those that stay isn't forgotten.
@@ -104,6 +97,7 @@ impl Paths {
             .collect();
         // They name paths by their number.
         self.waiting.clear();
+        self.queue.clear();
         if self.is_running {
             self.next_probe = Some(now);
         }
@@ -112,8 +106,9 @@ impl Paths {
     /// When there is something to do.
     pub(super) fn next_at(&self) -> Option<Time> {
         let due = self.waiting.iter().map(|probe| probe.due).min();
-        let next = [due, self.next_probe, self.next_hop].into_iter().flatten();
-        next.min().filter(|_| self.is_running)
+        let queued = self.queue.next_at();
+        let next = [due, queued, self.next_probe, self.next_hop];
+        next.into_iter().flatten().min().filter(|_| self.is_running)
     }
 
     /// The path with this number.
@@ -162,6 +157,21 @@ impl Paths {
             self.next_probe = Some(now);
             self.next_hop = Some(now + around(hop.interval, random));
         }
+    }
+
+    /// A control message went there: probes of other ports have to wait.
+    pub(super) fn note_sent(&mut self, to: IpAddr, now: Time) {
+        self.queue.note_sent(to, now);
+    }
+
+    /// Has what is asked wait for its turn; what is to be sent now.
+    fn take_turns(&mut self, asked: Vec<Ask>, now: Time) -> Vec<Ask> {
+        for ask in asked {
+            if let Some(path) = self.all.get(ask.path) {
+                self.queue.push(ask, path.place.at(ask.port).ip());
+            }
+        }
+        self.queue.take_ready(now)
     }
 
     fn index_of(&self, at: SocketAddr) -> Option<usize> {
@@ -326,6 +336,7 @@ impl Control {
     pub(super) fn stop_paths(&mut self) {
         if std::mem::take(&mut self.paths.is_running) {
             self.paths.waiting.clear();
+            self.paths.queue.clear();
             self.peer.choose_freely();
         }
     }
@@ -436,6 +447,7 @@ impl Device {
         control.paths.is_astray = current.is_none();
         let is_gone = was_missed && !is_idle && control.seems_gone(current, now);
         if is_idle && !is_lost {
+            control.paths.queue.clear();
             let next = &mut control.paths.next_probe;
             *next = next.filter(|next| *next > now).or(Some(now + LOOK));
             control.paths.next_hop = None;
@@ -460,8 +472,8 @@ impl Device {
             None => control.peer.choose_freely(),
         }
         let peer = Arc::clone(&control.peer);
-        for (path, port, purpose) in asked {
-            self.send_probe(&peer, path, port, purpose, now);
+        for ask in control.paths.take_turns(asked, now) {
+            self.send_probe(&peer, ask, now);
         }
         if moved.is_some() {
             // So that it answers there from now on.
@@ -473,7 +485,12 @@ impl Device {
         }
     }
 
-    fn send_probe(&mut self, peer: &Peer, path: usize, port: u16, purpose: Purpose, now: Time) {
+    fn send_probe(&mut self, peer: &Peer, ask: Ask, now: Time) {
+        let Ask {
+            path,
+            port,
+            purpose,
+        } = ask;
         let Some(control) = self.peers.get_mut(&peer.id()) else {
             return;
         };
@@ -553,14 +570,18 @@ impl Control {
         current: Option<usize>,
         hop: &HopSettings,
         random: &mut Randomness,
-        asked: &mut Vec<(usize, u16, Purpose)>,
+        asked: &mut Vec<Ask>,
         now: Time,
     ) {
         let used = peer_port(&self.peer);
         for (at, path) in self.paths.all.iter_mut().enumerate() {
             let port = used.filter(|_| Some(at) == current);
             let port = port.or_else(|| path.measured_port(hop.pool, random, now));
-            asked.extend(port.map(|port| (at, port, Purpose::Measure)));
+            asked.extend(port.map(|port| Ask {
+                path: at,
+                port,
+                purpose: Purpose::Measure,
+            }));
         }
     }
 
@@ -570,7 +591,7 @@ impl Control {
         current: usize,
         hop: &HopSettings,
         random: &mut Randomness,
-        asked: &mut Vec<(usize, u16, Purpose)>,
+        asked: &mut Vec<Ask>,
         now: Time,
     ) {
         // An answer sets it anew, and so does the lack of one.
@@ -590,7 +611,11 @@ impl Control {
             // answer may come from the last that was asked.
             let new = candidate.filter(|port| is_new(*port));
             let port = new.or_else(|| path.ports.longest_unasked(used));
-            asked.extend(port.map(|port| (current, port, Purpose::Pool)));
+            asked.extend(port.map(|port| Ask {
+                path: current,
+                port,
+                purpose: Purpose::Pool,
+            }));
             let count = path.ports.good().count().max(1) as u32;
             let pause = match new {
                 Some(_) => FILL,
@@ -600,7 +625,11 @@ impl Control {
             self.paths.next_hop = Some(now + pause.max(FILL).max(answer));
             return;
         }
-        asked.extend(candidate.map(|port| (current, port, Purpose::Hop)));
+        asked.extend(candidate.map(|port| Ask {
+            path: current,
+            port,
+            purpose: Purpose::Hop,
+        }));
         let pause = around(hop.interval, random).max(path.wait() + FILL);
         self.paths.next_hop = Some(now + pause);
     }

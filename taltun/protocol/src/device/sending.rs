@@ -77,6 +77,9 @@ impl Device {
         payload[DATA_HEADER_LEN..][..CONTROL_LEN].copy_from_slice(&message.to_bytes());
         session.seal(counter, &mut payload);
         peer.activity.sent_control(payload.len() as u64);
+        if let Some(control) = self.peers.get_mut(&peer.id()) {
+            control.paths.note_sent(to.remote.ip(), now);
+        }
         self.transmits.push_back(Transmit {
             endpoint: to,
             payload,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::device::{HopSettings, PathChange, PathReport, PathState, Why};
+use super::super::place::Place;
 use super::hopping::{CONTROL, data, probes, talk};
 use super::pair::*;
 
@@ -229,4 +230,32 @@ fn settings_may_change_meanwhile() {
     world.lose = |_| false;
     talk(&mut world, secs(8));
     assert_eq!(endpoint(&world), outer(B));
+}
+
+/// A hub at one socket answers from the port that it was asked at last.
+#[test]
+fn no_two_ports_of_an_address_are_asked_at_once() {
+    let mut world = World::pair();
+    let ports = [9000, 9001, 9002].map(|port| SocketAddr::new(outer(B).ip(), port));
+    world.nodes[B].also_at.extend(ports.map(Place::from));
+    world.with(A, |device, now| {
+        let places = [outer(B), ports[0], ports[1], ports[2], second()];
+        device.set_places(&public_key(B), &places, now);
+    });
+    world.ping(A, B, 0).unwrap_err();
+    world.run(secs(1));
+    talk(&mut world, secs(60));
+    let probes = probes(&world, A);
+    for port in ports {
+        let count = probes.iter().filter(|(_, to)| *to == port).count();
+        assert!((9..17).contains(&count), "{port}: {count}");
+    }
+    let of_one: Vec<_> = probes
+        .iter()
+        .filter(|(_, to)| to.ip() == outer(B).ip())
+        .collect();
+    for pair in of_one.windows(2).filter(|pair| pair[0].1 != pair[1].1) {
+        let apart = pair[1].0.since(pair[0].0);
+        assert!(apart >= millis(100), "{pair:?}");
+    }
 }
