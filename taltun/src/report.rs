@@ -4,6 +4,7 @@
 
 mod drops;
 mod explanation;
+mod limits;
 mod rates;
 #[cfg(test)]
 pub(crate) mod schema;
@@ -19,6 +20,7 @@ use taltun_common::drops::DropReason;
 
 pub use self::drops::Drops;
 pub use self::explanation::{ExplainedStep, Explanation};
+pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::rates::{Rates, Traffic, per_second};
 pub use self::unix_time::UnixTime;
 pub use self::words::{
@@ -91,6 +93,9 @@ pub struct Status {
     /// Who may start what with whom, where there are rules.
     #[serde(default)]
     pub policy: Option<PolicyStatus>,
+    /// How fast all that leaves for peers may go together, bit/s; `None` for no limit.
+    #[serde(default)]
+    pub uplink_bits_per_second: Option<u64>,
     /// Dropped packets by reason, as in [`Stats`].
     #[serde(default)]
     pub drops: Drops,
@@ -362,6 +367,12 @@ pub struct PeerStatus {
     /// What last kept it from a handshake; `None` once there is one.
     #[serde(default)]
     pub problem: Option<Problem>,
+    /// How fast it may send, where that is limited.
+    #[serde(default)]
+    pub rate_up: Option<RateStatus>,
+    /// How fast it may be sent to, where that is limited, be it by the uplink of all alone.
+    #[serde(default)]
+    pub rate_down: Option<RateStatus>,
     /// How much it may move, where that is limited.
     #[serde(default)]
     pub quota: Option<QuotaStatus>,
@@ -371,19 +382,6 @@ pub struct PeerStatus {
     /// Why it is refused; `None` while it isn't.
     #[serde(default)]
     pub refused: Option<RefusedBy>,
-}
-
-/// How much a peer may move.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuotaStatus {
-    /// Bytes of both ways together.
-    pub bytes: u64,
-    /// In each of these: `day` or `month`.
-    pub period: String,
-    /// What it has moved in this one.
-    pub used_bytes: u64,
-    /// When the next begins.
-    pub ends_at: UnixTime,
 }
 
 /// A path to a peer: one of its addresses.

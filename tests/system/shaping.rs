@@ -84,6 +84,13 @@ fn shaped(hub: &TwoPeers) -> Result<u64> {
     Ok(status["drops"]["shaped"].as_u64().unwrap_or(0))
 }
 
+/// Packets that wait for ana.
+fn waiting(hub: &TwoPeers) -> Result<u64> {
+    let status = hub.status()?;
+    let ana = &status["peers"][0];
+    ana["rate_down"]["waiting_packets"].as_u64().context("none")
+}
+
 fn begin_streams(hub: &TwoPeers, from: &Namespace, to: &str, count: usize) -> Result<Vec<Stream>> {
     let receiver = match to {
         HUB => &hub.star.hub,
@@ -218,12 +225,14 @@ fn flood() -> Result<()> {
     let start = Instant::now();
     let mut sent = 0_u64;
     let mut slowest = Duration::ZERO;
+    let mut most_waiting = 0;
     while start.elapsed() < Duration::from_secs(2) {
         for _ in 0..25 {
             source.send_to(&[7; 1200], (ANA, 5000))?;
             sent += 1;
         }
         if sent.is_multiple_of(500) {
+            most_waiting = most_waiting.max(waiting(&hub)?);
             let ping = Pinger::new(&hub.star.hub, ANA.parse()?)?.ping(LIMIT)?;
             slowest = slowest.max(ping.context("no answer beside the flood")?);
         }
@@ -233,6 +242,16 @@ fn flood() -> Result<()> {
     eventually("drops are counted", LIMIT, || {
         Ok(shaped(&hub)? > before + sent / 10)
     })?;
+    ensure!(most_waiting > 10, "{most_waiting} packets waited at most");
+    let status = hub.status()?;
+    let ana = &status["peers"][0];
+    let dropped = ana["rate_down"]["dropped_packets"].as_u64();
+    ensure!(dropped == status["drops"]["shaped"].as_u64(), "{status}");
+    ensure!(ana["rate_down"]["bits_per_second"] == 10_000_000, "{ana}");
+    ensure!(ana["rate_up"]["dropped_packets"] == 0, "{ana}");
+    ensure!(status["peers"][1]["rate_down"].is_null(), "{status}");
+    let told = hub.node.tell(&["status"])?;
+    ensure!(told.contains("10 Mbit/s to it: "), "{told}");
     let metric = hub.node.tell(&["stats"])?;
     ensure!(metric.contains("shaped"), "{metric}");
     sink.set_nonblocking(true)?;

@@ -84,6 +84,12 @@ impl Flows {
         self.packets == 0
     }
 
+    /// How many packets wait, and their bytes.
+    pub(crate) fn waiting(&self) -> (u64, u64) {
+        let bytes = self.queues.iter().map(|flow| u64::from(flow.bytes)).sum();
+        (self.packets as u64, bytes)
+    }
+
     /// The blocks of memory that all packets take.
     pub(crate) fn blocks(&self) -> usize {
         self.blocks

@@ -29,6 +29,7 @@ mod flows;
 mod list;
 mod pacer;
 mod pool;
+mod queued;
 mod rate;
 mod shaper;
 mod tree;
@@ -36,5 +37,6 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use queued::Queued;
 pub use rate::Rate;
 pub use shaper::{ClassSettings, Direction, Offer, Released, Shaper};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::Rate;
 use crate::flows::Taken;
 use crate::pool::{Pool, Waiting};
+use crate::queued::Queued;
 use crate::tree::Tree;
 
 /// Which way packets go.
@@ -119,9 +120,11 @@ impl<T: Copy + Default> Shaper<T> {
         let blocks = Pool::<T>::blocks(packet.len());
         let admitted = tree.admit(key, blocks, &mut self.pool, &mut self.dropped);
         let kept = admitted.and_then(|class| Some((class, self.pool.put(packet, waiting)?)));
-        match kept {
-            Some((class, packet)) => tree.push(now, class, flow, packet, &mut self.pool),
-            None => self.dropped = self.dropped.saturating_add(1),
+        if let Some((class, packet)) = kept {
+            tree.push(now, class, flow, packet, &mut self.pool);
+        } else {
+            self.dropped = self.dropped.saturating_add(1);
+            tree.count_dropped(key);
         }
     }
 
@@ -157,6 +160,14 @@ impl<T: Copy + Default> Shaper<T> {
     pub fn next_release(&self) -> Option<Duration> {
         let next = [self.up.next(), self.down.next()].into_iter().flatten();
         next.min().map(Duration::from_nanos)
+    }
+
+    /// What waits of a peer; `None` if it isn't held to anything in this direction.
+    pub fn queued(&self, direction: Direction, key: u32) -> Option<Queued> {
+        match direction {
+            Direction::Up => self.up.queued(key),
+            Direction::Down => self.down.queued(key),
+        }
     }
 
     /// How many packets were dropped since this was last asked.

@@ -9,6 +9,7 @@ use crate::flows::{Flows, Taken};
 use crate::list::{Linked, List, NONE};
 use crate::pacer::Pacer;
 use crate::pool::{BLOCK, Pool};
+use crate::queued::Queued;
 
 /// Bytes that a class may send each time that it is its turn.
 const QUANTUM: i64 = FULL_PACKET as i64;
@@ -39,6 +40,8 @@ struct Class {
     /// Blocks of memory that it may take.
     most: usize,
     flows: Flows,
+    /// Packets that were dropped.
+    dropped: u64,
     deficit: i64,
     /// Whether it is in a list or waits.
     busy: bool,
@@ -65,6 +68,7 @@ impl Class {
             delays: Delays::new(0),
             most: 0,
             flows: Flows::default(),
+            dropped: 0,
             deficit: 0,
             busy: false,
             leaving: false,
@@ -163,6 +167,27 @@ impl Tree {
         self.by_key.is_empty()
     }
 
+    /// What waits in a class, and what it lost.
+    pub(crate) fn queued(&self, key: u32) -> Option<Queued> {
+        let number = *self.by_key.get(&key)?;
+        let class = self.classes.get(number as usize)?;
+        let (packets, bytes) = class.flows.waiting();
+        Some(Queued {
+            packets,
+            bytes,
+            dropped: class.dropped,
+        })
+    }
+
+    /// A packet of a class had no room.
+    pub(crate) fn count_dropped(&mut self, key: u32) {
+        let number = self.by_key.get(&key);
+        let class = number.and_then(|number| self.classes.get_mut(*number as usize));
+        if let Some(class) = class {
+            class.dropped = class.dropped.saturating_add(1);
+        }
+    }
+
     /// Makes room for a packet that takes so many blocks, if there is a class for it, and counts
     /// what is dropped for that.
     pub(crate) fn admit<T: Copy + Default>(
@@ -184,6 +209,7 @@ impl Tree {
                 return None;
             }
             *dropped = dropped.saturating_add(1);
+            class.dropped = class.dropped.saturating_add(1);
         }
     }
 
@@ -243,7 +269,11 @@ impl Tree {
                 self.rotate(is_new);
                 continue;
             }
-            let Some(taken) = class.flows.take(now, &class.delays, pool, dropped) else {
+            let before = *dropped;
+            let taken = class.flows.take(now, &class.delays, pool, dropped);
+            let lost = dropped.saturating_sub(before);
+            class.dropped = class.dropped.saturating_add(lost);
+            let Some(taken) = taken else {
                 if is_new && self.old.head().is_some() {
                     // Or it could come first each time.
                     self.rotate(is_new);

@@ -1,5 +1,6 @@
 //! `taltun status`
 
+mod limits;
 mod text;
 
 use clap::Args;

@@ -330,6 +330,8 @@ mod tests {
             persistent_keepalive: None,
             paths: Vec::new(),
             problem: None,
+            rate_up: None,
+            rate_down: None,
             quota: None,
             expires: None,
             refused: None,

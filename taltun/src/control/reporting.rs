@@ -24,9 +24,10 @@ use super::peers::Peers;
 use super::port_range::LedPorts;
 use super::rate_meter::RateMeter;
 use super::rules::FiledRules;
+use super::shaping::FiledRates;
 use super::underlay::Underlay;
 use crate::accel::Shield;
-use crate::config::{Config, Endpoint, Mode, PeerLimits};
+use crate::config::{Config, Endpoint, Mode, PeerLimits, Rate};
 use crate::crypto::{AeadKey, BackEnd, PublicKey};
 use crate::dataplane::clock;
 use crate::dataplane::data_plane::DataPlane;
@@ -67,6 +68,7 @@ pub(super) struct View<'a> {
     pub forwards: &'a Forwards,
     pub rules: &'a FiledRules,
     pub rates: &'a RateMeter,
+    pub filed_rates: &'a FiledRates,
     pub underlay: &'a Underlay,
     /// What of the host's set-up others took away, where there is one.
     pub kept: Option<&'a Kept>,
@@ -123,6 +125,7 @@ impl View<'_> {
             port_range: self.led_ports.status(),
             forwards: self.forwards.status().to_vec(),
             policy: self.rules.status(self.shield),
+            uplink_bits_per_second: self.config.shaping.uplink.map(Rate::bits),
             drops: self.drops(),
             unknown_keys: self.diagnosis.unknown_keys(now),
             host: self.kept.map(|kept| self.host_status(kept)),
@@ -214,6 +217,8 @@ impl View<'_> {
     fn peer_status(&self, peer: &Peer, allowed_ips: Vec<IpNet>, now: Time) -> PeerStatus {
         let key = peer.public_key();
         let interval = self.device.persistent_keepalive(key);
+        let rates = self.peers.in_file(key).map(|peer| peer.rates);
+        let [rate_up, rate_down] = self.filed_rates.status(peer, &rates.unwrap_or_default());
         PeerStatus {
             name: self.peers.name(key).map(str::to_owned),
             public_key: key.to_string(),
@@ -233,6 +238,8 @@ impl View<'_> {
             tx_bytes: peer.tx_bytes(),
             persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
             problem: self.diagnosis.problem(key, now),
+            rate_up,
+            rate_down,
             quota: self.quota(key),
             expires: self.limits_of(key).expires.map(|day| day.to_string()),
             refused: self.limits.refusal(key).map(Refusal::word),

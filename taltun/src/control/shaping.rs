@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use taltun_shaping::{ClassSettings, Rate};
+use taltun_shaping::{ClassSettings, Direction, Rate};
 
 use super::peers::Peers;
 use crate::config::{self, Dscp, Shaping};
@@ -13,6 +13,7 @@ use crate::dataplane::shaping::Shaper;
 use crate::protocol::device::Device;
 use crate::protocol::peer::{Handling, Peer};
 use crate::protocol::time::Time;
+use crate::report::RateStatus;
 
 /// The limits, as they were last told.
 #[derive(Debug)]
@@ -34,6 +35,26 @@ impl FiledRates {
     /// What shapes.
     pub(super) fn shaper(&self) -> &Arc<Shaper> {
         &self.shaper
+    }
+
+    /// How a peer is held to what, from it and to it, where `rates` are what the file says.
+    pub(super) fn status(&self, peer: &Peer, rates: &config::PeerRates) -> [Option<RateStatus>; 2] {
+        if !self.any {
+            return [None, None];
+        }
+        let of = |direction, rate: Option<Rate>| {
+            let queued = self.shaper.queued(peer.id(), direction)?;
+            Some(RateStatus {
+                bits_per_second: rate.map(Rate::bits),
+                waiting_packets: queued.packets,
+                waiting_bytes: queued.bytes,
+                dropped_packets: queued.dropped,
+            })
+        };
+        [
+            of(Direction::Up, rates.rate_up),
+            of(Direction::Down, rates.rate_down),
+        ]
     }
 
     /// A peer came that nobody has told of the limits yet.

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use taltun_policy::Packet;
 use taltun_policy::packet::Content;
-use taltun_shaping::{ClassSettings, Direction, Offer, Rate, Released};
+use taltun_shaping::{ClassSettings, Direction, Offer, Queued, Rate, Released};
 
 use super::clock;
 use super::sys::Bell;
@@ -171,6 +171,11 @@ impl Shaper {
         self.lock().shaper.set(at(now), classes, uplink);
         // Something may go earlier.
         self.bell.ring();
+    }
+
+    /// What waits of a peer in a direction, if it is held to anything.
+    pub fn queued(&self, peer: PeerId, direction: Direction) -> Option<Queued> {
+        self.lock().shaper.queued(direction, peer.number())
     }
 
     /// Takes packets of a batch in, which lie in `arena`, where the tunnel's MTU is `mtu`. Returns

@@ -261,6 +261,15 @@ fn explanation(full: bool) -> Explanation {
     }
 }
 
+fn rate(full: bool) -> RateStatus {
+    RateStatus {
+        bits_per_second: full.then_some(1),
+        waiting_packets: 1,
+        waiting_bytes: 1,
+        dropped_packets: 1,
+    }
+}
+
 fn kept(full: bool) -> UsageStatus {
     UsageStatus {
         kept: UsageKept::Memory,
@@ -341,6 +350,8 @@ fn status(full: bool) -> Status {
                 message: "why".to_owned(),
                 seconds_ago: 1.5,
             }),
+            rate_up: full.then(|| rate(true)),
+            rate_down: full.then(|| rate(true)),
             quota: full.then(|| QuotaStatus {
                 bytes: 1,
                 period: "month".to_owned(),
@@ -389,6 +400,7 @@ fn status(full: bool) -> Status {
             reason: full.then(|| "why".to_owned()),
             taken: vec![1],
         }],
+        uplink_bits_per_second: full.then_some(1),
         policy: full.then(|| PolicyStatus {
             default: RuleAction::Deny,
             by_default: DefaultStatus::default(),
@@ -441,6 +453,11 @@ fn status(full: bool) -> Status {
 
 fn services_run() -> Status {
     let gateway = status(true).udpgw;
+    let peers = status(true).peers.into_iter().map(|peer| PeerStatus {
+        rate_up: Some(rate(false)),
+        rate_down: Some(rate(false)),
+        ..peer
+    });
     Status {
         udpgw: gateway.map(|gateway| UdpgwStatus {
             ended: None,
@@ -456,6 +473,8 @@ fn services_run() -> Status {
             ..range
         }),
         usage: Some(kept(false)),
+        // Only the uplink limits them.
+        peers: peers.collect(),
         ..status(true)
     }
 }

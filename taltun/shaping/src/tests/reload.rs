@@ -1,6 +1,7 @@
 //! Other limits while packets wait.
 
 use super::*;
+use crate::Queued;
 
 #[test]
 fn another_rate_holds_at_once_and_loses_nothing() {
@@ -87,4 +88,42 @@ fn what_a_packet_takes_besides_is_taken_of_the_uplink() {
         lab.now += sender.every;
     }
     assert_close(lab.rate(None, 4), 8, 3.0);
+}
+
+#[test]
+fn what_waits_and_what_was_lost_is_told_by_peer() {
+    let mut lab = Lab::new(Direction::Down, &[down(1, Some(1)), down(2, None)], None);
+    assert_eq!(lab.shaper.queued(Direction::Up, 1), None);
+    assert_eq!(
+        lab.shaper.queued(Direction::Down, 1),
+        Some(Queued::default())
+    );
+    lab.shaper.set(
+        lab.clock(),
+        &[down(1, Some(1)), down(2, None)],
+        Some(mbit(50)),
+    );
+    let flood = Sender::of(1, 1, 1420, 20);
+    lab.run(&[flood, Sender::of(2, 1, 1420, 1)], 2);
+    let queued = |lab: &Lab, key| lab.shaper.queued(Direction::Down, key).unwrap();
+    let full = queued(&lab, 1);
+    assert!(
+        full.packets > 2 && full.bytes == full.packets * 1420,
+        "{full:?}"
+    );
+    // Between two looks as well.
+    lab.dropped += lab.shaper.take_dropped();
+    assert_eq!(full.dropped, lab.dropped);
+    assert_eq!(queued(&lab, 2), Queued::default());
+    lab.run(&[], 10);
+    let after = queued(&lab, 1);
+    assert_eq!((after.packets, after.bytes), (0, 0));
+    let released = lab.outcome(1, 1).packets + lab.outcome(2, 1).packets;
+    assert_eq!(released + lab.dropped, lab.offered);
+    assert_eq!(after.dropped, lab.dropped);
+    // So is what has to make room.
+    lab.offer(&Sender::of(1, 1, 60_000, 1), 1 << 40);
+    lab.offer(&Sender::of(1, 1, 60_000, 1), 1 << 41);
+    let lost = lab.shaper.take_dropped();
+    assert_eq!(queued(&lab, 1).dropped, after.dropped + lost);
 }

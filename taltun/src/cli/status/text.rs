@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::limits;
 use crate::cli::{host_line, human};
 use crate::layer::Layer;
 use crate::report::{
     Aead, AfXdpStatus, BanStatus, ForwardStatus, ForwardedBy, MetricsStatus, NameAround,
-    NamesStatus, PathStatus, PathUse, PeerStatus, PolicyStatus, PortRangeStatus, RefusedBy,
-    SourceSeen, Status, Steering, SteeringStatus, TunnelMode, UdpgwStatus,
+    NamesStatus, PathStatus, PathUse, PeerStatus, PolicyStatus, PortRangeStatus, SourceSeen,
+    Status, Steering, SteeringStatus, TunnelMode, UdpgwStatus, UnknownKey,
 };
 use crate::system::LeftSwitches;
 
@@ -77,6 +78,9 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     if let Some(policy) = &status.policy {
         line(&mut text, "rules", &self::policy(policy));
     }
+    if let Some(uplink) = status.uplink_bits_per_second {
+        line(&mut text, "uplink", &limits::bits(uplink));
+    }
     let drops = status.drops.largest_first();
     if !drops.is_empty() {
         let drops: Vec<String> = drops
@@ -99,10 +103,16 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     for peer in &status.peers {
         render_peer(&mut text, peer);
     }
-    if !status.unknown_keys.is_empty() {
+    render_unknown(&mut text, &status.unknown_keys);
+    text
+}
+
+/// The keys that tried and are of no peer.
+fn render_unknown(text: &mut String, keys: &[UnknownKey]) {
+    if !keys.is_empty() {
         text.push_str("\nunknown keys that tried:\n");
     }
-    for unknown in &status.unknown_keys {
+    for unknown in keys {
         let ago = human::span(whole(unknown.seconds_ago));
         let times = if unknown.tries == 1 { "time" } else { "times" };
         let _ = writeln!(
@@ -111,7 +121,6 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
             unknown.public_key, unknown.endpoint, unknown.tries
         );
     }
-    text
 }
 
 /// What decides about the tunnel.
@@ -287,7 +296,7 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
     for ban in &peer.banned {
         line(text, "banned", &banned(ban));
     }
-    for told in limits(peer) {
+    for told in limits::of_peer(peer) {
         line(text, "limit", &told);
     }
     line(
@@ -306,35 +315,6 @@ fn render_peer(text: &mut String, peer: &PeerStatus) {
             &format!("every {}", human::span(u64::from(seconds))),
         );
     }
-}
-
-/// What a peer may move and until when it may come, in a line each, and whether it is refused for it.
-fn limits(peer: &PeerStatus) -> Vec<String> {
-    let refused = |by| match peer.refused {
-        Some(reason) if reason == by => "; REFUSED",
-        _ => "",
-    };
-    let quota = peer.quota.as_ref().map(|quota| {
-        let unread = match peer.refused {
-            Some(RefusedBy::Unread) => "; REFUSED until it is read what was moved before",
-            _ => "",
-        };
-        let period = match &*quota.period {
-            "day" => "today".to_owned(),
-            other => format!("this {other}"),
-        };
-        format!(
-            "{} of {} {period}{}{unread}",
-            human::bytes(quota.used_bytes),
-            human::bytes(quota.bytes),
-            refused(RefusedBy::Quota)
-        )
-    });
-    let expires = peer.expires.as_ref().map(|day| {
-        let refused = refused(RefusedBy::Expired);
-        format!("to the end of {day} (UTC){refused}")
-    });
-    quota.into_iter().chain(expires).collect()
 }
 
 fn render_path(path: &PathStatus) -> String {
@@ -386,9 +366,9 @@ pub(super) mod tests {
     use taltun_common::drops::DropReason;
 
     use crate::report::{
-        AfXdpSocket, DefaultStatus, PortRangeBy, Problem, ProblemCause, QuotaStatus, RuleAction,
-        RuleStatus, TcAttachment, TcStatus, UnixTime, UnknownKey, UsageKept, UsageStatus, VERSION,
-        XdpAttachment, XdpStatus,
+        AfXdpSocket, DefaultStatus, PortRangeBy, Problem, ProblemCause, QuotaStatus, RateStatus,
+        RefusedBy, RuleAction, RuleStatus, TcAttachment, TcStatus, UnixTime, UsageKept,
+        UsageStatus, VERSION, XdpAttachment, XdpStatus,
     };
 
     /// One of everything.
@@ -463,6 +443,18 @@ pub(super) mod tests {
                     tx_bytes: 148,
                     persistent_keepalive: Some(25),
                     problem: None,
+                    rate_up: Some(RateStatus {
+                        bits_per_second: Some(1_500_000),
+                        waiting_packets: 0,
+                        waiting_bytes: 0,
+                        dropped_packets: 0,
+                    }),
+                    rate_down: Some(RateStatus {
+                        bits_per_second: Some(20_000_000),
+                        waiting_packets: 42,
+                        waiting_bytes: 59_500,
+                        dropped_packets: 1204,
+                    }),
                     quota: Some(QuotaStatus {
                         bytes: 100 << 30,
                         period: "month".into(),
@@ -492,7 +484,19 @@ pub(super) mod tests {
                         message: "nobody listens at that port".into(),
                         seconds_ago: 3.4,
                     }),
-                    quota: None,
+                    rate_up: None,
+                    rate_down: Some(RateStatus {
+                        bits_per_second: None,
+                        waiting_packets: 1,
+                        waiting_bytes: 1420,
+                        dropped_packets: 0,
+                    }),
+                    quota: Some(QuotaStatus {
+                        bytes: 1 << 30,
+                        period: "day".into(),
+                        used_bytes: 1 << 28,
+                        ends_at: UnixTime::default(),
+                    }),
                     expires: None,
                     refused: None,
                 },
@@ -586,6 +590,7 @@ pub(super) mod tests {
                 flows_max: 262_144,
                 flows_displaced: 0,
             }),
+            uplink_bits_per_second: Some(95_000_000),
             drops: [(DropReason::Denied, 3), (DropReason::Mac1, 1200)]
                 .into_iter()
                 .collect(),
@@ -644,6 +649,7 @@ interface: hub
   forward:          tcp/8443 -> office:443 (iptables), the sender's address is kept, no interface has it, kept from other programs: 8443
   forward:          udp/9000 -> office:9000, not open: the tunnel itself listens there
   rules:            2, default deny: 12 of 262,144 flows, 1,234 packets denied
+  uplink:           95 Mbit/s
   dropped:          1,200 mac1, 3 denied
   goes around:      198.51.100.0/24 via 192.0.2.1 dev eth0 (dhcp)
 
@@ -655,6 +661,8 @@ peer: office
   allowed ips:      10.0.0.2/32, 192.168.50.0/24
   latest handshake: 12 seconds ago
   banned:           10.0.0.2/32 inside the tunnel, for another 1 minute, 40 seconds; to end it: `taltun unban office`
+  limit:            1.5 Mbit/s from it
+  limit:            20 Mbit/s to it: 42 packets waiting (58.1 KiB), 1,204 dropped
   limit:            101.0 GiB of 100.0 GiB this month; REFUSED
   limit:            to the end of 2026-12-31 (UTC)
   transfer:         1.2 MiB received, 148 B sent
@@ -665,6 +673,8 @@ peer: ROAMER=
   allowed ips:      (none)
   latest handshake: never
   problem:          nobody listens at that port (3 seconds ago)
+  limit:            uplink, to it: 1 packet waiting (1.4 KiB)
+  limit:            256.0 MiB of 1.0 GiB today, 768.0 MiB left
   transfer:         0 B received, 0 B sent
 
 unknown keys that tried:

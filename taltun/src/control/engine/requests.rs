@@ -166,6 +166,7 @@ impl Engine {
             forwards: &self.forwards,
             rules: &self.rules,
             rates: &self.rates,
+            filed_rates: &self.filed_rates,
             underlay: &self.underlay,
             kept: self.kept.as_ref(),
             ledger: self.ledger.as_ref(),
