@@ -58,6 +58,8 @@ pub(super) struct Draft {
     pub(super) policy: PolicyDraft,
     pub(super) forwards: Vec<ForwardDraft>,
     pub(super) usage: Usage,
+    /// Where its `keep_days` is written.
+    pub(super) keep_days: Option<Spot>,
     pub(super) shaping: Shaping,
     /// Where its uplink is written.
     pub(super) uplink: Option<Spot>,
@@ -135,7 +137,7 @@ pub(super) struct PeerDraft {
     pub(super) endpoints_spot: Option<Spot>,
     pub(super) allowed_ips: Vec<Written<IpNet>>,
     pub(super) persistent_keepalive: Option<u16>,
-    pub(super) quota: Option<Quota>,
+    pub(super) quota: Option<Written<Quota>>,
     pub(super) expires: Option<Written<Day>>,
     pub(super) rates: PeerRates,
     /// Where its `rate_down` is written.

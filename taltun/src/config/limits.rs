@@ -1,8 +1,8 @@
 //! What a peer may move, and until when it may come.
 
-use taltun_usage::{Day, Quota};
+use taltun_usage::{Day, Period, Quota};
 
-use super::draft::PeerDraft;
+use super::draft::{Draft, PeerDraft};
 
 /// `peers.quota` and `peers.expires`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,4 +34,30 @@ pub(super) fn past(peers: &[PeerDraft], today: Day) -> Vec<String> {
         })
     });
     past.collect()
+}
+
+/// The most days that a month has.
+const MONTH: u32 = 31;
+
+/// Warns of quotas of which a restart forgets a part, as fewer days are kept than they last.
+pub(super) fn forgotten(draft: &Draft) -> Vec<String> {
+    let (kept, Some(origin)) = (draft.usage.keep_days, &draft.keep_days) else {
+        return Vec::new();
+    };
+    let quotas = draft.peers.iter().filter_map(|peer| peer.quota.as_ref());
+    let forgotten = quotas.filter(|quota| {
+        let needed = match quota.value.period {
+            Period::Day => 1,
+            Period::Month => MONTH,
+        };
+        kept < needed
+    });
+    let warning = |spot: &super::error::Spot| {
+        spot.say(format!(
+            "a restart forgets what was moved before it: usage.keep_days is {kept} ({}); set it to \
+             {MONTH} or more, or leave it out",
+            origin.origin()
+        ))
+    };
+    forgotten.map(|quota| warning(&quota.spot)).collect()
 }

@@ -29,10 +29,16 @@ pub(super) fn finish(draft: &mut Draft) -> Result<Policy, ConfigError> {
         rules,
     } = &mut draft.policy;
     let (groups, rules) = (std::mem::take(groups), std::mem::take(rules));
-    let names = Names::of(&draft.peers, &groups)?;
+    let unread: Vec<&str> = draft
+        .told
+        .iter()
+        .filter_map(|told| told.strip_prefix("groups."))
+        .collect();
+    let names = Names::of(&draft.peers, &groups, &unread)?;
     let members = groups.iter().map(|group| names.parties(&group.members));
     let members: Vec<Vec<Party>> = members.collect::<Result<_, _>>()?;
-    let flat = flatten(&groups, &members)?;
+    let mut flat = flatten(&groups, &members)?;
+    flat.extend(unread.iter().map(|_| Vec::new()));
     let mut policy = Policy {
         groups: flat,
         ..section.clone()
@@ -65,6 +71,20 @@ pub(super) fn allow_resolver(policy: &mut Policy, section: &str, vip: &[Written<
         log: false,
     };
     policy.implied.push((rule, section.to_owned()));
+}
+
+/// Warns of networks that aren't written as what they are.
+pub(super) fn written_otherwise(draft: &Draft) -> Vec<String> {
+    let PolicyDraft { groups, rules, .. } = &draft.policy;
+    let members = groups.iter().flat_map(|group| &group.members);
+    let sides = rules
+        .iter()
+        .flat_map(|rule| rule.from.iter().chain(&rule.to));
+    let warning = |Written { value, spot }: &Written<String>| match values::network(value) {
+        Ok((net, true)) => Some(spot.say(format!("{value} is taken as {net}"))),
+        _ => None,
+    };
+    members.chain(sides).filter_map(warning).collect()
 }
 
 /// Warns of rules that can never decide.
@@ -190,7 +210,13 @@ struct Names<'d> {
 }
 
 impl<'d> Names<'d> {
-    fn of(peers: &'d [PeerDraft], groups: &'d [GroupDraft]) -> Result<Self, ConfigError> {
+    /// A group that isn't read, as there is a mistake in it that is told already, is known by its
+    /// name all the same.
+    fn of(
+        peers: &'d [PeerDraft],
+        groups: &'d [GroupDraft],
+        unread: &[&'d str],
+    ) -> Result<Self, ConfigError> {
         let mut named: HashMap<&str, Vec<PublicKey>> = HashMap::new();
         for peer in peers {
             if let Some(name) = &peer.name {
@@ -213,11 +239,10 @@ impl<'d> Names<'d> {
                 return Err(spot.error("that is a network; give the group a name"));
             }
         }
-        let groups = groups.iter().enumerate();
+        let groups = groups.iter().map(|group| group.name.value.as_str());
+        let groups = groups.chain(unread.iter().copied()).enumerate();
         Ok(Self {
-            groups: groups
-                .map(|(place, group)| (group.name.value.as_str(), place))
-                .collect(),
+            groups: groups.map(|(place, name)| (name, place)).collect(),
             peers: named,
             keys: peers.iter().map(|peer| peer.public_key.value).collect(),
         })
@@ -292,11 +317,15 @@ fn flatten(groups: &[GroupDraft], members: &[Vec<Party>]) -> Result<Vec<Vec<Part
             for member in members.get(at).into_iter().flatten() {
                 match member {
                     Party::Group(inner) if *inner == group => {
-                        let by = groups.get(at).map_or("", |group| &group.name.value);
-                        return Err(spot.error(format!(
-                            "the group {name:?} is a member of itself, by way of {by:?}; leave it \
-                             out of one of the two"
-                        )));
+                        return Err(spot.error(if at == group {
+                            format!("the group {name:?} is a member of itself; leave it out there")
+                        } else {
+                            let by = groups.get(at).map_or("", |group| &group.name.value);
+                            format!(
+                                "the group {name:?} is a member of itself, by way of {by:?}; leave \
+                                 it out of one of the two"
+                            )
+                        }));
                     }
                     Party::Group(inner) if !reached.contains(inner) => {
                         reached.push(*inner);

@@ -68,6 +68,7 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         peers
     };
     let shared = document.section_or_defaults(&keys::SHAPING)?;
+    let kept = document.section_or_defaults(&keys::USAGE)?;
     let is_secret = |peer: &PeerDraft| peer.preshared_key != PresharedKey::default();
     let has_secret = section.get(&interface::PRIVATE_KEY).is_some() || peers.iter().any(is_secret);
     Ok(Draft {
@@ -126,7 +127,8 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         hop,
         policy: policy_draft(document)?,
         forwards: forwards(document)?,
-        usage: usage(&document.section_or_defaults(&keys::USAGE)?)?,
+        usage: usage(&kept)?,
+        keep_days: kept.get(&usage::KEEP_DAYS).map(|field| field.spot()),
         shaping: shaping(&shared)?,
         uplink: shared.get(&shaping::UPLINK).map(|field| field.spot()),
         warnings,
@@ -265,7 +267,13 @@ fn peer(
         endpoints_spot: [&peers::ENDPOINTS, &peers::ENDPOINT]
             .into_iter()
             .find_map(|key| Some(section.get(key)?.spot())),
-        quota: optional(section, &peers::QUOTA, str::parse)?,
+        quota: match section.get(&peers::QUOTA) {
+            Some(field) => Some(Written {
+                value: parse_with(&field, str::parse)?,
+                spot: field.spot(),
+            }),
+            None => None,
+        },
         expires: match section.get(&peers::EXPIRES) {
             Some(field) => Some(Written {
                 value: field.day()?,

@@ -14,6 +14,7 @@ use super::error::{ConfigError, Spot};
 use super::forward_rules;
 use super::hop_rules;
 use super::keys::interface::ASSUMED_MTU;
+use super::limits;
 use super::names;
 use super::nets::Nets;
 use super::parties;
@@ -70,6 +71,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         .take()
         .map(|routes| finish_dns_routes(routes, &draft.peers))
         .transpose()?;
+    let otherwise = parties::written_otherwise(&draft);
     let mut policy = parties::finish(&mut draft)?;
     if let Some(section) = resolver {
         parties::allow_resolver(&mut policy, section, &draft.vip);
@@ -87,7 +89,9 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     warnings.extend(unused_routes(&draft.peers, &draft.routes));
     warnings.append(&mut more);
     warnings.extend(hop_rules::questionable(&draft));
+    warnings.extend(otherwise);
     warnings.extend(never);
+    warnings.extend(limits::forgotten(&draft));
     if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoints.is_empty()) {
         warnings.push(draft.spot.sibling("interface.mode").say(
             "mode is client, but no peer has an endpoint: nothing will start a handshake from \
@@ -604,7 +608,7 @@ fn finish_peer(draft: PeerDraft) -> Peer {
         allowed_ips,
         persistent_keepalive: draft.persistent_keepalive,
         limits: PeerLimits {
-            quota: draft.quota,
+            quota: draft.quota.map(|written| written.value),
             expires: draft.expires.map(|written| written.value),
         },
         rates: draft.rates,

@@ -546,6 +546,24 @@ fn quotas_and_last_days_say_what_they_may_be() {
 }
 
 #[test]
+fn a_group_in_itself_is_told_once_and_nothing_that_comes_of_it() {
+    let rest = "vip = \"10.0.0.2\"\n[groups]\na = [\"b\"]\nb = [\"c\"]\nc = [\"a\"]\nd = [\"d\"]\n\
+                [[rules]]\nfrom = \"a\"\nto = [\"c\", \"d\"]\nallow = \"any\"\n\
+                [[rules]]\nfrom = \"e\"\nto = \"any\"\ndeny = \"any\"\n";
+    let error = parse(&with_peer(rest), "hub.toml").unwrap_err().to_string();
+    let lines: Vec<&str> = error.lines().collect();
+    let expected = [
+        "hub.toml:8: groups.a: the group \"a\" is a member of itself, by way of \"c\"; leave it out of one of the two",
+        "hub.toml:11: groups.d: the group \"d\" is a member of itself; leave it out there",
+        "hub.toml:17: rules.from: there is nobody called \"e\"; ",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{error}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
 fn a_rate_has_a_number_a_unit_and_bounds() {
     for (text, expected) in [
         (

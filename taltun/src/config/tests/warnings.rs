@@ -17,6 +17,43 @@ fn host_bits_in_a_prefix_are_cleared_with_a_warning() {
 }
 
 #[test]
+fn so_are_those_of_groups_and_rules() {
+    let rest = "vip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\n[groups]\noffice = [\"192.0.2.7/28\"]\n\
+                [[rules]]\nfrom = \"10.0.0.2/32\"\nto = [\"office\", \"fd00::1/64\"]\nallow = \"any\"\n";
+    assert_eq!(
+        warnings(&with_peer(rest)),
+        [
+            "hub.toml:9: groups.office: 192.0.2.7/28 is taken as 192.0.2.0/28",
+            "hub.toml:12: rules.to: fd00::1/64 is taken as fd00::/64",
+        ]
+    );
+}
+
+#[test]
+fn a_quota_that_a_restart_forgets_is_a_warning() {
+    let found = |quota: &str, days: &str| {
+        let text = format!(
+            "vip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\nquota = \"1 GB/{quota}\"\n{days}"
+        );
+        warnings(&with_peer(&text))
+    };
+    let days = |days: u32| format!("[usage]\nkeep_days = {days}\n");
+    for (quota, kept) in [("month", 31), ("day", 1), ("day", 5)] {
+        assert_eq!(found(quota, &days(kept)), [""; 0]);
+    }
+    assert_eq!(found("month", ""), [""; 0]);
+    assert_eq!(
+        found("month", &days(30)),
+        [
+            "hub.toml:8: peers.quota: a restart forgets what was moved before it: \
+             usage.keep_days is 30 (hub.toml:10); set it to 31 or more, or leave it out"
+        ]
+    );
+    assert_eq!(found("month", &days(0)).len(), 1);
+    assert_eq!(found("day", &days(0)).len(), 1);
+}
+
+#[test]
 fn a_range_that_leaves_no_ports_to_what_is_translated_is_a_warning() {
     let found = |range: &str, nat: &str, mode: &str| {
         let text = with_peer(&format!(
