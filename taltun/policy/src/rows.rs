@@ -2,12 +2,33 @@
 //!
 //! For each source, destination and service there is a row: the rules that it matches. A packet
 //! matches the rules that are in all three, and the first of them is found a word at a time.
+//!
+//! Most rows have few rules, so that nearly all of their words are empty. Before its words each row
+//! says, a bit a word, which aren't: only those that may have something in common are read. A row of
+//! which few aren't has only these, so that the rows of thousands of peers fit a cache.
 
 use std::collections::HashMap;
 
-/// Which of the rows of some [`Rows`].
+/// Which of the rows of some [`Rows`]: where it begins, and whether its empty words are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct RowId(u32);
+
+/// The bit of a row without its empty words.
+const SPARSE: u32 = 1 << 31;
+/// The most words that such a row has.
+const MOST_SPARSE: usize = 16;
+
+impl RowId {
+    #[inline]
+    fn start(self) -> usize {
+        (self.0 & !SPARSE) as usize
+    }
+
+    #[inline]
+    fn is_sparse(self) -> bool {
+        self.0 & SPARSE != 0
+    }
+}
 
 /// A set of rules.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,11 +58,11 @@ impl Row {
     }
 }
 
-/// Rows of one length, behind each other.
+/// Rows for the same rules, behind each other.
 #[derive(Debug, Clone)]
 pub struct Rows {
-    /// Words a row.
-    len: usize,
+    /// Words before those of a row that say which of them aren't empty.
+    summary: usize,
     words: Vec<u64>,
     known: HashMap<Row, RowId>,
 }
@@ -50,7 +71,7 @@ impl Rows {
     /// For sets of so many rules.
     pub fn new(rules: usize) -> Self {
         Self {
-            len: rules.div_ceil(64),
+            summary: rules.div_ceil(64).div_ceil(64),
             words: Vec::new(),
             known: HashMap::new(),
         }
@@ -58,10 +79,20 @@ impl Rows {
 
     /// Takes in a row, unless there is one that equals it.
     pub fn intern(&mut self, row: Row) -> RowId {
-        let next = RowId(self.known.len() as u32);
-        *self.known.entry(row).or_insert_with_key(|row| {
-            self.words.extend_from_slice(&row.0);
-            next
+        let start = self.words.len() as u32;
+        *self.known.entry(row).or_insert_with_key(|Row(words)| {
+            let summary = words.chunks(64).map(|words| {
+                let words = words.iter().enumerate();
+                words.fold(0, |bits, (at, word)| bits | u64::from(*word != 0) << at)
+            });
+            self.words.extend(summary);
+            let full = words.iter().copied().filter(|word| *word != 0);
+            if full.clone().count() > MOST_SPARSE {
+                self.words.extend_from_slice(words);
+                return RowId(start);
+            }
+            self.words.extend(full);
+            RowId(start | SPARSE)
         })
     }
 
@@ -77,25 +108,46 @@ impl Rows {
     /// last.
     #[inline]
     pub fn first_in_all(&self, from: [RowId; 3], to: [RowId; 3], service: RowId) -> Option<usize> {
-        let [from, or_from, or_from_too] = from.map(|id| self.row(id));
-        let [to, or_to, or_to_too] = to.map(|id| self.row(id));
-        let service = self.row(service);
-        for (at, service) in service.iter().enumerate() {
-            let from = from[at] | or_from[at] | or_from_too[at];
-            let to = to[at] | or_to[at] | or_to_too[at];
-            let common = from & to & service;
-            if common != 0 {
-                return Some(at * 64 + common.trailing_zeros() as usize);
+        for block in 0..self.summary {
+            let summary = |id: RowId| self.words[id.start() + block];
+            let mut candidates = common(from.map(summary), to.map(summary), summary(service));
+            while candidates != 0 {
+                let bit = candidates & candidates.wrapping_neg();
+                let word = |id: RowId| self.word(id, block, bit);
+                let rules = common(from.map(word), to.map(word), word(service));
+                if rules != 0 {
+                    let at = block * 64 + bit.trailing_zeros() as usize;
+                    return Some(at * 64 + rules.trailing_zeros() as usize);
+                }
+                candidates ^= bit;
             }
         }
         None
     }
 
+    /// The word of a row for which this bit of this word of its summary stands.
     #[inline]
-    fn row(&self, id: RowId) -> &[u64] {
-        let start = id.0 as usize * self.len;
-        &self.words[start..start + self.len]
+    fn word(&self, id: RowId, block: usize, bit: u64) -> u64 {
+        let start = id.start();
+        if !id.is_sparse() {
+            let at = block * 64 + bit.trailing_zeros() as usize;
+            return self.words[start + self.summary + at];
+        }
+        let summary = &self.words[start..=start + block];
+        if summary[block] & bit == 0 {
+            return 0;
+        }
+        let before = summary[..block].iter().map(|bits| bits.count_ones());
+        let before = before.sum::<u32>() + (summary[block] & (bit - 1)).count_ones();
+        self.words[start + self.summary + before as usize]
     }
+}
+
+/// The bits that one of the first, one of the second and the last have.
+#[inline]
+fn common(from: [u64; 3], to: [u64; 3], service: u64) -> u64 {
+    let any = |[a, b, c]: [u64; 3]| a | b | c;
+    any(from) & any(to) & service
 }
 
 #[cfg(test)]
@@ -138,6 +190,46 @@ mod tests {
         let first = rows.intern(row(&[1, 2]));
         assert_ne!(rows.intern(row(&[1])), first);
         assert_eq!(rows.intern(row(&[2, 1])), first);
-        assert_eq!(rows.words.len(), 8);
+        // Of four words, three are empty.
+        assert_eq!(rows.words.len(), 2 * (1 + 1));
+    }
+
+    #[test]
+    fn of_many_rules_the_first_is_found_wherever_it_is() {
+        const RULES: usize = 9000;
+        for rule in [0, 63, 64, 4095, 4096, 4159, 8191, 8192, RULES - 1] {
+            let mut rows = Rows::new(RULES);
+            let row = |rules: &[usize]| {
+                let mut row = Row::none(RULES);
+                for rule in rules {
+                    row.insert(*rule);
+                }
+                row
+            };
+            // Others in the same words, which not all have.
+            let (before, behind) = (rule.saturating_sub(1), (rule + 1).min(RULES - 1));
+            let a = rows.intern(row(&[before, rule, RULES - 1]));
+            // Too many to leave the empty words out.
+            let some = rows.intern(row(&(rule..RULES).step_by(300).collect::<Vec<_>>()));
+            let b = rows.intern(row(&[rule, behind, RULES - 1]));
+            let all = rows.intern(row(&(0..RULES).collect::<Vec<_>>()));
+            let none = rows.intern(Row::none(RULES));
+            let first = |from, to, service| {
+                rows.first_in_all([none, from, none], [to, none, none], service)
+            };
+            assert_eq!(first(a, b, all), Some(rule));
+            assert_eq!(first(all, b, a), Some(rule));
+            assert_eq!(first(some, b, a), Some(rule));
+            assert_eq!(first(all, all, some), Some(rule));
+            assert_eq!(first(all, all, all), Some(0));
+            assert_eq!(first(a, none, all), None);
+            if rule > 0 && rule < RULES - 1 {
+                let c = rows.intern(row(&[before]));
+                let d = rows.intern(row(&[behind]));
+                let first = |from, to| rows.first_in_all([from; 3], [to; 3], all);
+                assert_eq!(first(c, d), None);
+                assert_eq!(first(b, d), Some(behind));
+            }
+        }
     }
 }
