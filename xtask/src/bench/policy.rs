@@ -1,8 +1,9 @@
-//! `cargo xtask bench policy`: what 10,000 rules cost a TCP stream that the hub relays.
+//! `cargo xtask bench policy`: what 10,000 rules, and the limits of others, cost a TCP stream that
+//! the hub relays.
 //!
-//! Without rules and with them, in turn, so what counts is the ratio within a round. No rule but
+//! Without either and with each, in turn, so what counts is the ratio within a round. No rule but
 //! the last matches the stream: one that is known is found in the table of flows, and never asks
-//! them.
+//! them. The limits are those of a third peer, so that the stream itself waits for nothing.
 //!
 //! The nanoseconds of one verdict come from another program: `cargo bench -p taltun-policy`.
 
@@ -29,6 +30,16 @@ use crate::setup::{self, Program};
 const PROGRAMS: &[Program] = &[("ip", "iproute2"), ("iperf3", "iperf3")];
 /// How many rules there are.
 const RULES: usize = 10_000;
+/// A third peer, which has limits and is away.
+const LIMITS: &str = r#"
+[[peers]]
+name = "limited"
+public_key = "N6uHQWBlcXDSXySW73QVHVcuVbdAeV4f89nTvZRlAGg="
+vip = "10.200.0.99"
+rate_up = "5 Mbit/s"
+rate_down = "20 Mbit/s"
+quota = "100 GB/month"
+"#;
 /// How much of the throughput without rules has to be left.
 const LEAST: f64 = 0.97;
 
@@ -52,9 +63,10 @@ struct Results {
     rounds: usize,
     seconds: u64,
     rules: usize,
-    /// By round, Gbit/s.
+    /// By round, Gbit/s: without rules and limits, with rules, with limits of another peer.
     without: Vec<Option<f64>>,
-    with: Vec<Option<f64>>,
+    with_rules: Vec<Option<f64>>,
+    with_limits: Vec<Option<f64>>,
     failures: Vec<String>,
 }
 
@@ -86,11 +98,16 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         seconds: arguments.seconds,
         rules: RULES,
         without: Vec::new(),
-        with: Vec::new(),
+        with_rules: Vec::new(),
+        with_limits: Vec::new(),
         failures: Vec::new(),
     };
     let rules = rules();
-    let cases = [("without rules", ""), ("with rules", rules.as_str())];
+    let cases = [
+        ("without rules and limits", ""),
+        ("with rules", rules.as_str()),
+        ("with limits of another peer", LIMITS),
+    ];
     for round in 0..usize::from(arguments.rounds) {
         results.rounds = round + 1;
         for turn in turns(round, cases.len()) {
@@ -98,17 +115,19 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             let outcome = measure(contender, rules, arguments.seconds);
             let outcome = told(&format!("round {}, {words}", round + 1), outcome);
             let gbps = outcome.as_ref().ok().map(|sample| sample.gbps);
-            match rules {
-                "" => results.without.push(gbps),
-                _ => results.with.push(gbps),
-            }
+            let of_case = match turn {
+                0 => &mut results.without,
+                1 => &mut results.with_rules,
+                _ => &mut results.with_limits,
+            };
+            of_case.push(gbps);
             results.failures.extend(outcome.err());
         }
         if sys::stop_requested().is_some() {
             break;
         }
     }
-    if results.ratio().is_none() {
+    if results.ratio(&results.with_rules).is_none() {
         bail!("nothing could be measured");
     }
     println!("{}", results.report());
@@ -116,10 +135,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ended(results.failures.is_empty()))
 }
 
-/// Rules about ports and networks that nobody uses here, and one that allows the rest.
+/// Rules about ports and networks that nobody uses here, and at the end those that allow the stream,
+/// and the pings that show that the tunnel is up.
 fn rules() -> String {
     let mut text = "\n[policy]\ndefault = \"deny\"\n".to_owned();
-    for number in 1..RULES {
+    for number in 1..RULES - 1 {
         let (high, low) = (number / 250, number % 250);
         // Writing to a String can't fail.
         let _ = write!(
@@ -128,7 +148,8 @@ fn rules() -> String {
             1 + number % 500
         );
     }
-    text + "\n[[rules]]\nfrom = \"a\"\nto = \"b\"\nallow = \"tcp\"\n"
+    text + "\n[[rules]]\nfrom = \"a\"\nto = \"b\"\nallow = \"tcp\"\n\
+            \n[[rules]]\nfrom = \"any\"\nto = \"any\"\nallow = \"icmp\"\n"
 }
 
 /// Measures a stream from one client to another by way of the hub, which has these rules.
@@ -154,9 +175,9 @@ fn measure(contender: &Contender, rules: &str, seconds: u64) -> Result<Sample> {
 }
 
 impl Results {
-    /// What is left with rules: the median of the rounds.
-    fn ratio(&self) -> Option<f64> {
-        let pairs = self.without.iter().zip(&self.with);
+    /// What is left with something: the median of the rounds.
+    fn ratio(&self, with: &[Option<f64>]) -> Option<f64> {
+        let pairs = self.without.iter().zip(with);
         let ratios: Vec<f64> = pairs
             .filter_map(|(without, with)| Some((*with)? / (*without)?))
             .collect();
@@ -169,20 +190,22 @@ impl Results {
             let values: Vec<f64> = values.iter().copied().flatten().collect();
             median(&values).map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"))
         };
-        let ratio = self.ratio();
-        let titles = ["TCP relay, Gbit/s", "no rules", "10,000 rules", "ratio", ""];
+        let row = |name: &str, values: &[Option<f64>]| {
+            let ratio = self.ratio(values);
+            let number = ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.3}"));
+            let verdict = verdict(ratio).to_owned();
+            vec![name.to_owned(), middle(values), number, verdict]
+        };
+        let titles = ["TCP relay, one stream", "Gbit/s", "ratio", ""];
+        let none = ["no rules, no limits", &middle(&self.without), "", ""];
         let rows = [
             titles.map(str::to_owned).to_vec(),
-            vec![
-                "one stream".to_owned(),
-                middle(&self.without),
-                middle(&self.with),
-                ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.3}")),
-                verdict(ratio).to_owned(),
-            ],
+            none.map(str::to_owned).to_vec(),
+            row("10,000 rules", &self.with_rules),
+            row("limits of another peer", &self.with_limits),
         ];
         format!(
-            "10,000 rules beside none ({})\nMedians of {} rounds of {} s, ratio by round.\n\n{}",
+            "Rules, and limits of others, beside none ({})\nMedians of {} rounds of {} s, ratio by round.\n\n{}",
             self.machine.line(),
             self.rounds,
             self.seconds,
@@ -207,7 +230,7 @@ mod tests {
     fn there_are_as_many_rules_as_it_says_and_taltun_takes_their_like() {
         let rules = rules();
         assert_eq!(rules.matches("[[rules]]").count(), RULES);
-        assert!(rules.contains("from = \"10.201.39.249\""));
+        assert!(rules.contains("from = \"10.201.39.248\""));
         assert!(!rules.contains("tcp/0"));
     }
 
