@@ -94,8 +94,8 @@ impl Room {
 }
 
 impl Book {
-    /// Starts the thread, with the database in `file`. Days are kept for so long; not at all if
-    /// that is zero.
+    /// Starts the thread, with the database in `file`. Days are kept for so long, and at least until
+    /// their month is over; not at all if that is zero.
     pub fn open(file: PathBuf, keep_days: u32) -> std::io::Result<Self> {
         // Room for those that are sent whether there is room or not.
         let (jobs, queue) = mpsc::sync_channel(4 * QUEUE);
@@ -373,7 +373,7 @@ impl Writer {
             }
         }
         if outcome.is_ok() && self.today > Day::default() && self.pruned != Some(self.today) {
-            let forgotten = store.forget_before(self.today.before(self.keep_days - 1));
+            let forgotten = store.forget_before(oldest(self.today, self.keep_days));
             self.pruned = Some(self.today);
             outcome = forgotten.map(drop);
         }
@@ -473,6 +473,13 @@ impl Writer {
         // Nobody listens any more at the end.
         let _ = self.tell.send(event);
     }
+}
+
+/// The first day that is kept. Those of the month that it is are, in any case: after a restart
+/// nothing else says what is left of a quota.
+fn oldest(today: Day, keep_days: u32) -> Day {
+    let wanted = today.before(keep_days.saturating_sub(1));
+    wanted.min(today.first_of_month())
 }
 
 fn make_directory(file: &Path) -> std::io::Result<()> {

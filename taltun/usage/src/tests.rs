@@ -118,7 +118,7 @@ fn days_are_kept_for_as_long_as_is_wanted() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("usage.db");
     let mut book = Book::open(file.clone(), 3).unwrap();
-    for at in ["2026-11-27", "2026-11-28", "2026-11-29", "2026-11-30"] {
+    for at in ["2026-11-28", "2026-11-29", "2026-11-30", "2026-12-01"] {
         book.add(batch(at, 1));
     }
     assert_eq!(used(&book).len(), 3);
@@ -126,11 +126,33 @@ fn days_are_kept_for_as_long_as_is_wanted() {
     assert_eq!(used(&book).len(), 1);
     // Without any, nothing is written any more, and what is there stays.
     book.keep(0);
-    book.add(batch("2026-11-30", 1));
+    book.add(batch("2026-12-01", 1));
     assert_eq!(used(&book)[0].counts.rx_bytes, 1);
     assert_eq!(book.kept(), Kept::Off);
     book.close(LIMIT);
-    assert_eq!(stored(&file), [("2026-11-30".to_owned(), 1)]);
+    assert_eq!(stored(&file), [("2026-12-01".to_owned(), 1)]);
+}
+
+#[test]
+fn a_month_is_kept_until_it_is_over_for_its_quotas() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("usage.db");
+    for keep_days in [1, 7] {
+        let mut book = Book::open(file.clone(), keep_days).unwrap();
+        book.add(batch("2026-11-01", 100));
+        book.add(batch("2026-11-30", 1));
+        assert!(book.close(LIMIT));
+    }
+    let mut book = Book::open(file.clone(), 1).unwrap();
+    assert!(book.ask_sums(day("2026-11-30")));
+    let is_sums = |event: &Event| matches!(event, Event::Sums(..));
+    let Event::Sums(_, sums) = wait_for(&book, is_sums) else {
+        unreachable!();
+    };
+    assert_eq!(sums[&ANA], Sums { day: 2, month: 202 });
+    book.add(batch("2026-12-01", 1));
+    assert!(book.close(LIMIT));
+    assert_eq!(stored(&file), [("2026-12-01".to_owned(), 1)]);
 }
 
 #[test]
