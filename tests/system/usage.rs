@@ -150,7 +150,7 @@ fn goes_on_in_memory() -> Result<()> {
 }
 
 fn outlives_its_peer() -> Result<()> {
-    let lab = lab(Options::default())?;
+    let mut lab = lab(Options::default())?;
     ensure_answers(&lab.net.a, Role::B.v4())?;
     let (key, before) = moved(&lab, Role::A)?;
     let config = lab.hub.config();
@@ -164,6 +164,18 @@ fn outlives_its_peer() -> Result<()> {
     lab.hub.tell(&["reload"])?;
     let kept = bytes_of(&usage(&lab, &[])?, &key);
     ensure!(kept >= before, "{kept} of {before}");
+    // It is called as it was last, also for a reader of the file.
+    let name = |usage: &Value| {
+        let mut peers = usage["peers"].as_array().into_iter().flatten();
+        let of_it = peers.find(|peer| peer["public_key"] == *key)?;
+        Some(of_it["name"].as_str()?.to_owned())
+    };
+    let called = name(&usage(&lab, &[])?);
+    ensure!(called.as_deref() == Some("a"), "{called:?}");
+    lab.hub.end(Signal::Terminate)?;
+    let called = name(&usage(&lab, &[])?);
+    ensure!(called.as_deref() == Some("a"), "{called:?} in the file");
+    lab.hub.start_again(&lab.net.hub)?;
     std::fs::write(&config, &with)?;
     lab.hub.tell(&["reload"])?;
     ensure_answers_within(&lab.net.a, Role::B.v4(), Duration::from_secs(30))?;

@@ -87,6 +87,16 @@ impl Counted {
         }
     }
 
+    /// What it moved since the last look, as the last of it: it is no peer any more. If it isn't
+    /// described any more either, it keeps the name that it had.
+    fn look_last(&mut self, peers: &Peers) -> Option<Entry> {
+        let entry = self.look(peers)?;
+        Some(Entry {
+            name: entry.name.filter(|name| !name.is_empty()),
+            ..entry
+        })
+    }
+
     /// What it moved since the last look.
     fn look(&mut self, peers: &Peers) -> Option<Entry> {
         let shown = shown(&self.peer);
@@ -191,7 +201,7 @@ impl Ledger {
         for peer in device.peers() {
             // Numbers are given once, so those in between are gone.
             while let Some(mut gone) = before.next_if(|it| it.peer.id() < peer.id()) {
-                entries.extend(gone.look(peers));
+                entries.extend(gone.look_last(peers));
             }
             let known = before.next_if(|it| it.peer.id() == peer.id());
             let mut counted = known.unwrap_or_else(|| Counted::new(peer));
@@ -199,7 +209,7 @@ impl Ledger {
             self.counted.push(counted);
         }
         for mut gone in before {
-            entries.extend(gone.look(peers));
+            entries.extend(gone.look_last(peers));
         }
         for entry in &entries {
             self.totals.add(entry.key, entry.counts.bytes());
