@@ -135,7 +135,7 @@ impl RuleSet {
 
     /// The rows of an address on a side.
     #[inline]
-    fn rows_of(&self, side: Side, address: IpAddr, owners: &impl Owners) -> EndRows {
+    pub(crate) fn rows_of(&self, side: Side, address: IpAddr, owners: &impl Owners) -> EndRows {
         let compiled = &*self.compiled;
         let net = compiled.nets.lookup(address);
         let has_owner = side == Side::Peer || self.world.kernel_relays;

@@ -12,6 +12,7 @@
 )]
 
 mod declared;
+mod denied_forwards;
 mod dns_routes;
 mod document;
 mod draft;

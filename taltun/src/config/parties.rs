@@ -5,13 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use taltun_common::headers::protocol;
-use taltun_policy::rules::Start;
-use taltun_policy::{Ends, Owners, Party, Rule, RuleSet, Service, Side, World};
+use taltun_policy::{Owners, Party, Rule, RuleSet, Service, Side, World};
 
 use super::draft::{Draft, GroupDraft, PeerDraft, PolicyDraft, Written};
 use super::error::ConfigError;
-use super::{Action, Forward, ForwardProtocol, ForwardSource, Policy, suggest, values};
+use super::{Action, Policy, suggest, values};
 use crate::crypto::PublicKey;
 use crate::protocol::allowed_ips::AllowedIps;
 
@@ -106,60 +104,8 @@ pub(super) fn never_decide(policy: &Policy, draft: &Draft) -> Vec<String> {
     origins.map(warning).collect()
 }
 
-/// Warns of forwarded ports with which no rule lets this hub start anything.
-pub(super) fn deny_forwards(policy: &Policy, draft: &Draft, forwards: &[Forward]) -> Vec<String> {
-    let from_hub = |forward: &&Forward| forward.source == ForwardSource::Hub;
-    if !policy.is_any() || !forwards.iter().any(|forward| from_hub(&forward)) {
-        return Vec::new();
-    }
-    let owners = Owned::of(&draft.peers);
-    let rules = rules(policy, draft);
-    let denied = |forward: &Forward, address: IpAddr| {
-        let mut vips = draft.vip.iter().map(|vip| vip.value.addr());
-        let source = vips.find(|vip| vip.is_ipv6() == address.is_ipv6())?;
-        let ports = forward.to.ports.first..=forward.to.ports.last;
-        let mut ports = ports.filter(|port| {
-            let start = Start {
-                ends: Ends {
-                    from: Side::Host,
-                    to: Side::Peer,
-                },
-                source,
-                destination: address,
-                protocol: match forward.listen.protocol {
-                    ForwardProtocol::Tcp => protocol::TCP,
-                    ForwardProtocol::Udp => protocol::UDP,
-                },
-                port: *port,
-            };
-            rules.decide(&start, &owners).action == Action::Deny
-        });
-        ports.next()
-    };
-    let mut warnings = Vec::new();
-    for (forward, written) in forwards
-        .iter()
-        .zip(&draft.forwards)
-        .filter(|(it, _)| from_hub(it))
-    {
-        let mut addresses = forward.addresses.iter();
-        let Some((address, port)) =
-            addresses.find_map(|address| Some((address, denied(forward, *address)?)))
-        else {
-            continue;
-        };
-        let protocol = forward.listen.protocol.word();
-        warnings.push(written.listen.spot.say(format!(
-            "the rules deny what comes this way, as no rule lets \"hub\" start {protocol}/{port} \
-             with {address}; add [[rules]] with from = \"hub\", to = \"{address}\", allow = \
-             \"{protocol}/{port}\""
-        )));
-    }
-    warnings
-}
-
 /// The rules for the hub that this file describes.
-fn rules(policy: &Policy, draft: &Draft) -> RuleSet {
+pub(super) fn rules(policy: &Policy, draft: &Draft) -> RuleSet {
     let world = World {
         hub: draft.vip.iter().map(|vip| vip.value.addr()).collect(),
         kernel_relays: !draft.host.relays(draft.mode),
@@ -168,7 +114,7 @@ fn rules(policy: &Policy, draft: &Draft) -> RuleSet {
 }
 
 /// All that a peer has.
-fn networks(peer: &PeerDraft) -> impl Iterator<Item = IpNet> {
+pub(super) fn networks(peer: &PeerDraft) -> impl Iterator<Item = IpNet> {
     let vips = peer.vip.iter().map(|vip| IpNet::from(vip.value));
     vips.chain(peer.allowed_ips.iter().map(|net| net.value))
 }

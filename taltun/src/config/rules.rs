@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use taltun_udpgw::listens_twice;
 
 use super::PeerLimits;
+use super::denied_forwards;
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
 use super::forward_rules;
@@ -81,7 +82,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     own_vip?;
     // Last of all, as it takes longest.
     let mut never = parties::never_decide(&policy, &draft);
-    never.extend(parties::deny_forwards(&policy, &draft, &forwards));
+    never.extend(denied_forwards::warnings(&policy, &draft, &forwards));
     let mode = draft.mode;
     let mut warnings = questionable_host(&draft);
     warnings.splice(0..0, std::mem::take(&mut draft.warnings));

@@ -252,3 +252,41 @@ fn rules_that_let_nobody_through_are_a_warning() {
     let told = denies(&rule("udp/6000-6002")).unwrap();
     assert!(told.contains("udp/6003 with 10.0.0.2"), "{told}");
 }
+
+#[test]
+fn so_are_rules_that_let_nobody_outside_through_to_who_sees_the_sender() {
+    let denies = |rules: &str| {
+        let text = hub(&format!(
+            "{}source = \"keep\"\n[policy]\ndefault = \"deny\"\n{rules}",
+            forward("tcp/8443-8444", "ana:443-444")
+        ));
+        let told = warnings(&text);
+        told.into_iter()
+            .find(|told| told.contains("the rules deny"))
+    };
+    let rule = |from: &str, what: &str, action: &str| {
+        format!("[[rules]]\nfrom = \"{from}\"\nto = \"ana\"\n{action} = \"{what}\"\n")
+    };
+    // The hub and those in the tunnel are none of those who come this way.
+    for from in ["hub", "luis", "10.0.0.0/24", "10.0.0.1", "192.168.50.0/24"] {
+        let told = denies(&rule(from, "any", "allow"));
+        let told = told.unwrap_or_else(|| panic!("{from}"));
+        assert!(
+            told.starts_with("hub.toml:17: forward.listen: the rules deny what comes this way")
+                && told.contains("no rule lets anybody outside start tcp/443 with 10.0.0.2")
+                && told.contains("from = \"0.0.0.0/0\""),
+            "{told}"
+        );
+    }
+    for from in ["any", "0.0.0.0/0", "198.51.100.7", "0.0.0.0/1"] {
+        assert_eq!(denies(&rule(from, "tcp/443-444", "allow")), None, "{from}");
+    }
+    let told = denies(&rule("any", "tcp/443", "allow")).unwrap();
+    assert!(told.contains("tcp/444 with 10.0.0.2"), "{told}");
+    // Somebody is left in the middle, and then nobody.
+    let ends = ["0.0.0.0/2", "64.0.0.0/3", "128.0.0.0/1"].map(|net| rule(net, "any", "deny"));
+    let rest = rule("0.0.0.0/0", "any", "allow");
+    assert_eq!(denies(&format!("{}{rest}", ends.concat())), None);
+    let middle = rule("96.0.0.0/3", "any", "deny");
+    assert!(denies(&format!("{}{middle}{rest}", ends.concat())).is_some());
+}
