@@ -28,6 +28,16 @@ pub const CASES: &[Case] = &[
         run: || second_address("iptables"),
     },
     Case {
+        name: "hop: ports that others' rules led elsewhere before stay so, by nftables",
+        programs: &["nft"],
+        run: || led_elsewhere("nftables"),
+    },
+    Case {
+        name: "hop: ports that others' rules led elsewhere before stay so, by iptables",
+        programs: &["iptables"],
+        run: || led_elsewhere("iptables"),
+    },
+    Case {
         name: "hop: peers that come in by a tunnel of another VPN reach the range by a rule, beside XDP",
         programs: &["nft", "wireguard-go", "wg"],
         run: by_another_tunnel,
@@ -203,6 +213,47 @@ fn second_address(tool: &str) -> Result<()> {
         client.stop(Signal::Terminate)?;
         hub.stop(Signal::Terminate)?;
     }
+    lab.net.delete()
+}
+
+/// Docker's way to publish a port: no socket of the hub has it.
+fn led_elsewhere(tool: &str) -> Result<()> {
+    let lab = Lab::new()?;
+    let Star { hub, a, b, .. } = &lab.net;
+    let guest = WIRE_B.far_v4();
+    hub.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))??;
+    b.ip(&format!(
+        "route add {} via {}",
+        WIRE_A.far_v4(),
+        WIRE_B.near_v4()
+    ))?;
+    let rule = match tool {
+        "nftables" => format!(
+            "nft add table ip guest && nft 'add chain ip guest in {{ type nat hook prerouting priority \
+             dstnat; }}' && nft add rule ip guest in udp dport 5000 dnat to {guest}:5000"
+        ),
+        _ => format!("iptables -t nat -A PREROUTING -p udp --dport 5000 -j DNAT --to {guest}:5000"),
+    };
+    output_of(hub.command("sh").args(["-c", &rule]))?;
+    let node = lab.start_hub("0.0.0.0:9000", tool, "off")?;
+    let by = range(&node)?;
+    ensure!(by["by"] == tool, "{by}");
+    let (there, here) = (b.udp((guest, 5000))?, a.udp((WIRE_A.far_v4(), 0))?);
+    there.set_read_timeout(Some(UP_LIMIT))?;
+    here.send_to(b"for the guest", (WIRE_A.near_v4(), 5000))?;
+    let mut buffer = [0; 64];
+    let (length, from) = there
+        .recv_from(&mut buffer)
+        .context("the guest hears nothing")?;
+    ensure!(
+        &buffer[..length] == b"for the guest" && from.ip() == WIRE_A.far_v4(),
+        "{from}"
+    );
+    // The others lead to the hub.
+    let client = lab.start_client(&format!("{}:4096-8191", WIRE_A.near_v4()))?;
+    lab.ensure_hops(&client)?;
+    client.stop(Signal::Terminate)?;
+    node.stop(Signal::Terminate)?;
     lab.net.delete()
 }
 

@@ -365,9 +365,14 @@ impl Device {
         }
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in ids {
-            if let Some(control) = self.peers.get_mut(&id)
-                && control.paths.is_running
-            {
+            let Some(control) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            let used = peer_port(&control.peer);
+            for path in &mut control.paths.all {
+                path.ports.shrink(pool, used);
+            }
+            if control.paths.is_running {
                 control.stop_paths();
                 (control.paths.next_probe, control.paths.next_hop) = (None, None);
                 self.follow_paths(id, now);

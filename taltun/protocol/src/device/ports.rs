@@ -101,6 +101,14 @@ impl Ports {
         }
     }
 
+    /// The pool has so many ports by now: those that are left over aren't used any more. `used` stays,
+    /// and of the others those that answered last.
+    pub(super) fn shrink(&mut self, pool: usize, used: Option<u16>) {
+        let rank = |port: &Port| (Some(port.number) == used, port.good, port.used);
+        self.known.sort_by_key(|port| std::cmp::Reverse(rank(port)));
+        self.known.truncate(pool.max(1));
+    }
+
     /// A port to ask where none answers now: the most hopeful one, or else the one that was asked last.
     /// With `round`, only one that wasn't asked since then, if there is any.
     pub(super) fn choose(

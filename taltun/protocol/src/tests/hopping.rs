@@ -557,3 +557,29 @@ fn a_hub_that_speaks_from_its_own_port_is_spoken_to_at_its_places_again() {
         assert!(turns(&world).len() > before + 5, "{interval:?}");
     }
 }
+
+#[test]
+fn a_smaller_pool_leaves_ports_at_once() {
+    let mut world = hopping(secs(1));
+    talk(&mut world, secs(60));
+    let used = |world: &World, since: Time| -> BTreeSet<u16> {
+        let data = data(world, A).into_iter();
+        let lately = data.filter(|(at, _)| *at >= since);
+        lately.map(|(_, to)| to.port()).collect()
+    };
+    assert!(used(&world, Time::START).len() >= 7);
+    for pool in [2, 1] {
+        world.with(A, |device, now| {
+            let settings = HopSettings {
+                interval: secs(1),
+                pool,
+                ..HopSettings::default()
+            };
+            device.set_hop(settings, now);
+        });
+        let since = world.now;
+        assert_eq!(talk(&mut world, secs(30)), 0);
+        let ports = used(&world, since);
+        assert_eq!(ports.len(), pool, "{ports:?}");
+    }
+}

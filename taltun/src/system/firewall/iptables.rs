@@ -224,7 +224,13 @@ fn filling(table: &str, listed: &str, tun: &str, wanted: &[&Chain]) -> String {
             for _ in 0..jumps {
                 let _ = writeln!(text, "-D {} -j {name}", chain.from);
             }
-            let _ = writeln!(text, "-I {} 1 -j {name}", chain.from);
+            // What others lead elsewhere isn't ours to redirect.
+            let jump = if chain.name == "hop" {
+                "-A {} -j"
+            } else {
+                "-I {} 1 -j"
+            };
+            let _ = writeln!(text, "{} {name}", jump.replace("{}", chain.from));
         }
     }
     let stale = removal_lines(listed, tun, &names);
@@ -302,7 +308,7 @@ mod tests {
              -A taltun-t0-hop -p udp -m udp --dport 5000 -j RETURN\n\
              -A taltun-t0-hop -p udp -m udp --dport 5353 -j RETURN\n\
              -A taltun-t0-hop -p udp -m udp --dport 4096:8191 -m addrtype --dst-type LOCAL -j DNAT --to-destination 192.0.2.1:9000\n\
-             -I PREROUTING 1 -j taltun-t0-hop\nCOMMIT\n"
+             -A PREROUTING -j taltun-t0-hop\nCOMMIT\n"
         );
     }
 

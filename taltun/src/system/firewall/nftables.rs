@@ -351,7 +351,8 @@ fn ruleset(rules: &Rules) -> String {
              counter {}",
             leading(redirect)
         );
-        chain("hop", "nat hook prerouting priority dstnat", &[line]);
+        // Behind others' rules: what they lead elsewhere isn't ours.
+        chain("hop", "nat hook prerouting priority dstnat + 5", &[line]);
     }
     text.push_str("}\n");
     text
