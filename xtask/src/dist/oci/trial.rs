@@ -51,13 +51,13 @@ pub fn run(archive: &Path, program: &Path) -> Result<Option<String>> {
     if let Err(reason) = setup::programs(PROGRAMS) {
         return Ok(Some(format!("the OCI image by podman: {reason:#}")));
     }
-    let podman = Podman(place.0.clone());
+    let podman = Podman::new(&place);
     let loaded = output_of(podman.command().arg("load").arg("--input").arg(archive))?;
     ensure!(
         loaded.contains(NAME),
         "podman doesn't name what it loaded {NAME}: {loaded}"
     );
-    tunnel(&podman, program)?;
+    tunnel(&podman, &place, program)?;
     Ok(None)
 }
 
@@ -175,10 +175,10 @@ fn unpack(archive: &Path, to: &Path) -> Result<()> {
 }
 
 /// A hub in a container, as the manual says to run it, and a client beside.
-fn tunnel(podman: &Podman, program: &Path) -> Result<()> {
+fn tunnel(podman: &Podman, place: &Place, program: &Path) -> Result<()> {
     let pair = Pair::create(&format!("oci{}", std::process::id()))?;
     let (hub, client) = (Keys::generate(program)?, Keys::generate(program)?);
-    let files = podman.0.join("etc");
+    let files = place.0.join("etc");
     fs::create_dir(&files)?;
     let file = files.join("taltun.toml");
     fs::write(
@@ -228,19 +228,38 @@ fn tunnel(podman: &Podman, program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// podman with images and containers of its own, so that this machine's stay as they are.
-struct Podman(PathBuf);
+/// podman with images and containers of its own, so that this machine's stay as they are; dropping it
+/// removes what it had in memory.
+struct Podman {
+    storage: PathBuf,
+    /// podman takes no path of more than 50 characters here.
+    run: PathBuf,
+}
 
 impl Podman {
+    fn new(place: &Place) -> Self {
+        Self {
+            storage: place.0.join("storage"),
+            run: PathBuf::from(format!("/run/taltun-oci-{}", std::process::id())),
+        }
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new("podman");
         command
             .arg("--root")
-            .arg(self.0.join("storage"))
+            .arg(&self.storage)
             .arg("--runroot")
-            .arg(self.0.join("run"))
+            .arg(&self.run)
             .args(["--storage-driver=vfs", "--runtime=runc"]);
         command
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // Nothing else to do about what can't be removed.
+        let _ = fs::remove_dir_all(&self.run);
     }
 }
 
@@ -259,6 +278,8 @@ impl<'a> Container<'a> {
         command
             .args(["run", "--rm", "--name", Self::NAME, "--device=/dev/net/tun"])
             .args(RIGHTS.map(|right| format!("--cap-add={right}")))
+            // The profile of podman 4 leaves `bpf` to CAP_SYS_ADMIN.
+            .arg("--security-opt=seccomp=unconfined")
             .arg(format!("--network=ns:/run/netns/{}", network.name()))
             .arg(format!("--volume={}:/etc/taltun:ro", files.display()))
             // As many as this process may have: podman wants more, and may not everywhere.
