@@ -24,9 +24,9 @@ pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::rates::{Rates, Traffic, per_second};
 pub use self::unix_time::UnixTime;
 pub use self::words::{
-    Aead, AfXdpSocket, ForwardedBy, HostPart, PathUse, PortRangeBy, ProblemCause, RefusedBy,
-    RuleAction, SourceSeen, Steering, StepKind, SwitchLeftState, TcAttachment, TunnelMode,
-    UsageKept, XdpAttachment,
+    Aead, AfXdpSocket, AuditKept, ForwardedBy, HostPart, PathUse, PortRangeBy, ProblemCause,
+    RefusedBy, RuleAction, SourceSeen, Steering, StepKind, SwitchLeftState, TcAttachment,
+    TunnelMode, UsageKept, XdpAttachment,
 };
 use crate::layer::Layer;
 use crate::protocol::messages::REJECT_AFTER_TIME;
@@ -114,6 +114,9 @@ pub struct Status {
     /// Where what peers move is kept; `None` for an interface without a configuration file.
     #[serde(default)]
     pub usage: Option<UsageStatus>,
+    /// The trail of changes; `None` for an interface without a configuration file.
+    #[serde(default)]
+    pub audit: Option<AuditStatus>,
 }
 
 /// The names that the resolver on our vips knows.
@@ -269,6 +272,17 @@ pub struct UsageStatus {
     pub kept: UsageKept,
     /// Why it isn't kept on disk, where it should be.
     pub reason: Option<String>,
+}
+
+/// The trail of changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditStatus {
+    /// Whether it is written.
+    pub kept: AuditKept,
+    /// Why it can't be written.
+    pub reason: Option<String>,
+    /// Changes since the start that there was no room for.
+    pub lost: u64,
 }
 
 /// `taltun usage --json`.

@@ -12,6 +12,7 @@ mod af_xdp;
 mod af_xdp_changes;
 mod af_xdp_exits;
 mod af_xdp_marks;
+mod audit;
 mod bad_wire;
 mod bans;
 mod bans_meant;
@@ -149,6 +150,7 @@ fn main() -> ExitCode {
 fn side_by_side() -> Vec<Case> {
     [
         reach::CASES,
+        audit::CASES,
         bans::CASES,
         bans_meant::CASES,
         json::CASES,

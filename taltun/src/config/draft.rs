@@ -13,7 +13,7 @@ use taltun_usage::{Day, Quota};
 use super::error::Spot;
 
 use super::{
-    Accel, Action, Dataplane, Domain, ForwardListen, ForwardSource, ForwardTo, Hooks, Hop,
+    Accel, Action, Audit, Dataplane, Domain, ForwardListen, ForwardSource, ForwardTo, Hooks, Hop,
     HostSettings, MetricsListen, Mode, PeerRates, Policy, RangedEndpoint, Shaping, Udpgw, Usage,
 };
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
@@ -60,6 +60,7 @@ pub(super) struct Draft {
     pub(super) usage: Usage,
     /// Where its `keep_days` is written.
     pub(super) keep_days: Option<Spot>,
+    pub(super) audit: Audit,
     pub(super) shaping: Shaping,
     /// Where its uplink is written.
     pub(super) uplink: Option<Spot>,

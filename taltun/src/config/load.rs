@@ -104,6 +104,7 @@ impl Config {
             policy: super::Policy::default(),
             forwards: Vec::new(),
             usage: draft.usage,
+            audit: draft.audit,
             shaping: super::Shaping::default(),
         }
     }

@@ -110,6 +110,8 @@ pub struct Config {
     pub forwards: Vec<Forward>,
     /// `[usage]`
     pub usage: Usage,
+    /// `[audit]`
+    pub audit: Audit,
     /// `[shaping]`
     pub shaping: Shaping,
 }
@@ -263,6 +265,12 @@ declared::usage::declared! { settings! {
     /// `[usage]`: what each peer moves, by day.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Usage {}
+} }
+
+declared::audit::declared! { settings! {
+    /// `[audit]`: the trail of changes.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Audit {}
 } }
 
 declared::dataplane::declared! { settings! {

@@ -19,13 +19,13 @@ use super::draft::{
 };
 use super::error::{ConfigError, Spot};
 use super::keys::{
-    self, Key, accel, dataplane, dns_routes, forward, groups, hop, interface, metrics, names, nat,
-    peers, policy, rules, shaping, udpgw, usage,
+    self, Key, accel, audit, dataplane, dns_routes, forward, groups, hop, interface, metrics,
+    names, nat, peers, policy, rules, shaping, udpgw, usage,
 };
 use super::setting::{Setting, parse_with};
 use super::{
-    Accel, Action, Dataplane, Hooks, Hop, HostSettings, MAX_BANS, METRICS_LISTEN_MAX, Masquerade,
-    MetricsListen, PeerRates, Policy, PortRange, RangedEndpoint, Shaping, Udpgw, Usage,
+    Accel, Action, Audit, Dataplane, Hooks, Hop, HostSettings, MAX_BANS, METRICS_LISTEN_MAX,
+    Masquerade, MetricsListen, PeerRates, Policy, PortRange, RangedEndpoint, Shaping, Udpgw, Usage,
 };
 use super::{declared, permissions, values};
 use crate::crypto::{PresharedKey, PrivateKey};
@@ -129,6 +129,7 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         forwards: forwards(document)?,
         usage: usage(&kept)?,
         keep_days: kept.get(&usage::KEEP_DAYS).map(|field| field.spot()),
+        audit: audit(&document.section_or_defaults(&keys::AUDIT)?)?,
         shaping: shaping(&shared)?,
         uplink: shared.get(&shaping::UPLINK).map(|field| field.spot()),
         warnings,
@@ -341,6 +342,12 @@ fn usage(section: &Section) -> Result<Usage, ConfigError> {
     section.allow_only()?;
     let usage = declared::usage::declared! { read! { section, usage, Usage {} } };
     Ok(usage)
+}
+
+fn audit(section: &Section) -> Result<Audit, ConfigError> {
+    section.allow_only()?;
+    let audit = declared::audit::declared! { read! { section, audit, Audit {} } };
+    Ok(audit)
 }
 
 fn dns_routes(section: &Section) -> Result<DnsRoutesDraft, ConfigError> {

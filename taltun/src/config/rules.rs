@@ -126,6 +126,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         policy,
         forwards,
         usage: draft.usage,
+        audit: draft.audit,
         shaping: draft.shaping,
     };
     Ok((config, warnings))

@@ -1,6 +1,9 @@
 //! The controller: handshakes, timers, maps and the control socket, all on one thread.
 
+mod audit;
 mod bans;
+mod caller;
+mod changed_peers;
 mod client;
 mod diagnosis;
 mod dialer;
@@ -65,6 +68,7 @@ mod usage_table;
 mod window;
 mod words;
 
+pub use caller::Caller;
 pub use client::{call, interface_of};
 pub use error::ControlError;
 pub(crate) use forwards::kept_from_others as forwards_keep_from_others;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use tokio::sync::watch;
 
+use super::audit::Audit;
 use super::bans::Bans;
 use super::diagnosis::Diagnosis;
 use super::dns_routes::RoutedNames;
@@ -73,6 +74,7 @@ pub(super) struct View<'a> {
     /// What of the host's set-up others took away, where there is one.
     pub kept: Option<&'a Kept>,
     pub ledger: Option<&'a Ledger>,
+    pub audit: &'a Audit,
     pub limits: &'a Limits,
 }
 
@@ -132,6 +134,7 @@ impl View<'_> {
             udpgw: self.gateway.status(),
             metrics: self.metrics.and_then(Metrics::status),
             usage: self.ledger.map(Ledger::status),
+            audit: self.audit.status(),
         }
     }
 

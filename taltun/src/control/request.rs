@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::caller::Caller;
 use super::response::{Answer, Done, Reloaded, Reply, Response, SecretText};
 use super::since::Since;
 use crate::layer::Layer;
@@ -24,8 +25,16 @@ pub trait Command {
     fn request(self) -> Request;
 }
 
-/// A request on its way to the controller, and where its answer goes.
-pub type Call = (Request, oneshot::Sender<Response>);
+/// A request on its way to the controller.
+#[derive(Debug)]
+pub struct Call {
+    /// What is asked.
+    pub request: Request,
+    /// Who asks.
+    pub by: Caller,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Response>,
+}
 
 /// The longest request, bytes, line feed included.
 pub(super) const REQUEST_MAX: usize = 64 * 1024;
@@ -70,7 +79,12 @@ macro_rules! requests {
         pub(super) trait Reader {
             $(
                 #[doc = $read_doc]
-                fn $read_function(&self, command: $read_name, reply: Reply<$read_answer>);
+                fn $read_function(
+                    &self,
+                    command: $read_name,
+                    by: Caller,
+                    reply: Reply<$read_answer>,
+                );
             )*
         }
 
@@ -109,6 +123,7 @@ macro_rules! requests {
             /// Lets whoever answers it do so.
             pub(super) fn pass_on(
                 self,
+                by: Caller,
                 answer: oneshot::Sender<Response>,
                 controller: &mut impl Controller,
                 reader: &impl Reader,
@@ -122,7 +137,7 @@ macro_rules! requests {
                         controller.$later_function(command, Reply::new(answer));
                     })*
                     $(Self::$read_name => {
-                        reader.$read_function($read_name, Reply::new(answer));
+                        reader.$read_function($read_name, by, Reply::new(answer));
                     })*
                 }
             }

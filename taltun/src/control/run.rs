@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{error, info, warn};
 
+use super::caller::Caller;
 use super::dns_routes::Learned;
 use super::engine::{Engine, EngineInputs, offloads};
 use super::hooks::{self, Hooks};
@@ -172,7 +173,7 @@ pub async fn run(
     let mut received = Vec::with_capacity(HANDSHAKES_AT_ONCE);
     loop {
         engine.carry_out();
-        let mut end = None;
+        let (mut end, mut by) = (None, None);
         tokio::select! {
             1.. = handshakes.recv_many(&mut received, HANDSHAKES_AT_ONCE) => {
                 engine.handle_handshakes(&received, handshakes.len());
@@ -185,9 +186,7 @@ pub async fn run(
             () = sleep_until(engine.next_remembered()) => engine.speak_to_remembered(),
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
-            Some((request, answer)) = calls.recv() => {
-                request.pass_on(answer, &mut engine, &reader);
-            }
+            Some(call) = calls.recv() => engine.handle_call(call, &reader),
             Some(read) = files.recv() => {
                 reload(read, &mut engine, &mut host).await;
                 reader.compare_with(engine.filed_peers());
@@ -201,15 +200,19 @@ pub async fn run(
                 serving_uapi = false;
                 end = Some(Err(anyhow::anyhow!("the UAPI socket is gone")));
             }
-            _ = interrupt.recv() => end = Some(Ok(End::Orderly)),
-            _ = terminate.recv() => end = Some(Ok(End::Terminated)),
+            _ = interrupt.recv() => {
+                (end, by) = (Some(Ok(End::Orderly)), Some(Caller::signal("SIGINT")));
+            }
+            _ = terminate.recv() => {
+                (end, by) = (Some(Ok(End::Terminated)), Some(Caller::signal("SIGTERM")));
+            }
             () = hooks.finished(), if ending.is_some() => break,
             _ = hangup.recv() => {
                 if terminal.is_gone() {
                     let gone = anyhow::anyhow!("the terminal that it ran on was closed");
                     end = Some(Err(gone));
                 } else {
-                    reader.ask(None);
+                    reader.ask((Caller::signal("SIGHUP"), None));
                 }
             }
             _ = beats.tick() => service_manager().live(),
@@ -238,6 +241,8 @@ pub async fn run(
             && ending.is_none()
         {
             info!("{name} is going down");
+            let reason = end.as_ref().err().map(ToString::to_string);
+            engine.going_down(&by.unwrap_or_else(Caller::ourselves), reason.as_deref());
             service_manager().stopping();
             hooks.finish(&engine.config().hooks);
             ending = Some(end);
@@ -290,8 +295,8 @@ async fn answer_meanwhile<T>(
             outcome = &mut work => return outcome,
             _ = beats.tick() => service_manager().live(),
             () = &mut serve, if serving => serving = false,
-            Some((_, answer)) = calls.recv() => {
-                let _ = answer.send(Response::Error(format!("the tunnel {what}; try again")));
+            Some(call) = calls.recv() => {
+                let _ = call.answer.send(Response::Error(format!("the tunnel {what}; try again")));
             }
         }
     }
@@ -328,15 +333,21 @@ enum End {
 
 /// Takes over what was read again, and tells whoever asked for that, or the log.
 async fn reload(read: FileRead, engine: &mut Engine, host: &mut Option<Host>) {
-    let FileRead { outcome, asker } = read;
+    let FileRead {
+        outcome,
+        asker: (by, asker),
+    } = read;
     let mut warnings = Vec::new();
     let outcome = match outcome {
         Ok(compared) => {
             warnings.clone_from(&compared.loaded.warnings);
-            let reloaded = engine.reload(compared, host).await;
+            let reloaded = engine.reload(compared, host, &by).await;
             reloaded.map_err(NotRead::Other)
         }
-        Err(not_read) => Err(not_read),
+        Err(not_read) => {
+            engine.not_reloaded(&by, not_read.reason());
+            Err(not_read)
+        }
     };
     match &outcome {
         Ok(summary) => {

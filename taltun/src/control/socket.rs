@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
+use super::caller::{Caller, Way};
 use super::listener::Listener;
 use super::request::{Call, REQUEST_MAX, Request};
 use super::response::Response;
@@ -84,7 +85,8 @@ impl ControlSocket {
                     let _ = stream.try_write(&line(&busy));
                 }
                 Ok(stream) => {
-                    clients.spawn(converse(stream, calls.clone(), self.patience));
+                    let by = Caller::of(&stream, Way::ControlSocket);
+                    clients.spawn(converse(stream, by, calls.clone(), self.patience));
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: that passes, but not at once.
@@ -126,7 +128,12 @@ impl ControlSocket {
 }
 
 /// One request, one answer.
-async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>, patience: Duration) {
+async fn converse(
+    mut stream: UnixStream,
+    by: Caller,
+    calls: mpsc::Sender<Call>,
+    patience: Duration,
+) {
     let request = match timeout(patience, read_request(&mut stream)).await {
         Ok(Ok(Some(request))) => Ok(request),
         Ok(Ok(None)) => return,
@@ -134,7 +141,7 @@ async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>, patience: D
         Err(_) => Err(format!("no request within {} seconds", patience.as_secs())),
     };
     let response = match request {
-        Ok(request) => match timeout(patience, ask(request, &calls)).await {
+        Ok(request) => match timeout(patience, ask(request, by, &calls)).await {
             Ok(response) => response,
             Err(_) => Response::Error("the controller is too busy to answer; try again".into()),
         },
@@ -182,10 +189,15 @@ async fn read_request(stream: &mut UnixStream) -> Result<Option<Request>, String
         .map_err(|error| format!("not a request: {error}"))
 }
 
-async fn ask(request: Request, calls: &mpsc::Sender<Call>) -> Response {
+async fn ask(request: Request, by: Caller, calls: &mpsc::Sender<Call>) -> Response {
     let (answer, answered) = oneshot::channel();
     let stopping = || Response::Error("the tunnel is stopping".into());
-    if calls.send((request, answer)).await.is_err() {
+    let call = Call {
+        request,
+        by,
+        answer,
+    };
+    if calls.send(call).await.is_err() {
         return stopping();
     }
     answered.await.unwrap_or_else(|_| stopping())
@@ -243,7 +255,7 @@ mod tests {
                         tokio::select! {
                             () = &mut serving => break,
                             _ = &mut stopped => break,
-                            Some((request, answer)) = received.recv() => match request {
+                            Some(Call { request, answer, .. }) = received.recv() => match request {
                                 Request::Reload => {
                                     let done = Done("reloaded".into());
                                     answer.send(Response::Done(done)).ok();

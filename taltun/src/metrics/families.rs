@@ -14,7 +14,7 @@ use prometheus_client::metrics::MetricType;
 use super::seen::Seen;
 use crate::layer::Layer;
 use crate::report::{
-    AfXdpStatus, PathStatus, PeerStatus, QuotaStatus, SocketLoad, ThreadLoad, UsageKept,
+    AfXdpStatus, AuditKept, PathStatus, PeerStatus, QuotaStatus, SocketLoad, ThreadLoad, UsageKept,
 };
 
 /// A metric with all of its samples.
@@ -79,6 +79,17 @@ families! {
             let usage = seen.status.usage.iter();
             let kept = |kept| if kept == UsageKept::Disk { 1.0 } else { 0.0 };
             usage.map(|usage| kept(usage.kept)).try_for_each(|kept: f64| to.add(&[], kept))
+        };
+    Gauge "taltun_audit_kept", "1 while changes are written down on disk, 0 while they can't be",
+        |seen, to| {
+            let audit = seen.status.audit.iter().filter(|audit| audit.kept != AuditKept::Off);
+            let kept = |kept| if kept == AuditKept::Disk { 1.0 } else { 0.0 };
+            audit.map(|audit| kept(audit.kept)).try_for_each(|kept: f64| to.add(&[], kept))
+        };
+    Counter "taltun_audit_lost", "Changes that the trail had no room for",
+        |seen, to| {
+            let mut audit = seen.status.audit.iter();
+            audit.try_for_each(|audit| to.add(&[], audit.lost))
         };
     Gauge "taltun_peers", "Peers that there are",
         |seen, to| to.add(&[], seen.status.peers.len() as f64);

@@ -97,6 +97,7 @@ fn the_page_has_every_word() {
             (status, "peers[].paths[].state", all(PathUse::ALL)),
             (status, "host.put_back[].what", all(HostPart::ALL)),
             (status, "usage.kept", all(UsageKept::ALL)),
+            (status, "audit.kept", all(AuditKept::ALL)),
             (status, "peers[].refused", all(RefusedBy::ALL)),
             (Section::Usage, "usage.kept", all(UsageKept::ALL)),
             (Section::Explain, "steps[].step", all(StepKind::ALL)),
@@ -277,6 +278,14 @@ fn kept(full: bool) -> UsageStatus {
     }
 }
 
+fn audit(full: bool) -> AuditStatus {
+    AuditStatus {
+        kept: AuditKept::Memory,
+        reason: full.then(|| "why".to_owned()),
+        lost: 1,
+    }
+}
+
 fn now() -> UnixTime {
     UnixTime::from(1_795_909_552.125)
 }
@@ -448,6 +457,7 @@ fn status(full: bool) -> Status {
             ended: Some("why".to_owned()),
         }),
         usage: full.then(|| kept(true)),
+        audit: full.then(|| audit(true)),
     }
 }
 
@@ -475,6 +485,7 @@ fn services_run() -> Status {
         usage: Some(kept(false)),
         // Only the uplink limits them.
         peers: peers.collect(),
+        audit: Some(audit(false)),
         ..status(true)
     }
 }

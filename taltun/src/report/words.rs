@@ -166,6 +166,16 @@ words! {
         "off" => Off,
     }
 
+    /// Where changes are written down.
+    AuditKept {
+        /// In a file.
+        "disk" => Disk,
+        /// In memory, until the file can be written.
+        "memory" => Memory,
+        /// Nowhere, as the configuration wants.
+        "off" => Off,
+    }
+
     /// What becomes of a path to a peer that has several.
     PathUse {
         /// Data goes there.

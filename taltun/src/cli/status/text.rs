@@ -8,9 +8,9 @@ use super::limits;
 use crate::cli::{host_line, human};
 use crate::layer::Layer;
 use crate::report::{
-    Aead, AfXdpStatus, BanStatus, ForwardStatus, ForwardedBy, MetricsStatus, NameAround,
-    NamesStatus, PathStatus, PathUse, PeerStatus, PolicyStatus, PortRangeStatus, SourceSeen,
-    Status, Steering, SteeringStatus, TunnelMode, UdpgwStatus, UnknownKey,
+    Aead, AfXdpStatus, AuditStatus, BanStatus, ForwardStatus, ForwardedBy, MetricsStatus,
+    NameAround, NamesStatus, PathStatus, PathUse, PeerStatus, PolicyStatus, PortRangeStatus,
+    SourceSeen, Status, Steering, SteeringStatus, TunnelMode, UdpgwStatus, UnknownKey,
 };
 use crate::system::LeftSwitches;
 
@@ -61,9 +61,7 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     if let Some(metrics) = &status.metrics {
         line(&mut text, "metrics", &self::metrics(metrics));
     }
-    if let Some(reason) = status.usage.iter().find_map(|it| it.reason.as_ref()) {
-        line(&mut text, "usage", &format!("in memory only: {reason}"));
-    }
+    kept(&mut text, status);
     let steering = &status.steering;
     if steering.mode != Steering::None {
         let SteeringStatus { mode, reason } = steering;
@@ -233,6 +231,25 @@ fn metrics(metrics: &MetricsStatus) -> String {
     }
 }
 
+/// What isn't kept as it should be.
+fn kept(text: &mut String, status: &Status) {
+    if let Some(reason) = status.usage.iter().find_map(|it| it.reason.as_ref()) {
+        line(text, "usage", &format!("in memory only: {reason}"));
+    }
+    if let Some(told) = status.audit.as_ref().and_then(audit) {
+        line(text, "audit", &told);
+    }
+}
+
+/// Nothing while each change is written down.
+fn audit(audit: &AuditStatus) -> Option<String> {
+    let reason = audit.reason.as_ref();
+    let lost = (audit.lost > 0).then(|| format!("{} lost", human::counted(audit.lost, "change")));
+    let reason = reason.map(|reason| format!("in memory only: {reason}"));
+    let told: Vec<String> = reason.into_iter().chain(lost).collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
 fn udpgw(gateway: &UdpgwStatus) -> String {
     let listen: Vec<String> = gateway.listen.iter().map(ToString::to_string).collect();
     let listen = listen.join(", ");
@@ -366,8 +383,8 @@ pub(super) mod tests {
     use taltun_common::drops::DropReason;
 
     use crate::report::{
-        AfXdpSocket, DefaultStatus, PortRangeBy, Problem, ProblemCause, QuotaStatus, RateStatus,
-        RefusedBy, RuleAction, RuleStatus, TcAttachment, TcStatus, UnixTime, UsageKept,
+        AfXdpSocket, AuditKept, DefaultStatus, PortRangeBy, Problem, ProblemCause, QuotaStatus,
+        RateStatus, RefusedBy, RuleAction, RuleStatus, TcAttachment, TcStatus, UnixTime, UsageKept,
         UsageStatus, VERSION, XdpAttachment, XdpStatus,
     };
 
@@ -614,6 +631,11 @@ pub(super) mod tests {
                 kept: UsageKept::Memory,
                 reason: Some("the disk is full".into()),
             }),
+            audit: Some(AuditStatus {
+                kept: AuditKept::Memory,
+                reason: Some("the disk is full".into()),
+                lost: 2,
+            }),
             unknown_keys: vec![UnknownKey {
                 public_key: "WHO=".into(),
                 endpoint: "192.0.2.4:7".parse().unwrap(),
@@ -644,6 +666,7 @@ interface: hub
   udpgw:            10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
   metrics:          127.0.0.1:9586
   usage:            in memory only: the disk is full
+  audit:            in memory only: the disk is full; 2 changes lost
   steering:         ebpf (4 workers share the port)
   ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
   forward:          tcp/8443 -> office:443 (iptables), the sender's address is kept, no interface has it, kept from other programs: 8443

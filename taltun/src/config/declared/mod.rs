@@ -11,6 +11,7 @@
 //! [`settings!`](settings) the struct, `read!` reads it.
 
 pub(in crate::config) mod accel;
+pub(in crate::config) mod audit;
 pub(in crate::config) mod dataplane;
 pub(in crate::config) mod dns_routes;
 pub(in crate::config) mod forward;

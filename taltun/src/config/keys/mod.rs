@@ -6,6 +6,7 @@
 //! doesn't read or a reload doesn't compare. It doesn't see whether the setting has an effect.
 
 pub mod accel;
+pub mod audit;
 pub mod dataplane;
 pub mod dns_routes;
 pub mod forward;
@@ -304,6 +305,15 @@ pub static USAGE: Section = Section {
     spanish: "Lo que mueve cada par, por días: véase [Consumo](usage.md).",
 };
 
+/// `[audit]`
+pub static AUDIT: Section = Section {
+    name: "audit",
+    header: "[audit]",
+    keys: audit::KEYS,
+    english: "Who changed what of the running tunnel: see [Security](security.md#the-trail-of-changes).",
+    spanish: "Quién cambió qué en el túnel en marcha: véase [Seguridad](security.md#el-registro-de-cambios).",
+};
+
 /// `[accel]`
 pub static ACCEL: Section = Section {
     name: "accel",
@@ -341,6 +351,7 @@ pub static SECTIONS: &[&Section] = &[
     &FORWARD,
     &SHAPING,
     &USAGE,
+    &AUDIT,
     &ACCEL,
     &DATAPLANE,
 ];

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use super::audit::Audit;
 use super::bans::Bans;
 use super::diagnosis::Diagnosis;
 use super::dialer::Dialer;
@@ -99,6 +100,8 @@ pub(in crate::control) struct Engine {
     memory: Option<Memory>,
     /// Likewise.
     ledger: Option<Ledger>,
+    /// Of a tunnel that is configured it writes down what is changed.
+    audit: Audit,
     limits: Limits,
     /// What `wg` changed and the log doesn't have yet.
     by_wg: WgChanges,
@@ -191,6 +194,7 @@ impl Engine {
         let keep_days = config.usage.keep_days;
         let has_limits = peers.with_limits().next().is_some();
         let ledger = is_configured.then(|| Ledger::of(&dirs::state(), name, keep_days, has_limits));
+        let audit = audit(inputs.kind, &config);
         let mut limits = Limits::default();
         // Before any packet is taken.
         if let Some(ledger) = &ledger {
@@ -225,6 +229,7 @@ impl Engine {
             rates: RateMeter::default(),
             memory,
             ledger,
+            audit,
             limits,
             by_wg: WgChanges::default(),
             network: inputs.network,
@@ -325,6 +330,7 @@ impl Engine {
         }
         self.lead_ports(host).await;
         self.forward_ports(host).await;
+        self.audit.started(self.origin.path.as_deref());
         info!(
             "{} is up, listening on {}, with {} peer{}",
             self.config.interface.tun_name,
@@ -377,6 +383,7 @@ impl Engine {
         if let Some(ledger) = &mut self.ledger {
             ledger.finish(&self.device, &self.peers);
         }
+        self.audit.finish();
     }
 
     /// What it means that a worker ended by itself: who made the interface by name may delete
@@ -443,6 +450,15 @@ impl Engine {
             config: &self.config,
         };
         Some((self.names.as_mut()?, routes))
+    }
+}
+
+/// The trail of changes of a tunnel that is configured.
+fn audit(kind: TunnelKind, config: &Config) -> Audit {
+    let name = &config.interface.tun_name;
+    match kind {
+        TunnelKind::Configured => Audit::of(&dirs::state(), name, config.audit.keep_mib),
+        TunnelKind::Plain => Audit::none(),
     }
 }
 

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::Engine;
 use crate::accel::Shield;
+use crate::control::audit::Audit;
 use crate::control::bans::{BanOptions, Bans, Owners};
+use crate::control::caller::Caller;
 use crate::control::explain;
 use crate::control::export::export;
 use crate::control::limits::Refusal;
@@ -13,9 +17,9 @@ use crate::control::name_service::Zone;
 use crate::control::ownership;
 use crate::control::reload::{self, Compared, Reload};
 use crate::control::reporting::View;
-use crate::control::request::{self, Controller};
+use crate::control::request::{self, Call, Controller};
 use crate::control::response::{Done, Reply, SecretText};
-use crate::control::uapi::{self, UapiCall};
+use crate::control::uapi::{self, UapiCall, WgChanges};
 use crate::report::{self, Explanation, PeerStatus, RefusedBy, Stats, Status};
 use crate::system::Host;
 
@@ -46,6 +50,36 @@ impl Engine {
         )
     }
 
+    /// Does what is asked, or has it answered later; what changes something is written down.
+    pub(in crate::control) fn handle_call(&mut self, call: Call, reader: &impl request::Reader) {
+        let Call {
+            request,
+            by,
+            answer,
+        } = call;
+        let Some(change) = Audit::change(&request) else {
+            return request.pass_on(by, answer, self, reader);
+        };
+        let (inner, mut answered) = oneshot::channel();
+        request.pass_on(by.clone(), inner, self, reader);
+        // What changes something is answered at once.
+        if let Ok(response) = answered.try_recv() {
+            self.audit.answered(&by, change, &response);
+            // A client that left meanwhile misses its answer.
+            let _ = answer.send(response);
+        }
+    }
+
+    /// A configuration couldn't be read again.
+    pub(in crate::control) fn not_reloaded(&self, by: &Caller, reason: &str) {
+        self.audit.reloaded(by, Err(reason), None);
+    }
+
+    /// The tunnel ends, told by somebody or because of this.
+    pub(in crate::control) fn going_down(&self, by: &Caller, reason: Option<&str>) {
+        self.audit.stopped(by, reason.unwrap_or("told to stop"));
+    }
+
     /// Does what a client of the UAPI asks.
     pub(in crate::control) fn handle_uapi(&mut self, call: UapiCall) {
         // A client that left meanwhile misses its answer.
@@ -53,18 +87,21 @@ impl Engine {
             UapiCall::Get(answer) => {
                 drop(answer.send(uapi::snapshot(&self.device, &self.data_plane)));
             }
-            UapiCall::Set(request, answer) => {
+            UapiCall::Set(request, by, answer) => {
                 let now = self.now();
+                let mut changes = WgChanges::default();
                 let mut target = uapi::Target {
                     device: &mut self.device,
                     shield: &mut self.shield,
                     peers: &mut self.peers,
                     data_plane: &mut self.data_plane,
                     dialer: &self.dialer,
-                    changes: &mut self.by_wg,
+                    changes: &mut changes,
                     local_addr: &mut self.config.interface.local_addr,
                 };
                 let outcome = target.set(*request, now);
+                self.audit.set_by_wg(&by, outcome.err(), &changes);
+                self.by_wg.merge(changes);
                 self.forget_removed();
                 self.follow_limits();
                 if let Some((names, mut routes)) = self.names_and_routes() {
@@ -84,6 +121,7 @@ impl Engine {
         &mut self,
         compared: Compared,
         host: &mut Option<Host>,
+        by: &Caller,
     ) -> Result<String, String> {
         let now = self.now();
         let kill_switch = self.config.host.kill_switch;
@@ -103,7 +141,13 @@ impl Engine {
             gateway: &mut self.gateway,
             metrics: self.metrics.as_mut(),
         };
-        let done = reload.carry_out(compared, host, now).await?;
+        let done = match reload.carry_out(compared, host, now).await {
+            Ok(done) => done,
+            Err(reason) => {
+                self.audit.reloaded(by, Err(&reason), None);
+                return Err(reason);
+            }
+        };
         self.forget_removed();
         self.device.take_displaced();
         self.peers.are_as_filed();
@@ -124,10 +168,15 @@ impl Engine {
         self.lead_ports(host).await;
         self.forwards.look_again();
         self.forward_ports(host).await;
-        match (summary, self.forwards.failure()) {
+        let summary = match (summary, self.forwards.failure()) {
             (Ok(summary), Some(reason)) => Err(format!("{summary}, but {reason}")),
             (summary, _) => summary,
-        }
+        };
+        self.audit.follow(self.config.audit.keep_mib, |audit| {
+            let outcome = summary.as_deref().map_err(String::as_str);
+            audit.reloaded(by, outcome, Some(&done.peers));
+        });
+        summary
     }
 
     /// Tells the name service the names that the file has by now.
@@ -170,6 +219,7 @@ impl Engine {
             underlay: &self.underlay,
             kept: self.kept.as_ref(),
             ledger: self.ledger.as_ref(),
+            audit: &self.audit,
             limits: &self.limits,
         }
     }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use super::places::Place;
+use crate::control::caller::Caller;
 use crate::control::request::{Call, Command, Stats, Status};
 use crate::control::response::{Answer as _, Response};
 use crate::metrics::{self, Answer, Seen};
@@ -172,7 +173,11 @@ async fn look(calls: &mpsc::Sender<Call>) -> Result<Seen, String> {
 async fn ask<C: Command>(calls: &mpsc::Sender<Call>, command: C) -> Result<C::Answer, String> {
     let gone = || "the tunnel goes down".to_owned();
     let (answer, answered) = oneshot::channel();
-    let call = (command.request(), answer);
+    let call = Call {
+        request: command.request(),
+        by: Caller::ourselves(),
+        answer,
+    };
     calls.send(call).await.map_err(|_| gone())?;
     let response = answered.await.map_err(|_| gone())?;
     C::Answer::of(response).map_err(|other| match other {

@@ -17,6 +17,7 @@ use super::steps::{self, Step, StepTarget};
 use crate::accel::Shield;
 use crate::config::{self, Config, Interface};
 use crate::control::bans::Bans;
+use crate::control::changed_peers::ChangedPeers;
 use crate::control::dns_routes::{RoutedNames, TunnelRoutes};
 use crate::control::gateway::Gateway;
 use crate::control::live::LivePeers;
@@ -60,6 +61,8 @@ pub(in crate::control) struct Done {
     pub greeted: Vec<config::Peer>,
     /// Whether our own key is another, so that all sessions have ended.
     pub is_new_key: bool,
+    /// Peers that were changed.
+    pub peers: ChangedPeers,
 }
 
 impl Reload<'_> {
@@ -106,6 +109,7 @@ impl Reload<'_> {
             let again: Vec<String> = again.iter().map(ToString::to_string).collect();
             changes.push(format!("denied again by the file: {}", again.join(", ")));
         }
+        let changed_peers = self.named(&plan);
         let replaced = self.peers.replace(peers, infos);
         self.rates
             .follow(&new.shaping, self.peers, self.device, now);
@@ -119,7 +123,23 @@ impl Reload<'_> {
             summary: plan.summary(&changes),
             greeted,
             is_new_key,
+            peers: changed_peers,
         })
+    }
+
+    /// The peers that a plan changes, by their names; what was removed has its old one.
+    fn named(&self, plan: &Plan) -> ChangedPeers {
+        let mut named = ChangedPeers::default();
+        for peer in &plan.added {
+            named.added.add(|| peer.label());
+        }
+        for (peer, _) in &plan.changed {
+            named.changed.add(|| peer.label());
+        }
+        for key in &plan.removed {
+            named.removed.add(|| self.peers.label(key));
+        }
+        named
     }
 
     /// What becomes of peers that the file changes, and of those that `wg` changed.

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::plan;
 use crate::config::{self, Loaded};
+use crate::control::caller::Caller;
 use crate::control::origin::Origin;
 use crate::control::peers::{self, PeerInfos, PeerList};
 use crate::control::request;
@@ -28,8 +29,8 @@ const NO_FILE: &str = "this tunnel has no configuration file to read again, as i
 const HANGS: &str = "the configuration can't be read: the file system doesn't answer; nothing was \
     changed";
 
-/// Where the outcome of a reload goes; `None` for into the log.
-pub(in crate::control) type Asker = Option<Reply<Reloaded>>;
+/// Who wants a reload, and where its outcome goes; `None` for into the log.
+pub(in crate::control) type Asker = (Caller, Option<Reply<Reloaded>>);
 
 /// Takes what is asked for in turn, so that the last one to ask has the last word.
 #[derive(Debug)]
@@ -141,8 +142,8 @@ impl Reader {
 }
 
 impl request::Reader for Reader {
-    fn reload(&self, _: request::Reload, reply: Reply<Reloaded>) {
-        self.ask(Some(reply));
+    fn reload(&self, _: request::Reload, by: Caller, reply: Reply<Reloaded>) {
+        self.ask((by, Some(reply)));
     }
 }
 
@@ -184,16 +185,21 @@ mod tests {
         for port in [7, 8] {
             write(port);
             let (asker, _answer) = oneshot::channel();
-            request::Reader::reload(&reader, request::Reload, Reply::new(asker));
+            request::Reader::reload(
+                &reader,
+                request::Reload,
+                Caller::ourselves(),
+                Reply::new(asker),
+            );
             let again = read.recv().await.unwrap();
-            assert!(again.asker.is_some());
+            assert!(again.asker.1.is_some());
             let config = again.outcome.unwrap().loaded.config;
             assert_eq!(config.interface.local_addr.port(), port);
         }
         std::fs::write(&path, "nonsense").unwrap();
-        reader.ask(None);
+        reader.ask((Caller::ourselves(), None));
         let again = read.recv().await.unwrap();
-        assert!(again.asker.is_none());
+        assert!(again.asker.1.is_none());
         let Err(NotRead::Mistakes(mistakes)) = again.outcome else {
             panic!("{again:?}");
         };
@@ -203,7 +209,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_file_there_is_nothing_to_read_again() {
         let (reader, mut read) = Reader::start(Origin::default(), PeerList::default());
-        reader.ask(None);
+        reader.ask((Caller::ourselves(), None));
         let loaded = read.recv().await.unwrap().outcome;
         assert!(
             matches!(&loaded, Err(NotRead::Other(reason)) if reason == NO_FILE),

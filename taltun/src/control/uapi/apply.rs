@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::request::{PeerRequest, SetRequest};
 use super::{Errno, Snapshot, SnapshotPeer, WgChanges};
@@ -92,7 +92,7 @@ impl Target<'_> {
             let keys: Vec<_> = self.device.peers().map(|peer| *peer.public_key()).collect();
             for key in &keys {
                 let label = self.peers.label(key);
-                self.changes.removed.add(|| label);
+                self.changes.peers.removed.add(|| label);
                 edits.extend(self.device.forget_peer(key).map(RouteEdit::Clear));
             }
         }
@@ -117,7 +117,7 @@ impl Target<'_> {
         })?;
         let now = self.data_plane.listen_address();
         if now != before {
-            info!("listening on {now}");
+            self.changes.own(&format!("listening on {now}"));
         }
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Target<'_> {
         if request.remove {
             if self.device.peer(&key).is_some() {
                 let label = self.peers.label(&key);
-                self.changes.removed.add(|| label);
+                self.changes.peers.removed.add(|| label);
             }
             edits.extend(self.device.forget_peer(&key).map(RouteEdit::Clear));
             return;
@@ -138,7 +138,7 @@ impl Target<'_> {
         let peer = match known {
             Some(peer) => {
                 if self.differs(&peer, &request) {
-                    self.changes.changed.add(|| label);
+                    self.changes.peers.changed.add(|| label);
                 }
                 if request.replace_allowed_ips {
                     edits.push(RouteEdit::Clear(peer.id()));
@@ -156,7 +156,7 @@ impl Target<'_> {
                 };
                 match self.device.add_peer(settings, now) {
                     Ok(peer) => {
-                        self.changes.added.add(|| label);
+                        self.changes.peers.added.add(|| label);
                         peer
                     }
                     // As the kernel does: it isn't added, and nothing else is made of it.

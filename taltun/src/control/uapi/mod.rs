@@ -29,6 +29,7 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
+use super::caller::Caller;
 pub(super) use answer::{Snapshot, SnapshotPeer};
 pub(super) use apply::{Target, snapshot};
 pub(super) use request::SetRequest;
@@ -74,7 +75,7 @@ pub(super) enum UapiCall {
     /// `get=1`
     Get(oneshot::Sender<Snapshot>),
     /// `set=1`
-    Set(Box<SetRequest>, oneshot::Sender<Result<(), Errno>>),
+    Set(Box<SetRequest>, Caller, oneshot::Sender<Result<(), Errno>>),
 }
 
 /// Where the sockets are: `$TALTUN_UAPI_DIR`; else, where the control sockets were moved by

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::request::{LINE_MAX, SetParser};
 use super::{Errno, UapiCall, uapi_dir};
 use crate::control::ControlError;
+use crate::control::caller::{Caller, Way};
 use crate::control::listener::Listener;
 
 /// Connections open at once.
@@ -90,8 +91,10 @@ impl From<Errno> for End {
 
 /// Answers a client's requests, one after the other, until it goes.
 async fn converse(stream: UnixStream, calls: mpsc::Sender<UapiCall>, patience: Duration) {
+    let by = Caller::of(&stream, Way::WgSocket);
     let (reader, writer) = stream.into_split();
     let mut client = Client {
+        by,
         reader: BufReader::with_capacity(64 * 1024, reader),
         writer,
         patience,
@@ -111,6 +114,7 @@ async fn converse(stream: UnixStream, calls: mpsc::Sender<UapiCall>, patience: D
 }
 
 struct Client {
+    by: Caller,
     reader: BufReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     patience: Duration,
@@ -152,7 +156,8 @@ impl Client {
                     parser.line(&line)?;
                 }
                 let request = Box::new(parser.finish());
-                ask(calls, |answer| UapiCall::Set(request, answer)).await??;
+                let by = self.by.clone();
+                ask(calls, |answer| UapiCall::Set(request, by, answer)).await??;
                 self.write("errno=0\n\n").await
             }
             _ => Err(Errno::PROTOCOL.into()),
@@ -289,7 +294,7 @@ mod tests {
                 };
                 answer.send(snapshot).ok();
             }
-            UapiCall::Set(request, answer) => {
+            UapiCall::Set(request, _, answer) => {
                 let taken = Err(Errno(libc::EADDRINUSE));
                 let outcome = if request.listen_port == Some(1) {
                     taken

@@ -3,47 +3,18 @@
 
 use tracing::info;
 
+use crate::control::changed_peers::{ChangedPeers, SomePeers};
 use crate::control::words;
 
-/// Peers that are named of each kind.
+/// Peers that the log names of each kind.
 const NAMED: usize = 3;
 
-/// What was changed since it was told.
+/// What was changed, until it is told.
 #[derive(Debug, Default)]
 pub(in crate::control) struct WgChanges {
     /// What is different about ourselves.
     own: Vec<String>,
-    pub(super) added: Peers,
-    pub(super) changed: Peers,
-    pub(super) removed: Peers,
-}
-
-/// Peers to which the same happened.
-#[derive(Debug, Default)]
-pub(super) struct Peers {
-    number: usize,
-    first: Vec<String>,
-}
-
-impl Peers {
-    pub(super) fn add(&mut self, label: impl FnOnce() -> String) {
-        self.number = self.number.saturating_add(1);
-        if self.first.len() < NAMED {
-            self.first.push(label());
-        }
-    }
-
-    fn told(&self, what: &str) -> Option<String> {
-        let names = match self.number {
-            0 => return None,
-            number if number <= NAMED => format!(" ({})", self.first.join(", ")),
-            _ => String::new(),
-        };
-        Some(format!(
-            "{} {what}{names}",
-            words::count(self.number, "peer")
-        ))
-    }
+    pub(in crate::control) peers: ChangedPeers,
 }
 
 impl WgChanges {
@@ -55,20 +26,39 @@ impl WgChanges {
         }
     }
 
+    /// Adds what was changed next.
+    pub(in crate::control) fn merge(&mut self, next: Self) {
+        for what in &next.own {
+            self.own(what);
+        }
+        self.peers.merge(next.peers);
+    }
+
     /// Tells what has come together; call it once a second.
     pub(in crate::control) fn tell(&mut self) {
         if let Some(line) = std::mem::take(self).line() {
-            info!("{line}");
+            info!("changed by wg: {line}");
         }
     }
 
-    fn line(self) -> Option<String> {
-        let mut parts = self.own;
-        parts.extend(self.added.told("added"));
-        parts.extend(self.changed.told("changed"));
-        parts.extend(self.removed.told("removed"));
-        (!parts.is_empty()).then(|| format!("changed by wg: {}", parts.join(", ")))
+    /// What was changed, in words, if anything was.
+    pub(in crate::control) fn line(&self) -> Option<String> {
+        let mut parts = self.own.clone();
+        parts.extend(told(&self.peers.added, "added"));
+        parts.extend(told(&self.peers.changed, "changed"));
+        parts.extend(told(&self.peers.removed, "removed"));
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
+}
+
+fn told(peers: &SomePeers, what: &str) -> Option<String> {
+    let number = peers.number();
+    let names = match peers.names(NAMED) {
+        _ if number == 0 => return None,
+        Some(names) => format!(" ({})", names.join(", ")),
+        None => String::new(),
+    };
+    Some(format!("{} {what}{names}", words::count(number, "peer")))
 }
 
 #[cfg(test)]
@@ -81,14 +71,11 @@ mod tests {
         let mut changes = WgChanges::default();
         changes.own("fwmark 0x7");
         changes.own("fwmark 0x7");
-        changes.added.add(|| "ana".to_owned());
+        changes.peers.added.add(|| "ana".to_owned());
         for number in 0..10 {
-            changes.removed.add(|| number.to_string());
+            changes.peers.removed.add(|| number.to_string());
         }
         let line = changes.line().unwrap();
-        assert_eq!(
-            line,
-            "changed by wg: fwmark 0x7, 1 peer added (ana), 10 peers removed"
-        );
+        assert_eq!(line, "fwmark 0x7, 1 peer added (ana), 10 peers removed");
     }
 }

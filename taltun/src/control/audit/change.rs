@@ -1,0 +1,57 @@
+//! Which requests change something of a running tunnel, and what they are about.
+
+use crate::control::request::{Ban, BanPeer, Request, Unban, UnbanPeer};
+use crate::layer::Layer;
+
+/// What is changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::control) struct Change {
+    /// The command's name.
+    pub(super) action: &'static str,
+    /// What it is about.
+    pub(super) target: String,
+}
+
+impl Change {
+    /// What a request changes at once. A reload is answered later, and tells then what it changed.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        let (action, target) = match request {
+            Request::Ban(Ban {
+                net,
+                layer,
+                seconds,
+                ..
+            }) => ("ban", described(&net.to_string(), *layer, *seconds)),
+            Request::BanPeer(BanPeer {
+                peer,
+                layer,
+                seconds,
+                ..
+            }) => ("ban", described(peer, Some(*layer), *seconds)),
+            Request::Unban(Unban { net, layer }) => {
+                ("unban", described(&net.to_string(), Some(*layer), None))
+            }
+            Request::UnbanPeer(UnbanPeer { peer, layer }) => {
+                ("unban", described(peer, Some(*layer), None))
+            }
+            // Questions, and what is answered later.
+            Request::Status
+            | Request::Stats
+            | Request::Export
+            | Request::Explain(_)
+            | Request::Usage(_)
+            | Request::Reload => return None,
+        };
+        Some(Self { action, target })
+    }
+}
+
+fn described(what: &str, layer: Option<Layer>, seconds: Option<u64>) -> String {
+    let layer = match layer {
+        Some(Layer::Inner) => ", inside",
+        Some(Layer::Outer) => ", outside",
+        None => "",
+    };
+    let lasting = seconds.map_or_else(String::new, |seconds| format!(", for {seconds} s"));
+    format!("{what}{layer}{lasting}")
+}
