@@ -67,6 +67,7 @@ mod network;
 mod overruled;
 mod own_networks;
 mod peer_log;
+mod pretenders;
 mod reach;
 mod recipes;
 mod refusals;
@@ -207,6 +208,7 @@ fn side_by_side() -> Vec<Case> {
         rules::CASES,
         forwards::CASES,
         forwards_around::CASES,
+        pretenders::CASES,
         explain::CASES,
         unread_log::CASES,
         interop::CASES,

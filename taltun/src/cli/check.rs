@@ -35,6 +35,9 @@ impl Check {
         for missing in system::missing_programs(&loaded.config) {
             output::warn(&format!("{}: {missing}", self.config.display()));
         }
+        if let Some(unrefused) = control::pretenders_unrefused(&loaded.config) {
+            output::warn(&format!("{}: {unrefused}", self.config.display()));
+        }
         for taken in control::forwards_keep_from_others(&loaded.config) {
             output::warn(&format!("{}: {taken}", self.config.display()));
         }

@@ -44,6 +44,7 @@ mod peer_log;
 mod peer_process;
 mod peers;
 mod port_range;
+mod pretenders;
 mod rate_meter;
 mod reload;
 mod reporting;
@@ -77,6 +78,7 @@ pub(crate) use gateway::{
 };
 pub use left_switches::left_switches;
 pub use origin::{Origin, TunnelKind};
+pub(crate) use pretenders::unrefused as pretenders_unrefused;
 pub use request::{Call, Request};
 pub use response::Response;
 pub use run::run;

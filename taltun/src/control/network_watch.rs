@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
 use crate::dataplane::data_plane::DataPlane;
@@ -28,6 +29,11 @@ const PEERS_A_SECOND: usize = 10_000;
 pub(super) struct NetworkWatch {
     /// Addresses of this host.
     own_addresses: Vec<IpAddr>,
+    /// Networks of peers, and what the host reaches otherwise than through the tunnel within
+    /// them; whether that is news.
+    guarded: Vec<IpNet>,
+    within: Vec<IpNet>,
+    is_within_new: bool,
     /// What the host reaches otherwise than through the tunnel, once it is read.
     foreign: Option<Receiver<io::Result<Foreign>>>,
     /// Not before then is it read again.
@@ -56,6 +62,9 @@ impl NetworkWatch {
         }
         Ok(Self {
             own_addresses: Vec::new(),
+            guarded: Vec::new(),
+            within: Vec::new(),
+            is_within_new: false,
             foreign: None,
             read_again: Instant::now(),
             unread: true,
@@ -72,6 +81,26 @@ impl NetworkWatch {
     /// Addresses of this host.
     pub(super) fn own_addresses(&self) -> &[IpAddr] {
         &self.own_addresses
+    }
+
+    /// Looks from the next reading on which networks the host reaches otherwise within these.
+    pub(super) fn guard(&mut self, mut nets: Vec<IpNet>) {
+        nets = IpNet::aggregate(&nets);
+        nets.sort_unstable();
+        if nets != self.guarded {
+            self.guarded = nets;
+            self.unread = true;
+        }
+    }
+
+    /// Networks within the guarded ones that the host reaches otherwise than through the tunnel.
+    pub(super) fn within(&self) -> &[IpNet] {
+        &self.within
+    }
+
+    /// Whether those have changed since the last call.
+    pub(super) fn has_new_within(&mut self) -> bool {
+        std::mem::take(&mut self.is_within_new)
     }
 
     /// Takes over what has changed, for the tunnel `name`; call it once a second. Returns
@@ -126,6 +155,21 @@ impl NetworkWatch {
         match outcome {
             Ok(Foreign { own, nets }) => {
                 device.set_foreign(&own, &nets);
+                // No two of the guarded overlap, and a full table of the internet may be foreign.
+                let is_within = |net: &&IpNet| {
+                    let next = self
+                        .guarded
+                        .partition_point(|guarded| guarded.addr() <= net.addr());
+                    next > 0 && self.guarded[next - 1].contains(*net)
+                };
+                let is_own = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
+                let within = nets.iter().filter(is_within);
+                let within: Vec<IpNet> = within
+                    .filter(|net| !is_own(net) || own.binary_search(&net.addr()).is_err())
+                    .copied()
+                    .collect();
+                self.is_within_new |= within != self.within;
+                self.within = within;
                 self.own_addresses = own;
             }
             Err(error) => warn!("can't read the host's routes: {error}"),

@@ -9,6 +9,7 @@
 //! ([`Host::commit`]), so one that fails leaves both as they were.
 
 mod forwards;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -436,7 +437,7 @@ impl Host {
             (kind, false) => {
                 let kind = match kind {
                     Some(kind) => kind,
-                    None => firewall::for_redirection(config)?,
+                    None => firewall::choose_late(config)?,
                 };
                 self.journal.firewall = Some(kind);
                 self.remember().map_err(|error| error.to_string())?;

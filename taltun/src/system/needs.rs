@@ -15,6 +15,11 @@ pub fn missing_programs(config: &Config) -> Vec<String> {
     texts.chain(missing_shell(&config.hooks)).collect()
 }
 
+/// Why no firewall rules of ours can be made on this host, a half sentence.
+pub fn firewall_lack(config: &Config) -> Option<String> {
+    firewall::choose_late(config).err()
+}
+
 /// Without its shell no hook runs, and what one was to protect isn't.
 fn missing_shell(hooks: &Hooks) -> Option<String> {
     let shell = hooks.shell.program();

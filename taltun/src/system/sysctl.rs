@@ -42,6 +42,14 @@ pub(super) fn wanted(config: &Config, marked: bool) -> Settings {
     wanted
 }
 
+/// Whether this host passes packets on, by `config` or by others.
+pub fn passes_on(config: &Config) -> bool {
+    let is_on = |name| read(name).is_ok_and(|value| value == "1");
+    config.host.ip_forward
+        || !config.forwards.is_empty()
+        || [FORWARD_V4, FORWARD_V6].into_iter().any(is_on)
+}
+
 /// Those that have this host pass packets on, as `config` wants it: for all of its networks, or for
 /// ports that lead to peers.
 pub(super) fn forwarding(config: &Config) -> Settings {

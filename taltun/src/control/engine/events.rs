@@ -206,6 +206,7 @@ impl Engine {
         self.data_plane.follow_queues(&mut self.shield);
         self.lead_ports(host).await;
         self.forward_ports(host).await;
+        self.refuse_pretenders(host).await;
         if let Some((names, mut routes)) = self.names_and_routes() {
             names.expire(&mut routes, host).await;
             if let Some(host) = host {

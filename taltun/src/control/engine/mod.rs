@@ -3,6 +3,7 @@
 //! (`requests`). One thread owns it.
 
 mod events;
+mod host_rules;
 mod requests;
 
 use std::sync::Arc;
@@ -35,7 +36,8 @@ use super::network_watch::NetworkWatch;
 use super::origin::{Origin, TunnelKind};
 use super::pace::Pace;
 use super::peers::{self, PeerList, Peers};
-use super::port_range::{self, LedPorts};
+use super::port_range::LedPorts;
+use super::pretenders::{Pretenders, peers_networks};
 use super::rate_meter::RateMeter;
 use super::request::Call;
 use super::rules::FiledRules;
@@ -91,6 +93,8 @@ pub(in crate::control) struct Engine {
     led_ports: LedPorts,
     /// Ports that lead to peers.
     forwards: Forwards,
+    /// Who would send in another's name.
+    pretenders: Pretenders,
     /// Who may start what with whom.
     rules: FiledRules,
     /// How fast peers may be.
@@ -224,6 +228,7 @@ impl Engine {
             metrics: None,
             led_ports: LedPorts::default(),
             forwards: Forwards::default(),
+            pretenders: Pretenders::default(),
             rules,
             filed_rates,
             rates: RateMeter::default(),
@@ -317,6 +322,7 @@ impl Engine {
         host: &mut Option<Host>,
     ) {
         self.dialer.set_mark(self.data_plane.mark());
+        self.network.guard(peers_networks(&self.config));
         self.network
             .read_foreign(&self.config.interface.tun_name, &mut self.device);
         self.follow_rules();
@@ -330,6 +336,7 @@ impl Engine {
         }
         self.lead_ports(host).await;
         self.forward_ports(host).await;
+        self.refuse_pretenders(host).await;
         self.audit.started(self.origin.path.as_deref());
         info!(
             "{} is up, listening on {}, with {} peer{}",
@@ -338,27 +345,6 @@ impl Engine {
             filed.len(),
             if filed.len() == 1 { "" } else { "s" }
         );
-    }
-
-    /// Has the range of ports lead to ours, as the file and the interfaces are now.
-    async fn lead_ports(&mut self, host: &mut Option<Host>) {
-        let listen = self.data_plane.listen_address();
-        // Before a port is turned: what leaves past the stack would come from the wrong one.
-        self.data_plane
-            .set_has_range(port_range::of(&self.config).is_some());
-        let (shield, host) = (&mut self.shield, host.as_mut());
-        self.led_ports
-            .follow(&self.config, listen, shield, host)
-            .await;
-    }
-
-    /// Has ports lead to peers, as the file says and as the host is by now.
-    async fn forward_ports(&mut self, host: &mut Option<Host>) {
-        let listen = self.data_plane.listen_address();
-        let own = self.network.own_addresses();
-        self.forwards
-            .follow(&self.config, listen, own, host.as_mut())
-            .await;
     }
 
     /// Has rules know the addresses that this host has by now, and TC what rules say.

@@ -15,6 +15,7 @@ use crate::control::limits::Refusal;
 use crate::control::live::LivePeers;
 use crate::control::name_service::Zone;
 use crate::control::ownership;
+use crate::control::pretenders::peers_networks;
 use crate::control::reload::{self, Compared, Reload};
 use crate::control::reporting::View;
 use crate::control::request::{self, Call, Controller};
@@ -168,6 +169,9 @@ impl Engine {
         self.lead_ports(host).await;
         self.forwards.look_again();
         self.forward_ports(host).await;
+        self.network.guard(peers_networks(&self.config));
+        self.pretenders.look_again();
+        self.refuse_pretenders(host).await;
         let summary = match (summary, self.forwards.failure()) {
             (Ok(summary), Some(reason)) => Err(format!("{summary}, but {reason}")),
             (summary, _) => summary,

@@ -6,7 +6,8 @@
 //! was used. Answers to questions of this host, and to those that it passed on for others, belong
 //! to connections that exist, which no rule of translation sees.
 
-use std::net::IpAddr;
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use crate::config::PortRange;
@@ -48,6 +49,43 @@ pub(super) fn text(ports: &RangeInclusive<u16>, separator: char) -> String {
     format!("{}{separator}{}", ports.start(), ports.end())
 }
 
+/// The rule for nftables that leads a range of ports to ours, but where XDP turns it and where
+/// others have a port.
+pub(super) fn nft(hop: &Hop, redirect: &Redirect, tun: &str) -> String {
+    let ports = text(&hop.ports, '-');
+    let except = if redirect.except.is_empty() {
+        String::new()
+    } else {
+        let taken: Vec<String> = redirect.except.iter().map(u16::to_string).collect();
+        format!("udp dport != {{ {} }} ", taken.join(", "))
+    };
+    let at = redirect.at.map_or_else(String::new, |address| {
+        let family = if address.is_ipv4() { "ip" } else { "ip6" };
+        format!("{family} daddr {address} ")
+    });
+    let mut elsewhere = format!("\"lo\", \"{tun}\"");
+    for interface in &redirect.not_on {
+        let _ = write!(elsewhere, ", \"{interface}\"");
+    }
+    format!(
+        "iifname != {{ {elsewhere} }} {at}udp dport {ports} {except}fib daddr type local \
+         counter {}",
+        leading(redirect)
+    )
+}
+
+/// Where a range of ports leads. A plain redirection takes the first address of the interface, where
+/// nobody listens who listens at another one.
+fn leading(redirect: &Redirect) -> String {
+    match redirect.at {
+        None => format!("redirect to :{}", redirect.to),
+        Some(address) => {
+            let family = if address.is_ipv4() { "ip" } else { "ip6" };
+            format!("dnat {family} to {}", SocketAddr::new(address, redirect.to))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +95,21 @@ mod tests {
         assert_eq!(text(&(4096..=8191), '-'), "4096-8191");
         assert_eq!(text(&(4096..=8191), ':'), "4096:8191");
         assert_eq!(text(&(4096..=4096), '-'), "4096");
+    }
+
+    #[test]
+    fn a_range_leads_to_the_address_that_we_listen_at() {
+        let led = |at: Option<&str>| {
+            leading(&Redirect {
+                to: 9000,
+                except: Vec::new(),
+                at: at.map(|address| address.parse().unwrap()),
+                not_on: Vec::new(),
+            })
+        };
+        assert_eq!(led(None), "redirect to :9000");
+        assert_eq!(led(Some("192.0.2.1")), "dnat ip to 192.0.2.1:9000");
+        let v6 = "dnat ip6 to [2001:db8::1]:9000";
+        assert_eq!(led(Some("2001:db8::1")), v6);
     }
 }

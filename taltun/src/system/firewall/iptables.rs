@@ -45,7 +45,8 @@ pub(super) async fn apply(rules: &Rules) -> Result<(), String> {
 
 /// Whether a family has to have its rules.
 fn matters(rules: &Rules, v6: bool) -> bool {
-    !v6 || has_ipv6() && (!rules.vips_of(true).is_empty() || rules.kill_switch)
+    !v6 || has_ipv6()
+        && (!rules.vips_of(true).is_empty() || rules.kill_switch || rules.sources.is_some())
 }
 
 /// Whether a listing has each chain of `rules`, with as many rules and with what leads there,

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Hop, Redirect, Rules, forward, hop};
+use super::{Hop, Redirect, Rules, forward, hop, sources};
 use crate::config::Masquerade;
 
 /// Segments of TCP that may be an answer.
@@ -23,18 +23,19 @@ const PRIVATE_V4: [&str; 5] = [
 const PRIVATE_V6: [&str; 2] = ["fc00::/7", "fe80::/10"];
 /// Those of our chains that refuse, and so have to come before what lets packets pass: each with
 /// its table and the usual chain that leads there.
-pub(super) const REFUSING: [(&str, &str, &str); 3] = [
+pub(super) const REFUSING: [(&str, &str, &str); 4] = [
     ("raw", "PREROUTING", "vip"),
     ("filter", "OUTPUT", "out"),
     ("filter", "FORWARD", "fwd"),
+    ("mangle", "FORWARD", "src"),
 ];
 /// Those that mark packets.
 pub(super) const MARKING: [&str; 4] = ["get", "in", "ans", "put"];
 /// The mark of what came out of the tunnel.
 const FROM_TUNNEL: &str = "0x2000/0x2000";
 /// The names of our chains.
-const NAMES: [&str; 12] = [
-    "vip", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat", "hop", "dnat",
+const NAMES: [&str; 13] = [
+    "vip", "src", "get", "in", "ans", "put", "mss", "out", "fwd", "from", "nat", "hop", "dnat",
 ];
 /// A chain of ours, and the rules in it.
 pub(super) struct Chain {
@@ -72,6 +73,10 @@ pub(super) fn chains(rules: &Rules, v6: bool) -> Vec<Chain> {
         let vips = rules.vips_of(v6);
         let drop = |vip| format!("-d {vip} ! -i {tun} -m addrtype ! --src-type LOCAL -j DROP");
         chain("raw", "PREROUTING", "vip", vips.iter().map(drop).collect());
+    }
+    if let Some(refused) = &rules.sources {
+        let lines = sources::iptables(refused, tun, v6);
+        chain("mangle", "FORWARD", "src", lines);
     }
     if let Some(mark) = rules.mark.filter(|_| rules.recall_mark) {
         let recall = format!("-p udp -m connmark --mark {mark:#x} -j CONNMARK --restore-mark");

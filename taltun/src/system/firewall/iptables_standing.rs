@@ -70,7 +70,7 @@ fn odd_rule(saved: &str, interface: &str, v6: bool) -> Option<Standing> {
     };
     let mut names = ["out", "fwd"].into_iter().chain(MARKING);
     names.find_map(of_chain).or_else(|| {
-        let [_, output, forward] = REFUSING;
+        let [_, output, forward, _] = REFUSING;
         [output, forward].iter().find_map(|(of, from, name)| {
             let rule = in_front(table(saved, of), from, &full_name(interface, name))?;
             Some(Standing::Odd(format!(

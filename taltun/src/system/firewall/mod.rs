@@ -15,12 +15,14 @@ mod known_iptables;
 mod known_nft;
 mod nftables;
 mod others;
+mod sources;
 mod standing;
 mod switches;
 
 pub(super) use hop::Hop;
 pub use hop::Redirect;
 pub(super) use others::warn_of_others;
+pub use sources::Sources;
 pub(super) use standing::Standing;
 pub(super) use switches::{Listed, kill_switches, marks_of_others};
 
@@ -77,6 +79,8 @@ pub(super) struct Rules {
     hop: Option<Hop>,
     /// Ports that lead to peers.
     forwards: Vec<Forward>,
+    /// What is forwarded into the tunnel comes from none of these, where rules decide.
+    sources: Option<Sources>,
 }
 
 impl Rules {
@@ -98,6 +102,7 @@ impl Rules {
                 redirect: None,
             }),
             forwards: config.forwards.clone(),
+            sources: None,
         }
     }
 
@@ -115,6 +120,7 @@ impl Rules {
             masquerade: None,
             hop: None,
             forwards: Vec::new(),
+            sources: None,
         }
     }
 
@@ -158,6 +164,14 @@ impl Rules {
         }
     }
 
+    /// The same rules with other sources that are refused.
+    pub(super) fn with_sources(&self, sources: Option<Sources>) -> Self {
+        Self {
+            sources,
+            ..self.clone()
+        }
+    }
+
     /// What redirects a range of ports, and where to.
     fn redirect(&self) -> Option<(&Hop, &Redirect)> {
         let hop = self.hop.as_ref()?;
@@ -194,6 +208,7 @@ impl Rules {
             || self.kill_switch
             || self.masquerade.is_some()
             || !self.forwards.is_empty()
+            || self.sources.is_some()
             || self.redirect().is_some())
     }
 
@@ -243,9 +258,9 @@ pub(super) fn choose(config: &Config, rules: &Rules) -> Result<Option<FirewallTo
     }
 }
 
-/// Chooses what a redirection is made with, which nothing else depends on. The error says why it
-/// can't be.
-pub(super) fn for_redirection(config: &Config) -> Result<FirewallTool, String> {
+/// Chooses what rules are made with that the start doesn't depend on. The error says why there
+/// can't be any.
+pub(super) fn choose_late(config: &Config) -> Result<FirewallTool, String> {
     let choice = config.host.firewall;
     if choice == FirewallChoice::None {
         return Err("interface.firewall = \"none\"".into());
@@ -401,6 +416,13 @@ pub(super) mod tests {
                 }),
             }),
             forwards: forward::tests::forwards(&["listen = \"tcp/8443\"; to = \"ana:443\""]),
+            sources: Some(Sources::new(
+                &[
+                    "10.0.0.1/24".parse().unwrap(),
+                    "fd00::1/64".parse().unwrap(),
+                ],
+                &[],
+            )),
         }
     }
 

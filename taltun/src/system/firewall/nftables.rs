@@ -1,9 +1,8 @@
 //! Rules for nftables: one table `inet taltun-IFACE`, which holds all of ours.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
 
-use super::{Redirect, Rules, Standing, forward, hop, known_nft};
+use super::{Rules, Standing, forward, hop, known_nft, sources};
 use crate::system::program;
 
 /// Segments of TCP that may be an answer. One that opens a connection never is, even where it
@@ -193,6 +192,10 @@ fn ruleset(rules: &Rules) -> String {
         }
         chain("protect_vip", "filter hook prerouting priority raw", &lines);
     }
+    if let Some(sources) = &rules.sources {
+        let base = "filter hook forward priority mangle";
+        chain("true_sources", base, &sources::nft(sources, tun));
+    }
     if let Some(mark) = rules.mark.filter(|_| rules.recall_mark) {
         let recall = format!("meta l4proto udp ct mark {mark:#x} meta mark set ct mark");
         chain(
@@ -331,43 +334,12 @@ fn ruleset(rules: &Rules) -> String {
         );
     }
     if let Some((hop, redirect)) = rules.redirect() {
-        let ports = hop::text(&hop.ports, '-');
-        let except = if redirect.except.is_empty() {
-            String::new()
-        } else {
-            let taken: Vec<String> = redirect.except.iter().map(u16::to_string).collect();
-            format!("udp dport != {{ {} }} ", taken.join(", "))
-        };
-        let at = redirect.at.map_or_else(String::new, |address| {
-            let family = if address.is_ipv4() { "ip" } else { "ip6" };
-            format!("{family} daddr {address} ")
-        });
-        let mut elsewhere = format!("\"lo\", \"{tun}\"");
-        for interface in &redirect.not_on {
-            let _ = write!(elsewhere, ", \"{interface}\"");
-        }
-        let line = format!(
-            "iifname != {{ {elsewhere} }} {at}udp dport {ports} {except}fib daddr type local \
-             counter {}",
-            leading(redirect)
-        );
+        let line = hop::nft(hop, redirect, tun);
         // Behind others' rules: what they lead elsewhere isn't ours.
         chain("hop", "nat hook prerouting priority dstnat + 5", &[line]);
     }
     text.push_str("}\n");
     text
-}
-
-/// Where a range of ports leads. A plain redirection takes the first address of the interface, where
-/// nobody listens who listens at another one.
-fn leading(redirect: &Redirect) -> String {
-    match redirect.at {
-        None => format!("redirect to :{}", redirect.to),
-        Some(address) => {
-            let family = if address.is_ipv4() { "ip" } else { "ip6" };
-            format!("dnat {family} to {}", SocketAddr::new(address, redirect.to))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -403,22 +375,6 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
-    }
-
-    #[test]
-    fn a_range_leads_to_the_address_that_we_listen_at() {
-        let led = |at: Option<&str>| {
-            leading(&Redirect {
-                to: 9000,
-                except: Vec::new(),
-                at: at.map(|address| address.parse().unwrap()),
-                not_on: Vec::new(),
-            })
-        };
-        assert_eq!(led(None), "redirect to :9000");
-        assert_eq!(led(Some("192.0.2.1")), "dnat ip to 192.0.2.1:9000");
-        let v6 = "dnat ip6 to [2001:db8::1]:9000";
-        assert_eq!(led(Some("2001:db8::1")), v6);
     }
 
     #[test]
@@ -492,6 +448,7 @@ mod tests {
             masquerade: Some(Masquerade::to(Vec::new())),
             hop: None,
             forwards: Vec::new(),
+            sources: None,
             ..all_rules()
         };
         let text = ruleset(&rules);
