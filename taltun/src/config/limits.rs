@@ -1,8 +1,8 @@
 //! What a peer may move, and until when it may come.
 
-use taltun_usage::{Day, Period, Quota};
+use taltun_usage::{Day, Quota};
 
-use super::draft::{Draft, PeerDraft};
+use super::draft::{Draft, PeerDraft, Written};
 
 /// `peers.quota` and `peers.expires`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,28 +36,18 @@ pub(super) fn past(peers: &[PeerDraft], today: Day) -> Vec<String> {
     past.collect()
 }
 
-/// The most days that a month has.
-const MONTH: u32 = 31;
-
-/// Warns of quotas of which a restart forgets a part, as fewer days are kept than they last.
+/// Warns of quotas that a restart forgets, as no days are kept.
 pub(super) fn forgotten(draft: &Draft) -> Vec<String> {
-    let (kept, Some(origin)) = (draft.usage.keep_days, &draft.keep_days) else {
+    let (0, Some(origin)) = (draft.usage.keep_days, &draft.keep_days) else {
         return Vec::new();
     };
     let quotas = draft.peers.iter().filter_map(|peer| peer.quota.as_ref());
-    let forgotten = quotas.filter(|quota| {
-        let needed = match quota.value.period {
-            Period::Day => 1,
-            Period::Month => MONTH,
-        };
-        kept < needed
-    });
-    let warning = |spot: &super::error::Spot| {
-        spot.say(format!(
-            "a restart forgets what was moved before it: usage.keep_days is {kept} ({}); set it to \
-             {MONTH} or more, or leave it out",
+    let warning = |quota: &Written<Quota>| {
+        quota.spot.say(format!(
+            "a restart forgets what was moved before it: usage.keep_days is 0 ({}); set it to 1 or \
+             more, or leave it out",
             origin.origin()
         ))
     };
-    forgotten.map(|quota| warning(&quota.spot)).collect()
+    quotas.map(warning).collect()
 }

@@ -38,19 +38,17 @@ fn a_quota_that_a_restart_forgets_is_a_warning() {
         warnings(&with_peer(&text))
     };
     let days = |days: u32| format!("[usage]\nkeep_days = {days}\n");
-    for (quota, kept) in [("month", 31), ("day", 1), ("day", 5)] {
-        assert_eq!(found(quota, &days(kept)), [""; 0]);
+    for quota in ["month", "day"] {
+        assert_eq!(found(quota, ""), [""; 0]);
+        assert_eq!(found(quota, &days(1)), [""; 0]);
+        assert_eq!(
+            found(quota, &days(0)),
+            [
+                "hub.toml:8: peers.quota: a restart forgets what was moved before it: \
+                 usage.keep_days is 0 (hub.toml:10); set it to 1 or more, or leave it out"
+            ]
+        );
     }
-    assert_eq!(found("month", ""), [""; 0]);
-    assert_eq!(
-        found("month", &days(30)),
-        [
-            "hub.toml:8: peers.quota: a restart forgets what was moved before it: \
-             usage.keep_days is 30 (hub.toml:10); set it to 31 or more, or leave it out"
-        ]
-    );
-    assert_eq!(found("month", &days(0)).len(), 1);
-    assert_eq!(found("day", &days(0)).len(), 1);
 }
 
 #[test]
