@@ -189,7 +189,7 @@ impl Ledger {
     }
 
     /// Takes down what peers moved since the last time, if there is room for it.
-    fn collect(&mut self, device: &Device, peers: &Peers, now: Time) {
+    pub(super) fn collect(&mut self, device: &Device, peers: &Peers, now: Time) {
         let Ok(book) = &self.book else { return };
         if self.asks || !book.has_room() {
             return;

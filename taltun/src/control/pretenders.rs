@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, Peer};
 use crate::system::{Host, Sources, firewall_lack, passes_on};
 
 /// How long after a failure the same is tried again.
@@ -35,12 +35,13 @@ impl Pretenders {
         self.is_known = false;
     }
 
-    /// Makes it as `config` wants it by now, where this host reaches `foreign` within the peers'
-    /// networks by other interfaces. Usually all is so already; call it once a second, and after
+    /// Makes it as `config` wants it by now, with these peers, where this host reaches `foreign` within
+    /// their networks by other interfaces. Usually all is so already; call it once a second, and after
     /// [`look_again`](Self::look_again).
     pub(super) async fn follow(
         &mut self,
         config: &Config,
+        peers: &[Peer],
         foreign: &[IpNet],
         host: Option<&mut Host>,
     ) {
@@ -52,7 +53,8 @@ impl Pretenders {
         }
         if !self.is_known {
             self.is_known = true;
-            let wanted = is_wanted(config).then(|| Sources::new(&peers_networks(config), foreign));
+            let wanted =
+                is_wanted(config).then(|| Sources::new(&peers_networks(config, peers), foreign));
             if wanted == self.asked && self.again.is_none() {
                 return;
             }
@@ -83,13 +85,13 @@ fn is_wanted(config: &Config) -> bool {
     config.policy.is_any() && config.interface.mode == Mode::Server
 }
 
-/// The networks of the tunnel and of its peers. Of one that has half of the internet nobody can
-/// tell who is outside of it.
-pub(super) fn peers_networks(config: &Config) -> Vec<IpNet> {
+/// The networks of the tunnel and of `peers`, which a running tunnel keeps apart from `config`. Of one
+/// that has half of the internet nobody can tell who is outside of it.
+pub(super) fn peers_networks(config: &Config, peers: &[Peer]) -> Vec<IpNet> {
     if !is_wanted(config) {
         return Vec::new();
     }
-    let of_peers = config.peers.iter().flat_map(|peer| &peer.allowed_ips);
+    let of_peers = peers.iter().flat_map(|peer| &peer.allowed_ips);
     let nets = config.interface.vip.iter().chain(of_peers);
     nets.map(IpNet::trunc)
         .filter(|net| net.prefix_len() > 1)
@@ -121,8 +123,9 @@ mod tests {
 
     #[test]
     fn networks_are_refused_where_rules_decide_and_an_exit_s_internet_is_not() {
-        assert!(peers_networks(&config("")).is_empty());
-        let nets = peers_networks(&config("[policy]\ndefault = \"deny\"\n"));
+        let networks = |config: Config| peers_networks(&config, &config.peers);
+        assert!(networks(config("")).is_empty());
+        let nets = networks(config("[policy]\ndefault = \"deny\"\n"));
         let nets: Vec<String> = nets.iter().map(IpNet::to_string).collect();
         assert_eq!(nets, ["10.0.0.0/24", "10.0.0.2/32", "192.168.0.0/16"]);
     }

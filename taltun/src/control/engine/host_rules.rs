@@ -33,7 +33,7 @@ impl Engine {
         }
         let within = self.network.within();
         self.pretenders
-            .follow(&self.config, within, host.as_mut())
+            .follow(&self.config, self.peers.filed(), within, host.as_mut())
             .await;
     }
 }

@@ -322,7 +322,8 @@ impl Engine {
         host: &mut Option<Host>,
     ) {
         self.dialer.set_mark(self.data_plane.mark());
-        self.network.guard(peers_networks(&self.config));
+        let guarded = peers_networks(&self.config, self.peers.filed());
+        self.network.guard(guarded);
         self.network
             .read_foreign(&self.config.interface.tun_name, &mut self.device);
         self.follow_rules();

@@ -125,6 +125,10 @@ impl Engine {
         by: &Caller,
     ) -> Result<String, String> {
         let now = self.now();
+        if let Some(ledger) = &mut self.ledger {
+            // While those who go still have their names.
+            ledger.collect(&self.device, &self.peers, now);
+        }
         let kill_switch = self.config.host.kill_switch;
         let reload = Reload {
             kind: self.kind,
@@ -169,7 +173,8 @@ impl Engine {
         self.lead_ports(host).await;
         self.forwards.look_again();
         self.forward_ports(host).await;
-        self.network.guard(peers_networks(&self.config));
+        let guarded = peers_networks(&self.config, self.peers.filed());
+        self.network.guard(guarded);
         self.pretenders.look_again();
         self.refuse_pretenders(host).await;
         let summary = match (summary, self.forwards.failure()) {
