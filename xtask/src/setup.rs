@@ -32,6 +32,8 @@ pub const TESTS: &[Program] = &[
     ("ping", "iputils-ping"),
     ("setpriv", "util-linux"),
     ("ss", "iproute2"),
+    ("ssh", "openssh-client"),
+    ("sshd", "openssh-server"),
     ("tcpdump", "tcpdump"),
     ("unshare", "util-linux"),
     ("wg", "wireguard-tools"),
