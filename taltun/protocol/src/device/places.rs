@@ -150,13 +150,18 @@ impl Control {
         if let Some(first) = first
             && !stays
         {
-            let path = self.paths.leading_to(first.first());
-            let port =
-                path.and_then(|path| path.ports.choose(Asker::Handshake, None, pool, random, now));
-            let at = port.map_or(first.first(), |port| first.at(port));
-            self.peer.set_endpoint(Some(Endpoint::from(at)));
-            self.places.untried = true;
+            self.begin_at(first, pool, random, now);
         }
+    }
+
+    /// The next initiation begins at this place, at the most hopeful of its ports.
+    fn begin_at(&mut self, place: Place, pool: usize, random: &mut Randomness, now: Time) {
+        let path = self.paths.leading_to(place.first());
+        let port =
+            path.and_then(|path| path.ports.choose(Asker::Handshake, None, pool, random, now));
+        let at = port.map_or(place.first(), |port| place.at(port));
+        self.peer.set_endpoint(Some(Endpoint::from(at)));
+        self.places.untried = true;
     }
 
     /// An initiation wasn't answered: the next one goes elsewhere, if there is somewhere else.
@@ -247,12 +252,7 @@ impl Control {
         if at.is_none_or(|at| !self.places.contain(at))
             && let Some(first) = self.places.all.first().copied()
         {
-            let path = self.paths.leading_to(first.first());
-            let port =
-                path.and_then(|path| path.ports.choose(Asker::Handshake, None, pool, random, now));
-            let at = port.map_or(first.first(), |port| first.at(port));
-            self.peer.set_endpoint(Some(Endpoint::from(at)));
-            self.places.untried = true;
+            self.begin_at(first, pool, random, now);
         }
         true
     }
