@@ -1,6 +1,6 @@
 //! `cargo xtask bench handshakes`: how many handshakes a second a core of a hub answers.
 //!
-//! One program plays all peers ([`Load`]), on one core, the hub answers on another. At any time so many
+//! One program plays all peers ([`start_load`]), on one core, the hub answers on another. At any time so many
 //! initiations wait for an answer: with one, a hub does them one by one; with many, as after its
 //! restart, it may do several at once. What counts is the CPU time of the hub's process for each
 //! handshake from which the peer has a session: the load's own time, and whether the hub waits for
@@ -9,11 +9,10 @@
 //! The wire is IPv4, and no XDP program is attached: what it would drop isn't sent here.
 
 use std::fmt::{self, Display};
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use taltun_tests::command::output_of;
 use taltun_tests::lab::PORT;
@@ -23,6 +22,7 @@ use taltun_tests::topology::WIRE_A;
 
 use super::contender::{self, Contender, Kind};
 use super::machine::Machine;
+use super::player::Player;
 use super::small::Candidate;
 use super::small::field::{Field, LOAD_CORE};
 use super::small::hub::Hub;
@@ -215,11 +215,11 @@ fn measure(
     let printed = output_of(Command::new(player).args(["keys", &arguments.peers.to_string()]))?;
     let keys: Vec<String> = printed.lines().map(str::to_owned).collect();
     let hub = Hub::start(&field, &candidate, &keys, taltun, true)?;
-    let mut load = Load::start(&field, player, arguments, hub.public_key(), window)?;
+    let mut load = start_load(&field, player, arguments, hub.public_key(), window)?;
     let before = hub.cpu_seconds()?;
-    let (answered, seconds) = load.storm()?;
+    let (answered, seconds) = load.go()?;
     let cpu_seconds = hub.cpu_seconds()? - before;
-    let sessions = load.sessions()?;
+    let sessions: u64 = load.line()?.parse()?;
     ensure!(answered > 0, "the hub answered nothing");
     ensure!(
         sessions == answered,
@@ -235,74 +235,26 @@ fn measure(
     })
 }
 
-/// The program that plays the peers, `taltun/examples/initiators.rs`; it ends when dropped.
-struct Load {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Load {
-    /// Starts it, and waits until it has made its initiations.
-    fn start(
-        field: &Field,
-        player: &Path,
-        arguments: &Arguments,
-        hub_key: &str,
-        window: usize,
-    ) -> Result<Self> {
-        let mut command = field.net.right.command("taskset");
-        let mut child = command
-            .args(["-c", &LOAD_CORE.to_string()])
-            .arg(player)
-            .args(["run", &arguments.peers.to_string()])
-            .args([&arguments.bursts.to_string(), hub_key])
-            .arg(format!("{}:{PORT}", WIRE_A.near_v4()))
-            .arg(window.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("can't start the peers")?;
-        let input = child.stdin.take().context("no stdin")?;
-        let output = BufReader::new(child.stdout.take().context("no stdout")?);
-        let mut load = Self {
-            child,
-            input,
-            output,
-        };
-        let line = load.line()?;
-        ensure!(line == "ready", "the peers said {line:?}");
-        Ok(load)
-    }
-
-    /// Has it start all handshakes: how many were answered, in how many seconds.
-    fn storm(&mut self) -> Result<(u64, f64)> {
-        writeln!(self.input, "go")?;
-        let line = self.line()?;
-        let Some((answered, nanos)) = line.split_once(' ') else {
-            bail!("the peers said {line:?}");
-        };
-        Ok((answered.parse()?, nanos.parse::<f64>()? / 1e9))
-    }
-
-    /// How many sessions came of the answers.
-    fn sessions(&mut self) -> Result<u64> {
-        Ok(self.line()?.parse()?)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        Ok(line.trim().to_owned())
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        // Both fail when it has ended, which is what we want.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Starts the program that plays the peers, `taltun/examples/initiators.rs`, and waits until it has
+/// made its initiations.
+fn start_load(
+    field: &Field,
+    player: &Path,
+    arguments: &Arguments,
+    hub_key: &str,
+    window: usize,
+) -> Result<Player> {
+    let mut command = field.net.right.command("taskset");
+    command
+        .args(["-c", &LOAD_CORE.to_string()])
+        .arg(player)
+        .args(["run", &arguments.peers.to_string()])
+        .args([&arguments.bursts.to_string(), hub_key])
+        .arg(format!("{}:{PORT}", WIRE_A.near_v4()))
+        .arg(window.to_string());
+    let mut load = Player::start(&mut command)?;
+    load.expect("ready")?;
+    Ok(load)
 }
 
 impl Line {

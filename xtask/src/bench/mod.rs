@@ -19,6 +19,7 @@ mod hop;
 mod iperf;
 mod machine;
 mod measure;
+mod player;
 mod policy;
 mod process;
 mod results;

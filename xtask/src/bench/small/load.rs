@@ -1,14 +1,14 @@
 //! The program that plays the spokes: `taltun/examples/spokes.rs`.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use taltun_tests::command::output_of;
 use taltun_tests::topology::WIRE_A;
 
 use super::field::{FAR, Field, LOAD_CORE};
+use crate::bench::player::Player;
 use crate::workspace::{self, cargo, must_succeed};
 
 /// Builds it.
@@ -49,12 +49,8 @@ pub struct Sent {
     pub seconds: f64,
 }
 
-/// The running program; it ends when dropped.
-pub struct Load {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
+/// The running program.
+pub struct Load(Player);
 
 impl Load {
     /// Starts it, and waits until every spoke has a session with the hub, to whose `ports` its
@@ -74,25 +70,15 @@ impl Load {
         } else {
             field.net.right.command(player)
         };
-        let mut child = command
+        command
             .args(["run", &spokes.to_string(), hub_key])
             .arg(format!("{}:{first}-{last}", WIRE_A.near_v4()))
             .arg(WIRE_A.far_v4().to_string())
-            .args([FAR, &field.hub_mac()?, &field.own_mac()?])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("can't start the spokes")?;
-        let input = child.stdin.take().context("no stdin")?;
-        let output = BufReader::new(child.stdout.take().context("no stdout")?);
-        let mut load = Self {
-            child,
-            input,
-            output,
-        };
+            .args([FAR, &field.hub_mac()?, &field.own_mac()?]);
+        let mut load = Player::start(&mut command)?;
         load.expect("ready")
             .context("not every spoke has a session")?;
-        Ok(load)
+        Ok(Self(load))
     }
 
     /// Seals what is to be sent.
@@ -103,40 +89,14 @@ impl Load {
             rate,
             senders,
         } = phase;
-        writeln!(self.input, "{bytes} {packets} {rate} {senders}")?;
-        self.expect("sealed")
+        self.0
+            .tell(&format!("{bytes} {packets} {rate} {senders}"))?;
+        self.0.expect("sealed")
     }
 
     /// Sends it.
     pub fn send(&mut self) -> Result<Sent> {
-        writeln!(self.input, "go")?;
-        let line = self.line()?;
-        let Some((packets, nanos)) = line.split_once(' ') else {
-            bail!("the spokes said {line:?}");
-        };
-        Ok(Sent {
-            packets: packets.parse()?,
-            seconds: nanos.parse::<f64>()? / 1e9,
-        })
-    }
-
-    fn expect(&mut self, word: &str) -> Result<()> {
-        let line = self.line()?;
-        ensure!(line == word, "the spokes said {line:?}, not {word:?}");
-        Ok(())
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        Ok(line.trim().to_owned())
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        // Both fail when it has ended, which is what we want.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let (packets, seconds) = self.0.go()?;
+        Ok(Sent { packets, seconds })
     }
 }
