@@ -51,12 +51,12 @@ use taltun_common::headers::{
     ETHERNET_LEN, IPV4_LEN, IPV6_FRAGMENT_LEN, IPV6_LEN, Ipv4, Ipv6, Ipv6Fragment, UDP_LEN, Udp,
     ethertype, protocol,
 };
-use taltun_common::maps::{Hopper, MAX_HOPPERS, Settings};
+use taltun_common::maps::{HOP_ROW, Hopper, MAX_HOPPERS, Settings};
 use taltun_common::wire::{COOKIE, DATA, DataHeader, Fit, MessageKind, PROBE_LEN, RESPONSE};
 use zerocopy::FromBytes;
 use zerocopy::network_endian::U16;
 
-use crate::maps::{self, HOPPERS, INITIATORS, PROBERS};
+use crate::maps::{self, HOPPERS, INITIATORS, LastHop, PROBERS};
 use crate::parse::{Datagram, Headers};
 
 /// Whether a datagram without a fault, to a port of the range, is surely ours. If so, remembers
@@ -65,6 +65,9 @@ use crate::parse::{Datagram, Headers};
 pub fn is_ours(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) -> bool {
     let headers = datagram.headers;
     let (used, listen) = (headers.destination_port, settings.listen_port);
+    if repeats_last(frame, datagram) {
+        return true;
+    }
     let Some(proof) = proof(frame, datagram, settings) else {
         return false;
     };
@@ -96,10 +99,44 @@ pub fn turn(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) {
 /// Remembers that the sender of a datagram without a fault sends to the listen port by now.
 #[inline(always)]
 pub fn keep(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) {
+    if repeats_last(frame, datagram) {
+        return;
+    }
     if let Some(proof) = proof(frame, datagram, settings) {
         let listen = settings.listen_port;
         learn(proof, datagram.headers, listen, listen);
     }
+}
+
+/// Whether a datagram without a fault has the same sender, index and port as the last one that
+/// this CPU found to be ours: then all is remembered, and nothing else needs a look.
+///
+/// A stream is a row of such datagrams, and looking each of them up would cost it a tenth. Once in
+/// [`HOP_ROW`] all is looked at again: a socket may have been opened at the port, others may have
+/// sent in this one's name, and other CPUs may have seen it use other ports meanwhile.
+#[inline(always)]
+fn repeats_last(frame: &XdpContext, datagram: &Datagram<'_>) -> bool {
+    let Some(last) = maps::last_hop() else {
+        return false;
+    };
+    let headers = datagram.headers;
+    if last.left == 0
+        || last.used != headers.destination_port
+        || last.port != headers.source_port
+        || last.remote != headers.source
+        || last.local != headers.destination
+        || datagram.payload_word(frame, 0) != Some(DATA)
+        || datagram.payload_word(frame, DATA_RECEIVER) != Some(last.index)
+    {
+        return false;
+    }
+    // A probe goes into a book of its own.
+    let is_probe = |length| length == PROBE_LEN;
+    if datagram.payload_len(frame).is_none_or(is_probe) {
+        return false;
+    }
+    last.left -= 1;
+    true
 }
 
 /// What shows that a message is for us, and so which of our replies go to the port that it came to.
@@ -150,6 +187,18 @@ fn learn(proof: Proof, headers: &Headers, used: u16, listen: u16) {
     remember(book, index, headers, used, takes_room);
     if index != Hopper::ANY_SESSION {
         remember(book, Hopper::ANY_SESSION, headers, used, takes_room);
+    }
+    if book == Book::Hoppers
+        && let Some(last) = maps::last_hop()
+    {
+        *last = LastHop {
+            remote: headers.source,
+            local: headers.destination,
+            index,
+            port: headers.source_port,
+            used,
+            left: HOP_ROW - 1,
+        };
     }
 }
 

@@ -130,6 +130,10 @@ pub static INITIATORS: LruHashMap<Hopper, u16, MAX_HOPPERS> = LruHashMap::new();
 #[btf_map]
 pub static PROBERS: LruHashMap<Hopper, u16, MAX_HOPPERS> = LruHashMap::new();
 
+/// The datagram to a port of the range that this CPU last looked up.
+#[btf_map]
+static LAST_HOP: PerCpuArray<LastHop, 1> = PerCpuArray::new();
+
 #[btf_map]
 static DROPS: PerCpuArray<u64, DROP_REASONS> = PerCpuArray::new();
 
@@ -166,6 +170,30 @@ pub fn mac_scratch() -> Option<&'static mut MacScratch> {
     // where no other XDP program interrupts us; none of ours holds it twice. Any integers
     // are a valid value.
     MAC_SCRATCH.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+}
+
+/// A session that sends to a port of ours, of which everything is remembered already.
+#[repr(C, align(8))]
+pub struct LastHop {
+    /// The peer's address.
+    pub remote: Address,
+    /// Our address.
+    pub local: Address,
+    /// The receiver index that we gave out.
+    pub index: u32,
+    /// The peer's port.
+    pub port: u16,
+    /// Our port.
+    pub used: u16,
+    /// How many of its datagrams need no look any more.
+    pub left: u16,
+}
+
+/// This CPU's last datagram to a port of the range.
+#[inline(always)]
+pub fn last_hop() -> Option<&'static mut LastHop> {
+    // SAFETY: as in `mac_scratch`.
+    LAST_HOP.get_ptr_mut(0).map(|last| unsafe { &mut *last })
 }
 
 /// What handshakes must prove at `now`; `None` unless user space is under load.

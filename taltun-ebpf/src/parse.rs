@@ -29,6 +29,9 @@ pub type Word = [u8; 4];
 
 /// What the headers of a UDP datagram say. The lengths may contradict each other: see
 /// [`Datagram::payload_len`].
+///
+/// Aligned, so that addresses are compared eight bytes at a time.
+#[repr(C, align(8))]
 pub struct Headers {
     pub source: Address,
     pub destination: Address,
