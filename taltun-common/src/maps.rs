@@ -172,7 +172,7 @@ pub const MAX_INVITED: usize = 65_536;
 pub const MAX_HOPPERS: usize = 32_768;
 /// How many datagrams of a session to one port of the range, in a row, rest on what was found of the
 /// first: that it is ours, and that no socket of the host waits for it.
-pub const HOP_ROW: u16 = 16;
+pub const HOP_ROW: u16 = 64;
 /// Most interfaces with AF_XDP sockets.
 pub const MAX_XSK_INTERFACES: usize = 16;
 /// Most queues of an interface with one.

@@ -111,7 +111,7 @@ pub fn keep(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) {
 /// Whether a datagram without a fault has the same sender, index and port as the last one that
 /// this CPU found to be ours: then all is remembered, and nothing else needs a look.
 ///
-/// A stream is a row of such datagrams, and looking each of them up would cost it a tenth. Once in
+/// A stream is a row of such datagrams, and looking each of them up would cost it a sixth. Once in
 /// [`HOP_ROW`] all is looked at again: a socket may have been opened at the port, others may have
 /// sent in this one's name, and other CPUs may have seen it use other ports meanwhile.
 #[inline(always)]
