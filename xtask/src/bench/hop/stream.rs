@@ -16,7 +16,7 @@ use taltun_tests::netns::Namespace;
 use taltun_tests::node::XdpMode;
 use taltun_tests::topology::{Star, private_prefix};
 
-use super::Ports;
+use super::{Ports, RANGE};
 use crate::bench::Xdp;
 use crate::bench::configs::{Shielding, Wanted};
 use crate::bench::contender::Contender;
@@ -102,10 +102,11 @@ pub fn measure(
 /// Gives what leaves for the hub the next of these ports, and what comes from them the hub's own.
 fn spread(client: &Namespace, ports: Ports) -> Result<()> {
     let (first, last) = ports.range().unwrap_or((PORT, PORT));
-    let count = last - first + 1;
+    // As many entries for one port as for the range, as looking in a map of one costs less.
+    let count = RANGE.1 - RANGE.0 + 1;
     // A number isn't taken for a port in the right order of bytes, so a map says which it is.
     let map: Vec<String> = (0..count)
-        .map(|number| format!("{number} : {}", first + number))
+        .map(|number| format!("{number} : {}", first + number % (last - first + 1)))
         .collect();
     let map = map.join(", ");
     let rules = format!(
