@@ -8,27 +8,43 @@ mod work;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
-use work::{Counters, Cutting, Joining, PACKETS, Prefixes, Sealing};
+use work::{Counters, Cutting, Joining, PACKETS, Prefixes, Relaying, Sealing};
 
-fn seal_and_open(criterion: &mut Criterion) {
+fn batches(criterion: &mut Criterion) {
     for len in [64, 1420] {
         let mut group = criterion.benchmark_group(format!("{PACKETS} packets of {len} bytes"));
         group.throughput(Throughput::Bytes((PACKETS * len) as u64));
-        let sealing = Sealing::of(len);
-        group.bench_function("seal", |bencher| {
-            bencher.iter_batched_ref(
-                || sealing.plain(),
-                |batch| sealing.seal(batch),
-                BatchSize::LargeInput,
-            );
-        });
-        group.bench_function("open", |bencher| {
-            bencher.iter_batched_ref(
-                || sealing.sealed(),
-                |batch| sealing.open(batch),
-                BatchSize::LargeInput,
-            );
-        });
+        let works = [
+            ("", Sealing::of(len), Relaying::of(len)),
+            (
+                " beside limits",
+                Sealing::beside_limits(len),
+                Relaying::beside_limits(len),
+            ),
+        ];
+        for (beside, sealing, relaying) in works {
+            group.bench_function(format!("seal{beside}"), |bencher| {
+                bencher.iter_batched_ref(
+                    || sealing.plain(),
+                    |batch| sealing.seal(batch),
+                    BatchSize::LargeInput,
+                );
+            });
+            group.bench_function(format!("open{beside}"), |bencher| {
+                bencher.iter_batched_ref(
+                    || sealing.sealed(),
+                    |batch| sealing.open(batch),
+                    BatchSize::LargeInput,
+                );
+            });
+            group.bench_function(format!("relay{beside}"), |bencher| {
+                bencher.iter_batched_ref(
+                    || relaying.sealed(),
+                    |batch| relaying.relay(batch),
+                    BatchSize::LargeInput,
+                );
+            });
+        }
         group.finish();
     }
 }
@@ -60,5 +76,5 @@ fn offloads(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, seal_and_open, longest_prefix, replay, offloads);
+criterion_group!(benches, batches, longest_prefix, replay, offloads);
 criterion_main!(benches);

@@ -151,6 +151,20 @@ fn told(piece: &str, verdict: &Verdict) -> String {
             "{piece}: {count:.0} instructions a packet are {:+.1} % on the limit of {limit:.0}, more than the {tolerance} % allowed; if the change is worth it: `cargo xtask instructions --bless`, and commit {LIMITS}",
             change(*count, *limit)
         ),
+        Verdict::Alike(count, Limit { count: limit, .. }, other) => {
+            format!("{piece}: {count:.0} instructions a packet, {other} {limit:.0} in the same run")
+        }
+        Verdict::Dearer(
+            count,
+            Limit {
+                count: limit,
+                tolerance,
+            },
+            other,
+        ) => format!(
+            "{piece}: {count:.0} instructions a packet are {:+.1} % on the {limit:.0} of {other} in the same run, more than the {tolerance} % allowed: it mustn't cost more than that",
+            change(*count, *limit)
+        ),
         Verdict::FarBelow(count, Limit { count: limit, .. }) => format!(
             "{piece}: {count:.0} instructions a packet are {:+.1} % on the limit of {limit:.0}: keep it so by `cargo xtask instructions --bless`, and commit {LIMITS}",
             change(*count, *limit)
@@ -159,7 +173,9 @@ fn told(piece: &str, verdict: &Verdict) -> String {
             "{piece}: {count:.0} instructions a packet, and {LIMITS} has no limit for it: `cargo xtask instructions --bless`"
         ),
         Verdict::NotCounted => {
-            format!("{piece}: has a limit in {LIMITS}, but {PROGRAM} doesn't know it")
+            format!(
+                "{piece}: has a limit in {LIMITS}, but {PROGRAM} doesn't know it or what it is compared with"
+            )
         }
     }
 }

@@ -5,14 +5,16 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use taltun::crypto::{PresharedKey, PrivateKey};
 use taltun::dataplane::offload::coalesce::{Coalescer, Join};
 use taltun::dataplane::offload::split::Segments;
 use taltun::dataplane::offload::vnet::{Gso, NEEDS_CSUM, VnetHeader};
 use taltun::protocol::allowed_ips::AllowedIps;
+use taltun::protocol::batch::Opened;
 use taltun::protocol::device::{Device, PeerSettings, Settings};
 use taltun::protocol::messages::Message;
-use taltun::protocol::peer::Endpoint;
+use taltun::protocol::peer::{Endpoint, Handling};
 use taltun::protocol::randomness::Randomness;
 use taltun::protocol::replay::ReplayWindow;
 use taltun::protocol::time::Time;
@@ -21,6 +23,9 @@ use taltun::protocol::time::Time;
 pub const PACKETS: usize = 45;
 
 const NOW: Time = Time::START;
+
+/// A peer that devices know and nothing is sent to.
+const OTHER: u8 = 9;
 
 /// A batch of packets, each in a buffer with room for header, padding and tag.
 pub type Batch = Vec<Vec<u8>>;
@@ -36,15 +41,24 @@ pub struct Sealing {
 impl Sealing {
     /// Packets of so many bytes.
     pub fn of(len: usize) -> Self {
-        let (from, to) = connected();
-        let mut plain = vec![0; 16 + len + 32];
-        plain[16..16 + len].copy_from_slice(&packet(len, 0));
+        let (mut from, mut to) = (device(1), device(2));
+        add_peer(&mut from, OTHER);
+        add_peer(&mut to, OTHER);
+        connect(&mut from, 1, &mut to, 2);
         Self {
             from,
             to,
             len,
-            plain: vec![plain; PACKETS],
+            plain: vec![to_seal(&packet(len, 0)); PACKETS],
         }
+    }
+
+    /// The same, while the third peer that each of the two knows has limits.
+    pub fn beside_limits(len: usize) -> Self {
+        let mut sealing = Self::of(len);
+        limit_other(&mut sealing.from);
+        limit_other(&mut sealing.to);
+        sealing
     }
 
     /// A batch to seal.
@@ -54,13 +68,7 @@ impl Sealing {
 
     /// A batch to open.
     pub fn sealed(&self) -> Batch {
-        let mut batch = self.plain();
-        let mut sealer = self.from.tunnel().batch(NOW);
-        for buffer in &mut batch {
-            let sealed = sealer.seal(buffer, self.len).expect("there is a session");
-            buffer.truncate(sealed.len);
-        }
-        batch
+        sealed(&self.from, self.plain(), self.len)
     }
 
     /// Seals a batch of [`Self::plain`].
@@ -80,6 +88,64 @@ impl Sealing {
             };
             black_box(opener.open(receiver, counter, message, endpoint(1)))
                 .expect("it is fresh and authentic");
+            assert!(opener.held_sender().is_none(), "the sender has no limit");
+        }
+    }
+}
+
+/// Relaying batches of packets of one length from one peer of a hub to another.
+pub struct Relaying {
+    from: Device,
+    hub: Device,
+    len: usize,
+    plain: Batch,
+}
+
+impl Relaying {
+    /// Packets of so many bytes.
+    pub fn of(len: usize) -> Self {
+        let (mut from, mut hub, mut to) = (device(1), device(2), device(3));
+        add_peer(&mut hub, OTHER);
+        connect(&mut from, 1, &mut hub, 2);
+        connect(&mut hub, 2, &mut to, 3);
+        // To the third by way of the hub.
+        let everybody = Ipv4Net::new(Ipv4Addr::new(10, 0, 0, 0), 24).expect("24 bits");
+        from.set_allowed_ips(hub.public_key(), &[everybody.into()]);
+        let mut packet = packet(len, 0);
+        packet[19] = 3;
+        Self {
+            from,
+            hub,
+            len,
+            plain: vec![to_seal(&packet); PACKETS],
+        }
+    }
+
+    /// The same, while the third peer that the hub knows has limits.
+    pub fn beside_limits(len: usize) -> Self {
+        let mut relaying = Self::of(len);
+        limit_other(&mut relaying.hub);
+        relaying
+    }
+
+    /// A batch to relay.
+    pub fn sealed(&self) -> Batch {
+        sealed(&self.from, self.plain.clone(), self.len)
+    }
+
+    /// Opens a batch of [`Self::sealed`] and seals it again.
+    pub fn relay(&self, batch: &mut Batch) {
+        let mut relaying = self.hub.tunnel().batch(NOW);
+        for message in batch {
+            let Ok(Message::Data { receiver, counter }) = Message::parse(message) else {
+                unreachable!("it was sealed as data");
+            };
+            let opened = relaying.open(receiver, counter, message, endpoint(1));
+            let Ok(Opened::Relay(inner)) = opened else {
+                unreachable!("it is for another peer: {opened:?}");
+            };
+            assert!(relaying.held_sender().is_none(), "the sender has no limit");
+            black_box(relaying.relay(message, &inner)).expect("there is a session");
         }
     }
 }
@@ -97,7 +163,7 @@ impl Prefixes {
         for number in 0..100_000_u32 {
             let address = Ipv4Addr::from(number.wrapping_mul(2_654_435_761));
             let len = 16 + (number % 17) as u8;
-            let net = ipnet::Ipv4Net::new(address, len).expect("16 to 32 bits");
+            let net = Ipv4Net::new(address, len).expect("16 to 32 bits");
             table.insert(net.trunc().into(), number);
         }
         Self { table, number: 0 }
@@ -195,44 +261,60 @@ impl Joining {
     }
 }
 
-/// A device at `10.0.0.me` that knows the one at `10.0.0.them`.
-fn device(me: u8, them: u8) -> Device {
-    let key = |of: u8| PrivateKey::from_bytes([of; 32]);
-    let mut device = Device::new(Settings {
-        private_key: key(me),
-        randomness: Randomness::seeded([me; 32]),
+/// A device at `10.0.0.of` that relays.
+fn device(of: u8) -> Device {
+    Device::new(Settings {
+        private_key: private_key(of),
+        randomness: Randomness::seeded([of; 32]),
         wall_clock_at_zero: Duration::from_secs(1_700_000_000),
         mtu: 1420,
-        local_addresses: vec![IpAddr::from([10, 0, 0, me])],
-        relay: false,
-    });
+        local_addresses: vec![IpAddr::from([10, 0, 0, of])],
+        relay: true,
+    })
+}
+
+fn private_key(of: u8) -> PrivateKey {
+    PrivateKey::from_bytes([of; 32])
+}
+
+/// Lets a device know the one at `10.0.0.of`.
+fn add_peer(device: &mut Device, of: u8) {
     let peer = PeerSettings {
-        public_key: key(them).public_key(),
+        public_key: private_key(of).public_key(),
         preshared_key: PresharedKey::default(),
-        endpoint: Some(endpoint(them)),
-        allowed_ips: vec![IpAddr::from([10, 0, 0, them]).into()],
+        endpoint: Some(endpoint(of)),
+        allowed_ips: vec![IpAddr::from([10, 0, 0, of]).into()],
         persistent_keepalive: None,
     };
     device.add_peer(peer, NOW).expect("a peer of its own key");
-    device
+}
+
+/// Holds the peer to limits of each kind that nothing is sent to.
+fn limit_other(device: &mut Device) {
+    let peer = device.peer(&private_key(OTHER).public_key());
+    peer.expect("it was added").set_handling(Handling {
+        hold_up: true,
+        hold_down: true,
+        copy_dscp: true,
+    });
 }
 
 fn endpoint(of: u8) -> Endpoint {
     Endpoint::from(SocketAddr::from(([192, 0, 2, of], 9000)))
 }
 
-/// Two devices with a session that both may use.
-fn connected() -> (Device, Device) {
-    let (mut a, mut b) = (device(1, 2), device(2, 1));
+/// Gives two devices, which are called so, a session that both may use.
+fn connect(a: &mut Device, of_a: u8, b: &mut Device, of_b: u8) {
+    add_peer(a, of_b);
+    add_peer(b, of_a);
     let key = *b.public_key();
     a.initiate(&key, NOW);
     while let Some(mut transmit) = a.poll_transmit() {
-        deliver(&mut b, &mut transmit.payload, endpoint(1));
+        deliver(b, &mut transmit.payload, endpoint(of_a));
         while let Some(mut answer) = b.poll_transmit() {
-            deliver(&mut a, &mut answer.payload, endpoint(2));
+            deliver(a, &mut answer.payload, endpoint(of_b));
         }
     }
-    (a, b)
 }
 
 fn deliver(device: &mut Device, payload: &mut [u8], from: Endpoint) {
@@ -248,6 +330,23 @@ fn deliver(device: &mut Device, payload: &mut [u8], from: Endpoint) {
             .expect("the two know each other"),
     }
     device.handle_requests(NOW);
+}
+
+/// A packet in a buffer that it can be sealed in.
+fn to_seal(packet: &[u8]) -> Vec<u8> {
+    let mut buffer = vec![0; 16 + packet.len() + 32];
+    buffer[16..16 + packet.len()].copy_from_slice(packet);
+    buffer
+}
+
+/// What a device makes of a batch of packets of so many bytes.
+fn sealed(by: &Device, mut batch: Batch, len: usize) -> Batch {
+    let mut sealer = by.tunnel().batch(NOW);
+    for buffer in &mut batch {
+        let sealed = sealer.seal(buffer, len).expect("there is a session");
+        buffer.truncate(sealed.len);
+    }
+    batch
 }
 
 /// An IPv4 packet of `len` bytes from `10.0.0.1` to `10.0.0.2`, a plain TCP segment.

@@ -1,5 +1,7 @@
 //! The committed limits: a line a piece, with its name, instructions a packet, and by how many
-//! per cent a count may be off.
+//! per cent a count may be off. In place of the number, a line may have the name of another piece:
+//! the same work where something else is set that mustn't cost it anything. The two are counted
+//! in one run, so that such a limit can be far closer than one that another libc has to keep.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -12,7 +14,8 @@ const USUAL_TOLERANCE: f64 = 10.0;
 
 const HEAD: &str = "\
 # What a packet may cost: piece, instructions a packet, per cent that it may be off.
-# Written by `cargo xtask instructions --bless`; only the tolerance is set by hand.
+# Written by `cargo xtask instructions --bless`; only the tolerance is set by hand, and the name of
+# another piece in place of a number: the piece mustn't cost more than that one in the same run.
 ";
 
 /// What a piece may cost.
@@ -24,17 +27,30 @@ pub struct Limit {
     pub tolerance: f64,
 }
 
+/// What the file has for a piece.
+#[derive(Debug, Clone, PartialEq)]
+enum Line {
+    /// A count of its own.
+    Own(Limit),
+    /// What another piece is counted to cost in the same run, and per cent.
+    Like(String, f64),
+}
+
 /// All of them, by the piece's name.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Limits(BTreeMap<String, Limit>);
+pub struct Limits(BTreeMap<String, Line>);
 
 /// How a count compares.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// It is as it was.
     Within(f64, Limit),
     /// It costs more than it may.
     Above(f64, Limit),
+    /// It costs as much as the other piece that it is compared with.
+    Alike(f64, Limit, String),
+    /// It costs more than that.
+    Dearer(f64, Limit, String),
     /// It costs so much less that the limit wouldn't notice if half of that were lost again.
     FarBelow(f64, Limit),
     /// Nobody said what it may cost.
@@ -46,7 +62,10 @@ pub enum Verdict {
 impl Verdict {
     /// Whether nothing has to be done.
     pub fn is_ok(&self) -> bool {
-        matches!(self, Self::Within(..) | Self::FarBelow(..))
+        matches!(
+            self,
+            Self::Within(..) | Self::FarBelow(..) | Self::Alike(..)
+        )
     }
 }
 
@@ -63,7 +82,11 @@ impl Limits {
         let counted = counts.iter().map(|(piece, count)| {
             let verdict = match self.0.get(piece) {
                 None => Verdict::NoLimit(*count),
-                Some(limit) => limit.judge(*count),
+                Some(Line::Own(limit)) => limit.judge(*count),
+                Some(Line::Like(other, tolerance)) => match counts.get(other) {
+                    None => Verdict::NotCounted,
+                    Some(limit) => like(*count, *limit, *tolerance, other),
+                },
             };
             (piece.clone(), verdict)
         });
@@ -73,12 +96,13 @@ impl Limits {
     /// The same tolerances around what was counted.
     pub fn blessed(&self, counts: &BTreeMap<String, f64>) -> Self {
         let limit = |(piece, count): (&String, &f64)| {
-            let old = self.0.get(piece);
-            let limit = Limit {
-                count: count.round(),
-                tolerance: old.map_or(USUAL_TOLERANCE, |old| old.tolerance),
+            let tolerance = match self.0.get(piece) {
+                Some(like @ Line::Like(..)) => return (piece.clone(), like.clone()),
+                Some(Line::Own(old)) => old.tolerance,
+                None => USUAL_TOLERANCE,
             };
-            (piece.clone(), limit)
+            let count = count.round();
+            (piece.clone(), Line::Own(Limit { count, tolerance }))
         };
         Self(counts.iter().map(limit).collect())
     }
@@ -97,6 +121,18 @@ impl Limit {
     }
 }
 
+/// What is to be said of a count beside that of another piece. To be cheaper is no news.
+fn like(count: f64, of_other: f64, tolerance: f64, other: &str) -> Verdict {
+    let limit = Limit {
+        count: of_other,
+        tolerance,
+    };
+    match limit.judge(count) {
+        Verdict::Above(..) => Verdict::Dearer(count, limit, other.to_owned()),
+        _ => Verdict::Alike(count, limit, other.to_owned()),
+    }
+}
+
 impl FromStr for Limits {
     type Err = Error;
 
@@ -110,21 +146,32 @@ impl FromStr for Limits {
     }
 }
 
-fn limit(line: &str) -> Result<(String, Limit)> {
+fn limit(line: &str) -> Result<(String, Line)> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [piece, count, tolerance] = words[..] else {
         anyhow::bail!("expected a piece, instructions a packet and a tolerance in per cent");
     };
-    let (count, tolerance) = (count.parse()?, tolerance.parse()?);
-    ensure!(count > 0.0 && tolerance > 0.0, "expected more than zero");
-    Ok((piece.to_owned(), Limit { count, tolerance }))
+    let tolerance = tolerance.parse()?;
+    let limit = if count.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        Line::Like(count.to_owned(), tolerance)
+    } else {
+        let count = count.parse()?;
+        ensure!(count > 0.0, "expected more than zero");
+        Line::Own(Limit { count, tolerance })
+    };
+    ensure!(tolerance > 0.0, "expected more than zero");
+    Ok((piece.to_owned(), limit))
 }
 
 impl Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(HEAD)?;
-        for (piece, Limit { count, tolerance }) in &self.0 {
-            writeln!(f, "{piece:<12} {count:>6} {tolerance:>4}")?;
+        for (piece, line) in &self.0 {
+            let (count, tolerance) = match line {
+                Line::Own(Limit { count, tolerance }) => (count.to_string(), tolerance),
+                Line::Like(other, tolerance) => (other.clone(), tolerance),
+            };
+            writeln!(f, "{piece:<22} {count:>9} {tolerance:>4}")?;
         }
         Ok(())
     }
@@ -173,8 +220,36 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_may_cost_no_more_than_another_in_the_same_run() {
+        let limits: Limits = "seal 1000 5\nbeside seal 0.5\n".parse().unwrap();
+        let verdict = |seal, beside| {
+            let counts = counts(&[("seal", seal), ("beside", beside)]);
+            limits.judge(&counts)["beside"].clone()
+        };
+        assert!(matches!(verdict(900.0, 904.0), Verdict::Alike(..)));
+        assert!(matches!(verdict(900.0, 500.0), Verdict::Alike(..)));
+        // Within what `seal` may cost by itself.
+        assert!(matches!(verdict(900.0, 905.0), Verdict::Dearer(..)));
+        assert!(!verdict(900.0, 905.0).is_ok() && verdict(900.0, 904.0).is_ok());
+        let alone = limits.judge(&counts(&[("beside", 1.0)]));
+        assert_eq!(alone["beside"], Verdict::NotCounted);
+        let blessed = limits.blessed(&counts(&[("seal", 900.0), ("beside", 990.0)]));
+        let expected = "seal 900 5\nbeside seal 0.5\n".parse().unwrap();
+        assert_eq!(blessed, expected);
+        assert_eq!(blessed.to_string().parse::<Limits>().unwrap(), expected);
+    }
+
+    #[test]
     fn a_line_that_makes_no_sense_is_named() {
-        for text in ["seal 1000\n", "seal x 5\n", "seal 0 5\n", "seal 5 5 5\n"] {
+        let lines = [
+            "seal 1000\n",
+            "seal 10x 5\n",
+            "seal 0 5\n",
+            "seal 5 5 5\n",
+            "seal open\n",
+            "seal open 0\n",
+        ];
+        for text in lines {
             let error = format!("{:#}", text.parse::<Limits>().unwrap_err());
             assert!(error.starts_with("line 1: seal"), "{error}");
         }

@@ -11,7 +11,7 @@ mod work;
 use std::env;
 use std::process::ExitCode;
 
-use work::{Batch, Counters, Cutting, Joining, PACKETS, Prefixes, Sealing};
+use work::{Batch, Counters, Cutting, Joining, PACKETS, Prefixes, Relaying, Sealing};
 
 /// How often a piece can be done: so many batches are made ready.
 const MOST: usize = 64;
@@ -20,10 +20,20 @@ const MOST: usize = 64;
 type Piece = (&'static str, fn(usize) -> usize);
 
 const PIECES: &[Piece] = &[
-    ("seal-64", |times| seal(64, times)),
-    ("seal-1420", |times| seal(1420, times)),
-    ("open-64", |times| open(64, times)),
-    ("open-1420", |times| open(1420, times)),
+    ("seal-64", |times| seal(&Sealing::of(64), times)),
+    ("seal-1420", |times| seal(&Sealing::of(1420), times)),
+    ("open-64", |times| open(&Sealing::of(64), times)),
+    ("open-1420", |times| open(&Sealing::of(1420), times)),
+    ("relay-64", |times| relay(&Relaying::of(64), times)),
+    ("seal-64-beside-limits", |times| {
+        seal(&Sealing::beside_limits(64), times)
+    }),
+    ("open-64-beside-limits", |times| {
+        open(&Sealing::beside_limits(64), times)
+    }),
+    ("relay-64-beside-limits", |times| {
+        relay(&Relaying::beside_limits(64), times)
+    }),
     ("look-up", |times| {
         let mut prefixes = Prefixes::new();
         (0..times * PACKETS).for_each(|_| prefixes.look_up());
@@ -72,8 +82,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn seal(len: usize, times: usize) -> usize {
-    let sealing = Sealing::of(len);
+fn seal(sealing: &Sealing, times: usize) -> usize {
     let mut batches: Vec<Batch> = (0..MOST).map(|_| sealing.plain()).collect();
     for batch in &mut batches[..times] {
         sealing.seal(batch);
@@ -81,11 +90,18 @@ fn seal(len: usize, times: usize) -> usize {
     times * PACKETS
 }
 
-fn open(len: usize, times: usize) -> usize {
-    let sealing = Sealing::of(len);
+fn open(sealing: &Sealing, times: usize) -> usize {
     let mut batches: Vec<Batch> = (0..MOST).map(|_| sealing.sealed()).collect();
     for batch in &mut batches[..times] {
         sealing.open(batch);
+    }
+    times * PACKETS
+}
+
+fn relay(relaying: &Relaying, times: usize) -> usize {
+    let mut batches: Vec<Batch> = (0..MOST).map(|_| relaying.sealed()).collect();
+    for batch in &mut batches[..times] {
+        relaying.relay(batch);
     }
     times * PACKETS
 }
