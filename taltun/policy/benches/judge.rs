@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use taltun_crypto::PublicKey;
-use taltun_policy::{Action, Ends, Judge, Owners, Party, Policy, Rule, RuleSet, Side, World};
+use taltun_policy::{
+    Action, Ends, Groups, Judge, Owners, Party, Policy, Rule, RuleSet, Side, World,
+};
 
 /// Peers, each with an address.
 const PEERS: u32 = 10_000;
@@ -53,7 +55,7 @@ fn rules(count: u32) -> RuleSet {
     });
     let policy = Policy {
         default: Action::Deny,
-        groups: Vec::new(),
+        groups: Groups::default(),
         rules,
     };
     RuleSet::compile(&policy, &World::default())

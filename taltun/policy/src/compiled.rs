@@ -142,10 +142,18 @@ impl Named {
                 }
             }
         }
-        // A group's rules once for each member, not each rule once for each member.
-        for (rules, members) in groups.iter().zip(&policy.groups) {
+        // A group's rules once for each member, not each rule once for each member. A group in it
+        // is passed on to with all that it has by then.
+        for (group, members) in policy.groups.outermost_first() {
+            let rules = std::mem::replace(&mut groups[group], Row::none(0));
             for member in members {
-                named.row_of(*member, &none).union(rules);
+                let row = match member {
+                    Party::Group(inner) => groups.get_mut(*inner),
+                    other => Some(named.row_of(*other, &none)),
+                };
+                if let Some(row) = row {
+                    row.union(&rules);
+                }
             }
         }
         named
@@ -161,7 +169,7 @@ impl Named {
                 let net = self.nets.entry(canonical(net));
                 net.or_insert_with(|| none.clone())
             }
-            Party::Group(_) => unreachable!("no member of a group is a group"),
+            Party::Group(_) => unreachable!("groups have rows of their own"),
         }
     }
 

@@ -15,6 +15,7 @@
 pub mod compiled;
 pub mod early;
 pub mod flows;
+pub mod groups;
 pub mod judge;
 pub mod outside;
 pub mod packet;
@@ -28,6 +29,7 @@ pub mod tuple;
 mod tests;
 
 pub use compiled::Compiled;
+pub use groups::Groups;
 pub use judge::{Judge, Verdict};
 pub use packet::Packet;
 pub use rules::{Action, Decision, Ends, Owners, Party, Policy, Rule, Side, World};

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use taltun_crypto::PublicKey;
 
+use crate::groups::Groups;
 use crate::service::Service;
 
 /// What happens to a packet.
@@ -52,8 +53,8 @@ pub struct Rule {
 pub struct Policy {
     /// What happens where no rule matches.
     pub default: Action,
-    /// Each group's members, none of which is a group.
-    pub groups: Vec<Vec<Party>>,
+    /// Each group's members.
+    pub groups: Groups,
     /// The rules, in their order.
     pub rules: Vec<Rule>,
 }

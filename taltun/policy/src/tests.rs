@@ -15,6 +15,7 @@ use self::hub::{Peers, number, peers, world};
 use self::packets::{Made, What, answer};
 use self::random::{Random, random_packet, random_policy};
 use self::simple::Simple;
+use crate::groups::Groups;
 use crate::judge::{Judge, Verdict};
 use crate::packet::{Ports, flags};
 use crate::rules::{Action, Ends, Party, Policy, Rule, Side, Start};
@@ -101,7 +102,7 @@ fn the_judge_agrees_with_a_simple_one() {
 fn one_may_start() -> (Judge, Made) {
     let policy = Policy {
         default: Action::Deny,
-        groups: Vec::new(),
+        groups: Groups::default(),
         rules: vec![Rule {
             from: vec![Party::Peer(number(0))],
             to: vec![Party::Peer(number(1))],
@@ -230,7 +231,7 @@ fn only_the_one_who_may_starts_and_the_other_answers() {
 fn what_is_for_all_who_listen_is_for_the_hub_too() {
     let policy = Policy {
         default: Action::Allow,
-        groups: Vec::new(),
+        groups: Groups::default(),
         rules: vec![Rule {
             from: vec![Party::Any],
             to: vec![Party::Hub],
@@ -280,7 +281,7 @@ fn a_rule_that_never_decides_is_found() {
     let net = |text: &str| Party::Net(text.parse().unwrap());
     let policy = Policy {
         default: Action::Allow,
-        groups: Vec::new(),
+        groups: Groups::default(),
         rules: vec![
             rule(
                 Party::Peer(number(0)),

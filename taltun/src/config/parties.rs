@@ -1,10 +1,11 @@
 //! Whom the words of groups and rules mean.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use taltun_policy::groups::{Cycle, Groups};
 use taltun_policy::{Owners, Party, Rule, RuleSet, Service, Side, World};
 
 use super::draft::{Draft, GroupDraft, PeerDraft, PolicyDraft, Written};
@@ -34,11 +35,10 @@ pub(super) fn finish(draft: &mut Draft) -> Result<Policy, ConfigError> {
         .collect();
     let names = Names::of(&draft.peers, &groups, &unread)?;
     let members = groups.iter().map(|group| names.parties(&group.members));
-    let members: Vec<Vec<Party>> = members.collect::<Result<_, _>>()?;
-    let mut flat = flatten(&groups, &members)?;
-    flat.extend(unread.iter().map(|_| Vec::new()));
+    let mut members: Vec<Vec<Party>> = members.collect::<Result<_, _>>()?;
+    members.extend(unread.iter().map(|_| Vec::new()));
     let mut policy = Policy {
-        groups: flat,
+        groups: grouped(&groups, members)?,
         ..section.clone()
     };
     for rule in rules {
@@ -252,37 +252,21 @@ fn network(word: &str) -> Option<IpNet> {
     Some(net)
 }
 
-/// Each group's members, those of groups in it instead of these.
-fn flatten(groups: &[GroupDraft], members: &[Vec<Party>]) -> Result<Vec<Vec<Party>>, ConfigError> {
-    let flat = groups.iter().enumerate().map(|(group, draft)| {
-        let Written { value: name, spot } = &draft.name;
-        let mut reached = vec![group];
-        let mut left = VecDeque::from([group]);
-        let mut flat = Vec::new();
-        while let Some(at) = left.pop_front() {
-            for member in members.get(at).into_iter().flatten() {
-                match member {
-                    Party::Group(inner) if *inner == group => {
-                        return Err(spot.error(if at == group {
-                            format!("the group {name:?} is a member of itself; leave it out there")
-                        } else {
-                            let by = groups.get(at).map_or("", |group| &group.name.value);
-                            format!(
-                                "the group {name:?} is a member of itself, by way of {by:?}; leave \
-                                 it out of one of the two"
-                            )
-                        }));
-                    }
-                    Party::Group(inner) if !reached.contains(inner) => {
-                        reached.push(*inner);
-                        left.push_back(*inner);
-                    }
-                    Party::Group(_) => {}
-                    other => flat.push(*other),
-                }
-            }
-        }
-        Ok(flat)
-    });
-    flat.collect()
+/// Groups with these members, of which none may be in itself.
+fn grouped(drafts: &[GroupDraft], members: Vec<Vec<Party>>) -> Result<Groups, ConfigError> {
+    Groups::new(members).map_err(|Cycle { group, by }| {
+        let called = |group: usize| drafts.get(group).map(|group| &group.name);
+        let Some(Written { value: name, spot }) = called(group) else {
+            unreachable!("only groups of the file have members");
+        };
+        spot.error(if by == group {
+            format!("the group {name:?} is a member of itself; leave it out there")
+        } else {
+            let by = called(by).map_or("", |by| &by.value);
+            format!(
+                "the group {name:?} is a member of itself, by way of {by:?}; leave it out of one \
+                 of the two"
+            )
+        })
+    })
 }

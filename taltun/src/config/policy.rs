@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 pub use taltun_policy::Action;
-use taltun_policy::{Compiled, Party, Rule};
+use taltun_policy::{Compiled, Groups, Rule};
 
 use super::{declared, declared::settings};
 
@@ -11,8 +11,8 @@ declared::policy::declared! { settings! {
     /// `[policy]`, with its groups and its rules.
     #[derive(Debug, Clone, Default)]
     pub struct Policy {
-        /// `[groups]`: each one's members, none of which is a group.
-        pub groups: Vec<Vec<Party>>,
+        /// `[groups]`: each one's members.
+        pub groups: Groups,
         /// `[[rules]]`, in the order of the file.
         pub rules: Vec<Rule>,
         /// Where each of them is written.

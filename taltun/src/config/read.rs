@@ -427,7 +427,7 @@ fn policy_draft(document: &Document) -> Result<PolicyDraft, ConfigError> {
     section.allow_only()?;
     let given = &section;
     let section = declared::policy::declared! { read! { given, policy, Policy {
-        groups: Vec::new(), rules: Vec::new(), origins: Vec::new(), implied: Vec::new(),
+        groups: taltun_policy::Groups::default(), rules: Vec::new(), origins: Vec::new(), implied: Vec::new(),
         compiled: std::sync::OnceLock::new(),
     } } };
     let mut groups = Vec::new();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::hub::{ADDRESSES, number};
 use super::packets::{Made, What};
+use crate::groups::Groups;
 use crate::packet::Ports;
 use crate::rules::{Action, Ends, Party, Policy, Rule, Side};
 use crate::service::Service;
@@ -56,12 +57,14 @@ pub(super) fn random_policy(random: &mut Random) -> Policy {
                 .unwrap(),
         ),
     };
-    let groups = random.below(3);
-    let members = |random: &mut Random| {
+    let groups = random.below(5);
+    // Of groups, only those before it, so that none is in itself.
+    let members = |random: &mut Random, before: usize| {
         let count = random.below(4);
-        (0..count).map(|_| party(random, 0)).collect()
+        (0..count).map(|_| party(random, before)).collect()
     };
-    let groups: Vec<Vec<Party>> = (0..groups).map(|_| members(random)).collect();
+    let groups = (0..groups).map(|group| members(random, group)).collect();
+    let groups = Groups::new(groups).unwrap();
     let count = random.of(&[0, 1, 2, 5, 70]);
     let rules = (0..count).map(|_| {
         let parties = |random: &mut Random| {

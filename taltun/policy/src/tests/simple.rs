@@ -78,7 +78,7 @@ impl Simple {
                 let has_owner = side == Side::Peer || self.world.kernel_relays;
                 has_owner && self.peers.owner(side, address) == Some(peer)
             }
-            Party::Group(group) => self.is_one_of(side, address, &self.policy.groups[group]),
+            Party::Group(group) => self.is_one_of(side, address, self.policy.groups.members(group)),
         })
     }
 

@@ -43,6 +43,32 @@ fn the_work_of_warnings_grows_with_their_number() {
     });
 }
 
+/// So many groups, each with a network and the next of them, and a rule about the first.
+fn chain(groups: usize) -> String {
+    let group = |n: usize| {
+        let next = if n + 1 < groups {
+            format!("\"g{}\"", n + 1)
+        } else {
+            String::new()
+        };
+        format!("g{n} = [\"172.16.{}.{}\", {next}]\n", n / 256, n % 256)
+    };
+    let groups: Vec<String> = (0..groups).map(group).collect();
+    let rule = "[[rules]]\nfrom = \"any\"\nto = \"g0\"\ndeny = \"any\"\n";
+    with_peer("vip = \"10.0.0.2\"\n[groups]\n") + &groups.concat() + rule
+}
+
+#[test]
+fn the_work_of_groups_in_groups_grows_with_their_number() {
+    assert_linear(500, chain, |text| {
+        let loaded = parse(&text, "hub.toml").unwrap();
+        assert_eq!(
+            loaded.config.policy.groups.len(),
+            text.matches("172.16.").count()
+        );
+    });
+}
+
 #[test]
 fn an_error_at_the_end_of_a_big_file_names_its_line() {
     let mut text = big(3000);
