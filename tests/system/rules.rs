@@ -272,5 +272,12 @@ fn check() -> Result<()> {
         rule("\"ana\"", "\"luis\"", "deny = \"tcp/25\"")
     ))?;
     ensure!(!fine.contains("never decides"), "{fine}");
+    let families = said(&rule("\"ana\"", "\"fd50::/64\"", "deny = \"any\""))?;
+    ensure!(
+        families.contains("nothing goes from IPv4 to IPv6"),
+        "{families}"
+    );
+    let anyway = said(&rule("\"ana\"", "\"luis\"", "allow = \"tcp/25\""))?;
+    ensure!(anyway.contains("set default = \"deny\""), "{anyway}");
     Ok(())
 }

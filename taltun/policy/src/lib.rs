@@ -16,6 +16,7 @@ pub mod compiled;
 pub mod early;
 pub mod flows;
 pub mod groups;
+pub mod idle;
 pub mod judge;
 pub mod outside;
 pub mod packet;

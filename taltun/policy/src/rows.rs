@@ -108,15 +108,38 @@ impl Rows {
     /// last.
     #[inline]
     pub fn first_in_all(&self, from: [RowId; 3], to: [RowId; 3], service: RowId) -> Option<usize> {
+        self.first(from, to, service, |_, rules| rules)
+    }
+
+    /// The first of these that is in all of them.
+    pub fn first_among(
+        &self,
+        these: &Row,
+        from: [RowId; 3],
+        to: [RowId; 3],
+        service: RowId,
+    ) -> Option<usize> {
+        self.first(from, to, service, |at, rules| rules & these.0[at])
+    }
+
+    /// The first rule, of those that are left of each word.
+    #[inline]
+    fn first(
+        &self,
+        from: [RowId; 3],
+        to: [RowId; 3],
+        service: RowId,
+        left: impl Fn(usize, u64) -> u64,
+    ) -> Option<usize> {
         for block in 0..self.summary {
             let summary = |id: RowId| self.words[id.start() + block];
             let mut candidates = common(from.map(summary), to.map(summary), summary(service));
             while candidates != 0 {
                 let bit = candidates & candidates.wrapping_neg();
                 let word = |id: RowId| self.word(id, block, bit);
-                let rules = common(from.map(word), to.map(word), word(service));
+                let at = block * 64 + bit.trailing_zeros() as usize;
+                let rules = left(at, common(from.map(word), to.map(word), word(service)));
                 if rules != 0 {
-                    let at = block * 64 + bit.trailing_zeros() as usize;
                     return Some(at * 64 + rules.trailing_zeros() as usize);
                 }
                 candidates ^= bit;

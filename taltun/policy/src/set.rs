@@ -1,10 +1,8 @@
 //! The rules of a hub: compiled ones, with what the hub is by now.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use taltun_common::headers::protocol;
 
 use crate::compiled::{Compiled, SideRows};
@@ -99,38 +97,12 @@ impl RuleSet {
         self.compiled.rules.is_empty()
     }
 
-    /// The rules that can never decide, as others before them always do, or as no packet through
-    /// the tunnel is from and to those; `None` where there are too many kinds of packets to look
-    /// at each. `networks` are all that peers have, of which `owners` knows whose each is.
-    pub fn never_matched(&self, networks: &[IpNet], owners: &impl Owners) -> Option<Vec<usize>> {
-        const MOST: usize = 20_000_000;
-        let services = self.all_services();
-        let peers = self.kinds(Side::Peer, networks, owners);
-        let host = self.kinds(Side::Host, networks, owners);
-        let pairs = [(&peers, &peers), (&peers, &host), (&host, &peers)];
-        let kinds = pairs
-            .iter()
-            .map(|(from, to)| from.from.len().saturating_mul(to.to.len()));
-        let kinds = kinds
-            .fold(0, usize::saturating_add)
-            .saturating_mul(services.len());
-        if kinds.saturating_mul(self.compiled.rules.len().div_ceil(64)) > MOST {
-            return None;
-        }
-        let mut never: BTreeSet<usize> = (0..self.compiled.rules.len()).collect();
-        for (from, to) in pairs {
-            for from in &from.from {
-                for to in &to.to {
-                    for service in &services {
-                        let rule = self.compiled.rows.first_in_all(*from, *to, *service);
-                        if let Some(rule) = rule {
-                            never.remove(&rule);
-                        }
-                    }
-                }
-            }
-        }
-        Some(never.into_iter().collect())
+    /// The rows of an address of the hub, on its own side.
+    pub(crate) fn rows_of_hub(&self, address: IpAddr) -> EndRows {
+        let compiled = &*self.compiled;
+        let net = compiled.nets.lookup(address);
+        let net = net.map_or(compiled.nobody, |found| *found.value);
+        EndRows::new(net, compiled.nobody, compiled.hub)
     }
 
     /// The rows of an address on a side.
@@ -152,39 +124,4 @@ impl RuleSet {
             },
         )
     }
-
-    /// All combinations of rows on a side.
-    fn kinds(&self, side: Side, networks: &[IpNet], owners: &impl Owners) -> Kinds {
-        let named = self.compiled.nets.iter().map(|(net, _)| net);
-        let hub = self.world.hub.iter().map(|ip| IpNet::from(*ip));
-        let mut kinds = Kinds::default();
-        for net in named.chain(hub).chain(networks.iter().copied()) {
-            // Within a prefix all addresses that no longer prefix has are alike, and a prefix that
-            // is wholly of longer ones has no such address.
-            for address in [net.network(), net.broadcast()] {
-                let is_owned = owners.owner(side, address).is_some();
-                if side == Side::Peer && !is_owned {
-                    continue;
-                }
-                let rows = self.rows_of(side, address, owners);
-                kinds.from.insert(rows.from());
-                kinds.to.insert(rows.to());
-            }
-        }
-        kinds
-    }
-
-    fn all_services(&self) -> BTreeSet<RowId> {
-        let compiled = &*self.compiled;
-        let ports = compiled.tcp.0.iter().chain(&compiled.udp.0);
-        let ports = ports.map(|(_, row)| *row);
-        ports.chain(compiled.protocols.iter().copied()).collect()
-    }
-}
-
-/// Kinds of senders and of receivers on a side, by their rows.
-#[derive(Debug, Default)]
-struct Kinds {
-    from: BTreeSet<[RowId; 3]>,
-    to: BTreeSet<[RowId; 3]>,
 }

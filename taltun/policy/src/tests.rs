@@ -7,15 +7,17 @@ mod random;
 mod simple;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use self::hub::{Peers, number, peers, world};
+use self::hub::{ADDRESSES, Peers, number, peers, world};
 use self::packets::{Made, What, answer};
 use self::random::{Random, random_packet, random_policy};
 use self::simple::Simple;
 use crate::groups::Groups;
+use crate::idle::Reason;
 use crate::judge::{Judge, Verdict};
 use crate::packet::{Ports, flags};
 use crate::rules::{Action, Ends, Party, Policy, Rule, Side, Start};
@@ -308,7 +310,152 @@ fn a_rule_that_never_decides_is_found() {
     let peers = Peers(peers().0.into_iter().take(2).collect());
     let networks: Vec<IpNet> = peers.0.iter().flatten().copied().collect();
     let rules = RuleSet::compile(&policy, &world(false));
-    assert_eq!(rules.never_matched(&networks, &peers), Some(vec![2, 3, 5]));
+    let idle = rules.idle(&networks, &peers);
+    let never = [
+        (2, Reason::Before),
+        (3, Reason::Nobody),
+        (5, Reason::Before),
+    ];
+    assert_eq!(idle.never, never);
+    // The fifth keeps the last one from denying, the second keeps none from it.
+    assert_eq!(idle.allowed_anyway, [1]);
+}
+
+#[test]
+fn a_rule_about_two_families_never_decides() {
+    let peer = |n| Party::Peer(number(n));
+    let net = |text: &str| Party::Net(text.parse().unwrap());
+    let v4_only = Peers(vec![
+        self::hub::nets(&["10.0.0.2/32"]),
+        self::hub::nets(&["10.0.0.3/32", "fd00::3/128"]),
+        self::hub::nets(&["fd00::4/128"]),
+    ]);
+    let cases = [
+        (peer(0), net("fd50::/64"), "any", Some(Reason::Families)),
+        (peer(0), peer(2), "any", Some(Reason::Families)),
+        (peer(2), net("10.0.0.0/24"), "tcp", Some(Reason::Families)),
+        (peer(0), peer(1), "any", None),
+        (peer(1), net("fd50::/64"), "any", None),
+        (peer(0), peer(1), "icmp", None),
+        (peer(0), peer(1), "ip/1", None),
+        // ICMP of the other family.
+        (peer(0), peer(1), "ip/58", Some(Reason::Families)),
+        (peer(2), Party::Any, "ip/58", None),
+        (peer(2), Party::Any, "ip/1", Some(Reason::Families)),
+        // The hub may have addresses of either on other interfaces.
+        (peer(0), Party::Hub, "any", None),
+        (peer(2), Party::Hub, "any", None),
+        (peer(0), net("::/0"), "any", Some(Reason::Families)),
+        (net("::ffff:10.0.0.2/128"), peer(1), "any", None),
+        (
+            net("172.16.0.0/12"),
+            net("172.16.0.0/12"),
+            "any",
+            Some(Reason::Nobody),
+        ),
+    ];
+    let networks: Vec<IpNet> = v4_only.0.iter().flatten().copied().collect();
+    for (from, to, service, expected) in cases {
+        let rule = Rule {
+            from: vec![from],
+            to: vec![to],
+            services: vec![service.parse().unwrap()],
+            action: Action::Deny,
+            log: false,
+        };
+        let policy = Policy {
+            rules: vec![rule],
+            ..Policy::default()
+        };
+        let rules = RuleSet::compile(&policy, &world(false));
+        let never = rules.idle(&networks, &v4_only).never;
+        let expected: Vec<_> = expected.map(|reason| (0, reason)).into_iter().collect();
+        assert_eq!(never, expected, "{from:?} {to:?} {service}");
+    }
+}
+
+#[test]
+fn what_is_idle_can_be_left_out() {
+    let networks: Vec<IpNet> = peers().0.iter().flatten().copied().collect();
+    let addresses = ADDRESSES.iter().map(|(text, side)| {
+        let address: IpAddr = text.parse().unwrap();
+        (address, *side)
+    });
+    let addresses: Vec<_> = addresses.collect();
+    let mut random = Random(11);
+    let mut left_out = [0, 0];
+    for _ in 0..300 {
+        let policy = random_policy(&mut random);
+        let kernel_relays = random.one_in(2);
+        let rules = RuleSet::compile(&policy, &world(kernel_relays));
+        let idle = rules.idle(&networks, &peers());
+        left_out[0] += idle.never.len();
+        left_out[1] += idle.allowed_anyway.len();
+        let never: Vec<usize> = idle.never.iter().map(|(rule, _)| *rule).collect();
+        let mut less = policy.clone();
+        let mut number = 0;
+        less.rules.retain(|_| {
+            number += 1;
+            !never.contains(&(number - 1)) && !idle.allowed_anyway.contains(&(number - 1))
+        });
+        let less = RuleSet::compile(&less, &world(kernel_relays));
+        for _ in 0..400 {
+            let (source, destination) = (random.of(&addresses), random.of(&addresses));
+            let protocol = random.of(&[1, 6, 17, 47, 58]);
+            let other = if source.0.is_ipv6() { 1 } else { 58 };
+            if source.0.is_ipv6() != destination.0.is_ipv6()
+                || (source.1, destination.1) == (Side::Host, Side::Host)
+                || protocol == other
+            {
+                continue;
+            }
+            let start = Start {
+                ends: Ends {
+                    from: source.1,
+                    to: destination.1,
+                },
+                source: source.0,
+                destination: destination.0,
+                protocol,
+                port: 1 + random.below(6) as u16,
+            };
+            let decision = rules.decide(&start, &peers());
+            assert!(decision.rule.is_none_or(|rule| !never.contains(&rule)));
+            assert_eq!(decision.action, less.decide(&start, &peers()).action);
+        }
+    }
+    assert!(left_out.iter().all(|count| *count > 50), "{left_out:?}");
+}
+
+#[test]
+fn where_there_are_too_many_kinds_only_rules_behind_all_that_deny_are_idle() {
+    let rule = |port: u16, action, log| Rule {
+        from: vec![Party::Any],
+        to: vec![Party::Any],
+        services: vec![Service::Tcp(port, port)],
+        action,
+        log,
+    };
+    let many = (0..60_000)
+        .step_by(4)
+        .map(|n| rule(n + 1, Action::Allow, false));
+    let mut policy = Policy {
+        rules: many.collect(),
+        ..Policy::default()
+    };
+    let count = policy.rules.len();
+    policy.rules.push(rule(2, Action::Deny, false));
+    policy.rules.push(rule(3, Action::Allow, true));
+    policy.rules.push(rule(4, Action::Allow, false));
+    let networks: Vec<IpNet> = peers().0.iter().flatten().copied().collect();
+    let idle = |policy: &Policy| {
+        let idle = RuleSet::compile(policy, &world(false)).idle(&networks, &peers());
+        assert_eq!(idle.never, []);
+        idle.allowed_anyway
+    };
+    assert_eq!(idle(&policy), [count + 2]);
+    policy.default = Action::Deny;
+    assert_eq!(idle(&policy), []);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use taltun_policy::groups::{Cycle, Groups};
+use taltun_policy::idle::{Idle, Reason};
 use taltun_policy::{Owners, Party, Rule, RuleSet, Service, Side, World};
 
 use super::draft::{Draft, GroupDraft, PeerDraft, PolicyDraft, Written};
@@ -85,23 +86,49 @@ pub(super) fn written_otherwise(draft: &Draft) -> Vec<String> {
     members.chain(sides).filter_map(warning).collect()
 }
 
-/// Warns of rules that can never decide.
-pub(super) fn never_decide(policy: &Policy, draft: &Draft) -> Vec<String> {
+/// Warns of rules without effect: that can never decide, or that allow what passes without them.
+pub(super) fn without_effect(policy: &Policy, draft: &Draft) -> Vec<String> {
     if policy.rules.is_empty() {
         return Vec::new();
     }
     let owners = Owned::of(&draft.peers);
     let networks: Vec<IpNet> = draft.peers.iter().flat_map(networks).collect();
-    let rules = rules(policy, draft);
-    let never = rules.never_matched(&networks, &owners).unwrap_or_default();
-    let origins = never.iter().filter_map(|rule| policy.origins.get(*rule));
-    let warning = |origin: &String| {
+    let Idle {
+        never,
+        mut allowed_anyway,
+    } = rules(policy, draft).idle(&networks, &owners);
+    let never = never.iter().filter_map(|(rule, reason)| {
+        let origin = policy.origins.get(*rule)?;
+        let reason = match reason {
+            Reason::Before => "those before it do",
+            Reason::Families => "nothing goes from IPv4 to IPv6 or back, nor ICMP of the other one",
+            Reason::Nobody => "nothing goes through the tunnel from and to those that it names",
+        };
+        Some(format!(
+            "{origin}: rules: this rule never decides: {reason}"
+        ))
+    });
+    let mut warnings: Vec<String> = never.collect();
+    // The last ones may be those of other sections.
+    allowed_anyway.retain(|rule| *rule < policy.rules.len());
+    let denies = |rule: &Rule| rule.action == Action::Deny;
+    if let ([first, ..], false) = (&allowed_anyway[..], policy.rules.iter().any(denies)) {
+        let origin = &policy.origins[*first];
+        warnings.push(format!(
+            "{origin}: rules: no rule denies anything, and [policy] default = \"allow\" lets \
+             everything pass: rules that allow something limit nobody; set default = \"deny\""
+        ));
+        return warnings;
+    }
+    warnings.extend(allowed_anyway.iter().map(|rule| {
+        let origin = &policy.origins[*rule];
         format!(
-            "{origin}: rules: this rule never decides: those before it do, or nothing goes through \
-             the tunnel from and to those that it names"
+            "{origin}: rules: this rule changes nothing: [policy] default = \"allow\" lets pass \
+             what it allows, and no rule after it denies any of that; leave it out, or set \
+             default = \"deny\""
         )
-    };
-    origins.map(warning).collect()
+    }));
+    warnings
 }
 
 /// The rules for the hub that this file describes.

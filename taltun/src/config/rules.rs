@@ -81,8 +81,8 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     let private_key = private_key?;
     own_vip?;
     // Last of all, as it takes longest.
-    let mut never = parties::never_decide(&policy, &draft);
-    never.extend(denied_forwards::warnings(&policy, &draft, &forwards));
+    let mut idle = parties::without_effect(&policy, &draft);
+    idle.extend(denied_forwards::warnings(&policy, &draft, &forwards));
     let mode = draft.mode;
     let mut warnings = questionable_host(&draft);
     warnings.splice(0..0, std::mem::take(&mut draft.warnings));
@@ -91,7 +91,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     warnings.append(&mut more);
     warnings.extend(hop_rules::questionable(&draft));
     warnings.extend(otherwise);
-    warnings.extend(never);
+    warnings.extend(idle);
     warnings.extend(limits::forgotten(&draft));
     if mode == Mode::Client && draft.peers.iter().all(|peer| peer.endpoints.is_empty()) {
         warnings.push(draft.spot.sibling("interface.mode").say(

@@ -19,7 +19,7 @@ fn host_bits_in_a_prefix_are_cleared_with_a_warning() {
 #[test]
 fn so_are_those_of_groups_and_rules() {
     let rest = "vip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\n[groups]\noffice = [\"192.0.2.7/28\"]\n\
-                [[rules]]\nfrom = \"10.0.0.2/32\"\nto = [\"office\", \"fd00::1/64\"]\nallow = \"any\"\n";
+                [[rules]]\nfrom = \"10.0.0.2/32\"\nto = [\"office\", \"fd00::1/64\"]\ndeny = \"any\"\n";
     assert_eq!(
         warnings(&with_peer(rest)),
         [
@@ -27,6 +27,82 @@ fn so_are_those_of_groups_and_rules() {
             "hub.toml:12: rules.to: fd00::1/64 is taken as fd00::/64",
         ]
     );
+}
+
+#[test]
+fn a_rule_without_effect_is_a_warning_with_its_reason() {
+    // The peer has IPv4 alone.
+    let found = |default: &str, rules: &[(&str, &str)]| {
+        let rules = rules
+            .iter()
+            .map(|(to, what)| format!("[[rules]]\nfrom = \"10.0.0.2\"\nto = \"{to}\"\n{what}\n"));
+        let rules: Vec<String> = rules.collect();
+        let text = "vip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\n[policy]\n";
+        let text = format!("{text}default = \"{default}\"\n{}", rules.concat());
+        warnings(&with_peer(&text))
+    };
+    let (allow, deny) = ("allow = \"tcp\"", "deny = \"tcp\"");
+    let never = |line: usize, reason: &str| {
+        format!("hub.toml:{line}: rules: this rule never decides: {reason}")
+    };
+    assert_eq!(
+        found("deny", &[("any", allow), ("hub", deny)]),
+        [never(14, "those before it do")]
+    );
+    assert_eq!(
+        found("deny", &[("fd50::/64", allow)]),
+        [never(
+            10,
+            "nothing goes from IPv4 to IPv6 or back, nor ICMP of the other one"
+        )]
+    );
+    assert_eq!(found("deny", &[("192.0.2.0/24", allow)]), [""; 0]);
+    assert_eq!(found("deny", &[("192.0.2.0/24", deny)]), [""; 0]);
+
+    let limits_nobody = "hub.toml:10: rules: no rule denies anything, and [policy] default = \
+                         \"allow\" lets everything pass: rules that allow something limit nobody; \
+                         set default = \"deny\"";
+    assert_eq!(found("allow", &[("hub", allow)]), [limits_nobody]);
+    assert_eq!(
+        found("allow", &[("hub", allow), ("192.0.2.0/24", allow)]),
+        [limits_nobody]
+    );
+    // An exception of what the next one denies, and one of nothing that it denies.
+    assert_eq!(found("allow", &[("hub", allow), ("any", deny)]), [""; 0]);
+    assert_eq!(
+        found(
+            "allow",
+            &[
+                ("hub", allow),
+                ("192.0.2.0/24", allow),
+                ("hub", deny),
+                ("192.0.2.0/25", deny)
+            ]
+        ),
+        [
+            never(18, "those before it do"),
+            never(22, "those before it do")
+        ]
+    );
+    assert_eq!(
+        found("allow", &[("hub", allow), ("192.0.2.0/24", deny)]),
+        [
+            "hub.toml:10: rules: this rule changes nothing: [policy] default = \"allow\" lets \
+             pass what it allows, and no rule after it denies any of that; leave it out, or set \
+             default = \"deny\""
+        ]
+    );
+    // What it writes into the log isn't nothing.
+    let logged = "allow = \"tcp\"\nlog = true";
+    assert_eq!(found("allow", &[("hub", logged)]), [""; 0]);
+}
+
+#[test]
+fn the_rules_of_other_sections_are_no_warning() {
+    let text = "vip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\nname = \"ana\"\n\
+                [names]\ndomain = \"vpn\"\n[[rules]]\nfrom = \"ana\"\nto = \"hub\"\n\
+                deny = \"tcp/22\"\n";
+    assert_eq!(warnings(&with_peer(text)), [""; 0]);
 }
 
 #[test]

@@ -1,0 +1,248 @@
+//! Rules without effect: that never decide, or that say what would be without them.
+//!
+//! Packets are looked at by their kinds: those whose ends and services lead to the same rows are
+//! alike. Both ends of a packet are of one family, and ICMP is another protocol in each.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use taltun_common::headers::protocol;
+
+use crate::rows::{Row, RowId};
+use crate::rules::{Action, Owners, Side};
+use crate::set::{EndRows, RuleSet};
+
+/// Words of rows that are looked at: some tens of milliseconds.
+const MOST: usize = 20_000_000;
+
+/// Rules without effect, in ascending order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Idle {
+    /// Those that never decide, with the reason. None where there are too many kinds of packets to
+    /// look at each.
+    pub never: Vec<(usize, Reason)>,
+    /// Those that decide, and allow what the default allows and no rule after them denies. Rules
+    /// that are told in the log aren't among them.
+    pub allowed_anyway: Vec<usize>,
+}
+
+/// Why a rule never decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Rules before it always do.
+    Before,
+    /// It is about both IPv4 and IPv6, and about nothing in one of the two alone.
+    Families,
+    /// Nothing goes through the tunnel from and to those.
+    Nobody,
+}
+
+/// Kinds of senders and of receivers on a side, by their rows.
+#[derive(Debug, Default)]
+struct Kinds {
+    from: BTreeSet<[RowId; 3]>,
+    to: BTreeSet<[RowId; 3]>,
+}
+
+/// All kinds of packets of a family.
+#[derive(Debug)]
+struct Family {
+    peers: Kinds,
+    host: Kinds,
+    services: BTreeSet<RowId>,
+}
+
+/// The rows of a kind of packets.
+type Kind = ([RowId; 3], [RowId; 3], RowId);
+
+impl RuleSet {
+    /// The rules without effect. `networks` are all that peers have, of which `owners` knows whose
+    /// each is.
+    pub fn idle(&self, networks: &[IpNet], owners: &impl Owners) -> Idle {
+        let families = [false, true].map(|v6| self.family(v6, networks, owners));
+        let pairs = |family: &Family| {
+            family
+                .pairs()
+                .map(|(from, to)| (from.from.len(), to.to.len()))
+        };
+        let kinds = families.iter().map(|family| {
+            let pairs = pairs(family).map(|(from, to)| from.saturating_mul(to));
+            let pairs = pairs.into_iter().fold(0, usize::saturating_add);
+            pairs.saturating_mul(family.services.len())
+        });
+        let kinds = kinds.fold(0, usize::saturating_add);
+        if kinds.saturating_mul(self.len().div_ceil(64)) > MOST {
+            return Idle {
+                never: Vec::new(),
+                allowed_anyway: self.behind_all_that_deny(),
+            };
+        }
+        let mut never: BTreeSet<usize> = (0..self.len()).collect();
+        let mut idle = self.that_allow_anyway();
+        let denying = self.denying();
+        for (from, to, service) in families.iter().flat_map(Family::kinds) {
+            let rows = &self.compiled.rows;
+            let Some(rule) = rows.first_in_all(from, to, service) else {
+                continue;
+            };
+            never.remove(&rule);
+            if idle.contains(&rule) && rows.first_among(&denying, from, to, service).is_some() {
+                idle.remove(&rule);
+            }
+        }
+        idle.retain(|rule| !never.contains(rule));
+        Idle {
+            never: self.with_reasons(&never, &families),
+            allowed_anyway: idle.into_iter().collect(),
+        }
+    }
+
+    /// Rules that never decide, each with its reason.
+    fn with_reasons(
+        &self,
+        never: &BTreeSet<usize>,
+        families: &[Family; 2],
+    ) -> Vec<(usize, Reason)> {
+        let rows = &self.compiled.rows;
+        let mut unmatched = Row::none(self.len());
+        never.iter().for_each(|rule| unmatched.insert(*rule));
+        let mut matched_by = |kinds: &mut dyn Iterator<Item = Kind>| {
+            let mut matched = BTreeSet::new();
+            for (from, to, service) in kinds {
+                while let Some(rule) = rows.first_among(&unmatched, from, to, service) {
+                    unmatched.remove(rule);
+                    matched.insert(rule);
+                }
+            }
+            matched
+        };
+        if never.is_empty() {
+            return Vec::new();
+        }
+        let shadowed = matched_by(&mut families.iter().flat_map(Family::kinds));
+        let [v4, v6] = families;
+        let mixed = matched_by(&mut v4.kinds_to(v6).chain(v6.kinds_to(v4)));
+        let reason = |rule: &usize| {
+            if shadowed.contains(rule) {
+                Reason::Before
+            } else if mixed.contains(rule) {
+                Reason::Families
+            } else {
+                Reason::Nobody
+            }
+        };
+        never.iter().map(|rule| (*rule, reason(rule))).collect()
+    }
+
+    /// Rules that say what the default says, and nothing in the log.
+    fn that_allow_anyway(&self) -> BTreeSet<usize> {
+        if self.compiled.default == Action::Deny {
+            return BTreeSet::new();
+        }
+        let rules = self.compiled.rules.iter().enumerate();
+        let quiet = rules.filter(|(_, rule)| **rule == (Action::Allow, false));
+        quiet.map(|(number, _)| number).collect()
+    }
+
+    fn behind_all_that_deny(&self) -> Vec<usize> {
+        let denies = |(action, _): &(Action, bool)| *action == Action::Deny;
+        let last = self.compiled.rules.iter().rposition(denies);
+        let mut idle = self.that_allow_anyway();
+        idle.retain(|rule| last.is_none_or(|last| *rule > last));
+        idle.into_iter().collect()
+    }
+
+    fn denying(&self) -> Row {
+        let mut denying = Row::none(self.len());
+        for (number, (action, _)) in self.compiled.rules.iter().enumerate() {
+            if *action == Action::Deny {
+                denying.insert(number);
+            }
+        }
+        denying
+    }
+
+    fn family(&self, v6: bool, networks: &[IpNet], owners: &impl Owners) -> Family {
+        Family {
+            peers: self.kinds(v6, Side::Peer, networks, owners),
+            host: self.kinds(v6, Side::Host, networks, owners),
+            services: self.services(v6),
+        }
+    }
+
+    /// All combinations of rows on a side.
+    fn kinds(&self, v6: bool, side: Side, networks: &[IpNet], owners: &impl Owners) -> Kinds {
+        let named = self.compiled.nets.iter().map(|(net, _)| net);
+        let hub = self.world.hub.iter().map(|ip| IpNet::from(*ip));
+        let mut kinds = Kinds::default();
+        let mut take = |rows: EndRows| {
+            kinds.from.insert(rows.from());
+            kinds.to.insert(rows.to());
+        };
+        for net in named.chain(hub).chain(networks.iter().copied()) {
+            // Within a prefix all addresses that no longer prefix has are alike, and a prefix that
+            // is wholly of longer ones has no such address.
+            for address in [net.network(), net.broadcast()].map(|address| address.to_canonical()) {
+                let is_owned = owners.owner(side, address).is_some();
+                if address.is_ipv6() != v6 || side == Side::Peer && !is_owned {
+                    continue;
+                }
+                take(self.rows_of(side, address, owners));
+            }
+        }
+        if side == Side::Host {
+            // The hub has addresses on other interfaces, too, which only a running one knows.
+            let somewhere = if v6 {
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+            } else {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+            };
+            take(self.rows_of_hub(somewhere));
+        }
+        kinds
+    }
+
+    fn services(&self, v6: bool) -> BTreeSet<RowId> {
+        let compiled = &*self.compiled;
+        let ports = compiled.tcp.0.iter().chain(&compiled.udp.0);
+        let ports = ports.map(|(_, row)| *row);
+        let others = if v6 { protocol::ICMP } else { protocol::ICMPV6 };
+        let protocols = compiled.protocols.iter().enumerate();
+        let protocols = protocols.filter(|(number, _)| *number != usize::from(others));
+        ports.chain(protocols.map(|(_, row)| *row)).collect()
+    }
+}
+
+impl Family {
+    /// Who sends to whom through the tunnel.
+    fn pairs(&self) -> [(&Kinds, &Kinds); 3] {
+        self.pairs_to(self)
+    }
+
+    fn pairs_to<'f>(&'f self, other: &'f Self) -> [(&'f Kinds, &'f Kinds); 3] {
+        [
+            (&self.peers, &other.peers),
+            (&self.peers, &other.host),
+            (&self.host, &other.peers),
+        ]
+    }
+
+    fn kinds(&self) -> impl Iterator<Item = Kind> {
+        self.kinds_to(self)
+    }
+
+    /// From this family to another, of which there is nothing unless it is the same.
+    fn kinds_to<'f>(&'f self, other: &'f Self) -> impl Iterator<Item = Kind> + 'f {
+        let ends = self.pairs_to(other).into_iter().flat_map(|(from, to)| {
+            let to = move |from: &'f [RowId; 3]| to.to.iter().map(move |to| (*from, *to));
+            from.from.iter().flat_map(to)
+        });
+        let services = self.services.union(&other.services);
+        let services: Vec<RowId> = services.copied().collect();
+        ends.flat_map(move |(from, to)| {
+            let with = move |service| (from, to, service);
+            services.clone().into_iter().map(with)
+        })
+    }
+}
