@@ -1,5 +1,9 @@
 //! What to do about a line that isn't TOML: the mistakes of people who know other files.
 
+use taltun_usage::Day;
+
+use super::keys;
+
 /// The remedy for `line` of `text`, if it is a mistake that people make. No value is repeated
 /// that may be a secret.
 pub(super) fn remedy(line: &str, text: &str) -> Option<String> {
@@ -22,6 +26,9 @@ pub(super) fn remedy(line: &str, text: &str) -> Option<String> {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if !is_key || value.is_empty() {
         return None;
+    }
+    if key == keys::peers::EXPIRES.name && !value.contains(['"', '\'']) {
+        return value.parse::<Day>().err();
     }
     let is_toml = value.contains(['"', '\'']) || value.parse::<i64>().is_ok();
     if is_toml || matches!(value, "true" | "false") {
@@ -51,10 +58,23 @@ fn quoted(value: &str) -> Option<Vec<String>> {
         .map(str::trim)
         .filter(|word| !word.is_empty())
         .collect();
-    let is_plain =
-        |word: &&str| !word.contains(['{', '}', '[', ' ', '\\']) || word.starts_with('[');
+    let is_plain = |word: &&str| {
+        !word.contains(['{', '}', '[', ' ', '\\']) || word.starts_with('[') || is_amount(word)
+    };
     let are_plain = !words.is_empty() && words.iter().all(is_plain);
     are_plain.then(|| words.iter().map(|word| format!("\"{word}\"")).collect())
+}
+
+/// Whether a text is like `100 GB/month` or `20 Mbit/s`.
+fn is_amount(text: &str) -> bool {
+    let Some((number, unit)) = text.split_once(' ') else {
+        return false;
+    };
+    let is_number = number.bytes().all(|it| it.is_ascii_digit() || it == b'.');
+    is_number
+        && unit
+            .bytes()
+            .all(|it| it.is_ascii_alphabetic() || it == b'/')
 }
 
 /// Whether somebody gave us wg-quick's file.
@@ -91,6 +111,22 @@ mod tests {
                 "put each value in quotes, in a list: routes = [\"10.0.0.0/8\"]",
             ),
             ("private_key = abcdef=", "put the value in quotes"),
+            (
+                "quota = 100 GB/month",
+                "put the value in quotes: quota = \"100 GB/month\"",
+            ),
+            (
+                "expires = 2026-02-30",
+                "there is no 2026-02-30: the last day of that month is 2026-02-28",
+            ),
+            (
+                "expires = 31.12.2026 # the last one",
+                "write 2026-12-31, the year first; found \"31.12.2026\"",
+            ),
+            (
+                "expires = never",
+                "expected a date such as 2026-12-31, found \"never\"",
+            ),
             (
                 "[peers]",
                 "write [[peers]] with double brackets before each peer",

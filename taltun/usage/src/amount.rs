@@ -45,6 +45,15 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(unit));
     let Some((name, size)) = found else {
+        if let Some(rest) = unit.strip_prefix(',') {
+            return Err(format!(
+                "write a point and no comma in an amount, such as \"{number}.{rest}\""
+            ));
+        }
+        let more = |(name, _): &&(&str, u64)| name.eq_ignore_ascii_case(&format!("{unit}B"));
+        if let Some((name, _)) = UNITS.iter().find(more) {
+            return Err(format!("there is no unit {unit:?}; did you mean {name:?}?"));
+        }
         return Err(format!(
             "there is no unit {unit:?}; it is one of {}",
             known()
@@ -114,6 +123,12 @@ mod tests {
             ("0.0000000001 GB", "such as"),
             ("100", "the unit is missing: one of B, kB"),
             ("100 XB", "no unit \"XB\"; it is one of B, kB, MB"),
+            ("100 G", "no unit \"G\"; did you mean \"GB\"?"),
+            ("100 ti", "did you mean \"TiB\"?"),
+            (
+                "1,5 GB",
+                "write a point and no comma in an amount, such as \"1.5 GB\"",
+            ),
             ("100 Gb", "would be bits; write \"GB\""),
             ("0 GB", "nothing at all"),
             ("0.0001 B", "nothing at all"),

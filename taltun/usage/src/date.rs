@@ -82,6 +82,15 @@ impl Day {
         next.unwrap_or(Self::LAST)
     }
 
+    /// The last day of its month.
+    #[must_use]
+    pub fn last_of_month(self) -> Self {
+        match self.date() {
+            (9999, 12, _) => Self::LAST,
+            _ => self.first_of_next_month().before(1),
+        }
+    }
+
     /// So many days later.
     #[must_use]
     pub fn after(self, days: u32) -> Self {
@@ -111,23 +120,64 @@ impl FromStr for Day {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected =
-            || format!("expected a date such as 2026-12-31, from 1970 on, found {text:?}");
-        let mut parts = text.split('-');
-        let mut number = |digits: usize| {
-            let part = parts.next()?;
-            let is_number = part.len() == digits && part.bytes().all(|it| it.is_ascii_digit());
-            is_number.then(|| part.parse::<u32>().ok()).flatten()
+        let expected = || format!("expected a date such as 2026-12-31, found {text:?}");
+        let Some([year, month, day]) = numbers(text, '-') else {
+            return Err(written_otherwise(text).unwrap_or_else(expected));
         };
-        let date = (number(4), number(2), number(2));
-        let (Some(year), Some(month), Some(day)) = date else {
-            return Err(expected());
-        };
-        if parts.next().is_some() {
-            return Err(expected());
+        let lengths = [year, month, day].map(str::len);
+        let number = |digits: &str| digits.parse::<u32>().unwrap_or(u32::MAX);
+        let date = [year, month, day].map(number);
+        if lengths != [4, 2, 2] {
+            return Err(written_otherwise(text).unwrap_or_else(expected));
         }
-        Self::of_date(year, month, day).ok_or_else(expected)
+        let [year, month, day] = date;
+        Self::of_date(year, month, day).ok_or_else(|| {
+            if month == 0 || month > 12 {
+                return format!("there is no month {month:02}, found {text:?}; it is 01 to 12");
+            }
+            if year < 1970 {
+                return format!("days are those from 1970-01-01 on, found {text:?}");
+            }
+            let first = Self::of_date(year, month, 1);
+            match first.map(Self::last_of_month) {
+                Some(last) => format!("there is no {text}: the last day of that month is {last}"),
+                None => expected(),
+            }
+        })
     }
+}
+
+/// The three numbers of a text with this character between them.
+fn numbers(text: &str, between: char) -> Option<[&str; 3]> {
+    let parts: Vec<&str> = text.split(between).collect();
+    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
+    let parts: [&str; 3] = parts.try_into().ok()?;
+    parts.iter().all(is_number).then_some(parts)
+}
+
+/// What to write instead of a date in another order, with other characters between its numbers or
+/// without all of its digits.
+fn written_otherwise(text: &str) -> Option<String> {
+    let parts = ['-', '.', '/']
+        .into_iter()
+        .find_map(|between| numbers(text.trim(), between))?;
+    let number = |digits: &str| digits.parse::<u32>().ok();
+    let [Some(first), Some(second), Some(third)] = parts.map(number) else {
+        return None;
+    };
+    let meant = match parts.map(str::len) {
+        [4, ..] => Day::of_date(first, second, third),
+        // In some countries the month comes first; which is meant is told where only one is a date.
+        [.., 4] if second > 12 => Day::of_date(third, first, second),
+        [.., 4] if first > 12 => Day::of_date(third, second, first),
+        _ => None,
+    };
+    Some(match meant {
+        Some(day) => format!("write {day}, the year first; found {text:?}"),
+        None => {
+            format!("write the year, the month and the day, such as 2026-12-31; found {text:?}")
+        }
+    })
 }
 
 #[cfg(test)]
@@ -163,7 +213,9 @@ mod tests {
         let day: Day = "2028-02-29".parse().unwrap();
         assert_eq!(day.first_of_month().to_string(), "2028-02-01");
         assert_eq!(day.first_of_next_month().to_string(), "2028-03-01");
+        assert_eq!(day.last_of_month(), day);
         let day: Day = "2026-12-31".parse().unwrap();
+        assert_eq!(day.first_of_month().last_of_month(), day);
         assert_eq!(day.first_of_next_month().to_string(), "2027-01-01");
         assert_eq!(day.after(1).to_string(), "2027-01-01");
         assert_eq!(day.before(31).to_string(), "2026-11-30");
@@ -192,6 +244,45 @@ mod tests {
             "tomorrow",
         ] {
             assert!(text.parse::<Day>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_date_is_told_why_and_what_to_write() {
+        let february = "the last day of that month is 2026-02-28";
+        for (text, told) in [
+            ("2026-02-30", february),
+            ("2026-02-00", february),
+            ("2028-02-30", "the last day of that month is 2028-02-29"),
+            ("9999-12-32", "the last day of that month is 9999-12-31"),
+            ("2026-13-01", "there is no month 13"),
+            ("2026-00-01", "there is no month 00"),
+            ("1969-12-31", "from 1970-01-01 on"),
+            ("2026-1-5", "write 2026-01-05"),
+            ("2026/12/31", "write 2026-12-31"),
+            (" 2026-12-31", "write 2026-12-31"),
+            ("31.12.2026", "write 2026-12-31"),
+            ("12/31/2026", "write 2026-12-31"),
+            // Either of the two may be the month.
+            (
+                "05/06/2026",
+                "write the year, the month and the day, such as",
+            ),
+            (
+                "31-31-2026",
+                "write the year, the month and the day, such as",
+            ),
+            (
+                "99999-01-01",
+                "write the year, the month and the day, such as",
+            ),
+            ("10.0.0.1", "such as 2026-12-31"),
+            ("99999999999-99-99", "such as 2026-12-31"),
+            ("tomorrow", "such as 2026-12-31"),
+        ] {
+            let error = text.parse::<Day>().unwrap_err();
+            assert!(error.contains(told), "{text}: {error}");
+            assert!(error.contains(text), "{text}: {error}");
         }
     }
 }

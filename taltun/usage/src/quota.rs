@@ -55,15 +55,30 @@ impl FromStr for Quota {
             "day" => Period::Day,
             "month" => Period::Month,
             other => {
-                return Err(format!(
-                    "there is no period {other:?}; a quota is one a day or a month, such as \"100 \
-                     GB/month\""
-                ));
+                let what = match meant(other) {
+                    Some(period) => {
+                        let written = format!("{}/{}", amount.trim(), period.word());
+                        format!("write {written:?}")
+                    }
+                    None => "a quota is one a day or a month, such as \"100 GB/month\"".to_owned(),
+                };
+                return Err(format!("there is no period {other:?}; {what}"));
             }
         };
         let bytes = amount::bytes(amount)?;
         Ok(Self { bytes, period })
     }
+}
+
+/// What a word for a period means that is none, if that is clear: it begins as one does.
+fn meant(word: &str) -> Option<Period> {
+    let word = word.to_ascii_lowercase();
+    let begins = |with: &[&str]| with.iter().any(|with| word.starts_with(with));
+    // "día", "mes", "monthly", but not "minute".
+    if begins(&["day", "dai", "dia", "d\u{ed}a"]) || word == "d" {
+        return Some(Period::Day);
+    }
+    begins(&["mo", "mes"]).then_some(Period::Month)
 }
 
 impl fmt::Display for Quota {
@@ -97,6 +112,13 @@ mod tests {
             ("100 GB", "a day or month"),
             ("100 GB/year", "no period \"year\""),
             ("100 GB/", "no period \"\""),
+            ("100 GB/Month", "write \"100 GB/month\""),
+            ("100 GB / monht", "write \"100 GB/month\""),
+            ("100 GB/mes", "write \"100 GB/month\""),
+            ("5 GB/d\u{ed}a", "write \"5 GB/day\""),
+            ("5 GB/daily", "write \"5 GB/day\""),
+            ("5 GB/minute", "a quota is one a day or a month"),
+            ("5 GB/decade", "a quota is one a day or a month"),
             ("100/month", "the unit is missing"),
             ("1 XB/day", "no unit \"XB\""),
             ("/day", "such as"),

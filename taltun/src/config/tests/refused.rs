@@ -529,7 +529,15 @@ fn quotas_and_last_days_say_what_they_may_be() {
         ("quota = 5", "quota: expected a text in quotes"),
         (
             "expires = \"31.12.2026\"",
-            "expires: expected a date such as 2026-12-31",
+            "expires: write 2026-12-31, the year first; found \"31.12.2026\"",
+        ),
+        (
+            "expires = \"2026-02-30\"",
+            "expires: there is no 2026-02-30: the last day of that month is 2026-02-28",
+        ),
+        (
+            "quota = \"1 GB/Month\"",
+            "quota: there is no period \"Month\"; write \"1 GB/month\"",
         ),
         (
             "expires = 2026-12-31T10:00:00",
@@ -537,7 +545,7 @@ fn quotas_and_last_days_say_what_they_may_be() {
         ),
         (
             "expires = 1969-12-31",
-            "expires: expected a date such as 2026-12-31, from 1970 on",
+            "expires: days are those from 1970-01-01 on, found \"1969-12-31\"",
         ),
         ("expires = 2026", "expires: expected a date such as"),
     ] {
