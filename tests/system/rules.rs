@@ -272,7 +272,7 @@ fn check() -> Result<()> {
         rule("\"ana\"", "\"luis\"", "deny = \"tcp/25\"")
     ))?;
     ensure!(!fine.contains("never decides"), "{fine}");
-    let families = said(&rule("\"ana\"", "\"fd50::/64\"", "deny = \"any\""))?;
+    let families = said(&rule("\"ana\"", "\"fd50::/64\"", "deny = \"ip/1\""))?;
     ensure!(
         families.contains("nothing goes from IPv4 to IPv6"),
         "{families}"
