@@ -163,6 +163,10 @@ pub struct HostStatus {
     pub dns: Vec<IpAddr>,
     /// Whether the host was told to forward packets.
     pub ip_forward: bool,
+    /// `IPv4`, `IPv6`: of which nothing passes between peers, as `relay = false` leaves it to the kernel,
+    /// which forwards none.
+    #[serde(default)]
+    pub not_relayed: Vec<String>,
     /// What others took away and was put back.
     pub put_back: Vec<PutBack>,
     /// What others took away and can't be put back.

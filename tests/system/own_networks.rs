@@ -81,7 +81,28 @@ fn through_the_kernel() -> Result<()> {
     ensure_answers(&lab.net.a, Role::B.v4())?;
     let forward = "/proc/sys/net/ipv4/ip_forward";
     let forwarding = lab.net.hub.run(|| fs::read_to_string(forward))??;
+    lab.net.hub.run(|| fs::write(forward, "0"))??;
+    change(&lab.hub, "[interface]\n", "[interface]\nrelay = false\n")?;
+    ensure_silent(&lab.net.a, Role::B.v4())?;
+    let says = |what: &str| -> Result<bool> { Ok(lab.hub.tell(&["status"])?.contains(what)) };
+    ensure!(says("IPv4 NOT RELAYED")?, "{}", lab.hub.tell(&["status"])?);
+    let file = lab.hub.directory().join("config.toml");
+    let checked = lab
+        .hub
+        .command()
+        .arg("check")
+        .arg("--config")
+        .arg(&file)
+        .output()?;
+    let checked = String::from_utf8_lossy(&checked.stderr);
+    let passes = "no IPv4 passes between peers: relay = false leaves it to the kernel";
+    ensure!(checked.contains(passes), "{checked}");
+    eventually("the log says it", LIMIT, || {
+        Ok(lab.hub.log().contains(passes))
+    })?;
     lab.net.hub.run(|| fs::write(forward, "1"))??;
+    ensure!(!says("IPv4 NOT RELAYED")?, "the kernel forwards");
+    change(&lab.hub, "relay = false\n", "")?;
     nft(
         &lab.net.hub,
         "table ip seen { chain forward { type filter hook forward priority 0; \

@@ -38,6 +38,9 @@ impl Check {
         if let Some(unrefused) = control::pretenders_unrefused(&loaded.config) {
             output::warn(&format!("{}: {unrefused}", self.config.display()));
         }
+        for lack in control::kernel_relay_lacks(&loaded.config) {
+            output::warn(&format!("{}: {lack}", self.config.display()));
+        }
         for taken in control::forwards_keep_from_others(&loaded.config) {
             output::warn(&format!("{}: {taken}", self.config.display()));
         }

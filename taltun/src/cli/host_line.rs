@@ -35,6 +35,11 @@ pub(super) fn render(host: &HostStatus) -> Vec<String> {
         list(host.dns.iter().map(ToString::to_string).collect()),
         switch(host.ip_forward)
     )];
+    for family in &host.not_relayed {
+        lines.push(format!(
+            "{family} NOT RELAYED between peers: relay = false leaves it to the kernel, which forwards none"
+        ));
+    }
     for put_back in &host.put_back {
         let times = match put_back.times {
             0 => continue,
@@ -89,6 +94,7 @@ mod tests {
             default_routes: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
             dns: vec!["10.8.0.1".parse().unwrap()],
             ip_forward: true,
+            not_relayed: vec!["IPv6".into()],
             put_back: vec![PutBack {
                 what: HostPart::FirewallRules,
                 times: 2,
@@ -103,6 +109,7 @@ mod tests {
             render(&host),
             [
                 "kill switch on · default route 0.0.0.0/0, ::/0 · dns 10.8.0.1 · forwarding on",
+                "IPv6 NOT RELAYED between peers: relay = false leaves it to the kernel, which forwards none",
                 "firewall rules put back 2 times, last 1 minute, 5 seconds ago: somebody else \
                  changes them",
                 "routes MISSING, and can't be put back: no",

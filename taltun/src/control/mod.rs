@@ -21,6 +21,7 @@ mod handshake_load;
 mod hooks;
 mod hop;
 mod icmp;
+mod kernel_relay;
 mod ledger;
 mod left_switches;
 mod limits;
@@ -76,6 +77,7 @@ pub(crate) use forwards::kept_from_others as forwards_keep_from_others;
 pub(crate) use gateway::{
     files as gateway_files, limits as gateway_limits, unopened as unopened_by_gateway,
 };
+pub(crate) use kernel_relay::lacks as kernel_relay_lacks;
 pub use left_switches::left_switches;
 pub use origin::{Origin, TunnelKind};
 pub(crate) use pretenders::unrefused as pretenders_unrefused;

@@ -15,6 +15,7 @@ use super::flaps::Flaps;
 use super::forwards::Forwards;
 use super::gateway::Gateway;
 use super::hop;
+use super::kernel_relay;
 use super::ledger::Ledger;
 use super::limits::{self, Limits, Refusal};
 use super::load;
@@ -168,6 +169,10 @@ impl View<'_> {
                 .collect(),
             dns: host.dns.servers.clone(),
             ip_forward: host.ip_forward,
+            not_relayed: kernel_relay::lacking(self.config)
+                .iter()
+                .map(|lack| lack.family.to_owned())
+                .collect(),
             put_back: kept.put_back(),
             missing: kept.missing(),
         }

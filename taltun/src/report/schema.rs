@@ -436,6 +436,7 @@ fn status(full: bool) -> Status {
             dns: vec![address],
             ip_forward: true,
             put_back: vec![PutBack {
+            not_relayed: vec!["IPv6".to_owned()],
                 what: HostPart::Routes,
                 times: 1,
                 seconds_ago: 1,

@@ -67,7 +67,7 @@ pub use reserved_ports::Reservation;
 pub use route_watch::{Changes, RouteWatcher};
 pub use secrecy::keep_secrets;
 pub use switches::{LeftSwitch, LeftSwitches, SwitchState, left_switches};
-pub use sysctl::{passes_on, reserved};
+pub use sysctl::{Unforwarded, passes_on, reserved, unforwarded};
 pub use undo::{Scope, Undone, undo};
 pub use unit::start_command;
 

@@ -50,6 +50,40 @@ pub fn passes_on(config: &Config) -> bool {
         || [FORWARD_V4, FORWARD_V6].into_iter().any(is_on)
 }
 
+/// A family of which this host passes nothing on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unforwarded {
+    /// `IPv4` or `IPv6`.
+    pub family: &'static str,
+    /// The setting that is 0, as `sysctl` names it.
+    pub setting: String,
+}
+
+/// The families of the tunnel of which this host passes nothing on that comes out of it, and of which
+/// `config` doesn't want it to.
+pub fn unforwarded(config: &Config) -> Vec<Unforwarded> {
+    let interface = &config.interface;
+    // An interface of IPv4 has a setting of its own, which counts; before it is there, that of all.
+    let own = format!("net/ipv4/conf/{}/forwarding", interface.tun_name);
+    let v4 = if read(&own).is_ok() {
+        own.as_str()
+    } else {
+        FORWARD_V4
+    };
+    let families = [("IPv4", false, v4), ("IPv6", true, FORWARD_V6)];
+    let is_off = |(family, v6, name): &(&'static str, bool, &str)| {
+        let mut vip = interface.vip.iter();
+        let has_vip = vip.any(|vip| vip.addr().is_ipv6() == *v6);
+        let wanted = config.host.ip_forward && has_vip;
+        let is_off = has_vip && !wanted && read(name).is_ok_and(|value| value == "0");
+        is_off.then(|| Unforwarded {
+            family,
+            setting: dotted(name),
+        })
+    };
+    families.iter().filter_map(is_off).collect()
+}
+
 /// Those that have this host pass packets on, as `config` wants it: for all of its networks, or for
 /// ports that lead to peers.
 pub(super) fn forwarding(config: &Config) -> Settings {

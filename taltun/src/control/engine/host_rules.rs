@@ -26,8 +26,12 @@ impl Engine {
             .await;
     }
 
-    /// Has nobody beside the tunnel send in another's name, as the file and the routes are now.
+    /// Has nobody beside the tunnel send in another's name, as the file and the routes are now, and tells
+    /// whether the kernel passes on what is left to it.
     pub(super) async fn refuse_pretenders(&mut self, host: &mut Option<Host>) {
+        if host.is_some() {
+            self.kernel_relay.follow(&self.config);
+        }
         if self.network.has_new_within() {
             self.pretenders.look_again();
         }

@@ -26,6 +26,7 @@ use super::forwards::Forwards;
 use super::gateway::Gateway;
 use super::handshake_load::HandshakeLoad;
 use super::hop;
+use super::kernel_relay::KernelRelay;
 use super::ledger::Ledger;
 use super::limits::Limits;
 use super::memory::Memory;
@@ -95,6 +96,7 @@ pub(in crate::control) struct Engine {
     forwards: Forwards,
     /// Who would send in another's name.
     pretenders: Pretenders,
+    kernel_relay: KernelRelay,
     /// Who may start what with whom.
     rules: FiledRules,
     /// How fast peers may be.
@@ -229,6 +231,7 @@ impl Engine {
             led_ports: LedPorts::default(),
             forwards: Forwards::default(),
             pretenders: Pretenders::default(),
+            kernel_relay: KernelRelay::default(),
             rules,
             filed_rates,
             rates: RateMeter::default(),
