@@ -19,7 +19,8 @@
 //! | [`shares`] | how much of it everybody may have at once |
 //!
 //! Only who comes through the tunnel is answered, and this machine itself. Each peer has a
-//! share of what is worked on at once, and each step has an end.
+//! share of what is asked upstream at once, and each step has an end. What the zone knows is answered
+//! at once, by UDP and by TCP, whatever name servers do meanwhile.
 
 // What comes from outside must not be able to make anything here panic.
 #![cfg_attr(
@@ -33,9 +34,12 @@ mod zone;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::tcp::WriteHalf;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -48,7 +52,7 @@ pub(in crate::control) use self::zone::Zone;
 use super::dns_routes::{Learned, concerned, fit, listed};
 use crate::config::DnsRoutes;
 use crate::control::dns_message::{
-    HEADER, TYPE_A, TYPE_AAAA, TYPE_OPT, nothing, question, records,
+    HEADER, Question, TYPE_A, TYPE_AAAA, TYPE_OPT, nothing, question, records,
 };
 use crate::control::sockets;
 use crate::protocol::peer::PeerId;
@@ -109,6 +113,14 @@ struct Shared {
     tunnel: Option<Arc<Tunnel>>,
     questions: Shares<Source>,
     connections: Shares<Source>,
+}
+
+/// What name servers are asked, and who wanted to know it.
+#[derive(Debug)]
+struct Upstream {
+    question: Question,
+    zone: Option<Arc<Zone>>,
+    routes: Option<Arc<DnsRoutes>>,
 }
 
 /// Who asks: a peer, with whatever address of its own, or this machine.
@@ -197,13 +209,25 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
             // An ICMP error of an earlier answer: nothing to do about it.
             continue;
         };
+        let asked = buffer.get(..length).unwrap_or_default();
+        let upstream = match shared.at_once(asked) {
+            Continue(upstream) => upstream,
+            // No place is taken, so that nobody's name waits for a name server that is dead. If the
+            // socket has no room, it is asked again.
+            Break(answer) => {
+                if let Some(answer) = answer {
+                    let _ = socket.try_send_to(&fit(answer, room(asked)), from);
+                }
+                continue;
+            }
+        };
         let Some(place) = shared.questions.take(shared.source(from.ip())) else {
             continue;
         };
-        let asked = buffer.get(..length).unwrap_or_default().to_vec();
+        let asked = asked.to_vec();
         let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
         questions.spawn(async move {
-            if let Some(answer) = shared.answer(&asked, false).await {
+            if let Some(answer) = shared.ask(&asked, &upstream, false).await {
                 let answer = fit(answer, room(&asked));
                 // Who has gone asks again.
                 let _ = timeout(ROUTE_LIMIT, socket.send_to(&answer, from)).await;
@@ -244,17 +268,69 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Answers the questions of one connection, each with its length in front.
-async fn converse(mut stream: TcpStream, source: Source, shared: &Shared) -> io::Result<()> {
+/// Answers the questions of one connection, each with its length in front, in whatever order the
+/// answers come (RFC 7766, section 6.2.1.1).
+async fn converse(mut stream: TcpStream, source: Source, shared: &Arc<Shared>) -> io::Result<()> {
+    let (mut reader, mut writer) = stream.split();
+    let mut questions: JoinSet<Option<Vec<u8>>> = JoinSet::new();
     loop {
-        let asked = timeout(IDLE_LIMIT, read_message(&mut stream)).await??;
-        let Some(_place) = shared.questions.take(source) else {
+        let reading = pin!(timeout(IDLE_LIMIT, read_message(&mut reader)));
+        let Ok(Ok(asked)) = write_until(reading, &mut questions, &mut writer).await? else {
+            // Who has said that nothing follows may still wait for answers.
+            while let Some(answer) = questions.join_next().await {
+                write_answer(&mut writer, answer.ok().flatten()).await?;
+            }
             return Ok(());
         };
-        let Some(answer) = shared.answer(&asked, true).await else {
-            return Ok(());
+        let upstream = match shared.at_once(&asked) {
+            Continue(upstream) => upstream,
+            Break(None) => return Ok(()),
+            Break(answer) => {
+                write_answer(&mut writer, answer).await?;
+                continue;
+            }
         };
-        timeout(IDLE_LIMIT, write_message(&mut stream, &answer)).await??;
+        let mut place = shared.questions.take(source);
+        // A place of this connection's own is soon free, one that others have perhaps not.
+        while place.is_none()
+            && let Some(answer) = questions.join_next().await
+        {
+            write_answer(&mut writer, answer.ok().flatten()).await?;
+            place = shared.questions.take(source);
+        }
+        let Some(place) = place else {
+            write_answer(&mut writer, nothing(&asked, SERVER_FAILURE)).await?;
+            continue;
+        };
+        let shared = Arc::clone(shared);
+        questions.spawn(async move {
+            let answer = shared.ask(&asked, &upstream, true).await;
+            drop(place);
+            answer
+        });
+    }
+}
+
+/// Writes the answers that come until something else is done.
+async fn write_until<T>(
+    mut other: Pin<&mut impl Future<Output = T>>,
+    questions: &mut JoinSet<Option<Vec<u8>>>,
+    writer: &mut WriteHalf<'_>,
+) -> io::Result<T> {
+    loop {
+        tokio::select! {
+            done = &mut other => return Ok(done),
+            Some(answer) = questions.join_next() => {
+                write_answer(writer, answer.ok().flatten()).await?;
+            }
+        }
+    }
+}
+
+async fn write_answer(writer: &mut WriteHalf<'_>, answer: Option<Vec<u8>>) -> io::Result<()> {
+    match answer {
+        Some(answer) => timeout(IDLE_LIMIT, write_message(writer, &answer)).await?,
+        None => Ok(()),
     }
 }
 
@@ -268,27 +344,38 @@ impl Known {
     }
 }
 
+impl Upstream {
+    /// Whom to ask.
+    fn servers(&self) -> &[IpAddr] {
+        match (&self.routes, &self.zone) {
+            (Some(routes), _) => &routes.upstream,
+            (None, Some(zone)) => &zone.upstream,
+            (None, None) => &[],
+        }
+    }
+}
+
 impl Shared {
     fn source(&self, address: IpAddr) -> Source {
         let owner = self.tunnel.as_ref().and_then(|one| one.owner(address));
         owner.map_or(Source::Here(address), |(_, peer)| Source::Peer(peer))
     }
 
-    /// The answer to a question, once what it says is led into the tunnel; `None` for what is
-    /// no question.
-    async fn answer(&self, asked: &[u8], tcp: bool) -> Option<Vec<u8>> {
-        let flags = *asked.get(..HEADER)?.get(2)?;
-        if flags & 0x80 != 0 {
-            return None;
-        }
+    /// What is answered without anybody else; `None` for what is no question. All else is to be
+    /// asked upstream, which takes one of the [`QUESTIONS`] places.
+    fn at_once(&self, asked: &[u8]) -> ControlFlow<Option<Vec<u8>>, Upstream> {
+        let flags = asked.get(..HEADER).and_then(|header| header.get(2));
+        let Some(flags) = flags.filter(|flags| *flags & 0x80 == 0) else {
+            return Break(None);
+        };
         if flags & 0x78 != 0 {
-            return nothing(asked, NOT_IMPLEMENTED);
+            return Break(nothing(asked, NOT_IMPLEMENTED));
         }
         let Some(question) = question(asked) else {
-            return nothing(asked, FORMAT_ERROR);
+            return Break(nothing(asked, FORMAT_ERROR));
         };
         if TRANSFERS.contains(&question.kind) {
-            return nothing(asked, REFUSED);
+            return Break(nothing(asked, REFUSED));
         }
         let unreachable = match question.kind {
             TYPE_A => !self.has_v4,
@@ -298,7 +385,7 @@ impl Shared {
         let zone = self.known.zone.as_ref();
         let zone = zone.map(|zone| Arc::clone(&zone.borrow()));
         if let Some(answer) = zone.as_ref().and_then(|zone| zone.answer(asked, &question)) {
-            return Some(answer);
+            return Break(Some(answer));
         }
         let routes = self.known.routes.as_ref();
         let routes = routes.map(|routes| Arc::clone(&routes.borrow()));
@@ -306,17 +393,26 @@ impl Shared {
             .as_ref()
             .is_some_and(|routes| routes.includes(&question.name));
         if is_listed && unreachable {
-            return nothing(asked, 0);
+            return Break(nothing(asked, 0));
         }
-        let upstream = match (&routes, &zone) {
-            (Some(routes), _) => &routes.upstream[..],
-            (None, Some(zone)) => &zone.upstream[..],
-            (None, None) => &[],
+        let upstream = Upstream {
+            question,
+            zone,
+            routes,
         };
-        if upstream.is_empty() {
-            return nothing(asked, REFUSED);
+        if upstream.servers().is_empty() {
+            return Break(nothing(asked, REFUSED));
         }
-        let asking = ask_all(upstream, self.port, asked, &question, tcp);
+        Continue(upstream)
+    }
+
+    /// The answer of a name server, once what it says is led into the tunnel.
+    async fn ask(&self, asked: &[u8], upstream: &Upstream, tcp: bool) -> Option<Vec<u8>> {
+        let Upstream {
+            question, routes, ..
+        } = upstream;
+        let servers = upstream.servers();
+        let asking = ask_all(servers, self.port, asked, question, tcp);
         let answer = timeout(ALL_LIMIT, asking).await;
         let Ok(Some(mut answer)) = answer else {
             return nothing(asked, SERVER_FAILURE);
@@ -328,11 +424,11 @@ impl Shared {
         let Some(routes) = routes else {
             return Some(answer);
         };
-        let names = concerned(&routes, &question.name, &answer);
+        let names = concerned(routes, &question.name, &answer);
         if names.as_ref().is_some_and(Vec::is_empty) {
             return Some(answer);
         }
-        let (Some(names), Some(listed)) = (names, listed(&routes, &answer)) else {
+        let (Some(names), Some(listed)) = (names, listed(routes, &answer)) else {
             debug!(
                 "dns_routes: an answer about {} isn't understood",
                 question.name

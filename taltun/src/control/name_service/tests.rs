@@ -1,5 +1,7 @@
 //! A forwarder on the loopback, and a name server that knows one address.
 
+use tokio::io::AsyncWriteExt;
+
 use super::*;
 use crate::config::Domain;
 use crate::control::dns_message::{ask_for, number};
@@ -37,6 +39,18 @@ fn knows(asked: &[u8]) -> Vec<u8> {
 
 /// Numbers and ports that the server has seen.
 type Seen = Arc<std::sync::Mutex<Vec<(u16, u16)>>>;
+
+/// A zone of two peers, whose other names the same servers answer.
+fn zone() -> Zone {
+    let text = "[interface]\nmode = \"server\"\nvip = \"10.0.0.1/24\"\n\
+                private_key = \"QEEnPbLtQ7Pk1mIyzvH0yuBrXcPVpE1bGL1C9cs9AWU=\"\n\
+                [names]\ndomain = \"vpn\"\nupstream = \"127.0.0.1\"\n\
+                [[peers]]\nname = \"ana\"\nvip = \"10.0.0.2\"\n\
+                public_key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\"\n";
+    let config = crate::config::parse(text, "hub.toml").unwrap().config;
+    let names = config.names.as_ref().unwrap();
+    Zone::of(names, &config.interface, &config.peers)
+}
 
 async fn forwarder(seen: Seen) -> (SocketAddr, JoinSet<()>, mpsc::Receiver<Learned>) {
     let upstream = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -77,7 +91,7 @@ async fn forwarder(seen: Seen) -> (SocketAddr, JoinSet<()>, mpsc::Receiver<Learn
     let (learned, learning) = mpsc::channel(4);
     let vips = ["127.0.0.1".parse().unwrap()];
     let known = Known {
-        zone: None,
+        zone: Some(watch::Sender::new(Arc::new(zone())).subscribe()),
         routes: Some(watch::Sender::new(Arc::new(routes)).subscribe()),
     };
     let forwarder = NameService::bind_at(known, &vips, &[None], (0, port), learned).unwrap();
@@ -207,6 +221,61 @@ async fn who_asks_too_much_leaves_room_for_others() {
 }
 
 #[tokio::test]
+async fn own_names_wait_for_no_name_server() {
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    let (at, _serving, _learning) = forwarder(Seen::default()).await;
+    let ana: IpAddr = "10.0.0.2".parse().unwrap();
+    let silent = question("silent.example.org", 1);
+    // All places of this source wait for a server that says nothing.
+    let greedy = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for _ in 0..4 * QUESTIONS_EACH {
+        greedy.send_to(&silent, at).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let own = question("ana.vpn", 1);
+    let answer = timeout(AT_ONCE, ask(at, &own)).await.unwrap();
+    assert_eq!(addresses(&answer)[0].0, ana);
+    // By TCP, too, where what else is asked finds no place.
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    write_message(&mut stream, &silent).await.unwrap();
+    let answer = timeout(AT_ONCE, read_message(&mut stream)).await;
+    assert_eq!(answer.unwrap().unwrap()[3] & 15, SERVER_FAILURE);
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(at).await.unwrap();
+    // And where it finds one, and waits.
+    write_message(&mut other, &silent).await.unwrap();
+    for stream in [&mut stream, &mut other] {
+        write_message(stream, &own).await.unwrap();
+        let answer = timeout(AT_ONCE, read_message(stream)).await;
+        let answer = answer.unwrap().unwrap();
+        assert_eq!(addresses(&answer)[0].0, ana);
+        assert_eq!(answer[..2], own[..2]);
+    }
+}
+
+#[tokio::test]
+async fn who_says_that_nothing_follows_still_gets_the_answers() {
+    let (at, _serving, _learning) = forwarder(Seen::default()).await;
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let asked = ["example.org", "ana.vpn", "silent.example.org"];
+    for name in asked {
+        let question = question(name, 1);
+        write_message(&mut stream, &question).await.unwrap();
+    }
+    stream.shutdown().await.unwrap();
+    let mut answered = Vec::new();
+    let reading = async {
+        while let Ok(answer) = read_message(&mut stream).await {
+            answered.push(super::question(&answer).unwrap().name);
+        }
+    };
+    timeout(ALL_LIMIT * 2, reading).await.unwrap();
+    answered.sort_unstable();
+    assert_eq!(answered, ["ana.vpn", "example.org", "silent.example.org"]);
+}
+
+#[tokio::test]
 async fn other_names_are_passed_on_and_nothing_is_learned() {
     let (at, _serving, mut learning) = forwarder(Seen::default()).await;
     let answer = ask(at, &question("example.net", 1)).await;
@@ -225,7 +294,7 @@ async fn a_family_that_the_tunnel_lacks_has_no_addresses() {
 }
 
 #[tokio::test]
-async fn questions_by_tcp_are_answered_one_after_the_other() {
+async fn a_connection_has_any_number_of_questions() {
     let (at, _serving, _learning) = forwarder(Seen::default()).await;
     let mut stream = TcpStream::connect(at).await.unwrap();
     for _ in 0..2 {

@@ -11,7 +11,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
@@ -90,14 +90,17 @@ async fn ask_by_tcp(server: SocketAddr, asked: &[u8], end: usize) -> io::Result<
 }
 
 /// Reads a message with its length in front, as there is one over TCP.
-pub(super) async fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+pub(super) async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut message = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut message).await?;
     Ok(message)
 }
 
 /// Writes one.
-pub(super) async fn write_message(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+pub(super) async fn write_message(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &[u8],
+) -> io::Result<()> {
     let length = u16::try_from(message.len()).map_err(io::Error::other)?;
     let mut bytes = length.to_be_bytes().to_vec();
     bytes.extend(message);
