@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use clap::Args;
+use taltun_usage::Day;
+use taltun_usage::book::oldest;
 
 use super::failure::Failure;
 use super::table::table;
@@ -47,6 +49,14 @@ impl UsageCommand {
     }
 }
 
+/// The first day that is kept, if an earlier one was asked for.
+fn first_kept(usage: &Usage) -> Option<Day> {
+    let days = usage.usage.keep_days.filter(|days| *days > 0)?;
+    let asked: Day = usage.first_day.parse().ok()?;
+    let first = oldest(usage.last_day.parse().ok()?, days);
+    (asked < first).then_some(first)
+}
+
 /// A row: what it is of, and four counts.
 type Row = (String, [u64; 4]);
 
@@ -65,6 +75,13 @@ fn render(usage: &Usage) -> String {
         }
         (UsageKept::Off, _) => text.push_str("since the tunnel started: keep_days is 0\n"),
         (UsageKept::Disk | UsageKept::Memory, _) => {}
+    }
+    if let Some(first) = first_kept(usage) {
+        let days = usage.usage.keep_days.unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "days before {first} are forgotten: keep_days is {days}"
+        );
     }
     let (head, rows): (&str, Vec<Row>) = match &usage.peers[..] {
         [] => {
@@ -160,6 +177,7 @@ mod tests {
             usage: UsageStatus {
                 kept: UsageKept::Disk,
                 reason: None,
+                keep_days: Some(400),
             },
             peers,
         }
@@ -195,6 +213,7 @@ all     3.0 MiB  296 B   3.0 MiB             2,468             2
         told.usage = UsageStatus {
             kept: UsageKept::Memory,
             reason: Some("the disk is full".to_owned()),
+            keep_days: None,
         };
         assert_eq!(
             render(&told),
@@ -205,6 +224,11 @@ ana         received  sent  together  packets received  packets sent
 2026-11-29       5 B   0 B       5 B                 1             0
 "
         );
+        told.usage.keep_days = Some(7);
+        let forgotten = "days before 2026-11-01 are forgotten: keep_days is 7\n";
+        assert!(render(&told).contains(forgotten), "{}", render(&told));
+        told.first_day = "2026-11-01".to_owned();
+        assert!(!render(&told).contains("forgotten"));
         told.peers.clear();
         assert!(render(&told).ends_with("nothing was moved\n"));
     }

@@ -47,8 +47,9 @@ pub(super) struct Ledger {
     counted: Vec<Counted>,
     before: Vec<Counted>,
     looking: Pace,
-    /// For how long days are kept, until its thread is told.
-    keep_days: Option<u32>,
+    /// For how long days are kept, and whether its thread isn't told yet.
+    keep_days: u32,
+    tells_days: bool,
     totals: Totals,
     /// Whether the sums of the day and month have to be asked for.
     asks: bool,
@@ -143,7 +144,8 @@ impl Ledger {
             counted: Vec::new(),
             before: Vec::new(),
             looking: Pace::default(),
-            keep_days: None,
+            keep_days,
+            tells_days: false,
             totals: Totals::default(),
             asks: false,
             opening,
@@ -172,10 +174,10 @@ impl Ledger {
     pub(super) fn each_second(&mut self, device: &Device, peers: &Peers, now: Time) {
         self.look_at_clock(now);
         self.hear();
-        if let (Some(days), Ok(book)) = (self.keep_days, &self.book)
-            && book.keep(days)
+        if let (true, Ok(book)) = (self.tells_days, &self.book)
+            && book.keep(self.keep_days)
         {
-            self.keep_days = None;
+            self.tells_days = false;
         }
         self.turn();
         if self.opening.is_some_and(|until| now >= until) {
@@ -219,13 +221,14 @@ impl Ledger {
         }
         let is_kept = |at: Time| now.since(at) < CLOCK;
         let clock = (!self.clock_kept.is_some_and(is_kept)).then(|| self.clock.kept());
-        let clock = clock.filter(|seconds| *seconds > 0);
+        let clock = clock.filter(|clock| clock.shown > 0);
         if clock.is_some() {
             self.clock_kept = Some(now);
         }
         book.add(Batch {
             day: self.clock.day(),
             clock,
+            sure: self.clock.sure_day(),
             entries,
         });
     }
@@ -287,7 +290,8 @@ impl Ledger {
         for counted in &mut self.counted {
             counted.is_named = false;
         }
-        self.keep_days = Some(keep_days);
+        self.keep_days = keep_days;
+        self.tells_days = true;
     }
 
     /// Where it is kept.
@@ -300,7 +304,11 @@ impl Ledger {
                 Kept::Off => (UsageKept::Off, None),
             },
         };
-        UsageStatus { kept, reason }
+        UsageStatus {
+            kept,
+            reason,
+            keep_days: Some(self.keep_days),
+        }
     }
 
     /// Tells what peers moved, the last second included.
@@ -322,7 +330,11 @@ impl Ledger {
         if !book.has_room() {
             return reply.outcome(Err("the disk with the usage is busy; try again".into()));
         }
-        let mut asked = Asked::new(interface, true, asked, self.clock.day(), self.status());
+        let asked = Asked::new(interface, true, asked, self.clock.day(), self.status());
+        let mut asked = match asked {
+            Ok(asked) => asked,
+            Err(reason) => return reply.outcome(Err(reason)),
+        };
         asked.names = names(peers);
         book.ask_used(asked.span, move |used| {
             let usage = used.and_then(|used| asked.answer(used));

@@ -21,12 +21,17 @@ const MOST_DAYS: u32 = 36_500;
 
 impl Since {
     /// Which days these are, if today is that one.
-    pub(super) fn span(self, today: Day) -> Span {
+    pub(super) fn span(self, today: Day) -> Result<Span, String> {
         let first = match self {
             Self::Days(days) => today.before(days.saturating_sub(1)),
             Self::Date(day) => day,
         };
-        Span { first, last: today }
+        if first > today {
+            return Err(format!(
+                "--since {first} is in the future: today is {today} (UTC); give a day up to that"
+            ));
+        }
+        Ok(Span { first, last: today })
     }
 }
 
@@ -38,11 +43,13 @@ impl FromStr for Since {
         if let Some(days) = days.filter(|days| (1..=MOST_DAYS).contains(days)) {
             return Ok(Self::Days(days));
         }
-        text.parse().map(Self::Date).map_err(|_| {
-            format!(
-                "expected days such as 30d (1d, which is today, to {MOST_DAYS}d) or a date such \
-                 as 2026-12-31"
-            )
+        text.parse().map(Self::Date).map_err(|reason: String| {
+            let days = format!("expected days such as 30d (1d, which is today, to {MOST_DAYS}d)");
+            if text.contains(['-', '.', '/']) {
+                format!("{days} or a date: {reason}")
+            } else {
+                format!("{days} or a date such as 2026-12-31")
+            }
         })
     }
 }
@@ -77,9 +84,15 @@ mod tests {
             ("2026-01-02", "2026-01-02"),
         ] {
             let since: Since = text.parse().unwrap();
-            assert_eq!(since.span(today).first.to_string(), first);
+            assert_eq!(since.span(today).unwrap().first.to_string(), first);
             assert_eq!(String::from(since), text);
         }
+        let future: Since = "2026-11-30".parse().unwrap();
+        let error = future.span(today).unwrap_err();
+        assert!(
+            error.contains("is in the future: today is 2026-11-29"),
+            "{error}"
+        );
         for text in [
             "",
             "0d",

@@ -57,14 +57,18 @@ fn of_file(
         let kept = UsageStatus {
             kept: UsageKept::Disk,
             reason: None,
+            keep_days: None,
         };
-        let asked = Asked::new(name, false, asked, today, kept);
+        let asked = match Asked::new(name, false, asked, today, kept) {
+            Ok(asked) => asked,
+            Err(reason) => return Ok(Err(reason)),
+        };
         let mut used = Vec::new();
         store.each(asked.span.first, asked.span.last, &mut |one| used.push(one))?;
-        Ok((asked, used))
+        Ok(asked.answer(used))
     };
     Some(match read() {
-        Ok((asked, used)) => asked.answer(used),
+        Ok(answer) => answer,
         Err::<_, taltun_usage::store::ReadError>(error) => Err(about(&error.to_string())),
     })
 }

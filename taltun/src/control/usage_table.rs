@@ -29,15 +29,15 @@ impl Asked {
         asked: &request::Usage,
         today: Day,
         kept: UsageStatus,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, String> {
+        Ok(Self {
             interface: interface.to_owned(),
             running,
             peer: asked.peer.clone(),
-            span: asked.since.span(today),
+            span: asked.since.span(today)?,
             kept,
             names: HashMap::new(),
-        }
+        })
     }
 
     /// The answer, of what was kept of these days.
@@ -151,13 +151,14 @@ mod tests {
         let kept = UsageStatus {
             kept: UsageKept::Disk,
             reason: None,
+            keep_days: Some(400),
         };
         let asked = request::Usage {
             peer: peer.map(str::to_owned),
             since: Since::Days(30),
         };
         let today = "2026-11-29".parse().unwrap();
-        Asked::new("hub", true, &asked, today, kept)
+        Asked::new("hub", true, &asked, today, kept).unwrap()
     }
 
     fn all() -> Vec<Used> {

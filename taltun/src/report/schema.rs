@@ -275,6 +275,7 @@ fn kept(full: bool) -> UsageStatus {
     UsageStatus {
         kept: UsageKept::Memory,
         reason: full.then(|| "why".to_owned()),
+        keep_days: full.then_some(1),
     }
 }
 
@@ -435,8 +436,8 @@ fn status(full: bool) -> Status {
             default_routes: vec![net()],
             dns: vec![address],
             ip_forward: true,
-            put_back: vec![PutBack {
             not_relayed: vec!["IPv6".to_owned()],
+            put_back: vec![PutBack {
                 what: HostPart::Routes,
                 times: 1,
                 seconds_ago: 1,

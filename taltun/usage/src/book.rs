@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::clock::KeptClock;
 use crate::counts::{Batch, Counts, Key};
 use crate::date::Day;
 use crate::store::{self, OpenError, Pending, Store, Used};
@@ -44,8 +45,8 @@ pub enum Kept {
 /// What the thread tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The database is open, or can't be: the clock that it has, in seconds since 1970.
-    Opened(Option<u64>),
+    /// The database is open, or can't be: the clock that it has.
+    Opened(Option<KeptClock>),
     /// What peers moved on a day and in its month.
     Sums(Day, HashMap<Key, Sums>),
     /// For the log: something is wrong.
@@ -111,7 +112,7 @@ impl Book {
             pending: Pending::new(),
             names: HashMap::new(),
             clock: None,
-            today: Day::default(),
+            sure: Day::default(),
             pruned: None,
             tried: None,
             looked: Instant::now(),
@@ -212,9 +213,10 @@ struct Writer {
     /// What isn't written yet.
     pending: Pending,
     names: HashMap<Key, String>,
-    clock: Option<u64>,
-    /// The day of the last batch, and that up to which old days are forgotten.
-    today: Day,
+    clock: Option<KeptClock>,
+    /// The day that is sure to have come, as the last batch says, and that by which old ones were
+    /// forgotten last.
+    sure: Day,
     pruned: Option<Day>,
     /// When writing failed last.
     tried: Option<Instant>,
@@ -242,7 +244,7 @@ impl Writer {
     fn handle(&mut self, job: Job) {
         match job {
             Job::Batch(batch) => {
-                self.today = batch.day;
+                self.sure = batch.sure.min(batch.day);
                 self.clock = batch.clock.or(self.clock);
                 for entry in batch.entries {
                     if let Some(name) = entry.name {
@@ -372,9 +374,9 @@ impl Writer {
                 self.clock = None;
             }
         }
-        if outcome.is_ok() && self.today > Day::default() && self.pruned != Some(self.today) {
-            let forgotten = store.forget_before(oldest(self.today, self.keep_days));
-            self.pruned = Some(self.today);
+        if outcome.is_ok() && self.sure > Day::default() && self.pruned != Some(self.sure) {
+            let forgotten = store.forget_before(oldest(self.sure, self.keep_days));
+            self.pruned = Some(self.sure);
             outcome = forgotten.map(drop);
         }
         let Err(error) = outcome else { return Ok(()) };
@@ -454,7 +456,8 @@ impl Writer {
         let mut found: Vec<Used> = found.into_values().collect();
         for used in &mut found {
             if let Some(name) = self.names.get(&used.key) {
-                used.name = Some(name.clone());
+                // Who has no name any more isn't called "".
+                used.name = Some(name.clone()).filter(|name| !name.is_empty());
             }
         }
         found.sort_unstable_by_key(|used| (used.day, used.key));
@@ -475,9 +478,9 @@ impl Writer {
     }
 }
 
-/// The first day that is kept. Those of the month that it is are, in any case: after a restart
+/// The first day that is kept. Those of the month that it is, by a clock that is sure, are, in any case: after a restart
 /// nothing else says what is left of a quota.
-fn oldest(today: Day, keep_days: u32) -> Day {
+pub fn oldest(today: Day, keep_days: u32) -> Day {
     let wanted = today.before(keep_days.saturating_sub(1));
     wanted.min(today.first_of_month())
 }

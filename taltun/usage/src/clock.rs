@@ -5,6 +5,10 @@
 //! again until the clock is put right. So days don't go back: what the clock showed before stays
 //! the least, also after a restart. But a clock that is ahead for a moment mustn't spoil that for
 //! good: only what a clock showed after it had gone on evenly for [`STEADY`] is kept.
+//!
+//! What is forgotten never comes back, so days are forgotten by a clock that has to be surer still. It
+//! may be up to [`NEAR`] ahead of what it was sure of before, as by day it always is; one that is
+//! further ahead, as after a long rest or a mistake, has to go on evenly for [`SURE`].
 
 use std::time::Duration;
 
@@ -12,6 +16,10 @@ use crate::date::Day;
 
 /// How long a clock has to go on evenly until it is believed.
 pub const STEADY: Duration = Duration::from_secs(600);
+/// How far ahead of what was sure before a clock may be to be sure at once.
+pub const NEAR: Duration = Duration::from_secs(2 * 86_400);
+/// How long one that is further ahead has to go on evenly.
+pub const SURE: Duration = Duration::from_secs(86_400);
 /// What an even clock may gain or lose between two looks, as when it is put right by little.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -20,9 +28,20 @@ const SLACK: Duration = Duration::from_secs(5);
 pub struct Clock {
     /// The least that it may show.
     floor: Duration,
+    /// What is sure to be past.
+    sure: Duration,
     /// The first and the last look since when it has gone on evenly: what the clock showed and
     /// what a clock that is never set did.
     even: Option<(Look, Look)>,
+}
+
+/// What outlives a restart, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeptClock {
+    /// The least that it may show.
+    pub shown: u64,
+    /// What is sure to be past.
+    pub sure: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -32,9 +51,10 @@ struct Look {
 }
 
 impl Clock {
-    /// It showed that once, in seconds since 1970, and had been even.
-    pub fn remember(&mut self, seconds: u64) {
-        self.floor = self.floor.max(Duration::from_secs(seconds));
+    /// That was kept of it once.
+    pub fn remember(&mut self, kept: KeptClock) {
+        self.floor = self.floor.max(Duration::from_secs(kept.shown));
+        self.sure = self.sure.max(Duration::from_secs(kept.sure));
     }
 
     /// What the clock shows, and at the same time one that is never set.
@@ -51,10 +71,14 @@ impl Clock {
             Some((first, last)) if is_even(last) => Some((first, now)),
             _ => Some((now, now)),
         };
-        if let Some((first, last)) = self.even
-            && last.steady.saturating_sub(first.steady) >= STEADY
-        {
+        let even = self.even.map_or(Duration::ZERO, |(first, last)| {
+            last.steady.saturating_sub(first.steady)
+        });
+        if even >= STEADY {
             self.floor = self.floor.max(wall);
+            if wall.saturating_sub(self.sure) <= NEAR || even >= SURE {
+                self.sure = self.sure.max(wall);
+            }
         }
     }
 
@@ -69,9 +93,17 @@ impl Clock {
         Day::at(self.now())
     }
 
-    /// What is to be remembered, in seconds since 1970.
-    pub fn kept(&self) -> u64 {
-        self.floor.as_secs()
+    /// The day by which old ones are forgotten.
+    pub fn sure_day(&self) -> Day {
+        Day::at(self.sure)
+    }
+
+    /// What is to be remembered.
+    pub fn kept(&self) -> KeptClock {
+        KeptClock {
+            shown: self.floor.as_secs(),
+            sure: self.sure.as_secs(),
+        }
     }
 
     /// By how much the clock is behind what it showed before.
@@ -131,6 +163,43 @@ mod tests {
             let wall = 100 * DAY + Duration::from_secs(second + second / 20);
             clock.look(wall, Duration::from_secs(second));
         }
-        assert!(clock.kept() > 100 * 86_400);
+        assert!(clock.kept().shown > 100 * 86_400);
+    }
+
+    #[test]
+    fn nothing_is_forgotten_by_a_clock_that_is_far_ahead_until_it_has_been_so_for_a_day() {
+        let mut steady = Duration::ZERO;
+        let mut clock = Clock::default();
+        clock.remember(KeptClock {
+            shown: 100 * 86_400,
+            sure: 100 * 86_400,
+        });
+        // As after each restart, and over midnight.
+        run(&mut clock, 101 * DAY, &mut steady, 599);
+        assert_eq!(clock.sure_day().number(), 100);
+        run(
+            &mut clock,
+            101 * DAY + Duration::from_secs(599),
+            &mut steady,
+            2,
+        );
+        assert_eq!(clock.sure_day().number(), 101);
+        run(&mut clock, 102 * DAY, &mut steady, 601);
+        assert_eq!(clock.sure_day().number(), 102);
+        // A year ahead for hours, and back.
+        run(&mut clock, 467 * DAY, &mut steady, 80_000);
+        assert_eq!(clock.sure_day().number(), 102);
+        run(&mut clock, 103 * DAY, &mut steady, 601);
+        assert_eq!(clock.sure_day().number(), 103);
+        // After a month of rest, also over a restart.
+        let mut again = Clock::default();
+        again.remember(clock.kept());
+        run(&mut again, 140 * DAY, &mut steady, 86_400);
+        assert_eq!(again.sure_day().number(), 103);
+        run(&mut again, 141 * DAY, &mut steady, 1);
+        assert_eq!(again.sure_day().number(), 141);
+        // And it doesn't go back.
+        run(&mut again, 20 * DAY, &mut steady, 90_000);
+        assert_eq!(again.sure_day().number(), 141);
     }
 }

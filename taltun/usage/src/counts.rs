@@ -2,6 +2,7 @@
 
 use std::ops::AddAssign;
 
+use crate::clock::KeptClock;
 use crate::date::Day;
 
 /// A peer's public key.
@@ -70,9 +71,10 @@ pub struct Entry {
 pub struct Batch {
     /// The day that it counts for.
     pub day: Day,
-    /// What the clock said, in seconds since 1970, if that is to be kept: see
-    /// [`Clock`](crate::Clock).
-    pub clock: Option<u64>,
+    /// What the clock said, if that is to be kept: see [`Clock`](crate::Clock).
+    pub clock: Option<KeptClock>,
+    /// The day by which old ones are forgotten: see [`Clock::sure_day`](crate::Clock::sure_day).
+    pub sure: Day,
     /// The peers.
     pub entries: Vec<Entry>,
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
+use crate::clock::KeptClock;
 use crate::counts::{Counts, Key};
 use crate::date::Day;
 use crate::totals::Sums;
@@ -223,7 +224,7 @@ impl Store {
         &mut self,
         pending: &Pending,
         names: &HashMap<Key, String>,
-        clock: Option<u64>,
+        clock: Option<KeptClock>,
     ) -> rusqlite::Result<()> {
         let outcome = self.try_add(pending, names, clock);
         if outcome.is_err() {
@@ -237,7 +238,7 @@ impl Store {
         &mut self,
         pending: &Pending,
         names: &HashMap<Key, String>,
-        clock: Option<u64>,
+        clock: Option<KeptClock>,
     ) -> rusqlite::Result<()> {
         let ids = &mut self.ids;
         let transaction = self.connection.transaction()?;
@@ -270,21 +271,29 @@ impl Store {
                 let called = Some(called).filter(|called| !called.is_empty());
                 name.execute(params![key, called])?;
             }
-            if let Some(clock) = clock {
+            if let Some(KeptClock { shown, sure }) = clock {
                 transaction.execute(
-                    "INSERT OR REPLACE INTO facts VALUES ('clock', ?1)",
-                    [stored(clock)],
+                    "INSERT OR REPLACE INTO facts VALUES ('clock', ?1), ('sure', ?2)",
+                    [stored(shown), stored(sure)],
                 )?;
             }
         }
         transaction.commit()
     }
 
-    /// The clock that was kept last, in seconds since 1970.
-    pub fn clock(&self) -> rusqlite::Result<Option<u64>> {
-        let sql = "SELECT value FROM facts WHERE name = 'clock'";
-        let found = self.connection.query_row(sql, [], |row| number(row, 0));
-        found.optional()
+    /// The clock that was kept last.
+    pub fn clock(&self) -> rusqlite::Result<Option<KeptClock>> {
+        let fact = |name: &str| {
+            let sql = "SELECT value FROM facts WHERE name = ?1";
+            let found = self.connection.query_row(sql, [name], |row| number(row, 0));
+            found.optional()
+        };
+        let Some(shown) = fact("clock")? else {
+            return Ok(None);
+        };
+        // Before there were two of them, days were forgotten by the only one.
+        let sure = fact("sure")?.unwrap_or(shown);
+        Ok(Some(KeptClock { shown, sure }))
     }
 
     /// What each peer moved on a day, and in its month up to it.
@@ -446,7 +455,11 @@ mod tests {
         let mut store = Store::open(&file).unwrap();
         let called = names(&[(ANA, "ana"), (BOB, "")]);
         let first = pending(&[(5, ANA, 10), (5, BOB, 1), (6, ANA, 100)]);
-        store.add(&first, &called, Some(77)).unwrap();
+        let clock = KeptClock {
+            shown: 77,
+            sure: 66,
+        };
+        store.add(&first, &called, Some(clock)).unwrap();
         store
             .add(&pending(&[(6, ANA, 11)]), &names(&[]), None)
             .unwrap();
@@ -461,7 +474,7 @@ mod tests {
         std::fs::copy(log(&file), log(&copy)).unwrap();
         let store = Store::open_existing(&copy).unwrap();
         assert_eq!(all(&store), [(5, ANA, 10), (5, BOB, 1), (6, ANA, 111)]);
-        assert_eq!(store.clock().unwrap(), Some(77));
+        assert_eq!(store.clock().unwrap(), Some(clock));
         let sums = store.sums(day(6)).unwrap();
         assert_eq!(
             sums[&ANA],

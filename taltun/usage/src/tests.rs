@@ -6,12 +6,14 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::book::{Book, Event, Kept, Span};
+use crate::clock::KeptClock;
 use crate::counts::{Batch, Counts, Entry, Key};
 use crate::date::Day;
 use crate::store::{OpenError, Store, Used};
 use crate::totals::Sums;
 
 const ANA: Key = [1; 32];
+const CLOCK: KeptClock = KeptClock { shown: 7, sure: 5 };
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn day(text: &str) -> Day {
@@ -32,7 +34,8 @@ fn batch(at: &str, bytes: u64) -> Batch {
     };
     Batch {
         day: day(at),
-        clock: Some(7),
+        clock: Some(CLOCK),
+        sure: day(at),
         entries: vec![entry],
     }
 }
@@ -103,7 +106,7 @@ fn what_is_added_is_told_written_and_known_at_the_next_start() {
     assert_eq!(stored(&file), expected);
 
     let book = Book::open(file, 400).unwrap();
-    assert_eq!(book.wait(LIMIT), Some(Event::Opened(Some(7))));
+    assert_eq!(book.wait(LIMIT), Some(Event::Opened(Some(CLOCK))));
     book.add(batch("2026-11-30", 1));
     assert!(book.ask_sums(day("2026-11-30")));
     let Some(Event::Sums(at, sums)) = book.wait(LIMIT) else {
@@ -131,6 +134,38 @@ fn days_are_kept_for_as_long_as_is_wanted() {
     assert_eq!(book.kept(), Kept::Off);
     book.close(LIMIT);
     assert_eq!(stored(&file), [("2026-12-01".to_owned(), 1)]);
+}
+
+#[test]
+fn a_clock_that_is_ahead_forgets_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("usage.db");
+    let mut book = Book::open(file.clone(), 3).unwrap();
+    for at in ["2026-11-28", "2026-11-29"] {
+        book.add(batch(at, 1));
+    }
+    // A year ahead, which isn't sure.
+    book.add(Batch {
+        sure: day("2026-11-29"),
+        ..batch("2027-11-29", 1)
+    });
+    book.add(batch("2026-11-30", 1));
+    assert!(book.close(LIMIT));
+    let days: Vec<String> = stored(&file).into_iter().map(|(day, _)| day).collect();
+    let expected = ["2026-11-28", "2026-11-29", "2026-11-30", "2027-11-29"];
+    assert_eq!(days, expected);
+}
+
+#[test]
+fn a_peer_without_a_name_has_none_in_memory_either() {
+    let dir = tempfile::tempdir().unwrap();
+    for keep_days in [0, 400] {
+        let book = Book::open(dir.path().join("usage.db"), keep_days).unwrap();
+        let mut unnamed = batch("2026-11-29", 1);
+        unnamed.entries[0].name = Some(String::new());
+        book.add(unnamed);
+        assert_eq!(used(&book)[0].name, None, "{keep_days}");
+    }
 }
 
 #[test]

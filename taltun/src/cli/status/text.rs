@@ -630,6 +630,7 @@ pub(super) mod tests {
             usage: Some(UsageStatus {
                 kept: UsageKept::Memory,
                 reason: Some("the disk is full".into()),
+                keep_days: Some(400),
             }),
             audit: Some(AuditStatus {
                 kept: AuditKept::Memory,
