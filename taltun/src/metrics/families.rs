@@ -14,7 +14,8 @@ use prometheus_client::metrics::MetricType;
 use super::seen::Seen;
 use crate::layer::Layer;
 use crate::report::{
-    AfXdpStatus, AuditKept, PathStatus, PeerStatus, QuotaStatus, SocketLoad, ThreadLoad, UsageKept,
+    AfXdpStatus, AuditKept, PathStatus, PeerStatus, QuotaStatus, RateStatus, SocketLoad,
+    ThreadLoad, UsageKept,
 };
 
 /// A metric with all of its samples.
@@ -68,6 +69,21 @@ families! {
         |seen, to| quotas(seen, to, |quota| quota.used_bytes);
     Gauge "taltun_peer_refused", "1 while the peer is refused for its quota or its last day, by reason",
         |seen, to| refused(seen, to);
+    Gauge "taltun_peer_rate_bits_per_second",
+        "How fast the peer may be, from it (`up`) and to it (`down`), where it has a rate",
+        |seen, to| rates(seen, to, |rate| rate.bits_per_second.map(|bits| bits as f64));
+    Gauge "taltun_peer_waiting_packets", "Packets that wait for their turn by a rate or the uplink",
+        |seen, to| rates(seen, to, |rate| Some(rate.waiting_packets as f64));
+    Gauge "taltun_peer_waiting_bytes", "Their bytes",
+        |seen, to| rates(seen, to, |rate| Some(rate.waiting_bytes as f64));
+    Counter "taltun_peer_shaped_packets",
+        "Packets dropped since the peer is limited, so that who sends them slows down",
+        |seen, to| rates(seen, to, |rate| Some(rate.dropped_packets));
+    Gauge "taltun_uplink_bits_per_second", "How fast all that leaves for peers may go together",
+        |seen, to| {
+            let mut uplink = seen.status.uplink_bits_per_second.iter();
+            uplink.try_for_each(|bits| to.add(&[], *bits as f64))
+        };
     Gauge "taltun_peer_path", "1 for the state of each path to the peer",
         |seen, to| path_states(seen, to);
     Gauge "taltun_peer_path_delay_seconds", "Seconds from a probe of the path to its answer, smoothed",
@@ -354,6 +370,23 @@ fn quotas(seen: &Seen, to: &mut Samples<'_>, value: impl Fn(&QuotaStatus) -> u64
     Ok(())
 }
 
+/// A sample for each direction in which a peer is limited.
+fn rates<V: Value>(
+    seen: &Seen,
+    to: &mut Samples<'_>,
+    value: impl Fn(&RateStatus) -> Option<V>,
+) -> fmt::Result {
+    for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
+        for (direction, rate) in [("up", &peer.rate_up), ("down", &peer.rate_down)] {
+            if let Some(value) = rate.as_ref().and_then(&value) {
+                let [key, allowed, name] = labels(peer, nets);
+                to.add(&[key, allowed, name, ("direction", direction)], value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn refused(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
     for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
         if let Some(reason) = peer.refused {
@@ -501,6 +534,14 @@ mod tests {
             ),
             format!(
                 "taltun_peer_path_delay_seconds{},path=\"1\"}} 1.5",
+                &PEER[..PEER.len() - 1]
+            ),
+            format!(
+                "taltun_peer_waiting_bytes{},direction=\"up\"}} 1.0",
+                &PEER[..PEER.len() - 1]
+            ),
+            format!(
+                "taltun_peer_shaped_packets_total{},direction=\"down\"}} 1",
                 &PEER[..PEER.len() - 1]
             ),
             format!(
