@@ -36,6 +36,35 @@ fn every_key_belongs_to_a_section_and_has_its_name_alone() {
     }
 }
 
+/// The table of what a reload doesn't take over, with all sections.
+#[test]
+fn the_pages_on_installing_say_of_each_section_what_takes_a_restart() {
+    for file in ["install.md", "es/install.md"] {
+        let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manual");
+        let page = std::fs::read_to_string(manual.join(file)).unwrap();
+        for section in keys::SECTIONS {
+            let begins = format!("| `{}` | ", section.header);
+            let rows = page.lines().filter_map(|line| line.strip_prefix(&begins));
+            // There is a table of programs, too.
+            let rows: Vec<&str> = rows.filter(|row| row.matches('|').count() == 1).collect();
+            let [row] = rows[..] else {
+                panic!("{file}: {} in {rows:?}", section.header);
+            };
+            let told: Vec<&str> = row.split(';').next().unwrap().split('`').collect();
+            let told = told.iter().skip(1).step_by(2).copied();
+            let fixed = section.keys.iter();
+            let fixed = fixed.filter(|key| key.reload == Reload::Restart);
+            let fixed: Vec<&str> = fixed.map(|key| key.name).collect();
+            assert_eq!(
+                told.collect::<Vec<_>>(),
+                fixed,
+                "{file}: {}",
+                section.header
+            );
+        }
+    }
+}
+
 fn compare(file: &str, language: Language) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("docs/manual")
