@@ -144,8 +144,10 @@ fn reserved_text(reserved: &Reservation) -> String {
 fn ports(config: &Config) -> Option<String> {
     if config.interface.mode == Mode::Server {
         let range = config.hop.port_range?;
-        let own = config.interface.local_addr.port();
-        return Some(format!("{range}, besides {own}"));
+        return Some(match config.interface.local_addr.port() {
+            0 => format!("{range}, besides the one that the kernel gives at the start"),
+            own => format!("{range}, besides {own}"),
+        });
     }
     let hubs = config.peers.iter().filter_map(|peer| {
         let given = peer

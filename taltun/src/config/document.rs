@@ -72,7 +72,11 @@ impl<'a> Document<'a> {
                 .nth(number.saturating_sub(1))
                 .unwrap_or_default();
             mistakes.entry(number).or_insert_with(|| {
-                match syntax::remedy(line, text) {
+                // A key that is there twice is, whatever its value.
+                let is_twice = error.message().contains("duplicate key")
+                    && !line.trim_start().starts_with('[');
+                let remedy = (!is_twice).then(|| syntax::remedy(line, text)).flatten();
+                match remedy {
                     // The parser's words say less than that.
                     Some(remedy) => format!("not valid TOML; {remedy}"),
                     None => format!("not valid TOML: {}", error.message()),

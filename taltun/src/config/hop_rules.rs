@@ -45,6 +45,9 @@ fn questionable_range(draft: &Draft) -> Option<String> {
     let says = if !is_led {
         "nothing can lead the range to this hub, as firewall is \"none\" and xdp is \"off\"; set \
          one of the two to \"auto\""
+    } else if draft.local_addr.ip().to_canonical().is_loopback() {
+        "interface.local_addr is an address of this host alone, so nobody outside reaches the range; \
+         listen at an address that they reach, such as \"[::]:9000\""
     } else if range.outside().is_some() {
         return None;
     } else if draft.host.masquerade.is_some() {

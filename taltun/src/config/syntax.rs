@@ -2,7 +2,7 @@
 
 use taltun_usage::Day;
 
-use super::keys;
+use super::keys::{self, Kind};
 
 /// The remedy for `line` of `text`, if it is a mistake that people make. No value is repeated
 /// that may be a secret.
@@ -26,6 +26,12 @@ pub(super) fn remedy(line: &str, text: &str) -> Option<String> {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if !is_key || value.is_empty() {
         return None;
+    }
+    let mut known = keys::all().filter(|known| known.name == key);
+    if known.any(|known| matches!(known.kind, Kind::Range(..)))
+        && let Some(two) = two_numbers(value)
+    {
+        return Some(format!("write both numbers in a list: {key} = {two}"));
     }
     if key == keys::peers::EXPIRES.name && !value.contains(['"', '\'']) {
         return value.parse::<Day>().err();
@@ -63,6 +69,16 @@ fn quoted(value: &str) -> Option<Vec<String>> {
     };
     let are_plain = !words.is_empty() && words.iter().all(is_plain);
     are_plain.then(|| words.iter().map(|word| format!("\"{word}\"")).collect())
+}
+
+/// The two numbers of a value, whatever is between them, as a list.
+fn two_numbers(value: &str) -> Option<String> {
+    let value = value.trim_start_matches('[').trim_end_matches(']');
+    let between = value.find(|it: char| !it.is_ascii_digit())?;
+    let (first, rest) = value.split_at(between);
+    let last = rest.trim_start_matches([' ', ',', '-', ':', '.', '\u{2013}']);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    (is_number(first) && is_number(last)).then(|| format!("[{first}, {last}]"))
 }
 
 /// Whether a text is like `100 GB/month` or `20 Mbit/s`.
@@ -111,6 +127,18 @@ mod tests {
                 "put each value in quotes, in a list: routes = [\"10.0.0.0/8\"]",
             ),
             ("private_key = abcdef=", "put the value in quotes"),
+            (
+                "port_range = 4096, 8191",
+                "write both numbers in a list: port_range = [4096, 8191]",
+            ),
+            (
+                "port_range = 4096-8191 # open",
+                "write both numbers in a list: port_range = [4096, 8191]",
+            ),
+            (
+                "port_range = [4096 - 8191]",
+                "write both numbers in a list: port_range = [4096, 8191]",
+            ),
             (
                 "quota = 100 GB/month",
                 "put the value in quotes: quota = \"100 GB/month\"",

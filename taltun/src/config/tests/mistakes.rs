@@ -84,6 +84,8 @@ fn values_without_quotes_and_single_brackets_get_the_remedy() {
         let message = error(text);
         assert!(message.contains(expected), "{message}");
     }
+    let twice = error("[hop]\nport_range = [4096, 8191]\nport_range = [4096, 8191]\n");
+    assert!(twice.contains("not valid TOML: duplicate key"), "{twice}");
     let message = error("[interface]\nvip = 10.6.0.1\nmode = server\n");
     assert_eq!(message.lines().count(), 2, "{message}");
 }

@@ -244,6 +244,17 @@ fn a_range_that_nothing_leads_to_a_hub_is_a_warning() {
         let told = told(firewall, xdp);
         assert!(!told.contains("hop.port_range"), "{told}");
     }
+    for (at, is_told) in [
+        ("127.0.0.1:9000", true),
+        ("[::1]:9000", true),
+        ("[::]:0", false),
+    ] {
+        let text = with_peer("vip = \"10.0.0.2\"\n[hop]\nport_range = [4096, 8191]");
+        let settings = format!("[interface]\nmode = \"server\"\nlocal_addr = \"{at}\"\n");
+        let told = warnings(&text.replace("[interface]\n", &settings)).concat();
+        let says = "hop.port_range: interface.local_addr is an address of this host alone";
+        assert_eq!(told.contains(says), is_told, "{at}: {told}");
+    }
 }
 
 #[test]
