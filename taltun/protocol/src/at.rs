@@ -25,6 +25,8 @@ struct Choice {
     address: Option<IpAddr>,
     /// Ports at that address of which each batch takes one.
     ports: Vec<u16>,
+    /// Whether where it is works.
+    works: bool,
     random: ChaCha8Rng,
 }
 
@@ -56,19 +58,31 @@ impl At {
         choice.is_some_and(|choice| choice.places.iter().any(|place| place.contains(to)))
     }
 
-    /// From now on we choose among these places. Each batch goes to one of `ports`, if there are
-    /// any.
+    /// Whether where it is works, and that is another port of one of the places that we choose among: a
+    /// hub that chooses among our ports, too, speaks from its own one.
+    pub(super) fn is_needless(&self, to: SocketAddr) -> bool {
+        let Some(choice) = self.choice.as_ref().filter(|choice| choice.works) else {
+            return false;
+        };
+        let mut places = choice.places.iter();
+        places.any(|place| place.first().ip() == to.ip())
+    }
+
+    /// From now on we choose among these places; where it is `works`, as far as is known. Each batch goes
+    /// to one of `ports`, if there are any.
     pub(super) fn choose_among(
         &mut self,
         places: &[Place],
         ports: &[u16],
+        works: bool,
         random: &mut Randomness,
     ) {
         let address = self.endpoint.map(|endpoint| endpoint.remote.ip());
         let is_same = |choice: &Choice| {
             choice.address == address && choice.places == places && choice.ports == ports
         };
-        if self.choice.as_deref().is_some_and(is_same) {
+        if let Some(choice) = self.choice.as_mut().filter(|choice| is_same(choice)) {
+            choice.works = works;
             return;
         }
         // Without randomness the next port can be foreseen, and nothing else is lost.
@@ -77,6 +91,7 @@ impl At {
             places: places.to_vec(),
             address,
             ports: ports.to_vec(),
+            works,
             random: ChaCha8Rng::from_seed(seed),
         }));
     }
@@ -97,7 +112,7 @@ mod tests {
         let random = &mut Randomness::seeded([7; 32]);
         let mut peer = At::new(Some(at(1, 9000)));
         let place = Place::new(at(1, 9000).remote, 9009);
-        peer.choose_among(&[place], &[9003, 9004], random);
+        peer.choose_among(&[place], &[9003, 9004], true, random);
         for _ in 0..20 {
             let port = peer.next().unwrap().remote.port();
             assert!([9003, 9004].contains(&port));
@@ -108,7 +123,7 @@ mod tests {
         // It is said to be elsewhere, and the choice is made anew.
         peer.endpoint = Some(at(2, 9000));
         assert_eq!(peer.next(), Some(at(2, 9000)));
-        peer.choose_among(&[place], &[9003, 9004], random);
+        peer.choose_among(&[place], &[9003, 9004], true, random);
         assert_ne!(peer.next(), Some(at(2, 9000)));
     }
 }

@@ -549,7 +549,7 @@ impl Batch<'_> {
         if let Some(run) = self.inbound.take()
             && let Some(from) = run.from
         {
-            let moved = run.peer.roam(from, run.session.takes_control());
+            let moved = run.peer.speak_from(from, run.session.takes_control());
             if moved.theirs {
                 self.tunnel.request(&run.peer, WorkerRequest::Moved);
             }

@@ -416,9 +416,16 @@ impl Peer {
     }
 
     /// From now on we choose where among these places it is, and it moves only to others. Each
-    /// batch goes to one of `ports`, if there are any.
-    pub(super) fn choose_among(&self, places: &[Place], ports: &[u16], random: &mut Randomness) {
-        lock(&self.at).choose_among(places, ports, random);
+    /// batch goes to one of `ports`, if there are any. While where it is `works`, it doesn't move to other
+    /// ports of their addresses either.
+    pub(super) fn choose_among(
+        &self,
+        places: &[Place],
+        ports: &[u16],
+        works: bool,
+        random: &mut Randomness,
+    ) {
+        lock(&self.at).choose_among(places, ports, works, random);
     }
 
     /// It is where it says, as any peer.
@@ -487,11 +494,21 @@ impl Peer {
     /// from another port each time, by a NAT that has a mapping for each port of ours: that is
     /// nothing to tell of.
     pub(super) fn roam(&self, to: Endpoint, hops: bool) -> Moved {
+        self.move_to(to, hops, At::is_chosen_among)
+    }
+
+    /// The same for data, by which no peer moves that is known to be reached at another port.
+    pub(super) fn speak_from(&self, from: Endpoint, hops: bool) -> Moved {
+        let stays = |at: &At, to| at.is_chosen_among(to) || at.is_needless(to);
+        self.move_to(from, hops, stays)
+    }
+
+    fn move_to(&self, to: Endpoint, hops: bool, stays: fn(&At, SocketAddr) -> bool) -> Moved {
         let mut at = lock(&self.at);
         if at.endpoint == Some(to) {
             return Moved::default();
         }
-        if at.is_chosen_among(to.remote)
+        if stays(&at, to.remote)
             && let Some(used) = at.endpoint.as_mut()
         {
             // An answer to where we sent before, on its way since, or from another port than ours.

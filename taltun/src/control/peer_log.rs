@@ -144,6 +144,7 @@ impl PeerLog {
             Why::Silent => "the path before doesn't answer".to_owned(),
             Why::Lossy(loss) => format!("the path before loses {loss} %"),
             Why::Returned => "it comes earlier in the list, and works again".to_owned(),
+            Why::Handshake => "a handshake was answered there".to_owned(),
             Why::Astray => "the hub spoke from another port or address".to_owned(),
         };
         if self.lines.allows(now) {

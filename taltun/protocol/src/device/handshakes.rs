@@ -294,6 +294,9 @@ impl Device {
         if control.follow_answer(from, now) {
             self.tunnel.note_place(id);
         }
+        let change = control.settle_path();
+        self.events
+            .extend(change.map(|change| Event::PathChanged(id, change)));
         peer.activity
             .received_handshake(now, size_of_val(message) as u64);
         peer.activity.handshake_completed(now);

@@ -85,4 +85,6 @@ pub enum Why {
     Returned,
     /// The peer spoke from where no path leads.
     Astray,
+    /// A handshake was answered on this one.
+    Handshake,
 }

@@ -16,7 +16,9 @@
 //!
 //! The peer follows by WireGuard's rule: it answers to where our last data came from. Its answers
 //! that are still on their way to the port before don't move it back, as we choose among its places
-//! ourselves: see [`crate::peer::Peer::choose_among`].
+//! ourselves: see [`crate::peer::Peer::choose_among`]. Nor does a peer that speaks from another port of
+//! the address, as long as ours answers: two hubs that choose among each other's ports both speak from
+//! where they listen, and would never settle.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -68,6 +70,8 @@ pub(super) struct Paths {
     is_idle: bool,
     /// The peer spoke from where no path leads, and data goes there.
     is_astray: bool,
+    /// Where data went when that was decided last: handshakes ask at one place after the other.
+    settled: Option<SocketAddr>,
 }
 
 /// A probe without an answer yet.
@@ -333,6 +337,15 @@ impl Control {
         self.paths.index_of(self.chosen(now)?)
     }
 
+    /// A handshake of ours was answered, and data goes where the peer is by now. What changed by that.
+    pub(super) fn settle_path(&mut self) -> Option<PathChange> {
+        let to = self.peer.endpoint()?.remote;
+        let from = self.paths.settled.replace(to)?;
+        let is_other = self.paths.index_of(from)? != self.paths.index_of(to)?;
+        let why = Why::Handshake;
+        is_other.then_some(PathChange { from, to, why })
+    }
+
     pub(super) fn stop_paths(&mut self) {
         if std::mem::take(&mut self.paths.is_running) {
             self.paths.waiting.clear();
@@ -442,6 +455,7 @@ impl Device {
             let why = control.why(current, hop.loss_threshold);
             control.use_path(current, to, &hop, random, now);
             let to = control.peer.endpoint().map(|endpoint| endpoint.remote);
+            control.paths.settled = to;
             self.events.extend(to.map(|to| {
                 let from = at;
                 Event::PathChanged(id, PathChange { from, to, why })
@@ -566,7 +580,9 @@ impl Control {
         } else {
             Vec::new()
         };
-        self.peer.choose_among(&self.places.all, &ports, random);
+        let works = path.answers();
+        self.peer
+            .choose_among(&self.places.all, &ports, works, random);
     }
 
     /// Asks on all paths how they do.

@@ -583,3 +583,47 @@ fn a_smaller_pool_leaves_ports_at_once() {
         assert_eq!(ports.len(), pool, "{ports:?}");
     }
 }
+
+/// Both choose among the other's ports, and speak from where they listen.
+#[test]
+fn two_hubs_that_have_each_other_as_endpoint_settle() {
+    let mut world = World::pair();
+    let nodes = [(A, B), (B, A)];
+    for (own, other) in nodes {
+        let address = outer(other).ip();
+        let place = Place::new(SocketAddr::new(address, FIRST_PORT), LAST_PORT);
+        world.nodes[other].also_at.push(place);
+        world.with(own, |device, now| {
+            device.set_places(&public_key(other), &[place], now);
+        });
+    }
+    let _ = world.ping(A, B, 0);
+    world.run(secs(10));
+    let settled = nodes.map(|(own, _)| world.nodes[own].changes.len());
+    let since = world.now;
+    assert_eq!(talk(&mut world, secs(120)), 0);
+    for ((own, other), before) in nodes.into_iter().zip(settled) {
+        assert!(before <= 2, "{:?}", world.nodes[own].changes);
+        // Once more with each handshake, which comes from where the other listens.
+        let later = &world.nodes[own].changes[before..];
+        assert!(later.len() <= 1, "{later:?}");
+        let at = world.nodes[own].peer(other).endpoint().unwrap().remote;
+        assert!((FIRST_PORT..=LAST_PORT).contains(&at.port()), "{at}");
+        // It hops all the same, as often as is wanted.
+        let ports = data(&world, own).into_iter().filter(|(at, _)| *at >= since);
+        let mut ports: Vec<u16> = ports.map(|(_, to)| to.port()).collect();
+        ports.dedup();
+        assert!((3..=10).contains(&ports.len()), "{ports:?}");
+    }
+}
+
+/// What it ignores while its port answers moves it when that doesn't any more.
+#[test]
+fn a_hub_that_is_heard_from_its_own_port_alone_is_followed_there() {
+    let mut world = hopping(secs(30));
+    talk(&mut world, secs(20));
+    world.nodes[B].also_at.clear();
+    talk(&mut world, secs(30));
+    assert_eq!(world.nodes[A].peer(B).endpoint().unwrap().remote, outer(B));
+    assert_eq!(talk(&mut world, secs(30)), 0);
+}

@@ -156,6 +156,12 @@ fn a_peer_of_another_program_is_left_by_handshakes_alone() {
     world.lose = |sent| first_is_dark(sent) || sent.from == B && sent.payload.len() == CONTROL;
     talk(&mut world, secs(60));
     assert_eq!(endpoint(&world), second());
+    let change = PathChange {
+        from: outer(B),
+        to: second(),
+        why: Why::Handshake,
+    };
+    assert_eq!(world.nodes[A].changes, [change]);
     let later = probes(&world, A);
     assert!(later.iter().all(|(at, _)| *at < since));
 }
