@@ -15,7 +15,9 @@ use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Star, WIRE_A, WIRE_B, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
 
-use crate::support::{ANSWER_LIMIT, Case, UP_LIMIT, ensure_answers, eventually, taltun};
+use crate::support::{
+    ANSWER_LIMIT, Case, UP_LIMIT, ensure_answers, ensure_silent, eventually, taltun,
+};
 use crate::wireguard::{Program, Wg, WgKeys, WgPeer, at};
 
 pub const CASES: &[Case] = &[
@@ -380,6 +382,8 @@ fn reload() -> Result<()> {
     let hub = Hub::start("nftables", RANGE)?;
     hub.answers_from(WIRE_A.near_v4(), 5000)?;
     hub.reload("[4096, 8191]", "[10000, 10100]")?;
+    // Also for who has used it all the while.
+    ensure_silent(hub.place(), Role::Hub.v4())?;
     let range = hub.range()?;
     ensure!(
         (&range["first"], &range["last"]) == (&10_000.into(), &10_100.into()),

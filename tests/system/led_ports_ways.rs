@@ -139,6 +139,9 @@ fn later_program() -> Result<()> {
     let net = Star::create(&private_prefix())?;
     let hub = Hub::start_with(net, "nftables", RANGE, XdpMode::Off, AfXdp::Off)?;
     ensure!(hub.range()?["left"] == json!([]), "{}", hub.range()?);
+    // Somebody sends to it all the while, from one port.
+    let early = hub.net.a.run(|| UdpSocket::bind("0.0.0.0:0"))??;
+    early.send_to(b"early", (WIRE_A.near_v4(), 5353))?;
     let near = hub.net.hub.run(|| UdpSocket::bind("127.0.0.1:6000"))??;
     let taken = hub.net.hub.run(|| UdpSocket::bind("0.0.0.0:5353"))??;
     eventually("the port is the program's", LOOKS, || {
@@ -147,6 +150,8 @@ fn later_program() -> Result<()> {
     let sender = hub.net.a.run(|| UdpSocket::bind("0.0.0.0:0"))??;
     sender.send_to(b"for the other", (WIRE_A.near_v4(), 5353))?;
     ensure!(hears(&taken)? == b"for the other");
+    early.send_to(b"early", (WIRE_A.near_v4(), 5353))?;
+    ensure!(hears(&taken)? == b"early");
     // The one that nobody reaches from outside is in nobody's way.
     hub.answers_from(WIRE_A.near_v4(), 6000)?;
     drop(near);

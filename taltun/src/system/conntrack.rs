@@ -60,8 +60,8 @@ pub(super) enum LedTo {
     Others(Vec<IpAddr>, u16),
 }
 
-/// Removes the flows to ports of `now` that go elsewhere, and those that ports of `before` led to
-/// others and that no port of `now` leads. Where the kernel tracks nothing, there are none.
+/// Removes the flows to ports of `now` that go elsewhere, and those that ports of `before` led away
+/// and that no port of `now` leads. Where the kernel tracks nothing, there are none.
 pub(super) async fn forget_misled(now: Vec<LedPorts>, before: Vec<LedPorts>) {
     if now.is_empty() && before.is_empty() {
         return;
@@ -106,10 +106,11 @@ fn is_misled(entry: &Entry, now: &[LedPorts], before: &[LedPorts]) -> bool {
     let target = |led: &[LedPorts]| led.iter().find_map(|led| target(led, entry.to));
     match target(now) {
         Some(target) => !target.is(entry.leads_to),
-        // Those of a port of ours may go on: it still answers them.
         None => match target(before) {
             Some(Target::Place(place)) => entry.leads_to == place,
-            Some(Target::Port(_)) | None => false,
+            // What went to its own port goes on.
+            Some(Target::Port(port)) => port != entry.to.port() && port == entry.leads_to.port(),
+            None => false,
         },
     }
 }
@@ -382,7 +383,12 @@ mod tests {
             ..led(4000..=4000, 4000)
         };
         let now = [led(5000..=5003, 6000), redirected, at];
-        let before = [led(7000..=7000, 7000)];
+        let no_more = LedPorts {
+            except: vec![3005],
+            to: LedTo::Own(9000),
+            ..led(3000..=3010, 0)
+        };
+        let before = [led(7000..=7000, 7000), no_more];
         for (to, by, expected) in [
             // Not translated, and translated as it should be.
             ("192.0.2.1:5001", "192.0.2.1:5001", true),
@@ -398,6 +404,10 @@ mod tests {
             ("192.0.2.1:8001", "192.0.2.8:9000", false),
             ("192.0.2.1:8005", "192.0.2.1:8005", false),
             ("192.0.2.1:8005", "192.0.2.1:9000", true),
+            // By a port that leads to ours no more, and one that never did.
+            ("192.0.2.1:3001", "192.0.2.1:9000", true),
+            ("192.0.2.1:3001", "192.0.2.1:3001", false),
+            ("192.0.2.1:3005", "192.0.2.1:3005", false),
             // At one address alone.
             ("192.0.2.9:4000", "192.0.2.9:4000", true),
             ("192.0.2.1:4000", "192.0.2.1:4000", false),
