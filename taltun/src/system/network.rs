@@ -266,6 +266,7 @@ impl Network {
         let link = self.handle.link().change(link).execute().await;
         link.map_err(|error| SystemError::refused(format!("set the MTU of {tun_name}"), &error))?;
         self.no_link_local_addresses().await;
+        sysctl::send_no_redirects(tun_name);
         if vip.iter().chain(routes).any(|net| net.addr().is_ipv6()) {
             sysctl::allow_ipv6(tun_name);
         }

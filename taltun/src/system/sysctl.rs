@@ -21,6 +21,9 @@ const FORWARD_V4: &str = "net/ipv4/ip_forward";
 const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
 /// Whether the mark counts where reverse paths are checked.
 const VALID_MARK: &str = "net/ipv4/conf/all/src_valid_mark";
+/// Whether the host tells senders of a shorter way, on any of its interfaces: an interface has to say
+/// no itself, besides.
+const REDIRECTS: &str = "net/ipv4/conf/all/send_redirects";
 /// Where interfaces have their IPv6 settings.
 const LINKS_V6: &str = "net/ipv6/conf";
 
@@ -39,15 +42,27 @@ pub(super) fn wanted(config: &Config, marked: bool) -> Settings {
         // No program of this host is to be given a port whose datagrams come to us.
         wanted.insert(LIST.into(), ports.list);
     }
+    // Nobody needs this as much as a start: a container may have forwarding, and let nothing be set.
+    if wanted.contains_key(FORWARD_V4) && (is(REDIRECTS, "0") || may_set(REDIRECTS)) {
+        wanted.insert(REDIRECTS.into(), "0".into());
+    }
     wanted
+}
+
+/// Lets the kernel tell no peer that there is a shorter way to another one: what it forwards from the
+/// tunnel into the tunnel has none, as no peer reaches another but by us. Takes [`wanted`]'s part of it, too.
+pub(super) fn send_no_redirects(tun_name: &str) {
+    let name = format!("net/ipv4/conf/{tun_name}/send_redirects");
+    if let Err(error) = fs::write(path(&name), "0") {
+        tracing::debug!("cannot set {} to 0: {error}", dotted(&name));
+    }
 }
 
 /// Whether this host passes packets on, by `config` or by others.
 pub fn passes_on(config: &Config) -> bool {
-    let is_on = |name| read(name).is_ok_and(|value| value == "1");
     config.host.ip_forward
         || !config.forwards.is_empty()
-        || [FORWARD_V4, FORWARD_V6].into_iter().any(is_on)
+        || [FORWARD_V4, FORWARD_V6].iter().any(|name| is(name, "1"))
 }
 
 /// A family of which this host passes nothing on.
@@ -191,7 +206,7 @@ pub(super) fn set(wanted: &Settings, before: &Settings) -> Result<(), SystemErro
 
 /// What a tunnel with policy rules sets, as far as it is so now, as `sysctl` writes it.
 pub(super) fn told_by_rules() -> Vec<String> {
-    let is_set = read(VALID_MARK).is_ok_and(|value| value == "1");
+    let is_set = is(VALID_MARK, "1");
     let text = || format!("{} = 1", dotted(VALID_MARK));
     is_set.then(text).into_iter().collect()
 }
@@ -294,6 +309,16 @@ pub(super) fn allow_ipv6(tun_name: &str) {
         ),
         Err(error) => tracing::warn!("cannot switch IPv6 on for {tun_name}: {error}"),
     }
+}
+
+fn is(name: &str, value: &str) -> bool {
+    read(name).is_ok_and(|now| now == value)
+}
+
+/// Whether a setting could be set, which opening it doesn't do.
+fn may_set(name: &str) -> bool {
+    let mut file = fs::OpenOptions::new();
+    file.write(true).open(path(name)).is_ok()
 }
 
 fn read(name: &str) -> io::Result<String> {

@@ -2,6 +2,7 @@
 
 use super::tests::{configure, configure_with, everything, in_namespace, ip, setting};
 use super::*;
+use crate::config::Config;
 
 const FULL: &[&str] = &["0.0.0.0/0", "::/0"];
 const VIPS: &[&str] = &["10.0.0.2/24", "fd00::2/64"];
@@ -38,6 +39,26 @@ fn forwarding_leaves_the_default_route_that_a_router_told() {
         assert_eq!(setting("ipv6/conf/all/forwarding"), "1");
         assert_eq!(setting("ipv6/conf/wan/accept_ra"), "2");
         assert!(ip("-6 route show default").contains("via fe80::1"));
+    });
+}
+
+#[test]
+fn no_peer_is_told_of_a_shorter_way_to_another() {
+    in_namespace(async || {
+        let redirects = |link: &str| setting(&format!("ipv4/conf/{link}/send_redirects"));
+        // A host that passes nothing on tells nobody anything.
+        let host = configure(VIPS, &[]).await.unwrap();
+        assert_eq!(redirects("all"), "1");
+        host.undo().await;
+
+        let forwards = |config: &mut Config| config.host.ip_forward = true;
+        let host = configure_with(VIPS, &[], forwards).await.unwrap();
+        // The kernel sends some if either says so.
+        assert_eq!([redirects("all"), redirects("t0")], ["0", "0"]);
+        // Others of its interfaces have their own.
+        assert_eq!(redirects("lo"), "1");
+        host.undo().await;
+        assert_eq!(redirects("all"), "1");
     });
 }
 
