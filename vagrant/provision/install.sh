@@ -9,7 +9,7 @@ if command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get -q update
     apt-get -q -y --no-install-recommends install \
-        iproute2 iputils-ping nftables tcpdump netcat-openbsd
+        iproute2 iptables iputils-ping nftables tcpdump netcat-openbsd
 fi
 
 build() {

@@ -34,7 +34,7 @@ const MAY_SKIP: &[(&str, &str)] = &[
         "they are counted by valgrind on a CPU with AVX2; .ci/run installs valgrind",
     ),
     (
-        "half a second each way",
+        "half a second in one place",
         "not every kernel has netem; `cargo xtask vm --only vagrant` runs it on some that do",
     ),
     (

@@ -1,0 +1,147 @@
+//! The commands that a page of documentation tells its reader to type on machines, typed: what people
+//! copy is what is tested.
+//!
+//! A command is a line of the page such as `hub# taltun status`. Each machine is a network namespace
+//! with a directory of its own for what machines don't share, which is also where its commands run.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use taltun_tests::netns::Namespace;
+use taltun_tests::node::RUNTIME_DIR;
+
+use crate::support::taltun;
+
+/// A command of a page.
+#[derive(Clone, Copy)]
+pub struct Typed {
+    /// The heading that it stands below.
+    pub step: &'static str,
+    /// The machine that it is typed on.
+    pub machine: &'static str,
+    /// The command.
+    pub command: &'static str,
+}
+
+/// The commands of a page for these machines.
+pub fn commands(page: &'static str, machines: &[&str]) -> Vec<Typed> {
+    let mut step = "";
+    let mut commands = Vec::new();
+    for line in page.lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            step = title;
+        }
+        if let Some((machine, command)) = line.split_once("# ")
+            && machines.contains(&machine)
+        {
+            commands.push(Typed {
+                step,
+                machine,
+                command,
+            });
+        }
+    }
+    commands
+}
+
+/// The machines of a page. In this order, as what runs on them has to go before their namespaces do.
+pub struct Machines {
+    /// What runs on them until the end.
+    pub daemons: Vec<Child>,
+    namespaces: Vec<(&'static str, Namespace)>,
+    directory: PathBuf,
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        for daemon in &mut self.daemons {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        // Nothing else to do about what can't be removed.
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Machines {
+    /// None yet; `name` is that of their directory.
+    pub fn new(name: &str) -> Result<Self> {
+        let machines = Self {
+            daemons: Vec::new(),
+            namespaces: Vec::new(),
+            directory: std::env::temp_dir().join(name),
+        };
+        let bin = machines.directory.join("bin");
+        fs::create_dir_all(&bin)?;
+        symlink(taltun()?, bin.join("taltun"))?;
+        Ok(machines)
+    }
+
+    /// Adds a machine.
+    pub fn add(&mut self, name: &'static str, namespace: Namespace) -> Result<()> {
+        fs::create_dir_all(self.home(name).join("run"))?;
+        self.namespaces.push((name, namespace));
+        Ok(())
+    }
+
+    /// What all of them share.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The directory of a machine.
+    pub fn home(&self, machine: &str) -> PathBuf {
+        self.directory.join(machine)
+    }
+
+    /// Runs a command of the page; each machine has a /tmp of its own.
+    pub fn follow(&self, typed: &Typed) -> Result<String> {
+        let tmp = format!("{}/", self.home(typed.machine).display());
+        self.run(typed.machine, &typed.command.replace("/tmp/", &tmp))
+            .with_context(|| format!("step {:?}", typed.step))
+    }
+
+    /// Runs a command on a machine, as its root would; it has to succeed.
+    pub fn run(&self, machine: &str, command: &str) -> Result<String> {
+        let output = self
+            .shell(machine, command)?
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("can't run {command}"))?;
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        if !output.status.success() {
+            bail!(
+                "on {machine}, `{command}` failed ({}): {said}",
+                output.status
+            );
+        }
+        Ok(said)
+    }
+
+    /// `command` for a shell on a machine.
+    pub fn shell(&self, machine: &str, command: &str) -> Result<Command> {
+        let (_, namespace) = self
+            .namespaces
+            .iter()
+            .find(|(name, _)| *name == machine)
+            .with_context(|| format!("the page speaks of {machine}"))?;
+        let home = self.home(machine);
+        let mut path = self.directory.join("bin").into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let mut shell = namespace.command("bash");
+        shell
+            .args(["-c", command])
+            .current_dir(&home)
+            .env("PATH", path)
+            .env(RUNTIME_DIR, home.join("run"));
+        Ok(shell)
+    }
+}
