@@ -106,7 +106,9 @@ impl RuleSet {
     ) -> Vec<(usize, Reason)> {
         let rows = &self.compiled.rows;
         let mut unmatched = Row::none(self.len());
-        never.iter().for_each(|rule| unmatched.insert(*rule));
+        for rule in never {
+            unmatched.insert(*rule);
+        }
         let mut matched_by = |kinds: &mut dyn Iterator<Item = Kind>| {
             let mut matched = BTreeSet::new();
             for (from, to, service) in kinds {

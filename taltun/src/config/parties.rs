@@ -112,16 +112,17 @@ pub(super) fn without_effect(policy: &Policy, draft: &Draft) -> Vec<String> {
     // The last ones may be those of other sections.
     allowed_anyway.retain(|rule| *rule < policy.rules.len());
     let denies = |rule: &Rule| rule.action == Action::Deny;
-    if let ([first, ..], false) = (&allowed_anyway[..], policy.rules.iter().any(denies)) {
-        let origin = &policy.origins[*first];
+    let origins = allowed_anyway
+        .iter()
+        .filter_map(|rule| policy.origins.get(*rule));
+    if let (Some(origin), false) = (origins.clone().next(), policy.rules.iter().any(denies)) {
         warnings.push(format!(
             "{origin}: rules: no rule denies anything, and [policy] default = \"allow\" lets \
              everything pass: rules that allow something limit nobody; set default = \"deny\""
         ));
         return warnings;
     }
-    warnings.extend(allowed_anyway.iter().map(|rule| {
-        let origin = &policy.origins[*rule];
+    warnings.extend(origins.map(|origin| {
         format!(
             "{origin}: rules: this rule changes nothing: [policy] default = \"allow\" lets pass \
              what it allows, and no rule after it denies any of that; leave it out, or set \
