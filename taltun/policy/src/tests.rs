@@ -326,9 +326,9 @@ fn a_rule_about_two_families_never_decides() {
     let peer = |n| Party::Peer(number(n));
     let net = |text: &str| Party::Net(text.parse().unwrap());
     let v4_only = Peers(vec![
-        self::hub::nets(&["10.0.0.2/32"]),
-        self::hub::nets(&["10.0.0.3/32", "fd00::3/128"]),
-        self::hub::nets(&["fd00::4/128"]),
+        hub::nets(&["10.0.0.2/32"]),
+        hub::nets(&["10.0.0.3/32", "fd00::3/128"]),
+        hub::nets(&["fd00::4/128"]),
     ]);
     let cases = [
         (peer(0), net("fd50::/64"), "any", Some(Reason::Families)),
