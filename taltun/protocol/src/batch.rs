@@ -186,6 +186,31 @@ impl Batch<'_> {
         run.held.then(|| run.peer.id())
     }
 
+    /// Whose message was taken in last.
+    pub fn sender(&self) -> Option<&Arc<Peer>> {
+        self.inbound.as_ref().map(|run| &run.peer)
+    }
+
+    /// Whom the last packet was to be sealed for, of which this became; `None` if nobody has its
+    /// destination.
+    pub fn receiver_of(&self, sealed: &Result<Sealed, NotSealed>) -> Option<&Arc<Peer>> {
+        // Of these nobody was looked for, or nobody was found.
+        let found = !matches!(
+            sealed,
+            Err(NotSealed::Dropped(
+                DropReason::NoPeer | DropReason::HopLimit | DropReason::InnerMalformed
+            ))
+        );
+        let run = self.outbound.as_ref().filter(|_| found)?;
+        Some(&run.peer)
+    }
+
+    /// The peer whose session has this index of ours.
+    pub fn peer_of(&self, index: u32) -> Option<&Arc<Peer>> {
+        let (peer, _) = self.tables.sessions.get(&index)?;
+        Some(peer)
+    }
+
     /// Seals a packet that [`Self::open`] called [`Opened::Relay`] again, in its buffer,
     /// for the peer it is meant for.
     pub fn relay(&mut self, buffer: &mut [u8], inner: &Inner) -> Result<Sealed, NotSealed> {

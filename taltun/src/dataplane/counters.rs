@@ -1,10 +1,15 @@
 //! What the workers count. A thread tallies a batch in plain integers and adds the tally
-//! to the shared counters once a batch.
+//! to the shared counters once a batch. Whoever counts a drop says what was dropped, for those who
+//! watch; see [`super::tap`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use taltun_common::drops::{DROP_REASONS, DropReason};
 
+use super::clock;
+use super::tap::{Fate, Observer, Subject, Taps};
+use crate::protocol::time::Time;
 use crate::report::{Drops, Traffic};
 
 /// Counters shared by all threads of the data plane and the controller.
@@ -18,6 +23,7 @@ pub struct Counters {
     join_fallbacks: AtomicU64,
     strayed: AtomicU64,
     parallel_batches: AtomicU64,
+    taps: Arc<Taps>,
 }
 
 #[derive(Debug, Default)]
@@ -41,40 +47,100 @@ impl FlowTally {
     }
 }
 
-/// The counts of one batch.
+/// The counts of one batch, and what is told of it to those who watch.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// What this thread's batches are told to.
+    pub observer: Observer,
+    counts: Counts,
+}
+
+/// The counts of one batch.
+#[derive(Debug, Default)]
+struct Counts {
     /// Dropped packets by reason.
     drops: [u64; DROP_REASONS],
     any_drops: bool,
-    /// Data that came to another worker than its session's.
-    pub strayed: u64,
-    /// Whether others shared in the batch.
-    pub parallel: bool,
-    /// Packets for the TUN.
-    pub rx: FlowTally,
-    /// Packets from the TUN.
-    pub tx: FlowTally,
-    /// Packets from peer to peer.
-    pub relayed: FlowTally,
+    strayed: u64,
+    parallel: bool,
+    rx: FlowTally,
+    tx: FlowTally,
+    relayed: FlowTally,
 }
 
 impl Tally {
+    /// A batch begins.
+    #[inline]
+    pub(super) fn begin(&mut self, counters: &Counters, now: Time) {
+        self.observer.begin(&counters.taps, now);
+    }
+
     /// Counts a drop.
-    pub fn drop_packet(&mut self, reason: DropReason) {
-        self.drop_packets(reason, 1);
+    pub fn drop_packet(&mut self, reason: DropReason, subject: Subject<'_>) {
+        self.drop_packets(reason, 1, subject);
     }
 
     /// Counts some drops.
-    pub fn drop_packets(&mut self, reason: DropReason, count: usize) {
-        self.drops[reason as usize] += count as u64;
-        self.any_drops |= count > 0;
+    pub fn drop_packets(&mut self, reason: DropReason, count: usize, subject: Subject<'_>) {
+        self.counts.drops[reason as usize] += count as u64;
+        self.counts.any_drops |= count > 0;
+        if self.observer.is_on() && count > 0 {
+            let fate = Fate::Dropped(reason);
+            self.observer.told(fate, subject, count as u64);
+        }
+    }
+
+    /// Counts data that came to another worker than its session's.
+    pub fn stray(&mut self) {
+        self.counts.strayed += 1;
+    }
+
+    /// Others shared in the batch, or not.
+    pub fn shared(&mut self, parallel: bool) {
+        self.counts.parallel |= parallel;
+    }
+
+    /// Counts a packet for the TUN.
+    #[inline]
+    pub fn receive<'a>(&mut self, bytes: usize, subject: impl FnOnce() -> Subject<'a>) {
+        self.counts.rx.add(bytes);
+        self.pass(subject);
+    }
+
+    /// Counts a packet from the TUN.
+    #[inline]
+    pub fn send<'a>(&mut self, bytes: usize, subject: impl FnOnce() -> Subject<'a>) {
+        self.counts.tx.add(bytes);
+        self.pass(subject);
+    }
+
+    /// Counts a packet from peer to peer.
+    #[inline]
+    pub fn relay<'a>(&mut self, bytes: usize, subject: impl FnOnce() -> Subject<'a>) {
+        self.counts.relayed.add(bytes);
+        self.pass(subject);
+    }
+
+    /// A packet waits for a session.
+    pub(super) fn wait<'a>(&mut self, subject: impl FnOnce() -> Subject<'a>) {
+        if self.observer.is_on() {
+            self.observer.told(Fate::Waits, subject(), 1);
+        }
+    }
+
+    #[inline]
+    fn pass<'a>(&mut self, subject: impl FnOnce() -> Subject<'a>) {
+        if self.observer.is_on() {
+            self.observer.told(Fate::Passed, subject(), 1);
+        }
     }
 }
 
 impl Counters {
     /// Adds a batch's tally and clears it.
     pub fn add(&self, tally: &mut Tally) {
+        tally.observer.end();
+        let tally = &mut tally.counts;
         self.rx.add(tally.rx);
         self.tx.add(tally.tx);
         self.relayed.add(tally.relayed);
@@ -91,17 +157,26 @@ impl Counters {
                 }
             }
         }
-        *tally = Tally::default();
+        *tally = Counts::default();
     }
 
     /// Counts one drop outside of any batch.
-    pub fn drop_packet(&self, reason: DropReason) {
-        self.drop_packets(reason, 1);
+    pub fn drop_packet(&self, reason: DropReason, subject: Subject<'_>) {
+        self.drop_packets(reason, 1, subject);
     }
 
     /// Counts some drops outside of any batch.
-    pub fn drop_packets(&self, reason: DropReason, count: u64) {
+    pub fn drop_packets(&self, reason: DropReason, count: u64, subject: Subject<'_>) {
         self.drops[reason as usize].fetch_add(count, Ordering::Relaxed);
+        if self.taps.are_on() && count > 0 {
+            let fate = Fate::Dropped(reason);
+            self.taps.tell_of(clock::now(), fate, subject, count);
+        }
+    }
+
+    /// Who watches what is counted.
+    pub fn taps(&self) -> &Arc<Taps> {
+        &self.taps
     }
 
     /// Counts that the kernel refused segmentation offload and we did without.

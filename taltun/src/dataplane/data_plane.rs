@@ -6,11 +6,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use super::clock;
 use super::counters::Counters;
 use super::redirect::Redirect;
 use super::relayed_sources::RelayedSources;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::shared::Inputs;
+use super::tap::{Subject, Taps};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::unreachable::Unreachable;
@@ -139,6 +141,11 @@ impl DataPlane {
             class: transmit.class,
             ..DatagramRun::of_one(0, transmit.payload.len(), transmit.endpoint)
         };
+        let subject = Subject::Leaves {
+            endpoint: transmit.endpoint,
+            datagram: &transmit.payload,
+        };
+        self.taps().pass(clock::now(), subject);
         self.runs.push(run, false);
         self.sender.send(&transmit.payload, &mut self.runs);
         self.sender.take_refusal()
@@ -170,6 +177,11 @@ impl DataPlane {
     /// Whose packets went from peer to peer.
     pub fn relayed_sources(&self) -> Vec<Source> {
         self.relayed_sources.read()
+    }
+
+    /// Who watches what passes here.
+    pub fn taps(&self) -> &Arc<Taps> {
+        self.counters.taps()
     }
 
     /// What was moved and dropped.

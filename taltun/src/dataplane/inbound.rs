@@ -40,6 +40,7 @@ pub(super) fn run(
                 Err(_) => continue,
             };
             work.open(arena, received, tun, sender.merges(), shared);
+            work.tell_leaving(arena);
             transmitter.send(&shared.queues, sender, arena, &mut work.relayed);
             work.finish(arena, tun, shared);
         }

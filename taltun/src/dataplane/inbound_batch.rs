@@ -19,13 +19,14 @@ use super::runs::{DatagramRun, DatagramRuns};
 use super::shaping::HeldPackets;
 use super::shared::{Handshake, Shared};
 use super::sys::Received;
+use super::tap::{Fate, Place, RuleRef, Subject};
 use super::tun::Tun;
 use crate::crypto::aead::is_worth_batch;
 use crate::layer::Layer;
 use crate::protocol::batch::{Batch, NotSealed, Opened, Sealed};
 use crate::protocol::ecn;
-use crate::protocol::ip::Inner;
-use crate::protocol::messages::{DATA_HEADER_LEN, Message};
+use crate::protocol::ip::{self, Inner};
+use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, Message};
 use crate::protocol::peer::Endpoint;
 use crate::protocol::plan::CipherPlan;
 use crate::protocol::time::Time;
@@ -83,6 +84,11 @@ impl Round<'_> {
         rules.judge(packet, ends, &self.batch)
     }
 
+    /// The rule that decided the last packet, where one did.
+    fn take_rule(&mut self) -> Option<RuleRef> {
+        self.rules.as_mut()?.take_rule()
+    }
+
     /// Counts a packet for another peer, whatever becomes of it.
     #[inline]
     fn count_relayed(&mut self, inner: &Inner) {
@@ -129,6 +135,7 @@ impl InboundBatch {
     ) {
         self.local.begin(tun);
         let now = clock::now();
+        self.tally.begin(&shared.inputs.counters, now);
         let rules = shared.inputs.rules.read();
         let sources = self
             .sources
@@ -148,7 +155,7 @@ impl InboundBatch {
         let datagrams = received.iter().map(Received::count).sum();
         let crew = shared.crew.as_ref().filter(|_| self.crew_helps);
         let crew = crew.filter(|crew| crew.shares(bytes));
-        if crew.is_some() || is_worth_batch(datagrams, bytes) {
+        if crew.is_some() || is_worth_batch(datagrams, bytes) || self.tally.observer.is_on() {
             let mut plans = std::mem::take(&mut self.plans);
             self.open_together(arena, received, &mut round, &mut plans, crew);
             self.plans = plans;
@@ -160,22 +167,22 @@ impl InboundBatch {
     /// Takes one datagram after the other from end to end.
     fn open_alone(&mut self, arena: &mut [u8], received: &[Received], round: &mut Round<'_>) {
         for message in received {
-            if self.is_cut(message) {
+            if self.is_cut(arena, message) {
                 continue;
             }
             for place in message.datagrams() {
-                let Range { start, end } = place;
-                let datagram = &mut arena[start..end];
+                let start = place.start;
+                let datagram = &mut arena[place.clone()];
                 let Some((receiver, counter)) = self.admit(datagram, message.from, round) else {
                     continue;
                 };
                 let opened = round.batch.open(receiver, counter, datagram, message.from);
-                let ecn = message.ecn;
-                let Some(inner) = self.settle(opened, receiver, arena, start, ecn, round) else {
+                let settled = self.settle(opened, receiver, arena, &place, message, round);
+                let Some((inner, rule)) = settled else {
                     continue;
                 };
-                let sealed = round.batch.relay(&mut arena[start..end], &inner);
-                self.settle_relay(sealed, start, inner.len, round.merge);
+                let sealed = round.batch.relay(&mut arena[place], &inner);
+                self.settle_relay(sealed, arena, start, inner.len, rule, round);
             }
         }
     }
@@ -191,7 +198,7 @@ impl InboundBatch {
         crew: Option<&Crew>,
     ) {
         for (origin, message) in received.iter().enumerate() {
-            if self.is_cut(message) {
+            if self.is_cut(arena, message) {
                 continue;
             }
             for place in message.datagrams() {
@@ -203,34 +210,47 @@ impl InboundBatch {
                 let origin = origin as u32;
                 let planned = round
                     .batch
-                    .plan_open(plan, receiver, counter, place, origin);
+                    .plan_open(plan, receiver, counter, place.clone(), origin);
                 if let Err(reason) = planned {
-                    self.tally.drop_packet(reason);
+                    let subject = Subject::Arrived {
+                        from: message.from,
+                        datagram,
+                        peer: round.batch.peer_of(receiver).map(AsRef::as_ref),
+                    };
+                    self.tally.drop_packet(reason, subject);
+                } else if self.tally.observer.wants_outer() {
+                    let observer = &mut self.tally.observer;
+                    observer.arrived(place.start, datagram, message.from);
                 }
             }
         }
-        self.tally.parallel |= carry(crew, plans.open.work(arena));
+        self.tally.shared(carry(crew, plans.open.work(arena)));
         for planned in plans.open.opened() {
-            let Received { from, ecn, .. } = received[planned.origin as usize];
-            let opened = round.batch.accept(&planned, arena, from);
-            let start = planned.place.start;
-            let receiver = planned.receiver;
-            let Some(inner) = self.settle(opened, receiver, arena, start, ecn, round) else {
+            let message = &received[planned.origin as usize];
+            let opened = round.batch.accept(&planned, arena, message.from);
+            let (place, receiver) = (planned.place, planned.receiver);
+            let settled = self.settle(opened, receiver, arena, &place, message, round);
+            let Some((inner, rule)) = settled else {
                 continue;
             };
-            let plan = &mut plans.relay;
-            let sealed = round.batch.plan_relay(plan, arena, planned.place, &inner);
-            self.settle_relay(sealed, start, inner.len, round.merge);
+            let (plan, start) = (&mut plans.relay, place.start);
+            let sealed = round.batch.plan_relay(plan, arena, place, &inner);
+            self.settle_relay(sealed, arena, start, inner.len, rule, round);
         }
-        self.tally.parallel |= carry(crew, plans.relay.work(arena));
+        self.tally.shared(carry(crew, plans.relay.work(arena)));
         plans.open.clear();
         plans.relay.clear();
     }
 
     /// Whether the kernel had to cut a message, which is lost then.
-    fn is_cut(&mut self, message: &Received) -> bool {
+    fn is_cut(&mut self, arena: &[u8], message: &Received) -> bool {
         if message.truncated {
-            self.tally.drop_packet(DropReason::Oversized);
+            let subject = Subject::Arrived {
+                from: message.from,
+                datagram: &arena[message.start..message.start + message.len],
+                peer: None,
+            };
+            self.tally.drop_packet(DropReason::Oversized, subject);
         }
         message.truncated
     }
@@ -239,8 +259,13 @@ impl InboundBatch {
     /// handshake messages.
     fn admit(&mut self, datagram: &[u8], from: Endpoint, round: &Round<'_>) -> Option<(u32, u64)> {
         let source = from.remote.ip();
+        let subject = Subject::Arrived {
+            from,
+            datagram,
+            peer: None,
+        };
         if round.filter.denies(Layer::Outer, source) {
-            self.tally.drop_packet(DropReason::Denied);
+            self.tally.drop_packet(DropReason::Denied, subject);
             return None;
         }
         let shared = round.shared;
@@ -251,109 +276,190 @@ impl InboundBatch {
                 let admitted = proof
                     .and_then(|proof| shared.inputs.gate.admit(&message, proof, source, round.now));
                 if let Err(reason) = admitted {
-                    self.tally.drop_packet(reason);
+                    self.tally.drop_packet(reason, subject);
                     if reason == DropReason::Mac1 {
                         shared.inputs.gate.note_misled(source);
                     }
                 } else if !shared.hand_over(Handshake::new(datagram, from)) {
-                    self.tally.drop_packet(DropReason::HandshakeQueueFull);
+                    self.tally
+                        .drop_packet(DropReason::HandshakeQueueFull, subject);
                 }
             }
-            Err(_) => self.tally.drop_packet(DropReason::Shape),
+            Err(_) => self.tally.drop_packet(DropReason::Shape, subject),
         }
         None
     }
 
-    /// Keeps what was opened at `start` in the arena for the TUN, or gives it back to be
-    /// relayed.
+    /// Keeps what was opened at `place` in the arena for the TUN, or gives it back to be
+    /// relayed, with the rule that lets it start.
     fn settle(
         &mut self,
         opened: Result<Opened, DropReason>,
         receiver: u32,
         arena: &mut [u8],
-        start: usize,
-        outer_ecn: u8,
+        place: &Range<usize>,
+        message: &Received,
         round: &mut Round<'_>,
-    ) -> Option<Inner> {
+    ) -> Option<(Inner, Option<RuleRef>)> {
         let opened = match opened {
             Ok(opened) => opened,
             Err(reason) => {
-                self.tally.drop_packet(reason);
+                let datagram = &arena[place.clone()];
+                self.drop_unaccepted(reason, receiver, datagram, place.start, message, round);
                 return None;
             }
         };
         if self.worker.is_some() && worker_of(receiver, round.shared.workers) != self.worker {
-            self.tally.strayed += 1;
+            self.tally.stray();
         }
+        let at = place.start + DATA_HEADER_LEN;
         if let Opened::Local(inner) | Opened::Relay(inner) = &opened {
-            let at = start + DATA_HEADER_LEN;
-            ecn::take_in(&mut arena[at..at + inner.len], outer_ecn);
+            ecn::take_in(&mut arena[at..at + inner.len], message.ecn);
         }
         if let Opened::Relay(inner) = &opened {
             round.count_relayed(inner);
         }
-        match opened {
-            Opened::Keepalive | Opened::Control => None,
-            Opened::Local(inner) | Opened::Relay(inner)
-                if round.filter.denies(Layer::Inner, inner.source) =>
-            {
-                self.tally.drop_packet(DropReason::InnerDenied);
-                None
-            }
-            Opened::Local(inner) | Opened::Relay(inner) => {
-                let at = start + DATA_HEADER_LEN;
-                let to = match opened {
-                    Opened::Relay(_) => Side::Peer,
-                    _ => Side::Host,
-                };
-                if let Err(reason) = round.judge(&arena[at..at + inner.len], to) {
-                    self.tally.drop_packet(reason);
-                    return None;
-                }
-                if let Some(peer) = round.batch.held_sender() {
-                    let relay = to == Side::Peer;
-                    self.held.push_from(peer, at, inner.len, relay);
-                    return None;
-                }
-                if to == Side::Peer {
-                    return Some(inner);
-                }
-                self.tally.rx.add(inner.len);
-                self.local.push(arena, at, inner.len);
-                None
-            }
+        if self.tally.observer.wants_outer() {
+            let is_packet = matches!(opened, Opened::Local(_) | Opened::Relay(_));
+            let from = round.batch.sender().map(AsRef::as_ref);
+            let observer = &mut self.tally.observer;
+            observer.settle(place.start, Fate::Passed, from, is_packet);
         }
+        let (inner, to) = match opened {
+            Opened::Keepalive | Opened::Control => return None,
+            Opened::Local(inner) => (inner, Side::Host),
+            Opened::Relay(inner) => (inner, Side::Peer),
+        };
+        let dropped = if round.filter.denies(Layer::Inner, inner.source) {
+            Some(DropReason::InnerDenied)
+        } else {
+            round.judge(&arena[at..at + inner.len], to).err()
+        };
+        let rule = if self.tally.observer.is_on() {
+            round.take_rule()
+        } else {
+            None
+        };
+        if let Some(reason) = dropped {
+            let packet = &arena[at..at + inner.len];
+            let subject = opened_packet(packet, to, rule, round);
+            if self.tally.observer.wants_outer() {
+                self.tally.observer.amend_settled(Fate::Dropped(reason));
+            }
+            self.tally.drop_packet(reason, subject);
+            return None;
+        }
+        if let Some(peer) = round.batch.held_sender() {
+            let relay = to == Side::Peer;
+            self.held.push_from(peer, at, inner.len, relay);
+            return None;
+        }
+        if to == Side::Peer {
+            return Some((inner, rule));
+        }
+        let packet = &arena[at..at + inner.len];
+        let subject = || opened_packet(packet, to, rule, round);
+        self.tally.receive(inner.len, subject);
+        self.local.push(arena, at, inner.len);
+        None
+    }
+
+    /// Counts a data message that isn't taken in.
+    #[cold]
+    fn drop_unaccepted(
+        &mut self,
+        reason: DropReason,
+        receiver: u32,
+        datagram: &[u8],
+        start: usize,
+        message: &Received,
+        round: &Round<'_>,
+    ) {
+        if !self.tally.observer.is_on() {
+            return self
+                .tally
+                .drop_packet(reason, Subject::Unknown(Place::Arrived));
+        }
+        let peer = round.batch.peer_of(receiver).map(AsRef::as_ref);
+        // Only of these there is a packet.
+        let is_packet = matches!(reason, DropReason::InnerMalformed | DropReason::InnerSource);
+        let observer = &mut self.tally.observer;
+        let is_told = observer.settle(start, Fate::Dropped(reason), peer, is_packet);
+        let subject = if is_packet {
+            let end = datagram.len() - (DATA_OVERHEAD - DATA_HEADER_LEN);
+            let padded = &datagram[DATA_HEADER_LEN..end];
+            let len = ip::parse(padded).map_or(padded.len(), |inner| inner.len);
+            Subject::Packet {
+                place: Place::ToHost,
+                from: peer,
+                to: None,
+                packet: &padded[..len],
+                rule: None,
+            }
+        } else if is_told {
+            Subject::Told
+        } else {
+            Subject::Arrived {
+                from: message.from,
+                datagram,
+                peer,
+            }
+        };
+        self.tally.drop_packet(reason, subject);
     }
 
     /// Keeps what was sealed again at `start` in the arena to be sent.
     fn settle_relay(
         &mut self,
         sealed: Result<Sealed, NotSealed>,
+        arena: &[u8],
         start: usize,
         packet_len: usize,
-        merge: bool,
+        rule: Option<RuleRef>,
+        round: &Round<'_>,
     ) {
-        match sealed {
-            Ok(sealed) => {
-                self.tally.relayed.add(packet_len);
+        let at = start + DATA_HEADER_LEN;
+        let subject = || Subject::Packet {
+            place: Place::Relayed,
+            from: round.batch.sender().map(AsRef::as_ref),
+            to: round.batch.receiver_of(&sealed).map(AsRef::as_ref),
+            packet: &arena[at..at + packet_len],
+            rule,
+        };
+        match &sealed {
+            Ok(to_send) => {
+                self.tally.relay(packet_len, subject);
+                if self.tally.observer.wants_outer() {
+                    let to = round.batch.receiver_of(&sealed).map(AsRef::as_ref);
+                    self.tally.observer.is_for(start, to);
+                }
                 self.relayed
-                    .push(DatagramRun::sealed(start, &sealed), merge);
+                    .push(DatagramRun::sealed(start, to_send), round.merge);
             }
             Err(NotSealed::Staged { displaced }) => {
+                let lost = subject().displaced_by();
+                self.tally.wait(subject);
                 self.tally
-                    .drop_packets(DropReason::StagedQueueFull, displaced);
+                    .drop_packets(DropReason::StagedQueueFull, *displaced, lost);
             }
             Err(NotSealed::Held { peer, .. }) => {
-                let at = start + DATA_HEADER_LEN;
-                self.held.push_relayed(peer, at, packet_len);
+                self.held.push_relayed(*peer, at, packet_len);
             }
-            Err(NotSealed::Dropped(reason)) => self.tally.drop_packet(reason),
+            Err(NotSealed::Dropped(reason)) => self.tally.drop_packet(*reason, subject()),
         }
     }
 
-    /// Counts a message that was no message.
-    pub(super) fn drop_packet(&mut self, reason: DropReason) {
-        self.tally.drop_packet(reason);
+    /// Counts a frame that holds no message.
+    pub(super) fn drop_frame(&mut self, reason: DropReason) {
+        self.tally
+            .drop_packet(reason, Subject::Unknown(Place::Arrived));
+    }
+
+    /// What is to be sent on is about to leave.
+    pub(super) fn tell_leaving(&mut self, arena: &[u8]) {
+        if self.tally.observer.wants_outer() {
+            self.tally.observer.leave(arena, &self.relayed);
+        }
     }
 
     /// Does what is left once the batch's packets for other peers are on their way.
@@ -363,5 +469,24 @@ impl InboundBatch {
         shared.hold(arena, &mut self.held, &mut self.tally);
         shared.inputs.counters.add(&mut self.tally);
         shared.wake_controller();
+    }
+}
+
+/// A packet that was opened last in a batch, as it is told.
+fn opened_packet<'a>(
+    packet: &'a [u8],
+    to: Side,
+    rule: Option<RuleRef>,
+    round: &'a Round<'_>,
+) -> Subject<'a> {
+    Subject::Packet {
+        place: match to {
+            Side::Peer => Place::Relayed,
+            Side::Host => Place::ToHost,
+        },
+        from: round.batch.sender().map(AsRef::as_ref),
+        to: None,
+        packet,
+        rule,
     }
 }

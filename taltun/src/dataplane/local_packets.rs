@@ -7,6 +7,7 @@ use taltun_common::drops::DropReason;
 use super::counters::{Counters, Tally};
 use super::offload::coalesce::{Coalescer, Join, MAX_PARTS};
 use super::offload::vnet::{DATA_VALID, VnetHeader};
+use super::tap::{Place, Subject};
 use super::tun::Tun;
 
 /// Packets that lie in an arena until they are written.
@@ -61,7 +62,11 @@ impl LocalPackets {
                 Err(error) => error,
             };
             if joined.packets == 1 {
-                tally.drop_packet(DropReason::TunWrite);
+                let packets = self.packets.packets(&joined);
+                for (start, len) in packets {
+                    let packet = &arena[start..start + len];
+                    tally.drop_packet(DropReason::TunWrite, refused(packet));
+                }
                 continue;
             }
             // One by one: a kernel may not take joined packets after all.
@@ -77,7 +82,7 @@ impl LocalPackets {
                 let packet = &arena[start..start + len];
                 let pieces = [IoSlice::new(&plain), IoSlice::new(packet)];
                 if tun.write(&pieces).is_err() {
-                    tally.drop_packet(DropReason::TunWrite);
+                    tally.drop_packet(DropReason::TunWrite, refused(packet));
                     all_taken = false;
                 }
             }
@@ -86,5 +91,16 @@ impl LocalPackets {
             }
         }
         self.packets.clear();
+    }
+}
+
+/// A packet that the TUN refused, as it is told.
+fn refused(packet: &[u8]) -> Subject<'_> {
+    Subject::Packet {
+        place: Place::ToHost,
+        from: None,
+        to: None,
+        packet,
+        rule: None,
     }
 }

@@ -37,6 +37,7 @@ pub mod runs;
 pub mod shaping;
 pub mod shared;
 pub mod sys;
+pub mod tap;
 #[cfg(test)]
 mod threads;
 pub mod transmit;

@@ -14,6 +14,7 @@ use super::offload::vnet::{VNET_HEADER_LEN, VnetHeader};
 use super::runs::{DatagramRun, DatagramRuns};
 use super::shaping::HeldPackets;
 use super::shared::Shared;
+use super::tap::{Place, RuleRef, Subject};
 use super::transmit::Transmitter;
 use super::tun::Tun;
 use super::udp::Sender;
@@ -21,6 +22,7 @@ use super::unreachable::Unreachable;
 use crate::crypto::aead::is_worth_batch;
 use crate::protocol::batch::NotSealed;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
+use crate::protocol::peer::Peer;
 use crate::protocol::plan::CipherPlan;
 
 /// Packets that are sealed and sent together.
@@ -104,13 +106,13 @@ impl Outbound<'_> {
     /// Cuts what one read brought into packets, sending whenever the arena is full.
     fn take(&mut self, read: &[u8]) {
         let Some((header, packet)) = read.split_first_chunk::<VNET_HEADER_LEN>() else {
-            return self.tally.drop_packet(DropReason::InnerMalformed);
+            return self.drop_read(read);
         };
         let segments = VnetHeader::decode(header)
             .ok()
             .and_then(|header| Segments::new(&header, packet).ok());
         let Some(mut segments) = segments else {
-            return self.tally.drop_packet(DropReason::InnerMalformed);
+            return self.drop_read(packet);
         };
         let mtu = self.shared.inputs.tunnel.mtu();
         while let Some(len) = segments.next_len() {
@@ -130,10 +132,19 @@ impl Outbound<'_> {
         }
     }
 
+    /// Counts what can't be cut into packets.
+    fn drop_read(&mut self, packet: &[u8]) {
+        let subject = from_host(packet, None, None);
+        self.tally.drop_packet(DropReason::InnerMalformed, subject);
+    }
+
     /// Seals and sends what there is.
     fn send(&mut self) {
         if !self.packets.is_empty() {
             self.seal();
+            if self.tally.observer.wants_outer() {
+                self.tally.observer.leave(&self.arena, &self.runs);
+            }
             self.transmitter.send(
                 &self.shared.queues,
                 self.sender,
@@ -154,17 +165,23 @@ impl Outbound<'_> {
         let now = clock::now();
         let crew = self.shared.crew.as_ref();
         let crew = crew.filter(|crew| crew.shares(self.filled));
-        let together = crew.is_some() || is_worth_batch(self.packets.len(), self.filled);
+        self.tally.begin(&self.shared.inputs.counters, now);
+        let on = self.tally.observer.is_on();
+        let together = crew.is_some() || is_worth_batch(self.packets.len(), self.filled) || on;
         let rules = self.shared.inputs.rules.read();
         let mut rules = self.shared.inputs.rules.batch(rules.as_deref(), now);
         let mut batch = self.shared.inputs.tunnel.batch(now);
         for packet in &self.packets {
             let place = packet.start..packet.end;
+            let mut rule = None;
             if let Some(rules) = &mut rules {
                 let at = packet.start + DATA_HEADER_LEN;
                 let inner = &self.arena[at..at + packet.len];
-                if let Err(reason) = rules.judge(inner, FROM_THE_HOST, &batch) {
-                    self.tally.drop_packet(reason);
+                let judged = rules.judge(inner, FROM_THE_HOST, &batch);
+                rule = if on { rules.take_rule() } else { None };
+                if let Err(reason) = judged {
+                    let subject = from_host(inner, None, rule);
+                    self.tally.drop_packet(reason, subject);
                     continue;
                 }
             }
@@ -173,34 +190,52 @@ impl Outbound<'_> {
             } else {
                 batch.seal(&mut self.arena[place], packet.len)
             };
-            match sealed {
-                Ok(sealed) => {
-                    self.tally.tx.add(packet.len);
+            let at = packet.start + DATA_HEADER_LEN;
+            let inner = &self.arena[at..at + packet.len];
+            let to = || batch.receiver_of(&sealed).map(AsRef::as_ref);
+            let subject = || from_host(inner, to(), rule);
+            match &sealed {
+                Ok(to_send) => {
+                    self.tally.send(packet.len, subject);
+                    if self.tally.observer.wants_outer() {
+                        self.tally.observer.is_for(packet.start, to());
+                    }
                     self.runs
-                        .push(DatagramRun::sealed(packet.start, &sealed), merge);
+                        .push(DatagramRun::sealed(packet.start, to_send), merge);
                 }
                 Err(NotSealed::Staged { displaced }) => {
+                    let lost = subject().displaced_by();
+                    self.tally.wait(subject);
                     self.tally
-                        .drop_packets(DropReason::StagedQueueFull, displaced);
+                        .drop_packets(DropReason::StagedQueueFull, *displaced, lost);
                 }
                 Err(NotSealed::Held { peer, hop_limit }) => {
-                    let at = packet.start + DATA_HEADER_LEN;
-                    self.held.push_outbound(peer, at, packet.len, hop_limit);
+                    self.held.push_outbound(*peer, at, packet.len, *hop_limit);
                 }
                 Err(NotSealed::Dropped(reason)) => {
-                    self.tally.drop_packet(reason);
+                    self.tally.drop_packet(*reason, subject());
                     if matches!(reason, DropReason::NoPeer | DropReason::NoEndpoint) {
-                        let at = packet.start + DATA_HEADER_LEN;
-                        let packet = &self.arena[at..at + packet.len];
-                        self.unreachable.tell(packet, now, self.tun);
+                        self.unreachable.tell(inner, now, self.tun);
                     }
                 }
             }
         }
         drop(batch);
         if together {
-            self.tally.parallel = carry(crew, self.plan.work(&mut self.arena));
+            let parallel = carry(crew, self.plan.work(&mut self.arena));
+            self.tally.shared(parallel);
             self.plan.clear();
         }
+    }
+}
+
+/// A packet from the TUN, as it is told.
+fn from_host<'a>(packet: &'a [u8], to: Option<&'a Peer>, rule: Option<RuleRef>) -> Subject<'a> {
+    Subject::Packet {
+        place: Place::FromHost,
+        from: None,
+        to,
+        packet,
+        rule,
     }
 }

@@ -10,12 +10,14 @@ use super::local_packets::LocalPackets;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::shaping::{ARENA, BATCH, HeldPackets, MORE_FOR_IPV6, Slot, Way};
 use super::shared::Shared;
+use super::tap::{Place, Subject};
 use super::transmit::Transmitter;
 use super::tun::Tun;
 use super::udp::Sender;
-use crate::protocol::batch::{NotSealed, Sealed};
+use crate::protocol::batch::{Batch, NotSealed, Sealed};
 use crate::protocol::ip;
 use crate::protocol::messages::DATA_HEADER_LEN;
+use crate::protocol::peer::Peer;
 
 /// Runs until the stop signal.
 pub(super) fn run(tun: &Tun, sender: &mut Sender, shared: &Shared) -> io::Result<()> {
@@ -67,8 +69,10 @@ impl Released<'_> {
         let more = std::mem::take(&mut self.more);
         let slots = &mut self.slots;
         let dropped = inputs.shaper.release(now, arena, slots, mtu, more);
+        self.tally.begin(&inputs.counters, now);
+        let lost = Subject::Unknown(Place::FromHost);
         self.tally
-            .drop_packets(DropReason::Shaped, dropped as usize);
+            .drop_packets(DropReason::Shaped, dropped as usize, lost);
         self.local.begin(self.tun);
         let merge = self.sender.merges();
         let mut batch = inputs.tunnel.batch(now);
@@ -76,15 +80,32 @@ impl Released<'_> {
             let slot = self.slots[at];
             let at = slot.start + DATA_HEADER_LEN;
             let (buffer, packet) = (slot.start..slot.end, at..at + slot.len);
+            let before = match slot.way {
+                Way::Local => Place::ToHost,
+                Way::Relay | Way::Out { relayed: true, .. } => Place::Relayed,
+                Way::Out { relayed: false, .. } => Place::FromHost,
+            };
+            // They are sealed where they lie.
+            let subject = || Subject::Packet {
+                place: before,
+                from: sender(&batch, before, &arena[packet.clone()]),
+                to: None,
+                packet: &arena[packet.clone()],
+                rule: None,
+            };
+            if slot.way != Way::Local {
+                self.tally.wait(subject);
+            }
             let (sealed, relayed) = match slot.way {
                 Way::Local => {
-                    self.tally.rx.add(slot.len);
+                    self.tally.receive(slot.len, subject);
                     self.local.push(arena, at, slot.len);
                     continue;
                 }
                 Way::Relay => {
                     let Some(inner) = ip::parse(&arena[packet]) else {
-                        self.tally.drop_packet(DropReason::InnerMalformed);
+                        let told = Subject::ToldBefore { to: None };
+                        self.tally.drop_packet(DropReason::InnerMalformed, told);
                         continue;
                     };
                     (batch.relay(&mut arena[buffer], &inner), true)
@@ -94,11 +115,15 @@ impl Released<'_> {
                     (sealed, relayed)
                 }
             };
-            self.settle(sealed, slot, relayed, merge);
+            let to = batch.receiver_of(&sealed).map(AsRef::as_ref);
+            self.settle(sealed, slot, relayed, to, merge);
         }
         drop(batch);
         self.slots.clear();
         let queues = &self.shared.queues;
+        if self.tally.observer.wants_outer() {
+            self.tally.observer.leave(arena, &self.runs);
+        }
         self.transmitter
             .send(queues, self.sender, arena, &mut self.runs);
         self.local
@@ -114,14 +139,19 @@ impl Released<'_> {
         sealed: Result<Sealed, NotSealed>,
         slot: Slot,
         relayed: bool,
+        to: Option<&Peer>,
         merge: bool,
     ) {
+        let told = Subject::ToldBefore { to };
         match sealed {
             Ok(sealed) => {
                 if relayed {
-                    self.tally.relayed.add(slot.len);
+                    self.tally.relay(slot.len, || told);
                 } else {
-                    self.tally.tx.add(slot.len);
+                    self.tally.send(slot.len, || told);
+                }
+                if self.tally.observer.wants_outer() {
+                    self.tally.observer.is_for(slot.start, to);
                 }
                 if sealed.endpoint.remote.is_ipv6() {
                     self.more = self.more.saturating_add(MORE_FOR_IPV6);
@@ -130,14 +160,38 @@ impl Released<'_> {
                     .push(DatagramRun::sealed(slot.start, &sealed), merge);
             }
             Err(NotSealed::Held { peer, .. }) => {
+                // It is told again when it goes.
+                self.tally.observer.take_back();
                 let at = slot.start + DATA_HEADER_LEN;
                 self.held.push_relayed(peer, at, slot.len);
             }
             Err(NotSealed::Staged { displaced }) => {
+                self.tally.wait(|| told);
+                let place = if relayed {
+                    Place::Relayed
+                } else {
+                    Place::FromHost
+                };
+                let lost = Subject::Packet {
+                    place,
+                    from: None,
+                    to,
+                    packet: &[],
+                    rule: None,
+                };
                 self.tally
-                    .drop_packets(DropReason::StagedQueueFull, displaced);
+                    .drop_packets(DropReason::StagedQueueFull, displaced, lost);
             }
-            Err(NotSealed::Dropped(reason)) => self.tally.drop_packet(reason),
+            Err(NotSealed::Dropped(reason)) => self.tally.drop_packet(reason, told),
         }
     }
+}
+
+/// The peer that a packet came from, if it did come from one.
+fn sender<'a>(batch: &'a Batch<'_>, place: Place, packet: &[u8]) -> Option<&'a Peer> {
+    if place == Place::FromHost {
+        return None;
+    }
+    let (peer, _) = batch.peer_behind(ip::parse(packet)?.source)?;
+    Some(peer)
 }

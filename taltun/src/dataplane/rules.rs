@@ -11,6 +11,7 @@ use taltun_policy::packet::Content;
 use taltun_policy::{Action, Decision, Ends, Judge, Owners, Packet, Side, Verdict};
 use tracing::info;
 
+use super::tap::RuleRef;
 use crate::crypto::PublicKey;
 use crate::protocol::batch::Batch;
 use crate::protocol::time::Time;
@@ -31,6 +32,8 @@ pub struct Rules {
 /// Rules with what they have decided.
 #[derive(Debug)]
 pub struct Held {
+    /// Which of all that there have been.
+    number: u64,
     judge: Judge,
     /// Where each is written.
     origins: Vec<String>,
@@ -61,6 +64,8 @@ pub(super) struct BatchRules<'r> {
     held: &'r Held,
     session: taltun_policy::judge::Session<'r>,
     now: Time,
+    /// What decided last, until that is taken.
+    decision: Option<Decision>,
 }
 
 impl Rules {
@@ -93,6 +98,7 @@ impl Rules {
             held,
             session: held.judge.session(Duration::from_nanos(now.as_nanos())),
             now,
+            decision: None,
         })
     }
 
@@ -132,11 +138,18 @@ impl Rules {
 impl Held {
     /// Rules that are written there.
     pub fn new(judge: Judge, origins: Vec<String>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             decided: (0..=origins.len()).map(|_| Decided::default()).collect(),
             judge,
             origins,
         }
+    }
+
+    /// Which of all sets of rules that there have been.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The judge.
@@ -200,6 +213,7 @@ impl BatchRules<'_> {
             Verdict::Start(decision) | Verdict::Denied(decision) => decision,
         };
         self.held.count(decision);
+        self.decision = Some(decision);
         if decision.log {
             self.tell(packet, decision);
         }
@@ -207,6 +221,16 @@ impl BatchRules<'_> {
             Action::Allow => Ok(()),
             Action::Deny => Err(DropReason::Rule),
         }
+    }
+
+    /// The rule that decided the last packet, where one did: one that belongs to a flow isn't
+    /// asked for. Taken after each packet, or it is an earlier one's.
+    pub(super) fn take_rule(&mut self) -> Option<RuleRef> {
+        let decision = self.decision.take()?;
+        Some(RuleRef {
+            set: self.held.number,
+            rule: decision.rule.map(|rule| rule as u32),
+        })
     }
 
     fn tell(&self, packet: &[u8], decision: Decision) {

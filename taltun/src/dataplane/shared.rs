@@ -17,6 +17,7 @@ use super::relayed_sources::RelayedSources;
 use super::rules::Rules;
 use super::shaping::{HeldPackets, Shaper};
 use super::sys::{StopSignal, Woken, wait_for, wait_readable};
+use super::tap::{Place, Subject};
 use super::transmit::TransmitQueues;
 use crate::protocol::messages::INITIATION_LEN;
 use crate::protocol::peer::Endpoint;
@@ -114,7 +115,8 @@ impl Shared {
             .inputs
             .shaper
             .hold(arena, held, self.inputs.tunnel.mtu());
-        tally.drop_packets(DropReason::Shaped, dropped as usize);
+        let lost = Subject::Unknown(Place::FromHost);
+        tally.drop_packets(DropReason::Shaped, dropped as usize, lost);
     }
 
     /// Waits until the shaper has something to release, or may have; false when the workers are

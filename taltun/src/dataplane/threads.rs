@@ -14,12 +14,15 @@ use taltun_common::drops::DropReason;
 use super::counters::{Counters, Tally};
 use super::filter::Filter;
 use super::gate::Gate;
+use super::tap::{Place, Subject, Wants, Watch};
 use crate::layer::Layer;
 use crate::protocol::cookie::Proof;
 use crate::protocol::messages::{INITIATION_LEN, Message};
 use crate::protocol::time::Time;
 
 const THREADS: u64 = 4;
+/// What is counted, of which nothing is known.
+const NOTHING: Subject<'_> = Subject::Unknown(Place::Arrived);
 
 /// Whether `work` is to go on is told by the flag, which is cleared when `meanwhile` is over.
 fn beside<T: Send>(work: impl Fn(&AtomicBool) -> T + Sync, meanwhile: impl FnOnce()) -> Vec<T> {
@@ -39,11 +42,11 @@ fn what_several_threads_count_adds_up() {
     let count = |_: &AtomicBool| {
         let mut tally = Tally::default();
         for _ in 0..BATCHES {
-            tally.rx.add(100);
-            tally.tx.add(10);
-            tally.drop_packet(DropReason::Replay);
+            tally.receive(100, || NOTHING);
+            tally.send(10, || NOTHING);
+            tally.drop_packet(DropReason::Replay, NOTHING);
             counters.add(&mut tally);
-            counters.drop_packet(DropReason::UdpSend);
+            counters.drop_packet(DropReason::UdpSend, NOTHING);
         }
     };
     beside(count, || {
@@ -63,6 +66,55 @@ fn what_several_threads_count_adds_up() {
         (drops[DropReason::Replay], drops[DropReason::UdpSend]),
         (all, all)
     );
+}
+
+#[test]
+fn what_threads_tell_a_watch_adds_up_with_what_was_left_out() {
+    const BATCHES: u64 = 2_000;
+    let counters = Counters::default();
+    let wants = Wants {
+        peer: None,
+        passed: true,
+        inner: true,
+        outer: false,
+        lost: true,
+        snap: 16,
+        room: 1 << 12,
+    };
+    let mut watch = Watch::begin(counters.taps(), wants).unwrap();
+    let told = std::sync::atomic::AtomicU64::new(0);
+    let finished = std::sync::atomic::AtomicU64::new(0);
+    let count = |_: &AtomicBool| {
+        let mut tally = Tally::default();
+        for number in 0..BATCHES {
+            let packet = number.to_be_bytes();
+            tally.begin(&counters, Time::START);
+            tally.receive(8, || Subject::Packet {
+                place: Place::ToHost,
+                from: None,
+                to: None,
+                packet: &packet,
+                rule: None,
+            });
+            counters.add(&mut tally);
+            counters.drop_packet(DropReason::UdpSend, NOTHING);
+        }
+        finished.fetch_add(1, Ordering::Release);
+    };
+    beside(count, || {
+        loop {
+            let all = finished.load(Ordering::Acquire) == THREADS;
+            let read = watch.drain(usize::MAX, &mut |observed| {
+                assert!(matches!(observed.bytes.len(), 0 | 8));
+                told.fetch_add(observed.packets, Ordering::Relaxed);
+            });
+            if all && read == 0 {
+                break;
+            }
+        }
+    });
+    let told = told.into_inner() + watch.take_left_out();
+    assert_eq!(told, 2 * THREADS * BATCHES);
 }
 
 #[test]

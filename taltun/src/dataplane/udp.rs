@@ -11,6 +11,7 @@ use taltun_common::drops::DropReason;
 use super::counters::Counters;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::sys::{self, SendRing};
+use super::tap::Subject;
 use crate::os::options;
 
 /// Receive and send buffer of a socket, bytes. Enough for some milliseconds of a fast
@@ -246,7 +247,7 @@ impl Sender {
             for datagram in run.split() {
                 let alone = std::slice::from_ref(&datagram);
                 if self.ring.send(self.socket.as_fd(), arena, alone).is_err() {
-                    self.counters.drop_packet(DropReason::UdpSend);
+                    self.drop_refused(arena, &datagram);
                     all_taken = false;
                 }
             }
@@ -254,9 +255,18 @@ impl Sender {
             return;
         }
         self.refused = error;
-        for _ in 0..run.segments() {
-            self.counters.drop_packet(DropReason::UdpSend);
+        for datagram in run.split() {
+            self.drop_refused(arena, &datagram);
         }
+    }
+
+    /// Counts a datagram that the kernel refused.
+    fn drop_refused(&self, arena: &[u8], datagram: &DatagramRun) {
+        let subject = Subject::Leaves {
+            endpoint: datagram.endpoint,
+            datagram: &arena[datagram.start..datagram.start + datagram.len],
+        };
+        self.counters.drop_packet(DropReason::UdpSend, subject);
     }
 
     /// Counts a run that was refused for its segments. `EIO` means that the interface it

@@ -12,6 +12,7 @@ use crate::control::names::Resolved;
 use crate::control::origin::TunnelKind;
 use crate::dataplane::clock;
 use crate::dataplane::shared::Handshake;
+use crate::dataplane::tap::Subject;
 use crate::protocol::device::Event;
 use crate::protocol::peer::PeerId;
 use crate::system::Host;
@@ -55,12 +56,19 @@ impl Engine {
         self.device
             .handle_handshakes(&messages, lasting.is_some(), now, |at, outcome| {
                 let from = handshakes[at].from;
+                let subject = Subject::Arrived {
+                    from,
+                    datagram: handshakes[at].datagram(),
+                    peer: None,
+                };
                 if let Err(reason) = outcome {
                     debug!("handshake message from {}: {}", from.remote, reason.label());
-                    data_plane.counters().drop_packet(reason);
+                    data_plane.counters().drop_packet(reason, subject);
                     if reason == DropReason::Mac1 {
                         diagnosis.misled(from.remote.ip(), now);
                     }
+                } else {
+                    data_plane.taps().pass(now, subject);
                 }
             });
     }

@@ -13,6 +13,7 @@ use taltun_common::drops::DropReason;
 use crate::dataplane::counters::Counters;
 use crate::dataplane::sys::Bell;
 use crate::dataplane::sys::xsk::{FrameSlots, Kicked, LentFrames, Outlet, Queue};
+use crate::dataplane::tap::{Place, Subject};
 use crate::protocol::peer::Endpoint;
 
 /// What a lane shares with the controller and with those who send by it.
@@ -50,7 +51,7 @@ impl Counts {
     pub(in crate::dataplane) fn lose(&self, lost: u64, counters: &Counters) {
         if lost > 0 {
             self.sent.fetch_sub(lost, Ordering::Relaxed);
-            counters.drop_packets(DropReason::UdpSend, lost);
+            counters.drop_packets(DropReason::UdpSend, lost, Subject::Unknown(Place::Leaves));
         }
     }
 }

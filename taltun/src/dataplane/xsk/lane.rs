@@ -15,6 +15,7 @@ use crate::dataplane::runs::{DatagramRun, DatagramRuns};
 use crate::dataplane::shared::Shared;
 use crate::dataplane::sys::xsk::{Handle, Packet, Queue, Statistics, Wait, Xsk, wait};
 use crate::dataplane::sys::{Bell, Received, StopSignal};
+use crate::dataplane::tap::{Place, Subject};
 use crate::dataplane::transmit::headers::{self, NextHop};
 use crate::dataplane::transmit::{Counts, TransmitQueue, Transmitter};
 use crate::dataplane::tun::Tun;
@@ -317,13 +318,14 @@ impl Server<'_> {
                         truncated: false,
                     });
                 }
-                None => self.work.drop_packet(DropReason::Shape),
+                None => self.work.drop_frame(DropReason::Shape),
             }
         }
         // Frames lie apart, so no two of them are ever one run.
         let merge = false;
         self.work
             .open(arena, &self.messages, &self.tun, merge, self.shared);
+        self.work.tell_leaving(arena);
         let relayed = &mut self.work.relayed;
         let queues = self
             .shared
@@ -368,7 +370,8 @@ impl Server<'_> {
                 Ok(()) => sent += 1,
                 // Never, as there was room for it.
                 Err(packet) => {
-                    self.shared.inputs.counters.drop_packet(DropReason::UdpSend);
+                    let counters = &self.shared.inputs.counters;
+                    counters.drop_packet(DropReason::UdpSend, Subject::Unknown(Place::Leaves));
                     rings.recycle(packet);
                 }
             }

@@ -17,6 +17,7 @@ use super::lane::{Lane, LaneParts};
 use crate::dataplane::counters::Counters;
 use crate::dataplane::redirect::{Redirect, XdpInterface};
 use crate::dataplane::sys::xsk::{Queue, Statistics, Xsk};
+use crate::dataplane::tap::{Place, Subject};
 use crate::dataplane::worker_set::WorkerSet;
 use crate::report::{AfXdpSocket, AfXdpStatus};
 
@@ -197,7 +198,9 @@ impl Lanes {
         for running in self.running.values_mut() {
             let lost = running.lane.statistics().as_ref().map(Statistics::lost);
             let lost = lost.unwrap_or(running.told);
-            counters.drop_packets(DropReason::RingFull, lost.saturating_sub(running.told));
+            let lost_now = lost.saturating_sub(running.told);
+            let lost_ones = Subject::Unknown(Place::Arrived);
+            counters.drop_packets(DropReason::RingFull, lost_now, lost_ones);
             running.told = lost;
         }
     }
