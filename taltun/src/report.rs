@@ -8,6 +8,7 @@ mod limits;
 mod rates;
 #[cfg(test)]
 pub(crate) mod schema;
+mod traced;
 mod unix_time;
 mod words;
 
@@ -22,11 +23,12 @@ pub use self::drops::Drops;
 pub use self::explanation::{ExplainedStep, Explanation};
 pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::rates::{Rates, Traffic, per_second};
+pub use self::traced::{TraceMessage, TracedPacket};
 pub use self::unix_time::UnixTime;
 pub use self::words::{
     Aead, AfXdpSocket, AuditKept, ForwardedBy, HostPart, PathUse, PortRangeBy, ProblemCause,
     RefusedBy, RuleAction, SourceSeen, Steering, StepKind, SwitchLeftState, TcAttachment,
-    TunnelMode, UsageKept, XdpAttachment,
+    TracePlace, TraceVerdict, TunnelMode, UsageKept, XdpAttachment,
 };
 use crate::layer::Layer;
 use crate::protocol::messages::REJECT_AFTER_TIME;

@@ -59,7 +59,8 @@ fn start() -> Result<TwoPeers> {
     Ok(hub)
 }
 
-fn text(keys: &[Keys; 3], luis: &str, more: &str) -> String {
+/// What the hub's file says.
+pub fn text(keys: &[Keys; 3], luis: &str, more: &str) -> String {
     format!(
         "[interface]\nmode = \"server\"\nlocal_addr = \":9100\"\nvip = [\"10.200.0.1/24\", \"fd00:200::1/64\"]\n\
          private_key = \"{}\"\n\

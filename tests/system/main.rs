@@ -89,6 +89,8 @@ mod support;
 mod times;
 mod toolkit;
 mod tools;
+mod trace;
+mod tracer;
 mod two_peers;
 mod udpgw;
 mod udpgw_hub;
@@ -212,6 +214,7 @@ fn side_by_side() -> Vec<Case> {
         forwards_around::CASES,
         pretenders::CASES,
         explain::CASES,
+        trace::CASES,
         unread_log::CASES,
         interop::CASES,
         tools::CASES,

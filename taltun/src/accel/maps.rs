@@ -296,8 +296,16 @@ impl Maps {
 
     pub(super) fn sources(&self, layer: Layer) -> Vec<Source> {
         match layer {
-            Layer::Outer => self.with_others(read(&self.sources), 0),
-            Layer::Inner => self.with_others(read(&self.sources_inner), 1),
+            Layer::Outer => self.with_others(read(&self.sources, 2 * MAX_SOURCES), 0),
+            Layer::Inner => self.with_others(read(&self.sources_inner, 2 * MAX_SOURCES), 1),
+        }
+    }
+
+    /// Some of them: not more than `most`, for who has no time to read all.
+    pub(super) fn some_sources(&self, layer: Layer, most: usize) -> Vec<Source> {
+        match layer {
+            Layer::Outer => read(&self.sources, most),
+            Layer::Inner => read(&self.sources_inner, most),
         }
     }
 
@@ -372,11 +380,11 @@ fn remove(list: &mut Prefixes, net: IpNet) -> Result<(), String> {
     }
 }
 
-fn read(map: &Sources) -> Vec<Source> {
+fn read(map: &Sources, most: usize) -> Vec<Source> {
     // Entries that make room for others while we read send the kernel's walk back to its
     // start: so it may come by twice, and under a flood it needs an end.
     let mut sources = HashMap::new();
-    for (address, counters) in map.iter().take(2 * MAX_SOURCES).flatten() {
+    for (address, counters) in map.iter().take(most).flatten() {
         let addr = IpAddr::from(address).to_canonical();
         sources.insert(addr, sum(addr, counters.iter()));
     }

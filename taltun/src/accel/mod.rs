@@ -368,6 +368,13 @@ impl Shield {
         top(programs.map(|programs| programs.maps.sources(layer)), most)
     }
 
+    /// Some of those who sent, as [`sources`](Self::sources) has them: not more than `most` are
+    /// looked at, so that it takes no time under a flood.
+    pub fn some_sources(&self, layer: Layer, most: usize) -> Vec<Source> {
+        let programs = self.programs.as_ref();
+        programs.map_or_else(|_| Vec::new(), |it| it.maps.some_sources(layer, most))
+    }
+
     /// Dropped packets by the [label](taltun_common::drops::DropReason::label) of their
     /// reason; only reasons that occurred.
     pub fn drops(&self) -> Drops {

@@ -30,6 +30,7 @@ mod stats;
 mod status;
 mod table;
 mod target;
+mod trace;
 mod udpgw;
 mod unban;
 mod undo;
@@ -66,6 +67,7 @@ Examples:
   taltun status
   taltun usage --since 30d
   taltun explain ana 192.168.50.16 tcp/631
+  taltun trace ana --drops
   taltun ban 198.51.100.0/24 --for 10m
   umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
   umask 077; taltun export wg0 > wg0.conf
@@ -95,6 +97,7 @@ enum Command {
     Stats(stats::StatsCommand),
     Usage(usage::UsageCommand),
     Explain(explain::Explain),
+    Trace(trace::Trace),
     Ban(ban::Ban),
     Unban(unban::Unban),
     Undo(undo::Undo),
@@ -164,6 +167,7 @@ impl Command {
             Self::Stats(command) => command.run(),
             Self::Usage(command) => command.run(),
             Self::Explain(command) => command.run(),
+            Self::Trace(command) => command.run(),
             Self::Ban(command) => command.run(),
             Self::Unban(command) => command.run(),
             Self::Undo(command) => command.run(),

@@ -1,5 +1,8 @@
 //! Which running tunnel a command is meant for.
 
+use std::io::BufReader;
+use std::os::unix::net::UnixStream;
+
 use clap::Args;
 
 use super::failure::Failure;
@@ -21,6 +24,14 @@ impl Target {
     /// Has the tunnel do something.
     pub(super) fn ask<C: Command>(&self, command: C) -> Result<C::Answer, ControlError> {
         control::call(self.interface.as_deref(), command)
+    }
+
+    /// The same for what more follows behind the answer.
+    pub(super) fn open<C: Command>(
+        &self,
+        command: C,
+    ) -> Result<(C::Answer, BufReader<UnixStream>), ControlError> {
+        control::open(self.interface.as_deref(), command)
     }
 
     /// Has the tunnel do something, and prints what it says about it.

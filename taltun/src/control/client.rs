@@ -23,6 +23,15 @@ pub fn call<C: Command>(interface: Option<&str>, command: C) -> Result<C::Answer
     answer_to::<C>(respond(interface, &command.request())?)
 }
 
+/// The same for a command whose answer more follows behind, which can be read as it comes.
+pub fn open<C: Command>(
+    interface: Option<&str>,
+    command: C,
+) -> Result<(C::Answer, BufReader<UnixStream>), ControlError> {
+    let (response, stream) = converse_with(interface, &command.request())?;
+    Ok((answer_to::<C>(response)?, stream))
+}
+
 /// The interface of the tunnel that process `pid` runs.
 pub fn interface_of(pid: i32) -> Result<String, ControlError> {
     let dirs = dirs::to_look_into();
@@ -49,9 +58,16 @@ fn answer_to<C: Command>(response: Response) -> Result<C::Answer, ControlError> 
 }
 
 fn respond(interface: Option<&str>, request: &Request) -> Result<Response, ControlError> {
+    converse_with(interface, request).map(|(response, _)| response)
+}
+
+fn converse_with(
+    interface: Option<&str>,
+    request: &Request,
+) -> Result<(Response, BufReader<UnixStream>), ControlError> {
     let mut failure = None;
     for dir in dirs::to_look_into() {
-        match call_in(&dir, interface, request) {
+        match open_in(&dir, interface, request) {
             // A later place may know more; who is refused there learns why.
             Err(error @ (ControlError::NotRunning { .. } | ControlError::Io { .. })) => {
                 let tells_more = !matches!(&error, ControlError::NotRunning { running, .. }
@@ -75,11 +91,20 @@ fn respond(interface: Option<&str>, request: &Request) -> Result<Response, Contr
     Err(failure)
 }
 
+#[cfg(test)]
 pub(super) fn call_in(
     dir: &Path,
     interface: Option<&str>,
     request: &Request,
 ) -> Result<Response, ControlError> {
+    open_in(dir, interface, request).map(|(response, _)| response)
+}
+
+fn open_in(
+    dir: &Path,
+    interface: Option<&str>,
+    request: &Request,
+) -> Result<(Response, BufReader<UnixStream>), ControlError> {
     let (stream, path) = match interface {
         Some(name) => connect(dir, name).map_err(|mut error| {
             if let ControlError::NotRunning { running: found, .. } = &mut error {
@@ -178,7 +203,10 @@ fn nobody_listens(error: &io::Error) -> bool {
     )
 }
 
-fn converse(mut stream: UnixStream, request: &Request) -> io::Result<Response> {
+fn converse(
+    mut stream: UnixStream,
+    request: &Request,
+) -> io::Result<(Response, BufReader<UnixStream>)> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
@@ -187,12 +215,15 @@ fn converse(mut stream: UnixStream, request: &Request) -> io::Result<Response> {
     let sent = stream.write_all(&line);
     // There may be keys in it.
     let mut answer = Zeroizing::new(Vec::new());
-    BufReader::new(stream.take(ANSWER_MAX)).read_until(b'\n', &mut answer)?;
+    let mut reader = BufReader::new(stream);
+    (&mut reader)
+        .take(ANSWER_MAX)
+        .read_until(b'\n', &mut answer)?;
     if answer.is_empty() {
         sent?;
         return Err(io::Error::other("it closed the connection"));
     }
-    Ok(serde_json::from_slice(&answer)?)
+    Ok((serde_json::from_slice(&answer)?, reader))
 }
 
 #[cfg(test)]

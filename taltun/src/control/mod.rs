@@ -67,11 +67,12 @@ mod uapi;
 mod underlay;
 mod usage_file;
 mod usage_table;
+mod watching;
 mod window;
 mod words;
 
 pub use caller::Caller;
-pub use client::{call, interface_of};
+pub use client::{call, interface_of, open};
 pub use error::ControlError;
 pub(crate) use forwards::kept_from_others as forwards_keep_from_others;
 pub(crate) use gateway::{
@@ -88,6 +89,7 @@ pub use since::Since;
 pub use socket::ControlSocket;
 pub use uapi::UAPI_DIR_VARIABLE;
 pub use usage_file::usage;
+pub use watching::MOST_LINES;
 
 use std::path::PathBuf;
 

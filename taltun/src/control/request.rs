@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::caller::Caller;
-use super::response::{Answer, Done, Reloaded, Reply, Response, SecretText};
+use super::response::{Answer, Done, Reloaded, Reply, Response, SecretText, Started};
 use super::since::Since;
 use crate::layer::Layer;
 use crate::report;
@@ -163,6 +163,8 @@ requests! {
     unban: Unban(command: Unban) => Done, "unban";
     /// Take back the bans of a peer's addresses.
     unban_peer: UnbanPeer(command: UnbanPeer) => Done, "unban";
+    /// What happens to packets, from now on.
+    trace: Trace(command: Trace) => Started, "trace";
     /// Everything as a wg-quick file, keys included.
     export: Export => SecretText, "export";
 
@@ -238,6 +240,20 @@ pub struct Explain {
     /// Where its datagram comes from outside; `None` for where the peer is.
     #[serde(default)]
     pub outer: Option<IpAddr>,
+}
+
+/// [`Request::Trace`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trace {
+    /// The name or public key of the only peer whose packets are told.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// Whether only those are told that are dropped.
+    #[serde(default)]
+    pub drops: bool,
+    /// Most lines a second.
+    pub rate: u32,
 }
 
 /// [`Request::Usage`]

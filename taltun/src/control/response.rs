@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use zeroize::Zeroize;
 
+use super::watching::Flow;
 use crate::report::{Explanation, Stats, Status, Usage};
 
 /// A line of JSON that comes back.
@@ -23,6 +24,8 @@ pub enum Response {
     Usage(Box<Usage>),
     /// What would happen to a packet.
     Explanation(Box<Explanation>),
+    /// What somebody watches follows, behind this line.
+    Started(Started),
     /// It is done.
     Done(Done),
     /// The configuration was read again.
@@ -41,6 +44,7 @@ impl Response {
             Self::Stats(_) => "statistics",
             Self::Usage(_) => "usage",
             Self::Explanation(_) => "an explanation",
+            Self::Started(_) => "packets",
             Self::Export(_) => "a file",
             Self::Done(_) | Self::Reloaded(_) | Self::Error(_) | Self::Misconfigured(_) => {
                 "a sentence"
@@ -81,9 +85,20 @@ answers! {
     Export: SecretText;
     Usage: Box<Usage>;
     Explanation: Box<Explanation>;
+    Started: Started;
     Done: Done;
     // A tunnel that runs since before there were warnings has a sentence only.
     Reloaded: Reloaded, or Response::Done(done) => Reloaded { done, warnings: Vec::new() };
+}
+
+/// From now on packets are written to the connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Started {
+    /// Name of the TUN interface.
+    pub interface: String,
+    /// Who writes them.
+    #[serde(skip)]
+    pub(super) flow: Flow,
 }
 
 /// What was done, in a sentence for people.

@@ -183,6 +183,7 @@ pub async fn run(
             () = sleep_until_time(engine.next_timeout()) => engine.handle_timeout(),
             () = clones.next() => engine.start_over("this machine was cloned or rolled back"),
             () = sleep_until(engine.next_ban_end()) => engine.expire_bans(),
+            () = sleep_until(engine.next_kernel_look()) => engine.look_at_kernel(),
             () = sleep_until(engine.next_remembered()) => engine.speak_to_remembered(),
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,

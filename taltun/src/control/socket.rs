@@ -147,6 +147,10 @@ async fn converse(
         },
         Err(message) => Response::Error(message),
     };
+    let flow = match &response {
+        Response::Started(started) => Some(started.flow.clone()),
+        _ => None,
+    };
     // An answer about many peers is megabytes, which the controller can't wait for: it lives on
     // the same thread.
     let Ok(line) = tokio::task::spawn_blocking(move || line(&response)).await else {
@@ -156,6 +160,11 @@ async fn converse(
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!("control socket: a client left before its answer: {error}"),
         Err(_) => debug!("control socket: a client didn't read its answer"),
+    }
+    if let Some(flow) = flow
+        && let Ok(stream) = stream.into_std()
+    {
+        return flow.serve(stream);
     }
     if line.len() >= LARGE {
         // Nobody waits for that.

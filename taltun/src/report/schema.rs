@@ -21,10 +21,11 @@ enum Section {
     Stats,
     Usage,
     Explain,
+    Trace,
 }
 
 /// The documents in the order of the page's sections, each in examples that together show all types of all fields.
-fn documents() -> [(Section, Fields); 5] {
+fn documents() -> [(Section, Fields); 6] {
     [
         (
             Section::Status,
@@ -49,6 +50,10 @@ fn documents() -> [(Section, Fields); 5] {
         (
             Section::Explain,
             fields(&[json(&explanation(true)), json(&explanation(false))]),
+        ),
+        (
+            Section::Trace,
+            fields(&[json(&traced(true)), json(&traced(false))]),
         ),
     ]
 }
@@ -101,6 +106,8 @@ fn the_page_has_every_word() {
             (status, "peers[].refused", all(RefusedBy::ALL)),
             (Section::Usage, "usage.kept", all(UsageKept::ALL)),
             (Section::Explain, "steps[].step", all(StepKind::ALL)),
+            (Section::Trace, "verdict", all(TraceVerdict::ALL)),
+            (Section::Trace, "place", all(TracePlace::ALL)),
             (
                 Section::NotRunning,
                 "kill_switches[].state",
@@ -239,6 +246,28 @@ fn usage(full: bool) -> Usage {
                 tx_packets: 1,
             }],
         }],
+    }
+}
+
+fn traced(full: bool) -> TracedPacket {
+    let text = |text: &str| full.then(|| text.to_owned());
+    TracedPacket {
+        version: VERSION,
+        timestamp: UnixTime::default(),
+        verdict: TraceVerdict::Dropped,
+        reason: full.then_some(DropReason::Rule),
+        rule: text("hub.toml:8"),
+        place: full.then_some(TracePlace::Relayed),
+        from: text("ana"),
+        to: text("berta"),
+        outer: text("192.0.2.7:9"),
+        protocol: text("tcp"),
+        source: full.then_some([10, 0, 0, 2].into()),
+        source_port: full.then_some(1234),
+        destination: full.then_some([10, 0, 0, 3].into()),
+        destination_port: full.then_some(80),
+        packets: 1,
+        bytes: full.then_some(60),
     }
 }
 

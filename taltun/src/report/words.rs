@@ -66,6 +66,36 @@ words! {
         "limits" => Limits,
     }
 
+    /// What became of a packet.
+    TraceVerdict {
+        /// It went on.
+        "passed" => Passed,
+        /// It waits for a session.
+        "waits" => Waits,
+        /// It was dropped.
+        "dropped" => Dropped,
+        /// There was no room to tell of it.
+        "left_out" => LeftOut,
+    }
+
+    /// Where a packet was seen.
+    TracePlace {
+        /// A datagram that arrived.
+        "arrived" => Arrived,
+        /// A datagram that leaves.
+        "leaves" => Leaves,
+        /// A packet of a peer's for this host, or what is behind it.
+        "to_host" => ToHost,
+        /// A packet of this host's, or from behind it, for a peer.
+        "from_host" => FromHost,
+        /// A packet of a peer's for another.
+        "relayed" => Relayed,
+        /// A datagram that the XDP program dropped.
+        "xdp" => Xdp,
+        /// A packet that a TC program dropped.
+        "tc" => Tc,
+    }
+
     /// What seals and opens the traffic on this machine.
     Aead {
         /// Taltun's own code for AVX-512.

@@ -39,6 +39,7 @@ impl Change {
             | Request::Stats
             | Request::Export
             | Request::Explain(_)
+            | Request::Trace(_)
             | Request::Usage(_)
             | Request::Reload => return None,
         };

@@ -158,6 +158,11 @@ impl Engine {
         self.bans.expire(&mut self.shield);
     }
 
+    /// Tells those who watch what the eBPF programs have dropped.
+    pub(in crate::control) fn look_at_kernel(&mut self) {
+        self.watches.look(self.data_plane.taps(), &self.shield);
+    }
+
     /// Leads addresses that a name has into the tunnel, and to its peer.
     pub(in crate::control) async fn learn(&mut self, learned: Learned, host: &mut Option<Host>) {
         if let Some((names, mut routes)) = self.names_and_routes() {
@@ -212,6 +217,8 @@ impl Engine {
             self.flaps.follow(&self.device, &self.peers, now);
         }
         self.data_plane.follow_queues(&mut self.shield);
+        let taps = self.data_plane.taps();
+        self.watches.follow(taps, &self.peers, &self.device);
         self.lead_ports(host).await;
         self.forward_ports(host).await;
         self.refuse_pretenders(host).await;

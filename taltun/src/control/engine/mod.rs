@@ -46,6 +46,7 @@ use super::runtime_dir;
 use super::shaping::FiledRates;
 use super::uapi::WgChanges;
 use super::underlay::Underlay;
+use super::watching::Watches;
 use crate::accel::{self, Shield};
 use crate::config::{self, Config, DnsRoutes, Mode};
 use crate::dataplane::clock::{self, Apart};
@@ -109,6 +110,8 @@ pub(in crate::control) struct Engine {
     /// Of a tunnel that is configured it writes down what is changed.
     audit: Audit,
     limits: Limits,
+    /// Who watches packets.
+    watches: Watches,
     /// What `wg` changed and the log doesn't have yet.
     by_wg: WgChanges,
     /// The host's network.
@@ -206,6 +209,7 @@ impl Engine {
         if let Some(ledger) = &ledger {
             limits.follow(&mut device, &peers, ledger, now);
         }
+        let watches = Watches::new(Arc::clone(rules.rules()));
         let names = inputs.dns_routes;
         let names = names.map(|told| RoutedNames::new(told, interface));
         let lanes = lanes(&config);
@@ -239,6 +243,7 @@ impl Engine {
             ledger,
             audit,
             limits,
+            watches,
             by_wg: WgChanges::default(),
             network: inputs.network,
             underlay: inputs.underlay,
@@ -286,6 +291,11 @@ impl Engine {
     /// When to call [`Self::speak_to_remembered`].
     pub(in crate::control) fn next_remembered(&self) -> Option<Instant> {
         self.memory.as_ref()?.next_at()
+    }
+
+    /// When to call [`Self::look_at_kernel`].
+    pub(in crate::control) fn next_kernel_look(&self) -> Option<Instant> {
+        self.watches.next_look()
     }
 
     /// Whether a worker ended by itself.
@@ -365,6 +375,7 @@ impl Engine {
 
     /// What is left to do at the end.
     pub(in crate::control) async fn finish(&mut self) {
+        self.watches.finish().await;
         self.metrics = None;
         self.gateway.stop().await;
         if let Some(memory) = &mut self.memory {

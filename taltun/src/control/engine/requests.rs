@@ -19,8 +19,11 @@ use crate::control::pretenders::peers_networks;
 use crate::control::reload::{self, Compared, Reload};
 use crate::control::reporting::View;
 use crate::control::request::{self, Call, Controller};
-use crate::control::response::{Done, Reply, SecretText};
+use crate::control::response::{Done, Reply, SecretText, Started};
 use crate::control::uapi::{self, UapiCall, WgChanges};
+use crate::control::watching::{self, Stream};
+use crate::dataplane::tap::Wants;
+use crate::protocol::peer::Peer;
 use crate::report::{self, Explanation, PeerStatus, RefusedBy, Stats, Status};
 use crate::system::Host;
 
@@ -233,6 +236,25 @@ impl Engine {
         }
     }
 
+    /// The peer that somebody wants to watch, where one is named.
+    fn watched(&self, peer: Option<&str>) -> Result<Option<Arc<Peer>>, String> {
+        let Some(word) = peer else { return Ok(None) };
+        let peer = self.peers.meant(word, &self.device)?;
+        peer.cloned().map(Some).ok_or_else(|| {
+            format!("{word:?} is no peer's name or key; `taltun status` lists the peers")
+        })
+    }
+
+    /// Somebody watches packets from now on.
+    fn begin_watch(&mut self, wants: Wants, stream: Box<dyn Stream>) -> Result<Started, String> {
+        let taps = self.data_plane.taps();
+        self.watches.take_names(&self.peers, &self.device);
+        Ok(Started {
+            interface: self.config.interface.tun_name.clone(),
+            flow: self.watches.begin(taps, wants, stream, &self.shield)?,
+        })
+    }
+
     fn live(&self) -> LivePeers<'_> {
         LivePeers {
             device: &self.device,
@@ -295,6 +317,13 @@ impl Controller for Engine {
         let (bans, mut owners, shield) = self.bans_and_owners();
         let done = bans.unban_peer(&unban.peer, unban.layer, &mut owners, shield);
         done.map(Done)
+    }
+
+    fn trace(&mut self, asked: request::Trace) -> Result<Started, String> {
+        let peer = self.watched(asked.peer.as_deref())?;
+        let stream = watching::Trace::new(asked.rate);
+        let wants = watching::Trace::wants(peer, asked.drops);
+        self.begin_watch(wants, Box::new(stream))
     }
 
     fn usage(&mut self, asked: request::Usage, reply: Reply<Box<report::Usage>>) {
