@@ -218,7 +218,7 @@ fn last(told: &Value) -> Result<&Value> {
 }
 
 /// It says that a packet is dropped, and why.
-fn foretold(hub: &TwoPeers, question: &[&str], reason: &str) -> Result<()> {
+pub fn foretold(hub: &TwoPeers, question: &[&str], reason: &str) -> Result<()> {
     let told = asked(hub, question)?;
     ensure!(
         told["passes"] == false && told["reason"] == reason,

@@ -69,6 +69,7 @@ mod own_networks;
 mod page_walk;
 mod peer_log;
 mod pretenders;
+mod raw_peer;
 mod reach;
 mod recipes;
 mod refusals;
@@ -90,6 +91,7 @@ mod times;
 mod toolkit;
 mod tools;
 mod trace;
+mod trace_reasons;
 mod tracer;
 mod two_peers;
 mod udpgw;
@@ -215,6 +217,7 @@ fn side_by_side() -> Vec<Case> {
         pretenders::CASES,
         explain::CASES,
         trace::CASES,
+        trace_reasons::CASES,
         unread_log::CASES,
         interop::CASES,
         tools::CASES,
