@@ -90,10 +90,20 @@ impl RawPeer {
             std::thread::sleep(BETWEEN);
             let (initiator, message) = self.initiation(Duration::ZERO)?;
             self.send(&message)?;
-            let mut answer = [0; 2048];
-            let Ok(length) = self.socket.recv(&mut answer) else {
-                continue;
-            };
+            if let Some(session) = self.answered(&initiator) {
+                self.session = Some(session);
+                let keepalive = self.seal(&[])?;
+                return self.send(&keepalive);
+            }
+        }
+        bail!("no handshake with {}", self.hub)
+    }
+
+    /// What the answer to an initiation makes; there may be others before it.
+    fn answered(&self, initiator: &Initiator) -> Option<Session> {
+        let mut answer = [0; 2048];
+        loop {
+            let length = self.socket.recv(&mut answer).ok()?;
             let Ok(Message::Response(response)) = Message::parse(&answer[..length]) else {
                 continue;
             };
@@ -101,15 +111,12 @@ impl RawPeer {
             let Ok(keys) = initiator.finish(&self.identity, &none, response) else {
                 continue;
             };
-            self.session = Some(Session {
+            return Some(Session {
                 key: AeadKey::new(&keys.sending),
                 index: response.sender.get().to_le_bytes(),
                 counter: 0,
             });
-            let keepalive = self.seal(&[])?;
-            return self.send(&keepalive);
         }
-        bail!("no handshake with {}", self.hub)
     }
 
     /// A message of its session with this inside, as it is.

@@ -58,7 +58,8 @@ impl Trace {
             line.clear();
             let read = stream.read_until(b'\n', &mut line);
             let read = read.map_err(|error| lost(&error.to_string()))?;
-            if read == 0 {
+            // What the tunnel gave up in the middle of is no line.
+            if read == 0 || line.last() != Some(&b'\n') {
                 return Err(lost(
                     "it was killed, or this command read nothing for 10 seconds",
                 ));
