@@ -390,6 +390,9 @@ pub struct PeerStatus {
     /// What last kept it from a handshake; `None` once there is one.
     #[serde(default)]
     pub problem: Option<Problem>,
+    /// What kept it from one before, and is over.
+    #[serde(default)]
+    pub last_problem: Option<Problem>,
     /// How fast it may send, where that is limited.
     #[serde(default)]
     pub rate_up: Option<RateStatus>,

@@ -69,6 +69,7 @@ mod own_networks;
 mod page_walk;
 mod peer_log;
 mod pretenders;
+mod problems;
 mod raw_peer;
 mod reach;
 mod recipes;
@@ -216,6 +217,7 @@ fn side_by_side() -> Vec<Case> {
         forwards_around::CASES,
         pretenders::CASES,
         explain::CASES,
+        problems::CASES,
         trace::CASES,
         trace_reasons::CASES,
         unread_log::CASES,

@@ -164,6 +164,9 @@ pub enum Event {
     AnswerRefused(PeerId),
     /// The peer starts over although we answered: our answer was lost, or it couldn't open it.
     NotConfirmed(PeerId),
+    /// The peer's initiation is refused, as it is by so much older than its last one, a minute or
+    /// more: its clock went backwards, or somebody plays a recorded one.
+    ClockBehind(PeerId, Duration),
     /// The peer moved to another address or port.
     Moved(PeerId),
     /// Data to the peer goes another way.

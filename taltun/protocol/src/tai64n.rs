@@ -44,12 +44,8 @@ impl Tai64n {
         if nanos <= NANOS_PER_SEC - 2 * STEP {
             return self.with_nanos(nanos + STEP);
         }
-        let seconds = self
-            .0
-            .first_chunk()
-            .map_or(0, |seconds| u64::from_be_bytes(*seconds));
         let mut out = [0; 12];
-        out[..8].copy_from_slice(&seconds.saturating_add(1).to_be_bytes());
+        out[..8].copy_from_slice(&self.seconds().saturating_add(1).to_be_bytes());
         Self(out)
     }
 
@@ -62,6 +58,16 @@ impl Tai64n {
     /// Whether it has the mark.
     pub fn is_marked(self) -> bool {
         self.nanos() % STEP == MARK
+    }
+
+    /// By how much it is before another one, in whole seconds; zero if it isn't.
+    pub fn behind(self, other: Self) -> Duration {
+        Duration::from_secs(other.seconds().saturating_sub(self.seconds()))
+    }
+
+    fn seconds(self) -> u64 {
+        let seconds = self.0.first_chunk();
+        seconds.map_or(0, |seconds| u64::from_be_bytes(*seconds))
     }
 
     fn nanos(self) -> u32 {

@@ -6,20 +6,33 @@ mod text;
 use clap::Args;
 use serde::Serialize;
 
-use self::text::render;
+use self::text::{render, render_peers};
 use super::failure::Failure;
 use super::output;
-use super::target::Subject;
+use super::target::Target;
 use crate::control::{self, ControlError, request};
 use crate::dataplane::clock;
-use crate::report::{NotRunning, Status, SwitchLeft, SwitchLeftState, UnixTime, VERSION};
+use crate::report::{
+    NotRunning, PeerStatus, Status, SwitchLeft, SwitchLeftState, UnixTime, VERSION,
+};
 use crate::system::{LeftSwitch, LeftSwitches, SwitchState};
 
 /// Show a running tunnel and its peers.
+///
+/// Of one peer it shows the last problem, too, if that is over.
 #[derive(Args)]
 pub(super) struct StatusCommand {
+    /// The tunnel's interface, needed only where several are running, or the only peer to show, by
+    /// its name or public key.
+    #[arg(value_name = "IFACE|PEER")]
+    subject: Option<String>,
+
+    /// The only peer to show, where an interface has its name, too.
+    #[arg(long, value_name = "NAME")]
+    peer: Option<String>,
+
     #[command(flatten)]
-    subject: Subject,
+    target: Target,
 
     /// Print JSON.
     #[arg(long)]
@@ -28,19 +41,64 @@ pub(super) struct StatusCommand {
 
 impl StatusCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let answer = self.subject.ask(request::Status);
+        let (answer, peer) = self.ask();
         if self.json
             && let Err(ControlError::NotRunning { left, .. }) = &answer
         {
             output::print_json(&not_running(left))?;
         }
-        let status = answer?;
+        let mut status = answer?;
+        if let Some(word) = &peer {
+            status.peers.retain(|peer| is_called(peer, word));
+            if status.peers.is_empty() {
+                return Err(Failure::Other(format!(
+                    "{word:?} is no peer's name or key; `taltun status` lists the peers"
+                )));
+            }
+            if !self.json {
+                return output::print(&render_peers(&status.peers));
+            }
+        }
         let left = control::left_switches();
         if self.json {
             return output::print_json(&Running::with(&status, &left));
         }
         output::print(&render(&status, &left))
     }
+}
+
+impl StatusCommand {
+    /// The status that is asked for, and the only peer to show of it.
+    fn ask(&self) -> (Result<Box<Status>, ControlError>, Option<String>) {
+        let ask = |interface: Option<&str>| control::call(interface, request::Status);
+        let interface = self.target.interface();
+        let Some(word) = self.subject.as_deref() else {
+            return (ask(interface), self.peer.clone());
+        };
+        if interface.is_some() {
+            return (ask(interface), self.peer.clone().or(Some(word.to_owned())));
+        }
+        let answer = ask(Some(word));
+        let unknown = matches!(
+            answer,
+            Err(ControlError::NotRunning { .. } | ControlError::Name(_))
+        );
+        if !unknown || self.peer.is_some() {
+            return (answer, self.peer.clone());
+        }
+        // No interface has this name: a peer may.
+        match ask(None) {
+            Ok(status) if status.peers.iter().any(|peer| is_called(peer, word)) => {
+                (Ok(status), Some(word.to_owned()))
+            }
+            _ => (answer, None),
+        }
+    }
+}
+
+/// Whether a peer has this name or key.
+fn is_called(peer: &PeerStatus, word: &str) -> bool {
+    peer.name.as_deref() == Some(word) || peer.public_key == word
 }
 
 /// What `--json` prints of a running tunnel.

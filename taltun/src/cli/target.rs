@@ -21,9 +21,14 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// The interface, if one was named.
+    pub(super) fn interface(&self) -> Option<&str> {
+        self.interface.as_deref()
+    }
+
     /// Has the tunnel do something.
     pub(super) fn ask<C: Command>(&self, command: C) -> Result<C::Answer, ControlError> {
-        control::call(self.interface.as_deref(), command)
+        control::call(self.interface(), command)
     }
 
     /// The same for what more follows behind the answer.

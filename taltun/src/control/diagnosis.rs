@@ -61,6 +61,11 @@ impl Diagnosis {
         self.log.problem(key, now)
     }
 
+    /// What did so before, and is over.
+    pub(super) fn last_problem(&self, key: &PublicKey, now: Time) -> Option<Problem> {
+        self.log.last_problem(key, now)
+    }
+
     /// Unknown keys that tried, the last one first.
     pub(super) fn unknown_keys(&self, now: Time) -> Vec<UnknownKey> {
         self.strangers.unknown_keys(now)
@@ -76,6 +81,7 @@ impl Diagnosis {
             | Event::Unanswered(id, _)
             | Event::NotConfirmed(id)
             | Event::PathChanged(id, _)
+            | Event::ClockBehind(id, _)
             | Event::AnswerRefused(id) => id,
             Event::IndexBorn(_)
             | Event::SessionBegun { .. }
@@ -94,6 +100,7 @@ impl Diagnosis {
             Event::Moved(_) => log.moved(key, label, endpoint, now),
             Event::Unanswered(..) => log.unanswered(key, label, endpoint, now),
             Event::PathChanged(_, change) => log.took_path(label, change, now),
+            Event::ClockBehind(_, behind) => log.clock_behind(key, label, endpoint, *behind, now),
             Event::NotConfirmed(_) => log.not_confirmed(key, label, endpoint, now),
             _ => log.trouble(key, label, endpoint, Cause::PresharedKey, now),
         }

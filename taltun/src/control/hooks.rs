@@ -330,6 +330,7 @@ mod tests {
             persistent_keepalive: None,
             paths: Vec::new(),
             problem: None,
+            last_problem: None,
             rate_up: None,
             rate_down: None,
             quota: None,

@@ -41,10 +41,21 @@ struct Seen {
     unconfirmed: u32,
     last_unconfirmed: Option<Time>,
     problem: Option<(Cause, Time)>,
+    /// The last one that is over.
+    last_problem: Option<(Cause, Time)>,
     /// When the problem was last written into the log.
     told: Option<Time>,
     /// Why the name of its endpoint can't be looked up, while a session works.
     not_resolved: Option<String>,
+}
+
+impl Seen {
+    /// Its problem is over.
+    fn end_problem(&mut self) {
+        if let Some(problem) = self.problem.take() {
+            self.last_problem = Some(problem);
+        }
+    }
 }
 
 /// Writes the log of peers.
@@ -76,8 +87,10 @@ impl PeerLog {
         let is_news = seen.problem.is_some()
             || seen.endpoint != endpoint
             || seen.handshake.is_none_or(|last| now.since(last) >= SILENCE);
+        seen.end_problem();
         *seen = Seen {
             endpoint,
+            last_problem: seen.last_problem.take(),
             is_placed: seen.is_placed,
             handshake: Some(now),
             not_resolved: seen.not_resolved.take(),
@@ -110,7 +123,7 @@ impl PeerLog {
         if let Some(seen) = self.peers.get_mut(key)
             && matches!(seen.problem, Some((Cause::Away(_), _)))
         {
-            seen.problem = None;
+            seen.end_problem();
             seen.unanswered = 0;
         }
     }
@@ -190,6 +203,22 @@ impl PeerLog {
         }
     }
 
+    /// A peer's initiation is much older than its last. With a session that works it has another
+    /// clock now, and somebody plays a recorded message.
+    pub(super) fn clock_behind(
+        &mut self,
+        key: &PublicKey,
+        label: &str,
+        endpoint: Option<SocketAddr>,
+        behind: Duration,
+        now: Time,
+    ) {
+        let handshake = self.peers.get(key).and_then(|seen| seen.handshake);
+        if handshake.is_none_or(|last| now.since(last) >= SILENCE) {
+            self.trouble(key, label, endpoint, Cause::Clock(behind), now);
+        }
+    }
+
     /// Something keeps a peer from a handshake.
     pub(super) fn trouble(
         &mut self,
@@ -212,7 +241,7 @@ impl PeerLog {
         {
             return;
         }
-        let is_same = matches!(&seen.problem, Some((known, _)) if *known == cause);
+        let is_same = matches!(&seen.problem, Some((known, _)) if known.is_again(&cause));
         let told_lately = seen.told.is_some_and(|at| now.since(at) < AGAIN);
         let message = cause.message();
         // That peers come and go is nothing to mend.
@@ -269,7 +298,7 @@ impl PeerLog {
             && let Some((cause, _)) = &seen.problem
             && cause.is_of_the_way()
         {
-            seen.problem = None;
+            seen.end_problem();
         }
     }
 
@@ -280,7 +309,7 @@ impl PeerLog {
         };
         seen.not_resolved = None;
         if matches!(seen.problem, Some((Cause::NotResolved(_), _))) {
-            seen.problem = None;
+            seen.end_problem();
         }
     }
 
@@ -296,12 +325,25 @@ impl PeerLog {
 
     /// What last kept a peer from a handshake.
     pub(super) fn problem(&self, key: &PublicKey, now: Time) -> Option<Problem> {
-        let (cause, at) = self.peers.get(key)?.problem.as_ref()?;
-        Some(Problem {
-            cause: cause.reported(),
-            message: cause.message(),
-            seconds_ago: now.since(*at).as_secs_f64(),
-        })
+        self.peers.get(key)?.problem.as_ref().map(reported(now))
+    }
+
+    /// What did so before, and is over.
+    pub(super) fn last_problem(&self, key: &PublicKey, now: Time) -> Option<Problem> {
+        self.peers
+            .get(key)?
+            .last_problem
+            .as_ref()
+            .map(reported(now))
+    }
+}
+
+/// A problem, as it is told now.
+fn reported(now: Time) -> impl Fn(&(Cause, Time)) -> Problem {
+    move |(cause, at)| Problem {
+        cause: cause.reported(),
+        message: cause.message(),
+        seconds_ago: now.since(*at).as_secs_f64(),
     }
 }
 
@@ -461,5 +503,31 @@ mod tests {
         assert_eq!(cause(&log, 1, at(100)), None);
         log.not_confirmed(&key(1), "ana", Some(there()), at(105));
         assert_eq!(cause(&log, 1, at(105)), Some(ProblemCause::NotConfirmed));
+    }
+
+    #[test]
+    fn a_problem_that_is_over_is_the_last_one_until_another_is() {
+        let mut log = PeerLog::default();
+        let (key, at) = (PublicKey([1; 32]), |seconds| {
+            Time::START + Duration::from_secs(seconds)
+        });
+        log.clock_behind(&key, "ana", None, Duration::from_secs(7200), at(10));
+        let problem = log.problem(&key, at(11)).unwrap();
+        assert_eq!(problem.cause, crate::report::ProblemCause::Clock);
+        assert!(problem.message.contains("2 hours before"), "{problem:?}");
+        assert_eq!(log.last_problem(&key, at(11)), None);
+        log.finished(&key, "ana", None, at(12));
+        assert_eq!(log.problem(&key, at(13)), None);
+        let last = log.last_problem(&key, at(13)).unwrap();
+        assert_eq!((last.cause, last.seconds_ago), (problem.cause, 3.0));
+        // A recorded message that somebody plays while there is a session.
+        log.clock_behind(&key, "ana", None, Duration::from_secs(7200), at(14));
+        assert_eq!(log.problem(&key, at(14)), None);
+        log.finished(&key, "ana", None, at(120));
+        assert!(log.last_problem(&key, at(120)).is_some());
+        log.trouble(&key, "ana", None, Cause::PresharedKey, at(400));
+        log.finished(&key, "ana", None, at(410));
+        let last = log.last_problem(&key, at(410)).unwrap();
+        assert_eq!(last.cause, crate::report::ProblemCause::PresharedKey);
     }
 }

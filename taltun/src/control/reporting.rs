@@ -246,6 +246,7 @@ impl View<'_> {
             tx_bytes: peer.tx_bytes(),
             persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
             problem: self.diagnosis.problem(key, now),
+            last_problem: self.diagnosis.last_problem(key, now),
             rate_up,
             rate_down,
             quota: self.quota(key),

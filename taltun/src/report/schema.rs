@@ -249,6 +249,14 @@ fn usage(full: bool) -> Usage {
     }
 }
 
+fn problem() -> Problem {
+    Problem {
+        cause: ProblemCause::NoAnswer,
+        message: "why".to_owned(),
+        seconds_ago: 1.5,
+    }
+}
+
 fn traced(full: bool) -> TracedPacket {
     let text = |text: &str| full.then(|| text.to_owned());
     TracedPacket {
@@ -384,11 +392,8 @@ fn status(full: bool) -> Status {
             rx_bytes: 1,
             tx_bytes: 1,
             persistent_keepalive: full.then_some(25),
-            problem: full.then(|| Problem {
-                cause: ProblemCause::NoAnswer,
-                message: "why".to_owned(),
-                seconds_ago: 1.5,
-            }),
+            problem: full.then(problem),
+            last_problem: full.then(problem),
             rate_up: full.then(|| rate(true)),
             rate_down: full.then(|| rate(true)),
             quota: full.then(|| QuotaStatus {

@@ -242,6 +242,8 @@ words! {
         "not_sent" => NotSent,
         /// The name of its endpoint can't be looked up.
         "not_resolved" => NotResolved,
+        /// Its clock went backwards.
+        "clock" => Clock,
         /// Nothing comes back.
         "no_answer" => NoAnswer,
         /// A peer whose endpoint isn't configured is no more where it was heard, which is

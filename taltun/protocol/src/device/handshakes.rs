@@ -31,6 +31,10 @@ struct Answer {
     from: Endpoint,
 }
 
+/// How much older than its last an initiation has to be for its clock to be told of: what is later
+/// than others on the way isn't.
+const CLOCK_BEHIND: Duration = Duration::from_secs(60);
+
 impl Device {
     /// Whether this initiation is more than its source may send without proving its address.
     /// Anybody can forge its address, so it is asked for the proof and not refused. An initiation
@@ -186,6 +190,11 @@ impl Device {
             .last_initiation_received
             .is_some_and(|last| now.since(last) < INITIATION_INTERVAL);
         if replayed || flooding {
+            let behind = control.newest_timestamp;
+            let behind = behind.map(|newest| verified.timestamp.behind(newest));
+            if let Some(behind) = behind.filter(|behind| *behind >= CLOCK_BEHIND) {
+                self.events.push_back(Event::ClockBehind(id, behind));
+            }
             return Err(refused);
         }
         control.newest_timestamp = Some(verified.timestamp);

@@ -216,6 +216,23 @@ fn replayed_and_older_initiations_are_refused() {
     assert_eq!(world.inject(B, outer(A), &newest), Ok(()));
 }
 
+#[test]
+fn an_initiation_of_a_clock_that_went_backwards_is_told_and_a_late_one_is_not() {
+    let mut world = World::pair();
+    let (_, first) = initiation(A, B, 1, WALL_CLOCK + secs(1000));
+    let (_, late) = initiation(A, B, 2, WALL_CLOCK + secs(990));
+    let (_, old) = initiation(A, B, 3, WALL_CLOCK + secs(10));
+    let told = |world: &mut World, message: &[u8]| {
+        let before = world.nodes[B].clocks_behind.len();
+        let _ = world.inject(B, outer(A), message);
+        world.run(secs(1));
+        world.nodes[B].clocks_behind[before..].to_vec()
+    };
+    assert_eq!(told(&mut world, &first), []);
+    assert_eq!(told(&mut world, &late), []);
+    assert_eq!(told(&mut world, &old), [secs(990)]);
+}
+
 /// §5.1: a replay doesn't cost a session: everything still flows.
 #[test]
 fn replayed_initiations_leave_sessions_alone() {

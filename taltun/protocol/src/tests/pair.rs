@@ -96,6 +96,7 @@ pub(super) struct Node {
     pub(super) drops: Vec<DropReason>,
     /// When handshakes were given up.
     pub(super) given_up: Vec<Time>,
+    pub(super) clocks_behind: Vec<Duration>,
     /// How many initiations in a row had no answer, each time that one had none.
     pub(super) unanswered: Vec<u32>,
     pub(super) under_load: bool,
@@ -271,6 +272,7 @@ impl Node {
             controls: 0,
             drops: Vec::new(),
             given_up: Vec::new(),
+            clocks_behind: Vec::new(),
             unanswered: Vec::new(),
             under_load: false,
             indices: HashSet::new(),
@@ -483,6 +485,7 @@ impl World {
                 Event::Unanswered(_, in_a_row) => node.unanswered.push(in_a_row),
                 Event::PathChanged(_, change) => node.changes.push(change),
                 Event::HandshakeGivenUp(_) => node.given_up.push(self.now),
+                Event::ClockBehind(_, behind) => node.clocks_behind.push(behind),
             }
         }
         while let Some(transmit) = self.nodes[number].device.poll_transmit() {

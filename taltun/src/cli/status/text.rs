@@ -105,6 +105,20 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     text
 }
 
+/// Peers alone, with what went wrong with them before.
+pub(super) fn render_peers(peers: &[PeerStatus]) -> String {
+    let mut text = String::new();
+    for peer in peers {
+        render_peer(&mut text, peer);
+        if let Some(problem) = &peer.last_problem {
+            let ago = human::span(whole(problem.seconds_ago));
+            let told = format!("{} ({ago} ago, over)", problem.message);
+            line(&mut text, "last problem", &told);
+        }
+    }
+    text.trim_start().to_owned()
+}
+
 /// The keys that tried and are of no peer.
 fn render_unknown(text: &mut String, keys: &[UnknownKey]) {
     if !keys.is_empty() {
@@ -460,6 +474,7 @@ pub(super) mod tests {
                     tx_bytes: 148,
                     persistent_keepalive: Some(25),
                     problem: None,
+                    last_problem: None,
                     rate_up: Some(RateStatus {
                         bits_per_second: Some(1_500_000),
                         waiting_packets: 0,
@@ -501,6 +516,7 @@ pub(super) mod tests {
                         message: "nobody listens at that port".into(),
                         seconds_ago: 3.4,
                     }),
+                    last_problem: None,
                     rate_up: None,
                     rate_down: Some(RateStatus {
                         bits_per_second: None,

@@ -119,6 +119,7 @@ impl Engine {
             | Event::PathChanged(..)
             | Event::NotConfirmed(_)
             | Event::AnswerRefused(_)
+            | Event::ClockBehind(..)
             | Event::UnknownKey(..) => {}
         }
     }

@@ -1,5 +1,8 @@
 //! Why there is no handshake with a peer, and what to do about it.
 
+use std::time::Duration;
+
+use crate::control::words::span;
 use crate::report::ProblemCause;
 
 /// Why there is no handshake.
@@ -17,6 +20,8 @@ pub(in crate::control) enum Cause {
     NotSent(String),
     /// The name of its endpoint can't be looked up, and why.
     NotResolved(String),
+    /// The clock by which it says when it begins a handshake is so far behind its last one.
+    Clock(Duration),
     /// Nothing came back.
     NoAnswer,
     /// It isn't any more where it was heard last, as this shows, and that is all that is known
@@ -34,6 +39,7 @@ impl Cause {
             Self::Unreachable(_) => ProblemCause::Unreachable,
             Self::NotSent(_) => ProblemCause::NotSent,
             Self::NotResolved(_) => ProblemCause::NotResolved,
+            Self::Clock(_) => ProblemCause::Clock,
             Self::NoAnswer => ProblemCause::NoAnswer,
             Self::Away(_) => ProblemCause::Away,
         }
@@ -78,6 +84,11 @@ impl Cause {
                 )
             }
             Self::NotResolved(reason) => format!("{reason}; it is tried again and again"),
+            Self::Clock(behind) => format!(
+                "its clock went backwards: it shows a time {} before its last handshake, so that \
+                 its handshakes are refused as replayed; set its clock right (NTP)",
+                span(behind.as_secs())
+            ),
             Self::NoAnswer => {
                 "no answer: the endpoint is wrong, UDP is blocked on the way, or the \
                                other side doesn't know our key (its log says so) or has another \
@@ -91,14 +102,21 @@ impl Cause {
         }
     }
 
+    /// Whether it is the same again, perhaps by another measure.
+    pub(super) fn is_again(&self, other: &Self) -> bool {
+        self == other || matches!((self, other), (Self::Clock(_), Self::Clock(_)))
+    }
+
     /// Whether it says that datagrams didn't get there.
     pub(super) fn is_of_the_way(&self) -> bool {
         match self {
             Self::PortClosed | Self::Unreachable(_) | Self::NotSent(_) => true,
             Self::Away(what) => what.starts_with("ICMP"),
-            Self::PresharedKey | Self::NotConfirmed | Self::NotResolved(_) | Self::NoAnswer => {
-                false
-            }
+            Self::PresharedKey
+            | Self::NotConfirmed
+            | Self::NotResolved(_)
+            | Self::Clock(_)
+            | Self::NoAnswer => false,
         }
     }
 
