@@ -20,6 +20,7 @@ use sources::{File, Sources};
 const CRATES: &[(&str, &str)] = &[
     ("taltun_common", "taltun-common/src/lib.rs"),
     ("taltun_ebpf", "taltun-ebpf/src/main.rs"),
+    ("taltun_capture", "taltun/capture/src/lib.rs"),
     ("taltun_crypto", "taltun/crypto/src/lib.rs"),
     ("taltun_policy", "taltun/policy/src/lib.rs"),
     ("taltun_protocol", "taltun/protocol/src/lib.rs"),
@@ -44,6 +45,7 @@ const CHAIN: &[&[&str]] = &[
     &["taltun::layer"],
     &["taltun_policy"],
     &[
+        "taltun_capture",
         "taltun_protocol",
         "taltun_shaping",
         "taltun_udpgw",
