@@ -17,6 +17,7 @@ mod bad_wire;
 mod bans;
 mod bans_meant;
 mod beside;
+mod capture;
 mod clones;
 mod cookies;
 mod ends;
@@ -220,6 +221,7 @@ fn side_by_side() -> Vec<Case> {
         problems::CASES,
         trace::CASES,
         trace_reasons::CASES,
+        capture::CASES,
         unread_log::CASES,
         interop::CASES,
         tools::CASES,
@@ -244,6 +246,7 @@ fn alone() -> Vec<Case> {
         bad_wire::CASES,
         interop::BULK,
         hopping::ALONE,
+        capture::ALONE,
         shaping::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,
@@ -257,7 +260,13 @@ fn alone() -> Vec<Case> {
 
 /// Those side by side that are run once more with another back end for what comes in.
 fn side_by_side_over_af_xdp() -> Vec<Case> {
-    [reach::CASES, bans::CASES, own_networks::CASES].concat()
+    [
+        reach::CASES,
+        bans::CASES,
+        own_networks::CASES,
+        capture::CASES,
+    ]
+    .concat()
 }
 
 /// Those alone that are.

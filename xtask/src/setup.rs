@@ -35,6 +35,7 @@ pub const TESTS: &[Program] = &[
     ("ssh", "openssh-client"),
     ("sshd", "openssh-server"),
     ("tcpdump", "tcpdump"),
+    ("tshark", "tshark"),
     ("unshare", "util-linux"),
     ("wg", "wireguard-tools"),
     ("wg-quick", "wireguard-tools"),

@@ -7,6 +7,8 @@
 /// Packets that begin with their IP header (`LINKTYPE_RAW`).
 pub const LINK_RAW: u16 = 101;
 
+/// The type of a block of statistics.
+const STATISTICS: u32 = 5;
 /// The longest option, and so the longest comment, bytes.
 const LONGEST_OPTION: usize = u16::MAX as usize;
 
@@ -125,7 +127,7 @@ pub fn packet(to: &mut Vec<u8>, it: &Packet<'_>) {
 
 /// Adds what was seen at an interface.
 pub fn statistics(to: &mut Vec<u8>, it: &Statistics) {
-    block(to, 5, |to| {
+    block(to, STATISTICS, |to| {
         word(to, it.interface);
         time(to, it.end);
         for (code, at) in [(2, it.start), (3, it.end)] {
@@ -138,6 +140,53 @@ pub fn statistics(to: &mut Vec<u8>, it: &Statistics) {
         }
         end_of_options(to);
     });
+}
+
+/// What [`statistics`] wrote; `None` for another block.
+pub fn read_statistics(block: &[u8]) -> Option<Statistics> {
+    let (head, rest) = block.split_first_chunk::<20>()?;
+    let (words, _) = head.as_chunks::<4>();
+    let [kind, _, interface, upper, lower] = words else {
+        return None;
+    };
+    if u32::from_le_bytes(*kind) != STATISTICS {
+        return None;
+    }
+    let time = |upper: [u8; 4], lower: [u8; 4]| {
+        u64::from(u32::from_le_bytes(upper)) << 32 | u64::from(u32::from_le_bytes(lower))
+    };
+    let end = time(*upper, *lower);
+    let mut found = Statistics {
+        interface: u32::from_le_bytes(*interface),
+        start: end,
+        end,
+        received: 0,
+        dropped: 0,
+        accepted: 0,
+    };
+    let mut options = rest;
+    while let Some(([a, b, c, d], rest)) = options.split_first_chunk::<4>() {
+        let (code, length) = (u16::from_le_bytes([*a, *b]), u16::from_le_bytes([*c, *d]));
+        if code == 0 {
+            break;
+        }
+        let value = rest.get(..usize::from(length))?;
+        let count = value.first_chunk().map(|value| u64::from_le_bytes(*value));
+        match (code, count) {
+            (2, Some(_)) => {
+                let (halves, _) = value.as_chunks::<4>();
+                if let [upper, lower] = halves {
+                    found.start = time(*upper, *lower);
+                }
+            }
+            (4, Some(count)) => found.received = count,
+            (5, Some(count)) => found.dropped = count,
+            (6, Some(count)) => found.accepted = count,
+            _ => {}
+        }
+        options = rest.get(usize::from(length).next_multiple_of(4)..)?;
+    }
+    Some(found)
 }
 
 /// Adds a block: its type, its length, what `body` adds, padded to whole words by it, and its
@@ -319,6 +368,34 @@ mod tests {
                 (6, count(7)),
             ]
         );
+        assert_eq!(read_statistics(&file), Some(all));
+    }
+
+    #[test]
+    fn any_bytes_are_read_as_statistics_or_refused() {
+        let mut whole = Vec::new();
+        let all = Statistics {
+            interface: 0,
+            start: 0,
+            end: 0,
+            received: u64::MAX,
+            dropped: 1,
+            accepted: 2,
+        };
+        statistics(&mut whole, &all);
+        for end in 0..whole.len() {
+            // Cut behind the last count it is as good as whole.
+            let found = read_statistics(&whole[..end]);
+            assert!(found.is_none_or(|found| end < 88 || found == all), "{end}");
+            let mut changed = whole.clone();
+            for bit in 0..8 {
+                changed[end] ^= 1 << bit;
+                let _ = read_statistics(&changed);
+            }
+        }
+        let mut other = Vec::new();
+        packet(&mut other, &a_packet(b"abc", None));
+        assert_eq!(read_statistics(&other), None);
     }
 
     #[test]

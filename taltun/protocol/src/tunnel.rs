@@ -141,7 +141,7 @@ impl Tunnel {
     }
 
     /// The port of [`set_listen_port`](Self::set_listen_port).
-    pub(super) fn listen_port(&self) -> u16 {
+    pub fn listen_port(&self) -> u16 {
         self.listen_port.load(Ordering::Relaxed)
     }
 

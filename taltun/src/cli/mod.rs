@@ -5,6 +5,7 @@
 
 mod arguments;
 mod ban;
+mod capture;
 mod check;
 mod duration;
 mod explain;
@@ -68,6 +69,7 @@ Examples:
   taltun usage --since 30d
   taltun explain ana 192.168.50.16 tcp/631
   taltun trace ana --drops
+  taltun capture ana | wireshark -k -i -
   taltun ban 198.51.100.0/24 --for 10m
   umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
   umask 077; taltun export wg0 > wg0.conf
@@ -98,6 +100,7 @@ enum Command {
     Usage(usage::UsageCommand),
     Explain(explain::Explain),
     Trace(trace::Trace),
+    Capture(capture::Capture),
     Ban(ban::Ban),
     Unban(unban::Unban),
     Undo(undo::Undo),
@@ -168,6 +171,7 @@ impl Command {
             Self::Usage(command) => command.run(),
             Self::Explain(command) => command.run(),
             Self::Trace(command) => command.run(),
+            Self::Capture(command) => command.run(),
             Self::Ban(command) => command.run(),
             Self::Unban(command) => command.run(),
             Self::Undo(command) => command.run(),

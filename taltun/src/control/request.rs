@@ -165,6 +165,8 @@ requests! {
     unban_peer: UnbanPeer(command: UnbanPeer) => Done, "unban";
     /// What happens to packets, from now on.
     trace: Trace(command: Trace) => Started, "trace";
+    /// Packets themselves, from now on.
+    capture: Capture(command: Capture) => Started, "capture";
     /// Everything as a wg-quick file, keys included.
     export: Export => SecretText, "export";
 
@@ -254,6 +256,41 @@ pub struct Trace {
     pub drops: bool,
     /// Most lines a second.
     pub rate: u32,
+}
+
+/// [`Request::Capture`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a kind of packets, in any combination"
+)]
+pub struct Capture {
+    /// The name or public key of the only peer to capture.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// Packets in the tunnel between this host and peers.
+    pub inner: bool,
+    /// Packets in the tunnel from peer to peer.
+    pub relayed: bool,
+    /// Datagrams.
+    pub outer: bool,
+    /// Bytes that are kept of each packet; 0 for all.
+    #[serde(default)]
+    pub snap_length: u32,
+    /// Which of them.
+    #[serde(default)]
+    pub filter: Option<CaptureFilter>,
+}
+
+/// A filter of a [`Capture`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureFilter {
+    /// As somebody wrote it.
+    pub words: String,
+    /// The same as classic BPF: code, jumps if true and if false, operand.
+    pub program: Vec<[u32; 4]>,
 }
 
 /// [`Request::Usage`]

@@ -40,6 +40,7 @@ impl Change {
             | Request::Export
             | Request::Explain(_)
             | Request::Trace(_)
+            | Request::Capture(_)
             | Request::Usage(_)
             | Request::Reload => return None,
         };

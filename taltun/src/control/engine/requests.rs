@@ -326,6 +326,24 @@ impl Controller for Engine {
         self.begin_watch(wants, Box::new(stream))
     }
 
+    fn capture(&mut self, asked: request::Capture) -> Result<Started, String> {
+        let peer = self.watched(asked.peer.as_deref())?;
+        let captured = watching::Captured {
+            inner: asked.inner,
+            relayed: asked.relayed,
+            outer: asked.outer,
+            snap_length: asked.snap_length,
+            filter: None,
+        };
+        let filter = asked.filter.map(|filter| (filter.words, filter.program));
+        let captured = captured.with_program(filter);
+        let captured = captured.map_err(|error| error.to_string())?;
+        let wants = captured.wants(peer);
+        let interface = &self.config.interface.tun_name;
+        let stream = watching::Capture::new(captured, interface, Arc::clone(self.tunnel()));
+        self.begin_watch(wants, Box::new(stream))
+    }
+
     fn usage(&mut self, asked: request::Usage, reply: Reply<Box<report::Usage>>) {
         let interface = &self.config.interface.tun_name;
         match &mut self.ledger {

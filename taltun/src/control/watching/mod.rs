@@ -9,6 +9,7 @@
 //! the programs' counters some times a second and tells what they have risen by. That costs the
 //! programs nothing.
 
+mod capture;
 mod kernel;
 mod names;
 mod server;
@@ -27,6 +28,7 @@ use crate::control::peers::Peers;
 use crate::dataplane::rules::Rules;
 use crate::dataplane::tap::{Taps, WATCHES, Wants, Watch};
 use crate::protocol::device::Device;
+pub use capture::{Capture, Captured};
 use kernel::KernelDrops;
 pub use names::Names;
 pub use server::Flow;

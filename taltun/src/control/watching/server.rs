@@ -16,8 +16,8 @@ use crate::dataplane::tap::Watch;
 
 /// How long a thread sleeps that finds nothing. Rings hold more than comes meanwhile.
 const NAP: Duration = Duration::from_millis(20);
-/// How long a client may leave what was written unread.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long packets are still written once the end is known.
+const LAST_PACKETS: Duration = Duration::from_secs(1);
 /// Packets that are written together.
 const TOGETHER: usize = 1024;
 
@@ -51,15 +51,16 @@ impl Flow {
         let watching = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut watching) = watching else { return };
         let running = watching.threads.one_more();
+        let patience = watching.stream.patience();
         let body = move || {
-            let ended = watching.serve(client);
+            let ended = watching.serve(client, patience);
             drop(watching);
             drop(running);
             match ended {
                 Ok(()) => {}
                 Err(error) if is_late(&error) => warn!(
                     "a client that watches packets read nothing for {} seconds; it gets no more",
-                    PATIENCE.as_secs()
+                    patience.as_secs()
                 ),
                 Err(error) => debug!("a client that watches packets left: {error}"),
             }
@@ -97,9 +98,9 @@ impl Drop for Running {
 
 impl Watching {
     /// Until the client or the tunnel ends.
-    fn serve(&mut self, mut client: UnixStream) -> std::io::Result<()> {
+    fn serve(&mut self, mut client: UnixStream, patience: Duration) -> std::io::Result<()> {
         client.set_nonblocking(false)?;
-        client.set_write_timeout(Some(PATIENCE))?;
+        client.set_write_timeout(Some(patience))?;
         // Reading is how the nap is taken: it ends when the client does.
         client.set_read_timeout(Some(NAP))?;
         info!("somebody watches packets");
@@ -132,7 +133,9 @@ impl Watching {
         if why.is_none() {
             thread::sleep(NAP);
         }
-        while self.take(&mut out, &mut left_out) == TOGETHER {
+        // More may come than can be written.
+        let deadline = Instant::now() + LAST_PACKETS;
+        while self.take(&mut out, &mut left_out) == TOGETHER && Instant::now() < deadline {
             client.write_all(&out)?;
             out.clear();
         }
@@ -144,7 +147,7 @@ impl Watching {
     fn take(&mut self, out: &mut Vec<u8>, left_out: &mut u64) -> usize {
         let (stream, names) = (&mut self.stream, &self.names);
         let count = self.watch.drain(TOGETHER, &mut |observed| {
-            stream.packet(observed, names, out)
+            stream.packet(observed, names, out);
         });
         *left_out += self.watch.take_left_out();
         count
