@@ -20,6 +20,7 @@ mod beside;
 mod capture;
 mod clones;
 mod cookies;
+mod diagnosis;
 mod ends;
 mod explain;
 mod flaps;
@@ -210,6 +211,7 @@ fn side_by_side() -> Vec<Case> {
         network::CASES,
         without_ipv6::CASES,
         vagrant::CASES,
+        diagnosis::CASES,
         udpgw::CASES,
         udpgw_hub::CASES,
         metrics::CASES,

@@ -9,14 +9,13 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::RUNTIME_DIR;
 
 use crate::support::taltun;
 
 /// A command of a page.
-#[derive(Clone, Copy)]
 pub struct Typed {
     /// The heading that it stands below.
     pub step: &'static str,
@@ -24,12 +23,52 @@ pub struct Typed {
     pub machine: &'static str,
     /// The command.
     pub command: &'static str,
+    /// The lines that the page shows of what it prints: a block of text right below, without empty lines.
+    pub shown: Vec<&'static str>,
+}
+
+impl Typed {
+    /// Whether `output` has the lines that the page shows, in their order; `…` stands for anything.
+    pub fn check(&self, output: &str) -> Result<()> {
+        let mut printed = output.lines();
+        for line in &self.shown {
+            ensure!(
+                printed.any(|other| is_shown_as(line, other)),
+                "step {:?}, `{}`: the page shows {line:?}, but it printed {output}",
+                self.step,
+                self.command
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether a line of a page may stand for a line of output.
+fn is_shown_as(line: &str, printed: &str) -> bool {
+    let mut rest = printed.trim();
+    let mut pieces = line.trim().split('…').map(str::trim);
+    let first = pieces.next().unwrap_or_default();
+    let Some(after) = rest.strip_prefix(first) else {
+        return false;
+    };
+    rest = after;
+    let mut is_open = false;
+    for piece in pieces {
+        let Some((_, after)) = rest.split_once(piece) else {
+            return false;
+        };
+        rest = after;
+        is_open = piece.is_empty();
+    }
+    is_open || rest.is_empty()
 }
 
 /// The commands of a page for these machines.
 pub fn commands(page: &'static str, machines: &[&str]) -> Vec<Typed> {
     let mut step = "";
-    let mut commands = Vec::new();
+    let mut commands: Vec<Typed> = Vec::new();
+    // What a block of text is about, if anything.
+    let (mut above, mut is_text) = (None, false);
     for line in page.lines() {
         if let Some(title) = line.strip_prefix("## ") {
             step = title;
@@ -37,12 +76,23 @@ pub fn commands(page: &'static str, machines: &[&str]) -> Vec<Typed> {
         if let Some((machine, command)) = line.split_once("# ")
             && machines.contains(&machine)
         {
+            above = Some(commands.len());
             commands.push(Typed {
                 step,
                 machine,
                 command,
+                shown: Vec::new(),
             });
+        } else if line.starts_with("```") {
+            is_text = line == "```text" && above.is_some();
+        } else if let Some(about) = above.filter(|_| is_text) {
+            commands[about].shown.push(line);
+        } else if !line.is_empty() {
+            above = None;
         }
+    }
+    for typed in &mut commands {
+        typed.shown.retain(|line| !line.is_empty());
     }
     commands
 }
