@@ -6,7 +6,8 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use taltun_tests::lab::{Options, Role};
+use serde_json::Value;
+use taltun_tests::lab::{Lab, Options, Role};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Keys, Node, XdpMode};
 use taltun_tests::sys::Signal;
@@ -273,8 +274,15 @@ fn inner() -> Result<()> {
     ensure_answers(&lab.net.b, Role::Hub.v4())?;
 
     lab.hub.tell(&["ban", &banned, "--inner"])?;
+    let before = sent_inside(&lab, &banned)?;
     ensure_silent(&lab.net.a, Role::Hub.v4())?;
     ensure_silent(&lab.net.a, Role::B.v4())?;
+    // Whether they were for the hub or for another peer.
+    let counted = sent_inside(&lab, &banned)? - before;
+    ensure!(
+        (10..100).contains(&counted),
+        "{counted} of 10 pings were counted by their source"
+    );
     // Neither the peer's other address nor the other peer.
     ensure_answers(&lab.net.a, Role::Hub.v6())?;
     ensure_answers(&lab.net.b, Role::Hub.v4())?;
@@ -297,6 +305,15 @@ fn inner() -> Result<()> {
     ensure_answers_within(&lab.net.a, Role::Hub.v4(), Duration::from_secs(2))?;
     ensure_answers(&lab.net.a, Role::B.v4())?;
     take_down(lab)
+}
+
+/// How many packets the hub counts of a source inside the tunnel.
+fn sent_inside(lab: &Lab, source: &str) -> Result<u64> {
+    let stats: Value = serde_json::from_str(&lab.hub.tell(&["stats", "--json"])?)?;
+    let sources = stats["sources_inner"].as_array().context("no sources")?;
+    let found = sources.iter().find(|found| found["addr"] == source);
+    let packets = found.and_then(|found| found["packets"].as_u64());
+    packets.with_context(|| format!("{source} isn't in {stats}"))
 }
 
 fn nonsense() -> Result<()> {

@@ -142,14 +142,11 @@ impl Shown {
         let [answered] = self.of("7.", "cat /tmp/answers")?;
         let replies = answered.matches("192.168.4.3 > 192.168.4.2: ICMP echo reply");
         ensure!(replies.count() == 3, "client-b didn't answer: {answered}");
-        let [counted] = self.of("7.", "taltun stats")?;
-        let dropped = counted
-            .lines()
-            .find_map(|line| line.strip_prefix("inner_denied"));
-        ensure!(
-            dropped.is_some_and(|count| count.trim() == "3"),
-            "of three replies: {counted}"
-        );
+        let [before, after] = self.of("7.", "taltun stats")?;
+        let dropped = counted(after, "inner_denied ")?;
+        ensure!(dropped == 3, "of three replies: {after}");
+        let sent = counted(after, "192.168.4.3 ")? - counted(before, "192.168.4.3 ")?;
+        ensure!(sent == 3, "of three replies {sent} have a source: {after}");
         let [passes] = self.of("7.", "explain client-a client-b")?;
         has_all(passes, &["passes"])?;
         let [dropped] = self.of("7.", "explain client-b client-a")?;
@@ -257,6 +254,13 @@ fn hops(captured: &str, what: &str) -> Vec<u32> {
         .filter(|pair| pair[1].trim_start().starts_with(what))
         .filter_map(|pair| ttl(pair[0]))
         .collect()
+}
+
+/// The first number behind `row` in what `taltun stats` printed.
+fn counted(stats: &str, row: &str) -> Result<u64> {
+    let rest = stats.lines().find_map(|line| line.strip_prefix(row));
+    let count = rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    count.with_context(|| format!("no {row}in {stats}"))
 }
 
 /// The shortest round trip of `ping`, ms.

@@ -45,7 +45,7 @@ pub(super) struct InboundBatch {
     /// Whether the crew may share in that of a large one.
     crew_helps: bool,
     tally: Tally,
-    /// Whose packets are relayed, once there was a batch.
+    /// Whose packets never come to TC, once there was a batch.
     sources: Option<Arc<Mutex<Table>>>,
 }
 
@@ -89,9 +89,9 @@ impl Round<'_> {
         self.rules.as_mut()?.take_rule()
     }
 
-    /// Counts a packet for another peer, whatever becomes of it.
+    /// Counts the source of a packet that never comes to TC, which counts the others'.
     #[inline]
-    fn count_relayed(&mut self, inner: &Inner) {
+    fn count_unseen(&mut self, inner: &Inner) {
         let sources = self.sources;
         let table = self.locked.get_or_insert_with(|| lock(sources));
         table.add(inner.source, inner.len);
@@ -316,9 +316,6 @@ impl InboundBatch {
         if let Opened::Local(inner) | Opened::Relay(inner) = &opened {
             ecn::take_in(&mut arena[at..at + inner.len], message.ecn);
         }
-        if let Opened::Relay(inner) = &opened {
-            round.count_relayed(inner);
-        }
         if self.tally.observer.wants_outer() {
             let is_packet = matches!(opened, Opened::Local(_) | Opened::Relay(_));
             let from = round.batch.sender().map(AsRef::as_ref);
@@ -335,6 +332,9 @@ impl InboundBatch {
         } else {
             round.judge(&arena[at..at + inner.len], to).err()
         };
+        if to == Side::Peer || dropped.is_some() {
+            round.count_unseen(&inner);
+        }
         let rule = if self.tally.observer.is_on() {
             round.take_rule()
         } else {

@@ -1,5 +1,5 @@
-//! Whose packets go from peer to peer: the inner sources that TC doesn't see, as these packets never
-//! reach the tunnel interface.
+//! Whose packets TC doesn't see, as they never reach the tunnel interface: those that go from peer to
+//! peer, and those that a ban or a rule drops.
 //!
 //! Each thread that opens packets has a table of its own, which it locks once a batch; nobody else
 //! wants the lock but whoever asks for `stats`. A table has a fixed size. An address has eight
