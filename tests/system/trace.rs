@@ -170,7 +170,7 @@ fn agrees() -> Result<()> {
         written.is_some_and(|line| line.contains("[[rules]]")),
         "{rule}"
     );
-    let name = hub.node.config().file_name().map(|name| name.to_owned());
+    let name = hub.node.config().file_name().map(ToOwned::to_owned);
     ensure!(
         name.is_some_and(|name| file.ends_with(&*name.to_string_lossy())),
         "{rule}"

@@ -513,7 +513,7 @@ mod tests {
         });
         log.clock_behind(&key, "ana", None, Duration::from_secs(7200), at(10));
         let problem = log.problem(&key, at(11)).unwrap();
-        assert_eq!(problem.cause, crate::report::ProblemCause::Clock);
+        assert_eq!(problem.cause, ProblemCause::Clock);
         assert!(problem.message.contains("2 hours before"), "{problem:?}");
         assert_eq!(log.last_problem(&key, at(11)), None);
         log.finished(&key, "ana", None, at(12));
@@ -528,6 +528,6 @@ mod tests {
         log.trouble(&key, "ana", None, Cause::PresharedKey, at(400));
         log.finished(&key, "ana", None, at(410));
         let last = log.last_problem(&key, at(410)).unwrap();
-        assert_eq!(last.cause, crate::report::ProblemCause::PresharedKey);
+        assert_eq!(last.cause, ProblemCause::PresharedKey);
     }
 }

@@ -209,7 +209,6 @@ impl Engine {
         if let Some(ledger) = &ledger {
             limits.follow(&mut device, &peers, ledger, now);
         }
-        let watches = Watches::new(Arc::clone(rules.rules()));
         let names = inputs.dns_routes;
         let names = names.map(|told| RoutedNames::new(told, interface));
         let lanes = lanes(&config);
@@ -236,6 +235,7 @@ impl Engine {
             forwards: Forwards::default(),
             pretenders: Pretenders::default(),
             kernel_relay: KernelRelay::default(),
+            watches: Watches::new(Arc::clone(rules.rules())),
             rules,
             filed_rates,
             rates: RateMeter::default(),
@@ -243,7 +243,6 @@ impl Engine {
             ledger,
             audit,
             limits,
-            watches,
             by_wg: WgChanges::default(),
             network: inputs.network,
             underlay: inputs.underlay,
