@@ -29,6 +29,11 @@ pub const CASES: &[Case] = &[
         run: || reached(FULL, ALL),
     },
     Case {
+        name: "NAT64: so are several, at any of their ports",
+        programs: &["unshare", "mount"],
+        run: several,
+    },
+    Case {
         name: "NAT64: without a translator the endpoint's problem is told, until there is one",
         programs: &["unshare", "mount", "nft"],
         run: no_translator,
@@ -62,6 +67,20 @@ fn reached(interface: &str, peer: &str) -> Result<()> {
         seen["endpoint"] == format!("[{}]:9000", TRANSLATED.parse::<IpAddr>()?),
         "{seen}"
     );
+    lab.stop(node)
+}
+
+/// Of which the first isn't there.
+fn several() -> Result<()> {
+    let lab = lab()?;
+    lab.connect()?;
+    let _resolver = lab.translating_resolver()?;
+    let list = format!("endpoints = [\"203.0.113.77:9000\", \"{THE_HUB}:8998-9000\"]\n");
+    let node = lab.start_at("", &list)?;
+    ensure_answers_within(&lab.pair.left, HUB_VIP.parse()?, ASKED_AGAIN)
+        .map_err(|error| error.context(node.log()))?;
+    let endpoint = format!("[{}]:9000", TRANSLATED.parse::<IpAddr>()?);
+    ensure!(peer_of(&node)?["endpoint"] == endpoint, "{}", node.log());
     lab.stop(node)
 }
 
@@ -156,10 +175,14 @@ impl Lab {
 
     /// Starts the client, whose `/etc/resolv.conf` is its own.
     fn start(&self, interface: &str, peer: &str) -> Result<Node> {
+        self.start_at(interface, &format!("endpoint = \"{THE_HUB}:9000\"\n{peer}"))
+    }
+
+    fn start_at(&self, interface: &str, peer: &str) -> Result<Node> {
         let text = format!(
             "[interface]\nmode = \"client\"\nvip = \"10.4.0.2/24\"\nprivate_key = \"{}\"\n{interface}\
              [[peers]]\nname = \"hub\"\npublic_key = \"{}\"\nvip = \"{HUB_VIP}\"\n\
-             endpoint = \"{THE_HUB}:9000\"\n{peer}",
+             {peer}",
             self.ours.private, self.theirs.public
         );
         let script = format!(

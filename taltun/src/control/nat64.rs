@@ -30,7 +30,7 @@ impl Prefix {
     pub(super) async fn discover(look_up: &LookUp) -> Option<Self> {
         let addresses = look_up.addresses(NAME, 0).await.ok()?;
         addresses.iter().find_map(|address| match address.ip() {
-            IpAddr::V6(address) => Self::in_answer(address),
+            IpAddr::V6(address) => Self::of_answer(address),
             IpAddr::V4(_) => None,
         })
     }
@@ -46,14 +46,24 @@ impl Prefix {
         bytes.into()
     }
 
+    /// The IPv4 address that an IPv6 address of the translator's stands for.
+    pub(super) fn original(self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+        let found = self.embedded(&address.octets());
+        (self.translate(found) == address).then_some(found)
+    }
+
+    fn embedded(self, bytes: &[u8; 16]) -> Ipv4Addr {
+        let mut found = [0; 4];
+        for (place, byte) in places(self.length).zip(&mut found) {
+            *byte = bytes.get(place).copied().unwrap_or_default();
+        }
+        found.into()
+    }
+
     /// The prefix of an address that a resolver has made of one of the known ones.
-    fn in_answer(answer: Ipv6Addr) -> Option<Self> {
+    pub(super) fn of_answer(answer: Ipv6Addr) -> Option<Self> {
         let bytes = answer.octets();
         LENGTHS.into_iter().find_map(|length| {
-            let mut found = [0; 4];
-            for (place, byte) in places(length).zip(&mut found) {
-                *byte = bytes.get(place).copied().unwrap_or_default();
-            }
             let prefix = Self {
                 bytes: std::array::from_fn(|at| {
                     let byte = bytes.get(at).filter(|_| at < length / 8);
@@ -61,8 +71,8 @@ impl Prefix {
                 }),
                 length,
             };
-            let known = Ipv4Addr::from(found);
-            (KNOWN.contains(&known) && prefix.translate(known) == answer).then_some(prefix)
+            let known = prefix.original(answer)?;
+            KNOWN.contains(&known).then_some(prefix)
         })
     }
 }
@@ -94,7 +104,7 @@ mod tests {
                 "2001:db8:122:344::192.0.2.33",
             ),
         ] {
-            let prefix = Prefix::in_answer(answer.parse().unwrap());
+            let prefix = Prefix::of_answer(answer.parse().unwrap());
             let prefix = prefix.unwrap_or_else(|| panic!("{answer}"));
             let translated = prefix.translate(Ipv4Addr::new(192, 0, 2, 33));
             assert_eq!(
@@ -103,6 +113,6 @@ mod tests {
                 "{answer}"
             );
         }
-        assert_eq!(Prefix::in_answer("2001:db8::1".parse().unwrap()), None);
+        assert_eq!(Prefix::of_answer("2001:db8::1".parse().unwrap()), None);
     }
 }

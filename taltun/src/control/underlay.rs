@@ -15,7 +15,7 @@ use super::peers::Peers;
 use crate::config::{self, Config, Interface, Mode};
 use crate::crypto::PublicKey;
 use crate::dataplane::clock;
-use crate::protocol::device::Device;
+use crate::protocol::device::{Device, Place};
 use crate::protocol::peer::Endpoint;
 use crate::report::RouteAround;
 use crate::system::{self, Endpoints, Path};
@@ -207,7 +207,7 @@ impl Underlay {
         let full = is_full(config, false) || is_full(config, true);
         let mut least: Option<(usize, IpAddr)> = None;
         let mut unreachable = HashMap::new();
-        let mut moves = Vec::new();
+        let (mut moves, mut moves_among) = (Vec::new(), Vec::new());
         for (peer, at) in endpoints_now(device, peers) {
             match system::path(at.ip(), mark) {
                 Ok(Path { own: true, .. }) => {
@@ -233,8 +233,14 @@ impl Underlay {
                         warn!("{}: {reason}", peer.label());
                     }
                     unreachable.insert(peer.public_key, reason);
-                    let to = self.translated(peer, at, mark);
-                    moves.extend(to.map(|to| (peer.public_key, to)));
+                    let places = device.places(&peer.public_key);
+                    if places.is_empty() {
+                        let to = self.translated(peer, at, mark);
+                        moves.extend(to.map(|to| (peer.public_key, to)));
+                    } else {
+                        let to = self.translated_places(places, mark);
+                        moves_among.extend(to.map(|to| (peer.public_key, to)));
+                    }
                 }
             }
         }
@@ -243,6 +249,14 @@ impl Underlay {
         for (peer, to) in moves {
             info!("trying {} by NAT64 at {to}", peers.label(&peer));
             device.set_endpoint(&peer, Some(Endpoint::from(to)));
+            if is_client {
+                device.initiate(&peer, clock::now());
+            }
+        }
+        for (peer, places) in moves_among {
+            let label = peers.label(&peer);
+            info!("{label} has no route to addresses of its endpoints: by NAT64 or back");
+            device.set_places(&peer, &places, clock::now());
             if is_client {
                 device.initiate(&peer, clock::now());
             }
@@ -274,6 +288,24 @@ impl Underlay {
         }
     }
 
+    /// The same for a peer that may be at several places.
+    fn translated_places(&mut self, places: &[Place], mark: u32) -> Option<Vec<Place>> {
+        let Some(prefix) = self.prefix else {
+            let mut places = places.iter().map(|place| place.first().ip().to_canonical());
+            if places.any(|address| address.is_ipv4()) && system::path(ANYBODY, mark).is_ok() {
+                self.ask_for_translator();
+            }
+            return None;
+        };
+        let has_route = |address| system::path(address, mark).is_ok();
+        let (places, there, back) = through(places, prefix, has_route);
+        if back {
+            // Another network, without this translator.
+            self.prefix = None;
+        }
+        (there || back).then_some(places)
+    }
+
     /// Where a peer that can't be reached may be by a translator; back to its own address where
     /// that has been tried.
     fn translated(
@@ -303,6 +335,39 @@ impl Underlay {
         }
         Some(by_translator)
     }
+}
+
+/// Each place that there is no route to as the translator knows it, or if it is one of the translator's, as
+/// it was before; whether there was any of either.
+fn through(
+    places: &[Place],
+    prefix: Prefix,
+    has_route: impl Fn(IpAddr) -> bool,
+) -> (Vec<Place>, bool, bool) {
+    let (mut there, mut back) = (false, false);
+    let place = |place: &Place| {
+        let first = place.first();
+        let ip = first.ip().to_canonical();
+        if has_route(ip) {
+            return *place;
+        }
+        let to: IpAddr = match ip {
+            IpAddr::V4(address) => {
+                there = true;
+                prefix.translate(address).into()
+            }
+            IpAddr::V6(address) => match prefix.original(address) {
+                Some(original) => {
+                    back = true;
+                    original.into()
+                }
+                None => return *place,
+            },
+        };
+        Place::new(SocketAddr::new(to, first.port()), place.last_port())
+    };
+    let places = places.iter().map(place).collect();
+    (places, there, back)
 }
 
 /// The peers whose endpoint is configured, and where it is now.
@@ -403,6 +468,32 @@ fn too_large(mtu: usize, path: usize, to: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_without_a_route_are_led_through_the_translator_and_back() {
+        let prefix = Prefix::of_answer("2001:db8:64::192.0.0.170".parse().unwrap()).unwrap();
+        let place = |first: &str, last| Place::new(first.parse().unwrap(), last);
+        let given = [
+            place("203.0.113.1:4096", 8191),
+            place("[2001:db8::9]:9000", 9000),
+            place("203.0.113.2:9000", 9000),
+        ];
+        let v6_only = |address: IpAddr| address.is_ipv6();
+        let (there, led, back) = through(&given, prefix, v6_only);
+        let expected = [
+            place("[2001:db8:64::203.0.113.1]:4096", 8191),
+            given[1],
+            place("[2001:db8:64::203.0.113.2]:9000", 9000),
+        ];
+        assert_eq!((&there[..], led, back), (&expected[..], true, false));
+        let (same, led, back) = through(&there, prefix, v6_only);
+        assert_eq!((same, led, back), (there.clone(), false, false));
+        let v4_only = |address: IpAddr| address.is_ipv4();
+        assert_eq!(
+            through(&there, prefix, v4_only),
+            (given.to_vec(), false, true)
+        );
+    }
 
     #[test]
     fn the_mtu_is_what_the_way_leaves() {

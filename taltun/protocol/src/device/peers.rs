@@ -264,6 +264,12 @@ impl Device {
         }
     }
 
+    /// Where a peer may be, if that was said.
+    pub fn places(&self, key: &PublicKey) -> &[Place] {
+        let control = self.by_key.get(key).and_then(|id| self.peers.get(id));
+        control.map_or(&[], |control| &control.places.all)
+    }
+
     /// Forgets from which of our addresses a peer was to be answered: the route chooses one
     /// until the peer is heard again.
     pub fn forget_local_address(&self, key: &PublicKey) {
