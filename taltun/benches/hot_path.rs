@@ -45,6 +45,14 @@ fn batches(criterion: &mut Criterion) {
                 );
             });
         }
+        let hopping = Sealing::hopping(len);
+        group.bench_function("seal to another port each batch", |bencher| {
+            bencher.iter_batched_ref(
+                || hopping.plain(),
+                |batch| hopping.seal(batch),
+                BatchSize::LargeInput,
+            );
+        });
         group.finish();
     }
 }

@@ -12,7 +12,7 @@ use taltun::dataplane::offload::split::Segments;
 use taltun::dataplane::offload::vnet::{Gso, NEEDS_CSUM, VnetHeader};
 use taltun::protocol::allowed_ips::AllowedIps;
 use taltun::protocol::batch::Opened;
-use taltun::protocol::device::{Device, PeerSettings, Settings};
+use taltun::protocol::device::{Device, HopSettings, PeerSettings, Place, Settings};
 use taltun::protocol::messages::Message;
 use taltun::protocol::peer::{Endpoint, Handling};
 use taltun::protocol::randomness::Randomness;
@@ -36,6 +36,7 @@ pub struct Sealing {
     to: Device,
     len: usize,
     plain: Batch,
+    now: Time,
 }
 
 impl Sealing {
@@ -50,7 +51,42 @@ impl Sealing {
             to,
             len,
             plain: vec![to_seal(&packet(len, 0)); PACKETS],
+            now: NOW,
         }
+    }
+
+    /// The same to a peer at any of a thousand ports, of which each batch goes to another one.
+    pub fn hopping(len: usize) -> Self {
+        let mut sealing = Self::of(len);
+        let key = *sealing.to.public_key();
+        let place = Place::new(endpoint(2).remote, endpoint(2).remote.port() + 999);
+        let hop = HopSettings {
+            interval: Duration::ZERO,
+            ..HopSettings::default()
+        };
+        sealing.from.set_hop(hop, NOW);
+        sealing.from.set_places(&key, &[place], NOW);
+        // The session before didn't say that there is something to choose.
+        sealing.from.initiate(&key, NOW);
+        // While data goes there, ports are asked, and join the pool.
+        for _ in 0..400 {
+            sealing.now = sealing.now + Duration::from_millis(50);
+            sealing.from.handle_timeout(sealing.now);
+            let Self { from, to, now, .. } = &mut sealing;
+            let mut data = to_seal(&packet(len, 0));
+            let sealed = from.tunnel().batch(*now).seal(&mut data, len);
+            let sealed = sealed.expect("there is a session");
+            deliver(to, &mut data[..sealed.len], endpoint(1), *now);
+            exchange(from, endpoint(1), to, *now);
+        }
+        let mut ports = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            let mut sealer = sealing.from.tunnel().batch(sealing.now);
+            let sealed = sealer.seal(&mut to_seal(&packet(len, 0)), len);
+            ports.insert(sealed.expect("there is a session").endpoint.remote);
+        }
+        assert_eq!(ports.len(), hop.pool, "each batch goes elsewhere");
+        sealing
     }
 
     /// The same, while the third peer that each of the two knows has limits.
@@ -68,12 +104,12 @@ impl Sealing {
 
     /// A batch to open.
     pub fn sealed(&self) -> Batch {
-        sealed(&self.from, self.plain(), self.len)
+        sealed(&self.from, self.plain(), self.len, self.now)
     }
 
     /// Seals a batch of [`Self::plain`].
     pub fn seal(&self, batch: &mut Batch) {
-        let mut sealer = self.from.tunnel().batch(NOW);
+        let mut sealer = self.from.tunnel().batch(self.now);
         for buffer in batch {
             black_box(sealer.seal(buffer, self.len)).expect("there is a session");
         }
@@ -81,7 +117,7 @@ impl Sealing {
 
     /// Opens a batch of [`Self::sealed`].
     pub fn open(&self, batch: &mut Batch) {
-        let mut opener = self.to.tunnel().batch(NOW);
+        let mut opener = self.to.tunnel().batch(self.now);
         for message in batch {
             let Ok(Message::Data { receiver, counter }) = Message::parse(message) else {
                 unreachable!("it was sealed as data");
@@ -130,7 +166,7 @@ impl Relaying {
 
     /// A batch to relay.
     pub fn sealed(&self) -> Batch {
-        sealed(&self.from, self.plain.clone(), self.len)
+        sealed(&self.from, self.plain.clone(), self.len, NOW)
     }
 
     /// Opens a batch of [`Self::sealed`] and seals it again.
@@ -309,27 +345,34 @@ fn connect(a: &mut Device, of_a: u8, b: &mut Device, of_b: u8) {
     add_peer(b, of_a);
     let key = *b.public_key();
     a.initiate(&key, NOW);
+    exchange(a, endpoint(of_a), b, NOW);
+}
+
+/// Has each of two devices get what the other sends, until they have nothing to say: `a` from this
+/// place, `b` from wherever it was asked at.
+fn exchange(a: &mut Device, at: Endpoint, b: &mut Device, now: Time) {
     while let Some(mut transmit) = a.poll_transmit() {
-        deliver(b, &mut transmit.payload, endpoint(of_a));
+        deliver(b, &mut transmit.payload, at, now);
         while let Some(mut answer) = b.poll_transmit() {
-            deliver(a, &mut answer.payload, endpoint(of_b));
+            let from = Endpoint::from(transmit.endpoint.remote);
+            deliver(a, &mut answer.payload, from, now);
         }
     }
 }
 
-fn deliver(device: &mut Device, payload: &mut [u8], from: Endpoint) {
+fn deliver(device: &mut Device, payload: &mut [u8], from: Endpoint, now: Time) {
     match Message::parse(payload) {
         Ok(Message::Data { receiver, counter }) => {
             let _ = device
                 .tunnel()
-                .batch(NOW)
+                .batch(now)
                 .open(receiver, counter, payload, from);
         }
         _ => device
-            .handle_handshake(payload, from, false, NOW)
+            .handle_handshake(payload, from, false, now)
             .expect("the two know each other"),
     }
-    device.handle_requests(NOW);
+    device.handle_requests(now);
 }
 
 /// A packet in a buffer that it can be sealed in.
@@ -340,8 +383,8 @@ fn to_seal(packet: &[u8]) -> Vec<u8> {
 }
 
 /// What a device makes of a batch of packets of so many bytes.
-fn sealed(by: &Device, mut batch: Batch, len: usize) -> Batch {
-    let mut sealer = by.tunnel().batch(NOW);
+fn sealed(by: &Device, mut batch: Batch, len: usize, now: Time) -> Batch {
+    let mut sealer = by.tunnel().batch(now);
     for buffer in &mut batch {
         let sealed = sealer.seal(buffer, len).expect("there is a session");
         buffer.truncate(sealed.len);

@@ -25,6 +25,9 @@ const PIECES: &[Piece] = &[
     ("open-64", |times| open(&Sealing::of(64), times)),
     ("open-1420", |times| open(&Sealing::of(1420), times)),
     ("relay-64", |times| relay(&Relaying::of(64), times)),
+    ("seal-64-hopping", |times| {
+        seal(&Sealing::hopping(64), times)
+    }),
     ("seal-64-beside-limits", |times| {
         seal(&Sealing::beside_limits(64), times)
     }),
