@@ -101,11 +101,14 @@ fn forget(now: &[LedPorts], before: &[LedPorts]) -> io::Result<u32> {
     Ok(number)
 }
 
-/// Whether a flow doesn't go where it should.
+/// Whether a flow doesn't go where it should. One that is led to a place that isn't ours is led by
+/// a rule of others, and stays.
 fn is_misled(entry: &Entry, now: &[LedPorts], before: &[LedPorts]) -> bool {
     let target = |led: &[LedPorts]| led.iter().find_map(|led| target(led, entry.to));
+    let is_ours = || now.iter().chain(before).any(|led| led.has(entry.leads_to));
     match target(now) {
-        Some(target) => !target.is(entry.leads_to),
+        Some(target) if target.is(entry.leads_to) => false,
+        Some(_) => entry.leads_to == entry.to || is_ours(),
         None => match target(before) {
             Some(Target::Place(place)) => entry.leads_to == place,
             // What went to its own port goes on.
@@ -394,6 +397,11 @@ mod tests {
             ("192.0.2.1:5001", "192.0.2.1:5001", true),
             ("192.0.2.1:5001", "10.0.0.2:6001", false),
             ("192.0.2.1:5001", "10.0.0.2:6002", true),
+            // By rules of others.
+            ("192.0.2.1:5001", "10.66.0.2:5001", false),
+            ("192.0.2.1:8001", "10.66.0.2:8001", false),
+            ("192.0.2.1:8005", "10.66.0.2:8005", false),
+            ("192.0.2.1:8001", "192.0.2.1:53", false),
             ("192.0.2.1:5004", "192.0.2.1:5004", false),
             // By a port that isn't forwarded any more, and beside it.
             ("192.0.2.1:7000", "10.0.0.2:7000", true),
