@@ -170,9 +170,10 @@ pub const MAX_INVITED: usize = 65_536;
 /// Most sessions and peers' sockets of which it is known to which port of ours they send; the least
 /// recent makes room for a new one.
 pub const MAX_HOPPERS: usize = 32_768;
-/// How many datagrams of a session to one port of the range, in a row, rest on what was found of the
-/// first: that it is ours, and that no socket of the host waits for it.
-pub const HOP_ROW: u16 = 64;
+/// How long datagrams of a session to one port of the range, in a row, rest on what was found of the
+/// first: that it is ours, and that no socket of the host waits for it. Ticks of the kernel's
+/// clock, of 1 to 10 ms.
+pub const HOP_ROW_TICKS: u64 = 4;
 /// Most interfaces with AF_XDP sockets.
 pub const MAX_XSK_INTERFACES: usize = 16;
 /// Most queues of an interface with one.

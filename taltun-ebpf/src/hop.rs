@@ -41,7 +41,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::btf_maps::LruHashMap;
 use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes,
+    bpf_jiffies64, bpf_l4_csum_replace, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_load_bytes,
     bpf_skb_load_bytes_relative, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -51,7 +51,7 @@ use taltun_common::headers::{
     ETHERNET_LEN, IPV4_LEN, IPV6_FRAGMENT_LEN, IPV6_LEN, Ipv4, Ipv6, Ipv6Fragment, UDP_LEN, Udp,
     ethertype, protocol,
 };
-use taltun_common::maps::{HOP_ROW, Hopper, MAX_HOPPERS, Settings};
+use taltun_common::maps::{HOP_ROW_TICKS, Hopper, MAX_HOPPERS, Settings};
 use taltun_common::wire::{COOKIE, DATA, DataHeader, Fit, MessageKind, PROBE_LEN, RESPONSE};
 use zerocopy::FromBytes;
 use zerocopy::network_endian::U16;
@@ -111,18 +111,19 @@ pub fn keep(frame: &XdpContext, datagram: &Datagram<'_>, settings: &Settings) {
 /// Whether a datagram without a fault has the same sender, index and port as the last one that
 /// this CPU found to be ours: then all is remembered, and nothing else needs a look.
 ///
-/// A stream is a row of such datagrams, and looking each of them up would cost it a sixth. Once in
-/// [`HOP_ROW`] all is looked at again: a socket may have been opened at the port, others may have
-/// sent in this one's name, and other CPUs may have seen it use other ports meanwhile.
+/// A stream is a row of such datagrams, and looking each of them up would cost it a sixth. The row
+/// ends where any CPU remembers something else, as that may be about this sender, and after
+/// [`HOP_ROW_TICKS`], as a socket may have been opened at the port.
 #[inline(always)]
 fn repeats_last(frame: &XdpContext, datagram: &Datagram<'_>) -> bool {
     let Some(last) = maps::last_hop() else {
         return false;
     };
     let headers = datagram.headers;
-    if last.left == 0
-        || last.used != headers.destination_port
+    if last.used != headers.destination_port
         || last.port != headers.source_port
+        || last.hops != maps::hops()
+        || ticks().wrapping_sub(last.at) >= HOP_ROW_TICKS
         || last.remote != headers.source
         || last.local != headers.destination
         || datagram.payload_word(frame, 0) != Some(DATA)
@@ -132,11 +133,14 @@ fn repeats_last(frame: &XdpContext, datagram: &Datagram<'_>) -> bool {
     }
     // A probe goes into a book of its own.
     let is_probe = |length| length == PROBE_LEN;
-    if datagram.payload_len(frame).is_none_or(is_probe) {
-        return false;
-    }
-    last.left -= 1;
-    true
+    !datagram.payload_len(frame).is_none_or(is_probe)
+}
+
+/// The kernel's clock, in ticks.
+#[inline(always)]
+fn ticks() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_jiffies64() }
 }
 
 /// What shows that a message is for us, and so which of our replies go to the port that it came to.
@@ -184,9 +188,12 @@ fn learn(proof: Proof, headers: &Headers, used: u16, listen: u16) {
         Proof::Index(index) => (Book::Hoppers, index, takes_room),
         Proof::Probe(index) => (Book::Probers, index, true),
     };
-    remember(book, index, headers, used, takes_room);
+    // Read before, so that another CPU's change meanwhile ends the row.
+    let hops = maps::hops();
+    let mut changes = u64::from(remember(book, index, headers, used, takes_room));
     if index != Hopper::ANY_SESSION {
-        remember(book, Hopper::ANY_SESSION, headers, used, takes_room);
+        let any = Hopper::ANY_SESSION;
+        changes += u64::from(remember(book, any, headers, used, takes_room));
     }
     if book == Book::Hoppers
         && let Some(last) = maps::last_hop()
@@ -197,16 +204,17 @@ fn learn(proof: Proof, headers: &Headers, used: u16, listen: u16) {
             index,
             port: headers.source_port,
             used,
-            left: HOP_ROW - 1,
+            hops: hops.wrapping_add(changes),
+            at: ticks(),
         };
     }
 }
 
-/// Remembers to which port of ours this sender sends.
+/// Remembers to which port of ours this sender sends. Whether something else was known.
 ///
 /// A function of its own, to keep the key off the caller's stack; so is the next.
 #[inline(never)]
-fn remember(book: Book, index: u32, headers: &Headers, used: u16, takes_room: bool) {
+fn remember(book: Book, index: u32, headers: &Headers, used: u16, takes_room: bool) -> bool {
     let hopper = Hopper {
         remote: headers.source,
         local: headers.destination,
@@ -219,14 +227,21 @@ fn remember(book: Book, index: u32, headers: &Headers, used: u16, takes_room: bo
         // SAFETY: the map's memory lives as long as the program. Should the entry have gone to
         // another sender meanwhile, that one is answered from a wrong port until its next packet.
         unsafe {
-            if *known != used {
-                *known = used;
+            if *known == used {
+                return false;
             }
+            *known = used;
         }
     } else if takes_room {
         // Without room its replies come from the listen port.
         let _ = hoppers.insert(hopper, used, u64::from(BPF_ANY));
+    } else {
+        return false;
     }
+    if book == Book::Hoppers {
+        maps::count_hop();
+    }
+    true
 }
 
 /// Whether a socket of this host waits for the datagram, on the port it was sent to.

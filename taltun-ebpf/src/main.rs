@@ -24,6 +24,11 @@
 //! of the workspace, so that it has the same lockfile and lints as the rest, and for the
 //! host it compiles to a program that does nothing, so that clippy can read it.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(core_intrinsics),
+    allow(internal_features, reason = "see `atomic`")
+)]
 #![allow(
     clippy::inline_always,
     reason = "a call costs stack, of which the whole chain has 512 bytes"
@@ -33,6 +38,7 @@
     reason = "aya's macros hand the context over by value"
 )]
 
+mod atomic;
 mod budgets;
 mod hop;
 mod initiations;

@@ -20,6 +20,8 @@ use taltun_common::maps::{
     SourceCounters, XskSockets, family, route,
 };
 
+use crate::atomic;
+
 /// Takes memory for entries as they come.
 const BPF_F_NO_PREALLOC: usize = 1;
 
@@ -134,6 +136,10 @@ pub static PROBERS: LruHashMap<Hopper, u16, MAX_HOPPERS> = LruHashMap::new();
 #[btf_map]
 static LAST_HOP: PerCpuArray<LastHop, 1> = PerCpuArray::new();
 
+/// How often [`HOPPERS`] was changed by any CPU.
+#[btf_map]
+static HOPS: Array<u64, 1> = Array::new();
+
 #[btf_map]
 static DROPS: PerCpuArray<u64, DROP_REASONS> = PerCpuArray::new();
 
@@ -185,8 +191,28 @@ pub struct LastHop {
     pub port: u16,
     /// Our port.
     pub used: u16,
-    /// How many of its datagrams need no look any more.
-    pub left: u16,
+    /// How often [`HOPPERS`] was changed until then.
+    pub hops: u64,
+    /// When that was, in the kernel's ticks.
+    pub at: u64,
+}
+
+/// How often [`HOPPERS`] was changed so far.
+#[inline(always)]
+pub fn hops() -> u64 {
+    // SAFETY: an array's entries are never freed; eight bytes are read at once.
+    HOPS.get_ptr(0)
+        .map_or(0, |hops| unsafe { hops.read_volatile() })
+}
+
+/// Counts that [`HOPPERS`] was changed. After the change, so that who sees the number sees it.
+#[inline(always)]
+pub fn count_hop() {
+    if let Some(hops) = HOPS.get_ptr_mut(0) {
+        // SAFETY: an array's entries are never freed and lie at multiples of eight bytes; nothing
+        // else changes this one.
+        unsafe { atomic::add(hops, 1) };
+    }
 }
 
 /// This CPU's last datagram to a port of the range.

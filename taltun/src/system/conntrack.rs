@@ -60,6 +60,16 @@ pub(super) enum LedTo {
     Others(Vec<IpAddr>, u16),
 }
 
+impl LedPorts {
+    /// Whether its rules may have led a flow to this place.
+    fn has_led_to(&self, place: SocketAddr) -> bool {
+        match &self.to {
+            LedTo::Own(port) => place.port() == *port,
+            LedTo::Others(addresses, _) => addresses.contains(&place.ip()),
+        }
+    }
+}
+
 /// Removes the flows to ports of `now` that go elsewhere, and those that ports of `before` led away
 /// and that no port of `now` leads. Where the kernel tracks nothing, there are none.
 pub(super) async fn forget_misled(now: Vec<LedPorts>, before: Vec<LedPorts>) {
@@ -105,7 +115,11 @@ fn forget(now: &[LedPorts], before: &[LedPorts]) -> io::Result<u32> {
 /// a rule of others, and stays.
 fn is_misled(entry: &Entry, now: &[LedPorts], before: &[LedPorts]) -> bool {
     let target = |led: &[LedPorts]| led.iter().find_map(|led| target(led, entry.to));
-    let is_ours = || now.iter().chain(before).any(|led| led.has(entry.leads_to));
+    let is_ours = || {
+        now.iter()
+            .chain(before)
+            .any(|led| led.has_led_to(entry.leads_to))
+    };
     match target(now) {
         Some(target) if target.is(entry.leads_to) => false,
         Some(_) => entry.leads_to == entry.to || is_ours(),

@@ -2,12 +2,14 @@
 //! alone, and from which port the reply leaves.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::thread::{available_parallelism, sleep};
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::HashMap;
 use libtest_mimic::Failed;
 use taltun_common::drops::DropReason;
-use taltun_common::maps::{HOP_ROW, Hopper, Settings};
+use taltun_common::maps::{HOP_ROW_TICKS, Hopper, Settings};
 use taltun_common::wire::PROBE_LEN;
 
 use crate::frames::{
@@ -15,7 +17,7 @@ use crate::frames::{
     unfinished, with_ports,
 };
 use crate::programs::{
-    PROGRAMS, XDP_DROP, XDP_PASS, allow_index, counters, dropped, loaded, map, run, run_tc,
+    PROGRAMS, XDP_DROP, XDP_PASS, allow_index, counters, dropped, loaded, map, pin_to, run, run_tc,
     settings, write_settings,
 };
 use crate::shield::{in_thread, new_namespace, output};
@@ -29,7 +31,7 @@ const PEERS_INDEX: u32 = 7;
 const REPLY: &str = "taltun_reply_port";
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [NamedTest; 18] = [
+    let tests: [NamedTest; 19] = [
         ("ours_is_turned", ours_is_turned),
         ("checksums_stay_right", checksums_stay_right),
         ("no_checksum_stays_none", no_checksum_stays_none),
@@ -51,6 +53,7 @@ pub fn tests() -> impl Iterator<Item = Test> {
             "anothers_session_moves_nobody",
             anothers_session_moves_nobody,
         ),
+        ("the_last_port_counts_by_whichever_cpu", by_several_cpus),
         (
             "other_packets_keep_their_port",
             other_packets_keep_their_port,
@@ -79,6 +82,9 @@ pub fn tests() -> impl Iterator<Item = Test> {
         (format!("hop::{name}"), Box::new(alone) as Box<_>)
     })
 }
+
+/// The kernel's longest.
+const TICK: Duration = Duration::from_millis(10);
 
 /// The programs of a hub with the range.
 fn with_range() -> Result<Ebpf, Failed> {
@@ -263,9 +269,7 @@ fn a_live_sockets_port_is_left() -> Result<(), Failed> {
                 assert_eq!(run(ebpf, program, &frame)?.1, turned, "before {socket}");
                 let live = UdpSocket::bind(socket)?;
                 // What follows in a row isn't looked at.
-                for _ in 1..HOP_ROW {
-                    run(ebpf, program, &frame)?;
-                }
+                sleep(TICK * HOP_ROW_TICKS as u32);
                 assert_eq!(
                     run(ebpf, program, &frame)?,
                     (XDP_PASS, frame.clone()),
@@ -424,6 +428,29 @@ fn anothers_session_moves_nobody() -> Result<(), Failed> {
             UDP_V6
         };
         assert_eq!(left[at..at + 2], (HOP + 3).to_be_bytes());
+    }
+    Ok(())
+}
+
+/// Cards spread datagrams by their ports, so a client's two ports may be two CPUs'.
+fn by_several_cpus() -> Result<(), Failed> {
+    let cpus = available_parallelism()?.get();
+    let ebpf = &mut with_range()?;
+    let data = |port| udp_to(V4, port, &ours()[3]);
+    for (cpu, port) in [
+        (0, HOP),
+        (1, HOP + 1),
+        (0, HOP),
+        (1, HOP + 1),
+        (1, HOP),
+        (0, PORT),
+    ] {
+        pin_to(cpu % cpus)?;
+        for _ in 0..2 {
+            run(ebpf, PROGRAMS[0], &data(port))?;
+        }
+        let reply = leaves(ebpf, &reply_frame(V4, PORT), 0)?;
+        assert_eq!(reply, reply_frame(V4, port), "{port} by CPU {cpu}");
     }
     Ok(())
 }

@@ -214,11 +214,17 @@ pub fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, Failed> {
 
 /// Keeps this thread on the CPU it is on.
 pub fn pin_to_this_cpu() -> Result<(), Failed> {
+    // SAFETY: the call takes nothing.
+    pin_to(unsafe { libc::sched_getcpu() }.try_into()?)
+}
+
+/// Keeps this thread on a CPU.
+pub fn pin_to(cpu: usize) -> Result<(), Failed> {
     // SAFETY: the set is plain bits, all zero to begin with; the calls read and write
     // nothing but it.
     let result = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(libc::sched_getcpu().try_into()?, &mut set);
+        libc::CPU_SET(cpu, &mut set);
         libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
     };
     match result {
