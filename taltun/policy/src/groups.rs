@@ -3,7 +3,7 @@
 //! They stay as they are written: with all that is in it in place of each group, a chain of
 //! thousands of them would be of many millions of members.
 
-use crate::rules::Party;
+use crate::party::Party;
 
 /// Groups of which none is in itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

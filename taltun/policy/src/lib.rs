@@ -20,6 +20,7 @@ pub mod idle;
 pub mod judge;
 pub mod outside;
 pub mod packet;
+pub mod party;
 pub mod rows;
 pub mod rules;
 pub mod service;

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use taltun_crypto::PublicKey;
 
 use crate::groups::Groups;
+pub use crate::party::Party;
 use crate::service::Service;
 
 /// What happens to a packet.
@@ -16,21 +16,6 @@ pub enum Action {
     Allow,
     /// It is dropped.
     Deny,
-}
-
-/// Who a rule is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Party {
-    /// Everybody.
-    Any,
-    /// The hub's own addresses, and those of multicast and broadcast.
-    Hub,
-    /// A peer, by its key.
-    Peer(PublicKey),
-    /// A network, whoever has it.
-    Net(IpNet),
-    /// A group, by its place in [`Policy::groups`].
-    Group(usize),
 }
 
 /// Who may start what with whom.
