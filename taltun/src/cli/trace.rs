@@ -174,7 +174,7 @@ fn end(address: IpAddr, port: Option<u16>) -> String {
 /// The time of the day, UTC, with milliseconds.
 fn time(seconds: f64) -> String {
     let millis = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    let millis = millis.as_millis() as u64;
+    let millis = (millis + Duration::from_micros(500)).as_millis() as u64;
     let (seconds, millis) = (millis / 1000, millis % 1000);
     let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
     format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
