@@ -147,10 +147,14 @@ impl Machines {
         self.directory.join(machine)
     }
 
-    /// Runs a command of the page; each machine has a /tmp of its own.
+    /// Runs a command of the page; each machine has a /tmp and an /etc/taltun of its own.
     pub fn follow(&self, typed: &Typed) -> Result<String> {
-        let tmp = format!("{}/", self.home(typed.machine).display());
-        self.run(typed.machine, &typed.command.replace("/tmp/", &tmp))
+        let home = self.home(typed.machine);
+        let command = typed
+            .command
+            .replace("/tmp/", &format!("{}/", home.display()));
+        let command = command.replace("/etc/taltun/", &format!("{}/etc/", home.display()));
+        self.run(typed.machine, &command)
             .with_context(|| format!("step {:?}", typed.step))
     }
 

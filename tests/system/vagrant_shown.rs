@@ -79,7 +79,8 @@ impl Shown {
         );
         self.banned()?;
         self.shaped()?;
-        self.by_iptables()
+        self.by_iptables()?;
+        self.captured()
     }
 
     fn seen_twice(&self) -> Result<()> {
@@ -200,6 +201,27 @@ impl Shown {
                 _ => met.is_some_and(|packets| packets > 0),
             };
             ensure!(expected, "{target}: {listed}");
+        }
+        Ok(())
+    }
+
+    fn captured(&self) -> Result<()> {
+        let [said] = self.of("11.", "cat /tmp/kernel")?;
+        ensure!(!said.contains("ICMP echo"), "the kernel saw it: {said}");
+        let [read] = self.of("11.", "tcpdump -nr")?;
+        let ways = read
+            .lines()
+            .filter_map(|line| line.split_once(" IP ").map(|(_, rest)| rest));
+        let count = |what: &str| ways.clone().filter(|way| way.starts_with(what)).count();
+        for what in [
+            "10.0.123.3.51820 > 10.0.123.2.51820: UDP, length 128",
+            "10.0.123.2.51820 > 10.0.123.4.51820: UDP, length 128",
+            "10.0.123.4.51820 > 10.0.123.2.51820: UDP, length 128",
+            "10.0.123.2.51820 > 10.0.123.3.51820: UDP, length 128",
+            "192.168.4.2 > 192.168.4.3: ICMP echo request",
+            "192.168.4.3 > 192.168.4.2: ICMP echo reply",
+        ] {
+            ensure!(count(what) == 1, "not once {what}: {said}\n{read}");
         }
         Ok(())
     }
