@@ -159,6 +159,10 @@ impl Maps {
         match self.under_load {}
     }
 
+    pub(super) fn some_sources(&self, _: Layer, _: usize) -> Vec<Source> {
+        match self.under_load {}
+    }
+
     pub(super) fn drops(&self) -> Drops {
         match self.under_load {}
     }
