@@ -4,7 +4,7 @@
 //! alike. Both ends of a packet are of one family, and ICMP is another protocol in each.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use taltun_common::headers::protocol;
@@ -12,6 +12,7 @@ use taltun_common::headers::protocol;
 use crate::rows::{Row, RowId};
 use crate::rules::{Action, Owners, Side};
 use crate::set::{EndRows, RuleSet};
+use crate::stretches::stretches;
 
 /// Words of rows that are looked at: some tens of milliseconds.
 const MOST: usize = 20_000_000;
@@ -43,6 +44,13 @@ pub enum Reason {
 struct Kinds {
     from: BTreeSet<[RowId; 3]>,
     to: BTreeSet<[RowId; 3]>,
+}
+
+impl Kinds {
+    fn take(&mut self, rows: EndRows) {
+        self.from.insert(rows.from());
+        self.to.insert(rows.to());
+    }
 }
 
 /// All kinds of packets of a family.
@@ -176,33 +184,32 @@ impl RuleSet {
     /// All combinations of rows on a side.
     fn kinds(&self, v6: bool, side: Side, networks: &[IpNet], owners: &impl Owners) -> Kinds {
         let named = self.compiled.nets.iter().map(|(net, _)| net);
-        let hub = self.world.hub.iter().map(|ip| IpNet::from(*ip));
+        let nets = named.chain(self.world.hub_nets());
+        let nets = nets.chain(networks.iter().copied());
         let mut kinds = Kinds::default();
-        let mut take = |rows: EndRows| {
-            kinds.from.insert(rows.from());
-            kinds.to.insert(rows.to());
-        };
-        for net in named.chain(hub).chain(networks.iter().copied()) {
-            // Within a prefix all addresses that no longer prefix has are alike, and a prefix that
-            // is wholly of longer ones has no such address.
-            for address in [net.network(), net.broadcast()].map(|address| address.to_canonical()) {
-                let is_owned = owners.owner(side, address).is_some();
-                if address.is_ipv6() != v6 || side == Side::Peer && !is_owned {
-                    continue;
-                }
-                take(self.rows_of(side, address, owners));
+        for address in stretches(nets) {
+            if address.is_ipv6() != v6 {
+                continue;
+            }
+            if side == Side::Host {
+                self.may_be_of_host(address, owners, |rows| kinds.take(rows));
+            } else if owners.owner(side, address).is_some() {
+                kinds.take(self.rows_of(side, address, owners));
             }
         }
-        if side == Side::Host {
-            // The hub has addresses on other interfaces, too, which only a running one knows.
-            let somewhere = if v6 {
-                IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-            } else {
-                IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-            };
-            take(self.rows_of_hub(somewhere));
-        }
         kinds
+    }
+
+    /// All that an address on the side of the host may be. The hub has addresses on other
+    /// interfaces, too, which only a running one knows, and narrower networks than peers have.
+    fn may_be_of_host(&self, address: IpAddr, owners: &impl Owners, mut take: impl FnMut(EndRows)) {
+        let compiled = &*self.compiled;
+        let [net, owner, hub] = self.rows_of(Side::Host, address, owners).parts();
+        for owner in [owner, compiled.nobody] {
+            for hub in [hub, compiled.hub] {
+                take(EndRows::new(net, owner, hub));
+            }
+        }
     }
 
     fn services(&self, v6: bool) -> BTreeSet<RowId> {

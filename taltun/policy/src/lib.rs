@@ -25,6 +25,7 @@ pub mod rows;
 pub mod rules;
 pub mod service;
 pub mod set;
+mod stretches;
 pub mod tuple;
 
 #[cfg(test)]

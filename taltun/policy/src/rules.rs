@@ -64,6 +64,15 @@ impl World {
         };
         is_for_all || self.hub.binary_search(&address).is_ok()
     }
+
+    /// The networks that the hub is by that: those for all who listen, and its addresses.
+    pub(crate) fn hub_nets(&self) -> impl Iterator<Item = IpNet> {
+        let for_all = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8", "fe80::/10"];
+        let for_all = for_all.map(|net| net.parse().expect("it is a network"));
+        for_all
+            .into_iter()
+            .chain(self.hub.iter().map(|ip| IpNet::from(*ip)))
+    }
 }
 
 /// Which peer has an address.

@@ -27,6 +27,10 @@ impl EndRows {
         Self([net, owner, hub])
     }
 
+    pub(crate) fn parts(self) -> [SideRows; 3] {
+        self.0
+    }
+
     #[inline]
     pub(crate) fn from(self) -> [RowId; 3] {
         self.0.map(|rows| rows.from)
@@ -95,14 +99,6 @@ impl RuleSet {
     /// Whether there is no rule.
     pub fn is_empty(&self) -> bool {
         self.compiled.rules.is_empty()
-    }
-
-    /// The rows of an address of the hub, on its own side.
-    pub(crate) fn rows_of_hub(&self, address: IpAddr) -> EndRows {
-        let compiled = &*self.compiled;
-        let net = compiled.nets.lookup(address);
-        let net = net.map_or(compiled.nobody, |found| *found.value);
-        EndRows::new(net, compiled.nobody, compiled.hub)
     }
 
     /// The rows of an address on a side.

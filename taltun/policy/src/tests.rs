@@ -2,6 +2,7 @@
 
 mod early;
 mod hub;
+mod idle;
 mod packets;
 mod random;
 mod simple;
