@@ -278,6 +278,9 @@ pub struct UsageStatus {
     pub kept: UsageKept,
     /// Why it isn't kept on disk, where it should be.
     pub reason: Option<String>,
+    /// Why the day that counts isn't that of the clock, in words.
+    #[serde(default)]
+    pub clock: Option<String>,
     /// For how many days; `None` where a tunnel that doesn't run is told by its file.
     #[serde(default)]
     pub keep_days: Option<u32>,

@@ -76,6 +76,9 @@ fn render(usage: &Usage) -> String {
         (UsageKept::Off, _) => text.push_str("since the tunnel started: keep_days is 0\n"),
         (UsageKept::Disk | UsageKept::Memory, _) => {}
     }
+    if let Some(trouble) = &usage.usage.clock {
+        let _ = writeln!(text, "{trouble}");
+    }
     if let Some(first) = first_kept(usage) {
         let days = usage.usage.keep_days.unwrap_or_default();
         let _ = writeln!(
@@ -177,6 +180,7 @@ mod tests {
             usage: UsageStatus {
                 kept: UsageKept::Disk,
                 reason: None,
+                clock: None,
                 keep_days: Some(400),
             },
             peers,
@@ -213,6 +217,7 @@ all     3.0 MiB  296 B   3.0 MiB             2,468             2
         told.usage = UsageStatus {
             kept: UsageKept::Memory,
             reason: Some("the disk is full".to_owned()),
+            clock: Some("the clock shows 2026-10-01".into()),
             keep_days: None,
         };
         assert_eq!(
@@ -220,6 +225,7 @@ all     3.0 MiB  296 B   3.0 MiB             2,468             2
             "\
 hub: 2026-10-31 to 2026-11-29 (UTC), as its file has it: it doesn't run
 in memory only: the disk is full
+the clock shows 2026-10-01
 ana         received  sent  together  packets received  packets sent
 2026-11-29       5 B   0 B       5 B                 1             0
 "

@@ -41,6 +41,8 @@ pub(super) struct Ledger {
     /// `None`: there is no thread for it, for this reason.
     book: Result<Book, String>,
     clock: Clock,
+    /// Whether it is told that the clock is behind.
+    tells_clock: bool,
     /// When the clock was kept last.
     clock_kept: Option<Time>,
     /// The peers, in the order of their numbers, and as they were a look before.
@@ -140,6 +142,7 @@ impl Ledger {
         let mut ledger = Self {
             book,
             clock: Clock::default(),
+            tells_clock: false,
             clock_kept: None,
             counted: Vec::new(),
             before: Vec::new(),
@@ -174,6 +177,7 @@ impl Ledger {
     pub(super) fn each_second(&mut self, device: &Device, peers: &Peers, now: Time) {
         self.look_at_clock(now);
         self.hear();
+        self.tell_clock();
         if let (true, Ok(book)) = (self.tells_days, &self.book)
             && book.keep(self.keep_days)
         {
@@ -236,6 +240,19 @@ impl Ledger {
     fn look_at_clock(&mut self, now: Time) {
         let steady = Duration::from_nanos(now.as_nanos());
         self.clock.look(clock::wall(), steady);
+    }
+
+    /// Tells when the day that counts begins not to be that of the clock, and when it is again.
+    fn tell_clock(&mut self) {
+        let trouble = self.clock.trouble();
+        if trouble.is_some() == self.tells_clock {
+            return;
+        }
+        self.tells_clock = trouble.is_some();
+        match trouble {
+            Some(trouble) => warn!("{trouble}"),
+            None => info!("the day is that of the clock again: {}", self.clock.day()),
+        }
     }
 
     /// Takes in what the thread told.
@@ -307,6 +324,7 @@ impl Ledger {
         UsageStatus {
             kept,
             reason,
+            clock: self.clock.trouble(),
             keep_days: Some(self.keep_days),
         }
     }

@@ -57,6 +57,7 @@ fn of_file(
         let kept = UsageStatus {
             kept: UsageKept::Disk,
             reason: None,
+            clock: now.trouble(),
             keep_days: None,
         };
         let asked = match Asked::new(name, false, asked, today, kept) {

@@ -151,6 +151,7 @@ mod tests {
         let kept = UsageStatus {
             kept: UsageKept::Disk,
             reason: None,
+            clock: None,
             keep_days: Some(400),
         };
         let asked = request::Usage {

@@ -312,6 +312,7 @@ fn kept(full: bool) -> UsageStatus {
     UsageStatus {
         kept: UsageKept::Memory,
         reason: full.then(|| "why".to_owned()),
+        clock: full.then(|| "why".to_owned()),
         keep_days: full.then_some(1),
     }
 }

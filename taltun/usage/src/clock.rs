@@ -2,9 +2,11 @@
 //!
 //! A machine without a battery starts in 1970, or when it was last stopped. Would a day be taken
 //! from such a clock as it is, then who is past his last day, or over his quota, were let in
-//! again until the clock is put right. So days don't go back: what the clock showed before stays
-//! the least, also after a restart. But a clock that is ahead for a moment mustn't spoil that for
-//! good: only what a clock showed after it had gone on evenly for [`STEADY`] is kept.
+//! again until the clock is put right. So days don't go back at once: what the clock showed before
+//! stays the least, also after a restart. But a clock that was ahead mustn't spoil that for good:
+//! only what a clock showed after it had gone on evenly for [`STEADY`] is kept, and one that goes
+//! on evenly for as long behind that is believed, as whoever put it right is. It isn't if it is
+//! earlier than what is sure to be past, or than [`EARLIEST`], as those without a battery are.
 //!
 //! What is forgotten never comes back, so days are forgotten by a clock that has to be surer still. It
 //! may be up to [`NEAR`] ahead of what it was sure of before, as by day it always is; one that is
@@ -20,6 +22,10 @@ pub const STEADY: Duration = Duration::from_secs(600);
 pub const NEAR: Duration = Duration::from_secs(2 * 86_400);
 /// How long one that is further ahead has to go on evenly.
 pub const SURE: Duration = Duration::from_secs(86_400);
+/// No clock is right that shows less: 2026-01-01.
+pub const EARLIEST: Duration = Duration::from_secs(20_454 * 86_400);
+/// How far behind a clock may be without a word: it is put right by little now and then.
+const LITTLE: Duration = Duration::from_secs(60);
 /// What an even clock may gain or lose between two looks, as when it is put right by little.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -75,11 +81,20 @@ impl Clock {
             last.steady.saturating_sub(first.steady)
         });
         if even >= STEADY {
-            self.floor = self.floor.max(wall);
+            self.floor = if self.is_believable(wall) {
+                wall
+            } else {
+                self.floor.max(wall)
+            };
             if wall.saturating_sub(self.sure) <= NEAR || even >= SURE {
                 self.sure = self.sure.max(wall);
             }
         }
+    }
+
+    /// Whether a clock may go back to there.
+    fn is_believable(&self, wall: Duration) -> bool {
+        wall >= self.sure.max(EARLIEST)
     }
 
     /// The time that counts.
@@ -108,8 +123,29 @@ impl Clock {
 
     /// By how much the clock is behind what it showed before.
     pub fn behind(&self) -> Duration {
-        let shown = self.even.map_or(self.floor, |(_, last)| last.wall);
-        self.floor.saturating_sub(shown)
+        self.floor.saturating_sub(self.shown())
+    }
+
+    /// Where the day that counts is a later one than the clock shows: that, and what ends it.
+    pub fn trouble(&self) -> Option<String> {
+        let (shown, counts) = (Day::at(self.shown()), self.day());
+        if shown == counts || self.behind() < LITTLE {
+            return None;
+        }
+        let until = if self.is_believable(self.shown()) {
+            "until the clock has gone on evenly for 10 minutes"
+        } else {
+            "until the clock is past that; if that day was wrong, see \"A wrong day\" in the \
+             manual's usage.md"
+        };
+        Some(format!(
+            "the clock shows {shown}, but it showed {counts} before: that day counts for usage, \
+             quotas and last days, {until}"
+        ))
+    }
+
+    fn shown(&self) -> Duration {
+        self.even.map_or(self.floor, |(_, last)| last.wall)
     }
 }
 
@@ -142,6 +178,57 @@ mod tests {
         again.remember(clock.kept());
         again.look(Duration::ZERO, Duration::ZERO);
         assert_eq!(again.day().number(), 100);
+    }
+
+    #[test]
+    fn a_clock_that_was_a_year_ahead_is_believed_again_once_it_was_even() {
+        let true_day = EARLIEST + 332 * DAY;
+        let (mut clock, mut steady) = (Clock::default(), Duration::ZERO);
+        clock.remember(KeptClock {
+            shown: true_day.as_secs() - 86_400,
+            sure: true_day.as_secs() - 86_400,
+        });
+        run(&mut clock, true_day, &mut steady, 700);
+        assert_eq!((clock.day(), clock.trouble()), (Day::at(true_day), None));
+        run(&mut clock, true_day + 366 * DAY, &mut steady, 1000);
+        assert_eq!(clock.day(), Day::at(true_day + 366 * DAY));
+        // Right again, and in between after a restart.
+        let still = "the clock shows 2026-11-29, but it showed 2027-11-30 before: that day counts \
+                     for usage, quotas and last days, until the clock has gone on evenly for 10 \
+                     minutes";
+        run(&mut clock, true_day + 2 * STEADY, &mut steady, 590);
+        assert_eq!(clock.trouble().as_deref(), Some(still));
+        let mut again = Clock::default();
+        again.remember(clock.kept());
+        run(&mut again, true_day + 3 * STEADY, &mut steady, 600);
+        assert_eq!(again.day(), Day::at(true_day + 366 * DAY));
+        assert_eq!(again.trouble().as_deref(), Some(still));
+        run(&mut again, true_day + 4 * STEADY, &mut steady, 1);
+        assert_eq!((again.day(), again.trouble()), (Day::at(true_day), None));
+        assert_eq!(again.kept().shown, (true_day + 4 * STEADY).as_secs());
+    }
+
+    #[test]
+    fn a_clock_before_what_is_sure_is_never_believed() {
+        let (day, mut steady) = (EARLIEST + 332 * DAY, Duration::ZERO);
+        let mut clock = Clock::default();
+        clock.remember(KeptClock {
+            shown: day.as_secs(),
+            sure: day.as_secs(),
+        });
+        for wall in [Duration::ZERO, EARLIEST - DAY, EARLIEST + DAY, day - DAY] {
+            run(&mut clock, wall, &mut steady, 5000);
+            assert_eq!(clock.day(), Day::at(day));
+            assert!(clock.trouble().unwrap().contains("A wrong day"));
+        }
+        // Nor one that was never right, where nothing is sure.
+        let mut clock = Clock::default();
+        clock.remember(KeptClock {
+            shown: day.as_secs(),
+            sure: 0,
+        });
+        run(&mut clock, Duration::ZERO, &mut steady, 5000);
+        assert_eq!(clock.day(), Day::at(day));
     }
 
     #[test]

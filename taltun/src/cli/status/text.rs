@@ -250,6 +250,9 @@ fn kept(text: &mut String, status: &Status) {
     if let Some(reason) = status.usage.iter().find_map(|it| it.reason.as_ref()) {
         line(text, "usage", &format!("in memory only: {reason}"));
     }
+    if let Some(trouble) = status.usage.iter().find_map(|it| it.clock.as_ref()) {
+        line(text, "day", &format!("NOT THE CLOCK'S: {trouble}"));
+    }
     if let Some(told) = status.audit.as_ref().and_then(audit) {
         line(text, "audit", &told);
     }
@@ -646,6 +649,7 @@ pub(super) mod tests {
             usage: Some(UsageStatus {
                 kept: UsageKept::Memory,
                 reason: Some("the disk is full".into()),
+                clock: Some("the clock shows 2026-11-29".into()),
                 keep_days: Some(400),
             }),
             audit: Some(AuditStatus {
@@ -683,6 +687,7 @@ interface: hub
   udpgw:            10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
   metrics:          127.0.0.1:9586
   usage:            in memory only: the disk is full
+  day:              NOT THE CLOCK'S: the clock shows 2026-11-29
   audit:            in memory only: the disk is full; 2 changes lost
   steering:         ebpf (4 workers share the port)
   ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
