@@ -20,9 +20,11 @@ const MOST: usize = 20_000_000;
 /// Rules without effect, in ascending order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Idle {
-    /// Those that never decide, with the reason. None where there are too many kinds of packets to
-    /// look at each.
+    /// Those that never decide, with the reason.
     pub never: Vec<(usize, Reason)>,
+    /// There are too many kinds of packets to look at each: none of those that never decide is told,
+    /// and of the others only those that nothing is behind that denies.
+    pub too_many: bool,
     /// Those that decide, and allow what the default allows and no rule after them denies. Rules
     /// that are told in the log aren't among them.
     pub allowed_anyway: Vec<usize>,
@@ -83,6 +85,7 @@ impl RuleSet {
         if kinds.saturating_mul(self.len().div_ceil(64)) > MOST {
             return Idle {
                 never: Vec::new(),
+                too_many: true,
                 allowed_anyway: self.behind_all_that_deny(),
             };
         }
@@ -102,6 +105,7 @@ impl RuleSet {
         idle.retain(|rule| !never.contains(rule));
         Idle {
             never: self.with_reasons(&never, &families),
+            too_many: false,
             allowed_anyway: idle.into_iter().collect(),
         }
     }

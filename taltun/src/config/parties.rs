@@ -95,6 +95,7 @@ pub(super) fn without_effect(policy: &Policy, draft: &Draft) -> Vec<String> {
     let networks: Vec<IpNet> = draft.peers.iter().flat_map(networks).collect();
     let Idle {
         never,
+        too_many,
         mut allowed_anyway,
     } = rules(policy, draft).idle(&networks, &owners);
     let never = never.iter().filter_map(|(rule, reason)| {
@@ -109,6 +110,12 @@ pub(super) fn without_effect(policy: &Policy, draft: &Draft) -> Vec<String> {
         ))
     });
     let mut warnings: Vec<String> = never.collect();
+    if let (true, Some(origin)) = (too_many, policy.origins.first()) {
+        warnings.push(format!(
+            "{origin}: rules: nobody has looked for rules that never decide: there are too many \
+             rules, peers and services for that"
+        ));
+    }
     // The last ones may be those of other sections.
     allowed_anyway.retain(|rule| *rule < policy.rules.len());
     let denies = |rule: &Rule| rule.action == Action::Deny;

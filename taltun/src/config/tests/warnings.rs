@@ -104,6 +104,25 @@ fn a_rule_without_effect_is_a_warning_with_its_reason() {
 }
 
 #[test]
+fn of_very_many_rules_it_is_told_that_nobody_looked() {
+    let rules = (1..=4000).map(|n| {
+        let (third, last) = (n / 250, n % 250);
+        format!(
+            "[[rules]]\nfrom = \"10.0.0.2\"\nto = \"10.8.{third}.{last}\"\ndeny = \"tcp/{n}\"\n"
+        )
+    });
+    let rules: String = rules.collect();
+    let text = format!("vip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\n{rules}");
+    assert_eq!(
+        warnings(&with_peer(&text)),
+        [
+            "hub.toml:8: rules: nobody has looked for rules that never decide: there are too many \
+             rules, peers and services for that"
+        ]
+    );
+}
+
+#[test]
 fn the_rules_of_other_sections_are_no_warning() {
     let text = "vip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\nname = \"ana\"\n\
                 [names]\ndomain = \"vpn\"\n[[rules]]\nfrom = \"ana\"\nto = \"hub\"\n\
