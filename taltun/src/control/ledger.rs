@@ -41,8 +41,8 @@ pub(super) struct Ledger {
     /// `None`: there is no thread for it, for this reason.
     book: Result<Book, String>,
     clock: Clock,
-    /// Whether it is told that the clock is behind.
-    tells_clock: bool,
+    /// What was told of a clock that is behind.
+    clock_told: Option<String>,
     /// When the clock was kept last.
     clock_kept: Option<Time>,
     /// The peers, in the order of their numbers, and as they were a look before.
@@ -142,7 +142,7 @@ impl Ledger {
         let mut ledger = Self {
             book,
             clock: Clock::default(),
-            tells_clock: false,
+            clock_told: None,
             clock_kept: None,
             counted: Vec::new(),
             before: Vec::new(),
@@ -245,14 +245,15 @@ impl Ledger {
     /// Tells when the day that counts begins not to be that of the clock, and when it is again.
     fn tell_clock(&mut self) {
         let trouble = self.clock.trouble();
-        if trouble.is_some() == self.tells_clock {
+        if trouble.is_some() == self.clock_told.is_some() {
             return;
         }
-        self.tells_clock = trouble.is_some();
-        match trouble {
-            Some(trouble) => warn!("{trouble}"),
-            None => info!("the day is that of the clock again: {}", self.clock.day()),
+        if let Some(trouble) = &trouble {
+            warn!("{trouble}");
+        } else {
+            info!("the day is that of the clock again: {}", self.clock.day());
         }
+        self.clock_told = trouble;
     }
 
     /// Takes in what the thread told.

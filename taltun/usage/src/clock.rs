@@ -216,7 +216,12 @@ mod tests {
             shown: day.as_secs(),
             sure: day.as_secs(),
         });
-        for wall in [Duration::ZERO, EARLIEST - DAY, EARLIEST + DAY, day - DAY] {
+        for wall in [
+            Duration::ZERO,
+            20_000 * DAY,
+            EARLIEST + DAY,
+            331 * DAY + EARLIEST,
+        ] {
             run(&mut clock, wall, &mut steady, 5000);
             assert_eq!(clock.day(), Day::at(day));
             assert!(clock.trouble().unwrap().contains("A wrong day"));
