@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use taltun_crypto::PublicKey;
 
 use crate::groups::Groups;
