@@ -18,6 +18,8 @@ use crate::protocol::allowed_ips::AllowedIps;
 /// Words that stand for no name.
 const EVERYBODY: &str = "any";
 use super::names::HUB;
+/// How many rules are named that have the same fault.
+const MOST_OF_A_KIND: usize = 100;
 /// The port of name servers.
 const DNS: u16 = 53;
 
@@ -109,7 +111,7 @@ pub(super) fn without_effect(policy: &Policy, draft: &Draft) -> Vec<String> {
             "{origin}: rules: this rule never decides: {reason}"
         ))
     });
-    let mut warnings: Vec<String> = never.collect();
+    let mut warnings = at_most(never.collect(), "never decide");
     if let (true, Some(origin)) = (too_many, policy.origins.first()) {
         warnings.push(format!(
             "{origin}: rules: nobody has looked for rules that never decide: there are too many \
@@ -129,13 +131,25 @@ pub(super) fn without_effect(policy: &Policy, draft: &Draft) -> Vec<String> {
         ));
         return warnings;
     }
-    warnings.extend(origins.map(|origin| {
+    let anyway = origins.map(|origin| {
         format!(
             "{origin}: rules: this rule changes nothing: [policy] default = \"allow\" lets pass \
              what it allows, and no rule after it denies any of that; leave it out, or set \
              default = \"deny\""
         )
-    }));
+    });
+    warnings.extend(at_most(anyway.collect(), "change nothing"));
+    warnings
+}
+
+/// Warnings of one kind, of which very many would hide all others; the last says how many more
+/// rules do `what`.
+fn at_most(mut warnings: Vec<String>, what: &str) -> Vec<String> {
+    let more = warnings.len().saturating_sub(MOST_OF_A_KIND);
+    if more > 0 {
+        warnings.truncate(MOST_OF_A_KIND);
+        warnings.push(format!("rules: {more} more {what}"));
+    }
     warnings
 }
 

@@ -123,6 +123,34 @@ fn of_very_many_rules_it_is_told_that_nobody_looked() {
 }
 
 #[test]
+fn of_rules_with_the_same_fault_a_hundred_are_named() {
+    let found = |count: usize, what: &dyn Fn(usize) -> String| {
+        let rule = |n| {
+            format!(
+                "[[rules]]\nfrom = \"10.0.0.2\"\nto = \"hub\"\n{}\n",
+                what(n)
+            )
+        };
+        let rules: String = (1..=count).map(rule).collect();
+        let before = "[[rules]]\nfrom = \"any\"\nto = \"any\"\ndeny = \"udp\"\n";
+        let text = format!("vip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\n{before}{rules}");
+        warnings(&with_peer(&text))
+    };
+    let never = |_| "deny = \"udp\"".to_owned();
+    let nothing = |n| format!("allow = \"tcp/{n}\"");
+    let cases: [(&dyn Fn(usize) -> String, _); 2] = [
+        (&never, "rules: 7 more never decide"),
+        (&nothing, "rules: 7 more change nothing"),
+    ];
+    for (what, told) in cases {
+        assert_eq!(found(100, what).len(), 100);
+        let found = found(107, what);
+        assert_eq!(found.len(), 101);
+        assert_eq!(found[100], told);
+    }
+}
+
+#[test]
 fn the_rules_of_other_sections_are_no_warning() {
     let text = "vip = \"10.0.0.2\"\nendpoint = \"192.0.2.1:1\"\nname = \"ana\"\n\
                 [names]\ndomain = \"vpn\"\n[[rules]]\nfrom = \"ana\"\nto = \"hub\"\n\
