@@ -14,6 +14,9 @@ use crate::instruction::{
 /// Instructions that a program may have, as in the kernel (`BPF_MAXINSNS`).
 const LONGEST: usize = 4096;
 
+/// From here on offsets stand for what the kernel knows of a packet (`SKF_LL_OFF` and above).
+const KERNELS: u32 = 0x8000_0000;
+
 /// A program that says which packets are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
@@ -34,6 +37,8 @@ pub enum FilterError {
     Instruction(usize),
     /// One leads out of the program; which one, from 0.
     Jump(usize),
+    /// One asks for what isn't in the packet, and only a kernel knows; which one, from 0.
+    Kernels(usize),
     /// The last one doesn't return.
     End,
 }
@@ -53,6 +58,9 @@ impl fmt::Display for FilterError {
             Self::Jump(at) => write!(
                 f,
                 "instruction {at} of the filter's program jumps out of the program"
+            ),
+            Self::Kernels(_) => f.write_str(
+                "the filter asks for what isn't in a packet, as inbound, outbound and ifname do",
             ),
             Self::End => f.write_str("the filter's program doesn't end with a return"),
         }
@@ -90,6 +98,9 @@ impl Filter {
             let left = length.saturating_sub(at).saturating_sub(1);
             if instruction.longest_jump() as usize >= left.max(1) {
                 return Err(FilterError::Jump(at));
+            }
+            if matches!(instruction, Instruction::LoadPacket { offset, .. } if offset >= KERNELS) {
+                return Err(FilterError::Kernels(at));
             }
             instructions.push(instruction);
         }

@@ -4,8 +4,10 @@
 //! nanoseconds since 1970. A reader needs a section first, then its interfaces, then packets, which
 //! name their interface by its place in that order.
 
-/// Packets that begin with their IP header (`LINKTYPE_RAW`).
-pub const LINK_RAW: u16 = 101;
+/// Packets that begin with their IP header: Linux's number for it (`DLT_RAW`), and not the one of
+/// files (`LINKTYPE_RAW`, 101). All readers know both. But tcpdump's library takes 101 of the first
+/// interface for 12, and then refuses a second one with 101.
+pub const LINK_RAW: u16 = 12;
 
 /// The type of a block of statistics.
 const STATISTICS: u32 = 5;
@@ -322,7 +324,7 @@ mod tests {
         assert_eq!(options(&section[16..]), texts);
 
         let interface = &blocks[1].1;
-        assert_eq!(interface[..8], [101, 0, 0, 0, 96, 0, 0, 0]);
+        assert_eq!(interface[..8], [12, 0, 0, 0, 96, 0, 0, 0]);
         assert_eq!(
             options(&interface[8..]),
             [

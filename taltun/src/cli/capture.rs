@@ -99,6 +99,11 @@ impl Capture {
             ));
         }
         let command = self.command()?;
+        // A peer may have a name that is a word of filters, too.
+        let whom = match &command.peer {
+            Some(peer) => format!("peer {peer} on "),
+            None => "on ".to_owned(),
+        };
         let (started, stream) = self.target.open(command)?;
         let (first_bytes, stream) = (stream.buffer().to_vec(), stream.into_inner());
         let mut output = match file {
@@ -125,7 +130,7 @@ impl Capture {
             let stop = Stop::new(time).map_err(CannotCopy::Read)?;
             // Who reads that may send a signal.
             output::note(&format!(
-                "capturing on {}; Ctrl-C ends it",
+                "capturing {whom}{}; Ctrl-C ends it",
                 started.interface
             ));
             let limit = self.count;
@@ -222,7 +227,8 @@ fn summary(captured: &Captured, output: &Output) -> String {
     let packets = human::counted(captured.packets, "packet");
     let said = format!("{packets} captured to {}", output.name());
     match captured.lost {
-        None | Some(0) => said,
+        Some(0) => said,
+        None => format!("{said}; how many were lost isn't known"),
         Some(lost) => {
             let lost = human::counted(lost, "packet");
             format!("{said}, {lost} lost, as they weren't taken in time")

@@ -16,7 +16,8 @@ use crate::report::Explanation;
 /// The packet is the first one of something: answers to what may start pass without being asked.
 /// FROM and TO are a peer's name or public key, an address inside the tunnel, or `hub` for this
 /// machine. What comes from an address that is no peer's comes from this machine or what is behind
-/// it. Nothing is sent. The exit code says whether the packet passes.
+/// it. Nothing is sent. The exit code is 0 if the packet passes, 1 if it doesn't, and 2 if there is no
+/// answer.
 #[derive(Args)]
 pub(super) struct Explain {
     /// Who sends it.
@@ -55,6 +56,11 @@ impl Explain {
             service: self.service,
             source: self.source,
             outer: self.outer,
+        });
+        // 1 is for a packet that doesn't pass.
+        let explanation = explanation.map_err(|error| match error.into() {
+            Failure::Other(why) => Failure::Usage(why),
+            failure => failure,
         })?;
         if self.json {
             output::print_json(&explanation)?;

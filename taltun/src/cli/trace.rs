@@ -30,7 +30,7 @@ pub(super) struct Trace {
     drops: bool,
 
     /// Most lines a second; how many packets are left out is told.
-    #[arg(long, value_name = "LINES", default_value_t = MOST_LINES)]
+    #[arg(long, value_name = "LINES", default_value_t = MOST_LINES, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
 
     /// Print JSON, an object a line.

@@ -374,3 +374,12 @@ fn no_program_and_no_packet_make_it_panic() {
         let _ = Filter::parse(std::str::from_utf8(&listing).unwrap());
     }
 }
+
+#[test]
+fn what_only_a_kernel_knows_is_no_filter() {
+    // As tcpdump compiles `inbound`: the packet's kind, where the kernel keeps it.
+    let words = vec![[0x30, 0, 0, 0xffff_f004], [0x06, 0, 0, 1]];
+    assert_eq!(Filter::new(words), Err(FilterError::Kernels(0)));
+    let words = vec![[0x30, 0, 0, 9], [0x06, 0, 0, 1]];
+    assert!(Filter::new(words).is_ok());
+}

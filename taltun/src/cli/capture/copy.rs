@@ -3,7 +3,7 @@
 //! The tunnel sends whole blocks. It is told to end by closing our half of the connection; then it
 //! sends what it still has, and the statistics, and closes its half.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use taltun_capture::blocks::{self, Kind};
@@ -19,6 +19,9 @@ use super::files::{Added, CannotWrite, Output};
 const CHUNK: usize = 256 << 10;
 /// How long the tunnel may take to send the rest.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Signals within so long are one: a terminal, and `timeout`, send one to us and to our group.
+const SAME: Duration = Duration::from_millis(500);
 
 /// Why it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,10 +76,10 @@ pub(super) async fn copy(
         if !copying.write(&mut stop).await? {
             return Ok(Ended::Unread);
         }
-        if is_full && !stop.is_asked {
+        if is_full && stop.asked.is_none() {
             stop.ask();
         }
-        if stop.is_asked && ended == Ended::ByTunnel {
+        if stop.asked.is_some() && ended == Ended::ByTunnel {
             ended = Ended::ByUs;
             // Where it is gone already, reading says so.
             let _ = stream.shutdown().await;
@@ -167,14 +170,12 @@ impl Copying<'_> {
 
     /// Writes what was taken; false where nobody reads it any more.
     async fn write(&mut self, stop: &mut Stop) -> Result<bool, CannotCopy> {
-        let Some(bytes) = self.output.flush().map_err(CannotCopy::Write)? else {
+        let Some((reader, bytes)) = self.output.flush().map_err(CannotCopy::Write)? else {
             return Ok(true);
         };
-        // Its reader may stop reading, and we are to end even so.
-        let mut writing = tokio::task::spawn_blocking(move || {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(&bytes).and_then(|()| stdout.flush())
-        });
+        let path = reader.path();
+        // It may stop reading, and we are to end even so.
+        let mut writing = tokio::task::spawn_blocking(move || reader.write(&bytes));
         let written = loop {
             tokio::select! {
                 written = &mut writing => break written,
@@ -188,7 +189,7 @@ impl Copying<'_> {
         match written.map_err(io::Error::other).flatten() {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(CannotCopy::Write(CannotWrite { path: None, error })),
+            Err(error) => Err(CannotCopy::Write(CannotWrite { path, error })),
         }
     }
 }
@@ -200,7 +201,8 @@ pub(super) struct Stop {
     hangup: Signal,
     /// When time is up: for the capture, and then for its end.
     deadline: Option<Instant>,
-    is_asked: bool,
+    /// When somebody asked first.
+    asked: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,7 +221,7 @@ impl Stop {
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
             deadline: time.map(|time| Instant::now() + time),
-            is_asked: false,
+            asked: None,
         })
     }
 
@@ -243,12 +245,16 @@ impl Stop {
 
     /// A limit asks.
     fn ask(&mut self) -> Asked {
-        if self.is_asked {
-            return Asked::Again;
+        let now = Instant::now();
+        match self.asked {
+            Some(asked) if now < asked + SAME => Asked::Once,
+            Some(_) => Asked::Again,
+            None => {
+                self.asked = Some(now);
+                self.deadline = Some(now + PATIENCE);
+                Asked::Once
+            }
         }
-        self.is_asked = true;
-        self.deadline = Some(Instant::now() + PATIENCE);
-        Asked::Once
     }
 }
 

@@ -1,14 +1,16 @@
 //! Where a capture goes: standard output, a file, or the last ones of a row of files.
 //!
-//! Files hold what was in the clear inside the tunnel, so only their owner may read them. Each begins
-//! with the section and its interfaces, and ends behind a whole block, also when the disk is full.
+//! Files hold what was in the clear inside the tunnel, so only who captures may read them: each is made
+//! anew, in place of one that was there. Each begins with the section and its interfaces, and ends behind
+//! a whole block, also when the disk is full.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use taltun_capture::blocks::{self, Kind};
 
@@ -51,8 +53,38 @@ pub(super) struct Output {
 
 #[derive(Debug)]
 enum To {
-    Stdout,
+    Reader(Reader),
     Files(Files),
+}
+
+/// Who takes what is written when it likes, or stops taking.
+#[derive(Debug, Clone)]
+pub(super) enum Reader {
+    /// Of standard output.
+    Stdout,
+    /// Of a pipe with a name, or a device.
+    Pipe(Arc<File>, PathBuf),
+}
+
+impl Reader {
+    /// Writes, and waits for as long as it takes.
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes).and_then(|()| stdout.flush())
+            }
+            Self::Pipe(pipe, _) => (&**pipe).write_all(bytes),
+        }
+    }
+
+    /// Where it reads; `None` for standard output.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Stdout => None,
+            Self::Pipe(_, path) => Some(path.clone()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -75,26 +107,42 @@ struct Files {
 impl Output {
     /// To standard output.
     pub(super) fn to_stdout() -> Self {
-        Self::new(To::Stdout)
+        Self::new(To::Reader(Reader::Stdout))
     }
 
-    /// To a file, or to a row of files with names like it.
+    /// To a file, or to a row of files with names like it. A row goes on behind the last file that
+    /// is there.
     pub(super) fn to_files(name: &Path, cut: Cut) -> Result<Self, CannotWrite> {
+        if is_pipe(name) && cut.files.is_none() {
+            let pipe = OpenOptions::new().write(true).open(name);
+            let pipe = pipe.map_err(|error| CannotWrite::at(name, error))?;
+            let reader = Reader::Pipe(Arc::new(pipe), name.to_owned());
+            return Ok(Self::new(To::Reader(reader)));
+        }
+        let before = if cut.files.is_some() {
+            row(name).map_err(|error| CannotWrite::at(name, error))?
+        } else {
+            Vec::new()
+        };
+        let number = before
+            .last()
+            .map_or(1, |(number, _)| number.saturating_add(1));
         let path = match cut.files {
-            Some(_) => numbered(name, 1),
+            Some(_) => numbered(name, number),
             None => name.to_owned(),
         };
-        let file = create(&path)?;
-        Ok(Self::new(To::Files(Files {
+        let mut files = Files {
             name: name.to_owned(),
             cut,
-            file,
+            file: create(&path)?,
             path,
             written: 0,
             holds_packets: false,
-            number: 1,
-            kept: VecDeque::new(),
-        })))
+            number,
+            kept: before.into_iter().map(|(_, path)| path).collect(),
+        };
+        files.remove_oldest();
+        Ok(Self::new(To::Files(files)))
     }
 
     fn new(to: To) -> Self {
@@ -130,14 +178,14 @@ impl Output {
         Ok(Added::Taken)
     }
 
-    /// Writes what was added to files. What is for standard output comes back: it may take as long
-    /// as its reader likes.
-    pub(super) fn flush(&mut self) -> Result<Option<Vec<u8>>, CannotWrite> {
+    /// Writes what was added to files. What is for a reader comes back: it may take as long as that
+    /// one likes.
+    pub(super) fn flush(&mut self) -> Result<Option<(Reader, Vec<u8>)>, CannotWrite> {
         if self.waiting.is_empty() {
             return Ok(None);
         }
         match &mut self.to {
-            To::Stdout => Ok(Some(std::mem::take(&mut self.waiting))),
+            To::Reader(reader) => Ok(Some((reader.clone(), std::mem::take(&mut self.waiting)))),
             To::Files(files) => {
                 let written = files.write(&self.waiting);
                 self.waiting.clear();
@@ -149,7 +197,10 @@ impl Output {
     /// How to name it to people.
     pub(super) fn name(&self) -> String {
         match &self.to {
-            To::Stdout => "standard output".to_owned(),
+            To::Reader(reader) => reader.path().map_or_else(
+                || "standard output".to_owned(),
+                |path| path.display().to_string(),
+            ),
             To::Files(files) => files.path.display().to_string(),
         }
     }
@@ -178,26 +229,28 @@ impl Files {
         outcome.map_err(|error| {
             // A pipe can't be cut, and has a reader that copes.
             let _ = self.file.set_len(self.written);
-            CannotWrite {
-                path: Some(self.path.clone()),
-                error,
-            }
+            CannotWrite::at(&self.path, error)
         })
+    }
+
+    /// Removes the oldest files that are too many beside the one that is written.
+    fn remove_oldest(&mut self) {
+        let keep = self.cut.files.unwrap_or(1) as usize;
+        while self.kept.len() >= keep {
+            let Some(oldest) = self.kept.pop_front() else {
+                break;
+            };
+            // Somebody may have taken it away.
+            let _ = fs::remove_file(oldest);
+        }
     }
 
     /// Begins the next file, and removes the oldest one that is too many.
     fn go_on(&mut self) -> Result<(), CannotWrite> {
         self.number = self.number.saturating_add(1);
         let path = numbered(&self.name, self.number);
-        let keep = self.cut.files.unwrap_or(1) as usize;
         self.kept.push_back(self.path.clone());
-        while self.kept.len() >= keep {
-            let Some(oldest) = self.kept.pop_front() else {
-                break;
-            };
-            // Somebody may have taken it away.
-            let _ = std::fs::remove_file(oldest);
-        }
+        self.remove_oldest();
         self.file = create(&path)?;
         self.path = path;
         self.written = 0;
@@ -206,25 +259,68 @@ impl Files {
     }
 }
 
-/// Makes a file that only its owner may read, or empties one that is there.
+impl CannotWrite {
+    fn at(path: &Path, error: io::Error) -> Self {
+        Self {
+            path: Some(path.to_owned()),
+            error,
+        }
+    }
+}
+
+/// Makes a file that only who captures may read, in place of one that is there: that may be another's,
+/// or open in another's hands. A link isn't followed, as it may have been laid to have another file
+/// overwritten. What is no file (a pipe, a device) is written to.
 fn create(path: &Path) -> Result<File, CannotWrite> {
     let open = || {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)?;
-        if file.metadata()?.is_file() {
-            // It may have been there with another mode.
-            file.set_permissions(Permissions::from_mode(0o600))?;
+        if is_pipe(path) {
+            return OpenOptions::new().write(true).open(path);
         }
-        Ok(file)
+        match fs::symlink_metadata(path) {
+            Ok(there) if there.is_symlink() => {
+                return Err(io::Error::other(
+                    "it is a symbolic link; name the file itself",
+                ));
+            }
+            Ok(there) if there.is_file() => fs::remove_file(path)?,
+            _ => {}
+        }
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
     };
-    open().map_err(|error| CannotWrite {
-        path: Some(path.to_owned()),
-        error,
-    })
+    open().map_err(|error| CannotWrite::at(path, error))
+}
+
+/// Whether this is there and neither a file nor a directory.
+fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
+}
+
+/// The files of a row that are there, with their numbers, the oldest first.
+fn row(name: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+    let dir = match name.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let (stem, extension) = (name.file_stem().unwrap_or_default(), name.extension());
+    let mut row = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = name.with_file_name(entry?.file_name());
+        let number = (path.file_stem())
+            .filter(|_| path.extension() == extension)
+            .and_then(|it| it.as_encoded_bytes().strip_prefix(stem.as_encoded_bytes()))
+            .and_then(|it| it.strip_prefix(b"-"))
+            .and_then(|it| str::from_utf8(it).ok()?.parse().ok());
+        // Only names that we would give.
+        if let Some(number) = number.filter(|number| numbered(name, *number) == path) {
+            row.push((number, path));
+        }
+    }
+    row.sort_unstable();
+    Ok(row)
 }
 
 /// `a.pcapng` as `a-00001.pcapng`.
@@ -249,7 +345,8 @@ fn whole_blocks(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use taltun_capture::pcapng::{self, Direction, Packet};
 
@@ -299,6 +396,69 @@ mod tests {
         assert_eq!(kinds(&path), [Kind::Section]);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_was_there_is_left_to_those_who_have_it_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.pcapng");
+        fs::write(&path, "what was there").unwrap();
+        let before = File::open(&path).unwrap();
+        Output::to_files(&path, Cut::default()).unwrap();
+        assert_eq!(io::read_to_string(before).unwrap(), "what was there");
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn no_link_leads_a_capture_to_another_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (other, link) = (dir.path().join("other"), dir.path().join("a-00001"));
+        fs::write(&other, "another's").unwrap();
+        symlink(&other, &link).unwrap();
+        let refused = Output::to_files(&link, Cut::default()).unwrap_err();
+        assert!(refused.error.to_string().contains("symbolic link"));
+        // Nor one to nowhere.
+        let nowhere = dir.path().join("nowhere");
+        symlink(dir.path().join("nothing"), &nowhere).unwrap();
+        Output::to_files(&nowhere, Cut::default()).unwrap_err();
+        assert!(!dir.path().join("nothing").exists());
+        assert_eq!(fs::read_to_string(&other).unwrap(), "another's");
+        let before = fs::metadata(&other).unwrap();
+        let row = Cut {
+            size: Some(1000),
+            files: Some(2),
+        };
+        // A row takes the number behind it.
+        Output::to_files(&dir.path().join("a"), row).unwrap();
+        assert!(dir.path().join("a-00002").exists());
+        let after = fs::metadata(&other).unwrap();
+        assert_eq!((before.ino(), before.mode()), (after.ino(), after.mode()));
+    }
+
+    #[test]
+    fn a_row_goes_on_where_the_last_one_ended_and_keeps_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let cut = Cut {
+            size: Some(500),
+            files: Some(2),
+        };
+        for other in ["a-1.pcapng", "a-00001.txt", "b-00001.pcapng", "a-x.pcapng"] {
+            fs::write(dir.path().join(other), "").unwrap();
+        }
+        let mut last = 0;
+        for _ in 0..3 {
+            let mut output = Output::to_files(&dir.path().join("a.pcapng"), cut).unwrap();
+            output.add(Kind::Section, &section()).unwrap();
+            for _ in 0..10 {
+                output.add(Kind::Packet, &packet(200)).unwrap();
+            }
+            output.flush().unwrap();
+            let row = row(&dir.path().join("a.pcapng")).unwrap();
+            assert_eq!(row.len(), 2);
+            assert!(row[0].0 > last);
+            last = row[1].0;
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 6);
     }
 
     #[test]
@@ -382,9 +542,10 @@ mod tests {
         let path = Path::new("/dev/full");
         let mut output = Output::to_files(path, Cut::default()).unwrap();
         output.add(Kind::Packet, &packet(100)).unwrap();
-        let error = output.flush().unwrap_err();
-        assert_eq!(error.error.kind(), ErrorKind::StorageFull);
-        assert_eq!(error.path.as_deref(), Some(path));
+        let (reader, bytes) = output.flush().unwrap().unwrap();
+        let error = reader.write(&bytes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        assert_eq!(reader.path().as_deref(), Some(path));
         let (whole, half) = (packet(100), packet(200));
         let bytes = [&whole[..], &whole, &half[..50]].concat();
         assert_eq!(whole_blocks(&bytes), whole.len() * 2);
