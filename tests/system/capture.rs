@@ -90,7 +90,7 @@ impl Running {
         };
         let mut line = String::new();
         running.stderr.read_line(&mut line)?;
-        ensure!(line.contains("capturing on taltun0"), "{line}");
+        ensure!(line.contains("on taltun0; Ctrl-C"), "{line}");
         Ok(running)
     }
 

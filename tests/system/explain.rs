@@ -179,7 +179,7 @@ fn mistakes() -> Result<()> {
     ] {
         let output = hub.node.command().arg("explain").args(question).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.code() == Some(1), "{question:?}: {said}");
+        ensure!(output.status.code() == Some(2), "{question:?}: {said}");
         ensure!(said.contains(says), "{question:?}: {said}");
     }
     let told = output_of(hub.node.command().args(["explain", "ana", "hub", "icmp"]))?;
