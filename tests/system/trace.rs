@@ -113,6 +113,7 @@ fn agrees() -> Result<()> {
     pings(ana, ANA, HUB, 1, true)?;
     sleep(SILENCE);
     let tracer = Tracer::start(&hub.node, &[])?;
+    let of_luis = Tracer::start(&hub.node, &["luis", "--drops"])?;
     let before = counted(&hub)?;
 
     pings(ana, ANA, LUIS, 20, true)?;
@@ -139,6 +140,9 @@ fn agrees() -> Result<()> {
     ensure!(counts.relayed >= 40 && counts.rx >= 12 && counts.tx >= 12);
     ensure!(dropped("no_peer") == 30 && dropped("inner_denied") == 6 && dropped("denied") >= 4);
     ensure!(dropped("rule") >= 1);
+    // Whom it was for is known also where a rule or a ban was asked before.
+    let kept_from_luis = |reason: &str| of_luis.count(|line| line["reason"] == reason);
+    ensure!(kept_from_luis("rule") == dropped("rule") && kept_from_luis("inner_denied") == 3);
     let by =
         |place: &str| tracer.count(|line| line["reason"] == "no_peer" && line["place"] == place);
     ensure!(by("tc") > 0 && by("from_host") > 0);
@@ -151,7 +155,7 @@ fn agrees() -> Result<()> {
     };
     let refused = find(&|line| line["reason"] == "rule")?;
     ensure!(
-        refused["from"] == "ana" && refused["source"] == ANA,
+        refused["from"] == "ana" && refused["to"] == "luis" && refused["source"] == ANA,
         "{refused}"
     );
     ensure!(
@@ -187,7 +191,7 @@ fn agrees() -> Result<()> {
     let denied = find(&|line| line["reason"] == "denied")?;
     let outer = denied["outer"].as_str().context("no address outside")?;
     ensure!(outer.starts_with("10.99.1.2"), "{denied}");
-    drop(tracer);
+    drop((tracer, of_luis));
     ensure_none_left(&hub.node)?;
 
     // For people, the same.

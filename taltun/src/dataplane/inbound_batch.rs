@@ -27,7 +27,7 @@ use crate::protocol::batch::{Batch, NotSealed, Opened, Sealed};
 use crate::protocol::ecn;
 use crate::protocol::ip::{self, Inner};
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, Message};
-use crate::protocol::peer::Endpoint;
+use crate::protocol::peer::{Endpoint, Peer};
 use crate::protocol::plan::CipherPlan;
 use crate::protocol::time::Time;
 
@@ -342,7 +342,12 @@ impl InboundBatch {
         };
         if let Some(reason) = dropped {
             let packet = &arena[at..at + inner.len];
-            let subject = opened_packet(packet, to, rule, round);
+            // Nobody was looked for yet.
+            let receiver = match to {
+                Side::Peer if self.tally.observer.is_on() => round.batch.peer_at(inner.destination),
+                _ => None,
+            };
+            let subject = opened_packet(packet, to, receiver.map(AsRef::as_ref), rule, round);
             if self.tally.observer.wants_outer() {
                 self.tally.observer.amend_settled(Fate::Dropped(reason));
             }
@@ -358,7 +363,7 @@ impl InboundBatch {
             return Some((inner, rule));
         }
         let packet = &arena[at..at + inner.len];
-        let subject = || opened_packet(packet, to, rule, round);
+        let subject = || opened_packet(packet, to, None, rule, round);
         self.tally.receive(inner.len, subject);
         self.local.push(arena, at, inner.len);
         None
@@ -476,6 +481,7 @@ impl InboundBatch {
 fn opened_packet<'a>(
     packet: &'a [u8],
     to: Side,
+    receiver: Option<&'a Peer>,
     rule: Option<RuleRef>,
     round: &'a Round<'_>,
 ) -> Subject<'a> {
@@ -485,7 +491,7 @@ fn opened_packet<'a>(
             Side::Host => Place::ToHost,
         },
         from: round.batch.sender().map(AsRef::as_ref),
-        to: None,
+        to: receiver,
         packet,
         rule,
     }

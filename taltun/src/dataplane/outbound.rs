@@ -21,6 +21,7 @@ use super::udp::Sender;
 use super::unreachable::Unreachable;
 use crate::crypto::aead::is_worth_batch;
 use crate::protocol::batch::NotSealed;
+use crate::protocol::ip;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
 use crate::protocol::peer::Peer;
 use crate::protocol::plan::CipherPlan;
@@ -180,7 +181,13 @@ impl Outbound<'_> {
                 let judged = rules.judge(inner, FROM_THE_HOST, &batch);
                 rule = if on { rules.take_rule() } else { None };
                 if let Err(reason) = judged {
-                    let subject = from_host(inner, None, rule);
+                    // Nobody was looked for yet.
+                    let to = if on {
+                        ip::parse(inner).and_then(|it| batch.peer_at(it.destination))
+                    } else {
+                        None
+                    };
+                    let subject = from_host(inner, to.map(AsRef::as_ref), rule);
                     self.tally.drop_packet(reason, subject);
                     continue;
                 }
