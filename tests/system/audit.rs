@@ -1,7 +1,7 @@
 //! The trail of changes: who changed what, in a file of its own.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -35,7 +35,11 @@ fn file(lab: &Lab) -> PathBuf {
 }
 
 fn lines(lab: &Lab) -> Result<Vec<Value>> {
-    let text = fs::read_to_string(file(lab)).context("no trail")?;
+    let text = match fs::read_to_string(file(lab)) {
+        // It is made with its first line.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.context("no trail")?,
+    };
     let lines = text.lines().map(serde_json::from_str);
     Ok(lines.collect::<Result<_, _>>()?)
 }
