@@ -3,13 +3,9 @@
 //!
 //! The hub's file is the page's own. That a story ends with its fault gone is what its last command says.
 
-use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use taltun_tests::netns::Namespace;
-use taltun_tests::topology::private_prefix;
 
 use crate::page_walk::{Machines, Typed, commands};
 use crate::support::{Case, UP_LIMIT, eventually};
@@ -47,7 +43,7 @@ pub const CASES: &[Case] = &[
         run: || {
             let story = Story::start()?;
             // The other end of ana's wire takes nothing larger, and says nothing.
-            story.switch.ip("link set ana mtu 1400")?;
+            story.machines.switch.ip("link set ana mtu 1400")?;
             story.tell("3.", ("hub", "true")).map(drop)
         },
     },
@@ -92,34 +88,19 @@ fn firewall() -> Result<()> {
     Ok(())
 }
 
-/// The page's network. In this order, as they have to go before what joins them does.
+/// The page's network.
 struct Story {
     machines: Machines,
-    switch: Namespace,
 }
 
 impl Story {
     fn start() -> Result<Self> {
-        let prefix = private_prefix();
-        let mut machines = Machines::new(&format!("{prefix}-diagnosis"))?;
-        let switch = Namespace::create(&format!("{prefix}-switch"))?;
-        switch.ip("link add lab type bridge")?;
-        switch.ip("link set lab up")?;
+        let mut machines = Machines::new("diagnosis")?;
         for (at, name) in NAMES.into_iter().enumerate() {
-            let namespace = Namespace::create(&format!("{prefix}-{name}"))?;
-            switch.ip(&format!(
-                "link add {name} type veth peer name eth0 netns {}",
-                namespace.name()
-            ))?;
-            switch.ip(&format!("link set {name} master lab up"))?;
-            namespace.ip(&format!("addr add 192.0.2.{}/24 dev eth0", at + 1))?;
-            namespace.ip("link set eth0 up")?;
-            if name == "office" {
-                namespace.ip("addr add 192.168.50.1/32 dev lo")?;
-            }
-            machines.add(name, namespace)?;
+            machines.add(name, "eth0", &format!("192.0.2.{}/24", at + 1))?;
         }
-        let mut story = Self { machines, switch };
+        machines.run("office", "ip addr add 192.168.50.1/32 dev lo")?;
+        let mut story = Self { machines };
         for (name, key) in NAMES.into_iter().zip(KEYS) {
             story.run_taltun(name, key)?;
         }
@@ -144,16 +125,8 @@ impl Story {
         let config = home.join(format!("{name}.toml"));
         fs::write(&config, text)?;
         fs::write(home.join("key"), key)?;
-        let log = File::create(home.join("log"))?;
-        let daemon = self
-            .machines
-            .shell(name, &format!("exec taltun run --config {name}.toml"))?
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0)
-            .spawn()?;
-        self.machines.daemons.push(daemon);
+        self.machines
+            .start(name, &format!("taltun run --config {name}.toml"))?;
         eventually("it answers", UP_LIMIT, || {
             Ok(self.machines.run(name, "taltun status").is_ok())
         })

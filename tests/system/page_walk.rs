@@ -4,14 +4,16 @@
 //! A command is a line of the page such as `hub# taltun status`. Each machine is a network namespace
 //! with a directory of its own for what machines don't share, which is also where its commands run.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::RUNTIME_DIR;
+use taltun_tests::topology::private_prefix;
 
 use crate::support::taltun;
 
@@ -97,11 +99,15 @@ pub fn commands(page: &'static str, machines: &[&str]) -> Vec<Typed> {
     commands
 }
 
-/// The machines of a page. In this order, as what runs on them has to go before their namespaces do.
+/// The machines of a page, on one switch. In this order, as what runs on them has to go before their
+/// namespaces do, and they before what joins them.
 pub struct Machines {
     /// What runs on them until the end.
     pub daemons: Vec<Child>,
     namespaces: Vec<(&'static str, Namespace)>,
+    /// It has a port with the name of each machine.
+    pub switch: Namespace,
+    prefix: String,
     directory: PathBuf,
 }
 
@@ -117,12 +123,18 @@ impl Drop for Machines {
 }
 
 impl Machines {
-    /// None yet; `name` is that of their directory.
+    /// None yet; `name` is in that of their directory.
     pub fn new(name: &str) -> Result<Self> {
+        let prefix = private_prefix();
+        let switch = Namespace::create(&format!("{prefix}-switch"))?;
+        switch.ip("link add lab type bridge")?;
+        switch.ip("link set lab up")?;
         let machines = Self {
             daemons: Vec::new(),
             namespaces: Vec::new(),
-            directory: std::env::temp_dir().join(name),
+            switch,
+            directory: std::env::temp_dir().join(format!("{prefix}-{name}")),
+            prefix,
         };
         let bin = machines.directory.join("bin");
         fs::create_dir_all(&bin)?;
@@ -130,10 +142,32 @@ impl Machines {
         Ok(machines)
     }
 
-    /// Adds a machine.
-    pub fn add(&mut self, name: &'static str, namespace: Namespace) -> Result<()> {
+    /// Adds a machine with this address and prefix length on its one card.
+    pub fn add(&mut self, name: &'static str, card: &str, address: &str) -> Result<()> {
+        let namespace = Namespace::create(&format!("{}-{name}", self.prefix))?;
+        self.switch.ip(&format!(
+            "link add {name} type veth peer name {card} netns {}",
+            namespace.name()
+        ))?;
+        self.switch.ip(&format!("link set {name} master lab up"))?;
+        namespace.ip(&format!("addr add {address} dev {card}"))?;
+        namespace.ip(&format!("link set {card} up"))?;
         fs::create_dir_all(self.home(name).join("run"))?;
         self.namespaces.push((name, namespace));
+        Ok(())
+    }
+
+    /// Starts a command that runs until the end; what it says is in a file of its machine's.
+    pub fn start(&mut self, machine: &str, command: &str) -> Result<()> {
+        let log = File::create(self.home(machine).join("log"))?;
+        let daemon = self
+            .shell(machine, &format!("exec {command}"))?
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()?;
+        self.daemons.push(daemon);
         Ok(())
     }
 

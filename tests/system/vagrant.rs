@@ -5,17 +5,13 @@
 //! show beyond their exit codes is in `vagrant_shown.rs`. One step needs netem,
 //! which not every kernel has: it is a test of its own, and `cargo xtask vm` runs it on one that does.
 
-use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
+use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use taltun_tests::netns::Namespace;
 use taltun_tests::programs;
 use taltun_tests::sys::{self, Signal};
-use taltun_tests::topology::private_prefix;
 
 use crate::page_walk::{Machines, commands};
 use crate::support::{Case, NETEM, eventually, taltun};
@@ -68,40 +64,24 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// The three machines. In this order, as they have to go before what joins them does.
+/// The three machines.
 struct Talk {
     machines: Machines,
-    _switch: Namespace,
 }
 
 impl Talk {
     /// What `vagrant up` does.
     fn start() -> Result<Self> {
-        let prefix = private_prefix();
-        let mut machines = Machines::new(&format!("{prefix}-talk"))?;
+        let mut machines = Machines::new("talk")?;
         for (name, text) in FILES {
             let path = machines.directory().join("checkout").join(name);
             fs::create_dir_all(path.parent().context("a file in a directory")?)?;
             fs::write(&path, text)?;
         }
-        let switch = Namespace::create(&format!("{prefix}-switch"))?;
-        switch.ip("link add lab type bridge")?;
-        switch.ip("link set lab up")?;
         for (name, number) in NODES {
-            let namespace = Namespace::create(&format!("{prefix}-{name}"))?;
-            switch.ip(&format!(
-                "link add {name} type veth peer name eth1 netns {}",
-                namespace.name()
-            ))?;
-            switch.ip(&format!("link set {name} master lab up"))?;
-            namespace.ip(&format!("addr add 10.0.123.{number}/24 dev eth1"))?;
-            namespace.ip("link set eth1 up")?;
-            machines.add(name, namespace)?;
+            machines.add(name, "eth1", &format!("10.0.123.{number}/24"))?;
         }
-        let mut talk = Self {
-            machines,
-            _switch: switch,
-        };
+        let mut talk = Self { machines };
         for (name, _) in NODES {
             talk.provision(name)?;
         }
@@ -138,16 +118,7 @@ impl Talk {
             .context("the service has no ExecStart")?
             .replace("%i", "lab")
             .replace("/etc/taltun", &self.etc(name).to_string_lossy());
-        let log = File::create(self.machines.home(name).join("log"))?;
-        let daemon = self
-            .machines
-            .shell(name, &format!("exec {command}"))?
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0)
-            .spawn()?;
-        self.machines.daemons.push(daemon);
+        self.machines.start(name, &command)?;
         let started = self.machines.run(
             name,
             &format!("{hide} sh {}", self.provisioning("start.sh").display()),
