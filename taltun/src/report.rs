@@ -2,29 +2,33 @@
 //! print it, the lab reads it. Names of fields and words are part of the interface: the
 //! manual's page on the JSON has each of them, which `schema` holds. They are only ever added.
 
+mod around;
 mod drops;
 mod explanation;
 mod limits;
 mod rates;
 #[cfg(test)]
 pub(crate) mod schema;
+mod stats;
 mod traced;
 mod unix_time;
+mod usage;
 mod words;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use taltun_common::drops::DropReason;
 
+pub use self::around::{NameAround, RouteAround, RouteOrigin};
 pub use self::drops::Drops;
 pub use self::explanation::{ExplainedStep, Explanation};
 pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::rates::{Rates, Traffic, per_second};
+pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, UdpgwStats};
 pub use self::traced::{TraceMessage, TracedPacket};
 pub use self::unix_time::UnixTime;
+pub use self::usage::{DayUsage, PeerUsage, Usage, UsageStatus};
 pub use self::words::{
     Aead, AfXdpSocket, AuditKept, ForwardedBy, HostPart, PathUse, PortRangeBy, ProblemCause,
     RefusedBy, RuleAction, SourceSeen, Steering, StepKind, SwitchLeftState, TcAttachment,
@@ -195,97 +199,6 @@ pub struct Missing {
     pub reason: String,
 }
 
-/// A route that leads around a full tunnel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RouteAround {
-    /// Where it is for.
-    pub net: IpNet,
-    /// The interface that it leads through.
-    pub interface: String,
-    /// Whether the kill switch keeps packets from it.
-    #[serde(default)]
-    pub refused: bool,
-    /// The router that it leads to; `None` for a network that the interface is on.
-    pub gateway: Option<IpAddr>,
-    /// Who made it, as the kernel knows.
-    pub origin: RouteOrigin,
-}
-
-/// Who made a route. The kernel has many numbers for it, and anybody may use a new one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub enum RouteOrigin {
-    /// The kernel, for an address of an interface.
-    Kernel,
-    /// Another: `dhcp`, `ra`, `static`, `boot`, …
-    Other(String),
-}
-
-impl From<String> for RouteOrigin {
-    fn from(word: String) -> Self {
-        match word.as_str() {
-            "kernel" => Self::Kernel,
-            _ => Self::Other(word),
-        }
-    }
-}
-
-impl From<RouteOrigin> for String {
-    fn from(origin: RouteOrigin) -> Self {
-        origin.to_string()
-    }
-}
-
-impl std::fmt::Display for RouteOrigin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Kernel => "kernel",
-            Self::Other(word) => word,
-        })
-    }
-}
-
-impl RouteAround {
-    /// Whether it is the kernel's own for an address of that interface.
-    pub fn is_connected(&self) -> bool {
-        self.gateway.is_none() && self.origin == RouteOrigin::Kernel
-    }
-}
-
-impl std::fmt::Display for RouteAround {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.net)?;
-        if let Some(gateway) = self.gateway {
-            write!(f, " via {gateway}")?;
-        }
-        write!(f, " dev {} ({})", self.interface, self.origin)
-    }
-}
-
-/// An address that a name of `[dns_routes]` has and that goes around the tunnel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NameAround {
-    /// The address.
-    pub address: IpAddr,
-    /// Why, in words.
-    pub reason: String,
-}
-
-/// Where what peers move is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsageStatus {
-    /// The place.
-    pub kept: UsageKept,
-    /// Why it isn't kept on disk, where it should be.
-    pub reason: Option<String>,
-    /// Why the day that counts isn't that of the clock, in words.
-    #[serde(default)]
-    pub clock: Option<String>,
-    /// For how many days; `None` where a tunnel that doesn't run is told by its file.
-    #[serde(default)]
-    pub keep_days: Option<u32>,
-}
-
 /// The trail of changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditStatus {
@@ -295,61 +208,6 @@ pub struct AuditStatus {
     pub reason: Option<String>,
     /// Changes since the start that there was no room for.
     pub lost: u64,
-}
-
-/// `taltun usage --json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Usage {
-    /// [`VERSION`].
-    pub version: u32,
-    /// When this was so.
-    pub timestamp: UnixTime,
-    /// Name of the TUN interface.
-    pub interface: String,
-    /// Whether the tunnel runs; else it is told by its file.
-    pub running: bool,
-    /// The first day that is told, in UTC: `YYYY-MM-DD`.
-    pub first_day: String,
-    /// The last one, which is today.
-    pub last_day: String,
-    /// Where it is kept.
-    pub usage: UsageStatus,
-    /// The peers that moved anything, those that moved most first.
-    pub peers: Vec<PeerUsage>,
-}
-
-/// What a peer moved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerUsage {
-    /// Its name, if it has one.
-    pub name: Option<String>,
-    /// Its public key, base64.
-    pub public_key: String,
-    /// Bytes received from it, handshakes and keepalives included, as the kernel counts.
-    pub rx_bytes: u64,
-    /// Messages received from it.
-    pub rx_packets: u64,
-    /// Bytes sent to it.
-    pub tx_bytes: u64,
-    /// Messages sent to it.
-    pub tx_packets: u64,
-    /// The same of each day that it moved anything on, where one peer was asked for.
-    pub days: Vec<DayUsage>,
-}
-
-/// What a peer moved on a day.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DayUsage {
-    /// The day, in UTC: `YYYY-MM-DD`.
-    pub day: String,
-    /// As in [`PeerUsage`].
-    pub rx_bytes: u64,
-    /// Likewise.
-    pub rx_packets: u64,
-    /// Likewise.
-    pub tx_bytes: u64,
-    /// Likewise.
-    pub tx_packets: u64,
 }
 
 /// A peer, as `status` shows it.
@@ -658,126 +516,4 @@ pub struct SwitchLeft {
     pub start: Option<String>,
     /// In another network namespace.
     pub elsewhere: bool,
-}
-
-/// `taltun stats --json`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Stats {
-    /// [`VERSION`].
-    #[serde(default)]
-    pub version: u32,
-    /// When this was so.
-    #[serde(default)]
-    pub timestamp: UnixTime,
-    /// Name of the TUN interface.
-    #[serde(default)]
-    pub interface: String,
-    /// Dropped packets by reason, those of the XDP program and of user space together.
-    pub drops: Drops,
-    /// What the workers moved.
-    pub traffic: Traffic,
-    /// What both gained a second; `None` in the first second.
-    #[serde(default)]
-    pub rates: Option<Rates>,
-    /// How often the kernel refused an offload that it had offered.
-    #[serde(default)]
-    pub fallbacks: Fallbacks,
-    /// Batches that were sealed or opened by more than one thread (`dataplane.crypto_threads`).
-    #[serde(default)]
-    pub parallel_batches: u64,
-    /// Who sent to us on the underlay, most packets first (at most 1024).
-    pub sources: Vec<Source>,
-    /// Whose packets came out of the tunnel into this host or were relayed to another peer, most
-    /// packets first (at most 1024).
-    #[serde(default)]
-    pub sources_inner: Vec<Source>,
-    /// Outer sources denied now.
-    pub denied: Vec<IpNet>,
-    /// Inner sources denied now.
-    pub denied_inner: Vec<IpNet>,
-    /// All of these with their ends and their peers.
-    #[serde(default)]
-    pub bans: Vec<BanStatus>,
-    /// What the UDP gateway counted, where `[udpgw]` is.
-    #[serde(default)]
-    pub udpgw: Option<UdpgwStats>,
-    /// How busy the process is.
-    #[serde(default)]
-    pub load: Load,
-}
-
-/// How busy the process is, and what waits before its workers.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Load {
-    /// Its threads, those of one name together.
-    pub threads: Vec<ThreadLoad>,
-    /// The sockets on the underlay, one a worker.
-    pub sockets: Vec<SocketLoad>,
-    /// Packets that found no room in the queue of the tunnel interface; `None`: not known.
-    pub tunnel_queue_drops: Option<u64>,
-}
-
-/// What threads of a name ran since they started.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ThreadLoad {
-    /// As `top -H` shows it, 15 characters at most.
-    pub name: String,
-    /// Seconds on a processor.
-    pub cpu_seconds: f64,
-    /// Seconds that they waited for one.
-    pub waited_seconds: f64,
-}
-
-/// The queue of a socket on the underlay.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SocketLoad {
-    /// Whose it is; counted from 0.
-    pub worker: u64,
-    /// Memory of the datagrams that wait in it.
-    pub queued_bytes: u64,
-    /// Datagrams that found no room in it, since it was opened.
-    pub drops: u64,
-}
-
-/// What the UDP gateway counted since the tunnel started, reloads included.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UdpgwStats {
-    /// Clients that are connected now.
-    pub clients: u64,
-    /// Their connections.
-    pub connections: u64,
-    /// All counters by their names, as `taltun udpgw --stats-interval` prints them.
-    pub counters: BTreeMap<String, u64>,
-}
-
-/// How often the kernel refused an offload in use. No packet is lost by it: what was
-/// refused goes again without, and an offload that is refused for good is switched off.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Fallbacks {
-    /// Sending many datagrams as one (`UDP_SEGMENT`).
-    pub udp_gso: u64,
-    /// Writing many packets as one to the TUN.
-    pub tun_offload: u64,
-    /// Data that came to another worker than its session's, as happens where datagrams are
-    /// not steered.
-    #[serde(default)]
-    pub strayed: u64,
-}
-
-/// A source. Outside, what came to our port, as XDP counted it; inside, what came out of the
-/// tunnel, as TC counted it, segments one by one, and what the workers relay.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Source {
-    /// Its address; the unspecified one (`::`) for all together that came faster than they
-    /// can be told apart.
-    pub addr: IpAddr,
-    /// Packets, dropped ones included.
-    pub packets: u64,
-    /// Bytes of these: at layer 2 outside, from the IP header on inside.
-    pub bytes: u64,
-    /// How many of the packets the eBPF programs dropped; what user space drops isn't among them.
-    pub drops: u64,
-    /// Why the last of these was, on whichever CPU, as in [`Stats::drops`].
-    #[serde(default, with = "drops::reason")]
-    pub reason: Option<DropReason>,
 }
