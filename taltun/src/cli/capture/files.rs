@@ -113,7 +113,7 @@ impl Output {
     /// To a file, or to a row of files with names like it. A row goes on behind the last file that
     /// is there.
     pub(super) fn to_files(name: &Path, cut: Cut) -> Result<Self, CannotWrite> {
-        if is_pipe(name) && cut.files.is_none() {
+        if is_pipe(name) && cut.size.is_none() {
             let pipe = OpenOptions::new().write(true).open(name);
             let pipe = pipe.map_err(|error| CannotWrite::at(name, error))?;
             let reader = Reader::Pipe(Arc::new(pipe), name.to_owned());
