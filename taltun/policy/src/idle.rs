@@ -70,14 +70,13 @@ impl RuleSet {
     /// The rules without effect. `networks` are all that peers have, of which `owners` knows whose
     /// each is.
     pub fn idle(&self, networks: &[IpNet], owners: &impl Owners) -> Idle {
-        let families = [false, true].map(|v6| self.family(v6, networks, owners));
-        let pairs = |family: &Family| {
-            family
-                .pairs()
-                .map(|(from, to)| (from.from.len(), to.to.len()))
-        };
+        let named = self.compiled.nets.iter().map(|(net, _)| net);
+        let nets = named.chain(self.world.hub_nets());
+        let addresses = stretches(nets.chain(networks.iter().copied()));
+        let families = [false, true].map(|v6| self.family(v6, &addresses, owners));
         let kinds = families.iter().map(|family| {
-            let pairs = pairs(family).map(|(from, to)| from.saturating_mul(to));
+            let pairs = family.pairs();
+            let pairs = pairs.map(|(from, to)| from.from.len().saturating_mul(to.to.len()));
             let pairs = pairs.into_iter().fold(0, usize::saturating_add);
             pairs.saturating_mul(family.services.len())
         });
@@ -116,6 +115,9 @@ impl RuleSet {
         never: &BTreeSet<usize>,
         families: &[Family; 2],
     ) -> Vec<(usize, Reason)> {
+        if never.is_empty() {
+            return Vec::new();
+        }
         let rows = &self.compiled.rows;
         let mut unmatched = Row::none(self.len());
         for rule in never {
@@ -131,9 +133,6 @@ impl RuleSet {
             }
             matched
         };
-        if never.is_empty() {
-            return Vec::new();
-        }
         let shadowed = matched_by(&mut families.iter().flat_map(Family::kinds));
         let [v4, v6] = families;
         let mixed = matched_by(&mut v4.kinds_to(v6).chain(v6.kinds_to(v4)));
@@ -177,24 +176,24 @@ impl RuleSet {
         denying
     }
 
-    fn family(&self, v6: bool, networks: &[IpNet], owners: &impl Owners) -> Family {
+    fn family(&self, v6: bool, addresses: &BTreeSet<IpAddr>, owners: &impl Owners) -> Family {
+        let of_family = || addresses.iter().filter(|it| it.is_ipv6() == v6).copied();
         Family {
-            peers: self.kinds(v6, Side::Peer, networks, owners),
-            host: self.kinds(v6, Side::Host, networks, owners),
+            peers: self.kinds(Side::Peer, of_family(), owners),
+            host: self.kinds(Side::Host, of_family(), owners),
             services: self.services(v6),
         }
     }
 
-    /// All combinations of rows on a side.
-    fn kinds(&self, v6: bool, side: Side, networks: &[IpNet], owners: &impl Owners) -> Kinds {
-        let named = self.compiled.nets.iter().map(|(net, _)| net);
-        let nets = named.chain(self.world.hub_nets());
-        let nets = nets.chain(networks.iter().copied());
+    /// All combinations of rows that these addresses have on a side.
+    fn kinds(
+        &self,
+        side: Side,
+        addresses: impl Iterator<Item = IpAddr>,
+        owners: &impl Owners,
+    ) -> Kinds {
         let mut kinds = Kinds::default();
-        for address in stretches(nets) {
-            if address.is_ipv6() != v6 {
-                continue;
-            }
+        for address in addresses {
             if side == Side::Host {
                 self.may_be_of_host(address, owners, |rows| kinds.take(rows));
             } else if owners.owner(side, address).is_some() {
@@ -247,15 +246,14 @@ impl Family {
 
     /// From this family to another, of which there is nothing unless it is the same.
     fn kinds_to<'f>(&'f self, other: &'f Self) -> impl Iterator<Item = Kind> + 'f {
-        let ends = self.pairs_to(other).into_iter().flat_map(|(from, to)| {
-            let to = move |from: &'f [RowId; 3]| to.to.iter().map(move |to| (*from, *to));
-            from.from.iter().flat_map(to)
-        });
         let services = self.services.union(&other.services);
-        let services: Vec<RowId> = services.copied().collect();
-        ends.flat_map(move |(from, to)| {
-            let with = move |service| (from, to, service);
-            services.clone().into_iter().map(with)
+        services.flat_map(move |service| {
+            let pairs = self.pairs_to(other).into_iter();
+            pairs.flat_map(move |(from, to)| {
+                let to = move |from: &'f [RowId; 3]| to.to.iter().map(move |to| (*from, *to));
+                let ends = from.from.iter().flat_map(to);
+                ends.map(move |(from, to)| (from, to, *service))
+            })
         })
     }
 }

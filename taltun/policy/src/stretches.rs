@@ -12,8 +12,8 @@ use taltun_protocol::allowed_ips::canonical;
 
 /// The first address of each stretch.
 pub(crate) fn stretches(nets: impl IntoIterator<Item = IpNet>) -> BTreeSet<IpAddr> {
-    // Those that stand for IPv4 are none of IPv6: they end a stretch there.
-    let behind_mapped = Ipv6Addr::from(0xffff_u128 << 32 | 0xffff_ffff).to_bits() + 1;
+    // The first behind ::ffff:0:0/96, whose addresses stand for those of IPv4.
+    let behind_mapped = 1 << 48;
     let mut firsts = BTreeSet::from([
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED),
