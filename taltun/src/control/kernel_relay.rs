@@ -15,7 +15,7 @@ pub(super) struct KernelRelay {
 }
 
 impl KernelRelay {
-    /// Looks, and says what has changed. Call it once a second.
+    /// Looks, and says what has changed. Call it once a second and after a reload.
     pub(super) fn follow(&mut self, config: &Config) {
         let now = lacking(config);
         if now == self.told {

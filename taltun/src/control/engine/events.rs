@@ -222,6 +222,7 @@ impl Engine {
         self.watches.follow(taps, &self.peers, &self.device);
         self.lead_ports(host).await;
         self.forward_ports(host).await;
+        self.follow_kernel_relay(host.as_ref());
         self.refuse_pretenders(host).await;
         if let Some((names, mut routes)) = self.names_and_routes() {
             names.expire(&mut routes, host).await;

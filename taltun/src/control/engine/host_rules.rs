@@ -26,12 +26,15 @@ impl Engine {
             .await;
     }
 
-    /// Has nobody beside the tunnel send in another's name, as the file and the routes are now, and tells
-    /// whether the kernel passes on what is left to it.
-    pub(super) async fn refuse_pretenders(&mut self, host: &mut Option<Host>) {
+    /// Tells whether the kernel passes on what is left to it, as the file and its settings are now.
+    pub(super) fn follow_kernel_relay(&mut self, host: Option<&Host>) {
         if host.is_some() {
             self.kernel_relay.follow(&self.config);
         }
+    }
+
+    /// Has nobody beside the tunnel send in another's name, as the file and the routes are now.
+    pub(super) async fn refuse_pretenders(&mut self, host: &mut Option<Host>) {
         if self.network.has_new_within() {
             self.pretenders.look_again();
         }

@@ -349,6 +349,7 @@ impl Engine {
         }
         self.lead_ports(host).await;
         self.forward_ports(host).await;
+        self.follow_kernel_relay(host.as_ref());
         self.refuse_pretenders(host).await;
         self.audit.started(self.origin.path.as_deref());
         info!(

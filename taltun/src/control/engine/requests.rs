@@ -179,6 +179,7 @@ impl Engine {
         let guarded = peers_networks(&self.config, self.peers.filed());
         self.network.guard(guarded);
         self.pretenders.look_again();
+        self.follow_kernel_relay(host.as_ref());
         self.refuse_pretenders(host).await;
         let summary = match (summary, self.forwards.failure()) {
             (Ok(summary), Some(reason)) => Err(format!("{summary}, but {reason}")),
