@@ -44,9 +44,12 @@ impl KernelDrops {
         if risen.is_empty() {
             return;
         }
+        // Only these are remembered, or a flood from ever new senders would take more and more memory.
+        let before = std::mem::take(&mut self.sources);
         for (layer, addr, drops, reason) in sources(shield) {
-            let before = self.sources.insert((layer, addr), drops);
-            let more = drops.saturating_sub(before.unwrap_or_default());
+            self.sources.insert((layer, addr), drops);
+            let before = before.get(&(layer, addr));
+            let more = drops.saturating_sub(before.copied().unwrap_or_default());
             let place = risen.iter_mut().find(|(risen, _)| Some(*risen) == reason);
             let Some((reason, left)) = place.filter(|_| more > 0 && !addr.is_unspecified()) else {
                 continue;
