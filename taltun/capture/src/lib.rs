@@ -10,8 +10,6 @@
 //! * [`Filter`] is a program of classic BPF, checked when it is read, so that it always ends and
 //!   never reads beyond its packet.
 //! * [`blocks`] finds the blocks of such a stream again.
-//! * [`datagram`] writes the IP and UDP headers of a datagram of which only the payload, the
-//!   addresses and the ports are known.
 //!
 //! There is no I/O here and no clock.
 
@@ -19,7 +17,6 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 pub mod blocks;
-pub mod datagram;
 mod filter;
 mod instruction;
 pub mod pcapng;

@@ -7,7 +7,7 @@
 /// Packets that begin with their IP header: Linux's number for it (`DLT_RAW`), and not the one of
 /// files (`LINKTYPE_RAW`, 101). All readers know both. But tcpdump's library takes 101 of the first
 /// interface for 12, and then refuses a second one with 101.
-pub const LINK_RAW: u16 = 12;
+const LINK_RAW: u16 = 12;
 
 /// The type of a block of statistics.
 const STATISTICS: u32 = 5;

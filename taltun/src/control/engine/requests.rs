@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use taltun_capture::Filter;
 use tokio::sync::oneshot;
 
 use super::Engine;
@@ -329,16 +330,17 @@ impl Controller for Engine {
 
     fn capture(&mut self, asked: request::Capture) -> Result<Started, String> {
         let peer = self.watched(asked.peer.as_deref())?;
+        let filter = asked.filter.map(|filter| {
+            let program = Filter::new(filter.program);
+            program.map(|program| (filter.words, program))
+        });
         let captured = watching::Captured {
             inner: asked.inner,
             relayed: asked.relayed,
             outer: asked.outer,
             snap_length: asked.snap_length,
-            filter: None,
+            filter: filter.transpose().map_err(|error| error.to_string())?,
         };
-        let filter = asked.filter.map(|filter| (filter.words, filter.program));
-        let captured = captured.with_program(filter);
-        let captured = captured.map_err(|error| error.to_string())?;
         let wants = captured.wants(peer);
         let interface = &self.config.interface.tun_name;
         let stream = watching::Capture::new(captured, interface, Arc::clone(self.tunnel()));

@@ -9,10 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use taltun_capture::datagram::{self, Header};
+use taltun_capture::Filter;
 use taltun_capture::pcapng::{self, Direction, Interface, Packet, Statistics};
-use taltun_capture::{Filter, FilterError};
 
+use super::datagram::{self, Header};
 use super::names::Names;
 use super::stream::Stream;
 use crate::crypto::PublicKey;
@@ -123,18 +123,6 @@ pub struct Capture {
 }
 
 impl Captured {
-    /// The same of a request.
-    pub fn with_program(
-        self,
-        filter: Option<(String, Vec<[u32; 4]>)>,
-    ) -> Result<Self, FilterError> {
-        let filter = match filter {
-            Some((words, program)) => Some((words, Filter::new(program)?)),
-            None => None,
-        };
-        Ok(Self { filter, ..self })
-    }
-
     /// What the data plane is to tell, of one peer or of all.
     pub fn wants(&self, peer: Option<Arc<Peer>>) -> Wants {
         // A filter may look at all of a packet.
@@ -537,10 +525,9 @@ mod tests {
         let program = vec![[128, 0, 0, 0], [53, 0, 1, 100], [6, 0, 0, 9], [6, 0, 0, 0]];
         let captured = Captured {
             snap_length: 1,
+            filter: Some(("greater 100".to_owned(), Filter::new(program).unwrap())),
             ..ALL
         };
-        let filter = Some(("greater 100".to_owned(), program));
-        let captured = captured.with_program(filter).unwrap();
         assert_eq!(captured.wants(None).snap, LONGEST);
         let long = seen(Place::ToHost, Fate::Passed, 100);
         let short = seen(Place::ToHost, Fate::Passed, 99);
@@ -562,8 +549,7 @@ mod tests {
             .map(|it| (it.received, it.dropped, it.accepted))
             .collect();
         assert_eq!(counts, [(7, 5, 1), (0, 0, 0), (0, 0, 0)]);
-        let wrong = ALL.with_program(Some((String::new(), vec![[1, 2, 3, 4]])));
-        assert!(wrong.is_err());
+        assert!(Filter::new(vec![[1, 2, 3, 4]]).is_err());
     }
 
     #[test]

@@ -7,8 +7,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// The longest headers that are written: those of IPv6 and UDP.
-pub const LONGEST_HEADERS: usize = 48;
+use taltun_common::headers::{IPV4_LEN, Ipv4, Ipv6, UDP_LEN, Udp, protocol};
+use zerocopy::IntoBytes as _;
+
+use crate::dataplane::offload::checksum::{Sum, pseudo_header};
 
 /// A datagram's headers, besides its addresses and ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +20,6 @@ pub struct Header {
     /// The hop limit.
     pub hop_limit: u8,
 }
-
-const UDP: u8 = 17;
-const IPV4_HEADER: u16 = 20;
-const UDP_HEADER: u16 = 8;
 
 /// Writes the headers of a datagram and its first bytes to the end of `to`. `payload` is what is
 /// captured of it, and `length` how long the payload was. An IPv4 and an IPv6 address, which never
@@ -33,78 +31,52 @@ pub fn write(
     payload: &[u8],
     length: usize,
 ) {
-    let udp_len = u16::try_from(length)
-        .unwrap_or(u16::MAX)
-        .saturating_add(UDP_HEADER);
-    // A checksum is over all of the payload. Of one that is cut there is none to be known; 0 says
-    // in IPv4 that there is none.
-    let whole = payload.len() == length;
-    let udp = |pseudo: &[&[u8]]| {
-        let mut header = [0; UDP_HEADER as usize];
-        header[..2].copy_from_slice(&source.port().to_be_bytes());
-        header[2..4].copy_from_slice(&destination.port().to_be_bytes());
-        header[4..6].copy_from_slice(&udp_len.to_be_bytes());
-        if whole {
-            let protocol = u16::from(UDP).to_be_bytes();
-            let rest = [&protocol[..], &udp_len.to_be_bytes(), &header, payload];
-            let sum = match checksum(pseudo.iter().copied().chain(rest)) {
-                0 => 0xffff,
-                sum => sum,
-            };
-            header[6..].copy_from_slice(&sum.to_be_bytes());
-        }
-        header
-    };
+    let length = length.saturating_add(UDP_LEN);
+    let udp_len = u16::try_from(length).unwrap_or(u16::MAX);
     if let (IpAddr::V4(from), IpAddr::V4(into)) = (source.ip(), destination.ip()) {
-        let (from, into) = (from.octets(), into.octets());
-        let mut ip = [0; IPV4_HEADER as usize];
-        ip[0] = 0x45;
-        ip[1] = header.class;
-        ip[2..4].copy_from_slice(&udp_len.saturating_add(IPV4_HEADER).to_be_bytes());
-        ip[8] = header.hop_limit;
-        ip[9] = UDP;
-        ip[12..16].copy_from_slice(&from);
-        ip[16..20].copy_from_slice(&into);
-        let sum = checksum([&ip[..]]);
-        ip[10..12].copy_from_slice(&sum.to_be_bytes());
-        to.extend_from_slice(&ip);
-        to.extend_from_slice(&udp(&[&from, &into]));
+        let mut ip = Ipv4 {
+            version_and_length: Ipv4::PLAIN,
+            class: header.class,
+            total_length: udp_len.saturating_add(IPV4_LEN as u16).into(),
+            identification: 0.into(),
+            fragment: 0.into(),
+            hop_limit: header.hop_limit,
+            protocol: protocol::UDP,
+            checksum: [0; 2],
+            source: from.octets(),
+            destination: into.octets(),
+        };
+        ip.checksum = Sum::default().with(ip.as_bytes()).finish();
+        to.extend_from_slice(ip.as_bytes());
     } else {
         let octets = |address: IpAddr| match address {
             IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
             IpAddr::V6(address) => address.octets(),
         };
-        let (from, into) = (octets(source.ip()), octets(destination.ip()));
-        let mut ip = [0; 40];
-        ip[0] = 0x60 | header.class >> 4;
-        ip[1] = header.class << 4;
-        ip[4..6].copy_from_slice(&udp_len.to_be_bytes());
-        ip[6] = UDP;
-        ip[7] = header.hop_limit;
-        ip[8..24].copy_from_slice(&from);
-        ip[24..40].copy_from_slice(&into);
-        to.extend_from_slice(&ip);
-        to.extend_from_slice(&udp(&[&from, &into]));
+        let ip = Ipv6 {
+            version_class_label: [0x60 | header.class >> 4, header.class << 4, 0, 0],
+            payload_length: udp_len.into(),
+            next_header: protocol::UDP,
+            hop_limit: header.hop_limit,
+            source: octets(source.ip()),
+            destination: octets(destination.ip()),
+        };
+        to.extend_from_slice(ip.as_bytes());
     }
+    let mut udp = Udp {
+        source: source.port().into(),
+        destination: destination.port().into(),
+        length: udp_len.into(),
+        checksum: [0; 2],
+    };
+    // A checksum is over all of the payload. Of one that is cut there is none to be known; 0 says
+    // in IPv4 that there is none.
+    if payload.len().saturating_add(UDP_LEN) == length {
+        let sum = pseudo_header(source.ip(), destination.ip(), protocol::UDP).with_u16(udp_len);
+        udp.checksum = sum.with(udp.as_bytes()).with(payload).finish_udp();
+    }
+    to.extend_from_slice(udp.as_bytes());
     to.extend_from_slice(payload);
-}
-
-/// The internet checksum over parts, each of an even length but the last.
-fn checksum<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> u16 {
-    let mut sum = 0_u64;
-    for part in parts {
-        let (words, rest) = part.as_chunks::<2>();
-        for word in words {
-            sum = sum.saturating_add(u64::from(u16::from_be_bytes(*word)));
-        }
-        if let [last] = rest {
-            sum = sum.saturating_add(u64::from(u16::from_be_bytes([*last, 0])));
-        }
-    }
-    while let carried @ 1.. = sum >> 16 {
-        sum = (sum & 0xffff).saturating_add(carried);
-    }
-    !(sum as u16)
 }
 
 #[cfg(test)]
@@ -115,6 +87,11 @@ mod tests {
         class: 0x2c,
         hop_limit: 64,
     };
+
+    fn checksum<const N: usize>(parts: [&[u8]; N]) -> [u8; 2] {
+        let sum = parts.into_iter().fold(Sum::default(), Sum::with);
+        sum.finish()
+    }
 
     fn written(source: &str, destination: &str, payload: &[u8], length: usize) -> Vec<u8> {
         let ends = [source.parse().unwrap(), destination.parse().unwrap()];
@@ -138,10 +115,10 @@ mod tests {
         assert_eq!(packet[24..26], 13_u16.to_be_bytes());
         assert_eq!(&packet[28..], b"hello");
         // A sum over what has its checksum in it is 0.
-        assert_eq!(checksum([&packet[..20]]), 0);
+        assert_eq!(checksum([&packet[..20]]), [0, 0]);
         assert_eq!(
             checksum([&packet[12..20], &[0, 17, 0, 13], &packet[20..]]),
-            0
+            [0, 0]
         );
     }
 
@@ -153,7 +130,7 @@ mod tests {
         assert_eq!(packet[4..8], [0, 11, 17, 64]);
         assert_eq!(
             checksum([&packet[8..40], &[0, 17, 0, 11], &packet[40..]]),
-            0
+            [0, 0]
         );
     }
 

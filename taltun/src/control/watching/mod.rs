@@ -10,6 +10,7 @@
 //! programs nothing.
 
 mod capture;
+mod datagram;
 mod kernel;
 mod names;
 mod server;
@@ -73,13 +74,14 @@ impl Watches {
         stream: Box<dyn Stream>,
         shield: &Shield,
     ) -> Result<Flow, String> {
-        if wants.lost && !taps.any(|wants| wants.lost) {
-            self.kernel.begin(shield);
-        }
+        let is_first = wants.lost && !taps.any(|wants| wants.lost);
         let watch = Watch::begin(taps, wants).ok_or_else(|| {
             format!("{WATCHES} watch packets already, as many as may; end one of them")
         })?;
-        self.next_look.get_or_insert_with(Instant::now);
+        if is_first {
+            self.kernel.begin(shield);
+            self.next_look = Some(Instant::now());
+        }
         Ok(Flow::new(Watching {
             watch,
             stream,
@@ -96,11 +98,11 @@ impl Watches {
 
     /// Tells what the eBPF programs have dropped since the last look.
     pub(super) fn look(&mut self, taps: &Taps, shield: &Shield) {
-        if taps.any(|wants| wants.lost) {
+        let is_wanted = taps.any(|wants| wants.lost);
+        if is_wanted {
             self.kernel.look(taps, shield);
         }
-        let on = taps.are_on();
-        self.next_look = on.then(|| Instant::now() + BETWEEN_LOOKS);
+        self.next_look = is_wanted.then(|| Instant::now() + BETWEEN_LOOKS);
     }
 
     /// Takes over what peers are called by now. Call it once a second.
