@@ -249,13 +249,8 @@ impl Batch<'_> {
 
     /// The peer that owns an inner address.
     pub fn owner(&self, address: IpAddr) -> Option<&PublicKey> {
-        self.peer_at(address).map(|peer| peer.public_key())
-    }
-
-    /// The same, all of it.
-    pub fn peer_at(&self, address: IpAddr) -> Option<&Arc<Peer>> {
-        let owner = self.tables.routes.lookup(address)?;
-        Some(owner.value)
+        let (peer, _) = self.peer_behind(address)?;
+        Some(peer.public_key())
     }
 
     /// The same for what the operating system sends there: not where it knows a network of its own

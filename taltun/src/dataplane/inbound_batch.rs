@@ -344,10 +344,13 @@ impl InboundBatch {
             let packet = &arena[at..at + inner.len];
             // Nobody was looked for yet.
             let receiver = match to {
-                Side::Peer if self.tally.observer.is_on() => round.batch.peer_at(inner.destination),
+                Side::Peer if self.tally.observer.is_on() => {
+                    round.batch.peer_behind(inner.destination)
+                }
                 _ => None,
             };
-            let subject = opened_packet(packet, to, receiver.map(AsRef::as_ref), rule, round);
+            let receiver = receiver.map(|(peer, _)| &**peer);
+            let subject = opened_packet(packet, to, receiver, rule, round);
             if self.tally.observer.wants_outer() {
                 self.tally.observer.amend_settled(Fate::Dropped(reason));
             }

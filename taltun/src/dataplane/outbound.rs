@@ -183,11 +183,12 @@ impl Outbound<'_> {
                 if let Err(reason) = judged {
                     // Nobody was looked for yet.
                     let to = if on {
-                        ip::parse(inner).and_then(|it| batch.peer_at(it.destination))
+                        ip::parse(inner).and_then(|it| batch.peer_behind(it.destination))
                     } else {
                         None
                     };
-                    let subject = from_host(inner, to.map(AsRef::as_ref), rule);
+                    let to = to.map(|(peer, _)| &**peer);
+                    let subject = from_host(inner, to, rule);
                     self.tally.drop_packet(reason, subject);
                     continue;
                 }
