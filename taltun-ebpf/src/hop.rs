@@ -132,8 +132,7 @@ fn repeats_last(frame: &XdpContext, datagram: &Datagram<'_>) -> bool {
         return false;
     }
     // A probe goes into a book of its own.
-    let is_probe = |length| length == PROBE_LEN;
-    !datagram.payload_len(frame).is_none_or(is_probe)
+    (datagram.payload_len(frame)).is_some_and(|length| length != PROBE_LEN)
 }
 
 /// The kernel's clock, in ticks.

@@ -295,10 +295,11 @@ impl Maps {
     }
 
     pub(super) fn sources(&self, layer: Layer) -> Vec<Source> {
-        match layer {
-            Layer::Outer => self.with_others(read(&self.sources, 2 * MAX_SOURCES), 0),
-            Layer::Inner => self.with_others(read(&self.sources_inner, 2 * MAX_SOURCES), 1),
-        }
+        let side = match layer {
+            Layer::Outer => 0,
+            Layer::Inner => 1,
+        };
+        self.with_others(self.some_sources(layer, 2 * MAX_SOURCES), side)
     }
 
     /// Some of them: not more than `most`, for who has no time to read all.

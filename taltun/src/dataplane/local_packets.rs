@@ -62,8 +62,7 @@ impl LocalPackets {
                 Err(error) => error,
             };
             if joined.packets == 1 {
-                let packets = self.packets.packets(&joined);
-                for (start, len) in packets {
+                if let Some((start, len)) = self.packets.packets(&joined).next() {
                     let packet = &arena[start..start + len];
                     tally.drop_packet(DropReason::TunWrite, refused(packet));
                 }

@@ -295,11 +295,11 @@ fn dotted(name: &str) -> String {
 /// other interfaces have would go around the tunnel.
 pub(super) fn allow_ipv6(tun_name: &str) {
     let setting = |link: &str| format!("{LINKS_V6}/{link}/disable_ipv6");
-    let is = |link: &str, expected| read(&setting(link)).is_ok_and(|value| value == expected);
+    let has = |link: &str, value| is(&setting(link), value);
     let elsewhere = links()
         .iter()
-        .any(|link| !matches!(&**link, "lo" | "default") && link != tun_name && is(link, "0"));
-    if !is(tun_name, "1") || !elsewhere {
+        .any(|link| !matches!(&**link, "lo" | "default") && link != tun_name && has(link, "0"));
+    if !has(tun_name, "1") || !elsewhere {
         return;
     }
     match fs::write(path(&setting(tun_name)), "0") {

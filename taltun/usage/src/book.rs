@@ -478,8 +478,8 @@ impl Writer {
     }
 }
 
-/// The first day that is kept. Those of the month that it is, by a clock that is sure, are, in any case: after a restart
-/// nothing else says what is left of a quota.
+/// The first day that is kept, if `today` is sure to have come. The days of its month are kept in any
+/// case: after a restart nothing else says what is left of a quota.
 pub fn oldest(today: Day, keep_days: u32) -> Day {
     let wanted = today.before(keep_days.saturating_sub(1));
     wanted.min(today.first_of_month())

@@ -243,7 +243,7 @@ impl Stop {
         self.ask()
     }
 
-    /// A limit asks.
+    /// A limit, a signal or the end of time asks.
     fn ask(&mut self) -> Asked {
         let now = Instant::now();
         match self.asked {

@@ -98,7 +98,7 @@ struct Files {
     written: u64,
     /// Whether packets were added to it.
     holds_packets: bool,
-    /// How many there were.
+    /// The one in its name.
     number: u32,
     /// Those that are kept, but for the one that is written.
     kept: VecDeque<PathBuf>,

@@ -124,7 +124,7 @@ impl Deref for Observed<'_> {
     }
 }
 
-/// What a drop is about: whoever counts one says so.
+/// What is told of: whoever counts it says so.
 #[derive(Debug, Clone, Copy)]
 pub enum Subject<'a> {
     /// Nothing is known of it any more, but in which direction it went.
@@ -155,7 +155,7 @@ pub enum Subject<'a> {
         to: Option<&'a Peer>,
         /// As it is inside.
         packet: &'a [u8],
-        /// The rule that dropped it.
+        /// The rule that decided, where one did.
         rule: Option<RuleRef>,
     },
     /// What is told already.

@@ -19,6 +19,10 @@ pub struct Watch {
 impl Watch {
     /// Begins; `None` where too many watch already.
     pub fn begin(taps: &Arc<Taps>, wants: Wants) -> Option<Self> {
+        let mut watches = lock(&taps.watches);
+        if watches.len() >= WATCHES {
+            return None;
+        }
         let (writer, reader) = ring::new(wants.room);
         let shared = Arc::new(Shared {
             wants,
@@ -26,10 +30,6 @@ impl Watch {
             readers: Mutex::new(vec![reader]),
             beside: Mutex::new(writer),
         });
-        let mut watches = lock(&taps.watches);
-        if watches.len() >= WATCHES {
-            return None;
-        }
         watches.push(Arc::clone(&shared));
         taps.changed(&watches);
         drop(watches);
