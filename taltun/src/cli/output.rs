@@ -9,13 +9,25 @@ use super::logging::{self, Priority};
 /// Prints `text` to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush())).map(drop)
+}
+
+/// What became of writing to standard output: false when nobody reads any more.
+pub(super) fn written(outcome: io::Result<()>) -> Result<bool, Failure> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::Other(format!(
             "cannot write to standard output: {error}"
         ))),
     }
+}
+
+/// `value` as JSON in a line.
+pub(super) fn json_line(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let line = serde_json::to_string(value);
+    let line = line.map_err(|error| Failure::Other(format!("cannot write JSON: {error}")))?;
+    Ok(line + "\n")
 }
 
 /// Prints `value` as indented JSON to standard output.

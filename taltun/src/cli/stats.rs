@@ -59,9 +59,7 @@ impl StatsCommand {
             thread::sleep(INTERVAL);
             let (stats, now) = (self.ask()?, Instant::now());
             let text = if self.json {
-                let line = serde_json::to_string(&stats)
-                    .map_err(|error| Failure::Other(format!("cannot write JSON: {error}")))?;
-                format!("{line}\n")
+                output::json_line(&stats)?
             } else {
                 let since = Since {
                     stats: &before.0,

@@ -1,7 +1,7 @@
 //! `taltun trace`
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead, ErrorKind, Write};
+use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::human;
+use super::output;
 use super::target::Target;
 use crate::control::{MOST_LINES, request};
 use crate::report::{TraceMessage, TracePlace, TraceVerdict, TracedPacket};
@@ -53,7 +54,7 @@ impl Trace {
         let mut out = io::stdout().lock();
         let mut line = Vec::new();
         loop {
-            if stream.buffer().is_empty() && !written(out.flush())? {
+            if stream.buffer().is_empty() && !output::written(out.flush())? {
                 return Ok(());
             }
             line.clear();
@@ -71,39 +72,22 @@ impl Trace {
                 ))
             })?;
             let text = match message {
-                TraceMessage::Packet(packet) if self.json => json(&packet)?,
+                TraceMessage::Packet(packet) if self.json => output::json_line(&packet)?,
                 TraceMessage::Packet(packet) => render(&packet),
                 TraceMessage::End(why) => {
-                    written(out.flush())?;
+                    output::written(out.flush())?;
                     return Err(Failure::Other(format!("the trace is over: {why}")));
                 }
             };
-            if !written(out.write_all(text.as_bytes()))? {
+            if !output::written(out.write_all(text.as_bytes()))? {
                 return Ok(());
             }
         }
     }
 }
 
-/// False when nobody reads any more.
-fn written(outcome: io::Result<()>) -> Result<bool, Failure> {
-    match outcome {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::Other(format!(
-            "cannot write to standard output: {error}"
-        ))),
-    }
-}
-
 fn lost(why: &str) -> Failure {
     Failure::Other(format!("the tunnel ended the trace: {why}"))
-}
-
-fn json(packet: &TracedPacket) -> Result<String, Failure> {
-    let json = serde_json::to_string(packet);
-    let json = json.map_err(|error| Failure::Other(format!("cannot write JSON: {error}")))?;
-    Ok(json + "\n")
 }
 
 /// A line for people.
