@@ -359,7 +359,7 @@ fn nonce(counter: u64) -> [u8; 12] {
 }
 
 #[cfg(feature = "ring")]
-mod with_ring {
+pub(crate) mod with_ring {
     use std::mem::MaybeUninit;
 
     use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
@@ -377,10 +377,10 @@ mod with_ring {
     pub(super) const WORTH_AVX2_UP_TO: usize = 192;
 
     /// In a box, so that moving the key leaves no copies behind to wipe.
-    pub(super) struct Key(Box<MaybeUninit<LessSafeKey>>);
+    pub(crate) struct Key(Box<MaybeUninit<LessSafeKey>>);
 
     impl Key {
-        pub(super) fn new(key: &[u8; KEY_LEN]) -> Self {
+        pub(crate) fn new(key: &[u8; KEY_LEN]) -> Self {
             let unbound = UnboundKey::new(&CHACHA20_POLY1305, key)
                 .expect("32 bytes is the key length of ChaCha20-Poly1305");
             Self(Box::new(MaybeUninit::new(LessSafeKey::new(unbound))))
@@ -391,7 +391,7 @@ mod with_ring {
             unsafe { self.0.assume_init_ref() }
         }
 
-        pub(super) fn seal(&self, nonce: [u8; 12], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
+        pub(crate) fn seal(&self, nonce: [u8; 12], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
             let nonce = Nonce::assume_unique_for_key(nonce);
             let tag = self
                 .key()
@@ -402,7 +402,7 @@ mod with_ring {
             out
         }
 
-        pub(super) fn open(
+        pub(crate) fn open(
             &self,
             nonce: [u8; 12],
             aad: &[u8],
@@ -428,7 +428,7 @@ mod with_ring {
 }
 
 #[cfg(any(test, not(feature = "ring")))]
-mod portable {
+pub(crate) mod portable {
     use chacha20poly1305::aead::{AeadInOut, KeyInit};
     use chacha20poly1305::{ChaCha20Poly1305, Tag};
 
@@ -441,21 +441,21 @@ mod portable {
     #[cfg(all(not(feature = "ring"), target_arch = "x86_64", chacha20_avx512))]
     pub(super) const WORTH_AVX2_UP_TO: usize = usize::MAX - 1;
 
-    pub(super) struct Key(ChaCha20Poly1305);
+    pub(crate) struct Key(ChaCha20Poly1305);
 
     impl Key {
-        pub(super) fn new(key: &[u8; KEY_LEN]) -> Self {
+        pub(crate) fn new(key: &[u8; KEY_LEN]) -> Self {
             Self(ChaCha20Poly1305::new(key.into()))
         }
 
-        pub(super) fn seal(&self, nonce: [u8; 12], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
+        pub(crate) fn seal(&self, nonce: [u8; 12], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
             self.0
                 .encrypt_inout_detached(&nonce.into(), aad, data.into())
                 .expect("a datagram is far below the 256 GiB that one nonce may seal")
                 .into()
         }
 
-        pub(super) fn open(
+        pub(crate) fn open(
             &self,
             nonce: [u8; 12],
             aad: &[u8],

@@ -15,6 +15,8 @@ mod poly1305;
 mod register512;
 #[cfg(all(target_arch = "x86_64", chacha20_avx512))]
 mod wide;
+#[cfg(test)]
+mod wycheproof;
 #[cfg(target_arch = "x86_64")]
 mod x25519;
 
