@@ -31,6 +31,14 @@ pub fn run(package: &Path) -> Result<Option<String>> {
         return Ok(Some(format!("the RPM package: {reason:#}")));
     }
     let tree = Debian::fresh()?;
+    // Where other packages put theirs, too, so that they stay.
+    for shared in [
+        "fish/vendor_completions.d",
+        "zsh/site-functions",
+        "licenses",
+    ] {
+        fs::create_dir_all(tree.path().join("usr/share").join(shared))?;
+    }
     let before = tree.files()?;
     let rpm = |words: &[&str]| {
         let mut rpm = Command::new("rpm");
