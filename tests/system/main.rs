@@ -66,6 +66,7 @@ mod named_endpoints;
 mod names;
 mod nat64;
 mod network;
+mod order;
 mod overruled;
 mod own_networks;
 mod page_walk;
@@ -159,6 +160,7 @@ fn main() -> ExitCode {
 /// Tests that leave the machine to others most of the time.
 fn side_by_side() -> Vec<Case> {
     [
+        order::CASES,
         reach::CASES,
         audit::CASES,
         bans::CASES,
@@ -263,6 +265,7 @@ fn alone() -> Vec<Case> {
 /// Those side by side that are run once more with another back end for what comes in.
 fn side_by_side_over_af_xdp() -> Vec<Case> {
     [
+        order::CASES,
         reach::CASES,
         bans::CASES,
         own_networks::CASES,

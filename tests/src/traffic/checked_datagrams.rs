@@ -1,5 +1,5 @@
 //! UDP datagrams whose content is known beforehand, as [`super::stream`] does it for TCP: one
-//! that arrives wrong, or twice, is an error; those that don't arrive are counted.
+//! that arrives wrong, or twice, is an error; those that don't arrive, or after a later one, are counted.
 //!
 //! Sixteen of one length are sent as one message, so that a tunnel with offloads gets them as
 //! one. The sender never is further ahead of the receiver than queues can hold: what is
@@ -39,6 +39,8 @@ pub struct Outcome {
     pub sent: u64,
     /// How many of them arrived, each of them right and once.
     pub arrived: u64,
+    /// How many of these arrived after one that was sent later.
+    pub overtaken: u64,
 }
 
 /// What sender and receiver know of each other.
@@ -50,9 +52,31 @@ struct Progress {
     failed: AtomicBool,
 }
 
+/// How fast they are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// In groups, as fast as the receiver takes them.
+    Fast,
+    /// In groups with such a pause behind each.
+    Groups(Duration),
+    /// One by one with such a pause behind each.
+    Single(Duration),
+}
+
 /// Sends `count` datagrams from `client` to `to`, an address of `server`, port 0 letting the
-/// kernel choose, and checks each that arrives.
+/// kernel choose, as fast as they are received, and checks each that arrives.
 pub fn send(client: &Namespace, server: &Namespace, to: SocketAddr, count: u64) -> Result<Outcome> {
+    send_at(Pace::Fast, client, server, to, count)
+}
+
+/// The same at this pace.
+pub fn send_at(
+    pace: Pace,
+    client: &Namespace,
+    server: &Namespace,
+    to: SocketAddr,
+    count: u64,
+) -> Result<Outcome> {
     let input = server.udp(to)?;
     let to = input.local_addr()?;
     input.set_read_timeout(Some(QUIET / 4))?;
@@ -72,33 +96,46 @@ pub fn send(client: &Namespace, server: &Namespace, to: SocketAddr, count: u64) 
             progress.failed.store(received.is_err(), Ordering::Relaxed);
             received
         });
-        let sent = send_all(&output, &content, count, &progress);
+        let sent = send_all(pace, &output, &content, count, &progress);
         progress.sent.store(true, Ordering::Relaxed);
-        let arrived = receiver
+        let (arrived, overtaken) = receiver
             .join()
             .map_err(|_| anyhow!("the receiver panicked"))??;
         sent?;
         Ok(Outcome {
             sent: count,
             arrived,
+            overtaken,
         })
     })
 }
 
-fn send_all(output: &UdpSocket, content: &Content, count: u64, progress: &Progress) -> Result<()> {
+fn send_all(
+    pace: Pace,
+    output: &UdpSocket,
+    content: &Content,
+    count: u64,
+    progress: &Progress,
+) -> Result<()> {
     let mut message = Vec::new();
-    for first in (0..count).step_by(GROUP as usize) {
+    let (group, pause) = match pace {
+        Pace::Fast => (GROUP, Duration::ZERO),
+        Pace::Groups(pause) => (GROUP, pause),
+        Pace::Single(pause) => (1, pause),
+    };
+    for first in (0..count).step_by(group as usize) {
         wait_for_receiver(first, progress);
         ensure!(
             !progress.failed.load(Ordering::Relaxed),
             "the receiver gave up"
         );
         message.clear();
-        for number in first..(first + GROUP).min(count) {
+        for number in first..(first + group).min(count) {
             content.write(number, &mut message);
         }
         sys::send_merged(output, &message, Content::length(first))
             .with_context(|| format!("can't send the datagrams from {first} on"))?;
+        sleep(pause);
     }
     Ok(())
 }
@@ -110,9 +147,15 @@ fn wait_for_receiver(next: u64, progress: &Progress) {
     }
 }
 
-fn receive(input: &UdpSocket, content: &Content, count: u64, progress: &Progress) -> Result<u64> {
+/// How many arrived, and how many of them after a later one.
+fn receive(
+    input: &UdpSocket,
+    content: &Content,
+    count: u64,
+    progress: &Progress,
+) -> Result<(u64, u64)> {
     let mut seen = vec![false; usize::try_from(count)?];
-    let mut arrived = 0;
+    let (mut arrived, mut overtaken) = (0, 0);
     let mut buffer = vec![0; 1 << 16];
     let mut last = Instant::now();
     loop {
@@ -121,7 +164,7 @@ fn receive(input: &UdpSocket, content: &Content, count: u64, progress: &Progress
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 if progress.sent.load(Ordering::Relaxed) && last.elapsed() >= QUIET {
-                    return Ok(arrived);
+                    return Ok((arrived, overtaken));
                 }
                 continue;
             }
@@ -135,7 +178,8 @@ fn receive(input: &UdpSocket, content: &Content, count: u64, progress: &Progress
         ensure!(!*seen, "datagram {number} arrived twice");
         *seen = true;
         arrived += 1;
-        progress.newest.fetch_max(number + 1, Ordering::Relaxed);
+        let newest = progress.newest.fetch_max(number + 1, Ordering::Relaxed);
+        overtaken += u64::from(number < newest);
     }
 }
 
@@ -191,7 +235,7 @@ mod tests {
     }
 
     /// What a receiver says of these datagrams, out of a hundred.
-    fn received(datagrams: &[Vec<u8>]) -> Result<u64> {
+    fn received(datagrams: &[Vec<u8>]) -> Result<(u64, u64)> {
         let (output, input) = sockets();
         for datagram in datagrams {
             output.send(datagram).unwrap();
@@ -209,7 +253,8 @@ mod tests {
 
     #[test]
     fn those_that_arrive_are_counted_in_any_order() {
-        assert_eq!(received(&[3, 99, 0].map(datagram)).unwrap(), 3);
+        assert_eq!(received(&[3, 99, 0].map(datagram)).unwrap(), (3, 1));
+        assert_eq!(received(&[3, 4, 99].map(datagram)).unwrap(), (3, 0));
     }
 
     #[test]
@@ -239,10 +284,10 @@ mod tests {
         let arrived = thread::scope(|scope| {
             // As few as fit a socket's buffer of the usual size.
             let receiver = scope.spawn(|| receive(&input, &content, 50, &progress));
-            send_all(&output, &content, 50, &progress).unwrap();
+            send_all(Pace::Fast, &output, &content, 50, &progress).unwrap();
             progress.sent.store(true, Ordering::Relaxed);
             receiver.join().unwrap().unwrap()
         });
-        assert_eq!(arrived, 50);
+        assert_eq!(arrived, (50, 0));
     }
 }
