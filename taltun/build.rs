@@ -21,6 +21,7 @@ const REMEDY: &str = "run `cargo xtask ebpf`, which installs it, or build withou
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    refuse_null_cipher();
     if env::var_os("CARGO_FEATURE_EBPF").is_none() {
         return;
     }
@@ -29,6 +30,20 @@ fn main() {
         for line in error.lines() {
             println!("cargo::error={line}");
         }
+    }
+}
+
+/// A cipher that does nothing is for a bench, whose profile has a name of its own.
+fn refuse_null_cipher() {
+    let is_bench = env::var_os("OUT_DIR").is_some_and(|directory| {
+        let mut parts = Path::new(&directory).components();
+        parts.any(|part| part.as_os_str() == "null-cipher")
+    });
+    if env::var_os("CARGO_CFG_TALTUN_NULL_CIPHER").is_some() && !is_bench {
+        println!(
+            "cargo::error=--cfg taltun_null_cipher is for `cargo xtask bench --null-cipher` only: it \
+             encrypts nothing"
+        );
     }
 }
 

@@ -12,6 +12,9 @@ use crate::workspace::{cargo, must_succeed, target};
 /// The profile that the lab, all tests and this program share: see the workspace's `Cargo.toml`.
 const LAB: &str = "lab";
 
+/// The profile of which taltun's build script takes a cipher that does nothing.
+const NULL_CIPHER: &str = "null-cipher";
+
 /// For the lab.
 pub fn taltun() -> Result<PathBuf> {
     built(LAB)
@@ -20,6 +23,25 @@ pub fn taltun() -> Result<PathBuf> {
 /// As users get it, for figures.
 pub fn released_taltun() -> Result<PathBuf> {
     built("release")
+}
+
+/// As users get it but for the cipher, which does nothing: for what a bench compares with, and nothing
+/// else. The program says so in red whenever it is started.
+pub fn taltun_without_cipher() -> Result<PathBuf> {
+    const CFG: &str = "--cfg=taltun_null_cipher";
+    setup::ebpf_toolchain()?;
+    setup::step("building taltun with a cipher that does nothing");
+    let mut cargo = cargo()?;
+    match env::var("RUSTFLAGS") {
+        // These replace those of .cargo/config.toml, and those would be joined with others.
+        Ok(flags) => cargo.env("RUSTFLAGS", format!("{flags} {CFG}")),
+        Err(_) => cargo.arg("--config").arg(format!(
+            "target.'cfg(target_arch = \"x86_64\")'.rustflags = [\"{CFG}\"]"
+        )),
+    };
+    cargo.args(["build", "--profile", NULL_CIPHER, "--package", "taltun"]);
+    must_succeed(&mut cargo, "build taltun")?;
+    Ok(target().join(NULL_CIPHER).join("taltun"))
 }
 
 /// The one that the tests run, which [`tests`] builds with them.

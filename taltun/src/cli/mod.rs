@@ -45,6 +45,8 @@ use clap::{Parser, Subcommand};
 
 use failure::Failure;
 
+use crate::crypto::aead::NULL_CIPHER;
+
 /// A WireGuard-compatible VPN hub.
 ///
 /// Taltun runs one tunnel from one small TOML file. Any WireGuard client can be its peer.
@@ -125,6 +127,10 @@ struct Version {}
 
 /// Runs the command that the arguments ask for.
 pub fn main() -> ExitCode {
+    if NULL_CIPHER {
+        let what = "THIS BUILD ENCRYPTS NOTHING: it is for `cargo xtask bench --null-cipher` only";
+        output::complain(&format!("\x1b[1;31m{what}\x1b[0m"));
+    }
     let definition = <Cli as clap::CommandFactory>::command();
     let commands: Vec<&str> = definition
         .get_subcommands()

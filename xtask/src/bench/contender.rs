@@ -15,6 +15,9 @@ pub enum Kind {
     /// Ours.
     #[value(skip)]
     Taltun,
+    /// The same with a cipher that does nothing: what all but the cipher allows.
+    #[value(skip)]
+    NullCipher,
     /// The one in Go, on whose heels everything is measured.
     WireguardGo,
     /// Cloudflare's.
@@ -61,6 +64,15 @@ pub fn choose(wanted: &[Kind], taltun: &Path) -> Result<Vec<Contender>> {
     Ok(chosen)
 }
 
+/// Taltun with a cipher that does nothing, which is this program.
+pub fn null_cipher(program: PathBuf) -> Contender {
+    Contender {
+        kind: Kind::NullCipher,
+        version: "taltun that encrypts nothing".to_owned(),
+        program,
+    }
+}
+
 /// This contender, if it is here.
 fn look_for(kind: Kind, taltun: &Path) -> Result<Option<Contender>> {
     let program = match kind {
@@ -72,6 +84,7 @@ fn look_for(kind: Kind, taltun: &Path) -> Result<Option<Contender>> {
             PathBuf::new()
         }
         Kind::Taltun => taltun.to_owned(),
+        Kind::NullCipher => return Ok(None),
         _ => match kind.program().0.iter().find_map(|name| find(name)) {
             Some(program) => program,
             None => return Ok(None),
@@ -99,6 +112,7 @@ impl Kind {
         match self {
             Self::Bare => "bare",
             Self::Taltun => "taltun",
+            Self::NullCipher => "null cipher",
             Self::WireguardGo => "wireguard-go",
             Self::BoringtunCli => "boringtun-cli",
             Self::GotatunCli => "gotatun-cli",
@@ -108,7 +122,7 @@ impl Kind {
 
     /// Whether it is somebody to be better than.
     pub fn is_rival(self) -> bool {
-        !matches!(self, Self::Bare | Self::Taltun)
+        !matches!(self, Self::Bare | Self::Taltun | Self::NullCipher)
     }
 
     /// The names that its program goes by, and the words that keep it in the foreground, and that
@@ -130,7 +144,7 @@ impl Kind {
                     "error",
                 ],
             ),
-            Self::Bare | Self::Taltun | Self::Kernel => (&[], &[]),
+            Self::Bare | Self::Taltun | Self::NullCipher | Self::Kernel => (&[], &[]),
         }
     }
 
@@ -174,6 +188,7 @@ mod tests {
     #[test]
     fn taltun_is_no_rival_of_its_own() {
         assert!(!Kind::Taltun.is_rival());
+        assert!(!Kind::NullCipher.is_rival());
         assert!(!Kind::Bare.is_rival());
         assert!(Kind::Kernel.is_rival());
     }

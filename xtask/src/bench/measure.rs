@@ -60,7 +60,7 @@ pub fn measure(contender: &Contender, row: Row, settings: Settings<'_>) -> Resul
     let relay = row.test == Test::Relay;
     let _programs = if row.xdp == XdpMode::Driver {
         wires::switch_gro_on(&net)?;
-        if contender.kind == Kind::Taltun {
+        if matches!(contender.kind, Kind::Taltun | Kind::NullCipher) {
             Vec::new() // it brings its own
         } else {
             wires::attach_pass(&net)?

@@ -110,6 +110,10 @@ pub struct Arguments {
     /// A line for Taltun's `[dataplane]`, such as `udp_gso=false`; can be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     dataplane: Vec<String>,
+    /// Measure a Taltun that encrypts nothing, too, built for that alone: the figures say what part of what this
+    /// machine's I/O allows Taltun has.
+    #[arg(long)]
+    null_cipher: bool,
     /// Where to write the chart [default: bench.svg in cargo's target directory].
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -167,6 +171,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     setup::programs(PROGRAMS)?;
     let taltun = arguments.common.taltun()?;
+    let null_cipher = arguments.null_cipher.then(build::taltun_without_cipher);
+    let null_cipher = null_cipher.transpose()?;
     if !sys::is_root() {
         return run::as_root(&taltun);
     }
@@ -175,7 +181,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     {
         setup::step(&format!("{error:#}"));
     }
-    let contenders = contender::choose(&arguments.rivals, &taltun)?;
+    let mut contenders = contender::choose(&arguments.rivals, &taltun)?;
+    contenders.extend(null_cipher.map(contender::null_cipher));
     let rows = rows(arguments)?;
     let iperf3 = iperf::version().context("iperf3 doesn't say its version")?;
     let machine = get_ready()?;

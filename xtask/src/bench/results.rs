@@ -54,6 +54,8 @@ pub struct Line {
     pub cells: Vec<Cell>,
     /// Taltun's median over wireguard-go's.
     pub ratio_to_wireguard_go: Option<f64>,
+    /// Taltun's median over that of a Taltun that encrypts nothing: its part of what is possible here.
+    pub ratio_to_null_cipher: Option<f64>,
     /// Taltun's median over the best rival's.
     pub ratio_to_best_rival: Option<f64>,
     /// Who that is.
@@ -99,6 +101,7 @@ impl Line {
             less_is_better: row.less_is_better(),
             cells: kinds.into_iter().map(Cell::new).collect(),
             ratio_to_wireguard_go: None,
+            ratio_to_null_cipher: None,
             ratio_to_best_rival: None,
             best_rival: None,
         }
@@ -112,6 +115,7 @@ impl Line {
         let ours = self.median_of(Kind::Taltun);
         let ratio = |theirs: Option<f64>| Some(ours? / theirs.filter(|value| *value > 0.0)?);
         self.ratio_to_wireguard_go = ratio(self.median_of(Kind::WireguardGo));
+        self.ratio_to_null_cipher = ratio(self.median_of(Kind::NullCipher));
         let best = self.best().map(|cell| (cell.median, cell.contender));
         self.ratio_to_best_rival = best.and_then(|(median, _)| ratio(median));
         self.best_rival = best.map(|(_, contender)| contender);

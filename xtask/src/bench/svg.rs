@@ -78,6 +78,7 @@ fn bar(body: &mut String, cell: &Cell, y: u32, most: f64) {
     };
     let colour = match cell.kind {
         Kind::Taltun => "#c2410c",
+        Kind::NullCipher => "#e7a27f",
         Kind::Bare => "#d4d4d4",
         _ => "#7c93ad",
     };

@@ -99,6 +99,10 @@ fn figures(results: &Results) -> Vec<Vec<String>> {
     if to_best {
         header.push("taltun ÷ best rival".to_owned());
     }
+    let to_null = has(Kind::NullCipher);
+    if to_null {
+        header.push("taltun ÷ null cipher".to_owned());
+    }
     let rows = results.rows.iter().map(|line| {
         let mut words = vec![line.title.clone(), line.unit.to_owned()];
         words.extend(line.cells.iter().map(value));
@@ -111,6 +115,9 @@ fn figures(results: &Results) -> Vec<Vec<String>> {
                 Some(ratio) => format!("{} ({best})", number(ratio)),
                 None => NOTHING.to_owned(),
             });
+        }
+        if to_null {
+            words.push(or_nothing(line.ratio_to_null_cipher));
         }
         words
     });
@@ -269,6 +276,22 @@ Medians; 5 rounds of interleaved measurements, 4 s each; iperf 3.12. Take it wit
 Measured: bare (1), taltun (1), wireguard-go (1), boringtun-cli (1).
 "
         );
+    }
+
+    #[test]
+    fn a_null_cipher_is_no_rival_and_says_what_part_taltun_has() {
+        let results = results(vec![line(
+            Name::Tcp1,
+            &[(Kind::Taltun, Some(3.0)), (Kind::NullCipher, Some(4.0))],
+        )]);
+        let table = report(&results);
+        assert!(table.contains("| taltun ÷ null cipher |"), "{table}");
+        assert!(
+            table.contains("| 0.75 |") || table.contains(" 0.75 |"),
+            "{table}"
+        );
+        assert!(!table.contains("best rival"), "{table}");
+        assert_eq!(sentences(&results), "");
     }
 
     #[test]

@@ -61,10 +61,10 @@ impl Tunnel {
                     route(&net.b, WIRE_A, WIRE_B)?;
                 }
             }
-            Kind::Taltun => {
+            Kind::Taltun | Kind::NullCipher => {
                 for (role, text) in taltun_configs(wanted, &tunnel.keys) {
                     let namespace = namespace(net, role);
-                    let node = Node::start_with_text(namespace, taltun, &text)?;
+                    let node = Node::start_with_text(namespace, &contender.program, &text)?;
                     ensure_shield(&node, wanted.shield.mode_of(role))?;
                     tunnel.hosts.push(Host::Taltun(node));
                 }
