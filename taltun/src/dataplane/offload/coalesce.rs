@@ -121,9 +121,7 @@ impl Coalescer {
             run.take(candidate, len);
             return;
         }
-        if candidate.is_none() {
-            self.close_flow_of(arena, packet);
-        }
+        self.close_flow_of(arena, packet);
         self.runs.push(Group {
             first: part,
             last: part,
@@ -221,7 +219,8 @@ impl Coalescer {
         })
     }
 
-    /// Nothing may join the runs that a packet which can't be joined comes behind.
+    /// Nothing may join the runs that a packet which didn't join them comes behind. It may be one
+    /// that could have been joined: of the same ports, and with another traffic class.
     fn close_flow_of(&mut self, arena: &[u8], packet: &[u8]) {
         let from = self.runs.len().saturating_sub(LOOK_BACK);
         for run in &mut self.runs[from..] {

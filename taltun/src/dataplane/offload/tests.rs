@@ -395,6 +395,23 @@ fn what_is_not_a_plain_neighbour_is_left_alone() {
     assert_eq!(joined(&[first, neighbour], none).len(), 2);
 }
 
+/// One with a congestion mark among those that joined.
+#[test]
+fn datagrams_do_not_pass_one_of_another_traffic_class() {
+    for v6 in [false, true] {
+        let mut flow = Flow::new(v6, true, 1);
+        let mut packets: Vec<_> = [0, 0].map(|_| flow.packet(&[5; 100], 0)).into();
+        flow.class = 3;
+        packets.push(flow.packet(&[6; 100], 0));
+        flow.class = 0;
+        packets.push(flow.packet(&[7; 100], 0));
+        let runs = joined(&packets, BOTH);
+        let counts: Vec<_> = runs.iter().map(|(_, _, packets)| *packets).collect();
+        assert_eq!(counts, [2, 1, 1]);
+        assert_eq!([&runs[1].1, &runs[2].1], [&packets[2], &packets[3]]);
+    }
+}
+
 #[test]
 fn datagrams_without_a_checksum_keep_having_none() {
     let mut flow = Flow::new(false, true, 1);
