@@ -118,8 +118,11 @@ pub(super) fn records(message: &[u8]) -> Option<Vec<Record>> {
 pub(super) fn name(message: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
     let (mut at, mut end) = (start, None);
     let (mut name, mut jumps) = (Vec::new(), 0_usize);
+    // A pointer leads to what stands before it, all of it: so what is read comes to an end, and is
+    // the same where more or less follows.
+    let mut before = message;
     loop {
-        let length = usize::from(*message.get(at)?);
+        let length = usize::from(*before.get(at)?);
         match length {
             0 => {
                 name.push(0);
@@ -127,17 +130,18 @@ pub(super) fn name(message: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
             }
             1..=63 => {
                 let next = at.checked_add(1)?.checked_add(length)?;
-                name.extend(message.get(at..next)?);
+                name.extend(before.get(at..next)?);
                 at = next;
             }
             _ if length & 0xc0 == 0xc0 => {
-                let target = usize::from(number(message, at)? & 0x3fff);
+                let target = usize::from(number(before, at)? & 0x3fff);
                 end = end.or(at.checked_add(2));
                 jumps = jumps.saturating_add(1);
-                // Backwards only, so that it comes to an end.
-                if target >= at || jumps > JUMPS {
+                // No name is in the header: what is passed on has another one.
+                if target < HEADER || jumps > JUMPS {
                     return None;
                 }
+                before = before.get(..at)?;
                 at = target;
             }
             _ => return None,
@@ -279,6 +283,15 @@ mod tests {
             message[at + 1] = target;
             assert_eq!(records(&message), None);
         }
+        // In the header, which is written anew, there may be bytes that look like a name.
+        for target in 0..HEADER as u8 {
+            message[at + 1] = target;
+            assert_eq!(records(&message), None, "{target}");
+        }
+        // A pointer to a label that goes on over the pointer.
+        let mut over = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, b'a', 3, 0xc0, 14];
+        over.extend([b'c', 0, 0, 1, 0, 1]);
+        assert_eq!(question(&over), None);
         // Two questions are none that can be answered.
         message[5] = 2;
         assert_eq!(question(&message), None);
