@@ -29,6 +29,7 @@ const CRATES: &[(&str, &str)] = &[
     ("taltun_usage", "taltun/usage/src/lib.rs"),
     ("taltun", "taltun/src/lib.rs"),
     ("taltun_tests", "tests/src/lib.rs"),
+    ("taltun_fuzz", "tests/fuzz/src/lib.rs"),
     ("xtask", "xtask/src/main.rs"),
 ];
 

@@ -31,6 +31,8 @@ mod attach;
 mod choose;
 #[cfg(feature = "ebpf")]
 mod explain;
+#[cfg(all(feature = "ebpf", feature = "fuzzing"))]
+pub mod fuzzing;
 #[cfg(feature = "ebpf")]
 mod keys;
 #[cfg(feature = "ebpf")]

@@ -252,6 +252,22 @@ fn own_address(message: &AddressMessage) -> Option<IpAddr> {
     own
 }
 
+/// Looks at what the kernel says of a link, an address or a route; whether it is one.
+#[cfg(feature = "fuzzing")]
+pub(super) fn look_at(message: RouteNetlinkMessage) -> bool {
+    match message {
+        RouteNetlinkMessage::NewLink(link) => {
+            read_link(link).is_underlay();
+        }
+        RouteNetlinkMessage::NewAddress(address) => {
+            own_address(&address);
+        }
+        RouteNetlinkMessage::NewRoute(route) => drop(default_of_main(&route)),
+        _ => return false,
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use rtnetlink::packet_route::route::RouteNextHop;

@@ -16,6 +16,8 @@ mod explain;
 mod export;
 mod flaps;
 mod forwards;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gateway;
 mod handshake_load;
 mod hooks;

@@ -32,6 +32,8 @@ use tokio::sync::oneshot;
 use super::caller::Caller;
 pub(super) use answer::{Snapshot, SnapshotPeer};
 pub(super) use apply::{Target, snapshot};
+#[cfg(feature = "fuzzing")]
+pub(super) use request::SetParser;
 pub(super) use request::SetRequest;
 pub(super) use server::UapiSocket;
 pub(super) use told::WgChanges;
