@@ -123,8 +123,11 @@ pub fn concerned(routes: &DnsRoutes, asked: &str, answer: &[u8]) -> Option<Vec<S
     dns_routes::concerned(routes, asked, answer)
 }
 
-/// What of an answer about the list is passed on, and the addresses in it with their time.
-pub fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<(Vec<(IpAddr, Duration)>, Vec<u8>)> {
+/// An address of an answer, and how long it may be remembered.
+pub type Address = (IpAddr, Duration);
+
+/// The addresses in an answer about the list, and what of it is passed on.
+pub fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<(Vec<Address>, Vec<u8>)> {
     dns_routes::listed(routes, answer).map(|it| (it.addresses, it.message))
 }
 

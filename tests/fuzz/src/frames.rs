@@ -20,7 +20,7 @@ fn naive(frame: &[u8]) -> Option<((IpAddr, u16), (IpAddr, u16), std::ops::Range<
             let header = frame.get(14..34)?;
             let is_plain = header[0] == 0x45
                 && header[9] == 17
-                && word(20)? & 0x3fff == 0
+                && word(20)? % 0x4000 == 0
                 && matches!(checksum(header, 0), 0);
             is_plain.then_some(())?;
             let address =

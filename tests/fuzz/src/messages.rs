@@ -46,6 +46,6 @@ fn padding(input: &[u8]) {
     let padded = padded_len(len, mtu);
     assert!(padded >= len && padded - len < 16, "{len} to {padded}");
     if (1..=mtu).contains(&len) {
-        assert!(padded <= mtu && (padded % 16 == 0 || padded == mtu));
+        assert!(padded <= mtu && (padded.is_multiple_of(16) || padded == mtu));
     }
 }

@@ -45,8 +45,9 @@ fn is_right(lines: &[u8]) -> bool {
                 Some(hex) => is_hex(hex) && hex.trim_start_matches('0').len() <= 8,
                 None => is_number(value, u64::from(u32::MAX)),
             },
-            (false, "replace_peers") => value == "true",
-            (true, "remove" | "update_only" | "replace_allowed_ips") => value == "true",
+            (false, "replace_peers") | (true, "remove" | "update_only" | "replace_allowed_ips") => {
+                value == "true"
+            }
             (true, "protocol_version") => value == "1",
             (true, "endpoint") => value.parse().is_ok_and(|to: SocketAddr| to.port() != 0),
             (true, "allowed_ip") => is_net(value.strip_prefix(['+', '-']).unwrap_or(value)),

@@ -173,7 +173,7 @@ fn to_us(frame: &[u8]) -> Option<(IpAddr, Option<usize>, &[u8])> {
     let (udp, ip_payload, source, destination) = match word(12)? {
         0x0800 => {
             let header: &[u8; 20] = frame.get(14..34)?.try_into().ok()?;
-            let is_plain = header[0] == 0x45 && header[9] == 17 && word(20)? & 0x3fff == 0;
+            let is_plain = header[0] == 0x45 && header[9] == 17 && word(20)? % 0x4000 == 0;
             is_plain.then_some(())?;
             let address = |at: usize| IpAddr::from(*header[at..].first_chunk::<4>().unwrap());
             (34, word(16)?.checked_sub(20)?, address(12), address(16))

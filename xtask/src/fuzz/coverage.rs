@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::corpus;
+use super::corpora::corpus;
 use crate::setup;
 use crate::workspace::root;
 

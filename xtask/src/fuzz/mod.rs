@@ -5,12 +5,13 @@
 //! pass of LLVM's, and without a sanitizer nothing of it is unstable. What is found is a file
 //! that runs again: `cargo xtask fuzz TARGET --input FILE`.
 
+mod corpora;
 mod coverage;
 
 use std::collections::VecDeque;
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -21,7 +22,8 @@ use taltun_tests::command::find;
 use taltun_tests::sys;
 
 use crate::setup;
-use crate::workspace::{cargo, host, must_succeed, root, target};
+use crate::workspace::{cargo, host, must_succeed, target};
+use corpora::{corpus, targets};
 
 /// Has LLVM count edges and tell libFuzzer what is compared with what.
 const COVERAGE: &[&str] = &[
@@ -261,26 +263,6 @@ fn summary(log: &str, took: Duration, good: bool) -> String {
         covered.unwrap_or("?"),
         stat("stat::new_units_added"),
     )
-}
-
-/// The committed inputs of a target.
-fn corpus(name: &str) -> PathBuf {
-    corpora().join(name)
-}
-
-fn corpora() -> PathBuf {
-    root().join("tests/fuzz/corpus")
-}
-
-/// The names of all targets: each has a corpus.
-fn targets() -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    let directory: &Path = &corpora();
-    for entry in fs::read_dir(directory).context("can't read tests/fuzz/corpus")? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
 }
 
 #[cfg(test)]
