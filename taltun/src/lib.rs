@@ -6,6 +6,7 @@
 
 pub mod accel;
 pub mod cli;
+pub mod client_file;
 pub mod config;
 pub mod control;
 pub mod dataplane;

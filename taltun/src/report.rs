@@ -6,6 +6,7 @@ mod around;
 mod drops;
 mod explanation;
 mod limits;
+mod peer_edit;
 mod rates;
 #[cfg(test)]
 pub(crate) mod schema;
@@ -24,6 +25,7 @@ pub use self::around::{NameAround, RouteAround, RouteOrigin};
 pub use self::drops::Drops;
 pub use self::explanation::{ExplainedStep, Explanation};
 pub use self::limits::{QuotaStatus, RateStatus};
+pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};
 pub use self::rates::{Rates, Traffic, per_second};
 pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, UdpgwStats};
 pub use self::traced::{TraceMessage, TracedPacket};

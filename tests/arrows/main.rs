@@ -39,6 +39,7 @@ const CHAIN: &[&[&str]] = &[
     &["taltun::cli"],
     &["taltun::control"],
     &["taltun::metrics"],
+    &["taltun::client_file"],
     &["taltun::accel", "taltun::system"],
     &["taltun::config", "taltun::dataplane"],
     &["taltun::report"],

@@ -19,6 +19,7 @@ mod bans_meant;
 mod beside;
 mod capture;
 mod clones;
+mod codes;
 mod cookies;
 mod diagnosis;
 mod ends;
@@ -71,6 +72,7 @@ mod overruled;
 mod own_networks;
 mod page_walk;
 mod peer_log;
+mod peers;
 mod pretenders;
 mod problems;
 mod raw_peer;
@@ -176,6 +178,7 @@ fn side_by_side() -> Vec<Case> {
         words::CASES,
         key_files::CASES,
         peer_log::CASES,
+        peers::CASES,
         restart::CASES,
         roaming::CASES,
         loops::CASES,

@@ -60,12 +60,20 @@ fn write_man_pages(directory: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn commands() -> Vec<clap::Command> {
-        let all = Cli::command();
-        let visible = all
-            .get_subcommands()
-            .filter(|command| !command.is_hide_set());
-        visible.cloned().collect()
+    /// All commands that are shown, and those below them, each with what its page is called.
+    fn commands() -> Vec<(String, clap::Command)> {
+        fn below(name: &str, command: &clap::Command, all: &mut Vec<(String, clap::Command)>) {
+            for command in command.get_subcommands() {
+                if !command.is_hide_set() {
+                    let name = format!("{name}-{}", command.get_name());
+                    all.push((name.clone(), command.clone()));
+                    below(&name, command, all);
+                }
+            }
+        }
+        let mut all = Vec::new();
+        below("taltun", &Cli::command(), &mut all);
+        all
     }
 
     #[test]
@@ -74,8 +82,8 @@ mod tests {
         let pages = dir.path().join("man1");
         write_man_pages(&pages).unwrap();
         let mut expected = vec!["taltun.1".to_owned()];
-        for command in commands() {
-            let name = format!("taltun-{}.1", command.get_name());
+        for (name, command) in commands() {
+            let name = format!("{name}.1");
             let page = std::fs::read_to_string(pages.join(&name)).unwrap();
             for option in command.get_arguments().filter(|it| !it.is_hide_set()) {
                 if let Some(long) = option.get_long() {
@@ -100,7 +108,7 @@ mod tests {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "taltun", &mut text);
             let text = String::from_utf8(text).unwrap();
-            for command in commands() {
+            for (_, command) in commands() {
                 assert!(text.contains(command.get_name()), "{shell}");
             }
         }

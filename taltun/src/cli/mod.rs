@@ -23,6 +23,7 @@ mod log_queue;
 mod logging;
 mod metrics_process;
 mod output;
+mod peer;
 mod pubkey;
 mod reload;
 mod run;
@@ -73,6 +74,7 @@ Examples:
   taltun trace ana --drops
   taltun capture ana | wireshark -k -i -
   taltun ban 198.51.100.0/24 --for 10m
+  taltun peer new phone --wg --qr
   umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
   umask 077; taltun export wg0 > wg0.conf
   taltun udpgw --listen-addr 127.0.0.1:7300
@@ -107,6 +109,7 @@ enum Command {
     Unban(unban::Unban),
     Undo(undo::Undo),
     KillSwitch(kill_switch::KillSwitch),
+    Peer(peer::Peer),
     Reload(reload::Reload),
     Import(import::Import),
     Export(export::Export),
@@ -182,6 +185,7 @@ impl Command {
             Self::Unban(command) => command.run(),
             Self::Undo(command) => command.run(),
             Self::KillSwitch(command) => command.run(),
+            Self::Peer(command) => command.run(),
             Self::Reload(command) => command.run(),
             Self::Import(command) => command.run(),
             Self::Export(command) => command.run(),

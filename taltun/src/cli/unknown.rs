@@ -8,8 +8,12 @@ use crate::config;
 /// What other programs call a thing, and what to do here.
 const ELSEWHERE: &[(&[&str], &str)] = &[
     (
-        &["show", "peers", "peer", "list", "ls", "info", "ps", "who"],
+        &["show", "peers", "list", "ls", "info", "ps", "who"],
         "`taltun status` shows the tunnel and its peers",
+    ),
+    (
+        &["add", "new", "user", "invite", "qr", "qrcode"],
+        "`taltun peer new NAME` adds a peer and prints its file",
     ),
     (
         &["top", "watch", "monitor", "traffic"],

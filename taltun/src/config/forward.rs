@@ -181,6 +181,12 @@ pub(super) fn listen(text: &str) -> Result<ForwardListen, String> {
     })
 }
 
+/// Whom the value of `forward.to` means, as it is written, and the rest of it.
+pub(super) fn split_to(text: &str) -> (&str, &str) {
+    let at = text.rfind(':').unwrap_or(text.len());
+    text.split_at(at)
+}
+
 /// Reads `ana:443`, `10.0.0.2:443`, `[fd00::2]:443` or `ana:5000-5010`.
 pub(super) fn to(text: &str) -> Result<ForwardTo, String> {
     let expected = || {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::declared::{self, settings};
-use super::{Config, Mode};
+use super::{Config, Mode, PublicEndpoint};
 
 declared::interface::declared! { settings! {
     /// What the host does for the tunnel beyond carrying its interface.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use taltun_usage::Day;
+use zeroize::Zeroizing;
 
 use super::document::{Document, MOST_MISTAKES};
 use super::draft::Draft;
@@ -47,18 +48,31 @@ pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, C
         overrides.apply(&mut draft)?;
         return finish(draft);
     };
-    let bytes = file::read(path, LARGEST);
+    load_text(path, &read_text(path)?, overrides)
+}
+
+/// The text of the file at `path`.
+pub(super) fn read_text(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
     let file = path.display().to_string();
-    let bytes = bytes.map_err(|error| {
+    let mut bytes = file::read(path, LARGEST).map_err(|error| {
         Spot::file(&file).error(format!(
             "cannot read the configuration: {error}; name another file with --config"
         ))
     })?;
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = line_after(bytes.get(..error.valid_up_to()).unwrap_or_default());
-        Spot::line(&file, line, "").error("not UTF-8 text, as TOML must be")
-    })?;
-    check(text, &file, |draft| {
+    match String::from_utf8(std::mem::take(&mut *bytes)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            let valid_up_to = error.utf8_error().valid_up_to();
+            let bytes = Zeroizing::new(error.into_bytes());
+            let line = line_after(bytes.get(..valid_up_to).unwrap_or_default());
+            Err(Spot::line(&file, line, "").error("not UTF-8 text, as TOML must be"))
+        }
+    }
+}
+
+/// The same as [`load_with`], of a text that is, or will be, in the file at `path`.
+pub fn load_text(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    check(text, &path.display().to_string(), |draft| {
         if draft.has_secret {
             draft.warnings.extend(permissions::warning(path));
         }

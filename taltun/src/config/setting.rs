@@ -6,7 +6,7 @@ use super::document::{Field, Section};
 use super::error::ConfigError;
 use super::keys::Key;
 use super::words::Words;
-use super::{Dns, PortRange, Rate, values};
+use super::{Dns, PortRange, PublicEndpoint, Rate, values};
 
 /// A type that a key may declare.
 pub(super) trait Setting: Sized {
@@ -82,6 +82,12 @@ impl<T: Words> FromField for T {
 impl FromField for Rate {
     fn from_field(field: &Field) -> Result<Self, ConfigError> {
         parse_with(field, values::rate)
+    }
+}
+
+impl FromField for PublicEndpoint {
+    fn from_field(field: &Field) -> Result<Self, ConfigError> {
+        parse_with(field, values::public_endpoint)
     }
 }
 

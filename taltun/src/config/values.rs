@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::public_endpoint::{NO_PORTS, PublicEndpoint};
 use super::shaping::{LEAST_RATE, MOST_RATE, Rate};
 use super::words::Words;
 use super::{Domain, Endpoint, MetricsListen, PortRange, RangedEndpoint, keys, suggest};
@@ -397,6 +398,12 @@ pub(super) fn endpoint(text: &str, ports: Option<PortRange>) -> Result<RangedEnd
         first,
         last_port: ports.last,
     })
+}
+
+/// Where others reach this machine: an address or a name, with a port, a range of ports, or none.
+pub(crate) fn public_endpoint(text: &str) -> Result<PublicEndpoint, String> {
+    let endpoint = endpoint(text, Some(NO_PORTS))?;
+    Ok(PublicEndpoint::new(endpoint, !without_port(text)))
 }
 
 /// Why an address is none of one host, be it an IPv4 address in IPv6's clothes.

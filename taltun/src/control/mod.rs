@@ -23,6 +23,7 @@ mod handshake_load;
 mod hooks;
 mod hop;
 mod icmp;
+mod inside;
 mod kernel_relay;
 mod ledger;
 mod left_switches;

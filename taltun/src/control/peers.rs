@@ -170,6 +170,16 @@ impl Peers {
         self.touched = Touched::All;
     }
 
+    /// Those that may differ from the file, which are forgotten until they are given back.
+    pub(super) fn take_touched(&mut self) -> Touched {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// These may differ from the file, and no others.
+    pub(super) fn set_touched(&mut self, touched: Touched) {
+        self.touched = touched;
+    }
+
     /// Those that may differ from the file.
     pub(super) fn touched(&self) -> &Touched {
         &self.touched

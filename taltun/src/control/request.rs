@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::caller::Caller;
+use super::inside::Inside;
 use super::response::{Answer, Done, Reloaded, Reply, Response, SecretText, Started};
 use super::since::Since;
 use crate::layer::Layer;
@@ -51,6 +52,11 @@ macro_rules! requests {
             $later_function:ident: $later_name:ident($later_type:ty) => $later_answer:ty,
             $later_command:literal;
         )*
+        Editor: $(
+            #[doc = $edit_doc:literal]
+            $edit_function:ident: $edit_name:ident($edit_type:ty) => $edit_answer:ty,
+            $edit_command:literal;
+        )*
         Reader: $(
             #[doc = $read_doc:literal]
             $read_function:ident: $read_name:ident => $read_answer:ty, $read_command:literal;
@@ -62,6 +68,7 @@ macro_rules! requests {
         pub enum Request {
             $(#[doc = $doc] $name $(($type))?,)*
             $(#[doc = $later_doc] $later_name($later_type),)*
+            $(#[doc = $edit_doc] $edit_name($edit_type),)*
             $(#[doc = $read_doc] $read_name,)*
         }
 
@@ -73,10 +80,23 @@ macro_rules! requests {
                 #[doc = $later_doc]
                 fn $later_function(&mut self, command: $later_name, reply: Reply<$later_answer>);
             )*
+
+            /// What a change of the file has to know of the tunnel as it is.
+            fn inside(&mut self) -> Inside;
         }
 
-        /// Who reads files beside the controller, and answers later.
+        /// Who reads files beside the controller, or changes them, and answers later.
         pub(super) trait Reader {
+            $(
+                #[doc = $edit_doc]
+                fn $edit_function(
+                    &self,
+                    command: $edit_name,
+                    inside: Inside,
+                    by: Caller,
+                    reply: Reply<$edit_answer>,
+                );
+            )*
             $(
                 #[doc = $read_doc]
                 fn $read_function(
@@ -107,6 +127,14 @@ macro_rules! requests {
             }
         })*
 
+        $(impl Command for $edit_name {
+            type Answer = $edit_answer;
+
+            fn request(self) -> Request {
+                Request::$edit_name(self)
+            }
+        })*
+
         $(impl Command for $read_name {
             type Answer = $read_answer;
 
@@ -118,7 +146,7 @@ macro_rules! requests {
         impl Request {
             /// The commands of the command line that ask something.
             #[cfg(test)]
-            pub(crate) const COMMANDS: &[&str] = &[$($command,)* $($later_command,)* $($read_command,)*];
+            pub(crate) const COMMANDS: &[&str] = &[$($command,)* $($later_command,)* $($edit_command,)* $($read_command,)*];
 
             /// Lets whoever answers it do so.
             pub(super) fn pass_on(
@@ -135,6 +163,10 @@ macro_rules! requests {
                     })*
                     $(Self::$later_name(command) => {
                         controller.$later_function(command, Reply::new(answer));
+                    })*
+                    $(Self::$edit_name(command) => {
+                        let inside = controller.inside();
+                        reader.$edit_function(command, inside, by, Reply::new(answer));
                     })*
                     $(Self::$read_name => {
                         reader.$read_function($read_name, by, Reply::new(answer));
@@ -173,6 +205,10 @@ requests! {
     Later:
     /// What peers moved, by day.
     usage: Usage(Usage) => Box<report::Usage>, "usage";
+
+    Editor:
+    /// Change a peer, in the file and in the tunnel.
+    edit_peer: PeerEdit(PeerEdit) => Box<report::PeerEdited>, "peer";
 
     Reader:
     /// Read the configuration again.
@@ -302,6 +338,91 @@ pub struct Usage {
     pub peer: Option<String>,
     /// Since when.
     pub since: Since,
+}
+
+/// [`Request::PeerEdit`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PeerEdit {
+    /// Add one.
+    New(NewPeer),
+    /// Take one away.
+    Remove(RemovePeer),
+    /// Give one another name.
+    Rename(RenamePeer),
+    /// Give one another key.
+    Rotate(RotatePeer),
+}
+
+/// [`PeerEdit::New`]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPeer {
+    /// What to call it.
+    pub name: String,
+    /// Its public key, base64. Its private key is nobody's but its own.
+    pub public_key: String,
+    /// The key that both sides share, base64.
+    #[serde(default)]
+    pub preshared_key: Option<SecretText>,
+    /// Its last day, in UTC: `2026-12-31`.
+    #[serde(default)]
+    pub expires: Option<String>,
+    /// Its addresses; empty for the next free ones.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// Networks behind it.
+    #[serde(default)]
+    pub allowed_ips: Vec<IpNet>,
+    /// What its file is to say.
+    #[serde(default)]
+    pub file: ClientWishes,
+}
+
+/// What the file of a peer is to say, where somebody has a wish.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientWishes {
+    /// Where the hub is, `HOST` or `HOST:PORT`.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// What is sent into the tunnel; empty for what the hub thinks right.
+    #[serde(default)]
+    pub routes: Vec<IpNet>,
+}
+
+/// [`PeerEdit::Remove`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemovePeer {
+    /// Its name or public key.
+    pub peer: String,
+}
+
+/// [`PeerEdit::Rename`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenamePeer {
+    /// Its name or public key.
+    pub peer: String,
+    /// What to call it from now on.
+    pub name: String,
+}
+
+/// [`PeerEdit::Rotate`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotatePeer {
+    /// Its name or public key.
+    pub peer: String,
+    /// Its public key from now on.
+    pub public_key: String,
+    /// The key that both sides share from now on; `None` for that which there is.
+    #[serde(default)]
+    pub preshared_key: Option<SecretText>,
+    /// What its file is to say.
+    #[serde(default)]
+    pub file: ClientWishes,
 }
 
 /// [`Request::Unban`]

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroize;
 
 use super::watching::Flow;
-use crate::report::{Explanation, Stats, Status, Usage};
+use crate::report::{Explanation, PeerEdited, Stats, Status, Usage};
 
 /// A line of JSON that comes back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub enum Response {
     Usage(Box<Usage>),
     /// What would happen to a packet.
     Explanation(Box<Explanation>),
+    /// A peer was changed.
+    PeerEdited(Box<PeerEdited>),
     /// What somebody watches follows, behind this line.
     Started(Started),
     /// It is done.
@@ -44,6 +46,7 @@ impl Response {
             Self::Stats(_) => "statistics",
             Self::Usage(_) => "usage",
             Self::Explanation(_) => "an explanation",
+            Self::PeerEdited(_) => "a changed peer",
             Self::Started(_) => "packets",
             Self::Export(_) => "a file",
             Self::Done(_) | Self::Reloaded(_) | Self::Error(_) | Self::Misconfigured(_) => {
@@ -85,6 +88,7 @@ answers! {
     Export: SecretText;
     Usage: Box<Usage>;
     Explanation: Box<Explanation>;
+    PeerEdited: Box<PeerEdited>;
     Started: Started;
     Done: Done;
     // A tunnel that runs since before there were warnings has a sentence only.
@@ -143,7 +147,7 @@ impl<A: Answer> Reply<A> {
 }
 
 /// A text with keys in it: wiped when dropped, and not told by `Debug`.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretText(String);
 

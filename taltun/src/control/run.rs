@@ -27,9 +27,9 @@ use super::name_service::{Known, NameService, Zone};
 use super::names::{self, Resolver};
 use super::network_watch::NetworkWatch;
 use super::origin::{Origin, TunnelKind};
-use super::reload::{FileRead, NotRead, Reader};
+use super::reload::{Asker, Compared, FileRead, NotRead, Reader};
 use super::request::Call;
-use super::response::{Done, Reloaded, Response};
+use super::response::{Done, Reloaded, Reply, Response};
 use super::terminal::Terminal;
 use super::uapi::{UapiCall, UapiSocket};
 use super::underlay::{self, Underlay};
@@ -155,7 +155,7 @@ pub async fn run(
         host.commit().await?;
     }
     engine.set_kept(host.as_ref().map(Host::kept));
-    let (reader, mut files) = Reader::start(reader_origin, Arc::clone(engine.filed_peers()));
+    let (reader, mut files) = Reader::start(reader_origin, engine.last_read());
     engine.begin(resolved_before, &mut host).await;
     spare::give_back();
     up()?;
@@ -188,10 +188,7 @@ pub async fn run(
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
             Some(call) = calls.recv() => engine.handle_call(call, &reader),
-            Some(read) = files.recv() => {
-                reload(read, &mut engine, &mut host).await;
-                reader.compare_with(engine.filed_peers());
-            }
+            Some(read) = files.recv() => take_over(read, &mut engine, &mut host).await,
             Some(call) = uapi_calls.recv() => engine.handle_uapi(call),
             () = &mut serve, if serving => {
                 serving = false;
@@ -213,7 +210,7 @@ pub async fn run(
                     let gone = anyhow::anyhow!("the terminal that it ran on was closed");
                     end = Some(Err(gone));
                 } else {
-                    reader.ask((Caller::signal("SIGHUP"), None));
+                    reader.ask(Caller::signal("SIGHUP"), None);
                 }
             }
             _ = beats.tick() => service_manager().live(),
@@ -332,12 +329,28 @@ enum End {
     Terminated,
 }
 
-/// Takes over what was read again, and tells whoever asked for that, or the log.
-async fn reload(read: FileRead, engine: &mut Engine, host: &mut Option<Host>) {
+/// Takes over a file that was read again or changed, and lets the next one have its turn.
+async fn take_over(read: FileRead, engine: &mut Engine, host: &mut Option<Host>) {
     let FileRead {
         outcome,
-        asker: (by, asker),
+        asker,
+        turn,
     } = read;
+    match asker {
+        Asker::Reload(by, reply) => reload(outcome, by, reply, engine, host).await,
+        Asker::Edit(asker) => engine.take_edit(outcome, asker, host).await,
+    }
+    let _ = turn.send(Arc::clone(engine.filed_peers()));
+}
+
+/// Takes over what was read again, and tells whoever asked for that, or the log.
+async fn reload(
+    outcome: Result<Compared, NotRead>,
+    by: Caller,
+    asker: Option<Reply<Reloaded>>,
+    engine: &mut Engine,
+    host: &mut Option<Host>,
+) {
     let mut warnings = Vec::new();
     let outcome = match outcome {
         Ok(compared) => {

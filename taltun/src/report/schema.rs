@@ -22,10 +22,11 @@ enum Section {
     Usage,
     Explain,
     Trace,
+    Peer,
 }
 
 /// The documents in the order of the page's sections, each in examples that together show all types of all fields.
-fn documents() -> [(Section, Fields); 6] {
+fn documents() -> [(Section, Fields); 7] {
     [
         (
             Section::Status,
@@ -54,6 +55,10 @@ fn documents() -> [(Section, Fields); 6] {
         (
             Section::Trace,
             fields(&[json(&traced(true)), json(&traced(false))]),
+        ),
+        (
+            Section::Peer,
+            fields(&[edited(Some(true)), edited(Some(false)), edited(None)]),
         ),
     ]
 }
@@ -574,6 +579,40 @@ fn stats(full: bool) -> Stats {
         },
         // Numbers and texts show their types as they are.
         ..Stats::default()
+    }
+}
+
+/// With a client's part, with and without what may be absent in it, or without it.
+fn edited(client: Option<bool>) -> Value {
+    let text = client.map(|_| "text".to_owned());
+    let edited = PeerEdited {
+        version: VERSION,
+        interface: "hub0".to_owned(),
+        name: text.clone(),
+        public_key: "KEY=".to_owned(),
+        done: "done".to_owned(),
+        undo: "undo".to_owned(),
+        warnings: vec!["odd".to_owned()],
+        client: client.map(self::client),
+    };
+    json(&PeerTold {
+        edited: &edited,
+        file: text.as_deref(),
+    })
+}
+
+fn client(full: bool) -> ClientAccess {
+    ClientAccess {
+        addresses: vec![net()],
+        hub_public_key: "KEY=".to_owned(),
+        hub_addresses: vec!["10.0.0.1".parse().unwrap()],
+        endpoint: "192.0.2.1:9000".to_owned(),
+        plain_endpoint: "192.0.2.1:9000".to_owned(),
+        endpoint_is_guess: false,
+        routes: vec![net()],
+        dns: vec!["10.0.0.1".to_owned()],
+        mtu: full.then_some(1420),
+        persistent_keepalive: 25,
     }
 }
 

@@ -4,7 +4,9 @@
 use std::io;
 use std::net::IpAddr;
 
-use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType,
+};
 
 use super::routes;
 use crate::os::interface;
@@ -40,6 +42,25 @@ pub fn way_around(address: IpAddr, ours: u32) -> io::Result<Option<String>> {
         )),
         None => Some("the kernel has no way there".to_owned()),
     })
+}
+
+/// The addresses that this host has where it sends to the Internet: that of IPv4 first. Nothing is
+/// sent.
+pub fn source_addresses() -> Vec<IpAddr> {
+    // Two root servers stand for everybody.
+    let everybody = [
+        IpAddr::from([198, 41, 0, 4]),
+        IpAddr::from([0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30]),
+    ];
+    let source = |to: IpAddr| {
+        let route = ask(to, RouteFlags::empty()).ok()?.ok()?;
+        route.attributes.iter().find_map(|found| match found {
+            RouteAttribute::PrefSource(RouteAddress::Inet(own)) => Some(IpAddr::from(*own)),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(own)) => Some(IpAddr::from(*own)),
+            _ => None,
+        })
+    };
+    everybody.into_iter().filter_map(source).collect()
 }
 
 /// The kernel's answer about the way to an address, or its error.

@@ -59,7 +59,7 @@ pub use foreign::Foreign;
 pub use host::{Endpoints, Host, remembered_endpoints};
 pub use kept::Kept;
 pub use link::{LinkProbe, set_mtu, without_multicast};
-pub use local::{local_address, way_around};
+pub use local::{local_address, source_addresses, way_around};
 pub use namespace::current as network_namespace;
 pub use needs::{firewall_lack, missing_programs};
 pub use open_ports::{listening_places, udp_ports};

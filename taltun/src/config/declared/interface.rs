@@ -50,6 +50,17 @@ macro_rules! declared {
             english: "Where to listen; `[::]` is IPv4 and IPv6, port 0 any port.",
             spanish: "Dónde escuchar; `[::]` es IPv4 e IPv6, el puerto 0 es uno cualquiera.",
         }
+        PUBLIC_ENDPOINT => public_endpoint: Option<PublicEndpoint> {
+            name: "public_endpoint",
+            also: &["publicaddress", "publicaddr", "publicip", "externaladdress", "wghost"],
+            kind: Kind::Text,
+            default: "",
+            example: "\"hub.example.net\"",
+            reload: Reload::Live,
+            in_comments: true,
+            english: "Where clients reach this machine, `HOST` or `HOST:PORT`, for the files that [`taltun peer new`](peers.md) writes. Without a port: those of `hop.port_range`, or else that of `local_addr`.",
+            spanish: "Dónde alcanzan los clientes esta máquina, `HOST` o `HOST:PUERTO`, para los ficheros que escribe [`taltun peer new`](peers.md). Sin puerto: los de `hop.port_range` o, si no hay, el de `local_addr`.",
+        }
         PRIVATE_KEY {
             name: "private_key",
             also: &["key", "privkey", "secretkey"],

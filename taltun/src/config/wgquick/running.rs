@@ -98,6 +98,9 @@ fn write_host(text: &mut String, config: &Config) {
         let firewall = host.firewall.word();
         ours(text, "firewall", format!("{firewall:?}"));
     }
+    if let Some(endpoint) = &host.public_endpoint {
+        ours(text, "public_endpoint", format!("{:?}", endpoint.written()));
+    }
     for found in host_lines(config, "dns") {
         text.push_str(&found);
         text.push('\n');
@@ -185,6 +188,7 @@ routes = ["192.168.50.0/24"]
 ip_forward = true
 mss_clamp = true
 firewall = "nftables"
+public_endpoint = "hub.example.net"
 dns = ["10.0.0.53", "example.org"]
 on_up = ["ip rule add iif $TALTUN_INTERFACE lookup 7", "echo two"]
 on_down = "echo 'a b'"

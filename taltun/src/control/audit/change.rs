@@ -1,6 +1,6 @@
 //! Which requests change something of a running tunnel, and what they are about.
 
-use crate::control::request::{Ban, BanPeer, Request, Unban, UnbanPeer};
+use crate::control::request::{Ban, BanPeer, PeerEdit, Request, Unban, UnbanPeer};
 use crate::layer::Layer;
 
 /// What is changed.
@@ -42,9 +42,23 @@ impl Change {
             | Request::Trace(_)
             | Request::Capture(_)
             | Request::Usage(_)
+            | Request::PeerEdit(_)
             | Request::Reload => return None,
         };
         Some(Self { action, target })
+    }
+
+    /// What a change of a peer is about: never a key that is a secret.
+    pub(in crate::control) fn of_peer(edit: &PeerEdit) -> Self {
+        let (action, target) = match edit {
+            PeerEdit::New(new) => ("peer new", new.name.clone()),
+            PeerEdit::Remove(remove) => ("peer remove", remove.peer.clone()),
+            PeerEdit::Rename(rename) => {
+                ("peer rename", format!("{} to {}", rename.peer, rename.name))
+            }
+            PeerEdit::Rotate(rotate) => ("peer rotate", rotate.peer.clone()),
+        };
+        Self { action, target }
     }
 }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 use serde::Serialize;
 use tracing::warn;
 
-use self::change::Change;
+pub(super) use self::change::Change;
 use self::time::now;
 use self::trail::Trail;
 use super::caller::Caller;
@@ -97,6 +97,18 @@ impl Audit {
             other => Ok(other.noun()),
         };
         self.write(change.action, Some(change.target), &outcome, None, by);
+    }
+
+    /// A peer was changed in the file, or wasn't.
+    pub(super) fn edited(
+        &self,
+        by: &Caller,
+        change: &Change,
+        outcome: Result<&str, &str>,
+        peers: Option<&ChangedPeers>,
+    ) {
+        let target = Some(change.target.clone());
+        self.write(change.action, target, &outcome, peers, by);
     }
 
     /// The configuration was read again.

@@ -2,6 +2,7 @@
 //! of its own. The engine passes on to them what happens by itself (`events`) and what is asked
 //! (`requests`). One thread owns it.
 
+mod edits;
 mod events;
 mod host_rules;
 mod requests;

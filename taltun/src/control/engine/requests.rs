@@ -12,12 +12,13 @@ use crate::control::bans::{BanOptions, Bans, Owners};
 use crate::control::caller::Caller;
 use crate::control::explain;
 use crate::control::export::export;
+use crate::control::inside::Inside;
 use crate::control::limits::Refusal;
 use crate::control::live::LivePeers;
 use crate::control::name_service::Zone;
 use crate::control::ownership;
 use crate::control::pretenders::peers_networks;
-use crate::control::reload::{self, Compared, Reload};
+use crate::control::reload::{self, Compared, Reload, Scope};
 use crate::control::reporting::View;
 use crate::control::request::{self, Call, Controller};
 use crate::control::response::{Done, Reply, SecretText, Started};
@@ -128,13 +129,47 @@ impl Engine {
         host: &mut Option<Host>,
         by: &Caller,
     ) -> Result<String, String> {
+        let kill_switch = self.config.host.kill_switch;
+        let done = match self.carry_out_file(compared, Scope::All, host).await {
+            Ok(done) => done,
+            Err(reason) => {
+                self.audit.reloaded(by, Err(&reason), None);
+                return Err(reason);
+            }
+        };
+        self.peers.are_as_filed();
+        // Peers would take 15 s to notice that their sessions ended.
+        if done.is_new_key
+            && let Some(memory) = &mut self.memory
+        {
+            memory.speak_again();
+        }
+        let summary = reload::follow_host(&mut self.config, kill_switch, done.summary, host).await;
+        let summary = match (summary, self.follow_file(host).await) {
+            (Ok(summary), Some(reason)) => Err(format!("{summary}, but {reason}")),
+            (summary, _) => summary,
+        };
+        self.audit.follow(self.config.audit.keep_mib, |audit| {
+            let outcome = summary.as_deref().map_err(String::as_str);
+            audit.reloaded(by, outcome, Some(&done.peers));
+        });
+        summary
+    }
+
+    /// Changes the tunnel to what a file says, as far as that is asked for.
+    pub(super) async fn carry_out_file(
+        &mut self,
+        compared: Compared,
+        scope: Scope,
+        host: &mut Option<Host>,
+    ) -> Result<reload::Done, String> {
         let now = self.now();
         if let Some(ledger) = &mut self.ledger {
             // While those who go still have their names.
             ledger.collect(&self.device, &self.peers, now);
         }
-        let kill_switch = self.config.host.kill_switch;
         let reload = Reload {
+            scope,
             kind: self.kind,
             debug_switch: self.origin.debug_switch,
             config: &mut self.config,
@@ -150,29 +185,20 @@ impl Engine {
             gateway: &mut self.gateway,
             metrics: self.metrics.as_mut(),
         };
-        let done = match reload.carry_out(compared, host, now).await {
-            Ok(done) => done,
-            Err(reason) => {
-                self.audit.reloaded(by, Err(&reason), None);
-                return Err(reason);
-            }
-        };
+        let done = reload.carry_out(compared, host, now).await?;
         self.forget_removed();
         self.device.take_displaced();
-        self.peers.are_as_filed();
         if let Some(ledger) = &mut self.ledger {
             ledger.follow(self.config.usage.keep_days);
         }
         self.follow_limits();
         self.approach(&done.greeted);
         self.tell_names();
-        // Peers would take 15 s to notice that their sessions ended.
-        if done.is_new_key
-            && let Some(memory) = &mut self.memory
-        {
-            memory.speak_again();
-        }
-        let summary = reload::follow_host(&mut self.config, kill_switch, done.summary, host).await;
+        Ok(done)
+    }
+
+    /// Has the host's rules follow a file that was taken over. Returns what of it can't be.
+    pub(super) async fn follow_file(&mut self, host: &mut Option<Host>) -> Option<String> {
         self.led_ports.look_again();
         self.lead_ports(host).await;
         self.forwards.look_again();
@@ -182,15 +208,7 @@ impl Engine {
         self.pretenders.look_again();
         self.follow_kernel_relay(host.as_ref());
         self.refuse_pretenders(host).await;
-        let summary = match (summary, self.forwards.failure()) {
-            (Ok(summary), Some(reason)) => Err(format!("{summary}, but {reason}")),
-            (summary, _) => summary,
-        };
-        self.audit.follow(self.config.audit.keep_mib, |audit| {
-            let outcome = summary.as_deref().map_err(String::as_str);
-            audit.reloaded(by, outcome, Some(&done.peers));
-        });
-        summary
+        self.forwards.failure()
     }
 
     /// Tells the name service the names that the file has by now.
@@ -356,6 +374,10 @@ impl Controller for Engine {
                  isn't kept"
             ))),
         }
+    }
+
+    fn inside(&mut self) -> Inside {
+        self.known_inside()
     }
 
     fn export(&mut self, _: request::Export) -> Result<SecretText, String> {

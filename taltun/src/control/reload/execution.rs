@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use taltun_udpgw::Listening;
 use tracing::warn;
 
+use super::compared::Compared;
 use super::plan::{self, NOTHING, Plan};
-use super::reader::Compared;
 use super::steps::{self, Step, StepTarget};
 use crate::accel::Shield;
 use crate::config::{self, Config, Interface};
@@ -34,8 +34,18 @@ use crate::protocol::device::{Device, RouteEdit};
 use crate::protocol::time::Time;
 use crate::system::Host;
 
+/// What is to become as a file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::control) enum Scope {
+    /// All of the tunnel: what `wg` changed becomes as the file says.
+    All,
+    /// What differs from the file before: what `wg` changed stays.
+    Edit,
+}
+
 /// What a reload may change of a running tunnel.
 pub(in crate::control) struct Reload<'a> {
+    pub scope: Scope,
     pub kind: TunnelKind,
     pub debug_switch: Option<fn(bool)>,
     pub config: &'a mut Config,
@@ -81,12 +91,21 @@ impl Reload<'_> {
             compared.differing = plan::differing(self.peers.filed(), &compared.peers);
         }
         let (peers, infos) = (compared.peers, compared.infos);
-        let new = compared.loaded.config;
+        let mut new = compared.loaded.config;
+        if self.scope == Scope::Edit {
+            let interface = &self.config.interface;
+            new.interface.local_addr = interface.local_addr;
+            new.host.kill_switch = self.config.host.kill_switch;
+        }
         plan::refuse_fixed(self.config, &new, || self.endpoints(&peers))?;
         let plan = self.plan(compared.differing, &peers, &infos);
-        let is_new_key = self.device.private_key() != Some(&new.interface.private_key);
+        let is_new_key = self.scope == Scope::All
+            && self.device.private_key() != Some(&new.interface.private_key);
         let mut changes = plan::changes(self.config, &new, is_new_key);
-        changes.extend(self.take_steps(&new, &peers, host).await?);
+        // Nothing else differs then, and what can't listen now is no reason to refuse a peer.
+        if self.scope == Scope::All {
+            changes.extend(self.take_steps(&new, &peers, host).await?);
+        }
         if let Some(switch) = self.debug_switch
             && self.config.interface.debug != new.interface.debug
         {
@@ -96,7 +115,11 @@ impl Reload<'_> {
         let relays = self.kind.relays(&new);
         self.rules
             .follow(&new, self.own_addresses, relays, self.shield);
+        let touched = self.peers.take_touched();
         let greeted = self.change_peers(&plan, &new, now)?;
+        if self.scope == Scope::Edit {
+            self.peers.set_touched(touched);
+        }
         self.device
             .set_initiations_per_second(Some(new.accel.handshakes_per_second));
         self.device.set_hop(hop::settings(&new), now);
@@ -152,6 +175,7 @@ impl Reload<'_> {
         let wanted = |key: &PublicKey| infos.get(key)?.place;
         let live = |key: &PublicKey| self.device.peer(key).map(|peer| live.peer(peer));
         match self.peers.touched() {
+            _ if self.scope == Scope::Edit => plan::plan(differing, new, wanted, live),
             Touched::None => plan::plan(differing, new, wanted, live),
             Touched::Some(touched) => {
                 let keys = differing.into_iter().chain(touched.iter().copied());
@@ -195,8 +219,10 @@ impl Reload<'_> {
         self.peers.touch_all();
         self.shield.open_all();
         self.shield.add_routes(&gained(plan));
-        let key = new.interface.private_key.clone();
-        self.device.set_private_key(Some(key), now);
+        if self.scope == Scope::All {
+            let key = new.interface.private_key.clone();
+            self.device.set_private_key(Some(key), now);
+        }
         let gone = plan.removed.iter();
         let gone = gone.filter_map(|key| self.device.forget_peer(key).map(RouteEdit::Clear));
         // All at once, as many of them are.

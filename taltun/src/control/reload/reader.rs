@@ -2,21 +2,25 @@
 //! packets, handshakes and `status` can't wait for that. What goes through all peers of it is
 //! done here as well, so that the controller is left with what differs.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::plan;
+use super::compared::Compared;
+use super::edit::{self, Edited, WrittenFile};
+use super::last_read::LastRead;
+use super::not_read::NotRead;
 use crate::config::{self, Loaded};
+use crate::control::audit::Change;
 use crate::control::caller::Caller;
+use crate::control::inside::Inside;
 use crate::control::origin::Origin;
-use crate::control::peers::{self, PeerInfos, PeerList};
-use crate::control::request;
+use crate::control::peers::PeerList;
+use crate::control::request::{self, PeerEdit};
 use crate::control::response::{Reloaded, Reply};
-use crate::crypto::PublicKey;
 use crate::os::service_manager;
+use crate::report::PeerEdited;
 
 /// How long reading a file may take. A million peers are read in less; a file that never comes,
 /// of a server that is gone, is given up.
@@ -29,57 +33,38 @@ const NO_FILE: &str = "this tunnel has no configuration file to read again, as i
 const HANGS: &str = "the configuration can't be read: the file system doesn't answer; nothing was \
     changed";
 
-/// Who wants a reload, and where its outcome goes; `None` for into the log.
-pub(in crate::control) type Asker = (Caller, Option<Reply<Reloaded>>);
+/// Who wants the file to be read.
+#[derive(Debug)]
+pub(in crate::control) enum Asker {
+    /// A reload, by whom, and where its outcome goes; `None` for into the log.
+    Reload(Caller, Option<Reply<Reloaded>>),
+    /// A change of a peer.
+    Edit(EditAsker),
+}
 
-/// Takes what is asked for in turn, so that the last one to ask has the last word.
+/// Who wants a peer to be changed.
+#[derive(Debug)]
+pub(in crate::control) struct EditAsker {
+    pub by: Caller,
+    pub reply: Reply<Box<PeerEdited>>,
+    /// What is to be changed, in words.
+    pub change: Change,
+    /// What was done to the file, with what there is to answer.
+    pub done: Option<(WrittenFile, Box<PeerEdited>)>,
+}
+
+/// What is to be done with the file.
+#[derive(Debug)]
+enum Job {
+    Read(Asker),
+    Edit(Box<(PeerEdit, Inside)>, EditAsker),
+}
+
+/// Takes what is asked for in turn, so that the last one to ask has the last word, and each finds
+/// the tunnel as the one before has left it.
 #[derive(Debug)]
 pub(in crate::control) struct Reader {
-    askers: mpsc::UnboundedSender<Asker>,
-    current: Arc<Mutex<PeerList>>,
-}
-
-/// A file that was read, and its peers compared with those of the one before.
-#[derive(Debug)]
-pub(in crate::control) struct Compared {
-    /// Its peers are in `peers`.
-    pub loaded: Loaded,
-    pub peers: PeerList,
-    pub infos: PeerInfos,
-    /// What they were compared with.
-    pub base: PeerList,
-    pub differing: Vec<PublicKey>,
-}
-
-impl Compared {
-    pub(in crate::control) fn new(mut loaded: Loaded, base: PeerList) -> Self {
-        let peers = Arc::new(std::mem::take(&mut loaded.config.peers));
-        Self {
-            infos: peers::infos(&peers),
-            differing: plan::differing(&base, &peers),
-            loaded,
-            peers,
-            base,
-        }
-    }
-}
-
-/// Why there is nothing new.
-#[derive(Debug)]
-pub(in crate::control) enum NotRead {
-    /// The file has mistakes, or can't be read.
-    Mistakes(String),
-    /// Something else.
-    Other(String),
-}
-
-impl NotRead {
-    /// Why.
-    pub(in crate::control) fn reason(&self) -> &str {
-        match self {
-            Self::Mistakes(reason) | Self::Other(reason) => reason,
-        }
-    }
+    jobs: mpsc::UnboundedSender<Job>,
 }
 
 /// What was read, or why it can't be used, and who wanted it.
@@ -87,71 +72,139 @@ impl NotRead {
 pub(in crate::control) struct FileRead {
     pub outcome: Result<Compared, NotRead>,
     pub asker: Asker,
+    /// Takes the peers of the file that is in force after this, so that the next one has its turn.
+    pub turn: oneshot::Sender<PeerList>,
 }
 
 impl Reader {
     /// Reads what `origin` says whenever it is asked to, and where that arrives.
     pub(in crate::control) fn start(
         origin: Origin,
-        peers: PeerList,
+        mut last: LastRead,
     ) -> (Self, mpsc::Receiver<FileRead>) {
-        let current = Arc::new(Mutex::new(peers));
-        let shared = Arc::clone(&current);
-        let (askers, mut asked) = mpsc::unbounded_channel();
+        let (jobs, mut asked) = mpsc::unbounded_channel::<Job>();
         let (results, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
             let mut hanging: Option<JoinHandle<()>> = None;
-            while let Some(asker) = asked.recv().await {
+            while let Some(job) = asked.recv().await {
                 // One thread that waits for a file is enough.
-                let outcome = if hanging.as_ref().is_some_and(|task| !task.is_finished()) {
-                    Err(NotRead::Other(HANGS.to_owned()))
+                let is_hanging = hanging.as_ref().is_some_and(|task| !task.is_finished());
+                let (outcome, asker) = if is_hanging {
+                    (Err(NotRead::Other(HANGS.to_owned())), job.into_asker())
                 } else {
-                    let (origin, current) = (origin.clone(), Arc::clone(&shared));
-                    let (done, read) = oneshot::channel();
+                    let (origin, last) = (origin.clone(), last.clone());
+                    let (done, mut read) = oneshot::channel();
+                    let (work, asker) = job.work();
                     let task = tokio::task::spawn_blocking(move || {
                         // Nobody waits for what came too late.
-                        let _ = done.send(read_and_compare(&origin, &current));
+                        if let Err(Ok((_, Some((written, _))))) = done.send(work(&origin, &last)) {
+                            let _ = written.restore();
+                        }
                     });
-                    if let Ok(read) = tokio::time::timeout(LIMIT, read).await {
-                        read.unwrap_or_else(|error| Err(NotRead::Other(error.to_string())))
-                    } else {
-                        hanging = Some(task);
-                        Err(NotRead::Other(HANGS.to_owned()))
+                    match tokio::time::timeout(LIMIT, &mut read).await {
+                        Ok(Ok(Ok((compared, done)))) => (Ok(compared), asker.with(done)),
+                        Ok(Ok(Err(not_read))) => (Err(not_read), asker),
+                        Ok(Err(error)) => (Err(NotRead::Other(error.to_string())), asker),
+                        Err(_) => {
+                            hanging = Some(task);
+                            (Err(NotRead::Other(HANGS.to_owned())), asker)
+                        }
                     }
                 };
-                if results.send(FileRead { outcome, asker }).await.is_err() {
+                let read = outcome.as_ref().ok().map(|compared| LastRead {
+                    config: compared.loaded.config.clone().into(),
+                    peers: compared.peers.clone(),
+                });
+                let (turn, taken) = oneshot::channel();
+                let result = FileRead {
+                    outcome,
+                    asker,
+                    turn,
+                };
+                if results.send(result).await.is_err() {
                     return;
+                }
+                // Whoever lets it go has not taken it over.
+                if let Ok(peers) = taken.await {
+                    match read {
+                        Some(read) if std::sync::Arc::ptr_eq(&read.peers, &peers) => last = read,
+                        _ => last.peers = peers,
+                    }
                 }
             }
         });
-        (Self { askers, current }, receiver)
-    }
-
-    /// From now on what is read is compared with these.
-    pub(in crate::control) fn compare_with(&self, peers: &PeerList) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::clone(peers);
+        (Self { jobs }, receiver)
     }
 
     /// Asks for a reload.
-    pub(in crate::control) fn ask(&self, asker: Asker) {
+    pub(in crate::control) fn ask(&self, by: Caller, reply: Option<Reply<Reloaded>>) {
         service_manager().reloading();
         // Its task ends with the runtime only.
-        let _ = self.askers.send(asker);
+        let _ = self.jobs.send(Job::Read(Asker::Reload(by, reply)));
     }
 }
 
 impl request::Reader for Reader {
     fn reload(&self, _: request::Reload, by: Caller, reply: Reply<Reloaded>) {
-        self.ask((by, Some(reply)));
+        self.ask(by, Some(reply));
+    }
+
+    fn edit_peer(&self, edit: PeerEdit, inside: Inside, by: Caller, reply: Reply<Box<PeerEdited>>) {
+        let asker = EditAsker {
+            by,
+            reply,
+            change: Change::of_peer(&edit),
+            done: None,
+        };
+        let _ = self.jobs.send(Job::Edit(Box::new((edit, inside)), asker));
     }
 }
 
-fn read_and_compare(origin: &Origin, current: &Mutex<PeerList>) -> Result<Compared, NotRead> {
-    let loaded = read(origin)?;
-    let base = current.lock().unwrap_or_else(PoisonError::into_inner);
-    let base = Arc::clone(&base);
-    Ok(Compared::new(loaded, base))
+/// What comes of a job: a file, and what was done to it.
+type Outcome = Result<(Compared, Option<(WrittenFile, Box<PeerEdited>)>), NotRead>;
+/// A job, to be done where one may wait for a file.
+type Work = Box<dyn FnOnce(&Origin, &LastRead) -> Outcome + Send>;
+
+impl Job {
+    fn into_asker(self) -> Asker {
+        match self {
+            Self::Read(asker) => asker,
+            Self::Edit(_, asker) => Asker::Edit(asker),
+        }
+    }
+
+    fn work(self) -> (Work, Asker) {
+        match self {
+            Self::Read(asker) => (
+                Box::new(|origin, last| {
+                    let loaded = read(origin)?;
+                    Ok((Compared::new(loaded, last.peers.clone()), None))
+                }),
+                asker,
+            ),
+            Self::Edit(asked, asker) => (
+                Box::new(move |origin, last| {
+                    let (edit, inside) = *asked;
+                    let Edited {
+                        compared,
+                        written,
+                        answer,
+                    } = edit::edit(origin, last, &inside, &edit)?;
+                    Ok((compared, Some((written, answer))))
+                }),
+                Asker::Edit(asker),
+            ),
+        }
+    }
+}
+
+impl Asker {
+    fn with(self, done: Option<(WrittenFile, Box<PeerEdited>)>) -> Self {
+        match self {
+            Self::Edit(asker) => Self::Edit(EditAsker { done, ..asker }),
+            reload @ Self::Reload(..) => reload,
+        }
+    }
 }
 
 fn read(origin: &Origin) -> Result<Loaded, NotRead> {
@@ -165,6 +218,14 @@ fn read(origin: &Origin) -> Result<Loaded, NotRead> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn last(origin: &Origin) -> LastRead {
+        let Loaded { mut config, .. } = read(origin).unwrap();
+        LastRead {
+            peers: std::mem::take(&mut config.peers).into(),
+            config: config.into(),
+        }
+    }
 
     #[tokio::test]
     async fn reloads_are_read_in_the_order_in_which_they_were_asked_for() {
@@ -181,7 +242,8 @@ mod tests {
             path: Some(path.clone()),
             ..Origin::default()
         };
-        let (reader, mut read) = Reader::start(origin, PeerList::default());
+        write(7);
+        let (reader, mut read) = Reader::start(origin.clone(), last(&origin));
         for port in [7, 8] {
             write(port);
             let (asker, _answer) = oneshot::channel();
@@ -192,14 +254,14 @@ mod tests {
                 Reply::new(asker),
             );
             let again = read.recv().await.unwrap();
-            assert!(again.asker.1.is_some());
+            assert!(matches!(again.asker, Asker::Reload(_, Some(_))));
             let config = again.outcome.unwrap().loaded.config;
             assert_eq!(config.interface.local_addr.port(), port);
         }
         std::fs::write(&path, "nonsense").unwrap();
-        reader.ask((Caller::ourselves(), None));
+        reader.ask(Caller::ourselves(), None);
         let again = read.recv().await.unwrap();
-        assert!(again.asker.1.is_none());
+        assert!(matches!(again.asker, Asker::Reload(_, None)));
         let Err(NotRead::Mistakes(mistakes)) = again.outcome else {
             panic!("{again:?}");
         };
@@ -208,8 +270,13 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_file_there_is_nothing_to_read_again() {
-        let (reader, mut read) = Reader::start(Origin::default(), PeerList::default());
-        reader.ask((Caller::ourselves(), None));
+        let plain = config::Config::plain("wg0", crate::crypto::PrivateKey::from_bytes([1; 32]));
+        let last = LastRead {
+            config: plain.into(),
+            peers: PeerList::default(),
+        };
+        let (reader, mut read) = Reader::start(Origin::default(), last);
+        reader.ask(Caller::ourselves(), None);
         let loaded = read.recv().await.unwrap().outcome;
         assert!(
             matches!(&loaded, Err(NotRead::Other(reason)) if reason == NO_FILE),

@@ -1,0 +1,251 @@
+//! The file of a peer, to where it is wanted: standard output, a file, a code on the terminal or in
+//! a picture. Its keys are made here; the hub's process gets the public one alone.
+
+use std::convert::Infallible;
+use std::io::{IsTerminal, stdout};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use ipnet::IpNet;
+use zeroize::Zeroizing;
+
+use super::made_file::MadeFile;
+use super::told;
+use crate::cli::failure::Failure;
+use crate::cli::{output, secret};
+use crate::client_file::code::Code;
+use crate::client_file::{self, Keys};
+use crate::control::request::ClientWishes;
+use crate::control::response::SecretText;
+use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
+use crate::report::{ClientAccess, PeerEdited, PeerTold};
+
+/// Pixels of a module in a picture.
+const SCALE: usize = 8;
+
+/// What a peer's file is to be, and where.
+#[derive(Args)]
+pub(super) struct ClientOptions {
+    /// Write the file for any WireGuard client, as wg-quick and the apps for phones read it; else it
+    /// is one for Taltun.
+    #[arg(long)]
+    wg: bool,
+
+    /// Show the file as a QR code in the terminal, or write it to a new picture; for phones, so it is
+    /// that of --wg.
+    #[arg(long, value_name = "FILE.png", num_args = 0..=1, require_equals = true,
+        default_missing_value = ON_TERMINAL)]
+    qr: Option<CodeTo>,
+
+    /// Write the file to a new one that only you may read, in place of standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+
+    /// Where the peer reaches this hub, HOST or HOST:PORT. Default: `public_endpoint` of the
+    /// hub's file; else the address that this host sends from, if it is a public one.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    endpoint: Option<String>,
+
+    /// What the peer is to send into the tunnel. Default: everything if the hub has [nat]; else the
+    /// tunnel's subnets and networks behind other peers.
+    #[arg(long, value_name = "NET", value_delimiter = ',')]
+    routes: Vec<IpNet>,
+
+    /// The peer's public key, if the peer has made its keys itself. Its private key has to be added to
+    /// the file there.
+    #[arg(long, value_name = "KEY")]
+    public_key: Option<PublicKey>,
+
+    /// Make a preshared key as well, against who can break Curve25519 one day.
+    #[arg(long)]
+    psk: bool,
+
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a code goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum CodeTo {
+    Terminal,
+    Picture(PathBuf),
+}
+
+/// What stands for the terminal; a file of that name is `./-`.
+const ON_TERMINAL: &str = "-";
+
+impl FromStr for CodeTo {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            ON_TERMINAL => Self::Terminal,
+            path => Self::Picture(path.into()),
+        })
+    }
+}
+
+/// Keys and files that are ready before anything is asked of the tunnel.
+pub(super) struct Prepared {
+    options: ClientOptions,
+    keys: Keys,
+    public_key: PublicKey,
+    out: Option<MadeFile>,
+    picture: Option<MadeFile>,
+}
+
+impl ClientOptions {
+    /// Makes the keys and the files.
+    pub(super) fn prepare(self) -> Result<Prepared, Failure> {
+        if self.json && self.qr == Some(CodeTo::Terminal) {
+            return Err(Failure::Usage(
+                "a code can't stand in JSON; write --qr=FILE.png for a picture".to_owned(),
+            ));
+        }
+        let create = |path: &PathBuf| MadeFile::create(path);
+        let picture = match &self.qr {
+            Some(CodeTo::Picture(path)) => Some(path),
+            Some(CodeTo::Terminal) | None => None,
+        };
+        let (private_key, public_key) = if let Some(key) = self.public_key {
+            (None, key)
+        } else {
+            let key = PrivateKey::from_bytes(*secret::random()?);
+            let public = key.public_key();
+            (Some(key), public)
+        };
+        let preshared_key = self.psk.then(secret::random).transpose()?;
+        Ok(Prepared {
+            keys: Keys {
+                private_key,
+                preshared_key: preshared_key.map(|bytes| PresharedKey(*bytes)),
+            },
+            public_key,
+            out: self.out.as_ref().map(create).transpose()?,
+            picture: picture.map(create).transpose()?,
+            options: self,
+        })
+    }
+}
+
+impl Prepared {
+    /// The peer's public key.
+    pub(super) fn public_key(&self) -> String {
+        self.public_key.to_string()
+    }
+
+    /// The key that both sides share, if there is to be one.
+    pub(super) fn preshared_key(&self) -> Option<SecretText> {
+        let key = self.keys.preshared_key.as_ref()?;
+        let mut text = key.to_base64();
+        Some(SecretText::from(std::mem::take(&mut *text)))
+    }
+
+    /// What the file is to say.
+    pub(super) fn wishes(&self) -> ClientWishes {
+        ClientWishes {
+            endpoint: self.options.endpoint.clone(),
+            routes: self.options.routes.clone(),
+        }
+    }
+
+    /// Writes and shows what was asked for. The peer is there by now, whatever becomes of this.
+    pub(super) fn deliver(mut self, edited: &PeerEdited) -> Result<(), Failure> {
+        let Some(access) = &edited.client else {
+            return Err(Failure::Other(
+                "the tunnel told nothing about itself; it is of another version".to_owned(),
+            ));
+        };
+        let for_phones = self.options.qr.is_some();
+        let text = if self.options.wg || for_phones {
+            client_file::wg_quick(access, &self.keys)
+        } else {
+            client_file::toml(access, &self.keys)
+        };
+        self.write(&text).map_err(|reason| {
+            Failure::Other(format!(
+                "{}, but its file is lost: {reason}; to undo it: {}",
+                edited.done, edited.undo
+            ))
+        })?;
+        if self.options.json {
+            let file = self.out.is_none().then_some(text.as_str());
+            return output::print_json(&PeerTold { edited, file });
+        }
+        told::note(edited);
+        guess(access);
+        for file in [&self.out, &self.picture].into_iter().flatten() {
+            output::note(&format!("written to {}", file.path().display()));
+        }
+        let shown = match self.options.qr {
+            Some(CodeTo::Terminal) => shown(&text),
+            Some(CodeTo::Picture(_)) | None => None,
+        };
+        match shown {
+            Some(code) => output::print(&code),
+            None if self.out.is_some() => Ok(()),
+            // The picture has it.
+            None if self.picture.is_some() => Ok(()),
+            None => secret::print_file(&text),
+        }
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), String> {
+        if let Some(out) = &mut self.out {
+            out.write(text.as_bytes())?;
+        }
+        if let Some(picture) = &mut self.picture {
+            let code = Code::of(text).ok_or("it is longer than a code can be")?;
+            picture.write(&Zeroizing::new(code.png(SCALE)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Warns where nobody said where the hub is.
+fn guess(access: &ClientAccess) {
+    if access.endpoint_is_guess {
+        output::warn(&format!(
+            "nobody said where clients reach this hub, so the file has {}, an address of this host; \
+             --endpoint names another place, public_endpoint in [interface] does so for good",
+            access.plain_endpoint
+        ));
+    }
+}
+
+/// The code for this terminal. Where that can't be, it says why, and the text is printed.
+fn shown(text: &str) -> Option<Zeroizing<String>> {
+    let out = stdout();
+    if !out.is_terminal() {
+        output::warn("standard output is no terminal, so it gets the file and no code");
+        return None;
+    }
+    let Some(code) = Code::of(text) else {
+        output::warn("the file is longer than a code can be; it follows as text");
+        return None;
+    };
+    let size = match rustix::termios::tcgetwinsize(&out) {
+        // A line that doesn't tell its size may be of any.
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => (usize::MAX, usize::MAX),
+    };
+    let plain = |variable: &str, value: Option<&str>| {
+        let found = std::env::var(variable).unwrap_or_default();
+        value.map_or(!found.is_empty(), |value| found == value)
+    };
+    let colours = !plain("NO_COLOR", None) && !plain("TERM", Some("dumb"));
+    match code.terminal(size, colours) {
+        Ok(shown) => Some(Zeroizing::new(shown)),
+        Err(too_large) => {
+            let ((columns, lines), (width, height)) = (size, too_large.needed);
+            output::warn(&format!(
+                "the code takes {width} columns and {height} lines, and this terminal has {columns} \
+                 and {lines}; the file follows as text: enlarge the terminal or take a smaller \
+                 font, or write a picture with --qr=FILE.png"
+            ));
+            None
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `taltun peer rotate`
+
+use clap::Args;
+
+use super::client::ClientOptions;
+use super::told;
+use crate::cli::failure::Failure;
+use crate::cli::target::Target;
+use crate::control::request::{PeerEdit, RotatePeer};
+
+/// Give a peer another key and print the file that it needs by now.
+///
+/// The old key opens nothing from this moment on, so its session ends. Name, addresses, rules and
+/// limits stay. What the peer moved is counted by its key, so its usage and its quota begin anew.
+#[derive(Args)]
+pub(super) struct Rotate {
+    /// Its name or public key.
+    peer: String,
+
+    #[command(flatten)]
+    file: ClientOptions,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Rotate {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let prepared = self.file.prepare()?;
+        let rotate = RotatePeer {
+            peer: self.peer,
+            public_key: prepared.public_key(),
+            preshared_key: prepared.preshared_key(),
+            file: prepared.wishes(),
+        };
+        let edited = told::ask(&self.target, PeerEdit::Rotate(rotate))?;
+        prepared.deliver(&edited)
+    }
+}

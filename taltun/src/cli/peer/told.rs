@@ -1,0 +1,51 @@
+//! What was done to a peer, and what undoes it.
+
+use std::fmt::Write;
+
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::target::Target;
+use crate::control::request::PeerEdit;
+use crate::report::{PeerEdited, PeerTold};
+
+/// Has the tunnel change a peer. The command that undoes it names the tunnel where this one did.
+pub(super) fn ask(target: &Target, edit: PeerEdit) -> Result<Box<PeerEdited>, Failure> {
+    let mut edited = target.ask(edit)?;
+    if let Some(interface) = target.interface()
+        && !edited.undo.is_empty()
+    {
+        edited.undo.push_str(" --interface ");
+        edited.undo.push_str(interface);
+    }
+    Ok(edited)
+}
+
+/// Tells what was done, beside what is printed.
+pub(super) fn note(edited: &PeerEdited) {
+    output::note(&edited.done);
+    for warning in &edited.warnings {
+        output::warn(warning);
+    }
+    if !edited.undo.is_empty() {
+        output::note(&format!("to undo it: {}", edited.undo));
+    }
+}
+
+/// Has the tunnel change a peer, and prints what was done.
+pub(super) fn change(target: &Target, edit: PeerEdit, json: bool) -> Result<(), Failure> {
+    let edited = ask(target, edit)?;
+    if json {
+        return output::print_json(&PeerTold {
+            edited: &edited,
+            file: None,
+        });
+    }
+    for warning in &edited.warnings {
+        output::warn(warning);
+    }
+    let mut text = format!("{}\n", edited.done);
+    if !edited.undo.is_empty() {
+        let _ = writeln!(text, "to undo it: {}", edited.undo);
+    }
+    output::print(&text)
+}

@@ -1,0 +1,98 @@
+//! Changes of peers that commands made in the file.
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use super::Engine;
+use crate::control::inside::Inside;
+use crate::control::origin::TunnelKind;
+use crate::control::peers::Touched;
+use crate::control::reload::{Compared, EditAsker, LastRead, NotRead, Scope};
+use crate::crypto::PublicKey;
+use crate::layer::Layer;
+use crate::protocol::peer::Peer;
+use crate::system::Host;
+
+impl Engine {
+    /// The file as it was when it was last read.
+    pub(in crate::control) fn last_read(&self) -> LastRead {
+        LastRead {
+            config: Arc::new(self.config.clone()),
+            peers: Arc::clone(self.peers.filed()),
+        }
+    }
+
+    /// What a change of the file has to know of the tunnel as it is now.
+    pub(super) fn known_inside(&self) -> Inside {
+        let owned = |peer: &Arc<Peer>| {
+            let nets = self.device.allowed_ips_of(peer.id());
+            (*peer.public_key(), nets.collect())
+        };
+        let peer = |key: &PublicKey| self.device.peer(key).map(owned);
+        let by_wg = match self.peers.touched() {
+            Touched::None => Vec::new(),
+            Touched::Some(keys) => keys.iter().filter_map(peer).collect(),
+            Touched::All => self.device.peers().map(owned).collect(),
+        };
+        Inside {
+            is_plain: self.kind == TunnelKind::Plain,
+            by_wg,
+            banned: self.bans.nets(Layer::Inner),
+            own: self.network.own_addresses().to_vec(),
+            port: self.listen_port(),
+        }
+    }
+
+    /// Takes over a file in which a peer was changed, or makes it what it was, and tells whoever
+    /// asked.
+    pub(in crate::control) async fn take_edit(
+        &mut self,
+        outcome: Result<Compared, NotRead>,
+        asker: EditAsker,
+        host: &mut Option<Host>,
+    ) {
+        let EditAsker {
+            by,
+            reply,
+            change,
+            done,
+        } = asker;
+        let (compared, (written, mut answer)) = match (outcome, done) {
+            (Ok(compared), Some(done)) => (compared, done),
+            (Ok(_), None) => {
+                return reply.outcome(Err("the file wasn't changed".to_owned()));
+            }
+            (Err(not_read), _) => {
+                self.audit
+                    .edited(&by, &change, Err(not_read.reason()), None);
+                return match not_read {
+                    NotRead::Mistakes(mistakes) => reply.misconfigured(mistakes),
+                    NotRead::Other(reason) => reply.outcome(Err(reason)),
+                };
+            }
+        };
+        match self.carry_out_file(compared, Scope::Edit, host).await {
+            Ok(done) => {
+                if let Some(reason) = self.follow_file(host).await {
+                    answer.warnings.push(reason);
+                }
+                info!("{}", answer.done);
+                let peers = Some(&done.peers);
+                self.audit.edited(&by, &change, Ok(&answer.done), peers);
+                reply.outcome(Ok(answer));
+            }
+            Err(reason) => {
+                // A disk may take its time, and nobody waits for this but who asked.
+                let restored = tokio::task::spawn_blocking(move || written.restore()).await;
+                let restored = restored.unwrap_or_else(|error| Err(error.to_string()));
+                let reason = match restored {
+                    Ok(()) => format!("{reason} (nothing was changed)"),
+                    Err(trouble) => format!("{reason}; the tunnel is as it was, but {trouble}"),
+                };
+                self.audit.edited(&by, &change, Err(&reason), None);
+                reply.outcome(Err(reason));
+            }
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The new text of a file for each kind of change, and what undoes it.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::UNIX_EPOCH;
+
+use ipnet::IpNet;
+use taltun_usage::Day;
+use zeroize::Zeroizing;
+
+use super::addresses::Taken;
+use super::client::{access, whereabouts};
+use crate::config::{Config, Edit, Mention, Peer, PeerEntry};
+use crate::control::inside::Inside;
+use crate::control::request::{NewPeer, PeerEdit, RemovePeer, RenamePeer, RotatePeer};
+use crate::control::response::SecretText;
+use crate::control::words;
+use crate::crypto::{PresharedKey, PublicKey};
+use crate::report::{self, PeerEdited};
+
+/// Keys of a peer that the command which adds it again has options for.
+const GIVEN_BACK: &[&str] = &["name", "public_key", "vip", "allowed_ips", "expires"];
+
+/// What there is before the change.
+pub(super) struct Known<'a> {
+    pub text: &'a str,
+    /// What that means.
+    pub config: &'a Config,
+    pub inside: &'a Inside,
+}
+
+/// A text for the file, and what is told about it.
+type Changed = (Zeroizing<String>, PeerEdited);
+
+/// Makes the text that is asked for.
+pub(super) fn change(known: &Known<'_>, asked: &PeerEdit) -> Result<Changed, String> {
+    let edit = Edit::of(known.text)?;
+    match asked {
+        PeerEdit::New(new) => known.add(&edit, new),
+        PeerEdit::Remove(remove) => known.remove(&edit, remove),
+        PeerEdit::Rename(rename) => known.rename(&edit, rename),
+        PeerEdit::Rotate(rotate) => known.rotate(&edit, rotate),
+    }
+}
+
+impl Known<'_> {
+    fn add(&self, edit: &Edit<'_>, new: &NewPeer) -> Result<Changed, String> {
+        self.check_name(&new.name)?;
+        let public_key = self.new_key(&new.public_key)?;
+        let preshared_key = secret(new.preshared_key.as_ref())?;
+        let expires = new.expires.as_deref().map(day).transpose()?;
+        let at = whereabouts(&new.file, self.config)?;
+        let addresses = self.addresses(&new.addresses)?;
+        let text = edit.with_peer(&PeerEntry {
+            name: &new.name,
+            public_key,
+            preshared_key: preshared_key.as_ref(),
+            vip: &addresses,
+            allowed_ips: &new.allowed_ips,
+            expires,
+        })?;
+        let Config { peers, .. } = self.config;
+        let client = access(
+            &addresses,
+            &at,
+            &new.file,
+            self.config,
+            peers,
+            self.inside.port,
+        );
+        let told: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let answer = PeerEdited {
+            done: format!("added {} with {}", new.name, words::list(&told)),
+            undo: format!("taltun peer remove {}", word(&new.name)),
+            client: Some(client),
+            ..self.answer(Some(&new.name), public_key)
+        };
+        Ok((text, answer))
+    }
+
+    fn remove(&self, edit: &Edit<'_>, asked: &RemovePeer) -> Result<Changed, String> {
+        let peer = self.meant(&asked.peer)?;
+        let key = peer.public_key;
+        let is_meant = |word: &str| {
+            peer.name.as_deref() == Some(word)
+                || word.parse() == Ok(key)
+                || address(word).is_some_and(|address| owns(peer, address))
+        };
+        let mentions = edit.mentions(is_meant);
+        if !mentions.is_empty() {
+            return Err(format!(
+                "{} is named in {}; change that and run `taltun reload` first (nothing was \
+                 changed)",
+                peer.label(),
+                listed(&mentions)
+            ));
+        }
+        let text = edit.without_peer(&key)?;
+        let mut answer = PeerEdited {
+            done: format!("removed {}", peer.label()),
+            undo: add_again(peer),
+            ..self.answer(peer.name.as_deref(), key)
+        };
+        let keys = edit.keys_of(&key);
+        let lost: Vec<String> = keys
+            .into_iter()
+            .filter(|key| !GIVEN_BACK.contains(&key.as_str()))
+            .collect();
+        if !lost.is_empty() {
+            answer.warnings.push(format!(
+                "what undoes it doesn't bring back {}",
+                words::list(&lost)
+            ));
+        }
+        Ok((text, answer))
+    }
+
+    fn rename(&self, edit: &Edit<'_>, asked: &RenamePeer) -> Result<Changed, String> {
+        let peer = self.meant(&asked.peer)?;
+        self.check_name(&asked.name)?;
+        let old = peer.name.as_deref();
+        let text = edit.renamed(&peer.public_key, old, &asked.name)?;
+        let mentions = old.map(|old| edit.mentions(|word| word == old));
+        let mentions = mentions.unwrap_or_default();
+        let mut done = format!("{} is called {} from now on", peer.label(), asked.name);
+        if !mentions.is_empty() {
+            done.push_str(", also in ");
+            done.push_str(&listed(&mentions));
+        }
+        let undo = old.map(|old| format!("taltun peer rename {} {}", word(&asked.name), word(old)));
+        let answer = PeerEdited {
+            done,
+            undo: undo.unwrap_or_default(),
+            ..self.answer(Some(&asked.name), peer.public_key)
+        };
+        Ok((text, answer))
+    }
+
+    fn rotate(&self, edit: &Edit<'_>, asked: &RotatePeer) -> Result<Changed, String> {
+        let peer = self.meant(&asked.peer)?;
+        let new = self.new_key(&asked.public_key)?;
+        let preshared_key = secret(asked.preshared_key.as_ref())?;
+        let at = whereabouts(&asked.file, self.config)?;
+        let text = edit.with_key(&peer.public_key, &new, preshared_key.as_ref())?;
+        let client = access(
+            &peer.vip,
+            &at,
+            &asked.file,
+            self.config,
+            &self.config.peers,
+            self.inside.port,
+        );
+        let whom = peer.name.clone().unwrap_or_else(|| new.to_string());
+        let mut answer = PeerEdited {
+            done: format!(
+                "{} has another key; the old one, {}, opens nothing any more",
+                peer.name.as_deref().unwrap_or("the peer"),
+                peer.public_key
+            ),
+            undo: format!(
+                "taltun peer rotate {} --public-key {}",
+                word(&whom),
+                peer.public_key
+            ),
+            client: Some(client),
+            ..self.answer(peer.name.as_deref(), new)
+        };
+        if preshared_key.is_some() && !peer.preshared_key.is_none() {
+            let lost = "what undoes it doesn't bring back the old preshared key";
+            answer.warnings.push(lost.to_owned());
+        }
+        Ok((text, answer))
+    }
+
+    fn answer(&self, name: Option<&str>, public_key: PublicKey) -> PeerEdited {
+        PeerEdited {
+            version: report::VERSION,
+            interface: self.config.interface.tun_name.clone(),
+            name: name.map(str::to_owned),
+            public_key: public_key.to_string(),
+            done: String::new(),
+            undo: String::new(),
+            warnings: Vec::new(),
+            client: None,
+        }
+    }
+
+    /// The peer that is called so, or has this key.
+    fn meant(&self, text: &str) -> Result<&Peer, String> {
+        let by_key = text.parse::<PublicKey>().ok();
+        let mut meant = self.config.peers.iter().filter(|peer| match by_key {
+            Some(key) => peer.public_key == key,
+            None => peer.name.as_deref() == Some(text),
+        });
+        match (meant.next(), meant.next()) {
+            (Some(peer), None) => Ok(peer),
+            (Some(_), Some(_)) => Err(format!(
+                "several peers are called {text:?}; give the public key of one"
+            )),
+            (None, _) => Err(format!(
+                "{text:?} is no peer's name or key in the file; `taltun peer list` lists them"
+            )),
+        }
+    }
+
+    /// Refuses names that mean something else already; whether it can be one at all is checked with
+    /// the file.
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        if name.trim() != name || name.is_empty() {
+            return Err(format!(
+                "expected a name without spaces at its ends, found {name:?}"
+            ));
+        }
+        if ["any", "hub"].contains(&name) || name.starts_with('-') {
+            return Err(format!(
+                "{name:?} can't be a peer's name here; take another one"
+            ));
+        }
+        let is_address = name.parse::<IpNet>().is_ok() || name.parse::<IpAddr>().is_ok();
+        if is_address || name.parse::<PublicKey>().is_ok() {
+            return Err(format!(
+                "a peer can't be called {name:?}, as that is an address or a key; give it a name"
+            ));
+        }
+        let mut peers = self.config.peers.iter();
+        match peers.find(|peer| peer.name.as_deref() == Some(name)) {
+            Some(peer) => Err(format!(
+                "a peer is called {name:?} already ({}); take another name, or \
+                 `taltun peer remove {}` first",
+                peer.origin,
+                word(name)
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A key that no peer has.
+    fn new_key(&self, text: &str) -> Result<PublicKey, String> {
+        let key: PublicKey = text
+            .parse()
+            .map_err(|error| format!("public key {text:?}: {error}"))?;
+        if !key.is_usable() {
+            return Err(format!("{key} is no key that a peer can have"));
+        }
+        if self.config.interface.private_key.public_key() == key {
+            return Err(format!("{key} is this hub's own key"));
+        }
+        if let Some(peer) = self.config.peers.iter().find(|peer| peer.public_key == key) {
+            return Err(match &peer.name {
+                Some(name) => format!("{name} has this key already ({})", peer.origin),
+                None => format!("a peer has this key already ({})", peer.origin),
+            });
+        }
+        if self.inside.by_wg.iter().any(|(by_wg, _)| *by_wg == key) {
+            return Err(format!(
+                "`wg` added a peer with the key {key}, which isn't in the file; remove it there first"
+            ));
+        }
+        Ok(key)
+    }
+
+    /// The addresses that are wished, if nobody has them, or else the next free ones.
+    fn addresses(&self, wished: &[IpAddr]) -> Result<Vec<IpAddr>, String> {
+        let vips = &self.config.interface.vip;
+        for address in wished {
+            if let Some(peer) = self.config.peers.iter().find(|it| owns(it, *address)) {
+                return Err(format!("{address} is {}'s ({})", peer.label(), peer.origin));
+            }
+            if vips.iter().any(|vip| vip.addr() == *address) {
+                return Err(format!("{address} is this hub's own address"));
+            }
+            if self.inside.own.contains(address) {
+                return Err(format!("{address} is an address of this host"));
+            }
+            if let Some(vip) = vips.iter().find(|vip| vip.contains(address))
+                && let (IpNet::V4(v4), IpAddr::V4(own)) = (vip, address)
+                && v4.prefix_len() < 31
+                && (v4.network() == *own || v4.broadcast() == *own)
+            {
+                return Err(format!(
+                    "{address} is not for a host: it is the first or last address of {}",
+                    vip.trunc()
+                ));
+            }
+        }
+        let by_wg = self.inside.by_wg.iter().flat_map(|(_, nets)| nets);
+        let mut taken = Taken::default();
+        taken.add(by_wg.map(IpNet::trunc));
+        if let Some(address) = wished.iter().find(|address| taken.has(**address)) {
+            return Err(format!("{address} is a peer's that `wg` added"));
+        }
+        if !wished.is_empty() {
+            return Ok(wished.to_vec());
+        }
+        let owned = self.config.peers.iter().flat_map(|peer| &peer.allowed_ips);
+        taken.add(owned.map(IpNet::trunc));
+        taken.add(self.inside.own.iter().copied().map(IpNet::from));
+        // Whoever had it before is banned, or may do what a rule says.
+        taken.add(self.inside.banned.iter().copied());
+        let named = Edit::of(self.text)?.mentions(|word| address(word).is_some());
+        taken.add(
+            named
+                .iter()
+                .filter_map(|it| address(&it.word))
+                .map(IpNet::from),
+        );
+        taken.next_free(vips)
+    }
+}
+
+/// Whether a peer has exactly this address.
+fn owns(peer: &Peer, address: IpAddr) -> bool {
+    peer.vip.contains(&address) || peer.allowed_ips.contains(&IpNet::from(address))
+}
+
+/// The one address that a word means.
+fn address(word: &str) -> Option<IpAddr> {
+    if let Ok(address) = word.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Some(address);
+    }
+    let net: IpNet = word.parse().ok()?;
+    (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
+}
+
+/// Places, in a list.
+fn listed(mentions: &[Mention]) -> String {
+    let places: Vec<String> = mentions
+        .iter()
+        .map(|mention| format!("{} (line {})", mention.what, mention.line))
+        .collect();
+    words::list(&places)
+}
+
+/// A preshared key, if one is given.
+fn secret(text: Option<&SecretText>) -> Result<Option<PresharedKey>, String> {
+    let Some(text) = text else { return Ok(None) };
+    let key: PresharedKey = text
+        .as_str()
+        .parse()
+        .map_err(|error| format!("the preshared key is {error}"))?;
+    if key.is_none() {
+        return Err("a preshared key of zeros means none; leave it out".to_owned());
+    }
+    Ok(Some(key))
+}
+
+/// A last day that is still to come.
+fn day(text: &str) -> Result<Day, String> {
+    let day: Day = text.parse().map_err(|error| format!("expires: {error}"))?;
+    if day < Day::at(UNIX_EPOCH.elapsed().unwrap_or_default()) {
+        return Err(format!(
+            "{day} is past, so the peer would be refused at once; give a later day"
+        ));
+    }
+    Ok(day)
+}
+
+/// The command that adds a peer again.
+fn add_again(peer: &Peer) -> String {
+    let name = match (&peer.name, peer.vip.first()) {
+        (Some(name), _) => word(name),
+        (None, Some(vip)) => format!("peer-{}", vip.to_string().replace(['.', ':'], "-")),
+        (None, None) => "peer".to_owned(),
+    };
+    let mut command = format!("taltun peer new {name} --public-key {}", peer.public_key);
+    for vip in &peer.vip {
+        let _ = write!(command, " --address {vip}");
+    }
+    let vips: Vec<IpNet> = peer.vip.iter().copied().map(IpNet::from).collect();
+    for net in peer.allowed_ips.iter().filter(|net| !vips.contains(net)) {
+        let _ = write!(command, " --allowed {net}");
+    }
+    if let Some(day) = peer.limits.expires {
+        let _ = write!(command, " --expires {day}");
+    }
+    command
+}
+
+/// A word as a shell takes it.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@+=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}

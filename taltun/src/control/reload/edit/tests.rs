@@ -1,0 +1,350 @@
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::*;
+use crate::control::request::{ClientWishes, NewPeer, RemovePeer, RenamePeer, RotatePeer};
+use crate::control::response::SecretText;
+use crate::crypto::{PrivateKey, PublicKey};
+
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const ANA: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+
+/// A hub whose file is in a directory of its own, as the controller sees it.
+struct Hub {
+    dir: tempfile::TempDir,
+    origin: Origin,
+    last: LastRead,
+    inside: Inside,
+}
+
+impl Hub {
+    fn of(more: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.toml");
+        let text = format!(
+            "[interface]\nmode = \"server\"\nvip = \"10.0.0.1/24\"\nprivate_key = \"{KEY}\"\n\
+             public_endpoint = \"hub.example.net\"\n\n[[peers]]\nname = \"ana\"\n\
+             public_key = \"{ANA}\"\nvip = \"10.0.0.2\"\n{more}"
+        );
+        fs::write(&path, text).unwrap();
+        let origin = Origin {
+            path: Some(path),
+            ..Origin::default()
+        };
+        Self {
+            last: read(&origin),
+            dir,
+            origin,
+            inside: Inside {
+                port: 9000,
+                ..Inside::default()
+            },
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("hub.toml")
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.path()).unwrap()
+    }
+
+    fn edit(&self, asked: &PeerEdit) -> Result<Edited, NotRead> {
+        edit(&self.origin, &self.last, &self.inside, asked)
+    }
+
+    /// Does it, and takes it over.
+    fn done(&mut self, asked: &PeerEdit) -> Edited {
+        let edited = self.edit(asked).unwrap();
+        self.last = read(&self.origin);
+        edited
+    }
+
+    /// Why it isn't done; nothing is changed.
+    fn refused(&self, asked: &PeerEdit) -> String {
+        let before = self.text();
+        let refused = self.edit(asked).unwrap_err();
+        assert_eq!(self.text(), before);
+        assert_eq!(fs::read_dir(self.dir.path()).unwrap().count(), 1);
+        refused.reason().to_owned()
+    }
+}
+
+fn read(origin: &Origin) -> LastRead {
+    let mut config = config::load(origin.path.as_deref().unwrap())
+        .unwrap()
+        .config;
+    LastRead {
+        peers: Arc::new(std::mem::take(&mut config.peers)),
+        config: Arc::new(config),
+    }
+}
+
+fn key(number: u8) -> PublicKey {
+    PrivateKey::from_bytes([number; 32]).public_key()
+}
+
+fn new(name: &str, number: u8) -> NewPeer {
+    NewPeer {
+        name: name.to_owned(),
+        public_key: key(number).to_string(),
+        ..NewPeer::default()
+    }
+}
+
+fn vips(edited: &Edited) -> Vec<String> {
+    let peer = edited.compared.peers.last().unwrap();
+    peer.vip.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn peers_get_one_address_after_the_other_and_what_their_files_need() {
+    let mut hub = Hub::of("# the end\n");
+    for (number, expected) in [(3, "10.0.0.3"), (4, "10.0.0.4")] {
+        let edited = hub.done(&PeerEdit::New(new(&format!("phone {number}"), number)));
+        assert_eq!(vips(&edited), [expected]);
+        assert_eq!(edited.compared.differing, [key(number)]);
+        let answer = &edited.answer;
+        assert_eq!(answer.done, format!("added phone {number} with {expected}"));
+        assert_eq!(answer.undo, format!("taltun peer remove 'phone {number}'"));
+        assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);
+        let client = answer.client.as_ref().unwrap();
+        assert_eq!(client.endpoint, "hub.example.net:9000");
+        assert_eq!(client.addresses[0].to_string(), format!("{expected}/24"));
+    }
+    assert!(hub.text().ends_with("# the end\n"));
+    // One that is taken away gives its address back.
+    let gone = RemovePeer {
+        peer: "phone 3".into(),
+    };
+    let gone = hub.done(&PeerEdit::Remove(gone));
+    assert_eq!(
+        gone.answer.undo,
+        format!(
+            "taltun peer new 'phone 3' --public-key {} --address 10.0.0.3",
+            key(3)
+        )
+    );
+    let edited = hub.done(&PeerEdit::New(new("tablet", 5)));
+    assert_eq!(vips(&edited), ["10.0.0.3"]);
+}
+
+#[test]
+fn an_address_that_means_something_elsewhere_is_nobodys_by_chance() {
+    let mut hub = Hub::of(
+        "[[rules]]\nfrom = \"10.0.0.3\"\nto = \"any\"\nallow = \"any\"\n\
+         [groups]\nstaff = [\"10.0.0.4/32\"]\n",
+    );
+    hub.inside.banned = vec!["10.0.0.5/32".parse().unwrap()];
+    hub.inside.own = vec!["10.0.0.6".parse().unwrap()];
+    hub.inside.by_wg = vec![(key(9), vec!["10.0.0.7/32".parse().unwrap()])];
+    let edited = hub.done(&PeerEdit::New(new("phone", 3)));
+    assert_eq!(vips(&edited), ["10.0.0.8"]);
+    // Who names it means it.
+    let mut wished = new("other", 4);
+    wished.addresses = vec!["10.0.0.3".parse().unwrap()];
+    assert_eq!(vips(&hub.done(&PeerEdit::New(wished))), ["10.0.0.3"]);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_its_reason() {
+    let mut hub = Hub::of("[[rules]]\nfrom = [\"ana\"]\nto = \"any\"\nallow = \"any\"\n");
+    hub.inside.own = vec!["10.0.0.9".parse().unwrap()];
+    hub.inside.by_wg = vec![(key(9), vec!["10.0.0.7/32".parse().unwrap()])];
+    let at = |address: &str| NewPeer {
+        addresses: vec![address.parse().unwrap()],
+        ..new("phone", 3)
+    };
+    let of_key = |key: &str| NewPeer {
+        public_key: key.to_owned(),
+        ..new("phone", 3)
+    };
+    let ours = key_of_the_hub();
+    for (asked, reason) in [
+        (new("ana", 3), "a peer is called \"ana\" already"),
+        (new("hub", 3), "can't be a peer's name"),
+        (new("--json", 3), "can't be a peer's name"),
+        (new("", 3), "without spaces at its ends"),
+        (new("10.0.0.3", 3), "an address or a key"),
+        (new(ANA, 3), "an address or a key"),
+        (new("a\nb", 3), "printable characters"),
+        (at("10.0.0.2"), "10.0.0.2 is ana's"),
+        (at("10.0.0.1"), "this hub's own address"),
+        (at("10.0.0.9"), "an address of this host"),
+        (at("10.0.0.7"), "a peer's that `wg` added"),
+        (at("10.0.0.255"), "not for a host"),
+        (of_key("x"), "public key \"x\""),
+        (of_key(ANA), "ana has this key already"),
+        (of_key(&ours), "this hub's own key"),
+        (
+            of_key(&key(9).to_string()),
+            "`wg` added a peer with the key",
+        ),
+        (
+            of_key(&PublicKey([0; 32]).to_string()),
+            "no key that a peer can have",
+        ),
+        (
+            NewPeer {
+                expires: Some("2001-01-01".into()),
+                ..new("phone", 3)
+            },
+            "2001-01-01 is past",
+        ),
+        (
+            NewPeer {
+                allowed_ips: vec!["10.0.0.2/32".parse().unwrap()],
+                ..new("phone", 3)
+            },
+            "10.0.0.2",
+        ),
+        (
+            NewPeer {
+                preshared_key: Some(SecretText::from("secret".to_owned())),
+                ..new("phone", 3)
+            },
+            "the preshared key is",
+        ),
+        (
+            NewPeer {
+                file: ClientWishes {
+                    endpoint: Some("0.0.0.0".into()),
+                    ..ClientWishes::default()
+                },
+                ..new("phone", 3)
+            },
+            "any address",
+        ),
+    ] {
+        let said = hub.refused(&PeerEdit::New(asked));
+        assert!(said.contains(reason), "{reason}: {said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+    let remove = |peer: &str| PeerEdit::Remove(RemovePeer { peer: peer.into() });
+    let said = hub.refused(&remove("ana"));
+    assert!(said.contains("ana is named in rules (line "), "{said}");
+    let said = hub.refused(&remove("nobody"));
+    assert!(said.contains("no peer's name or key"), "{said}");
+}
+
+fn key_of_the_hub() -> String {
+    KEY.parse::<PrivateKey>().unwrap().public_key().to_string()
+}
+
+#[test]
+fn a_rule_goes_on_meaning_a_peer_that_has_another_name_or_key() {
+    let mut hub = Hub::of(
+        "preshared_key = \"/UwcSPg38hW/D9Y3tcS1FOV0K1wuURMbS0sesJEP5ak=\"\n\
+         [[rules]]\nfrom = [\"ana\"]\nto = \"any\"\nallow = \"any\"\n",
+    );
+    let renamed = hub.done(&PeerEdit::Rename(RenamePeer {
+        peer: "ana".into(),
+        name: "eva".into(),
+    }));
+    assert_eq!(renamed.answer.undo, "taltun peer rename eva ana");
+    assert!(
+        renamed.answer.done.contains("also in rules (line "),
+        "{}",
+        renamed.answer.done
+    );
+    let rotated = hub.done(&PeerEdit::Rotate(RotatePeer {
+        peer: "eva".into(),
+        public_key: key(3).to_string(),
+        preshared_key: None,
+        file: ClientWishes::default(),
+    }));
+    assert_eq!(
+        rotated.answer.undo,
+        format!("taltun peer rotate eva --public-key {ANA}")
+    );
+    let client = rotated.answer.client.as_ref().unwrap();
+    assert_eq!(client.addresses[0].to_string(), "10.0.0.2/24");
+    let peer = &rotated.compared.peers[0];
+    assert_eq!(
+        (peer.public_key, peer.name.as_deref()),
+        (key(3), Some("eva"))
+    );
+    assert!(!peer.preshared_key.is_none());
+    // And back.
+    hub.done(&PeerEdit::Rotate(RotatePeer {
+        peer: "eva".into(),
+        public_key: ANA.into(),
+        preshared_key: None,
+        file: ClientWishes::default(),
+    }));
+    hub.done(&PeerEdit::Rename(RenamePeer {
+        peer: ANA.into(),
+        name: "ana".into(),
+    }));
+    assert!(hub.text().contains("from = [\"ana\"]"), "{}", hub.text());
+}
+
+#[test]
+fn what_was_changed_by_hand_and_not_taken_over_comes_first() {
+    let hub = Hub::of("");
+    let asked = PeerEdit::New(new("phone", 3));
+    let text = hub.text();
+    // A comment means nothing.
+    fs::write(hub.path(), format!("# by hand\n{text}")).unwrap();
+    hub.edit(&asked).unwrap();
+    assert!(hub.text().starts_with("# by hand\n"));
+    for (by_hand, named) in [
+        (
+            text.replace("[[peers]]", "mtu = 1300\n[[peers]]"),
+            "interface.mtu",
+        ),
+        (text.replace("10.0.0.2", "10.0.0.3"), "ana"),
+        (format!("{text}[names]\ndomain = \"vpn\"\n"), "[names]"),
+    ] {
+        fs::write(hub.path(), by_hand).unwrap();
+        let said = hub.refused(&asked);
+        assert!(
+            said.contains(named) && said.contains("run `taltun reload` first"),
+            "{said}"
+        );
+    }
+    fs::write(hub.path(), format!("{text}nonsense")).unwrap();
+    let said = hub.refused(&asked);
+    assert!(
+        said.contains("not valid TOML") && said.contains("nothing was changed"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_file_becomes_what_it_was_unless_somebody_changed_it_since() {
+    let hub = Hub::of("");
+    let before = hub.text();
+    let edited = hub.edit(&PeerEdit::New(new("phone", 3))).unwrap();
+    assert_ne!(hub.text(), before);
+    edited.written.restore().unwrap();
+    assert_eq!(hub.text(), before);
+    let edited = hub.edit(&PeerEdit::New(new("phone", 3))).unwrap();
+    fs::write(hub.path(), "by hand").unwrap();
+    let trouble = edited.written.restore().unwrap_err();
+    assert!(trouble.contains("somebody else"), "{trouble}");
+    assert_eq!(hub.text(), "by hand");
+}
+
+#[test]
+fn a_tunnel_without_a_file_says_so() {
+    let mut hub = Hub::of("");
+    hub.inside.is_plain = true;
+    let said = hub.refused(&PeerEdit::New(new("phone", 3)));
+    assert!(said.contains("no configuration file"), "{said}");
+}
+
+#[test]
+fn only_warnings_that_are_new_are_told() {
+    let mut hub = Hub::of(
+        "[usage]\nkeep_days = 0\n[[peers]]\npublic_key = \"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\"\nvip = \"10.0.0.3\"\nquota = \"1 GB/day\"\n",
+    );
+    let edited = hub.done(&PeerEdit::New(new("phone", 3)));
+    assert!(
+        edited.answer.warnings.is_empty(),
+        "{:?}",
+        edited.answer.warnings
+    );
+}

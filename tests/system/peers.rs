@@ -1,0 +1,538 @@
+//! `taltun peer`: peers of a running hub, in its file and in the tunnel at once.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use taltun_tests::command::output_of;
+use taltun_tests::node::{Keys, Node};
+use taltun_tests::sys::Signal;
+use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
+use taltun_tests::traffic::ping::Pinger;
+
+use crate::codes;
+use crate::support::{
+    Case, UP_LIMIT, ensure_answers, ensure_answers_within, ensure_silent, eventually, taltun,
+};
+use crate::wireguard::{Program, Wg};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "peers: a phone's code is read from the terminal, and wireguard-go pings with it",
+        programs: &["wireguard-go", "wg", "wg-quick", "script", "stty"],
+        run: phone,
+    },
+    Case {
+        name: "peers: a new peer's file runs a Taltun client, and its key is nowhere on the hub",
+        programs: &[],
+        run: taltun_client,
+    },
+    Case {
+        name: "peers: many at once get an address each, and all else in the file stays",
+        programs: &[],
+        run: at_once,
+    },
+    Case {
+        name: "peers: what can't be done changes nothing, neither in the file nor in the tunnel",
+        programs: &[],
+        run: refused,
+    },
+    Case {
+        name: "peers: a code without a terminal, or with one too small, is told and the file printed",
+        programs: &["script", "stty"],
+        run: no_room,
+    },
+    Case {
+        name: "peers: rename, rotate and remove act at once, and what they print undoes them",
+        programs: &[],
+        run: and_back,
+    },
+    Case {
+        name: "peers: what wg changed stays when a peer is added, and its addresses are nobody else's",
+        programs: &[],
+        run: beside_wg,
+    },
+    Case {
+        name: "peers: a tunnel without a file says so",
+        programs: &[],
+        run: without_file,
+    },
+];
+
+/// The hub's address in the tunnel.
+const HUB: [u8; 4] = [10, 200, 0, 1];
+
+struct Hub {
+    pair: Pair,
+    node: Node,
+    text: String,
+}
+
+impl Hub {
+    /// A hub at the left end of a wire, with a comment in each place of its file that may have one.
+    fn start(more: &str) -> Result<Self> {
+        let pair = Pair::create(&private_prefix())?;
+        let keys = Keys::generate(&taltun()?)?;
+        let ana = Keys::generate(&taltun()?)?;
+        let text = format!(
+            "# the hub\n[interface] # ours\nmode = \"server\"\nvip = [\"10.200.0.1/24\", \
+             \"fd00:200::1/64\"]\nprivate_key = \"{}\"\nlocal_addr = \"[::]:9000\"\n\
+             public_endpoint = \"{}\" # the wire\n\n# people\n[[peers]]\nname = \"ana\"\n\
+             public_key = \"{}\"\nvip = \"10.200.0.2\" # a laptop\n\n# what follows\n{more}",
+            keys.private,
+            WIRE_A.near_v4(),
+            ana.public
+        );
+        let node = Node::start_with_text(&pair.left, &taltun()?, &text)?;
+        Ok(Self { pair, node, text })
+    }
+
+    /// Runs `taltun peer`.
+    fn peer(&self, words: &[&str]) -> Result<Output> {
+        let mut command = self.node.command();
+        command.arg("peer").args(words).stdin(Stdio::null());
+        Ok(command.output()?)
+    }
+
+    /// The same, which must do it; returns what it prints and what it says beside that.
+    fn done(&self, words: &[&str]) -> Result<(String, String)> {
+        let output = self.peer(words)?;
+        let (out, err) = texts(&output);
+        ensure!(output.status.success(), "taltun peer {words:?}: {err}");
+        Ok((out, err))
+    }
+
+    /// The same, which must refuse it without any change.
+    fn refused(&self, words: &[&str]) -> Result<String> {
+        let (file, peers) = (self.file()?, self.peers()?);
+        let output = self.peer(words)?;
+        let (out, err) = texts(&output);
+        ensure!(
+            !output.status.success(),
+            "taltun peer {words:?} did it: {out}"
+        );
+        ensure!(err.lines().count() == 1, "{err}");
+        ensure!(self.file()? == file, "{words:?} changed the file");
+        ensure!(self.peers()? == peers, "{words:?} changed the tunnel");
+        Ok(err)
+    }
+
+    /// The same in a terminal of so many columns and lines: all that it shows.
+    fn on_terminal(&self, (columns, lines): (u16, u16), words: &str) -> Result<String> {
+        let line = format!(
+            "stty cols {columns} rows {lines}; exec {} peer {words}",
+            taltun()?.display()
+        );
+        let mut command = Command::new("script");
+        command
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .env("TERM", "xterm-256color")
+            .env_remove("NO_COLOR")
+            .env("TALTUN_RUNTIME_DIR", self.node.directory());
+        output_of(&mut command)
+    }
+
+    fn file(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.node.config())?)
+    }
+
+    /// Names, keys and addresses of the running tunnel's peers.
+    fn peers(&self) -> Result<Vec<(Option<String>, String, Vec<String>)>> {
+        let status: Value = serde_json::from_str(&self.node.tell(&["status", "--json"])?)?;
+        let peers = status["peers"].as_array().context("no peers")?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let peers = peers.iter().map(|peer| {
+            let nets = peer["allowed_ips"].as_array().into_iter().flatten();
+            (
+                peer["name"].as_str().map(str::to_owned),
+                text(&peer["public_key"]),
+                nets.map(text).collect(),
+            )
+        });
+        Ok(peers.collect())
+    }
+
+    /// What the hub wrote for others to read: its log and its trail.
+    fn told(&self) -> Result<String> {
+        let trail = self.node.directory().join("state/taltun0/audit.jsonl");
+        Ok(self.node.log() + &fs::read_to_string(trail).unwrap_or_default())
+    }
+}
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// The value of a line `key = value`, without quotes.
+fn value<'t>(text: &'t str, key: &str) -> Result<&'t str> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(" = "));
+    let (_, value) = lines
+        .find(|(found, _)| *found == key)
+        .with_context(|| format!("there is no {key}"))?;
+    Ok(value.trim_matches('"'))
+}
+
+/// The command behind `to undo it: `, as words.
+fn undo(told: &str) -> Result<Vec<String>> {
+    let line = told
+        .lines()
+        .find_map(|line| line.split_once("to undo it: taltun peer "));
+    let (_, command) = line.with_context(|| format!("nothing undoes it: {told}"))?;
+    // A shell, as people have one.
+    let words = output_of(Command::new("sh").args(["-c", &format!("printf '%s\\n' {command}")]))?;
+    Ok(words.lines().map(str::to_owned).collect())
+}
+
+fn phone() -> Result<()> {
+    let hub = Hub::start("")?;
+    let picture = hub.node.directory().join("phone.png");
+    // What doesn't belong to it is ready before.
+    let phone = Wg::start(Program::WireguardGo, &hub.pair.right)?;
+
+    let start = Instant::now();
+    let shown = hub.on_terminal((120, 60), "new phone --wg --qr --psk")?;
+    let text = codes::read_terminal(&shown)?;
+    let file = hub.node.directory().join("phone.conf");
+    fs::write(&file, &text)?;
+    let stripped = output_of(Command::new("wg-quick").arg("strip").arg(&file))?;
+    phone.setconf(&stripped)?;
+    let addresses: Vec<&str> = value(&text, "Address")?.split(", ").collect();
+    phone.bring_up(&addresses)?;
+    Pinger::new(&hub.pair.right, HUB.into())?.wait_until_answered(UP_LIMIT)?;
+    println!(
+        "from `taltun peer new` to the first answer: {:.2} s",
+        start.elapsed().as_secs_f64()
+    );
+    ensure!(addresses == ["10.200.0.3/24", "fd00:200::3/64"], "{text}");
+    ensure!(text.contains("PresharedKey = "), "{text}");
+    ensure!(
+        value(&text, "AllowedIPs")? == "10.200.0.0/24, fd00:200::/64",
+        "{text}"
+    );
+    ensure!(
+        shown.contains("to undo it: taltun peer remove phone"),
+        "{shown}"
+    );
+    // Only in the code.
+    ensure!(!shown.contains(value(&text, "PrivateKey")?), "{shown}");
+
+    // The same as a picture, for another one.
+    let option = format!("--qr={}", picture.display());
+    let (out, _) = hub.done(&["new", "tablet", &option])?;
+    ensure!(out.is_empty(), "{out}");
+    let text = codes::read_picture(&picture)?;
+    ensure!(
+        value(&text, "Address")?.starts_with("10.200.0.4/24"),
+        "{text}"
+    );
+    let mode = fs::metadata(&picture)?.permissions().mode();
+    ensure!(mode & 0o777 == 0o600, "mode {mode:o}");
+    drop(phone);
+    hub.node.stop(Signal::Terminate)
+}
+
+fn taltun_client() -> Result<()> {
+    let hub = Hub::start("")?;
+    let file = hub.node.directory().join("laptop.toml");
+    let words = ["new", "laptop", "--psk", "--expires", "2199-12-31", "--out"];
+    let path = file.to_str().context("an odd path")?;
+    let (out, err) = hub.done(&[&words[..], &[path]].concat())?;
+    ensure!(out.is_empty() && err.contains("written to"), "{out}{err}");
+    let text = fs::read_to_string(&file)?;
+    let mode = fs::metadata(&file)?.permissions().mode();
+    ensure!(mode & 0o777 == 0o600, "mode {mode:o}");
+    let laptop = Node::start_with_text(&hub.pair.right, &taltun()?, &text)?;
+    ensure_answers(&hub.pair.right, HUB.into())?;
+    let said = hub.file()?;
+    ensure!(said.contains("expires = 2199-12-31"), "{said}");
+
+    // The private key stays where it was made, and the other one where it belongs.
+    let (private, shared) = (value(&text, "private_key")?, value(&text, "preshared_key")?);
+    ensure!(!said.contains(private) && said.contains(shared), "{said}");
+    let told = hub.told()?;
+    ensure!(!told.contains(private) && !told.contains(shared), "{told}");
+    eventually("it is written down", UP_LIMIT, || {
+        Ok(hub.told()?.contains("\"peer new\""))
+    })?;
+    let told = hub.told()?;
+    let line = told.lines().find(|line| line.contains("\"peer new\""));
+    let line: Value = serde_json::from_str(line.context("no line")?)?;
+    ensure!(
+        line["target"] == "laptop"
+            && line["outcome"] == "done"
+            && line["peers"]["added"][0] == "laptop"
+            && line["by"]["program"] == "taltun"
+            && line["by"]["uid"] == 0,
+        "{line}"
+    );
+
+    // Nothing is ever written over.
+    let refused = hub.refused(&["new", "other", "--out", path])?;
+    ensure!(refused.contains("is there already"), "{refused}");
+    ensure!(fs::read_to_string(&file)? == text);
+
+    // Two more ways to get it, one with a key of the peer's own.
+    let (out, _) = hub.done(&["new", "desk", "--json"])?;
+    let told: Value = serde_json::from_str(&out)?;
+    ensure!(told["client"]["addresses"][0] == "10.200.0.4/24", "{told}");
+    ensure!(told["undo"] == "taltun peer remove desk", "{told}");
+    let file = told["file"].as_str().context("no file")?;
+    ensure!(file.contains("private_key = "), "{file}");
+    let own = Keys::generate(&taltun()?)?;
+    let (out, _) = hub.done(&["new", "own", "--wg", "--public-key", &own.public])?;
+    ensure!(
+        !out.contains("PrivateKey =") && out.contains("Address = "),
+        "{out}"
+    );
+    let listed = hub.done(&["list"])?.0;
+    for name in ["ana", "laptop", "desk", "own"] {
+        ensure!(
+            listed.lines().any(|line| line.starts_with(name)),
+            "{listed}"
+        );
+    }
+    let shown = hub.done(&["show", "laptop"])?.0;
+    ensure!(
+        shown.contains("2199-12-31") && shown.contains("10.200.0.3"),
+        "{shown}"
+    );
+    laptop.stop(Signal::Terminate)?;
+    hub.node.stop(Signal::Terminate)
+}
+
+fn at_once() -> Result<()> {
+    const MANY: usize = 8;
+    let hub = Hub::start("[groups]\nstaff = [\"ana\"] # few\n# the end\n")?;
+    let mode = fs::Permissions::from_mode(0o640);
+    fs::set_permissions(hub.node.config(), mode.clone())?;
+    let outputs = thread::scope(|scope| {
+        let ask = |number: usize| {
+            let hub = &hub;
+            scope.spawn(move || hub.peer(&["new", &format!("peer-{number}")]))
+        };
+        let all: Vec<_> = (0..MANY).map(ask).collect();
+        all.into_iter()
+            .map(|one| one.join().map_err(|_| anyhow::anyhow!("it panicked"))?)
+            .collect::<Result<Vec<_>>>()
+    })?;
+    let mut vips = Vec::new();
+    for output in &outputs {
+        let (out, err) = texts(output);
+        ensure!(output.status.success(), "{err}");
+        vips.push(
+            out.lines()
+                .find(|line| line.starts_with("vip = "))
+                .context("no vip")?
+                .to_owned(),
+        );
+    }
+    vips.sort();
+    vips.dedup();
+    ensure!(vips.len() == MANY, "{vips:?}");
+    let (file, peers) = (hub.file()?, hub.peers()?);
+    ensure!(peers.len() == MANY + 1, "{peers:?}");
+    // Every line that there was is there, in the order in which it was.
+    let mut lines = file.lines();
+    for line in hub.text.lines() {
+        ensure!(
+            lines.any(|found| found == line),
+            "{line:?} is gone:\n{file}"
+        );
+    }
+    for (name, key, nets) in &peers {
+        ensure!(
+            name.is_some() && file.contains(key) && !nets.is_empty(),
+            "{peers:?}"
+        );
+    }
+    let found = fs::metadata(hub.node.config())?.permissions().mode();
+    ensure!(found & 0o777 == 0o640, "mode {found:o}");
+    // The tunnel is as the file says.
+    let said = hub.node.tell(&["reload"])?;
+    ensure!(said.contains("nothing has changed"), "{said}");
+    hub.node.stop(Signal::Terminate)
+}
+
+fn refused() -> Result<()> {
+    let hub = Hub::start("[[rules]]\nfrom = \"ana\"\nto = \"any\"\nallow = \"any\"\n")?;
+    for (words, reason) in [
+        (&["new", "ana"][..], "a peer is called \"ana\" already"),
+        (&["new", "x", "--address", "10.200.0.2"], "is ana's"),
+        (&["new", "x", "--address", "10.200.0.1"], "own address"),
+        (&["new", "x", "--allowed", "10.200.0.2/32"], "10.200.0.2"),
+        (&["new", "x", "--expires", "2001-01-01"], "is past"),
+        (&["new", "x", "--endpoint", "0.0.0.0"], "any address"),
+        (&["remove", "ana"], "is named in rules (line "),
+        (&["remove", "nobody"], "no peer's name or key"),
+        (&["rename", "ana", "hub"], "can't be a peer's name"),
+        (&["rotate", "nobody"], "no peer's name or key"),
+        (&["show", "nobody"], "no peer's name or key"),
+    ] {
+        let said = hub.refused(words)?;
+        ensure!(said.contains(reason), "{words:?}: {said}");
+    }
+    // Nothing is left of the files that were asked for.
+    let out = hub.node.directory().join("x.toml");
+    let path = out.to_str().context("an odd path")?;
+    hub.refused(&["new", "ana", "--out", path])?;
+    ensure!(!out.exists(), "a file is left");
+
+    // By hand meanwhile.
+    let config = hub.node.config();
+    let by_hand = hub
+        .text
+        .replace("vip = \"10.200.0.2\"", "vip = \"10.200.0.9\"");
+    fs::write(&config, &by_hand)?;
+    let said = hub.refused(&["new", "x"])?;
+    ensure!(said.contains("ana; run `taltun reload` first"), "{said}");
+    fs::write(&config, format!("{}nonsense", hub.text))?;
+    let said = hub.refused(&["new", "x"])?;
+    ensure!(said.contains("not valid TOML"), "{said}");
+    fs::write(&config, &hub.text)?;
+
+    // A file that can't be replaced, by its mode or by the file system.
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o400))?;
+    let said = hub.refused(&["new", "x"])?;
+    ensure!(said.contains("is read-only (mode 0400)"), "{said}");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600))?;
+    let chattr = |flag: &str| Command::new("chattr").arg(flag).arg(&config).output();
+    // Not every file system has that.
+    if chattr("+i").is_ok_and(|output| output.status.success()) {
+        let said = hub.refused(&["new", "x"]);
+        chattr("-i")?;
+        let said = said?;
+        ensure!(said.contains("cannot replace"), "{said}");
+    }
+    ensure!(
+        fs::read_dir(hub.node.directory())?
+            .flatten()
+            .all(|entry| { !entry.file_name().to_string_lossy().ends_with(".new") })
+    );
+    // And after all of that, as ever.
+    hub.done(&["new", "x"])?;
+    hub.node.stop(Signal::Terminate)
+}
+
+fn no_room() -> Result<()> {
+    let hub = Hub::start("")?;
+    let shown = hub.on_terminal((40, 24), "new phone --qr")?;
+    ensure!(shown.contains("this terminal has 40 and 24"), "{shown}");
+    ensure!(
+        shown.contains("PrivateKey = ") && !shown.contains('█'),
+        "{shown}"
+    );
+    let (out, err) = hub.done(&["new", "tablet", "--qr"])?;
+    ensure!(
+        out.starts_with("[Interface]\n") && err.contains("is no terminal"),
+        "{err}"
+    );
+    let refused = hub.refused(&["new", "x", "--qr", "--json"])?;
+    ensure!(refused.contains("--qr=FILE.png"), "{refused}");
+    hub.node.stop(Signal::Terminate)
+}
+
+fn and_back() -> Result<()> {
+    let hub = Hub::start("")?;
+    let (text, _) = hub.done(&["new", "laptop"])?;
+    let old = Node::start_with_text(&hub.pair.right, &taltun()?, &text)?;
+    ensure_answers(&hub.pair.right, HUB.into())?;
+    let grouped = hub.file()? + "[groups]\nstaff = [\"laptop\", \"10.200.0.77\"]\n";
+    fs::write(hub.node.config(), &grouped)?;
+    hub.node.tell(&["reload"])?;
+
+    // Another name, whatever names it.
+    let (told, _) = hub.done(&["rename", "laptop", "the laptop"])?;
+    ensure!(hub.file()? == grouped.replace("\"laptop\"", "\"the laptop\""));
+    ensure!(hub.peers()?[1].0.as_deref() == Some("the laptop"));
+    ensure_answers(&hub.pair.right, HUB.into())?;
+    let words = undo(&told)?;
+    hub.done(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
+    ensure!(hub.file()? == grouped);
+
+    // Another key: the old one opens nothing from then on.
+    let (file, told) = hub.done(&["rotate", "laptop"])?;
+    ensure_silent(&hub.pair.right, HUB.into())?;
+    old.stop(Signal::Terminate)?;
+    let new = Node::start_with_text(&hub.pair.right, &taltun()?, &file)?;
+    ensure_answers(&hub.pair.right, HUB.into())?;
+    new.stop(Signal::Terminate)?;
+    let words = undo(&told)?;
+    hub.done(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
+    ensure!(hub.file()? == grouped, "{}", hub.file()?);
+    let old = Node::start_with_text(&hub.pair.right, &taltun()?, &text)?;
+    ensure_answers(&hub.pair.right, HUB.into())?;
+
+    // Gone, once nobody names it.
+    let refused = hub.refused(&["remove", "laptop"])?;
+    ensure!(refused.contains("groups.staff (line "), "{refused}");
+    fs::write(hub.node.config(), grouped.replace("\"laptop\", ", ""))?;
+    hub.node.tell(&["reload"])?;
+    let before = hub.file()?;
+    let (told, _) = hub.done(&["remove", "laptop"])?;
+    ensure!(hub.peers()?.len() == 1);
+    ensure_silent(&hub.pair.right, HUB.into())?;
+    let words = undo(&told)?;
+    hub.done(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
+    ensure!(hub.file()? == before, "{}", hub.file()?);
+    // It still has the session that the hub ended, and notices after 15 s.
+    ensure_answers_within(&hub.pair.right, HUB.into(), 4 * UP_LIMIT)?;
+    old.stop(Signal::Terminate)?;
+    hub.node.stop(Signal::Terminate)
+}
+
+fn beside_wg() -> Result<()> {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixStream;
+    let hub = Hub::start("")?;
+    let set = |text: String| -> Result<()> {
+        let path: PathBuf = hub.node.directory().join("wireguard/taltun0.sock");
+        let mut socket = UnixStream::connect(path)?;
+        write!(socket, "set=1\n{text}\n")?;
+        let mut answer = String::new();
+        BufReader::new(socket).read_line(&mut answer)?;
+        ensure!(answer == "errno=0\n", "{answer}");
+        Ok(())
+    };
+    let ana = hub.peers()?[0].1.clone();
+    let key = "7".repeat(64);
+    set(format!("public_key={key}\nallowed_ip=10.200.0.3/32\n"))?;
+    set("listen_port=9001\n".to_owned())?;
+    let (text, _) = hub.done(&["new", "phone", "--wg"])?;
+    ensure!(
+        value(&text, "Address")?.starts_with("10.200.0.4/24"),
+        "{text}"
+    );
+    ensure!(value(&text, "Endpoint")?.ends_with(":9001"), "{text}");
+    let peers = hub.peers()?;
+    ensure!(peers.len() == 3, "{peers:?}");
+    ensure!(hub.node.status()?.listen.port() == 9001);
+    let refused = hub.refused(&["new", "x", "--address", "10.200.0.3"])?;
+    ensure!(refused.contains("that `wg` added"), "{refused}");
+    // A reload goes on making all of it as the file says.
+    hub.node.tell(&["reload"])?;
+    let peers = hub.peers()?;
+    ensure!(peers.len() == 2 && peers[0].1 == ana, "{peers:?}");
+    ensure!(hub.node.status()?.listen.port() == 9000);
+    hub.node.stop(Signal::Terminate)
+}
+
+fn without_file() -> Result<()> {
+    let pair = Pair::create(&private_prefix())?;
+    let wg = Wg::start(Program::Taltun, &pair.left)?;
+    let mut command = Command::new(taltun()?);
+    command
+        .args(["peer", "new", "phone", "--endpoint", "192.0.2.1"])
+        .env("TALTUN_RUNTIME_DIR", wg.directory());
+    let (_, err) = texts(&command.output()?);
+    ensure!(
+        err.contains("no configuration file") && err.contains("wg set"),
+        "{err}"
+    );
+    Ok(())
+}
