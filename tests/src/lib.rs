@@ -24,6 +24,7 @@ pub mod recipes;
 pub mod report;
 pub mod snapshot;
 pub mod sys;
+pub mod terminal;
 pub mod topology;
 pub mod traffic;
 pub mod wireguard_go;

@@ -4,6 +4,7 @@
 mod frames;
 mod merged;
 mod paused_thread;
+mod tty;
 mod xdp;
 mod xsk;
 
@@ -12,6 +13,7 @@ pub use merged::{
     MOST_BYTES, MOST_SEGMENTS, enlarge_buffers, merge_received, receive_merged, send_merged,
 };
 pub use paused_thread::PausedThread;
+pub use tty::{is_cooked, lead_session, open_pty, resize_pty, take_terminal_back};
 pub use xdp::{Attach, Verdict, attach_xdp, load_xdp};
 pub use xsk::try_zero_copy;
 

@@ -1,0 +1,85 @@
+//! Terminals: a pair of our own, and the one that we run in.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::check;
+
+/// A new pseudo-terminal of this size: our end, and the end of the program in it.
+pub fn open_pty(rows: u16, columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
+    let size = window(rows, columns);
+    let (mut ours, mut theirs) = (-1, -1);
+    // SAFETY: both descriptors are written to integers of ours, `size` outlives the call, which only
+    // reads it, and no name and no attributes are asked for or given.
+    check(unsafe {
+        libc::openpty(
+            &raw mut ours,
+            &raw mut theirs,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            &raw const size,
+        )
+    })?;
+    // SAFETY: the kernel just gave us these descriptors, so nobody else owns them.
+    let pair = unsafe { (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
+    for end in [&pair.0, &pair.1] {
+        // SAFETY: fcntl takes plain numbers here; the descriptor is open.
+        check(unsafe { libc::fcntl(end.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    }
+    Ok(pair)
+}
+
+/// Gives a terminal this size; the program in it is told.
+pub fn resize_pty(terminal: &impl AsRawFd, rows: u16, columns: u16) -> io::Result<()> {
+    let size = window(rows, columns);
+    // SAFETY: `size` is what TIOCSWINSZ reads, and outlives the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })?;
+    Ok(())
+}
+
+/// Whether a terminal collects lines and shows what is typed, as a shell leaves it to programs.
+pub fn is_cooked(terminal: &impl AsRawFd) -> io::Result<bool> {
+    // SAFETY: termios is plain old data, for which all zeroes is a valid value.
+    let mut attributes: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: `attributes` is a place for what the call writes.
+    check(unsafe { libc::tcgetattr(terminal.as_raw_fd(), &raw mut attributes) })?;
+    let cooked = libc::ICANON | libc::ECHO | libc::ISIG;
+    Ok(attributes.c_lflag & cooked == cooked)
+}
+
+/// The program will lead a session of its own, in the terminal that its stdin is.
+pub fn lead_session(command: &mut Command) {
+    let lead = || {
+        // SAFETY: setsid takes nothing and touches no memory.
+        check(unsafe { libc::setsid() })?;
+        // SAFETY: TIOCSCTTY takes a number; descriptor 0 is the terminal.
+        check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes two system calls and nothing else.
+    unsafe { command.pre_exec(lead) };
+}
+
+/// Makes our process group the one that a terminal listens to, also if a shell that had it was killed
+/// before it could give it back.
+pub fn take_terminal_back(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: getpgrp takes nothing and can't fail; signal sets a disposition without a handler.
+    // Whoever isn't listened to is stopped by SIGTTOU for asking, which is what this is about.
+    unsafe {
+        let before = libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+        let taken = check(libc::tcsetpgrp(terminal.as_raw_fd(), libc::getpgrp()));
+        libc::signal(libc::SIGTTOU, before);
+        taken.map(drop)
+    }
+}
+
+fn window(rows: u16, columns: u16) -> libc::winsize {
+    libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
+}
