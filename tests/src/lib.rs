@@ -13,6 +13,7 @@
 pub mod bpf;
 pub mod cards;
 pub mod command;
+pub mod control;
 pub mod files;
 pub mod lab;
 pub mod leftovers;

@@ -15,19 +15,17 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::de::DeserializeOwned;
-
 use crate::command::{output_of, wait_for};
+use crate::control::Control;
 use crate::files::{self, FILES};
 use crate::netns::Namespace;
 use crate::report::{Stats, Status};
 use crate::sys::{self, Signal};
+use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
-/// The variable that tells `taltun` where its control socket is.
-pub const RUNTIME_DIR: &str = "TALTUN_RUNTIME_DIR";
+pub use crate::control::RUNTIME_DIR;
 
 /// How long a node may take until it answers: where an emulated kernel reads its first eBPF
 /// programs, and others build meanwhile, that has been 20 s.
@@ -300,26 +298,37 @@ impl Node {
     }
 
     /// Starts it again after [`Node::kill`], with the files that it left behind, as a service
-    /// manager would.
+    /// manager would, and waits until it answers.
     pub fn start_again(&mut self, namespace: &Namespace) -> Result<()> {
+        self.spawn_again(namespace)?;
+        self.wait_until_ready()
+    }
+
+    /// The same without waiting: [`Node::status`] tells when it is up.
+    pub fn spawn_again(&mut self, namespace: &Namespace) -> Result<()> {
         let through: Vec<&str> = self.through.iter().map(String::as_str).collect();
         self.child = spawn(&self.site, namespace, &through)?;
-        self.wait_until_ready()
+        Ok(())
+    }
+
+    /// What talks to it from anywhere, also while it is being started anew.
+    pub fn control(&self) -> Control {
+        Control::new(&self.site.taltun, &self.site.directory)
     }
 
     /// `taltun status --json`.
     pub fn status(&self) -> Result<Status> {
-        self.ask("status")
+        self.control().status()
     }
 
     /// `taltun stats --json`.
     pub fn stats(&self) -> Result<Stats> {
-        self.ask("stats")
+        self.control().stats()
     }
 
     /// Runs `taltun` on this node with these words, `ban` and the like.
     pub fn tell(&self, words: &[&str]) -> Result<String> {
-        output_of(self.command().args(words))
+        self.control().tell(words)
     }
 
     /// Its process.
@@ -398,17 +407,9 @@ impl Node {
         }
     }
 
-    fn ask<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
-        let json = self.tell(&[what, "--json"])?;
-        serde_json::from_str(&json)
-            .map_err(|error| anyhow!("taltun {what} --json printed what we can't read: {error}"))
-    }
-
     /// `taltun`, set up to talk to this node. It talks by a file, so any namespace will do.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.site.taltun);
-        command.env(RUNTIME_DIR, &self.site.directory);
-        command
+        self.control().command()
     }
 
     fn end_of_log(&self) -> String {

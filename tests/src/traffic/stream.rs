@@ -4,6 +4,7 @@
 //! The content is a block of pseudo-random bytes over and over, each time with its number in
 //! front: as good as random throughout, and costs no more than a comparison.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -48,6 +49,22 @@ pub struct Outcome {
     /// From the first to the last.
     pub elapsed: Duration,
 }
+
+/// A byte that isn't the one that was sent: no connection may have one, whatever else happens to
+/// it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrongByte(
+    /// How many arrived right before it.
+    pub u64,
+);
+
+impl fmt::Display for WrongByte {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {} arrived wrong", self.0)
+    }
+}
+
+impl std::error::Error for WrongByte {}
 
 impl Outcome {
     /// The mean rate.
@@ -235,7 +252,7 @@ fn receive(mut input: TcpStream, received: &AtomicU64) -> Result<u64> {
         };
         let (got, want) = (&buffer[..length], &expected.bytes[at..at + length]);
         if let Some(wrong) = first_difference(got, want) {
-            bail!("byte {} arrived wrong", total + wrong as u64);
+            bail!(WrongByte(total + wrong as u64));
         }
         total += length as u64;
         received.store(total, Ordering::Relaxed);
@@ -318,8 +335,9 @@ mod tests {
     fn a_flipped_bit_is_found_where_it_is() {
         let mut bytes = two_blocks();
         bytes[70_000] ^= 1;
-        let error = received(&bytes).unwrap_err().to_string();
-        assert_eq!(error, "byte 70000 arrived wrong");
+        let error = received(&bytes).unwrap_err();
+        assert_eq!(error.to_string(), "byte 70000 arrived wrong");
+        assert_eq!(error.downcast_ref(), Some(&WrongByte(70_000)));
     }
 
     #[test]
