@@ -2,7 +2,7 @@
 //! its own.
 //!
 //! `/run` is shared between network namespaces, so every node has a directory of its own
-//! below [`FILES`], named like its namespace, for all it writes; removing the namespace
+//! below [`files::FILES`], named like its namespace, for all it writes; removing the namespace
 //! removes it.
 
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{output_of, wait_for};
 use crate::control::Control;
-use crate::files::{self, FILES};
+use crate::files;
 use crate::netns::Namespace;
 use crate::report::{Stats, Status};
 use crate::sys::{self, Signal};
@@ -208,7 +208,7 @@ impl Site {
         files::remove(namespace.name())?;
         let site = Self {
             taltun: taltun.to_owned(),
-            directory: Path::new(FILES).join(namespace.name()),
+            directory: files::directory_of(namespace.name()),
         };
         DirBuilder::new()
             .recursive(true)

@@ -9,7 +9,7 @@
 use anyhow::{Result, ensure};
 
 use super::internet::{HERE, HUB, THERE};
-use super::{Deployment, Finding, Findings, answers, closed, sees};
+use super::{Deployment, Findings, answers, closed, sees};
 use crate::traffic::service::Service;
 
 const SSH: &str = "10.7.0.1:22";
@@ -24,8 +24,7 @@ pub(super) fn build(lab: &mut Deployment) -> Result<()> {
     lab.start_node("laptop", "laptop")
 }
 
-pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
-    let mut findings = Findings(Vec::new());
+pub(super) fn check(lab: &mut Deployment, findings: &mut Findings<'_>) {
     findings.look("the laptop reaches the hub", || {
         answers(lab.namespace("laptop")?, "10.7.0.1")
     });
@@ -62,7 +61,6 @@ pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
         lab.start_node("hub", "hub")?;
         seen
     });
-    findings.0
 }
 
 /// Both services. Their sockets have to be closed before the hub's address can go.

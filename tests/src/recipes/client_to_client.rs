@@ -9,7 +9,7 @@
 use anyhow::{Result, ensure};
 
 use super::internet::{HERE, HUB, THERE, WORLD};
-use super::{Deployment, Finding, Findings, answers, closed, sees};
+use super::{Deployment, Findings, answers, closed, sees};
 use crate::traffic::capture::Capture;
 use crate::traffic::service::Service;
 
@@ -26,8 +26,7 @@ pub(super) fn build(lab: &mut Deployment) -> Result<()> {
     lab.start_node("bert", "bert")
 }
 
-pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
-    let mut findings = Findings(Vec::new());
+pub(super) fn check(lab: &mut Deployment, findings: &mut Findings<'_>) {
     findings.look("anna and bert reach the relay", || {
         let anna = answers(lab.namespace("anna")?, "10.5.0.1")?;
         answers(lab.namespace("bert")?, "10.5.0.1")?;
@@ -94,5 +93,4 @@ pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
     findings.look("and reaches bert as before", || {
         answers(lab.namespace("anna")?, "10.5.0.3")
     });
-    findings.0
 }

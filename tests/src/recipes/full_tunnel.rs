@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Result, ensure};
 
 use super::internet::{HOME, HUB, WORLD};
-use super::{ANSWER_LIMIT, Deployment, Finding, Findings, answers, closed, sees, silent};
+use super::{ANSWER_LIMIT, Deployment, Findings, answers, closed, sees, silent};
 use crate::traffic::capture::{Capture, Packet};
 use crate::traffic::dns::{self, Resolver};
 use crate::traffic::service::Service;
@@ -36,8 +36,7 @@ pub(super) fn build(lab: &mut Deployment) -> Result<()> {
     lab.start_node("laptop", "laptop")
 }
 
-pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
-    let mut findings = Findings(Vec::new());
+pub(super) fn check(lab: &mut Deployment, findings: &mut Findings<'_>) {
     findings.look("the laptop reaches the hub", || {
         let laptop = lab.namespace("laptop")?;
         Ok(format!(
@@ -112,11 +111,10 @@ pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
             outcome
         },
     );
-    kill_switch(lab, &mut findings);
-    findings.0
+    kill_switch(lab, findings);
 }
 
-fn kill_switch(lab: &mut Deployment, findings: &mut Findings) {
+fn kill_switch(lab: &mut Deployment, findings: &mut Findings<'_>) {
     findings.look(
         "with the kill switch, and routes in halves, the world is reached",
         || {

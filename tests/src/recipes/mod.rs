@@ -89,6 +89,15 @@ pub struct Finding {
     pub outcome: Result<String>,
 }
 
+/// What is told while a recipe is checked.
+#[derive(Debug)]
+pub enum Told {
+    /// This is being looked at.
+    Looking(&'static str),
+    /// This came of it.
+    Found(Finding),
+}
+
 /// A machine of a recipe.
 #[derive(Debug)]
 pub struct Machine {
@@ -158,14 +167,41 @@ impl Deployment {
     /// Looks at all that has to be so. One that isn't doesn't keep the others from being
     /// looked at.
     pub fn check(&mut self) -> Vec<Finding> {
+        let mut all = Vec::new();
+        self.check_and_tell(&mut |told| {
+            if let Told::Found(finding) = told {
+                all.push(finding);
+            }
+            true
+        });
+        all
+    }
+
+    /// The same, told one by one as it goes on; what is left is left out as soon as `tell` says
+    /// no.
+    pub fn check_and_tell(&mut self, tell: &mut dyn FnMut(Told) -> bool) {
+        let findings = &mut Findings { tell, go_on: true };
         match self.recipe {
-            Recipe::A => client_server::check(self),
-            Recipe::B => road_warriors::check(self),
-            Recipe::C => full_tunnel::check(self),
-            Recipe::D => site_to_site::check(self),
-            Recipe::E => client_to_client::check(self),
-            Recipe::F => office::check(self),
+            Recipe::A => client_server::check(self, findings),
+            Recipe::B => road_warriors::check(self, findings),
+            Recipe::C => full_tunnel::check(self, findings),
+            Recipe::D => site_to_site::check(self, findings),
+            Recipe::E => client_to_client::check(self, findings),
+            Recipe::F => office::check(self, findings),
         }
+    }
+
+    /// The Taltun and the network of a machine, and the internet, whose end of the machine's wire is
+    /// named `to-MACHINE`.
+    pub fn node_and_networks(&mut self, name: &str) -> Result<(&mut Node, &Namespace, &Namespace)> {
+        let machine = self
+            .machines
+            .iter_mut()
+            .find(|machine| machine.name == name);
+        let machine = machine.with_context(|| format!("the recipe has no {name}"))?;
+        let node = machine.node.as_mut();
+        let node = node.with_context(|| format!("{name} has no Taltun that runs"))?;
+        Ok((node, &machine.namespace, &self.internet))
     }
 
     /// A machine by its name.
@@ -317,13 +353,20 @@ case $1 in
 esac
 ";
 
-/// What was found, in its order.
-struct Findings(Vec<Finding>);
+/// What is looked at, in its order.
+struct Findings<'a> {
+    tell: &'a mut dyn FnMut(Told) -> bool,
+    /// Whether somebody still wants to know.
+    go_on: bool,
+}
 
-impl Findings {
+impl Findings<'_> {
     fn look(&mut self, name: &'static str, at: impl FnOnce() -> Result<String>) {
-        let outcome = at();
-        self.0.push(Finding { name, outcome });
+        self.go_on = self.go_on && (self.tell)(Told::Looking(name));
+        if self.go_on {
+            let outcome = at();
+            self.go_on = (self.tell)(Told::Found(Finding { name, outcome }));
+        }
     }
 }
 

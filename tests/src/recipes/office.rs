@@ -19,9 +19,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::internet::{HERE, HOME, HUB, Link, THERE, WORLD, connect};
-use super::{
-    ANSWER_LIMIT, Deployment, Finding, Findings, SILENCE, UP_LIMIT, answers, closed, sees, silent,
-};
+use super::{ANSWER_LIMIT, Deployment, Findings, SILENCE, UP_LIMIT, answers, closed, sees, silent};
 use crate::netns::Namespace;
 use crate::topology::wait_until_settled;
 use crate::traffic::dns::{self, Resolver};
@@ -105,11 +103,10 @@ fn put_behind(office: &Namespace, machine: &Namespace, name: &str, address: &str
     Ok(())
 }
 
-pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
-    let mut findings = Findings(Vec::new());
-    staff(lab, &mut findings);
-    camera(lab, &mut findings);
-    guests(lab, &mut findings);
+pub(super) fn check(lab: &mut Deployment, findings: &mut Findings<'_>) {
+    staff(lab, findings);
+    camera(lab, findings);
+    guests(lab, findings);
     findings.look("names are told to all, those of the world too", || {
         names(lab)
     });
@@ -127,10 +124,9 @@ pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
         })?;
         Ok("the world saw it again".into())
     });
-    findings.0
 }
 
-fn staff(lab: &Deployment, findings: &mut Findings) {
+fn staff(lab: &Deployment, findings: &mut Findings<'_>) {
     findings.look("ana prints, and the printer sees who she is", || {
         let ana = lab.namespace("ana")?;
         let pings = answers(ana, "192.168.50.16")?;
@@ -173,7 +169,7 @@ fn staff(lab: &Deployment, findings: &mut Findings) {
     });
 }
 
-fn camera(lab: &mut Deployment, findings: &mut Findings) {
+fn camera(lab: &mut Deployment, findings: &mut Findings<'_>) {
     findings.look("the camera reaches the recorder", || {
         let _recorder = serve(lab, "recorder", RTSP)?;
         sees(lab.namespace("gate")?, RTSP, "10.4.0.30")
@@ -211,7 +207,7 @@ fn camera(lab: &mut Deployment, findings: &mut Findings) {
     });
 }
 
-fn guests(lab: &Deployment, findings: &mut Findings) {
+fn guests(lab: &Deployment, findings: &mut Findings<'_>) {
     findings.look("a guest reaches the world, as the hub", || {
         let _v4 = serve(lab, "world", WEB)?;
         let _v6 = serve(lab, "world", WEB_V6)?;

@@ -9,7 +9,7 @@
 use anyhow::{Result, ensure};
 
 use super::internet::{HERE, HOME, HUB, THERE};
-use super::{Deployment, Finding, Findings, SILENCE, answers, sees, silent};
+use super::{Deployment, Findings, SILENCE, answers, sees, silent};
 use crate::node::Keys;
 use crate::traffic::ping::Pinger;
 use crate::traffic::service::Service;
@@ -24,8 +24,7 @@ pub(super) fn build(lab: &mut Deployment) -> Result<()> {
     lab.start_node("bob", "bob")
 }
 
-pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
-    let mut findings = Findings(Vec::new());
+pub(super) fn check(lab: &mut Deployment, findings: &mut Findings<'_>) {
     for (name, from, to) in [
         ("alice reaches the hub", "alice", ["10.6.0.1", "fd06::1"]),
         ("bob reaches the hub", "bob", ["10.6.0.1", "fd06::1"]),
@@ -87,5 +86,4 @@ pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
     findings.look("and has taken alice's place from nobody", || {
         answers(lab.namespace("bob")?, "10.6.0.2")
     });
-    findings.0
 }

@@ -9,7 +9,7 @@
 use anyhow::{Result, ensure};
 
 use super::internet::{HERE, HUB, Link, connect};
-use super::{Deployment, Finding, Findings, answers, closed, sees};
+use super::{Deployment, Findings, answers, closed, sees};
 use crate::netns::Namespace;
 use crate::traffic::capture::Capture;
 use crate::traffic::service::Service;
@@ -38,8 +38,7 @@ pub(super) fn build(lab: &mut Deployment) -> Result<()> {
     lab.start_node("office", "office")
 }
 
-pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
-    let mut findings = Findings(Vec::new());
+pub(super) fn check(lab: &mut Deployment, findings: &mut Findings<'_>) {
     findings.look("the office has its tunnel to the cloud", || {
         answers(lab.namespace("office")?, "10.9.0.1")
     });
@@ -136,7 +135,6 @@ pub(super) fn check(lab: &mut Deployment) -> Vec<Finding> {
             Ok("ip_forward is 1 while it runs, and after".into())
         },
     );
-    findings.0
 }
 
 fn forwarding(namespace: &Namespace) -> Result<String> {
