@@ -25,7 +25,7 @@ pub struct Terminal {
     child: Child,
     keyboard: File,
     parser: Arc<Mutex<Parser>>,
-    /// How many ends have been read.
+    /// How often an end has been read.
     ends: Arc<AtomicUsize>,
     reader: Option<JoinHandle<()>>,
     /// The program's end, kept open so that its settings can still be read when it has ended.
@@ -56,8 +56,9 @@ impl Terminal {
                     let mut parser = parser.lock().unwrap_or_else(PoisonError::into_inner);
                     let read = &buffer[..length];
                     parser.process(read);
-                    let found = read.iter().filter(|byte| **byte == END).count();
-                    ends.fetch_add(found, Ordering::Release);
+                    if read.contains(&END) {
+                        ends.fetch_add(1, Ordering::Release);
+                    }
                 }
             }
         });

@@ -149,6 +149,8 @@ pub enum Signal {
     Interrupt,
     /// Please stop.
     Terminate,
+    /// The terminal is gone.
+    HangUp,
     /// Stop, unasked.
     Kill,
     /// Stand still, unasked.
@@ -168,6 +170,7 @@ pub fn send_signal(pid: u32, signal: Signal) -> io::Result<()> {
     let signal = match signal {
         Signal::Interrupt => libc::SIGINT,
         Signal::Terminate => libc::SIGTERM,
+        Signal::HangUp => libc::SIGHUP,
         Signal::Kill => libc::SIGKILL,
         Signal::Pause => libc::SIGSTOP,
         Signal::Resume => libc::SIGCONT,

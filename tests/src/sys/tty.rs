@@ -1,7 +1,7 @@
 //! Terminals: a pair of our own, and the one that we run in.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -62,14 +62,14 @@ pub fn lead_session(command: &mut Command) {
     unsafe { command.pre_exec(lead) };
 }
 
-/// Makes our process group the one that a terminal listens to, also if a shell that had it was killed
-/// before it could give it back.
-pub fn take_terminal_back(terminal: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes our process group the one that stdin's terminal listens to, also if a shell that had it was
+/// killed before it could give it back.
+pub fn take_terminal_back() -> io::Result<()> {
     // SAFETY: getpgrp takes nothing and can't fail; signal sets a disposition without a handler.
     // Whoever isn't listened to is stopped by SIGTTOU for asking, which is what this is about.
     unsafe {
         let before = libc::signal(libc::SIGTTOU, libc::SIG_IGN);
-        let taken = check(libc::tcsetpgrp(terminal.as_raw_fd(), libc::getpgrp()));
+        let taken = check(libc::tcsetpgrp(0, libc::getpgrp()));
         libc::signal(libc::SIGTTOU, before);
         taken.map(drop)
     }
