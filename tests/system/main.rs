@@ -22,6 +22,7 @@ mod clones;
 mod codes;
 mod cookies;
 mod diagnosis;
+mod drawn_lab;
 mod ends;
 mod explain;
 mod flaps;
@@ -248,6 +249,7 @@ fn side_by_side() -> Vec<Case> {
 fn alone() -> Vec<Case> {
     [
         toolkit::CASES,
+        drawn_lab::CASES,
         sources::CASES,
         garbage::CASES,
         bad_wire::CASES,

@@ -50,6 +50,9 @@ pub const NO_ZERO_COPY: &str = "a virtio-net device of a test's own";
 /// zero copy and have several queues.
 pub const ZERO_COPY_QUEUES: &str = "a virtio-net device that does zero copy on several queues";
 
+/// Stands among the programs that a test needs for that of `cargo xtask`.
+pub const XTASK: &str = "the program of `cargo xtask`";
+
 const IN_THE_VM: &str = "`cargo xtask vm` has it";
 
 /// What stands for an ability of the machine, whether it has it, and where else it is.
@@ -63,6 +66,11 @@ const ABILITIES: &[Ability] = &[
         "Debian's backports have it",
     ),
     (NETEM, kernel_has_netem, IN_THE_VM),
+    (
+        XTASK,
+        || xtask().is_ok(),
+        "`cargo xtask test` runs where it is",
+    ),
     (VETH_QUEUES, veth_has_queues, "newer kernels have it"),
     (
         ZERO_COPY,
@@ -202,6 +210,18 @@ pub fn taltun() -> Result<PathBuf> {
         "there is no {}: run `cargo xtask test`, which builds it, or set TALTUN_BIN",
         path.display()
     );
+    Ok(path)
+}
+
+/// The program of `cargo xtask`, of the same profile as this test.
+pub fn xtask() -> Result<PathBuf> {
+    // We are TARGET/PROFILE/deps/system-HASH.
+    let here = env::current_exe()?;
+    let profile = here.ancestors().nth(2);
+    let path = profile
+        .context("this test isn't in a target directory")?
+        .join("xtask");
+    ensure!(path.is_file(), "there is no {}", path.display());
     Ok(path)
 }
 

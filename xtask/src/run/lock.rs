@@ -1,4 +1,4 @@
-//! One lab at a time: its namespaces have fixed names, and starting one removes what bears
+//! One lab of a name at a time: its namespaces have fixed names, and starting one removes what bears
 //! them.
 
 use std::io::ErrorKind;
@@ -7,12 +7,12 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use anyhow::{Context, Result, bail};
 
-/// Takes the lock, which is held as long as the result lives.
+/// Takes the lock of the lab whose namespaces begin with `prefix`, which is held as long as the result lives.
 ///
 /// It is a name in the kernel's abstract socket namespace: no file stays behind, and when we
 /// are killed it is free again.
-pub fn take() -> Result<UnixListener> {
-    let name = SocketAddr::from_abstract_name("taltun-lab")?;
+pub fn take(prefix: &str) -> Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("{prefix}-lab"))?;
     match UnixListener::bind_addr(&name) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             bail!("another `cargo xtask run` is under way: end it first")

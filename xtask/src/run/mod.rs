@@ -1,13 +1,26 @@
 //! `cargo xtask run`: the lab, from nothing to a tunnel with traffic in it and back to
 //! nothing.
 
+mod console;
+mod draw;
+mod flow;
+mod keys;
 mod lock;
+mod model;
 mod ping_watch;
+mod places;
+mod print;
 mod recipe;
 mod report;
 mod scenario;
+mod screen;
+mod seen;
 mod shell;
+mod stage;
+mod trials;
+mod units;
 mod view;
+mod watch;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -25,8 +38,6 @@ use crate::build;
 use crate::setup;
 use report::{Check, Report};
 
-/// The namespaces are `taltun-hub`, `taltun-a` and `taltun-b`.
-const PREFIX: &str = "taltun";
 /// How long it runs with `--json` and no `--duration`: somebody is waiting for the result.
 const JSON_DURATION: u64 = 12;
 
@@ -69,6 +80,9 @@ pub struct Arguments {
         conflicts_with = "shell"
     )]
     recipe: Option<RecipeLetter>,
+    /// What the names of the namespaces begin with, so that two labs can run at a time.
+    #[arg(long, value_name = "NAME", default_value = "taltun", hide = true)]
+    prefix: String,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -110,7 +124,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !sys::is_root() {
         return as_root(&taltun);
     }
-    let _lock = lock::take()?;
+    let _lock = lock::take(&arguments.prefix)?;
     // From here on there is something to clean up.
     sys::remember_stop_signals()?;
     setup::step("starting the lab");
@@ -120,7 +134,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         ..Options::default()
     };
     if let Some(node) = arguments.shell {
-        let lab = Lab::start(PREFIX, &taltun, options)?;
+        let lab = Lab::start(&arguments.prefix, &taltun, options)?;
         let code = shell::open(&lab, node.into(), &taltun)?;
         lab.stop(Signal::Terminate)?.into_result()?;
         return Ok(code);
@@ -132,13 +146,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             setup::programs(setup::RECIPES)?;
             let duration = arguments.duration.or_else(|| arguments.json.then_some(0));
             let duration = duration.map(Duration::from_secs);
-            recipe::play(letter.into(), PREFIX, &taltun, duration, arguments.json)
+            let prefix = &arguments.prefix;
+            recipe::play(letter.into(), prefix, &taltun, duration, arguments.json)
         }
     };
     if arguments.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
-        view::print_report(&report);
+        print::report(&report);
     }
     Ok(if report.ok {
         ExitCode::SUCCESS
@@ -153,14 +168,16 @@ fn play(arguments: &Arguments, taltun: &Path, options: Options) -> Report {
         .duration
         .or_else(|| arguments.json.then_some(JSON_DURATION))
         .map(|seconds| Duration::from_secs(seconds).max(scenario::SHORTEST));
-    let lab = match Lab::start(PREFIX, taltun, options) {
+    let mut lab = match Lab::start(&arguments.prefix, taltun, options) {
         Ok(lab) => lab,
         Err(error) => {
             return Report::of(vec![Check::failed("lab starts", format!("{error:#}"))]);
         }
     };
     let mut view = view::View::new(arguments.json);
-    let mut report = scenario::play(&lab, options, duration, &mut view);
+    let mut report = scenario::play(&mut lab, options, taltun, duration, &mut view);
+    // From here on there is something to be read again.
+    drop(view);
     setup::step("taking the lab down");
     match lab.stop(Signal::Terminate) {
         Ok(end) => {
@@ -191,10 +208,15 @@ pub fn as_root(taltun: &Path) -> Result<ExitCode> {
     variable.push(taltun);
     let mut path = std::ffi::OsString::from("PATH=");
     path.push(std::env::var_os("PATH").unwrap_or_default());
+    // What sudo would keep from us, and a drawing needs to know.
+    let no_colour = std::env::var_os("NO_COLOR")
+        .filter(|value| !value.is_empty())
+        .map(|_| "NO_COLOR=1");
     let status = Command::new(sudo)
         .arg("env")
         .arg(variable)
         .arg(path)
+        .args(no_colour)
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .status()

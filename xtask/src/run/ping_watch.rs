@@ -1,12 +1,13 @@
 //! Pings in the background, each remembered, to see an address die and come back.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use taltun_tests::lab::{Lab, Role};
+use taltun_tests::netns::Namespace;
 use taltun_tests::traffic::ping::Pinger;
 
 /// How long an answer may take.
@@ -32,8 +33,8 @@ pub struct PingWatch {
 
 impl PingWatch {
     /// Pings `to` from `from`.
-    pub fn start(lab: &Lab, from: Role, to: Role) -> Result<Self> {
-        let mut pinger = Pinger::new(lab.namespace(from), to.v4())?;
+    pub fn start(from: &Namespace, to: IpAddr) -> Result<Self> {
+        let mut pinger = Pinger::new(from, to)?;
         let pings = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
@@ -58,12 +59,21 @@ impl PingWatch {
         })
     }
 
+    /// The pings whose fate is known, in order, without the first `known`.
+    pub fn since(&self, known: usize) -> Vec<Ping> {
+        let pings = self.pings.lock().unwrap_or_else(PoisonError::into_inner);
+        pings.get(known..).unwrap_or_default().to_vec()
+    }
+
+    /// Whether the last ping whose fate is known was answered.
+    pub fn last_is_answered(&self) -> bool {
+        let pings = self.pings.lock().unwrap_or_else(PoisonError::into_inner);
+        pings.last().is_some_and(|ping| ping.answer.is_some())
+    }
+
     /// All pings whose fate is known, in order.
     pub fn pings(&self) -> Vec<Ping> {
-        self.pings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.since(0)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
+use taltun_tests::report::Stats;
 
 /// The whole result.
 #[derive(Debug, Serialize)]
@@ -16,10 +17,13 @@ pub struct Report {
     pub throughput_gbps: BTreeMap<String, f64>,
     /// What the hub's XDP program was and did.
     pub xdp: Xdp,
+    /// How many of the checks have been printed already.
+    #[serde(skip)]
+    pub printed: usize,
 }
 
 /// Something that has to be so.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Check {
     /// What was checked.
     pub name: String,
@@ -51,6 +55,22 @@ pub struct Source {
     pub bytes: u64,
 }
 
+impl Xdp {
+    /// What it did, as `stats` tells it; its mode isn't known from there.
+    pub fn of(stats: Stats) -> Self {
+        let source = |source: &taltun_tests::report::Source| Source {
+            addr: source.addr,
+            packets: source.packets,
+            bytes: source.bytes,
+        };
+        Self {
+            mode: "off".to_owned(),
+            sources: stats.sources.iter().map(source).collect(),
+            drops: stats.drops,
+        }
+    }
+}
+
 impl Report {
     /// A result with these checks and nothing measured.
     pub fn of(checks: Vec<Check>) -> Self {
@@ -63,6 +83,7 @@ impl Report {
                 sources: Vec::new(),
                 drops: BTreeMap::new(),
             },
+            printed: 0,
         };
         for check in checks {
             report.add(check);

@@ -1,25 +1,35 @@
 //! What happens in the lab, and what has to be so.
 //!
 //! First pings, then two TCP streams that last to the end, and in the middle a ban of a's
-//! underlay address on the hub for three seconds. Each step leaves its [`Check`]s; one that
-//! fails doesn't keep the others from being made.
+//! underlay address on the hub for three seconds. Keys do the same and worse at any time. Each step
+//! leaves its [`Check`]s; one that fails doesn't keep the others from being made.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, bail, ensure};
-use taltun_tests::lab::{Lab, Options, Role};
+use anyhow::{Context, Result, bail, ensure};
+use taltun_tests::lab::{Lab, Options, PORT, Role};
+use taltun_tests::netns::Namespace;
 use taltun_tests::node::{AfXdp, XdpMode};
 use taltun_tests::report::{Stats, Status};
 use taltun_tests::sys;
-use taltun_tests::topology::{WIRE_A, WIRE_B};
+use taltun_tests::topology::{Star, WIRE_A, WIRE_B};
 use taltun_tests::traffic::ping::Pinger;
-use taltun_tests::traffic::stream::{Stream, gbps};
 
-use super::ping_watch::{Ping, PingWatch};
-use super::report::{Check, Report, Source, Xdp};
-use super::view::{Frame, View};
+use super::console::{Console, Deed, Going};
+use super::flow::Flow;
+use super::model::{Host, Link, Mark, Model, State, Track};
+use super::ping_watch::PingWatch;
+use super::report::{Check, Report, Xdp};
+use super::seen::{Seen, show_stage};
+use super::shell;
+use super::stage::{Place, Stage};
+use super::trials::RETURN_LIMIT;
+use super::units;
+use super::view::View;
+use super::watch::{Watch, Watched};
 
 /// The shortest time in which everything happens.
 pub const SHORTEST: Duration = Duration::from_secs(8);
@@ -34,150 +44,304 @@ const PINGS: usize = 5;
 const BAN: Duration = Duration::from_secs(3);
 /// When, if there is no end that a middle could be reckoned from.
 const BAN_AT: Duration = Duration::from_secs(10);
-/// A packet that is on its way when the ban begins or ends may go either way.
-const MARGIN: Duration = Duration::from_millis(300);
-/// How long after the ban a may take to be heard again.
-const RETURN_LIMIT: Duration = Duration::from_secs(5);
-/// TCP doubles its pauses while nothing gets through, so it notices late that something does.
-const TCP_RETURN_LIMIT: Duration = Duration::from_secs(15);
+/// The pause between two looks at everything.
+const LOOK: Duration = Duration::from_millis(20);
 /// A UDP datagram, or what the kernel has merged before the program sees it, holds no more.
 const LARGEST_PACKET: u64 = 65_535;
+/// The tracks of the model.
+const PING: usize = 0;
+const FLOWS: usize = 1;
+const DROPS: usize = 3;
 
 /// Plays the scenario for `duration`, or until we are asked to stop, and shows it on `view`.
-pub fn play(lab: &Lab, options: Options, duration: Option<Duration>, view: &mut View) -> Report {
-    let mut play = Play {
-        lab,
-        report: Report::of(Vec::new()),
-        answered_a: 0,
-        answered_b: 0,
+pub fn play(
+    lab: &mut Lab,
+    options: Options,
+    taltun: &Path,
+    duration: Option<Duration>,
+    view: &mut View,
+) -> Report {
+    let watched = Role::ALL.map(|role| Watched {
+        name: role.to_string(),
+        control: lab.node(role).control(),
+        is_hub: role == Role::Hub,
+    });
+    let Lab { hub, net, .. } = lab;
+    let place = Place {
+        hub: &net.hub,
+        spoke: (Role::A.to_string(), WIRE_A.far_v4()),
+        attacker: (&net.b, "to-hub".into()),
+        victim: ("to-b".into(), WIRE_B.near.0, PORT),
     };
+    let mut play = Play {
+        net,
+        taltun,
+        stage: Stage::new(hub, place),
+        model: picture(),
+        report: Report::of(Vec::new()),
+        answered: [0; 2],
+        counted_since: None,
+        by_key: false,
+    };
+    view.show(&play.model);
     play.ping("ping a→hub", Role::A, Role::Hub);
     play.ping("ping b→hub", Role::B, Role::Hub);
     play.ping("ping a→b by relay", Role::A, Role::B);
-    play.traffic(duration, view);
+    play.traffic(duration, view, watched.into());
     play.xdp_attached(options.xdp);
     if options.af_xdp == AfXdp::On {
         play.frames_came_by_af_xdp();
     }
     play.sources_counted();
-    if duration.is_some() && sys::stop_requested().is_some() {
+    if duration.is_some() && play.by_key {
         play.report
             .add(Check::failed("ran to the end", "it was interrupted"));
     }
     play.report
 }
 
-struct Play<'a> {
-    lab: &'a Lab,
-    report: Report,
-    /// How many pings of a's were answered, so how many packets it has sent at the least.
-    answered_a: u64,
-    /// The same of b.
-    answered_b: u64,
+/// The lab before anything is known of it.
+fn picture() -> Model {
+    let host = |role: Role, link| Host {
+        name: role.to_string(),
+        address: role.v4().to_string(),
+        link,
+        state: State::Up,
+        ..Host::default()
+    };
+    Model {
+        title: "Taltun lab".into(),
+        centre: host(Role::Hub, Link::Plain),
+        left: vec![host(Role::A, Link::Waiting)],
+        right: vec![host(Role::B, Link::Waiting)],
+        tracks: vec![
+            Track::new("ping a→hub"),
+            Track::new("tcp a→hub"),
+            Track::new("tcp a→b by relay"),
+            Track::of_losses("dropped by hub"),
+        ],
+        ..Model::default()
+    }
 }
 
-impl Play<'_> {
+struct Play<'a> {
+    net: &'a Star,
+    taltun: &'a Path,
+    stage: Stage<'a>,
+    model: Model,
+    report: Report,
+    /// How many pings of a's and of b's were answered before the traffic, so how many packets each
+    /// has sent at the least.
+    answered: [u64; 2],
+    /// Since when the hub counts, if it isn't the one that it was at first.
+    counted_since: Option<Instant>,
+    /// Whether somebody ended it, rather than its duration.
+    by_key: bool,
+}
+
+impl<'a> Play<'a> {
+    fn at(&self, role: Role) -> &'a Namespace {
+        match role {
+            Role::Hub => &self.net.hub,
+            Role::A => &self.net.a,
+            Role::B => &self.net.b,
+        }
+    }
+
+    fn add(&mut self, check: Check) {
+        let text = format!("{}: {}", check.name, check.detail);
+        self.model.tell(Some(check.ok), text);
+        self.report.add(check);
+    }
+
     fn ping(&mut self, name: &str, from: Role, to: Role) {
-        let result = first_pings(self.lab, from, to);
+        let result = first_pings(self.at(from), to.v4());
         if result.is_ok() {
             let count = PINGS as u64;
             // Relayed, they are answered by b.
-            self.answered_b += count * u64::from(from == Role::B || to == Role::B);
-            self.answered_a += count * u64::from(from == Role::A);
+            self.answered[0] += count * u64::from(from == Role::A);
+            self.answered[1] += count * u64::from(from == Role::B || to == Role::B);
         }
-        self.report.add(Check::from_result(name, result));
+        self.add(Check::from_result(name, result));
     }
 
     /// The streams, with the ban in the middle of them.
-    fn traffic(&mut self, duration: Option<Duration>, view: &mut View) {
+    fn traffic(&mut self, duration: Option<Duration>, view: &mut View, watched: Vec<Watched>) {
+        let to = |role: Role| SocketAddr::new(role.v4(), 0);
+        let [hub, a, b] = Role::ALL.map(|role| self.at(role));
         let mut flows = [
-            Flow::start(self.lab, "tcp a→hub", Role::Hub),
-            Flow::start(self.lab, "tcp a→b by relay", Role::B),
+            Flow::start("tcp a→hub", a, hub, to(Role::Hub)),
+            Flow::start("tcp a→b by relay", a, b, to(Role::B)),
         ];
-        let watch = match PingWatch::start(self.lab, Role::A, Role::Hub) {
-            Ok(watch) => watch,
+        let pings = match PingWatch::start(a, Role::Hub.v4()) {
+            Ok(pings) => pings,
             Err(error) => {
-                self.report
-                    .add(Check::failed("ban stops a", format!("{error:#}")));
+                self.add(Check::failed("ban stops a", format!("{error:#}")));
                 return;
             }
         };
-        let ban = self.live(duration, view, &mut flows, &watch);
+        let watch = Watch::start(watched);
+        self.live(duration, view, &mut flows, &pings, &watch);
+        drop(watch);
+        self.model.doing = Some("ending".into());
+        view.show_now(&self.model);
+        if let Err(error) = self.stage.settle() {
+            self.add(Check::failed("hub comes back", format!("{error:#}")));
+        }
         for flow in &mut flows {
-            let check = flow.finish(ban.as_ref());
-            self.report.add(check);
+            flow.note(true);
+            let check = flow.finish(self.by_key);
+            self.add(check);
+            let rate = flow.median_gbps();
             self.report
                 .throughput_gbps
-                .insert(flow.name.to_owned(), flow.median_gbps());
+                .insert(flow.name.to_owned(), rate);
         }
-        if let Some(ban) = ban {
-            self.report.add(ban.stopped(&watch.pings()));
-            self.report.add(ban.restored(&watch));
+        self.wait_for_return(&pings);
+        for check in self.stage.trials.judge("a", &pings.pings(), Instant::now()) {
+            self.add(check);
         }
-        self.answered_a += watch
-            .pings()
-            .iter()
-            .filter(|ping| ping.answer.is_some())
-            .count() as u64;
-        let sent_by_a: u64 = flows.iter().map(|flow| flow.received).sum();
-        self.answered_a += sent_by_a / LARGEST_PACKET;
+        let all = pings.pings();
+        let since = |ping: &&super::ping_watch::Ping| {
+            ping.answer.is_some() && self.counted_since.is_none_or(|since| ping.sent > since)
+        };
+        self.answered[0] += all.iter().filter(since).count() as u64;
+        let sent_by_a: u64 = flows.iter().map(Flow::received_since_mark).sum();
+        self.answered[0] += sent_by_a / LARGEST_PACKET;
     }
 
-    /// Shows what is going on, a frame a second, and bans when it is time to. Returns the ban
-    /// if it was lived through.
+    /// What was done last is judged as soon as a is heard again, or too late.
+    fn wait_for_return(&self, pings: &PingWatch) {
+        let Some(end) = self.stage.trials.end_of_last() else {
+            return;
+        };
+        while Instant::now() < end + RETURN_LIMIT
+            && !self.stage.trials.is_heard_after(&pings.pings())
+        {
+            sleep(LOOK);
+        }
+    }
+
+    /// Shows what is going on, does what keys ask for, and bans when it is time to.
     fn live(
-        &self,
+        &mut self,
         duration: Option<Duration>,
         view: &mut View,
-        flows: &mut [Flow],
-        watch: &PingWatch,
-    ) -> Option<Ban> {
+        flows: &mut [Flow<'_>; 2],
+        pings: &PingWatch,
+        watch: &Watch,
+    ) {
         let start = Instant::now();
         let ban_at = duration.map_or(BAN_AT, |duration| duration.saturating_sub(BAN) / 2);
-        let mut ban: Option<Ban> = None;
-        let mut last_frame = start;
+        let mut console = Console::default();
+        let mut seen = Seen::default();
+        let mut sampled = start;
         loop {
-            sleep(Duration::from_millis(20));
-            if sys::stop_requested().is_some() {
-                return ban.filter(Ban::is_over);
-            }
-            if ban.is_none() && start.elapsed() >= ban_at {
-                ban = Some(Ban::begin(self.lab));
-            }
-            if let Some(ban) = &ban {
-                for flow in &mut *flows {
-                    flow.note_ban(ban);
+            for key in view.keys(LOOK) {
+                let machines = self.model.hosts().count();
+                match console.deed(key, machines) {
+                    Some(Deed::End) => self.by_key = true,
+                    Some(deed) => self.act(deed, view, flows),
+                    None => {}
                 }
             }
-            if last_frame.elapsed() >= Duration::from_secs(1) {
-                let elapsed = last_frame.elapsed();
-                last_frame = Instant::now();
-                let rates = flows
-                    .iter_mut()
-                    .map(|flow| flow.sample(elapsed, ban.is_some()))
-                    .collect();
-                view.show(&Frame {
-                    elapsed: start.elapsed(),
-                    statuses: Role::ALL.map(|role| (role, self.lab.node(role).status())),
-                    stats: self.lab.hub.stats(),
-                    rates,
-                    ping: watch.pings().last().copied(),
-                    banned: ban.as_ref().is_some_and(|ban| !ban.is_over()),
-                });
-            }
+            self.by_key |= sys::stop_requested().is_some();
             let over = duration.is_some_and(|duration| start.elapsed() >= duration);
-            if over && ban.as_ref().is_none_or(Ban::is_over) {
-                return ban;
+            if self.by_key || over && self.stage.trials.is_over() {
+                return;
+            }
+            self.model.elapsed = start.elapsed();
+            // Somebody who was faster with a key has shown it already.
+            if self.stage.trials.is_empty() && start.elapsed() >= ban_at {
+                let said = self.stage.ban(Some(BAN));
+                self.model.tell(None, said);
+            }
+            self.tick(flows, pings);
+            for answer in watch.answers() {
+                seen.answer(&mut self.model, &answer, DROPS);
+            }
+            if sampled.elapsed() >= Duration::from_secs(1) {
+                let elapsed = sampled.elapsed();
+                sampled = Instant::now();
+                for (flow, track) in flows.iter_mut().zip(&mut self.model.tracks[FLOWS..]) {
+                    track.value = units::rate(flow.sample(elapsed));
+                }
+            }
+            if let Some(elapsed) = seen.mark_is_due() {
+                seen.pings(&mut self.model.tracks[PING], pings);
+                for (flow, track) in flows.iter_mut().zip(&mut self.model.tracks[FLOWS..]) {
+                    track.add(Mark::Level(flow.level(elapsed)));
+                }
+            }
+            show_stage(&mut self.model, &self.stage);
+            if view.is_drawn() {
+                let machines: Vec<String> =
+                    self.model.hosts().map(|host| host.name.clone()).collect();
+                let going = Going {
+                    banned: self.stage.trials.ban_now().is_some(),
+                    flooded: self.stage.is_flooded(),
+                };
+                self.model.keys = console.keys(&machines, Some(("a", "hub")), going);
+            }
+            view.show(&self.model);
+        }
+    }
+
+    /// Does what a key asks for.
+    fn act(&mut self, deed: Deed, view: &mut View, flows: &mut [Flow<'_>; 2]) {
+        let said = match deed {
+            Deed::Ban => self.stage.toggle_ban(),
+            Deed::Flood => self.stage.toggle_flood(),
+            Deed::Kill => {
+                // Before it: nothing that the streams carry now is for the next hub.
+                for flow in flows {
+                    flow.note(false);
+                }
+                self.stage.kill()
+            }
+            Deed::Shell(number) => {
+                let role = Role::ALL[number.min(Role::ALL.len() - 1)];
+                match self.shell(role).and_then(|shell| view.lend(shell)) {
+                    Ok(()) => format!("a shell on {role}"),
+                    Err(error) => format!("{error:#}"),
+                }
+            }
+            Deed::End => return,
+        };
+        self.model.tell(None, said);
+    }
+
+    fn shell(&self, role: Role) -> Result<std::process::Command> {
+        let namespace = self.at(role).name();
+        let directory = taltun_tests::files::directory_of(namespace);
+        shell::command(namespace, &directory, self.taltun)
+    }
+
+    /// Goes on with what is being done to the lab, and keeps the streams going through it.
+    fn tick(&mut self, flows: &mut [Flow<'_>; 2], pings: &PingWatch) {
+        let was_away = self.stage.away().is_some();
+        if let Some(said) = self.stage.tick() {
+            self.model.tell(None, said);
+        }
+        if was_away && self.stage.away().is_none() {
+            // A hub that was killed counts from zero.
+            self.answered = [0; 2];
+            self.counted_since = Some(Instant::now());
+            flows.iter_mut().for_each(Flow::mark);
+        }
+        let is_calm = self.stage.is_calm();
+        let is_heard = is_calm && pings.last_is_answered();
+        for flow in flows {
+            flow.note(is_calm);
+            if is_heard {
+                flow.revive();
             }
         }
     }
 
     fn xdp_attached(&mut self, wanted: XdpMode) {
-        let result = self
-            .lab
-            .hub
-            .status()
-            .and_then(|status| attached(&status, wanted));
+        let status = self.stage.control().status();
+        let result = status.and_then(|status| attached(&status, wanted));
         let check = match result {
             Ok((mode, detail)) => {
                 self.report.xdp.mode = mode;
@@ -191,13 +355,14 @@ impl Play<'_> {
     /// Every queue has its socket, and the pings' messages came by it.
     fn frames_came_by_af_xdp(&mut self) {
         const NAME: &str = "packets came by AF_XDP";
-        let check = match self.lab.hub.status() {
+        let check = match self.stage.control().status() {
             Err(error) => Check::failed(NAME, format!("{error:#}")),
             Ok(status) => {
                 let received: u64 = status.af_xdp.iter().map(|queue| queue.received).sum();
                 match status.queues_over_af_xdp() {
                     Some(queues) if received > 0 => {
-                        Check::passed(NAME, format!("{received} on {queues} queues"))
+                        let queues = units::counted(queues as u64, "queue");
+                        Check::passed(NAME, format!("{} on {queues}", units::count(received)))
                     }
                     _ => Check::failed(NAME, format!("{:?}", status.af_xdp)),
                 }
@@ -208,7 +373,7 @@ impl Play<'_> {
 
     /// Counts come from the XDP program, so without one there is nothing to check.
     fn sources_counted(&mut self) {
-        let stats = match self.lab.hub.stats() {
+        let stats = match self.stage.control().stats() {
             Ok(stats) => stats,
             Err(error) => {
                 self.report
@@ -217,195 +382,26 @@ impl Play<'_> {
             }
         };
         if self.report.xdp.mode != XdpMode::Off.name() {
-            let result = [
-                (WIRE_A.far_v4(), self.answered_a),
-                (WIRE_B.far_v4(), self.answered_b),
-            ]
-            .into_iter()
-            .map(|(addr, sent)| counted(&stats, addr, sent))
-            .collect::<Result<Vec<_>>>()
-            .map(|details| details.join(", "));
+            let spokes = [WIRE_A.far_v4(), WIRE_B.far_v4()];
+            let result = spokes
+                .into_iter()
+                .zip(self.answered)
+                .map(|(addr, sent)| counted(&stats, addr, sent))
+                .collect::<Result<Vec<_>>>()
+                .map(|details| details.join("; "));
             self.report
                 .add(Check::from_result("sources counted", result));
         }
         self.report.xdp = Xdp {
             mode: std::mem::take(&mut self.report.xdp.mode),
-            sources: stats
-                .sources
-                .iter()
-                .map(|source| Source {
-                    addr: source.addr,
-                    packets: source.packets,
-                    bytes: source.bytes,
-                })
-                .collect(),
-            drops: stats.drops,
+            ..Xdp::of(stats)
         };
     }
 }
 
-/// A TCP stream from a.
-struct Flow {
-    name: &'static str,
-    stream: Result<Stream>,
-    /// Gbit/s in each undisturbed second so far.
-    rates: Vec<f64>,
-    received: u64,
-    /// How much had been received when the ban ended.
-    received_by_ban_end: Option<u64>,
-}
-
-impl Flow {
-    fn start(lab: &Lab, name: &'static str, to: Role) -> Self {
-        let address = SocketAddr::new(to.v4(), 0);
-        Self {
-            name,
-            stream: Stream::start(&lab.net.a, lab.namespace(to), address),
-            rates: Vec::new(),
-            received: 0,
-            received_by_ban_end: None,
-        }
-    }
-
-    /// The rate since the last call, which was `elapsed` ago. It isn't remembered if it was
-    /// touched by the ban or by TCP's wait after it.
-    fn sample(&mut self, elapsed: Duration, banned_yet: bool) -> (&'static str, f64) {
-        let received = self.stream.as_ref().map_or(0, Stream::received);
-        let rate = gbps(received - self.received, elapsed);
-        let has_returned = self
-            .received_by_ban_end
-            .is_some_and(|by_ban_end| self.received > by_ban_end);
-        if !banned_yet || has_returned {
-            self.rates.push(rate);
-        }
-        self.received = received;
-        (self.name, rate)
-    }
-
-    fn note_ban(&mut self, ban: &Ban) {
-        if ban.is_over() && self.received_by_ban_end.is_none() {
-            self.received_by_ban_end = Some(self.stream.as_ref().map_or(0, Stream::received));
-        }
-    }
-
-    /// Ends the stream; it has to have moved again after the ban, if there was one.
-    fn finish(&mut self, ban: Option<&Ban>) -> Check {
-        let stream = std::mem::replace(&mut self.stream, Err(Error::msg("it was ended")));
-        let result = stream.and_then(|stream| {
-            if let (Some(received), Some(_)) = (self.received_by_ban_end, ban) {
-                stream
-                    .wait_for_more_than(received, TCP_RETURN_LIMIT)
-                    .context("after the ban")?;
-            }
-            let outcome = stream.finish()?;
-            self.received = outcome.bytes;
-            ensure!(outcome.bytes > 0, "not a byte arrived");
-            Ok(format!(
-                "{} bytes, each of them right, at a median of {:.2} Gbit/s",
-                outcome.bytes,
-                self.median_gbps()
-            ))
-        });
-        Check::from_result(self.name, result)
-    }
-
-    /// The median over the undisturbed seconds.
-    fn median_gbps(&self) -> f64 {
-        let mut rates = self.rates.clone();
-        rates.sort_by(f64::total_cmp);
-        rates.get(rates.len() / 2).copied().unwrap_or_default()
-    }
-}
-
-/// The ban of a's underlay address.
-struct Ban {
-    command: Result<String>,
-    /// Just before the command.
-    asked: Instant,
-    /// Just after it.
-    done: Instant,
-}
-
-impl Ban {
-    fn begin(lab: &Lab) -> Self {
-        let address = WIRE_A.far_v4().to_string();
-        let time = format!("{}s", BAN.as_secs());
-        let asked = Instant::now();
-        let command = lab.hub.tell(&["ban", &address, "--for", &time]);
-        Self {
-            command,
-            asked,
-            done: Instant::now(),
-        }
-    }
-
-    /// The latest time at which it can have ended.
-    fn end(&self) -> Instant {
-        self.done + BAN
-    }
-
-    fn is_over(&self) -> bool {
-        Instant::now() > self.end() + MARGIN
-    }
-
-    /// No ping was answered while it lasted, though there were answers right before.
-    fn stopped(&self, pings: &[Ping]) -> Check {
-        let result = (|| {
-            if let Err(error) = &self.command {
-                bail!("the ban was refused: {error:#}");
-            }
-            let count = |is_meant: &dyn Fn(Instant) -> bool| {
-                let meant: Vec<_> = pings.iter().filter(|ping| is_meant(ping.sent)).collect();
-                let answered = meant.iter().filter(|ping| ping.answer.is_some()).count();
-                (answered, meant.len())
-            };
-            let (before, _) = count(&|sent| sent < self.asked && sent + BAN > self.asked);
-            ensure!(before > 0, "a wasn't heard before the ban either");
-            let (answers, sent) =
-                count(&|sent| sent > self.done + MARGIN && sent + MARGIN < self.asked + BAN);
-            ensure!(sent >= 3, "only {sent} pings were sent during the ban");
-            ensure!(
-                answers == 0,
-                "{answers} of {sent} pings were answered during the ban"
-            );
-            Ok(format!(
-                "none of {sent} pings answered in {} s of ban",
-                BAN.as_secs()
-            ))
-        })();
-        Check::from_result("ban stops a", result)
-    }
-
-    /// Pings are answered again once it is over.
-    fn restored(&self, watch: &PingWatch) -> Check {
-        let limit = self.end() + RETURN_LIMIT;
-        loop {
-            let back = watch
-                .pings()
-                .into_iter()
-                .filter(|ping| (self.asked + BAN..limit).contains(&ping.sent))
-                .find(|ping| ping.answer.is_some());
-            if let Some(ping) = back {
-                let late = ping.sent.saturating_duration_since(self.end()).as_millis();
-                return Check::passed(
-                    "unban restores a",
-                    format!("a ping sent {late} ms after the ban was answered"),
-                );
-            }
-            if Instant::now() > limit {
-                return Check::failed(
-                    "unban restores a",
-                    format!("no ping was answered in {RETURN_LIMIT:?} after the ban"),
-                );
-            }
-            sleep(Duration::from_millis(50));
-        }
-    }
-}
-
 /// Waits until pings are answered at all and then wants every one answered.
-fn first_pings(lab: &Lab, from: Role, to: Role) -> Result<String> {
-    let mut pinger = Pinger::new(lab.namespace(from), to.v4())?;
+fn first_pings(from: &Namespace, to: IpAddr) -> Result<String> {
+    let mut pinger = Pinger::new(from, to)?;
     let start = Instant::now();
     pinger.wait_until_answered(UP_LIMIT)?;
     let up = start.elapsed();
@@ -417,9 +413,9 @@ fn first_pings(lab: &Lab, from: Role, to: Role) -> Result<String> {
         }
     }
     Ok(format!(
-        "first answer after {} ms, then {PINGS} of {PINGS}, the fastest in {} µs",
-        up.as_millis(),
-        fastest.as_micros()
+        "first answer after {}, then {PINGS} of {PINGS}, the fastest in {}",
+        units::span(up),
+        units::span(fastest)
     ))
 }
 
@@ -449,10 +445,19 @@ fn attached(status: &Status, wanted: XdpMode) -> Result<(String, String)> {
             wanted.name()
         );
         modes.push(mode.to_owned());
-        details.push(format!("{interface} {mode} ({reason})"));
+        details.push((interface, format!("{mode} ({reason})")));
     }
-    ensure!(modes[0] == modes[1], "not the same: {}", details.join(", "));
-    Ok((modes.swap_remove(0), details.join(", ")))
+    let [(first, one), (second, other)] = [details.swap_remove(0), details.swap_remove(0)];
+    ensure!(
+        modes[0] == modes[1],
+        "not the same: {first} {one}, {second} {other}"
+    );
+    let detail = if one == other {
+        format!("{first} and {second}: {one}")
+    } else {
+        format!("{first} {one}, {second} {other}")
+    };
+    Ok((modes.swap_remove(0), detail))
 }
 
 /// Checks that at least `sent` packets were counted of `addr`, which is what we know it sent;
@@ -463,8 +468,9 @@ fn counted(stats: &Stats, addr: IpAddr, sent: u64) -> Result<String> {
         .with_context(|| format!("{addr} isn't among the sources"))?;
     ensure!(
         source.packets >= sent,
-        "{addr} sent {sent} packets at the least, {} were counted",
-        source.packets
+        "{addr} sent {} at the least, {} counted",
+        units::counted(sent, "packet"),
+        units::count(source.packets)
     );
     // The shortest message, a keepalive, with its headers.
     let shortest = 32 + 8 + 20 + 14;
@@ -475,7 +481,9 @@ fn counted(stats: &Stats, addr: IpAddr, sent: u64) -> Result<String> {
         source.bytes
     );
     Ok(format!(
-        "{addr}: {} packets, {} bytes, of which {sent} packets at the least are known",
-        source.packets, source.bytes
+        "{addr} {}, {} (at least {} expected)",
+        units::counted(source.packets, "packet"),
+        units::bytes(source.bytes),
+        units::count(sent)
     ))
 }

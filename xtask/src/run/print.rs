@@ -1,0 +1,136 @@
+//! The result for people: each check once, aligned.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal};
+
+use super::report::{Check, Report};
+use super::view::say;
+
+/// Names up to this long have their details beside them, else below.
+const BESIDE: usize = 24;
+
+/// Prints what of the result hasn't been printed, and whether all is well.
+pub fn report(report: &Report) {
+    let mut text = String::from("\n");
+    text += &lines(&report.checks[report.printed..], terminal_width());
+    text.push('\n');
+    text += &verdict(report);
+    say(false, &text);
+}
+
+/// The checks and their verdicts, aligned with each other, wrapped where a terminal would.
+fn lines(checks: &[Check], width_of_terminal: Option<usize>) -> String {
+    let widths = checks.iter().map(|check| width(&check.name));
+    let longest = widths.max().unwrap_or_default();
+    let mut text = String::new();
+    for check in checks {
+        if longest > BESIDE {
+            text += &early_line(check);
+            continue;
+        }
+        let sign = if check.ok { "✓" } else { "✗" };
+        let indent = longest + 4;
+        let room = width_of_terminal.map(|width| width.saturating_sub(indent).max(20));
+        let detail = wrapped(&check.detail, room).join(&format!("\n{}", " ".repeat(indent)));
+        let space = " ".repeat(longest - width(&check.name));
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{sign} {}{space}  {detail}", check.name);
+    }
+    text
+}
+
+/// `text` in lines of at most so many columns, but for words that are longer.
+fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
+    let Some(room) = room else {
+        return vec![text.to_owned()];
+    };
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if width(line) + 1 + width(word) <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// Columns of the terminal that stdout is, if it is one.
+fn terminal_width() -> Option<usize> {
+    let is_terminal = io::stdout().is_terminal();
+    let size = is_terminal.then(|| crossterm::terminal::size().ok());
+    size.flatten().map(|(columns, _)| usize::from(columns))
+}
+
+/// The same for one that is printed as soon as it is known, with its detail always below.
+pub fn early_line(check: &Check) -> String {
+    let sign = if check.ok { "✓" } else { "✗" };
+    format!("{sign} {}\n    {}\n", check.name, check.detail)
+}
+
+fn verdict(report: &Report) -> String {
+    let failed = report.checks.iter().filter(|check| !check.ok);
+    let failed: Vec<&str> = failed.map(|check| check.name.as_str()).collect();
+    let all = report.checks.len();
+    if failed.is_empty() {
+        match all {
+            1 => "The only check is ok.\n".to_owned(),
+            _ => format!("All {all} checks are ok.\n"),
+        }
+    } else {
+        format!(
+            "{} of {all} checks failed: {}.\n",
+            failed.len(),
+            failed.join(", ")
+        )
+    }
+}
+
+fn width(text: &str) -> usize {
+    ratatui::text::Span::raw(text).width()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_aligned_and_each_check_is_there_once() {
+        let checks = [
+            Check::passed("ping a→hub", "5 of 5"),
+            Check::failed("tcp a→b by relay", "not a byte arrived"),
+        ];
+        assert_eq!(
+            lines(&checks, None),
+            "✓ ping a→hub        5 of 5\n✗ tcp a→b by relay  not a byte arrived\n"
+        );
+        let report = Report::of(checks.into());
+        assert_eq!(
+            verdict(&report),
+            "1 of 2 checks failed: tcp a→b by relay.\n"
+        );
+    }
+
+    #[test]
+    fn what_a_terminal_would_break_is_broken_between_words() {
+        let check = Check::passed("tcp", "one two three four five six");
+        let shown = lines(&[check], Some(27));
+        assert_eq!(shown, "✓ tcp  one two three four\n       five six\n");
+        assert_eq!(
+            wrapped("a-word-that-is-long b", Some(5)),
+            ["a-word-that-is-long", "b"]
+        );
+    }
+
+    #[test]
+    fn a_sentence_has_its_detail_below() {
+        let check = Check::passed("the laptop reaches the hub, and nobody else", "3 of 3");
+        let text = "✓ the laptop reaches the hub, and nobody else\n    3 of 3\n";
+        assert_eq!(lines(std::slice::from_ref(&check), Some(80)), text);
+        assert_eq!(early_line(&check), text);
+        assert_eq!(verdict(&Report::of(vec![check])), "The only check is ok.\n");
+    }
+}
