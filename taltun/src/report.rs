@@ -26,7 +26,7 @@ pub use self::drops::Drops;
 pub use self::explanation::{ExplainedStep, Explanation};
 pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};
-pub use self::rates::{Rates, Traffic, per_second};
+pub use self::rates::{PeerRates, Rates, Traffic, per_second};
 pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, UdpgwStats};
 pub use self::traced::{TraceMessage, TracedPacket};
 pub use self::unix_time::UnixTime;
@@ -107,6 +107,12 @@ pub struct Status {
     /// Dropped packets by reason, as in [`Stats`].
     #[serde(default)]
     pub drops: Drops,
+    /// Those of the last minute.
+    #[serde(default)]
+    pub drops_last_minute: Drops,
+    /// Networks that are denied now, outside and inside.
+    #[serde(default)]
+    pub bans: u64,
     /// Unknown keys that tried, the last one first (at most 16).
     #[serde(default)]
     pub unknown_keys: Vec<UnknownKey>,
@@ -240,6 +246,9 @@ pub struct PeerStatus {
     pub paths: Vec<PathStatus>,
     /// What may come from it and goes to it.
     pub allowed_ips: Vec<IpNet>,
+    /// Seconds since anything genuine came from it; `None` for never since the start.
+    #[serde(default)]
+    pub seen_seconds: Option<f64>,
     /// Seconds since the last completed handshake; `None` before the first.
     pub latest_handshake_seconds: Option<f64>,
     /// Handshakes completed since the start.
@@ -248,6 +257,9 @@ pub struct PeerStatus {
     pub rx_bytes: u64,
     /// Bytes sent to it, counted likewise.
     pub tx_bytes: u64,
+    /// What both gained a second, lately; `None` in its first seconds.
+    #[serde(default)]
+    pub rates: Option<PeerRates>,
     /// Seconds between keepalives; `None` for off.
     pub persistent_keepalive: Option<u16>,
     /// What last kept it from a handshake; `None` once there is one.

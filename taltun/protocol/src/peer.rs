@@ -475,6 +475,11 @@ impl Peer {
         read_time(&self.activity.last_handshake)
     }
 
+    /// When it was last heard: a handshake or anything within a session.
+    pub fn last_heard(&self) -> Option<Time> {
+        self.activity.last_received().max(self.last_handshake())
+    }
+
     /// Handshakes completed since the start.
     pub fn handshakes(&self) -> u64 {
         self.activity.handshakes.load(Ordering::Relaxed)

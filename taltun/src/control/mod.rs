@@ -46,6 +46,7 @@ mod pace;
 mod panics;
 mod peer_log;
 mod peer_process;
+mod peer_rates;
 mod peers;
 mod port_range;
 mod pretenders;

@@ -1,13 +1,27 @@
 //! How fast the counters grow: they are looked at once a second, whoever asks and how often.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::peer_rates::PeerMeter;
+use crate::protocol::device::Device;
+use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
-use crate::report::{Drops, Rates, Traffic};
+use crate::report::{Drops, PeerRates, Rates, Traffic};
+
+/// How far back drops are remembered.
+const MINUTE: Duration = Duration::from_secs(60);
+/// Looks that are remembered: one a second, and the one before.
+const LOOKS: usize = 61;
 
 /// The last look, and what was gained between it and the one before.
 #[derive(Debug, Default)]
 pub(super) struct RateMeter {
     last: Option<(Time, (Traffic, Drops))>,
     rates: Option<Rates>,
+    /// The drops by then, over the last minute; the oldest first.
+    drops: VecDeque<(Time, Drops)>,
+    peers: PeerMeter,
 }
 
 impl RateMeter {
@@ -17,17 +31,42 @@ impl RateMeter {
         if let Some((at, before)) = self.last.replace((now, counted)) {
             self.rates = Some(Rates::between(before, counted, now.since(at)));
         }
+        let is_older =
+            |next: Option<&(Time, Drops)>| next.is_some_and(|(at, _)| now.since(*at) >= MINUTE);
+        while self.drops.len() >= LOOKS || is_older(self.drops.get(1)) {
+            self.drops.pop_front();
+        }
+        self.drops.push_back((now, drops));
+    }
+
+    /// The same for what each peer moved.
+    pub(super) fn look_at_peers(&mut self, device: &Device, now: Time) {
+        self.peers.look(device, now);
+    }
+
+    /// The rates of a peer; `None` before it was looked at twice.
+    pub(super) fn of_peer(&self, peer: &Peer) -> Option<PeerRates> {
+        self.peers.of(peer)
     }
 
     /// The rates over the last whole second; `None` before there was one.
     pub(super) fn rates(&self) -> Option<Rates> {
         self.rates
     }
+
+    /// What was dropped in the minute before the last look, or since the start of a younger
+    /// tunnel.
+    pub(super) fn drops_last_minute(&self) -> Drops {
+        match (self.drops.front(), self.drops.back()) {
+            (Some((_, before)), Some((_, now))) => now.since(before),
+            _ => Drops::default(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use taltun_common::drops::DropReason;
 
     use super::*;
 
@@ -46,5 +85,25 @@ mod tests {
             now = now + Duration::from_secs(1);
         }
         assert_eq!(rates, [None, Some(5000), Some(0)]);
+    }
+
+    #[test]
+    fn drops_of_the_last_minute_are_forgotten_after_it() {
+        let mut meter = RateMeter::default();
+        let mut now = Time::START;
+        let mut told = Vec::new();
+        for second in 0..130_u64 {
+            // Ten in the fifth second, and five in the hundredth.
+            let count = 10 * u64::from(second >= 5) + 5 * u64::from(second >= 100);
+            let drops: Drops = [(DropReason::Mac1, count)].into_iter().collect();
+            meter.look(Traffic::default(), drops, now);
+            told.push(meter.drops_last_minute()[DropReason::Mac1]);
+            now = now + Duration::from_secs(1);
+        }
+        assert_eq!(told[4], 0);
+        assert_eq!((told[5], told[64]), (10, 10));
+        assert_eq!((told[65], told[99]), (0, 0));
+        assert_eq!((told[100], told[129]), (5, 5));
+        assert!(meter.drops.len() <= LOOKS);
     }
 }

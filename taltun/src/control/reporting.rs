@@ -130,6 +130,11 @@ impl View<'_> {
             policy: self.rules.status(self.shield),
             uplink_bits_per_second: self.config.shaping.uplink.map(Rate::bits),
             drops: self.drops(),
+            drops_last_minute: self.rates.drops_last_minute(),
+            bans: [Layer::Outer, Layer::Inner]
+                .map(|layer| self.bans.nets(layer).len() as u64)
+                .iter()
+                .sum(),
             unknown_keys: self.diagnosis.unknown_keys(now),
             host: self.kept.map(|kept| self.host_status(kept)),
             udpgw: self.gateway.status(),
@@ -240,10 +245,12 @@ impl View<'_> {
             unreachable: self.underlay.unreachable(key).map(str::to_owned),
             paths: hop::status(self.device, peer, now),
             allowed_ips,
+            seen_seconds: peer.last_heard().map(|at| now.since(at).as_secs_f64()),
             latest_handshake_seconds: peer.last_handshake().map(|at| now.since(at).as_secs_f64()),
             handshakes: peer.handshakes(),
             rx_bytes: peer.rx_bytes(),
             tx_bytes: peer.tx_bytes(),
+            rates: self.rates.of_peer(peer),
             persistent_keepalive: interval.map(|interval| interval.as_secs() as u16),
             problem: self.diagnosis.problem(key, now),
             last_problem: self.diagnosis.last_problem(key, now),
@@ -304,6 +311,7 @@ impl View<'_> {
             drops: self.drops(),
             traffic: counters.traffic(),
             rates: self.rates.rates(),
+            drops_last_minute: self.rates.drops_last_minute(),
             fallbacks: Fallbacks {
                 udp_gso: counters.gso_fallbacks(),
                 tun_offload: counters.join_fallbacks(),

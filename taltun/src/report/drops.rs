@@ -27,6 +27,23 @@ impl Drops {
     }
 }
 
+impl Drops {
+    /// What was counted since an earlier look; a counter that has begun anew counts as it is.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let counts = self.iter();
+        counts
+            .map(|(reason, count)| (reason, count.checked_sub(before[reason]).unwrap_or(count)))
+            .collect()
+    }
+
+    /// All of them together.
+    pub fn sum(&self) -> u64 {
+        let add = |sum: u64, count: u64| sum.saturating_add(count);
+        self.0.iter().copied().fold(0, add)
+    }
+}
+
 impl Index<DropReason> for Drops {
     type Output = u64;
 

@@ -34,6 +34,15 @@ pub struct Rates {
     pub drops: Drops,
 }
 
+/// What a peer's bytes gained a second, handshakes and keepalives included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRates {
+    /// Bytes received from it, a second.
+    pub rx_bytes: u64,
+    /// Bytes sent to it, a second.
+    pub tx_bytes: u64,
+}
+
 impl Rates {
     /// What was gained a second between two looks, `over` apart.
     pub fn between(before: (Traffic, Drops), now: (Traffic, Drops), over: Duration) -> Self {

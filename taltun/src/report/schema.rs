@@ -175,7 +175,7 @@ fn fields(examples: &[Value]) -> Fields {
 fn walk(value: &Value, path: &str, fields: &mut Fields) {
     match value {
         Value::Object(object) => {
-            let by_reason = path.rsplit('.').next() == Some("drops");
+            let by_reason = matches!(path.rsplit('.').next(), Some("drops" | "drops_last_minute"));
             if by_reason {
                 let reasons = DropReason::ALL.iter().map(|reason| reason.label());
                 let (reasons, keys): (BTreeSet<&str>, BTreeSet<&str>) = (
@@ -393,10 +393,12 @@ fn status(full: bool) -> Status {
                 loss_percent: full.then_some(1),
             }],
             allowed_ips: vec![net()],
+            seen_seconds: full.then_some(1.5),
             latest_handshake_seconds: full.then_some(1.5),
             handshakes: 1,
             rx_bytes: 1,
             tx_bytes: 1,
+            rates: full.then(PeerRates::default),
             persistent_keepalive: full.then_some(25),
             problem: full.then(problem),
             last_problem: full.then(problem),
@@ -465,6 +467,8 @@ fn status(full: bool) -> Status {
             flows_displaced: 1,
         }),
         drops: Drops::default(),
+        drops_last_minute: Drops::default(),
+        bans: 1,
         unknown_keys: vec![UnknownKey {
             public_key: "WHO=".to_owned(),
             endpoint,

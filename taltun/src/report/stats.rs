@@ -30,6 +30,9 @@ pub struct Stats {
     /// What both gained a second; `None` in the first second.
     #[serde(default)]
     pub rates: Option<Rates>,
+    /// Those of `drops` of the last minute.
+    #[serde(default)]
+    pub drops_last_minute: Drops,
     /// How often the kernel refused an offload that it had offered.
     #[serde(default)]
     pub fallbacks: Fallbacks,

@@ -400,7 +400,7 @@ pub(super) mod tests {
     use taltun_common::drops::DropReason;
 
     use crate::report::{
-        AfXdpSocket, AuditKept, DefaultStatus, PortRangeBy, Problem, ProblemCause, QuotaStatus,
+        AfXdpSocket, AuditKept, DefaultStatus, Drops, PortRangeBy, Problem, ProblemCause, QuotaStatus,
         RateStatus, RefusedBy, RuleAction, RuleStatus, TcAttachment, TcStatus, UnixTime, UsageKept,
         UsageStatus, VERSION, XdpAttachment, XdpStatus,
     };
@@ -471,10 +471,12 @@ pub(super) mod tests {
                         "10.0.0.2/32".parse().unwrap(),
                         "192.168.50.0/24".parse().unwrap(),
                     ],
+                    seen_seconds: Some(3.2),
                     latest_handshake_seconds: Some(12.7),
                     handshakes: 1,
                     rx_bytes: 1_258_291,
                     tx_bytes: 148,
+                    rates: None,
                     persistent_keepalive: Some(25),
                     problem: None,
                     last_problem: None,
@@ -509,10 +511,12 @@ pub(super) mod tests {
                     unreachable: None,
                     paths: Vec::new(),
                     allowed_ips: vec![],
+                    seen_seconds: None,
                     latest_handshake_seconds: None,
                     handshakes: 0,
                     rx_bytes: 0,
                     tx_bytes: 0,
+                    rates: None,
                     persistent_keepalive: None,
                     problem: Some(Problem {
                         cause: ProblemCause::PortClosed,
@@ -630,6 +634,8 @@ pub(super) mod tests {
             drops: [(DropReason::Denied, 3), (DropReason::Mac1, 1200)]
                 .into_iter()
                 .collect(),
+            drops_last_minute: Drops::default(),
+            bans: 0,
             host: None,
             names: Some(NamesStatus {
                 domain: "vpn".into(),
