@@ -105,7 +105,7 @@ impl Story {
             story.run_taltun(name, key)?;
         }
         eventually("both have a session", UP_LIMIT, || {
-            let status = story.machines.run("hub", "taltun status")?;
+            let status = story.machines.run("hub", "taltun status --long")?;
             Ok(status.matches("latest handshake: ").count() == 2 && !status.contains("never"))
         })?;
         Ok(story)

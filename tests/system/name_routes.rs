@@ -112,7 +112,7 @@ fn names_choose() -> Result<()> {
     eventually("the addresses are let go", 2 * UP_LIMIT, || {
         Ok(goes_around("198.18.0.80", CLIENT) && goes_around("2001:db8:18::80", CLIENT_V6))
     })?;
-    let status = node.tell(&["status"])?;
+    let status = node.tell(&["status", "--long"])?;
     ensure!(!status.contains("198.18.0.80"), "{status}");
 
     // In force to the end, and then gone.

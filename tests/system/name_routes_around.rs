@@ -66,7 +66,7 @@ fn around() -> Result<()> {
     let rule = "pref 100 to 198.51.100.0/24 lookup 100";
     client.ip(&format!("rule add {rule}"))?;
     ensure!(ask("ruled.example.net")?.is_none());
-    let status = node.tell(&["status"])?;
+    let status = node.tell(&["status", "--long"])?;
     ensure!(!status.contains("198.51.100.81"), "{status}");
     client.ip(&format!("rule del {rule}"))?;
     ensure!(ask("ruled.example.net")?.is_some());

@@ -74,7 +74,7 @@ fn remembered() -> Result<()> {
         for address in ["198.18.0.80", "198.18.0.81"] {
             ensure!(inside(address)?, "{address} after {signal:?}");
         }
-        let status = node.tell(&["status"])?;
+        let status = node.tell(&["status", "--long"])?;
         ensure!(status.contains("198.18.0.80/32"), "{status}");
     }
 

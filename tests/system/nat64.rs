@@ -98,7 +98,10 @@ fn no_translator() -> Result<()> {
     })?;
     ensure!(is_told()?, "{}", peer_of(&node)?);
     let status = node.tell(&["status"])?;
-    ensure!(status.contains(&format!("({expected})")), "{status}");
+    ensure!(
+        status.contains(&format!("endpoint: {expected}")),
+        "{status}"
+    );
     ensure!(node.log().contains(&expected), "{}", node.log());
     drop(resolver);
     let _resolver = lab.translating_resolver()?;

@@ -61,7 +61,7 @@ fn of_one() -> Result<()> {
 
     // An interface and a peer are told apart, and what is neither is said.
     let text = hub.node.tell(&["status", "taltun0"])?;
-    ensure!(text.starts_with("interface: taltun0\n"), "{text}");
+    ensure!(text.starts_with("taltun0  server  up "), "{text}");
     for (words, says) in [
         (&["nobody"][..], "no tunnel nobody is running"),
         (&["--peer", "nobody"], "is no peer's name or key"),

@@ -267,7 +267,7 @@ fn wg_on_toml() -> Result<()> {
             "allowed-ips",
             "10.3.0.0/16",
         ])?;
-        let status = ask(&["status"])?;
+        let status = ask(&["status", "--long"])?;
         ensure!(status.contains("[::]:9777"), "{status}");
         ensure!(
             status.contains("peer: office") && status.contains("allowed ips:      10.0.0.2/32\n"),
@@ -284,7 +284,7 @@ fn wg_on_toml() -> Result<()> {
         );
         // And all is as the file says again.
         println!("{}", ask(&["reload"])?);
-        let status = ask(&["status"])?;
+        let status = ask(&["status", "--long"])?;
         ensure!(status.contains("[::]:9000"), "{status}");
         ensure!(status.contains("10.0.0.2/32, 10.3.0.0/16"), "{status}");
         ensure!(!status.contains(&stranger.public), "{status}");
@@ -546,7 +546,7 @@ fn moves_away() -> Result<()> {
         eventually("the new MTU is known", SOON, || {
             let status = output_of(
                 Command::new(taltun()?)
-                    .args(["status", name])
+                    .args(["status", name, "--long"])
                     .env(RUNTIME_DIR, near.directory()),
             )?;
             Ok(status.contains(&format!("mtu:              {mtu}\n")))

@@ -178,7 +178,7 @@ fn serves() -> Result<()> {
     ensure!(hub.counter("clients_accepted")? == 3);
     ensure!(hub.counter("to_client")? >= 3);
     let status = hub.node.tell(&["status"])?;
-    let expected = "udpgw:            10.200.0.1:7300, 127.0.0.1:7300: 0 of at most 1,000 clients";
+    let expected = "udpgw    10.200.0.1:7300, 127.0.0.1:7300: 0 of at most 1,000 clients";
     eventually("all are gone", LIMIT, || {
         Ok(hub.node.tell(&["status"])?.contains(expected))
     })

@@ -1,5 +1,7 @@
 //! Numbers and times for people.
 
+use std::time::Duration;
+
 use crate::report::BanStatus;
 
 /// Bytes with a binary unit: `512 B`, `1.2 MiB`.
@@ -63,6 +65,72 @@ pub(super) fn span(seconds: u64) -> String {
     parts.join(", ")
 }
 
+/// The same in a few characters: `12 s`, `1 h 5 min`.
+pub(super) fn brief(seconds: u64) -> String {
+    let mut parts = units(seconds).into_iter().take(2);
+    let first = parts.next().unwrap_or_else(|| "0 s".to_owned());
+    match parts.next() {
+        Some(second) => format!("{first} {second}"),
+        None => first,
+    }
+}
+
+/// The same in its largest unit, for a column: `12 s`, `3 h`.
+pub(super) fn age(seconds: f64) -> String {
+    let largest = units(whole(seconds)).into_iter().next();
+    largest.unwrap_or_else(|| "0 s".to_owned())
+}
+
+/// What isn't nothing of a span of time, the largest unit first, short.
+fn units(seconds: u64) -> Vec<String> {
+    let mut rest = seconds;
+    let mut parts = Vec::new();
+    for (size, name) in [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")] {
+        let amount = rest / size;
+        rest %= size;
+        if amount > 0 {
+            parts.push(format!("{amount} {name}"));
+        } else if !parts.is_empty() {
+            // Not "1 d 5 s".
+            break;
+        }
+    }
+    parts
+}
+
+/// How long ago something was: `12 seconds ago`.
+pub(super) fn ago(seconds: f64) -> String {
+    match whole(seconds) {
+        0 => "now".to_owned(),
+        seconds => format!("{} ago", span(seconds)),
+    }
+}
+
+/// Whole seconds are all that anybody reads; the fraction is for programs.
+pub(super) fn whole(seconds: f64) -> u64 {
+    Duration::try_from_secs_f64(seconds).map_or(0, |span| span.as_secs())
+}
+
+/// A rate in bits, as limits and lines have it: `2.5 Mbit/s`.
+pub(super) fn rate(bytes_per_second: u64) -> String {
+    const UNITS: [&str; 5] = ["kbit/s", "Mbit/s", "Gbit/s", "Tbit/s", "Pbit/s"];
+    let bits = bytes_per_second.saturating_mul(8);
+    if bits < 1000 {
+        return format!("{bits} bit/s");
+    }
+    let mut value = bits as f64 / 1e3;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1e3;
+        unit += 1;
+    }
+    if value < 9.95 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
+    }
+}
+
 /// How long a ban lasts.
 pub(super) fn until(ban: &BanStatus) -> String {
     let by_hand = match (ban.banned, ban.seconds_left) {
@@ -111,6 +179,39 @@ mod tests {
         assert_eq!(span(125), "2 minutes, 5 seconds");
         assert_eq!(span(3600), "1 hour");
         assert_eq!(span(90_061), "1 day, 1 hour");
+    }
+
+    #[test]
+    fn short_spans_fit_a_column() {
+        for (seconds, brief_form, column) in [
+            (0_u32, "0 s", "0 s"),
+            (59, "59 s", "59 s"),
+            (60, "1 min", "1 min"),
+            (3725, "1 h 2 min", "1 h"),
+            (3605, "1 h", "1 h"),
+            (90_061, "1 d 1 h", "1 d"),
+        ] {
+            assert_eq!(brief(seconds.into()), brief_form);
+            assert_eq!(age(seconds.into()), column);
+        }
+        assert_eq!(ago(0.9), "now");
+        assert_eq!(ago(61.0), "1 minute, 1 second ago");
+        assert_eq!(ago(f64::NAN), "now");
+    }
+
+    #[test]
+    fn rates_have_three_digits_at_most() {
+        for (bytes, text) in [
+            (0, "0 bit/s"),
+            (124, "992 bit/s"),
+            (125, "1.0 kbit/s"),
+            (1_243_000, "9.9 Mbit/s"),
+            (1_250_000, "10 Mbit/s"),
+            (124_920_000, "999 Mbit/s"),
+            (124_990_000, "1.0 Gbit/s"),
+        ] {
+            assert_eq!(rate(bytes), text);
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use tracing_subscriber::{Registry, reload};
 
 use super::human;
 use super::log_queue::LogQueue;
+use super::screen::wants_colour;
 
 /// How long the end of the process waits for a reader of the last lines.
 const LAST_WAIT: Duration = Duration::from_millis(500);
@@ -195,11 +196,6 @@ fn is_stream(stream: Option<&str>, device: u64, inode: u64) -> bool {
     parts.is_some_and(|(a, b)| a.parse() == Ok(device) && b.parse() == Ok(inode))
 }
 
-/// Any value of `NO_COLOR` but an empty one asks for none (<https://no-color.org>).
-fn wants_colour(no_color: Option<std::ffi::OsString>) -> bool {
-    no_color.is_none_or(|value| value.is_empty())
-}
-
 /// Lines as the journal takes them.
 struct Journal(Format<Full, ()>);
 
@@ -245,12 +241,5 @@ mod tests {
         );
         assert_eq!(Priority::from(&Level::WARN), Priority::Warning);
         assert_eq!(Priority::from(&Level::TRACE), Priority::Debug);
-    }
-
-    #[test]
-    fn no_color_is_heard() {
-        assert!(wants_colour(None));
-        assert!(wants_colour(Some("".into())));
-        assert!(!wants_colour(Some("1".into())));
     }
 }

@@ -14,6 +14,7 @@ mod failure;
 mod generate;
 mod genkey;
 mod genpsk;
+mod grid;
 mod host_line;
 mod human;
 mod import;
@@ -24,9 +25,11 @@ mod logging;
 mod metrics_process;
 mod output;
 mod peer;
+mod peers;
 mod pubkey;
 mod reload;
 mod run;
+mod screen;
 mod secret;
 mod stats;
 mod status;
@@ -38,6 +41,8 @@ mod unban;
 mod undo;
 mod unknown;
 mod usage;
+mod watching;
+mod width;
 
 use std::process::ExitCode;
 
@@ -90,7 +95,7 @@ Environment:
   TALTUN_UAPI_DIR     directory of wg's sockets (default /var/run/wireguard)
   TALTUN_STATE_DIR    where peers' endpoints, their usage and addresses of `[dns_routes]` are
                       saved (default /var/lib/taltun)
-  NO_COLOR            a log without colours";
+  NO_COLOR            nothing has colours";
 
 #[derive(Subcommand)]
 enum Command {

@@ -2,23 +2,17 @@
 
 mod text;
 
-use std::io::{self, IsTerminal, Write as _};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 
 use self::text::{Since, render};
 use super::failure::Failure;
-use super::output;
+use super::screen::Screen;
 use super::target::Subject;
+use super::{output, watching};
 use crate::control::request;
 use crate::report::Stats;
-
-/// Between two looks of `--watch`.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// Moves a terminal's cursor home and clears what is there.
-const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Show a running tunnel's traffic, drops and senders.
 #[derive(Args)]
@@ -30,21 +24,18 @@ pub(super) struct StatsCommand {
     #[arg(long)]
     json: bool,
 
-    /// Repeat every second, with rates, until interrupted; with --json, an object per line.
+    /// Repeat every second, sources by their rates, until interrupted; with --json, an object per line.
     #[arg(long)]
     watch: bool,
 }
 
 impl StatsCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
-        if self.watch {
-            return self.watch();
-        }
-        let stats = self.ask()?;
-        if self.json {
-            output::print_json(&stats)
-        } else {
-            output::print(&render(&stats, None))
+        match (self.watch, self.json) {
+            (false, true) => output::print_json(&self.ask()?),
+            (false, false) => output::print(&render(&self.ask()?, None, &Screen::of_stdout())),
+            (true, true) => watching::watch_json(|| self.ask()),
+            (true, false) => self.watch(),
         }
     }
 
@@ -52,35 +43,19 @@ impl StatsCommand {
         Ok(*self.subject.ask(request::Stats)?)
     }
 
-    /// Shows them again and again, until the tunnel is gone or nobody reads any more.
+    /// Shows them again and again, until the tunnel is gone or nobody reads any more. All rates are
+    /// of the same two looks, so that they add up.
     fn watch(&self) -> Result<(), Failure> {
-        let mut before = (self.ask()?, Instant::now());
-        loop {
-            thread::sleep(INTERVAL);
+        let mut before: Option<(Stats, Instant)> = None;
+        watching::watch(|screen| {
             let (stats, now) = (self.ask()?, Instant::now());
-            let text = if self.json {
-                output::json_line(&stats)?
-            } else {
-                let since = Since {
-                    stats: &before.0,
-                    over: now - before.1,
-                };
-                let start = if io::stdout().is_terminal() {
-                    CLEAR
-                } else {
-                    "\n"
-                };
-                format!("{start}{}", render(&stats, Some(&since)))
-            };
-            let mut out = io::stdout().lock();
-            if out
-                .write_all(text.as_bytes())
-                .and_then(|()| out.flush())
-                .is_err()
-            {
-                return Ok(());
-            }
-            before = (stats, now);
-        }
+            let since = before.as_ref().map(|(stats, at)| Since {
+                stats,
+                over: now - *at,
+            });
+            let text = render(&stats, since.as_ref(), screen);
+            before = Some((stats, now));
+            Ok(text)
+        })
     }
 }

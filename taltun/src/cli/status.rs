@@ -1,15 +1,20 @@
 //! `taltun status`
 
-mod limits;
-mod text;
+#[cfg(test)]
+pub(super) mod example;
+mod long;
+pub(super) mod peer;
+mod peer_table;
+mod short;
+mod words;
 
 use clap::Args;
 use serde::Serialize;
 
-use self::text::{render, render_peers};
 use super::failure::Failure;
-use super::output;
+use super::screen::Screen;
 use super::target::Target;
+use super::{output, watching};
 use crate::control::{self, ControlError, request};
 use crate::dataplane::clock;
 use crate::report::{
@@ -19,8 +24,15 @@ use crate::system::{LeftSwitch, LeftSwitches, SwitchState};
 
 /// Show a running tunnel and its peers.
 ///
-/// Of one peer it shows the last problem, too, if that is over.
+/// What the tunnel is and what is amiss, and its peers as a table: those with a session first (●), by
+/// what they move, then those that were there before (○) and those that never were (✗). ↓ is what came
+/// from a peer, ↑ what went to it. A terminal gets as many peers as it has room for; --all and a pipe
+/// get all of them. Of one peer everything is shown, the last problem that is over, too.
 #[derive(Args)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 pub(super) struct StatusCommand {
     /// The tunnel's interface, needed only where several are running, or the only peer to show, by
     /// its name or public key.
@@ -35,64 +47,128 @@ pub(super) struct StatusCommand {
     target: Target,
 
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["long", "all"])]
     json: bool,
+
+    /// Show everything of each peer and of the tunnel, with reasons.
+    #[arg(long)]
+    long: bool,
+
+    /// Show all peers, however many there are.
+    #[arg(long, conflicts_with = "long")]
+    all: bool,
+
+    /// Repeat every second, until interrupted; with --json, an object per line.
+    #[arg(long)]
+    watch: bool,
 }
 
 impl StatusCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let (answer, peer) = self.ask();
+        let (asked, answer) = self.ask();
+        if !self.watch {
+            return self.print(&asked, answer);
+        }
+        let mut first = Some(answer);
+        let mut look = || {
+            let answer = first.take().unwrap_or_else(|| asked.again());
+            asked.only_peer(*answer?)
+        };
+        if self.json {
+            // Each with the switches that hold by then.
+            return watching::watch_json(|| Ok(Running::with(look()?, &control::left_switches())));
+        }
+        watching::watch(|screen| Ok(self.render(&asked, &look()?, screen)))
+    }
+
+    fn print(&self, asked: &Asked, answer: Answer) -> Result<(), Failure> {
         if self.json
             && let Err(ControlError::NotRunning { left, .. }) = &answer
         {
             output::print_json(&not_running(left))?;
         }
-        let mut status = answer?;
-        if let Some(word) = &peer {
-            status.peers.retain(|peer| is_called(peer, word));
-            if status.peers.is_empty() {
-                return Err(Failure::Other(format!(
-                    "{word:?} is no peer's name or key; `taltun status` lists the peers"
-                )));
-            }
-            if !self.json {
-                return output::print(&render_peers(&status.peers));
-            }
+        let status = asked.only_peer(*answer?)?;
+        if self.json {
+            return output::print_json(&Running::with(status, &control::left_switches()));
+        }
+        output::print(&self.render(asked, &status, &Screen::of_stdout()))
+    }
+
+    fn render(&self, asked: &Asked, status: &Status, screen: &Screen) -> String {
+        if asked.peer.is_some() {
+            return peer::alone(&status.peers);
         }
         let left = control::left_switches();
-        if self.json {
-            return output::print_json(&Running::with(&status, &left));
+        if self.long {
+            long::render(status, &left)
+        } else {
+            short::render(status, &left, self.all, screen)
         }
-        output::print(&render(&status, &left))
+    }
+
+    /// What is asked for, and the answer.
+    fn ask(&self) -> (Asked, Answer) {
+        let asked = |interface: Option<&str>, peer: Option<&str>| {
+            let asked = Asked {
+                interface: interface.map(str::to_owned),
+                peer: peer.map(str::to_owned),
+            };
+            let answer = asked.again();
+            (asked, answer)
+        };
+        let (interface, peer) = (self.target.interface(), self.peer.as_deref());
+        let Some(word) = self.subject.as_deref() else {
+            return asked(interface, peer);
+        };
+        if interface.is_some() {
+            return asked(interface, peer.or(Some(word)));
+        }
+        let as_interface = asked(Some(word), peer);
+        let unknown = matches!(
+            as_interface.1,
+            Err(ControlError::NotRunning { .. } | ControlError::Name(_))
+        );
+        if !unknown || peer.is_some() {
+            return as_interface;
+        }
+        // No interface has this name: a peer may.
+        match asked(None, Some(word)) {
+            (asked, Ok(status)) if status.peers.iter().any(|peer| is_called(peer, word)) => {
+                (asked, Ok(status))
+            }
+            _ => as_interface,
+        }
     }
 }
 
-impl StatusCommand {
-    /// The status that is asked for, and the only peer to show of it.
-    fn ask(&self) -> (Result<Box<Status>, ControlError>, Option<String>) {
-        let ask = |interface: Option<&str>| control::call(interface, request::Status);
-        let interface = self.target.interface();
-        let Some(word) = self.subject.as_deref() else {
-            return (ask(interface), self.peer.clone());
+/// A tunnel's status, or why there is none.
+type Answer = Result<Box<Status>, ControlError>;
+
+/// What is asked for.
+struct Asked {
+    /// The tunnel, where it is named.
+    interface: Option<String>,
+    /// The only peer to show.
+    peer: Option<String>,
+}
+
+impl Asked {
+    fn again(&self) -> Answer {
+        control::call(self.interface.as_deref(), request::Status)
+    }
+
+    /// The status without the other peers, where one alone is asked for.
+    fn only_peer(&self, mut status: Status) -> Result<Status, Failure> {
+        let Some(word) = &self.peer else {
+            return Ok(status);
         };
-        if interface.is_some() {
-            return (ask(interface), self.peer.clone().or(Some(word.to_owned())));
+        status.peers.retain(|peer| is_called(peer, word));
+        if status.peers.is_empty() {
+            return Err(Failure::Other(format!(
+                "{word:?} is no peer's name or key; `taltun status` lists the peers"
+            )));
         }
-        let answer = ask(Some(word));
-        let unknown = matches!(
-            answer,
-            Err(ControlError::NotRunning { .. } | ControlError::Name(_))
-        );
-        if !unknown || self.peer.is_some() {
-            return (answer, self.peer.clone());
-        }
-        // No interface has this name: a peer may.
-        match ask(None) {
-            Ok(status) if status.peers.iter().any(|peer| is_called(peer, word)) => {
-                (Ok(status), Some(word.to_owned()))
-            }
-            _ => (answer, None),
-        }
+        Ok(status)
     }
 }
 
@@ -103,15 +179,15 @@ fn is_called(peer: &PeerStatus, word: &str) -> bool {
 
 /// What `--json` prints of a running tunnel.
 #[derive(Debug, Serialize)]
-struct Running<'a> {
+struct Running {
     #[serde(flatten)]
-    status: &'a Status,
+    status: Status,
     /// Those of other tunnels, which don't run: they refuse this one's datagrams, too.
     kill_switches: Vec<SwitchLeft>,
 }
 
-impl<'a> Running<'a> {
-    fn with(status: &'a Status, left: &LeftSwitches) -> Self {
+impl Running {
+    fn with(status: Status, left: &LeftSwitches) -> Self {
         Self {
             status,
             kill_switches: left.found.iter().map(switch_left).collect(),
@@ -146,7 +222,7 @@ fn not_running(left: &LeftSwitches) -> NotRunning {
 
 #[cfg(test)]
 mod tests {
-    use super::text::tests::hub;
+    use super::example::hub;
     use super::*;
 
     #[test]
@@ -165,16 +241,25 @@ mod tests {
             ],
             cannot_look: None,
         };
-        let (text, hub) = (render(&hub(), &left), hub());
-        let told: Vec<&str> = text.lines().filter(|line| line.contains("HOLDS")).collect();
-        assert_eq!(
-            told,
-            [
-                "  host:             KILL SWITCH OF tun9 HOLDS: nothing leaves, this tunnel's own \
-                 datagrams neither; start: taltun run --config x.toml; release: taltun undo tun9"
-            ]
-        );
-        let json = serde_json::to_value(Running::with(&hub, &left)).unwrap();
+        let expected = "KILL SWITCH OF tun9 HOLDS: nothing leaves, this tunnel's own datagrams \
+                        neither; start: taltun run --config x.toml; release: taltun undo tun9";
+        // On no terminal is it cut.
+        let narrow = Screen {
+            size: Some((40, 24)),
+            colour: false,
+        };
+        for text in [
+            long::render(&hub(), &left),
+            short::render(&hub(), &left, false, &Screen::NONE),
+            short::render(&hub(), &left, false, &narrow),
+        ] {
+            let told: Vec<&str> = text.lines().filter(|line| line.contains("HOLDS")).collect();
+            assert_eq!(told.len(), 1, "{text}");
+            let told = told[0].trim_start();
+            let told = told.strip_prefix("host").unwrap();
+            assert_eq!(told.trim_start_matches([':', ' ']), expected);
+        }
+        let json = serde_json::to_value(Running::with(hub(), &left)).unwrap();
         assert_eq!(json["interface"], "hub");
         assert_eq!(json["kill_switches"][0]["interface"], "tun9");
         assert_eq!(json["kill_switches"][0]["state"], "holds");

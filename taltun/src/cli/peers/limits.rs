@@ -6,7 +6,7 @@ use crate::report::{PeerStatus, RateStatus, RefusedBy};
 
 /// How fast a peer may be, what it may move and until when it may come, in a line each, with what
 /// waits for it and whether it is refused.
-pub(super) fn of_peer(peer: &PeerStatus) -> Vec<String> {
+pub(in crate::cli) fn of_peer(peer: &PeerStatus) -> Vec<String> {
     let refused = |by| match peer.refused {
         Some(reason) if reason == by => "; REFUSED",
         _ => "",
@@ -64,7 +64,7 @@ fn rate(status: &RateStatus, direction: &str) -> Option<String> {
 }
 
 /// A rate, as the file has it.
-pub(super) fn bits(bits_per_second: u64) -> String {
+pub(in crate::cli) fn bits(bits_per_second: u64) -> String {
     let rate = Rate::of_bits(bits_per_second);
     rate.map_or_else(|| "0 bit/s".to_owned(), |rate| rate.to_string())
 }

@@ -7,15 +7,32 @@ use std::time::Duration;
 
 use taltun_common::drops::DropReason;
 
+use crate::cli::grid::{Cell, Column, grid};
 use crate::cli::human;
-use crate::cli::table::table;
+use crate::cli::screen::Screen;
 use crate::layer::Layer;
-use crate::report::{Source, Stats, per_second};
+use crate::report::{BanStatus, Source, Stats, per_second};
 
 /// Sources shown; JSON has them all.
 const SOURCES_SHOWN: usize = 20;
 /// Sources shown by `--watch`, so that it fits on a screen.
 const SOURCES_WATCHED: usize = 8;
+
+const TRAFFIC: &[Column] = &[
+    Column::text("TRAFFIC", 0),
+    Column::number("PACKETS", 1),
+    Column::number("BYTES", 0),
+    Column::number("PACKETS/S", 2),
+    Column::number("NOW", 0),
+];
+const DROPPED: &[Column] = &[
+    Column::text("DROPPED", 0).cut_to(10),
+    Column::number("TOTAL", 0),
+    Column::number("LAST MIN", 0),
+    Column::number("NOW/S", 1),
+    Column::text("MEANING", 2).cut_to(12),
+    Column::text("MOST FROM", 3),
+];
 
 /// An earlier look, to tell rates by.
 pub(super) struct Since<'a> {
@@ -30,120 +47,118 @@ impl Since<'_> {
     }
 }
 
-pub(super) fn render(stats: &Stats, since: Option<&Since<'_>>) -> String {
-    let traffic = &stats.traffic;
-    let before = since.map(|since| &since.stats.traffic);
-    let row = |name: &str, (packets, bytes), before: Option<(u64, u64)>| {
-        let mut row = vec![name.to_owned(), human::count(packets), human::bytes(bytes)];
-        if let (Some(since), Some(before)) = (since, before) {
-            row.push(human::count(since.rate(before.0, packets)));
-            row.push(human::bytes(since.rate(before.1, bytes)));
-        }
-        row
-    };
-    let mut head = vec!["traffic", "packets", "bytes"];
-    if since.is_some() {
-        head.extend(["packets/s", "bytes/s"]);
-    }
-    let mut text = table(
-        &head,
-        &[
-            row(
-                "received",
-                (traffic.rx_packets, traffic.rx_bytes),
-                before.map(|before| (before.rx_packets, before.rx_bytes)),
-            ),
-            row(
-                "sent",
-                (traffic.tx_packets, traffic.tx_bytes),
-                before.map(|before| (before.tx_packets, before.tx_bytes)),
-            ),
-            row(
-                "relayed",
-                (traffic.relayed_packets, traffic.relayed_bytes),
-                before.map(|before| (before.relayed_packets, before.relayed_bytes)),
-            ),
-        ],
-    );
-
-    // A reason that never came up says nothing; JSON has them all.
-    let drops = stats.drops.largest_first();
+pub(super) fn render(stats: &Stats, since: Option<&Since<'_>>, screen: &Screen) -> String {
+    let mut text = traffic(stats, since, screen);
     text.push('\n');
-    if drops.is_empty() {
-        text.push_str("nothing dropped in the tunnel\n");
-    } else {
-        let mut head = vec!["dropped because", "packets"];
-        if since.is_some() {
-            head.push("packets/s");
-        }
-        let rows: Vec<_> = drops
-            .into_iter()
-            .map(|(reason, count)| {
-                let mut row = vec![reason.label().to_owned(), human::count(count)];
-                if let Some(since) = since {
-                    let rate = since.rate(since.stats.drops[reason], count);
-                    row.push(human::count(rate));
-                }
-                row
-            })
-            .collect();
-        text.push_str(&table(&head, &rows));
-    }
-
-    text.push_str(&udpgw(stats, since));
-
+    text.push_str(&dropped(stats, since, screen));
+    text.push_str(&udpgw(stats, since, screen));
     let before = since.map(|since| &since.stats.sources);
-    text.push_str(&sources(
-        ("source", "XDP"),
-        &stats.sources,
-        since.zip(before),
-    ));
+    text.push_str(&sources(OUTSIDE, &stats.sources, since.zip(before), screen));
     let before = since.map(|since| &since.stats.sources_inner);
     let inner = since.zip(before);
-    text.push_str(&sources(
-        ("source inside", "TC"),
-        &stats.sources_inner,
-        inner,
-    ));
-
-    let titles = [
-        (Layer::Outer, "banned"),
-        (Layer::Inner, "banned inside the tunnel"),
-    ];
-    for (layer, title) in titles {
-        let bans = stats.bans.iter().filter(|ban| ban.layer == layer);
-        let mut rows: Vec<Vec<String>> = bans
-            .map(|ban| vec![ban.net.to_string(), human::until(ban), ban.peers.join(", ")])
-            .collect();
-        let mut head = vec![title, "lasts", "peers"];
-        if rows.iter().all(|row| row[2].is_empty()) {
-            head.pop();
-            for row in &mut rows {
-                row.pop();
-            }
-        }
-        if !rows.is_empty() {
-            let _ = write!(text, "\n{}", table(&head, &rows));
-        }
-    }
+    text.push_str(&sources(INSIDE, &stats.sources_inner, inner, screen));
+    text.push_str(&banned(stats, screen));
     text
 }
 
+/// What the workers moved; how fast by their last second, or since an earlier look.
+fn traffic(stats: &Stats, since: Option<&Since<'_>>, screen: &Screen) -> String {
+    let now = &stats.traffic;
+    let lately = stats.rates.map(|rates| rates.traffic);
+    let before = since.map(|since| since.stats.traffic);
+    let rows = [
+        (
+            "received",
+            (|it| (it.rx_packets, it.rx_bytes)) as fn(&crate::report::Traffic) -> _,
+        ),
+        ("sent", |it| (it.tx_packets, it.tx_bytes)),
+        ("relayed", |it| (it.relayed_packets, it.relayed_bytes)),
+    ];
+    let rows: Vec<Vec<Cell>> = rows
+        .into_iter()
+        .map(|(name, of)| {
+            let (packets, bytes) = of(now);
+            let rates = match (since, before.as_ref().map(of)) {
+                (Some(since), Some(before)) => {
+                    Some((since.rate(before.0, packets), since.rate(before.1, bytes)))
+                }
+                _ => lately.as_ref().map(of),
+            };
+            let mut row: Vec<Cell> = vec![
+                name.into(),
+                human::count(packets).into(),
+                human::bytes(bytes).into(),
+            ];
+            if let Some((packets, bytes)) = rates {
+                row.push(human::count(packets).into());
+                row.push(human::rate(bytes).into());
+            }
+            row
+        })
+        .collect();
+    grid(TRAFFIC, &rows, screen)
+}
+
+/// Drops by reason. One that never came up says nothing; JSON has them all.
+fn dropped(stats: &Stats, since: Option<&Since<'_>>, screen: &Screen) -> String {
+    let drops = stats.drops.largest_first();
+    if drops.is_empty() {
+        return "nothing dropped in the tunnel\n".to_owned();
+    }
+    let most = most_from(stats);
+    let rows: Vec<Vec<Cell>> = drops
+        .into_iter()
+        .map(|(reason, count)| {
+            let now = match since {
+                Some(since) => Some(since.rate(since.stats.drops[reason], count)),
+                None => stats.rates.map(|rates| rates.drops[reason]),
+            };
+            vec![
+                reason.label().into(),
+                human::count(count).into(),
+                human::count(stats.drops_last_minute[reason]).into(),
+                now.map(human::count).unwrap_or_default().into(),
+                reason.meaning().into(),
+                most.get(&reason).cloned().unwrap_or_default().into(),
+            ]
+        })
+        .collect();
+    grid(DROPPED, &rows, screen)
+}
+
+/// Who had the most dropped, by the reason of its last drop.
+fn most_from(stats: &Stats) -> HashMap<DropReason, String> {
+    let mut most: HashMap<DropReason, &Source> = HashMap::new();
+    for source in stats.sources.iter().chain(&stats.sources_inner) {
+        let Some(reason) = source.reason.filter(|_| source.drops > 0) else {
+            continue;
+        };
+        let other = most.entry(reason).or_insert(source);
+        if source.drops > other.drops {
+            *other = source;
+        }
+    }
+    most.into_iter()
+        .map(|(reason, source)| (reason, address(source.addr)))
+        .collect()
+}
+
 /// What the UDP gateway counted, if there is one; what never came up says nothing.
-fn udpgw(stats: &Stats, since: Option<&Since<'_>>) -> String {
+fn udpgw(stats: &Stats, since: Option<&Since<'_>>, screen: &Screen) -> String {
+    const COLUMNS: &[Column] = &[
+        Column::text("UDPGW", 0),
+        Column::number("COUNT", 0),
+        Column::number("A SECOND", 1),
+    ];
     let Some(gateway) = &stats.udpgw else {
         return String::new();
     };
     let since = since.and_then(|since| Some((since, since.stats.udpgw.as_ref()?)));
-    let mut head = vec!["udpgw", "count"];
-    if since.is_some() {
-        head.push("a second");
-    }
     let now = [
         ("clients", gateway.clients),
         ("connections", gateway.connections),
     ];
-    let row = |name: &str, value| vec![name.to_owned(), human::count(value)];
+    let row = |name: &str, value| vec![Cell::from(name), human::count(value).into()];
     let now = now.map(|(name, value)| row(name, value)).into_iter();
     let counted = gateway.counters.iter().filter(|(_, value)| **value > 0);
     let counted = counted.map(|(name, value)| {
@@ -151,23 +166,36 @@ fn udpgw(stats: &Stats, since: Option<&Since<'_>>) -> String {
         if let Some((since, before)) = since {
             let before = before.counters.get(name).copied();
             let rate = since.rate(before.unwrap_or_default(), *value);
-            row.push(human::count(rate));
+            row.push(human::count(rate).into());
         }
         row
     });
-    let mut rows: Vec<Vec<String>> = now.chain(counted).collect();
-    for row in &mut rows {
-        row.resize(head.len(), String::new());
-    }
-    format!("\n{}", table(&head, &rows))
+    let rows: Vec<Vec<Cell>> = now.chain(counted).collect();
+    format!("\n{}", grid(COLUMNS, &rows, screen))
 }
 
-/// The top sources, outside or inside, and which program counts them: by all that they sent, or
-/// watched, by what they send now.
+const OUTSIDE: &[Column] = &sources_of("SOURCE", "DROPPED BY XDP");
+const INSIDE: &[Column] = &sources_of("SOURCE INSIDE", "DROPPED BY TC");
+
+/// The columns of sources, and which program drops of them: what user space drops is counted by
+/// reason alone, and for no source.
+const fn sources_of(title: &'static str, program: &'static str) -> [Column; 6] {
+    [
+        Column::text(title, 0),
+        Column::number("PACKETS", 0),
+        Column::number("BYTES", 2),
+        Column::number(program, 0),
+        Column::number("PACKETS/S", 1),
+        Column::text("LAST REASON", 3),
+    ]
+}
+
+/// The top sources, outside or inside: by all that they sent, or watched, by what they send now.
 fn sources(
-    (title, program): (&str, &str),
+    columns: &[Column],
     sources: &[Source],
     since: Option<(&Since<'_>, &Vec<Source>)>,
+    screen: &Screen,
 ) -> String {
     if sources.is_empty() {
         return String::new();
@@ -194,45 +222,92 @@ fn sources(
     } else {
         SOURCES_SHOWN
     };
-    let has_reasons = rated
-        .iter()
-        .take(shown)
-        .any(|(source, _)| source.reason.is_some());
-    let rows: Vec<_> = rated
+    let rows: Vec<Vec<Cell>> = rated
         .iter()
         .take(shown)
         .map(|(source, rate)| {
-            let mut row = vec![
-                address(source.addr),
-                human::count(source.packets),
-                human::bytes(source.bytes),
-                human::count(source.drops),
-            ];
-            if since.is_some() {
-                row.push(human::count(*rate));
-            }
-            if has_reasons {
-                row.push(source.reason.map_or("", DropReason::label).to_owned());
-            }
-            row
+            vec![
+                address(source.addr).into(),
+                human::count(source.packets).into(),
+                human::bytes(source.bytes).into(),
+                human::count(source.drops).into(),
+                since
+                    .map(|_| human::count(*rate))
+                    .unwrap_or_default()
+                    .into(),
+                source.reason.map_or("", DropReason::label).into(),
+            ]
         })
         .collect();
-    // What user space drops is counted by reason alone, and for no source.
-    let dropped = format!("dropped by {program}");
-    let mut head = vec![title, "packets", "bytes", &dropped];
-    if since.is_some() {
-        head.push("packets/s");
-    }
-    if has_reasons {
-        head.push("last reason");
-    }
-    let mut text = format!("\n{}", table(&head, &rows));
+    let mut text = format!("\n{}", grid(columns, &rows, screen));
     let more = sources.len().saturating_sub(shown);
     if more > 0 {
         // Writing to a String can't fail.
-        let _ = writeln!(text, "and {more} more; --json shows them");
+        let _ = writeln!(
+            text,
+            "and {} more; --json shows them",
+            human::count(more as u64)
+        );
     }
     text
+}
+
+/// Who is denied, by whom and for how long, outside and inside.
+fn banned(stats: &Stats, screen: &Screen) -> String {
+    const fn columns(title: &'static str) -> [Column; 4] {
+        [
+            Column::text(title, 0),
+            Column::number("LEFT", 0),
+            Column::text("BY", 1),
+            Column::text("PEERS", 2).cut_to(6),
+        ]
+    }
+    const OUTSIDE: &[Column] = &columns("BANNED");
+    const INSIDE: &[Column] = &columns("BANNED INSIDE");
+    let mut text = String::new();
+    for (layer, columns) in [(Layer::Outer, OUTSIDE), (Layer::Inner, INSIDE)] {
+        let bans = stats.bans.iter().filter(|ban| ban.layer == layer);
+        let rows: Vec<Vec<Cell>> = bans
+            .map(|ban| {
+                vec![
+                    ban.net.to_string().into(),
+                    left(ban).into(),
+                    by(ban).into(),
+                    crate::cli::width::printable(&ban.peers.join(", "))
+                        .into_owned()
+                        .into(),
+                ]
+            })
+            .collect();
+        if !rows.is_empty() {
+            let _ = write!(text, "\n{}", grid(columns, &rows, screen));
+        }
+    }
+    text
+}
+
+/// How long a ban lasts yet. What the file denies lasts as long as it says so.
+fn left(ban: &BanStatus) -> String {
+    match ban.seconds_left {
+        Some(seconds) if ban.banned && !ban.configured => human::brief(seconds),
+        _ => "no end".to_owned(),
+    }
+}
+
+/// Who denies it, and so what ends it.
+fn by(ban: &BanStatus) -> String {
+    let hand = match ban.seconds_left {
+        // It ends, and the network stays denied.
+        Some(seconds) if ban.configured => {
+            format!("taltun ban ({} left)", human::brief(seconds))
+        }
+        _ => "taltun ban".to_owned(),
+    };
+    match (ban.banned, ban.configured) {
+        (true, false) => hand,
+        (true, true) => format!("the file, {hand}"),
+        (false, _) => "the file".to_owned(),
+    }
 }
 
 /// A source's address; what came from too many to tell apart has none.
@@ -268,6 +343,7 @@ mod tests {
             drops: [(DropReason::Shape, 3), (DropReason::Denied, 1200)]
                 .into_iter()
                 .collect(),
+            drops_last_minute: [(DropReason::Denied, 12)].into_iter().collect(),
             traffic: Traffic {
                 rx_packets: 1_234_567,
                 rx_bytes: 1 << 30,
@@ -278,8 +354,8 @@ mod tests {
                     addr: [192, 0, 2, i].into(),
                     packets: 10,
                     bytes: 1024,
-                    drops: 1,
-                    reason: None,
+                    drops: if i == 7 { 9 } else { 1 },
+                    reason: (i == 7).then_some(DropReason::Denied),
                 })
                 .collect(),
             sources_inner: vec![],
@@ -305,38 +381,40 @@ mod tests {
             }),
             ..Stats::default()
         };
-        let text = render(&stats, None);
+        let text = render(&stats, None, &Screen::NONE);
         assert!(
             text.starts_with(
-                "traffic     packets    bytes\n\
-             received  1,234,567  1.0 GiB\n\
-             sent              0      0 B\n\
-             relayed           0      0 B\n\
-             \n\
-             dropped because  packets\n\
-             denied             1,200\n\
-             shape                  3\n\
-             \n\
-             udpgw                count\n\
-             clients                  3\n\
-             connections             12\n\
-             dropped_destination      7\n\
-             to_udp               1,500\n\
-             \n\
-             source      packets    bytes  dropped by XDP\n\
-             192.0.2.1        10  1.0 KiB               1\n"
+                "TRAFFIC     PACKETS    BYTES
+received  1,234,567  1.0 GiB
+sent              0      0 B
+relayed           0      0 B
+
+DROPPED  TOTAL  LAST MIN  MEANING                  MOST FROM
+denied   1,200        12  sender is banned         192.0.2.7
+shape        3         0  not a WireGuard message
+
+UDPGW                COUNT
+clients                  3
+connections             12
+dropped_destination      7
+to_udp               1,500
+
+SOURCE      PACKETS    BYTES  DROPPED BY XDP  LAST REASON
+192.0.2.1        10  1.0 KiB               1
+"
             ),
             "{text}"
         );
         assert!(
             text.ends_with(
-                "and 1 more; --json shows them\n\
-                 \n\
-                 banned                           lasts\n\
-                 198.51.100.0/24  as the file denies it\n\
-                 \n\
-                 banned inside the tunnel                             lasts  peers\n\
-                 10.0.0.3/32               for another 1 minute, 40 seconds    bob\n"
+                "and 1 more; --json shows them
+
+BANNED             LEFT  BY
+198.51.100.0/24  no end  the file
+
+BANNED INSIDE        LEFT  BY          PEERS
+10.0.0.3/32    1 min 40 s  taltun ban  bob
+"
             ),
             "{text}"
         );
@@ -365,13 +443,13 @@ mod tests {
             stats: &before,
             over: Duration::from_secs(2),
         };
-        let text = render(&now, Some(&since));
+        let text = render(&now, Some(&since), &Screen::NONE);
         assert!(
             text.ends_with(
-                "dropped because  packets  packets/s\n\
-                 mac1               5,100      2,500\n\
+                "DROPPED  TOTAL  LAST MIN  NOW/S  MEANING\n\
+                 mac1     5,100         0  2,500  sender has a wrong key for us\n\
                  \n\
-                 source inside  packets  bytes  dropped by TC  packets/s\n\
+                 SOURCE INSIDE  PACKETS  BYTES  DROPPED BY TC  PACKETS/S\n\
                  10.0.0.2           510    0 B              0        250\n\
                  10.0.0.3            50    0 B              0         25\n\
                  10.0.0.1           900    0 B              0          0\n"
@@ -403,11 +481,11 @@ mod tests {
             sources: vec![source(1, 7, Some(DropReason::Mac1)), source(2, 0, None)],
             ..Stats::default()
         };
-        let text = render(&stats, None);
+        let text = render(&stats, None, &Screen::NONE);
         assert!(
             text.contains(
-                "source     packets  bytes  dropped by XDP  last reason\n\
-                 192.0.2.1        9    0 B               7         mac1\n"
+                "SOURCE     PACKETS  BYTES  DROPPED BY XDP  LAST REASON\n\
+                 192.0.2.1        9    0 B               7  mac1\n"
             ),
             "{text}"
         );
@@ -415,7 +493,7 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_fine_too() {
-        let text = render(&Stats::default(), None);
+        let text = render(&Stats::default(), None, &Screen::NONE);
         assert!(
             text.ends_with("\nnothing dropped in the tunnel\n"),
             "{text}"

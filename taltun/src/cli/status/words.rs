@@ -1,0 +1,168 @@
+//! What of a tunnel is told in one line each, in the short form of `status` and in the long one.
+
+use std::fmt::Write;
+
+use crate::cli::human;
+use crate::report::{
+    AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, MetricsStatus, NameAround, PolicyStatus,
+    PortRangeStatus, SourceSeen, Status, UdpgwStatus,
+};
+
+pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
+    let mut text = String::new();
+    if !queue.interface.is_empty() {
+        text = format!("{}: ", queue.interface);
+    }
+    if let Some(number) = queue.queue {
+        text = format!("{} queue {number}: ", queue.interface);
+    }
+    let _ = write!(text, "{} ({})", queue.mode, queue.reason);
+    if queue.received > 0 {
+        let received = human::count(queue.received);
+        let _ = write!(
+            text,
+            ", {received} frames in, {} out",
+            human::count(queue.sent)
+        );
+    }
+    let lost = queue.ring_full + queue.dropped;
+    if lost > 0 {
+        let _ = write!(text, ", {} lost", human::count(lost));
+    }
+    text
+}
+
+pub(super) fn port_range(range: &PortRangeStatus) -> String {
+    let by = match range.elsewhere {
+        Some(elsewhere) => format!(
+            "{} on {}, {elsewhere} elsewhere",
+            range.by,
+            range.interfaces.join(", ")
+        ),
+        None => range.by.to_string(),
+    };
+    let mut text = format!("{}-{}: {by} ({})", range.first, range.last, range.reason);
+    if !range.left.is_empty() {
+        let left: Vec<String> = range.left.iter().map(u16::to_string).collect();
+        let _ = write!(text, ", left to other programs: {}", left.join(", "));
+    }
+    text
+}
+
+pub(super) fn forward(forward: &ForwardStatus) -> String {
+    let ForwardStatus { listen, to, by, .. } = forward;
+    let mut text = format!("{listen} -> {to}");
+    match (by, &forward.reason) {
+        (ForwardedBy::None, Some(reason)) => {
+            let _ = write!(text, ", not open: {reason}");
+        }
+        (_, reason) => {
+            let _ = write!(text, " ({by})");
+            if forward.source == SourceSeen::Keep {
+                text.push_str(", the sender's address is kept");
+            }
+            if let Some(reason) = reason {
+                let _ = write!(text, ", {reason}");
+            }
+        }
+    }
+    if !forward.taken.is_empty() {
+        let taken: Vec<String> = forward.taken.iter().map(u16::to_string).collect();
+        let _ = write!(text, ", kept from other programs: {}", taken.join(", "));
+    }
+    text
+}
+
+pub(super) fn policy(policy: &PolicyStatus) -> String {
+    let denied: u64 = policy.rules.iter().map(|rule| rule.denied).sum();
+    let mut text = format!(
+        "{}, default {}: {} of {} flows, {} packets denied",
+        human::count(policy.rules.len() as u64),
+        policy.default,
+        human::count(policy.flows),
+        human::count(policy.flows_max),
+        human::count(denied + policy.by_default.denied + policy.denied_by_tc),
+    );
+    if policy.flows_displaced > 0 {
+        let _ = write!(
+            text,
+            ", {} flows made room for others",
+            human::count(policy.flows_displaced)
+        );
+    }
+    text
+}
+
+pub(super) fn metrics(metrics: &MetricsStatus) -> String {
+    let listen = metrics.listen.join(", ");
+    match &metrics.ended {
+        Some(reason) => format!("{listen}: doesn't answer: {reason}"),
+        None => listen,
+    }
+}
+
+/// What isn't kept as it should be: its subject, and why.
+pub(super) fn not_kept(status: &Status) -> Vec<(&'static str, String)> {
+    let mut all = Vec::new();
+    if let Some(reason) = status.usage.iter().find_map(|it| it.reason.as_ref()) {
+        all.push(("usage", format!("in memory only: {reason}")));
+    }
+    if let Some(trouble) = status.usage.iter().find_map(|it| it.clock.as_ref()) {
+        all.push(("day", format!("NOT THE CLOCK'S: {trouble}")));
+    }
+    all.extend(
+        status
+            .audit
+            .as_ref()
+            .and_then(audit)
+            .map(|told| ("audit", told)),
+    );
+    all
+}
+
+/// What goes around a full tunnel.
+pub(super) fn around(status: &Status) -> Vec<String> {
+    let routes = status.routes_around.iter().map(|route| {
+        if route.refused {
+            format!("{route}, refused by the kill switch")
+        } else {
+            route.to_string()
+        }
+    });
+    let names = status.names_around.iter();
+    let names = names.map(|NameAround { address, reason }| format!("{address}: {reason}"));
+    routes.chain(names).collect()
+}
+
+/// The trail of changes; nothing while each is written down.
+fn audit(audit: &AuditStatus) -> Option<String> {
+    let reason = audit.reason.as_ref();
+    let lost = (audit.lost > 0).then(|| format!("{} lost", human::counted(audit.lost, "change")));
+    let reason = reason.map(|reason| format!("in memory only: {reason}"));
+    let told: Vec<String> = reason.into_iter().chain(lost).collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+pub(super) fn udpgw(gateway: &UdpgwStatus) -> String {
+    let listen: Vec<String> = gateway.listen.iter().map(ToString::to_string).collect();
+    let listen = listen.join(", ");
+    match &gateway.ended {
+        Some(reason) => format!("{listen}: doesn't run: {reason}"),
+        None => format!(
+            "{listen}: {} of at most {} clients, {} {}",
+            human::count(gateway.clients),
+            human::count(gateway.max_clients),
+            human::count(gateway.connections),
+            if gateway.connections == 1 {
+                "connection"
+            } else {
+                "connections"
+            }
+        ),
+    }
+}
+
+/// A subject with what is said of it, in the long form.
+pub(super) fn line(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "  {:<17} {value}", format!("{name}:"));
+}
