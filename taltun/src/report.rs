@@ -7,6 +7,7 @@ mod drops;
 mod explanation;
 mod limits;
 mod peer_edit;
+mod overview;
 mod rates;
 #[cfg(test)]
 pub(crate) mod schema;
@@ -26,6 +27,7 @@ pub use self::drops::Drops;
 pub use self::explanation::{ExplainedStep, Explanation};
 pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};
+pub use self::overview::{Overview, PeerCounts};
 pub use self::rates::{PeerRates, Rates, Traffic, per_second};
 pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, UdpgwStats};
 pub use self::traced::{TraceMessage, TracedPacket};

@@ -171,7 +171,7 @@ fn waits_for_the_disk() -> Result<()> {
     fs::create_dir(&file)?;
     lab.hub.tell(&["ban", "192.0.2.0/24"])?;
     eventually("status tells", LIMIT, || {
-        Ok(lab.hub.tell(&["status"])?.contains("audit:"))
+        Ok(lab.hub.tell(&["status"])?.contains("\naudit "))
     })?;
     let warnings = || {
         lab.hub
@@ -186,7 +186,7 @@ fn waits_for_the_disk() -> Result<()> {
     let line = last(&lab, 2)?;
     ensure!(line["action"] == "unban", "{line}");
     eventually("status is well again", LIMIT, || {
-        Ok(!lab.hub.tell(&["status"])?.contains("audit:"))
+        Ok(!lab.hub.tell(&["status"])?.contains("\naudit "))
     })?;
     take_down(lab)
 }

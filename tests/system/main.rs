@@ -87,6 +87,7 @@ mod roaming;
 mod router;
 mod router_names;
 mod rules;
+mod screens;
 mod secrecy;
 mod service;
 mod shaping;
@@ -222,6 +223,7 @@ fn side_by_side() -> Vec<Case> {
         udpgw_hub::CASES,
         metrics::CASES,
         rules::CASES,
+        screens::CASES,
         forwards::CASES,
         forwards_around::CASES,
         pretenders::CASES,

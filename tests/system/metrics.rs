@@ -214,10 +214,7 @@ fn serves() -> Result<()> {
     let environment = fs::read(format!("/proc/{pid}/environ"))?;
     ensure!(environment.is_empty(), "{environment:?}");
     let status = hub.node.tell(&["status"])?;
-    ensure!(
-        status.contains("metrics:          127.0.0.1:9586\n"),
-        "{status}"
-    );
+    ensure!(status.contains("metrics  127.0.0.1:9586\n"), "{status}");
     drop(spoke);
     hub.node.stop(Signal::Terminate)
 }
@@ -291,7 +288,7 @@ fn heals() -> Result<()> {
     send_signal(first, Signal::Kill)?;
     eventually("status tells it", LIMIT, || {
         let status = hub.node.tell(&["status"])?;
-        Ok(status.contains("metrics:          127.0.0.1:9586: doesn't answer"))
+        Ok(status.contains("metrics  127.0.0.1:9586: doesn't answer"))
     })?;
     eventually("it is back", LIMIT, || Ok(hub.process().is_ok()))?;
     // Who came meanwhile waited in the kernel's queue.
@@ -335,7 +332,7 @@ fn taken() -> Result<()> {
     );
     let status = hub.node.tell(&["status"])?;
     ensure!(
-        status.contains("metrics:          127.0.0.1:9586: doesn't answer: cannot listen on"),
+        status.contains("metrics  127.0.0.1:9586: doesn't answer: cannot listen on"),
         "{status}"
     );
     // A reload for something else isn't kept from it.
@@ -348,10 +345,7 @@ fn taken() -> Result<()> {
         Ok(hub.scrape(LOOPBACK).is_ok())
     })?;
     let status = hub.node.tell(&["status"])?;
-    ensure!(
-        status.contains("metrics:          127.0.0.1:9586\n"),
-        "{status}"
-    );
+    ensure!(status.contains("metrics  127.0.0.1:9586\n"), "{status}");
     hub.node.stop(Signal::Terminate)
 }
 

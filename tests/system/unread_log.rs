@@ -95,7 +95,7 @@ fn hub() -> Result<()> {
     })?;
     fill(&pair.left)?;
     ask(&pair.left)?;
-    ensure!(tell("status")?.contains("udpgw:"));
+    ensure!(tell("status")?.contains("udpgw  "));
     fs::write(site.config(), format!("{text}max_clients = 900\n"))?;
     let said = tell("reload")?;
     ensure!(said.contains("udpgw started anew"), "{said}");

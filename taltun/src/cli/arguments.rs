@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_word_alone_is_never_an_interface() {
         for word in [
-            "top", "show", "peers", "up", "down", "list", "log", "version", "statsu", "office",
+            "watch", "show", "peers", "up", "down", "list", "log", "version", "statsu", "office",
         ] {
             let line = format!("taltun {word}");
             assert_eq!(modernised(&line), line);

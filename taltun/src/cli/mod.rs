@@ -35,6 +35,7 @@ mod stats;
 mod status;
 mod table;
 mod target;
+mod top;
 mod trace;
 mod udpgw;
 mod unban;
@@ -74,6 +75,7 @@ Examples:
   taltun check --config hub.toml
   taltun run --config hub.toml
   taltun status
+  taltun top
   taltun usage --since 30d
   taltun explain ana 192.168.50.16 tcp/631
   taltun trace ana --drops
@@ -105,6 +107,7 @@ enum Command {
     Genpsk(genpsk::Genpsk),
     Check(check::Check),
     Status(status::StatusCommand),
+    Top(top::TopCommand),
     Stats(stats::StatsCommand),
     Usage(usage::UsageCommand),
     Explain(explain::Explain),
@@ -181,6 +184,7 @@ impl Command {
             Self::Genpsk(_) => genpsk::Genpsk::run(),
             Self::Check(command) => command.run(),
             Self::Status(command) => command.run(),
+            Self::Top(command) => command.run(),
             Self::Stats(command) => command.run(),
             Self::Usage(command) => command.run(),
             Self::Explain(command) => command.run(),

@@ -16,8 +16,8 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
         "`taltun peer new NAME` adds a peer and prints its file",
     ),
     (
-        &["top", "watch", "monitor", "traffic"],
-        "`taltun stats --watch` shows what comes and goes",
+        &["watch", "monitor", "traffic", "htop"],
+        "`taltun top` shows what comes and goes",
     ),
     (
         &["up", "start", "server", "client", "serve", "connect"],
@@ -112,7 +112,7 @@ mod tests {
             ("show", "`taltun status`"),
             ("peers", "`taltun status`"),
             ("list", "`taltun status`"),
-            ("top", "`taltun stats --watch`"),
+            ("watch", "`taltun top`"),
             ("up", "`taltun run --config FILE`"),
             ("down", "SIGTERM"),
             ("log", "journalctl"),

@@ -41,6 +41,7 @@ mod names;
 mod nat64;
 mod network_watch;
 mod origin;
+mod overview;
 mod ownership;
 mod pace;
 mod panics;

@@ -22,9 +22,11 @@ use super::load;
 use super::metrics::Metrics;
 use super::name_service::Zone;
 use super::origin::TunnelKind;
+use super::overview::Looked;
 use super::peers::Peers;
 use super::port_range::LedPorts;
 use super::rate_meter::RateMeter;
+use super::request;
 use super::rules::FiledRules;
 use super::shaping::FiledRates;
 use super::underlay::Underlay;
@@ -39,13 +41,16 @@ use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report::{
-    Aead, Drops, Fallbacks, HostStatus, Load, PeerStatus, QuotaStatus, RouteAround, Source, Stats,
-    Status, TunnelMode, UnixTime, VERSION,
+    Aead, Drops, Fallbacks, HostStatus, Load, Overview, PeerStatus, QuotaStatus, RouteAround,
+    Source, Stats, Status, TunnelMode, UnixTime, VERSION,
 };
 use crate::system::Kept;
 
 /// Sources that `stats` tells at most.
 const MOST_SOURCES: usize = 1024;
+/// Sources that are looked at for a screen, which asks each second: under a flood from more than these
+/// none of them matters.
+const SOURCES_LOOKED_AT: usize = 1024;
 
 /// All that is told of.
 #[derive(Clone, Copy)]
@@ -83,7 +88,6 @@ impl View<'_> {
     /// Who we are and how the peers are.
     pub(super) fn status(&self) -> Status {
         let now = clock::now();
-        let interface = &self.config.interface;
         let mut peers: Vec<(usize, PeerStatus)> = self
             .device
             .peers()
@@ -94,6 +98,46 @@ impl View<'_> {
             })
             .collect();
         peers.sort_by_key(|(order, _)| *order);
+        self.status_with(peers.into_iter().map(|(_, status)| status).collect())
+    }
+
+    /// As much of the status and the statistics as a screen shows.
+    pub(super) fn overview(&self, asked: &request::Overview) -> Overview {
+        let now = clock::now();
+        let looked = Looked {
+            device: self.device,
+            peers: self.peers,
+            rates: self.rates,
+            now,
+        };
+        let find = asked.find.as_deref();
+        let (skip, most) = (asked.skip as usize, asked.peers as usize);
+        let chosen = looked.choose(asked.order, find, skip, most);
+        let peers = chosen.shown.into_iter().map(|peer| {
+            let nets = self.device.allowed_ips_of(peer.id()).collect();
+            let (_, nets) = self.in_file_order(peer.public_key(), nets);
+            self.peer_status(peer, nets, now)
+        });
+        let most = (asked.sources as usize).min(MOST_SOURCES);
+        let (mut outer, inner) = (
+            self.shield.some_sources(Layer::Outer, SOURCES_LOOKED_AT),
+            self.shield.some_sources(Layer::Inner, SOURCES_LOOKED_AT),
+        );
+        outer.sort_by_key(|source| std::cmp::Reverse(source.packets));
+        outer.truncate(most);
+        Overview {
+            status: self.status_with(peers.collect()),
+            // Who is busy with what is a question for `stats`.
+            stats: self.stats_with(outer, self.inner_sources(inner, most), Load::default()),
+            peers: chosen.counts,
+            found: chosen.found as u64,
+        }
+    }
+
+    /// The status with these peers.
+    fn status_with(&self, peers: Vec<PeerStatus>) -> Status {
+        let now = clock::now();
+        let interface = &self.config.interface;
         Status {
             version: VERSION,
             timestamp: UnixTime::at(clock::wall()),
@@ -120,7 +164,7 @@ impl View<'_> {
             routes_around: self.routes_around(),
             names_around: self.names.map(RoutedNames::around).unwrap_or_default(),
             names: self.zone.map(|zone| zone.borrow().status()),
-            peers: peers.into_iter().map(|(_, status)| status).collect(),
+            peers,
             xdp: self.shield.status(),
             af_xdp: self.data_plane.lanes_status(self.shield),
             tc: self.shield.tunnel_status(),
@@ -274,9 +318,8 @@ impl View<'_> {
     }
 
     /// Who sends inside the tunnel: what TC counted at the interface, and what is relayed past it.
-    fn inner_sources(&self) -> Vec<Source> {
+    fn inner_sources(&self, of_tc: Vec<Source>, most: usize) -> Vec<Source> {
         let mut all: BTreeMap<IpAddr, Source> = BTreeMap::new();
-        let of_tc = self.shield.sources(Layer::Inner, usize::MAX);
         for source in of_tc.into_iter().chain(self.data_plane.relayed_sources()) {
             let added = all.entry(source.addr).or_insert_with(|| Source {
                 packets: 0,
@@ -292,7 +335,7 @@ impl View<'_> {
         }
         let mut all: Vec<Source> = all.into_values().collect();
         all.sort_by_key(|source| std::cmp::Reverse(source.packets));
-        all.truncate(MOST_SOURCES);
+        all.truncate(most);
         all
     }
 
@@ -303,6 +346,19 @@ impl View<'_> {
 
     /// What was moved and what was dropped.
     pub(super) fn stats(&self) -> Stats {
+        let of_tc = self.shield.sources(Layer::Inner, usize::MAX);
+        self.stats_with(
+            self.shield.sources(Layer::Outer, MOST_SOURCES),
+            self.inner_sources(of_tc, MOST_SOURCES),
+            Load {
+                threads: load::threads(),
+                sockets: self.data_plane.socket_loads(),
+                tunnel_queue_drops: load::no_room_in(&self.config.interface.tun_name),
+            },
+        )
+    }
+
+    fn stats_with(&self, sources: Vec<Source>, sources_inner: Vec<Source>, load: Load) -> Stats {
         let counters = self.data_plane.counters();
         Stats {
             version: VERSION,
@@ -318,17 +374,13 @@ impl View<'_> {
                 strayed: counters.strayed(),
             },
             parallel_batches: counters.parallel_batches(),
-            sources: self.shield.sources(Layer::Outer, MOST_SOURCES),
-            sources_inner: self.inner_sources(),
+            sources,
+            sources_inner,
             denied: self.bans.nets(Layer::Outer),
             denied_inner: self.bans.nets(Layer::Inner),
             bans: self.bans.with_peers(self.device, self.peers),
             udpgw: self.gateway.stats(),
-            load: Load {
-                threads: load::threads(),
-                sockets: self.data_plane.socket_loads(),
-                tunnel_queue_drops: load::no_room_in(&self.config.interface.tun_name),
-            },
+            load,
         }
     }
 }

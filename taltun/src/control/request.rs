@@ -185,6 +185,8 @@ requests! {
     status: Status => Box<report::Status>, "status";
     /// What was moved and what was dropped.
     stats: Stats => Box<report::Stats>, "stats";
+    /// As much of both as a screen shows.
+    overview: Overview(command: Overview) => Box<report::Overview>, "top";
     /// What would happen to a packet.
     explain: Explain(command: Explain) => Box<report::Explanation>, "explain";
     /// Drop what comes from a network.
@@ -222,6 +224,39 @@ pub struct Status;
 /// [`Request::Stats`]
 #[derive(Debug, Clone, Copy)]
 pub struct Stats;
+
+/// [`Request::Overview`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overview {
+    /// What the peers are ordered by.
+    pub order: PeerOrder,
+    /// Only those that have this in their name, key or an address.
+    #[serde(default)]
+    pub find: Option<String>,
+    /// How many of them to leave out at the beginning.
+    #[serde(default)]
+    pub skip: u32,
+    /// Most peers.
+    pub peers: u32,
+    /// Most sources outside, and as many inside.
+    pub sources: u32,
+}
+
+/// What peers are ordered by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerOrder {
+    /// Those that are there by what they move now, then those that were there last.
+    #[default]
+    Rate,
+    /// By what they moved since the start.
+    Total,
+    /// By when they were last heard.
+    Seen,
+    /// By name.
+    Name,
+}
 
 /// [`Request::Export`]
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroize;
 
 use super::watching::Flow;
-use crate::report::{Explanation, PeerEdited, Stats, Status, Usage};
+use crate::report::{Explanation, Overview, PeerEdited, Stats, Status, Usage};
 
 /// A line of JSON that comes back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Response {
     Status(Box<Status>),
     /// What was moved and dropped.
     Stats(Box<Stats>),
+    /// As much of both as a screen shows.
+    Overview(Box<Overview>),
     /// A file, with keys in it.
     Export(SecretText),
     /// What peers moved.
@@ -44,6 +46,7 @@ impl Response {
         match self {
             Self::Status(_) => "a status",
             Self::Stats(_) => "statistics",
+            Self::Overview(_) => "an overview",
             Self::Usage(_) => "usage",
             Self::Explanation(_) => "an explanation",
             Self::PeerEdited(_) => "a changed peer",
@@ -85,6 +88,7 @@ macro_rules! answers {
 answers! {
     Status: Box<Status>;
     Stats: Box<Stats>;
+    Overview: Box<Overview>;
     Export: SecretText;
     Usage: Box<Usage>;
     Explanation: Box<Explanation>;

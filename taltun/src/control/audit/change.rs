@@ -37,6 +37,7 @@ impl Change {
             // Questions, and what is answered later.
             Request::Status
             | Request::Stats
+            | Request::Overview(_)
             | Request::Export
             | Request::Explain(_)
             | Request::Trace(_)

@@ -26,7 +26,7 @@ use crate::control::uapi::{self, UapiCall, WgChanges};
 use crate::control::watching::{self, Stream};
 use crate::dataplane::tap::Wants;
 use crate::protocol::peer::Peer;
-use crate::report::{self, Explanation, PeerStatus, RefusedBy, Stats, Status};
+use crate::report::{self, Explanation, Overview, PeerStatus, RefusedBy, Stats, Status};
 use crate::system::Host;
 
 impl Engine {
@@ -302,6 +302,10 @@ impl Controller for Engine {
 
     fn stats(&mut self, _: request::Stats) -> Result<Box<Stats>, String> {
         Ok(Box::new(self.view().stats()))
+    }
+
+    fn overview(&mut self, asked: request::Overview) -> Result<Box<Overview>, String> {
+        Ok(Box::new(self.view().overview(&asked)))
     }
 
     fn explain(&mut self, asked: request::Explain) -> Result<Box<Explanation>, String> {

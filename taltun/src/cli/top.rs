@@ -1,0 +1,92 @@
+//! `taltun top`: the tunnel live on a terminal.
+//!
+//! What is known is a [`Model`], which keys and answers change; a picture of it is made by
+//! [`draw::draw`] from nothing else. This file joins the two with the terminal and the hub.
+
+mod draw;
+mod history;
+mod hub;
+mod keys;
+mod model;
+mod places;
+mod terminal;
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use crossterm::event;
+
+use self::hub::{Hub, Told};
+use self::keys::Wanted;
+use self::model::Model;
+use self::terminal::Terminal;
+use super::failure::Failure;
+use super::screen;
+use super::target::Subject;
+
+/// How long keys are waited for before the hub is listened to again.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Watch a running tunnel live: peers, senders and drops, with keys to sort, find and ban.
+///
+/// Keys: Tab or 1 to 4 for peers, senders outside, senders inside and drops; arrows to choose, Enter
+/// for all of a peer, s to sort, / to find, b to ban and u to unban, ? for help, q to quit. It asks the
+/// tunnel for no more than the terminal shows. In a pipe use `taltun status --watch`.
+#[derive(Args)]
+pub(super) struct TopCommand {
+    #[command(flatten)]
+    subject: Subject,
+}
+
+impl TopCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        if let Some(reason) = terminal::unusable() {
+            return Err(Failure::Usage(reason));
+        }
+        let mut model = Model::new(screen::has_colours());
+        // That there is no tunnel, or several, is said before the terminal is taken.
+        let first = self.subject.ask(model.wanted(Terminal::size()))?;
+        let name = first.status.interface.clone();
+        model.take_in(*first, Instant::now());
+        let mut hub = Hub::of(&name)?;
+        let mut terminal = Terminal::take()?;
+        let outcome = watch(&mut terminal, &mut hub, &mut model);
+        drop(terminal);
+        outcome
+    }
+}
+
+/// Goes on until somebody quits, or ends us.
+fn watch(terminal: &mut Terminal, hub: &mut Hub, model: &mut Model) -> Result<(), Failure> {
+    let mut is_old = true;
+    let lost = |error: std::io::Error| Failure::Other(format!("the terminal is gone: {error}"));
+    while !terminal.is_to_end() {
+        hub.want(model.wanted(Terminal::size()));
+        for told in hub.told() {
+            match told {
+                Told::Overview(overview) => model.take_in(*overview, Instant::now()),
+                Told::NoAnswer(reason) => model.no_answer(&reason, Instant::now()),
+                Told::Done(text) => model.say(text),
+            }
+            is_old = true;
+        }
+        if is_old || model.is_older_than_shown(Instant::now()) {
+            terminal
+                .show(|frame| draw::draw(frame, model, Instant::now()))
+                .map_err(lost)?;
+            is_old = false;
+        }
+        // Several keys may wait: a key that is held down is no slower than the terminal.
+        let mut wait = TICK;
+        while event::poll(wait).map_err(lost)? {
+            wait = Duration::ZERO;
+            is_old = true;
+            match keys::press(model, &event::read().map_err(lost)?) {
+                Wanted::Nothing => {}
+                Wanted::Quit => return Ok(()),
+                Wanted::Command(command) => hub.command(command),
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Makes a picture of a [`Model`], and of nothing else.
+//!
+//! From above: what the tunnel moves, how it is attached, the list, beside the peers what is dropped
+//! and who sends it, and the keys. A low terminal has less of these, a narrow one fewer columns.
+
+mod frame;
+mod lists;
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+use ratatui::Frame;
+
+use self::frame::{Line, put};
+use super::model::{Mode, Model};
+use super::places::Places;
+use crate::cli::grid::Cell;
+use crate::cli::screen::Style;
+use crate::cli::status;
+
+/// Draws the picture.
+pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, now: Instant) {
+    let area = frame.area();
+    let (width, height) = (usize::from(area.width), usize::from(area.height));
+    let places = Places::of(model.view, height);
+    let mut lines: Vec<Line> = vec![frame::totals(model, width)];
+    if places.modes > 0 {
+        lines.push(frame::modes(model));
+    }
+    match &model.mode {
+        Mode::Help => lines.extend(frame::help()),
+        Mode::Details(first) => lines.extend(details(model, usize::from(*first))),
+        Mode::List | Mode::Find | Mode::Question(_) => {
+            let mut list = lists::list(model, width);
+            list.truncate(places.list);
+            let missing = places.list - list.len();
+            lines.extend(list);
+            lines.extend(std::iter::repeat_n(Vec::new(), missing));
+            if places.beside > 0 {
+                lines.extend(lists::beside(model, width, places.beside));
+            }
+        }
+    }
+    lines.truncate(height.saturating_sub(1));
+    let chosen = chosen_row(model, &places);
+    for (row, line) in lines.iter().enumerate() {
+        put(frame, row, line, model.colours, chosen == Some(row));
+    }
+    if height > 0 {
+        let foot = frame::foot(model, width, now);
+        put(frame, height - 1, &foot, model.colours, false);
+    }
+}
+
+/// The row of the chosen line of the list.
+fn chosen_row(model: &Model, places: &Places) -> Option<usize> {
+    if matches!(model.mode, Mode::Help | Mode::Details(_)) || model.length() == 0 {
+        return None;
+    }
+    let at = model.chosen.checked_sub(model.first)?;
+    // Below the totals, the modes and the heads.
+    (at + 1 < places.list).then_some(2 + places.modes + at)
+}
+
+/// All of the chosen peer, from a line on.
+fn details(model: &Model, first: usize) -> Vec<Line> {
+    let Some(peer) = model.chosen_peer() else {
+        return vec![vec![Cell::of("this peer is gone", Style::Faint)]];
+    };
+    let text = status::peer::alone(std::slice::from_ref(peer));
+    let lines: Vec<Line> = text.lines().map(|line| vec![Cell::from(line)]).collect();
+    // The last line stays in sight.
+    let first = first.min(lines.len().saturating_sub(1));
+    let sparks = [("↓", &model.peers_down), ("↑", &model.peers_up)].map(|(arrow, all)| {
+        let spark = all.spark(&peer.public_key, 60);
+        vec![
+            Cell::from(format!("  {arrow} ")),
+            Cell::of(spark, Style::Good),
+        ]
+    });
+    lines.into_iter().skip(first).chain(sparks).collect()
+}

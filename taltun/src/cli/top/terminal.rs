@@ -1,0 +1,131 @@
+//! The terminal while we have it: another screen, keys one by one, no cursor. It is given back as it
+//! was at every end that a program can notice: quitting, an error, a panic, SIGTERM, a closed window.
+
+use std::io::{self, IsTerminal, Stdout};
+use std::panic;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crossterm::cursor::{Hide, Show};
+use crossterm::execute;
+use crossterm::terminal::{
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use ratatui::Frame;
+use ratatui::backend::CrosstermBackend;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::failure::Failure;
+use crate::cli::screen::{Screen, is_dumb};
+
+/// Why nothing can be drawn here, and what to use then; `None` where it can.
+pub(super) fn unusable() -> Option<String> {
+    let instead = "use `taltun status --watch`";
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return Some(format!(
+            "top needs a terminal for keys and pictures; {instead}"
+        ));
+    }
+    is_dumb().then(|| format!("this terminal (TERM) can't move its cursor; {instead}"))
+}
+
+/// The terminal, ours until this is dropped.
+pub(super) struct Terminal {
+    inner: ratatui::Terminal<CrosstermBackend<Stdout>>,
+    ends: Arc<AtomicBool>,
+}
+
+impl Terminal {
+    /// Columns and rows of the terminal.
+    pub(super) fn size() -> (usize, usize) {
+        Screen::of_stdout().size.unwrap_or((80, 24))
+    }
+
+    /// Takes it.
+    pub(super) fn take() -> Result<Self, Failure> {
+        let ends = Arc::new(AtomicBool::new(false));
+        listen(&ends)?;
+        give_back_at_panics();
+        let failed = |error: io::Error| Failure::Other(format!("cannot use the terminal: {error}"));
+        let taken = || {
+            enable_raw_mode()?;
+            // Not `ratatui::Terminal::clear`, which asks the terminal where its cursor is, and waits.
+            execute!(
+                io::stdout(),
+                EnterAlternateScreen,
+                Clear(ClearType::All),
+                Hide
+            )?;
+            ratatui::Terminal::new(CrosstermBackend::new(io::stdout()))
+        };
+        match taken() {
+            Ok(inner) => Ok(Self { inner, ends }),
+            Err(error) => {
+                give_back();
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// Draws a picture, if anything differs from the last one.
+    pub(super) fn show(&mut self, picture: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        self.inner.draw(picture).map(drop)
+    }
+
+    /// Whether somebody wants us to end.
+    pub(super) fn is_to_end(&self) -> bool {
+        self.ends.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// Puts the terminal back. Where it is gone nothing can be done, and nothing needs to.
+fn give_back() {
+    let _ = disable_raw_mode();
+    let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+}
+
+/// A panic ends the program at once, so what it says has to come behind this.
+fn give_back_at_panics() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        give_back();
+        before(info);
+    }));
+}
+
+/// Notices the signals that would end us without asking.
+fn listen(ends: &Arc<AtomicBool>) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::Other(format!("cannot listen to signals: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let guard = runtime.enter();
+    let listen = |kind| signal(kind).map_err(failed);
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut quit = listen(SignalKind::quit())?;
+    drop(guard);
+    let ends = Arc::clone(ends);
+    let thread = thread::Builder::new().name("taltun-signals".to_owned());
+    let wait = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
+                _ = quit.recv() => {}
+            }
+        });
+        ends.store(true, Ordering::Relaxed);
+    };
+    thread.spawn(wait).map(drop).map_err(failed)
+}

@@ -1,0 +1,251 @@
+//! What a terminal shows: `top` with its keys, and `--watch`; what pipes get instead.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use taltun_tests::command::{finish_within, wait_for};
+use taltun_tests::sys::{Signal, send_signal};
+use taltun_tests::terminal::Terminal;
+use taltun_tests::traffic::stream::Stream;
+
+use crate::support::{Case, UP_LIMIT};
+use crate::two_peers::TwoPeers;
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "top shows peers, takes keys, bans and asks before, and waits for a hub that is gone",
+        programs: &[],
+        run: top,
+    },
+    Case {
+        name: "top gives the terminal back however it ends, and says what it can't draw on",
+        programs: &[],
+        run: ends,
+    },
+    Case {
+        name: "--watch draws over itself on a terminal and prints one after the other in a pipe",
+        programs: &[],
+        run: watch,
+    },
+];
+
+/// How long a picture may take that is going to come.
+const LIMIT: Duration = Duration::from_secs(15);
+const CTRL_C: &str = "\x03";
+const DOWN: &str = "\x1b[B";
+
+fn start() -> Result<TwoPeers> {
+    TwoPeers::start(|keys| crate::explain::text(keys, "", ""))
+}
+
+fn top_of(hub: &TwoPeers) -> Command {
+    let mut command = hub.node.command();
+    command.arg("top");
+    command
+}
+
+fn top() -> Result<()> {
+    let mut hub = start()?;
+    let to = "10.200.0.3:0".parse()?;
+    let stream = Stream::start(&hub.star.a, &hub.star.b, to)?;
+    let mut screen = Terminal::start(top_of(&hub), 24, 80)?;
+    screen.wait_until("both peers move something", LIMIT, |text| {
+        let moves = |name: &str| {
+            let mut lines = text.lines();
+            lines.any(|line| line.starts_with(&format!("● {name} ")) && line.contains("bit/s"))
+        };
+        moves("ana") && moves("luis")
+    })?;
+    let text = screen.text();
+    let first = text.lines().next().unwrap_or_default();
+    ensure!(first.starts_with("taltun0 · 2 peers, 2 online"), "{text}");
+    ensure!(text.contains('█'), "no sparkline: {text}");
+    stream.finish()?;
+
+    // All of one, and back.
+    screen.press("s")?;
+    screen.wait_for("peers by total", LIMIT)?;
+    screen.press("/luis\r")?;
+    screen.wait_until("luis alone", LIMIT, |text| {
+        text.contains("● luis") && !text.contains("● ana")
+    })?;
+    screen.press("\r")?;
+    screen.wait_for("allowed ips:", LIMIT)?;
+    screen.press("\x1b")?;
+    screen.wait_for("HANDSHAKE", LIMIT)?;
+
+    // A ban asks before, and any other key than it names means no.
+    let bans = || -> Result<usize> {
+        let stats: Value = serde_json::from_str(&hub.node.tell(&["stats", "--json"])?)?;
+        Ok(stats["bans"].as_array().map_or(0, Vec::len))
+    };
+    screen.press("b")?;
+    screen.wait_for("ban luis (its addresses inside)?", LIMIT)?;
+    screen.press("n")?;
+    screen.wait_for("q quit", LIMIT)?;
+    ensure!(bans()? == 0, "it was banned all the same");
+    screen.press("b")?;
+    screen.wait_for("ban luis", LIMIT)?;
+    screen.press("1")?;
+    screen.wait_for("! luis", LIMIT)?;
+    ensure!(bans()? == 2, "both addresses of luis aren't banned");
+    screen.press("u")?;
+    screen.wait_for("end the ban of luis", LIMIT)?;
+    screen.press("y")?;
+    screen.wait_for("● luis", LIMIT)?;
+    ensure!(bans()? == 0, "they are still banned");
+
+    // Who sends outside, and a window that becomes small.
+    screen.press("\x1b")?;
+    screen.press("2")?;
+    screen.wait_until("the senders", LIMIT, |text| {
+        text.contains("SENDER") && text.contains("10.99.1.2") && text.contains("10.99.2.2")
+    })?;
+    screen.press("1")?;
+    screen.press(DOWN)?;
+    screen.resize(10, 40)?;
+    let text = screen.wait_until("the picture is small", LIMIT, |text| {
+        text.lines().count() == 10 && text.contains("● ana") && text.contains("● luis")
+    })?;
+    ensure!(
+        text.lines().all(|line| line.chars().count() <= 40),
+        "{text}"
+    );
+    screen.resize(24, 80)?;
+    screen.wait_for("DROPPED", LIMIT)?;
+
+    // A hub that is killed, and comes back.
+    hub.node.kill()?;
+    screen.wait_for("NO ANSWER for", LIMIT)?;
+    hub.node.start_again(&hub.star.hub)?;
+    screen.wait_until("the hub is back", LIMIT, |text| {
+        !text.contains("NO ANSWER") && text.contains("luis")
+    })?;
+    screen.press("q")?;
+    let status = screen.finish(LIMIT)?;
+    ensure!(status.success(), "{status}");
+    ensure!(screen.is_restored()?, "the terminal isn't as before");
+    hub.end()
+}
+
+fn ends() -> Result<()> {
+    let hub = start()?;
+    for end in [Some(Signal::Terminate), Some(Signal::Interrupt), None] {
+        let mut screen = Terminal::start(top_of(&hub), 24, 80)?;
+        screen.wait_for("2 online", LIMIT)?;
+        ensure!(!screen.is_restored()?, "it draws on the first screen");
+        match end {
+            Some(signal) => screen.signal(signal)?,
+            None => screen.press(CTRL_C)?,
+        }
+        let status = screen.finish(LIMIT)?;
+        ensure!(status.success(), "{end:?}: {status}");
+        ensure!(
+            screen.is_restored()?,
+            "{end:?}: the terminal isn't as before"
+        );
+    }
+    // In a pipe, and on a typewriter.
+    let output = finish_within(&mut top_of(&hub), LIMIT)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        output.status.code() == Some(2) && said.contains("top needs a terminal"),
+        "{said}"
+    );
+    let mut dumb = Command::new("env");
+    let program = top_of(&hub);
+    dumb.arg("TERM=dumb")
+        .arg(program.get_program())
+        .args(program.get_args());
+    for (name, value) in program.get_envs() {
+        dumb.env(name, value.unwrap_or_default());
+    }
+    let mut screen = Terminal::start(dumb, 24, 80)?;
+    let status = screen.finish(LIMIT)?;
+    ensure!(
+        status.code() == Some(2) && screen.text().contains("can't move its cursor"),
+        "{}",
+        screen.text()
+    );
+    // Without a tunnel it says so before it takes the terminal.
+    let (mut none, empty) = (top_of(&hub), hub.node.directory().join("empty"));
+    std::fs::create_dir_all(&empty)?;
+    none.env("TALTUN_RUNTIME_DIR", &empty);
+    let mut screen = Terminal::start(none, 24, 80)?;
+    let status = screen.finish(LIMIT)?;
+    let text = screen.text();
+    ensure!(
+        status.code() == Some(1) && text.contains("no tunnel is running"),
+        "{text}"
+    );
+    ensure!(screen.is_restored()?, "it took the terminal");
+    std::fs::remove_dir(&empty)?;
+    hub.end()
+}
+
+fn watch() -> Result<()> {
+    let hub = start()?;
+    for words in [&["status", "--watch"][..], &["stats", "--watch"]] {
+        let mut command = hub.node.command();
+        command.args(words);
+        let mut screen = Terminal::start(command, 24, 80)?;
+        let head = if words[0] == "status" {
+            "taltun0  server  up "
+        } else {
+            "TRAFFIC "
+        };
+        screen.wait_for(head, LIMIT)?;
+        let before = screen.text();
+        let after = screen.wait_until("another look", LIMIT, |text| text != before)?;
+        ensure!(
+            after.starts_with(head) && after.matches(head).count() == 1,
+            "{after}"
+        );
+        ensure!(
+            after.lines().all(|line| line.chars().count() <= 80),
+            "{after}"
+        );
+        screen.press(CTRL_C)?;
+        screen.finish(LIMIT)?;
+        ensure!(
+            screen.is_restored()?,
+            "{words:?}: the terminal isn't as before"
+        );
+        // In a pipe one after the other, without a command for a terminal.
+        let mut command = hub.node.command();
+        let mut child = command.args(words).stdout(Stdio::piped()).spawn()?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let mut heads = 0;
+        for line in BufReader::new(stdout).lines() {
+            let line = line?;
+            ensure!(!line.contains('\x1b'), "{line:?}");
+            heads += usize::from(line.starts_with(head));
+            if heads == 3 {
+                break;
+            }
+        }
+        // Nobody reads any more, which is no failure.
+        let ended = wait_for(&mut child, LIMIT)?;
+        ensure!(heads == 3, "it ended after {heads} looks");
+        ensure!(
+            ended.is_some_and(|status| status.success()),
+            "{words:?}: {ended:?}"
+        );
+    }
+    // For programs an object a line.
+    let mut command = hub.node.command();
+    command.args(["status", "ana", "--watch", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+    for line in lines.take(2) {
+        let status: Value = serde_json::from_str(&line?)?;
+        ensure!(status["peers"][0]["name"] == "ana", "{status}");
+        ensure!(status["kill_switches"].is_array(), "{status}");
+    }
+    send_signal(child.id(), Signal::Terminate)?;
+    wait_for(&mut child, UP_LIMIT)?.context("it didn't end")?;
+    hub.end()
+}
