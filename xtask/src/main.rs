@@ -7,6 +7,7 @@ mod build;
 mod dist;
 mod fuzz;
 mod instructions;
+mod pictures;
 mod run;
 mod setup;
 mod test;
@@ -44,6 +45,8 @@ enum Task {
     Vm(vm::Arguments),
     /// Makes packages, an archive and their sums, and tries the package for Debian.
     Dist(dist::Arguments),
+    /// Makes the pictures of the README from what runs, as root.
+    Pictures(pictures::Arguments),
     /// Installs what building the eBPF programs needs, where it is missing.
     Ebpf,
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
+        Task::Pictures(arguments) => pictures::run(&arguments),
         Task::Ebpf => setup::ebpf_toolchain().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
