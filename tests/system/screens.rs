@@ -100,6 +100,7 @@ fn top() -> Result<()> {
 
     // Who sends outside, and a window that becomes small.
     screen.press("\x1b")?;
+    screen.wait_for("● ana", LIMIT)?;
     screen.press("2")?;
     screen.wait_until("the senders", LIMIT, |text| {
         text.contains("SENDER") && text.contains("10.99.1.2") && text.contains("10.99.2.2")

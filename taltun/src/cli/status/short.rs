@@ -158,17 +158,7 @@ fn some(
 
 /// What guards the tunnel, and what that dropped lately.
 fn shield(status: &Status) -> String {
-    let mut programs: Vec<String> = Vec::new();
-    for xdp in &status.xdp {
-        let place = match (xdp.interface.as_str(), status.xdp.len()) {
-            ("", _) | (_, 1) => String::new(),
-            (interface, _) => format!(" on {interface}"),
-        };
-        programs.push(match xdp.mode {
-            XdpAttachment::Off => format!("no XDP{place} ({})", xdp.reason),
-            mode => format!("{mode} XDP{place}"),
-        });
-    }
+    let mut programs = xdp(status);
     let queues = status.af_xdp.iter();
     let queues = queues.filter(|it| it.mode != AfXdpSocket::Off).count();
     if queues > 0 {
@@ -197,6 +187,37 @@ fn shield(status: &Status) -> String {
         let _ = write!(text, " · dropped {dropped}, none in the last min");
     }
     text
+}
+
+/// Where the XDP program runs; where that differs, on which interface.
+fn xdp(status: &Status) -> Vec<String> {
+    let first = status.xdp.first().map(|xdp| xdp.mode);
+    let alike = status.xdp.iter().all(|xdp| Some(xdp.mode) == first);
+    let count = status.xdp.len();
+    match first {
+        Some(mode) if alike && mode != XdpAttachment::Off => {
+            let places = human::counted(count as u64, "interface");
+            let on = if count > 1 {
+                format!(" on {places}")
+            } else {
+                String::new()
+            };
+            vec![format!("{mode} XDP{on}")]
+        }
+        _ => {
+            let told = status.xdp.iter().map(|xdp| {
+                let on = match (xdp.interface.as_str(), count) {
+                    ("", _) | (_, 1) => String::new(),
+                    (interface, _) => format!(" on {interface}"),
+                };
+                match xdp.mode {
+                    XdpAttachment::Off => format!("no XDP{on} ({})", xdp.reason),
+                    mode => format!("{mode} XDP{on}"),
+                }
+            });
+            told.collect()
+        }
+    }
 }
 
 /// What keeps peers from the tunnel.

@@ -34,6 +34,13 @@ pub(super) fn press(model: &mut Model, event: &Event) -> Wanted {
     if control && matches!(key.code, KeyCode::Char('c' | 'd')) {
         return Wanted::Quit;
     }
+    // What is pressed right after Esc comes as one key with Alt.
+    if key.modifiers.contains(KeyModifiers::ALT)
+        && (model.mode != Mode::List || !model.find.is_empty())
+    {
+        let escape = KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE);
+        press(model, &Event::Key(escape));
+    }
     match model.mode.clone() {
         Mode::List => in_list(model, key),
         Mode::Find => in_find(model, key),

@@ -6,6 +6,7 @@ use ratatui::Frame;
 use ratatui::style::{Color, Modifier, Style as Look};
 use ratatui::text::{Line as Text, Span};
 
+use super::super::history::History;
 use super::super::model::{Mode, Model, Question, Whom};
 use super::super::places::View;
 use crate::cli::grid::Cell;
@@ -19,7 +20,7 @@ use crate::report::{TcAttachment, XdpAttachment};
 /// A line of the terminal: texts with their styles.
 pub(super) type Line = Vec<Cell>;
 
-/// Writes a line into a row of the frame, inverse if it is the chosen one.
+/// Writes a line into a row of the frame, inverse and without colours if it is the chosen one.
 pub(super) fn put(frame: &mut Frame<'_>, row: usize, line: &Line, colours: bool, chosen: bool) {
     let area = frame.area();
     let Ok(row) = u16::try_from(row) else { return };
@@ -28,7 +29,7 @@ pub(super) fn put(frame: &mut Frame<'_>, row: usize, line: &Line, colours: bool,
     }
     let spans = line
         .iter()
-        .map(|cell| Span::styled(cell.text.as_str(), look(cell.style, colours)));
+        .map(|cell| Span::styled(cell.text.as_str(), look(cell.style, colours && !chosen)));
     let text = Text::from(spans.collect::<Vec<_>>());
     let buffer = frame.buffer_mut();
     buffer.set_line(area.x, area.y + row, &text, area.width);
@@ -94,12 +95,18 @@ pub(super) fn totals(model: &Model, room: usize) -> Line {
     ];
     let taken: usize = line.iter().map(|cell| width(&cell.text)).sum();
     let mut left = room.saturating_sub(taken);
-    // As much picture as all four together leave room for.
-    let texts: usize = parts
-        .iter()
-        .map(|(word, _, rate, _)| width(word) + width(rate) + 5)
-        .sum();
-    let places = (left.saturating_sub(texts) / parts.len()).min(16);
+    // As much picture as there is room for beside all four, or else beside the first three.
+    let places = |parts: &[(&str, &History, String, Style)]| {
+        let texts = parts
+            .iter()
+            .map(|(word, _, rate, _)| width(word) + width(rate) + 5);
+        left.saturating_sub(texts.sum()) / parts.len()
+    };
+    let places = match places(&parts) {
+        places @ 4.. => places,
+        _ => places(&parts[..3]),
+    };
+    let places = places.min(16);
     for (word, history, rate, style) in parts {
         let spark = if places >= 3 {
             format!("{} ", history.spark(places))

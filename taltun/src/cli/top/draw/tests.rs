@@ -298,6 +298,13 @@ fn what_is_typed_is_looked_for_by_the_hub() {
     key(&mut model, KeyCode::Enter);
     assert_eq!(key(&mut model, KeyCode::Esc), Wanted::Nothing);
     assert_eq!(model.wanted((80, 24)).find, None);
+    // Esc and what follows at once.
+    model.find = "an".to_owned();
+    press(
+        &mut model,
+        &Event::Key(KeyEvent::new(KeyCode::Char('2'), KeyModifiers::ALT)),
+    );
+    assert_eq!((model.find.as_str(), model.view), ("", View::Outside));
     assert_eq!(key(&mut model, KeyCode::Esc), Wanted::Quit);
     assert_eq!(key(&mut model, KeyCode::Char('q')), Wanted::Quit);
 }
@@ -313,7 +320,11 @@ fn nothing_that_others_wrote_moves_the_cursor() {
     for size in [(80, 24), (40, 10), (13, 24)] {
         model.wanted(size);
         let buffer = picture(&model, now, size);
-        let text: String = buffer.content.iter().map(|cell| cell.symbol()).collect();
+        let text: String = buffer
+            .content
+            .iter()
+            .map(ratatui::buffer::Cell::symbol)
+            .collect();
         assert!(
             !text.contains('\u{1b}') && !text.contains('\u{202e}'),
             "{text}"
