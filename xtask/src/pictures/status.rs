@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub fn draw(taltun: &Path) -> Result<Vec<Drawn>> {
     let office = Office::start(taltun)?;
     sleep(SETTLED);
-    let mut terminal = Terminal::start(office.command(taltun, &["status"]), 24, 88)?;
+    let mut terminal = Terminal::start(office.command(taltun, &["status"]), 24, 100)?;
     let status = terminal.finish(LIMIT)?;
     ensure!(status.success(), "{status}: {}", terminal.text());
     Ok(vec![Drawn {
