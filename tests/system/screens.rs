@@ -125,6 +125,10 @@ fn top() -> Result<()> {
     screen.wait_until("the hub is back", LIMIT, |text| {
         !text.contains("NO ANSWER") && text.contains("luis")
     })?;
+    // A window that becomes small and large again at once has lost what it showed.
+    screen.resize(10, 40)?;
+    screen.resize(24, 80)?;
+    screen.wait_for("DROPPED/S", LIMIT)?;
     screen.press("q")?;
     let status = screen.finish(LIMIT)?;
     ensure!(status.success(), "{status}");

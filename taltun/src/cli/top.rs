@@ -84,6 +84,7 @@ fn watch(terminal: &mut Terminal, hub: &mut Hub, model: &mut Model) -> Result<()
             match keys::press(model, &event::read().map_err(lost)?) {
                 Wanted::Nothing => {}
                 Wanted::Quit => return Ok(()),
+                Wanted::Redraw => terminal.forget().map_err(lost)?,
                 Wanted::Command(command) => hub.command(command),
             }
         }

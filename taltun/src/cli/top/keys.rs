@@ -15,6 +15,8 @@ pub(super) enum Wanted {
     Nothing,
     /// The end.
     Quit,
+    /// The whole picture, whatever is on the terminal.
+    Redraw,
     /// The tunnel is to do something.
     Command(Command),
 }
@@ -24,8 +26,11 @@ const FIND_MAX: usize = 64;
 
 /// Takes in a key.
 pub(super) fn press(model: &mut Model, event: &Event) -> Wanted {
-    let Event::Key(key) = event else {
-        return Wanted::Nothing;
+    let key = match event {
+        Event::Key(key) => key,
+        // Also where it has its old size again by now: what it showed may be gone.
+        Event::Resize(..) => return Wanted::Redraw,
+        _ => return Wanted::Nothing,
     };
     if key.kind == KeyEventKind::Release {
         return Wanted::Nothing;
@@ -33,6 +38,9 @@ pub(super) fn press(model: &mut Model, event: &Event) -> Wanted {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     if control && matches!(key.code, KeyCode::Char('c' | 'd')) {
         return Wanted::Quit;
+    }
+    if control && key.code == KeyCode::Char('l') {
+        return Wanted::Redraw;
     }
     // What is pressed right after Esc comes as one key with Alt.
     if key.modifiers.contains(KeyModifiers::ALT)

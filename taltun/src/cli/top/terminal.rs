@@ -14,6 +14,7 @@ use crossterm::terminal::{
 };
 use ratatui::Frame;
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::{Position, Rect};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::failure::Failure;
@@ -71,6 +72,12 @@ impl Terminal {
     /// Draws a picture, if anything differs from the last one.
     pub(super) fn show(&mut self, picture: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
         self.inner.draw(picture).map(drop)
+    }
+
+    /// The next picture is drawn as a whole, and not only what differs from the last one.
+    pub(super) fn forget(&mut self) -> io::Result<()> {
+        let size = self.inner.size()?;
+        self.inner.resize(Rect::from((Position::ORIGIN, size)))
     }
 
     /// Whether somebody wants us to end.

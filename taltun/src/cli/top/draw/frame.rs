@@ -252,6 +252,7 @@ pub(super) fn help() -> Vec<Line> {
         ("s", "sort peers by rate, total, last heard, name"),
         ("/", "find by name, key or address; Esc ends it"),
         ("b, u", "ban the chosen one, end its ban; asks first"),
+        ("Ctrl-L", "draw it all anew"),
         ("q, Ctrl-C", "quit"),
         (
             "● ○ ✗ !",

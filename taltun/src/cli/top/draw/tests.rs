@@ -298,6 +298,8 @@ fn what_is_typed_is_looked_for_by_the_hub() {
     key(&mut model, KeyCode::Enter);
     assert_eq!(key(&mut model, KeyCode::Esc), Wanted::Nothing);
     assert_eq!(model.wanted((80, 24)).find, None);
+    let resized = press(&mut model, &Event::Resize(80, 24));
+    assert_eq!(resized, Wanted::Redraw);
     // Esc and what follows at once.
     model.find = "an".to_owned();
     press(
