@@ -138,6 +138,11 @@ impl<A: Answer> Reply<A> {
         }
     }
 
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.to.is_closed()
+    }
+
     /// It is done, or it isn't.
     pub(super) fn outcome(self, outcome: Result<A, String>) {
         let response = outcome.map_or_else(Response::Error, A::into_response);

@@ -72,7 +72,13 @@ impl Engine {
                 };
             }
         };
-        match self.carry_out_file(compared, Scope::Edit, host).await {
+        let carried_out = if reply.is_closed() {
+            // Who made the keys is gone with them.
+            Err("nobody waits for the answer any more".to_owned())
+        } else {
+            self.carry_out_file(compared, Scope::Edit, host).await
+        };
+        match carried_out {
             Ok(done) => {
                 if let Some(reason) = self.follow_file(host).await {
                     answer.warnings.push(reason);
