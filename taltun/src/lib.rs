@@ -16,7 +16,9 @@ mod os;
 pub mod report;
 #[cfg(test)]
 mod scaling;
+pub mod server_process;
 pub mod system;
+pub mod web;
 
 pub use taltun_crypto as crypto;
 pub use taltun_protocol as protocol;

@@ -15,6 +15,7 @@ mod stats;
 mod traced;
 mod unix_time;
 mod usage;
+mod web;
 mod words;
 
 use std::net::{IpAddr, SocketAddr};
@@ -33,6 +34,7 @@ pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, Ud
 pub use self::traced::{TraceMessage, TracedPacket};
 pub use self::unix_time::UnixTime;
 pub use self::usage::{DayUsage, PeerUsage, Usage, UsageStatus};
+pub use self::web::{Moment, WebStatus, WebToken};
 pub use self::words::{
     Aead, AfXdpSocket, AuditKept, ForwardedBy, HostPart, PathUse, PortRangeBy, ProblemCause,
     RefusedBy, RuleAction, SourceSeen, Steering, StepKind, SwitchLeftState, TcAttachment,
@@ -127,6 +129,9 @@ pub struct Status {
     /// The metrics, where `[metrics]` is.
     #[serde(default)]
     pub metrics: Option<MetricsStatus>,
+    /// The page in the browser, where `[web]` is.
+    #[serde(default)]
+    pub web: Option<WebStatus>,
     /// Where what peers move is kept; `None` for an interface without a configuration file.
     #[serde(default)]
     pub usage: Option<UsageStatus>,

@@ -38,8 +38,8 @@ const CRATES: &[(&str, &str)] = &[
 const CHAIN: &[&[&str]] = &[
     &["taltun::cli"],
     &["taltun::control"],
-    &["taltun::metrics"],
-    &["taltun::client_file"],
+    &["taltun::metrics", "taltun::web"],
+    &["taltun::client_file", "taltun::server_process"],
     &["taltun::accel", "taltun::system"],
     &["taltun::config", "taltun::dataplane"],
     &["taltun::report"],

@@ -12,9 +12,11 @@
 
 pub mod bpf;
 pub mod cards;
+pub mod chromium;
 pub mod command;
 pub mod control;
 pub mod files;
+pub mod http;
 pub mod lab;
 pub mod leftovers;
 pub mod netns;

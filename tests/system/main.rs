@@ -110,6 +110,7 @@ mod usage;
 mod vagrant;
 mod vagrant_shown;
 mod watch;
+mod web;
 mod wireguard;
 mod without_ipv6;
 mod words;
@@ -222,6 +223,10 @@ fn side_by_side() -> Vec<Case> {
         udpgw::CASES,
         udpgw_hub::CASES,
         metrics::CASES,
+        web::FORMS,
+        web::ABUSE,
+        web::PROCESS,
+        web::BROWSER,
         rules::CASES,
         screens::CASES,
         forwards::CASES,

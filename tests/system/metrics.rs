@@ -297,7 +297,7 @@ fn heals() -> Result<()> {
     ensure!(
         hub.node
             .log()
-            .contains("metrics: the process that serves them ended (signal: 9")
+            .contains("metrics: its process ended (signal: 9")
     );
     // It doesn't outlive a hub that can't tell it.
     let second = hub.process()?;

@@ -25,6 +25,7 @@ pub const RECIPES: &[Program] = &[("nft", "nftables")];
 /// What single tests use besides; where one is missing they are skipped or see less.
 pub const TESTS: &[Program] = &[
     ("bpftool", "bpftool"),
+    ("chromium", "chromium"),
     ("ethtool", "ethtool"),
     ("iptables", "iptables"),
     ("nc", "netcat-openbsd"),

@@ -43,6 +43,8 @@ mod undo;
 mod unknown;
 mod usage;
 mod watching;
+mod web;
+mod web_process;
 mod width;
 
 use std::process::ExitCode;
@@ -82,6 +84,7 @@ Examples:
   taltun capture ana | wireshark -k -i -
   taltun ban 198.51.100.0/24 --for 10m
   taltun peer new phone --wg --qr
+  taltun web token --for 8h   to log in to the page of [web]
   umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
   umask 077; taltun export wg0 > wg0.conf
   taltun udpgw --listen-addr 127.0.0.1:7300
@@ -124,8 +127,11 @@ enum Command {
     #[command(name = interface::BY_NAME)]
     Interface(interface::Interface),
     Udpgw(udpgw::Udpgw),
+    Web(web::Web),
     #[command(name = crate::metrics::COMMAND, hide = true)]
     MetricsProcess(metrics_process::MetricsProcess),
+    #[command(name = crate::web::COMMAND, hide = true)]
+    WebProcess(web_process::WebProcess),
     Completions(generate::Completions),
     #[command(hide = true)]
     ManPages(generate::ManPages),
@@ -200,6 +206,8 @@ impl Command {
             Self::Export(command) => command.run(),
             Self::Interface(command) => command.run(),
             Self::Udpgw(command) => command.run(),
+            Self::Web(command) => command.run(),
+            Self::WebProcess(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::ManPages(command) => command.run(),
             Self::MetricsProcess(_) => metrics_process::MetricsProcess::run(),

@@ -14,7 +14,7 @@ use super::error::Spot;
 
 use super::{
     Accel, Action, Audit, Dataplane, Domain, ForwardListen, ForwardSource, ForwardTo, Hooks, Hop,
-    HostSettings, MetricsListen, Mode, PeerRates, Policy, RangedEndpoint, Shaping, Udpgw, Usage,
+    HostSettings, ListenAt, Mode, PeerRates, Policy, RangedEndpoint, Shaping, Udpgw, Usage, Web,
 };
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
@@ -49,7 +49,8 @@ pub(super) struct Draft {
     pub(super) dns_routes: Option<DnsRoutesDraft>,
     pub(super) names: Option<NamesDraft>,
     pub(super) udpgw: Option<UdpgwDraft>,
-    pub(super) metrics: Option<Vec<Written<MetricsListen>>>,
+    pub(super) metrics: Option<Vec<Written<ListenAt>>>,
+    pub(super) web: Option<WebDraft>,
     pub(super) hop: Hop,
     /// Where its ports are written.
     pub(super) port_range: Option<Spot>,
@@ -91,6 +92,13 @@ pub(super) struct UdpgwDraft {
     pub(super) listen: Vec<Written<SocketAddr>>,
     /// All else.
     pub(super) rest: Udpgw,
+}
+
+/// `[web]`, as it was written.
+pub(super) struct WebDraft {
+    pub(super) listen: Vec<Written<SocketAddr>>,
+    /// All else.
+    pub(super) rest: Web,
 }
 
 /// `[policy]`, `[groups]` and `[[rules]]`, as they were written.

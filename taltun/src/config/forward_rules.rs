@@ -11,7 +11,7 @@ use super::error::{ConfigError, Spot};
 use super::nets::Nets;
 use super::parties::Owned;
 use super::{
-    Forward, ForwardListen, ForwardProtocol, ForwardTo, Metrics, MetricsListen, Mode, Udpgw,
+    Forward, ForwardListen, ForwardProtocol, ForwardTo, ListenAt, Metrics, Mode, Udpgw, Web,
     suggest,
 };
 use crate::crypto::PublicKey;
@@ -19,11 +19,32 @@ use crate::crypto::PublicKey;
 /// The most ports of a range that leads to other ports: each is an entry of a rule.
 const MOST_MOVED: u32 = 1024;
 
+/// What else listens by TCP.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Services<'a> {
+    pub(super) gateway: Option<&'a Udpgw>,
+    pub(super) metrics: Option<&'a Metrics>,
+    pub(super) web: Option<&'a Web>,
+}
+
+impl Services<'_> {
+    /// Where they do, with the section that says so.
+    fn places(&self) -> impl Iterator<Item = (SocketAddr, &'static str)> {
+        let gateway = self.gateway.into_iter().flat_map(|it| &it.listen);
+        let metrics = self.metrics.into_iter().flat_map(|it| &it.listen);
+        let web = self.web.into_iter().flat_map(|it| &it.listen);
+        let gateway = gateway.map(|place| (*place, "[udpgw]"));
+        let metrics = metrics.filter_map(ListenAt::address);
+        let metrics = metrics.map(|place| (place, "[metrics]"));
+        let web = web.map(|place| (*place, "[web]"));
+        gateway.chain(metrics).chain(web)
+    }
+}
+
 /// `[[forward]]`, its peers found and checked against the rest.
 pub(super) fn finish(
     draft: &Draft,
-    gateway: Option<&Udpgw>,
-    metrics: Option<&Metrics>,
+    services: Services<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Forward>, ConfigError> {
     let Some(first) = draft.forwards.first() else {
@@ -53,7 +74,7 @@ pub(super) fn finish(
                 spot.origin()
             )));
         }
-        check_own(listen, draft, gateway, metrics)?;
+        check_own(listen, draft, services)?;
         forwards.push((forward, &listen.spot));
     }
     Ok(forwards.into_iter().map(|(forward, _)| forward).collect())
@@ -93,8 +114,7 @@ fn count(ports: u32) -> String {
 fn check_own(
     Written { value, spot }: &Written<ForwardListen>,
     draft: &Draft,
-    gateway: Option<&Udpgw>,
-    metrics: Option<&Metrics>,
+    services: Services<'_>,
 ) -> Result<(), ConfigError> {
     let (tcp, udp) = (ForwardProtocol::Tcp, ForwardProtocol::Udp);
     let own = draft.local_addr;
@@ -120,13 +140,9 @@ fn check_own(
         let ip = place.ip().to_canonical();
         !ip.is_loopback() && !is_vip(ip)
     };
-    let of_gateway = gateway.into_iter().flat_map(|gateway| &gateway.listen);
-    let of_metrics = metrics.into_iter().flat_map(|metrics| &metrics.listen);
-    let of_metrics = of_metrics.filter_map(MetricsListen::address);
-    let all = of_gateway
-        .map(|place| (*place, "[udpgw]"))
-        .chain(of_metrics.map(|place| (place, "[metrics]")));
-    let mut taken = all.filter(|(place, _)| is_outside(place) && value.takes(tcp, *place));
+    let mut taken = services
+        .places()
+        .filter(|(place, _)| is_outside(place) && value.takes(tcp, *place));
     match taken.next() {
         Some((place, section)) => Err(spot.error(format!(
             "{section} listens on {place}; take another port for one of the two"

@@ -114,6 +114,7 @@ impl Config {
             names: None,
             udpgw: None,
             metrics: None,
+            web: None,
             hop: draft.hop,
             policy: super::Policy::default(),
             forwards: Vec::new(),

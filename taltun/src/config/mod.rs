@@ -26,6 +26,7 @@ mod hop_rules;
 mod host;
 pub mod keys;
 mod limits;
+mod listen_at;
 mod load;
 mod metrics;
 mod names;
@@ -36,6 +37,7 @@ mod overrides;
 mod parties;
 mod permissions;
 mod pieces;
+mod places;
 mod policy;
 mod public_endpoint;
 mod rates;
@@ -51,6 +53,8 @@ mod syntax;
 mod tests;
 mod udpgw;
 mod values;
+mod web;
+mod web_rules;
 pub mod wgquick;
 mod words;
 
@@ -67,9 +71,10 @@ pub use hop::{Hop, PortRange, RangedEndpoint};
 pub(crate) use host::marks_for;
 pub use host::{Dns, FirewallChoice, Hooks, HostSettings, Masquerade, Shell, leads_around};
 pub use limits::PeerLimits;
+pub(crate) use listen_at::LISTEN_MAX;
+pub use listen_at::ListenAt;
 pub use load::{Loaded, load, load_text, load_with, parse};
-pub(crate) use metrics::METRICS_LISTEN_MAX;
-pub use metrics::{Metrics, MetricsListen};
+pub use metrics::Metrics;
 pub use names::{HUB, Names};
 pub use on_disk::{NotReplaced, OnDisk};
 pub use origin::Origin;
@@ -81,6 +86,7 @@ pub use shaping::{Dscp, PeerRates, Rate, Shaping};
 pub(crate) use suggest::nearest;
 pub use udpgw::Udpgw;
 pub(crate) use values::{interface_name, network, no_host, not_unspecified, public_endpoint};
+pub use web::Web;
 pub(crate) use words::Words;
 
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
@@ -108,6 +114,8 @@ pub struct Config {
     pub udpgw: Option<Udpgw>,
     /// `[metrics]`, if there is one.
     pub metrics: Option<Metrics>,
+    /// `[web]`, if there is one.
+    pub web: Option<Web>,
     /// `[hop]`
     pub hop: Hop,
     /// `[policy]`, `[groups]` and `[[rules]]`

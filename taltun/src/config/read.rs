@@ -15,20 +15,23 @@ use taltun_policy::Service;
 use super::document::{Document, Field, Section};
 use super::draft::{
     DnsRoutesDraft, Draft, ForwardDraft, GroupDraft, NamesDraft, PeerDraft, PolicyDraft, RuleDraft,
-    UdpgwDraft, Written,
+    UdpgwDraft, WebDraft, Written,
 };
 use super::error::{ConfigError, Spot};
 use super::keys::{
     self, Key, accel, audit, dataplane, dns_routes, forward, groups, hop, interface, metrics,
-    names, nat, peers, policy, rules, shaping, udpgw, usage,
+    names, nat, peers, policy, rules, shaping, udpgw, usage, web,
 };
 use super::setting::{Setting, parse_with};
 use super::{
-    Accel, Action, Audit, Dataplane, Hooks, Hop, HostSettings, MAX_BANS, METRICS_LISTEN_MAX,
-    Masquerade, MetricsListen, PeerRates, Policy, PortRange, RangedEndpoint, Shaping, Udpgw, Usage,
+    Accel, Action, Audit, Dataplane, Hooks, Hop, HostSettings, LISTEN_MAX, ListenAt, MAX_BANS,
+    Masquerade, PeerRates, Policy, PortRange, RangedEndpoint, Shaping, Udpgw, Usage, Web,
 };
 use super::{declared, permissions, values};
 use crate::crypto::{PresharedKey, PrivateKey};
+
+/// The most names of `web.hosts`.
+const WEB_HOSTS_MAX: usize = 16;
 
 /// The largest file with a key, bytes.
 const LARGEST_KEY: u64 = 64 << 10;
@@ -111,6 +114,10 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         },
         metrics: match document.section(&keys::METRICS)? {
             Some(section) => Some(metrics_listen(&section)?),
+            None => None,
+        },
+        web: match document.section(&keys::WEB)? {
+            Some(section) => Some(web(&section)?),
             None => None,
         },
         port_range: hopping.get(&hop::PORT_RANGE).map(|field| field.spot()),
@@ -409,13 +416,36 @@ fn udpgw(section: &Section, warnings: &mut Vec<String>) -> Result<UdpgwDraft, Co
     Ok(UdpgwDraft { listen, rest })
 }
 
-fn metrics_listen(section: &Section) -> Result<Vec<Written<MetricsListen>>, ConfigError> {
+fn web(section: &Section) -> Result<WebDraft, ConfigError> {
+    section.allow_only()?;
+    let field = section.value(&web::LISTEN)?;
+    let listen = each(field.one_or_list()?, values::web_listen)?;
+    if listen.is_empty() || listen.len() > LISTEN_MAX {
+        return Err(field.spot().error(format!(
+            "expected 1 to {LISTEN_MAX} places such as \"10.0.0.1:8080\", found {}",
+            listen.len()
+        )));
+    }
+    let field = section.value(&web::HOSTS)?;
+    let hosts = plain(each(field.one_or_list()?, values::web_host)?);
+    if hosts.len() > WEB_HOSTS_MAX {
+        return Err(field.spot().error(format!(
+            "expected at most {WEB_HOSTS_MAX} names such as \"vpn.example.org\", found {}",
+            hosts.len()
+        )));
+    }
+    let rest =
+        declared::web::declared! { read! { section, web, Web { listen: Vec::new(), hosts, } } };
+    Ok(WebDraft { listen, rest })
+}
+
+fn metrics_listen(section: &Section) -> Result<Vec<Written<ListenAt>>, ConfigError> {
     section.allow_only()?;
     let field = section.value(&metrics::LISTEN)?;
     let listen = each(field.one_or_list()?, values::metrics_listen)?;
-    if listen.is_empty() || listen.len() > METRICS_LISTEN_MAX {
+    if listen.is_empty() || listen.len() > LISTEN_MAX {
         return Err(field.spot().error(format!(
-            "expected 1 to {METRICS_LISTEN_MAX} places such as \"127.0.0.1:9586\", found {}",
+            "expected 1 to {LISTEN_MAX} places such as \"127.0.0.1:9586\", found {}",
             listen.len()
         )));
     }

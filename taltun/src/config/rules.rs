@@ -12,17 +12,18 @@ use super::PeerLimits;
 use super::denied_forwards;
 use super::draft::{DnsRoutesDraft, Draft, PeerDraft, UdpgwDraft, Written};
 use super::error::{ConfigError, Spot};
-use super::forward_rules;
+use super::forward_rules::{self, Services};
 use super::hop_rules;
 use super::keys::interface::ASSUMED_MTU;
 use super::limits;
 use super::names;
 use super::nets::Nets;
 use super::parties;
+use super::places::{overlap, refuse_twice};
 use super::rates;
+use super::web_rules;
 use super::{
-    Config, DnsRoutes, Endpoint, FirewallChoice, Interface, Metrics, MetricsListen, Mode, Peer,
-    Udpgw,
+    Config, DnsRoutes, Endpoint, FirewallChoice, Interface, ListenAt, Metrics, Mode, Peer, Udpgw,
 };
 use crate::crypto::{PrivateKey, PublicKey};
 
@@ -65,7 +66,13 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
     let resolver = resolver(&draft);
     let udpgw = finish_udpgw(&mut draft, &mut more)?;
     let metrics = finish_metrics(&mut draft, udpgw.as_ref(), &mut more)?;
-    let forwards = forward_rules::finish(&draft, udpgw.as_ref(), metrics.as_ref(), &mut more)?;
+    let web = web_rules::finish(&mut draft, udpgw.as_ref(), metrics.as_ref(), &mut more)?;
+    let services = Services {
+        gateway: udpgw.as_ref(),
+        metrics: metrics.as_ref(),
+        web: web.as_ref(),
+    };
+    let forwards = forward_rules::finish(&draft, services, &mut more)?;
     let names = names::finish(&mut draft, &mut more)?;
     let dns_routes = draft
         .dns_routes
@@ -122,6 +129,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         names,
         udpgw,
         metrics,
+        web,
         hop: draft.hop,
         policy,
         forwards,
@@ -314,12 +322,12 @@ fn finish_metrics(
         return Ok(None);
     };
     let others = gateway.map_or(&[][..], |gateway| &gateway.listen);
-    let mut listen: Vec<MetricsListen> = Vec::new();
+    let mut listen: Vec<ListenAt> = Vec::new();
     for Written { value, spot } in written {
         match &value {
-            MetricsListen::Address(address) => {
+            ListenAt::Address(address) => {
                 refuse_twice(*address, &spot, "[udpgw]", overlap, others.iter().copied())?;
-                let before = listen.iter().filter_map(MetricsListen::address);
+                let before = listen.iter().filter_map(ListenAt::address);
                 refuse_twice(*address, &spot, "[metrics]", overlap, before)?;
                 let ip = address.ip().to_canonical();
                 let is_vip = draft.vip.iter().any(|vip| vip.value.addr() == ip);
@@ -331,41 +339,15 @@ fn finish_metrics(
                     )));
                 }
             }
-            MetricsListen::File(path) if listen.contains(&value) => {
+            ListenAt::File(path) if listen.contains(&value) => {
                 let path = path.display();
                 return Err(spot.error(format!("{path} is there twice; keep one of them")));
             }
-            MetricsListen::File(_) => {}
+            ListenAt::File(_) => {}
         }
         listen.push(value);
     }
     Ok(Some(Metrics { listen }))
-}
-
-/// Whether two that don't know of each other can't listen at both: `[::]` is for IPv4 as well then.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let [one, other] = [one, other].map(|it| SocketAddr::new(it.ip().to_canonical(), it.port()));
-    let is_all = |it: SocketAddr| it.is_ipv6() && it.ip().is_unspecified();
-    let all = one.port() == other.port() && (is_all(one) || is_all(other));
-    all || listens_twice(one, other)
-}
-
-/// Refuses an address that overlaps with one that `section` has before.
-fn refuse_twice(
-    address: SocketAddr,
-    spot: &Spot,
-    section: &str,
-    overlap: fn(SocketAddr, SocketAddr) -> bool,
-    before: impl IntoIterator<Item = SocketAddr>,
-) -> Result<(), ConfigError> {
-    let mut before = before.into_iter();
-    match before.find(|other| overlap(*other, address)) {
-        Some(other) => Err(spot.error(format!(
-            "{address} and {other} of {section} are one place to listen; leave out one of them, or \
-             give it another port"
-        ))),
-        None => Ok(()),
-    }
 }
 
 /// Warns of what `allow` seems to open and doesn't, and of what seems to be the Internet and is

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::public_endpoint::{NO_PORTS, PublicEndpoint};
 use super::shaping::{LEAST_RATE, MOST_RATE, Rate};
 use super::words::Words;
-use super::{Domain, Endpoint, MetricsListen, PortRange, RangedEndpoint, keys, suggest};
+use super::{Domain, Endpoint, ListenAt, PortRange, RangedEndpoint, keys, suggest};
 
 /// Longest name of a peer, in characters.
 const NAME_MAX: usize = 64;
@@ -312,18 +312,38 @@ pub(crate) fn not_unspecified(net: IpNet) -> Result<(), String> {
     }
 }
 
+/// Where browsers connect to.
+pub(super) fn web_listen(text: &str) -> Result<SocketAddr, String> {
+    listen_address(text).ok_or_else(|| {
+        format!(
+            "expected ADDRESS:PORT such as \"10.0.0.1:8080\" or \"[fd00::1]:8080\", with a port \
+             from 1 and without a name, found {text:?}"
+        )
+    })
+}
+
+/// A name by which browsers ask for the page, in small letters.
+pub(super) fn web_host(text: &str) -> Result<String, String> {
+    match domain(text) {
+        Ok(Domain::Name(name)) => Ok(name),
+        _ => Err(format!(
+            "expected a name such as \"vpn.example.org\", without a port, found {text:?}"
+        )),
+    }
+}
+
 /// Where scrapers connect to: `ADDRESS:PORT`, or the path of a Unix socket.
-pub(super) fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
+pub(super) fn metrics_listen(text: &str) -> Result<ListenAt, String> {
     if text.starts_with('/') {
         return if text.len() <= SOCKET_PATH_MAX && !text.ends_with('/') && !text.contains('\0') {
-            Ok(MetricsListen::File(text.into()))
+            Ok(ListenAt::File(text.into()))
         } else {
             Err(format!(
                 "expected the path of a socket of at most {SOCKET_PATH_MAX} bytes, found {text:?}"
             ))
         };
     }
-    listen_address(text).map(MetricsListen::Address).ok_or_else(|| {
+    listen_address(text).map(ListenAt::Address).ok_or_else(|| {
         format!(
             "expected ADDRESS:PORT such as \"127.0.0.1:9586\" or \"[::1]:9586\", with a port from \
              1 and without a name, or a path such as \"/run/taltun/metrics\", found {text:?}"

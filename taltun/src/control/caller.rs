@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -20,6 +21,8 @@ pub enum Way {
     WgSocket,
     /// By a signal, whose sender isn't known.
     Signal,
+    /// By the page of `[web]`.
+    Web,
     /// By this process itself.
     Process,
 }
@@ -44,6 +47,12 @@ pub struct Caller {
     /// What that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     program: Option<String>,
+    /// The name of the token that a browser is logged in by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    /// Where that browser is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
 }
 
 impl Caller {
@@ -75,6 +84,15 @@ impl Caller {
         }
     }
 
+    /// A browser, as the page's process tells.
+    pub(super) fn browser(token: &str, address: IpAddr) -> Self {
+        Self {
+            token: Some(token.to_owned()),
+            address: Some(address),
+            ..Self::process(Way::Web, None)
+        }
+    }
+
     fn process(way: Way, pid: Option<i32>) -> Self {
         let login_uid = pid.and_then(|pid| told(pid, "loginuid"));
         Self {
@@ -84,6 +102,8 @@ impl Caller {
             login_uid: login_uid.filter(|uid| *uid != NO_LOGIN),
             pid,
             program: pid.and_then(|pid| told(pid, "comm")),
+            token: None,
+            address: None,
         }
     }
 }
@@ -118,6 +138,9 @@ mod tests {
     fn what_is_not_known_is_left_out() {
         let json = serde_json::to_string(&Caller::signal("SIGHUP")).unwrap();
         assert_eq!(json, r#"{"way":"signal","signal":"SIGHUP"}"#);
+        let browser = Caller::browser("ana", "10.0.0.2".parse().unwrap());
+        let json = serde_json::to_string(&browser).unwrap();
+        assert_eq!(json, r#"{"way":"web","token":"ana","address":"10.0.0.2"}"#);
         assert_eq!(told::<u32>(i32::MAX, "loginuid"), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::moments::Moments;
 use super::peer_rates::PeerMeter;
 use crate::protocol::device::Device;
 use crate::protocol::peer::Peer;
@@ -22,6 +23,7 @@ pub(super) struct RateMeter {
     /// The drops by then, over the last minute; the oldest first.
     drops: VecDeque<(Time, Drops)>,
     peers: PeerMeter,
+    moments: Moments,
 }
 
 impl RateMeter {
@@ -29,7 +31,9 @@ impl RateMeter {
     pub(super) fn look(&mut self, traffic: Traffic, drops: Drops, now: Time) {
         let counted = (traffic, drops);
         if let Some((at, before)) = self.last.replace((now, counted)) {
-            self.rates = Some(Rates::between(before, counted, now.since(at)));
+            let rates = Rates::between(before, counted, now.since(at));
+            self.moments.add(&rates);
+            self.rates = Some(rates);
         }
         let is_older =
             |next: Option<&(Time, Drops)>| next.is_some_and(|(at, _)| now.since(*at) >= MINUTE);
@@ -47,6 +51,11 @@ impl RateMeter {
     /// The rates of a peer; `None` before it was looked at twice.
     pub(super) fn of_peer(&self, peer: &Peer) -> Option<PeerRates> {
         self.peers.of(peer)
+    }
+
+    /// The rates of the last minutes, also of those to come.
+    pub(super) fn moments(&self) -> Moments {
+        self.moments.clone()
     }
 
     /// The rates over the last whole second; `None` before there was one.

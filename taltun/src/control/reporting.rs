@@ -19,7 +19,7 @@ use super::kernel_relay;
 use super::ledger::Ledger;
 use super::limits::{self, Limits, Refusal};
 use super::load;
-use super::metrics::Metrics;
+use super::metrics::{self, Metrics};
 use super::name_service::Zone;
 use super::origin::TunnelKind;
 use super::overview::Looked;
@@ -30,6 +30,7 @@ use super::request;
 use super::rules::FiledRules;
 use super::shaping::FiledRates;
 use super::underlay::Underlay;
+use super::web::Web;
 use crate::accel::Shield;
 use crate::config::{Config, Endpoint, Mode, PeerLimits, Rate};
 use crate::crypto::{AeadKey, BackEnd, PublicKey};
@@ -71,6 +72,7 @@ pub(super) struct View<'a> {
     pub flaps: &'a Flaps,
     pub gateway: &'a Gateway,
     pub metrics: Option<&'a Metrics>,
+    pub web: Option<&'a Web>,
     pub led_ports: &'a LedPorts,
     pub forwards: &'a Forwards,
     pub rules: &'a FiledRules,
@@ -182,7 +184,8 @@ impl View<'_> {
             unknown_keys: self.diagnosis.unknown_keys(now),
             host: self.kept.map(|kept| self.host_status(kept)),
             udpgw: self.gateway.status(),
-            metrics: self.metrics.and_then(Metrics::status),
+            metrics: self.metrics.and_then(metrics::status),
+            web: self.web.and_then(Web::status),
             usage: self.ledger.map(Ledger::status),
             audit: self.audit.status(),
         }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::caller::Caller;
 use super::inside::Inside;
-use super::response::{Answer, Done, Reloaded, Reply, Response, SecretText, Started};
+use super::response::{Answer, Done, NewWebToken, Reloaded, Reply, Response, SecretText, Started};
 use super::since::Since;
 use crate::layer::Layer;
 use crate::report;
@@ -203,6 +203,12 @@ requests! {
     capture: Capture(command: Capture) => Started, "capture";
     /// Everything as a wg-quick file, keys included.
     export: Export => SecretText, "export";
+    /// A token to log in to the page.
+    web_token: WebToken(command: WebToken) => NewWebToken, "web";
+    /// The tokens there are.
+    web_tokens: WebTokens => Vec<report::WebToken>, "web";
+    /// The end of a token.
+    web_revoke: WebRevoke(command: WebRevoke) => Done, "web";
 
     Later:
     /// What peers moved, by day.
@@ -261,6 +267,29 @@ pub enum PeerOrder {
 /// [`Request::Export`]
 #[derive(Debug, Clone, Copy)]
 pub struct Export;
+
+/// [`Request::WebTokens`]
+#[derive(Debug, Clone, Copy)]
+pub struct WebTokens;
+
+/// [`Request::WebToken`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebToken {
+    /// What it is to be called; `None` for a name with a number.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// How long it lasts.
+    pub seconds: u64,
+}
+
+/// [`Request::WebRevoke`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebRevoke {
+    /// The token's name.
+    pub name: String,
+}
 
 /// [`Request::Reload`]
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroize;
 
 use super::watching::Flow;
-use crate::report::{Explanation, Overview, PeerEdited, Stats, Status, Usage};
+use crate::report::{Explanation, Overview, PeerEdited, Stats, Status, UnixTime, Usage, WebToken};
 
 /// A line of JSON that comes back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +30,10 @@ pub enum Response {
     PeerEdited(Box<PeerEdited>),
     /// What somebody watches follows, behind this line.
     Started(Started),
+    /// A token that was made.
+    WebToken(NewWebToken),
+    /// The tokens there are.
+    WebTokens(Vec<WebToken>),
     /// It is done.
     Done(Done),
     /// The configuration was read again.
@@ -52,6 +56,8 @@ impl Response {
             Self::PeerEdited(_) => "a changed peer",
             Self::Started(_) => "packets",
             Self::Export(_) => "a file",
+            Self::WebToken(_) => "a token",
+            Self::WebTokens(_) => "tokens",
             Self::Done(_) | Self::Reloaded(_) | Self::Error(_) | Self::Misconfigured(_) => {
                 "a sentence"
             }
@@ -94,6 +100,8 @@ answers! {
     Explanation: Box<Explanation>;
     PeerEdited: Box<PeerEdited>;
     Started: Started;
+    WebToken: NewWebToken;
+    WebTokens: Vec<WebToken>;
     Done: Done;
     // A tunnel that runs since before there were warnings has a sentence only.
     Reloaded: Reloaded, or Response::Done(done) => Reloaded { done, warnings: Vec::new() };
@@ -107,6 +115,19 @@ pub struct Started {
     /// Who writes them.
     #[serde(skip)]
     pub(super) flow: Flow,
+}
+
+/// A token for the page, told this once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NewWebToken {
+    /// What it is called.
+    pub name: String,
+    /// The token itself.
+    pub token: SecretText,
+    /// When it ends.
+    pub ends_at: UnixTime,
+    /// Where browsers connect to.
+    pub listen: Vec<String>,
 }
 
 /// What was done, in a sentence for people.

@@ -4,66 +4,25 @@
 //! tunnel answers with a line of JSON, an [`Answer`]. A dot every three seconds tells the tunnel that
 //! the process doesn't hang. If the tunnel is gone, so is the process.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
 use std::time::Duration;
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::seen::Answer;
 use super::texts::Tunnel;
-use crate::config::METRICS_LISTEN_MAX;
 
 /// How long the tunnel may take. It is stuck if it takes longer; a scraper hears of it before its
 /// own patience ends, which is ten seconds mostly.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Most sockets that are handed over: each place may be a vip, which takes two.
-pub(super) const MOST_LISTENERS: usize = 2 * METRICS_LISTEN_MAX;
 /// What the process writes to get an answer.
 pub const QUESTION: u8 = b'\n';
 /// What it writes to say that it lives.
 const BEAT: u8 = b'.';
 /// The longest answer, bytes: a hundred thousand peers.
 const ANSWER_MAX: u64 = 256 << 20;
-
-/// Hands over the sockets to listen on, at most sixteen.
-pub fn send_listeners(channel: impl AsFd, listeners: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_LISTENERS))];
-    let mut rights = SendAncillaryBuffer::new(&mut space);
-    if !rights.push(SendAncillaryMessage::ScmRights(listeners)) {
-        return Err(io::Error::other("too many sockets to listen on"));
-    }
-    sendmsg(
-        channel,
-        &[IoSlice::new(b"\n")],
-        &mut rights,
-        SendFlags::NOSIGNAL,
-    )?;
-    Ok(())
-}
-
-/// Takes these sockets.
-pub(super) fn receive_listeners(channel: impl AsFd) -> io::Result<Vec<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_LISTENERS))];
-    let mut rights = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let mut data = [IoSliceMut::new(&mut byte)];
-    recvmsg(channel, &mut data, &mut rights, RecvFlags::CMSG_CLOEXEC)?;
-    let mut listeners = Vec::new();
-    for message in rights.drain() {
-        if let RecvAncillaryMessage::ScmRights(sockets) = message {
-            listeners.extend(sockets);
-        }
-    }
-    Ok(listeners)
-}
 
 /// The process's end of it.
 #[derive(Debug)]

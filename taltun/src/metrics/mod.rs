@@ -1,21 +1,18 @@
 //! The metrics for Prometheus, in a process of their own.
 //!
-//! The tunnel starts this process, hands it the sockets that it listens on and a channel, and
-//! answers what it asks by that. It has no right of its own: it is nobody's, sees no key, and a
-//! fault in it, or a scraper that misbehaves, ends it alone. The tunnel starts another.
+//! [`server_process`](crate::server_process) says what such a process is. This one asks the tunnel
+//! how it is, and tells it to scrapers.
 
 mod accept;
 mod channel;
 mod classic;
-mod confine;
 mod families;
 mod process;
 mod seen;
 mod server;
-mod stream;
 mod texts;
 
-pub use self::channel::{QUESTION, send_listeners};
+pub use self::channel::QUESTION;
 pub use self::process::serve;
 pub use self::seen::{Answer, Seen};
 

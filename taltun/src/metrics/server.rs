@@ -1,8 +1,6 @@
 //! The HTTP server of the metrics: `GET /metrics`, one answer a connection.
 //!
-//! Whoever connects is accepted at once. Where there are too many then, of one sender or in all, one
-//! of those that are there is hung up on: the one that has been silent for longest, or else the
-//! oldest. So who asks at once and reads gets an answer, whatever others do.
+//! Who has asked may take its time to read, but not so long that too many texts are in memory.
 
 // What comes from outside must not be able to make anything here panic.
 #![cfg_attr(
@@ -11,8 +9,6 @@
 )]
 
 use std::convert::Infallible;
-use std::io;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,17 +20,17 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::accept::Format;
-use super::stream::{self, Stream};
 use super::texts::Text;
+use crate::server_process::{self, Limits, Listener, Places, Stream};
 
-/// Connections of a listener that are open at the same time.
-pub(super) const CONNECTIONS: usize = 16;
-/// Those that a sender may have of them.
-const SHARE: usize = 4;
+/// How many scrapers there may be.
+pub(super) const LIMITS: Limits = Limits {
+    connections: 16,
+    share: 4,
+};
 /// How long a scraper may take to ask.
 const TO_ASK: Duration = Duration::from_secs(5);
 /// How long all of it may take, its reading included.
@@ -49,45 +45,13 @@ pub(super) struct Question {
     pub(super) answer: oneshot::Sender<Result<Text, String>>,
 }
 
-/// Where scrapers come to.
-#[derive(Debug)]
-pub(super) enum Listener {
-    /// An address and a port.
-    Tcp(tokio::net::TcpListener),
-    /// A file.
-    Unix(tokio::net::UnixListener),
-}
-
-/// Whom connections are counted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sender {
-    /// An IPv4 address, or a network of 64 bits of IPv6.
-    Net(IpAddr),
-    /// A user of this host.
-    User(u32),
-    /// Somebody whom the kernel doesn't know any more.
-    Unknown,
-}
-
-/// A connection that is open, or was a moment ago.
-#[derive(Debug)]
-struct Place {
-    sender: Sender,
-    progress: Arc<Progress>,
-    task: AbortHandle,
-}
-
 /// How far a connection is.
 #[derive(Debug, Default)]
 struct Progress {
-    has_asked: AtomicBool,
+    has_asked: Arc<AtomicBool>,
     /// The number of the text that it reads; 0 before it has one.
     text: AtomicU64,
 }
-
-/// The connections of a listener, the oldest first.
-#[derive(Debug, Default)]
-struct Places(Vec<Place>);
 
 /// Serves scrapers for ever. Their questions go to `ask`; who reads a text before `first` is cut off.
 pub(super) async fn serve(
@@ -95,7 +59,7 @@ pub(super) async fn serve(
     ask: mpsc::Sender<Question>,
     first: watch::Receiver<u64>,
 ) {
-    let mut places = Places::default();
+    let mut places = Places::new(LIMITS);
     loop {
         let Ok((stream, sender)) = listener.accept().await else {
             // Out of files, or it was gone again already: that passes.
@@ -116,55 +80,8 @@ pub(super) async fn serve(
                 Ok(_) = cut_off => {}
             }
         });
-        places.0.push(Place {
-            sender,
-            progress,
-            task: task.abort_handle(),
-        });
-    }
-}
-
-impl Listener {
-    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Sender)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                stream::limit(&stream)?;
-                Ok((Box::new(stream), Sender::of(address.ip())))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                let user = stream.peer_cred().map(|it| Sender::User(it.uid()));
-                Ok((Box::new(stream), user.unwrap_or(Sender::Unknown)))
-            }
-        }
-    }
-}
-
-impl Sender {
-    fn of(ip: IpAddr) -> Self {
-        Self::Net(match ip.to_canonical() {
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-            ip @ IpAddr::V4(_) => ip,
-        })
-    }
-}
-
-impl Places {
-    /// Hangs up on somebody if `sender` has its share, or all have theirs.
-    fn make_room(&mut self, sender: Sender) {
-        self.0.retain(|place| !place.task.is_finished());
-        let own = self.0.iter().filter(|it| it.sender == sender).count();
-        let is_ones_own = own >= SHARE;
-        if !is_ones_own && self.0.len() < CONNECTIONS {
-            return;
-        }
-        let may_go = |place: &Place| !is_ones_own || place.sender == sender;
-        let is_silent = |place: &Place| !place.progress.has_asked.load(Ordering::Relaxed);
-        let silent = self.0.iter().position(|it| may_go(it) && is_silent(it));
-        if let Some(place) = silent.or_else(|| self.0.iter().position(may_go)) {
-            self.0.remove(place).task.abort();
-        }
+        let has_asked = Arc::clone(&progress.has_asked);
+        places.add(sender, has_asked, task.abort_handle());
     }
 }
 
@@ -188,7 +105,7 @@ async fn converse(stream: Box<dyn Stream>, ask: mpsc::Sender<Question>, progress
     let _ = (&mut connection).await;
     // The kernel has the rest of it.
     progress.text.store(0, Ordering::Relaxed);
-    stream::close(connection.into_parts().io.into_inner()).await;
+    server_process::close(connection.into_parts().io.into_inner()).await;
 }
 
 async fn respond(
@@ -246,6 +163,7 @@ fn typed(status: StatusCode, body: Bytes, content_type: &'static str) -> Respons
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::net::SocketAddr;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -365,7 +283,7 @@ mod tests {
     async fn those_who_say_nothing_give_way_at_once() {
         let address = start(true).await;
         let mut silent = Vec::new();
-        for _ in 0..CONNECTIONS * 4 {
+        for _ in 0..LIMITS.connections * 4 {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         let answer = answer(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -377,71 +295,10 @@ mod tests {
         let address = start(true).await;
         let mut first = TcpStream::connect(address).await.unwrap();
         let mut others = Vec::new();
-        for _ in 0..SHARE {
+        for _ in 0..LIMITS.share {
             others.push(TcpStream::connect(address).await.unwrap());
         }
         let end = timeout(TO_ASK / 2, first.read(&mut [0])).await.unwrap();
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    }
-
-    fn place(sender: Sender, has_asked: bool) -> (Place, tokio::task::JoinHandle<()>) {
-        let task = tokio::spawn(std::future::pending());
-        let progress = Progress {
-            has_asked: has_asked.into(),
-            ..Progress::default()
-        };
-        let place = Place {
-            sender,
-            progress: Arc::new(progress),
-            task: task.abort_handle(),
-        };
-        (place, task)
-    }
-
-    #[tokio::test]
-    async fn a_place_is_taken_from_who_has_its_share_and_from_the_silent_first() {
-        let sender = |n: u8| Sender::of([10, 0, 0, n].into());
-        let mut places = Places::default();
-        let push = |places: &mut Places, sender, asked| {
-            places.make_room(sender);
-            let (place, task) = place(sender, asked);
-            places.0.push(place);
-            std::mem::forget(task);
-        };
-        let held = |places: &Places| -> Vec<(Sender, bool)> {
-            let all = places.0.iter();
-            all.map(|it| (it.sender, it.progress.has_asked.load(Ordering::Relaxed)))
-                .collect()
-        };
-        push(&mut places, sender(9), true);
-        // Its own, whatever others have: the silent one first, then the oldest.
-        for asked in [true, false, true, true, true, true] {
-            push(&mut places, sender(1), asked);
-        }
-        assert_eq!(held(&places)[0], (sender(9), true));
-        assert_eq!(places.0.len(), 1 + SHARE);
-        assert!(held(&places).iter().all(|(_, asked)| *asked));
-        for n in 2..6 {
-            for _ in 0..SHARE {
-                push(&mut places, sender(n), false);
-            }
-        }
-        assert_eq!(places.0.len(), CONNECTIONS);
-        // Those who asked stay, as long as there are silent ones.
-        assert_eq!(held(&places)[0], (sender(9), true));
-        for n in 20..60 {
-            push(&mut places, sender(n), true);
-        }
-        assert_eq!(places.0.len(), CONNECTIONS);
-        assert_eq!(held(&places)[0], (sender(44), true));
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_sender() {
-        let of = |text: &str| Sender::of(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
-        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
     }
 }

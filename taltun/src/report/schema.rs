@@ -502,6 +502,10 @@ fn status(full: bool) -> Status {
             listen: vec!["where".to_owned()],
             ended: Some("why".to_owned()),
         }),
+        web: full.then(|| WebStatus {
+            listen: vec!["where".to_owned()],
+            ended: Some("why".to_owned()),
+        }),
         usage: full.then(|| kept(true)),
         audit: full.then(|| audit(true)),
     }
@@ -520,6 +524,10 @@ fn services_run() -> Status {
             ..gateway
         }),
         metrics: Some(MetricsStatus {
+            listen: vec!["where".to_owned()],
+            ended: None,
+        }),
+        web: Some(WebStatus {
             listen: vec!["where".to_owned()],
             ended: None,
         }),

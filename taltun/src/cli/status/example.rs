@@ -255,6 +255,10 @@ pub(in crate::cli) fn hub() -> Status {
             listen: vec!["127.0.0.1:9586".into()],
             ended: None,
         }),
+        web: Some(WebStatus {
+            listen: vec!["10.0.0.1:8080".into()],
+            ended: Some("why".into()),
+        }),
         usage: Some(UsageStatus {
             kept: UsageKept::Memory,
             reason: Some("the disk is full".into()),

@@ -55,7 +55,12 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
         line(&mut text, "udpgw", &words::udpgw(gateway));
     }
     if let Some(metrics) = &status.metrics {
-        line(&mut text, "metrics", &words::metrics(metrics));
+        let told = words::served(&metrics.listen, metrics.ended.as_deref());
+        line(&mut text, "metrics", &told);
+    }
+    if let Some(web) = &status.web {
+        let told = words::served(&web.listen, web.ended.as_deref());
+        line(&mut text, "web", &told);
     }
     for (subject, told) in words::not_kept(status) {
         line(&mut text, subject, &told);
@@ -159,6 +164,7 @@ interface: hub
   names:            13 in vpn
   udpgw:            10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
   metrics:          127.0.0.1:9586
+  web:              10.0.0.1:8080: doesn't answer: why
   usage:            in memory only: the disk is full
   day:              NOT THE CLOCK'S: the clock shows 2026-11-29
   audit:            in memory only: the disk is full; 2 changes lost

@@ -86,7 +86,13 @@ fn lines(status: &Status, left: &LeftSwitches, screen: &Screen) -> Vec<String> {
         status
             .metrics
             .iter()
-            .map(|it| ("metrics", words::metrics(it))),
+            .map(|it| ("metrics", words::served(&it.listen, it.ended.as_deref()))),
+    );
+    all.extend(
+        status
+            .web
+            .iter()
+            .map(|it| ("web", words::served(&it.listen, it.ended.as_deref()))),
     );
     all.extend(words::not_kept(status));
     all.extend(
@@ -296,6 +302,7 @@ shield   driver XDP, AF_XDP on 1 queue, TC · 2 banned · last min dropped: 12 m
 names    13 in vpn
 udpgw    10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
 metrics  127.0.0.1:9586
+web      10.0.0.1:8080: doesn't answer: why
 usage    in memory only: the disk is full
 day      NOT THE CLOCK'S: the clock shows 2026-11-29
 audit    in memory only: the disk is full; 2 changes lost

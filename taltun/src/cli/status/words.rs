@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::cli::human;
 use crate::report::{
-    AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, MetricsStatus, NameAround, PolicyStatus,
+    AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PolicyStatus,
     PortRangeStatus, SourceSeen, Status, UdpgwStatus,
 };
 
@@ -93,9 +93,10 @@ pub(super) fn policy(policy: &PolicyStatus) -> String {
     text
 }
 
-pub(super) fn metrics(metrics: &MetricsStatus) -> String {
-    let listen = metrics.listen.join(", ");
-    match &metrics.ended {
+/// Where a process beside the tunnel serves, and why it doesn't.
+pub(super) fn served(listen: &[String], ended: Option<&str>) -> String {
+    let listen = listen.join(", ");
+    match ended {
         Some(reason) => format!("{listen}: doesn't answer: {reason}"),
         None => listen,
     }

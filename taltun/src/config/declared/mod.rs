@@ -27,6 +27,7 @@ pub(in crate::config) mod rules;
 pub(in crate::config) mod shaping;
 pub(in crate::config) mod udpgw;
 pub(in crate::config) mod usage;
+pub(in crate::config) mod web;
 
 /// Makes a struct of the settings of a section that are keys by themselves, with the fields that
 /// are given besides.

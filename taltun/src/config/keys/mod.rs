@@ -26,6 +26,7 @@ pub mod shaping;
 mod tests;
 pub mod udpgw;
 pub mod usage;
+pub mod web;
 
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
@@ -227,6 +228,17 @@ pub static METRICS: Section = Section {
               para encenderlo.",
 };
 
+/// `[web]`
+pub static WEB: Section = Section {
+    name: "web",
+    header: "[web]",
+    keys: web::KEYS,
+    english: "A page in the browser that shows the tunnel and changes it: see [The page](web.md). The \
+              section alone switches it on; `taltun web token` makes what one logs in with.",
+    spanish: "Una página en el navegador que muestra el túnel y lo cambia: véase [La página](web.md). \
+              Basta la sección para encenderla; `taltun web token` crea aquello con lo que se entra.",
+};
+
 /// `[hop]`
 pub static HOP: Section = Section {
     name: "hop",
@@ -343,6 +355,7 @@ pub static SECTIONS: &[&Section] = &[
     &NAMES,
     &UDPGW,
     &METRICS,
+    &WEB,
     &HOP,
     &PEERS,
     &POLICY,

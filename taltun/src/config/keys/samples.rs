@@ -22,6 +22,7 @@ upstream = "192.0.2.53"
 domain = "example"
 [udpgw]
 [metrics]
+[web]
 [[peers]]
 name = "office"
 public_key = "N6uHQWBlcXDSXySW73QVHVcuVbdAeV4f89nTvZRlAGg="

@@ -1,4 +1,4 @@
-//! `[udpgw]` and `[metrics]`: what is refused.
+//! `[udpgw]`, `[metrics]` and `[web]`: what is refused.
 
 use super::*;
 
@@ -145,5 +145,79 @@ fn metrics_that_others_can_read_are_warned_of() {
             usize::from(warned),
             "{listen}: {warnings:?}"
         );
+    }
+}
+
+#[test]
+fn a_page_that_others_could_reach_is_refused_unless_it_is_forced() {
+    for listen in [
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "10.0.0.1:8080",
+        "[::ffff:10.0.0.1]:1",
+    ] {
+        let text = interface(&format!("[web]\nlisten = \"{listen}\"\n"));
+        let loaded = parse(&text, "hub.toml").unwrap();
+        assert!(loaded.warnings.iter().all(|it| !it.contains("web.listen")));
+        assert_eq!(loaded.config.web.unwrap().listen, [listen.parse().unwrap()]);
+    }
+    for listen in [
+        "0.0.0.0:8080",
+        "[::]:8080",
+        "192.0.2.1:8080",
+        "10.0.0.2:8080",
+    ] {
+        let text = interface(&format!("[web]\nlisten = \"{listen}\"\n"));
+        let expected = format!("hub.toml:5: web.listen: {listen} is neither 127.0.0.1 nor our vip");
+        refused(&text, &expected);
+        let forced = parse(&(text + "force = true\n"), "hub.toml").unwrap();
+        let warned = |it: &String| it.contains(&format!("all who reach {listen} can try"));
+        assert!(forced.warnings.iter().any(warned), "{:?}", forced.warnings);
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_is_refused() {
+    for (section, expected) in [
+        (
+            "listen = \"10.0.0.1\"",
+            "web.listen: expected ADDRESS:PORT such as",
+        ),
+        (
+            "listen = \"10.0.0.1:0\"",
+            "web.listen: expected ADDRESS:PORT such as",
+        ),
+        (
+            "listen = \"/run/page\"",
+            "web.listen: expected ADDRESS:PORT such as",
+        ),
+        ("listen = []", "web.listen: expected 1 to 8 places such as"),
+        (
+            "listen = [\"[::1]:1\", \"[::1]:1\"]",
+            "web.listen: [::1]:1 and [::1]:1 of [web] are one place",
+        ),
+        (
+            "hosts = \"*.example.org\"",
+            "web.hosts: expected a name such as",
+        ),
+        (
+            "hosts = \"a.example:80\"",
+            "web.hosts: expected a name such as",
+        ),
+        ("hosts = \"10.0.0.1\"", "web.hosts: expected a name such as"),
+        ("port = 8080", "web.port: unknown key"),
+    ] {
+        let text = interface(&format!("[web]\n{section}\n"));
+        refused(&text, &format!("hub.toml:5: {expected}"));
+    }
+    for (section, other) in [
+        ("[udpgw]\nlisten = \"127.0.0.1:8080\"\n", "[udpgw]"),
+        ("[metrics]\nlisten = \"127.0.0.1:8080\"\n", "[metrics]"),
+    ] {
+        let text = interface(&format!("{section}[web]\n"));
+        let place = "127.0.0.1:8080";
+        let told = error(&text);
+        let expected = format!("web.listen: {place} and {place} of {other} are one place");
+        assert!(told.contains(&expected), "{told}");
     }
 }

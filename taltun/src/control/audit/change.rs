@@ -1,6 +1,8 @@
 //! Which requests change something of a running tunnel, and what they are about.
 
-use crate::control::request::{Ban, BanPeer, PeerEdit, Request, Unban, UnbanPeer};
+use crate::control::request::{
+    Ban, BanPeer, PeerEdit, Request, Unban, UnbanPeer, WebRevoke, WebToken,
+};
 use crate::layer::Layer;
 
 /// What is changed.
@@ -34,6 +36,11 @@ impl Change {
             Request::UnbanPeer(UnbanPeer { peer, layer }) => {
                 ("unban", described(peer, Some(*layer), None))
             }
+            Request::WebToken(WebToken { name, seconds }) => {
+                let name = name.as_deref().unwrap_or("without a name");
+                ("web token", described(name, None, Some(*seconds)))
+            }
+            Request::WebRevoke(WebRevoke { name }) => ("web revoke", name.clone()),
             // Questions, and what is answered later.
             Request::Status
             | Request::Stats
@@ -44,6 +51,7 @@ impl Change {
             | Request::Capture(_)
             | Request::Usage(_)
             | Request::PeerEdit(_)
+            | Request::WebTokens
             | Request::Reload => return None,
         };
         Some(Self { action, target })

@@ -207,6 +207,9 @@ impl Engine {
         if let Some(metrics) = &mut self.metrics {
             metrics.look(&self.config.interface);
         }
+        if let Some(web) = &mut self.web {
+            web.served.look(&self.config.interface);
+        }
         if let Some(memory) = &mut self.memory {
             memory.tick();
         }

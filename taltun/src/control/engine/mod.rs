@@ -31,7 +31,7 @@ use super::kernel_relay::KernelRelay;
 use super::ledger::Ledger;
 use super::limits::Limits;
 use super::memory::Memory;
-use super::metrics::Metrics;
+use super::metrics::{self, Metrics};
 use super::name_service::Zone;
 use super::names::{Resolved, Resolver};
 use super::network_watch::NetworkWatch;
@@ -48,6 +48,7 @@ use super::shaping::FiledRates;
 use super::uapi::WgChanges;
 use super::underlay::Underlay;
 use super::watching::Watches;
+use super::web::{self, Web};
 use crate::accel::{self, Shield};
 use crate::config::{self, Config, DnsRoutes, Mode};
 use crate::dataplane::clock::{self, Apart};
@@ -92,6 +93,8 @@ pub(in crate::control) struct Engine {
     gateway: Gateway,
     /// Those of `[metrics]`, once services are started.
     metrics: Option<Metrics>,
+    /// That of `[web]`, likewise.
+    web: Option<Web>,
     /// The range of `[hop]` that leads to our port.
     led_ports: LedPorts,
     /// Ports that lead to peers.
@@ -232,6 +235,7 @@ impl Engine {
             flaps: Flaps::default(),
             gateway: Gateway::default(),
             metrics: None,
+            web: None,
             led_ports: LedPorts::default(),
             forwards: Forwards::default(),
             pretenders: Pretenders::default(),
@@ -313,17 +317,21 @@ impl Engine {
         self.kept = kept;
     }
 
-    /// Starts the gateway and the metrics that the file asks for, once our vips are there.
+    /// Starts the gateway, the metrics and the page that the file asks for, once our vips are there.
     /// `calls` leads back here.
     pub(in crate::control) fn start_services(
         &mut self,
         calls: mpsc::Sender<Call>,
     ) -> Result<(), String> {
         let (settings, interface) = (self.config.udpgw.clone(), &self.config.interface);
-        let mut metrics = Metrics::new(calls);
+        let mut metrics = metrics::new(calls.clone());
+        let dir = dirs::state().join(&interface.tun_name);
+        let mut web = Web::new(&dir, calls, self.rates.moments());
         self.gateway = Gateway::start(settings, interface, self.device.tunnel())?;
-        metrics.start(self.config.metrics.as_ref(), interface);
+        metrics.start(metrics::settings(self.config.metrics.as_ref()), interface);
         self.metrics = Some(metrics);
+        web.served.start(web::settings(&self.config), interface);
+        self.web = Some(web);
         Ok(())
     }
 
@@ -378,6 +386,7 @@ impl Engine {
     pub(in crate::control) async fn finish(&mut self) {
         self.watches.finish().await;
         self.metrics = None;
+        self.web = None;
         self.gateway.stop().await;
         if let Some(memory) = &mut self.memory {
             memory.finish();

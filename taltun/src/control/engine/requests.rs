@@ -21,9 +21,10 @@ use crate::control::pretenders::peers_networks;
 use crate::control::reload::{self, Compared, Reload, Scope};
 use crate::control::reporting::View;
 use crate::control::request::{self, Call, Controller};
-use crate::control::response::{Done, Reply, SecretText, Started};
+use crate::control::response::{Done, NewWebToken, Reply, SecretText, Started};
 use crate::control::uapi::{self, UapiCall, WgChanges};
 use crate::control::watching::{self, Stream};
+use crate::control::web::Web;
 use crate::dataplane::tap::Wants;
 use crate::protocol::peer::Peer;
 use crate::report::{self, Explanation, Overview, PeerStatus, RefusedBy, Stats, Status};
@@ -184,6 +185,7 @@ impl Engine {
             data_plane: &mut self.data_plane,
             gateway: &mut self.gateway,
             metrics: self.metrics.as_mut(),
+            web: self.web.as_mut(),
         };
         let done = reload.carry_out(compared, host, now).await?;
         self.forget_removed();
@@ -243,6 +245,7 @@ impl Engine {
             flaps: &self.flaps,
             gateway: &self.gateway,
             metrics: self.metrics.as_ref(),
+            web: self.web.as_ref(),
             led_ports: &self.led_ports,
             forwards: &self.forwards,
             rules: &self.rules,
@@ -272,6 +275,14 @@ impl Engine {
         Ok(Started {
             interface: self.config.interface.tun_name.clone(),
             flow: self.watches.begin(taps, wants, stream, &self.shield)?,
+        })
+    }
+
+    /// The page, which a tunnel without a configuration has no place for.
+    fn web(&self) -> Result<&Web, String> {
+        self.web.as_ref().ok_or_else(|| {
+            let interface = &self.config.interface.tun_name;
+            format!("{interface} was made by its name, without a configuration: it has no page")
         })
     }
 
@@ -382,6 +393,18 @@ impl Controller for Engine {
 
     fn inside(&mut self) -> Inside {
         self.known_inside()
+    }
+
+    fn web_token(&mut self, asked: request::WebToken) -> Result<NewWebToken, String> {
+        self.web()?.token(&asked)
+    }
+
+    fn web_tokens(&mut self, _: request::WebTokens) -> Result<Vec<report::WebToken>, String> {
+        Ok(self.web()?.tokens())
+    }
+
+    fn web_revoke(&mut self, asked: request::WebRevoke) -> Result<Done, String> {
+        self.web()?.revoke(&asked)
     }
 
     fn export(&mut self, _: request::Export) -> Result<SecretText, String> {

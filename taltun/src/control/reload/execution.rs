@@ -21,11 +21,13 @@ use crate::control::changed_peers::ChangedPeers;
 use crate::control::dns_routes::{RoutedNames, TunnelRoutes};
 use crate::control::gateway::Gateway;
 use crate::control::live::LivePeers;
-use crate::control::metrics::{Metrics, Prepared};
+use crate::control::metrics::{self, Metrics};
 use crate::control::origin::TunnelKind;
 use crate::control::peers::{self, PeerInfos, PeerList, Peers, Touched};
 use crate::control::rules::FiledRules;
+use crate::control::served::Prepared;
 use crate::control::shaping::FiledRates;
+use crate::control::web::{self, Web};
 use crate::control::{hop, ownership, spare};
 use crate::crypto::PublicKey;
 use crate::dataplane::data_plane::DataPlane;
@@ -61,6 +63,7 @@ pub(in crate::control) struct Reload<'a> {
     pub data_plane: &'a mut DataPlane,
     pub gateway: &'a mut Gateway,
     pub metrics: Option<&'a mut Metrics>,
+    pub web: Option<&'a mut Web>,
 }
 
 /// What was done, and what is left for others to do.
@@ -189,7 +192,7 @@ impl Reload<'_> {
         }
     }
 
-    /// Does what can fail: all of it, or nothing. Tells what became of the gateway and the metrics.
+    /// Does what can fail: all of it, or nothing. Tells what became of the gateway, the metrics and the page.
     async fn take_steps(
         &mut self,
         new: &Config,
@@ -307,25 +310,35 @@ impl StepTarget for Running<'_, '_> {
     }
 
     async fn follow_services(&mut self) -> Result<Vec<String>, String> {
-        let tunnel = self.reload.device.tunnel();
         let interface = &self.new.interface;
-        let prepared = match &self.reload.metrics {
+        let reload = &mut *self.reload;
+        let tunnel = reload.device.tunnel();
+        // All of them may exchange their ports: what overlaps with a new place is about to close.
+        let metrics = reload.metrics.as_deref();
+        let page = reload.web.as_ref().map(|web| &web.served);
+        let of_metrics = metrics.into_iter().flat_map(Metrics::open_places);
+        let of_page = page.into_iter().flat_map(|page| page.open_places());
+        let open = Listening::others(of_metrics.chain(of_page));
+        let mut friends = vec![&open];
+        friends.extend(reload.gateway.listening());
+        let new_metrics = match metrics {
             Some(metrics) => {
-                let gateway = self.reload.gateway.listening();
-                metrics.prepare(self.new.metrics.as_ref(), interface, gateway)?
+                let settings = metrics::settings(self.new.metrics.as_ref());
+                metrics.prepare(settings, interface, &friends)?
             }
             None => Prepared::Same,
         };
-        // Both may exchange their ports.
-        let friends = match (&prepared, &self.reload.metrics) {
-            (Prepared::Off | Prepared::On(..), Some(metrics)) => metrics.listening(),
-            _ => Listening::default(),
+        let new_page = match page {
+            Some(page) => page.prepare(web::settings(self.new), interface, &friends)?,
+            None => Prepared::Same,
         };
-        let gateway = &mut *self.reload.gateway;
-        let followed = gateway.follow(self.new.udpgw.as_ref(), interface, tunnel, &friends);
+        let gateway = &mut *reload.gateway;
+        let followed = gateway.follow(self.new.udpgw.as_ref(), interface, tunnel, &open);
         let mut done = Vec::from_iter(followed.await?);
-        let metrics = self.reload.metrics.as_mut();
-        done.extend(metrics.and_then(|metrics| metrics.take_over(prepared)));
+        let metrics = reload.metrics.as_mut();
+        done.extend(metrics.and_then(|metrics| metrics.take_over(new_metrics)));
+        let page = reload.web.as_mut();
+        done.extend(page.and_then(|page| page.served.take_over(new_page)));
         Ok(done)
     }
 }

@@ -37,13 +37,13 @@ pub(super) trait StepTarget {
     /// Listens at another address.
     fn listen(&mut self, address: SocketAddr) -> Result<(), String>;
 
-    /// Lets the gateway and the metrics follow the configuration, or neither; tells what became of
-    /// them.
+    /// Lets the gateway, the metrics and the page follow the configuration, or none of them; tells
+    /// what became of them.
     async fn follow_services(&mut self) -> Result<Vec<String>, String>;
 }
 
 /// Takes all steps, or none. The gateway's turn is last: to undo it would close its clients. Tells
-/// what became of it, and of the metrics.
+/// what became of it, of the metrics and of the page.
 pub(super) async fn take(
     steps: Vec<Step>,
     target: &mut impl StepTarget,

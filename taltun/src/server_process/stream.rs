@@ -1,10 +1,11 @@
-//! A scraper's connection, and how it ends.
+//! A client's connection, and how it ends.
 //!
 //! The kernel keeps what a closed connection hasn't sent yet, for as long as the other end likes: a
-//! scraper that doesn't read would leave it a text each time. So a connection is reset when it is
+//! client that doesn't read would leave it an answer each time. So a connection is reset when it is
 //! dropped, which frees all of it at once, and it is closed in order only once all is read.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::sleep;
 
-/// What the kernel is asked to hold at most of what a scraper hasn't read; it takes twice as much
+/// What the kernel is asked to hold at most of what a client hasn't read; it takes twice as much
 /// with all that belongs to it.
 const SEND_BUFFER: usize = 256 << 10;
-/// How often to look whether a scraper has all of its text.
+/// How often to look whether a client has all of its answer.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Limits what a scraper makes the kernel hold: to a buffer while it is here, and to nothing after
+/// Limits what a client makes the kernel hold: to a buffer while it is here, and to nothing after
 /// its end, since the connection is reset when it is dropped.
 pub(super) fn limit(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
@@ -28,12 +29,15 @@ pub(super) fn limit(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// A connection.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
     /// Whether the other end has all that was sent to it.
     fn is_sent(&self) -> bool;
 
     /// Has it closed in order when it is dropped.
     fn close_when_dropped(&self);
+
+    /// Where the other end is, if that is an address.
+    fn address(&self) -> Option<IpAddr>;
 }
 
 impl Stream for TcpStream {
@@ -47,6 +51,10 @@ impl Stream for TcpStream {
         // If it fails, it is reset.
         let _ = SockRef::from(self).set_linger(None);
     }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.peer_addr().ok().map(|address| address.ip())
+    }
 }
 
 impl Stream for UnixStream {
@@ -56,6 +64,10 @@ impl Stream for UnixStream {
     }
 
     fn close_when_dropped(&self) {}
+
+    fn address(&self) -> Option<IpAddr> {
+        None
+    }
 }
 
 /// Bytes that are sent, or wait to be, and that the other host hasn't acknowledged; the end of the
@@ -68,7 +80,7 @@ fn unacknowledged(stream: &TcpStream) -> Option<i32> {
 }
 
 /// Closes a connection in order, once the other end has read all or closed its own.
-pub(super) async fn close(mut stream: Box<dyn Stream>) {
+pub(crate) async fn close(mut stream: Box<dyn Stream>) {
     // An error is the end of it as well.
     let _ = stream.shutdown().await;
     let mut rest = [0; 1024];

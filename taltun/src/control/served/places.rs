@@ -1,4 +1,4 @@
-//! Where scrapers connect to: the sockets of `metrics.listen`, and the files of some of them.
+//! Where clients connect to: the sockets of a `listen`, and the files of some of them.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -9,7 +9,7 @@ use std::path::Path;
 use socket2::{Domain, SockRef, Socket, Type};
 use taltun_udpgw::{Listen, Listening};
 
-use crate::config::{Interface, MetricsListen};
+use crate::config::{Interface, ListenAt};
 use crate::control::socket_file::SocketFile;
 use crate::control::{ControlError, listening, runtime_dir};
 
@@ -19,10 +19,10 @@ const BACKLOG: i32 = 128;
 /// to say.
 const MODE: u32 = 0o666;
 
-/// One of `metrics.listen`.
+/// One of a `listen`.
 #[derive(Debug)]
 pub(in crate::control) struct Place {
-    listen: MetricsListen,
+    listen: ListenAt,
     sockets: Vec<Opened>,
 }
 
@@ -35,12 +35,12 @@ enum Opened {
 impl Place {
     /// An error names the place. Its address may overlap with those of `friends`, which are ours and are about to be closed.
     pub(super) fn open(
-        listen: &MetricsListen,
+        listen: &ListenAt,
         interface: &Interface,
         friends: &[&Listening],
     ) -> Result<Self, String> {
         let sockets = match listen {
-            MetricsListen::Address(address) => {
+            ListenAt::Address(address) => {
                 let all = sockets_of(*address, interface).into_iter();
                 let opened =
                     all.map(|listen| Ok(Opened::Tcp(listen.clone(), tcp(&listen, friends)?)));
@@ -50,7 +50,7 @@ impl Place {
                     format!("{address}: {error}{advice}")
                 })?
             }
-            MetricsListen::File(path) => {
+            ListenAt::File(path) => {
                 vec![unix(path).map_err(|reason| format!("{}: {reason}", path.display()))?]
             }
         };
@@ -59,16 +59,16 @@ impl Place {
     }
 
     /// Whether this is what opening `listen` would lead to.
-    pub(super) fn is(&self, listen: &MetricsListen, interface: &Interface) -> bool {
+    pub(super) fn is(&self, listen: &ListenAt, interface: &Interface) -> bool {
         let same = match listen {
-            MetricsListen::Address(address) => {
+            ListenAt::Address(address) => {
                 let ours = self.sockets.iter().filter_map(|it| match it {
                     Opened::Tcp(listen, _) => Some(listen),
                     Opened::Unix(..) => None,
                 });
                 ours.eq(&sockets_of(*address, interface))
             }
-            MetricsListen::File(_) => self.is_in_place(),
+            ListenAt::File(_) => self.is_in_place(),
         };
         self.listen == *listen && same
     }

@@ -1,4 +1,4 @@
-//! Keeps the process that serves metrics alive, and answers what it asks.
+//! Keeps a process that serves clients alive, and lets what it asks be answered.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command as Process;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -15,21 +15,21 @@ use tracing::warn;
 
 use super::places::Place;
 use crate::control::caller::Caller;
-use crate::control::request::{Call, Command, Stats, Status};
+use crate::control::request::{Call, Command};
 use crate::control::response::{Answer as _, Response};
-use crate::metrics::{self, Answer, Seen};
+use crate::server_process::send_listeners;
 
 /// Before a process that ended is started again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Scrapers may wait so long for a process to come back. If it takes longer, they are hung up on.
+/// Clients may wait so long for a process to come back. If it takes longer, they are hung up on.
 const SHORT_PAUSE: Duration = Duration::from_secs(2);
 /// A process that lived so long begins with the first pause again.
 const HEALTHY: Duration = Duration::from_secs(120);
 /// A process that says nothing for so long, or doesn't read what it asked for, hangs. Its beat comes
 /// five times as often.
-const SILENCE: Duration = Duration::from_secs(15);
+pub(in crate::control) const SILENCE: Duration = Duration::from_secs(15);
 /// A process that hung up has so long to end.
 const TO_END: Duration = Duration::from_secs(2);
 /// How much of what it says about its end is told, bytes.
@@ -38,12 +38,32 @@ const LAST_WORDS: usize = 512;
 /// Why the process isn't there, while it isn't.
 pub(super) type Ended = Arc<Mutex<Option<String>>>;
 
+/// Who knows what a process asks.
+pub(in crate::control) trait Answers: Clone + Send + Sync + 'static {
+    /// The section that switches it on, whose name the log has, too.
+    const SECTION: &'static str;
+    /// The hidden command of the process.
+    const COMMAND: &'static str;
+
+    /// Answers what comes over the channel, until the process hangs up. It is an error of the kind
+    /// [`TimedOut`](io::ErrorKind::TimedOut) if that says nothing for longer than [`SILENCE`].
+    fn answer(
+        &self,
+        channel: tokio::net::UnixStream,
+    ) -> impl Future<Output = io::Result<()>> + Send;
+}
+
 /// Starts the process, again and again when it ends.
-pub(super) async fn keep(places: Vec<Arc<Place>>, calls: mpsc::Sender<Call>, ended: Ended) {
+pub(super) async fn keep<A: Answers>(
+    places: Vec<Arc<Place>>,
+    arguments: Vec<String>,
+    answers: A,
+    ended: Ended,
+) {
     let mut pause = FIRST_PAUSE;
     loop {
         let start = Instant::now();
-        let reason = match serve(&places, &calls).await {
+        let reason = match serve(&places, &arguments, &answers).await {
             Ok(reason) => reason,
             Err(error) => format!("it cannot be started: {error}"),
         };
@@ -51,10 +71,8 @@ pub(super) async fn keep(places: Vec<Arc<Place>>, calls: mpsc::Sender<Call>, end
             pause = FIRST_PAUSE;
         }
         let seconds = pause.as_secs();
-        warn!(
-            "metrics: the process that serves them ended ({reason}); it is started again in \
-             {seconds} s"
-        );
+        let section = A::SECTION;
+        warn!("{section}: its process ended ({reason}); it is started again in {seconds} s");
         set(
             &ended,
             Some(format!("{reason}; it is started again after {seconds} s")),
@@ -81,14 +99,19 @@ async fn wait(places: &[Arc<Place>], pause: Duration) {
 }
 
 /// Runs the process to its end; tells how it ended.
-async fn serve(places: &[Arc<Place>], calls: &mpsc::Sender<Call>) -> io::Result<String> {
+async fn serve<A: Answers>(
+    places: &[Arc<Place>],
+    arguments: &[String],
+    answers: &A,
+) -> io::Result<String> {
     let (ours, theirs) = UnixStream::pair()?;
     let listeners = places.iter().flat_map(|place| place.sockets());
     let listeners: Vec<BorrowedFd<'_>> = listeners.collect();
-    metrics::send_listeners(&ours, &listeners)?;
+    send_listeners(&ours, &listeners)?;
     let mut child = Process::new("/proc/self/exe")
         .arg0("taltun")
-        .arg(metrics::COMMAND)
+        .arg(A::COMMAND)
+        .args(arguments)
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -101,7 +124,7 @@ async fn serve(places: &[Arc<Place>], calls: &mpsc::Sender<Call>) -> io::Result<
     let channel = tokio::net::UnixStream::from_std(ours)?;
     let words = child.stderr.take();
     let life = async {
-        let answered = answer(channel, calls).await;
+        let answered = answers.answer(channel).await;
         let hung = answered.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
         // Without its channel it ends by itself.
         if hung || timeout(TO_END, child.wait()).await.is_err() {
@@ -109,7 +132,7 @@ async fn serve(places: &[Arc<Place>], calls: &mpsc::Sender<Call>) -> io::Result<
         }
         Ok::<_, io::Error>((hung, child.wait().await?))
     };
-    let (ended, words) = tokio::join!(life, last_words(words));
+    let (ended, words) = tokio::join!(life, last_words(words, A::SECTION));
     let (hung, status) = ended?;
     let status = if hung {
         format!("it hung for {} s", SILENCE.as_secs())
@@ -124,7 +147,7 @@ async fn serve(places: &[Arc<Place>], calls: &mpsc::Sender<Call>) -> io::Result<
 }
 
 /// What the process writes to its standard error, to its end: all is read, and the end of it told.
-async fn last_words(from: Option<impl AsyncRead + Unpin>) -> String {
+async fn last_words(from: Option<impl AsyncRead + Unpin>, section: &str) -> String {
     let Some(mut from) = from else {
         return String::new();
     };
@@ -136,46 +159,22 @@ async fn last_words(from: Option<impl AsyncRead + Unpin>) -> String {
     let words = String::from_utf8_lossy(&words);
     let words: Vec<&str> = words.split_whitespace().collect();
     let words = words.join(" ");
-    words.trim_start_matches("taltun: metrics: ").to_owned()
+    let words = words.strip_prefix("taltun: ").unwrap_or(&words);
+    let words = words.strip_prefix(section).unwrap_or(words);
+    words.trim_start_matches(": ").to_owned()
 }
 
-/// Answers the process until it hangs up.
-async fn answer(mut channel: tokio::net::UnixStream, calls: &mpsc::Sender<Call>) -> io::Result<()> {
-    let mut said = [0; 64];
-    loop {
-        let length = timeout(SILENCE, channel.read(&mut said)).await??;
-        if length == 0 {
-            return Ok(());
-        }
-        if !said[..length].contains(&metrics::QUESTION) {
-            continue;
-        }
-        let answer = match look(calls).await {
-            Ok(seen) => Answer::Seen(Box::new(seen)),
-            Err(reason) => Answer::Not(reason),
-        };
-        // Thousands of peers take a while to write down.
-        let line = tokio::task::spawn_blocking(move || serde_json::to_vec(&answer)).await;
-        let mut line = line.map_err(io::Error::other)??;
-        line.push(b'\n');
-        timeout(SILENCE, channel.write_all(&line)).await??;
-    }
-}
-
-/// What there is to tell.
-async fn look(calls: &mpsc::Sender<Call>) -> Result<Seen, String> {
-    Ok(Seen {
-        status: *ask(calls, Status).await?,
-        stats: *ask(calls, Stats).await?,
-    })
-}
-
-async fn ask<C: Command>(calls: &mpsc::Sender<Call>, command: C) -> Result<C::Answer, String> {
+/// Asks the controller, as this process itself or for somebody.
+pub(in crate::control) async fn ask<C: Command>(
+    calls: &mpsc::Sender<Call>,
+    command: C,
+    by: Caller,
+) -> Result<C::Answer, String> {
     let gone = || "the tunnel goes down".to_owned();
     let (answer, answered) = oneshot::channel();
     let call = Call {
         request: command.request(),
-        by: Caller::ourselves(),
+        by,
         answer,
     };
     calls.send(call).await.map_err(|_| gone())?;
@@ -190,31 +189,18 @@ async fn ask<C: Command>(calls: &mpsc::Sender<Call>, command: C) -> Result<C::An
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_process_that_says_nothing_hangs() {
-        let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
-        let (calls, _controller) = mpsc::channel(1);
-        let answered = tokio::spawn(async move { answer(ours, &calls).await });
-        let start = Instant::now();
-        for _ in 0..10 {
-            theirs.write_all(b".").await.unwrap();
-            sleep(SILENCE / 2).await;
-            assert!(!answered.is_finished());
-        }
-        let error = answered.await.unwrap().unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(start.elapsed() < SILENCE * 8, "{:?}", start.elapsed());
-    }
-
     #[tokio::test]
     async fn of_many_words_the_last_are_told_in_one_line() {
         let words = format!(
             "{}\ntaltun: metrics: no\n way\n",
             "x".repeat(2 * LAST_WORDS)
         );
-        let told = last_words(Some(words.as_bytes())).await;
+        let told = last_words(Some(words.as_bytes()), "metrics").await;
         assert!(told.ends_with("x taltun: metrics: no way"), "{told}");
         assert!(told.len() <= LAST_WORDS);
-        assert_eq!(last_words(Some(&b"taltun: metrics: no\n"[..])).await, "no");
+        assert_eq!(
+            last_words(Some(&b"taltun: metrics: no\n"[..]), "metrics").await,
+            "no"
+        );
     }
 }

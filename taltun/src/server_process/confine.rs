@@ -18,9 +18,6 @@ const NOBODY: u32 = 65534;
 /// Open files beside the sockets.
 const OTHER_FILES: u64 = 32;
 
-/// The name that `ss` and `ps` show.
-const NAME: &CStr = c"taltun-metrics";
-
 /// Closes what the tunnel was started with and that isn't its own, all but the standard streams.
 /// Call it before anything is opened.
 pub(super) fn close_inherited() {
@@ -30,9 +27,9 @@ pub(super) fn close_inherited() {
 }
 
 /// From now on this thread, and each that it starts, may do no more than anybody. It must be the
-/// only one yet. It may have `sockets` open.
-pub(super) fn confine(sockets: usize) -> io::Result<()> {
-    set_name(NAME)?;
+/// only one yet. `ss` and `ps` show it by `name`; it may have `sockets` open.
+pub(super) fn confine(name: &CStr, sockets: usize) -> io::Result<()> {
+    set_name(name)?;
     let files = Some(OTHER_FILES.saturating_add(sockets as u64));
     let files = Rlimit {
         current: files,

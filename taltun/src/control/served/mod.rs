@@ -1,7 +1,8 @@
-//! The metrics of `[metrics]`: opens the sockets, and keeps a process that serves them.
+//! What is served by a process of its own, the metrics and the page: opens the sockets, and keeps
+//! the process.
 //!
-//! They are never a reason for a tunnel not to start: what they can't listen on at the start is
-//! told, and tried again until it is free. A reload that asks for such a place is refused.
+//! It is never a reason for a tunnel not to start: what it can't listen on at the start is told, and
+//! tried again until it is free. A reload that asks for such a place is refused.
 
 mod keeper;
 mod places;
@@ -9,27 +10,36 @@ mod places;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use taltun_udpgw::Listening;
-use tokio::sync::mpsc;
+use std::net::TcpListener;
+
+use taltun_udpgw::{Listen, Listening};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+pub(super) use self::keeper::{Answers, SILENCE, ask};
 use self::keeper::{Ended, keep};
 use self::places::Place;
-use super::request::Call;
-use crate::config::{Interface, Metrics as Settings};
-use crate::report::MetricsStatus;
+use crate::config::{Interface, ListenAt};
 
 /// How often it is tried to listen where that can't be.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// The metrics, if there are any.
+/// What the file asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// Where clients connect to.
+    pub(super) listen: Vec<ListenAt>,
+    /// What the process is told on its command line.
+    pub(super) arguments: Vec<String>,
+}
+
+/// A service, if the file asks for it.
 #[derive(Debug)]
-pub(super) struct Metrics {
-    calls: mpsc::Sender<Call>,
+pub(super) struct Served<A> {
+    answers: A,
     settings: Option<Settings>,
     running: Option<Running>,
-    /// Why they aren't running though they should, and since when that is so.
+    /// Why it isn't running though it should, and since when that is so.
     fault: Option<(String, Instant)>,
 }
 
@@ -53,11 +63,11 @@ pub(super) enum Prepared {
     On(Settings, Vec<Arc<Place>>),
 }
 
-impl Metrics {
-    /// None yet. `calls` leads to the controller.
-    pub(super) fn new(calls: mpsc::Sender<Call>) -> Self {
+impl<A: Answers> Served<A> {
+    /// Not yet. `answers` knows what its process asks.
+    pub(super) fn new(answers: A) -> Self {
         Self {
-            calls,
+            answers,
             settings: None,
             running: None,
             fault: None,
@@ -65,8 +75,8 @@ impl Metrics {
     }
 
     /// What the file asks for at the start, as soon as that can be.
-    pub(super) fn start(&mut self, settings: Option<&Settings>, interface: &Interface) {
-        self.settings = settings.cloned();
+    pub(super) fn start(&mut self, settings: Option<Settings>, interface: &Interface) {
+        self.settings = settings;
         self.try_to_start(interface);
     }
 
@@ -82,16 +92,16 @@ impl Metrics {
         let Some(settings) = self.settings.clone() else {
             return;
         };
-        match self.open(&settings, interface, None) {
+        match self.open(&settings, interface, &[]) {
             Ok(places) => self.run(settings, places),
             Err(reason) => {
                 let fault = format!("cannot listen on {reason}");
                 let told = self.fault.as_ref().is_some_and(|(told, _)| *told == fault);
                 if !told {
+                    let (section, seconds) = (A::SECTION, RETRY.as_secs());
                     warn!(
-                        "metrics.listen: cannot listen on {reason}; the tunnel runs without metrics, which are \
-                         tried again every {} s",
-                        RETRY.as_secs()
+                        "{section}.listen: cannot listen on {reason}; the tunnel runs without it, \
+                         and it is tried again every {seconds} s"
                     );
                 }
                 self.fault = Some((fault, Instant::now()));
@@ -99,13 +109,13 @@ impl Metrics {
         }
     }
 
-    /// Opens what the file asks for, beside what is open: nothing has changed yet. `gateway` may
+    /// Opens what the file asks for, beside what is open: nothing has changed yet. `friends` may
     /// give up a place for it.
     pub(super) fn prepare(
         &self,
-        settings: Option<&Settings>,
+        settings: Option<Settings>,
         interface: &Interface,
-        gateway: Option<&Listening>,
+        friends: &[&Listening],
     ) -> Result<Prepared, String> {
         let Some(settings) = settings else {
             return Ok(match self.settings {
@@ -113,15 +123,15 @@ impl Metrics {
                 None => Prepared::Same,
             });
         };
-        let unchanged = self.settings.as_ref() == Some(settings);
-        if unchanged && self.is_running_at(settings, interface) {
+        let unchanged = self.settings.as_ref() == Some(&settings);
+        if unchanged && self.is_running_at(&settings, interface) {
             return Ok(Prepared::Same);
         }
-        match self.open(settings, interface, gateway) {
-            Ok(places) => Ok(Prepared::On(settings.clone(), places)),
+        match self.open(&settings, interface, friends) {
+            Ok(places) => Ok(Prepared::On(settings, places)),
             // As it was before this reload, which is about something else.
             Err(_) if unchanged && self.running.is_none() => Ok(Prepared::Same),
-            Err(reason) => Err(format!("metrics.listen: cannot listen on {reason}")),
+            Err(reason) => Err(format!("{}.listen: cannot listen on {reason}", A::SECTION)),
         }
     }
 
@@ -137,10 +147,10 @@ impl Metrics {
         &self,
         settings: &Settings,
         interface: &Interface,
-        gateway: Option<&Listening>,
+        friends: &[&Listening],
     ) -> Result<Vec<Arc<Place>>, String> {
-        let ours = self.listening();
-        let friends: Vec<&Listening> = gateway.into_iter().chain([&ours]).collect();
+        let ours = Listening::others(self.open_places());
+        let friends: Vec<&Listening> = friends.iter().copied().chain([&ours]).collect();
         let open = || self.running.iter().flat_map(|running| &running.places);
         let places = settings.listen.iter().map(|listen| {
             match open().find(|place| place.is(listen, interface)) {
@@ -151,10 +161,10 @@ impl Metrics {
         places.collect()
     }
 
-    /// Where they listen by an address, for who may take it over.
-    pub(super) fn listening(&self) -> Listening {
+    /// Where it listens by an address, for who may take it over.
+    pub(super) fn open_places(&self) -> impl Iterator<Item = (Listen, TcpListener)> {
         let places = self.running.iter().flat_map(|running| &running.places);
-        Listening::others(places.flat_map(|place| place.addresses()))
+        places.flat_map(|place| place.addresses())
     }
 
     /// Takes over what was opened; tells what that did.
@@ -165,31 +175,34 @@ impl Metrics {
                 self.settings = None;
                 self.running = None;
                 self.fault = None;
-                Some("metrics off".into())
+                Some(format!("{} off", A::SECTION))
             }
             Prepared::On(settings, places) => {
                 let had = self.running.is_some();
-                let moved = self.settings.as_ref() != Some(&settings);
+                let listen = self.settings.as_ref().map(|before| &before.listen);
+                let moved = listen != Some(&settings.listen);
                 self.run(settings, places);
                 let done = match (had, moved) {
-                    (false, _) => "metrics on",
-                    (true, true) => "metrics moved",
-                    (true, false) => "metrics made anew",
+                    (false, _) => "on",
+                    (true, true) => "moved",
+                    (true, false) => "made anew",
                 };
-                Some(done.into())
+                Some(format!("{} {done}", A::SECTION))
             }
         }
     }
 
     fn run(&mut self, settings: Settings, places: Vec<Arc<Place>>) {
         for listen in &settings.listen {
-            info!("metrics: listening on {listen}");
+            info!("{}: listening on {listen}", A::SECTION);
         }
         if let Some(earlier) = self.running.take() {
             earlier.close_all_but(&places);
         }
         let ended = Ended::default();
-        let keeper = keep(places.clone(), self.calls.clone(), Arc::clone(&ended));
+        let arguments = settings.arguments.clone();
+        let (answers, open) = (self.answers.clone(), places.clone());
+        let keeper = keep(open, arguments, answers, Arc::clone(&ended));
         self.running = Some(Running {
             places,
             ended,
@@ -199,14 +212,13 @@ impl Metrics {
         self.fault = None;
     }
 
-    pub(super) fn status(&self) -> Option<MetricsStatus> {
+    /// Where it is to listen, and why nobody answers there, if so; `None` without the section.
+    pub(super) fn status(&self) -> Option<(Vec<String>, Option<String>)> {
         let settings = self.settings.as_ref()?;
         let fault = self.fault.as_ref().map(|(reason, _)| reason.clone());
         let running = self.running.as_ref();
-        Some(MetricsStatus {
-            listen: settings.listen.iter().map(ToString::to_string).collect(),
-            ended: fault.or_else(|| running.and_then(Running::fault)),
-        })
+        let listen = settings.listen.iter().map(ToString::to_string).collect();
+        Some((listen, fault.or_else(|| running.and_then(Running::fault))))
     }
 }
 

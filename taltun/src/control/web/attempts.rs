@@ -1,0 +1,92 @@
+//! How many wrong tokens somebody may try. A token can't be guessed, so this is about who tries in
+//! vain and fills the log.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Wrong tokens of one source, before it has to wait.
+const MOST: u32 = 10;
+/// For how long they count, and it waits, seconds.
+const PERIOD: u64 = 300;
+/// Sources that are told apart; those beyond are one.
+const SOURCES: usize = 1024;
+
+/// The wrong tokens of late.
+#[derive(Debug, Default)]
+pub(super) struct Attempts(HashMap<IpAddr, Wrong>);
+
+#[derive(Debug)]
+struct Wrong {
+    number: u32,
+    since: u64,
+}
+
+impl Attempts {
+    /// How long a source has to wait before anything of it is looked at; `None` if it needn't.
+    pub(super) fn wait(&self, source: IpAddr, now: u64) -> Option<u64> {
+        let wrong = self.0.get(&self.place(source))?;
+        let end = wrong.since.saturating_add(PERIOD);
+        (wrong.number >= MOST && now < end).then(|| end.saturating_sub(now))
+    }
+
+    /// It tried a wrong one. Returns whether that was one too many.
+    pub(super) fn failed(&mut self, source: IpAddr, now: u64) -> bool {
+        let is_recent = |wrong: &Wrong| now.saturating_sub(wrong.since) < PERIOD;
+        self.0.retain(|_, wrong| is_recent(wrong));
+        let place = self.place(source);
+        let wrong = self.0.entry(place).or_insert(Wrong {
+            number: 0,
+            since: now,
+        });
+        wrong.number = wrong.number.saturating_add(1);
+        wrong.number == MOST
+    }
+
+    /// Where a source is counted: a network of 64 bits of IPv6 is one.
+    fn place(&self, source: IpAddr) -> IpAddr {
+        let source = match source.to_canonical() {
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+            ip @ IpAddr::V4(_) => ip,
+        };
+        if self.0.len() < SOURCES || self.0.contains_key(&source) {
+            source
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_tries_too_often_waits_and_others_do_not() {
+        let source = |text: &str| text.parse().unwrap();
+        let mut attempts = Attempts::default();
+        for number in 1..=MOST {
+            assert_eq!(attempts.wait(source("2001:db8::1"), 5), None);
+            let is_last = attempts.failed(source("2001:db8::1"), 5);
+            assert_eq!(is_last, number == MOST);
+        }
+        assert_eq!(attempts.wait(source("2001:db8::2"), 5), Some(PERIOD));
+        assert_eq!(attempts.wait(source("2001:db8:0:1::2"), 5), None);
+        assert_eq!(attempts.wait(source("2001:db8::1"), 4 + PERIOD), Some(1));
+        assert_eq!(attempts.wait(source("2001:db8::1"), 5 + PERIOD), None);
+        assert!(!attempts.failed(source("2001:db8::1"), 5 + PERIOD));
+    }
+
+    #[test]
+    fn memory_is_bounded_however_many_try() {
+        let mut attempts = Attempts::default();
+        for number in 0..5 * SOURCES as u32 {
+            attempts.failed(IpAddr::from(number.to_be_bytes()), 1);
+        }
+        assert!(attempts.0.len() <= SOURCES + 1);
+        assert!(attempts.wait(source_beyond(), 1).is_some());
+    }
+
+    fn source_beyond() -> IpAddr {
+        "203.0.113.9".parse().unwrap()
+    }
+}

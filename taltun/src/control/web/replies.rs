@@ -1,0 +1,276 @@
+//! What the page's process asks, and what it is answered.
+//!
+//! The process may be anybody's by now: who found a fault in it speaks for it. So a line is bounded,
+//! a session is looked up each time, and each verb is one that this session's browser could ask as
+//! well. A report costs the controller something, so there is one a second at the most, which is
+//! handed out again until then; without a question there is none.
+
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
+
+use super::doors::{Doors, LogIn};
+use super::lock;
+use crate::control::caller::Caller;
+use crate::control::moments::Moments;
+use crate::control::request::{
+    Ban, BanPeer, Call, Command, Stats, Status, Unban, UnbanPeer, Usage,
+};
+use crate::control::response::Done;
+use crate::control::served::{Answers, SILENCE, ask};
+use crate::control::since::Since;
+use crate::control::state_file::wall_clock;
+use crate::layer::Layer;
+use crate::report::PeerStatus;
+use crate::web::{self, QUESTION_MAX, Question, Reply, Report, Verb, Who};
+
+/// How long a report is handed out again.
+const FRESH: Duration = Duration::from_millis(900);
+/// The days of usage that are told.
+const DAYS: u32 = 30;
+/// The longest ban, seconds: a hundred years, as a command has it.
+const LONGEST_BAN: u64 = 100 * 365 * 24 * 3600;
+
+/// Who answers.
+#[derive(Debug, Clone)]
+pub(in crate::control) struct Replies {
+    calls: mpsc::Sender<Call>,
+    doors: Arc<Mutex<Doors>>,
+    moments: Moments,
+}
+
+/// What somebody wants to ban.
+enum Banned<'a> {
+    Net(IpNet, Layer),
+    /// By its public key.
+    Peer(&'a str),
+}
+
+/// A line that was made a moment ago.
+type Made = Option<(Instant, Arc<Vec<u8>>)>;
+
+impl Replies {
+    pub(super) fn new(
+        calls: mpsc::Sender<Call>,
+        doors: Arc<Mutex<Doors>>,
+        moments: Moments,
+    ) -> Self {
+        Self {
+            calls,
+            doors,
+            moments,
+        }
+    }
+
+    async fn reply(&self, question: Question, report: &mut Made) -> io::Result<Arc<Vec<u8>>> {
+        let Question {
+            session,
+            source,
+            verb,
+        } = question;
+        let source = source.to_canonical();
+        let now = wall_clock();
+        if let Verb::LogIn(token) = verb {
+            let token = Zeroizing::new(token);
+            return line(self.log_in(&token, source, now)).await;
+        }
+        let who = session.and_then(|secret| {
+            let secret = Zeroizing::new(secret);
+            let mut doors = lock(&self.doors);
+            let who = doors.who(&secret, now)?;
+            if matches!(verb, Verb::LogOut) {
+                doors.log_out(&secret);
+            }
+            Some(who)
+        });
+        let Some(who) = who else {
+            return line(Reply::NoSession).await;
+        };
+        if matches!(verb, Verb::Report) {
+            return self.report(report).await;
+        }
+        let is_question = matches!(verb, Verb::Who | Verb::Usage(_));
+        let reply = self.answer_to(verb, who, source).await;
+        if !is_question {
+            // Who looks next is to see what was changed.
+            *report = None;
+        }
+        line(reply.unwrap_or_else(Reply::Refused)).await
+    }
+
+    fn log_in(&self, token: &str, source: IpAddr, now: u64) -> Reply {
+        match lock(&self.doors).log_in(token, source, now) {
+            LogIn::Entered(entered) => Reply::Entered(entered),
+            LogIn::Wrong => Reply::WrongToken,
+            LogIn::Wait(seconds) => Reply::TooMany(seconds),
+            LogIn::Failed(reason) => Reply::Refused(reason),
+        }
+    }
+
+    /// What is asked by a session that there is.
+    async fn answer_to(&self, verb: Verb, who: Who, source: IpAddr) -> Result<Reply, String> {
+        let by = Caller::browser(&who.token, source);
+        match verb {
+            Verb::Who => Ok(Reply::Who(who)),
+            Verb::LogOut => Ok(Reply::Done(String::new())),
+            // Answered before, by whoever calls this.
+            Verb::LogIn(_) | Verb::Report => Err("asked twice".into()),
+            Verb::Usage(peer) => {
+                let since = Since::Days(DAYS);
+                let usage = ask(&self.calls, Usage { peer, since }, by).await?;
+                Ok(Reply::Usage(usage))
+            }
+            Verb::Ban {
+                net,
+                inner,
+                seconds,
+            } => {
+                let layer = Some(Layer::from(inner));
+                self.refuse_own(Banned::Net(net, Layer::from(inner)), source)
+                    .await?;
+                let ban = Ban {
+                    net,
+                    layer,
+                    force: false,
+                    seconds: checked(seconds)?,
+                };
+                self.done(ban, by).await
+            }
+            Verb::BanPeer { peer, seconds } => {
+                self.refuse_own(Banned::Peer(&peer), source).await?;
+                let ban = BanPeer {
+                    peer,
+                    layer: Layer::Inner,
+                    force: false,
+                    seconds: checked(seconds)?,
+                };
+                self.done(ban, by).await
+            }
+            Verb::Unban { net, inner } => {
+                let layer = Layer::from(inner);
+                self.done(Unban { net, layer }, by).await
+            }
+            Verb::UnbanPeer(peer) => {
+                let layer = Layer::Inner;
+                self.done(UnbanPeer { peer, layer }, by).await
+            }
+        }
+    }
+
+    async fn done<C: Command<Answer = Done>>(
+        &self,
+        command: C,
+        by: Caller,
+    ) -> Result<Reply, String> {
+        let Done(text) = ask(&self.calls, command, by).await?;
+        Ok(Reply::Done(text))
+    }
+
+    /// Nobody means to lock out the peer that the browser comes through, neither by its addresses
+    /// inside, all of which a ban of it is about, nor by where it is.
+    async fn refuse_own(&self, banned: Banned<'_>, source: IpAddr) -> Result<(), String> {
+        let status = ask(&self.calls, Status, Caller::ourselves()).await?;
+        let is_own = |peer: &&PeerStatus| peer.allowed_ips.iter().any(|net| net.contains(&source));
+        let own = status.peers.iter().filter(is_own);
+        // Of networks in each other the smallest says whose an address is.
+        let own = own.max_by_key(|peer| {
+            let nets = peer.allowed_ips.iter().filter(|net| net.contains(&source));
+            nets.map(IpNet::prefix_len).max()
+        });
+        let endpoint = own.and_then(|peer| peer.endpoint);
+        let is_locked_out = match banned {
+            Banned::Peer(key) => own.is_some_and(|peer| peer.public_key == key),
+            Banned::Net(net, Layer::Inner) => net.contains(&source),
+            Banned::Net(net, Layer::Outer) => {
+                let place = endpoint.map(|endpoint| endpoint.ip().to_canonical());
+                net.contains(&source) || place.is_some_and(|place| net.contains(&place))
+            }
+        };
+        if is_locked_out {
+            return Err(format!(
+                "your browser comes from {source} through that: you would lock yourself out"
+            ));
+        }
+        Ok(())
+    }
+
+    async fn report(&self, made: &mut Made) -> io::Result<Arc<Vec<u8>>> {
+        let fresh = made.as_ref().filter(|(at, _)| at.elapsed() < FRESH);
+        if let Some((_, line)) = fresh {
+            return Ok(Arc::clone(line));
+        }
+        let at = Instant::now();
+        let reply = match self.look().await {
+            Ok(report) => Reply::Report(Box::new(report)),
+            Err(reason) => Reply::Refused(reason),
+        };
+        let line = line(reply).await?;
+        *made = Some((at, Arc::clone(&line)));
+        Ok(line)
+    }
+
+    async fn look(&self) -> Result<Report, String> {
+        let us = Caller::ourselves;
+        Ok(Report {
+            status: *ask(&self.calls, Status, us()).await?,
+            stats: *ask(&self.calls, Stats, us()).await?,
+            moments: self.moments.all(),
+        })
+    }
+}
+
+impl Answers for Replies {
+    const SECTION: &'static str = "web";
+    const COMMAND: &'static str = web::COMMAND;
+
+    async fn answer(&self, channel: UnixStream) -> io::Result<()> {
+        let (reading, mut writing) = channel.into_split();
+        let mut reader = BufReader::new(reading);
+        let mut report = None;
+        loop {
+            let mut line = Zeroizing::new(Vec::new());
+            let mut bounded = (&mut reader).take(QUESTION_MAX);
+            let length = timeout(SILENCE, bounded.read_until(b'\n', &mut line)).await??;
+            if length == 0 {
+                return Ok(());
+            }
+            if line.as_slice() == b"\n" {
+                continue;
+            }
+            // What isn't a question ends the process, as it isn't ours any more.
+            let question = serde_json::from_slice(&line)?;
+            let reply = self.reply(question, &mut report).await?;
+            timeout(SILENCE, writing.write_all(&reply)).await??;
+        }
+    }
+}
+
+/// A reply as it goes over the channel. Thousands of peers take a while to write down.
+async fn line(reply: Reply) -> io::Result<Arc<Vec<u8>>> {
+    let line = tokio::task::spawn_blocking(move || serde_json::to_vec(&reply)).await;
+    let mut line = line.map_err(io::Error::other)??;
+    line.push(b'\n');
+    Ok(Arc::new(line))
+}
+
+fn checked(seconds: Option<u64>) -> Result<Option<u64>, String> {
+    match seconds {
+        Some(0) => Err("a ban lasts at least a second".into()),
+        Some(seconds) if seconds > LONGEST_BAN => Err("a ban lasts at most 36500d".into()),
+        seconds => Ok(seconds),
+    }
+}

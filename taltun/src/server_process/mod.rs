@@ -1,0 +1,24 @@
+//! A process of its own for what listens beside the tunnel: the metrics and the page.
+//!
+//! The tunnel starts it, hands it the sockets that it listens on and a channel, and answers what it
+//! asks by that. It has no right of its own: it is nobody's, sees no key of the tunnel's, and a
+//! fault in it, or a client that misbehaves, ends it alone. The tunnel starts another.
+//!
+//! | file | concern |
+//! |---|---|
+//! | [`handover`] | the sockets on their way to the process |
+//! | [`confine`] | giving up all rights |
+//! | [`start`] | the process from its first line to its runtime |
+//! | [`connections`] | who may be connected, and who gives way |
+//! | [`stream`] | a connection and its end |
+
+mod confine;
+mod connections;
+mod handover;
+mod start;
+mod stream;
+
+pub(crate) use self::connections::{Limits, Listener, Places};
+pub use self::handover::send_listeners;
+pub(crate) use self::start::{Process, run};
+pub(crate) use self::stream::{Stream, close};

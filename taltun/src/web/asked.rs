@@ -1,0 +1,123 @@
+//! What the page's process asks the tunnel, and what it is answered: each a line of JSON. An empty
+//! line says that the process lives.
+//!
+//! This is all that it can ask. The tunnel believes none of it: but for a login, each question
+//! carries the secret of a session, which the tunnel made and looks up.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::report::{Moment, Stats, Status, Usage};
+
+/// The longest question, bytes, line feed included.
+pub const QUESTION_MAX: u64 = 64 << 10;
+
+/// A question, with who asks it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// The secret of a browser's session.
+    pub session: Option<String>,
+    /// Where that browser is.
+    pub source: IpAddr,
+    /// What is asked.
+    pub verb: Verb,
+}
+
+/// What may be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Verb {
+    /// A session for this token.
+    LogIn(String),
+    /// The end of the session.
+    LogOut,
+    /// Whose session it is.
+    Who,
+    /// How the tunnel is.
+    Report,
+    /// What peers moved, or one of them by day.
+    Usage(Option<String>),
+    /// Drop what comes from a network.
+    Ban {
+        /// The network.
+        net: IpNet,
+        /// Whether it is inside the tunnel.
+        inner: bool,
+        /// For how long; `None` until it is taken back.
+        seconds: Option<u64>,
+    },
+    /// Drop what comes from a peer's addresses inside the tunnel.
+    BanPeer {
+        /// Its public key.
+        peer: String,
+        /// As above.
+        seconds: Option<u64>,
+    },
+    /// Take a ban back.
+    Unban {
+        /// The network, exactly as it was banned.
+        net: IpNet,
+        /// Whether it is inside the tunnel.
+        inner: bool,
+    },
+    /// Take back all bans of a peer's addresses inside the tunnel.
+    UnbanPeer(String),
+}
+
+/// What it is answered with.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// There is a session now.
+    Entered(Entered),
+    /// The token isn't one, or is no longer.
+    WrongToken,
+    /// Too many wrong tokens came from there: nothing is looked at for so many seconds.
+    TooMany(u64),
+    /// There is no such session, or no longer.
+    NoSession,
+    /// Whose session it is.
+    Who(Who),
+    /// How the tunnel is.
+    Report(Box<Report>),
+    /// What peers moved.
+    Usage(Box<Usage>),
+    /// It is done, in a sentence.
+    Done(String),
+    /// It isn't, in a sentence.
+    Refused(String),
+}
+
+/// A new session.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Entered {
+    /// Its secret.
+    pub session: String,
+    /// How long it lasts.
+    pub seconds: u64,
+}
+
+/// Whose session it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Who {
+    /// The token's name.
+    pub token: String,
+    /// What the forms of this session hold, so that no other page can send them.
+    pub form: String,
+    /// How long it lasts.
+    pub seconds: u64,
+}
+
+/// How the tunnel is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// What `taltun status` tells.
+    pub status: Status,
+    /// What `taltun stats` tells.
+    pub stats: Stats,
+    /// The last minutes, second by second, the oldest first.
+    pub moments: Vec<Moment>,
+}

@@ -1,0 +1,101 @@
+//! What the forms of the pages ask for.
+
+use ipnet::IpNet;
+
+use super::asked::Verb;
+use super::request::Fields;
+use super::words::Words;
+use crate::config;
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is done: a sentence of the tunnel's.
+    Done(String),
+    /// It isn't: a sentence.
+    Refused(String),
+}
+
+/// What a form asks for, or why that can't be; `None` if there is no such form.
+pub(super) fn verb_of(path: &str, form: &Fields, words: &Words) -> Option<Result<Verb, String>> {
+    let given = |name: &str| form.get(name).unwrap_or_default().to_owned();
+    let inner = form.get("layer") == Some("inside");
+    Some(match path {
+        "/ban" => network(form, words).and_then(|net| {
+            let seconds = duration(form, words)?;
+            Ok(Verb::Ban {
+                net,
+                inner,
+                seconds,
+            })
+        }),
+        "/unban" => network(form, words).map(|net| Verb::Unban { net, inner }),
+        "/ban-peer" => duration(form, words).map(|seconds| Verb::BanPeer {
+            peer: given("key"),
+            seconds,
+        }),
+        "/unban-peer" => Ok(Verb::UnbanPeer(given("key"))),
+        _ => return None,
+    })
+}
+
+fn network(form: &Fields, words: &Words) -> Result<IpNet, String> {
+    let given = form.get("net").unwrap_or_default();
+    let network = config::network(given).map(|(net, _)| net);
+    network.map_err(|_| format!("{} {given:?}", words.not_understood))
+}
+
+/// Seconds; `None` for one without an end.
+fn duration(form: &Fields, words: &Words) -> Result<Option<u64>, String> {
+    match form.get("for") {
+        Some("") => Ok(None),
+        Some(seconds) => {
+            let seconds = seconds.parse().map(Some);
+            seconds.map_err(|_| words.duration_wrong.to_owned())
+        }
+        None => Err(words.duration_wrong.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::words::Language;
+
+    fn asked(path: &str, form: &str) -> Option<Result<String, String>> {
+        let words = Language::English.words();
+        let verb = verb_of(path, &Fields::of(form.as_bytes()), words)?;
+        Some(verb.map(|verb| serde_json::to_string(&verb).unwrap()))
+    }
+
+    #[test]
+    fn forms_become_what_is_asked_and_nothing_else_does() {
+        let done = |text: &str| Some(Ok(text.to_owned()));
+        assert_eq!(
+            asked("/ban", "net=198.51.100.7&layer=outside&for=3600"),
+            done(r#"{"ban":{"net":"198.51.100.7/32","inner":false,"seconds":3600}}"#)
+        );
+        assert_eq!(
+            asked("/ban", "net=10.0.0.0/8&layer=inside&for="),
+            done(r#"{"ban":{"net":"10.0.0.0/8","inner":true,"seconds":null}}"#)
+        );
+        assert_eq!(
+            asked("/unban", "net=fd00::/64&layer=inside"),
+            done(r#"{"unban":{"net":"fd00::/64","inner":true}}"#)
+        );
+        assert_eq!(
+            asked("/ban-peer", "key=K&for=60"),
+            done(r#"{"ban_peer":{"peer":"K","seconds":60}}"#)
+        );
+        for wrong in [
+            "net=nonsense&for=60",
+            "net=10.0.0.1&for=-1",
+            "net=10.0.0.1&for=soon",
+            "net=10.0.0.1",
+            "",
+        ] {
+            assert!(asked("/ban", wrong).unwrap().is_err(), "{wrong}");
+        }
+        assert_eq!(asked("/reload", ""), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! The channel to the tunnel: one question at a time, each answered with a line.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::asked::{Question, Reply, Verb};
+
+/// How long the tunnel may take. It is stuck if it takes longer.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How often it hears that this process lives.
+const BEAT: Duration = Duration::from_secs(3);
+/// Questions that may wait.
+const WAITING: usize = 64;
+/// The longest reply, bytes: a hundred thousand peers.
+const REPLY_MAX: u64 = 256 << 20;
+
+/// Who can be asked.
+#[derive(Debug, Clone)]
+pub(super) struct Hub(mpsc::Sender<Asked>);
+
+/// Questions on their way to the tunnel.
+pub(super) type Questions = mpsc::Receiver<Asked>;
+
+/// A question, and where its reply goes.
+#[derive(Debug)]
+pub(super) struct Asked {
+    question: Question,
+    reply: oneshot::Sender<Reply>,
+}
+
+/// A browser that asks.
+#[derive(Debug, Clone)]
+pub(super) struct Browser {
+    /// The secret of its session, as it says.
+    pub(super) session: Option<String>,
+    /// Where it is.
+    pub(super) source: IpAddr,
+}
+
+impl Hub {
+    /// Nobody has asked yet.
+    pub(super) fn new() -> (Self, Questions) {
+        let (ask, questions) = mpsc::channel(WAITING);
+        (Self(ask), questions)
+    }
+
+    /// Asks for a browser; `None` if the tunnel is gone.
+    pub(super) async fn ask(&self, browser: &Browser, verb: Verb) -> Option<Reply> {
+        let (reply, replied) = oneshot::channel();
+        let question = Question {
+            session: browser.session.clone(),
+            source: browser.source,
+            verb,
+        };
+        self.0.send(Asked { question, reply }).await.ok()?;
+        replied.await.ok()
+    }
+}
+
+impl Asked {
+    /// The question, and where to reply.
+    #[cfg(test)]
+    pub(super) fn parts(self) -> (Question, oneshot::Sender<Reply>) {
+        (self.question, self.reply)
+    }
+}
+
+/// Carries questions to the tunnel, until it is gone.
+pub(super) async fn carry(channel: UnixStream, mut questions: Questions) -> io::Result<()> {
+    let mut channel = BufReader::new(channel);
+    let mut beat = interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            // Gone, or it says something that nobody asked for.
+            _ = channel.fill_buf() => return Ok(()),
+            _ = beat.tick() => channel.write_all(b"\n").await?,
+            Some(asked) = questions.recv() => {
+                let replied = timeout(PATIENCE, ask(&mut channel, &asked.question)).await;
+                let _ = asked.reply.send(replied??);
+            }
+        }
+    }
+}
+
+async fn ask(channel: &mut BufReader<UnixStream>, question: &Question) -> io::Result<Reply> {
+    let mut line = serde_json::to_vec(question)?;
+    line.push(b'\n');
+    channel.write_all(&line).await?;
+    line.clear();
+    channel.take(REPLY_MAX).read_until(b'\n', &mut line).await?;
+    if line.last() != Some(&b'\n') {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_slice(&line)?)
+}

@@ -1,0 +1,89 @@
+//! The pages: HTML, made by a template that escapes whatever it is given. A peer's name is whatever
+//! somebody called it, and a text of the tunnel's may have it in it.
+//!
+//! | file | concern |
+//! |---|---|
+//! | [`layout`] | what is around each page |
+//! | [`overview`] | how the tunnel is, and the list of peers |
+//! | [`listed`] | which peers are in that list |
+//! | [`graph`] | traffic and drops, drawn |
+//! | [`peer`] | a peer by itself |
+//! | [`sources`] | who sends, and bans |
+//! | [`rules`], [`usage`] | what rules decided; what peers moved |
+//! | [`login`] | who isn't logged in sees no more |
+
+mod forms;
+mod graph;
+mod layout;
+mod listed;
+mod login;
+mod overview;
+mod peer;
+mod query;
+mod rules;
+mod sources;
+mod usage;
+
+use maud::Markup;
+
+pub(super) use self::layout::{Frame, sorry};
+pub(super) use self::login::login;
+pub(super) use self::query::Query;
+use super::reports::Seen;
+use super::words::Language;
+use crate::report::Usage;
+
+/// The style of all pages.
+pub(super) const STYLE: &str = include_str!("../assets/style.css");
+/// What puts parts of a page in their place while somebody looks.
+pub(super) const SCRIPT: &str = include_str!("../assets/script.js");
+/// What browsers show in a tab.
+pub(super) const ICON: &str = include_str!("../assets/icon.svg");
+
+/// The paths of all pages for who is logged in.
+pub(super) const PATHS: &[&str] = &["/", "/peer", "/sources", "/rules", "/usage"];
+
+/// Whose usage a page has, if it has any; `None` within for all peers.
+pub(super) fn usage_of(path: &str, query: &Query) -> Option<Option<String>> {
+    match path {
+        "/usage" => Some(None),
+        "/peer" => Some(Some(query.peer.clone())),
+        _ => None,
+    }
+}
+
+/// A page; `None` if there is no such peer.
+pub(super) fn of(
+    frame: &Frame<'_>,
+    seen: &Seen,
+    usage: Option<&Usage>,
+    query: &Query,
+) -> Option<Markup> {
+    Some(match frame.path {
+        "/peer" => peer::page(frame, seen, usage, query)?,
+        "/sources" => sources::page(frame, &seen.report),
+        "/rules" => rules::page(frame, &seen.report),
+        "/usage" => usage::page(frame, &seen.report.status.interface, usage),
+        _ => overview::page(frame, seen, query),
+    })
+}
+
+/// What somebody looks at, as it was chosen when they began.
+#[derive(Debug, Default)]
+pub(super) struct View(Option<listed::Listed>);
+
+impl View {
+    /// The parts of a page that change, by their ids.
+    pub(super) fn parts(
+        &mut self,
+        query: &Query,
+        seen: &Seen,
+        language: Language,
+    ) -> Vec<(&'static str, Markup)> {
+        if !query.peer.is_empty() {
+            return peer::parts(seen, query, language);
+        }
+        let listed = self.0.get_or_insert_with(|| listed::choose(seen, query));
+        overview::parts(seen, listed, language)
+    }
+}

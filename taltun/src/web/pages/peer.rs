@@ -1,0 +1,122 @@
+//! A peer by itself: what is known of it, what it moved, and what can be done about it.
+
+use maud::{Markup, html};
+
+use super::forms::{button, durations};
+use super::layout::{self, Frame, held};
+use super::overview::{label, since, state};
+use super::query::{Query, of_peer};
+use super::usage::days;
+use crate::report::{PeerStatus, Usage};
+use crate::web::reports::Seen;
+use crate::web::units;
+use crate::web::words::Language;
+
+/// The page; `None` if there is no such peer.
+pub(super) fn page(
+    frame: &Frame<'_>,
+    seen: &Seen,
+    usage: Option<&Usage>,
+    query: &Query,
+) -> Option<Markup> {
+    let (language, words) = (frame.language, frame.language.words());
+    let peer = find(seen, &query.peer)?;
+    let key = peer.public_key.as_str();
+    let live = of_peer("/live", key);
+    let is_banned = peer.banned.iter().any(|ban| ban.banned);
+    let used = usage.and_then(|usage| usage.peers.first());
+    let content = html! {
+        p.back { a href="/" { "← " (words.all_peers) } }
+        h1 { bdi { (label(peer)) } }
+        section.card { div #facts { (facts(seen, peer, language)) } }
+        section.card {
+            h2 { (words.days_of_usage) }
+            @match used {
+                Some(used) if !used.days.is_empty() => (days(&used.days, language)),
+                _ => p.empty { (words.nothing_moved) },
+            }
+        }
+        section.card {
+            h2 { (words.ban_this) }
+            form.row method="post" action="/ban-peer" {
+                (held(frame))
+                input type="hidden" name="key" value=(key);
+                div { label for="for" { (words.how_long) } select #for name="for" { (durations(words)) } }
+                button.danger type="submit" { (words.ban) }
+            }
+            @if is_banned {
+                (button(frame, "/unban-peer", &[("key", key)], "plain", words.unban, label(peer)))
+            }
+        }
+    };
+    let interface = &seen.report.status.interface;
+    Some(layout::page(
+        frame,
+        interface,
+        label(peer),
+        Some(&live),
+        &content,
+    ))
+}
+
+/// What changes while somebody looks.
+pub(super) fn parts(seen: &Seen, query: &Query, language: Language) -> Vec<(&'static str, Markup)> {
+    let peer = find(seen, &query.peer).into_iter();
+    peer.map(|peer| ("facts", facts(seen, peer, language)))
+        .collect()
+}
+
+fn find<'s>(seen: &'s Seen, key: &str) -> Option<&'s PeerStatus> {
+    let mut peers = seen.report.status.peers.iter();
+    peers.find(|peer| peer.public_key == key)
+}
+
+fn facts(seen: &Seen, peer: &PeerStatus, language: Language) -> Markup {
+    let words = language.words();
+    let rate = seen.rate(peer).unwrap_or_default();
+    let both = |rate: u64, bytes: u64| {
+        let (rate, bytes) = (units::rate(rate, language), units::bytes(bytes, language));
+        format!("{rate} · {bytes}")
+    };
+    let limit = |bits: u64| units::rate(bits / 8, language);
+    let nets: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
+    let rate_up = peer.rate_up.as_ref().and_then(|rate| rate.bits_per_second);
+    let rate_down = peer.rate_down.as_ref();
+    let rate_down = rate_down.and_then(|rate| rate.bits_per_second);
+    html! {
+        dl.facts {
+            dt { (words.state) } dd { (state(peer, words)) }
+            dt { (words.up) } dd { (both(rate.rx, peer.rx_bytes)) }
+            dt { (words.down) } dd { (both(rate.tx, peer.tx_bytes)) }
+            dt { (words.place) } dd { @match peer.endpoint {
+                Some(endpoint) => { (endpoint) }
+                None => { (peer.endpoint_name.as_deref().unwrap_or(words.not_known)) }
+            } }
+            dt { (words.addresses) } dd { (nets.join(", ")) }
+            dt { (words.public_key) } dd { code { (peer.public_key) } }
+            @if let Some(problem) = &peer.problem {
+                dt { (words.problem) }
+                dd { (problem.message) " (" (since(problem.seconds_ago, words)) ")" }
+            }
+            @if let Some(reason) = peer.refused { dt { (words.is_refused) } dd { (reason) } }
+            @if !peer.banned.is_empty() {
+                dt { (words.bans) }
+                dd { ul.plain { @for ban in &peer.banned { li { (ban.net) ", "
+                    @if ban.banned { (words.by_hand) } @else { (words.by_file) }
+                    @if let Some(left) = ban.seconds_left { ", " (units::span(left)) }
+                } } } }
+            }
+            @if let Some(quota) = &peer.quota {
+                dt { (words.quota) }
+                dd { (units::bytes(quota.used_bytes, language)) " / " (units::bytes(quota.bytes, language))
+                    " (" (quota.period) ")" }
+            }
+            @if let Some(day) = &peer.expires { dt { (words.expires) } dd { (day) } }
+            @if let Some(bits) = rate_up { dt { (words.limit_up) } dd { (limit(bits)) } }
+            @if let Some(bits) = rate_down { dt { (words.limit_down) } dd { (limit(bits)) } }
+            @if let Some(seconds) = peer.persistent_keepalive {
+                dt { (words.keepalive) } dd { (units::span(seconds.into())) }
+            }
+        }
+    }
+}

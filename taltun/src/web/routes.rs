@@ -1,0 +1,312 @@
+//! Which page or change a request is about. Whoever isn't logged in sees the login alone.
+
+// What comes from outside must not be able to make anything here panic.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT_LANGUAGE, CONTENT_LENGTH, REFERER};
+use hyper::{HeaderMap, Method, Request, StatusCode};
+
+use super::asked::{Reply, Verb, Who};
+use super::changes::{self, Outcome};
+use super::guard;
+use super::hub::{Browser, Hub};
+use super::live;
+use super::pages::{self, Frame, Query};
+use super::patience::Patience;
+use super::reports::{Nothing, Reports};
+use super::request::{FORM_MAX, Fields, cookie, form, text};
+use super::response::{self, Answer, asset, page, plain, see};
+use super::words::Language;
+
+/// The cookie with the secret of a session.
+const SESSION: &str = "taltun";
+/// The cookie with the language that somebody chose, and for how long, seconds.
+const LANGUAGE: &str = "taltun-language";
+const LANGUAGE_KEPT: u64 = 365 * 24 * 3600;
+/// What became of changes, at the most, before the page is seen that tells it.
+const NOTICES: usize = 256;
+
+/// All that answers are made of.
+#[derive(Debug)]
+pub(super) struct Site {
+    hub: Hub,
+    reports: Arc<Reports>,
+    /// Names of ours.
+    hosts: Vec<String>,
+    /// What became of a session's last change, by the session's form.
+    notices: Mutex<HashMap<String, Outcome>>,
+}
+
+/// What is known of a request from the start.
+struct Asking {
+    path: String,
+    query: Fields,
+    headers: HeaderMap,
+    browser: Browser,
+    language: Language,
+}
+
+impl Site {
+    pub(super) fn new(hub: Hub, hosts: Vec<String>) -> Self {
+        Self {
+            hub,
+            reports: Arc::default(),
+            hosts,
+            notices: Mutex::default(),
+        }
+    }
+
+    /// The answer to a request from there.
+    pub(super) async fn respond(
+        &self,
+        request: Request<Incoming>,
+        source: IpAddr,
+        patience: Patience,
+    ) -> Answer {
+        let (head, body) = request.into_parts();
+        if !guard::means_us(&head.headers, &self.hosts) {
+            return plain(
+                StatusCode::MISDIRECTED_REQUEST,
+                "This page is asked for by an address or a name that the configuration has \
+                 (web.hosts).\n",
+            );
+        }
+        let asking = Asking {
+            path: head.uri.path().to_owned(),
+            query: Fields::of(head.uri.query().unwrap_or_default().as_bytes()),
+            browser: Browser {
+                session: cookie(&head.headers, SESSION).map(str::to_owned),
+                source,
+            },
+            language: language(&head.headers),
+            headers: head.headers,
+        };
+        match head.method {
+            Method::GET | Method::HEAD => self.get(&asking, patience).await,
+            Method::POST => {
+                if !guard::is_own_form(&asking.headers) {
+                    let words = asking.language.words();
+                    return asking.sorry(StatusCode::FORBIDDEN, words.foreign_request);
+                }
+                let length = text(&asking.headers, &CONTENT_LENGTH);
+                let length = length.and_then(|length| length.parse::<usize>().ok());
+                let fits = length.is_none_or(|length| length <= FORM_MAX);
+                match form(body).await.filter(|_| fits) {
+                    Some(form) => self.post(&asking, &form).await,
+                    None => {
+                        let words = asking.language.words();
+                        asking.sorry(StatusCode::PAYLOAD_TOO_LARGE, words.too_large)
+                    }
+                }
+            }
+            _ => plain(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST\n"),
+        }
+    }
+
+    async fn get(&self, asking: &Asking, patience: Patience) -> Answer {
+        match asking.path.as_str() {
+            "/style.css" => return asset("text/css; charset=utf-8", pages::STYLE),
+            "/script.js" => return asset("text/javascript; charset=utf-8", pages::SCRIPT),
+            "/icon.svg" => return asset("image/svg+xml", pages::ICON),
+            "/language/en" | "/language/es" => return asking.choose_language(),
+            _ => {}
+        }
+        let who = match self.who(asking).await {
+            Ok(who) => who,
+            Err(answer) => return answer,
+        };
+        let query = Query {
+            search: asking.query.get("q").unwrap_or_default().to_owned(),
+            page: asking.query.get("page").and_then(|page| page.parse().ok()),
+            peer: asking.query.get("key").unwrap_or_default().to_owned(),
+        };
+        if asking.path == "/live" {
+            return match (who, guard::is_own_fetch(&asking.headers)) {
+                (Some(_), true) => live::stream(live::Watcher {
+                    hub: self.hub.clone(),
+                    reports: Arc::clone(&self.reports),
+                    browser: asking.browser.clone(),
+                    language: asking.language,
+                    query,
+                    patience,
+                }),
+                (None, true) => live::end(),
+                (_, false) => {
+                    let words = asking.language.words();
+                    asking.sorry(StatusCode::FORBIDDEN, words.foreign_request)
+                }
+            };
+        }
+        let Some(who) = who else {
+            return match asking.path.as_str() {
+                "/login" => page(StatusCode::OK, pages::login(asking.language, None)),
+                _ => see("/login"),
+            };
+        };
+        self.page(asking, &who, &query).await
+    }
+
+    /// A page for who is logged in.
+    async fn page(&self, asking: &Asking, who: &Who, query: &Query) -> Answer {
+        let (language, path) = (asking.language, asking.path.as_str());
+        if path == "/login" {
+            return see("/");
+        }
+        if !pages::PATHS.contains(&path) {
+            return asking.sorry(StatusCode::NOT_FOUND, language.words().not_found);
+        }
+        let seen = match self.reports.get(&self.hub, &asking.browser).await {
+            Ok(seen) => seen,
+            Err(nothing) => return asking.nothing(nothing),
+        };
+        let usage = match pages::usage_of(path, query) {
+            Some(peer) => match self.hub.ask(&asking.browser, Verb::Usage(peer)).await {
+                Some(Reply::Usage(usage)) => Some(usage),
+                // A peer that moved nothing, or is gone.
+                _ => None,
+            },
+            None => None,
+        };
+        let frame = Frame {
+            language,
+            path,
+            form: &who.form,
+            user: &who.token,
+            notice: self.notices().remove(&who.form),
+            has_rules: seen.report.status.policy.is_some(),
+        };
+        match pages::of(&frame, &seen, usage.as_deref(), query) {
+            Some(markup) => page(StatusCode::OK, markup),
+            None => asking.sorry(StatusCode::NOT_FOUND, language.words().no_such_peer),
+        }
+    }
+
+    async fn post(&self, asking: &Asking, form: &Fields) -> Answer {
+        if asking.path == "/login" {
+            return self.log_in(asking, form).await;
+        }
+        let who = match self.who(asking).await {
+            Ok(Some(who)) => who,
+            Ok(None) => return see("/login"),
+            Err(answer) => return answer,
+        };
+        let words = asking.language.words();
+        let given = form.get("form").unwrap_or_default();
+        if !crate::crypto::constant_time_eq(given.as_bytes(), who.form.as_bytes()) {
+            return asking.sorry(StatusCode::FORBIDDEN, words.expired_form);
+        }
+        if asking.path == "/logout" {
+            let _ = self.hub.ask(&asking.browser, Verb::LogOut).await;
+            let mut answer = see("/login");
+            response::keep(&mut answer, SESSION, "", 0);
+            return answer;
+        }
+        let outcome = match changes::verb_of(&asking.path, form, words) {
+            Some(Ok(verb)) => match self.hub.ask(&asking.browser, verb).await {
+                Some(Reply::Done(done)) => Outcome::Done(done),
+                Some(Reply::Refused(reason)) => Outcome::Refused(reason),
+                Some(Reply::NoSession) => return see("/login"),
+                Some(_) | None => return asking.nothing(Nothing::Gone),
+            },
+            Some(Err(reason)) => Outcome::Refused(reason),
+            None => return asking.sorry(StatusCode::NOT_FOUND, words.not_found),
+        };
+        self.reports.forget();
+        {
+            let mut notices = self.notices();
+            if notices.len() >= NOTICES {
+                notices.clear();
+            }
+            notices.insert(who.form, outcome);
+        }
+        see(&asking.back_to())
+    }
+
+    async fn log_in(&self, asking: &Asking, form: &Fields) -> Answer {
+        let token = form.get("token").unwrap_or_default().to_owned();
+        let (language, words) = (asking.language, asking.language.words());
+        match self.hub.ask(&asking.browser, Verb::LogIn(token)).await {
+            Some(Reply::Entered(entered)) => {
+                let mut answer = see("/");
+                response::keep(&mut answer, SESSION, &entered.session, entered.seconds);
+                answer
+            }
+            Some(Reply::WrongToken) => {
+                let markup = pages::login(language, Some(words.wrong_token.to_owned()));
+                page(StatusCode::FORBIDDEN, markup)
+            }
+            Some(Reply::TooMany(seconds)) => {
+                let wait = super::units::span(seconds);
+                let markup = pages::login(language, Some(format!("{} {wait}.", words.too_many)));
+                page(StatusCode::TOO_MANY_REQUESTS, markup)
+            }
+            Some(Reply::Refused(reason)) => asking.nothing(Nothing::Refused(reason)),
+            Some(_) | None => asking.nothing(Nothing::Gone),
+        }
+    }
+
+    /// Whose session it is, if it is one.
+    async fn who(&self, asking: &Asking) -> Result<Option<Who>, Answer> {
+        if asking.browser.session.is_none() {
+            return Ok(None);
+        }
+        match self.hub.ask(&asking.browser, Verb::Who).await {
+            Some(Reply::Who(who)) => Ok(Some(who)),
+            Some(Reply::NoSession) => Ok(None),
+            Some(_) | None => Err(asking.nothing(Nothing::Gone)),
+        }
+    }
+
+    fn notices(&self) -> MutexGuard<'_, HashMap<String, Outcome>> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asking {
+    /// A page that says why there is no other.
+    fn sorry(&self, status: StatusCode, reason: &str) -> Answer {
+        page(status, pages::sorry(self.language, reason))
+    }
+
+    fn nothing(&self, why: Nothing) -> Answer {
+        let words = self.language.words();
+        match why {
+            Nothing::NoSession => see("/login"),
+            Nothing::Refused(reason) => {
+                let reason = format!("{}: {reason}", words.busy);
+                self.sorry(StatusCode::SERVICE_UNAVAILABLE, &reason)
+            }
+            Nothing::Gone => self.sorry(StatusCode::SERVICE_UNAVAILABLE, words.gone),
+        }
+    }
+
+    fn choose_language(&self) -> Answer {
+        let code = self.path.rsplit('/').next().unwrap_or_default();
+        let mut answer = see(&self.back_to());
+        response::keep(&mut answer, LANGUAGE, code, LANGUAGE_KEPT);
+        answer
+    }
+
+    /// The page that the browser comes from, if it is one of ours.
+    fn back_to(&self) -> String {
+        let referer = text(&self.headers, &REFERER).unwrap_or_default();
+        let referer = referer.parse::<hyper::Uri>().ok();
+        let place = referer.as_ref().and_then(|it| it.path_and_query());
+        let place = place.filter(|it| pages::PATHS.contains(&it.path()) || it.path() == "/login");
+        place.map_or_else(|| "/".to_owned(), ToString::to_string)
+    }
+}
+
+fn language(headers: &HeaderMap) -> Language {
+    let chosen = cookie(headers, LANGUAGE).and_then(Language::of);
+    let accept = text(headers, &ACCEPT_LANGUAGE).unwrap_or_default();
+    chosen.unwrap_or_else(|| Language::preferred(accept))
+}

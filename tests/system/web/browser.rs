@@ -1,0 +1,182 @@
+//! The page in a real browser: wide and on a phone, light and dark, with its scripts and its forms.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use taltun_tests::chromium::{CHROMIUM, Chromium};
+use taltun_tests::http;
+use taltun_tests::sys::Signal;
+
+use super::hub::{Hub, ORIGIN};
+use crate::support::Case;
+
+pub const CASES: &[Case] = &[Case {
+    name: "the page in a browser fits a desk and a phone, breaks no policy, and its forms work",
+    programs: &[CHROMIUM],
+    run: fits,
+}];
+
+/// A directory in which pictures of all that is looked at are left.
+const PICTURES: &str = "TALTUN_TESTS_PICTURES";
+
+const SIZES: &[(u32, u32)] = &[(1280, 900), (390, 844)];
+
+fn fits() -> Result<()> {
+    let rules = "[[rules]]\nfrom = \"ana\"\nto = \"hub\"\nallow = \"any\"\n";
+    let sections = format!("{}{rules}", super::hub::SECTION);
+    let hub = Hub::with(&sections, "ana")?;
+    let mut browser = Chromium::start(hub.browser(), "en")?;
+    let token = hub.token(&["--name", "ana"])?;
+
+    // By the form, as a person does.
+    browser.resize(390, 844, false)?;
+    browser.open(&format!("{ORIGIN}/"))?;
+    look(&mut browser, "login", false)?;
+    browser.fill("#token", "wrong")?;
+    browser.click_to_page("form button")?;
+    ensure!(
+        browser.evaluate("document.querySelector('[role=alert]').innerText.length > 10")? == true
+    );
+    browser.fill("#token", &token)?;
+    browser.click_to_page("form button")?;
+    ensure!(browser.evaluate("location.pathname")? == "/");
+
+    let key = http::encoded(&hub.keys[1].public);
+    let pages = [
+        ("overview", "/".to_owned()),
+        ("peer", format!("/peer?key={key}")),
+        ("sources", "/sources".to_owned()),
+        ("rules", "/rules".to_owned()),
+        ("usage", "/usage".to_owned()),
+    ];
+    // Something to see.
+    hub.node.tell(&["ban", "198.51.100.0/24", "--for", "1h"])?;
+    for (width, height) in SIZES {
+        for dark in [false, true] {
+            browser.resize(*width, *height, dark)?;
+            for (name, path) in &pages {
+                browser.open(&format!("{ORIGIN}{path}"))?;
+                look(&mut browser, &format!("{name}-{width}"), dark)?;
+            }
+        }
+    }
+
+    // It is drawn anew each second, without being loaded again.
+    browser.open(&format!("{ORIGIN}/"))?;
+    browser.evaluate(
+        "window.stays = true; window.seen = document.querySelector('#tiles').innerText",
+    )?;
+    browser
+        .wait_until("window.stays && document.querySelector('#tiles').innerText !== window.seen")?;
+    ensure!(browser.evaluate("document.querySelector('#offline').hidden")? == true);
+
+    // Bans and unbans.
+    browser.open(&format!("{ORIGIN}/sources"))?;
+    browser.fill("#net", "203.0.113.0/24")?;
+    browser.click_to_page("form[action='/ban'] button")?;
+    ensure!(browser.evaluate("document.querySelector('.notice.done') !== null")? == true);
+    ensure!(
+        hub.node
+            .stats()?
+            .denied
+            .iter()
+            .any(|net| net.to_string() == "203.0.113.0/24")
+    );
+    let unban = "form[action='/unban']:has([value='203.0.113.0/24']) button";
+    browser.click_to_page(unban)?;
+    ensure!(
+        hub.node
+            .stats()?
+            .denied
+            .iter()
+            .all(|net| net.to_string() != "203.0.113.0/24")
+    );
+
+    // In Spanish, at a click.
+    browser.click_to_page("a.language")?;
+    ensure!(browser.evaluate("document.documentElement.lang + location.pathname")? == "es/sources");
+    // A wrong token is an answer that the browser counts as an error; nothing else is one.
+    let complaints = browser.complaints()?;
+    let others = complaints.iter().filter(|it| !it.contains("403"));
+    let others: Vec<_> = others.collect();
+    ensure!(others.is_empty(), "{others:?}");
+
+    // Its session ends under the page, which says so by leaving.
+    browser.open(&format!("{ORIGIN}/"))?;
+    hub.node.tell(&["web", "revoke", "ana"])?;
+    browser.wait_until("location.pathname === '/login'")?;
+    // The hub ends under another.
+    let token = hub.token(&[])?;
+    browser.fill("#token", &token)?;
+    browser.click_to_page("form button")?;
+    let Hub {
+        node, pair, spoke, ..
+    } = hub;
+    node.stop(Signal::Terminate)?;
+    browser.wait_until("!document.querySelector('#offline').hidden")?;
+    drop((browser, spoke, pair));
+    Ok(())
+}
+
+/// Nothing scrolls sideways, whatever can be operated has a name, and nothing is left out.
+fn look(browser: &mut Chromium, name: &str, dark: bool) -> Result<()> {
+    let shade = if dark { "-dark" } else { "" };
+    if let Some(directory) = env::var_os(PICTURES) {
+        let file = PathBuf::from(directory).join(format!("{name}{shade}.png"));
+        browser.picture_to(&file)?;
+    }
+    let wide = browser.evaluate(
+        "[document.documentElement.scrollWidth, window.innerWidth, [...document.querySelectorAll('body *')]\
+         .filter((it) => !it.closest('.hidden, .skip, thead, svg') && it.getBoundingClientRect().right > window.innerWidth + 1)\
+         .map((it) => it.outerHTML.slice(0, 80))]",
+    )?;
+    ensure!(
+        wide[0].as_f64() <= wide[1].as_f64(),
+        "{name}: it scrolls: {wide}"
+    );
+    ensure!(
+        wide[2].as_array().is_none_or(Vec::is_empty),
+        "{name}: {wide}"
+    );
+    let nameless = browser.evaluate(
+        "[...document.querySelectorAll('a, button, input:not([type=hidden]), select')]\
+         .filter((it) => !(it.innerText || it.ariaLabel || (it.labels && it.labels.length)))\
+         .map((it) => it.outerHTML)",
+    )?;
+    ensure!(
+        nameless.as_array().is_none_or(Vec::is_empty),
+        "{name}: without a name: {nameless}"
+    );
+    let faint = browser.evaluate(CONTRAST)?;
+    ensure!(
+        faint.as_array().is_none_or(Vec::is_empty),
+        "{name}{shade}: too faint: {faint}"
+    );
+    Ok(())
+}
+
+/// Texts whose colour is too near to that behind them (WCAG 2.2, 1.4.3).
+const CONTRAST: &str = r"
+(() => {
+  const numbers = (colour) => colour.match(/[\d.]+/g).map(Number);
+  const behind = (it) => {
+    for (; it; it = it.parentElement) {
+      const colour = numbers(getComputedStyle(it).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return matchMedia('(prefers-color-scheme: dark)').matches ? [0, 0, 0] : [255, 255, 255];
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((it) => it / 255).map((it) => it <= 0.04045 ? it / 12.92 : ((it + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  return [...document.querySelectorAll('body *')]
+    .filter((it) => !it.closest('svg') && [...it.childNodes].some((text) => text.nodeType === 3 && text.nodeValue.trim()))
+    .map((it) => {
+      const [one, other] = [light(numbers(getComputedStyle(it).color)), light(behind(it))];
+      return [(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), it.outerHTML.slice(0, 80)];
+    })
+    .filter(([ratio]) => ratio < 4.5);
+})()
+";
