@@ -225,6 +225,7 @@ fn side_by_side() -> Vec<Case> {
         metrics::CASES,
         web::FORMS,
         web::ABUSE,
+        web::PEERS,
         web::PROCESS,
         web::BROWSER,
         rules::CASES,

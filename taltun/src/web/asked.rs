@@ -6,20 +6,53 @@
 
 use std::net::IpAddr;
 
+use std::fmt;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
-use crate::report::{Moment, Stats, Status, Usage};
+use crate::report::{Moment, PeerEdited, Stats, Status, Usage};
 
 /// The longest question, bytes, line feed included.
 pub const QUESTION_MAX: u64 = 64 << 10;
+
+/// A token, a session's secret or a key: wiped when dropped, and not told by `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({} bytes)", self.0.len())
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 /// A question, with who asks it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// The secret of a browser's session.
-    pub session: Option<String>,
+    pub session: Option<Secret>,
     /// Where that browser is.
     pub source: IpAddr,
     /// What is asked.
@@ -31,7 +64,7 @@ pub struct Question {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Verb {
     /// A session for this token.
-    LogIn(String),
+    LogIn(Secret),
     /// The end of the session.
     LogOut,
     /// Whose session it is.
@@ -65,6 +98,26 @@ pub enum Verb {
     },
     /// Take back all bans of a peer's addresses inside the tunnel.
     UnbanPeer(String),
+    /// Add a peer, in the file and in the tunnel.
+    NewPeer(NewPeer),
+    /// Take away a peer, by its public key.
+    RemovePeer(String),
+}
+
+/// A peer to be added. Its own key is made by who asks, and stays there.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPeer {
+    /// What to call it.
+    pub name: String,
+    /// Its public key.
+    pub public_key: String,
+    /// The key that both sides share.
+    pub preshared_key: Option<Secret>,
+    /// Its last day, in UTC: `2026-12-31`.
+    pub expires: Option<String>,
+    /// Where its file says that the hub is.
+    pub endpoint: Option<String>,
 }
 
 /// What it is answered with.
@@ -85,6 +138,8 @@ pub enum Reply {
     Report(Box<Report>),
     /// What peers moved.
     Usage(Box<Usage>),
+    /// A peer was added.
+    Edited(Box<PeerEdited>),
     /// It is done, in a sentence.
     Done(String),
     /// It isn't, in a sentence.
@@ -95,7 +150,7 @@ pub enum Reply {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Entered {
     /// Its secret.
-    pub session: String,
+    pub session: Secret,
     /// How long it lasts.
     pub seconds: u64,
 }

@@ -34,6 +34,7 @@ pub(super) fn verb_of(path: &str, form: &Fields, words: &Words) -> Option<Result
             peer: given("key"),
             seconds,
         }),
+        "/remove" => Ok(Verb::RemovePeer(given("key"))),
         "/unban-peer" => Ok(Verb::UnbanPeer(given("key"))),
         _ => return None,
     })

@@ -8,8 +8,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use zeroize::Zeroizing;
 
-use super::asked::{Question, Reply, Verb};
+use super::asked::{Question, Reply, Secret, Verb};
 
 /// How long the tunnel may take. It is stuck if it takes longer.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -38,7 +39,7 @@ pub(super) struct Asked {
 #[derive(Debug, Clone)]
 pub(super) struct Browser {
     /// The secret of its session, as it says.
-    pub(super) session: Option<String>,
+    pub(super) session: Option<Secret>,
     /// Where it is.
     pub(super) source: IpAddr,
 }
@@ -90,10 +91,10 @@ pub(super) async fn carry(channel: UnixStream, mut questions: Questions) -> io::
 }
 
 async fn ask(channel: &mut BufReader<UnixStream>, question: &Question) -> io::Result<Reply> {
-    let mut line = serde_json::to_vec(question)?;
+    let mut line = Zeroizing::new(serde_json::to_vec(question)?);
     line.push(b'\n');
     channel.write_all(&line).await?;
-    line.clear();
+    let mut line = Vec::new();
     channel.take(REPLY_MAX).read_until(b'\n', &mut line).await?;
     if line.last() != Some(&b'\n') {
         return Err(io::ErrorKind::UnexpectedEof.into());

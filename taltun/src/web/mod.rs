@@ -13,7 +13,7 @@
 //! | [`guard`] | which requests come from our own pages |
 //! | [`request`], [`response`] | what is read of HTTP, and what is written |
 //! | [`routes`] | which page or change a request is about |
-//! | [`changes`] | what forms ask for |
+//! | [`changes`], [`new_peer`] | what forms ask for |
 //! | [`live`] | what is sent while somebody looks |
 //! | [`pages`] | HTML, which a template escapes |
 //! | [`words`], [`units`] | English and Spanish; numbers in both |
@@ -23,6 +23,7 @@ mod changes;
 mod guard;
 mod hub;
 mod live;
+mod new_peer;
 mod pages;
 mod patience;
 mod process;
@@ -34,7 +35,7 @@ mod server;
 mod units;
 mod words;
 
-pub use self::asked::{Entered, QUESTION_MAX, Question, Reply, Report, Verb, Who};
+pub use self::asked::{Entered, NewPeer, QUESTION_MAX, Question, Reply, Report, Secret, Verb, Who};
 pub use self::process::serve;
 
 /// The hidden command of that process.

@@ -19,6 +19,7 @@ use super::changes::{self, Outcome};
 use super::guard;
 use super::hub::{Browser, Hub};
 use super::live;
+use super::new_peer;
 use super::pages::{self, Frame, Query};
 use super::patience::Patience;
 use super::reports::{Nothing, Reports};
@@ -83,7 +84,7 @@ impl Site {
             path: head.uri.path().to_owned(),
             query: Fields::of(head.uri.query().unwrap_or_default().as_bytes()),
             browser: Browser {
-                session: cookie(&head.headers, SESSION).map(str::to_owned),
+                session: cookie(&head.headers, SESSION).map(|it| it.to_owned().into()),
                 source,
             },
             language: language(&head.headers),
@@ -209,6 +210,9 @@ impl Site {
             response::keep(&mut answer, SESSION, "", 0);
             return answer;
         }
+        if asking.path == "/new" {
+            return self.add_peer(asking, &who, form).await;
+        }
         let outcome = match changes::verb_of(&asking.path, form, words) {
             Some(Ok(verb)) => match self.hub.ask(&asking.browser, verb).await {
                 Some(Reply::Done(done)) => Outcome::Done(done),
@@ -220,23 +224,61 @@ impl Site {
             None => return asking.sorry(StatusCode::NOT_FOUND, words.not_found),
         };
         self.reports.forget();
-        {
-            let mut notices = self.notices();
-            if notices.len() >= NOTICES {
-                notices.clear();
+        // A peer that is gone has no page to go back to.
+        let is_gone = asking.path == "/remove" && matches!(outcome, Outcome::Done(_));
+        self.tell(&who, outcome);
+        let back = if is_gone {
+            "/".to_owned()
+        } else {
+            asking.back_to()
+        };
+        see(&back)
+    }
+
+    /// Adds a peer. What its device needs is this answer alone.
+    async fn add_peer(&self, asking: &Asking, who: &Who, form: &Fields) -> Answer {
+        let outcome = new_peer::add(&self.hub, &asking.browser, form).await;
+        self.reports.forget();
+        match outcome {
+            new_peer::Outcome::Added(added) => {
+                let seen = self.reports.get(&self.hub, &asking.browser).await;
+                let has_rules = seen.is_ok_and(|seen| seen.report.status.policy.is_some());
+                let frame = Frame {
+                    language: asking.language,
+                    path: &asking.path,
+                    form: &who.form,
+                    user: &who.token,
+                    notice: None,
+                    has_rules,
+                };
+                page(StatusCode::OK, pages::added(&frame, &added))
             }
-            notices.insert(who.form, outcome);
+            new_peer::Outcome::Refused(reason) => {
+                self.tell(who, Outcome::Refused(reason));
+                see("/new")
+            }
+            new_peer::Outcome::NoSession => see("/login"),
+            new_peer::Outcome::Gone => asking.nothing(Nothing::Gone),
         }
-        see(&asking.back_to())
+    }
+
+    /// The next page of this session tells it.
+    fn tell(&self, who: &Who, outcome: Outcome) {
+        let mut notices = self.notices();
+        if notices.len() >= NOTICES {
+            notices.clear();
+        }
+        notices.insert(who.form.clone(), outcome);
     }
 
     async fn log_in(&self, asking: &Asking, form: &Fields) -> Answer {
-        let token = form.get("token").unwrap_or_default().to_owned();
+        let token = form.get("token").unwrap_or_default().to_owned().into();
         let (language, words) = (asking.language, asking.language.words());
         match self.hub.ask(&asking.browser, Verb::LogIn(token)).await {
             Some(Reply::Entered(entered)) => {
                 let mut answer = see("/");
-                response::keep(&mut answer, SESSION, &entered.session, entered.seconds);
+                let session = entered.session.as_str();
+                response::keep(&mut answer, SESSION, session, entered.seconds);
                 answer
             }
             Some(Reply::WrongToken) => {

@@ -1,9 +1,10 @@
 //! The page in a real browser: wide and on a phone, light and dark, with its scripts and its forms.
 
 use std::env;
+use std::io::Cursor;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::chromium::{CHROMIUM, Chromium};
 use taltun_tests::http;
 use taltun_tests::sys::Signal;
@@ -46,6 +47,7 @@ fn fits() -> Result<()> {
     let pages = [
         ("overview", "/".to_owned()),
         ("peer", format!("/peer?key={key}")),
+        ("new", "/new".to_owned()),
         ("sources", "/sources".to_owned()),
         ("rules", "/rules".to_owned()),
         ("usage", "/usage".to_owned()),
@@ -93,7 +95,22 @@ fn fits() -> Result<()> {
             .all(|net| net.to_string() != "203.0.113.0/24")
     );
 
+    // A phone: its code is read from the screen, dark as that is.
+    browser.resize(390, 844, true)?;
+    browser.open(&format!("{ORIGIN}/new"))?;
+    browser.fill("#name", "phone")?;
+    browser.fill("#endpoint", "10.99.1.1:9100")?;
+    browser.click_to_page("form[action='/new'] button")?;
+    look(&mut browser, "added-390", true)?;
+    let read = read_code(&browser.picture()?)?;
+    let shown = browser.evaluate("document.querySelector('#wg-file').value")?;
+    ensure!(
+        shown == read.as_str() && read.contains("PrivateKey"),
+        "{shown}"
+    );
+
     // In Spanish, at a click.
+    browser.open(&format!("{ORIGIN}/sources"))?;
     browser.click_to_page("a.language")?;
     ensure!(browser.evaluate("document.documentElement.lang + location.pathname")? == "es/sources");
     // A wrong token is an answer that the browser counts as an error; nothing else is one.
@@ -117,6 +134,25 @@ fn fits() -> Result<()> {
     browser.wait_until("!document.querySelector('#offline').hidden")?;
     drop((browser, spoke, pair));
     Ok(())
+}
+
+/// What the code in a picture says.
+fn read_code(picture: &[u8]) -> Result<String> {
+    let mut decoder = png::Decoder::new(Cursor::new(picture));
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let mut reader = decoder.read_info()?;
+    let size = reader.output_buffer_size().context("a huge picture")?;
+    let mut pixels = vec![0; size];
+    let info = reader.next_frame(&mut pixels)?;
+    let bytes = info.color_type.samples();
+    let grey = |x: usize, y: usize| pixels[y * info.line_size + x * bytes];
+    let (width, height) = (info.width as usize, info.height as usize);
+    let mut image = rqrr::PreparedImage::prepare_from_greyscale(width, height, grey);
+    let grids = image.detect_grids();
+    let [grid] = &grids[..] else {
+        bail!("{} codes were found", grids.len());
+    };
+    Ok(grid.decode()?.1)
 }
 
 /// Nothing scrolls sideways, whatever can be operated has a name, and nothing is left out.

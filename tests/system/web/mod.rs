@@ -4,9 +4,11 @@ mod abuse;
 mod browser;
 mod forms;
 mod hub;
+mod peers;
 mod process;
 
 pub use abuse::CASES as ABUSE;
 pub use browser::CASES as BROWSER;
 pub use forms::CASES as FORMS;
+pub use peers::CASES as PEERS;
 pub use process::CASES as PROCESS;

@@ -180,7 +180,7 @@ pub(in crate::control) async fn ask<C: Command>(
     calls.send(call).await.map_err(|_| gone())?;
     let response = answered.await.map_err(|_| gone())?;
     C::Answer::of(response).map_err(|other| match other {
-        Response::Error(reason) => reason,
+        Response::Error(reason) | Response::Misconfigured(reason) => reason,
         other => format!("the tunnel answered with {}", other.noun()),
     })
 }

@@ -91,7 +91,7 @@ impl Doors {
         match self.sessions.begin(&token.name, token.made_at, now) {
             Ok(session) => {
                 info!("web: {} logged in from {source}", token.name);
-                let session = session.to_string();
+                let session = session.to_string().into();
                 LogIn::Entered(Entered { session, seconds })
             }
             Err(reason) => LogIn::Failed(reason),
@@ -141,13 +141,13 @@ mod tests {
         let (_, secret) = doors.add_token(Some("ana"), 100, 1000).unwrap();
         let session = entered(&mut doors, &format!(" {}\n", *secret), 1010);
         assert_eq!(session.seconds, 90);
-        let who = doors.who(&session.session, 1099).unwrap();
+        let who = doors.who(session.session.as_str(), 1099).unwrap();
         assert_eq!((who.token.as_str(), who.seconds), ("ana", 1));
         assert_eq!(doors.tokens(1099)[0].sessions, 1);
-        assert_eq!(doors.who(&session.session, 1100), None);
+        assert_eq!(doors.who(session.session.as_str(), 1100), None);
         // A token that is made anew by that name doesn't bring it back.
         doors.add_token(Some("ana"), 100, 1100).unwrap();
-        assert_eq!(doors.who(&session.session, 1100), None);
+        assert_eq!(doors.who(session.session.as_str(), 1100), None);
     }
 
     #[test]
@@ -157,11 +157,11 @@ mod tests {
         let (_, secret) = doors.add_token(Some("ana"), 100, 0).unwrap();
         let one = entered(&mut doors, &secret, 0);
         let other = entered(&mut doors, &secret, 0);
-        doors.log_out(&one.session);
-        assert_eq!(doors.who(&one.session, 0), None);
-        assert!(doors.who(&other.session, 0).is_some());
+        doors.log_out(one.session.as_str());
+        assert_eq!(doors.who(one.session.as_str(), 0), None);
+        assert!(doors.who(other.session.as_str(), 0).is_some());
         assert_eq!(doors.revoke("ana", 0), Ok(1));
-        assert_eq!(doors.who(&other.session, 0), None);
+        assert_eq!(doors.who(other.session.as_str(), 0), None);
         assert!(matches!(doors.log_in(&secret, source(), 0), LogIn::Wrong));
         assert!(doors.revoke("ana", 0).is_err());
     }

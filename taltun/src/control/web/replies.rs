@@ -28,7 +28,7 @@ use super::lock;
 use crate::control::caller::Caller;
 use crate::control::moments::Moments;
 use crate::control::request::{
-    Ban, BanPeer, Call, Command, Stats, Status, Unban, UnbanPeer, Usage,
+    self, Ban, BanPeer, Call, Command, PeerEdit, Stats, Status, Unban, UnbanPeer, Usage,
 };
 use crate::control::response::Done;
 use crate::control::served::{Answers, SILENCE, ask};
@@ -85,15 +85,13 @@ impl Replies {
         let source = source.to_canonical();
         let now = wall_clock();
         if let Verb::LogIn(token) = verb {
-            let token = Zeroizing::new(token);
-            return line(self.log_in(&token, source, now)).await;
+            return line(self.log_in(token.as_str(), source, now)).await;
         }
         let who = session.and_then(|secret| {
-            let secret = Zeroizing::new(secret);
             let mut doors = lock(&self.doors);
-            let who = doors.who(&secret, now)?;
+            let who = doors.who(secret.as_str(), now)?;
             if matches!(verb, Verb::LogOut) {
-                doors.log_out(&secret);
+                doors.log_out(secret.as_str());
             }
             Some(who)
         });
@@ -163,6 +161,30 @@ impl Replies {
             Verb::Unban { net, inner } => {
                 let layer = Layer::from(inner);
                 self.done(Unban { net, layer }, by).await
+            }
+            Verb::NewPeer(new) => {
+                let new = request::NewPeer {
+                    name: new.name,
+                    public_key: new.public_key,
+                    preshared_key: new.preshared_key.map(|key| key.as_str().to_owned().into()),
+                    expires: new.expires,
+                    file: request::ClientWishes {
+                        endpoint: new.endpoint,
+                        routes: Vec::new(),
+                    },
+                    ..request::NewPeer::default()
+                };
+                let edited = ask(&self.calls, PeerEdit::New(new), by).await?;
+                Ok(Reply::Edited(edited))
+            }
+            Verb::RemovePeer(peer) => {
+                self.refuse_own(Banned::Peer(&peer), source).await?;
+                let edit = PeerEdit::Remove(request::RemovePeer { peer });
+                let edited = ask(&self.calls, edit, by).await?;
+                Ok(Reply::Done(format!(
+                    "{}; undo: {}",
+                    edited.done, edited.undo
+                )))
             }
             Verb::UnbanPeer(peer) => {
                 let layer = Layer::Inner;

@@ -8,6 +8,7 @@
 //! | [`listed`] | which peers are in that list |
 //! | [`graph`] | traffic and drops, drawn |
 //! | [`peer`] | a peer by itself |
+//! | [`new`] | a peer to be added |
 //! | [`sources`] | who sends, and bans |
 //! | [`rules`], [`usage`] | what rules decided; what peers moved |
 //! | [`login`] | who isn't logged in sees no more |
@@ -17,6 +18,7 @@ mod graph;
 mod layout;
 mod listed;
 mod login;
+mod new;
 mod overview;
 mod peer;
 mod query;
@@ -28,6 +30,7 @@ use maud::Markup;
 
 pub(super) use self::layout::{Frame, sorry};
 pub(super) use self::login::login;
+pub(super) use self::new::added;
 pub(super) use self::query::Query;
 use super::reports::Seen;
 use super::words::Language;
@@ -41,7 +44,7 @@ pub(super) const SCRIPT: &str = include_str!("../assets/script.js");
 pub(super) const ICON: &str = include_str!("../assets/icon.svg");
 
 /// The paths of all pages for who is logged in.
-pub(super) const PATHS: &[&str] = &["/", "/peer", "/sources", "/rules", "/usage"];
+pub(super) const PATHS: &[&str] = &["/", "/peer", "/new", "/sources", "/rules", "/usage"];
 
 /// Whose usage a page has, if it has any; `None` within for all peers.
 pub(super) fn usage_of(path: &str, query: &Query) -> Option<Option<String>> {
@@ -61,6 +64,7 @@ pub(super) fn of(
 ) -> Option<Markup> {
     Some(match frame.path {
         "/peer" => peer::page(frame, seen, usage, query)?,
+        "/new" => new::form(frame, &seen.report.status.interface),
         "/sources" => sources::page(frame, &seen.report),
         "/rules" => rules::page(frame, &seen.report),
         "/usage" => usage::page(frame, &seen.report.status.interface, usage),

@@ -36,6 +36,7 @@ pub(super) fn page(frame: &Frame<'_>, seen: &Seen, query: &Query) -> Markup {
             section.card {
                 div.head {
                     h2 { (words.peers) }
+                    a.button href="/new" { (words.add_peer) }
                     form.search method="get" action="/" role="search" {
                         label.hidden for="q" { (words.search) }
                         input #q type="search" name="q" value=(query.search)

@@ -48,6 +48,13 @@ pub(super) fn page(
                 (button(frame, "/unban-peer", &[("key", key)], "plain", words.unban, label(peer)))
             }
         }
+        section.card {
+            details {
+                summary { (words.remove_this) }
+                p { (words.remove_hint) }
+                (button(frame, "/remove", &[("key", key)], "danger", words.remove, label(peer)))
+            }
+        }
     };
     let interface = &seen.report.status.interface;
     Some(layout::page(

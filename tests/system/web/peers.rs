@@ -1,0 +1,123 @@
+//! Peers that are added and removed on the page.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use taltun_tests::http;
+use taltun_tests::node::Node;
+use taltun_tests::sys::Signal;
+
+use super::hub::Hub;
+use crate::support::{Case, UP_LIMIT, ensure_answers_within, taltun};
+
+pub const CASES: &[Case] = &[Case {
+    name: "the page adds a peer whose file works and is shown once, and removes it",
+    programs: &[],
+    run: adds,
+}];
+
+fn adds() -> Result<()> {
+    let hub = Hub::start()?;
+    let session = hub.log_in("ana")?;
+    ensure!(session.page("/new")?.contains("action=\"/new\""));
+    let form = "name=phone&psk=1&endpoint=10.99.1.1:9100&expires=2099-12-31";
+    let answer = session.post("/new", form)?;
+    ensure!(answer.status == 200, "{answer:?}");
+    ensure!(answer.header("cache-control") == Some("no-store"));
+    let page = answer.body;
+    ensure!(page.contains("class=\"code\""), "no code in {page}");
+    let files = page.split("<textarea ").skip(1);
+    let files = files.filter_map(|it| it.split_once('>')?.1.split_once("</textarea>"));
+    let files: Vec<String> = files.map(|(file, _)| unescaped(file)).collect();
+    let [wg, toml] = &files[..] else {
+        anyhow::bail!("{} files in {page}", files.len());
+    };
+    let value = |name: &str| {
+        let mut lines = wg.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.trim().strip_prefix("= "));
+        value
+            .map(str::to_owned)
+            .with_context(|| format!("no {name} in {wg}"))
+    };
+    let (private, shared) = (value("PrivateKey")?, value("PresharedKey")?);
+    ensure!(value("Address")?.starts_with("10.200.0.3/"), "{wg}");
+
+    // The hub has what both share, and of the peer's own key the public half alone.
+    let config = fs::read_to_string(hub.node.config())?;
+    ensure!(
+        config.contains("phone") && config.contains(&shared),
+        "{config}"
+    );
+    let directory = hub.node.directory();
+    let trail = fs::read_to_string(directory.join("state/taltun0/audit.jsonl"))?;
+    for (what, text) in [
+        ("file", &config),
+        ("log", &hub.node.log()),
+        ("trail", &trail),
+    ] {
+        ensure!(!text.contains(&private), "its private key is in the {what}");
+        ensure!(
+            what == "file" || !text.contains(&shared),
+            "the key is in the {what}"
+        );
+    }
+    let line = trail.lines().last().context("no trail")?;
+    let line: serde_json::Value = serde_json::from_str(line)?;
+    ensure!(
+        line["action"] == "peer new" && line["by"]["token"] == "ana",
+        "{line}"
+    );
+    // It isn't shown again.
+    for path in ["/new", "/", "/sources"] {
+        let page = session.page(path)?;
+        ensure!(
+            !page.contains(&private) && !page.contains(&shared),
+            "{path}"
+        );
+    }
+    // There is one of that name, and nothing else happens.
+    let answer = session.post("/new", form)?;
+    ensure!(answer.status == 303, "{answer:?}");
+    let notice = session.notice()?;
+    ensure!(
+        notice.starts_with("refused") && notice.contains("phone"),
+        "{notice}"
+    );
+    ensure!(hub.node.status()?.peers.len() == 2);
+
+    // The page can't take away the peer that its browser comes through.
+    let own = http::encoded(&hub.keys[1].public);
+    session.post("/remove", &format!("key={own}"))?;
+    ensure!(session.notice()?.contains("lock yourself out"));
+
+    let page = session.page("/?q=phone")?;
+    let (_, rest) = page.split_once("/peer?key=").context("no such peer")?;
+    let (key, _) = rest.split_once('"').context("no end")?;
+    let gone = session.post("/remove", &format!("key={key}"))?;
+    ensure!(gone.header("location") == Some("/"), "{gone:?}");
+    ensure!(session.notice()?.starts_with("done"));
+    ensure!(hub.node.status()?.peers.len() == 1);
+    ensure!(!fs::read_to_string(hub.node.config())?.contains("phone"));
+
+    // Another one, whose file is a client's.
+    let answer = session.post("/new", form)?;
+    let file = answer.body.rsplit("<textarea ").next().unwrap_or_default();
+    let file = file
+        .split_once('>')
+        .and_then(|(_, it)| it.split_once("</textarea>"));
+    let (file, _) = file.with_context(|| format!("no file, unlike {toml}"))?;
+    let Hub {
+        pair, spoke, node, ..
+    } = hub;
+    spoke.stop(Signal::Terminate)?;
+    let phone = Node::start_with_text(&pair.right, &taltun()?, &unescaped(file))?;
+    ensure_answers_within(&pair.right, "10.200.0.1".parse()?, UP_LIMIT)?;
+    phone.stop(Signal::Terminate)?;
+    node.stop(Signal::Terminate)
+}
+
+/// HTML as text.
+fn unescaped(html: &str) -> String {
+    let text = html.replace("&quot;", "\"").replace("&lt;", "<");
+    text.replace("&gt;", ">").replace("&amp;", "&")
+}
