@@ -100,7 +100,7 @@ fn keys_do_what_they_say() -> Result<()> {
 
     terminal.press("k")?;
     terminal.wait_for("✗ KILLED", KEY_LIMIT)?;
-    terminal.wait_for("the hub is up, ", KEY_LIMIT)?;
+    terminal.wait_for("hub is up, ", KEY_LIMIT)?;
     terminal.wait_until("a hears the new hub", KEY_LIMIT, heard)?;
 
     shell_finds_its_tunnel(&mut terminal, &prefix)?;

@@ -29,17 +29,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Builds Taltun and runs a lab: a hub, two spokes, real traffic, a live table.
+    /// Runs the lab: a hub and two spokes with real traffic, drawn, with keys to ban, flood and kill.
     Run(run::Arguments),
     /// Runs every test: unit tests, then the whole-system tests, which need root.
     Test(test::Arguments),
-    /// Measures Taltun and every other WireGuard found on PATH against each other, as root.
+    /// Measures Taltun beside every other WireGuard found on PATH, as root.
     Bench(Box<bench::Arguments>),
-    /// Counts how many instructions a packet costs and compares with the committed limits.
+    /// Counts the instructions that a packet costs and compares with the committed limits.
     Instructions(instructions::Arguments),
-    /// Runs the tests of what threads share with the thread sanitizer.
+    /// Looks for data races in what threads share, with the thread sanitizer.
     Tsan(tsan::Arguments),
-    /// Looks for inputs that break what reads bytes of others, with libFuzzer.
+    /// Looks for inputs that break a parser, with libFuzzer.
     Fuzz(fuzz::Arguments),
     /// Runs tests on other kernels, each in a virtual machine.
     Vm(vm::Arguments),

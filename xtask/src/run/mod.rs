@@ -5,7 +5,9 @@ mod console;
 mod draw;
 mod flow;
 mod keys;
+mod listing;
 mod lock;
+mod looks;
 mod model;
 mod ping_watch;
 mod places;
@@ -41,17 +43,27 @@ use report::{Check, Report};
 /// How long it runs with `--json` and no `--duration`: somebody is waiting for the result.
 const JSON_DURATION: u64 = 12;
 
+/// What is to be known of the drawing before one sees it.
+const KEYS: &str = "\
+On a terminal the lab is drawn. Keys:
+  b  ban a spoke, or unban it
+  f  flood the hub's port, or end that
+  k  kill the hub; it is started again after three seconds
+  s  open a shell on a machine, in which `taltun` finds its tunnel
+  q  end: print every check, take everything down";
+
 /// The arguments of `cargo xtask run`.
 #[derive(clap::Args)]
+#[command(after_help = KEYS)]
 pub struct Arguments {
-    /// Seconds to run; never less than the 8 that a ban and its end take. Default: until
-    /// Ctrl-C, with --json 12.
+    /// Seconds to run; never less than the 8 that a ban and its end take. Default: until `q` or
+    /// Ctrl-C; with --json 12.
     #[arg(long, value_name = "SECONDS")]
     duration: Option<u64>,
     /// Print nothing but the result, as JSON; exit code 0 only if every check is ok.
     #[arg(long)]
     json: bool,
-    /// Open a shell in this node's namespace instead of driving traffic.
+    /// Open a shell on this machine instead of driving traffic; `taltun` finds its tunnel there.
     #[arg(long, value_name = "NODE", conflicts_with_all = ["json", "duration"])]
     shell: Option<Node>,
     /// How to attach the XDP program.
@@ -72,7 +84,7 @@ pub struct Arguments {
     af_xdp: OnOff,
     /// Run one of the manual's recipes instead: A, client and server; B, road warriors; C,
     /// full tunnel; D, site to site; E, client to client; F, an office under rules and limits.
-    /// It is checked, shown until the duration is over, and taken down.
+    /// It is drawn while it is checked, goes on until the duration is over, and is taken down.
     #[arg(
         long,
         value_name = "LETTER",

@@ -19,24 +19,36 @@ pub fn report(report: &Report) {
 }
 
 /// The checks and their verdicts, aligned with each other, wrapped where a terminal would.
-fn lines(checks: &[Check], width_of_terminal: Option<usize>) -> String {
+fn lines(checks: &[Check], terminal: Option<usize>) -> String {
     let widths = checks.iter().map(|check| width(&check.name));
     let longest = widths.max().unwrap_or_default();
     let mut text = String::new();
     for check in checks {
-        if longest > BESIDE {
-            text += &early_line(check);
-            continue;
-        }
-        let sign = if check.ok { "✓" } else { "✗" };
-        let indent = longest + 4;
-        let room = width_of_terminal.map(|width| width.saturating_sub(indent).max(20));
-        let detail = wrapped(&check.detail, room).join(&format!("\n{}", " ".repeat(indent)));
-        let space = " ".repeat(longest - width(&check.name));
         // Writing to a String can't fail.
-        let _ = writeln!(text, "{sign} {}{space}  {detail}", check.name);
+        let _ = if longest > BESIDE {
+            writeln!(text, "{}\n    {}", first(check), detail(check, 4, terminal))
+        } else {
+            let space = " ".repeat(longest - width(&check.name) + 2);
+            let detail = detail(check, longest + 4, terminal);
+            writeln!(text, "{}{space}{detail}", first(check))
+        };
     }
     text
+}
+
+/// The same for one that is printed as soon as it is known, with its detail always below.
+pub fn early_line(check: &Check) -> String {
+    format!("{}\n    {}\n", first(check), check.detail)
+}
+
+fn first(check: &Check) -> String {
+    format!("{} {}", if check.ok { "✓" } else { "✗" }, check.name)
+}
+
+/// The detail that begins at column `indent`, and so do its further lines.
+fn detail(check: &Check, indent: usize, terminal: Option<usize>) -> String {
+    let room = terminal.map(|width| width.saturating_sub(indent).max(20));
+    wrapped(&check.detail, room).join(&format!("\n{}", " ".repeat(indent)))
 }
 
 /// `text` in lines of at most so many columns, but for words that are longer.
@@ -63,12 +75,6 @@ fn terminal_width() -> Option<usize> {
     let is_terminal = io::stdout().is_terminal();
     let size = is_terminal.then(|| crossterm::terminal::size().ok());
     size.flatten().map(|(columns, _)| usize::from(columns))
-}
-
-/// The same for one that is printed as soon as it is known, with its detail always below.
-pub fn early_line(check: &Check) -> String {
-    let sign = if check.ok { "✓" } else { "✗" };
-    format!("{sign} {}\n    {}\n", check.name, check.detail)
 }
 
 fn verdict(report: &Report) -> String {

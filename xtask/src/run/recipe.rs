@@ -3,7 +3,6 @@
 //! First it is checked, on a thread of its own, so that it can be watched meanwhile; then it runs
 //! until it is ended, and keys ban, flood and kill.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
@@ -13,12 +12,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use taltun_tests::control::Control;
 use taltun_tests::files::directory_of;
-use taltun_tests::node::{Node, RUNTIME_DIR};
 use taltun_tests::recipes::{Deployment, Recipe, Told};
 use taltun_tests::report::{Peer, Status};
 use taltun_tests::sys;
 
 use super::console::{Console, Deed, Going};
+use super::listing;
 use super::model::{Host, Link, Model, State, Track};
 use super::ping_watch::PingWatch;
 use super::places::{self, Places};
@@ -27,7 +26,6 @@ use super::report::{Check, Report, Xdp};
 use super::seen::{Seen, show_stage};
 use super::shell;
 use super::stage::{Place, Stage};
-use super::units;
 use super::view::{self, View};
 use super::watch::{Watch, Watched};
 use crate::setup;
@@ -70,7 +68,7 @@ pub fn play(
         by_key: false,
     };
     if !view.is_drawn() && !quiet {
-        view::say(false, &what_is_up(&lab));
+        view::say(false, &listing::what_is_up(&lab));
         setup::step("checking what must work and what must fail");
     }
     let watch = Watch::start(watched(&lab, show.places, taltun));
@@ -78,7 +76,7 @@ pub fn play(
     if whole {
         let lived = show.live(&mut lab, &mut view, &watch);
         if let Err(error) = lived {
-            show.add(Check::failed("keys can act", format!("{error:#}")), &view);
+            show.add(Check::failed("it goes on", format!("{error:#}")), &view);
         }
     }
     drop(watch);
@@ -206,7 +204,7 @@ impl Show<'_> {
         let victim = outside(hub, "eth0")?;
         let port = node.status()?.listen.port();
         let place = Place {
-            hub,
+            hub: (centre, hub),
             spoke: banned,
             attacker: (internet, format!("to-{centre}")),
             victim: ("eth0".into(), victim, port),
@@ -247,21 +245,24 @@ impl Show<'_> {
         view.show_now(&self.model);
         stage.settle()?;
         let pings = pings.pings();
-        for check in stage.trials.judge(&spoke, &pings, Instant::now()) {
+        for check in stage.judge(&pings) {
             self.add(check, view);
         }
         Ok(())
     }
 
-    /// Who is banned by a key: a peer of the machine in the middle, where it is heard.
+    /// Who is banned by a key: the first machine on the left, where the one in the middle hears it.
     fn banned(&self, lab: &Deployment) -> Result<(String, IpAddr)> {
+        let name = self.places.left[0];
         let status = lab.node(self.places.centre)?.status()?;
-        let heard = status.peers.into_iter().find_map(|peer| {
-            let name = peer.name?;
-            let left = self.places.left.contains(&name.as_str());
-            left.then_some((name, peer.endpoint?.ip().to_canonical()))
-        });
-        heard.context("no peer has been heard that could be banned")
+        let is_meant = |peer: &&Peer| peer.name.as_deref() == Some(name);
+        let heard = status.peers.iter().find(is_meant);
+        let address = match heard.and_then(|peer| peer.endpoint) {
+            Some(endpoint) => endpoint.ip().to_canonical(),
+            // It was started anew just now, and hears it soon.
+            None => outside(lab.namespace(name)?, "eth0")?.into(),
+        };
+        Ok((name.to_owned(), address))
     }
 
     /// What the keys ask for.
@@ -314,7 +315,7 @@ impl Show<'_> {
         let seconds = self.model.elapsed.as_secs();
         if !view.is_drawn() && !self.quiet && seconds > self.told {
             self.told = seconds;
-            view::say(false, &table(&self.statuses, self.model.elapsed));
+            view::say(false, &listing::table(&self.statuses, self.model.elapsed));
         }
     }
 }
@@ -377,73 +378,6 @@ fn outside(namespace: &taltun_tests::netns::Namespace, interface: &str) -> Resul
     address.with_context(|| format!("{interface} has no address"))
 }
 
-/// The machines, and where their networks are.
-fn what_is_up(lab: &Deployment) -> String {
-    let mut text = format!("recipe {}\n", lab.recipe.title());
-    for machine in &lab.machines {
-        let addresses = machine.namespace.ip("-o addr show scope global");
-        let mut words: Vec<String> = Vec::new();
-        for line in addresses.unwrap_or_default().lines() {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            if let [_, interface, _, address, ..] = fields[..] {
-                words.push(format!("{interface} {address}"));
-            }
-        }
-        // Writing to a String can't fail.
-        let _ = writeln!(
-            text,
-            "  {:<9} {:<7} {}",
-            machine.name,
-            if machine.node.is_some() { "taltun" } else { "" },
-            words.join(", ")
-        );
-        let directory = machine.node.as_ref().map(Node::directory);
-        let line = shell_line(machine.namespace.name(), directory);
-        let _ = writeln!(text, "            {line}");
-    }
-    text
-}
-
-/// What to type for a shell on a machine, in which `taltun status` finds its tunnel.
-fn shell_line(namespace: &str, directory: Option<&Path>) -> String {
-    match directory {
-        Some(directory) => format!(
-            "ip netns exec {namespace} env {RUNTIME_DIR}={} bash",
-            directory.display()
-        ),
-        None => format!("ip netns exec {namespace} bash"),
-    }
-}
-
-/// Who has a tunnel with whom now.
-fn table(statuses: &[(String, Status)], elapsed: Duration) -> String {
-    let mut text = format!("── {}\n", units::clock(elapsed));
-    for (name, status) in statuses {
-        for peer in &status.peers {
-            let _ = writeln!(text, "  {name:<8} {}", peer_line(peer));
-        }
-    }
-    text
-}
-
-fn peer_line(peer: &Peer) -> String {
-    let name = peer.name.as_deref().unwrap_or(&peer.public_key);
-    let endpoint = peer
-        .endpoint
-        .map_or("nowhere yet".into(), |at| at.to_string());
-    let handshake = peer
-        .latest_handshake_seconds
-        .map_or("no handshake".into(), |age| {
-            let age = units::clock(Duration::from_secs_f64(age.max(0.0)));
-            format!("handshake {age} ago")
-        });
-    format!(
-        "{name:<8} at {endpoint:<24} {handshake:<22} {:>10} in {:>10} out",
-        units::bytes(peer.rx_bytes),
-        units::bytes(peer.tx_bytes)
-    )
-}
-
 /// What the XDP program of the machine in the middle counted.
 fn xdp(lab: &Deployment, centre: &str) -> Xdp {
     let Ok(node) = lab.node(centre) else {
@@ -455,22 +389,5 @@ fn xdp(lab: &Deployment, centre: &str) -> Xdp {
     Xdp {
         mode: mode.unwrap_or_else(|| "off".into()),
         ..counted.unwrap_or_else(|_| Report::of(Vec::new()).xdp)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shell_that_is_offered_finds_the_tunnel() {
-        assert_eq!(
-            shell_line("taltun-hub", Some(Path::new("/run/x/taltun-hub"))),
-            "ip netns exec taltun-hub env TALTUN_RUNTIME_DIR=/run/x/taltun-hub bash"
-        );
-        assert_eq!(
-            shell_line("taltun-lan", None),
-            "ip netns exec taltun-lan bash"
-        );
     }
 }

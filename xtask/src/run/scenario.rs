@@ -4,22 +4,21 @@
 //! underlay address on the hub for three seconds. Keys do the same and worse at any time. Each step
 //! leaves its [`Check`]s; one that fails doesn't keep the others from being made.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::Result;
 use taltun_tests::lab::{Lab, Options, PORT, Role};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{AfXdp, XdpMode};
-use taltun_tests::report::{Stats, Status};
 use taltun_tests::sys;
 use taltun_tests::topology::{Star, WIRE_A, WIRE_B};
-use taltun_tests::traffic::ping::Pinger;
 
 use super::console::{Console, Deed, Going};
 use super::flow::Flow;
+use super::looks;
 use super::model::{Host, Link, Mark, Model, State, Track};
 use super::ping_watch::PingWatch;
 use super::report::{Check, Report, Xdp};
@@ -34,12 +33,6 @@ use super::watch::{Watch, Watched};
 /// The shortest time in which everything happens.
 pub const SHORTEST: Duration = Duration::from_secs(8);
 
-/// How long a tunnel may take to come up.
-const UP_LIMIT: Duration = Duration::from_secs(10);
-/// How long the answer to a ping may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-/// How many pings prove that pings work.
-const PINGS: usize = 5;
 /// How long a is banned.
 const BAN: Duration = Duration::from_secs(3);
 /// When, if there is no end that a middle could be reckoned from.
@@ -68,7 +61,7 @@ pub fn play(
     });
     let Lab { hub, net, .. } = lab;
     let place = Place {
-        hub: &net.hub,
+        hub: ("hub", &net.hub),
         spoke: (Role::A.to_string(), WIRE_A.far_v4()),
         attacker: (&net.b, "to-hub".into()),
         victim: ("to-b".into(), WIRE_B.near.0, PORT),
@@ -155,9 +148,9 @@ impl<'a> Play<'a> {
     }
 
     fn ping(&mut self, name: &str, from: Role, to: Role) {
-        let result = first_pings(self.at(from), to.v4());
+        let result = looks::first_pings(self.at(from), to.v4());
         if result.is_ok() {
-            let count = PINGS as u64;
+            let count = looks::PINGS as u64;
             // Relayed, they are answered by b.
             self.answered[0] += count * u64::from(from == Role::A);
             self.answered[1] += count * u64::from(from == Role::B || to == Role::B);
@@ -198,7 +191,7 @@ impl<'a> Play<'a> {
                 .insert(flow.name.to_owned(), rate);
         }
         self.wait_for_return(&pings);
-        for check in self.stage.trials.judge("a", &pings.pings(), Instant::now()) {
+        for check in self.stage.judge(&pings.pings()) {
             self.add(check);
         }
         let all = pings.pings();
@@ -341,7 +334,7 @@ impl<'a> Play<'a> {
 
     fn xdp_attached(&mut self, wanted: XdpMode) {
         let status = self.stage.control().status();
-        let result = status.and_then(|status| attached(&status, wanted));
+        let result = status.and_then(|status| looks::attached(&status, wanted));
         let check = match result {
             Ok((mode, detail)) => {
                 self.report.xdp.mode = mode;
@@ -386,7 +379,7 @@ impl<'a> Play<'a> {
             let result = spokes
                 .into_iter()
                 .zip(self.answered)
-                .map(|(addr, sent)| counted(&stats, addr, sent))
+                .map(|(addr, sent)| looks::counted(&stats, addr, sent))
                 .collect::<Result<Vec<_>>>()
                 .map(|details| details.join("; "));
             self.report
@@ -397,93 +390,4 @@ impl<'a> Play<'a> {
             ..Xdp::of(stats)
         };
     }
-}
-
-/// Waits until pings are answered at all and then wants every one answered.
-fn first_pings(from: &Namespace, to: IpAddr) -> Result<String> {
-    let mut pinger = Pinger::new(from, to)?;
-    let start = Instant::now();
-    pinger.wait_until_answered(UP_LIMIT)?;
-    let up = start.elapsed();
-    let mut fastest = ANSWER_LIMIT;
-    for number in 1..=PINGS {
-        match pinger.ping(ANSWER_LIMIT)? {
-            Some(time) => fastest = fastest.min(time),
-            None => bail!("ping {number} of {PINGS} wasn't answered"),
-        }
-    }
-    Ok(format!(
-        "first answer after {}, then {PINGS} of {PINGS}, the fastest in {}",
-        units::span(up),
-        units::span(fastest)
-    ))
-}
-
-/// Checks how the XDP program is attached to the hub's two interfaces; returns the mode and
-/// a sentence.
-fn attached(status: &Status, wanted: XdpMode) -> Result<(String, String)> {
-    let mut modes = Vec::new();
-    let mut details = Vec::new();
-    for interface in ["to-a", "to-b"] {
-        // With XDP off there may be one entry for all of them.
-        let entry = status
-            .xdp
-            .iter()
-            .find(|entry| entry.interface == interface || entry.interface.is_empty());
-        let (mode, reason) = match (entry, wanted) {
-            (Some(entry), _) => (entry.mode.as_str(), entry.reason.as_str()),
-            (None, XdpMode::Off) => (XdpMode::Off.name(), "as asked"),
-            (None, _) => bail!("status says nothing of {interface}"),
-        };
-        let fits = match wanted {
-            XdpMode::Auto => mode != XdpMode::Off.name(),
-            _ => mode == wanted.name(),
-        };
-        ensure!(
-            fits,
-            "{} was asked for, {interface} is {mode}: {reason}",
-            wanted.name()
-        );
-        modes.push(mode.to_owned());
-        details.push((interface, format!("{mode} ({reason})")));
-    }
-    let [(first, one), (second, other)] = [details.swap_remove(0), details.swap_remove(0)];
-    ensure!(
-        modes[0] == modes[1],
-        "not the same: {first} {one}, {second} {other}"
-    );
-    let detail = if one == other {
-        format!("{first} and {second}: {one}")
-    } else {
-        format!("{first} {one}, {second} {other}")
-    };
-    Ok((modes.swap_remove(0), detail))
-}
-
-/// Checks that at least `sent` packets were counted of `addr`, which is what we know it sent;
-/// handshakes and acknowledgements come on top.
-fn counted(stats: &Stats, addr: IpAddr, sent: u64) -> Result<String> {
-    let source = stats
-        .source(addr)
-        .with_context(|| format!("{addr} isn't among the sources"))?;
-    ensure!(
-        source.packets >= sent,
-        "{addr} sent {} at the least, {} counted",
-        units::counted(sent, "packet"),
-        units::count(source.packets)
-    );
-    // The shortest message, a keepalive, with its headers.
-    let shortest = 32 + 8 + 20 + 14;
-    ensure!(
-        source.bytes >= source.packets * shortest,
-        "{} packets of {addr} can't have only {} bytes",
-        source.packets,
-        source.bytes
-    );
-    Ok(format!(
-        "{addr} {}, {} (at least {} expected)",
-        units::counted(source.packets, "packet"),
-        units::bytes(source.bytes),
-        units::count(sent)
-    ))
 }

@@ -13,6 +13,8 @@ use taltun_tests::netns::Namespace;
 use taltun_tests::node::Node;
 use taltun_tests::traffic::flood::{Flood, Kind, Target};
 
+use super::ping_watch::Ping;
+use super::report::Check;
 use super::trials::{MARGIN, Trials};
 use super::units;
 
@@ -29,8 +31,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Where things are.
 pub struct Place<'a> {
-    /// The machine of the hub.
-    pub hub: &'a Namespace,
+    /// What the hub is called, and its machine.
+    pub hub: (&'a str, &'a Namespace),
     /// Who is banned: its name, and its address outside.
     pub spoke: (String, IpAddr),
     /// Where a flood comes from: a machine, and its interface towards the hub.
@@ -76,6 +78,12 @@ impl<'a> Stage<'a> {
         &self.control
     }
 
+    /// What `pings` of the spoke, of which all are known by now, say of what was done.
+    pub fn judge(&self, pings: &[Ping]) -> Vec<Check> {
+        let (spoke, hub) = (self.spoke(), self.place.hub.0);
+        self.trials.judge(spoke, hub, pings, Instant::now())
+    }
+
     /// Whose bans these are.
     pub fn spoke(&self) -> &str {
         &self.place.spoke.0
@@ -105,7 +113,7 @@ impl<'a> Stage<'a> {
     /// Bans the spoke, or ends its ban.
     pub fn toggle_ban(&mut self) -> String {
         if self.away.is_some() {
-            return "the hub is away: nobody can be banned".into();
+            return format!("{} is away: nobody can be banned", self.place.hub.0);
         }
         if self.trials.ban_now().is_none() {
             return self.ban(None);
@@ -134,7 +142,8 @@ impl<'a> Stage<'a> {
                 Ok(flood) => {
                     self.flood = Some(flood);
                     format!(
-                        "flooding the hub's port: {} handshakes/s with a wrong mac1",
+                        "flooding the port of {}: {} handshakes/s with a wrong mac1",
+                        self.place.hub.0,
                         units::count(FLOOD_RATE.into())
                     )
                 }
@@ -146,7 +155,7 @@ impl<'a> Stage<'a> {
     fn start_flood(&self) -> Result<Flood> {
         let (interface, address, port) = &self.place.victim;
         let target = Target {
-            hardware: hardware_address(self.place.hub, interface)?,
+            hardware: hardware_address(self.place.hub.1, interface)?,
             address: *address,
             port: *port,
             // Who floods doesn't know it: that is how the hub tells.
@@ -166,15 +175,15 @@ impl<'a> Stage<'a> {
     /// Kills the hub; [`Stage::tick`] starts it again after a while.
     pub fn kill(&mut self) -> String {
         if self.away.is_some() {
-            return "the hub is away already".into();
+            return format!("{} is away already", self.place.hub.0);
         }
         let asked = Instant::now();
         if let Err(error) = self.hub.kill() {
-            return format!("the hub can't be killed: {error:#}");
+            return format!("{} can't be killed: {error:#}", self.place.hub.0);
         }
         self.trials.kill(asked);
         self.away = Some(Away::Killed(asked));
-        "killed the hub (SIGKILL)".into()
+        format!("killed {} (SIGKILL)", self.place.hub.0)
     }
 
     /// To be called often: starts a hub again that was killed, and says what happened.
@@ -182,15 +191,18 @@ impl<'a> Stage<'a> {
         match self.away {
             Some(Away::Killed(since)) if since.elapsed() >= AWAY => {
                 Some(match self.start_again() {
-                    Ok(()) => "starting the hub again".into(),
-                    Err(error) => format!("the hub can't be started: {error:#}"),
+                    Ok(()) => format!("starting {} again", self.place.hub.0),
+                    Err(error) => format!("{} can't be started: {error:#}", self.place.hub.0),
                 })
             }
             Some(Away::Starting(since, ref up)) if up.load(Ordering::Relaxed) => {
                 let time = units::span(since.elapsed());
                 self.away = None;
                 self.trials.up();
-                Some(format!("the hub is up, {time} after its start"))
+                Some(format!(
+                    "{} is up, {time} after its start",
+                    self.place.hub.0
+                ))
             }
             _ => None,
         }
@@ -199,7 +211,7 @@ impl<'a> Stage<'a> {
     /// Starts a hub that was killed, and asks it on a thread of its own whether it is up: that may
     /// take as long as the hub does.
     fn start_again(&mut self) -> Result<()> {
-        self.hub.spawn_again(self.place.hub)?;
+        self.hub.spawn_again(self.place.hub.1)?;
         let (control, up) = (self.control.clone(), Arc::new(AtomicBool::new(false)));
         self.away = Some(Away::Starting(Instant::now(), Arc::clone(&up)));
         thread::spawn(move || {
@@ -243,7 +255,7 @@ impl<'a> Stage<'a> {
         while self.away.is_some() {
             self.tick();
             if start.elapsed() > START_LIMIT {
-                bail!("the hub doesn't come back; its log:\n{}", self.hub.log());
+                bail!("it doesn't come back; its log:\n{}", self.hub.log());
             }
             sleep(PAUSE);
         }

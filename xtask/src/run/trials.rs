@@ -35,6 +35,9 @@ struct Trial {
     begin: (Instant, Instant),
     /// The same of its end, if it has one.
     end: Option<(Instant, Instant)>,
+    /// Whether it has to show something: a key may be pressed at any time, also when the spoke
+    /// can't be heard anyway.
+    is_planned: bool,
 }
 
 /// A ban that is on.
@@ -57,7 +60,13 @@ impl Trials {
             kind: Kind::Ban,
             error: outcome.as_ref().err().map(|error| format!("{error:#}")),
             begin: (asked, now),
-            end: time.map(|time| (asked + time, now + time)),
+            end: match (time, outcome) {
+                (Some(time), _) => Some((asked + time, now + time)),
+                (None, Ok(())) => None,
+                // There is nothing that could be ended.
+                (None, Err(_)) => Some((asked, now)),
+            },
+            is_planned: time.is_some(),
         });
     }
 
@@ -79,6 +88,7 @@ impl Trials {
             error: None,
             begin: (asked, Instant::now()),
             end: None,
+            is_planned: false,
         });
     }
 
@@ -129,28 +139,25 @@ impl Trials {
 
     /// What the `pings`, of which all are known that were sent up to `now`, say of them. Those that
     /// aren't over aren't judged.
-    pub fn judge(&self, spoke: &str, pings: &[Ping], now: Instant) -> Vec<Check> {
+    pub fn judge(&self, spoke: &str, hub: &str, pings: &[Ping], now: Instant) -> Vec<Check> {
         let mut checks = Vec::new();
-        if self
-            .0
-            .iter()
-            .any(|trial| trial.kind == Kind::Ban && trial.end.is_some())
-        {
-            let stops = format!("ban stops {spoke}");
-            checks.push(Check::from_result(&stops, self.stopped(spoke, pings)));
-            let restores = format!("unban restores {spoke}");
-            let restored = self.returned(Kind::Ban, pings, now);
-            checks.extend(restored.map(|result| Check::from_result(&restores, result)));
+        if let Some(stopped) = self.stopped(spoke, pings).transpose() {
+            checks.push(Check::from_result(&format!("ban stops {spoke}"), stopped));
         }
+        let restored = self.returned(Kind::Ban, pings, now);
+        let restores = format!("unban restores {spoke}");
+        checks.extend(restored.map(|result| Check::from_result(&restores, result)));
         let back = self.returned(Kind::Kill, pings, now);
-        checks.extend(back.map(|result| Check::from_result("killed hub comes back", result)));
+        let comes_back = format!("killed {hub} comes back");
+        checks.extend(back.map(|result| Check::from_result(&comes_back, result)));
         checks
     }
 
-    /// No ping was answered while a ban lasted, though there were answers right before.
-    fn stopped(&self, spoke: &str, pings: &[Ping]) -> Result<String> {
+    /// No ping was answered while a ban lasted, though there were answers right before. Nothing if no
+    /// ban could show that.
+    fn stopped(&self, spoke: &str, pings: &[Ping]) -> Result<Option<String>> {
         let (mut sent, mut lasted, mut bans) = (0, Duration::ZERO, 0);
-        for (at, trial) in self.0.iter().enumerate() {
+        for trial in &self.0 {
             let (Kind::Ban, Some((end, _))) = (trial.kind, trial.end) else {
                 continue;
             };
@@ -162,14 +169,13 @@ impl Trials {
             if time < SHORTEST {
                 continue;
             }
-            let before = pings.iter().any(|ping| {
-                ping.sent < asked && ping.sent + HEARD > asked && ping.answer.is_some()
-            });
-            let is_first = at == 0;
-            ensure!(
-                before || !is_first,
-                "{spoke} wasn't heard before the ban either"
-            );
+            if !was_heard(pings, asked) {
+                ensure!(
+                    !trial.is_planned,
+                    "{spoke} wasn't heard before the ban either"
+                );
+                continue;
+            }
             let during = pings
                 .iter()
                 .filter(|ping| ping.sent > begun + MARGIN && ping.sent + MARGIN < end);
@@ -182,22 +188,20 @@ impl Trials {
             );
             (sent, lasted, bans) = (sent + all, lasted + time, bans + 1);
         }
+        if bans == 0 {
+            return Ok(None);
+        }
         ensure!(
-            bans == 0 || sent >= 3,
+            sent >= 3,
             "only {} sent during the ban",
             units::counted(sent, "ping")
         );
-        Ok(match bans {
-            0 => "too short to tell".to_owned(),
-            1 => format!(
-                "none of {sent} pings answered in {} of ban",
-                units::clock(lasted)
-            ),
-            _ => format!(
-                "none of {sent} pings answered in {bans} bans, {} in all",
-                units::clock(lasted)
-            ),
-        })
+        let time = units::clock(lasted);
+        Ok(Some(if bans == 1 {
+            format!("none of {sent} pings answered in {time} of ban")
+        } else {
+            format!("none of {sent} pings answered in {bans} bans, {time} in all")
+        }))
     }
 
     /// After each of a kind the spoke is heard again, unless the next one came first. Nothing if
@@ -208,6 +212,9 @@ impl Trials {
             let (true, Some((first, last))) = (trial.kind == kind, trial.end) else {
                 continue;
             };
+            if !trial.is_planned && !was_heard(pings, trial.begin.0) {
+                continue;
+            }
             // A hub may answer before it has told us that it is up.
             let from = match kind {
                 Kind::Ban => first,
@@ -252,6 +259,13 @@ impl Trials {
     }
 }
 
+/// Whether a ping that was sent shortly before `moment` was answered.
+fn was_heard(pings: &[Ping], moment: Instant) -> bool {
+    pings
+        .iter()
+        .any(|ping| ping.sent < moment && ping.sent + HEARD > moment && ping.answer.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,11 +287,12 @@ mod tests {
             error: None,
             begin: (begin, begin),
             end: Some((end, end)),
+            is_planned: true,
         }
     }
 
     fn told(trials: &Trials, pings: &[Ping], now: Instant) -> Vec<(bool, String)> {
-        let checks = trials.judge("a", pings, now).into_iter();
+        let checks = trials.judge("a", "hub", pings, now).into_iter();
         checks
             .map(|check| (check.ok, format!("{}: {}", check.name, check.detail)))
             .collect()
@@ -324,7 +339,9 @@ mod tests {
             &Err(anyhow::Error::msg("no such")),
             Some(HEARD),
         );
-        let checks = trials.judge("a", &[], Instant::now());
+        trials.ban(Instant::now(), &Err(anyhow::Error::msg("no such")), None);
+        assert_eq!(trials.ban_now(), None);
+        let checks = trials.judge("a", "hub", &[], Instant::now());
         assert_eq!(checks[0].detail, "the ban was refused: no such");
         assert!(!checks[0].ok);
     }
@@ -345,6 +362,17 @@ mod tests {
         assert!(!told(&trials, &pings(start, 200, &(20..200)), at(200))[0].0);
         // It isn't known yet.
         assert!(told(&trials, &pings(start, 60, &(20..60)), at(60)).is_empty());
+    }
+
+    #[test]
+    fn a_key_that_is_pressed_while_nobody_is_heard_shows_nothing() {
+        let start = Instant::now();
+        let at = |tenths: u32| start + Duration::from_millis(100) * tenths;
+        let mut trials = Trials(vec![trial(Kind::Ban, at(20), at(50))]);
+        let deaf = pings(start, 200, &(0..200));
+        assert!(told(&trials, &deaf, at(200)).iter().all(|(ok, _)| !ok));
+        trials.0[0].is_planned = false;
+        assert!(told(&trials, &deaf, at(200)).is_empty());
     }
 
     #[test]
