@@ -3,6 +3,7 @@
 //! Each picture is a module with one function that runs what it shows and returns its files. Those of
 //! terminals are drawn as SVG from the screen of a real terminal ([`svg`]).
 
+mod lab;
 mod office;
 mod status;
 mod svg;
@@ -37,6 +38,8 @@ enum Picture {
     Status,
     /// `taltun top` of the same.
     Top,
+    /// The lab of `cargo xtask run`.
+    Lab,
 }
 
 /// A picture's file.
@@ -53,6 +56,7 @@ impl Picture {
         match self {
             Self::Status => status::draw(taltun),
             Self::Top => top::draw(taltun),
+            Self::Lab => lab::draw(taltun),
         }
     }
 }
