@@ -81,18 +81,16 @@ fn verdict(report: &Report) -> String {
     let failed = report.checks.iter().filter(|check| !check.ok);
     let failed: Vec<&str> = failed.map(|check| check.name.as_str()).collect();
     let all = report.checks.len();
-    if failed.is_empty() {
-        match all {
-            1 => "The only check is ok.\n".to_owned(),
-            _ => format!("All {all} checks are ok.\n"),
-        }
-    } else {
-        format!(
-            "{} of {all} checks failed: {}.\n",
-            failed.len(),
-            failed.join(", ")
-        )
+    let mut text = match (all, failed.len()) {
+        (1, 0) => "The only check is ok.".to_owned(),
+        (_, 0) => format!("All {all} checks are ok."),
+        (_, count) => format!("{count} of {all} checks failed: {}.", failed.join(", ")),
+    };
+    if report.cut_short {
+        text.push_str(" It was ended before everything was checked.");
     }
+    text.push('\n');
+    text
 }
 
 fn width(text: &str) -> usize {
@@ -138,5 +136,11 @@ mod tests {
         assert_eq!(lines(std::slice::from_ref(&check), Some(80)), text);
         assert_eq!(early_line(&check), text);
         assert_eq!(verdict(&Report::of(vec![check])), "The only check is ok.\n");
+        let mut ended = Report::of(vec![]);
+        ended.cut_short = true;
+        assert_eq!(
+            verdict(&ended),
+            "All 0 checks are ok. It was ended before everything was checked.\n"
+        );
     }
 }

@@ -87,7 +87,7 @@ pub fn play(
             let check = Check::failed("ran to the end", "it was interrupted");
             show.report.add(check);
         } else {
-            setup::step("ended before everything was checked");
+            show.report.cut_short = true;
         }
     }
     setup::step("killing every daemon, starting and stopping it again, taking the recipe down");

@@ -20,6 +20,9 @@ pub struct Report {
     /// How many of the checks have been printed already.
     #[serde(skip)]
     pub printed: usize,
+    /// Whether somebody ended it before everything was checked.
+    #[serde(skip)]
+    pub cut_short: bool,
 }
 
 /// Something that has to be so.
@@ -84,6 +87,7 @@ impl Report {
                 drops: BTreeMap::new(),
             },
             printed: 0,
+            cut_short: false,
         };
         for check in checks {
             report.add(check);
