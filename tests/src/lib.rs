@@ -13,6 +13,7 @@
 pub mod bpf;
 pub mod cards;
 pub mod chromium;
+pub mod chaos;
 pub mod command;
 pub mod control;
 pub mod files;

@@ -18,6 +18,7 @@ mod bans;
 mod bans_meant;
 mod beside;
 mod capture;
+mod chaos;
 mod clones;
 mod codes;
 mod cookies;
@@ -190,6 +191,7 @@ fn side_by_side() -> Vec<Case> {
         idle::CASES,
         own_networks::CASES,
         secrecy::CASES,
+        chaos::CASES,
         cookies::CASES,
         locked_out::CASES,
         in_anothers_name::CASES,

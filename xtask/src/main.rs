@@ -4,6 +4,7 @@ mod apt;
 mod backports;
 mod bench;
 mod build;
+mod chaos;
 mod dist;
 mod fuzz;
 mod instructions;
@@ -41,6 +42,8 @@ enum Task {
     Tsan(tsan::Arguments),
     /// Looks for inputs that break a parser, with libFuzzer.
     Fuzz(fuzz::Arguments),
+    /// Makes faults around a tunnel, and looks at what comes of each.
+    Chaos(chaos::Arguments),
     /// Runs tests on other kernels, each in a virtual machine.
     Vm(vm::Arguments),
     /// Makes packages, an archive and their sums, and tries the package for Debian.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Instructions(arguments) => instructions::run(&arguments),
         Task::Tsan(arguments) => tsan::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
         Task::Pictures(arguments) => pictures::run(&arguments),

@@ -1,0 +1,180 @@
+//! What can happen to a machine in the middle of its work. Each is begun, lasts, and is ended, so that the
+//! machine is what it was.
+//!
+//! Not among them are clocks, which can't be moved for one namespace alone: the protocol's own tests
+//! move them on a virtual clock.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::world::{World, open_files};
+use crate::command::output_of;
+use crate::sys::{self, Signal};
+use crate::topology::WIRE_A;
+
+/// Something that happens.
+#[derive(Debug)]
+pub struct Fault {
+    /// What it is.
+    pub name: &'static str,
+    /// How long it lasts.
+    pub lasts: Duration,
+    /// Makes it.
+    pub begin: fn(&mut World) -> Result<()>,
+    /// Ends it.
+    pub end: fn(&mut World) -> Result<()>,
+}
+
+const SHORT: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(3);
+
+/// The client's end of the wire.
+const WIRE: &str = "to-right";
+
+/// All of them.
+pub const FAULTS: &[Fault] = &[
+    Fault {
+        name: "the client is killed and starts again",
+        lasts: SHORT,
+        begin: |world| world.client.kill(),
+        end: |world| world.client.start_again(&world.pair.left),
+    },
+    Fault {
+        name: "the server is killed and starts again",
+        lasts: SHORT,
+        begin: |world| world.server.kill(),
+        end: |world| world.server.start_again(&world.pair.right),
+    },
+    Fault {
+        name: "the server stops and starts again",
+        lasts: SHORT,
+        begin: |world| world.server.end(Signal::Terminate),
+        end: |world| world.server.start_again(&world.pair.right),
+    },
+    Fault {
+        name: "the client stands still",
+        lasts: LONG,
+        begin: |world| Ok(sys::send_signal(world.client.pid(), Signal::Pause)?),
+        end: |world| Ok(sys::send_signal(world.client.pid(), Signal::Resume)?),
+    },
+    Fault {
+        name: "the server stands still",
+        lasts: LONG,
+        begin: |world| Ok(sys::send_signal(world.server.pid(), Signal::Pause)?),
+        end: |world| Ok(sys::send_signal(world.server.pid(), Signal::Resume)?),
+    },
+    Fault {
+        name: "the link goes down",
+        lasts: LONG,
+        begin: |world| ip(world, &["link set to-right down"]),
+        end: |world| up_again(world, WIRE),
+    },
+    Fault {
+        name: "the link gets another name",
+        lasts: SHORT,
+        begin: |world| {
+            ip(
+                world,
+                &["link set to-right down", "link set to-right name other"],
+            )?;
+            up_again(world, "other")
+        },
+        end: |world| {
+            ip(
+                world,
+                &["link set other down", "link set other name to-right"],
+            )?;
+            up_again(world, WIRE)
+        },
+    },
+    Fault {
+        name: "the address goes and comes back",
+        lasts: LONG,
+        begin: |world| {
+            ip(
+                world,
+                &[&format!("addr del {}/24 dev to-right", WIRE_A.near_v4())],
+            )
+        },
+        end: |world| {
+            ip(
+                world,
+                &[&format!("addr add {}/24 dev to-right", WIRE_A.near_v4())],
+            )
+        },
+    },
+    Fault {
+        name: "the wire takes smaller packets",
+        lasts: LONG,
+        begin: |world| ip(world, &["link set to-right mtu 1280"]),
+        end: |world| ip(world, &["link set to-right mtu 1500"]),
+    },
+    Fault {
+        name: "the tunnel's interface goes down",
+        lasts: SHORT,
+        begin: |world| ip(world, &["link set taltun0 down"]),
+        end: |world| ip(world, &["link set taltun0 up"]),
+    },
+    Fault {
+        name: "somebody flushes nftables",
+        lasts: LONG,
+        begin: |world| {
+            output_of(world.pair.left.command("nft").args(["flush", "ruleset"]))?;
+            // It is noticed, and not at once.
+            std::thread::sleep(LONG);
+            Ok(())
+        },
+        end: |_| Ok(()),
+    },
+    Fault {
+        name: "another VPN leads everything into itself",
+        lasts: LONG,
+        begin: |world| {
+            ip(
+                world,
+                &[
+                    "link add other type dummy",
+                    "link set other up",
+                    "route add default dev other table 777",
+                    "rule add pref 50 lookup 777",
+                ],
+            )
+        },
+        end: |world| ip(world, &["rule del pref 50 lookup 777", "link del other"]),
+    },
+    Fault {
+        name: "the client can open no more files",
+        lasts: LONG,
+        begin: |world| {
+            let open = open_files(&world.client)?;
+            files_limit(world, open)
+        },
+        end: |world| files_limit(world, 1024),
+    },
+];
+
+/// Runs `ip` in the client's namespace with each of these.
+fn ip(world: &World, commands: &[&str]) -> Result<()> {
+    for command in commands {
+        world.pair.left.ip(command)?;
+    }
+    Ok(())
+}
+
+/// A link that was down lacks its IPv6 address, which its administrator's tools would add again.
+fn up_again(world: &World, link: &str) -> Result<()> {
+    ip(world, &[&format!("link set {link} up")])?;
+    if !sys::kernel_has_ipv6() {
+        return Ok(());
+    }
+    let address = format!("addr replace {}/64 dev {link} nodad", WIRE_A.near_v6());
+    ip(world, &[&address])
+}
+
+fn files_limit(world: &World, most: usize) -> Result<()> {
+    let pid = world.client.pid().to_string();
+    output_of(Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={most}:")]))?;
+    Ok(())
+}
