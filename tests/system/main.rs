@@ -90,6 +90,7 @@ mod router_names;
 mod rules;
 mod screens;
 mod secrecy;
+mod secrets;
 mod service;
 mod shaping;
 mod soak;
@@ -191,6 +192,7 @@ fn side_by_side() -> Vec<Case> {
         idle::CASES,
         own_networks::CASES,
         secrecy::CASES,
+        secrets::CASES,
         chaos::CASES,
         cookies::CASES,
         locked_out::CASES,

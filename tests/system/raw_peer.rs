@@ -27,6 +27,8 @@ const DATA: [u8; 4] = [4, 0, 0, 0];
 /// What came out of a handshake.
 struct Session {
     key: AeadKey,
+    /// Its two keys as they are: to the hub, and from it.
+    keys: [[u8; 32]; 2],
     index: [u8; 4],
     counter: u64,
 }
@@ -113,10 +115,16 @@ impl RawPeer {
             };
             return Some(Session {
                 key: AeadKey::new(&keys.sending),
+                keys: [keys.sending, keys.receiving],
                 index: response.sender.get().to_le_bytes(),
                 counter: 0,
             });
         }
+    }
+
+    /// The keys of its session: to the hub, and from it.
+    pub fn session_keys(&self) -> Option<[[u8; 32]; 2]> {
+        self.session.as_ref().map(|session| session.keys)
     }
 
     /// A message of its session with this inside, as it is.

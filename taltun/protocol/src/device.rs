@@ -69,6 +69,7 @@ use super::tai64n::Tai64n;
 use super::time::Time;
 use super::timers::{Due, Timers};
 use super::tunnel::Tunnel;
+use super::wipe;
 use taltun_crypto::{PresharedKey, PrivateKey, PublicKey, SharedSecret};
 
 /// What a device is made of.
@@ -196,7 +197,9 @@ pub struct Device {
     wall_clock: (Duration, Time),
     /// That of the last initiation, to whomever.
     last_timestamp: Tai64n,
-    peers: BTreeMap<PeerId, Control>,
+    /// Each in a place of its own, that goes with it: a map that moves what is in it leaves copies of
+    /// its secrets behind.
+    peers: BTreeMap<PeerId, Box<Control>>,
     by_key: HashMap<PublicKey, PeerId>,
     deadlines: BTreeSet<(Time, PeerId)>,
     transmits: VecDeque<Transmit>,
@@ -221,8 +224,9 @@ struct Control {
     preshared_key: PresharedKey,
     sealer: Sealer,
     timers: Timers,
-    /// The initiation in flight and the one it superseded, whose answer may still come.
-    initiations: [Option<InFlight>; 2],
+    /// The initiation in flight and the one it superseded, whose answer may still come. What is
+    /// taken out of here leaves nothing of its keys.
+    initiations: [Option<Box<InFlight>>; 2],
     places: places::Places,
     paths: paths::Paths,
     hello: control::Hello,
@@ -404,6 +408,16 @@ impl Device {
     /// Takes several in their order, and says of each how it went. Initiations that follow one
     /// another take less time together.
     pub fn handle_handshakes(
+        &mut self,
+        messages: &[(&[u8], Endpoint)],
+        under_load: bool,
+        now: Time,
+        outcome: impl FnMut(usize, Result<(), DropReason>),
+    ) {
+        wipe::after(|| self.handle_each(messages, under_load, now, outcome));
+    }
+
+    fn handle_each(
         &mut self,
         messages: &[(&[u8], Endpoint)],
         under_load: bool,

@@ -132,3 +132,4 @@ pub mod time;
 mod timers;
 mod trie;
 pub mod tunnel;
+mod wipe;

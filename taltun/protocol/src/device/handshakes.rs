@@ -18,6 +18,7 @@ use crate::randomness::NoRandomness;
 use crate::session::{Role, Session};
 use crate::tai64n::Tai64n;
 use crate::time::Time;
+use crate::wipe;
 use taltun_crypto::{KEY_LEN, PrivateKey, PublicKey, SharedSecret, diffie_hellman_all};
 
 /// Initiations that are handled together: as many as the lanes for multiplying them.
@@ -373,6 +374,10 @@ impl Device {
     }
 
     pub(super) fn send_initiation(&mut self, id: PeerId, now: Time) {
+        wipe::after(|| self.make_initiation(id, now));
+    }
+
+    fn make_initiation(&mut self, id: PeerId, now: Time) {
         let possible = self.peers.get(&id).is_some_and(|control| {
             self.has_private_key
                 && !control.peer.is_refused()
@@ -422,7 +427,7 @@ impl Device {
         control.timers.initiation_sent(now, jitter);
         let [newest, superseded] = &mut control.initiations;
         let forgotten = std::mem::replace(superseded, newest.take());
-        *newest = Some(InFlight { index, state });
+        *newest = Some(Box::new(InFlight { index, state }));
         let mut tables = self.tunnel.tables_mut();
         tables.initiations.insert(index, id);
         if let Some(forgotten) = forgotten {

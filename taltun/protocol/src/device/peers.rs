@@ -86,24 +86,22 @@ impl Device {
         let mut timers = Timers::default();
         timers.set_persistent(settings.persistent_keepalive, now);
         self.by_key.insert(key, id);
-        self.peers.insert(
-            id,
-            Control {
-                peer: Arc::clone(&peer),
-                made_of_static_keys: OnceCell::new(),
-                preshared_key: settings.preshared_key,
-                sealer: Sealer::new(&key),
-                timers,
-                initiations: [None, None],
-                places: Places::default(),
-                paths: Paths::default(),
-                hello: Hello::default(),
-                found_at: None,
-                newest_timestamp: None,
-                last_initiation_received: None,
-                deadline: None,
-            },
-        );
+        let control = Control {
+            peer: Arc::clone(&peer),
+            made_of_static_keys: OnceCell::new(),
+            preshared_key: settings.preshared_key,
+            sealer: Sealer::new(&key),
+            timers,
+            initiations: [None, None],
+            places: Places::default(),
+            paths: Paths::default(),
+            hello: Hello::default(),
+            found_at: None,
+            newest_timestamp: None,
+            last_initiation_received: None,
+            deadline: None,
+        };
+        self.peers.insert(id, Box::new(control));
         let add = |net: &IpNet| RouteEdit::Add(Arc::clone(&peer), *net);
         let edits: Vec<RouteEdit> = settings.allowed_ips.iter().map(add).collect();
         self.edit_routes(&edits);
