@@ -111,7 +111,7 @@ fn reached(program: &Path, directory: &Path, target: &str) -> Result<Vec<(String
 fn named(program: &Path, places: &[(String, bool)]) -> Result<Vec<String>> {
     let mut child = Command::new(SYMBOLIZER.0)
         .arg(format!("--obj={}", program.display()))
-        .args(["--output-style=GNU", "--functions=none"])
+        .args(["--output-style=GNU", "--functions=none", "--no-inlines"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -21,6 +21,23 @@ unsafe extern "C" {
     static PLACES_END: [usize; 2];
 }
 
+// libFuzzer's, which every module calls when the program is loaded. Where a crate is optimized as a whole, its
+// modules' own calls are optimized away.
+unsafe extern "C" {
+    fn __sanitizer_cov_8bit_counters_init(start: *const u8, stop: *const u8);
+    fn __sanitizer_cov_pcs_init(start: *const [usize; 2], stop: *const [usize; 2]);
+}
+
+/// Shows libFuzzer all counters. It knows those that it has been shown before.
+pub fn show() {
+    // SAFETY: the linker says where each table begins and ends, and they are there as long as the
+    // program is. libFuzzer writes to the counters, as the program itself does.
+    unsafe {
+        __sanitizer_cov_8bit_counters_init(&raw const COUNTERS, &raw const COUNTERS_END);
+        __sanitizer_cov_pcs_init(&raw const PLACES, &raw const PLACES_END);
+    }
+}
+
 /// Runs each file of these directories, and writes a line for each place: its address in the program's
 /// file, and 1 where it was reached.
 pub fn run(target: &Target, of: impl Iterator<Item = OsString>, to: &Path) -> io::Result<()> {

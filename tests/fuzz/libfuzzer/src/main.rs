@@ -38,5 +38,6 @@ fn begin() {
         }
         process::exit(i32::from(written.is_err()));
     }
+    coverage::show();
     TARGET.get_or_init(|| target);
 }
