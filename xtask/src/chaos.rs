@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         match outcome.back {
             Ok(back) => {
                 longest = longest.max(back);
-                println!("{}: back after {:.1} s", outcome.fault, back.as_secs_f64());
+                println!("{}: back after {:.2} s", outcome.fault, back.as_secs_f64());
             }
             Err(why) => {
                 failed += 1;
@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("at the end: FAILED: {why:#}");
     }
     println!(
-        "{made} faults with the seed {}, {failed} failures; traffic was back after {:.1} s at the most",
+        "{made} faults with the seed {}, {failed} failures; traffic was back after {:.2} s at the most",
         arguments.seed,
         longest.as_secs_f64()
     );

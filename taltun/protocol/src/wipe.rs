@@ -25,6 +25,10 @@ fn apart<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+#[allow(
+    clippy::large_stack_arrays,
+    reason = "the stack is what is to be overwritten"
+)]
 #[inline(never)]
 fn stack() {
     let mut area = [0_u64; WORDS];

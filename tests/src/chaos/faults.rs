@@ -135,7 +135,8 @@ pub const FAULTS: &[Fault] = &[
             ip(
                 world,
                 &[
-                    "link add other type dummy",
+                    "link add other type veth peer name beyond",
+                    "link set beyond up",
                     "link set other up",
                     "route add default dev other table 777",
                     "rule add pref 50 lookup 777",
