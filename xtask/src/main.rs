@@ -9,6 +9,7 @@ mod dist;
 mod fuzz;
 mod instructions;
 mod pictures;
+mod inventory;
 mod run;
 mod setup;
 mod test;
@@ -42,6 +43,8 @@ enum Task {
     Tsan(tsan::Arguments),
     /// Looks for inputs that break a parser, with libFuzzer.
     Fuzz(fuzz::Arguments),
+    /// Writes the pages about `unsafe` and dependencies, and checks licences and sources.
+    Inventory(inventory::Arguments),
     /// Makes faults around a tunnel, and looks at what comes of each.
     Chaos(chaos::Arguments),
     /// Runs tests on other kernels, each in a virtual machine.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Instructions(arguments) => instructions::run(&arguments),
         Task::Tsan(arguments) => tsan::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Inventory(arguments) => inventory::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
