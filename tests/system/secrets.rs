@@ -221,23 +221,7 @@ fn nothing_tells_a_key() -> Result<()> {
     let client = Node::start_with_text(&pair.right, &taltun, &text)?;
     ensure_answers(&pair.right, Role::Hub.v4())?;
 
-    let mut outputs = Vec::new();
-    for words in [
-        &["status"][..],
-        &["status", "--long"],
-        &["status", "--json"],
-        &["status", "ana"],
-        &["stats"],
-        &["stats", "--json"],
-        &["usage"],
-        &["usage", "--json"],
-        &["explain", "ana", "hub", "tcp/22"],
-        &["explain", "ana", "hub", "tcp/22", "--json"],
-        &["ban", "ana"],
-        &["unban", "ana"],
-    ] {
-        outputs.push((format!("taltun {}", words.join(" ")), said(&hub, words)?));
-    }
+    let mut outputs = answers(&hub)?;
     outputs.push(("the metrics".to_owned(), metrics(&pair)?));
     // What is wrong about a file with a key in it is said without the key.
     for (what, file) in [
@@ -293,6 +277,28 @@ fn nothing_tells_a_key() -> Result<()> {
     );
     client.stop(Signal::Terminate)?;
     hub.stop(Signal::Terminate)
+}
+
+/// What a hub answers to each command that tells something.
+fn answers(hub: &Node) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut outputs = Vec::new();
+    for words in [
+        &["status"][..],
+        &["status", "--long"],
+        &["status", "--json"],
+        &["status", "ana"],
+        &["stats"],
+        &["stats", "--json"],
+        &["usage"],
+        &["usage", "--json"],
+        &["explain", "ana", "hub", "tcp/22"],
+        &["explain", "ana", "hub", "tcp/22", "--json"],
+        &["ban", "ana"],
+        &["unban", "ana"],
+    ] {
+        outputs.push((format!("taltun {}", words.join(" ")), said(hub, words)?));
+    }
+    Ok(outputs)
 }
 
 /// The same file with a preshared key that is none.
