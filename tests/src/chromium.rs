@@ -86,15 +86,13 @@ impl Chromium {
             complaints: Vec::new(),
             _files: files,
         };
-        let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }))?;
+        let target = browser.call("Target.createTarget", &json!({ "url": "about:blank" }))?;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
-        let attached = browser.call("Target.attachToTarget", attach)?;
-        browser.session = attached["sessionId"]
-            .as_str()
-            .context("no session")?
-            .to_owned();
+        let attached = browser.call("Target.attachToTarget", &attach)?;
+        let session = attached["sessionId"].as_str().context("no session")?;
+        session.clone_into(&mut browser.session);
         for domain in ["Page", "Runtime", "Log", "Network"] {
-            browser.call(&format!("{domain}.enable"), json!({}))?;
+            browser.call(&format!("{domain}.enable"), &json!({}))?;
         }
         Ok(browser)
     }
@@ -104,19 +102,19 @@ impl Chromium {
         let size = json!({
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
         });
-        self.call("Emulation.setDeviceMetricsOverride", size)?;
+        self.call("Emulation.setDeviceMetricsOverride", &size)?;
         let scheme = if dark { "dark" } else { "light" };
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.call(
             "Emulation.setEmulatedMedia",
-            json!({ "features": features }),
+            &json!({ "features": features }),
         )?;
         Ok(())
     }
 
     /// Goes to an address, and waits until all of the page is there.
     pub fn open(&mut self, address: &str) -> Result<()> {
-        let there = self.call("Page.navigate", json!({ "url": address }))?;
+        let there = self.call("Page.navigate", &json!({ "url": address }))?;
         ensure!(there["errorText"].is_null(), "{address}: {there}");
         self.wait_until("document.readyState === 'complete' && location.href !== 'about:blank'")
     }
@@ -126,7 +124,7 @@ impl Chromium {
         let asked = json!({
             "expression": expression, "returnByValue": true, "awaitPromise": true,
         });
-        let answer = self.call("Runtime.evaluate", asked)?;
+        let answer = self.call("Runtime.evaluate", &asked)?;
         ensure!(
             answer["exceptionDetails"].is_null(),
             "{expression}: {answer}"
@@ -169,7 +167,7 @@ impl Chromium {
     /// What the page looks like, all of it, as a PNG.
     pub fn picture(&mut self) -> Result<Vec<u8>> {
         let asked = json!({ "format": "png", "captureBeyondViewport": true });
-        let picture = self.call("Page.captureScreenshot", asked)?;
+        let picture = self.call("Page.captureScreenshot", &asked)?;
         let data = picture["data"].as_str().context("no picture")?;
         Ok(STANDARD.decode(data)?)
     }
@@ -188,7 +186,7 @@ impl Chromium {
         Ok(self.complaints.clone())
     }
 
-    fn call(&mut self, method: &str, parameters: Value) -> Result<Value> {
+    fn call(&mut self, method: &str, parameters: &Value) -> Result<Value> {
         self.number += 1;
         let number = self.number;
         let mut message = json!({ "id": number, "method": method, "params": parameters });

@@ -95,10 +95,10 @@ pub fn post(
 pub fn head(method: &str, path: &str, to: &str, headers: &[(&str, &str)]) -> String {
     let mut text = format!("{method} {path} HTTP/1.1\r\n");
     if !headers.iter().any(|(name, _)| *name == "Host") {
-        text.push_str(&format!("Host: {to}\r\n"));
+        text.extend(["Host: ", to, "\r\n"]);
     }
     for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        text.extend([name, ": ", value, "\r\n"]);
     }
     text + "\r\n"
 }

@@ -12,8 +12,8 @@
 
 pub mod bpf;
 pub mod cards;
-pub mod chromium;
 pub mod chaos;
+pub mod chromium;
 pub mod command;
 pub mod control;
 pub mod files;

@@ -20,12 +20,13 @@ use super::guard;
 use super::hub::{Browser, Hub};
 use super::live;
 use super::new_peer;
-use super::pages::{self, Frame, Query};
+use super::pages::{self, Frame, Query, UsageOf};
 use super::patience::Patience;
 use super::reports::{Nothing, Reports};
 use super::request::{FORM_MAX, Fields, cookie, form, text};
 use super::response::{self, Answer, asset, page, plain, see};
 use super::words::Language;
+use crate::report::Usage;
 
 /// The cookie with the secret of a session.
 const SESSION: &str = "taltun";
@@ -100,15 +101,22 @@ impl Site {
                 let length = text(&asking.headers, &CONTENT_LENGTH);
                 let length = length.and_then(|length| length.parse::<usize>().ok());
                 let fits = length.is_none_or(|length| length <= FORM_MAX);
-                match form(body).await.filter(|_| fits) {
-                    Some(form) => self.post(&asking, &form).await,
-                    None => {
-                        let words = asking.language.words();
-                        asking.sorry(StatusCode::PAYLOAD_TOO_LARGE, words.too_large)
-                    }
+                if let Some(form) = form(body).await.filter(|_| fits) {
+                    self.post(&asking, &form).await
+                } else {
+                    let words = asking.language.words();
+                    asking.sorry(StatusCode::PAYLOAD_TOO_LARGE, words.too_large)
                 }
             }
             _ => plain(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST\n"),
+        }
+    }
+
+    /// What peers moved, or one of them; `None` if that is nothing, or it is gone.
+    async fn usage(&self, asking: &Asking, peer: Option<String>) -> Option<Box<Usage>> {
+        match self.hub.ask(&asking.browser, Verb::Usage(peer)).await {
+            Some(Reply::Usage(usage)) => Some(usage),
+            _ => None,
         }
     }
 
@@ -169,12 +177,9 @@ impl Site {
             Err(nothing) => return asking.nothing(nothing),
         };
         let usage = match pages::usage_of(path, query) {
-            Some(peer) => match self.hub.ask(&asking.browser, Verb::Usage(peer)).await {
-                Some(Reply::Usage(usage)) => Some(usage),
-                // A peer that moved nothing, or is gone.
-                _ => None,
-            },
-            None => None,
+            UsageOf::All => self.usage(asking, None).await,
+            UsageOf::Peer(peer) => self.usage(asking, Some(peer)).await,
+            UsageOf::Nobody => None,
         };
         let frame = Frame {
             language,

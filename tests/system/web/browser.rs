@@ -83,7 +83,7 @@ fn fits() -> Result<()> {
             .stats()?
             .denied
             .iter()
-            .any(|net| net.to_string() == "203.0.113.0/24")
+            .any(|net| *net == "203.0.113.0/24")
     );
     let unban = "form[action='/unban']:has([value='203.0.113.0/24']) button";
     browser.click_to_page(unban)?;
@@ -92,7 +92,7 @@ fn fits() -> Result<()> {
             .stats()?
             .denied
             .iter()
-            .all(|net| net.to_string() != "203.0.113.0/24")
+            .all(|net| *net != "203.0.113.0/24")
     );
 
     // A phone: its code is read from the screen, dark as that is.

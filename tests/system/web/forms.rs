@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use taltun_tests::http;
 use taltun_tests::sys::Signal;
 
-use super::hub::{Hub, PAGE};
+use super::hub::{Hub, PAGE, Session};
 use crate::support::Case;
 
 pub const CASES: &[Case] = &[
@@ -103,22 +103,7 @@ fn shows() -> Result<()> {
         ensure!(given.starts_with(value), "{name}: {given}");
     }
 
-    // As the browser prefers, and as somebody chose.
-    let spanish = [("Accept-Language", "es-MX,es;q=0.9,en;q=0.5")];
-    let login = http::get(hub.browser(), PAGE, "/login", &spanish)?;
-    ensure!(
-        login.body.contains("lang=\"es\"") && login.body.contains("Entrar"),
-        "{login:?}"
-    );
-    let chosen = http::get(hub.browser(), PAGE, "/language/es", &[])?;
-    let cookie = chosen.header("set-cookie").context("no cookie")?;
-    ensure!(cookie.starts_with("taltun-language=es;"), "{cookie}");
-    let cookies = format!("{}; taltun-language=es", session.cookie);
-    let page = http::get(hub.browser(), PAGE, "/", &[("Cookie", &cookies)])?;
-    ensure!(
-        page.body.contains("Pares") && page.body.contains("en línea"),
-        "{page:?}"
-    );
+    speaks_spanish(&hub, &session)?;
 
     // What goes on while somebody looks.
     let mut live = http::connect(hub.browser(), PAGE)?;
@@ -145,6 +130,26 @@ fn shows() -> Result<()> {
     let over = http::get(hub.browser(), PAGE, "/live", &[("Cookie", &session.cookie)])?;
     ensure!(over.body.contains("event: over"), "{over:?}");
     hub.node.stop(Signal::Terminate)
+}
+
+/// Pages are in the language that the browser prefers, or that somebody chose.
+fn speaks_spanish(hub: &Hub, session: &Session<'_>) -> Result<()> {
+    let spanish = [("Accept-Language", "es-MX,es;q=0.9,en;q=0.5")];
+    let login = http::get(hub.browser(), PAGE, "/login", &spanish)?;
+    ensure!(
+        login.body.contains("lang=\"es\"") && login.body.contains("Entrar"),
+        "{login:?}"
+    );
+    let chosen = http::get(hub.browser(), PAGE, "/language/es", &[])?;
+    let cookie = chosen.header("set-cookie").context("no cookie")?;
+    ensure!(cookie.starts_with("taltun-language=es;"), "{cookie}");
+    let cookies = format!("{}; taltun-language=es", session.cookie);
+    let page = http::get(hub.browser(), PAGE, "/", &[("Cookie", &cookies)])?;
+    ensure!(
+        page.body.contains("Pares") && page.body.contains("en línea"),
+        "{page:?}"
+    );
+    Ok(())
 }
 
 /// What comes until there were so many events.

@@ -7,6 +7,7 @@ mod events;
 mod host_rules;
 mod requests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,21 +165,8 @@ impl Engine {
         let mut device = device(&config, inputs.kind, &peers, now);
         device.set_workers(inputs.sockets.len() as u32);
         let bans = Bans::new(&config.accel, inputs.origin.path.clone());
-        let mut shield = Shield::start(&accel::ShieldSettings {
-            interfaces: &config.accel.interfaces,
-            listen: inputs.sockets[0].local_addr(),
-            mark: inputs.mark.unwrap_or_default(),
-            mode: config.accel.xdp,
-            prefer_driver: config.accel.af_xdp == config::AfXdp::On,
-            deny: &bans.nets(Layer::Outer),
-            deny_inner: &bans.nets(Layer::Inner),
-            routes: &device.routes(),
-            mac1_key: device.mac1_key(),
-            handshakes_per_second: config.accel.handshakes_per_second,
-            tun_name: &interface.tun_name,
-            debug: interface.debug,
-            verifier_log: &runtime_dir().join(format!("{}.verifier.log", interface.tun_name)),
-        });
+        let listen = inputs.sockets[0].local_addr();
+        let mut shield = shield(&config, listen, inputs.mark, &bans, &device);
         let gate = Arc::new(Gate::default());
         // Before any packet is taken.
         let mut rules = FiledRules::new()?;
@@ -474,6 +462,31 @@ fn audit(kind: TunnelKind, config: &Config) -> Audit {
 }
 
 /// The protocol's device with the peers of the configuration.
+fn shield(
+    config: &Config,
+    listen: SocketAddr,
+    mark: Option<u32>,
+    bans: &Bans,
+    device: &Device,
+) -> Shield {
+    let interface = &config.interface;
+    Shield::start(&accel::ShieldSettings {
+        interfaces: &config.accel.interfaces,
+        listen,
+        mark: mark.unwrap_or_default(),
+        mode: config.accel.xdp,
+        prefer_driver: config.accel.af_xdp == config::AfXdp::On,
+        deny: &bans.nets(Layer::Outer),
+        deny_inner: &bans.nets(Layer::Inner),
+        routes: &device.routes(),
+        mac1_key: device.mac1_key(),
+        handshakes_per_second: config.accel.handshakes_per_second,
+        tun_name: &interface.tun_name,
+        debug: interface.debug,
+        verifier_log: &runtime_dir().join(format!("{}.verifier.log", interface.tun_name)),
+    })
+}
+
 fn device(config: &Config, kind: TunnelKind, peers: &Peers, now: Time) -> Device {
     let interface = &config.interface;
     let mut device = Device::new(Settings {

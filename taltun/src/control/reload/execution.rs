@@ -25,7 +25,7 @@ use crate::control::metrics::{self, Metrics};
 use crate::control::origin::TunnelKind;
 use crate::control::peers::{self, PeerInfos, PeerList, Peers, Touched};
 use crate::control::rules::FiledRules;
-use crate::control::served::Prepared;
+use crate::control::served::{Prepared, Served};
 use crate::control::shaping::FiledRates;
 use crate::control::web::{self, Web};
 use crate::control::{hop, ownership, spare};
@@ -317,7 +317,7 @@ impl StepTarget for Running<'_, '_> {
         let metrics = reload.metrics.as_deref();
         let page = reload.web.as_ref().map(|web| &web.served);
         let of_metrics = metrics.into_iter().flat_map(Metrics::open_places);
-        let of_page = page.into_iter().flat_map(|page| page.open_places());
+        let of_page = page.into_iter().flat_map(Served::open_places);
         let open = Listening::others(of_metrics.chain(of_page));
         let mut friends = vec![&open];
         friends.extend(reload.gateway.listening());

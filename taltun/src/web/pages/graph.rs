@@ -16,16 +16,19 @@ const BARS: f64 = 24.0;
 const LEAST: u64 = 1250;
 const LEAST_DROPS: u64 = 10;
 
+/// A line of the drawing: its class, what it is called, and its value at a moment.
+type Series<'w> = (&'w str, &'w str, fn(&Moment) -> u64);
+
 /// The drawing, with what its lines are.
 pub(super) fn graph(moments: &[Moment], language: Language) -> Markup {
     let words = language.words();
-    let series: [(&str, &str, fn(&Moment) -> u64); 3] = [
+    let series: [Series<'_>; 3] = [
         ("rx", words.to_hub, |moment| moment.rx_bytes),
         ("tx", words.from_hub, |moment| moment.tx_bytes),
         ("relayed", words.relayed, |moment| moment.relayed_bytes),
     ];
-    let largest = moments.iter().flat_map(|moment| {
-        let of = |(_, _, value): &(_, _, fn(&Moment) -> u64)| value(moment);
+    let largest = moments.iter().filter_map(|moment| {
+        let of = |(_, _, value): &Series<'_>| value(moment);
         series.iter().map(of).max()
     });
     let top = ceiling(largest.max().unwrap_or(0).saturating_mul(8).max(LEAST * 8));

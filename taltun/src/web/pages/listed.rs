@@ -2,10 +2,12 @@
 //! then those seen last; those that never came last.
 
 use std::cmp::Reverse;
+use std::iter;
 
 use super::query::Query;
 use crate::report::PeerStatus;
 use crate::web::reports::Seen;
+use crate::web::units::whole_seconds;
 
 /// Peers on a page.
 pub(super) const ON_A_PAGE: usize = 50;
@@ -78,7 +80,11 @@ fn order(seen: &Seen, peer: &PeerStatus) -> (bool, Reverse<u64>, bool, u64, Stri
         0
     };
     // Of those online a handshake's age says nothing.
-    let age_counts = if is_on { 0 } else { age.unwrap_or(0.0) as u64 };
+    let age_counts = if is_on {
+        0
+    } else {
+        whole_seconds(age.unwrap_or_default())
+    };
     let name = peer.name.as_ref().unwrap_or(&peer.public_key);
     let name = natural(&name.to_lowercase());
     (!is_on, Reverse(busy), age.is_none(), age_counts, name)
@@ -93,7 +99,8 @@ fn natural(name: &str) -> String {
         let end = from.find(|c: char| !c.is_ascii_digit());
         let (number, after) = from.split_at(end.unwrap_or(from.len()));
         padded.push_str(before);
-        padded.push_str(&format!("{number:0>10}"));
+        padded.extend(iter::repeat_n('0', 10_usize.saturating_sub(number.len())));
+        padded.push_str(number);
         rest = after;
     }
     padded.push_str(rest);

@@ -46,12 +46,22 @@ pub(super) const ICON: &str = include_str!("../assets/icon.svg");
 /// The paths of all pages for who is logged in.
 pub(super) const PATHS: &[&str] = &["/", "/peer", "/new", "/sources", "/rules", "/usage"];
 
-/// Whose usage a page has, if it has any; `None` within for all peers.
-pub(super) fn usage_of(path: &str, query: &Query) -> Option<Option<String>> {
+/// Whose usage a page has.
+pub(super) enum UsageOf {
+    /// Everybody's.
+    All,
+    /// Of the peer with this key.
+    Peer(String),
+    /// It shows none.
+    Nobody,
+}
+
+/// Whose usage the page of this path has.
+pub(super) fn usage_of(path: &str, query: &Query) -> UsageOf {
     match path {
-        "/usage" => Some(None),
-        "/peer" => Some(Some(query.peer.clone())),
-        _ => None,
+        "/usage" => UsageOf::All,
+        "/peer" => UsageOf::Peer(query.peer.clone()),
+        _ => UsageOf::Nobody,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Adding a peer: the form, and what its device needs, shown this once.
 
+use std::fmt::Write as _;
+
 use maud::{Markup, html};
 
 use super::layout::{self, Frame, held};
@@ -85,7 +87,8 @@ fn drawn(code: &Code, about: &str) -> Markup {
     for y in 0..size {
         for x in (0..size).filter(|x| code.is_dark(*x, y)) {
             let (x, y) = (x.saturating_add(QUIET), y.saturating_add(QUIET));
-            path.push_str(&format!("M{x} {y}h1v1h-1z"));
+            // Writing to a String can't fail.
+            let _ = write!(path, "M{x} {y}h1v1h-1z");
         }
     }
     html! {

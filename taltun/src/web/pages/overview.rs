@@ -217,7 +217,9 @@ pub(super) fn state(peer: &PeerStatus, words: &Words) -> Markup {
 
 /// How long ago, in the order of words of its language.
 pub(super) fn since(seconds: f64, words: &Words) -> String {
-    words.since.replace("{}", &units::span(seconds as u64))
+    words
+        .since
+        .replace("{}", &units::span(units::whole_seconds(seconds)))
 }
 
 fn pages(listed: &Listed, query: &Query, words: &Words) -> Markup {
