@@ -129,7 +129,7 @@ mod tests {
             let headers = headers(&[host.clone(), (ORIGIN, origin)]);
             assert_eq!(is_own_form(&headers), own, "{origin}");
         }
-        assert!(!is_own_form(&headers(&[host.clone()])));
+        assert!(!is_own_form(&headers(std::slice::from_ref(&host))));
         let own = (ORIGIN, "http://10.0.0.1:8080");
         for (site, fine) in [
             ("same-origin", true),
