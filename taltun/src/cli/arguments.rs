@@ -193,8 +193,8 @@ mod tests {
             called("taltun client", Caller::WgQuick),
             "taltun interface client"
         );
-        assert_eq!(called("taltun top", Caller::Perhaps), "taltun top");
-        assert_eq!(modernised("taltun -f top"), "taltun -f top");
+        assert_eq!(called("taltun watch", Caller::Perhaps), "taltun watch");
+        assert_eq!(modernised("taltun -f watch"), "taltun -f watch");
         assert_eq!(
             modernised("/usr/bin/wireguard-go office"),
             "/usr/bin/wireguard-go interface office"
