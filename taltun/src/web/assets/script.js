@@ -41,9 +41,16 @@
     follow(element, template.content);
   };
 
+  // Parts come each second. A hub that is gone can't always say so: the way to it may be its tunnel.
+  const patience = 5000;
+  let last = Date.now();
+  let source = null;
+
   const listen = () => {
-    const source = new EventSource(main.dataset.live);
+    last = Date.now();
+    source = new EventSource(main.dataset.live);
     source.addEventListener("parts", (event) => {
+      last = Date.now();
       offline.hidden = true;
       for (const [id, html] of Object.entries(JSON.parse(event.data))) place(id, html);
     });
@@ -57,4 +64,10 @@
     };
   };
   listen();
+  setInterval(() => {
+    if (source.readyState === EventSource.CLOSED || Date.now() - last < patience) return;
+    offline.hidden = false;
+    source.close();
+    listen();
+  }, 1000);
 })();
