@@ -12,6 +12,17 @@ use zeroize::Zeroizing;
 use super::forward;
 use crate::crypto::{PresharedKey, PublicKey};
 
+/// What becomes of a peer's preshared key.
+#[derive(Debug, Clone, Copy)]
+pub enum SharedKey<'a> {
+    /// It stays, or there is none.
+    Same,
+    /// This one, from now on.
+    New(&'a PresharedKey),
+    /// There is none, from now on.
+    None,
+}
+
 /// A peer that is to be in the file.
 #[derive(Debug)]
 pub struct PeerEntry<'a> {
@@ -149,7 +160,7 @@ impl<'t> Edit<'t> {
         &self,
         old: &PublicKey,
         new: &PublicKey,
-        preshared_key: Option<&PresharedKey>,
+        preshared_key: SharedKey<'_>,
     ) -> Result<Zeroizing<String>, String> {
         let table = self.peer(old)?;
         let mentions = self.mentions(|word| word.parse() == Ok(*old));
@@ -158,7 +169,14 @@ impl<'t> Edit<'t> {
             .iter()
             .map(|mention| text(&format!("{new}{}", mention.rest)))
             .collect();
-        let secret = preshared_key.map(|key| Zeroizing::new(text(&key.to_base64())));
+        let secret = match preshared_key {
+            SharedKey::New(key) => Some(Zeroizing::new(text(&key.to_base64()))),
+            // All zeros are none, and a line stays where it was.
+            SharedKey::None => Some(Zeroizing::new(text(&PresharedKey::default().to_base64()))),
+            SharedKey::Same => None,
+        };
+        let is_given = table.value("preshared_key").is_some();
+        let secret = secret.filter(|_| is_given || !matches!(preshared_key, SharedKey::None));
         let line;
         let mut changes: Vec<(Range<usize>, &str)> = Vec::new();
         let own = table.value("public_key");

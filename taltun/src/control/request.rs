@@ -453,6 +453,9 @@ pub struct ClientWishes {
     /// What is sent into the tunnel; empty for what the hub thinks right.
     #[serde(default)]
     pub routes: Vec<IpNet>,
+    /// Whether the peer has its file already, so that there is none to be made.
+    #[serde(default)]
+    pub is_there: bool,
 }
 
 /// [`PeerEdit::Remove`]
@@ -484,6 +487,9 @@ pub struct RotatePeer {
     /// The key that both sides share from now on; `None` for that which there is.
     #[serde(default)]
     pub preshared_key: Option<SecretText>,
+    /// Whether they share none from now on.
+    #[serde(default)]
+    pub without_preshared_key: bool,
     /// What its file is to say.
     #[serde(default)]
     pub file: ClientWishes,

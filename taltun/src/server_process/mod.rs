@@ -6,11 +6,11 @@
 //!
 //! | file | concern |
 //! |---|---|
-//! | [`handover`] | the sockets on their way to the process |
-//! | [`confine`] | giving up all rights |
-//! | [`start`] | the process from its first line to its runtime |
-//! | [`connections`] | who may be connected, and who gives way |
-//! | [`stream`] | a connection and its end |
+//! | `handover` | the sockets on their way to the process |
+//! | `confine` | giving up all rights |
+//! | `start` | the process from its first line to its runtime |
+//! | `connections` | who may be connected, and who gives way |
+//! | `stream` | a connection and its end |
 
 mod confine;
 mod connections;

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use zeroize::Zeroizing;
 
-use super::asked::{Question, Reply, Secret, Verb};
+use super::asked::{QUESTION_MAX, Question, Reply, Secret, Verb};
 
 /// How long the tunnel may take. It is stuck if it takes longer.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -83,21 +83,61 @@ pub(super) async fn carry(channel: UnixStream, mut questions: Questions) -> io::
             _ = channel.fill_buf() => return Ok(()),
             _ = beat.tick() => channel.write_all(b"\n").await?,
             Some(asked) = questions.recv() => {
-                let replied = timeout(PATIENCE, ask(&mut channel, &asked.question)).await;
-                let _ = asked.reply.send(replied??);
+                let mut line = Zeroizing::new(serde_json::to_vec(&asked.question)?);
+                line.push(b'\n');
+                let reply = if line.len() as u64 > QUESTION_MAX {
+                    // The tunnel would take it for nonsense, and end this process.
+                    Reply::Refused("that is too long".to_owned())
+                } else {
+                    timeout(PATIENCE, ask(&mut channel, &line)).await??
+                };
+                let _ = asked.reply.send(reply);
             }
         }
     }
 }
 
-async fn ask(channel: &mut BufReader<UnixStream>, question: &Question) -> io::Result<Reply> {
-    let mut line = Zeroizing::new(serde_json::to_vec(question)?);
-    line.push(b'\n');
-    channel.write_all(&line).await?;
+async fn ask(channel: &mut BufReader<UnixStream>, question: &[u8]) -> io::Result<Reply> {
+    channel.write_all(question).await?;
     let mut line = Vec::new();
     channel.take(REPLY_MAX).read_until(b'\n', &mut line).await?;
     if line.last() != Some(&b'\n') {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(serde_json::from_slice(&line)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A form of 16 KB can be six times as long as JSON.
+    #[tokio::test]
+    async fn what_is_too_long_for_a_question_is_refused_and_the_next_one_asked() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (hub, questions) = Hub::new();
+        tokio::spawn(carry(ours, questions));
+        let browser = Browser {
+            session: None,
+            source: IpAddr::from([10, 0, 0, 2]),
+        };
+        let long = Verb::LogIn(Secret::from("\u{1}".repeat(16_000)));
+        let reply = hub.ask(&browser, long).await;
+        assert!(matches!(reply, Some(Reply::Refused(_))), "{reply:?}");
+        let tunnel = async {
+            let mut theirs = BufReader::new(theirs);
+            let mut line = String::new();
+            while line.trim().is_empty() {
+                line.clear();
+                theirs.read_line(&mut line).await.unwrap();
+            }
+            let reply = serde_json::to_string(&Reply::WrongToken).unwrap() + "\n";
+            theirs.write_all(reply.as_bytes()).await.unwrap();
+            line
+        };
+        let short = Verb::LogIn(Secret::from("token".to_owned()));
+        let (line, reply) = tokio::join!(tunnel, hub.ask(&browser, short));
+        assert!(line.contains("\"token\""), "{line}");
+        assert!(matches!(reply, Some(Reply::WrongToken)), "{reply:?}");
+    }
 }

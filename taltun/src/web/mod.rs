@@ -5,18 +5,18 @@
 //!
 //! | file | concern |
 //! |---|---|
-//! | [`asked`] | what it may ask, and what it is answered |
-//! | [`hub`] | the channel to the tunnel |
-//! | [`reports`] | how the tunnel is, asked once a second for all who look |
-//! | [`server`] | connections |
-//! | [`patience`] | how long each may take |
-//! | [`guard`] | which requests come from our own pages |
-//! | [`request`], [`response`] | what is read of HTTP, and what is written |
-//! | [`routes`] | which page or change a request is about |
-//! | [`changes`], [`new_peer`] | what forms ask for |
-//! | [`live`] | what is sent while somebody looks |
-//! | [`pages`] | HTML, which a template escapes |
-//! | [`words`], [`units`] | English and Spanish; numbers in both |
+//! | `asked` | what it may ask, and what it is answered |
+//! | `hub` | the channel to the tunnel |
+//! | `reports` | how the tunnel is, asked once a second for all who look |
+//! | `server` | connections |
+//! | `patience` | how long each may take |
+//! | `guard` | which requests come from our own pages |
+//! | `request`, `response` | what is read of HTTP, and what is written |
+//! | `routes` | which page or change a request is about |
+//! | `changes`, `new_peer` | what forms ask for |
+//! | `live` | what is sent while somebody looks |
+//! | `pages` | HTML, which a template escapes |
+//! | `words`, `units` | English and Spanish; numbers in both |
 
 mod asked;
 mod changes;

@@ -26,6 +26,10 @@ const SCALE: usize = 8;
 
 /// What a peer's file is to be, and where.
 #[derive(Args)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "flags of a command line, each by itself"
+)]
 pub(super) struct ClientOptions {
     /// Write the file for any WireGuard client, as wg-quick and the apps for phones read it; else it
     /// is one for Taltun.
@@ -56,6 +60,12 @@ pub(super) struct ClientOptions {
     /// the file there.
     #[arg(long, value_name = "KEY")]
     public_key: Option<PublicKey>,
+
+    /// Make no file: the peer has one. So there is no need to say where it reaches this hub, and its
+    /// address is not chosen here. What undoes a change uses it.
+    #[arg(long, requires = "public_key",
+        conflicts_with_all = ["wg", "qr", "out", "endpoint", "routes", "psk"])]
+    no_file: bool,
 
     /// Make a preshared key as well, against who can break Curve25519 one day.
     #[arg(long)]
@@ -148,11 +158,15 @@ impl Prepared {
         ClientWishes {
             endpoint: self.options.endpoint.clone(),
             routes: self.options.routes.clone(),
+            is_there: self.options.no_file,
         }
     }
 
     /// Writes and shows what was asked for. The peer is there by now, whatever becomes of this.
     pub(super) fn deliver(mut self, edited: &PeerEdited) -> Result<(), Failure> {
+        if self.options.no_file {
+            return told::tell(edited, self.options.json);
+        }
         let Some(access) = &edited.client else {
             return Err(Failure::Other(
                 "the tunnel told nothing about itself; it is of another version".to_owned(),

@@ -17,6 +17,10 @@ pub(super) struct Rotate {
     /// Its name or public key.
     peer: String,
 
+    /// Take its preshared key away.
+    #[arg(long, conflicts_with = "psk")]
+    no_psk: bool,
+
     #[command(flatten)]
     file: ClientOptions,
 
@@ -31,6 +35,7 @@ impl Rotate {
             peer: self.peer,
             public_key: prepared.public_key(),
             preshared_key: prepared.preshared_key(),
+            without_preshared_key: self.no_psk,
             file: prepared.wishes(),
         };
         let edited = told::ask(&self.target, PeerEdit::Rotate(rotate))?;

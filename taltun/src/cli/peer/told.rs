@@ -34,11 +34,13 @@ pub(super) fn note(edited: &PeerEdited) {
 /// Has the tunnel change a peer, and prints what was done.
 pub(super) fn change(target: &Target, edit: PeerEdit, json: bool) -> Result<(), Failure> {
     let edited = ask(target, edit)?;
+    tell(&edited, json)
+}
+
+/// Prints what was done.
+pub(super) fn tell(edited: &PeerEdited, json: bool) -> Result<(), Failure> {
     if json {
-        return output::print_json(&PeerTold {
-            edited: &edited,
-            file: None,
-        });
+        return output::print_json(&PeerTold { edited, file: None });
     }
     for warning in &edited.warnings {
         output::warn(warning);

@@ -204,17 +204,32 @@ fn a_new_name_stands_wherever_the_old_one_stood() {
 fn a_new_key_stands_wherever_the_old_one_stood() {
     let text = HUB.replace("to = [\"ana\",", &format!("to = [\"{ANA}\","));
     let edit = Edit::of(&text).unwrap();
-    let new = edit.with_key(&key(ANA), &new_key(), None).unwrap();
+    let new = edit
+        .with_key(&key(ANA), &new_key(), SharedKey::Same)
+        .unwrap();
     assert_eq!(*new, text.replace(ANA, &new_key().to_string()));
     load(&new);
     let secret = PresharedKey([3; 32]);
-    let new = edit.with_key(&key(ANA), &new_key(), Some(&secret)).unwrap();
+    let new = edit
+        .with_key(&key(ANA), &new_key(), SharedKey::New(&secret))
+        .unwrap();
     assert_eq!(load(&new).peers[0].preshared_key, secret);
     let other = PresharedKey([4; 32]);
     let newer = Edit::of(&new).unwrap();
-    let newer = newer.with_key(&new_key(), &key(ANA), Some(&other)).unwrap();
+    let newer = newer
+        .with_key(&new_key(), &key(ANA), SharedKey::New(&other))
+        .unwrap();
     assert_eq!(load(&newer).peers[0].preshared_key, other);
     assert_eq!(newer.matches("preshared_key").count(), 1);
+    let without = Edit::of(&newer).unwrap();
+    let without = without
+        .with_key(&key(ANA), &new_key(), SharedKey::None)
+        .unwrap();
+    assert!(load(&without).peers[0].preshared_key.is_none());
+    let never = edit
+        .with_key(&key(ANA), &new_key(), SharedKey::None)
+        .unwrap();
+    assert_eq!(*never, text.replace(ANA, &new_key().to_string()));
 }
 
 #[test]

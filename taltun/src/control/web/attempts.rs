@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv6Addr};
 const MOST: u32 = 10;
 /// For how long they count, and it waits, seconds.
 const PERIOD: u64 = 300;
-/// Sources that are told apart; those beyond are one.
+/// Sources that are remembered; where there are more, whoever tried least and longest ago is forgotten.
+/// They are never taken for one: a crowd would lock out whoever has a token.
 const SOURCES: usize = 1024;
 
 /// The wrong tokens of late.
@@ -24,7 +25,7 @@ struct Wrong {
 impl Attempts {
     /// How long a source has to wait before anything of it is looked at; `None` if it needn't.
     pub(super) fn wait(&self, source: IpAddr, now: u64) -> Option<u64> {
-        let wrong = self.0.get(&self.place(source))?;
+        let wrong = self.0.get(&place(source))?;
         let end = wrong.since.saturating_add(PERIOD);
         (wrong.number >= MOST && now < end).then(|| end.saturating_sub(now))
     }
@@ -33,7 +34,16 @@ impl Attempts {
     pub(super) fn failed(&mut self, source: IpAddr, now: u64) -> bool {
         let is_recent = |wrong: &Wrong| now.saturating_sub(wrong.since) < PERIOD;
         self.0.retain(|_, wrong| is_recent(wrong));
-        let place = self.place(source);
+        let place = place(source);
+        if self.0.len() >= SOURCES && !self.0.contains_key(&place) {
+            let least = self
+                .0
+                .iter()
+                .min_by_key(|(_, wrong)| (wrong.number, wrong.since));
+            if let Some(least) = least.map(|(source, _)| *source) {
+                self.0.remove(&least);
+            }
+        }
         let wrong = self.0.entry(place).or_insert(Wrong {
             number: 0,
             since: now,
@@ -41,18 +51,13 @@ impl Attempts {
         wrong.number = wrong.number.saturating_add(1);
         wrong.number == MOST
     }
+}
 
-    /// Where a source is counted: a network of 64 bits of IPv6 is one.
-    fn place(&self, source: IpAddr) -> IpAddr {
-        let source = match source.to_canonical() {
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-            ip @ IpAddr::V4(_) => ip,
-        };
-        if self.0.len() < SOURCES || self.0.contains_key(&source) {
-            source
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        }
+/// Where a source is counted: a network of 64 bits of IPv6 is one.
+fn place(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        ip @ IpAddr::V4(_) => ip,
     }
 }
 
@@ -77,16 +82,17 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_however_many_try() {
+    fn however_many_try_memory_is_bounded_and_others_do_not_wait() {
         let mut attempts = Attempts::default();
+        let eager: IpAddr = "203.0.113.9".parse().unwrap();
+        for _ in 0..MOST {
+            attempts.failed(eager, 1);
+        }
         for number in 0..5 * SOURCES as u32 {
             attempts.failed(IpAddr::from(number.to_be_bytes()), 1);
         }
-        assert!(attempts.0.len() <= SOURCES + 1);
-        assert!(attempts.wait(source_beyond(), 1).is_some());
-    }
-
-    fn source_beyond() -> IpAddr {
-        "203.0.113.9".parse().unwrap()
+        assert_eq!(attempts.0.len(), SOURCES);
+        assert!(attempts.wait("203.0.113.10".parse().unwrap(), 1).is_none());
+        assert!(attempts.wait(eager, 1).is_some());
     }
 }

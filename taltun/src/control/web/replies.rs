@@ -34,6 +34,7 @@ use crate::control::response::Done;
 use crate::control::served::{Answers, SILENCE, ask};
 use crate::control::since::Since;
 use crate::control::state_file::wall_clock;
+use crate::crypto::PublicKey;
 use crate::layer::Layer;
 use crate::report::PeerStatus;
 use crate::web::{self, QUESTION_MAX, Question, Reply, Report, Verb, Who};
@@ -149,6 +150,7 @@ impl Replies {
                 self.done(ban, by).await
             }
             Verb::BanPeer { peer, seconds } => {
+                let peer = key(&peer)?;
                 self.refuse_own(Banned::Peer(&peer), source).await?;
                 let ban = BanPeer {
                     peer,
@@ -170,7 +172,7 @@ impl Replies {
                     expires: new.expires,
                     file: request::ClientWishes {
                         endpoint: new.endpoint,
-                        routes: Vec::new(),
+                        ..request::ClientWishes::default()
                     },
                     ..request::NewPeer::default()
                 };
@@ -178,6 +180,7 @@ impl Replies {
                 Ok(Reply::Edited(edited))
             }
             Verb::RemovePeer(peer) => {
+                let peer = key(&peer)?;
                 self.refuse_own(Banned::Peer(&peer), source).await?;
                 let edit = PeerEdit::Remove(request::RemovePeer { peer });
                 let edited = ask(&self.calls, edit, by).await?;
@@ -187,6 +190,7 @@ impl Replies {
                 )))
             }
             Verb::UnbanPeer(peer) => {
+                let peer = key(&peer)?;
                 let layer = Layer::Inner;
                 self.done(UnbanPeer { peer, layer }, by).await
             }
@@ -287,6 +291,14 @@ async fn line(reply: Reply) -> io::Result<Arc<Vec<u8>>> {
     let mut line = line.map_err(io::Error::other)??;
     line.push(b'\n');
     Ok(Arc::new(line))
+}
+
+/// A peer's public key, as the tunnel tells it. A name may be anybody's by then, and a key has more
+/// than one spelling.
+fn key(text: &str) -> Result<String, String> {
+    let key = text.parse::<PublicKey>();
+    key.map(|key| key.to_string())
+        .map_err(|error| format!("that is no public key: {error}"))
 }
 
 fn checked(seconds: Option<u64>) -> Result<Option<u64>, String> {

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use maud::{Markup, html};
+use zeroize::Zeroizing;
 
 use super::layout::{self, Frame, held};
 use super::query::of_peer;
@@ -67,16 +70,34 @@ pub(crate) fn added(frame: &Frame<'_>, added: &Added) -> Markup {
             }
             section.card {
                 h2 { (words.for_wireguard) }
+                p { (saved(&added.wg_quick, name, "conf", words.save)) }
                 textarea.file #wg-file readonly rows="12" spellcheck="false" aria-label=(words.for_wireguard) { (*added.wg_quick) }
             }
             section.card {
                 h2 { (words.for_taltun) }
+                p { (saved(&added.toml, name, "toml", words.save)) }
                 textarea.file readonly rows="12" spellcheck="false" aria-label=(words.for_taltun) { (*added.toml) }
             }
             p { a href=(of_peer("/peer", &edited.public_key)) { bdi { (name) } } }
             p.hint { (words.undo) " " code { (edited.undo) } }
         },
     )
+}
+
+/// A link that saves a text as a file, without asking anybody for it again.
+fn saved(text: &str, name: &str, ending: &str, word: &str) -> Markup {
+    let safe = |c: char| {
+        if c.is_alphanumeric() || "-_.".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    let file: String = name.chars().map(safe).collect();
+    let text = Zeroizing::new(BASE64.encode(text));
+    html! {
+        a.button download={ (file) "." (ending) } href={ "data:text/plain;base64," (*text) } { (word) }
+    }
 }
 
 /// A code as one path, dark on white whatever the page is.

@@ -128,6 +128,7 @@ pub(super) static WORDS: Words = Words {
     too_long_for_code: "This is too long for a code; take one of the files.",
     for_wireguard: "File for any WireGuard client",
     for_taltun: "File for Taltun",
+    save: "Save this file",
     undo: "To undo it, on the hub:",
     remove: "Remove",
     remove_this: "Remove this peer",

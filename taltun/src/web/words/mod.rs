@@ -47,7 +47,7 @@ words! {
     expired_form foreign_request not_found too_large busy gone offline
     not_understood duration_wrong
     add_peer add add_hint name_hint optional hub_place preshared shown_once scan too_long_for_code
-    for_wireguard for_taltun undo remove remove_this remove_hint
+    for_wireguard for_taltun save undo remove remove_this remove_hint
 }
 
 impl Language {

@@ -128,6 +128,7 @@ pub(super) static WORDS: Words = Words {
     too_long_for_code: "Es demasiado largo para un código; use uno de los ficheros.",
     for_wireguard: "Fichero para cualquier cliente de WireGuard",
     for_taltun: "Fichero para Taltun",
+    save: "Guardar este fichero",
     undo: "Para deshacerlo, en el concentrador:",
     remove: "Quitar",
     remove_this: "Quitar este par",

@@ -9,10 +9,12 @@ use taltun_usage::Day;
 use zeroize::Zeroizing;
 
 use super::addresses::Taken;
-use super::client::{access, whereabouts};
-use crate::config::{Config, Edit, Mention, Peer, PeerEntry};
+use super::client::{Whereabouts, access, whereabouts};
+use crate::config::{Config, Edit, Mention, Peer, PeerEntry, SharedKey};
 use crate::control::inside::Inside;
-use crate::control::request::{NewPeer, PeerEdit, RemovePeer, RenamePeer, RotatePeer};
+use crate::control::request::{
+    ClientWishes, NewPeer, PeerEdit, RemovePeer, RenamePeer, RotatePeer,
+};
 use crate::control::response::SecretText;
 use crate::control::words;
 use crate::crypto::{PresharedKey, PublicKey};
@@ -48,9 +50,15 @@ impl Known<'_> {
         self.check_name(&new.name)?;
         let public_key = self.new_key(&new.public_key)?;
         let preshared_key = secret(new.preshared_key.as_ref())?;
-        let expires = new.expires.as_deref().map(day).transpose()?;
-        let at = whereabouts(&new.file, self.config)?;
-        let addresses = self.addresses(&new.addresses)?;
+        let expires = new.expires.as_deref();
+        let expires = if new.file.is_there {
+            // As it was, though that is past.
+            expires.map(any_day).transpose()?
+        } else {
+            expires.map(day).transpose()?
+        };
+        let at = wanted_whereabouts(&new.file, self.config)?;
+        let addresses = self.addresses(new)?;
         let text = edit.with_peer(&PeerEntry {
             name: &new.name,
             public_key,
@@ -60,19 +68,18 @@ impl Known<'_> {
             expires,
         })?;
         let Config { peers, .. } = self.config;
-        let client = access(
-            &addresses,
-            &at,
-            &new.file,
-            self.config,
-            peers,
-            self.inside.port,
-        );
-        let told: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let port = self.inside.port;
+        let client = at.map(|at| access(&addresses, &at, &new.file, self.config, peers, port));
+        let own = addresses.iter().map(ToString::to_string);
+        let told: Vec<String> = if addresses.is_empty() {
+            new.allowed_ips.iter().map(ToString::to_string).collect()
+        } else {
+            own.collect()
+        };
         let answer = PeerEdited {
             done: format!("added {} with {}", new.name, words::list(&told)),
             undo: format!("taltun peer remove {}", word(&new.name)),
-            client: Some(client),
+            client,
             ..self.answer(Some(&new.name), public_key)
         };
         Ok((text, answer))
@@ -128,11 +135,15 @@ impl Known<'_> {
             done.push_str(&listed(&mentions));
         }
         let undo = old.map(|old| format!("taltun peer rename {} {}", word(&asked.name), word(old)));
-        let answer = PeerEdited {
+        let mut answer = PeerEdited {
             done,
             undo: undo.unwrap_or_default(),
             ..self.answer(Some(&asked.name), peer.public_key)
         };
+        if old.is_none() {
+            let warning = "no command undoes this: the peer had no name";
+            answer.warnings.push(warning.to_owned());
+        }
         Ok((text, answer))
     }
 
@@ -140,16 +151,21 @@ impl Known<'_> {
         let peer = self.meant(&asked.peer)?;
         let new = self.new_key(&asked.public_key)?;
         let preshared_key = secret(asked.preshared_key.as_ref())?;
-        let at = whereabouts(&asked.file, self.config)?;
-        let text = edit.with_key(&peer.public_key, &new, preshared_key.as_ref())?;
-        let client = access(
-            &peer.vip,
-            &at,
-            &asked.file,
-            self.config,
-            &self.config.peers,
-            self.inside.port,
-        );
+        let at = wanted_whereabouts(&asked.file, self.config)?;
+        let shared = match &preshared_key {
+            Some(key) => SharedKey::New(key),
+            None if asked.without_preshared_key => SharedKey::None,
+            None => SharedKey::Same,
+        };
+        let text = edit.with_key(&peer.public_key, &new, shared)?;
+        let (peers, port) = (&self.config.peers, self.inside.port);
+        let client = at.map(|at| access(&peer.vip, &at, &asked.file, self.config, peers, port));
+        let had_one = !peer.preshared_key.is_none();
+        let no_psk = if preshared_key.is_some() && !had_one {
+            " --no-psk"
+        } else {
+            ""
+        };
         let whom = peer.name.clone().unwrap_or_else(|| new.to_string());
         let mut answer = PeerEdited {
             done: format!(
@@ -158,14 +174,14 @@ impl Known<'_> {
                 peer.public_key
             ),
             undo: format!(
-                "taltun peer rotate {} --public-key {}",
+                "taltun peer rotate {} --public-key {} --no-file{no_psk}",
                 word(&whom),
                 peer.public_key
             ),
-            client: Some(client),
+            client,
             ..self.answer(peer.name.as_deref(), new)
         };
-        if preshared_key.is_some() && !peer.preshared_key.is_none() {
+        if had_one && !matches!(shared, SharedKey::Same) {
             let lost = "what undoes it doesn't bring back the old preshared key";
             answer.warnings.push(lost.to_owned());
         }
@@ -260,9 +276,14 @@ impl Known<'_> {
     }
 
     /// The addresses that are wished, if nobody has them, or else the next free ones.
-    fn addresses(&self, wished: &[IpAddr]) -> Result<Vec<IpAddr>, String> {
+    fn addresses(&self, new: &NewPeer) -> Result<Vec<IpAddr>, String> {
         let vips = &self.config.interface.vip;
-        for address in wished {
+        let wished = new.addresses.iter().map(IpAddr::to_canonical);
+        let wished: Vec<IpAddr> = wished.collect();
+        for (at, address) in wished.iter().enumerate() {
+            if wished.iter().take(at).any(|before| before == address) {
+                return Err(format!("{address} is given twice"));
+            }
             if let Some(peer) = self.config.peers.iter().find(|it| owns(it, *address)) {
                 return Err(format!("{address} is {}'s ({})", peer.label(), peer.origin));
             }
@@ -290,7 +311,15 @@ impl Known<'_> {
             return Err(format!("{address} is a peer's that `wg` added"));
         }
         if !wished.is_empty() {
-            return Ok(wished.to_vec());
+            return Ok(wished);
+        }
+        if new.file.is_there {
+            // Nobody tells it another one.
+            return if new.allowed_ips.is_empty() {
+                Err("a peer that has its file has addresses; give them by --address".to_owned())
+            } else {
+                Ok(wished)
+            };
         }
         let owned = self.config.peers.iter().flat_map(|peer| &peer.allowed_ips);
         taken.add(owned.map(IpNet::trunc));
@@ -345,14 +374,30 @@ fn secret(text: Option<&SecretText>) -> Result<Option<PresharedKey>, String> {
 }
 
 /// A last day that is still to come.
+fn any_day(text: &str) -> Result<Day, String> {
+    text.parse().map_err(|error| format!("expires: {error}"))
+}
+
+/// One that isn't over.
 fn day(text: &str) -> Result<Day, String> {
-    let day: Day = text.parse().map_err(|error| format!("expires: {error}"))?;
+    let day = any_day(text)?;
     if day < Day::at(UNIX_EPOCH.elapsed().unwrap_or_default()) {
         return Err(format!(
             "{day} is past, so the peer would be refused at once; give a later day"
         ));
     }
     Ok(day)
+}
+
+/// Where clients reach this host; `None` if no file is to be made that says so.
+fn wanted_whereabouts(
+    wishes: &ClientWishes,
+    config: &Config,
+) -> Result<Option<Whereabouts>, String> {
+    if wishes.is_there {
+        return Ok(None);
+    }
+    whereabouts(wishes, config).map(Some)
 }
 
 /// The command that adds a peer again.
@@ -362,7 +407,10 @@ fn add_again(peer: &Peer) -> String {
         (None, Some(vip)) => format!("peer-{}", vip.to_string().replace(['.', ':'], "-")),
         (None, None) => "peer".to_owned(),
     };
-    let mut command = format!("taltun peer new {name} --public-key {}", peer.public_key);
+    let mut command = format!(
+        "taltun peer new {name} --public-key {} --no-file",
+        peer.public_key
+    );
     for vip in &peer.vip {
         let _ = write!(command, " --address {vip}");
     }

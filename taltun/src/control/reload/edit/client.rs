@@ -229,6 +229,7 @@ mod tests {
         let wishes = ClientWishes {
             endpoint: Some("[2001:db8::9]:7".into()),
             routes: vec!["192.168.0.0/16".parse().unwrap()],
+            is_there: false,
         };
         let access = told("", "[nat]\nmasquerade = true", &wishes);
         assert_eq!(texts(&access.routes), ["192.168.0.0/16"]);

@@ -123,7 +123,7 @@ fn peers_get_one_address_after_the_other_and_what_their_files_need() {
     assert_eq!(
         gone.answer.undo,
         format!(
-            "taltun peer new 'phone 3' --public-key {} --address 10.0.0.3",
+            "taltun peer new 'phone 3' --public-key {} --no-file --address 10.0.0.3",
             key(3)
         )
     );
@@ -253,11 +253,12 @@ fn a_rule_goes_on_meaning_a_peer_that_has_another_name_or_key() {
         peer: "eva".into(),
         public_key: key(3).to_string(),
         preshared_key: None,
+        without_preshared_key: false,
         file: ClientWishes::default(),
     }));
     assert_eq!(
         rotated.answer.undo,
-        format!("taltun peer rotate eva --public-key {ANA}")
+        format!("taltun peer rotate eva --public-key {ANA} --no-file")
     );
     let client = rotated.answer.client.as_ref().unwrap();
     assert_eq!(client.addresses[0].to_string(), "10.0.0.2/24");
@@ -272,7 +273,11 @@ fn a_rule_goes_on_meaning_a_peer_that_has_another_name_or_key() {
         peer: "eva".into(),
         public_key: ANA.into(),
         preshared_key: None,
-        file: ClientWishes::default(),
+        without_preshared_key: true,
+        file: ClientWishes {
+            is_there: true,
+            ..ClientWishes::default()
+        },
     }));
     hub.done(&PeerEdit::Rename(RenamePeer {
         peer: ANA.into(),
@@ -347,4 +352,76 @@ fn only_warnings_that_are_new_are_told() {
         "{:?}",
         edited.answer.warnings
     );
+}
+
+/// Where nobody knows where clients reach the hub, what is undone needs no file. What comes back is
+/// what there was, with a day that is past, and without an address of its own.
+#[test]
+fn who_has_a_file_is_added_again_as_it_was() {
+    let mut hub = Hub::of("");
+    let there = ClientWishes {
+        is_there: true,
+        ..ClientWishes::default()
+    };
+    let asked = NewPeer {
+        allowed_ips: vec!["10.9.0.0/24".parse().unwrap()],
+        expires: Some("2020-01-31".into()),
+        file: there.clone(),
+        ..new("site", 4)
+    };
+    let added = hub.done(&PeerEdit::New(asked.clone()));
+    assert!(added.answer.client.is_none());
+    let peer = added
+        .compared
+        .peers
+        .iter()
+        .find(|it| it.public_key == key(4));
+    let peer = peer.unwrap();
+    assert!(peer.vip.is_empty(), "{:?}", peer.vip);
+    let removed = hub.done(&PeerEdit::Remove(RemovePeer {
+        peer: "site".into(),
+    }));
+    assert_eq!(
+        removed.answer.undo,
+        format!(
+            "taltun peer new site --public-key {} --no-file --allowed 10.9.0.0/24 --expires 2020-01-31",
+            key(4)
+        )
+    );
+    for (asked, reason) in [
+        (
+            NewPeer {
+                allowed_ips: Vec::new(),
+                ..asked.clone()
+            },
+            "give them by --address",
+        ),
+        (
+            NewPeer {
+                file: ClientWishes::default(),
+                ..asked
+            },
+            "is past",
+        ),
+        (
+            NewPeer {
+                addresses: vec![
+                    "10.0.0.9".parse().unwrap(),
+                    "::ffff:10.0.0.9".parse().unwrap(),
+                ],
+                ..new("twice", 5)
+            },
+            "10.0.0.9 is given twice",
+        ),
+        (
+            NewPeer {
+                addresses: vec!["::ffff:10.0.0.2".parse().unwrap()],
+                ..new("other", 5)
+            },
+            "10.0.0.2 is ana's",
+        ),
+    ] {
+        let said = hub.refused(&PeerEdit::New(asked));
+        assert!(said.contains(reason), "{reason}: {said}");
+    }
 }
