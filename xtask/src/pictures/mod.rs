@@ -5,6 +5,7 @@
 
 mod lab;
 mod office;
+mod page;
 mod status;
 mod svg;
 mod top;
@@ -40,6 +41,8 @@ enum Picture {
     Top,
     /// The lab of `cargo xtask run`.
     Lab,
+    /// The page in the browser.
+    Page,
 }
 
 /// A picture's file.
@@ -57,6 +60,7 @@ impl Picture {
             Self::Status => status::draw(taltun),
             Self::Top => top::draw(taltun),
             Self::Lab => lab::draw(taltun),
+            Self::Page => page::draw(taltun),
         }
     }
 }

@@ -11,10 +11,13 @@ use std::thread::{self, JoinHandle, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Keys, Node, RUNTIME_DIR};
 use taltun_tests::topology::{Star, private_prefix};
 use taltun_tests::traffic::stream::Stream;
 
+/// Where the hub's page is.
+pub const PAGE: &str = "10.6.0.1:8080";
 /// Between two of the stranger's tries.
 const PACE: Duration = Duration::from_millis(25);
 /// Who never comes: name, address, and why it is there.
@@ -74,6 +77,11 @@ impl Office {
         Ok(office)
     }
 
+    /// Where the hub is.
+    pub fn namespace(&self) -> &Namespace {
+        &self.star.hub
+    }
+
     /// A command of `taltun` that asks this hub.
     pub fn command(&self, taltun: &Path, words: &[&str]) -> Command {
         let mut command = self.star.hub.command(taltun);
@@ -117,7 +125,7 @@ fn stranger(star: &Star) -> Result<(Arc<AtomicBool>, JoinHandle<()>)> {
 fn hub_text(keys: &[Keys]) -> String {
     let mut text = format!(
         "[interface]\nmode = \"server\"\nvip = \"10.6.0.1/24\"\nprivate_key = \"{}\"\n\
-         local_addr = \"0.0.0.0:9000\"\n",
+         local_addr = \"0.0.0.0:9000\"\n[web]\nlisten = \"{PAGE}\"\n",
         keys[0].private
     );
     let there = [("ana", "10.6.0.2"), ("luis", "10.6.0.3")];

@@ -192,7 +192,8 @@ fn place(peer: &PeerStatus) -> String {
 
 /// Whether it is there, in a word and a colour.
 pub(super) fn state(peer: &PeerStatus, words: &Words) -> Markup {
-    let age = peer.latest_handshake_seconds;
+    // Data comes more often than handshakes do.
+    let age = peer.seen_seconds.or(peer.latest_handshake_seconds);
     let (class, word) = if !peer.banned.is_empty() {
         ("bad", words.is_banned)
     } else if peer.refused.is_some() {
