@@ -27,7 +27,7 @@ pub use self::around::{NameAround, RouteAround, RouteOrigin};
 pub use self::drops::Drops;
 pub use self::explanation::{ExplainedStep, Explanation};
 pub use self::limits::{QuotaStatus, RateStatus};
-pub use self::overview::{Overview, PeerCounts};
+pub use self::overview::{Overview, PeerCounts, RelayPair};
 pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};
 pub use self::rates::{PeerRates, Rates, Traffic, per_second};
 pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, UdpgwStats};

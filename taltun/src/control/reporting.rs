@@ -36,14 +36,15 @@ use crate::config::{Config, Endpoint, Mode, PeerLimits, Rate};
 use crate::crypto::{AeadKey, BackEnd, PublicKey};
 use crate::dataplane::clock;
 use crate::dataplane::data_plane::DataPlane;
+use crate::dataplane::relay_pairs::Relayed;
 use crate::layer::Layer;
 use crate::protocol::device::Device;
 use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report::{
-    Aead, Drops, Fallbacks, HostStatus, Load, Overview, PeerStatus, QuotaStatus, RouteAround,
-    Source, Stats, Status, TunnelMode, UnixTime, VERSION,
+    Aead, Drops, Fallbacks, HostStatus, Load, Overview, PeerStatus, QuotaStatus, RelayPair,
+    RouteAround, Source, Stats, Status, TunnelMode, UnixTime, VERSION,
 };
 use crate::system::Kept;
 
@@ -133,7 +134,37 @@ impl View<'_> {
             stats: self.stats_with(outer, self.inner_sources(inner, most), Load::default()),
             peers: chosen.counts,
             found: chosen.found as u64,
+            pairs: self.relay_pairs(most),
         }
+    }
+
+    /// Who sends most to whom by the relay, by their names. Who asks sees to it that it goes on
+    /// being counted.
+    fn relay_pairs(&self, most: usize) -> Vec<RelayPair> {
+        let batch = self.device.tunnel().batch(clock::now());
+        let name = |address: IpAddr| {
+            let (peer, _) = batch.peer_behind(address)?;
+            let key = peer.public_key();
+            let name = self.peers.name(key).map(str::to_owned);
+            Some(name.unwrap_or_else(|| key.to_string()))
+        };
+        let mut all: HashMap<(String, String), Relayed> = HashMap::new();
+        for ((from, to), relayed) in self.data_plane.look_at_pairs() {
+            // Who was removed meanwhile sends nothing any more.
+            if let (Some(from), Some(to)) = (name(from), name(to)) {
+                all.entry((from, to)).or_default().take_in(relayed);
+            }
+        }
+        let pairs = all.into_iter().map(|((from, to), relayed)| RelayPair {
+            from,
+            to,
+            packets: relayed.packets,
+            bytes: relayed.bytes,
+        });
+        let mut pairs: Vec<RelayPair> = pairs.collect();
+        pairs.sort_by_key(|pair| std::cmp::Reverse(pair.bytes));
+        pairs.truncate(most);
+        pairs
     }
 
     /// The status with these peers.

@@ -1,14 +1,16 @@
 //! The data plane as the controller sees it: workers on their sockets, AF_XDP lanes beside them,
 //! and a sender of the controller's own.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::clock;
 use super::counters::Counters;
 use super::redirect::Redirect;
+use super::relay_pairs::Relayed;
 use super::relayed_sources::RelayedSources;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::shared::Inputs;
@@ -177,6 +179,17 @@ impl DataPlane {
     /// Whose packets went from peer to peer.
     pub fn relayed_sources(&self) -> Vec<Source> {
         self.relayed_sources.read()
+    }
+
+    /// What went from where to where since somebody began to look; see
+    /// [`RelayedSources::look_at_pairs`].
+    pub fn look_at_pairs(&self) -> HashMap<(IpAddr, IpAddr), Relayed> {
+        self.relayed_sources.look_at_pairs()
+    }
+
+    /// A second is over.
+    pub fn tick(&self) {
+        self.relayed_sources.tick();
     }
 
     /// Who watches what passes here.

@@ -65,6 +65,8 @@ struct Round<'a> {
     sources: &'a Mutex<Table>,
     /// The same, from the first packet to relay on.
     locked: Option<MutexGuard<'a, Table>>,
+    /// Whether somebody wants to know who sends to whom.
+    counts_pairs: bool,
     /// Whether equal neighbours leave as one.
     merge: bool,
     now: Time,
@@ -95,6 +97,14 @@ impl Round<'_> {
         let sources = self.sources;
         let table = self.locked.get_or_insert_with(|| lock(sources));
         table.add(inner.source, inner.len);
+    }
+
+    /// Counts a packet that goes from one peer to another.
+    #[cold]
+    fn count_pair(&mut self, inner: &Inner) {
+        let sources = self.sources;
+        let table = self.locked.get_or_insert_with(|| lock(sources));
+        table.add_pair(inner.source, inner.destination, inner.len);
     }
 }
 
@@ -148,6 +158,7 @@ impl InboundBatch {
             shared,
             sources: &sources,
             locked: None,
+            counts_pairs: shared.inputs.relayed_sources.counts_pairs(),
             merge,
             now,
         };
@@ -334,6 +345,9 @@ impl InboundBatch {
         };
         if to == Side::Peer || dropped.is_some() {
             round.count_unseen(&inner);
+        }
+        if round.counts_pairs && to == Side::Peer && dropped.is_none() {
+            round.count_pair(&inner);
         }
         let rule = if self.tally.observer.is_on() {
             round.take_rule()

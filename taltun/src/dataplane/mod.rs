@@ -30,6 +30,7 @@ mod local_packets;
 pub mod offload;
 mod outbound;
 pub mod redirect;
+pub mod relay_pairs;
 pub mod relayed_sources;
 mod release;
 pub mod rules;

@@ -16,7 +16,9 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::relay_pairs::{Looking, Pairs, Relayed};
 use crate::report::Source;
 
 /// Places that an address may have.
@@ -28,6 +30,8 @@ const GROUPS: usize = 512;
 #[derive(Debug, Default)]
 pub struct RelayedSources {
     tables: Mutex<Vec<Arc<Mutex<Table>>>>,
+    /// Whether somebody wants to know who sends to whom.
+    looking: Looking,
 }
 
 impl RelayedSources {
@@ -41,6 +45,34 @@ impl RelayedSources {
         let table = Arc::<Mutex<Table>>::default();
         tables.push(Arc::clone(&table));
         table
+    }
+
+    /// Whether pairs are to be counted.
+    #[inline]
+    pub(super) fn counts_pairs(&self) -> bool {
+        self.looking.is_on()
+    }
+
+    /// What went from where to where since somebody began to look, that of several threads together.
+    /// It is counted for a while from now on.
+    pub fn look_at_pairs(&self) -> HashMap<(IpAddr, IpAddr), Relayed> {
+        self.looking.look(Instant::now());
+        let mut all: HashMap<(IpAddr, IpAddr), Relayed> = HashMap::new();
+        for table in lock(&self.tables).iter() {
+            for (ends, relayed) in lock(table).pairs.all() {
+                all.entry(ends).or_default().take_in(relayed);
+            }
+        }
+        all
+    }
+
+    /// A second is over: who doesn't look any more needs no pairs.
+    pub fn tick(&self) {
+        if self.looking.ends(Instant::now()) {
+            for table in lock(&self.tables).iter() {
+                lock(table).pairs.forget();
+            }
+        }
     }
 
     /// All sources, those of several threads once; the unspecified address for those that can't
@@ -79,6 +111,8 @@ pub(super) struct Table {
     last: usize,
     /// Those that had to make room.
     others: Entry,
+    /// Who sends to whom.
+    pairs: Pairs,
 }
 
 /// A source.
@@ -115,6 +149,11 @@ impl Table {
             Some(last) if last.address == address && last.packets > 0 => last.count(bytes),
             _ => self.add_elsewhere(address, bytes),
         }
+    }
+
+    /// Counts a packet from one peer to another.
+    pub(super) fn add_pair(&mut self, from: IpAddr, to: IpAddr, bytes: usize) {
+        self.pairs.add(from, to, bytes);
     }
 
     fn add_elsewhere(&mut self, address: u128, bytes: usize) {

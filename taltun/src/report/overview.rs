@@ -15,6 +15,22 @@ pub struct Overview {
     pub peers: PeerCounts,
     /// How many of them match what was looked for.
     pub found: u64,
+    /// Who sends to whom by the relay, those first that moved most since somebody began to look.
+    #[serde(default)]
+    pub pairs: Vec<RelayPair>,
+}
+
+/// What one peer sent to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayPair {
+    /// The sender's name, or its key.
+    pub from: String,
+    /// The receiver's.
+    pub to: String,
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// How many peers there are, and how they stand.

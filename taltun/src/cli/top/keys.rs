@@ -81,7 +81,7 @@ fn in_list(model: &mut Model, key: &KeyEvent) -> Wanted {
         KeyCode::End | KeyCode::Char('G') => model.go(isize::MAX),
         KeyCode::Tab | KeyCode::Right => turn(model, 1),
         KeyCode::BackTab | KeyCode::Left => turn(model, View::ALL.len() - 1),
-        KeyCode::Char(digit @ '1'..='4') => {
+        KeyCode::Char(digit @ '1'..='5') => {
             let at = digit as usize - '1' as usize;
             look_at(model, View::ALL[at]);
         }

@@ -12,7 +12,7 @@ use super::places::{View, list_rows};
 use crate::cli::peers::title;
 use crate::control::request::{self, PeerOrder};
 use crate::layer::Layer;
-use crate::report::{Overview, PeerStatus, Source, per_second};
+use crate::report::{Overview, PeerStatus, RelayPair, Source, per_second};
 
 /// Sources that are asked for where they are the list.
 const SOURCES: u32 = 200;
@@ -89,6 +89,9 @@ pub(super) struct Model {
     /// By address, and by reason.
     pub(super) sources: Histories,
     pub(super) reasons: Histories,
+    /// By sender and receiver: bytes a second.
+    pub(super) pairs: Histories,
+    pair_rates: HashMap<String, u64>,
     source_rates: HashMap<(Layer, IpAddr), SourceRate>,
     pub(super) view: View,
     pub(super) mode: Mode,
@@ -120,6 +123,8 @@ impl Model {
             peers_up: Histories::default(),
             sources: Histories::default(),
             reasons: Histories::default(),
+            pairs: Histories::default(),
+            pair_rates: HashMap::new(),
             source_rates: HashMap::new(),
             view: View::Peers,
             mode: Mode::List,
@@ -153,6 +158,7 @@ impl Model {
         let over = self.looked_at.map(|at| now - at);
         if let (Some(before), Some(over)) = (&self.overview, over) {
             self.source_rates = source_rates(before, &overview, over);
+            self.pair_rates = pair_rates(before, &overview, over);
         }
         self.trouble = None;
         self.remember(&overview);
@@ -190,6 +196,20 @@ impl Model {
             .collect();
         self.sources
             .push(named.iter().map(|(name, rate)| (name.as_str(), *rate)));
+        let pairs = self.pair_rates.iter();
+        self.pairs
+            .push(pairs.map(|(name, rate)| (name.as_str(), *rate)));
+    }
+
+    /// Who sends to whom, those first that send most now, with bytes a second.
+    pub(super) fn pairs(&self) -> Vec<(&RelayPair, u64)> {
+        let all = self.overview.iter().flat_map(|overview| &overview.pairs);
+        let rate = |pair: &RelayPair| self.pair_rates.get(&pair_name(pair)).copied();
+        let mut rated: Vec<_> = all.map(|pair| (pair, rate(pair).unwrap_or(0))).collect();
+        rated.sort_by_key(|(_, rate)| std::cmp::Reverse(*rate));
+        let find = self.find.to_lowercase();
+        rated.retain(|(pair, _)| pair_name(pair).to_lowercase().contains(&find));
+        rated
     }
 
     /// It doesn't tell.
@@ -272,6 +292,7 @@ impl Model {
             View::Outside => self.sources(Layer::Outer).len(),
             View::Inside => self.sources(Layer::Inner).len(),
             View::Drops => self.reasons().len(),
+            View::Relayed => self.pairs().len(),
         }
     }
 
@@ -297,7 +318,7 @@ impl Model {
             }),
             View::Outside => address(Layer::Outer),
             View::Inside => address(Layer::Inner),
-            View::Drops => None,
+            View::Drops | View::Relayed => None,
         }
     }
 
@@ -335,6 +356,27 @@ pub(super) fn source_name(layer: Layer, address: IpAddr) -> String {
         Layer::Outer => format!("outside {address}"),
         Layer::Inner => format!("inside {address}"),
     }
+}
+
+/// What a pair's history is called.
+pub(super) fn pair_name(pair: &RelayPair) -> String {
+    format!("{} → {}", pair.from, pair.to)
+}
+
+/// How fast pairs send, bytes a second, by two looks. One that is new began to send in between, or
+/// the counting did: that is what it sent since.
+fn pair_rates(before: &Overview, now: &Overview, over: Duration) -> HashMap<String, u64> {
+    let old: HashMap<String, u64> = before
+        .pairs
+        .iter()
+        .map(|pair| (pair_name(pair), pair.bytes))
+        .collect();
+    let rate = |pair: &RelayPair| {
+        let name = pair_name(pair);
+        let old = old.get(&name).copied().unwrap_or(0);
+        (name, per_second(old, pair.bytes, over))
+    };
+    now.pairs.iter().map(rate).collect()
 }
 
 /// How fast sources send, by two looks. Who is new may have sent for long, and wasn't among the largest:

@@ -11,10 +11,18 @@ pub(super) enum View {
     Inside,
     /// What is dropped, by reason.
     Drops,
+    /// Which peer sends to which by the relay.
+    Relayed,
 }
 
 impl View {
-    pub(super) const ALL: [Self; 4] = [Self::Peers, Self::Outside, Self::Inside, Self::Drops];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Peers,
+        Self::Outside,
+        Self::Inside,
+        Self::Drops,
+        Self::Relayed,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -22,6 +30,7 @@ impl View {
             Self::Outside => "senders outside",
             Self::Inside => "senders inside",
             Self::Drops => "drops",
+            Self::Relayed => "peer to peer",
         }
     }
 }

@@ -189,6 +189,7 @@ impl Engine {
             host.keep_journal();
         }
         self.shield.refresh();
+        self.data_plane.tick();
         self.tell_endpoints();
         self.device.follow_places();
         let now = clock::now();

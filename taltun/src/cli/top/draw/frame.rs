@@ -244,8 +244,8 @@ fn asked(question: &Question) -> String {
 pub(super) fn help() -> Vec<Line> {
     const HELP: &[(&str, &str)] = &[
         (
-            "Tab, ← →, 1-4",
-            "peers, senders outside, senders inside, drops",
+            "Tab, ← →, 1-5",
+            "peers, senders outside, inside, drops, peer to peer",
         ),
         ("↑ ↓, j k", "choose; also PgUp, PgDn, Home, End"),
         ("Enter", "all of a peer"),

@@ -2,16 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::super::model::{Model, SourceRate, source_name};
+use super::super::model::{Model, SourceRate, pair_name, source_name};
 use super::super::places::View;
 use super::frame::Line;
 use crate::cli::grid::{Cell, Column, lines};
 use crate::cli::human;
 use crate::cli::peers::{Standing, title, troubles};
 use crate::cli::screen::Style;
-use crate::cli::width::{cut, width};
+use crate::cli::width::{cut, printable, width};
 use crate::layer::Layer;
-use crate::report::{PeerStatus, Source};
+use crate::report::{PeerStatus, RelayPair, Source};
 
 const PEERS: &[Column] = &[
     Column::text("  PEER", 0).cut_to(14),
@@ -43,6 +43,15 @@ const DROPS: &[Column] = &[
     Column::text("MEANING", 2).cut_to(12),
 ];
 
+const PAIRS: &[Column] = &[
+    Column::text("FROM", 0).cut_to(14),
+    Column::text("TO", 0).cut_to(14),
+    Column::number("NOW", 0),
+    Column::text("", 2),
+    Column::number("PACKETS", 3),
+    Column::number("SINCE LOOKED AT", 1),
+];
+
 /// The list that is looked at, its heads first.
 pub(super) fn list(model: &Model, room: usize) -> Vec<Line> {
     let places = picture(room);
@@ -70,6 +79,7 @@ pub(super) fn list(model: &Model, room: usize) -> Vec<Line> {
                 "nothing was dropped",
             )
         }
+        View::Relayed => pairs(model, room),
     }
 }
 
@@ -174,6 +184,31 @@ fn sources(model: &Model, layer: Layer, room: usize) -> Vec<Line> {
         .skip(model.first);
     let rows: Vec<Line> = rows.take(model.rows).map(|row| row.to_vec()).collect();
     or_nothing(lines(SOURCES, &rows, Some(room)), &rows, "nobody was seen")
+}
+
+fn pairs(model: &Model, room: usize) -> Vec<Line> {
+    let places = picture(room);
+    let row = |(pair, rate): (&RelayPair, u64)| -> Line {
+        vec![
+            printable(&pair.from).into_owned().into(),
+            printable(&pair.to).into_owned().into(),
+            match rate {
+                0 => Cell::of("–", Style::Faint),
+                rate => human::rate(rate).into(),
+            },
+            Cell::of(model.pairs.spark(&pair_name(pair), places), Style::Good),
+            human::count(pair.packets).into(),
+            human::bytes(pair.bytes).into(),
+        ]
+    };
+    let all = model.pairs().into_iter().skip(model.first);
+    let rows: Vec<Line> = all.take(model.rows).map(row).collect();
+    let word = if model.find.is_empty() {
+        "no peer sends to another"
+    } else {
+        "no such peer sends to another"
+    };
+    or_nothing(lines(PAIRS, &rows, Some(room)), &rows, word)
 }
 
 fn source_rows(model: &Model, layer: Layer, places: usize) -> Vec<[Cell; 8]> {

@@ -18,7 +18,7 @@ use crate::cli::status::example::hub;
 use crate::control::request::{self, PeerOrder};
 use crate::layer::Layer;
 use crate::report::{
-    Drops, Overview, PeerCounts, PeerRates, PeerStatus, Rates, Source, Stats, Traffic,
+    Drops, Overview, PeerCounts, PeerRates, PeerStatus, Rates, RelayPair, Source, Stats, Traffic,
 };
 
 /// A hub with so many peers of which the screen has the first, at a second.
@@ -74,6 +74,12 @@ fn overview(all: u64, shown: usize, second: u64) -> Overview {
             never: 0,
         },
         found: all,
+        pairs: vec![RelayPair {
+            from: "peer-0".to_owned(),
+            to: "peer-1".to_owned(),
+            packets: 1000 * second,
+            bytes: 1_250_000 * second,
+        }],
     }
 }
 
@@ -335,4 +341,25 @@ fn nothing_that_others_wrote_moves_the_cursor() {
     key(&mut model, KeyCode::Enter);
     let text = lines(&picture(&model, now, (80, 24))).join("");
     assert!(!text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn who_sends_to_whom_is_a_list_of_its_own() {
+    let (mut model, now) = model((80, 24), false);
+    let key = KeyEvent::new(KeyCode::Char('5'), KeyModifiers::NONE);
+    press(&mut model, &Event::Key(key));
+    assert_eq!(model.view, View::Relayed);
+    let shown = lines(&picture(&model, now, (80, 24)));
+    let row = shown.iter().find(|line| line.starts_with("peer-0"));
+    let row = row.unwrap_or_else(|| panic!("{shown:#?}"));
+    assert!(
+        row.contains("peer-1") && row.contains("10 Mbit/s"),
+        "{row}"
+    );
+    model.find = "nobody".to_owned();
+    let shown = lines(&picture(&model, now, (80, 24)));
+    assert!(
+        shown.iter().any(|line| line.contains("no such peer")),
+        "{shown:#?}"
+    );
 }
