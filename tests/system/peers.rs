@@ -445,6 +445,13 @@ fn no_room() -> Result<()> {
         shown.contains("PrivateKey = ") && !shown.contains('█'),
         "{shown}"
     );
+    // The remedy is one that works: the peer is there by now.
+    ensure!(shown.contains("`taltun peer rotate phone --qr`"), "{shown}");
+    let code = hub.on_terminal((120, 60), "rotate phone --qr")?;
+    ensure!(
+        codes::read_terminal(&code)?.contains("PrivateKey = "),
+        "{code}"
+    );
     let (out, err) = hub.done(&["new", "tablet", "--qr"])?;
     ensure!(
         out.starts_with("[Interface]\n") && err.contains("is no terminal"),

@@ -67,7 +67,7 @@ pub(super) struct ClientOptions {
         conflicts_with_all = ["wg", "qr", "out", "endpoint", "routes", "psk"])]
     no_file: bool,
 
-    /// Make a preshared key as well, against who can break Curve25519 one day.
+    /// Make a preshared key as well: it still protects sessions should Curve25519 ever be broken.
     #[arg(long)]
     psk: bool,
 
@@ -194,7 +194,7 @@ impl Prepared {
             output::note(&format!("written to {}", file.path().display()));
         }
         let shown = match self.options.qr {
-            Some(CodeTo::Terminal) => shown(&text),
+            Some(CodeTo::Terminal) => shown(&text, &again(edited, &self.options)),
             Some(CodeTo::Picture(_)) | None => None,
         };
         match shown {
@@ -229,8 +229,25 @@ fn guess(access: &ClientAccess) {
     }
 }
 
-/// The code for this terminal. Where that can't be, it says why, and the text is printed.
-fn shown(text: &str) -> Option<Zeroizing<String>> {
+/// The command that makes a code for this peer, which is there by now. What a shell would take apart is named
+/// by its key.
+fn again(edited: &PeerEdited, options: &ClientOptions) -> String {
+    let is_plain = |text: &&str| {
+        let plain = |c: char| c.is_alphanumeric() || "._-".contains(c);
+        !text.starts_with('-') && text.chars().all(plain)
+    };
+    let name = edited.name.as_deref().filter(is_plain);
+    let endpoint = match &options.endpoint {
+        Some(_) => " --endpoint …",
+        None => "",
+    };
+    let peer = name.unwrap_or(&edited.public_key);
+    format!("taltun peer rotate {peer}{endpoint} --qr")
+}
+
+/// The code for this terminal. Where that can't be, it says why, and the text is printed; `again` is what
+/// makes another code.
+fn shown(text: &str, again: &str) -> Option<Zeroizing<String>> {
     let out = stdout();
     if !out.is_terminal() {
         output::warn("standard output is no terminal, so it gets the file and no code");
@@ -256,8 +273,8 @@ fn shown(text: &str) -> Option<Zeroizing<String>> {
             let ((columns, lines), (width, height)) = (size, too_large.needed);
             output::warn(&format!(
                 "the code takes {width} columns and {height} lines, and this terminal has {columns} \
-                 and {lines}; the file follows as text: enlarge the terminal or take a smaller \
-                 font, or write a picture with --qr=FILE.png"
+                 and {lines}; the file follows as text. For a code: enlarge the terminal, then \
+                 `{again}`; or `{again}=FILE.png` for a picture. Either gives the peer another key"
             ));
             None
         }
