@@ -72,7 +72,7 @@ impl StatusCommand {
         let mut first = Some(answer);
         let mut look = || {
             let answer = first.take().unwrap_or_else(|| asked.again());
-            asked.only_peer(*answer?)
+            asked.only_peer(*asked.told(answer)?)
         };
         if self.json {
             // Each with the switches that hold by then.
@@ -87,7 +87,7 @@ impl StatusCommand {
         {
             output::print_json(&not_running(left))?;
         }
-        let status = asked.only_peer(*answer?)?;
+        let status = asked.only_peer(*asked.told(answer)?)?;
         if self.json {
             return output::print_json(&Running::with(status, &control::left_switches()));
         }
@@ -112,6 +112,7 @@ impl StatusCommand {
             let asked = Asked {
                 interface: interface.map(str::to_owned),
                 peer: peer.map(str::to_owned),
+                running: None,
             };
             let answer = asked.again();
             (asked, answer)
@@ -123,7 +124,7 @@ impl StatusCommand {
         if interface.is_some() {
             return asked(interface, peer.or(Some(word)));
         }
-        let as_interface = asked(Some(word), peer);
+        let mut as_interface = asked(Some(word), peer);
         let unknown = matches!(
             as_interface.1,
             Err(ControlError::NotRunning { .. } | ControlError::Name(_))
@@ -135,6 +136,10 @@ impl StatusCommand {
         match asked(None, Some(word)) {
             (asked, Ok(status)) if status.peers.iter().any(|peer| is_called(peer, word)) => {
                 (asked, Ok(status))
+            }
+            (_, Ok(status)) => {
+                as_interface.0.running = Some(status.interface);
+                as_interface
             }
             _ => as_interface,
         }
@@ -150,9 +155,21 @@ struct Asked {
     interface: Option<String>,
     /// The only peer to show.
     peer: Option<String>,
+    /// The tunnel that runs and hasn't the peer, where the word is neither.
+    running: Option<String>,
 }
 
 impl Asked {
+    /// The status, or what to say in its place.
+    fn told(&self, answer: Answer) -> Result<Box<Status>, Failure> {
+        match (&self.running, &self.interface) {
+            (Some(running), Some(word)) => Err(Failure::Other(format!(
+                "{word:?} is neither a running tunnel nor a peer of {running}; `taltun status` lists its peers"
+            ))),
+            _ => Ok(answer?),
+        }
+    }
+
     fn again(&self) -> Answer {
         control::call(self.interface.as_deref(), request::Status)
     }

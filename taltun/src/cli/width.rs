@@ -8,6 +8,9 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// Stands for what was cut off.
 const CUT: char = '…';
 
+/// Columns that a line has for words when it begins with blanks.
+const LEAST_WORDS: usize = 16;
+
 /// How many columns a text takes.
 pub(super) fn width(text: &str) -> usize {
     text.width()
@@ -53,6 +56,40 @@ pub(super) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
+/// The text in lines of so many columns: broken between words, or within one that is longer than a line.
+/// All but the first line begin with so many blanks, where there is room for them and a few words.
+pub(super) fn wrap(text: &str, columns: usize, indent: usize) -> Vec<String> {
+    let columns = columns.max(2);
+    let indent = if indent + LEAST_WORDS <= columns {
+        indent
+    } else {
+        0
+    };
+    let mut lines = Vec::new();
+    let mut rest = text;
+    let mut begin = 0;
+    while width(rest) + begin > columns {
+        let room = columns - begin;
+        let mut used = 0;
+        let fits = rest.char_indices().find_map(|(at, c)| {
+            used += c.width().unwrap_or(0);
+            (used > room).then_some(at)
+        });
+        let fits = fits.unwrap_or(rest.len());
+        // A blank right behind the room is where a line may end, too.
+        let words = rest.get(..=fits).unwrap_or(&rest[..fits]);
+        let blank = words.rfind(' ').filter(|at| !rest[..*at].trim().is_empty());
+        let end = blank.unwrap_or(fits);
+        lines.push(format!("{:begin$}{}", "", rest[..end].trim_end()));
+        rest = rest[end..].trim_start();
+        begin = indent;
+    }
+    if !rest.is_empty() || lines.is_empty() {
+        lines.push(format!("{:begin$}{rest}", ""));
+    }
+    lines
+}
+
 /// A key's first characters, which is enough to tell a few keys apart.
 pub(super) fn short_key(key: &str) -> Cow<'_, str> {
     cut(key, 9)
@@ -73,6 +110,33 @@ mod tests {
         assert_eq!(cut("東京支店", 6), "東京…");
         assert_eq!(cut("東京支店", 7), "東京支…");
         assert_eq!(cut("a b c", 3), "a…");
+    }
+
+    #[test]
+    fn a_text_is_broken_between_words() {
+        assert_eq!(wrap("one two", 7, 4), ["one two"]);
+        assert_eq!(wrap("", 7, 4), [""]);
+        assert_eq!(wrap("one two three", 7, 0), ["one two", "three"]);
+        assert_eq!(wrap("one  two three", 8, 0), ["one  two", "three"]);
+        assert_eq!(wrap("abcdefghij k", 4, 0), ["abcd", "efgh", "ij k"]);
+        // Blanks before it are no place to break.
+        assert_eq!(wrap("  abcdefgh", 6, 0), ["  abcd", "efgh"]);
+        assert_eq!(
+            wrap("shield   generic XDP, TC, 2 banned", 25, 9),
+            ["shield   generic XDP, TC,", "         2 banned"]
+        );
+        // Where there is no room for the blanks there are none.
+        assert_eq!(wrap("shield   generic", 10, 9), ["shield", "generic"]);
+        assert_eq!(wrap("東京支店東京", 8, 0), ["東京支店", "東京"]);
+        for columns in 0..30 {
+            let lines = wrap(
+                "東京 with some words of áéí and averyveryverylongone",
+                columns,
+                4,
+            );
+            let widest = lines.iter().map(|line| width(line)).max();
+            assert!(widest <= Some(columns.max(2)), "{columns}: {lines:?}");
+        }
     }
 
     #[test]

@@ -47,6 +47,9 @@ pub(super) fn render(peers: &[PeerStatus], room: Option<usize>, screen: &Screen)
 /// How many peers there are, and how they stand.
 fn count(peers: &[PeerStatus]) -> String {
     let all = human::counted(peers.len() as u64, "peer");
+    if peers.is_empty() {
+        return format!("{all}; to add one: `taltun peer new NAME`");
+    }
     let of = |standing| {
         let these = peers.iter().filter(|peer| Standing::of(peer) == standing);
         these.count() as u64

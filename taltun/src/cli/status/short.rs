@@ -6,19 +6,21 @@ use std::fmt::Write;
 use super::{peer_table, words};
 use crate::cli::peers::{bits, title, troubles};
 use crate::cli::screen::{Screen, Style};
-use crate::cli::width::{cut, short_key, width};
+use crate::cli::width::{cut, short_key, width, wrap};
 use crate::cli::{host_line, human};
 use crate::report::{AfXdpSocket, ForwardedBy, Status, TcAttachment, XdpAttachment};
 use crate::system::LeftSwitches;
 
 /// What a terminal shows of each kind of line at most; the rest is counted.
 const MOST: usize = 4;
+/// Blanks before what follows of a line that is wrapped: the width of its subject.
+const INDENT: usize = 9;
 /// Peers that are shown however small the terminal is.
 const LEAST_PEERS: usize = 5;
 
 /// The tunnel and its peers: on a terminal those that matter most, unless `all` are wanted.
 pub(super) fn render(status: &Status, left: &LeftSwitches, all: bool, screen: &Screen) -> String {
-    let mut head = vec![identity(status, screen)];
+    let mut head = identity(status, screen);
     head.extend(lines(status, left, screen));
     let mut foot = amiss(status, screen);
     foot.extend(unknown(status, screen));
@@ -40,8 +42,8 @@ pub(super) fn render(status: &Status, left: &LeftSwitches, all: bool, screen: &S
     text
 }
 
-/// What the tunnel is, in a line; its key as far as there is room.
-fn identity(status: &Status, screen: &Screen) -> String {
+/// What the tunnel is, in a line if there is room; its key as far as there is.
+fn identity(status: &Status, screen: &Screen) -> Vec<String> {
     let mut parts = vec![
         status.mode.to_string(),
         format!("up {}", human::brief(status.uptime_seconds)),
@@ -65,10 +67,15 @@ fn identity(status: &Status, screen: &Screen) -> String {
     } else {
         short_key(key)
     };
-    let rest = format!("  {rest}  key {key}");
     let name = cut(&status.interface, room);
-    let rest = cut(&rest, room.saturating_sub(width(&name)));
-    format!("{}{rest}", screen.paint(Style::Strong, &name))
+    let mut lines = wrap(&format!("{name}  {rest}  key {key}"), room, INDENT);
+    let first = lines.first_mut().and_then(|first| {
+        let rest = first.strip_prefix(name.as_ref())?;
+        *first = format!("{}{rest}", screen.paint(Style::Strong, &name));
+        Some(())
+    });
+    debug_assert!(first.is_some() || name.is_empty(), "a name has no blanks");
+    lines
 }
 
 /// What the host and the file have it do; nothing of what there isn't.
@@ -121,13 +128,13 @@ fn lines(status: &Status, left: &LeftSwitches, screen: &Screen) -> Vec<String> {
     let columns = screen.columns().unwrap_or(usize::MAX);
     let shown = all.into_iter();
     shown
-        .map(|(subject, told)| {
+        .flat_map(|(subject, told)| {
             let line = format!("{subject:<7}  {told}");
-            // What is written large is so for a reason: it isn't cut.
+            // What is written large may have a command in it: in one piece it can be copied.
             if is_loud(&told) {
-                screen.paint(Style::Bad, &line)
+                vec![screen.paint(Style::Bad, &line)]
             } else {
-                cut(&line, columns).into_owned()
+                wrap(&line, columns, INDENT)
             }
         })
         .collect()
@@ -258,7 +265,7 @@ fn unknown(status: &Status, screen: &Screen) -> Vec<String> {
     few(all.collect(), screen, str::to_owned)
 }
 
-/// Lines that fit: all where nothing is cut, the first few on a terminal.
+/// All lines where there is room without end, the first few on a terminal, wrapped.
 fn few(mut lines: Vec<String>, screen: &Screen, paint: impl Fn(&str) -> String) -> Vec<String> {
     let Some((columns, _)) = screen.size else {
         return lines;
@@ -268,10 +275,8 @@ fn few(mut lines: Vec<String>, screen: &Screen, paint: impl Fn(&str) -> String) 
         lines.truncate(MOST - 1);
     }
     let more = all - lines.len();
-    let mut shown: Vec<String> = lines
-        .iter()
-        .map(|line| paint(&cut(line, columns)))
-        .collect();
+    let wrapped = lines.iter().flat_map(|line| wrap(line, columns, 2));
+    let mut shown: Vec<String> = wrapped.map(|line| paint(&line)).collect();
     if more > 0 {
         shown.push(format!("and {} more: --long", human::count(more as u64)));
     }
@@ -369,6 +374,39 @@ unknown key WHO= tried 3 times from 192.0.2.4:7, last 5 seconds ago
         assert_eq!(
             all.lines().filter(|line| line.contains("number ")).count(),
             1000
+        );
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_more_lines_and_all_words() {
+        let status = hub();
+        let text = at(40, 200, &status);
+        assert!(
+            text.starts_with(
+                "hub  server  up 2 min 5 s  UDP 9000\n         10.0.0.1/24  key HUB=\n\
+                 shield   driver XDP, AF_XDP on 1 queue,\n         TC · 2 banned · last min\n         \
+                 dropped: 12 mac1\n"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("`taltun unban\n  office`\n"), "{text}");
+        // Colours are of the name alone.
+        let screen = Screen {
+            size: Some((40, 200)),
+            colour: true,
+        };
+        let text = render(&status, &LeftSwitches::default(), false, &screen);
+        assert!(text.starts_with("\u{1b}[1mhub\u{1b}[0m  server"), "{text}");
+    }
+
+    #[test]
+    fn a_hub_without_peers_says_how_to_make_one() {
+        let mut status = hub();
+        status.peers.clear();
+        let text = at(80, 24, &status);
+        assert!(
+            text.contains("\n0 peers; to add one: `taltun peer new NAME`\n"),
+            "{text}"
         );
     }
 
