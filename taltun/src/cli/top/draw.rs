@@ -18,6 +18,10 @@ use super::places::Places;
 use crate::cli::grid::Cell;
 use crate::cli::screen::Style;
 use crate::cli::status;
+use crate::cli::width::wrap;
+
+/// Blanks before what follows of a line of details: deeper than the line itself.
+const INDENT: usize = 4;
 
 /// Draws the picture.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, now: Instant) {
@@ -29,8 +33,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, now: Instant) {
         lines.push(frame::modes(model));
     }
     match &model.mode {
-        Mode::Help => lines.extend(frame::help()),
-        Mode::Details(first) => lines.extend(details(model, usize::from(*first))),
+        Mode::Help => lines.extend(frame::help(width)),
+        Mode::Details(first) => lines.extend(details(model, usize::from(*first), width)),
         Mode::List | Mode::Find | Mode::Question(_) => {
             let mut list = lists::list(model, width);
             list.truncate(places.list);
@@ -42,14 +46,16 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, now: Instant) {
             }
         }
     }
-    lines.truncate(height.saturating_sub(1));
+    let mut foot = frame::foot(model, width, now);
+    foot.truncate(height);
+    let below = height - foot.len();
+    lines.truncate(below);
     let chosen = chosen_row(model, &places);
     for (row, line) in lines.iter().enumerate() {
         put(frame, row, line, model.colours, chosen == Some(row));
     }
-    if height > 0 {
-        let foot = frame::foot(model, width, now);
-        put(frame, height - 1, &foot, model.colours, false);
+    for (row, line) in (below..).zip(&foot) {
+        put(frame, row, line, model.colours, false);
     }
 }
 
@@ -63,17 +69,18 @@ fn chosen_row(model: &Model, places: &Places) -> Option<usize> {
     (at + 1 < places.list).then_some(2 + places.modes + at)
 }
 
-/// All of the chosen peer, from a line on.
-fn details(model: &Model, first: usize) -> Vec<Line> {
+/// All of the chosen peer, from a line on, wrapped to the room there is.
+fn details(model: &Model, first: usize, room: usize) -> Vec<Line> {
     let Some(peer) = model.chosen_peer() else {
         return vec![vec![Cell::of("this peer is gone", Style::Faint)]];
     };
     let text = status::peer::alone(std::slice::from_ref(peer));
-    let lines: Vec<Line> = text.lines().map(|line| vec![Cell::from(line)]).collect();
+    let lines = text.lines().flat_map(|line| wrap(line, room, INDENT));
+    let lines: Vec<Line> = lines.map(|line| vec![Cell::from(line)]).collect();
     // The last line stays in sight.
     let first = first.min(lines.len().saturating_sub(1));
     let sparks = [("↓", &model.peers_down), ("↑", &model.peers_up)].map(|(arrow, all)| {
-        let spark = all.spark(&peer.public_key, 60);
+        let spark = all.spark(&peer.public_key, room.saturating_sub(4).min(60));
         vec![
             Cell::from(format!("  {arrow} ")),
             Cell::of(spark, Style::Good),

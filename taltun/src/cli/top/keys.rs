@@ -35,6 +35,7 @@ pub(super) fn press(model: &mut Model, event: &Event) -> Wanted {
     if key.kind == KeyEventKind::Release {
         return Wanted::Nothing;
     }
+    model.hush();
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     if control && matches!(key.code, KeyCode::Char('c' | 'd')) {
         return Wanted::Quit;

@@ -234,6 +234,11 @@ impl Model {
         self.said = Some((text, Instant::now()));
     }
 
+    /// That is read, or in the way.
+    pub(super) fn hush(&mut self) {
+        self.said = None;
+    }
+
     /// What is to be shown now.
     pub(super) fn said(&self, now: Instant) -> Option<&str> {
         let (text, at) = self.said.as_ref()?;
@@ -269,8 +274,11 @@ impl Model {
         };
         let mut rated: Vec<_> = all.iter().map(|source| (source, rate(source))).collect();
         rated.sort_by_key(|(_, rate)| std::cmp::Reverse((rate.drops, rate.packets)));
-        let find = self.find.to_lowercase();
-        rated.retain(|(source, _)| source.addr.to_string().contains(&find));
+        // Beside the peers the text is a peer's, and no address.
+        if self.view != View::Peers {
+            let find = self.find.to_lowercase();
+            rated.retain(|(source, _)| source.addr.to_string().contains(&find));
+        }
         rated
     }
 

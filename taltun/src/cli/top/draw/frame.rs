@@ -12,7 +12,7 @@ use super::super::places::View;
 use crate::cli::grid::Cell;
 use crate::cli::human;
 use crate::cli::screen::Style;
-use crate::cli::width::{cut, printable, width};
+use crate::cli::width::{cut, printable, width, wrap};
 use crate::control::request::PeerOrder;
 use crate::layer::Layer;
 use crate::report::{TcAttachment, XdpAttachment};
@@ -20,17 +20,33 @@ use crate::report::{TcAttachment, XdpAttachment};
 /// A line of the terminal: texts with their styles.
 pub(super) type Line = Vec<Cell>;
 
-/// Writes a line into a row of the frame, inverse and without colours if it is the chosen one.
+/// Writes a line into a row of the frame, inverse and without colours if it is the chosen one; one that
+/// is too long ends in `…`.
 pub(super) fn put(frame: &mut Frame<'_>, row: usize, line: &Line, colours: bool, chosen: bool) {
     let area = frame.area();
     let Ok(row) = u16::try_from(row) else { return };
     if row >= area.height {
         return;
     }
-    let spans = line
-        .iter()
-        .map(|cell| Span::styled(cell.text.as_str(), look(cell.style, colours && !chosen)));
-    let text = Text::from(spans.collect::<Vec<_>>());
+    let mut left = usize::from(area.width);
+    let mut spans = Vec::new();
+    for (at, cell) in line.iter().enumerate() {
+        let is_more = line[at + 1..]
+            .iter()
+            .any(|cell| !cell.text.trim().is_empty());
+        // What fits to the last column isn't all, if there is more.
+        let text = if is_more && width(&cell.text) == left {
+            cut(&format!("{} ", cell.text), left).into_owned()
+        } else {
+            cut(&cell.text, left).into_owned()
+        };
+        left -= width(&text);
+        spans.push(Span::styled(text, look(cell.style, colours && !chosen)));
+        if left == 0 {
+            break;
+        }
+    }
+    let text = Text::from(spans);
     let buffer = frame.buffer_mut();
     buffer.set_line(area.x, area.y + row, &text, area.width);
     if chosen {
@@ -176,10 +192,12 @@ fn order(order: PeerOrder) -> &'static str {
     }
 }
 
-/// What is asked, or what went wrong, or what was done, or else the keys.
-pub(super) fn foot(model: &Model, room: usize, now: Instant) -> Line {
+/// What is asked, or what went wrong, or what was done, or else the keys: in as many lines as it takes,
+/// but no more than a few.
+pub(super) fn foot(model: &Model, room: usize, now: Instant) -> Vec<Line> {
+    const MOST: usize = 3;
     let (text, style) = match (&model.mode, model.trouble(now), model.said(now)) {
-        (Mode::Question(question), _, _) => (asked(question), Style::Strong),
+        (Mode::Question(question), _, _) => return asked(question, room),
         (Mode::Find, _, _) => (
             format!(
                 "find: {}▏  Enter keeps it, Esc ends it",
@@ -196,24 +214,37 @@ pub(super) fn foot(model: &Model, room: usize, now: Instant) -> Line {
         ),
         (_, _, Some(said)) => (printable(said).into_owned(), Style::Strong),
         (Mode::Help, _, _) => ("any key goes back".to_owned(), Style::Faint),
-        (Mode::Details(_), _, _) => ("Esc back  b ban  u unban  q quit".to_owned(), Style::Faint),
-        (Mode::List, _, _) => (keys(room), Style::Faint),
+        (Mode::Details(_), _, _) => (
+            keys(&["Esc back", "q quit", "b ban", "u unban"], room),
+            Style::Faint,
+        ),
+        (Mode::List, _, _) => (keys(KEYS, room), Style::Faint),
     };
-    vec![Cell::of(cut(&text, room), style)]
+    let mut lines = wrap(&text, room, 0);
+    if lines.len() > MOST {
+        let rest = lines.split_off(MOST - 1).join(" ");
+        lines.push(cut(&rest, room).into_owned());
+    }
+    lines
+        .into_iter()
+        .map(|line| vec![Cell::of(line, style)])
+        .collect()
 }
 
-/// As many keys as there is room for, those first that lead to the others.
-fn keys(room: usize) -> String {
-    let all = [
-        "q quit",
-        "? help",
-        "Tab list",
-        "s sort",
-        "/ find",
-        "Enter details",
-        "b ban",
-        "u unban",
-    ];
+/// The keys of the list, those first that lead to the others.
+const KEYS: &[&str] = &[
+    "q quit",
+    "? help",
+    "Tab list",
+    "s sort",
+    "/ find",
+    "Enter details",
+    "b ban",
+    "u unban",
+];
+
+/// As many keys as there is room for.
+fn keys(all: &[&str], room: usize) -> String {
     let mut text = String::new();
     for key in all {
         if width(&text) + width(key) + 2 > room {
@@ -227,21 +258,43 @@ fn keys(room: usize) -> String {
     text
 }
 
-fn asked(question: &Question) -> String {
-    let whom = match &question.whom {
-        Whom::Peer { title, .. } => format!("{title} (its addresses inside)"),
-        Whom::Address(address, Layer::Outer) => format!("{address} (outside)"),
-        Whom::Address(address, Layer::Inner) => format!("{address} (inside the tunnel)"),
+/// The question and what its keys do: beside it, or below where there is no room. A long name is cut, and
+/// never the keys.
+fn asked(question: &Question, room: usize) -> Vec<Line> {
+    let (whom, place) = match &question.whom {
+        Whom::Peer { title, .. } => (printable(title).into_owned(), " (its addresses inside)?"),
+        Whom::Address(address, Layer::Outer) => (address.to_string(), " (outside)?"),
+        Whom::Address(address, Layer::Inner) => (address.to_string(), " (inside the tunnel)?"),
     };
-    if question.ban {
-        format!("ban {whom}? 1 for 10 min, 2 for 1 h, 3 until unbanned; other keys: no")
+    let verb = if question.ban {
+        "ban "
     } else {
-        format!("end the ban of {whom}? y yes; other keys: no")
-    }
+        "end the ban of "
+    };
+    let taken = width(verb) + width(place);
+    let whom = cut(&whom, room.saturating_sub(taken).max(1));
+    let asked = format!("{verb}{whom}{place}");
+    let answers = match (question.ban, room) {
+        (true, 60..) => "1 for 10 min, 2 for 1 h, 3 until unbanned; other keys: no",
+        (true, _) => "1: 10 min, 2: 1 h, 3: no end; else no",
+        (false, _) => "y yes; other keys: no",
+    };
+    let lines = if width(&asked) + 1 + width(answers) <= room {
+        vec![format!("{asked} {answers}")]
+    } else {
+        let mut lines = wrap(&asked, room, 0);
+        lines.extend(wrap(answers, room, 0));
+        lines
+    };
+    let lines = lines.into_iter();
+    lines
+        .map(|line| vec![Cell::of(line, Style::Strong)])
+        .collect()
 }
 
 /// All keys and signs.
-pub(super) fn help() -> Vec<Line> {
+pub(super) fn help(room: usize) -> Vec<Line> {
+    const BESIDE: usize = 16;
     const HELP: &[(&str, &str)] = &[
         (
             "Tab, ← →, 1-5",
@@ -268,12 +321,17 @@ pub(super) fn help() -> Vec<Line> {
             "the last seconds, as high as its own largest",
         ),
     ];
-    let rows = HELP.iter().map(|(key, what)| {
-        let blanks = " ".repeat(15_usize.saturating_sub(width(key)));
-        vec![
-            Cell::of(format!(" {key}{blanks}"), Style::Strong),
-            Cell::from(*what),
-        ]
+    let rows = HELP.iter().flat_map(|(key, what)| {
+        let blanks = " ".repeat((BESIDE - 1).saturating_sub(width(key)));
+        let key = Cell::of(format!(" {key}{blanks}"), Style::Strong);
+        let lines = wrap(what, room.saturating_sub(BESIDE), 0);
+        lines.into_iter().enumerate().map(move |(at, line)| {
+            let before = match at {
+                0 => key.clone(),
+                _ => " ".repeat(BESIDE).into(),
+            };
+            vec![before, line.into()]
+        })
     });
     rows.collect()
 }

@@ -62,11 +62,12 @@ pub(super) fn list(model: &Model, room: usize) -> Vec<Line> {
                 .iter()
                 .map(|peer| row(model, peer, places))
                 .collect();
-            or_nothing(
-                lines(PEERS, &rows, Some(room)),
-                &rows,
-                "no peer is called so",
-            )
+            let word = if model.find.is_empty() {
+                "no peers; to add one: `taltun peer new NAME`"
+            } else {
+                "no peer is called so; Esc shows all"
+            };
+            or_nothing(lines(PEERS, &rows, Some(room)), &rows, word)
         }
         View::Outside => sources(model, Layer::Outer, room),
         View::Inside => sources(model, Layer::Inner, room),
@@ -108,7 +109,7 @@ pub(super) fn beside(model: &Model, room: usize, rows: usize) -> Vec<Line> {
     let right = or_nothing(
         lines(&senders, &of_senders, Some(half)),
         &of_senders,
-        "nobody was seen",
+        "no sender was seen",
     );
     let rule = Cell::of("─".repeat(room), Style::Faint);
     let mut all = vec![vec![rule]];
@@ -183,7 +184,12 @@ fn sources(model: &Model, layer: Layer, room: usize) -> Vec<Line> {
         .into_iter()
         .skip(model.first);
     let rows: Vec<Line> = rows.take(model.rows).map(|row| row.to_vec()).collect();
-    or_nothing(lines(SOURCES, &rows, Some(room)), &rows, "nobody was seen")
+    let word = if model.find.is_empty() {
+        "no sender was seen"
+    } else {
+        "no sender has such an address; Esc shows all"
+    };
+    or_nothing(lines(SOURCES, &rows, Some(room)), &rows, word)
 }
 
 fn pairs(model: &Model, room: usize) -> Vec<Line> {

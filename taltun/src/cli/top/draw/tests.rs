@@ -11,10 +11,11 @@ use taltun_common::drops::DropReason;
 
 use super::super::hub::Command;
 use super::super::keys::{Wanted, press};
-use super::super::model::{Mode, Model};
+use super::super::model::{Mode, Model, Question, Whom};
 use super::super::places::View;
 use super::draw;
 use crate::cli::status::example::hub;
+use crate::cli::width::width;
 use crate::control::request::{self, PeerOrder};
 use crate::layer::Layer;
 use crate::report::{
@@ -239,10 +240,13 @@ fn a_ban_asks_before_and_other_keys_mean_no() {
     let (mut model, now) = model((80, 24), true);
     key(&mut model, KeyCode::Down);
     assert_eq!(key(&mut model, KeyCode::Char('b')), Wanted::Nothing);
-    let foot = lines(&picture(&model, now, (80, 24))).pop().unwrap();
-    assert!(
-        foot.starts_with("ban peer-1 (its addresses inside)? 1 for 10 min"),
-        "{foot}"
+    let foot = lines(&picture(&model, now, (80, 24))).split_off(22);
+    assert_eq!(
+        foot,
+        [
+            "ban peer-1 (its addresses inside)?",
+            "1 for 10 min, 2 for 1 h, 3 until unbanned; other keys: no"
+        ]
     );
     assert_eq!(key(&mut model, KeyCode::Enter), Wanted::Nothing);
     assert_eq!(model.mode, Mode::List);
@@ -272,6 +276,98 @@ fn a_ban_asks_before_and_other_keys_mean_no() {
     key(&mut model, KeyCode::Char('4'));
     key(&mut model, KeyCode::Char('b'));
     assert_eq!(model.mode, Mode::List);
+}
+
+#[test]
+fn a_question_has_all_its_keys_however_narrow_it_is() {
+    let (mut model, now) = model((80, 24), true);
+    let whom = Whom::Peer {
+        key: "KEY1=".to_owned(),
+        title: "a peer with a rather long name, number 1000".to_owned(),
+    };
+    let foot = |model: &Model, size, count: usize| {
+        let mut all = lines(&picture(model, now, size));
+        all.split_off(all.len() - count)
+    };
+    for ban in [true, false] {
+        let whom = whom.clone();
+        model.mode = Mode::Question(Question { ban, whom });
+        let wide = foot(&model, (120, 24), 1).remove(0);
+        let usual = foot(&model, (80, 24), 2);
+        let narrow = foot(&model, (40, 10), 2);
+        let keys = if ban {
+            assert!(wide.ends_with("2 for 1 h, 3 until unbanned; other keys: no"));
+            ["other keys: no", "1: 10 min, 2: 1 h, 3: no end; else no"]
+        } else {
+            assert!(wide.ends_with("inside)? y yes; other keys: no"), "{wide}");
+            ["y yes; other keys: no"; 2]
+        };
+        let end = if ban { "1000" } else { "…" };
+        let end = format!("{end} (its addresses inside)?");
+        assert!(usual[0].ends_with(&end), "{usual:?}");
+        assert!(usual[1].ends_with(keys[0]), "{usual:?}");
+        assert!(
+            narrow[0].ends_with("… (its addresses inside)?"),
+            "{narrow:?}"
+        );
+        assert_eq!(narrow[1], keys[1]);
+    }
+    // What was done or not is told whole, until a key is pressed.
+    model.mode = Mode::List;
+    model.say("not done: 10.0.0.2/32 is what this command reaches the tunnel by".to_owned());
+    let said = foot(&model, (40, 10), 2).join(" ");
+    assert!(said.ends_with("reaches the tunnel by"), "{said}");
+    key(&mut model, KeyCode::Char('?'));
+    let said = foot(&model, (40, 10), 1).remove(0);
+    assert_eq!(said, "any key goes back");
+}
+
+#[test]
+fn nothing_to_show_says_why() {
+    let (mut model, now) = model((80, 24), true);
+    let empty = || {
+        let mut empty = overview(1, 0, 4);
+        (empty.peers, empty.found) = (PeerCounts::default(), 0);
+        empty
+    };
+    model.take_in(empty(), now);
+    let shown = |model: &Model| lines(&picture(model, now, (80, 24))).join("\n");
+    assert!(shown(&model).contains("no peers; to add one: `taltun peer new NAME`"));
+    model.find = "ana".to_owned();
+    let text = shown(&model);
+    assert!(
+        text.contains("no peer is called so; Esc shows all"),
+        "{text}"
+    );
+    // A peer's name hides no sender beside the peers.
+    assert!(text.contains("192.0.2.66"), "{text}");
+    model.view = View::Outside;
+    model.wanted((80, 24));
+    assert!(shown(&model).contains("no sender has such an address; Esc shows all"));
+    model.find.clear();
+    model.view = View::Inside;
+    assert!(shown(&model).contains("no sender was seen"));
+}
+
+#[test]
+fn what_is_too_long_is_wrapped_or_says_so() {
+    let (mut model, now) = model((40, 60), true);
+    model.mode = Mode::Details(0);
+    let all = lines(&picture(&model, now, (40, 60)));
+    let words_of = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = words_of(&all.join(" "));
+    let peer = model.chosen_peer().unwrap();
+    let whole = crate::cli::status::peer::alone(std::slice::from_ref(peer));
+    for line in whole.lines() {
+        assert!(words.contains(&words_of(line)), "{line}: {words}");
+    }
+    model.mode = Mode::Help;
+    let help = lines(&picture(&model, now, (40, 60))).join(" ");
+    assert!(help.contains("largest"), "{help}");
+    // One that is cut shows it.
+    model.mode = Mode::List;
+    let modes = lines(&picture(&model, now, (40, 24))).remove(1);
+    assert!(modes.ends_with('…') && width(&modes) == 40, "{modes}");
 }
 
 #[test]
