@@ -15,6 +15,18 @@ use crate::report::{Stats, Status};
 /// The variable that tells `taltun` where its control socket is.
 pub const RUNTIME_DIR: &str = "TALTUN_RUNTIME_DIR";
 
+/// The variables that would lead it to what isn't its own, if whoever runs us has them set.
+const OTHERS: [&str; 2] = ["TALTUN_STATE_DIR", "TALTUN_UAPI_DIR"];
+
+/// Has a command that runs `taltun` keep all that is its own in `directory`, or find it there, whatever
+/// our own environment says.
+pub fn keep_in<'a>(command: &'a mut Command, directory: &Path) -> &'a mut Command {
+    for other in OTHERS {
+        command.env_remove(other);
+    }
+    command.env(RUNTIME_DIR, directory)
+}
+
 /// Whom to talk to.
 #[derive(Debug, Clone)]
 pub struct Control {
@@ -49,7 +61,7 @@ impl Control {
     /// `taltun`, set up to talk to this one. It talks by a file, so any namespace will do.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.taltun);
-        command.env(RUNTIME_DIR, &self.directory);
+        keep_in(&mut command, &self.directory);
         command
     }
 
@@ -62,5 +74,30 @@ impl Control {
         let json = self.tell(&[what, "--json"])?;
         serde_json::from_str(&json)
             .map_err(|error| anyhow!("taltun {what} --json printed what we can't read: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn a_taltun_of_a_lab_has_directories_of_its_own() {
+        let mut command = Command::new("env");
+        // As if our own environment had them.
+        for other in OTHERS {
+            command.env(other, "/nowhere");
+        }
+        keep_in(&mut command, Path::new("/run/x"));
+        let value = |name: &str| {
+            let mut all = command.get_envs();
+            all.find(|(key, _)| *key == OsStr::new(name)).unwrap().1
+        };
+        assert_eq!(value(RUNTIME_DIR), Some(OsStr::new("/run/x")));
+        for other in OTHERS {
+            assert_eq!(value(other), None, "{other}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-pub use crate::control::RUNTIME_DIR;
+pub use crate::control::{RUNTIME_DIR, keep_in};
 
 /// How long a node may take until it answers: where an emulated kernel reads its first eBPF
 /// programs, and others build meanwhile, that has been 20 s.
@@ -244,11 +244,8 @@ impl Site {
                 command
             }
         };
-        command
-            .arg("run")
-            .arg("--config")
-            .arg(self.config())
-            .env(RUNTIME_DIR, &self.directory);
+        command.arg("run").arg("--config").arg(self.config());
+        keep_in(&mut command, &self.directory);
         command
     }
 

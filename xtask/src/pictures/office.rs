@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use taltun_tests::netns::Namespace;
-use taltun_tests::node::{Keys, Node, RUNTIME_DIR};
+use taltun_tests::node::{Keys, Node, keep_in};
 use taltun_tests::topology::{Star, private_prefix};
 use taltun_tests::traffic::stream::Stream;
 
@@ -85,7 +85,7 @@ impl Office {
     /// A command of `taltun` that asks this hub.
     pub fn command(&self, taltun: &Path, words: &[&str]) -> Command {
         let mut command = self.star.hub.command(taltun);
-        command.args(words).env(RUNTIME_DIR, self.hub.directory());
+        keep_in(command.args(words), self.hub.directory());
         command
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use taltun_tests::lab::{Lab, Role};
-use taltun_tests::node::RUNTIME_DIR;
+use taltun_tests::node::keep_in;
 use taltun_tests::sys::{self, Signal};
 
 use crate::setup::step;
@@ -24,7 +24,7 @@ pub fn command(namespace: &str, directory: &Path, taltun: &Path) -> Result<Comma
         env::join_paths(std::iter::once(programs.to_owned()).chain(env::split_paths(&others)))?;
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace]).arg(&shell);
-    command.env("PATH", path).env(RUNTIME_DIR, directory);
+    keep_in(command.env("PATH", path), directory);
     command.envs(prompt(&shell, namespace));
     Ok(command)
 }
