@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use vt100::{Parser, Screen};
 
 use crate::command::wait_for;
-use crate::sys::{self, Signal};
+use crate::sys::{self, Input, Signal};
 
 /// What ends all that a program wrote: terminals show nothing of it.
 const END: u8 = 0;
@@ -27,6 +27,8 @@ pub struct Terminal {
     parser: Arc<Mutex<Parser>>,
     /// How often an end has been read.
     ends: Arc<AtomicUsize>,
+    /// Nothing is to be read any more.
+    closed: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
     /// The program's end, kept open so that its settings can still be read when it has ended.
     theirs: Option<File>,
@@ -46,13 +48,21 @@ impl Terminal {
         drop(command);
         let parser = Arc::new(Mutex::new(Parser::new(lines(rows)?, lines(columns)?, 1000)));
         let ends = Arc::new(AtomicUsize::new(0));
+        let closed = Arc::new(AtomicBool::new(false));
         let mut output = File::from(ours.try_clone()?);
         let reader = thread::spawn({
             let (parser, ends) = (Arc::clone(&parser), Arc::clone(&ends));
+            let closed = Arc::clone(&closed);
             move || {
                 let mut buffer = [0; 4096];
-                // It is an error, not an end, when nobody has the other end open any more.
-                while let Ok(length @ 1..) = output.read(&mut buffer) {
+                while !closed.load(Ordering::Acquire) {
+                    if let Ok(Input::Nothing) = sys::wait_for_input(&output, PAUSE) {
+                        continue;
+                    }
+                    // It is an error, not an end, when nobody has the other end open any more.
+                    let Ok(length @ 1..) = output.read(&mut buffer) else {
+                        return;
+                    };
                     let mut parser = parser.lock().unwrap_or_else(PoisonError::into_inner);
                     let read = &buffer[..length];
                     parser.process(read);
@@ -67,6 +77,7 @@ impl Terminal {
             keyboard: ours.into(),
             parser,
             ends,
+            closed,
             reader: Some(reader),
             theirs: Some(theirs.into()),
         })
@@ -143,11 +154,28 @@ impl Terminal {
         Ok(cooked && !screen.alternate_screen() && !screen.hide_cursor())
     }
 
+    /// Closes the window: the program's terminal is gone.
+    pub fn hang_up(&mut self) -> Result<()> {
+        self.closed.store(true, Ordering::Release);
+        if let Some(reader) = self.reader.take() {
+            ensure!(reader.join().is_ok(), "what it printed couldn't be read");
+        }
+        self.theirs = None;
+        self.keyboard = File::open("/dev/null")?;
+        Ok(())
+    }
+
+    /// Waits for the program to end by itself, at most `limit`, whatever it showed last.
+    pub fn wait_for_end(&mut self, limit: Duration) -> Result<ExitStatus> {
+        match wait_for(&mut self.child, limit)? {
+            Some(status) => Ok(status),
+            None => bail!("it doesn't end; the screen is\n{}", self.text()),
+        }
+    }
+
     /// Waits for the program to end by itself, at most `limit`; all it showed has been read then.
     pub fn finish(&mut self, limit: Duration) -> Result<ExitStatus> {
-        let Some(status) = wait_for(&mut self.child, limit)? else {
-            bail!("it doesn't end; the screen is\n{}", self.text());
-        };
+        let status = self.wait_for_end(limit)?;
         // What it wrote last is on its way to us still, and this comes after it.
         let before = self.ends.load(Ordering::Acquire);
         let mut theirs = self.theirs.as_ref().context("the terminal is gone")?;
@@ -211,6 +239,24 @@ mod tests {
             assert!(terminal.finish(LIMIT).unwrap().success());
             assert!(!terminal.is_restored().unwrap(), "{spoil}");
         }
+    }
+
+    #[test]
+    fn a_window_that_is_closed_ends_its_program() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo ready; read word; read word; exit 3"]);
+        let mut terminal = Terminal::start(command, 24, 80).unwrap();
+        terminal.wait_for("ready", LIMIT).unwrap();
+        terminal.hang_up().unwrap();
+        // By SIGHUP.
+        assert_eq!(terminal.wait_for_end(LIMIT).unwrap().code(), None);
+        // Who doesn't listen to that reads an end.
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' HUP; echo ready; read word; exit 3"]);
+        let mut terminal = Terminal::start(command, 24, 80).unwrap();
+        terminal.wait_for("ready", LIMIT).unwrap();
+        terminal.hang_up().unwrap();
+        assert_eq!(terminal.wait_for_end(LIMIT).unwrap().code(), Some(3));
     }
 
     #[test]

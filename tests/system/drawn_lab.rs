@@ -172,6 +172,18 @@ fn told_to_stop() -> Result<()> {
         let text = terminal.text();
         ensure!(text.contains("✓ nothing left behind"), "{text}");
     }
+    // When its window is closed, on the drawing and with a shell in it.
+    for keys in ["", "s\r"] {
+        let (mut terminal, prefix) = drawn(&[])?;
+        if !keys.is_empty() {
+            terminal.press(keys)?;
+            terminal.wait_for("-hub]", KEY_LIMIT)?;
+        }
+        terminal.hang_up()?;
+        terminal.wait_for_end(LAB_LIMIT)?;
+        let left = netns::names_with(&format!("{prefix}-"));
+        ensure!(left.is_empty(), "{left:?} are left");
+    }
     Ok(())
 }
 

@@ -1,13 +1,15 @@
 //! What a terminal shows: `top` with its keys, and `--watch`; what pipes get instead.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use taltun_tests::command::{finish_within, wait_for};
-use taltun_tests::sys::{Signal, send_signal};
+use taltun_tests::sys::{Signal, lead_session, open_pty, send_signal};
 use taltun_tests::terminal::Terminal;
 use taltun_tests::traffic::stream::Stream;
 
@@ -26,6 +28,11 @@ pub const CASES: &[Case] = &[
         run: ends,
     },
     Case {
+        name: "top and --watch end when the window is closed, and top by SIGTERM whatever it waits for",
+        programs: &[],
+        run: hang_up,
+    },
+    Case {
         name: "--watch draws over itself on a terminal and prints one after the other in a pipe",
         programs: &[],
         run: watch,
@@ -34,6 +41,12 @@ pub const CASES: &[Case] = &[
 
 /// How long a picture may take that is going to come.
 const LIMIT: Duration = Duration::from_secs(15);
+/// How long it may go on when it has to end.
+const END_LIMIT: Duration = Duration::from_secs(5);
+/// Whole pictures that are more than a terminal takes that nobody reads (some 10 KiB), and what a picture
+/// takes.
+const PICTURES: usize = 30;
+const TURN: Duration = Duration::from_millis(150);
 const CTRL_C: &str = "\x03";
 const DOWN: &str = "\x1b[B";
 
@@ -84,6 +97,7 @@ fn top() -> Result<()> {
     };
     screen.press("b")?;
     screen.wait_for("ban luis (its addresses inside)?", LIMIT)?;
+    screen.wait_for("3 until unbanned; other keys: no", LIMIT)?;
     screen.press("n")?;
     screen.wait_for("q quit", LIMIT)?;
     ensure!(bans()? == 0, "it was banned all the same");
@@ -165,9 +179,7 @@ fn ends() -> Result<()> {
     dumb.arg("TERM=dumb")
         .arg(program.get_program())
         .args(program.get_args());
-    for (name, value) in program.get_envs() {
-        dumb.env(name, value.unwrap_or_default());
-    }
+    as_told(&mut dumb, &program);
     let mut screen = Terminal::start(dumb, 24, 80)?;
     let status = screen.finish(LIMIT)?;
     ensure!(
@@ -191,8 +203,91 @@ fn ends() -> Result<()> {
     hub.end()
 }
 
+/// What runs in a window has no terminal any more when that is closed, whether or not it listens to the
+/// signal that tells so.
+fn hang_up() -> Result<()> {
+    let hub = start()?;
+    for (words, shown) in [
+        (&["top"][..], "2 online"),
+        (&["status", "--watch"], "2 online"),
+        (&["stats", "--watch"], "TRAFFIC"),
+    ] {
+        for first in ["", "trap '' HUP; "] {
+            let program = in_a_shell(&hub, words, first);
+            let mut screen = Terminal::start(program, 24, 80)?;
+            screen.wait_for(shown, LIMIT)?;
+            screen.hang_up()?;
+            let ended = screen.wait_for_end(END_LIMIT);
+            ended.with_context(|| format!("{first}{words:?}"))?;
+        }
+    }
+    // In the middle of a key, whose rest never comes.
+    let mut screen = Terminal::start(top_of(&hub), 24, 80)?;
+    screen.wait_for("2 online", LIMIT)?;
+    screen.press("\x1b[")?;
+    // It isn't stuck in that.
+    let before = screen.screen().contents_formatted();
+    screen.wait_until("it goes on", LIMIT, |_| {
+        screen.screen().contents_formatted() != before
+    })?;
+    screen.signal(Signal::Terminate)?;
+    let status = screen.finish(END_LIMIT)?;
+    ensure!(status.success(), "{status}");
+    ensure!(screen.is_restored()?, "the terminal isn't as before");
+    // While nobody reads what it draws, and the terminal takes no more.
+    let (ours, theirs) = open_pty(50, 200)?;
+    let mut keyboard = File::from(ours);
+    let mut stuck = top_of(&hub);
+    stuck.env("TERM", "xterm-256color");
+    stuck.stdin(theirs.try_clone()?);
+    stuck.stdout(theirs.try_clone()?).stderr(theirs);
+    lead_session(&mut stuck);
+    let mut child = stuck.spawn()?;
+    drop(stuck);
+    for _ in 0..PICTURES {
+        sleep(TURN);
+        keyboard.write_all(b"\x0c")?;
+    }
+    send_signal(child.id(), Signal::Terminate)?;
+    let ended = wait_for(&mut child, END_LIMIT)?;
+    if ended.is_none() {
+        child.kill()?;
+        child.wait()?;
+    }
+    ensure!(ended.is_some(), "SIGTERM doesn't end it while it draws");
+    hub.end()
+}
+
+/// `taltun` with these words in place of a shell that did something `first`.
+fn in_a_shell(hub: &TwoPeers, words: &[&str], first: &str) -> Command {
+    let program = hub.node.command();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{first}exec \"$0\" \"$@\"")]);
+    shell.arg(program.get_program()).args(words);
+    as_told(&mut shell, &program);
+    shell
+}
+
+/// Gives a command the environment of another one.
+fn as_told(command: &mut Command, other: &Command) {
+    for (name, value) in other.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+}
+
 fn watch() -> Result<()> {
     let hub = start()?;
+    // A word that is neither an interface nor a peer.
+    let output = finish_within(hub.node.command().args(["status", "nobody"]), LIMIT)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        output.status.code() == Some(1)
+            && said.contains("\"nobody\" is neither a running tunnel nor a peer of taltun0"),
+        "{said}"
+    );
     for words in [&["status", "--watch"][..], &["stats", "--watch"]] {
         let mut command = hub.node.command();
         command.args(words);

@@ -3,6 +3,7 @@
 //! Each thing is looked for first, so a machine that has everything is left alone and needs
 //! no network.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -45,7 +46,8 @@ pub const TESTS: &[Program] = &[
 
 /// Says what is being done, on stderr.
 pub fn step(what: &str) {
-    eprintln!("xtask: {what}");
+    // Not `eprintln!`, which panics where the terminal is gone: a lab still has to be taken down.
+    let _ = writeln!(io::stderr(), "xtask: {what}");
 }
 
 /// Makes sure that `programs` are there: installs their packages as root on Debian and its

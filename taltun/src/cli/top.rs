@@ -11,10 +11,13 @@ mod model;
 mod places;
 mod terminal;
 
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use crossterm::event;
+use crossterm::event::{self, Event};
 
 use self::hub::{Hub, Told};
 use self::keys::Wanted;
@@ -51,15 +54,18 @@ impl TopCommand {
         let mut hub = Hub::of(&name)?;
         let mut terminal = Terminal::take()?;
         let outcome = watch(&mut terminal, &mut hub, &mut model);
+        // Drawing on a terminal that is gone fails, which is an end as any other.
+        let is_to_end = terminal.is_to_end();
         drop(terminal);
-        outcome
+        if is_to_end { Ok(()) } else { outcome }
     }
 }
 
 /// Goes on until somebody quits, or ends us.
 fn watch(terminal: &mut Terminal, hub: &mut Hub, model: &mut Model) -> Result<(), Failure> {
     let mut is_old = true;
-    let lost = |error: std::io::Error| Failure::Other(format!("the terminal is gone: {error}"));
+    let lost = |error: io::Error| Failure::Other(format!("the terminal is gone: {error}"));
+    let events = events()?;
     while !terminal.is_to_end() {
         hub.want(model.wanted(Terminal::size()));
         for told in hub.told() {
@@ -78,10 +84,15 @@ fn watch(terminal: &mut Terminal, hub: &mut Hub, model: &mut Model) -> Result<()
         }
         // Several keys may wait: a key that is held down is no slower than the terminal.
         let mut wait = TICK;
-        while event::poll(wait).map_err(lost)? {
+        loop {
+            let event = match events.recv_timeout(wait) {
+                Ok(event) => event.map_err(lost)?,
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
             wait = Duration::ZERO;
             is_old = true;
-            match keys::press(model, &event::read().map_err(lost)?) {
+            match keys::press(model, &event) {
                 Wanted::Nothing => {}
                 Wanted::Quit => return Ok(()),
                 Wanted::Redraw => terminal.forget().map_err(lost)?,
@@ -90,4 +101,24 @@ fn watch(terminal: &mut Terminal, hub: &mut Hub, model: &mut Model) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Keys, read on a thread of its own: reading waits for the rest of a key of which the terminal has
+/// sent a part, and never returns where the terminal is gone. It ends with the process.
+fn events() -> Result<Receiver<io::Result<Event>>, Failure> {
+    let (sender, events) = mpsc::channel();
+    let thread = thread::Builder::new().name("taltun-keys".to_owned());
+    let read = move || {
+        loop {
+            let event = event::read();
+            let is_last = event.is_err();
+            if sender.send(event).is_err() || is_last {
+                return;
+            }
+        }
+    };
+    thread
+        .spawn(read)
+        .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
+    Ok(events)
 }

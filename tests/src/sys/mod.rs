@@ -13,7 +13,9 @@ pub use merged::{
     MOST_BYTES, MOST_SEGMENTS, enlarge_buffers, merge_received, receive_merged, send_merged,
 };
 pub use paused_thread::PausedThread;
-pub use tty::{is_cooked, lead_session, open_pty, resize_pty, take_terminal_back};
+pub use tty::{
+    Input, is_cooked, lead_session, open_pty, resize_pty, take_terminal_back, wait_for_input,
+};
 pub use xdp::{Attach, Verdict, attach_xdp, load_xdp};
 pub use xsk::try_zero_copy;
 

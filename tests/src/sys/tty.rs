@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use super::check;
 
@@ -37,6 +38,38 @@ pub fn resize_pty(terminal: &impl AsRawFd, rows: u16, columns: u16) -> io::Resul
     // SAFETY: `size` is what TIOCSWINSZ reads, and outlives the call.
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })?;
     Ok(())
+}
+
+/// What there is to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing yet.
+    Nothing,
+    /// Something.
+    Some,
+    /// Nothing ever again: the terminal is gone, or its other end is closed.
+    Gone,
+}
+
+/// Waits until there is something to read, at most for so long; a signal ends it sooner.
+pub fn wait_for_input(from: &impl AsRawFd, wait: Duration) -> io::Result<Input> {
+    let mut look = libc::pollfd {
+        fd: from.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let wait = wait.as_millis().try_into().unwrap_or(i32::MAX);
+    // SAFETY: `look` is one entry, as the count says, and outlives the call.
+    match check(unsafe { libc::poll(&raw mut look, 1, wait) }) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Input::Nothing),
+        Err(error) => Err(error),
+        // A terminal that is gone is readable for good, and reading it ends at once.
+        Ok(_) if look.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0 => {
+            Ok(Input::Gone)
+        }
+        Ok(_) if look.revents & libc::POLLIN != 0 => Ok(Input::Some),
+        Ok(_) => Ok(Input::Nothing),
+    }
 }
 
 /// Whether a terminal collects lines and shows what is typed, as a shell leaves it to programs.

@@ -19,7 +19,7 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::{Position, Rect};
 use taltun_tests::command::wait_for;
-use taltun_tests::sys::{self, Signal};
+use taltun_tests::sys::{self, Input, Signal};
 
 use super::draw::{Theme, draw};
 use super::keys::Key;
@@ -81,12 +81,18 @@ impl Screen {
             sleep(wait);
             return keys;
         }
-        while keys.is_empty() && event::poll(wait.saturating_sub(start.elapsed())).unwrap_or(false)
-        {
-            let Ok(event) = event::read() else { break };
-            keys.extend(Key::of(&event));
-            if matches!(event, event::Event::Resize(..)) {
-                self.last = None;
+        // Not by `event::poll`, which never returns where the terminal is gone.
+        match sys::wait_for_input(&io::stdin(), wait) {
+            // Whoever closed the window wants no lab that nobody sees.
+            Ok(Input::Gone) => keys.push(Key::Interrupt),
+            _ => {
+                while keys.is_empty() && event::poll(Duration::ZERO).unwrap_or(false) {
+                    let Ok(event) = event::read() else { break };
+                    keys.extend(Key::of(&event));
+                    if matches!(event, event::Event::Resize(..)) {
+                        self.last = None;
+                    }
+                }
             }
         }
         // Where there is nothing to read from, time has to pass nevertheless.
@@ -221,6 +227,37 @@ mod tests {
         assert_eq!(screen.keys(LIMIT), [Key::Letter('x')]);
         screen.draw_now(&model);
         panic!("on purpose");
+    }
+
+    #[test]
+    fn reads_keys_on_a_drawing() {
+        if std::env::var_os(IN_A_TERMINAL).is_none() {
+            return;
+        }
+        sys::remember_stop_signals().unwrap();
+        let mut screen = Screen::open().unwrap();
+        let model = Model {
+            title: "soon gone".into(),
+            ..Model::default()
+        };
+        screen.draw_now(&model);
+        while screen.keys(PAUSE).is_empty() {
+            screen.draw_now(&model);
+        }
+        // Nobody is there to be told by another way.
+        std::process::exit(7);
+    }
+
+    #[test]
+    fn a_window_that_is_closed_ends_the_lab() {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let name = "run::screen::tests::reads_keys_on_a_drawing";
+        command.args([name, "--exact", "--nocapture"]);
+        command.env(IN_A_TERMINAL, "1");
+        let mut window = Window::start(command, 40, 80).unwrap();
+        window.wait_for("soon gone", LIMIT).unwrap();
+        window.hang_up().unwrap();
+        assert_eq!(window.wait_for_end(LIMIT).unwrap().code(), Some(7));
     }
 
     #[test]

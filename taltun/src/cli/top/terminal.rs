@@ -3,9 +3,11 @@
 
 use std::io::{self, IsTerminal, Stdout};
 use std::panic;
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crossterm::cursor::{Hide, Show};
 use crossterm::execute;
@@ -15,10 +17,14 @@ use crossterm::terminal::{
 use ratatui::Frame;
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::{Position, Rect};
+use rustix::termios::tcgetattr;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::failure::Failure;
 use crate::cli::screen::{Screen, is_dumb};
+
+/// How long an end may take that a signal asks for.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Why nothing can be drawn here, and what to use then; `None` where it can.
 pub(super) fn unusable() -> Option<String> {
@@ -80,9 +86,9 @@ impl Terminal {
         self.inner.resize(Rect::from((Position::ORIGIN, size)))
     }
 
-    /// Whether somebody wants us to end.
+    /// Whether somebody wants us to end, or the terminal is gone: a closed window, a lost connection.
     pub(super) fn is_to_end(&self) -> bool {
-        self.ends.load(Ordering::Relaxed)
+        self.ends.load(Ordering::Relaxed) || tcgetattr(io::stdin()).is_err()
     }
 }
 
@@ -107,7 +113,8 @@ fn give_back_at_panics() {
     }));
 }
 
-/// Notices the signals that would end us without asking.
+/// Notices the signals that would end us without asking. Where we are stuck, as in drawing on a terminal
+/// that takes no more, they end us after a moment all the same.
 fn listen(ends: &Arc<AtomicBool>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::Other(format!("cannot listen to signals: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -133,6 +140,10 @@ fn listen(ends: &Arc<AtomicBool>) -> Result<(), Failure> {
             }
         });
         ends.store(true, Ordering::Relaxed);
+        thread::sleep(GRACE);
+        // No word to the terminal: that is what we may be stuck in.
+        let _ = disable_raw_mode();
+        process::exit(0);
     };
     thread.spawn(wait).map(drop).map_err(failed)
 }
