@@ -448,10 +448,7 @@ fn who_sends_to_whom_is_a_list_of_its_own() {
     let shown = lines(&picture(&model, now, (80, 24)));
     let row = shown.iter().find(|line| line.starts_with("peer-0"));
     let row = row.unwrap_or_else(|| panic!("{shown:#?}"));
-    assert!(
-        row.contains("peer-1") && row.contains("10 Mbit/s"),
-        "{row}"
-    );
+    assert!(row.contains("peer-1") && row.contains("10 Mbit/s"), "{row}");
     model.find = "nobody".to_owned();
     let shown = lines(&picture(&model, now, (80, 24)));
     assert!(
