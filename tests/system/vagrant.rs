@@ -126,8 +126,8 @@ impl Talk {
         ensure!(started.contains("wg0"), "start.sh printed {started:?}");
         if name == "vpn-core" {
             ensure!(
-                started.contains("eth1"),
-                "there are no XDP statistics: {started}"
+                started.contains("shield   generic XDP"),
+                "there is no shield: {started}"
             );
         }
         Ok(())

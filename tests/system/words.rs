@@ -45,7 +45,7 @@ fn words() -> Result<()> {
     let namespace = Namespace::create(&private_prefix())?;
     let before = namespace.ip("-o link")?;
     for word in [
-        "top", "show", "peers", "up", "down", "list", "log", "logs", "restart", "office", "statsu",
+        "show", "peers", "up", "down", "list", "log", "logs", "restart", "office", "statsu",
     ] {
         for variable in ["", "taltun"] {
             if word == "office" && !variable.is_empty() {

@@ -308,7 +308,7 @@ fn bans() -> Result<()> {
             "at most",
         ),
         ("/unban", "net=198.51.100.9&layer=outside", "not banned"),
-        ("/ban-peer", "key=nobody&for=60", "nobody"),
+        ("/ban-peer", "key=nobody&for=60", "no public key"),
     ] {
         let answer = session.post(path, form)?;
         ensure!(answer.status == 303, "{form}: {answer:?}");
