@@ -9,14 +9,16 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use taltun_tests::command::output_of;
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Keys, Node};
 use taltun_tests::sys::{Signal, send_signal};
 use taltun_tests::topology::{Pair, private_prefix};
 
-use crate::support::{Case, UP_LIMIT, ensure_answers_within, eventually, taltun};
+use crate::support::{
+    Case, UP_LIMIT, ensure_answers_within, ensure_without_rights, eventually, process_of, taltun,
+};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -108,18 +110,7 @@ impl Hub {
 
     /// The process that serves metrics.
     fn process(&self) -> Result<u32> {
-        let hub = self.node.pid();
-        let children = format!("/proc/{hub}/task/{hub}/children");
-        for task in fs::read_dir(format!("/proc/{hub}/task"))? {
-            let of_task = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
-            for child in of_task.split_whitespace() {
-                let words = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-                if words == b"taltun\0metrics-process\0" {
-                    return Ok(child.parse()?);
-                }
-            }
-        }
-        bail!("no such process in {children}")
+        process_of(self.node.pid(), "metrics-process")
     }
 }
 
@@ -197,22 +188,7 @@ fn serves() -> Result<()> {
     ensure!(value(&after, "taltun_tunnel_queue_drops_total{")? < 0.5);
 
     // What it may do: nothing.
-    let pid = hub.process()?;
-    let process = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    for line in [
-        "Uid:\t65534\t65534\t65534\t65534",
-        "Gid:\t65534\t65534\t65534\t65534",
-        "Groups:\t",
-        "CapPrm:\t0000000000000000",
-        "CapEff:\t0000000000000000",
-        "CapAmb:\t0000000000000000",
-        "NoNewPrivs:\t1",
-    ] {
-        let holds = process.lines().any(|it| it.trim_end() == line.trim_end());
-        ensure!(holds, "{line} in {process}");
-    }
-    let environment = fs::read(format!("/proc/{pid}/environ"))?;
-    ensure!(environment.is_empty(), "{environment:?}");
+    ensure_without_rights(hub.process()?)?;
     let status = hub.node.tell(&["status"])?;
     ensure!(status.contains("metrics  127.0.0.1:9586\n"), "{status}");
     drop(spoke);

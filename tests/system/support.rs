@@ -2,6 +2,7 @@
 //! asked over and over.
 
 use std::env;
+use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::cards::Card;
 use taltun_tests::command::{find, output_of};
 use taltun_tests::lab::{Lab, Options};
@@ -258,6 +259,42 @@ pub fn ensure_silent(namespace: &Namespace, to: IpAddr) -> Result<()> {
         answered == 0,
         "{to} answered {answered} of 5 pings that must not be answered"
     );
+    Ok(())
+}
+
+/// The process that a tunnel has started with this command alone.
+pub fn process_of(tunnel: u32, command: &str) -> Result<u32> {
+    let words = format!("taltun\0{command}\0");
+    for task in fs::read_dir(format!("/proc/{tunnel}/task"))? {
+        let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            if line == words.as_bytes() {
+                return Ok(child.parse()?);
+            }
+        }
+    }
+    bail!("it has no {command}")
+}
+
+/// Makes sure that a process of the tunnel's may do nothing: it is nobody's, has no capability and can't
+/// get one, and its environment tells nothing.
+pub fn ensure_without_rights(pid: u32) -> Result<()> {
+    let process = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    for line in [
+        "Uid:\t65534\t65534\t65534\t65534",
+        "Gid:\t65534\t65534\t65534\t65534",
+        "Groups:\t",
+        "CapPrm:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1",
+    ] {
+        let holds = process.lines().any(|it| it.trim_end() == line.trim_end());
+        ensure!(holds, "{line} in {process}");
+    }
+    let environment = fs::read(format!("/proc/{pid}/environ"))?;
+    ensure!(environment.is_empty(), "{environment:?}");
     Ok(())
 }
 

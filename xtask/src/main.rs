@@ -4,6 +4,7 @@ mod apt;
 mod backports;
 mod bench;
 mod build;
+mod built_of;
 mod chaos;
 mod dist;
 mod fuzz;

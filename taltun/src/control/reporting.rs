@@ -144,9 +144,7 @@ impl View<'_> {
         let batch = self.device.tunnel().batch(clock::now());
         let name = |address: IpAddr| {
             let (peer, _) = batch.peer_behind(address)?;
-            let key = peer.public_key();
-            let name = self.peers.name(key).map(str::to_owned);
-            Some(name.unwrap_or_else(|| key.to_string()))
+            Some(self.peers.label(peer.public_key()))
         };
         let mut all: HashMap<(String, String), Relayed> = HashMap::new();
         for ((from, to), relayed) in self.data_plane.look_at_pairs() {

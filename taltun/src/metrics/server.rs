@@ -18,21 +18,21 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::accept::Format;
 use super::texts::Text;
-use crate::server_process::{self, Limits, Listener, Places, Stream};
+use crate::server_process::{self, Limits, Listener, Stream};
 
 /// How many scrapers there may be.
 pub(super) const LIMITS: Limits = Limits {
     connections: 16,
     share: 4,
 };
-/// How long a scraper may take to ask.
-const TO_ASK: Duration = Duration::from_secs(5);
+/// The longest head of a request, bytes.
+const HEAD_MAX: usize = 16 << 10;
 /// How long all of it may take, its reading included.
 const TO_READ: Duration = Duration::from_secs(30);
 
@@ -46,7 +46,7 @@ pub(super) struct Question {
 }
 
 /// How far a connection is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Progress {
     has_asked: Arc<AtomicBool>,
     /// The number of the text that it reads; 0 before it has one.
@@ -59,30 +59,25 @@ pub(super) async fn serve(
     ask: mpsc::Sender<Question>,
     first: watch::Receiver<u64>,
 ) {
-    let mut places = Places::new(LIMITS);
-    loop {
-        let Ok((stream, sender)) = listener.accept().await else {
-            // Out of files, or it was gone again already: that passes.
-            sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        places.make_room(sender);
-        let progress = Arc::<Progress>::default();
+    server_process::serve(listener, LIMITS, |stream, has_asked| {
+        let progress = Arc::new(Progress {
+            has_asked,
+            text: AtomicU64::new(0),
+        });
         let talk = converse(stream, ask.clone(), Arc::clone(&progress));
-        let (reader, mut first) = (Arc::clone(&progress), first.clone());
-        let task = tokio::spawn(async move {
+        let mut first = first.clone();
+        async move {
             let cut_off = first.wait_for(|first| {
-                let text = reader.text.load(Ordering::Relaxed);
+                let text = progress.text.load(Ordering::Relaxed);
                 text != 0 && text < *first
             });
             tokio::select! {
                 _ = timeout(TO_READ, talk) => {}
                 Ok(_) = cut_off => {}
             }
-        });
-        let has_asked = Arc::clone(&progress.has_asked);
-        places.add(sender, has_asked, task.abort_handle());
-    }
+        }
+    })
+    .await;
 }
 
 /// One question, one answer.
@@ -95,13 +90,8 @@ async fn converse(stream: Box<dyn Stream>, ask: mpsc::Sender<Question>, progress
         }
     });
     // What goes wrong with a scraper is its own affair.
-    let mut connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(TO_ASK)
-        .keep_alive(false)
-        .half_close(true)
-        .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
+    let mut connection =
+        server_process::http(HEAD_MAX).serve_connection(TokioIo::new(stream), service);
     let _ = (&mut connection).await;
     // The kernel has the rest of it.
     progress.text.store(0, Ordering::Relaxed);
@@ -173,6 +163,7 @@ mod tests {
     use crate::metrics::seen::{Answer, Seen};
     use crate::metrics::texts::{Texts, Tunnel};
     use crate::report::schema;
+    use crate::server_process::TO_ASK;
 
     struct Works(bool);
 

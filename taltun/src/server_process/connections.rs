@@ -14,8 +14,10 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
+use tokio::time::sleep;
 
 use super::stream::{self, Stream};
 
@@ -68,10 +70,38 @@ impl Listener {
 
 impl Sender {
     pub(crate) fn of(ip: IpAddr) -> Self {
-        Self::Net(match ip.to_canonical() {
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-            ip @ IpAddr::V4(_) => ip,
-        })
+        Self::Net(network_of(ip))
+    }
+}
+
+/// What a client's address is counted as: a network of 64 bits of IPv6 is one client.
+pub(crate) fn network_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        ip @ IpAddr::V4(_) => ip,
+    }
+}
+
+/// Serves clients for ever: `talk` is one's connection until its end, and sets the flag once the client
+/// has asked something.
+pub(crate) async fn serve<T>(
+    listener: Listener,
+    limits: Limits,
+    mut talk: impl FnMut(Box<dyn Stream>, Arc<AtomicBool>) -> T,
+) where
+    T: Future<Output = ()> + Send + 'static,
+{
+    let mut places = Places::new(limits);
+    loop {
+        let Ok((stream, sender)) = listener.accept().await else {
+            // Out of files, or it was gone again already: that passes.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        places.make_room(sender);
+        let has_asked = Arc::<AtomicBool>::default();
+        let task = tokio::spawn(talk(stream, Arc::clone(&has_asked)));
+        places.add(sender, has_asked, task.abort_handle());
     }
 }
 

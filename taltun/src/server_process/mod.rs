@@ -18,7 +18,9 @@ mod handover;
 mod start;
 mod stream;
 
-pub(crate) use self::connections::{Limits, Listener, Places};
+pub(crate) use self::connections::{Limits, Listener, network_of, serve};
 pub use self::handover::send_listeners;
 pub(crate) use self::start::{Process, run};
-pub(crate) use self::stream::{Stream, close};
+#[cfg(test)]
+pub(crate) use self::stream::TO_ASK;
+pub(crate) use self::stream::{Stream, close, http};

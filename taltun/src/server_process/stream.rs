@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -17,6 +19,8 @@ use tokio::time::sleep;
 /// What the kernel is asked to hold at most of what a client hasn't read; it takes twice as much
 /// with all that belongs to it.
 const SEND_BUFFER: usize = 256 << 10;
+/// How long a client may take to ask.
+pub(crate) const TO_ASK: Duration = Duration::from_secs(5);
 /// How often to look whether a client has all of its answer.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -26,6 +30,17 @@ pub(super) fn limit(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.set_linger(Some(Duration::ZERO))
+}
+
+/// A connection of HTTP with one request, whose head has to be there in time and is no longer than this.
+pub(crate) fn http(head_max: usize) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(TO_ASK)
+        .keep_alive(false)
+        .half_close(true)
+        .max_buf_size(head_max);
+    http
 }
 
 /// A connection.

@@ -13,49 +13,36 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::sleep;
+use hyper_util::rt::TokioIo;
 
 use super::patience::Patience;
 use super::routes::Site;
-use crate::server_process::{self, Limits, Listener, Places, Stream};
+use crate::server_process::{self, Limits, Listener, Stream};
 
 /// How many browsers there may be. Each opens several connections for a page, and keeps one.
 pub(super) const LIMITS: Limits = Limits {
     connections: 192,
     share: 32,
 };
-/// How long a browser may take to ask.
-const TO_ASK: Duration = Duration::from_secs(5);
 /// The longest head of a request, bytes, and the most headers in it.
 const HEAD_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 
 /// Serves browsers for ever.
 pub(super) async fn serve(listener: Listener, site: Arc<Site>) {
-    let mut places = Places::new(LIMITS);
-    loop {
-        let Ok((stream, sender)) = listener.accept().await else {
-            // Out of files, or it was gone again already: that passes.
-            sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        places.make_room(sender);
-        let has_asked = Arc::<AtomicBool>::default();
-        let (site, asked) = (Arc::clone(&site), Arc::clone(&has_asked));
+    server_process::serve(listener, LIMITS, |stream, has_asked| {
         let patience = Patience::new();
-        let talk = converse(stream, site, asked, patience.clone());
-        let task = tokio::spawn(async move {
+        let talk = converse(stream, Arc::clone(&site), has_asked, patience.clone());
+        async move {
             tokio::select! {
                 () = talk => {}
                 () = patience.ends() => {}
             }
-        });
-        places.add(sender, has_asked, task.abort_handle());
-    }
+        }
+    })
+    .await;
 }
 
 /// One request, one answer.
@@ -74,12 +61,7 @@ async fn converse(
         async move { Ok::<_, Infallible>(site.respond(request, source, patience).await) }
     });
     // What goes wrong with a browser is its own affair.
-    let mut connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(TO_ASK)
-        .keep_alive(false)
-        .half_close(true)
-        .max_buf_size(HEAD_MAX)
+    let mut connection = server_process::http(HEAD_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let _ = (&mut connection).await;

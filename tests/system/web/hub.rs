@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use taltun_tests::http::{self, Response};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Keys, Node};
 use taltun_tests::topology::{Pair, private_prefix};
 
-use crate::support::{UP_LIMIT, ensure_answers_within, taltun};
+use crate::support::{UP_LIMIT, ensure_answers_within, process_of, taltun};
 
 /// Where the page is.
 pub const PAGE: &str = "10.200.0.1:8080";
@@ -91,17 +91,7 @@ impl Hub {
 
     /// The process that serves the page.
     pub fn process(&self) -> Result<u32> {
-        let hub = self.node.pid();
-        for task in fs::read_dir(format!("/proc/{hub}/task"))? {
-            let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
-            for child in children.split_whitespace() {
-                let words = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-                if words.starts_with(b"taltun\0web-process\0") {
-                    return Ok(child.parse()?);
-                }
-            }
-        }
-        bail!("no process serves the page")
+        process_of(self.node.pid(), "web-process")
     }
 }
 

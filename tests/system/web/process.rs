@@ -9,7 +9,7 @@ use taltun_tests::http;
 use taltun_tests::sys::{Signal, send_signal};
 
 use super::hub::{Hub, PAGE, SECTION};
-use crate::support::{Case, eventually};
+use crate::support::{Case, ensure_without_rights, eventually};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -36,21 +36,9 @@ fn heals() -> Result<()> {
     let session = hub.log_in("ana")?;
     let cookie = session.cookie.clone();
     let first = hub.process()?;
-    let status = fs::read_to_string(format!("/proc/{first}/status"))?;
-    for line in [
-        "Name:\ttaltun-web",
-        "Uid:\t65534\t65534\t65534\t65534",
-        "Gid:\t65534\t65534\t65534\t65534",
-        "Groups:\t",
-        "CapPrm:\t0000000000000000",
-        "CapEff:\t0000000000000000",
-        "CapAmb:\t0000000000000000",
-        "NoNewPrivs:\t1",
-    ] {
-        let holds = status.lines().any(|it| it.trim_end() == line.trim_end());
-        ensure!(holds, "{line} in {status}");
-    }
-    ensure!(fs::read(format!("/proc/{first}/environ"))?.is_empty());
+    let name = fs::read_to_string(format!("/proc/{first}/comm"))?;
+    ensure!(name == "taltun-web\n", "{name}");
+    ensure_without_rights(first)?;
     ensure!(
         hub.node
             .tell(&["status", "--long"])?

@@ -9,8 +9,10 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use taltun_tests::command::output_of;
 
-use super::sbom::{self, Package};
+use super::sbom;
+use crate::built_of::{self, Package};
 use crate::setup::step;
+use crate::workspace::host;
 
 /// The licences' file.
 pub const LICENSES: &str = "LICENSES-OF-DEPENDENCIES.txt";
@@ -38,7 +40,7 @@ pub fn write(program: &Path, directory: &Path) -> Result<()> {
         let text = output_of(Command::new(program).args(["completions", shell]))?;
         fs::write(completions.join(file), text)?;
     }
-    let packages = sbom::packages()?;
+    let packages = built_of::packages(&host()?, &[])?;
     fs::write(directory.join(SBOM), sbom::cyclone_dx(&packages)?)?;
     fs::write(directory.join(LICENSES), licenses(&packages)?)?;
     Ok(())

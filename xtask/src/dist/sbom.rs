@@ -1,123 +1,9 @@
-//! What the program is built of: the packages that cargo resolves for it, as a bill of materials in
-//! `CycloneDX`'s form.
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+//! What the program is built of, as a bill of materials in `CycloneDX`'s form.
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
 use serde_json::json;
-use taltun_tests::command::output_of;
 
-use crate::workspace::{cargo, host};
-
-/// One of the packages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Package {
-    pub name: String,
-    pub version: String,
-    /// As its manifest says it (SPDX).
-    pub license: Option<String>,
-    /// Where it is on this machine.
-    pub directory: PathBuf,
-    /// Whether it is of this repository.
-    is_own: bool,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Described>,
-    resolve: Resolve,
-}
-
-#[derive(Deserialize)]
-struct Described {
-    id: String,
-    name: String,
-    version: String,
-    license: Option<String>,
-    manifest_path: PathBuf,
-    source: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    pkg: String,
-    dep_kinds: Vec<DependencyKind>,
-}
-
-#[derive(Deserialize)]
-struct DependencyKind {
-    kind: Option<String>,
-}
-
-/// All that `taltun` is built of on this machine, itself included, in alphabetic order.
-pub fn packages() -> Result<Vec<Package>> {
-    let metadata = output_of(
-        cargo()?
-            .args(["metadata", "--format-version=1", "--locked"])
-            .args(["--filter-platform", &host()?]),
-    )?;
-    packages_of(&serde_json::from_str(&metadata)?, "taltun")
-}
-
-fn packages_of(metadata: &Metadata, name: &str) -> Result<Vec<Package>> {
-    let nodes: BTreeMap<&str, &Node> = metadata
-        .resolve
-        .nodes
-        .iter()
-        .map(|node| (node.id.as_str(), node))
-        .collect();
-    let start = metadata
-        .packages
-        .iter()
-        .find(|package| package.name == name);
-    let start = start.with_context(|| format!("cargo knows no package {name}"))?;
-    let mut found = BTreeSet::new();
-    let mut left = vec![start.id.as_str()];
-    while let Some(id) = left.pop() {
-        if !found.insert(id) {
-            continue;
-        }
-        let Some(node) = nodes.get(id) else { continue };
-        // What only builds or tests need isn't in the program.
-        let built_in = node
-            .deps
-            .iter()
-            .filter(|it| it.dep_kinds.iter().any(|it| it.kind.is_none()));
-        left.extend(built_in.map(|dependency| dependency.pkg.as_str()));
-    }
-    let packages = metadata
-        .packages
-        .iter()
-        .filter(|it| found.contains(it.id.as_str()));
-    let mut packages: Vec<Package> = packages
-        .map(|package| Package {
-            name: package.name.clone(),
-            version: package.version.clone(),
-            license: package.license.clone(),
-            directory: package
-                .manifest_path
-                .parent()
-                .map(Into::into)
-                .unwrap_or_default(),
-            is_own: package.source.is_none(),
-        })
-        .collect();
-    packages.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
-    Ok(packages)
-}
+use crate::built_of::Package;
 
 /// The bill of materials, as `CycloneDX` 1.5.
 pub fn cyclone_dx(packages: &[Package]) -> Result<String> {
@@ -128,7 +14,7 @@ pub fn cyclone_dx(packages: &[Package]) -> Result<String> {
             "version": package.version,
         });
         // Ours are in no registry.
-        if !package.is_own {
+        if package.source.is_some() {
             component["purl"] = json!(format!("pkg:cargo/{}@{}", package.name, package.version));
         }
         if let Some(license) = &package.license {
@@ -162,6 +48,7 @@ mod tests {
     )]
 
     use super::*;
+    use crate::built_of::packages_of;
 
     #[test]
     fn what_is_built_in_is_listed_and_what_tests_need_is_not() {
@@ -188,7 +75,7 @@ mod tests {
         let found = packages_of(&serde_json::from_value(metadata).unwrap(), "taltun").unwrap();
         let names: Vec<&str> = found.iter().map(|package| package.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "taltun"]);
-        assert!(found[2].is_own && !found[0].is_own);
+        assert!(found[2].source.is_none() && found[0].source.is_some());
         let bill: serde_json::Value = serde_json::from_str(&cyclone_dx(&found).unwrap()).unwrap();
         assert_eq!(bill["metadata"]["component"]["name"], "taltun");
         assert_eq!(bill["components"].as_array().unwrap().len(), 2);

@@ -6,11 +6,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
-use taltun_tests::command::output_of;
+use anyhow::Result;
 
-use crate::workspace::cargo;
+use crate::built_of::{self, Package};
 
 /// Of what platform the page is.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
@@ -38,82 +36,12 @@ const BANNED: &[(&str, &str)] = &[
     ("openssl-sys", "the cryptography is Rust's and ring's"),
 ];
 
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-    resolve: Resolve,
-}
-
-#[derive(Deserialize, Clone)]
-struct Package {
-    id: String,
-    name: String,
-    version: String,
-    license: Option<String>,
-    repository: Option<String>,
-    source: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    pkg: String,
-    dep_kinds: Vec<Kind>,
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    kind: Option<String>,
-}
-
 /// The packages of others that are built into `taltun`, in alphabetic order.
 fn packages() -> Result<Vec<Package>> {
-    let mut cargo = cargo()?;
-    cargo.args(["metadata", "--format-version=1", "--locked", "--offline"]);
     // The same page wherever it is written.
-    cargo.args(["--filter-platform", PLATFORM]);
-    of(&serde_json::from_str(&output_of(&mut cargo)?)?)
-}
-
-fn of(metadata: &Metadata) -> Result<Vec<Package>> {
-    let by_id: BTreeMap<_, _> = metadata.packages.iter().map(|it| (&it.id, it)).collect();
-    let nodes: BTreeMap<_, _> = metadata
-        .resolve
-        .nodes
-        .iter()
-        .map(|it| (&it.id, it))
-        .collect();
-    let own = metadata.packages.iter().find(|it| it.name == "taltun");
-    let mut left = vec![&own.context("cargo knows no package taltun")?.id];
-    let mut found = BTreeMap::new();
-    while let Some(id) = left.pop() {
-        let (Some(package), Some(node)) = (by_id.get(id), nodes.get(id)) else {
-            continue;
-        };
-        let key = (package.name.clone(), package.version.clone());
-        if found.insert(key, (*package).clone()).is_none() {
-            // What only builds or tests need isn't in the program.
-            let built_in = node
-                .deps
-                .iter()
-                .filter(|it| it.dep_kinds.iter().any(|it| it.kind.is_none()));
-            left.extend(built_in.map(|it| &it.pkg));
-        }
-    }
-    Ok(found
-        .into_values()
-        .filter(|it| it.source.is_some())
-        .collect())
+    let mut packages = built_of::packages(PLATFORM, &["--offline"])?;
+    packages.retain(|package| package.source.is_some());
+    Ok(packages)
 }
 
 /// Why a package may not be there, a line each.
@@ -202,16 +130,18 @@ fn keeper(package: &Package) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn package(name: &str, license: &str, source: &str) -> Package {
         Package {
-            id: name.to_owned(),
             name: name.to_owned(),
             version: "1.0.0".to_owned(),
             license: Some(license.to_owned()),
             repository: Some("https://github.com/someone/something/".to_owned()),
             source: Some(source.to_owned()),
+            directory: PathBuf::new(),
         }
     }
 

@@ -2,7 +2,9 @@
 //! vain and fills the log.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+
+use crate::server_process::network_of;
 
 /// Wrong tokens of one source, before it has to wait.
 const MOST: u32 = 10;
@@ -25,7 +27,7 @@ struct Wrong {
 impl Attempts {
     /// How long a source has to wait before anything of it is looked at; `None` if it needn't.
     pub(super) fn wait(&self, source: IpAddr, now: u64) -> Option<u64> {
-        let wrong = self.0.get(&place(source))?;
+        let wrong = self.0.get(&network_of(source))?;
         let end = wrong.since.saturating_add(PERIOD);
         (wrong.number >= MOST && now < end).then(|| end.saturating_sub(now))
     }
@@ -34,7 +36,7 @@ impl Attempts {
     pub(super) fn failed(&mut self, source: IpAddr, now: u64) -> bool {
         let is_recent = |wrong: &Wrong| now.saturating_sub(wrong.since) < PERIOD;
         self.0.retain(|_, wrong| is_recent(wrong));
-        let place = place(source);
+        let place = network_of(source);
         if self.0.len() >= SOURCES && !self.0.contains_key(&place) {
             let least = self
                 .0
@@ -50,14 +52,6 @@ impl Attempts {
         });
         wrong.number = wrong.number.saturating_add(1);
         wrong.number == MOST
-    }
-}
-
-/// Where a source is counted: a network of 64 bits of IPv6 is one.
-fn place(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-        ip @ IpAddr::V4(_) => ip,
     }
 }
 
