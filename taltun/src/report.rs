@@ -29,7 +29,7 @@ pub use self::explanation::{ExplainedStep, Explanation};
 pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::overview::{Overview, PeerCounts, RelayPair};
 pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};
-pub use self::rates::{PeerRates, Rates, Traffic, per_second};
+pub use self::rates::{PeerRates, Rates, Traffic, per_second, whole_seconds};
 pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, UdpgwStats};
 pub use self::traced::{TraceMessage, TracedPacket};
 pub use self::unix_time::UnixTime;

@@ -7,8 +7,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 
-/// From so many bytes on the system takes a piece from the kernel, and gives it back to it at
-/// once (glibc's `M_MMAP_THRESHOLD`, at its most): nothing of it stays.
+/// Blocks of this size or more the allocator maps on their own, and returns to the kernel when they are
+/// freed (the largest `M_MMAP_THRESHOLD` of glibc): nothing of them stays.
 const KERNELS: usize = 32 << 20;
 
 struct Wiped;

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::netns::Namespace;
-use taltun_tests::node::RUNTIME_DIR;
+use taltun_tests::node::keep_in;
 use taltun_tests::topology::private_prefix;
 
 use crate::support::taltun;
@@ -228,8 +228,8 @@ impl Machines {
         shell
             .args(["-c", command])
             .current_dir(&home)
-            .env("PATH", path)
-            .env(RUNTIME_DIR, home.join("run"));
+            .env("PATH", path);
+        keep_in(&mut shell, &home.join("run"));
         Ok(shell)
     }
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use taltun_tests::command::output_of;
+use taltun_tests::control::{Control, keep_in};
 use taltun_tests::node::{Keys, Node};
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
@@ -147,9 +148,8 @@ impl Hub {
         command
             .args(["--quiet", "--return", "--command", &line, "/dev/null"])
             .env("TERM", "xterm-256color")
-            .env_remove("NO_COLOR")
-            .env("TALTUN_RUNTIME_DIR", self.node.directory());
-        output_of(&mut command)
+            .env_remove("NO_COLOR");
+        output_of(keep_in(&mut command, self.node.directory()))
     }
 
     fn file(&self) -> Result<String> {
@@ -667,10 +667,8 @@ fn own_key() -> Result<()> {
 fn without_file() -> Result<()> {
     let pair = Pair::create(&private_prefix())?;
     let wg = Wg::start(Program::Taltun, &pair.left)?;
-    let mut command = Command::new(taltun()?);
-    command
-        .args(["peer", "new", "phone", "--endpoint", "192.0.2.1"])
-        .env("TALTUN_RUNTIME_DIR", wg.directory());
+    let mut command = Control::new(&taltun()?, wg.directory()).command();
+    command.args(["peer", "new", "phone", "--endpoint", "192.0.2.1"]);
     let (_, err) = texts(&command.output()?);
     ensure!(
         err.contains("no configuration file") && err.contains("wg set"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use taltun_tests::command::{finish_within, wait_for};
+use taltun_tests::control::keep_in;
 use taltun_tests::sys::{Signal, lead_session, open_pty, send_signal};
 use taltun_tests::terminal::Terminal;
 use taltun_tests::traffic::stream::Stream;
@@ -190,7 +191,7 @@ fn ends() -> Result<()> {
     // Without a tunnel it says so before it takes the terminal.
     let (mut none, empty) = (top_of(&hub), hub.node.directory().join("empty"));
     std::fs::create_dir_all(&empty)?;
-    none.env("TALTUN_RUNTIME_DIR", &empty);
+    keep_in(&mut none, &empty);
     let mut screen = Terminal::start(none, 24, 80)?;
     let status = screen.finish(LIMIT)?;
     let text = screen.text();

@@ -1,6 +1,7 @@
 //! Overwrites what is left of secrets where no value is any more.
 
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 
 use zeroize::Zeroize as _;
 
@@ -31,7 +32,7 @@ fn apart<T>(work: impl FnOnce() -> T) -> T {
 )]
 #[inline(never)]
 fn stack() {
-    let mut area = [0_u64; WORDS];
+    let mut area = [MaybeUninit::<u64>::uninit(); WORDS];
     area.zeroize();
     black_box(&area);
 }

@@ -1,8 +1,6 @@
 //! Numbers and times for people.
 
-use std::time::Duration;
-
-use crate::report::BanStatus;
+use crate::report::{BanStatus, whole_seconds};
 
 /// Bytes with a binary unit: `512 B`, `1.2 MiB`.
 pub(super) fn bytes(count: u64) -> String {
@@ -77,7 +75,7 @@ pub(super) fn brief(seconds: u64) -> String {
 
 /// The same in its largest unit, for a column: `12 s`, `3 h`.
 pub(super) fn age(seconds: f64) -> String {
-    let largest = units(whole(seconds)).into_iter().next();
+    let largest = units(whole_seconds(seconds)).into_iter().next();
     largest.unwrap_or_else(|| "0 s".to_owned())
 }
 
@@ -100,15 +98,10 @@ fn units(seconds: u64) -> Vec<String> {
 
 /// How long ago something was: `12 seconds ago`.
 pub(super) fn ago(seconds: f64) -> String {
-    match whole(seconds) {
+    match whole_seconds(seconds) {
         0 => "now".to_owned(),
         seconds => format!("{} ago", span(seconds)),
     }
-}
-
-/// Whole seconds are all that anybody reads; the fraction is for programs.
-pub(super) fn whole(seconds: f64) -> u64 {
-    Duration::try_from_secs_f64(seconds).map_or(0, |span| span.as_secs())
 }
 
 /// A rate in bits, as limits and lines have it: `2.5 Mbit/s`.

@@ -32,9 +32,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Watch a running tunnel live: peers, senders and drops, with keys to sort, find and ban.
 ///
-/// Keys: Tab or 1 to 4 for peers, senders outside, senders inside and drops; arrows to choose, Enter
-/// for all of a peer, s to sort, / to find, b to ban and u to unban, ? for help, q to quit. It asks the
-/// tunnel for no more than the terminal shows. In a pipe use `taltun status --watch`.
+/// Keys: Tab or 1 to 5 for peers, senders outside, senders inside, drops and which peer sends to which;
+/// arrows to choose, Enter for all of a peer, s to sort, / to find, b to ban and u to unban, ? for help,
+/// q to quit. It asks the tunnel for no more than the terminal shows. In a pipe use `taltun status --watch`.
 #[derive(Args)]
 pub(super) struct TopCommand {
     #[command(flatten)]

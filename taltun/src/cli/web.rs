@@ -1,6 +1,6 @@
 //! `taltun web`
 
-use std::time::{Duration as Span, SystemTime, UNIX_EPOCH};
+use std::time::Duration as Span;
 
 use clap::{Args, Subcommand};
 
@@ -10,6 +10,7 @@ use super::table::table;
 use super::target::Target;
 use super::{human, output, secret};
 use crate::control::request;
+use crate::dataplane::clock;
 use crate::report::{UnixTime, WebToken};
 
 /// Make, list and end tokens for the page in the browser.
@@ -96,8 +97,7 @@ impl Token {
 impl Tokens {
     fn run(self) -> Result<(), Failure> {
         let tokens = self.target.ask(request::WebTokens)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = UnixTime::at(now.unwrap_or_default());
+        let now = UnixTime::at(clock::wall());
         output::print(&render(&tokens, now))
     }
 }

@@ -2,6 +2,7 @@
 //! order, spelling. The text is one that was read and checked.
 
 use std::ops::Range;
+use std::slice;
 
 use ipnet::IpNet;
 use taltun_usage::Day;
@@ -209,10 +210,9 @@ impl<'t> Edit<'t> {
     pub fn mentions(&self, is_meant: impl Fn(&str) -> bool) -> Vec<Mention> {
         let mut found = Vec::new();
         let mut look = |what: &str, value: &Spanned<DeValue<'_>>| {
-            let one = [value.clone()];
             let words: &[Spanned<DeValue<'_>>] = match value.get_ref() {
                 DeValue::Array(words) => words,
-                _ => &one,
+                _ => slice::from_ref(value),
             };
             for word in words {
                 let DeValue::String(written) = word.get_ref() else {

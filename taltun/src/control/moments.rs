@@ -24,12 +24,11 @@ impl Moments {
         if moments.len() >= KEPT {
             moments.pop_front();
         }
-        let drops = rates.drops.iter();
         moments.push_back(Moment {
             rx_bytes: rates.traffic.rx_bytes,
             tx_bytes: rates.traffic.tx_bytes,
             relayed_bytes: rates.traffic.relayed_bytes,
-            drops: drops.fold(0, |sum, (_, count)| sum.saturating_add(count)),
+            drops: rates.drops.sum(),
         });
     }
 

@@ -134,13 +134,16 @@ impl View<'_> {
             stats: self.stats_with(outer, self.inner_sources(inner, most), Load::default()),
             peers: chosen.counts,
             found: chosen.found as u64,
-            pairs: self.relay_pairs(most),
+            pairs: self.relay_pairs((asked.pairs as usize).min(MOST_SOURCES)),
         }
     }
 
     /// Who sends most to whom by the relay, by their names. Who asks sees to it that it goes on
     /// being counted.
     fn relay_pairs(&self, most: usize) -> Vec<RelayPair> {
+        if most == 0 {
+            return Vec::new();
+        }
         let batch = self.device.tunnel().batch(clock::now());
         let name = |address: IpAddr| {
             let (peer, _) = batch.peer_behind(address)?;
@@ -206,10 +209,7 @@ impl View<'_> {
             uplink_bits_per_second: self.config.shaping.uplink.map(Rate::bits),
             drops: self.drops(),
             drops_last_minute: self.rates.drops_last_minute(),
-            bans: [Layer::Outer, Layer::Inner]
-                .map(|layer| self.bans.nets(layer).len() as u64)
-                .iter()
-                .sum(),
+            bans: self.bans.count() as u64,
             unknown_keys: self.diagnosis.unknown_keys(now),
             host: self.kept.map(|kept| self.host_status(kept)),
             udpgw: self.gateway.status(),

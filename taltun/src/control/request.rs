@@ -247,6 +247,10 @@ pub struct Overview {
     pub peers: u32,
     /// Most sources outside, and as many inside.
     pub sources: u32,
+    /// Most pairs of peers that send to each other; 0 for whoever doesn't look at them, so that they
+    /// needn't be counted.
+    #[serde(default)]
+    pub pairs: u32,
 }
 
 /// What peers are ordered by.

@@ -76,6 +76,11 @@ pub fn per_second(before: u64, now: u64, over: Duration) -> u64 {
     gained.saturating_mul(1000).div_ceil(milliseconds)
 }
 
+/// Whole seconds are all that anybody reads; the fraction is for programs. None for what is no duration.
+pub fn whole_seconds(seconds: f64) -> u64 {
+    Duration::try_from_secs_f64(seconds).map_or(0, |span| span.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use taltun_common::drops::DropReason;

@@ -71,7 +71,7 @@ pub use secrecy::keep_secrets;
 pub use switches::{LeftSwitch, LeftSwitches, SwitchState, left_switches};
 pub use sysctl::{Unforwarded, passes_on, reserved, unforwarded};
 pub use undo::{Scope, Undone, undo};
-pub use unit::start_command;
+pub use unit::{for_the_shell, start_command};
 
 /// The range of ports that leads to the port of `config`, if there is one.
 fn hop_ports(config: &crate::config::Config) -> Option<std::ops::RangeInclusive<u16>> {

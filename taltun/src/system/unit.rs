@@ -24,7 +24,7 @@ fn of_tunnel(unit: &str) -> String {
 }
 
 /// A word as a shell reads it as one.
-fn for_the_shell(word: &str) -> String {
+pub fn for_the_shell(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

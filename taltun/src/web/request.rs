@@ -15,7 +15,7 @@ use hyper::header::{COOKIE, HeaderName};
 use tokio::time::timeout;
 
 /// The longest form, bytes.
-pub(super) const FORM_MAX: usize = 16 << 10;
+const FORM_MAX: usize = 16 << 10;
 /// How long a browser may take to send it.
 const TO_SEND: Duration = Duration::from_secs(10);
 

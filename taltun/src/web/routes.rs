@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT_LANGUAGE, CONTENT_LENGTH, REFERER};
+use hyper::header::{ACCEPT_LANGUAGE, REFERER};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::asked::{Reply, Verb, Who};
@@ -23,7 +23,7 @@ use super::new_peer;
 use super::pages::{self, Frame, Query, UsageOf};
 use super::patience::Patience;
 use super::reports::{Nothing, Reports};
-use super::request::{FORM_MAX, Fields, cookie, form, text};
+use super::request::{Fields, cookie, form, text};
 use super::response::{self, Answer, asset, page, plain, see};
 use super::words::Language;
 use crate::report::Usage;
@@ -98,10 +98,7 @@ impl Site {
                     let words = asking.language.words();
                     return asking.sorry(StatusCode::FORBIDDEN, words.foreign_request);
                 }
-                let length = text(&asking.headers, &CONTENT_LENGTH);
-                let length = length.and_then(|length| length.parse::<usize>().ok());
-                let fits = length.is_none_or(|length| length <= FORM_MAX);
-                if let Some(form) = form(body).await.filter(|_| fits) {
+                if let Some(form) = form(body).await {
                     self.post(&asking, &form).await
                 } else {
                     let words = asking.language.words();

@@ -1,13 +1,6 @@
 //! Numbers and times as people of both languages write them.
 
-use std::time::Duration;
-
 use super::words::Language;
-
-/// Seconds without their fraction; none for what is no duration.
-pub(super) fn whole_seconds(seconds: f64) -> u64 {
-    Duration::try_from_secs_f64(seconds).map_or(0, |span| span.as_secs())
-}
 
 /// Bytes with a binary unit: `512 B`, `1.2 MiB`.
 pub(super) fn bytes(count: u64, language: Language) -> String {

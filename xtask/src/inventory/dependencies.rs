@@ -29,7 +29,7 @@ const ALLOWED: &[&str] = &[
 ];
 /// Where packages may come from: the registry, as cargo names it.
 const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
-/// Packages that may not come back: each has a successor that is kept.
+/// Packages that may not come back, and why.
 const BANNED: &[(&str, &str)] = &[
     ("atty", "std::io::IsTerminal"),
     ("openssl", "the cryptography is Rust's and ring's"),
@@ -37,7 +37,7 @@ const BANNED: &[(&str, &str)] = &[
 ];
 
 /// The packages of others that are built into `taltun`, in alphabetic order.
-fn packages() -> Result<Vec<Package>> {
+pub fn packages() -> Result<Vec<Package>> {
     // The same page wherever it is written.
     let mut packages = built_of::packages(PLATFORM, &["--offline"])?;
     packages.retain(|package| package.source.is_some());
@@ -45,8 +45,8 @@ fn packages() -> Result<Vec<Package>> {
 }
 
 /// Why a package may not be there, a line each.
-pub fn refused() -> Result<Vec<String>> {
-    Ok(packages()?.iter().filter_map(refusal).collect())
+pub fn refused(packages: &[Package]) -> Vec<String> {
+    packages.iter().filter_map(refusal).collect()
 }
 
 fn refusal(package: &Package) -> Option<String> {
@@ -72,23 +72,23 @@ fn is_allowed(license: &str) -> bool {
     if license.contains('(') {
         return plain.split(" AND ").all(|part| any(part.trim()));
     }
-    plain.split(" OR ").any(|part| {
-        part.split(" AND ")
-            .all(|part| ALLOWED.contains(&part.trim()))
-    })
+    plain
+        .split(" OR ")
+        .any(|part| part.split(" AND ").all(is_listed))
 }
 
 fn any(license: &str) -> bool {
-    license
-        .split(" OR ")
-        .any(|part| ALLOWED.contains(&part.trim()))
+    license.split(" OR ").any(is_listed)
+}
+
+fn is_listed(license: &str) -> bool {
+    ALLOWED.contains(&license.trim())
 }
 
 /// The page.
-pub fn page() -> Result<String> {
-    let packages = packages()?;
+pub fn page(packages: &[Package]) -> String {
     let mut keepers: BTreeMap<String, Vec<&Package>> = BTreeMap::new();
-    for package in &packages {
+    for package in packages {
         keepers.entry(keeper(package)).or_default().push(package);
     }
     let mut text = format!(
@@ -111,7 +111,7 @@ pub fn page() -> Result<String> {
             .collect();
         let _ = writeln!(text, "| {keeper} | {} |", packages.join(", "));
     }
-    Ok(text)
+    text
 }
 
 /// Who keeps a package: whose repository it is in.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
+use crate::built_of::Package;
 use crate::workspace::{keep_written, root};
 
 /// The arguments of `cargo xtask inventory`.
@@ -28,7 +29,8 @@ struct Page {
 /// Writes the pages, or compares them; a licence or a source that isn't allowed is a failure.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut good = true;
-    for page in pages()? {
+    let packages = dependencies::packages()?;
+    for page in pages(&packages)? {
         if !arguments.check {
             keep_written(&root().join(page.path), &page.text)?;
         } else if !is_current(&page)? {
@@ -39,7 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             good = false;
         }
     }
-    let refused = dependencies::refused()?;
+    let refused = dependencies::refused(&packages);
     for why in &refused {
         println!("{why}");
     }
@@ -50,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
-fn pages() -> Result<Vec<Page>> {
+fn pages(packages: &[Package]) -> Result<Vec<Page>> {
     Ok(vec![
         Page {
             path: "taltun/docs/unsafe.md",
@@ -58,7 +60,7 @@ fn pages() -> Result<Vec<Page>> {
         },
         Page {
             path: "taltun/docs/dependencies.md",
-            text: dependencies::page()?,
+            text: dependencies::page(packages),
         },
     ])
 }
@@ -74,7 +76,8 @@ mod tests {
 
     #[test]
     fn the_pages_are_up_to_date() {
-        for page in pages().unwrap() {
+        let packages = dependencies::packages().unwrap();
+        for page in pages(&packages).unwrap() {
             let current = is_current(&page).unwrap();
             assert!(current, "{}: run `cargo xtask inventory`", page.path);
         }
@@ -82,6 +85,7 @@ mod tests {
 
     #[test]
     fn each_dependency_has_a_licence_and_a_source_that_are_allowed() {
-        assert_eq!(dependencies::refused().unwrap(), Vec::<String>::new());
+        let packages = dependencies::packages().unwrap();
+        assert_eq!(dependencies::refused(&packages), Vec::<String>::new());
     }
 }

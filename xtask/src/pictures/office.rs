@@ -20,7 +20,7 @@ use taltun_tests::traffic::stream::Stream;
 pub const PAGE: &str = "10.6.0.1:8080";
 /// Between two of the stranger's tries.
 const PACE: Duration = Duration::from_millis(25);
-/// Who never comes: name, address, and why it is there.
+/// Peers that never connect: name and address.
 const OTHERS: [(&str, &str); 3] = [
     ("phone", "10.6.0.4"),
     ("carla", "10.6.0.5"),

@@ -15,9 +15,8 @@ use crate::setup;
 /// How long traffic goes on before it is looked at, so that there is something to draw.
 const SETTLED: Duration = Duration::from_secs(60);
 /// Each file, its window, and whether it is dark.
-const PICTURES: [(&str, u32, u32, bool); 3] = [
+const PICTURES: [(&str, u32, u32, bool); 2] = [
     ("page-1280.png", 1280, 900, false),
-    ("page-390.png", 390, 844, false),
     ("page-390-dark.png", 390, 844, true),
 ];
 

@@ -374,10 +374,6 @@ impl Device {
     }
 
     pub(super) fn send_initiation(&mut self, id: PeerId, now: Time) {
-        wipe::after(|| self.make_initiation(id, now));
-    }
-
-    fn make_initiation(&mut self, id: PeerId, now: Time) {
         let possible = self.peers.get(&id).is_some_and(|control| {
             self.has_private_key
                 && !control.peer.is_refused()
@@ -390,6 +386,10 @@ impl Device {
             self.give_up(id, now);
             return;
         }
+        wipe::after(|| self.make_initiation(id, now));
+    }
+
+    fn make_initiation(&mut self, id: PeerId, now: Time) {
         let (Ok(index), Ok(ephemeral)) = (self.unused_index(id), self.random_private_key()) else {
             self.give_up(id, now);
             return;

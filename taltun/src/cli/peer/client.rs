@@ -52,7 +52,7 @@ pub(super) struct ClientOptions {
     endpoint: Option<String>,
 
     /// What the peer is to send into the tunnel. Default: everything if the hub has [nat]; else the
-    /// tunnel's subnets and networks behind other peers.
+    /// tunnel's subnets and networks behind other peers, or none of these if there are more than 64.
     #[arg(long, value_name = "NET", value_delimiter = ',')]
     routes: Vec<IpNet>,
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::show::{addresses, last_seen};
+use super::show::{addresses, last_handshake};
 use crate::cli::failure::Failure;
 use crate::cli::table::table;
 use crate::cli::target::Target;
@@ -40,7 +40,7 @@ fn render(peers: &[PeerStatus]) -> String {
         vec![
             peer.name.clone().unwrap_or_else(|| peer.public_key.clone()),
             addresses(peer),
-            last_seen(peer),
+            last_handshake(peer),
             human::bytes(peer.rx_bytes.saturating_add(peer.tx_bytes)),
             peer.expires.clone().unwrap_or_else(|| "-".to_owned()),
         ]

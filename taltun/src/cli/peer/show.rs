@@ -8,7 +8,7 @@ use crate::cli::failure::Failure;
 use crate::cli::target::Target;
 use crate::cli::{human, output};
 use crate::control::request;
-use crate::report::PeerStatus;
+use crate::report::{PeerStatus, whole_seconds};
 
 /// Show a peer of a running tunnel.
 #[derive(Args)]
@@ -64,7 +64,7 @@ fn render(peer: &PeerStatus) -> String {
         ("public key", peer.public_key.clone()),
         ("addresses", addresses(peer)),
         ("endpoint", endpoint),
-        ("last handshake", last_seen(peer)),
+        ("last handshake", last_handshake(peer)),
         ("received", human::bytes(peer.rx_bytes)),
         ("sent", human::bytes(peer.tx_bytes)),
     ];
@@ -104,10 +104,9 @@ pub(super) fn addresses(peer: &PeerStatus) -> String {
 }
 
 /// How long ago its last handshake was.
-#[allow(clippy::cast_sign_loss, reason = "it isn't below zero")]
-pub(super) fn last_seen(peer: &PeerStatus) -> String {
+pub(super) fn last_handshake(peer: &PeerStatus) -> String {
     match peer.latest_handshake_seconds {
-        Some(seconds) => format!("{} ago", human::span(seconds.max(0.0) as u64)),
+        Some(seconds) => format!("{} ago", human::span(whole_seconds(seconds))),
         None => "never".to_owned(),
     }
 }

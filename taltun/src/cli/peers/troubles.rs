@@ -3,7 +3,7 @@
 use super::limits;
 use crate::cli::human;
 use crate::layer::Layer;
-use crate::report::{BanStatus, PeerStatus, Problem};
+use crate::report::{BanStatus, PeerStatus, Problem, whole_seconds};
 
 /// All that keeps a peer from what it wants to do, in a line each: its subject and what is to say.
 pub(in crate::cli) fn troubles(peer: &PeerStatus) -> Vec<(&'static str, String)> {
@@ -40,7 +40,7 @@ pub(in crate::cli) fn moves(peer: &PeerStatus) -> Option<String> {
 
 /// Why there is no handshake, and since when that is known.
 pub(in crate::cli) fn problem(problem: &Problem) -> String {
-    let ago = human::span(human::whole(problem.seconds_ago));
+    let ago = human::span(whole_seconds(problem.seconds_ago));
     format!("{} ({ago} ago)", problem.message)
 }
 

@@ -6,7 +6,9 @@ use super::words::line;
 use super::{peer, words};
 use crate::cli::peers::bits;
 use crate::cli::{host_line, human};
-use crate::report::{Aead, NamesStatus, Status, Steering, SteeringStatus, TunnelMode, UnknownKey};
+use crate::report::{
+    Aead, NamesStatus, Status, Steering, SteeringStatus, TunnelMode, UnknownKey, whole_seconds,
+};
 use crate::system::LeftSwitches;
 
 /// The tunnel and all of its peers.
@@ -112,7 +114,7 @@ fn render_unknown(text: &mut String, keys: &[UnknownKey]) {
         text.push_str("\nunknown keys that tried:\n");
     }
     for unknown in keys {
-        let ago = human::span(human::whole(unknown.seconds_ago));
+        let ago = human::span(whole_seconds(unknown.seconds_ago));
         let times = if unknown.tries == 1 { "time" } else { "times" };
         let _ = writeln!(
             text,

@@ -7,7 +7,7 @@ use super::words::line;
 use crate::cli::human;
 use crate::cli::peers::{banned, limits, moves, problem};
 use crate::cli::width::printable;
-use crate::report::{PathStatus, PathUse, PeerStatus};
+use crate::report::{PathStatus, PathUse, PeerStatus, whole_seconds};
 
 /// Peers alone, with what went wrong with them before.
 pub(in crate::cli) fn alone(peers: &[PeerStatus]) -> String {
@@ -15,7 +15,7 @@ pub(in crate::cli) fn alone(peers: &[PeerStatus]) -> String {
     for peer in peers {
         render(&mut text, peer);
         if let Some(problem) = &peer.last_problem {
-            let ago = human::span(human::whole(problem.seconds_ago));
+            let ago = human::span(whole_seconds(problem.seconds_ago));
             let told = format!("{} ({ago} ago, over)", problem.message);
             line(&mut text, "last problem", &told);
         }

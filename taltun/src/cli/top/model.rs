@@ -150,6 +150,11 @@ impl Model {
             skip: if is_peers { self.first as u32 } else { 0 },
             peers: self.rows as u32,
             sources: if is_peers { FEW_SOURCES } else { SOURCES },
+            pairs: if self.view == View::Relayed {
+                SOURCES
+            } else {
+                0
+            },
         }
     }
 

@@ -200,6 +200,11 @@ impl BanList {
         self.next_end = ends.min();
     }
 
+    /// How many networks are denied now, outside and inside.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The networks denied now, outside or inside.
     pub fn nets(&self, layer: Layer) -> Vec<IpNet> {
         let nets = self.entries.keys();

@@ -82,6 +82,11 @@ impl Bans {
         &self.filter
     }
 
+    /// How many networks are denied now, outside and inside.
+    pub(super) fn count(&self) -> usize {
+        self.list.count()
+    }
+
     /// The networks denied now.
     pub(super) fn nets(&self, layer: Layer) -> Vec<IpNet> {
         self.list.nets(layer)

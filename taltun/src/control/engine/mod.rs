@@ -461,7 +461,7 @@ fn audit(kind: TunnelKind, config: &Config) -> Audit {
     }
 }
 
-/// The protocol's device with the peers of the configuration.
+/// The eBPF programs, attached as the configuration says.
 fn shield(
     config: &Config,
     listen: SocketAddr,
@@ -487,6 +487,7 @@ fn shield(
     })
 }
 
+/// The protocol's device with the peers of the configuration.
 fn device(config: &Config, kind: TunnelKind, peers: &Peers, now: Time) -> Device {
     let interface = &config.interface;
     let mut device = Device::new(Settings {

@@ -57,9 +57,7 @@ impl Doors {
     pub(super) fn revoke(&mut self, name: &str, now: u64) -> Result<usize, String> {
         let sessions = self.sessions.count(name);
         let removed = self.tokens.remove(name, now);
-        if self.tokens.named(name, now).is_none() {
-            self.sessions.end_of(name);
-        }
+        self.sessions.end_of(name);
         removed.map(|()| sessions)
     }
 

@@ -285,10 +285,14 @@ impl Answers for Replies {
     }
 }
 
-/// A reply as it goes over the channel. Thousands of peers take a while to write down.
+/// A reply as it goes over the channel. Thousands of peers take a while to write down, all else doesn't.
 async fn line(reply: Reply) -> io::Result<Arc<Vec<u8>>> {
-    let line = tokio::task::spawn_blocking(move || serde_json::to_vec(&reply)).await;
-    let mut line = line.map_err(io::Error::other)??;
+    let mut line = if matches!(reply, Reply::Report(_) | Reply::Usage(_)) {
+        let line = tokio::task::spawn_blocking(move || serde_json::to_vec(&reply)).await;
+        line.map_err(io::Error::other)??
+    } else {
+        serde_json::to_vec(&reply)?
+    };
     line.push(b'\n');
     Ok(Arc::new(line))
 }

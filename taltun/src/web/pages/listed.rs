@@ -5,9 +5,8 @@ use std::cmp::Reverse;
 use std::iter;
 
 use super::query::Query;
-use crate::report::PeerStatus;
+use crate::report::{PeerStatus, whole_seconds};
 use crate::web::reports::Seen;
-use crate::web::units::whole_seconds;
 
 /// Peers on a page.
 pub(super) const ON_A_PAGE: usize = 50;

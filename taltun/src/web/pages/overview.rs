@@ -6,7 +6,7 @@ use super::graph::graph;
 use super::layout::{self, Frame};
 use super::listed::{self, Listed};
 use super::query::{Query, of_peer};
-use crate::report::PeerStatus;
+use crate::report::{PeerStatus, whole_seconds};
 use crate::web::reports::Seen;
 use crate::web::units;
 use crate::web::words::{Language, Words};
@@ -99,15 +99,10 @@ fn tiles(seen: &Seen, language: Language) -> Markup {
         div.tile.relayed { span.what { (words.relayed) } b { (rate(now.relayed_bytes)) }
             span { (units::bytes(seen.report.stats.traffic.relayed_bytes, language)) } }
         div.tile.drops { span.what { (words.drops) } b { (units::count(now.drops, language)) "/s" }
-            span { (units::count(all_drops(seen), language)) } }
+            span { (units::count(seen.report.stats.drops.sum(), language)) } }
         div.tile { span.what { (words.uptime) } b { (units::span(status.uptime_seconds)) }
             span { "XDP " (xdp(seen)) } }
     }
-}
-
-fn all_drops(seen: &Seen) -> u64 {
-    let drops = seen.report.stats.drops.iter();
-    drops.fold(0, |sum, (_, count)| sum.saturating_add(count))
 }
 
 /// The modes of the XDP program, each once.
@@ -220,7 +215,7 @@ pub(super) fn state(peer: &PeerStatus, words: &Words) -> Markup {
 pub(super) fn since(seconds: f64, words: &Words) -> String {
     words
         .since
-        .replace("{}", &units::span(units::whole_seconds(seconds)))
+        .replace("{}", &units::span(whole_seconds(seconds)))
 }
 
 fn pages(listed: &Listed, query: &Query, words: &Words) -> Markup {

@@ -19,6 +19,7 @@ use crate::control::response::SecretText;
 use crate::control::words;
 use crate::crypto::{PresharedKey, PublicKey};
 use crate::report::{self, PeerEdited};
+use crate::system::for_the_shell;
 
 /// Keys of a peer that the command which adds it again has options for.
 const GIVEN_BACK: &[&str] = &["name", "public_key", "vip", "allowed_ips", "expires"];
@@ -58,7 +59,7 @@ impl Known<'_> {
             expires.map(day).transpose()?
         };
         let at = wanted_whereabouts(&new.file, self.config)?;
-        let addresses = self.addresses(new)?;
+        let addresses = self.addresses(edit, new)?;
         let text = edit.with_peer(&PeerEntry {
             name: &new.name,
             public_key,
@@ -78,7 +79,7 @@ impl Known<'_> {
         };
         let answer = PeerEdited {
             done: format!("added {} with {}", new.name, words::list(&told)),
-            undo: format!("taltun peer remove {}", word(&new.name)),
+            undo: format!("taltun peer remove {}", for_the_shell(&new.name)),
             client,
             ..self.answer(Some(&new.name), public_key)
         };
@@ -134,7 +135,13 @@ impl Known<'_> {
             done.push_str(", also in ");
             done.push_str(&listed(&mentions));
         }
-        let undo = old.map(|old| format!("taltun peer rename {} {}", word(&asked.name), word(old)));
+        let undo = old.map(|old| {
+            format!(
+                "taltun peer rename {} {}",
+                for_the_shell(&asked.name),
+                for_the_shell(old)
+            )
+        });
         let mut answer = PeerEdited {
             done,
             undo: undo.unwrap_or_default(),
@@ -175,7 +182,7 @@ impl Known<'_> {
             ),
             undo: format!(
                 "taltun peer rotate {} --public-key {} --no-file{no_psk}",
-                word(&whom),
+                for_the_shell(&whom),
                 peer.public_key
             ),
             client,
@@ -244,7 +251,7 @@ impl Known<'_> {
                 "a peer is called {name:?} already ({}); take another name, or \
                  `taltun peer remove {}` first",
                 peer.origin,
-                word(name)
+                for_the_shell(name)
             )),
             None => Ok(()),
         }
@@ -276,7 +283,7 @@ impl Known<'_> {
     }
 
     /// The addresses that are wished, if nobody has them, or else the next free ones.
-    fn addresses(&self, new: &NewPeer) -> Result<Vec<IpAddr>, String> {
+    fn addresses(&self, edit: &Edit<'_>, new: &NewPeer) -> Result<Vec<IpAddr>, String> {
         let vips = &self.config.interface.vip;
         let wished = new.addresses.iter().map(IpAddr::to_canonical);
         let wished: Vec<IpAddr> = wished.collect();
@@ -326,7 +333,7 @@ impl Known<'_> {
         taken.add(self.inside.own.iter().copied().map(IpNet::from));
         // Whoever had it before is banned, or may do what a rule says.
         taken.add(self.inside.banned.iter().copied());
-        let named = Edit::of(self.text)?.mentions(|word| address(word).is_some());
+        let named = edit.mentions(|word| address(word).is_some());
         taken.add(
             named
                 .iter()
@@ -373,12 +380,12 @@ fn secret(text: Option<&SecretText>) -> Result<Option<PresharedKey>, String> {
     Ok(Some(key))
 }
 
-/// A last day that is still to come.
+/// A last day, be it past or not.
 fn any_day(text: &str) -> Result<Day, String> {
     text.parse().map_err(|error| format!("expires: {error}"))
 }
 
-/// One that isn't over.
+/// A last day that isn't past.
 fn day(text: &str) -> Result<Day, String> {
     let day = any_day(text)?;
     if day < Day::at(UNIX_EPOCH.elapsed().unwrap_or_default()) {
@@ -403,7 +410,7 @@ fn wanted_whereabouts(
 /// The command that adds a peer again.
 fn add_again(peer: &Peer) -> String {
     let name = match (&peer.name, peer.vip.first()) {
-        (Some(name), _) => word(name),
+        (Some(name), _) => for_the_shell(name),
         (None, Some(vip)) => format!("peer-{}", vip.to_string().replace(['.', ':'], "-")),
         (None, None) => "peer".to_owned(),
     };
@@ -422,14 +429,4 @@ fn add_again(peer: &Peer) -> String {
         let _ = write!(command, " --expires {day}");
     }
     command
-}
-
-/// A word as a shell takes it.
-fn word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@+=".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }

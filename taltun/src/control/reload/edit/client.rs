@@ -1,6 +1,6 @@
 //! What the file of a new peer has to say, as this hub's own file has it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -170,7 +170,6 @@ fn is_public(address: IpAddr) -> bool {
                 || is_protocol
                 || a == 0
                 || a >= 224)
-                && v4 != Ipv4Addr::UNSPECIFIED
         }
         IpAddr::V6(v6) => is_global_v6(v6),
     }
