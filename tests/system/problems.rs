@@ -63,7 +63,7 @@ fn of_one() -> Result<()> {
     let text = hub.node.tell(&["status", "taltun0"])?;
     ensure!(text.starts_with("taltun0  server  up "), "{text}");
     for (words, says) in [
-        (&["nobody"][..], "no tunnel nobody is running"),
+        (&["nobody"][..], "is neither a running tunnel nor a peer of taltun0"),
         (&["--peer", "nobody"], "is no peer's name or key"),
         (&["taltun0", "--peer", "nobody"], "is no peer's name or key"),
     ] {

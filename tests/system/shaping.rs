@@ -268,7 +268,7 @@ fn flood() -> Result<()> {
     ensure!(ana["rate_down"]["bits_per_second"] == 10_000_000, "{ana}");
     ensure!(ana["rate_up"]["dropped_packets"] == 0, "{ana}");
     ensure!(status["peers"][1]["rate_down"].is_null(), "{status}");
-    let told = hub.node.tell(&["status"])?;
+    let told = hub.node.tell(&["status", "--long"])?;
     ensure!(told.contains("10 Mbit/s to it: "), "{told}");
     let metric = hub.node.tell(&["stats"])?;
     ensure!(metric.contains("shaped"), "{metric}");
