@@ -77,6 +77,7 @@ fn top() -> Result<()> {
     let first = text.lines().next().unwrap_or_default();
     ensure!(first.starts_with("taltun0 · 2 peers, 2 online"), "{text}");
     ensure!(text.contains('█'), "no sparkline: {text}");
+    pairs(&mut screen)?;
     stream.finish()?;
 
     // All of one, and back.
@@ -149,6 +150,29 @@ fn top() -> Result<()> {
     ensure!(status.success(), "{status}");
     ensure!(screen.is_restored()?, "the terminal isn't as before");
     hub.end()
+}
+
+/// Who sends to whom, while they do: each direction is a line with its rate, and it is counted only from
+/// the look on.
+fn pairs(screen: &mut Terminal) -> Result<()> {
+    screen.press("5")?;
+    let is_line = |line: &str, from: &str, to: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.starts_with(&[from, to]) && line.contains("bit/s")
+    };
+    screen.wait_until("both directions of the stream", LIMIT, |text| {
+        let heads = text.contains("FROM") && text.contains("SINCE LOOKED AT");
+        let has = |from, to| text.lines().any(|line| is_line(line, from, to));
+        heads && has("ana", "luis") && has("luis", "ana")
+    })?;
+    // What is sought may be either end; none has this name.
+    screen.press("/nobody\r")?;
+    screen.wait_for("no such peer sends to another", LIMIT)?;
+    screen.press("\x1b")?;
+    screen.wait_for("SINCE LOOKED AT", LIMIT)?;
+    screen.press("1")?;
+    screen.wait_for("HANDSHAKE", LIMIT)?;
+    Ok(())
 }
 
 fn ends() -> Result<()> {
