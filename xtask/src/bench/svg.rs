@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::contender::Kind;
 use super::results::{Cell, Line, Results};
 use super::table::{number, rounds};
+use crate::pictures::svg::escaped;
 
 /// The whole width.
 const WIDTH: u32 = 720;
@@ -97,13 +98,6 @@ fn text(body: &mut String, x: u32, y: u32, class: &str, words: &str) {
         body,
         "<text x=\"{x}\" y=\"{y}\" class=\"{class}\">{words}</text>"
     );
-}
-
-/// `text` with what means something to XML written so that it doesn't.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
 
 #[cfg(test)]

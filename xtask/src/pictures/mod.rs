@@ -7,7 +7,7 @@ mod lab;
 mod office;
 mod page;
 mod status;
-mod svg;
+pub mod svg;
 mod top;
 
 use std::fs;

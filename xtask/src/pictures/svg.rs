@@ -214,7 +214,8 @@ fn colour(colour: Color) -> Option<&'static str> {
     }
 }
 
-fn escaped(text: &str) -> String {
+/// `text` with what means something to XML written so that it doesn't.
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -32,7 +32,7 @@ pub fn first_pings(from: &Namespace, to: IpAddr) -> Result<String> {
         }
     }
     Ok(format!(
-        "first answer after {}, then {PINGS} of {PINGS}, the fastest in {}",
+        "first answer after {}, {PINGS} of {PINGS}, fastest {}",
         units::span(up),
         units::span(fastest)
     ))
