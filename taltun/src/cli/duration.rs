@@ -11,7 +11,7 @@ pub(super) struct Duration {
 
 /// A hundred years, seconds.
 const LONGEST: u64 = 100 * 365 * 24 * 3600;
-const TOO_LONG: &str = "expected at most 36500d, a hundred years; a ban without --for has no end";
+const TOO_LONG: &str = "expected at most 36500d, a hundred years";
 
 impl FromStr for Duration {
     type Err = String;

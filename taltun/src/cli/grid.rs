@@ -13,6 +13,8 @@ pub(super) struct Column {
     pub(super) right: bool,
     /// The columns of the terminal that it may be cut down to, if it may be.
     pub(super) least: Option<usize>,
+    /// How wide it is at the least, so that it stays where it is while figures change.
+    pub(super) floor: usize,
     /// When it goes: the one with the highest number first, and those with 0 never.
     pub(super) goes: u8,
 }
@@ -24,6 +26,7 @@ impl Column {
             head,
             right: false,
             least: None,
+            floor: 0,
             goes,
         }
     }
@@ -34,8 +37,14 @@ impl Column {
             head,
             right: true,
             least: None,
+            floor: 0,
             goes,
         }
+    }
+
+    /// The same, and always so wide, unless it goes.
+    pub(super) const fn at_least(self, floor: usize) -> Self {
+        Self { floor, ..self }
     }
 
     /// The same, which may be cut.
@@ -98,7 +107,7 @@ pub(super) fn lines(columns: &[Column], rows: &[Vec<Cell>], room: Option<usize>)
             let cells = rows.iter().filter_map(|row| row.get(at));
             let widest = cells.map(|cell| width(&cell.text)).max().unwrap_or(0);
             // What nobody has a word of isn't there.
-            match widest {
+            match widest.max(columns[at].floor) {
                 0 => 0,
                 widest => widest.max(width(columns[at].head)),
             }
@@ -260,6 +269,12 @@ a long…        –     9 B
         assert_eq!(
             grid(COLUMNS, &rows, &Screen::NONE),
             "NAME  TOTAL\na         1\n"
+        );
+        let mut columns = COLUMNS.to_vec();
+        columns[1] = columns[1].at_least(8);
+        assert_eq!(
+            grid(&columns, &rows, &Screen::NONE),
+            "NAME       NOW  TOTAL\na                   1\n"
         );
     }
 }

@@ -110,7 +110,7 @@ mod tests {
             [
                 "kill switch on · default route 0.0.0.0/0, ::/0 · dns 10.8.0.1 · forwarding on",
                 "IPv6 NOT RELAYED between peers: relay = false leaves it to the kernel, which forwards none",
-                "firewall rules put back 2 times, last 1 minute, 5 seconds ago: somebody else \
+                "firewall rules put back 2 times, last 1 min 5 s ago: somebody else \
                  changes them",
                 "routes MISSING, and can't be put back: no",
             ]

@@ -222,7 +222,10 @@ fn explain(error: &clap::Error, commands: &[&str]) -> Result<(), Failure> {
     match error.kind() {
         ErrorKind::InvalidSubcommand if unknown::word(error).is_some() => {
             let word = unknown::word(error).unwrap_or_default();
-            Err(Failure::Usage(unknown::explain(word, commands)))
+            Err(Failure::Usage(match command_of(error) {
+                Some(above) => unknown::below(&above, word, error),
+                None => unknown::explain(word, commands),
+            }))
         }
         ErrorKind::UnknownArgument if unknown::option(error, commands).is_some() => Err(
             Failure::Usage(unknown::option(error, commands).unwrap_or_default()),
@@ -231,17 +234,32 @@ fn explain(error: &clap::Error, commands: &[&str]) -> Result<(), Failure> {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::Usage(
             "no command given; see `taltun --help`".into(),
         )),
-        _ => Err(Failure::Usage(one_line(&text, command_of(error)))),
+        _ => Err(Failure::Usage(one_line(
+            &text,
+            command_of(error).as_deref(),
+        ))),
     }
 }
 
 /// The command whose own help has the options that this error is about.
-fn command_of(error: &clap::Error) -> Option<&'static str> {
-    // Of the others `taltun --help` says enough.
+fn command_of(error: &clap::Error) -> Option<String> {
     let usage = error.get(ContextKind::Usage).map(ToString::to_string);
-    let asked = usage.is_some_and(|usage| usage.contains("taltun udpgw"));
+    let usage = usage.unwrap_or_default();
     let named = std::env::args().nth(1).is_some_and(|word| word == "udpgw");
-    (asked || named).then_some("udpgw")
+    // Of the others `taltun --help` says enough.
+    command_in(&usage).or_else(|| named.then(|| "udpgw".to_owned()))
+}
+
+/// The command of a usage text, if it has commands of its own or is one of those.
+fn command_in(usage: &str) -> Option<String> {
+    let (_, words) = usage.split_once("taltun ")?;
+    let is_word = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let words: Vec<&str> = words
+        .split_whitespace()
+        .take_while(|word| is_word(word) && !word.starts_with('-'))
+        .collect();
+    let first = words.first()?;
+    (words.len() > 1 || ["peer", "web", "udpgw"].contains(first)).then(|| words.join(" "))
 }
 
 /// The message of a clap error without its usage text, which `--help` shows better.
@@ -302,6 +320,31 @@ mod tests {
             let text = failure.to_string();
             assert_eq!(text.lines().count(), 1, "{text}");
             assert!(!text.contains("error:"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_of_a_command_leads_to_the_help_of_its_own() {
+        for (arguments, expected) in [
+            (
+                &["taltun", "peer", "neww", "x"][..],
+                "there is no command peer neww; did you mean `taltun peer new`?",
+            ),
+            (
+                &["taltun", "peer", "zzzzzz"],
+                "there is no command peer zzzzzz; see `taltun peer --help`",
+            ),
+            (&["taltun", "peer", "new"], "see `taltun peer new --help`"),
+            (
+                &["taltun", "web", "revoke"],
+                "see `taltun web revoke --help`",
+            ),
+            (&["taltun", "ban"], "see `taltun --help`"),
+            (&["taltun", "statsu"], "(to make an interface called statsu"),
+        ] {
+            let error = Cli::try_parse_from(arguments).err().unwrap();
+            let text = explain(&error, &["status"]).unwrap_err().to_string();
+            assert!(text.contains(expected), "{text}");
         }
     }
 }

@@ -5,5 +5,5 @@ mod standing;
 mod troubles;
 
 pub(super) use self::limits::{bits, of_peer as limits};
-pub(super) use self::standing::{Standing, by_weight, title};
+pub(super) use self::standing::{Standing, by_weight, mark, title};
 pub(super) use self::troubles::{banned, moves, problem, troubles};

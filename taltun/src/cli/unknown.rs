@@ -100,6 +100,21 @@ pub(super) fn explain(word: &str, commands: &[&str]) -> String {
     }
 }
 
+/// The same of a word behind a command that has commands of its own.
+pub(super) fn below(above: &str, word: &str, error: &clap::Error) -> String {
+    let near = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::String(near)) => Some(near),
+        Some(ContextValue::Strings(all)) => all.first(),
+        _ => None,
+    };
+    match near {
+        Some(near) => {
+            format!("there is no command {above} {word}; did you mean `taltun {above} {near}`?")
+        }
+        None => format!("there is no command {above} {word}; see `taltun {above} --help`"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,9 +6,10 @@ use clap::Args;
 
 use crate::cli::failure::Failure;
 use crate::cli::target::Target;
+use crate::cli::width::printable;
 use crate::cli::{human, output};
 use crate::control::request;
-use crate::report::{PeerStatus, whole_seconds};
+use crate::report::PeerStatus;
 
 /// Show a peer of a running tunnel.
 #[derive(Args)]
@@ -53,14 +54,19 @@ fn meant<'a>(peers: &'a [PeerStatus], word: &str) -> Result<&'a PeerStatus, Fail
 }
 
 fn render(peer: &PeerStatus) -> String {
-    let none = || "-".to_owned();
+    let none = || "–".to_owned();
     let endpoint = match (&peer.endpoint_name, peer.endpoint) {
         (Some(name), Some(at)) => format!("{name} ({at})"),
         (Some(name), None) => name.clone(),
         (None, at) => at.map_or_else(none, |at| at.to_string()),
     };
     let mut lines = vec![
-        ("name", peer.name.clone().unwrap_or_else(none)),
+        (
+            "name",
+            peer.name
+                .as_deref()
+                .map_or_else(none, |name| printable(name).into_owned()),
+        ),
         ("public key", peer.public_key.clone()),
         ("addresses", addresses(peer)),
         ("endpoint", endpoint),
@@ -98,7 +104,7 @@ pub(super) fn addresses(peer: &PeerStatus) -> String {
     };
     let all: Vec<String> = peer.allowed_ips.iter().map(short).collect();
     if all.is_empty() {
-        return "-".to_owned();
+        return "–".to_owned();
     }
     all.join(", ")
 }
@@ -106,7 +112,7 @@ pub(super) fn addresses(peer: &PeerStatus) -> String {
 /// How long ago its last handshake was.
 pub(super) fn last_handshake(peer: &PeerStatus) -> String {
     match peer.latest_handshake_seconds {
-        Some(seconds) => format!("{} ago", human::span(whole_seconds(seconds))),
+        Some(seconds) => human::ago(seconds),
         None => "never".to_owned(),
     }
 }

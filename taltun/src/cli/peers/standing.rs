@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use super::troubles::troubles;
+use crate::cli::screen::Style;
 use crate::cli::width::{printable, short_key};
 use crate::report::PeerStatus;
 
@@ -30,14 +32,17 @@ impl Standing {
             Self::Never
         }
     }
+}
 
-    /// A character for it.
-    pub(in crate::cli) fn mark(self) -> char {
-        match self {
-            Self::Online => '●',
-            Self::Away => '○',
-            Self::Never => '✗',
-        }
+/// A character for how a peer stands, with how it looks: `!` where something is amiss.
+pub(in crate::cli) fn mark(peer: &PeerStatus) -> (char, Style) {
+    if !troubles(peer).is_empty() {
+        return ('!', Style::Bad);
+    }
+    match Standing::of(peer) {
+        Standing::Online => ('●', Style::Good),
+        Standing::Away => ('○', Style::Plain),
+        Standing::Never => ('✗', Style::Faint),
     }
 }
 

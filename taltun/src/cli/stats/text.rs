@@ -289,7 +289,7 @@ fn banned(stats: &Stats, screen: &Screen) -> String {
 /// How long a ban lasts yet. What the file denies lasts as long as it says so.
 fn left(ban: &BanStatus) -> String {
     match ban.seconds_left {
-        Some(seconds) if ban.banned && !ban.configured => human::brief(seconds),
+        Some(seconds) if ban.banned && !ban.configured => human::span(seconds),
         _ => "no end".to_owned(),
     }
 }
@@ -299,7 +299,7 @@ fn by(ban: &BanStatus) -> String {
     let hand = match ban.seconds_left {
         // It ends, and the network stays denied.
         Some(seconds) if ban.configured => {
-            format!("taltun ban ({} left)", human::brief(seconds))
+            format!("taltun ban ({} left)", human::span(seconds))
         }
         _ => "taltun ban".to_owned(),
     };

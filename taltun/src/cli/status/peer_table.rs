@@ -2,8 +2,8 @@
 
 use crate::cli::grid::{Cell, Column, grid};
 use crate::cli::human;
-use crate::cli::peers::{Standing, by_weight, title, troubles};
-use crate::cli::screen::{Screen, Style};
+use crate::cli::peers::{Standing, by_weight, mark, title};
+use crate::cli::screen::Screen;
 use crate::cli::width::cut;
 use crate::report::{PeerRates, PeerStatus};
 
@@ -71,17 +71,7 @@ fn count(peers: &[PeerStatus]) -> String {
 }
 
 fn row(peer: &PeerStatus) -> Vec<Cell> {
-    let standing = Standing::of(peer);
-    let (mark, style) = if troubles(peer).is_empty() {
-        let style = match standing {
-            Standing::Online => Style::Good,
-            Standing::Away => Style::Plain,
-            Standing::Never => Style::Faint,
-        };
-        (standing.mark(), style)
-    } else {
-        ('!', Style::Bad)
-    };
+    let (mark, style) = mark(peer);
     let from = match (&peer.endpoint, &peer.endpoint_name) {
         (Some(endpoint), _) => endpoint.to_string(),
         (None, Some(name)) => format!("{name} (not resolved)"),
@@ -98,7 +88,7 @@ fn row(peer: &PeerStatus) -> Vec<Cell> {
     vec![
         Cell::of(format!("{mark} {}", title(peer)), style),
         address(peer).into(),
-        seen(peer, standing).into(),
+        seen(peer).into(),
         from.into(),
         rate(|rates| rates.rx_bytes).into(),
         rate(|rates| rates.tx_bytes).into(),
@@ -123,8 +113,8 @@ fn address(peer: &PeerStatus) -> String {
     }
 }
 
-fn seen(peer: &PeerStatus, standing: Standing) -> String {
-    match (standing, peer.seen_seconds) {
+fn seen(peer: &PeerStatus) -> String {
+    match (Standing::of(peer), peer.seen_seconds) {
         (Standing::Never, None) => "never".to_owned(),
         (_, None) => "–".to_owned(),
         (_, Some(seconds)) if seconds < NOW => "now".to_owned(),

@@ -46,7 +46,7 @@ pub(super) fn render(status: &Status, left: &LeftSwitches, all: bool, screen: &S
 fn identity(status: &Status, screen: &Screen) -> Vec<String> {
     let mut parts = vec![
         status.mode.to_string(),
-        format!("up {}", human::brief(status.uptime_seconds)),
+        format!("up {}", human::span(status.uptime_seconds)),
     ];
     let listen = status.listen;
     parts.push(if listen.ip().is_unspecified() {

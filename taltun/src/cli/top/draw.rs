@@ -33,8 +33,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, now: Instant) {
         lines.push(frame::modes(model));
     }
     match &model.mode {
-        Mode::Help => lines.extend(frame::help(width)),
-        Mode::Details(first) => lines.extend(details(model, usize::from(*first), width)),
+        Mode::Help(first) => {
+            let room = height.saturating_sub(lines.len() + 1);
+            lines.extend(scrolled(frame::help(width), usize::from(*first), room));
+        }
+        Mode::Details(first) => {
+            let room = height.saturating_sub(lines.len() + 1);
+            lines.extend(scrolled(details(model, width), usize::from(*first), room));
+        }
         Mode::List | Mode::Find | Mode::Question(_) => {
             let mut list = lists::list(model, width);
             list.truncate(places.list);
@@ -61,7 +67,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, now: Instant) {
 
 /// The row of the chosen line of the list.
 fn chosen_row(model: &Model, places: &Places) -> Option<usize> {
-    if matches!(model.mode, Mode::Help | Mode::Details(_)) || model.length() == 0 {
+    if matches!(model.mode, Mode::Help(_) | Mode::Details(_)) || model.length() == 0 {
         return None;
     }
     let at = model.chosen.checked_sub(model.first)?;
@@ -69,16 +75,20 @@ fn chosen_row(model: &Model, places: &Places) -> Option<usize> {
     (at + 1 < places.list).then_some(2 + places.modes + at)
 }
 
-/// All of the chosen peer, from a line on, wrapped to the room there is.
-fn details(model: &Model, first: usize, room: usize) -> Vec<Line> {
+/// A text from a line on, and no further than its last line shows.
+fn scrolled(text: Vec<Line>, first: usize, room: usize) -> Vec<Line> {
+    let last = text.len().saturating_sub(room.max(1));
+    text.into_iter().skip(first.min(last)).collect()
+}
+
+/// All of the chosen peer, wrapped to the room there is.
+fn details(model: &Model, room: usize) -> Vec<Line> {
     let Some(peer) = model.chosen_peer() else {
         return vec![vec![Cell::of("this peer is gone", Style::Faint)]];
     };
     let text = status::peer::alone(std::slice::from_ref(peer));
     let lines = text.lines().flat_map(|line| wrap(line, room, INDENT));
-    let lines: Vec<Line> = lines.map(|line| vec![Cell::from(line)]).collect();
-    // The last line stays in sight.
-    let first = first.min(lines.len().saturating_sub(1));
+    let lines = lines.map(|line| vec![Cell::from(line)]);
     let sparks = [("↓", &model.peers_down), ("↑", &model.peers_up)].map(|(arrow, all)| {
         let spark = all.spark(&peer.public_key, room.saturating_sub(4).min(60));
         vec![
@@ -86,5 +96,5 @@ fn details(model: &Model, first: usize, room: usize) -> Vec<Line> {
             Cell::of(spark, Style::Good),
         ]
     });
-    lines.into_iter().skip(first).chain(sparks).collect()
+    lines.chain(sparks).collect()
 }

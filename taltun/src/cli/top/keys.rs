@@ -54,8 +54,11 @@ pub(super) fn press(model: &mut Model, event: &Event) -> Wanted {
         Mode::List => in_list(model, key),
         Mode::Find => in_find(model, key),
         Mode::Details(first) => in_details(model, first, key),
-        Mode::Help => {
-            model.mode = Mode::List;
+        Mode::Help(first) => {
+            model.mode = match scrolled(first, key) {
+                Some(first) => Mode::Help(first),
+                None => Mode::List,
+            };
             Wanted::Nothing
         }
         Mode::Question(question) => {
@@ -96,7 +99,7 @@ fn in_list(model: &mut Model, key: &KeyEvent) -> Wanted {
             model.begin();
         }
         KeyCode::Char('/' | 'f') => model.mode = Mode::Find,
-        KeyCode::Char('?' | 'h') | KeyCode::F(1) => model.mode = Mode::Help,
+        KeyCode::Char('?' | 'h') | KeyCode::F(1) => model.mode = Mode::Help(0),
         KeyCode::Enter if model.chosen_peer().is_some() => model.mode = Mode::Details(0),
         KeyCode::Char(letter @ ('b' | 'u')) => ask(model, letter == 'b'),
         _ => {}
@@ -139,15 +142,30 @@ fn in_find(model: &mut Model, key: &KeyEvent) -> Wanted {
 }
 
 fn in_details(model: &mut Model, first: u16, key: &KeyEvent) -> Wanted {
+    if let Some(first) = scrolled(first, key) {
+        model.mode = Mode::Details(first);
+        return Wanted::Nothing;
+    }
     match key.code {
-        KeyCode::Up | KeyCode::Char('k') => model.mode = Mode::Details(first.saturating_sub(1)),
-        KeyCode::Down | KeyCode::Char('j') => model.mode = Mode::Details(first.saturating_add(1)),
         KeyCode::Char('q') => return Wanted::Quit,
         KeyCode::Char(letter @ ('b' | 'u')) => ask(model, letter == 'b'),
         KeyCode::Esc | KeyCode::Enter | KeyCode::Left => model.mode = Mode::List,
         _ => {}
     }
     Wanted::Nothing
+}
+
+/// The first line of a text that a key moves, if it does.
+fn scrolled(first: u16, key: &KeyEvent) -> Option<u16> {
+    const PAGE: u16 = 8;
+    match key.code {
+        KeyCode::Up | KeyCode::Char('k') => Some(first.saturating_sub(1)),
+        KeyCode::Down | KeyCode::Char('j') => Some(first.saturating_add(1)),
+        KeyCode::PageUp => Some(first.saturating_sub(PAGE)),
+        KeyCode::PageDown | KeyCode::Char(' ') => Some(first.saturating_add(PAGE)),
+        KeyCode::Home | KeyCode::Char('g') => Some(0),
+        _ => None,
+    }
 }
 
 /// Does it, if the key says so; any other key means no.

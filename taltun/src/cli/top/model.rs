@@ -32,8 +32,8 @@ pub(super) enum Mode {
     Find,
     /// All of the chosen peer is shown, from this line on.
     Details(u16),
-    /// The keys are shown.
-    Help,
+    /// The keys are shown, from this line on.
+    Help(u16),
     /// An answer is waited for.
     Question(Question),
 }

@@ -158,7 +158,7 @@ pub(super) fn modes(model: &Model) -> Line {
         TcAttachment::Off => "no TC".to_owned(),
         _ => "TC".to_owned(),
     });
-    parts.push(format!("up {}", human::brief(status.uptime_seconds)));
+    parts.push(format!("up {}", human::span(status.uptime_seconds)));
     if status.bans > 0 {
         parts.push(format!("{} banned", human::count(status.bans)));
     }
@@ -208,14 +208,20 @@ pub(super) fn foot(model: &Model, room: usize, now: Instant) -> Vec<Line> {
         (_, Some((reason, since)), _) => (
             format!(
                 "NO ANSWER for {}: {reason}; waiting for it, q quits",
-                human::brief(since.as_secs())
+                human::span(since.as_secs())
             ),
             Style::Bad,
         ),
         (_, _, Some(said)) => (printable(said).into_owned(), Style::Strong),
-        (Mode::Help, _, _) => ("any key goes back".to_owned(), Style::Faint),
+        (Mode::Help(_), _, _) => (
+            keys(&["↑ ↓ scroll", "any other key goes back"], room),
+            Style::Faint,
+        ),
         (Mode::Details(_), _, _) => (
-            keys(&["Esc back", "q quit", "b ban", "u unban"], room),
+            keys(
+                &["Esc back", "↑ ↓ scroll", "q quit", "b ban", "u unban"],
+                room,
+            ),
             Style::Faint,
         ),
         (Mode::List, _, _) => (keys(KEYS, room), Style::Faint),
@@ -301,7 +307,7 @@ pub(super) fn help(room: usize) -> Vec<Line> {
             "peers, senders outside, inside, drops, peer to peer",
         ),
         ("↑ ↓, j k", "choose; also PgUp, PgDn, Home, End"),
-        ("Enter", "all of a peer"),
+        ("Enter", "all of a peer; ↑ ↓ scroll"),
         ("s", "sort peers by rate, total, last heard, name"),
         ("/", "find by name, key or address; Esc ends it"),
         ("b, u", "ban the chosen one, end its ban; asks first"),

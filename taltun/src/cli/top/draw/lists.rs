@@ -7,48 +7,54 @@ use super::super::places::View;
 use super::frame::Line;
 use crate::cli::grid::{Cell, Column, lines};
 use crate::cli::human;
-use crate::cli::peers::{Standing, title, troubles};
+use crate::cli::peers::{mark, title};
 use crate::cli::screen::Style;
 use crate::cli::width::{cut, printable, width};
 use crate::layer::Layer;
 use crate::report::{PeerStatus, RelayPair, Source};
 
+// As wide as their figures get: a table that moves each second can't be read.
+const RATE: usize = "999 kbit/s".len();
+const BYTES: usize = "999.9 MiB".len();
+const COUNT: usize = "9,999,999".len();
+const SPARK: usize = 6;
+
 const PEERS: &[Column] = &[
-    Column::text("  PEER", 0).cut_to(14),
-    Column::number("↓ NOW", 0),
-    Column::text("↓", 3),
-    Column::number("↑ NOW", 1),
-    Column::text("↑", 6),
+    Column::text("  PEER", 0).cut_to(14).at_least(14),
+    Column::number("↓ NOW", 0).at_least(RATE),
+    Column::text("↓", 3).at_least(SPARK),
+    Column::number("↑ NOW", 1).at_least(RATE),
+    Column::text("↑", 6).at_least(SPARK),
     Column::text("HANDSHAKE", 2),
     Column::text("FROM", 4),
     Column::text("ADDRESS", 5),
-    Column::number("TOTAL", 7),
+    Column::number("TOTAL", 7).at_least(BYTES),
 ];
 const SOURCES: &[Column] = &[
     Column::text("SENDER", 0),
     Column::text("WHO", 4).cut_to(6),
-    Column::number("NOW/S", 0),
+    Column::number("NOW/S", 0).at_least(COUNT),
     Column::number("DROPPED/S", 0),
-    Column::text("", 3),
-    Column::number("PACKETS", 2),
-    Column::number("DROPPED", 1),
+    Column::text("", 3).at_least(SPARK),
+    Column::number("PACKETS", 2).at_least(COUNT),
+    Column::number("DROPPED", 1).at_least(COUNT),
     Column::text("LAST REASON", 5),
 ];
 const DROPS: &[Column] = &[
     Column::text("DROPPED", 0).cut_to(10),
-    Column::number("NOW/S", 0),
-    Column::text("", 3),
-    Column::number("LAST MIN", 1),
-    Column::number("TOTAL", 0),
+    Column::number("NOW/S", 0).at_least(COUNT),
+    Column::text("", 3).at_least(SPARK),
+    Column::number("LAST MIN", 1).at_least(COUNT),
+    Column::number("TOTAL", 0).at_least(COUNT),
     Column::text("MEANING", 2).cut_to(12),
 ];
 
 const PAIRS: &[Column] = &[
     Column::text("FROM", 0).cut_to(14),
     Column::text("TO", 0).cut_to(14),
-    Column::number("NOW", 0),
-    Column::text("", 2),
-    Column::number("PACKETS", 3),
+    Column::number("NOW", 0).at_least(RATE),
+    Column::text("", 2).at_least(SPARK),
+    Column::number("PACKETS", 3).at_least(COUNT),
     Column::number("SINCE LOOKED AT", 1),
 ];
 
@@ -88,7 +94,9 @@ pub(super) fn list(model: &Model, room: usize) -> Vec<Line> {
 pub(super) fn beside(model: &Model, room: usize, rows: usize) -> Vec<Line> {
     const GAP: usize = 2;
     let half = room.saturating_sub(GAP) / 2;
-    let drops = [DROPS[0], DROPS[1], DROPS[2], DROPS[4]];
+    // There is little room.
+    let narrow = |column: Column| column.at_least(0);
+    let drops = [DROPS[0], DROPS[1], DROPS[2], DROPS[4]].map(narrow);
     let of_drops = reasons(model, picture(room)).into_iter().map(|mut row| {
         row.truncate(5);
         row.remove(3);
@@ -100,7 +108,7 @@ pub(super) fn beside(model: &Model, room: usize, rows: usize) -> Vec<Line> {
         &of_drops,
         "nothing dropped",
     );
-    let senders = [SOURCES[0], SOURCES[2], SOURCES[3], SOURCES[7]];
+    let senders = [SOURCES[0], SOURCES[2], SOURCES[3], SOURCES[7]].map(narrow);
     let of_senders = source_rows(model, Layer::Outer, 0).into_iter().map(|row| {
         let [address, _, now, dropped, _, _, _, reason] = row;
         vec![address, now, dropped, reason]
@@ -141,13 +149,7 @@ fn or_nothing(table: Vec<Line>, rows: &[Line], word: &str) -> Vec<Line> {
 }
 
 fn row(model: &Model, peer: &PeerStatus, places: usize) -> Line {
-    let standing = Standing::of(peer);
-    let (mark, style) = match standing {
-        _ if !troubles(peer).is_empty() => ('!', Style::Bad),
-        Standing::Online => (standing.mark(), Style::Good),
-        Standing::Away => (standing.mark(), Style::Plain),
-        Standing::Never => (standing.mark(), Style::Faint),
-    };
+    let (mark, style) = mark(peer);
     let rates = peer.rates.unwrap_or_default();
     let rate = |rate| match rate {
         0 => Cell::of("–", Style::Faint),

@@ -189,7 +189,13 @@ fn a_small_terminal_has_less_and_a_wide_one_more() {
                 let (mut model, now) = model((columns, rows), true);
                 model.view = view;
                 model.wanted((columns, rows));
-                for mode in [Mode::List, Mode::Help, Mode::Details(0), Mode::Find] {
+                for mode in [
+                    Mode::List,
+                    Mode::Help(0),
+                    Mode::Help(9),
+                    Mode::Details(0),
+                    Mode::Find,
+                ] {
                     model.mode = mode;
                     assert_eq!(lines(&picture(&model, now, (columns, rows))).len(), rows);
                 }
@@ -361,7 +367,7 @@ fn what_is_too_long_is_wrapped_or_says_so() {
     for line in whole.lines() {
         assert!(words.contains(&words_of(line)), "{line}: {words}");
     }
-    model.mode = Mode::Help;
+    model.mode = Mode::Help(0);
     let help = lines(&picture(&model, now, (40, 60))).join(" ");
     assert!(help.contains("largest"), "{help}");
     // One that is cut shows it.
