@@ -16,6 +16,7 @@ mod os;
 pub mod report;
 #[cfg(test)]
 mod scaling;
+pub mod secret;
 pub mod server_process;
 pub mod system;
 pub mod web;

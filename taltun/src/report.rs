@@ -9,6 +9,7 @@ mod limits;
 mod overview;
 mod peer_edit;
 mod rates;
+mod refused;
 #[cfg(test)]
 pub(crate) mod schema;
 mod stats;
@@ -30,6 +31,7 @@ pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::overview::{Overview, PeerCounts, RelayPair};
 pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};
 pub use self::rates::{PeerRates, Rates, Traffic, per_second, whole_seconds};
+pub use self::refused::{Refused, Why};
 pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, UdpgwStats};
 pub use self::traced::{TraceMessage, TracedPacket};
 pub use self::unix_time::UnixTime;

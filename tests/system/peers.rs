@@ -384,6 +384,25 @@ fn refused() -> Result<()> {
         (&["new", "x", "--address", "10.200.0.2"], "is ana's"),
         (&["new", "x", "--address", "10.200.0.1"], "own address"),
         (&["new", "x", "--allowed", "10.200.0.2/32"], "10.200.0.2"),
+        (
+            &["new", "x", "--allowed", "10.200.0.1/32"],
+            "this hub's own address",
+        ),
+        (
+            &["new", "x", "--address", "10.200.0.8,10.200.0.9"],
+            "both of IPv4",
+        ),
+        (
+            &["new", "x", "--address", "::ffff:10.200.0.2"],
+            "10.200.0.2 is ana's",
+        ),
+        // What nobody sees is said, and no line of a file that isn't there.
+        (
+            &["new", "a\u{202e}b"],
+            "taltun: expected a name of 1 to 64 printable characters, found \"a\\u{202e}b\", in \
+             which U+202E isn't one",
+        ),
+        (&["rename", "ana", "an\u{200b}a"], "U+200B isn't one"),
         (&["new", "x", "--expires", "2001-01-01"], "is past"),
         (&["new", "x", "--endpoint", "0.0.0.0"], "any address"),
         (&["remove", "ana"], "is named in rules (line "),
@@ -395,6 +414,18 @@ fn refused() -> Result<()> {
         let said = hub.refused(words)?;
         ensure!(said.contains(reason), "{words:?}: {said}");
     }
+    let long = format!("{}x", "long".repeat(40));
+    let said = hub.refused(&["new", &long])?;
+    ensure!(
+        said.contains("found 161") && !said.contains(&long),
+        "{said}"
+    );
+    // A code that can't be is known before anything is made.
+    let routes: Vec<String> = (0..=255)
+        .map(|third| format!("172.16.{third}.0/24"))
+        .collect();
+    let said = hub.refused(&["new", "x", "--qr", "--routes", &routes.join(",")])?;
+    ensure!(said.contains("longer than a code can be"), "{said}");
     // Nothing is left of the files that were asked for.
     let out = hub.node.directory().join("x.toml");
     let path = out.to_str().context("an odd path")?;
@@ -459,6 +490,26 @@ fn no_room() -> Result<()> {
     );
     let refused = hub.refused(&["new", "x", "--qr", "--json"])?;
     ensure!(refused.contains("--qr=FILE.png"), "{refused}");
+    // A key that nobody got is told with what helps.
+    for (name, to) in [("full", "> /dev/full"), ("gone", "| true")] {
+        // Who reads is gone before there is something to read.
+        let line = format!(
+            "{{ sleep 1; {} peer new {name}; }} {to}; exit ${{PIPESTATUS[0]}}",
+            taltun()?.display()
+        );
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &line]).stdin(Stdio::null());
+        let output = keep_in(&mut shell, hub.node.directory()).output()?;
+        let (_, said) = texts(&output);
+        let remedy = format!("`taltun peer rotate {name}`");
+        ensure!(
+            output.status.code() == Some(1)
+                && said.contains("its file is lost")
+                && said.contains(&remedy),
+            "{to}: {} {said}",
+            output.status
+        );
+    }
     hub.node.stop(Signal::Terminate)
 }
 
@@ -499,7 +550,16 @@ fn and_back() -> Result<()> {
     fs::write(hub.node.config(), grouped.replace("\"laptop\", ", ""))?;
     hub.node.tell(&["reload"])?;
     let before = hub.file()?;
-    let (told, _) = hub.done(&["remove", "laptop"])?;
+    let commented = before.replace(
+        "[[peers]]\nname = \"laptop\"",
+        "# a\n[[peers]]\nname = \"laptop\"",
+    );
+    fs::write(hub.node.config(), &commented)?;
+    let (told, warned) = hub.done(&["remove", "laptop"])?;
+    ensure!(
+        warned.contains("undoing doesn't restore the comment above it, 1 line"),
+        "{warned}"
+    );
     ensure!(hub.peers()?.len() == 1);
     ensure_silent(&hub.pair.right, HUB.into())?;
     let words = undo(&told)?;

@@ -63,7 +63,10 @@ fn of_one() -> Result<()> {
     let text = hub.node.tell(&["status", "taltun0"])?;
     ensure!(text.starts_with("taltun0  server  up "), "{text}");
     for (words, says) in [
-        (&["nobody"][..], "is neither a running tunnel nor a peer of taltun0"),
+        (
+            &["nobody"][..],
+            "is neither a running tunnel nor a peer of taltun0",
+        ),
         (&["--peer", "nobody"], "is no peer's name or key"),
         (&["taltun0", "--peer", "nobody"], "is no peer's name or key"),
     ] {

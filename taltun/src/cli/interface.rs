@@ -6,7 +6,7 @@ use clap::Args;
 use tracing::level_filters::LevelFilter;
 
 use super::failure::Failure;
-use super::{logging, output};
+use super::{logging, output, secret};
 use crate::config::{self, Config};
 use crate::control::{self, Origin, TunnelKind};
 use crate::crypto::PrivateKey;
@@ -86,9 +86,7 @@ impl Interface {
     }
 
     fn serve(&self, up: impl FnOnce() -> anyhow::Result<()>) -> Result<(), Failure> {
-        let mut key = zeroize::Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *key)
-            .map_err(|error| Failure::Other(format!("no randomness: {error}")))?;
+        let key = secret::random()?;
         let config = Config::plain(&self.name, PrivateKey::from_bytes(*key));
         check(&config)?;
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -8,8 +8,13 @@ use super::logging::{self, Priority};
 
 /// Prints `text` to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    printed(text).map(drop)
+}
+
+/// The same for what nobody gets a second time: false when nobody reads any more.
+pub(super) fn printed(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
-    written(out.write_all(text.as_bytes()).and_then(|()| out.flush())).map(drop)
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 /// What became of writing to standard output: false when nobody reads any more.
@@ -32,10 +37,15 @@ pub(super) fn json_line(value: &impl serde::Serialize) -> Result<String, Failure
 
 /// Prints `value` as indented JSON to standard output.
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    printed_json(value).map(drop)
+}
+
+/// The same for what nobody gets a second time: false when nobody reads any more.
+pub(super) fn printed_json(value: &impl serde::Serialize) -> Result<bool, Failure> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::Other(format!("cannot write JSON: {error}")))?;
     text.push('\n');
-    print(&text)
+    printed(&text)
 }
 
 /// Prints `taltun: message`, each of its lines so, to where the log goes: standard error unless

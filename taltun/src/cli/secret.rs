@@ -11,23 +11,20 @@ use super::output;
 
 /// 32 bytes from the operating system's generator.
 pub(super) fn random() -> Result<Zeroizing<[u8; 32]>, Failure> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *bytes)
-        .map_err(|error| Failure::Other(format!("no random numbers: {error}")))?;
-    Ok(bytes)
+    crate::secret::random().map_err(|error| Failure::Other(error.to_string()))
 }
 
 /// Prints a secret on a line, with a warning when it lands in a file that others may read.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    print_file(&Zeroizing::new(format!("{text}\n")))
+    print_file(&Zeroizing::new(format!("{text}\n"))).map(drop)
 }
 
-/// The same for a file with a secret in it.
-pub(super) fn print_file(text: &str) -> Result<(), Failure> {
+/// The same for a file with a secret in it: false when nobody reads any more.
+pub(super) fn print_file(text: &str) -> Result<bool, Failure> {
     if stdout_is_open_to_others() {
         output::warn("this file is open to others than its owner; set `umask 077` and try again");
     }
-    output::print(text)
+    output::printed(text)
 }
 
 fn stdout_is_open_to_others() -> bool {

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::config::is_visible;
+
 /// Stands for what was cut off.
 const CUT: char = '…';
 
@@ -16,22 +18,17 @@ pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The text without what a terminal takes for commands, or what turns its direction.
+/// The text without what a terminal takes for commands, what turns its direction, and what nobody
+/// sees.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if text.chars().all(is_printable) {
+    if text.chars().all(is_visible) {
         return Cow::Borrowed(text);
     }
     let safe = text.chars();
     Cow::Owned(
-        safe.map(|c| if is_printable(c) { c } else { '\u{fffd}' })
+        safe.map(|c| if is_visible(c) { c } else { '\u{fffd}' })
             .collect(),
     )
-}
-
-fn is_printable(c: char) -> bool {
-    let turns =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    !c.is_control() && !turns && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
 
 /// The text in so many columns at most: what is longer ends in `…`.

@@ -103,14 +103,8 @@ impl<'t> Edit<'t> {
     /// The text without the peer that has this key.
     pub fn without_peer(&self, key: &PublicKey) -> Result<Zeroizing<String>, String> {
         let table = self.peer(key)?;
-        let (mut start, mut end) = (self.start_of_line(table.start), self.end_of_line(table.end));
-        // The comment directly above is about it.
-        while let Some(above) = self.line_above(start) {
-            if !self.slice(above..start).trim_start().starts_with('#') {
-                break;
-            }
-            start = above;
-        }
+        let mut start = self.start_of_comment(table.start);
+        let mut end = self.end_of_line(table.end);
         // One blank line between what is left.
         let is_blank = |range: Range<usize>| self.slice(range).trim().is_empty();
         match self.line_above(start) {
@@ -124,6 +118,13 @@ impl<'t> Edit<'t> {
             }
         }
         Ok(self.replaced(&[(start..end, "")]))
+    }
+
+    /// How many lines of comment go with the peer that has this key.
+    pub fn comment_lines_of(&self, key: &PublicKey) -> usize {
+        let Ok(table) = self.peer(key) else { return 0 };
+        let comment = self.start_of_comment(table.start)..self.start_of_line(table.start);
+        self.slice(comment).lines().count()
     }
 
     /// The text with another name for a peer, here and wherever its old one stands.
@@ -320,6 +321,23 @@ impl<'t> Edit<'t> {
             .map_or(0, |found| found.saturating_add(1))
     }
 
+    /// Where the comment directly above the table that begins at `at` begins, which is about it. An empty
+    /// line ends it, and so does what is about more than one peer, or about none that there is.
+    fn start_of_comment(&self, at: usize) -> usize {
+        let mut start = self.start_of_line(at);
+        while let Some(above) = self.line_above(start) {
+            let line = self.slice(above..start).trim();
+            let Some(comment) = line.strip_prefix('#') else {
+                break;
+            };
+            if is_left_out(comment) || is_heading(comment) {
+                break;
+            }
+            start = above;
+        }
+        start
+    }
+
     /// Behind the line feed.
     fn end_of_line(&self, at: usize) -> usize {
         let rest = self.slice(at..self.text.len());
@@ -377,6 +395,24 @@ fn tables<'d, 't>(value: &'d Spanned<DeValue<'t>>) -> Vec<Table<'d, 't>> {
         })
     });
     tables.collect()
+}
+
+/// Whether a comment is a line of TOML that somebody left out: a table, or a key with a value.
+fn is_left_out(comment: &str) -> bool {
+    let text = comment.trim_start_matches('#').trim();
+    let is_key = |key: &str| {
+        let key = key.trim();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.\"".contains(c);
+        !key.is_empty() && key.chars().all(plain)
+    };
+    text.starts_with('[') || text.split_once('=').is_some_and(|(key, _)| is_key(key))
+}
+
+/// Whether a comment is a heading, as those with lines in them are.
+fn is_heading(comment: &str) -> bool {
+    ["---", "===", "***", "###", "___", "──", "══"]
+        .iter()
+        .any(|line| comment.contains(line))
 }
 
 /// The lines of a peer.

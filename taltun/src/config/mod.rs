@@ -53,6 +53,7 @@ mod syntax;
 mod tests;
 mod udpgw;
 mod values;
+mod visible;
 mod web;
 mod web_rules;
 pub mod wgquick;
@@ -85,7 +86,10 @@ pub use rules::OWN_ENDPOINT;
 pub use shaping::{Dscp, PeerRates, Rate, Shaping};
 pub(crate) use suggest::nearest;
 pub use udpgw::Udpgw;
-pub(crate) use values::{interface_name, network, no_host, not_unspecified, public_endpoint};
+pub(crate) use values::{
+    interface_name, network, no_host, not_unspecified, peer_name, public_endpoint,
+};
+pub use visible::is_visible;
 pub use web::Web;
 pub(crate) use words::Words;
 

@@ -9,11 +9,14 @@ use ipnet::IpNet;
 
 use super::public_endpoint::{NO_PORTS, PublicEndpoint};
 use super::shaping::{LEAST_RATE, MOST_RATE, Rate};
+use super::visible::is_visible;
 use super::words::Words;
 use super::{Domain, Endpoint, ListenAt, PortRange, RangedEndpoint, keys, suggest};
 
 /// Longest name of a peer, in characters.
 const NAME_MAX: usize = 64;
+/// What is shown of a longer one.
+const NAME_SHOWN: usize = 16;
 /// Longest name of an interface, in bytes: `IFNAMSIZ` less its zero.
 const INTERFACE_MAX: usize = 15;
 /// Longest path of a Unix socket, in bytes: `sun_path` less its zero.
@@ -59,15 +62,41 @@ fn is_link_name(text: &str) -> bool {
 }
 
 /// What to call a peer: short and printable, as it appears in tables.
-pub(super) fn peer_name(text: &str) -> Result<String, String> {
-    let printable = text.chars().all(|c| !c.is_control()) && !text.trim().is_empty();
-    if printable && text.chars().count() <= NAME_MAX {
-        Ok(text.to_owned())
-    } else {
-        Err(format!(
-            "expected a name of 1 to {NAME_MAX} printable characters, found {text:?}"
-        ))
+pub(crate) fn peer_name(text: &str) -> Result<String, String> {
+    let length = text.chars().count();
+    let expected = format!("expected a name of 1 to {NAME_MAX} printable characters");
+    if length > NAME_MAX {
+        let begin: String = text.chars().take(NAME_SHOWN).collect();
+        return Err(format!(
+            "{expected}, found {length}, beginning with {begin:?}"
+        ));
     }
+    if text.trim().is_empty() {
+        return Err(format!("{expected}, found {text:?}"));
+    }
+    match text.chars().find(|c| !is_visible(*c)) {
+        None => Ok(text.to_owned()),
+        // It is escaped, so that it is seen here at least.
+        Some(c) => Err(format!(
+            "{expected}, found {}, in which U+{:04X} isn't one",
+            escaped(text),
+            u32::from(c)
+        )),
+    }
+}
+
+/// A text in quotes in which all can be seen.
+fn escaped(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        if is_visible(c) && !matches!(c, '"' | '\\') {
+            out.push(c);
+        } else {
+            out.extend(c.escape_default());
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// One of the few words that there are.

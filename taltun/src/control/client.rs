@@ -51,7 +51,7 @@ fn find_interface_of(pid: i32, dirs: &[PathBuf]) -> Option<String> {
 /// What the response says to a command of this kind.
 fn answer_to<C: Command>(response: Response) -> Result<C::Answer, ControlError> {
     C::Answer::of(response).map_err(|other| match other {
-        Response::Error(reason) => ControlError::Refused(reason),
+        Response::Error(reason) => ControlError::Refused(reason.text),
         Response::Misconfigured(mistakes) => ControlError::Misconfigured(mistakes),
         other => ControlError::Unexpected(other.noun()),
     })

@@ -101,7 +101,11 @@ fn not_running(
     if left.found.is_empty() && !running.is_empty() {
         let _ = write!(text, "; these are: {}", running.join(", "));
     } else if left.found.is_empty() {
-        let _ = write!(text, " (nothing answers in {})", dir.display());
+        let _ = write!(
+            text,
+            " (nothing answers in {}); to start one: `taltun run --config FILE`",
+            dir.display()
+        );
     } else {
         text.push('.');
     }
@@ -156,7 +160,8 @@ mod tests {
         );
         assert_eq!(
             not_running(None, dir, &none, &[]),
-            "no tunnel is running (nothing answers in /run/taltun)"
+            "no tunnel is running (nothing answers in /run/taltun); to start one: `taltun run \
+             --config FILE`"
         );
         assert_eq!(
             not_running(Some("t0"), dir, &none, &["a0".into(), "b0".into()]),

@@ -1,10 +1,10 @@
 //! Telling a running tunnel as a wg-quick file.
 
 use super::live::LivePeers;
-use super::response::SecretText;
 use crate::config::wgquick::{self, Running};
 use crate::config::{Config, Endpoint, Peer};
 use crate::dataplane::data_plane::DataPlane;
+use crate::secret::SecretText;
 
 /// The tunnel as it is now; `config` is what was last read. A peer whose place was given as a
 /// name keeps it; any other is where it was last heard.

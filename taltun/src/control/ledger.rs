@@ -24,7 +24,7 @@ use crate::protocol::device::Device;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report;
-use crate::report::{UsageKept, UsageStatus};
+use crate::report::{Refused, UsageKept, UsageStatus};
 
 /// How long the start waits for the disk where peers have limits, and how long they wait then.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
@@ -344,7 +344,9 @@ impl Ledger {
         self.collect(device, peers, now);
         let book = match &self.book {
             Ok(book) => book,
-            Err(reason) => return reply.outcome(Err(format!("usage isn't counted: {reason}"))),
+            Err(reason) => {
+                return reply.outcome(Err(format!("usage isn't counted: {reason}").into()));
+            }
         };
         if !book.has_room() {
             return reply.outcome(Err("the disk with the usage is busy; try again".into()));
@@ -352,12 +354,12 @@ impl Ledger {
         let asked = Asked::new(interface, true, asked, self.clock.day(), self.status());
         let mut asked = match asked {
             Ok(asked) => asked,
-            Err(reason) => return reply.outcome(Err(reason)),
+            Err(reason) => return reply.outcome(Err(reason.into())),
         };
         asked.names = names(peers);
         book.ask_used(asked.span, move |used| {
             let usage = used.and_then(|used| asked.answer(used));
-            reply.outcome(usage.map(Box::new));
+            reply.outcome(usage.map(Box::new).map_err(Refused::from));
         });
     }
 

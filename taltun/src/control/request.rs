@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 
 use super::caller::Caller;
 use super::inside::Inside;
-use super::response::{Answer, Done, NewWebToken, Reloaded, Reply, Response, SecretText, Started};
+use super::response::{Answer, Done, NewWebToken, Reloaded, Reply, Response, Started};
 use super::since::Since;
 use crate::layer::Layer;
 use crate::report;
+use crate::secret::SecretText;
 
 /// A command, with what it asks.
 pub trait Command {
@@ -75,7 +76,7 @@ macro_rules! requests {
         /// Who answers at once what needs no more than the tunnel's state, and passes on what
         /// another thread knows.
         pub(super) trait Controller {
-            $(#[doc = $doc] fn $function(&mut self, command: $name) -> Result<$answer, String>;)*
+            $(#[doc = $doc] fn $function(&mut self, command: $name) -> Result<$answer, report::Refused>;)*
             $(
                 #[doc = $later_doc]
                 fn $later_function(&mut self, command: $later_name, reply: Reply<$later_answer>);

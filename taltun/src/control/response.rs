@@ -1,14 +1,15 @@
 //! What a running tunnel answers over the control socket.
 
-use std::fmt;
 use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use zeroize::Zeroize;
 
 use super::watching::Flow;
-use crate::report::{Explanation, Overview, PeerEdited, Stats, Status, UnixTime, Usage, WebToken};
+use crate::report::{
+    Explanation, Overview, PeerEdited, Refused, Stats, Status, UnixTime, Usage, WebToken,
+};
+use crate::secret::SecretText;
 
 /// A line of JSON that comes back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ pub enum Response {
     /// The configuration was read again.
     Reloaded(Reloaded),
     /// It isn't done; the text says why and what would help, in one line.
-    Error(String),
+    Error(Refused),
     /// It isn't done, as the configuration has mistakes: a line each.
     Misconfigured(String),
 }
@@ -165,7 +166,7 @@ impl<A: Answer> Reply<A> {
     }
 
     /// It is done, or it isn't.
-    pub(super) fn outcome(self, outcome: Result<A, String>) {
+    pub(super) fn outcome(self, outcome: Result<A, Refused>) {
         let response = outcome.map_or_else(Response::Error, A::into_response);
         drop(self.to.send(response));
     }
@@ -173,36 +174,6 @@ impl<A: Answer> Reply<A> {
     /// The configuration has mistakes.
     pub(super) fn misconfigured(self, mistakes: String) {
         drop(self.to.send(Response::Misconfigured(mistakes)));
-    }
-}
-
-/// A text with keys in it: wiped when dropped, and not told by `Debug`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SecretText(String);
-
-impl SecretText {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for SecretText {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretText({} bytes)", self.0.len())
-    }
-}
-
-impl Drop for SecretText {
-    fn drop(&mut self) {
-        self.0.zeroize();
     }
 }
 

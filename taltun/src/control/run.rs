@@ -294,7 +294,7 @@ async fn answer_meanwhile<T>(
             _ = beats.tick() => service_manager().live(),
             () = &mut serve, if serving => serving = false,
             Some(call) = calls.recv() => {
-                let _ = call.answer.send(Response::Error(format!("the tunnel {what}; try again")));
+                let _ = call.answer.send(Response::Error(format!("the tunnel {what}; try again").into()));
             }
         }
     }
@@ -356,7 +356,7 @@ async fn reload(
         Ok(compared) => {
             warnings.clone_from(&compared.loaded.warnings);
             let reloaded = engine.reload(compared, host, &by).await;
-            reloaded.map_err(NotRead::Other)
+            reloaded.map_err(NotRead::from)
         }
         Err(not_read) => {
             engine.not_reloaded(&by, not_read.reason());

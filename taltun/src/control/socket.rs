@@ -145,7 +145,7 @@ async fn converse(
             Ok(response) => response,
             Err(_) => Response::Error("the controller is too busy to answer; try again".into()),
         },
-        Err(message) => Response::Error(message),
+        Err(message) => Response::Error(message.into()),
     };
     let flow = match &response {
         Response::Started(started) => Some(started.flow.clone()),
@@ -271,7 +271,7 @@ mod tests {
                                 }
                                 Request::Stats => unanswered.push(answer),
                                 other => {
-                                    answer.send(Response::Error(format!("{other:?}"))).ok();
+                                    answer.send(Response::Error(format!("{other:?}").into())).ok();
                                 }
                             },
                         }
@@ -364,7 +364,7 @@ mod tests {
         ] {
             let answer = client::call_in(served.dir.path(), Some("hub"), &request).unwrap();
             let expected = format!("{request:?}");
-            assert!(matches!(answer, Response::Error(text) if text == expected));
+            assert!(matches!(answer, Response::Error(error) if error.text == expected));
         }
     }
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `handover` | the sockets on their way to the process |
 //! | `confine` | giving up all rights |
+//! | `question` | asking the tunnel, and its answer |
 //! | `start` | the process from its first line to its runtime |
 //! | `connections` | who may be connected, and who gives way |
 //! | `stream` | a connection and its end |
@@ -15,11 +16,13 @@
 mod confine;
 mod connections;
 mod handover;
+mod question;
 mod start;
 mod stream;
 
 pub(crate) use self::connections::{Limits, Listener, network_of, serve};
 pub use self::handover::send_listeners;
+pub(crate) use self::question::ask;
 pub(crate) use self::start::{Process, run};
 #[cfg(test)]
 pub(crate) use self::stream::TO_ASK;

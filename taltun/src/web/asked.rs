@@ -6,53 +6,21 @@
 
 use std::net::IpAddr;
 
-use std::fmt;
-
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
 
-use crate::report::{Moment, PeerEdited, Stats, Status, Usage};
+use crate::report::{Moment, PeerEdited, Stats, Status, Usage, Why};
+use crate::secret::SecretText;
 
 /// The longest question, bytes, line feed included.
 pub const QUESTION_MAX: u64 = 64 << 10;
-
-/// A token, a session's secret or a key: wiped when dropped, and not told by `Debug`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({} bytes)", self.0.len())
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
 
 /// A question, with who asks it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// The secret of a browser's session.
-    pub session: Option<Secret>,
+    pub session: Option<SecretText>,
     /// Where that browser is.
     pub source: IpAddr,
     /// What is asked.
@@ -64,7 +32,7 @@ pub struct Question {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Verb {
     /// A session for this token.
-    LogIn(Secret),
+    LogIn(SecretText),
     /// The end of the session.
     LogOut,
     /// Whose session it is.
@@ -102,6 +70,15 @@ pub enum Verb {
     NewPeer(NewPeer),
     /// Take away a peer, by its public key.
     RemovePeer(String),
+    /// Call a peer otherwise, in the file and in the tunnel.
+    RenamePeer {
+        /// Its public key.
+        peer: String,
+        /// What to call it.
+        name: String,
+    },
+    /// Give a peer other keys, in the file and in the tunnel.
+    RotatePeer(RotatePeer),
 }
 
 /// A peer to be added. Its own key is made by who asks, and stays there.
@@ -113,9 +90,23 @@ pub struct NewPeer {
     /// Its public key.
     pub public_key: String,
     /// The key that both sides share.
-    pub preshared_key: Option<Secret>,
+    pub preshared_key: Option<SecretText>,
     /// Its last day, in UTC: `2026-12-31`.
     pub expires: Option<String>,
+    /// Where its file says that the hub is.
+    pub endpoint: Option<String>,
+}
+
+/// Other keys for a peer. Its own key is made by who asks, and stays there.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotatePeer {
+    /// Its public key until now.
+    pub peer: String,
+    /// Its public key from now on.
+    pub public_key: String,
+    /// The key that both sides share; none without it.
+    pub preshared_key: Option<SecretText>,
     /// Where its file says that the hub is.
     pub endpoint: Option<String>,
 }
@@ -138,19 +129,24 @@ pub enum Reply {
     Report(Box<Report>),
     /// What peers moved.
     Usage(Box<Usage>),
-    /// A peer was added.
+    /// A peer was added, changed or taken away.
     Edited(Box<PeerEdited>),
-    /// It is done, in a sentence.
-    Done(String),
-    /// It isn't, in a sentence.
-    Refused(String),
+    /// It is done.
+    Done,
+    /// It isn't.
+    Refused {
+        /// The reason, if it has a code.
+        why: Option<Why>,
+        /// It in a sentence.
+        text: String,
+    },
 }
 
 /// A new session.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Entered {
     /// Its secret.
-    pub session: Secret,
+    pub session: SecretText,
     /// How long it lasts.
     pub seconds: u64,
 }

@@ -2,18 +2,25 @@
 
 use ipnet::IpNet;
 
-use super::asked::Verb;
+use super::asked::{Reply, Verb};
 use super::request::Fields;
-use super::words::Words;
+use super::units;
+use super::words::{Language, Words, filled};
 use crate::config;
 
-/// What became of a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It is done: a sentence of the tunnel's.
-    Done(String),
-    /// It isn't: a sentence.
-    Refused(String),
+/// What became of a change, for the next page to tell.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notice {
+    /// Whether it is done.
+    pub(super) is_done: bool,
+    /// That, in a sentence.
+    pub(super) text: String,
+    /// What is odd about it, a sentence each.
+    pub(super) warnings: Vec<String>,
+    /// The command that undoes it, if it takes one.
+    pub(super) undo: Option<String>,
+    /// What was typed, if it isn't done: nobody wants to type it again.
+    pub(super) typed: Fields,
 }
 
 /// What a form asks for, or why that can't be; `None` if there is no such form.
@@ -34,10 +41,46 @@ pub(super) fn verb_of(path: &str, form: &Fields, words: &Words) -> Option<Result
             peer: given("key"),
             seconds,
         }),
+        "/rename" => Ok(Verb::RenamePeer {
+            peer: given("key"),
+            name: given("name"),
+        }),
         "/remove" => Ok(Verb::RemovePeer(given("key"))),
         "/unban-peer" => Ok(Verb::UnbanPeer(given("key"))),
         _ => return None,
     })
+}
+
+/// What is told once this is done, but for what the tunnel adds to it.
+pub(super) fn told(verb: &Verb, language: Language) -> String {
+    let words = language.words();
+    let banned = |what: &str, seconds: &Option<u64>| match seconds {
+        Some(seconds) => filled(words.done_ban, &[what, &units::span(*seconds)]),
+        None => filled(words.done_ban_for_good, &[what]),
+    };
+    match verb {
+        Verb::Ban { net, seconds, .. } => banned(&net.to_string(), seconds),
+        Verb::BanPeer { seconds, .. } => banned(words.the_peer, seconds),
+        Verb::Unban { net, .. } => filled(words.done_unban, &[&net.to_string()]),
+        Verb::UnbanPeer(_) => filled(words.done_unban, &[words.the_peer]),
+        Verb::RenamePeer { name, .. } => filled(words.done_rename, &[name]),
+        Verb::RemovePeer(_) => words.done_remove.to_owned(),
+        _ => words.done.to_owned(),
+    }
+}
+
+/// The notice of what is done.
+pub(super) fn done(text: String, reply: Reply) -> Notice {
+    let mut notice = Notice {
+        is_done: true,
+        text,
+        ..Notice::default()
+    };
+    if let Reply::Edited(edited) = reply {
+        notice.warnings = edited.warnings;
+        notice.undo = Some(edited.undo).filter(|undo| !undo.is_empty());
+    }
+    notice
 }
 
 fn network(form: &Fields, words: &Words) -> Result<IpNet, String> {
@@ -97,6 +140,10 @@ mod tests {
         ] {
             assert!(asked("/ban", wrong).unwrap().is_err(), "{wrong}");
         }
+        assert_eq!(
+            asked("/rename", "key=K&name=+eva+"),
+            done(r#"{"rename_peer":{"peer":"K","name":"eva"}}"#)
+        );
         assert_eq!(asked("/reload", ""), None);
     }
 }

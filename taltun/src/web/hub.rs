@@ -4,22 +4,21 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use zeroize::Zeroizing;
 
-use super::asked::{QUESTION_MAX, Question, Reply, Secret, Verb};
+use super::asked::{QUESTION_MAX, Question, Reply, Verb};
+use crate::report::Refused;
+use crate::secret::SecretText;
+use crate::server_process;
 
-/// How long the tunnel may take. It is stuck if it takes longer.
-const PATIENCE: Duration = Duration::from_secs(8);
 /// How often it hears that this process lives.
 const BEAT: Duration = Duration::from_secs(3);
 /// Questions that may wait.
 const WAITING: usize = 64;
-/// The longest reply, bytes: a hundred thousand peers.
-const REPLY_MAX: u64 = 256 << 20;
 
 /// Who can be asked.
 #[derive(Debug, Clone)]
@@ -39,9 +38,20 @@ pub(super) struct Asked {
 #[derive(Debug, Clone)]
 pub(super) struct Browser {
     /// The secret of its session, as it says.
-    pub(super) session: Option<Secret>,
+    pub(super) session: Option<SecretText>,
     /// Where it is.
     pub(super) source: IpAddr,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug)]
+pub(super) enum Nothing {
+    /// The browser isn't logged in.
+    NoSession,
+    /// The tunnel says why.
+    Refused(Refused),
+    /// The tunnel is gone.
+    Gone,
 }
 
 impl Hub {
@@ -51,8 +61,17 @@ impl Hub {
         (Self(ask), questions)
     }
 
-    /// Asks for a browser; `None` if the tunnel is gone.
-    pub(super) async fn ask(&self, browser: &Browser, verb: Verb) -> Option<Reply> {
+    /// Asks for a browser.
+    pub(super) async fn ask(&self, browser: &Browser, verb: Verb) -> Result<Reply, Nothing> {
+        match self.reply(browser, verb).await {
+            Some(Reply::NoSession) => Err(Nothing::NoSession),
+            Some(Reply::Refused { why, text }) => Err(Nothing::Refused(Refused { why, text })),
+            Some(reply) => Ok(reply),
+            None => Err(Nothing::Gone),
+        }
+    }
+
+    async fn reply(&self, browser: &Browser, verb: Verb) -> Option<Reply> {
         let (reply, replied) = oneshot::channel();
         let question = Question {
             session: browser.session.clone(),
@@ -87,24 +106,17 @@ pub(super) async fn carry(channel: UnixStream, mut questions: Questions) -> io::
                 line.push(b'\n');
                 let reply = if line.len() as u64 > QUESTION_MAX {
                     // The tunnel would take it for nonsense, and end this process.
-                    Reply::Refused("that is too long".to_owned())
+                    Reply::Refused {
+                        why: None,
+                        text: "that is too long".to_owned(),
+                    }
                 } else {
-                    timeout(PATIENCE, ask(&mut channel, &line)).await??
+                    server_process::ask(&mut channel, &line).await?
                 };
                 let _ = asked.reply.send(reply);
             }
         }
     }
-}
-
-async fn ask(channel: &mut BufReader<UnixStream>, question: &[u8]) -> io::Result<Reply> {
-    channel.write_all(question).await?;
-    let mut line = Vec::new();
-    channel.take(REPLY_MAX).read_until(b'\n', &mut line).await?;
-    if line.last() != Some(&b'\n') {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(serde_json::from_slice(&line)?)
 }
 
 #[cfg(test)]
@@ -121,9 +133,9 @@ mod tests {
             session: None,
             source: IpAddr::from([10, 0, 0, 2]),
         };
-        let long = Verb::LogIn(Secret::from("\u{1}".repeat(16_000)));
+        let long = Verb::LogIn(SecretText::from("\u{1}".repeat(16_000)));
         let reply = hub.ask(&browser, long).await;
-        assert!(matches!(reply, Some(Reply::Refused(_))), "{reply:?}");
+        assert!(matches!(reply, Err(Nothing::Refused(_))), "{reply:?}");
         let tunnel = async {
             let mut theirs = BufReader::new(theirs);
             let mut line = String::new();
@@ -135,9 +147,9 @@ mod tests {
             theirs.write_all(reply.as_bytes()).await.unwrap();
             line
         };
-        let short = Verb::LogIn(Secret::from("token".to_owned()));
+        let short = Verb::LogIn(SecretText::from("token".to_owned()));
         let (line, reply) = tokio::join!(tunnel, hub.ask(&browser, short));
         assert!(line.contains("\"token\""), "{line}");
-        assert!(matches!(reply, Some(Reply::WrongToken)), "{reply:?}");
+        assert!(matches!(reply, Ok(Reply::WrongToken)), "{reply:?}");
     }
 }

@@ -35,7 +35,9 @@ mod server;
 mod units;
 mod words;
 
-pub use self::asked::{Entered, NewPeer, QUESTION_MAX, Question, Reply, Report, Secret, Verb, Who};
+pub use self::asked::{
+    Entered, NewPeer, QUESTION_MAX, Question, Reply, Report, RotatePeer, Verb, Who,
+};
 pub use self::process::serve;
 
 /// The hidden command of that process.

@@ -1,6 +1,7 @@
 //! How the tunnel is: asked once a second for all who look, and not at all while nobody does.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,8 +10,9 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::asked::{Reply, Report, Verb};
-use super::hub::{Browser, Hub};
-use crate::report::{PeerStatus, per_second};
+use super::hub::{Browser, Hub, Nothing};
+use crate::layer::Layer;
+use crate::report::{Source, Stats, per_second};
 
 /// A report is as good as new for so long.
 const FRESH: Duration = Duration::from_millis(950);
@@ -30,28 +32,17 @@ pub(super) struct Reports {
 pub(super) struct Seen {
     at: Instant,
     pub(super) report: Box<Report>,
-    /// By public key; empty where there was none before.
-    rates: HashMap<String, PeerRate>,
+    /// By layer and address; empty where there was no report before.
+    sources: HashMap<(Layer, IpAddr), SourceRate>,
 }
 
-/// Bytes that a peer moved in a second.
+/// What a source sends in a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct PeerRate {
-    /// From the peer.
-    pub(super) rx: u64,
-    /// To the peer.
-    pub(super) tx: u64,
-}
-
-/// Why there is no report.
-#[derive(Debug)]
-pub(super) enum Nothing {
-    /// The browser isn't logged in.
-    NoSession,
-    /// The tunnel says why.
-    Refused(String),
-    /// The tunnel is gone.
-    Gone,
+pub(super) struct SourceRate {
+    /// Packets.
+    pub(super) packets: u64,
+    /// Those that are dropped.
+    pub(super) drops: u64,
 }
 
 impl Reports {
@@ -69,26 +60,27 @@ impl Reports {
         if let Some(seen) = last.as_ref().filter(fresh) {
             return Ok(Arc::clone(seen));
         }
-        let report = match hub.ask(browser, Verb::Report).await {
-            Some(Reply::Report(report)) => report,
-            Some(Reply::NoSession) => return Err(Nothing::NoSession),
-            Some(Reply::Refused(reason)) => return Err(Nothing::Refused(reason)),
-            Some(_) | None => return Err(Nothing::Gone),
+        let Reply::Report(report) = hub.ask(browser, Verb::Report).await? else {
+            return Err(Nothing::Gone);
         };
         let at = Instant::now();
         let before = last.as_ref().filter(|seen| seen.at.elapsed() < APART);
-        let rates = before.map(|before| rates(&before.report, &report, at - before.at));
-        let rates = rates.unwrap_or_default();
-        let seen = Arc::new(Seen { at, report, rates });
+        let sources =
+            before.map(|before| rates(&before.report.stats, &report.stats, at - before.at));
+        let seen = Arc::new(Seen {
+            at,
+            report,
+            sources: sources.unwrap_or_default(),
+        });
         *last = Some(Arc::clone(&seen));
         Ok(seen)
     }
 }
 
 impl Seen {
-    /// How fast a peer is, where that is known.
-    pub(super) fn rate(&self, peer: &PeerStatus) -> Option<PeerRate> {
-        self.rates.get(&peer.public_key).copied()
+    /// How much a source sends, where that is known.
+    pub(super) fn source(&self, layer: Layer, address: IpAddr) -> Option<SourceRate> {
+        self.sources.get(&(layer, address)).copied()
     }
 
     /// A report without anything before it.
@@ -97,24 +89,36 @@ impl Seen {
         Self {
             at: Instant::now(),
             report: Box::new(report),
-            rates: HashMap::new(),
+            sources: HashMap::new(),
         }
     }
 }
 
-fn rates(before: &Report, now: &Report, over: Duration) -> HashMap<String, PeerRate> {
-    let old = before.status.peers.iter();
-    let old: HashMap<&str, &PeerStatus> = old.map(|peer| (&*peer.public_key, peer)).collect();
-    let peers = now.status.peers.iter();
-    let known = peers.filter_map(|peer| {
-        let before = old.get(&*peer.public_key)?;
-        let rate = PeerRate {
-            rx: per_second(before.rx_bytes, peer.rx_bytes, over),
-            tx: per_second(before.tx_bytes, peer.tx_bytes, over),
-        };
-        Some((peer.public_key.clone(), rate))
-    });
-    known.collect()
+/// The sources of a layer.
+pub(super) fn of_layer(stats: &Stats, layer: Layer) -> &[Source] {
+    match layer {
+        Layer::Outer => &stats.sources,
+        Layer::Inner => &stats.sources_inner,
+    }
+}
+
+fn rates(before: &Stats, now: &Stats, over: Duration) -> HashMap<(Layer, IpAddr), SourceRate> {
+    let mut known = HashMap::new();
+    for layer in [Layer::Outer, Layer::Inner] {
+        let old = of_layer(before, layer).iter();
+        let old: HashMap<IpAddr, &Source> = old.map(|source| (source.addr, source)).collect();
+        for source in of_layer(now, layer) {
+            let Some(before) = old.get(&source.addr) else {
+                continue;
+            };
+            let rate = SourceRate {
+                packets: per_second(before.packets, source.packets, over),
+                drops: per_second(before.drops, source.drops, over),
+            };
+            known.insert((layer, source.addr), rate);
+        }
+    }
+    known
 }
 
 #[cfg(test)]
@@ -126,6 +130,12 @@ mod tests {
     use super::*;
     use crate::report::schema;
 
+    fn rate_of(seen: &Seen) -> Option<u64> {
+        let source = &seen.report.stats.sources[0];
+        let rate = seen.source(Layer::Outer, source.addr)?;
+        Some(rate.packets)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn many_who_look_cost_one_report_a_second_and_nobody_costs_none() {
         let (hub, mut questions) = Hub::new();
@@ -134,8 +144,8 @@ mod tests {
         tokio::spawn(async move {
             while let Some(question) = questions.recv().await {
                 let number = counted.fetch_add(1, Ordering::Relaxed);
-                let (mut status, stats) = schema::full();
-                status.peers[0].rx_bytes = number * 5000;
+                let (status, mut stats) = schema::full();
+                stats.sources[0].packets = number * 5000;
                 let report = Report {
                     status,
                     stats,
@@ -158,8 +168,7 @@ mod tests {
             let looks: Vec<_> = looks.collect();
             for look in looks {
                 let seen = look.await.unwrap();
-                let rate = seen.rate(&seen.report.status.peers[0]);
-                assert_eq!(rate.map(|rate| rate.rx), (second > 0).then_some(5000));
+                assert_eq!(rate_of(&seen), (second > 0).then_some(5000));
             }
             assert_eq!(asked.load(Ordering::Relaxed), second + 1);
             sleep(Duration::from_secs(1)).await;
@@ -174,6 +183,6 @@ mod tests {
         assert_eq!(asked.load(Ordering::Relaxed), 7);
         // What was long ago says nothing of now.
         let seen = reports.get(&hub, &browser).await.unwrap();
-        assert_eq!(seen.rate(&seen.report.status.peers[0]), None);
+        assert_eq!(rate_of(&seen), None);
     }
 }

@@ -20,7 +20,7 @@ const FORM_MAX: usize = 16 << 10;
 const TO_SEND: Duration = Duration::from_secs(10);
 
 /// Pairs of a name and a value, as forms and addresses have them.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fields(Vec<(String, String)>);
 
 impl Fields {
@@ -36,7 +36,16 @@ impl Fields {
         let (_, value) = all.find(|(other, _)| other == name)?;
         Some(value.trim())
     }
+
+    /// The same where there is something in it.
+    pub(super) fn given(&self, name: &str) -> Option<String> {
+        let value = self.get(name).filter(|value| !value.is_empty());
+        value.map(str::to_owned)
+    }
 }
+
+/// Empty without a form.
+pub(super) static NO_FIELDS: Fields = Fields(Vec::new());
 
 /// The form of a request; `None` for one that is too long, too slow, or broken off.
 pub(super) async fn form<B>(body: B) -> Option<Fields>

@@ -15,17 +15,17 @@ use hyper::header::{ACCEPT_LANGUAGE, REFERER};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::asked::{Reply, Verb, Who};
-use super::changes::{self, Outcome};
+use super::changes::{self, Notice};
 use super::guard;
-use super::hub::{Browser, Hub};
+use super::hub::{Browser, Hub, Nothing};
 use super::live;
 use super::new_peer;
 use super::pages::{self, Frame, Query, UsageOf};
 use super::patience::Patience;
-use super::reports::{Nothing, Reports};
-use super::request::{Fields, cookie, form, text};
+use super::reports::Reports;
+use super::request::{Fields, NO_FIELDS, cookie, form, text};
 use super::response::{self, Answer, asset, page, plain, see};
-use super::words::Language;
+use super::words::{Language, refusal};
 use crate::report::Usage;
 
 /// The cookie with the secret of a session.
@@ -44,7 +44,7 @@ pub(super) struct Site {
     /// Names of ours.
     hosts: Vec<String>,
     /// What became of a session's last change, by the session's form.
-    notices: Mutex<HashMap<String, Outcome>>,
+    notices: Mutex<HashMap<String, Notice>>,
 }
 
 /// What is known of a request from the start.
@@ -112,7 +112,7 @@ impl Site {
     /// What peers moved, or one of them; `None` if that is nothing, or it is gone.
     async fn usage(&self, asking: &Asking, peer: Option<String>) -> Option<Box<Usage>> {
         match self.hub.ask(&asking.browser, Verb::Usage(peer)).await {
-            Some(Reply::Usage(usage)) => Some(usage),
+            Ok(Reply::Usage(usage)) => Some(usage),
             _ => None,
         }
     }
@@ -133,16 +133,18 @@ impl Site {
             search: asking.query.get("q").unwrap_or_default().to_owned(),
             page: asking.query.get("page").and_then(|page| page.parse().ok()),
             peer: asking.query.get("key").unwrap_or_default().to_owned(),
+            view: asking.query.get("view").unwrap_or_default().to_owned(),
         };
         if asking.path == "/live" {
             return match (who, guard::is_own_fetch(&asking.headers)) {
-                (Some(_), true) => live::stream(live::Watcher {
+                (Some(who), true) => live::stream(live::Watcher {
                     hub: self.hub.clone(),
                     reports: Arc::clone(&self.reports),
                     browser: asking.browser.clone(),
                     language: asking.language,
                     query,
                     patience,
+                    who,
                 }),
                 (None, true) => live::end(),
                 (_, false) => {
@@ -178,12 +180,15 @@ impl Site {
             UsageOf::Peer(peer) => self.usage(asking, Some(peer)).await,
             UsageOf::Nobody => None,
         };
+        let notice = self.notices().remove(&who.form);
+        let typed = notice.as_ref().map(|notice| notice.typed.clone());
         let frame = Frame {
             language,
             path,
             form: &who.form,
             user: &who.token,
-            notice: self.notices().remove(&who.form),
+            notice,
+            typed: &typed.unwrap_or_default(),
             has_rules: seen.report.status.policy.is_some(),
         };
         match pages::of(&frame, &seen, usage.as_deref(), query) {
@@ -212,23 +217,27 @@ impl Site {
             response::keep(&mut answer, SESSION, "", 0);
             return answer;
         }
-        if asking.path == "/new" {
-            return self.add_peer(asking, &who, form).await;
+        if ["/new", "/rotate"].contains(&asking.path.as_str()) {
+            return self.make_keys(asking, &who, form).await;
         }
-        let outcome = match changes::verb_of(&asking.path, form, words) {
-            Some(Ok(verb)) => match self.hub.ask(&asking.browser, verb).await {
-                Some(Reply::Done(done)) => Outcome::Done(done),
-                Some(Reply::Refused(reason)) => Outcome::Refused(reason),
-                Some(Reply::NoSession) => return see("/login"),
-                Some(_) | None => return asking.nothing(Nothing::Gone),
-            },
-            Some(Err(reason)) => Outcome::Refused(reason),
+        let notice = match changes::verb_of(&asking.path, form, words) {
+            Some(Ok(verb)) => {
+                let told = changes::told(&verb, asking.language);
+                match self.hub.ask(&asking.browser, verb).await {
+                    Ok(reply) => changes::done(told, reply),
+                    Err(Nothing::Refused(why)) => {
+                        refused(refusal(&why, asking.language), form.clone())
+                    }
+                    Err(nothing) => return asking.nothing(nothing),
+                }
+            }
+            Some(Err(reason)) => refused(reason, form.clone()),
             None => return asking.sorry(StatusCode::NOT_FOUND, words.not_found),
         };
         self.reports.forget();
         // A peer that is gone has no page to go back to.
-        let is_gone = asking.path == "/remove" && matches!(outcome, Outcome::Done(_));
-        self.tell(&who, outcome);
+        let is_gone = asking.path == "/remove" && notice.is_done;
+        self.tell(&who, notice);
         let back = if is_gone {
             "/".to_owned()
         } else {
@@ -237,12 +246,16 @@ impl Site {
         see(&back)
     }
 
-    /// Adds a peer. What its device needs is this answer alone.
-    async fn add_peer(&self, asking: &Asking, who: &Who, form: &Fields) -> Answer {
-        let outcome = new_peer::add(&self.hub, &asking.browser, form).await;
+    /// Adds a peer, or gives it other keys. What its device needs is this answer alone.
+    async fn make_keys(&self, asking: &Asking, who: &Who, form: &Fields) -> Answer {
+        let (path, browser) = (asking.path.as_str(), &asking.browser);
+        let keyed = match path {
+            "/new" => new_peer::add(&self.hub, browser, form).await,
+            _ => new_peer::rotate(&self.hub, browser, form).await,
+        };
         self.reports.forget();
-        match outcome {
-            new_peer::Outcome::Added(added) => {
+        match keyed {
+            Ok(keyed) => {
                 let seen = self.reports.get(&self.hub, &asking.browser).await;
                 let has_rules = seen.is_ok_and(|seen| seen.report.status.policy.is_some());
                 let frame = Frame {
@@ -251,49 +264,52 @@ impl Site {
                     form: &who.form,
                     user: &who.token,
                     notice: None,
+                    typed: &NO_FIELDS,
                     has_rules,
                 };
-                page(StatusCode::OK, pages::added(&frame, &added))
+                page(StatusCode::OK, pages::keyed(&frame, &keyed))
             }
-            new_peer::Outcome::Refused(reason) => {
-                self.tell(who, Outcome::Refused(reason));
-                see("/new")
+            Err(Nothing::Refused(why)) => {
+                self.tell(who, refused(refusal(&why, asking.language), form.clone()));
+                match form.given("key") {
+                    Some(key) => see(&pages::of_peer("/peer", &key)),
+                    None => see("/new"),
+                }
             }
-            new_peer::Outcome::NoSession => see("/login"),
-            new_peer::Outcome::Gone => asking.nothing(Nothing::Gone),
+            Err(nothing) => asking.nothing(nothing),
         }
     }
 
     /// The next page of this session tells it.
-    fn tell(&self, who: &Who, outcome: Outcome) {
+    fn tell(&self, who: &Who, notice: Notice) {
         let mut notices = self.notices();
         if notices.len() >= NOTICES {
             notices.clear();
         }
-        notices.insert(who.form.clone(), outcome);
+        notices.insert(who.form.clone(), notice);
     }
 
     async fn log_in(&self, asking: &Asking, form: &Fields) -> Answer {
         let token = form.get("token").unwrap_or_default().to_owned().into();
         let (language, words) = (asking.language, asking.language.words());
         match self.hub.ask(&asking.browser, Verb::LogIn(token)).await {
-            Some(Reply::Entered(entered)) => {
+            Ok(Reply::Entered(entered)) => {
                 let mut answer = see("/");
                 let session = entered.session.as_str();
                 response::keep(&mut answer, SESSION, session, entered.seconds);
                 answer
             }
-            Some(Reply::WrongToken) => {
+            Ok(Reply::WrongToken) => {
                 let markup = pages::login(language, Some(words.wrong_token.to_owned()));
                 page(StatusCode::FORBIDDEN, markup)
             }
-            Some(Reply::TooMany(seconds)) => {
+            Ok(Reply::TooMany(seconds)) => {
                 let wait = super::units::span(seconds);
                 let markup = pages::login(language, Some(format!("{} {wait}.", words.too_many)));
                 page(StatusCode::TOO_MANY_REQUESTS, markup)
             }
-            Some(Reply::Refused(reason)) => asking.nothing(Nothing::Refused(reason)),
-            Some(_) | None => asking.nothing(Nothing::Gone),
+            Ok(_) => asking.nothing(Nothing::Gone),
+            Err(nothing) => asking.nothing(nothing),
         }
     }
 
@@ -303,13 +319,14 @@ impl Site {
             return Ok(None);
         }
         match self.hub.ask(&asking.browser, Verb::Who).await {
-            Some(Reply::Who(who)) => Ok(Some(who)),
-            Some(Reply::NoSession) => Ok(None),
-            Some(_) | None => Err(asking.nothing(Nothing::Gone)),
+            Ok(Reply::Who(who)) => Ok(Some(who)),
+            Err(Nothing::NoSession) => Ok(None),
+            Ok(_) => Err(asking.nothing(Nothing::Gone)),
+            Err(nothing) => Err(asking.nothing(nothing)),
         }
     }
 
-    fn notices(&self) -> MutexGuard<'_, HashMap<String, Outcome>> {
+    fn notices(&self) -> MutexGuard<'_, HashMap<String, Notice>> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -325,7 +342,7 @@ impl Asking {
         match why {
             Nothing::NoSession => see("/login"),
             Nothing::Refused(reason) => {
-                let reason = format!("{}: {reason}", words.busy);
+                let reason = format!("{}: {}", words.busy, reason.text);
                 self.sorry(StatusCode::SERVICE_UNAVAILABLE, &reason)
             }
             Nothing::Gone => self.sorry(StatusCode::SERVICE_UNAVAILABLE, words.gone),
@@ -346,6 +363,15 @@ impl Asking {
         let place = referer.as_ref().and_then(|it| it.path_and_query());
         let place = place.filter(|it| pages::PATHS.contains(&it.path()) || it.path() == "/login");
         place.map_or_else(|| "/".to_owned(), ToString::to_string)
+    }
+}
+
+/// The notice of what isn't done, with what was typed.
+fn refused(text: String, typed: Fields) -> Notice {
+    Notice {
+        text,
+        typed,
+        ..Notice::default()
     }
 }
 

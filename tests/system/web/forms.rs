@@ -112,12 +112,15 @@ fn shows() -> Result<()> {
     for part in [
         "event: parts\ndata: {",
         "\"graph\":",
-        "\"rows\":",
+        "\"peer-",
         "\"tiles\":",
         "bit/s",
     ] {
         ensure!(events.contains(part), "no {part} in {events}");
     }
+    // What stays as it was is sent once.
+    ensure!(events.matches("\"reasons\":").count() == 1, "{events}");
+    sources_live(&hub, &session)?;
 
     // Logging out ends the session, whoever has its cookie.
     let out = session.post("/logout", "")?;
@@ -149,6 +152,42 @@ fn speaks_spanish(hub: &Hub, session: &Session<'_>) -> Result<()> {
         page.body.contains("Pares") && page.body.contains("en línea"),
         "{page:?}"
     );
+    Ok(())
+}
+
+/// Who sends, with how fast and who that is, while somebody looks; a form that isn't done keeps what
+/// was typed; refusals are in the page's language.
+fn sources_live(hub: &Hub, session: &Session<'_>) -> Result<()> {
+    let cookie = [("Cookie", session.cookie.as_str())];
+    let mut live = http::connect(hub.browser(), PAGE)?;
+    let head = http::head("GET", "/live?view=sources", PAGE, &cookie);
+    let events = read_events(&mut live, &head, 3)?;
+    for part in [
+        "\"outside\":",
+        "\"bans\":",
+        "10.99.1.2",
+        ">ana</bdi>",
+        "/s<",
+    ] {
+        ensure!(events.contains(part), "no {part} in {events}");
+    }
+    session.post("/ban", "net=200.0.0.0/7&layer=inside&for=86400")?;
+    let cookies = format!("{}; taltun-language=es", session.cookie);
+    let page = http::get(hub.browser(), PAGE, "/sources", &[("Cookie", &cookies)])?;
+    for part in [
+        "value=\"200.0.0.0/7\"",
+        "value=\"inside\" selected",
+        "value=\"86400\" selected",
+    ] {
+        ensure!(page.body.contains(part), "no {part} in {page:?}");
+    }
+    let spanish = Session {
+        cookie: cookies,
+        ..session.clone()
+    };
+    spanish.post("/ban", "net=200.0.0.0/7&layer=inside&for=60")?;
+    let notice = spanish.notice()?;
+    ensure!(notice.contains("descartaría casi todo"), "{notice}");
     Ok(())
 }
 
@@ -296,7 +335,11 @@ fn bans() -> Result<()> {
             "net=10.99.1.2&layer=outside&for=60",
             "lock yourself out",
         ),
-        ("/ban", "net=200.0.0.0/7&layer=outside&for=60", "--force"),
+        (
+            "/ban",
+            "net=200.0.0.0/7&layer=outside&for=60",
+            "nearly everything",
+        ),
         (
             "/ban",
             "net=198.51.100.7&layer=outside&for=0",
@@ -307,7 +350,11 @@ fn bans() -> Result<()> {
             "net=198.51.100.7&layer=outside&for=99999999999",
             "at most",
         ),
-        ("/unban", "net=198.51.100.9&layer=outside", "not banned"),
+        (
+            "/unban",
+            "net=198.51.100.9&layer=outside",
+            "isn&#39;t banned",
+        ),
         ("/ban-peer", "key=nobody&for=60", "no public key"),
     ] {
         let answer = session.post(path, form)?;

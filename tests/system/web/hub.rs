@@ -96,8 +96,9 @@ impl Hub {
 }
 
 /// A browser that is logged in.
+#[derive(Clone)]
 pub struct Session<'h> {
-    hub: &'h Hub,
+    pub hub: &'h Hub,
     pub cookie: String,
 }
 

@@ -7,11 +7,11 @@ use taltun_tests::http;
 use taltun_tests::node::Node;
 use taltun_tests::sys::Signal;
 
-use super::hub::Hub;
+use super::hub::{Hub, Session};
 use crate::support::{Case, UP_LIMIT, ensure_answers_within, taltun};
 
 pub const CASES: &[Case] = &[Case {
-    name: "the page adds a peer whose file works and is shown once, and removes it",
+    name: "the page adds a peer whose file works and is shown once, renames it, gives it new keys and removes it",
     programs: &[],
     run: adds,
 }];
@@ -80,10 +80,27 @@ fn adds() -> Result<()> {
     ensure!(answer.status == 303, "{answer:?}");
     let notice = session.notice()?;
     ensure!(
-        notice.starts_with("refused") && notice.contains("phone"),
+        notice.starts_with("refused") && notice.contains("has this name"),
         "{notice}"
     );
+    ensure!(!notice.contains("taltun peer"), "{notice}");
     ensure!(hub.node.status()?.peers.len() == 2);
+    // What was typed is there again, this once.
+    session.post("/new", form)?;
+    let page = session.page("/new")?;
+    for typed in ["phone", "10.99.1.1:9100", "2099-12-31"] {
+        ensure!(page.contains(&format!("value=\"{typed}\"")), "{page}");
+    }
+    ensure!(page.contains("value=\"1\" checked"), "{page}");
+    ensure!(!session.page("/new")?.contains("2099-12-31"));
+    // A name with what nobody sees isn't one, and no line of a file is told for it.
+    session.post("/new", "name=a%E2%80%AEb")?;
+    let notice = session.notice()?;
+    ensure!(
+        notice.contains("can&#39;t be a peer") || notice.contains("can't be a peer"),
+        "{notice}"
+    );
+    other_name_and_keys(&hub, &session, &shared)?;
 
     // The page can't take away the peer that its browser comes through.
     let own = http::encoded(&hub.keys[1].public);
@@ -114,6 +131,63 @@ fn adds() -> Result<()> {
     ensure_answers_within(&pair.right, "10.200.0.1".parse()?, UP_LIMIT)?;
     phone.stop(Signal::Terminate)?;
     node.stop(Signal::Terminate)
+}
+
+/// A peer gets another name and other keys, with a new file; the old name and key are gone.
+fn other_name_and_keys(hub: &Hub, session: &Session<'_>, shared: &str) -> Result<()> {
+    let key = || -> Result<String> {
+        let status = hub.node.status()?;
+        let other = status
+            .peers
+            .iter()
+            .find(|it| it.public_key != hub.keys[1].public);
+        Ok(other.context("no phone")?.public_key.clone())
+    };
+    let old = key()?;
+    let form = format!("key={}&name=tel%C3%A9fono", http::encoded(&old));
+    session.post("/rename", &form)?;
+    let notice = session.notice()?;
+    ensure!(
+        notice.starts_with("done") && notice.contains("teléfono"),
+        "{notice}"
+    );
+    let config = fs::read_to_string(hub.node.config())?;
+    ensure!(
+        config.contains("teléfono") && !config.contains("phone"),
+        "{config}"
+    );
+    // Its form has the name that it has.
+    let page = session.page(&format!("/peer?key={}", http::encoded(&old)))?;
+    ensure!(page.contains("value=\"teléfono\""), "{page}");
+    // The browser's own peer would lose its session.
+    let own = http::encoded(&hub.keys[1].public);
+    session.post("/rotate", &format!("key={own}"))?;
+    ensure!(session.notice()?.contains("lock yourself out"));
+    // Where nobody knows where the hub is, the form says so and nothing is done.
+    let answer = session.post("/rotate", &format!("key={}", http::encoded(&old)))?;
+    ensure!(answer.status == 303, "{answer:?}");
+    let notice = session.notice()?;
+    ensure!(notice.contains("where peers reach it"), "{notice}");
+    ensure!(key()? == old);
+
+    let form = format!("key={}&endpoint=10.99.1.1:9100", http::encoded(&old));
+    let answer = session.post("/rotate", &form)?;
+    ensure!(
+        answer.status == 200 && answer.body.contains("class=\"code\""),
+        "{answer:?}"
+    );
+    ensure!(key()? != old && answer.body.contains("PrivateKey"));
+    // Its file has no preshared key, so the hub has none either.
+    ensure!(!answer.body.contains("PresharedKey"), "{answer:?}");
+    let config = fs::read_to_string(hub.node.config())?;
+    ensure!(
+        !config.contains(shared) && !config.contains(&old),
+        "{config}"
+    );
+    let form = format!("key={}&name=phone", http::encoded(&key()?));
+    session.post("/rename", &form)?;
+    ensure!(session.notice()?.starts_with("done"));
+    Ok(())
 }
 
 /// HTML as text.

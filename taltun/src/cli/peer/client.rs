@@ -17,9 +17,9 @@ use crate::cli::{output, secret};
 use crate::client_file::code::Code;
 use crate::client_file::{self, Keys};
 use crate::control::request::ClientWishes;
-use crate::control::response::SecretText;
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 use crate::report::{ClientAccess, PeerEdited, PeerTold};
+use crate::secret::SecretText;
 
 /// Pixels of a module in a picture.
 const SCALE: usize = 8;
@@ -97,6 +97,8 @@ impl FromStr for CodeTo {
     }
 }
 
+const TOO_LONG: &str = "the file is longer than a code can be; it follows as text";
+
 /// Keys and files that are ready before anything is asked of the tunnel.
 pub(super) struct Prepared {
     options: ClientOptions,
@@ -127,11 +129,19 @@ impl ClientOptions {
             (Some(key), public)
         };
         let preshared_key = self.psk.then(secret::random).transpose()?;
+        let keys = Keys {
+            private_key,
+            preshared_key: preshared_key.map(|bytes| PresharedKey(*bytes)),
+        };
+        if self.qr.is_some() && is_too_long(&self.routes, &keys) {
+            return Err(Failure::Usage(format!(
+                "a file with {} routes is longer than a code can be; leave out --qr, or give \
+                 fewer --routes (nothing was changed)",
+                self.routes.len()
+            )));
+        }
         Ok(Prepared {
-            keys: Keys {
-                private_key,
-                preshared_key: preshared_key.map(|bytes| PresharedKey(*bytes)),
-            },
+            keys,
             public_key,
             out: self.out.as_ref().map(create).transpose()?,
             picture: picture.map(create).transpose()?,
@@ -178,44 +188,81 @@ impl Prepared {
         } else {
             client_file::toml(access, &self.keys)
         };
-        self.write(&text).map_err(|reason| {
-            Failure::Other(format!(
-                "{}, but its file is lost: {reason}; to undo it: {}",
-                edited.done, edited.undo
-            ))
-        })?;
+        let is_a_picture = self.write(&text).map_err(|reason| lost(edited, &reason))?;
         if self.options.json {
             let file = self.out.is_none().then_some(text.as_str());
-            return output::print_json(&PeerTold { edited, file });
+            let printed = output::printed_json(&PeerTold { edited, file });
+            return handed_out(edited, printed);
         }
         told::note(edited);
         guess(access);
-        for file in [&self.out, &self.picture].into_iter().flatten() {
+        let picture = self.picture.as_ref().filter(|_| is_a_picture);
+        for file in [self.out.as_ref(), picture].into_iter().flatten() {
             output::note(&format!("written to {}", file.path().display()));
         }
         let shown = match self.options.qr {
             Some(CodeTo::Terminal) => shown(&text, &again(edited, &self.options)),
             Some(CodeTo::Picture(_)) | None => None,
         };
-        match shown {
-            Some(code) => output::print(&code),
-            None if self.out.is_some() => Ok(()),
-            // The picture has it.
-            None if self.picture.is_some() => Ok(()),
+        let printed = match shown {
+            Some(code) => output::printed(&code),
+            None if self.out.is_some() || is_a_picture => return Ok(()),
             None => secret::print_file(&text),
-        }
+        };
+        handed_out(edited, printed)
     }
 
-    fn write(&mut self, text: &str) -> Result<(), String> {
+    /// Writes what is to be written; false if there is no picture, as the text is too long for one.
+    fn write(&mut self, text: &str) -> Result<bool, String> {
         if let Some(out) = &mut self.out {
             out.write(text.as_bytes())?;
         }
-        if let Some(picture) = &mut self.picture {
-            let code = Code::of(text).ok_or("it is longer than a code can be")?;
-            picture.write(&Zeroizing::new(code.png(SCALE)))?;
-        }
-        Ok(())
+        let Some(picture) = &mut self.picture else {
+            return Ok(false);
+        };
+        let Some(code) = Code::of(text) else {
+            output::warn(TOO_LONG);
+            return Ok(false);
+        };
+        picture.write(&Zeroizing::new(code.png(SCALE)))?;
+        Ok(true)
     }
+}
+
+/// What became of printing a file: the only one that there is of these keys.
+fn handed_out(edited: &PeerEdited, printed: Result<bool, Failure>) -> Result<(), Failure> {
+    match printed {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(lost(edited, "nobody reads standard output")),
+        Err(failure) => Err(lost(edited, &failure.to_string())),
+    }
+}
+
+/// The peer is changed, and nobody has its new key.
+fn lost(edited: &PeerEdited, reason: &str) -> Failure {
+    Failure::Other(format!(
+        "{}, but its file is lost: {reason}; for another one: `taltun peer rotate {}`; to undo it: {}",
+        edited.done,
+        plain_name(edited),
+        edited.undo
+    ))
+}
+
+/// Whether a file that has at least these routes and keys is too long for a code.
+fn is_too_long(routes: &[IpNet], keys: &Keys) -> bool {
+    let least = ClientAccess {
+        addresses: Vec::new(),
+        hub_public_key: PublicKey([0; 32]).to_string(),
+        hub_addresses: Vec::new(),
+        endpoint: String::new(),
+        plain_endpoint: String::new(),
+        endpoint_is_guess: false,
+        routes: routes.to_vec(),
+        dns: Vec::new(),
+        mtu: None,
+        persistent_keepalive: 0,
+    };
+    Code::of(&client_file::wg_quick(&least, keys)).is_none()
 }
 
 /// Warns where nobody said where the hub is.
@@ -232,17 +279,22 @@ fn guess(access: &ClientAccess) {
 /// The command that makes a code for this peer, which is there by now. What a shell would take apart is named
 /// by its key.
 fn again(edited: &PeerEdited, options: &ClientOptions) -> String {
+    let endpoint = match &options.endpoint {
+        Some(_) => " --endpoint …",
+        None => "",
+    };
+    let peer = plain_name(edited);
+    format!("taltun peer rotate {peer}{endpoint} --qr")
+}
+
+/// The name of a peer as a shell takes it, or else its key.
+fn plain_name(edited: &PeerEdited) -> &str {
     let is_plain = |text: &&str| {
         let plain = |c: char| c.is_alphanumeric() || "._-".contains(c);
         !text.starts_with('-') && text.chars().all(plain)
     };
     let name = edited.name.as_deref().filter(is_plain);
-    let endpoint = match &options.endpoint {
-        Some(_) => " --endpoint …",
-        None => "",
-    };
-    let peer = name.unwrap_or(&edited.public_key);
-    format!("taltun peer rotate {peer}{endpoint} --qr")
+    name.unwrap_or(&edited.public_key)
 }
 
 /// The code for this terminal. Where that can't be, it says why, and the text is printed; `again` is what
@@ -254,7 +306,7 @@ fn shown(text: &str, again: &str) -> Option<Zeroizing<String>> {
         return None;
     }
     let Some(code) = Code::of(text) else {
-        output::warn("the file is longer than a code can be; it follows as text");
+        output::warn(TOO_LONG);
         return None;
     };
     let size = match rustix::termios::tcgetwinsize(&out) {

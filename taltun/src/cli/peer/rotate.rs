@@ -10,7 +10,7 @@ use crate::control::request::{PeerEdit, RotatePeer};
 
 /// Give a peer another key and print the file that it needs by now.
 ///
-/// The old key opens nothing from this moment on, so its session ends. Name, addresses, rules and
+/// The hub refuses the old key from this moment on, and its session ends. Name, addresses, rules and
 /// limits stay. What the peer moved is counted by its key, so its usage and its quota begin anew.
 #[derive(Args)]
 pub(super) struct Rotate {

@@ -182,6 +182,41 @@ fn a_peer_goes_with_the_comment_directly_above_and_leaves_the_others() {
     );
 }
 
+/// What is about other peers, or about none, stays.
+#[test]
+fn only_the_comment_that_is_about_a_peer_goes_with_it() {
+    for (above, kept, lines) in [
+        ("# her phone\n", "", 1),
+        ("# her\n# phone\n", "", 2),
+        ("# before\n\n# her phone\n", "# before\n", 1),
+        (
+            "# --- all of the office ---\n",
+            "# --- all of the office ---\n",
+            0,
+        ),
+        ("# ===\n# her phone\n", "# ===\n", 1),
+        (
+            "# [[peers]]\n# name = \"old\"\n",
+            "# [[peers]]\n# name = \"old\"\n",
+            0,
+        ),
+        ("#allowed_ips = []\n# hers\n", "#allowed_ips = []\n", 1),
+        // An equals sign alone makes no key.
+        ("# a phone = hers\n", "", 1),
+    ] {
+        let before = "[interface]\nvip = \"10.0.0.1/24\"\n\n[[peers]]\npublic_key = \"X\"\n";
+        let text = format!("{before}{above}[[peers]]\npublic_key = \"{ANA}\"\n");
+        let edit = Edit::of(&text).unwrap();
+        assert_eq!(edit.comment_lines_of(&key(ANA)), lines, "{above}");
+        let new = edit.without_peer(&key(ANA)).unwrap();
+        assert_eq!(
+            new.trim_end(),
+            format!("{before}{kept}").trim_end(),
+            "{above}"
+        );
+    }
+}
+
 #[test]
 fn a_new_name_stands_wherever_the_old_one_stood() {
     let edit = Edit::of(HUB).unwrap();

@@ -92,7 +92,8 @@ impl Audit {
     /// A request that changes something was answered.
     pub(super) fn answered(&self, by: &Caller, change: Change, response: &Response) {
         let outcome = match response {
-            Response::Error(reason) | Response::Misconfigured(reason) => Err(reason.as_str()),
+            Response::Error(reason) => Err(reason.text.as_str()),
+            Response::Misconfigured(reason) => Err(reason.as_str()),
             Response::Done(done) => Ok(done.0.as_str()),
             other => Ok(other.noun()),
         };

@@ -40,7 +40,7 @@ use crate::dataplane::filter::Filter;
 use crate::layer::Layer;
 use crate::protocol::device::Device;
 use crate::protocol::peer::Peer;
-use crate::report::BanStatus;
+use crate::report::{BanStatus, Refused, Why};
 
 pub(super) use self::owners::Owners;
 
@@ -106,7 +106,7 @@ impl Bans {
         options: BanOptions,
         owners: &mut Owners<'_>,
         shield: &mut Shield,
-    ) -> Result<String, String> {
+    ) -> Result<String, Refused> {
         let net = canonical(net);
         if !options.force
             && let Some(question) = question::about(net, layer, owners)
@@ -115,7 +115,7 @@ impl Bans {
         }
         let layer = layer.unwrap_or_default();
         let done = self.ban_each(&[net], layer, options.seconds, owners, shield);
-        done.map_err(|error| error.to_string())
+        done.map_err(|error| error.to_string().into())
     }
 
     /// Bans a peer, by its name or key: its addresses inside the tunnel, or the one outside
@@ -127,19 +127,22 @@ impl Bans {
         options: BanOptions,
         owners: &mut Owners<'_>,
         shield: &mut Shield,
-    ) -> Result<String, String> {
+    ) -> Result<String, Refused> {
         let (key, nets) = owners.nets_of(peer, layer)?;
         if !options.force
             && let Some(net) = nets.iter().find(|net| is_huge(**net))
         {
-            return Err(format!(
-                "{} owns {net}: banning it would drop what comes through it from everybody; add \
-                 --force if that is meant",
-                owners.peers.label(&key)
+            return Err(Refused::because(
+                Why::TooWide,
+                format!(
+                    "{} owns {net}: banning it would drop what comes through it from everybody; \
+                     add --force if that is meant",
+                    owners.peers.label(&key)
+                ),
             ));
         }
         let done = self.ban_each(&nets, layer, options.seconds, owners, shield);
-        done.map_err(|error| error.to_string())
+        done.map_err(|error| error.to_string().into())
     }
 
     /// Takes back the ban of exactly this network.
@@ -148,11 +151,14 @@ impl Bans {
         net: IpNet,
         layer: Layer,
         shield: &mut Shield,
-    ) -> Result<String, String> {
+    ) -> Result<String, Refused> {
         let net = canonical(net);
         let file = self.deny_key(layer);
         let done = match self.list.remove(net, layer) {
-            Removed::Nothing => return Err(self.not_banned(net, layer)),
+            Removed::Nothing => {
+                let text = self.not_banned(net, layer);
+                return Err(Refused::because(Why::NotBanned, text));
+            }
             Removed::StillConfigured => format!(
                 "took back the ban of {net}; {file} still denies it: take it out of there and \
                  reload, or unban it once more to let it through until the next reload"
@@ -182,7 +188,7 @@ impl Bans {
         layer: Layer,
         owners: &mut Owners<'_>,
         shield: &mut Shield,
-    ) -> Result<String, String> {
+    ) -> Result<String, Refused> {
         let (key, nets) = owners.nets_of(peer, layer)?;
         let mut done = Vec::new();
         for net in nets {
@@ -197,9 +203,12 @@ impl Bans {
                 Layer::Outer => "address outside",
                 Layer::Inner => "addresses inside the tunnel",
             };
-            return Err(format!(
-                "nothing of {} is banned by its {which}; `taltun stats` lists what is",
-                owners.peers.label(&key)
+            return Err(Refused::because(
+                Why::NotBanned,
+                format!(
+                    "nothing of {} is banned by its {which}; `taltun stats` lists what is",
+                    owners.peers.label(&key)
+                ),
             ));
         }
         Ok(done.join("\n"))

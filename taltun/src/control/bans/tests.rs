@@ -80,7 +80,7 @@ impl Hub {
         net: &str,
         layer: Option<Layer>,
         options: BanOptions,
-    ) -> Result<String, String> {
+    ) -> Result<String, Refused> {
         let (mut owners, shield) = self.split();
         bans.ban(net.parse().unwrap(), layer, options, &mut owners, shield)
     }
@@ -135,13 +135,13 @@ fn what_may_be_a_mistake_is_asked_and_changes_nothing() {
         ("0.0.0.0/1", None, "nearly everything that peers send"),
         ("::/0", Some(Layer::Inner), "from inside the tunnel"),
     ] {
-        let asked = hub.ban(&mut bans, net, layer, ONCE).unwrap_err();
+        let asked = hub.ban(&mut bans, net, layer, ONCE).unwrap_err().text;
         assert!(asked.contains(question), "{asked}");
         assert_eq!(bans.banned(), before);
     }
     let (mut owners, shield) = hub.split();
     let asked = bans.ban_peer("site", Layer::Inner, ONCE, &mut owners, shield);
-    assert!(asked.unwrap_err().starts_with("site owns 0.0.0.0/0"));
+    assert!(asked.unwrap_err().text.starts_with("site owns 0.0.0.0/0"));
     // Meant so, they are done.
     let outer = Some(Layer::Outer);
     hub.ban(&mut bans, "10.0.0.2/32", outer, ONCE).unwrap();
@@ -166,7 +166,8 @@ fn a_peer_is_banned_by_its_name_where_it_is_meant_and_unbanned_again() {
         assert!(!denies(&bans, layer, source));
         let nothing = bans
             .unban_peer("ana", layer, &mut owners, shield)
-            .unwrap_err();
+            .unwrap_err()
+            .text;
         assert!(nothing.starts_with("nothing of ana is banned"), "{nothing}");
     }
 }

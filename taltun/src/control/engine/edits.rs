@@ -61,7 +61,7 @@ impl Engine {
         let (compared, (written, mut answer)) = match (outcome, done) {
             (Ok(compared), Some(done)) => (compared, done),
             (Ok(_), None) => {
-                return reply.outcome(Err("the file wasn't changed".to_owned()));
+                return reply.outcome(Err("the file wasn't changed".into()));
             }
             (Err(not_read), _) => {
                 self.audit
@@ -97,7 +97,7 @@ impl Engine {
                     Err(trouble) => format!("{reason}; the tunnel is as it was, but {trouble}"),
                 };
                 self.audit.edited(&by, &change, Err(&reason), None);
-                reply.outcome(Err(reason));
+                reply.outcome(Err(reason.into()));
             }
         }
     }

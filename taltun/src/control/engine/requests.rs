@@ -21,13 +21,14 @@ use crate::control::pretenders::peers_networks;
 use crate::control::reload::{self, Compared, Reload, Scope};
 use crate::control::reporting::View;
 use crate::control::request::{self, Call, Controller};
-use crate::control::response::{Done, NewWebToken, Reply, SecretText, Started};
+use crate::control::response::{Done, NewWebToken, Reply, Started};
 use crate::control::uapi::{self, UapiCall, WgChanges};
 use crate::control::watching::{self, Stream};
 use crate::control::web::Web;
 use crate::dataplane::tap::Wants;
 use crate::protocol::peer::Peer;
-use crate::report::{self, Explanation, Overview, PeerStatus, RefusedBy, Stats, Status};
+use crate::report::{self, Explanation, Overview, PeerStatus, Refused, RefusedBy, Stats, Status};
+use crate::secret::SecretText;
 use crate::system::Host;
 
 impl Engine {
@@ -307,23 +308,25 @@ impl Engine {
 }
 
 impl Controller for Engine {
-    fn status(&mut self, _: request::Status) -> Result<Box<Status>, String> {
+    fn status(&mut self, _: request::Status) -> Result<Box<Status>, Refused> {
         Ok(Box::new(self.view().status()))
     }
 
-    fn stats(&mut self, _: request::Stats) -> Result<Box<Stats>, String> {
+    fn stats(&mut self, _: request::Stats) -> Result<Box<Stats>, Refused> {
         Ok(Box::new(self.view().stats()))
     }
 
-    fn overview(&mut self, asked: request::Overview) -> Result<Box<Overview>, String> {
+    fn overview(&mut self, asked: request::Overview) -> Result<Box<Overview>, Refused> {
         Ok(Box::new(self.view().overview(&asked)))
     }
 
-    fn explain(&mut self, asked: request::Explain) -> Result<Box<Explanation>, String> {
-        explain::explain(&asked, self.view(), self.network.own_addresses()).map(Box::new)
+    fn explain(&mut self, asked: request::Explain) -> Result<Box<Explanation>, Refused> {
+        explain::explain(&asked, self.view(), self.network.own_addresses())
+            .map(Box::new)
+            .map_err(Refused::from)
     }
 
-    fn ban(&mut self, ban: request::Ban) -> Result<Done, String> {
+    fn ban(&mut self, ban: request::Ban) -> Result<Done, Refused> {
         let options = BanOptions {
             force: ban.force,
             seconds: ban.seconds,
@@ -333,7 +336,7 @@ impl Controller for Engine {
         done.map(Done)
     }
 
-    fn ban_peer(&mut self, ban: request::BanPeer) -> Result<Done, String> {
+    fn ban_peer(&mut self, ban: request::BanPeer) -> Result<Done, Refused> {
         let options = BanOptions {
             force: ban.force,
             seconds: ban.seconds,
@@ -343,25 +346,25 @@ impl Controller for Engine {
         done.map(Done)
     }
 
-    fn unban(&mut self, unban: request::Unban) -> Result<Done, String> {
+    fn unban(&mut self, unban: request::Unban) -> Result<Done, Refused> {
         let done = self.bans.unban(unban.net, unban.layer, &mut self.shield);
         done.map(Done)
     }
 
-    fn unban_peer(&mut self, unban: request::UnbanPeer) -> Result<Done, String> {
+    fn unban_peer(&mut self, unban: request::UnbanPeer) -> Result<Done, Refused> {
         let (bans, mut owners, shield) = self.bans_and_owners();
         let done = bans.unban_peer(&unban.peer, unban.layer, &mut owners, shield);
         done.map(Done)
     }
 
-    fn trace(&mut self, asked: request::Trace) -> Result<Started, String> {
+    fn trace(&mut self, asked: request::Trace) -> Result<Started, Refused> {
         let peer = self.watched(asked.peer.as_deref())?;
         let stream = watching::Trace::new(asked.rate);
         let wants = watching::Trace::wants(peer, asked.drops);
-        self.begin_watch(wants, Box::new(stream))
+        Ok(self.begin_watch(wants, Box::new(stream))?)
     }
 
-    fn capture(&mut self, asked: request::Capture) -> Result<Started, String> {
+    fn capture(&mut self, asked: request::Capture) -> Result<Started, Refused> {
         let peer = self.watched(asked.peer.as_deref())?;
         let filter = asked.filter.map(|filter| {
             let program = Filter::new(filter.program);
@@ -377,7 +380,7 @@ impl Controller for Engine {
         let wants = captured.wants(peer);
         let interface = &self.config.interface.tun_name;
         let stream = watching::Capture::new(captured, interface, Arc::clone(self.tunnel()));
-        self.begin_watch(wants, Box::new(stream))
+        Ok(self.begin_watch(wants, Box::new(stream))?)
     }
 
     fn usage(&mut self, asked: request::Usage, reply: Reply<Box<report::Usage>>) {
@@ -387,7 +390,8 @@ impl Controller for Engine {
             None => reply.outcome(Err(format!(
                 "{interface} was made by its name, without a configuration: what its peers move \
                  isn't kept"
-            ))),
+            )
+            .into())),
         }
     }
 
@@ -395,19 +399,19 @@ impl Controller for Engine {
         self.known_inside()
     }
 
-    fn web_token(&mut self, asked: request::WebToken) -> Result<NewWebToken, String> {
-        self.web()?.token(&asked)
+    fn web_token(&mut self, asked: request::WebToken) -> Result<NewWebToken, Refused> {
+        Ok(self.web()?.token(&asked)?)
     }
 
-    fn web_tokens(&mut self, _: request::WebTokens) -> Result<Vec<report::WebToken>, String> {
+    fn web_tokens(&mut self, _: request::WebTokens) -> Result<Vec<report::WebToken>, Refused> {
         Ok(self.web()?.tokens())
     }
 
-    fn web_revoke(&mut self, asked: request::WebRevoke) -> Result<Done, String> {
-        self.web()?.revoke(&asked)
+    fn web_revoke(&mut self, asked: request::WebRevoke) -> Result<Done, Refused> {
+        Ok(self.web()?.revoke(&asked)?)
     }
 
-    fn export(&mut self, _: request::Export) -> Result<SecretText, String> {
+    fn export(&mut self, _: request::Export) -> Result<SecretText, Refused> {
         Ok(export(self.live(), &self.config, &self.data_plane))
     }
 }

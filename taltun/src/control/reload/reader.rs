@@ -90,7 +90,7 @@ impl Reader {
                 // One thread that waits for a file is enough.
                 let is_hanging = hanging.as_ref().is_some_and(|task| !task.is_finished());
                 let (outcome, asker) = if is_hanging {
-                    (Err(NotRead::Other(HANGS.to_owned())), job.into_asker())
+                    (Err(NotRead::from(HANGS)), job.into_asker())
                 } else {
                     let (origin, last) = (origin.clone(), last.clone());
                     let (done, mut read) = oneshot::channel();
@@ -104,10 +104,10 @@ impl Reader {
                     match tokio::time::timeout(LIMIT, &mut read).await {
                         Ok(Ok(Ok((compared, done)))) => (Ok(compared), asker.with(done)),
                         Ok(Ok(Err(not_read))) => (Err(not_read), asker),
-                        Ok(Err(error)) => (Err(NotRead::Other(error.to_string())), asker),
+                        Ok(Err(error)) => (Err(NotRead::from(error.to_string())), asker),
                         Err(_) => {
                             hanging = Some(task);
-                            (Err(NotRead::Other(HANGS.to_owned())), asker)
+                            (Err(NotRead::from(HANGS)), asker)
                         }
                     }
                 };
@@ -209,7 +209,7 @@ impl Asker {
 
 fn read(origin: &Origin) -> Result<Loaded, NotRead> {
     let Some(path) = origin.path.as_deref() else {
-        return Err(NotRead::Other(NO_FILE.to_owned()));
+        return Err(NotRead::from(NO_FILE));
     };
     config::load_with(Some(path), &origin.overrides)
         .map_err(|error| NotRead::Mistakes(error.to_string()))
@@ -279,7 +279,7 @@ mod tests {
         reader.ask(Caller::ourselves(), None);
         let loaded = read.recv().await.unwrap().outcome;
         assert!(
-            matches!(&loaded, Err(NotRead::Other(reason)) if reason == NO_FILE),
+            matches!(&loaded, Err(NotRead::Other(reason)) if reason.text == NO_FILE),
             "{loaded:?}"
         );
     }

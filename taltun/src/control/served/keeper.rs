@@ -17,6 +17,7 @@ use super::places::Place;
 use crate::control::caller::Caller;
 use crate::control::request::{Call, Command};
 use crate::control::response::{Answer as _, Response};
+use crate::report::Refused;
 use crate::server_process::send_listeners;
 
 /// Before a process that ended is started again; doubled each time.
@@ -169,8 +170,8 @@ pub(in crate::control) async fn ask<C: Command>(
     calls: &mpsc::Sender<Call>,
     command: C,
     by: Caller,
-) -> Result<C::Answer, String> {
-    let gone = || "the tunnel goes down".to_owned();
+) -> Result<C::Answer, Refused> {
+    let gone = || Refused::from("the tunnel goes down");
     let (answer, answered) = oneshot::channel();
     let call = Call {
         request: command.request(),
@@ -180,8 +181,9 @@ pub(in crate::control) async fn ask<C: Command>(
     calls.send(call).await.map_err(|_| gone())?;
     let response = answered.await.map_err(|_| gone())?;
     C::Answer::of(response).map_err(|other| match other {
-        Response::Error(reason) | Response::Misconfigured(reason) => reason,
-        other => format!("the tunnel answered with {}", other.noun()),
+        Response::Error(reason) => reason,
+        Response::Misconfigured(reason) => reason.into(),
+        other => format!("the tunnel answered with {}", other.noun()).into(),
     })
 }
 

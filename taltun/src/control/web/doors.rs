@@ -81,7 +81,7 @@ impl Doors {
         }
         let Some(token) = self.tokens.find(secret.trim(), now) else {
             if self.attempts.failed(source, now) {
-                warn!("web: {source} tries wrong tokens; nothing of it is looked at for a while");
+                warn!("web: {source} tries wrong tokens; its logins are refused for 5 min");
             }
             return LogIn::Wrong;
         };

@@ -36,7 +36,7 @@ use crate::control::since::Since;
 use crate::control::state_file::wall_clock;
 use crate::crypto::PublicKey;
 use crate::layer::Layer;
-use crate::report::PeerStatus;
+use crate::report::{PeerStatus, Refused, Why};
 use crate::web::{self, QUESTION_MAX, Question, Reply, Report, Verb, Who};
 
 /// How long a report is handed out again.
@@ -108,7 +108,7 @@ impl Replies {
             // Who looks next is to see what was changed.
             *report = None;
         }
-        line(reply.unwrap_or_else(Reply::Refused)).await
+        line(reply.unwrap_or_else(refused)).await
     }
 
     fn log_in(&self, token: &str, source: IpAddr, now: u64) -> Reply {
@@ -116,16 +116,16 @@ impl Replies {
             LogIn::Entered(entered) => Reply::Entered(entered),
             LogIn::Wrong => Reply::WrongToken,
             LogIn::Wait(seconds) => Reply::TooMany(seconds),
-            LogIn::Failed(reason) => Reply::Refused(reason),
+            LogIn::Failed(reason) => refused(reason.into()),
         }
     }
 
     /// What is asked by a session that there is.
-    async fn answer_to(&self, verb: Verb, who: Who, source: IpAddr) -> Result<Reply, String> {
+    async fn answer_to(&self, verb: Verb, who: Who, source: IpAddr) -> Result<Reply, Refused> {
         let by = Caller::browser(&who.token, source);
         match verb {
             Verb::Who => Ok(Reply::Who(who)),
-            Verb::LogOut => Ok(Reply::Done(String::new())),
+            Verb::LogOut => Ok(Reply::Done),
             // Answered before, by whoever calls this.
             Verb::LogIn(_) | Verb::Report => Err("asked twice".into()),
             Verb::Usage(peer) => {
@@ -168,26 +168,35 @@ impl Replies {
                 let new = request::NewPeer {
                     name: new.name,
                     public_key: new.public_key,
-                    preshared_key: new.preshared_key.map(|key| key.as_str().to_owned().into()),
+                    preshared_key: new.preshared_key,
                     expires: new.expires,
-                    file: request::ClientWishes {
-                        endpoint: new.endpoint,
-                        ..request::ClientWishes::default()
-                    },
+                    file: at(new.endpoint),
                     ..request::NewPeer::default()
                 };
-                let edited = ask(&self.calls, PeerEdit::New(new), by).await?;
-                Ok(Reply::Edited(edited))
+                self.edited(PeerEdit::New(new), by).await
             }
             Verb::RemovePeer(peer) => {
                 let peer = key(&peer)?;
                 self.refuse_own(Banned::Peer(&peer), source).await?;
                 let edit = PeerEdit::Remove(request::RemovePeer { peer });
-                let edited = ask(&self.calls, edit, by).await?;
-                Ok(Reply::Done(format!(
-                    "{}; undo: {}",
-                    edited.done, edited.undo
-                )))
+                self.edited(edit, by).await
+            }
+            Verb::RenamePeer { peer, name } => {
+                let peer = key(&peer)?;
+                let edit = PeerEdit::Rename(request::RenamePeer { peer, name });
+                self.edited(edit, by).await
+            }
+            Verb::RotatePeer(rotate) => {
+                let peer = key(&rotate.peer)?;
+                self.refuse_own(Banned::Peer(&peer), source).await?;
+                let rotate = request::RotatePeer {
+                    peer,
+                    public_key: rotate.public_key,
+                    without_preshared_key: rotate.preshared_key.is_none(),
+                    preshared_key: rotate.preshared_key,
+                    file: at(rotate.endpoint),
+                };
+                self.edited(PeerEdit::Rotate(rotate), by).await
             }
             Verb::UnbanPeer(peer) => {
                 let peer = key(&peer)?;
@@ -201,14 +210,18 @@ impl Replies {
         &self,
         command: C,
         by: Caller,
-    ) -> Result<Reply, String> {
-        let Done(text) = ask(&self.calls, command, by).await?;
-        Ok(Reply::Done(text))
+    ) -> Result<Reply, Refused> {
+        let Done(_) = ask(&self.calls, command, by).await?;
+        Ok(Reply::Done)
+    }
+
+    async fn edited(&self, edit: PeerEdit, by: Caller) -> Result<Reply, Refused> {
+        Ok(Reply::Edited(ask(&self.calls, edit, by).await?))
     }
 
     /// Nobody means to lock out the peer that the browser comes through, neither by its addresses
     /// inside, all of which a ban of it is about, nor by where it is.
-    async fn refuse_own(&self, banned: Banned<'_>, source: IpAddr) -> Result<(), String> {
+    async fn refuse_own(&self, banned: Banned<'_>, source: IpAddr) -> Result<(), Refused> {
         let status = ask(&self.calls, Status, Caller::ourselves()).await?;
         let is_own = |peer: &&PeerStatus| peer.allowed_ips.iter().any(|net| net.contains(&source));
         let own = status.peers.iter().filter(is_own);
@@ -227,9 +240,8 @@ impl Replies {
             }
         };
         if is_locked_out {
-            return Err(format!(
-                "your browser comes from {source} through that: you would lock yourself out"
-            ));
+            let text = format!("your browser comes from {source}: you would lock yourself out");
+            return Err(Refused::because(Why::OwnWay(source), text));
         }
         Ok(())
     }
@@ -242,14 +254,14 @@ impl Replies {
         let at = Instant::now();
         let reply = match self.look().await {
             Ok(report) => Reply::Report(Box::new(report)),
-            Err(reason) => Reply::Refused(reason),
+            Err(reason) => refused(reason),
         };
         let line = line(reply).await?;
         *made = Some((at, Arc::clone(&line)));
         Ok(line)
     }
 
-    async fn look(&self) -> Result<Report, String> {
+    async fn look(&self) -> Result<Report, Refused> {
         let us = Caller::ourselves;
         Ok(Report {
             status: *ask(&self.calls, Status, us()).await?,
@@ -305,10 +317,28 @@ fn key(text: &str) -> Result<String, String> {
         .map_err(|error| format!("that is no public key: {error}"))
 }
 
-fn checked(seconds: Option<u64>) -> Result<Option<u64>, String> {
+fn checked(seconds: Option<u64>) -> Result<Option<u64>, Refused> {
     match seconds {
-        Some(0) => Err("a ban lasts at least a second".into()),
-        Some(seconds) if seconds > LONGEST_BAN => Err("a ban lasts at most 36500d".into()),
+        Some(0) => Err(Refused::because(
+            Why::BanTime,
+            "a ban lasts at least a second",
+        )),
+        Some(seconds) if seconds > LONGEST_BAN => {
+            Err(Refused::because(Why::BanTime, "a ban lasts at most 36500d"))
+        }
         seconds => Ok(seconds),
     }
+}
+
+/// What a peer's file is to say of where the hub is.
+fn at(endpoint: Option<String>) -> request::ClientWishes {
+    request::ClientWishes {
+        endpoint,
+        ..request::ClientWishes::default()
+    }
+}
+
+fn refused(reason: Refused) -> Reply {
+    let Refused { why, text } = reason;
+    Reply::Refused { why, text }
 }

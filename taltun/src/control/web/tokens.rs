@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 
 use crate::control::state_file;
 use crate::crypto::{constant_time_eq, hash};
+use crate::secret;
+use crate::system::for_the_shell;
 
 /// Tokens at the most, those included that have ended and nobody looked at.
 const MOST: usize = 64;
@@ -87,7 +89,8 @@ impl Tokens {
         if is_taken(&name) {
             return Err(format!(
                 "there is a token {name:?} already; give another name, or end that one by `taltun \
-                 web revoke {name}`"
+                 web revoke {}`",
+                for_the_shell(&name)
             ));
         }
         let secret = random()?;
@@ -164,8 +167,7 @@ fn checked(name: &str) -> Result<&str, String> {
 
 /// A new secret.
 pub(super) fn random() -> Result<Zeroizing<String>, String> {
-    let mut bytes = Zeroizing::new([0; SECRET]);
-    getrandom::fill(&mut *bytes).map_err(|error| format!("no random numbers: {error}"))?;
+    let bytes = secret::random::<SECRET>().map_err(|error| error.to_string())?;
     Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes)))
 }
 

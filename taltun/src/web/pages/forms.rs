@@ -3,15 +3,46 @@
 use maud::{Markup, html};
 
 use super::layout::{Frame, held};
-use crate::web::words::Words;
 
-/// For how long something is banned.
-pub(super) fn durations(words: &Words) -> Markup {
+/// For how long something is banned: an hour, if nothing else was chosen.
+pub(super) fn durations(frame: &Frame<'_>) -> Markup {
+    let words = frame.language.words();
+    let typed = frame.typed.get("for").unwrap_or("3600");
+    let all = [
+        ("600", words.ten_minutes),
+        ("3600", words.one_hour),
+        ("86400", words.one_day),
+        ("", words.until_unbanned),
+    ];
+    html! { @for (value, word) in all { (chosen(value, word, typed == value)) } }
+}
+
+/// One of several that can be chosen.
+pub(super) fn chosen(value: &str, word: &str, is_chosen: bool) -> Markup {
+    html! { option value=(value) selected[is_chosen] { (word) } }
+}
+
+/// Where the peer's file says that the hub is, and whether there is a preshared key.
+pub(super) fn file_fields(frame: &Frame<'_>) -> Markup {
+    let words = frame.language.words();
+    let endpoint = frame.typed.get("endpoint").unwrap_or_default();
+    let psk = frame.typed.get("psk").is_some();
     html! {
-        option value="600" { (words.ten_minutes) }
-        option value="3600" selected { (words.one_hour) }
-        option value="86400" { (words.one_day) }
-        option value="" { (words.until_unbanned) }
+        div { label for="endpoint" { (words.hub_place) " (" (words.optional) ")" }
+            input #endpoint type="text" name="endpoint" maxlength="253" autocomplete="off" value=(endpoint)
+                autocapitalize="none" spellcheck="false" placeholder="vpn.example.org:9000"; }
+        div.check { label { input type="checkbox" name="psk" value="1" checked[psk]; " " (words.preshared) } }
+    }
+}
+
+/// What a peer is to be called.
+pub(super) fn name_field(frame: &Frame<'_>, label: &str, otherwise: &str) -> Markup {
+    let words = frame.language.words();
+    let name = frame.typed.get("name").unwrap_or(otherwise);
+    html! {
+        div { label for="name" { (label) }
+            input #name type="text" name="name" required maxlength="64" autocomplete="off" value=(name)
+                autocapitalize="none" spellcheck="false" placeholder=(words.name_hint); }
     }
 }
 

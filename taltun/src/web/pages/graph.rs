@@ -77,9 +77,18 @@ fn points(moments: &[Moment], value: fn(&Moment) -> u64, top: u64) -> String {
     let points = shown.zip(first(moments)..).map(|(moment, x)| {
         let bits = value(moment).saturating_mul(8) as f64;
         let y = HEIGHT - bits / top as f64 * HEIGHT;
-        format!("{},{y:.1}", x.saturating_add(1))
+        (x.saturating_add(1), format!("{y:.1}"))
     });
-    points.collect::<Vec<_>>().join(" ")
+    let points: Vec<(usize, String)> = points.collect();
+    // Where a line is level its ends are enough: it is sent each second.
+    let is_level = |at: usize| {
+        let y = |at: Option<usize>| points.get(at?).map(|(_, y)| y);
+        let (before, own, after) = (y(at.checked_sub(1)), y(Some(at)), y(at.checked_add(1)));
+        before == own && own == after
+    };
+    let kept = points.iter().enumerate().filter(|(at, _)| !is_level(*at));
+    let kept = kept.map(|(_, (x, y))| format!("{x},{y}"));
+    kept.collect::<Vec<_>>().join(" ")
 }
 
 /// Bars, those without height left out.
@@ -133,6 +142,12 @@ mod tests {
         assert!(drawn.contains("points=\"299,100.0 300,0.0\""), "{drawn}");
         assert!(drawn.contains("M299,24v-12.0h1v12.0z"), "{drawn}");
         assert!(drawn.contains("1.0\u{a0}Mbit/s"), "{drawn}");
+        let level = [moment(0, 0), moment(0, 0), moment(0, 0), moment(125_000, 0)];
+        let drawn = graph(&level, Language::English).into_string();
+        assert!(
+            drawn.contains("points=\"297,100.0 299,100.0 300,0.0\""),
+            "{drawn}"
+        );
         let many = vec![moment(u64::MAX, u64::MAX); 1000];
         let drawn = graph(&many, Language::Spanish).into_string();
         assert!(!drawn.contains("NaN") && !drawn.contains('∞'), "{drawn}");

@@ -2,7 +2,8 @@
 
 use maud::{DOCTYPE, Markup, html};
 
-use crate::web::changes::Outcome;
+use crate::web::changes::Notice;
+use crate::web::request::Fields;
 use crate::web::words::Language;
 
 /// What is around a page.
@@ -14,7 +15,9 @@ pub(crate) struct Frame<'a> {
     /// The name of the token that it is by.
     pub(crate) user: &'a str,
     /// What became of the last change.
-    pub(crate) notice: Option<Outcome>,
+    pub(crate) notice: Option<Notice>,
+    /// What was typed in a form that wasn't done.
+    pub(crate) typed: &'a Fields,
     pub(crate) has_rules: bool,
 }
 
@@ -57,10 +60,15 @@ pub(super) fn page(
             }
             main #content data-live=[live] {
                 p #offline.notice.refused role="status" hidden { (words.offline) }
-                @match &frame.notice {
-                    Some(Outcome::Done(done)) => p.notice.done role="status" { (done) },
-                    Some(Outcome::Refused(reason)) => p.notice.refused role="alert" { (reason) },
-                    None => {}
+                @if let Some(notice) = &frame.notice {
+                    @if notice.is_done {
+                        p.notice.done role="status" { (notice.text)
+                            @if let Some(undo) = &notice.undo { " " (words.undo) " " code { (undo) } }
+                        }
+                    } @else {
+                        p.notice.refused role="alert" { (notice.text) }
+                    }
+                    @for warning in &notice.warnings { p.notice role="status" { (warning) } }
                 }
                 (content)
             }

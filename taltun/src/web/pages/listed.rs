@@ -28,7 +28,7 @@ pub(super) fn choose(seen: &Seen, query: &Query) -> Listed {
     let wanted = query.search.to_lowercase();
     let peers = seen.report.status.peers.iter();
     let mut found: Vec<&PeerStatus> = peers.filter(|peer| matches(peer, &wanted)).collect();
-    found.sort_by_cached_key(|peer| order(seen, peer));
+    found.sort_by_cached_key(|peer| order(peer));
     let pages = found.len().div_ceil(ON_A_PAGE).max(1);
     let page = query.page.unwrap_or(1).clamp(1, pages);
     let first = page.saturating_sub(1).saturating_mul(ON_A_PAGE);
@@ -69,12 +69,12 @@ fn matches(peer: &PeerStatus, wanted: &str) -> bool {
 }
 
 /// The order of a peer: smaller comes first.
-fn order(seen: &Seen, peer: &PeerStatus) -> (bool, Reverse<u64>, bool, u64, String) {
-    let rate = seen.rate(peer).unwrap_or_default();
+fn order(peer: &PeerStatus) -> (bool, Reverse<u64>, bool, u64, String) {
+    let rates = peer.rates.unwrap_or_default();
     let age = peer.latest_handshake_seconds;
     let is_on = peer.has_session();
     let busy = if is_on {
-        rate.rx.saturating_add(rate.tx)
+        rates.rx_bytes.saturating_add(rates.tx_bytes)
     } else {
         0
     };

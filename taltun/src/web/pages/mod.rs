@@ -8,7 +8,9 @@
 //! | [`listed`] | which peers are in that list |
 //! | [`graph`] | traffic and drops, drawn |
 //! | [`peer`] | a peer by itself |
-//! | [`new`] | a peer to be added |
+//! | [`new`] | a peer to be added, and what its device needs |
+//! | [`part`] | what changes of a page while somebody looks |
+//! | [`forms`] | pieces of forms |
 //! | [`sources`] | who sends, and bans |
 //! | [`rules`], [`usage`] | what rules decided; what peers moved |
 //! | [`login`] | who isn't logged in sees no more |
@@ -20,6 +22,7 @@ mod listed;
 mod login;
 mod new;
 mod overview;
+mod part;
 mod peer;
 mod query;
 mod rules;
@@ -30,10 +33,10 @@ use maud::Markup;
 
 pub(super) use self::layout::{Frame, sorry};
 pub(super) use self::login::login;
-pub(super) use self::new::added;
-pub(super) use self::query::Query;
+pub(super) use self::new::keyed;
+pub(super) use self::part::Part;
+pub(super) use self::query::{Query, of_peer};
 use super::reports::Seen;
-use super::words::Language;
 use crate::report::Usage;
 
 /// The style of all pages.
@@ -75,7 +78,7 @@ pub(super) fn of(
     Some(match frame.path {
         "/peer" => peer::page(frame, seen, usage, query)?,
         "/new" => new::form(frame, &seen.report.status.interface),
-        "/sources" => sources::page(frame, &seen.report),
+        "/sources" => sources::page(frame, seen),
         "/rules" => rules::page(frame, &seen.report),
         "/usage" => usage::page(frame, &seen.report.status.interface, usage),
         _ => overview::page(frame, seen, query),
@@ -84,20 +87,23 @@ pub(super) fn of(
 
 /// What somebody looks at, as it was chosen when they began.
 #[derive(Debug, Default)]
-pub(super) struct View(Option<listed::Listed>);
+pub(super) struct View {
+    listed: Option<listed::Listed>,
+    sources: sources::Shown,
+}
 
 impl View {
-    /// The parts of a page that change, by their ids.
-    pub(super) fn parts(
-        &mut self,
-        query: &Query,
-        seen: &Seen,
-        language: Language,
-    ) -> Vec<(&'static str, Markup)> {
-        if !query.peer.is_empty() {
-            return peer::parts(seen, query, language);
+    /// The parts of a page that change.
+    pub(super) fn parts(&mut self, query: &Query, seen: &Seen, frame: &Frame<'_>) -> Vec<Part> {
+        if query.view == sources::VIEW {
+            self.sources = std::mem::take(&mut self.sources).with_new(seen);
+            return sources::parts(frame, seen, &self.sources);
         }
-        let listed = self.0.get_or_insert_with(|| listed::choose(seen, query));
-        overview::parts(seen, listed, language)
+        if !query.peer.is_empty() {
+            return peer::parts(seen, query, frame.language);
+        }
+        let choose = || listed::choose(seen, query);
+        let listed = self.listed.get_or_insert_with(choose);
+        overview::parts(seen, listed, frame.language)
     }
 }

@@ -1,4 +1,4 @@
-//! Adding a peer: the form, and what its device needs, shown this once.
+//! Adding a peer: the form. And what a device with new keys needs, shown this once.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use maud::{Markup, html};
 use zeroize::Zeroizing;
 
+use super::forms::{file_fields, name_field};
 use super::layout::{self, Frame, held};
 use super::query::of_peer;
 use crate::client_file::code::Code;
-use crate::web::new_peer::Added;
+use crate::web::new_peer::Keyed;
+use crate::web::words::filled;
 
 /// Modules of nothing around a code, so that cameras find it (ISO/IEC 18004).
 const QUIET: usize = 4;
@@ -29,15 +31,10 @@ pub(super) fn form(frame: &Frame<'_>, interface: &str) -> Markup {
             section.card {
                 form.row method="post" action="/new" {
                     (held(frame))
-                    div { label for="name" { (words.name) }
-                        input #name type="text" name="name" required maxlength="63" autocomplete="off"
-                            autocapitalize="none" spellcheck="false" placeholder=(words.name_hint); }
+                    (name_field(frame, words.name, ""))
                     div { label for="expires" { (words.expires) " (" (words.optional) ")" }
-                        input #expires type="date" name="expires"; }
-                    div { label for="endpoint" { (words.hub_place) " (" (words.optional) ")" }
-                        input #endpoint type="text" name="endpoint" maxlength="253" autocomplete="off"
-                            autocapitalize="none" spellcheck="false" placeholder="vpn.example.org:9000"; }
-                    div.check { label { input type="checkbox" name="psk" value="1" checked; " " (words.preshared) } }
+                        input #expires type="date" name="expires" value=(frame.typed.get("expires").unwrap_or_default()); }
+                    (file_fields(frame))
                     button type="submit" { (words.add) }
                 }
                 p.hint { (words.add_hint) }
@@ -46,37 +43,41 @@ pub(super) fn form(frame: &Frame<'_>, interface: &str) -> Markup {
     )
 }
 
-/// What the device of a new peer needs.
-pub(crate) fn added(frame: &Frame<'_>, added: &Added) -> Markup {
+/// What the device needs of a peer that was added, or has other keys.
+pub(crate) fn keyed(frame: &Frame<'_>, keyed: &Keyed) -> Markup {
     let words = frame.language.words();
-    let edited = &added.edited;
+    let edited = &keyed.edited;
     let name = edited.name.as_deref().unwrap_or(&edited.public_key);
+    let (title, done) = match frame.path {
+        "/new" => (words.add_peer, words.done_add),
+        _ => (words.new_keys, words.done_new_keys),
+    };
     layout::page(
         frame,
         &edited.interface,
-        words.add_peer,
+        title,
         None,
         &html! {
             p.back { a href="/" { "← " (words.all_peers) } }
             h1 { bdi { (name) } }
-            p.notice.done role="status" { (edited.done) }
-            @for warning in &edited.warnings { p.notice.refused role="status" { (warning) } }
+            p.notice.done role="status" { (filled(done, &[name])) }
+            @for warning in &edited.warnings { p.notice role="status" { (warning) } }
             section.card {
                 h2 { (words.shown_once) }
-                @match &added.code {
+                @match &keyed.code {
                     Some(code) => { p { (words.scan) } (drawn(code, words.scan)) }
                     None => p.hint { (words.too_long_for_code) },
                 }
             }
             section.card {
                 h2 { (words.for_wireguard) }
-                p { (saved(&added.wg_quick, name, "conf", words.save)) }
-                textarea.file #wg-file readonly rows="12" spellcheck="false" aria-label=(words.for_wireguard) { (*added.wg_quick) }
+                p { (saved(&keyed.wg_quick, name, "conf", words.save)) }
+                textarea.file #wg-file readonly rows="12" spellcheck="false" aria-label=(words.for_wireguard) { (*keyed.wg_quick) }
             }
             section.card {
                 h2 { (words.for_taltun) }
-                p { (saved(&added.toml, name, "toml", words.save)) }
-                textarea.file readonly rows="12" spellcheck="false" aria-label=(words.for_taltun) { (*added.toml) }
+                p { (saved(&keyed.toml, name, "toml", words.save)) }
+                textarea.file readonly rows="12" spellcheck="false" aria-label=(words.for_taltun) { (*keyed.toml) }
             }
             p { a href=(of_peer("/peer", &edited.public_key)) { bdi { (name) } } }
             p.hint { (words.undo) " " code { (edited.undo) } }

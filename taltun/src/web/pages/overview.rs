@@ -5,14 +5,17 @@ use maud::{Markup, html};
 use super::graph::graph;
 use super::layout::{self, Frame};
 use super::listed::{self, Listed};
+use super::part::Part;
 use super::query::{Query, of_peer};
 use crate::report::{PeerStatus, whole_seconds};
 use crate::web::reports::Seen;
 use crate::web::units;
-use crate::web::words::{Language, Words};
+use crate::web::words::{Language, Words, drop_reason, filled, xdp};
 
 /// Reasons of drops that are shown.
 const REASONS: usize = 5;
+/// What is so many seconds ago is now.
+const JUST_NOW: u64 = 10;
 
 /// The page.
 pub(super) fn page(frame: &Frame<'_>, seen: &Seen, query: &Query) -> Markup {
@@ -67,17 +70,21 @@ pub(super) fn page(frame: &Frame<'_>, seen: &Seen, query: &Query) -> Markup {
 }
 
 /// What changes while somebody looks.
-pub(super) fn parts(
-    seen: &Seen,
-    listed: &Listed,
-    language: Language,
-) -> Vec<(&'static str, Markup)> {
-    vec![
-        ("tiles", tiles(seen, language)),
-        ("graph", graph(&seen.report.moments, language)),
-        ("reasons", reasons(seen, language)),
-        ("rows", rows(seen, listed, language)),
-    ]
+pub(super) fn parts(seen: &Seen, listed: &Listed, language: Language) -> Vec<Part> {
+    let mut parts = vec![
+        Part::of("tiles", tiles(seen, language)),
+        Part::of("graph", graph(&seen.report.moments, language)),
+        Part::of("reasons", reasons(seen, language)),
+    ];
+    // Each row by itself: of many peers most stay as they are.
+    for peer in listed::peers(seen, listed) {
+        parts.push(Part::of(row_id(peer), row(peer, language)));
+    }
+    parts
+}
+
+fn row_id(peer: &PeerStatus) -> String {
+    format!("peer-{}", peer.public_key)
 }
 
 fn tiles(seen: &Seen, language: Language) -> Markup {
@@ -86,30 +93,31 @@ fn tiles(seen: &Seen, language: Language) -> Markup {
     let online = status.peers.iter().filter(|peer| peer.has_session());
     let now = seen.report.moments.last().copied().unwrap_or_default();
     let rate = |bytes| units::rate(bytes, language);
+    let ever = |figure: String| format!("{figure} {}", words.ever);
     html! {
         div.tile {
-            span.what { (words.peers) " " (words.online) }
+            span.what { (words.peers_online) }
             b { (units::count(online.count() as u64, language)) }
             span { (words.of) " " (units::count(status.peers.len() as u64, language)) }
         }
         div.tile.rx { span.what { (words.to_hub) } b { (rate(now.rx_bytes)) }
-            span { (units::bytes(seen.report.stats.traffic.rx_bytes, language)) } }
+            span { (ever(units::bytes(seen.report.stats.traffic.rx_bytes, language))) } }
         div.tile.tx { span.what { (words.from_hub) } b { (rate(now.tx_bytes)) }
-            span { (units::bytes(seen.report.stats.traffic.tx_bytes, language)) } }
+            span { (ever(units::bytes(seen.report.stats.traffic.tx_bytes, language))) } }
         div.tile.relayed { span.what { (words.relayed) } b { (rate(now.relayed_bytes)) }
-            span { (units::bytes(seen.report.stats.traffic.relayed_bytes, language)) } }
+            span { (ever(units::bytes(seen.report.stats.traffic.relayed_bytes, language))) } }
         div.tile.drops { span.what { (words.drops) } b { (units::count(now.drops, language)) "/s" }
-            span { (units::count(seen.report.stats.drops.sum(), language)) } }
+            span { (ever(units::count(seen.report.stats.drops.sum(), language))) } }
         div.tile { span.what { (words.uptime) } b { (units::span(status.uptime_seconds)) }
-            span { "XDP " (xdp(seen)) } }
+            span { (modes(seen, language)) } }
     }
 }
 
 /// The modes of the XDP program, each once.
-fn xdp(seen: &Seen) -> String {
-    let mut modes: Vec<String> = Vec::new();
-    for xdp in &seen.report.status.xdp {
-        let mode = xdp.mode.to_string();
+fn modes(seen: &Seen, language: Language) -> String {
+    let mut modes: Vec<&str> = Vec::new();
+    for place in &seen.report.status.xdp {
+        let mode = xdp(place.mode, language);
         if !modes.contains(&mode) {
             modes.push(mode);
         }
@@ -128,7 +136,7 @@ fn reasons(seen: &Seen, language: Language) -> Markup {
             p.hint { (words.drops) " " (words.ever) ": "
                 @for (place, (reason, count)) in largest.iter().enumerate() {
                     @if place > 0 { ", " }
-                    (reason.label()) " " b { (units::count(*count, language)) }
+                    (drop_reason(*reason, language)) " " b { (units::count(*count, language)) }
                 }
             }
         }
@@ -136,39 +144,44 @@ fn reasons(seen: &Seen, language: Language) -> Markup {
 }
 
 fn rows(seen: &Seen, listed: &Listed, language: Language) -> Markup {
-    let words = language.words();
     html! {
         @for peer in listed::peers(seen, listed) {
-            tr id={ "peer-" (peer.public_key) } role="row" {
-                th scope="row" role="rowheader" {
-                    a href=(of_peer("/peer", &peer.public_key)) { bdi { (label(peer)) } }
-                    @if let Some(net) = peer.allowed_ips.first() {
-                        span.sub { (net.addr()) }
-                    }
-                }
-                td.standing role="cell" { (state(peer, words)) }
-                (moving(seen, peer, language))
-                td.number role="cell" data-label=(words.moved) {
-                    (units::bytes(peer.rx_bytes.saturating_add(peer.tx_bytes), language))
-                }
-                td.place role="cell" data-label=(words.place) { (place(peer)) }
-            }
+            tr id=(row_id(peer)) role="row" { (row(peer, language)) }
         }
     }
 }
 
-/// How fast a peer is, both ways.
-fn moving(seen: &Seen, peer: &PeerStatus, language: Language) -> Markup {
+/// What is in the row of a peer.
+fn row(peer: &PeerStatus, language: Language) -> Markup {
     let words = language.words();
-    let rate = seen.rate(peer);
+    html! {
+        th scope="row" role="rowheader" {
+            a href=(of_peer("/peer", &peer.public_key)) { bdi { (label(peer)) } }
+            @if let Some(net) = peer.allowed_ips.first() {
+                span.sub { (net.addr()) }
+            }
+        }
+        td.standing role="cell" { (state(peer, words)) }
+        (moving(peer, language))
+        td.number role="cell" data-label=(words.moved) {
+            (units::bytes(peer.rx_bytes.saturating_add(peer.tx_bytes), language))
+        }
+        td.place role="cell" data-label=(words.place) { (place(peer)) }
+    }
+}
+
+/// How fast a peer is, both ways.
+fn moving(peer: &PeerStatus, language: Language) -> Markup {
+    let words = language.words();
+    let rates = peer.rates;
     let shown = |bytes: Option<u64>| match bytes {
         Some(0) => "0".to_owned(),
         Some(bytes) => units::rate(bytes, language),
         None => "–".to_owned(),
     };
     html! {
-        td.number role="cell" data-label=(words.up) { (shown(rate.map(|rate| rate.rx))) }
-        td.number role="cell" data-label=(words.down) { (shown(rate.map(|rate| rate.tx))) }
+        td.number role="cell" data-label=(words.up) { (shown(rates.map(|rates| rates.rx_bytes))) }
+        td.number role="cell" data-label=(words.down) { (shown(rates.map(|rates| rates.tx_bytes))) }
     }
 }
 
@@ -213,9 +226,11 @@ pub(super) fn state(peer: &PeerStatus, words: &Words) -> Markup {
 
 /// How long ago, in the order of words of its language.
 pub(super) fn since(seconds: f64, words: &Words) -> String {
-    words
-        .since
-        .replace("{}", &units::span(whole_seconds(seconds)))
+    match whole_seconds(seconds) {
+        // Who is there is heard every few seconds: a count of these says nothing, and changes always.
+        0..JUST_NOW => words.just_now.to_owned(),
+        seconds => filled(words.since, &[&units::span(seconds)]),
+    }
 }
 
 fn pages(listed: &Listed, query: &Query, words: &Words) -> Markup {

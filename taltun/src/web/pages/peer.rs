@@ -2,15 +2,16 @@
 
 use maud::{Markup, html};
 
-use super::forms::{button, durations};
+use super::forms::{button, durations, file_fields, name_field};
 use super::layout::{self, Frame, held};
 use super::overview::{label, since, state};
+use super::part::Part;
 use super::query::{Query, of_peer};
 use super::usage::days;
 use crate::report::{PeerStatus, Usage};
 use crate::web::reports::Seen;
 use crate::web::units;
-use crate::web::words::Language;
+use crate::web::words::{Language, period, problem, refused_by};
 
 /// The page; `None` if there is no such peer.
 pub(super) fn page(
@@ -28,7 +29,7 @@ pub(super) fn page(
     let content = html! {
         p.back { a href="/" { "← " (words.all_peers) } }
         h1 { bdi { (label(peer)) } }
-        section.card { div #facts { (facts(seen, peer, language)) } }
+        section.card { div #facts { (facts(peer, language)) } }
         section.card {
             h2 { (words.days_of_usage) }
             @match used {
@@ -41,11 +42,32 @@ pub(super) fn page(
             form.row method="post" action="/ban-peer" {
                 (held(frame))
                 input type="hidden" name="key" value=(key);
-                div { label for="for" { (words.how_long) } select #for name="for" { (durations(words)) } }
+                div { label for="for" { (words.how_long) } select #for name="for" { (durations(frame)) } }
                 button.danger type="submit" { (words.ban) }
             }
             @if is_banned {
                 (button(frame, "/unban-peer", &[("key", key)], "plain", words.unban, label(peer)))
+            }
+        }
+        section.card {
+            h2 { (words.rename_this) }
+            form.row method="post" action="/rename" {
+                (held(frame))
+                input type="hidden" name="key" value=(key);
+                (name_field(frame, words.new_name, peer.name.as_deref().unwrap_or_default()))
+                button type="submit" { (words.rename) }
+            }
+        }
+        section.card {
+            details open[frame.typed.get("endpoint").is_some()] {
+                summary { (words.new_keys) }
+                p { (words.new_keys_hint) }
+                form.row method="post" action="/rotate" {
+                    (held(frame))
+                    input type="hidden" name="key" value=(key);
+                    (file_fields(frame))
+                    button.danger type="submit" aria-label=(words.new_keys_make) { (words.new_keys_make) }
+                }
             }
         }
         section.card {
@@ -67,9 +89,9 @@ pub(super) fn page(
 }
 
 /// What changes while somebody looks.
-pub(super) fn parts(seen: &Seen, query: &Query, language: Language) -> Vec<(&'static str, Markup)> {
+pub(super) fn parts(seen: &Seen, query: &Query, language: Language) -> Vec<Part> {
     let peer = find(seen, &query.peer).into_iter();
-    peer.map(|peer| ("facts", facts(seen, peer, language)))
+    peer.map(|peer| Part::of("facts", facts(peer, language)))
         .collect()
 }
 
@@ -78,12 +100,12 @@ fn find<'s>(seen: &'s Seen, key: &str) -> Option<&'s PeerStatus> {
     peers.find(|peer| peer.public_key == key)
 }
 
-fn facts(seen: &Seen, peer: &PeerStatus, language: Language) -> Markup {
+fn facts(peer: &PeerStatus, language: Language) -> Markup {
     let words = language.words();
-    let rate = seen.rate(peer).unwrap_or_default();
+    let rates = peer.rates.unwrap_or_default();
     let both = |rate: u64, bytes: u64| {
         let (rate, bytes) = (units::rate(rate, language), units::bytes(bytes, language));
-        format!("{rate} · {bytes}")
+        format!("{rate} · {bytes} {}", words.ever)
     };
     let limit = |bits: u64| units::rate(bits / 8, language);
     let nets: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
@@ -93,19 +115,19 @@ fn facts(seen: &Seen, peer: &PeerStatus, language: Language) -> Markup {
     html! {
         dl.facts {
             dt { (words.state) } dd { (state(peer, words)) }
-            dt { (words.up) } dd { (both(rate.rx, peer.rx_bytes)) }
-            dt { (words.down) } dd { (both(rate.tx, peer.tx_bytes)) }
+            dt { (words.up) } dd { (both(rates.rx_bytes, peer.rx_bytes)) }
+            dt { (words.down) } dd { (both(rates.tx_bytes, peer.tx_bytes)) }
             dt { (words.place) } dd { @match peer.endpoint {
                 Some(endpoint) => { (endpoint) }
                 None => { (peer.endpoint_name.as_deref().unwrap_or(words.not_known)) }
             } }
             dt { (words.addresses) } dd { (nets.join(", ")) }
             dt { (words.public_key) } dd { code { (peer.public_key) } }
-            @if let Some(problem) = &peer.problem {
+            @if let Some(trouble) = &peer.problem {
                 dt { (words.problem) }
-                dd { (problem.message) " (" (since(problem.seconds_ago, words)) ")" }
+                dd { (problem(trouble, language)) " (" (since(trouble.seconds_ago, words)) ")" }
             }
-            @if let Some(reason) = peer.refused { dt { (words.is_refused) } dd { (reason) } }
+            @if let Some(reason) = peer.refused { dt { (words.is_refused) } dd { (refused_by(reason, language)) } }
             @if !peer.banned.is_empty() {
                 dt { (words.bans) }
                 dd { ul.plain { @for ban in &peer.banned { li { (ban.net) ", "
@@ -116,7 +138,7 @@ fn facts(seen: &Seen, peer: &PeerStatus, language: Language) -> Markup {
             @if let Some(quota) = &peer.quota {
                 dt { (words.quota) }
                 dd { (units::bytes(quota.used_bytes, language)) " / " (units::bytes(quota.bytes, language))
-                    " (" (quota.period) ")" }
+                    " " (period(&quota.period, language)) }
             }
             @if let Some(day) = &peer.expires { dt { (words.expires) } dd { (day) } }
             @if let Some(bits) = rate_up { dt { (words.limit_up) } dd { (limit(bits)) } }

@@ -9,6 +9,8 @@ pub(crate) struct Query {
     pub(crate) page: Option<usize>,
     /// A peer's public key.
     pub(crate) peer: String,
+    /// Which page is looked at, where it is another one than these say.
+    pub(crate) view: String,
 }
 
 impl Query {

@@ -31,8 +31,8 @@ pub(super) fn page(frame: &Frame<'_>, interface: &str, usage: Option<&Usage>) ->
                             th role="columnheader" { (words.peer) }
                             th.number role="columnheader" { (words.received) }
                             th.number role="columnheader" { (words.sent) }
-                            th.number role="columnheader" { (words.together) }
-                            th role="columnheader" { span.hidden { (words.together) } }
+                            th.number role="columnheader" { (words.total) }
+                            th role="columnheader" { span.hidden { (words.total) } }
                         } }
                         tbody role="rowgroup" { @for peer in peers.iter().take(SHOWN) {
                             tr role="row" {
@@ -43,7 +43,7 @@ pub(super) fn page(frame: &Frame<'_>, interface: &str, usage: Option<&Usage>) ->
                                 }
                                 td.number role="cell" data-label=(words.received) { (units::bytes(peer.rx_bytes, language)) }
                                 td.number role="cell" data-label=(words.sent) { (units::bytes(peer.tx_bytes, language)) }
-                                td.number role="cell" data-label=(words.together) { (units::bytes(together(peer), language)) }
+                                td.number role="cell" data-label=(words.total) { (units::bytes(together(peer), language)) }
                                 td.share role="cell" { (bar(together(peer), most)) }
                             }
                         } }
@@ -82,7 +82,7 @@ pub(super) fn days(days: &[DayUsage], language: Language) -> Markup {
                 th role="columnheader" { (words.day) }
                 th.number role="columnheader" { (words.received) }
                 th.number role="columnheader" { (words.sent) }
-                th role="columnheader" { span.hidden { (words.together) } }
+                th role="columnheader" { span.hidden { (words.total) } }
             } }
             tbody role="rowgroup" { @for day in days.iter().rev() {
                 tr role="row" {

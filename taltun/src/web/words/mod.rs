@@ -1,8 +1,11 @@
-//! The words of the page, in English and Spanish. What the tunnel itself answers, such as why a ban
-//! is refused, is English in both: it is what the commands say, too.
+//! The words of the page, in English and Spanish. What the tunnel answers has a code where it is
+//! said here in both; what has none is English in both, as the commands say it.
 
 mod english;
 mod spanish;
+mod told;
+
+pub(super) use self::told::{drop_reason, period, problem, refusal, refused_by, xdp};
 
 /// A language of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,23 +34,39 @@ macro_rules! words {
 words! {
     title skip overview sources rules usage log_out other_language
     log_in token how_to_token wrong_token too_many
-    peers online of traffic to_hub from_hub relayed drops now minutes_ago uptime
+    peers peers_online of traffic to_hub from_hub relayed drops now minutes_ago uptime
     search search_hint all_peers page_of previous next nobody nothing_found
-    name state place down up moved ever since never
+    name state place down up moved ever since just_now never
     is_online is_offline is_banned is_refused has_problem
     peer public_key addresses expires quota keepalive problem limit_up limit_down
     not_known back no_such_peer
-    days_of_usage day received sent together nothing_moved packets
+    days_of_usage day received sent total nothing_moved packets
     ban ban_network ban_this unban network layer inside outside inside_long outside_long
     how_long ten_minutes one_hour one_day until_unbanned
     bans no_bans by_hand by_file ends sources_inside sources_outside no_sources
-    address bytes dropped why shown_of unknown_keys tries
+    address bytes dropped why shown_of unknown_keys tries now_in dropped_now others
     by_default allow deny rule allowed denied no_rules flows
     no_drops
     expired_form foreign_request not_found too_large busy gone offline
     not_understood duration_wrong
     add_peer add add_hint name_hint optional hub_place preshared shown_once scan too_long_for_code
     for_wireguard for_taltun save undo remove remove_this remove_hint
+    rename rename_this new_name new_keys new_keys_make new_keys_hint
+    done done_ban done_ban_for_good done_unban done_rename done_remove the_peer
+    done_add done_new_keys refused
+    name_taken name_unfit day_unfit endpoint_unfit no_endpoint full named not_taken_over
+    not_written not_in_file own_way too_wide own_address not_banned ban_time
+}
+
+/// A sentence with these in place of each `{}`, one after the other.
+pub(super) fn filled(sentence: &str, values: &[&str]) -> String {
+    let mut parts = sentence.split("{}");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for (part, value) in parts.zip(values) {
+        out.push_str(value);
+        out.push_str(part);
+    }
+    out
 }
 
 impl Language {
@@ -146,5 +165,18 @@ mod tests {
                 assert!(!word.trim().is_empty(), "{name}");
             }
         }
+        // What is filled in has its places in both.
+        let english = Language::English.words().all();
+        for ((name, one), (_, other)) in english.iter().zip(Language::Spanish.words().all()) {
+            let places = |text: &str| text.matches("{}").count();
+            assert_eq!(places(one), places(other), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_stand_where_the_sentence_has_places() {
+        assert_eq!(filled("{} until {}.", &["a", "b"]), "a until b.");
+        assert_eq!(filled("none", &["a"]), "none");
+        assert_eq!(filled("{}", &["{}"]), "{}");
     }
 }

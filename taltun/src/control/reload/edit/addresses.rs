@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use crate::report::{Refused, Why};
+
 /// What nobody may have of the subnets that our vips are in.
 #[derive(Debug, Default)]
 pub(super) struct Taken(Vec<IpNet>);
@@ -20,7 +22,7 @@ impl Taken {
 
     /// The lowest addresses that are free: one of IPv4 and one of IPv6, as far as there are vips of
     /// them, and with the same last part where that is free, too.
-    pub(super) fn next_free(&self, vips: &[IpNet]) -> Result<Vec<IpAddr>, String> {
+    pub(super) fn next_free(&self, vips: &[IpNet]) -> Result<Vec<IpAddr>, Refused> {
         let mut found: Vec<IpAddr> = Vec::new();
         let mut wanted = 1;
         for is_v4 in [true, false] {
@@ -42,11 +44,12 @@ impl Taken {
                 Some(address(free, is_v4))
             });
             found.push(free.ok_or_else(|| {
-                format!(
-                    "no address is free in {}; remove a peer, or give interface.vip a larger \
-                     subnet",
-                    full.join(", ")
-                )
+                let full = full.join(", ");
+                let text = format!(
+                    "no address is free in {full}; remove a peer, or give interface.vip a larger \
+                     subnet"
+                );
+                Refused::because(Why::Full(full), text)
             })?);
         }
         Ok(found)
@@ -102,7 +105,7 @@ fn address(number: u128, is_v4: bool) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn next(vips: &[&str], taken: &[&str]) -> Result<Vec<String>, String> {
+    fn next(vips: &[&str], taken: &[&str]) -> Result<Vec<String>, Refused> {
         let nets = |all: &[&str]| -> Vec<IpNet> {
             let net = |text: &&str| match text.parse::<IpNet>() {
                 Ok(net) => net,
@@ -168,7 +171,7 @@ mod tests {
                 &["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
             ),
         ] {
-            let reason = next(vips, taken).unwrap_err();
+            let reason = next(vips, taken).unwrap_err().text;
             assert!(reason.starts_with("no address is free in"), "{reason}");
         }
     }

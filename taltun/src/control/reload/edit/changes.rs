@@ -10,15 +10,15 @@ use zeroize::Zeroizing;
 
 use super::addresses::Taken;
 use super::client::{Whereabouts, access, whereabouts};
-use crate::config::{Config, Edit, Mention, Peer, PeerEntry, SharedKey};
+use crate::config::{self, Config, Edit, Mention, Peer, PeerEntry, SharedKey};
 use crate::control::inside::Inside;
 use crate::control::request::{
     ClientWishes, NewPeer, PeerEdit, RemovePeer, RenamePeer, RotatePeer,
 };
-use crate::control::response::SecretText;
 use crate::control::words;
 use crate::crypto::{PresharedKey, PublicKey};
-use crate::report::{self, PeerEdited};
+use crate::report::{self, PeerEdited, Refused, Why};
+use crate::secret::SecretText;
 use crate::system::for_the_shell;
 
 /// Keys of a peer that the command which adds it again has options for.
@@ -36,7 +36,7 @@ pub(super) struct Known<'a> {
 type Changed = (Zeroizing<String>, PeerEdited);
 
 /// Makes the text that is asked for.
-pub(super) fn change(known: &Known<'_>, asked: &PeerEdit) -> Result<Changed, String> {
+pub(super) fn change(known: &Known<'_>, asked: &PeerEdit) -> Result<Changed, Refused> {
     let edit = Edit::of(known.text)?;
     match asked {
         PeerEdit::New(new) => known.add(&edit, new),
@@ -47,7 +47,7 @@ pub(super) fn change(known: &Known<'_>, asked: &PeerEdit) -> Result<Changed, Str
 }
 
 impl Known<'_> {
-    fn add(&self, edit: &Edit<'_>, new: &NewPeer) -> Result<Changed, String> {
+    fn add(&self, edit: &Edit<'_>, new: &NewPeer) -> Result<Changed, Refused> {
         self.check_name(&new.name)?;
         let public_key = self.new_key(&new.public_key)?;
         let preshared_key = secret(new.preshared_key.as_ref())?;
@@ -60,6 +60,15 @@ impl Known<'_> {
         };
         let at = wanted_whereabouts(&new.file, self.config)?;
         let addresses = self.addresses(edit, new)?;
+        let vips = &self.config.interface.vip;
+        let is_ours = |net: &&IpNet| {
+            vips.iter()
+                .any(|vip| IpNet::from(vip.addr()) == net.trunc())
+        };
+        if let Some(net) = new.allowed_ips.iter().find(is_ours) {
+            let text = format!("{net} is this hub's own address, so it can't be behind a peer");
+            return Err(text.into());
+        }
         let text = edit.with_peer(&PeerEntry {
             name: &new.name,
             public_key,
@@ -86,7 +95,7 @@ impl Known<'_> {
         Ok((text, answer))
     }
 
-    fn remove(&self, edit: &Edit<'_>, asked: &RemovePeer) -> Result<Changed, String> {
+    fn remove(&self, edit: &Edit<'_>, asked: &RemovePeer) -> Result<Changed, Refused> {
         let peer = self.meant(&asked.peer)?;
         let key = peer.public_key;
         let is_meant = |word: &str| {
@@ -96,12 +105,13 @@ impl Known<'_> {
         };
         let mentions = edit.mentions(is_meant);
         if !mentions.is_empty() {
-            return Err(format!(
-                "{} is named in {}; change that and run `taltun reload` first (nothing was \
+            let places = listed(&mentions);
+            let text = format!(
+                "{} is named in {places}; change that and run `taltun reload` first (nothing was \
                  changed)",
-                peer.label(),
-                listed(&mentions)
-            ));
+                peer.label()
+            );
+            return Err(Refused::because(Why::Named(places), text));
         }
         let text = edit.without_peer(&key)?;
         let mut answer = PeerEdited {
@@ -114,16 +124,21 @@ impl Known<'_> {
             .into_iter()
             .filter(|key| !GIVEN_BACK.contains(&key.as_str()))
             .collect();
+        let mut lost = lost;
+        match edit.comment_lines_of(&key) {
+            0 => {}
+            1 => lost.push("the comment above it, 1 line".to_owned()),
+            lines => lost.push(format!("the comment above it, {lines} lines")),
+        }
         if !lost.is_empty() {
-            answer.warnings.push(format!(
-                "what undoes it doesn't bring back {}",
-                words::list(&lost)
-            ));
+            answer
+                .warnings
+                .push(format!("undoing doesn't restore {}", words::list(&lost)));
         }
         Ok((text, answer))
     }
 
-    fn rename(&self, edit: &Edit<'_>, asked: &RenamePeer) -> Result<Changed, String> {
+    fn rename(&self, edit: &Edit<'_>, asked: &RenamePeer) -> Result<Changed, Refused> {
         let peer = self.meant(&asked.peer)?;
         self.check_name(&asked.name)?;
         let old = peer.name.as_deref();
@@ -154,7 +169,7 @@ impl Known<'_> {
         Ok((text, answer))
     }
 
-    fn rotate(&self, edit: &Edit<'_>, asked: &RotatePeer) -> Result<Changed, String> {
+    fn rotate(&self, edit: &Edit<'_>, asked: &RotatePeer) -> Result<Changed, Refused> {
         let peer = self.meant(&asked.peer)?;
         let new = self.new_key(&asked.public_key)?;
         let preshared_key = secret(asked.preshared_key.as_ref())?;
@@ -176,7 +191,7 @@ impl Known<'_> {
         let whom = peer.name.clone().unwrap_or_else(|| new.to_string());
         let mut answer = PeerEdited {
             done: format!(
-                "{} has another key; the old one, {}, opens nothing any more",
+                "{} has another key; the old one, {}, is refused from now on",
                 peer.name.as_deref().unwrap_or("the peer"),
                 peer.public_key
             ),
@@ -188,8 +203,13 @@ impl Known<'_> {
             client,
             ..self.answer(peer.name.as_deref(), new)
         };
+        if had_one && answer.client.is_some() && matches!(shared, SharedKey::Same) {
+            let missing = "the preshared key stays as it was, and the file doesn't have it: add it \
+                           there, or rotate with --psk for a new one";
+            answer.warnings.push(missing.to_owned());
+        }
         if had_one && !matches!(shared, SharedKey::Same) {
-            let lost = "what undoes it doesn't bring back the old preshared key";
+            let lost = "undoing doesn't restore the old preshared key";
             answer.warnings.push(lost.to_owned());
         }
         Ok((text, answer))
@@ -209,7 +229,7 @@ impl Known<'_> {
     }
 
     /// The peer that is called so, or has this key.
-    fn meant(&self, text: &str) -> Result<&Peer, String> {
+    fn meant(&self, text: &str) -> Result<&Peer, Refused> {
         let by_key = text.parse::<PublicKey>().ok();
         let mut meant = self.config.peers.iter().filter(|peer| match by_key {
             Some(key) => peer.public_key == key,
@@ -217,41 +237,31 @@ impl Known<'_> {
         });
         match (meant.next(), meant.next()) {
             (Some(peer), None) => Ok(peer),
-            (Some(_), Some(_)) => Err(format!(
-                "several peers are called {text:?}; give the public key of one"
-            )),
-            (None, _) => Err(format!(
-                "{text:?} is no peer's name or key in the file; `taltun peer list` lists them"
+            (Some(_), Some(_)) => {
+                Err(format!("several peers are called {text:?}; give the public key of one").into())
+            }
+            (None, _) => Err(Refused::because(
+                Why::NotInFile,
+                format!(
+                    "{text:?} is no peer's name or key in the file; `taltun peer list` lists them"
+                ),
             )),
         }
     }
 
-    /// Refuses names that mean something else already; whether it can be one at all is checked with
-    /// the file.
-    fn check_name(&self, name: &str) -> Result<(), String> {
-        if name.trim() != name || name.is_empty() {
-            return Err(format!(
-                "expected a name without spaces at its ends, found {name:?}"
-            ));
-        }
-        if ["any", "hub"].contains(&name) || name.starts_with('-') {
-            return Err(format!(
-                "{name:?} can't be a peer's name here; take another one"
-            ));
-        }
-        let is_address = name.parse::<IpNet>().is_ok() || name.parse::<IpAddr>().is_ok();
-        if is_address || name.parse::<PublicKey>().is_ok() {
-            return Err(format!(
-                "a peer can't be called {name:?}, as that is an address or a key; give it a name"
-            ));
-        }
+    /// Refuses what can't be a name, and what means something else already.
+    fn check_name(&self, name: &str) -> Result<(), Refused> {
+        fit_for_a_peer(name).map_err(|text| Refused::because(Why::NameUnfit, text))?;
         let mut peers = self.config.peers.iter();
         match peers.find(|peer| peer.name.as_deref() == Some(name)) {
-            Some(peer) => Err(format!(
-                "a peer is called {name:?} already ({}); take another name, or \
-                 `taltun peer remove {}` first",
-                peer.origin,
-                for_the_shell(name)
+            Some(peer) => Err(Refused::because(
+                Why::NameTaken,
+                format!(
+                    "a peer is called {name:?} already ({}); take another name, or \
+                     `taltun peer remove {}` first",
+                    peer.origin,
+                    for_the_shell(name)
+                ),
             )),
             None => Ok(()),
         }
@@ -283,22 +293,22 @@ impl Known<'_> {
     }
 
     /// The addresses that are wished, if nobody has them, or else the next free ones.
-    fn addresses(&self, edit: &Edit<'_>, new: &NewPeer) -> Result<Vec<IpAddr>, String> {
+    fn addresses(&self, edit: &Edit<'_>, new: &NewPeer) -> Result<Vec<IpAddr>, Refused> {
         let vips = &self.config.interface.vip;
         let wished = new.addresses.iter().map(IpAddr::to_canonical);
         let wished: Vec<IpAddr> = wished.collect();
         for (at, address) in wished.iter().enumerate() {
             if wished.iter().take(at).any(|before| before == address) {
-                return Err(format!("{address} is given twice"));
+                return Err(format!("{address} is given twice").into());
             }
             if let Some(peer) = self.config.peers.iter().find(|it| owns(it, *address)) {
-                return Err(format!("{address} is {}'s ({})", peer.label(), peer.origin));
+                return Err(format!("{address} is {}'s ({})", peer.label(), peer.origin).into());
             }
             if vips.iter().any(|vip| vip.addr() == *address) {
-                return Err(format!("{address} is this hub's own address"));
+                return Err(format!("{address} is this hub's own address").into());
             }
             if self.inside.own.contains(address) {
-                return Err(format!("{address} is an address of this host"));
+                return Err(format!("{address} is an address of this host").into());
             }
             if let Some(vip) = vips.iter().find(|vip| vip.contains(address))
                 && let (IpNet::V4(v4), IpAddr::V4(own)) = (vip, address)
@@ -308,22 +318,36 @@ impl Known<'_> {
                 return Err(format!(
                     "{address} is not for a host: it is the first or last address of {}",
                     vip.trunc()
-                ));
+                )
+                .into());
             }
         }
         let by_wg = self.inside.by_wg.iter().flat_map(|(_, nets)| nets);
         let mut taken = Taken::default();
         taken.add(by_wg.map(IpNet::trunc));
         if let Some(address) = wished.iter().find(|address| taken.has(**address)) {
-            return Err(format!("{address} is a peer's that `wg` added"));
+            return Err(format!("{address} is a peer's that `wg` added").into());
         }
         if !wished.is_empty() {
             return Ok(wished);
         }
+        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = wished.iter().partition(|it| it.is_ipv4());
+        for (family, all) in [("IPv4", v4), ("IPv6", v6)] {
+            // What is undone may have had several.
+            if let [first, second, ..] = &all[..]
+                && !new.file.is_there
+            {
+                return Err(format!(
+                    "{first} and {second} are both of {family}; give one address of each family, \
+                     and others as networks behind the peer: --allowed {second}"
+                )
+                .into());
+            }
+        }
         if new.file.is_there {
             // Nobody tells it another one.
             return if new.allowed_ips.is_empty() {
-                Err("a peer that has its file has addresses; give them by --address".to_owned())
+                Err("a peer that has its file has addresses; give them by --address".into())
             } else {
                 Ok(wished)
             };
@@ -347,6 +371,28 @@ impl Known<'_> {
 /// Whether a peer has exactly this address.
 fn owns(peer: &Peer, address: IpAddr) -> bool {
     peer.vip.contains(&address) || peer.allowed_ips.contains(&IpNet::from(address))
+}
+
+/// Why a text isn't for a peer to be called, if it isn't.
+fn fit_for_a_peer(name: &str) -> Result<(), String> {
+    config::peer_name(name)?;
+    if name.trim() != name {
+        return Err(format!(
+            "expected a name without spaces at its ends, found {name:?}"
+        ));
+    }
+    if ["any", "hub"].contains(&name) || name.starts_with('-') {
+        return Err(format!(
+            "{name:?} can't be a peer's name here; take another one"
+        ));
+    }
+    let is_address = name.parse::<IpNet>().is_ok() || name.parse::<IpAddr>().is_ok();
+    if is_address || name.parse::<PublicKey>().is_ok() {
+        return Err(format!(
+            "a peer can't be called {name:?}, as that is an address or a key; give it a name"
+        ));
+    }
+    Ok(())
 }
 
 /// The one address that a word means.
@@ -381,16 +427,18 @@ fn secret(text: Option<&SecretText>) -> Result<Option<PresharedKey>, String> {
 }
 
 /// A last day, be it past or not.
-fn any_day(text: &str) -> Result<Day, String> {
-    text.parse().map_err(|error| format!("expires: {error}"))
+fn any_day(text: &str) -> Result<Day, Refused> {
+    let day = text.parse();
+    day.map_err(|error| Refused::because(Why::DayUnfit, format!("expires: {error}")))
 }
 
 /// A last day that isn't past.
-fn day(text: &str) -> Result<Day, String> {
+fn day(text: &str) -> Result<Day, Refused> {
     let day = any_day(text)?;
     if day < Day::at(UNIX_EPOCH.elapsed().unwrap_or_default()) {
-        return Err(format!(
-            "{day} is past, so the peer would be refused at once; give a later day"
+        return Err(Refused::because(
+            Why::DayUnfit,
+            format!("{day} is past, so the peer would be refused at once; give a later day"),
         ));
     }
     Ok(day)
@@ -400,7 +448,7 @@ fn day(text: &str) -> Result<Day, String> {
 fn wanted_whereabouts(
     wishes: &ClientWishes,
     config: &Config,
-) -> Result<Option<Whereabouts>, String> {
+) -> Result<Option<Whereabouts>, Refused> {
     if wishes.is_there {
         return Ok(None);
     }

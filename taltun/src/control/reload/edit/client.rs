@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::config::{Config, Peer, PortRange, PublicEndpoint, public_endpoint};
 use crate::control::request::ClientWishes;
-use crate::report::ClientAccess;
+use crate::report::{ClientAccess, Refused, Why};
 use crate::system;
 
 /// What keeps a NAT's mapping alive nearly everywhere, seconds.
@@ -23,9 +23,12 @@ pub(super) struct Whereabouts {
 }
 
 /// Where clients reach this host: as is wished, as the file says, or by an address that it has.
-pub(super) fn whereabouts(wishes: &ClientWishes, config: &Config) -> Result<Whereabouts, String> {
+pub(super) fn whereabouts(wishes: &ClientWishes, config: &Config) -> Result<Whereabouts, Refused> {
     let told = match &wishes.endpoint {
-        Some(text) => Some(public_endpoint(text)?),
+        Some(text) => {
+            let endpoint = public_endpoint(text);
+            Some(endpoint.map_err(|text| Refused::because(Why::EndpointUnfit, text))?)
+        }
         None => config.host.public_endpoint.clone(),
     };
     if let Some(endpoint) = told {
@@ -45,11 +48,11 @@ pub(super) fn whereabouts(wishes: &ClientWishes, config: &Config) -> Result<Wher
             endpoint: PublicEndpoint::of_host(address),
             is_guess: true,
         }),
-        None => Err(
-            "nobody knows where clients reach this host, and it has no public address of its own; \
-             give --endpoint HOST[:PORT], or set public_endpoint = \"HOST\" in [interface]"
-                .to_owned(),
-        ),
+        None => Err(Refused::because(
+            Why::NoEndpoint,
+            "no public endpoint is known: this host has no public address of its own; give \
+             --endpoint HOST[:PORT], or set public_endpoint = \"HOST\" in [interface]",
+        )),
     }
 }
 
@@ -268,7 +271,7 @@ mod tests {
         // An address of the documentation is nobody's.
         let without = text.replace("public_endpoint = \"hub.example.net:7\"\n", "");
         let config = config::parse(&without, "hub.toml").unwrap().config;
-        let reason = whereabouts(&none, &config).unwrap_err();
+        let reason = whereabouts(&none, &config).unwrap_err().text;
         assert!(
             reason.contains("--endpoint") && reason.contains("public_endpoint"),
             "{reason}"

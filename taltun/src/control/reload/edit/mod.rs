@@ -25,7 +25,7 @@ use crate::control::inside::Inside;
 use crate::control::origin::Origin;
 use crate::control::request::PeerEdit;
 use crate::control::words;
-use crate::report::PeerEdited;
+use crate::report::{PeerEdited, Refused, Why};
 
 /// How often a file is read again that somebody changes at the same time.
 const TRIES: usize = 5;
@@ -71,18 +71,19 @@ pub(super) fn edit(
     asked: &PeerEdit,
 ) -> Result<Edited, NotRead> {
     let path = origin.path.as_deref().filter(|_| !inside.is_plain);
-    let path = path.ok_or_else(|| NO_FILE.to_owned())?;
+    let path = path.ok_or_else(|| Refused::because(Why::NotInFile, NO_FILE))?;
     for _ in 0..TRIES {
         let disk = OnDisk::read(path).map_err(|error| mistakes(&error))?;
         let now = load(path, &disk.text, &origin.overrides)?;
         let different = last.different(&now.config);
         if !different.is_empty() {
-            return Err(NotRead::Other(format!(
+            let text = format!(
                 "{} has changes that the tunnel hasn't taken over: {}; run `taltun reload` first \
                  (nothing was changed)",
                 path.display(),
                 words::list(&different)
-            )));
+            );
+            return Err(Refused::because(Why::NotTakenOver, text).into());
         }
         let known = Known {
             text: &disk.text,
@@ -106,14 +107,16 @@ pub(super) fn edit(
             }
             Err(NotReplaced::Changed) => {}
             Err(NotReplaced::Failed(reason)) => {
-                return Err(NotRead::Other(format!("{reason} (nothing was changed)")));
+                let text = format!("{reason} (nothing was changed)");
+                return Err(Refused::because(Why::NotWritten, text).into());
             }
         }
     }
-    Err(NotRead::Other(format!(
+    let text = format!(
         "{} changes all the time; nothing was changed",
         path.display()
-    )))
+    );
+    Err(Refused::because(Why::NotWritten, text).into())
 }
 
 fn load(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, NotRead> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::control::request::{ClientWishes, NewPeer, RemovePeer, RenamePeer, RotatePeer};
-use crate::control::response::SecretText;
 use crate::crypto::{PrivateKey, PublicKey};
+use crate::secret::SecretText;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const ANA: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
