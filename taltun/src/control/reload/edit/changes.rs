@@ -322,15 +322,6 @@ impl Known<'_> {
                 .into());
             }
         }
-        let by_wg = self.inside.by_wg.iter().flat_map(|(_, nets)| nets);
-        let mut taken = Taken::default();
-        taken.add(by_wg.map(IpNet::trunc));
-        if let Some(address) = wished.iter().find(|address| taken.has(**address)) {
-            return Err(format!("{address} is a peer's that `wg` added").into());
-        }
-        if !wished.is_empty() {
-            return Ok(wished);
-        }
         let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = wished.iter().partition(|it| it.is_ipv4());
         for (family, all) in [("IPv4", v4), ("IPv6", v6)] {
             // What is undone may have had several.
@@ -343,6 +334,15 @@ impl Known<'_> {
                 )
                 .into());
             }
+        }
+        let by_wg = self.inside.by_wg.iter().flat_map(|(_, nets)| nets);
+        let mut taken = Taken::default();
+        taken.add(by_wg.map(IpNet::trunc));
+        if let Some(address) = wished.iter().find(|address| taken.has(**address)) {
+            return Err(format!("{address} is a peer's that `wg` added").into());
+        }
+        if !wished.is_empty() {
+            return Ok(wished);
         }
         if new.file.is_there {
             // Nobody tells it another one.

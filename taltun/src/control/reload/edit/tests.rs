@@ -166,7 +166,9 @@ fn what_cannot_be_is_refused_with_its_reason() {
         (new("ana", 3), "a peer is called \"ana\" already"),
         (new("hub", 3), "can't be a peer's name"),
         (new("--json", 3), "can't be a peer's name"),
-        (new("", 3), "without spaces at its ends"),
+        (new("", 3), "1 to 64 printable characters"),
+        (new(" a", 3), "without spaces at its ends"),
+        (new("a\u{202e}b", 3), "U+202E isn't one"),
         (new("10.0.0.3", 3), "an address or a key"),
         (new(ANA, 3), "an address or a key"),
         (new("a\nb", 3), "printable characters"),
@@ -175,6 +177,20 @@ fn what_cannot_be_is_refused_with_its_reason() {
         (at("10.0.0.9"), "an address of this host"),
         (at("10.0.0.7"), "a peer's that `wg` added"),
         (at("10.0.0.255"), "not for a host"),
+        (
+            NewPeer {
+                addresses: vec!["10.0.0.8".parse().unwrap(), "10.0.0.9".parse().unwrap()],
+                ..new("phone", 3)
+            },
+            "both of IPv4",
+        ),
+        (
+            NewPeer {
+                allowed_ips: vec!["10.0.0.1/32".parse().unwrap()],
+                ..new("phone", 3)
+            },
+            "this hub's own address",
+        ),
         (of_key("x"), "public key \"x\""),
         (of_key(ANA), "ana has this key already"),
         (of_key(&ours), "this hub's own key"),
