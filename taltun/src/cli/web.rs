@@ -138,9 +138,9 @@ mod tests {
         assert_eq!(
             render(&[token("ana", 2), token("token-1", 0)], at(1060)),
             "\
-token            made           ends  browsers
-ana      1 minute ago  in 59 minutes         2
-token-1  1 minute ago  in 59 minutes         0
+token         made       ends  browsers
+ana      1 min ago  in 59 min         2
+token-1  1 min ago  in 59 min         0
 "
         );
         assert!(render(&[], at(0)).contains("taltun web token"));

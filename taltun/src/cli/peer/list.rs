@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(
             render(&both, false, &Screen::NONE),
             "\
-PEER  ADDRESSES                  HANDSHAKE       TOTAL  LAST DAY
+PEER  ADDRESSES                  HANDSHAKE         TOTAL  LAST DAY
 ana   10.0.0.2, 192.168.50.0/24  1 min 15 s ago  2.0 KiB  2026-12-31
 KEY=  –                          never               0 B  –
 "

@@ -158,7 +158,7 @@ interface: hub
   address:          10.0.0.1/24
   mtu:              1420
   cipher:           ChaCha20-Poly1305 (ring)
-  up for:           2 minutes, 5 seconds
+  up for:           2 min 5 s
   xdp:              eth0: driver (the driver supports it)
   af_xdp:           eth0 queue 1: copy (asked for), 12,345 frames in, 67 out, 7 lost
   af_xdp:           off (switched off)
@@ -185,27 +185,27 @@ peer: office
   path:             203.0.113.1:4096-8191, in use, 23.4 ms, 5 % lost
   path:             [2001:db8::1]:9000, no answer
   allowed ips:      10.0.0.2/32, 192.168.50.0/24
-  last heard:       3 seconds ago
-  latest handshake: 12 seconds ago
-  banned:           10.0.0.2/32 inside the tunnel, for another 1 minute, 40 seconds; to end it: `taltun unban office`
+  last heard:       3 s ago
+  latest handshake: 12 s ago
+  banned:           10.0.0.2/32 inside the tunnel, for another 1 min 40 s; to end it: `taltun unban office`
   limit:            1.5 Mbit/s from it
   limit:            20 Mbit/s to it: 42 packets waiting (58.1 KiB), 1,204 dropped
   limit:            101.0 GiB of 100.0 GiB this month; REFUSED
   limit:            to the end of 2026-12-31 (UTC)
   transfer:         1.2 MiB received, 148 B sent; now 2.5 Mbit/s received, 0 bit/s sent
-  keepalive:        every 25 seconds
+  keepalive:        every 25 s
 
 peer: ROAMER=
   endpoint:         vpn.example.invalid:9000 (not resolved)
   allowed ips:      (none)
   latest handshake: never
-  problem:          nobody listens at that port (3 seconds ago)
+  problem:          nobody listens at that port (3 s ago)
   limit:            uplink, to it: 1 packet waiting (1.4 KiB)
   limit:            256.0 MiB of 1.0 GiB today, 768.0 MiB left
   transfer:         0 B received, 0 B sent
 
 unknown keys that tried:
-  WHO= from 192.0.2.4:7, 3 times, last 5 seconds ago
+  WHO= from 192.0.2.4:7, 3 times, last 5 s ago
 "
         );
     }

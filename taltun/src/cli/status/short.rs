@@ -323,11 +323,11 @@ around   198.51.100.0/24 via 192.0.2.1 dev eth0 (dhcp)
 ! ROAMER=  –            never  vpn.example.invalid:9000 (not resolved)           –      –        –        –
 2 peers: 1 online, 1 never seen
 ! office  endpoint: no route to 203.0.113.1
-! office  banned: 10.0.0.2/32 inside the tunnel, for another 1 minute, 40 seconds; to end it: \
+! office  banned: 10.0.0.2/32 inside the tunnel, for another 1 min 40 s; to end it: \
 `taltun unban office`
 ! office  limit: 101.0 GiB of 100.0 GiB this month; REFUSED
-! ROAMER=  problem: nobody listens at that port (3 seconds ago)
-unknown key WHO= tried 3 times from 192.0.2.4:7, last 5 seconds ago
+! ROAMER=  problem: nobody listens at that port (3 s ago)
+unknown key WHO= tried 3 times from 192.0.2.4:7, last 5 s ago
 "
         );
     }
@@ -389,7 +389,7 @@ unknown key WHO= tried 3 times from 192.0.2.4:7, last 5 seconds ago
             ),
             "{text}"
         );
-        assert!(text.contains("`taltun unban\n  office`\n"), "{text}");
+        assert!(text.contains("  it: `taltun unban office`\n"), "{text}");
         // Colours are of the name alone.
         let screen = Screen {
             size: Some((40, 200)),

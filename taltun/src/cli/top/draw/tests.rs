@@ -325,7 +325,7 @@ fn a_question_has_all_its_keys_however_narrow_it_is() {
     assert!(said.ends_with("reaches the tunnel by"), "{said}");
     key(&mut model, KeyCode::Char('?'));
     let said = foot(&model, (40, 10), 1).remove(0);
-    assert_eq!(said, "any key goes back");
+    assert_eq!(said, "↑ ↓ scroll  any other key goes back");
 }
 
 #[test]
@@ -370,6 +370,16 @@ fn what_is_too_long_is_wrapped_or_says_so() {
     model.mode = Mode::Help(0);
     let help = lines(&picture(&model, now, (40, 60))).join(" ");
     assert!(help.contains("largest"), "{help}");
+    // On a low one its end is reached by scrolling, and no further.
+    let low = |mode: Mode, model: &mut Model| {
+        model.mode = mode;
+        lines(&picture(model, now, (40, 10))).join(" ")
+    };
+    assert!(!low(Mode::Help(0), &mut model).contains("largest"));
+    let end = low(Mode::Help(u16::MAX), &mut model);
+    assert!(end.contains("largest"), "{end}");
+    let end = low(Mode::Details(u16::MAX), &mut model);
+    assert!(end.contains('↑') && end.contains("hub · 62 peers"), "{end}");
     // One that is cut shows it.
     model.mode = Mode::List;
     let modes = lines(&picture(&model, now, (40, 24))).remove(1);
