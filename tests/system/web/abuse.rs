@@ -217,6 +217,9 @@ fn slow() -> Result<()> {
     let head = http::head("GET", "/live?page=1", PAGE, &[("Cookie", &session.cookie)]);
     let mut live = http::connect(hub.browser(), PAGE)?;
     live.write_all(head.as_bytes())?;
+    // It is one of the process's files once there is an answer.
+    let mut buffer = [0; 64];
+    ensure!(live.read(&mut buffer)? > 0, "no answer");
     let process = hub.process()?;
     let files =
         || -> Result<usize> { Ok(std::fs::read_dir(format!("/proc/{process}/fd"))?.count()) };
@@ -250,7 +253,6 @@ fn slow() -> Result<()> {
         Duration::from_secs(10),
         || Ok(files()? <= before),
     )?;
-    let mut buffer = [0; 64];
     ensure!(live.read(&mut buffer)? > 0, "who reads goes on");
     hub.node.stop(Signal::Terminate)
 }
