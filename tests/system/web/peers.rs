@@ -85,21 +85,7 @@ fn adds() -> Result<()> {
     );
     ensure!(!notice.contains("taltun peer"), "{notice}");
     ensure!(hub.node.status()?.peers.len() == 2);
-    // What was typed is there again, this once.
-    session.post("/new", form)?;
-    let page = session.page("/new")?;
-    for typed in ["phone", "10.99.1.1:9100", "2099-12-31"] {
-        ensure!(page.contains(&format!("value=\"{typed}\"")), "{page}");
-    }
-    ensure!(page.contains("value=\"1\" checked"), "{page}");
-    ensure!(!session.page("/new")?.contains("2099-12-31"));
-    // A name with what nobody sees isn't one, and no line of a file is told for it.
-    session.post("/new", "name=a%E2%80%AEb")?;
-    let notice = session.notice()?;
-    ensure!(
-        notice.contains("can&#39;t be a peer") || notice.contains("can't be a peer"),
-        "{notice}"
-    );
+    typed_again(&session, form)?;
     other_name_and_keys(&hub, &session, &shared)?;
 
     // The page can't take away the peer that its browser comes through.
@@ -131,6 +117,25 @@ fn adds() -> Result<()> {
     ensure_answers_within(&pair.right, "10.200.0.1".parse()?, UP_LIMIT)?;
     phone.stop(Signal::Terminate)?;
     node.stop(Signal::Terminate)
+}
+
+/// A form that is refused has what was typed, this once; a name that nobody sees is none.
+fn typed_again(session: &Session<'_>, form: &str) -> Result<()> {
+    session.post("/new", form)?;
+    let page = session.page("/new")?;
+    for typed in ["phone", "10.99.1.1:9100", "2099-12-31"] {
+        ensure!(page.contains(&format!("value=\"{typed}\"")), "{page}");
+    }
+    ensure!(page.contains("value=\"1\" checked"), "{page}");
+    ensure!(!session.page("/new")?.contains("2099-12-31"));
+    // A name with what nobody sees isn't one, and no line of a file is told for it.
+    session.post("/new", "name=a%E2%80%AEb")?;
+    let notice = session.notice()?;
+    ensure!(
+        notice.contains("can&#39;t be a peer") || notice.contains("can't be a peer"),
+        "{notice}"
+    );
+    Ok(())
 }
 
 /// A peer gets another name and other keys, with a new file; the old name and key are gone.
