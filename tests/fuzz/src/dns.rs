@@ -153,7 +153,9 @@ fn answer(message: &[u8], records: Option<&[dns::Record]>) {
     let passed_on = addresses(&passed, &after);
     assert!(passed_on.is_subset(&led), "{passed_on:?} of {led:?}");
     assert!(led.is_subset(&addresses(message, before)));
+    let judged: BTreeSet<_> = before.iter().map(|record| &record.name).collect();
     for record in &after {
+        assert!(judged.contains(&record.name), "{:?} is nobody's name", record.name);
         assert!(
             record.section < 2 || record.kind == 41,
             "only EDNS comes along"

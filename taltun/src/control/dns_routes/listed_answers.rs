@@ -8,6 +8,7 @@
     warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
 )]
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -106,7 +107,24 @@ pub(in crate::control) fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<Li
     let additional = u16::from(edns.is_some()).to_be_bytes();
     message.get_mut(10..HEADER)?.copy_from_slice(&additional);
     shorten(&mut message)?;
+    // A name may point to whatever stands before it, also to what was changed.
+    let judged = names(answer, &records)?;
+    if !names(&message, &self::records(&message)?)?.is_subset(&judged) {
+        return None;
+    }
     Some(Listed { addresses, message })
+}
+
+/// The names that records have, and those that are all of their data.
+fn names(message: &[u8], records: &[Record]) -> Option<BTreeSet<Vec<u8>>> {
+    let mut names = BTreeSet::new();
+    for record in records {
+        names.insert(record.name.clone());
+        if NAMES_ALONE.contains(&record.kind) {
+            names.insert(name(message, record.data.start)?.0);
+        }
+    }
+    Some(names)
 }
 
 /// Lets no record be kept for longer than what it says is routed.
@@ -322,6 +340,27 @@ mod tests {
         let ttls = records(&listed.message).unwrap();
         let ttls: Vec<u32> = ttls.iter().map(|record| record.ttl).collect();
         assert_eq!(ttls, [30, 86_400]);
+    }
+
+    #[test]
+    fn a_name_that_points_into_what_is_shortened_isnt_passed_on() {
+        let all = answer(TYPE_A, &[(Section::Answer, TYPE_A, CLASS_IN, V4); 2]);
+        let before = records(&all).unwrap();
+        let (first, second) = (before[0].data.start - 6, before[1].all.start);
+        for (ttl, is_passed_on) in [(1_209_600_u32, false), (86_400, true)] {
+            let mut all = all.clone();
+            // The second's name: the last byte of the first's time to live, and what follows it.
+            all[first..first + 4].copy_from_slice(&(ttl & 0xffff_ff00).to_be_bytes());
+            all[second + 1] = first as u8 + 3;
+            assert_eq!(records(&all).unwrap()[1].name, [0]);
+            assert_eq!(listed(&routes(), &all).is_some(), is_passed_on, "{ttl}");
+            // And the same for a name that is a record's data.
+            let mut data = all[..before[1].all.start].to_vec();
+            data.extend([0xc0, 12, 0, TYPE_CNAME as u8, 0, 1, 0, 0, 0, 30, 0, 2, 0xc0]);
+            data.push(first as u8 + 3);
+            assert_eq!(records(&data).unwrap().len(), 2);
+            assert_eq!(listed(&routes(), &data).is_some(), is_passed_on, "{ttl}");
+        }
     }
 
     #[test]
