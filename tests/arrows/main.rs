@@ -30,6 +30,7 @@ const CRATES: &[(&str, &str)] = &[
     ("taltun", "taltun/src/lib.rs"),
     ("taltun_tests", "tests/src/lib.rs"),
     ("taltun_fuzz", "tests/fuzz/src/lib.rs"),
+    ("taltun_model", "tests/model/src/lib.rs"),
     ("xtask", "xtask/src/main.rs"),
 ];
 

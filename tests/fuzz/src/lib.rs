@@ -26,6 +26,7 @@ mod filter;
 mod frames;
 mod handshake;
 mod headers;
+mod hub_and_spokes;
 mod inner;
 mod messages;
 mod netlink;
@@ -69,8 +70,27 @@ macro_rules! targets {
 
 /// All of them.
 pub const TARGETS: &[Target] = targets![
-    coalesce, control, dns, filter, frames, handshake, headers, inner, messages, netlink, pcapng,
-    replay, request, routes, rules, split, toml, uapi, udpgw, wgquick
+    coalesce,
+    control,
+    dns,
+    filter,
+    frames,
+    handshake,
+    headers,
+    hub_and_spokes,
+    inner,
+    messages,
+    netlink,
+    pcapng,
+    replay,
+    request,
+    routes,
+    rules,
+    split,
+    toml,
+    uapi,
+    udpgw,
+    wgquick
 ];
 
 /// The target of that name.
