@@ -31,6 +31,7 @@ const CRATES: &[(&str, &str)] = &[
     ("taltun_tests", "tests/src/lib.rs"),
     ("taltun_fuzz", "tests/fuzz/src/lib.rs"),
     ("taltun_model", "tests/model/src/lib.rs"),
+    ("taltun_proofs", "tests/proofs/src/lib.rs"),
     ("xtask", "xtask/src/main.rs"),
 ];
 
