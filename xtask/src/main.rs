@@ -10,6 +10,7 @@ mod dist;
 mod fuzz;
 mod instructions;
 mod inventory;
+mod mutants;
 mod pictures;
 mod run;
 mod setup;
@@ -46,6 +47,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Writes the pages about `unsafe` and dependencies, and checks licences and sources.
     Inventory(inventory::Arguments),
+    /// Puts faults into copies of the protocol, each of which the model has to find.
+    Mutants(mutants::Arguments),
     /// Makes faults around a tunnel, and looks at what comes of each.
     Chaos(chaos::Arguments),
     /// Runs tests on other kernels, each in a virtual machine.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Task::Tsan(arguments) => tsan::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Inventory(arguments) => inventory::run(&arguments),
+        Task::Mutants(arguments) => mutants::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),

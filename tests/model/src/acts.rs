@@ -99,7 +99,12 @@ fn act(world: &mut World, transition: Transition, script: &mut Script<'_>) {
         | Transition::Remove
         | Transition::Limit
         | Transition::Mend
-        | Transition::Relay => configure(world, transition, script),
+        | Transition::Relay => {
+            configure(world, transition, script);
+            for node in &world.nodes {
+                node.check_nets();
+            }
+        }
     }
 }
 

@@ -13,8 +13,9 @@ use crate::world::World;
 const RECOVERY: Duration = Duration::from_secs(60);
 /// From one attempt of people to the next.
 const AGAIN: Duration = Duration::from_secs(1);
-/// After so many stretches of silence nothing is left.
-const SILENCE: (u32, Duration) = (40, Duration::from_secs(30));
+/// After so many stretches of silence nothing is left. What timers send still arrives: two that answer
+/// each other for ever are no rest.
+const SILENCE: (u32, Duration) = (1200, Duration::from_secs(1));
 /// Wake-ups of one of them from then until it rests.
 const LAST_WAKES: u64 = 400;
 
@@ -91,8 +92,8 @@ fn told(world: &World, from: usize, to: usize) -> String {
 fn rest(world: &mut World) {
     let before: Vec<_> = world.nodes.iter().map(|node| node.wakes).collect();
     for _ in 0..SILENCE.0 {
-        world.network.clear();
         world.pass(SILENCE.1);
+        world.deliver_all();
     }
     for (node, before) in world.nodes.iter().zip(before) {
         let who = node.who;

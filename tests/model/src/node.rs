@@ -1,6 +1,6 @@
 //! One of those who take part: its device, its clocks, and what its configuration says.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub(crate) struct Node {
     pub(crate) indices: BTreeSet<u32>,
     pub(crate) born: BTreeSet<u32>,
     pub(crate) nonces: Nonces,
+    /// The ephemeral keys of initiations that it answered, for as long as it can know of them.
+    pub(crate) answered: HashSet<[u8; 32]>,
     pub(crate) under_load: bool,
     /// It neither wakes nor hears.
     pub(crate) is_asleep: bool,
@@ -125,6 +127,7 @@ impl Node {
             indices: BTreeSet::new(),
             born: BTreeSet::new(),
             nonces: Nonces::default(),
+            answered: HashSet::new(),
             under_load: false,
             is_asleep: false,
             wakes: 0,
@@ -228,6 +231,8 @@ impl Node {
         self.device
             .add_peer(settings, self.clock(now))
             .expect("it isn't known");
+        // The device knows nothing of this peer's earlier timestamps.
+        self.answered.clear();
         self.own(&known.nets, key);
         self.disk.peers.insert(peer, known);
         self.find(peer, now);
@@ -309,6 +314,19 @@ impl Node {
                 known.nets.retain(|net| !nets.contains(net));
             }
         }
+    }
+
+    /// The device says of each peer's networks what the configuration says.
+    pub(crate) fn check_nets(&self) {
+        for peer in self.disk.peers.keys() {
+            let key = self.key_of(*peer).expect("it is listed");
+            let known = self.device.peer(&key).expect("the device knows it");
+            let own = self.routes.iter().filter(|(_, owner)| *owner == key);
+            let own: BTreeSet<IpNet> = own.map(|(net, _)| *net).collect();
+            let theirs: BTreeSet<IpNet> = self.device.allowed_ips_of(known.id()).collect();
+            assert_eq!(theirs, own, "the networks of {peer} at {}", self.who);
+        }
+        assert_eq!(self.device.len(), self.disk.peers.len());
     }
 
     /// Whether an address is its own.

@@ -179,6 +179,15 @@ impl World {
         self.tally.messages += 1;
         match Message::parse(&sent.bytes) {
             Ok(Message::Data { receiver, counter }) => self.open(who, sent, receiver, counter),
+            Ok(Message::Initiation(initiation)) => {
+                let begun = self.tally.sessions;
+                self.shake_hands(who, &[sent]);
+                self.settle(who);
+                let is_answered = self.tally.sessions > begun;
+                let answered = &mut self.nodes[who].answered;
+                let fresh = !is_answered || answered.insert(initiation.ephemeral);
+                assert!(fresh, "{who} answers an initiation again");
+            }
             Ok(_) => self.shake_hands(who, &[sent]),
             Err(_) => assert!(sent.is_spoilt, "what was sent is no message"),
         }
@@ -341,6 +350,11 @@ impl World {
     /// What is on its way arrives after a moment, as on a network that works.
     pub(crate) fn flow(&mut self) {
         self.pass(DELAY);
+        self.deliver_all();
+    }
+
+    /// All that is on its way arrives.
+    pub(crate) fn deliver_all(&mut self) {
         // What comes of it is on its way for as long.
         for sent in self.network.take_all(|_| true) {
             self.arrive(&sent);
