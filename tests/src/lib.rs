@@ -27,6 +27,7 @@ pub mod random;
 pub mod recipes;
 pub mod report;
 pub mod snapshot;
+pub mod soak;
 pub mod sys;
 pub mod terminal;
 pub mod topology;

@@ -14,6 +14,7 @@ mod mutants;
 mod pictures;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod tsan;
 mod vm;
@@ -51,6 +52,8 @@ enum Task {
     Mutants(mutants::Arguments),
     /// Makes faults around a tunnel, and looks at what comes of each.
     Chaos(chaos::Arguments),
+    /// Has traffic and changes for hours, and looks whether memory and descriptors grow.
+    Soak(soak::Arguments),
     /// Runs tests on other kernels, each in a virtual machine.
     Vm(vm::Arguments),
     /// Makes packages, an archive and their sums, and tries the package for Debian.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Task::Inventory(arguments) => inventory::run(&arguments),
         Task::Mutants(arguments) => mutants::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
+        Task::Soak(arguments) => soak::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
         Task::Pictures(arguments) => pictures::run(&arguments),
