@@ -13,6 +13,9 @@ mod lanes;
 mod poly1305;
 #[cfg(target_arch = "x86_64")]
 mod register512;
+pub mod sealed;
+#[cfg(feature = "ring")]
+pub mod signing;
 #[cfg(all(target_arch = "x86_64", chacha20_avx512))]
 mod wide;
 #[cfg(test)]
