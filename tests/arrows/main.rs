@@ -22,6 +22,7 @@ const CRATES: &[(&str, &str)] = &[
     ("taltun_ebpf", "taltun-ebpf/src/main.rs"),
     ("taltun_capture", "taltun/capture/src/lib.rs"),
     ("taltun_crypto", "taltun/crypto/src/lib.rs"),
+    ("taltun_fleet", "taltun/fleet/src/lib.rs"),
     ("taltun_policy", "taltun/policy/src/lib.rs"),
     ("taltun_protocol", "taltun/protocol/src/lib.rs"),
     ("taltun_shaping", "taltun/shaping/src/lib.rs"),
@@ -50,6 +51,7 @@ const CHAIN: &[&[&str]] = &[
     &["taltun_policy"],
     &[
         "taltun_capture",
+        "taltun_fleet",
         "taltun_protocol",
         "taltun_shaping",
         "taltun_udpgw",
