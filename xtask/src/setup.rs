@@ -27,10 +27,13 @@ pub const RECIPES: &[Program] = &[("nft", "nftables")];
 pub const TESTS: &[Program] = &[
     ("bpftool", "bpftool"),
     ("chromium", "chromium"),
+    ("etcd", "etcd-server"),
+    ("etcdctl", "etcd-client"),
     ("ethtool", "ethtool"),
     ("iptables", "iptables"),
     ("nc", "netcat-openbsd"),
     ("nft", "nftables"),
+    ("openssl", "openssl"),
     ("ping", "iputils-ping"),
     ("setpriv", "util-linux"),
     ("ss", "iproute2"),

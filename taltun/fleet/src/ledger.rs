@@ -108,6 +108,9 @@ impl Ledger {
         if held == Some(&signed) {
             return Verdict::Same;
         }
+        if let Err(unreadable) = signed.check() {
+            return Verdict::Refused(Refusal::Unreadable(unreadable));
+        }
         if let Err(refusal) = self.verify(key, &signed) {
             return Verdict::Refused(refusal);
         }

@@ -115,7 +115,7 @@ impl Signed {
     }
 
     /// What must be so before anybody asks for signatures.
-    fn check(&self) -> Result<(), Unreadable> {
+    pub(crate) fn check(&self) -> Result<(), Unreadable> {
         let malformed = |why: &str| Err(Unreadable::Malformed(why.to_owned()));
         if self.version != VERSION {
             return malformed("its version isn't one");

@@ -1,6 +1,7 @@
 //! Trust and merging: what must hold in whatever order, and whatever a store says.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -14,6 +15,7 @@ use crate::label::Label;
 use crate::ledger::{Ledger, Refusal, Trust, Verdict};
 use crate::record::{self, Ban, Extra, Hub, MAX_GENERATION, Peer, SealedKey};
 use crate::signed::Signed;
+use crate::snapshot::{self, NotLoaded};
 use crate::token::{BadToken, Token};
 
 fn label(text: &str) -> Label {
@@ -461,4 +463,94 @@ fn bans_come_out_the_same_in_any_order() {
             assert_eq!(*expected.get_or_insert_with(|| bans.clone()), bans);
         }
     }
+}
+
+/// A hub that has known a while what is going on.
+fn known() -> (Ledger, Homes, Bans) {
+    let mut ledger = Ledger::new(trust());
+    let gone = Signed::removal(&admin(), &label("example"), &peer(3), 7);
+    assert_eq!(
+        ledger.take(&peer(2), signed(&peer(2), 4, "ana")),
+        Verdict::New
+    );
+    assert_eq!(ledger.take(&peer(3), gone), Verdict::New);
+    let mut homes = Homes::default();
+    homes.learn(PublicKey([2; 32]), home("madrid", 5));
+    homes.learn(PublicKey([3; 32]), home("madrid", 5));
+    let mut bans = Bans::default();
+    bans.learn("198.18.1.3/32".parse().unwrap(), ban(100, 1, false), 10);
+    bans.learn("198.18.1.4/32".parse().unwrap(), ban(20, 1, false), 10);
+    (ledger, homes, bans)
+}
+
+#[test]
+fn a_hub_starts_from_its_disk_with_what_it_knew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fleet.snapshot");
+    assert!(matches!(
+        snapshot::load(&path, trust(), 30),
+        Err(NotLoaded::Missing)
+    ));
+    let (ledger, homes, bans) = known();
+    for _ in 0..2 {
+        snapshot::save(&path, &ledger, &homes, &bans, 15).unwrap();
+    }
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut loaded = snapshot::load(&path, trust(), 30).unwrap();
+    assert_eq!(loaded.ledger, ledger);
+    assert_eq!(loaded.refused, []);
+    let ana = PublicKey([2; 32]);
+    // The home of a peer that is removed is none.
+    let homes: Vec<_> = loaded.homes.all().collect();
+    assert_eq!(homes, [(&ana, &home("madrid", 5))]);
+    assert_eq!(loaded.bans.on(30).count(), 1);
+    // The old record from the store doesn't bring the peer back after a restart, either.
+    let old = signed(&peer(3), 6, "eva");
+    assert_eq!(offer(&mut loaded.ledger, &peer(3), &old), Verdict::Older);
+    // Without its admin none of it counts.
+    let mut others = trust();
+    others.admins = [SigningKey::from_seed([4; 32]).verifying_key()].into();
+    let loaded = snapshot::load(&path, others, 30).unwrap();
+    assert_eq!(loaded.refused.len(), 2);
+    assert_eq!(loaded.ledger.all().count() + loaded.homes.all().count(), 0);
+}
+
+#[test]
+fn a_snapshot_that_isnt_whole_is_set_aside_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fleet.snapshot");
+    let (ledger, homes, bans) = known();
+    snapshot::save(&path, &ledger, &homes, &bans, 15).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let text = String::from_utf8(good.clone()).unwrap();
+    let mut wrong: Vec<(Vec<u8>, &str)> = (0..good.len())
+        .step_by(37)
+        .map(|length| (good[..length].to_vec(), "damaged"))
+        .collect();
+    wrong.extend((0..good.len()).step_by(41).map(|at| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x80;
+        (bytes, "damaged")
+    }));
+    let newer = text.replacen("snapshot 1 ", "snapshot 2 ", 1);
+    wrong.push((newer.into_bytes(), "newer"));
+    for (bytes, ending) in wrong {
+        std::fs::write(&path, &bytes).unwrap();
+        match snapshot::load(&path, trust(), 30) {
+            Err(NotLoaded::SetAside { to, .. }) => {
+                assert!(to.ends_with(format!("fleet.snapshot.{ending}")), "{to:?}");
+                assert_eq!(std::fs::read(to).unwrap(), bytes);
+                assert!(!path.exists());
+            }
+            other => panic!("{} bytes: {other:?}", bytes.len()),
+        }
+    }
+    let mut elsewhere = trust();
+    elsewhere.network = label("other");
+    std::fs::write(&path, &good).unwrap();
+    assert!(matches!(
+        snapshot::load(&path, elsewhere, 30),
+        Err(NotLoaded::SetAside { .. })
+    ));
 }

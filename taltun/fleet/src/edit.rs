@@ -1,0 +1,156 @@
+//! Changes that must be made once, or not at all: a name or an address is one peer's, a token makes
+//! one hub.
+//!
+//! Each is one transaction, so that etcd decides, which takes a quorum of its members. Without one
+//! the answer is an error, and nothing is changed.
+
+use std::net::IpAddr;
+
+use taltun_crypto::PublicKey;
+
+use crate::etcd::{Error, Store, Transaction};
+use crate::key::{Key, prefix};
+use crate::label::Label;
+use crate::record::{self, Hub, Peer, Taken};
+use crate::signed::Signed;
+use crate::token::Token;
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is made.
+    Done,
+    /// Somebody else has one of these, or was faster: nothing is changed.
+    Taken(Vec<Key>),
+    /// The token was used, or has expired: nothing is changed.
+    NoToken,
+}
+
+/// Adds a peer: its signed record, its name and its addresses, all or none.
+pub async fn add_peer(
+    store: &Store,
+    network: &Label,
+    public_key: PublicKey,
+    peer: &Peer,
+    signed: &Signed,
+) -> Result<Outcome, Error> {
+    let prefix = prefix(network);
+    let key = Key::Peer(public_key);
+    let path = format!("{prefix}{key}");
+    let before = store.get(&path).await?;
+    let is_removed = |value: &[u8]| Signed::parse(value).is_ok_and(|signed| signed.removed);
+    if before
+        .as_ref()
+        .is_some_and(|entry| !is_removed(&entry.value))
+    {
+        return Ok(Outcome::Taken(vec![key]));
+    }
+    let revision = before.map_or(0, |entry| entry.revision);
+    let taken = record::write(&Taken { peer: public_key.0 });
+    let add = Transaction::new().replace(path, revision, signed.to_json());
+    let add = locks(&peer.name, &peer.vips).fold(add, |add, lock| {
+        add.create(format!("{prefix}{lock}"), taken.clone())
+    });
+    if store.settle(add).await? {
+        return Ok(Outcome::Done);
+    }
+    let mut others = Vec::new();
+    for lock in locks(&peer.name, &peer.vips) {
+        if store.get(&format!("{prefix}{lock}")).await?.is_some() {
+            others.push(lock);
+        }
+    }
+    // The record itself, if it is none of these.
+    if others.is_empty() {
+        others.push(key);
+    }
+    Ok(Outcome::Taken(others))
+}
+
+/// Removes a peer: the signed removal takes the place of its record, and its name and addresses
+/// are free again.
+pub async fn remove_peer(
+    store: &Store,
+    network: &Label,
+    public_key: PublicKey,
+    peer: &Peer,
+    removal: &Signed,
+) -> Result<Outcome, Error> {
+    let prefix = prefix(network);
+    let key = Key::Peer(public_key);
+    let path = format!("{prefix}{key}");
+    let revision = store.get(&path).await?.map_or(0, |entry| entry.revision);
+    let mut remove = Transaction::new().replace(path, revision, removal.to_json());
+    for lock in locks(&peer.name, &peer.vips) {
+        let path = format!("{prefix}{lock}");
+        let Some(entry) = store.get(&path).await? else {
+            continue;
+        };
+        let owner = record::read::<Taken>(&entry.value);
+        if owner.is_ok_and(|owner| owner.peer == public_key.0) {
+            remove = remove.delete(path, entry.revision);
+        }
+    }
+    Ok(if store.settle(remove).await? {
+        Outcome::Done
+    } else {
+        Outcome::Taken(vec![key])
+    })
+}
+
+/// Puts a token's number where it is used once, for as long as the token is good.
+pub async fn offer_token(store: &Store, token: &Token, seconds: u32) -> Result<(), Error> {
+    let prefix = prefix(&token.trust.network);
+    let lease = store.grant(seconds).await?;
+    let path = format!("{prefix}{}", token.key());
+    store.put(&path, token.hub.as_str().as_bytes(), lease).await
+}
+
+/// Makes this machine the hub of its token. The token is used then.
+pub async fn join(
+    store: &Store,
+    token: &Token,
+    hub: &Hub,
+    generation: u64,
+) -> Result<Outcome, Error> {
+    let prefix = prefix(&token.trust.network);
+    let path = format!("{prefix}{}", token.key());
+    let Some(unused) = store.get(&path).await? else {
+        return Ok(Outcome::NoToken);
+    };
+    let key = Key::Hub(token.hub.clone());
+    let claim = token.claim(hub, generation).to_json();
+    let join = Transaction::new()
+        .delete(path, unused.revision)
+        .create(format!("{prefix}{key}"), claim);
+    Ok(if store.settle(join).await? {
+        Outcome::Done
+    } else {
+        Outcome::Taken(vec![key])
+    })
+}
+
+/// Writes again what the store lost, where it has nothing or what is older. `false`: somebody has
+/// written there meanwhile, which will be heard of.
+pub async fn write_again(
+    store: &Store,
+    network: &Label,
+    key: &Key,
+    signed: &Signed,
+) -> Result<bool, Error> {
+    let path = format!("{}{key}", prefix(network));
+    let found = store.get(&path).await?;
+    let theirs = found.as_ref().map(|entry| Signed::parse(&entry.value));
+    let is_newer = |theirs: &Signed| theirs.rank() >= signed.rank();
+    if matches!(&theirs, Some(Ok(theirs)) if is_newer(theirs)) {
+        return Ok(false);
+    }
+    let revision = found.map_or(0, |entry| entry.revision);
+    let again = Transaction::new().replace(path, revision, signed.to_json());
+    store.settle(again).await
+}
+
+fn locks(name: &Label, vips: &[IpAddr]) -> impl Iterator<Item = Key> {
+    let name = Key::Name(name.clone());
+    std::iter::once(name).chain(vips.iter().map(|vip| Key::Vip(*vip)))
+}
