@@ -179,7 +179,7 @@ fn what_cannot_be_is_refused_with_its_reason() {
         (at("10.0.0.255"), "not for a host"),
         (
             NewPeer {
-                addresses: vec!["10.0.0.8".parse().unwrap(), "10.0.0.9".parse().unwrap()],
+                addresses: vec!["10.0.0.5".parse().unwrap(), "10.0.0.6".parse().unwrap()],
                 ..new("phone", 3)
             },
             "both of IPv4",
