@@ -48,7 +48,7 @@ pub(super) fn change(known: &Known<'_>, asked: &PeerEdit) -> Result<Changed, Ref
 
 impl Known<'_> {
     fn add(&self, edit: &Edit<'_>, new: &NewPeer) -> Result<Changed, Refused> {
-        self.check_name(&new.name)?;
+        self.check_name(&new.name, true)?;
         let public_key = self.new_key(&new.public_key)?;
         let preshared_key = secret(new.preshared_key.as_ref())?;
         let expires = new.expires.as_deref();
@@ -140,7 +140,7 @@ impl Known<'_> {
 
     fn rename(&self, edit: &Edit<'_>, asked: &RenamePeer) -> Result<Changed, Refused> {
         let peer = self.meant(&asked.peer)?;
-        self.check_name(&asked.name)?;
+        self.check_name(&asked.name, false)?;
         let old = peer.name.as_deref();
         let text = edit.renamed(&peer.public_key, old, &asked.name)?;
         let mentions = old.map(|old| edit.mentions(|word| word == old));
@@ -249,20 +249,27 @@ impl Known<'_> {
         }
     }
 
-    /// Refuses what can't be a name, and what means something else already.
-    fn check_name(&self, name: &str) -> Result<(), Refused> {
+    /// Refuses what can't be a name, and what means something else already. Who adds a peer that is there may
+    /// want its file or code again.
+    fn check_name(&self, name: &str, is_new: bool) -> Result<(), Refused> {
         fit_for_a_peer(name).map_err(|text| Refused::because(Why::NameUnfit, text))?;
         let mut peers = self.config.peers.iter();
         match peers.find(|peer| peer.name.as_deref() == Some(name)) {
-            Some(peer) => Err(Refused::because(
-                Why::NameTaken,
-                format!(
-                    "a peer is called {name:?} already ({}); take another name, or \
-                     `taltun peer remove {}` first",
-                    peer.origin,
-                    for_the_shell(name)
-                ),
-            )),
+            Some(peer) => {
+                let mut text = format!(
+                    "a peer is called {name:?} already ({}); take another name",
+                    peer.origin
+                );
+                if is_new {
+                    let name = for_the_shell(name);
+                    let _ = write!(
+                        text,
+                        "; if it is that peer, which needs a file or a code again, give it new \
+                         keys: `taltun peer rotate {name}`"
+                    );
+                }
+                Err(Refused::because(Why::NameTaken, text))
+            }
             None => Ok(()),
         }
     }

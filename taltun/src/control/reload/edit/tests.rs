@@ -164,6 +164,7 @@ fn what_cannot_be_is_refused_with_its_reason() {
     let ours = key_of_the_hub();
     for (asked, reason) in [
         (new("ana", 3), "a peer is called \"ana\" already"),
+        (new("ana", 3), "new keys: `taltun peer rotate ana`"),
         (new("hub", 3), "can't be a peer's name"),
         (new("--json", 3), "can't be a peer's name"),
         (new("", 3), "1 to 64 printable characters"),
