@@ -2,6 +2,7 @@
 //! process never sees.
 
 pub mod code;
+mod file_name;
 
 use std::fmt::{Display, Write};
 
@@ -10,6 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{PresharedKey, PrivateKey};
 use crate::report::ClientAccess;
+
+pub use self::file_name::{TAKEN_NAMES, is_taken, stem};
 
 /// A peer's keys.
 #[derive(Debug, Clone, Default)]

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::io::{IsTerminal, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
@@ -200,6 +200,15 @@ impl Prepared {
         for file in [self.out.as_ref(), picture].into_iter().flatten() {
             output::note(&format!("written to {}", file.path().display()));
         }
+        if let Some(path) = self.options.out.as_deref().filter(|path| is_unfit(path)) {
+            output::warn(&format!(
+                "wg-quick and the WireGuard apps don't take a file of the name {}: call it {}.conf; \
+                 they take {}",
+                path.display(),
+                client_file::stem(&path.file_stem().unwrap_or_default().to_string_lossy()),
+                client_file::TAKEN_NAMES
+            ));
+        }
         let shown = match self.options.qr {
             Some(CodeTo::Terminal) => shown(&text, &again(edited, &self.options)),
             Some(CodeTo::Picture(_)) | None => None,
@@ -227,6 +236,13 @@ impl Prepared {
         picture.write(&Zeroizing::new(code.png(SCALE)))?;
         Ok(true)
     }
+}
+
+/// Whether a file for WireGuard has a name that WireGuard's tools refuse.
+fn is_unfit(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_str();
+    let is_conf = path.extension().is_some_and(|ending| ending == "conf");
+    is_conf && !stem.is_some_and(client_file::is_taken)
 }
 
 /// What became of printing a file: the only one that there is of these keys.
