@@ -243,7 +243,16 @@ fn hang_up() -> Result<()> {
             screen.wait_for(shown, LIMIT)?;
             screen.hang_up()?;
             let ended = screen.wait_for_end(END_LIMIT);
-            ended.with_context(|| format!("{first}{words:?}"))?;
+            let status = ended.with_context(|| format!("{first}{words:?}"))?;
+            // A panic would be 101, and what is ended by the signal has no code.
+            ensure!(
+                status.code().is_none_or(|code| code != 101),
+                "{first}{words:?}: {status}"
+            );
+            ensure!(
+                words != ["top"] || status.success(),
+                "{first}{words:?}: {status}"
+            );
         }
     }
     // In the middle of a key, whose rest never comes.

@@ -1,6 +1,7 @@
 //! The terminal while it is drawn on: taken, lent to a shell, and given back however we end.
 
 use std::io::{self, Stdout, Write as _};
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,9 @@ static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The terminal; dropping it gives it back.
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// Never dropped, as it would put the cursor back once more and panic where the terminal is gone; it holds
+    /// nothing but memory.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
     theme: Theme,
     last: Option<Instant>,
     shell: Option<Child>,
@@ -49,7 +52,7 @@ impl Screen {
         restore_at_panics();
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
         let mut screen = Self {
-            terminal,
+            terminal: ManuallyDrop::new(terminal),
             theme: Theme::of_environment(),
             last: None,
             shell: None,

@@ -2,6 +2,7 @@
 //! was at every end that a program can notice: quitting, an error, a panic, SIGTERM, a closed window.
 
 use std::io::{self, IsTerminal, Stdout};
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::process;
 use std::sync::Arc;
@@ -39,7 +40,9 @@ pub(super) fn unusable() -> Option<String> {
 
 /// The terminal, ours until this is dropped.
 pub(super) struct Terminal {
-    inner: ratatui::Terminal<CrosstermBackend<Stdout>>,
+    /// Never dropped, as it would put the cursor back once more and panic where nobody can be told that this
+    /// failed; it holds nothing but memory.
+    inner: ManuallyDrop<ratatui::Terminal<CrosstermBackend<Stdout>>>,
     ends: Arc<AtomicBool>,
 }
 
@@ -67,7 +70,10 @@ impl Terminal {
             ratatui::Terminal::new(CrosstermBackend::new(io::stdout()))
         };
         match taken() {
-            Ok(inner) => Ok(Self { inner, ends }),
+            Ok(inner) => Ok(Self {
+                inner: ManuallyDrop::new(inner),
+                ends,
+            }),
             Err(error) => {
                 give_back();
                 Err(failed(error))
