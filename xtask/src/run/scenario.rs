@@ -178,7 +178,12 @@ impl<'a> Play<'a> {
         drop(watch);
         self.model.doing = Some("ending".into());
         view.show_now(&self.model);
-        if let Err(error) = self.stage.settle() {
+        let was_away = self.stage.away().is_some();
+        let settled = self.stage.settle();
+        if was_away {
+            self.count_anew(&mut flows);
+        }
+        if let Err(error) = settled {
             self.add(Check::failed("hub comes back", format!("{error:#}")));
         }
         for flow in &mut flows {
@@ -317,10 +322,7 @@ impl<'a> Play<'a> {
             self.model.tell(None, said);
         }
         if was_away && self.stage.away().is_none() {
-            // A hub that was killed counts from zero.
-            self.answered = [0; 2];
-            self.counted_since = Some(Instant::now());
-            flows.iter_mut().for_each(Flow::mark);
+            self.count_anew(flows);
         }
         let is_calm = self.stage.is_calm();
         let is_heard = is_calm && pings.last_is_answered();
@@ -330,6 +332,13 @@ impl<'a> Play<'a> {
                 flow.revive();
             }
         }
+    }
+
+    /// A hub that was killed counts from zero.
+    fn count_anew(&mut self, flows: &mut [Flow<'_>]) {
+        self.answered = [0; 2];
+        self.counted_since = Some(Instant::now());
+        flows.iter_mut().for_each(Flow::mark);
     }
 
     fn xdp_attached(&mut self, wanted: XdpMode) {
