@@ -199,7 +199,7 @@ fn by_name() -> Result<()> {
     // `status` and `stats` tell whose ban it is and what ends it.
     let status = lab.hub.tell(&["status"])?;
     ensure!(
-        status.contains("inside the tunnel, until it is unbanned; to end it: `taltun unban b`"),
+        status.contains("inside the tunnel, until it is unbanned or the tunnel stops; to end it: `taltun unban b`"),
         "{status}"
     );
     let vip = format!("{}/32", Role::B.v4());

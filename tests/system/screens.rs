@@ -99,7 +99,7 @@ fn top() -> Result<()> {
     };
     screen.press("b")?;
     screen.wait_for("ban luis (its addresses inside)?", LIMIT)?;
-    screen.wait_for("3 until unbanned; other keys: no", LIMIT)?;
+    screen.wait_for("3 until unbanned or restarted; else no", LIMIT)?;
     screen.press("n")?;
     screen.wait_for("q quit", LIMIT)?;
     ensure!(bans()? == 0, "it was banned all the same");

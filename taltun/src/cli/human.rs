@@ -102,7 +102,7 @@ pub(super) fn rate(bytes_per_second: u64) -> String {
 pub(super) fn until(ban: &BanStatus) -> String {
     let by_hand = match (ban.banned, ban.seconds_left) {
         (false, _) => None,
-        (true, None) => Some("until it is unbanned".to_owned()),
+        (true, None) => Some("until it is unbanned or the tunnel stops".to_owned()),
         (true, Some(left)) => Some(format!("for another {}", span(left))),
     };
     let by_file = ban.configured.then(|| "as the file denies it".to_owned());
@@ -192,6 +192,6 @@ mod tests {
         );
         one.seconds_left = None;
         one.configured = false;
-        assert_eq!(until(&one), "until it is unbanned");
+        assert_eq!(until(&one), "until it is unbanned or the tunnel stops");
     }
 }

@@ -281,7 +281,7 @@ fn asked(question: &Question, room: usize) -> Vec<Line> {
     let whom = cut(&whom, room.saturating_sub(taken).max(1));
     let asked = format!("{verb}{whom}{place}");
     let answers = match (question.ban, room) {
-        (true, 60..) => "1 for 10 min, 2 for 1 h, 3 until unbanned; other keys: no",
+        (true, 66..) => "1 for 10 min, 2 for 1 h, 3 until unbanned or restarted; else no",
         (true, _) => "1: 10 min, 2: 1 h, 3: no end; else no",
         (false, _) => "y yes; other keys: no",
     };

@@ -251,7 +251,7 @@ fn a_ban_asks_before_and_other_keys_mean_no() {
         foot,
         [
             "ban peer-1 (its addresses inside)?",
-            "1 for 10 min, 2 for 1 h, 3 until unbanned; other keys: no"
+            "1 for 10 min, 2 for 1 h, 3 until unbanned or restarted; else no"
         ]
     );
     assert_eq!(key(&mut model, KeyCode::Enter), Wanted::Nothing);
@@ -302,8 +302,11 @@ fn a_question_has_all_its_keys_however_narrow_it_is() {
         let usual = foot(&model, (80, 24), 2);
         let narrow = foot(&model, (40, 10), 2);
         let keys = if ban {
-            assert!(wide.ends_with("2 for 1 h, 3 until unbanned; other keys: no"));
-            ["other keys: no", "1: 10 min, 2: 1 h, 3: no end; else no"]
+            assert!(wide.ends_with("2 for 1 h, 3 until unbanned or restarted; else no"));
+            [
+                "or restarted; else no",
+                "1: 10 min, 2: 1 h, 3: no end; else no",
+            ]
         } else {
             assert!(wide.ends_with("inside)? y yes; other keys: no"), "{wide}");
             ["y yes; other keys: no"; 2]
