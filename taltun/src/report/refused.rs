@@ -46,6 +46,8 @@ pub enum Why {
     TooWide,
     /// It is this machine's own address, or has it in it.
     OwnAddress,
+    /// It is inside the tunnel, and was to be banned outside.
+    IsInside,
     /// It isn't banned.
     NotBanned,
     /// A ban lasts at least a second and at most a hundred years.

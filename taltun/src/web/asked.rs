@@ -47,6 +47,9 @@ pub enum Verb {
         net: IpNet,
         /// Whether it is inside the tunnel.
         inner: bool,
+        /// Whether it is known to send there. Otherwise an address inside that is banned outside is
+        /// asked back about.
+        seen: bool,
         /// For how long; `None` until it is taken back.
         seconds: Option<u64>,
     },

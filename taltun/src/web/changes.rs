@@ -27,12 +27,14 @@ pub(super) struct Notice {
 pub(super) fn verb_of(path: &str, form: &Fields, words: &Words) -> Option<Result<Verb, String>> {
     let given = |name: &str| form.get(name).unwrap_or_default().to_owned();
     let inner = form.get("layer") == Some("inside");
+    let seen = form.get("seen").is_some();
     Some(match path {
         "/ban" => network(form, words).and_then(|net| {
             let seconds = duration(form, words)?;
             Ok(Verb::Ban {
                 net,
                 inner,
+                seen,
                 seconds,
             })
         }),
@@ -117,11 +119,11 @@ mod tests {
         let done = |text: &str| Some(Ok(text.to_owned()));
         assert_eq!(
             asked("/ban", "net=198.51.100.7&layer=outside&for=3600"),
-            done(r#"{"ban":{"net":"198.51.100.7/32","inner":false,"seconds":3600}}"#)
+            done(r#"{"ban":{"net":"198.51.100.7/32","inner":false,"seen":false,"seconds":3600}}"#)
         );
         assert_eq!(
-            asked("/ban", "net=10.0.0.0/8&layer=inside&for="),
-            done(r#"{"ban":{"net":"10.0.0.0/8","inner":true,"seconds":null}}"#)
+            asked("/ban", "net=10.0.0.0/8&layer=inside&seen=1&for="),
+            done(r#"{"ban":{"net":"10.0.0.0/8","inner":true,"seen":true,"seconds":null}}"#)
         );
         assert_eq!(
             asked("/unban", "net=fd00::/64&layer=inside"),

@@ -313,6 +313,11 @@ fn bans() -> Result<()> {
     ensure!(answer.status == 303, "{answer:?}");
     ensure!(banned()?.is_empty());
 
+    // A form has "outside" chosen from the start, so an address inside is asked back about, as of the command.
+    // One that was seen outside is meant so.
+    session.post("/ban", "net=10.200.0.0/31&layer=outside&for=60&seen=1")?;
+    ensure!(banned()? == ["\"10.200.0.0/31\""], "{:?}", banned()?);
+    session.post("/unban", "net=10.200.0.0/31&layer=outside")?;
     // What can't be is told, and nothing is done.
     for (path, form, why) in [
         (
@@ -324,6 +329,16 @@ fn bans() -> Result<()> {
             "/ban",
             "net=10.200.0.0/24&layer=inside&for=60",
             "lock yourself out",
+        ),
+        (
+            "/ban",
+            "net=::ffff:10.200.0.0/120&layer=inside&for=60",
+            "lock yourself out",
+        ),
+        (
+            "/ban",
+            "net=10.200.0.0/31&layer=outside&for=60",
+            "an address in the tunnel",
         ),
         (
             "/ban",

@@ -30,7 +30,7 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use self::list::{BanError, BanList, Removed, canonical};
+use self::list::{BanError, BanList, Removed};
 use self::owners::is_huge;
 use super::peers::Peers;
 use super::words;
@@ -42,6 +42,7 @@ use crate::protocol::device::Device;
 use crate::protocol::peer::Peer;
 use crate::report::{BanStatus, Refused, Why};
 
+pub(super) use self::list::canonical;
 pub(super) use self::owners::Owners;
 
 /// How long a ban lasts, and whether anything is asked back before it.

@@ -62,5 +62,5 @@ pub(super) fn about(net: IpNet, layer: Option<Layer>, owners: &mut Owners<'_>) -
         "{address} is {whose} inside the tunnel: add --inner to ban {net} there, or --outer to \
          drop datagrams that come from {net} outside"
     );
-    Some(text.into())
+    Some(Refused::because(Why::IsInside, text))
 }

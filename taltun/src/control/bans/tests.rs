@@ -139,6 +139,9 @@ fn what_may_be_a_mistake_is_asked_and_changes_nothing() {
         assert!(asked.contains(question), "{asked}");
         assert_eq!(bans.banned(), before);
     }
+    // The page says it in its own words.
+    let asked = hub.ban(&mut bans, "10.0.0.2/32", None, ONCE).unwrap_err();
+    assert_eq!(asked.why, Some(Why::IsInside));
     let (mut owners, shield) = hub.split();
     let asked = bans.ban_peer("site", Layer::Inner, ONCE, &mut owners, shield);
     assert!(asked.unwrap_err().text.starts_with("site owns 0.0.0.0/0"));

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 
 use super::doors::{Doors, LogIn};
 use super::lock;
+use crate::control::bans::canonical;
 use crate::control::caller::Caller;
 use crate::control::moments::Moments;
 use crate::control::request::{
@@ -136,11 +137,14 @@ impl Replies {
             Verb::Ban {
                 net,
                 inner,
+                seen,
                 seconds,
             } => {
-                let layer = Some(Layer::from(inner));
                 self.refuse_own(Banned::Net(net, Layer::from(inner)), source)
                     .await?;
+                // A form has "outside" chosen before anybody chooses: that is no word of who bans, so
+                // it is asked back as of a command that names no side.
+                let layer = (inner || seen).then_some(Layer::from(inner));
                 let ban = Ban {
                     net,
                     layer,
@@ -222,6 +226,11 @@ impl Replies {
     /// Nobody means to lock out the peer that the browser comes through, neither by its addresses
     /// inside, all of which a ban of it is about, nor by where it is.
     async fn refuse_own(&self, banned: Banned<'_>, source: IpAddr) -> Result<(), Refused> {
+        // As it will be banned: an IPv4 network has a spelling in IPv6, too.
+        let banned = match banned {
+            Banned::Net(net, layer) => Banned::Net(canonical(net), layer),
+            peer @ Banned::Peer(_) => peer,
+        };
         let status = ask(&self.calls, Status, Caller::ourselves()).await?;
         let is_own = |peer: &&PeerStatus| peer.allowed_ips.iter().any(|net| net.contains(&source));
         let own = status.peers.iter().filter(is_own);

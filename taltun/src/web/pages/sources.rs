@@ -223,6 +223,7 @@ fn sources(frame: &Frame<'_>, seen: &Seen, shown: &Shown, layer: Layer) -> Marku
                     }
                 }
             }
+            p.hint { (words.dropped_early) }
             @if all.len() > SHOWN {
                 p.hint { (words.shown_of) " " (units::count(all.len() as u64, language)) "." }
             }
@@ -234,7 +235,12 @@ fn source_row(frame: &Frame<'_>, seen: &Seen, source: &Source, layer: Layer) -> 
     let (language, words) = (frame.language, frame.language.words());
     let count = |number| units::count(number, language);
     let address = source.addr.to_string();
-    let values = [("net", &*address), ("layer", word(layer)), ("for", "3600")];
+    let values = [
+        ("net", &*address),
+        ("layer", word(layer)),
+        ("seen", "1"),
+        ("for", "3600"),
+    ];
     // That one stands for many.
     let can_be_banned = !source.addr.is_unspecified();
     let text = format!("{} {}", words.ban, words.one_hour);

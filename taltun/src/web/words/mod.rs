@@ -44,7 +44,7 @@ words! {
     ban ban_network ban_this unban network layer inside outside inside_long outside_long
     how_long ten_minutes one_hour one_day until_unbanned
     bans no_bans by_hand by_file ends sources_inside sources_outside no_sources
-    address bytes dropped why shown_of unknown_keys tries now_in dropped_now others
+    address bytes dropped why shown_of unknown_keys tries now_in dropped_now others dropped_early
     by_default allow deny rule allowed denied no_rules flows
     no_drops
     expired_form foreign_request not_found too_large busy gone offline
@@ -55,7 +55,7 @@ words! {
     done done_ban done_ban_for_good done_unban done_rename done_remove the_peer
     done_add done_new_keys refused
     name_taken name_unfit day_unfit endpoint_unfit no_endpoint full named not_taken_over
-    not_written not_in_file own_way too_wide own_address not_banned ban_time
+    not_written not_in_file own_way too_wide own_address is_inside not_banned ban_time
 }
 
 /// A sentence with these in place of each `{}`, one after the other.

@@ -25,6 +25,7 @@ pub(crate) fn refusal(refused: &Refused, language: Language) -> String {
         Why::OwnWay(address) => filled(words.own_way, &[&address.to_string()]),
         Why::TooWide => words.too_wide.to_owned(),
         Why::OwnAddress => words.own_address.to_owned(),
+        Why::IsInside => words.is_inside.to_owned(),
         Why::NotBanned => words.not_banned.to_owned(),
         Why::BanTime => words.ban_time.to_owned(),
     }
@@ -175,6 +176,7 @@ mod tests {
             Why::OwnWay("10.0.0.2".parse().unwrap()),
             Why::TooWide,
             Why::OwnAddress,
+            Why::IsInside,
             Why::NotBanned,
             Why::BanTime,
         ] {
