@@ -102,6 +102,7 @@ impl Watcher {
             language: self.language,
             path: "/live",
             form: &self.who.form,
+            once: "",
             user: &self.who.token,
             notice: None,
             typed: &NO_FIELDS,

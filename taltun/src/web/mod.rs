@@ -14,6 +14,7 @@
 //! | `request`, `response` | what is read of HTTP, and what is written |
 //! | `routes` | which page or change a request is about |
 //! | `changes`, `new_peer` | what forms ask for |
+//! | `once` | which forms that make keys are done |
 //! | `live` | what is sent while somebody looks |
 //! | `pages` | HTML, which a template escapes |
 //! | `words`, `units` | English and Spanish; numbers in both |
@@ -24,6 +25,7 @@ mod guard;
 mod hub;
 mod live;
 mod new_peer;
+mod once;
 mod pages;
 mod patience;
 mod process;

@@ -20,6 +20,7 @@ use super::guard;
 use super::hub::{Browser, Hub, Nothing};
 use super::live;
 use super::new_peer;
+use super::once::{self, Once};
 use super::pages::{self, Frame, Query, UsageOf};
 use super::patience::Patience;
 use super::reports::Reports;
@@ -45,6 +46,8 @@ pub(super) struct Site {
     hosts: Vec<String>,
     /// What became of a session's last change, by the session's form.
     notices: Mutex<HashMap<String, Notice>>,
+    /// Forms that made keys.
+    done: Once,
 }
 
 /// What is known of a request from the start.
@@ -63,6 +66,7 @@ impl Site {
             reports: Arc::default(),
             hosts,
             notices: Mutex::default(),
+            done: Once::default(),
         }
     }
 
@@ -186,6 +190,7 @@ impl Site {
             language,
             path,
             form: &who.form,
+            once: &once::number(),
             user: &who.token,
             notice,
             typed: &typed.unwrap_or_default(),
@@ -249,6 +254,9 @@ impl Site {
     /// Adds a peer, or gives it other keys. What its device needs is this answer alone.
     async fn make_keys(&self, asking: &Asking, who: &Who, form: &Fields) -> Answer {
         let (path, browser) = (asking.path.as_str(), &asking.browser);
+        if let Some(peer) = self.done.peer_of(&who.form, form) {
+            return self.already(asking, who, &peer).await;
+        }
         let keyed = match path {
             "/new" => new_peer::add(&self.hub, browser, form).await,
             _ => new_peer::rotate(&self.hub, browser, form).await,
@@ -256,12 +264,14 @@ impl Site {
         self.reports.forget();
         match keyed {
             Ok(keyed) => {
+                self.done.keep(&who.form, form, &keyed.edited.public_key);
                 let seen = self.reports.get(&self.hub, &asking.browser).await;
                 let has_rules = seen.is_ok_and(|seen| seen.report.status.policy.is_some());
                 let frame = Frame {
                     language: asking.language,
                     path: &asking.path,
                     form: &who.form,
+                    once: "",
                     user: &who.token,
                     notice: None,
                     typed: &NO_FIELDS,
@@ -270,6 +280,10 @@ impl Site {
                 page(StatusCode::OK, pages::keyed(&frame, &keyed))
             }
             Err(Nothing::Refused(why)) => {
+                // A form that was sent twice at once is done by now.
+                if let Some(peer) = self.done.peer_of(&who.form, form) {
+                    return self.already(asking, who, &peer).await;
+                }
                 self.tell(who, refused(refusal(&why, asking.language), form.clone()));
                 match form.given("key") {
                     Some(key) => see(&pages::of_peer("/peer", &key)),
@@ -277,6 +291,25 @@ impl Site {
                 }
             }
             Err(nothing) => asking.nothing(nothing),
+        }
+    }
+
+    /// To the peer of a form that was done before: its keys can't be shown again.
+    async fn already(&self, asking: &Asking, who: &Who, peer: &str) -> Answer {
+        let words = asking.language.words();
+        self.tell(
+            who,
+            changes::done(words.shown_already.to_owned(), Reply::Done),
+        );
+        let seen = self.reports.get(&self.hub, &asking.browser).await;
+        let is_there = seen.is_ok_and(|seen| {
+            let mut peers = seen.report.status.peers.iter();
+            peers.any(|it| it.public_key == peer)
+        });
+        if is_there {
+            see(&pages::of_peer("/peer", peer))
+        } else {
+            see("/")
         }
     }
 

@@ -87,6 +87,7 @@ fn adds() -> Result<()> {
     ensure!(hub.node.status()?.peers.len() == 2);
     typed_again(&session, form)?;
     other_name_and_keys(&hub, &session, &shared)?;
+    once(&hub, &session)?;
 
     // The page can't take away the peer that its browser comes through.
     let own = http::encoded(&hub.keys[1].public);
@@ -135,6 +136,67 @@ fn typed_again(session: &Session<'_>, form: &str) -> Result<()> {
         notice.contains("can&#39;t be a peer") || notice.contains("can't be a peer"),
         "{notice}"
     );
+    Ok(())
+}
+
+/// A browser that loads an answer with keys again sends its form again: nothing is done a second time, and the
+/// next page says what became of it.
+fn once(hub: &Hub, session: &Session<'_>) -> Result<()> {
+    let number = |path: &str| -> Result<String> {
+        let page = session.page(path)?;
+        let (_, rest) = page.split_once("name=\"once\" value=\"").context("none")?;
+        let (number, _) = rest.split_once('"').context("no end")?;
+        Ok(number.to_owned())
+    };
+    let key = || -> Result<String> {
+        let status = hub.node.status()?;
+        let mut peers = status.peers.iter();
+        let peer = peers.find(|it| it.name.as_deref() == Some("eva's tablet"));
+        Ok(peer.context("no such peer")?.public_key.clone())
+    };
+    let again = |path: &str, form: &str| -> Result<()> {
+        let before = key()?;
+        let answer = session.post(path, form)?;
+        let page = format!("/peer?key={}", http::encoded(&before));
+        ensure!(
+            answer.status == 303 && answer.header("location") == Some(&page),
+            "{answer:?}"
+        );
+        let notice = session.notice()?;
+        ensure!(
+            notice.starts_with("done") && notice.contains("done already"),
+            "{notice}"
+        );
+        ensure!(key()? == before, "other keys");
+        Ok(())
+    };
+    ensure!(number("/new")? != number("/new")?);
+    let form = format!(
+        "name=eva%27s+tablet&endpoint=10.99.1.1:9100&once={}",
+        number("/new")?
+    );
+    let answer = session.post("/new", &form)?;
+    ensure!(answer.status == 200, "{answer:?}");
+    // A name that wg-quick and the apps take.
+    for file in [
+        "download=\"eva-s-tablet.conf\"",
+        "download=\"eva-s-tablet.toml\"",
+    ] {
+        ensure!(answer.body.contains(file), "no {file} in {}", answer.body);
+    }
+    again("/new", &form)?;
+    let first = key()?;
+    let page = format!("/peer?key={}", http::encoded(&first));
+    let form = format!(
+        "key={}&endpoint=10.99.1.1:9100&once={}",
+        http::encoded(&first),
+        number(&page)?
+    );
+    ensure!(session.post("/rotate", &form)?.status == 200);
+    ensure!(key()? != first);
+    again("/rotate", &form)?;
+    session.post("/remove", &format!("key={}", http::encoded(&key()?)))?;
+    ensure!(session.notice()?.starts_with("done"));
     Ok(())
 }
 

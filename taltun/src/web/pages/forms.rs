@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::layout::{Frame, held};
+use crate::web::once;
 
 /// For how long something is banned: an hour, if nothing else was chosen.
 pub(super) fn durations(frame: &Frame<'_>) -> Markup {
@@ -28,6 +29,7 @@ pub(super) fn file_fields(frame: &Frame<'_>) -> Markup {
     let endpoint = frame.typed.get("endpoint").unwrap_or_default();
     let psk = frame.typed.get("psk").is_some();
     html! {
+        input type="hidden" name=(once::FIELD) value=(frame.once);
         div { label for="endpoint" { (words.hub_place) " (" (words.optional) ")" }
             input #endpoint type="text" name="endpoint" maxlength="253" autocomplete="off" value=(endpoint)
                 autocapitalize="none" spellcheck="false" placeholder="vpn.example.org:9000"; }

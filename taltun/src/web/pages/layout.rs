@@ -12,6 +12,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) path: &'a str,
     /// What the forms of this session hold.
     pub(crate) form: &'a str,
+    /// The number of a form that is done once.
+    pub(crate) once: &'a str,
     /// The name of the token that it is by.
     pub(crate) user: &'a str,
     /// What became of the last change.

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::forms::{file_fields, name_field};
 use super::layout::{self, Frame, held};
 use super::query::of_peer;
+use crate::client_file;
 use crate::client_file::code::Code;
 use crate::web::new_peer::Keyed;
 use crate::web::words::filled;
@@ -64,6 +65,7 @@ pub(crate) fn keyed(frame: &Frame<'_>, keyed: &Keyed) -> Markup {
             @for warning in &edited.warnings { p.notice role="status" { (warning) } }
             section.card {
                 h2 { (words.shown_once) }
+                p.hint { (words.shown_once_hint) }
                 @match &keyed.code {
                     Some(code) => { p { (words.scan) } (drawn(code, words.scan)) }
                     None => p.hint { (words.too_long_for_code) },
@@ -87,14 +89,7 @@ pub(crate) fn keyed(frame: &Frame<'_>, keyed: &Keyed) -> Markup {
 
 /// A link that saves a text as a file, without asking anybody for it again.
 fn saved(text: &str, name: &str, ending: &str, word: &str) -> Markup {
-    let safe = |c: char| {
-        if c.is_alphanumeric() || "-_.".contains(c) {
-            c
-        } else {
-            '-'
-        }
-    };
-    let file: String = name.chars().map(safe).collect();
+    let file = client_file::stem(name);
     let text = Zeroizing::new(BASE64.encode(text));
     html! {
         a.button download={ (file) "." (ending) } href={ "data:text/plain;base64," (*text) } { (word) }
