@@ -174,6 +174,8 @@ impl Drop for Screen {
     fn drop(&mut self) {
         self.end_shell();
         Self::leave();
+        // The last picture may have been drawn on a terminal that a shell had.
+        let _ = execute!(io::stdout(), Show);
     }
 }
 
