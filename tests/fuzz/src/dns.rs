@@ -155,7 +155,11 @@ fn answer(message: &[u8], records: Option<&[dns::Record]>) {
     assert!(led.is_subset(&addresses(message, before)));
     let judged: BTreeSet<_> = before.iter().map(|record| &record.name).collect();
     for record in &after {
-        assert!(judged.contains(&record.name), "{:?} is nobody's name", record.name);
+        assert!(
+            judged.contains(&record.name),
+            "{:?} is nobody's name",
+            record.name
+        );
         assert!(
             record.section < 2 || record.kind == 41,
             "only EDNS comes along"
