@@ -285,6 +285,10 @@ fn tokens() -> Result<()> {
     hub.node.stop(Signal::Terminate)
 }
 
+#[allow(
+    clippy::too_many_lines,
+    reason = "one form after another, as a browser sends them"
+)]
 fn bans() -> Result<()> {
     let hub = Hub::start()?;
     let session = hub.log_in("ana's-phone")?;
