@@ -11,7 +11,7 @@ use taltun_crypto::PublicKey;
 use crate::etcd::{Error, Store, Transaction};
 use crate::key::{Key, prefix};
 use crate::label::Label;
-use crate::record::{self, Hub, Peer, Taken};
+use crate::record::{self, Hub, Peer, Taken, Unreadable};
 use crate::signed::Signed;
 use crate::token::Token;
 
@@ -130,8 +130,9 @@ pub async fn join(
     })
 }
 
-/// Writes again what the store lost, where it has nothing or what is older. `false`: somebody has
-/// written there meanwhile, which will be heard of.
+/// Writes again what the store lost, where it has nothing, what is older, or what is no record.
+/// `false`: what is there stays. It is newer, or of a newer version, or somebody has written there
+/// meanwhile, which will be heard of.
 pub async fn write_again(
     store: &Store,
     network: &Label,
@@ -140,9 +141,13 @@ pub async fn write_again(
 ) -> Result<bool, Error> {
     let path = format!("{}{key}", prefix(network));
     let found = store.get(&path).await?;
-    let theirs = found.as_ref().map(|entry| Signed::parse(&entry.value));
-    let is_newer = |theirs: &Signed| theirs.rank() >= signed.rank();
-    if matches!(&theirs, Some(Ok(theirs)) if is_newer(theirs)) {
+    let stays = found
+        .as_ref()
+        .is_some_and(|entry| match Signed::parse(&entry.value) {
+            Ok(theirs) => theirs.rank() >= signed.rank(),
+            Err(unreadable) => matches!(unreadable, Unreadable::Newer(_)),
+        });
+    if stays {
         return Ok(false);
     }
     let revision = found.map_or(0, |entry| entry.revision);

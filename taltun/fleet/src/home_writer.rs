@@ -16,7 +16,7 @@ use crate::homes::Homes;
 use crate::key::{Key, prefix};
 use crate::label::Label;
 use crate::pace::Pace;
-use crate::record;
+use crate::record::{self, Unreadable};
 
 /// How often it looks whether there is anything to write.
 const LOOK: Duration = Duration::from_millis(250);
@@ -90,12 +90,17 @@ impl Writer {
     async fn write(&self, shard: u8) -> Result<(), Error> {
         let key = format!("{}{}", self.prefix, Key::Home(shard));
         let entry = self.store.get(&key).await?;
-        let stored = entry.as_ref().and_then(|entry| {
-            // One that can't be read is replaced.
-            let fits = entry.value.len() <= Key::Home(shard).limit();
-            fits.then(|| record::read(&entry.value).ok())?
-        });
-        let stored = stored.unwrap_or_default();
+        let stored = match entry.as_ref().map(|entry| &entry.value) {
+            Some(value) if value.len() <= Key::Home(shard).limit() => match record::read(value) {
+                Err(Unreadable::Newer(_)) => {
+                    self.with(|homes| homes.leave(shard));
+                    return Ok(());
+                }
+                // One that is no record is replaced.
+                read => read.unwrap_or_default(),
+            },
+            _ => record::Homes::default(),
+        };
         let new = self.with(|homes| {
             homes.read(shard, &stored, |peer| (self.is_known)(peer));
             homes.shard(shard)

@@ -132,6 +132,12 @@ impl Homes {
         after.or_else(|| self.unwritten.first()).copied()
     }
 
+    /// Leaves a shard as the store has it, until somebody moves again: a hub of a newer version
+    /// wrote it, and this one would take away what it can't read.
+    pub fn leave(&mut self, shard: u8) {
+        self.unwritten.remove(&shard);
+    }
+
     /// Where a peer is at home.
     pub fn get(&self, peer: &PublicKey) -> Option<&Home> {
         self.homes.get(peer)

@@ -48,6 +48,7 @@ const TESTS: &[Test] = tests![
     work::what_is_written_is_listed_watched_and_gone,
     work::a_key_of_a_lease_goes_with_its_hub_and_comes_back_with_etcd,
     work::homes_of_three_hubs_are_written_slowly_and_agree,
+    work::records_of_a_newer_version_are_left_alone,
     edits::a_name_and_an_address_are_one_peers,
     edits::a_token_makes_one_hub,
     faults::the_leader_is_killed_and_nothing_is_lost,

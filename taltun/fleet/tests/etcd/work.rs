@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use taltun_crypto::PublicKey;
-use taltun_fleet::homes::Home;
+use taltun_fleet::homes::{Home, shard_of};
 use taltun_fleet::key::SHARDS;
-use taltun_fleet::{HomeWriter, Homes, Key, Pace, Presence, record};
+use taltun_fleet::{HomeWriter, Homes, Key, Pace, Presence, edit, record};
 use tokio::time::sleep;
 
 use crate::cluster::Cluster;
-use crate::seen::{Seen, name, network, path};
+use crate::seen::{Seen, name, network, path, signed};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -174,6 +174,35 @@ pub async fn homes_of_three_hubs_are_written_slowly_and_agree() {
         "a write a handshake: {writes}"
     );
     println!("homes of 1000 peers at 3 hubs: {writes} writes in {took:?}");
+}
+
+pub async fn records_of_a_newer_version_are_left_alone() {
+    let newer = br#"{"version":2,"peers":{},"generation":0,"payload":"","moons":3}"#;
+    let cluster = Cluster::start(1).await;
+    let store = cluster.store();
+    let (key, signed) = signed(1, 9);
+    let moved = peer(1);
+    let shard = Key::Home(shard_of(&moved));
+    for key in [&key, &shard] {
+        store.put(&path(key), newer, 0).await.unwrap();
+    }
+    let written = edit::write_again(&store, &network(), &key, &signed).await;
+    assert_eq!(written, Ok(false));
+    let homes = Arc::new(Mutex::new(Homes::default()));
+    let home = Home {
+        at: [1; 12],
+        hub: "madrid".parse().unwrap(),
+    };
+    homes.lock().unwrap().learn(moved, home);
+    let pace = Pace::new(20, 1);
+    let is_known = Box::new(|_: &PublicKey| true);
+    let writer = HomeWriter::start(store.clone(), &network(), homes.clone(), pace, is_known);
+    wait(|| homes.lock().unwrap().unwritten(None).is_none()).await;
+    drop(writer);
+    for key in [&key, &shard] {
+        let entry = store.get(&path(key)).await.unwrap().unwrap();
+        assert_eq!(entry.value, newer[..]);
+    }
 }
 
 fn peer(number: u16) -> PublicKey {
