@@ -23,8 +23,11 @@ impl Snapshot {
     pub fn take(namespace: &Namespace) -> Result<Self> {
         let mut facts = BTreeSet::new();
         facts.extend(links(namespace)?);
+        // Without the link's number: its name says which it is, and one in its place has another number.
+        let addresses = namespace.ip("-o addr show")?;
+        let addresses = addresses.lines().filter_map(|line| line.split_once(": "));
+        facts.extend(addresses.map(|(_, address)| format!("address {}", address.trim())));
         for (what, arguments) in [
-            ("address", "-o addr show"),
             ("route", "route show table all"),
             ("route", "-6 route show table all"),
             ("rule", "rule show"),

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::netns::{self, Namespace};
 use crate::sys;
@@ -61,6 +61,9 @@ pub const WIRE_A: Wire = wire(1);
 pub const WIRE_B: Wire = wire(2);
 /// Between router and `wire` of a [`Chain`].
 pub const WIRE_C: Wire = wire(3);
+
+/// The interfaces of a [`Pair`]: the left one's, and the right one's.
+pub const PAIR_LINKS: (&str, &str) = ("to-right", "to-left");
 
 /// A hub with two spokes.
 #[derive(Debug)]
@@ -110,8 +113,44 @@ impl Pair {
             left: Namespace::create(&format!("{prefix}-left"))?,
             right: Namespace::create(&format!("{prefix}-right"))?,
         };
-        join((&pair.left, "to-right"), (&pair.right, "to-left"), WIRE_A)?;
+        join(
+            (&pair.left, PAIR_LINKS.0),
+            (&pair.right, PAIR_LINKS.1),
+            WIRE_A,
+        )?;
         Ok(pair)
+    }
+
+    /// Takes the wire out.
+    pub fn unplug(&self) -> Result<()> {
+        self.left.ip(&format!("link del {}", PAIR_LINKS.0))?;
+        Ok(())
+    }
+
+    /// Lays another wire where one was taken out, with these hardware addresses at its ends.
+    pub fn plug_in(&self, hardware: &[String; 2]) -> Result<()> {
+        let (near, far) = PAIR_LINKS;
+        self.left.ip(&format!(
+            "link add {near} address {} type veth peer name {far} address {} netns {}",
+            hardware[0],
+            hardware[1],
+            self.right.name()
+        ))?;
+        set_up((&self.left, near), (&self.right, far), WIRE_A)
+    }
+
+    /// The hardware addresses of the wire's ends.
+    pub fn hardware(&self) -> Result<[String; 2]> {
+        let of = |namespace: &Namespace, link| -> Result<String> {
+            let shown = namespace.ip(&format!("-o link show dev {link}"))?;
+            let mut words = shown.split_whitespace();
+            let address = words.find(|word| *word == "link/ether").and(words.next());
+            Ok(address.context("a link without an address")?.to_owned())
+        };
+        Ok([
+            of(&self.left, PAIR_LINKS.0)?,
+            of(&self.right, PAIR_LINKS.1)?,
+        ])
     }
 }
 
@@ -239,6 +278,11 @@ fn join(near: (&Namespace, &str), far: (&Namespace, &str), wire: Wire) -> Result
         far.1,
         far.0.name()
     ))?;
+    set_up(near, far, wire)
+}
+
+/// Gives both ends of a new link the addresses of `wire`, and waits until it carries packets.
+fn set_up(near: (&Namespace, &str), far: (&Namespace, &str), wire: Wire) -> Result<()> {
     for ((namespace, interface), (v4, v6)) in [(near, wire.near), (far, wire.far)] {
         namespace.ip(&format!("addr add {v4}/24 dev {interface}"))?;
         if sys::kernel_has_ipv6() {

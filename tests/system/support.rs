@@ -51,6 +51,10 @@ pub const NO_ZERO_COPY: &str = "a virtio-net device of a test's own";
 /// zero copy and have several queues.
 pub const ZERO_COPY_QUEUES: &str = "a virtio-net device that does zero copy on several queues";
 
+/// Stands among the programs that a test needs for a machine that was made for it, so that it may
+/// move the clock.
+pub const OWN_CLOCK: &str = "a machine whose clock may be moved";
+
 /// Stands among the programs that a test needs for that of `cargo xtask`.
 pub const XTASK: &str = "the program of `cargo xtask`";
 
@@ -67,6 +71,11 @@ const ABILITIES: &[Ability] = &[
         "Debian's backports have it",
     ),
     (NETEM, kernel_has_netem, IN_THE_VM),
+    (
+        OWN_CLOCK,
+        || env::var_os("TALTUN_OWN_MACHINE").is_some(),
+        "`cargo xtask vm --only clock` has it",
+    ),
     (
         XTASK,
         || xtask().is_ok(),

@@ -17,7 +17,9 @@ use crate::setup;
 const PROGRAMS: &[setup::Program] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("nsenter", "util-linux"),
     ("prlimit", "util-linux"),
+    ("tc", "iproute2"),
 ];
 /// The namespaces' names begin with it.
 const PREFIX: &str = "taltun-chaos";

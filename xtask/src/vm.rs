@@ -166,7 +166,7 @@ fn system(arguments: &str) -> String {
     // The driver of the network cards: nothing in the machine loads it by itself.
     format!(
         "modprobe -q virtio_net; \
-         TALTUN_TESTS_PATIENCE=10 TALTUN_BIN=$PWD/taltun ./{SYSTEM} --color=never --nocapture {arguments}"
+         TALTUN_OWN_MACHINE=1 TALTUN_TESTS_PATIENCE=10 TALTUN_BIN=$PWD/taltun ./{SYSTEM} --color=never --nocapture {arguments}"
     )
 }
 

@@ -1,9 +1,11 @@
 //! What can happen to a machine in the middle of its work. Each is begun, lasts, and is ended, so that the
 //! machine is what it was.
 //!
-//! Not among them are clocks, which can't be moved for one namespace alone: the protocol's own tests
-//! move them on a virtual clock.
+//! [`CLOCK_FAULTS`] are apart: a clock can't be moved for one namespace alone, so they are only for a
+//! machine that was made for them.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use anyhow::Result;
 use super::world::{World, open_files};
 use crate::command::output_of;
 use crate::sys::{self, Signal};
-use crate::topology::WIRE_A;
+use crate::topology::{PAIR_LINKS, WIRE_A};
 
 /// Something that happens.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ const SHORT: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(3);
 
 /// The client's end of the wire.
-const WIRE: &str = "to-right";
+const WIRE: &str = PAIR_LINKS.0;
 
 /// All of them.
 pub const FAULTS: &[Fault] = &[
@@ -118,6 +120,57 @@ pub const FAULTS: &[Fault] = &[
         end: |world| ip(world, &["link set taltun0 up"]),
     },
     Fault {
+        name: "the link is taken out and another comes in its place",
+        lasts: LONG,
+        begin: |world| world.pair.unplug(),
+        end: |world| world.pair.plug_in(&world.hardware),
+    },
+    Fault {
+        name: "routes are withdrawn",
+        lasts: LONG,
+        begin: |world| routes(world, "del"),
+        end: |world| routes(world, "add"),
+    },
+    Fault {
+        name: "the wire's queue takes no packet, which senders hear as ENOBUFS",
+        lasts: LONG,
+        begin: |world| {
+            tc(
+                world,
+                &["replace", "dev", WIRE, "root", "pfifo", "limit", "0"],
+            )
+        },
+        end: |world| tc(world, &["del", "dev", WIRE, "root"]),
+    },
+    Fault {
+        name: "the client's disk is full",
+        lasts: LONG,
+        begin: |world| {
+            let state = world.client.directory().join("state");
+            let state = state.display();
+            mounts(
+                world,
+                &format!(
+                    "mkdir -p {state} && mount -t tmpfs -o size=4k full {state} && \
+                     ! cat /dev/zero >{state}/filler 2>/dev/null"
+                ),
+            )
+        },
+        end: |world| unmount(world, &world.client.directory().join("state")),
+    },
+    Fault {
+        name: "the client's directory in /run can't be written",
+        lasts: LONG,
+        begin: |world| {
+            let run = world.client.directory().display();
+            mounts(
+                world,
+                &format!("mount --bind {run} {run} && mount -o remount,bind,ro {run}"),
+            )
+        },
+        end: |world| unmount(world, world.client.directory()),
+    },
+    Fault {
         name: "somebody flushes nftables",
         lasts: LONG,
         begin: |world| {
@@ -155,6 +208,73 @@ pub const FAULTS: &[Fault] = &[
         end: |world| files_limit(world, 1024),
     },
 ];
+
+/// Faults of the machine's clock, which is everybody's.
+pub const CLOCK_FAULTS: &[Fault] = &[
+    Fault {
+        name: "the clock goes back a day, and on again",
+        lasts: LONG,
+        begin: |_| date("1 day ago"),
+        end: |_| date("1 day"),
+    },
+    Fault {
+        name: "the clock goes ahead a year, and back again",
+        lasts: LONG,
+        begin: |_| date("365 days"),
+        end: |_| date("365 days ago"),
+    },
+    Fault {
+        name: "the clock starts in 1970, as where no battery keeps it, and is set then",
+        lasts: LONG,
+        begin: |world| {
+            let now = output_of(Command::new("date").arg("+%s"))?;
+            fs::write(remembered_clock(world), now)?;
+            date("@60")
+        },
+        end: |world| {
+            let then = fs::read_to_string(remembered_clock(world))?;
+            date(&format!("@{}", then.trim()))
+        },
+    },
+];
+
+fn remembered_clock(world: &World) -> PathBuf {
+    world.client.directory().join("clock")
+}
+
+fn date(to: &str) -> Result<()> {
+    output_of(Command::new("date").args(["--utc", "--set", to]))?;
+    Ok(())
+}
+
+/// Adds or deletes the routes of the wire's own networks, without which the server is nowhere.
+fn routes(world: &World, what: &str) -> Result<()> {
+    if sys::kernel_has_ipv6() {
+        let network = "fd99:1::/64";
+        let v6 = format!("-6 route {what} {network} dev {WIRE} proto kernel metric 256");
+        ip(world, &[&v6])?;
+    }
+    let (network, own) = ("10.99.1.0/24", WIRE_A.near_v4());
+    let v4 = format!("route {what} {network} dev {WIRE} proto kernel scope link src {own}");
+    ip(world, &[&v4])
+}
+
+/// Runs `tc qdisc` in the client's namespace.
+fn tc(world: &World, words: &[&str]) -> Result<()> {
+    output_of(world.pair.left.command("tc").arg("qdisc").args(words))?;
+    Ok(())
+}
+
+/// Runs this script among the client's own mounts, which end with it.
+fn mounts(world: &World, script: &str) -> Result<()> {
+    let pid = world.client.pid().to_string();
+    output_of(Command::new("nsenter").args(["--mount", "--target", &pid, "sh", "-c", script]))?;
+    Ok(())
+}
+
+fn unmount(world: &World, directory: &Path) -> Result<()> {
+    mounts(world, &format!("umount {}", directory.display()))
+}
 
 /// Runs `ip` in the client's namespace with each of these.
 fn ip(world: &World, commands: &[&str]) -> Result<()> {

@@ -30,6 +30,8 @@ pub struct World {
     pub server: Node,
     /// Where they run: the client is the left one.
     pub pair: Pair,
+    /// The hardware addresses of the wire's ends, which another wire gets as well.
+    pub hardware: [String; 2],
     untouched: [Snapshot; 2],
     before: Before,
 }
@@ -61,6 +63,7 @@ impl World {
         let world = Self {
             client,
             server,
+            hardware: pair.hardware()?,
             pair,
             untouched,
             before,
