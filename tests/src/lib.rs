@@ -16,6 +16,7 @@ pub mod chaos;
 pub mod chromium;
 pub mod command;
 pub mod control;
+pub mod crowd;
 pub mod files;
 pub mod http;
 pub mod lab;

@@ -23,6 +23,7 @@ use taltun_tests::lab::PORT;
 use taltun_tests::node::{Keys, Node};
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Pair, WIRE_A, private_prefix};
+use taltun_tests::traffic::ping::echo_request;
 
 use crate::support::{ANSWER_LIMIT, Case, taltun};
 
@@ -215,7 +216,7 @@ impl Client {
         let hub = SocketAddr::new(WIRE_A.far_v4(), port);
         let start = Instant::now();
         while start.elapsed() < ANSWER_LIMIT {
-            let packet = echo_request(inner(self.number), port);
+            let packet = echo_request(inner(self.number), HUB, 1, port);
             let mut buffer = vec![0; DATA_HEADER_LEN + packet.len() + 64];
             buffer[DATA_HEADER_LEN..DATA_HEADER_LEN + packet.len()].copy_from_slice(&packet);
             let sealed = self
@@ -255,31 +256,4 @@ impl Client {
             }
         }
     }
-}
-
-/// An ICMP echo request of this number to the hub.
-fn echo_request(from: Ipv4Addr, sequence: u16) -> Vec<u8> {
-    let mut packet = vec![0x45, 0, 0, 84, 0, 0, 0, 0, 64, 1, 0, 0];
-    packet.extend(from.octets());
-    packet.extend(HUB.octets());
-    let sum = checksum(&packet);
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    let mut icmp = vec![8, 0, 0, 0, 0, 1];
-    icmp.extend(sequence.to_be_bytes());
-    icmp.resize(64, 0x5a);
-    let sum = checksum(&icmp);
-    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
-    packet.extend(icmp);
-    packet
-}
-
-fn checksum(bytes: &[u8]) -> u16 {
-    let pairs = bytes.chunks_exact(2);
-    let mut sum: u32 = pairs
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }

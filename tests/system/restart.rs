@@ -1,9 +1,12 @@
 //! A hub that starts again: it speaks to its peers before they notice that it was gone.
 
+use std::fmt::Write as _;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use taltun_tests::crowd::{self, Crowd, Plan};
 use taltun_tests::lab::{Options, PORT, Role};
 use taltun_tests::node::{AfXdp, Config, Keys, Node, Peer, XdpMode};
 use taltun_tests::sys::Signal;
@@ -31,6 +34,11 @@ pub const CASES: &[Case] = &[
         name: "interop: a hub that was killed is back for wireguard-go at once",
         programs: &["wireguard-go", "wg"],
         run: wireguard_go_is_spoken_to,
+    },
+    Case {
+        name: "a hub that was killed is back for each of 200 peers, and for all that are elsewhere by then",
+        programs: &[],
+        run: back_for_many,
     },
     Case {
         name: "a hub starts without what it remembered, or where it can't remember",
@@ -113,6 +121,61 @@ fn wireguard_go_is_spoken_to() -> Result<()> {
     pinger.wait_until_answered(GAP)?;
     println!("answered {:?} after the hub was up again", start.elapsed());
     node.stop(Signal::Terminate)
+}
+
+/// A peer that is spoken to is back at once, one that isn't needs 15 s to notice.
+const SPOKEN_TO: Duration = Duration::from_secs(10);
+/// One that is elsewhere by then notices by itself, and tries each 5 s from then on.
+const ELSEWHERE: Duration = Duration::from_secs(30);
+
+fn back_for_many() -> Result<()> {
+    const PEERS: u16 = 200;
+    let taltun = taltun()?;
+    let pair = Pair::create(&private_prefix())?;
+    let keys = Keys::generate(&taltun)?;
+    let address = Ipv4Addr::new(10, 201, 255, 1);
+    let mut text = format!(
+        "[interface]\nmode = \"server\"\ntun_name = \"taltun0\"\nvip = \"{address}/16\"\n\
+         local_addr = \"[::]:{PORT}\"\nprivate_key = \"{}\"\n",
+        keys.private
+    );
+    for number in 0..PEERS {
+        let (key, vip) = (crowd::public_key(number), crowd::inner(number));
+        // Writing to a String can't fail.
+        let _ = write!(text, "[[peers]]\npublic_key = \"{key}\"\nvip = \"{vip}\"\n");
+    }
+    let mut hub = Node::start_with_text(&pair.left, &taltun, &text)?;
+    let plan = Plan {
+        count: PEERS,
+        hub_key: keys.public,
+        hub: SocketAddr::new(WIRE_A.near_v4(), PORT),
+        hub_inner: address,
+        interval: Duration::from_millis(500),
+    };
+    let crowd = Crowd::ready(&pair, plan)?;
+    crowd.go();
+    let told = |what: &str, took: &[Duration]| {
+        println!(
+            "{what}: half after {:?}, all after {:?}",
+            took[took.len() / 2],
+            took[took.len() - 1]
+        );
+    };
+    told("up", &crowd.wait(ELSEWHERE)?);
+    remembered(&hub, PEERS.into())?;
+    hub.kill()?;
+    hub.start_again(&pair.left)?;
+    crowd.go();
+    told("back", &crowd.wait(SPOKEN_TO).context("at home")?);
+    hub.kill()?;
+    hub.start_again(&pair.left)?;
+    crowd.go_elsewhere();
+    told(
+        "back, elsewhere",
+        &crowd.wait(ELSEWHERE).context("elsewhere")?,
+    );
+    drop(crowd);
+    hub.stop(Signal::Terminate)
 }
 
 fn without_memory() -> Result<()> {

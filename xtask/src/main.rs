@@ -10,19 +10,21 @@ mod dist;
 mod fuzz;
 mod instructions;
 mod inventory;
+mod miri;
 mod mutants;
 mod pictures;
 mod run;
+mod sanitizers;
 mod setup;
 mod soak;
 mod test;
-mod tsan;
 mod vm;
 mod workspace;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sanitizers::Sanitizer;
 
 /// The tasks of this repository.
 #[derive(Parser)]
@@ -43,7 +45,11 @@ enum Task {
     /// Counts the instructions that a packet costs and compares with the committed limits.
     Instructions(instructions::Arguments),
     /// Looks for data races in what threads share, with the thread sanitizer.
-    Tsan(tsan::Arguments),
+    Tsan(sanitizers::Arguments),
+    /// Looks for misused memory in all library tests, with the address sanitizer.
+    Asan(sanitizers::Arguments),
+    /// Looks for what Rust doesn't allow, with Miri, where the toolchain has it.
+    Miri(miri::Arguments),
     /// Looks for inputs that break a parser, with libFuzzer.
     Fuzz(fuzz::Arguments),
     /// Writes the pages about `unsafe` and dependencies, and checks licences and sources.
@@ -70,7 +76,9 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Instructions(arguments) => instructions::run(&arguments),
-        Task::Tsan(arguments) => tsan::run(&arguments),
+        Task::Tsan(arguments) => sanitizers::run(Sanitizer::Thread, &arguments),
+        Task::Asan(arguments) => sanitizers::run(Sanitizer::Address, &arguments),
+        Task::Miri(arguments) => miri::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Inventory(arguments) => inventory::run(&arguments),
         Task::Mutants(arguments) => mutants::run(&arguments),

@@ -4,7 +4,7 @@
 //! answer to it, and no text to read.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -194,6 +194,23 @@ impl Pinger {
                 && message[HEADER..] == PAYLOAD
         })
     }
+}
+
+/// An IPv4 packet with an echo request, as a host makes it.
+pub fn echo_request(from: Ipv4Addr, to: Ipv4Addr, identifier: u16, sequence: u16) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 84, 0, 0, 0, 0, 64, 1, 0, 0];
+    packet.extend(from.octets());
+    packet.extend(to.octets());
+    let sum = internet_checksum(&packet);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    let mut icmp = vec![8, 0, 0, 0];
+    icmp.extend(identifier.to_be_bytes());
+    icmp.extend(sequence.to_be_bytes());
+    icmp.resize(64, 0x5a);
+    let sum = internet_checksum(&icmp);
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(icmp);
+    packet
 }
 
 /// The checksum of RFC 1071.

@@ -5,8 +5,8 @@
 //! is faster now than a minute ago is so for all. What is claimed are ratios within a run,
 //! never times.
 //!
-//! Eight benches are below here, each of something else: speed, floods, small packets, many peers,
-//! handshakes, ranges of ports, rules, the UDP gateway. What they have in common is said once: who is measured ([`contender`],
+//! Nine benches are below here, each of something else: speed, floods, small packets, many peers,
+//! handshakes, storms, ranges of ports, rules, the UDP gateway. What they have in common is said once: who is measured ([`contender`],
 //! [`rival`], [`tunnel`]), rounds, tables, medians, what `/proc` says, arguments and files. It
 //! doesn't become much shorter than it is, some 4,000 lines without tests and comments: more than
 //! half of them are loads, steps, targets and verdicts of one bench alone, which no library has,
@@ -30,6 +30,7 @@ mod shield;
 mod small;
 mod socket;
 mod statistics;
+mod storm;
 mod svg;
 mod table;
 mod tunnel;
@@ -140,6 +141,8 @@ enum Other {
     Shield(shield::Arguments),
     /// Handshakes that a core of a hub answers, one by one and in a storm, against its rivals.
     Handshakes(handshakes::Arguments),
+    /// 10,000 peers at once, as after a restart of their hub, against its rivals.
+    Storm(storm::Arguments),
     /// A range of 4,096 ports beside one port: throughput, memory, sockets.
     Hop(hop::Arguments),
     /// Small packets of many spokes, by each way in that Taltun has, against its rivals.
@@ -163,6 +166,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(Other::Scale(arguments)) => return scale::run(arguments),
         Some(Other::Shield(arguments)) => return shield::run(arguments),
         Some(Other::Handshakes(arguments)) => return handshakes::run(arguments),
+        Some(Other::Storm(arguments)) => return storm::run(arguments),
         Some(Other::Hop(arguments)) => return hop::run(arguments),
         Some(Other::Small(arguments)) => return small::run(arguments),
         Some(Other::Policy(arguments)) => return policy::run(arguments),

@@ -27,11 +27,17 @@ const START_LIMIT: Duration = Duration::from_secs(5);
 pub struct Hub {
     public_key: String,
     host: Host,
+    is_pinned: bool,
 }
 
 enum Host {
     Taltun(Node),
-    Rival(Rival),
+    /// It is away for the moment between its end and its start.
+    Rival {
+        rival: Option<Rival>,
+        /// What `wg` told it.
+        config: String,
+    },
 }
 
 impl Hub {
@@ -52,17 +58,41 @@ impl Hub {
         let hub = Self {
             public_key: keys.public,
             host,
+            is_pinned: pinned,
         };
-        if pinned {
-            for thread in hub.threads()? {
-                // One that helped with the start may have ended since.
-                pin(thread, hub_core()).or_else(|error| {
-                    let gone = !Path::new(&format!("/proc/{thread}")).exists();
-                    if gone { Ok(()) } else { Err(error) }
-                })?;
+        hub.pin()?;
+        Ok(hub)
+    }
+
+    /// Has all its threads on one core, if that was asked for.
+    fn pin(&self) -> Result<()> {
+        if !self.is_pinned {
+            return Ok(());
+        }
+        for thread in self.threads()? {
+            // One that helped with the start may have ended since.
+            pin(thread, hub_core()).or_else(|error| {
+                let gone = !Path::new(&format!("/proc/{thread}")).exists();
+                if gone { Ok(()) } else { Err(error) }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Kills it, and starts it again as a service manager would.
+    pub fn kill_and_start_again(&mut self, field: &Field, candidate: &Candidate) -> Result<()> {
+        let namespace = &field.net.left;
+        match &mut self.host {
+            Host::Taltun(node) => {
+                node.kill()?;
+                node.start_again(namespace)?;
+            }
+            Host::Rival { rival, config } => {
+                drop(rival.take());
+                *rival = Some(bring_up(namespace, candidate, config)?);
             }
         }
-        Ok(hub)
+        self.pin()
     }
 
     /// Its public key, base64.
@@ -84,14 +114,14 @@ impl Hub {
     pub fn stop(self) -> Result<()> {
         match self.host {
             Host::Taltun(node) => node.stop(Signal::Terminate),
-            Host::Rival(_) => Ok(()),
+            Host::Rival { .. } => Ok(()),
         }
     }
 
     fn pid(&self) -> Option<u32> {
         match &self.host {
             Host::Taltun(node) => Some(node.pid()),
-            Host::Rival(rival) => rival.pid(),
+            Host::Rival { rival, .. } => rival.as_ref()?.pid(),
         }
     }
 
@@ -168,6 +198,10 @@ fn start_rival(
         );
     }
     forward(namespace)?;
-    let rival = Rival::start(&candidate.contender, namespace, 1, &config, ADDRESS)?;
-    Ok(Host::Rival(rival))
+    let rival = Some(bring_up(namespace, candidate, &config)?);
+    Ok(Host::Rival { rival, config })
+}
+
+fn bring_up(namespace: &Namespace, candidate: &Candidate, config: &str) -> Result<Rival> {
+    Rival::start(&candidate.contender, namespace, 1, config, ADDRESS)
 }
