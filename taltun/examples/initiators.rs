@@ -34,7 +34,7 @@ use taltun::protocol::time::Time;
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Between two bursts. Taltun takes a thousand initiations a second for no attack.
+/// Between two bursts. Taltun takes two thousand initiations a second for no attack.
 const PAUSE: Duration = Duration::from_millis(700);
 /// Where a response says whose initiation it answers.
 const RECEIVER: std::ops::Range<usize> = 8..12;

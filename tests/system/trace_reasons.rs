@@ -222,7 +222,7 @@ const ROWS: &[Row] = &[
     }),
     row("no_cookie", By::UserSpace, None, |lab| {
         let message = lab.stranger.initiation(Duration::ZERO)?.1;
-        flood(&lab.stranger, &message, 1000)
+        flood(&lab.stranger, &message, 20_000)
     }),
     row("ring_full", By::Kernel, None, |lab| {
         send_signal(lab.hub.node.pid(), Signal::Pause)?;
@@ -236,7 +236,7 @@ const ROWS: &[Row] = &[
         // What was asked for before is no load any more.
         sleep(Duration::from_secs(3));
         send_signal(lab.hub.node.pid(), Signal::Pause)?;
-        let sent = flood(&lab.stranger, &message, 5000);
+        let sent = flood(&lab.stranger, &message, 9000);
         send_signal(lab.hub.node.pid(), Signal::Resume)?;
         sent
     }),

@@ -13,11 +13,14 @@ use crate::dataplane::shared::HANDSHAKE_QUEUE;
 use crate::protocol::time::Time;
 
 /// Messages waiting at once from which on we are under load.
-const WAITING: usize = HANDSHAKE_QUEUE / 8;
-/// Messages a second, and at once, up to which we aren't. Fewer than the cookie replies that
+const WAITING: usize = HANDSHAKE_QUEUE / 2;
+/// At once no load: all peers of a large hub, who may come back together after its restart. One who is asked
+/// for a cookie then waits for five seconds more. They cost a core half a second.
+const AT_ONCE: u32 = 12_000;
+/// Messages a second, and at once, up to which we aren't. Fewer a second than the cookie replies that
 /// XDP leaves us ([`taltun_common::budget::COOKIE_REPLIES`]), so that a flood that it holds
 /// back is still seen as one.
-const PACE: Rate = Rate::with_burst(1_000, 500);
+const PACE: Rate = Rate::with_burst(2_000, AT_ONCE);
 /// How long it outlives the message that caused it.
 const MEMORY: Duration = Duration::from_secs(1);
 
@@ -80,11 +83,13 @@ mod tests {
     fn a_burst_of_peers_is_no_load_and_a_steady_flood_is() {
         let mut load = HandshakeLoad::default();
         let mut now = Time::START;
-        assert_eq!(under_load(&mut load, &mut now, 500, Duration::ZERO), 0);
-        now = now + Duration::from_secs(5);
-        assert_eq!(under_load(&mut load, &mut now, 3000, MILLISECOND), 0);
+        let all = AT_ONCE as usize;
+        assert_eq!(under_load(&mut load, &mut now, all, Duration::ZERO), 0);
+        now = now + Duration::from_secs(6);
+        assert_eq!(under_load(&mut load, &mut now, 6000, MILLISECOND / 2), 0);
         let tenth = MILLISECOND / 10;
-        assert!(under_load(&mut load, &mut now, 10_000, tenth) > 9_000);
+        let loaded = under_load(&mut load, &mut now, 10 * all, tenth);
+        assert!(loaded > 8 * all, "{loaded}");
         // It ends by itself, once messages come slowly again.
         now = now + MEMORY;
         assert_eq!(under_load(&mut load, &mut now, 1000, 2 * MILLISECOND), 0);
@@ -94,7 +99,7 @@ mod tests {
     fn what_is_left_of_a_flood_keeps_it_a_load() {
         let mut load = HandshakeLoad::default();
         let mut now = Time::START;
-        under_load(&mut load, &mut now, 1000, Duration::ZERO);
+        under_load(&mut load, &mut now, AT_ONCE as usize + 1, Duration::ZERO);
         // As fast as XDP lets through what asks for cookies.
         let every = Duration::from_nanos(taltun_common::budget::COOKIE_REPLIES.token);
         assert_eq!(under_load(&mut load, &mut now, 100_000, every), 100_000);

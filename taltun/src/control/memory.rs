@@ -31,7 +31,7 @@ const CONSEQUENCE: &str = "peers come back by themselves only";
 const HEADER: &str = "taltun endpoints 1";
 /// A session is over after this long without another handshake, and so its peer has noticed.
 const ACTIVE: u64 = 180;
-/// Between two handshakes at the start. Answers come as fast then, at half the pace from which on
+/// Between two handshakes at the start. Answers come as fast then, at a quarter of the pace from which on
 /// handshakes count as a load; thousands of peers are spoken to before they notice by themselves.
 const PACE: Duration = Duration::from_millis(2);
 /// Between two times that the file is written, at the least; a larger file is written less

@@ -23,8 +23,8 @@ use crate::protocol::messages::INITIATION_LEN;
 use crate::protocol::peer::Endpoint;
 use crate::protocol::tunnel::Tunnel;
 
-/// Handshake messages that may wait for the controller.
-pub const HANDSHAKE_QUEUE: usize = 1024;
+/// Handshake messages that may wait for the controller: as many as in the kernel's WireGuard.
+pub const HANDSHAKE_QUEUE: usize = 4096;
 
 /// A handshake message on its way to the controller.
 #[derive(Debug, Clone)]

@@ -49,7 +49,7 @@ pub struct Arguments {
     /// How often everybody has a turn.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
-    /// How many peers there are. From 500 initiations at once on, Taltun asks for cookies.
+    /// How many peers there are. From some hundred initiations at once on, hubs ask for cookies.
     #[arg(long, value_name = "N", default_value_t = 450, value_parser = clap::value_parser!(u16).range(100..=450))]
     peers: u16,
     /// How often each of them starts a handshake, 0.7 s apart.
