@@ -234,6 +234,9 @@ pub struct PeerStatus {
     pub name: Option<String>,
     /// Its public key, base64.
     pub public_key: String,
+    /// Whether it has a preshared key.
+    #[serde(default)]
+    pub preshared_key: bool,
     /// Where it was last heard, or is configured to be.
     pub endpoint: Option<SocketAddr>,
     /// `NAME:PORT` where its endpoint is given by a name. Without an endpoint it isn't resolved
@@ -340,7 +343,7 @@ pub struct BanStatus {
     pub layer: Layer,
     /// Whether the configuration denies it.
     pub configured: bool,
-    /// Whether `taltun ban` does.
+    /// Whether an operator does: by `taltun ban`, in `top` or on the page.
     pub banned: bool,
     /// When that ban ends, in seconds from now; `None` for one that lasts until it is taken
     /// back.

@@ -76,6 +76,7 @@ mod page_walk;
 mod peer_log;
 mod peers;
 mod pretenders;
+mod printed_once;
 mod problems;
 mod raw_peer;
 mod reach;
@@ -184,6 +185,7 @@ fn side_by_side() -> Vec<Case> {
         key_files::CASES,
         peer_log::CASES,
         peers::CASES,
+        printed_once::CASES,
         restart::CASES,
         roaming::CASES,
         loops::CASES,

@@ -89,7 +89,7 @@ pub use udpgw::Udpgw;
 pub(crate) use values::{
     interface_name, network, no_host, not_unspecified, peer_name, public_endpoint,
 };
-pub use visible::is_visible;
+pub use visible::unseen;
 pub use web::Web;
 pub(crate) use words::Words;
 

@@ -379,6 +379,7 @@ fn status(full: bool) -> Status {
         peers: vec![PeerStatus {
             name: full.then(|| "office".to_owned()),
             public_key: "OFFICE=".to_owned(),
+            preshared_key: true,
             endpoint: full.then_some(endpoint),
             endpoint_name: full.then(|| "office.example:9000".to_owned()),
             banned: vec![ban(full)],

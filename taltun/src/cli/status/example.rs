@@ -35,6 +35,7 @@ pub(in crate::cli) fn hub() -> Status {
             PeerStatus {
                 name: Some("office".into()),
                 public_key: "OFFICE=".into(),
+                preshared_key: false,
                 endpoint: Some("203.0.113.1:9000".parse().unwrap()),
                 endpoint_name: Some("office.example.net:9000".into()),
                 banned: vec![BanStatus {
@@ -107,6 +108,7 @@ pub(in crate::cli) fn hub() -> Status {
             PeerStatus {
                 name: None,
                 public_key: "ROAMER=".into(),
+                preshared_key: false,
                 endpoint: None,
                 endpoint_name: Some("vpn.example.invalid:9000".into()),
                 banned: Vec::new(),
