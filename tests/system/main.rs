@@ -76,6 +76,7 @@ mod page_walk;
 mod peer_log;
 mod peers;
 mod pretenders;
+mod priority;
 mod problems;
 mod raw_peer;
 mod reach;
@@ -269,6 +270,7 @@ fn alone() -> Vec<Case> {
         hopping::ALONE,
         capture::ALONE,
         shaping::CASES,
+        priority::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,
         af_xdp_exits::CASES,
