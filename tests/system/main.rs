@@ -77,6 +77,7 @@ mod peer_log;
 mod peers;
 mod pretenders;
 mod printed_once;
+mod priority;
 mod problems;
 mod raw_peer;
 mod reach;
@@ -271,6 +272,7 @@ fn alone() -> Vec<Case> {
         hopping::ALONE,
         capture::ALONE,
         shaping::CASES,
+        priority::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,
         af_xdp_exits::CASES,

@@ -268,6 +268,17 @@ pub enum XdpMode {
     Off,
 }
 
+/// `dataplane.priority`: how the threads that move packets compete for the cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// As others do, in short slices.
+    Normal,
+    /// With more weight.
+    High,
+    /// Before all others.
+    Realtime,
+}
+
 /// `accel.af_xdp`: whether transport messages go past the kernel's network stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfXdp {

@@ -207,6 +207,7 @@ impl View<'_> {
             af_xdp: self.data_plane.lanes_status(self.shield),
             tc: self.shield.tunnel_status(),
             steering: self.data_plane.steering_status(self.shield),
+            priority: self.data_plane.priority_status(),
             port_range: self.led_ports.status(),
             forwards: self.forwards.status().to_vec(),
             policy: self.rules.status(self.shield),

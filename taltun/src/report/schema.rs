@@ -103,6 +103,8 @@ fn the_page_has_every_word() {
             (status, "af_xdp[].mode", all(AfXdpSocket::ALL)),
             (status, "tc.mode", all(TcAttachment::ALL)),
             (status, "steering.mode", all(Steering::ALL)),
+            (status, "priority.wanted", all(Priority::ALL)),
+            (status, "priority.mode", all(Priority::ALL)),
             (status, "peers[].problem.cause", all(ProblemCause::ALL)),
             (status, "peers[].paths[].state", all(PathUse::ALL)),
             (status, "host.put_back[].what", all(HostPart::ALL)),
@@ -435,6 +437,7 @@ fn status(full: bool) -> Status {
             reason: "why".to_owned(),
         },
         steering: SteeringStatus::none(),
+        priority: PriorityStatus::default(),
         port_range: full.then(|| PortRangeStatus {
             first: 1,
             last: 1,

@@ -183,6 +183,12 @@ pub(in crate::cli) fn hub() -> Status {
             mode: Steering::Ebpf,
             reason: "4 workers share the port".into(),
         },
+        priority: PriorityStatus {
+            wanted: Priority::Realtime,
+            mode: Priority::High,
+            reason: "why".into(),
+            demotions: 2,
+        },
         port_range: Some(PortRangeStatus {
             first: 4096,
             last: 8191,
