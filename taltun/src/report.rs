@@ -38,9 +38,9 @@ pub use self::unix_time::UnixTime;
 pub use self::usage::{DayUsage, PeerUsage, Usage, UsageStatus};
 pub use self::web::{Moment, WebStatus, WebToken};
 pub use self::words::{
-    Aead, AfXdpSocket, AuditKept, ForwardedBy, HostPart, PathUse, PortRangeBy, ProblemCause,
-    RefusedBy, RuleAction, SourceSeen, Steering, StepKind, SwitchLeftState, TcAttachment,
-    TracePlace, TraceVerdict, TunnelMode, UsageKept, XdpAttachment,
+    Aead, AfXdpSocket, AuditKept, ForwardedBy, HostPart, PathUse, PortRangeBy, Priority,
+    ProblemCause, RefusedBy, RuleAction, SourceSeen, Steering, StepKind, SwitchLeftState,
+    TcAttachment, TracePlace, TraceVerdict, TunnelMode, UsageKept, XdpAttachment,
 };
 use crate::layer::Layer;
 use crate::protocol::messages::REJECT_AFTER_TIME;
@@ -98,6 +98,9 @@ pub struct Status {
     pub tc: TcStatus,
     /// How datagrams find their worker.
     pub steering: SteeringStatus,
+    /// How the threads that move packets compete for the cores.
+    #[serde(default)]
+    pub priority: PriorityStatus,
     /// The range of ports that leads to the one we listen on, where there is one.
     #[serde(default)]
     pub port_range: Option<PortRangeStatus>,
@@ -234,6 +237,9 @@ pub struct PeerStatus {
     pub name: Option<String>,
     /// Its public key, base64.
     pub public_key: String,
+    /// Whether it has a preshared key.
+    #[serde(default)]
+    pub preshared_key: bool,
     /// Where it was last heard, or is configured to be.
     pub endpoint: Option<SocketAddr>,
     /// `NAME:PORT` where its endpoint is given by a name. Without an endpoint it isn't resolved
@@ -340,7 +346,7 @@ pub struct BanStatus {
     pub layer: Layer,
     /// Whether the configuration denies it.
     pub configured: bool,
-    /// Whether `taltun ban` does.
+    /// Whether an operator does: by `taltun ban`, in `top` or on the page.
     pub banned: bool,
     /// When that ban ends, in seconds from now; `None` for one that lasts until it is taken
     /// back.
@@ -428,6 +434,31 @@ impl SteeringStatus {
         Self {
             mode: Steering::None,
             reason: "there is one worker".into(),
+        }
+    }
+}
+
+/// How the threads that move packets compete for the cores, and why it is so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriorityStatus {
+    /// What the file asks for.
+    pub wanted: Priority,
+    /// What they have.
+    pub mode: Priority,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// How often they lost realtime, as they left others nothing.
+    pub demotions: u64,
+}
+
+impl Default for PriorityStatus {
+    /// What a tunnel has that doesn't say so.
+    fn default() -> Self {
+        Self {
+            wanted: Priority::Normal,
+            mode: Priority::Normal,
+            reason: String::new(),
+            demotions: 0,
         }
     }
 }

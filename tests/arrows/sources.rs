@@ -39,13 +39,9 @@ struct Module {
 /// The module that a file is, as Rust writes it.
 pub fn module_of(file: &File) -> String {
     let (package, path) = file.split_once("/src/").unwrap_or(("", file));
-    let package = match package {
-        "taltun/crypto" => "taltun_crypto",
-        "taltun/protocol" => "taltun_protocol",
-        other => other,
-    };
+    let package = package.replace(['/', '-'], "_");
     let path = path.trim_end_matches(".rs").trim_end_matches("/mod");
-    format!("{}::{}", package.replace('-', "_"), path.replace('/', "::"))
+    format!("{package}::{}", path.replace('/', "::"))
 }
 
 impl Sources {

@@ -28,6 +28,8 @@ pub struct Status {
     pub af_xdp: Vec<AfXdp>,
     /// How datagrams find their worker.
     pub steering: Steering,
+    /// How the threads that move packets compete for the cores.
+    pub priority: Priority,
 }
 
 impl Status {
@@ -46,6 +48,19 @@ pub struct Steering {
     pub mode: String,
     /// Why.
     pub reason: String,
+}
+
+/// How the threads that move packets compete for the cores.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Priority {
+    /// What the file asks for: `normal`, `high` or `realtime`.
+    pub wanted: String,
+    /// What they have.
+    pub mode: String,
+    /// Why.
+    pub reason: String,
+    /// How often they lost realtime.
+    pub demotions: u64,
 }
 
 /// A peer of `status`.

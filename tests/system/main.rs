@@ -76,6 +76,8 @@ mod page_walk;
 mod peer_log;
 mod peers;
 mod pretenders;
+mod printed_once;
+mod priority;
 mod problems;
 mod raw_peer;
 mod reach;
@@ -184,6 +186,7 @@ fn side_by_side() -> Vec<Case> {
         key_files::CASES,
         peer_log::CASES,
         peers::CASES,
+        printed_once::CASES,
         restart::CASES,
         roaming::CASES,
         loops::CASES,
@@ -269,6 +272,7 @@ fn alone() -> Vec<Case> {
         hopping::ALONE,
         capture::ALONE,
         shaping::CASES,
+        priority::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,
         af_xdp_exits::CASES,

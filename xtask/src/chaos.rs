@@ -42,11 +42,11 @@ pub struct Arguments {
 
 /// Makes faults; one after which something doesn't hold is a failure.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    setup::programs(PROGRAMS)?;
-    let taltun = build::taltun()?;
     if !sys::is_root() {
         bail!("chaos makes network namespaces and needs root: run this as root");
     }
+    setup::programs(PROGRAMS)?;
+    let taltun = build::taltun()?;
     let only = arguments.only.as_deref().unwrap_or_default();
     let wanted = |fault: &&Fault| fault.name.contains(only);
     if !FAULTS.iter().any(|fault| wanted(&fault)) {

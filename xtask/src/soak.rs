@@ -28,10 +28,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let lasting = Duration::try_from_secs_f64(arguments.hours * 3600.0)
         .context("--hours takes a number of hours")?;
-    let taltun = build::taltun()?;
     if !sys::is_root() {
         bail!("soak makes network namespaces and needs root: run this as root");
     }
+    let taltun = build::taltun()?;
     setup::programs(setup::LAB)?;
     let mut soak = Soak::start(PREFIX, &taltun)?;
     let begun = Instant::now();

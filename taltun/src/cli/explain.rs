@@ -65,7 +65,7 @@ impl Explain {
         if self.json {
             output::print_json(&explanation)?;
         } else {
-            output::print(&render(&explanation))?;
+            output::print(&self.target.advice(&render(&explanation)))?;
         }
         if explanation.passes {
             Ok(())

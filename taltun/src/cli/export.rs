@@ -44,7 +44,7 @@ impl Export {
             return self.export_file();
         };
         let text = control::call(Some(name), request::Export)?;
-        secret::print_file(text.as_str()).map(drop)
+        secret::print_file(text.as_str())
     }
 
     fn export_file(&self) -> Result<(), Failure> {
@@ -64,6 +64,6 @@ impl Export {
         let file = self.config.display();
         let text = std::fs::read_to_string(&self.config).map(Zeroizing::new);
         let text = text.map_err(|error| Failure::Usage(format!("{file}: cannot read: {error}")))?;
-        secret::print_file(&wgquick::export(&text, &loaded.config)).map(drop)
+        secret::print_file(&wgquick::export(&text, &loaded.config))
     }
 }

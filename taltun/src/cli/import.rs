@@ -37,6 +37,6 @@ impl Import {
         for warning in &imported.warnings {
             output::warn(warning);
         }
-        secret::print_file(&imported.toml).map(drop)
+        secret::print_file(&imported.toml)
     }
 }

@@ -3,6 +3,7 @@
 //! Errors are one line, `taltun: …`, on standard error. The exit code is 0 when it is done,
 //! 2 when the command line or the configuration is at fault, 1 for everything else.
 
+mod advice;
 mod arguments;
 mod ban;
 mod capture;
@@ -250,7 +251,7 @@ fn command_of(error: &clap::Error) -> Option<String> {
     command_in(&usage).or_else(|| named.then(|| "udpgw".to_owned()))
 }
 
-/// The command of a usage text, if it has commands of its own or is one of those.
+/// The command of a usage text, if it has commands of its own or is one of another's.
 fn command_in(usage: &str) -> Option<String> {
     let (_, words) = usage.split_once("taltun ")?;
     let is_word = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
@@ -258,8 +259,9 @@ fn command_in(usage: &str) -> Option<String> {
         .split_whitespace()
         .take_while(|word| is_word(word) && !word.starts_with('-'))
         .collect();
-    let first = words.first()?;
-    (words.len() > 1 || ["peer", "web", "udpgw"].contains(first)).then(|| words.join(" "))
+    let definition = <Cli as clap::CommandFactory>::command();
+    let first = definition.find_subcommand(words.first()?)?;
+    first.has_subcommands().then(|| words.join(" "))
 }
 
 /// The message of a clap error without its usage text, which `--help` shows better.

@@ -1,20 +1,64 @@
 //! What the commands print. A reader that has seen enough, as in `taltun stats | head`,
 //! is no error.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use super::failure::Failure;
 use super::logging::{self, Priority};
 
+/// Why nothing that is printed gets anywhere.
+pub(super) const NOWHERE: &str = "standard output is closed or leads to /dev/null";
+
 /// Prints `text` to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    printed(text).map(drop)
+    let mut out = io::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush())).map(drop)
 }
 
-/// The same for what nobody gets a second time: false when nobody reads any more.
-pub(super) fn printed(text: &str) -> Result<bool, Failure> {
+/// The same for what nobody gets a second time: it is an error if nobody got it.
+pub(super) fn print_once(text: &str) -> Result<(), Failure> {
+    if is_nowhere() {
+        return Err(Failure::Other(NOWHERE.to_owned()));
+    }
     let mut out = io::stdout().lock();
-    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    let outcome = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let is_read = written(outcome.and_then(|()| on_disk()))?;
+    if is_read {
+        Ok(())
+    } else {
+        Err(Failure::Other("nobody reads standard output".to_owned()))
+    }
+}
+
+/// Whether nobody gets what is printed. Where a program is started without a standard output, it has
+/// `/dev/null` for one: Rust opens it first.
+pub(super) fn is_nowhere() -> bool {
+    // As every Linux numbers it.
+    const NULL: (u32, u32) = (1, 3);
+    let device = |metadata: std::fs::Metadata| {
+        let number = metadata.rdev();
+        (libc::major(number), libc::minor(number))
+    };
+    stdout_file()
+        .and_then(|file| file.metadata())
+        .is_ok_and(|it| it.file_type().is_char_device() && device(it) == NULL)
+}
+
+/// Standard output as a file.
+pub(super) fn stdout_file() -> io::Result<File> {
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+}
+
+/// Waits until what was printed into a file is on the disk, which may be full.
+fn on_disk() -> io::Result<()> {
+    let file = stdout_file()?;
+    if file.metadata()?.is_file() {
+        file.sync_all()?;
+    }
+    Ok(())
 }
 
 /// What became of writing to standard output: false when nobody reads any more.
@@ -37,15 +81,15 @@ pub(super) fn json_line(value: &impl serde::Serialize) -> Result<String, Failure
 
 /// Prints `value` as indented JSON to standard output.
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    printed_json(value).map(drop)
+    print(&json_text(value)?)
 }
 
-/// The same for what nobody gets a second time: false when nobody reads any more.
-pub(super) fn printed_json(value: &impl serde::Serialize) -> Result<bool, Failure> {
+/// `value` as indented JSON.
+pub(super) fn json_text(value: &impl serde::Serialize) -> Result<String, Failure> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::Other(format!("cannot write JSON: {error}")))?;
     text.push('\n');
-    printed(&text)
+    Ok(text)
 }
 
 /// Prints `taltun: message`, each of its lines so, to where the log goes: standard error unless

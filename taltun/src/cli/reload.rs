@@ -28,8 +28,9 @@ impl Reload {
             None => self.target.ask(request::Reload)?,
         };
         for warning in &reloaded.warnings {
-            output::warn(warning);
+            output::warn(&self.target.advice(warning));
         }
-        output::print(&format!("{}\n", reloaded.done.0))
+        let done = self.target.advice(&reloaded.done.0);
+        output::print(&format!("{done}\n"))
     }
 }

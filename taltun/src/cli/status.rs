@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::screen::Screen;
 use super::target::Target;
-use super::{output, watching};
+use super::{advice, output, watching};
 use crate::control::{self, ControlError, request};
 use crate::dataplane::clock;
 use crate::report::{
@@ -99,11 +99,16 @@ impl StatusCommand {
             return peer::alone(&status.peers);
         }
         let left = control::left_switches();
-        if self.long {
+        let text = if self.long {
             long::render(status, &left)
         } else {
             short::render(status, &left, self.all, screen)
+        };
+        if status.peers.is_empty() {
+            // It says what adds one.
+            return advice::for_tunnel(&text, asked.interface.as_deref());
         }
+        text
     }
 
     /// What is asked for, and the answer.
@@ -166,7 +171,7 @@ impl Asked {
             (Some(running), Some(word)) => Err(Failure::Other(format!(
                 "{word:?} is neither a running tunnel nor a peer of {running}; `taltun status` lists its peers"
             ))),
-            _ => Ok(answer?),
+            (_, interface) => Ok(advised(answer?, interface.as_deref())),
         }
     }
 
@@ -187,6 +192,14 @@ impl Asked {
         }
         Ok(status)
     }
+}
+
+/// The status, in which what ends a ban names the tunnel that was named.
+fn advised(mut status: Box<Status>, interface: Option<&str>) -> Box<Status> {
+    for ban in status.peers.iter_mut().flat_map(|it| &mut it.banned) {
+        ban.remedy = advice::for_tunnel(&ban.remedy, interface);
+    }
+    status
 }
 
 /// Whether a peer has this name or key.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use clap::Args;
 
 use super::failure::Failure;
-use super::output;
+use super::{advice, output};
 use crate::control;
 use crate::control::ControlError;
 use crate::control::request::Command;
@@ -28,7 +28,7 @@ impl Target {
 
     /// Has the tunnel do something.
     pub(super) fn ask<C: Command>(&self, command: C) -> Result<C::Answer, ControlError> {
-        control::call(self.interface(), command)
+        asked(self.interface(), control::call(self.interface(), command))
     }
 
     /// The same for what more follows behind the answer.
@@ -36,13 +36,19 @@ impl Target {
         &self,
         command: C,
     ) -> Result<(C::Answer, BufReader<UnixStream>), ControlError> {
-        control::open(self.interface.as_deref(), command)
+        let interface = self.interface();
+        asked(interface, control::open(interface, command))
+    }
+
+    /// A message, in which advised commands name the tunnel if this one did.
+    pub(super) fn advice(&self, message: &str) -> String {
+        advice::for_tunnel(message, self.interface())
     }
 
     /// Has the tunnel do something, and prints what it says about it.
     pub(super) fn command<C: Command<Answer = Done>>(&self, command: C) -> Result<(), Failure> {
         let Done(text) = self.ask(command)?;
-        output::print(&format!("{text}\n"))
+        output::print(&format!("{}\n", self.advice(&text)))
     }
 }
 
@@ -60,11 +66,22 @@ pub(super) struct Subject {
 impl Subject {
     /// Has the tunnel do something.
     pub(super) fn ask<C: Command>(&self, command: C) -> Result<C::Answer, ControlError> {
-        control::call(self.name(), command)
+        asked(self.name(), control::call(self.name(), command))
     }
 
     /// The interface, if one was named.
     fn name(&self) -> Option<&str> {
         self.name.as_deref().or(self.target.interface.as_deref())
     }
+}
+
+/// What a tunnel that was named answered: its refusals advise commands, which name it, too.
+fn asked<T>(interface: Option<&str>, answer: Result<T, ControlError>) -> Result<T, ControlError> {
+    answer.map_err(|error| match error {
+        ControlError::Refused(text) => ControlError::Refused(advice::for_tunnel(&text, interface)),
+        ControlError::Misconfigured(text) => {
+            ControlError::Misconfigured(advice::for_tunnel(&text, interface))
+        }
+        other => other,
+    })
 }

@@ -6,8 +6,10 @@ use clap::{Args, Subcommand};
 
 use super::duration::Duration;
 use super::failure::Failure;
-use super::table::table;
+use super::grid::{Cell, Column, grid};
+use super::screen::Screen;
 use super::target::Target;
+use super::width::printable;
 use super::{human, output, secret};
 use crate::control::request;
 use crate::dataplane::clock;
@@ -79,6 +81,10 @@ impl Web {
 
 impl Token {
     fn run(self) -> Result<(), Failure> {
+        if output::is_nowhere() {
+            let nowhere = output::NOWHERE;
+            return Err(Failure::Other(format!("{nowhere}: no token was made")));
+        }
         let seconds = self.duration.seconds;
         let name = self.name;
         let made = self.target.ask(request::WebToken { name, seconds })?;
@@ -90,7 +96,16 @@ impl Token {
             human::span(seconds),
             places.join(" or ")
         ));
-        secret::print(made.token.as_str())
+        secret::print(made.token.as_str()).map_err(|failure| {
+            let name = made.name;
+            let ended = self.target.ask(request::WebRevoke { name: name.clone() });
+            Failure::Other(match ended {
+                Ok(_) => format!("{failure}; the token {name} was ended again"),
+                Err(error) => format!(
+                    "{failure}, and nobody has the token {name}, which can't be ended now: {error}"
+                ),
+            })
+        })
     }
 }
 
@@ -98,11 +113,23 @@ impl Tokens {
     fn run(self) -> Result<(), Failure> {
         let tokens = self.target.ask(request::WebTokens)?;
         let now = UnixTime::at(clock::wall());
-        output::print(&render(&tokens, now))
+        let text = render(&tokens, now, &Screen::of_stdout());
+        if tokens.is_empty() {
+            // It says what makes one.
+            return output::print(&self.target.advice(&text));
+        }
+        output::print(&text)
     }
 }
 
-fn render(tokens: &[WebToken], now: UnixTime) -> String {
+const COLUMNS: &[Column] = &[
+    Column::text("TOKEN", 0).cut_to(10),
+    Column::number("MADE", 1),
+    Column::number("ENDS", 0),
+    Column::number("BROWSERS", 2),
+];
+
+fn render(tokens: &[WebToken], now: UnixTime, screen: &Screen) -> String {
     if tokens.is_empty() {
         return "there are no tokens; `taltun web token` makes one\n".to_owned();
     }
@@ -112,14 +139,14 @@ fn render(tokens: &[WebToken], now: UnixTime) -> String {
     };
     let rows = tokens.iter().map(|token| {
         vec![
-            token.name.clone(),
-            format!("{} ago", between(token.made_at, now)),
-            format!("in {}", between(now, token.ends_at)),
-            human::count(token.sessions),
+            printable(&token.name).into_owned().into(),
+            format!("{} ago", between(token.made_at, now)).into(),
+            format!("in {}", between(now, token.ends_at)).into(),
+            human::count(token.sessions).into(),
         ]
     });
-    let rows: Vec<Vec<String>> = rows.collect();
-    table(&["token", "made", "ends", "browsers"], &rows)
+    let rows: Vec<Vec<Cell>> = rows.collect();
+    grid(COLUMNS, &rows, screen)
 }
 
 #[cfg(test)]
@@ -135,14 +162,15 @@ mod tests {
             ends_at: at(4600),
             sessions,
         };
+        let tokens = [token("ana", 2), token("token-1", 0)];
         assert_eq!(
-            render(&[token("ana", 2), token("token-1", 0)], at(1060)),
+            render(&tokens, at(1060), &Screen::NONE),
             "\
-token         made       ends  browsers
+TOKEN         MADE       ENDS  BROWSERS
 ana      1 min ago  in 59 min         2
 token-1  1 min ago  in 59 min         0
 "
         );
-        assert!(render(&[], at(0)).contains("taltun web token"));
+        assert!(render(&[], at(0), &Screen::NONE).contains("taltun web token"));
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::config::is_visible;
+use crate::config::unseen;
 
 /// Stands for what was cut off.
 const CUT: char = '…';
@@ -21,14 +21,18 @@ pub(super) fn width(text: &str) -> usize {
 /// The text without what a terminal takes for commands, what turns its direction, and what nobody
 /// sees.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if text.chars().all(is_visible) {
+    let mut unseen = unseen(text).map(|(at, _)| at).peekable();
+    if unseen.peek().is_none() {
         return Cow::Borrowed(text);
     }
-    let safe = text.chars();
-    Cow::Owned(
-        safe.map(|c| if is_visible(c) { c } else { '\u{fffd}' })
-            .collect(),
-    )
+    let safe = text.char_indices().map(|(at, c)| {
+        if unseen.next_if_eq(&at).is_some() {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    });
+    Cow::Owned(safe.collect())
 }
 
 /// The text in so many columns at most: what is longer ends in `…`.
@@ -48,7 +52,9 @@ pub(super) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
         }
         kept.push(c);
     }
-    kept.truncate(kept.trim_end().len());
+    // Nothing is left for a joiner to join.
+    let end = kept.trim_end_matches(|c: char| c.is_whitespace() || c == '\u{200d}');
+    kept.truncate(end.len());
     kept.push(CUT);
     Cow::Owned(kept)
 }
@@ -142,5 +148,7 @@ mod tests {
         assert_eq!(printable("a\x1b[2Jb\r\n"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}");
         assert_eq!(printable("a\u{202e}b"), "a\u{fffd}b");
         assert_eq!(printable("東京 é"), "東京 é");
+        assert_eq!(printable("👩\u{200d}🚀"), "👩\u{200d}🚀");
+        assert_eq!(printable("a\u{200d}b👩\u{200d}"), "a\u{fffd}b👩\u{fffd}");
     }
 }

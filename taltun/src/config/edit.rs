@@ -147,8 +147,8 @@ impl<'t> Edit<'t> {
         if let Some(value) = table.value("name") {
             changes.push((value.span(), &own));
         } else {
-            line = format!("name = {own}{}", self.line_end());
-            let at = self.end_of_line(table.header);
+            let (at, added) = self.line_behind(table.header, &format!("name = {own}"));
+            line = added;
             changes.push((at..at, &line));
         }
         let spans = mentions.iter().map(|mention| mention.span.clone());
@@ -187,8 +187,9 @@ impl<'t> Edit<'t> {
         match (&secret, table.value("preshared_key")) {
             (Some(secret), Some(value)) => changes.push((value.span(), secret)),
             (Some(secret), None) => {
-                line = Zeroizing::new(format!("preshared_key = {}{}", **secret, self.line_end()));
-                let at = self.end_of_line(own.end);
+                let new = Zeroizing::new(format!("preshared_key = {}", **secret));
+                let (at, added) = self.line_behind(own.end, &new);
+                line = added;
                 changes.push((at..at, line.as_str()));
             }
             (None, _) => {}
@@ -196,6 +197,44 @@ impl<'t> Edit<'t> {
         let spans = mentions.iter().map(|mention| mention.span.clone());
         changes.extend(spans.zip(literals.iter().map(String::as_str)));
         Ok(self.replaced(&changes))
+    }
+
+    /// The text with other values, as TOML has them, for keys of a peer; a key without one is taken away. A
+    /// comment behind it stays.
+    pub fn with_values(
+        &self,
+        peer: &PublicKey,
+        values: &[(&str, Option<String>)],
+    ) -> Result<Zeroizing<String>, String> {
+        let table = self.peer(peer)?;
+        let mut lines = Vec::new();
+        let mut changes: Vec<(Range<usize>, &str)> = Vec::new();
+        for (name, new) in values {
+            match (table.value(name).map(Spanned::span), new) {
+                (Some(old), Some(new)) => changes.push((old, new)),
+                (Some(old), None) => changes.push((self.without_value(old), "")),
+                (None, Some(new)) => {
+                    lines.push(self.line_behind(table.end, &format!("{name} = {new}")));
+                }
+                (None, None) => {}
+            }
+        }
+        changes.extend(lines.iter().map(|(at, line)| (*at..*at, line.as_str())));
+        Ok(self.replaced(&changes))
+    }
+
+    /// The text that a key of a peer has for a value.
+    pub fn text_of(&self, peer: &PublicKey, name: &str) -> Option<String> {
+        let table = self.peer(peer).ok()?;
+        match table.value(name)?.get_ref() {
+            DeValue::String(text) => Some(text.to_string()),
+            _ => None,
+        }
+    }
+
+    /// A text as a value of TOML.
+    pub fn literal(value: &str) -> String {
+        text(value)
     }
 
     /// The keys that are given for a peer.
@@ -312,6 +351,27 @@ impl<'t> Edit<'t> {
         } else {
             "\n"
         }
+    }
+
+    /// A new line behind the one that holds `at`: where it goes, and it with what ends a line.
+    fn line_behind(&self, at: usize, line: &str) -> (usize, Zeroizing<String>) {
+        let at = self.end_of_line(at);
+        let end = self.line_end();
+        let is_begun = !self.slice(0..at).ends_with('\n');
+        let line = if is_begun {
+            format!("{end}{line}")
+        } else {
+            format!("{line}{end}")
+        };
+        (at, Zeroizing::new(line))
+    }
+
+    /// All of a key and its value, with the line if nothing else is there.
+    fn without_value(&self, value: Range<usize>) -> Range<usize> {
+        let (start, end) = (self.start_of_line(value.start), self.end_of_line(value.end));
+        let rest = self.slice(value.end..end);
+        let comment = rest.find('#').map(|at| value.end.saturating_add(at));
+        start..comment.unwrap_or(end)
     }
 
     fn start_of_line(&self, at: usize) -> usize {

@@ -89,7 +89,7 @@ pub use udpgw::Udpgw;
 pub(crate) use values::{
     interface_name, network, no_host, not_unspecified, peer_name, public_endpoint,
 };
-pub use visible::is_visible;
+pub use visible::unseen;
 pub use web::Web;
 pub(crate) use words::Words;
 
@@ -266,6 +266,17 @@ pub enum XdpMode {
     Generic,
     /// No program at all.
     Off,
+}
+
+/// `dataplane.priority`: how the threads that move packets compete for the cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// As others do, in short slices.
+    Normal,
+    /// With more weight.
+    High,
+    /// Before all others.
+    Realtime,
 }
 
 /// `accel.af_xdp`: whether transport messages go past the kernel's network stack.

@@ -49,6 +49,14 @@ impl PublicEndpoint {
         }
     }
 
+    /// The address, unless it is a name.
+    pub fn address(&self) -> Option<std::net::IpAddr> {
+        match &self.endpoint.first {
+            Endpoint::Address(address) => Some(address.ip()),
+            Endpoint::Name(..) => None,
+        }
+    }
+
     /// As it is written.
     pub(in crate::config) fn written(&self) -> String {
         if self.has_ports {
@@ -80,6 +88,7 @@ mod tests {
             ("2001:db8::9", "[2001:db8::9]:4096-8191"),
             ("[2001:db8::9]", "[2001:db8::9]:4096-8191"),
             ("[2001:db8::9]:7", "[2001:db8::9]:7"),
+            ("hub.example.net.:7", "hub.example.net.:7"),
         ] {
             let endpoint = public_endpoint(text).unwrap();
             assert_eq!(endpoint.at(range).to_string(), expected);
@@ -93,6 +102,9 @@ mod tests {
             "hub:70000",
             "1.2.3",
             "a b:7",
+            "h..e",
+            ".h",
+            "h..:7",
             "[::]:7",
         ] {
             assert!(public_endpoint(text).is_err(), "{text}");

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::public_endpoint::{NO_PORTS, PublicEndpoint};
 use super::shaping::{LEAST_RATE, MOST_RATE, Rate};
-use super::visible::is_visible;
+use super::visible::{is_visible, unseen};
 use super::words::Words;
 use super::{Domain, Endpoint, ListenAt, PortRange, RangedEndpoint, keys, suggest};
 
@@ -74,7 +74,7 @@ pub(crate) fn peer_name(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err(format!("{expected}, found {text:?}"));
     }
-    match text.chars().find(|c| !is_visible(*c)) {
+    match unseen(text).next().map(|(_, c)| c) {
         None => Ok(text.to_owned()),
         // It is escaped, so that it is seen here at least.
         Some(c) => Err(format!(
@@ -431,7 +431,13 @@ pub(super) fn endpoint(text: &str, ports: Option<PortRange>) -> Result<RangedEnd
             && host
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-            && host.bytes().any(|b| b.is_ascii_alphabetic());
+            && host.bytes().any(|b| b.is_ascii_alphabetic())
+            // RFC 1035, section 2.3.4; the last dot may stand for the root.
+            && host
+                .strip_suffix('.')
+                .unwrap_or(host)
+                .split('.')
+                .all(|label| (1..=63).contains(&label.len()));
         if !is_name {
             return Err(expected());
         }

@@ -1,6 +1,6 @@
 //! The words of a configuration that stand for one of a few things.
 
-use super::{Action, AfXdp, Dscp, FirewallChoice, ForwardSource, Mode, Shell, XdpMode};
+use super::{Action, AfXdp, Dscp, FirewallChoice, ForwardSource, Mode, Priority, Shell, XdpMode};
 
 /// What a file names by one of a few words.
 pub trait Words: Copy + 'static {
@@ -62,6 +62,11 @@ words! {
         "driver" => Driver,
         "generic" => Generic,
         "off" => Off,
+    }
+    Priority {
+        "normal" => Normal,
+        "high" => High,
+        "realtime" => Realtime,
     }
     AfXdp {
         "auto" => Auto,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -58,6 +59,8 @@ const SOURCES_LOOKED_AT: usize = 1024;
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub kind: TunnelKind,
+    /// The file that the configuration is from, if there is one.
+    pub file: Option<&'a Path>,
     pub started: Time,
     /// The same by the wall clock of that moment.
     pub started_at: UnixTime,
@@ -129,6 +132,7 @@ impl View<'_> {
         outer.sort_by_key(|source| std::cmp::Reverse(source.packets));
         outer.truncate(most);
         Overview {
+            file: self.file.and_then(|file| std::path::absolute(file).ok()),
             status: self.status_with(peers.collect()),
             // Who is busy with what is a question for `stats`.
             stats: self.stats_with(outer, self.inner_sources(inner, most), Load::default()),
@@ -203,6 +207,7 @@ impl View<'_> {
             af_xdp: self.data_plane.lanes_status(self.shield),
             tc: self.shield.tunnel_status(),
             steering: self.data_plane.steering_status(self.shield),
+            priority: self.data_plane.priority_status(),
             port_range: self.led_ports.status(),
             forwards: self.forwards.status().to_vec(),
             policy: self.rules.status(self.shield),
@@ -311,6 +316,10 @@ impl View<'_> {
         PeerStatus {
             name: self.peers.name(key).map(str::to_owned),
             public_key: key.to_string(),
+            preshared_key: self
+                .device
+                .preshared_key(key)
+                .is_some_and(|shared| !shared.is_none()),
             endpoint: peer.endpoint().map(|endpoint| endpoint.remote),
             endpoint_name: match self.peers.endpoint(key) {
                 Some(Endpoint::Name(host, port)) => Some(format!("{host}:{port}")),

@@ -421,6 +421,8 @@ pub enum PeerEdit {
     Rename(RenamePeer),
     /// Give one another key.
     Rotate(RotatePeer),
+    /// Change what one has and may.
+    Set(SetPeer),
 }
 
 /// [`PeerEdit::New`]
@@ -498,6 +500,29 @@ pub struct RotatePeer {
     /// What its file is to say.
     #[serde(default)]
     pub file: ClientWishes,
+}
+
+/// [`PeerEdit::Set`]. What isn't given stays as it is; an empty list or text takes away what there is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetPeer {
+    /// Its name or public key.
+    pub peer: String,
+    /// Networks behind it.
+    #[serde(default)]
+    pub allowed_ips: Option<Vec<IpNet>>,
+    /// Its last day, in UTC: `2026-12-31`.
+    #[serde(default)]
+    pub expires: Option<String>,
+    /// How much it may move: `100 GB/month`.
+    #[serde(default)]
+    pub quota: Option<String>,
+    /// How fast it may send: `20 Mbit/s`.
+    #[serde(default)]
+    pub rate_up: Option<String>,
+    /// How fast it may be sent to.
+    #[serde(default)]
+    pub rate_down: Option<String>,
 }
 
 /// [`Request::Unban`]

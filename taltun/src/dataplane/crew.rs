@@ -19,11 +19,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
+use super::scheduling::Scheduling;
 use crate::protocol::plan::CipherWork;
 
 /// The most helpers that a machine gets by itself.
@@ -138,23 +139,39 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Starts a thread of that name for each job, and so many helpers. Without helpers they
-    /// are plain threads, and jobs must not call [`Crew::carry`].
+    /// Starts a thread of that name for each job, and so many helpers, all of which are
+    /// scheduled as packets need it. Without helpers they are plain threads, and jobs must not
+    /// call [`Crew::carry`].
     ///
     /// # Errors
     /// When a thread can't be started. Those that were remain, and end with their jobs.
-    pub fn start(&mut self, jobs: Vec<(String, Job)>, helpers: usize) -> io::Result<()> {
+    pub fn start(
+        &mut self,
+        jobs: Vec<(String, Job)>,
+        helpers: usize,
+        scheduling: &Arc<Scheduling>,
+    ) -> io::Result<()> {
         if helpers > 0 {
-            return self.start_pool(jobs, helpers);
+            return self.start_pool(jobs, helpers, scheduling);
         }
         for (name, job) in jobs {
-            let thread = thread::Builder::new().name(name).spawn(job)?;
+            let scheduling = Arc::clone(scheduling);
+            let run = move || {
+                let _entered = scheduling.enter();
+                job();
+            };
+            let thread = thread::Builder::new().name(name).spawn(run)?;
             self.handles.push(thread);
         }
         Ok(())
     }
 
-    fn start_pool(&mut self, jobs: Vec<(String, Job)>, helpers: usize) -> io::Result<()> {
+    fn start_pool(
+        &mut self,
+        jobs: Vec<(String, Job)>,
+        helpers: usize,
+        scheduling: &Arc<Scheduling>,
+    ) -> io::Result<()> {
         let (names, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
         let name = move |number: usize| match number.checked_sub(names.len()) {
             None => names[number].clone(),
@@ -169,7 +186,12 @@ impl Threads {
                     Some(name) => builder.name(name.to_owned()),
                     None => builder,
                 };
-                self.handles.push(builder.spawn(|| thread.run())?);
+                let scheduling = Arc::clone(scheduling);
+                let run = move || {
+                    let _entered = scheduling.enter();
+                    thread.run();
+                };
+                self.handles.push(builder.spawn(run)?);
                 Ok(())
             })
             .build()

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use super::clock;
 use super::counters::Counters;
+use super::guard::Guard;
 use super::redirect::Redirect;
 use super::relay_pairs::Relayed;
 use super::relayed_sources::RelayedSources;
 use super::runs::{DatagramRun, DatagramRuns};
+use super::scheduling::Scheduling;
 use super::shared::Inputs;
 use super::tap::{Subject, Taps};
 use super::tun::Tun;
@@ -22,7 +24,7 @@ use super::worker_set::{WorkerSet, WorkerSettings};
 use super::xsk::{LanePolicy, Lanes};
 use crate::protocol::device::Transmit;
 use crate::protocol::time::Time;
-use crate::report::{AfXdpStatus, SocketLoad, Source, SteeringStatus};
+use crate::report::{AfXdpStatus, PriorityStatus, SocketLoad, Source, SteeringStatus};
 
 /// The running data plane.
 pub struct DataPlane {
@@ -31,6 +33,9 @@ pub struct DataPlane {
     workers: WorkerSet,
     counters: Arc<Counters>,
     relayed_sources: Arc<RelayedSources>,
+    scheduling: Arc<Scheduling>,
+    /// After the workers, so that it watches them to their end.
+    _guard: Option<Guard>,
     sender: Sender,
     runs: DatagramRuns,
     unreachable: Unreachable,
@@ -47,6 +52,10 @@ impl DataPlane {
     ) -> io::Result<Self> {
         let counters = Arc::clone(&inputs.counters);
         let relayed_sources = Arc::clone(&inputs.relayed_sources);
+        let scheduling = Arc::clone(&inputs.scheduling);
+        scheduling.raise_session();
+        // Before the threads that it watches, so that these have realtime from their start.
+        let guard = Guard::start(&scheduling)?;
         let workers = WorkerSet::start(inputs, settings, sockets, tuns)?;
         Ok(Self {
             lanes: Lanes::new(lanes),
@@ -54,6 +63,8 @@ impl DataPlane {
             workers,
             counters,
             relayed_sources,
+            scheduling,
+            _guard: guard,
             runs: DatagramRuns::with_capacity(1),
             unreachable: Unreachable::default(),
         })
@@ -174,6 +185,11 @@ impl DataPlane {
             [_] => SteeringStatus::none(),
             _ => programs.steering_status(),
         }
+    }
+
+    /// How the threads compete for the cores.
+    pub fn priority_status(&self) -> PriorityStatus {
+        self.scheduling.status()
     }
 
     /// Whose packets went from peer to peer.

@@ -43,6 +43,7 @@ pub(super) fn run(
             work.tell_leaving(arena);
             transmitter.send(&shared.queues, sender, arena, &mut work.relayed);
             work.finish(arena, tun, shared);
+            shared.let_others_run();
         }
     }
     Ok(())

@@ -76,6 +76,7 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, worker: u32, shared: &Shared) 
             }
             if batch.filled >= FULL {
                 batch.send();
+                shared.let_others_run();
             }
         }
         batch.send();

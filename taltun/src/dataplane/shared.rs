@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::Duration;
 
 use taltun_common::drops::DropReason;
@@ -15,6 +16,7 @@ use super::filter::Filter;
 use super::gate::Gate;
 use super::relayed_sources::RelayedSources;
 use super::rules::Rules;
+use super::scheduling::Scheduling;
 use super::shaping::{HeldPackets, Shaper};
 use super::sys::{StopSignal, Woken, wait_for, wait_readable};
 use super::tap::{Place, Subject};
@@ -73,6 +75,8 @@ pub struct Inputs {
     pub wake: Arc<Notify>,
     /// How long a thread goes on looking for packets before it sleeps.
     pub busy_poll: Duration,
+    /// How threads compete with others for the cores.
+    pub scheduling: Arc<Scheduling>,
 }
 
 /// What all threads share.
@@ -107,6 +111,14 @@ impl Shared {
         let readable = wait_readable(source, &self.stop, self.inputs.busy_poll);
         crew.resume();
         readable
+    }
+
+    /// Has the other threads with realtime run after a batch: the kernel takes the core from none
+    /// of them before its turn is over, which lasts for many batches.
+    pub(super) fn let_others_run(&self) {
+        if self.inputs.scheduling.is_real_time() {
+            thread::yield_now();
+        }
     }
 
     /// Has packets of a batch, which lie in `arena`, wait for their turn.

@@ -61,7 +61,8 @@ impl Workers {
             }));
         }
         let helpers = workers.shared.crew.as_ref().map_or(0, Crew::helpers);
-        workers.threads.start(jobs, helpers)?;
+        let scheduling = &workers.shared.inputs.scheduling;
+        workers.threads.start(jobs, helpers, scheduling)?;
         Ok(workers)
     }
 

@@ -1,5 +1,7 @@
 //! What `taltun top` reads each second: as much of `status` and `stats` as a screen shows.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Stats, Status};
@@ -7,6 +9,9 @@ use super::{Stats, Status};
 /// As much of a tunnel as fits a screen, and how much there is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Overview {
+    /// The configuration that it runs by, if there is a file.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
     /// The tunnel, with the peers that were asked for, in the order that was asked for.
     pub status: Status,
     /// What it moved and dropped, with the largest sources only.

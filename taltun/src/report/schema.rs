@@ -103,6 +103,8 @@ fn the_page_has_every_word() {
             (status, "af_xdp[].mode", all(AfXdpSocket::ALL)),
             (status, "tc.mode", all(TcAttachment::ALL)),
             (status, "steering.mode", all(Steering::ALL)),
+            (status, "priority.wanted", all(Priority::ALL)),
+            (status, "priority.mode", all(Priority::ALL)),
             (status, "peers[].problem.cause", all(ProblemCause::ALL)),
             (status, "peers[].paths[].state", all(PathUse::ALL)),
             (status, "host.put_back[].what", all(HostPart::ALL)),
@@ -379,6 +381,7 @@ fn status(full: bool) -> Status {
         peers: vec![PeerStatus {
             name: full.then(|| "office".to_owned()),
             public_key: "OFFICE=".to_owned(),
+            preshared_key: true,
             endpoint: full.then_some(endpoint),
             endpoint_name: full.then(|| "office.example:9000".to_owned()),
             banned: vec![ban(full)],
@@ -434,6 +437,7 @@ fn status(full: bool) -> Status {
             reason: "why".to_owned(),
         },
         steering: SteeringStatus::none(),
+        priority: PriorityStatus::default(),
         port_range: full.then(|| PortRangeStatus {
             first: 1,
             last: 1,

@@ -136,6 +136,16 @@ words! {
         "off" => Off,
     }
 
+    /// How the threads that move packets compete for the cores.
+    Priority {
+        /// As others, in short slices.
+        "normal" => Normal,
+        /// With more weight.
+        "high" => High,
+        /// Before all others.
+        "realtime" => Realtime,
+    }
+
     /// How datagrams find their worker.
     Steering {
         /// By receiver index.

@@ -3,6 +3,9 @@
 //! Whoever connects is accepted at once. Where there are too many then, of one sender or in all, one
 //! of those that are there is hung up on: the one that has been silent for longest, or else the
 //! oldest. So who asks at once and reads gets an answer, whatever others do.
+//!
+//! Of one sender's the newest silent ones are spared: a browser opens several at once, to ask in a
+//! moment, and those that it still has of pages that it left are the ones to end.
 
 // What comes from outside must not be able to make anything here panic.
 #![cfg_attr(
@@ -20,6 +23,10 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::stream::{self, Stream};
+
+/// Which part of a sender's share may be silent and yet stays before those that have asked: of the page's 32 it is
+/// more than the 6 that browsers open at once.
+const SPARED: usize = 4;
 
 /// How many may be connected.
 #[derive(Debug, Clone, Copy)]
@@ -147,9 +154,18 @@ impl Places {
             return;
         }
         let may_go = |place: &Place| !is_ones_own || place.sender == sender;
-        let is_silent = |place: &Place| !place.has_asked.load(Ordering::Relaxed);
-        let mut silent = self.open.iter();
-        let silent = silent.position(|it| may_go(it) && is_silent(it));
+        let is_silent = |place: &&Place| may_go(place) && !place.has_asked.load(Ordering::Relaxed);
+        // Others than the sender may be many, and whoever is silent makes room for all of them.
+        let spared = if is_ones_own {
+            self.limits.share / SPARED
+        } else {
+            0
+        };
+        let silent = if self.open.iter().filter(is_silent).count() > spared {
+            self.open.iter().position(|it| is_silent(&it))
+        } else {
+            None
+        };
         if let Some(place) = silent.or_else(|| self.open.iter().position(may_go)) {
             self.open.remove(place).task.abort();
         }
@@ -181,13 +197,35 @@ mod tests {
                 .collect()
         };
         push(&mut places, sender(9), true);
-        // Its own, whatever others have: the silent one first, then the oldest.
-        for asked in [true, false, true, true, true, true] {
-            push(&mut places, sender(1), asked);
+        // Its own, whatever others have: the silent ones first, but for the newest, then the oldest.
+        let asked = |places: &Places| -> Vec<bool> {
+            held(places)
+                .into_iter()
+                .skip(1)
+                .map(|(_, asked)| asked)
+                .collect()
+        };
+        for (pushed, left) in [
+            (
+                &[true, false, true, false][..],
+                &[true, false, true, false][..],
+            ),
+            (&[true], &[true, true, false, true]),
+            (&[true, true], &[false, true, true, true]),
+            (&[false], &[true, true, true, false]),
+            (&[true], &[true, true, false, true]),
+        ] {
+            for has_asked in pushed {
+                push(&mut places, sender(1), *has_asked);
+            }
+            assert_eq!(asked(&places), left, "{pushed:?}");
         }
         assert_eq!(held(&places)[0], (sender(9), true));
         assert_eq!(places.open.len(), 1 + LIMITS.share);
-        assert!(held(&places).iter().all(|(_, asked)| *asked));
+        places
+            .open
+            .retain(|place| place.has_asked.load(Ordering::Relaxed));
+        push(&mut places, sender(1), true);
         for n in 2..6 {
             for _ in 0..LIMITS.share {
                 push(&mut places, sender(n), false);

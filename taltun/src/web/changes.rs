@@ -7,6 +7,7 @@ use super::request::Fields;
 use super::units;
 use super::words::{Language, Words, filled};
 use crate::config;
+use crate::protocol::allowed_ips::canonical;
 
 /// What became of a change, for the next page to tell.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +88,8 @@ pub(super) fn done(text: String, reply: Reply) -> Notice {
 
 fn network(form: &Fields, words: &Words) -> Result<IpNet, String> {
     let given = form.get("net").unwrap_or_default();
-    let network = config::network(given).map(|(net, _)| net);
+    // As the tunnel has it, and so as it is told.
+    let network = config::network(given).map(|(net, _)| canonical(net));
     network.map_err(|_| format!("{} {given:?}", words.not_understood))
 }
 
@@ -132,6 +134,10 @@ mod tests {
         assert_eq!(
             asked("/ban-peer", "key=K&for=60"),
             done(r#"{"ban_peer":{"peer":"K","seconds":60}}"#)
+        );
+        assert_eq!(
+            asked("/unban", "net=::ffff:198.51.100.7&layer=outside"),
+            done(r#"{"unban":{"net":"198.51.100.7/32","inner":false}}"#)
         );
         for wrong in [
             "net=nonsense&for=60",

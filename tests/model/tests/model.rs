@@ -11,6 +11,7 @@ use std::{panic, thread};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use taltun_model::Tally;
+use taltun_tests::random::Random;
 
 /// Events of a run.
 const EVENTS: u64 = 1_000_000;
@@ -94,16 +95,9 @@ fn number(variable: &str) -> Option<u64> {
 
 /// The input of a world, the same in each run.
 fn input(seed: u64, world: u64) -> Vec<u8> {
-    // splitmix64
-    let mut state =
+    let begin =
         seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ world.wrapping_mul(0xd1b5_4a32_d192_ed03);
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    };
-    (0..INPUT / 8).flat_map(|_| next().to_le_bytes()).collect()
+    Random::new(begin).bytes(INPUT)
 }
 
 fn text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -9,7 +9,7 @@ use taltun_common::hints::{HINT_WORDS, Hint};
 use taltun_common::segments;
 use taltun_common::steering::{MAX_WORKERS, index_of, worker_of};
 use taltun_common::wire::{Fit, MessageKind};
-use taltun_proofs::random;
+use taltun_tests::random::Random;
 use zerocopy::FromBytes as _;
 
 /// Where arithmetic has its edges.
@@ -57,18 +57,18 @@ fn a_checksum_that_changes_twice_comes_back() {
 
 #[test]
 fn the_sum_of_a_pseudo_header_is_that_of_its_words() {
-    let mut state = 1;
+    let mut random = Random::new(1);
     for _ in 0..1_000_000 {
         let mut address = || -> Address {
-            let edge = random(&mut state);
+            let edge = random.next_u64();
             let mut bytes = [if edge & 1 == 0 { 0xff } else { 0 }; 16];
             for byte in &mut bytes[..(edge >> 8) as usize % 17] {
-                *byte = random(&mut state) as u8;
+                *byte = random.next_u64() as u8;
             }
             bytes
         };
         let (source, destination) = (address(), address());
-        let length = random(&mut state) as u16;
+        let length = random.next_u64() as u16;
         let words = [source, destination].concat();
         let words = words
             .chunks(2)
@@ -149,7 +149,7 @@ impl Naive {
 
 #[test]
 fn a_bucket_of_one_number_gives_what_a_bucket_gives() {
-    let mut state = 2;
+    let mut random = Random::new(2);
     for tokens in [1, 2, 3, 7, 20, 100, 5000, 1_000_000, 999_999_999] {
         for burst in [1, 2, 5, 500] {
             let rate = Rate::with_burst(tokens, burst);
@@ -160,7 +160,7 @@ fn a_bucket_of_one_number_gives_what_a_bucket_gives() {
             };
             let (mut full_at, mut now) = (0, 0);
             for _ in 0..20_000 {
-                let pause = random(&mut state);
+                let pause = random.next_u64();
                 now += match pause & 3 {
                     0 => 0,
                     1 => (pause >> 2) % (rate.token + 1),
@@ -179,12 +179,12 @@ fn a_bucket_of_one_number_gives_what_a_bucket_gives() {
 
 #[test]
 fn a_bucket_never_gives_more_than_its_rate_and_its_burst() {
-    let mut state = 3;
+    let mut random = Random::new(3);
     for tokens in [1, 20, 777, 50_000] {
         let rate = Rate::with_burst(tokens, 10);
         let (mut full_at, mut now, mut given) = (0, 0_u64, 0_u64);
         for _ in 0..200_000 {
-            now += random(&mut state) % (rate.token / 2 + 1);
+            now += random.next_u64() % (rate.token / 2 + 1);
             given += u64::from(rate.take(&mut full_at, now));
             assert!(given <= 10 + now / rate.token, "{given} by {now}");
         }
@@ -195,10 +195,10 @@ fn a_bucket_never_gives_more_than_its_rate_and_its_burst() {
 
 #[test]
 fn a_bucket_looks_the_same_before_and_after_a_look() {
-    let mut state = 4;
+    let mut random = Random::new(4);
     for _ in 0..1_000_000 {
-        let rate = Rate::per_second(1 + (random(&mut state) % 100_000) as u32);
-        let (full_at, now) = (random(&mut state) >> 8, random(&mut state) >> 8);
+        let rate = Rate::per_second(1 + (random.next_u64() % 100_000) as u32);
+        let (full_at, now) = (random.next_u64() >> 8, random.next_u64() >> 8);
         let mut taken = full_at;
         assert_eq!(rate.allows(full_at, now), rate.take(&mut taken, now));
         assert_eq!(taken != full_at, rate.allows(full_at, now));

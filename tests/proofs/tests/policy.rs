@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use taltun_policy::Service;
 use taltun_policy::packet::Ports;
 use taltun_policy::tuple::Tuple;
-use taltun_proofs::random;
+use taltun_tests::random::Random;
 
 #[test]
 fn each_port_is_a_service_and_is_read_as_it_is_written() {
@@ -54,9 +54,9 @@ fn each_protocol_has_its_number_and_no_other() {
 
 #[test]
 fn an_answer_goes_the_other_way_and_its_answer_is_the_packet() {
-    let mut state = 9;
+    let mut random = Random::new(9);
     for _ in 0..1_000_000 {
-        let [a, b] = [(); 2].map(|()| random(&mut state));
+        let [a, b] = [(); 2].map(|()| random.next_u64());
         let address = |bits: u64| match a & 1 {
             0 => IpAddr::from((bits as u32).to_be_bytes()),
             _ => IpAddr::from((u128::from(bits) << 64 | u128::from(!bits)).to_be_bytes()),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use taltun_crypto::{PresharedKey, PrivateKey};
-use taltun_proofs::random;
 use taltun_protocol::allowed_ips::{AllowedIps, canonical};
 use taltun_protocol::control_message::{CONTROL_LEN, ControlMessage, is_control};
 use taltun_protocol::cookie::{Checker, Proof, Sealer};
@@ -20,6 +19,7 @@ use taltun_protocol::ratelimiter::RateLimiter;
 use taltun_protocol::replay::ReplayWindow;
 use taltun_protocol::tai64n::Tai64n;
 use taltun_protocol::time::Time;
+use taltun_tests::random::Random;
 
 /// All counters that were accepted.
 #[derive(Default)]
@@ -52,12 +52,12 @@ fn a_window_accepts_what_a_set_accepts_after_any_six_counters_at_its_edges() {
 
 #[test]
 fn a_window_accepts_what_a_set_accepts_up_to_the_last_counter() {
-    let mut state = 5;
+    let mut random = Random::new(5);
     for start in [0, 1 << 32, REJECT_AFTER_MESSAGES - 40_000] {
         let (mut window, mut naive) = (ReplayWindow::default(), Counters::default());
         let mut at = start;
         for _ in 0..60_000 {
-            let step = random(&mut state);
+            let step = random.next_u64();
             at = at.saturating_add(step & 1);
             let counter = match step >> 1 & 7 {
                 0 => at.saturating_add(step >> 50),
@@ -113,13 +113,13 @@ fn a_datagram_of_each_length_is_the_message_that_its_first_word_says() {
 
 #[test]
 fn timestamps_are_in_the_order_of_their_clock() {
-    let mut state = 6;
+    let mut random = Random::new(6);
     for _ in 0..2_000_000 {
         let shown = Duration::new(
-            random(&mut state) >> 24,
-            (random(&mut state) % 1_000_000_000) as u32,
+            random.next_u64() >> 24,
+            (random.next_u64() % 1_000_000_000) as u32,
         );
-        let ahead = Duration::from_nanos(random(&mut state) >> (random(&mut state) % 64));
+        let ahead = Duration::from_nanos(random.next_u64() >> (random.next_u64() % 64));
         let (now, later) = (Tai64n::from_unix(shown), Tai64n::from_unix(shown + ahead));
         assert!(now <= later);
         // So much apart, nobody takes the later one for the earlier.
@@ -218,15 +218,15 @@ fn each_table_of_the_networks_of_eight_addresses_says_what_a_list_says() {
 #[test]
 fn what_is_taken_out_of_a_table_leaves_the_rest_in_any_order() {
     let nets = small_nets();
-    let mut state = 7;
+    let mut random = Random::new(7);
     for _ in 0..4_000 {
         let mut list = Vec::new();
         let mut table = AllowedIps::default();
         for step in 0..60 {
-            let net = nets[(random(&mut state) % 15) as usize];
+            let net = nets[(random.next_u64() % 15) as usize];
             let before = list.iter().position(|(other, _)| *other == net);
             let before = before.map(|at| list.remove(at).1);
-            if random(&mut state) & 1 == 0 {
+            if random.next_u64() & 1 == 0 {
                 assert_eq!(table.insert(net, step), before);
                 list.push((net, step));
             } else {
@@ -388,13 +388,13 @@ fn a_control_message_is_one_by_each_of_its_bits() {
 
 #[test]
 fn a_source_has_its_rate_whatever_others_send() {
-    let mut state = 8;
+    let mut random = Random::new(8);
     let mut limiter = RateLimiter::new(20, 5);
     let mut given: HashMap<u64, u64> = HashMap::new();
     let mut now = 0;
     for _ in 0..300_000 {
-        now += random(&mut state) % 500_000;
-        let who = random(&mut state) % 50;
+        now += random.next_u64() % 500_000;
+        let who = random.next_u64() % 50;
         let source = IpAddr::from([10, 0, 0, who as u8]);
         if limiter.allow(source, Time::from_nanos(now)) {
             *given.entry(who).or_default() += 1;

@@ -6,11 +6,10 @@ mod faults;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use taltun_tests::command::output_of;
+use taltun_tests::command::{output_of, wait_for};
 
 use crate::setup;
 use crate::workspace::{cargo, root, target};
@@ -139,23 +138,16 @@ fn judge(tree: &Path) -> Result<Outcome> {
         .stderr(file)
         .spawn()
         .context("can't run the model")?;
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            let said = fs::read_to_string(&log)?;
-            return Ok(if status.success() {
-                Outcome::Passed
-            } else {
-                Outcome::Failed(reason(&said))
-            });
-        }
-        if begun.elapsed() > LONGEST {
-            child.kill()?;
-            child.wait()?;
-            return Ok(Outcome::Failed("it doesn't come to an end".into()));
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
+    let Some(status) = wait_for(&mut child, LONGEST)? else {
+        child.kill()?;
+        child.wait()?;
+        return Ok(Outcome::Failed("it doesn't come to an end".into()));
+    };
+    Ok(if status.success() {
+        Outcome::Passed
+    } else {
+        Outcome::Failed(reason(&fs::read_to_string(&log)?))
+    })
 }
 
 /// What the model's panic said first.

@@ -67,10 +67,10 @@ impl Picture {
 
 /// Makes the pictures.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    setup::programs(setup::LAB)?;
     if !sys::is_root() {
         bail!("the pictures are of tunnels in network namespaces, which takes root");
     }
+    setup::programs(setup::LAB)?;
     let taltun = build::taltun()?;
     let names: &[Picture] = if arguments.names.is_empty() {
         Picture::value_variants()

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::made_file::MadeFile;
 use super::told;
 use crate::cli::failure::Failure;
+use crate::cli::target::Target;
 use crate::cli::{output, secret};
 use crate::client_file::code::Code;
 use crate::client_file::{self, Keys};
@@ -109,12 +110,33 @@ pub(super) struct Prepared {
 }
 
 impl ClientOptions {
+    /// Whether there is a key that nobody can get a second time.
+    fn has_secret(&self) -> bool {
+        !self.no_file && (self.public_key.is_none() || self.psk)
+    }
+
+    /// Whether the file, or a code of it, goes to standard output.
+    fn wants_stdout(&self) -> bool {
+        let in_picture = matches!(self.qr, Some(CodeTo::Picture(_)));
+        match self.out {
+            Some(_) => self.qr == Some(CodeTo::Terminal),
+            None => self.json || !in_picture,
+        }
+    }
+
     /// Makes the keys and the files.
     pub(super) fn prepare(self) -> Result<Prepared, Failure> {
         if self.json && self.qr == Some(CodeTo::Terminal) {
             return Err(Failure::Usage(
                 "a code can't stand in JSON; write --qr=FILE.png for a picture".to_owned(),
             ));
+        }
+        if self.has_secret() && self.wants_stdout() && output::is_nowhere() {
+            return Err(Failure::Other(format!(
+                "{}, so nobody would get the peer's file, which is printed once; name a file by \
+                 --out FILE (nothing was changed)",
+                output::NOWHERE
+            )));
         }
         let create = |path: &PathBuf| MadeFile::create(path);
         let picture = match &self.qr {
@@ -173,7 +195,7 @@ impl Prepared {
     }
 
     /// Writes and shows what was asked for. The peer is there by now, whatever becomes of this.
-    pub(super) fn deliver(mut self, edited: &PeerEdited) -> Result<(), Failure> {
+    pub(super) fn deliver(mut self, edited: &PeerEdited, target: &Target) -> Result<(), Failure> {
         if self.options.no_file {
             return told::tell(edited, self.options.json);
         }
@@ -188,11 +210,15 @@ impl Prepared {
         } else {
             client_file::toml(access, &self.keys)
         };
-        let is_a_picture = self.write(&text).map_err(|reason| lost(edited, &reason))?;
+        let lost = |reason: &str| lost(edited, reason, target);
+        let is_a_picture = self.write(&text).map_err(|reason| lost(&reason))?;
         if self.options.json {
             let file = self.out.is_none().then_some(text.as_str());
-            let printed = output::printed_json(&PeerTold { edited, file });
-            return handed_out(edited, printed);
+            let text = Zeroizing::new(output::json_text(&PeerTold { edited, file })?);
+            if file.is_none() || !self.options.has_secret() {
+                return output::print(&text);
+            }
+            return handed_out(output::print_once(&text), lost);
         }
         told::note(edited);
         guess(access);
@@ -210,15 +236,16 @@ impl Prepared {
             ));
         }
         let shown = match self.options.qr {
-            Some(CodeTo::Terminal) => shown(&text, &again(edited, &self.options)),
+            Some(CodeTo::Terminal) => shown(&text, &again(edited, &self.options), target),
             Some(CodeTo::Picture(_)) | None => None,
         };
         let printed = match shown {
-            Some(code) => output::printed(&code),
+            Some(code) => output::print_once(&code),
             None if self.out.is_some() || is_a_picture => return Ok(()),
-            None => secret::print_file(&text),
+            None if !self.options.has_secret() => return secret::print_file(&text),
+            None => secret::print_once(&text),
         };
-        handed_out(edited, printed)
+        handed_out(printed, lost)
     }
 
     /// Writes what is to be written; false if there is no picture, as the text is too long for one.
@@ -246,22 +273,18 @@ fn is_unfit(path: &Path) -> bool {
 }
 
 /// What became of printing a file: the only one that there is of these keys.
-fn handed_out(edited: &PeerEdited, printed: Result<bool, Failure>) -> Result<(), Failure> {
-    match printed {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(lost(edited, "nobody reads standard output")),
-        Err(failure) => Err(lost(edited, &failure.to_string())),
-    }
+fn handed_out(printed: Result<(), Failure>, lost: impl Fn(&str) -> Failure) -> Result<(), Failure> {
+    printed.map_err(|failure| lost(&failure.to_string()))
 }
 
 /// The peer is changed, and nobody has its new key.
-fn lost(edited: &PeerEdited, reason: &str) -> Failure {
-    Failure::Other(format!(
+fn lost(edited: &PeerEdited, reason: &str, target: &Target) -> Failure {
+    Failure::Other(target.advice(&format!(
         "{}, but its file is lost: {reason}; for another one: `taltun peer rotate {}`; to undo it: {}",
         edited.done,
         plain_name(edited),
         edited.undo
-    ))
+    )))
 }
 
 /// Whether a file that has at least these routes and keys is too long for a code.
@@ -315,7 +338,7 @@ fn plain_name(edited: &PeerEdited) -> &str {
 
 /// The code for this terminal. Where that can't be, it says why, and the text is printed; `again` is what
 /// makes another code.
-fn shown(text: &str, again: &str) -> Option<Zeroizing<String>> {
+fn shown(text: &str, again: &str, target: &Target) -> Option<Zeroizing<String>> {
     let out = stdout();
     if !out.is_terminal() {
         output::warn("standard output is no terminal, so it gets the file and no code");
@@ -339,11 +362,11 @@ fn shown(text: &str, again: &str) -> Option<Zeroizing<String>> {
         Ok(shown) => Some(Zeroizing::new(shown)),
         Err(too_large) => {
             let ((columns, lines), (width, height)) = (size, too_large.needed);
-            output::warn(&format!(
+            output::warn(&target.advice(&format!(
                 "the code takes {width} columns and {height} lines, and this terminal has {columns} \
                  and {lines}; the file follows as text. For a code: enlarge the terminal, then \
                  `{again}`; or `{again}=FILE.png` for a picture. Either gives the peer another key"
-            ));
+            )));
             None
         }
     }

@@ -46,7 +46,12 @@ impl List {
             return output::print_json(&status.peers);
         }
         let screen = Screen::of_stdout();
-        output::print(&render(&status.peers, self.all, &screen))
+        let text = render(&status.peers, self.all, &screen);
+        if status.peers.is_empty() {
+            // It says what adds one.
+            return output::print(&self.target.advice(&text));
+        }
+        output::print(&text)
     }
 }
 

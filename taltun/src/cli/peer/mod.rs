@@ -5,8 +5,10 @@
 //! | [`new`], [`rotate`] | a peer's keys, which are made here, and its file |
 //! | [`client`] | that file, as text, code or picture, to where it is wanted |
 //! | [`made_file`] | a new file for its owner alone |
+//! | [`set`] | other values for a peer that there is |
 //! | [`list`], [`show`] | what peers there are |
 //! | [`told`] | what was done, and what undoes it |
+//! | [`unanswered`] | a tunnel that ended in the middle of it |
 
 mod client;
 mod list;
@@ -15,14 +17,16 @@ mod new;
 mod remove;
 mod rename;
 mod rotate;
+mod set;
 mod show;
 mod told;
+mod unanswered;
 
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
 
-/// Add, list, show, remove and rename peers, or give them other keys.
+/// Add, list, show, change, remove and rename peers, or give them other keys.
 ///
 /// A change is made in the configuration file and in the running tunnel at once; if one can't be,
 /// neither is. All else in the file stays as it is, comments included. Each command prints the one
@@ -41,6 +45,7 @@ enum Command {
     Remove(remove::Remove),
     Rename(rename::Rename),
     Rotate(rotate::Rotate),
+    Set(set::Set),
 }
 
 impl Peer {
@@ -52,6 +57,7 @@ impl Peer {
             Command::Remove(command) => command.run(),
             Command::Rename(command) => command.run(),
             Command::Rotate(command) => command.run(),
+            Command::Set(command) => command.run(),
         }
     }
 }

@@ -53,6 +53,6 @@ impl New {
             file: prepared.wishes(),
         };
         let edited = told::ask(&self.target, PeerEdit::New(new))?;
-        prepared.deliver(&edited)
+        prepared.deliver(&edited, &self.target)
     }
 }

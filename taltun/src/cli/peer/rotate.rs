@@ -39,6 +39,6 @@ impl Rotate {
             file: prepared.wishes(),
         };
         let edited = told::ask(&self.target, PeerEdit::Rotate(rotate))?;
-        prepared.deliver(&edited)
+        prepared.deliver(&edited, &self.target)
     }
 }

@@ -28,7 +28,8 @@ pub(super) struct Show {
 impl Show {
     pub(super) fn run(self) -> Result<(), Failure> {
         let status = self.target.ask(request::Status)?;
-        let peer = meant(&status.peers, &self.peer)?;
+        let peer = meant(&status.peers, &self.peer);
+        let peer = peer.map_err(|reason| Failure::Other(self.target.advice(&reason)))?;
         if self.json {
             output::print_json(peer)
         } else {
@@ -38,18 +39,18 @@ impl Show {
 }
 
 /// The peer with this name or key.
-fn meant<'a>(peers: &'a [PeerStatus], word: &str) -> Result<&'a PeerStatus, Failure> {
+fn meant<'a>(peers: &'a [PeerStatus], word: &str) -> Result<&'a PeerStatus, String> {
     let is_named = |peer: &&PeerStatus| peer.name.as_deref() == Some(word);
     let by_key = peers.iter().find(|peer| peer.public_key == word);
     let mut named = peers.iter().filter(is_named);
     match (by_key.or_else(|| named.next()), named.next()) {
         (Some(peer), None) => Ok(peer),
-        (Some(_), Some(_)) => Err(Failure::Other(format!(
+        (Some(_), Some(_)) => Err(format!(
             "several peers are called {word:?}; give the public key of one"
-        ))),
-        (None, _) => Err(Failure::Other(format!(
+        )),
+        (None, _) => Err(format!(
             "{word:?} is no peer's name or key; `taltun peer list` lists them"
-        ))),
+        )),
     }
 }
 
@@ -68,6 +69,10 @@ fn render(peer: &PeerStatus) -> String {
                 .map_or_else(none, |name| printable(name).into_owned()),
         ),
         ("public key", peer.public_key.clone()),
+        (
+            "preshared key",
+            if peer.preshared_key { "yes" } else { "none" }.to_owned(),
+        ),
         ("addresses", addresses(peer)),
         ("endpoint", endpoint),
         ("last handshake", last_handshake(peer)),

@@ -2,20 +2,24 @@
 
 use std::fmt::Write;
 
+use super::unanswered::Asked;
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::cli::target::Target;
+use crate::cli::{advice, output};
+use crate::control::ControlError;
 use crate::control::request::PeerEdit;
 use crate::report::{PeerEdited, PeerTold};
 
-/// Has the tunnel change a peer. The command that undoes it names the tunnel where this one did.
+/// Has the tunnel change a peer. Commands that it advises name the tunnel where this one did.
 pub(super) fn ask(target: &Target, edit: PeerEdit) -> Result<Box<PeerEdited>, Failure> {
-    let mut edited = target.ask(edit)?;
-    if let Some(interface) = target.interface()
-        && !edited.undo.is_empty()
-    {
-        edited.undo.push_str(" --interface ");
-        edited.undo.push_str(interface);
+    let asked = Asked::of(target, &edit);
+    let mut edited = target.ask(edit).map_err(|error| match error {
+        ControlError::Answer { .. } => Failure::Other(target.advice(&asked.unanswered(&error))),
+        error => error.into(),
+    })?;
+    edited.undo = advice::command(&edited.undo, target.interface());
+    for warning in &mut edited.warnings {
+        *warning = target.advice(warning);
     }
     Ok(edited)
 }

@@ -299,9 +299,9 @@ fn by(ban: &BanStatus) -> String {
     let hand = match ban.seconds_left {
         // It ends, and the network stays denied.
         Some(seconds) if ban.configured => {
-            format!("taltun ban ({} left)", human::span(seconds))
+            format!("an operator ({} left)", human::span(seconds))
         }
-        _ => "taltun ban".to_owned(),
+        _ => "an operator".to_owned(),
     };
     match (ban.banned, ban.configured) {
         (true, false) => hand,
@@ -412,8 +412,8 @@ SOURCE      PACKETS    BYTES  DROPPED BY XDP  LAST REASON
 BANNED             LEFT  BY
 198.51.100.0/24  no end  the file
 
-BANNED INSIDE        LEFT  BY          PEERS
-10.0.0.3/32    1 min 40 s  taltun ban  bob
+BANNED INSIDE        LEFT  BY           PEERS
+10.0.0.3/32    1 min 40 s  an operator  bob
 "
             ),
             "{text}"

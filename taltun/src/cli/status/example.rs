@@ -35,6 +35,7 @@ pub(in crate::cli) fn hub() -> Status {
             PeerStatus {
                 name: Some("office".into()),
                 public_key: "OFFICE=".into(),
+                preshared_key: false,
                 endpoint: Some("203.0.113.1:9000".parse().unwrap()),
                 endpoint_name: Some("office.example.net:9000".into()),
                 banned: vec![BanStatus {
@@ -107,6 +108,7 @@ pub(in crate::cli) fn hub() -> Status {
             PeerStatus {
                 name: None,
                 public_key: "ROAMER=".into(),
+                preshared_key: false,
                 endpoint: None,
                 endpoint_name: Some("vpn.example.invalid:9000".into()),
                 banned: Vec::new(),
@@ -180,6 +182,12 @@ pub(in crate::cli) fn hub() -> Status {
         steering: SteeringStatus {
             mode: Steering::Ebpf,
             reason: "4 workers share the port".into(),
+        },
+        priority: PriorityStatus {
+            wanted: Priority::Realtime,
+            mode: Priority::High,
+            reason: "why".into(),
+            demotions: 2,
         },
         port_range: Some(PortRangeStatus {
             first: 4096,

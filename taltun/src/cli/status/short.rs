@@ -102,6 +102,9 @@ fn lines(status: &Status, left: &LeftSwitches, screen: &Screen) -> Vec<String> {
             .map(|it| ("web", words::served(&it.listen, it.ended.as_deref()))),
     );
     all.extend(words::not_kept(status));
+    // Nothing of what is as it should be.
+    let priority = Some(&status.priority).filter(|it| it.mode != it.wanted);
+    all.extend(priority.map(|it| ("cpu", words::priority(it))));
     all.extend(
         status
             .port_range
@@ -311,6 +314,7 @@ web      10.0.0.1:8080: doesn't answer: why
 usage    in memory only: the disk is full
 day      NOT THE CLOCK'S: the clock shows 2026-11-29
 audit    in memory only: the disk is full; 2 changes lost
+cpu      high instead of realtime (why), lost realtime 2 times
 ports    4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
 forward  udp/9000 -> office:9000, not open: the tunnel itself listens there
 forward  tcp/8443 -> office:443 (iptables), the sender's address is kept, no interface has it, \

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::cli::human;
 use crate::report::{
     AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PolicyStatus,
-    PortRangeStatus, SourceSeen, Status, UdpgwStatus,
+    PortRangeStatus, PriorityStatus, SourceSeen, Status, UdpgwStatus,
 };
 
 pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
@@ -28,6 +28,25 @@ pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
     let lost = queue.ring_full + queue.dropped;
     if lost > 0 {
         let _ = write!(text, ", {} lost", human::count(lost));
+    }
+    text
+}
+
+pub(super) fn priority(priority: &PriorityStatus) -> String {
+    let PriorityStatus {
+        wanted,
+        mode,
+        reason,
+        demotions,
+    } = priority;
+    let mut text = mode.to_string();
+    if mode != wanted {
+        let _ = write!(text, " instead of {wanted}");
+    }
+    let _ = write!(text, " ({reason})");
+    if *demotions > 0 {
+        let times = human::counted(*demotions, "time");
+        let _ = write!(text, ", lost realtime {times}");
     }
     text
 }

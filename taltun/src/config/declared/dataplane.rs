@@ -68,6 +68,17 @@ macro_rules! declared {
             english: "Microseconds that a worker goes on looking for packets before it sleeps: latency for CPU time.",
             spanish: "Microsegundos que un trabajador sigue buscando paquetes antes de dormirse: latencia a cambio de CPU.",
         }
+        PRIORITY => priority: Priority {
+            name: "priority",
+            also: &[],
+            kind: Kind::OneOf(Priority::NAMES),
+            default: "\"normal\"",
+            example: "\"realtime\"",
+            reload: Reload::Restart,
+            in_comments: false,
+            english: "How the threads that move packets compete with other programs for the cores: in short slices, with more weight, or before all others ([what each costs](tuning.md#priority)).",
+            spanish: "Cómo compiten por los núcleos los hilos que mueven paquetes con los demás programas: en turnos cortos, con más peso o antes que todos ([lo que cuesta cada una](tuning.md#prioridad)).",
+        }
     } };
 }
 pub(in crate::config) use declared;

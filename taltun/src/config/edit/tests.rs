@@ -283,3 +283,55 @@ fn who_names_a_peer_is_told_with_the_line() {
     );
     assert!(edit.mentions(|word| word == "nobody").is_empty());
 }
+
+#[test]
+fn values_change_in_their_place_and_comments_stay() {
+    let with = |text: &str, values: &[(&str, Option<&str>)]| {
+        let values: Vec<(&str, Option<String>)> = values
+            .iter()
+            .map(|(name, value)| (*name, value.map(str::to_owned)))
+            .collect();
+        let edit = Edit::of(text).unwrap();
+        edit.with_values(&key(ANA), &values).unwrap().to_string()
+    };
+    let new = with(
+        HUB,
+        &[
+            ("allowed_ips", Some("[\"10.9.0.0/16\"]")),
+            ("quota", Some("\"1 GB/day\"")),
+            ("expires", Some("2999-01-01")),
+            ("rate_up", None),
+        ],
+    );
+    let old_list = "[\n  \"192.168.50.0/24\", # home\n]\n";
+    let lines = "[\"10.9.0.0/16\"]\nquota = \"1 GB/day\"\nexpires = 2999-01-01\n";
+    assert_eq!(new, HUB.replace(old_list, lines));
+    assert_eq!(
+        load(&new).peers[0].limits.expires.unwrap().to_string(),
+        "2999-01-01"
+    );
+    let edit = Edit::of(&new).unwrap();
+    assert_eq!(
+        edit.text_of(&key(ANA), "quota").as_deref(),
+        Some("1 GB/day")
+    );
+    assert_eq!(edit.text_of(&key(ANA), "rate_up"), None);
+    // Back, but for the list.
+    let back = with(
+        &new,
+        &[("quota", None), ("expires", None), ("allowed_ips", None)],
+    );
+    assert_eq!(back, HUB.replace(&format!("allowed_ips = {old_list}"), ""));
+    // A comment behind a value that goes stays, and a file may end without a line feed.
+    assert!(with(HUB, &[("vip", None)]).contains("Dg=\"\n# since 2024\n"));
+    let begun = "[[peers]]\npublic_key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\"";
+    assert_eq!(
+        with(begun, &[("quota", Some("1")), ("expires", Some("2"))]),
+        format!("{begun}\nquota = 1\nexpires = 2")
+    );
+    let windows = format!("{begun}\r\n");
+    assert_eq!(
+        with(&windows, &[("quota", Some("1"))]),
+        format!("{windows}quota = 1\r\n")
+    );
+}

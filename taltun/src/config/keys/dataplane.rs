@@ -1,7 +1,8 @@
 //! The keys of `[dataplane]` as `declared/dataplane.rs` has them.
 
 use super::{Key, Kind, Reload, keys};
-use crate::config::{Config, Dataplane};
+use crate::config::words::Words;
+use crate::config::{Config, Dataplane, Priority};
 
 crate::config::declared::dataplane::declared! { keys! {} }
 

@@ -244,6 +244,10 @@ fn the_offloads_are_on_unless_switched_off() {
             ..config(&interface("")).dataplane
         }
     );
+    assert_eq!(dataplane.priority, Priority::Normal);
+    let text = interface("[dataplane]\npriority = \"realtime\"\n");
+    let dataplane = parse(&text, "f").unwrap().config.dataplane;
+    assert_eq!(dataplane.priority, Priority::Realtime);
     let typed = interface("[dataplane]\nudp_gsp = false\n");
     let error = parse(&typed, "f").map(drop).unwrap_err().to_string();
     assert!(error.contains("udp_gso"), "{error}");

@@ -66,6 +66,7 @@ impl Change {
                 ("peer rename", format!("{} to {}", rename.peer, rename.name))
             }
             PeerEdit::Rotate(rotate) => ("peer rotate", rotate.peer.clone()),
+            PeerEdit::Set(set) => ("peer set", set.peer.clone()),
         };
         Self { action, target }
     }

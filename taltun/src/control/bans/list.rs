@@ -11,7 +11,6 @@
 )]
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -19,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::config::MAX_BANS;
 use crate::layer::Layer;
+use crate::protocol::allowed_ips::canonical;
 
 /// The longest that a ban with an end may last; longer is what bans without one are for.
 pub const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -261,22 +261,10 @@ fn describe((net, layer): &(IpNet, Layer), ban: &Ban) -> Denied {
     }
 }
 
-/// A network without bits behind its prefix; one of IPv4 addresses that are written as IPv6
-/// (`::ffff:198.51.100.7`) as IPv4, which is what their packets are.
-pub fn canonical(net: IpNet) -> IpNet {
-    let net = net.trunc();
-    let IpNet::V6(v6) = net else { return net };
-    let (IpAddr::V4(v4), Some(bits)) = (
-        IpAddr::V6(v6.addr()).to_canonical(),
-        v6.prefix_len().checked_sub(96),
-    ) else {
-        return net;
-    };
-    ipnet::Ipv4Net::new(v4, bits).map_or(net, IpNet::V4)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn net(text: &str) -> IpNet {

@@ -38,11 +38,11 @@ use crate::accel::Shield;
 use crate::config::{Accel, keys};
 use crate::dataplane::filter::Filter;
 use crate::layer::Layer;
+use crate::protocol::allowed_ips::canonical;
 use crate::protocol::device::Device;
 use crate::protocol::peer::Peer;
 use crate::report::{BanStatus, Refused, Why};
 
-pub(super) use self::list::canonical;
 pub(super) use self::owners::Owners;
 
 /// How long a ban lasts, and whether anything is asked back before it.

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::list::canonical;
 use crate::control::peers::Peers;
 use crate::control::words;
 use crate::crypto::PublicKey;
 use crate::layer::Layer;
+use crate::protocol::allowed_ips::canonical;
 use crate::protocol::device::Device;
 
 /// Peers that a sentence names; more are counted.

@@ -56,6 +56,7 @@ use crate::dataplane::clock::{self, Apart};
 use crate::dataplane::counters::Counters;
 use crate::dataplane::data_plane::DataPlane;
 use crate::dataplane::gate::Gate;
+use crate::dataplane::scheduling::Scheduling;
 use crate::dataplane::shared::{Handshake, Inputs};
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Socket, UdpOffloads};
@@ -66,7 +67,7 @@ use crate::protocol::device::{Device, Settings};
 use crate::protocol::randomness::{NoRandomness, Randomness};
 use crate::protocol::time::Time;
 use crate::protocol::tunnel::Tunnel;
-use crate::report::UnixTime;
+use crate::report::{Priority, UnixTime};
 use crate::system::{Host, Kept};
 
 /// The controller's state.
@@ -184,6 +185,7 @@ impl Engine {
             handshakes: inputs.handshakes,
             wake: inputs.wake,
             busy_poll: Duration::from_micros(config.dataplane.busy_poll_us.into()),
+            scheduling: Arc::new(Scheduling::new(priority(&config))),
         };
         let settings = WorkerSettings {
             offloads: offloads(&config),
@@ -525,6 +527,14 @@ pub(in crate::control) fn offloads(config: &Config) -> UdpOffloads {
     UdpOffloads {
         gso: config.dataplane.udp_gso,
         gro: config.dataplane.udp_gro,
+    }
+}
+
+fn priority(config: &Config) -> Priority {
+    match config.dataplane.priority {
+        config::Priority::Normal => Priority::Normal,
+        config::Priority::High => Priority::High,
+        config::Priority::Realtime => Priority::Realtime,
     }
 }
 

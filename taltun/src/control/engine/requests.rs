@@ -232,6 +232,7 @@ impl Engine {
     pub(super) fn view(&self) -> View<'_> {
         View {
             kind: self.kind,
+            file: self.origin.path.as_deref(),
             started: self.started,
             started_at: self.started_at,
             config: &self.config,

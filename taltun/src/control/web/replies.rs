@@ -25,7 +25,6 @@ use zeroize::Zeroizing;
 
 use super::doors::{Doors, LogIn};
 use super::lock;
-use crate::control::bans::canonical;
 use crate::control::caller::Caller;
 use crate::control::moments::Moments;
 use crate::control::request::{
@@ -37,6 +36,7 @@ use crate::control::since::Since;
 use crate::control::state_file::wall_clock;
 use crate::crypto::PublicKey;
 use crate::layer::Layer;
+use crate::protocol::allowed_ips::canonical;
 use crate::report::{PeerStatus, Refused, Why};
 use crate::web::{self, QUESTION_MAX, Question, Reply, Report, Verb, Who};
 

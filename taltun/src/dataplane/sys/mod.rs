@@ -4,6 +4,7 @@
 mod address;
 mod kernel;
 mod messages;
+mod scheduling;
 mod wait;
 pub mod xsk;
 
@@ -14,6 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use crate::os::{check, interface};
 pub use kernel::mangles_equal_segments;
 pub use messages::{ReceiveRing, Received, SendRing};
+pub use scheduling::{Policy, Thread};
 pub use wait::{Bell, StopSignal, Woken, wait_for, wait_readable};
 
 /// Nanoseconds on `CLOCK_BOOTTIME`.

@@ -87,6 +87,7 @@ impl Lane {
                 socket,
                 tun,
             } = parts;
+            let _entered = shared.inputs.scheduling.enter();
             let mut server = Server {
                 transmitter: Transmitter::new(queue.number as usize, BATCH),
                 leaving: Vec::with_capacity(BATCH),
@@ -239,6 +240,7 @@ impl Server<'_> {
             if !self.carry_batch() {
                 break;
             }
+            self.shared.let_others_run();
         }
     }
 

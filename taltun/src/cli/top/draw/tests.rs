@@ -67,6 +67,7 @@ fn overview(all: u64, shown: usize, second: u64) -> Overview {
         ..Stats::default()
     };
     Overview {
+        file: None,
         status,
         stats,
         peers: PeerCounts {

@@ -10,13 +10,14 @@ use zeroize::Zeroizing;
 
 use super::addresses::Taken;
 use super::client::{Whereabouts, access, whereabouts};
-use crate::config::{self, Config, Edit, Mention, Peer, PeerEntry, SharedKey};
+use crate::config::{self, Config, Edit, Mention, Peer, PeerEntry, PublicEndpoint, SharedKey};
 use crate::control::inside::Inside;
 use crate::control::request::{
     ClientWishes, NewPeer, PeerEdit, RemovePeer, RenamePeer, RotatePeer,
 };
 use crate::control::words;
 use crate::crypto::{PresharedKey, PublicKey};
+use crate::protocol::allowed_ips::canonical;
 use crate::report::{self, PeerEdited, Refused, Why};
 use crate::secret::SecretText;
 use crate::system::for_the_shell;
@@ -33,7 +34,7 @@ pub(super) struct Known<'a> {
 }
 
 /// A text for the file, and what is told about it.
-type Changed = (Zeroizing<String>, PeerEdited);
+pub(super) type Changed = (Zeroizing<String>, PeerEdited);
 
 /// Makes the text that is asked for.
 pub(super) fn change(known: &Known<'_>, asked: &PeerEdit) -> Result<Changed, Refused> {
@@ -43,6 +44,7 @@ pub(super) fn change(known: &Known<'_>, asked: &PeerEdit) -> Result<Changed, Ref
         PeerEdit::Remove(remove) => known.remove(&edit, remove),
         PeerEdit::Rename(rename) => known.rename(&edit, rename),
         PeerEdit::Rotate(rotate) => known.rotate(&edit, rotate),
+        PeerEdit::Set(set) => known.set(&edit, set),
     }
 }
 
@@ -60,15 +62,7 @@ impl Known<'_> {
         };
         let at = wanted_whereabouts(&new.file, self.config)?;
         let addresses = self.addresses(edit, new)?;
-        let vips = &self.config.interface.vip;
-        let is_ours = |net: &&IpNet| {
-            vips.iter()
-                .any(|vip| IpNet::from(vip.addr()) == net.trunc())
-        };
-        if let Some(net) = new.allowed_ips.iter().find(is_ours) {
-            let text = format!("{net} is this hub's own address, so it can't be behind a peer");
-            return Err(text.into());
-        }
+        self.check_networks(&new.allowed_ips)?;
         let text = edit.with_peer(&PeerEntry {
             name: &new.name,
             public_key,
@@ -215,7 +209,36 @@ impl Known<'_> {
         Ok((text, answer))
     }
 
-    fn answer(&self, name: Option<&str>, public_key: PublicKey) -> PeerEdited {
+    /// Refuses networks that can't be behind a peer.
+    pub(super) fn check_networks(&self, nets: &[IpNet]) -> Result<(), String> {
+        let vips = &self.config.interface.vip;
+        let public = self.config.host.public_endpoint.as_ref();
+        for net in nets {
+            let meant = canonical(*net);
+            if meant.addr().is_ipv4() != net.addr().is_ipv4() {
+                return Err(format!(
+                    "{net} is a network of IPv4 written as IPv6; write {meant}"
+                ));
+            }
+            let is_exactly = |address: IpAddr| IpNet::from(address) == meant;
+            let whose = if vips.iter().any(|vip| is_exactly(vip.addr())) {
+                "this hub's own address"
+            } else if self.inside.own.iter().any(|own| is_exactly(*own)) {
+                "an address of this host"
+            } else if public
+                .and_then(PublicEndpoint::address)
+                .is_some_and(is_exactly)
+            {
+                "the address at which peers reach this hub (interface.public_endpoint)"
+            } else {
+                continue;
+            };
+            return Err(format!("{net} is {whose}, so it can't be behind a peer"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn answer(&self, name: Option<&str>, public_key: PublicKey) -> PeerEdited {
         PeerEdited {
             version: report::VERSION,
             interface: self.config.interface.tun_name.clone(),
@@ -229,7 +252,7 @@ impl Known<'_> {
     }
 
     /// The peer that is called so, or has this key.
-    fn meant(&self, text: &str) -> Result<&Peer, Refused> {
+    pub(super) fn meant(&self, text: &str) -> Result<&Peer, Refused> {
         let by_key = text.parse::<PublicKey>().ok();
         let mut meant = self.config.peers.iter().filter(|peer| match by_key {
             Some(key) => peer.public_key == key,
@@ -440,7 +463,7 @@ fn any_day(text: &str) -> Result<Day, Refused> {
 }
 
 /// A last day that isn't past.
-fn day(text: &str) -> Result<Day, Refused> {
+pub(super) fn day(text: &str) -> Result<Day, Refused> {
     let day = any_day(text)?;
     if day < Day::at(UNIX_EPOCH.elapsed().unwrap_or_default()) {
         return Err(Refused::because(

@@ -7,10 +7,12 @@
 //! | [`addresses`] | the next free address of a subnet |
 //! | [`client`] | what the file of a new peer has to say |
 //! | [`changes`] | the new text for each kind of change, and what undoes it |
+//! | [`set`] | the same for values of a peer that there is |
 
 mod addresses;
 mod changes;
 mod client;
+mod set;
 
 use std::path::Path;
 

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::*;
-use crate::control::request::{ClientWishes, NewPeer, RemovePeer, RenamePeer, RotatePeer};
+use crate::control::request::{ClientWishes, NewPeer, RemovePeer, RenamePeer, RotatePeer, SetPeer};
 use crate::crypto::{PrivateKey, PublicKey};
 use crate::secret::SecretText;
 
@@ -161,6 +161,10 @@ fn what_cannot_be_is_refused_with_its_reason() {
         public_key: key.to_owned(),
         ..new("phone", 3)
     };
+    let behind = |net: &str| NewPeer {
+        allowed_ips: vec![net.parse().unwrap()],
+        ..new("phone", 3)
+    };
     let ours = key_of_the_hub();
     for (asked, reason) in [
         (new("ana", 3), "a peer is called \"ana\" already"),
@@ -192,6 +196,8 @@ fn what_cannot_be_is_refused_with_its_reason() {
             },
             "this hub's own address",
         ),
+        (behind("10.0.0.9/32"), "an address of this host"),
+        (behind("::ffff:192.168.0.0/112"), "write 192.168.0.0/16"),
         (of_key("x"), "public key \"x\""),
         (of_key(ANA), "ana has this key already"),
         (of_key(&ours), "this hub's own key"),
@@ -244,6 +250,11 @@ fn what_cannot_be_is_refused_with_its_reason() {
     assert!(said.contains("ana is named in rules (line "), "{said}");
     let said = hub.refused(&remove("nobody"));
     assert!(said.contains("no peer's name or key"), "{said}");
+    let text = hub.text().replace("hub.example.net", "203.0.113.5");
+    fs::write(hub.path(), text).unwrap();
+    hub.last = read(&hub.origin);
+    let said = hub.refused(&PeerEdit::New(behind("203.0.113.5/32")));
+    assert!(said.contains("at which peers reach this hub"), "{said}");
 }
 
 fn key_of_the_hub() -> String {
@@ -440,5 +451,96 @@ fn who_has_a_file_is_added_again_as_it_was() {
     ] {
         let said = hub.refused(&PeerEdit::New(asked));
         assert!(said.contains(reason), "{reason}: {said}");
+    }
+}
+
+#[test]
+fn values_are_set_and_what_is_printed_brings_back_the_old_ones() {
+    let more = "quota = '5 GB/month' # agreed\nexpires = 2999-01-01\n\n# the end\n";
+    let mut hub = Hub::of(more);
+    let before = hub.text();
+    let set = SetPeer {
+        peer: "ana".into(),
+        allowed_ips: Some(vec!["192.168.7.0/24".parse().unwrap()]),
+        expires: Some(String::new()),
+        quota: Some("1 TB/month".into()),
+        rate_up: Some("20 Mbit/s".into()),
+        rate_down: None,
+    };
+    let edited = hub.done(&PeerEdit::Set(set));
+    assert_eq!(
+        edited.answer.done,
+        "ana has from now on allowed_ips = [\"192.168.7.0/24\"], no expires, quota = \"1 TB/month\" \
+         and rate_up = \"20 Mbit/s\""
+    );
+    assert_eq!(
+        edited.answer.undo,
+        "taltun peer set ana --allowed none --expires 2999-01-01 --quota '5 GB/month' --rate-up none"
+    );
+    let [peer] = &edited.compared.peers[..] else {
+        panic!("{:?}", edited.compared.peers)
+    };
+    assert_eq!(peer.allowed_ips.len(), 2);
+    assert!(peer.limits.expires.is_none() && peer.limits.quota.is_some());
+    assert!(
+        hub.text().contains("quota = \"1 TB/month\" # agreed\n"),
+        "{}",
+        hub.text()
+    );
+    let back = SetPeer {
+        peer: ANA.into(),
+        allowed_ips: Some(Vec::new()),
+        expires: Some("2999-01-01".into()),
+        quota: Some("5 GB/month".into()),
+        rate_up: Some(String::new()),
+        rate_down: None,
+    };
+    let edited = hub.done(&PeerEdit::Set(back));
+    assert!(
+        edited
+            .answer
+            .undo
+            .starts_with("taltun peer set ana --allowed 192.168.7.0/24 ")
+    );
+    // But for the order of its lines, and how a text is written.
+    let sorted = |text: &str| {
+        let text = text.replace('\'', "\"");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&hub.text()), sorted(&before));
+    let of = |set: SetPeer| {
+        PeerEdit::Set(SetPeer {
+            peer: "ana".into(),
+            ..set
+        })
+    };
+    for (asked, reason) in [
+        (SetPeer::default(), "nothing to change"),
+        (
+            SetPeer {
+                quota: Some("much".into()),
+                ..SetPeer::default()
+            },
+            "quota",
+        ),
+        (
+            SetPeer {
+                expires: Some("2001-01-01".into()),
+                ..SetPeer::default()
+            },
+            "is past",
+        ),
+        (
+            SetPeer {
+                allowed_ips: Some(vec!["10.0.0.1/32".parse().unwrap()]),
+                ..SetPeer::default()
+            },
+            "this hub's own address",
+        ),
+    ] {
+        let refused = hub.refused(&of(asked));
+        assert!(refused.contains(reason), "{refused}");
     }
 }

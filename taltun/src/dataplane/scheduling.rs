@@ -1,0 +1,246 @@
+//! How the threads that move packets compete with all others for the cores.
+//!
+//! Where two cores do everything, a queue stands where its producer has taken its consumer's core:
+//! iperf3 or the network stack fills the TUN or the socket, and the worker that should empty it
+//! waits for its turn. So these threads ask for short slices, by which the kernel lets them run
+//! soon after they woke, and, as far as the file says and the process may, for more weight
+//! or for realtime. A [`Guard`](super::guard::Guard) sees to it that realtime leaves others
+//! something.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::sys::{Policy, Thread};
+use crate::report::{Priority, PriorityStatus};
+
+/// How long a thread runs at a time. Most batches take less.
+const SLICE: Duration = Duration::from_micros(100);
+/// How much more weight than others a process has that is a session of its own: three times as
+/// much, as the packaged unit's `CPUWeight` says.
+const SESSION_NICE: i32 = -5;
+/// The same, and each thread's, with a high priority: 28 times as much.
+const HIGH_NICE: i32 = -15;
+/// Above those that ask for no more than realtime, below what the kernel runs there itself.
+const REAL_TIME: u32 = 5;
+
+/// What a thread of the guard has.
+pub(super) const GUARDS: Policy = Policy::RealTime {
+    priority: REAL_TIME + 1,
+};
+
+/// The threads that move packets, and how they are scheduled.
+#[derive(Debug)]
+pub struct Scheduling {
+    wanted: Priority,
+    /// Whether they have realtime now.
+    is_real_time: AtomicBool,
+    all: Mutex<All>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    /// With what each has unless it has realtime.
+    threads: Vec<(Thread, Policy)>,
+    /// Whether the kernel keeps to our slices.
+    has_slices: bool,
+    /// Whether our session has more weight.
+    has_session: bool,
+    /// Why threads have no more weight.
+    nice_refused: Option<String>,
+    /// Why there is no realtime.
+    real_time_refused: Option<String>,
+    demotions: u64,
+}
+
+impl Default for Scheduling {
+    fn default() -> Self {
+        Self::new(Priority::Normal)
+    }
+}
+
+impl Scheduling {
+    /// As the file says; nothing is asked of the kernel yet.
+    pub fn new(wanted: Priority) -> Self {
+        Self {
+            wanted,
+            is_real_time: AtomicBool::new(false),
+            all: Mutex::default(),
+        }
+    }
+
+    /// Gives this process more weight among the sessions of users, if it is one by itself:
+    /// otherwise that would be the shell's, too. Inside of a control group with a weight it
+    /// has no effect.
+    pub fn raise_session(&self) {
+        let nice = match self.wanted {
+            Priority::Normal => SESSION_NICE,
+            Priority::High | Priority::Realtime => HIGH_NICE,
+        };
+        let is_session = rustix::process::getsid(None) == Ok(rustix::process::getpid());
+        self.lock().has_session =
+            is_session && fs::write("/proc/self/autogroup", nice.to_string()).is_ok();
+    }
+
+    /// The thread that calls this moves packets from now on, until what this returns is dropped.
+    /// It asks the kernel for what takes a right, so it comes before such rights are given up.
+    pub fn enter(&self) -> Entered<'_> {
+        let thread = Thread::current();
+        let mut all = self.lock();
+        let own = match thread.policy() {
+            Ok(Policy::Fair { nice, .. }) => nice,
+            _ => 0,
+        };
+        let fair = |nice| Policy::Fair { nice, slice: SLICE };
+        let mut policy = fair(match self.wanted {
+            Priority::Normal => own,
+            Priority::High | Priority::Realtime => HIGH_NICE.min(own),
+        });
+        if let Err(error) = thread.set_policy(policy) {
+            all.nice_refused = Some(refused(&error));
+            // At least the slice.
+            policy = fair(own);
+            let _ = thread.set_policy(policy);
+        }
+        all.has_slices = thread.policy().is_ok_and(|it| it == policy);
+        all.threads.push((thread, policy));
+        if self.is_real_time()
+            && let Err(error) = thread.set_policy(REAL_TIME_POLICY)
+        {
+            all.real_time_refused = Some(refused(&error));
+        }
+        Entered {
+            scheduling: self,
+            thread,
+        }
+    }
+
+    /// Whether the threads have realtime, so that each should let the others run after a batch.
+    #[inline]
+    pub fn is_real_time(&self) -> bool {
+        self.is_real_time.load(Ordering::Relaxed)
+    }
+
+    /// Whether the file asks for realtime.
+    pub(super) fn wants_real_time(&self) -> bool {
+        self.wanted == Priority::Realtime
+    }
+
+    /// Gives all threads realtime, those that enter later, too.
+    pub(super) fn promote(&self) {
+        let mut all = self.lock();
+        self.is_real_time.store(true, Ordering::Relaxed);
+        let refusal = all
+            .threads
+            .iter()
+            .find_map(|(thread, _)| thread.set_policy(REAL_TIME_POLICY).err());
+        all.real_time_refused = refusal.as_ref().map(refused);
+    }
+
+    /// Takes realtime from all threads.
+    pub(super) fn demote(&self) {
+        let mut all = self.lock();
+        self.is_real_time.store(false, Ordering::Relaxed);
+        all.demotions += 1;
+        for (thread, fair) in &all.threads {
+            // A thread may always come back to what it had.
+            if let Err(error) = thread.set_policy(*fair) {
+                tracing::error!("can't take realtime from a thread: {error}");
+            }
+        }
+    }
+
+    /// Says why there is no realtime.
+    pub(super) fn refuse_real_time(&self, error: &io::Error) {
+        self.lock().real_time_refused = Some(refused(error));
+    }
+
+    /// CPU time that the running threads took so far.
+    pub(super) fn cpu_time(&self) -> Duration {
+        let all = self.lock();
+        let times = all.threads.iter().filter_map(|(it, _)| it.cpu_time().ok());
+        times.sum()
+    }
+
+    /// What holds, and why.
+    pub fn status(&self) -> PriorityStatus {
+        let all = self.lock();
+        let weight = |session, thread| {
+            let slices = if all.has_slices {
+                format!("slices of {} µs", SLICE.as_micros())
+            } else {
+                "no slices of their own, which Linux 6.12 has".to_owned()
+            };
+            let session = if all.has_session {
+                format!(", session at nice {session}")
+            } else {
+                String::new()
+            };
+            format!("{thread}{slices}{session}")
+        };
+        let high = match &all.nice_refused {
+            None => (
+                Priority::High,
+                weight(HIGH_NICE, format!("nice {HIGH_NICE}, ")),
+            ),
+            Some(why) => {
+                let needs = format!("nice {HIGH_NICE} is refused: {why}; ");
+                (Priority::Normal, weight(HIGH_NICE, needs))
+            }
+        };
+        let (mode, reason) = match (self.wanted, &all.real_time_refused) {
+            (Priority::Normal, _) => (Priority::Normal, weight(SESSION_NICE, String::new())),
+            (Priority::High, _) => high,
+            (Priority::Realtime, Some(why)) => {
+                (high.0, format!("realtime is refused: {why}; {}", high.1))
+            }
+            (Priority::Realtime, None) if self.is_real_time() => {
+                (Priority::Realtime, format!("SCHED_RR {REAL_TIME}"))
+            }
+            (Priority::Realtime, None) => {
+                let told = "they left other programs no CPU time, and try realtime again later";
+                (high.0, format!("{told}; {}", high.1))
+            }
+        };
+        PriorityStatus {
+            wanted: self.wanted,
+            mode,
+            reason,
+            demotions: all.demotions,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const REAL_TIME_POLICY: Policy = Policy::RealTime {
+    priority: REAL_TIME,
+};
+
+/// A thread that moves packets. Dropped, by the thread itself, it is none of them any more.
+#[derive(Debug)]
+pub struct Entered<'a> {
+    scheduling: &'a Scheduling,
+    thread: Thread,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let mut all = self.scheduling.lock();
+        all.threads.retain(|(it, _)| *it != self.thread);
+    }
+}
+
+/// Why the kernel refuses a policy, with what it takes.
+fn refused(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => "it takes CAP_SYS_NICE, or LimitNICE= and LimitRTPRIO= and \
+                              RestrictRealtime=no in the unit"
+            .to_owned(),
+        _ => error.to_string(),
+    }
+}
