@@ -28,6 +28,8 @@ pub struct Status {
     pub af_xdp: Vec<AfXdp>,
     /// How datagrams find their worker.
     pub steering: Steering,
+    /// What the kernel lets it do.
+    pub rights: Rights,
 }
 
 impl Status {
@@ -37,6 +39,28 @@ impl Status {
         let count = self.af_xdp.iter().filter(on).count();
         (count == self.af_xdp.len()).then_some(count)
     }
+}
+
+/// What the kernel lets a tunnel do.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Rights {
+    /// Capabilities of the controller.
+    pub capabilities: Vec<String>,
+    /// The threads that handle packets.
+    pub packet_threads: PacketThreads,
+}
+
+/// What the threads that handle packets may do.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PacketThreads {
+    /// How many there are.
+    pub count: usize,
+    /// Capabilities that any of them has.
+    pub capabilities: Vec<String>,
+    /// Whether each may make only the system calls that it needs.
+    pub seccomp: bool,
+    /// System calls that they were refused.
+    pub refused_calls: u64,
 }
 
 /// How datagrams find their worker.

@@ -84,6 +84,7 @@ mod refusals;
 mod rekey;
 mod reloads;
 mod restart;
+mod rights;
 mod roaming;
 mod router;
 mod router_names;
@@ -185,6 +186,7 @@ fn side_by_side() -> Vec<Case> {
         peer_log::CASES,
         peers::CASES,
         restart::CASES,
+        rights::CASES,
         roaming::CASES,
         loops::CASES,
         flaps::CASES,

@@ -139,22 +139,37 @@ pub struct Threads {
 
 impl Threads {
     /// Starts a thread of that name for each job, and so many helpers. Without helpers they
-    /// are plain threads, and jobs must not call [`Crew::carry`].
+    /// are plain threads, and jobs must not call [`Crew::carry`]. Each thread does `begin` first,
+    /// and keeps what that returns until its end.
     ///
     /// # Errors
     /// When a thread can't be started. Those that were remain, and end with their jobs.
-    pub fn start(&mut self, jobs: Vec<(String, Job)>, helpers: usize) -> io::Result<()> {
+    pub fn start<B>(
+        &mut self,
+        jobs: Vec<(String, Job)>,
+        helpers: usize,
+        begin: impl Fn() -> B + Clone + Send + 'static,
+    ) -> io::Result<()> {
         if helpers > 0 {
-            return self.start_pool(jobs, helpers);
+            return self.start_pool(jobs, helpers, &begin);
         }
         for (name, job) in jobs {
-            let thread = thread::Builder::new().name(name).spawn(job)?;
+            let begin = begin.clone();
+            let thread = thread::Builder::new().name(name).spawn(move || {
+                let _kept = begin();
+                job();
+            })?;
             self.handles.push(thread);
         }
         Ok(())
     }
 
-    fn start_pool(&mut self, jobs: Vec<(String, Job)>, helpers: usize) -> io::Result<()> {
+    fn start_pool<B>(
+        &mut self,
+        jobs: Vec<(String, Job)>,
+        helpers: usize,
+        begin: &(impl Fn() -> B + Clone + Send + 'static),
+    ) -> io::Result<()> {
         let (names, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
         let name = move |number: usize| match number.checked_sub(names.len()) {
             None => names[number].clone(),
@@ -169,7 +184,11 @@ impl Threads {
                     Some(name) => builder.name(name.to_owned()),
                     None => builder,
                 };
-                self.handles.push(builder.spawn(|| thread.run())?);
+                let begin = begin.clone();
+                self.handles.push(builder.spawn(move || {
+                    let _kept = begin();
+                    thread.run();
+                })?);
                 Ok(())
             })
             .build()

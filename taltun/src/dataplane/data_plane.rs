@@ -15,6 +15,7 @@ use super::relayed_sources::RelayedSources;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::shared::Inputs;
 use super::tap::{Subject, Taps};
+use super::thread_rights::ThreadRights;
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::unreachable::Unreachable;
@@ -31,6 +32,7 @@ pub struct DataPlane {
     workers: WorkerSet,
     counters: Arc<Counters>,
     relayed_sources: Arc<RelayedSources>,
+    rights: Arc<ThreadRights>,
     sender: Sender,
     runs: DatagramRuns,
     unreachable: Unreachable,
@@ -47,6 +49,7 @@ impl DataPlane {
     ) -> io::Result<Self> {
         let counters = Arc::clone(&inputs.counters);
         let relayed_sources = Arc::clone(&inputs.relayed_sources);
+        let rights = Arc::clone(&inputs.rights);
         let workers = WorkerSet::start(inputs, settings, sockets, tuns)?;
         Ok(Self {
             lanes: Lanes::new(lanes),
@@ -54,6 +57,7 @@ impl DataPlane {
             workers,
             counters,
             relayed_sources,
+            rights,
             runs: DatagramRuns::with_capacity(1),
             unreachable: Unreachable::default(),
         })
@@ -195,6 +199,11 @@ impl DataPlane {
     /// Who watches what passes here.
     pub fn taps(&self) -> &Arc<Taps> {
         self.counters.taps()
+    }
+
+    /// What the packet threads may do.
+    pub fn rights(&self) -> &ThreadRights {
+        &self.rights
     }
 
     /// What was moved and dropped.

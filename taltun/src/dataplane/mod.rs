@@ -39,6 +39,7 @@ pub mod shaping;
 pub mod shared;
 pub mod sys;
 pub mod tap;
+pub mod thread_rights;
 #[cfg(test)]
 mod threads;
 pub mod transmit;

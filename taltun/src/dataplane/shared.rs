@@ -18,6 +18,7 @@ use super::rules::Rules;
 use super::shaping::{HeldPackets, Shaper};
 use super::sys::{StopSignal, Woken, wait_for, wait_readable};
 use super::tap::{Place, Subject};
+use super::thread_rights::ThreadRights;
 use super::transmit::TransmitQueues;
 use crate::protocol::messages::INITIATION_LEN;
 use crate::protocol::peer::Endpoint;
@@ -73,6 +74,8 @@ pub struct Inputs {
     pub wake: Arc<Notify>,
     /// How long a thread goes on looking for packets before it sleeps.
     pub busy_poll: Duration,
+    /// What the threads may do.
+    pub rights: Arc<ThreadRights>,
 }
 
 /// What all threads share.

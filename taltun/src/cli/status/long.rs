@@ -7,7 +7,7 @@ use super::{peer, words};
 use crate::cli::peers::bits;
 use crate::cli::{host_line, human};
 use crate::report::{
-    Aead, NamesStatus, Status, Steering, SteeringStatus, TunnelMode, UnknownKey, whole_seconds,
+    Aead, NamesStatus, RightsStatus, Status, Steering, SteeringStatus, TunnelMode, UnknownKey, whole_seconds,
 };
 use crate::system::LeftSwitches;
 
@@ -66,6 +66,10 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     }
     for (subject, told) in words::not_kept(status) {
         line(&mut text, subject, &told);
+    }
+    if status.rights != RightsStatus::default() {
+        line(&mut text, "controller", &words::capabilities(&status.rights.capabilities));
+        line(&mut text, "packet threads", &words::packet_threads(&status.rights.packet_threads));
     }
     let steering = &status.steering;
     if steering.mode != Steering::None {
@@ -170,6 +174,8 @@ interface: hub
   usage:            in memory only: the disk is full
   day:              NOT THE CLOCK'S: the clock shows 2026-11-29
   audit:            in memory only: the disk is full; 2 changes lost
+  controller:       CAP_NET_ADMIN, CAP_BPF
+  packet threads:   5: no capability, seccomp
   steering:         ebpf (4 workers share the port)
   ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
   forward:          tcp/8443 -> office:443 (iptables), the sender's address is kept, no interface has it, kept from other programs: 8443

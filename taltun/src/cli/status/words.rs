@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::cli::human;
 use crate::report::{
-    AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PolicyStatus,
+    AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PacketThreads, PolicyStatus,
     PortRangeStatus, SourceSeen, Status, UdpgwStatus,
 };
 
@@ -119,6 +119,32 @@ pub(super) fn not_kept(status: &Status) -> Vec<(&'static str, String)> {
             .map(|told| ("audit", told)),
     );
     all
+}
+
+/// Who has so many capabilities is told how many.
+const FEW: usize = 12;
+
+/// What somebody has of them.
+pub(super) fn capabilities(names: &[String]) -> String {
+    match names.len() {
+        0 => "no capability".to_owned(),
+        1..=FEW => names.join(", "),
+        many => format!("{many} capabilities"),
+    }
+}
+
+/// What the threads that handle packets may do.
+pub(super) fn packet_threads(threads: &PacketThreads) -> String {
+    let mut text = format!("{}: {}", threads.count, capabilities(&threads.capabilities));
+    text.push_str(if threads.seccomp { ", seccomp" } else { ", no seccomp" });
+    if let Some(reason) = &threads.reason {
+        let _ = write!(text, " ({reason})");
+    }
+    if threads.refused_calls > 0 {
+        let refused = human::counted(threads.refused_calls, "system call");
+        let _ = write!(text, ", {refused} refused");
+    }
+    text
 }
 
 /// What goes around a full tunnel.

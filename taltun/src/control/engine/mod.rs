@@ -184,6 +184,7 @@ impl Engine {
             handshakes: inputs.handshakes,
             wake: inputs.wake,
             busy_poll: Duration::from_micros(config.dataplane.busy_poll_us.into()),
+            rights: Arc::default(),
         };
         let settings = WorkerSettings {
             offloads: offloads(&config),
