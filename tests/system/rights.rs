@@ -144,9 +144,11 @@ fn late_thread_has_none() -> Result<()> {
         ethtool(namespace, &["-L", interface, "rx", "2", "tx", "2"])?;
     }
     wait_for_sockets(&lab, 3)?;
-    eventually("all answer over other queues", crate::af_xdp::BACK_LIMIT, || {
-        Ok(ensure_all_answer(&lab).is_ok())
-    })?;
+    eventually(
+        "all answer over other queues",
+        crate::af_xdp::BACK_LIMIT,
+        || Ok(ensure_all_answer(&lab).is_ok()),
+    )?;
     ensure_none_has_rights(&lab.hub, 3 + 3)?;
     crate::af_xdp::take_down_replaced(lab)
 }

@@ -101,7 +101,9 @@ impl ThreadRights {
         self.kept.fetch_or(kept.bits(), Ordering::Relaxed);
         gave_up?;
         let filter = filter()?;
-        filter.restrict().map_err(|error| format!("seccomp: {error}"))
+        filter
+            .restrict()
+            .map_err(|error| format!("seccomp: {error}"))
     }
 
     /// For `taltun status`.
@@ -203,7 +205,10 @@ mod tests {
         assert_eq!(sum, (64 << 20) + 6);
         assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         let status = rights.status();
-        assert!(status.seccomp && status.capabilities.is_empty(), "{status:?}");
+        assert!(
+            status.seccomp && status.capabilities.is_empty(),
+            "{status:?}"
+        );
         assert_eq!(status.count, 0);
         assert!(status.refused_calls > 0);
     }

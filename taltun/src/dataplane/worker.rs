@@ -54,7 +54,14 @@ impl Workers {
             }));
             jobs.push(workers.job(format!("taltun-in-{number}"), move |shared| {
                 let transmitter = &mut relay_transmitter;
-                inbound::run(&socket, &tun, &mut relay_sender, transmitter, number, shared)
+                inbound::run(
+                    &socket,
+                    &tun,
+                    &mut relay_sender,
+                    transmitter,
+                    number,
+                    shared,
+                )
             }));
         }
         // What waits for its turn isn't any worker's, so one thread releases it.

@@ -196,7 +196,8 @@ fn answer_traps() -> io::Result<()> {
         action.sa_sigaction = handler as libc::sighandler_t;
         // SAFETY: `action` is initialised and outlives the call; its handler has the form that
         // SA_SIGINFO asks for, and does nothing but what a signal's handler may.
-        let result = unsafe { libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut()) };
+        let result =
+            unsafe { libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut()) };
         if result != 0 {
             outcome = Err(io::Error::last_os_error());
         }
@@ -284,10 +285,16 @@ mod tests {
         let filter = filter(
             &[],
             &[
-                (libc::SYS_mprotect, &[Argument::Lacks(2, libc::PROT_EXEC.cast_unsigned())]),
+                (
+                    libc::SYS_mprotect,
+                    &[Argument::Lacks(2, libc::PROT_EXEC.cast_unsigned())],
+                ),
                 (
                     libc::SYS_fcntl,
-                    &[Argument::Is(0, 1), Argument::Is(1, libc::F_GETFD.cast_unsigned())],
+                    &[
+                        Argument::Is(0, 1),
+                        Argument::Is(1, libc::F_GETFD.cast_unsigned()),
+                    ],
                 ),
             ],
         );
@@ -326,7 +333,13 @@ mod tests {
             filter.restrict().unwrap();
             let path = c"/bin/true".as_ptr();
             // SAFETY: the path is a C string, and both lists are empty.
-            unsafe { libc::execve(path, [std::ptr::null()].as_ptr(), [std::ptr::null()].as_ptr()) }
+            unsafe {
+                libc::execve(
+                    path,
+                    [std::ptr::null()].as_ptr(),
+                    [std::ptr::null()].as_ptr(),
+                )
+            }
         })
         .join();
     }

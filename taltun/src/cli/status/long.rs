@@ -7,7 +7,8 @@ use super::{peer, words};
 use crate::cli::peers::bits;
 use crate::cli::{host_line, human};
 use crate::report::{
-    Aead, NamesStatus, RightsStatus, Status, Steering, SteeringStatus, TunnelMode, UnknownKey, whole_seconds,
+    Aead, NamesStatus, RightsStatus, Status, Steering, SteeringStatus, TunnelMode, UnknownKey,
+    whole_seconds,
 };
 use crate::system::LeftSwitches;
 
@@ -68,8 +69,16 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
         line(&mut text, subject, &told);
     }
     if status.rights != RightsStatus::default() {
-        line(&mut text, "controller", &words::capabilities(&status.rights.capabilities));
-        line(&mut text, "packet threads", &words::packet_threads(&status.rights.packet_threads));
+        line(
+            &mut text,
+            "controller",
+            &words::capabilities(&status.rights.capabilities),
+        );
+        line(
+            &mut text,
+            "packet threads",
+            &words::packet_threads(&status.rights.packet_threads),
+        );
     }
     let steering = &status.steering;
     if steering.mode != Steering::None {

@@ -136,7 +136,11 @@ pub(super) fn capabilities(names: &[String]) -> String {
 /// What the threads that handle packets may do.
 pub(super) fn packet_threads(threads: &PacketThreads) -> String {
     let mut text = format!("{}: {}", threads.count, capabilities(&threads.capabilities));
-    text.push_str(if threads.seccomp { ", seccomp" } else { ", no seccomp" });
+    text.push_str(if threads.seccomp {
+        ", seccomp"
+    } else {
+        ", no seccomp"
+    });
     if let Some(reason) = &threads.reason {
         let _ = write!(text, " ({reason})");
     }
