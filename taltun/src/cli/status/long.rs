@@ -7,8 +7,7 @@ use super::{peer, words};
 use crate::cli::peers::bits;
 use crate::cli::{host_line, human};
 use crate::report::{
-    Aead, NamesStatus, RightsStatus, Status, Steering, SteeringStatus, TunnelMode, UnknownKey,
-    whole_seconds,
+    Aead, NamesStatus, Status, Steering, SteeringStatus, TunnelMode, UnknownKey, whole_seconds,
 };
 use crate::system::LeftSwitches;
 
@@ -65,20 +64,9 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
         let told = words::served(&web.listen, web.ended.as_deref());
         line(&mut text, "web", &told);
     }
-    for (subject, told) in words::not_kept(status) {
+    let others = words::not_kept(status).into_iter();
+    for (subject, told) in others.chain(words::rights(&status.rights)) {
         line(&mut text, subject, &told);
-    }
-    if status.rights != RightsStatus::default() {
-        line(
-            &mut text,
-            "controller",
-            &words::capabilities(&status.rights.capabilities),
-        );
-        line(
-            &mut text,
-            "packet threads",
-            &words::packet_threads(&status.rights.packet_threads),
-        );
     }
     let steering = &status.steering;
     if steering.mode != Steering::None {

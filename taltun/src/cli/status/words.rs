@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::cli::human;
 use crate::report::{
     AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PacketThreads, PolicyStatus,
-    PortRangeStatus, SourceSeen, Status, UdpgwStatus,
+    PortRangeStatus, RightsStatus, SourceSeen, Status, UdpgwStatus,
 };
 
 pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
@@ -121,11 +121,24 @@ pub(super) fn not_kept(status: &Status) -> Vec<(&'static str, String)> {
     all
 }
 
-/// Who has so many capabilities is told how many.
+/// What the kernel lets the tunnel do: who, and what.
+pub(super) fn rights(rights: &RightsStatus) -> Vec<(&'static str, String)> {
+    // A hub of an older version says nothing.
+    if *rights == RightsStatus::default() {
+        return Vec::new();
+    }
+    let threads = packet_threads(&rights.packet_threads);
+    vec![
+        ("controller", capabilities(&rights.capabilities)),
+        ("packet threads", threads),
+    ]
+}
+
+/// Who has more capabilities is told how many.
 const FEW: usize = 12;
 
 /// What somebody has of them.
-pub(super) fn capabilities(names: &[String]) -> String {
+fn capabilities(names: &[String]) -> String {
     match names.len() {
         0 => "no capability".to_owned(),
         1..=FEW => names.join(", "),
@@ -134,7 +147,7 @@ pub(super) fn capabilities(names: &[String]) -> String {
 }
 
 /// What the threads that handle packets may do.
-pub(super) fn packet_threads(threads: &PacketThreads) -> String {
+fn packet_threads(threads: &PacketThreads) -> String {
     let mut text = format!("{}: {}", threads.count, capabilities(&threads.capabilities));
     text.push_str(if threads.seccomp {
         ", seccomp"
