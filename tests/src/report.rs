@@ -48,6 +48,25 @@ pub struct Rights {
     pub capabilities: Vec<String>,
     /// The threads that handle packets.
     pub packet_threads: PacketThreads,
+    /// The processes that serve clients.
+    pub processes: Vec<ProcessRights>,
+}
+
+/// What a process that serves clients may do.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ProcessRights {
+    /// Its name.
+    pub name: String,
+    /// The user that it runs as.
+    pub user: u32,
+    /// Its capabilities.
+    pub capabilities: Vec<String>,
+    /// Whether it may make only the system calls that it needs.
+    pub seccomp: bool,
+    /// Whether it may open no file.
+    pub landlock: bool,
+    /// Why it may do more.
+    pub reason: Option<String>,
 }
 
 /// What the threads that handle packets may do.

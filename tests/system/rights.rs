@@ -5,9 +5,13 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use taltun_tests::lab::{Lab, Options, Role};
 use taltun_tests::node::Node;
+use taltun_tests::sys::{Signal, send_signal};
 
 use crate::af_xdp::{ethtool, over_af_xdp, wait_for_sockets};
-use crate::support::{Case, VETH_QUEUES, ensure_answers, eventually, lab, take_down};
+use crate::support::{
+    Case, UP_LIMIT, VETH_QUEUES, ensure_answers, ensure_without_rights, eventually, lab,
+    process_of, take_down,
+};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -19,6 +23,11 @@ pub const CASES: &[Case] = &[
         name: "rights: a thread that comes with a queue of an interface has none either",
         programs: &["ethtool", VETH_QUEUES],
         run: late_thread_has_none,
+    },
+    Case {
+        name: "rights: processes that serve clients say what they may do, and threads of the gateway have no capability",
+        programs: &[],
+        run: servers_have_none,
     },
 ];
 
@@ -124,6 +133,55 @@ fn threads_have_none() -> Result<()> {
     let shown = lab.hub.tell(&["status", "--long"])?;
     let line = "  packet threads:   7: no capability, seccomp\n";
     ensure!(shown.contains(line), "{shown}");
+    take_down(lab)
+}
+
+fn servers_have_none() -> Result<()> {
+    let lab = lab(Options {
+        more: "[metrics]\nlisten = \"127.0.0.1:9586\"\n[web]\nlisten = \"127.0.0.1:8080\"\n\
+               [udpgw]\nlisten = \"127.0.0.1:7300\"\n",
+        ..Options::default()
+    })?;
+    let processes = || -> Result<_> { Ok(lab.hub.status()?.rights.processes) };
+    eventually("both processes are there", UP_LIMIT, || {
+        Ok(processes()?.len() == 2)
+    })?;
+    let told = processes()?;
+    for process in &told {
+        let lacks_landlock = process.reason.as_deref() == Some("the kernel has no landlock");
+        ensure!(
+            process.user == 65534
+                && process.capabilities.is_empty()
+                && process.seccomp
+                && process.landlock != lacks_landlock,
+            "{process:?}"
+        );
+    }
+    // One that dies is started again, without rights.
+    let metrics = process_of(lab.hub.pid(), "metrics-process")?;
+    send_signal(metrics, Signal::Kill)?;
+    eventually("the metrics are back", UP_LIMIT, || {
+        Ok(
+            process_of(lab.hub.pid(), "metrics-process").is_ok_and(|it| it != metrics)
+                && processes()?.len() == 2,
+        )
+    })?;
+    ensure_without_rights(process_of(lab.hub.pid(), "metrics-process")?)?;
+
+    let all = Thread::all(&lab.hub)?;
+    let of_gateway = || all.iter().filter(|thread| thread.name.starts_with("udpgw"));
+    ensure!(of_gateway().count() >= 2, "the gateway has no threads");
+    for thread in of_gateway() {
+        let (name, status) = (&thread.name, &thread.status);
+        for line in [
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "NoNewPrivs:\t1",
+        ] {
+            ensure!(thread.has(line), "{line} in {name}: {status}");
+        }
+    }
+    ensure_all_answer(&lab)?;
     take_down(lab)
 }
 

@@ -221,6 +221,12 @@ impl View<'_> {
             rights: RightsStatus {
                 capabilities: capabilities::held().map_or_else(|_| Vec::new(), capabilities::names),
                 packet_threads: self.data_plane.rights().status(),
+                processes: self
+                    .metrics
+                    .and_then(Metrics::rights)
+                    .into_iter()
+                    .chain(self.web.and_then(Web::rights))
+                    .collect(),
             },
         }
     }

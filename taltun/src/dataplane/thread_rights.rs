@@ -12,40 +12,24 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rustix::thread::CapabilitySet;
 
 use crate::os::capabilities;
-use crate::os::seccomp::{Argument, Filter, RefusedCalls, refused_calls};
+use crate::os::seccomp::{Filter, RefusedCalls, refused_calls};
 use crate::report::PacketThreads;
 
-/// What packets need, and what the C library and Rust need beside them. None of it opens anything.
+/// What packets need. None of it opens anything.
 const CALLS: &[libc::c_long] = &[
     // Packets, events and the log.
     libc::SYS_read,
-    libc::SYS_write,
     libc::SYS_writev,
     libc::SYS_recvmmsg,
     libc::SYS_sendmmsg,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
-    libc::SYS_close,
     // Waiting.
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     libc::SYS_ppoll,
-    libc::SYS_futex,
     libc::SYS_nanosleep,
     libc::SYS_clock_nanosleep,
-    libc::SYS_sched_yield,
-    libc::SYS_restart_syscall,
-    // Clocks, where they aren't read without the kernel.
-    libc::SYS_clock_gettime,
-    libc::SYS_gettimeofday,
-    // Memory.
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_madvise,
-    libc::SYS_brk,
-    libc::SYS_getrandom,
-    // glibc asks how many cores there are before it makes an arena.
-    libc::SYS_sched_getaffinity,
     // Of its priority a thread without CAP_SYS_NICE can only lower its own.
     libc::SYS_getpriority,
     libc::SYS_setpriority,
@@ -54,14 +38,6 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_sched_getparam,
     libc::SYS_sched_getscheduler,
     libc::SYS_sched_setscheduler,
-    // The end of a thread, signals, and an orderly end of the process after a fault.
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    libc::SYS_sigaltstack,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_getpid,
-    libc::SYS_gettid,
 ];
 
 /// What they may do, and who of them may do more.
@@ -140,34 +116,9 @@ impl Drop for Confined {
 /// The same for all threads, made once.
 fn filter() -> Result<&'static Filter, String> {
     static FILTER: OnceLock<Result<Filter, String>> = OnceLock::new();
-    let filter = FILTER.get_or_init(|| make_filter().map_err(|error| format!("seccomp: {error}")));
+    let filter =
+        FILTER.get_or_init(|| Filter::new(CALLS, &[]).map_err(|error| format!("seccomp: {error}")));
     filter.as_ref().map_err(Clone::clone)
-}
-
-fn make_filter() -> std::io::Result<Filter> {
-    const NO_CODE: &[Argument] = &[Argument::Lacks(2, libc::PROT_EXEC.cast_unsigned())];
-    let signal = |argument, signal: libc::c_int| Argument::Is(argument, signal.cast_unsigned());
-    let this_process = Argument::Is(0, std::process::id());
-    Filter::new(
-        CALLS.iter().copied(),
-        &[
-            // Memory that isn't code.
-            (libc::SYS_mmap, NO_CODE),
-            (libc::SYS_mprotect, NO_CODE),
-            // Rust's own library looks whether a file that it closes is open, where it checks itself.
-            (
-                libc::SYS_fcntl,
-                &[Argument::Is(1, libc::F_GETFD.cast_unsigned())],
-            ),
-            // A panic ends in `abort`, which is a signal to this thread; a stack that overflows in
-            // another. Both first go back to what the kernel does by itself.
-            (libc::SYS_tgkill, &[this_process, signal(2, libc::SIGABRT)]),
-            (libc::SYS_tkill, &[signal(1, libc::SIGABRT)]),
-            (libc::SYS_rt_sigaction, &[signal(0, libc::SIGABRT)]),
-            (libc::SYS_rt_sigaction, &[signal(0, libc::SIGSEGV)]),
-            (libc::SYS_rt_sigaction, &[signal(0, libc::SIGBUS)]),
-        ],
-    )
 }
 
 #[cfg(test)]

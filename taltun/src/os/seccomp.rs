@@ -60,6 +60,34 @@ const OF_INTRUDERS: &[libc::c_long] = &[
     libc::SYS_reboot,
 ];
 
+/// What Rust and the C library need in every thread. None of it opens anything.
+const OF_EVERY_THREAD: &[libc::c_long] = &[
+    libc::SYS_write,
+    libc::SYS_close,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_restart_syscall,
+    // Clocks, where they aren't read without the kernel.
+    libc::SYS_clock_gettime,
+    libc::SYS_gettimeofday,
+    // Memory, of which some more has conditions.
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_getrandom,
+    // glibc asks how many cores there are before it makes an arena.
+    libc::SYS_sched_getaffinity,
+    // The end of a thread, signals, and an orderly end of the process after a fault.
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+];
+
 /// Condition on an argument of a call, of which the lower 32 bits count.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Argument {
@@ -69,6 +97,9 @@ pub(crate) enum Argument {
     Lacks(u8, u32),
 }
 
+/// Memory that is no code, of calls whose third argument says so.
+const NO_CODE: &[Argument] = &[Argument::Lacks(2, libc::PROT_EXEC.cast_unsigned())];
+
 /// What a thread may call.
 #[derive(Debug)]
 pub(crate) struct Filter {
@@ -77,16 +108,37 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Allows `calls`, and each of `some` whose arguments are all as is said.
+    /// Allows what every thread of this process needs, `calls`, and each of `some` whose arguments are
+    /// all as is said.
     ///
     /// # Errors
     /// `Unsupported` on a kind of processor that isn't known here.
     pub(crate) fn new(
-        calls: impl IntoIterator<Item = libc::c_long>,
+        calls: &[libc::c_long],
         some: &[(libc::c_long, &[Argument])],
     ) -> io::Result<Self> {
-        let mut allowed: Rules = calls.into_iter().map(|call| (call, Vec::new())).collect();
-        for (call, arguments) in some {
+        let calls = OF_EVERY_THREAD.iter().chain(calls);
+        let mut allowed: Rules = calls.map(|call| (*call, Vec::new())).collect();
+        let this_process = Argument::Is(0, std::process::id());
+        let signal = |argument, signal: libc::c_int| Argument::Is(argument, signal.cast_unsigned());
+        let of_every_thread: [(libc::c_long, &[Argument]); 8] = [
+            // Memory that isn't code.
+            (libc::SYS_mmap, NO_CODE),
+            (libc::SYS_mprotect, NO_CODE),
+            // Rust's own library looks whether a file that it closes is open, where it checks itself.
+            (
+                libc::SYS_fcntl,
+                &[Argument::Is(1, libc::F_GETFD.cast_unsigned())],
+            ),
+            // A panic ends in `abort`, which is a signal to this thread; a stack that overflows in
+            // another. Both first go back to what the kernel does by itself.
+            (libc::SYS_tgkill, &[this_process, signal(2, libc::SIGABRT)]),
+            (libc::SYS_tkill, &[signal(1, libc::SIGABRT)]),
+            (libc::SYS_rt_sigaction, &[signal(0, libc::SIGABRT)]),
+            (libc::SYS_rt_sigaction, &[signal(0, libc::SIGSEGV)]),
+            (libc::SYS_rt_sigaction, &[signal(0, libc::SIGBUS)]),
+        ];
+        for (call, arguments) in of_every_thread.iter().chain(some) {
             let conditions = arguments.iter().map(|argument| argument.condition());
             let conditions: Result<Vec<_>, _> = conditions.collect();
             let rule = SeccompRule::new(conditions.map_err(odd)?).map_err(odd)?;
@@ -245,25 +297,10 @@ mod tests {
 
     use super::*;
 
-    /// What a thread of a test needs, and `more`.
-    fn filter(more: &[libc::c_long], some: &[(libc::c_long, &[Argument])]) -> Filter {
-        let calls = [
-            libc::SYS_write,
-            libc::SYS_futex,
-            libc::SYS_munmap,
-            libc::SYS_madvise,
-            libc::SYS_sigaltstack,
-            libc::SYS_rt_sigprocmask,
-            libc::SYS_rt_sigreturn,
-            libc::SYS_exit,
-        ];
-        Filter::new(calls.into_iter().chain(more.iter().copied()), some).unwrap()
-    }
-
     #[test]
     fn what_is_not_allowed_fails_and_is_counted() {
         let before = refused_calls();
-        let filter = filter(&[libc::SYS_getppid], &[]);
+        let filter = Filter::new(&[libc::SYS_getppid], &[]).unwrap();
         let (opened, parent) = thread::spawn(move || {
             filter.restrict().unwrap();
             // SAFETY: the call has no arguments.
@@ -282,22 +319,11 @@ mod tests {
 
     #[test]
     fn arguments_decide_where_they_are_asked_for() {
-        let filter = filter(
-            &[],
-            &[
-                (
-                    libc::SYS_mprotect,
-                    &[Argument::Lacks(2, libc::PROT_EXEC.cast_unsigned())],
-                ),
-                (
-                    libc::SYS_fcntl,
-                    &[
-                        Argument::Is(0, 1),
-                        Argument::Is(1, libc::F_GETFD.cast_unsigned()),
-                    ],
-                ),
-            ],
-        );
+        let of_first_file: &[Argument] = &[
+            Argument::Is(0, 1),
+            Argument::Is(1, libc::F_GETFL.cast_unsigned()),
+        ];
+        let filter = Filter::new(&[], &[(libc::SYS_fcntl, of_first_file)]).unwrap();
         let answers = thread::spawn(move || {
             filter.restrict().unwrap();
             let protect = |how| {
@@ -311,12 +337,12 @@ mod tests {
             [
                 protect(libc::PROT_READ) == 0,
                 protect(libc::PROT_READ | libc::PROT_EXEC) == 0,
-                flags(1, libc::F_GETFD),
-                flags(2, libc::F_GETFD),
                 flags(1, libc::F_GETFL),
+                flags(2, libc::F_GETFL),
+                flags(2, libc::F_GETFD),
             ]
         });
-        assert_eq!(answers.join().unwrap(), [true, false, true, false, false]);
+        assert_eq!(answers.join().unwrap(), [true, false, true, false, true]);
     }
 
     /// Set for the child below.
@@ -328,7 +354,7 @@ mod tests {
         if std::env::var_os(VARIABLE).is_none() {
             return;
         }
-        let filter = filter(&[], &[]);
+        let filter = Filter::new(&[], &[]).unwrap();
         let _ = thread::spawn(move || {
             filter.restrict().unwrap();
             let path = c"/bin/true".as_ptr();

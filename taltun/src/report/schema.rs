@@ -517,6 +517,14 @@ fn status(full: bool) -> Status {
                 reason: full.then(|| "why".to_owned()),
                 refused_calls: 1,
             },
+            processes: vec![ProcessRights {
+                name: "taltun-metrics".to_owned(),
+                user: 65534,
+                capabilities: vec!["CAP_NET_RAW".to_owned()],
+                seccomp: true,
+                landlock: true,
+                reason: full.then(|| "why".to_owned()),
+            }],
         },
     }
 }

@@ -277,6 +277,13 @@ pub(in crate::cli) fn hub() -> Status {
                 seccomp: true,
                 ..PacketThreads::default()
             },
+            processes: vec![ProcessRights {
+                name: "taltun-metrics".into(),
+                user: 65534,
+                seccomp: true,
+                reason: Some("the kernel has no landlock".into()),
+                ..ProcessRights::default()
+            }],
         },
         unknown_keys: vec![UnknownKey {
             public_key: "WHO=".into(),

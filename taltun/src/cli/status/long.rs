@@ -173,6 +173,7 @@ interface: hub
   audit:            in memory only: the disk is full; 2 changes lost
   controller:       CAP_NET_ADMIN, CAP_BPF
   packet threads:   5: no capability, seccomp
+  taltun-metrics:   no capability, seccomp, no landlock (the kernel has no landlock), user 65534
   steering:         ebpf (4 workers share the port)
   ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
   forward:          tcp/8443 -> office:443 (iptables), the sender's address is kept, no interface has it, kept from other programs: 8443

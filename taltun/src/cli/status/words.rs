@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::cli::human;
 use crate::report::{
     AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PacketThreads, PolicyStatus,
-    PortRangeStatus, RightsStatus, SourceSeen, Status, UdpgwStatus,
+    PortRangeStatus, ProcessRights, RightsStatus, SourceSeen, Status, UdpgwStatus,
 };
 
 pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
@@ -122,16 +122,19 @@ pub(super) fn not_kept(status: &Status) -> Vec<(&'static str, String)> {
 }
 
 /// What the kernel lets the tunnel do: who, and what.
-pub(super) fn rights(rights: &RightsStatus) -> Vec<(&'static str, String)> {
+pub(super) fn rights(rights: &RightsStatus) -> Vec<(&str, String)> {
     // A hub of an older version says nothing.
     if *rights == RightsStatus::default() {
         return Vec::new();
     }
     let threads = packet_threads(&rights.packet_threads);
-    vec![
+    let mut all = vec![
         ("controller", capabilities(&rights.capabilities)),
         ("packet threads", threads),
-    ]
+    ];
+    let processes = rights.processes.iter();
+    all.extend(processes.map(|process| (process.name.as_str(), process_rights(process))));
+    all
 }
 
 /// Who has more capabilities is told how many.
@@ -149,11 +152,7 @@ fn capabilities(names: &[String]) -> String {
 /// What the threads that handle packets may do.
 fn packet_threads(threads: &PacketThreads) -> String {
     let mut text = format!("{}: {}", threads.count, capabilities(&threads.capabilities));
-    text.push_str(if threads.seccomp {
-        ", seccomp"
-    } else {
-        ", no seccomp"
-    });
+    let _ = write!(text, ", {}", held(threads.seccomp, "seccomp"));
     if let Some(reason) = &threads.reason {
         let _ = write!(text, " ({reason})");
     }
@@ -162,6 +161,28 @@ fn packet_threads(threads: &PacketThreads) -> String {
         let _ = write!(text, ", {refused} refused");
     }
     text
+}
+
+fn process_rights(process: &ProcessRights) -> String {
+    let mut text = format!(
+        "{}, {}, {}",
+        capabilities(&process.capabilities),
+        held(process.seccomp, "seccomp"),
+        held(process.landlock, "landlock")
+    );
+    if let Some(reason) = &process.reason {
+        let _ = write!(text, " ({reason})");
+    }
+    let _ = write!(text, ", user {}", process.user);
+    text
+}
+
+fn held(yes: bool, what: &str) -> String {
+    if yes {
+        what.to_owned()
+    } else {
+        format!("no {what}")
+    }
 }
 
 /// What goes around a full tunnel.
