@@ -12,10 +12,10 @@ use super::counters::Counters;
 use super::redirect::Redirect;
 use super::relay_pairs::Relayed;
 use super::relayed_sources::RelayedSources;
+use super::rights::PacketRights;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::shared::Inputs;
 use super::tap::{Subject, Taps};
-use super::thread_rights::ThreadRights;
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::unreachable::Unreachable;
@@ -32,7 +32,7 @@ pub struct DataPlane {
     workers: WorkerSet,
     counters: Arc<Counters>,
     relayed_sources: Arc<RelayedSources>,
-    rights: Arc<ThreadRights>,
+    rights: Arc<PacketRights>,
     sender: Sender,
     runs: DatagramRuns,
     unreachable: Unreachable,
@@ -202,7 +202,7 @@ impl DataPlane {
     }
 
     /// What the packet threads may do.
-    pub fn rights(&self) -> &ThreadRights {
+    pub fn rights(&self) -> &PacketRights {
         &self.rights
     }
 

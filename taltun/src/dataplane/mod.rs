@@ -33,13 +33,13 @@ pub mod redirect;
 pub mod relay_pairs;
 pub mod relayed_sources;
 mod release;
+pub mod rights;
 pub mod rules;
 pub mod runs;
 pub mod shaping;
 pub mod shared;
 pub mod sys;
 pub mod tap;
-pub mod thread_rights;
 #[cfg(test)]
 mod threads;
 pub mod transmit;

@@ -14,11 +14,11 @@ use super::crew::Crew;
 use super::filter::Filter;
 use super::gate::Gate;
 use super::relayed_sources::RelayedSources;
+use super::rights::PacketRights;
 use super::rules::Rules;
 use super::shaping::{HeldPackets, Shaper};
 use super::sys::{StopSignal, Woken, wait_for, wait_readable};
 use super::tap::{Place, Subject};
-use super::thread_rights::ThreadRights;
 use super::transmit::TransmitQueues;
 use crate::protocol::messages::INITIATION_LEN;
 use crate::protocol::peer::Endpoint;
@@ -75,7 +75,7 @@ pub struct Inputs {
     /// How long a thread goes on looking for packets before it sleeps.
     pub busy_poll: Duration,
     /// What the threads may do.
-    pub rights: Arc<ThreadRights>,
+    pub rights: Arc<PacketRights>,
 }
 
 /// What all threads share.

@@ -42,7 +42,7 @@ const CALLS: &[libc::c_long] = &[
 
 /// What they may do, and who of them may do more.
 #[derive(Debug, Default)]
-pub struct ThreadRights {
+pub struct PacketRights {
     threads: AtomicU64,
     /// Capabilities that any of them kept, as bits.
     kept: AtomicU64,
@@ -54,9 +54,9 @@ pub struct ThreadRights {
 
 /// A thread without rights; dropped at its end.
 #[derive(Debug)]
-pub struct Confined(Arc<ThreadRights>);
+pub struct Confined(Arc<PacketRights>);
 
-impl ThreadRights {
+impl PacketRights {
     /// Takes from this thread what it doesn't need. Where that can't be, it is told, and the thread
     /// works on: the tunnel is as safe as it would be without this.
     pub fn give_up(self: &Arc<Self>) -> Confined {
@@ -132,8 +132,8 @@ mod tests {
     use crate::dataplane::sys::{StopSignal, wait_readable};
 
     #[test]
-    fn a_thread_without_rights_moves_packets_and_opens_nothing() {
-        let rights = Arc::<ThreadRights>::default();
+    fn who_has_no_rights_moves_packets_and_opens_nothing() {
+        let rights = Arc::<PacketRights>::default();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(socket.local_addr().unwrap()).unwrap();
         let stop = StopSignal::new().unwrap();
