@@ -10,6 +10,7 @@ mod overview;
 mod peer_edit;
 mod rates;
 mod refused;
+mod rights;
 #[cfg(test)]
 pub(crate) mod schema;
 mod stats;
@@ -32,6 +33,7 @@ pub use self::overview::{Overview, PeerCounts, RelayPair};
 pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};
 pub use self::rates::{PeerRates, Rates, Traffic, per_second, whole_seconds};
 pub use self::refused::{Refused, Why};
+pub use self::rights::{PacketThreads, ProcessRights, RightsStatus};
 pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, UdpgwStats};
 pub use self::traced::{TraceMessage, TracedPacket};
 pub use self::unix_time::UnixTime;
@@ -143,6 +145,9 @@ pub struct Status {
     /// The trail of changes; `None` for an interface without a configuration file.
     #[serde(default)]
     pub audit: Option<AuditStatus>,
+    /// What the kernel lets the tunnel do.
+    #[serde(default)]
+    pub rights: RightsStatus,
 }
 
 /// The names that the resolver on our vips knows.

@@ -35,6 +35,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// The variable by which an emulated machine, where each command takes seconds, asks for so many
 /// times as long.
 const PATIENCE: &str = "TALTUN_TESTS_PATIENCE";
+/// What the log says of a thread that needed more than it may do.
+const REFUSED: &str = "was refused a system call";
 
 /// A key pair, base64.
 #[derive(Debug, Clone)]
@@ -370,13 +372,20 @@ impl Node {
         }
         sys::send_signal(self.child.id(), signal)?;
         match wait_for(&mut self.child, limit)? {
-            Some(status) if status.success() => Ok(()),
+            Some(status) if status.success() => self.ensure_nothing_refused(),
             Some(status) => bail!(
                 "it stopped with {status}; the end of its log:\n{}",
                 self.end_of_log()
             ),
             None => bail!("it didn't stop within {limit:?} of being asked to"),
         }
+    }
+
+    /// No thread without rights was refused a system call that it needs, whatever the test did to it.
+    fn ensure_nothing_refused(&self) -> Result<()> {
+        let log = self.log();
+        let refused = log.lines().find(|line| line.contains(REFUSED));
+        refused.map_or(Ok(()), |line| bail!("{line}"))
     }
 
     /// Kills it without warning.

@@ -30,6 +30,8 @@ pub struct Status {
     pub steering: Steering,
     /// How the threads that move packets compete for the cores.
     pub priority: Priority,
+    /// What the kernel lets it do.
+    pub rights: Rights,
 }
 
 impl Status {
@@ -39,6 +41,47 @@ impl Status {
         let count = self.af_xdp.iter().filter(on).count();
         (count == self.af_xdp.len()).then_some(count)
     }
+}
+
+/// What the kernel lets a tunnel do.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Rights {
+    /// Capabilities of the controller.
+    pub capabilities: Vec<String>,
+    /// The threads that handle packets.
+    pub packet_threads: PacketThreads,
+    /// The processes that serve clients.
+    pub processes: Vec<ProcessRights>,
+}
+
+/// What a process that serves clients may do.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ProcessRights {
+    /// Its name.
+    pub name: String,
+    /// The user that it runs as.
+    pub user: u32,
+    /// Its capabilities.
+    pub capabilities: Vec<String>,
+    /// Whether it may make only the system calls that it needs.
+    pub seccomp: bool,
+    /// Whether it may open no file.
+    pub landlock: bool,
+    /// Why it may do more.
+    pub reason: Option<String>,
+}
+
+/// What the threads that handle packets may do.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PacketThreads {
+    /// How many there are.
+    pub count: usize,
+    /// Capabilities that any of them has.
+    pub capabilities: Vec<String>,
+    /// Whether each may make only the system calls that it needs.
+    pub seccomp: bool,
+    /// System calls that they were refused.
+    pub refused_calls: u64,
 }
 
 /// How datagrams find their worker.

@@ -299,7 +299,7 @@ fn interface_replaced() -> Result<()> {
 }
 
 /// Gives a wire between a and the hub that has been made anew what the first one had.
-fn restore_wire(lab: &Lab) -> Result<()> {
+pub fn restore_wire(lab: &Lab) -> Result<()> {
     for (namespace, interface, host) in [(&lab.net.hub, "to-a", 1), (&lab.net.a, "to-hub", 2)] {
         namespace.ip(&format!("addr add 10.99.1.{host}/24 dev {interface}"))?;
         namespace.ip(&format!("addr add fd99:1::{host}/64 dev {interface} nodad"))?;

@@ -86,6 +86,7 @@ mod refusals;
 mod rekey;
 mod reloads;
 mod restart;
+mod rights;
 mod roaming;
 mod router;
 mod router_names;
@@ -188,6 +189,7 @@ fn side_by_side() -> Vec<Case> {
         peers::CASES,
         printed_once::CASES,
         restart::CASES,
+        rights::CASES,
         roaming::CASES,
         loops::CASES,
         flaps::CASES,

@@ -287,7 +287,7 @@ pub fn process_of(tunnel: u32, command: &str) -> Result<u32> {
 }
 
 /// Makes sure that a process of the tunnel's may do nothing: it is nobody's, has no capability and can't
-/// get one, and its environment tells nothing.
+/// get one, its system calls are restricted, and its environment tells nothing.
 pub fn ensure_without_rights(pid: u32) -> Result<()> {
     let process = fs::read_to_string(format!("/proc/{pid}/status"))?;
     for line in [
@@ -298,6 +298,7 @@ pub fn ensure_without_rights(pid: u32) -> Result<()> {
         "CapEff:\t0000000000000000",
         "CapAmb:\t0000000000000000",
         "NoNewPrivs:\t1",
+        "Seccomp:\t2",
     ] {
         let holds = process.lines().any(|it| it.trim_end() == line.trim_end());
         ensure!(holds, "{line} in {process}");

@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use super::{listening, panics, words};
 use crate::config::{Interface, Udpgw};
+use crate::os::capabilities;
 use crate::protocol::tunnel::Tunnel;
 use crate::report::{UdpgwStats, UdpgwStatus};
 
@@ -237,6 +238,10 @@ impl Running {
         thread::Builder::new()
             .name("udpgw".into())
             .spawn(move || {
+                // What takes a right is done by now. The threads that it starts have none either.
+                if let Err(error) = capabilities::give_up() {
+                    warn!("udpgw: its threads keep capabilities: {error}");
+                }
                 // Who waits for it may have given up.
                 let _ = ending.send(serve(server, before, stopped, closing));
                 drop(end);

@@ -39,13 +39,14 @@ use crate::dataplane::clock;
 use crate::dataplane::data_plane::DataPlane;
 use crate::dataplane::relay_pairs::Relayed;
 use crate::layer::Layer;
+use crate::os::capabilities;
 use crate::protocol::device::Device;
 use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report::{
     Aead, Drops, Fallbacks, HostStatus, Load, Overview, PeerStatus, QuotaStatus, RelayPair,
-    RouteAround, Source, Stats, Status, TunnelMode, UnixTime, VERSION,
+    RightsStatus, RouteAround, Source, Stats, Status, TunnelMode, UnixTime, VERSION,
 };
 use crate::system::Kept;
 
@@ -222,6 +223,16 @@ impl View<'_> {
             web: self.web.and_then(Web::status),
             usage: self.ledger.map(Ledger::status),
             audit: self.audit.status(),
+            rights: RightsStatus {
+                capabilities: capabilities::held().map_or_else(|_| Vec::new(), capabilities::names),
+                packet_threads: self.data_plane.rights().status(),
+                processes: self
+                    .metrics
+                    .and_then(Metrics::rights)
+                    .into_iter()
+                    .chain(self.web.and_then(Web::rights))
+                    .collect(),
+            },
         }
     }
 

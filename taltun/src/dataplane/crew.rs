@@ -19,12 +19,11 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
-use super::scheduling::Scheduling;
 use crate::protocol::plan::CipherWork;
 
 /// The most helpers that a machine gets by itself.
@@ -139,38 +138,37 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Starts a thread of that name for each job, and so many helpers, all of which are
-    /// scheduled as packets need it. Without helpers they are plain threads, and jobs must not
-    /// call [`Crew::carry`].
+    /// Starts a thread of that name for each job, and so many helpers. Without helpers they
+    /// are plain threads, and jobs must not call [`Crew::carry`]. Each thread does `begin` first,
+    /// and keeps what that returns until its end.
     ///
     /// # Errors
     /// When a thread can't be started. Those that were remain, and end with their jobs.
-    pub fn start(
+    pub fn start<B>(
         &mut self,
         jobs: Vec<(String, Job)>,
         helpers: usize,
-        scheduling: &Arc<Scheduling>,
+        begin: impl Fn() -> B + Clone + Send + 'static,
     ) -> io::Result<()> {
         if helpers > 0 {
-            return self.start_pool(jobs, helpers, scheduling);
+            return self.start_pool(jobs, helpers, &begin);
         }
         for (name, job) in jobs {
-            let scheduling = Arc::clone(scheduling);
-            let run = move || {
-                let _entered = scheduling.enter();
+            let begin = begin.clone();
+            let thread = thread::Builder::new().name(name).spawn(move || {
+                let _kept = begin();
                 job();
-            };
-            let thread = thread::Builder::new().name(name).spawn(run)?;
+            })?;
             self.handles.push(thread);
         }
         Ok(())
     }
 
-    fn start_pool(
+    fn start_pool<B>(
         &mut self,
         jobs: Vec<(String, Job)>,
         helpers: usize,
-        scheduling: &Arc<Scheduling>,
+        begin: &(impl Fn() -> B + Clone + Send + 'static),
     ) -> io::Result<()> {
         let (names, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
         let name = move |number: usize| match number.checked_sub(names.len()) {
@@ -186,12 +184,11 @@ impl Threads {
                     Some(name) => builder.name(name.to_owned()),
                     None => builder,
                 };
-                let scheduling = Arc::clone(scheduling);
-                let run = move || {
-                    let _entered = scheduling.enter();
+                let begin = begin.clone();
+                self.handles.push(builder.spawn(move || {
+                    let _kept = begin();
                     thread.run();
-                };
-                self.handles.push(builder.spawn(run)?);
+                })?);
                 Ok(())
             })
             .build()

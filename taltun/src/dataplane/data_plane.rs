@@ -13,6 +13,7 @@ use super::guard::Guard;
 use super::redirect::Redirect;
 use super::relay_pairs::Relayed;
 use super::relayed_sources::RelayedSources;
+use super::rights::PacketRights;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::scheduling::Scheduling;
 use super::shared::Inputs;
@@ -36,6 +37,7 @@ pub struct DataPlane {
     scheduling: Arc<Scheduling>,
     /// After the workers, so that it watches them to their end.
     _guard: Option<Guard>,
+    rights: Arc<PacketRights>,
     sender: Sender,
     runs: DatagramRuns,
     unreachable: Unreachable,
@@ -56,6 +58,7 @@ impl DataPlane {
         scheduling.raise_session();
         // Before the threads that it watches, so that these have realtime from their start.
         let guard = Guard::start(&scheduling)?;
+        let rights = Arc::clone(&inputs.rights);
         let workers = WorkerSet::start(inputs, settings, sockets, tuns)?;
         Ok(Self {
             lanes: Lanes::new(lanes),
@@ -65,6 +68,7 @@ impl DataPlane {
             relayed_sources,
             scheduling,
             _guard: guard,
+            rights,
             runs: DatagramRuns::with_capacity(1),
             unreachable: Unreachable::default(),
         })
@@ -211,6 +215,11 @@ impl DataPlane {
     /// Who watches what passes here.
     pub fn taps(&self) -> &Arc<Taps> {
         self.counters.taps()
+    }
+
+    /// What the packet threads may do.
+    pub fn rights(&self) -> &PacketRights {
+        &self.rights
     }
 
     /// What was moved and dropped.

@@ -12,7 +12,7 @@ use super::tun::Tun;
 use super::udp::{Sender, Socket};
 
 /// Messages taken from the socket at once. Each may hold up to 64 merged datagrams.
-const BATCH: usize = 32;
+pub(super) const BATCH: usize = 32;
 /// Room for a message of any size.
 const SLOT: usize = 65_536;
 
@@ -21,11 +21,11 @@ pub(super) fn run(
     socket: &Socket,
     tun: &Tun,
     sender: &mut Sender,
+    transmitter: &mut Transmitter,
     worker: u32,
     shared: &Shared,
 ) -> io::Result<()> {
     let mut ring = ReceiveRing::new(BATCH, SLOT);
-    let mut transmitter = Transmitter::new(worker as usize, BATCH);
     let mut work = InboundBatch::new(Some(worker), tun, BATCH);
     if shared.crew.is_some() {
         work = work.shared();

@@ -34,6 +34,7 @@ pub mod redirect;
 pub mod relay_pairs;
 pub mod relayed_sources;
 mod release;
+pub mod rights;
 pub mod rules;
 pub mod runs;
 pub mod scheduling;

@@ -27,7 +27,7 @@ use crate::protocol::peer::Peer;
 use crate::protocol::plan::CipherPlan;
 
 /// Packets that are sealed and sent together.
-const BATCH: usize = 128;
+pub(super) const BATCH: usize = 128;
 /// Bytes from which on a batch is sent without asking the TUN for more. About what one
 /// read of a busy stream brings: more would only wait, and leave the cache.
 const FULL: usize = 60 << 10;
@@ -50,10 +50,15 @@ struct Packet {
 }
 
 /// Runs until the stop signal.
-pub(super) fn run(tun: &Tun, sender: &mut Sender, worker: u32, shared: &Shared) -> io::Result<()> {
+pub(super) fn run(
+    tun: &Tun,
+    sender: &mut Sender,
+    transmitter: &mut Transmitter,
+    shared: &Shared,
+) -> io::Result<()> {
     let mut batch = Outbound {
         sender,
-        transmitter: Transmitter::new(worker as usize, BATCH),
+        transmitter,
         shared,
         arena: vec![0; FULL + SLOT].into_boxed_slice(),
         filled: 0,
@@ -89,7 +94,7 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, worker: u32, shared: &Shared) 
 /// they are and equal ones leave as one run.
 struct Outbound<'w> {
     sender: &'w mut Sender,
-    transmitter: Transmitter,
+    transmitter: &'w mut Transmitter,
     shared: &'w Shared,
     arena: Box<[u8]>,
     filled: usize,

@@ -20,10 +20,15 @@ use crate::protocol::messages::DATA_HEADER_LEN;
 use crate::protocol::peer::Peer;
 
 /// Runs until the stop signal.
-pub(super) fn run(tun: &Tun, sender: &mut Sender, shared: &Shared) -> io::Result<()> {
+pub(super) fn run(
+    tun: &Tun,
+    sender: &mut Sender,
+    transmitter: &mut Transmitter,
+    shared: &Shared,
+) -> io::Result<()> {
     let mut arena: Box<[u8]> = Box::default();
     let mut released = Released {
-        transmitter: Transmitter::new(0, BATCH),
+        transmitter,
         slots: Vec::with_capacity(BATCH),
         local: LocalPackets::with_capacity(tun, BATCH),
         runs: DatagramRuns::with_capacity(BATCH),
@@ -46,7 +51,7 @@ pub(super) fn run(tun: &Tun, sender: &mut Sender, shared: &Shared) -> io::Result
 
 /// Packets whose turn it is, and what they are carried on with.
 struct Released<'w> {
-    transmitter: Transmitter,
+    transmitter: &'w mut Transmitter,
     slots: Vec<Slot>,
     local: LocalPackets,
     runs: DatagramRuns,

@@ -10,7 +10,7 @@
 use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::sys::{Policy, Thread};
@@ -86,7 +86,7 @@ impl Scheduling {
 
     /// The thread that calls this moves packets from now on, until what this returns is dropped.
     /// It asks the kernel for what takes a right, so it comes before such rights are given up.
-    pub fn enter(&self) -> Entered<'_> {
+    pub fn enter(self: &Arc<Self>) -> Entered {
         let thread = Thread::current();
         let mut all = self.lock();
         let own = match thread.policy() {
@@ -112,7 +112,7 @@ impl Scheduling {
             all.real_time_refused = Some(refused(&error));
         }
         Entered {
-            scheduling: self,
+            scheduling: Arc::clone(self),
             thread,
         }
     }
@@ -223,12 +223,12 @@ const REAL_TIME_POLICY: Policy = Policy::RealTime {
 
 /// A thread that moves packets. Dropped, by the thread itself, it is none of them any more.
 #[derive(Debug)]
-pub struct Entered<'a> {
-    scheduling: &'a Scheduling,
+pub struct Entered {
+    scheduling: Arc<Scheduling>,
     thread: Thread,
 }
 
-impl Drop for Entered<'_> {
+impl Drop for Entered {
     fn drop(&mut self) {
         let mut all = self.scheduling.lock();
         all.threads.retain(|(it, _)| *it != self.thread);

@@ -15,6 +15,7 @@ use super::crew::Crew;
 use super::filter::Filter;
 use super::gate::Gate;
 use super::relayed_sources::RelayedSources;
+use super::rights::PacketRights;
 use super::rules::Rules;
 use super::scheduling::Scheduling;
 use super::shaping::{HeldPackets, Shaper};
@@ -77,6 +78,8 @@ pub struct Inputs {
     pub busy_poll: Duration,
     /// How threads compete with others for the cores.
     pub scheduling: Arc<Scheduling>,
+    /// What the threads may do.
+    pub rights: Arc<PacketRights>,
 }
 
 /// What all threads share.

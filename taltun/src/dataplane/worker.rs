@@ -7,9 +7,10 @@ use std::thread;
 
 use super::crew::{Crew, Job, Threads};
 use super::shared::Shared;
+use super::transmit::Transmitter;
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
-use super::{inbound, outbound, release};
+use super::{inbound, outbound, release, shaping};
 
 /// The running threads of all workers.
 #[derive(Debug)]
@@ -45,24 +46,39 @@ impl Workers {
             let mut sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
             let mut relay_sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
             let socket = Arc::clone(socket);
+            // All that opens a descriptor is made here: the threads may not.
+            let mut transmitter = Transmitter::new(number as usize, outbound::BATCH);
+            let mut relay_transmitter = Transmitter::new(number as usize, inbound::BATCH);
             jobs.push(workers.job(format!("taltun-out-{number}"), move |shared| {
-                outbound::run(&out_tun, &mut sender, number, shared)
+                outbound::run(&out_tun, &mut sender, &mut transmitter, shared)
             }));
             jobs.push(workers.job(format!("taltun-in-{number}"), move |shared| {
-                inbound::run(&socket, &tun, &mut relay_sender, number, shared)
+                let transmitter = &mut relay_transmitter;
+                inbound::run(
+                    &socket,
+                    &tun,
+                    &mut relay_sender,
+                    transmitter,
+                    number,
+                    shared,
+                )
             }));
         }
         // What waits for its turn isn't any worker's, so one thread releases it.
         if let Some((socket, tun)) = sockets.first().zip(shaped_tun) {
             let counters = &workers.shared.inputs.counters;
             let mut sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
+            let mut transmitter = Transmitter::new(0, shaping::BATCH);
             jobs.push(workers.job("taltun-shaper".into(), move |shared| {
-                release::run(&tun, &mut sender, shared)
+                release::run(&tun, &mut sender, &mut transmitter, shared)
             }));
         }
         let helpers = workers.shared.crew.as_ref().map_or(0, Crew::helpers);
-        let scheduling = &workers.shared.inputs.scheduling;
-        workers.threads.start(jobs, helpers, scheduling)?;
+        let inputs = &workers.shared.inputs;
+        let (scheduling, rights) = (Arc::clone(&inputs.scheduling), Arc::clone(&inputs.rights));
+        // In this order: a place takes a right.
+        let begin = move || (scheduling.enter(), rights.give_up());
+        workers.threads.start(jobs, helpers, begin)?;
         Ok(workers)
     }
 

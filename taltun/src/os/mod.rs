@@ -2,16 +2,20 @@
 //!
 //! | file | concern |
 //! |---|---|
+//! | `capabilities` | the capabilities of a thread, and giving them up |
 //! | `interface` | interfaces by name and by number, and their settings by `ioctl` |
 //! | `netlink` | links, addresses, routes and neighbours, and hearing of their changes |
 //! | `options` | options of sockets |
+//! | `seccomp` | restricting a thread's system calls |
 //! | `service_manager` | what systemd is told of a tunnel |
 //!
 //! What only the data plane does, each packet or each batch, is in `dataplane::sys`.
 
+pub(crate) mod capabilities;
 pub(crate) mod interface;
 pub(crate) mod netlink;
 pub(crate) mod options;
+pub(crate) mod seccomp;
 mod service_manager;
 
 use std::io;

@@ -512,6 +512,24 @@ fn status(full: bool) -> Status {
         }),
         usage: full.then(|| kept(true)),
         audit: full.then(|| audit(true)),
+        rights: RightsStatus {
+            capabilities: vec!["CAP_NET_ADMIN".to_owned()],
+            packet_threads: PacketThreads {
+                count: 1,
+                capabilities: vec!["CAP_NET_RAW".to_owned()],
+                seccomp: true,
+                reason: full.then(|| "why".to_owned()),
+                refused_calls: 1,
+            },
+            processes: vec![ProcessRights {
+                name: "taltun-metrics".to_owned(),
+                user: 65534,
+                capabilities: vec!["CAP_NET_RAW".to_owned()],
+                seccomp: true,
+                landlock: true,
+                reason: full.then(|| "why".to_owned()),
+            }],
+        },
     }
 }
 

@@ -9,9 +9,10 @@ use rustix::process::{
     Gid, Resource, Rlimit, Signal, Uid, getuid, set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_name,
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    set_name, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
+
+use crate::os::capabilities;
 
 /// `nobody`, whose number is the same everywhere (systemd's UIDS-GIDS).
 const NOBODY: u32 = 65534;
@@ -48,15 +49,7 @@ fn give_up_rights() -> io::Result<()> {
         become_nobody()?;
     }
     // Those of a hub that runs without root, too, whose user this stays.
-    clear_ambient_capability_set()?;
-    let none = CapabilitySet::empty();
-    let none = CapabilitySets {
-        effective: none,
-        permitted: none,
-        inheritable: none,
-    };
-    set_capabilities(None, none)?;
-    Ok(())
+    capabilities::give_up()
 }
 
 /// Where root may not become another, as in some containers, it stays root without capabilities.
@@ -74,7 +67,8 @@ fn become_nobody() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use rustix::thread::{
-        configure_capability_in_ambient_set, set_keep_capabilities, set_thread_res_uid,
+        CapabilitySet, CapabilitySets, configure_capability_in_ambient_set, set_capabilities,
+        set_keep_capabilities, set_thread_res_uid,
     };
 
     use super::*;

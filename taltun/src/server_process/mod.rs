@@ -1,13 +1,14 @@
 //! A process of its own for what listens beside the tunnel: the metrics and the page.
 //!
 //! The tunnel starts it, hands it the sockets that it listens on and a channel, and answers what it
-//! asks by that. It has no right of its own: it is nobody's, sees no key of the tunnel's, and a
+//! asks by that. It has no right of its own: it is nobody's, sees no key of the tunnel's, opens no file, and a
 //! fault in it, or a client that misbehaves, ends it alone. The tunnel starts another.
 //!
 //! | file | concern |
 //! |---|---|
 //! | `handover` | the sockets on their way to the process |
 //! | `confine` | giving up all rights |
+//! | `restrict` | system calls and files, once all is open; telling the tunnel what the kernel forbids |
 //! | `question` | asking the tunnel, and its answer |
 //! | `start` | the process from its first line to its runtime |
 //! | `connections` | who may be connected, and who gives way |
@@ -17,12 +18,14 @@ mod confine;
 mod connections;
 mod handover;
 mod question;
+mod restrict;
 mod start;
 mod stream;
 
 pub(crate) use self::connections::{Limits, Listener, network_of, serve};
 pub use self::handover::send_listeners;
 pub(crate) use self::question::ask;
+pub use self::restrict::{REFUSED, told_rights};
 pub(crate) use self::start::{Process, run};
 #[cfg(test)]
 pub(crate) use self::stream::TO_ASK;

@@ -10,6 +10,7 @@ use rustix::net::AddressFamily;
 use super::confine::{close_inherited, confine};
 use super::connections::{Limits, Listener};
 use super::handover::receive_listeners;
+use super::restrict::{restrict, tell, tell_refused};
 
 /// What a process is.
 #[derive(Debug, Clone, Copy)]
@@ -41,9 +42,13 @@ where
     runtime.block_on(async {
         let stream = UnixStream::from(channel);
         stream.set_nonblocking(true)?;
-        let channel = tokio::net::UnixStream::from_std(stream)?;
+        let mut channel = tokio::net::UnixStream::from_std(stream)?;
         let listeners = listeners.into_iter().map(listener_of);
-        serve(channel, listeners.collect::<io::Result<_>>()?).await
+        let listeners = listeners.collect::<io::Result<_>>()?;
+        let rights = restrict(&process.name.to_string_lossy());
+        tell(&mut channel, &rights).await?;
+        tokio::spawn(tell_refused());
+        serve(channel, listeners).await
     })
 }
 

@@ -278,6 +278,21 @@ pub(in crate::cli) fn hub() -> Status {
             reason: Some("the disk is full".into()),
             lost: 2,
         }),
+        rights: RightsStatus {
+            capabilities: vec!["CAP_NET_ADMIN".into(), "CAP_BPF".into()],
+            packet_threads: PacketThreads {
+                count: 5,
+                seccomp: true,
+                ..PacketThreads::default()
+            },
+            processes: vec![ProcessRights {
+                name: "taltun-metrics".into(),
+                user: 65534,
+                seccomp: true,
+                reason: Some("the kernel has no landlock".into()),
+                ..ProcessRights::default()
+            }],
+        },
         unknown_keys: vec![UnknownKey {
             public_key: "WHO=".into(),
             endpoint: "192.0.2.4:7".parse().unwrap(),

@@ -64,7 +64,8 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
         let told = words::served(&web.listen, web.ended.as_deref());
         line(&mut text, "web", &told);
     }
-    for (subject, told) in words::not_kept(status) {
+    let others = words::not_kept(status).into_iter();
+    for (subject, told) in others.chain(words::rights(&status.rights)) {
         line(&mut text, subject, &told);
     }
     let steering = &status.steering;
@@ -171,6 +172,9 @@ interface: hub
   usage:            in memory only: the disk is full
   day:              NOT THE CLOCK'S: the clock shows 2026-11-29
   audit:            in memory only: the disk is full; 2 changes lost
+  controller:       CAP_NET_ADMIN, CAP_BPF
+  packet threads:   5: no capability, seccomp
+  taltun-metrics:   no capability, seccomp, no landlock (the kernel has no landlock), user 65534
   steering:         ebpf (4 workers share the port)
   priority:         high instead of realtime (why), lost realtime 2 times
   ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125

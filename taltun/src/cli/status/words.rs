@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::cli::human;
 use crate::report::{
-    AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PolicyStatus,
-    PortRangeStatus, PriorityStatus, SourceSeen, Status, UdpgwStatus,
+    AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PacketThreads, PolicyStatus,
+    PortRangeStatus, PriorityStatus, ProcessRights, RightsStatus, SourceSeen, Status, UdpgwStatus,
 };
 
 pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
@@ -138,6 +138,70 @@ pub(super) fn not_kept(status: &Status) -> Vec<(&'static str, String)> {
             .map(|told| ("audit", told)),
     );
     all
+}
+
+/// What the kernel lets the tunnel do: who, and what.
+pub(super) fn rights(rights: &RightsStatus) -> Vec<(&str, String)> {
+    // A hub of an older version says nothing.
+    if *rights == RightsStatus::default() {
+        return Vec::new();
+    }
+    let threads = packet_threads(&rights.packet_threads);
+    let mut all = vec![
+        ("controller", capabilities(&rights.capabilities)),
+        ("packet threads", threads),
+    ];
+    let processes = rights.processes.iter();
+    all.extend(processes.map(|process| (process.name.as_str(), process_rights(process))));
+    all
+}
+
+/// Who has more capabilities is told how many.
+const FEW: usize = 12;
+
+/// What somebody has of them.
+fn capabilities(names: &[String]) -> String {
+    match names.len() {
+        0 => "no capability".to_owned(),
+        1..=FEW => names.join(", "),
+        many => format!("{many} capabilities"),
+    }
+}
+
+/// What the threads that handle packets may do.
+fn packet_threads(threads: &PacketThreads) -> String {
+    let mut text = format!("{}: {}", threads.count, capabilities(&threads.capabilities));
+    let _ = write!(text, ", {}", held(threads.seccomp, "seccomp"));
+    if let Some(reason) = &threads.reason {
+        let _ = write!(text, " ({reason})");
+    }
+    if threads.refused_calls > 0 {
+        let refused = human::counted(threads.refused_calls, "system call");
+        let _ = write!(text, ", {refused} refused");
+    }
+    text
+}
+
+fn process_rights(process: &ProcessRights) -> String {
+    let mut text = format!(
+        "{}, {}, {}",
+        capabilities(&process.capabilities),
+        held(process.seccomp, "seccomp"),
+        held(process.landlock, "landlock")
+    );
+    if let Some(reason) = &process.reason {
+        let _ = write!(text, " ({reason})");
+    }
+    let _ = write!(text, ", user {}", process.user);
+    text
+}
+
+fn held(yes: bool, what: &str) -> String {
+    if yes {
+        what.to_owned()
+    } else {
+        format!("no {what}")
+    }
 }
 
 /// What goes around a full tunnel.

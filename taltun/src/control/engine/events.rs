@@ -190,6 +190,7 @@ impl Engine {
         }
         self.shield.refresh();
         self.data_plane.tick();
+        self.data_plane.rights().tell_refused();
         self.tell_endpoints();
         self.device.follow_places();
         let now = clock::now();

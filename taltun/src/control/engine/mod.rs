@@ -186,6 +186,7 @@ impl Engine {
             wake: inputs.wake,
             busy_poll: Duration::from_micros(config.dataplane.busy_poll_us.into()),
             scheduling: Arc::new(Scheduling::new(priority(&config))),
+            rights: Arc::default(),
         };
         let settings = WorkerSettings {
             offloads: offloads(&config),

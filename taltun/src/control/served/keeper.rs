@@ -17,8 +17,8 @@ use super::places::Place;
 use crate::control::caller::Caller;
 use crate::control::request::{Call, Command};
 use crate::control::response::{Answer as _, Response};
-use crate::report::Refused;
-use crate::server_process::send_listeners;
+use crate::report::{ProcessRights, Refused};
+use crate::server_process::{REFUSED, send_listeners, told_rights};
 
 /// Before a process that ended is started again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -36,8 +36,14 @@ const TO_END: Duration = Duration::from_secs(2);
 /// How much of what it says about its end is told, bytes.
 const LAST_WORDS: usize = 512;
 
-/// Why the process isn't there, while it isn't.
-pub(super) type Ended = Arc<Mutex<Option<String>>>;
+/// How a process is.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    /// Why it isn't there, while it isn't.
+    pub(super) ended: Option<String>,
+    /// What it may do, while it is there.
+    pub(super) rights: Option<ProcessRights>,
+}
 
 /// Who knows what a process asks.
 pub(in crate::control) trait Answers: Clone + Send + Sync + 'static {
@@ -59,12 +65,12 @@ pub(super) async fn keep<A: Answers>(
     places: Vec<Arc<Place>>,
     arguments: Vec<String>,
     answers: A,
-    ended: Ended,
+    life: Arc<Mutex<Life>>,
 ) {
     let mut pause = FIRST_PAUSE;
     loop {
         let start = Instant::now();
-        let reason = match serve(&places, &arguments, &answers).await {
+        let reason = match serve(&places, &arguments, &answers, &life).await {
             Ok(reason) => reason,
             Err(error) => format!("it cannot be started: {error}"),
         };
@@ -74,18 +80,18 @@ pub(super) async fn keep<A: Answers>(
         let seconds = pause.as_secs();
         let section = A::SECTION;
         warn!("{section}: its process ended ({reason}); it is started again in {seconds} s");
-        set(
-            &ended,
-            Some(format!("{reason}; it is started again after {seconds} s")),
-        );
+        set(&life, |life| {
+            life.ended = Some(format!("{reason}; it is started again after {seconds} s"));
+            life.rights = None;
+        });
         wait(&places, pause).await;
-        set(&ended, None);
+        set(&life, |life| life.ended = None);
         pause = LONGEST_PAUSE.min(pause * 2);
     }
 }
 
-fn set(ended: &Mutex<Option<String>>, reason: Option<String>) {
-    *ended.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+fn set(life: &Mutex<Life>, change: impl FnOnce(&mut Life)) {
+    change(&mut life.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 async fn wait(places: &[Arc<Place>], pause: Duration) {
@@ -104,6 +110,7 @@ async fn serve<A: Answers>(
     places: &[Arc<Place>],
     arguments: &[String],
     answers: &A,
+    told: &Mutex<Life>,
 ) -> io::Result<String> {
     let (ours, theirs) = UnixStream::pair()?;
     let listeners = places.iter().flat_map(|place| place.sockets());
@@ -122,10 +129,18 @@ async fn serve<A: Answers>(
         .kill_on_drop(true)
         .spawn()?;
     ours.set_nonblocking(true)?;
-    let channel = tokio::net::UnixStream::from_std(ours)?;
+    let mut channel = tokio::net::UnixStream::from_std(ours)?;
     let words = child.stderr.take();
     let life = async {
-        let answered = answers.answer(channel).await;
+        let answered = match timeout(SILENCE, told_rights(&mut channel)).await {
+            Ok(Ok(rights)) => {
+                set(told, |life| life.rights = Some(rights));
+                answers.answer(channel).await
+            }
+            // It ended, and says why.
+            Ok(Err(_)) => Ok(()),
+            Err(late) => Err(late.into()),
+        };
         let hung = answered.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
         // Without its channel it ends by itself.
         if hung || timeout(TO_END, child.wait()).await.is_err() {
@@ -154,6 +169,13 @@ async fn last_words(from: Option<impl AsyncRead + Unpin>, section: &str) -> Stri
     };
     let (mut words, mut buffer) = (Vec::new(), [0; LAST_WORDS]);
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let now = String::from_utf8_lossy(&buffer[..length]);
+        if now.starts_with(REFUSED) {
+            warn!(
+                "{section}: its process {}; please report this line",
+                now.trim_end()
+            );
+        }
         words.extend_from_slice(&buffer[..length]);
         words.drain(..words.len().saturating_sub(LAST_WORDS));
     }

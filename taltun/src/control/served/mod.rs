@@ -7,7 +7,7 @@
 mod keeper;
 mod places;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use std::net::TcpListener;
@@ -17,9 +17,10 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 pub(super) use self::keeper::{Answers, SILENCE, ask};
-use self::keeper::{Ended, keep};
+use self::keeper::{Life, keep};
 use self::places::Place;
 use crate::config::{Interface, ListenAt};
+use crate::report::ProcessRights;
 
 /// How often it is tried to listen where that can't be.
 const RETRY: Duration = Duration::from_secs(10);
@@ -47,7 +48,7 @@ pub(super) struct Served<A> {
 #[derive(Debug)]
 struct Running {
     places: Vec<Arc<Place>>,
-    ended: Ended,
+    life: Arc<Mutex<Life>>,
     /// Dropped with its process.
     keeper: JoinHandle<()>,
 }
@@ -199,13 +200,13 @@ impl<A: Answers> Served<A> {
         if let Some(earlier) = self.running.take() {
             earlier.close_all_but(&places);
         }
-        let ended = Ended::default();
+        let life = Arc::<Mutex<Life>>::default();
         let arguments = settings.arguments.clone();
         let (answers, open) = (self.answers.clone(), places.clone());
-        let keeper = keep(open, arguments, answers, Arc::clone(&ended));
+        let keeper = keep(open, arguments, answers, Arc::clone(&life));
         self.running = Some(Running {
             places,
-            ended,
+            life,
             keeper: tokio::spawn(keeper),
         });
         self.settings = Some(settings);
@@ -220,6 +221,11 @@ impl<A: Answers> Served<A> {
         let listen = settings.listen.iter().map(ToString::to_string).collect();
         Some((listen, fault.or_else(|| running.and_then(Running::fault))))
     }
+
+    /// What its process may do, while there is one.
+    pub(super) fn rights(&self) -> Option<ProcessRights> {
+        self.running.as_ref()?.life().rights.clone()
+    }
 }
 
 impl Running {
@@ -229,12 +235,16 @@ impl Running {
             .retain(|place| !kept.iter().any(|it| Arc::ptr_eq(it, place)));
     }
 
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Why nobody answers.
     fn fault(&self) -> Option<String> {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = self.life().ended.clone();
         let is_gone = self.places.iter().any(|place| !place.is_in_place());
         let gone = || is_gone.then(|| "its file is gone; `taltun reload` makes it anew".to_owned());
-        ended.clone().or_else(gone)
+        ended.or_else(gone)
     }
 }
 

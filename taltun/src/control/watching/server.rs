@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use super::names::Names;
 use super::stream::Stream;
 use crate::dataplane::tap::Watch;
+use crate::os::capabilities;
 
 /// How long a thread sleeps that finds nothing. Rings hold more than comes meanwhile.
 const NAP: Duration = Duration::from_millis(20);
@@ -53,6 +54,10 @@ impl Flow {
         let running = watching.threads.one_more();
         let patience = watching.stream.patience();
         let body = move || {
+            // It reads packets of others, and writes them to somebody who is connected already.
+            if let Err(error) = capabilities::give_up() {
+                warn!("a thread that shows packets keeps capabilities: {error}");
+            }
             let ended = watching.serve(client, patience);
             drop(watching);
             drop(running);

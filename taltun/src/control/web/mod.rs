@@ -30,7 +30,7 @@ use super::state_file::wall_clock;
 use super::words;
 use crate::config::{Config, HUB, ListenAt, Mode};
 use crate::report;
-use crate::report::{UnixTime, WebStatus};
+use crate::report::{ProcessRights, UnixTime, WebStatus};
 
 /// The longest that a token may last, seconds: ten years.
 const LONGEST: u64 = 3650 * 24 * 3600;
@@ -57,6 +57,11 @@ impl Web {
     pub(super) fn status(&self) -> Option<WebStatus> {
         let (listen, ended) = self.served.status()?;
         Some(WebStatus { listen, ended })
+    }
+
+    /// What its process may do, while there is one.
+    pub(super) fn rights(&self) -> Option<ProcessRights> {
+        self.served.rights()
     }
 
     /// Makes a token, which is told this once.

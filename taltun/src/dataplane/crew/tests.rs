@@ -16,9 +16,7 @@ fn run(helpers: usize, jobs: Vec<Job>) {
         .into_iter()
         .enumerate()
         .map(|(number, job)| (format!("taltun-test-{number}"), job));
-    threads
-        .start(named.collect(), helpers, &Arc::default())
-        .unwrap();
+    threads.start(named.collect(), helpers, || ()).unwrap();
 }
 
 /// Waits for what other threads have to do, which may take long on a busy machine.

@@ -22,7 +22,7 @@ const SMALL: usize = 1024;
 
 /// Sends what is sealed, by transmit queues where that may be and pays, else by the socket.
 pub struct Transmitter {
-    /// Once they were needed.
+    /// `None` where they can't be asked for.
     routes: Option<Routes>,
     /// Whose they are: threads share an interface's transmit queues by their number.
     thread: usize,
@@ -46,10 +46,14 @@ struct Planned {
 }
 
 impl Transmitter {
-    /// For the thread of this number, and batches of so many datagrams.
+    /// For the thread of this number, and batches of so many datagrams. It opens a socket, which packet
+    /// threads can't do themselves.
     pub fn new(thread: usize, capacity: usize) -> Self {
+        let routes = Routes::new().inspect_err(|error| {
+            tracing::debug!(%error, "can't ask for ways past the network stack");
+        });
         Self {
-            routes: None,
+            routes: routes.ok(),
             thread,
             last: None,
             planned: Vec::with_capacity(capacity),
@@ -87,12 +91,6 @@ impl Transmitter {
 
     /// A batch begins; false when nothing can be known of ways out.
     pub(in crate::dataplane) fn begin(&mut self) -> bool {
-        if self.routes.is_none() {
-            match Routes::new() {
-                Ok(routes) => self.routes = Some(routes),
-                Err(error) => tracing::debug!(%error, "can't ask for ways past the network stack"),
-            }
-        }
         let Some(routes) = &mut self.routes else {
             return false;
         };

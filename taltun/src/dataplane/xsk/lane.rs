@@ -81,15 +81,19 @@ impl Lane {
             thread: None,
         };
         let name = format!("taltun-xsk-{}-{}", queue.interface, queue.number);
+        let LaneParts {
+            shared,
+            socket,
+            tun,
+        } = parts;
+        // What opens a descriptor or a file is made here: the thread may not.
+        let transmitter = Transmitter::new(queue.number as usize, BATCH);
+        let sender = Sender::new(socket, Arc::clone(&shared.inputs.counters));
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            let LaneParts {
-                shared,
-                socket,
-                tun,
-            } = parts;
-            let _entered = shared.inputs.scheduling.enter();
+            let inputs = &shared.inputs;
+            let _kept = (inputs.scheduling.enter(), inputs.rights.give_up());
             let mut server = Server {
-                transmitter: Transmitter::new(queue.number as usize, BATCH),
+                transmitter,
                 leaving: Vec::with_capacity(BATCH),
                 retry: RETRY,
                 interface: queue.interface,
@@ -97,7 +101,7 @@ impl Lane {
                 packets: Vec::with_capacity(BATCH),
                 messages: Vec::with_capacity(BATCH),
                 work: InboundBatch::new(None, &tun, BATCH),
-                sender: Sender::new(socket, Arc::clone(&shared.inputs.counters)),
+                sender,
                 tun,
                 shared: &shared,
                 counts: &counts,

@@ -1,0 +1,47 @@
+//! What a tunnel's process and its threads may do.
+
+use serde::{Deserialize, Serialize};
+
+/// What the kernel lets the tunnel do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RightsStatus {
+    /// Capabilities of the controller.
+    pub capabilities: Vec<String>,
+    /// The threads that handle packets.
+    pub packet_threads: PacketThreads,
+    /// The processes of its own that serve clients, those that run.
+    #[serde(default)]
+    pub processes: Vec<ProcessRights>,
+}
+
+/// What the threads that handle packets may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketThreads {
+    /// How many there are.
+    pub count: u64,
+    /// Capabilities that any of them has: none, if all is right.
+    pub capabilities: Vec<String>,
+    /// Whether each may make no system calls but those that it needs.
+    pub seccomp: bool,
+    /// Why they may do more than they should.
+    pub reason: Option<String>,
+    /// System calls that they were refused since the start: none, if all is right.
+    pub refused_calls: u64,
+}
+
+/// What a process that serves clients may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRights {
+    /// Its name, as `ps` and `ss` show it.
+    pub name: String,
+    /// The number of the user that it runs as.
+    pub user: u32,
+    /// Its capabilities: none, if all is right.
+    pub capabilities: Vec<String>,
+    /// Whether it may make no system calls but those that it needs.
+    pub seccomp: bool,
+    /// Whether it may open no file (Landlock).
+    pub landlock: bool,
+    /// Why it may do more than it should.
+    pub reason: Option<String>,
+}

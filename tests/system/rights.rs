@@ -1,0 +1,212 @@
+//! What the kernel lets the threads do that handle packets: nothing but that.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use taltun_tests::lab::{Lab, Options, Role};
+use taltun_tests::node::Node;
+use taltun_tests::sys::{Signal, send_signal};
+
+use crate::af_xdp::{ethtool, over_af_xdp, wait_for_sockets};
+use crate::support::{
+    Case, UP_LIMIT, VETH_QUEUES, ensure_answers, ensure_without_rights, eventually, lab,
+    process_of, take_down,
+};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "rights: threads that handle packets have none, and others are made without any by a reload",
+        programs: &[],
+        run: threads_have_none,
+    },
+    Case {
+        name: "rights: a thread that comes with a queue of an interface has none either",
+        programs: &["ethtool", VETH_QUEUES],
+        run: late_thread_has_none,
+    },
+    Case {
+        name: "rights: processes that serve clients say what they may do, and threads of the gateway have no capability",
+        programs: &[],
+        run: servers_have_none,
+    },
+];
+
+/// A thread of a process, as the kernel tells of it.
+struct Thread {
+    name: String,
+    status: String,
+}
+
+impl Thread {
+    /// All of a node's.
+    fn all(node: &Node) -> Result<Vec<Self>> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", node.pid()))?;
+        let threads = tasks.map(|task| {
+            let path = task?.path();
+            Ok(Self {
+                name: fs::read_to_string(path.join("comm"))?.trim().to_owned(),
+                status: fs::read_to_string(path.join("status"))?,
+            })
+        });
+        threads.collect()
+    }
+
+    fn handles_packets(&self) -> bool {
+        let kinds = ["taltun-in-", "taltun-out-", "taltun-xsk-", "taltun-crypt-"];
+        self.name == "taltun-shaper" || kinds.iter().any(|kind| self.name.starts_with(kind))
+    }
+
+    fn has(&self, line: &str) -> bool {
+        self.status.lines().any(|it| it == line)
+    }
+
+    fn ensure_without_rights(&self) -> Result<()> {
+        for line in [
+            "CapInh:\t0000000000000000",
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "CapBnd:\t0000000000000000",
+            "CapAmb:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ] {
+            ensure!(self.has(line), "{line} in {}: {}", self.name, self.status);
+        }
+        Ok(())
+    }
+}
+
+/// So many threads of the node's handle packets, and none of them may do anything else; it says so
+/// itself. Its controller may do more.
+fn ensure_none_has_rights(node: &Node, count: usize) -> Result<()> {
+    let all = Thread::all(node)?;
+    let packet_threads = || all.iter().filter(|thread| thread.handles_packets());
+    let names: Vec<_> = packet_threads().map(|thread| &thread.name).collect();
+    ensure!(names.len() == count, "{names:?}, not {count}");
+    packet_threads().try_for_each(Thread::ensure_without_rights)?;
+    let controller = all.first().context("no thread")?;
+    ensure!(controller.has("Seccomp:\t0"), "{}", controller.status);
+
+    let rights = node.status()?.rights;
+    let told = &rights.packet_threads;
+    ensure!(
+        told.count == count && told.capabilities.is_empty() && told.seccomp,
+        "{told:?}"
+    );
+    ensure!(told.refused_calls == 0, "{told:?}");
+    let may = |name: &str| rights.capabilities.iter().any(|it| it == name);
+    ensure!(may("CAP_NET_ADMIN"), "{:?}", rights.capabilities);
+    Ok(())
+}
+
+fn ensure_all_answer(lab: &Lab) -> Result<()> {
+    ensure_answers(&lab.net.a, Role::Hub.v4())?;
+    ensure_answers(&lab.net.hub, Role::A.v4())?;
+    ensure_answers(&lab.net.a, Role::B.v6())
+}
+
+/// Two workers with two threads each, two helpers and the shaper.
+fn threads_have_none() -> Result<()> {
+    const THREADS: usize = 2 * 2 + 2 + 1;
+    let lab = lab(Options {
+        more: "[dataplane]\nworkers = 2\ncrypto_threads = 2\n",
+        ..Options::default()
+    })?;
+    ensure_all_answer(&lab)?;
+    ensure_none_has_rights(&lab.hub, THREADS)?;
+
+    let banned = lab.hub.tell(&["ban", "b"])?;
+    ensure!(banned.contains("banned"), "{banned}");
+    lab.hub.tell(&["unban", "b"])?;
+    // Other sockets take other threads.
+    let config = fs::read_to_string(lab.hub.config())?;
+    for (from, to) in [(":9000\"", ":9001\""), (":9001\"", ":9000\"")] {
+        let changed = fs::read_to_string(lab.hub.config())?.replacen(from, to, 1);
+        ensure!(changed.contains(to), "{changed}");
+        fs::write(lab.hub.config(), changed)?;
+        lab.hub.tell(&["reload"])?;
+        ensure_none_has_rights(&lab.hub, THREADS)?;
+    }
+    ensure!(fs::read_to_string(lab.hub.config())? == config);
+    ensure_all_answer(&lab)?;
+    ensure_none_has_rights(&lab.hub, THREADS)?;
+    let shown = lab.hub.tell(&["status", "--long"])?;
+    let line = "  packet threads:   7: no capability, seccomp\n";
+    ensure!(shown.contains(line), "{shown}");
+    take_down(lab)
+}
+
+fn servers_have_none() -> Result<()> {
+    let lab = lab(Options {
+        more: "[metrics]\nlisten = \"127.0.0.1:9586\"\n[web]\nlisten = \"127.0.0.1:8080\"\n\
+               [udpgw]\nlisten = \"127.0.0.1:7300\"\n",
+        ..Options::default()
+    })?;
+    let processes = || -> Result<_> { Ok(lab.hub.status()?.rights.processes) };
+    eventually("both processes are there", UP_LIMIT, || {
+        Ok(processes()?.len() == 2)
+    })?;
+    let told = processes()?;
+    for process in &told {
+        let lacks_landlock = process.reason.as_deref() == Some("the kernel has no landlock");
+        ensure!(
+            process.user == 65534
+                && process.capabilities.is_empty()
+                && process.seccomp
+                && process.landlock != lacks_landlock,
+            "{process:?}"
+        );
+    }
+    // One that dies is started again, without rights.
+    let metrics = process_of(lab.hub.pid(), "metrics-process")?;
+    send_signal(metrics, Signal::Kill)?;
+    eventually("the metrics are back", UP_LIMIT, || {
+        Ok(
+            process_of(lab.hub.pid(), "metrics-process").is_ok_and(|it| it != metrics)
+                && processes()?.len() == 2,
+        )
+    })?;
+    ensure_without_rights(process_of(lab.hub.pid(), "metrics-process")?)?;
+
+    let all = Thread::all(&lab.hub)?;
+    let of_gateway = || all.iter().filter(|thread| thread.name.starts_with("udpgw"));
+    ensure!(of_gateway().count() >= 2, "the gateway has no threads");
+    for thread in of_gateway() {
+        let (name, status) = (&thread.name, &thread.status);
+        for line in [
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "NoNewPrivs:\t1",
+        ] {
+            ensure!(thread.has(line), "{line} in {name}: {status}");
+        }
+    }
+    ensure_all_answer(&lab)?;
+    take_down(lab)
+}
+
+/// A worker, the shaper, and a lane for each queue, of which there come to be more.
+fn late_thread_has_none() -> Result<()> {
+    let lab = lab(over_af_xdp())?;
+    wait_for_sockets(&lab, 2)?;
+    ensure_all_answer(&lab)?;
+    ensure_none_has_rights(&lab.hub, 3 + 2)?;
+    lab.net.hub.ip("link delete to-a")?;
+    lab.net.hub.ip(&format!(
+        "link add to-a numrxqueues 2 numtxqueues 2 type veth peer name to-hub numrxqueues 2 \
+         numtxqueues 2 netns {}",
+        lab.net.a.name()
+    ))?;
+    crate::af_xdp_changes::restore_wire(&lab)?;
+    for (namespace, interface) in [(&lab.net.hub, "to-a"), (&lab.net.a, "to-hub")] {
+        ethtool(namespace, &["-L", interface, "rx", "2", "tx", "2"])?;
+    }
+    wait_for_sockets(&lab, 3)?;
+    eventually(
+        "all answer over other queues",
+        crate::af_xdp::BACK_LIMIT,
+        || Ok(ensure_all_answer(&lab).is_ok()),
+    )?;
+    ensure_none_has_rights(&lab.hub, 3 + 3)?;
+    crate::af_xdp::take_down_replaced(lab)
+}
