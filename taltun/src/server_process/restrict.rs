@@ -43,15 +43,17 @@ const LINE_MAX: usize = 4096;
 /// From now on this thread, which is the only one, can open nothing. What the kernel can't forbid is
 /// told; nothing else is less safe for that.
 pub(super) fn restrict(name: &str) -> ProcessRights {
-    // Seccomp would refuse what this takes, so it comes first.
+    // Seccomp refuses what all this takes, so it comes last.
+    let user = getuid().as_raw();
+    let capabilities = capabilities::held().map_or_else(|_| Vec::new(), capabilities::names);
     let landlock = forbid_files();
     let seccomp = forbid_calls().map_err(|error| format!("seccomp: {error}"));
     let reasons = [&landlock, &seccomp].map(|outcome| outcome.as_ref().err().cloned());
     let reasons: Vec<String> = reasons.into_iter().flatten().collect();
     ProcessRights {
         name: name.to_owned(),
-        user: getuid().as_raw(),
-        capabilities: capabilities::held().map_or_else(|_| Vec::new(), capabilities::names),
+        user,
+        capabilities,
         seccomp: seccomp.is_ok(),
         landlock: landlock.is_ok(),
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
