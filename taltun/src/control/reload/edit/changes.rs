@@ -50,7 +50,7 @@ pub(super) fn change(known: &Known<'_>, asked: &PeerEdit) -> Result<Changed, Ref
 
 impl Known<'_> {
     fn add(&self, edit: &Edit<'_>, new: &NewPeer) -> Result<Changed, Refused> {
-        self.check_name(&new.name, true)?;
+        self.check_name(&new.name, None)?;
         let public_key = self.new_key(&new.public_key)?;
         let preshared_key = secret(new.preshared_key.as_ref())?;
         let expires = new.expires.as_deref();
@@ -134,7 +134,7 @@ impl Known<'_> {
 
     fn rename(&self, edit: &Edit<'_>, asked: &RenamePeer) -> Result<Changed, Refused> {
         let peer = self.meant(&asked.peer)?;
-        self.check_name(&asked.name, false)?;
+        self.check_name(&asked.name, Some(peer))?;
         let old = peer.name.as_deref();
         let text = edit.renamed(&peer.public_key, old, &asked.name)?;
         let mentions = old.map(|old| edit.mentions(|word| word == old));
@@ -272,18 +272,22 @@ impl Known<'_> {
         }
     }
 
-    /// Refuses what can't be a name, and what means something else already. Who adds a peer that is there may
-    /// want its file or code again.
-    fn check_name(&self, name: &str, is_new: bool) -> Result<(), Refused> {
+    /// Refuses what can't be the name of a peer that is renamed, or else is new, and what means something else
+    /// already. Who adds a peer that is there may want its file or code again.
+    fn check_name(&self, name: &str, renamed: Option<&Peer>) -> Result<(), Refused> {
         fit_for_a_peer(name).map_err(|text| Refused::because(Why::NameUnfit, text))?;
         let mut peers = self.config.peers.iter();
         match peers.find(|peer| peer.name.as_deref() == Some(name)) {
+            Some(peer) if renamed.is_some_and(|it| it.public_key == peer.public_key) => {
+                let text = format!("the peer is called {name:?} already ({})", peer.origin);
+                Err(Refused::because(Why::NameTaken, text))
+            }
             Some(peer) => {
                 let mut text = format!(
                     "a peer is called {name:?} already ({}); take another name",
                     peer.origin
                 );
-                if is_new {
+                if renamed.is_none() {
                     let name = for_the_shell(name);
                     let _ = write!(
                         text,

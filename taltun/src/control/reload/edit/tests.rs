@@ -248,6 +248,17 @@ fn what_cannot_be_is_refused_with_its_reason() {
     let remove = |peer: &str| PeerEdit::Remove(RemovePeer { peer: peer.into() });
     let said = hub.refused(&remove("ana"));
     assert!(said.contains("ana is named in rules (line "), "{said}");
+    let rename = |name: &str| {
+        PeerEdit::Rename(RenamePeer {
+            peer: "ana".into(),
+            name: name.into(),
+        })
+    };
+    let said = hub.refused(&rename("ana"));
+    assert!(
+        said.starts_with("the peer is called \"ana\" already ("),
+        "{said}"
+    );
     let said = hub.refused(&remove("nobody"));
     assert!(said.contains("no peer's name or key"), "{said}");
     let text = hub.text().replace("hub.example.net", "203.0.113.5");
