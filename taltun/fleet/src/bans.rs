@@ -15,31 +15,27 @@ pub const MAX_BANS: usize = 65_536;
 /// All bans.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bans {
-    bans: BTreeMap<IpNet, Decision>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Decision {
-    ban: Ban,
-    /// Until when it must be remembered.
-    kept: u64,
+    /// [`Ban::kept`] is never before [`Ban::until`] here.
+    bans: BTreeMap<IpNet, Ban>,
 }
 
 impl Bans {
-    /// Takes a decision, from here or from another hub. Whether anything changed.
-    pub fn learn(&mut self, net: IpNet, ban: Ban, now: u64) -> bool {
-        let known = self.bans.get_mut(&net);
-        let kept = ban.until.max(known.as_ref().map_or(0, |known| known.kept));
-        if kept <= now {
+    /// Takes a decision, from here or from another hub. Whether anything changed. One that needn't be
+    /// remembered any more counts nowhere: a hub that hears it first would forget it.
+    pub fn learn(&mut self, net: IpNet, mut ban: Ban, now: u64) -> bool {
+        ban.kept = ban.kept.max(ban.until);
+        if ban.kept <= now {
             return false;
         }
-        if let Some(known) = known {
-            known.kept = kept;
-            if rank(&known.ban) >= rank(&ban) {
-                return false;
+        if let Some(known) = self.bans.get_mut(&net) {
+            let before = known.kept;
+            known.kept = before.max(ban.kept);
+            if rank(known) >= rank(&ban) {
+                return known.kept > before;
             }
+            ban.kept = known.kept;
         }
-        self.bans.insert(net, Decision { ban, kept });
+        self.bans.insert(net, ban);
         if self.bans.len() > MAX_BANS {
             self.make_room();
         }
@@ -59,34 +55,34 @@ impl Bans {
     /// Whether a network is banned now, by a ban of its own.
     pub fn is_banned(&self, net: &IpNet, now: u64) -> bool {
         let known = self.bans.get(net);
-        known.is_some_and(|known| is_on(&known.ban, now))
+        known.is_some_and(|known| is_on(known, now))
     }
 
     /// The bans that are on.
     pub fn on(&self, now: u64) -> impl Iterator<Item = (&IpNet, &Ban)> {
-        let bans = self.bans.iter().map(|(net, known)| (net, &known.ban));
-        bans.filter(move |(_, ban)| is_on(ban, now))
+        self.bans.iter().filter(move |(_, ban)| is_on(ban, now))
     }
 
     /// What the store is to have, lifted bans with it, and for how many seconds.
     pub fn to_write(&self, now: u64) -> impl Iterator<Item = (&IpNet, &Ban, u64)> {
-        let left = move |known: &Decision| known.kept.checked_sub(now).filter(|left| *left > 0);
+        let left = move |ban: &Ban| ban.kept.checked_sub(now).filter(|left| *left > 0);
         let bans = self.bans.iter();
-        bans.filter_map(move |(net, known)| Some((net, &known.ban, left(known)?)))
+        bans.filter_map(move |(net, ban)| Some((net, ban, left(ban)?)))
     }
 
     /// Forgets what is over. Whether there was any.
     pub fn expire(&mut self, now: u64) -> bool {
         let before = self.bans.len();
-        self.bans.retain(|_, known| known.kept > now);
+        self.bans.retain(|_, ban| ban.kept > now);
         self.bans.len() < before
     }
 }
 
-/// Which of two decisions counts. All of it decides, so that all hubs decide the same.
+/// Which of two decisions counts. All that it says decides, so that all hubs decide the same.
 fn rank(ban: &Ban) -> (u64, bool, u64, &str, &str) {
     let Ban {
         until,
+        kept: _,
         lifted,
         decided,
         by,

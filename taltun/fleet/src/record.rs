@@ -197,6 +197,10 @@ pub struct Live {
 pub struct Ban {
     /// Until when, in seconds since 1970.
     pub until: u64,
+    /// Until when this must be remembered, where that is longer: an earlier decision that this one
+    /// shortens would last as long, and somebody may still have it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kept: u64,
     /// Whether it was lifted before.
     #[serde(default)]
     pub lifted: bool,
@@ -207,6 +211,11 @@ pub struct Ban {
     /// Why.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// `audit/TIME-HUB`: what somebody changed.

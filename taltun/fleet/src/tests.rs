@@ -414,6 +414,7 @@ fn each_shard_has_its_turn() {
 fn ban(until: u64, decided: u64, lifted: bool) -> Ban {
     Ban {
         until,
+        kept: 0,
         lifted,
         decided,
         by: label("madrid"),
@@ -441,13 +442,30 @@ fn the_last_decision_about_a_network_counts_until_its_end() {
 }
 
 #[test]
+fn a_ban_that_was_shortened_stays_so_for_who_hears_of_the_longer_one_late() {
+    let net = "198.18.1.3/32".parse().unwrap();
+    let (long, short) = (ban(100, 1, false), ban(20, 2, false));
+    let mut bans = Bans::default();
+    bans.learn(net, long.clone(), 10);
+    assert!(bans.learn(net, short, 10));
+    let (_, told, left) = bans.to_write(30).next().unwrap();
+    assert_eq!(left, 70);
+    // At another hub, when it is over, and the longer one comes from a third.
+    let mut other = Bans::default();
+    other.learn(net, told.clone(), 30);
+    other.learn(net, long, 30);
+    assert!(!other.is_banned(&net, 30));
+}
+
+#[test]
 fn bans_come_out_the_same_in_any_order() {
     let mut rng = ChaCha20Rng::seed_from_u64(25);
     for _ in 0..200 {
         let mut decisions: Vec<_> = (0..10)
             .map(|_| {
                 let net = format!("10.0.{}.0/24", rng.next_u32() % 3);
-                let until = u64::from(50 + rng.next_u32() % 4);
+                // Some are over already.
+                let until = u64::from(8 + rng.next_u32() % 6);
                 let decided = u64::from(rng.next_u32() % 4);
                 let lifted = rng.next_u32().is_multiple_of(3);
                 (net.parse().unwrap(), ban(until, decided, lifted))

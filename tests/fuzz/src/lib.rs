@@ -23,6 +23,7 @@ mod coalesce;
 mod control;
 mod dns;
 mod filter;
+mod fleet;
 mod frames;
 mod handshake;
 mod headers;
@@ -74,6 +75,7 @@ pub const TARGETS: &[Target] = targets![
     control,
     dns,
     filter,
+    fleet,
     frames,
     handshake,
     headers,
