@@ -245,6 +245,11 @@ fn what_cannot_be_is_refused_with_its_reason() {
         assert!(said.contains(reason), "{reason}: {said}");
         assert!(!said.contains("secret"), "{said}");
     }
+}
+
+#[test]
+fn who_is_named_stays_and_what_leads_to_the_hub_is_behind_nobody() {
+    let mut hub = Hub::of("[[rules]]\nfrom = [\"ana\"]\nto = \"any\"\nallow = \"any\"\n");
     let remove = |peer: &str| PeerEdit::Remove(RemovePeer { peer: peer.into() });
     let said = hub.refused(&remove("ana"));
     assert!(said.contains("ana is named in rules (line "), "{said}");
@@ -264,7 +269,11 @@ fn what_cannot_be_is_refused_with_its_reason() {
     let text = hub.text().replace("hub.example.net", "203.0.113.5");
     fs::write(hub.path(), text).unwrap();
     hub.last = read(&hub.origin);
-    let said = hub.refused(&PeerEdit::New(behind("203.0.113.5/32")));
+    let behind = NewPeer {
+        allowed_ips: vec!["203.0.113.5/32".parse().unwrap()],
+        ..new("phone", 3)
+    };
+    let said = hub.refused(&PeerEdit::New(behind));
     assert!(said.contains("at which peers reach this hub"), "{said}");
 }
 
