@@ -7,6 +7,7 @@ use std::thread;
 
 use super::crew::{Crew, Job, Threads};
 use super::shared::Shared;
+use super::sparse::SparseQueues;
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
 use super::{inbound, outbound, release};
@@ -30,9 +31,14 @@ pub fn default_count(cores: usize) -> usize {
 }
 
 impl Workers {
-    /// Starts a worker for each pair of socket and TUN queue, and `helpers` if the threads have a
-    /// crew.
-    pub fn start(shared: Arc<Shared>, sockets: &[Arc<Socket>], tuns: Vec<Tun>) -> io::Result<Self> {
+    /// Starts a worker for each pair of socket and TUN queue, with a sparse queue where there is one,
+    /// and helpers if the threads have a crew.
+    pub fn start(
+        shared: Arc<Shared>,
+        sockets: &[Arc<Socket>],
+        tuns: Vec<Tun>,
+        sparse: Option<&SparseQueues>,
+    ) -> io::Result<Self> {
         let mut workers = Self {
             shared,
             threads: Threads::default(),
@@ -42,11 +48,17 @@ impl Workers {
         for (number, (socket, tun)) in (0..).zip(sockets.iter().zip(tuns)) {
             let out_tun = tun.try_clone()?;
             let counters = &workers.shared.inputs.counters;
-            let mut sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
-            let mut relay_sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
+            let new_sender = || Sender::new(Arc::clone(socket), Arc::clone(counters));
+            let sender = new_sender();
+            let sparse = match sparse {
+                Some(queues) => queues.of_worker(number as usize)?,
+                None => None,
+            };
+            let sparse = sparse.map(|queue| (queue, new_sender()));
+            let mut relay_sender = new_sender();
             let socket = Arc::clone(socket);
             jobs.push(workers.job(format!("taltun-out-{number}"), move |shared| {
-                outbound::run(&out_tun, &mut sender, number, shared)
+                outbound::run(&out_tun, sparse, sender, number, shared)
             }));
             jobs.push(workers.job(format!("taltun-in-{number}"), move |shared| {
                 inbound::run(&socket, &tun, &mut relay_sender, number, shared)

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::cli::human;
 use crate::report::{
     AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PolicyStatus,
-    PortRangeStatus, PriorityStatus, SourceSeen, Status, UdpgwStatus,
+    PortRangeStatus, PriorityStatus, SourceSeen, SparseQueueStatus, Status, UdpgwStatus,
 };
 
 pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
@@ -30,6 +30,11 @@ pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
         let _ = write!(text, ", {} lost", human::count(lost));
     }
     text
+}
+
+pub(super) fn sparse_queue(queue: &SparseQueueStatus) -> String {
+    let is_on = if queue.on { "on" } else { "off" };
+    format!("{is_on} ({})", queue.reason)
 }
 
 pub(super) fn priority(priority: &PriorityStatus) -> String {
