@@ -230,9 +230,10 @@ impl Drop for Entered<'_> {
 /// Why the kernel refuses a policy, with what it takes.
 fn refused(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::EPERM) => "it takes CAP_SYS_NICE, or LimitNICE= and LimitRTPRIO= and \
-                              RestrictRealtime=no in the unit"
-            .to_owned(),
+        Some(libc::EPERM) => {
+            "it takes CAP_SYS_NICE, or a unit that allows it (the manual's page on tuning has one)"
+                .to_owned()
+        }
         _ => error.to_string(),
     }
 }
