@@ -80,6 +80,7 @@ pub use names::{HUB, Names};
 pub use on_disk::{NotReplaced, OnDisk};
 pub use origin::Origin;
 pub use overrides::Overrides;
+pub(crate) use permissions::warning as open_to_others;
 pub use policy::{Action, Policy};
 pub use public_endpoint::PublicEndpoint;
 pub use rules::OWN_ENDPOINT;
