@@ -292,7 +292,7 @@ impl Engine {
         })
     }
 
-    fn live(&self) -> LivePeers<'_> {
+    pub(super) fn live(&self) -> LivePeers<'_> {
         LivePeers {
             device: &self.device,
             peers: &self.peers,
