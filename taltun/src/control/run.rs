@@ -294,7 +294,7 @@ async fn answer_meanwhile<T>(
             _ = beats.tick() => service_manager().live(),
             () = &mut serve, if serving => serving = false,
             Some(call) = calls.recv() => {
-                let _ = call.answer.send(Response::Error(format!("the tunnel {what}; try again").into()));
+                call.answer.send(Response::Error(format!("the tunnel {what}; try again").into()));
             }
         }
     }

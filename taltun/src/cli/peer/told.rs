@@ -12,8 +12,10 @@ use crate::report::{PeerEdited, PeerTold};
 
 /// Has the tunnel change a peer. Commands that it advises name the tunnel where this one did.
 pub(super) fn ask(target: &Target, edit: PeerEdit) -> Result<Box<PeerEdited>, Failure> {
-    let asked = Asked::of(target, &edit);
+    let asked = Asked::of(target, &edit)
+        .map_err(|error| Failure::Other(format!("{error} (nothing was changed)")))?;
     let mut edited = target.ask(edit).map_err(|error| match error {
+        ControlError::NoAnswer { .. } => Failure::Other(target.advice(&asked.given_up(&error))),
         ControlError::Answer { .. } => Failure::Other(target.advice(&asked.unanswered(&error))),
         error => error.into(),
     })?;

@@ -17,13 +17,16 @@ const NONE: &str = "none";
 impl Known<'_> {
     /// The text with other values for a peer.
     pub(super) fn set(&self, edit: &Edit<'_>, asked: &SetPeer) -> Result<Changed, Refused> {
-        let peer = self.meant(&asked.peer)?;
+        let peer = self.running(&asked.peer)?;
         let key = peer.public_key;
         let mut values: Vec<(&str, Option<String>)> = Vec::new();
         let whom = peer.name.clone().unwrap_or_else(|| key.to_string());
         let mut undo = format!("taltun peer set {}", for_the_shell(&whom));
         if let Some(nets) = &asked.allowed_ips {
             self.check_networks(nets)?;
+            let vips = peer.vip.iter().copied().map(IpNet::from);
+            let owned: Vec<IpNet> = vips.chain(nets.iter().copied()).collect();
+            self.check_by_wg(key, &owned)?;
             values.push(("allowed_ips", (!nets.is_empty()).then(|| list(nets))));
             give_back(&mut undo, "allowed", Some(comma_separated(peer)));
         }
