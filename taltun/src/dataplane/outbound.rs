@@ -68,31 +68,41 @@ pub(super) fn run(
         buffer: vec![0; MAX_READ],
         batch: Outbound::new(way, tun, shared),
     });
-    if let Some(sparse) = &sparse {
-        // Nothing of ours is in a queue that nobody has read yet.
-        sparse.queue.has_drained_bulk(monotonic());
-    }
-    while let Some(readable) =
-        shared.wait_for_either(tun.as_fd(), sparse.as_ref().map(|it| it.queue.as_fd()))?
-    {
-        if !readable.first {
+    // First what an earlier thread may have left there.
+    let mut has_bulk = true;
+    loop {
+        if has_bulk {
+            carry_both(&mut bulk, &mut buffer, &mut sparse, shared)?;
+        } else {
             carry_sparse(&mut sparse)?;
-            continue;
         }
-        loop {
-            let began = monotonic();
-            let is_empty = bulk.fill(&mut buffer, &mut sparse)?;
-            bulk.send_after(&mut sparse)?;
-            if is_empty {
-                if let Some(sparse) = &sparse {
-                    sparse.queue.has_drained_bulk(began);
-                }
-                break;
-            }
-            shared.let_others_run();
-        }
+        let second = sparse.as_ref().map(|it| it.queue.as_fd());
+        let Some(readable) = shared.wait_for_either(tun.as_fd(), second)? else {
+            return Ok(());
+        };
+        has_bulk = readable.first;
     }
-    Ok(())
+}
+
+/// Takes all that is in either queue, batch by batch, and sends it.
+fn carry_both(
+    bulk: &mut Outbound<'_>,
+    buffer: &mut [u8],
+    sparse: &mut Option<Sparse<'_>>,
+    shared: &Shared,
+) -> io::Result<()> {
+    loop {
+        let began = monotonic();
+        let is_empty = bulk.fill(buffer, sparse)?;
+        bulk.send_after(sparse)?;
+        if is_empty {
+            if let Some(sparse) = sparse {
+                sparse.queue.has_drained_bulk(began);
+            }
+            return Ok(());
+        }
+        shared.let_others_run();
+    }
 }
 
 /// What doesn't wait behind bulk; see [`taltun_common::sparse`].
