@@ -244,7 +244,9 @@ fn other_name_and_keys(hub: &Hub, session: &Session<'_>, shared: &str) -> Result
         "{answer:?}"
     );
     ensure!(key()? != old && answer.body.contains("PrivateKey"));
-    // Its file has no preshared key, so the hub has none either.
+    // The form said that it had one, and had the tick for another one, which this one hadn't.
+    ensure!(page.contains("name=\"psk\" value=\"1\" checked"), "{page}");
+    ensure!(page.contains("without the tick it has none"), "{page}");
     ensure!(!answer.body.contains("PresharedKey"), "{answer:?}");
     let config = fs::read_to_string(hub.node.config())?;
     ensure!(

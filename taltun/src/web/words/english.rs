@@ -128,6 +128,7 @@ pub(super) static WORDS: Words = Words {
     optional: "optional",
     hub_place: "Where the peer reaches the hub",
     preshared: "with a preshared key",
+    preshared_again: "with a preshared key (this peer has one; without the tick it has none)",
     shown_once: "Shown once",
     shown_once_hint: "They aren't kept anywhere. If they get lost, make others by \"New keys and code\" on the peer's page.",
     scan: "Scan this in the WireGuard app: + and \"Create from QR code\".",

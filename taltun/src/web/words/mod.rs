@@ -49,7 +49,7 @@ words! {
     no_drops
     expired_form foreign_request not_found too_large busy gone offline
     not_understood duration_wrong
-    add_peer add add_hint name_hint optional hub_place preshared shown_once shown_once_hint scan too_long_for_code
+    add_peer add add_hint name_hint optional hub_place preshared preshared_again shown_once shown_once_hint scan too_long_for_code
     for_wireguard for_taltun save undo remove remove_this remove_hint
     rename rename_this new_name new_keys new_keys_make new_keys_hint
     done done_ban done_ban_for_good done_unban done_rename done_remove the_peer

@@ -128,6 +128,7 @@ pub(super) static WORDS: Words = Words {
     optional: "opcional",
     hub_place: "Dónde alcanza el par al concentrador",
     preshared: "con una clave precompartida",
+    preshared_again: "con una clave precompartida (este par tiene una; sin la marca no tendrá ninguna)",
     shown_once: "Se muestra una vez",
     shown_once_hint: "No se guardan en ninguna parte. Si se pierden, cree otras con «Claves y código nuevos» en la página del par.",
     scan: "Escanéelo en la aplicación WireGuard: + y «Crear desde código QR».",
