@@ -230,6 +230,10 @@ fn other_name_and_keys(hub: &Hub, session: &Session<'_>, shared: &str) -> Result
     let own = http::encoded(&hub.keys[1].public);
     session.post("/rotate", &format!("key={own}"))?;
     ensure!(session.notice()?.contains("lock yourself out"));
+    // A peer that there isn't has no page that says so.
+    let answer = session.post("/rotate", "key=nonsense&endpoint=10.99.1.1:9100")?;
+    ensure!(answer.header("location") == Some("/"), "{answer:?}");
+    ensure!(session.notice()?.contains("no public key"));
     // Where nobody knows where the hub is, the form says so and nothing is done.
     let answer = session.post("/rotate", &format!("key={}", http::encoded(&old)))?;
     ensure!(answer.status == 303, "{answer:?}");

@@ -116,6 +116,7 @@ pub(super) static WORDS: Words = Words {
     foreign_request: "This request doesn't come from this page.",
     not_found: "There is no such page.",
     too_large: "That is too long.",
+    too_slow: "That came too slowly. Try again.",
     busy: "The tunnel doesn't answer",
     gone: "The tunnel is going down.",
     offline: "The hub doesn't answer. Trying again …",

@@ -116,6 +116,7 @@ pub(super) static WORDS: Words = Words {
     foreign_request: "Esta petición no viene de esta página.",
     not_found: "No existe esa página.",
     too_large: "Eso es demasiado largo.",
+    too_slow: "Eso llegó demasiado despacio. Pruebe otra vez.",
     busy: "El túnel no responde",
     gone: "El túnel se está cerrando.",
     offline: "El concentrador no responde. Se vuelve a intentar …",
