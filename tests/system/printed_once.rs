@@ -85,6 +85,21 @@ fn nobody_gets_it() -> Result<()> {
     ensure!(said.contains("the token lost was ended again"), "{said}");
     ensure!(!hub.node.tell(&["web", "tokens"])?.contains("lost"));
 
+    // So is what undoes a change that has no file.
+    hub.done(&["new", "other"])?;
+    for (nowhere, is_error) in [(">/dev/full", true), (">&-", false)] {
+        for words in [
+            "peer rename other third",
+            "peer rename third other --json",
+            "peer set other --expires 2099-12-31",
+        ] {
+            let (said, is_done) = to(nowhere, words)?;
+            ensure!(is_done != is_error, "{words} {nowhere}: {said}");
+            ensure!(said.contains("to undo it: taltun peer "), "{words}: {said}");
+        }
+    }
+    hub.done(&["remove", "other"])?;
+
     // Whoever has the file, or needs none, prints as ever.
     let out = hub.node.directory().join("phone.toml");
     for words in [

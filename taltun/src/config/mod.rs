@@ -65,7 +65,7 @@ use ipnet::IpNet;
 
 use declared::settings;
 pub use dns_routes::{DnsRoutes, Domain};
-pub use edit::{Edit, Mention, PeerEntry, SharedKey};
+pub use edit::{Edit, Mention, NewValue, PeerEntry, SharedKey};
 pub use error::ConfigError;
 pub use forward::{Forward, ForwardListen, ForwardProtocol, ForwardSource, ForwardTo};
 pub use hop::{Hop, PortRange, RangedEndpoint};

@@ -43,17 +43,28 @@ pub(super) fn change(target: &Target, edit: PeerEdit, json: bool) -> Result<(), 
     tell(&edited, json)
 }
 
-/// Prints what was done.
+/// Prints what was done. It is done by now, and only this says what undoes it: where nobody gets what is
+/// printed, it goes to standard error.
 pub(super) fn tell(edited: &PeerEdited, json: bool) -> Result<(), Failure> {
-    if json {
-        return output::print_json(&PeerTold { edited, file: None });
+    let text = if json {
+        output::json_text(&PeerTold { edited, file: None })?
+    } else {
+        for warning in &edited.warnings {
+            output::warn(warning);
+        }
+        let mut text = format!("{}\n", edited.done);
+        if !edited.undo.is_empty() {
+            let _ = writeln!(text, "to undo it: {}", edited.undo);
+        }
+        text
+    };
+    let is_nowhere = output::is_nowhere();
+    let printed = output::print(&text);
+    if is_nowhere || printed.is_err() {
+        output::note(&edited.done);
+        if !edited.undo.is_empty() {
+            output::note(&format!("to undo it: {}", edited.undo));
+        }
     }
-    for warning in &edited.warnings {
-        output::warn(warning);
-    }
-    let mut text = format!("{}\n", edited.done);
-    if !edited.undo.is_empty() {
-        let _ = writeln!(text, "to undo it: {}", edited.undo);
-    }
-    output::print(&text)
+    printed
 }

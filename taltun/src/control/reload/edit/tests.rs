@@ -260,6 +260,7 @@ fn what_cannot_be_is_refused_with_its_reason() {
         (new("hub", 3), "can't be a peer's name"),
         (new("--json", 3), "can't be a peer's name"),
         (new("", 3), "1 to 64 printable characters"),
+        (new("\u{301}", 3), "1 to 64 printable characters"),
         (new(" a", 3), "without spaces at its ends"),
         (new("a\u{202e}b", 3), "U+202E isn't one"),
         (new("10.0.0.3", 3), "an address or a key"),
