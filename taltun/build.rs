@@ -19,6 +19,9 @@ use std::process::Command;
 const REMEDY: &str = "run `cargo xtask ebpf`, which installs it, or build without eBPF: \
                       `cargo build -p taltun --no-default-features`";
 
+/// What is built: the programs that guard, and the one that chooses a TUN queue.
+const OBJECTS: [&str; 2] = ["taltun-ebpf", "taltun-tun-queue"];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     refuse_null_cipher();
@@ -49,14 +52,18 @@ fn refuse_null_cipher() {
 
 fn build() -> Result<(), String> {
     let workspace = path("CARGO_MANIFEST_DIR")?.join("..");
-    let embedded = path("OUT_DIR")?.join("taltun-ebpf");
+    let out = path("OUT_DIR")?;
     if !workspace.join("taltun-ebpf/Cargo.toml").is_file() {
         println!(
             "cargo::warning=built without the eBPF programs, whose source isn't in this package: \
              Taltun will be a pure user-space VPN; build the repository for a shield"
         );
-        return std::fs::write(&embedded, [])
-            .map_err(|error| format!("{}: {error}", embedded.display()));
+        for object in OBJECTS {
+            let embedded = out.join(object);
+            std::fs::write(&embedded, [])
+                .map_err(|error| format!("{}: {error}", embedded.display()))?;
+        }
+        return Ok(());
     }
     for input in ["taltun-ebpf", "taltun-common", "Cargo.toml", "Cargo.lock"] {
         println!(
@@ -100,9 +107,12 @@ fn build() -> Result<(), String> {
         ));
     }
 
-    let built = target.join("bpfel-unknown-none/release/taltun-ebpf");
-    std::fs::copy(&built, &embedded)
-        .map_err(|error| format!("{} → {}: {error}", built.display(), embedded.display()))?;
+    for object in OBJECTS {
+        let built = target.join("bpfel-unknown-none/release").join(object);
+        let embedded = out.join(object);
+        std::fs::copy(&built, &embedded)
+            .map_err(|error| format!("{} → {}: {error}", built.display(), embedded.display()))?;
+    }
     Ok(())
 }
 

@@ -45,8 +45,14 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// The extension header of options for each hop.
+    pub const IPV6_HOP_BY_HOP: u8 = 0;
+    /// The extension header of a route.
+    pub const IPV6_ROUTING: u8 = 43;
     /// The extension header of an IPv6 fragment.
     pub const IPV6_FRAGMENT: u8 = 44;
+    /// The extension header of options for the destination.
+    pub const IPV6_DESTINATION: u8 = 60;
     /// ICMP of IPv6.
     pub const ICMPV6: u8 = 58;
 }

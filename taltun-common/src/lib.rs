@@ -18,5 +18,6 @@ pub mod headers;
 pub mod hints;
 pub mod maps;
 pub mod segments;
+pub mod sparse;
 pub mod steering;
 pub mod wire;

@@ -100,6 +100,9 @@ pub struct Status {
     pub tc: TcStatus,
     /// How datagrams find their worker.
     pub steering: SteeringStatus,
+    /// Whether flows that send little have a queue of the TUN of their own.
+    #[serde(default)]
+    pub sparse_queue: SparseQueueStatus,
     /// How the threads that move packets compete for the cores.
     #[serde(default)]
     pub priority: PriorityStatus,
@@ -441,6 +444,15 @@ impl SteeringStatus {
             reason: "there is one worker".into(),
         }
     }
+}
+
+/// Whether flows that send little have a queue of the TUN that is read before bulk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SparseQueueStatus {
+    /// Whether they have it.
+    pub on: bool,
+    /// Why, in a sentence.
+    pub reason: String,
 }
 
 /// How the threads that move packets compete for the cores, and why it is so.

@@ -39,7 +39,9 @@ fn the_build_script_of_a_packaged_crate_needs_no_tools_and_says_what_is_missing(
         "{text}"
     );
     assert!(!text.contains("cargo::error"), "{text}");
-    assert_eq!(fs::read(out.join("taltun-ebpf")).unwrap(), []);
+    for object in ["taltun-ebpf", "taltun-tun-queue"] {
+        assert_eq!(fs::read(out.join(object)).unwrap(), []);
+    }
 }
 
 #[test]

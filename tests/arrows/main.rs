@@ -20,6 +20,7 @@ use sources::{File, Sources};
 const CRATES: &[(&str, &str)] = &[
     ("taltun_common", "taltun-common/src/lib.rs"),
     ("taltun_ebpf", "taltun-ebpf/src/main.rs"),
+    ("taltun_tun_queue", "taltun-ebpf/src/tun_queue.rs"),
     ("taltun_capture", "taltun/capture/src/lib.rs"),
     ("taltun_crypto", "taltun/crypto/src/lib.rs"),
     ("taltun_fleet", "taltun/fleet/src/lib.rs"),

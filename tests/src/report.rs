@@ -28,6 +28,8 @@ pub struct Status {
     pub af_xdp: Vec<AfXdp>,
     /// How datagrams find their worker.
     pub steering: Steering,
+    /// Whether flows that send little have a queue of the TUN of their own.
+    pub sparse_queue: SparseQueue,
     /// How the threads that move packets compete for the cores.
     pub priority: Priority,
     /// What the kernel lets it do.
@@ -89,6 +91,15 @@ pub struct PacketThreads {
 pub struct Steering {
     /// `ebpf`, `off` or `none`.
     pub mode: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Whether flows that send little have a queue of the TUN of their own.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SparseQueue {
+    /// Whether they have it.
+    pub on: bool,
     /// Why.
     pub reason: String,
 }

@@ -72,7 +72,7 @@ fn warned(words: &[&str], into: &Path, mode: u32) -> Result<bool> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{words:?}: {said}");
     ensure!(!fs::read_to_string(into)?.is_empty());
-    Ok(said.contains("warning: this file is open to others than its owner; set `umask 077`"))
+    Ok(said.contains("open to others than its owner") && said.contains("run `chmod 600 "))
 }
 
 fn open_to_others() -> Result<()> {

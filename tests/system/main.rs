@@ -98,6 +98,7 @@ mod service;
 mod shaping;
 mod soak;
 mod sources;
+mod sparse_queue;
 mod stuck;
 mod support;
 mod times;
@@ -171,6 +172,7 @@ fn main() -> ExitCode {
 fn side_by_side() -> Vec<Case> {
     [
         order::CASES,
+        sparse_queue::CASES,
         reach::CASES,
         audit::CASES,
         bans::CASES,

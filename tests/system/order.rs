@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use taltun_tests::lab::{Options, Role};
+use taltun_tests::lab::{Lab, Options, Role};
 use taltun_tests::traffic::checked_datagrams::{Outcome, Pace, send_at};
 
 use crate::support::{Case, ensure_answers, lab, take_down};
@@ -31,13 +31,30 @@ pub const CASES: &[Case] = &[
             )
         },
     },
+    Case {
+        name: "order: nor with realtime and two workers",
+        programs: &[],
+        run: || in_order("[dataplane]\nworkers = 2\npriority = \"realtime\"\n"),
+    },
+    Case {
+        name: "order: nor with one queue of the TUN",
+        programs: &[],
+        run: || in_order("[dataplane]\nsparse_queue = false\n"),
+    },
 ];
 
-/// How fast, and how many: as fast as possible, in bursts, and alone as a game sends.
-const PACES: [(Pace, u64); 3] = [
-    (Pace::Fast, 20_000),
-    (Pace::Groups(Duration::from_millis(1)), 4_000),
-    (Pace::Single(Duration::from_millis(2)), 400),
+/// How fast, and how many, one after the other and in the last line together: as fast as possible,
+/// in bursts, and alone as a game sends. The last two send about as much as a flow may that has the sparse
+/// queue, so that they go to the bulk queue and come back while others fill it.
+const PACES: &[&[(Pace, u64)]] = &[
+    &[(Pace::Fast, 20_000)],
+    &[(Pace::Groups(Duration::from_millis(1)), 4_000)],
+    &[(Pace::Single(Duration::from_millis(2)), 400)],
+    &[
+        (Pace::Fast, 20_000),
+        (Pace::Single(Duration::from_millis(5)), 400),
+        (Pace::Single(Duration::from_millis(8)), 250),
+    ],
 ];
 
 /// Into the tunnel, out of it and through the relay, all at once.
@@ -56,38 +73,11 @@ fn in_order(more: &'static str) -> Result<()> {
     for from in [Role::A, Role::B] {
         ensure_answers(lab.namespace(from), Role::Hub.v4())?;
     }
-    for (pace, count) in PACES {
-        let flows = WAYS.iter().enumerate().map(|(at, (from, to))| {
-            // By IPv4 and IPv6 in turn.
-            let address = if at % 2 == 0 { to.v4() } else { to.v6() };
-            let (from, to) = (lab.namespace(*from), lab.namespace(*to));
-            (from, to, SocketAddr::new(address, 0))
-        });
-        let outcomes: Vec<Result<Outcome>> = thread::scope(|scope| {
-            let send =
-                |(from, to, address)| scope.spawn(move || send_at(pace, from, to, address, count));
-            let running: Vec<_> = flows.map(send).collect();
-            let join = |flow: thread::ScopedJoinHandle<'_, Result<Outcome>>| {
-                flow.join().map_err(|_| anyhow!("a sender panicked"))?
-            };
-            running.into_iter().map(join).collect()
-        });
-        for (outcome, (from, to)) in outcomes.into_iter().zip(WAYS) {
-            let outcome = outcome.with_context(|| format!("{from:?} to {to:?}, {pace:?}"))?;
-            ensure!(
-                outcome.overtaken == 0,
-                "{from:?} to {to:?}, {pace:?}: {outcome:?}"
-            );
-            // Queues may overflow where all is as fast as possible, and do little.
-            let wanted = match pace {
-                Pace::Fast => outcome.sent / 2,
-                Pace::Groups(_) | Pace::Single(_) => outcome.sent * 99 / 100,
-            };
-            ensure!(
-                outcome.arrived >= wanted,
-                "{from:?} to {to:?}, {pace:?}: {outcome:?}"
-            );
-        }
+    let sparse_queue = lab.a.status()?.sparse_queue;
+    let wanted = !more.contains("sparse_queue = false");
+    ensure!(sparse_queue.on == wanted, "{sparse_queue:?}");
+    for paces in PACES {
+        at_once(&lab, paces)?;
     }
     for (name, node) in [("the hub", &lab.hub), ("a", &lab.a), ("b", &lab.b)] {
         let stats = node.stats()?;
@@ -97,4 +87,45 @@ fn in_order(more: &'static str) -> Result<()> {
         }
     }
     take_down(lab)
+}
+
+/// Sends at all of these paces on all ways at once.
+fn at_once(lab: &Lab, paces: &[(Pace, u64)]) -> Result<()> {
+    let flows = paces.iter().flat_map(|&(pace, count)| {
+        WAYS.iter().enumerate().map(move |(at, &(from, to))| {
+            // By IPv4 and IPv6 in turn.
+            let address = if at % 2 == 0 { to.v4() } else { to.v6() };
+            (pace, count, from, to, SocketAddr::new(address, 0))
+        })
+    });
+    let what = |pace, from, to| format!("{from:?} to {to:?}, {pace:?} of {paces:?}");
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let send = |(pace, count, from, to, address)| {
+            let (client, server) = (lab.namespace(from), lab.namespace(to));
+            let sending = scope.spawn(move || send_at(pace, client, server, address, count));
+            (pace, what(pace, from, to), sending)
+        };
+        let running: Vec<_> = flows.map(send).collect();
+        let join = |(pace, what, flow): (_, _, thread::ScopedJoinHandle<'_, Result<Outcome>>)| {
+            let outcome = flow.join().map_err(|_| anyhow!("a sender panicked"))?;
+            outcome.map(|outcome| (pace, outcome)).context(what)
+        };
+        running.into_iter().map(join).collect()
+    });
+    for outcome in outcomes {
+        let (pace, outcome) = outcome?;
+        ensure!(outcome.overtaken == 0, "{pace:?} of {paces:?}: {outcome:?}");
+        // Queues may overflow where all is as fast as possible, and do little.
+        let is_fast = paces.iter().any(|(pace, _)| *pace == Pace::Fast);
+        let wanted = if is_fast {
+            outcome.sent / 2
+        } else {
+            outcome.sent * 99 / 100
+        };
+        ensure!(
+            outcome.arrived >= wanted,
+            "{pace:?} of {paces:?}: {outcome:?}"
+        );
+    }
+    Ok(())
 }

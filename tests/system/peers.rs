@@ -8,7 +8,10 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use taltun_crypto::PrivateKey;
 use taltun_tests::command::output_of;
 use taltun_tests::control::{Control, keep_in};
 use taltun_tests::node::{Keys, Node};
@@ -622,10 +625,49 @@ fn beside_wg() -> Result<()> {
     ensure!(hub.node.status()?.listen.port() == 9001);
     let refused = hub.refused(&["new", "x", "--address", "10.200.0.3"])?;
     ensure!(refused.contains("that `wg` added"), "{refused}");
+    // What it did to a peer isn't undone by a change of that peer, or by another one.
+    let refused = hub.refused(&["new", "x", "--allowed", "10.200.0.3/32"])?;
+    ensure!(refused.contains("belongs to"), "{refused}");
+    let bytes = STANDARD.decode(&ana)?;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    set(format!(
+        "public_key={hex}\npreshared_key={key}\nallowed_ip=10.9.0.0/16\n"
+    ))?;
+    hub.done(&["rename", "ana", "anna"])?;
+    hub.done(&["set", "anna", "--expires", "2099-12-31"])?;
+    let status: Value = serde_json::from_str(&hub.node.tell(&["status", "--json"])?)?;
+    let mut peers = status["peers"].as_array().into_iter().flatten();
+    let changed = peers
+        .find(|peer| peer["public_key"] == *ana)
+        .context("gone")?;
+    ensure!(changed["preshared_key"] == true, "{changed}");
+    let nets = changed["allowed_ips"].to_string();
+    ensure!(nets.contains("10.9.0.0/16"), "{nets}");
+    let refused = hub.refused(&["rotate", "anna"])?;
+    ensure!(refused.contains("`wg` changed anna"), "{refused}");
+    set(format!("public_key={hex}\nremove=true\n"))?;
+    for words in [
+        &["rename", "anna", "ana"][..],
+        &["set", "anna", "--expires", "none"],
+        &["rotate", "anna"],
+    ] {
+        let refused = hub.refused(words)?;
+        ensure!(refused.contains("`wg` removed anna"), "{refused}");
+    }
+    hub.done(&["rename", "phone", "tablet"])?;
+    ensure!(hub.peers()?.iter().all(|peer| peer.1 != ana));
+    // The new peer has the hub's key that is in force.
+    set(format!("private_key={}\n", "4".repeat(64)))?;
+    let (text, told) = hub.done(&["new", "other", "--wg"])?;
+    let in_force = PrivateKey::from_bytes([0x44; 32]).public_key().to_string();
+    ensure!(value(&text, "PublicKey")? == in_force, "{text}");
+    ensure!(told.contains("`wg` changed this hub's key"), "{told}");
+    hub.done(&["remove", "other"])?;
     // A reload goes on making all of it as the file says.
     hub.node.tell(&["reload"])?;
     let peers = hub.peers()?;
-    ensure!(peers.len() == 2 && peers[0].1 == ana, "{peers:?}");
+    let is_there = |key: &str| peers.iter().any(|peer| peer.1 == key);
+    ensure!(peers.len() == 2 && is_there(&ana), "{peers:?}");
     ensure!(hub.node.status()?.listen.port() == 9000);
     hub.node.stop(Signal::Terminate)
 }

@@ -1,15 +1,18 @@
 //! Keys and tokens that are printed once: if nobody gets them, somebody says so. And a tunnel that is
 //! killed in the middle of a change: what state things are in.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::control::keep_in;
-use taltun_tests::sys::Signal;
+use taltun_tests::sys::{self, Signal};
 
 use crate::peers::{Hub, texts};
 use crate::support::{Case, taltun};
@@ -24,6 +27,11 @@ pub const CASES: &[Case] = &[
         name: "printed once: a hub that is killed in the middle of a change leaves word of it",
         programs: &[],
         run: killed,
+    },
+    Case {
+        name: "printed once: a hub that stands still does nothing afterwards that nobody waits for",
+        programs: &[],
+        run: stands_still,
     },
 ];
 
@@ -77,6 +85,21 @@ fn nobody_gets_it() -> Result<()> {
     ensure!(said.contains("the token lost was ended again"), "{said}");
     ensure!(!hub.node.tell(&["web", "tokens"])?.contains("lost"));
 
+    // So is what undoes a change that has no file.
+    hub.done(&["new", "other"])?;
+    for (nowhere, is_error) in [(">/dev/full", true), (">&-", false)] {
+        for words in [
+            "peer rename other third",
+            "peer rename third other --json",
+            "peer set other --expires 2099-12-31",
+        ] {
+            let (said, is_done) = to(nowhere, words)?;
+            ensure!(is_done != is_error, "{words} {nowhere}: {said}");
+            ensure!(said.contains("to undo it: taltun peer "), "{words}: {said}");
+        }
+    }
+    hub.done(&["remove", "other"])?;
+
     // Whoever has the file, or needs none, prints as ever.
     let out = hub.node.directory().join("phone.toml");
     for words in [
@@ -118,6 +141,101 @@ fn killed() -> Result<()> {
     // As it advises.
     hub.done(&["rotate", "lost"])?;
     hub.node.stop(Signal::Terminate)
+}
+
+fn stands_still() -> Result<()> {
+    let hub = Hub::start("[web]\nlisten = \"127.0.0.1:8080\"\n")?;
+    let (file, peers) = (hub.file()?, hub.peers()?);
+    let real = hub.node.directory().join("taltun0.sock");
+    let directory = tempfile::tempdir()?;
+    let between = Pausing::start(directory.path(), real.clone(), hub.node.pid())?;
+    let spawn = |words: &[&str], directory: &Path| {
+        let mut command = Command::new(taltun()?);
+        command.args(words).args(["--interface", "taltun0"]);
+        let command = keep_in(&mut command, directory).stdin(Stdio::null());
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok::<_, anyhow::Error>(command.spawn()?)
+    };
+    let asked = spawn(&["peer", "rotate", "ana"], directory.path())?;
+    between.until_paused()?;
+    // One that sends no more, and waits.
+    let mut patient = UnixStream::connect(&real)?;
+    patient.write_all(b"\"stats\"\n")?;
+    patient.shutdown(Shutdown::Write)?;
+    let begun = spawn(&["peer", "remove", "ana"], hub.node.directory())?;
+    let token = spawn(&["web", "token", "--name", "lost"], hub.node.directory())?;
+    for (command, expected) in [
+        (begun, "(nothing was changed)"),
+        (token, "`taltun web revoke lost --interface taltun0`"),
+        (asked, "`taltun peer rotate ana --interface taltun0`"),
+    ] {
+        let output = command.wait_with_output()?;
+        let (out, err) = texts(&output);
+        ensure!(!output.status.success() && out.is_empty(), "{out}");
+        ensure!(err.contains("gave no answer within 15 seconds"), "{err}");
+        ensure!(err.contains(expected), "{expected}: {err}");
+    }
+    between.end()?;
+    sys::send_signal(hub.node.pid(), Signal::Resume)?;
+    let mut answer = String::new();
+    BufReader::new(patient).read_line(&mut answer)?;
+    ensure!(answer.starts_with("{\"stats\":"), "{answer}");
+    // What is asked now has its turn after all of that.
+    hub.done(&["new", "phone"])?;
+    ensure!(hub.peers()?.len() == peers.len() + 1);
+    hub.done(&["remove", "phone"])?;
+    ensure!(hub.file()? == file && hub.peers()? == peers, "it was done");
+    ensure!(!hub.node.tell(&["web", "tokens"])?.contains("lost"));
+    hub.node.stop(Signal::Terminate)
+}
+
+/// Somebody between a command and its tunnel, who has the tunnel stand still before a change comes there.
+struct Pausing {
+    thread: thread::JoinHandle<Result<()>>,
+    paused: mpsc::Receiver<()>,
+}
+
+impl Pausing {
+    /// Passes on everything.
+    fn start(directory: &Path, real: PathBuf, tunnel: u32) -> Result<Self> {
+        let listener = UnixListener::bind(directory.join("taltun0.sock"))?;
+        let (pausing, paused) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            loop {
+                let (mut client, _) = listener.accept()?;
+                let mut request = String::new();
+                BufReader::new(&client).read_line(&mut request)?;
+                let is_change = request.contains("peer_edit");
+                if is_change {
+                    sys::send_signal(tunnel, Signal::Pause)?;
+                }
+                let mut tunnel = UnixStream::connect(&real)?;
+                tunnel.write_all(request.as_bytes())?;
+                if is_change {
+                    pausing.send(())?;
+                    // Until the command gives up.
+                    client.read_to_end(&mut Vec::new())?;
+                    return Ok(());
+                }
+                let mut answer = String::new();
+                BufReader::new(tunnel).read_line(&mut answer)?;
+                client.write_all(answer.as_bytes())?;
+            }
+        });
+        Ok(Self { thread, paused })
+    }
+
+    /// Until the tunnel stands still.
+    fn until_paused(&self) -> Result<()> {
+        let paused = self.paused.recv_timeout(Duration::from_secs(10));
+        paused.context("nobody asked for a change")
+    }
+
+    /// Once the command has given up.
+    fn end(self) -> Result<()> {
+        let ended = self.thread.join();
+        ended.ok().context("it panicked")?
+    }
 }
 
 /// Somebody between a command and its tunnel, who hangs up in place of the answer to a change: what

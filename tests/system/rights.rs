@@ -77,8 +77,15 @@ impl Thread {
 }
 
 /// So many threads of the node's handle packets, and none of them may do anything else; it says so
-/// itself. Its controller may do more.
+/// itself. Its controller may do more. Threads begin while a reload says that it is done.
 fn ensure_none_has_rights(node: &Node, count: usize) -> Result<()> {
+    let have_none = || Ok(none_has_rights(node, count).is_ok());
+    let waited = eventually("no thread has rights", UP_LIMIT, have_none);
+    // It says what is wrong.
+    none_has_rights(node, count).and(waited)
+}
+
+fn none_has_rights(node: &Node, count: usize) -> Result<()> {
     let all = Thread::all(node)?;
     let packet_threads = || all.iter().filter(|thread| thread.handles_packets());
     let names: Vec<_> = packet_threads().map(|thread| &thread.name).collect();

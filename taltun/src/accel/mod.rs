@@ -22,6 +22,7 @@
 //! | `reply_port` | TC on the underlay, for replies to a range of ports |
 //! | `netlink` | asking the kernel for links and addresses, and hearing of changes |
 //! | `offload` | switching GRO, which driver mode on veth needs |
+//! | `tun_queue` | which of a TUN's queues a packet takes |
 //! | `xsk` | AF_XDP sockets in the maps, and which interfaces may have some |
 //! | `explain` | errors as sentences |
 
@@ -60,6 +61,11 @@ mod steering;
 #[cfg(feature = "ebpf")]
 mod tc;
 #[cfg(feature = "ebpf")]
+pub mod tun_queue;
+#[cfg(not(feature = "ebpf"))]
+#[path = "absent_tun_queue.rs"]
+pub mod tun_queue;
+#[cfg(feature = "ebpf")]
 mod tunnel;
 #[cfg(feature = "ebpf")]
 mod under_load;
@@ -82,6 +88,11 @@ use programs::Programs;
 /// The compiled eBPF programs: an ELF object, aligned as its readers want it.
 #[cfg(feature = "ebpf")]
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/taltun-ebpf"));
+
+/// The program that chooses a TUN queue, an object of its own.
+#[cfg(feature = "ebpf")]
+pub static TUN_QUEUE_OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/taltun-tun-queue"));
 
 /// Where the XDP program turns a range of ports, by the interfaces' names in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

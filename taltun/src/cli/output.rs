@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
+use rustix::fs::{OFlags, fcntl_getfl};
+
 use super::failure::Failure;
 use super::logging::{self, Priority};
 
@@ -34,17 +36,24 @@ pub(super) fn print_once(text: &str) -> Result<(), Failure> {
 }
 
 /// Whether nobody gets what is printed. Where a program is started without a standard output, it has
-/// `/dev/null` for one: Rust opens it first.
+/// `/dev/null` for one: Rust opens it first. What is open for reading alone counts as closed, and Rust takes
+/// writing to it for done.
 pub(super) fn is_nowhere() -> bool {
-    // As every Linux numbers it.
-    const NULL: (u32, u32) = (1, 3);
+    stdout_file().is_ok_and(|file| leads_nowhere(&file))
+}
+
+fn leads_nowhere(file: &File) -> bool {
+    // As every Linux numbers them: /dev/null and /dev/zero.
+    const NOWHERE: [(u32, u32); 2] = [(1, 3), (1, 5)];
     let device = |metadata: std::fs::Metadata| {
         let number = metadata.rdev();
         (libc::major(number), libc::minor(number))
     };
-    stdout_file()
-        .and_then(|file| file.metadata())
-        .is_ok_and(|it| it.file_type().is_char_device() && device(it) == NULL)
+    let is_read_only =
+        fcntl_getfl(file).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDONLY);
+    let metadata = file.metadata();
+    is_read_only
+        || metadata.is_ok_and(|it| it.file_type().is_char_device() && NOWHERE.contains(&device(it)))
 }
 
 /// Standard output as a file.
@@ -126,4 +135,26 @@ fn say(priority: Priority, message: &str) {
 /// The same for a message of several lines of our own.
 pub(super) fn complain_lines(message: &str) {
     logging::add(format!("taltun: {message}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_there_is_lost_or_not() {
+        let to = |path: &str, write: bool| {
+            let mut options = File::options();
+            let file = options.read(true).write(write).open(path).unwrap();
+            leads_nowhere(&file)
+        };
+        for lost in ["/dev/null", "/dev/zero"] {
+            assert!(to(lost, true), "{lost}");
+        }
+        assert!(!to("/dev/full", true));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        assert!(!to(path, true));
+        assert!(to(path, false));
+    }
 }

@@ -1,11 +1,10 @@
 //! Secrets on their way to standard output.
 
-use std::os::unix::fs::MetadataExt;
-
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
 use super::output;
+use crate::config;
 
 /// 32 bytes from the operating system's generator.
 pub(super) fn random() -> Result<Zeroizing<[u8; 32]>, Failure> {
@@ -30,14 +29,13 @@ pub(super) fn print_file(text: &str) -> Result<(), Failure> {
     output::print(text)
 }
 
+/// The file is the shell's choice, and doing it again would empty it: a key may be there that nobody
+/// else has.
 fn warn_if_open() {
-    if stdout_is_open_to_others() {
-        output::warn("this file is open to others than its owner; set `umask 077` and try again");
+    let warning = std::fs::read_link("/proc/self/fd/1")
+        .ok()
+        .and_then(|path| config::open_to_others(&path));
+    if let Some(warning) = warning {
+        output::warn(&warning);
     }
-}
-
-fn stdout_is_open_to_others() -> bool {
-    output::stdout_file()
-        .and_then(|file| file.metadata())
-        .is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o077 != 0)
 }

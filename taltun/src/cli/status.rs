@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::screen::Screen;
 use super::target::Target;
+use super::width::cut;
 use super::{advice, output, watching};
 use crate::control::{self, ControlError, request};
 use crate::dataplane::clock;
@@ -21,6 +22,9 @@ use crate::report::{
     NotRunning, PeerStatus, Status, SwitchLeft, SwitchLeftState, UnixTime, VERSION,
 };
 use crate::system::{LeftSwitch, LeftSwitches, SwitchState};
+
+/// Columns of a word that are shown back to whoever typed it: as long as the longest name.
+const WORD_SHOWN: usize = 64;
 
 /// Show a running tunnel and its peers.
 ///
@@ -169,7 +173,8 @@ impl Asked {
     fn told(&self, answer: Answer) -> Result<Box<Status>, Failure> {
         match (&self.running, &self.interface) {
             (Some(running), Some(word)) => Err(Failure::Other(format!(
-                "{word:?} is neither a running tunnel nor a peer of {running}; `taltun status` lists its peers"
+                "{:?} is neither a running tunnel nor a peer of {running}; `taltun status` lists its peers",
+                cut(word, WORD_SHOWN)
             ))),
             (_, interface) => Ok(advised(answer?, interface.as_deref())),
         }
@@ -187,7 +192,8 @@ impl Asked {
         status.peers.retain(|peer| is_called(peer, word));
         if status.peers.is_empty() {
             return Err(Failure::Other(format!(
-                "{word:?} is no peer's name or key; `taltun status` lists the peers"
+                "{:?} is no peer's name or key; `taltun status` lists the peers",
+                cut(word, WORD_SHOWN)
             )));
         }
         Ok(status)

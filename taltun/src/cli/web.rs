@@ -11,9 +11,10 @@ use super::screen::Screen;
 use super::target::Target;
 use super::width::printable;
 use super::{human, output, secret};
-use crate::control::request;
+use crate::control::{ControlError, request};
 use crate::dataplane::clock;
 use crate::report::{UnixTime, WebToken};
+use crate::system::for_the_shell;
 
 /// Make, list and end tokens for the page in the browser.
 ///
@@ -87,7 +88,16 @@ impl Token {
         }
         let seconds = self.duration.seconds;
         let name = self.name;
-        let made = self.target.ask(request::WebToken { name, seconds })?;
+        let asked = request::WebToken {
+            name: name.clone(),
+            seconds,
+        };
+        let made = self.target.ask(asked).map_err(|error| match error {
+            ControlError::Answer { .. } | ControlError::NoAnswer { .. } => {
+                Failure::Other(self.target.advice(&unanswered(&error, name.as_deref())))
+            }
+            error => error.into(),
+        })?;
         let places = made.listen.iter().map(|place| format!("http://{place}/"));
         let places: Vec<String> = places.collect();
         output::note(&format!(
@@ -122,6 +132,15 @@ impl Tokens {
     }
 }
 
+/// What to say when nobody knows whether there is a token.
+fn unanswered(error: &ControlError, name: Option<&str>) -> String {
+    let name = name.map_or_else(|| "NAME".into(), for_the_shell);
+    format!(
+        "{error}; whether a token was made isn't known: `taltun web tokens` lists it then, once the \
+         tunnel answers, and `taltun web revoke {name}` ends it, as nobody has it"
+    )
+}
+
 const COLUMNS: &[Column] = &[
     Column::text("TOKEN", 0).cut_to(10),
     Column::number("MADE", 1),
@@ -152,6 +171,22 @@ fn render(tokens: &[WebToken], now: UnixTime, screen: &Screen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_may_be_there_is_told_with_what_ends_it() {
+        let error = ControlError::NoAnswer {
+            path: "/run/taltun/hub.sock".into(),
+            seconds: 15,
+        };
+        for (name, expected) in [
+            (Some("ana"), "`taltun web revoke ana`"),
+            (None, "`taltun web revoke NAME`"),
+        ] {
+            let said = unanswered(&error, name);
+            assert!(said.contains("isn't known"), "{said}");
+            assert!(said.contains(expected), "{said}");
+        }
+    }
 
     #[test]
     fn tokens_are_a_table_with_their_ends() {

@@ -1,6 +1,9 @@
 //! Changing peers in the text of a file. All else in it stays as it was, byte by byte: comments,
 //! order, spelling. The text is one that was read and checked.
 
+mod list;
+
+use std::fmt;
 use std::ops::Range;
 use std::slice;
 
@@ -39,6 +42,28 @@ pub struct PeerEntry<'a> {
     pub allowed_ips: &'a [IpNet],
     /// Its last day.
     pub expires: Option<Day>,
+}
+
+/// Another value for a key of a peer.
+#[derive(Debug)]
+pub enum NewValue {
+    /// A text.
+    Text(String),
+    /// A day.
+    Day(Day),
+    /// A list of networks.
+    Networks(Vec<IpNet>),
+}
+
+/// As TOML has it.
+impl fmt::Display for NewValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(value) => f.write_str(&text(value)),
+            Self::Day(day) => day.fmt(f),
+            Self::Networks(nets) => f.write_str(&list::of(nets)),
+        }
+    }
 }
 
 /// A place of the file where a peer is named.
@@ -199,26 +224,34 @@ impl<'t> Edit<'t> {
         Ok(self.replaced(&changes))
     }
 
-    /// The text with other values, as TOML has them, for keys of a peer; a key without one is taken away. A
-    /// comment behind it stays.
+    /// The text with other values for keys of a peer; a key without one is taken away. A comment behind
+    /// it stays, and so do those in a list that goes on.
     pub fn with_values(
         &self,
         peer: &PublicKey,
-        values: &[(&str, Option<String>)],
+        values: &[(&str, Option<NewValue>)],
     ) -> Result<Zeroizing<String>, String> {
         let table = self.peer(peer)?;
         let mut lines = Vec::new();
-        let mut changes: Vec<(Range<usize>, &str)> = Vec::new();
+        let mut changes: Vec<(Range<usize>, String)> = Vec::new();
         for (name, new) in values {
             match (table.value(name).map(Spanned::span), new) {
-                (Some(old), Some(new)) => changes.push((old, new)),
-                (Some(old), None) => changes.push((self.without_value(old), "")),
+                (Some(old), Some(NewValue::Networks(nets))) => {
+                    let list = self.slice(old.clone());
+                    changes.push((old, list::with_members(list, nets, self.line_end())));
+                }
+                (Some(old), Some(new)) => changes.push((old, new.to_string())),
+                (Some(old), None) => {
+                    changes.push(self.without_value(old));
+                }
                 (None, Some(new)) => {
                     lines.push(self.line_behind(table.end, &format!("{name} = {new}")));
                 }
                 (None, None) => {}
             }
         }
+        let changes = changes.iter().map(|(at, new)| (at.clone(), new.as_str()));
+        let mut changes: Vec<(Range<usize>, &str)> = changes.collect();
         changes.extend(lines.iter().map(|(at, line)| (*at..*at, line.as_str())));
         Ok(self.replaced(&changes))
     }
@@ -232,9 +265,14 @@ impl<'t> Edit<'t> {
         }
     }
 
-    /// A text as a value of TOML.
-    pub fn literal(value: &str) -> String {
-        text(value)
+    /// Whether a list of a peer has comments in it.
+    pub fn has_comments(&self, peer: &PublicKey, name: &str) -> bool {
+        let table = self.peer(peer).ok();
+        let value = table.and_then(|table| table.value(name));
+        value.is_some_and(|value| {
+            let is_list = matches!(value.get_ref(), DeValue::Array(_));
+            is_list && self.slice(value.span()).contains('#')
+        })
     }
 
     /// The keys that are given for a peer.
@@ -366,12 +404,21 @@ impl<'t> Edit<'t> {
         (at, Zeroizing::new(line))
     }
 
-    /// All of a key and its value, with the line if nothing else is there.
-    fn without_value(&self, value: Range<usize>) -> Range<usize> {
+    /// All of a key and its value, with the line if nothing else is there, and what is left of it. An
+    /// empty line keeps a comment from what follows the peer, which it isn't about.
+    fn without_value(&self, value: Range<usize>) -> (Range<usize>, String) {
         let (start, end) = (self.start_of_line(value.start), self.end_of_line(value.end));
         let rest = self.slice(value.end..end);
-        let comment = rest.find('#').map(|at| value.end.saturating_add(at));
-        start..comment.unwrap_or(end)
+        let Some((_, comment)) = rest.split_once('#') else {
+            return (start..end, String::new());
+        };
+        let below = self.slice(end..self.end_of_line(end)).trim_start();
+        let gap = if below.starts_with(['[', '#']) {
+            self.line_end()
+        } else {
+            ""
+        };
+        (start..end, format!("#{comment}{gap}"))
     }
 
     fn start_of_line(&self, at: usize) -> usize {

@@ -65,7 +65,7 @@ use ipnet::IpNet;
 
 use declared::settings;
 pub use dns_routes::{DnsRoutes, Domain};
-pub use edit::{Edit, Mention, PeerEntry, SharedKey};
+pub use edit::{Edit, Mention, NewValue, PeerEntry, SharedKey};
 pub use error::ConfigError;
 pub use forward::{Forward, ForwardListen, ForwardProtocol, ForwardSource, ForwardTo};
 pub use hop::{Hop, PortRange, RangedEndpoint};
@@ -80,6 +80,7 @@ pub use names::{HUB, Names};
 pub use on_disk::{NotReplaced, OnDisk};
 pub use origin::Origin;
 pub use overrides::Overrides;
+pub(crate) use permissions::warning as open_to_others;
 pub use policy::{Action, Policy};
 pub use public_endpoint::PublicEndpoint;
 pub use rules::OWN_ENDPOINT;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// A warning if `path` is open to others than its owner. A file that can't be looked at is
 /// left to whoever reads it.
-pub(super) fn warning(path: &Path) -> Option<String> {
+pub(crate) fn warning(path: &Path) -> Option<String> {
     let metadata = std::fs::metadata(path).ok()?;
     let mode = metadata.mode() & 0o777;
     // Only a regular file has a mode that says who reads the secret: not a pipe or /dev/fd.

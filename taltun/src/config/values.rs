@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
+use unicode_width::UnicodeWidthStr;
 
 use super::public_endpoint::{NO_PORTS, PublicEndpoint};
 use super::shaping::{LEAST_RATE, MOST_RATE, Rate};
@@ -71,7 +72,8 @@ pub(crate) fn peer_name(text: &str) -> Result<String, String> {
             "{expected}, found {length}, beginning with {begin:?}"
         ));
     }
-    if text.trim().is_empty() {
+    // An accent alone has nothing to be on.
+    if text.trim().width() == 0 {
         return Err(format!("{expected}, found {text:?}"));
     }
     match unseen(text).next().map(|(_, c)| c) {

@@ -114,9 +114,15 @@ fn open_in(
         })?,
         None => connect_only(dir)?,
     };
-    converse(stream, request).map_err(|error| ControlError::Answer {
-        path,
-        reason: error.to_string(),
+    converse(stream, request).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ControlError::NoAnswer {
+            path,
+            seconds: PATIENCE.as_secs(),
+        },
+        _ => ControlError::Answer {
+            path,
+            reason: error.to_string(),
+        },
     })
 }
 

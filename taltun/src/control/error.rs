@@ -61,6 +61,14 @@ pub enum ControlError {
         /// What came instead.
         reason: String,
     },
+    /// There was no answer for so long that nobody waits any more. What was asked may be done.
+    #[error("{} gave no answer within {seconds} seconds", path.display())]
+    NoAnswer {
+        /// The socket.
+        path: PathBuf,
+        /// How long that was.
+        seconds: u64,
+    },
     /// The answer is of another kind than the command asks for.
     #[error("the tunnel answered with {0}; is it of another version than this command?")]
     Unexpected(&'static str),

@@ -6,17 +6,31 @@ use ipnet::IpNet;
 
 use crate::crypto::PublicKey;
 
+/// A peer that `wg` added or may have changed, as it is now.
+#[derive(Debug, Clone)]
+pub(super) struct ByWg {
+    pub key: PublicKey,
+    /// What it owns.
+    pub nets: Vec<IpNet>,
+    /// Whether the file says something else.
+    pub differs: bool,
+}
+
 /// The tunnel as it is now, as far as a new peer may be in its way.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Inside {
     /// Whether it was made by its name alone, without a configuration.
     pub is_plain: bool,
-    /// Peers that `wg` added or changed, and what they own.
-    pub by_wg: Vec<(PublicKey, Vec<IpNet>)>,
+    /// Peers that `wg` added or may have changed.
+    pub by_wg: Vec<ByWg>,
+    /// Peers of the file that `wg` removed.
+    pub removed: Vec<PublicKey>,
     /// What is banned inside the tunnel.
     pub banned: Vec<IpNet>,
     /// Addresses of this host.
     pub own: Vec<IpAddr>,
+    /// Our own key; none if `wg` took it away.
+    pub public_key: Option<PublicKey>,
     /// The port that we listen on.
     pub port: u16,
 }

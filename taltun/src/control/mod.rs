@@ -1,5 +1,6 @@
 //! The controller: handshakes, timers, maps and the control socket, all on one thread.
 
+mod answer_to;
 mod audit;
 mod bans;
 mod caller;

@@ -185,6 +185,44 @@ impl Peers {
         &self.touched
     }
 
+    /// Makes what another file says of peers tell what `wg` did to them since, except for those of which
+    /// it was now `said` where they are.
+    pub(super) fn keep_by_wg(
+        &self,
+        infos: &mut PeerInfos,
+        device: &Device,
+        said: &HashSet<PublicKey>,
+    ) {
+        let keys: Vec<PublicKey> = match &self.touched {
+            Touched::None => return,
+            Touched::Some(keys) => keys.iter().copied().collect(),
+            Touched::All => {
+                let live = device.peers().map(|peer| *peer.public_key());
+                live.chain(infos.keys().copied()).collect()
+            }
+        };
+        for key in keys.iter().filter(|key| !said.contains(key)) {
+            if device.peer(key).is_none() {
+                infos.remove(key);
+                continue;
+            }
+            let (endpoint, endpoints) = match self.infos.get(key) {
+                Some(info) => (info.endpoint.clone(), info.endpoints.clone()),
+                None => (None, Vec::new()),
+            };
+            if let Some(info) = infos.get_mut(key) {
+                (info.endpoint, info.endpoints) = (endpoint, endpoints);
+            } else if endpoint.is_some() {
+                let info = PeerInfo {
+                    endpoint,
+                    endpoints,
+                    ..PeerInfo::default()
+                };
+                infos.insert(*key, info);
+            }
+        }
+    }
+
     /// From now on they are as the file says, with `infos` of it.
     pub(super) fn are_as_filed(&mut self) {
         self.touched = Touched::None;

@@ -208,6 +208,7 @@ impl View<'_> {
             af_xdp: self.data_plane.lanes_status(self.shield),
             tc: self.shield.tunnel_status(),
             steering: self.data_plane.steering_status(self.shield),
+            sparse_queue: self.data_plane.sparse_queue_status(),
             priority: self.data_plane.priority_status(),
             port_range: self.led_ports.status(),
             forwards: self.forwards.status().to_vec(),

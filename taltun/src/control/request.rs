@@ -8,11 +8,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
+use super::answer_to::AnswerTo;
 use super::caller::Caller;
 use super::inside::Inside;
-use super::response::{Answer, Done, NewWebToken, Reloaded, Reply, Response, Started};
+use super::response::{Answer, Done, NewWebToken, Reloaded, Reply, Started};
 use super::since::Since;
 use crate::layer::Layer;
 use crate::report;
@@ -35,7 +35,7 @@ pub struct Call {
     /// Who asks.
     pub by: Caller,
     /// Where the answer goes.
-    pub answer: oneshot::Sender<Response>,
+    pub answer: AnswerTo,
 }
 
 /// The longest request, bytes, line feed included.
@@ -153,7 +153,7 @@ macro_rules! requests {
             pub(super) fn pass_on(
                 self,
                 by: Caller,
-                answer: oneshot::Sender<Response>,
+                answer: AnswerTo,
                 controller: &mut impl Controller,
                 reader: &impl Reader,
             ) {

@@ -3,8 +3,8 @@
 use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
+use super::answer_to::AnswerTo;
 use super::watching::Flow;
 use crate::report::{
     Explanation, Overview, PeerEdited, Refused, Stats, Status, UnixTime, Usage, WebToken,
@@ -148,14 +148,14 @@ pub struct Reloaded {
 /// Where the answer to one command goes. Who asked may have left meanwhile.
 #[derive(Debug)]
 pub(super) struct Reply<A> {
-    to: oneshot::Sender<Response>,
+    to: AnswerTo,
     answer: PhantomData<A>,
 }
 
 impl<A: Answer> Reply<A> {
-    pub(super) fn new(to: oneshot::Sender<Response>) -> Self {
+    pub(super) fn new(to: impl Into<AnswerTo>) -> Self {
         Self {
-            to,
+            to: to.into(),
             answer: PhantomData,
         }
     }
@@ -168,12 +168,12 @@ impl<A: Answer> Reply<A> {
     /// It is done, or it isn't.
     pub(super) fn outcome(self, outcome: Result<A, Refused>) {
         let response = outcome.map_or_else(Response::Error, A::into_response);
-        drop(self.to.send(response));
+        self.to.send(response);
     }
 
     /// The configuration has mistakes.
     pub(super) fn misconfigured(self, mistakes: String) {
-        drop(self.to.send(Response::Misconfigured(mistakes)));
+        self.to.send(Response::Misconfigured(mistakes));
     }
 }
 

@@ -294,7 +294,7 @@ async fn answer_meanwhile<T>(
             _ = beats.tick() => service_manager().live(),
             () = &mut serve, if serving => serving = false,
             Some(call) = calls.recv() => {
-                let _ = call.answer.send(Response::Error(format!("the tunnel {what}; try again").into()));
+                call.answer.send(Response::Error(format!("the tunnel {what}; try again").into()));
             }
         }
     }
@@ -425,7 +425,9 @@ async fn serve_if_bound(socket: Option<&UapiSocket>, calls: mpsc::Sender<UapiCal
 /// Creates the tunnel's interface.
 fn create_interface(config: &Config, workers: usize) -> anyhow::Result<Vec<Tun>> {
     let name = &config.interface.tun_name;
-    let tuns = Tun::create(name, workers, config.dataplane.tun_offload)
+    let dataplane = &config.dataplane;
+    let (more, offload) = (dataplane.sparse_queue, dataplane.tun_offload);
+    let tuns = Tun::create(name, workers, more, offload)
         .with_context(|| format!("cannot create the interface {name}"))?;
     if let Err(error) = system::without_multicast(name) {
         warn!("cannot switch multicast off on {name}: {error}; the kernel's own goes to the peers");

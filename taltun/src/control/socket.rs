@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
+use super::answer_to::{AnswerTo, has_left};
 use super::caller::{Caller, Way};
 use super::listener::Listener;
 use super::request::{Call, REQUEST_MAX, Request};
@@ -141,10 +142,15 @@ async fn converse(
         Err(_) => Err(format!("no request within {} seconds", patience.as_secs())),
     };
     let response = match request {
-        Ok(request) => match timeout(patience, ask(request, by, &calls)).await {
-            Ok(response) => response,
-            Err(_) => Response::Error("the controller is too busy to answer; try again".into()),
-        },
+        // While this process stood still, for example.
+        Ok(_) if has_left(&stream) => return debug!("control socket: a client left"),
+        Ok(request) => {
+            let again = too_busy(&request);
+            match timeout(patience, ask(request, by, &calls, &stream)).await {
+                Ok(response) => response,
+                Err(_) => Response::Error(again.into()),
+            }
+        }
         Err(message) => Response::Error(message.into()),
     };
     let flow = match &response {
@@ -198,13 +204,29 @@ async fn read_request(stream: &mut UnixStream) -> Result<Option<Request>, String
         .map_err(|error| format!("not a request: {error}"))
 }
 
-async fn ask(request: Request, by: Caller, calls: &mpsc::Sender<Call>) -> Response {
+/// What to tell who waited too long. What wasn't begun by then isn't done, and what was may be.
+fn too_busy(request: &Request) -> &'static str {
+    match request {
+        Request::PeerEdit(_) => {
+            "the controller is too busy to answer, so whether it was done isn't known: look by \
+             `taltun peer list` before you try again"
+        }
+        _ => "the controller is too busy to answer; try again",
+    }
+}
+
+async fn ask(
+    request: Request,
+    by: Caller,
+    calls: &mpsc::Sender<Call>,
+    stream: &UnixStream,
+) -> Response {
     let (answer, answered) = oneshot::channel();
     let stopping = || Response::Error("the tunnel is stopping".into());
     let call = Call {
         request,
         by,
-        answer,
+        answer: AnswerTo::client(answer, stream),
     };
     if calls.send(call).await.is_err() {
         return stopping();
@@ -267,11 +289,11 @@ mod tests {
                             Some(Call { request, answer, .. }) = received.recv() => match request {
                                 Request::Reload => {
                                     let done = Done("reloaded".into());
-                                    answer.send(Response::Done(done)).ok();
+                                    answer.send(Response::Done(done));
                                 }
                                 Request::Stats => unanswered.push(answer),
                                 other => {
-                                    answer.send(Response::Error(format!("{other:?}").into())).ok();
+                                    answer.send(Response::Error(format!("{other:?}").into()));
                                 }
                             },
                         }
@@ -432,6 +454,27 @@ mod tests {
         let answer = served.exchange(b"\"stats\"\n");
         assert!(answer.contains("too busy"), "{answer}");
         served.still_answers();
+    }
+
+    #[tokio::test]
+    async fn what_a_client_asked_that_left_is_not_passed_on() {
+        let asked = b"\"reload\"\n";
+        for (leaves, expected) in [(true, 0), (false, 1)] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            theirs.write_all(asked).await.unwrap();
+            let theirs = (!leaves).then_some(theirs);
+            let (calls, mut received) = mpsc::channel::<Call>(8);
+            let by = Caller::ourselves();
+            converse(ours, by, calls, Duration::from_millis(100)).await;
+            let mut passed = 0;
+            while let Some(call) = received.recv().await {
+                // It was told that nobody answers.
+                assert!(call.answer.is_closed());
+                passed += 1;
+            }
+            assert_eq!(passed, expected);
+            drop(theirs);
+        }
     }
 
     #[test]

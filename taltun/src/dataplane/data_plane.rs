@@ -17,6 +17,7 @@ use super::rights::PacketRights;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::scheduling::Scheduling;
 use super::shared::Inputs;
+use super::sparse::SparseQueues;
 use super::tap::{Subject, Taps};
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
@@ -25,7 +26,9 @@ use super::worker_set::{WorkerSet, WorkerSettings};
 use super::xsk::{LanePolicy, Lanes};
 use crate::protocol::device::Transmit;
 use crate::protocol::time::Time;
-use crate::report::{AfXdpStatus, PriorityStatus, SocketLoad, Source, SteeringStatus};
+use crate::report::{
+    AfXdpStatus, PriorityStatus, SocketLoad, Source, SparseQueueStatus, SteeringStatus,
+};
 
 /// The running data plane.
 pub struct DataPlane {
@@ -51,6 +54,7 @@ impl DataPlane {
         lanes: LanePolicy,
         sockets: Vec<Arc<Socket>>,
         tuns: Vec<Tun>,
+        sparse: Result<SparseQueues, String>,
     ) -> io::Result<Self> {
         let counters = Arc::clone(&inputs.counters);
         let relayed_sources = Arc::clone(&inputs.relayed_sources);
@@ -59,7 +63,7 @@ impl DataPlane {
         // Before the threads that it watches, so that these have realtime from their start.
         let guard = Guard::start(&scheduling)?;
         let rights = Arc::clone(&inputs.rights);
-        let workers = WorkerSet::start(inputs, settings, sockets, tuns)?;
+        let workers = WorkerSet::start(inputs, settings, sockets, tuns, sparse)?;
         Ok(Self {
             lanes: Lanes::new(lanes),
             sender: workers.sender(),
@@ -188,6 +192,15 @@ impl DataPlane {
         match self.workers.sockets() {
             [_] => SteeringStatus::none(),
             _ => programs.steering_status(),
+        }
+    }
+
+    /// Whether sparse flows have queues of their own.
+    pub fn sparse_queue_status(&self) -> SparseQueueStatus {
+        let refusal = self.workers.sparse_refusal();
+        SparseQueueStatus {
+            on: refusal.is_none(),
+            reason: refusal.unwrap_or("an eBPF program fills it").to_owned(),
         }
     }
 

@@ -293,9 +293,9 @@ mod tests {
         let (when, verdict) = look(&mut judge, &mut sight, false, 100, LONG).unwrap();
         assert_eq!(verdict, Verdict::Demote { hold: FIRST_HOLD });
         // From the question that isn't answered, which was before that.
-        assert_eq!(when - begun, PATIENCE);
+        assert_eq!(when, begun + PATIENCE);
         let (again, verdict) = look(&mut judge, &mut sight, true, 100, LONG).unwrap();
-        assert_eq!((again - when, verdict), (FIRST_HOLD, Verdict::Promote));
+        assert_eq!((again, verdict), (when + FIRST_HOLD, Verdict::Promote));
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub mod runs;
 pub mod scheduling;
 pub mod shaping;
 pub mod shared;
+pub mod sparse;
 pub mod sys;
 pub mod tap;
 #[cfg(test)]

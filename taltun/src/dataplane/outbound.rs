@@ -14,12 +14,14 @@ use super::offload::vnet::{VNET_HEADER_LEN, VnetHeader};
 use super::runs::{DatagramRun, DatagramRuns};
 use super::shaping::HeldPackets;
 use super::shared::Shared;
+use super::sparse::SparseQueue;
 use super::tap::{Place, RuleRef, Subject};
 use super::transmit::Transmitter;
 use super::tun::Tun;
 use super::udp::Sender;
 use super::unreachable::Unreachable;
 use crate::crypto::aead::is_worth_batch;
+use crate::os::monotonic;
 use crate::protocol::batch::NotSealed;
 use crate::protocol::ip;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
@@ -49,43 +51,86 @@ struct Packet {
     len: usize,
 }
 
+/// By what datagrams leave. It opens descriptors, so it is made by who may.
+pub(super) type Way = (Sender, Transmitter);
+
 /// Runs until the stop signal.
 pub(super) fn run(
     tun: &Tun,
-    sender: &mut Sender,
-    transmitter: &mut Transmitter,
+    sparse: Option<(SparseQueue, Way)>,
+    way: Way,
     shared: &Shared,
 ) -> io::Result<()> {
-    let mut batch = Outbound {
-        sender,
-        transmitter,
-        shared,
-        arena: vec![0; FULL + SLOT].into_boxed_slice(),
-        filled: 0,
-        packets: Vec::with_capacity(BATCH),
-        plan: CipherPlan::with_capacity(BATCH),
-        runs: DatagramRuns::with_capacity(BATCH),
-        held: HeldPackets::default(),
-        tally: Tally::default(),
-        unreachable: Unreachable::default(),
-        tun,
-    };
+    let mut bulk = Outbound::new(way, tun, shared);
     let mut buffer = vec![0; MAX_READ];
-    while shared.wait_readable(tun.as_fd())? {
-        loop {
-            match tun.read(&mut buffer) {
-                Ok(len) => batch.take(&buffer[..len]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-            if batch.filled >= FULL {
-                batch.send();
-                shared.let_others_run();
-            }
+    let mut sparse = sparse.map(|(queue, way)| Sparse {
+        queue,
+        buffer: vec![0; MAX_READ],
+        batch: Outbound::new(way, tun, shared),
+    });
+    // First what an earlier thread may have left there.
+    let mut has_bulk = true;
+    loop {
+        if has_bulk {
+            carry_both(&mut bulk, &mut buffer, &mut sparse, shared)?;
+        } else {
+            carry_sparse(&mut sparse)?;
         }
-        batch.send();
+        let second = sparse.as_ref().map(|it| it.queue.as_fd());
+        let Some(readable) = shared.wait_for_either(tun.as_fd(), second)? else {
+            return Ok(());
+        };
+        has_bulk = readable.first;
     }
+}
+
+/// Takes all that is in either queue, batch by batch, and sends it.
+fn carry_both(
+    bulk: &mut Outbound<'_>,
+    buffer: &mut [u8],
+    sparse: &mut Option<Sparse<'_>>,
+    shared: &Shared,
+) -> io::Result<()> {
+    loop {
+        let began = monotonic();
+        let is_empty = bulk.fill(buffer, sparse)?;
+        bulk.send_after(sparse)?;
+        if is_empty {
+            if let Some(sparse) = sparse {
+                sparse.queue.has_drained_bulk(began);
+            }
+            return Ok(());
+        }
+        shared.let_others_run();
+    }
+}
+
+/// What doesn't wait behind bulk; see [`taltun_common::sparse`].
+struct Sparse<'w> {
+    queue: SparseQueue,
+    buffer: Vec<u8>,
+    batch: Outbound<'w>,
+}
+
+/// Takes all that is in the sparse queue, and sends it.
+fn carry_sparse(sparse: &mut Option<Sparse<'_>>) -> io::Result<()> {
+    let Some(Sparse {
+        queue,
+        buffer,
+        batch,
+    }) = sparse
+    else {
+        return Ok(());
+    };
+    loop {
+        match queue.read(buffer) {
+            Ok(len) => batch.take(&buffer[..len], &mut None)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    batch.send();
     Ok(())
 }
 
@@ -93,8 +138,8 @@ pub(super) fn run(
 /// its header before it and for padding and tag behind it, so that they can be sealed where
 /// they are and equal ones leave as one run.
 struct Outbound<'w> {
-    sender: &'w mut Sender,
-    transmitter: &'w mut Transmitter,
+    sender: Sender,
+    transmitter: Transmitter,
     shared: &'w Shared,
     arena: Box<[u8]>,
     filled: usize,
@@ -109,23 +154,55 @@ struct Outbound<'w> {
     tun: &'w Tun,
 }
 
-impl Outbound<'_> {
+impl<'w> Outbound<'w> {
+    fn new((sender, transmitter): Way, tun: &'w Tun, shared: &'w Shared) -> Self {
+        Self {
+            sender,
+            transmitter,
+            shared,
+            arena: vec![0; FULL + SLOT].into_boxed_slice(),
+            filled: 0,
+            packets: Vec::with_capacity(BATCH),
+            plan: CipherPlan::with_capacity(BATCH),
+            runs: DatagramRuns::with_capacity(BATCH),
+            held: HeldPackets::default(),
+            tally: Tally::default(),
+            unreachable: Unreachable::default(),
+            tun,
+        }
+    }
+
+    /// Reads until the batch is full or the TUN's queue empty; true when it is empty.
+    fn fill(&mut self, buffer: &mut [u8], sparse: &mut Option<Sparse<'_>>) -> io::Result<bool> {
+        while self.filled < FULL {
+            match self.tun.read(buffer) {
+                Ok(len) => self.take(&buffer[..len], sparse)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
     /// Cuts what one read brought into packets, sending whenever the arena is full.
-    fn take(&mut self, read: &[u8]) {
+    fn take(&mut self, read: &[u8], sparse: &mut Option<Sparse<'_>>) -> io::Result<()> {
         let Some((header, packet)) = read.split_first_chunk::<VNET_HEADER_LEN>() else {
-            return self.drop_read(read);
+            self.drop_read(read);
+            return Ok(());
         };
         let segments = VnetHeader::decode(header)
             .ok()
             .and_then(|header| Segments::new(&header, packet).ok());
         let Some(mut segments) = segments else {
-            return self.drop_read(packet);
+            self.drop_read(packet);
+            return Ok(());
         };
         let mtu = self.shared.inputs.tunnel.mtu();
         while let Some(len) = segments.next_len() {
             let room = DATA_OVERHEAD + padded_len(len, mtu);
             if self.filled + room > self.arena.len() || self.packets.len() == BATCH {
-                self.send();
+                self.send_after(sparse)?;
             }
             let start = self.filled;
             let at = start + DATA_HEADER_LEN;
@@ -137,6 +214,15 @@ impl Outbound<'_> {
                 len,
             });
         }
+        Ok(())
+    }
+
+    /// Sends what there is, after what is in the sparse queue by now: packets of the same flows that
+    /// were there before these are.
+    fn send_after(&mut self, sparse: &mut Option<Sparse<'_>>) -> io::Result<()> {
+        carry_sparse(sparse)?;
+        self.send();
+        Ok(())
     }
 
     /// Counts what can't be cut into packets.
@@ -154,7 +240,7 @@ impl Outbound<'_> {
             }
             self.transmitter.send(
                 &self.shared.queues,
-                self.sender,
+                &mut self.sender,
                 &self.arena,
                 &mut self.runs,
             );

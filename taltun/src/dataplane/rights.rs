@@ -142,7 +142,7 @@ mod tests {
             use std::os::fd::AsFd;
             let held = of_thread.give_up();
             socket.send(b"packet").unwrap();
-            wait_readable(socket.as_fd(), &stop, Duration::ZERO).unwrap();
+            wait_readable(socket.as_fd(), None, &stop, Duration::ZERO).unwrap();
             let received = socket.recv(&mut [0; 8]).unwrap();
             // What isn't asked of the kernel every time.
             let memory: Vec<u8> = vec![1; 64 << 20];

@@ -7,6 +7,7 @@
 //! or for realtime. A [`Guard`](super::guard::Guard) sees to it that realtime leaves others
 //! something.
 
+use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +19,10 @@ use crate::report::{Priority, PriorityStatus};
 
 /// How long a thread runs at a time. Most batches take less.
 const SLICE: Duration = Duration::from_micros(100);
-/// How much more weight than others a process has that is a session of its own: three times as
-/// much, as the packaged unit's `CPUWeight` says.
-const SESSION_NICE: i32 = -5;
-/// The same, and each thread's, with a high priority: 28 times as much.
+/// How nice threads are, and their session: three times as much weight as others have, as the
+/// packaged unit's `CPUWeight` says.
+const NORMAL_NICE: i32 = -5;
+/// The same with a high priority: 28 times as much.
 const HIGH_NICE: i32 = -15;
 /// Above those that ask for no more than realtime, below what the kernel runs there itself.
 const REAL_TIME: u32 = 5;
@@ -75,10 +76,7 @@ impl Scheduling {
     /// otherwise that would be the shell's, too. Inside of a control group with a weight it
     /// has no effect.
     pub fn raise_session(&self) {
-        let nice = match self.wanted {
-            Priority::Normal => SESSION_NICE,
-            Priority::High | Priority::Realtime => HIGH_NICE,
-        };
+        let nice = self.nice();
         let is_session = rustix::process::getsid(None) == Ok(rustix::process::getpid());
         self.lock().has_session =
             is_session && fs::write("/proc/self/autogroup", nice.to_string()).is_ok();
@@ -94,10 +92,7 @@ impl Scheduling {
             _ => 0,
         };
         let fair = |nice| Policy::Fair { nice, slice: SLICE };
-        let mut policy = fair(match self.wanted {
-            Priority::Normal => own,
-            Priority::High | Priority::Realtime => HIGH_NICE.min(own),
-        });
+        let mut policy = fair(self.nice().min(own));
         if let Err(error) = thread.set_policy(policy) {
             all.nice_refused = Some(refused(&error));
             // At least the slice.
@@ -167,41 +162,30 @@ impl Scheduling {
     /// What holds, and why.
     pub fn status(&self) -> PriorityStatus {
         let all = self.lock();
-        let weight = |session, thread| {
-            let slices = if all.has_slices {
-                format!("slices of {} µs", SLICE.as_micros())
-            } else {
-                "no slices of their own, which Linux 6.12 has".to_owned()
-            };
-            let session = if all.has_session {
-                format!(", session at nice {session}")
-            } else {
-                String::new()
-            };
-            format!("{thread}{slices}{session}")
+        let nice = self.nice();
+        let mut fair = match &all.nice_refused {
+            None => format!("nice {nice}, "),
+            Some(why) => format!("nice {nice} is refused: {why}; "),
         };
-        let high = match &all.nice_refused {
-            None => (
-                Priority::High,
-                weight(HIGH_NICE, format!("nice {HIGH_NICE}, ")),
-            ),
-            Some(why) => {
-                let needs = format!("nice {HIGH_NICE} is refused: {why}; ");
-                (Priority::Normal, weight(HIGH_NICE, needs))
-            }
+        if all.has_slices {
+            let _ = write!(fair, "slices of {} µs", SLICE.as_micros());
+        } else {
+            fair.push_str("no slices of their own, which Linux 6.12 has");
+        }
+        if all.has_session {
+            let _ = write!(fair, ", session at nice {nice}");
+        }
+        let without = match all.nice_refused {
+            None => self.wanted.min(Priority::High),
+            Some(_) => Priority::Normal,
         };
-        let (mode, reason) = match (self.wanted, &all.real_time_refused) {
-            (Priority::Normal, _) => (Priority::Normal, weight(SESSION_NICE, String::new())),
-            (Priority::High, _) => high,
-            (Priority::Realtime, Some(why)) => {
-                (high.0, format!("realtime is refused: {why}; {}", high.1))
-            }
-            (Priority::Realtime, None) if self.is_real_time() => {
-                (Priority::Realtime, format!("SCHED_RR {REAL_TIME}"))
-            }
-            (Priority::Realtime, None) => {
+        let (mode, reason) = match &all.real_time_refused {
+            _ if self.wanted != Priority::Realtime => (without, fair),
+            Some(why) => (without, format!("realtime is refused: {why}; {fair}")),
+            None if self.is_real_time() => (self.wanted, format!("SCHED_RR {REAL_TIME}")),
+            None => {
                 let told = "they left other programs no CPU time, and try realtime again later";
-                (high.0, format!("{told}; {}", high.1))
+                (without, format!("{told}; {fair}"))
             }
         };
         PriorityStatus {
@@ -209,6 +193,14 @@ impl Scheduling {
             mode,
             reason,
             demotions: all.demotions,
+        }
+    }
+
+    /// How nice threads are without realtime, where they may be.
+    fn nice(&self) -> i32 {
+        match self.wanted {
+            Priority::Normal => NORMAL_NICE,
+            Priority::High | Priority::Realtime => HIGH_NICE,
         }
     }
 
@@ -238,9 +230,10 @@ impl Drop for Entered {
 /// Why the kernel refuses a policy, with what it takes.
 fn refused(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::EPERM) => "it takes CAP_SYS_NICE, or LimitNICE= and LimitRTPRIO= and \
-                              RestrictRealtime=no in the unit"
-            .to_owned(),
+        Some(libc::EPERM) => {
+            "it takes CAP_SYS_NICE, or a unit that allows it (the manual's page on tuning has one)"
+                .to_owned()
+        }
         _ => error.to_string(),
     }
 }

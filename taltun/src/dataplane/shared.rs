@@ -19,7 +19,7 @@ use super::rights::PacketRights;
 use super::rules::Rules;
 use super::scheduling::Scheduling;
 use super::shaping::{HeldPackets, Shaper};
-use super::sys::{StopSignal, Woken, wait_for, wait_readable};
+use super::sys::{Readable, StopSignal, Woken, wait_for, wait_readable};
 use super::tap::{Place, Subject};
 use super::transmit::TransmitQueues;
 use crate::protocol::messages::INITIATION_LEN;
@@ -107,12 +107,22 @@ impl Shared {
 
     /// Waits until `source` can be read; false when the workers are to stop.
     pub(super) fn wait_readable(&self, source: BorrowedFd<'_>) -> io::Result<bool> {
-        let Some(crew) = &self.crew else {
-            return wait_readable(source, &self.stop, self.inputs.busy_poll);
-        };
-        crew.rest();
-        let readable = wait_readable(source, &self.stop, self.inputs.busy_poll);
-        crew.resume();
+        Ok(self.wait_for_either(source, None)?.is_some())
+    }
+
+    /// Waits until a source, or a second one, can be read; `None` when the workers are to stop.
+    pub(super) fn wait_for_either(
+        &self,
+        source: BorrowedFd<'_>,
+        second: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Option<Readable>> {
+        if let Some(crew) = &self.crew {
+            crew.rest();
+        }
+        let readable = wait_readable(source, second, &self.stop, self.inputs.busy_poll);
+        if let Some(crew) = &self.crew {
+            crew.resume();
+        }
         readable
     }
 

@@ -40,27 +40,20 @@ struct Joins {
 const PATIENCE: u32 = 16;
 
 impl Tun {
-    /// Creates the interface `name` with `queues` queues, with segmentation offload if
-    /// `offload` and the kernel has it.
+    /// Creates the interface `name` with `queues` queues, to which others may be added if `more`,
+    /// with segmentation offload if `offload` and the kernel has it.
     ///
     /// # Errors
     /// `EBUSY` when another process holds the interface, `EPERM` without `CAP_NET_ADMIN`,
     /// `ENOENT` without `/dev/net/tun`.
-    pub fn create(name: &str, queues: usize, offload: bool) -> io::Result<Vec<Self>> {
-        let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        if queues > 1 {
-            flags |= libc::IFF_MULTI_QUEUE;
-        }
+    pub fn create(name: &str, queues: usize, more: bool, offload: bool) -> io::Result<Vec<Self>> {
+        let flags = if queues > 1 || more {
+            FLAGS | libc::IFF_MULTI_QUEUE
+        } else {
+            FLAGS
+        };
         let files = (0..queues)
-            .map(|_| {
-                let file = OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-                    .open("/dev/net/tun")?;
-                sys::tun_set_interface(&file, name, flags)?;
-                Ok(file)
-            })
+            .map(|_| open(name, flags))
             .collect::<io::Result<Vec<_>>>()?;
         // The offloads are the interface's, not the queue's, so the first file stands for
         // all. Each kernel gets as much as it knows.
@@ -84,6 +77,25 @@ impl Tun {
                 joins: Arc::clone(&joins),
             })
             .collect())
+    }
+
+    /// Another queue of the same interface, which comes after all that it has.
+    ///
+    /// # Errors
+    /// `EINVAL` if it was created for no more than it has.
+    pub fn open_another(&self) -> io::Result<Self> {
+        Ok(Self {
+            file: open(&self.name()?, FLAGS | libc::IFF_MULTI_QUEUE)?,
+            joins: Arc::clone(&self.joins),
+        })
+    }
+
+    /// Has an eBPF program choose the queue of each packet, by its number modulo that of queues.
+    ///
+    /// # Errors
+    /// `EINVAL` before Linux 4.16, or for a program of another kind.
+    pub fn steer_by(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        sys::tun_set_steering(&self.file, program)
     }
 
     /// A second handle on the same queue, for the other direction.
@@ -145,6 +157,20 @@ impl Tun {
         self.joins.udp.store(false, Ordering::Relaxed);
         true
     }
+}
+
+/// What each queue is: packets alone, each with a header before it.
+const FLAGS: libc::c_int = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+
+/// A queue of the interface `name`, which is created if there is none.
+fn open(name: &str, flags: libc::c_int) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open("/dev/net/tun")?;
+    sys::tun_set_interface(&file, name, flags)?;
+    Ok(file)
 }
 
 impl AsFd for Tun {

@@ -7,6 +7,7 @@ use std::thread;
 
 use super::crew::{Crew, Job, Threads};
 use super::shared::Shared;
+use super::sparse::SparseQueues;
 use super::transmit::Transmitter;
 use super::tun::Tun;
 use super::udp::{Sender, Socket};
@@ -31,9 +32,14 @@ pub fn default_count(cores: usize) -> usize {
 }
 
 impl Workers {
-    /// Starts a worker for each pair of socket and TUN queue, and `helpers` if the threads have a
-    /// crew.
-    pub fn start(shared: Arc<Shared>, sockets: &[Arc<Socket>], tuns: Vec<Tun>) -> io::Result<Self> {
+    /// Starts a worker for each pair of socket and TUN queue, with a sparse queue where there is one,
+    /// and helpers if the threads have a crew.
+    pub fn start(
+        shared: Arc<Shared>,
+        sockets: &[Arc<Socket>],
+        tuns: Vec<Tun>,
+        sparse: Option<&SparseQueues>,
+    ) -> io::Result<Self> {
         let mut workers = Self {
             shared,
             threads: Threads::default(),
@@ -43,14 +49,21 @@ impl Workers {
         for (number, (socket, tun)) in (0..).zip(sockets.iter().zip(tuns)) {
             let out_tun = tun.try_clone()?;
             let counters = &workers.shared.inputs.counters;
-            let mut sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
-            let mut relay_sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
-            let socket = Arc::clone(socket);
+            let new_sender = || Sender::new(Arc::clone(socket), Arc::clone(counters));
+            let transmitter = |batch| Transmitter::new(number as usize, batch);
+            let new_way = || (new_sender(), transmitter(outbound::BATCH));
             // All that opens a descriptor is made here: the threads may not.
-            let mut transmitter = Transmitter::new(number as usize, outbound::BATCH);
-            let mut relay_transmitter = Transmitter::new(number as usize, inbound::BATCH);
+            let way = new_way();
+            let sparse = match sparse {
+                Some(queues) => queues.of_worker(number as usize)?,
+                None => None,
+            };
+            let sparse = sparse.map(|queue| (queue, new_way()));
+            let mut relay_sender = new_sender();
+            let socket = Arc::clone(socket);
+            let mut relay_transmitter = transmitter(inbound::BATCH);
             jobs.push(workers.job(format!("taltun-out-{number}"), move |shared| {
-                outbound::run(&out_tun, &mut sender, &mut transmitter, shared)
+                outbound::run(&out_tun, sparse, way, shared)
             }));
             jobs.push(workers.job(format!("taltun-in-{number}"), move |shared| {
                 let transmitter = &mut relay_transmitter;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::crew::{self, Crew};
 use super::shared::{Inputs, Shared};
+use super::sparse::SparseQueues;
 use super::sys::StopSignal;
 use super::transmit::TransmitQueues;
 use super::tun::Tun;
@@ -37,17 +38,21 @@ pub struct WorkerSet {
     settings: WorkerSettings,
     sockets: Vec<Arc<Socket>>,
     tuns: Vec<Tun>,
+    /// The sparse ones, or why there are none.
+    sparse: Result<SparseQueues, String>,
     mark: u32,
     queues: Arc<TransmitQueues>,
 }
 
 impl WorkerSet {
-    /// Starts a worker for each pair of socket and TUN queue.
+    /// Starts a worker for each pair of socket and TUN queue, with its sparse queue where there are
+    /// some.
     pub(super) fn start(
         inputs: Inputs,
         settings: WorkerSettings,
         sockets: Vec<Arc<Socket>>,
         tuns: Vec<Tun>,
+        sparse: Result<SparseQueues, String>,
     ) -> io::Result<Self> {
         let mut set = Self {
             workers: None,
@@ -55,6 +60,7 @@ impl WorkerSet {
             settings,
             sockets,
             tuns,
+            sparse,
             mark: 0,
             queues: Arc::default(),
         };
@@ -83,6 +89,11 @@ impl WorkerSet {
     /// The queues of the TUN, one a worker.
     pub(super) fn tuns(&self) -> &[Tun] {
         &self.tuns
+    }
+
+    /// Why there are no sparse queues, if there are none.
+    pub(super) fn sparse_refusal(&self) -> Option<&str> {
+        self.sparse.as_ref().err().map(String::as_str)
     }
 
     /// The mark on our datagrams; 0 for none.
@@ -144,7 +155,8 @@ impl WorkerSet {
             ended: false.into(),
         });
         let tuns: io::Result<Vec<Tun>> = self.tuns.iter().map(Tun::try_clone).collect();
-        self.workers = Some(Workers::start(shared, &self.sockets, tuns?)?);
+        let sparse = self.sparse.as_ref().ok();
+        self.workers = Some(Workers::start(shared, &self.sockets, tuns?, sparse)?);
         Ok(())
     }
 }

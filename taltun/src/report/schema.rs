@@ -437,6 +437,7 @@ fn status(full: bool) -> Status {
             reason: "why".to_owned(),
         },
         steering: SteeringStatus::none(),
+        sparse_queue: SparseQueueStatus::default(),
         priority: PriorityStatus::default(),
         port_range: full.then(|| PortRangeStatus {
             first: 1,

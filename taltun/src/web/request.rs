@@ -47,15 +47,26 @@ impl Fields {
 /// Empty without a form.
 pub(super) static NO_FIELDS: Fields = Fields(Vec::new());
 
-/// The form of a request; `None` for one that is too long, too slow, or broken off.
-pub(super) async fn form<B>(body: B) -> Option<Fields>
+/// Why a request has no form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoForm {
+    /// It is too long, or broken off.
+    TooLong,
+    /// It didn't come in time.
+    TooSlow,
+}
+
+/// The form of a request.
+pub(super) async fn form<B>(body: B) -> Result<Fields, NoForm>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let body = Limited::new(body, FORM_MAX);
-    let body = timeout(TO_SEND, body.collect()).await.ok()?.ok()?;
-    Some(Fields::of(&body.to_bytes()))
+    let body = timeout(TO_SEND, body.collect()).await;
+    let body = body.map_err(|_| NoForm::TooSlow)?;
+    let body = body.map_err(|_| NoForm::TooLong)?;
+    Ok(Fields::of(&body.to_bytes()))
 }
 
 /// The value of a cookie.
@@ -92,11 +103,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_form_that_is_too_long_is_none() {
+    async fn a_form_that_is_too_long_is_refused() {
         let fits = vec![b'a'; FORM_MAX];
-        assert!(form(Full::new(Bytes::from(fits))).await.is_some());
+        assert!(form(Full::new(Bytes::from(fits))).await.is_ok());
         let long = vec![b'a'; FORM_MAX + 1];
-        assert_eq!(form(Full::new(Bytes::from(long))).await, None);
+        let refused = form(Full::new(Bytes::from(long))).await;
+        assert_eq!(refused, Err(NoForm::TooLong));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::once::{self, Once};
 use super::pages::{self, Frame, Query, UsageOf};
 use super::patience::Patience;
 use super::reports::Reports;
-use super::request::{Fields, NO_FIELDS, cookie, form, text};
+use super::request::{Fields, NO_FIELDS, NoForm, cookie, form, text};
 use super::response::{self, Answer, asset, page, plain, see};
 use super::words::{Language, refusal};
 use crate::report::Usage;
@@ -102,11 +102,15 @@ impl Site {
                     let words = asking.language.words();
                     return asking.sorry(StatusCode::FORBIDDEN, words.foreign_request);
                 }
-                if let Some(form) = form(body).await {
-                    self.post(&asking, &form).await
-                } else {
-                    let words = asking.language.words();
-                    asking.sorry(StatusCode::PAYLOAD_TOO_LARGE, words.too_large)
+                let words = asking.language.words();
+                match form(body).await {
+                    Ok(form) => self.post(&asking, &form).await,
+                    Err(NoForm::TooLong) => {
+                        asking.sorry(StatusCode::PAYLOAD_TOO_LARGE, words.too_large)
+                    }
+                    Err(NoForm::TooSlow) => {
+                        asking.sorry(StatusCode::REQUEST_TIMEOUT, words.too_slow)
+                    }
                 }
             }
             _ => plain(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST\n"),
@@ -285,9 +289,19 @@ impl Site {
                     return self.already(asking, who, &peer).await;
                 }
                 self.tell(who, refused(refusal(&why, asking.language), form.clone()));
-                match form.given("key") {
-                    Some(key) => see(&pages::of_peer("/peer", &key)),
-                    None => see("/new"),
+                let Some(key) = form.given("key") else {
+                    return see("/new");
+                };
+                // A peer that there isn't has no page that would say so.
+                let seen = self.reports.get(&self.hub, &asking.browser).await;
+                let is_there = seen.is_ok_and(|seen| {
+                    let mut peers = seen.report.status.peers.iter();
+                    peers.any(|peer| peer.public_key == key)
+                });
+                if is_there {
+                    see(&pages::of_peer("/peer", &key))
+                } else {
+                    see("/")
                 }
             }
             Err(nothing) => asking.nothing(nothing),

@@ -19,6 +19,7 @@ mod redirect;
 mod samples;
 mod shield;
 mod switches;
+mod tun_queue;
 mod tunnel;
 
 use std::error::Error;
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         .chain(switches::tests())
         .chain(load::tests())
         .chain(tunnel::tests())
+        .chain(tun_queue::tests())
         .chain(samples::tests())
         .chain(full::tests())
         .chain(hop::tests())

@@ -22,17 +22,17 @@ const IN: &str = "taltun_tun_in";
 const TC_ACT_UNSPEC: u32 = u32::MAX;
 const TC_ACT_SHOT: u32 = 2;
 
-const PEER: &str = "10.0.0.2";
-const PEER_V6: &str = "fd00::2";
+pub const PEER: &str = "10.0.0.2";
+pub const PEER_V6: &str = "fd00::2";
 const NOBODY: &str = "10.9.9.9";
 const NOBODY_V6: &str = "fd99::9";
 const BANNED: &str = "10.0.0.66";
 const BANNED_V6: &str = "fd00::66";
-const US: &str = "10.0.0.1";
-const US_V6: &str = "fd00::1";
+pub const US: &str = "10.0.0.1";
+pub const US_V6: &str = "fd00::1";
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
@@ -353,7 +353,12 @@ fn counted(
 }
 
 /// An IP packet of this length behind an Ethernet header, which the kernel's harness wants.
-fn packet(source: &str, destination: &str, protocol: u8, length: usize) -> Result<Vec<u8>, Failed> {
+pub fn packet(
+    source: &str,
+    destination: &str,
+    protocol: u8,
+    length: usize,
+) -> Result<Vec<u8>, Failed> {
     let mut ip = vec![0; length];
     let (header, ethertype) = match (source.parse()?, destination.parse()?) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {

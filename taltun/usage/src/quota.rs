@@ -46,7 +46,9 @@ impl FromStr for Quota {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some((amount, period)) = text.split_once('/') else {
+        let parts = text.split_once('/');
+        // No line feed is meant by anybody.
+        let Some((amount, period)) = parts.filter(|_| !text.chars().any(char::is_control)) else {
             return Err(format!(
                 "expected an amount a day or month such as \"100 GB/month\", found {text:?}"
             ));
@@ -122,6 +124,7 @@ mod tests {
             ("100/month", "the unit is missing"),
             ("1 XB/day", "no unit \"XB\""),
             ("/day", "such as"),
+            ("1 GB/month\n", "such as"),
         ] {
             let error = text.parse::<Quota>().unwrap_err();
             assert!(error.contains(told), "{text}: {error}");

@@ -230,6 +230,10 @@ fn other_name_and_keys(hub: &Hub, session: &Session<'_>, shared: &str) -> Result
     let own = http::encoded(&hub.keys[1].public);
     session.post("/rotate", &format!("key={own}"))?;
     ensure!(session.notice()?.contains("lock yourself out"));
+    // A peer that there isn't has no page that says so.
+    let answer = session.post("/rotate", "key=nonsense&endpoint=10.99.1.1:9100")?;
+    ensure!(answer.header("location") == Some("/"), "{answer:?}");
+    ensure!(session.notice()?.contains("no public key"));
     // Where nobody knows where the hub is, the form says so and nothing is done.
     let answer = session.post("/rotate", &format!("key={}", http::encoded(&old)))?;
     ensure!(answer.status == 303, "{answer:?}");
@@ -244,7 +248,9 @@ fn other_name_and_keys(hub: &Hub, session: &Session<'_>, shared: &str) -> Result
         "{answer:?}"
     );
     ensure!(key()? != old && answer.body.contains("PrivateKey"));
-    // Its file has no preshared key, so the hub has none either.
+    // The form said that it had one, and had the tick for another one, which this one hadn't.
+    ensure!(page.contains("name=\"psk\" value=\"1\" checked"), "{page}");
+    ensure!(page.contains("without the tick it has none"), "{page}");
     ensure!(!answer.body.contains("PresharedKey"), "{answer:?}");
     let config = fs::read_to_string(hub.node.config())?;
     ensure!(

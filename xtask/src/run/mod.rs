@@ -23,6 +23,7 @@ mod trials;
 mod units;
 mod view;
 mod watch;
+mod wrap;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 
 use super::report::{Check, Report};
 use super::view::say;
+use super::wrap::{width, wrapped};
 
 /// Names up to this long have their details beside them, else below.
 const BESIDE: usize = 24;
@@ -24,21 +25,30 @@ fn lines(checks: &[Check], terminal: Option<usize>) -> String {
     let longest = widths.max().unwrap_or_default();
     let mut text = String::new();
     for check in checks {
+        if longest > BESIDE {
+            text.push_str(&sentence(check, terminal));
+            continue;
+        }
+        let space = " ".repeat(longest - width(&check.name) + 2);
+        let detail = detail(check, longest + 4, terminal);
         // Writing to a String can't fail.
-        let _ = if longest > BESIDE {
-            writeln!(text, "{}\n    {}", first(check), detail(check, 4, terminal))
-        } else {
-            let space = " ".repeat(longest - width(&check.name) + 2);
-            let detail = detail(check, longest + 4, terminal);
-            writeln!(text, "{}{space}{detail}", first(check))
-        };
+        let _ = writeln!(text, "{}{space}{detail}", first(check));
     }
     text
 }
 
 /// The same for one that is printed as soon as it is known, with its detail always below.
 pub fn early_line(check: &Check) -> String {
-    format!("{}\n    {}\n", first(check), check.detail)
+    sentence(check, terminal_width())
+}
+
+/// A check with its detail below.
+fn sentence(check: &Check, terminal: Option<usize>) -> String {
+    let name = match terminal {
+        Some(room) => wrapped(&first(check), room).join("\n  "),
+        None => first(check),
+    };
+    format!("{name}\n    {}\n", detail(check, 4, terminal))
 }
 
 fn first(check: &Check) -> String {
@@ -47,27 +57,11 @@ fn first(check: &Check) -> String {
 
 /// The detail that begins at column `indent`, and so do its further lines.
 fn detail(check: &Check, indent: usize, terminal: Option<usize>) -> String {
-    let room = terminal.map(|width| width.saturating_sub(indent).max(20));
-    wrapped(&check.detail, room).join(&format!("\n{}", " ".repeat(indent)))
-}
-
-/// `text` in lines of at most so many columns, but for words that are longer.
-fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
-    let Some(room) = room else {
-        return vec![text.to_owned()];
+    let Some(columns) = terminal else {
+        return check.detail.clone();
     };
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if width(line) + 1 + width(word) <= room => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
+    let room = columns.saturating_sub(indent).max(20);
+    wrapped(&check.detail, room).join(&format!("\n{}", " ".repeat(indent)))
 }
 
 /// Columns of the terminal that stdout is, if it is one.
@@ -91,10 +85,6 @@ fn verdict(report: &Report) -> String {
     }
     text.push('\n');
     text
-}
-
-fn width(text: &str) -> usize {
-    ratatui::text::Span::raw(text).width()
 }
 
 #[cfg(test)]
@@ -123,10 +113,6 @@ mod tests {
         let check = Check::passed("tcp", "one two three four five six");
         let shown = lines(&[check], Some(27));
         assert_eq!(shown, "✓ tcp  one two three four\n       five six\n");
-        assert_eq!(
-            wrapped("a-word-that-is-long b", Some(5)),
-            ["a-word-that-is-long", "b"]
-        );
     }
 
     #[test]
@@ -134,7 +120,11 @@ mod tests {
         let check = Check::passed("the laptop reaches the hub, and nobody else", "3 of 3");
         let text = "✓ the laptop reaches the hub, and nobody else\n    3 of 3\n";
         assert_eq!(lines(std::slice::from_ref(&check), Some(80)), text);
-        assert_eq!(early_line(&check), text);
+        assert_eq!(sentence(&check, None), text);
+        assert_eq!(
+            sentence(&check, Some(24)),
+            "✓ the laptop reaches the\n  hub, and nobody else\n    3 of 3\n"
+        );
         assert_eq!(verdict(&Report::of(vec![check])), "The only check is ok.\n");
         let mut ended = Report::of(vec![]);
         ended.cut_short = true;

@@ -1,5 +1,6 @@
 //! `taltun peer set`
 
+use std::fmt::Display;
 use std::str::FromStr;
 
 use clap::Args;
@@ -56,13 +57,17 @@ enum OrNone<T> {
     Some(T),
 }
 
-impl<T: FromStr> FromStr for OrNone<T> {
-    type Err = T::Err;
+impl<T: FromStr<Err: Display>> FromStr for OrNone<T> {
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, T::Err> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "none" => Ok(Self::None),
-            text => text.parse().map(Self::Some),
+            "" => Err("expected a value, or none to take it away".to_owned()),
+            text => match text.parse() {
+                Ok(value) => Ok(Self::Some(value)),
+                Err(error) => Err(error.to_string()),
+            },
         }
     }
 }
@@ -115,6 +120,8 @@ mod tests {
         };
         let net: IpNet = "10.1.0.0/16".parse().unwrap();
         assert_eq!(of(&[]), Ok(None));
+        // What an empty variable of a script gives isn't the word for none.
+        assert!("".parse::<OrNone<String>>().is_err());
         assert_eq!(of(&["none"]), Ok(Some(Vec::new())));
         assert_eq!(of(&["10.1.0.0/16"]), Ok(Some(vec![net])));
         assert!(of(&["none", "10.1.0.0/16"]).is_err());

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use clap::Args;
 
 use crate::cli::failure::Failure;
+use crate::cli::peers::limits;
 use crate::cli::target::Target;
 use crate::cli::width::printable;
 use crate::cli::{human, output};
@@ -79,15 +80,7 @@ fn render(peer: &PeerStatus) -> String {
         ("received", human::bytes(peer.rx_bytes)),
         ("sent", human::bytes(peer.tx_bytes)),
     ];
-    if let Some(quota) = &peer.quota {
-        lines.push(("quota", human::bytes(quota.bytes)));
-    }
-    if let Some(day) = &peer.expires {
-        lines.push(("last day", day.clone()));
-    }
-    if let Some(refused) = peer.refused {
-        lines.push(("refused by", refused.to_string()));
-    }
+    lines.extend(limits(peer).into_iter().map(|limit| ("limit", limit)));
     if let Some(problem) = &peer.problem {
         lines.push(("problem", problem.message.clone()));
     }

@@ -1,5 +1,6 @@
-//! A tunnel that ended in the middle of a change, by SIGKILL or a crash: whether the change is in the
-//! file, and what to do.
+//! A change without an answer. A tunnel that ended in the middle of it, by SIGKILL or a crash: whether
+//! the change is in the file, and what to do. A tunnel that stands still: it may do the change yet, so
+//! what the file has now says nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,14 +18,16 @@ pub(super) struct Asked {
     peer: String,
     /// What the file has once the change is done, and hadn't before: the peer's new key.
     new_key: Option<String>,
+    /// Whether the private key of that is made here, and lost if nobody gets it.
+    is_made_here: bool,
 }
 
 impl Asked {
-    /// What is about to be asked.
-    pub(super) fn of(target: &Target, edit: &PeerEdit) -> Self {
+    /// What is about to be asked. Of a tunnel that doesn't answer a question, nothing more is.
+    pub(super) fn of(target: &Target, edit: &PeerEdit) -> Result<Self, ControlError> {
         let (peer, new_key) = match edit {
-            PeerEdit::New(new) => (&new.name, Some(new.public_key.clone())),
-            PeerEdit::Rotate(rotate) => (&rotate.peer, Some(rotate.public_key.clone())),
+            PeerEdit::New(new) => (&new.name, Some((&new.public_key, &new.file))),
+            PeerEdit::Rotate(rotate) => (&rotate.peer, Some((&rotate.public_key, &rotate.file))),
             PeerEdit::Rename(rename) => (&rename.name, None),
             PeerEdit::Set(set) => (&set.peer, None),
             PeerEdit::Remove(remove) => (&remove.peer, None),
@@ -38,14 +41,40 @@ impl Asked {
             sources: 0,
             pairs: 0,
         };
-        Self {
-            file: target.ask(nothing).ok().and_then(|it| it.file),
+        let file = match target.ask(nothing) {
+            Ok(overview) => overview.file,
+            Err(error @ ControlError::NoAnswer { .. }) => return Err(error),
+            // Whatever it is, the change meets it as well.
+            Err(_) => None,
+        };
+        Ok(Self {
+            file,
             peer: peer.clone(),
-            new_key,
+            new_key: new_key.map(|(key, _)| key.clone()),
+            is_made_here: new_key.is_some_and(|(_, file)| !file.is_there),
+        })
+    }
+
+    /// What to say when the tunnel stands still.
+    pub(super) fn given_up(&self, error: &ControlError) -> String {
+        let peer = for_the_shell(&self.peer);
+        let look = format!(
+            "{error}; whether it is done isn't known: look by `taltun peer show {peer}` once the tunnel \
+             answers"
+        );
+        match &self.new_key {
+            None => format!("{look}, before you repeat the command"),
+            Some(key) if !self.is_made_here => {
+                format!("{look}. It is done if the key is {key}; else repeat the command")
+            }
+            Some(key) => format!(
+                "{look}. If the key is {key}, it is done, and nobody got the file with its private key: \
+                 make another one by `taltun peer rotate {peer}`. Else repeat the command"
+            ),
         }
     }
 
-    /// What to say when there is no answer.
+    /// What to say when the connection ended without an answer.
     pub(super) fn unanswered(&self, error: &ControlError) -> String {
         let peer = for_the_shell(&self.peer);
         let (file, key) = match (&self.file, &self.new_key) {
@@ -105,6 +134,7 @@ mod tests {
                 file: file.map(Path::to_owned),
                 peer: "my phone".into(),
                 new_key: new_key.map(str::to_owned),
+                is_made_here: true,
             };
             asked.unanswered(&error)
         };
@@ -120,6 +150,36 @@ mod tests {
             said(None, Some("K=")),
         ] {
             assert!(unknown.contains("isn't known"), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn what_a_tunnel_that_stands_still_has_done_is_never_known() {
+        let error = ControlError::NoAnswer {
+            path: "/run/taltun/hub.sock".into(),
+            seconds: 15,
+        };
+        let said = |new_key: Option<&str>, is_made_here| {
+            let asked = Asked {
+                file: Some("/etc/taltun/hub.toml".into()),
+                peer: "ana".into(),
+                new_key: new_key.map(str::to_owned),
+                is_made_here,
+            };
+            asked.given_up(&error)
+        };
+        for (new_key, is_made_here, is_rotated) in [
+            (Some("K="), true, true),
+            (Some("K="), false, false),
+            (None, false, false),
+        ] {
+            let said = said(new_key, is_made_here);
+            assert!(said.contains("no answer within 15 seconds"), "{said}");
+            assert!(said.contains("isn't known"), "{said}");
+            assert!(said.contains("`taltun peer show ana`"), "{said}");
+            assert!(!said.contains("nothing was changed"), "{said}");
+            let rotates = said.contains("`taltun peer rotate ana`");
+            assert_eq!(rotates, is_rotated, "{said}");
         }
     }
 }

@@ -183,6 +183,10 @@ pub(in crate::cli) fn hub() -> Status {
             mode: Steering::Ebpf,
             reason: "4 workers share the port".into(),
         },
+        sparse_queue: SparseQueueStatus {
+            on: true,
+            reason: "an eBPF program fills it".into(),
+        },
         priority: PriorityStatus {
             wanted: Priority::Realtime,
             mode: Priority::High,

@@ -73,6 +73,8 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
         let SteeringStatus { mode, reason } = steering;
         line(&mut text, "steering", &format!("{mode} ({reason})"));
     }
+    let sparse = words::sparse_queue(&status.sparse_queue);
+    line(&mut text, "sparse queue", &sparse);
     line(&mut text, "priority", &words::priority(&status.priority));
     if let Some(range) = &status.port_range {
         line(&mut text, "ports", &words::port_range(range));
@@ -176,6 +178,7 @@ interface: hub
   packet threads:   5: no capability, seccomp
   taltun-metrics:   no capability, seccomp, no landlock (the kernel has no landlock), user 65534
   steering:         ebpf (4 workers share the port)
+  sparse queue:     on (an eBPF program fills it)
   priority:         high instead of realtime (why), lost realtime 2 times
   ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
   forward:          tcp/8443 -> office:443 (iptables), the sender's address is kept, no interface has it, kept from other programs: 8443

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use crate::cli::human;
 use crate::report::{
     AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PacketThreads, PolicyStatus,
-    PortRangeStatus, PriorityStatus, ProcessRights, RightsStatus, SourceSeen, Status, UdpgwStatus,
+    PortRangeStatus, PriorityStatus, ProcessRights, RightsStatus, SourceSeen, SparseQueueStatus,
+    Status, UdpgwStatus,
 };
 
 pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
@@ -30,6 +31,11 @@ pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
         let _ = write!(text, ", {} lost", human::count(lost));
     }
     text
+}
+
+pub(super) fn sparse_queue(queue: &SparseQueueStatus) -> String {
+    let is_on = if queue.on { "on" } else { "off" };
+    format!("{is_on} ({})", queue.reason)
 }
 
 pub(super) fn priority(priority: &PriorityStatus) -> String {

@@ -27,6 +27,9 @@ use crate::cli::screen::{Screen, is_dumb};
 /// How long an end may take that a signal asks for.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// Cells of the largest terminal: several times what the largest screen has.
+const MOST_CELLS: usize = 1_000_000;
+
 /// Why nothing can be drawn here, and what to use then; `None` where it can.
 pub(super) fn unusable() -> Option<String> {
     let instead = "use `taltun status --watch`";
@@ -35,7 +38,16 @@ pub(super) fn unusable() -> Option<String> {
             "top needs a terminal for keys and pictures; {instead}"
         ));
     }
+    if let Some(reason) = too_large(Terminal::size()) {
+        return Some(format!("{reason}; {instead}"));
+    }
     is_dumb().then(|| format!("this terminal (TERM) can't move its cursor; {instead}"))
+}
+
+/// What is wrong with a size that is more than a picture is made of: each cell takes memory.
+fn too_large((columns, rows): (usize, usize)) -> Option<String> {
+    let is_large = columns.saturating_mul(rows) > MOST_CELLS;
+    is_large.then(|| format!("this terminal says that it has {columns} columns and {rows} lines"))
 }
 
 /// The terminal, ours until this is dropped.
@@ -83,6 +95,10 @@ impl Terminal {
 
     /// Draws a picture, if anything differs from the last one.
     pub(super) fn show(&mut self, picture: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        // It may have become so meanwhile.
+        if let Some(reason) = too_large(Self::size()) {
+            return Err(io::Error::other(reason));
+        }
         self.inner.draw(picture).map(drop)
     }
 
@@ -152,4 +168,16 @@ fn listen(ends: &Arc<AtomicBool>) -> Result<(), Failure> {
         process::exit(0);
     };
     thread.spawn(wait).map(drop).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_that_nobody_has_is_too_large() {
+        assert_eq!(too_large((80, 24)), None);
+        assert_eq!(too_large((960, 270)), None);
+        assert!(too_large((65535, 65535)).unwrap().contains("65535 lines"));
+    }
 }

@@ -13,6 +13,17 @@ macro_rules! declared {
             english: "Read and write large segments at the TUN instead of single packets.",
             spanish: "Tomar y entregar en el TUN trozos enteros de flujo en vez de paquetes.",
         }
+        SPARSE_QUEUE => sparse_queue: bool {
+            name: "sparse_queue",
+            also: &[],
+            kind: Kind::Switch,
+            default: "true",
+            example: "false",
+            reload: Reload::Restart,
+            in_comments: true,
+            english: "Let flows that send little (a ping, a call, a shell) have a queue of the TUN that is read before bulk ([latency](tuning.md#latency)).",
+            spanish: "Dar a los flujos que envían poco (un ping, una llamada, una terminal) una cola del TUN que se lee antes que el tráfico masivo ([latencia](tuning.md#latencia)).",
+        }
         UDP_GSO => udp_gso: bool {
             name: "udp_gso",
             also: &[],

@@ -286,25 +286,24 @@ fn who_names_a_peer_is_told_with_the_line() {
 
 #[test]
 fn values_change_in_their_place_and_comments_stay() {
-    let with = |text: &str, values: &[(&str, Option<&str>)]| {
-        let values: Vec<(&str, Option<String>)> = values
-            .iter()
-            .map(|(name, value)| (*name, value.map(str::to_owned)))
-            .collect();
+    let with = |text: &str, values: &[(&str, Option<NewValue>)]| {
         let edit = Edit::of(text).unwrap();
-        edit.with_values(&key(ANA), &values).unwrap().to_string()
+        edit.with_values(&key(ANA), values).unwrap().to_string()
     };
+    let quota = || Some(NewValue::Text("1 GB/day".into()));
+    let expires = || Some(NewValue::Day("2999-01-01".parse().unwrap()));
+    let nets = Some(NewValue::Networks(vec!["10.9.0.0/16".parse().unwrap()]));
     let new = with(
         HUB,
         &[
-            ("allowed_ips", Some("[\"10.9.0.0/16\"]")),
-            ("quota", Some("\"1 GB/day\"")),
-            ("expires", Some("2999-01-01")),
+            ("allowed_ips", nets),
+            ("quota", quota()),
+            ("expires", expires()),
             ("rate_up", None),
         ],
     );
     let old_list = "[\n  \"192.168.50.0/24\", # home\n]\n";
-    let lines = "[\"10.9.0.0/16\"]\nquota = \"1 GB/day\"\nexpires = 2999-01-01\n";
+    let lines = "[\n  # home\n  \"10.9.0.0/16\",\n]\nquota = \"1 GB/day\"\nexpires = 2999-01-01\n";
     assert_eq!(new, HUB.replace(old_list, lines));
     assert_eq!(
         load(&new).peers[0].limits.expires.unwrap().to_string(),
@@ -326,12 +325,26 @@ fn values_change_in_their_place_and_comments_stay() {
     assert!(with(HUB, &[("vip", None)]).contains("Dg=\"\n# since 2024\n"));
     let begun = "[[peers]]\npublic_key = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\"";
     assert_eq!(
-        with(begun, &[("quota", Some("1")), ("expires", Some("2"))]),
-        format!("{begun}\nquota = 1\nexpires = 2")
+        with(begun, &[("quota", quota()), ("expires", expires())]),
+        format!("{begun}\nquota = \"1 GB/day\"\nexpires = 2999-01-01")
     );
     let windows = format!("{begun}\r\n");
     assert_eq!(
-        with(&windows, &[("quota", Some("1"))]),
-        format!("{windows}quota = 1\r\n")
+        with(&windows, &[("quota", quota())]),
+        format!("{windows}quota = \"1 GB/day\"\r\n")
     );
+    // Nor does it become the next peer's.
+    for next in ["[[peers]]\nname = \"bob\"\n", "# bob\n[[peers]]\n"] {
+        let two = format!("{begun}\nquota = \"1 GB/day\" # his plan\n{next}");
+        assert_eq!(
+            with(&two, &[("quota", None)]),
+            format!("{begun}\n# his plan\n\n{next}")
+        );
+    }
+    assert!(
+        Edit::of(HUB)
+            .unwrap()
+            .has_comments(&key(ANA), "allowed_ips")
+    );
+    assert!(!Edit::of(&new).unwrap().has_comments(&key(ANA), "quota"));
 }

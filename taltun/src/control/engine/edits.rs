@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::Engine;
-use crate::control::inside::Inside;
+use crate::control::inside::{ByWg, Inside};
 use crate::control::origin::TunnelKind;
 use crate::control::peers::Touched;
-use crate::control::reload::{Compared, EditAsker, LastRead, NotRead, Scope};
+use crate::control::reload::{Compared, EditAsker, LastRead, NotRead, Scope, differs};
 use crate::crypto::PublicKey;
 use crate::layer::Layer;
 use crate::protocol::peer::Peer;
@@ -25,21 +25,36 @@ impl Engine {
 
     /// What a change of the file has to know of the tunnel as it is now.
     pub(super) fn known_inside(&self) -> Inside {
-        let owned = |peer: &Arc<Peer>| {
-            let nets = self.device.allowed_ips_of(peer.id());
-            (*peer.public_key(), nets.collect())
+        let by_wg = |peer: &Arc<Peer>| {
+            let key = *peer.public_key();
+            let filed = self.peers.in_file(&key);
+            ByWg {
+                key,
+                nets: self.device.allowed_ips_of(peer.id()).collect(),
+                differs: filed.is_none_or(|filed| differs(&self.live().peer(peer), filed)),
+            }
         };
-        let peer = |key: &PublicKey| self.device.peer(key).map(owned);
-        let by_wg = match self.peers.touched() {
-            Touched::None => Vec::new(),
-            Touched::Some(keys) => keys.iter().filter_map(peer).collect(),
-            Touched::All => self.device.peers().map(owned).collect(),
+        let is_gone = |key: &PublicKey| self.device.peer(key).is_none();
+        let (by_wg, removed) = match self.peers.touched() {
+            Touched::None => (Vec::new(), Vec::new()),
+            Touched::Some(keys) => {
+                let live = keys.iter().filter_map(|key| self.device.peer(key));
+                let gone = keys.iter().filter(|key| is_gone(key));
+                (live.map(by_wg).collect(), gone.copied().collect())
+            }
+            Touched::All => {
+                let filed = self.peers.filed().iter().map(|peer| peer.public_key);
+                let live = self.device.peers().map(by_wg);
+                (live.collect(), filed.filter(is_gone).collect())
+            }
         };
         Inside {
             is_plain: self.kind == TunnelKind::Plain,
             by_wg,
+            removed,
             banned: self.bans.nets(Layer::Inner),
             own: self.network.own_addresses().to_vec(),
+            public_key: self.device.private_key().map(|_| *self.device.public_key()),
             port: self.listen_port(),
         }
     }

@@ -58,6 +58,7 @@ use crate::dataplane::data_plane::DataPlane;
 use crate::dataplane::gate::Gate;
 use crate::dataplane::scheduling::Scheduling;
 use crate::dataplane::shared::{Handshake, Inputs};
+use crate::dataplane::sparse::SparseQueues;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::{Socket, UdpOffloads};
 use crate::dataplane::worker_set::WorkerSettings;
@@ -207,7 +208,10 @@ impl Engine {
         let names = inputs.dns_routes;
         let names = names.map(|told| RoutedNames::new(told, interface));
         let lanes = lanes(&config);
-        let data_plane = DataPlane::start(shared, settings, lanes, inputs.sockets, inputs.tuns);
+        let (sockets, tuns) = (inputs.sockets, inputs.tuns);
+        let sparse = sparse_queues(&config, &tuns)
+            .inspect_err(|reason| tracing::info!(reason, "no sparse queue"));
+        let data_plane = DataPlane::start(shared, settings, lanes, sockets, tuns, sparse);
         let data_plane = data_plane.context("cannot start the workers")?;
         data_plane.steer(&mut shield);
         Ok(Self {
@@ -529,6 +533,15 @@ pub(in crate::control) fn offloads(config: &Config) -> UdpOffloads {
         gso: config.dataplane.udp_gso,
         gro: config.dataplane.udp_gro,
     }
+}
+
+/// The queues that sparse flows have, or why they have none.
+fn sparse_queues(config: &Config, tuns: &[Tun]) -> Result<SparseQueues, String> {
+    if !config.dataplane.sparse_queue {
+        return Err("switched off by dataplane.sparse_queue".to_owned());
+    }
+    let chooser = accel::tun_queue::attach(&tuns[0], tuns.len() as u32)?;
+    SparseQueues::open(tuns, chooser).map_err(|error| format!("the kernel refuses it: {error}"))
 }
 
 fn priority(config: &Config) -> Priority {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use taltun_capture::Filter;
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use super::Engine;
 use crate::accel::Shield;
@@ -65,16 +66,19 @@ impl Engine {
             by,
             answer,
         } = call;
+        if answer.is_closed() {
+            // Who gave up, or was told to try again, may have asked again since.
+            return debug!("dropped a request of a client that left");
+        }
         let Some(change) = Audit::change(&request) else {
             return request.pass_on(by, answer, self, reader);
         };
         let (inner, mut answered) = oneshot::channel();
-        request.pass_on(by.clone(), inner, self, reader);
+        request.pass_on(by.clone(), inner.into(), self, reader);
         // What changes something is answered at once.
         if let Ok(response) = answered.try_recv() {
             self.audit.answered(&by, change, &response);
-            // A client that left meanwhile misses its answer.
-            let _ = answer.send(response);
+            answer.send(response);
         }
     }
 
@@ -288,7 +292,7 @@ impl Engine {
         })
     }
 
-    fn live(&self) -> LivePeers<'_> {
+    pub(super) fn live(&self) -> LivePeers<'_> {
         LivePeers {
             device: &self.device,
             peers: &self.peers,

@@ -93,7 +93,7 @@ impl Reload<'_> {
             // Another reload came in between.
             compared.differing = plan::differing(self.peers.filed(), &compared.peers);
         }
-        let (peers, infos) = (compared.peers, compared.infos);
+        let (peers, mut infos) = (compared.peers, compared.infos);
         let mut new = compared.loaded.config;
         if self.scope == Scope::Edit {
             let interface = &self.config.interface;
@@ -122,6 +122,7 @@ impl Reload<'_> {
         let greeted = self.change_peers(&plan, &new, now)?;
         if self.scope == Scope::Edit {
             self.peers.set_touched(touched);
+            self.peers.keep_by_wg(&mut infos, self.device, &plan.said());
         }
         self.device
             .set_initiations_per_second(Some(new.accel.handshakes_per_second));
@@ -178,7 +179,14 @@ impl Reload<'_> {
         let wanted = |key: &PublicKey| infos.get(key)?.place;
         let live = |key: &PublicKey| self.device.peer(key).map(|peer| live.peer(peer));
         match self.peers.touched() {
-            _ if self.scope == Scope::Edit => plan::plan(differing, new, wanted, live),
+            _ if self.scope == Scope::Edit => {
+                let filed = self.peers.filed();
+                let before = |key: &PublicKey| {
+                    let mut filed = filed.iter();
+                    filed.find(|peer| peer.public_key == *key).cloned()
+                };
+                plan::plan_edit(differing, new, wanted, before, live)
+            }
             Touched::None => plan::plan(differing, new, wanted, live),
             Touched::Some(touched) => {
                 let keys = differing.into_iter().chain(touched.iter().copied());
@@ -369,7 +377,8 @@ pub(in crate::control) async fn follow_host(
 
 /// What peers get that a reload adds or changes.
 fn gained(plan: &Plan) -> Vec<IpNet> {
-    let changed = plan.changed.iter().map(|(peer, _)| peer);
+    let changed = plan.changed.iter();
+    let changed = changed.filter_map(|(peer, change)| change.allowed_ips.then_some(peer));
     let peers = plan.added.iter().chain(changed);
     peers
         .flat_map(|peer| peer.allowed_ips.iter().map(|net| canonical(*net)))

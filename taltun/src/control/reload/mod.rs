@@ -25,4 +25,5 @@ pub(super) use self::compared::Compared;
 pub(super) use self::execution::{Done, Reload, Scope, follow_host};
 pub(super) use self::last_read::LastRead;
 pub(super) use self::not_read::NotRead;
+pub(super) use self::plan::differs;
 pub(super) use self::reader::{Asker, EditAsker, FileRead, Reader};

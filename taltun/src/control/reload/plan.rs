@@ -2,7 +2,7 @@
 //! changed under way. It is compared with the tunnel as it is, so what was changed with `wg`
 //! since the file was last read becomes as the file says.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -45,6 +45,14 @@ pub(super) struct Change {
 }
 
 impl Plan {
+    /// The peers of which it says where they are.
+    pub(super) fn said(&self) -> HashSet<PublicKey> {
+        let changed = self.changed.iter();
+        let changed = changed.filter_map(|(peer, change)| change.endpoint.then_some(peer));
+        let said = self.added.iter().chain(changed);
+        said.map(|peer| peer.public_key).collect()
+    }
+
     /// What it does, in a sentence; `more` is what else is done.
     pub(super) fn summary(&self, more: &[String]) -> String {
         let parts = [
@@ -208,6 +216,30 @@ pub(super) fn plan(
             }
         }
     }
+    plan
+}
+
+/// Whether a running peer is otherwise than the file says in anything that `wg` can change.
+pub(in crate::control) fn differs(live: &config::Peer, filed: &config::Peer) -> bool {
+    let change = difference(live, filed);
+    change.endpoint || change.allowed_ips || change.preshared_key || change.keepalive
+}
+
+/// What becomes of the peers that a command changed in the file: that change alone, so that what
+/// `wg` did to them stays. `before` is how the file had them, `live` how they are now.
+pub(super) fn plan_edit(
+    keys: impl IntoIterator<Item = PublicKey>,
+    new: &[config::Peer],
+    wanted: impl Fn(&PublicKey) -> Option<usize>,
+    before: impl Fn(&PublicKey) -> Option<config::Peer>,
+    live: impl Fn(&PublicKey) -> Option<config::Peer>,
+) -> Plan {
+    let mut plan = plan(keys, new, wanted, |key| {
+        let live = live(key)?;
+        Some(before(key).unwrap_or(live))
+    });
+    // Those that `wg` removed.
+    plan.added.retain(|peer| before(&peer.public_key).is_none());
     plan
 }
 

@@ -33,6 +33,9 @@ const NO_FILE: &str = "this tunnel has no configuration file to read again, as i
 const HANGS: &str = "the configuration can't be read: the file system doesn't answer; nothing was \
     changed";
 
+/// The answer to who doesn't wait for it, which is in the trail of changes alone.
+const WITHDRAWN: &str = "nobody waits for the answer any more (nothing was changed)";
+
 /// Who wants the file to be read.
 #[derive(Debug)]
 pub(in crate::control) enum Asker {
@@ -91,6 +94,8 @@ impl Reader {
                 let is_hanging = hanging.as_ref().is_some_and(|task| !task.is_finished());
                 let (outcome, asker) = if is_hanging {
                     (Err(NotRead::from(HANGS)), job.into_asker())
+                } else if job.is_withdrawn() {
+                    (Err(NotRead::from(WITHDRAWN)), job.into_asker())
                 } else {
                     let (origin, last) = (origin.clone(), last.clone());
                     let (done, mut read) = oneshot::channel();
@@ -170,6 +175,14 @@ impl Job {
         match self {
             Self::Read(asker) => asker,
             Self::Edit(_, asker) => Asker::Edit(asker),
+        }
+    }
+
+    /// Whether nobody waits for a change any more.
+    fn is_withdrawn(&self) -> bool {
+        match self {
+            Self::Read(_) => false,
+            Self::Edit(_, asker) => asker.reply.is_closed(),
         }
     }
 

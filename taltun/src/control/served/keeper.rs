@@ -198,7 +198,7 @@ pub(in crate::control) async fn ask<C: Command>(
     let call = Call {
         request: command.request(),
         by,
-        answer,
+        answer: answer.into(),
     };
     calls.send(call).await.map_err(|_| gone())?;
     let response = answered.await.map_err(|_| gone())?;

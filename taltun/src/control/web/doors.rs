@@ -74,13 +74,14 @@ impl Doors {
             .collect()
     }
 
-    /// Begins a session.
-    pub(super) fn log_in(&mut self, secret: &str, source: IpAddr, now: u64) -> LogIn {
-        if let Some(seconds) = self.attempts.wait(source, now) {
+    /// Begins a session. How long somebody waits goes by `uptime`, seconds that pass whatever becomes of
+    /// the time of day.
+    pub(super) fn log_in(&mut self, secret: &str, source: IpAddr, now: u64, uptime: u64) -> LogIn {
+        if let Some(seconds) = self.attempts.wait(source, uptime) {
             return LogIn::Wait(seconds);
         }
         let Some(token) = self.tokens.find(secret.trim(), now) else {
-            if self.attempts.failed(source, now) {
+            if self.attempts.failed(source, uptime) {
                 warn!("web: {source} tries wrong tokens; its logins are refused for 5 min");
             }
             return LogIn::Wrong;
@@ -126,7 +127,7 @@ mod tests {
     }
 
     fn entered(doors: &mut Doors, secret: &str, now: u64) -> Entered {
-        match doors.log_in(secret, source(), now) {
+        match doors.log_in(secret, source(), now, 0) {
             LogIn::Entered(entered) => entered,
             other => panic!("{other:?}"),
         }
@@ -160,7 +161,8 @@ mod tests {
         assert!(doors.who(other.session.as_str(), 0).is_some());
         assert_eq!(doors.revoke("ana", 0), Ok(1));
         assert_eq!(doors.who(other.session.as_str(), 0), None);
-        assert!(matches!(doors.log_in(&secret, source(), 0), LogIn::Wrong));
+        let revoked = doors.log_in(&secret, source(), 0, 0);
+        assert!(matches!(revoked, LogIn::Wrong));
         assert!(doors.revoke("ana", 0).is_err());
     }
 
@@ -169,9 +171,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut doors = Doors::of(dir.path());
         let (_, secret) = doors.add_token(None, 10_000, 0).unwrap();
-        while !matches!(doors.log_in("guess", source(), 0), LogIn::Wait(_)) {}
-        let waits = doors.log_in(&secret, source(), 0);
-        assert!(matches!(waits, LogIn::Wait(300)), "{waits:?}");
-        entered(&mut doors, &secret, 300);
+        while !matches!(doors.log_in("guess", source(), 0, 7), LogIn::Wait(_)) {}
+        // Whatever the time of day is by then.
+        for now in [0, 5_000] {
+            let waits = doors.log_in(&secret, source(), now, 8);
+            assert!(matches!(waits, LogIn::Wait(299)), "{waits:?}");
+        }
+        let done = doors.log_in(&secret, source(), 0, 307);
+        assert!(matches!(done, LogIn::Entered(_)), "{done:?}");
     }
 }

@@ -53,6 +53,8 @@ pub(in crate::control) struct Replies {
     calls: mpsc::Sender<Call>,
     doors: Arc<Mutex<Doors>>,
     moments: Moments,
+    /// What waiting is counted from.
+    began: Instant,
 }
 
 /// What somebody wants to ban.
@@ -75,6 +77,7 @@ impl Replies {
             calls,
             doors,
             moments,
+            began: Instant::now(),
         }
     }
 
@@ -113,7 +116,8 @@ impl Replies {
     }
 
     fn log_in(&self, token: &str, source: IpAddr, now: u64) -> Reply {
-        match lock(&self.doors).log_in(token, source, now) {
+        let uptime = self.began.elapsed().as_secs();
+        match lock(&self.doors).log_in(token, source, now, uptime) {
             LogIn::Entered(entered) => Reply::Entered(entered),
             LogIn::Wrong => Reply::WrongToken,
             LogIn::Wait(seconds) => Reply::TooMany(seconds),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 use zeroize::Zeroizing;
 
+use crate::config;
 use crate::control::state_file;
 use crate::crypto::{constant_time_eq, hash};
 use crate::secret;
@@ -162,6 +163,8 @@ fn checked(name: &str) -> Result<&str, String> {
             "expected a name of at most {NAME_MAX} characters without spaces, found {name:?}"
         ));
     }
+    // What isn't seen would look like another token.
+    config::peer_name(name)?;
     Ok(name)
 }
 
@@ -219,7 +222,7 @@ mod tests {
         assert!(name(Some("token-2"), 0).unwrap_err().contains("already"));
         // Those have ended.
         assert_eq!(name(None, 10).unwrap(), "token-1");
-        for wrong in ["", "a b", "a\n", &"x".repeat(65)] {
+        for wrong in ["", "a b", "a\n", "a\u{200b}", "a\u{202e}b", &"x".repeat(65)] {
             let refused = name(Some(wrong), 10).unwrap_err();
             assert!(refused.contains("expected a name"), "{refused}");
         }

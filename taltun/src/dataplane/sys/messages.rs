@@ -96,11 +96,17 @@ impl ReceiveRing {
         }
     }
 
-    /// Receives what is there, without waiting. Gives the arena and the messages in it.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<(&mut [u8], &[Received])> {
+    /// Receives what is there, without waiting, and at most so many messages. Gives the arena and
+    /// the messages in it.
+    pub fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        most: usize,
+    ) -> io::Result<(&mut [u8], &[Received])> {
         self.received.clear();
-        let slots = self.headers.len();
-        for (at, slot) in self.arena.chunks_exact_mut(self.slot_len).enumerate() {
+        let slots = self.headers.len().min(most);
+        let arena = self.arena.chunks_exact_mut(self.slot_len);
+        for (at, slot) in arena.enumerate().take(slots) {
             self.buffers[at] = libc::iovec {
                 iov_base: slot.as_mut_ptr().cast(),
                 iov_len: slot.len(),
@@ -494,7 +500,7 @@ mod tests {
             assert_eq!(ring.send(sender.as_fd(), &[7; 100], &runs).unwrap(), 5);
             let mut ring = ReceiveRing::new(8, 65_536);
             let mut said = Vec::new();
-            while let Ok((_, messages)) = ring.receive(receiver.as_fd()) {
+            while let Ok((_, messages)) = ring.receive(receiver.as_fd(), usize::MAX) {
                 for message in messages {
                     said.extend(message.datagrams().map(|_| message.ecn));
                 }

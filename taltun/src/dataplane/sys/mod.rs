@@ -5,6 +5,7 @@ mod address;
 mod kernel;
 mod messages;
 mod scheduling;
+mod shared_words;
 mod wait;
 pub mod xsk;
 
@@ -16,7 +17,8 @@ use crate::os::{check, interface};
 pub use kernel::mangles_equal_segments;
 pub use messages::{ReceiveRing, Received, SendRing};
 pub use scheduling::{Policy, Thread};
-pub use wait::{Bell, StopSignal, Woken, wait_for, wait_readable};
+pub use shared_words::SharedWords;
+pub use wait::{Bell, Readable, StopSignal, Woken, wait_for, wait_readable};
 
 /// Nanoseconds on `CLOCK_BOOTTIME`.
 pub(super) fn boottime_nanos() -> u64 {
@@ -76,4 +78,14 @@ pub(super) fn tun_set_offload(file: &File, offloads: libc::c_uint) -> io::Result
     let offloads = libc::c_ulong::from(offloads);
     // SAFETY: TUNSETOFFLOAD takes its argument by value.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, offloads) }).map(drop)
+}
+
+/// Has an eBPF program choose the queue of each packet that an interface sends.
+pub(super) fn tun_set_steering(file: &File, program: BorrowedFd<'_>) -> io::Result<()> {
+    /// `_IOR('T', 224, int)` of `linux/if_tun.h`.
+    const TUNSETSTEERINGEBPF: libc::Ioctl = 0x8004_54e0_u32 as libc::Ioctl;
+    let program = program.as_raw_fd();
+    // SAFETY: the kernel reads one int, which `program` is.
+    let set = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETSTEERINGEBPF, &raw const program) };
+    check(set).map(drop)
 }

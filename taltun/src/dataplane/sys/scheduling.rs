@@ -132,10 +132,11 @@ mod tests {
                 slice: Duration::from_micros(500),
             };
             thread.set_policy(fair(19)).unwrap();
-            match thread.policy().unwrap() {
-                Policy::Fair { nice, .. } => assert_eq!(nice, 19),
-                other => panic!("{other:?}"),
-            }
+            let policy = thread.policy().unwrap();
+            assert!(
+                matches!(policy, Policy::Fair { nice: 19, .. }),
+                "{policy:?}"
+            );
             while thread.cpu_time().unwrap() <= before {}
         });
         thread.join().unwrap();

@@ -88,20 +88,30 @@ fn tell(event: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until `source` can be read; false when the stop signal came instead. Looks
-/// without sleeping for as long as `busy` says, then sleeps.
+/// Which of two sources can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readable {
+    /// The first.
+    pub first: bool,
+    /// The second, if there is one.
+    pub second: bool,
+}
+
+/// Waits until a source, or a second one, can be read; `None` when the stop signal came instead.
+/// Looks without sleeping for as long as `busy` says, then sleeps.
 pub fn wait_readable(
     source: BorrowedFd<'_>,
+    second: Option<BorrowedFd<'_>>,
     stop: &StopSignal,
     busy: Duration,
-) -> io::Result<bool> {
+) -> io::Result<Option<Readable>> {
     let started = Instant::now();
     loop {
         let sleep = busy.is_zero() || started.elapsed() >= busy;
-        match poll(source, stop, sleep)? {
+        match poll(source, second, stop, sleep)? {
             Ready::Nothing => std::hint::spin_loop(),
-            Ready::Source => return Ok(true),
-            Ready::Stop => return Ok(false),
+            Ready::Sources(readable) => return Ok(Some(readable)),
+            Ready::Stop => return Ok(None),
         }
     }
 }
@@ -150,25 +160,40 @@ pub fn wait_for(bell: &Bell, stop: &StopSignal, timeout: Option<Duration>) -> io
 
 enum Ready {
     Nothing,
-    Source,
+    Sources(Readable),
     Stop,
 }
 
-fn poll(source: BorrowedFd<'_>, stop: &StopSignal, sleep: bool) -> io::Result<Ready> {
-    let watch = |fd: BorrowedFd<'_>| libc::pollfd {
-        fd: fd.as_raw_fd(),
+fn poll(
+    source: BorrowedFd<'_>,
+    second: Option<BorrowedFd<'_>>,
+    stop: &StopSignal,
+    sleep: bool,
+) -> io::Result<Ready> {
+    let watch = |fd: libc::c_int| libc::pollfd {
+        fd,
         events: libc::POLLIN,
         revents: 0,
     };
-    let mut watched = [watch(source), watch(stop.as_fd())];
+    // The kernel passes over descriptors below zero.
+    let second = second.map_or(-1, |second| second.as_raw_fd());
+    let mut watched = [
+        watch(source.as_raw_fd()),
+        watch(stop.as_fd().as_raw_fd()),
+        watch(second),
+    ];
     let timeout = if sleep { -1 } else { 0 };
-    // SAFETY: the pointer is to two initialised pollfds that outlive the call.
-    let result = check(unsafe { libc::poll(watched.as_mut_ptr(), 2, timeout) });
+    let count = watched.len() as libc::nfds_t;
+    // SAFETY: the pointer is to so many initialised pollfds that outlive the call.
+    let result = check(unsafe { libc::poll(watched.as_mut_ptr(), count, timeout) });
     match result {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Ready::Nothing),
         Err(error) => Err(error),
         Ok(0) => Ok(Ready::Nothing),
         Ok(_) if watched[1].revents != 0 => Ok(Ready::Stop),
-        Ok(_) => Ok(Ready::Source),
+        Ok(_) => Ok(Ready::Sources(Readable {
+            first: watched[0].revents != 0,
+            second: watched[2].revents != 0,
+        })),
     }
 }

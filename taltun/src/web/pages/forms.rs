@@ -23,17 +23,27 @@ pub(super) fn chosen(value: &str, word: &str, is_chosen: bool) -> Markup {
     html! { option value=(value) selected[is_chosen] { (word) } }
 }
 
-/// Where the peer's file says that the hub is, and whether there is a preshared key.
-pub(super) fn file_fields(frame: &Frame<'_>) -> Markup {
+/// Where the peer's file says that the hub is, and whether there is a preshared key. Whoever has one
+/// gets another one, unless somebody takes the tick away.
+pub(super) fn file_fields(frame: &Frame<'_>, has_psk: bool) -> Markup {
     let words = frame.language.words();
-    let endpoint = frame.typed.get("endpoint").unwrap_or_default();
-    let psk = frame.typed.get("psk").is_some();
+    let typed = frame.typed.get("endpoint");
+    let endpoint = typed.unwrap_or_default();
+    let psk = match typed {
+        Some(_) => frame.typed.get("psk").is_some(),
+        None => has_psk,
+    };
+    let preshared = if has_psk {
+        words.preshared_again
+    } else {
+        words.preshared
+    };
     html! {
         input type="hidden" name=(once::FIELD) value=(frame.once);
         div { label for="endpoint" { (words.hub_place) " (" (words.optional) ")" }
             input #endpoint type="text" name="endpoint" maxlength="253" autocomplete="off" value=(endpoint)
                 autocapitalize="none" spellcheck="false" placeholder="vpn.example.org:9000"; }
-        div.check { label { input type="checkbox" name="psk" value="1" checked[psk]; " " (words.preshared) } }
+        div.check { label { input type="checkbox" name="psk" value="1" checked[psk]; " " (preshared) } }
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn form(frame: &Frame<'_>, interface: &str) -> Markup {
                     (name_field(frame, words.name, ""))
                     div { label for="expires" { (words.expires) " (" (words.optional) ")" }
                         input #expires type="date" name="expires" value=(frame.typed.get("expires").unwrap_or_default()); }
-                    (file_fields(frame))
+                    (file_fields(frame, false))
                     button type="submit" { (words.add) }
                 }
                 p.hint { (words.add_hint) }

@@ -65,7 +65,7 @@ pub(super) fn page(
                 form.row method="post" action="/rotate" {
                     (held(frame))
                     input type="hidden" name="key" value=(key);
-                    (file_fields(frame))
+                    (file_fields(frame, peer.preshared_key))
                     button.danger type="submit" aria-label=(words.new_keys_make) { (words.new_keys_make) }
                 }
             }

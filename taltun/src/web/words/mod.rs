@@ -47,9 +47,9 @@ words! {
     address bytes dropped why shown_of unknown_keys tries now_in dropped_now others dropped_early
     by_default allow deny rule allowed denied no_rules flows
     no_drops
-    expired_form foreign_request not_found too_large busy gone offline
+    expired_form foreign_request not_found too_large too_slow busy gone offline
     not_understood duration_wrong
-    add_peer add add_hint name_hint optional hub_place preshared shown_once shown_once_hint scan too_long_for_code
+    add_peer add add_hint name_hint optional hub_place preshared preshared_again shown_once shown_once_hint scan too_long_for_code
     for_wireguard for_taltun save undo remove remove_this remove_hint
     rename rename_this new_name new_keys new_keys_make new_keys_hint
     done done_ban done_ban_for_good done_unban done_rename done_remove the_peer

@@ -118,11 +118,14 @@ fn beside(model: &Model, theme: Theme, each: u16, area: Rect, to: &mut Buffer) {
 fn machine(host: &Host, theme: Theme, area: Rect, to: &mut Buffer) {
     if area.height <= 2 {
         let mut lines = lines(host, theme, 2);
-        let mut first = Line::styled(host.name.as_str(), Theme::strong());
+        let name = Line::styled(host.name.as_str(), Theme::strong());
+        let mut first = name.clone();
         first.push_span(Span::raw(format!(" {}", host.address)));
-        put(&first, row(area, 0), to);
-        // What matters most is last.
-        if let Some(line) = lines.pop().filter(|_| lines.len() > 1) {
+        let fits = first.width() <= usize::from(area.width);
+        put(if fits { &first } else { &name }, row(area, 0), to);
+        // What matters most is last, and the address is first.
+        let is_more = lines.len() > 1;
+        if let Some(line) = lines.pop().filter(|_| is_more || !fits) {
             put(&line, row(area, 1), to);
         }
         return;

@@ -222,9 +222,38 @@ fn the_latest_is_seen_where_not_all_is() {
 }
 
 #[test]
-fn a_line_that_is_too_long_shows_that_it_is_cut() {
+fn what_is_longer_than_a_line_goes_on_below() {
+    let mut model = office();
+    model.title = "Recipe C: all traffic through the hub".into();
+    model.doing = Some(
+        "checking: with the tunnel down nothing leaves the laptop, and its names are not asked \
+         elsewhere"
+            .into(),
+    );
+    let sentence = "the laptop's own address is not seen by any server on the Internet: 3 of 3 \
+                    answers came to the hub's, and the kill switch held for as long as it had to";
+    model.tell(Some(true), sentence);
+    let shown = text(&drawn(&model, COLOURS, 80, 24));
+    let told = shown.join("\n");
+    assert!(!told.contains('…'), "{told}");
+    assert!(shown[0].ends_with("42 s"), "{told}");
+    assert!(shown[1].starts_with("checking: with the tunnel"), "{told}");
+    let words = shown
+        .iter()
+        .map(|row| row.trim())
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(words.contains(&format!("✓ {sentence}")), "{told}");
+    assert!(
+        words.contains("its names are not asked elsewhere"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_word_that_is_too_long_shows_that_it_is_cut() {
     let mut model = lab();
-    model.tell(Some(true), "word ".repeat(40));
+    model.tell(Some(true), "word".repeat(40));
     let shown = text(&drawn(&model, COLOURS, 80, 24)).join("\n");
-    assert!(shown.contains("word wo…\n"), "{shown}");
+    assert!(shown.contains("wordw…\n"), "{shown}");
 }

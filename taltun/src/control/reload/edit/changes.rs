@@ -18,7 +18,7 @@ use crate::control::request::{
 use crate::control::words;
 use crate::crypto::{PresharedKey, PublicKey};
 use crate::protocol::allowed_ips::canonical;
-use crate::report::{self, PeerEdited, Refused, Why};
+use crate::report::{self, ClientAccess, PeerEdited, Refused, Why};
 use crate::secret::SecretText;
 use crate::system::for_the_shell;
 
@@ -63,6 +63,7 @@ impl Known<'_> {
         let at = wanted_whereabouts(&new.file, self.config)?;
         let addresses = self.addresses(edit, new)?;
         self.check_networks(&new.allowed_ips)?;
+        self.check_by_wg(public_key, &new.allowed_ips)?;
         let text = edit.with_peer(&PeerEntry {
             name: &new.name,
             public_key,
@@ -71,9 +72,7 @@ impl Known<'_> {
             allowed_ips: &new.allowed_ips,
             expires,
         })?;
-        let Config { peers, .. } = self.config;
-        let port = self.inside.port;
-        let client = at.map(|at| access(&addresses, &at, &new.file, self.config, peers, port));
+        let (client, warning) = self.client(&addresses, at.as_ref(), &new.file)?;
         let own = addresses.iter().map(ToString::to_string);
         let told: Vec<String> = if addresses.is_empty() {
             new.allowed_ips.iter().map(ToString::to_string).collect()
@@ -84,6 +83,7 @@ impl Known<'_> {
             done: format!("added {} with {}", new.name, words::list(&told)),
             undo: format!("taltun peer remove {}", for_the_shell(&new.name)),
             client,
+            warnings: Vec::from_iter(warning),
             ..self.answer(Some(&new.name), public_key)
         };
         Ok((text, answer))
@@ -133,7 +133,7 @@ impl Known<'_> {
     }
 
     fn rename(&self, edit: &Edit<'_>, asked: &RenamePeer) -> Result<Changed, Refused> {
-        let peer = self.meant(&asked.peer)?;
+        let peer = self.running(&asked.peer)?;
         self.check_name(&asked.name, Some(peer))?;
         let old = peer.name.as_deref();
         let text = edit.renamed(&peer.public_key, old, &asked.name)?;
@@ -164,7 +164,17 @@ impl Known<'_> {
     }
 
     fn rotate(&self, edit: &Edit<'_>, asked: &RotatePeer) -> Result<Changed, Refused> {
-        let peer = self.meant(&asked.peer)?;
+        let peer = self.running(&asked.peer)?;
+        let mut by_wg = self.inside.by_wg.iter();
+        if by_wg.any(|it| it.key == peer.public_key && it.differs) {
+            return Err(format!(
+                "`wg` changed {}, and other keys for it would undo that in the running tunnel; write it \
+                 into the file or leave it, run `taltun reload`, and repeat the command (nothing was \
+                 changed)",
+                peer.label()
+            )
+            .into());
+        }
         let new = self.new_key(&asked.public_key)?;
         let preshared_key = secret(asked.preshared_key.as_ref())?;
         let at = wanted_whereabouts(&asked.file, self.config)?;
@@ -174,8 +184,7 @@ impl Known<'_> {
             None => SharedKey::Same,
         };
         let text = edit.with_key(&peer.public_key, &new, shared)?;
-        let (peers, port) = (&self.config.peers, self.inside.port);
-        let client = at.map(|at| access(&peer.vip, &at, &asked.file, self.config, peers, port));
+        let (client, warning) = self.client(&peer.vip, at.as_ref(), &asked.file)?;
         let had_one = !peer.preshared_key.is_none();
         let no_psk = if preshared_key.is_some() && !had_one {
             " --no-psk"
@@ -195,6 +204,7 @@ impl Known<'_> {
                 peer.public_key
             ),
             client,
+            warnings: Vec::from_iter(warning),
             ..self.answer(peer.name.as_deref(), new)
         };
         if had_one && answer.client.is_some() && matches!(shared, SharedKey::Same) {
@@ -207,6 +217,35 @@ impl Known<'_> {
             answer.warnings.push(lost.to_owned());
         }
         Ok((text, answer))
+    }
+
+    /// What a peer's file says, if one is to be made, and what is odd about it. It is for the hub as it
+    /// runs, which may have another key than its file.
+    fn client(
+        &self,
+        addresses: &[IpAddr],
+        at: Option<&Whereabouts>,
+        wishes: &ClientWishes,
+    ) -> Result<(Option<ClientAccess>, Option<String>), Refused> {
+        let Some(at) = at else {
+            return Ok((None, None));
+        };
+        let Some(key) = &self.inside.public_key else {
+            return Err(
+                "this tunnel has no private key, as `wg` took it away; `taltun reload` brings back \
+                 that of its file (nothing was changed)"
+                    .into(),
+            );
+        };
+        let filed = self.config.interface.private_key.public_key();
+        let odd = (filed != *key).then(|| {
+            format!(
+                "`wg` changed this hub's key: the peer's file has {key}, which holds until a reload or \
+                 restart brings back {filed}"
+            )
+        });
+        let client = access(addresses, at, wishes, self.config, key, self.inside.port);
+        Ok((Some(client), odd))
     }
 
     /// Refuses networks that can't be behind a peer.
@@ -234,6 +273,24 @@ impl Known<'_> {
                 continue;
             };
             return Err(format!("{net} is {whose}, so it can't be behind a peer"));
+        }
+        Ok(())
+    }
+
+    /// Refuses networks of a peer that `wg` gave to another one.
+    pub(super) fn check_by_wg(&self, key: PublicKey, nets: &[IpNet]) -> Result<(), String> {
+        let others = self.inside.by_wg.iter().filter(|other| other.key != key);
+        for other in others {
+            let owned = |net: &&IpNet| other.nets.contains(&canonical(**net));
+            if let Some(net) = nets.iter().find(owned) {
+                let mut peers = self.config.peers.iter();
+                let whose = peers.find(|peer| peer.public_key == other.key);
+                let whose = whose.map_or_else(|| other.key.to_string(), Peer::label);
+                return Err(format!(
+                    "{net} belongs to {whose} in the running tunnel, as `wg` added or changed that peer; \
+                     take it away there first (nothing was changed)"
+                ));
+            }
         }
         Ok(())
     }
@@ -270,6 +327,25 @@ impl Known<'_> {
                 ),
             )),
         }
+    }
+
+    /// The same, where it has to be in the running tunnel, too: nobody lets in a peer again by
+    /// changing it that `wg` removed.
+    pub(super) fn running(&self, text: &str) -> Result<&Peer, Refused> {
+        let peer = self.meant(text)?;
+        if self.inside.removed.contains(&peer.public_key) {
+            let whom = peer.name.clone();
+            let whom = whom.unwrap_or_else(|| peer.public_key.to_string());
+            return Err(format!(
+                "`wg` removed {} from the running tunnel; to let it in again, run `taltun reload` and \
+                 repeat the command; to remove it from the file as well: `taltun peer remove {}` \
+                 (nothing was changed)",
+                peer.label(),
+                for_the_shell(&whom)
+            )
+            .into());
+        }
+        Ok(peer)
     }
 
     /// Refuses what can't be the name of a peer that is renamed, or else is new, and what means something else
@@ -309,7 +385,8 @@ impl Known<'_> {
         if !key.is_usable() {
             return Err(format!("{key} is no key that a peer can have"));
         }
-        if self.config.interface.private_key.public_key() == key {
+        let filed = self.config.interface.private_key.public_key();
+        if filed == key || self.inside.public_key == Some(key) {
             return Err(format!("{key} is this hub's own key"));
         }
         if let Some(peer) = self.config.peers.iter().find(|peer| peer.public_key == key) {
@@ -318,7 +395,7 @@ impl Known<'_> {
                 None => format!("a peer has this key already ({})", peer.origin),
             });
         }
-        if self.inside.by_wg.iter().any(|(by_wg, _)| *by_wg == key) {
+        if self.inside.by_wg.iter().any(|it| it.key == key) {
             return Err(format!(
                 "`wg` added a peer with the key {key}, which isn't in the file; remove it there first"
             ));
@@ -369,7 +446,7 @@ impl Known<'_> {
                 .into());
             }
         }
-        let by_wg = self.inside.by_wg.iter().flat_map(|(_, nets)| nets);
+        let by_wg = self.inside.by_wg.iter().flat_map(|it| &it.nets);
         let mut taken = Taken::default();
         taken.add(by_wg.map(IpNet::trunc));
         if let Some(address) = wished.iter().find(|address| taken.has(**address)) {

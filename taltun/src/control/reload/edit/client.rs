@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use crate::config::{Config, Peer, PortRange, PublicEndpoint, public_endpoint};
 use crate::control::request::ClientWishes;
+use crate::crypto::PublicKey;
 use crate::report::{ClientAccess, Refused, Why};
 use crate::system;
 
@@ -62,7 +63,7 @@ pub(super) fn access(
     whereabouts: &Whereabouts,
     wishes: &ClientWishes,
     config: &Config,
-    peers: &[Peer],
+    hub_key: &PublicKey,
     port: u16,
 ) -> ClientAccess {
     let interface = &config.interface;
@@ -72,7 +73,7 @@ pub(super) fn access(
     };
     let Whereabouts { endpoint, is_guess } = whereabouts;
     let routes = match &wishes.routes[..] {
-        [] => routes(addresses, config, peers),
+        [] => routes(addresses, config, &config.peers),
         wished => wished.to_vec(),
     };
     let is_of_a_family =
@@ -84,7 +85,7 @@ pub(super) fn access(
             .iter()
             .map(|own| with_subnet(*own, config))
             .collect(),
-        hub_public_key: interface.private_key.public_key().to_string(),
+        hub_public_key: hub_key.to_string(),
         dns: name_servers(&hub_addresses, config),
         hub_addresses,
         endpoint: endpoint
@@ -206,7 +207,8 @@ mod tests {
         };
         let at = whereabouts(&wished, &config).unwrap();
         let own = ["10.0.0.9".parse().unwrap()];
-        access(&own, &at, wishes, &config, &config.peers, 9000)
+        let key = config.interface.private_key.public_key();
+        access(&own, &at, wishes, &config, &key, 9000)
     }
 
     fn texts<T: ToString>(all: &[T]) -> Vec<String> {

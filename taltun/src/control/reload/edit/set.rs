@@ -5,7 +5,7 @@ use std::fmt::Write;
 use ipnet::IpNet;
 
 use super::changes::{Changed, Known, day};
-use crate::config::{Edit, Peer};
+use crate::config::{Edit, NewValue, Peer};
 use crate::control::request::SetPeer;
 use crate::control::words;
 use crate::report::{PeerEdited, Refused};
@@ -17,20 +17,28 @@ const NONE: &str = "none";
 impl Known<'_> {
     /// The text with other values for a peer.
     pub(super) fn set(&self, edit: &Edit<'_>, asked: &SetPeer) -> Result<Changed, Refused> {
-        let peer = self.meant(&asked.peer)?;
+        let peer = self.running(&asked.peer)?;
         let key = peer.public_key;
-        let mut values: Vec<(&str, Option<String>)> = Vec::new();
+        let mut values: Vec<(&str, Option<NewValue>)> = Vec::new();
+        let mut warnings = Vec::new();
         let whom = peer.name.clone().unwrap_or_else(|| key.to_string());
         let mut undo = format!("taltun peer set {}", for_the_shell(&whom));
         if let Some(nets) = &asked.allowed_ips {
             self.check_networks(nets)?;
-            values.push(("allowed_ips", (!nets.is_empty()).then(|| list(nets))));
+            let vips = peer.vip.iter().copied().map(IpNet::from);
+            let owned: Vec<IpNet> = vips.chain(nets.iter().copied()).collect();
+            self.check_by_wg(key, &owned)?;
+            let new = (!nets.is_empty()).then(|| NewValue::Networks(nets.clone()));
+            if new.is_none() && edit.has_comments(&key, "allowed_ips") {
+                warnings.push("undoing doesn't restore the comments in allowed_ips".to_owned());
+            }
+            values.push(("allowed_ips", new));
             give_back(&mut undo, "allowed", Some(comma_separated(peer)));
         }
         if let Some(text) = &asked.expires {
             let new = match text.as_str() {
                 "" => None,
-                text => Some(day(text)?.to_string()),
+                text => Some(NewValue::Day(day(text)?)),
             };
             values.push(("expires", new));
             let old = peer.limits.expires.map(|day| day.to_string());
@@ -42,7 +50,10 @@ impl Known<'_> {
             ("rate_down", "rate-down", &asked.rate_down),
         ] {
             let Some(text) = text else { continue };
-            values.push((name, (!text.is_empty()).then(|| Edit::literal(text))));
+            values.push((
+                name,
+                (!text.is_empty()).then(|| NewValue::Text(text.clone())),
+            ));
             give_back(&mut undo, option, edit.text_of(&key, name));
         }
         if values.is_empty() {
@@ -59,16 +70,11 @@ impl Known<'_> {
         let answer = PeerEdited {
             done: format!("{} has from now on {}", peer.label(), words::list(&told)),
             undo,
+            warnings,
             ..self.answer(peer.name.as_deref(), key)
         };
         Ok((text, answer))
     }
-}
-
-/// Networks as the file has them.
-fn list(nets: &[IpNet]) -> String {
-    let nets: Vec<String> = nets.iter().map(|net| format!("\"{net}\"")).collect();
-    format!("[{}]", nets.join(", "))
 }
 
 /// The networks behind a peer, as a command has them; empty for none.

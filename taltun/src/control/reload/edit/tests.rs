@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::*;
+use crate::control::inside::ByWg;
 use crate::control::request::{ClientWishes, NewPeer, RemovePeer, RenamePeer, RotatePeer, SetPeer};
 use crate::crypto::{PrivateKey, PublicKey};
 use crate::secret::SecretText;
@@ -38,6 +39,7 @@ impl Hub {
             origin,
             inside: Inside {
                 port: 9000,
+                public_key: KEY.parse().ok().map(|key: PrivateKey| key.public_key()),
                 ..Inside::default()
             },
         }
@@ -99,6 +101,92 @@ fn vips(edited: &Edited) -> Vec<String> {
     peer.vip.iter().map(ToString::to_string).collect()
 }
 
+/// A peer that isn't as the file says.
+fn by_wg(key: PublicKey, net: &str) -> ByWg {
+    ByWg {
+        key,
+        nets: vec![net.parse().unwrap()],
+        differs: true,
+    }
+}
+
+#[test]
+fn what_wg_did_to_a_peer_is_not_undone_by_changing_it() {
+    let mut hub = Hub::of("");
+    let ana: PublicKey = ANA.parse().unwrap();
+    let rename = PeerEdit::Rename(RenamePeer {
+        peer: "ana".into(),
+        name: "bob".into(),
+    });
+    let set = |nets: &[&str]| {
+        PeerEdit::Set(SetPeer {
+            peer: "ana".into(),
+            allowed_ips: Some(nets.iter().map(|net| net.parse().unwrap()).collect()),
+            ..SetPeer::default()
+        })
+    };
+    let rotate = PeerEdit::Rotate(RotatePeer {
+        peer: "ana".into(),
+        public_key: key(7).to_string(),
+        preshared_key: None,
+        without_preshared_key: false,
+        file: ClientWishes::default(),
+    });
+    // One that it removed isn't let in again.
+    hub.inside.removed = vec![ana];
+    for asked in [&rename, &set(&["10.5.0.0/16"]), &rotate] {
+        let refused = hub.refused(asked);
+        assert!(refused.contains("`wg` removed ana"), "{refused}");
+        assert!(refused.contains("`taltun peer remove ana`"), "{refused}");
+    }
+    // One that it changed can't have another key without losing that.
+    hub.inside.removed.clear();
+    hub.inside.by_wg = vec![by_wg(ana, "10.0.0.2/32")];
+    let refused = hub.refused(&rotate);
+    assert!(refused.contains("`wg` changed ana"), "{refused}");
+    hub.inside.by_wg[0].differs = false;
+    hub.edit(&rotate).unwrap();
+    let mut hub = Hub::of("");
+    // What it gave to another peer stays there, be it a network or an address.
+    for (net, given) in [
+        ("10.5.0.0/16", &["10.5.0.0/16"][..]),
+        ("10.5.0.0/16", &["10.6.0.0/16", "10.5.7.7/16"]),
+        ("10.0.0.2/32", &["10.6.0.0/16"]),
+    ] {
+        hub.inside.by_wg = vec![by_wg(key(9), net)];
+        let refused = hub.refused(&set(given));
+        assert!(refused.contains(&key(9).to_string()), "{refused}");
+    }
+    let mut phone = new("phone", 3);
+    phone.allowed_ips = vec!["10.5.0.0/16".parse().unwrap()];
+    hub.inside.by_wg = vec![by_wg(key(9), "10.5.0.0/16")];
+    let refused = hub.refused(&PeerEdit::New(phone));
+    assert!(refused.contains("10.5.0.0/16 belongs to"), "{refused}");
+    hub.done(&set(&["10.6.0.0/16"]));
+    hub.done(&rename);
+}
+
+#[test]
+fn a_peers_file_has_the_key_of_the_hub_that_is_in_force() {
+    let mut hub = Hub::of("");
+    hub.inside.public_key = Some(key(8));
+    let edited = hub.done(&PeerEdit::New(new("phone", 3)));
+    let client = edited.answer.client.as_ref().unwrap();
+    assert_eq!(client.hub_public_key, key(8).to_string());
+    let warnings = &edited.answer.warnings;
+    assert!(warnings[0].contains("`wg` changed"), "{warnings:?}");
+    let refused = hub.refused(&PeerEdit::New(new("tablet", 8)));
+    assert!(refused.contains("this hub's own key"), "{refused}");
+    hub.inside.public_key = None;
+    let refused = hub.refused(&PeerEdit::New(new("tablet", 4)));
+    assert!(refused.contains("has no private key"), "{refused}");
+    // Who has a file needs none.
+    let mut there = new("tablet", 4);
+    there.file.is_there = true;
+    there.addresses = vec!["10.0.0.9".parse().unwrap()];
+    hub.done(&PeerEdit::New(there));
+}
+
 #[test]
 fn peers_get_one_address_after_the_other_and_what_their_files_need() {
     let mut hub = Hub::of("# the end\n");
@@ -139,7 +227,7 @@ fn an_address_that_means_something_elsewhere_is_nobodys_by_chance() {
     );
     hub.inside.banned = vec!["10.0.0.5/32".parse().unwrap()];
     hub.inside.own = vec!["10.0.0.6".parse().unwrap()];
-    hub.inside.by_wg = vec![(key(9), vec!["10.0.0.7/32".parse().unwrap()])];
+    hub.inside.by_wg = vec![by_wg(key(9), "10.0.0.7/32")];
     let edited = hub.done(&PeerEdit::New(new("phone", 3)));
     assert_eq!(vips(&edited), ["10.0.0.8"]);
     // Who names it means it.
@@ -152,7 +240,7 @@ fn an_address_that_means_something_elsewhere_is_nobodys_by_chance() {
 fn what_cannot_be_is_refused_with_its_reason() {
     let mut hub = Hub::of("[[rules]]\nfrom = [\"ana\"]\nto = \"any\"\nallow = \"any\"\n");
     hub.inside.own = vec!["10.0.0.9".parse().unwrap()];
-    hub.inside.by_wg = vec![(key(9), vec!["10.0.0.7/32".parse().unwrap()])];
+    hub.inside.by_wg = vec![by_wg(key(9), "10.0.0.7/32")];
     let at = |address: &str| NewPeer {
         addresses: vec![address.parse().unwrap()],
         ..new("phone", 3)
@@ -172,6 +260,7 @@ fn what_cannot_be_is_refused_with_its_reason() {
         (new("hub", 3), "can't be a peer's name"),
         (new("--json", 3), "can't be a peer's name"),
         (new("", 3), "1 to 64 printable characters"),
+        (new("\u{301}", 3), "1 to 64 printable characters"),
         (new(" a", 3), "without spaces at its ends"),
         (new("a\u{202e}b", 3), "U+202E isn't one"),
         (new("10.0.0.3", 3), "an address or a key"),
@@ -245,6 +334,11 @@ fn what_cannot_be_is_refused_with_its_reason() {
         assert!(said.contains(reason), "{reason}: {said}");
         assert!(!said.contains("secret"), "{said}");
     }
+}
+
+#[test]
+fn who_is_named_stays_and_what_leads_to_the_hub_is_behind_nobody() {
+    let mut hub = Hub::of("[[rules]]\nfrom = [\"ana\"]\nto = \"any\"\nallow = \"any\"\n");
     let remove = |peer: &str| PeerEdit::Remove(RemovePeer { peer: peer.into() });
     let said = hub.refused(&remove("ana"));
     assert!(said.contains("ana is named in rules (line "), "{said}");
@@ -264,7 +358,11 @@ fn what_cannot_be_is_refused_with_its_reason() {
     let text = hub.text().replace("hub.example.net", "203.0.113.5");
     fs::write(hub.path(), text).unwrap();
     hub.last = read(&hub.origin);
-    let said = hub.refused(&PeerEdit::New(behind("203.0.113.5/32")));
+    let behind = NewPeer {
+        allowed_ips: vec!["203.0.113.5/32".parse().unwrap()],
+        ..new("phone", 3)
+    };
+    let said = hub.refused(&PeerEdit::New(behind));
     assert!(said.contains("at which peers reach this hub"), "{said}");
 }
 

@@ -68,6 +68,37 @@ fn peers_come_go_and_change_and_the_others_are_left_alone() {
 }
 
 #[test]
+fn a_command_changes_what_it_is_about_and_leaves_what_was_changed_by_hand() {
+    let before = config(&[("1", ""), ("2", ""), ("3", "")]);
+    let after = config(&[("1", "name = \"ana\""), ("2", "name = \"bob\""), ("3", "")]);
+    let find = |peers: &[config::Peer], key: &PublicKey| {
+        peers.iter().position(|peer| peer.public_key == *key)
+    };
+    let mut live = before.peers.clone();
+    live[0].persistent_keepalive = Some(7);
+    live[0].allowed_ips.clear();
+    // The second one was removed.
+    live.remove(1);
+    let plan = plan_edit(
+        differing(&before.peers, &after.peers),
+        &after.peers,
+        |key| find(&after.peers, key),
+        |key| find(&before.peers, key).map(|at| before.peers[at].clone()),
+        |key| find(&live, key).map(|at| live[at].clone()),
+    );
+    assert!(plan.added.is_empty() && plan.removed.is_empty());
+    assert_eq!(plan.changed.len(), 1);
+    assert_eq!(plan.changed[0].0.public_key, before.peers[0].public_key);
+    assert_eq!(
+        plan.changed[0].1,
+        Change {
+            name: true,
+            ..Change::default()
+        }
+    );
+}
+
+#[test]
 fn what_was_changed_by_hand_becomes_as_the_file_says() {
     let file = config(&[("1", ""), ("2", ""), ("3", "")]);
     let mut live = file.peers.clone();
