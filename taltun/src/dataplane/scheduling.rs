@@ -4,7 +4,7 @@
 //! iperf3 or the network stack fills the TUN or the socket, and the worker that should empty it
 //! waits for its turn. So these threads ask for short slices, by which the kernel lets them run
 //! soon after they woke, and, as far as the file says and the process may, for more weight
-//! or for realtime. A [`Guard`](super::guard::Guard) sees to it that realtime leaves others
+//! or for realtime. A guard (`guard.rs`) sees to it that realtime leaves others
 //! something.
 
 use std::fmt::Write;

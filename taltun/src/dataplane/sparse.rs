@@ -72,7 +72,7 @@ impl SparseQueue {
         self.tun.read(buffer)
     }
 
-    /// What came into the bulk queue before this moment of [`monotonic`](crate::os::monotonic)
+    /// What came into the bulk queue before this moment of `os::monotonic`
     /// has been read from it and sent on.
     pub fn has_drained_bulk(&self, until: Duration) {
         self.drained.set(self.worker, until.as_nanos() as u64);
