@@ -20,7 +20,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -159,22 +159,17 @@ impl Crowd {
         let mut took = Vec::new();
         while took.len() < usize::from(self.count) {
             let left = limit.saturating_sub(begun.elapsed());
-            match self.answers.recv_timeout(left) {
-                Ok(time) => took.push(time),
-                Err(_) => {
-                    ensure!(
-                        left.is_zero(),
-                        "the peers ended after {} of {} were answered",
-                        took.len(),
-                        self.count
-                    );
-                    return Err(anyhow!(
-                        "{} of {} peers got no answer in {limit:?}",
-                        usize::from(self.count) - took.len(),
-                        self.count
-                    ));
-                }
+            if let Ok(time) = self.answers.recv_timeout(left) {
+                took.push(time);
+                continue;
             }
+            let answered = took.len();
+            let all = self.count;
+            ensure!(
+                left.is_zero() || begun.elapsed() >= limit,
+                "the peers ended after {answered} of {all} were answered"
+            );
+            bail!("only {answered} of {all} peers were answered in {limit:?}");
         }
         took.sort_unstable();
         Ok(took)
@@ -257,7 +252,7 @@ fn run(
             tasks.push(tokio::task::spawn_local(peer.run(moment.clone())));
         }
         let mut moment = moment;
-        let _ = started.send(Ok(rustix::thread::gettid().as_raw_pid() as u32));
+        let _ = started.send(Ok(rustix::thread::gettid().as_raw_pid().cast_unsigned()));
         while moment.changed().await.is_ok() {
             world.begun.set(Instant::now());
         }
@@ -381,17 +376,13 @@ impl Peer {
         message[DATA_HEADER_LEN..][..request.len()].copy_from_slice(&request);
         let now = self.world.clock.now();
         let sealed = self.tunnel.batch(now).seal(&mut message, request.len());
-        match sealed {
-            Ok(sealed) => {
-                self.sequence = self.sequence.wrapping_add(1);
-                self.send(&message[..sealed.len]).await
-            }
+        let Ok(sealed) = sealed else {
             // There is no session, and the next handshake is under way or due.
-            Err(_) => {
-                self.device.initiate(&self.world.key, now);
-                Ok(())
-            }
-        }
+            self.device.initiate(&self.world.key, now);
+            return Ok(());
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        self.send(&message[..sealed.len]).await
     }
 
     async fn send(&self, message: &[u8]) -> Result<()> {

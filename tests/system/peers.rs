@@ -1,5 +1,6 @@
 //! `taltun peer`: peers of a running hub, in its file and in the tunnel at once.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -629,7 +630,11 @@ fn beside_wg() -> Result<()> {
     let refused = hub.refused(&["new", "x", "--allowed", "10.200.0.3/32"])?;
     ensure!(refused.contains("belongs to"), "{refused}");
     let bytes = STANDARD.decode(&ana)?;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
     set(format!(
         "public_key={hex}\npreshared_key={key}\nallowed_ip=10.9.0.0/16\n"
     ))?;

@@ -10,19 +10,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
-use super::response::Response;
-
 /// Where an answer goes.
 #[derive(Debug)]
-pub struct AnswerTo {
-    to: oneshot::Sender<Response>,
+pub struct AnswerTo<A> {
+    to: oneshot::Sender<A>,
     /// The connection of who asked, if it is by one.
     connection: Option<OwnedFd>,
 }
 
-impl AnswerTo {
+impl<A> AnswerTo<A> {
     /// To a client that waits at the other end of a connection.
-    pub(super) fn client(to: oneshot::Sender<Response>, stream: &UnixStream) -> Self {
+    pub(super) fn client(to: oneshot::Sender<A>, stream: &UnixStream) -> Self {
         Self {
             to,
             // Without a descriptor for it, it is known a little later that the client left.
@@ -36,13 +34,13 @@ impl AnswerTo {
     }
 
     /// Answers. Who asked may have left by now.
-    pub(super) fn send(self, response: Response) {
-        drop(self.to.send(response));
+    pub(super) fn send(self, answer: A) {
+        drop(self.to.send(answer));
     }
 }
 
-impl From<oneshot::Sender<Response>> for AnswerTo {
-    fn from(to: oneshot::Sender<Response>) -> Self {
+impl<A> From<oneshot::Sender<A>> for AnswerTo<A> {
+    fn from(to: oneshot::Sender<A>) -> Self {
         Self {
             to,
             connection: None,
@@ -88,10 +86,10 @@ mod tests {
         assert!(!answer.is_closed());
         drop(theirs);
         assert!(answer.is_closed());
-        answer.send(Response::Error("late".into()));
+        answer.send("late");
         assert!(answered.try_recv().is_ok());
 
-        let (to, answered) = oneshot::channel();
+        let (to, answered) = oneshot::channel::<()>();
         let answer = AnswerTo::from(to);
         assert!(!answer.is_closed());
         drop(answered);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::answer_to::AnswerTo;
 use super::caller::Caller;
 use super::inside::Inside;
-use super::response::{Answer, Done, NewWebToken, Reloaded, Reply, Started};
+use super::response::{Answer, Done, NewWebToken, Reloaded, Reply, Response, Started};
 use super::since::Since;
 use crate::layer::Layer;
 use crate::report;
@@ -35,7 +35,7 @@ pub struct Call {
     /// Who asks.
     pub by: Caller,
     /// Where the answer goes.
-    pub answer: AnswerTo,
+    pub answer: AnswerTo<Response>,
 }
 
 /// The longest request, bytes, line feed included.
@@ -153,7 +153,7 @@ macro_rules! requests {
             pub(super) fn pass_on(
                 self,
                 by: Caller,
-                answer: AnswerTo,
+                answer: AnswerTo<Response>,
                 controller: &mut impl Controller,
                 reader: &impl Reader,
             ) {

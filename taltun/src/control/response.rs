@@ -148,12 +148,12 @@ pub struct Reloaded {
 /// Where the answer to one command goes. Who asked may have left meanwhile.
 #[derive(Debug)]
 pub(super) struct Reply<A> {
-    to: AnswerTo,
+    to: AnswerTo<Response>,
     answer: PhantomData<A>,
 }
 
 impl<A: Answer> Reply<A> {
-    pub(super) fn new(to: impl Into<AnswerTo>) -> Self {
+    pub(super) fn new(to: impl Into<AnswerTo<Response>>) -> Self {
         Self {
             to: to.into(),
             answer: PhantomData,

@@ -14,6 +14,9 @@ use taltun_fleet::{Bans, Ledger, Signed, Token, Trust, Verdict};
 
 use crate::choices::Choices;
 
+/// When bans are heard of: long before the end of most.
+const NOW: u64 = 1_000;
+
 pub(crate) fn run(input: &[u8]) {
     let mut choices = Choices::new(input);
     let what = choices.below(5);
@@ -132,8 +135,6 @@ fn bans_in_any_order(input: &[u8]) {
             _ => None,
         })
         .collect();
-    // Long before the end of most.
-    const NOW: u64 = 1_000;
     let hear = |order: &mut dyn Iterator<Item = &(ipnet::IpNet, Ban)>| {
         let mut bans = Bans::default();
         for (net, ban) in order {

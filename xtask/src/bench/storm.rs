@@ -86,31 +86,31 @@ struct Sample {
     memory_mb: f64,
 }
 
-/// All peers, from a moment on.
+/// All peers, from a moment on, in seconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Wave {
     /// Until half of them had their first answer.
-    half_seconds: f64,
+    half: f64,
     /// Until 99 % of them had it.
-    p99_seconds: f64,
+    p99: f64,
     /// Until the last one had it.
-    last_seconds: f64,
+    last: f64,
     /// CPU time of the hub's process until then.
-    cpu_seconds: f64,
+    cpu: f64,
 }
 
 impl Display for Wave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            half_seconds,
-            p99_seconds,
-            last_seconds,
-            cpu_seconds,
+            half,
+            p99,
+            last,
+            cpu,
         } = self;
         write!(
             f,
-            "half after {half_seconds:.2} s, 99 % after {p99_seconds:.2} s, all after {last_seconds:.2} s, \
-             {cpu_seconds:.2} s of CPU"
+            "half after {half:.2} s, 99 % after {p99:.2} s, all after {last:.2} s, \
+             {cpu:.2} s of CPU"
         )
     }
 }
@@ -213,10 +213,10 @@ fn wave(crowd: &Crowd, hub: &Hub) -> Result<Wave> {
     let took = crowd.wait(LIMIT)?;
     let after = |percent: usize| took[(took.len() - 1) * percent / 100].as_secs_f64();
     Ok(Wave {
-        half_seconds: after(50),
-        p99_seconds: after(99),
-        last_seconds: after(100),
-        cpu_seconds: hub.cpu_seconds()? - before,
+        half: after(50),
+        p99: after(99),
+        last: after(100),
+        cpu: hub.cpu_seconds()? - before,
     })
 }
 
@@ -256,14 +256,14 @@ impl Results {
             let memory = memory.map(|kb| format!("{:.1}", kb / f64::from(self.peers)));
             rows.push(vec![
                 line.contender.to_owned(),
-                seconds(|sample| sample.begin.half_seconds),
-                seconds(|sample| sample.begin.p99_seconds),
-                seconds(|sample| sample.begin.last_seconds),
-                seconds(|sample| sample.begin.cpu_seconds),
-                seconds(|sample| sample.restart.half_seconds),
-                seconds(|sample| sample.restart.p99_seconds),
-                seconds(|sample| sample.restart.last_seconds),
-                seconds(|sample| sample.restart.cpu_seconds),
+                seconds(|sample| sample.begin.half),
+                seconds(|sample| sample.begin.p99),
+                seconds(|sample| sample.begin.last),
+                seconds(|sample| sample.begin.cpu),
+                seconds(|sample| sample.restart.half),
+                seconds(|sample| sample.restart.p99),
+                seconds(|sample| sample.restart.last),
+                seconds(|sample| sample.restart.cpu),
                 memory.unwrap_or_else(|| "–".to_owned()),
             ]);
         }
@@ -285,10 +285,10 @@ mod tests {
     #[test]
     fn the_table_has_medians_and_says_what_is_missing() {
         let wave = |seconds| Wave {
-            half_seconds: seconds,
-            p99_seconds: seconds,
-            last_seconds: seconds,
-            cpu_seconds: seconds,
+            half: seconds,
+            p99: seconds,
+            last: seconds,
+            cpu: seconds,
         };
         let sample = |seconds| {
             Some(Sample {
