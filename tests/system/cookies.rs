@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use taltun_tests::lab::{PORT, Role};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{AfXdp, Config, Keys, Node, Peer, XdpMode};
@@ -44,7 +44,18 @@ const LOADED_UP_LIMIT: Duration = Duration::from_secs(60);
 const LENGTH_OF_INITIATION: usize = 148;
 const LENGTH_OF_COOKIE_REPLY: usize = 64;
 
+/// On a busy machine the flood may stand still for longer than a load lasts, and then nobody is
+/// asked for anything.
 fn taltun_under_load(program: Program) -> Result<()> {
+    for _ in 0..3 {
+        if is_asked_under_load(program)? {
+            return Ok(());
+        }
+    }
+    bail!("{program:?} was not asked for a proof")
+}
+
+fn is_asked_under_load(program: Program) -> Result<bool> {
     let taltun = taltun()?;
     let pair = Pair::create(&private_prefix())?;
     let (ours, theirs) = (Keys::generate(&taltun)?, WgKeys::generate()?);
@@ -93,14 +104,14 @@ fn taltun_under_load(program: Program) -> Result<()> {
     println!(
         "flood: {sent} sent, {got} cookies; {refused} refused; {cookies} cookies for {program:?}, {proofs} proofs of it"
     );
-    ensure!(cookies > 0, "{program:?} was not asked for a proof");
-    ensure!(proofs > 0, "{program:?} gave no proof");
+    ensure!(cookies == 0 || proofs > 0, "{program:?} gave no proof");
     ensure!(refused > 0, "nothing is counted");
     ensure!(
         hub.status()?.peers[0].handshakes > 0,
         "no handshake is counted"
     );
-    hub.stop(Signal::Terminate)
+    hub.stop(Signal::Terminate)?;
+    Ok(cookies > 0)
 }
 
 fn other_under_load(program: Program) -> Result<()> {

@@ -77,9 +77,9 @@ impl Scheduling {
     /// has no effect.
     pub fn raise_session(&self) {
         let nice = self.nice();
-        let is_session = rustix::process::getsid(None) == Ok(rustix::process::getpid());
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         self.lock().has_session =
-            is_session && fs::write("/proc/self/autogroup", nice.to_string()).is_ok();
+            leads_session(&stat) && fs::write("/proc/self/autogroup", nice.to_string()).is_ok();
     }
 
     /// The thread that calls this moves packets from now on, until what this returns is dropped.
@@ -227,6 +227,16 @@ impl Drop for Entered {
     }
 }
 
+/// Whether a process leads a session, by its `/proc/PID/stat`. Where the session began outside of its
+/// PID namespace, as in some containers, or with the kernel, its number is 0.
+fn leads_session(stat: &str) -> bool {
+    // The second field is the program's name in parentheses, with whatever is in it.
+    let session = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(3));
+    session.is_some() && session == stat.split_whitespace().next()
+}
+
 /// Why the kernel refuses a policy, with what it takes.
 fn refused(error: &io::Error) -> String {
     match error.raw_os_error() {
@@ -235,5 +245,24 @@ fn refused(error: &io::Error) -> String {
                 .to_owned()
         }
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_led_by_whom_it_is_called_after_and_some_have_no_number() {
+        assert!(leads_session("42 (taltun) S 1 42 42 0 -1 4194560"));
+        assert!(leads_session("42 (a ) 7 (b) S 1 42 42 0 -1"));
+        for stat in [
+            "42 (taltun) S 1 42 41 0 -1",
+            "42 (taltun) S 0 0 0 0",
+            "42 (x",
+            "",
+        ] {
+            assert!(!leads_session(stat), "{stat:?}");
+        }
     }
 }
