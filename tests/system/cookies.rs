@@ -87,6 +87,10 @@ fn is_asked_under_load(program: Program) -> Result<bool> {
     eventually("the flood gets cookies", LOADED_UP_LIMIT, || {
         Ok(flood.cookies() > 0)
     })?;
+    // A source that sends too much gets them also without a load.
+    eventually("the hub is under load", LOADED_UP_LIMIT, || {
+        Ok(hub.stats()?.dropped("no_cookie") > 0)
+    })?;
     let other = Wg::start(program, &pair.right)?;
     let peer = WgPeer {
         public_key: ours.public,
