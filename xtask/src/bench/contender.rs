@@ -64,6 +64,14 @@ pub fn choose(wanted: &[Kind], taltun: &Path) -> Result<Vec<Contender>> {
     Ok(chosen)
 }
 
+/// The same of those that have handshakes and a CPU time of their own: bare has no tunnel, and the kernel's
+/// WireGuard no process.
+pub fn choose_hubs(wanted: &[Kind], taltun: &Path) -> Result<Vec<Contender>> {
+    let mut chosen = choose(wanted, taltun)?;
+    chosen.retain(|contender| !matches!(contender.kind, Kind::Bare | Kind::Kernel));
+    Ok(chosen)
+}
+
 /// Taltun with a cipher that does nothing, which is this program.
 pub fn null_cipher(program: PathBuf) -> Contender {
     Contender {

@@ -16,7 +16,6 @@ use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use taltun_tests::command::output_of;
 use taltun_tests::lab::PORT;
-use taltun_tests::node::{AfXdp, XdpMode};
 use taltun_tests::sys;
 use taltun_tests::topology::WIRE_A;
 
@@ -130,9 +129,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(path) => path.canonicalize()?,
         None => build()?,
     };
-    let mut contenders = contender::choose(&arguments.rivals, &taltun)?;
-    // One without a process has no CPU time of its own, and one without a tunnel no handshakes.
-    contenders.retain(|contender| !matches!(contender.kind, Kind::Bare | Kind::Kernel));
+    let contenders = contender::choose_hubs(&arguments.rivals, &taltun)?;
     let cases: Vec<(&Contender, usize)> = WINDOWS
         .iter()
         .flat_map(|window| contenders.iter().map(move |contender| (contender, *window)))
@@ -204,13 +201,7 @@ fn measure(
     taltun: &Path,
     player: &Path,
 ) -> Result<Sample> {
-    let candidate = Candidate {
-        name: contender.kind.word().to_owned(),
-        contender: contender.clone(),
-        xdp: XdpMode::Off,
-        af_xdp: AfXdp::Off,
-        port_range: None,
-    };
+    let candidate = Candidate::by_socket_alone(contender);
     let field = Field::lay()?;
     let printed = output_of(Command::new(player).args(["keys", &arguments.peers.to_string()]))?;
     let keys: Vec<String> = printed.lines().map(str::to_owned).collect();

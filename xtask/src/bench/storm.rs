@@ -18,7 +18,6 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use taltun_tests::crowd::{self, Crowd, Plan};
 use taltun_tests::lab::PORT;
-use taltun_tests::node::{AfXdp, XdpMode};
 use taltun_tests::sys;
 use taltun_tests::topology::WIRE_A;
 
@@ -133,9 +132,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !sys::is_root() {
         return run::as_root(&taltun);
     }
-    let mut contenders = contender::choose(&arguments.rivals, &taltun)?;
-    // One without a process has no CPU time of its own, and one without a tunnel no handshakes.
-    contenders.retain(|contender| !matches!(contender.kind, Kind::Bare | Kind::Kernel));
+    let contenders = contender::choose_hubs(&arguments.rivals, &taltun)?;
     let mut results = Results {
         machine: get_ready()?,
         rounds: 0,
@@ -174,13 +171,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn measure(peers: u16, contender: &Contender, taltun: &Path) -> Result<Sample> {
-    let candidate = Candidate {
-        name: contender.kind.word().to_owned(),
-        contender: contender.clone(),
-        xdp: XdpMode::Off,
-        af_xdp: AfXdp::Off,
-        port_range: None,
-    };
+    let candidate = Candidate::by_socket_alone(contender);
     let field = Field::lay()?;
     let keys: Vec<String> = (0..peers).map(crowd::public_key).collect();
     let mut hub = Hub::start(&field, &candidate, &keys, taltun, true)?;

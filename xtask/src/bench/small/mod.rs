@@ -103,6 +103,17 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// A contender without XDP programs, AF_XDP and a range of ports.
+    pub fn by_socket_alone(contender: &Contender) -> Self {
+        Self {
+            name: contender.kind.word().to_owned(),
+            contender: contender.clone(),
+            xdp: XdpMode::Off,
+            af_xdp: AfXdp::Off,
+            port_range: None,
+        }
+    }
+
     /// An outcome with nothing measured yet.
     fn nothing(&self, bytes: u64, spokes: u16) -> Outcome {
         let rival = self.contender.kind.is_rival();
