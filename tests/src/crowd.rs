@@ -7,7 +7,7 @@
 //!  …                   ┘
 //! ```
 //!
-//! Each has two addresses outside of its own, as hubs count by that. All of them are the namespace's:
+//! Each has an address outside of its own, as hubs count by that, or two. All of them are the namespace's:
 //! Linux takes a whole network for its own if a local route says so. What the peers do is the
 //! protocol core's; only their sockets and clocks are here.
 
@@ -54,6 +54,7 @@ pub struct Crowd {
     moments: Option<watch::Sender<Moment>>,
     answers: Receiver<Duration>,
     count: u16,
+    roams: bool,
     tid: u32,
     thread: Option<JoinHandle<()>>,
 }
@@ -93,6 +94,14 @@ pub struct Plan {
     pub hub_inner: Ipv4Addr,
     /// How often each pings it.
     pub interval: Duration,
+    /// Whether each has a second address outside to go to, which takes one more open file.
+    pub roams: bool,
+}
+
+impl Plan {
+    fn addresses(&self) -> usize {
+        if self.roams { 2 } else { 1 }
+    }
 }
 
 impl Crowd {
@@ -105,12 +114,12 @@ impl Crowd {
         left.ip(&format!("route replace {OUTSIDE} via {gateway}"))?;
         // Else most of the first packets would be lost, which wait for the neighbour's hardware address.
         Pinger::new(right, WIRE_A.near_v4())?.wait_until_answered(Duration::from_secs(5))?;
-        raise_file_limit(2 * u64::from(plan.count) + 256)?;
-        let sockets = bind(right, plan.count)?;
+        raise_file_limit(plan.addresses() as u64 * u64::from(plan.count) + 256)?;
+        let sockets = bind(right, &plan)?;
         let (moments, moment) = watch::channel(Moment::default());
         let (answers, answered) = channel();
         let (started, is_started) = channel();
-        let count = plan.count;
+        let (count, roams) = (plan.count, plan.roams);
         let thread = std::thread::spawn(move || {
             let outcome = run(plan, sockets, moment, answers, &started);
             if let Err(error) = outcome
@@ -124,6 +133,7 @@ impl Crowd {
             moments: Some(moments),
             answers: answered,
             count,
+            roams,
             tid,
             thread: Some(thread),
         })
@@ -140,8 +150,10 @@ impl Crowd {
         self.tell(|_| {});
     }
 
-    /// The same, and all peers are elsewhere: at their other address outside, and back the next time.
+    /// The same, and all peers, which must be such as roam, are elsewhere: at their other address
+    /// outside, and back the next time.
     pub fn go_elsewhere(&self) {
+        assert!(self.roams, "the peers have one address each");
         self.tell(|moment| moment.home ^= 1);
     }
 
@@ -186,7 +198,7 @@ impl Drop for Crowd {
     }
 }
 
-/// Each peer has two sockets.
+/// Each peer has a socket for each of its addresses.
 fn raise_file_limit(least: u64) -> Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < least) {
@@ -197,18 +209,18 @@ fn raise_file_limit(least: u64) -> Result<()> {
     Ok(())
 }
 
-/// Two sockets for each peer, bound to the addresses outside that are its own.
-fn bind(namespace: &Namespace, count: u16) -> Result<Vec<[UdpSocket; 2]>> {
+/// The sockets of each peer, bound to the addresses outside that are its own.
+fn bind(namespace: &Namespace, plan: &Plan) -> Result<Vec<Vec<UdpSocket>>> {
     let bind = |address: Ipv4Addr| {
         let socket = UdpSocket::bind((address, 0))?;
         socket.set_nonblocking(true)?;
         io::Result::Ok(socket)
     };
     let of_peer = |number| {
-        let [home, elsewhere] = outer(number).map(bind);
-        io::Result::Ok([home?, elsewhere?])
+        let addresses = outer(number).into_iter().take(plan.addresses());
+        addresses.map(bind).collect()
     };
-    let sockets = namespace.run(|| (0..count).map(of_peer).collect::<io::Result<_>>())?;
+    let sockets = namespace.run(|| (0..plan.count).map(of_peer).collect::<io::Result<_>>())?;
     sockets.context("no socket for each peer")
 }
 
@@ -224,7 +236,7 @@ struct World {
 
 fn run(
     plan: Plan,
-    sockets: Vec<[UdpSocket; 2]>,
+    sockets: Vec<Vec<UdpSocket>>,
     moment: watch::Receiver<Moment>,
     answers: Sender<Duration>,
     started: &Sender<Result<u32>>,
@@ -243,12 +255,9 @@ fn run(
     let peers = LocalSet::new();
     peers.block_on(&runtime, async {
         let mut tasks = Vec::new();
-        for (number, [home, elsewhere]) in (0..).zip(sockets) {
-            let sockets = [
-                AsyncSocket::from_std(home)?,
-                AsyncSocket::from_std(elsewhere)?,
-            ];
-            let peer = Peer::new(world.clone(), number, sockets)?;
+        for (number, sockets) in (0..).zip(sockets) {
+            let sockets = sockets.into_iter().map(AsyncSocket::from_std);
+            let peer = Peer::new(world.clone(), number, sockets.collect::<io::Result<_>>()?)?;
             tasks.push(tokio::task::spawn_local(peer.run(moment.clone())));
         }
         let mut moment = moment;
@@ -267,7 +276,8 @@ fn run(
 struct Peer {
     world: Rc<World>,
     number: u16,
-    sockets: [AsyncSocket; 2],
+    /// At home, and elsewhere.
+    sockets: Vec<AsyncSocket>,
     /// Which of them it uses.
     home: usize,
     device: Device,
@@ -279,7 +289,7 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(world: Rc<World>, number: u16, sockets: [AsyncSocket; 2]) -> Result<Self> {
+    fn new(world: Rc<World>, number: u16, sockets: Vec<AsyncSocket>) -> Result<Self> {
         let mut seed = [0x17; 32];
         seed[..2].copy_from_slice(&number.to_be_bytes());
         let mut device = Device::new(Settings {

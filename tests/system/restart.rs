@@ -151,6 +151,7 @@ fn back_for_many() -> Result<()> {
         hub: SocketAddr::new(WIRE_A.near_v4(), PORT),
         hub_inner: address,
         interval: Duration::from_millis(500),
+        roams: true,
     };
     let crowd = Crowd::ready(&pair, plan)?;
     crowd.go();

@@ -181,6 +181,7 @@ fn measure(peers: u16, contender: &Contender, taltun: &Path) -> Result<Sample> {
         hub: SocketAddr::new(WIRE_A.near_v4(), PORT),
         hub_inner: Ipv4Addr::new(10, 201, 255, 1),
         interval: INTERVAL,
+        roams: false,
     };
     let crowd = Crowd::ready(&field.net, plan)?;
     pin(crowd.thread(), LOAD_CORE)?;
