@@ -2,7 +2,7 @@
 //!
 //! Each peer is a WireGuard client of its own, with an address of its own outside
 //! ([`taltun_tests::crowd`]). All of them play on one core, the hub works on another. They begin at one
-//! moment; then the hub is killed and started again, with what it knew of them by itself: how long
+//! moment; ten seconds after the last was answered the hub is killed and started again, with what it wrote down of them by itself: how long
 //! each peer waits for its first answer through the tunnel is what its user notices. A hub may ask for
 //! cookies meanwhile; peers do as the paper says.
 //!
@@ -12,6 +12,7 @@ use std::fmt::{self, Display};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -41,6 +42,9 @@ const PROGRAMS: &[Program] = &[
 const INTERVAL: Duration = Duration::from_secs(2);
 /// How long all may take to be answered: peers give up after 90 s.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// Between the last peer's first answer and the hub's end.
+const BEFORE_RESTART: Duration = Duration::from_secs(10);
 
 /// The arguments of `cargo xtask bench storm`.
 #[derive(clap::Args)]
@@ -187,6 +191,8 @@ fn measure(peers: u16, contender: &Contender, taltun: &Path) -> Result<Sample> {
     pin(crowd.thread(), LOAD_CORE)?;
     let begin = wave(&crowd, &hub)?;
     let memory_mb = usage::largest_resident_mb(&hub.pids()).unwrap_or_default();
+    // A hub that has run for a while has written down where its peers are.
+    sleep(BEFORE_RESTART);
     hub.kill_and_start_again(&field, &candidate)?;
     let restart = wave(&crowd, &hub)?;
     drop(crowd);

@@ -150,7 +150,7 @@ impl Engine {
     pub(in crate::control) fn speak_to_remembered(&mut self) {
         if let Some(memory) = &mut self.memory {
             let (device, diagnosis) = (&mut self.device, &mut self.diagnosis);
-            memory.speak_to_next(device, &self.peers, diagnosis, clock::now());
+            memory.speak_to_some(device, &self.peers, diagnosis, clock::now());
         }
     }
 
