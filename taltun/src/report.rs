@@ -8,6 +8,7 @@ mod explanation;
 mod limits;
 mod overview;
 mod peer_edit;
+mod ping;
 mod rates;
 mod refused;
 mod rights;
@@ -31,6 +32,7 @@ pub use self::explanation::{ExplainedStep, Explanation};
 pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::overview::{Overview, PeerCounts, RelayPair};
 pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};
+pub use self::ping::{Ping, RoundTrips};
 pub use self::rates::{PeerRates, Rates, Traffic, per_second, whole_seconds};
 pub use self::refused::{Refused, Why};
 pub use self::rights::{PacketThreads, ProcessRights, RightsStatus};
@@ -70,6 +72,9 @@ pub struct Status {
     pub listen: SocketAddr,
     /// Our addresses inside the tunnel.
     pub vip: Vec<IpNet>,
+    /// The mark of its datagrams, for rules of routing; `None` for none.
+    #[serde(default)]
+    pub fwmark: Option<u32>,
     /// MTU of the tunnel, bytes.
     pub mtu: u16,
     /// What seals and opens the traffic on this machine.

@@ -75,6 +75,7 @@ mod own_networks;
 mod page_walk;
 mod peer_log;
 mod peers;
+mod ping;
 mod pretenders;
 mod printed_once;
 mod priority;
@@ -189,6 +190,7 @@ fn side_by_side() -> Vec<Case> {
         key_files::CASES,
         peer_log::CASES,
         peers::CASES,
+        ping::CASES,
         printed_once::CASES,
         restart::CASES,
         rights::CASES,

@@ -27,6 +27,7 @@ mod metrics_process;
 mod output;
 mod peer;
 mod peers;
+mod ping;
 mod pubkey;
 mod reload;
 mod run;
@@ -81,6 +82,7 @@ Examples:
   taltun top
   taltun usage --since 30d
   taltun explain ana 192.168.50.16 tcp/631
+  taltun ping ana
   taltun trace ana --drops
   taltun capture ana | wireshark -k -i -
   taltun ban 198.51.100.0/24 --for 10m
@@ -122,6 +124,7 @@ enum Command {
     Undo(undo::Undo),
     KillSwitch(kill_switch::KillSwitch),
     Peer(peer::Peer),
+    Ping(ping::PingCommand),
     Reload(reload::Reload),
     Import(import::Import),
     Export(export::Export),
@@ -197,6 +200,7 @@ impl Command {
             Self::Explain(command) => command.run(),
             Self::Trace(command) => command.run(),
             Self::Capture(command) => command.run(),
+            Self::Ping(command) => command.run(),
             Self::Ban(command) => command.run(),
             Self::Unban(command) => command.run(),
             Self::Undo(command) => command.run(),

@@ -16,8 +16,13 @@ pub(super) const NOWHERE: &str = "standard output is closed or leads to /dev/nul
 
 /// Prints `text` to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_while_read(text).map(drop)
+}
+
+/// The same; false when nobody reads any more.
+pub(super) fn print_while_read(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
-    written(out.write_all(text.as_bytes()).and_then(|()| out.flush())).map(drop)
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 /// The same for what nobody gets a second time: it is an error if nobody got it.

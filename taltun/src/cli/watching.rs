@@ -1,7 +1,6 @@
 //! `--watch`: the same again each second. A terminal is drawn over without flicker, and anything else
 //! gets one after the other.
 
-use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ pub(super) fn watch(
             _ if is_first => text,
             _ => format!("\n{text}"),
         };
-        if !print(&text)? {
+        if !output::print_while_read(&text)? {
             return Ok(());
         }
         is_first = false;
@@ -49,15 +48,10 @@ pub(super) fn watch(
 pub(super) fn watch_json<T: serde::Serialize>(
     mut next: impl FnMut() -> Result<T, Failure>,
 ) -> Result<(), Failure> {
-    while print(&output::json_line(&next()?)?)? {
+    while output::print_while_read(&output::json_line(&next()?)?)? {
         thread::sleep(INTERVAL);
     }
     Ok(())
-}
-
-fn print(text: &str) -> Result<bool, Failure> {
-    let mut out = io::stdout().lock();
-    output::written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 /// What draws a text over the last one. The last row stays free for the cursor, else the terminal

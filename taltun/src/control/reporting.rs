@@ -192,6 +192,7 @@ impl View<'_> {
             },
             listen: self.data_plane.listen_address(),
             vip: interface.vip.clone(),
+            fwmark: Some(self.data_plane.mark()).filter(|mark| *mark != 0),
             mtu: self.device.tunnel().mtu() as u16,
             aead: match AeadKey::back_end() {
                 BackEnd::Avx512 => Aead::Avx512,

@@ -23,10 +23,11 @@ enum Section {
     Explain,
     Trace,
     Peer,
+    Ping,
 }
 
 /// The documents in the order of the page's sections, each in examples that together show all types of all fields.
-fn documents() -> [(Section, Fields); 7] {
+fn documents() -> [(Section, Fields); 8] {
     [
         (
             Section::Status,
@@ -59,6 +60,10 @@ fn documents() -> [(Section, Fields); 7] {
         (
             Section::Peer,
             fields(&[edited(Some(true)), edited(Some(false)), edited(None)]),
+        ),
+        (
+            Section::Ping,
+            fields(&[json(&ping(true)), json(&ping(false))]),
         ),
     ]
 }
@@ -286,6 +291,36 @@ fn traced(full: bool) -> TracedPacket {
     }
 }
 
+fn ping(full: bool) -> Ping {
+    let trips = RoundTrips {
+        address: "10.0.0.2".parse().unwrap(),
+        sent: 1,
+        received: u64::from(full),
+        min_seconds: full.then_some(0.001),
+        median_seconds: full.then_some(0.001),
+        p99_seconds: full.then_some(0.001),
+        max_seconds: full.then_some(0.001),
+        problem: full.then(String::new),
+    };
+    let path = RoundTrips {
+        received: u64::from(!full),
+        min_seconds: (!full).then_some(0.001),
+        median_seconds: (!full).then_some(0.001),
+        p99_seconds: (!full).then_some(0.001),
+        max_seconds: (!full).then_some(0.001),
+        problem: None,
+        ..trips.clone()
+    };
+    Ping {
+        version: VERSION,
+        timestamp: now(),
+        interface: "hub".to_owned(),
+        peer: "ana".to_owned(),
+        path: full.then_some(path),
+        tunnel: trips,
+    }
+}
+
 fn explanation(full: bool) -> Explanation {
     Explanation {
         version: VERSION,
@@ -359,6 +394,7 @@ fn status(full: bool) -> Status {
         public_key: "HUB=".to_owned(),
         listen: endpoint,
         vip: vec![net()],
+        fwmark: full.then_some(51820),
         mtu: 1420,
         aead: Aead::Ring,
         uptime_seconds: 5,

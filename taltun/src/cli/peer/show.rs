@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::Args;
 
 use crate::cli::failure::Failure;
-use crate::cli::peers::limits;
+use crate::cli::peers::{limits, meant};
 use crate::cli::target::Target;
 use crate::cli::width::printable;
 use crate::cli::{human, output};
@@ -36,22 +36,6 @@ impl Show {
         } else {
             output::print(&render(peer))
         }
-    }
-}
-
-/// The peer with this name or key.
-fn meant<'a>(peers: &'a [PeerStatus], word: &str) -> Result<&'a PeerStatus, String> {
-    let is_named = |peer: &&PeerStatus| peer.name.as_deref() == Some(word);
-    let by_key = peers.iter().find(|peer| peer.public_key == word);
-    let mut named = peers.iter().filter(is_named);
-    match (by_key.or_else(|| named.next()), named.next()) {
-        (Some(peer), None) => Ok(peer),
-        (Some(_), Some(_)) => Err(format!(
-            "several peers are called {word:?}; give the public key of one"
-        )),
-        (None, _) => Err(format!(
-            "{word:?} is no peer's name or key; `taltun peer list` lists them"
-        )),
     }
 }
 

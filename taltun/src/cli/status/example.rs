@@ -19,6 +19,7 @@ pub(in crate::cli) fn hub() -> Status {
         public_key: "HUB=".into(),
         listen: "[::]:9000".parse().unwrap(),
         vip: vec!["10.0.0.1/24".parse().unwrap()],
+        fwmark: None,
         mtu: 1420,
         aead: Aead::Ring,
         uptime_seconds: 125,
