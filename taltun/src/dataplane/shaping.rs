@@ -258,10 +258,9 @@ impl Shaper {
         queues.shaper.take_dropped()
     }
 
-    /// How long to wait before [`Self::release`] has something; `None` for until the
+    /// How long to wait from `now` on before [`Self::release`] has something; `None` for until the
     /// [`bell`](Self::bell) rings.
-    pub(super) fn time_to_release(&self) -> Option<Duration> {
-        let now = clock::now();
+    pub(super) fn time_to_release(&self, now: Time) -> Option<Duration> {
         let mut queues = self.lock();
         let next = queues.shaper.next_release();
         let wait = next.map(|next| next.saturating_sub(at(now)));
@@ -387,7 +386,7 @@ mod tests {
         };
         shaper.set(&[class], None, clock::now());
         shaper.bell().hush();
-        assert_eq!(shaper.time_to_release(), None);
+        assert_eq!(shaper.time_to_release(clock::now()), None);
         let arena = udp(1, 1000, 0);
         let mut held = HeldPackets::default();
         let mut hold = |times: usize| {
@@ -413,8 +412,9 @@ mod tests {
         // So many that the last have to wait.
         hold(100);
         slots.clear();
-        shaper.release(clock::now(), &mut to, &mut slots, 1420, 0);
-        let wait = shaper.time_to_release().unwrap();
+        let now = clock::now();
+        shaper.release(now, &mut to, &mut slots, 1420, 0);
+        let wait = shaper.time_to_release(now).unwrap();
         assert!(wait <= Duration::from_millis(1), "{wait:?}");
         hold(1);
         assert!(!is_awake());

@@ -147,7 +147,7 @@ impl Shared {
     /// Waits until the shaper has something to release, or may have; false when the workers are
     /// to stop.
     pub(super) fn wait_to_release(&self) -> io::Result<bool> {
-        let timeout = self.inputs.shaper.time_to_release();
+        let timeout = self.inputs.shaper.time_to_release(clock::now());
         if let Some(crew) = &self.crew {
             crew.rest();
         }

@@ -63,7 +63,11 @@ fn documents() -> [(Section, Fields); 8] {
         ),
         (
             Section::Ping,
-            fields(&[json(&ping(true)), json(&ping(false))]),
+            fields(&[
+                json(&ping(true, Some(true))),
+                json(&ping(false, Some(false))),
+                json(&ping(true, None)),
+            ]),
         ),
     ]
 }
@@ -291,33 +295,27 @@ fn traced(full: bool) -> TracedPacket {
     }
 }
 
-fn ping(full: bool) -> Ping {
-    let trips = RoundTrips {
-        address: "10.0.0.2".parse().unwrap(),
-        sent: 1,
-        received: u64::from(full),
-        min_seconds: full.then_some(0.001),
-        median_seconds: full.then_some(0.001),
-        p99_seconds: full.then_some(0.001),
-        max_seconds: full.then_some(0.001),
-        problem: full.then(String::new),
-    };
-    let path = RoundTrips {
-        received: u64::from(!full),
-        min_seconds: (!full).then_some(0.001),
-        median_seconds: (!full).then_some(0.001),
-        p99_seconds: (!full).then_some(0.001),
-        max_seconds: (!full).then_some(0.001),
-        problem: None,
-        ..trips.clone()
+fn ping(tunnel: bool, path: Option<bool>) -> Ping {
+    let trips = |answered: bool| {
+        let time = answered.then_some(0.001);
+        RoundTrips {
+            address: "10.0.0.2".parse().unwrap(),
+            sent: 1,
+            received: u64::from(answered),
+            min_seconds: time,
+            median_seconds: time,
+            p99_seconds: time,
+            max_seconds: time,
+            problem: (!answered).then(String::new),
+        }
     };
     Ping {
         version: VERSION,
         timestamp: now(),
         interface: "hub".to_owned(),
         peer: "ana".to_owned(),
-        path: full.then_some(path),
-        tunnel: trips,
+        tunnel: trips(tunnel),
+        path: path.map(trips),
     }
 }
 
