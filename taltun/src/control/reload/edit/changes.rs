@@ -113,12 +113,10 @@ impl Known<'_> {
             undo: add_again(peer),
             ..self.answer(peer.name.as_deref(), key)
         };
-        let keys = edit.keys_of(&key);
-        let lost: Vec<String> = keys
-            .into_iter()
-            .filter(|key| !GIVEN_BACK.contains(&key.as_str()))
-            .collect();
-        let mut lost = lost;
+        // All zeros are none.
+        let is_none = |key: &str| key == "preshared_key" && peer.preshared_key.is_none();
+        let mut lost = edit.keys_of(&key);
+        lost.retain(|key| !GIVEN_BACK.contains(&key.as_str()) && !is_none(key));
         match edit.comment_lines_of(&key) {
             0 => {}
             1 => lost.push("the comment above it, 1 line".to_owned()),

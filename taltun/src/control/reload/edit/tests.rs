@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::control::inside::ByWg;
 use crate::control::request::{ClientWishes, NewPeer, RemovePeer, RenamePeer, RotatePeer, SetPeer};
-use crate::crypto::{PrivateKey, PublicKey};
+use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 use crate::secret::SecretText;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -419,6 +419,34 @@ fn a_rule_goes_on_meaning_a_peer_that_has_another_name_or_key() {
         name: "ana".into(),
     }));
     assert!(hub.text().contains("from = [\"ana\"]"), "{}", hub.text());
+}
+
+#[test]
+fn of_a_preshared_key_that_went_nothing_is_left_or_missed() {
+    let secret = "/UwcSPg38hW/D9Y3tcS1FOV0K1wuURMbS0sesJEP5ak=";
+    let zeros = PresharedKey::default().to_base64();
+    let mut hub = Hub::of("quota = \"1 GB/day\"\n");
+    let before = hub.text();
+    let rotate = |key: &str, preshared_key: Option<&str>| {
+        PeerEdit::Rotate(RotatePeer {
+            peer: "ana".into(),
+            public_key: key.to_owned(),
+            preshared_key: preshared_key.map(|key| SecretText::from(key.to_owned())),
+            without_preshared_key: preshared_key.is_none(),
+            file: ClientWishes::default(),
+        })
+    };
+    let rotated = hub.done(&rotate(&key(3).to_string(), Some(secret)));
+    assert!(rotated.answer.undo.ends_with(" --no-psk"));
+    assert!(hub.text().contains(secret));
+    hub.done(&rotate(ANA, None));
+    assert_eq!(hub.text(), before);
+    // Nor of a line of zeros, which means none.
+    let text = before.replace("quota", &format!("preshared_key = \"{}\"\nquota", *zeros));
+    fs::write(hub.path(), text).unwrap();
+    hub.last = read(&hub.origin);
+    let removed = hub.done(&PeerEdit::Remove(RemovePeer { peer: "ana".into() }));
+    assert_eq!(removed.answer.warnings, ["undoing doesn't restore quota"]);
 }
 
 #[test]
