@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::failure::Failure;
 use crate::cli::peers::limits;
 use crate::cli::target::Target;
-use crate::cli::width::printable;
+use crate::cli::width::{printable, shown};
 use crate::cli::{human, output};
 use crate::control::request;
 use crate::report::PeerStatus;
@@ -50,7 +50,8 @@ fn meant<'a>(peers: &'a [PeerStatus], word: &str) -> Result<&'a PeerStatus, Stri
             "several peers are called {word:?}; give the public key of one"
         )),
         (None, _) => Err(format!(
-            "{word:?} is no peer's name or key; `taltun peer list` lists them"
+            "{:?} is no peer's name or key; `taltun peer list` lists them",
+            shown(word)
         )),
     }
 }

@@ -321,7 +321,8 @@ impl Known<'_> {
             (None, _) => Err(Refused::because(
                 Why::NotInFile,
                 format!(
-                    "{text:?} is no peer's name or key in the file; `taltun peer list` lists them"
+                    "{} is no peer's name or key in the file; `taltun peer list` lists them",
+                    words::quoted(text)
                 ),
             )),
         }
@@ -419,16 +420,8 @@ impl Known<'_> {
             if self.inside.own.contains(address) {
                 return Err(format!("{address} is an address of this host").into());
             }
-            if let Some(vip) = vips.iter().find(|vip| vip.contains(address))
-                && let (IpNet::V4(v4), IpAddr::V4(own)) = (vip, address)
-                && v4.prefix_len() < 31
-                && (v4.network() == *own || v4.broadcast() == *own)
-            {
-                return Err(format!(
-                    "{address} is not for a host: it is the first or last address of {}",
-                    vip.trunc()
-                )
-                .into());
+            if let Some(what) = of_no_host(*address, vips) {
+                return Err(format!("{address} is {what}, so no peer can have it").into());
             }
         }
         let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = wished.iter().partition(|it| it.is_ipv4());
@@ -480,6 +473,29 @@ impl Known<'_> {
 /// Whether a peer has exactly this address.
 fn owns(peer: &Peer, address: IpAddr) -> bool {
     peer.vip.contains(&address) || peer.allowed_ips.contains(&IpNet::from(address))
+}
+
+/// What an address is that no single host has, where our vips are these.
+fn of_no_host(address: IpAddr, vips: &[IpNet]) -> Option<String> {
+    let is_everybodys = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    if address.is_unspecified() || address.is_multicast() || is_everybodys {
+        return Some("no address of a host".to_owned());
+    }
+    vips.iter().find_map(|vip| {
+        let (IpNet::V4(net), IpAddr::V4(own)) = (vip, address) else {
+            return None;
+        };
+        if net.prefix_len() >= 31 || !net.contains(&own) {
+            return None;
+        }
+        if own == net.broadcast() {
+            Some(format!("the broadcast address of {}", vip.trunc()))
+        } else if own == net.network() {
+            Some(format!("the address of the network {}", vip.trunc()))
+        } else {
+            None
+        }
+    })
 }
 
 /// Why a text isn't for a peer to be called, if it isn't.

@@ -280,7 +280,13 @@ fn what_cannot_be_is_refused_with_its_reason() {
         (at("10.0.0.1"), "this hub's own address"),
         (at("10.0.0.9"), "an address of this host"),
         (at("10.0.0.7"), "a peer's that `wg` added"),
-        (at("10.0.0.255"), "not for a host"),
+        (
+            at("10.0.0.255"),
+            "10.0.0.255 is the broadcast address of 10.0.0.0/24",
+        ),
+        (at("10.0.0.0"), "the address of the network 10.0.0.0/24"),
+        (at("255.255.255.255"), "no address of a host"),
+        (at("ff02::1"), "no address of a host"),
         (
             NewPeer {
                 addresses: vec!["10.0.0.5".parse().unwrap(), "10.0.0.6".parse().unwrap()],
@@ -658,7 +664,7 @@ fn values_are_set_and_what_is_printed_brings_back_the_old_ones() {
                 quota: Some("much".into()),
                 ..SetPeer::default()
             },
-            "quota",
+            "peers.quota: expected",
         ),
         (
             SetPeer {
@@ -677,5 +683,7 @@ fn values_are_set_and_what_is_printed_brings_back_the_old_ones() {
     ] {
         let refused = hub.refused(&of(asked));
         assert!(refused.contains(reason), "{refused}");
+        // No line of a file that was never written.
+        assert!(!refused.contains("hub.toml"), "{refused}");
     }
 }
