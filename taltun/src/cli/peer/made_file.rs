@@ -60,9 +60,17 @@ impl MadeFile {
 
     /// Writes all of it.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let written = self.file.write_all(bytes);
-        let written = written.and_then(|()| self.file.sync_all());
-        let written = written.and_then(|()| self.give_name());
+        let mut written = filled(&mut self.file, bytes).and_then(|()| self.give_name());
+        if let Err(error) = &written
+            && !self.has_name
+            && error.kind() != ErrorKind::AlreadyExists
+        {
+            // As where /proc isn't there. What it is about is made by now, and may not be lost.
+            written = named(&self.path).and_then(|file| {
+                (self.file, self.has_name) = (file, true);
+                filled(&mut self.file, bytes)
+            });
+        }
         written.map_err(|error| format!("cannot write {}: {error}", self.path.display()))?;
         self.is_written = true;
         Ok(())
@@ -95,6 +103,12 @@ fn nameless_beside(path: &Path) -> io::Result<File> {
         .mode(MODE)
         .custom_flags(OFlags::TMPFILE.bits().cast_signed())
         .open(directory.unwrap_or(Path::new(".")))
+}
+
+/// All of it is on the disk then.
+fn filled(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn named(path: &Path) -> io::Result<File> {
