@@ -8,7 +8,7 @@ use taltun_tests::node::Node;
 use taltun_tests::sys::Signal;
 
 use super::hub::{Hub, Session};
-use crate::support::{Case, UP_LIMIT, ensure_answers_within, taltun};
+use crate::support::{Case, UP_LIMIT, ensure_answers_within, eventually, taltun};
 
 pub const CASES: &[Case] = &[Case {
     name: "the page adds a peer whose file works and is shown once, changes it, gives it new keys and removes it",
@@ -49,7 +49,12 @@ fn adds() -> Result<()> {
         "{config}"
     );
     let directory = hub.node.directory();
-    let trail = fs::read_to_string(directory.join("state/taltun0/audit.jsonl"))?;
+    let read = || fs::read_to_string(directory.join("state/taltun0/audit.jsonl"));
+    // It is written beside the answer.
+    eventually("the trail tells it", UP_LIMIT, || {
+        Ok(read()?.contains("\"peer new\""))
+    })?;
+    let trail = read()?;
     for (what, text) in [
         ("file", &config),
         ("log", &hub.node.log()),

@@ -51,7 +51,7 @@ pub(super) fn form(frame: &Frame<'_>, peer: &PeerStatus) -> Markup {
                 @for (name, label, now, hint) in &fields {
                     (field(frame, "text", name, label, now, hint))
                 }
-                button type="submit" { (words.change) }
+                button type="submit" aria-label=(words.change) { (words.change) }
             }
         }
     }
