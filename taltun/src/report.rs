@@ -274,6 +274,9 @@ pub struct PeerStatus {
     pub paths: Vec<PathStatus>,
     /// What may come from it and goes to it.
     pub allowed_ips: Vec<IpNet>,
+    /// Those of them that the file has as its own addresses.
+    #[serde(default)]
+    pub vip: Vec<IpAddr>,
     /// Seconds since anything genuine came from it; `None` for never since the start.
     #[serde(default)]
     pub seen_seconds: Option<f64>,

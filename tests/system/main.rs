@@ -75,6 +75,8 @@ mod own_networks;
 mod page_walk;
 mod peer_log;
 mod peers;
+mod peers_around;
+mod peers_changes;
 mod ping;
 mod pretenders;
 mod printed_once;
@@ -190,6 +192,8 @@ fn side_by_side() -> Vec<Case> {
         key_files::CASES,
         peer_log::CASES,
         peers::CASES,
+        peers_changes::CASES,
+        peers_around::CASES,
         ping::CASES,
         printed_once::CASES,
         restart::CASES,

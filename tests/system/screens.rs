@@ -24,6 +24,11 @@ pub const CASES: &[Case] = &[
         run: top,
     },
     Case {
+        name: "top takes keys and changes of its window that come at the same time",
+        programs: &[],
+        run: at_once,
+    },
+    Case {
         name: "top gives the terminal back however it ends, and says what it can't draw on",
         programs: &[],
         run: ends,
@@ -173,6 +178,40 @@ fn pairs(screen: &mut Terminal) -> Result<()> {
     screen.press("1")?;
     screen.wait_for("HANDSHAKE", LIMIT)?;
     Ok(())
+}
+
+/// Neither a key nor a change of the window gets lost where both are there when it looks next.
+fn at_once() -> Result<()> {
+    let hub = start()?;
+    let mut screen = Terminal::start(top_of(&hub), 24, 80)?;
+    for _ in 0..3 {
+        screen.wait_for("DROPPED/S", LIMIT)?;
+        screen.signal(Signal::Pause)?;
+        screen.press("2")?;
+        // It is as large as before, and has lost what it showed.
+        screen.resize(10, 40)?;
+        screen.resize(24, 80)?;
+        screen.signal(Signal::Resume)?;
+        screen.wait_until("the senders, and the line below", LIMIT, |text| {
+            text.contains("senders outside") && text.contains("q quit")
+        })?;
+        screen.press("1")?;
+    }
+    // One that the other comes before: the thread that reads them has both to do.
+    for _ in 0..20 {
+        screen.resize(10, 40)?;
+        screen.resize(24, 80)?;
+        screen.press("2")?;
+        screen.wait_for("senders outside", LIMIT)?;
+        screen.resize(10, 40)?;
+        screen.resize(24, 80)?;
+        screen.press("1")?;
+        screen.wait_for("peers by", LIMIT)?;
+    }
+    screen.press("q")?;
+    let status = screen.finish(LIMIT)?;
+    ensure!(status.success(), "{status}");
+    hub.end()
 }
 
 fn ends() -> Result<()> {

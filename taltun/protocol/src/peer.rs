@@ -343,6 +343,11 @@ impl Activity {
         self.last_handshake.store(now.as_nanos(), Ordering::Relaxed);
         self.handshakes.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// The last handshake tells nothing any more of whether the peer is there.
+    pub(super) fn forget_handshake(&self) {
+        self.last_handshake.store(0, Ordering::Relaxed);
+    }
 }
 
 fn start(since: &AtomicU64, now: Time) {
@@ -470,14 +475,15 @@ impl Peer {
         self.refused.store(refused, Ordering::Relaxed);
     }
 
-    /// When the last handshake was completed.
+    /// When the last handshake was completed, as who we are now.
     pub fn last_handshake(&self) -> Option<Time> {
         read_time(&self.activity.last_handshake)
     }
 
-    /// When it was last heard: a handshake or anything within a session.
+    /// When it was last heard: a handshake or anything within a session that it led to.
     pub fn last_heard(&self) -> Option<Time> {
-        self.activity.last_received().max(self.last_handshake())
+        let handshake = self.last_handshake()?;
+        self.activity.last_received().max(Some(handshake))
     }
 
     /// Handshakes completed since the start.

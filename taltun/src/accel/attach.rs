@@ -11,7 +11,7 @@ use aya::programs::xdp::{XdpLink, XdpMode as Flag};
 use aya::programs::{ProgramError, Xdp, loaded_programs};
 
 use super::Wanted;
-use super::explain::explain;
+use super::explain::{explain, os_error};
 use super::named::program;
 use super::netlink::Link;
 use super::off;
@@ -123,15 +123,23 @@ pub(super) fn attach(
                 return (status, Some(attachment));
             }
             Err(error) => {
-                refusals.push(format!(
-                    "{} mode refused: {}",
-                    attach_mode.word(),
-                    explain(&error)
-                ));
+                let refusal = refusal(attach_mode, &error);
+                if !refusals.contains(&refusal) {
+                    refusals.push(refusal);
+                }
             }
         }
     }
     (off(&link.name, refusals.join("; ")), None)
+}
+
+/// Why the kernel refuses a mode. Of an interface and the bridge or bond that it is a port of, one may
+/// have a program.
+fn refusal(attach_mode: AttachMode, error: &ProgramError) -> String {
+    if os_error(error) == Some(libc::EEXIST) {
+        return "its bridge or bond has a program, which judges what comes in here".to_owned();
+    }
+    format!("{} mode refused: {}", attach_mode.word(), explain(error))
 }
 
 /// The queues that came with a program; none where that isn't known.

@@ -61,7 +61,7 @@ pub(super) fn is_absent(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The kernel's error number, wherever in the chain of causes it is.
-fn os_error(error: &(dyn Error + 'static)) -> Option<i32> {
+pub(super) fn os_error(error: &(dyn Error + 'static)) -> Option<i32> {
     chain(error).find_map(|error| {
         error
             .downcast_ref::<std::io::Error>()

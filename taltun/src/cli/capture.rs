@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::target::Target;
+use super::width::shown;
 use super::{human, output};
 use crate::control::request;
 use crate::system::{self, NoFilter};
@@ -182,7 +183,8 @@ impl Capture {
         match compiled(&self.words) {
             Ok(filter) => Ok((None, filter)),
             Err(Failure::Usage(problem)) => Err(Failure::Usage(format!(
-                "{first:?} is no peer of {}, and {problem}",
+                "{:?} is no peer of {}, and {problem}",
+                shown(first),
                 status.interface
             ))),
             Err(other) => Err(other),

@@ -345,6 +345,18 @@ mod tests {
                 &["taltun", "web", "revoke"],
                 "see `taltun web revoke --help`",
             ),
+            (
+                &["taltun", "peer", "new", "x", "--qr=x.jpg"],
+                "name a file that ends in .png",
+            ),
+            (
+                &["taltun", "peer", "new", "phone", "--qr", "x.png"],
+                "to name the picture of a code: --qr=x.png",
+            ),
+            (
+                &["taltun", "peer", "set", "x", "--allowed", "office"],
+                "expected a network such as",
+            ),
             (&["taltun", "ban"], "see `taltun --help`"),
             (&["taltun", "statsu"], "(to make an interface called statsu"),
         ] {

@@ -14,17 +14,14 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::screen::Screen;
 use super::target::Target;
-use super::width::cut;
+use super::width::shown;
 use super::{advice, output, watching};
 use crate::control::{self, ControlError, request};
 use crate::dataplane::clock;
 use crate::report::{
     NotRunning, PeerStatus, Status, SwitchLeft, SwitchLeftState, UnixTime, VERSION,
 };
-use crate::system::{LeftSwitch, LeftSwitches, SwitchState};
-
-/// Columns of a word that are shown back to whoever typed it: as long as the longest name.
-const WORD_SHOWN: usize = 64;
+use crate::system::{LeftSwitch, LeftSwitches, SwitchState, for_the_shell};
 
 /// Show a running tunnel and its peers.
 ///
@@ -121,7 +118,7 @@ impl StatusCommand {
             let asked = Asked {
                 interface: interface.map(str::to_owned),
                 peer: peer.map(str::to_owned),
-                running: None,
+                unknown: None,
             };
             let answer = asked.again();
             (asked, answer)
@@ -147,7 +144,11 @@ impl StatusCommand {
                 (asked, Ok(status))
             }
             (_, Ok(status)) => {
-                as_interface.0.running = Some(status.interface);
+                as_interface.0.unknown = Some(Unknown::PeerOf(status.interface));
+                as_interface
+            }
+            (_, Err(ControlError::Several(running))) => {
+                as_interface.0.unknown = Some(Unknown::PeerOfSeveral(running));
                 as_interface
             }
             _ => as_interface,
@@ -164,18 +165,35 @@ struct Asked {
     interface: Option<String>,
     /// The only peer to show.
     peer: Option<String>,
-    /// The tunnel that runs and hasn't the peer, where the word is neither.
-    running: Option<String>,
+    /// What else the word isn't, where no tunnel is called so.
+    unknown: Option<Unknown>,
+}
+
+/// What a word isn't that may have meant a peer.
+enum Unknown {
+    /// A peer of the only tunnel that runs.
+    PeerOf(String),
+    /// It may be a peer of any of these.
+    PeerOfSeveral(Vec<String>),
 }
 
 impl Asked {
     /// The status, or what to say in its place.
     fn told(&self, answer: Answer) -> Result<Box<Status>, Failure> {
-        match (&self.running, &self.interface) {
-            (Some(running), Some(word)) => Err(Failure::Other(format!(
+        match (&self.unknown, &self.interface) {
+            (Some(Unknown::PeerOf(running)), Some(word)) => Err(Failure::Other(format!(
                 "{:?} is neither a running tunnel nor a peer of {running}; `taltun status` lists its peers",
-                cut(word, WORD_SHOWN)
+                shown(word)
             ))),
+            (Some(Unknown::PeerOfSeveral(running)), Some(word)) => {
+                let word = shown(word);
+                Err(Failure::Usage(format!(
+                    "{word:?} is no running tunnel; these are: {}; for a peer of one: \
+                     `taltun status -i NAME {}`",
+                    running.join(", "),
+                    for_the_shell(&word)
+                )))
+            }
             (_, interface) => Ok(advised(answer?, interface.as_deref())),
         }
     }
@@ -193,7 +211,7 @@ impl Asked {
         if status.peers.is_empty() {
             return Err(Failure::Other(format!(
                 "{:?} is no peer's name or key; `taltun status` lists the peers",
-                cut(word, WORD_SHOWN)
+                shown(word)
             )));
         }
         Ok(status)

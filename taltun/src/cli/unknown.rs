@@ -57,6 +57,12 @@ pub(super) fn option(error: &clap::Error, commands: &[&str]) -> Option<String> {
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
+    let is_picture = !option.starts_with('-') && option.to_lowercase().ends_with(".png");
+    if is_picture {
+        return Some(format!(
+            "{option} isn't expected here; to name the picture of a code: --qr={option}"
+        ));
+    }
     let word = option.trim_start_matches('-');
     if option == "-v" {
         return Some(

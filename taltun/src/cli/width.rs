@@ -10,6 +10,9 @@ use crate::config::unseen;
 /// Stands for what was cut off.
 const CUT: char = '…';
 
+/// Columns of a word that are shown back to whoever typed it: as long as the longest name.
+const WORD_SHOWN: usize = 64;
+
 /// Columns that a line has for words when it begins with blanks.
 const LEAST_WORDS: usize = 16;
 
@@ -57,6 +60,11 @@ pub(super) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     kept.truncate(end.len());
     kept.push(CUT);
     Cow::Owned(kept)
+}
+
+/// A word as it is shown back to whoever typed it.
+pub(super) fn shown(word: &str) -> Cow<'_, str> {
+    cut(word, WORD_SHOWN)
 }
 
 /// The text in lines of so many columns: broken between words, or within one that is longer than a line.

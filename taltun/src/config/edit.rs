@@ -182,7 +182,7 @@ impl<'t> Edit<'t> {
     }
 
     /// The text with another key for a peer, wherever its old one stands, and with another
-    /// preshared key if one is given.
+    /// preshared key if one is given. The comment behind one that goes stays.
     pub fn with_key(
         &self,
         old: &PublicKey,
@@ -196,28 +196,31 @@ impl<'t> Edit<'t> {
             .iter()
             .map(|mention| text(&format!("{new}{}", mention.rest)))
             .collect();
-        let secret = match preshared_key {
-            SharedKey::New(key) => Some(Zeroizing::new(text(&key.to_base64()))),
-            // All zeros are none, and a line stays where it was.
-            SharedKey::None => Some(Zeroizing::new(text(&PresharedKey::default().to_base64()))),
-            SharedKey::Same => None,
-        };
-        let is_given = table.value("preshared_key").is_some();
-        let secret = secret.filter(|_| is_given || !matches!(preshared_key, SharedKey::None));
+        let secret;
         let line;
+        let rest;
         let mut changes: Vec<(Range<usize>, &str)> = Vec::new();
         let own = table.value("public_key");
         let own = own.ok_or("the peer has no public_key of its own")?.span();
         changes.push((own.clone(), &key));
-        match (&secret, table.value("preshared_key")) {
-            (Some(secret), Some(value)) => changes.push((value.span(), secret)),
-            (Some(secret), None) => {
-                let new = Zeroizing::new(format!("preshared_key = {}", **secret));
+        let old = table.value("preshared_key").map(Spanned::span);
+        match (preshared_key, old) {
+            (SharedKey::New(key), Some(old)) => {
+                secret = Zeroizing::new(text(&key.to_base64()));
+                changes.push((old, &secret));
+            }
+            (SharedKey::New(key), None) => {
+                let new = Zeroizing::new(format!("preshared_key = \"{}\"", *key.to_base64()));
                 let (at, added) = self.line_behind(own.end, &new);
                 line = added;
                 changes.push((at..at, line.as_str()));
             }
-            (None, _) => {}
+            (SharedKey::None, Some(old)) => {
+                let (gone, comment) = self.without_value(old);
+                rest = comment;
+                changes.push((gone, &rest));
+            }
+            (SharedKey::None, None) | (SharedKey::Same, _) => {}
         }
         let spans = mentions.iter().map(|mention| mention.span.clone());
         changes.extend(spans.zip(literals.iter().map(String::as_str)));

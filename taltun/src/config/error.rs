@@ -137,6 +137,18 @@ impl ConfigError {
         &self.spot
     }
 
+    /// What is wrong, without the places in `file`: for one that was never written.
+    pub fn without_places(&self, file: &str) -> String {
+        let told = self.lines.iter().map(|line| {
+            let Some(rest) = line.strip_prefix(file) else {
+                return line.as_str();
+            };
+            let is_of_place = |c: char| c == ':' || c.is_ascii_digit();
+            rest.trim_start_matches(is_of_place).trim_start()
+        });
+        told.collect::<Vec<_>>().join("\n")
+    }
+
     /// Whether something isn't there, rather than wrong.
     pub(super) fn is_missing(&self) -> bool {
         self.lines.iter().any(|line| line.contains(": missing; "))

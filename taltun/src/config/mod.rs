@@ -88,7 +88,8 @@ pub use shaping::{Dscp, PeerRates, Rate, Shaping};
 pub(crate) use suggest::nearest;
 pub use udpgw::Udpgw;
 pub(crate) use values::{
-    interface_name, network, no_host, not_unspecified, peer_name, public_endpoint,
+    interface_name, network, network_as_written, no_host, not_unspecified, peer_name,
+    public_endpoint,
 };
 pub use visible::unseen;
 pub use web::Web;

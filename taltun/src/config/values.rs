@@ -284,15 +284,17 @@ pub(super) fn peer_vip(text: &str) -> Result<IpAddr, String> {
 /// A network; a bare address means itself. The second value tells whether bits beyond the
 /// prefix were set and have been cleared.
 pub(crate) fn network(text: &str) -> Result<(IpNet, bool), String> {
-    let net: IpNet = text
-        .parse()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| {
-            format!(
-                "expected a network such as \"192.168.50.0/24\" or \"fd00::/48\", found {text:?}"
-            )
-        })?;
+    let net = network_as_written(text)?;
     Ok((net.trunc(), net.trunc() != net))
+}
+
+/// The same with the bits of a host, if it has any.
+pub(crate) fn network_as_written(text: &str) -> Result<IpNet, String> {
+    let net = text.parse::<IpNet>();
+    let net = net.or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    net.map_err(|_| {
+        format!("expected a network such as \"192.168.50.0/24\" or \"fd00::/48\", found {text:?}")
+    })
 }
 
 /// Where to listen: `ADDRESS:PORT`, or `:PORT` for every address, as Go writes it.

@@ -324,6 +324,7 @@ mod tests {
             moves_between: Vec::new(),
             unreachable: None,
             allowed_ips: vec!["10.0.0.2/32".parse().unwrap()],
+            vip: Vec::new(),
             seen_seconds: age,
             latest_handshake_seconds: age,
             handshakes: 1,

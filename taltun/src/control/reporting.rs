@@ -324,7 +324,8 @@ impl View<'_> {
     fn peer_status(&self, peer: &Peer, allowed_ips: Vec<IpNet>, now: Time) -> PeerStatus {
         let key = peer.public_key();
         let interval = self.device.persistent_keepalive(key);
-        let rates = self.peers.in_file(key).map(|peer| peer.rates);
+        let filed = self.peers.in_file(key);
+        let rates = filed.map(|peer| peer.rates);
         let [rate_up, rate_down] = self.filed_rates.status(peer, &rates.unwrap_or_default());
         PeerStatus {
             name: self.peers.name(key).map(str::to_owned),
@@ -343,6 +344,7 @@ impl View<'_> {
             unreachable: self.underlay.unreachable(key).map(str::to_owned),
             paths: hop::status(self.device, peer, now),
             allowed_ips,
+            vip: filed.map(|peer| peer.vip.clone()).unwrap_or_default(),
             seen_seconds: peer.last_heard().map(|at| now.since(at).as_secs_f64()),
             latest_handshake_seconds: peer.last_handshake().map(|at| now.since(at).as_secs_f64()),
             handshakes: peer.handshakes(),

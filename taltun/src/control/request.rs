@@ -4,9 +4,11 @@
 //! The table makes what goes over the socket, and a function that the controller or the reader
 //! has to have: a command that nobody answers, or not with what it promises, doesn't compile.
 
+mod bans;
+mod peers;
+
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::answer_to::AnswerTo;
@@ -14,9 +16,13 @@ use super::caller::Caller;
 use super::inside::Inside;
 use super::response::{Answer, Done, NewWebToken, Reloaded, Reply, Response, Started};
 use super::since::Since;
-use crate::layer::Layer;
 use crate::report;
 use crate::secret::SecretText;
+
+pub use self::bans::{Ban, BanPeer, Unban, UnbanPeer};
+pub use self::peers::{
+    ClientWishes, NewPeer, PeerEdit, RemovePeer, RenamePeer, RotatePeer, SetPeer,
+};
 
 /// A command, with what it asks.
 pub trait Command {
@@ -300,37 +306,6 @@ pub struct WebRevoke {
 #[derive(Debug, Clone, Copy)]
 pub struct Reload;
 
-/// [`Request::Ban`]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "BanOnSocket", into = "BanOnSocket")]
-pub struct Ban {
-    /// The network.
-    pub net: IpNet,
-    /// Where it is; `None` for outside, unless it looks like one inside: that asks back.
-    pub layer: Option<Layer>,
-    /// Do it without asking back.
-    pub force: bool,
-    /// For how long; `None` until unbanned or stopped.
-    pub seconds: Option<u64>,
-}
-
-/// [`Request::BanPeer`]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BanPeer {
-    /// Its name or public key.
-    pub peer: String,
-    /// Which of its addresses.
-    #[serde(rename = "outer", with = "outer", default = "inner")]
-    pub layer: Layer,
-    /// Do it without asking back.
-    #[serde(default)]
-    pub force: bool,
-    /// For how long; `None` until unbanned or stopped.
-    #[serde(default)]
-    pub seconds: Option<u64>,
-}
-
 /// [`Request::Explain`]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -409,299 +384,5 @@ pub struct Usage {
     pub since: Since,
 }
 
-/// [`Request::PeerEdit`]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum PeerEdit {
-    /// Add one.
-    New(NewPeer),
-    /// Take one away.
-    Remove(RemovePeer),
-    /// Give one another name.
-    Rename(RenamePeer),
-    /// Give one another key.
-    Rotate(RotatePeer),
-    /// Change what one has and may.
-    Set(SetPeer),
-}
-
-/// [`PeerEdit::New`]
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewPeer {
-    /// What to call it.
-    pub name: String,
-    /// Its public key, base64. Its private key is nobody's but its own.
-    pub public_key: String,
-    /// The key that both sides share, base64.
-    #[serde(default)]
-    pub preshared_key: Option<SecretText>,
-    /// Its last day, in UTC: `2026-12-31`.
-    #[serde(default)]
-    pub expires: Option<String>,
-    /// Its addresses; empty for the next free ones.
-    #[serde(default)]
-    pub addresses: Vec<IpAddr>,
-    /// Networks behind it.
-    #[serde(default)]
-    pub allowed_ips: Vec<IpNet>,
-    /// What its file is to say.
-    #[serde(default)]
-    pub file: ClientWishes,
-}
-
-/// What the file of a peer is to say, where somebody has a wish.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClientWishes {
-    /// Where the hub is, `HOST` or `HOST:PORT`.
-    #[serde(default)]
-    pub endpoint: Option<String>,
-    /// What is sent into the tunnel; empty for what the hub thinks right.
-    #[serde(default)]
-    pub routes: Vec<IpNet>,
-    /// Whether the peer has its file already, so that there is none to be made.
-    #[serde(default)]
-    pub is_there: bool,
-}
-
-/// [`PeerEdit::Remove`]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RemovePeer {
-    /// Its name or public key.
-    pub peer: String,
-}
-
-/// [`PeerEdit::Rename`]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RenamePeer {
-    /// Its name or public key.
-    pub peer: String,
-    /// What to call it from now on.
-    pub name: String,
-}
-
-/// [`PeerEdit::Rotate`]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RotatePeer {
-    /// Its name or public key.
-    pub peer: String,
-    /// Its public key from now on.
-    pub public_key: String,
-    /// The key that both sides share from now on; `None` for that which there is.
-    #[serde(default)]
-    pub preshared_key: Option<SecretText>,
-    /// Whether they share none from now on.
-    #[serde(default)]
-    pub without_preshared_key: bool,
-    /// What its file is to say.
-    #[serde(default)]
-    pub file: ClientWishes,
-}
-
-/// [`PeerEdit::Set`]. What isn't given stays as it is; an empty list or text takes away what there is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SetPeer {
-    /// Its name or public key.
-    pub peer: String,
-    /// Networks behind it.
-    #[serde(default)]
-    pub allowed_ips: Option<Vec<IpNet>>,
-    /// Its last day, in UTC: `2026-12-31`.
-    #[serde(default)]
-    pub expires: Option<String>,
-    /// How much it may move: `100 GB/month`.
-    #[serde(default)]
-    pub quota: Option<String>,
-    /// How fast it may send: `20 Mbit/s`.
-    #[serde(default)]
-    pub rate_up: Option<String>,
-    /// How fast it may be sent to.
-    #[serde(default)]
-    pub rate_down: Option<String>,
-}
-
-/// [`Request::Unban`]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Unban {
-    /// The network, exactly as it was banned.
-    pub net: IpNet,
-    /// Where it is.
-    #[serde(rename = "inner", default)]
-    pub layer: Layer,
-}
-
-/// [`Request::UnbanPeer`]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UnbanPeer {
-    /// Its name or public key.
-    pub peer: String,
-    /// Which of its addresses.
-    #[serde(rename = "outer", with = "outer", default = "inner")]
-    pub layer: Layer,
-}
-
-/// [`Ban`] as it goes over the socket: the layer in two words, as the command line has it.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BanOnSocket {
-    net: IpNet,
-    #[serde(default)]
-    inner: bool,
-    #[serde(default)]
-    outer: bool,
-    #[serde(default)]
-    force: bool,
-    #[serde(default)]
-    seconds: Option<u64>,
-}
-
-impl From<BanOnSocket> for Ban {
-    fn from(it: BanOnSocket) -> Self {
-        Self {
-            net: it.net,
-            layer: (it.inner || it.outer).then_some(it.inner.into()),
-            force: it.force,
-            seconds: it.seconds,
-        }
-    }
-}
-
-impl From<Ban> for BanOnSocket {
-    fn from(it: Ban) -> Self {
-        Self {
-            net: it.net,
-            inner: it.layer == Some(Layer::Inner),
-            outer: it.layer == Some(Layer::Outer),
-            force: it.force,
-            seconds: it.seconds,
-        }
-    }
-}
-
-/// A peer's addresses are those inside where nothing else is said.
-fn inner() -> Layer {
-    Layer::Inner
-}
-
-/// A layer as whether it is the outer one.
-mod outer {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::layer::Layer;
-
-    #[allow(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde asks for it in this form"
-    )]
-    pub(super) fn serialize<S: Serializer>(layer: &Layer, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bool(*layer == Layer::Outer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Layer, D::Error> {
-        bool::deserialize(from).map(|outer| Layer::from(!outer))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_on_the_socket_what_they_have_always_been() {
-        let ban = |layer, force, seconds| {
-            let net = "10.0.0.0/8".parse().unwrap();
-            Request::Ban(Ban {
-                net,
-                layer,
-                force,
-                seconds,
-            })
-        };
-        let ban_peer = |layer| {
-            Request::BanPeer(BanPeer {
-                peer: "ana".into(),
-                layer,
-                force: false,
-                seconds: Some(3),
-            })
-        };
-        let unban = |layer| {
-            let net = "10.0.0.0/8".parse().unwrap();
-            Request::Unban(Unban { net, layer })
-        };
-        let unban_peer = |layer| {
-            let peer = "ana".into();
-            Request::UnbanPeer(UnbanPeer { peer, layer })
-        };
-        for (request, json) in [
-            (Request::Status, r#""status""#),
-            (Request::Stats, r#""stats""#),
-            (Request::Export, r#""export""#),
-            (Request::Reload, r#""reload""#),
-            (
-                ban(None, false, None),
-                r#"{"ban":{"net":"10.0.0.0/8","inner":false,"outer":false,"force":false,"seconds":null}}"#,
-            ),
-            (
-                ban(Some(Layer::Inner), true, Some(3)),
-                r#"{"ban":{"net":"10.0.0.0/8","inner":true,"outer":false,"force":true,"seconds":3}}"#,
-            ),
-            (
-                ban(Some(Layer::Outer), false, None),
-                r#"{"ban":{"net":"10.0.0.0/8","inner":false,"outer":true,"force":false,"seconds":null}}"#,
-            ),
-            (
-                ban_peer(Layer::Inner),
-                r#"{"ban_peer":{"peer":"ana","outer":false,"force":false,"seconds":3}}"#,
-            ),
-            (
-                ban_peer(Layer::Outer),
-                r#"{"ban_peer":{"peer":"ana","outer":true,"force":false,"seconds":3}}"#,
-            ),
-            (
-                unban(Layer::Inner),
-                r#"{"unban":{"net":"10.0.0.0/8","inner":true}}"#,
-            ),
-            (
-                unban_peer(Layer::Outer),
-                r#"{"unban_peer":{"peer":"ana","outer":true}}"#,
-            ),
-        ] {
-            assert_eq!(serde_json::to_string(&request).unwrap(), json);
-            let back: Request = serde_json::from_str(json).unwrap();
-            assert_eq!(back, request);
-        }
-        // What needn't be there.
-        for (json, request) in [
-            (r#"{"ban":{"net":"10.0.0.0/8"}}"#, ban(None, false, None)),
-            (
-                r#"{"ban_peer":{"peer":"ana","seconds":3}}"#,
-                ban_peer(Layer::Inner),
-            ),
-            (r#"{"unban":{"net":"10.0.0.0/8"}}"#, unban(Layer::Outer)),
-            (r#"{"unban_peer":{"peer":"ana"}}"#, unban_peer(Layer::Inner)),
-        ] {
-            assert_eq!(serde_json::from_str::<Request>(json).unwrap(), request);
-        }
-    }
-
-    #[test]
-    fn unknown_fields_are_refused() {
-        for json in [
-            r#"{"ban":{"net":"10.0.0.0/8","surprise":1}}"#,
-            r#"{"ban_peer":{"peer":"ana","surprise":1}}"#,
-            r#"{"unban":{"net":"10.0.0.0/8","surprise":1}}"#,
-            r#"{"unban_peer":{"peer":"ana","surprise":1}}"#,
-        ] {
-            let refused = serde_json::from_str::<Request>(json).unwrap_err();
-            assert!(refused.to_string().contains("surprise"), "{refused}");
-        }
-    }
-}
+mod tests;

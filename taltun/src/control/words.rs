@@ -1,4 +1,15 @@
-//! Numbers in the controller's sentences.
+//! Numbers in the controller's sentences, and words that others wrote.
+
+/// Characters of a word that are said back to whoever wrote it: as many as the longest name has.
+const WORD_SHOWN: usize = 64;
+
+/// A word in quotes; of one that is too long to be anything its beginning.
+pub(super) fn quoted(word: &str) -> String {
+    match word.char_indices().nth(WORD_SHOWN) {
+        Some((end, _)) => format!("{:?}", format!("{}…", &word[..end])),
+        None => format!("{word:?}"),
+    }
+}
 
 /// A count with its noun: `1 peer`, `2 peers`.
 pub(super) fn count(number: usize, noun: &str) -> String {
@@ -54,6 +65,14 @@ mod tests {
         assert_eq!(span(3600), "1 hour");
         assert_eq!(span(5400), "1 hour 30 minutes");
         assert_eq!(span(0), "0 seconds");
+    }
+
+    #[test]
+    fn of_a_long_word_the_beginning_is_said_back() {
+        assert_eq!(quoted("ana"), "\"ana\"");
+        let key = "ñ".repeat(WORD_SHOWN);
+        assert_eq!(quoted(&key), format!("\"{key}\""));
+        assert_eq!(quoted(&format!("{key}x")), format!("\"{key}…\""));
     }
 
     #[test]

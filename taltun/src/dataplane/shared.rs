@@ -10,6 +10,7 @@ use std::time::Duration;
 use taltun_common::drops::DropReason;
 use tokio::sync::{Notify, mpsc};
 
+use super::clock;
 use super::counters::{Counters, Tally};
 use super::crew::Crew;
 use super::filter::Filter;

@@ -430,6 +430,7 @@ fn status(full: bool) -> Status {
                 loss_percent: full.then_some(1),
             }],
             allowed_ips: vec![net()],
+            vip: vec![address],
             seen_seconds: full.then_some(1.5),
             latest_handshake_seconds: full.then_some(1.5),
             handshakes: 1,

@@ -82,6 +82,8 @@ pub enum Verb {
     },
     /// Give a peer other keys, in the file and in the tunnel.
     RotatePeer(RotatePeer),
+    /// Change what a peer has and may, in the file and in the tunnel.
+    SetPeer(SetPeer),
 }
 
 /// A peer to be added. Its own key is made by who asks, and stays there.
@@ -112,6 +114,38 @@ pub struct RotatePeer {
     pub preshared_key: Option<SecretText>,
     /// Where its file says that the hub is.
     pub endpoint: Option<String>,
+}
+
+/// What a peer has and may. What isn't given stays as it is; an empty list or text takes away what there is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetPeer {
+    /// Its public key.
+    pub peer: String,
+    /// Networks behind it.
+    pub allowed_ips: Option<Vec<IpNet>>,
+    /// Its last day, in UTC: `2026-12-31`.
+    pub expires: Option<String>,
+    /// How much it may move: `100 GB/month`.
+    pub quota: Option<String>,
+    /// How fast it may send: `20 Mbit/s`.
+    pub rate_up: Option<String>,
+    /// How fast it may be sent to.
+    pub rate_down: Option<String>,
+}
+
+impl SetPeer {
+    /// Whether all stays as it is.
+    pub fn is_nothing(&self) -> bool {
+        let texts = [&self.expires, &self.quota, &self.rate_up, &self.rate_down];
+        self.allowed_ips.is_none() && texts.iter().all(|text| text.is_none())
+    }
+
+    /// Whether the peer may be refused by it, or no more be reached as before.
+    pub fn may_cut_off(&self) -> bool {
+        let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        self.allowed_ips.is_some() || is_given(&self.expires) || is_given(&self.quota)
+    }
 }
 
 /// What it is answered with.

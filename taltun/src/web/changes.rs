@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::asked::{Reply, Verb};
+use super::asked::{Reply, SetPeer, Verb};
 use super::request::Fields;
 use super::units;
 use super::words::{Language, Words, filled};
@@ -48,6 +48,7 @@ pub(super) fn verb_of(path: &str, form: &Fields, words: &Words) -> Option<Result
             peer: given("key"),
             name: given("name"),
         }),
+        "/set" => set(form, words),
         "/remove" => Ok(Verb::RemovePeer(given("key"))),
         "/unban-peer" => Ok(Verb::UnbanPeer(given("key"))),
         _ => return None,
@@ -67,6 +68,7 @@ pub(super) fn told(verb: &Verb, language: Language) -> String {
         Verb::Unban { net, .. } => filled(words.done_unban, &[&net.to_string()]),
         Verb::UnbanPeer(_) => filled(words.done_unban, &[words.the_peer]),
         Verb::RenamePeer { name, .. } => filled(words.done_rename, &[name]),
+        Verb::SetPeer(_) => words.done_set.to_owned(),
         Verb::RemovePeer(_) => words.done_remove.to_owned(),
         _ => words.done.to_owned(),
     }
@@ -84,6 +86,44 @@ pub(super) fn done(text: String, reply: Reply) -> Notice {
         notice.undo = Some(edited.undo).filter(|undo| !undo.is_empty());
     }
     notice
+}
+
+/// The name of what a field held when its form was made.
+pub(super) fn before(name: &str) -> String {
+    format!("{name}-before")
+}
+
+/// What somebody changed in the form of what a peer has and may: all else may be changed elsewhere meanwhile.
+fn set(form: &Fields, words: &Words) -> Result<Verb, String> {
+    let changed = |name: &str| {
+        let new = form.get(name)?;
+        (form.get(&before(name)) != Some(new)).then(|| new.to_owned())
+    };
+    let set = SetPeer {
+        peer: form.get("key").unwrap_or_default().to_owned(),
+        allowed_ips: changed("allowed")
+            .map(|nets| networks(&nets, words))
+            .transpose()?,
+        expires: changed("expires"),
+        quota: changed("quota"),
+        rate_up: changed("rate_up"),
+        rate_down: changed("rate_down"),
+    };
+    if set.is_nothing() {
+        return Err(words.nothing_changed.to_owned());
+    }
+    Ok(Verb::SetPeer(set))
+}
+
+/// Networks with commas or blanks between them.
+fn networks(text: &str, words: &Words) -> Result<Vec<IpNet>, String> {
+    let all = text.split(|c: char| c == ',' || c.is_whitespace());
+    let given = all.filter(|net| !net.is_empty());
+    let network = |net: &str| {
+        let network = config::network_as_written(net);
+        network.map_err(|_| format!("{} {net:?}", words.not_understood))
+    };
+    given.map(network).collect()
 }
 
 fn network(form: &Fields, words: &Words) -> Result<IpNet, String> {
@@ -153,5 +193,39 @@ mod tests {
             done(r#"{"rename_peer":{"peer":"K","name":"eva"}}"#)
         );
         assert_eq!(asked("/reload", ""), None);
+    }
+
+    #[test]
+    fn what_somebody_left_alone_is_no_change() {
+        let before = "key=K&allowed-before=10.1.0.0%2F16&allowed=10.1.0.0%2F16&expires-before=&expires=\
+                      &quota-before=1+GB%2Fday&rate_up-before=&rate_up=";
+        let none = r#""expires":null,"quota":null,"rate_up":null,"rate_down":null}}"#;
+        for (form, verb) in [
+            (
+                format!("{before}&quota="),
+                Ok(r#"{"set_peer":{"peer":"K","allowed_ips":null,"expires":null,"quota":"","rate_up":null,"rate_down":null}}"#.to_owned()),
+            ),
+            (
+                "key=K&allowed-before=&allowed=10.1.0.0%2F16,+10.2.0.9".to_owned(),
+                Ok(format!(
+                    r#"{{"set_peer":{{"peer":"K","allowed_ips":["10.1.0.0/16","10.2.0.9/32"],{none}"#
+                )),
+            ),
+            (
+                "key=K&allowed-before=10.1.0.0%2F16&allowed=".to_owned(),
+                Ok(format!(
+                    r#"{{"set_peer":{{"peer":"K","allowed_ips":[],{none}"#
+                )),
+            ),
+        ] {
+            assert_eq!(asked("/set", &form), Some(verb), "{form}");
+        }
+        for wrong in [
+            format!("{before}&quota=1+GB%2Fday"),
+            before.replace("allowed=10.1", "allowed=office"),
+            String::new(),
+        ] {
+            assert!(asked("/set", &wrong).unwrap().is_err(), "{wrong}");
+        }
     }
 }

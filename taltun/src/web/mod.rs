@@ -38,7 +38,7 @@ mod units;
 mod words;
 
 pub use self::asked::{
-    Entered, NewPeer, QUESTION_MAX, Question, Reply, Report, RotatePeer, Verb, Who,
+    Entered, NewPeer, QUESTION_MAX, Question, Reply, Report, RotatePeer, SetPeer, Verb, Who,
 };
 pub use self::process::serve;
 

@@ -109,6 +109,17 @@ fn fits() -> Result<()> {
         "{shown}"
     );
 
+    // It gets a limit, in the form that its page has closed until then.
+    browser.click_to_page("p a[href^='/peer?key=']")?;
+    browser.evaluate(
+        "document.querySelector('form[action=\"/set\"]').closest('details').open = true",
+    )?;
+    look(&mut browser, "set-390", true)?;
+    browser.fill("#rate_down", "20 Mbit/s")?;
+    browser.click_to_page("form[action='/set'] button")?;
+    ensure!(browser.evaluate("document.querySelector('.notice.done') !== null")? == true);
+    ensure!(browser.evaluate("document.querySelector('#rate_down').value")? == "20 Mbit/s");
+
     // In Spanish, at a click.
     browser.open(&format!("{ORIGIN}/sources"))?;
     browser.click_to_page("a.language")?;

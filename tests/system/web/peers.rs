@@ -8,10 +8,10 @@ use taltun_tests::node::Node;
 use taltun_tests::sys::Signal;
 
 use super::hub::{Hub, Session};
-use crate::support::{Case, UP_LIMIT, ensure_answers_within, taltun};
+use crate::support::{Case, UP_LIMIT, ensure_answers_within, eventually, taltun};
 
 pub const CASES: &[Case] = &[Case {
-    name: "the page adds a peer whose file works and is shown once, renames it, gives it new keys and removes it",
+    name: "the page adds a peer whose file works and is shown once, changes it, gives it new keys and removes it",
     programs: &[],
     run: adds,
 }];
@@ -49,7 +49,12 @@ fn adds() -> Result<()> {
         "{config}"
     );
     let directory = hub.node.directory();
-    let trail = fs::read_to_string(directory.join("state/taltun0/audit.jsonl"))?;
+    let read = || fs::read_to_string(directory.join("state/taltun0/audit.jsonl"));
+    // It is written beside the answer.
+    eventually("the trail tells it", UP_LIMIT, || {
+        Ok(read()?.contains("\"peer new\""))
+    })?;
+    let trail = read()?;
     for (what, text) in [
         ("file", &config),
         ("log", &hub.node.log()),
@@ -86,6 +91,7 @@ fn adds() -> Result<()> {
     ensure!(!notice.contains("taltun peer"), "{notice}");
     ensure!(hub.node.status()?.peers.len() == 2);
     typed_again(&session, form)?;
+    other_values(&hub, &session)?;
     other_name_and_keys(&hub, &session, &shared)?;
     once(&hub, &session)?;
 
@@ -196,6 +202,72 @@ fn once(hub: &Hub, session: &Session<'_>) -> Result<()> {
     ensure!(key()? != first);
     again("/rotate", &form)?;
     session.post("/remove", &format!("key={}", http::encoded(&key()?)))?;
+    ensure!(session.notice()?.starts_with("done"));
+    Ok(())
+}
+
+/// What a peer has and may is changed, and what was left alone in the form isn't.
+fn other_values(hub: &Hub, session: &Session<'_>) -> Result<()> {
+    let status = hub.node.status()?;
+    let mut peers = status.peers.iter();
+    let phone = peers.find(|it| it.name.as_deref() == Some("phone"));
+    let key = http::encoded(&phone.context("no phone")?.public_key);
+    let page = format!("/peer?key={key}");
+    let shown = session.page(&page)?;
+    for part in [
+        "name=\"expires-before\" value=\"2099-12-31\"",
+        "name=\"allowed-before\" value=\"\"",
+        "<dt>Preshared key</dt><dd>yes</dd>",
+    ] {
+        ensure!(shown.contains(part), "no {part} in {shown}");
+    }
+    let form = format!(
+        "key={key}&allowed-before=&allowed=192.168.7.0%2F24%2C+192.168.8.9&expires-before=2099-12-31\
+         &expires=2099-12-31&quota-before=&quota=1+GB%2Fday&rate_up-before=&rate_up=&rate_down-before=&rate_down="
+    );
+    session.post("/set", &form)?;
+    let notice = session.notice()?;
+    ensure!(notice.starts_with("done"), "{notice}");
+    let config = fs::read_to_string(hub.node.config())?;
+    for line in [
+        "allowed_ips = [\"192.168.7.0/24\", \"192.168.8.9/32\"]",
+        "quota = \"1 GB/day\"",
+        "expires = 2099-12-31",
+    ] {
+        ensure!(config.contains(line), "no {line} in {config}");
+    }
+    ensure!(!config.contains("rate_"), "{config}");
+    let shown = session.page(&page)?;
+    ensure!(
+        shown.contains("value=\"192.168.7.0/24, 192.168.8.9/32\"")
+            && shown.contains("value=\"1 GB/day\""),
+        "{shown}"
+    );
+    // What isn't done is there again, and what is the same is no change.
+    session.post("/set", &format!("key={key}&quota-before=&quota=much"))?;
+    let shown = session.page(&page)?;
+    ensure!(
+        shown.contains("value=\"much\"") && shown.contains("peers.quota"),
+        "{shown}"
+    );
+    ensure!(!shown.contains("config.toml:"), "{shown}");
+    session.post("/set", &format!("key={key}&quota-before=x&quota=x"))?;
+    ensure!(session.notice()?.contains("Nothing in the form"));
+    let away = format!("key={key}&allowed-before=x&allowed=&quota-before=x&quota=");
+    session.post("/set", &away)?;
+    ensure!(session.notice()?.starts_with("done"));
+    ensure!(!fs::read_to_string(hub.node.config())?.contains("192.168."));
+    // The peer that the browser comes through may get other rates, and isn't shut out.
+    let own = http::encoded(&hub.keys[1].public);
+    for out in [
+        "expires-before=&expires=2099-01-01",
+        "quota-before=&quota=1+B%2Fday",
+    ] {
+        session.post("/set", &format!("key={own}&{out}"))?;
+        ensure!(session.notice()?.contains("lock yourself out"), "{out}");
+    }
+    let rates = format!("key={own}&rate_up-before=&rate_up=50+Mbit%2Fs");
+    session.post("/set", &rates)?;
     ensure!(session.notice()?.starts_with("done"));
     Ok(())
 }

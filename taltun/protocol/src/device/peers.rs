@@ -153,7 +153,8 @@ impl Device {
     }
 
     /// Replaces our own key, or takes it away. All sessions end, as they were made with the
-    /// old one; a peer with the new key would be ourselves and is removed.
+    /// old one, and no peer counts as there until its next handshake shows that it knows the new
+    /// one. A peer with the new key would be ourselves and is removed.
     pub fn set_private_key(&mut self, key: Option<PrivateKey>, now: Time) {
         if self.private_key() == key.as_ref() {
             return;
@@ -172,6 +173,9 @@ impl Device {
             control.made_of_static_keys = OnceCell::new();
         }
         self.end_all_sessions(now);
+        for control in self.peers.values() {
+            control.peer.activity.forget_handshake();
+        }
     }
 
     /// Ends all that was agreed on, with whomever: sessions, handshakes under way, cookies

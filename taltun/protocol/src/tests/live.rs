@@ -12,6 +12,9 @@ fn a_new_private_key_starts_over_at_once() {
     let new = PrivateKey::from_bytes([77; 32]);
     let public = new.public_key();
     world.with(A, |device, now| device.set_private_key(Some(new), now));
+    // Nobody has shown yet that it knows the new one.
+    let peer = world.nodes[A].peer(B);
+    assert_eq!((peer.last_handshake(), peer.last_heard()), (None, None));
     world.with(B, |device, now| {
         assert!(device.remove_peer(&public_key(A)));
         let peer = PeerSettings {
@@ -26,6 +29,7 @@ fn a_new_private_key_starts_over_at_once() {
     world.ping(A, B, 5).unwrap_err();
     world.run(secs(1));
     assert!(world.nodes[B].ids().contains(&5));
+    assert!(world.nodes[A].peer(B).last_handshake().is_some());
 }
 
 /// A device without a key neither starts a handshake nor answers one, and one with the key

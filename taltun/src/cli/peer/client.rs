@@ -1,7 +1,6 @@
 //! The file of a peer, to where it is wanted: standard output, a file, a code on the terminal or in
 //! a picture. Its keys are made here; the hub's process gets the public one alone.
 
-use std::convert::Infallible;
 use std::io::{IsTerminal, stdout};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,6 +10,7 @@ use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use super::made_file::MadeFile;
+use super::network::{Network, nets};
 use super::told;
 use crate::cli::failure::Failure;
 use crate::cli::target::Target;
@@ -55,7 +55,7 @@ pub(super) struct ClientOptions {
     /// What the peer is to send into the tunnel. Default: everything if the hub has [nat]; else the
     /// tunnel's subnets and networks behind other peers, or none of these if there are more than 64.
     #[arg(long, value_name = "NET", value_delimiter = ',')]
-    routes: Vec<IpNet>,
+    routes: Vec<Network>,
 
     /// The peer's public key, if the peer has made its keys itself. Its private key has to be added to
     /// the file there.
@@ -88,14 +88,21 @@ enum CodeTo {
 const ON_TERMINAL: &str = "-";
 
 impl FromStr for CodeTo {
-    type Err = Infallible;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text {
-            ON_TERMINAL => Self::Terminal,
-            path => Self::Picture(path.into()),
-        })
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            ON_TERMINAL => Ok(Self::Terminal),
+            path if is_picture(path) => Ok(Self::Picture(path.into())),
+            _ => Err("the picture is a PNG; name a file that ends in .png".to_owned()),
+        }
     }
+}
+
+/// Whether this is the name of a picture, as the code is written to one.
+fn is_picture(name: &str) -> bool {
+    let ending = Path::new(name).extension();
+    ending.is_some_and(|ending| ending.eq_ignore_ascii_case("png"))
 }
 
 const TOO_LONG: &str = "the file is longer than a code can be; it follows as text";
@@ -124,8 +131,20 @@ impl ClientOptions {
         }
     }
 
-    /// Makes the keys and the files.
-    pub(super) fn prepare(self) -> Result<Prepared, Failure> {
+    /// Makes the keys and the files of the peer that is called so.
+    pub(super) fn prepare(self, peer: &str) -> Result<Prepared, Failure> {
+        if self.qr == Some(CodeTo::Terminal) && is_picture(peer) {
+            return Err(Failure::Usage(format!(
+                "{peer} would be the peer's name; a picture's follows an equals sign: --qr={peer}"
+            )));
+        }
+        if self.qr.is_some() && self.public_key.is_some() {
+            return Err(Failure::Usage(
+                "a code needs the peer's private key, which only the peer has with --public-key; \
+                 leave out one of --qr and --public-key"
+                    .to_owned(),
+            ));
+        }
         if self.json && self.qr == Some(CodeTo::Terminal) {
             return Err(Failure::Usage(
                 "a code can't stand in JSON; write --qr=FILE.png for a picture".to_owned(),
@@ -155,7 +174,7 @@ impl ClientOptions {
             private_key,
             preshared_key: preshared_key.map(|bytes| PresharedKey(*bytes)),
         };
-        if self.qr.is_some() && is_too_long(&self.routes, &keys) {
+        if self.qr.is_some() && is_too_long(nets(&self.routes), &keys) {
             return Err(Failure::Usage(format!(
                 "a file with {} routes is longer than a code can be; leave out --qr, or give \
                  fewer --routes (nothing was changed)",
@@ -189,7 +208,7 @@ impl Prepared {
     pub(super) fn wishes(&self) -> ClientWishes {
         ClientWishes {
             endpoint: self.options.endpoint.clone(),
-            routes: self.options.routes.clone(),
+            routes: nets(&self.options.routes),
             is_there: self.options.no_file,
         }
     }
@@ -288,7 +307,7 @@ fn lost(edited: &PeerEdited, reason: &str, target: &Target) -> Failure {
 }
 
 /// Whether a file that has at least these routes and keys is too long for a code.
-fn is_too_long(routes: &[IpNet], keys: &Keys) -> bool {
+fn is_too_long(routes: Vec<IpNet>, keys: &Keys) -> bool {
     let least = ClientAccess {
         addresses: Vec::new(),
         hub_public_key: PublicKey([0; 32]).to_string(),
@@ -296,7 +315,7 @@ fn is_too_long(routes: &[IpNet], keys: &Keys) -> bool {
         endpoint: String::new(),
         plain_endpoint: String::new(),
         endpoint_is_guess: false,
-        routes: routes.to_vec(),
+        routes,
         dns: Vec::new(),
         mtu: None,
         persistent_keepalive: 0,

@@ -5,6 +5,7 @@
 //! | [`new`], [`rotate`] | a peer's keys, which are made here, and its file |
 //! | [`client`] | that file, as text, code or picture, to where it is wanted |
 //! | [`made_file`] | a new file for its owner alone |
+//! | [`network`] | networks on the command line |
 //! | [`set`] | other values for a peer that there is |
 //! | [`list`], [`show`] | what peers there are |
 //! | [`told`] | what was done, and what undoes it |
@@ -13,6 +14,7 @@
 mod client;
 mod list;
 mod made_file;
+mod network;
 mod new;
 mod remove;
 mod rename;

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use clap::Args;
-use ipnet::IpNet;
 
 use super::client::ClientOptions;
+use super::network::{Network, nets};
 use super::told;
 use crate::cli::failure::Failure;
 use crate::cli::target::Target;
@@ -27,7 +27,7 @@ pub(super) struct New {
 
     /// A network behind it, which is reached through it.
     #[arg(long, value_name = "NET", value_delimiter = ',')]
-    allowed: Vec<IpNet>,
+    allowed: Vec<Network>,
 
     /// Its last day, in UTC, such as 2026-12-31; after that it is refused.
     #[arg(long, value_name = "DATE")]
@@ -42,14 +42,14 @@ pub(super) struct New {
 
 impl New {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let prepared = self.file.prepare()?;
+        let prepared = self.file.prepare(&self.name)?;
         let new = NewPeer {
             name: self.name,
             public_key: prepared.public_key(),
             preshared_key: prepared.preshared_key(),
             expires: self.expires,
             addresses: self.address,
-            allowed_ips: self.allowed,
+            allowed_ips: nets(&self.allowed),
             file: prepared.wishes(),
         };
         let edited = told::ask(&self.target, PeerEdit::New(new))?;

@@ -30,7 +30,7 @@ pub(super) struct Rotate {
 
 impl Rotate {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let prepared = self.file.prepare()?;
+        let prepared = self.file.prepare(&self.peer)?;
         let rotate = RotatePeer {
             peer: self.peer,
             public_key: prepared.public_key(),

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use ipnet::IpNet;
 
+use super::network::Network;
 use super::told;
 use crate::cli::failure::Failure;
 use crate::cli::target::Target;
@@ -24,7 +25,7 @@ pub(super) struct Set {
 
     /// The networks behind it, in place of those that there are; or none.
     #[arg(long, value_name = "NET|none", value_delimiter = ',')]
-    allowed: Vec<OrNone<IpNet>>,
+    allowed: Vec<OrNone<Network>>,
 
     /// Its last day, in UTC, such as 2026-12-31; or none.
     #[arg(long, value_name = "DATE|none")]
@@ -91,10 +92,10 @@ impl Set {
 }
 
 /// The networks that are given, if any are.
-fn networks(given: &[OrNone<IpNet>]) -> Result<Option<Vec<IpNet>>, Failure> {
+fn networks(given: &[OrNone<Network>]) -> Result<Option<Vec<IpNet>>, Failure> {
     let nets = given.iter().filter_map(|it| match it {
         OrNone::None => None,
-        OrNone::Some(net) => Some(*net),
+        OrNone::Some(net) => Some(net.0),
     });
     let nets: Vec<IpNet> = nets.collect();
     match given {
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn networks_or_none_are_given() {
         let of = |words: &[&str]| {
-            let given: Vec<OrNone<IpNet>> =
+            let given: Vec<OrNone<Network>> =
                 words.iter().map(|word| word.parse().unwrap()).collect();
             networks(&given).map_err(|failure| failure.to_string())
         };

@@ -1,5 +1,6 @@
 //! Which peer a word means.
 
+use crate::cli::width::shown;
 use crate::report::PeerStatus;
 
 /// The peer with this name or key.
@@ -16,7 +17,8 @@ pub(in crate::cli) fn meant<'a>(
             "several peers are called {word:?}; give the public key of one"
         )),
         (None, _) => Err(format!(
-            "{word:?} is no peer's name or key; `taltun peer list` lists them"
+            "{:?} is no peer's name or key; `taltun peer list` lists them",
+            shown(word)
         )),
     }
 }

@@ -8,7 +8,7 @@ use crate::cli::peers::{bits, title, troubles};
 use crate::cli::screen::{Screen, Style};
 use crate::cli::width::{cut, short_key, width, wrap};
 use crate::cli::{host_line, human};
-use crate::report::{AfXdpSocket, ForwardedBy, Status, TcAttachment, XdpAttachment};
+use crate::report::{AfXdpSocket, ForwardedBy, Status, TcAttachment, XdpAttachment, XdpStatus};
 use crate::system::LeftSwitches;
 
 /// What a terminal shows of each kind of line at most; the rest is counted.
@@ -205,35 +205,36 @@ fn shield(status: &Status) -> String {
     text
 }
 
-/// Where the XDP program runs; where that differs, on which interface.
+/// Where the XDP program runs; where that differs, on which interfaces. Those that lack it for the same
+/// reason, as the ports of a bridge do, are told together.
 fn xdp(status: &Status) -> Vec<String> {
-    let first = status.xdp.first().map(|xdp| xdp.mode);
-    let alike = status.xdp.iter().all(|xdp| Some(xdp.mode) == first);
-    let count = status.xdp.len();
-    match first {
-        Some(mode) if alike && mode != XdpAttachment::Off => {
-            let places = human::counted(count as u64, "interface");
-            let on = if count > 1 {
-                format!(" on {places}")
-            } else {
-                String::new()
-            };
-            vec![format!("{mode} XDP{on}")]
-        }
-        _ => {
-            let told = status.xdp.iter().map(|xdp| {
-                let on = match (xdp.interface.as_str(), count) {
-                    ("", _) | (_, 1) => String::new(),
-                    (interface, _) => format!(" on {interface}"),
-                };
-                match xdp.mode {
-                    XdpAttachment::Off => format!("no XDP{on} ({})", xdp.reason),
-                    mode => format!("{mode} XDP{on}"),
-                }
-            });
-            told.collect()
+    let mut groups: Vec<(&XdpStatus, Vec<&str>)> = Vec::new();
+    for xdp in &status.xdp {
+        let is_alike = |other: &XdpStatus| {
+            xdp.mode == other.mode && (xdp.mode != XdpAttachment::Off || xdp.reason == other.reason)
+        };
+        let group = groups.iter_mut().find(|(first, _)| is_alike(first));
+        match group {
+            Some((_, names)) => names.push(&xdp.interface),
+            None => groups.push((xdp, vec![xdp.interface.as_str()])),
         }
     }
+    let is_one = groups.len() == 1;
+    let told = groups.into_iter().map(|(xdp, names)| {
+        let on = match &names[..] {
+            [_] if is_one => String::new(),
+            [""] => String::new(),
+            all if is_one || all.len() > MOST => {
+                format!(" on {}", human::counted(all.len() as u64, "interface"))
+            }
+            all => format!(" on {}", all.join(", ")),
+        };
+        match xdp.mode {
+            XdpAttachment::Off => format!("no XDP{on} ({})", xdp.reason),
+            mode => format!("{mode} XDP{on}"),
+        }
+    });
+    told.collect()
 }
 
 /// What keeps peers from the tunnel.
@@ -401,6 +402,35 @@ unknown key WHO= tried 3 times from 192.0.2.4:7, last 5 s ago
         };
         let text = render(&status, &LeftSwitches::default(), false, &screen);
         assert!(text.starts_with("\u{1b}[1mhub\u{1b}[0m  server"), "{text}");
+    }
+
+    #[test]
+    fn interfaces_without_a_program_are_told_together() {
+        let on = |interface: &str, mode, reason: &str| XdpStatus {
+            interface: interface.into(),
+            mode,
+            reason: reason.into(),
+        };
+        let mut status = hub();
+        let told = |status: &Status| xdp(status).join(", ");
+        status.xdp = vec![on("eth0", XdpAttachment::Off, "why")];
+        assert_eq!(told(&status), "no XDP (why)");
+        status.xdp = vec![on("br0", XdpAttachment::Generic, "it is so")];
+        let ports =
+            |number: u32| (0..number).map(|at| on(&format!("p{at}"), XdpAttachment::Off, "why"));
+        status.xdp.extend(ports(2));
+        status.xdp.push(on("eth1", XdpAttachment::Off, "another"));
+        assert_eq!(
+            told(&status),
+            "generic XDP on br0, no XDP on p0, p1 (why), no XDP on eth1 (another)"
+        );
+        status.xdp.extend(ports(9));
+        assert!(told(&status).contains("no XDP on 11 interfaces (why)"));
+        status.xdp.truncate(1);
+        status
+            .xdp
+            .push(on("br1", XdpAttachment::Generic, "as well"));
+        assert_eq!(told(&status), "generic XDP on 2 interfaces");
     }
 
     #[test]

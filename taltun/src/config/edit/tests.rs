@@ -261,6 +261,15 @@ fn a_new_key_stands_wherever_the_old_one_stood() {
         .with_key(&key(ANA), &new_key(), SharedKey::None)
         .unwrap();
     assert!(load(&without).peers[0].preshared_key.is_none());
+    // Nothing is left of the line, but for a comment.
+    assert!(!without.contains("preshared_key"), "{}", *without);
+    let line = format!("preshared_key = \"{}\"", *other.to_base64());
+    let commented = newer.replace(&line, &format!("{line} # since March"));
+    let without = Edit::of(&commented).unwrap();
+    let without = without
+        .with_key(&key(ANA), &key(ANA), SharedKey::None)
+        .unwrap();
+    assert_eq!(*without, commented.replace(&format!("{line} "), ""));
     let never = edit
         .with_key(&key(ANA), &new_key(), SharedKey::None)
         .unwrap();

@@ -26,6 +26,7 @@ use crate::control::response::{Done, NewWebToken, Reply, Started};
 use crate::control::uapi::{self, UapiCall, WgChanges};
 use crate::control::watching::{self, Stream};
 use crate::control::web::Web;
+use crate::control::words;
 use crate::dataplane::tap::Wants;
 use crate::protocol::peer::Peer;
 use crate::report::{self, Explanation, Overview, PeerStatus, Refused, RefusedBy, Stats, Status};
@@ -270,7 +271,8 @@ impl Engine {
         let Some(word) = peer else { return Ok(None) };
         let peer = self.peers.meant(word, &self.device)?;
         peer.cloned().map(Some).ok_or_else(|| {
-            format!("{word:?} is no peer's name or key; `taltun status` lists the peers")
+            let word = words::quoted(word);
+            format!("{word} is no peer's name or key; `taltun status` lists the peers")
         })
     }
 

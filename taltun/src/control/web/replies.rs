@@ -206,6 +206,21 @@ impl Replies {
                 };
                 self.edited(PeerEdit::Rotate(rotate), by).await
             }
+            Verb::SetPeer(set) => {
+                let peer = key(&set.peer)?;
+                if set.may_cut_off() {
+                    self.refuse_own(Banned::Peer(&peer), source).await?;
+                }
+                let set = request::SetPeer {
+                    peer,
+                    allowed_ips: set.allowed_ips,
+                    expires: set.expires,
+                    quota: set.quota,
+                    rate_up: set.rate_up,
+                    rate_down: set.rate_down,
+                };
+                self.edited(PeerEdit::Set(set), by).await
+            }
             Verb::UnbanPeer(peer) => {
                 let peer = key(&peer)?;
                 let layer = Layer::Inner;

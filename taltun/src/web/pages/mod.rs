@@ -8,6 +8,7 @@
 //! | [`listed`] | which peers are in that list |
 //! | [`graph`] | traffic and drops, drawn |
 //! | [`peer`] | a peer by itself |
+//! | [`set`] | what a peer has and may, to be changed |
 //! | [`new`] | a peer to be added, and what its device needs |
 //! | [`part`] | what changes of a page while somebody looks |
 //! | [`forms`] | pieces of forms |
@@ -26,6 +27,7 @@ mod part;
 mod peer;
 mod query;
 mod rules;
+mod set;
 mod sources;
 mod usage;
 

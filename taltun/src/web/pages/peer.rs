@@ -7,6 +7,7 @@ use super::layout::{self, Frame, held};
 use super::overview::{label, since, state};
 use super::part::Part;
 use super::query::{Query, of_peer};
+use super::set;
 use super::usage::days;
 use crate::report::{PeerStatus, Usage};
 use crate::web::reports::Seen;
@@ -49,6 +50,7 @@ pub(super) fn page(
                 (button(frame, "/unban-peer", &[("key", key)], "plain", words.unban, label(peer)))
             }
         }
+        section.card { (set::form(frame, peer)) }
         section.card {
             h2 { (words.rename_this) }
             form.row method="post" action="/rename" {
@@ -123,6 +125,7 @@ fn facts(peer: &PeerStatus, language: Language) -> Markup {
             } }
             dt { (words.addresses) } dd { (nets.join(", ")) }
             dt { (words.public_key) } dd { code { (peer.public_key) } }
+            dt { (words.preshared_key) } dd { (if peer.preshared_key { words.yes } else { words.none }) }
             @if let Some(trouble) = &peer.problem {
                 dt { (words.problem) }
                 dd { (problem(trouble, language)) " (" (since(trouble.seconds_ago, words)) ")" }

@@ -51,6 +51,7 @@ words! {
     not_understood duration_wrong
     add_peer add add_hint name_hint optional hub_place preshared preshared_again shown_once shown_once_hint scan too_long_for_code
     for_wireguard for_taltun save undo remove remove_this remove_hint
+    set_this set_hint behind change done_set nothing_changed preshared_key yes none
     rename rename_this new_name new_keys new_keys_make new_keys_hint
     done done_ban done_ban_for_good done_unban done_rename done_remove the_peer
     done_add shown_already done_new_keys refused

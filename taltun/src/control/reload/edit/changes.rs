@@ -113,12 +113,10 @@ impl Known<'_> {
             undo: add_again(peer),
             ..self.answer(peer.name.as_deref(), key)
         };
-        let keys = edit.keys_of(&key);
-        let lost: Vec<String> = keys
-            .into_iter()
-            .filter(|key| !GIVEN_BACK.contains(&key.as_str()))
-            .collect();
-        let mut lost = lost;
+        // All zeros are none.
+        let is_none = |key: &str| key == "preshared_key" && peer.preshared_key.is_none();
+        let mut lost = edit.keys_of(&key);
+        lost.retain(|key| !GIVEN_BACK.contains(&key.as_str()) && !is_none(key));
         match edit.comment_lines_of(&key) {
             0 => {}
             1 => lost.push("the comment above it, 1 line".to_owned()),
@@ -323,7 +321,8 @@ impl Known<'_> {
             (None, _) => Err(Refused::because(
                 Why::NotInFile,
                 format!(
-                    "{text:?} is no peer's name or key in the file; `taltun peer list` lists them"
+                    "{} is no peer's name or key in the file; `taltun peer list` lists them",
+                    words::quoted(text)
                 ),
             )),
         }
@@ -421,16 +420,8 @@ impl Known<'_> {
             if self.inside.own.contains(address) {
                 return Err(format!("{address} is an address of this host").into());
             }
-            if let Some(vip) = vips.iter().find(|vip| vip.contains(address))
-                && let (IpNet::V4(v4), IpAddr::V4(own)) = (vip, address)
-                && v4.prefix_len() < 31
-                && (v4.network() == *own || v4.broadcast() == *own)
-            {
-                return Err(format!(
-                    "{address} is not for a host: it is the first or last address of {}",
-                    vip.trunc()
-                )
-                .into());
+            if let Some(what) = of_no_host(*address, vips) {
+                return Err(format!("{address} is {what}, so no peer can have it").into());
             }
         }
         let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = wished.iter().partition(|it| it.is_ipv4());
@@ -482,6 +473,29 @@ impl Known<'_> {
 /// Whether a peer has exactly this address.
 fn owns(peer: &Peer, address: IpAddr) -> bool {
     peer.vip.contains(&address) || peer.allowed_ips.contains(&IpNet::from(address))
+}
+
+/// What an address is that no single host has, where our vips are these.
+fn of_no_host(address: IpAddr, vips: &[IpNet]) -> Option<String> {
+    let is_everybodys = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    if address.is_unspecified() || address.is_multicast() || is_everybodys {
+        return Some("no address of a host".to_owned());
+    }
+    vips.iter().find_map(|vip| {
+        let (IpNet::V4(net), IpAddr::V4(own)) = (vip, address) else {
+            return None;
+        };
+        if net.prefix_len() >= 31 || !net.contains(&own) {
+            return None;
+        }
+        if own == net.broadcast() {
+            Some(format!("the broadcast address of {}", vip.trunc()))
+        } else if own == net.network() {
+            Some(format!("the address of the network {}", vip.trunc()))
+        } else {
+            None
+        }
+    })
 }
 
 /// Why a text isn't for a peer to be called, if it isn't.

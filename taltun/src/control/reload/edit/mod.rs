@@ -93,7 +93,8 @@ pub(super) fn edit(
             inside,
         };
         let (text, mut answer) = change(&known, asked)?;
-        let mut new = load(path, &text, &origin.overrides)?;
+        let new = config::load_text(path, &text, &origin.overrides);
+        let mut new = new.map_err(|error| never_written(&error, path))?;
         new.warnings = news(&now, new.warnings);
         answer.warnings.extend(new.warnings.iter().cloned());
         match disk.replace(&text) {
@@ -127,6 +128,12 @@ fn load(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, NotRea
 
 fn mistakes(error: &ConfigError) -> NotRead {
     NotRead::Mistakes(format!("{error} (nothing was changed)"))
+}
+
+/// The same of a text that isn't in the file: nobody finds its lines there.
+fn never_written(error: &ConfigError, path: &Path) -> NotRead {
+    let told = error.without_places(&path.display().to_string());
+    NotRead::Mistakes(format!("{told} (nothing was changed)"))
 }
 
 /// The warnings that there weren't before, wherever they stand by now.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::control::inside::ByWg;
 use crate::control::request::{ClientWishes, NewPeer, RemovePeer, RenamePeer, RotatePeer, SetPeer};
-use crate::crypto::{PrivateKey, PublicKey};
+use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 use crate::secret::SecretText;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -280,7 +280,13 @@ fn what_cannot_be_is_refused_with_its_reason() {
         (at("10.0.0.1"), "this hub's own address"),
         (at("10.0.0.9"), "an address of this host"),
         (at("10.0.0.7"), "a peer's that `wg` added"),
-        (at("10.0.0.255"), "not for a host"),
+        (
+            at("10.0.0.255"),
+            "10.0.0.255 is the broadcast address of 10.0.0.0/24",
+        ),
+        (at("10.0.0.0"), "the address of the network 10.0.0.0/24"),
+        (at("255.255.255.255"), "no address of a host"),
+        (at("ff02::1"), "no address of a host"),
         (
             NewPeer {
                 addresses: vec!["10.0.0.5".parse().unwrap(), "10.0.0.6".parse().unwrap()],
@@ -419,6 +425,34 @@ fn a_rule_goes_on_meaning_a_peer_that_has_another_name_or_key() {
         name: "ana".into(),
     }));
     assert!(hub.text().contains("from = [\"ana\"]"), "{}", hub.text());
+}
+
+#[test]
+fn of_a_preshared_key_that_went_nothing_is_left_or_missed() {
+    let secret = "/UwcSPg38hW/D9Y3tcS1FOV0K1wuURMbS0sesJEP5ak=";
+    let zeros = PresharedKey::default().to_base64();
+    let mut hub = Hub::of("quota = \"1 GB/day\"\n");
+    let before = hub.text();
+    let rotate = |key: &str, preshared_key: Option<&str>| {
+        PeerEdit::Rotate(RotatePeer {
+            peer: "ana".into(),
+            public_key: key.to_owned(),
+            preshared_key: preshared_key.map(|key| SecretText::from(key.to_owned())),
+            without_preshared_key: preshared_key.is_none(),
+            file: ClientWishes::default(),
+        })
+    };
+    let rotated = hub.done(&rotate(&key(3).to_string(), Some(secret)));
+    assert!(rotated.answer.undo.ends_with(" --no-psk"));
+    assert!(hub.text().contains(secret));
+    hub.done(&rotate(ANA, None));
+    assert_eq!(hub.text(), before);
+    // Nor of a line of zeros, which means none.
+    let text = before.replace("quota", &format!("preshared_key = \"{}\"\nquota", *zeros));
+    fs::write(hub.path(), text).unwrap();
+    hub.last = read(&hub.origin);
+    let removed = hub.done(&PeerEdit::Remove(RemovePeer { peer: "ana".into() }));
+    assert_eq!(removed.answer.warnings[0], "undoing doesn't restore quota");
 }
 
 #[test]
@@ -630,7 +664,7 @@ fn values_are_set_and_what_is_printed_brings_back_the_old_ones() {
                 quota: Some("much".into()),
                 ..SetPeer::default()
             },
-            "quota",
+            "peers.quota: expected",
         ),
         (
             SetPeer {
@@ -649,5 +683,7 @@ fn values_are_set_and_what_is_printed_brings_back_the_old_ones() {
     ] {
         let refused = hub.refused(&of(asked));
         assert!(refused.contains(reason), "{refused}");
+        // No line of a file that was never written.
+        assert!(!refused.contains("hub.toml"), "{refused}");
     }
 }
