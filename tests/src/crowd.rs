@@ -295,7 +295,7 @@ impl Peer {
         let mut device = Device::new(Settings {
             private_key: private_key(number),
             randomness: Randomness::seeded(seed),
-            wall_clock_at_zero: world.clock.wall,
+            wall_clock_at_zero: world.clock.wall(),
             mtu: 1420,
             local_addresses: vec![IpAddr::V4(inner(number))],
             relay: false,
@@ -450,13 +450,13 @@ fn private_key(number: u16) -> PrivateKey {
 
 /// The clock that the protocol is told.
 #[derive(Debug, Clone, Copy)]
-struct Clock {
+pub(crate) struct Clock {
     start: Instant,
     wall: Duration,
 }
 
 impl Clock {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             start: Instant::now(),
@@ -464,7 +464,12 @@ impl Clock {
         }
     }
 
-    fn now(self) -> Time {
+    /// What the wall clock showed at the start.
+    pub(crate) fn wall(self) -> Duration {
+        self.wall
+    }
+
+    pub(crate) fn now(self) -> Time {
         Time::START + self.start.elapsed()
     }
 }

@@ -62,6 +62,17 @@ pub fn tests() -> Result<Command> {
     Ok(cargo)
 }
 
+/// `cargo test` for what threads share, in each order that they can come in: a workspace of its own.
+pub fn interleavings() -> Result<Command> {
+    let mut cargo = cargo()?;
+    cargo.args(["test", "--locked", "--manifest-path"]);
+    cargo.arg("tests/interleavings/Cargo.toml");
+    cargo
+        .arg("--target-dir")
+        .arg(target().join("interleavings"));
+    Ok(cargo)
+}
+
 fn built(profile: &str) -> Result<PathBuf> {
     if let Some(path) = given()? {
         return Ok(path);

@@ -10,6 +10,7 @@ mod dist;
 mod fuzz;
 mod instructions;
 mod inventory;
+mod kani;
 mod miri;
 mod mutants;
 mod pictures;
@@ -50,6 +51,8 @@ enum Task {
     Asan(sanitizers::Arguments),
     /// Looks for what Rust doesn't allow, with Miri, where the toolchain has it.
     Miri(miri::Arguments),
+    /// Proves small things for all values at once, with Kani, where there is Kani.
+    Kani(kani::Arguments),
     /// Looks for inputs that break a parser, with libFuzzer.
     Fuzz(fuzz::Arguments),
     /// Writes the pages about `unsafe` and dependencies, and checks licences and sources.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Task::Tsan(arguments) => sanitizers::run(Sanitizer::Thread, &arguments),
         Task::Asan(arguments) => sanitizers::run(Sanitizer::Address, &arguments),
         Task::Miri(arguments) => miri::run(&arguments),
+        Task::Kani(arguments) => kani::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Inventory(arguments) => inventory::run(&arguments),
         Task::Mutants(arguments) => mutants::run(&arguments),

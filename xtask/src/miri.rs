@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::setup::step;
-use crate::workspace::{cargo, target};
+use crate::workspace::{cargo, has_subcommand, target};
 
 /// The crates; the others ask the system for things that Miri doesn't play.
 const PACKAGES: &[&str] = &["taltun-common", "taltun-policy", "taltun-proofs"];
@@ -25,8 +25,7 @@ pub struct Arguments {
 
 /// Runs them, where there is Miri.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let is_here = cargo()?.args(["miri", "--version"]).output();
-    if !is_here.is_ok_and(|said| said.status.success()) {
+    if !has_subcommand("miri")? {
         println!(
             "skipped: miri: this toolchain has no Miri (`rustup +nightly component add miri`, then \
              `rustup run nightly cargo xtask miri`), for the tests of {}",

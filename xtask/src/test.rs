@@ -1,10 +1,10 @@
 //! `cargo xtask test`: every test there is, counted, and nothing skipped in silence.
 //!
-//! One `cargo test` for all of the workspace, of which the whole-system tests are a part, then the
-//! instructions that a packet costs. It is one, in the profile that the lab and this program have
-//! too, so that nothing is built twice: cargo builds a package anew wherever another choice of
-//! packages asks for other features of it. All print in libtest's format, which is passed on and
-//! read for the count.
+//! One `cargo test` for all of the workspace, of which the whole-system tests are a part, then what
+//! threads share in each order that they can come in, and the instructions that a packet costs. The first
+//! is one command, in the profile that the lab and this program have too, so that nothing is built twice:
+//! cargo builds a package anew wherever another choice of packages asks for other features of it. All
+//! print in libtest's format, which is passed on and read for the count.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -93,6 +93,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         setup::step("the system tests need root, to make network namespaces: run this as root");
     }
     tally.add("the tests", filtered(tests, arguments))?;
+    let interleavings = filtered(build::interleavings()?, arguments);
+    tally.add("each order of threads", interleavings)?;
     for line in instructions::as_tests(arguments.only.as_deref()) {
         println!("{line}");
         tally.read(&line);

@@ -47,6 +47,12 @@ pub fn cargo() -> Result<Command> {
     Ok(cargo)
 }
 
+/// Whether cargo has a subcommand of this name that works.
+pub fn has_subcommand(name: &str) -> Result<bool> {
+    let said = cargo()?.args([name, "--version"]).output();
+    Ok(said.is_ok_and(|said| said.status.success()))
+}
+
 /// Runs `command`, its output going where ours goes, stdout to stderr so that our own stdout
 /// stays clean.
 pub fn must_succeed(command: &mut Command, what: &str) -> Result<()> {

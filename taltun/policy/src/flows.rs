@@ -5,15 +5,16 @@
 //! may be in either of two buckets of one cache line each. Where both are full, the one that was
 //! idle longest makes room, connections of TCP last.
 //!
-//! Threads read and write slots at once. One that takes a slot marks it first, so that nobody sees
-//! another flow's state as its own.
+//! Threads read and write slots at once. One that takes a slot marks it first, and one that has read a
+//! flow's state looks whether the slot is still that flow's. So nobody sees another flow's state as its own;
+//! `tests/interleavings` tries each order.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use siphasher::sip128::SipHasher13;
 
 use crate::rules::{Ends, Side};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::tuple::Tuple;
 
 /// Slots a bucket: a cache line.
@@ -299,8 +300,10 @@ impl Flows {
     pub fn find(&self, key: &Key, now: Ticks) -> Option<Found<'_>> {
         let [first, second] = self.buckets_of(key);
         let slot = first.slot_of(key).or_else(|| second.slot_of(key))?;
-        let bits = slot.flow.load(Ordering::Relaxed);
-        (!Flow::from_bits(bits).is_over(now)).then_some(Found { slot, bits })
+        // Another flow may take the slot in between: who sees its state sees that it did.
+        let bits = slot.flow.load(Ordering::Acquire);
+        let is_its = slot.fingerprint.load(Ordering::Relaxed) == key.fingerprint;
+        (is_its && !Flow::from_bits(bits).is_over(now)).then_some(Found { slot, bits })
     }
 
     /// Takes in a flow, or has it begin anew.
@@ -321,7 +324,8 @@ impl Flows {
             if held != EMPTY && held != key.fingerprint && !before.is_over(flow.last) {
                 self.displaced.fetch_add(1, Ordering::Relaxed);
             }
-            slot.flow.store(flow.to_bits(), Ordering::Relaxed);
+            // Whoever sees this sees that the slot was taken.
+            slot.flow.store(flow.to_bits(), Ordering::Release);
             slot.fingerprint.store(key.fingerprint, Ordering::Release);
             return;
         }

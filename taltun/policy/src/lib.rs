@@ -31,6 +31,9 @@ pub mod tuple;
 #[cfg(test)]
 mod tests;
 
+// Where a test takes each order of threads, this name leads to what does so (`tests/interleavings`).
+use std::sync;
+
 pub use compiled::Compiled;
 pub use groups::Groups;
 pub use judge::{Judge, Verdict};

@@ -110,6 +110,7 @@ mod at;
 pub mod batch;
 pub mod control_message;
 pub mod cookie;
+mod counter;
 pub mod device;
 pub mod ecn;
 pub mod endpoint;
@@ -123,6 +124,7 @@ pub mod plan;
 pub mod randomness;
 pub mod ratelimiter;
 pub mod replay;
+mod requests;
 pub mod session;
 mod staged;
 pub mod tai64n;
@@ -133,3 +135,6 @@ mod timers;
 mod trie;
 pub mod tunnel;
 mod wipe;
+
+// Where a test takes each order of threads, this name leads to what does so (`tests/interleavings`).
+use std::sync;

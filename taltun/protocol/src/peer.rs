@@ -16,6 +16,7 @@ pub use super::endpoint::{Endpoint, Local, PeerId};
 use super::messages::REKEY_TIMEOUT;
 use super::place::Place;
 use super::randomness::Randomness;
+use super::requests::Asked;
 use super::session::{Role, Session};
 use super::staged::Staged;
 use super::time::Time;
@@ -124,7 +125,7 @@ pub struct Peer {
     returns: AtomicU32,
     /// What waits for sessions of all peers.
     staged: Arc<Mutex<Staged>>,
-    requests: AtomicU8,
+    requests: Asked,
     /// Neither does it get a session, nor does anything wait for one.
     refused: AtomicBool,
     /// The bits of its [`Handling`].
@@ -381,7 +382,7 @@ impl Peer {
             left: Mutex::default(),
             returns: AtomicU32::new(0),
             staged,
-            requests: AtomicU8::new(0),
+            requests: Asked::default(),
             refused: AtomicBool::new(false),
             handling: AtomicU8::new(0),
             control_full_at: Mutex::default(),
@@ -656,12 +657,12 @@ impl Peer {
 
     /// Adds a request; true when there was none before.
     pub(super) fn add_request(&self, request: WorkerRequest) -> bool {
-        self.requests.fetch_or(request as u8, Ordering::AcqRel) == 0
+        self.requests.add(request as u8)
     }
 
     /// Takes all requests.
     pub(super) fn take_requests(&self) -> WorkerRequests {
-        let requests = self.requests.swap(0, Ordering::AcqRel);
+        let requests = self.requests.take();
         let has = |request| requests & request as u8 != 0;
         WorkerRequests {
             handshake: has(WorkerRequest::Handshake),
@@ -676,8 +677,7 @@ impl Peer {
     pub(super) fn forget_moves(&self) -> bool {
         self.returns.store(0, Ordering::Relaxed);
         *lock(&self.left) = None;
-        let moved = WorkerRequest::Moved as u8;
-        self.requests.fetch_and(!moved, Ordering::Relaxed) & !moved != 0
+        self.requests.forget(WorkerRequest::Moved as u8) != 0
     }
 
     #[cfg(any(test, feature = "testing"))]

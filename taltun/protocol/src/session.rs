@@ -4,12 +4,13 @@
 //! in a buffer laid out as `header (16) | packet, padded | tag (16)`.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use taltun_common::wire;
 use zerocopy::IntoBytes;
 
+use super::counter::SendCounter;
 use super::messages::{
     DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME,
     REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME, REKEY_ON_RECEIVE_AFTER_TIME, REKEY_TIMEOUT,
@@ -38,7 +39,7 @@ pub struct Session {
     born: Time,
     sending: AeadKey,
     receiving: AeadKey,
-    next_counter: AtomicU64,
+    counter: SendCounter,
     replay: Mutex<ReplayWindow>,
     /// For an initiator true from the start; for a responder, once data arrived on it.
     confirmed: AtomicBool,
@@ -63,7 +64,7 @@ impl Session {
             born: now,
             sending: AeadKey::new(&keys.sending),
             receiving: AeadKey::new(&keys.receiving),
-            next_counter: AtomicU64::new(0),
+            counter: SendCounter::with_limit(REJECT_AFTER_MESSAGES),
             replay: Mutex::default(),
             confirmed: AtomicBool::new(role == Role::Initiator),
             renewal_asked: AtomicBool::new(false),
@@ -97,17 +98,7 @@ impl Session {
     /// Takes the next `count` counters, to seal that many packets; `None` once the session
     /// has used up what it may ever send (§6.1).
     pub fn reserve(&self, count: u64) -> Option<u64> {
-        let first = self.next_counter.fetch_add(count, Ordering::Relaxed);
-        if first
-            .checked_add(count)
-            .is_some_and(|end| end <= REJECT_AFTER_MESSAGES)
-        {
-            return Some(first);
-        }
-        // Never let the counter wrap, however often a dead session is asked.
-        self.next_counter
-            .store(REJECT_AFTER_MESSAGES, Ordering::Relaxed);
-        None
+        self.counter.reserve(count)
     }
 
     /// Seals in place. `message` is the whole data message: 16 bytes for the header, the
@@ -179,13 +170,12 @@ impl Session {
     /// Whether it may still seal (§6.1, §6.2); ends a little before the session does, so
     /// that nothing arrives after its death.
     pub fn may_send(&self, now: Time) -> bool {
-        self.age(now) < STOP_SENDING_AFTER_TIME
-            && self.next_counter.load(Ordering::Relaxed) < REJECT_AFTER_MESSAGES
+        self.age(now) < STOP_SENDING_AFTER_TIME && self.counter.used() < REJECT_AFTER_MESSAGES
     }
 
     /// Whether sending on it should start the handshake for its successor (§6.2).
     pub(super) fn renew_on_send(&self, now: Time) -> bool {
-        self.next_counter.load(Ordering::Relaxed) >= REKEY_AFTER_MESSAGES
+        self.counter.used() >= REKEY_AFTER_MESSAGES
             || (self.role == Role::Initiator && self.age(now) >= REKEY_AFTER_TIME)
     }
 
@@ -217,7 +207,7 @@ impl Session {
     /// Pretends that `sent` messages were sent, for tests of the limits.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn set_counter(&self, sent: u64) {
-        self.next_counter.store(sent, Ordering::Relaxed);
+        self.counter.set_used(sent);
     }
 }
 

@@ -11,6 +11,7 @@ use super::control_message::Heard;
 use super::cookie::Checker;
 use super::ip;
 use super::peer::{Moved, Peer, PeerId, WorkerRequest};
+use super::requests::Requests;
 use super::session::Session;
 use super::staged::Staged;
 
@@ -27,11 +28,10 @@ pub struct Tunnel {
     mtu: AtomicUsize,
     /// The UDP port that our datagrams leave from; 0 while it isn't known.
     listen_port: AtomicU16,
-    requests: Mutex<Vec<PeerId>>,
+    requests: Requests<PeerId>,
     /// Control messages for the controller.
     heard: Mutex<Vec<Heard>>,
     pub(super) staged: Arc<Mutex<Staged>>,
-    has_requests: AtomicBool,
     /// Peers that changed our local address.
     moved: Mutex<Vec<PeerId>>,
     /// Peers that came back to their earlier endpoint.
@@ -112,10 +112,9 @@ impl Tunnel {
             tables: RwLock::default(),
             mtu: AtomicUsize::new(usize::from(mtu)),
             listen_port: AtomicU16::new(0),
-            requests: Mutex::default(),
+            requests: Requests::default(),
             heard: Mutex::default(),
             staged: Arc::default(),
-            has_requests: AtomicBool::new(false),
             moved: Mutex::default(),
             returned: Mutex::default(),
             places_changed: AtomicBool::new(false),
@@ -126,7 +125,7 @@ impl Tunnel {
     /// Whether workers asked something of the controller since this was last called. A
     /// worker calls it after a batch and wakes the controller on true.
     pub fn take_wake(&self) -> bool {
-        self.has_requests.load(Ordering::Relaxed) && self.has_requests.swap(false, Ordering::AcqRel)
+        self.requests.take_wake()
     }
 
     /// Changes the MTU that padding is held to.
@@ -173,15 +172,13 @@ impl Tunnel {
     }
 
     pub(super) fn take_requests(&self) -> Vec<PeerId> {
-        self.has_requests.store(false, Ordering::Release);
-        std::mem::take(&mut *self.lock_requests())
+        self.requests.take()
     }
 
     /// A worker asks something of the controller.
     pub(super) fn request(&self, peer: &Peer, request: WorkerRequest) {
         if peer.add_request(request) {
-            self.lock_requests().push(peer.id());
-            self.has_requests.store(true, Ordering::Release);
+            self.requests.push(peer.id());
         }
     }
 
@@ -192,7 +189,7 @@ impl Tunnel {
             return false;
         }
         all.push(heard);
-        self.has_requests.store(true, Ordering::Release);
+        self.requests.note();
         true
     }
 
@@ -262,10 +259,6 @@ impl Tunnel {
     pub fn take_places_changed(&self) -> bool {
         self.places_changed.load(Ordering::Relaxed)
             && self.places_changed.swap(false, Ordering::AcqRel)
-    }
-
-    fn lock_requests(&self) -> MutexGuard<'_, Vec<PeerId>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -18,6 +18,9 @@
 //! * once configurations agree and the network is kind, everybody talks with everybody within a minute;
 //! * once nobody talks, all sessions end, and nobody wakes any more.
 //!
+//! Each multiplication of X25519 is made once by each thread, and remembered: with ephemeral keys that are the same
+//! in all worlds, that takes most of the cost away, which would be two thirds of all.
+//!
 //! An input is bytes, so that a fuzzer leads it (`tests/fuzz`) and random ones drive it (`tests/model.rs`).
 
 // Bytes of an input become numbers of any width, and a model is written to be compared.
@@ -42,6 +45,8 @@ mod world;
 
 pub use tally::Tally;
 
+use taltun_crypto::remembered;
+
 use script::Script;
 use world::World;
 
@@ -50,6 +55,7 @@ const MOST: usize = 600;
 
 /// Runs a world by an input: what came about. It panics where something doesn't hold.
 pub fn run(input: &[u8]) -> Tally {
+    remembered::start();
     let mut script = Script::new(input);
     let seed = [(); 4].map(|()| script.byte());
     let mut world = World::new(seed);

@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use taltun_common::wire::PROBE_LEN;
-use taltun_crypto::PublicKey;
+use taltun_crypto::{KEY_LEN, PublicKey};
 use taltun_protocol::device::{Device, HopSettings, PeerSettings, Place, Settings};
 use taltun_protocol::endpoint::Endpoint;
 use taltun_protocol::randomness::Randomness;
@@ -92,13 +94,26 @@ fn first_disk(who: usize) -> Disk {
     }
 }
 
+/// What is random in a world is so by its seed, but for ephemeral keys. Those are the same in all worlds, and
+/// none comes twice in one, so that their multiplications are remembered.
+fn randomness(who: usize, seed: [u8; 4], restarts: u16) -> Randomness {
+    let mut own = [who as u8; KEY_LEN];
+    own[4..6].copy_from_slice(&restarts.to_le_bytes());
+    let mut keys = ChaCha8Rng::from_seed(own);
+    own[..4].copy_from_slice(&seed);
+    let mut others = ChaCha8Rng::from_seed(own);
+    Randomness::new(move |bytes| {
+        let is_key = bytes.len() == KEY_LEN;
+        let source = if is_key { &mut keys } else { &mut others };
+        source.fill_bytes(bytes);
+        Ok(())
+    })
+}
+
 fn device(who: usize, disk: &Disk, seed: [u8; 4], restarts: u16) -> Device {
-    let mut random = [who as u8; 32];
-    random[..4].copy_from_slice(&seed);
-    random[4..6].copy_from_slice(&restarts.to_le_bytes());
     Device::new(Settings {
         private_key: cast::private(who, disk.generation),
-        randomness: Randomness::seeded(random),
+        randomness: randomness(who, seed, restarts),
         wall_clock_at_zero: WALL,
         mtu: 1420,
         local_addresses: vec![cast::inner(who, false), cast::inner(who, true)],

@@ -14,7 +14,7 @@ use taltun_model::Tally;
 use taltun_tests::random::Random;
 
 /// Events of a run.
-const EVENTS: u64 = 1_000_000;
+const EVENTS: u64 = 10_000_000;
 /// The variable that says otherwise.
 const EVENTS_VARIABLE: &str = "TALTUN_MODEL_EVENTS";
 /// The variable that says which inputs there are.

@@ -11,13 +11,14 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle, sleep};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use blake2::digest::consts::U16;
 use blake2::digest::{KeyInit, Mac};
 use blake2::{Blake2s256, Blake2sMac, Digest};
 
+use super::pace::{Pace, TICK};
 use crate::netns::Namespace;
 use crate::random::Random;
 use crate::sys::{self, FrameSender};
@@ -42,11 +43,6 @@ const UDP: usize = 8;
 const MAC1: usize = 116;
 /// Where mac2 begins, which is zero without a cookie.
 const MAC2: usize = 132;
-
-/// The time between two batches.
-const TICK: Duration = Duration::from_micros(250);
-/// Behind by more than this, the flood doesn't catch up.
-const MOST_BEHIND: Duration = Duration::from_millis(5);
 
 /// What is in the datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,17 +164,13 @@ fn send(
     limit: Duration,
     told: &AtomicBool,
 ) -> Result<Sent> {
-    let start = Instant::now();
-    let packets_in = |time: Duration| (time.as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
-    let (mut due_since_start, mut packets) = (0, 0);
+    let (mut pace, mut packets) = (Pace::start(rate), 0);
     loop {
-        let time = start.elapsed();
+        let time = pace.time();
         if time >= limit || told.load(Ordering::Relaxed) {
             return Ok(Sent { packets, time });
         }
-        let due = packets_in(time) - due_since_start;
-        due_since_start += due;
-        let mut left = due.min(packets_in(MOST_BEHIND)) as usize;
+        let mut left = pace.due(time);
         while left > 0 {
             let frames = ammunition.next(left);
             let sent = sender.send(frames.iter().map(|frame| &frame[..]))?;

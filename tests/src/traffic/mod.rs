@@ -8,6 +8,8 @@ pub mod datagrams;
 pub mod dns;
 pub mod flood;
 pub mod flow;
+pub mod neighbour;
+mod pace;
 pub mod packets;
 pub mod ping;
 pub mod service;

@@ -214,7 +214,7 @@ pub fn echo_request(from: Ipv4Addr, to: Ipv4Addr, identifier: u16, sequence: u16
 }
 
 /// The checksum of RFC 1071.
-fn internet_checksum(bytes: &[u8]) -> u16 {
+pub(super) fn internet_checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()))

@@ -89,6 +89,27 @@ pub fn measure(contender: &Contender, row: Row, settings: Settings<'_>) -> Resul
     Ok(sample)
 }
 
+/// Pings until the time is up or `go_on` says no; the times in µs.
+pub fn pings(
+    from: &Namespace,
+    address: IpAddr,
+    seconds: u64,
+    mut go_on: impl FnMut() -> Result<bool>,
+) -> Result<Vec<f64>> {
+    let mut pinger = Pinger::new(from, address)?;
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(seconds) && go_on()? {
+        if sys::stop_requested().is_some() {
+            bail!("interrupted");
+        }
+        let time = pinger.ping(PING_LIMIT)?.unwrap_or(PING_LIMIT);
+        times.push(time.as_secs_f64() * 1e6);
+        sleep(PING_PAUSE);
+    }
+    Ok(times)
+}
+
 /// A tunnel ready for a load.
 struct Bench<'a> {
     from: &'a Namespace,
@@ -147,20 +168,8 @@ impl Bench<'_> {
         })
     }
 
-    /// Pings until the time is up or `go_on` says no; the times in µs.
-    fn pings(&self, mut go_on: impl FnMut() -> Result<bool>) -> Result<Vec<f64>> {
-        let mut pinger = Pinger::new(self.from, self.address)?;
-        let mut times = Vec::new();
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(self.seconds) && go_on()? {
-            if sys::stop_requested().is_some() {
-                bail!("interrupted");
-            }
-            let time = pinger.ping(PING_LIMIT)?.unwrap_or(PING_LIMIT);
-            times.push(time.as_secs_f64() * 1e6);
-            sleep(PING_PAUSE);
-        }
-        Ok(times)
+    fn pings(&self, go_on: impl FnMut() -> Result<bool>) -> Result<Vec<f64>> {
+        pings(self.from, self.address, self.seconds, go_on)
     }
 
     fn echoes(&self, value: Option<f64>) -> Result<Sample> {

@@ -5,8 +5,8 @@
 //! is faster now than a minute ago is so for all. What is claimed are ratios within a run,
 //! never times.
 //!
-//! Nine benches are below here, each of something else: speed, floods, small packets, many peers,
-//! handshakes, storms, ranges of ports, rules, the UDP gateway. What they have in common is said once: who is measured ([`contender`],
+//! Ten benches are below here, each of something else: speed, floods, small packets, many peers,
+//! handshakes, storms, ranges of ports, neighbours, rules, the UDP gateway. What they have in common is said once: who is measured ([`contender`],
 //! [`rival`], [`tunnel`]), rounds, tables, medians, what `/proc` says, arguments and files. It
 //! doesn't become much shorter than it is, some 4,000 lines without tests and comments: more than
 //! half of them are loads, steps, targets and verdicts of one bench alone, which no library has,
@@ -19,6 +19,7 @@ mod hop;
 mod iperf;
 mod machine;
 mod measure;
+mod neighbour;
 mod player;
 mod policy;
 mod process;
@@ -147,6 +148,8 @@ enum Other {
     Hop(hop::Arguments),
     /// Small packets of many spokes, by each way in that Taltun has, against its rivals.
     Small(small::Arguments),
+    /// A valid peer at its worst: what its floods leave of another peer's stream and ping.
+    Neighbour(neighbour::Arguments),
     /// 10,000 rules beside none: a TCP stream that the hub relays.
     Policy(policy::Arguments),
     /// Many clients of a UDP gateway, by Taltun, by badvpn-udpgw and by a plain server in Python.
@@ -169,6 +172,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(Other::Storm(arguments)) => return storm::run(arguments),
         Some(Other::Hop(arguments)) => return hop::run(arguments),
         Some(Other::Small(arguments)) => return small::run(arguments),
+        Some(Other::Neighbour(arguments)) => return neighbour::run(arguments),
         Some(Other::Policy(arguments)) => return policy::run(arguments),
         Some(Other::Udpgw(arguments)) => return udpgw::run(arguments),
         None => {}

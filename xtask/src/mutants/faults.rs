@@ -42,10 +42,10 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a counter is used twice now and then",
-        "taltun/protocol/src/session.rs",
-        "let first = self.next_counter.fetch_add(count, Ordering::Relaxed);",
-        "let odd = self.next_counter.load(Ordering::Relaxed) % 2;\n        \
-         let first = self.next_counter.fetch_add(count - odd, Ordering::Relaxed);",
+        "taltun/protocol/src/counter.rs",
+        "let first = self.next.fetch_add(count, Ordering::Relaxed);",
+        "let odd = self.next.load(Ordering::Relaxed) % 2;\n        \
+         let first = self.next.fetch_add(count - odd, Ordering::Relaxed);",
     ),
     mutant(
         "a peer may send from any address",

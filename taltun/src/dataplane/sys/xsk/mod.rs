@@ -5,18 +5,22 @@
 //! |---|---|
 //! | `mapping` | memory that is shared with the kernel |
 //! | `outlet` | having the kernel send, also for other threads |
+//! | `parts` | the memory of a ring |
 //! | `ring` | one ring: numbers, places, order |
 //! | `rings` | what one thread receives by a socket, and who has which frame of it |
 //! | `sending` | what several threads send by it, and who has which frame of that |
 
 mod mapping;
 mod outlet;
+mod parts;
 mod ring;
 mod rings;
 mod sending;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+// Where a test takes each order of threads, this name leads to what does so (`tests/interleavings`).
+use std::sync::atomic;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -27,6 +31,7 @@ use crate::os::{check, options};
 use mapping::Mapping;
 use outlet::kick;
 pub use outlet::{Kicked, Outlet};
+use parts::RingParts;
 use ring::{Consumer, Producer};
 pub use rings::{Packet, Rings};
 use sending::Sending;
@@ -358,15 +363,15 @@ fn make_rings(
         Arc::clone(area),
         frame_len,
         lower,
-        Producer::new(tx, &at.tx, FRAMES)?,
-        Consumer::new(completion, &at.cr, FRAMES)?,
+        Producer::new(RingParts::new(tx, &at.tx, FRAMES)?),
+        Consumer::new(RingParts::new(completion, &at.cr, FRAMES)?),
     ));
     let rings = Rings::new(
         Arc::clone(area),
         frame_len,
         lower,
-        Producer::new(fill, &at.fr, FRAMES)?,
-        Consumer::new(rx, &at.rx, FRAMES)?,
+        Producer::new(RingParts::new(fill, &at.fr, FRAMES)?),
+        Consumer::new(RingParts::new(rx, &at.rx, FRAMES)?),
         Arc::clone(&sending),
     );
     Ok((rings, sending))

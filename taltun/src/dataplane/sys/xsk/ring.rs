@@ -5,80 +5,11 @@
 //! which is a power of two. The producer's number is read and written so that whoever sees
 //! it also sees the entries before it; the consumer's, so that whoever sees it knows that
 //! the entries before it have been read.
+//!
+//! `tests/interleavings` tries each order of both sides.
 
-use std::io;
-use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
-
-use super::mapping::Mapping;
-
-/// Marks what may lie in a ring.
-///
-/// # Safety
-/// Any bytes are a valid value, and dropping it does nothing.
-pub(super) unsafe trait Entry: Copy {}
-
-// SAFETY: an integer.
-unsafe impl Entry for u64 {}
-// SAFETY: three integers.
-unsafe impl Entry for libc::xdp_desc {}
-
-/// The parts of a ring, and the memory they lie in.
-#[derive(Debug)]
-struct RingParts<T> {
-    producer: NonNull<AtomicU32>,
-    consumer: NonNull<AtomicU32>,
-    flags: NonNull<AtomicU32>,
-    entries: NonNull<T>,
-    size: u32,
-    _memory: Arc<Mapping>,
-}
-
-// SAFETY: the pointers lead into the mapping, which can be used from any thread; what is
-// done through them is atomic or, for entries, ordered by the two numbers.
-unsafe impl<T: Entry> Send for RingParts<T> {}
-
-impl<T: Entry> RingParts<T> {
-    fn new(memory: Arc<Mapping>, at: &libc::xdp_ring_offset, size: u32) -> io::Result<Self> {
-        if !size.is_power_of_two() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        Ok(Self {
-            producer: memory.values(at.producer, 1)?,
-            consumer: memory.values(at.consumer, 1)?,
-            flags: memory.values(at.flags, 1)?,
-            entries: memory.values(at.desc, size as usize)?,
-            size,
-            _memory: memory,
-        })
-    }
-
-    fn producer(&self) -> &AtomicU32 {
-        // SAFETY: aligned and within the mapping, which lives as long as `self`; the kernel
-        // too changes it by atomic stores only.
-        unsafe { self.producer.as_ref() }
-    }
-
-    fn consumer(&self) -> &AtomicU32 {
-        // SAFETY: as above.
-        unsafe { self.consumer.as_ref() }
-    }
-
-    fn needs_wakeup(&self) -> bool {
-        // The kernel sets the flag and then looks at the ring again. So we must look at
-        // the flag only when our entries can be seen.
-        fence(Ordering::SeqCst);
-        // SAFETY: as above.
-        let flags = unsafe { self.flags.as_ref() };
-        flags.load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
-    }
-
-    fn place(&self, number: u32) -> NonNull<T> {
-        // SAFETY: the place is below the size, and so many entries lie in the mapping.
-        unsafe { self.entries.add((number & (self.size - 1)) as usize) }
-    }
-}
+use super::atomic::{Ordering, fence};
+use super::parts::{Entry, NEED_WAKEUP, RingParts};
 
 /// The side that puts values in.
 #[derive(Debug)]
@@ -91,33 +22,29 @@ pub(super) struct Producer<T> {
 }
 
 impl<T: Entry> Producer<T> {
-    pub(super) fn new(
-        memory: Arc<Mapping>,
-        at: &libc::xdp_ring_offset,
-        size: u32,
-    ) -> io::Result<Self> {
-        let parts = RingParts::new(memory, at, size)?;
+    /// Goes on where the ring is.
+    pub(super) fn new(parts: RingParts<T>) -> Self {
         let next = parts.producer().load(Ordering::Relaxed);
         let consumed = parts.consumer().load(Ordering::Acquire);
-        Ok(Self {
+        Self {
             parts,
             next,
             consumed,
-        })
+        }
     }
 
     /// Puts a value in, which the other side sees after [`publish`](Self::publish). Gives
     /// it back when the ring is full.
     pub(super) fn push(&mut self, value: T) -> Result<(), T> {
-        if self.next.wrapping_sub(self.consumed) >= self.parts.size {
+        if self.next.wrapping_sub(self.consumed) >= self.parts.size() {
             self.consumed = self.parts.consumer().load(Ordering::Acquire);
-            if self.next.wrapping_sub(self.consumed) >= self.parts.size {
+            if self.next.wrapping_sub(self.consumed) >= self.parts.size() {
                 return Err(value);
             }
         }
         // SAFETY: the other side reads this place only once it sees a producer's number
         // behind it; and it has read what was there, as its own number says.
-        unsafe { self.parts.place(self.next).write(value) };
+        unsafe { self.parts.write(self.next, value) };
         self.next = self.next.wrapping_add(1);
         Ok(())
     }
@@ -135,7 +62,10 @@ impl<T: Entry> Producer<T> {
 
     /// Whether the kernel wants to be told that there is something in the ring.
     pub(super) fn needs_wakeup(&self) -> bool {
-        self.parts.needs_wakeup()
+        // The kernel sets the flag and then looks at the ring again. So we must look at
+        // the flag only when our entries can be seen.
+        fence(Ordering::SeqCst);
+        self.parts.flags().load(Ordering::Relaxed) & NEED_WAKEUP != 0
     }
 }
 
@@ -150,19 +80,15 @@ pub(super) struct Consumer<T> {
 }
 
 impl<T: Entry> Consumer<T> {
-    pub(super) fn new(
-        memory: Arc<Mapping>,
-        at: &libc::xdp_ring_offset,
-        size: u32,
-    ) -> io::Result<Self> {
-        let parts = RingParts::new(memory, at, size)?;
+    /// Goes on where the ring is.
+    pub(super) fn new(parts: RingParts<T>) -> Self {
         let next = parts.consumer().load(Ordering::Relaxed);
         let produced = parts.producer().load(Ordering::Acquire);
-        Ok(Self {
+        Self {
             parts,
             next,
             produced,
-        })
+        }
     }
 
     /// Takes the next value. Its place is free again after [`release`](Self::release).
@@ -171,8 +97,8 @@ impl<T: Entry> Consumer<T> {
             return None;
         }
         // SAFETY: the other side has written it, as its number says, and doesn't write
-        // there again before it sees ours behind it. Any bytes are a value.
-        let value = unsafe { self.parts.place(self.next).read() };
+        // there again before it sees ours behind it.
+        let value = unsafe { self.parts.read(self.next) };
         self.next = self.next.wrapping_add(1);
         Some(value)
     }
@@ -193,7 +119,10 @@ impl<T: Entry> Consumer<T> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::dataplane::sys::xsk::mapping::Mapping;
 
     pub(in super::super) const OFFSETS: libc::xdp_ring_offset = libc::xdp_ring_offset {
         producer: 0,
@@ -205,17 +134,22 @@ pub(super) mod tests {
     /// Memory for a ring, both of whose sides have come to `number`.
     pub(in super::super) fn memory(number: u32) -> Arc<Mapping> {
         let memory = Arc::new(Mapping::anonymous(1 << 16).unwrap());
-        let parts = RingParts::<u64>::new(Arc::clone(&memory), &OFFSETS, 4).unwrap();
+        let parts = parts::<u64>(&memory, 4);
         parts.producer().store(number, Ordering::Relaxed);
         parts.consumer().store(number, Ordering::Relaxed);
         memory
     }
 
+    /// One end of a ring of so many entries in this memory.
+    pub(in super::super) fn parts<T: Entry>(memory: &Arc<Mapping>, size: u32) -> RingParts<T> {
+        RingParts::new(Arc::clone(memory), &OFFSETS, size).unwrap()
+    }
+
     fn pair(number: u32) -> (Producer<u64>, Consumer<u64>) {
         let memory = memory(number);
         (
-            Producer::new(Arc::clone(&memory), &OFFSETS, 4).unwrap(),
-            Consumer::new(memory, &OFFSETS, 4).unwrap(),
+            Producer::new(parts(&memory, 4)),
+            Consumer::new(parts(&memory, 4)),
         )
     }
 
@@ -260,16 +194,10 @@ pub(super) mod tests {
     #[test]
     fn the_wakeup_flag_is_the_kernels_to_set() {
         let memory = memory(0);
-        let producer = Producer::<u64>::new(Arc::clone(&memory), &OFFSETS, 4).unwrap();
+        let producer = Producer::<u64>::new(parts(&memory, 4));
         assert!(!producer.needs_wakeup());
-        // SAFETY: within the mapping and aligned, see OFFSETS.
-        let flags = unsafe {
-            memory
-                .values::<AtomicU32>(OFFSETS.flags, 1)
-                .unwrap()
-                .as_ref()
-        };
-        flags.store(libc::XDP_RING_NEED_WAKEUP, Ordering::Relaxed);
+        let kernels = parts::<u64>(&memory, 4);
+        kernels.flags().store(NEED_WAKEUP, Ordering::Relaxed);
         assert!(producer.needs_wakeup());
     }
 
@@ -301,12 +229,12 @@ pub(super) mod tests {
     #[test]
     fn a_ring_that_does_not_fit_its_memory_is_refused() {
         let memory = memory(0);
-        assert!(Producer::<u64>::new(Arc::clone(&memory), &OFFSETS, 1 << 16).is_err());
-        assert!(Producer::<u64>::new(Arc::clone(&memory), &OFFSETS, 3).is_err());
+        assert!(RingParts::<u64>::new(Arc::clone(&memory), &OFFSETS, 1 << 16).is_err());
+        assert!(RingParts::<u64>::new(Arc::clone(&memory), &OFFSETS, 3).is_err());
         let crooked = libc::xdp_ring_offset {
             producer: 2,
             ..OFFSETS
         };
-        assert!(Consumer::<u64>::new(memory, &crooked, 4).is_err());
+        assert!(RingParts::<u64>::new(memory, &crooked, 4).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! The rings with a kernel of the tests' own at their other ends.
 
-use super::super::ring::tests::{OFFSETS, memory};
+use super::super::ring::tests::{memory, parts};
 use super::super::sending::FrameSlots;
 use super::*;
 
@@ -28,22 +28,22 @@ fn pair(number: u32) -> (Rings, Kernel) {
         Arc::clone(&area),
         FRAME_LEN,
         FRAMES,
-        Producer::new(Arc::clone(&tx), &OFFSETS, size).unwrap(),
-        Consumer::new(Arc::clone(&completion), &OFFSETS, size).unwrap(),
+        Producer::new(parts(&tx, size)),
+        Consumer::new(parts(&completion, size)),
     );
     let rings = Rings::new(
         area,
         FRAME_LEN,
         FRAMES,
-        Producer::new(Arc::clone(&fill), &OFFSETS, size).unwrap(),
-        Consumer::new(Arc::clone(&rx), &OFFSETS, size).unwrap(),
+        Producer::new(parts(&fill, size)),
+        Consumer::new(parts(&rx, size)),
         Arc::new(sending),
     );
     let kernel = Kernel {
-        fill: Consumer::new(fill, &OFFSETS, size).unwrap(),
-        rx: Producer::new(rx, &OFFSETS, size).unwrap(),
-        tx: Consumer::new(tx, &OFFSETS, size).unwrap(),
-        completion: Producer::new(completion, &OFFSETS, size).unwrap(),
+        fill: Consumer::new(parts(&fill, size)),
+        rx: Producer::new(parts(&rx, size)),
+        tx: Consumer::new(parts(&tx, size)),
+        completion: Producer::new(parts(&completion, size)),
         filling: Vec::new(),
         sending: Vec::new(),
     };
