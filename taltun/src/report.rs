@@ -309,7 +309,7 @@ pub struct PeerStatus {
 }
 
 /// A path to a peer: one of its addresses.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PathStatus {
     /// The address.
     pub address: IpAddr,

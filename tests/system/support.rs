@@ -19,6 +19,8 @@ use taltun_tests::sys::{self, Signal};
 use taltun_tests::topology::private_prefix;
 use taltun_tests::traffic::ping::Pinger;
 
+pub use taltun_tests::node::process_of;
+
 /// How long a tunnel may take to come up, one lost handshake included.
 pub const UP_LIMIT: Duration = Duration::from_secs(10);
 /// How long an answer may take that is going to come.
@@ -271,23 +273,8 @@ pub fn ensure_silent(namespace: &Namespace, to: IpAddr) -> Result<()> {
     Ok(())
 }
 
-/// The process that a tunnel has started with this command alone.
-pub fn process_of(tunnel: u32, command: &str) -> Result<u32> {
-    let words = format!("taltun\0{command}\0");
-    for task in fs::read_dir(format!("/proc/{tunnel}/task"))? {
-        let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
-        for child in children.split_whitespace() {
-            let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-            if line == words.as_bytes() {
-                return Ok(child.parse()?);
-            }
-        }
-    }
-    bail!("it has no {command}")
-}
-
-/// Makes sure that a process of the tunnel's may do nothing: it is nobody's, has no capability and can't
-/// get one, its system calls are restricted, and its environment tells nothing.
+/// Makes sure that a process of the tunnel's may do nothing: all of its threads are nobody's, have no
+/// capability and can't get one, their system calls are restricted, and its environment tells nothing.
 pub fn ensure_without_rights(pid: u32) -> Result<()> {
     let process = fs::read_to_string(format!("/proc/{pid}/status"))?;
     for line in [

@@ -36,6 +36,7 @@ mod load;
 mod look_up;
 mod memory;
 mod metrics;
+mod metrics_seen;
 mod moments;
 mod name_servers;
 mod name_service;

@@ -174,7 +174,7 @@ impl View<'_> {
     }
 
     /// The status with these peers.
-    fn status_with(&self, peers: Vec<PeerStatus>) -> Status {
+    pub(super) fn status_with(&self, peers: Vec<PeerStatus>) -> Status {
         let now = clock::now();
         let interface = &self.config.interface;
         Status {
@@ -306,7 +306,11 @@ impl View<'_> {
 
     /// Where a peer stands in the file, last of all if it isn't there, and its allowed IPs
     /// in the order in which the file has them.
-    fn in_file_order(&self, key: &PublicKey, mut nets: Vec<IpNet>) -> (usize, Vec<IpNet>) {
+    pub(super) fn in_file_order(
+        &self,
+        key: &PublicKey,
+        mut nets: Vec<IpNet>,
+    ) -> (usize, Vec<IpNet>) {
         let Some(order) = self.peers.place(key) else {
             return (usize::MAX, nets);
         };
@@ -364,7 +368,7 @@ impl View<'_> {
         filed.map(|peer| peer.limits).unwrap_or_default()
     }
 
-    fn quota(&self, key: &PublicKey) -> Option<QuotaStatus> {
+    pub(super) fn quota(&self, key: &PublicKey) -> Option<QuotaStatus> {
         let quota = self.limits_of(key).quota?;
         let ledger = self.ledger?;
         Some(ledger.known(|known| limits::quota_status(quota, key, known)))
@@ -438,7 +442,8 @@ impl View<'_> {
     }
 }
 
-fn has_session(peer: &Peer, now: Time) -> bool {
+/// Whether its last handshake is so young that its session lives.
+pub(super) fn has_session(peer: &Peer, now: Time) -> bool {
     let at = peer.last_handshake();
     at.is_some_and(|at| now.since(at) < REJECT_AFTER_TIME)
 }

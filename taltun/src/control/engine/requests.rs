@@ -16,6 +16,7 @@ use crate::control::export::export;
 use crate::control::inside::Inside;
 use crate::control::limits::Refusal;
 use crate::control::live::LivePeers;
+use crate::control::metrics_seen::seen;
 use crate::control::name_service::Zone;
 use crate::control::ownership;
 use crate::control::pretenders::peers_networks;
@@ -27,6 +28,7 @@ use crate::control::uapi::{self, UapiCall, WgChanges};
 use crate::control::watching::{self, Stream};
 use crate::control::web::Web;
 use crate::dataplane::tap::Wants;
+use crate::metrics::Seen;
 use crate::protocol::peer::Peer;
 use crate::report::{self, Explanation, Overview, PeerStatus, Refused, RefusedBy, Stats, Status};
 use crate::secret::SecretText;
@@ -323,6 +325,10 @@ impl Controller for Engine {
 
     fn overview(&mut self, asked: request::Overview) -> Result<Box<Overview>, Refused> {
         Ok(Box::new(self.view().overview(&asked)))
+    }
+
+    fn metrics(&mut self, _: request::Metrics) -> Result<Box<Seen>, Refused> {
+        Ok(Box::new(seen(&self.view())))
     }
 
     fn explain(&mut self, asked: request::Explain) -> Result<Box<Explanation>, Refused> {
