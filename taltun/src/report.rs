@@ -33,7 +33,7 @@ pub use self::overview::{Overview, PeerCounts, RelayPair};
 pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};
 pub use self::rates::{PeerRates, Rates, Traffic, per_second, whole_seconds};
 pub use self::refused::{Refused, Why};
-pub use self::rights::{PacketThreads, ProcessRights, RightsStatus};
+pub use self::rights::{MemoryStatus, PacketThreads, ProcessRights, RightsStatus};
 pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, UdpgwStats};
 pub use self::traced::{TraceMessage, TracedPacket};
 pub use self::unix_time::UnixTime;

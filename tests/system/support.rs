@@ -37,6 +37,9 @@ pub const RECENT_WIREGUARD_GO: &str = "a wireguard-go of 2023 or later";
 /// Stands among the programs that a test needs for a kernel that can delay packets.
 pub const NETEM: &str = "netem in the kernel";
 
+/// Stands among the programs that a test needs for a limit of locked memory that can be lifted.
+pub const MEMORY_LOCK: &str = "memory that can be locked without a limit";
+
 /// Stands among the programs that a test needs for a kernel in which a veth's queues can be
 /// switched on and off.
 pub const VETH_QUEUES: &str = "a veth whose queues can be changed";
@@ -73,6 +76,14 @@ const ABILITIES: &[Ability] = &[
         "Debian's backports have it",
     ),
     (NETEM, kernel_has_netem, IN_THE_VM),
+    (
+        MEMORY_LOCK,
+        || {
+            let lifted = Command::new("prlimit").args(["--memlock=unlimited", "true"]).output();
+            lifted.is_ok_and(|it| it.status.success())
+        },
+        IN_THE_VM,
+    ),
     (
         OWN_CLOCK,
         || env::var_os("TALTUN_OWN_MACHINE").is_some(),

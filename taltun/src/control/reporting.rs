@@ -39,14 +39,14 @@ use crate::dataplane::clock;
 use crate::dataplane::data_plane::DataPlane;
 use crate::dataplane::relay_pairs::Relayed;
 use crate::layer::Layer;
-use crate::os::capabilities;
+use crate::os::{capabilities, locked_memory};
 use crate::protocol::device::Device;
 use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report::{
-    Aead, Drops, Fallbacks, HostStatus, Load, Overview, PeerStatus, QuotaStatus, RelayPair,
-    RightsStatus, RouteAround, Source, Stats, Status, TunnelMode, UnixTime, VERSION,
+    Aead, Drops, Fallbacks, HostStatus, Load, MemoryStatus, Overview, PeerStatus, QuotaStatus,
+    RelayPair, RightsStatus, RouteAround, Source, Stats, Status, TunnelMode, UnixTime, VERSION,
 };
 use crate::system::Kept;
 
@@ -226,6 +226,7 @@ impl View<'_> {
             audit: self.audit.status(),
             rights: RightsStatus {
                 capabilities: capabilities::held().map_or_else(|_| Vec::new(), capabilities::names),
+                memory: memory(),
                 packet_threads: self.data_plane.rights().status(),
                 processes: self
                     .metrics
@@ -439,6 +440,14 @@ impl View<'_> {
             udpgw: self.gateway.stats(),
             load,
         }
+    }
+}
+
+fn memory() -> MemoryStatus {
+    let locked = locked_memory::locked();
+    MemoryStatus {
+        locked: locked.is_some_and(Result::is_ok),
+        reason: locked.and_then(|it| it.as_ref().err().cloned()),
     }
 }
 

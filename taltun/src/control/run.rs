@@ -40,7 +40,7 @@ use crate::dataplane::shared::HANDSHAKE_QUEUE;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::Socket;
 use crate::dataplane::worker;
-use crate::os::service_manager;
+use crate::os::{locked_memory, service_manager};
 use crate::protocol::time::Time;
 use crate::system::{self, Clones, Endpoints, Host};
 
@@ -62,6 +62,9 @@ pub async fn run(
     up: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     panics::report(origin.flush_log);
+    if let Err(reason) = locked_memory::lock() {
+        info!("memory, with keys in it, may be written to a swap device: {reason}");
+    }
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
     let workers = config

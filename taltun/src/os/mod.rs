@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `capabilities` | the capabilities of a thread, and giving them up |
 //! | `interface` | interfaces by name and by number, and their settings by `ioctl` |
+//! | `locked_memory` | keeping memory with keys from being swapped |
 //! | `netlink` | links, addresses, routes and neighbours, and hearing of their changes |
 //! | `options` | options of sockets |
 //! | `seccomp` | restricting a thread's system calls |
@@ -14,6 +15,7 @@
 pub(crate) mod capabilities;
 pub(crate) mod interface;
 pub(crate) mod netlink;
+pub(crate) mod locked_memory;
 pub(crate) mod options;
 pub(crate) mod seccomp;
 mod service_manager;

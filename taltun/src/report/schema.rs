@@ -525,6 +525,10 @@ fn status(full: bool) -> Status {
             processes: vec![ProcessRights {
                 name: "taltun-metrics".to_owned(),
                 user: 65534,
+            memory: MemoryStatus {
+                locked: !full,
+                reason: full.then(|| "why".to_owned()),
+            },
                 capabilities: vec!["CAP_NET_RAW".to_owned()],
                 seccomp: true,
                 landlock: true,

@@ -292,6 +292,10 @@ pub(in crate::cli) fn hub() -> Status {
             processes: vec![ProcessRights {
                 name: "taltun-metrics".into(),
                 user: 65534,
+            memory: MemoryStatus {
+                locked: true,
+                reason: None,
+            },
                 seccomp: true,
                 reason: Some("the kernel has no landlock".into()),
                 ..ProcessRights::default()

@@ -180,6 +180,7 @@ interface: hub
   steering:         ebpf (4 workers share the port)
   sparse queue:     on (an eBPF program fills it)
   priority:         high instead of realtime (why), lost realtime 2 times
+  memory:           locked: never swapped, in no core file
   ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
   forward:          tcp/8443 -> office:443 (iptables), the sender's address is kept, no interface has it, kept from other programs: 8443
   forward:          udp/9000 -> office:9000, not open: the tunnel itself listens there

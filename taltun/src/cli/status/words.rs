@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use crate::cli::human;
 use crate::report::{
-    AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PacketThreads, PolicyStatus,
-    PortRangeStatus, PriorityStatus, ProcessRights, RightsStatus, SourceSeen, SparseQueueStatus,
-    Status, UdpgwStatus,
+    AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, MemoryStatus, NameAround, PacketThreads,
+    PolicyStatus, PortRangeStatus, PriorityStatus, ProcessRights, RightsStatus, SourceSeen,
+    SparseQueueStatus, Status, UdpgwStatus,
 };
 
 pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
@@ -162,6 +162,7 @@ pub(super) fn rights(rights: &RightsStatus) -> Vec<(&str, String)> {
     all
 }
 
+        ("memory", memory(&rights.memory)),
 /// Who has more capabilities is told how many.
 const FEW: usize = 12;
 
@@ -194,6 +195,15 @@ fn process_rights(process: &ProcessRights) -> String {
         capabilities(&process.capabilities),
         held(process.seccomp, "seccomp"),
         held(process.landlock, "landlock")
+/// Whether keys in memory may get to a disk.
+fn memory(memory: &MemoryStatus) -> String {
+    match &memory.reason {
+        _ if memory.locked => "locked: never swapped, in no core file".to_owned(),
+        Some(reason) => format!("may be swapped ({reason})"),
+        None => "may be swapped".to_owned(),
+    }
+}
+
     );
     if let Some(reason) = &process.reason {
         let _ = write!(text, " ({reason})");
