@@ -89,6 +89,9 @@ pub struct Status {
     /// The names of peers that are answered, where `[names]` is.
     #[serde(default)]
     pub names: Option<NamesStatus>,
+    /// The process that answers for them, and for `[dns_routes]`; `None` without both.
+    #[serde(default)]
+    pub resolver: Option<ResolverStatus>,
     /// The peers, in file order.
     pub peers: Vec<PeerStatus>,
     /// The XDP program on each underlay interface.
@@ -160,6 +163,13 @@ pub struct NamesStatus {
     pub domain: String,
     /// How many there are, ours included.
     pub names: u64,
+}
+
+/// The resolver, as `status` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolverStatus {
+    /// Why it doesn't answer; `None` while it does.
+    pub ended: Option<String>,
 }
 
 /// The metrics, as `status` shows them.

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use taltun_tests::cards::Card;
 use taltun_tests::command::{find, output_of};
 use taltun_tests::lab::{Lab, Options};
@@ -79,7 +79,9 @@ const ABILITIES: &[Ability] = &[
     (
         MEMORY_LOCK,
         || {
-            let lifted = Command::new("prlimit").args(["--memlock=unlimited", "true"]).output();
+            let lifted = Command::new("prlimit")
+                .args(["--memlock=unlimited", "true"])
+                .output();
             lifted.is_ok_and(|it| it.status.success())
         },
         IN_THE_VM,
@@ -287,19 +289,21 @@ pub fn ensure_silent(namespace: &Namespace, to: IpAddr) -> Result<()> {
 /// Makes sure that a process of the tunnel's may do nothing: all of its threads are nobody's, have no
 /// capability and can't get one, their system calls are restricted, and its environment tells nothing.
 pub fn ensure_without_rights(pid: u32) -> Result<()> {
-    let process = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    for line in [
-        "Uid:\t65534\t65534\t65534\t65534",
-        "Gid:\t65534\t65534\t65534\t65534",
-        "Groups:\t",
-        "CapPrm:\t0000000000000000",
-        "CapEff:\t0000000000000000",
-        "CapAmb:\t0000000000000000",
-        "NoNewPrivs:\t1",
-        "Seccomp:\t2",
-    ] {
-        let holds = process.lines().any(|it| it.trim_end() == line.trim_end());
-        ensure!(holds, "{line} in {process}");
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = fs::read_to_string(task?.path().join("status"))?;
+        for line in [
+            "Uid:\t65534\t65534\t65534\t65534",
+            "Gid:\t65534\t65534\t65534\t65534",
+            "Groups:\t",
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "CapAmb:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ] {
+            let holds = thread.lines().any(|it| it.trim_end() == line.trim_end());
+            ensure!(holds, "{line} in {thread}");
+        }
     }
     let environment = fs::read(format!("/proc/{pid}/environ"))?;
     ensure!(environment.is_empty(), "{environment:?}");

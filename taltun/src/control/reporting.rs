@@ -21,7 +21,7 @@ use super::ledger::Ledger;
 use super::limits::{self, Limits, Refusal};
 use super::load;
 use super::metrics::{self, Metrics};
-use super::name_service::Zone;
+use super::name_service::NameService;
 use super::origin::TunnelKind;
 use super::overview::Looked;
 use super::peers::Peers;
@@ -39,6 +39,7 @@ use crate::dataplane::clock;
 use crate::dataplane::data_plane::DataPlane;
 use crate::dataplane::relay_pairs::Relayed;
 use crate::layer::Layer;
+use crate::name_service::Zone;
 use crate::os::{capabilities, locked_memory};
 use crate::protocol::device::Device;
 use crate::protocol::messages::REJECT_AFTER_TIME;
@@ -46,7 +47,8 @@ use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report::{
     Aead, Drops, Fallbacks, HostStatus, Load, MemoryStatus, Overview, PeerStatus, QuotaStatus,
-    RelayPair, RightsStatus, RouteAround, Source, Stats, Status, TunnelMode, UnixTime, VERSION,
+    RelayPair, ResolverStatus, RightsStatus, RouteAround, Source, Stats, Status, TunnelMode,
+    UnixTime, VERSION,
 };
 use crate::system::Kept;
 
@@ -77,6 +79,7 @@ pub(super) struct View<'a> {
     pub flaps: &'a Flaps,
     pub gateway: &'a Gateway,
     pub metrics: Option<&'a Metrics>,
+    pub name_service: Option<&'a NameService>,
     pub web: Option<&'a Web>,
     pub led_ports: &'a LedPorts,
     pub forwards: &'a Forwards,
@@ -203,6 +206,9 @@ impl View<'_> {
             routes_around: self.routes_around(),
             names_around: self.names.map(RoutedNames::around).unwrap_or_default(),
             names: self.zone.map(|zone| zone.borrow().status()),
+            resolver: self.name_service.map(|service| ResolverStatus {
+                ended: service.ended(),
+            }),
             peers,
             xdp: self.shield.status(),
             af_xdp: self.data_plane.lanes_status(self.shield),
@@ -233,6 +239,8 @@ impl View<'_> {
                     .and_then(Metrics::rights)
                     .into_iter()
                     .chain(self.web.and_then(Web::rights))
+                    .chain(self.name_service.and_then(NameService::rights))
+                    .chain(self.gateway.rights())
                     .collect(),
             },
         }

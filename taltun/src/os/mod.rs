@@ -8,17 +8,19 @@
 //! | `netlink` | links, addresses, routes and neighbours, and hearing of their changes |
 //! | `options` | options of sockets |
 //! | `seccomp` | restricting a thread's system calls |
+//! | `sockets` | sockets with a mark, or of one interface alone |
 //! | `service_manager` | what systemd is told of a tunnel |
 //!
 //! What only the data plane does, each packet or each batch, is in `dataplane::sys`.
 
 pub(crate) mod capabilities;
 pub(crate) mod interface;
-pub(crate) mod netlink;
 pub(crate) mod locked_memory;
+pub(crate) mod netlink;
 pub(crate) mod options;
 pub(crate) mod seccomp;
 mod service_manager;
+pub(crate) mod sockets;
 
 use std::io;
 use std::time::Duration;

@@ -252,6 +252,9 @@ pub(in crate::cli) fn hub() -> Status {
         drops_last_minute: [(DropReason::Mac1, 12)].into_iter().collect(),
         bans: 2,
         host: None,
+        resolver: Some(ResolverStatus {
+            ended: Some("why".into()),
+        }),
         names: Some(NamesStatus {
             domain: "vpn".into(),
             names: 13,
@@ -289,13 +292,13 @@ pub(in crate::cli) fn hub() -> Status {
                 seccomp: true,
                 ..PacketThreads::default()
             },
-            processes: vec![ProcessRights {
-                name: "taltun-metrics".into(),
-                user: 65534,
             memory: MemoryStatus {
                 locked: true,
                 reason: None,
             },
+            processes: vec![ProcessRights {
+                name: "taltun-metrics".into(),
+                user: 65534,
                 seccomp: true,
                 reason: Some("the kernel has no landlock".into()),
                 ..ProcessRights::default()

@@ -127,6 +127,12 @@ pub(super) fn served(listen: &[String], ended: Option<&str>) -> String {
     }
 }
 
+/// The resolver; nothing while it answers.
+pub(super) fn resolver(status: &Status) -> Option<String> {
+    let ended = status.resolver.as_ref()?.ended.as_ref()?;
+    Some(format!("doesn't answer: {ended}"))
+}
+
 /// What isn't kept as it should be: its subject, and why.
 pub(super) fn not_kept(status: &Status) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
@@ -156,13 +162,13 @@ pub(super) fn rights(rights: &RightsStatus) -> Vec<(&str, String)> {
     let mut all = vec![
         ("controller", capabilities(&rights.capabilities)),
         ("packet threads", threads),
+        ("memory", memory(&rights.memory)),
     ];
     let processes = rights.processes.iter();
     all.extend(processes.map(|process| (process.name.as_str(), process_rights(process))));
     all
 }
 
-        ("memory", memory(&rights.memory)),
 /// Who has more capabilities is told how many.
 const FEW: usize = 12;
 
@@ -189,12 +195,6 @@ fn packet_threads(threads: &PacketThreads) -> String {
     text
 }
 
-fn process_rights(process: &ProcessRights) -> String {
-    let mut text = format!(
-        "{}, {}, {}",
-        capabilities(&process.capabilities),
-        held(process.seccomp, "seccomp"),
-        held(process.landlock, "landlock")
 /// Whether keys in memory may get to a disk.
 fn memory(memory: &MemoryStatus) -> String {
     match &memory.reason {
@@ -204,6 +204,12 @@ fn memory(memory: &MemoryStatus) -> String {
     }
 }
 
+fn process_rights(process: &ProcessRights) -> String {
+    let mut text = format!(
+        "{}, {}, {}",
+        capabilities(&process.capabilities),
+        held(process.seccomp, "seccomp"),
+        held(process.landlock, "landlock")
     );
     if let Some(reason) = &process.reason {
         let _ = write!(text, " ({reason})");

@@ -17,7 +17,6 @@ use crate::control::inside::Inside;
 use crate::control::limits::Refusal;
 use crate::control::live::LivePeers;
 use crate::control::metrics_seen::seen;
-use crate::control::name_service::Zone;
 use crate::control::ownership;
 use crate::control::pretenders::peers_networks;
 use crate::control::reload::{self, Compared, Reload, Scope};
@@ -29,6 +28,7 @@ use crate::control::watching::{self, Stream};
 use crate::control::web::Web;
 use crate::dataplane::tap::Wants;
 use crate::metrics::Seen;
+use crate::name_service::Zone;
 use crate::protocol::peer::Peer;
 use crate::report::{self, Explanation, Overview, PeerStatus, Refused, RefusedBy, Stats, Status};
 use crate::secret::SecretText;
@@ -253,6 +253,7 @@ impl Engine {
             flaps: &self.flaps,
             gateway: &self.gateway,
             metrics: self.metrics.as_ref(),
+            name_service: self.name_service.as_ref(),
             web: self.web.as_ref(),
             led_ports: &self.led_ports,
             forwards: &self.forwards,
