@@ -31,6 +31,8 @@ const KEPT: usize = 4096;
 /// Longer than any prefix: no rule of the file opens an address that is guarded so.
 const GUARDED: u8 = u8::MAX;
 
+/// What a file that is only read is opened without.
+const TO_WRITE: u32 = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC).cast_unsigned();
 /// It sends datagrams, asks the kernel for routes, and reads which name servers this host has.
 const NEEDS: Needs = Needs {
     calls: &[
@@ -58,13 +60,10 @@ const NEEDS: Needs = Needs {
                 Argument::Is(2, libc::NETLINK_ROUTE.cast_unsigned()),
             ],
         ),
-        (
-            libc::SYS_openat,
-            &[Argument::Lacks(
-                2,
-                (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC).cast_unsigned(),
-            )],
-        ),
+        (libc::SYS_openat, &[Argument::Lacks(2, TO_WRITE)]),
+        // As musl opens files.
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_open, &[Argument::Lacks(1, TO_WRITE)]),
     ],
     ports: &[],
     // resolv.conf, where it leads to, and the numbers of interfaces.
