@@ -10,8 +10,10 @@ pub mod client_file;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub mod gateway;
 pub mod layer;
 pub mod metrics;
+pub mod name_service;
 mod os;
 pub mod report;
 #[cfg(test)]

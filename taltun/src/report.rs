@@ -35,7 +35,7 @@ pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};
 pub use self::ping::{Ping, RoundTrips};
 pub use self::rates::{PeerRates, Rates, Traffic, per_second, whole_seconds};
 pub use self::refused::{Refused, Why};
-pub use self::rights::{PacketThreads, ProcessRights, RightsStatus};
+pub use self::rights::{MemoryStatus, PacketThreads, ProcessRights, RightsStatus};
 pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, UdpgwStats};
 pub use self::traced::{TraceMessage, TracedPacket};
 pub use self::unix_time::UnixTime;
@@ -94,6 +94,9 @@ pub struct Status {
     /// The names of peers that are answered, where `[names]` is.
     #[serde(default)]
     pub names: Option<NamesStatus>,
+    /// The process that answers for them, and for `[dns_routes]`; `None` without both.
+    #[serde(default)]
+    pub resolver: Option<ResolverStatus>,
     /// The peers, in file order.
     pub peers: Vec<PeerStatus>,
     /// The XDP program on each underlay interface.
@@ -165,6 +168,13 @@ pub struct NamesStatus {
     pub domain: String,
     /// How many there are, ours included.
     pub names: u64,
+}
+
+/// The resolver, as `status` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolverStatus {
+    /// Why it doesn't answer; `None` while it does.
+    pub ended: Option<String>,
 }
 
 /// The metrics, as `status` shows them.
@@ -317,7 +327,7 @@ pub struct PeerStatus {
 }
 
 /// A path to a peer: one of its addresses.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PathStatus {
     /// The address.
     pub address: IpAddr,

@@ -42,7 +42,12 @@ const CRATES: &[(&str, &str)] = &[
 const CHAIN: &[&[&str]] = &[
     &["taltun::cli"],
     &["taltun::control"],
-    &["taltun::metrics", "taltun::web"],
+    &[
+        "taltun::gateway",
+        "taltun::metrics",
+        "taltun::name_service",
+        "taltun::web",
+    ],
     &["taltun::client_file", "taltun::server_process"],
     &["taltun::accel", "taltun::system"],
     &["taltun::config", "taltun::dataplane"],

@@ -433,6 +433,21 @@ impl Drop for Node {
     }
 }
 
+/// The process that a tunnel has started with this command, whatever its arguments.
+pub fn process_of(tunnel: u32, command: &str) -> Result<u32> {
+    let words = format!("taltun\0{command}\0");
+    for task in fs::read_dir(format!("/proc/{tunnel}/task"))? {
+        let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            if line.starts_with(words.as_bytes()) {
+                return Ok(child.parse()?);
+            }
+        }
+    }
+    bail!("it has no {command}")
+}
+
 /// `taltun run`, logging to a file.
 fn spawn(site: &Site, namespace: &Namespace, through: &[&str]) -> Result<Child> {
     let log = File::options()

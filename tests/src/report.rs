@@ -50,10 +50,21 @@ impl Status {
 pub struct Rights {
     /// Capabilities of the controller.
     pub capabilities: Vec<String>,
+    /// What becomes of its memory.
+    pub memory: Memory,
     /// The threads that handle packets.
     pub packet_threads: PacketThreads,
     /// The processes that serve clients.
     pub processes: Vec<ProcessRights>,
+}
+
+/// What becomes of a tunnel's memory.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Memory {
+    /// Whether it is never swapped.
+    pub locked: bool,
+    /// Why it may be.
+    pub reason: Option<String>,
 }
 
 /// What a process that serves clients may do.

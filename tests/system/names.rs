@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use taltun_tests::netns::Namespace;
+use taltun_tests::sys::{Signal, send_signal};
 use taltun_tests::traffic::dns::{self, Resolver};
+use taltun_tests::traffic::ping::Pinger;
 
 use crate::rules::{HUB, start};
-use crate::support::{Case, UP_LIMIT, eventually};
+use crate::support::{Case, UP_LIMIT, ensure_without_rights, eventually, process_of};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -21,6 +23,11 @@ pub const CASES: &[Case] = &[
         name: "names: other names go upstream",
         programs: &[],
         run: upstream,
+    },
+    Case {
+        name: "names: the resolver is a process without rights; killed under traffic it comes back, and the tunnel goes on",
+        programs: &[],
+        run: killed,
     },
 ];
 
@@ -78,7 +85,9 @@ fn ask_and_reload() -> Result<()> {
         .replace("deny = [\"udp", "allow = [\"udp");
     fs::write(hub.node.config(), &text)?;
     hub.node.tell(&["reload"])?;
-    expect(luis, "maria.lab.example", false, Some("10.200.0.3"))?;
+    eventually("the resolver follows", UP_LIMIT, || {
+        Ok(expect(luis, "maria.lab.example", false, Some("10.200.0.3")).is_ok())
+    })?;
     expect(ana, "luis.lab.example", false, None)?;
     expect(ana, "luis.vpn", false, None)?;
 
@@ -107,5 +116,45 @@ fn upstream() -> Result<()> {
         Ok(ask(ana, HUB[0], "www.example.org", false)?.as_deref() == Some("192.0.2.7"))
     })?;
     expect(ana, "luis.vpn", false, Some("10.200.0.3"))?;
+    hub.end()
+}
+
+fn killed() -> Result<()> {
+    let hub = start("[names]\ndomain = \"vpn\"\n", true)?;
+    let ana = &hub.star.a;
+    expect(ana, "luis.vpn", false, Some("10.200.0.3"))?;
+    let pid = hub.node.pid();
+    let first = process_of(pid, "names-process")?;
+    ensure_without_rights(first)?;
+    let rights = hub.node.status()?.rights.processes;
+    let told = rights.iter().find(|it| it.name == "taltun-names");
+    ensure!(told.is_some_and(|it| it.seccomp), "{rights:?}");
+
+    let mut pinger = Pinger::new(ana, "10.200.0.3".parse()?)?;
+    pinger.wait_until_answered(UP_LIMIT)?;
+    send_signal(first, Signal::Kill)?;
+    let answered = pinger.count_answers(50, LIMIT)?;
+    ensure!(answered == 50, "{answered} of 50 pings");
+    eventually("another process answers", UP_LIMIT, || {
+        Ok(process_of(pid, "names-process").is_ok_and(|it| it != first)
+            && expect(ana, "luis.vpn", false, Some("10.200.0.3")).is_ok())
+    })?;
+    ensure!(hub.node.pid() == pid);
+    let status = hub.status()?;
+    ensure!(
+        status["resolver"]["ended"].is_null(),
+        "{}",
+        status["resolver"]
+    );
+    ensure_without_rights(process_of(pid, "names-process")?)?;
+    // One that stands still is ended, and started again.
+    let second = process_of(pid, "names-process")?;
+    send_signal(second, Signal::Pause)?;
+    eventually("it is ended", Duration::from_secs(30), || {
+        Ok(process_of(pid, "names-process").is_ok_and(|it| it != second))
+    })?;
+    eventually("another answers", UP_LIMIT, || {
+        Ok(expect(ana, "luis.vpn", false, Some("10.200.0.3")).is_ok())
+    })?;
     hub.end()
 }

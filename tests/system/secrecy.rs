@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::lab::Options;
+use taltun_tests::node::{Keys, Node};
 use taltun_tests::programs;
+use taltun_tests::sys::Signal;
+use taltun_tests::topology::{Pair, private_prefix};
 
-use crate::support::{Case, eventually, lab, take_down, taltun};
+use crate::support::{Case, MEMORY_LOCK, eventually, lab, take_down, taltun};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -23,6 +26,16 @@ pub const CASES: &[Case] = &[
         name: "a running tunnel leaves no core",
         programs: &[],
         run: a_tunnel_leaves_no_core,
+    },
+    Case {
+        name: "the memory of a running tunnel isn't swapped",
+        programs: &["prlimit", MEMORY_LOCK],
+        run: memory_is_locked,
+    },
+    Case {
+        name: "a tunnel that may not lock its memory runs and says so",
+        programs: &["setpriv", "prlimit"],
+        run: memory_cannot_be_locked,
     },
 ];
 
@@ -62,6 +75,64 @@ fn a_tunnel_leaves_no_core() -> Result<()> {
     let lab = lab(Options::default())?;
     ensure_no_core(lab.hub.pid())?;
     take_down(lab)
+}
+
+fn memory_is_locked() -> Result<()> {
+    let pair = Pair::create(&private_prefix())?;
+    let node = Node::start_with_text(&pair.left, &taltun()?, &hub()?)?;
+    let memory = node.status()?.rights.memory;
+    ensure!(memory.locked && memory.reason.is_none(), "{memory:?}");
+    // What a tunnel uses at the least.
+    let least = 4 << 10;
+    let locked = locked_kib(node.pid())?;
+    ensure!(locked > least, "{locked} KiB");
+    // Which gives back what it took to read the file.
+    node.tell(&["reload"])?;
+    let locked = locked_kib(node.pid())?;
+    ensure!(locked > least, "{locked} KiB after a reload");
+    node.stop(Signal::Terminate)
+}
+
+fn memory_cannot_be_locked() -> Result<()> {
+    let pair = Pair::create(&private_prefix())?;
+    let through = [
+        "prlimit",
+        "--memlock=65536:65536",
+        "setpriv",
+        "--bounding-set=-sys_resource",
+        "--",
+    ];
+    let node = Node::start_through(&pair.left, &taltun()?, &hub()?, &through)?;
+    let memory = node.status()?.rights.memory;
+    let reason = memory.reason.context("it says no reason")?;
+    ensure!(!memory.locked, "with a limit");
+    ensure!(
+        reason.contains("the limit of locked memory is 64 KiB"),
+        "{reason}"
+    );
+    ensure!(locked_kib(node.pid())? == 0);
+    let shown = node.tell(&["status", "--long"])?;
+    ensure!(
+        shown.contains("memory:           may be swapped (the limit"),
+        "{shown}"
+    );
+    node.stop(Signal::Terminate)
+}
+
+fn hub() -> Result<String> {
+    Ok(format!(
+        "[interface]\nmode = \"server\"\ntun_name = \"taltun0\"\nvip = \"10.200.0.1/24\"\n\
+         local_addr = \"0.0.0.0:9100\"\nprivate_key = \"{}\"\n",
+        Keys::generate(&taltun()?)?.private
+    ))
+}
+
+/// `VmLck`: the address space that is locked.
+fn locked_kib(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
+    Ok(kib.context("no such line")?.trim().parse()?)
 }
 
 fn ensure_no_core(pid: u32) -> Result<()> {

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use taltun_tests::cards::Card;
 use taltun_tests::command::{find, output_of};
 use taltun_tests::lab::{Lab, Options};
@@ -18,6 +18,8 @@ use taltun_tests::netns::Namespace;
 use taltun_tests::sys::{self, Signal};
 use taltun_tests::topology::private_prefix;
 use taltun_tests::traffic::ping::Pinger;
+
+pub use taltun_tests::node::process_of;
 
 /// How long a tunnel may take to come up, one lost handshake included.
 pub const UP_LIMIT: Duration = Duration::from_secs(10);
@@ -34,6 +36,9 @@ pub const RECENT_WIREGUARD_GO: &str = "a wireguard-go of 2023 or later";
 
 /// Stands among the programs that a test needs for a kernel that can delay packets.
 pub const NETEM: &str = "netem in the kernel";
+
+/// Stands among the programs that a test needs for a limit of locked memory that can be lifted.
+pub const MEMORY_LOCK: &str = "memory that can be locked without a limit";
 
 /// Stands among the programs that a test needs for a kernel in which a veth's queues can be
 /// switched on and off.
@@ -71,6 +76,16 @@ const ABILITIES: &[Ability] = &[
         "Debian's backports have it",
     ),
     (NETEM, kernel_has_netem, IN_THE_VM),
+    (
+        MEMORY_LOCK,
+        || {
+            let lifted = Command::new("prlimit")
+                .args(["--memlock=unlimited", "true"])
+                .output();
+            lifted.is_ok_and(|it| it.status.success())
+        },
+        IN_THE_VM,
+    ),
     (
         OWN_CLOCK,
         || env::var_os("TALTUN_OWN_MACHINE").is_some(),
@@ -271,37 +286,24 @@ pub fn ensure_silent(namespace: &Namespace, to: IpAddr) -> Result<()> {
     Ok(())
 }
 
-/// The process that a tunnel has started with this command alone.
-pub fn process_of(tunnel: u32, command: &str) -> Result<u32> {
-    let words = format!("taltun\0{command}\0");
-    for task in fs::read_dir(format!("/proc/{tunnel}/task"))? {
-        let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
-        for child in children.split_whitespace() {
-            let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-            if line == words.as_bytes() {
-                return Ok(child.parse()?);
-            }
-        }
-    }
-    bail!("it has no {command}")
-}
-
-/// Makes sure that a process of the tunnel's may do nothing: it is nobody's, has no capability and can't
-/// get one, its system calls are restricted, and its environment tells nothing.
+/// Makes sure that a process of the tunnel's may do nothing: all of its threads are nobody's, have no
+/// capability and can't get one, their system calls are restricted, and its environment tells nothing.
 pub fn ensure_without_rights(pid: u32) -> Result<()> {
-    let process = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    for line in [
-        "Uid:\t65534\t65534\t65534\t65534",
-        "Gid:\t65534\t65534\t65534\t65534",
-        "Groups:\t",
-        "CapPrm:\t0000000000000000",
-        "CapEff:\t0000000000000000",
-        "CapAmb:\t0000000000000000",
-        "NoNewPrivs:\t1",
-        "Seccomp:\t2",
-    ] {
-        let holds = process.lines().any(|it| it.trim_end() == line.trim_end());
-        ensure!(holds, "{line} in {process}");
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = fs::read_to_string(task?.path().join("status"))?;
+        for line in [
+            "Uid:\t65534\t65534\t65534\t65534",
+            "Gid:\t65534\t65534\t65534\t65534",
+            "Groups:\t",
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "CapAmb:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ] {
+            let holds = thread.lines().any(|it| it.trim_end() == line.trim_end());
+            ensure!(holds, "{line} in {thread}");
+        }
     }
     let environment = fs::read(format!("/proc/{pid}/environ"))?;
     ensure!(environment.is_empty(), "{environment:?}");

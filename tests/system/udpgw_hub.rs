@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -14,10 +15,13 @@ use serde_json::Value;
 use taltun_tests::command::{output_of, wait_for};
 use taltun_tests::netns::Namespace;
 use taltun_tests::node::{Keys, Node, Site};
-use taltun_tests::sys::Signal;
+use taltun_tests::sys::{Signal, send_signal};
 use taltun_tests::topology::{Pair, Star, private_prefix};
+use taltun_tests::traffic::ping::Pinger;
 
-use crate::support::{Case, UP_LIMIT, ensure_answers_within, eventually, taltun};
+use crate::support::{
+    Case, UP_LIMIT, ensure_answers_within, ensure_without_rights, eventually, process_of, taltun,
+};
 use crate::udpgw::{Service, client, serve, wait_until_ready};
 
 pub const CASES: &[Case] = &[
@@ -37,6 +41,11 @@ pub const CASES: &[Case] = &[
         run: reloads,
     },
     Case {
+        name: "udpgw in a hub is a process without rights; killed under traffic it comes back, and the tunnel goes on",
+        programs: &["python3"],
+        run: killed,
+    },
+    Case {
         name: "a hub with clients of udpgw ends within a second",
         programs: &["python3"],
         run: ends,
@@ -54,6 +63,8 @@ pub const CASES: &[Case] = &[
 ];
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// The gateway's process tells the tunnel four times a second what it counts.
+const TOLD: Duration = Duration::from_millis(400);
 const VIP: [&str; 2] = ["10.200.0.1", "7300"];
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "7300"];
 const BOTH: &str = "listen = [\"10.200.0.1:7300\", \"127.0.0.1:7300\"]\n";
@@ -117,6 +128,7 @@ impl Hub {
     }
 
     fn ask(&self, what: &str) -> Result<Value> {
+        sleep(TOLD);
         let json: Value = serde_json::from_str(&self.node.tell(&[what, "--json"])?)?;
         Ok(json["udpgw"].clone())
     }
@@ -325,6 +337,37 @@ fn reloads() -> Result<()> {
     let said = hub.reload(BOTH)?;
     ensure!(said == "reloaded: udpgw on\n", "{said}");
     play(&hub.star.a, VIP, "allowed", &[OUTSIDE])?;
+    hub.node.stop(Signal::Terminate)
+}
+
+fn killed() -> Result<()> {
+    let hub = Hub::start(BOTH)?;
+    let pid = hub.node.pid();
+    let mut stay = client(&hub.star.a, "stay", VIP, &[OUTSIDE])?;
+    wait_until_ready(&mut stay)?;
+    ensure!(hub.ask("status")?["clients"] == 1);
+    let first = process_of(pid, "udpgw-process")?;
+    ensure_without_rights(first)?;
+    let mut pinger = Pinger::new(&hub.star.a, "10.200.0.3".parse()?)?;
+    pinger.wait_until_answered(UP_LIMIT)?;
+
+    send_signal(first, Signal::Kill)?;
+    let answered = pinger.count_answers(50, UP_LIMIT)?;
+    ensure!(answered == 50, "{answered} of 50 pings");
+    let closed = wait_for(&mut stay, LIMIT)?.context("its client isn't closed")?;
+    ensure!(closed.success(), "{closed}");
+    eventually("another process is there", UP_LIMIT, || {
+        Ok(process_of(pid, "udpgw-process").is_ok_and(|it| it != first))
+    })?;
+    play(&hub.star.a, VIP, "allowed", &[OUTSIDE])?;
+    play(&hub.star.a, VIP, "denied", &[PEER])?;
+    ensure!(hub.node.pid() == pid);
+    ensure_without_rights(process_of(pid, "udpgw-process")?)?;
+    // What was counted before counts.
+    ensure!(hub.counter("clients_accepted")? == 3);
+    ensure!(hub.counter("ended_with_gateway")? == 1);
+    eventually("the counters add up", LIMIT, || hub.adds_up())?;
+    ensure!(hub.ask("status")?["ended"].is_null());
     hub.node.stop(Signal::Terminate)
 }
 

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::output;
 use crate::config::{self, Config, Mode, Words};
 use crate::system::Reservation;
-use crate::{control, system};
+use crate::{control, gateway, system};
 
 /// Check a configuration without touching anything.
 ///
@@ -69,8 +69,8 @@ impl Check {
         {
             output::warn(&format!("{}: {unopened}", self.config.display()));
         }
-        let gateway = gateway.map(control::gateway_limits);
-        let wanted = gateway.as_ref().map_or(0, control::gateway_files);
+        let limits = gateway.map(gateway::limits);
+        let wanted = limits.as_ref().map_or(0, gateway::files);
         // Of this process alone, which ends.
         let possible = taltun_udpgw::raise_file_limit(wanted);
         if possible < wanted {
@@ -82,7 +82,7 @@ impl Check {
                 self.config.display()
             ));
         }
-        if let Some(small) = gateway.and_then(|it| super::udpgw::small_buffers(&it)) {
+        if let Some(small) = limits.and_then(|it| super::udpgw::small_buffers(&it)) {
             output::warn(&format!("{}: udpgw: {small}", self.config.display()));
         }
         let mut text = format!("{}: ok\n", self.config.display());
@@ -114,14 +114,14 @@ fn describe(config: &Config, reserved: Option<&Reservation>, text: &mut String) 
         let _ = writeln!(text, "  forward:    {listen} -> {to} ({targets})");
     }
     if let Some(gateway) = &config.udpgw {
-        let options = control::gateway_limits(gateway);
+        let options = gateway::limits(gateway);
         let listen: Vec<String> = gateway.listen.iter().map(ToString::to_string).collect();
         let _ = writeln!(
             text,
             "  udpgw:      {}; at most {}, {} open files",
             listen.join(", "),
             super::udpgw::limits(&options),
-            super::human::count(control::gateway_files(&options) as u64)
+            super::human::count(gateway::files(&options) as u64)
         );
     }
     if let Some(metrics) = &config.metrics {

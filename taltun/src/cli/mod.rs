@@ -24,6 +24,7 @@ mod kill_switch;
 mod log_queue;
 mod logging;
 mod metrics_process;
+mod names_process;
 mod output;
 mod peer;
 mod peers;
@@ -40,6 +41,7 @@ mod target;
 mod top;
 mod trace;
 mod udpgw;
+mod udpgw_process;
 mod unban;
 mod undo;
 mod unknown;
@@ -134,6 +136,10 @@ enum Command {
     Web(web::Web),
     #[command(name = crate::metrics::COMMAND, hide = true)]
     MetricsProcess(metrics_process::MetricsProcess),
+    #[command(name = crate::name_service::COMMAND, hide = true)]
+    NamesProcess(names_process::NamesProcess),
+    #[command(name = crate::gateway::COMMAND, hide = true)]
+    UdpgwProcess(udpgw_process::UdpgwProcess),
     #[command(name = crate::web::COMMAND, hide = true)]
     WebProcess(web_process::WebProcess),
     Completions(generate::Completions),
@@ -212,10 +218,12 @@ impl Command {
             Self::Interface(command) => command.run(),
             Self::Udpgw(command) => command.run(),
             Self::Web(command) => command.run(),
+            Self::UdpgwProcess(command) => command.run(),
             Self::WebProcess(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::ManPages(command) => command.run(),
             Self::MetricsProcess(_) => metrics_process::MetricsProcess::run(),
+            Self::NamesProcess(command) => command.run(),
             Self::Version(_) => output::print(concat!("taltun ", env!("CARGO_PKG_VERSION"), "\n")),
         }
     }

@@ -171,7 +171,7 @@ impl Udpgw {
         runtime.block_on(async {
             let report = report(watch, interval.filter(|_| !quiet));
             tokio::select! {
-                outcome = server.run(stop, || ()) => outcome.map_err(|error| explain(&error)),
+                outcome = server.run(stop) => outcome.map_err(|error| explain(&error)),
                 () = report => Ok(()),
             }
         })

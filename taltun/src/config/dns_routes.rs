@@ -3,14 +3,17 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::crypto::PublicKey;
 
 /// Names whose addresses are reached through a peer, however they change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsRoutes {
     /// Which names.
     pub domains: Vec<Domain>,
-    /// By way of whom.
+    /// By way of whom. The process that answers for these names doesn't ask.
+    #[serde(skip, default = "nobody")]
     pub via: PublicKey,
     /// Name servers that know them, the first one first.
     pub upstream: Vec<IpAddr>,
@@ -19,12 +22,17 @@ pub struct DnsRoutes {
 }
 
 /// A name, or all names below one. In small letters, without a dot at the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Domain {
     /// This name alone.
     Name(String),
     /// Every name that ends in a dot and this.
     Below(String),
+}
+
+fn nobody() -> PublicKey {
+    PublicKey([0; 32])
 }
 
 impl DnsRoutes {

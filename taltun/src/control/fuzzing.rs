@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::dns_message::{self, Section};
-use super::dns_routes;
 use super::uapi::SetParser;
 use crate::config::DnsRoutes;
+use crate::name_service;
+use crate::name_service::dns_message::{self, Section};
 
 /// The longest request on the control socket, bytes.
 pub const REQUEST_MAX: usize = super::request::REQUEST_MAX;
@@ -120,7 +120,7 @@ pub fn nothing(asked: &[u8], code: u8) -> Option<Vec<u8>> {
 
 /// The names of the list that an answer is about.
 pub fn concerned(routes: &DnsRoutes, asked: &str, answer: &[u8]) -> Option<Vec<String>> {
-    dns_routes::concerned(routes, asked, answer)
+    name_service::concerned(routes, asked, answer)
 }
 
 /// An address of an answer, and how long it may be remembered.
@@ -128,10 +128,10 @@ pub type Address = (IpAddr, Duration);
 
 /// The addresses in an answer about the list, and what of it is passed on.
 pub fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<(Vec<Address>, Vec<u8>)> {
-    dns_routes::listed(routes, answer).map(|it| (it.addresses, it.message))
+    name_service::listed(routes, answer).map(|it| (it.addresses, it.message))
 }
 
 /// An answer by UDP no longer than `room`.
 pub fn fit(message: Vec<u8>, room: usize) -> Vec<u8> {
-    dns_routes::fit(message, room)
+    name_service::fit(message, room)
 }

@@ -1,61 +1,88 @@
-//! The UDP gateway of `[udpgw]`, beside the tunnel.
+//! The UDP gateway of `[udpgw]`: its sockets, its process, and what that has counted.
 //!
-//! It has threads of its own: one accepts clients, the others serve them, and the controller only
-//! starts and stops them and reads counters. Its clients reach the Internet as this host does,
-//! and not what lies behind the peers: an address that is a peer's at that moment, by whatever
-//! way it came to be, is refused unless the file allows it.
+//! Its clients reach the Internet as this host does, and not what lies behind the peers: an
+//! address that is a peer's at that moment, by whatever way it came to be, is refused unless the
+//! file allows it. What is counted goes on over reloads, and over the ends of processes.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::thread;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use taltun_udpgw::{
-    Buffers, Destinations, Guard, Listen, Listening, Options, Server, Snapshot, StartError, Watch,
-};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
-use tracing::{error, info, warn};
+use socket2::SockRef;
+use taltun_udpgw::{Buffers, Destinations, Listen, Listening, Options, Snapshot, StartError};
+use tokio::io::BufReader;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{info, warn};
 
-use super::{listening, panics, words};
+use super::served::{Answers, Life, Listens, SILENCE, keep, log_arguments};
+use super::{listening, lookups, words};
 use crate::config::{Interface, Udpgw};
-use crate::os::capabilities;
+use crate::gateway::{self, Numbers, Said, Told, files, limits};
 use crate::protocol::tunnel::Tunnel;
-use crate::report::{UdpgwStats, UdpgwStatus};
+use crate::report::{ProcessRights, UdpgwStats, UdpgwStatus};
+use crate::server_process::{read_line, write_line};
 
 /// How long an end may take before it is no longer waited for.
 const END_LIMIT: Duration = Duration::from_secs(1);
-/// Files that the rest of the process may need.
-const OTHER_FILES: usize = 512;
+/// The longest line that its process says, bytes.
+const LINE_MAX: u64 = 64 << 10;
+/// So many clients that wait are turned away at once while nobody is there.
+const WAITING: usize = 1024;
 
 /// The gateway, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Gateway {
     settings: Option<Udpgw>,
     running: Option<Running>,
-    /// Why it isn't running though it should.
-    ended: Option<String>,
-    /// Earlier ones that may still have clients.
-    ending: Vec<Ending>,
-    /// What others before counted.
-    counted: Snapshot,
+    counted: Arc<Counted>,
 }
 
-/// One that ends, and who tells that it has.
-type Ending = (Watch, oneshot::Receiver<Option<String>>);
-
-/// One that runs, or did until a moment ago.
+/// One that runs.
 #[derive(Debug)]
 struct Running {
-    watch: Watch,
-    listening: Listening,
-    stop: oneshot::Sender<()>,
-    /// Told once nobody can connect any more, and dropped when all is over.
-    closed: oneshot::Receiver<()>,
-    over: oneshot::Receiver<Option<String>>,
-    /// Dropped by its thread once all of its clients have ended, for who takes its place.
-    ended: Option<oneshot::Receiver<()>>,
+    listening: Arc<Listening>,
+    life: Arc<Mutex<Life>>,
+    stage: watch::Sender<Stage>,
+    /// Dropped with its process.
+    keeper: JoinHandle<()>,
+}
+
+/// How far its end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// It is to end its clients.
+    End,
+    /// It ends so many.
+    Ending(u64),
+    Ended,
+}
+
+/// What was counted.
+#[derive(Debug, Default)]
+struct Counted(Mutex<Sums>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    /// Of the process that there is.
+    now: Numbers,
+    /// Of those before.
+    before: Vec<u64>,
+}
+
+/// Reads what a process tells.
+#[derive(Debug, Clone)]
+struct Reading {
+    counted: Arc<Counted>,
+    tunnel: Arc<Tunnel>,
+    vip: Vec<IpNet>,
+    stage: watch::Sender<Stage>,
 }
 
 impl Gateway {
@@ -65,22 +92,17 @@ impl Gateway {
         interface: &Interface,
         tunnel: &Arc<Tunnel>,
     ) -> Result<Self, String> {
-        let mut running = None;
-        if let Some(settings) = &settings {
-            let options = options(settings, interface, tunnel);
-            running = Some(Running::start(options, None, &Listening::default())?);
-            tell(settings, interface);
+        let mut gateway = Self::default();
+        if let Some(settings) = settings {
+            let listening = gateway.open(&settings, interface, &Listening::default())?;
+            gateway.run(settings, listening, interface, tunnel)?;
         }
-        Ok(Self {
-            settings,
-            running,
-            ..Self::default()
-        })
+        Ok(gateway)
     }
 
     /// Where it listens.
     pub(super) fn listening(&self) -> Option<&Listening> {
-        self.running.as_ref().map(|running| &running.listening)
+        self.running.as_ref().map(|running| &*running.listening)
     }
 
     /// Makes it as `settings` say, and tells what that did; none if it is so already. After an
@@ -92,203 +114,254 @@ impl Gateway {
         tunnel: &Arc<Tunnel>,
         friends: &Listening,
     ) -> Result<Option<String>, String> {
-        let stands = self.running.is_some() || settings.is_none();
-        if self.settings.as_ref() == settings && stands {
+        if self.settings.as_ref() == settings {
             return Ok(None);
         }
         let Some(settings) = settings else {
-            let closed = self.stop_listening().await;
+            let closed = self.stop_running().await;
             self.settings = None;
-            self.ended = None;
             return Ok(Some(format!("udpgw off{closed}")));
         };
-        let options = options(settings, interface, tunnel);
         // All that may fail comes before anything ends.
-        let started = Running::start(options, self.running.as_mut(), friends)
+        let listening = self
+            .open(settings, interface, friends)
             .map_err(|reason| format!("{reason}; the gateway is as before"))?;
         let had = self.running.is_some();
-        let closed = self.stop_listening().await;
-        tell(settings, interface);
-        self.running = Some(started);
-        self.settings = Some(settings.clone());
-        self.ended = None;
+        let closed = self.stop_running().await;
+        self.run(settings.clone(), listening, interface, tunnel)?;
         let done = if had { "started anew" } else { "on" };
         Ok(Some(format!("udpgw {done}{closed}")))
     }
 
     /// Ends it; waits a second at the most.
     pub(super) async fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
-            let _ = running.stop.send(());
-            drop(running.listening);
-            let _ = timeout(END_LIMIT, running.over).await;
-        }
+        self.stop_running().await;
     }
 
-    /// Waits until it accepts nobody any more; tells how many clients it had, which end
-    /// meanwhile.
-    async fn stop_listening(&mut self) -> String {
+    /// Opens the sockets, beside those that are open.
+    fn open(
+        &self,
+        settings: &Udpgw,
+        interface: &Interface,
+        friends: &Listening,
+    ) -> Result<Listening, String> {
+        let options = Options {
+            listen: listen(settings, interface),
+            ..limits(settings)
+        };
+        let wanted = files(&options);
+        // Its process has the limit that this one has.
+        let possible = taltun_udpgw::raise_file_limit(wanted);
+        if possible < wanted {
+            return Err(format!(
+                "udpgw: all clients with all connections need {wanted} open files, and a process \
+                 may have {possible}; lower max_clients or max_connections_for_client, or \
+                 raise the limit (LimitNOFILE=, ulimit -Hn)"
+            ));
+        }
+        let nothing = Listening::default();
+        let earlier = self.listening().unwrap_or(&nothing);
+        Listening::open(&options, earlier, friends).map_err(|error| explain(&error))
+    }
+
+    fn run(
+        &mut self,
+        settings: Udpgw,
+        listening: Listening,
+        interface: &Interface,
+        tunnel: &Arc<Tunnel>,
+    ) -> Result<(), String> {
+        tell(&settings, interface);
+        let told = serde_json::to_string(&settings);
+        let told = told.map_err(|error| format!("udpgw: {error}"))?;
+        let arguments = [told].into_iter().chain(log_arguments()).collect();
+        let listening = Arc::new(listening);
+        let life = Arc::<Mutex<Life>>::default();
+        let stage = watch::Sender::new(Stage::Serving);
+        let reading = Reading {
+            counted: Arc::clone(&self.counted),
+            tunnel: Arc::clone(tunnel),
+            vip: interface.vip.clone(),
+            stage: stage.clone(),
+        };
+        let keeper = keep(
+            Arc::clone(&listening),
+            arguments,
+            reading,
+            Arc::clone(&life),
+        );
+        self.running = Some(Running {
+            listening,
+            life,
+            stage,
+            keeper: tokio::spawn(keeper),
+        });
+        self.settings = Some(settings);
+        Ok(())
+    }
+
+    /// Waits until all of its clients are ended, a second at the most; tells how many that were.
+    async fn stop_running(&mut self) -> String {
         let Some(running) = self.running.take() else {
             return String::new();
         };
-        let stats = running.watch.stats();
-        let _ = running.stop.send(());
-        let _ = timeout(END_LIMIT, running.closed).await;
-        self.ending.push((running.watch, running.over));
-        match stats.clients as usize {
+        let mut clients = self.counted.sums().now.clients;
+        let mut stage = running.stage.subscribe();
+        running.stage.send_replace(Stage::End);
+        // One that has ended by itself has nothing to say.
+        let end = Instant::now() + END_LIMIT;
+        while running.life().ended.is_none() {
+            match *stage.borrow_and_update() {
+                Stage::Ending(count) => clients = count,
+                Stage::Ended => break,
+                Stage::Serving | Stage::End => {}
+            }
+            if !matches!(timeout_at(end, stage.changed()).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        drop(running);
+        self.counted.take_over();
+        match clients as usize {
             0 => String::new(),
             clients => format!(", {} closed", words::count(clients, "client")),
         }
     }
 
-    /// Tells the log if it ended by itself. Call it now and then.
-    pub(super) fn look(&mut self) {
-        self.settle();
-        let Some(running) = &mut self.running else {
-            return;
-        };
-        let fault = panics::take_fault_in_gateway();
-        let reason = match running.over.try_recv() {
-            Err(oneshot::error::TryRecvError::Empty) if !fault => return,
-            Err(oneshot::error::TryRecvError::Empty) => "a fault, see the log".into(),
-            Ok(Some(reason)) => reason,
-            Ok(None) | Err(oneshot::error::TryRecvError::Closed) => "its thread is gone".into(),
-        };
-        error!("udpgw: the gateway ended: {reason}; `taltun reload` starts it again");
-        // What is left of it ends as well.
-        let running = self.running.take();
-        self.ending
-            .extend(running.map(|running| (running.watch, running.over)));
-        self.ended = Some(reason);
-    }
-
-    /// Keeps what those counted that are over.
-    fn settle(&mut self) {
-        let counted = &mut self.counted;
-        self.ending.retain_mut(|(watch, over)| {
-            let ends = over.try_recv() == Err(oneshot::error::TryRecvError::Empty);
-            if !ends {
-                *counted = watch.stats().counted.and(counted);
-            }
-            ends
-        });
-    }
-
     pub(super) fn status(&self) -> Option<UdpgwStatus> {
         let settings = self.settings.as_ref()?;
-        let stats = self.running.as_ref().map(|running| running.watch.stats());
-        let stats = stats.unwrap_or_default();
+        let now = self.counted.sums().now.clone();
+        let running = self.running.as_ref();
         Some(UdpgwStatus {
             listen: settings.listen.clone(),
-            clients: stats.clients,
+            clients: now.clients,
             max_clients: settings.max_clients.into(),
-            connections: stats.connections,
-            ended: self.ended.clone(),
+            connections: now.connections,
+            ended: running.and_then(|running| running.life().ended.clone()),
         })
     }
 
     pub(super) fn stats(&self) -> Option<UdpgwStats> {
         self.settings.as_ref()?;
-        let running = self.running.iter().map(|running| &running.watch);
-        let all = running.chain(self.ending.iter().map(|(watch, _)| watch));
-        let (mut clients, mut connections, mut counted) = (0, 0, self.counted);
-        for stats in all.map(Watch::stats) {
-            clients += stats.clients;
-            connections += stats.connections;
-            counted = stats.counted.and(&counted);
-        }
-        let named = counted.named();
+        let sums = self.counted.sums();
+        let counters = names().enumerate().map(|(at, name)| {
+            let of = |counted: &[u64]| counted.get(at).copied().unwrap_or_default();
+            let sum = of(&sums.before).saturating_add(of(&sums.now.counted));
+            (name.to_owned(), sum)
+        });
         Some(UdpgwStats {
-            clients,
-            connections,
-            counters: named.map(|(name, n)| (name.to_owned(), n)).collect(),
+            clients: sums.now.clients,
+            connections: sums.now.connections,
+            counters: counters.collect(),
         })
+    }
+
+    /// What its process may do, while there is one.
+    pub(super) fn rights(&self) -> Option<ProcessRights> {
+        self.running.as_ref()?.life().rights.clone()
     }
 }
 
 impl Running {
-    /// Listens, and starts the threads. They serve nobody until an earlier gateway, if there is
-    /// one, has ended all of its clients, so both never have files open at the same time.
-    fn start(
-        options: Options,
-        earlier: Option<&mut Self>,
-        friends: &Listening,
-    ) -> Result<Self, String> {
-        let wanted = files(&options);
-        let possible = taltun_udpgw::raise_file_limit(wanted);
-        if possible < wanted {
-            return Err(format!(
-                "udpgw: all clients with all connections need {wanted} open files, and this \
-                 process may have {possible}; lower max_clients or max_connections_for_client, or \
-                 raise the limit (LimitNOFILE=, ulimit -Hn)"
-            ));
-        }
-        let nothing = Listening::default();
-        let listening = earlier.as_ref().map_or(&nothing, |it| &it.listening);
-        let server = Server::bind_in_place_of(options, listening, friends);
-        let server = server.map_err(|error| explain(&error))?;
-        let listening = server.listening();
-        let listening = listening.map_err(|error| format!("udpgw: cannot start: {error}"))?;
-        let watch = server.watch();
-        let (stop, stopped) = oneshot::channel();
-        let (closing, closed) = oneshot::channel();
-        let (ending, over) = oneshot::channel();
-        let (end, ended) = oneshot::channel::<()>();
-        let before = earlier.and_then(|it| it.ended.take());
-        thread::Builder::new()
-            .name("udpgw".into())
-            .spawn(move || {
-                // What takes a right is done by now. The threads that it starts have none either.
-                if let Err(error) = capabilities::give_up() {
-                    warn!("udpgw: its threads keep capabilities: {error}");
-                }
-                // Who waits for it may have given up.
-                let _ = ending.send(serve(server, before, stopped, closing));
-                drop(end);
-            })
-            .map_err(|error| format!("udpgw: cannot start a thread: {error}"))?;
-        Ok(Self {
-            watch,
-            listening,
-            stop,
-            closed,
-            over,
-            ended: Some(ended),
-        })
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Serves to the end; why that came without anybody's asking for it.
-fn serve(
-    server: Server,
-    before: Option<oneshot::Receiver<()>>,
-    stopped: oneshot::Receiver<()>,
-    closing: oneshot::Sender<()>,
-) -> Option<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return Some(format!("cannot start: {error}")),
-    };
-    let stop = async {
-        // Who drops the other end wants it to end, too.
-        let _ = stopped.await;
-    };
-    let closed = || closing.send(()).unwrap_or_default();
-    let outcome = runtime.block_on(async {
-        if let Some(before) = before {
-            let _ = timeout(END_LIMIT, before).await;
-        }
-        server.run(stop, closed).await
-    });
-    outcome.err().map(|error| error.to_string())
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
 }
 
-/// How many files a hub has to be able to open for that.
-pub(crate) fn files(options: &Options) -> usize {
-    options.files() + OTHER_FILES
+/// The names of the counters, in their order.
+fn names() -> impl Iterator<Item = &'static str> {
+    let names: Vec<&str> = Snapshot::default().named().map(|(name, _)| name).collect();
+    names.into_iter()
+}
+
+impl Counted {
+    fn sums(&self) -> MutexGuard<'_, Sums> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its process is over, and with it all of its clients: those of one that was killed, too.
+    fn take_over(&self) {
+        let mut sums = self.sums();
+        let now = std::mem::take(&mut sums.now);
+        let mut all = now.counted;
+        sums.before.resize(names().count(), 0);
+        all.resize(sums.before.len(), 0);
+        for ((name, count), before) in names().zip(all).zip(&mut sums.before) {
+            let lost = match name {
+                "ended_with_gateway" => now.clients,
+                "closed_with_client" => now.connections,
+                _ => 0,
+            };
+            *before = before.saturating_add(count).saturating_add(lost);
+        }
+    }
+}
+
+impl Listens for Arc<Listening> {
+    fn sockets(&self) -> Vec<BorrowedFd<'_>> {
+        Listening::sockets(self).map(AsFd::as_fd).collect()
+    }
+
+    fn turn_away(&self) {
+        for socket in Listening::sockets(self) {
+            let accepted = (0..WAITING).map_while(|_| SockRef::from(socket).accept().ok());
+            accepted.for_each(drop);
+        }
+    }
+}
+
+impl Answers for Reading {
+    const SECTION: &'static str = "udpgw";
+    const COMMAND: &'static str = gateway::COMMAND;
+
+    fn own_sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        Ok(vec![lookups::answer(&self.tunnel, &self.vip)?])
+    }
+
+    async fn answer(&self, channel: UnixStream) -> io::Result<()> {
+        let (reader, mut writer) = channel.into_split();
+        let mut reader = BufReader::new(reader);
+        let mut stage = self.stage.subscribe();
+        let end = async {
+            // It says so as long as this waits.
+            let _ = stage.wait_for(|stage| *stage == Stage::End).await;
+            let told = timeout(SILENCE, write_line(&mut writer, &Told::End)).await;
+            if !matches!(told, Ok(Ok(()))) {
+                return;
+            }
+            std::future::pending::<()>().await;
+        };
+        let read = async {
+            loop {
+                let line = timeout(SILENCE, read_line::<Said>(&mut reader, LINE_MAX)).await;
+                match line?? {
+                    Some(Said::Beat) => {}
+                    Some(Said::Numbers(numbers)) => self.counted.sums().now = numbers,
+                    Some(Said::Ending(count)) => {
+                        self.stage.send_replace(Stage::Ending(count));
+                    }
+                    Some(Said::Ended) => {
+                        self.stage.send_replace(Stage::Ended);
+                        // It isn't to be started again: whoever wanted its end goes on from here.
+                        return std::future::pending().await;
+                    }
+                    None => return Ok(()),
+                }
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = read => outcome,
+            () = end => Ok(()),
+        };
+        self.counted.take_over();
+        outcome
+    }
 }
 
 /// What `allow` seems to open and doesn't: addresses of this host itself.
@@ -321,37 +394,6 @@ fn tell(settings: &Udpgw, interface: &Interface) {
     }
 }
 
-fn options(settings: &Udpgw, interface: &Interface, tunnel: &Arc<Tunnel>) -> Options {
-    let destinations = Destinations::new(settings.allow.clone(), settings.deny.clone());
-    Options {
-        listen: listen(settings, interface),
-        destinations: destinations.guarded_by(guard(&interface.vip, tunnel)),
-        ..limits(settings)
-    }
-}
-
-/// All but who connects to where and where they may send.
-pub(crate) fn limits(settings: &Udpgw) -> Options {
-    let size = |bytes: u32| (bytes > 0).then_some(bytes as usize);
-    let seconds = |it: u32| (it > 0).then(|| Duration::from_secs(it.into()));
-    Options {
-        listen: settings.listen.iter().copied().map(Listen::from).collect(),
-        max_clients: settings.max_clients as usize,
-        max_connections: settings.max_connections as usize,
-        client_timeout: seconds(settings.client_timeout),
-        udp_timeout: seconds(settings.udp_timeout),
-        tcp_receive_buffer: size(settings.tcp_buffer),
-        tcp_send_buffer: size(settings.tcp_buffer),
-        udp_buffer: size(settings.udp_buffer),
-        tcp_nodelay: settings.tcp_nodelay,
-        keepalive: settings.keepalive,
-        udp_mtu: settings.udp_mtu.into(),
-        workers: settings.workers.into(),
-        log_clients: false,
-        ..Options::default()
-    }
-}
-
 fn listen(settings: &Udpgw, interface: &Interface) -> Vec<Listen> {
     let on_each = |address: &SocketAddr| {
         let address = *address;
@@ -362,20 +404,6 @@ fn listen(settings: &Udpgw, interface: &Interface) -> Vec<Listen> {
         })
     };
     settings.listen.iter().flat_map(on_each).collect()
-}
-
-/// What is the tunnel's: the networks of our vips, and all that leads to a peer just then, but
-/// for routes to everywhere.
-fn guard(vip: &[IpNet], tunnel: &Arc<Tunnel>) -> Guard {
-    let (vip, tunnel) = (vip.to_vec(), Arc::clone(tunnel));
-    Guard::new(move |ip: IpAddr| {
-        let own = vip.iter().filter(|net| net.contains(&ip));
-        let own = own.map(IpNet::prefix_len);
-        let peers = tunnel.owners(ip).into_iter().map(|(length, _)| length);
-        let all = own.chain(peers);
-        all.filter(|length| !taltun_udpgw::is_everywhere(ip, *length))
-            .min()
-    })
 }
 
 /// What went wrong and what to do.
@@ -389,8 +417,6 @@ fn explain(error: &StartError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
-
     use super::*;
     use crate::config::{self, Config};
     use crate::control::peers;
@@ -427,25 +453,18 @@ mod tests {
         device
     }
 
-    fn free_port() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    }
-
     #[test]
-    fn what_leads_to_a_peer_is_denied_while_it_does() {
+    fn what_leads_to_a_peer_is_guarded_while_it_does() {
         let config = config("");
         let mut device = device(&config);
-        let interface = &config.interface;
-        let rules = options(config.udpgw.as_ref().unwrap(), interface, device.tunnel());
-        let is_denied = |ip: &str| {
-            let verdict = rules.destinations.judge(ip.parse().unwrap());
-            format!("{verdict:?}") == "Denied"
+        let tunnel = Arc::clone(device.tunnel());
+        let is_guarded = |ip: &str| {
+            let found = lookups::find(ip.parse().unwrap(), &tunnel, &config.interface.vip);
+            found.guarded.is_some()
         };
         for (ip, expected) in [
             ("10.0.0.2", true),
             ("203.0.113.9", true),
-            ("::ffff:203.0.113.9", true),
             ("198.51.100.9", true),
             // Only by the route to everywhere.
             ("198.51.100.200", false),
@@ -453,16 +472,16 @@ mod tests {
             ("193.0.0.1", false),
             ("2001:4860::8888", false),
         ] {
-            assert_eq!(is_denied(ip), expected, "{ip}");
+            assert_eq!(is_guarded(ip), expected, "{ip}");
         }
         // As `wg` changes them.
         device.set_allowed_ips(&config.peers[0].public_key, &[]);
-        assert!(!is_denied("203.0.113.9"));
+        assert!(!is_guarded("203.0.113.9"));
         device.set_allowed_ips(
             &config.peers[1].public_key,
             &["8.8.8.0/24".parse().unwrap()],
         );
-        assert!(is_denied("8.8.8.8"));
+        assert!(is_guarded("8.8.8.8"));
     }
 
     #[test]
@@ -497,39 +516,27 @@ mod tests {
         assert_eq!(interfaces, [Some(tun_name), Some("lo"), None]);
     }
 
-    #[tokio::test]
-    async fn a_gateway_with_a_fault_is_told_of_and_starts_again() {
-        let address = free_port();
-        let config = config(&format!("listen = \"{address}\""));
-        let device = device(&config);
-        let (interface, tunnel) = (&config.interface, device.tunnel());
-        let mut gateway = Gateway::start(config.udpgw.clone(), interface, tunnel).unwrap();
-        gateway.look();
-        assert_eq!(gateway.status().unwrap().ended, None);
-        assert!(TcpStream::connect(address).is_ok());
-
-        panics::note_fault_in_gateway();
-        gateway.look();
-        let ended = gateway.status().unwrap().ended;
-        assert_eq!(ended.as_deref(), Some("a fault, see the log"));
-
-        let (wanted, nobody) = (config.udpgw.as_ref(), Listening::default());
-        // The threads that are left end by themselves.
-        let mut told = Err(String::new());
-        for _ in 0..100 {
-            told = gateway.follow(wanted, interface, tunnel, &nobody).await;
-            if told.is_ok() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    #[test]
+    fn what_was_counted_counts_and_who_was_there_has_ended() {
+        let counted = Counted::default();
+        let place = |wanted: &str| names().position(|name| name == wanted).unwrap();
+        let (accepted, ended) = (place("clients_accepted"), place("ended_with_gateway"));
+        for _ in 0..2 {
+            let mut numbers = vec![0; names().count()];
+            numbers[accepted] = 3;
+            numbers[ended] = 1;
+            counted.sums().now = Numbers {
+                clients: 2,
+                connections: 1,
+                counted: numbers,
+            };
+            counted.take_over();
         }
-        assert_eq!(told, Ok(Some("udpgw on".to_owned())));
-        assert_eq!(gateway.status().unwrap().ended, None);
-        assert!(TcpStream::connect(address).is_ok());
-        let same = gateway.follow(wanted, interface, tunnel, &nobody).await;
-        assert_eq!(same, Ok(None));
-
-        gateway.stop().await;
-        assert!(TcpStream::connect(address).is_err());
+        // A second time adds nothing.
+        counted.take_over();
+        let sums = counted.sums();
+        assert_eq!(sums.now, Numbers::default());
+        assert_eq!((sums.before[accepted], sums.before[ended]), (6, 6));
+        assert_eq!(sums.before[place("closed_with_client")], 2);
     }
 }

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::dns_message::{Section, TYPE_A, TYPE_AAAA, ask_for, is_answer_to, question, records};
 use super::name_servers::Host;
-use super::sockets;
 use crate::config::{Config, no_host};
+use crate::name_service::dns_message::{
+    Section, TYPE_A, TYPE_AAAA, ask_for, is_answer_to, question, records,
+};
+use crate::os::sockets;
 
 /// How long a name server may take before the next is asked.
 const SERVER_LIMIT: Duration = Duration::from_secs(2);

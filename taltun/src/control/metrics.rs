@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::caller::Caller;
-use super::request::{Call, Stats, Status};
+use super::request::{self, Call};
 use super::served::{Answers, SILENCE, Served, Settings, ask};
 use crate::config;
-use crate::metrics::{self, Answer, Seen};
+use crate::metrics::{self, Answer};
 use crate::report::MetricsStatus;
 
 /// The metrics, if there are any.
@@ -56,9 +56,9 @@ impl Answers for Telling {
             if !said[..length].contains(&metrics::QUESTION) {
                 continue;
             }
-            let answer = match look(&self.calls).await {
-                Ok(seen) => Answer::Seen(Box::new(seen)),
-                Err(reason) => Answer::Not(reason),
+            let answer = match ask(&self.calls, request::Metrics, Caller::ourselves()).await {
+                Ok(seen) => Answer::Seen(seen),
+                Err(reason) => Answer::Not(reason.into()),
             };
             // Thousands of peers take a while to write down.
             let line = tokio::task::spawn_blocking(move || serde_json::to_vec(&answer)).await;
@@ -67,15 +67,6 @@ impl Answers for Telling {
             timeout(SILENCE, channel.write_all(&line)).await??;
         }
     }
-}
-
-/// What there is to tell.
-async fn look(calls: &mpsc::Sender<Call>) -> Result<Seen, String> {
-    let us = Caller::ourselves;
-    Ok(Seen {
-        status: *ask(calls, Status, us()).await?,
-        stats: *ask(calls, Stats, us()).await?,
-    })
 }
 
 #[cfg(test)]

@@ -2,13 +2,9 @@
 //! as nothing is certain any more after it. It must not be silent: one line in the log says
 //! where it was. The process then dies of a signal, which systemd takes for a failure and
 //! starts it again; a kill switch stays closed, as nothing is undone on that way out.
-//!
-//! The threads of the UDP gateway are the exception: the tunnel needs nothing of theirs, so one
-//! that has a fault stops where it is, for good, and its owner is told.
 
 use std::panic::PanicHookInfo;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::error;
 
@@ -18,14 +14,6 @@ pub(super) fn report(flush_log: Option<fn()>) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(move |info| {
-            if is_of_gateway() {
-                error!("{}; the tunnel goes on without it", fault(info));
-                note_fault_in_gateway();
-                // Neither the end of the process nor of what this thread holds.
-                loop {
-                    std::thread::park();
-                }
-            }
             error!("{}", line(info));
             if let Some(flush) = flush_log {
                 flush();
@@ -33,27 +21,6 @@ pub(super) fn report(flush_log: Option<fn()>) {
             std::process::abort();
         }));
     });
-}
-
-/// A thread of the gateway had a fault.
-static IN_GATEWAY: AtomicBool = AtomicBool::new(false);
-
-/// Remembers one.
-pub(super) fn note_fault_in_gateway() {
-    IN_GATEWAY.store(true, Ordering::Release);
-}
-
-/// Whether a thread of the gateway had a fault since this was last asked.
-pub(super) fn take_fault_in_gateway() -> bool {
-    IN_GATEWAY.swap(false, Ordering::AcqRel)
-}
-
-/// By its name: the gateway's are `udpgw`, and `udpgw-` and a number.
-fn is_of_gateway() -> bool {
-    let thread = std::thread::current();
-    thread
-        .name()
-        .is_some_and(|name| name == "udpgw" || name.starts_with("udpgw-"))
 }
 
 fn line(info: &PanicHookInfo<'_>) -> String {
@@ -111,39 +78,6 @@ mod tests {
             .unwrap();
         // Where panics don't end the process, as in tests, this one does.
         assert!(thread.join().is_ok());
-    }
-
-    #[test]
-    fn child_of_a_fault_in_the_gateway() {
-        if std::env::var_os(VARIABLE).is_none() {
-            return;
-        }
-        report(None);
-        for name in ["udpgw", "udpgw-3"] {
-            let thread = std::thread::Builder::new().name(name.into());
-            let thread = thread.spawn(|| panic!("broken")).unwrap();
-            while !take_fault_in_gateway() {
-                std::thread::yield_now();
-            }
-            // It neither ends nor takes the process with it.
-            assert!(!thread.is_finished());
-        }
-        assert!(!take_fault_in_gateway());
-        std::process::exit(7);
-    }
-
-    #[test]
-    fn a_fault_in_the_gateway_does_not_end_the_tunnel() {
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "control::panics::tests::child_of_a_fault_in_the_gateway",
-            ])
-            .env(VARIABLE, "1")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        assert_eq!(status.unwrap().code(), Some(7));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::ledger::Ledger;
 use super::limits::{self, Limits, Refusal};
 use super::load;
 use super::metrics::{self, Metrics};
-use super::name_service::Zone;
+use super::name_service::NameService;
 use super::origin::TunnelKind;
 use super::overview::Looked;
 use super::peers::Peers;
@@ -39,14 +39,16 @@ use crate::dataplane::clock;
 use crate::dataplane::data_plane::DataPlane;
 use crate::dataplane::relay_pairs::Relayed;
 use crate::layer::Layer;
-use crate::os::capabilities;
+use crate::name_service::Zone;
+use crate::os::{capabilities, locked_memory};
 use crate::protocol::device::Device;
 use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report::{
-    Aead, Drops, Fallbacks, HostStatus, Load, Overview, PeerStatus, QuotaStatus, RelayPair,
-    RightsStatus, RouteAround, Source, Stats, Status, TunnelMode, UnixTime, VERSION,
+    Aead, Drops, Fallbacks, HostStatus, Load, MemoryStatus, Overview, PeerStatus, QuotaStatus,
+    RelayPair, ResolverStatus, RightsStatus, RouteAround, Source, Stats, Status, TunnelMode,
+    UnixTime, VERSION,
 };
 use crate::system::Kept;
 
@@ -77,6 +79,7 @@ pub(super) struct View<'a> {
     pub flaps: &'a Flaps,
     pub gateway: &'a Gateway,
     pub metrics: Option<&'a Metrics>,
+    pub name_service: Option<&'a NameService>,
     pub web: Option<&'a Web>,
     pub led_ports: &'a LedPorts,
     pub forwards: &'a Forwards,
@@ -174,7 +177,7 @@ impl View<'_> {
     }
 
     /// The status with these peers.
-    fn status_with(&self, peers: Vec<PeerStatus>) -> Status {
+    pub(super) fn status_with(&self, peers: Vec<PeerStatus>) -> Status {
         let now = clock::now();
         let interface = &self.config.interface;
         Status {
@@ -204,6 +207,9 @@ impl View<'_> {
             routes_around: self.routes_around(),
             names_around: self.names.map(RoutedNames::around).unwrap_or_default(),
             names: self.zone.map(|zone| zone.borrow().status()),
+            resolver: self.name_service.map(|service| ResolverStatus {
+                ended: service.ended(),
+            }),
             peers,
             xdp: self.shield.status(),
             af_xdp: self.data_plane.lanes_status(self.shield),
@@ -227,12 +233,15 @@ impl View<'_> {
             audit: self.audit.status(),
             rights: RightsStatus {
                 capabilities: capabilities::held().map_or_else(|_| Vec::new(), capabilities::names),
+                memory: memory(),
                 packet_threads: self.data_plane.rights().status(),
                 processes: self
                     .metrics
                     .and_then(Metrics::rights)
                     .into_iter()
                     .chain(self.web.and_then(Web::rights))
+                    .chain(self.name_service.and_then(NameService::rights))
+                    .chain(self.gateway.rights())
                     .collect(),
             },
         }
@@ -307,7 +316,11 @@ impl View<'_> {
 
     /// Where a peer stands in the file, last of all if it isn't there, and its allowed IPs
     /// in the order in which the file has them.
-    fn in_file_order(&self, key: &PublicKey, mut nets: Vec<IpNet>) -> (usize, Vec<IpNet>) {
+    pub(super) fn in_file_order(
+        &self,
+        key: &PublicKey,
+        mut nets: Vec<IpNet>,
+    ) -> (usize, Vec<IpNet>) {
         let Some(order) = self.peers.place(key) else {
             return (usize::MAX, nets);
         };
@@ -367,7 +380,7 @@ impl View<'_> {
         filed.map(|peer| peer.limits).unwrap_or_default()
     }
 
-    fn quota(&self, key: &PublicKey) -> Option<QuotaStatus> {
+    pub(super) fn quota(&self, key: &PublicKey) -> Option<QuotaStatus> {
         let quota = self.limits_of(key).quota?;
         let ledger = self.ledger?;
         Some(ledger.known(|known| limits::quota_status(quota, key, known)))
@@ -441,7 +454,16 @@ impl View<'_> {
     }
 }
 
-fn has_session(peer: &Peer, now: Time) -> bool {
+fn memory() -> MemoryStatus {
+    let locked = locked_memory::locked();
+    MemoryStatus {
+        locked: locked.is_some_and(Result::is_ok),
+        reason: locked.and_then(|it| it.as_ref().err().cloned()),
+    }
+}
+
+/// Whether its last handshake is so young that its session lives.
+pub(super) fn has_session(peer: &Peer, now: Time) -> bool {
     let at = peer.last_handshake();
     at.is_some_and(|at| now.since(at) < REJECT_AFTER_TIME)
 }

@@ -16,6 +16,7 @@ use super::caller::Caller;
 use super::inside::Inside;
 use super::response::{Answer, Done, NewWebToken, Reloaded, Reply, Response, Started};
 use super::since::Since;
+use crate::metrics::Seen;
 use crate::report;
 use crate::secret::SecretText;
 
@@ -194,6 +195,8 @@ requests! {
     stats: Stats => Box<report::Stats>, "stats";
     /// As much of both as a screen shows.
     overview: Overview(command: Overview) => Box<report::Overview>, "top";
+    /// What of both the metrics show.
+    metrics: Metrics => Box<Seen>, "metrics-process";
     /// What would happen to a packet.
     explain: Explain(command: Explain) => Box<report::Explanation>, "explain";
     /// Drop what comes from a network.
@@ -237,6 +240,10 @@ pub struct Status;
 /// [`Request::Stats`]
 #[derive(Debug, Clone, Copy)]
 pub struct Stats;
+
+/// [`Request::Metrics`]
+#[derive(Debug, Clone, Copy)]
+pub struct Metrics;
 
 /// [`Request::Overview`]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

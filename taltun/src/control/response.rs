@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer_to::AnswerTo;
 use super::watching::Flow;
+use crate::metrics::Seen;
 use crate::report::{
     Explanation, Overview, PeerEdited, Refused, Stats, Status, UnixTime, Usage, WebToken,
 };
@@ -21,6 +22,8 @@ pub enum Response {
     Stats(Box<Stats>),
     /// As much of both as a screen shows.
     Overview(Box<Overview>),
+    /// What the metrics show.
+    Metrics(Box<Seen>),
     /// A file, with keys in it.
     Export(SecretText),
     /// What peers moved.
@@ -52,6 +55,7 @@ impl Response {
             Self::Status(_) => "a status",
             Self::Stats(_) => "statistics",
             Self::Overview(_) => "an overview",
+            Self::Metrics(_) => "metrics",
             Self::Usage(_) => "usage",
             Self::Explanation(_) => "an explanation",
             Self::PeerEdited(_) => "a changed peer",
@@ -96,6 +100,7 @@ answers! {
     Status: Box<Status>;
     Stats: Box<Stats>;
     Overview: Box<Overview>;
+    Metrics: Box<Seen>;
     Export: SecretText;
     Usage: Box<Usage>;
     Explanation: Box<Explanation>;

@@ -19,11 +19,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use super::caller::Caller;
-use super::dns_routes::Learned;
 use super::engine::{Engine, EngineInputs, offloads};
 use super::hooks::{self, Hooks};
 use super::look_up::LookUp;
-use super::name_service::{Known, NameService, Zone};
+use super::name_service::{Known, NameSockets};
 use super::names::{self, Resolver};
 use super::network_watch::NetworkWatch;
 use super::origin::{Origin, TunnelKind};
@@ -40,7 +39,8 @@ use crate::dataplane::shared::HANDSHAKE_QUEUE;
 use crate::dataplane::tun::Tun;
 use crate::dataplane::udp::Socket;
 use crate::dataplane::worker;
-use crate::os::service_manager;
+use crate::name_service::Zone;
+use crate::os::{locked_memory, service_manager};
 use crate::protocol::time::Time;
 use crate::system::{self, Clones, Endpoints, Host};
 
@@ -62,6 +62,9 @@ pub async fn run(
     up: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     panics::report(origin.flush_log);
+    if let Err(reason) = locked_memory::lock() {
+        info!("memory, with keys in it, may be written to a swap device: {reason}");
+    }
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
     let workers = config
@@ -117,7 +120,7 @@ pub async fn run(
         zone: zone.as_ref().map(watch::Sender::subscribe),
         routes: dns_routes.as_ref().map(watch::Sender::subscribe),
     };
-    let name_service = bind_name_service(&config.interface, known, learned_in)?;
+    let name_sockets = bind_name_service(&config.interface, &known)?;
     let mark = host.as_ref().and_then(Host::mark);
     let network = NetworkWatch::watch()?;
 
@@ -146,8 +149,9 @@ pub async fn run(
     engine
         .start_services(calls_in)
         .map_err(anyhow::Error::msg)?;
-    let tunnel = Arc::clone(engine.tunnel());
-    let _answering = name_service.map(|service| service.serve(Some(tunnel)));
+    if let Some(sockets) = name_sockets {
+        engine.serve_names(sockets, known, learned_in);
+    }
     if let Some(mark) = mark {
         engine.set_mark(mark)?;
     }
@@ -452,11 +456,7 @@ async fn set_up_host(
 }
 
 /// Listens for questions on our vips, if the file has anything to answer by.
-fn bind_name_service(
-    interface: &Interface,
-    known: Known,
-    learned: mpsc::Sender<Learned>,
-) -> anyhow::Result<Option<NameService>> {
+fn bind_name_service(interface: &Interface, known: &Known) -> anyhow::Result<Option<NameSockets>> {
     if known.zone.is_none() && known.routes.is_none() {
         return Ok(None);
     }
@@ -466,8 +466,8 @@ fn bind_name_service(
         |vip: &IpAddr| vip.is_ipv4() || !has_v4 || std::net::UdpSocket::bind((*vip, 0)).is_ok();
     let vips = interface.vip.iter().map(IpNet::addr);
     let vips: Vec<IpAddr> = vips.filter(is_there).collect();
-    let service = NameService::bind(known, &vips, &interface.tun_name, learned);
-    service.map(Some).map_err(anyhow::Error::msg)
+    let sockets = NameSockets::bind(known, &vips, &interface.tun_name);
+    sockets.map(Some).map_err(anyhow::Error::msg)
 }
 
 /// Sleeps until a point on the protocol's clock; for ever without one.

@@ -5,17 +5,17 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::seen::Seen;
+use super::seen::{Peers, Seen};
 use crate::layer::Layer;
 use crate::report::{
-    AfXdpStatus, AuditKept, PathStatus, PeerStatus, QuotaStatus, RateStatus, SocketLoad,
-    ThreadLoad, UsageKept,
+    AfXdpStatus, AuditKept, PathStatus, RateStatus, SocketLoad, ThreadLoad, UsageKept,
 };
 
 /// A metric with all of its samples.
@@ -52,21 +52,24 @@ macro_rules! families {
 
 families! {
     Counter "wireguard_sent_bytes", "Bytes sent to the peer, handshakes and keepalives included",
-        |seen, to| peers(seen, to, |peer| peer.tx_bytes);
+        |seen, to| counters(to, &seen.peers.tx_bytes);
     Counter "wireguard_received_bytes",
         "Bytes received from the peer, handshakes and keepalives included",
-        |seen, to| peers(seen, to, |peer| peer.rx_bytes);
+        |seen, to| counters(to, &seen.peers.rx_bytes);
     Gauge "wireguard_latest_handshake_seconds",
         "When the last handshake with the peer was, in Unix seconds; 0 before the first",
-        |seen, to| peers(seen, to, |peer| handshake_at(seen, peer));
+        |seen, to| {
+            let mut all = seen.peers.latest_handshake.iter().enumerate();
+            all.try_for_each(|(peer, at)| to.add_of(peer, &[], *at as f64))
+        };
     Counter "taltun_handshakes", "Handshakes completed with the peer",
-        |seen, to| peers(seen, to, |peer| peer.handshakes);
+        |seen, to| counters(to, &seen.peers.handshakes);
     Gauge "taltun_peer_problem", "1 while something keeps the peer from a handshake, by cause",
         |seen, to| problems(seen, to);
     Gauge "taltun_peer_quota_bytes", "Bytes that the peer may move in its period, where it has a quota",
-        |seen, to| quotas(seen, to, |quota| quota.bytes);
+        |seen, to| quotas(seen, to, |[bytes, _]| bytes);
     Gauge "taltun_peer_quota_used_bytes", "Bytes of these that it has moved in this period",
-        |seen, to| quotas(seen, to, |quota| quota.used_bytes);
+        |seen, to| quotas(seen, to, |[_, used]| used);
     Gauge "taltun_peer_refused", "1 while the peer is refused for its quota or its last day, by reason",
         |seen, to| refused(seen, to);
     Gauge "taltun_peer_rate_bits_per_second",
@@ -108,9 +111,9 @@ families! {
             audit.try_for_each(|audit| to.add(&[], audit.lost))
         };
     Gauge "taltun_peers", "Peers that there are",
-        |seen, to| to.add(&[], seen.status.peers.len() as f64);
+        |seen, to| to.add(&[], seen.peers.count() as f64);
     Gauge "taltun_peers_with_session", "Peers whose last handshake is less than 180 s ago",
-        |seen, to| to.add(&[], seen.status.peers.iter().filter(|peer| peer.has_session()).count() as f64);
+        |seen, to| to.add(&[], seen.peers.with_session as f64);
     Gauge "taltun_start_time_seconds", "When the tunnel started, in Unix seconds",
         |seen, to| to.add(&[], seen.status.started_at.seconds());
     Gauge "taltun_time_seconds", "This host's clock, in Unix seconds",
@@ -179,9 +182,9 @@ families! {
     Counter "taltun_af_xdp_fill_empty", "How often the kernel found no free memory for a queue",
         |seen, to| lanes(seen, to, |lane| [(None, lane.fill_empty)]);
     Gauge "taltun_sources", "Senders that are counted one by one, at most 1024",
-        |seen, to| layers(to, [seen.stats.sources.len(), seen.stats.sources_inner.len()]);
+        |seen, to| layers(to, seen.sources);
     Gauge "taltun_denied_networks", "Networks that are denied, by the configuration or a ban",
-        |seen, to| layers(to, [seen.stats.denied.len(), seen.stats.denied_inner.len()]);
+        |seen, to| layers(to, seen.denied);
     Gauge "taltun_unknown_keys", "Unknown keys that tried lately, at most 16",
         |seen, to| to.add(&[], seen.status.unknown_keys.len() as f64);
     Gauge "taltun_kill_switch", "1 where nothing leaves but through the tunnel",
@@ -216,19 +219,52 @@ families! {
 pub(super) struct Samples<'a> {
     encoder: MetricEncoder<'a>,
     interface: &'a str,
-    /// Of each peer, as its label has them.
-    allowed_ips: &'a [String],
+    /// The labels of each peer, as [`labels_of`] puts them together.
+    peers: &'a [String],
 }
 
 impl Samples<'_> {
     /// One sample, with labels beside that of the tunnel's interface.
     fn add(&mut self, labels: &[(&str, &str)], value: impl Value) -> fmt::Result {
-        let own = [("interface", self.interface)];
-        let all = own.iter().chain(labels);
-        let all: Vec<(&str, Cow<'_, str>)> =
-            all.map(|(name, value)| (*name, escape(value))).collect();
+        self.write(escape(self.interface), labels, value)
+    }
+
+    /// One sample of the peer at this place, with labels beside its own.
+    fn add_of(&mut self, peer: usize, labels: &[(&str, &str)], value: impl Value) -> fmt::Result {
+        match self.peers.get(peer) {
+            Some(own) => self.write(own.into(), labels, value),
+            None => Ok(()),
+        }
+    }
+
+    fn write(
+        &mut self,
+        interface: Cow<'_, str>,
+        labels: &[(&str, &str)],
+        value: impl Value,
+    ) -> fmt::Result {
+        let own = ("interface", interface);
+        if labels.is_empty() {
+            // Most are such, and this takes no memory.
+            return value.encode(self.encoder.encode_family(&[own])?);
+        }
+        let more = labels.iter().map(|(name, value)| (*name, escape(value)));
+        let all: Vec<(&str, Cow<'_, str>)> = iter::once(own).chain(more).collect();
         value.encode(self.encoder.encode_family(&all)?)
     }
+}
+
+/// The labels of each peer, as dashboards for WireGuard know them, behind that of the interface. The
+/// encoder writes the value of a label as it is: so the labels that all samples of a peer have are
+/// put together once, as if they were the value of the first.
+fn labels_of(interface: &str, peers: &Peers) -> Vec<String> {
+    let interface = escape(interface);
+    let all = peers.public_key.iter().zip(&peers.allowed_ips);
+    let all = all.zip(&peers.name).map(|((key, nets), name)| {
+        let (key, nets, name) = (escape(key), escape(nets), escape(name));
+        format!("{interface}\",public_key=\"{key}\",allowed_ips=\"{nets}\",friendly_name=\"{name}")
+    });
+    all.collect()
 }
 
 /// A number as its metric's kind has it.
@@ -265,7 +301,7 @@ pub(super) struct Exposed(pub Arc<Seen>);
 
 impl Collector for Exposed {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let allowed_ips: Vec<String> = self.0.status.peers.iter().map(allowed_ips).collect();
+        let peers = labels_of(&self.0.status.interface, &self.0.peers);
         for family in FAMILIES {
             let kind = match family.kind {
                 Counter => MetricType::Counter,
@@ -274,7 +310,7 @@ impl Collector for Exposed {
             let mut samples = Samples {
                 encoder: encoder.encode_descriptor(family.name, family.help, None, kind)?,
                 interface: &self.0.status.interface,
-                allowed_ips: &allowed_ips,
+                peers: &peers,
             };
             (family.of)(&self.0, &mut samples)?;
         }
@@ -293,7 +329,7 @@ impl Exposed {
             let mut samples = Samples {
                 encoder: encoder.encode_descriptor(&name, &help, None, MetricType::Counter)?,
                 interface: &self.0.status.interface,
-                allowed_ips: &[],
+                peers: &[],
             };
             samples.add(&[], *count)?;
         }
@@ -301,26 +337,15 @@ impl Exposed {
     }
 }
 
-/// A sample for each peer.
-fn peers<V: Value>(
-    seen: &Seen,
-    to: &mut Samples<'_>,
-    value: impl Fn(&PeerStatus) -> V,
-) -> fmt::Result {
-    let peers = seen.status.peers.iter();
-    let mut peers = peers.zip(to.allowed_ips);
-    peers.try_for_each(|(peer, nets)| to.add(&labels(peer, nets), value(peer)))
+/// A sample for each peer, of a counter.
+fn counters(to: &mut Samples<'_>, counts: &[u64]) -> fmt::Result {
+    let mut counts = counts.iter().enumerate();
+    counts.try_for_each(|(peer, count)| to.add_of(peer, &[], *count))
 }
 
 fn problems(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
-    for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
-        if let Some(problem) = &peer.problem {
-            let cause = problem.cause.to_string();
-            let [key, allowed, name] = labels(peer, nets);
-            to.add(&[key, allowed, name, ("cause", &cause)], 1.0)?;
-        }
-    }
-    Ok(())
+    let mut all = seen.peers.problems.iter();
+    all.try_for_each(|(peer, cause)| to.add_of(*peer, &[("cause", &cause.to_string())], 1.0))
 }
 
 /// A sample for each path to a peer, where there is a choice.
@@ -329,45 +354,35 @@ fn paths(
     to: &mut Samples<'_>,
     value: impl Fn(&PathStatus) -> Option<f64>,
 ) -> fmt::Result {
-    each_path(seen, to, |path, labels, to| {
-        value(path).map_or(Ok(()), |value| to.add(labels, value))
+    each_path(seen, |peer, path, number| {
+        value(path).map_or(Ok(()), |value| to.add_of(peer, &[("path", number)], value))
     })
 }
 
 fn path_states(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
-    each_path(seen, to, |path, labels, to| {
-        let [key, allowed, name, number] = *labels;
-        to.add(
-            &[key, allowed, name, number, ("state", path.state.word())],
-            1.0,
-        )
+    each_path(seen, |peer, path, number| {
+        let labels = [("path", number), ("state", path.state.word())];
+        to.add_of(peer, &labels, 1.0)
     })
 }
 
 /// By its place in the list, as its addresses may come and go.
 fn each_path(
     seen: &Seen,
-    to: &mut Samples<'_>,
-    sample: impl Fn(&PathStatus, &[(&str, &str); 4], &mut Samples<'_>) -> fmt::Result,
+    mut sample: impl FnMut(usize, &PathStatus, &str) -> fmt::Result,
 ) -> fmt::Result {
-    for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
-        for (at, path) in peer.paths.iter().enumerate() {
-            let [key, allowed, name] = labels(peer, nets);
-            let number = (at + 1).to_string();
-            sample(path, &[key, allowed, name, ("path", &number)], to)?;
+    for (peer, paths) in &seen.peers.paths {
+        for (at, path) in paths.iter().enumerate() {
+            sample(*peer, path, &(at + 1).to_string())?;
         }
     }
     Ok(())
 }
 
 /// A sample for each peer with a quota.
-fn quotas(seen: &Seen, to: &mut Samples<'_>, value: impl Fn(&QuotaStatus) -> u64) -> fmt::Result {
-    for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
-        if let Some(quota) = &peer.quota {
-            to.add(&labels(peer, nets), value(quota) as f64)?;
-        }
-    }
-    Ok(())
+fn quotas(seen: &Seen, to: &mut Samples<'_>, value: impl Fn([u64; 2]) -> u64) -> fmt::Result {
+    let mut all = seen.peers.quotas.iter();
+    all.try_for_each(|(peer, quota)| to.add_of(*peer, &[], value(*quota) as f64))
 }
 
 /// A sample for each direction in which a peer is limited.
@@ -376,11 +391,10 @@ fn rates<V: Value>(
     to: &mut Samples<'_>,
     value: impl Fn(&RateStatus) -> Option<V>,
 ) -> fmt::Result {
-    for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
-        for (direction, rate) in [("up", &peer.rate_up), ("down", &peer.rate_down)] {
+    for (peer, rates) in &seen.peers.rates {
+        for (direction, rate) in ["up", "down"].into_iter().zip(rates) {
             if let Some(value) = rate.as_ref().and_then(&value) {
-                let [key, allowed, name] = labels(peer, nets);
-                to.add(&[key, allowed, name, ("direction", direction)], value)?;
+                to.add_of(*peer, &[("direction", direction)], value)?;
             }
         }
     }
@@ -388,33 +402,8 @@ fn rates<V: Value>(
 }
 
 fn refused(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
-    for (peer, nets) in seen.status.peers.iter().zip(to.allowed_ips) {
-        if let Some(reason) = peer.refused {
-            let [key, allowed, name] = labels(peer, nets);
-            to.add(&[key, allowed, name, ("reason", reason.word())], 1.0)?;
-        }
-    }
-    Ok(())
-}
-
-/// As dashboards for WireGuard know them.
-fn labels<'a>(peer: &'a PeerStatus, allowed_ips: &'a str) -> [(&'static str, &'a str); 3] {
-    [
-        ("public_key", &peer.public_key),
-        ("allowed_ips", allowed_ips),
-        ("friendly_name", peer.name.as_deref().unwrap_or_default()),
-    ]
-}
-
-fn allowed_ips(peer: &PeerStatus) -> String {
-    let nets: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
-    nets.join(",")
-}
-
-/// In whole seconds, so that it stays the same from one scrape to the next.
-fn handshake_at(seen: &Seen, peer: &PeerStatus) -> f64 {
-    let ago = peer.latest_handshake_seconds;
-    ago.map_or(0.0, |ago| (seen.status.timestamp.seconds() - ago).round())
+    let mut all = seen.peers.refused.iter();
+    all.try_for_each(|(peer, reason)| to.add_of(*peer, &[("reason", reason.word())], 1.0))
 }
 
 fn info(seen: &Seen, to: &mut Samples<'_>) -> fmt::Result {
@@ -498,21 +487,15 @@ mod tests {
 
     use super::*;
     use crate::metrics::accept::Format;
+    use crate::metrics::seen::example;
     use crate::metrics::texts::expose;
-    use crate::report::schema;
 
     /// A hub with one of everything, whose peer has a name that needs care.
     fn seen() -> Arc<Seen> {
-        let (mut status, stats) = schema::full();
-        status.interface = "hub".into();
-        status.timestamp = 1_795_909_552.0.into();
-        status.peers[0].name = Some("a\\b\"c".into());
-        status.peers[0].public_key = "KEY=".into();
-        status.peers[0].allowed_ips =
-            vec!["10.0.0.2/32".parse().unwrap(), "fd00::/64".parse().unwrap()];
-        status.peers[0].latest_handshake_seconds = Some(2.25);
-        status.peers[0].tx_bytes = 1 << 40;
-        Arc::new(Seen { status, stats })
+        let mut seen = example::seen();
+        seen.status.interface = "hub".into();
+        seen.peers.name[0] = "a\\b\"c".into();
+        Arc::new(seen)
     }
 
     const PEER: &str = "{interface=\"hub\",public_key=\"KEY=\",allowed_ips=\"10.0.0.2/32,fd00::/64\",\

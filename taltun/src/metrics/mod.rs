@@ -14,7 +14,7 @@ mod texts;
 
 pub use self::channel::QUESTION;
 pub use self::process::serve;
-pub use self::seen::{Answer, Seen};
+pub use self::seen::{Answer, Peer, Peers, Seen};
 
 /// The hidden command of that process.
 pub const COMMAND: &str = "metrics-process";

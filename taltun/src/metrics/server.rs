@@ -160,18 +160,16 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::metrics::seen::{Answer, Seen};
+    use crate::metrics::seen::{Answer, example};
     use crate::metrics::texts::{Texts, Tunnel};
-    use crate::report::schema;
     use crate::server_process::TO_ASK;
 
     struct Works(bool);
 
     impl Tunnel for Works {
         async fn ask(&mut self) -> io::Result<Answer> {
-            let (status, stats) = schema::full();
             Ok(if self.0 {
-                Answer::Seen(Box::new(Seen { status, stats }))
+                Answer::Seen(Box::new(example::seen()))
             } else {
                 Answer::Not("the tunnel is busy; try again".to_owned())
             })

@@ -171,7 +171,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::report::schema;
+    use crate::metrics::seen::example;
 
     #[derive(Default)]
     struct Asked(usize);
@@ -179,8 +179,7 @@ mod tests {
     impl Tunnel for Asked {
         async fn ask(&mut self) -> io::Result<Answer> {
             self.0 += 1;
-            let (status, stats) = schema::full();
-            Ok(Answer::Seen(Box::new(Seen { status, stats })))
+            Ok(Answer::Seen(Box::new(example::seen())))
         }
     }
 

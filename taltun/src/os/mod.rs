@@ -4,19 +4,23 @@
 //! |---|---|
 //! | `capabilities` | the capabilities of a thread, and giving them up |
 //! | `interface` | interfaces by name and by number, and their settings by `ioctl` |
+//! | `locked_memory` | keeping memory with keys from being swapped |
 //! | `netlink` | links, addresses, routes and neighbours, and hearing of their changes |
 //! | `options` | options of sockets |
 //! | `seccomp` | restricting a thread's system calls |
+//! | `sockets` | sockets with a mark, or of one interface alone |
 //! | `service_manager` | what systemd is told of a tunnel |
 //!
 //! What only the data plane does, each packet or each batch, is in `dataplane::sys`.
 
 pub(crate) mod capabilities;
 pub(crate) mod interface;
+pub(crate) mod locked_memory;
 pub(crate) mod netlink;
 pub(crate) mod options;
 pub(crate) mod seccomp;
 mod service_manager;
+pub(crate) mod sockets;
 
 use std::io;
 use std::time::Duration;

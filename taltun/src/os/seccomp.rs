@@ -154,15 +154,28 @@ impl Filter {
         })
     }
 
+    /// Restricts all threads of this process, and each that they start.
+    ///
+    /// # Errors
+    /// As [`Filter::restrict`], or where a thread has a filter that this one has not.
+    pub(crate) fn restrict_process(&self) -> io::Result<()> {
+        self.restrict_with(libc::SECCOMP_FILTER_FLAG_TSYNC)
+    }
+
     /// Restricts this thread, and each that it starts.
     ///
     /// # Errors
     /// `EINVAL` or `ENOSYS` where the kernel can't (`CONFIG_SECCOMP_FILTER`), `EACCES` or `EPERM` where
     /// this process may not.
     pub(crate) fn restrict(&self) -> io::Result<()> {
+        self.restrict_with(0)
+    }
+
+    fn restrict_with(&self, flags: libc::c_ulong) -> io::Result<()> {
         answer_traps()?;
         set_no_new_privs(true)?;
-        self.programs.iter().try_for_each(|program| attach(program))
+        let mut programs = self.programs.iter();
+        programs.try_for_each(|program| attach(program, flags))
     }
 }
 
@@ -214,7 +227,7 @@ fn odd(error: BackendError) -> io::Error {
 /// By the call itself, as no library has its flag: without it, kernels before 5.16 make this thread's
 /// every wrong guess of the processor dear (Spectre, version 4), which is for those that run programs of
 /// others.
-fn attach(program: &[sock_filter]) -> io::Result<()> {
+fn attach(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<()> {
     let program = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
         filter: program.as_ptr().cast_mut().cast(),
@@ -225,14 +238,16 @@ fn attach(program: &[sock_filter]) -> io::Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | flags,
             &raw const program,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    match result {
+        0 => Ok(()),
+        1.. => Err(io::Error::other(format!(
+            "thread {result} has another filter"
+        ))),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -7,11 +7,23 @@ use serde::{Deserialize, Serialize};
 pub struct RightsStatus {
     /// Capabilities of the controller.
     pub capabilities: Vec<String>,
+    /// What becomes of its memory, which has keys in it.
+    #[serde(default)]
+    pub memory: MemoryStatus,
     /// The threads that handle packets.
     pub packet_threads: PacketThreads,
     /// The processes of its own that serve clients, those that run.
     #[serde(default)]
     pub processes: Vec<ProcessRights>,
+}
+
+/// What becomes of the memory of the tunnel's process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// Whether it is never written to a swap device.
+    pub locked: bool,
+    /// Why it may be.
+    pub reason: Option<String>,
 }
 
 /// What the threads that handle packets may do.

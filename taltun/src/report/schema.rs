@@ -408,6 +408,9 @@ fn status(full: bool) -> Status {
             address,
             reason: "why".to_owned(),
         }],
+        resolver: full.then(|| ResolverStatus {
+            ended: Some("why".to_owned()),
+        }),
         names: full.then(|| NamesStatus {
             domain: "vpn".to_owned(),
             names: 3,
@@ -557,6 +560,10 @@ fn status(full: bool) -> Status {
                 reason: full.then(|| "why".to_owned()),
                 refused_calls: 1,
             },
+            memory: MemoryStatus {
+                locked: !full,
+                reason: full.then(|| "why".to_owned()),
+            },
             processes: vec![ProcessRights {
                 name: "taltun-metrics".to_owned(),
                 user: 65534,
@@ -581,6 +588,7 @@ fn services_run() -> Status {
             ended: None,
             ..gateway
         }),
+        resolver: Some(ResolverStatus { ended: None }),
         metrics: Some(MetricsStatus {
             listen: vec!["where".to_owned()],
             ended: None,

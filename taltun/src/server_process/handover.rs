@@ -1,5 +1,4 @@
-//! The sockets that a process listens on, as they go from the tunnel to it over a pair of Unix
-//! sockets.
+//! The sockets of a process, as they go from the tunnel to it over a pair of Unix sockets.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -10,16 +9,14 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use crate::config::LISTEN_MAX;
+/// Most sockets that are handed over, which is the kernel's limit (`SCM_MAX_FD`).
+const MOST: usize = 253;
 
-/// Most sockets that are handed over: each place may be a vip, which takes two.
-const MOST_LISTENERS: usize = 2 * LISTEN_MAX;
-
-/// Hands over the sockets to listen on, at most sixteen.
-pub fn send_listeners(channel: impl AsFd, listeners: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_LISTENERS))];
+/// Hands over its sockets.
+pub fn send_sockets(channel: impl AsFd, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
-    if !rights.push(SendAncillaryMessage::ScmRights(listeners)) {
+    if !rights.push(SendAncillaryMessage::ScmRights(sockets)) {
         return Err(io::Error::other("too many sockets to listen on"));
     }
     sendmsg(
@@ -32,17 +29,17 @@ pub fn send_listeners(channel: impl AsFd, listeners: &[BorrowedFd<'_>]) -> io::R
 }
 
 /// Takes these sockets.
-pub(super) fn receive_listeners(channel: impl AsFd) -> io::Result<Vec<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_LISTENERS))];
+pub(super) fn receive_sockets(channel: impl AsFd) -> io::Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let mut data = [IoSliceMut::new(&mut byte)];
     recvmsg(channel, &mut data, &mut rights, RecvFlags::CMSG_CLOEXEC)?;
-    let mut listeners = Vec::new();
+    let mut sockets = Vec::new();
     for message in rights.drain() {
-        if let RecvAncillaryMessage::ScmRights(sockets) = message {
-            listeners.extend(sockets);
+        if let RecvAncillaryMessage::ScmRights(some) = message {
+            sockets.extend(some);
         }
     }
-    Ok(listeners)
+    Ok(sockets)
 }

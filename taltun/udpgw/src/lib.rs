@@ -36,4 +36,4 @@ pub use host::raise_file_limit;
 pub use options::{Listen, LocalPorts, Options, QUEUE, UDP_MTU};
 pub use own::own_addresses;
 pub use scope::listens_twice;
-pub use server::{Listening, Server, StartError, Watch};
+pub use server::{Listening, Server, StartError, Started, Watch};

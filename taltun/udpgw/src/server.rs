@@ -53,7 +53,7 @@ pub enum StartError {
 /// A gateway that listens and serves nobody yet.
 #[derive(Debug)]
 pub struct Server {
-    listening: Listening,
+    sockets: Vec<std::net::TcpListener>,
     options: Arc<Options>,
     workers: Arc<[Arc<Public>]>,
 }
@@ -87,10 +87,15 @@ impl Listening {
         overlapping.map(|it| &it.socket)
     }
 
+    /// The sockets, in the order of [`Options::listen`].
+    pub fn sockets(&self) -> impl Iterator<Item = &std::net::TcpListener> {
+        self.0.iter().map(|it| &it.socket)
+    }
+
     /// Opens what `options` say. A socket of an earlier gateway that is just as they say is kept;
     /// the others may overlap with those that aren't and with `friends`, which are to be closed
     /// then. After an error the earlier ones are as before.
-    fn open(options: &Options, earlier: &Self, friends: &Self) -> Result<Self, StartError> {
+    pub fn open(options: &Options, earlier: &Self, friends: &Self) -> Result<Self, StartError> {
         let receive_buffer = options.tcp_receive_buffer;
         let scopes: Vec<Scope> = Scope::of(&options.listen).collect();
         let is_kept =
@@ -146,44 +151,26 @@ impl Server {
     /// Begins to listen.
     pub fn bind(options: Options) -> Result<Self, StartError> {
         let nothing = Listening::default();
-        Self::bind_in_place_of(options, &nothing, &nothing)
+        let listening = Listening::open(&options, &nothing, &nothing)?;
+        let sockets = listening.0.into_iter().map(|it| it.socket);
+        Ok(Self::on(sockets.collect(), options))
     }
 
-    /// Begins to listen, while an earlier gateway still does that it will take the place of, and
-    /// `friends` that will give up theirs. If it can't, these have lost nothing.
-    pub fn bind_in_place_of(
-        options: Options,
-        earlier: &Listening,
-        friends: &Listening,
-    ) -> Result<Self, StartError> {
-        let listening = Listening::open(&options, earlier, friends)?;
+    /// One for clients of `sockets`, which somebody has opened as `options` say.
+    pub fn on(sockets: Vec<std::net::TcpListener>, options: Options) -> Self {
         // The last counts for who accepts.
         let workers = (0..=options.workers.max(1)).map(|_| Arc::default());
-        Ok(Self {
-            listening,
+        Self {
+            sockets,
             workers: workers.collect(),
             options: Arc::new(options),
-        })
+        }
     }
 
     /// Where clients can connect to.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let listeners = self.listening.0.iter();
-        listeners.map(|it| it.socket.local_addr()).collect()
-    }
-
-    /// The same for the gateway that will take its place. It has to be dropped for nobody to be
-    /// able to connect any more.
-    pub fn listening(&self) -> io::Result<Listening> {
-        let copy = |it: &Listener| {
-            Ok(Listener {
-                scope: it.scope.clone(),
-                receive_buffer: it.receive_buffer,
-                socket: it.socket.try_clone()?,
-            })
-        };
-        let all = self.listening.0.iter().map(copy);
-        all.collect::<io::Result<_>>().map(Listening)
+        let all = self.sockets.iter().map(std::net::TcpListener::local_addr);
+        all.collect()
     }
 
     /// To see what it does.
@@ -191,19 +178,32 @@ impl Server {
         Watch(self.workers.clone())
     }
 
-    /// Serves clients until `stop`; all of them have ended when it returns. `closed` is called
-    /// before they end, once nobody can connect any more. Needs a tokio runtime.
-    pub async fn run(
-        self,
-        stop: impl Future<Output = ()>,
-        closed: impl FnOnce(),
-    ) -> Result<(), StartError> {
-        let listeners = self.listening.0.into_iter();
-        let listeners = listeners
-            .map(|it| TcpListener::from_std(it.socket))
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(StartError::Worker)?;
-        let mut pool = Pool::start(&self.options, &self.workers)?;
+    /// Starts its threads, which have nobody to serve yet.
+    pub fn start(self) -> Result<Started, StartError> {
+        let pool = Pool::start(&self.options, &self.workers)?;
+        let sockets = self.sockets;
+        Ok(Started { sockets, pool })
+    }
+
+    /// Serves clients until `stop`; all of them have ended when it returns. Needs a tokio runtime.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        self.start()?.run(stop).await
+    }
+}
+
+/// A gateway whose threads are there.
+pub struct Started {
+    sockets: Vec<std::net::TcpListener>,
+    pool: Pool,
+}
+
+impl Started {
+    /// Serves clients until `stop`; all of them have ended when it returns. Needs a tokio runtime.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let listeners = self.sockets.into_iter().map(TcpListener::from_std);
+        let listeners = listeners.collect::<io::Result<Vec<_>>>();
+        let listeners = listeners.map_err(StartError::Worker)?;
+        let mut pool = self.pool;
         let mut stop = pin!(stop);
         let mut next = 0;
         loop {
@@ -243,7 +243,6 @@ impl Server {
             }
         }
         drop(listeners);
-        closed();
         pool.end();
         Ok(())
     }

@@ -36,7 +36,7 @@ fn beside(options: Options, test: impl FnOnce(SocketAddr, &Watch)) {
     thread::scope(|scope| {
         scope.spawn(|| {
             let stopped = async { drop(stopped.await) };
-            runtime.block_on(server.run(stopped, || ())).unwrap();
+            runtime.block_on(server.run(stopped)).unwrap();
         });
         // Dropped if the test fails, which ends the gateway as well.
         let _stop = stop;

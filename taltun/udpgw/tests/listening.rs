@@ -54,16 +54,14 @@ fn who_narrows_or_widens_gets_what_a_fresh_start_gets() {
         (&["[::]"], [true, true, true]),
         (&["[::1]", "127.0.0.1"], [true, true, false]),
     ];
-    let mut earlier = Server::bind(options(&at(steps[0].0))).unwrap();
+    let nobody = Listening::default();
+    let mut earlier = Listening::open(&options(&at(steps[0].0)), &nobody, &nobody).unwrap();
     for (listen, expected) in steps {
-        let listening = earlier.listening().unwrap();
-        let server =
-            Server::bind_in_place_of(options(&at(listen)), &listening, &Listening::default())
-                .unwrap();
-        drop((earlier, listening));
+        let listening = Listening::open(&options(&at(listen)), &earlier, &nobody).unwrap();
+        drop(earlier);
         let found = ["::1", "127.0.0.1", "127.0.0.2"].map(|it| connects(it, port));
         assert_eq!(found, *expected, "{listen:?}");
-        earlier = server;
+        earlier = listening;
     }
 }
 
@@ -72,11 +70,11 @@ fn a_port_that_another_program_shares_is_taken_all_the_same() {
     let (ours, theirs) = (port(1), port(2));
     let _program = sharing(theirs);
     let ours = format!("127.0.0.1:{ours}");
-    let earlier = Server::bind(options(std::slice::from_ref(&ours))).unwrap();
-    let listening = earlier.listening().unwrap();
+    let nobody = Listening::default();
+    let earlier = options(std::slice::from_ref(&ours));
+    let earlier = Listening::open(&earlier, &nobody, &nobody).unwrap();
     let both = [ours, format!("127.0.0.1:{theirs}")];
-    let error =
-        Server::bind_in_place_of(options(&both), &listening, &Listening::default()).unwrap_err();
+    let error = Listening::open(&options(&both), &earlier, &nobody).unwrap_err();
     let StartError::Listen { address, reason } = error else {
         panic!("{error}");
     };
@@ -87,17 +85,17 @@ fn a_port_that_another_program_shares_is_taken_all_the_same() {
 #[test]
 fn nobody_shares_what_a_gateway_took_over() {
     let at = [format!("127.0.0.1:{}", port(3))];
-    let earlier = Server::bind(options(&at)).unwrap();
-    let listening = earlier.listening().unwrap();
+    let nobody = Listening::default();
+    let earlier = Listening::open(&options(&at), &nobody, &nobody).unwrap();
     let other_buffer = Options {
         tcp_receive_buffer: Some(300_000),
         ..options(&at)
     };
-    let server = Server::bind_in_place_of(other_buffer, &listening, &Listening::default()).unwrap();
+    let listening = Listening::open(&other_buffer, &earlier, &nobody).unwrap();
     assert!(Server::bind(options(&at)).is_err());
-    drop((earlier, listening));
+    drop(earlier);
     assert!(Server::bind(options(&at)).is_err());
     assert!(connects("127.0.0.1", port(3)));
-    drop(server);
+    drop(listening);
     assert!(!connects("127.0.0.1", port(3)));
 }

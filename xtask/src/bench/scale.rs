@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use taltun_tests::netns::Namespace;
-use taltun_tests::node::Node;
+use taltun_tests::node::{Node, process_of};
 use taltun_tests::random::Random;
 use taltun_tests::sys::{self, Signal};
 use taltun_tests::topology::private_prefix;
@@ -28,8 +28,8 @@ use crate::setup;
 const INTERFACE: &str = "scale0";
 /// Where it serves metrics.
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9586);
-/// How often they are scraped.
-const SCRAPES: usize = 11;
+/// How often they are scraped. Processes' CPU time is told in hundredths of a second.
+const SCRAPES: usize = 21;
 /// Between two scrapes: more than the time for which one text serves several.
 const BETWEEN_SCRAPES: Duration = Duration::from_millis(500);
 /// The first address of a peer, as a number: 10.0.1.0.
@@ -61,6 +61,8 @@ struct Results {
     status_seconds: f64,
     /// The median of a few, from the connection to the last byte.
     scrape_seconds: f64,
+    /// CPU time of each, of the hub and of the process that serves metrics.
+    scrape_cpu_seconds: [f64; 2],
     scrape_bytes: usize,
     /// Each changes one peer.
     reload_seconds: f64,
@@ -98,7 +100,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     note("asking and changing it");
     let status = || hub.tell(&["status", "--json"]).map(drop);
     let (status_seconds, _) = measured(&hub, status)?;
-    let (scrape_seconds, scrape_bytes) = scrapes(&namespace, arguments.peers)?;
+    let scrapes = scrapes(&namespace, &hub, arguments.peers)?;
     let file = hub.config();
     fs::write(&file, config(arguments.peers + 1))?;
     let (reload, during) = thread::scope(|scope| {
@@ -122,8 +124,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         memory_mb,
         idle_percent: idle_cpu / idle.as_secs_f64() * 100.0,
         status_seconds,
-        scrape_seconds,
-        scrape_bytes,
+        scrape_seconds: scrapes.seconds,
+        scrape_cpu_seconds: scrapes.cpu_seconds,
+        scrape_bytes: scrapes.bytes,
         reload_seconds: reload?.0,
         status_during_reload_seconds: during?.0,
         wg_set_seconds,
@@ -145,10 +148,26 @@ fn measured(hub: &Node, work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)>
     Ok((start.elapsed().as_secs_f64(), cpu))
 }
 
-/// How long a scrape of all metrics takes, and how large its text is.
-fn scrapes(namespace: &Namespace, peers: u32) -> Result<(f64, usize)> {
+/// What scrapes of all metrics take.
+struct Scrapes {
+    /// The median, from the connection to the last byte.
+    seconds: f64,
+    /// Of each, in the hub and in the process that serves metrics.
+    cpu_seconds: [f64; 2],
+    bytes: usize,
+}
+
+fn scrapes(namespace: &Namespace, hub: &Node, peers: u32) -> Result<Scrapes> {
+    let server = process_of(hub.pid(), "metrics-process")?;
+    let cpu = || -> Result<[f64; 2]> {
+        Ok([
+            usage::cpu_seconds(&[hub.pid()])?,
+            usage::cpu_seconds(&[server])?,
+        ])
+    };
     let mut seconds = Vec::new();
     let mut bytes = 0;
+    let before = cpu()?;
     for _ in 0..SCRAPES {
         sleep(BETWEEN_SCRAPES);
         let start = Instant::now();
@@ -158,7 +177,13 @@ fn scrapes(namespace: &Namespace, peers: u32) -> Result<(f64, usize)> {
         ensure!(told == peers as usize, "metrics of {told} peers");
         bytes = text.len();
     }
-    Ok((median(&seconds).unwrap_or_default(), bytes))
+    let after = cpu()?;
+    let each = |which: usize| (after[which] - before[which]) / SCRAPES as f64;
+    Ok(Scrapes {
+        seconds: median(&seconds).unwrap_or_default(),
+        cpu_seconds: [each(0), each(1)],
+        bytes,
+    })
 }
 
 fn scrape() -> Result<String> {
@@ -227,9 +252,11 @@ fn report(results: &Results) -> String {
         (
             "scrape of the metrics",
             format!(
-                "{:.0} ms, {:.1} MB",
+                "{:.0} ms, {:.1} MB; CPU of the hub {:.0} ms, of its process {:.0} ms",
                 results.scrape_seconds * 1e3,
-                results.scrape_bytes as f64 / 1e6
+                results.scrape_bytes as f64 / 1e6,
+                results.scrape_cpu_seconds[0] * 1e3,
+                results.scrape_cpu_seconds[1] * 1e3
             ),
         ),
         (

@@ -255,6 +255,9 @@ pub(in crate::cli) fn hub() -> Status {
         drops_last_minute: [(DropReason::Mac1, 12)].into_iter().collect(),
         bans: 2,
         host: None,
+        resolver: Some(ResolverStatus {
+            ended: Some("why".into()),
+        }),
         names: Some(NamesStatus {
             domain: "vpn".into(),
             names: 13,
@@ -291,6 +294,10 @@ pub(in crate::cli) fn hub() -> Status {
                 count: 5,
                 seccomp: true,
                 ..PacketThreads::default()
+            },
+            memory: MemoryStatus {
+                locked: true,
+                reason: None,
             },
             processes: vec![ProcessRights {
                 name: "taltun-metrics".into(),

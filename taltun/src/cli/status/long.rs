@@ -53,6 +53,9 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     if let Some(NamesStatus { domain, names }) = &status.names {
         line(&mut text, "names", &format!("{names} in {domain}"));
     }
+    if let Some(told) = words::resolver(status) {
+        line(&mut text, "dns", &told);
+    }
     if let Some(gateway) = &status.udpgw {
         line(&mut text, "udpgw", &words::udpgw(gateway));
     }
@@ -168,6 +171,7 @@ interface: hub
   af_xdp:           off (switched off)
   tc:               tcx (the kernel has it)
   names:            13 in vpn
+  dns:              doesn't answer: why
   udpgw:            10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
   metrics:          127.0.0.1:9586
   web:              10.0.0.1:8080: doesn't answer: why
@@ -176,6 +180,7 @@ interface: hub
   audit:            in memory only: the disk is full; 2 changes lost
   controller:       CAP_NET_ADMIN, CAP_BPF
   packet threads:   5: no capability, seccomp
+  memory:           locked: never swapped, in no core file
   taltun-metrics:   no capability, seccomp, no landlock (the kernel has no landlock), user 65534
   steering:         ebpf (4 workers share the port)
   sparse queue:     on (an eBPF program fills it)

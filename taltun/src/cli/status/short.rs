@@ -88,6 +88,7 @@ fn lines(status: &Status, left: &LeftSwitches, screen: &Screen) -> Vec<String> {
     if let Some(names) = &status.names {
         all.push(("names", format!("{} in {}", names.names, names.domain)));
     }
+    all.extend(words::resolver(status).map(|told| ("dns", told)));
     all.extend(status.udpgw.iter().map(|it| ("udpgw", words::udpgw(it))));
     all.extend(
         status
@@ -309,6 +310,7 @@ mod tests {
 hub  server  up 2 min 5 s  UDP 9000  10.0.0.1/24  key HUB=
 shield   driver XDP, AF_XDP on 1 queue, TC · 2 banned · last min dropped: 12 mac1
 names    13 in vpn
+dns      doesn't answer: why
 udpgw    10.0.0.1:7300: 3 of at most 1,000 clients, 12 connections
 metrics  127.0.0.1:9586
 web      10.0.0.1:8080: doesn't answer: why

@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use crate::cli::human;
 use crate::report::{
-    AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, NameAround, PacketThreads, PolicyStatus,
-    PortRangeStatus, PriorityStatus, ProcessRights, RightsStatus, SourceSeen, SparseQueueStatus,
-    Status, UdpgwStatus,
+    AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, MemoryStatus, NameAround, PacketThreads,
+    PolicyStatus, PortRangeStatus, PriorityStatus, ProcessRights, RightsStatus, SourceSeen,
+    SparseQueueStatus, Status, UdpgwStatus,
 };
 
 pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
@@ -127,6 +127,12 @@ pub(super) fn served(listen: &[String], ended: Option<&str>) -> String {
     }
 }
 
+/// The resolver; nothing while it answers.
+pub(super) fn resolver(status: &Status) -> Option<String> {
+    let ended = status.resolver.as_ref()?.ended.as_ref()?;
+    Some(format!("doesn't answer: {ended}"))
+}
+
 /// What isn't kept as it should be: its subject, and why.
 pub(super) fn not_kept(status: &Status) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
@@ -156,6 +162,7 @@ pub(super) fn rights(rights: &RightsStatus) -> Vec<(&str, String)> {
     let mut all = vec![
         ("controller", capabilities(&rights.capabilities)),
         ("packet threads", threads),
+        ("memory", memory(&rights.memory)),
     ];
     let processes = rights.processes.iter();
     all.extend(processes.map(|process| (process.name.as_str(), process_rights(process))));
@@ -186,6 +193,15 @@ fn packet_threads(threads: &PacketThreads) -> String {
         let _ = write!(text, ", {refused} refused");
     }
     text
+}
+
+/// Whether keys in memory may get to a disk.
+fn memory(memory: &MemoryStatus) -> String {
+    match &memory.reason {
+        _ if memory.locked => "locked: never swapped, in no core file".to_owned(),
+        Some(reason) => format!("may be swapped ({reason})"),
+        None => "may be swapped".to_owned(),
+    }
 }
 
 fn process_rights(process: &ProcessRights) -> String {

@@ -45,6 +45,7 @@ impl Change {
             Request::Status
             | Request::Stats
             | Request::Overview(_)
+            | Request::Metrics
             | Request::Export
             | Request::Explain(_)
             | Request::Trace(_)

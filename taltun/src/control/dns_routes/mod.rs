@@ -9,21 +9,19 @@
 //! Programs remember addresses beyond our end, whatever that was. So what is led is kept on
 //! disk, and led again at the next start.
 //!
-//! Questions are answered by the [name service](super::name_service), which says what it
+//! Questions are answered by the [name service](crate::name_service), which says what it
 //! [learned] and waits for the routes.
 //!
 //! [learned]: Learned
 //!
 //! | file | concern |
 //! |---|---|
-//! | [`listed_answers`] | what of an answer concerns names of the list |
 //! | [`table`] | which addresses are led, and until when; pure |
 //! | [`tunnel_routes`] | gives addresses to a peer, and says which must not be |
 //! | [`watch`] | whether they really go into the tunnel |
 //! | [`kept`] | what the next start leads again |
 
 mod kept;
-mod listed_answers;
 mod refusals;
 mod table;
 mod tunnel_routes;
@@ -35,35 +33,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::sync::oneshot;
 use tokio::sync::watch::Sender;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
 use self::kept::{Led, LedNames, Names};
 use self::refusals::Refusals;
-use self::table::{LONGEST, MOST, Table, after};
+use self::table::{MOST, Table, after};
 use self::tunnel_routes::Verdict;
 use self::watch::LedWatch;
 use super::dirs;
 use crate::config::{DnsRoutes, Interface};
 use crate::crypto::PublicKey;
+use crate::name_service::{LONGEST, Learned};
 use crate::report::NameAround;
 use crate::system::Host;
 
-pub(super) use self::listed_answers::{concerned, fit, listed};
 pub(super) use self::tunnel_routes::TunnelRoutes;
-
-/// Addresses that belong into the tunnel from now on.
-#[derive(Debug)]
-pub(super) struct Learned {
-    /// The names of the list that they are of.
-    pub names: Vec<String>,
-    /// Each with how long it may be remembered.
-    pub addresses: Vec<(IpAddr, Duration)>,
-    /// Told once that is done: whether all of them are led into the tunnel.
-    pub done: oneshot::Sender<bool>,
-}
 
 /// The addresses that are routed because of a name.
 #[derive(Debug)]

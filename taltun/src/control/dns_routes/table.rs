@@ -11,12 +11,11 @@ use tokio::time::Instant;
 use super::kept::Names;
 use crate::config::DnsRoutes;
 use crate::crypto::PublicKey;
+use crate::name_service::LONGEST;
 
 /// Addresses that are routed at the most. Names with more are looked up by a machine that
 /// wants to know, not by people.
 pub(super) const MOST: usize = 4096;
-/// The longest that an address is believed, whatever its name server says.
-pub(super) const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// What is routed, and what the file says of that.
 #[derive(Debug)]

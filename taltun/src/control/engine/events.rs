@@ -7,12 +7,12 @@ use taltun_common::drops::DropReason;
 use tracing::{debug, warn};
 
 use super::Engine;
-use crate::control::dns_routes::Learned;
 use crate::control::names::Resolved;
 use crate::control::origin::TunnelKind;
 use crate::dataplane::clock;
 use crate::dataplane::shared::Handshake;
 use crate::dataplane::tap::Subject;
+use crate::name_service::Learned;
 use crate::protocol::device::Event;
 use crate::protocol::peer::PeerId;
 use crate::system::Host;
@@ -205,7 +205,6 @@ impl Engine {
         self.diagnosis
             .each_second(port, &mut self.device, &self.peers, now);
         self.by_wg.tell();
-        self.gateway.look();
         if let Some(metrics) = &mut self.metrics {
             metrics.look(&self.config.interface);
         }

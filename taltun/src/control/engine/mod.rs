@@ -33,7 +33,7 @@ use super::ledger::Ledger;
 use super::limits::Limits;
 use super::memory::Memory;
 use super::metrics::{self, Metrics};
-use super::name_service::Zone;
+use super::name_service::{Known, NameService, NameSockets};
 use super::names::{Resolved, Resolver};
 use super::network_watch::NetworkWatch;
 use super::origin::{Origin, TunnelKind};
@@ -64,6 +64,7 @@ use crate::dataplane::udp::{Socket, UdpOffloads};
 use crate::dataplane::worker_set::WorkerSettings;
 use crate::dataplane::xsk::LanePolicy;
 use crate::layer::Layer;
+use crate::name_service::{Learned, Zone};
 use crate::protocol::device::{Device, Settings};
 use crate::protocol::randomness::{NoRandomness, Randomness};
 use crate::protocol::time::Time;
@@ -96,6 +97,8 @@ pub(in crate::control) struct Engine {
     gateway: Gateway,
     /// Those of `[metrics]`, once services are started.
     metrics: Option<Metrics>,
+    /// The resolver, where there is `[names]` or `[dns_routes]`.
+    name_service: Option<NameService>,
     /// That of `[web]`, likewise.
     web: Option<Web>,
     /// The range of `[hop]` that leads to our port.
@@ -230,6 +233,7 @@ impl Engine {
             flaps: Flaps::default(),
             gateway: Gateway::default(),
             metrics: None,
+            name_service: None,
             web: None,
             led_ports: LedPorts::default(),
             forwards: Forwards::default(),
@@ -330,6 +334,18 @@ impl Engine {
         Ok(())
     }
 
+    /// Has questions for names answered by what is `known`; `learned` leads back here.
+    pub(in crate::control) fn serve_names(
+        &mut self,
+        sockets: NameSockets,
+        known: Known,
+        learned: mpsc::Sender<Learned>,
+    ) {
+        let tunnel = Arc::clone(self.device.tunnel());
+        let service = NameService::start(sockets, known, learned, tunnel);
+        self.name_service = Some(service);
+    }
+
     /// Speaks to peers, some names being looked up already, and leads names that were led
     /// before.
     pub(in crate::control) async fn begin(
@@ -381,6 +397,7 @@ impl Engine {
     pub(in crate::control) async fn finish(&mut self) {
         self.watches.finish().await;
         self.metrics = None;
+        self.name_service = None;
         self.web = None;
         self.gateway.stop().await;
         if let Some(memory) = &mut self.memory {

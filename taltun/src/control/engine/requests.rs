@@ -16,7 +16,7 @@ use crate::control::export::export;
 use crate::control::inside::Inside;
 use crate::control::limits::Refusal;
 use crate::control::live::LivePeers;
-use crate::control::name_service::Zone;
+use crate::control::metrics_seen::seen;
 use crate::control::ownership;
 use crate::control::pretenders::peers_networks;
 use crate::control::reload::{self, Compared, Reload, Scope};
@@ -28,6 +28,8 @@ use crate::control::watching::{self, Stream};
 use crate::control::web::Web;
 use crate::control::words;
 use crate::dataplane::tap::Wants;
+use crate::metrics::Seen;
+use crate::name_service::Zone;
 use crate::protocol::peer::Peer;
 use crate::report::{self, Explanation, Overview, PeerStatus, Refused, RefusedBy, Stats, Status};
 use crate::secret::SecretText;
@@ -252,6 +254,7 @@ impl Engine {
             flaps: &self.flaps,
             gateway: &self.gateway,
             metrics: self.metrics.as_ref(),
+            name_service: self.name_service.as_ref(),
             web: self.web.as_ref(),
             led_ports: &self.led_ports,
             forwards: &self.forwards,
@@ -325,6 +328,10 @@ impl Controller for Engine {
 
     fn overview(&mut self, asked: request::Overview) -> Result<Box<Overview>, Refused> {
         Ok(Box::new(self.view().overview(&asked)))
+    }
+
+    fn metrics(&mut self, _: request::Metrics) -> Result<Box<Seen>, Refused> {
+        Ok(Box::new(seen(&self.view())))
     }
 
     fn explain(&mut self, asked: request::Explain) -> Result<Box<Explanation>, Refused> {

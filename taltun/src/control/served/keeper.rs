@@ -1,24 +1,23 @@
 //! Keeps a process that serves clients alive, and lets what it asks be answered.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command as Process;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-use super::places::Place;
 use crate::control::caller::Caller;
 use crate::control::request::{Call, Command};
 use crate::control::response::{Answer as _, Response};
 use crate::report::{ProcessRights, Refused};
-use crate::server_process::{REFUSED, send_listeners, told_rights};
+use crate::server_process::{Line, REFUSED, send_sockets, told_rights};
 
 /// Before a process that ended is started again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -36,13 +35,29 @@ const TO_END: Duration = Duration::from_secs(2);
 /// How much of what it says about its end is told, bytes.
 const LAST_WORDS: usize = 512;
 
+/// Of what it says besides, so much is passed on to the log in so long. More is left out: it may be somebody else's
+/// words by then.
+const LINES: u32 = 100;
+const OF_LINES: Duration = Duration::from_secs(10);
+/// The longest line of it, bytes.
+const LINE_MAX: u64 = 1024;
+
 /// How a process is.
 #[derive(Debug, Default)]
-pub(super) struct Life {
+pub(in crate::control) struct Life {
     /// Why it isn't there, while it isn't.
-    pub(super) ended: Option<String>,
+    pub(in crate::control) ended: Option<String>,
     /// What it may do, while it is there.
-    pub(super) rights: Option<ProcessRights>,
+    pub(in crate::control) rights: Option<ProcessRights>,
+}
+
+/// Where clients of a process come to.
+pub(in crate::control) trait Listens: Send + Sync + 'static {
+    /// The sockets, in an order that the process knows.
+    fn sockets(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// Hangs up on who waits, as nobody is there to answer for a while.
+    fn turn_away(&self);
 }
 
 /// Who knows what a process asks.
@@ -51,6 +66,11 @@ pub(in crate::control) trait Answers: Clone + Send + Sync + 'static {
     const SECTION: &'static str;
     /// The hidden command of the process.
     const COMMAND: &'static str;
+
+    /// Sockets that each process gets for itself, behind those that it listens on.
+    fn own_sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        Ok(Vec::new())
+    }
 
     /// Answers what comes over the channel, until the process hangs up. It is an error of the kind
     /// [`TimedOut`](io::ErrorKind::TimedOut) if that says nothing for longer than [`SILENCE`].
@@ -61,8 +81,8 @@ pub(in crate::control) trait Answers: Clone + Send + Sync + 'static {
 }
 
 /// Starts the process, again and again when it ends.
-pub(super) async fn keep<A: Answers>(
-    places: Vec<Arc<Place>>,
+pub(in crate::control) async fn keep<A: Answers>(
+    listens: impl Listens,
     arguments: Vec<String>,
     answers: A,
     life: Arc<Mutex<Life>>,
@@ -70,7 +90,7 @@ pub(super) async fn keep<A: Answers>(
     let mut pause = FIRST_PAUSE;
     loop {
         let start = Instant::now();
-        let reason = match serve(&places, &arguments, &answers, &life).await {
+        let reason = match serve(&listens, &arguments, &answers, &life).await {
             Ok(reason) => reason,
             Err(error) => format!("it cannot be started: {error}"),
         };
@@ -84,7 +104,7 @@ pub(super) async fn keep<A: Answers>(
             life.ended = Some(format!("{reason}; it is started again after {seconds} s"));
             life.rights = None;
         });
-        wait(&places, pause).await;
+        wait(&listens, pause).await;
         set(&life, |life| life.ended = None);
         pause = LONGEST_PAUSE.min(pause * 2);
     }
@@ -94,12 +114,10 @@ fn set(life: &Mutex<Life>, change: impl FnOnce(&mut Life)) {
     change(&mut life.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
-async fn wait(places: &[Arc<Place>], pause: Duration) {
+async fn wait(listens: &impl Listens, pause: Duration) {
     let end = Instant::now() + pause;
     while pause > SHORT_PAUSE && Instant::now() + SHORT_PAUSE < end {
-        for place in places {
-            place.turn_away();
-        }
+        listens.turn_away();
         sleep(Duration::from_millis(200)).await;
     }
     tokio::time::sleep_until(end).await;
@@ -107,15 +125,18 @@ async fn wait(places: &[Arc<Place>], pause: Duration) {
 
 /// Runs the process to its end; tells how it ended.
 async fn serve<A: Answers>(
-    places: &[Arc<Place>],
+    listens: &impl Listens,
     arguments: &[String],
     answers: &A,
     told: &Mutex<Life>,
 ) -> io::Result<String> {
     let (ours, theirs) = UnixStream::pair()?;
-    let listeners = places.iter().flat_map(|place| place.sockets());
-    let listeners: Vec<BorrowedFd<'_>> = listeners.collect();
-    send_listeners(&ours, &listeners)?;
+    {
+        let own = answers.own_sockets()?;
+        let mut sockets = listens.sockets();
+        sockets.extend(own.iter().map(AsFd::as_fd));
+        send_sockets(&ours, &sockets)?;
+    }
     let mut child = Process::new("/proc/self/exe")
         .arg0("taltun")
         .arg(A::COMMAND)
@@ -162,22 +183,40 @@ async fn serve<A: Answers>(
     })
 }
 
-/// What the process writes to its standard error, to its end: all is read, and the end of it told.
+/// What the process writes to its standard error, to its end: all is read. Lines of its log are passed on, and of
+/// anything else the end is told.
 async fn last_words(from: Option<impl AsyncRead + Unpin>, section: &str) -> String {
-    let Some(mut from) = from else {
+    let Some(from) = from else {
         return String::new();
     };
-    let (mut words, mut buffer) = (Vec::new(), [0; LAST_WORDS]);
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let now = String::from_utf8_lossy(&buffer[..length]);
-        if now.starts_with(REFUSED) {
-            warn!(
-                "{section}: its process {}; please report this line",
-                now.trim_end()
-            );
+    let mut from = BufReader::new(from);
+    let (mut words, mut line) = (Vec::new(), Vec::new());
+    let (mut since, mut lines) = (Instant::now(), 0);
+    while let Ok(1..) = (&mut from)
+        .take(LINE_MAX)
+        .read_until(b'\n', &mut line)
+        .await
+    {
+        if since.elapsed() > OF_LINES {
+            (since, lines) = (Instant::now(), 0);
         }
-        words.extend_from_slice(&buffer[..length]);
-        words.drain(..words.len().saturating_sub(LAST_WORDS));
+        let now = String::from_utf8_lossy(&line);
+        if let Some(of_log) = Line::of(&now) {
+            lines += 1;
+            if lines <= LINES {
+                of_log.tell();
+            }
+        } else {
+            if now.starts_with(REFUSED) {
+                warn!(
+                    "{section}: its process {}; please report this line",
+                    now.trim_end()
+                );
+            }
+            words.extend_from_slice(&line);
+            words.drain(..words.len().saturating_sub(LAST_WORDS));
+        }
+        line.clear();
     }
     let words = String::from_utf8_lossy(&words);
     let words: Vec<&str> = words.split_whitespace().collect();

@@ -16,11 +16,16 @@ use taltun_udpgw::{Listen, Listening};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-pub(super) use self::keeper::{Answers, SILENCE, ask};
-use self::keeper::{Life, keep};
+pub(super) use self::keeper::{Answers, Life, Listens, SILENCE, ask, keep};
 use self::places::Place;
 use crate::config::{Interface, ListenAt};
 use crate::report::ProcessRights;
+
+/// The arguments of a process that writes to our log: whether all of it is to be written.
+pub(super) fn log_arguments() -> Vec<String> {
+    let is_debug = tracing::enabled!(tracing::Level::DEBUG);
+    is_debug.then(|| "--debug".to_owned()).into_iter().collect()
+}
 
 /// How often it is tried to listen where that can't be.
 const RETRY: Duration = Duration::from_secs(10);

@@ -5,10 +5,12 @@ use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::Arc;
 
 use socket2::{Domain, SockRef, Socket, Type};
 use taltun_udpgw::{Listen, Listening};
 
+use super::keeper::Listens;
 use crate::config::{Interface, ListenAt};
 use crate::control::socket_file::SocketFile;
 use crate::control::{ControlError, listening, runtime_dir};
@@ -81,7 +83,7 @@ impl Place {
         })
     }
 
-    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.sockets.iter().map(|it| match it {
             Opened::Tcp(_, socket) => socket.as_fd(),
             Opened::Unix(socket, _) => socket.as_fd(),
@@ -110,13 +112,25 @@ impl Place {
     }
 
     /// Hangs up on who waits, as nobody is there to answer.
-    pub(super) fn turn_away(&self) {
+    fn turn_away(&self) {
         for socket in self.sockets() {
             for _ in 0..BACKLOG {
                 if SockRef::from(&socket).accept().is_err() {
                     break;
                 }
             }
+        }
+    }
+}
+
+impl Listens for Vec<Arc<Place>> {
+    fn sockets(&self) -> Vec<BorrowedFd<'_>> {
+        self.iter().flat_map(|place| place.sockets()).collect()
+    }
+
+    fn turn_away(&self) {
+        for place in self {
+            place.turn_away();
         }
     }
 }

@@ -2,17 +2,17 @@
 //! that we are asked.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::UdpSocket;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 32;
 
 /// A UDP socket connected to a server, with a port of the kernel's choice and a mark; 0 for
 /// none.
-pub(super) fn ask(server: SocketAddr, mark: u32) -> io::Result<UdpSocket> {
+pub(crate) fn ask(server: SocketAddr, mark: u32) -> io::Result<UdpSocket> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -27,22 +27,22 @@ pub(super) fn ask(server: SocketAddr, mark: u32) -> io::Result<UdpSocket> {
 }
 
 /// A UDP socket at `at` for what comes in by this interface only; by any if there is none.
-pub(super) fn listen_udp(at: SocketAddr, interface: Option<&str>) -> io::Result<UdpSocket> {
+pub(crate) fn listen_udp(at: SocketAddr, interface: Option<&str>) -> io::Result<net::UdpSocket> {
     let socket = socket(at, Type::DGRAM, Protocol::UDP)?;
     socket.bind_device(interface.map(str::as_bytes))?;
     socket.bind(&at.into())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// The same for TCP.
-pub(super) fn listen_tcp(at: SocketAddr, interface: Option<&str>) -> io::Result<TcpListener> {
+pub(crate) fn listen_tcp(at: SocketAddr, interface: Option<&str>) -> io::Result<net::TcpListener> {
     let socket = socket(at, Type::STREAM, Protocol::TCP)?;
     // As every server does: connections of an earlier process may still be ending.
     socket.set_reuse_address(true)?;
     socket.bind_device(interface.map(str::as_bytes))?;
     socket.bind(&at.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

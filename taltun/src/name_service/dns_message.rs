@@ -11,21 +11,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 /// Length of the header of a message (section 4.1.1).
-pub(super) const HEADER: usize = 12;
+pub(crate) const HEADER: usize = 12;
 /// IPv4 addresses.
-pub(super) const TYPE_A: u16 = 1;
+pub(crate) const TYPE_A: u16 = 1;
 /// Another name for the same.
-pub(super) const TYPE_CNAME: u16 = 5;
+pub(crate) const TYPE_CNAME: u16 = 5;
 /// IPv6 addresses.
-pub(super) const TYPE_AAAA: u16 = 28;
+pub(crate) const TYPE_AAAA: u16 = 28;
 /// What EDNS adds to a message.
-pub(super) const TYPE_OPT: u16 = 41;
+pub(crate) const TYPE_OPT: u16 = 41;
 /// Where services are, with hints at addresses (RFC 9460).
-pub(super) const TYPE_SVCB: u16 = 64;
+pub(crate) const TYPE_SVCB: u16 = 64;
 /// The same for web servers.
-pub(super) const TYPE_HTTPS: u16 = 65;
+pub(crate) const TYPE_HTTPS: u16 = 65;
 /// The Internet.
-pub(super) const CLASS_IN: u16 = 1;
+pub(crate) const CLASS_IN: u16 = 1;
 /// Pointers that are followed in one name at the most.
 const JUMPS: usize = 64;
 /// The longest name, bytes.
@@ -33,16 +33,16 @@ const LONGEST_NAME: usize = 255;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Question {
-    pub(super) name: String,
-    pub(super) kind: u16,
+pub(crate) struct Question {
+    pub(crate) name: String,
+    pub(crate) kind: u16,
     /// Where it ends in the message.
-    pub(super) end: usize,
+    pub(crate) end: usize,
 }
 
 /// Where in a message a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Section {
+pub(crate) enum Section {
     Answer,
     Authority,
     Additional,
@@ -50,22 +50,22 @@ pub(super) enum Section {
 
 /// A record of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) section: Section,
+pub(crate) struct Record {
+    pub(crate) section: Section,
     /// Its name as in the message, without pointers.
-    pub(super) name: Vec<u8>,
-    pub(super) kind: u16,
-    pub(super) class: u16,
-    pub(super) ttl: u32,
+    pub(crate) name: Vec<u8>,
+    pub(crate) kind: u16,
+    pub(crate) class: u16,
+    pub(crate) ttl: u32,
     /// Where all of it is.
-    pub(super) all: Range<usize>,
+    pub(crate) all: Range<usize>,
     /// Where its data is.
-    pub(super) data: Range<usize>,
+    pub(crate) data: Range<usize>,
 }
 
 impl Record {
     /// The address in it; the error is that it should have one.
-    pub(super) fn address(&self, message: &[u8]) -> Result<Option<IpAddr>, ()> {
+    pub(crate) fn address(&self, message: &[u8]) -> Result<Option<IpAddr>, ()> {
         let data = message.get(self.data.clone()).ok_or(())?;
         match self.kind {
             TYPE_A => {
@@ -82,7 +82,7 @@ impl Record {
 }
 
 /// The question of a message that has exactly one.
-pub(super) fn question(message: &[u8]) -> Option<Question> {
+pub(crate) fn question(message: &[u8]) -> Option<Question> {
     if number(message, 4)? != 1 {
         return None;
     }
@@ -97,7 +97,7 @@ pub(super) fn question(message: &[u8]) -> Option<Question> {
 }
 
 /// All records of a message with one question; `None` if any of it doesn't parse.
-pub(super) fn records(message: &[u8]) -> Option<Vec<Record>> {
+pub(crate) fn records(message: &[u8]) -> Option<Vec<Record>> {
     let mut at = question(message)?.end;
     let mut records = Vec::new();
     for (section, count) in [
@@ -115,7 +115,7 @@ pub(super) fn records(message: &[u8]) -> Option<Vec<Record>> {
 }
 
 /// A name at a place of a message, without pointers, and where it ends there.
-pub(super) fn name(message: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
+pub(crate) fn name(message: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
     let (mut at, mut end) = (start, None);
     let (mut name, mut jumps) = (Vec::new(), 0_usize);
     // A pointer leads to what stands before it, all of it: so what is read comes to an end, and is
@@ -153,7 +153,7 @@ pub(super) fn name(message: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
 }
 
 /// A name with dots.
-pub(super) fn text(name: &[u8]) -> String {
+pub(crate) fn text(name: &[u8]) -> String {
     let (mut rest, mut labels) = (name, Vec::new());
     while let Some((length, behind)) = rest.split_first()
         && *length > 0
@@ -166,13 +166,13 @@ pub(super) fn text(name: &[u8]) -> String {
 }
 
 /// The two bytes at a place, as a number.
-pub(super) fn number(message: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn number(message: &[u8], at: usize) -> Option<u16> {
     let bytes = message.get(at..)?.first_chunk()?;
     Some(u16::from_be_bytes(*bytes))
 }
 
 /// Whether a message is an answer with this number to this question, in whatever case.
-pub(super) fn is_answer_to(message: &[u8], id: u16, asked: &[u8], end: usize) -> bool {
+pub(crate) fn is_answer_to(message: &[u8], id: u16, asked: &[u8], end: usize) -> bool {
     number(message, 0) == Some(id)
         && message.get(2).is_some_and(|flags| flags & 0x80 != 0)
         && number(message, 4) == Some(1)
@@ -184,7 +184,7 @@ pub(super) fn is_answer_to(message: &[u8], id: u16, asked: &[u8], end: usize) ->
 }
 
 /// The answer to a question that there is nothing, or what was wrong.
-pub(super) fn nothing(asked: &[u8], code: u8) -> Option<Vec<u8>> {
+pub(crate) fn nothing(asked: &[u8], code: u8) -> Option<Vec<u8>> {
     let end = question(asked).map_or(HEADER, |question| question.end);
     let mut answer = asked.get(..end)?.to_vec();
     // An answer; the operation and whether recursion was asked for as they were; recursion is
@@ -197,7 +197,7 @@ pub(super) fn nothing(asked: &[u8], code: u8) -> Option<Vec<u8>> {
 }
 
 /// A question for the addresses of a name; `None` if that is none.
-pub(super) fn ask_for(host: &str, kind: u16, id: u16) -> Option<Vec<u8>> {
+pub(crate) fn ask_for(host: &str, kind: u16, id: u16) -> Option<Vec<u8>> {
     let [high, low] = id.to_be_bytes();
     // Recursion is wanted, and there is one question.
     let mut message = vec![high, low, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -208,7 +208,7 @@ pub(super) fn ask_for(host: &str, kind: u16, id: u16) -> Option<Vec<u8>> {
 }
 
 /// Writes a name with dots at the end of a message, without pointers; `None` if it is none.
-pub(super) fn write_name(message: &mut Vec<u8>, name: &str) -> Option<()> {
+pub(crate) fn write_name(message: &mut Vec<u8>, name: &str) -> Option<()> {
     let start = message.len();
     for label in name.split('.') {
         let length = u8::try_from(label.len()).ok()?;

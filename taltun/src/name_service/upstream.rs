@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::control::dns_message::{Question, is_answer_to};
-use crate::control::sockets;
+use super::dns_message::{Question, is_answer_to};
+use crate::os::sockets;
 
 /// How long a name server may take before the next is asked.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(3);

@@ -12,12 +12,6 @@
 //! it, as they would be reached around it; and where an address of such a name can't be led into
 //! the tunnel, or an answer isn't understood, the answer is that the server failed.
 //!
-//! | file | concern |
-//! |---|---|
-//! | [`zone`] | the names of peers |
-//! | [`upstream`] | asks name servers |
-//! | [`shares`] | how much of it everybody may have at once |
-//!
 //! Only who comes through the tunnel is answered, and this machine itself. Each peer has a
 //! share of what is asked upstream at once, and each step has an end. What the zone knows is answered
 //! at once, by UDP and by TCP, whatever name servers do meanwhile.
@@ -27,10 +21,6 @@
     not(test),
     warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
 )]
-
-mod shares;
-mod upstream;
-mod zone;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -46,20 +36,18 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
-use self::shares::Shares;
-use self::upstream::{LARGEST, ask_all, read_message, write_message};
-pub(in crate::control) use self::zone::Zone;
-use super::dns_routes::{Learned, concerned, fit, listed};
-use crate::config::DnsRoutes;
-use crate::control::dns_message::{
+use super::dns_message::{
     HEADER, Question, TYPE_A, TYPE_AAAA, TYPE_OPT, nothing, question, records,
 };
-use crate::control::sockets;
-use crate::protocol::peer::PeerId;
-use crate::protocol::tunnel::Tunnel;
+use super::listed_answers::{concerned, fit, listed};
+use super::shares::Shares;
+use super::upstream::{LARGEST, ask_all, read_message, write_message};
+use super::zone::Zone;
+use crate::config::DnsRoutes;
+use crate::server_process::Lookup;
 
 /// The port of name servers.
-const PORT: u16 = 53;
+pub(crate) const PORT: u16 = 53;
 /// How long all of them together may.
 const ALL_LIMIT: Duration = Duration::from_secs(9);
 /// How long a TCP connection may stay without a word, and an answer may take to be read.
@@ -73,6 +61,8 @@ const QUESTIONS_EACH: usize = 48;
 /// TCP connections at once, and those of one peer.
 const CONNECTIONS: usize = 64;
 const CONNECTIONS_EACH: usize = 8;
+/// Files that all of that takes.
+pub(super) const FILES: usize = QUESTIONS + CONNECTIONS;
 /// Transfers of whole zones, which have more than one answer.
 const TRANSFERS: [u16; 2] = [251, 252];
 /// What fits where a question doesn't say more.
@@ -87,18 +77,35 @@ const REFUSED: u8 = 5;
 
 /// What it answers by, as the file has it by now. One of the two is there.
 #[derive(Debug, Clone)]
-pub(in crate::control) struct Known {
+pub(super) struct Known {
     /// `[names]`
-    pub zone: Option<watch::Receiver<Arc<Zone>>>,
+    pub(super) zone: Option<watch::Receiver<Arc<Zone>>>,
     /// `[dns_routes]`
-    pub routes: Option<watch::Receiver<Arc<DnsRoutes>>>,
+    pub(super) routes: Option<watch::Receiver<Arc<DnsRoutes>>>,
+}
+
+/// Addresses that belong into the tunnel from now on.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    /// The names of the list that they are of.
+    pub(crate) names: Vec<String>,
+    /// Each with how long it may be remembered.
+    pub(crate) addresses: Vec<(IpAddr, Duration)>,
+    /// Told once that is done: whether all of them are led into the tunnel.
+    pub(crate) done: oneshot::Sender<bool>,
+}
+
+/// Where it is asked.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    pub(super) udp: Vec<UdpSocket>,
+    pub(super) tcp: Vec<TcpListener>,
 }
 
 /// The resolver, ready to serve.
 #[derive(Debug)]
-pub(in crate::control) struct NameService {
-    sockets: Vec<UdpSocket>,
-    listeners: Vec<TcpListener>,
+pub(super) struct NameService {
+    sockets: Sockets,
     shared: Shared,
 }
 
@@ -110,7 +117,7 @@ struct Shared {
     has_v6: bool,
     learned: mpsc::Sender<Learned>,
     /// Tells whose an address is.
-    tunnel: Option<Arc<Tunnel>>,
+    lookup: Option<Lookup>,
     questions: Shares<Source>,
     connections: Shares<Source>,
 }
@@ -126,73 +133,44 @@ struct Upstream {
 /// Who asks: a peer, with whatever address of its own, or this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
-    Peer(PeerId),
+    Peer(u32),
     Here(IpAddr),
 }
 
 impl NameService {
-    /// Listens on `vips`, which have to be there, for what comes from the interface `tun_name`
-    /// and from this machine.
-    pub(in crate::control) fn bind(
+    /// Answers who asks at `sockets`, which are on vips; name servers are asked at `port`.
+    pub(super) fn new(
+        sockets: Sockets,
         known: Known,
-        vips: &[IpAddr],
-        tun_name: &str,
+        port: u16,
         learned: mpsc::Sender<Learned>,
-    ) -> Result<Self, String> {
-        let interfaces = [Some(tun_name), Some("lo")];
-        Self::bind_at(known, vips, &interfaces, (PORT, PORT), learned)
-    }
-
-    fn bind_at(
-        known: Known,
-        vips: &[IpAddr],
-        interfaces: &[Option<&str>],
-        (own_port, port): (u16, u16),
-        learned: mpsc::Sender<Learned>,
-    ) -> Result<Self, String> {
-        let (mut sockets, mut listeners) = (Vec::new(), Vec::new());
-        for vip in vips {
-            let at = SocketAddr::new(*vip, own_port);
-            let refused = |error: io::Error| {
-                format!(
-                    "the resolver of [{}] cannot listen on {at}: {error} (`ss -lnp sport = 53` shows who \
-                     uses it; let that resolver keep away from our vips)",
-                    known.section()
-                )
-            };
-            for interface in interfaces {
-                let socket = sockets::listen_udp(at, *interface).map_err(refused)?;
-                let at = socket.local_addr().map_err(refused)?;
-                listeners.push(sockets::listen_tcp(at, *interface).map_err(refused)?);
-                sockets.push(socket);
-            }
-        }
+        lookup: Option<Lookup>,
+    ) -> io::Result<Self> {
+        let vips = sockets.udp.iter().map(UdpSocket::local_addr);
+        let vips: Vec<SocketAddr> = vips.collect::<io::Result<_>>()?;
         Ok(Self {
             sockets,
-            listeners,
             shared: Shared {
                 known,
                 port,
-                has_v4: vips.iter().any(IpAddr::is_ipv4),
-                has_v6: vips.iter().any(IpAddr::is_ipv6),
+                has_v4: vips.iter().any(SocketAddr::is_ipv4),
+                has_v6: vips.iter().any(SocketAddr::is_ipv6),
                 learned,
-                tunnel: None,
+                lookup,
                 questions: Shares::new(QUESTIONS_EACH, QUESTIONS),
                 connections: Shares::new(CONNECTIONS_EACH, CONNECTIONS),
             },
         })
     }
 
-    /// Answers questions, for ever; `tunnel` knows the peers that ask. Dropping what this
-    /// returns ends all of it.
-    pub(in crate::control) fn serve(mut self, tunnel: Option<Arc<Tunnel>>) -> JoinSet<()> {
-        self.shared.tunnel = tunnel;
+    /// Answers questions, for ever. Dropping what this returns ends all of it.
+    pub(super) fn serve(self) -> JoinSet<()> {
         let shared = Arc::new(self.shared);
         let mut tasks = JoinSet::new();
-        for socket in self.sockets {
+        for socket in self.sockets.udp {
             tasks.spawn(serve_udp(Arc::new(socket), Arc::clone(&shared)));
         }
-        for listener in self.listeners {
+        for listener in self.sockets.tcp {
             tasks.spawn(serve_tcp(listener, Arc::clone(&shared)));
         }
         tasks
@@ -334,16 +312,6 @@ async fn write_answer(writer: &mut WriteHalf<'_>, answer: Option<Vec<u8>>) -> io
     }
 }
 
-impl Known {
-    /// The section that it is for, in messages.
-    fn section(&self) -> &'static str {
-        match self.routes {
-            Some(_) => "dns_routes",
-            None => "names",
-        }
-    }
-}
-
 impl Upstream {
     /// Whom to ask.
     fn servers(&self) -> &[IpAddr] {
@@ -357,8 +325,9 @@ impl Upstream {
 
 impl Shared {
     fn source(&self, address: IpAddr) -> Source {
-        let owner = self.tunnel.as_ref().and_then(|one| one.owner(address));
-        owner.map_or(Source::Here(address), |(_, peer)| Source::Peer(peer))
+        let owner = self.lookup.as_ref().and_then(|one| one.ask(address).ok());
+        let owner = owner.and_then(|found| found.owner);
+        owner.map_or(Source::Here(address), Source::Peer)
     }
 
     /// What is answered without anybody else; `None` for what is no question. All else is to be

@@ -13,11 +13,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
-use crate::config::{HUB, Interface, Mode, Names, Peer};
-use crate::control::dns_message::{
+use super::dns_message::{
     CLASS_IN, HEADER, Question, TYPE_A, TYPE_AAAA, TYPE_OPT, nothing, number, records, write_name,
 };
+use crate::config::{HUB, Interface, Mode, Names, Peer};
 use crate::report::NamesStatus;
 
 /// Seconds that an answer may be remembered for, one that there is nothing included.
@@ -34,8 +35,8 @@ const EDNS_SIZE: u16 = 1232;
 const QUESTIONS_NAME: [u8; 2] = [0xc0, 12];
 
 /// The names there are, and whom to ask for others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::control) struct Zone {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Zone {
     domain: String,
     /// Who is asked for all other names.
     pub(super) upstream: Vec<IpAddr>,
@@ -48,7 +49,7 @@ pub(in crate::control) struct Zone {
 
 impl Zone {
     /// The names of these peers, and of this machine if it is a hub.
-    pub(in crate::control) fn of(names: &Names, interface: &Interface, peers: &[Peer]) -> Self {
+    pub(crate) fn of(names: &Names, interface: &Interface, peers: &[Peer]) -> Self {
         let mut zone = Self {
             domain: names.domain.clone(),
             upstream: names.upstream.clone(),
@@ -69,7 +70,7 @@ impl Zone {
     }
 
     /// What `status` tells.
-    pub(in crate::control) fn status(&self) -> NamesStatus {
+    pub(crate) fn status(&self) -> NamesStatus {
         NamesStatus {
             domain: self.domain.clone(),
             names: self.by_name.len() as u64,
@@ -243,7 +244,7 @@ fn reverse(name: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::dns_message::{Section, ask_for, question, text};
+    use crate::name_service::dns_message::{Section, ask_for, question, text};
 
     fn zone() -> Zone {
         let file = "[interface]\nmode = \"server\"\nprivate_key = \"2ByUIwzcYNKTLqY+lUl84K4xMrxhPADR7ZVQrYaaxmM=\"\n\
@@ -268,7 +269,7 @@ mod tests {
             let data = match record.address(&answer).unwrap() {
                 Some(address) => address.to_string(),
                 None => text(
-                    &crate::control::dns_message::name(&answer, record.data.start)
+                    &crate::name_service::dns_message::name(&answer, record.data.start)
                         .unwrap()
                         .0,
                 ),

@@ -4,9 +4,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::config::Domain;
-use crate::control::dns_message::{ask_for, number};
-use crate::control::name_service::upstream::ANSWER_LIMIT;
 use crate::crypto::PublicKey;
+use crate::name_service::dns_message::{ask_for, number};
+use crate::name_service::upstream::ANSWER_LIMIT;
 
 /// A question for `name`, of the type with this number.
 fn question(name: &str, kind: u16) -> Vec<u8> {
@@ -89,14 +89,18 @@ async fn forwarder(seen: Seen) -> (SocketAddr, JoinSet<()>, mpsc::Receiver<Learn
         keep: Duration::ZERO,
     };
     let (learned, learning) = mpsc::channel(4);
-    let vips = ["127.0.0.1".parse().unwrap()];
     let known = Known {
         zone: Some(watch::Sender::new(Arc::new(zone())).subscribe()),
         routes: Some(watch::Sender::new(Arc::new(routes)).subscribe()),
     };
-    let forwarder = NameService::bind_at(known, &vips, &[None], (0, port), learned).unwrap();
-    let at = forwarder.sockets[0].local_addr().unwrap();
-    let mut serving = forwarder.serve(None);
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = socket.local_addr().unwrap();
+    let sockets = Sockets {
+        udp: vec![socket],
+        tcp: vec![TcpListener::bind(at).await.unwrap()],
+    };
+    let forwarder = NameService::new(sockets, known, port, learned, None).unwrap();
+    let mut serving = forwarder.serve();
     serving.spawn(async move { while tasks.join_next().await.is_some() {} });
     (at, serving, learning)
 }

@@ -12,12 +12,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::table::LONGEST;
-use crate::config::DnsRoutes;
-use crate::control::dns_message::{
+use super::dns_message::{
     CLASS_IN, HEADER, Record, Section, TYPE_CNAME, TYPE_HTTPS, TYPE_OPT, TYPE_SVCB, name, number,
     question, records, text,
 };
+use crate::config::DnsRoutes;
+
+/// How long an address may be remembered at the most, whatever an answer says.
+pub(crate) const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// Yet another kind of other name, and two of names that records hold.
 const NAMES_ALONE: [u16; 4] = [TYPE_CNAME, 39, 2, 12];
@@ -32,21 +34,17 @@ const TYPE_RRSIG: u16 = 46;
 
 /// An answer that may be passed on once its addresses are led.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::control) struct Listed {
+pub(crate) struct Listed {
     /// Each with how long it may be remembered.
-    pub(in crate::control) addresses: Vec<(IpAddr, Duration)>,
+    pub(crate) addresses: Vec<(IpAddr, Duration)>,
     /// What to pass on.
-    pub(in crate::control) message: Vec<u8>,
+    pub(crate) message: Vec<u8>,
 }
 
 /// The names of the list that an answer is about: one on the way to its addresses is, and so is
 /// one that a service of another name is found by. `None` where it isn't understood, and may be
 /// about any.
-pub(in crate::control) fn concerned(
-    routes: &DnsRoutes,
-    asked: &str,
-    answer: &[u8],
-) -> Option<Vec<String>> {
+pub(crate) fn concerned(routes: &DnsRoutes, asked: &str, answer: &[u8]) -> Option<Vec<String>> {
     let records = records(answer)?;
     let mut names = vec![asked.to_owned()];
     for record in &records {
@@ -70,7 +68,7 @@ pub(in crate::control) fn concerned(
 /// What of an answer may be passed on; `None` where that can't be told. Hints at addresses are
 /// taken out, as is what leads to a service of another name, and what comes in addition, but
 /// for EDNS.
-pub(in crate::control) fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<Listed> {
+pub(crate) fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<Listed> {
     let records = records(answer)?;
     let (extra, kept): (Vec<&Record>, Vec<&Record>) = records
         .iter()
@@ -222,7 +220,7 @@ fn service(routes: &DnsRoutes, data: &[u8]) -> Option<Vec<u8>> {
 
 /// An answer by UDP no longer than `room`: a longer one says that it was cut, and by TCP there
 /// is all of it.
-pub(in crate::control) fn fit(message: Vec<u8>, room: usize) -> Vec<u8> {
+pub(crate) fn fit(message: Vec<u8>, room: usize) -> Vec<u8> {
     if message.len() <= room {
         return message;
     }
@@ -242,8 +240,8 @@ pub(in crate::control) fn fit(message: Vec<u8>, room: usize) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::config::Domain;
-    use crate::control::dns_message::{TYPE_A, ask_for};
     use crate::crypto::PublicKey;
+    use crate::name_service::dns_message::{TYPE_A, ask_for};
 
     fn routes() -> DnsRoutes {
         DnsRoutes {
