@@ -420,6 +420,9 @@ impl Known<'_> {
             if self.inside.own.contains(address) {
                 return Err(format!("{address} is an address of this host").into());
             }
+            if self.inside.hubs.contains(address) {
+                return Err(format!("{address} is another hub's address").into());
+            }
             if let Some(what) = of_no_host(*address, vips) {
                 return Err(format!("{address} is {what}, so no peer can have it").into());
             }
@@ -457,6 +460,7 @@ impl Known<'_> {
         let owned = self.config.peers.iter().flat_map(|peer| &peer.allowed_ips);
         taken.add(owned.map(IpNet::trunc));
         taken.add(self.inside.own.iter().copied().map(IpNet::from));
+        taken.add(self.inside.hubs.iter().copied().map(IpNet::from));
         // Whoever had it before is banned, or may do what a rule says.
         taken.add(self.inside.banned.iter().copied());
         let named = edit.mentions(|word| address(word).is_some());
