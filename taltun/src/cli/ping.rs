@@ -270,13 +270,13 @@ fn first_address(peer: &PeerStatus) -> Result<IpAddr, String> {
     single.map(ipnet::IpNet::addr).ok_or_else(|| {
         let label = printable(label(peer));
         let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
-        match nets.is_empty() {
-            true => format!("{label} has no address in the tunnel"),
-            false => format!(
-                "{label} has networks ({}) and no address of its own: give the address instead of the name",
-                nets.join(", ")
-            ),
+        if nets.is_empty() {
+            return format!("{label} has no address in the tunnel");
         }
+        let nets = nets.join(", ");
+        format!(
+            "{label} has networks ({nets}) and no address of its own: give the address instead of the name"
+        )
     })
 }
 
