@@ -28,6 +28,8 @@ use super::model::Model;
 
 /// The pause between two drawings.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long is waited for what is there already: given no time at all, crossterm doesn't look.
+const LOOK: Duration = Duration::from_millis(1);
 /// How long a shell may take to end that is told to.
 const SHELL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -89,7 +91,7 @@ impl Screen {
             // Whoever closed the window wants no lab that nobody sees.
             Ok(Input::Gone) => keys.push(Key::Interrupt),
             _ => {
-                while keys.is_empty() && event::poll(Duration::ZERO).unwrap_or(false) {
+                while keys.is_empty() && event::poll(LOOK).unwrap_or(false) {
                     let Ok(event) = event::read() else { break };
                     keys.extend(Key::of(&event));
                     if matches!(event, event::Event::Resize(..)) {
