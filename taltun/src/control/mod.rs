@@ -15,7 +15,7 @@ mod error;
 mod explain;
 mod export;
 mod flaps;
-pub mod fleet;
+pub(crate) mod fleet;
 mod forwards;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

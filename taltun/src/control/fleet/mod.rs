@@ -25,7 +25,7 @@ mod link;
 #[cfg(feature = "fleet")]
 mod membership;
 #[cfg(feature = "fleet")]
-pub mod operator;
+pub(crate) mod operator;
 #[cfg(feature = "fleet")]
 mod records;
 #[cfg(feature = "fleet")]
@@ -46,6 +46,10 @@ pub(super) fn start(config: &Config) -> anyhow::Result<Option<Link>> {
 
 /// Without fleets no file has one.
 #[cfg(not(feature = "fleet"))]
-pub(super) fn start(_: &Config) -> anyhow::Result<Option<Link>> {
+pub(super) fn start(config: &Config) -> anyhow::Result<Option<Link>> {
+    anyhow::ensure!(
+        config.fleet.is_none(),
+        "this Taltun is built without fleets"
+    );
     Ok(None)
 }
