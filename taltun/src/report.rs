@@ -5,6 +5,7 @@
 mod around;
 mod drops;
 mod explanation;
+mod fleet;
 mod limits;
 mod overview;
 mod peer_edit;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use self::around::{NameAround, RouteAround, RouteOrigin};
 pub use self::drops::Drops;
 pub use self::explanation::{ExplainedStep, Explanation};
+pub use self::fleet::{EtcdMember, EtcdStatus, FleetStatus, HubStatus};
 pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::overview::{Overview, PeerCounts, RelayPair};
 pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};

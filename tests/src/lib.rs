@@ -17,6 +17,7 @@ pub mod chromium;
 pub mod command;
 pub mod control;
 pub mod crowd;
+pub mod etcd;
 pub mod files;
 pub mod http;
 pub mod lab;

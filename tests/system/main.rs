@@ -27,6 +27,7 @@ mod drawn_lab;
 mod ends;
 mod explain;
 mod flaps;
+mod fleet;
 mod forwards;
 mod forwards_around;
 mod garbage;
@@ -195,6 +196,7 @@ fn side_by_side() -> Vec<Case> {
         roaming::CASES,
         loops::CASES,
         flaps::CASES,
+        fleet::CASES,
         headers::CASES,
         idle::CASES,
         own_networks::CASES,

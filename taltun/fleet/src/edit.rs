@@ -67,6 +67,96 @@ pub async fn add_peer(
     Ok(Outcome::Taken(others))
 }
 
+/// A peer before a change, or after it, with what is signed about it.
+#[derive(Debug)]
+pub struct Side<'a> {
+    /// Its key.
+    pub public_key: PublicKey,
+    /// What it is.
+    pub peer: &'a Peer,
+    /// After the change its record; before it, where its key changes, the removal of the old one.
+    pub signed: Option<&'a Signed>,
+}
+
+/// Changes a peer: its name, what it has and may, or its key. What only one can have goes with it.
+pub async fn change_peer(
+    store: &Store,
+    network: &Label,
+    before: Side<'_>,
+    after: Side<'_>,
+) -> Result<Outcome, Error> {
+    let prefix = prefix(network);
+    let path = |key: PublicKey| format!("{prefix}{}", Key::Peer(key));
+    let mut change = Transaction::new();
+    let mut others = Vec::new();
+    for side in [&before, &after] {
+        let Some(signed) = side.signed else { continue };
+        let entry = store.get(&path(side.public_key)).await?;
+        let is_there = entry
+            .as_ref()
+            .is_some_and(|entry| Signed::parse(&entry.value).is_ok_and(|signed| !signed.removed));
+        // The key that a peer gets is nobody's, and the peer that is changed is there.
+        if is_there != (side.public_key == before.public_key) {
+            others.push(Key::Peer(side.public_key));
+        }
+        let revision = entry.map_or(0, |entry| entry.revision);
+        change = change.replace(path(side.public_key), revision, signed.to_json());
+    }
+    let taken = record::write(&Taken {
+        peer: after.public_key.0,
+    });
+    let old: Vec<Key> = locks(&before.peer.name, &before.peer.vips).collect();
+    let new: Vec<Key> = locks(&after.peer.name, &after.peer.vips).collect();
+    for lock in old
+        .iter()
+        .chain(new.iter().filter(|lock| !old.contains(lock)))
+    {
+        let path = format!("{prefix}{lock}");
+        let entry = store.get(&path).await?;
+        let owner = entry
+            .as_ref()
+            .map(|entry| record::read::<Taken>(&entry.value));
+        let is_own = matches!(&owner, Some(Ok(owner)) if owner.peer == before.public_key.0);
+        let revision = entry.map_or(0, |entry| entry.revision);
+        if !new.contains(lock) {
+            if is_own {
+                change = change.delete(path, revision);
+            }
+        } else if is_own || owner.is_none() {
+            change = change.replace(path, revision, taken.clone());
+        } else {
+            others.push(lock.clone());
+        }
+    }
+    if !others.is_empty() {
+        return Ok(Outcome::Taken(others));
+    }
+    Ok(if store.settle(change).await? {
+        Outcome::Done
+    } else {
+        Outcome::Taken(vec![Key::Peer(after.public_key)])
+    })
+}
+
+/// Begins a network: its configuration and its first hub, where the store has neither.
+pub async fn found(
+    store: &Store,
+    network: &Label,
+    config: &Signed,
+    hub: (&Label, &Signed),
+) -> Result<Outcome, Error> {
+    let prefix = prefix(network);
+    let key = Key::Hub(hub.0.clone());
+    let found = Transaction::new()
+        .create(format!("{prefix}{}", Key::Config), config.to_json())
+        .create(format!("{prefix}{key}"), hub.1.to_json());
+    Ok(if store.settle(found).await? {
+        Outcome::Done
+    } else {
+        Outcome::Taken(vec![Key::Config, key])
+    })
+}
+
 /// Removes a peer: the signed removal takes the place of its record, and its name and addresses
 /// are free again.
 pub async fn remove_peer(

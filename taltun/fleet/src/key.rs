@@ -28,8 +28,10 @@ pub enum Key {
         /// At which hub.
         hub: Label,
     },
-    /// Who may send nothing, until when.
+    /// Who may send nothing, until when: a network outside the tunnel.
     Ban(IpNet),
+    /// The same of a network inside the tunnel.
+    InnerBan(IpNet),
     /// What is the same for all hubs.
     Config,
     /// Where the peers of one shard are at home.
@@ -68,7 +70,10 @@ impl Key {
                     let hub = hub.parse().ok()?;
                     Self::Audit { at, hub }
                 }
-                "bans" => Self::Ban(name.parse().ok()?),
+                "bans" => match name.strip_prefix("inner/") {
+                    Some(net) => Self::InnerBan(net.parse().ok()?),
+                    None => Self::Ban(name.parse().ok()?),
+                },
                 "home" => Self::Home(name.parse().ok().filter(|shard| *shard < SHARDS)?),
                 "hubs" => Self::Hub(name.parse().ok()?),
                 "keys" => Self::Sealed(name.parse().ok()?),
@@ -88,7 +93,9 @@ impl Key {
     fn is_plain(&self) -> bool {
         match self {
             Self::Vip(address) => address.to_canonical() == *address,
-            Self::Ban(net) => net.trunc() == *net && net.addr().to_canonical() == net.addr(),
+            Self::Ban(net) | Self::InnerBan(net) => {
+                net.trunc() == *net && net.addr().to_canonical() == net.addr()
+            }
             _ => true,
         }
     }
@@ -117,6 +124,7 @@ impl fmt::Display for Key {
         match self {
             Self::Audit { at, hub } => write!(f, "audit/{at:016x}-{hub}"),
             Self::Ban(net) => write!(f, "bans/{net}"),
+            Self::InnerBan(net) => write!(f, "bans/inner/{net}"),
             Self::Config => f.write_str("config"),
             Self::Home(shard) => write!(f, "home/{shard}"),
             Self::Hub(hub) => write!(f, "hubs/{hub}"),
@@ -144,6 +152,7 @@ mod tests {
             },
             Key::Ban("198.18.0.0/15".parse().unwrap()),
             Key::Ban("2001:db8::/32".parse().unwrap()),
+            Key::InnerBan("10.0.0.5/32".parse().unwrap()),
             Key::Config,
             Key::Home(63),
             Key::Hub(label.clone()),

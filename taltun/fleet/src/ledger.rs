@@ -171,6 +171,12 @@ impl Ledger {
         self.held.get(key)?.record()
     }
 
+    /// What an admin granted a hub that says by itself who it is.
+    pub fn grant(&self, hub: &Label) -> Option<Grant> {
+        let held = self.held.get(&Key::Hub(hub.clone()))?;
+        held.grant()?.record()?.ok()
+    }
+
     /// All records that count, removals with them.
     pub fn all(&self) -> impl Iterator<Item = (&Key, &Signed)> {
         self.held.iter()

@@ -116,9 +116,45 @@ pub struct Peer {
     /// Networks behind it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<IpNet>,
+    /// What it may.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
     /// What a newer version says of it.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// What a peer may, each as the configuration of a hub has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Its last day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// How much it may move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<String>,
+    /// How fast it may send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_up: Option<String>,
+    /// How fast it may be sent to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_down: Option<String>,
+    /// What a newer version says of it.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl Limits {
+    /// Whether there are none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn longest(&self) -> usize {
+        let texts = [&self.expires, &self.quota, &self.rate_up, &self.rate_down];
+        let lengths = texts.into_iter().flatten().map(String::len);
+        lengths.max().unwrap_or(0)
+    }
 }
 
 /// `config`, signed: what is the same for all hubs.
@@ -140,9 +176,12 @@ pub struct Hub {
     /// Where other hubs reach it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
-    /// With which hubs it shares a key and an address.
+    /// With which hubs it belongs together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Label>,
+    /// Its own addresses in the tunnel, which no peer gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vips: Vec<IpAddr>,
     /// What a newer version says of it.
     #[serde(flatten)]
     pub extra: Extra,
@@ -169,6 +208,9 @@ pub struct Grant {
     pub verifies: [u8; KEY_LEN],
     /// When it can't be used any more, in seconds since 1970.
     pub expires: u64,
+    /// Whether this hub gets the admin's key, so that peers can be changed there.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub admin: bool,
 }
 
 /// `vip/IP` and `name/NAME`: who has it. It only keeps two from getting the same; what is so is
@@ -211,6 +253,11 @@ pub struct Ban {
     /// Why.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -266,6 +313,7 @@ impl Record for Peer {
     fn too_long(&self) -> Option<Unreadable> {
         at_most(self.vips.len(), MAX_VIPS, "addresses")
             .or_else(|| at_most(self.networks.len(), MAX_NETWORKS, "networks"))
+            .or_else(|| at_most(self.limits.longest(), MAX_TEXT, "bytes in a limit"))
     }
 }
 
@@ -279,6 +327,7 @@ impl Record for Hub {
     fn too_long(&self) -> Option<Unreadable> {
         let longest = self.endpoints.iter().map(String::len).max().unwrap_or(0);
         at_most(self.endpoints.len(), MAX_ENDPOINTS, "endpoints")
+            .or_else(|| at_most(self.vips.len(), MAX_VIPS, "addresses"))
             .or_else(|| at_most(longest, MAX_TEXT, "bytes in an endpoint"))
     }
 }
@@ -360,6 +409,7 @@ mod tests {
             name: "ana".parse().unwrap(),
             vips: vec!["10.0.0.2".parse().unwrap(); vips],
             networks: Vec::new(),
+            limits: Limits::default(),
             extra: Extra::new(),
         };
         assert!(read::<Peer>(write(&peer(MAX_VIPS)).as_bytes()).is_ok());

@@ -34,8 +34,10 @@ pub struct Loaded {
     pub ledger: Ledger,
     /// Where peers were.
     pub homes: Homes,
-    /// Who was banned.
+    /// Who was banned outside.
     pub bans: Bans,
+    /// Who was banned inside the tunnel.
+    pub inner_bans: Bans,
     /// Records that count no more, with the reason: an admin's key was taken away, for one.
     pub refused: Vec<(String, Refusal)>,
 }
@@ -65,10 +67,18 @@ struct Content {
     records: Vec<(String, Signed)>,
     homes: record::Homes,
     bans: Vec<(IpNet, Ban)>,
+    #[serde(default)]
+    inner_bans: Vec<(IpNet, Ban)>,
 }
 
-/// Replaces the snapshot at `path`.
-pub fn save(path: &Path, ledger: &Ledger, homes: &Homes, bans: &Bans, now: u64) -> io::Result<()> {
+/// Replaces the snapshot at `path`. The bans are those outside and those inside the tunnel.
+pub fn save(
+    path: &Path,
+    ledger: &Ledger,
+    homes: &Homes,
+    bans: [&Bans; 2],
+    now: u64,
+) -> io::Result<()> {
     let record = |(key, signed): (&Key, &Signed)| (key.to_string(), signed.clone());
     let mut all_homes = record::Homes::default();
     for shard in 0..SHARDS {
@@ -78,10 +88,8 @@ pub fn save(path: &Path, ledger: &Ledger, homes: &Homes, bans: &Bans, now: u64) 
         network: ledger.trust().network.clone(),
         records: ledger.all().map(record).collect(),
         homes: all_homes,
-        bans: bans
-            .to_write(now)
-            .map(|(net, ban, _)| (*net, ban.clone()))
-            .collect(),
+        bans: kept(bans[0], now),
+        inner_bans: kept(bans[1], now),
     };
     let json = serde_json::to_vec(&content)?;
     let hash = hex::encode(&taltun_crypto::hash(&[&json]));
@@ -99,6 +107,11 @@ pub fn save(path: &Path, ledger: &Ledger, homes: &Homes, bans: &Bans, now: u64) 
     // The new name, too, is to outlive a loss of power.
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn kept(bans: &Bans, now: u64) -> Vec<(IpNet, Ban)> {
+    let kept = bans.to_write(now);
+    kept.map(|(net, ban, _)| (*net, ban.clone())).collect()
 }
 
 /// Reads the snapshot at `path`. `now` is in seconds since 1970.
@@ -173,14 +186,18 @@ fn believe(content: Content, trust: Trust, now: u64) -> Loaded {
             held.is_some_and(|held| !held.removed)
         });
     }
-    let mut bans = Bans::default();
+    let [mut bans, mut inner_bans] = [Bans::default(), Bans::default()];
     for (net, ban) in content.bans {
         bans.learn(net, ban, now);
+    }
+    for (net, ban) in content.inner_bans {
+        inner_bans.learn(net, ban, now);
     }
     Loaded {
         ledger,
         homes,
         bans,
+        inner_bans,
         refused,
     }
 }

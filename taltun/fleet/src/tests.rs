@@ -13,10 +13,10 @@ use crate::homes::{Heard, Home, Homes, shard_of};
 use crate::key::Key;
 use crate::label::Label;
 use crate::ledger::{Ledger, Refusal, Trust, Verdict};
-use crate::record::{self, Ban, Extra, Hub, MAX_GENERATION, Peer, SealedKey};
+use crate::record::{self, Ban, Extra, Hub, Limits, MAX_GENERATION, Peer, SealedKey};
 use crate::signed::Signed;
 use crate::snapshot::{self, NotLoaded};
-use crate::token::{BadToken, Token};
+use crate::token::{BadToken, Right, Token};
 
 fn label(text: &str) -> Label {
     text.parse().unwrap()
@@ -42,6 +42,7 @@ fn named(name: &str) -> Peer {
         name: label(name),
         vips: vec!["10.0.0.2".parse().unwrap()],
         networks: Vec::new(),
+        limits: Limits::default(),
         extra: Extra::new(),
     }
 }
@@ -59,6 +60,7 @@ fn hub(identity: u8) -> Hub {
         identity: [identity; 32],
         endpoints: vec!["192.0.2.1:51820".to_owned()],
         group: None,
+        vips: Vec::new(),
         extra: Extra::new(),
     }
 }
@@ -70,7 +72,11 @@ fn token() -> Token {
         trust(),
         label("madrid"),
         endpoints,
-        (2_000_000_000, 3),
+        Right {
+            expires: 2_000_000_000,
+            admin: true,
+            generation: 3,
+        },
         ([9; 16], [8; 32]),
     )
 }
@@ -230,6 +236,7 @@ fn a_token_makes_one_hub_and_only_the_one_it_is_for() {
     let madrid = Key::Hub(label("madrid"));
     let mut ledger = Ledger::new(token.trust.clone());
     assert_eq!(token.expires, 2_000_000_000);
+    assert!(ledger.grant(&label("madrid")).is_none());
     let claim = token.claim(&hub(5), 4);
     let elsewhere = Key::Hub(label("paris"));
     assert_eq!(
@@ -252,6 +259,7 @@ fn a_token_makes_one_hub_and_only_the_one_it_is_for() {
         offer(&mut ledger, &madrid, &token.claim(&hub(6), 9)),
         Verdict::Refused(Refusal::TokenUsedTwice)
     );
+    assert!(ledger.grant(&label("madrid")).unwrap().admin);
     // An admin removes it, and no generation that it makes up brings it back.
     let removal = Signed::removal(&admin(), &label("example"), &madrid, 1);
     assert_eq!(offer(&mut ledger, &madrid, &removal), Verdict::New);
@@ -510,8 +518,10 @@ fn a_hub_starts_from_its_disk_with_what_it_knew() {
         Err(NotLoaded::Missing)
     ));
     let (ledger, homes, bans) = known();
+    let mut inner = Bans::default();
+    inner.learn("10.0.0.5/32".parse().unwrap(), ban(90, 1, false), 10);
     for _ in 0..2 {
-        snapshot::save(&path, &ledger, &homes, &bans, 15).unwrap();
+        snapshot::save(&path, &ledger, &homes, [&bans, &inner], 15).unwrap();
     }
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -523,6 +533,7 @@ fn a_hub_starts_from_its_disk_with_what_it_knew() {
     let homes: Vec<_> = loaded.homes.all().collect();
     assert_eq!(homes, [(&ana, &home("madrid", 5))]);
     assert_eq!(loaded.bans.on(30).count(), 1);
+    assert_eq!(loaded.inner_bans, inner);
     // The old record from the store doesn't bring the peer back after a restart, either.
     let old = signed(&peer(3), 6, "eva");
     assert_eq!(offer(&mut loaded.ledger, &peer(3), &old), Verdict::Older);
@@ -539,7 +550,7 @@ fn a_snapshot_that_isnt_whole_is_set_aside_and_said() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fleet.snapshot");
     let (ledger, homes, bans) = known();
-    snapshot::save(&path, &ledger, &homes, &bans, 15).unwrap();
+    snapshot::save(&path, &ledger, &homes, [&bans, &Bans::default()], 15).unwrap();
     let good = std::fs::read(&path).unwrap();
     let text = String::from_utf8(good.clone()).unwrap();
     let mut wrong: Vec<(Vec<u8>, &str)> = (0..good.len())

@@ -40,6 +40,17 @@ pub struct Token {
     grant: Signed,
 }
 
+/// What a token gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Right {
+    /// Until when it can be used, in seconds since 1970.
+    pub expires: u64,
+    /// Whether its hub gets the admin's key.
+    pub admin: bool,
+    /// The generation of what the admin signs.
+    pub generation: u64,
+}
+
 /// Why a text is no token that can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadToken {
@@ -69,14 +80,20 @@ impl Token {
         trust: Trust,
         hub: Label,
         endpoints: Vec<String>,
-        (expires, generation): (u64, u64),
+        right: Right,
         (id, seed): ([u8; TOKEN_LEN], [u8; 32]),
     ) -> Self {
         let key = SigningKey::from_seed(seed);
+        let Right {
+            expires,
+            admin: gets_admin,
+            generation,
+        } = right;
         let grant = Grant {
             token: id,
             verifies: key.verifying_key().0,
             expires,
+            admin: gets_admin,
         };
         let place = grant_place(&hub);
         let grant = Signed::of(

@@ -19,7 +19,7 @@ use crate::layer::Layer;
 /// With --inner it is inside the tunnel. For a peer, by name or public key, all addresses that it
 /// owns inside the tunnel now are banned; with --outer the address that it was last heard from. A
 /// ban ends after --for, with `unban`, or when the tunnel stops; for lasting bans use `deny` and
-/// `deny_inner` in the configuration.
+/// `deny_inner` in the configuration. On a hub of a fleet, a ban with --for is one of all hubs.
 ///
 /// Refused without --force: a network larger than a /8 (IPv6: /16), and one of this machine's own
 /// addresses. Refused without --inner or --outer: an address inside the tunnel.

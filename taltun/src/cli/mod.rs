@@ -12,6 +12,7 @@ mod duration;
 mod explain;
 mod export;
 mod failure;
+mod fleet;
 mod generate;
 mod genkey;
 mod genpsk;
@@ -86,6 +87,7 @@ Examples:
   taltun ban 198.51.100.0/24 --for 10m
   taltun peer new phone --wg --qr
   taltun web token --for 8h   to log in to the page of [web]
+  taltun fleet status
   umask 077; taltun import /etc/wireguard/wg0.conf > wg0.toml
   umask 077; taltun export wg0 > wg0.conf
   taltun udpgw --listen-addr 127.0.0.1:7300
@@ -99,8 +101,8 @@ Environment:
   TALTUN_RUNTIME_DIR  directory of the control sockets (default /run/taltun); if set, wg's
                       sockets are below it
   TALTUN_UAPI_DIR     directory of wg's sockets (default /var/run/wireguard)
-  TALTUN_STATE_DIR    where peers' endpoints, their usage and addresses of `[dns_routes]` are
-                      saved (default /var/lib/taltun)
+  TALTUN_STATE_DIR    where peers' endpoints, their usage, addresses of `[dns_routes]` and what a
+                      hub knows of its fleet are saved (default /var/lib/taltun)
   NO_COLOR            nothing has colours";
 
 #[derive(Subcommand)]
@@ -129,6 +131,7 @@ enum Command {
     Interface(interface::Interface),
     Udpgw(udpgw::Udpgw),
     Web(web::Web),
+    Fleet(fleet::Fleet),
     #[command(name = crate::metrics::COMMAND, hide = true)]
     MetricsProcess(metrics_process::MetricsProcess),
     #[command(name = crate::web::COMMAND, hide = true)]
@@ -208,6 +211,7 @@ impl Command {
             Self::Interface(command) => command.run(),
             Self::Udpgw(command) => command.run(),
             Self::Web(command) => command.run(),
+            Self::Fleet(command) => command.run(),
             Self::WebProcess(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::ManPages(command) => command.run(),

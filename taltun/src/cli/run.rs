@@ -85,6 +85,7 @@ impl Run {
             tun: self.tun,
             mtu: self.mtu,
             debug: self.debug,
+            ..Overrides::default()
         };
         let path = match self.config {
             Some(path) => Some(path),
@@ -211,6 +212,7 @@ mod tests {
             tun: run.tun,
             mtu: run.mtu,
             debug: run.debug,
+            ..Overrides::default()
         }
         .words();
         let again = parse(&format!("taltun --config F {}", words.join(" ")));

@@ -13,8 +13,9 @@ use taltun_usage::{Day, Quota};
 use super::error::Spot;
 
 use super::{
-    Accel, Action, Audit, Dataplane, Domain, ForwardListen, ForwardSource, ForwardTo, Hooks, Hop,
-    HostSettings, ListenAt, Mode, PeerRates, Policy, RangedEndpoint, Shaping, Udpgw, Usage, Web,
+    Accel, Action, Audit, Dataplane, Domain, Fleet, ForwardListen, ForwardSource, ForwardTo, Hooks,
+    Hop, HostSettings, ListenAt, Mode, PeerRates, Policy, RangedEndpoint, Shaping, Udpgw, Usage,
+    Web,
 };
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 
@@ -51,6 +52,7 @@ pub(super) struct Draft {
     pub(super) udpgw: Option<UdpgwDraft>,
     pub(super) metrics: Option<Vec<Written<ListenAt>>>,
     pub(super) web: Option<WebDraft>,
+    pub(super) fleet: Option<Fleet>,
     pub(super) hop: Hop,
     /// Where its ports are written.
     pub(super) port_range: Option<Spot>,

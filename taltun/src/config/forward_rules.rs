@@ -12,7 +12,7 @@ use super::nets::Nets;
 use super::parties::Owned;
 use super::{
     Forward, ForwardListen, ForwardProtocol, ForwardTo, ListenAt, Metrics, Mode, Udpgw, Web,
-    suggest,
+    suggest, values,
 };
 use crate::crypto::PublicKey;
 
@@ -60,6 +60,10 @@ pub(super) fn finish(
     let mut forwards: Vec<(Forward, &Spot)> = Vec::new();
     for ForwardDraft { listen, to, source } in &draft.forwards {
         check_ranges(listen, to)?;
+        if let Some(warning) = peers.may_come(to) {
+            warnings.push(warning);
+            continue;
+        }
         let forward = Forward {
             listen: listen.value,
             to: to.value.clone(),
@@ -205,6 +209,27 @@ impl<'d> Peers<'d> {
             owned: Owned::of(&draft.peers),
             by_key: by_key.collect(),
         }
+    }
+
+    /// A warning where a port leads to nobody, as a fleet doesn't have that peer, yet or any more: a
+    /// file that is right stays so when a peer of the fleet goes.
+    fn may_come(&self, Written { value, spot }: &Written<ForwardTo>) -> Option<String> {
+        let whom = value.whom.as_str();
+        let is_there = match (whom.parse::<IpAddr>(), whom.parse::<PublicKey>()) {
+            (Ok(address), _) => self.has(address).is_ok(),
+            (_, Ok(key)) => self.by_key.contains_key(&key),
+            _ => {
+                let mut groups = self.draft.policy.groups.iter();
+                self.named.contains_key(whom)
+                    || groups.any(|group| group.name.value == whom)
+                    || values::label(whom).is_err()
+            }
+        };
+        (self.draft.fleet.is_some() && !is_there).then(|| {
+            spot.say(format!(
+                "this port leads to nobody: neither the file nor the fleet has {whom} now"
+            ))
+        })
     }
 
     /// The addresses that `to` means, at most one of each family.

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use taltun_usage::Day;
@@ -72,12 +73,16 @@ pub(super) fn read_text(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
 
 /// The same as [`load_with`], of a text that is, or will be, in the file at `path`.
 pub fn load_text(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, ConfigError> {
-    check(text, &path.display().to_string(), |draft| {
+    let mut loaded = check(text, &path.display().to_string(), |draft| {
         if draft.has_secret {
             draft.warnings.extend(permissions::warning(path));
         }
         overrides.apply(draft)
-    })
+    })?;
+    if let Some(fleet) = &mut loaded.config.fleet {
+        fleet.text = Arc::new(Zeroizing::new(text.to_owned()));
+    }
+    Ok(loaded)
 }
 
 /// Checks `text` as the contents of a file called `file`; a `private_key_file` in it is
@@ -115,6 +120,7 @@ impl Config {
             udpgw: None,
             metrics: None,
             web: None,
+            fleet: None,
             hop: draft.hop,
             policy: super::Policy::default(),
             forwards: Vec::new(),
@@ -227,7 +233,8 @@ fn finish(draft: Draft) -> Result<Loaded, ConfigError> {
     let past = limits::past(&draft.peers, today);
     let (config, mut warnings) = rules::check(draft)?;
     warnings.extend_from_slice(&past);
-    if config.interface.mode == Mode::Server && config.peers.is_empty() {
+    let has_no_peers = config.peers.is_empty() && config.fleet.is_none();
+    if config.interface.mode == Mode::Server && has_no_peers {
         warnings.push(spot.sibling("interface.mode").say(
             "mode is server, and there are no peers: nobody can connect; add [[peers]], each \
              with its public_key",

@@ -19,6 +19,10 @@ mod draft;
 mod edit;
 mod error;
 pub(crate) mod file;
+mod fleet;
+mod fleet_peers;
+mod fleet_read;
+mod fleet_text;
 mod forward;
 mod forward_rules;
 mod hop;
@@ -67,6 +71,7 @@ use declared::settings;
 pub use dns_routes::{DnsRoutes, Domain};
 pub use edit::{Edit, Mention, NewValue, PeerEntry, SharedKey};
 pub use error::ConfigError;
+pub use fleet::{AddedPeers, Fleet, FleetPeer, FleetPeers};
 pub use forward::{Forward, ForwardListen, ForwardProtocol, ForwardSource, ForwardTo};
 pub use hop::{Hop, PortRange, RangedEndpoint};
 pub(crate) use host::marks_for;
@@ -121,6 +126,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// `[web]`, if there is one.
     pub web: Option<Web>,
+    /// `[fleet]`, if there is one.
+    pub fleet: Option<Fleet>,
     /// `[hop]`
     pub hop: Hop,
     /// `[policy]`, `[groups]` and `[[rules]]`

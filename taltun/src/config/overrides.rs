@@ -1,12 +1,15 @@
-//! The flags of the Go version, which override what the file says.
+//! What is added to a file: the flags of the Go version, which override what it says, and the peers
+//! of a fleet.
 
 use super::draft::{Draft, PeerDraft, Written};
 use super::error::{ConfigError, Spot};
+use super::fleet::AddedPeers;
+use super::fleet_peers;
 use super::shaping::PeerRates;
 use super::values;
 use crate::crypto::{PresharedKey, PrivateKey};
 
-/// Settings from the command line, as typed.
+/// Settings from the command line, as typed, and the peers of a fleet.
 #[derive(Clone, Default)]
 pub struct Overrides {
     /// `-mode`: `server` or `client`.
@@ -25,6 +28,8 @@ pub struct Overrides {
     pub mtu: Option<String>,
     /// `-debug`: whether to log more.
     pub debug: Option<bool>,
+    /// What the hubs of `[fleet]` share: no flag, but it comes beside the file as well.
+    pub fleet: AddedPeers,
 }
 
 impl Overrides {
@@ -91,6 +96,7 @@ impl Overrides {
         if let Some(debug) = self.debug {
             draft.debug = debug;
         }
+        fleet_peers::add(draft, &self.fleet.get());
         Ok(())
     }
 }

@@ -36,7 +36,9 @@ pub(super) fn finish(draft: &mut Draft) -> Result<Policy, ConfigError> {
         .iter()
         .filter_map(|told| told.strip_prefix("groups."))
         .collect();
-    let names = Names::of(&draft.peers, &groups, &unread)?;
+    let mut names = Names::of(&draft.peers, &groups, &unread)?;
+    names.may_come = draft.fleet.is_some();
+    let names = names;
     let members = groups.iter().map(|group| names.parties(&group.members));
     let mut members: Vec<Vec<Party>> = members.collect::<Result<_, _>>()?;
     members.extend(unread.iter().map(|_| Vec::new()));
@@ -202,7 +204,12 @@ struct Names<'d> {
     /// The peers with a name; several are a mistake only if a rule uses it.
     peers: HashMap<&'d str, Vec<PublicKey>>,
     keys: HashSet<PublicKey>,
+    /// Whether who isn't there may come from the fleet, or was there.
+    may_come: bool,
 }
+
+/// Nobody's key: no private key belongs to it.
+const NOBODY: PublicKey = PublicKey([0; 32]);
 
 impl<'d> Names<'d> {
     /// A group that isn't read, as there is a mistake in it that is told already, is known by its
@@ -240,6 +247,7 @@ impl<'d> Names<'d> {
             groups: groups.map(|(place, name)| (name, place)).collect(),
             peers: named,
             keys: peers.iter().map(|peer| peer.public_key.value).collect(),
+            may_come: false,
         })
     }
 
@@ -278,10 +286,14 @@ impl<'d> Names<'d> {
             return Ok(Party::Net(net));
         }
         if let Ok(key) = word.parse::<PublicKey>() {
-            if self.keys.contains(&key) {
+            if self.keys.contains(&key) || self.may_come {
                 return Ok(Party::Peer(key));
             }
             return Err(format!("no peer has the key {word}"));
+        }
+        // A file that is right stays so when a peer of the fleet goes.
+        if self.may_come && values::label(word).is_ok() {
+            return Ok(Party::Peer(NOBODY));
         }
         let names = self.groups.keys().chain(self.peers.keys()).copied();
         let mut known: Vec<&str> = names.chain([EVERYBODY, HUB]).collect();

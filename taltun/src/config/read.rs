@@ -18,6 +18,7 @@ use super::draft::{
     UdpgwDraft, WebDraft, Written,
 };
 use super::error::{ConfigError, Spot};
+use super::fleet_read;
 use super::keys::{
     self, Key, accel, audit, dataplane, dns_routes, forward, groups, hop, interface, metrics,
     names, nat, peers, policy, rules, shaping, udpgw, usage, web,
@@ -118,6 +119,10 @@ pub(super) fn draft(document: &Document, file: &str) -> Result<Draft, ConfigErro
         },
         web: match document.section(&keys::WEB)? {
             Some(section) => Some(web(&section)?),
+            None => None,
+        },
+        fleet: match document.section(&keys::FLEET)? {
+            Some(section) => Some(fleet_read::read(&section, file)?),
             None => None,
         },
         port_range: hopping.get(&hop::PORT_RANGE).map(|field| field.spot()),

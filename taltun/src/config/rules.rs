@@ -130,6 +130,7 @@ pub(super) fn check(mut draft: Draft) -> Result<(Config, Vec<String>), ConfigErr
         udpgw,
         metrics,
         web,
+        fleet: draft.fleet,
         hop: draft.hop,
         policy,
         forwards,

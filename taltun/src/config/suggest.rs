@@ -47,6 +47,9 @@ fn of_udpgw(section: &str, word: &str) -> Option<&'static str> {
 }
 
 fn hint_of_section(word: &str) -> String {
+    if word == keys::FLEET.name && keys::section(word).is_none() {
+        return "this Taltun is built without fleets (the Cargo feature `fleet`)".to_owned();
+    }
     let known: Vec<&str> = keys::SECTIONS.iter().map(|section| section.name).collect();
     let header = nearest(word, &known).and_then(keys::section);
     match header.map(|section| section.header) {

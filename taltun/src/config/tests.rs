@@ -5,6 +5,8 @@ mod accepted;
 mod big;
 mod files;
 mod flags;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod forwards;
 mod gateway;
 mod host;

@@ -87,6 +87,21 @@ pub(crate) fn peer_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// Refuses what isn't fit to be a fleet's or a hub's name: it is a part of keys in etcd.
+pub(super) fn label(text: &str) -> Result<(), String> {
+    let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let fits = (1..=63).contains(&text.len())
+        && text.bytes().all(is_fit)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    fits.then_some(()).ok_or_else(|| {
+        format!(
+            "expected a name of 1 to 63 small letters, digits and hyphens between them, found \
+             {text:?}"
+        )
+    })
+}
+
 /// A text in quotes in which all can be seen.
 fn escaped(text: &str) -> String {
     let mut out = String::from("\"");

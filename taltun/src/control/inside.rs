@@ -29,6 +29,8 @@ pub(super) struct Inside {
     pub banned: Vec<IpNet>,
     /// Addresses of this host.
     pub own: Vec<IpAddr>,
+    /// Addresses in the tunnel that other hubs of the fleet have.
+    pub hubs: Vec<IpAddr>,
     /// Our own key; none if `wg` took it away.
     pub public_key: Option<PublicKey>,
     /// The port that we listen on.

@@ -16,6 +16,7 @@ mod error;
 mod explain;
 mod export;
 mod flaps;
+pub(crate) mod fleet;
 mod forwards;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

@@ -208,6 +208,8 @@ requests! {
     web_token: WebToken(command: WebToken) => NewWebToken, "web";
     /// The tokens there are.
     web_tokens: WebTokens => Vec<report::WebToken>, "web";
+    /// What is known of the fleet.
+    fleet_status: FleetStatus => Box<report::FleetStatus>, "fleet";
     /// The end of a token.
     web_revoke: WebRevoke(command: WebRevoke) => Done, "web";
 
@@ -287,6 +289,10 @@ pub struct WebToken {
     /// How long it lasts.
     pub seconds: u64,
 }
+
+/// [`Request::FleetStatus`]
+#[derive(Debug, Clone, Copy)]
+pub struct FleetStatus;
 
 /// [`Request::WebRevoke`]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

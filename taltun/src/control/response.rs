@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::answer_to::AnswerTo;
 use super::watching::Flow;
 use crate::report::{
-    Explanation, Overview, PeerEdited, Refused, Stats, Status, UnixTime, Usage, WebToken,
+    Explanation, FleetStatus, Overview, PeerEdited, Refused, Stats, Status, UnixTime, Usage,
+    WebToken,
 };
 use crate::secret::SecretText;
 
@@ -27,6 +28,8 @@ pub enum Response {
     Usage(Box<Usage>),
     /// What would happen to a packet.
     Explanation(Box<Explanation>),
+    /// What is known of a fleet.
+    FleetStatus(Box<FleetStatus>),
     /// A peer was changed.
     PeerEdited(Box<PeerEdited>),
     /// What somebody watches follows, behind this line.
@@ -54,6 +57,7 @@ impl Response {
             Self::Overview(_) => "an overview",
             Self::Usage(_) => "usage",
             Self::Explanation(_) => "an explanation",
+            Self::FleetStatus(_) => "a fleet's status",
             Self::PeerEdited(_) => "a changed peer",
             Self::Started(_) => "packets",
             Self::Export(_) => "a file",
@@ -99,6 +103,7 @@ answers! {
     Export: SecretText;
     Usage: Box<Usage>;
     Explanation: Box<Explanation>;
+    FleetStatus: Box<FleetStatus>;
     PeerEdited: Box<PeerEdited>;
     Started: Started;
     WebToken: NewWebToken;

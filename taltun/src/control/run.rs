@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 use super::caller::Caller;
 use super::dns_routes::Learned;
 use super::engine::{Engine, EngineInputs, offloads};
+use super::fleet::{self, Link, New, News};
 use super::hooks::{self, Hooks};
 use super::look_up::LookUp;
 use super::name_service::{Known, NameService, Zone};
@@ -64,6 +65,7 @@ pub async fn run(
     panics::report(origin.flush_log);
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
+    let fleet = fleet::start(&config)?;
     let workers = config
         .dataplane
         .workers
@@ -142,6 +144,7 @@ pub async fn run(
         dns_routes,
         zone,
         mark,
+        fleet: fleet.clone(),
     })?;
     engine
         .start_services(calls_in)
@@ -155,7 +158,8 @@ pub async fn run(
         host.commit().await?;
     }
     engine.set_kept(host.as_ref().map(Host::kept));
-    let (reader, mut files) = Reader::start(reader_origin, engine.last_read());
+    let (reader, mut files) = Reader::start(reader_origin, engine.last_read(), fleet.clone());
+    let mut news = fleet.as_ref().map(Link::news);
     engine.begin(resolved_before, &mut host).await;
     spare::give_back();
     up()?;
@@ -188,7 +192,13 @@ pub async fn run(
             Some(answer) = resolved.recv() => engine.handle_resolved(answer),
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
             Some(call) = calls.recv() => engine.handle_call(call, &reader),
-            Some(read) = files.recv() => take_over(read, &mut engine, &mut host).await,
+            new = next_of(&mut news) => match new {
+                New::Peers(peers) => reader.ask_fleet(peers),
+                New::Bans(bans) => engine.follow_fleet_bans(&bans),
+            },
+            Some(read) = files.recv() => {
+                Box::pin(take_over(read, &mut engine, &mut host)).await;
+            }
             Some(call) = uapi_calls.recv() => engine.handle_uapi(call),
             () = &mut serve, if serving => {
                 serving = false;
@@ -247,6 +257,9 @@ pub async fn run(
         }
     }
     engine.finish().await;
+    if let Some(fleet) = &fleet {
+        fleet.finish().await;
+    }
     let commands = engine.config().hooks.clone();
     // From here on there is no such interface for `wg`.
     drop(serve_uapi);
@@ -339,6 +352,7 @@ async fn take_over(read: FileRead, engine: &mut Engine, host: &mut Option<Host>)
     match asker {
         Asker::Reload(by, reply) => reload(outcome, by, reply, engine, host).await,
         Asker::Edit(asker) => engine.take_edit(outcome, asker, host).await,
+        Asker::Fleet => engine.take_fleet(outcome, host).await,
     }
     let _ = turn.send(Arc::clone(engine.filed_peers()));
 }
@@ -381,6 +395,14 @@ async fn reload(
         (None, Err(not_read)) => {
             error!("not reloaded: {}", not_read.reason().replace('\n', "; "));
         }
+    }
+}
+
+/// What the fleet has that it hadn't before; never, without a fleet.
+async fn next_of(news: &mut Option<News>) -> New {
+    match news {
+        Some(news) => news.next().await,
+        None => std::future::pending().await,
     }
 }
 

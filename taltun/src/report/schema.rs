@@ -23,10 +23,11 @@ enum Section {
     Explain,
     Trace,
     Peer,
+    Fleet,
 }
 
 /// The documents in the order of the page's sections, each in examples that together show all types of all fields.
-fn documents() -> [(Section, Fields); 7] {
+fn documents() -> [(Section, Fields); 8] {
     [
         (
             Section::Status,
@@ -59,6 +60,10 @@ fn documents() -> [(Section, Fields); 7] {
         (
             Section::Peer,
             fields(&[edited(Some(true)), edited(Some(false)), edited(None)]),
+        ),
+        (
+            Section::Fleet,
+            fields(&[json(&fleet(true)), json(&fleet(false))]),
         ),
     ]
 }
@@ -634,6 +639,45 @@ fn edited(client: Option<bool>) -> Value {
         edited: &edited,
         file: text.as_deref(),
     })
+}
+
+fn fleet(full: bool) -> FleetStatus {
+    let text = |text: &str| full.then(|| text.to_owned());
+    FleetStatus {
+        version: VERSION,
+        timestamp: now(),
+        interface: "hub0".to_owned(),
+        name: "example".to_owned(),
+        hub: "madrid".to_owned(),
+        joined: true,
+        admin: true,
+        etcd: EtcdStatus {
+            connected: full,
+            error: text("no answer"),
+            revision: full.then_some(7),
+            members: vec![EtcdMember {
+                endpoint: "http://10.1.0.1:2379".to_owned(),
+                answers: full.then_some(true),
+                error: text("no answer"),
+            }],
+        },
+        pending: 1,
+        peers: 1,
+        bans: 1,
+        hubs: vec![HubStatus {
+            name: "madrid".to_owned(),
+            own: true,
+            live: full,
+            public_key: "KEY=".to_owned(),
+            vip: vec!["10.0.0.1".parse().unwrap()],
+            endpoints: vec!["192.0.2.1:9000".to_owned()],
+            group: text("eu"),
+            taltun: text("0.1.0"),
+            since: full.then(now),
+        }],
+        saved_at: full.then(now),
+        problems: vec!["odd".to_owned()],
+    }
 }
 
 fn client(full: bool) -> ClientAccess {

@@ -131,7 +131,7 @@ fn homes_in_any_order(input: &[u8]) {
 fn bans_in_any_order(input: &[u8]) {
     let told: Vec<_> = told(input)
         .filter_map(|(key, value)| match key {
-            Key::Ban(net) => Some((net, record::read::<Ban>(value).ok()?)),
+            Key::Ban(net) | Key::InnerBan(net) => Some((net, record::read::<Ban>(value).ok()?)),
             _ => None,
         })
         .collect();

@@ -2,6 +2,7 @@
 
 use taltun_fleet::edit::{Outcome, add_peer, join, offer_token, remove_peer};
 use taltun_fleet::record::{Extra, Hub};
+use taltun_fleet::token::Right;
 use taltun_fleet::{Key, Signed, Token};
 
 use crate::cluster::Cluster;
@@ -93,6 +94,14 @@ async fn at_once<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> V
         .collect()
 }
 
+fn right() -> Right {
+    Right {
+        expires: 2_000_000_000,
+        admin: false,
+        generation: 1,
+    }
+}
+
 pub async fn a_token_makes_one_hub() {
     let cluster = Cluster::start(1).await;
     let store = &cluster.store();
@@ -103,7 +112,7 @@ pub async fn a_token_makes_one_hub() {
         trust(),
         hub,
         endpoints,
-        (2_000_000_000, 1),
+        right(),
         ([9; 16], [8; 32]),
     );
     let text = token.to_text();
@@ -111,6 +120,7 @@ pub async fn a_token_makes_one_hub() {
         identity: [identity; 32],
         endpoints: Vec::new(),
         group: None,
+        vips: Vec::new(),
         extra: Extra::new(),
     };
     let copied = Token::parse(&text).unwrap();
@@ -139,7 +149,7 @@ pub async fn a_token_makes_one_hub() {
         trust(),
         "paris".parse().unwrap(),
         Vec::new(),
-        (2_000_000_000, 1),
+        right(),
         ([10; 16], [11; 32]),
     );
     offer_token(store, &short, 1).await.unwrap();

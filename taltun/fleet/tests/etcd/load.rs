@@ -61,7 +61,7 @@ pub async fn ten_thousand_peers() {
     let file = dir.path().join("fleet.snapshot");
     let began = Instant::now();
     let (homes, bans) = (Homes::default(), Bans::default());
-    snapshot::save(&file, &seen.ledger, &homes, &bans, 0).unwrap();
+    snapshot::save(&file, &seen.ledger, &homes, [&bans, &bans], 0).unwrap();
     let saved = began.elapsed();
     let began = Instant::now();
     let from_disk = snapshot::load(&file, trust(), 0).unwrap();

@@ -7,7 +7,7 @@ use taltun_crypto::PublicKey;
 use taltun_crypto::signing::SigningKey;
 use taltun_fleet::etcd::{Error, Store};
 use taltun_fleet::key::prefix;
-use taltun_fleet::record::{Extra, Peer};
+use taltun_fleet::record::{Extra, Limits, Peer};
 use taltun_fleet::{Event, Key, Label, Ledger, Mirror, Signed, Trust};
 use tokio::time::timeout;
 
@@ -48,6 +48,7 @@ pub fn peer(number: u16) -> (PublicKey, Peer) {
         name: format!("peer-{number}").parse().unwrap(),
         vips: vec![[10, 9, high, low].into()],
         networks: Vec::new(),
+        limits: Limits::default(),
         extra: Extra::new(),
     };
     (PublicKey(key), peer)

@@ -30,7 +30,8 @@ use super::failure::Failure;
 ///
 /// A change is made in the configuration file and in the running tunnel at once; if one can't be,
 /// neither is. All else in the file stays as it is, comments included. Each command prints the one
-/// that undoes it.
+/// that undoes it. On a hub of a fleet, new peers and those of the fleet are changed in etcd instead,
+/// for all hubs.
 #[derive(Args)]
 pub(super) struct Peer {
     #[command(subcommand)]

@@ -14,6 +14,7 @@ pub(in crate::config) mod accel;
 pub(in crate::config) mod audit;
 pub(in crate::config) mod dataplane;
 pub(in crate::config) mod dns_routes;
+pub(in crate::config) mod fleet;
 pub(in crate::config) mod forward;
 pub(in crate::config) mod groups;
 pub(in crate::config) mod hop;

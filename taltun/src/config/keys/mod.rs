@@ -9,6 +9,7 @@ pub mod accel;
 pub mod audit;
 pub mod dataplane;
 pub mod dns_routes;
+pub mod fleet;
 pub mod forward;
 pub mod groups;
 pub mod hop;
@@ -239,6 +240,17 @@ pub static WEB: Section = Section {
               Basta la sección para encenderla; `taltun web token` crea aquello con lo que se entra.",
 };
 
+/// `[fleet]`
+pub static FLEET: Section = Section {
+    name: "fleet",
+    header: "[fleet]",
+    keys: fleet::KEYS,
+    english: "Makes this hub one of several that have the same peers, by way of etcd: see \
+              [Fleet](fleet.md). To add or remove the section takes a restart.",
+    spanish: "Hace de este concentrador uno de varios que tienen los mismos pares, por medio de etcd: \
+              véase [Flota](fleet.md). Añadir o quitar la sección exige reiniciar.",
+};
+
 /// `[hop]`
 pub static HOP: Section = Section {
     name: "hop",
@@ -367,6 +379,8 @@ pub static SECTIONS: &[&Section] = &[
     &AUDIT,
     &ACCEL,
     &DATAPLANE,
+    #[cfg(feature = "fleet")]
+    &FLEET,
 ];
 
 /// All keys, by section, in the order of the reference.

@@ -37,13 +37,38 @@ to = "home"
 allow = "any"
 "#;
 
+/// A hub of a fleet, where there are any.
+#[cfg(feature = "fleet")]
+const FLEET: &str = r#"
+[fleet]
+name = "one"
+hub = "paris"
+etcd = "http://10.1.0.9:2379"
+"#;
+
 /// Sections that must stand beside a key, in place of those of the same name.
 const BESIDE: &[(&str, &str)] = &[
     ("nat.out", "[nat]\nmasquerade = true"),
     ("forward.listen", FORWARD),
     ("forward.to", FORWARD),
     ("forward.source", FORWARD),
+    #[cfg(feature = "fleet")]
+    ("fleet.cert", CERTIFIED),
+    #[cfg(feature = "fleet")]
+    ("fleet.key", CERTIFIED),
 ];
+
+/// A hub of a fleet with a certificate.
+#[cfg(feature = "fleet")]
+const CERTIFIED: &str = r#"
+[fleet]
+name = "one"
+hub = "paris"
+etcd = "https://10.1.0.9:2379"
+ca = "ca.pem"
+cert = "one.pem"
+key = "one.key"
+"#;
 
 /// A hub whose port leads to a peer.
 const FORWARD: &str = r#"
@@ -77,6 +102,8 @@ pub(crate) fn pair(key: &'static Key) -> (Config, Config) {
 /// The file that `key` is changed in.
 pub(super) fn base(key: &'static Key) -> Table {
     let mut table: Table = BASE.parse().unwrap();
+    #[cfg(feature = "fleet")]
+    table.extend(FLEET.parse::<Table>().unwrap());
     for (name, beside) in BESIDE {
         if *name == key.full_name() {
             table.extend(beside.parse::<Table>().unwrap());

@@ -16,6 +16,7 @@ fn flags_alone_are_a_configuration() {
         tun: Some("tun7".into()),
         mtu: Some("1300".into()),
         debug: Some(true),
+        ..Overrides::default()
     };
     assert!(flags.suffice());
     let config = load_with(None, &flags).unwrap().config;

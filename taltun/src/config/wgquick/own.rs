@@ -34,14 +34,18 @@ pub(super) fn read(text: &str, section: &str) -> Own {
     let (Some((key, value)), None) = (entries.next(), entries.next()) else {
         return Own::Refused("it is not one setting");
     };
-    if keys::all().any(|known| known.name == key && !known.in_comments) {
-        return Own::Refused(
-            "a comment may not run programs or name files; write it into the outcome by hand if \
-             you trust it",
-        );
-    }
-    if !keys::section(section).is_some_and(|section| section.has(&key)) {
-        return Own::Refused("there is no such key");
+    let declared = keys::section(section).map_or(&[][..], |section| section.keys);
+    match declared.iter().find(|known| known.name == key) {
+        Some(known) if known.in_comments => {}
+        None if keys::all().all(|known| known.name != key || known.in_comments) => {
+            return Own::Refused("there is no such key");
+        }
+        _ => {
+            return Own::Refused(
+                "a comment may not run programs or name files; write it into the outcome by hand \
+                 if you trust it",
+            );
+        }
     }
     Own::Setting {
         line: format!("{key} = {value}"),

@@ -52,9 +52,18 @@ impl Change {
             | Request::Usage(_)
             | Request::PeerEdit(_)
             | Request::WebTokens
+            | Request::FleetStatus
             | Request::Reload => return None,
         };
         Some(Self { action, target })
+    }
+
+    /// Peers that other hubs of the fleet changed.
+    pub(in crate::control) fn of_fleet(fleet: &str) -> Self {
+        Self {
+            action: "fleet",
+            target: fleet.to_owned(),
+        }
     }
 
     /// What a change of a peer is about: never a key that is a secret.

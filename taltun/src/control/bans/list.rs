@@ -129,6 +129,31 @@ impl BanList {
         Ok(())
     }
 
+    /// The same by somebody elsewhere: a ban of an operator here that has no end stays as it is.
+    pub fn add_shared(
+        &mut self,
+        net: IpNet,
+        layer: Layer,
+        lasting: Duration,
+    ) -> Result<(), BanError> {
+        let ban = self.entries.get(&(canonical(net), layer));
+        if ban.is_some_and(|ban| ban.operator == Some(End::Never)) {
+            return Ok(());
+        }
+        self.add(net, layer, Some(lasting))
+    }
+
+    /// Takes back a ban with an end, as one made elsewhere has.
+    pub fn remove_shared(&mut self, net: IpNet, layer: Layer) {
+        if let Some(ban) = self.entries.get_mut(&(canonical(net), layer))
+            && matches!(ban.operator, Some(End::At(_)))
+        {
+            ban.operator = None;
+            self.forget_unbanned();
+            self.find_next_end();
+        }
+    }
+
     /// How many more networks can be banned.
     pub fn room(&self) -> usize {
         MAX_BANS.saturating_sub(self.entries.len())

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use self::list::{BanError, BanList, Removed};
 use self::owners::is_huge;
@@ -213,6 +213,27 @@ impl Bans {
             ));
         }
         Ok(done.join("\n"))
+    }
+
+    /// Carries out bans of others, each with its seconds, and ends such of them. A ban that an operator
+    /// made here without an end stays.
+    pub(super) fn share(
+        &mut self,
+        new: &[(IpNet, Layer, u64)],
+        lifted: &[(IpNet, Layer)],
+        shield: &mut Shield,
+    ) {
+        let before = self.banned();
+        for (net, layer, seconds) in new {
+            let lasting = Duration::from_secs(*seconds);
+            if let Err(error) = self.list.add_shared(*net, *layer, lasting) {
+                warn!("{net} isn't banned here, as it is in the fleet: {error}");
+            }
+        }
+        for (net, layer) in lifted {
+            self.list.remove_shared(*net, *layer);
+        }
+        self.enforce_since(&before, shield);
     }
 
     /// Ends the bans whose time is over.

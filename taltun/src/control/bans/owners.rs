@@ -58,7 +58,7 @@ impl Owners<'_> {
     }
 
     /// The peer with this name or key, and what it owns inside, or where it is outside.
-    pub(super) fn nets_of(
+    pub(in crate::control) fn nets_of(
         &self,
         peer: &str,
         layer: Layer,

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{error, info, warn};
 
 use super::Engine;
+use crate::control::audit::Change;
+use crate::control::caller::Caller;
+use crate::control::fleet::Link;
 use crate::control::inside::{ByWg, Inside};
 use crate::control::origin::TunnelKind;
 use crate::control::peers::Touched;
@@ -54,8 +57,39 @@ impl Engine {
             removed,
             banned: self.bans.nets(Layer::Inner),
             own: self.network.own_addresses().to_vec(),
+            hubs: self.fleet.as_ref().map_or_else(Vec::new, Link::hubs),
             public_key: self.device.private_key().map(|_| *self.device.public_key()),
             port: self.listen_port(),
+        }
+    }
+
+    /// Takes over the peers that the fleet has by now.
+    pub(in crate::control) async fn take_fleet(
+        &mut self,
+        outcome: Result<Compared, NotRead>,
+        host: &mut Option<Host>,
+    ) {
+        let compared = match outcome {
+            Ok(compared) => compared,
+            Err(not_read) => return error!("fleet: {}", not_read.reason().replace('\n', "; ")),
+        };
+        if compared.differing.is_empty() {
+            return;
+        }
+        match self.carry_out_file(compared, Scope::Edit, host).await {
+            Ok(done) => {
+                let summary = done.summary.replacen("reloaded: ", "", 1);
+                info!("fleet: {summary}");
+                if let Some(reason) = self.follow_file(host).await {
+                    warn!("fleet: {summary}, but {reason}");
+                }
+                let fleet = self.config.fleet.as_ref().map(|fleet| fleet.name.as_str());
+                let change = Change::of_fleet(fleet.unwrap_or_default());
+                let by = Caller::ourselves();
+                self.audit
+                    .edited(&by, &change, Ok(&summary), Some(&done.peers));
+            }
+            Err(reason) => error!("fleet: the peers stay as they were: {reason}"),
         }
     }
 

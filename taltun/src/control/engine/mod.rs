@@ -4,9 +4,11 @@
 
 mod edits;
 mod events;
+mod fleet_bans;
 mod host_rules;
 mod requests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use super::dialer::Dialer;
 use super::dirs;
 use super::dns_routes::{RoutedNames, TunnelRoutes};
 use super::flaps::Flaps;
+use super::fleet::Link;
 use super::forwards::Forwards;
 use super::gateway::Gateway;
 use super::handshake_load::HandshakeLoad;
@@ -117,6 +120,10 @@ pub(in crate::control) struct Engine {
     /// Of a tunnel that is configured it writes down what is changed.
     audit: Audit,
     limits: Limits,
+    /// The way to the thread of `[fleet]`, where there is one.
+    fleet: Option<Link>,
+    /// Bans that came by it, each with its end.
+    fleet_bans: BTreeMap<(IpNet, Layer), u64>,
     /// Who watches packets.
     watches: Watches,
     /// What `wg` changed and the log doesn't have yet.
@@ -156,6 +163,8 @@ pub(in crate::control) struct EngineInputs {
     pub zone: Option<watch::Sender<Arc<Zone>>>,
     /// The mark that our datagrams are going to have.
     pub mark: Option<u32>,
+    /// The way to the fleet's thread.
+    pub fleet: Option<Link>,
 }
 
 impl Engine {
@@ -228,6 +237,8 @@ impl Engine {
             zone: inputs.zone,
             diagnosis: Diagnosis::start(),
             flaps: Flaps::default(),
+            fleet: inputs.fleet,
+            fleet_bans: BTreeMap::new(),
             gateway: Gateway::default(),
             metrics: None,
             web: None,

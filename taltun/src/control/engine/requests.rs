@@ -27,8 +27,11 @@ use crate::control::uapi::{self, UapiCall, WgChanges};
 use crate::control::watching::{self, Stream};
 use crate::control::web::Web;
 use crate::dataplane::tap::Wants;
+use crate::protocol::allowed_ips::canonical;
 use crate::protocol::peer::Peer;
-use crate::report::{self, Explanation, Overview, PeerStatus, Refused, RefusedBy, Stats, Status};
+use crate::report::{
+    self, Explanation, FleetStatus, Overview, PeerStatus, Refused, RefusedBy, Stats, Status,
+};
 use crate::secret::SecretText;
 use crate::system::Host;
 
@@ -337,8 +340,9 @@ impl Controller for Engine {
             seconds: ban.seconds,
         };
         let (bans, mut owners, shield) = self.bans_and_owners();
-        let done = bans.ban(ban.net, ban.layer, options, &mut owners, shield);
-        done.map(Done)
+        let done = bans.ban(ban.net, ban.layer, options, &mut owners, shield)?;
+        let (nets, layer) = (vec![canonical(ban.net)], ban.layer.unwrap_or_default());
+        Ok(Done(done + self.share_bans(nets, layer, ban.seconds)))
     }
 
     fn ban_peer(&mut self, ban: request::BanPeer) -> Result<Done, Refused> {
@@ -347,19 +351,21 @@ impl Controller for Engine {
             seconds: ban.seconds,
         };
         let (bans, mut owners, shield) = self.bans_and_owners();
-        let done = bans.ban_peer(&ban.peer, ban.layer, options, &mut owners, shield);
-        done.map(Done)
+        let (_, nets) = owners.nets_of(&ban.peer, ban.layer)?;
+        let done = bans.ban_peer(&ban.peer, ban.layer, options, &mut owners, shield)?;
+        Ok(Done(done + self.share_bans(nets, ban.layer, ban.seconds)))
     }
 
     fn unban(&mut self, unban: request::Unban) -> Result<Done, Refused> {
-        let done = self.bans.unban(unban.net, unban.layer, &mut self.shield);
-        done.map(Done)
+        let done = self.bans.unban(unban.net, unban.layer, &mut self.shield)?;
+        Ok(Done(done + self.share_unbans(&[unban.net], unban.layer)))
     }
 
     fn unban_peer(&mut self, unban: request::UnbanPeer) -> Result<Done, Refused> {
         let (bans, mut owners, shield) = self.bans_and_owners();
-        let done = bans.unban_peer(&unban.peer, unban.layer, &mut owners, shield);
-        done.map(Done)
+        let (_, nets) = owners.nets_of(&unban.peer, unban.layer)?;
+        let done = bans.unban_peer(&unban.peer, unban.layer, &mut owners, shield)?;
+        Ok(Done(done + self.share_unbans(&nets, unban.layer)))
     }
 
     fn trace(&mut self, asked: request::Trace) -> Result<Started, Refused> {
@@ -402,6 +408,17 @@ impl Controller for Engine {
 
     fn inside(&mut self) -> Inside {
         self.known_inside()
+    }
+
+    fn fleet_status(&mut self, _: request::FleetStatus) -> Result<Box<FleetStatus>, Refused> {
+        match &self.fleet {
+            Some(fleet) => Ok(Box::new(fleet.status())),
+            None => Err(format!(
+                "{} is in no fleet: its configuration has no [fleet]",
+                self.config.interface.tun_name
+            )
+            .into()),
+        }
     }
 
     fn web_token(&mut self, asked: request::WebToken) -> Result<NewWebToken, Refused> {

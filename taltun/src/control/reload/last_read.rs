@@ -32,6 +32,7 @@ impl LastRead {
                 now.dns_routes.is_some(),
             ),
             ("[names]", self.config.names.is_some(), now.names.is_some()),
+            ("[fleet]", self.config.fleet.is_some(), now.fleet.is_some()),
         ] {
             if was != is {
                 different.push(section.to_owned());

@@ -8,6 +8,7 @@
 //! | [`compared`] | a file that was read, all its peers compared with those before |
 //! | [`last_read`] | what the file was when it was taken over, and what is different since |
 //! | [`edit`] | changes a peer in the file |
+//! | [`fleet`] | reads the file again as it was, with other peers of the fleet |
 //! | [`plan`] | what differs from the running tunnel, what of it needs a restart, and the sentence about it; pure |
 //! | [`steps`] | what of it can fail: taken in turn, and undone in turn when one fails |
 //! | [`execution`] | changes the components of the running tunnel |
@@ -15,6 +16,7 @@
 mod compared;
 mod edit;
 mod execution;
+mod fleet;
 mod last_read;
 mod not_read;
 mod plan;

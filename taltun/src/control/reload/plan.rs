@@ -88,6 +88,9 @@ pub(super) fn refuse_fixed(
     if old.names.is_some() != new.names.is_some() {
         fixed.push("[names] (to or from having one)".into());
     }
+    if old.fleet.is_some() != new.fleet.is_some() {
+        fixed.push("[fleet] (to or from having one)".into());
+    }
     if old.interface.routes != new.interface.routes {
         let endpoints = endpoints();
         if goes_around(old, &endpoints) != goes_around(new, &endpoints) {

@@ -8,12 +8,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::compared::Compared;
-use super::edit::{self, Edited, WrittenFile};
+use super::edit::{self, Edited, Written};
+use super::fleet;
 use super::last_read::LastRead;
 use super::not_read::NotRead;
-use crate::config::{self, Loaded};
+use crate::config::{self, FleetPeers, Loaded};
 use crate::control::audit::Change;
 use crate::control::caller::Caller;
+use crate::control::fleet::Link;
 use crate::control::inside::Inside;
 use crate::control::origin::Origin;
 use crate::control::peers::PeerList;
@@ -43,6 +45,8 @@ pub(in crate::control) enum Asker {
     Reload(Caller, Option<Reply<Reloaded>>),
     /// A change of a peer.
     Edit(EditAsker),
+    /// Other peers of the fleet.
+    Fleet,
 }
 
 /// Who wants a peer to be changed.
@@ -53,7 +57,7 @@ pub(in crate::control) struct EditAsker {
     /// What is to be changed, in words.
     pub change: Change,
     /// What was done to the file, with what there is to answer.
-    pub done: Option<(WrittenFile, Box<PeerEdited>)>,
+    pub done: Option<(Written, Box<PeerEdited>)>,
 }
 
 /// What is to be done with the file.
@@ -61,6 +65,7 @@ pub(in crate::control) struct EditAsker {
 enum Job {
     Read(Asker),
     Edit(Box<(PeerEdit, Inside)>, EditAsker),
+    Fleet(FleetPeers),
 }
 
 /// Takes what is asked for in turn, so that the last one to ask has the last word, and each finds
@@ -84,6 +89,7 @@ impl Reader {
     pub(in crate::control) fn start(
         origin: Origin,
         mut last: LastRead,
+        fleet: Option<Link>,
     ) -> (Self, mpsc::Receiver<FileRead>) {
         let (jobs, mut asked) = mpsc::unbounded_channel::<Job>();
         let (results, receiver) = mpsc::channel(1);
@@ -97,12 +103,13 @@ impl Reader {
                 } else if job.is_withdrawn() {
                     (Err(NotRead::from(WITHDRAWN)), job.into_asker())
                 } else {
-                    let (origin, last) = (origin.clone(), last.clone());
+                    let (origin, last, fleet) = (origin.clone(), last.clone(), fleet.clone());
                     let (done, mut read) = oneshot::channel();
                     let (work, asker) = job.work();
                     let task = tokio::task::spawn_blocking(move || {
                         // Nobody waits for what came too late.
-                        if let Err(Ok((_, Some((written, _))))) = done.send(work(&origin, &last)) {
+                        let outcome = work(&origin, &last, fleet.as_ref());
+                        if let Err(Ok((_, Some((written, _))))) = done.send(outcome) {
                             let _ = written.restore();
                         }
                     });
@@ -147,6 +154,11 @@ impl Reader {
         // Its task ends with the runtime only.
         let _ = self.jobs.send(Job::Read(Asker::Reload(by, reply)));
     }
+
+    /// Has the tunnel get these peers of the fleet.
+    pub(in crate::control) fn ask_fleet(&self, peers: FleetPeers) {
+        let _ = self.jobs.send(Job::Fleet(peers));
+    }
 }
 
 impl request::Reader for Reader {
@@ -166,22 +178,23 @@ impl request::Reader for Reader {
 }
 
 /// What comes of a job: a file, and what was done to it.
-type Outcome = Result<(Compared, Option<(WrittenFile, Box<PeerEdited>)>), NotRead>;
+type Outcome = Result<(Compared, Option<(Written, Box<PeerEdited>)>), NotRead>;
 /// A job, to be done where one may wait for a file.
-type Work = Box<dyn FnOnce(&Origin, &LastRead) -> Outcome + Send>;
+type Work = Box<dyn FnOnce(&Origin, &LastRead, Option<&Link>) -> Outcome + Send>;
 
 impl Job {
     fn into_asker(self) -> Asker {
         match self {
             Self::Read(asker) => asker,
             Self::Edit(_, asker) => Asker::Edit(asker),
+            Self::Fleet(_) => Asker::Fleet,
         }
     }
 
     /// Whether nobody waits for a change any more.
     fn is_withdrawn(&self) -> bool {
         match self {
-            Self::Read(_) => false,
+            Self::Read(_) | Self::Fleet(_) => false,
             Self::Edit(_, asker) => asker.reply.is_closed(),
         }
     }
@@ -189,33 +202,37 @@ impl Job {
     fn work(self) -> (Work, Asker) {
         match self {
             Self::Read(asker) => (
-                Box::new(|origin, last| {
+                Box::new(|origin, last, _| {
                     let loaded = read(origin)?;
                     Ok((Compared::new(loaded, last.peers.clone()), None))
                 }),
                 asker,
             ),
             Self::Edit(asked, asker) => (
-                Box::new(move |origin, last| {
+                Box::new(move |origin, last, fleet| {
                     let (edit, inside) = *asked;
                     let Edited {
                         compared,
                         written,
                         answer,
-                    } = edit::edit(origin, last, &inside, &edit)?;
+                    } = edit::edit(origin, last, fleet, &inside, &edit)?;
                     Ok((compared, Some((written, answer))))
                 }),
                 Asker::Edit(asker),
+            ),
+            Self::Fleet(peers) => (
+                Box::new(|origin, last, _| Ok((fleet::take(origin, last, peers), None))),
+                Asker::Fleet,
             ),
         }
     }
 }
 
 impl Asker {
-    fn with(self, done: Option<(WrittenFile, Box<PeerEdited>)>) -> Self {
+    fn with(self, done: Option<(Written, Box<PeerEdited>)>) -> Self {
         match self {
             Self::Edit(asker) => Self::Edit(EditAsker { done, ..asker }),
-            reload @ Self::Reload(..) => reload,
+            other @ (Self::Reload(..) | Self::Fleet) => other,
         }
     }
 }
@@ -256,7 +273,7 @@ mod tests {
             ..Origin::default()
         };
         write(7);
-        let (reader, mut read) = Reader::start(origin.clone(), last(&origin));
+        let (reader, mut read) = Reader::start(origin.clone(), last(&origin), None);
         for port in [7, 8] {
             write(port);
             let (asker, _answer) = oneshot::channel();
@@ -288,7 +305,7 @@ mod tests {
             config: plain.into(),
             peers: PeerList::default(),
         };
-        let (reader, mut read) = Reader::start(Origin::default(), last);
+        let (reader, mut read) = Reader::start(Origin::default(), last, None);
         reader.ask(Caller::ourselves(), None);
         let loaded = read.recv().await.unwrap().outcome;
         assert!(

@@ -421,6 +421,9 @@ impl Known<'_> {
             if self.inside.own.contains(address) {
                 return Err(format!("{address} is an address of this host").into());
             }
+            if self.inside.hubs.contains(address) {
+                return Err(format!("{address} is another hub's address").into());
+            }
             if let Some(vip) = vips.iter().find(|vip| vip.contains(address))
                 && let (IpNet::V4(v4), IpAddr::V4(own)) = (vip, address)
                 && v4.prefix_len() < 31
@@ -466,6 +469,7 @@ impl Known<'_> {
         let owned = self.config.peers.iter().flat_map(|peer| &peer.allowed_ips);
         taken.add(owned.map(IpNet::trunc));
         taken.add(self.inside.own.iter().copied().map(IpNet::from));
+        taken.add(self.inside.hubs.iter().copied().map(IpNet::from));
         // Whoever had it before is banned, or may do what a rule says.
         taken.add(self.inside.banned.iter().copied());
         let named = edit.mentions(|word| address(word).is_some());

@@ -8,26 +8,30 @@
 //! | [`client`] | what the file of a new peer has to say |
 //! | [`changes`] | the new text for each kind of change, and what undoes it |
 //! | [`set`] | the same for values of a peer that there is |
+//! | [`edited`] | what a change leaves, and how it is taken back |
+//! | [`fleet`] | a peer that all hubs of the fleet have, in etcd |
 
 mod addresses;
 mod changes;
 mod client;
+mod edited;
+mod fleet;
 mod set;
 
 use std::path::Path;
 
-use zeroize::Zeroizing;
-
 use self::changes::{Known, change};
+pub(in crate::control) use self::edited::{Edited, Written, WrittenFile};
 use super::compared::Compared;
 use super::last_read::LastRead;
 use super::not_read::NotRead;
 use crate::config::{self, ConfigError, Loaded, NotReplaced, OnDisk, Overrides};
+use crate::control::fleet::Link;
 use crate::control::inside::Inside;
 use crate::control::origin::Origin;
 use crate::control::request::PeerEdit;
 use crate::control::words;
-use crate::report::{PeerEdited, Refused, Why};
+use crate::report::{Refused, Why};
 
 /// How often a file is read again that somebody changes at the same time.
 const TRIES: usize = 5;
@@ -35,43 +39,17 @@ const TRIES: usize = 5;
 const NO_FILE: &str = "this tunnel has no configuration file that a peer could be written to; change \
     its peers with `wg set`";
 
-/// A file that was changed on the disk, and what it is to become in the tunnel.
-#[derive(Debug)]
-pub(in crate::control) struct Edited {
-    pub compared: Compared,
-    pub written: WrittenFile,
-    pub answer: Box<PeerEdited>,
-}
-
-/// A file that was replaced, and what was in it before.
-#[derive(Debug)]
-pub(in crate::control) struct WrittenFile {
-    after: OnDisk,
-    before: Zeroizing<String>,
-}
-
-impl WrittenFile {
-    /// Makes the file what it was; says what it is if that can't be.
-    pub(in crate::control) fn restore(&self) -> Result<(), String> {
-        self.after
-            .replace(&self.before)
-            .map(drop)
-            .map_err(|reason| match reason {
-                NotReplaced::Changed => {
-                    "the file has the change, as somebody else changed it meanwhile".to_owned()
-                }
-                NotReplaced::Failed(reason) => format!("the file has the change: {reason}"),
-            })
-    }
-}
-
-/// Changes the file.
+/// Changes the file, or what the fleet has.
 pub(super) fn edit(
     origin: &Origin,
     last: &LastRead,
+    fleet: Option<&Link>,
     inside: &Inside,
     asked: &PeerEdit,
 ) -> Result<Edited, NotRead> {
+    if let Some(link) = fleet.filter(|_| fleet::is_meant(origin, last, asked)) {
+        return fleet::edit(origin, last, link, inside, asked);
+    }
     let path = origin.path.as_deref().filter(|_| !inside.is_plain);
     let path = path.ok_or_else(|| Refused::because(Why::NotInFile, NO_FILE))?;
     for _ in 0..TRIES {
@@ -100,10 +78,10 @@ pub(super) fn edit(
             Ok(after) => {
                 return Ok(Edited {
                     compared: Compared::new(new, last.peers.clone()),
-                    written: WrittenFile {
+                    written: Written::File(WrittenFile {
                         after,
                         before: disk.text,
-                    },
+                    }),
                     answer: Box::new(answer),
                 });
             }

@@ -54,7 +54,7 @@ impl Hub {
     }
 
     fn edit(&self, asked: &PeerEdit) -> Result<Edited, NotRead> {
-        edit(&self.origin, &self.last, &self.inside, asked)
+        edit(&self.origin, &self.last, None, &self.inside, asked)
     }
 
     /// Does it, and takes it over.

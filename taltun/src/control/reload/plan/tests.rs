@@ -255,6 +255,18 @@ fn to_or_from_having_names_takes_a_restart() {
     }
 }
 
+#[cfg(feature = "fleet")]
+#[test]
+fn to_or_from_having_a_fleet_takes_a_restart() {
+    let (with, _) = keys::samples::pair(&keys::fleet::NAME);
+    let mut without = with.clone();
+    without.fleet = None;
+    for (old, new) in [(&with, &without), (&without, &with)] {
+        let error = fixed(old, new, &[]).unwrap_err();
+        assert!(error.starts_with("[fleet] (to or from"), "{error}");
+    }
+}
+
 #[test]
 fn what_needs_a_restart_is_named() {
     let old = config(&[]);

@@ -1,0 +1,336 @@
+//! `taltun fleet`
+
+use std::fmt::Write;
+
+use clap::{Args, Subcommand};
+
+use super::failure::Failure;
+use super::grid::{Cell, Column, grid};
+use super::screen::Screen;
+use super::target::Target;
+use super::width::printable;
+use super::{human, output};
+use crate::control::request;
+use crate::report::{EtcdStatus, FleetStatus, HubStatus};
+
+/// Make, join and show a fleet: several hubs with the same peers and bans, by way of etcd.
+///
+/// `[fleet]` of the configuration says which fleet a hub is in. `taltun peer` on any hub that has the
+/// admin's key changes the peers of all of them.
+#[derive(Args)]
+pub(super) struct Fleet {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    #[cfg(feature = "fleet")]
+    Init(members::Init),
+    #[cfg(feature = "fleet")]
+    Token(members::Token),
+    #[cfg(feature = "fleet")]
+    Join(members::Join),
+    Status(Status),
+}
+
+/// Show what the running tunnel knows of its fleet: hubs, etcd, what waits.
+#[derive(Args)]
+struct Status {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Fleet {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.what {
+            #[cfg(feature = "fleet")]
+            What::Init(command) => command.run(),
+            #[cfg(feature = "fleet")]
+            What::Token(command) => command.run(),
+            #[cfg(feature = "fleet")]
+            What::Join(command) => command.run(),
+            What::Status(command) => command.run(),
+        }
+    }
+}
+
+impl Status {
+    fn run(self) -> Result<(), Failure> {
+        let status = self.target.ask(request::FleetStatus)?;
+        if self.json {
+            return output::print_json(&status);
+        }
+        output::print(&render(&status, &Screen::of_stdout()))
+    }
+}
+
+/// What makes this machine a hub of a fleet.
+#[cfg(feature = "fleet")]
+mod members {
+    use std::io::Read;
+    use std::path::PathBuf;
+
+    use zeroize::Zeroizing;
+
+    use super::{Args, Failure, human, output};
+    use crate::cli::duration::Duration;
+    use crate::cli::secret;
+    use crate::config::{self, Config};
+    use crate::control::fleet::operator;
+
+    /// Bytes of a token at the most.
+    const LONGEST: u64 = 64 << 10;
+
+    /// The configuration of this hub.
+    #[derive(Args)]
+    struct File {
+        /// The configuration file.
+        #[arg(long, short, value_name = "FILE", default_value = "config.toml")]
+        config: PathBuf,
+    }
+
+    impl File {
+        fn read(&self) -> Result<Config, Failure> {
+            Ok(config::load(&self.config)?.config)
+        }
+    }
+
+    /// Make the fleet that the configuration names, with this hub as its first.
+    ///
+    /// It makes the admin's key, by which the other hubs know what is of their fleet: it stays on
+    /// this machine, and on hubs that join with a token of `taltun fleet token`.
+    #[derive(Args)]
+    pub(super) struct Init {
+        #[command(flatten)]
+        file: File,
+    }
+
+    /// Make a token by which one more machine becomes a hub, and print it.
+    ///
+    /// It can be used once. Who uses it first is that hub, so hand it over as you would a key.
+    #[derive(Args)]
+    pub(super) struct Token {
+        /// What the new hub is called: `hub` of its `[fleet]`.
+        hub: String,
+
+        /// For how long it can be used: 30m, 8h, 7d.
+        #[arg(long = "for", value_name = "DURATION", default_value = "1h")]
+        duration: Duration,
+
+        /// The new hub can't change the fleet's peers: it doesn't get the admin's key.
+        #[arg(long)]
+        serve_only: bool,
+
+        #[command(flatten)]
+        file: File,
+    }
+
+    /// Make this machine a hub of a fleet, by a token of `taltun fleet token`.
+    ///
+    /// A tunnel that runs with `[fleet]` has the fleet's peers a second later.
+    #[derive(Args)]
+    pub(super) struct Join {
+        /// The token; `-` reads it from standard input, so that nobody sees it among the processes.
+        token: String,
+
+        #[command(flatten)]
+        file: File,
+    }
+
+    impl Init {
+        pub(super) fn run(self) -> Result<(), Failure> {
+            let done = operator::init(&self.file.read()?)?;
+            output::print(&format!("{done}\n"))
+        }
+    }
+
+    impl Token {
+        pub(super) fn run(self) -> Result<(), Failure> {
+            if output::is_nowhere() {
+                let nowhere = output::NOWHERE;
+                return Err(Failure::Other(format!("{nowhere}: no token was made")));
+            }
+            let config = self.file.read()?;
+            let lasting = std::time::Duration::from_secs(self.duration.seconds);
+            let made = operator::token(&config, &self.hub, lasting, !self.serve_only)?;
+            output::note(&format!(
+                "a token for the hub {} of {}, for {}; on that machine: `taltun fleet join TOKEN`",
+                self.hub,
+                made.network,
+                human::span(self.duration.seconds)
+            ));
+            secret::print(made.text.as_str())
+        }
+    }
+
+    impl Join {
+        pub(super) fn run(self) -> Result<(), Failure> {
+            let mut token = Zeroizing::new(self.token);
+            if *token == "-" {
+                token.clear();
+                let read = std::io::stdin().take(LONGEST).read_to_string(&mut token);
+                read.map_err(|error| Failure::Other(format!("standard input: {error}")))?;
+            }
+            let done = operator::join(&self.file.read()?, &token)?;
+            output::print(&format!("{done}\n"))
+        }
+    }
+}
+
+const HUBS: &[Column] = &[
+    Column::text("HUB", 0).cut_to(10),
+    Column::text("STATE", 0),
+    Column::text("VIP", 2).cut_to(12),
+    Column::text("ENDPOINT", 3).cut_to(16),
+    Column::text("GROUP", 4).cut_to(6),
+    Column::text("TALTUN", 5).cut_to(6),
+];
+
+fn render(status: &FleetStatus, screen: &Screen) -> String {
+    let mut text = format!("fleet {}, hub {}\n", status.name, status.hub);
+    // Writing to a String can't fail.
+    if status.joined {
+        let _ = writeln!(text, "etcd: {}", etcd(&status.etcd));
+        for member in &status.etcd.members {
+            let how = match (member.answers, &member.error) {
+                (Some(true), _) => "answers",
+                (_, Some(error)) => &printable(error),
+                _ => "not asked yet",
+            };
+            let _ = writeln!(text, "  {}: {how}", member.endpoint);
+        }
+        let _ = write!(
+            text,
+            "{}, {}",
+            human::counted(status.peers, "peer"),
+            human::counted(status.bans, "ban")
+        );
+        if status.pending > 0 {
+            let _ = write!(
+                text,
+                ", {} to etcd",
+                human::counted(status.pending, "write")
+            );
+            text.push_str(" pending");
+        }
+        text.push_str(if status.admin {
+            "; peers can be changed here\n"
+        } else {
+            "; peers can't be changed here: this hub hasn't the admin's key\n"
+        });
+    } else {
+        text.push_str("not joined\n");
+    }
+    for problem in &status.problems {
+        let _ = writeln!(text, "problem: {}", printable(problem));
+    }
+    if !status.hubs.is_empty() {
+        text.push('\n');
+        let rows: Vec<Vec<Cell>> = status.hubs.iter().map(row).collect();
+        text.push_str(&grid(HUBS, &rows, screen));
+    }
+    text
+}
+
+fn etcd(etcd: &EtcdStatus) -> String {
+    let revision = etcd.revision.map(|it| format!(", revision {it}"));
+    let revision = revision.unwrap_or_default();
+    match (&etcd.error, etcd.connected) {
+        (_, true) => format!("connected{revision}"),
+        (Some(error), false) => format!(
+            "away: {}; peers and traffic stay as they are{revision}",
+            printable(error)
+        ),
+        (None, false) => "not connected yet".to_owned(),
+    }
+}
+
+fn row(hub: &HubStatus) -> Vec<Cell> {
+    let state = match (hub.own, hub.live) {
+        (true, true) => "this hub",
+        (true, false) => "this hub, not seen in etcd",
+        (false, true) => "connected",
+        (false, false) => "away",
+    };
+    let vip: Vec<String> = hub.vip.iter().map(ToString::to_string).collect();
+    let shown = |text: &str| printable(text).into_owned();
+    vec![
+        hub.name.as_str().into(),
+        state.into(),
+        vip.join(" ").into(),
+        shown(&hub.endpoints.join(" ")).into(),
+        shown(hub.group.as_deref().unwrap_or_default()).into(),
+        shown(hub.taltun.as_deref().unwrap_or_default()).into(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::EtcdMember;
+
+    #[test]
+    fn a_fleet_is_told_with_what_is_wrong() {
+        let hub = |name: &str, own, live| HubStatus {
+            name: name.to_owned(),
+            own,
+            live,
+            public_key: "KEY=".to_owned(),
+            vip: vec!["10.0.0.1".parse().unwrap()],
+            endpoints: vec!["madrid.example.net:9000".to_owned()],
+            group: None,
+            taltun: live.then(|| "0.1.0".to_owned()),
+            since: None,
+        };
+        let member = |endpoint: &str, error: Option<&str>| EtcdMember {
+            endpoint: endpoint.to_owned(),
+            answers: Some(error.is_none()),
+            error: error.map(str::to_owned),
+        };
+        let mut status = FleetStatus {
+            name: "example".to_owned(),
+            hub: "madrid".to_owned(),
+            joined: true,
+            admin: true,
+            etcd: EtcdStatus {
+                connected: true,
+                error: None,
+                revision: Some(7),
+                members: vec![
+                    member("http://10.1.0.1:2379", None),
+                    member("http://10.1.0.2:2379", Some("no answer in time")),
+                ],
+            },
+            pending: 1,
+            peers: 2,
+            bans: 1,
+            hubs: vec![hub("madrid", true, true), hub("paris", false, false)],
+            problems: vec!["the record x doesn't count".to_owned()],
+            ..FleetStatus::default()
+        };
+        assert_eq!(
+            render(&status, &Screen::NONE),
+            "\
+fleet example, hub madrid
+etcd: connected, revision 7
+  http://10.1.0.1:2379: answers
+  http://10.1.0.2:2379: no answer in time
+2 peers, 1 ban, 1 write to etcd pending; peers can be changed here
+problem: the record x doesn't count
+
+HUB     STATE     VIP       ENDPOINT                 TALTUN
+madrid  this hub  10.0.0.1  madrid.example.net:9000  0.1.0
+paris   away      10.0.0.1  madrid.example.net:9000
+"
+        );
+        status.joined = false;
+        status.hubs.clear();
+        let text = render(&status, &Screen::NONE);
+        assert!(text.contains("not joined\nproblem: "), "{text}");
+    }
+}

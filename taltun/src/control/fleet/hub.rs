@@ -1,0 +1,861 @@
+//! The thread of a hub: it follows etcd, keeps what counts of it, and writes what is decided here.
+//!
+//! What etcd tells is another's text. It counts only with an admin's signature ([`Ledger`]), and bans,
+//! which have none, only until their end. Nothing is taken away because etcd is away: without it
+//! the hub has what it knew last, also after a restart, from its disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use taltun_crypto::sealed;
+use taltun_crypto::signing::SigningKey;
+use taltun_fleet::etcd::{Endpoint, Error, Limits, Tls};
+use taltun_fleet::key::prefix;
+use taltun_fleet::record::{self, Ban, Extra, Hub as HubRecord, Live, Peer, SealedKey};
+use taltun_fleet::snapshot::{self, NotLoaded};
+use taltun_fleet::{
+    Bans, Event, Homes, Key, Label, Ledger, Mirror, Presence, Refusal, Signed, Store, Verdict,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{interval, sleep, sleep_until};
+use tracing::{info, warn};
+
+use super::edits::Prepared;
+use super::health::{self, Asking};
+use super::link::{FleetBan, FleetEdit, Link, NotEdited, Seen, Told};
+use super::membership::{self, Files, Membership};
+use super::records::peer_of;
+use super::writes::{self, Value, Writes};
+use crate::config::{Fleet, FleetPeers, Interface};
+use crate::control::state_file::wall_clock;
+use crate::crypto::{PrivateKey, PublicKey};
+use crate::dataplane::clock;
+use crate::layer::Layer;
+use crate::report::{EtcdMember, HubStatus, UnixTime};
+
+/// How long calls may take: somebody waits for a change of a peer.
+pub(super) const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(1),
+    answer: Duration::from_secs(2),
+    call: Duration::from_secs(4),
+};
+/// How often all is compared with etcd, whatever it tells by itself.
+const FULL: Duration = Duration::from_secs(600);
+/// How long this hub counts as connected without a word from it, seconds.
+const LEASE: u32 = 10;
+/// How long changes gather before the tunnel gets them.
+const GATHER: Duration = Duration::from_millis(20);
+/// How often the disk gets what is new, at the most.
+const SAVE: Duration = Duration::from_secs(5);
+/// Records that don't count of which each is told, at the most.
+const MOST_PROBLEMS: usize = 8;
+/// Such records that are remembered at the most.
+const MOST_REFUSED: usize = 1000;
+/// Hubs that count as connected at the most.
+const MOST_HUBS: usize = 4096;
+
+/// What the configuration says of this hub.
+pub(super) struct Settings {
+    pub network: Label,
+    pub hub: Label,
+    pub endpoints: Vec<Endpoint>,
+    pub tls: Option<Tls>,
+    /// What the others are told of it.
+    pub says: HubRecord,
+    private_key: PrivateKey,
+}
+
+impl Settings {
+    pub(super) fn of(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Self> {
+        let endpoints = fleet.etcd.iter().map(|text| text.parse());
+        let endpoints: Result<Vec<Endpoint>, _> = endpoints.collect();
+        let file = |file: &Option<PathBuf>| file.as_deref().map(|file| fleet.path_of(file));
+        let (ca, cert, key) = (file(&fleet.ca), file(&fleet.cert), file(&fleet.key));
+        let own = cert.as_deref().zip(key.as_deref());
+        let tls = ca.as_deref().map(|ca| Tls::read(ca, own));
+        let group = fleet.group.as_deref().map(str::parse).transpose();
+        Ok(Self {
+            network: fleet.name.parse().context("fleet.name")?,
+            hub: fleet.hub.parse().context("fleet.hub")?,
+            endpoints: endpoints.context("fleet.etcd")?,
+            tls: tls.transpose().context("[fleet]")?,
+            says: HubRecord {
+                identity: interface.private_key.public_key().0,
+                endpoints: fleet.endpoints.clone(),
+                group: group.context("fleet.group")?,
+                vips: interface.vip.iter().map(ipnet::IpNet::addr).collect(),
+                extra: Extra::new(),
+            },
+            private_key: interface.private_key.clone(),
+        })
+    }
+
+    pub(super) fn store(&self) -> anyhow::Result<Store> {
+        Store::new(self.endpoints.clone(), self.tls.clone(), LIMITS)
+            .context("fleet.etcd names no member of etcd")
+    }
+}
+
+/// Starts the thread.
+pub(super) fn start(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Link> {
+    let settings = Settings::of(fleet, interface)?;
+    let store = settings.store()?;
+    let (told, asked) = mpsc::unbounded_channel();
+    let (peers, peers_seen) = watch::channel(FleetPeers::default());
+    let (bans, bans_seen) = watch::channel(Arc::default());
+    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let hub = Hub {
+        files: Files::of(&interface.tun_name),
+        store,
+        told: asked,
+        seen: Arc::clone(&seen),
+        peers,
+        bans,
+        settings,
+    };
+    hub.see(|seen| {
+        seen.status.interface.clone_from(&interface.tun_name);
+        seen.status.name = hub.settings.network.to_string();
+        seen.status.hub = hub.settings.hub.to_string();
+        seen.status.etcd.members = health::unknown(&hub.settings.endpoints);
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the fleet's thread")?;
+    std::thread::Builder::new()
+        .name("taltun-fleet".to_owned())
+        .spawn(move || runtime.block_on(hub.run()))
+        .context("cannot start the fleet's thread")?;
+    Ok(Link {
+        told,
+        seen,
+        peers: peers_seen,
+        bans: bans_seen,
+    })
+}
+
+/// The thread before it knows whom to believe.
+struct Hub {
+    settings: Settings,
+    files: Files,
+    store: Store,
+    told: mpsc::UnboundedReceiver<Told>,
+    seen: Arc<Mutex<Seen>>,
+    peers: watch::Sender<FleetPeers>,
+    bans: watch::Sender<Arc<Vec<FleetBan>>>,
+}
+
+impl Hub {
+    fn see(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Until the controller ends.
+    async fn run(mut self) {
+        if let Some(membership) = self.join().await {
+            Member::new(self, membership).run().await;
+        }
+    }
+
+    /// Waits until this machine is a hub of the fleet: a command makes it one.
+    async fn join(&mut self) -> Option<Membership> {
+        let mut told_problem = None;
+        loop {
+            let problem = match Membership::read(&self.files) {
+                Ok(Some(it)) if self.is_meant(&it) => return Some(it),
+                Ok(Some(it)) => format!(
+                    "this machine joined the fleet {} as {}, and [fleet] says {} and {}; write what \
+                     it joined as into the file, or remove {} to join anew",
+                    it.trust.network,
+                    it.hub,
+                    self.settings.network,
+                    self.settings.hub,
+                    self.files.dir().display(),
+                ),
+                Ok(None) => {
+                    "this hub isn't in its fleet yet: run `taltun fleet init` on the first \
+                    hub, or `taltun fleet join TOKEN` with a token of another hub"
+                        .to_owned()
+                }
+                Err(error) => error,
+            };
+            if told_problem.as_ref() != Some(&problem) {
+                warn!("fleet: {problem}");
+                self.see(|seen| seen.status.problems = vec![problem.clone()]);
+                told_problem = Some(problem.clone());
+            }
+            tokio::select! {
+                () = sleep(Duration::from_secs(1)) => {}
+                told = self.told.recv() => match told? {
+                    Told::Edit(_, reply) => drop(reply.send(Err(NotEdited::Because(problem)))),
+                    Told::Ban(..) => {}
+                    Told::End(_) => return None,
+                },
+            }
+        }
+    }
+
+    fn is_meant(&self, it: &Membership) -> bool {
+        it.trust.network == self.settings.network && it.hub == self.settings.hub
+    }
+}
+
+/// What was done beside the loop.
+enum Done {
+    Written(Result<(), Error>),
+    Edited(
+        Vec<(Key, Signed)>,
+        Result<(), NotEdited>,
+        oneshot::Sender<Result<FleetPeers, NotEdited>>,
+    ),
+}
+
+/// The hub of a fleet.
+struct Member {
+    hub: Hub,
+    membership: Membership,
+    admin: Option<SigningKey>,
+    ledger: Ledger,
+    homes: Homes,
+    /// Outside and inside the tunnel.
+    bans: [Bans; 2],
+    /// What etcd has.
+    stored: BTreeSet<Key>,
+    live: BTreeMap<Label, Live>,
+    writes: Writes,
+    connected: bool,
+    error: Option<Error>,
+    revision: Option<u64>,
+    members: Vec<EtcdMember>,
+    /// Records that don't count.
+    refused: BTreeMap<Key, String>,
+    /// Why this hub can't say who it is.
+    unclaimed: Option<String>,
+    /// When the tunnel gets what is new.
+    publish_at: Option<tokio::time::Instant>,
+    is_unsaved: bool,
+    saved: Option<Instant>,
+    saved_at: Option<UnixTime>,
+    not_saved: Option<String>,
+    done: mpsc::UnboundedSender<Done>,
+}
+
+impl Member {
+    fn new(hub: Hub, membership: Membership) -> Self {
+        let admin = membership::read_admin(&hub.files).unwrap_or_else(|error| {
+            warn!("fleet: {error}");
+            None
+        });
+        let trust = membership.trust.clone();
+        let loaded = snapshot::load(&hub.files.snapshot(), trust.clone(), wall_clock());
+        let (ledger, homes, bans) = match loaded {
+            Ok(loaded) => {
+                for (key, refusal) in &loaded.refused {
+                    warn!("fleet: {key} of the snapshot doesn't count any more: {refusal}");
+                }
+                (
+                    loaded.ledger,
+                    loaded.homes,
+                    [loaded.bans, loaded.inner_bans],
+                )
+            }
+            Err(why) => {
+                if !matches!(why, NotLoaded::Missing) {
+                    warn!("fleet: {why}; the hub waits for etcd");
+                }
+                (Ledger::new(trust), Homes::default(), Default::default())
+            }
+        };
+        Self {
+            members: health::unknown(&hub.settings.endpoints),
+            hub,
+            membership,
+            admin,
+            ledger,
+            homes,
+            bans,
+            stored: BTreeSet::new(),
+            live: BTreeMap::new(),
+            writes: Writes::default(),
+            connected: false,
+            error: None,
+            revision: None,
+            refused: BTreeMap::new(),
+            unclaimed: None,
+            publish_at: None,
+            is_unsaved: false,
+            saved: None,
+            saved_at: None,
+            not_saved: None,
+            // Replaced before anything is done.
+            done: mpsc::unbounded_channel().0,
+        }
+    }
+
+    async fn run(mut self) {
+        let (done, mut dones) = mpsc::unbounded_channel();
+        self.done = done;
+        let (network, hub) = (self.network().clone(), self.hub.settings.hub.clone());
+        let store = self.hub.store.clone();
+        let mut mirror = Mirror::start(store.clone(), &network, FULL);
+        let live = Live {
+            taltun: env!("CARGO_PKG_VERSION").to_owned(),
+            since: wall_clock(),
+            extra: Extra::new(),
+        };
+        let live_path = format!("{}{}", prefix(&network), Key::Live(hub));
+        let live = record::write(&live).into_bytes();
+        let presence = Presence::start(store, live_path, live, LEASE);
+        let (answers, mut answered) = mpsc::channel(16);
+        let config = format!("{}{}", prefix(&network), Key::Config);
+        let settings = &self.hub.settings;
+        let asking = Asking::start(
+            &settings.endpoints,
+            settings.tls.as_ref(),
+            &config,
+            &answers,
+        );
+        let mut seconds = interval(Duration::from_secs(1));
+        // What was on the disk counts at once.
+        self.publish();
+        let ended = loop {
+            self.write_next();
+            tokio::select! {
+                event = mirror.next() => match event {
+                    Some(event) => self.hear(event),
+                    None => break None,
+                },
+                told = self.hub.told.recv() => match told {
+                    Some(Told::Edit(edit, reply)) => self.edit(&edit, reply),
+                    Some(Told::Ban(nets, layer, seconds)) => self.ban(&nets, layer, seconds),
+                    Some(Told::End(reply)) => break Some(reply),
+                    None => break None,
+                },
+                Some(done) = dones.recv() => self.finish(done),
+                Some((place, member)) = answered.recv() => {
+                    if let Some(known) = self.members.get_mut(place) {
+                        *known = member;
+                    }
+                    self.soon();
+                }
+                () = sleep_until_some(self.publish_at) => self.publish(),
+                _ = seconds.tick() => self.each_second(),
+            }
+        };
+        drop(asking);
+        self.save();
+        // The others needn't wait for the lease's end.
+        let _ = tokio::time::timeout(Duration::from_secs(1), presence.leave()).await;
+        if let Some(ended) = ended {
+            let _ = ended.send(());
+        }
+    }
+
+    fn network(&self) -> &Label {
+        &self.membership.trust.network
+    }
+
+    /// Has the tunnel and `status` get what is new.
+    fn soon(&mut self) {
+        let then = || tokio::time::Instant::now() + GATHER;
+        self.publish_at.get_or_insert_with(then);
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Put(key, value) => {
+                self.stored.insert(key.clone());
+                self.put(key, &value);
+            }
+            Event::Deleted(key) => {
+                self.stored.remove(&key);
+                if self.ledger.get(&key).is_some() {
+                    self.writes.add(key);
+                } else if let Key::Live(hub) = &key {
+                    self.live.remove(hub);
+                }
+            }
+            Event::TooLong(key, length) => {
+                let text = format!("its value has {length} bytes, more than it may have");
+                self.refuse(key, text);
+            }
+            Event::Synced(revision) => {
+                if !self.connected {
+                    info!("fleet: connected to etcd, revision {revision}");
+                }
+                self.connected = true;
+                self.error = None;
+                self.revision = u64::try_from(revision).ok();
+                self.write_missing();
+                self.say_who();
+                self.share_admin();
+            }
+            Event::Lost(error) => {
+                warn!("fleet: etcd can't be reached: {error}; all goes on with what is known");
+                self.connected = false;
+                self.error = Some(error);
+            }
+        }
+        self.soon();
+    }
+
+    fn put(&mut self, key: Key, value: &[u8]) {
+        let now = wall_clock();
+        match &key {
+            key if key.is_signed() => self.offer(key.clone(), value),
+            Key::Ban(net) | Key::InnerBan(net) => match record::read::<Ban>(value) {
+                Ok(ban) => {
+                    self.is_unsaved |= self.bans[place(&key)].learn(*net, ban, now);
+                }
+                Err(error) => self.refuse(key, error.to_string()),
+            },
+            Key::Live(hub) => match record::read(value) {
+                Ok(live) if self.live.len() < MOST_HUBS => {
+                    self.live.insert(hub.clone(), live);
+                }
+                Ok(_) => {}
+                Err(error) => self.refuse(key, error.to_string()),
+            },
+            _ => {}
+        }
+    }
+
+    fn offer(&mut self, key: Key, value: &[u8]) {
+        match self.ledger.offer(&key, value) {
+            Verdict::New => self.take_new(&key),
+            Verdict::Same => {
+                self.refused.remove(&key);
+            }
+            Verdict::Older => self.writes.add(key),
+            Verdict::Refused(refusal) => {
+                if self.ledger.get(&key).is_some() {
+                    self.writes.add(key.clone());
+                }
+                self.refuse(key, refusal.to_string());
+            }
+        }
+    }
+
+    fn refuse(&mut self, key: Key, why: String) {
+        // A store that somebody stole may have any number of them.
+        if self.refused.len() >= MOST_REFUSED || self.refused.get(&key) == Some(&why) {
+            return;
+        }
+        if self.refused.len() < MOST_PROBLEMS {
+            warn!("fleet: the record {key} in etcd doesn't count: {why}");
+        }
+        self.refused.insert(key, why);
+    }
+
+    /// A record counts that didn't before.
+    fn take_new(&mut self, key: &Key) {
+        self.refused.remove(key);
+        self.is_unsaved = true;
+        match key {
+            Key::Hub(_) => self.share_admin(),
+            Key::Sealed(hub) if *hub == self.hub.settings.hub => self.take_admin(key),
+            _ => {}
+        }
+        self.soon();
+    }
+
+    /// Has etcd get what it doesn't have: it may be another one, or was restored from a backup.
+    fn write_missing(&mut self) {
+        let missing = self.ledger.missing(&self.stored).map(|(key, _)| key);
+        let missing: Vec<Key> = missing.cloned().collect();
+        let now = wall_clock();
+        let bans = |place: usize, key: fn(ipnet::IpNet) -> Key| {
+            let bans = self.bans[place].to_write(now);
+            bans.map(move |(net, ..)| key(*net)).collect::<Vec<_>>()
+        };
+        let bans = [bans(0, Key::Ban), bans(1, Key::InnerBan)].concat();
+        let bans = bans.into_iter().filter(|key| !self.stored.contains(key));
+        for key in missing.into_iter().chain(bans) {
+            self.writes.add(key);
+        }
+    }
+
+    /// Has the others know what this hub is by now.
+    fn say_who(&mut self) {
+        let key = Key::Hub(self.hub.settings.hub.clone());
+        let says = self.hub.settings.says.clone();
+        if self.ledger.get(&key).is_some_and(|held| held.removed) {
+            let text = "an admin removed this hub from the fleet";
+            self.unclaimed = Some(text.to_owned());
+            return;
+        }
+        if let Some(Ok(known)) = self.ledger.record::<HubRecord>(&key) {
+            let says = HubRecord {
+                extra: known.extra.clone(),
+                ..says.clone()
+            };
+            if known == says {
+                self.unclaimed = None;
+                return;
+            }
+        }
+        let Some(generation) = self.ledger.next_generation(milliseconds()) else {
+            return;
+        };
+        let signed = match (&self.admin, &self.membership.token) {
+            (Some(admin), _) => Signed::new(admin, self.network(), &key, generation, &says),
+            (None, Some(token)) => token.claim(&says, generation),
+            (None, None) => return,
+        };
+        self.unclaimed = match self.ledger.take(&key, signed) {
+            Verdict::New => {
+                self.is_unsaved = true;
+                self.writes.add(key);
+                None
+            }
+            Verdict::Refused(Refusal::TokenUsedTwice) => Some(
+                "this hub's key isn't the one it joined with, so that the others don't believe it; \
+                 bring back that key"
+                    .to_owned(),
+            ),
+            Verdict::Refused(refusal) => Some(refusal.to_string()),
+            Verdict::Same | Verdict::Older => None,
+        };
+    }
+
+    /// Gives hubs that were granted it the admin's key, which no other can read.
+    fn share_admin(&mut self) {
+        let Some(admin) = &self.admin else { return };
+        let hubs = self.ledger.all().filter_map(|(key, _)| match key {
+            Key::Hub(hub) => Some(hub.clone()),
+            _ => None,
+        });
+        let mut sealed_keys = Vec::new();
+        for hub in hubs {
+            let key = Key::Sealed(hub.clone());
+            let is_granted = self.ledger.grant(&hub).is_some_and(|grant| grant.admin);
+            if !is_granted || hub == self.hub.settings.hub || self.ledger.get(&key).is_some() {
+                continue;
+            }
+            let Some(Ok(record)) = self.ledger.record::<HubRecord>(&Key::Hub(hub)) else {
+                continue;
+            };
+            let (Ok(once), Some(generation)) = (
+                membership::random(),
+                self.ledger.next_generation(milliseconds()),
+            ) else {
+                continue;
+            };
+            let reader = PublicKey(record.identity);
+            let context = key.to_string();
+            let once = PrivateKey::from_bytes(*once);
+            let sealed = sealed::seal(once, &reader, context.as_bytes(), admin.seed());
+            let Some(sealed) = sealed else { continue };
+            let record = SealedKey::new(&sealed);
+            let signed = Signed::new(admin, self.network(), &key, generation, &record);
+            sealed_keys.push((key, signed));
+        }
+        for (key, signed) in sealed_keys {
+            if self.ledger.take(&key, signed) == Verdict::New {
+                self.is_unsaved = true;
+                self.writes.add(key);
+            }
+        }
+    }
+
+    /// Takes the admin's key that another hub sealed for this one.
+    fn take_admin(&mut self, key: &Key) {
+        if self.admin.is_some() {
+            return;
+        }
+        let Some(Ok(record)) = self.ledger.record::<SealedKey>(key) else {
+            return;
+        };
+        let private = &self.hub.settings.private_key;
+        let opened = record
+            .bytes()
+            .and_then(|bytes| sealed::open(private, key.to_string().as_bytes(), &bytes).ok());
+        let seed = opened.and_then(|seed| <[u8; 32]>::try_from(seed.as_slice()).ok());
+        let Some(admin) = seed.map(SigningKey::from_seed) else {
+            return warn!("fleet: the admin's key that was sealed for this hub can't be opened");
+        };
+        if !self
+            .membership
+            .trust
+            .admins
+            .contains(&admin.verifying_key())
+        {
+            return warn!("fleet: the key that was sealed for this hub is no admin's");
+        }
+        match membership::write_admin(&self.hub.files, &admin) {
+            Ok(()) => info!("fleet: peers can be changed at this hub from now on"),
+            Err(error) => warn!("fleet: {error}; the admin's key is in memory only"),
+        }
+        self.admin = Some(admin);
+    }
+
+    /// Changes a peer, beside the loop.
+    fn edit(&mut self, edit: &FleetEdit, reply: oneshot::Sender<Result<FleetPeers, NotEdited>>) {
+        let prepared = self.prepare(edit);
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(why) => return drop(reply.send(Err(why))),
+        };
+        let (store, network) = (self.hub.store.clone(), self.network().clone());
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let outcome = prepared.make(&store, &network).await;
+            let _ = done.send(Done::Edited(prepared.signed, outcome, reply));
+        });
+    }
+
+    fn prepare(&self, edit: &FleetEdit) -> Result<Prepared, NotEdited> {
+        let Some(admin) = &self.admin else {
+            return Err(NotEdited::Because(
+                "this hub hasn't the admin's key, so that it can't change the fleet's peers; run \
+                 the command on a hub that has it (`taltun fleet status` says so)"
+                    .to_owned(),
+            ));
+        };
+        if !self.connected {
+            let why = self.error.as_ref().map(ToString::to_string);
+            let why = why.unwrap_or_else(|| "it hasn't answered yet".to_owned());
+            return Err(NotEdited::Because(format!(
+                "etcd can't change the fleet now: {why}; traffic goes on as before (nothing was \
+                 changed)"
+            )));
+        }
+        Prepared::new(&self.ledger, admin, edit, milliseconds())
+    }
+
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Written(outcome) => {
+                self.writes.done(&outcome, Instant::now());
+                self.soon();
+            }
+            Done::Edited(signed, Ok(()), reply) => {
+                for (key, signed) in signed {
+                    if self.ledger.take(&key, signed) == Verdict::New {
+                        self.take_new(&key);
+                    }
+                }
+                self.publish();
+                let peers = Arc::clone(&self.hub.peers.borrow());
+                let _ = reply.send(Ok(peers));
+            }
+            Done::Edited(_, Err(why), reply) => drop(reply.send(Err(why))),
+        }
+    }
+
+    /// Decides about bans: all hubs hear of it.
+    fn ban(&mut self, nets: &[ipnet::IpNet], layer: Layer, seconds: Option<u64>) {
+        let now = wall_clock();
+        for net in nets {
+            let key = match layer {
+                Layer::Outer => Key::Ban(*net),
+                Layer::Inner => Key::InnerBan(*net),
+            };
+            let bans = &mut self.bans[place(&key)];
+            let known = bans.on(now).find(|(known, _)| *known == net);
+            let known = known.map(|(_, ban)| ban.clone());
+            let until = match (seconds, &known) {
+                (Some(seconds), _) => now.saturating_add(seconds),
+                (None, Some(known)) => known.until,
+                (None, None) => continue,
+            };
+            // Later than what it changes, whatever this clock says.
+            let after = known.map_or(0, |known| known.decided.saturating_add(1));
+            let ban = Ban {
+                until,
+                kept: 0,
+                lifted: seconds.is_none(),
+                decided: milliseconds().max(after),
+                by: self.hub.settings.hub.clone(),
+                reason: String::new(),
+            };
+            if bans.learn(*net, ban, now) {
+                self.is_unsaved = true;
+                self.writes.add(key);
+            }
+        }
+        self.publish();
+    }
+
+    /// Writes the next thing that waits, beside the loop.
+    fn write_next(&mut self) {
+        if !self.connected {
+            return;
+        }
+        while let Some(key) = self.writes.next(Instant::now()) {
+            let Some(value) = self.value(&key) else {
+                // It isn't known any more: a ban that is over.
+                self.writes.done(&Ok(()), Instant::now());
+                continue;
+            };
+            let (store, network) = (self.hub.store.clone(), self.network().clone());
+            let done = self.done.clone();
+            tokio::spawn(async move {
+                let outcome = writes::write(&store, &network, &key, &value).await;
+                let _ = done.send(Done::Written(outcome));
+            });
+        }
+    }
+
+    fn value(&self, key: &Key) -> Option<Value> {
+        match key {
+            Key::Ban(net) | Key::InnerBan(net) => {
+                let mut bans = self.bans[place(key)].to_write(wall_clock());
+                let (_, ban, left) = bans.find(|(known, ..)| *known == net)?;
+                Some(Value::Ban(ban.clone(), left))
+            }
+            key => self.ledger.get(key).cloned().map(Value::Signed),
+        }
+    }
+
+    fn each_second(&mut self) {
+        let now = wall_clock();
+        let [outer, inner] = &mut self.bans;
+        if outer.expire(now) | inner.expire(now) {
+            self.is_unsaved = true;
+            self.soon();
+        }
+        let is_time = self.saved.is_none_or(|saved| saved.elapsed() >= SAVE);
+        if self.is_unsaved && is_time {
+            self.save();
+        }
+    }
+
+    fn save(&mut self) {
+        if !self.is_unsaved {
+            return;
+        }
+        let path = self.hub.files.snapshot();
+        let bans = [&self.bans[0], &self.bans[1]];
+        let saved = snapshot::save(&path, &self.ledger, &self.homes, bans, wall_clock());
+        self.saved = Some(Instant::now());
+        match saved {
+            Ok(()) => {
+                self.is_unsaved = false;
+                self.not_saved = None;
+                self.saved_at = Some(UnixTime::at(clock::wall()));
+            }
+            Err(error) => {
+                let text = format!("cannot write {}: {error}", path.display());
+                if self.not_saved.as_ref() != Some(&text) {
+                    warn!("fleet: {text}; without etcd a restart has what was written before");
+                }
+                self.not_saved = Some(text);
+            }
+        }
+        self.soon();
+    }
+
+    /// Gives the tunnel and `status` what is known by now.
+    fn publish(&mut self) {
+        self.publish_at = None;
+        let peers = self.ledger.all().filter_map(|(key, signed)| match key {
+            Key::Peer(public_key) => {
+                let record = signed.record::<Peer>()?.ok()?;
+                Some(peer_of(*public_key, record))
+            }
+            _ => None,
+        });
+        let mut peers: Vec<_> = peers.collect();
+        peers.sort_by(|a, b| a.name.cmp(&b.name));
+        let count = peers.len() as u64;
+        self.hub.peers.send_if_modified(|known| {
+            let is_new = **known != peers;
+            if is_new {
+                *known = Arc::new(peers);
+            }
+            is_new
+        });
+        let now = wall_clock();
+        let all = [Layer::Outer, Layer::Inner].into_iter().zip(&self.bans);
+        let bans = all.flat_map(|(layer, bans)| {
+            bans.on(now).map(move |(net, ban)| FleetBan {
+                net: *net,
+                layer,
+                until: ban.until,
+            })
+        });
+        let bans: Vec<FleetBan> = bans.collect();
+        let number_of_bans = bans.len() as u64;
+        self.hub.bans.send_if_modified(|known| {
+            let is_new = **known != bans;
+            if is_new {
+                *known = Arc::new(bans);
+            }
+            is_new
+        });
+        let hubs = self.hubs();
+        let own = &self.hub.settings.hub;
+        let others = hubs.iter().filter(|hub| hub.name != own.as_str());
+        let others = others.flat_map(|hub| hub.vip.iter().copied()).collect();
+        let problems = self.problems();
+        self.hub.see(|seen| {
+            seen.hubs = others;
+            let status = &mut seen.status;
+            status.joined = true;
+            status.admin = self.admin.is_some();
+            status.etcd.connected = self.connected;
+            status.etcd.error = self.error.as_ref().map(ToString::to_string);
+            status.etcd.revision = self.revision;
+            status.etcd.members.clone_from(&self.members);
+            status.pending = self.writes.len() as u64;
+            status.peers = count;
+            status.bans = number_of_bans;
+            status.hubs = hubs;
+            status.saved_at = self.saved_at;
+            status.problems = problems;
+        });
+    }
+
+    fn hubs(&self) -> Vec<HubStatus> {
+        let hubs = self.ledger.all().filter_map(|(key, signed)| {
+            let Key::Hub(hub) = key else { return None };
+            let record = signed.record::<HubRecord>()?.ok()?;
+            let live = self.live.get(hub);
+            Some(HubStatus {
+                name: hub.to_string(),
+                own: *hub == self.hub.settings.hub,
+                live: live.is_some(),
+                public_key: PublicKey(record.identity).to_string(),
+                vip: record.vips,
+                endpoints: record.endpoints,
+                group: record.group.map(|group| group.to_string()),
+                taltun: live.map(|live| live.taltun.clone()),
+                since: live.map(|live| UnixTime::at(Duration::from_secs(live.since))),
+            })
+        });
+        hubs.collect()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let refused = self.refused.iter();
+        let refused = refused.map(|(key, why)| format!("the record {key} doesn't count: {why}"));
+        let own = self.unclaimed.iter().chain(&self.not_saved).cloned();
+        let mut all: Vec<String> = own.chain(refused.take(MOST_PROBLEMS)).collect();
+        let more = self.refused.len().saturating_sub(MOST_PROBLEMS);
+        if more > 0 {
+            all.push(format!("{more} more records don't count"));
+        }
+        all
+    }
+}
+
+/// Which of the lists of bans a key belongs to.
+fn place(key: &Key) -> usize {
+    usize::from(matches!(key, Key::InnerBan(_)))
+}
+
+pub(super) fn milliseconds() -> u64 {
+    u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn sleep_until_some(then: Option<tokio::time::Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,169 @@
+//! The way from the controller to the fleet's thread, and what goes over it.
+
+#![cfg_attr(
+    not(feature = "fleet"),
+    allow(dead_code, reason = "there is no thread at its end")
+)]
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::{FleetPeer, FleetPeers};
+use crate::layer::Layer;
+use crate::report::{FleetStatus, UnixTime};
+
+/// A ban that all hubs have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::control) struct FleetBan {
+    /// The network.
+    pub net: IpNet,
+    /// Where it is.
+    pub layer: Layer,
+    /// Until when, in seconds since 1970.
+    pub until: u64,
+}
+
+/// A change of one peer: `None` where it isn't there.
+#[derive(Debug, Clone)]
+pub(in crate::control) struct FleetEdit {
+    /// How it was.
+    pub before: Option<FleetPeer>,
+    /// How it is to be.
+    pub after: Option<FleetPeer>,
+}
+
+/// Why a change wasn't made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::control) enum NotEdited {
+    /// Another hub was faster: it may be tried again with what this hub knows by then.
+    Taken(String),
+    /// What is wrong and what would help.
+    Because(String),
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// Change a peer everywhere. The answer is all peers after it.
+    Edit(
+        Box<FleetEdit>,
+        oneshot::Sender<Result<FleetPeers, NotEdited>>,
+    ),
+    /// Ban these for so many seconds, or lift their bans.
+    Ban(Vec<IpNet>, Layer, Option<u64>),
+    /// Save what is known and leave.
+    End(oneshot::Sender<()>),
+}
+
+/// How long the end of a tunnel waits for the thread's.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// What the thread lets others see.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub status: FleetStatus,
+    /// Addresses in the tunnel that are other hubs'.
+    pub hubs: Vec<IpAddr>,
+}
+
+/// The way to the thread. Clones lead to the same one.
+#[derive(Debug, Clone)]
+pub(in crate::control) struct Link {
+    pub(super) told: mpsc::UnboundedSender<Told>,
+    pub(super) seen: Arc<Mutex<Seen>>,
+    pub(super) peers: watch::Receiver<FleetPeers>,
+    pub(super) bans: watch::Receiver<Arc<Vec<FleetBan>>>,
+}
+
+impl Link {
+    /// What is known of the fleet.
+    pub(in crate::control) fn status(&self) -> FleetStatus {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        FleetStatus {
+            version: crate::report::VERSION,
+            timestamp: UnixTime::at(crate::dataplane::clock::wall()),
+            ..seen.status.clone()
+        }
+    }
+
+    /// Addresses in the tunnel that are other hubs'.
+    pub(in crate::control) fn hubs(&self) -> Vec<IpAddr> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.hubs.clone()
+    }
+
+    /// Peers and bans from now on, as they become other ones.
+    pub(in crate::control) fn news(&self) -> News {
+        let (mut peers, mut bans) = (self.peers.clone(), self.bans.clone());
+        // What there is already is news as well.
+        peers.mark_changed();
+        bans.mark_changed();
+        News { peers, bans }
+    }
+
+    /// The peers that the fleet has now.
+    pub(in crate::control) fn peers(&self) -> FleetPeers {
+        Arc::clone(&self.peers.borrow())
+    }
+
+    /// Changes a peer everywhere. It waits for etcd, so it isn't for the controller.
+    pub(in crate::control) fn edit(&self, edit: FleetEdit) -> Result<FleetPeers, NotEdited> {
+        let (reply, answer) = oneshot::channel();
+        let ended = || NotEdited::Because("the fleet's thread has ended".to_owned());
+        self.told
+            .send(Told::Edit(Box::new(edit), reply))
+            .map_err(|_| ended())?;
+        answer.blocking_recv().unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Has all hubs ban these networks for so many seconds; `None` lifts what bans they have.
+    pub(in crate::control) fn ban(&self, nets: Vec<IpNet>, layer: Layer, seconds: Option<u64>) {
+        // Without the thread there is no fleet.
+        let _ = self.told.send(Told::Ban(nets, layer, seconds));
+    }
+
+    /// Has the thread save what it knows and tell the others that this hub leaves.
+    pub(in crate::control) async fn finish(&self) {
+        let (reply, ended) = oneshot::channel();
+        if self.told.send(Told::End(reply)).is_ok() {
+            let _ = tokio::time::timeout(LAST_WAIT, ended).await;
+        }
+    }
+
+    /// Whether all hubs have such a ban.
+    pub(in crate::control) fn has_ban(&self, net: &IpNet, layer: Layer) -> bool {
+        let bans = self.bans.borrow();
+        bans.iter().any(|ban| ban.net == *net && ban.layer == layer)
+    }
+}
+
+/// What the controller takes over.
+#[derive(Debug)]
+pub(in crate::control) struct News {
+    peers: watch::Receiver<FleetPeers>,
+    bans: watch::Receiver<Arc<Vec<FleetBan>>>,
+}
+
+/// What became other than it was.
+#[derive(Debug)]
+pub(in crate::control) enum New {
+    /// All peers of the fleet.
+    Peers(FleetPeers),
+    /// All of its bans.
+    Bans(Arc<Vec<FleetBan>>),
+}
+
+impl News {
+    /// The next thing that changes; never, once the thread has ended.
+    pub(in crate::control) async fn next(&mut self) -> New {
+        tokio::select! {
+            Ok(()) = self.peers.changed() => New::Peers(Arc::clone(&self.peers.borrow_and_update())),
+            Ok(()) = self.bans.changed() => New::Bans(Arc::clone(&self.bans.borrow_and_update())),
+            else => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! A hub of a fleet: several hubs have the same peers and bans, by way of etcd.
+//!
+//! A thread of its own talks with etcd and keeps what the fleet agrees on. The controller gets the
+//! peers and bans from it and never waits for it, so that all goes on while etcd is away. A peer of
+//! the fleet becomes one of the tunnel as if it were in the file: see [`crate::config::AddedPeers`].
+//!
+//! | file | concern |
+//! |---|---|
+//! | [`link`] | the way from the controller to the thread |
+//! | [`hub`] | the thread: what etcd tells, what is asked, what is written |
+//! | [`writes`] | what etcd is still to get |
+//! | [`health`] | which members of etcd answer |
+//! | [`edits`] | changes of peers, signed |
+//! | [`records`] | records of the store as peers of a configuration, and back |
+//! | [`membership`] | what makes this machine a hub of the fleet, on its disk |
+//! | [`operator`] | the commands that make and join a fleet |
+
+#[cfg(feature = "fleet")]
+mod edits;
+#[cfg(feature = "fleet")]
+mod health;
+#[cfg(feature = "fleet")]
+mod hub;
+mod link;
+#[cfg(feature = "fleet")]
+mod membership;
+#[cfg(feature = "fleet")]
+pub(crate) mod operator;
+#[cfg(feature = "fleet")]
+mod records;
+#[cfg(feature = "fleet")]
+mod writes;
+
+pub(super) use self::link::{FleetBan, FleetEdit, Link, New, News, NotEdited};
+use crate::config::Config;
+
+/// Starts the thread of a hub that is in a fleet.
+#[cfg(feature = "fleet")]
+pub(super) fn start(config: &Config) -> anyhow::Result<Option<Link>> {
+    config
+        .fleet
+        .as_ref()
+        .map(|fleet| hub::start(fleet, &config.interface))
+        .transpose()
+}
+
+/// Without fleets no file has one.
+#[cfg(not(feature = "fleet"))]
+pub(super) fn start(config: &Config) -> anyhow::Result<Option<Link>> {
+    anyhow::ensure!(
+        config.fleet.is_none(),
+        "this Taltun is built without fleets"
+    );
+    Ok(None)
+}

@@ -1,0 +1,87 @@
+//! What is told of a fleet.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::UnixTime;
+
+/// What `taltun fleet status --json` prints: what this hub knows of its fleet.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FleetStatus {
+    /// [`VERSION`](super::VERSION).
+    pub version: u32,
+    /// When this was so.
+    pub timestamp: UnixTime,
+    /// Name of the TUN interface.
+    pub interface: String,
+    /// What the fleet is called.
+    pub name: String,
+    /// What this hub is called in it.
+    pub hub: String,
+    /// Whether it is a member: by `fleet init` or `fleet join`.
+    pub joined: bool,
+    /// Whether it has the admin's key, so that peers can be changed here.
+    pub admin: bool,
+    /// The store.
+    pub etcd: EtcdStatus,
+    /// Writes that wait for etcd.
+    pub pending: u64,
+    /// Peers that the fleet has.
+    pub peers: u64,
+    /// Bans that are in force in the fleet.
+    pub bans: u64,
+    /// The hubs, in the order of their names.
+    pub hubs: Vec<HubStatus>,
+    /// When what is known was last saved on the disk.
+    pub saved_at: Option<UnixTime>,
+    /// What somebody ought to look at, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// How the store is, seen from this hub.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EtcdStatus {
+    /// Whether this hub follows it.
+    pub connected: bool,
+    /// Why not.
+    pub error: Option<String>,
+    /// The last revision that all was told of.
+    pub revision: Option<u64>,
+    /// Its members.
+    pub members: Vec<EtcdMember>,
+}
+
+/// A member of etcd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcdMember {
+    /// Where it is.
+    pub endpoint: String,
+    /// Whether it answers with a quorum behind it; `None` before it was asked.
+    pub answers: Option<bool>,
+    /// Why not.
+    pub error: Option<String>,
+}
+
+/// A hub of the fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HubStatus {
+    /// What it is called.
+    pub name: String,
+    /// Whether it is this one.
+    pub own: bool,
+    /// Whether it is connected to etcd; what this hub knows while it is itself.
+    pub live: bool,
+    /// Its public key, base64.
+    pub public_key: String,
+    /// Its addresses in the tunnel.
+    pub vip: Vec<IpAddr>,
+    /// Where it is reached.
+    pub endpoints: Vec<String>,
+    /// With which hubs it belongs together.
+    pub group: Option<String>,
+    /// Which Taltun it runs.
+    pub taltun: Option<String>,
+    /// Since when it is connected.
+    pub since: Option<UnixTime>,
+}
