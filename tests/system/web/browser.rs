@@ -30,18 +30,7 @@ fn fits() -> Result<()> {
     let mut browser = Chromium::start(hub.browser(), "en")?;
     let token = hub.token(&["--name", "ana"])?;
 
-    // By the form, as a person does.
-    browser.resize(390, 844, false)?;
-    browser.open(&format!("{ORIGIN}/"))?;
-    look(&mut browser, "login", false)?;
-    browser.fill("#token", "wrong")?;
-    browser.click_to_page("form button")?;
-    ensure!(
-        browser.evaluate("document.querySelector('[role=alert]').innerText.length > 10")? == true
-    );
-    browser.fill("#token", &token)?;
-    browser.click_to_page("form button")?;
-    ensure!(browser.evaluate("location.pathname")? == "/");
+    log_in_by_the_form(&mut browser, &token)?;
 
     let key = http::encoded(&hub.keys[1].public);
     let pages = [
@@ -227,3 +216,19 @@ const CONTRAST: &str = r"
     .filter(([ratio]) => ratio < 4.5);
 })()
 ";
+
+/// As a person does, first with a wrong token.
+fn log_in_by_the_form(browser: &mut Chromium, token: &str) -> Result<()> {
+    browser.resize(390, 844, false)?;
+    browser.open(&format!("{ORIGIN}/"))?;
+    look(browser, "login", false)?;
+    browser.fill("#token", "wrong")?;
+    browser.click_to_page("form button")?;
+    ensure!(
+        browser.evaluate("document.querySelector('[role=alert]').innerText.length > 10")? == true
+    );
+    browser.fill("#token", token)?;
+    browser.click_to_page("form button")?;
+    ensure!(browser.evaluate("location.pathname")? == "/");
+    Ok(())
+}
