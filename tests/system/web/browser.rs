@@ -98,16 +98,7 @@ fn fits() -> Result<()> {
         "{shown}"
     );
 
-    // It gets a limit, in the form that its page has closed until then.
-    browser.click_to_page("p a[href^='/peer?key=']")?;
-    browser.evaluate(
-        "document.querySelector('form[action=\"/set\"]').closest('details').open = true",
-    )?;
-    look(&mut browser, "set-390", true)?;
-    browser.fill("#rate_down", "20 Mbit/s")?;
-    browser.click_to_page("form[action='/set'] button")?;
-    ensure!(browser.evaluate("document.querySelector('.notice.done') !== null")? == true);
-    ensure!(browser.evaluate("document.querySelector('#rate_down').value")? == "20 Mbit/s");
+    limits(&mut browser)?;
 
     // In Spanish, at a click.
     browser.open(&format!("{ORIGIN}/sources"))?;
@@ -133,6 +124,20 @@ fn fits() -> Result<()> {
     node.stop(Signal::Terminate)?;
     browser.wait_until("!document.querySelector('#offline').hidden")?;
     drop((browser, spoke, pair));
+    Ok(())
+}
+
+/// The peer that was just added gets a limit, in the form that its page has closed until then.
+fn limits(browser: &mut Chromium) -> Result<()> {
+    browser.click_to_page("p a[href^='/peer?key=']")?;
+    browser.evaluate(
+        "document.querySelector('form[action=\"/set\"]').closest('details').open = true",
+    )?;
+    look(browser, "set-390", true)?;
+    browser.fill("#rate_down", "20 Mbit/s")?;
+    browser.click_to_page("form[action='/set'] button")?;
+    ensure!(browser.evaluate("document.querySelector('.notice.done') !== null")? == true);
+    ensure!(browser.evaluate("document.querySelector('#rate_down').value")? == "20 Mbit/s");
     Ok(())
 }
 
