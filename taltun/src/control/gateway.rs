@@ -61,7 +61,8 @@ enum Stage {
     End,
     /// It ends so many.
     Ending(u64),
-    Ended,
+    /// It has ended so many.
+    Ended(u64),
 }
 
 /// What was counted.
@@ -213,7 +214,10 @@ impl Gateway {
         while running.life().ended.is_none() {
             match *stage.borrow_and_update() {
                 Stage::Ending(count) => clients = count,
-                Stage::Ended => break,
+                Stage::Ended(count) => {
+                    clients = count;
+                    break;
+                }
                 Stage::Serving | Stage::End => {}
             }
             if !matches!(timeout_at(end, stage.changed()).await, Ok(Ok(()))) {
@@ -347,7 +351,14 @@ impl Answers for Reading {
                         self.stage.send_replace(Stage::Ending(count));
                     }
                     Some(Said::Ended) => {
-                        self.stage.send_replace(Stage::Ended);
+                        self.stage.send_modify(|stage| {
+                            // Nobody may have seen the stage before.
+                            let count = match *stage {
+                                Stage::Ending(count) => count,
+                                _ => 0,
+                            };
+                            *stage = Stage::Ended(count);
+                        });
                         // It isn't to be started again: whoever wanted its end goes on from here.
                         return std::future::pending().await;
                     }
