@@ -87,11 +87,16 @@ pub fn lead_session(command: &mut Command) {
     let lead = || {
         // SAFETY: setsid takes nothing and touches no memory.
         check(unsafe { libc::setsid() })?;
-        // SAFETY: TIOCSCTTY takes a number; descriptor 0 is the terminal.
-        check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
+        // SAFETY: signal sets a disposition without a handler; TIOCSCTTY takes a number, and descriptor 0 is
+        // the terminal.
+        check(unsafe {
+            // Who runs the tests by nohup has it ignored, and so would the program.
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            libc::ioctl(0, libc::TIOCSCTTY, 0)
+        })?;
         Ok(())
     };
-    // SAFETY: between fork and exec it makes two system calls and nothing else.
+    // SAFETY: between fork and exec it makes three system calls and nothing else.
     unsafe { command.pre_exec(lead) };
 }
 
