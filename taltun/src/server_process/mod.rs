@@ -2,7 +2,7 @@
 //!
 //! The tunnel starts it, hands it the sockets that it listens on and a channel, and answers what it
 //! asks by that. It has no right of its own: it is nobody's, sees no key of the tunnel's, opens no file but what it
-//! [needs](Needs), and a fault in it, or a client that misbehaves, ends it alone. The tunnel starts another.
+//! needs, and a fault in it, or a client that misbehaves, ends it alone. The tunnel starts another.
 //!
 //! | file | concern |
 //! |---|---|
