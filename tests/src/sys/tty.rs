@@ -87,16 +87,18 @@ pub fn lead_session(command: &mut Command) {
     let lead = || {
         // SAFETY: setsid takes nothing and touches no memory.
         check(unsafe { libc::setsid() })?;
-        // SAFETY: signal sets a disposition without a handler; TIOCSCTTY takes a number, and descriptor 0 is
+        // SAFETY: signal sets dispositions without a handler; TIOCSCTTY takes a number, and descriptor 0 is
         // the terminal.
         check(unsafe {
-            // Who runs the tests by nohup has it ignored, and so would the program.
-            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            // Who runs the tests by nohup or in the background has them ignored, and so would the program.
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
             libc::ioctl(0, libc::TIOCSCTTY, 0)
         })?;
         Ok(())
     };
-    // SAFETY: between fork and exec it makes three system calls and nothing else.
+    // SAFETY: between fork and exec it makes five system calls and nothing else.
     unsafe { command.pre_exec(lead) };
 }
 
