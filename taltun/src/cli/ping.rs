@@ -8,12 +8,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
+use ipnet::IpNet;
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::echo::{Echo, Way};
 use super::failure::Failure;
-use super::peers::meant;
+use super::peers::{meant, troubles};
 use super::table::table;
 use super::target::Target;
 use super::width::printable;
@@ -80,7 +81,13 @@ impl PingCommand {
         if self.json {
             output::print_json(&ping)?;
         } else {
-            let summary = summary(&ping, peer);
+            // As it is by now: the pings may have shown what is amiss.
+            let status = self.target.ask(request::Status);
+            let now = status.as_ref().ok().and_then(|status| {
+                let mut peers = status.peers.iter();
+                peers.find(|it| it.public_key == peer.public_key)
+            });
+            let summary = summary(&ping, now.unwrap_or(peer));
             output::print(&self.target.advice(&summary))?;
         }
         if ping.tunnel.received > 0 {
@@ -261,13 +268,13 @@ fn owner(status: &Status, address: IpAddr) -> Result<&PeerStatus, String> {
     })
 }
 
-/// A peer's first address that is its own alone.
+/// A peer's first address. What is behind it isn't its own, and single addresses beside networks may be that.
 fn first_address(peer: &PeerStatus) -> Result<IpAddr, String> {
     let nets = &peer.allowed_ips;
-    let single = nets
-        .iter()
-        .find(|net| net.prefix_len() == net.max_prefix_len());
-    single.map(ipnet::IpNet::addr).ok_or_else(|| {
+    let is_single = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
+    let single = nets.first().filter(|_| nets.iter().all(is_single));
+    let own = peer.vip.first().copied().or(single.map(IpNet::addr));
+    own.ok_or_else(|| {
         let label = printable(label(peer));
         let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
         if nets.is_empty() {
@@ -359,11 +366,13 @@ fn summary(ping: &Ping, peer: &PeerStatus) -> String {
 
 /// Why nothing may have come back through the tunnel.
 fn why_not(peer: &PeerStatus) -> String {
-    if let Some(problem) = &peer.problem {
-        return format!("nothing came back: {}\n", problem.message);
-    }
-    if let Some(why) = &peer.unreachable {
-        return format!("nothing came back: {why}\n");
+    let troubles = troubles(peer);
+    if !troubles.is_empty() {
+        let mut text = "nothing came back\n".to_owned();
+        for (what, why) in troubles {
+            let _ = writeln!(text, "{what}: {why}");
+        }
+        return text;
     }
     let has_session = |seconds| seconds <= REJECT_AFTER_TIME.as_secs_f64();
     if !peer.latest_handshake_seconds.is_some_and(has_session) {

@@ -83,7 +83,9 @@ impl StatusCommand {
     }
 
     fn print(&self, asked: &Asked, answer: Answer) -> Result<(), Failure> {
+        // One that runs has no such peer: that it doesn't run would be wrong.
         if self.json
+            && asked.unknown.is_none()
             && let Err(ControlError::NotRunning { left, .. }) = &answer
         {
             output::print_json(&not_running(left))?;

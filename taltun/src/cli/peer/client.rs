@@ -157,6 +157,14 @@ impl ClientOptions {
                 output::NOWHERE
             )));
         }
+        if let (Some(CodeTo::Picture(picture)), Some(out)) = (&self.qr, &self.out)
+            && picture == out
+        {
+            return Err(Failure::Usage(
+                "--qr and --out name the same file; give each its own (nothing was changed)"
+                    .to_owned(),
+            ));
+        }
         let create = |path: &PathBuf| MadeFile::create(path);
         let picture = match &self.qr {
             Some(CodeTo::Picture(path)) => Some(path),
@@ -276,11 +284,28 @@ impl Prepared {
             return Ok(false);
         };
         let Some(code) = Code::of(text) else {
-            output::warn(TOO_LONG);
-            return Ok(false);
+            let beside = picture.path().with_extension("conf");
+            return self.write_text(text, &beside).map(|()| false);
         };
         picture.write(&Zeroizing::new(code.png(SCALE)))?;
         Ok(true)
+    }
+
+    /// Writes the text that is too long for a picture to a file, if it isn't in one yet: nobody asked
+    /// for it on standard output. Where that can't be, it is printed all the same.
+    fn write_text(&mut self, text: &str, beside: &Path) -> Result<(), String> {
+        if self.out.is_some() {
+            output::warn("the file is longer than a code can be, so there is no picture");
+            return Ok(());
+        }
+        let Ok(mut file) = MadeFile::create(beside) else {
+            output::warn(TOO_LONG);
+            return Ok(());
+        };
+        output::warn("the file is longer than a code can be: it is written as text");
+        file.write(text.as_bytes())?;
+        self.out = Some(file);
+        Ok(())
     }
 }
 

@@ -211,6 +211,9 @@ impl Replies {
                 if set.may_cut_off() {
                     self.refuse_own(Banned::Peer(&peer), source).await?;
                 }
+                if let Some(nets) = &set.allowed_ips {
+                    self.refuse_taking(nets, source).await?;
+                }
                 let set = request::SetPeer {
                     peer,
                     allowed_ips: set.allowed_ips,
@@ -251,13 +254,7 @@ impl Replies {
             peer @ Banned::Peer(_) => peer,
         };
         let status = ask(&self.calls, Status, Caller::ourselves()).await?;
-        let is_own = |peer: &&PeerStatus| peer.allowed_ips.iter().any(|net| net.contains(&source));
-        let own = status.peers.iter().filter(is_own);
-        // Of networks in each other the smallest says whose an address is.
-        let own = own.max_by_key(|peer| {
-            let nets = peer.allowed_ips.iter().filter(|net| net.contains(&source));
-            nets.map(IpNet::prefix_len).max()
-        });
+        let own = owner(&status.peers, source).map(|(peer, _)| peer);
         let endpoint = own.and_then(|peer| peer.endpoint);
         let is_locked_out = match banned {
             Banned::Peer(key) => own.is_some_and(|peer| peer.public_key == key),
@@ -268,10 +265,21 @@ impl Replies {
             }
         };
         if is_locked_out {
-            let text = format!("your browser comes from {source}: you would lock yourself out");
-            return Err(Refused::because(Why::OwnWay(source), text));
+            return Err(own_way(source));
         }
         Ok(())
+    }
+
+    /// Nor to give the browser's address to another peer, as a smaller network than the one it is in: its
+    /// answers would go there.
+    async fn refuse_taking(&self, nets: &[IpNet], source: IpAddr) -> Result<(), Refused> {
+        let status = ask(&self.calls, Status, Caller::ourselves()).await?;
+        let least = owner(&status.peers, source).map_or(1, |(_, prefix)| prefix);
+        let taken = |net: &&IpNet| net.contains(&source) && net.prefix_len() >= least;
+        match nets.iter().find(taken) {
+            Some(_) => Err(own_way(source)),
+            None => Ok(()),
+        }
     }
 
     async fn report(&self, made: &mut Made) -> io::Result<Arc<Vec<u8>>> {
@@ -369,4 +377,21 @@ fn at(endpoint: Option<String>) -> request::ClientWishes {
 fn refused(reason: Refused) -> Reply {
     let Refused { why, text } = reason;
     Reply::Refused { why, text }
+}
+
+/// The peer that has an address, and the prefix of its network there: of networks in each other the smallest
+/// says whose it is.
+fn owner(peers: &[PeerStatus], address: IpAddr) -> Option<(&PeerStatus, u8)> {
+    let owners = peers.iter().filter_map(|peer| {
+        let nets = peer.allowed_ips.iter().filter(|net| net.contains(&address));
+        nets.map(IpNet::prefix_len)
+            .max()
+            .map(|prefix| (peer, prefix))
+    });
+    owners.max_by_key(|(_, prefix)| *prefix)
+}
+
+fn own_way(source: IpAddr) -> Refused {
+    let text = format!("your browser comes from {source}: you would lock yourself out");
+    Refused::because(Why::OwnWay(source), text)
 }

@@ -22,6 +22,8 @@ use crate::report::{self, ClientAccess, PeerEdited, Refused, Why};
 use crate::secret::SecretText;
 use crate::system::for_the_shell;
 
+/// Networks with a shorter prefix stand for the whole internet or a part of it.
+const WIDE: u8 = 8;
 /// Keys of a peer that the command which adds it again has options for.
 const GIVEN_BACK: &[&str] = &["name", "public_key", "vip", "allowed_ips", "expires"];
 
@@ -257,15 +259,22 @@ impl Known<'_> {
                     "{net} is a network of IPv4 written as IPv6; write {meant}"
                 ));
             }
+            if let Some(what) = of_no_peer(meant) {
+                return Err(format!("{net} {what}, so it can't be behind a peer"));
+            }
             let is_exactly = |address: IpAddr| IpNet::from(address) == meant;
+            let is_in = |address: IpAddr| meant.prefix_len() >= WIDE && meant.contains(&address);
             let whose = if vips.iter().any(|vip| is_exactly(vip.addr())) {
                 "this hub's own address"
             } else if self.inside.own.iter().any(|own| is_exactly(*own)) {
                 "an address of this host"
-            } else if public
-                .and_then(PublicEndpoint::address)
-                .is_some_and(is_exactly)
-            {
+            } else if public.and_then(PublicEndpoint::address).is_some_and(is_in) {
+                if meant.prefix_len() < meant.max_prefix_len() {
+                    return Err(format!(
+                        "{net} has the address in it at which peers reach this hub \
+                         (interface.public_endpoint), so it can't be behind a peer"
+                    ));
+                }
                 "the address at which peers reach this hub (interface.public_endpoint)"
             } else {
                 continue;
@@ -477,6 +486,29 @@ impl Known<'_> {
 /// Whether a peer has exactly this address.
 fn owns(peer: &Peer, address: IpAddr) -> bool {
     peer.vip.contains(&address) || peer.allowed_ips.contains(&IpNet::from(address))
+}
+
+/// What a network is that nothing is routed to.
+fn of_no_peer(net: IpNet) -> Option<&'static str> {
+    let address = net.addr();
+    let (is_linked, is_nothing) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_broadcast() || v4.octets()[0] == 0),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.is_unspecified()),
+    };
+    if address.is_multicast() {
+        Some("is for multicast")
+    } else if net.prefix_len() < WIDE {
+        // All there is, or a half of it.
+        None
+    } else if address.is_loopback() {
+        Some("is each machine's own (loopback)")
+    } else if is_linked {
+        Some("never leaves its link")
+    } else if is_nothing {
+        Some("has no address of a host")
+    } else {
+        None
+    }
 }
 
 /// What an address is that no single host has, where our vips are these.

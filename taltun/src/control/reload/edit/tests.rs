@@ -657,6 +657,10 @@ fn values_are_set_and_what_is_printed_brings_back_the_old_ones() {
             ..set
         })
     };
+    let allowing = |net: &str| SetPeer {
+        allowed_ips: Some(vec![net.parse().unwrap()]),
+        ..SetPeer::default()
+    };
     for (asked, reason) in [
         (SetPeer::default(), "nothing to change"),
         (
@@ -680,6 +684,12 @@ fn values_are_set_and_what_is_printed_brings_back_the_old_ones() {
             },
             "this hub's own address",
         ),
+        (allowing("127.0.0.0/8"), "each machine's own"),
+        (allowing("224.0.0.0/4"), "multicast"),
+        (allowing("169.254.0.0/16"), "never leaves its link"),
+        (allowing("fe80::/10"), "never leaves its link"),
+        (allowing("0.0.0.0/8"), "no address of a host"),
+        (allowing("255.255.255.255/32"), "no address of a host"),
     ] {
         let refused = hub.refused(&of(asked));
         assert!(refused.contains(reason), "{refused}");
