@@ -208,6 +208,19 @@ fn phone() -> Result<()> {
     );
     let mode = fs::metadata(&picture)?.permissions().mode();
     ensure!(mode & 0o777 == 0o600, "mode {mode:o}");
+
+    // What is too long for one is in a file all the same, and not where nobody asked for it.
+    let nets: Vec<String> = (10..70)
+        .map(|last| format!("fd11:2222:3333:4444:5555:6666:7777:88{last}/128"))
+        .collect();
+    hub.done(&["new", "far", "--allowed", &nets.join(",")])?;
+    let picture = picture.with_file_name("long.png");
+    let option = format!("--qr={}", picture.display());
+    let host = format!("{}.example.net", ["a"; 50].join("."));
+    let (out, err) = hub.done(&["new", "long", &option, "--endpoint", &host, "--psk"])?;
+    ensure!(out.is_empty() && !picture.exists(), "{out}{err}");
+    let text = fs::read_to_string(picture.with_extension("conf"))?;
+    ensure!(value(&text, "Endpoint")?.starts_with(&host), "{text}");
     drop(phone);
     hub.node.stop(Signal::Terminate)
 }

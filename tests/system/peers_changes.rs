@@ -140,6 +140,14 @@ fn refused() -> Result<()> {
             &["new", "x", "--allowed", &outside],
             "so it can't be behind a peer",
         ),
+        (
+            &["new", "x", "--allowed", "127.0.0.0/8"],
+            "is each machine's own (loopback), so it can't be behind a peer",
+        ),
+        (
+            &["new", "x", "--qr=x.png", "--out", "x.png"],
+            "name the same file",
+        ),
         (&["new", "\u{2800}"], "U+2800 isn't one"),
         (&["new", "x", "--endpoint", "0.0.0.0"], "any address"),
         (&["remove", "ana"], "is named in rules (line "),

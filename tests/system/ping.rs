@@ -68,6 +68,14 @@ fn ping() -> Result<()> {
         ensure!(text.contains(part), "{part:?} isn't in {text}");
     }
 
+    hub.node.tell(&["ban", "10.200.0.2", "--inner"])?;
+    let (text, code) = told(&hub.node, host, &["ana", "--count", "2", "--every", "0.02"])?;
+    ensure!(
+        code == 1 && text.contains("banned: 10.200.0.2/32"),
+        "{text}"
+    );
+    hub.node.tell(&["unban", "--inner", "10.200.0.2"])?;
+
     // What can't be asked.
     for (arguments, why) in [
         (&["nobody"][..], "is no peer's name or key"),

@@ -266,6 +266,10 @@ fn other_values(hub: &Hub, session: &Session<'_>) -> Result<()> {
         session.post("/set", &format!("key={own}&{out}"))?;
         ensure!(session.notice()?.contains("lock yourself out"), "{out}");
     }
+    // Nor does another peer get the address that the browser has.
+    let taking = format!("key={key}&allowed-before=&allowed=10.200.0.2%2F32");
+    session.post("/set", &taking)?;
+    ensure!(session.notice()?.contains("lock yourself out"));
     let rates = format!("key={own}&rate_up-before=&rate_up=50+Mbit%2Fs");
     session.post("/set", &rates)?;
     ensure!(session.notice()?.starts_with("done"));
