@@ -549,8 +549,18 @@ fn refused() -> Result<()> {
     let refused = refusal(&fleet.join(&rome)?)?;
     ensure!(refused.contains("for the hub rome"), "{refused}");
     let token = done(&fleet.on(madrid, &["token", "paris", "--serve-only"])?)?;
-    done(&fleet.join(&token)?)?;
+    // Another fleet's key isn't this one's, and nobody throws it away; the token is still good afterwards.
     let state = fleet_dir(paris.directory());
+    let foreign = state.join("admin.key");
+    std::fs::create_dir_all(&state)?;
+    std::fs::write(&foreign, "07".repeat(32))?;
+    let refused = refusal(&fleet.join(&token)?)?;
+    ensure!(
+        refused.contains("is no admin's key of the fleet example"),
+        "{refused}"
+    );
+    std::fs::remove_file(&foreign)?;
+    done(&fleet.join(&token)?)?;
     let kept = std::fs::read(state.join("member.json"))?;
     std::fs::remove_dir_all(&state)?;
     let refused = refusal(&fleet.join(&token)?)?;

@@ -11,6 +11,7 @@ use taltun_crypto::PublicKey;
 use crate::etcd::{Error, Store, Transaction};
 use crate::key::{Key, prefix};
 use crate::label::Label;
+use crate::ledger::{Ledger, Trust, Verdict};
 use crate::record::{self, Hub, Peer, Taken, Unreadable};
 use crate::signed::Signed;
 use crate::token::Token;
@@ -220,21 +221,25 @@ pub async fn join(
     })
 }
 
-/// Writes again what the store lost, where it has nothing, what is older, or what is no record.
-/// `false`: what is there stays. It is newer, or of a newer version, or somebody has written there
+/// Writes again what the store lost, where it has nothing, what is older, or what doesn't count by
+/// `trust`. `false`: what is there stays. It is newer, or of a newer version, or somebody has written there
 /// meanwhile, which will be heard of.
 pub async fn write_again(
     store: &Store,
-    network: &Label,
+    trust: &Trust,
     key: &Key,
     signed: &Signed,
 ) -> Result<bool, Error> {
-    let path = format!("{}{key}", prefix(network));
+    let path = format!("{}{key}", prefix(&trust.network));
     let found = store.get(&path).await?;
+    let counts = |theirs| {
+        let verdict = Ledger::new(trust.clone()).take(key, theirs);
+        !matches!(verdict, Verdict::Refused(_))
+    };
     let stays = found
         .as_ref()
         .is_some_and(|entry| match Signed::parse(&entry.value) {
-            Ok(theirs) => theirs.rank() >= signed.rank(),
+            Ok(theirs) => theirs.rank() >= signed.rank() && counts(theirs),
             Err(unreadable) => matches!(unreadable, Unreadable::Newer(_)),
         });
     if stays {

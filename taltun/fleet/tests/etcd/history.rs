@@ -10,7 +10,7 @@ use taltun_fleet::{Key, Signed, Verdict};
 
 use crate::cluster::{Cluster, store};
 use crate::proxy::{Mode, Proxy};
-use crate::seen::{Seen, admin, name, network, path, peer, signed};
+use crate::seen::{Seen, admin, name, network, path, peer, signed, trust};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -114,8 +114,8 @@ pub async fn an_old_backup_brings_nobody_back() {
 
 async fn write_again(seen: &Seen) {
     let store = &seen.store;
-    let network = network();
-    let prefix = prefix(&network);
+    let trust = trust();
+    let prefix = prefix(&trust.network);
     let listing = store.list(&prefix).await.unwrap();
     for (key, held) in seen.ledger.all() {
         let there = listing.entries.iter().find(|entry| {
@@ -123,12 +123,9 @@ async fn write_again(seen: &Seen) {
             at.as_ref() == Some(key)
         });
         let is_same = there.is_some_and(|entry| entry.value == held.to_json());
-        let written = edit::write_again(store, &network, key, held).await;
+        let written = edit::write_again(store, &trust, key, held).await;
         assert_eq!(written, Ok(!is_same), "{key}");
         // What is there already isn't written twice.
-        assert_eq!(
-            edit::write_again(store, &network, key, held).await,
-            Ok(false)
-        );
+        assert_eq!(edit::write_again(store, &trust, key, held).await, Ok(false));
     }
 }

@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use taltun_crypto::PublicKey;
+use taltun_crypto::signing::SigningKey;
 use taltun_fleet::homes::{Home, shard_of};
 use taltun_fleet::key::SHARDS;
-use taltun_fleet::{HomeWriter, Homes, Key, Pace, Presence, edit, record};
+use taltun_fleet::{HomeWriter, Homes, Key, Pace, Presence, Signed, edit, record};
 use tokio::time::sleep;
 
 use crate::cluster::Cluster;
-use crate::seen::{Seen, name, network, path, signed};
+use crate::seen::{Seen, name, network, path, signed, trust};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -186,8 +187,18 @@ pub async fn records_of_a_newer_version_are_left_alone() {
     for key in [&key, &shard] {
         store.put(&path(key), newer, 0).await.unwrap();
     }
-    let written = edit::write_again(&store, &network(), &key, &signed).await;
+    let written = edit::write_again(&store, &trust(), &key, &signed).await;
     assert_eq!(written, Ok(false));
+    // What a stranger signed isn't newer, whatever it says.
+    let stranger = SigningKey::from_seed([9; 32]);
+    let forged = Signed::removal(&stranger, &network(), &key, signed.generation + 1);
+    store
+        .put(&path(&key), forged.to_json().as_bytes(), 0)
+        .await
+        .unwrap();
+    let written = edit::write_again(&store, &trust(), &key, &signed).await;
+    assert_eq!(written, Ok(true));
+    store.put(&path(&key), newer, 0).await.unwrap();
     let homes = Arc::new(Mutex::new(Homes::default()));
     let home = Home {
         at: [1; 12],

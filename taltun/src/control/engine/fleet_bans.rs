@@ -14,7 +14,7 @@ use crate::protocol::allowed_ips::canonical;
 
 /// What is said of a ban that all hubs get, or of the end of one.
 const EVERYWHERE: &str =
-    "; all hubs of the fleet have that, those that are away once they are back";
+    "; all hubs of the fleet get that by etcd, those that are away once they are back";
 /// What is said of one that they don't get.
 const HERE_ALONE: &str =
     "; on this hub alone, as it has no end: by --for all hubs of the fleet get it";

@@ -246,7 +246,7 @@ struct Member {
 
 impl Member {
     fn new(hub: Hub, membership: Membership) -> Self {
-        let admin = membership::read_admin(&hub.files).unwrap_or_else(|error| {
+        let admin = membership::admin_of(&hub.files, &membership.trust).unwrap_or_else(|error| {
             warn!("fleet: {error}");
             None
         });
@@ -692,10 +692,10 @@ impl Member {
                 self.writes.done(&Ok(()), Instant::now());
                 continue;
             };
-            let (store, network) = (self.hub.store.clone(), self.network().clone());
+            let (store, trust) = (self.hub.store.clone(), self.membership.trust.clone());
             let done = self.done.clone();
             tokio::spawn(async move {
-                let outcome = writes::write(&store, &network, &key, &value).await;
+                let outcome = writes::write(&store, &trust, &key, &value).await;
                 let _ = done.send(Done::Written(outcome));
             });
         }

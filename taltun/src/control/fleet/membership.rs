@@ -122,8 +122,28 @@ pub(super) fn read_admin(files: &Files) -> Result<Option<SigningKey>, String> {
     Ok(Some(SigningKey::from_seed(*seed)))
 }
 
-/// Writes the admin's key.
+/// The same, which has to be of the fleet whose admins are these: with another one this hub would sign what
+/// nobody believes.
+pub(super) fn admin_of(files: &Files, trust: &Trust) -> Result<Option<SigningKey>, String> {
+    let key = read_admin(files)?;
+    if key
+        .as_ref()
+        .is_some_and(|key| !trust.admins.contains(&key.verifying_key()))
+    {
+        return Err(format!(
+            "{} is no admin's key of the fleet {}, but perhaps the only one of another fleet; move it away",
+            files.admin().display(),
+            trust.network
+        ));
+    }
+    Ok(key)
+}
+
+/// Writes the admin's key, where there is none: another one may be the only one of its fleet.
 pub(super) fn write_admin(files: &Files, key: &SigningKey) -> Result<(), String> {
+    if files.admin().symlink_metadata().is_ok() {
+        return Err(format!("{} is there already", files.admin().display()));
+    }
     let mut digits = Zeroizing::new([0; 2 * KEY_LEN]);
     let text = base16ct::lower::encode_str(key.seed(), &mut *digits);
     let text = text.map_err(|error| error.to_string())?;

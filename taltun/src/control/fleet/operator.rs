@@ -71,8 +71,10 @@ pub fn init(config: &Config) -> anyhow::Result<String> {
             );
         }
         Err(error @ taltun_fleet::etcd::Error::Uncertain(_)) => bail!(
-            "{error}; if `taltun fleet init` says then that etcd has the fleet already, remove what \
-             is below /taltun/v1/{}/ there, and repeat it",
+            "{error}; to try again, move {} away first; if `taltun fleet init` says then that etcd has \
+             the fleet already, and no other hub is in one of that name, remove what is below \
+             /taltun/v1/{}/ there, and repeat it",
+            files.admin().display(),
             fleet.name
         ),
         Err(error) => {
@@ -125,6 +127,8 @@ pub fn join(config: &Config, text: &str) -> anyhow::Result<String> {
         "the token has expired; ask for another one: `taltun fleet token {}`",
         token.hub
     );
+    membership::admin_of(&files, &token.trust)
+        .map_err(|reason| anyhow!("{reason} (nothing was changed)"))?;
     let store = settings.store()?;
     let outcome = run(edit::join(&store, &token, &settings.says, milliseconds()))?;
     match outcome {
@@ -165,7 +169,8 @@ pub fn token(
     let Some(membership) = Membership::read(&files).map_err(anyhow::Error::msg)? else {
         bail!("this hub isn't in the fleet {} itself yet", fleet.name);
     };
-    let Some(key) = membership::read_admin(&files).map_err(anyhow::Error::msg)? else {
+    let key = membership::admin_of(&files, &membership.trust).map_err(anyhow::Error::msg)?;
+    let Some(key) = key else {
         bail!(
             "this hub hasn't the admin's key ({}), which signs tokens; make the token on a hub that \
              has it",

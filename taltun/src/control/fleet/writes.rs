@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use taltun_fleet::etcd::Error;
 use taltun_fleet::key::prefix;
 use taltun_fleet::record::{self, Ban};
-use taltun_fleet::{Key, Label, Signed, Store, edit};
+use taltun_fleet::{Key, Signed, Store, Trust, edit};
 
 /// How long it waits after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -65,19 +65,19 @@ impl Writes {
 /// Writes a key.
 pub(super) async fn write(
     store: &Store,
-    network: &Label,
+    trust: &Trust,
     key: &Key,
     value: &Value,
 ) -> Result<(), Error> {
     match value {
         Value::Signed(signed) => {
             // What is newer there will be heard of.
-            edit::write_again(store, network, key, signed).await?;
+            edit::write_again(store, trust, key, signed).await?;
         }
         Value::Ban(ban, seconds) => {
             let seconds = u32::try_from(*seconds).unwrap_or(u32::MAX).max(1);
             let lease = store.grant(seconds).await?;
-            let path = format!("{}{key}", prefix(network));
+            let path = format!("{}{key}", prefix(&trust.network));
             store
                 .put(&path, record::write(ban).as_bytes(), lease)
                 .await?;
