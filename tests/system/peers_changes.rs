@@ -97,6 +97,7 @@ fn at_once() -> Result<()> {
     hub.node.stop(Signal::Terminate)
 }
 
+#[allow(clippy::too_many_lines, reason = "a list of what is refused, and why")]
 fn refused() -> Result<()> {
     let hub = Hub::start("[[rules]]\nfrom = \"ana\"\nto = \"any\"\nallow = \"any\"\n")?;
     let outside = format!("{}/32", WIRE_A.near_v4());

@@ -206,30 +206,37 @@ impl Replies {
                 };
                 self.edited(PeerEdit::Rotate(rotate), by).await
             }
-            Verb::SetPeer(set) => {
-                let peer = key(&set.peer)?;
-                if set.may_cut_off() {
-                    self.refuse_own(Banned::Peer(&peer), source).await?;
-                }
-                if let Some(nets) = &set.allowed_ips {
-                    self.refuse_taking(nets, source).await?;
-                }
-                let set = request::SetPeer {
-                    peer,
-                    allowed_ips: set.allowed_ips,
-                    expires: set.expires,
-                    quota: set.quota,
-                    rate_up: set.rate_up,
-                    rate_down: set.rate_down,
-                };
-                self.edited(PeerEdit::Set(set), by).await
-            }
+            Verb::SetPeer(set) => self.set_peer(set, by, source).await,
             Verb::UnbanPeer(peer) => {
                 let peer = key(&peer)?;
                 let layer = Layer::Inner;
                 self.done(UnbanPeer { peer, layer }, by).await
             }
         }
+    }
+
+    async fn set_peer(
+        &self,
+        set: web::SetPeer,
+        by: Caller,
+        source: IpAddr,
+    ) -> Result<Reply, Refused> {
+        let peer = key(&set.peer)?;
+        if set.may_cut_off() {
+            self.refuse_own(Banned::Peer(&peer), source).await?;
+        }
+        if let Some(nets) = &set.allowed_ips {
+            self.refuse_taking(nets, source).await?;
+        }
+        let set = request::SetPeer {
+            peer,
+            allowed_ips: set.allowed_ips,
+            expires: set.expires,
+            quota: set.quota,
+            rate_up: set.rate_up,
+            rate_down: set.rate_down,
+        };
+        self.edited(PeerEdit::Set(set), by).await
     }
 
     async fn done<C: Command<Answer = Done>>(
