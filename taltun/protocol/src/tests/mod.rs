@@ -1,6 +1,6 @@
 //! The rules of WireGuard, each proven on a virtual clock.
 //!
-//! [`pair`] is the world that the tests share: devices, a clock and a network that may
+//! `pair` is the world that the tests share: devices, a clock and a network that may
 //! lose, delay, reorder and duplicate. Each test names one rule and cites the section of
 //! the WireGuard paper it comes from. [`steps`] is open to whoever drives the protocol by the
 //! feature `testing`: they prove their own way of doing a batch's work by it. They live inside the crate to see sessions and limits
