@@ -4,20 +4,21 @@
 //! which have none, only until their end. Nothing is taken away because etcd is away: without it
 //! the hub has what it knew last, also after a restart, from its disk.
 
+mod claims;
+mod published;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use taltun_crypto::sealed;
 use taltun_crypto::signing::SigningKey;
-use taltun_fleet::etcd::{Endpoint, Error, Limits, Tls};
+use taltun_fleet::etcd::Error;
 use taltun_fleet::key::prefix;
-use taltun_fleet::record::{self, Ban, Extra, Hub as HubRecord, Live, Peer, SealedKey};
+use taltun_fleet::record::{self, Ban, Extra, Live};
 use taltun_fleet::snapshot::{self, NotLoaded};
 use taltun_fleet::{
-    Bans, Event, Homes, Key, Label, Ledger, Mirror, Presence, Refusal, Signed, Store, Verdict,
+    Bans, Event, Homes, Key, Label, Ledger, Mirror, Presence, Signed, Store, Verdict,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{interval, sleep, sleep_until};
@@ -27,21 +28,14 @@ use super::edits::Prepared;
 use super::health::{self, Asking};
 use super::link::{FleetBan, FleetEdit, Link, NotEdited, Seen, Told};
 use super::membership::{self, Files, Membership};
-use super::records::peer_of;
+use super::settings::Settings;
 use super::writes::{self, Value, Writes};
 use crate::config::{Fleet, FleetPeers, Interface};
 use crate::control::state_file::wall_clock;
-use crate::crypto::{PrivateKey, PublicKey};
 use crate::dataplane::clock;
 use crate::layer::Layer;
-use crate::report::{EtcdMember, HubStatus, UnixTime};
+use crate::report::{EtcdMember, UnixTime};
 
-/// How long calls may take: somebody waits for a change of a peer.
-pub(super) const LIMITS: Limits = Limits {
-    connect: Duration::from_secs(1),
-    answer: Duration::from_secs(2),
-    call: Duration::from_secs(4),
-};
 /// How often all is compared with etcd, whatever it tells by itself.
 const FULL: Duration = Duration::from_secs(600);
 /// How long this hub counts as connected without a word from it, seconds.
@@ -56,48 +50,6 @@ const MOST_PROBLEMS: usize = 8;
 const MOST_REFUSED: usize = 1000;
 /// Hubs that count as connected at the most.
 const MOST_HUBS: usize = 4096;
-
-/// What the configuration says of this hub.
-pub(super) struct Settings {
-    pub network: Label,
-    pub hub: Label,
-    pub endpoints: Vec<Endpoint>,
-    pub tls: Option<Tls>,
-    /// What the others are told of it.
-    pub says: HubRecord,
-    private_key: PrivateKey,
-}
-
-impl Settings {
-    pub(super) fn of(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Self> {
-        let endpoints = fleet.etcd.iter().map(|text| text.parse());
-        let endpoints: Result<Vec<Endpoint>, _> = endpoints.collect();
-        let file = |file: &Option<PathBuf>| file.as_deref().map(|file| fleet.path_of(file));
-        let (ca, cert, key) = (file(&fleet.ca), file(&fleet.cert), file(&fleet.key));
-        let own = cert.as_deref().zip(key.as_deref());
-        let tls = ca.as_deref().map(|ca| Tls::read(ca, own));
-        let group = fleet.group.as_deref().map(str::parse).transpose();
-        Ok(Self {
-            network: fleet.name.parse().context("fleet.name")?,
-            hub: fleet.hub.parse().context("fleet.hub")?,
-            endpoints: endpoints.context("fleet.etcd")?,
-            tls: tls.transpose().context("[fleet]")?,
-            says: HubRecord {
-                identity: interface.private_key.public_key().0,
-                endpoints: fleet.endpoints.clone(),
-                group: group.context("fleet.group")?,
-                vips: interface.vip.iter().map(ipnet::IpNet::addr).collect(),
-                extra: Extra::new(),
-            },
-            private_key: interface.private_key.clone(),
-        })
-    }
-
-    pub(super) fn store(&self) -> anyhow::Result<Store> {
-        Store::new(self.endpoints.clone(), self.tls.clone(), LIMITS)
-            .context("fleet.etcd names no member of etcd")
-    }
-}
 
 /// Starts the thread.
 pub(super) fn start(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Link> {
@@ -479,120 +431,6 @@ impl Member {
         }
     }
 
-    /// Has the others know what this hub is by now.
-    fn say_who(&mut self) {
-        let key = Key::Hub(self.hub.settings.hub.clone());
-        let says = self.hub.settings.says.clone();
-        if self.ledger.get(&key).is_some_and(|held| held.removed) {
-            let text = "an admin removed this hub from the fleet";
-            self.unclaimed = Some(text.to_owned());
-            return;
-        }
-        if let Some(Ok(known)) = self.ledger.record::<HubRecord>(&key) {
-            let says = HubRecord {
-                extra: known.extra.clone(),
-                ..says.clone()
-            };
-            if known == says {
-                self.unclaimed = None;
-                return;
-            }
-        }
-        let Some(generation) = self.ledger.next_generation(milliseconds()) else {
-            return;
-        };
-        let signed = match (&self.admin, &self.membership.token) {
-            (Some(admin), _) => Signed::new(admin, self.network(), &key, generation, &says),
-            (None, Some(token)) => token.claim(&says, generation),
-            (None, None) => return,
-        };
-        self.unclaimed = match self.ledger.take(&key, signed) {
-            Verdict::New => {
-                self.is_unsaved = true;
-                self.writes.add(key);
-                None
-            }
-            Verdict::Refused(Refusal::TokenUsedTwice) => Some(
-                "this hub's key isn't the one it joined with, so that the others don't believe it; \
-                 bring back that key"
-                    .to_owned(),
-            ),
-            Verdict::Refused(refusal) => Some(refusal.to_string()),
-            Verdict::Same | Verdict::Older => None,
-        };
-    }
-
-    /// Gives hubs that were granted it the admin's key, which no other can read.
-    fn share_admin(&mut self) {
-        let Some(admin) = &self.admin else { return };
-        let hubs = self.ledger.all().filter_map(|(key, _)| match key {
-            Key::Hub(hub) => Some(hub.clone()),
-            _ => None,
-        });
-        let mut sealed_keys = Vec::new();
-        for hub in hubs {
-            let key = Key::Sealed(hub.clone());
-            let is_granted = self.ledger.grant(&hub).is_some_and(|grant| grant.admin);
-            if !is_granted || hub == self.hub.settings.hub || self.ledger.get(&key).is_some() {
-                continue;
-            }
-            let Some(Ok(record)) = self.ledger.record::<HubRecord>(&Key::Hub(hub)) else {
-                continue;
-            };
-            let (Ok(once), Some(generation)) = (
-                membership::random(),
-                self.ledger.next_generation(milliseconds()),
-            ) else {
-                continue;
-            };
-            let reader = PublicKey(record.identity);
-            let context = key.to_string();
-            let once = PrivateKey::from_bytes(*once);
-            let sealed = sealed::seal(once, &reader, context.as_bytes(), admin.seed());
-            let Some(sealed) = sealed else { continue };
-            let record = SealedKey::new(&sealed);
-            let signed = Signed::new(admin, self.network(), &key, generation, &record);
-            sealed_keys.push((key, signed));
-        }
-        for (key, signed) in sealed_keys {
-            if self.ledger.take(&key, signed) == Verdict::New {
-                self.is_unsaved = true;
-                self.writes.add(key);
-            }
-        }
-    }
-
-    /// Takes the admin's key that another hub sealed for this one.
-    fn take_admin(&mut self, key: &Key) {
-        if self.admin.is_some() {
-            return;
-        }
-        let Some(Ok(record)) = self.ledger.record::<SealedKey>(key) else {
-            return;
-        };
-        let private = &self.hub.settings.private_key;
-        let opened = record
-            .bytes()
-            .and_then(|bytes| sealed::open(private, key.to_string().as_bytes(), &bytes).ok());
-        let seed = opened.and_then(|seed| <[u8; 32]>::try_from(seed.as_slice()).ok());
-        let Some(admin) = seed.map(SigningKey::from_seed) else {
-            return warn!("fleet: the admin's key that was sealed for this hub can't be opened");
-        };
-        if !self
-            .membership
-            .trust
-            .admins
-            .contains(&admin.verifying_key())
-        {
-            return warn!("fleet: the key that was sealed for this hub is no admin's");
-        }
-        match membership::write_admin(&self.hub.files, &admin) {
-            Ok(()) => info!("fleet: peers can be changed at this hub from now on"),
-            Err(error) => warn!("fleet: {error}; the admin's key is in memory only"),
-        }
-        self.admin = Some(admin);
-    }
-
     /// Changes a peer, beside the loop.
     fn edit(&mut self, edit: &FleetEdit, reply: oneshot::Sender<Result<FleetPeers, NotEdited>>) {
         let prepared = self.prepare(edit);
@@ -748,99 +586,6 @@ impl Member {
             }
         }
         self.soon();
-    }
-
-    /// Gives the tunnel and `status` what is known by now.
-    fn publish(&mut self) {
-        self.publish_at = None;
-        let peers = self.ledger.all().filter_map(|(key, signed)| match key {
-            Key::Peer(public_key) => {
-                let record = signed.record::<Peer>()?.ok()?;
-                Some(peer_of(*public_key, record))
-            }
-            _ => None,
-        });
-        let mut peers: Vec<_> = peers.collect();
-        peers.sort_by(|a, b| a.name.cmp(&b.name));
-        let count = peers.len() as u64;
-        self.hub.peers.send_if_modified(|known| {
-            let is_new = **known != peers;
-            if is_new {
-                *known = Arc::new(peers);
-            }
-            is_new
-        });
-        let now = wall_clock();
-        let all = [Layer::Outer, Layer::Inner].into_iter().zip(&self.bans);
-        let bans = all.flat_map(|(layer, bans)| {
-            bans.on(now).map(move |(net, ban)| FleetBan {
-                net: *net,
-                layer,
-                until: ban.until,
-            })
-        });
-        let bans: Vec<FleetBan> = bans.collect();
-        let number_of_bans = bans.len() as u64;
-        self.hub.bans.send_if_modified(|known| {
-            let is_new = **known != bans;
-            if is_new {
-                *known = Arc::new(bans);
-            }
-            is_new
-        });
-        let hubs = self.hubs();
-        let own = &self.hub.settings.hub;
-        let others = hubs.iter().filter(|hub| hub.name != own.as_str());
-        let others = others.flat_map(|hub| hub.vip.iter().copied()).collect();
-        let problems = self.problems();
-        self.hub.see(|seen| {
-            seen.hubs = others;
-            let status = &mut seen.status;
-            status.joined = true;
-            status.admin = self.admin.is_some();
-            status.etcd.connected = self.connected;
-            status.etcd.error = self.error.as_ref().map(ToString::to_string);
-            status.etcd.revision = self.revision;
-            status.etcd.members.clone_from(&self.members);
-            status.pending = self.writes.len() as u64;
-            status.peers = count;
-            status.bans = number_of_bans;
-            status.hubs = hubs;
-            status.saved_at = self.saved_at;
-            status.problems = problems;
-        });
-    }
-
-    fn hubs(&self) -> Vec<HubStatus> {
-        let hubs = self.ledger.all().filter_map(|(key, signed)| {
-            let Key::Hub(hub) = key else { return None };
-            let record = signed.record::<HubRecord>()?.ok()?;
-            let live = self.live.get(hub);
-            Some(HubStatus {
-                name: hub.to_string(),
-                own: *hub == self.hub.settings.hub,
-                live: live.is_some(),
-                public_key: PublicKey(record.identity).to_string(),
-                vip: record.vips,
-                endpoints: record.endpoints,
-                group: record.group.map(|group| group.to_string()),
-                taltun: live.map(|live| live.taltun.clone()),
-                since: live.map(|live| UnixTime::at(Duration::from_secs(live.since))),
-            })
-        });
-        hubs.collect()
-    }
-
-    fn problems(&self) -> Vec<String> {
-        let refused = self.refused.iter();
-        let refused = refused.map(|(key, why)| format!("the record {key} doesn't count: {why}"));
-        let own = self.unclaimed.iter().chain(&self.not_saved).cloned();
-        let mut all: Vec<String> = own.chain(refused.take(MOST_PROBLEMS)).collect();
-        let more = self.refused.len().saturating_sub(MOST_PROBLEMS);
-        if more > 0 {
-            all.push(format!("{more} more records don't count"));
-        }
-        all
     }
 }
 

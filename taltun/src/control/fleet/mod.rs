@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`link`] | the way from the controller to the thread |
 //! | [`hub`] | the thread: what etcd tells, what is asked, what is written |
+//! | [`settings`] | what the configuration says of it |
 //! | [`writes`] | what etcd is still to get |
 //! | [`health`] | which members of etcd answer |
 //! | [`edits`] | changes of peers, signed |
@@ -28,6 +29,8 @@ mod membership;
 pub(crate) mod operator;
 #[cfg(feature = "fleet")]
 mod records;
+#[cfg(feature = "fleet")]
+mod settings;
 #[cfg(feature = "fleet")]
 mod writes;
 

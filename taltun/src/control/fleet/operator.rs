@@ -11,8 +11,9 @@ use taltun_fleet::token::Right;
 use taltun_fleet::{Key, Signed, Token, Trust};
 
 use super::edits::not_made;
-use super::hub::{Settings, milliseconds};
+use super::hub::milliseconds;
 use super::membership::{self, Files, Membership, random};
+use super::settings::Settings;
 use crate::config::{Config, Fleet};
 use crate::control::state_file::wall_clock;
 use crate::secret::SecretText;

@@ -1,0 +1,127 @@
+//! What this hub says that it is, by which right, and the admin's key: from whom it has that, and whom it gives it.
+
+use taltun_crypto::sealed;
+use taltun_crypto::signing::SigningKey;
+use taltun_fleet::record::{Hub as HubRecord, SealedKey};
+use taltun_fleet::{Key, Refusal, Signed, Verdict};
+use tracing::{info, warn};
+
+use super::{Member, milliseconds};
+use crate::control::fleet::membership;
+use crate::crypto::{PrivateKey, PublicKey};
+
+impl Member {
+    /// Has the others know what this hub is by now.
+    pub(super) fn say_who(&mut self) {
+        let key = Key::Hub(self.hub.settings.hub.clone());
+        let says = self.hub.settings.says.clone();
+        if self.ledger.get(&key).is_some_and(|held| held.removed) {
+            let text = "an admin removed this hub from the fleet";
+            self.unclaimed = Some(text.to_owned());
+            return;
+        }
+        if let Some(Ok(known)) = self.ledger.record::<HubRecord>(&key) {
+            let says = HubRecord {
+                extra: known.extra.clone(),
+                ..says.clone()
+            };
+            if known == says {
+                self.unclaimed = None;
+                return;
+            }
+        }
+        let Some(generation) = self.ledger.next_generation(milliseconds()) else {
+            return;
+        };
+        let signed = match (&self.admin, &self.membership.token) {
+            (Some(admin), _) => Signed::new(admin, self.network(), &key, generation, &says),
+            (None, Some(token)) => token.claim(&says, generation),
+            (None, None) => return,
+        };
+        self.unclaimed = match self.ledger.take(&key, signed) {
+            Verdict::New => {
+                self.is_unsaved = true;
+                self.writes.add(key);
+                None
+            }
+            Verdict::Refused(Refusal::TokenUsedTwice) => Some(
+                "this hub's key isn't the one it joined with, so that the others don't believe it; \
+                 bring back that key"
+                    .to_owned(),
+            ),
+            Verdict::Refused(refusal) => Some(refusal.to_string()),
+            Verdict::Same | Verdict::Older => None,
+        };
+    }
+
+    /// Gives hubs that were granted it the admin's key, which no other can read.
+    pub(super) fn share_admin(&mut self) {
+        let Some(admin) = &self.admin else { return };
+        let hubs = self.ledger.all().filter_map(|(key, _)| match key {
+            Key::Hub(hub) => Some(hub.clone()),
+            _ => None,
+        });
+        let mut sealed_keys = Vec::new();
+        for hub in hubs {
+            let key = Key::Sealed(hub.clone());
+            let is_granted = self.ledger.grant(&hub).is_some_and(|grant| grant.admin);
+            if !is_granted || hub == self.hub.settings.hub || self.ledger.get(&key).is_some() {
+                continue;
+            }
+            let Some(Ok(record)) = self.ledger.record::<HubRecord>(&Key::Hub(hub)) else {
+                continue;
+            };
+            let (Ok(once), Some(generation)) = (
+                membership::random(),
+                self.ledger.next_generation(milliseconds()),
+            ) else {
+                continue;
+            };
+            let reader = PublicKey(record.identity);
+            let context = key.to_string();
+            let once = PrivateKey::from_bytes(*once);
+            let sealed = sealed::seal(once, &reader, context.as_bytes(), admin.seed());
+            let Some(sealed) = sealed else { continue };
+            let record = SealedKey::new(&sealed);
+            let signed = Signed::new(admin, self.network(), &key, generation, &record);
+            sealed_keys.push((key, signed));
+        }
+        for (key, signed) in sealed_keys {
+            if self.ledger.take(&key, signed) == Verdict::New {
+                self.is_unsaved = true;
+                self.writes.add(key);
+            }
+        }
+    }
+
+    /// Takes the admin's key that another hub sealed for this one.
+    pub(super) fn take_admin(&mut self, key: &Key) {
+        if self.admin.is_some() {
+            return;
+        }
+        let Some(Ok(record)) = self.ledger.record::<SealedKey>(key) else {
+            return;
+        };
+        let private = &self.hub.settings.private_key;
+        let opened = record
+            .bytes()
+            .and_then(|bytes| sealed::open(private, key.to_string().as_bytes(), &bytes).ok());
+        let seed = opened.and_then(|seed| <[u8; 32]>::try_from(seed.as_slice()).ok());
+        let Some(admin) = seed.map(SigningKey::from_seed) else {
+            return warn!("fleet: the admin's key that was sealed for this hub can't be opened");
+        };
+        if !self
+            .membership
+            .trust
+            .admins
+            .contains(&admin.verifying_key())
+        {
+            return warn!("fleet: the key that was sealed for this hub is no admin's");
+        }
+        match membership::write_admin(&self.hub.files, &admin) {
+            Ok(()) => info!("fleet: peers can be changed at this hub from now on"),
+            Err(error) => warn!("fleet: {error}; the admin's key is in memory only"),
+        }
+        self.admin = Some(admin);
+    }
+}

@@ -1,0 +1,110 @@
+//! What the tunnel and `status` get of what is known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taltun_fleet::Key;
+use taltun_fleet::record::{Hub as HubRecord, Peer};
+
+use super::{MOST_PROBLEMS, Member};
+use crate::control::fleet::link::FleetBan;
+use crate::control::fleet::records::peer_of;
+use crate::control::state_file::wall_clock;
+use crate::crypto::PublicKey;
+use crate::layer::Layer;
+use crate::report::{HubStatus, UnixTime};
+
+impl Member {
+    /// Gives the tunnel and `status` what is known by now.
+    pub(super) fn publish(&mut self) {
+        self.publish_at = None;
+        let peers = self.ledger.all().filter_map(|(key, signed)| match key {
+            Key::Peer(public_key) => {
+                let record = signed.record::<Peer>()?.ok()?;
+                Some(peer_of(*public_key, record))
+            }
+            _ => None,
+        });
+        let mut peers: Vec<_> = peers.collect();
+        peers.sort_by(|a, b| a.name.cmp(&b.name));
+        let count = peers.len() as u64;
+        self.hub.peers.send_if_modified(|known| {
+            let is_new = **known != peers;
+            if is_new {
+                *known = Arc::new(peers);
+            }
+            is_new
+        });
+        let now = wall_clock();
+        let all = [Layer::Outer, Layer::Inner].into_iter().zip(&self.bans);
+        let bans = all.flat_map(|(layer, bans)| {
+            bans.on(now).map(move |(net, ban)| FleetBan {
+                net: *net,
+                layer,
+                until: ban.until,
+            })
+        });
+        let bans: Vec<FleetBan> = bans.collect();
+        let number_of_bans = bans.len() as u64;
+        self.hub.bans.send_if_modified(|known| {
+            let is_new = **known != bans;
+            if is_new {
+                *known = Arc::new(bans);
+            }
+            is_new
+        });
+        let hubs = self.hubs();
+        let own = &self.hub.settings.hub;
+        let others = hubs.iter().filter(|hub| hub.name != own.as_str());
+        let others = others.flat_map(|hub| hub.vip.iter().copied()).collect();
+        let problems = self.problems();
+        self.hub.see(|seen| {
+            seen.hubs = others;
+            let status = &mut seen.status;
+            status.joined = true;
+            status.admin = self.admin.is_some();
+            status.etcd.connected = self.connected;
+            status.etcd.error = self.error.as_ref().map(ToString::to_string);
+            status.etcd.revision = self.revision;
+            status.etcd.members.clone_from(&self.members);
+            status.pending = self.writes.len() as u64;
+            status.peers = count;
+            status.bans = number_of_bans;
+            status.hubs = hubs;
+            status.saved_at = self.saved_at;
+            status.problems = problems;
+        });
+    }
+
+    fn hubs(&self) -> Vec<HubStatus> {
+        let hubs = self.ledger.all().filter_map(|(key, signed)| {
+            let Key::Hub(hub) = key else { return None };
+            let record = signed.record::<HubRecord>()?.ok()?;
+            let live = self.live.get(hub);
+            Some(HubStatus {
+                name: hub.to_string(),
+                own: *hub == self.hub.settings.hub,
+                live: live.is_some(),
+                public_key: PublicKey(record.identity).to_string(),
+                vip: record.vips,
+                endpoints: record.endpoints,
+                group: record.group.map(|group| group.to_string()),
+                taltun: live.map(|live| live.taltun.clone()),
+                since: live.map(|live| UnixTime::at(Duration::from_secs(live.since))),
+            })
+        });
+        hubs.collect()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let refused = self.refused.iter();
+        let refused = refused.map(|(key, why)| format!("the record {key} doesn't count: {why}"));
+        let own = self.unclaimed.iter().chain(&self.not_saved).cloned();
+        let mut all: Vec<String> = own.chain(refused.take(MOST_PROBLEMS)).collect();
+        let more = self.refused.len().saturating_sub(MOST_PROBLEMS);
+        if more > 0 {
+            all.push(format!("{more} more records don't count"));
+        }
+        all
+    }
+}
