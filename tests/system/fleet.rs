@@ -517,6 +517,12 @@ fn stolen() -> Result<()> {
         Ok(keys.lines().filter(|line| !line.is_empty()).count() == 2)
     })?;
     ensure!(peers_of(madrid)?.len() == 1 && peers_of(paris)?.len() == 1);
+    // What doesn't count is gone, and so is what was told of it.
+    eventually("no problem is told any more", SPREAD, || {
+        Ok(status(paris)?["problems"]
+            .as_array()
+            .is_some_and(Vec::is_empty))
+    })?;
     fleet.stop()
 }
 

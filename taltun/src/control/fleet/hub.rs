@@ -325,6 +325,7 @@ impl Member {
             }
             Event::Deleted(key) => {
                 self.stored.remove(&key);
+                self.refused.remove(&key);
                 if self.ledger.get(&key).is_some() {
                     self.writes.add(key);
                 } else if let Key::Live(hub) = &key {
@@ -361,6 +362,7 @@ impl Member {
             key if key.is_signed() => self.offer(key.clone(), value),
             Key::Ban(net) | Key::InnerBan(net) => match record::read::<Ban>(value) {
                 Ok(ban) => {
+                    self.refused.remove(&key);
                     self.is_unsaved |= self.bans[place(&key)].learn(*net, ban, now);
                 }
                 Err(error) => self.refuse(key, error.to_string()),
@@ -368,6 +370,7 @@ impl Member {
             Key::Live(hub) => match record::read(value) {
                 Ok(live) if self.live.len() < MOST_HUBS => {
                     self.live.insert(hub.clone(), live);
+                    self.refused.remove(&key);
                 }
                 Ok(_) => {}
                 Err(error) => self.refuse(key, error.to_string()),
