@@ -8,9 +8,8 @@
 //! attacker down.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle, sleep};
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -19,9 +18,10 @@ use blake2::digest::{KeyInit, Mac};
 use blake2::{Blake2s256, Blake2sMac, Digest};
 
 use super::pace::{Pace, TICK};
+use super::sending::{Sending, Sent};
 use crate::netns::Namespace;
 use crate::random::Random;
-use crate::sys::{self, FrameSender};
+use crate::sys::FrameSender;
 
 /// Where the invented sources are: the network that RFC 6598 keeps for carriers' own use.
 pub const SOURCES: &str = "100.64.0.0/10";
@@ -84,26 +84,7 @@ pub struct Target {
 
 /// A flood under way; it ends when its time is over, when told to, or when dropped.
 #[derive(Debug)]
-pub struct Flood {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<Sent>>>,
-}
-
-/// What a flood has sent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sent {
-    /// Packets that the interface took.
-    pub packets: u64,
-    /// From the first to the last.
-    pub time: Duration,
-}
-
-impl Sent {
-    /// Packets a second.
-    pub fn rate(self) -> f64 {
-        self.packets as f64 / self.time.as_secs_f64()
-    }
-}
+pub struct Flood(Sending);
 
 impl Flood {
     /// Sends `rate` packets a second out of `interface` of `namespace`, for at most `limit`.
@@ -119,40 +100,15 @@ impl Flood {
             .run(|| FrameSender::new(interface))?
             .with_context(|| format!("can't send on {interface}"))?;
         let mut ammunition = Ammunition::new(kind, target);
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("flood".to_owned());
-        let thread = thread.spawn(move || {
-            sys::take_precedence().context("can't take precedence")?;
-            send(&sender, &mut ammunition, rate, limit, &told)
+        let sending = Sending::start("flood", move |told| {
+            send(&sender, &mut ammunition, rate, limit, told)
         })?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self(sending))
     }
 
     /// Ends it.
-    pub fn stop(mut self) -> Result<Sent> {
-        self.end()
-            .context("the flood ended before")?
-            .context("the flood broke off")
-    }
-
-    fn end(&mut self) -> Option<Result<Sent>> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take()?;
-        Some(
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-        )
-    }
-}
-
-impl Drop for Flood {
-    fn drop(&mut self) {
-        self.end();
+    pub fn stop(self) -> Result<Sent> {
+        self.0.stop()
     }
 }
 

@@ -12,5 +12,6 @@ pub mod neighbour;
 mod pace;
 pub mod packets;
 pub mod ping;
+pub mod sending;
 pub mod service;
 pub mod stream;

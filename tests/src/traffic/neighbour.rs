@@ -7,9 +7,8 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle, sleep};
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -20,12 +19,11 @@ use taltun_protocol::peer::Endpoint;
 use taltun_protocol::randomness::Randomness;
 use taltun_protocol::time::Time;
 
-use super::flood::Sent;
 use super::pace::{Pace, TICK};
 use super::ping::internet_checksum;
+use super::sending::{Sending, Sent};
 use crate::crowd::Clock;
 use crate::netns::Namespace;
-use crate::sys;
 
 /// Its private key.
 const KEY: [u8; 32] = [0x6e; 32];
@@ -76,13 +74,6 @@ pub struct Neighbour {
     clock: Clock,
     /// By how much its own clock is ahead.
     ahead: Duration,
-}
-
-/// A neighbour at its worst; it ends when its time is over, when told to, or when dropped.
-#[derive(Debug)]
-pub struct Misusing {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<Sent>>>,
 }
 
 /// Its public key, base64.
@@ -169,7 +160,7 @@ impl Neighbour {
     }
 
     /// Does `misuse` so many times a second, for at most `limit`.
-    pub fn misuse(mut self, misuse: Misuse, rate: u32, limit: Duration) -> Result<Misusing> {
+    pub fn misuse(mut self, misuse: Misuse, rate: u32, limit: Duration) -> Result<Sending> {
         let mut handshakes = Vec::new();
         if misuse == Misuse::Handshakes {
             let most = u64::from(rate) * limit.as_secs().max(1);
@@ -178,24 +169,16 @@ impl Neighbour {
             }
         }
         self.socket.set_nonblocking(true)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("neighbour".to_owned());
-        let thread = thread.spawn(move || {
-            sys::take_precedence().context("can't take precedence")?;
+        Sending::start("neighbour", move |told| {
             let mut handshakes = handshakes.into_iter();
             let mut packets = Packets::new(misuse, self.place.inner);
-            self.send(rate, limit, &told, |this, message| {
+            self.send(rate, limit, told, |this, message| {
                 let Some(packets) = &mut packets else {
                     message.clone_from(&handshakes.next()?);
                     return Some(());
                 };
                 this.seal(packets.next(), message)
             })
-        })?;
-        Ok(Misusing {
-            stop,
-            thread: Some(thread),
         })
     }
 
@@ -243,31 +226,6 @@ impl Neighbour {
             }
             sleep(TICK);
         }
-    }
-}
-
-impl Misusing {
-    /// Ends it.
-    pub fn stop(mut self) -> Result<Sent> {
-        self.end()
-            .context("the neighbour ended before")?
-            .context("the neighbour broke off")
-    }
-
-    fn end(&mut self) -> Option<Result<Sent>> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take()?;
-        Some(
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-        )
-    }
-}
-
-impl Drop for Misusing {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
