@@ -72,6 +72,12 @@ pub fn choose_hubs(wanted: &[Kind], taltun: &Path) -> Result<Vec<Contender>> {
     Ok(chosen)
 }
 
+/// Taltun alone.
+pub fn taltun_alone(taltun: &Path) -> Result<Contender> {
+    let mut alone = choose(&[Kind::Taltun], taltun)?;
+    alone.pop().context("there is no taltun")
+}
+
 /// Taltun with a cipher that does nothing, which is this program.
 pub fn null_cipher(program: PathBuf) -> Contender {
     Contender {

@@ -23,7 +23,7 @@ use taltun_tests::topology::{Star, WIRE_B, private_prefix};
 use taltun_tests::traffic::neighbour::{Misuse, Neighbour, Place, public_key};
 
 use super::configs::{Shielding, Wanted};
-use super::contender::{self, Contender, Kind};
+use super::contender::{self, Contender};
 use super::iperf::{Load, Transfer};
 use super::machine::Machine;
 use super::measure::pings;
@@ -199,9 +199,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !sys::is_root() {
         return run::as_root(&taltun);
     }
-    let mut contenders = contender::choose(&[], &taltun)?;
-    contenders.retain(|contender| contender.kind == Kind::Taltun);
-    let contender = contenders.first().context("there is no taltun")?;
+    let contender = contender::taltun_alone(&taltun)?;
     let cases = cases(&arguments.only);
     let line = |case: &Case| Line {
         case: *case,
@@ -218,7 +216,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     'rounds: for round in 0..usize::from(arguments.rounds) {
         results.rounds = round + 1;
         for turn in turns(round, cases.len()) {
-            let outcome = measure(contender, cases[turn], arguments, &taltun);
+            let outcome = measure(&contender, cases[turn], arguments, &taltun);
             if sys::stop_requested().is_some() {
                 break 'rounds;
             }

@@ -10,14 +10,14 @@
 use std::fmt::{self, Display, Write as _};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use taltun_tests::node::XdpMode;
 use taltun_tests::sys;
 use taltun_tests::topology::{Star, private_prefix};
 
 use super::configs::{Shielding, Wanted};
-use super::contender::{self, Contender, Kind};
+use super::contender::{self, Contender};
 use super::iperf::{Load, Transfer};
 use super::machine::Machine;
 use super::statistics::median;
@@ -89,9 +89,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !sys::is_root() {
         return run::as_root(&taltun);
     }
-    let mut contenders = contender::choose(&[], &taltun)?;
-    contenders.retain(|contender| contender.kind == Kind::Taltun);
-    let contender = contenders.first().context("there is no taltun")?;
+    let contender = contender::taltun_alone(&taltun)?;
     let mut results = Results {
         machine: get_ready()?,
         rounds: 0,
@@ -112,7 +110,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         results.rounds = round + 1;
         for turn in turns(round, cases.len()) {
             let (words, rules) = cases[turn];
-            let outcome = measure(contender, rules, arguments.seconds);
+            let outcome = measure(&contender, rules, arguments.seconds);
             let outcome = told(&format!("round {}, {words}", round + 1), outcome);
             let gbps = outcome.as_ref().ok().map(|sample| sample.gbps);
             let of_case = match turn {

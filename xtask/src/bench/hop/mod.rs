@@ -15,12 +15,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 use taltun_tests::sys;
 
-use super::contender::{self, Kind};
+use super::contender;
 use super::machine::Machine;
 use super::small::load;
 use super::statistics::median;
@@ -131,9 +131,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(path) => path.canonicalize()?,
         None => load::build()?,
     };
-    let mut contenders = contender::choose(&[], &taltun)?;
-    contenders.retain(|contender| contender.kind == Kind::Taltun);
-    let contender = contenders.first().context("there is no taltun")?;
+    let contender = contender::taltun_alone(&taltun)?;
     let machine = get_ready()?;
     let modes = match &arguments.xdp[..] {
         [] => &[Xdp::Driver, Xdp::Generic],
@@ -145,7 +143,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         for line in &mut results.streams {
             for turn in turns(round, Ports::BOTH.len()) {
                 let ports = Ports::BOTH[turn];
-                let outcome = stream::measure(contender, line.at, ports, arguments.seconds);
+                let outcome = stream::measure(&contender, line.at, ports, arguments.seconds);
                 let what = format!("round {}, {}, {}", round + 1, line.title, ports.words());
                 line.add(ports, told(&what, outcome));
             }
@@ -162,7 +160,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             if sys::stop_requested().is_some() {
                 break;
             }
-            let outcome = crowd::measure(contender, *xdp, ports, arguments.clients, &player);
+            let outcome = crowd::measure(&contender, *xdp, ports, arguments.clients, &player);
             let what = format!("{}, {}", line.title, ports.words());
             line.add(ports, told(&what, outcome));
         }
