@@ -213,10 +213,9 @@ fn render(status: &FleetStatus, screen: &Screen) -> String {
         if status.pending > 0 {
             let _ = write!(
                 text,
-                ", {} to etcd",
+                ", {} to etcd pending",
                 human::counted(status.pending, "write")
             );
-            text.push_str(" pending");
         }
         text.push_str(if status.admin {
             "; peers can be changed here\n"

@@ -140,33 +140,30 @@ async fn talk(channel: UnixStream, started: Started, watch: &Watch) -> io::Resul
     let (reader, mut writer) = channel.into_split();
     let mut reader = BufReader::new(reader);
     let (stop, stopped) = oneshot::channel::<()>();
-    let gateway = tokio::spawn(started.run(async {
+    let mut gateway = tokio::spawn(started.run(async {
         let _ = stopped.await;
     }));
     let mut told = Numbers::default();
-    {
-        // In a future of its own, so that no line is lost in the middle of it.
-        let order = read_line::<Told>(&mut reader, OF_TUNNEL);
-        tokio::pin!(order);
-        let mut gateway = gateway;
-        let (mut look, mut beat) = (interval(LOOK), interval(BEAT));
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                order = &mut order => match order? {
-                    Some(Told::End) => break,
-                    None => return Ok(()),
-                },
-                ended = &mut gateway => return outcome(ended.map_err(io::Error::other)?),
-                _ = look.tick() => tell(&mut writer, watch, &mut told).await?,
-                _ = beat.tick() => write_line(&mut writer, &Said::Beat).await?,
-            }
+    // In a future of its own, so that no line is lost in the middle of it.
+    let order = read_line::<Told>(&mut reader, OF_TUNNEL);
+    tokio::pin!(order);
+    let (mut look, mut beat) = (interval(LOOK), interval(BEAT));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            order = &mut order => match order? {
+                Some(Told::End) => break,
+                None => return Ok(()),
+            },
+            ended = &mut gateway => return outcome(ended.map_err(io::Error::other)?),
+            _ = look.tick() => tell(&mut writer, watch, &mut told).await?,
+            _ = beat.tick() => write_line(&mut writer, &Said::Beat).await?,
         }
-        write_line(&mut writer, &Said::Ending(watch.stats().clients)).await?;
-        drop(stop);
-        outcome(gateway.await.map_err(io::Error::other)?)?;
     }
+    write_line(&mut writer, &Said::Ending(watch.stats().clients)).await?;
+    drop(stop);
+    outcome(gateway.await.map_err(io::Error::other)?)?;
     tell(&mut writer, watch, &mut told).await?;
     write_line(&mut writer, &Said::Ended).await
 }
