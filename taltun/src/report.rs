@@ -8,6 +8,7 @@ mod explanation;
 mod fleet;
 mod limits;
 mod overview;
+mod owner;
 mod peer_edit;
 mod ping;
 mod rates;
@@ -33,6 +34,7 @@ pub use self::explanation::{ExplainedStep, Explanation};
 pub use self::fleet::{EtcdMember, EtcdStatus, FleetStatus, HubStatus};
 pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::overview::{Overview, PeerCounts, RelayPair};
+pub use self::owner::owner;
 pub use self::peer_edit::{ClientAccess, PeerEdited, PeerTold};
 pub use self::ping::{Ping, RoundTrips};
 pub use self::rates::{PeerRates, Rates, Traffic, per_second, whole_seconds};
@@ -346,6 +348,11 @@ pub struct PathStatus {
 }
 
 impl PeerStatus {
+    /// What it is called: by its name, or by its key if it has none.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.public_key)
+    }
+
     /// Whether its last handshake is so young that its session lives.
     pub fn has_session(&self) -> bool {
         let age = self.latest_handshake_seconds;

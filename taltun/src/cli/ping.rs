@@ -21,8 +21,7 @@ use super::width::printable;
 use super::{human, output};
 use crate::control::request;
 use crate::dataplane::clock;
-use crate::protocol::messages::REJECT_AFTER_TIME;
-use crate::report::{PeerStatus, Ping, RoundTrips, Status, UnixTime, VERSION};
+use crate::report::{self, PeerStatus, Ping, RoundTrips, Status, UnixTime, VERSION};
 
 /// How long answers are waited for after the last request.
 const LAST_WAIT: Duration = Duration::from_secs(1);
@@ -74,7 +73,7 @@ impl PingCommand {
             version: VERSION,
             timestamp: UnixTime::at(clock::wall()),
             interface: status.interface.clone(),
-            peer: label(peer).to_owned(),
+            peer: peer.label().to_owned(),
             tunnel,
             path,
         };
@@ -255,12 +254,8 @@ fn owner(status: &Status, address: IpAddr) -> Result<&PeerStatus, String> {
             status.interface
         ));
     }
-    let prefix = |peer: &&PeerStatus| {
-        let nets = peer.allowed_ips.iter().filter(|net| net.contains(&address));
-        nets.map(|net| net.prefix_len() + 1).max().unwrap_or(0)
-    };
-    let owner = status.peers.iter().max_by_key(prefix);
-    owner.filter(|peer| prefix(peer) > 0).ok_or_else(|| {
+    let owner = report::owner(&status.peers, address).map(|(peer, _)| peer);
+    owner.ok_or_else(|| {
         format!(
             "{address} is no peer's address in {}; `taltun peer list` lists them",
             status.interface
@@ -275,7 +270,7 @@ fn first_address(peer: &PeerStatus) -> Result<IpAddr, String> {
     let single = nets.first().filter(|_| nets.iter().all(is_single));
     let own = peer.vip.first().copied().or(single.map(IpNet::addr));
     own.ok_or_else(|| {
-        let label = printable(label(peer));
+        let label = printable(peer.label());
         let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
         if nets.is_empty() {
             return format!("{label} has no address in the tunnel");
@@ -287,10 +282,6 @@ fn first_address(peer: &PeerStatus) -> Result<IpAddr, String> {
     })
 }
 
-fn label(peer: &PeerStatus) -> &str {
-    peer.name.as_deref().unwrap_or(&peer.public_key)
-}
-
 /// The first lines.
 fn greeting(status: &Status, peer: &PeerStatus, address: IpAddr) -> String {
     let outside = match peer.endpoint {
@@ -299,12 +290,12 @@ fn greeting(status: &Status, peer: &PeerStatus, address: IpAddr) -> String {
     };
     let mut text = format!(
         "{} over {}: {address} in the tunnel, {outside}\n",
-        printable(label(peer)),
+        printable(peer.label()),
         status.interface
     );
     match peer.latest_handshake_seconds {
         None => text.push_str("there was no handshake yet: one has to come first\n"),
-        Some(seconds) if seconds > REJECT_AFTER_TIME.as_secs_f64() => {
+        Some(seconds) if !peer.has_session() => {
             let ago = human::ago(seconds);
             let _ = writeln!(
                 text,
@@ -374,8 +365,7 @@ fn why_not(peer: &PeerStatus) -> String {
         }
         return text;
     }
-    let has_session = |seconds| seconds <= REJECT_AFTER_TIME.as_secs_f64();
-    if !peer.latest_handshake_seconds.is_some_and(has_session) {
+    if !peer.has_session() {
         return "nothing came back: there was no session with it. `taltun status` says more\n"
             .to_owned();
     }

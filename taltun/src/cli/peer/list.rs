@@ -64,9 +64,8 @@ fn render(peers: &[PeerStatus], all: bool, screen: &Screen) -> String {
         rows.saturating_sub(OTHERS).max(LEAST)
     });
     let row = |peer: &PeerStatus| -> Vec<Cell> {
-        let name = peer.name.as_deref().unwrap_or(&peer.public_key);
         vec![
-            printable(name).into_owned().into(),
+            printable(peer.label()).into_owned().into(),
             addresses(peer).into(),
             last_handshake(peer).into(),
             human::bytes(peer.rx_bytes.saturating_add(peer.tx_bytes)).into(),

@@ -24,7 +24,7 @@ pub(in crate::cli) fn alone(peers: &[PeerStatus]) -> String {
 }
 
 pub(super) fn render(text: &mut String, peer: &PeerStatus) {
-    let title = printable(peer.name.as_deref().unwrap_or(&peer.public_key));
+    let title = printable(peer.label());
     // Writing to a String can't fail.
     let _ = writeln!(text, "\npeer: {title}");
     if peer.name.is_some() {

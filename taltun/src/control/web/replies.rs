@@ -37,7 +37,7 @@ use crate::control::state_file::wall_clock;
 use crate::crypto::PublicKey;
 use crate::layer::Layer;
 use crate::protocol::allowed_ips::canonical;
-use crate::report::{PeerStatus, Refused, Why};
+use crate::report::{Refused, Why, owner};
 use crate::web::{self, QUESTION_MAX, Question, Reply, Report, Verb, Who};
 
 /// How long a report is handed out again.
@@ -384,18 +384,6 @@ fn at(endpoint: Option<String>) -> request::ClientWishes {
 fn refused(reason: Refused) -> Reply {
     let Refused { why, text } = reason;
     Reply::Refused { why, text }
-}
-
-/// The peer that has an address, and the prefix of its network there: of networks in each other the smallest
-/// says whose it is.
-fn owner(peers: &[PeerStatus], address: IpAddr) -> Option<(&PeerStatus, u8)> {
-    let owners = peers.iter().filter_map(|peer| {
-        let nets = peer.allowed_ips.iter().filter(|net| net.contains(&address));
-        nets.map(IpNet::prefix_len)
-            .max()
-            .map(|prefix| (peer, prefix))
-    });
-    owners.max_by_key(|(_, prefix)| *prefix)
 }
 
 fn own_way(source: IpAddr) -> Refused {

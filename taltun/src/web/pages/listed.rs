@@ -84,8 +84,7 @@ fn order(peer: &PeerStatus) -> (bool, Reverse<u64>, bool, u64, String) {
     } else {
         whole_seconds(age.unwrap_or_default())
     };
-    let name = peer.name.as_ref().unwrap_or(&peer.public_key);
-    let name = natural(&name.to_lowercase());
+    let name = natural(&peer.label().to_lowercase());
     (!is_on, Reverse(busy), age.is_none(), age_counts, name)
 }
 

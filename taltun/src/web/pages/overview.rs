@@ -156,7 +156,7 @@ fn row(peer: &PeerStatus, language: Language) -> Markup {
     let words = language.words();
     html! {
         th scope="row" role="rowheader" {
-            a href=(of_peer("/peer", &peer.public_key)) { bdi { (label(peer)) } }
+            a href=(of_peer("/peer", &peer.public_key)) { bdi { (peer.label()) } }
             @if let Some(net) = peer.allowed_ips.first() {
                 span.sub { (net.addr()) }
             }
@@ -183,11 +183,6 @@ fn moving(peer: &PeerStatus, language: Language) -> Markup {
         td.number role="cell" data-label=(words.up) { (shown(rates.map(|rates| rates.rx_bytes))) }
         td.number role="cell" data-label=(words.down) { (shown(rates.map(|rates| rates.tx_bytes))) }
     }
-}
-
-/// What a peer is called.
-pub(super) fn label(peer: &PeerStatus) -> &str {
-    peer.name.as_deref().unwrap_or(&peer.public_key)
 }
 
 fn place(peer: &PeerStatus) -> String {

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::forms::{button, durations, file_fields, name_field};
 use super::layout::{self, Frame, held};
-use super::overview::{label, since, state};
+use super::overview::{since, state};
 use super::part::Part;
 use super::query::{Query, of_peer};
 use super::set;
@@ -29,7 +29,7 @@ pub(super) fn page(
     let used = usage.and_then(|usage| usage.peers.first());
     let content = html! {
         p.back { a href="/" { "← " (words.all_peers) } }
-        h1 { bdi { (label(peer)) } }
+        h1 { bdi { (peer.label()) } }
         section.card { div #facts { (facts(peer, language)) } }
         section.card {
             h2 { (words.days_of_usage) }
@@ -47,7 +47,7 @@ pub(super) fn page(
                 button.danger type="submit" { (words.ban) }
             }
             @if is_banned {
-                (button(frame, "/unban-peer", &[("key", key)], "plain", words.unban, label(peer)))
+                (button(frame, "/unban-peer", &[("key", key)], "plain", words.unban, peer.label()))
             }
         }
         section.card { (set::form(frame, peer)) }
@@ -76,7 +76,7 @@ pub(super) fn page(
             details {
                 summary { (words.remove_this) }
                 p { (words.remove_hint) }
-                (button(frame, "/remove", &[("key", key)], "danger", words.remove, label(peer)))
+                (button(frame, "/remove", &[("key", key)], "danger", words.remove, peer.label()))
             }
         }
     };
@@ -84,7 +84,7 @@ pub(super) fn page(
     Some(layout::page(
         frame,
         interface,
-        label(peer),
+        peer.label(),
         Some(&live),
         &content,
     ))

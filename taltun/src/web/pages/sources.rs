@@ -7,10 +7,10 @@ use maud::{Markup, html};
 
 use super::forms::{button, chosen, durations};
 use super::layout::{self, Frame, held};
-use super::overview::{label, since};
+use super::overview::since;
 use super::part::Part;
 use crate::layer::Layer;
-use crate::report::{BanStatus, PeerStatus, Source};
+use crate::report::{self, BanStatus, PeerStatus, Source};
 use crate::web::reports::{Seen, SourceRate, of_layer};
 use crate::web::units;
 use crate::web::words::drop_reason;
@@ -255,7 +255,7 @@ fn source_row(frame: &Frame<'_>, seen: &Seen, source: &Source, layer: Layer) -> 
             th scope="row" role="rowheader" {
                 @if can_be_banned { (address) } @else { (words.others) }
                 @if let Some(peer) = owner(&seen.report.status.peers, source.addr, layer) {
-                    span.sub { bdi { (label(peer)) } }
+                    span.sub { bdi { (peer.label()) } }
                 }
             }
             td.number role="cell" data-label=(words.now_in) { (now(rate.map(|rate| rate.packets))) }
@@ -273,7 +273,7 @@ fn source_row(frame: &Frame<'_>, seen: &Seen, source: &Source, layer: Layer) -> 
     }
 }
 
-/// Whose address that is: of networks in each other the smallest says it.
+/// Whose address that is.
 fn owner(peers: &[PeerStatus], address: IpAddr, layer: Layer) -> Option<&PeerStatus> {
     let is_at = |peer: &&PeerStatus| {
         let endpoint = peer.endpoint.map(|endpoint| endpoint.ip().to_canonical());
@@ -281,15 +281,7 @@ fn owner(peers: &[PeerStatus], address: IpAddr, layer: Layer) -> Option<&PeerSta
     };
     match layer {
         Layer::Outer => peers.iter().find(is_at),
-        Layer::Inner => {
-            let length = |peer: &PeerStatus| {
-                let nets = peer.allowed_ips.iter().filter(|net| net.contains(&address));
-                nets.map(ipnet::IpNet::prefix_len).max()
-            };
-            let owners = peers.iter().filter_map(|peer| Some((length(peer)?, peer)));
-            let smallest = owners.max_by_key(|(length, _)| *length);
-            smallest.map(|(_, peer)| peer)
-        }
+        Layer::Inner => report::owner(peers, address).map(|(peer, _)| peer),
     }
 }
 
@@ -340,7 +332,7 @@ mod tests {
         ];
         let name = |address: &str, layer| {
             let peer = owner(&peers, address.parse().unwrap(), layer);
-            peer.map(label)
+            peer.map(PeerStatus::label)
         };
         assert_eq!(name("10.0.0.7", Layer::Inner), Some("phone"));
         assert_eq!(name("10.0.0.8", Layer::Inner), Some("site"));
