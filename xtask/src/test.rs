@@ -6,11 +6,12 @@
 //! cargo builds a package anew wherever another choice of packages asks for other features of it. All
 //! print in libtest's format, which is passed on and read for the count.
 
-use std::env;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, ExitCode, Stdio};
+mod tally;
 
-use anyhow::{Context, Result};
+use std::env;
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
 use taltun_tests::sys;
 
 use crate::backports;
@@ -18,6 +19,8 @@ use crate::build;
 use crate::instructions;
 use crate::setup;
 use crate::vm;
+
+use tally::Tally;
 
 const NO_PACKAGE: &str = "boringtun-cli is in no distribution's packages";
 /// What stands for all that is run in virtual machines, where there can't be any.
@@ -148,6 +151,9 @@ fn verdict(tally: &Tally, arguments: &Arguments) -> ExitCode {
     }
     for name in &tally.failed_tests {
         println!("failed: {name}");
+        for line in tally.reason(name) {
+            println!("    {line}");
+        }
     }
     if tally.passed + tally.failed + tally.skipped == 0 {
         println!("no test was run");
@@ -176,179 +182,9 @@ fn filtered(mut command: Command, arguments: &Arguments) -> Command {
     command
 }
 
-/// What the test programs have reported so far.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
-    /// Name and reason.
-    skipped_tests: Vec<(String, String)>,
-    failed_tests: Vec<String>,
-}
-
-impl Tally {
-    /// Runs `command`, passes on what it prints and counts. One that fails without having
-    /// counted a failure (it didn't compile, or died) counts as one.
-    fn add(&mut self, what: &str, mut command: Command) -> Result<()> {
-        setup::step(&format!("running {what}"));
-        let failed_before = self.failed;
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("can't run {what}"))?;
-        let stdout = child.stdout.take().context("a child without stdout")?;
-        for line in BufReader::new(stdout).split(b'\n') {
-            let line = String::from_utf8_lossy(&line?).into_owned();
-            println!("{line}");
-            self.read(&line);
-        }
-        let status = child.wait()?;
-        if !status.success() && self.failed == failed_before {
-            self.failed += 1;
-            self.failed_tests
-                .push(format!("{what} didn't run to the end ({status})"));
-        }
-        Ok(())
-    }
-
-    /// Counts a test that couldn't be run.
-    fn skip(&mut self, name: &str, reason: &str) {
-        println!("test {name} ... ignored ({reason})");
-        self.skipped += 1;
-        self.skipped_tests
-            .push((name.to_owned(), reason.to_owned()));
-    }
-
-    /// Takes a line of another run into account, on another kernel: a test that was skipped here
-    /// and run there wasn't skipped.
-    fn ran_after_all(&mut self, line: &str) {
-        // What a test prints itself may stand behind its name, and its outcome below.
-        let Some((name, outcome)) = line
-            .strip_prefix("test ")
-            .and_then(|line| line.split_once(" ... "))
-        else {
-            return;
-        };
-        let name = name.trim();
-        if outcome.starts_with("ignored") {
-            return;
-        }
-        let skipped = self.skipped_tests.len();
-        self.skipped_tests.retain(|(other, _)| other != name);
-        self.skipped -= (skipped - self.skipped_tests.len()) as u64;
-    }
-
-    /// Takes a line of libtest's output into account.
-    fn read(&mut self, line: &str) {
-        if let Some(counts) = line.strip_prefix("test result: ") {
-            // "ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; …"
-            self.passed += count_before(counts, "passed");
-            self.failed += count_before(counts, "failed");
-            self.skipped += count_before(counts, "ignored");
-        } else if let Some(test) = line.strip_prefix("test ")
-            && let Some((name, outcome)) = test.rsplit_once(" ... ")
-        {
-            let name = name.trim().to_owned();
-            if let Some(reason) = outcome.strip_prefix("ignored") {
-                // libtest writes ", reason", libtest-mimic " (reason)".
-                let reason = reason.trim_start_matches([',', ' ']);
-                let reason = reason
-                    .strip_prefix('(')
-                    .and_then(|reason| reason.strip_suffix(')'))
-                    .unwrap_or(reason);
-                let reason = match reason {
-                    "" => "no reason is given",
-                    reason => reason,
-                };
-                self.skipped_tests.push((name, reason.to_owned()));
-            } else if outcome == "FAILED" {
-                self.failed_tests.push(name);
-            }
-        }
-    }
-}
-
-/// The number in front of `word`.
-fn count_before(counts: &str, word: &str) -> u64 {
-    let words: Vec<_> = counts
-        .split([' ', ';', '.'])
-        .filter(|word| !word.is_empty())
-        .collect();
-    words
-        .windows(2)
-        .find(|pair| pair[1] == word)
-        .and_then(|pair| pair[0].parse().ok())
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_libtest_prints_is_counted() {
-        let mut tally = Tally::default();
-        for line in [
-            "running 3 tests",
-            "test protocol::noise::tests::works ... ok",
-            "test a::b ... ignored, needs the moon",
-            "test a::c ... ignored",
-            "test a::d ... FAILED",
-            "test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 7 filtered out; finished in 0.00s",
-            "test a name with ... dots   ... ignored (needs root (really))",
-            "test result: ok. 20 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.20s",
-        ] {
-            tally.read(line);
-        }
-        let skipped = [
-            ("a::b", "needs the moon"),
-            ("a::c", "no reason is given"),
-            ("a name with ... dots", "needs root (really)"),
-        ];
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 21,
-                failed: 1,
-                skipped: 3,
-                skipped_tests: skipped
-                    .map(|(name, reason)| (name.to_owned(), reason.to_owned()))
-                    .to_vec(),
-                failed_tests: vec!["a::d".to_owned()],
-            }
-        );
-    }
-
-    #[test]
-    fn what_runs_in_a_virtual_machine_is_not_skipped() {
-        let mut tally = Tally::default();
-        for line in [
-            "test interop: a   ... ignored (needs a kernel)",
-            "test interop: b   ... ignored (needs a kernel)",
-            "test result: ok. 5 passed; 0 failed; 2 ignored; 0 measured",
-        ] {
-            tally.read(line);
-        }
-        for line in [
-            "test interop: a ... $ wg show",
-            "ok",
-            "test interop: b ... ignored (needs wg)",
-            "test c ... ok",
-            "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured",
-        ] {
-            tally.read(line);
-            tally.ran_after_all(line);
-        }
-        assert_eq!((tally.passed, tally.failed, tally.skipped), (7, 0, 2));
-        let names: Vec<&str> = tally
-            .skipped_tests
-            .iter()
-            .map(|(name, _)| &**name)
-            .collect();
-        assert_eq!(names, ["interop: b", "interop: b"]);
-    }
 
     #[test]
     fn only_named_tests_may_be_skipped() {
