@@ -232,6 +232,12 @@ pub fn private_prefix() -> String {
     format!("tt{}n{}", std::process::id(), TEST.get())
 }
 
+/// A name for a namespace that isn't a lab's, which has to be gone when the lab is.
+pub fn name_beside_lab(name: &str) -> String {
+    // Tests are numbered from 1 on.
+    format!("tt{}n0-{}-{name}", std::process::id(), TEST.get())
+}
+
 /// From now on this thread does another test, with another [`private_prefix`].
 pub fn start_test() {
     static STARTED: AtomicU32 = AtomicU32::new(0);

@@ -2,11 +2,15 @@
 //! them: many threads on few cores, offloads or none, the relay, and at any pace.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use taltun_tests::lab::{Lab, Options, Role};
+use taltun_tests::netns::Namespace;
+use taltun_tests::node::Node;
+use taltun_tests::topology;
 use taltun_tests::traffic::checked_datagrams::{Outcome, Pace, send_at};
 
 use crate::support::{Case, ensure_answers, lab, take_down};
@@ -40,6 +44,11 @@ pub const CASES: &[Case] = &[
         name: "order: nor with one queue of the TUN",
         programs: &[],
         run: || in_order("[dataplane]\nsparse_queue = false\n"),
+    },
+    Case {
+        name: "order: nor while elsewhere interfaces come and go, for which the kernel locks its tables",
+        programs: &[],
+        run: || beside_churn(|| in_order("")),
     },
 ];
 
@@ -76,10 +85,9 @@ fn in_order(more: &'static str) -> Result<()> {
     let sparse_queue = lab.a.status()?.sparse_queue;
     let wanted = !more.contains("sparse_queue = false");
     ensure!(sparse_queue.on == wanted, "{sparse_queue:?}");
-    for paces in PACES {
-        at_once(&lab, paces)?;
-    }
-    for (name, node) in [("the hub", &lab.hub), ("a", &lab.a), ("b", &lab.b)] {
+    let carried = PACES.iter().try_for_each(|paces| at_once(&lab, paces));
+    carried.map_err(|error| anyhow!("{error:#}\n{}", accounts(&lab)))?;
+    for (name, node, _) in nodes(&lab) {
         let stats = node.stats()?;
         for reason in ["authentication", "replay", "inner_malformed"] {
             let dropped = stats.dropped(reason);
@@ -87,6 +95,54 @@ fn in_order(more: &'static str) -> Result<()> {
         }
     }
     take_down(lab)
+}
+
+/// Does something while interfaces are made and removed as fast as can be, as on a host of containers.
+/// Whoever asks the kernel about links or neighbours then waits, for a second at times.
+fn beside_churn(what: impl FnOnce() -> Result<()>) -> Result<()> {
+    let elsewhere = Namespace::create(&topology::name_beside_lab("churn"))?;
+    let go_on = AtomicBool::new(true);
+    let outcome = thread::scope(|scope| {
+        let churn = |number: usize| {
+            while go_on.load(Ordering::Relaxed) {
+                elsewhere.ip(&format!("link add x{number} type veth peer name y{number}"))?;
+                elsewhere.ip(&format!("link set x{number} up"))?;
+                elsewhere.ip(&format!("link delete x{number}"))?;
+            }
+            anyhow::Ok(())
+        };
+        let churning = [0, 1, 2].map(|number| scope.spawn(move || churn(number)));
+        let outcome = what();
+        go_on.store(false, Ordering::Relaxed);
+        let churned =
+            churning.map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked")));
+        outcome.and_then(|()| churned.into_iter().try_for_each(|churned| churned?))
+    });
+    elsewhere.delete()?;
+    outcome
+}
+
+fn nodes(lab: &Lab) -> [(&'static str, &Node, Role); 3] {
+    [
+        ("the hub", &lab.hub, Role::Hub),
+        ("a", &lab.a, Role::A),
+        ("b", &lab.b, Role::B),
+    ]
+}
+
+/// What Taltun and the kernel have counted of packets that came nowhere, to be read when a test failed.
+fn accounts(lab: &Lab) -> String {
+    let account = |(name, node, role): (&str, &Node, Role)| {
+        let stats = node.stats();
+        let stats = stats.map(|stats| format!("{:?} {:?}", stats.drops, stats.fallbacks));
+        let sockets = node.status().map(|status| format!("{:?}", status.af_xdp));
+        let links = lab.namespace(role).ip("-s link");
+        format!(
+            "{name}: {stats:?}\n{sockets:?}\n{}",
+            links.unwrap_or_default()
+        )
+    };
+    nodes(lab).map(account).join("\n")
 }
 
 /// Sends at all of these paces on all ways at once.

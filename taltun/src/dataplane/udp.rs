@@ -12,7 +12,7 @@ use super::counters::Counters;
 use super::runs::{DatagramRun, DatagramRuns};
 use super::sys::{self, SendRing};
 use super::tap::Subject;
-use crate::os::options;
+use crate::os::options::{self, Buffer};
 
 /// Receive and send buffer of a socket, bytes. Enough for some milliseconds of a fast
 /// link: what a burst needs while its worker sleeps.
@@ -90,15 +90,8 @@ impl Socket {
             libc::IP_MTU_DISCOVER,
             libc::IP_PMTUDISC_DONT,
         );
-        for (force, plain) in [
-            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
-            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
-        ] {
-            if set(libc::SOL_SOCKET, force, SOCKET_BUFFER).is_err() {
-                // Without CAP_NET_ADMIN: as much as the system allows everybody.
-                let _ = set(libc::SOL_SOCKET, plain, SOCKET_BUFFER);
-            }
-        }
+        options::set_buffer(fd.as_fd(), Buffer::Receive, SOCKET_BUFFER);
+        options::set_buffer(fd.as_fd(), Buffer::Send, SOCKET_BUFFER);
         sys::bind(fd.as_fd(), address)?;
         let local = std::net::UdpSocket::from(fd.try_clone()?).local_addr()?;
         // Asking for a segment size of zero changes nothing where the kernel knows the

@@ -50,7 +50,8 @@ impl Workers {
             let out_tun = tun.try_clone()?;
             let counters = &workers.shared.inputs.counters;
             let new_sender = || Sender::new(Arc::clone(socket), Arc::clone(counters));
-            let transmitter = |batch| Transmitter::new(number as usize, batch);
+            let queues = &workers.shared.queues;
+            let transmitter = |batch| Transmitter::new(queues, number as usize, batch);
             let new_way = || (new_sender(), transmitter(outbound::BATCH));
             // All that opens a descriptor is made here: the threads may not.
             let way = new_way();
@@ -81,7 +82,7 @@ impl Workers {
         if let Some((socket, tun)) = sockets.first().zip(shaped_tun) {
             let counters = &workers.shared.inputs.counters;
             let mut sender = Sender::new(Arc::clone(socket), Arc::clone(counters));
-            let mut transmitter = Transmitter::new(0, shaping::BATCH);
+            let mut transmitter = Transmitter::new(&workers.shared.queues, 0, shaping::BATCH);
             jobs.push(workers.job("taltun-shaper".into(), move |shared| {
                 release::run(&tun, &mut sender, &mut transmitter, shared)
             }));

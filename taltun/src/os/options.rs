@@ -41,6 +41,27 @@ pub(crate) fn set<T: Value>(
     .map(drop)
 }
 
+/// A buffer of a socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Buffer {
+    /// What came in and wasn't read yet.
+    Receive,
+    /// What was sent and hasn't left yet.
+    Send,
+}
+
+/// Lets a socket's buffer hold so many bytes; without `CAP_NET_ADMIN`, as many as the system allows
+/// everybody.
+pub(crate) fn set_buffer(socket: BorrowedFd<'_>, buffer: Buffer, bytes: libc::c_int) {
+    let (force, plain) = match buffer {
+        Buffer::Receive => (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+        Buffer::Send => (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+    };
+    if set(socket, libc::SOL_SOCKET, force, &bytes).is_err() {
+        let _ = set(socket, libc::SOL_SOCKET, plain, &bytes);
+    }
+}
+
 /// Reads an option, all of it.
 ///
 /// # Errors

@@ -7,12 +7,16 @@
 //! | file | concern |
 //! |---|---|
 //! | `headers` | the headers before a datagram that leaves |
-//! | `routes` | where it goes, as the kernel says |
+//! | `lookup` | the questions to the kernel about where it goes |
+//! | `route_asker` | who asks them, so that nobody who sends waits for an answer |
+//! | `routes` | where it goes, as a thread remembers the answers |
 //! | `queues` | which lanes others can send by |
 //! | `transmitter` | what of a batch leaves by them |
 
 pub mod headers;
+mod lookup;
 mod queues;
+mod route_asker;
 mod routes;
 mod transmitter;
 

@@ -6,15 +6,20 @@
 
 use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use taltun_common::drops::DropReason;
 
+use super::route_asker::{AskerThread, RouteAsker};
 use crate::dataplane::counters::Counters;
 use crate::dataplane::sys::Bell;
 use crate::dataplane::sys::xsk::{FrameSlots, Kicked, LentFrames, Outlet, Queue};
 use crate::dataplane::tap::{Place, Subject};
 use crate::protocol::peer::Endpoint;
+
+/// How long [`TransmitQueue::settle`] waits at the most.
+const SETTLE_LIMIT: Duration = Duration::from_millis(1);
 
 /// What a lane shares with the controller and with those who send by it.
 #[derive(Debug, Default)]
@@ -24,7 +29,7 @@ pub(in crate::dataplane) struct Counts {
     pub by_socket: AtomicBool,
     /// Whether other ports than the one that we listen on lead to us.
     pub has_range: AtomicBool,
-    /// Whether frames are left because the link is down.
+    /// Whether frames are left because the interface is down.
     pub down: AtomicBool,
 }
 
@@ -90,6 +95,31 @@ impl TransmitQueue {
         self.outlet.lend(slots, most)
     }
 
+    /// Has the kernel take what was published before, by whomever: what leaves by another way after this
+    /// doesn't overtake it. A card that does zero copy takes frames by itself, for which this waits; a
+    /// millisecond at the most, as one whose queue is full makes everybody wait.
+    pub(super) fn settle(&self, counters: &Counters) {
+        let all = self.outlet.published();
+        if self.outlet.has_taken(all) {
+            return;
+        }
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        let is_down = || self.counts.down.load(Ordering::Relaxed);
+        while !self.outlet.has_taken(all) && !is_down() && Instant::now() < deadline {
+            self.kick(counters);
+            std::thread::yield_now();
+        }
+    }
+
+    /// Has the kernel send what was published.
+    fn kick(&self, counters: &Counters) {
+        let kicked = self.outlet.kick();
+        self.counts.note(kicked, counters);
+        if kicked.left {
+            self.bell.ring();
+        }
+    }
+
     /// Has what was filled leave. How many that are, of the first ones.
     pub(super) fn send(&self, frames: LentFrames<'_>, counters: &Counters) -> usize {
         let sent = frames.publish();
@@ -97,11 +127,7 @@ impl TransmitQueue {
             return 0;
         }
         self.counts.sent.fetch_add(sent as u64, Ordering::Relaxed);
-        let kicked = self.outlet.kick();
-        self.counts.note(kicked, counters);
-        if kicked.left {
-            self.bell.ring();
-        }
+        self.kick(counters);
         sent
     }
 }
@@ -112,14 +138,29 @@ pub struct TransmitQueues {
     /// Whether there is any, to be seen without a lock.
     any: AtomicBool,
     list: RwLock<Arc<[TransmitQueue]>>,
+    asker: Arc<RouteAsker>,
+    /// Once there was a queue, for which the kernel is asked where to.
+    asking: OnceLock<AskerThread>,
 }
 
 impl TransmitQueues {
     /// These are all, from now on. A batch that has begun may still use others.
     pub fn set(&self, queues: Vec<TransmitQueue>) {
         let any = !queues.is_empty();
+        if any && self.asking.get().is_none() {
+            match AskerThread::start(&self.asker) {
+                Ok(thread) => drop(self.asking.set(thread)),
+                // Then no way is known, and all leaves by the socket.
+                Err(error) => tracing::warn!("can't ask for ways past the network stack: {error}"),
+            }
+        }
         *self.list.write().unwrap_or_else(PoisonError::into_inner) = queues.into();
         self.any.store(any, Ordering::Release);
+    }
+
+    /// Who asks the kernel for routes.
+    pub(super) fn asker(&self) -> &Arc<RouteAsker> {
+        &self.asker
     }
 
     /// All there are, for a batch; `None` if there is none.

@@ -3,8 +3,15 @@
 //!
 //! A transmit queue sends single datagrams, each copied to a frame of its own. So it is for what is
 //! small and stands alone. What the kernel can cut from one large piece (`UDP_SEGMENT`) costs
-//! less by the socket, and so does whatever is that large; and all that goes to a peer to whom
-//! such a piece goes in the same batch takes the same way, to stay in order.
+//! less by the socket, and so does whatever is that large.
+//!
+//! Two ways must not make packets overtake each other. So all that goes to a peer to whom a large
+//! piece went a moment ago leaves by the socket, behind which there may be a queue of the kernel's; and
+//! before anything leaves by the socket, the kernel has taken what is in the transmit queues.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use taltun_common::headers::ETHERNET_LEN;
 
@@ -19,19 +26,27 @@ use crate::protocol::peer::Endpoint;
 /// Bytes of the largest datagram that counts as small. A stream's full pieces are larger, so
 /// that they never leave by two ways, of which one may be the faster.
 const SMALL: usize = 1024;
+/// How long what goes to a peer stays with the socket after a large piece: longer than packets wait in
+/// the kernel's queues, which aim at some milliseconds.
+const BULK_STAYS: Duration = Duration::from_millis(100);
+/// Places for peers to whom large pieces went.
+const BULK_PLACES: usize = 1024;
 
 /// Sends what is sealed, by transmit queues where that may be and pays, else by the socket.
 pub struct Transmitter {
-    /// `None` where they can't be asked for.
-    routes: Option<Routes>,
+    routes: Routes,
     /// Whose they are: threads share an interface's transmit queues by their number.
     thread: usize,
     /// The interface that was last asked about, and its transmit queue.
     last: Option<(u32, Option<usize>)>,
     planned: Vec<Planned>,
     by_socket: DatagramRuns,
-    /// Peers to whom large pieces go in this batch.
-    bulk: Vec<Endpoint>,
+    /// What leaves by the socket behind all that leaves otherwise.
+    overflow: DatagramRuns,
+    /// Peers to whom large pieces went a moment ago.
+    bulk: RecentBulk,
+    /// When the batch began.
+    now: Instant,
     slots: FrameSlots,
 }
 
@@ -46,19 +61,17 @@ struct Planned {
 }
 
 impl Transmitter {
-    /// For the thread of this number, and batches of so many datagrams. It opens a socket, which packet
-    /// threads can't do themselves.
-    pub fn new(thread: usize, capacity: usize) -> Self {
-        let routes = Routes::new().inspect_err(|error| {
-            tracing::debug!(%error, "can't ask for ways past the network stack");
-        });
+    /// For the thread of this number, which sends by these, and batches of so many datagrams.
+    pub fn new(queues: &TransmitQueues, thread: usize, capacity: usize) -> Self {
         Self {
-            routes: routes.ok(),
+            routes: Routes::new(Arc::clone(queues.asker())),
             thread,
             last: None,
             planned: Vec::with_capacity(capacity),
             by_socket: DatagramRuns::with_capacity(capacity),
-            bulk: Vec::with_capacity(capacity),
+            overflow: DatagramRuns::with_capacity(capacity),
+            bulk: RecentBulk::default(),
+            now: Instant::now(),
             slots: FrameSlots::with_capacity(capacity),
         }
     }
@@ -71,37 +84,35 @@ impl Transmitter {
         arena: &[u8],
         runs: &mut DatagramRuns,
     ) {
-        let Some(queues) = queues.now().filter(|_| self.begin()) else {
+        let Some(queues) = queues.now() else {
             return sender.send(arena, runs);
         };
-        self.bulk.clear();
-        let bulk = runs
-            .as_slice()
-            .iter()
-            .filter(|run| !is_small_and_alone(run));
-        self.bulk.extend(bulk.map(|run| run.endpoint));
+        self.begin();
         for run in runs.as_slice() {
-            if self.bulk.contains(&run.endpoint) || !self.plan(&queues, *run, sender.port()) {
+            if !is_small_and_alone(run) {
+                self.bulk.note(&run.endpoint, self.now);
+            }
+        }
+        for run in runs.as_slice() {
+            if self.bulk.has(&run.endpoint, self.now) || !self.plan(&queues, *run, sender.port()) {
                 self.plan_by_socket(*run);
             }
         }
         runs.clear();
         self.carry(&queues, sender, arena);
+        self.carry_last(&queues, sender, arena);
     }
 
-    /// A batch begins; false when nothing can be known of ways out.
-    pub(in crate::dataplane) fn begin(&mut self) -> bool {
-        let Some(routes) = &mut self.routes else {
-            return false;
-        };
-        routes.begin();
+    /// A batch begins.
+    pub(in crate::dataplane) fn begin(&mut self) {
+        self.now = Instant::now();
+        self.routes.begin(self.now);
         self.last = None;
-        true
     }
 
     /// How to send to this endpoint past the network stack, if that is known.
     pub(in crate::dataplane) fn way(&mut self, endpoint: &Endpoint) -> Option<NextHop> {
-        self.routes.as_mut()?.way(endpoint)
+        self.routes.way(endpoint)
     }
 
     /// Has a datagram leave by a transmit queue, if one is known that leads there; else false.
@@ -154,21 +165,39 @@ impl Transmitter {
         queue
     }
 
-    /// Has a run leave by the socket.
+    /// Has a run leave by the socket, before all others of the batch.
     pub(in crate::dataplane) fn plan_by_socket(&mut self, run: DatagramRun) {
         self.by_socket.push_run(run);
     }
 
-    /// Sends all that was planned. What leaves by the socket goes first: most often that is
-    /// the packet for which the kernel was asked where to, the first of its kind. What finds
-    /// no room at its transmit queue goes last, by the socket.
+    /// Has a run leave by the socket, behind all others of the batch.
+    pub(in crate::dataplane) fn plan_last(&mut self, run: DatagramRun) {
+        self.overflow.push_run(run);
+    }
+
+    /// Whether a run, whose way is known, is to leave by the socket nevertheless: it is larger than what
+    /// that way takes, or such a one went to the same peer a moment ago.
+    pub(in crate::dataplane) fn stays_with_socket(
+        &mut self,
+        run: &DatagramRun,
+        way: &NextHop,
+    ) -> bool {
+        if headers::len(&run.endpoint.remote.ip()) + run.len > ETHERNET_LEN + way.mtu {
+            self.bulk.note(&run.endpoint, self.now);
+        }
+        self.bulk.has(&run.endpoint, self.now)
+    }
+
+    /// Sends all that was planned but what goes last, for which [`carry_last`](Self::carry_last) is to be
+    /// called. What leaves by the socket goes first: most often that is the packet for which the
+    /// kernel was asked where to, the first of its kind.
     pub(in crate::dataplane) fn carry(
         &mut self,
         queues: &[TransmitQueue],
         sender: &mut Sender,
         arena: &[u8],
     ) {
-        sender.send(arena, &mut self.by_socket);
+        send_by_socket(&mut self.by_socket, queues, sender, arena);
         for (number, queue) in queues.iter().enumerate() {
             let of_queue = || {
                 self.planned
@@ -187,11 +216,66 @@ impl Transmitter {
             }
             let sent = queue.send(frames, sender.counters());
             for planned in of_queue().skip(sent) {
-                self.by_socket.push_run(planned.run);
+                self.overflow.push_run(planned.run);
             }
         }
         self.planned.clear();
-        sender.send(arena, &mut self.by_socket);
+    }
+
+    /// Sends by the socket what is to go last, and what found no room at its transmit queue.
+    pub(in crate::dataplane) fn carry_last(
+        &mut self,
+        queues: &[TransmitQueue],
+        sender: &mut Sender,
+        arena: &[u8],
+    ) {
+        send_by_socket(&mut self.overflow, queues, sender, arena);
+    }
+}
+
+/// Sends these by the socket, behind what is in the transmit queues, and forgets them.
+fn send_by_socket(
+    runs: &mut DatagramRuns,
+    queues: &[TransmitQueue],
+    sender: &mut Sender,
+    arena: &[u8],
+) {
+    if runs.as_slice().is_empty() {
+        return;
+    }
+    for queue in queues {
+        queue.settle(sender.counters());
+    }
+    sender.send(arena, runs);
+}
+
+/// Peers to whom large pieces went a moment ago: some places that peers share by their addresses, as
+/// it does no harm to take one for bulk that isn't.
+struct RecentBulk {
+    until: Box<[Option<Instant>; BULK_PLACES]>,
+}
+
+impl Default for RecentBulk {
+    fn default() -> Self {
+        Self {
+            until: Box::new([None; BULK_PLACES]),
+        }
+    }
+}
+
+impl RecentBulk {
+    fn note(&mut self, endpoint: &Endpoint, now: Instant) {
+        self.until[Self::place(endpoint)] = Some(now + BULK_STAYS);
+    }
+
+    fn has(&self, endpoint: &Endpoint, now: Instant) -> bool {
+        self.until[Self::place(endpoint)].is_some_and(|until| now < until)
+    }
+
+    fn place(endpoint: &Endpoint) -> usize {
+        let mut hasher = DefaultHasher::new();
+        endpoint.remote.hash(&mut hasher);
+        hasher.finish() as usize % BULK_PLACES
     }
 }
 
@@ -257,6 +341,22 @@ mod tests {
         assert!(!is_small_and_alone(&run(SMALL + 1, SMALL + 1)));
         assert!(!is_small_and_alone(&run(192, 96)));
         assert!(!is_small_and_alone(&run(97, 96)));
+    }
+
+    #[test]
+    fn what_goes_to_a_peer_stays_with_the_socket_for_a_while_after_bulk() {
+        let mut bulk = RecentBulk::default();
+        let now = Instant::now();
+        let endpoint = run(96, 96).endpoint;
+        assert!(!bulk.has(&endpoint, now));
+        bulk.note(&endpoint, now);
+        assert!(bulk.has(&endpoint, now + BULK_STAYS / 2));
+        bulk.note(&endpoint, now + BULK_STAYS / 2);
+        assert!(bulk.has(&endpoint, now + BULK_STAYS));
+        assert!(!bulk.has(&endpoint, now + BULK_STAYS * 2));
+        // Another address of the same peer is another path.
+        let elsewhere: SocketAddr = "192.0.2.2:9".parse().unwrap();
+        assert!(!bulk.has(&elsewhere.into(), now));
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Lane {
             tun,
         } = parts;
         // What opens a descriptor or a file is made here: the thread may not.
-        let transmitter = Transmitter::new(queue.number as usize, BATCH);
+        let transmitter = Transmitter::new(&shared.queues, queue.number as usize, BATCH);
         let sender = Sender::new(socket, Arc::clone(&shared.inputs.counters));
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
             let inputs = &shared.inputs;
@@ -99,6 +99,7 @@ impl Lane {
                 interface: queue.interface,
                 xsk,
                 packets: Vec::with_capacity(BATCH),
+                staying: Vec::with_capacity(BATCH),
                 messages: Vec::with_capacity(BATCH),
                 work: InboundBatch::new(None, &tun, BATCH),
                 sender,
@@ -200,6 +201,8 @@ struct Server<'a> {
     interface: u32,
     xsk: Xsk,
     packets: Vec<Packet>,
+    /// Those of a batch that don't leave in their frames, while the others are sent.
+    staying: Vec<Packet>,
     messages: Vec<Received>,
     work: InboundBatch,
     sender: Sender,
@@ -333,13 +336,9 @@ impl Server<'_> {
             .open(arena, &self.messages, &self.tun, merge, self.shared);
         self.work.tell_leaving(arena);
         let relayed = &mut self.work.relayed;
-        let queues = self
-            .shared
-            .queues
-            .now()
-            .filter(|_| self.transmitter.begin());
-        match queues {
+        match self.shared.queues.now() {
             Some(queues) if !self.counts.by_socket.load(Ordering::Relaxed) => {
+                self.transmitter.begin();
                 let mut path = RelayPath {
                     interface: self.interface,
                     room,
@@ -351,9 +350,14 @@ impl Server<'_> {
                 };
                 path.split(arena, relayed, &self.packets);
                 self.transmitter.carry(&queues, &mut self.sender, arena);
+                self.send_frames();
+                let arena = self.xsk.rings().arena();
+                self.transmitter
+                    .carry_last(&queues, &mut self.sender, arena);
             }
             _ => self.sender.send(arena, relayed),
         }
+        let arena = self.xsk.rings().arena();
         self.work.finish(arena, &self.tun, self.shared);
         self.let_go();
         self.kick();
@@ -361,15 +365,17 @@ impl Server<'_> {
         true
     }
 
-    /// Sends the frames that leave, and gives back all others.
-    fn let_go(&mut self) {
+    /// Sends the frames that leave; the others stay.
+    fn send_frames(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
         let rings = self.xsk.rings();
-        let received = self.packets.len() as u64;
         let mut sent = 0;
         let mut leaving = self.leaving.drain(..).peekable();
         for (at, packet) in self.packets.drain(..).enumerate() {
             let Some(Leaving { start, len, .. }) = leaving.next_if(|next| next.packet == at) else {
-                rings.recycle(packet);
+                self.staying.push(packet);
                 continue;
             };
             match rings.transmit(packet, start, len) {
@@ -378,15 +384,27 @@ impl Server<'_> {
                 Err(packet) => {
                     let counters = &self.shared.inputs.counters;
                     counters.drop_packet(DropReason::UdpSend, Subject::Unknown(Place::Leaves));
-                    rings.recycle(packet);
+                    self.staying.push(packet);
                 }
             }
         }
         drop(leaving);
         rings.publish();
+        std::mem::swap(&mut self.packets, &mut self.staying);
+        self.counts.received.fetch_add(sent, Ordering::Relaxed);
+        self.counts.sent.fetch_add(sent, Ordering::Relaxed);
+        self.kick();
+    }
+
+    /// Gives back the frames that didn't leave.
+    fn let_go(&mut self) {
+        let rings = self.xsk.rings();
+        let received = self.packets.len() as u64;
+        for packet in self.packets.drain(..) {
+            rings.recycle(packet);
+        }
         rings.refill();
         self.counts.received.fetch_add(received, Ordering::Relaxed);
-        self.counts.sent.fetch_add(sent, Ordering::Relaxed);
     }
 }
 
@@ -419,16 +437,21 @@ impl RelayPath<'_> {
             {
                 at += 1;
             }
-            let leaves = match self.transmitter.way(&run.endpoint) {
-                None => false,
-                Some(way) if way.interface == self.interface => {
-                    at < packets.len() && self.leave_in_frame(arena, run, &way, at)
-                }
-                Some(way) => self
-                    .transmitter
-                    .plan_by(self.queues, *run, way, self.listen),
+            let Some(way) = self.transmitter.way(&run.endpoint) else {
+                self.transmitter.plan_by_socket(*run);
+                continue;
             };
-            if !leaves {
+            if self.transmitter.stays_with_socket(run, &way) {
+                self.transmitter.plan_last(*run);
+            } else if way.interface == self.interface {
+                let leaves = at < packets.len() && self.leave_in_frame(arena, run, &way, at);
+                if !leaves {
+                    self.transmitter.plan_last(*run);
+                }
+            } else if !self
+                .transmitter
+                .plan_by(self.queues, *run, way, self.listen)
+            {
                 self.transmitter.plan_by_socket(*run);
             }
         }

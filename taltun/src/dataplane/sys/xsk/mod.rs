@@ -27,6 +27,7 @@ use std::time::Duration;
 use taltun_common::headers::{ETHERNET_LEN, VLAN_TAG_LEN};
 
 use super::wait::Bell;
+use crate::os::options::Buffer;
 use crate::os::{check, options};
 use mapping::Mapping;
 use outlet::kick;
@@ -114,6 +115,10 @@ impl Xsk {
         let frames = (FRAMES + SPARE_FRAMES) as usize;
         let area = Arc::new(Mapping::anonymous(frames * frame_len)?);
         register(fd.as_fd(), &area, frame_len)?;
+        // Where the kernel copies it takes no more than this buffer holds, and what it left would be
+        // overtaken by what leaves otherwise. So it is to hold all frames, with what the kernel adds.
+        let all = libc::c_int::try_from(2 * area.len()).unwrap_or(libc::c_int::MAX);
+        options::set_buffer(fd.as_fd(), Buffer::Send, all);
         let (mut rings, sending) = make_rings(fd.as_fd(), &area, frame_len)?;
         // Before there is anything to receive.
         rings.refill();

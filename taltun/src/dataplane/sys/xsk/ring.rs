@@ -54,10 +54,26 @@ impl<T: Entry> Producer<T> {
         self.parts.producer().store(self.next, Ordering::Release);
     }
 
+    /// The number behind the last value. All are [published](Self::publish).
+    pub(super) fn published(&self) -> u32 {
+        self.next
+    }
+
     /// How many published values the other side hasn't taken yet.
     pub(super) fn waiting(&self) -> u32 {
+        self.waiting_before(self.next)
+    }
+
+    /// How many of those before this number, which is one of [`published`](Self::published).
+    pub(super) fn waiting_before(&self, number: u32) -> u32 {
         let consumed = self.parts.consumer().load(Ordering::Acquire);
-        self.next.wrapping_sub(consumed)
+        let waiting = number.wrapping_sub(consumed);
+        // The other side has passed it where this is "less than nothing".
+        if waiting > self.parts.size() {
+            0
+        } else {
+            waiting
+        }
     }
 
     /// Whether the kernel wants to be told that there is something in the ring.

@@ -161,6 +161,18 @@ impl Sending {
         })
     }
 
+    /// The place in the TX ring behind all that was published.
+    pub(super) fn published(&self) -> u32 {
+        self.with(|half| half.tx.published()).unwrap_or_default()
+    }
+
+    /// How many frames before this place the kernel hasn't looked at yet; none once the socket is
+    /// closed.
+    pub(super) fn untaken(&self, place: u32) -> u32 {
+        self.with(|half| half.tx.waiting_before(place))
+            .unwrap_or_default()
+    }
+
     /// Whether frames are on their way out.
     pub(super) fn is_sending(&self) -> bool {
         self.with(|half| half.sending > 0).unwrap_or(false)
