@@ -15,12 +15,14 @@ pub mod layer;
 pub mod metrics;
 pub mod name_service;
 mod os;
+pub mod privileged;
 pub mod report;
 #[cfg(test)]
 mod scaling;
 pub mod secret;
 pub mod server_process;
 pub mod system;
+pub mod verbs;
 pub mod web;
 
 pub use taltun_crypto as crypto;

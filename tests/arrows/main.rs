@@ -46,6 +46,7 @@ const CHAIN: &[&[&str]] = &[
         "taltun::gateway",
         "taltun::metrics",
         "taltun::name_service",
+        "taltun::privileged",
         "taltun::web",
     ],
     &["taltun::client_file", "taltun::server_process"],
@@ -53,6 +54,7 @@ const CHAIN: &[&[&str]] = &[
     &["taltun::config", "taltun::dataplane"],
     &["taltun::report"],
     &["taltun::os"],
+    &["taltun::verbs"],
     &["taltun::layer"],
     &["taltun_policy"],
     &[

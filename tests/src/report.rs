@@ -54,6 +54,8 @@ pub struct Rights {
     pub memory: Memory,
     /// The threads that handle packets.
     pub packet_threads: PacketThreads,
+    /// The process that opens what takes rights.
+    pub privileged: Option<ProcessRights>,
     /// The processes that serve clients.
     pub processes: Vec<ProcessRights>,
 }

@@ -154,7 +154,7 @@ impl Full {
         Ok((rules, journal))
     }
 
-    fn end_within(&mut self, limit: Duration) -> Result<()> {
+    pub fn end_within(&mut self, limit: Duration) -> Result<()> {
         let pid = self.client.pid();
         eventually("it ends", limit, || {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

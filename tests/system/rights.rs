@@ -1,6 +1,7 @@
 //! What the kernel lets the threads do that handle packets: nothing but that.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::lab::{Lab, Options, Role};
@@ -8,6 +9,7 @@ use taltun_tests::node::Node;
 use taltun_tests::sys::{Signal, send_signal};
 
 use crate::af_xdp::{ethtool, over_af_xdp, wait_for_sockets};
+use crate::kill_switch::Full;
 use crate::support::{
     Case, UP_LIMIT, VETH_QUEUES, ensure_answers, ensure_without_rights, eventually, lab,
     process_of, take_down,
@@ -29,7 +31,20 @@ pub const CASES: &[Case] = &[
         programs: &[],
         run: servers_have_none,
     },
+    Case {
+        name: "rights: the privileged process has those of its verbs, keeps nothing open, and ends with its tunnel",
+        programs: &[],
+        run: privileged_has_few,
+    },
+    Case {
+        name: "rights: a tunnel without its privileged process ends, its kill switch closed, and another start heals both",
+        programs: &["nft"],
+        run: end_of_privileged,
+    },
 ];
+
+/// `CAP_NET_BIND_SERVICE`, `CAP_NET_ADMIN` and `CAP_NET_RAW`.
+const OF_VERBS: &str = "0000000000003400";
 
 /// A thread of a process, as the kernel tells of it.
 struct Thread {
@@ -190,6 +205,94 @@ fn servers_have_none() -> Result<()> {
         .try_for_each(Thread::ensure_without_rights)?;
     ensure_all_answer(&lab)?;
     take_down(lab)
+}
+
+fn privileged_of(node: &Node) -> Result<u32> {
+    process_of(node.pid(), "privileged-process")
+}
+
+fn ensure_privileged_has_few(node: &Node) -> Result<()> {
+    let told = node.status()?.rights.privileged;
+    let told = told.context("status tells of no privileged process")?;
+    let few = ["CAP_NET_BIND_SERVICE", "CAP_NET_ADMIN", "CAP_NET_RAW"];
+    ensure!(told.capabilities == few && told.seccomp, "{told:?}");
+    let process = privileged_of(node)?;
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    for line in [
+        &format!("CapPrm:\t{OF_VERBS}"),
+        &format!("CapEff:\t{OF_VERBS}"),
+        &format!("CapBnd:\t{OF_VERBS}"),
+        "CapInh:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+        "Threads:\t1",
+    ] {
+        ensure!(status.lines().any(|it| it == line), "{line} in {status}");
+    }
+    // Its standard streams, and once more the one that leads to the tunnel.
+    let open: Vec<_> = fs::read_dir(format!("/proc/{process}/fd"))?.collect();
+    ensure!(open.len() == 4, "{} files are open", open.len());
+    ensure!(fs::read(format!("/proc/{process}/environ"))?.is_empty());
+    Ok(())
+}
+
+fn privileged_has_few() -> Result<()> {
+    let mut lab = lab(Options {
+        more: "[dataplane]\nworkers = 2\n",
+        ..Options::default()
+    })?;
+    ensure_all_answer(&lab)?;
+    ensure_privileged_has_few(&lab.hub)?;
+    // Other sockets come from it, and a port that somebody else has is refused as before.
+    let config = fs::read_to_string(lab.hub.config())?;
+    let with_port = |port: &str| config.replacen(":9000\"", &format!(":{port}\""), 1);
+    fs::write(lab.hub.config(), with_port("443"))?;
+    lab.hub.tell(&["reload"])?;
+    fs::write(lab.hub.config(), &config)?;
+    lab.hub.tell(&["reload"])?;
+    ensure_all_answer(&lab)?;
+    ensure_privileged_has_few(&lab.hub)?;
+    // Signals that are for the tunnel don't end it.
+    let process = privileged_of(&lab.hub)?;
+    for signal in [Signal::Terminate, Signal::Interrupt] {
+        send_signal(process, signal)?;
+    }
+    ensure_all_answer(&lab)?;
+    ensure!(privileged_of(&lab.hub)? == process);
+    lab.hub.kill()?;
+    ensure_gone(process)?;
+    lab.hub.start_again(&lab.net.hub)?;
+    ensure_all_answer(&lab)?;
+    take_down(lab)
+}
+
+fn ensure_gone(process: u32) -> Result<()> {
+    eventually("the privileged process has ended", UP_LIMIT, || {
+        Ok(fs::metadata(format!("/proc/{process}")).is_err())
+    })
+}
+
+fn end_of_privileged() -> Result<()> {
+    let mut full = Full::start("kill_switch = true\n", &[])?;
+    full.tunnel_answers()?;
+    send_signal(privileged_of(&full.client)?, Signal::Kill)?;
+    full.end_within(Duration::from_secs(10))?;
+    let log = full.client.log();
+    for expected in [
+        "the privileged process ended (signal: 9 (SIGKILL))",
+        "the kill switch of taltun0 holds",
+    ] {
+        ensure!(log.contains(expected), "{log}");
+    }
+    full.outside_is_closed()?;
+    full.client.start_again(&full.pair.left)?;
+    full.tunnel_answers()?;
+    ensure_privileged_has_few(&full.client)?;
+    let process = privileged_of(&full.client)?;
+    full.client.end(Signal::Terminate)?;
+    // It is gone before its tunnel is.
+    ensure!(fs::metadata(format!("/proc/{process}")).is_err());
+    full.outside_is_open()
 }
 
 /// A worker, the shaper, and a lane for each queue, of which there come to be more.

@@ -16,7 +16,7 @@ use taltun_tests::sys::{PausedThread, Signal};
 use taltun_tests::topology::private_prefix;
 
 use crate::kill_switch::{Full, said};
-use crate::support::{Case, ensure_answers, taltun};
+use crate::support::{Case, ensure_answers, process_of, taltun};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -345,12 +345,8 @@ fn with_the_rights_of_the_unit() -> Result<()> {
     full.write_config("[[peers]]", metrics)?;
     let said_of = full.client.tell(&["reload"])?;
     ensure!(said_of.contains("metrics"), "{said_of}");
-    let mut child = None;
     crate::support::eventually("its process is nobody's", LIMIT, || {
-        let pid = full.client.pid();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        child = children.split_whitespace().next().map(str::to_owned);
-        let Some(child) = &child else {
+        let Ok(child) = process_of(full.client.pid(), "metrics-process") else {
             return Ok(false);
         };
         let status = fs::read_to_string(format!("/proc/{child}/status"))?;

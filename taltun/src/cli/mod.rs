@@ -30,6 +30,7 @@ mod output;
 mod peer;
 mod peers;
 mod ping;
+mod privileged_process;
 mod pubkey;
 mod reload;
 mod run;
@@ -139,6 +140,8 @@ enum Command {
     Fleet(fleet::Fleet),
     #[command(name = crate::metrics::COMMAND, hide = true)]
     MetricsProcess(metrics_process::MetricsProcess),
+    #[command(name = crate::privileged::COMMAND, hide = true)]
+    PrivilegedProcess(privileged_process::PrivilegedProcess),
     #[command(name = crate::name_service::COMMAND, hide = true)]
     NamesProcess(names_process::NamesProcess),
     #[command(name = crate::gateway::COMMAND, hide = true)]
@@ -228,6 +231,7 @@ impl Command {
             Self::ManPages(command) => command.run(),
             Self::MetricsProcess(_) => metrics_process::MetricsProcess::run(),
             Self::NamesProcess(command) => command.run(),
+            Self::PrivilegedProcess(command) => command.run(),
             Self::Version(_) => output::print(concat!("taltun ", env!("CARGO_PKG_VERSION"), "\n")),
         }
     }

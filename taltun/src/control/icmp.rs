@@ -14,20 +14,16 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::mem::size_of_val;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use taltun_common::headers::protocol::UDP;
 use tracing::debug;
 
+use crate::os::sockets::{self, V4_UNREACHABLE, V6_UNREACHABLE};
+use crate::verbs::{self, Verb};
+
 /// Messages looked at in a second.
 const MOST: usize = 64;
-/// What the sockets keep meanwhile, bytes.
-const BUFFER: libc::c_int = 32 << 10;
-/// `ICMP_FILTER` and `ICMP6_FILTER` (`linux/icmp.h`, `linux/icmpv6.h`).
-const FILTER: libc::c_int = 1;
-const SOL_RAW: libc::c_int = 255;
 
 /// A datagram that didn't arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,22 +47,11 @@ impl Icmp {
     /// Without the right to hear them (`CAP_NET_RAW`) there are none.
     pub(super) fn listen() -> Self {
         let note = |error: &io::Error| debug!("ICMP messages go unnoticed: {error}");
-        // Everything but "destination unreachable" is held back.
-        let v4 = socket(
-            libc::AF_INET,
-            libc::IPPROTO_ICMP,
-            SOL_RAW,
-            &[!(1_u32 << V4_UNREACHABLE)],
-        );
-        let first = !(1_u32 << V6_UNREACHABLE);
-        let rest = u32::MAX;
-        let held_back = [first, rest, rest, rest, rest, rest, rest, rest];
-        let v6 = socket(
-            libc::AF_INET6,
-            libc::IPPROTO_ICMPV6,
-            libc::IPPROTO_ICMPV6,
-            &held_back,
-        );
+        let hear = |v6| {
+            let by_ourselves = || sockets::hear_unreachable(v6);
+            verbs::open_one(&Verb::Unreachable { v6 }, by_ourselves).map(File::from)
+        };
+        let (v4, v6) = (hear(false), hear(true));
         Self {
             v4: v4.inspect_err(note).ok(),
             v6: v6.inspect_err(note).ok(),
@@ -93,45 +78,6 @@ impl Icmp {
         all
     }
 }
-
-fn socket(
-    family: libc::c_int,
-    protocol: libc::c_int,
-    level: libc::c_int,
-    held_back: &[u32],
-) -> io::Result<File> {
-    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: no pointers are passed.
-    let fd = unsafe { libc::socket(family, kind, protocol) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new, and nobody else's.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    set(&fd, level, FILTER, held_back)?;
-    set(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &[BUFFER])?;
-    Ok(File::from(fd))
-}
-
-fn set<T: Copy>(
-    fd: &OwnedFd,
-    level: libc::c_int,
-    option: libc::c_int,
-    value: &[T],
-) -> io::Result<()> {
-    let len = size_of_val(value) as libc::socklen_t;
-    // SAFETY: the kernel reads `len` bytes of `value`, which is that long and outlives the call.
-    let result =
-        unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value.as_ptr().cast(), len) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-const V4_UNREACHABLE: u8 = 3;
-const V6_UNREACHABLE: u8 = 1;
 
 /// A message with its IP header, as a raw socket gets it.
 fn parse_v4(packet: &[u8]) -> Option<Undelivered> {

@@ -55,6 +55,7 @@ mod peer_rates;
 mod peers;
 mod port_range;
 mod pretenders;
+mod privileged;
 mod rate_meter;
 mod reload;
 mod reporting;

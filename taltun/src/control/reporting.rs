@@ -46,9 +46,9 @@ use crate::protocol::messages::REJECT_AFTER_TIME;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
 use crate::report::{
-    Aead, Drops, Fallbacks, HostStatus, Load, MemoryStatus, Overview, PeerStatus, QuotaStatus,
-    RelayPair, ResolverStatus, RightsStatus, RouteAround, Source, Stats, Status, TunnelMode,
-    UnixTime, VERSION,
+    Aead, Drops, Fallbacks, HostStatus, Load, MemoryStatus, Overview, PeerStatus, ProcessRights,
+    QuotaStatus, RelayPair, ResolverStatus, RightsStatus, RouteAround, Source, Stats, Status,
+    TunnelMode, UnixTime, VERSION,
 };
 use crate::system::Kept;
 
@@ -78,6 +78,7 @@ pub(super) struct View<'a> {
     pub diagnosis: &'a Diagnosis,
     pub flaps: &'a Flaps,
     pub gateway: &'a Gateway,
+    pub privileged: Option<&'a ProcessRights>,
     pub metrics: Option<&'a Metrics>,
     pub name_service: Option<&'a NameService>,
     pub web: Option<&'a Web>,
@@ -235,6 +236,7 @@ impl View<'_> {
                 capabilities: capabilities::held().map_or_else(|_| Vec::new(), capabilities::names),
                 memory: memory(),
                 packet_threads: self.data_plane.rights().status(),
+                privileged: self.privileged.cloned(),
                 processes: self
                     .metrics
                     .and_then(Metrics::rights)

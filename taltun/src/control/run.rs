@@ -27,6 +27,7 @@ use super::name_service::{Known, NameSockets};
 use super::names::{self, Resolver};
 use super::network_watch::NetworkWatch;
 use super::origin::{Origin, TunnelKind};
+use super::privileged::Privileged;
 use super::reload::{Asker, Compared, FileRead, NotRead, Reader};
 use super::request::Call;
 use super::response::{Done, Reloaded, Reply, Response};
@@ -66,6 +67,8 @@ pub async fn run(
     if let Err(reason) = locked_memory::lock() {
         info!("memory, with keys in it, may be written to a swap device: {reason}");
     }
+    // Before a packet of anybody's is read.
+    let mut privileged = start_privileged(&config.interface.tun_name);
     // Whatever the operator may have got wrong comes first, in the order in which the
     // least is touched.
     let fleet = fleet::start(&config)?;
@@ -148,6 +151,7 @@ pub async fn run(
         zone,
         mark,
         fleet: fleet.clone(),
+        privileged: privileged.as_ref().map(|it| it.rights().clone()),
     })?;
     engine
         .start_services(calls_in)
@@ -219,6 +223,7 @@ pub async fn run(
                 (end, by) = (Some(Ok(End::Terminated)), Some(Caller::signal("SIGTERM")));
             }
             () = hooks.finished(), if ending.is_some() => break,
+            reason = end_of(&mut privileged) => end = Some(Err(reason)),
             _ = hangup.recv() => {
                 if terminal.is_gone() {
                     let gone = anyhow::anyhow!("the terminal that it ran on was closed");
@@ -292,7 +297,26 @@ pub async fn run(
         hooks.after_down(&commands).await;
     };
     answer_meanwhile(take_down, serve, &mut calls, "goes down").await;
+    if let Some(privileged) = privileged {
+        privileged.finish().await;
+    }
     ending.map(|_| ())
+}
+
+/// Where it can't be started, as without `/proc`, this process does by itself what it is for.
+fn start_privileged(interface: &str) -> Option<Privileged> {
+    let started = Privileged::start(interface);
+    started
+        .inspect_err(|error| info!("no privileged process: {error}"))
+        .ok()
+}
+
+/// Waits for the end of the privileged process: without it, nothing that takes rights can be done.
+async fn end_of(privileged: &mut Option<Privileged>) -> anyhow::Error {
+    match privileged {
+        Some(privileged) => privileged.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for `work`, and tells whoever asks meanwhile that the tunnel does `what`.

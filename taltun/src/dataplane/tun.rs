@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::offload::coalesce::Join;
 use super::sys;
+use crate::verbs::{self, Verb};
 
 /// What a TUN may hand over uncut: unfinished checksums, TCP with and without ECN.
 const TCP_OFFLOADS: libc::c_uint =
@@ -36,6 +37,9 @@ struct Joins {
     refusals: AtomicU32,
 }
 
+/// The device of all TUN interfaces.
+pub const DEVICE: &str = "/dev/net/tun";
+
 /// Refusals in a row after which joining is given up. A single one may be about its packet.
 const PATIENCE: u32 = 16;
 
@@ -47,13 +51,9 @@ impl Tun {
     /// `EBUSY` when another process holds the interface, `EPERM` without `CAP_NET_ADMIN`,
     /// `ENOENT` without `/dev/net/tun`.
     pub fn create(name: &str, queues: usize, more: bool, offload: bool) -> io::Result<Vec<Self>> {
-        let flags = if queues > 1 || more {
-            FLAGS | libc::IFF_MULTI_QUEUE
-        } else {
-            FLAGS
-        };
+        let several = queues > 1 || more;
         let files = (0..queues)
-            .map(|_| open(name, flags))
+            .map(|_| open(name, several))
             .collect::<io::Result<Vec<_>>>()?;
         // The offloads are the interface's, not the queue's, so the first file stands for
         // all. Each kernel gets as much as it knows.
@@ -85,7 +85,7 @@ impl Tun {
     /// `EINVAL` if it was created for no more than it has.
     pub fn open_another(&self) -> io::Result<Self> {
         Ok(Self {
-            file: open(&self.name()?, FLAGS | libc::IFF_MULTI_QUEUE)?,
+            file: open(&self.name()?, true)?,
             joins: Arc::clone(&self.joins),
         })
     }
@@ -162,15 +162,24 @@ impl Tun {
 /// What each queue is: packets alone, each with a header before it.
 const FLAGS: libc::c_int = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
-/// A queue of the interface `name`, which is created if there is none.
-fn open(name: &str, flags: libc::c_int) -> io::Result<File> {
+fn open(name: &str, several: bool) -> io::Result<File> {
+    let opened = verbs::open_one(&Verb::Queue { several }, || open_queue(name, several));
+    opened.map(File::from)
+}
+
+/// Opens a queue of the interface `name`, which is created if there is none, for `several` if so.
+///
+/// # Errors
+/// As [`Tun::create`]'s.
+pub fn open_queue(name: &str, several: bool) -> io::Result<OwnedFd> {
+    let more = if several { libc::IFF_MULTI_QUEUE } else { 0 };
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open("/dev/net/tun")?;
-    sys::tun_set_interface(&file, name, flags)?;
-    Ok(file)
+        .open(DEVICE)?;
+    sys::tun_set_interface(&file, name, FLAGS | more)?;
+    Ok(file.into())
 }
 
 impl AsFd for Tun {

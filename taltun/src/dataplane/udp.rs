@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use socket2::SockRef;
 use taltun_common::drops::DropReason;
 
 use super::counters::Counters;
@@ -13,6 +14,7 @@ use super::runs::{DatagramRun, DatagramRuns};
 use super::sys::{self, SendRing};
 use super::tap::Subject;
 use crate::os::options::{self, Buffer};
+use crate::verbs::{self, Verb};
 
 /// Receive and send buffer of a socket, bytes. Enough for some milliseconds of a fast
 /// link: what a burst needs while its worker sleeps.
@@ -50,50 +52,22 @@ impl Socket {
         count: usize,
         wanted: UdpOffloads,
     ) -> io::Result<Vec<Arc<Self>>> {
-        // Port sharing would also share with another process of the same user. A socket
-        // that doesn't share finds out whether the port is free.
-        let (probe, address) = match Self::bind(address, false, wanted) {
-            Err(error) if address.ip().is_unspecified() && no_such_family(&error) => {
-                let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-                (Self::bind(v4, false, wanted)?, v4)
-            }
-            other => (other?, address),
+        let listen = Verb::Listen {
+            address,
+            count: count as u16,
         };
-        let address = SocketAddr::new(address.ip(), probe.local.port());
-        drop(probe);
-        (0..count)
-            .map(|_| Self::bind(address, true, wanted).map(Arc::new))
+        let opened = verbs::open(&listen, &[], || open_group(address, count))?;
+        opened
+            .into_iter()
+            .map(|fd| Self::of(fd, wanted).map(Arc::new))
             .collect()
     }
 
-    fn bind(address: SocketAddr, share: bool, wanted: UdpOffloads) -> io::Result<Self> {
-        let fd = sys::udp_socket(address.is_ipv6())?;
+    /// A socket that is bound.
+    fn of(fd: OwnedFd, wanted: UdpOffloads) -> io::Result<Self> {
         let set =
             |level, option, value: libc::c_int| options::set(fd.as_fd(), level, option, &value);
-        if share {
-            set(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-        }
-        if address.is_ipv6() {
-            set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
-            set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
-            // What headers say of congestion: without it, it is lost and no more.
-            let _ = set(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1);
-        } else {
-            set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
-        }
-        // An IPv6 socket may be an IPv4 one, too; if it isn't, nobody misses these.
-        let _ = set(libc::IPPROTO_IP, libc::IP_RECVTOS, 1);
-        // As the kernel's WireGuard: routers may cut what is too large for a link of theirs.
-        // With "don't fragment" it would be lost behind one that says nothing.
-        let _ = set(
-            libc::IPPROTO_IP,
-            libc::IP_MTU_DISCOVER,
-            libc::IP_PMTUDISC_DONT,
-        );
-        options::set_buffer(fd.as_fd(), Buffer::Receive, SOCKET_BUFFER);
-        options::set_buffer(fd.as_fd(), Buffer::Send, SOCKET_BUFFER);
-        sys::bind(fd.as_fd(), address)?;
-        let local = std::net::UdpSocket::from(fd.try_clone()?).local_addr()?;
+        let local = local_address(&fd)?;
         // Asking for a segment size of zero changes nothing where the kernel knows the
         // option and fails where it doesn't.
         let gso = wanted.gso && set(libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
@@ -113,7 +87,7 @@ impl Socket {
     /// # Errors
     /// `EPERM` without `CAP_NET_ADMIN`.
     pub fn set_mark(&self, mark: u32) -> io::Result<()> {
-        options::set(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, &mark)
+        verbs::mark(&self.fd, mark)
     }
 
     /// The address it is bound to.
@@ -142,6 +116,61 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Opens the sockets of such a group, as it takes rights.
+///
+/// # Errors
+/// As [`Socket::bind_group`]'s.
+pub fn open_group(address: SocketAddr, count: usize) -> io::Result<Vec<OwnedFd>> {
+    // Port sharing would also share with another process of the same user. A socket
+    // that doesn't share finds out whether the port is free.
+    let (probe, address) = match open_socket(address, false) {
+        Err(error) if address.ip().is_unspecified() && no_such_family(&error) => {
+            let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
+            (open_socket(v4, false)?, v4)
+        }
+        other => (other?, address),
+    };
+    let address = SocketAddr::new(address.ip(), local_address(&probe)?.port());
+    drop(probe);
+    (0..count).map(|_| open_socket(address, true)).collect()
+}
+
+fn open_socket(address: SocketAddr, share: bool) -> io::Result<OwnedFd> {
+    let fd = sys::udp_socket(address.is_ipv6())?;
+    let set = |level, option, value: libc::c_int| options::set(fd.as_fd(), level, option, &value);
+    if share {
+        set(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
+    if address.is_ipv6() {
+        set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
+        set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        // What headers say of congestion: without it, it is lost and no more.
+        let _ = set(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1);
+    } else {
+        set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+    }
+    // An IPv6 socket may be an IPv4 one, too; if it isn't, nobody misses these.
+    let _ = set(libc::IPPROTO_IP, libc::IP_RECVTOS, 1);
+    // As the kernel's WireGuard: routers may cut what is too large for a link of theirs.
+    // With "don't fragment" it would be lost behind one that says nothing.
+    let _ = set(
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        libc::IP_PMTUDISC_DONT,
+    );
+    options::set_buffer(fd.as_fd(), Buffer::Receive, SOCKET_BUFFER);
+    options::set_buffer(fd.as_fd(), Buffer::Send, SOCKET_BUFFER);
+    sys::bind(fd.as_fd(), address)?;
+    Ok(fd)
+}
+
+fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    let address = SockRef::from(socket).local_addr()?;
+    address
+        .as_socket()
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn no_such_family(error: &io::Error) -> bool {

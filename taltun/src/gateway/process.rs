@@ -68,6 +68,7 @@ const NEEDS: Needs = Needs {
     ports: &[],
     // resolv.conf, where it leads to, and the numbers of interfaces.
     directories: &["/etc", "/run", "/sys"],
+    devices: &[],
 };
 
 /// Serves the tunnel that this process's standard input leads to, until it is gone. `settings` are those of the

@@ -40,6 +40,7 @@ const NEEDS: Needs = Needs {
     ],
     ports: &[PORT],
     directories: &[],
+    devices: &[],
 };
 
 /// Serves the tunnel that this process's standard input leads to, until it is gone. `debug` is about what it says.

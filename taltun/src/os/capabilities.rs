@@ -1,4 +1,4 @@
-//! The capabilities of a thread: which it has, and giving up all of them for good.
+//! The capabilities of a thread: which it has, and giving up all or most of them for good.
 
 use std::io;
 
@@ -22,19 +22,24 @@ pub(crate) fn names(set: CapabilitySet) -> Vec<String> {
 /// Gives up all that this thread has. Nothing that it starts, a program that root owns neither, gets
 /// any back.
 pub(crate) fn give_up() -> io::Result<()> {
+    keep(CapabilitySet::empty())
+}
+
+/// Gives up all that this thread has but `some`, likewise.
+pub(crate) fn keep(some: CapabilitySet) -> io::Result<()> {
     set_no_new_privs(true)?;
     clear_ambient_capability_set()?;
     // Only who has CAP_SETPCAP may, and without new rights it adds nothing.
-    for (_, capability) in CapabilitySet::all().iter_names() {
+    for (_, capability) in CapabilitySet::all().difference(some).iter_names() {
         let _ = remove_capability_from_bounding_set(capability);
     }
-    let none = CapabilitySet::empty();
-    let none = CapabilitySets {
-        effective: none,
-        permitted: none,
-        inheritable: none,
+    let kept = held()? & some;
+    let kept = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
     };
-    Ok(set_capabilities(None, none)?)
+    Ok(set_capabilities(None, kept)?)
 }
 
 #[cfg(test)]

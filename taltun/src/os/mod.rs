@@ -8,7 +8,8 @@
 //! | `netlink` | links, addresses, routes and neighbours, and hearing of their changes |
 //! | `options` | options of sockets |
 //! | `seccomp` | restricting a thread's system calls |
-//! | `sockets` | sockets with a mark, or of one interface alone |
+//! | `sockets` | sockets with a mark, of one interface alone, or for ICMP |
+//! | `signals` | signals that are for another process |
 //! | `service_manager` | what systemd is told of a tunnel |
 //!
 //! What only the data plane does, each packet or each batch, is in `dataplane::sys`.
@@ -20,6 +21,7 @@ pub(crate) mod netlink;
 pub(crate) mod options;
 pub(crate) mod seccomp;
 mod service_manager;
+pub(crate) mod signals;
 pub(crate) mod sockets;
 
 use std::io;

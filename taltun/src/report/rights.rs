@@ -12,6 +12,10 @@ pub struct RightsStatus {
     pub memory: MemoryStatus,
     /// The threads that handle packets.
     pub packet_threads: PacketThreads,
+    /// The process that does for it what takes rights: sockets, marks and queues of its interface. `None` where there is
+    /// none, and the controller does it.
+    #[serde(default)]
+    pub privileged: Option<ProcessRights>,
     /// The processes of its own that serve clients, those that run.
     #[serde(default)]
     pub processes: Vec<ProcessRights>,
@@ -41,18 +45,18 @@ pub struct PacketThreads {
     pub refused_calls: u64,
 }
 
-/// What a process that serves clients may do.
+/// What a process beside the tunnel's own may do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessRights {
     /// Its name, as `ps` and `ss` show it.
     pub name: String,
     /// The number of the user that it runs as.
     pub user: u32,
-    /// Its capabilities: none, if all is right.
+    /// Its capabilities: none of one that serves clients, if all is right.
     pub capabilities: Vec<String>,
     /// Whether it may make no system calls but those that it needs.
     pub seccomp: bool,
-    /// Whether it may open no file (Landlock).
+    /// Whether it may open no file but what it needs (Landlock).
     pub landlock: bool,
     /// Why it may do more than it should.
     pub reason: Option<String>,

@@ -569,15 +569,20 @@ fn status(full: bool) -> Status {
                 locked: !full,
                 reason: full.then(|| "why".to_owned()),
             },
-            processes: vec![ProcessRights {
-                name: "taltun-metrics".to_owned(),
-                user: 65534,
-                capabilities: vec!["CAP_NET_RAW".to_owned()],
-                seccomp: true,
-                landlock: true,
-                reason: full.then(|| "why".to_owned()),
-            }],
+            privileged: full.then(|| process_rights("taltun-verbs", full)),
+            processes: vec![process_rights("taltun-metrics", full)],
         },
+    }
+}
+
+fn process_rights(name: &str, full: bool) -> ProcessRights {
+    ProcessRights {
+        name: name.to_owned(),
+        user: 65534,
+        capabilities: vec!["CAP_NET_RAW".to_owned()],
+        seccomp: true,
+        landlock: true,
+        reason: full.then(|| "why".to_owned()),
     }
 }
 
@@ -594,6 +599,10 @@ fn services_run() -> Status {
             ..gateway
         }),
         resolver: Some(ResolverStatus { ended: None }),
+        rights: RightsStatus {
+            privileged: Some(process_rights("taltun-verbs", false)),
+            ..status(true).rights
+        },
         metrics: Some(MetricsStatus {
             listen: vec!["where".to_owned()],
             ended: None,

@@ -21,7 +21,7 @@ const OTHER_FILES: u64 = 32;
 
 /// Closes what the tunnel was started with and that isn't its own, all but the standard streams.
 /// Call it before anything is opened.
-pub(super) fn close_inherited() {
+pub(crate) fn close_inherited() {
     // SAFETY: this process has just begun, and nothing in it owns a descriptor above these yet.
     // Kernels before 5.9 can't do it, which leaves them as they are.
     let _ = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };

@@ -26,13 +26,14 @@ mod restrict;
 mod start;
 mod stream;
 
+pub(crate) use self::confine::close_inherited;
 pub(crate) use self::connections::{Limits, Listener, network_of, serve};
 pub use self::handover::send_sockets;
 pub(crate) use self::log::{Line, log_to_tunnel};
 pub(crate) use self::lookup::Lookup;
 pub use self::lookup::{Found, answer_lookups, lookup_sockets};
 pub(crate) use self::question::{OF_TUNNEL, ask, read_line, write_line};
-pub(crate) use self::restrict::Needs;
+pub(crate) use self::restrict::{Needs, restrict};
 pub use self::restrict::{REFUSED, told_rights};
 pub(crate) use self::start::{Process, begin, confined, run};
 #[cfg(test)]

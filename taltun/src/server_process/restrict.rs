@@ -55,11 +55,13 @@ pub(crate) struct Needs {
     pub(crate) ports: &'static [u16],
     /// Directories of which it reads what everybody may.
     pub(crate) directories: &'static [&'static str],
+    /// Devices that it opens.
+    pub(crate) devices: &'static [&'static str],
 }
 
 /// From now on this process can open nothing but what it needs. `start` starts its threads; there must be
 /// no other one before. What the kernel can't forbid is told; nothing else is less safe for that.
-pub(super) fn restrict<T>(
+pub(crate) fn restrict<T>(
     name: &str,
     needs: &Needs,
     start: impl FnOnce() -> io::Result<T>,
@@ -131,6 +133,8 @@ fn forbid_files(needs: &Needs) -> Result<(), String> {
             ports.map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp)));
         // A directory that isn't there is left out.
         let read = path_beneath_rules(needs.directories, AccessFs::ReadFile);
+        let of_device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+        let devices = path_beneath_rules(needs.devices, of_device);
         // The newest that this library and an older kernel both know is chosen by itself.
         let all = ABI::V6;
         let ruleset = Ruleset::default()
@@ -138,7 +142,7 @@ fn forbid_files(needs: &Needs) -> Result<(), String> {
             .handle_access(AccessNet::from_all(all))?
             .scope(Scope::from_all(all))?;
         let ruleset = ruleset.create()?.add_rules(ports)?.add_rules(read)?;
-        Ok(ruleset.restrict_self()?.ruleset)
+        Ok(ruleset.add_rules(devices)?.restrict_self()?.ruleset)
     };
     match forbid() {
         Ok(RulesetStatus::NotEnforced) => Err("the kernel has no landlock".to_owned()),
@@ -198,6 +202,7 @@ mod tests {
                 ),
             ],
             directories: &["/etc", "/there is no such directory"],
+            devices: &[],
             ports: &[],
         };
         if std::env::var_os(VARIABLE).is_none() {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::SystemError;
 use crate::config::Config;
+use crate::dataplane::tun;
 use crate::os::interface;
 
 /// The bit of `CAP_NET_ADMIN` in a set of capabilities (`linux/capability.h`).
@@ -17,7 +18,7 @@ pub fn check(config: &Config) -> Result<(), SystemError> {
     if !may_administer() {
         return Err(SystemError::NotPermitted);
     }
-    open_tun(Path::new("/dev/net/tun"))?;
+    open_tun(Path::new(tun::DEVICE))?;
     let name = &config.interface.tun_name;
     if interface::index(name).is_some() {
         return Err(SystemError::InterfaceExists(name.clone()));

@@ -40,6 +40,7 @@ mod split;
 mod toml;
 mod uapi;
 mod udpgw;
+mod verbs;
 pub mod verdicts;
 mod wgquick;
 
@@ -92,6 +93,7 @@ pub const TARGETS: &[Target] = targets![
     toml,
     uapi,
     udpgw,
+    verbs,
     wgquick
 ];
 

@@ -299,6 +299,13 @@ pub(in crate::cli) fn hub() -> Status {
                 locked: true,
                 reason: None,
             },
+            privileged: Some(ProcessRights {
+                name: "taltun-verbs".into(),
+                capabilities: vec!["CAP_NET_ADMIN".into(), "CAP_NET_RAW".into()],
+                seccomp: true,
+                landlock: true,
+                ..ProcessRights::default()
+            }),
             processes: vec![ProcessRights {
                 name: "taltun-metrics".into(),
                 user: 65534,

@@ -181,6 +181,7 @@ interface: hub
   controller:       CAP_NET_ADMIN, CAP_BPF
   packet threads:   5: no capability, seccomp
   memory:           locked: never swapped, in no core file
+  taltun-verbs:     CAP_NET_ADMIN, CAP_NET_RAW, seccomp, landlock, user 0
   taltun-metrics:   no capability, seccomp, no landlock (the kernel has no landlock), user 65534
   steering:         ebpf (4 workers share the port)
   sparse queue:     on (an eBPF program fills it)

@@ -164,7 +164,7 @@ pub(super) fn rights(rights: &RightsStatus) -> Vec<(&str, String)> {
         ("packet threads", threads),
         ("memory", memory(&rights.memory)),
     ];
-    let processes = rights.processes.iter();
+    let processes = rights.privileged.iter().chain(&rights.processes);
     all.extend(processes.map(|process| (process.name.as_str(), process_rights(process))));
     all
 }

@@ -72,7 +72,7 @@ use crate::protocol::device::{Device, Settings};
 use crate::protocol::randomness::{NoRandomness, Randomness};
 use crate::protocol::time::Time;
 use crate::protocol::tunnel::Tunnel;
-use crate::report::{Priority, UnixTime};
+use crate::report::{Priority, ProcessRights, UnixTime};
 use crate::system::{Host, Kept};
 
 /// The controller's state.
@@ -131,6 +131,8 @@ pub(in crate::control) struct Engine {
     watches: Watches,
     /// What `wg` changed and the log doesn't have yet.
     by_wg: WgChanges,
+    /// What the privileged process may do, where there is one.
+    privileged: Option<ProcessRights>,
     /// The host's network.
     network: NetworkWatch,
     /// The way to the peers.
@@ -168,6 +170,8 @@ pub(in crate::control) struct EngineInputs {
     pub mark: Option<u32>,
     /// The way to the fleet's thread.
     pub fleet: Option<Link>,
+    /// What the privileged process may do, where there is one.
+    pub privileged: Option<ProcessRights>,
 }
 
 impl Engine {
@@ -259,6 +263,7 @@ impl Engine {
             audit,
             limits,
             by_wg: WgChanges::default(),
+            privileged: inputs.privileged,
             network: inputs.network,
             underlay: inputs.underlay,
             kept: None,

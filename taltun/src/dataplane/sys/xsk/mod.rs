@@ -29,6 +29,7 @@ use taltun_common::headers::{ETHERNET_LEN, VLAN_TAG_LEN};
 use super::wait::Bell;
 use crate::os::options::Buffer;
 use crate::os::{check, options};
+use crate::verbs::{self, Verb};
 use mapping::Mapping;
 use outlet::kick;
 pub use outlet::{Kicked, Outlet};
@@ -83,6 +84,23 @@ impl Statistics {
     }
 }
 
+/// Opens an AF_XDP socket, which is bound to nothing.
+///
+/// # Errors
+/// As [`Xsk::bind`]'s.
+pub fn open() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let fd = check(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: the kernel just gave us this descriptor, nobody else has it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Where the kernel copies it takes no more than this buffer holds, and what it left would be
+    // overtaken by what leaves otherwise. So it is to hold all frames, with what the kernel adds.
+    let all = 2 * (FRAMES + SPARE_FRAMES) as usize * FRAME_LENS[1];
+    let all = libc::c_int::try_from(all).unwrap_or(libc::c_int::MAX);
+    options::set_buffer(fd.as_fd(), Buffer::Send, all);
+    Ok(fd)
+}
+
 /// An AF_XDP socket that receives from one queue.
 #[derive(Debug)]
 pub struct Xsk {
@@ -107,18 +125,10 @@ impl Xsk {
     /// zero copy, `EOPNOTSUPP` or `EINVAL` mostly.
     pub fn bind(queue: Queue, mtu: usize, may_copy: bool) -> io::Result<Self> {
         let frame_len = frame_len(mtu);
-        // SAFETY: no pointers are passed.
-        let fd =
-            check(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
-        // SAFETY: the kernel just gave us this descriptor, nobody else has it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = verbs::open_one(&Verb::Frames, open)?;
         let frames = (FRAMES + SPARE_FRAMES) as usize;
         let area = Arc::new(Mapping::anonymous(frames * frame_len)?);
         register(fd.as_fd(), &area, frame_len)?;
-        // Where the kernel copies it takes no more than this buffer holds, and what it left would be
-        // overtaken by what leaves otherwise. So it is to hold all frames, with what the kernel adds.
-        let all = libc::c_int::try_from(2 * area.len()).unwrap_or(libc::c_int::MAX);
-        options::set_buffer(fd.as_fd(), Buffer::Send, all);
         let (mut rings, sending) = make_rings(fd.as_fd(), &area, frame_len)?;
         // Before there is anything to receive.
         rings.refill();

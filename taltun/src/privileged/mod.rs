@@ -1,0 +1,210 @@
+//! The privileged process: it does for a tunnel what takes rights, and reads nothing but what that tunnel asks.
+//!
+//! The tunnel's own process reads packets of anybody, so one day it may do what an intruder wants. This one has the
+//! rights that the [verbs] take and no others, makes few system calls, opens no file but the device of TUN
+//! interfaces, and ends at the first frame that no tunnel sends. It ends with its tunnel, too.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::sockopt::{socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketType};
+use rustix::thread::{CapabilitySet, set_name};
+
+use crate::dataplane::sys::xsk;
+use crate::dataplane::{tun, udp};
+use crate::os::seccomp::Argument;
+use crate::os::{capabilities, signals, sockets};
+use crate::server_process::{Needs, close_inherited, restrict};
+use crate::verbs::{self, Answer, MOST_QUEUES, Received, Verb};
+
+/// The hidden command of that process.
+pub const COMMAND: &str = "privileged-process";
+/// As `ps` shows it.
+const NAME: &str = "taltun-verbs";
+
+/// What the verbs take.
+const CAPABILITIES: CapabilitySet = CapabilitySet::NET_ADMIN
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::NET_BIND_SERVICE);
+
+const NEEDS: Needs = Needs {
+    calls: &[
+        libc::SYS_socket,
+        libc::SYS_bind,
+        // Of files, Landlock allows the device alone.
+        libc::SYS_openat,
+    ],
+    some: &[(
+        libc::SYS_ioctl,
+        // The numbers are small, whatever type a C library has for them.
+        &[Argument::Is(1, libc::TUNSETIFF as u32)],
+    )],
+    ports: &[],
+    directories: &[],
+    devices: &[tun::DEVICE],
+};
+
+/// Does what the tunnel asks that this process's standard input leads to, until it is gone. `interface` is the name of
+/// its interface.
+///
+/// # Errors
+/// When it can't begin, and at a frame that is no question.
+pub fn serve(interface: &str) -> io::Result<()> {
+    close_inherited();
+    let channel = io::stdin().as_fd().try_clone_to_owned()?;
+    set_name(&std::ffi::CString::new(NAME)?)?;
+    // They are for the tunnel, which may want something of this process on its way down.
+    signals::ignore_those_that_end()?;
+    capabilities::keep(CAPABILITIES)?;
+    let (rights, ()) = restrict(NAME, &NEEDS, || Ok(()))?;
+    let for_itself = |_| io::Error::other("a tunnel starts this command for itself");
+    verbs::send(channel.as_fd(), &serde_json::to_vec(&rights)?, &[]).map_err(for_itself)?;
+    let mut process = Process {
+        interface,
+        queues: 0,
+    };
+    loop {
+        let asked = verbs::receive(channel.as_fd())?;
+        if asked.frame.is_empty() {
+            return Ok(());
+        }
+        let answer = process.answer(channel.as_fd(), asked)?;
+        verbs::send(channel.as_fd(), &answer.to_frame(), &[])?;
+    }
+}
+
+#[derive(Debug)]
+struct Process<'a> {
+    interface: &'a str,
+    /// Those that it opened.
+    queues: usize,
+}
+
+impl Process<'_> {
+    /// Does what is asked and hands over what that opened. Nothing of it is open here when this returns.
+    fn answer(&mut self, channel: BorrowedFd<'_>, asked: Received) -> io::Result<Answer> {
+        let Received { frame, descriptors } = asked;
+        let verb = Verb::of(&frame).ok_or(io::ErrorKind::InvalidData)?;
+        let opened = match self.perform(verb, &descriptors) {
+            Ok(opened) => opened,
+            Err(error) => {
+                return Ok(Answer::Refused(
+                    error.raw_os_error().unwrap_or(libc::EINVAL),
+                ));
+            }
+        };
+        if !opened.is_empty() {
+            let opened: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
+            verbs::send(channel, &Answer::Opened.to_frame(), &opened)?;
+        }
+        Ok(Answer::Done)
+    }
+
+    fn perform(&mut self, verb: Verb, about: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
+        let one = |opened: io::Result<OwnedFd>| opened.map(|one| vec![one]);
+        match verb {
+            Verb::Listen { address, count } => udp::open_group(address, count.into()),
+            Verb::Mark { mark } => {
+                for socket in about {
+                    if !is_udp(socket)? {
+                        return Err(io::Error::from_raw_os_error(libc::EPERM));
+                    }
+                    verbs::mark(socket, mark)?;
+                }
+                Ok(Vec::new())
+            }
+            Verb::Frames => one(xsk::open()),
+            Verb::Unreachable { v6 } => one(sockets::hear_unreachable(v6)),
+            Verb::Queue { several } => {
+                if self.queues == MOST_QUEUES {
+                    return Err(io::Error::from_raw_os_error(libc::EMFILE));
+                }
+                let opened = tun::open_queue(self.interface, several)?;
+                self.queues += 1;
+                Ok(vec![opened])
+            }
+        }
+    }
+}
+
+/// Of others, some could be made to do with a mark what the tunnel never does.
+fn is_udp(socket: &OwnedFd) -> io::Result<bool> {
+    let family = socket_domain(socket)?;
+    let is_ip = family == AddressFamily::INET || family == AddressFamily::INET6;
+    Ok(is_ip && socket_type(socket)? == SocketType::DGRAM)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    fn process() -> Process<'static> {
+        Process {
+            interface: "no-such-tun",
+            queues: MOST_QUEUES,
+        }
+    }
+
+    /// What it answers, and how many descriptors come before that.
+    fn answered(frame: &[u8], descriptors: Vec<OwnedFd>) -> io::Result<(Answer, usize)> {
+        let (ours, theirs) = verbs::pair().unwrap();
+        let frame = frame.to_vec();
+        let asked = Received { frame, descriptors };
+        let answer = process().answer(theirs.as_fd(), asked)?;
+        drop(theirs);
+        Ok((answer, verbs::receive(ours.as_fd())?.descriptors.len()))
+    }
+
+    #[test]
+    fn sockets_are_opened_and_none_is_kept() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let listen = Verb::Listen { address, count: 3 };
+        let done = answered(&listen.to_frame(), Vec::new()).unwrap();
+        assert_eq!(done, (Answer::Done, 3));
+        // A port that somebody has.
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let listen = Verb::Listen { address, count: 1 };
+        let refused = answered(&listen.to_frame(), Vec::new()).unwrap();
+        assert_eq!(refused, (Answer::Refused(libc::EADDRINUSE), 0));
+    }
+
+    #[test]
+    fn only_sockets_of_udp_are_marked() {
+        let mark = Verb::Mark { mark: 0 }.to_frame();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let refused = answered(&mark, vec![tcp.into()]).unwrap();
+        assert_eq!(refused, (Answer::Refused(libc::EPERM), 0));
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let refused = answered(&mark, vec![file.into()]).unwrap();
+        assert_eq!(refused, (Answer::Refused(libc::ENOTSOCK), 0));
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let outcome = answered(&mark, vec![udp.into()]).unwrap();
+        assert!(
+            matches!(outcome.0, Answer::Done | Answer::Refused(libc::EPERM)),
+            "{outcome:?}"
+        );
+    }
+
+    #[test]
+    fn it_opens_no_more_queues_than_a_tunnel_has() {
+        let queue = Verb::Queue { several: true };
+        let refused = answered(&queue.to_frame(), Vec::new()).unwrap();
+        assert_eq!(refused, (Answer::Refused(libc::EMFILE), 0));
+    }
+
+    #[test]
+    fn what_no_tunnel_says_ends_it() {
+        for odd in [
+            &b"{"[..],
+            b"\"run\"",
+            b"{\"listen\":{\"address\":\"[::]:1\",\"count\":65535}}",
+        ] {
+            let error = answered(odd, Vec::new()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{odd:?}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Frames and descriptors between the tunnel and the privileged process, over a pair of Unix sockets that keep each
+//! frame apart (`SOCK_SEQPACKET`).
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
+};
+
+use super::verb::MOST_SOCKETS;
+
+/// The longest frame, bytes.
+pub const FRAME_MAX: usize = 4096;
+/// Most descriptors of a frame.
+const MOST: usize = MOST_SOCKETS as usize;
+
+/// What came.
+#[derive(Debug)]
+pub struct Received {
+    /// The frame; empty if the other end hung up.
+    pub frame: Vec<u8>,
+    /// The descriptors that came with it.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// The two ends of a channel.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
+}
+
+/// Sends a frame with descriptors.
+pub fn send(channel: BorrowedFd<'_>, frame: &[u8], with: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    if !with.is_empty() && !rights.push(SendAncillaryMessage::ScmRights(with)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    loop {
+        let sent = sendmsg(
+            channel,
+            &[IoSlice::new(frame)],
+            &mut rights,
+            SendFlags::NOSIGNAL,
+        );
+        match sent {
+            Err(Errno::INTR) => {}
+            other => return other.map(drop).map_err(io::Error::from),
+        }
+    }
+}
+
+/// Waits for the next frame.
+///
+/// # Errors
+/// `InvalidData` for one that is too long or has more descriptors than are taken.
+pub fn receive(channel: BorrowedFd<'_>) -> io::Result<Received> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut rights = RecvAncillaryBuffer::new(&mut space);
+    let mut frame = vec![0; FRAME_MAX];
+    let message = loop {
+        let mut data = [IoSliceMut::new(&mut frame)];
+        match recvmsg(channel, &mut data, &mut rights, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    // What is there is taken in any case, so that it is closed.
+    let mut descriptors = Vec::new();
+    for part in rights.drain() {
+        if let RecvAncillaryMessage::ScmRights(some) = part {
+            descriptors.extend(some);
+        }
+    }
+    let cut = ReturnFlags::TRUNC | ReturnFlags::CTRUNC;
+    if message.flags.intersects(cut) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    frame.truncate(message.bytes);
+    Ok(Received { frame, descriptors })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn frames_stay_apart_with_what_belongs_to_each() {
+        let (ours, theirs) = pair().unwrap();
+        let file = File::open("/dev/null").unwrap();
+        let many = [file.as_fd(); MOST];
+        send(ours.as_fd(), b"one", &[]).unwrap();
+        send(ours.as_fd(), &[7; FRAME_MAX], &many).unwrap();
+        send(ours.as_fd(), &[7; FRAME_MAX + 1], &many[..1]).unwrap();
+        let count = |frame: &[u8]| {
+            let received = receive(theirs.as_fd()).unwrap();
+            assert_eq!(received.frame, frame);
+            received.descriptors.len()
+        };
+        assert_eq!(count(b"one"), 0);
+        assert_eq!(count(&[7; FRAME_MAX]), MOST);
+        let long = receive(theirs.as_fd()).unwrap_err();
+        assert_eq!(long.kind(), io::ErrorKind::InvalidData);
+        drop(ours);
+        assert!(receive(theirs.as_fd()).unwrap().frame.is_empty());
+    }
+}
