@@ -91,6 +91,35 @@ impl Thread {
     }
 }
 
+/// The version of the kernel that runs.
+fn kernel() -> Result<(u32, u32)> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split('.').map(str::parse);
+    let mut next = || numbers.next().context("a release without numbers");
+    Ok((next()??, next()??))
+}
+
+/// `CAP_PERFMON` and `CAP_BPF`, as bits.
+const OF_LOADING: u64 = 1 << 38 | 1 << 39;
+
+/// No thread of the node's may load eBPF programs any more, where the kernel needs no right for their maps (Linux 5.19).
+fn ensure_loads_nothing(node: &Node) -> Result<()> {
+    if kernel()? < (5, 19) {
+        return Ok(());
+    }
+    for thread in Thread::all(node)? {
+        for set in ["CapPrm", "CapEff", "CapBnd"] {
+            let held = thread.status.lines().find_map(|line| {
+                let (name, held) = line.split_once(":\t")?;
+                (name == set).then(|| u64::from_str_radix(held, 16))
+            });
+            let held = held.context("a status without capabilities")??;
+            ensure!(held & OF_LOADING == 0, "{set} of {}: {held:x}", thread.name);
+        }
+    }
+    Ok(())
+}
+
 /// So many threads of the node's handle packets, and none of them may do anything else; it says so
 /// itself. Its controller may do more. Threads begin while a reload says that it is done.
 fn ensure_none_has_rights(node: &Node, count: usize) -> Result<()> {
@@ -136,6 +165,7 @@ fn threads_have_none() -> Result<()> {
     })?;
     ensure_all_answer(&lab)?;
     ensure_none_has_rights(&lab.hub, THREADS)?;
+    ensure_loads_nothing(&lab.hub)?;
 
     let banned = lab.hub.tell(&["ban", "b"])?;
     ensure!(banned.contains("banned"), "{banned}");
@@ -318,5 +348,7 @@ fn late_thread_has_none() -> Result<()> {
         || Ok(ensure_all_answer(&lab).is_ok()),
     )?;
     ensure_none_has_rights(&lab.hub, 3 + 3)?;
+    // The programs are on the new wire all the same.
+    ensure_loads_nothing(&lab.hub)?;
     crate::af_xdp::take_down_replaced(lab)
 }

@@ -45,6 +45,10 @@ impl Programs {
         match self.maps.under_load {}
     }
 
+    pub(super) fn needs_none(&self) -> bool {
+        match self.maps.under_load {}
+    }
+
     pub(super) fn steering_status(&self) -> SteeringStatus {
         match self.maps.under_load {}
     }

@@ -91,6 +91,11 @@ impl Maps {
         })
     }
 
+    /// Whether the kernel lets this thread.
+    pub(super) fn can_be_read(&self) -> bool {
+        self.settings_map.get(&0, 0).is_ok()
+    }
+
     pub(super) fn set_listen(&mut self, listen: SocketAddr) {
         self.settings.listen_port = listen.port();
         self.write_settings();

@@ -228,6 +228,12 @@ impl Shield {
         }
     }
 
+    /// Whether it works on without a capability to load programs: all are loaded, and the kernel lets who has none of
+    /// these use their maps.
+    pub fn needs_no_loading(&self) -> bool {
+        self.programs.as_ref().map_or(true, Programs::needs_none)
+    }
+
     /// Attaches to interfaces that have appeared since, and lets go of those that are gone;
     /// where samples are wanted, writes into the log what was dropped.
     /// Usually costs one system call when nothing has changed; call it once a second.
@@ -454,6 +460,7 @@ mod tests {
         assert!(shield.sources(Layer::Outer, 10).is_empty());
         assert!(shield.sources(Layer::Inner, 10).is_empty());
         assert_eq!(shield.drops(), Drops::default());
+        assert!(shield.needs_no_loading());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::thread;
 
 use aya::{Ebpf, EbpfLoader};
 
@@ -26,6 +27,7 @@ use super::{OBJECT, ShieldSettings, Turning, Wanted, off};
 use crate::config::keys;
 use crate::dataplane::redirect::XdpInterface;
 use crate::layer::Layer;
+use crate::os::capabilities;
 use crate::report::{SteeringStatus, TcStatus, XdpAttachment, XdpStatus};
 
 /// The programs, their maps, and what they are attached to.
@@ -88,13 +90,14 @@ impl Programs {
             tracing::debug!(%error, "no samples of dropped packets");
             None
         });
+        let reply_ports = ReplyPorts::load(&mut ebpf);
         let tunnel = tunnel::attach(&mut ebpf, request.tun_name);
         tracing::info!(mode = tunnel.0.mode.word(), reason = tunnel.0.reason, "TC");
         let mut programs = Self {
             attached: BTreeMap::new(),
             tunnel,
             steering: (SteeringStatus::none(), steering),
-            reply_ports: ReplyPorts::default(),
+            reply_ports,
             turning: None,
             samples,
             refused: Vec::new(),
@@ -151,6 +154,14 @@ impl Programs {
             self.wanted.port_range = range;
             self.look();
         }
+    }
+
+    /// Whether who has no capability can do all but load programs, as since Linux 5.19.
+    pub(super) fn needs_none(&self) -> bool {
+        thread::scope(|scope| {
+            let tried = scope.spawn(|| capabilities::give_up().is_ok() && self.maps.can_be_read());
+            tried.join().unwrap_or(false)
+        })
     }
 
     /// Where a range of ports is turned, or why not; `None` where none is wanted.

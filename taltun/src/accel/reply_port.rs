@@ -17,14 +17,22 @@ use super::tc::{self, Filter, Hooked};
 const PROGRAM: [Hooked; 1] = [("taltun_reply_port", TcAttachType::Egress)];
 
 /// Where the program is attached.
-#[derive(Default)]
 pub(super) struct ReplyPorts {
     /// By index, because names change hands.
     attached: BTreeMap<u32, Filter>,
-    loaded: bool,
+    /// Or why it isn't. Later nobody may load it.
+    loaded: Result<(), String>,
 }
 
 impl ReplyPorts {
+    /// Loads the program, which is attached nowhere.
+    pub(super) fn load(ebpf: &mut Ebpf) -> Self {
+        Self {
+            attached: BTreeMap::new(),
+            loaded: tc::load(ebpf, &PROGRAM),
+        }
+    }
+
     /// Attaches the program wherever replies may leave, as the interfaces are now. The error says
     /// where that can't be.
     pub(super) fn attach(
@@ -33,10 +41,7 @@ impl ReplyPorts {
         links: &[Link],
         tun_name: &str,
     ) -> Result<(), String> {
-        if !self.loaded {
-            tc::load(ebpf, &PROGRAM)?;
-            self.loaded = true;
-        }
+        self.loaded.clone()?;
         let leaves_by = |link: &&Link| !link.loopback && link.name != tun_name;
         let wanted: BTreeMap<u32, &str> = links
             .iter()

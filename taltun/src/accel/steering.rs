@@ -20,14 +20,15 @@ const PROGRAM: &str = "taltun_reuseport";
 /// The program and its map of sockets.
 pub(super) struct Steering {
     sockets: ReusePortSockArray<MapData>,
-    is_loaded: bool,
+    /// Or why it isn't. Later nobody may load it.
+    loaded: Result<(), String>,
 }
 
 impl Steering {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Box<dyn Error>> {
         Ok(Self {
             sockets: map(ebpf, "SOCKETS")?.try_into()?,
-            is_loaded: false,
+            loaded: load(ebpf).map_err(|error| explain(&*error)),
         })
     }
 
@@ -37,12 +38,16 @@ impl Steering {
         let [first, _, ..] = sockets else {
             return SteeringStatus::none();
         };
-        match self.try_attach(ebpf, sockets, *first) {
+        let attached = self.loaded.clone().and_then(|()| {
+            let attached = self.try_attach(ebpf, sockets, *first);
+            attached.map_err(|error| explain(&*error))
+        });
+        match attached {
             Ok(()) => SteeringStatus {
                 mode: report::Steering::Ebpf,
                 reason: format!("{} workers share the port", sockets.len()),
             },
-            Err(error) => off(format!("refused: {}", explain(&*error))),
+            Err(reason) => off(format!("refused: {reason}")),
         }
     }
 
@@ -52,20 +57,23 @@ impl Steering {
         sockets: &[BorrowedFd<'_>],
         first: BorrowedFd<'_>,
     ) -> Result<(), Box<dyn Error>> {
-        let program: &mut SkReuseport = ebpf
-            .program_mut(PROGRAM)
-            .ok_or("there is no such program")?
-            .try_into()?;
-        if !self.is_loaded {
-            program.load()?;
-            self.is_loaded = true;
-        }
         for (worker, socket) in sockets.iter().enumerate() {
             self.sockets.set(worker as u32, socket, 0)?;
         }
-        program.attach(first)?;
+        program(ebpf)?.attach(first)?;
         Ok(())
     }
+}
+
+fn load(ebpf: &mut Ebpf) -> Result<(), Box<dyn Error>> {
+    Ok(program(ebpf)?.load()?)
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut SkReuseport, Box<dyn Error>> {
+    let program = ebpf
+        .program_mut(PROGRAM)
+        .ok_or("there is no such program")?;
+    Ok(program.try_into()?)
 }
 
 /// What to say where datagrams aren't steered.

@@ -13,6 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::os::capabilities;
+
 /// How many bytes may wait. As many again may be with the thread that writes.
 const LIMIT: usize = 256 << 10;
 
@@ -34,9 +36,11 @@ impl LogQueue {
         }
         let shared = Arc::new(Shared::default());
         let writer = (file.try_clone()?, shared.clone());
-        thread::Builder::new()
-            .name("log".into())
-            .spawn(move || writer.1.write_to(&writer.0, tell))?;
+        thread::Builder::new().name("log".into()).spawn(move || {
+            // It has its file already.
+            let _ = capabilities::give_up();
+            writer.1.write_to(&writer.0, tell);
+        })?;
         Ok(Self {
             file,
             shared: Some(shared),

@@ -42,6 +42,25 @@ pub(crate) fn keep(some: CapabilitySet) -> io::Result<()> {
     Ok(set_capabilities(None, kept)?)
 }
 
+/// What it takes to load eBPF programs.
+pub(crate) const OF_LOADING: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
+
+/// Gives up these, which neither this thread nor any that it starts gets back. Programs that root starts may have them where
+/// this thread may not forbid that, and none has given up new rights.
+pub(crate) fn lose(these: CapabilitySet) -> io::Result<()> {
+    for (_, capability) in these.iter_names() {
+        let _ = remove_capability_from_bounding_set(capability);
+    }
+    let before = capabilities(None)?;
+    let after = CapabilitySets {
+        effective: before.effective - these,
+        permitted: before.permitted - these,
+        inheritable: before.inheritable - these,
+    };
+    // Of the ambient set goes what goes of the permitted one.
+    Ok(set_capabilities(None, after)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

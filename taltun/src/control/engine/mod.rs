@@ -68,6 +68,7 @@ use crate::dataplane::worker_set::WorkerSettings;
 use crate::dataplane::xsk::LanePolicy;
 use crate::layer::Layer;
 use crate::name_service::{Learned, Zone};
+use crate::os::capabilities;
 use crate::protocol::device::{Device, Settings};
 use crate::protocol::randomness::{NoRandomness, Randomness};
 use crate::protocol::time::Time;
@@ -185,6 +186,10 @@ impl Engine {
         let bans = Bans::new(&config.accel, inputs.origin.path.clone());
         let listen = inputs.sockets[0].local_addr();
         let mut shield = shield(&config, listen, inputs.mark, &bans, &device);
+        let sparse = sparse_queues(&config, &inputs.tuns)
+            .inspect_err(|reason| info!(reason, "no sparse queue"));
+        // Before any thread is started that would keep it.
+        give_up_loading(&shield);
         let gate = Arc::new(Gate::default());
         // Before any packet is taken.
         let mut rules = FiledRules::new()?;
@@ -225,8 +230,6 @@ impl Engine {
         let names = names.map(|told| RoutedNames::new(told, interface));
         let lanes = lanes(&config);
         let (sockets, tuns) = (inputs.sockets, inputs.tuns);
-        let sparse = sparse_queues(&config, &tuns)
-            .inspect_err(|reason| tracing::info!(reason, "no sparse queue"));
         let data_plane = DataPlane::start(shared, settings, lanes, sockets, tuns, sparse);
         let data_plane = data_plane.context("cannot start the workers")?;
         data_plane.steer(&mut shield);
@@ -525,6 +528,15 @@ fn shield(
         debug: interface.debug,
         verifier_log: &runtime_dir().join(format!("{}.verifier.log", interface.tun_name)),
     })
+}
+
+/// All programs are loaded by now, and a reload attaches them elsewhere and no more.
+fn give_up_loading(shield: &Shield) {
+    if !shield.needs_no_loading() {
+        info!("Linux before 5.19: the controller keeps the capability to load eBPF programs");
+    } else if let Err(error) = capabilities::lose(capabilities::OF_LOADING) {
+        info!("the controller keeps the capability to load eBPF programs: {error}");
+    }
 }
 
 /// The protocol's device with the peers of the configuration.

@@ -34,6 +34,7 @@ use crate::config::{Fleet, FleetPeers, Interface};
 use crate::control::state_file::wall_clock;
 use crate::dataplane::clock;
 use crate::layer::Layer;
+use crate::os::capabilities;
 use crate::report::{EtcdMember, UnixTime};
 
 /// How often all is compared with etcd, whatever it tells by itself.
@@ -80,7 +81,11 @@ pub(super) fn start(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Link
         .context("cannot start the fleet's thread")?;
     std::thread::Builder::new()
         .name("taltun-fleet".to_owned())
-        .spawn(move || runtime.block_on(hub.run()))
+        .spawn(move || {
+            // It starts before the programs are loaded.
+            let _ = capabilities::lose(capabilities::OF_LOADING);
+            runtime.block_on(hub.run());
+        })
         .context("cannot start the fleet's thread")?;
     Ok(Link {
         told,
