@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use self::around::{NameAround, RouteAround, RouteOrigin};
 pub use self::drops::Drops;
 pub use self::explanation::{ExplainedStep, Explanation};
-pub use self::fleet::{EtcdMember, EtcdStatus, FleetStatus, HubStatus};
+pub use self::fleet::{EtcdMember, EtcdStatus, FleetStatus, HubPath, HubStatus};
 pub use self::limits::{QuotaStatus, RateStatus};
 pub use self::overview::{Overview, PeerCounts, RelayPair};
 pub use self::owner::owner;
@@ -264,6 +264,9 @@ pub struct PeerStatus {
     pub name: Option<String>,
     /// Its public key, base64.
     pub public_key: String,
+    /// Whether it is another hub of the fleet, which no file names.
+    #[serde(default)]
+    pub hub: bool,
     /// Whether it has a preshared key.
     #[serde(default)]
     pub preshared_key: bool,

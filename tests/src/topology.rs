@@ -226,6 +226,65 @@ impl Chain {
     }
 }
 
+/// Machines on one Ethernet, joined by a bridge in a namespace of its own.
+///
+/// ```text
+///  0 ── eth0 ═══ bridge ═══ eth0 ── 1
+///   10.99.9.1  10.99.9.254  10.99.9.2
+/// ```
+#[derive(Debug)]
+pub struct Lan {
+    /// Declared before the bridge, so that they go first. The interface of each is `eth0`.
+    pub hosts: Vec<Namespace>,
+    /// Where the bridge is, with an address of its own: [`Lan::BRIDGE`].
+    pub bridge: Namespace,
+}
+
+impl Lan {
+    /// The address in the namespace of the bridge.
+    pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(10, 99, 9, 254);
+
+    /// Makes the namespaces `PREFIX-0` and so on, and `PREFIX-lan`.
+    pub fn create(prefix: &str, hosts: u8) -> Result<Self> {
+        let bridge = Namespace::create(&format!("{prefix}-lan"))?;
+        bridge.ip("link add lan type bridge forward_delay 0")?;
+        bridge.ip(&format!("addr add {}/24 dev lan", Self::BRIDGE))?;
+        bridge.ip("link set lan up")?;
+        let host = |number: u8| -> Result<Namespace> {
+            let host = Namespace::create(&format!("{prefix}-{number}"))?;
+            let port = format!("port{number}");
+            bridge.ip(&format!(
+                "link add {port} type veth peer name eth0 netns {}",
+                host.name()
+            ))?;
+            bridge.ip(&format!("link set {port} master lan up"))?;
+            host.ip(&format!("addr add {}/24 dev eth0", Self::address(number)))?;
+            host.ip("link set eth0 up")?;
+            Ok(host)
+        };
+        let lan = Self {
+            hosts: (0..hosts).map(host).collect::<Result<_>>()?,
+            bridge,
+        };
+        for host in &lan.hosts {
+            wait_until_settled(host, "eth0")?;
+        }
+        Ok(lan)
+    }
+
+    /// The address of a host.
+    pub fn address(number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 99, 9, number + 1)
+    }
+
+    /// Takes a host's wire out, or plugs it in again.
+    pub fn plug(&self, number: u8, is_in: bool) -> Result<()> {
+        let state = if is_in { "up" } else { "down" };
+        self.bridge.ip(&format!("link set port{number} {state}"))?;
+        Ok(())
+    }
+}
+
 /// A prefix for the namespaces of this thread's test, so that tests that run at the same time,
 /// in this process or in others, don't meet.
 pub fn private_prefix() -> String {

@@ -28,6 +28,7 @@ mod ends;
 mod explain;
 mod flaps;
 mod fleet;
+mod fleet_mesh;
 mod forwards;
 mod forwards_around;
 mod garbage;
@@ -203,6 +204,7 @@ fn side_by_side() -> Vec<Case> {
         loops::CASES,
         flaps::CASES,
         fleet::CASES,
+        fleet_mesh::CASES,
         headers::CASES,
         idle::CASES,
         own_networks::CASES,

@@ -23,6 +23,7 @@ pub mod homes;
 pub mod key;
 pub mod label;
 pub mod ledger;
+pub mod mesh;
 mod mirror;
 mod pace;
 mod presence;

@@ -19,6 +19,7 @@ use taltun_crypto::{PublicKey, TAG_LEN};
 use super::control_message::{ControlMessage, Heard, is_control};
 use super::cookie::Proof;
 use super::ecn;
+use super::hub_message::{self, HubMessage, is_hub_message};
 use super::ip::{self, Inner};
 use super::messages::{DATA_HEADER_LEN, Message, padded_len};
 use super::nesting::Nesting;
@@ -112,6 +113,8 @@ struct InboundRun {
     session: Arc<Session>,
     /// Whether what comes from the peer has to wait for its turn.
     held: bool,
+    /// Whether the peer is another hub, which brings what others sent.
+    of_hub: bool,
     /// Where the last authenticated packet came from.
     from: Option<Endpoint>,
     amount: Amount,
@@ -323,8 +326,14 @@ impl Batch<'_> {
             return Err(DropReason::Replay);
         }
 
-        if is_control(packet) {
-            return self.accept_control(bytes, packet, from);
+        // No packet of IP begins so.
+        if packet.first() == Some(&0) {
+            if is_control(packet) {
+                return self.accept_control(bytes, packet, from);
+            }
+            if is_hub_message(packet) {
+                return self.accept_of_hub(bytes, packet);
+            }
         }
         // From here on the message is authentic: it counts, confirms and moves its peer,
         // whatever its content is.
@@ -341,7 +350,15 @@ impl Batch<'_> {
         }
         run.data = true;
         let inner = ip::parse(packet).ok_or(DropReason::InnerMalformed)?;
-        if !self.tables.may_send_from(&run.peer, inner.source) {
+        if run.of_hub {
+            if !self.tables.may_bring(inner.source) {
+                return Err(DropReason::InnerSource);
+            }
+            // Between hubs there is one hop: a third one would be told by the hub that has the peer.
+            if self.tables.is_behind_hub(inner.destination) {
+                return Err(DropReason::HopLimit);
+            }
+        } else if !self.tables.may_send_from(&run.peer, inner.source) {
             return Err(DropReason::InnerSource);
         }
         if self
@@ -382,6 +399,30 @@ impl Batch<'_> {
             at: self.now,
         };
         if !self.tunnel.hear(heard) {
+            return Err(DropReason::Control);
+        }
+        Ok(Opened::Control)
+    }
+
+    /// Takes in an authentic message of another hub: it confirms its session, and the rest is for
+    /// the controller. From a peer that is no hub nobody expects one.
+    #[cold]
+    fn accept_of_hub(&mut self, bytes: u64, packet: &[u8]) -> Result<Opened, DropReason> {
+        let Some(run) = self.inbound.as_mut() else {
+            return Err(DropReason::UnknownIndex);
+        };
+        run.peer.activity.received_control(bytes);
+        if !run.session.is_confirmed() && run.peer.confirm(&run.session, self.now) {
+            self.tunnel.request(&run.peer, WorkerRequest::Flush);
+        }
+        let content = packet.get(hub_message::MAGIC.len()..);
+        let content = content.filter(|_| run.of_hub && packet.len() <= hub_message::MOST);
+        let message = HubMessage {
+            peer: run.peer.id(),
+            content: content.ok_or(DropReason::Control)?.to_vec(),
+            at: self.now,
+        };
+        if !self.tunnel.hear_hub(message) {
             return Err(DropReason::Control);
         }
         Ok(Opened::Control)
@@ -561,6 +602,7 @@ impl Batch<'_> {
             peer: Arc::clone(peer),
             session: Arc::clone(session),
             held: peer.handling().hold_up,
+            of_hub: peer.is_hub(),
             from: None,
             amount: Amount::default(),
             data: false,

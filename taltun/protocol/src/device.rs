@@ -233,6 +233,8 @@ struct Control {
     /// The outer address by which it is found.
     found_at: Option<IpAddr>,
     newest_timestamp: Option<Tai64n>,
+    /// Whether it is at home at another hub, so that we don't speak first.
+    away: bool,
     last_initiation_received: Option<Time>,
     deadline: Option<Time>,
 }

@@ -114,6 +114,7 @@ mod counter;
 pub mod device;
 pub mod ecn;
 pub mod endpoint;
+pub mod hub_message;
 pub mod ip;
 pub mod messages;
 mod nesting;

@@ -94,6 +94,29 @@ impl Handling {
     }
 }
 
+/// What a peer is in the fleet of this hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum FleetPart {
+    /// It is this hub's alone, or there is no fleet.
+    #[default]
+    None = 0,
+    /// A peer that all hubs of the fleet have. Another hub may bring what it sends.
+    Peer = 1,
+    /// Another hub. What it brings goes to peers of this hub and to no third one.
+    Hub = 2,
+}
+
+impl FleetPart {
+    fn of(byte: u8) -> Self {
+        match byte {
+            1 => Self::Peer,
+            2 => Self::Hub,
+            _ => Self::None,
+        }
+    }
+}
+
 /// Control messages that one peer may send a second, and at once.
 const CONTROL_RATE: Rate = Rate::with_burst(100, 200);
 
@@ -130,6 +153,8 @@ pub struct Peer {
     refused: AtomicBool,
     /// The bits of its [`Handling`].
     handling: AtomicU8,
+    /// Its [`FleetPart`].
+    fleet_part: AtomicU8,
     /// When it may send as many control messages at once again as it ever may, in nanoseconds.
     control_full_at: Mutex<u64>,
     /// When packets came and went.
@@ -385,6 +410,7 @@ impl Peer {
             requests: Asked::default(),
             refused: AtomicBool::new(false),
             handling: AtomicU8::new(0),
+            fleet_part: AtomicU8::new(FleetPart::None as u8),
             control_full_at: Mutex::default(),
             activity: Activity::default(),
         }
@@ -408,6 +434,23 @@ impl Peer {
     /// From the next batch on, this is done with its packets besides.
     pub fn set_handling(&self, handling: Handling) {
         self.handling.store(handling.bits(), Ordering::Relaxed);
+    }
+
+    /// What it is in the fleet.
+    #[inline]
+    pub fn fleet_part(&self) -> FleetPart {
+        FleetPart::of(self.fleet_part.load(Ordering::Relaxed))
+    }
+
+    /// From the next batch on, this is what it is in the fleet.
+    pub fn set_fleet_part(&self, part: FleetPart) {
+        self.fleet_part.store(part as u8, Ordering::Relaxed);
+    }
+
+    /// Whether it is another hub.
+    #[inline]
+    pub fn is_hub(&self) -> bool {
+        self.fleet_part() == FleetPart::Hub
     }
 
     /// Where it is, if that is known.

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use super::allowed_ips::AllowedIps;
 use super::control_message::Heard;
 use super::cookie::Checker;
+use super::hub_message::HubMessage;
 use super::ip;
-use super::peer::{Moved, Peer, PeerId, WorkerRequest};
+use super::peer::{FleetPart, Moved, Peer, PeerId, WorkerRequest};
 use super::requests::Requests;
 use super::session::Session;
 use super::staged::Staged;
@@ -20,6 +21,8 @@ use super::staged::Staged;
 const MOST_MOVED: usize = 4096;
 /// Most control messages that wait for the controller.
 const MOST_HEARD: usize = 1024;
+/// Most messages of hubs that do.
+const MOST_OF_HUBS: usize = 1024;
 
 /// What the workers share with the controller.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Tunnel {
     requests: Requests<PeerId>,
     /// Control messages for the controller.
     heard: Mutex<Vec<Heard>>,
+    /// Messages of other hubs for it.
+    of_hubs: Mutex<Vec<HubMessage>>,
     pub(super) staged: Arc<Mutex<Staged>>,
     /// Peers that changed our local address.
     moved: Mutex<Vec<PeerId>>,
@@ -88,6 +93,26 @@ impl Tables {
         owns && !self.is_never_a_peer(source)
     }
 
+    /// Whether another hub may bring a packet from this source: that of a hub, or of a peer that all
+    /// hubs have, wherever it is at home by what we know so far. The other hub has checked that the
+    /// peer may send from there.
+    pub fn may_bring(&self, source: IpAddr) -> bool {
+        let brought = self.routes.lookup(source).is_some_and(|owner| {
+            owner.value.fleet_part() != FleetPart::None
+                && owner.prefix_len >= ip::least_prefix(source)
+        });
+        brought && !self.is_never_a_peer(source)
+    }
+
+    /// Whether this destination is another hub's, or that of a peer at home there.
+    pub fn is_behind_hub(&self, destination: IpAddr) -> bool {
+        !self.local.contains(&destination)
+            && self
+                .routes
+                .lookup(destination)
+                .is_some_and(|owner| owner.value.is_hub())
+    }
+
     /// Whether a packet from `source` should go straight to another peer. Never our own
     /// addresses; not to a default route, behind which is the operating system's choice, not
     /// a peer's network; and not where the operating system knows a network of its own that
@@ -114,6 +139,7 @@ impl Tunnel {
             listen_port: AtomicU16::new(0),
             requests: Requests::default(),
             heard: Mutex::default(),
+            of_hubs: Mutex::default(),
             staged: Arc::default(),
             moved: Mutex::default(),
             returned: Mutex::default(),
@@ -196,6 +222,26 @@ impl Tunnel {
     /// The control messages that workers received.
     pub(super) fn take_heard(&self) -> Vec<Heard> {
         std::mem::take(&mut *self.lock_heard())
+    }
+
+    /// Keeps a message of another hub for the controller; false if too many wait.
+    pub(super) fn hear_hub(&self, message: HubMessage) -> bool {
+        let mut all = self.lock_of_hubs();
+        if all.len() >= MOST_OF_HUBS {
+            return false;
+        }
+        all.push(message);
+        self.requests.note();
+        true
+    }
+
+    /// The messages of other hubs that workers received.
+    pub fn take_of_hubs(&self) -> Vec<HubMessage> {
+        std::mem::take(&mut *self.lock_of_hubs())
+    }
+
+    fn lock_of_hubs(&self) -> MutexGuard<'_, Vec<HubMessage>> {
+        self.of_hubs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_heard(&self) -> MutexGuard<'_, Vec<Heard>> {

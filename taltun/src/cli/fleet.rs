@@ -11,7 +11,7 @@ use super::target::Target;
 use super::width::printable;
 use super::{human, output};
 use crate::control::request;
-use crate::report::{EtcdStatus, FleetStatus, HubStatus};
+use crate::report::{EtcdStatus, FleetStatus, HubPath, HubStatus};
 
 /// Make, join and show a fleet: several hubs with the same peers and bans, by way of etcd.
 ///
@@ -185,6 +185,8 @@ mod members {
 const HUBS: &[Column] = &[
     Column::text("HUB", 0).cut_to(10),
     Column::text("STATE", 0),
+    Column::text("PATH", 1),
+    Column::number("PEERS", 2),
     Column::text("VIP", 2).cut_to(12),
     Column::text("ENDPOINT", 3).cut_to(16),
     Column::text("GROUP", 4).cut_to(6),
@@ -261,11 +263,24 @@ fn row(hub: &HubStatus) -> Vec<Cell> {
     vec![
         hub.name.as_str().into(),
         state.into(),
+        hub.path.as_ref().map(path).unwrap_or_default().into(),
+        hub.homes.to_string().into(),
         vip.join(" ").into(),
         shown(&hub.endpoints.join(" ")).into(),
         shown(hub.group.as_deref().unwrap_or_default()).into(),
         shown(hub.taltun.as_deref().unwrap_or_default()).into(),
     ]
+}
+
+/// The way to another hub: its delay, and what is lost of what is said on it.
+fn path(path: &HubPath) -> String {
+    let delay = path.delay_ms.filter(|_| path.up);
+    let loss = path.loss.filter(|loss| *loss >= 0.01);
+    let loss = loss.map(|loss| format!(", {:.0} % lost", 100.0 * loss));
+    match delay {
+        Some(delay) => format!("{delay:.1} ms{}", loss.unwrap_or_default()),
+        None => "no answer".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +300,12 @@ mod tests {
             group: None,
             taltun: live.then(|| "0.1.0".to_owned()),
             since: None,
+            homes: 2,
+            path: (!own).then_some(HubPath {
+                up: true,
+                loss: Some(0.05),
+                delay_ms: Some(1.24),
+            }),
         };
         let member = |endpoint: &str, error: Option<&str>| EtcdMember {
             endpoint: endpoint.to_owned(),
@@ -322,9 +343,9 @@ etcd: connected, revision 7
 2 peers, 1 ban, 1 write to etcd pending; peers can be changed here
 problem: the record x doesn't count
 
-HUB     STATE     VIP       ENDPOINT                 TALTUN
-madrid  this hub  10.0.0.1  madrid.example.net:9000  0.1.0
-paris   away      10.0.0.1  madrid.example.net:9000
+HUB     STATE     PATH              PEERS  VIP       ENDPOINT                 TALTUN
+madrid  this hub                        2  10.0.0.1  madrid.example.net:9000  0.1.0
+paris   away      1.2 ms, 5 % lost      2  10.0.0.1  madrid.example.net:9000
 "
         );
         status.joined = false;

@@ -71,7 +71,7 @@ use declared::settings;
 pub use dns_routes::{DnsRoutes, Domain};
 pub use edit::{Edit, Mention, NewValue, PeerEntry, SharedKey};
 pub use error::ConfigError;
-pub use fleet::{AddedPeers, Fleet, FleetPeer, FleetPeers};
+pub use fleet::{AddedPeers, Fleet, FleetPeer, FleetPeers, hub_endpoints};
 pub use forward::{Forward, ForwardListen, ForwardProtocol, ForwardSource, ForwardTo};
 pub use hop::{Hop, PortRange, RangedEndpoint};
 pub(crate) use host::marks_for;

@@ -40,6 +40,17 @@ impl Dialer {
         self.look_up_or_ask(&peer.public_key, &endpoints, device, now);
     }
 
+    /// The same of a peer that is no file's.
+    pub(super) fn approach_known(
+        &mut self,
+        key: &PublicKey,
+        peers: &Peers,
+        device: &mut Device,
+        now: Time,
+    ) {
+        self.look_up_or_ask(key, &endpoints(key, peers), device, now);
+    }
+
     /// Nobody answered for 90 s. A client goes on trying, a server waits.
     pub(super) fn given_up(
         &mut self,

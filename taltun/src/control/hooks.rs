@@ -319,6 +319,7 @@ mod tests {
             banned: Vec::new(),
             name: Some("office; rm -rf /".into()),
             public_key: "KEY=".into(),
+            hub: false,
             preshared_key: false,
             endpoint: Some("192.0.2.1:7".parse().unwrap()),
             moves_between: Vec::new(),

@@ -36,6 +36,8 @@ mod load;
 mod look_up;
 mod lookups;
 mod memory;
+#[cfg(feature = "fleet")]
+mod mesh;
 mod metrics;
 mod metrics_seen;
 mod moments;

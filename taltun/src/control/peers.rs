@@ -38,6 +38,8 @@ pub(super) struct Peers {
     /// Likewise of those with limits.
     with_limits: Vec<usize>,
     infos: PeerInfos,
+    /// The other hubs of the fleet, which no file has.
+    hubs: PeerInfos,
     touched: Touched,
 }
 
@@ -64,6 +66,7 @@ impl Peers {
             with_endpoint: with_endpoint(&filed),
             with_limits: with_limits(&filed),
             filed,
+            hubs: PeerInfos::new(),
             touched: Touched::default(),
         }
     }
@@ -93,17 +96,38 @@ impl Peers {
 
     /// What a peer is called, if it has a name.
     pub(super) fn name(&self, key: &PublicKey) -> Option<&str> {
-        self.infos.get(key)?.name.as_deref()
+        self.info(key)?.name.as_deref()
     }
 
     /// Where a peer is said to be.
     pub(super) fn endpoint(&self, key: &PublicKey) -> Option<&config::Endpoint> {
-        self.infos.get(key)?.endpoint.as_ref()
+        self.info(key)?.endpoint.as_ref()
     }
 
     /// All places where a peer is said to be, where they are several.
     pub(super) fn endpoints(&self, key: &PublicKey) -> &[config::RangedEndpoint] {
-        self.infos.get(key).map_or(&[], |info| &info.endpoints)
+        self.info(key).map_or(&[], |info| &info.endpoints)
+    }
+
+    fn info(&self, key: &PublicKey) -> Option<&PeerInfo> {
+        self.infos.get(key).or_else(|| self.hubs.get(key))
+    }
+
+    /// Whether this is another hub of the fleet.
+    pub(super) fn is_hub(&self, key: &PublicKey) -> bool {
+        self.hubs.contains_key(key)
+    }
+
+    /// This is another hub of the fleet from now on.
+    #[cfg(feature = "fleet")]
+    pub(super) fn set_hub(&mut self, key: PublicKey, info: PeerInfo) {
+        self.hubs.insert(key, info);
+    }
+
+    /// This is no hub of the fleet any more.
+    #[cfg(feature = "fleet")]
+    pub(super) fn forget_hub(&mut self, key: &PublicKey) {
+        self.hubs.remove(key);
     }
 
     /// The peer with this name or key, if there is one. A key is never taken for a name.
@@ -125,10 +149,14 @@ impl Peers {
         Ok(found)
     }
 
-    /// The peers with this name.
+    /// The peers with this name. A hub is meant where no other peer has it.
     pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &PublicKey> {
-        let infos = self.infos.iter();
-        infos.filter_map(move |(key, info)| (info.name.as_deref() == Some(name)).then_some(key))
+        let named =
+            |(key, info): (_, &PeerInfo)| (info.name.as_deref() == Some(name)).then_some(key);
+        let peers: Vec<&PublicKey> = self.infos.iter().filter_map(named).collect();
+        let hubs = self.hubs.iter().filter_map(named);
+        let hubs: Vec<&PublicKey> = hubs.filter(|_| peers.is_empty()).collect();
+        peers.into_iter().chain(hubs)
     }
 
     /// Whether a peer is described, and it wasn't said where it is.

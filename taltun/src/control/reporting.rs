@@ -345,6 +345,7 @@ impl View<'_> {
         PeerStatus {
             name: self.peers.name(key).map(str::to_owned),
             public_key: key.to_string(),
+            hub: self.peers.is_hub(key),
             preshared_key: self
                 .device
                 .preshared_key(key)

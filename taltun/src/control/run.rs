@@ -193,6 +193,7 @@ pub async fn run(
             }
             () = wake.notified() => engine.handle_requests(),
             () = sleep_until_time(engine.next_timeout()) => engine.handle_timeout(),
+            () = sleep_until_time(engine.next_for_hubs()) => engine.tell_hubs(),
             () = clones.next() => engine.start_over("this machine was cloned or rolled back"),
             () = sleep_until(engine.next_ban_end()) => engine.expire_bans(),
             () = sleep_until(engine.next_kernel_look()) => engine.look_at_kernel(),
@@ -203,6 +204,8 @@ pub async fn run(
             new = next_of(&mut news) => match new {
                 New::Peers(peers) => reader.ask_fleet(peers),
                 New::Bans(bans) => engine.follow_fleet_bans(&bans),
+                New::Hubs(hubs) => engine.follow_hubs(&hubs),
+                New::Homes => engine.follow_homes(),
             },
             Some(read) = files.recv() => {
                 Box::pin(take_over(read, &mut engine, &mut host)).await;

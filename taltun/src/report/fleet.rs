@@ -84,4 +84,21 @@ pub struct HubStatus {
     pub taltun: Option<String>,
     /// Since when it is connected.
     pub since: Option<UnixTime>,
+    /// How many peers are at home there: made their newest handshake with it.
+    #[serde(default)]
+    pub homes: u64,
+    /// The way to it inside the tunnel; `None` for this hub, and before the other is a peer.
+    #[serde(default)]
+    pub path: Option<HubPath>,
+}
+
+/// The way from this hub to another one, measured by heartbeats each 300 ms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HubPath {
+    /// Whether the other hub answers: it did in the last 1.1 seconds.
+    pub up: bool,
+    /// Which part of the last heartbeats got no answer, 0 to 1; `None` before the first.
+    pub loss: Option<f64>,
+    /// How long the way there and back takes, milliseconds, smoothed; `None` before the first answer.
+    pub delay_ms: Option<f64>,
 }

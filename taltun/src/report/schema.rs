@@ -423,6 +423,7 @@ fn status(full: bool) -> Status {
         peers: vec![PeerStatus {
             name: full.then(|| "office".to_owned()),
             public_key: "OFFICE=".to_owned(),
+            hub: false,
             preshared_key: true,
             endpoint: full.then_some(endpoint),
             endpoint_name: full.then(|| "office.example:9000".to_owned()),
@@ -726,6 +727,12 @@ fn fleet(full: bool) -> FleetStatus {
             group: text("eu"),
             taltun: text("0.1.0"),
             since: full.then(now),
+            homes: 1,
+            path: full.then_some(HubPath {
+                up: true,
+                loss: Some(0.1),
+                delay_ms: Some(1.5),
+            }),
         }],
         saved_at: full.then(now),
         problems: vec!["odd".to_owned()],

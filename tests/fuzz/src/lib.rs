@@ -28,6 +28,7 @@ mod frames;
 mod handshake;
 mod headers;
 mod hub_and_spokes;
+mod hub_messages;
 mod inner;
 mod messages;
 mod netlink;
@@ -81,6 +82,7 @@ pub const TARGETS: &[Target] = targets![
     handshake,
     headers,
     hub_and_spokes,
+    hub_messages,
     inner,
     messages,
     netlink,

@@ -353,7 +353,7 @@ impl Device {
         let Some(control) = self.peers.get_mut(&id) else {
             return;
         };
-        if control.timers.is_handshaking() || control.peer.is_refused() {
+        if control.timers.is_handshaking() || control.peer.is_refused() || control.away {
             return;
         }
         control.timers.want_handshake();
@@ -377,6 +377,7 @@ impl Device {
         let possible = self.peers.get(&id).is_some_and(|control| {
             self.has_private_key
                 && !control.peer.is_refused()
+                && !control.away
                 && control.peer.public_key().is_usable()
                 && control.peer.endpoint().is_some()
         });

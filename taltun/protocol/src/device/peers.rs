@@ -18,6 +18,7 @@ use crate::noise::Identity;
 use crate::peer::{Endpoint, Peer, PeerId};
 use crate::place::Place;
 use crate::ratelimiter::{self, RateLimiter};
+use crate::tai64n::Tai64n;
 use crate::time::Time;
 use crate::timers::Timers;
 use taltun_crypto::{PresharedKey, PrivateKey, PublicKey};
@@ -98,6 +99,7 @@ impl Device {
             hello: Hello::default(),
             found_at: None,
             newest_timestamp: None,
+            away: false,
             last_initiation_received: None,
             deadline: None,
         };
@@ -278,6 +280,44 @@ impl Device {
         if let Some(peer) = self.peer(key) {
             peer.forget_local_address();
         }
+    }
+
+    /// The timestamp of the newest handshake that a peer is known to have made, here or with another
+    /// hub.
+    pub fn newest_timestamp(&self, key: &PublicKey) -> Option<Tai64n> {
+        self.peers.get(self.by_key.get(key)?)?.newest_timestamp
+    }
+
+    /// A peer made a handshake with another hub: none that is as old or older is taken here.
+    pub fn note_timestamp(&mut self, key: &PublicKey, timestamp: Tai64n) {
+        if let Some(id) = self.by_key.get(key)
+            && let Some(control) = self.peers.get_mut(id)
+        {
+            control.newest_timestamp = control.newest_timestamp.max(Some(timestamp));
+        }
+    }
+
+    /// Says whether a peer is at home at another hub. If so, the sessions with it end, and we start
+    /// none: it would come back here by that. Its own handshakes are answered as ever.
+    pub fn set_away(&mut self, key: &PublicKey, away: bool, now: Time) {
+        let Some(&id) = self.by_key.get(key) else {
+            return;
+        };
+        let Some(control) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if std::mem::replace(&mut control.away, away) == away {
+            return;
+        }
+        if away {
+            control.timers.start_over();
+            control.peer.activity.forget_unanswered();
+            control.peer.activity.forget_unacknowledged();
+            drop(control.peer.take_staged());
+            self.abandon_initiations(id);
+            self.wipe_sessions(id);
+        }
+        self.schedule(id, now);
     }
 
     /// Changes the preshared key; sessions go on, the next handshake uses it.

@@ -7,11 +7,13 @@ use super::{Device, Transmit};
 use crate::batch::seal;
 use crate::control_message::{CONTROL_LEN, ControlMessage};
 use crate::ecn;
+use crate::hub_message;
 use crate::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING};
 use crate::peer::{Amount, Endpoint, Peer, PeerId};
 use crate::session::Session;
 use crate::time::Time;
 use taltun_common::wire::PROBE_LEN;
+use taltun_crypto::PublicKey;
 
 // Programs that can't open a control message tell it by this length.
 const _: () = assert!(PROBE_LEN == CONTROL_LEN + DATA_OVERHEAD);
@@ -82,6 +84,43 @@ impl Device {
         }
         self.transmits.push_back(Transmit {
             endpoint: to,
+            payload,
+            class: 0,
+        });
+        true
+    }
+
+    /// Sends a message to another hub, and renews the session with it when that is due. False when
+    /// there is no session yet: a handshake is asked for.
+    pub fn send_to_hub(&mut self, key: &PublicKey, content: &[u8], now: Time) -> bool {
+        let Some(&id) = self.by_key.get(key) else {
+            return false;
+        };
+        // Nothing else sends between hubs that have no packets for each other.
+        if self.needs_session(id, now) {
+            self.want_handshake(id, now);
+        }
+        let Some(peer) = self.peers.get(&id).map(|control| Arc::clone(&control.peer)) else {
+            return false;
+        };
+        let len = hub_message::MAGIC.len() + content.len();
+        let (Some(endpoint), Some(session)) = (peer.endpoint(), peer.sending_session(now)) else {
+            return false;
+        };
+        let Some(counter) = session
+            .reserve(1)
+            .filter(|_| peer.is_hub() && len <= hub_message::MOST)
+        else {
+            return false;
+        };
+        let mut payload = vec![0; len.next_multiple_of(PADDING) + DATA_OVERHEAD];
+        let (magic, rest) = payload[DATA_HEADER_LEN..].split_at_mut(hub_message::MAGIC.len());
+        magic.copy_from_slice(&hub_message::MAGIC);
+        rest[..content.len()].copy_from_slice(content);
+        session.seal(counter, &mut payload);
+        peer.activity.sent_control(payload.len() as u64);
+        self.transmits.push_back(Transmit {
+            endpoint,
             payload,
             class: 0,
         });

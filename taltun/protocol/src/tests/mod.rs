@@ -35,6 +35,8 @@ mod held;
 #[cfg(test)]
 mod hopping;
 #[cfg(test)]
+mod hubs;
+#[cfg(test)]
 mod live;
 #[cfg_attr(
     not(test),

@@ -25,6 +25,7 @@ impl Engine {
     pub(in crate::control) fn handle_requests(&mut self) {
         let now = self.now();
         self.device.handle_requests(now);
+        self.hear_hubs();
     }
 
     /// Does what is due.
@@ -109,7 +110,11 @@ impl Engine {
                         .given_up(&key, device, &self.peers, diagnosis, now);
                 }
             }
-            Event::HandshakeFinished(id) | Event::Moved(id) => self.remember(id),
+            Event::HandshakeFinished(id) => {
+                self.remember(id);
+                self.peer_came(id);
+            }
+            Event::Moved(id) => self.remember(id),
             Event::Unanswered(id, in_a_row) if in_a_row % LOOK_UP_AFTER == 0 => {
                 if let Some(key) = self.device.key_of(id) {
                     self.dialer.look_up_again(key, &self.peers);
@@ -184,6 +189,7 @@ impl Engine {
             self.start_over("the wall clock was set, or the machine was stopped or rolled back");
         }
         self.follow_network();
+        self.keep_hubs();
         self.follow_rules();
         if let Some(host) = host {
             host.keep_journal();

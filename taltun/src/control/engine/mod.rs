@@ -6,6 +6,10 @@ mod edits;
 mod events;
 mod fleet_bans;
 mod host_rules;
+#[cfg(feature = "fleet")]
+mod mesh;
+#[cfg(not(feature = "fleet"))]
+mod no_mesh;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -35,6 +39,8 @@ use super::kernel_relay::KernelRelay;
 use super::ledger::Ledger;
 use super::limits::Limits;
 use super::memory::Memory;
+#[cfg(feature = "fleet")]
+use super::mesh::Mesh;
 use super::metrics::{self, Metrics};
 use super::name_service::{Known, NameService, NameSockets};
 use super::names::{Resolved, Resolver};
@@ -128,6 +134,9 @@ pub(in crate::control) struct Engine {
     fleet: Option<Link>,
     /// Bans that came by it, each with its end.
     fleet_bans: BTreeMap<(IpNet, Layer), u64>,
+    /// The other hubs of it.
+    #[cfg(feature = "fleet")]
+    mesh: Option<Mesh>,
     /// Who watches packets.
     watches: Watches,
     /// What `wg` changed and the log doesn't have yet.
@@ -247,6 +256,8 @@ impl Engine {
             zone: inputs.zone,
             diagnosis: Diagnosis::start(),
             flaps: Flaps::default(),
+            #[cfg(feature = "fleet")]
+            mesh: inputs.fleet.as_ref().map(|fleet| Mesh::new(fleet, now)),
             fleet: inputs.fleet,
             fleet_bans: BTreeMap::new(),
             gateway: Gateway::default(),

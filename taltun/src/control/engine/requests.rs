@@ -201,6 +201,7 @@ impl Engine {
         let done = reload.carry_out(compared, host, now).await?;
         self.forget_removed();
         self.device.take_displaced();
+        self.follow_fleet_peers();
         if let Some(ledger) = &mut self.ledger {
             ledger.follow(self.config.usage.keep_days);
         }
@@ -422,7 +423,11 @@ impl Controller for Engine {
 
     fn fleet_status(&mut self, _: request::FleetStatus) -> Result<Box<FleetStatus>, Refused> {
         match &self.fleet {
-            Some(fleet) => Ok(Box::new(fleet.status())),
+            Some(fleet) => {
+                let mut status = fleet.status();
+                self.fill_fleet_status(&mut status);
+                Ok(Box::new(status))
+            }
             None => Err(format!(
                 "{} is in no fleet: its configuration has no [fleet]",
                 self.config.interface.tun_name

@@ -18,7 +18,7 @@ use taltun_fleet::key::prefix;
 use taltun_fleet::record::{self, Ban, Extra, Live};
 use taltun_fleet::snapshot::{self, NotLoaded};
 use taltun_fleet::{
-    Bans, Event, Homes, Key, Label, Ledger, Mirror, Presence, Signed, Store, Verdict,
+    Bans, Event, HomeWriter, Key, Label, Ledger, Mirror, Pace, Presence, Signed, Store, Verdict,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{interval, sleep, sleep_until};
@@ -26,9 +26,10 @@ use tracing::{info, warn};
 
 use super::edits::Prepared;
 use super::health::{self, Asking};
-use super::link::{FleetBan, FleetEdit, Link, NotEdited, Seen, Told};
+use super::link::{FleetBan, FleetEdit, FleetHub, Link, NotEdited, Seen, Told};
 use super::membership::{self, Files, Membership};
 use super::settings::Settings;
+use super::shared_homes::SharedHomes;
 use super::writes::{self, Value, Writes};
 use crate::config::{Fleet, FleetPeers, Interface};
 use crate::control::state_file::wall_clock;
@@ -51,6 +52,8 @@ const MOST_PROBLEMS: usize = 8;
 const MOST_REFUSED: usize = 1000;
 /// Hubs that count as connected at the most.
 const MOST_HUBS: usize = 4096;
+/// Writes of homes a second, at the most, and at once.
+const HOMES_A_SECOND: u32 = 5;
 
 /// Starts the thread.
 pub(super) fn start(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Link> {
@@ -59,6 +62,8 @@ pub(super) fn start(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Link
     let (told, asked) = mpsc::unbounded_channel();
     let (peers, peers_seen) = watch::channel(FleetPeers::default());
     let (bans, bans_seen) = watch::channel(Arc::default());
+    let (hubs, hubs_seen) = watch::channel(Arc::default());
+    let homes = SharedHomes::new(settings.hub.clone());
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let hub = Hub {
         files: Files::of(&interface.tun_name),
@@ -67,6 +72,8 @@ pub(super) fn start(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Link
         seen: Arc::clone(&seen),
         peers,
         bans,
+        hubs,
+        homes: homes.clone(),
         settings,
     };
     hub.see(|seen| {
@@ -92,6 +99,8 @@ pub(super) fn start(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Link
         seen,
         peers: peers_seen,
         bans: bans_seen,
+        hubs: hubs_seen,
+        homes,
     })
 }
 
@@ -104,6 +113,8 @@ struct Hub {
     seen: Arc<Mutex<Seen>>,
     peers: watch::Sender<FleetPeers>,
     bans: watch::Sender<Arc<Vec<FleetBan>>>,
+    hubs: watch::Sender<Arc<Vec<FleetHub>>>,
+    homes: SharedHomes,
 }
 
 impl Hub {
@@ -177,7 +188,6 @@ struct Member {
     membership: Membership,
     admin: Option<SigningKey>,
     ledger: Ledger,
-    homes: Homes,
     /// Outside and inside the tunnel.
     bans: [Bans; 2],
     /// What etcd has.
@@ -209,22 +219,19 @@ impl Member {
         });
         let trust = membership.trust.clone();
         let loaded = snapshot::load(&hub.files.snapshot(), trust.clone(), wall_clock());
-        let (ledger, homes, bans) = match loaded {
+        let (ledger, bans) = match loaded {
             Ok(loaded) => {
                 for (key, refusal) in &loaded.refused {
                     warn!("fleet: {key} of the snapshot doesn't count any more: {refusal}");
                 }
-                (
-                    loaded.ledger,
-                    loaded.homes,
-                    [loaded.bans, loaded.inner_bans],
-                )
+                hub.homes.begin(loaded.homes);
+                (loaded.ledger, [loaded.bans, loaded.inner_bans])
             }
             Err(why) => {
                 if !matches!(why, NotLoaded::Missing) {
                     warn!("fleet: {why}; the hub waits for etcd");
                 }
-                (Ledger::new(trust), Homes::default(), Default::default())
+                (Ledger::new(trust), Default::default())
             }
         };
         Self {
@@ -233,7 +240,6 @@ impl Member {
             membership,
             admin,
             ledger,
-            homes,
             bans,
             stored: BTreeSet::new(),
             live: BTreeMap::new(),
@@ -276,6 +282,14 @@ impl Member {
             &config,
             &answers,
         );
+        let homes = self.hub.homes.clone();
+        let writer = HomeWriter::start(
+            self.hub.store.clone(),
+            &network,
+            homes.inner(),
+            Pace::new(HOMES_A_SECOND, HOMES_A_SECOND),
+            Box::new(move |peer| homes.is_known(peer)),
+        );
         let mut seconds = interval(Duration::from_secs(1));
         // What was on the disk counts at once.
         self.publish();
@@ -303,7 +317,7 @@ impl Member {
                 _ = seconds.tick() => self.each_second(),
             }
         };
-        drop(asking);
+        drop((asking, writer));
         self.save();
         // The others needn't wait for the lease's end.
         let _ = tokio::time::timeout(Duration::from_secs(1), presence.leave()).await;
@@ -378,6 +392,13 @@ impl Member {
                     self.refused.remove(&key);
                 }
                 Ok(_) => {}
+                Err(error) => self.refuse(key, error.to_string()),
+            },
+            Key::Home(shard) => match record::read(value) {
+                Ok(stored) => {
+                    self.hub.homes.read(*shard, &stored);
+                    self.refused.remove(&key);
+                }
                 Err(error) => self.refuse(key, error.to_string()),
             },
             _ => {}
@@ -565,6 +586,7 @@ impl Member {
             self.is_unsaved = true;
             self.soon();
         }
+        self.is_unsaved |= self.hub.homes.take_changed();
         let is_time = self.saved.is_none_or(|saved| saved.elapsed() >= SAVE);
         if self.is_unsaved && is_time {
             self.save();
@@ -577,7 +599,9 @@ impl Member {
         }
         let path = self.hub.files.snapshot();
         let bans = [&self.bans[0], &self.bans[1]];
-        let saved = snapshot::save(&path, &self.ledger, &self.homes, bans, wall_clock());
+        // The controller doesn't wait for the disk.
+        let homes = self.hub.homes.with(|homes| homes.clone());
+        let saved = snapshot::save(&path, &self.ledger, &homes, bans, wall_clock());
         self.saved = Some(Instant::now());
         match saved {
             Ok(()) => {

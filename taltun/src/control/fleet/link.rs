@@ -12,7 +12,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::{FleetPeer, FleetPeers};
+use crate::config::{FleetPeer, FleetPeers, RangedEndpoint};
+use crate::crypto::PublicKey;
 use crate::layer::Layer;
 use crate::report::{FleetStatus, UnixTime};
 
@@ -25,6 +26,19 @@ pub(in crate::control) struct FleetBan {
     pub layer: Layer,
     /// Until when, in seconds since 1970.
     pub until: u64,
+}
+
+/// Another hub of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::control) struct FleetHub {
+    /// What it is called.
+    pub name: String,
+    /// Who it is.
+    pub public_key: PublicKey,
+    /// Where it is reached.
+    pub endpoints: Vec<RangedEndpoint>,
+    /// Its addresses in the tunnel.
+    pub vips: Vec<IpAddr>,
 }
 
 /// A change of one peer: `None` where it isn't there.
@@ -77,10 +91,14 @@ pub(in crate::control) struct Link {
     pub(super) seen: Arc<Mutex<Seen>>,
     pub(super) peers: watch::Receiver<FleetPeers>,
     pub(super) bans: watch::Receiver<Arc<Vec<FleetBan>>>,
+    pub(super) hubs: watch::Receiver<Arc<Vec<FleetHub>>>,
+    /// Where peers are at home. The thread writes it to etcd and the disk, and reads it there.
+    #[cfg(feature = "fleet")]
+    pub(super) homes: super::SharedHomes,
 }
 
 impl Link {
-    /// What is known of the fleet.
+    /// What is known of the fleet, without the ways to the other hubs.
     pub(in crate::control) fn status(&self) -> FleetStatus {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         FleetStatus {
@@ -88,6 +106,12 @@ impl Link {
             timestamp: UnixTime::at(crate::dataplane::clock::wall()),
             ..seen.status.clone()
         }
+    }
+
+    /// Where peers are at home.
+    #[cfg(feature = "fleet")]
+    pub(in crate::control) fn homes(&self) -> &super::SharedHomes {
+        &self.homes
     }
 
     /// Addresses in the tunnel that are other hubs'.
@@ -99,10 +123,18 @@ impl Link {
     /// Peers and bans from now on, as they become other ones.
     pub(in crate::control) fn news(&self) -> News {
         let (mut peers, mut bans) = (self.peers.clone(), self.bans.clone());
+        let mut hubs = self.hubs.clone();
         // What there is already is news as well.
         peers.mark_changed();
         bans.mark_changed();
-        News { peers, bans }
+        hubs.mark_changed();
+        News {
+            peers,
+            bans,
+            hubs,
+            #[cfg(feature = "fleet")]
+            homes: self.homes.read_elsewhere(),
+        }
     }
 
     /// The peers that the fleet has now.
@@ -146,6 +178,10 @@ impl Link {
 pub(in crate::control) struct News {
     peers: watch::Receiver<FleetPeers>,
     bans: watch::Receiver<Arc<Vec<FleetBan>>>,
+    hubs: watch::Receiver<Arc<Vec<FleetHub>>>,
+    /// Told whenever etcd or the disk says that peers are elsewhere.
+    #[cfg(feature = "fleet")]
+    homes: watch::Receiver<()>,
 }
 
 /// What became other than it was.
@@ -155,14 +191,24 @@ pub(in crate::control) enum New {
     Peers(FleetPeers),
     /// All of its bans.
     Bans(Arc<Vec<FleetBan>>),
+    /// All of its other hubs.
+    Hubs(Arc<Vec<FleetHub>>),
+    /// Where peers are at home, by what etcd says.
+    Homes,
 }
 
 impl News {
     /// The next thing that changes; never, once the thread has ended.
     pub(in crate::control) async fn next(&mut self) -> New {
+        #[cfg(feature = "fleet")]
+        let homes = self.homes.changed();
+        #[cfg(not(feature = "fleet"))]
+        let homes = std::future::pending::<Result<(), ()>>();
         tokio::select! {
             Ok(()) = self.peers.changed() => New::Peers(Arc::clone(&self.peers.borrow_and_update())),
             Ok(()) = self.bans.changed() => New::Bans(Arc::clone(&self.bans.borrow_and_update())),
+            Ok(()) = self.hubs.changed() => New::Hubs(Arc::clone(&self.hubs.borrow_and_update())),
+            Ok(()) = homes => New::Homes,
             else => std::future::pending().await,
         }
     }

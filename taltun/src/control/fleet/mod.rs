@@ -13,6 +13,7 @@
 //! | [`health`] | which members of etcd answer |
 //! | [`edits`] | changes of peers, signed |
 //! | [`records`] | records of the store as peers of a configuration, and back |
+//! | [`shared_homes`] | where peers are at home, for the controller and the thread |
 //! | [`membership`] | what makes this machine a hub of the fleet, on its disk |
 //! | [`operator`] | the commands that make and join a fleet |
 
@@ -32,9 +33,13 @@ mod records;
 #[cfg(feature = "fleet")]
 mod settings;
 #[cfg(feature = "fleet")]
+mod shared_homes;
+#[cfg(feature = "fleet")]
 mod writes;
 
-pub(super) use self::link::{FleetBan, FleetEdit, Link, New, News, NotEdited};
+pub(super) use self::link::{FleetBan, FleetEdit, FleetHub, Link, New, News, NotEdited};
+#[cfg(feature = "fleet")]
+pub(super) use self::shared_homes::SharedHomes;
 use crate::config::Config;
 
 /// Starts the thread of a hub that is in a fleet.

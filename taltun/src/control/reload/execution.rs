@@ -177,6 +177,8 @@ impl Reload<'_> {
             names: self.names.as_deref(),
         };
         let wanted = |key: &PublicKey| infos.get(key)?.place;
+        // The other hubs of the fleet are peers without a file.
+        let is_files = |key: &PublicKey| infos.contains_key(key) || !self.peers.is_hub(key);
         let live = |key: &PublicKey| self.device.peer(key).map(|peer| live.peer(peer));
         match self.peers.touched() {
             _ if self.scope == Scope::Edit => {
@@ -190,12 +192,12 @@ impl Reload<'_> {
             Touched::None => plan::plan(differing, new, wanted, live),
             Touched::Some(touched) => {
                 let keys = differing.into_iter().chain(touched.iter().copied());
-                plan::plan(keys, new, wanted, live)
+                plan::plan(keys.filter(is_files), new, wanted, live)
             }
             Touched::All => {
                 let live_keys = self.device.peers().map(|peer| *peer.public_key());
                 let keys = live_keys.chain(new.iter().map(|peer| peer.public_key));
-                plan::plan(keys, new, wanted, live)
+                plan::plan(keys.filter(is_files), new, wanted, live)
             }
         }
     }

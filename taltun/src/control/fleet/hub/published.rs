@@ -7,7 +7,8 @@ use taltun_fleet::Key;
 use taltun_fleet::record::{Hub as HubRecord, Peer};
 
 use super::{MOST_PROBLEMS, Member};
-use crate::control::fleet::link::FleetBan;
+use crate::config::hub_endpoints;
+use crate::control::fleet::link::{FleetBan, FleetHub};
 use crate::control::fleet::records::peer_of;
 use crate::control::state_file::wall_clock;
 use crate::crypto::PublicKey;
@@ -28,6 +29,9 @@ impl Member {
         let mut peers: Vec<_> = peers.collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
         let count = peers.len() as u64;
+        self.hub
+            .homes
+            .set_known(peers.iter().map(|peer| peer.public_key));
         self.hub.peers.send_if_modified(|known| {
             let is_new = **known != peers;
             if is_new {
@@ -50,6 +54,14 @@ impl Member {
             let is_new = **known != bans;
             if is_new {
                 *known = Arc::new(bans);
+            }
+            is_new
+        });
+        let others = self.others();
+        self.hub.hubs.send_if_modified(|known| {
+            let is_new = **known != others;
+            if is_new {
+                *known = Arc::new(others);
             }
             is_new
         });
@@ -76,6 +88,21 @@ impl Member {
         });
     }
 
+    /// The other hubs, as peers of this one.
+    fn others(&self) -> Vec<FleetHub> {
+        let hubs = self.ledger.all().filter_map(|(key, signed)| {
+            let Key::Hub(hub) = key else { return None };
+            let record = signed.record::<HubRecord>()?.ok()?;
+            (*hub != self.hub.settings.hub).then(|| FleetHub {
+                name: hub.to_string(),
+                public_key: PublicKey(record.identity),
+                endpoints: hub_endpoints(&record.endpoints),
+                vips: record.vips,
+            })
+        });
+        hubs.collect()
+    }
+
     fn hubs(&self) -> Vec<HubStatus> {
         let hubs = self.ledger.all().filter_map(|(key, signed)| {
             let Key::Hub(hub) = key else { return None };
@@ -91,6 +118,9 @@ impl Member {
                 group: record.group.map(|group| group.to_string()),
                 taltun: live.map(|live| live.taltun.clone()),
                 since: live.map(|live| UnixTime::at(Duration::from_secs(live.since))),
+                // The controller knows these.
+                homes: 0,
+                path: None,
             })
         });
         hubs.collect()

@@ -1,0 +1,160 @@
+//! Hubs of a fleet as peers of each other: what one may bring, what it says beside packets, and peers that are
+//! at home at another one.
+
+use taltun_common::drops::DropReason;
+
+use super::super::device::RouteEdit;
+use super::super::messages::REKEY_AFTER_TIME;
+use super::super::peer::FleetPart;
+use super::super::tai64n::Tai64n;
+use super::pair::*;
+
+/// [`A`] and [`B`] are hubs with a session, and [`C`] is a peer of A's that all hubs have.
+fn hubs() -> World {
+    let mut world = World::hub();
+    for spoke in [B, C] {
+        let _ = world.ping(spoke, A, 0);
+    }
+    world.run(secs(1));
+    world.nodes[A].inbox.clear();
+    world.nodes[A].peer(B).set_fleet_part(FleetPart::Hub);
+    world.nodes[A].peer(C).set_fleet_part(FleetPart::Peer);
+    world.nodes[B].peer(A).set_fleet_part(FleetPart::Hub);
+    world
+}
+
+/// Leads what is C's to B, at hub A.
+fn lead_to_other_hub(world: &mut World) {
+    let hub = world.nodes[A].peer(B).clone();
+    world.with(A, |device, _| {
+        device.edit_routes(&[RouteEdit::Add(hub, "10.0.0.3/32".parse().unwrap())]);
+    });
+}
+
+#[test]
+fn a_message_of_a_hub_comes_to_the_controller_alone() {
+    let mut world = hubs();
+    let sent = world.with(A, |device, now| {
+        device.send_to_hub(&public_key(B), b"a message", now)
+    });
+    assert!(sent);
+    world.run(secs(1));
+    let heard = world.nodes[B].device.tunnel().take_of_hubs();
+    assert_eq!(heard.len(), 1);
+    assert!(heard[0].content.starts_with(b"a message\0"));
+    assert_eq!(heard[0].peer, world.nodes[B].peer(A).id());
+    assert!(world.nodes[B].inbox.is_empty() && world.nodes[B].drops.is_empty());
+    // To a peer that is no hub none is sent, and of one none is taken.
+    let sent = world.with(A, |device, now| {
+        device.send_to_hub(&public_key(C), b"a message", now)
+    });
+    assert!(!sent);
+    world.nodes[B].peer(A).set_fleet_part(FleetPart::None);
+    world.with(A, |device, now| {
+        device.send_to_hub(&public_key(B), b"x", now)
+    });
+    world.run(secs(1));
+    assert_eq!(world.nodes[B].drops, [DropReason::Control]);
+    // One that is too long isn't sent.
+    let long = vec![0; 1300];
+    assert!(!world.with(A, |device, now| device.send_to_hub(
+        &public_key(B),
+        &long,
+        now
+    )));
+}
+
+#[test]
+fn messages_of_hubs_renew_their_session() {
+    let mut world = hubs();
+    let first = world.nodes[A].session(B).local_index();
+    world.run(REKEY_AFTER_TIME + secs(1));
+    for _ in 0..3 {
+        for (from, to) in [(A, B), (B, A)] {
+            world.with(from, |device, now| {
+                device.send_to_hub(&public_key(to), b"x", now)
+            });
+        }
+        world.run(secs(5));
+    }
+    assert_ne!(world.nodes[A].session(B).local_index(), first);
+}
+
+#[test]
+fn a_hub_brings_what_peers_of_the_fleet_send_and_nothing_else() {
+    let mut world = hubs();
+    // C is at home at A by what A knows, and B has heard of it earlier.
+    world.send(B, &packet(inner(C), inner(A), 1, 84)).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].ids(), [1]);
+    for source in [inner(A), [10, 0, 0, 77].into(), [8, 8, 8, 8].into()] {
+        world.nodes[A].drops.clear();
+        world.send(B, &packet(source, inner(A), 2, 84)).unwrap();
+        world.run(secs(1));
+        assert_eq!(world.nodes[A].drops, [DropReason::InnerSource], "{source}");
+    }
+    // A peer that is this hub's alone is nobody else's to speak for.
+    world.nodes[A].peer(C).set_fleet_part(FleetPart::None);
+    world.nodes[A].drops.clear();
+    world.send(B, &packet(inner(C), inner(A), 3, 84)).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].drops, [DropReason::InnerSource]);
+    assert_eq!(world.nodes[A].ids(), [1]);
+}
+
+#[test]
+fn what_a_hub_brings_goes_to_no_third_one() {
+    let mut world = hubs();
+    world.ping(B, C, 1).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[C].ids(), [1]);
+    // C is a hub as well, from now on.
+    world.nodes[A].peer(C).set_fleet_part(FleetPart::Hub);
+    world.ping(B, C, 2).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].drops, [DropReason::HopLimit]);
+    assert_eq!(world.nodes[C].ids(), [1]);
+}
+
+#[test]
+fn a_peer_at_home_elsewhere_isnt_called_back_and_comes_by_itself() {
+    let mut world = hubs();
+    lead_to_other_hub(&mut world);
+    world.with(A, |device, now| device.set_away(&public_key(C), true, now));
+    let since = world.now;
+    world.with(A, |device, now| device.initiate(&public_key(C), now));
+    world.run(secs(30));
+    assert!(
+        world
+            .sent_since(A, since)
+            .iter()
+            .all(|sent| sent.to != outer(C))
+    );
+    // What is for it goes to the other hub.
+    assert!(world.ping(A, C, 4).is_ok());
+    assert_eq!(world.last_sent(A).to, outer(B));
+    // Its handshake is answered, as it may be on its way here.
+    world.with(C, |device, now| device.initiate(&public_key(A), now));
+    world.run(secs(1));
+    assert!(world.nodes[A].peer(C).last_handshake().is_some());
+}
+
+#[test]
+fn a_handshake_that_another_hub_had_isnt_taken_again() {
+    let mut world = hubs();
+    let (_, message) = initiation(C, A, 9, WALL_CLOCK + secs(50));
+    let heard = Tai64n::from_unix(WALL_CLOCK + secs(60));
+    world.with(A, |device, _| {
+        device.note_timestamp(&public_key(C), heard);
+        // What is older is no news.
+        device.note_timestamp(&public_key(C), Tai64n::default());
+    });
+    assert_eq!(
+        world.nodes[A].device.newest_timestamp(&public_key(C)),
+        Some(heard)
+    );
+    let outcome = world.with(A, |device, now| {
+        device.handle_handshake(&message, outer(C).into(), false, now)
+    });
+    assert_eq!(outcome, Err(DropReason::Handshake));
+}

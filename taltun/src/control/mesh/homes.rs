@@ -1,0 +1,201 @@
+//! Where peers are at home: learned from their handshakes and from other hubs, and carried out in
+//! the table by which packets are led.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use taltun_fleet::mesh::Announcement;
+use taltun_fleet::{Heard, Home, Label};
+
+use super::{GATHER, Mesh, Target};
+use crate::control::ownership;
+use crate::crypto::PublicKey;
+use crate::protocol::allowed_ips::canonical;
+use crate::protocol::device::RouteEdit;
+use crate::protocol::peer::{FleetPart, Peer};
+use crate::protocol::tai64n::Tai64n;
+
+/// Homes of peers that this hub doesn't know yet, at the most.
+const MOST_EARLY: usize = 10_000;
+
+impl Mesh {
+    /// The fleet has these peers by now, and the tunnel has taken them over.
+    pub(in crate::control) fn follow_peers(
+        &mut self,
+        peers: impl Iterator<Item = PublicKey>,
+        target: &mut Target<'_>,
+    ) {
+        let peers: HashSet<PublicKey> = peers.collect();
+        let part = |key: &PublicKey, part, target: &Target<'_>| {
+            if let Some(peer) = target.device.peer(key) {
+                peer.set_fleet_part(part);
+            }
+        };
+        for key in self.peers.difference(&peers) {
+            part(key, FleetPart::None, target);
+            self.log.forget(key);
+        }
+        for key in &peers {
+            part(key, FleetPart::Peer, target);
+        }
+        self.peers = peers;
+        let early = std::mem::take(&mut self.early);
+        for (key, home) in early {
+            self.learn_home(key, home, target);
+        }
+        self.lead_all(target);
+    }
+
+    /// A handshake with a peer is complete: unless a newer one is known, it is at home here.
+    pub(in crate::control) fn finished(&mut self, key: &PublicKey, target: &mut Target<'_>) {
+        if !self.peers.contains(key) {
+            return;
+        }
+        let own = &self.homes.own;
+        let newest = target.device.newest_timestamp(key).unwrap_or_default();
+        let known = self.homes.with(|homes| homes.get(key).cloned());
+        let at = match known {
+            Some(known) if newest.0 <= known.at => match known.hub == *own {
+                true => known.at,
+                // We started it, so that the peer told no time: this comes next after what it told.
+                false => Tai64n(known.at).next().0,
+            },
+            _ => newest.0,
+        };
+        let home = Home {
+            at,
+            hub: own.clone(),
+        };
+        let heard = self.homes.with(|homes| homes.learn(*key, home));
+        if heard != Heard::Nothing {
+            self.homes.changed();
+            target.device.note_timestamp(key, Tai64n(at));
+            self.log.push(*key);
+            let soon = target.now + GATHER;
+            self.flush_at.get_or_insert(soon);
+        }
+        // Also where nothing is new: another hub may have said otherwise meanwhile.
+        self.lead([*key], target);
+    }
+
+    /// Another hub says that peers are at home there. Returns whom to lead elsewhere.
+    pub(super) fn learn(
+        &mut self,
+        told: Announcement,
+        hub: &Label,
+        target: &mut Target<'_>,
+    ) -> Vec<PublicKey> {
+        let mut moved = Vec::new();
+        for (key, at) in told.entries {
+            let home = Home {
+                at,
+                hub: hub.clone(),
+            };
+            if self.learn_home(key, home, target) {
+                moved.push(key);
+            }
+        }
+        moved
+    }
+
+    /// Whether the peer is elsewhere by this.
+    fn learn_home(&mut self, key: PublicKey, home: Home, target: &mut Target<'_>) -> bool {
+        if !self.peers.contains(&key) {
+            let known = self.early.get(&key);
+            if known.is_none_or(|known| *known < home) && self.early.len() < MOST_EARLY {
+                self.early.insert(key, home);
+            }
+            return false;
+        }
+        let at = home.at;
+        let heard = self.homes.with(|homes| homes.learn(key, home));
+        if heard == Heard::Nothing {
+            return false;
+        }
+        self.homes.changed();
+        target.device.note_timestamp(&key, Tai64n(at));
+        heard == Heard::Moved
+    }
+
+    /// etcd or the disk said where peers are.
+    pub(in crate::control) fn follow_homes(&mut self, target: &mut Target<'_>) {
+        self.lead_all(target);
+    }
+
+    /// Leads all peers of the fleet to where they are at home.
+    pub(super) fn lead_all(&mut self, target: &mut Target<'_>) {
+        let own = self.homes.own.clone();
+        let all = self.homes.with(|homes| {
+            let all = homes.all().filter(|(key, _)| self.peers.contains(*key));
+            all.map(|(key, home)| (*key, home.clone()))
+                .collect::<Vec<_>>()
+        });
+        for (key, home) in &all {
+            target.device.note_timestamp(key, Tai64n(home.at));
+            if home.hub == own && !self.log.contains(key) {
+                self.log.push(*key);
+            }
+        }
+        self.lead(all.into_iter().map(|(key, _)| key), target);
+    }
+
+    /// Leads the addresses of peers to the hubs where they are at home, and back to themselves.
+    pub(super) fn lead(
+        &mut self,
+        keys: impl IntoIterator<Item = PublicKey>,
+        target: &mut Target<'_>,
+    ) {
+        let mut edits = Vec::new();
+        for key in keys {
+            let home = self.homes.with(|homes| homes.get(&key).cloned());
+            let Some(peer) = target.device.peer(&key).cloned() else {
+                continue;
+            };
+            let hub = home
+                .as_ref()
+                .filter(|home| home.hub != self.homes.own)
+                .and_then(|home| self.hubs.get(home.hub.as_str()))
+                .and_then(|hub| target.device.peer(&hub.is.public_key).cloned())
+                .filter(|hub| hub.is_hub());
+            if hub.is_some() {
+                self.log.forget(&key);
+            }
+            // It is on its way here, if we have a newer handshake that isn't confirmed yet.
+            let newest = target.device.newest_timestamp(&key);
+            let is_newest = home.is_some_and(|home| newest <= Some(Tai64n(home.at)));
+            if hub.is_none() || is_newest {
+                target.device.set_away(&key, hub.is_some(), target.now);
+            }
+            let owner = hub.as_ref().unwrap_or(&peer);
+            edits.extend(edits_for(&key, &peer, owner, target));
+        }
+        if edits.is_empty() {
+            return;
+        }
+        ownership::edit(target.device, target.shield, &edits);
+        ownership::settle(target.device, target.shield);
+        // No doing of `wg`.
+        target.device.take_displaced();
+    }
+}
+
+/// What gives `owner` the networks that the file or the fleet says are a peer's. What `wg` gave to
+/// another peer meanwhile stays that one's.
+fn edits_for(
+    key: &PublicKey,
+    peer: &Arc<Peer>,
+    owner: &Arc<Peer>,
+    target: &Target<'_>,
+) -> Vec<RouteEdit> {
+    let Some(filed) = target.peers.in_file(key) else {
+        return Vec::new();
+    };
+    let nets = filed.allowed_ips.iter().map(|net| canonical(*net));
+    let lacking = nets.filter(|net| {
+        let now = target.device.exact_owner(*net);
+        now.is_none_or(|now| now.id() != owner.id() && (now.id() == peer.id() || now.is_hub()))
+    });
+    lacking
+        .map(|net| RouteEdit::Add(Arc::clone(owner), net))
+        .collect()
+}
