@@ -180,7 +180,8 @@ fn peers_of(node: &Node) -> Result<Vec<Peer>> {
     let status: Value = serde_json::from_str(&node.tell(&["status", "--json"])?)?;
     let peers = status["peers"].as_array().context("no peers")?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let peers = peers.iter().map(|peer| Peer {
+    let peers = peers.iter().filter(|peer| peer["hub"] == false);
+    let peers = peers.map(|peer| Peer {
         name: text(&peer["name"]),
         key: text(&peer["public_key"]),
         nets: peer["allowed_ips"]

@@ -29,6 +29,11 @@ pub const CASES: &[Case] = &[
         programs: PROGRAMS,
         run: moves,
     },
+    Case {
+        name: "fleet mesh: the hubs of a group answer with one key, and a Taltun client moves among them",
+        programs: PROGRAMS,
+        run: group,
+    },
 ];
 
 const NAMES: [&str; 3] = ["madrid", "paris", "rome"];
@@ -241,6 +246,81 @@ fn relay() -> Result<()> {
     hubs.node(0).tell(&["reload"])?;
     ensure_answers(here, bea_at)?;
 
+    ana.stop(Signal::Terminate)?;
+    bea.stop(Signal::Terminate)?;
+    hubs.stop()
+}
+
+/// The keys that the peers of hubs know, by what a hub says.
+pub(crate) fn answer_keys(node: &Node) -> Result<Vec<String>> {
+    let status = status(node)?;
+    let hubs = status["hubs"].as_array().context("no hubs")?;
+    let key = |hub: &Value| hub["answers_as"].as_str().unwrap_or_default().to_owned();
+    Ok(hubs.iter().map(key).collect())
+}
+
+/// The key that a hub answers with, by what its tunnel says.
+fn own_key(node: &Node) -> Result<String> {
+    let status: Value = serde_json::from_str(&node.tell(&["status", "--json"])?)?;
+    let key = status["public_key"].as_str();
+    Ok(key.context("no key")?.to_owned())
+}
+
+fn group() -> Result<()> {
+    let lan = Lan::create(&private_prefix(), 5)?;
+    let etcd = Etcd::start(&lan.bridge, 1)?;
+    // The key is shared with one that can't change the fleet, too.
+    let mut hubs = Hubs::start(&lan, &etcd, 2, "group = \"eu\"\n")?;
+    hubs.fleet(0, &["init"])?;
+    let token = hubs.fleet(0, &["token", "paris", "--serve-only"])?;
+    hubs.fleet(1, &["join", token.trim()])?;
+    for node in &hubs.nodes {
+        eventually("one key", SOON, || {
+            let keys = answer_keys(node)?;
+            let own = own_key(node)?;
+            Ok(keys.len() == 2 && keys.iter().all(|key| *key == own))
+        })?;
+    }
+    hubs.wait_until_whole()?;
+    let key = answer_keys(hubs.node(0))?.remove(0);
+    ensure!(
+        hubs.keys.iter().all(|keys| keys.public != key),
+        "a key of their own"
+    );
+    let (ana, bea) = (hubs.peer("ana")?, hubs.peer("bea")?);
+    ensure!(ana.contains(&key), "{ana}");
+    let (ana_at, bea_at) = (vip_of(&ana)?, vip_of(&bea)?);
+    let (here, there) = (&lan.hosts[3], &lan.hosts[4]);
+    // One knows both hubs, the other one the second.
+    let both = format!(
+        "endpoints = [\"{}:9000\", \"{}:9000\"]",
+        Lan::address(0),
+        Lan::address(1)
+    );
+    let lines = ana.lines().map(|line| match line.split_once(" = ") {
+        Some(("endpoint", _)) => both.as_str(),
+        _ => line,
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let ana = Node::start_with_text(here, &taltun()?, &text)?;
+    let bea = Node::start_with_text(there, &taltun()?, &hubs.for_hub(&bea, 1))?;
+    ensure_answers(here, bea_at)?;
+    ensure_answers(there, ana_at)?;
+    // A reload and a restart keep the key.
+    let said = hubs.node(0).tell(&["reload"])?;
+    ensure!(said.contains("nothing has changed"), "{said}");
+    ensure_answers(here, bea_at)?;
+    // She moves by herself once the first hub is gone.
+    hubs.nodes[0].kill()?;
+    let begun = Instant::now();
+    let mut pinger = Pinger::new(here, bea_at)?;
+    pinger.wait_until_answered(Duration::from_secs(60))?;
+    println!("a Taltun client has moved after {:?}", begun.elapsed());
+    hubs.nodes[0].start_again(&lan.hosts[0])?;
+    hubs.wait_until_whole()?;
+    ensure!(own_key(hubs.node(0))? == key, "another key");
+    ensure_answers(here, bea_at)?;
+    ensure_answers_within(here, vip(0), SOON)?;
     ana.stop(Signal::Terminate)?;
     bea.stop(Signal::Terminate)?;
     hubs.stop()

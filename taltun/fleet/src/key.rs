@@ -38,8 +38,10 @@ pub enum Key {
     Home(u8),
     /// A hub that belongs to the network.
     Hub(Label),
-    /// A private key, sealed for a hub.
+    /// The admin's private key, sealed for a hub.
     Sealed(Label),
+    /// The private key of a hub's group, sealed for it.
+    Group(Label),
     /// A hub that says it is there, for as long as its lease lives.
     Live(Label),
     /// Which peer has a name.
@@ -76,7 +78,10 @@ impl Key {
                 },
                 "home" => Self::Home(name.parse().ok().filter(|shard| *shard < SHARDS)?),
                 "hubs" => Self::Hub(name.parse().ok()?),
-                "keys" => Self::Sealed(name.parse().ok()?),
+                "keys" => match name.strip_prefix("group/") {
+                    Some(hub) => Self::Group(hub.parse().ok()?),
+                    None => Self::Sealed(name.parse().ok()?),
+                },
                 "live" => Self::Live(name.parse().ok()?),
                 "name" => Self::Name(name.parse().ok()?),
                 "peers" => Self::Peer(PublicKey(hex::decode::<KEY_LEN>(name)?)),
@@ -114,7 +119,7 @@ impl Key {
     pub fn is_signed(&self) -> bool {
         matches!(
             self,
-            Self::Config | Self::Hub(_) | Self::Sealed(_) | Self::Peer(_)
+            Self::Config | Self::Hub(_) | Self::Sealed(_) | Self::Group(_) | Self::Peer(_)
         )
     }
 }
@@ -129,6 +134,7 @@ impl fmt::Display for Key {
             Self::Home(shard) => write!(f, "home/{shard}"),
             Self::Hub(hub) => write!(f, "hubs/{hub}"),
             Self::Sealed(hub) => write!(f, "keys/{hub}"),
+            Self::Group(hub) => write!(f, "keys/group/{hub}"),
             Self::Live(hub) => write!(f, "live/{hub}"),
             Self::Name(name) => write!(f, "name/{name}"),
             Self::Peer(peer) => write!(f, "peers/{}", hex::encode(&peer.0)),
@@ -157,6 +163,7 @@ mod tests {
             Key::Home(63),
             Key::Hub(label.clone()),
             Key::Sealed(label.clone()),
+            Key::Group(label.clone()),
             Key::Live(label.clone()),
             Key::Name(label),
             Key::Peer(PublicKey([0xab; KEY_LEN])),
@@ -198,6 +205,8 @@ mod tests {
             "bans/10.0.0.1",
             "name/Ana",
             "name/a/b",
+            "keys/group/",
+            "keys/other/a",
             "audit/1-madrid",
             "audit/0000000000000001-",
             "tokens/00",

@@ -182,6 +182,9 @@ pub struct Hub {
     /// Its own addresses in the tunnel, which no peer gets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vips: Vec<IpAddr>,
+    /// An address of their network that hubs of its group take over from each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<IpAddr>,
     /// What a newer version says of it.
     #[serde(flatten)]
     pub extra: Extra,
@@ -191,6 +194,25 @@ pub struct Hub {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedKey {
     /// The key, sealed to [`Hub::identity`]; hexadecimal.
+    pub sealed: String,
+    /// What a newer version says of it.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// `keys/group/HUB`, signed: the private key that all hubs of a group answer their peers with, which only
+/// this hub can read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupKey {
+    /// The group.
+    pub group: Label,
+    /// Its public key, which peers know.
+    #[serde(with = "hex::field")]
+    pub public: [u8; KEY_LEN],
+    /// [`Hub::identity`] of who can read it.
+    #[serde(with = "hex::field")]
+    pub reader: [u8; KEY_LEN],
+    /// The private key, sealed to that; hexadecimal.
     pub sealed: String,
     /// What a newer version says of it.
     #[serde(flatten)]
@@ -333,6 +355,36 @@ impl Record for Hub {
 }
 
 impl Record for SealedKey {
+    fn too_long(&self) -> Option<Unreadable> {
+        at_most(self.sealed.len(), MAX_TEXT, "bytes in the sealed key")
+    }
+}
+
+impl GroupKey {
+    /// What is to be opened.
+    pub fn bytes(&self) -> Option<[u8; KEY_LEN + OVERHEAD]> {
+        hex::decode(&self.sealed)
+    }
+
+    /// A record of what [`seal`](taltun_crypto::sealed::seal) made of a private key.
+    pub fn new(group: Label, public: [u8; KEY_LEN], reader: [u8; KEY_LEN], sealed: &[u8]) -> Self {
+        Self {
+            group,
+            public,
+            reader,
+            sealed: hex::encode(sealed),
+            extra: Extra::new(),
+        }
+    }
+
+    /// The public key that a hub answers as by this, if it is for that hub as it is now.
+    pub fn of(&self, hub: &Hub) -> Option<[u8; KEY_LEN]> {
+        let is_its = hub.group.as_ref() == Some(&self.group) && hub.identity == self.reader;
+        is_its.then_some(self.public)
+    }
+}
+
+impl Record for GroupKey {
     fn too_long(&self) -> Option<Unreadable> {
         at_most(self.sealed.len(), MAX_TEXT, "bytes in the sealed key")
     }

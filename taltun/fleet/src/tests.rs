@@ -61,6 +61,7 @@ fn hub(identity: u8) -> Hub {
         endpoints: vec!["192.0.2.1:51820".to_owned()],
         group: None,
         vips: Vec::new(),
+        shared: None,
         extra: Extra::new(),
     }
 }

@@ -123,6 +123,9 @@ struct InboundRun {
 
 #[derive(Debug)]
 struct OutboundRun {
+    /// Whose the packets are.
+    owner: Arc<Peer>,
+    /// Whom they are sealed for: that peer, or the hub where it is at home.
     peer: Arc<Peer>,
     session: Option<Arc<Session>>,
     endpoint: Option<Endpoint>,
@@ -484,12 +487,14 @@ impl Batch<'_> {
         let same = self
             .outbound
             .as_ref()
-            .is_some_and(|run| Arc::ptr_eq(&run.peer, owner.value));
+            .is_some_and(|run| Arc::ptr_eq(&run.owner, owner.value));
         if !same {
-            let peer = Arc::clone(owner.value);
+            let owner = Arc::clone(owner.value);
+            let peer = owner.home().unwrap_or_else(|| Arc::clone(&owner));
             let handling = peer.handling();
             self.end_outbound();
             self.outbound = Some(OutboundRun {
+                owner,
                 session: peer.sending_session(self.now),
                 endpoint: peer.next_endpoint(),
                 held: handling.hold_down,

@@ -17,6 +17,7 @@
 //! | this one | what it is made of, what happens when, timers |
 //! | `peers` | mutators |
 //! | `control` | control messages: hellos, and answers to what peers ask |
+//! | `hubs` | other hubs, which we know by keys of their own |
 //! | `handshakes` | their messages, and the sessions and indices that result |
 //! | `owned` | which peer owns which inner addresses |
 //! | `path_choice` | how paths are chosen among, and what is told of them |
@@ -33,6 +34,7 @@
 
 mod control;
 mod handshakes;
+mod hubs;
 #[cfg(test)]
 mod many;
 mod owned;
@@ -103,6 +105,19 @@ pub struct PeerSettings {
     pub allowed_ips: Vec<IpNet>,
     /// Interval of persistent keepalives.
     pub persistent_keepalive: Option<Duration>,
+}
+
+/// By which keys another hub and we know each other, where hubs share the key that their peers know.
+///
+/// As a responder each hub is who its peers know, so that programs in front of it need to know one key.
+/// As an initiator it is itself: by that key the other hub tells who it is. The preshared key is made of
+/// both hubs' own keys, so that no third hub with the shared one can answer in the other's place.
+#[derive(Debug, Clone)]
+pub struct HubKeys {
+    /// Our own private key, of which the other hub knows the public one.
+    pub own: PrivateKey,
+    /// What the other hub's peers know it by.
+    pub answers_as: PublicKey,
 }
 
 /// Why a peer was not added.
@@ -221,6 +236,8 @@ struct Control {
     peer: Arc<Peer>,
     /// Of [`Control::static_static`].
     made_of_static_keys: OnceCell<Option<SharedSecret>>,
+    /// Of another hub.
+    hub: Option<hubs::Hub>,
     preshared_key: PresharedKey,
     sealer: Sealer,
     timers: Timers,

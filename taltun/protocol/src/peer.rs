@@ -105,6 +105,8 @@ pub enum FleetPart {
     Peer = 1,
     /// Another hub. What it brings goes to peers of this hub and to no third one.
     Hub = 2,
+    /// Such a peer that is at home at another hub: what is for it goes there.
+    Away = 3,
 }
 
 impl FleetPart {
@@ -112,6 +114,7 @@ impl FleetPart {
         match byte {
             1 => Self::Peer,
             2 => Self::Hub,
+            3 => Self::Away,
             _ => Self::None,
         }
     }
@@ -155,6 +158,8 @@ pub struct Peer {
     handling: AtomicU8,
     /// Its [`FleetPart`].
     fleet_part: AtomicU8,
+    /// The hub where it is at home, if that isn't this one.
+    home: Mutex<Option<Arc<Self>>>,
     /// When it may send as many control messages at once again as it ever may, in nanoseconds.
     control_full_at: Mutex<u64>,
     /// When packets came and went.
@@ -411,6 +416,7 @@ impl Peer {
             refused: AtomicBool::new(false),
             handling: AtomicU8::new(0),
             fleet_part: AtomicU8::new(FleetPart::None as u8),
+            home: Mutex::default(),
             control_full_at: Mutex::default(),
             activity: Activity::default(),
         }
@@ -442,9 +448,26 @@ impl Peer {
         FleetPart::of(self.fleet_part.load(Ordering::Relaxed))
     }
 
-    /// From the next batch on, this is what it is in the fleet.
+    /// From the next batch on, this is what it is in the fleet. It is at home here.
     pub fn set_fleet_part(&self, part: FleetPart) {
         self.fleet_part.store(part as u8, Ordering::Relaxed);
+        *lock(&self.home) = None;
+    }
+
+    /// From the next batch on, what is for it goes to that hub.
+    pub fn set_home(&self, hub: Arc<Self>) {
+        *lock(&self.home) = Some(hub);
+        self.fleet_part
+            .store(FleetPart::Away as u8, Ordering::Relaxed);
+    }
+
+    /// The hub where it is at home, if that isn't this one.
+    #[inline]
+    pub fn home(&self) -> Option<Arc<Self>> {
+        if self.fleet_part() != FleetPart::Away {
+            return None;
+        }
+        lock(&self.home).clone()
     }
 
     /// Whether it is another hub.

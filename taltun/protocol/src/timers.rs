@@ -11,6 +11,9 @@ use super::messages::{
 use super::peer::Activity;
 use super::time::Time;
 
+/// How long sessions open what is on its way of a peer that has another hub now.
+const LINGER: Duration = Duration::from_secs(3);
+
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
@@ -127,6 +130,13 @@ impl Timers {
     /// All keys were wiped.
     pub(super) fn wiped(&mut self) {
         self.wipe_at = None;
+    }
+
+    /// The peer is another hub's now: nothing is due any more but that its sessions end, before any of
+    /// them would need a keepalive.
+    pub(super) fn leave(&mut self, now: Time) {
+        self.handshake_settled();
+        self.wipe_at = Some(now + LINGER);
     }
 
     /// All that was under way is void, as when our own key changes: the next handshake may

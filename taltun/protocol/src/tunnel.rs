@@ -107,10 +107,9 @@ impl Tables {
     /// Whether this destination is another hub's, or that of a peer at home there.
     pub fn is_behind_hub(&self, destination: IpAddr) -> bool {
         !self.local.contains(&destination)
-            && self
-                .routes
-                .lookup(destination)
-                .is_some_and(|owner| owner.value.is_hub())
+            && self.routes.lookup(destination).is_some_and(|owner| {
+                matches!(owner.value.fleet_part(), FleetPart::Hub | FleetPart::Away)
+            })
     }
 
     /// Whether a packet from `source` should go straight to another peer. Never our own

@@ -295,6 +295,7 @@ mod tests {
             own,
             live,
             public_key: "KEY=".to_owned(),
+            answers_as: "KEY=".to_owned(),
             vip: vec!["10.0.0.1".parse().unwrap()],
             endpoints: vec!["madrid.example.net:9000".to_owned()],
             group: None,

@@ -206,6 +206,7 @@ pub async fn run(
                 New::Bans(bans) => engine.follow_fleet_bans(&bans),
                 New::Hubs(hubs) => engine.follow_hubs(&hubs),
                 New::Homes => engine.follow_homes(),
+                New::Key(key) => engine.follow_group_key(key),
             },
             Some(read) = files.recv() => {
                 Box::pin(take_over(read, &mut engine, &mut host)).await;

@@ -72,8 +72,11 @@ pub struct HubStatus {
     pub own: bool,
     /// Whether it is connected to etcd; what this hub knows while it is itself.
     pub live: bool,
-    /// Its public key, base64.
+    /// Its own public key, base64.
     pub public_key: String,
+    /// The public key that its peers know it by, base64: that of its group, if it is in one.
+    #[serde(default)]
+    pub answers_as: String,
     /// Its addresses in the tunnel.
     pub vip: Vec<IpAddr>,
     /// Where it is reached.

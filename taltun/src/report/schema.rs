@@ -722,6 +722,7 @@ fn fleet(full: bool) -> FleetStatus {
             own: true,
             live: full,
             public_key: "KEY=".to_owned(),
+            answers_as: "KEY=".to_owned(),
             vip: vec!["10.0.0.1".parse().unwrap()],
             endpoints: vec!["192.0.2.1:9000".to_owned()],
             group: text("eu"),

@@ -121,6 +121,7 @@ pub async fn a_token_makes_one_hub() {
         endpoints: Vec::new(),
         group: None,
         vips: Vec::new(),
+        shared: None,
         extra: Extra::new(),
     };
     let copied = Token::parse(&text).unwrap();

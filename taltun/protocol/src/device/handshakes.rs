@@ -276,7 +276,11 @@ impl Device {
             .as_ref()
             .ok_or(refused)?
             .state
-            .finish(&self.identity, &control.preshared_key, message);
+            .finish(
+                control.initiated_as(&self.identity),
+                &control.preshared_key,
+                message,
+            );
         let Ok(keys) = keys else {
             // From another address it may be forged.
             let at = control.peer.endpoint().map(|endpoint| endpoint.remote);
@@ -406,19 +410,19 @@ impl Device {
             timestamp
         };
         let peer = Arc::clone(&control.peer);
-        let made = control
-            .static_static(&self.identity)
-            .and_then(|static_static| {
+        let made = control.initiates_as(&self.identity).and_then(
+            |(identity, responder, static_static)| {
                 noise::initiate(
-                    &self.identity,
-                    peer.public_key(),
+                    identity,
+                    responder,
                     static_static,
                     ephemeral,
                     index,
                     timestamp,
                 )
                 .ok()
-            });
+            },
+        );
         let Some((state, mut message)) = made else {
             control.timers.handshake_abandoned(now);
             return;

@@ -162,11 +162,6 @@ impl Device {
         found.map(|(owned, peer)| (owned, *peer.public_key()))
     }
 
-    /// Who owns exactly this network.
-    pub fn exact_owner(&self, net: IpNet) -> Option<Arc<Peer>> {
-        self.tunnel.tables().routes.get(canonical(net)).cloned()
-    }
-
     /// Everybody who owns a network inside this one, or this one.
     pub fn owners_within(&self, net: IpNet) -> BTreeSet<PublicKey> {
         let tables = self.tunnel.tables();

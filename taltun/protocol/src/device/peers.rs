@@ -67,6 +67,17 @@ impl Device {
         settings: PeerSettings,
         now: Time,
     ) -> Result<Arc<Peer>, AddPeerError> {
+        let precedes_us = settings.public_key < *self.identity.public();
+        self.add(settings, precedes_us, now)
+    }
+
+    /// The same, of a peer that knows us by any key.
+    pub(super) fn add(
+        &mut self,
+        settings: PeerSettings,
+        precedes_us: bool,
+        now: Time,
+    ) -> Result<Arc<Peer>, AddPeerError> {
         let key = settings.public_key;
         if key == *self.identity.public() {
             return Err(AddPeerError::OurOwnKey);
@@ -76,7 +87,6 @@ impl Device {
         }
         let id = PeerId(self.next_id);
         self.next_id += 1;
-        let precedes_us = key < *self.identity.public();
         let peer = Arc::new(Peer::new(
             id,
             key,
@@ -90,6 +100,7 @@ impl Device {
         let control = Control {
             peer: Arc::clone(&peer),
             made_of_static_keys: OnceCell::new(),
+            hub: None,
             preshared_key: settings.preshared_key,
             sealer: Sealer::new(&key),
             timers,
@@ -297,8 +308,9 @@ impl Device {
         }
     }
 
-    /// Says whether a peer is at home at another hub. If so, the sessions with it end, and we start
-    /// none: it would come back here by that. Its own handshakes are answered as ever.
+    /// Says whether a peer is at home at another hub. If so, we start no handshake with it, and say
+    /// nothing on the sessions that there are: it would come back here by that. They open what is on its
+    /// way for some seconds. Its own handshakes are answered as ever.
     pub fn set_away(&mut self, key: &PublicKey, away: bool, now: Time) {
         let Some(&id) = self.by_key.get(key) else {
             return;
@@ -310,12 +322,11 @@ impl Device {
             return;
         }
         if away {
-            control.timers.start_over();
+            control.timers.leave(now);
             control.peer.activity.forget_unanswered();
             control.peer.activity.forget_unacknowledged();
             drop(control.peer.take_staged());
             self.abandon_initiations(id);
-            self.wipe_sessions(id);
         }
         self.schedule(id, now);
     }

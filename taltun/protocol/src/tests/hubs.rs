@@ -1,9 +1,11 @@
 //! Hubs of a fleet as peers of each other: what one may bring, what it says beside packets, and peers that are
 //! at home at another one.
 
+use ipnet::IpNet;
 use taltun_common::drops::DropReason;
+use taltun_crypto::PrivateKey;
 
-use super::super::device::RouteEdit;
+use super::super::device::{HubKeys, PeerSettings};
 use super::super::messages::REKEY_AFTER_TIME;
 use super::super::peer::FleetPart;
 use super::super::tai64n::Tai64n;
@@ -26,9 +28,7 @@ fn hubs() -> World {
 /// Leads what is C's to B, at hub A.
 fn lead_to_other_hub(world: &mut World) {
     let hub = world.nodes[A].peer(B).clone();
-    world.with(A, |device, _| {
-        device.edit_routes(&[RouteEdit::Add(hub, "10.0.0.3/32".parse().unwrap())]);
-    });
+    world.nodes[A].peer(C).set_home(hub);
 }
 
 #[test]
@@ -114,6 +114,13 @@ fn what_a_hub_brings_goes_to_no_third_one() {
     world.run(secs(1));
     assert_eq!(world.nodes[A].drops, [DropReason::HopLimit]);
     assert_eq!(world.nodes[C].ids(), [1]);
+    // Nor to one where a peer is at home.
+    world.nodes[A].drops.clear();
+    let third = world.nodes[A].peer(B).clone();
+    world.nodes[A].peer(C).set_home(third);
+    world.ping(B, C, 3).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].drops, [DropReason::HopLimit]);
 }
 
 #[test]
@@ -157,4 +164,58 @@ fn a_handshake_that_another_hub_had_isnt_taken_again() {
         device.handle_handshake(&message, outer(C).into(), false, now)
     });
     assert_eq!(outcome, Err(DropReason::Handshake));
+}
+
+/// Two hubs that answer with one key, and know each other by keys of their own.
+#[test]
+fn hubs_with_one_key_know_each_other_by_their_own() {
+    let own = |number: u8| PrivateKey::from_bytes([number; 32]);
+    let shared = own(70);
+    let mut world = World::pair();
+    for (node, number) in [(A, 71), (B, 72)] {
+        let other = own(143 - number).public_key();
+        world.with(node, |device, now| {
+            for key in [public_key(A), public_key(B)] {
+                device.remove_peer(&key);
+            }
+            device.set_private_key(Some(shared.clone()), now);
+            let settings = PeerSettings {
+                public_key: other,
+                allowed_ips: vec![IpNet::from(inner(1 - node))],
+                ..settings_of(1 - node)
+            };
+            let keys = HubKeys {
+                own: own(number),
+                answers_as: shared.public_key(),
+            };
+            device.add_hub(settings, keys, now).unwrap();
+        });
+    }
+    // Each of them starts one.
+    for (from, number) in [(A, 72), (B, 71)] {
+        world.ping(from, 1 - from, 1).unwrap_err();
+        world.run(secs(1));
+        assert_eq!(world.nodes[1 - from].ids(), [1]);
+        world.with(1 - from, |device, now| device.start_over(now));
+        world.run(secs(10));
+        let peer = world.nodes[from].device.peer(&own(number).public_key());
+        assert!(peer.unwrap().is_hub());
+    }
+    // Who has the shared key alone isn't taken for either of them.
+    let drops = world.nodes[A].drops.len();
+    world.with(B, |device, now| {
+        device.remove_peer(&own(71).public_key());
+        let settings = PeerSettings {
+            public_key: own(71).public_key(),
+            ..settings_of(A)
+        };
+        let keys = HubKeys {
+            own: own(73),
+            answers_as: shared.public_key(),
+        };
+        device.add_hub(settings, keys, now).unwrap();
+        device.initiate(&own(71).public_key(), now);
+    });
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].drops[drops..], [DropReason::Handshake]);
 }

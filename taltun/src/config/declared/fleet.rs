@@ -95,8 +95,8 @@ macro_rules! declared {
             reload: Reload::Restart,
             in_comments: false,
             same: |old, new| both(old, new, |old, new| old.group == new.group),
-            english: "A name for the hubs that belong together, such as those of a place; the others see it in `taltun fleet status`.",
-            spanish: "Un nombre para los concentradores que van juntos, como los de un lugar; los demás lo ven en `taltun fleet status`.",
+            english: "A name for the hubs that belong together, such as those of a place. The hubs of a group answer their peers with one key, the group's, in place of their own: see [Groups](fleet.md#groups).",
+            spanish: "Un nombre para los concentradores que van juntos, como los de un lugar. Los de un grupo responden a sus pares con una sola clave, la del grupo, en vez de la propia: véase [Grupos](fleet.md#grupos).",
         }
     } };
 }

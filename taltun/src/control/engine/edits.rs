@@ -10,9 +10,10 @@ use crate::control::caller::Caller;
 use crate::control::fleet::Link;
 use crate::control::inside::{ByWg, Inside};
 use crate::control::origin::TunnelKind;
+use crate::control::ownership;
 use crate::control::peers::Touched;
 use crate::control::reload::{Compared, EditAsker, LastRead, NotRead, Scope, differs};
-use crate::crypto::PublicKey;
+use crate::crypto::{PrivateKey, PublicKey};
 use crate::layer::Layer;
 use crate::protocol::peer::Peer;
 use crate::system::Host;
@@ -60,6 +61,27 @@ impl Engine {
             hubs: self.fleet.as_ref().map_or_else(Vec::new, Link::hubs),
             public_key: self.device.private_key().map(|_| *self.device.public_key()),
             port: self.listen_port(),
+        }
+    }
+
+    /// Answers peers with the key of our group, or with the file's again. All sessions end if that is
+    /// another key.
+    pub(in crate::control) fn follow_group_key(&mut self, key: Option<PrivateKey>) {
+        self.group_key = key;
+        let key = self.group_key.as_ref();
+        let key = key.unwrap_or(&self.config.interface.private_key).clone();
+        if self.device.private_key() == Some(&key) {
+            return;
+        }
+        let now = self.now();
+        self.device.set_private_key(Some(key), now);
+        ownership::settle(&mut self.device, &mut self.shield);
+        info!(
+            "fleet: peers know this hub by {} from now on",
+            self.device.public_key()
+        );
+        if let Some(memory) = &mut self.memory {
+            memory.speak_again();
         }
     }
 

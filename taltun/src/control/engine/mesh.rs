@@ -51,6 +51,15 @@ impl Engine {
         self.with_mesh(|mesh, target| mesh.finished(&key, target));
     }
 
+    /// The file has another key for this hub: among hubs it is somebody else by now.
+    pub(super) fn own_key_changed(&mut self) {
+        let key = self.config.interface.private_key.clone();
+        if let Some(fleet) = &self.fleet {
+            fleet.own_key(key.clone());
+        }
+        self.with_mesh(|mesh, target| mesh.set_own(key, target));
+    }
+
     /// Sees to it that the other hubs are peers.
     pub(super) fn keep_hubs(&mut self) {
         self.with_mesh(|mesh, target| mesh.keep(target));

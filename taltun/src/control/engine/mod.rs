@@ -61,6 +61,7 @@ use super::watching::Watches;
 use super::web::{self, Web};
 use crate::accel::{self, Shield};
 use crate::config::{self, Config, DnsRoutes, Mode};
+use crate::crypto::PrivateKey;
 use crate::dataplane::clock::{self, Apart};
 use crate::dataplane::counters::Counters;
 use crate::dataplane::data_plane::DataPlane;
@@ -132,6 +133,8 @@ pub(in crate::control) struct Engine {
     limits: Limits,
     /// The way to the thread of `[fleet]`, where there is one.
     fleet: Option<Link>,
+    /// The key that the hubs of our group answer with, in place of the file's.
+    group_key: Option<PrivateKey>,
     /// Bans that came by it, each with its end.
     fleet_bans: BTreeMap<(IpNet, Layer), u64>,
     /// The other hubs of it.
@@ -242,6 +245,8 @@ impl Engine {
         let data_plane = DataPlane::start(shared, settings, lanes, sockets, tuns, sparse);
         let data_plane = data_plane.context("cannot start the workers")?;
         data_plane.steer(&mut shield);
+        #[cfg(feature = "fleet")]
+        let mesh = mesh(inputs.fleet.as_ref(), &config, now);
         Ok(Self {
             data_plane,
             device,
@@ -257,8 +262,9 @@ impl Engine {
             diagnosis: Diagnosis::start(),
             flaps: Flaps::default(),
             #[cfg(feature = "fleet")]
-            mesh: inputs.fleet.as_ref().map(|fleet| Mesh::new(fleet, now)),
+            mesh,
             fleet: inputs.fleet,
+            group_key: None,
             fleet_bans: BTreeMap::new(),
             gateway: Gateway::default(),
             metrics: None,
@@ -504,6 +510,13 @@ impl Engine {
         };
         Some((self.names.as_mut()?, routes))
     }
+}
+
+/// The other hubs, where there is a fleet.
+#[cfg(feature = "fleet")]
+fn mesh(fleet: Option<&Link>, config: &Config, now: Time) -> Option<Mesh> {
+    let own = &config.interface.private_key;
+    fleet.map(|fleet| Mesh::new(fleet, own.clone(), now))
 }
 
 /// The trail of changes of a tunnel that is configured.

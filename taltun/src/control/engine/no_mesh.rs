@@ -27,6 +27,8 @@ impl Engine {
 
     pub(super) fn peer_came(&self, _: PeerId) {}
 
+    pub(super) fn own_key_changed(&self) {}
+
     pub(super) fn keep_hubs(&self) {}
 
     pub(super) fn fill_fleet_status(&self, _: &mut FleetStatus) {}

@@ -180,10 +180,12 @@ impl Engine {
             // While those who go still have their names.
             ledger.collect(&self.device, &self.peers, now);
         }
+        let own = self.config.interface.private_key.clone();
         let reload = Reload {
             scope,
             kind: self.kind,
             debug_switch: self.origin.debug_switch,
+            group_key: self.group_key.as_ref(),
             config: &mut self.config,
             device: &mut self.device,
             shield: &mut self.shield,
@@ -199,6 +201,9 @@ impl Engine {
             web: self.web.as_mut(),
         };
         let done = reload.carry_out(compared, host, now).await?;
+        if self.config.interface.private_key != own {
+            self.own_key_changed();
+        }
         self.forget_removed();
         self.device.take_displaced();
         self.follow_fleet_peers();

@@ -5,6 +5,7 @@
 //! the hub has what it knew last, also after a restart, from its disk.
 
 mod claims;
+mod group;
 mod published;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,7 @@ use super::shared_homes::SharedHomes;
 use super::writes::{self, Value, Writes};
 use crate::config::{Fleet, FleetPeers, Interface};
 use crate::control::state_file::wall_clock;
+use crate::crypto::PrivateKey;
 use crate::dataplane::clock;
 use crate::layer::Layer;
 use crate::os::capabilities;
@@ -63,6 +65,7 @@ pub(super) fn start(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Link
     let (peers, peers_seen) = watch::channel(FleetPeers::default());
     let (bans, bans_seen) = watch::channel(Arc::default());
     let (hubs, hubs_seen) = watch::channel(Arc::default());
+    let (key, key_seen) = watch::channel(None);
     let homes = SharedHomes::new(settings.hub.clone());
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let hub = Hub {
@@ -73,6 +76,7 @@ pub(super) fn start(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Link
         peers,
         bans,
         hubs,
+        key,
         homes: homes.clone(),
         settings,
     };
@@ -100,6 +104,7 @@ pub(super) fn start(fleet: &Fleet, interface: &Interface) -> anyhow::Result<Link
         peers: peers_seen,
         bans: bans_seen,
         hubs: hubs_seen,
+        key: key_seen,
         homes,
     })
 }
@@ -114,6 +119,7 @@ struct Hub {
     peers: watch::Sender<FleetPeers>,
     bans: watch::Sender<Arc<Vec<FleetBan>>>,
     hubs: watch::Sender<Arc<Vec<FleetHub>>>,
+    key: watch::Sender<Option<PrivateKey>>,
     homes: SharedHomes,
 }
 
@@ -161,6 +167,7 @@ impl Hub {
                 told = self.told.recv() => match told? {
                     Told::Edit(_, reply) => drop(reply.send(Err(NotEdited::Because(problem)))),
                     Told::Ban(..) => {}
+                    Told::Own(key) => self.settings.set_own(key),
                     Told::End(_) => return None,
                 },
             }
@@ -292,6 +299,7 @@ impl Member {
         );
         let mut seconds = interval(Duration::from_secs(1));
         // What was on the disk counts at once.
+        self.take_group();
         self.publish();
         let ended = loop {
             self.write_next();
@@ -303,6 +311,13 @@ impl Member {
                 told = self.hub.told.recv() => match told {
                     Some(Told::Edit(edit, reply)) => self.edit(&edit, reply),
                     Some(Told::Ban(nets, layer, seconds)) => self.ban(&nets, layer, seconds),
+                    Some(Told::Own(key)) => {
+                        self.hub.settings.set_own(key);
+                        self.say_who();
+                        self.take_group();
+                        self.share_group();
+                        self.soon();
+                    }
                     Some(Told::End(reply)) => break Some(reply),
                     None => break None,
                 },
@@ -365,6 +380,7 @@ impl Member {
                 self.write_missing();
                 self.say_who();
                 self.share_admin();
+                self.share_group();
             }
             Event::Lost(error) => {
                 warn!("fleet: etcd can't be reached: {error}; all goes on with what is known");
@@ -437,8 +453,16 @@ impl Member {
         self.refused.remove(key);
         self.is_unsaved = true;
         match key {
-            Key::Hub(_) => self.share_admin(),
-            Key::Sealed(hub) if *hub == self.hub.settings.hub => self.take_admin(key),
+            Key::Hub(_) => {
+                self.share_admin();
+                self.share_group();
+                self.take_group();
+            }
+            Key::Sealed(hub) if *hub == self.hub.settings.hub => {
+                self.take_admin(key);
+                self.share_group();
+            }
+            Key::Group(hub) if *hub == self.hub.settings.hub => self.take_group(),
             _ => {}
         }
         self.soon();

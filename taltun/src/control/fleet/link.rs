@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{FleetPeer, FleetPeers, RangedEndpoint};
-use crate::crypto::PublicKey;
+use crate::crypto::{PrivateKey, PublicKey};
 use crate::layer::Layer;
 use crate::report::{FleetStatus, UnixTime};
 
@@ -33,8 +33,10 @@ pub(in crate::control) struct FleetBan {
 pub(in crate::control) struct FleetHub {
     /// What it is called.
     pub name: String,
-    /// Who it is.
+    /// Who it is among hubs.
     pub public_key: PublicKey,
+    /// What its peers know it by: the key of its group, if it is in one.
+    pub answers_as: PublicKey,
     /// Where it is reached.
     pub endpoints: Vec<RangedEndpoint>,
     /// Its addresses in the tunnel.
@@ -69,6 +71,8 @@ pub(super) enum Told {
     ),
     /// Ban these for so many seconds, or lift their bans.
     Ban(Vec<IpNet>, Layer, Option<u64>),
+    /// This hub's own key is another one.
+    Own(PrivateKey),
     /// Save what is known and leave.
     End(oneshot::Sender<()>),
 }
@@ -92,6 +96,7 @@ pub(in crate::control) struct Link {
     pub(super) peers: watch::Receiver<FleetPeers>,
     pub(super) bans: watch::Receiver<Arc<Vec<FleetBan>>>,
     pub(super) hubs: watch::Receiver<Arc<Vec<FleetHub>>>,
+    pub(super) key: watch::Receiver<Option<PrivateKey>>,
     /// Where peers are at home. The thread writes it to etcd and the disk, and reads it there.
     #[cfg(feature = "fleet")]
     pub(super) homes: super::SharedHomes,
@@ -123,15 +128,17 @@ impl Link {
     /// Peers and bans from now on, as they become other ones.
     pub(in crate::control) fn news(&self) -> News {
         let (mut peers, mut bans) = (self.peers.clone(), self.bans.clone());
-        let mut hubs = self.hubs.clone();
+        let (mut hubs, mut key) = (self.hubs.clone(), self.key.clone());
         // What there is already is news as well.
         peers.mark_changed();
         bans.mark_changed();
         hubs.mark_changed();
+        key.mark_changed();
         News {
             peers,
             bans,
             hubs,
+            key,
             #[cfg(feature = "fleet")]
             homes: self.homes.read_elsewhere(),
         }
@@ -166,6 +173,11 @@ impl Link {
         }
     }
 
+    /// Tells the others that this hub has another key.
+    pub(in crate::control) fn own_key(&self, key: PrivateKey) {
+        let _ = self.told.send(Told::Own(key));
+    }
+
     /// Whether all hubs have such a ban.
     pub(in crate::control) fn has_ban(&self, net: &IpNet, layer: Layer) -> bool {
         let bans = self.bans.borrow();
@@ -179,6 +191,7 @@ pub(in crate::control) struct News {
     peers: watch::Receiver<FleetPeers>,
     bans: watch::Receiver<Arc<Vec<FleetBan>>>,
     hubs: watch::Receiver<Arc<Vec<FleetHub>>>,
+    key: watch::Receiver<Option<PrivateKey>>,
     /// Told whenever etcd or the disk says that peers are elsewhere.
     #[cfg(feature = "fleet")]
     homes: watch::Receiver<()>,
@@ -195,6 +208,8 @@ pub(in crate::control) enum New {
     Hubs(Arc<Vec<FleetHub>>),
     /// Where peers are at home, by what etcd says.
     Homes,
+    /// The key of this hub's group, if it is in one and has it.
+    Key(Option<PrivateKey>),
 }
 
 impl News {
@@ -208,6 +223,7 @@ impl News {
             Ok(()) = self.peers.changed() => New::Peers(Arc::clone(&self.peers.borrow_and_update())),
             Ok(()) = self.bans.changed() => New::Bans(Arc::clone(&self.bans.borrow_and_update())),
             Ok(()) = self.hubs.changed() => New::Hubs(Arc::clone(&self.hubs.borrow_and_update())),
+            Ok(()) = self.key.changed() => New::Key(self.key.borrow_and_update().clone()),
             Ok(()) = homes => New::Homes,
             else => std::future::pending().await,
         }

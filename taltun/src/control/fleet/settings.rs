@@ -47,11 +47,18 @@ impl Settings {
                 identity: interface.private_key.public_key().0,
                 endpoints: fleet.endpoints.clone(),
                 group: group.context("fleet.group")?,
+                shared: None,
                 vips: interface.vip.iter().map(ipnet::IpNet::addr).collect(),
                 extra: Extra::new(),
             },
             private_key: interface.private_key.clone(),
         })
+    }
+
+    /// This hub's own key is another one.
+    pub(super) fn set_own(&mut self, key: PrivateKey) {
+        self.says.identity = key.public_key().0;
+        self.private_key = key;
     }
 
     pub(super) fn store(&self) -> anyhow::Result<Store> {

@@ -1,18 +1,14 @@
-//! Where peers are at home: learned from their handshakes and from other hubs, and carried out in
-//! the table by which packets are led.
+//! Where peers are at home: learned from their handshakes and from other hubs, and told to the data
+//! plane, which leads what is for a peer to its hub.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use taltun_fleet::mesh::Announcement;
 use taltun_fleet::{Heard, Home, Label};
 
 use super::{GATHER, Mesh, Target};
-use crate::control::ownership;
 use crate::crypto::PublicKey;
-use crate::protocol::allowed_ips::canonical;
-use crate::protocol::device::RouteEdit;
-use crate::protocol::peer::{FleetPart, Peer};
+use crate::protocol::peer::FleetPart;
 use crate::protocol::tai64n::Tai64n;
 
 /// Homes of peers that this hub doesn't know yet, at the most.
@@ -36,7 +32,11 @@ impl Mesh {
             self.log.forget(key);
         }
         for key in &peers {
-            part(key, FleetPart::Peer, target);
+            // Who is away stays so.
+            let known = target.device.peer(key).map(|peer| peer.fleet_part());
+            if known == Some(FleetPart::None) {
+                part(key, FleetPart::Peer, target);
+            }
         }
         self.peers = peers;
         let early = std::mem::take(&mut self.early);
@@ -139,13 +139,12 @@ impl Mesh {
         self.lead(all.into_iter().map(|(key, _)| key), target);
     }
 
-    /// Leads the addresses of peers to the hubs where they are at home, and back to themselves.
+    /// Leads what is for peers to the hubs where they are at home, and back to themselves.
     pub(super) fn lead(
         &mut self,
         keys: impl IntoIterator<Item = PublicKey>,
         target: &mut Target<'_>,
     ) {
-        let mut edits = Vec::new();
         for key in keys {
             let home = self.homes.with(|homes| homes.get(&key).cloned());
             let Some(peer) = target.device.peer(&key).cloned() else {
@@ -166,36 +165,13 @@ impl Mesh {
             if hub.is_none() || is_newest {
                 target.device.set_away(&key, hub.is_some(), target.now);
             }
-            let owner = hub.as_ref().unwrap_or(&peer);
-            edits.extend(edits_for(&key, &peer, owner, target));
+            match hub {
+                Some(hub) => peer.set_home(hub),
+                None if peer.fleet_part() == FleetPart::Away => {
+                    peer.set_fleet_part(FleetPart::Peer);
+                }
+                None => {}
+            }
         }
-        if edits.is_empty() {
-            return;
-        }
-        ownership::edit(target.device, target.shield, &edits);
-        ownership::settle(target.device, target.shield);
-        // No doing of `wg`.
-        target.device.take_displaced();
     }
-}
-
-/// What gives `owner` the networks that the file or the fleet says are a peer's. What `wg` gave to
-/// another peer meanwhile stays that one's.
-fn edits_for(
-    key: &PublicKey,
-    peer: &Arc<Peer>,
-    owner: &Arc<Peer>,
-    target: &Target<'_>,
-) -> Vec<RouteEdit> {
-    let Some(filed) = target.peers.in_file(key) else {
-        return Vec::new();
-    };
-    let nets = filed.allowed_ips.iter().map(|net| canonical(*net));
-    let lacking = nets.filter(|net| {
-        let now = target.device.exact_owner(*net);
-        now.is_none_or(|now| now.id() != owner.id() && (now.id() == peer.id() || now.is_hub()))
-    });
-    lacking
-        .map(|net| RouteEdit::Add(Arc::clone(owner), net))
-        .collect()
 }

@@ -12,8 +12,9 @@ use crate::config;
 use crate::control::fleet::FleetHub;
 use crate::control::ownership;
 use crate::control::peers::PeerInfo;
-use crate::protocol::device::{AddPeerError, PeerSettings, RouteEdit};
-use crate::protocol::peer::{Endpoint, FleetPart};
+use crate::crypto::PrivateKey;
+use crate::protocol::device::{AddPeerError, HubKeys, PeerSettings, RouteEdit};
+use crate::protocol::peer::Endpoint;
 use crate::protocol::time::Time;
 
 impl Mesh {
@@ -50,12 +51,21 @@ impl Mesh {
         self.keep(target);
     }
 
+    /// This hub's own key is another one: all hubs are to be added anew with it.
+    pub(in crate::control) fn set_own(&mut self, own: PrivateKey, target: &mut Target<'_>) {
+        self.own = own;
+        for hub in self.hubs.values() {
+            remove(hub, target);
+        }
+        self.keep(target);
+    }
+
     /// Sees to it that all hubs are peers, whatever was done to the tunnel's peers since.
     pub(in crate::control) fn keep(&mut self, target: &mut Target<'_>) {
         let mut is_new = false;
         for hub in self.hubs.values_mut() {
             let was_there = target.device.peer(&hub.is.public_key).is_some();
-            let refused = add(hub, target).err();
+            let refused = add(hub, &self.own, target).err();
             is_new |= !was_there && refused.is_none();
             if let Some(reason) = &refused
                 && hub.refused != refused
@@ -71,12 +81,14 @@ impl Mesh {
 }
 
 /// Makes a hub a peer with its addresses, if it isn't one; why it can't be one.
-fn add(hub: &Hub, target: &mut Target<'_>) -> Result<(), String> {
+fn add(hub: &Hub, own: &PrivateKey, target: &mut Target<'_>) -> Result<(), String> {
     let FleetHub {
         name,
         public_key,
+        answers_as,
         endpoints,
         vips,
+        ..
     } = &hub.is;
     if target.peers.in_file(public_key).is_some() {
         return Err(format!(
@@ -85,6 +97,11 @@ fn add(hub: &Hub, target: &mut Target<'_>) -> Result<(), String> {
         ));
     }
     let known = target.device.peer(public_key).cloned();
+    // One that `wg` made knows nothing of hubs.
+    if known.as_ref().is_some_and(|peer| !peer.is_hub()) {
+        target.device.remove_peer(public_key);
+    }
+    let known = known.filter(|peer| peer.is_hub());
     let is_new = known.is_none();
     let peer = match known {
         Some(peer) => peer,
@@ -96,7 +113,11 @@ fn add(hub: &Hub, target: &mut Target<'_>) -> Result<(), String> {
                 allowed_ips: Vec::new(),
                 persistent_keepalive: None,
             };
-            let added = target.device.add_peer(settings, target.now);
+            let keys = HubKeys {
+                own: own.clone(),
+                answers_as: *answers_as,
+            };
+            let added = target.device.add_hub(settings, keys, target.now);
             added.map_err(|error| match error {
                 AddPeerError::OurOwnKey => {
                     format!("the hub {name} has the private key of this one; give each hub its own")
@@ -105,7 +126,6 @@ fn add(hub: &Hub, target: &mut Target<'_>) -> Result<(), String> {
             })?
         }
     };
-    peer.set_fleet_part(FleetPart::Hub);
     let nets = vips.iter().map(|vip| IpNet::from(*vip));
     let lacking = nets.filter(|net| {
         let owner = target.device.tunnel().owner(net.addr());

@@ -24,7 +24,7 @@ use super::dialer::Dialer;
 use super::fleet::{FleetHub, Link, SharedHomes};
 use super::peers::Peers;
 use crate::accel::Shield;
-use crate::crypto::PublicKey;
+use crate::crypto::{PrivateKey, PublicKey};
 use crate::protocol::device::Device;
 use crate::protocol::hub_message::HubMessage;
 use crate::protocol::time::Time;
@@ -51,6 +51,8 @@ pub(in crate::control) struct Target<'a> {
 /// The other hubs, and where peers are.
 #[derive(Debug)]
 pub(in crate::control) struct Mesh {
+    /// This hub's own key, whatever its peers know it by.
+    own: PrivateKey,
     homes: SharedHomes,
     log: Log,
     hubs: BTreeMap<String, Hub>,
@@ -81,11 +83,12 @@ struct Hub {
 }
 
 impl Mesh {
-    pub(in crate::control) fn new(link: &Link, now: Time) -> Self {
+    pub(in crate::control) fn new(link: &Link, own: PrivateKey, now: Time) -> Self {
         let mut number = [0; 8];
         // Without randomness there is no handshake, so that nobody hears of this log.
         let _ = getrandom::fill(&mut number);
         Self {
+            own,
             homes: link.homes().clone(),
             log: Log::new(u64::from_ne_bytes(number)),
             hubs: BTreeMap::new(),

@@ -29,7 +29,7 @@ use crate::control::served::{Prepared, Served};
 use crate::control::shaping::FiledRates;
 use crate::control::web::{self, Web};
 use crate::control::{hop, ownership, spare};
-use crate::crypto::PublicKey;
+use crate::crypto::{PrivateKey, PublicKey};
 use crate::dataplane::data_plane::DataPlane;
 use crate::protocol::allowed_ips::canonical;
 use crate::protocol::device::{Device, RouteEdit};
@@ -50,6 +50,8 @@ pub(in crate::control) struct Reload<'a> {
     pub scope: Scope,
     pub kind: TunnelKind,
     pub debug_switch: Option<fn(bool)>,
+    /// The key that the hubs of a fleet's group answer with, in place of the file's.
+    pub group_key: Option<&'a PrivateKey>,
     pub config: &'a mut Config,
     pub device: &'a mut Device,
     pub shield: &'a mut Shield,
@@ -102,8 +104,8 @@ impl Reload<'_> {
         }
         plan::refuse_fixed(self.config, &new, || self.endpoints(&peers))?;
         let plan = self.plan(compared.differing, &peers, &infos);
-        let is_new_key = self.scope == Scope::All
-            && self.device.private_key() != Some(&new.interface.private_key);
+        let key = self.group_key.unwrap_or(&new.interface.private_key);
+        let is_new_key = self.scope == Scope::All && self.device.private_key() != Some(key);
         let mut changes = plan::changes(self.config, &new, is_new_key);
         // Nothing else differs then, and what can't listen now is no reason to refuse a peer.
         if self.scope == Scope::All {
@@ -233,8 +235,8 @@ impl Reload<'_> {
         self.shield.open_all();
         self.shield.add_routes(&gained(plan));
         if self.scope == Scope::All {
-            let key = new.interface.private_key.clone();
-            self.device.set_private_key(Some(key), now);
+            let key = self.group_key.unwrap_or(&new.interface.private_key);
+            self.device.set_private_key(Some(key.clone()), now);
         }
         let gone = plan.removed.iter();
         let gone = gone.filter_map(|key| self.device.forget_peer(key).map(RouteEdit::Clear));

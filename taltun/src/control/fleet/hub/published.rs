@@ -96,6 +96,7 @@ impl Member {
             (*hub != self.hub.settings.hub).then(|| FleetHub {
                 name: hub.to_string(),
                 public_key: PublicKey(record.identity),
+                answers_as: self.answers_as(hub, &record),
                 endpoints: hub_endpoints(&record.endpoints),
                 vips: record.vips,
             })
@@ -113,6 +114,7 @@ impl Member {
                 own: *hub == self.hub.settings.hub,
                 live: live.is_some(),
                 public_key: PublicKey(record.identity).to_string(),
+                answers_as: self.answers_as(hub, &record).to_string(),
                 vip: record.vips,
                 endpoints: record.endpoints,
                 group: record.group.map(|group| group.to_string()),
