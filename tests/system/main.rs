@@ -28,6 +28,7 @@ mod ends;
 mod explain;
 mod flaps;
 mod fleet;
+mod fleet_group;
 mod fleet_mesh;
 mod forwards;
 mod forwards_around;
@@ -205,6 +206,7 @@ fn side_by_side() -> Vec<Case> {
         flaps::CASES,
         fleet::CASES,
         fleet_mesh::CASES,
+        fleet_group::CASES,
         headers::CASES,
         idle::CASES,
         own_networks::CASES,

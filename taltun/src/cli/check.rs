@@ -44,6 +44,10 @@ impl Check {
         for taken in control::forwards_keep_from_others(&loaded.config) {
             output::warn(&format!("{}: {taken}", self.config.display()));
         }
+        #[cfg(feature = "fleet")]
+        if let Some(unusable) = control::unusable_fleet(&loaded.config) {
+            output::warn(&format!("{}: {unusable}", self.config.display()));
+        }
         let reserved = system::reserved(&loaded.config);
         if let Some(Reservation {
             given,

@@ -1,6 +1,7 @@
 //! `taltun fleet`
 
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
@@ -32,6 +33,33 @@ enum What {
     #[cfg(feature = "fleet")]
     Join(members::Join),
     Status(Status),
+    Hub(Hub),
+}
+
+/// Change what this hub does in its fleet.
+#[derive(Args)]
+struct Hub {
+    #[command(subcommand)]
+    what: HubWhat,
+}
+
+#[derive(Subcommand)]
+enum HubWhat {
+    Drain(Drain),
+}
+
+/// Have the other hubs of the group take over this hub's peers, such as before it is stopped.
+///
+/// Another hub starts a handshake with each of them, and takes the shared address. The command ends once no
+/// peer is at home here, or says how many are left.
+#[derive(Args)]
+struct Drain {
+    /// Have this hub take peers again.
+    #[arg(long)]
+    undo: bool,
+
+    #[command(flatten)]
+    target: Target,
 }
 
 /// Show what the running tunnel knows of its fleet: hubs, etcd, what waits.
@@ -55,6 +83,41 @@ impl Fleet {
             #[cfg(feature = "fleet")]
             What::Join(command) => command.run(),
             What::Status(command) => command.run(),
+            What::Hub(Hub {
+                what: HubWhat::Drain(command),
+            }) => command.run(),
+        }
+    }
+}
+
+/// How long a hub is waited for that gives up its peers.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is asked.
+const DRAIN_LOOK: Duration = Duration::from_millis(200);
+
+impl Drain {
+    fn run(self) -> Result<(), Failure> {
+        let leaving = !self.undo;
+        let done = self.target.ask(request::FleetDrain { leaving })?;
+        output::print(&format!("{}\n", done.0))?;
+        if !leaving {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        loop {
+            let status = self.target.ask(request::FleetStatus)?;
+            let own = status.hubs.iter().find(|hub| hub.own);
+            let left = own.map_or(0, |hub| hub.homes);
+            if left == 0 {
+                return output::print("no peer is at home here any more\n");
+            }
+            if begun.elapsed() > DRAIN_LIMIT {
+                return output::print(&format!(
+                    "{} still at home here; who isn't there can't be moved\n",
+                    human::counted(left, "peer")
+                ));
+            }
+            std::thread::sleep(DRAIN_LOOK);
         }
     }
 }
@@ -253,6 +316,10 @@ fn etcd(etcd: &EtcdStatus) -> String {
 
 fn row(hub: &HubStatus) -> Vec<Cell> {
     let state = match (hub.own, hub.live) {
+        (true, _) if hub.leaving => "this hub, gives up its peers",
+        (false, true) if hub.leaving => "gives up its peers",
+        (true, true) if hub.leads => "this hub, leads",
+        (false, true) if hub.leads => "leads",
         (true, true) => "this hub",
         (true, false) => "this hub, not seen in etcd",
         (false, true) => "connected",
@@ -296,6 +363,9 @@ mod tests {
             live,
             public_key: "KEY=".to_owned(),
             answers_as: "KEY=".to_owned(),
+            shared_address: None,
+            leads: false,
+            leaving: false,
             vip: vec!["10.0.0.1".parse().unwrap()],
             endpoints: vec!["madrid.example.net:9000".to_owned()],
             group: None,

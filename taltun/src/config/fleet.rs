@@ -31,6 +31,8 @@ pub struct Fleet {
     pub endpoints: Vec<String>,
     /// With which hubs it belongs together.
     pub group: Option<String>,
+    /// An address of the host's network that the hubs of the group take over from each other.
+    pub shared_address: Option<IpAddr>,
     /// The file as it was read: it is read again as it was when other peers come.
     pub text: Arc<Zeroizing<String>>,
 }

@@ -1,5 +1,6 @@
 //! Reads `[fleet]`.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -80,6 +81,27 @@ pub(super) fn read(section: &Section, file: &str) -> Result<Fleet, ConfigError> 
     for text in &endpoints {
         values::endpoint(text, None).map_err(|reason| field.spot().error(reason))?;
     }
+    let group = called(&fleet::GROUP)?;
+    let shared_address = match section.get(&fleet::SHARED_ADDRESS) {
+        Some(field) => {
+            let text = field.string()?;
+            let read = text.parse::<IpAddr>().ok();
+            let read =
+                read.filter(|it| !it.is_unspecified() && !it.is_multicast() && !it.is_loopback());
+            let address = read.ok_or_else(|| {
+                field.spot().error(format!(
+                    "expected an address of this host's network such as \"203.0.113.10\", found {text:?}"
+                ))
+            })?;
+            if group.is_none() {
+                return Err(field
+                    .spot()
+                    .error("it needs group: the hubs that share an address are those of a group"));
+            }
+            Some(address.to_canonical())
+        }
+        None => None,
+    };
     Ok(Fleet {
         name,
         hub,
@@ -90,7 +112,8 @@ pub(super) fn read(section: &Section, file: &str) -> Result<Fleet, ConfigError> 
         cert,
         key,
         endpoints,
-        group: called(&fleet::GROUP)?,
+        group,
+        shared_address,
         text: Arc::default(),
     })
 }

@@ -87,6 +87,8 @@ mod words;
 pub use caller::Caller;
 pub use client::{call, interface_of, open};
 pub use error::ControlError;
+#[cfg(feature = "fleet")]
+pub(crate) use fleet::unusable as unusable_fleet;
 pub(crate) use forwards::kept_from_others as forwards_keep_from_others;
 pub(crate) use gateway::unopened as unopened_by_gateway;
 pub(crate) use kernel_relay::lacks as kernel_relay_lacks;

@@ -219,6 +219,8 @@ requests! {
     web_tokens: WebTokens => Vec<report::WebToken>, "web";
     /// What is known of the fleet.
     fleet_status: FleetStatus => Box<report::FleetStatus>, "fleet";
+    /// Give up the peers of this hub, or have peers again.
+    fleet_drain: FleetDrain(command: FleetDrain) => Done, "fleet";
     /// The end of a token.
     web_revoke: WebRevoke(command: WebRevoke) => Done, "web";
 
@@ -306,6 +308,14 @@ pub struct WebToken {
 /// [`Request::FleetStatus`]
 #[derive(Debug, Clone, Copy)]
 pub struct FleetStatus;
+
+/// [`Request::FleetDrain`]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetDrain {
+    /// Whether the peers are given up.
+    pub leaving: bool,
+}
 
 /// [`Request::WebRevoke`]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

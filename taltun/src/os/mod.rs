@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `capabilities` | the capabilities of a thread, and giving them up |
 //! | `interface` | interfaces by name and by number, and their settings by `ioctl` |
+//! | `link_layer` | Ethernet frames past the network stack |
 //! | `locked_memory` | keeping memory with keys from being swapped |
 //! | `netlink` | links, addresses, routes and neighbours, and hearing of their changes |
 //! | `options` | options of sockets |
@@ -16,6 +17,8 @@
 
 pub(crate) mod capabilities;
 pub(crate) mod interface;
+#[cfg(feature = "fleet")]
+pub(crate) mod link_layer;
 pub(crate) mod locked_memory;
 pub(crate) mod netlink;
 pub(crate) mod options;

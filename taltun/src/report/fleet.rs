@@ -77,6 +77,15 @@ pub struct HubStatus {
     /// The public key that its peers know it by, base64: that of its group, if it is in one.
     #[serde(default)]
     pub answers_as: String,
+    /// The address that it shares with other hubs of its group.
+    #[serde(default)]
+    pub shared_address: Option<IpAddr>,
+    /// Whether it has that address now.
+    #[serde(default)]
+    pub leads: bool,
+    /// Whether it gives up its peers: `taltun fleet hub drain`.
+    #[serde(default)]
+    pub leaving: bool,
     /// Its addresses in the tunnel.
     pub vip: Vec<IpAddr>,
     /// Where it is reached.
@@ -98,7 +107,7 @@ pub struct HubStatus {
 /// The way from this hub to another one, measured by heartbeats each 300 ms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HubPath {
-    /// Whether the other hub answers: it did in the last 1.1 seconds.
+    /// Whether the other hub answers: it did in the last 0.8 seconds.
     pub up: bool,
     /// Which part of the last heartbeats got no answer, 0 to 1; `None` before the first.
     pub loss: Option<f64>,

@@ -39,6 +39,8 @@ mod resolver;
 mod route_watch;
 mod routes;
 mod secrecy;
+#[cfg(feature = "fleet")]
+mod shared_address;
 mod socket_marks;
 mod switches;
 mod sysctl;
@@ -68,6 +70,8 @@ pub use path::{Path, path, routes_around};
 pub use reserved_ports::Reservation;
 pub use route_watch::{Changes, RouteWatcher};
 pub use secrecy::keep_secrets;
+#[cfg(feature = "fleet")]
+pub use shared_address::SharedAddress;
 pub use switches::{LeftSwitch, LeftSwitches, SwitchState, left_switches};
 pub use sysctl::{Unforwarded, passes_on, reserved, unforwarded};
 pub use undo::{Scope, Undone, undo};

@@ -7,14 +7,16 @@
 //! |---|---|---|
 //! | 0 | all | kind |
 //! | 1 | all | version, 1 |
-//! | 2..4 | all | flags: bit 0, the sender gives up its peers |
+//! | 2..4 | beat | flags: bit 0, the sender gives up its peers; bit 1, it has the shared address |
+//! | 2..4 | others | zero |
 //! | 4..12 | all | number of a beat, which its answer repeats; else zero |
 //! | 12..20, 20..28 | beat | how far the sender's own [log](super::log) goes |
 //! | 28..36, 36..44 | beat | how far it has the receiver's |
 //! | 12..20 | homes | which log of the sender's |
 //! | 20..28, 28..36 | homes | after which entry these begin, and the last of them |
 //! | 36..38 | homes | how many there are |
-//! | 38.. | homes | 44 bytes each: a peer's public key, the TAI64N of its newest handshake |
+//! | 38.. | homes | 62 bytes each: a peer's public key, the TAI64N of its newest handshake, its address (IPv6, or IPv4 mapped
+//! into it) and port, which are zero where they aren't known |
 
 // What comes from outside must not be able to make anything here panic.
 #![cfg_attr(
@@ -22,19 +24,22 @@
     warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
 )]
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 use taltun_crypto::{KEY_LEN, PublicKey};
 
 use super::log::Place;
 
 /// Peers in one message at the most: with those it has less than 1200 bytes.
-pub const MOST_ENTRIES: usize = 26;
+pub const MOST_ENTRIES: usize = 18;
 
 const VERSION: u8 = 1;
 const BEAT: u8 = 1;
 const ANSWER: u8 = 2;
 const HOMES: u8 = 3;
 const LEAVING: u16 = 1;
-const ENTRY_LEN: usize = KEY_LEN + 12;
+const LEADS: u16 = 2;
+const ENTRY_LEN: usize = KEY_LEN + 12 + 16 + 2;
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +59,8 @@ pub struct Beat {
     pub number: u64,
     /// Whether the sender gives up its peers: `taltun fleet hub drain`.
     pub leaving: bool,
+    /// Whether the sender has the address that hubs of its group share.
+    pub leads: bool,
     /// How far the sender's own log goes.
     pub own: Place,
     /// How far it has the receiver's.
@@ -67,8 +74,19 @@ pub struct Announcement {
     pub until: Place,
     /// After which entry they begin: nothing between is left out.
     pub after: u64,
-    /// Each peer with the TAI64N of its newest handshake.
-    pub entries: Vec<(PublicKey, [u8; 12])>,
+    /// The peers.
+    pub entries: Vec<Entry>,
+}
+
+/// A peer that is at home at the sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Who it is.
+    pub peer: PublicKey,
+    /// The TAI64N of its newest handshake.
+    pub at: [u8; 12],
+    /// Where it is, outside of the tunnel.
+    pub endpoint: Option<SocketAddr>,
 }
 
 /// It is no message that this version knows, or is cut.
@@ -83,13 +101,14 @@ impl Message {
         let [kind, version] = rest.take()?;
         let flags = u16::from_le_bytes(rest.take()?);
         let number = rest.number()?;
-        if version != VERSION || flags & !LEAVING != 0 {
+        if version != VERSION || flags & !(LEAVING | LEADS) != 0 {
             return Err(Unknown);
         }
         match kind {
             BEAT => Ok(Self::Beat(Beat {
                 number,
                 leaving: flags & LEAVING != 0,
+                leads: flags & LEADS != 0,
                 own: rest.place()?,
                 has: rest.place()?,
             })),
@@ -100,7 +119,13 @@ impl Message {
                 if count > MOST_ENTRIES || after > last {
                     return Err(Unknown);
                 }
-                let entry = |_| Ok((PublicKey(rest.take()?), rest.take()?));
+                let entry = |_| {
+                    Ok(Entry {
+                        peer: PublicKey(rest.take()?),
+                        at: rest.take()?,
+                        endpoint: rest.endpoint()?,
+                    })
+                };
                 let entries = (0..count).map(entry).collect::<Result<_, Unknown>>()?;
                 let until = Place { log, entry: last };
                 Ok(Self::Homes(Announcement {
@@ -123,7 +148,8 @@ impl Message {
         };
         match self {
             Self::Beat(beat) => {
-                let flags = if beat.leaving { LEAVING } else { 0 };
+                let flag = |is_so: bool, flag: u16| if is_so { flag } else { 0 };
+                let flags = flag(beat.leaving, LEAVING) | flag(beat.leads, LEADS);
                 let mut bytes = head(BEAT, flags, beat.number);
                 for place in [beat.own, beat.has] {
                     bytes.extend(place.log.to_le_bytes());
@@ -140,10 +166,17 @@ impl Message {
                 let entries = told.entries.iter().take(MOST_ENTRIES);
                 let count = u16::try_from(entries.len()).unwrap_or(u16::MAX);
                 bytes.extend(count.to_le_bytes());
-                for (peer, at) in entries {
+                for entry in entries {
                     bytes.reserve(ENTRY_LEN);
-                    bytes.extend(peer.0);
-                    bytes.extend(at);
+                    bytes.extend(entry.peer.0);
+                    bytes.extend(entry.at);
+                    let ip = entry.endpoint.map(|it| match it.ip() {
+                        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                        IpAddr::V6(ip) => ip,
+                    });
+                    bytes.extend(ip.map_or([0; 16], |ip| ip.octets()));
+                    let port = entry.endpoint.map_or(0, |it| it.port());
+                    bytes.extend(port.to_le_bytes());
                 }
                 bytes
             }
@@ -165,6 +198,16 @@ impl Reader<'_> {
         Ok(u64::from_le_bytes(self.take()?))
     }
 
+    fn endpoint(&mut self) -> Result<Option<SocketAddr>, Unknown> {
+        let ip = Ipv6Addr::from(self.take::<16>()?);
+        let port = u16::from_le_bytes(self.take()?);
+        match (ip.is_unspecified(), port) {
+            (true, 0) => Ok(None),
+            (true, _) | (_, 0) => Err(Unknown),
+            _ => Ok(Some(SocketAddr::new(ip.to_canonical(), port))),
+        }
+    }
+
     fn place(&mut self) -> Result<Place, Unknown> {
         Ok(Place {
             log: self.number()?,
@@ -180,7 +223,12 @@ mod tests {
     fn all() -> [Message; 4] {
         let place = |log, entry| Place { log, entry };
         let homes = |count: usize| {
-            let entry = |number| (PublicKey([number; 32]), [number; 12]);
+            let endpoints = ["192.0.2.1:9000", "[2001:db8::1]:1"].map(|it| it.parse().ok());
+            let entry = |number: u8| Entry {
+                peer: PublicKey([number; 32]),
+                at: [number; 12],
+                endpoint: [endpoints[0], endpoints[1], None][usize::from(number) % 3],
+            };
             Message::Homes(Announcement {
                 until: place(7, 300),
                 after: 200,
@@ -191,6 +239,7 @@ mod tests {
             Message::Beat(Beat {
                 number: u64::MAX,
                 leaving: true,
+                leads: true,
                 own: place(7, 300),
                 has: place(9, 1),
             }),
@@ -219,7 +268,7 @@ mod tests {
             for len in 0..bytes.len() {
                 assert_eq!(Message::parse(&bytes[..len]), Err(Unknown));
             }
-            for (at, value) in [(0, 0), (0, 4), (1, 0), (1, 2), (2, 2), (3, 1)] {
+            for (at, value) in [(0, 0), (0, 4), (1, 0), (1, 2), (2, 4), (3, 1)] {
                 let mut other = bytes.clone();
                 other[at] = value;
                 assert_eq!(Message::parse(&other), Err(Unknown), "{at} {value}");

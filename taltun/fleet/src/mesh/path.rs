@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// From one beat to the next.
 pub const BEAT: Duration = Duration::from_millis(300);
-/// How long without an answer until the other hub counts as gone: more than three beats.
-pub const GONE: Duration = Duration::from_millis(1100);
+/// How long without an answer until the other hub counts as gone: two beats and a half.
+pub const GONE: Duration = Duration::from_millis(800);
 /// Beats by which loss is counted.
 const WINDOW: usize = 40;
 /// How long an answer may take before its beat counts as lost.
@@ -107,7 +107,7 @@ mod tests {
         assert!(!path.answer(77, at(10)));
         assert_eq!(path.delay(), Some(Duration::from_millis(8)));
         assert_eq!(path.loss(at(20)), Some(0.5));
-        assert!(path.is_up(at(10)) && !path.is_up(at(12)));
+        assert!(path.is_up(at(10)) && !path.is_up(at(11)));
         // A second after a beat it is lost.
         for beat in 20..60 {
             let number = path.beat(at(beat));

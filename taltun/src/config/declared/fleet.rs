@@ -98,6 +98,18 @@ macro_rules! declared {
             english: "A name for the hubs that belong together, such as those of a place. The hubs of a group answer their peers with one key, the group's, in place of their own: see [Groups](fleet.md#groups).",
             spanish: "Un nombre para los concentradores que van juntos, como los de un lugar. Los de un grupo responden a sus pares con una sola clave, la del grupo, en vez de la propia: véase [Grupos](fleet.md#grupos).",
         }
+        SHARED_ADDRESS {
+            name: "shared_address",
+            also: &["sharedip", "virtualip", "floatingip"],
+            kind: Kind::Text,
+            default: "",
+            example: "\"203.0.113.10\"",
+            reload: Reload::Restart,
+            in_comments: false,
+            same: |old, new| both(old, new, |old, new| old.shared_address == new.shared_address),
+            english: "An address of the network that this host is in, which the hubs of the `group` share: one of them has it, and another one takes it over when that is gone. It needs `group`.",
+            spanish: "Una dirección de la red de este equipo que comparten los concentradores del `group`: la tiene uno de ellos, y otro se hace cargo cuando ese falta. Necesita `group`.",
+        }
     } };
 }
 pub(in crate::config) use declared;

@@ -1,7 +1,7 @@
 //! Which requests change something of a running tunnel, and what they are about.
 
 use crate::control::request::{
-    Ban, BanPeer, PeerEdit, Request, Unban, UnbanPeer, WebRevoke, WebToken,
+    Ban, BanPeer, FleetDrain, PeerEdit, Request, Unban, UnbanPeer, WebRevoke, WebToken,
 };
 use crate::layer::Layer;
 
@@ -41,6 +41,10 @@ impl Change {
                 ("web token", described(name, None, Some(*seconds)))
             }
             Request::WebRevoke(WebRevoke { name }) => ("web revoke", name.clone()),
+            Request::FleetDrain(FleetDrain { leaving }) => {
+                let what = if *leaving { "on" } else { "off" };
+                ("fleet hub drain", what.to_owned())
+            }
             // Questions, and what is answered later.
             Request::Status
             | Request::Stats

@@ -114,7 +114,10 @@ impl Engine {
                 self.remember(id);
                 self.peer_came(id);
             }
-            Event::Moved(id) => self.remember(id),
+            Event::Moved(id) => {
+                self.remember(id);
+                self.peer_roamed(id);
+            }
             Event::Unanswered(id, in_a_row) if in_a_row % LOOK_UP_AFTER == 0 => {
                 if let Some(key) = self.device.key_of(id) {
                     self.dialer.look_up_again(key, &self.peers);

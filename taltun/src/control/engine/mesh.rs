@@ -51,6 +51,22 @@ impl Engine {
         self.with_mesh(|mesh, target| mesh.finished(&key, target));
     }
 
+    /// A peer is at another address or port outside.
+    pub(super) fn peer_roamed(&mut self, id: PeerId) {
+        let Some(key) = self.device.key_of(id).copied() else {
+            return;
+        };
+        self.with_mesh(|mesh, target| mesh.roamed(&key, target));
+    }
+
+    /// Gives up this hub's peers, or has peers again. Returns how many it has.
+    pub(super) fn drain(&mut self, leaving: bool) -> Result<u64, String> {
+        let mut outcome =
+            Err("this tunnel is in no fleet: its configuration has no [fleet]".into());
+        self.with_mesh(|mesh, target| outcome = mesh.drain(leaving, target));
+        outcome
+    }
+
     /// The file has another key for this hub: among hubs it is somebody else by now.
     pub(super) fn own_key_changed(&mut self) {
         let key = self.config.interface.private_key.clone();

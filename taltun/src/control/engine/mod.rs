@@ -515,8 +515,7 @@ impl Engine {
 /// The other hubs, where there is a fleet.
 #[cfg(feature = "fleet")]
 fn mesh(fleet: Option<&Link>, config: &Config, now: Time) -> Option<Mesh> {
-    let own = &config.interface.private_key;
-    fleet.map(|fleet| Mesh::new(fleet, own.clone(), now))
+    fleet.map(|fleet| Mesh::new(fleet, config, now))
 }
 
 /// The trail of changes of a tunnel that is configured.

@@ -27,6 +27,12 @@ impl Engine {
 
     pub(super) fn peer_came(&self, _: PeerId) {}
 
+    pub(super) fn peer_roamed(&self, _: PeerId) {}
+
+    pub(super) fn drain(&self, _: bool) -> Result<u64, String> {
+        Err("this Taltun is built without fleets".into())
+    }
+
     pub(super) fn own_key_changed(&self) {}
 
     pub(super) fn keep_hubs(&self) {}

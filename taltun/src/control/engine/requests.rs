@@ -449,6 +449,18 @@ impl Controller for Engine {
         Ok(self.web()?.tokens())
     }
 
+    fn fleet_drain(&mut self, asked: request::FleetDrain) -> Result<Done, Refused> {
+        let count = self.drain(asked.leaving)?;
+        Ok(Done(if asked.leaving {
+            format!(
+                "this hub gives up its {}; `taltun fleet hub drain --undo` has it take peers again",
+                words::count(usize::try_from(count).unwrap_or(usize::MAX), "peer")
+            )
+        } else {
+            "this hub takes peers again".to_owned()
+        }))
+    }
+
     fn web_revoke(&mut self, asked: request::WebRevoke) -> Result<Done, Refused> {
         Ok(self.web()?.revoke(&asked)?)
     }

@@ -37,6 +37,10 @@ pub(in crate::control) struct FleetHub {
     pub public_key: PublicKey,
     /// What its peers know it by: the key of its group, if it is in one.
     pub answers_as: PublicKey,
+    /// Its group.
+    pub group: Option<String>,
+    /// The address that it shares with others.
+    pub shared: Option<IpAddr>,
     /// Where it is reached.
     pub endpoints: Vec<RangedEndpoint>,
     /// Its addresses in the tunnel.

@@ -52,6 +52,14 @@ pub(super) fn start(config: &Config) -> anyhow::Result<Option<Link>> {
         .transpose()
 }
 
+/// What of `[fleet]` can't be used, such as a file of its certificates that can't be read.
+#[cfg(feature = "fleet")]
+pub(crate) fn unusable(config: &Config) -> Option<String> {
+    let fleet = config.fleet.as_ref()?;
+    let read = settings::Settings::of(fleet, &config.interface);
+    read.err().map(|error| format!("{error:#}"))
+}
+
 /// Without fleets no file has one.
 #[cfg(not(feature = "fleet"))]
 pub(super) fn start(config: &Config) -> anyhow::Result<Option<Link>> {

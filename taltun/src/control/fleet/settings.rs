@@ -47,7 +47,7 @@ impl Settings {
                 identity: interface.private_key.public_key().0,
                 endpoints: fleet.endpoints.clone(),
                 group: group.context("fleet.group")?,
-                shared: None,
+                shared: fleet.shared_address,
                 vips: interface.vip.iter().map(ipnet::IpNet::addr).collect(),
                 extra: Extra::new(),
             },

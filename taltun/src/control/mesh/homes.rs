@@ -67,15 +67,32 @@ impl Mesh {
             hub: own.clone(),
         };
         let heard = self.homes.with(|homes| homes.learn(*key, home));
+        if let Some(lead) = &mut self.lead {
+            lead.settled(key);
+        }
         if heard != Heard::Nothing {
             self.homes.changed();
             target.device.note_timestamp(key, Tai64n(at));
-            self.log.push(*key);
-            let soon = target.now + GATHER;
-            self.flush_at.get_or_insert(soon);
+            self.announce(key, target);
         }
         // Also where nothing is new: another hub may have said otherwise meanwhile.
         self.lead([*key], target);
+    }
+
+    /// A peer is at another address or port outside.
+    pub(in crate::control) fn roamed(&mut self, key: &PublicKey, target: &Target<'_>) {
+        let own = &self.homes.own;
+        let is_own = |home: &Home| home.hub == *own;
+        if self.homes.with(|homes| homes.get(key).is_some_and(is_own)) {
+            self.announce(key, target);
+        }
+    }
+
+    /// Tells the others of a peer that is at home here.
+    fn announce(&mut self, key: &PublicKey, target: &Target<'_>) {
+        self.log.push(*key);
+        let soon = target.now + GATHER;
+        self.flush_at.get_or_insert(soon);
     }
 
     /// Another hub says that peers are at home there. Returns whom to lead elsewhere.
@@ -86,13 +103,20 @@ impl Mesh {
         target: &mut Target<'_>,
     ) -> Vec<PublicKey> {
         let mut moved = Vec::new();
-        for (key, at) in told.entries {
+        for entry in told.entries {
             let home = Home {
-                at,
+                at: entry.at,
                 hub: hub.clone(),
             };
-            if self.learn_home(key, home, target) {
-                moved.push(key);
+            if self.learn_home(entry.peer, home.clone(), target) {
+                moved.push(entry.peer);
+            }
+            let is_home = |known: &Home| known.hub == home.hub;
+            let is_there = self
+                .homes
+                .with(|homes| homes.get(&entry.peer).is_some_and(is_home));
+            if let Some(endpoint) = entry.endpoint.filter(|_| is_there) {
+                self.places.insert(entry.peer, (endpoint, target.now));
             }
         }
         moved
@@ -114,6 +138,11 @@ impl Mesh {
         }
         self.homes.changed();
         target.device.note_timestamp(&key, Tai64n(at));
+        if let Some(lead) = &mut self.lead
+            && heard == Heard::Moved
+        {
+            lead.settled(&key);
+        }
         heard == Heard::Moved
     }
 
@@ -162,7 +191,8 @@ impl Mesh {
             // It is on its way here, if we have a newer handshake that isn't confirmed yet.
             let newest = target.device.newest_timestamp(&key);
             let is_newest = home.is_some_and(|home| newest <= Some(Tai64n(home.at)));
-            if hub.is_none() || is_newest {
+            let is_starting = self.lead.as_ref().is_some_and(|it| it.is_starting(&key));
+            if hub.is_none() || (is_newest && !is_starting) {
                 target.device.set_away(&key, hub.is_some(), target.now);
             }
             match hub {

@@ -39,6 +39,10 @@ impl Mesh {
                 heard: Heard::default(),
                 has: Place::default(),
                 told: (0, Time::START),
+                leads: false,
+                led: false,
+                leaving: false,
+                stood_in: false,
                 refused: None,
             });
         }

@@ -6,24 +6,29 @@
 //! lead the peer's addresses to it: a packet for the peer takes one hop between hubs. Nothing of this
 //! waits for etcd, which gets the homes in batches ([`SharedHomes`]).
 //!
+//! In a group one hub leads and stands in for those that are gone: [`lead`].
+//!
 //! What a hub says counts as far as hubs trust each other: it may say that any peer of the fleet is at
 //! its own place, and nothing else.
 
 mod homes;
 mod hubs;
+mod lead;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use taltun_fleet::mesh::log::Heard;
-use taltun_fleet::mesh::{Announcement, Beat, Log, Message, Path, Place, message, path};
+use taltun_fleet::mesh::{Announcement, Beat, Entry, Log, Message, Path, Place, message, path};
 use taltun_fleet::{Home, Label};
 use tracing::debug;
 
+use self::lead::{Lead, Places};
 use super::dialer::Dialer;
 use super::fleet::{FleetHub, Link, SharedHomes};
 use super::peers::Peers;
 use crate::accel::Shield;
+use crate::config::Config;
 use crate::crypto::{PrivateKey, PublicKey};
 use crate::protocol::device::Device;
 use crate::protocol::hub_message::HubMessage;
@@ -62,6 +67,10 @@ pub(in crate::control) struct Mesh {
     peers: HashSet<PublicKey>,
     /// Homes of peers that the others know already.
     early: HashMap<PublicKey, Home>,
+    /// Where those are that are at home at other hubs.
+    places: Places,
+    /// What this hub is in its group.
+    lead: Option<Lead>,
     next_beat: Time,
     flush_at: Option<Time>,
 }
@@ -78,23 +87,39 @@ struct Hub {
     has: Place,
     /// How far it was told, and when.
     told: (u64, Time),
+    /// Whether it says that it leads its group, and whether it did when this hub looked last.
+    leads: bool,
+    led: bool,
+    /// Whether it gives up its peers.
+    leaving: bool,
+    /// Whether this hub stands in for it.
+    stood_in: bool,
     /// What keeps it from being a peer, once that was told.
     refused: Option<String>,
 }
 
 impl Mesh {
-    pub(in crate::control) fn new(link: &Link, own: PrivateKey, now: Time) -> Self {
+    /// For the hub of this configuration.
+    pub(in crate::control) fn new(link: &Link, config: &Config, now: Time) -> Self {
+        let interface = &config.interface;
+        let lead = config.fleet.as_ref().and_then(|fleet| {
+            let group = fleet.group.clone()?;
+            let address = fleet.shared_address;
+            Some(Lead::new(group, address, &interface.tun_name, now))
+        });
         let mut number = [0; 8];
         // Without randomness there is no handshake, so that nobody hears of this log.
         let _ = getrandom::fill(&mut number);
         Self {
-            own,
+            own: interface.private_key.clone(),
             homes: link.homes().clone(),
             log: Log::new(u64::from_ne_bytes(number)),
             hubs: BTreeMap::new(),
             names: HashMap::new(),
             peers: HashSet::new(),
             early: HashMap::new(),
+            places: HashMap::new(),
+            lead,
             next_beat: now,
             flush_at: None,
         }
@@ -103,19 +128,32 @@ impl Mesh {
     /// When to call [`Self::tick`].
     pub(in crate::control) fn next_at(&self) -> Option<Time> {
         let beat = (!self.hubs.is_empty()).then_some(self.next_beat);
-        beat.into_iter().chain(self.flush_at).min()
+        let lead = self.lead.as_ref().map(Lead::next_at);
+        beat.into_iter().chain(self.flush_at).chain(lead).min()
     }
 
     /// Sends what is due.
     pub(in crate::control) fn tick(&mut self, target: &mut Target<'_>) {
         let now = target.now;
+        self.stand_in(target);
         let is_beat = self.next_beat <= now;
         if is_beat {
             let next = self.next_beat + path::BEAT;
             // A machine that slept makes no beats good.
             self.next_beat = if next > now { next } else { now + path::BEAT };
+            let (leads, leaving) = self
+                .lead
+                .as_ref()
+                .map_or((false, false), |lead| (lead.leads, lead.leaving));
             for hub in self.hubs.values_mut() {
-                hub.beat(self.log.end(), target);
+                let beat = Beat {
+                    number: hub.path.beat(since_start(now)),
+                    leaving,
+                    leads,
+                    own: self.log.end(),
+                    has: hub.heard.place(),
+                };
+                hub.beat(beat, target);
             }
         }
         if is_beat || self.flush_at.is_some_and(|at| at <= now) {
@@ -140,6 +178,7 @@ impl Mesh {
             match Message::parse(&heard.content) {
                 Ok(Message::Beat(beat)) => {
                     hub.has = beat.has;
+                    (hub.leads, hub.leaving) = (beat.leads, beat.leaving);
                     hub.send(&Message::Answer(beat.number), target);
                 }
                 Ok(Message::Answer(number)) => {
@@ -166,6 +205,11 @@ impl Mesh {
         });
         let now = since_start(now);
         for shown in &mut status.hubs {
+            let hub = self.hubs.get(&shown.name);
+            let own = self.lead.as_ref().filter(|_| shown.own);
+            shown.leads = hub.map_or_else(|| own.is_some_and(|own| own.leads), |hub| hub.leads);
+            shown.leaving =
+                hub.map_or_else(|| own.is_some_and(|own| own.leaving), |hub| hub.leaving);
             shown.homes = counts.get(&shown.name).copied().unwrap_or_default();
             shown.path = self.hubs.get(&shown.name).map(|hub| HubPath {
                 up: hub.path.is_up(now),
@@ -180,14 +224,8 @@ impl Mesh {
 
 impl Hub {
     /// Says that this hub is there, and sees to it that there is a session to say it on.
-    fn beat(&mut self, own: Place, target: &mut Target<'_>) {
+    fn beat(&mut self, beat: Beat, target: &mut Target<'_>) {
         let now = target.now;
-        let beat = Beat {
-            number: self.path.beat(since_start(now)),
-            leaving: false,
-            own,
-            has: self.heard.place(),
-        };
         self.send(&Message::Beat(beat), target);
         let key = &self.is.public_key;
         let Some(peer) = target.device.peer(key) else {
@@ -218,7 +256,13 @@ impl Hub {
             let entries = homes.with(|homes| {
                 let entry = |peer: &PublicKey| {
                     let home = homes.get(peer).filter(|home| home.hub == own)?;
-                    Some((*peer, home.at))
+                    let known = target.device.peer(peer);
+                    let endpoint = known.and_then(|peer| peer.endpoint());
+                    Some(Entry {
+                        peer: *peer,
+                        at: home.at,
+                        endpoint: endpoint.map(|endpoint| endpoint.remote),
+                    })
                 };
                 peers.iter().filter_map(entry).collect()
             });

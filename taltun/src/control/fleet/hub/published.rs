@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taltun_fleet::Key;
 use taltun_fleet::record::{Hub as HubRecord, Peer};
+use taltun_fleet::{Key, Label};
 
 use super::{MOST_PROBLEMS, Member};
 use crate::config::hub_endpoints;
@@ -97,6 +97,8 @@ impl Member {
                 name: hub.to_string(),
                 public_key: PublicKey(record.identity),
                 answers_as: self.answers_as(hub, &record),
+                group: record.group.as_ref().map(Label::to_string),
+                shared: record.shared,
                 endpoints: hub_endpoints(&record.endpoints),
                 vips: record.vips,
             })
@@ -115,6 +117,9 @@ impl Member {
                 live: live.is_some(),
                 public_key: PublicKey(record.identity).to_string(),
                 answers_as: self.answers_as(hub, &record).to_string(),
+                shared_address: record.shared,
+                leads: false,
+                leaving: false,
                 vip: record.vips,
                 endpoints: record.endpoints,
                 group: record.group.map(|group| group.to_string()),

@@ -1,0 +1,206 @@
+//! The hubs of a group stand in for each other: stock clients at an address that the hubs share, while one hub after
+//! the other is killed, stopped where it is, or told to give up its peers.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use taltun_tests::etcd::Etcd;
+use taltun_tests::netns::Namespace;
+use taltun_tests::sys::{self, Signal};
+use taltun_tests::topology::{Lan, private_prefix};
+use taltun_tests::traffic::ping::Pinger;
+
+use crate::fleet_mesh::{Hubs, answer_keys, homes, status, vip};
+use crate::support::{Case, ensure_answers, eventually};
+use crate::wireguard::{Program, Wg, WgKeys, WgPeer};
+
+pub const CASES: &[Case] = &[Case {
+    name: "fleet group: stock clients are there again when the hub of the shared address is gone",
+    programs: &["etcd", "etcdctl", "wireguard-go", "wg"],
+    run: stand_in,
+}];
+
+const SHARED: Ipv4Addr = Ipv4Addr::new(10, 99, 9, 200);
+const CLIENTS: u8 = 4;
+const SOON: Duration = Duration::from_secs(20);
+/// How often clients ping.
+const EACH: Duration = Duration::from_millis(20);
+
+/// Which hub says of itself that it leads, if one does and no other.
+fn leader(hubs: &Hubs<'_>, among: &[u8]) -> Result<Option<u8>> {
+    let mut found = Vec::new();
+    for number in among {
+        let status = status(hubs.node(*number))?;
+        let own = status["hubs"].as_array().into_iter().flatten();
+        if own
+            .clone()
+            .any(|hub| hub["own"] == true && hub["leads"] == true)
+        {
+            found.push(*number);
+        }
+    }
+    Ok(match found[..] {
+        [one] => Some(one),
+        _ => None,
+    })
+}
+
+fn has_shared(hubs: &Hubs<'_>, number: u8) -> Result<bool> {
+    let shown = hubs.host(number).ip("-4 -o addr show dev eth0")?;
+    Ok(shown.contains(&format!(" {SHARED}/32")))
+}
+
+/// The longest time without an answer, of each client, while `act` is done and for some seconds after.
+fn gaps(lan: &Lan, to: IpAddr, act: impl FnOnce() -> Result<()>) -> Result<Vec<Duration>> {
+    let ends = AtomicBool::new(false);
+    let hosts = &lan.hosts[3..];
+    let ends = &ends;
+    std::thread::scope(|scope| {
+        let all: Vec<_> = hosts
+            .iter()
+            .map(|host| scope.spawn(move || longest_gap(host, to, ends)))
+            .collect();
+        sleep(Duration::from_secs(1));
+        let acted = act();
+        sleep(Duration::from_secs(8));
+        ends.store(true, Ordering::Relaxed);
+        let gaps = all.into_iter().map(|one| {
+            one.join()
+                .map_err(|_| anyhow::anyhow!("a pinger panicked"))?
+        });
+        let gaps = gaps.collect::<Result<Vec<_>>>();
+        acted?;
+        let mut gaps = gaps?;
+        gaps.sort_unstable();
+        Ok(gaps)
+    })
+}
+
+fn longest_gap(host: &Namespace, to: IpAddr, ends: &AtomicBool) -> Result<Duration> {
+    let mut pinger = Pinger::new(host, to)?;
+    let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+    while !ends.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        if pinger.ping(EACH)?.is_some() {
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        sleep(EACH.saturating_sub(begun.elapsed()));
+    }
+    Ok(longest.max(last.elapsed()))
+}
+
+fn show(what: &str, gaps: &[Duration]) {
+    let median = gaps[gaps.len() / 2];
+    println!("{what}: longest gaps {gaps:.0?}, median {median:.0?}");
+}
+
+fn stand_in() -> Result<()> {
+    let lan = Lan::create(&private_prefix(), 3 + CLIENTS)?;
+    let etcd = Etcd::start(&lan.bridge, 1)?;
+    let more = format!("group = \"eu\"\nshared_address = \"{SHARED}\"\n");
+    let mut hubs = Hubs::joined(&lan, &etcd, 3, &more)?;
+    for node in &hubs.nodes {
+        eventually("one key", SOON, || {
+            let keys = answer_keys(node)?;
+            Ok(keys.len() == 3 && keys.iter().all(|key| *key == keys[0]))
+        })?;
+    }
+    hubs.wait_until_whole()?;
+    eventually("one hub has the address", SOON, || {
+        let led = leader(&hubs, &[0, 1, 2])?;
+        Ok(led == Some(0) && has_shared(&hubs, 0)? && !has_shared(&hubs, 1)?)
+    })?;
+    let key = answer_keys(hubs.node(0))?.remove(0);
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        let name = format!("client-{number}");
+        let file = hubs.node(0).tell(&["peer", "new", &name, "--wg"])?;
+        let value = |key: &str| {
+            let lines = file.lines().filter_map(|line| line.split_once(" = "));
+            let mut found = lines.filter(|(name, _)| *name == key);
+            found.next().map(|(_, value)| value.to_owned())
+        };
+        let private = value("PrivateKey").context("no key")?;
+        let address = value("Address").context("no address")?;
+        let address = address.split([',', '/']).next().context("none")?.to_owned();
+        let client = Wg::start(Program::WireguardGo, &lan.hosts[usize::from(3 + number)])?;
+        let hub = WgPeer {
+            public_key: key.clone(),
+            endpoint: Some(format!("{SHARED}:9000")),
+            allowed_ips: "10.200.0.0/24".to_owned(),
+            ..WgPeer::default()
+        };
+        let keys = WgKeys {
+            private,
+            public: String::new(),
+        };
+        client.configure(&keys, 51820, &[hub])?;
+        client.bring_up(&[&format!("{address}/24")])?;
+        clients.push(client);
+    }
+    // The third hub is behind each that stands in.
+    let to = vip(2);
+    for number in 0..CLIENTS {
+        ensure_answers(&lan.hosts[usize::from(3 + number)], to)?;
+    }
+    eventually("all are at home at the first", SOON, || {
+        Ok(homes(hubs.node(1), "madrid")? == u64::from(CLIENTS))
+    })?;
+
+    let found = gaps(&lan, to, || hubs.nodes[0].kill())?;
+    show("killed", &found);
+    ensure!(
+        found.iter().all(|gap| *gap < Duration::from_secs(8)),
+        "a client stays away"
+    );
+    ensure!(leader(&hubs, &[1, 2])? == Some(1));
+    eventually("the kernel has taken the address back", SOON, || {
+        Ok(!has_shared(&hubs, 0)? && has_shared(&hubs, 1)?)
+    })?;
+    // Who comes back moves nobody.
+    hubs.nodes[0].start_again(&lan.hosts[0])?;
+    hubs.wait_until_whole()?;
+    sleep(Duration::from_secs(3));
+    ensure!(
+        leader(&hubs, &[0, 1, 2])? == Some(1),
+        "it took the address back"
+    );
+
+    let stopped = hubs.nodes[1].pid();
+    let found = gaps(&lan, to, || Ok(sys::send_signal(stopped, Signal::Pause)?))?;
+    show("stopped where it is", &found);
+    ensure!(
+        found.iter().all(|gap| *gap < Duration::from_secs(8)),
+        "a client stays away"
+    );
+    ensure!(leader(&hubs, &[0, 2])? == Some(0));
+    sys::send_signal(stopped, Signal::Resume)?;
+    eventually("one leads", SOON, || {
+        Ok(leader(&hubs, &[0, 1, 2])? == Some(0) && !has_shared(&hubs, 1)?)
+    })?;
+    hubs.wait_until_whole()?;
+    for number in 0..CLIENTS {
+        ensure_answers(&lan.hosts[usize::from(3 + number)], to)?;
+    }
+
+    let drain = || -> Result<()> {
+        let said = hubs.node(0).tell(&["fleet", "hub", "drain"])?;
+        ensure!(said.contains("no peer is at home here any more"), "{said}");
+        Ok(())
+    };
+    let found = gaps(&lan, to, drain)?;
+    show("drained", &found);
+    ensure!(
+        found.iter().all(|gap| *gap < Duration::from_secs(8)),
+        "a client stays away"
+    );
+    ensure!(leader(&hubs, &[0, 1, 2])? == Some(1));
+    ensure!(homes(hubs.node(1), "paris")? == u64::from(CLIENTS));
+    hubs.node(0).tell(&["fleet", "hub", "drain", "--undo"])?;
+    drop(clients);
+    hubs.stop()
+}
