@@ -82,26 +82,7 @@ pub(super) fn read(section: &Section, file: &str) -> Result<Fleet, ConfigError> 
         values::endpoint(text, None).map_err(|reason| field.spot().error(reason))?;
     }
     let group = called(&fleet::GROUP)?;
-    let shared_address = match section.get(&fleet::SHARED_ADDRESS) {
-        Some(field) => {
-            let text = field.string()?;
-            let read = text.parse::<IpAddr>().ok();
-            let read =
-                read.filter(|it| !it.is_unspecified() && !it.is_multicast() && !it.is_loopback());
-            let address = read.ok_or_else(|| {
-                field.spot().error(format!(
-                    "expected an address of this host's network such as \"203.0.113.10\", found {text:?}"
-                ))
-            })?;
-            if group.is_none() {
-                return Err(field
-                    .spot()
-                    .error("it needs group: the hubs that share an address are those of a group"));
-            }
-            Some(address.to_canonical())
-        }
-        None => None,
-    };
+    let shared_address = shared_address(section, group.is_some())?;
     Ok(Fleet {
         name,
         hub,
@@ -116,6 +97,27 @@ pub(super) fn read(section: &Section, file: &str) -> Result<Fleet, ConfigError> 
         shared_address,
         text: Arc::default(),
     })
+}
+
+/// The address that hubs of a group share.
+fn shared_address(section: &Section, in_group: bool) -> Result<Option<IpAddr>, ConfigError> {
+    let Some(field) = section.get(&fleet::SHARED_ADDRESS) else {
+        return Ok(None);
+    };
+    let text = field.string()?;
+    let read = text.parse::<IpAddr>().ok();
+    let of_a_host = |it: &IpAddr| !it.is_unspecified() && !it.is_multicast() && !it.is_loopback();
+    let address = read.filter(of_a_host).ok_or_else(|| {
+        field.spot().error(format!(
+            "expected an address of this host's network such as \"203.0.113.10\", found {text:?}"
+        ))
+    })?;
+    if !in_group {
+        return Err(field
+            .spot()
+            .error("it needs group: the hubs that share an address are those of a group"));
+    }
+    Ok(Some(address.to_canonical()))
 }
 
 fn several(fields: Vec<Field>, spot: &Spot) -> Result<Vec<String>, ConfigError> {

@@ -65,6 +65,7 @@ pub struct EtcdMember {
 
 /// A hub of the fleet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is told by itself")]
 pub struct HubStatus {
     /// What it is called.
     pub name: String,

@@ -23,7 +23,7 @@ pub fn is_to_lead<'a>(
     own: &Label,
     leads: bool,
     leaving: bool,
-    others: impl Iterator<Item = Other<'a>> + Clone,
+    others: &(impl Iterator<Item = Other<'a>> + Clone),
 ) -> bool {
     let stays = |other: &Other<'_>| !other.leaving;
     if leaving {
@@ -53,7 +53,7 @@ mod tests {
                 leads: before[*other],
                 leaving: leaving[*other],
             });
-            leads[at] = is_to_lead(name, before[at], leaving[at], others);
+            leads[at] = is_to_lead(name, before[at], leaving[at], &others);
         }
     }
 

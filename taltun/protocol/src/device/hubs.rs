@@ -27,13 +27,11 @@ impl Control {
         &'c self,
         identity: &'c Identity,
     ) -> Option<(&'c Identity, &'c PublicKey, &'c SharedSecret)> {
-        match &self.hub {
-            Some(hub) => Some((&hub.own, &hub.answers_as, hub.static_static.as_ref()?)),
-            None => {
-                let shared = self.static_static(identity)?;
-                Some((identity, self.peer.public_key(), shared))
-            }
+        if let Some(hub) = &self.hub {
+            return Some((&hub.own, &hub.answers_as, hub.static_static.as_ref()?));
         }
+        let shared = self.static_static(identity)?;
+        Some((identity, self.peer.public_key(), shared))
     }
 
     /// Who we were in an initiation to a peer.

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use taltun_common::drops::DropReason;
 use taltun_crypto::PrivateKey;
 
-use super::super::device::{HubKeys, PeerSettings};
+use super::super::device::{Device, HubKeys, PeerSettings};
 use super::super::messages::REKEY_AFTER_TIME;
 use super::super::peer::FleetPart;
 use super::super::tai64n::Tai64n;
@@ -197,7 +197,7 @@ fn hubs_with_one_key_know_each_other_by_their_own() {
         let _ = world.ping(from, 1 - from, 1);
         world.run(secs(1));
         assert_eq!(world.nodes[1 - from].ids(), [1]);
-        world.with(1 - from, |device, now| device.start_over(now));
+        world.with(1 - from, Device::start_over);
         world.run(secs(10));
         let peer = world.nodes[from].device.peer(&own(number).public_key());
         assert!(peer.unwrap().is_hub());

@@ -34,6 +34,7 @@ pub(in crate::cli) fn hub() -> Status {
         names_around: Vec::new(),
         peers: vec![
             PeerStatus {
+                hub: false,
                 name: Some("office".into()),
                 public_key: "OFFICE=".into(),
                 preshared_key: false,
@@ -108,6 +109,7 @@ pub(in crate::cli) fn hub() -> Status {
                 refused: Some(RefusedBy::Quota),
             },
             PeerStatus {
+                hub: false,
                 name: None,
                 public_key: "ROAMER=".into(),
                 preshared_key: false,

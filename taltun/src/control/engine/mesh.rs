@@ -15,7 +15,7 @@ impl Engine {
 
     /// Says to the other hubs what is due.
     pub(in crate::control) fn tell_hubs(&mut self) {
-        self.with_mesh(|mesh, target| mesh.tick(target));
+        self.with_mesh(Mesh::tick);
     }
 
     /// The fleet has these other hubs by now.
@@ -25,7 +25,7 @@ impl Engine {
 
     /// etcd said where peers are.
     pub(in crate::control) fn follow_homes(&mut self) {
-        self.with_mesh(|mesh, target| mesh.follow_homes(target));
+        self.with_mesh(Mesh::follow_homes);
     }
 
     /// Takes what other hubs said.
@@ -78,7 +78,7 @@ impl Engine {
 
     /// Sees to it that the other hubs are peers.
     pub(super) fn keep_hubs(&mut self) {
-        self.with_mesh(|mesh, target| mesh.keep(target));
+        self.with_mesh(Mesh::keep);
     }
 
     /// Says what is known of the ways to the other hubs.

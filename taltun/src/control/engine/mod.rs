@@ -229,9 +229,9 @@ impl Engine {
         let name = &interface.tun_name;
         let is_configured = inputs.kind == TunnelKind::Configured;
         let memory = is_configured.then(|| Memory::of(&dirs::state(), name));
-        let keep_days = config.usage.keep_days;
         let has_limits = peers.with_limits().next().is_some();
-        let ledger = is_configured.then(|| Ledger::of(&dirs::state(), name, keep_days, has_limits));
+        let keep = config.usage.keep_days;
+        let ledger = is_configured.then(|| Ledger::of(&dirs::state(), name, keep, has_limits));
         let audit = audit(inputs.kind, &config);
         let mut limits = Limits::default();
         // Before any packet is taken.
@@ -242,8 +242,10 @@ impl Engine {
         let names = names.map(|told| RoutedNames::new(told, interface));
         let lanes = lanes(&config);
         let (sockets, tuns) = (inputs.sockets, inputs.tuns);
-        let data_plane = DataPlane::start(shared, settings, lanes, sockets, tuns, sparse);
-        let data_plane = data_plane.context("cannot start the workers")?;
+        let sparse = sparse_queues(&config, &tuns)
+            .inspect_err(|reason| tracing::info!(reason, "no sparse queue"));
+        let data_plane = DataPlane::start(shared, settings, lanes, sockets, tuns, sparse)
+            .context("cannot start the workers")?;
         data_plane.steer(&mut shield);
         #[cfg(feature = "fleet")]
         let mesh = mesh(inputs.fleet.as_ref(), &config, now);

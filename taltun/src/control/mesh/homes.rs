@@ -55,11 +55,14 @@ impl Mesh {
         let newest = target.device.newest_timestamp(key).unwrap_or_default();
         let known = self.homes.with(|homes| homes.get(key).cloned());
         let at = match known {
-            Some(known) if newest.0 <= known.at => match known.hub == *own {
-                true => known.at,
-                // We started it, so that the peer told no time: this comes next after what it told.
-                false => Tai64n(known.at).next().0,
-            },
+            Some(known) if newest.0 <= known.at => {
+                if known.hub == *own {
+                    known.at
+                } else {
+                    // We started it, so that the peer told no time: this comes next after what it told.
+                    Tai64n(known.at).next().0
+                }
+            }
             _ => newest.0,
         };
         let home = Home {

@@ -107,28 +107,27 @@ fn add(hub: &Hub, own: &PrivateKey, target: &mut Target<'_>) -> Result<(), Strin
     }
     let known = known.filter(|peer| peer.is_hub());
     let is_new = known.is_none();
-    let peer = match known {
-        Some(peer) => peer,
-        None => {
-            let settings = PeerSettings {
-                public_key: *public_key,
-                preshared_key: crate::crypto::PresharedKey::default(),
-                endpoint: literal(endpoints),
-                allowed_ips: Vec::new(),
-                persistent_keepalive: None,
-            };
-            let keys = HubKeys {
-                own: own.clone(),
-                answers_as: *answers_as,
-            };
-            let added = target.device.add_hub(settings, keys, target.now);
-            added.map_err(|error| match error {
-                AddPeerError::OurOwnKey => {
-                    format!("the hub {name} has the private key of this one; give each hub its own")
-                }
-                AddPeerError::Known => format!("the hub {name}: {error}"),
-            })?
-        }
+    let peer = if let Some(peer) = known {
+        peer
+    } else {
+        let settings = PeerSettings {
+            public_key: *public_key,
+            preshared_key: crate::crypto::PresharedKey::default(),
+            endpoint: literal(endpoints),
+            allowed_ips: Vec::new(),
+            persistent_keepalive: None,
+        };
+        let keys = HubKeys {
+            own: own.clone(),
+            answers_as: *answers_as,
+        };
+        let added = target.device.add_hub(settings, keys, target.now);
+        added.map_err(|error| match error {
+            AddPeerError::OurOwnKey => {
+                format!("the hub {name} has the private key of this one; give each hub its own")
+            }
+            AddPeerError::Known => format!("the hub {name}: {error}"),
+        })?
     };
     let nets = vips.iter().map(|vip| IpNet::from(*vip));
     let lacking = nets.filter(|net| {

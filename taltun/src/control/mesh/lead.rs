@@ -116,7 +116,7 @@ impl Mesh {
         });
         let own = &self.homes.own;
         let is_settled = target.now.since(lead.begun) >= SETTLED;
-        let leads = is_settled && is_to_lead(own, lead.leads, lead.leaving, others);
+        let leads = is_settled && is_to_lead(own, lead.leads, lead.leaving, &others);
         if leads != lead.leads {
             let what = if leads { "leads" } else { "doesn't lead" };
             info!(

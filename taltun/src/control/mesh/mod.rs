@@ -77,6 +77,10 @@ pub(in crate::control) struct Mesh {
 
 /// Another hub.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something else that it says or that this hub does"
+)]
 struct Hub {
     is: FleetHub,
     label: Label,
