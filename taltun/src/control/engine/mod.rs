@@ -240,11 +240,8 @@ impl Engine {
         }
         let names = inputs.dns_routes;
         let names = names.map(|told| RoutedNames::new(told, interface));
-        let lanes = lanes(&config);
         let (sockets, tuns) = (inputs.sockets, inputs.tuns);
-        let sparse = sparse_queues(&config, &tuns)
-            .inspect_err(|reason| tracing::info!(reason, "no sparse queue"));
-        let data_plane = DataPlane::start(shared, settings, lanes, sockets, tuns, sparse)
+        let data_plane = DataPlane::start(shared, settings, lanes(&config), sockets, tuns, sparse)
             .context("cannot start the workers")?;
         data_plane.steer(&mut shield);
         #[cfg(feature = "fleet")]
