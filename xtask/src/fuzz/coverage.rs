@@ -200,6 +200,15 @@ mod tests {
         assert!(parse("inner ip.rs many\n").is_err());
     }
 
+    /// Else a file that moved would have no ceiling, which is only seen by a run that takes long.
+    #[test]
+    fn ceilings_are_of_files_that_are_there() {
+        let text = fs::read_to_string(root().join("tests/fuzz/coverage.txt")).unwrap();
+        for Ceiling { target, file, .. } in parse(&text).unwrap() {
+            assert!(root().join(&file).is_file(), "{target}: there is no {file}");
+        }
+    }
+
     #[test]
     fn places_are_counted_by_the_file_below_the_top() {
         assert_eq!(file_of("/x/taltun/src/a.rs:7", "/x/"), "taltun/src/a.rs");
