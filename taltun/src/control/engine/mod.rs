@@ -222,10 +222,7 @@ impl Engine {
             scheduling: Arc::new(Scheduling::new(priority(&config))),
             rights: Arc::default(),
         };
-        let settings = WorkerSettings {
-            offloads: offloads(&config),
-            crypto_threads: config.dataplane.crypto_threads,
-        };
+        let settings = worker_settings(&config);
         let name = &interface.tun_name;
         let is_configured = inputs.kind == TunnelKind::Configured;
         let memory = is_configured.then(|| Memory::of(&dirs::state(), name));
@@ -616,6 +613,13 @@ fn priority(config: &Config) -> Priority {
         config::Priority::Normal => Priority::Normal,
         config::Priority::High => Priority::High,
         config::Priority::Realtime => Priority::Realtime,
+    }
+}
+
+fn worker_settings(config: &Config) -> WorkerSettings {
+    WorkerSettings {
+        offloads: offloads(config),
+        crypto_threads: config.dataplane.crypto_threads,
     }
 }
 
