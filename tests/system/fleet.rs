@@ -585,6 +585,14 @@ fn refused() -> Result<()> {
     wait("the peer", paris, |peers| has(peers, "ana"))?;
     let refused = peer_refused(paris, &["remove", "ana"])?;
     ensure!(refused.contains("hasn't the admin's key"), "{refused}");
+    // One that lost its disk joins again under its name, by a token for that.
+    let refused = refusal(&fleet.on(madrid, &["token", "paris"])?)?;
+    ensure!(refused.contains("--replace"), "{refused}");
+    let refused = refusal(&fleet.on(madrid, &["token", "rome", "--replace"])?)?;
+    ensure!(refused.contains("no hub called rome"), "{refused}");
+    let token = done(&fleet.on(madrid, &["token", "paris", "--replace"])?)?;
+    std::fs::remove_file(state.join("member.json"))?;
+    done(&fleet.join(&token)?)?;
     let text = paris.tell(&["fleet", "status"])?;
     ensure!(
         text.contains("fleet example, hub paris") && text.contains("madrid  connected"),

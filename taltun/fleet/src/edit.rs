@@ -210,10 +210,25 @@ pub async fn join(
         return Ok(Outcome::NoToken);
     };
     let key = Key::Hub(token.hub.clone());
-    let claim = token.claim(hub, generation).to_json();
-    let join = Transaction::new()
-        .delete(path, unused.revision)
-        .create(format!("{prefix}{key}"), claim);
+    let claim = token.claim(hub, generation);
+    let hubs = format!("{prefix}{key}");
+    let before = store.get(&hubs).await?;
+    let mut known = Ledger::new(token.trust.clone());
+    match before.as_ref().map(|entry| Signed::parse(&entry.value)) {
+        // A newer Taltun's, which this one would take away.
+        Some(Err(Unreadable::Newer(_))) => return Ok(Outcome::Taken(vec![key])),
+        Some(Ok(theirs)) => drop(known.take(&key, theirs)),
+        Some(Err(_)) | None => {}
+    }
+    // By a later token the hub is who joins by it: who had the name before has lost its disk.
+    if known.take(&key, claim.clone()) != Verdict::New {
+        return Ok(Outcome::Taken(vec![key]));
+    }
+    let revision = before.map_or(0, |entry| entry.revision);
+    let join =
+        Transaction::new()
+            .delete(path, unused.revision)
+            .replace(hubs, revision, claim.to_json());
     Ok(if store.settle(join).await? {
         Outcome::Done
     } else {

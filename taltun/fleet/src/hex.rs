@@ -14,6 +14,30 @@ pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     (read.len() == N).then_some(bytes)
 }
 
+/// The same fields where they may be missing.
+pub mod optional {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the digits.
+    pub fn serialize<S: Serializer, const N: usize>(
+        bytes: &Option<[u8; N]>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => super::field::serialize(bytes, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads them.
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        deserializer: D,
+    ) -> Result<Option<[u8; N]>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| super::field::of_text(&text)).transpose()
+    }
+}
+
 /// Fields of records that are arrays of bytes.
 pub mod field {
     use serde::de::Error;
@@ -31,8 +55,12 @@ pub mod field {
     pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
         deserializer: D,
     ) -> Result<[u8; N], D::Error> {
-        let text = String::deserialize(deserializer)?;
-        super::decode(&text)
-            .ok_or_else(|| Error::custom(format_args!("expected {} small hex digits", 2 * N)))
+        of_text(&String::deserialize(deserializer)?)
+    }
+
+    /// The bytes of a text.
+    pub(super) fn of_text<E: Error, const N: usize>(text: &str) -> Result<[u8; N], E> {
+        super::decode(text)
+            .ok_or_else(|| E::custom(format_args!("expected {} small hex digits", 2 * N)))
     }
 }

@@ -156,7 +156,15 @@ impl Ledger {
         let says: Hub = said(signed)?;
         let before = self.held.get(key).filter(|held| held.grant().is_some());
         match before.map(said::<Hub>) {
-            Some(Ok(before)) if before.identity != says.identity => Err(Refusal::TokenUsedTwice),
+            // Another token is for another identity, such as that of a hub that lost its disk.
+            Some(Ok(before))
+                if before.identity != says.identity
+                    && self
+                        .grant(hub)
+                        .is_some_and(|known| known.token == grant.token) =>
+            {
+                Err(Refusal::TokenUsedTwice)
+            }
             _ => Ok(()),
         }
     }
@@ -194,7 +202,8 @@ impl Ledger {
     /// what this clock says (milliseconds since 1970). The clock makes it later also than what is
     /// known elsewhere only. `None` once there can't be a later one.
     pub fn next_generation(&self, now: u64) -> Option<u64> {
-        let last = self.held.values().map(|held| held.generation).max();
+        let of_both = |held: &Signed| held.generation.max(held.admins_generation());
+        let last = self.held.values().map(of_both).max();
         let next = last.map_or(0, |last| last + 1).max(now);
         (next <= MAX_GENERATION).then_some(next)
     }

@@ -195,6 +195,13 @@ pub struct Hub {
 pub struct SealedKey {
     /// The key, sealed to [`Hub::identity`]; hexadecimal.
     pub sealed: String,
+    /// That identity.
+    #[serde(
+        default,
+        with = "hex::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reader: Option<[u8; KEY_LEN]>,
     /// What a newer version says of it.
     #[serde(flatten)]
     pub extra: Extra,
@@ -317,10 +324,11 @@ pub struct HomeEntry {
 }
 
 impl SealedKey {
-    /// A record of what [`seal`](taltun_crypto::sealed::seal) made.
-    pub fn new(sealed: &[u8]) -> Self {
+    /// A record of what [`seal`](taltun_crypto::sealed::seal) made for this identity.
+    pub fn new(reader: [u8; KEY_LEN], sealed: &[u8]) -> Self {
         Self {
             sealed: hex::encode(sealed),
+            reader: Some(reader),
             extra: Extra::new(),
         }
     }

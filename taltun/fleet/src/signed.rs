@@ -154,11 +154,19 @@ impl Signed {
         (!self.removed).then(|| read(self.payload.as_bytes()))
     }
 
+    /// The generation of what an admin signed of it: of itself, or of its grant.
+    pub(crate) fn admins_generation(&self) -> u64 {
+        let signed = self.grant.as_deref().unwrap_or(self);
+        signed.generation
+    }
+
     /// Which of two records of a key counts, where both are good: the later, of two that were
     /// made at once the removal, and else any, but on all hubs the same.
-    pub(crate) fn rank(&self) -> (bool, u64, bool, &str, &[u8], &[u8]) {
+    pub(crate) fn rank(&self) -> (u64, bool, u64, bool, &str, &[u8], &[u8]) {
         (
-            // An admin's word is above that of a hub about itself.
+            // What a hub says of itself counts as of when an admin granted it that: it is below any
+            // word of an admin's that came later, and above an earlier one.
+            self.admins_generation(),
             self.grant.is_none(),
             self.generation,
             self.removed,

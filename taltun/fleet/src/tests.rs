@@ -261,8 +261,33 @@ fn a_token_makes_one_hub_and_only_the_one_it_is_for() {
         Verdict::Refused(Refusal::TokenUsedTwice)
     );
     assert!(ledger.grant(&label("madrid")).unwrap().admin);
+    // By a later token it is another one, whatever generation who had the name before makes up.
+    let later = |generation: u64, id: u8| {
+        let right = Right {
+            expires: 2_000_000_000,
+            admin: false,
+            generation,
+        };
+        let endpoints = Vec::new();
+        Token::new(
+            &admin(),
+            trust(),
+            label("madrid"),
+            endpoints,
+            right,
+            ([id; 16], [id; 32]),
+        )
+    };
+    let again = later(4, 10).claim(&hub(6), 1);
+    assert_eq!(offer(&mut ledger, &madrid, &again), Verdict::New);
+    let late = token.claim(&hub(5), MAX_GENERATION);
+    assert_eq!(offer(&mut ledger, &madrid, &late), Verdict::Older);
+    let earlier = later(2, 11).claim(&hub(7), MAX_GENERATION);
+    assert_eq!(offer(&mut ledger, &madrid, &earlier), Verdict::Older);
+    // What an admin signs next is later than any grant.
+    assert_eq!(ledger.next_generation(0), Some(5));
     // An admin removes it, and no generation that it makes up brings it back.
-    let removal = Signed::removal(&admin(), &label("example"), &madrid, 1);
+    let removal = Signed::removal(&admin(), &label("example"), &madrid, 5);
     assert_eq!(offer(&mut ledger, &madrid, &removal), Verdict::New);
     let late = token.claim(&hub(5), MAX_GENERATION);
     assert_eq!(offer(&mut ledger, &madrid, &late), Verdict::Older);
@@ -301,7 +326,7 @@ fn a_hub_gets_its_key_through_the_store_and_nobody_else_does() {
     let secret = [42; 32];
     let once = PrivateKey::from_bytes([3; 32]);
     let sealed = sealed::seal(once, &identity.public_key(), context.as_bytes(), &secret).unwrap();
-    let record = SealedKey::new(&sealed);
+    let record = SealedKey::new(identity.public_key().0, &sealed);
     let signed = Signed::new(&admin(), &label("example"), &key, 1, &record);
     let mut ledger = Ledger::new(trust());
     assert_eq!(offer(&mut ledger, &key, &signed), Verdict::New);

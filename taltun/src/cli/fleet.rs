@@ -189,6 +189,10 @@ mod members {
         #[arg(long)]
         serve_only: bool,
 
+        /// The fleet has this hub, and it lost its disk: who joins by the token takes its place.
+        #[arg(long)]
+        replace: bool,
+
         #[command(flatten)]
         file: File,
     }
@@ -220,7 +224,11 @@ mod members {
             }
             let config = self.file.read()?;
             let lasting = std::time::Duration::from_secs(self.duration.seconds);
-            let made = operator::token(&config, &self.hub, lasting, !self.serve_only)?;
+            let gives = operator::Gives {
+                admin: !self.serve_only,
+                replaces: self.replace,
+            };
+            let made = operator::token(&config, &self.hub, lasting, gives)?;
             output::note(&format!(
                 "a token for the hub {} of {}, for {}; on that machine: `taltun fleet join TOKEN`",
                 self.hub,

@@ -5,8 +5,8 @@
 //! is faster now than a minute ago is so for all. What is claimed are ratios within a run,
 //! never times.
 //!
-//! Ten benches are below here, each of something else: speed, floods, small packets, many peers,
-//! handshakes, storms, ranges of ports, neighbours, rules, the UDP gateway. What they have in common is said once: who is measured ([`contender`],
+//! Eleven benches are below here, each of something else: speed, floods, small packets, many peers,
+//! handshakes, storms, ranges of ports, neighbours, rules, the UDP gateway, a fleet. What they have in common is said once: who is measured ([`contender`],
 //! [`rival`], [`tunnel`]), rounds, tables, medians, what `/proc` says, arguments and files. It
 //! doesn't become much shorter than it is, some 4,000 lines without tests and comments: more than
 //! half of them are loads, steps, targets and verdicts of one bench alone, which no library has,
@@ -14,6 +14,7 @@
 
 mod configs;
 mod contender;
+mod fleet;
 mod handshakes;
 mod hop;
 mod iperf;
@@ -154,6 +155,8 @@ enum Other {
     Policy(policy::Arguments),
     /// Many clients of a UDP gateway, by Taltun, by badvpn-udpgw and by a plain server in Python.
     Udpgw(udpgw::Arguments),
+    /// Stock clients of a fleet while the hub that they are at is killed, hangs, or gives them up.
+    Fleet(fleet::Arguments),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -175,6 +178,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(Other::Neighbour(arguments)) => return neighbour::run(arguments),
         Some(Other::Policy(arguments)) => return policy::run(arguments),
         Some(Other::Udpgw(arguments)) => return udpgw::run(arguments),
+        Some(Other::Fleet(arguments)) => return fleet::run(arguments),
         None => {}
     }
     setup::programs(PROGRAMS)?;

@@ -158,12 +158,21 @@ pub fn join(config: &Config, text: &str) -> anyhow::Result<String> {
     ))
 }
 
+/// What a token gives.
+#[derive(Debug, Clone, Copy)]
+pub struct Gives {
+    /// The admin's key.
+    pub admin: bool,
+    /// The name of a hub that there is: who has had that is none any more.
+    pub replaces: bool,
+}
+
 /// Makes a token for another hub, which can be used once.
 pub fn token(
     config: &Config,
     hub: &str,
     lasting: Duration,
-    admin: bool,
+    gives: Gives,
 ) -> anyhow::Result<NewToken> {
     let (fleet, files, settings) = of(config)?;
     let hub = hub.parse().with_context(|| format!("{hub:?}"))?;
@@ -181,7 +190,7 @@ pub fn token(
     let seconds = u32::try_from(lasting.as_secs()).context("that is too long")?;
     let right = Right {
         expires: wall_clock().saturating_add(lasting.as_secs()),
-        admin,
+        admin: gives.admin,
         generation: milliseconds(),
     };
     let seed = random().map_err(anyhow::Error::msg)?;
@@ -201,7 +210,7 @@ pub fn token(
         Key::Hub(made.hub.clone())
     );
     let offer = async {
-        if store.get(&path).await?.is_some() {
+        if store.get(&path).await?.is_some() != gives.replaces {
             return Ok(false);
         }
         edit::offer_token(&store, &made, seconds)
@@ -210,7 +219,17 @@ pub fn token(
     };
     match run(offer)? {
         Ok(true) => {}
-        Ok(false) => bail!("the fleet has a hub called {} already", made.hub),
+        Ok(false) if gives.replaces => {
+            bail!(
+                "the fleet has no hub called {}; leave out --replace",
+                made.hub
+            )
+        }
+        Ok(false) => bail!(
+            "the fleet has a hub called {} already; if that one lost its disk, --replace makes a token \
+             by which it joins again",
+            made.hub
+        ),
         Err(error) => bail!("etcd: {error}; so there is no token"),
     }
     Ok(NewToken {

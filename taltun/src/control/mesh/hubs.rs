@@ -39,6 +39,7 @@ impl Mesh {
                 heard: Heard::default(),
                 has: Place::default(),
                 told: (0, Time::START),
+                spoke: false,
                 leads: false,
                 led: false,
                 leaving: false,

@@ -20,8 +20,9 @@ use crate::system::SharedAddress;
 
 /// How often it looks who leads: a part of what it takes to miss a hub.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long after the start until it leads by itself: the others were heard by then.
-const SETTLED: Duration = Duration::from_millis(1500);
+/// How long after the start it waits for hubs that it doesn't hear: a first handshake that was lost is
+/// made again after five seconds. One that it hears may lead already.
+const SETTLED: Duration = Duration::from_secs(7);
 /// How long a peer counts as there that was told of.
 const ACTIVE: Duration = Duration::from_secs(180);
 /// Handshakes that are started at once, each [`PACE`].
@@ -41,6 +42,8 @@ pub(super) struct Lead {
     /// Whether this hub gives up its peers.
     pub(super) leaving: bool,
     begun: Time,
+    /// Whether it heard all others since, or has waited for them.
+    settled: bool,
     next_look: Time,
     /// Peers to start with, in their order.
     queue: VecDeque<PublicKey>,
@@ -58,6 +61,7 @@ impl Lead {
             leads: false,
             leaving: false,
             begun: now,
+            settled: false,
             next_look: now,
             queue: VecDeque::new(),
             next_start: None,
@@ -105,6 +109,9 @@ impl Mesh {
         let now = since_start(target.now);
         let Some(lead) = &mut self.lead else { return };
         let is_up = |hub: &Hub| hub.path.is_up(now);
+        let mut of_group = self.hubs.values().filter(|hub| lead.is_of_group(hub));
+        let hears_all = !self.hubs.is_empty() && of_group.all(|hub| hub.spoke && is_up(hub));
+        lead.settled |= hears_all || target.now.since(lead.begun) >= SETTLED;
         let others = self
             .hubs
             .values()
@@ -115,8 +122,7 @@ impl Mesh {
             leaving: hub.leaving,
         });
         let own = &self.homes.own;
-        let is_settled = target.now.since(lead.begun) >= SETTLED;
-        let leads = is_settled && is_to_lead(own, lead.leads, lead.leaving, &others);
+        let leads = lead.settled && is_to_lead(own, lead.leads, lead.leaving, &others);
         if leads != lead.leads {
             let what = if leads { "leads" } else { "doesn't lead" };
             info!(
@@ -139,6 +145,10 @@ impl Mesh {
                 gone.push(hub.label.clone());
             } else if !is_gone {
                 hub.stood_in = false;
+            }
+            if !is_up(hub) {
+                // What it said before is over. It says what it is once it is back.
+                (hub.leads, hub.leaving, hub.spoke) = (false, false, false);
             }
             hub.led = hub.leads || (hub.led && !leads);
         }

@@ -91,6 +91,8 @@ struct Hub {
     has: Place,
     /// How far it was told, and when.
     told: (u64, Time),
+    /// Whether it said anything since it last began to answer.
+    spoke: bool,
     /// Whether it says that it leads its group, and whether it did when this hub looked last.
     leads: bool,
     led: bool,
@@ -182,7 +184,7 @@ impl Mesh {
             match Message::parse(&heard.content) {
                 Ok(Message::Beat(beat)) => {
                     hub.has = beat.has;
-                    (hub.leads, hub.leaving) = (beat.leads, beat.leaving);
+                    (hub.leads, hub.leaving, hub.spoke) = (beat.leads, beat.leaving, true);
                     hub.send(&Message::Answer(beat.number), target);
                 }
                 Ok(Message::Answer(number)) => {

@@ -3,7 +3,7 @@
 use taltun_crypto::sealed;
 use taltun_crypto::signing::SigningKey;
 use taltun_fleet::record::{Hub as HubRecord, SealedKey};
-use taltun_fleet::{Key, Refusal, Signed, Verdict};
+use taltun_fleet::{Key, Refusal, Signed, Token, Verdict};
 use tracing::{info, warn};
 
 use super::{Member, milliseconds};
@@ -27,6 +27,12 @@ impl Member {
             };
             if known == says {
                 self.unclaimed = None;
+                return;
+            }
+            if known.identity != says.identity && self.is_replaced() {
+                let text = "another machine has joined as this hub by a later token; give this one another \
+                    name, or take [fleet] out of its file";
+                self.unclaimed = Some(text.to_owned());
                 return;
             }
         }
@@ -54,6 +60,13 @@ impl Member {
         };
     }
 
+    /// Whether somebody has joined as this hub by another token than its own.
+    fn is_replaced(&self) -> bool {
+        let grant = self.ledger.grant(&self.hub.settings.hub);
+        let own = self.membership.token.as_ref().map(Token::key);
+        grant.is_some_and(|grant| own != Some(Key::Token(grant.token)))
+    }
+
     /// Gives hubs that were granted it the admin's key, which no other can read.
     pub(super) fn share_admin(&mut self) {
         let Some(admin) = &self.admin else { return };
@@ -65,12 +78,17 @@ impl Member {
         for hub in hubs {
             let key = Key::Sealed(hub.clone());
             let is_granted = self.ledger.grant(&hub).is_some_and(|grant| grant.admin);
-            if !is_granted || hub == self.hub.settings.hub || self.ledger.get(&key).is_some() {
+            if !is_granted || hub == self.hub.settings.hub {
                 continue;
             }
             let Some(Ok(record)) = self.ledger.record::<HubRecord>(&Key::Hub(hub)) else {
                 continue;
             };
+            // Another identity joined by a later token: it can't read what the one before got.
+            let known = self.ledger.record::<SealedKey>(&key);
+            if matches!(known, Some(Ok(known)) if known.reader == Some(record.identity)) {
+                continue;
+            }
             let (Ok(once), Some(generation)) = (
                 membership::random(),
                 self.ledger.next_generation(milliseconds()),
@@ -82,7 +100,7 @@ impl Member {
             let once = PrivateKey::from_bytes(*once);
             let sealed = sealed::seal(once, &reader, context.as_bytes(), admin.seed());
             let Some(sealed) = sealed else { continue };
-            let record = SealedKey::new(&sealed);
+            let record = SealedKey::new(record.identity, &sealed);
             let signed = Signed::new(admin, self.network(), &key, generation, &record);
             sealed_keys.push((key, signed));
         }
