@@ -139,11 +139,16 @@ impl Timers {
         self.wipe_at = Some(now + LINGER);
     }
 
+    /// The next handshake may start at once, whatever was tried before.
+    pub(super) fn restart(&mut self) {
+        self.handshake_settled();
+        self.last_initiation = None;
+    }
+
     /// All that was under way is void, as when our own key changes: the next handshake may
     /// start at once.
     pub(super) fn start_over(&mut self) {
-        self.handshake_settled();
-        self.last_initiation = None;
+        self.restart();
         self.wipe_at = None;
     }
 

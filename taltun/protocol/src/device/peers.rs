@@ -331,6 +331,21 @@ impl Device {
         self.schedule(id, now);
     }
 
+    /// Starts a handshake with a peer that was at home at another hub, where that hub had it, at once: what
+    /// was under way before is void.
+    pub fn take_over(&mut self, key: &PublicKey, at: Endpoint, now: Time) {
+        self.set_endpoint(key, Some(at));
+        let Some(&id) = self.by_key.get(key) else {
+            return;
+        };
+        self.abandon_initiations(id);
+        if let Some(control) = self.peers.get_mut(&id) {
+            control.away = false;
+            control.timers.restart();
+        }
+        self.want_handshake(id, now);
+    }
+
     /// Changes the preshared key; sessions go on, the next handshake uses it.
     pub fn set_preshared_key(&mut self, key: &PublicKey, preshared_key: PresharedKey) {
         if let Some(id) = self.by_key.get(key)

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use taltun_fleet::mesh::lead::{Other, is_to_lead};
+use taltun_fleet::mesh::path;
 use tracing::info;
 
 use super::{Hub, Mesh, Target, since_start};
@@ -96,7 +97,15 @@ impl Mesh {
         let now = target.now;
         let Some(lead) = &mut self.lead else { return };
         if lead.next_look <= now {
+            // A process that was stopped knows nothing of the others, and they had to do without it.
+            let was_stopped = now.since(lead.next_look) >= path::GONE;
             lead.next_look = now + LOOK;
+            if was_stopped {
+                (lead.settled, lead.begun) = (false, now);
+                for hub in self.hubs.values_mut() {
+                    hub.spoke = false;
+                }
+            }
             self.look_who_leads(target);
         }
         let due = |lead: &Lead| lead.next_start.is_some_and(|at| at <= now);
@@ -105,7 +114,7 @@ impl Mesh {
         }
     }
 
-    fn look_who_leads(&mut self, target: &Target<'_>) {
+    fn look_who_leads(&mut self, target: &mut Target<'_>) {
         let now = since_start(target.now);
         let Some(lead) = &mut self.lead else { return };
         let is_up = |hub: &Hub| hub.path.is_up(now);
@@ -122,6 +131,7 @@ impl Mesh {
             leaving: hub.leaving,
         });
         let own = &self.homes.own;
+        let mut given_up = Vec::new();
         let leads = lead.settled && is_to_lead(own, lead.leads, lead.leaving, &others);
         if leads != lead.leads {
             let what = if leads { "leads" } else { "doesn't lead" };
@@ -133,8 +143,17 @@ impl Mesh {
             if let Some(shared) = &lead.shared {
                 shared.lead(leads);
             }
+            if !leads {
+                // Who leads now starts with them.
+                lead.queue.clear();
+                given_up.extend(lead.started.drain());
+            }
             // The others hear of it at once.
             self.next_beat = target.now;
+        }
+        // Those that didn't come are left to who has them.
+        if !given_up.is_empty() {
+            return self.lead(given_up, target);
         }
         let mut gone = Vec::new();
         for hub in self.hubs.values_mut().filter(|hub| lead.is_of_group(hub)) {
@@ -203,9 +222,7 @@ impl Mesh {
                 ..Endpoint::from(*at)
             };
             lead.started.insert(peer);
-            target.device.set_endpoint(&peer, Some(endpoint));
-            target.device.set_away(&peer, false, now);
-            target.device.initiate(&peer, now);
+            target.device.take_over(&peer, endpoint, now);
         }
         lead.next_start = Some(now + PACE);
     }
