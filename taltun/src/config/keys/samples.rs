@@ -56,7 +56,19 @@ const BESIDE: &[(&str, &str)] = &[
     ("fleet.cert", CERTIFIED),
     #[cfg(feature = "fleet")]
     ("fleet.key", CERTIFIED),
+    #[cfg(feature = "fleet")]
+    ("fleet.shared_address", GROUPED),
 ];
+
+/// A hub of a fleet's group.
+#[cfg(feature = "fleet")]
+const GROUPED: &str = r#"
+[fleet]
+name = "one"
+hub = "paris"
+etcd = "http://10.1.0.9:2379"
+group = "us"
+"#;
 
 /// A hub of a fleet with a certificate.
 #[cfg(feature = "fleet")]

@@ -28,6 +28,13 @@ impl Engine {
         self.with_mesh(Mesh::follow_homes);
     }
 
+    /// Whether peers that were here before this start may be spoken to. They may be at another hub of the
+    /// group by now, which says so.
+    pub(super) fn may_speak_first(&self) -> bool {
+        let mesh = self.mesh.as_ref();
+        mesh.is_none_or(Mesh::is_settled)
+    }
+
     /// Takes what other hubs said.
     pub(super) fn hear_hubs(&mut self) {
         let messages = self.device.tunnel().take_of_hubs();

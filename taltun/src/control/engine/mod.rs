@@ -325,7 +325,8 @@ impl Engine {
 
     /// When to call [`Self::speak_to_remembered`].
     pub(in crate::control) fn next_remembered(&self) -> Option<Instant> {
-        self.memory.as_ref()?.next_at()
+        let next = self.memory.as_ref()?.next_at()?;
+        self.may_speak_first().then_some(next)
     }
 
     /// When to call [`Self::look_at_kernel`].

@@ -21,6 +21,10 @@ impl Engine {
 
     pub(in crate::control) fn follow_homes(&self) {}
 
+    pub(super) fn may_speak_first(&self) -> bool {
+        true
+    }
+
     pub(super) fn hear_hubs(&self) {}
 
     pub(super) fn follow_fleet_peers(&self) {}

@@ -92,6 +92,11 @@ impl Lead {
 }
 
 impl Mesh {
+    /// Whether it has heard the other hubs of its group, or has waited for them.
+    pub(in crate::control) fn is_settled(&self) -> bool {
+        self.lead.as_ref().is_none_or(|lead| lead.settled)
+    }
+
     /// Looks whether this hub is to stand in for others, and does what is due of that.
     pub(super) fn stand_in(&mut self, target: &mut Target<'_>) {
         let now = target.now;
