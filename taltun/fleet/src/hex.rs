@@ -19,6 +19,7 @@ pub mod optional {
     use serde::{Deserialize, Deserializer, Serializer};
 
     /// Writes the digits.
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
     pub fn serialize<S: Serializer, const N: usize>(
         bytes: &Option<[u8; N]>,
         serializer: S,
