@@ -41,6 +41,7 @@ impl Dialer {
     }
 
     /// The same of a peer that is no file's.
+    #[cfg(feature = "fleet")]
     pub(super) fn approach_known(
         &mut self,
         key: &PublicKey,
