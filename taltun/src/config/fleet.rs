@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
-use super::{RangedEndpoint, values};
 use crate::crypto::PublicKey;
 
 /// `[fleet]`
@@ -42,12 +41,6 @@ impl Fleet {
     pub fn path_of(&self, file: &Path) -> PathBuf {
         self.directory.join(file)
     }
-}
-
-/// Where another hub says that it is reached. What isn't understood is left out.
-pub fn hub_endpoints(texts: &[String]) -> Vec<RangedEndpoint> {
-    let read = |text: &String| values::endpoint(text, None).ok();
-    texts.iter().filter_map(read).collect()
 }
 
 /// A peer that all hubs of the fleet have.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::document::{Field, Section};
 use super::error::{ConfigError, Spot};
 use super::keys::fleet;
-use super::{Fleet, values};
+use super::{Fleet, RangedEndpoint, values};
 
 /// Members of etcd, or endpoints, at the most.
 const MOST: usize = 16;
@@ -97,6 +97,12 @@ pub(super) fn read(section: &Section, file: &str) -> Result<Fleet, ConfigError> 
         shared_address,
         text: Arc::default(),
     })
+}
+
+/// Where another hub says that it is reached. What isn't understood is left out.
+pub fn hub_endpoints(texts: &[String]) -> Vec<RangedEndpoint> {
+    let read = |text: &String| values::endpoint(text, None).ok();
+    texts.iter().filter_map(read).collect()
 }
 
 /// The address that hubs of a group share.
