@@ -292,7 +292,7 @@ fn privileged_has_few() -> Result<()> {
     lab.hub.kill()?;
     ensure_gone(process)?;
     lab.hub.start_again(&lab.net.hub)?;
-    ensure_all_answer(&lab)?;
+    ensure_privileged_has_few(&lab.hub)?;
     take_down(lab)
 }
 

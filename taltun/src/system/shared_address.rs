@@ -97,7 +97,12 @@ async fn keep(address: IpAddr, tunnel: &str, mut led: watch::Receiver<bool>, hel
     let (handle, frames) = match (connect(), Frames::open()) {
         (Ok((_, handle)), Ok(frames)) => (handle, frames),
         (Err(error), _) => return warn_once(error.to_string()),
-        (_, Err(error)) => return warn_once(error.to_string()),
+        (_, Err(error)) => {
+            return warn_once(format!(
+                "raw packets, as ARP is, can't be made: {error}. The packaged unit needs a drop-in with \
+                 RestrictAddressFamilies=AF_PACKET"
+            ));
+        }
     };
     let mut had: Option<Place> = None;
     let mut rounds = 0;

@@ -11,8 +11,10 @@ use rtnetlink::packet_route::neighbour::{
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMetric, RouteType};
 
 use super::headers::NextHop;
-use super::routes::Question;
 use crate::os::netlink::{self, Netlink, family};
+
+/// What is asked: where to, and from which of our addresses, if that matters.
+pub(super) type Question = (IpAddr, Option<IpAddr>);
 
 /// Asks the kernel, one question after the other.
 pub(super) struct Lookup {

@@ -9,14 +9,26 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::lookup::Lookup;
-use super::routes::{CachedRoute, FRESH, MOST, Question};
+use super::headers::NextHop;
+use super::lookup::{Lookup, Question};
 use crate::os::capabilities;
 
+/// How long an answer is good without asking again.
+pub(super) const FRESH: Duration = Duration::from_secs(1);
+/// Destinations remembered; then all are forgotten.
+pub(super) const MOST: usize = 65_536;
 /// Questions that wait; then more are asked another time.
 const MOST_WAITING: usize = 1024;
+
+/// What the kernel said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CachedRoute {
+    /// `None` when the socket has to send.
+    pub(super) way: Option<NextHop>,
+    pub(super) at: Instant,
+}
 
 /// Questions to the kernel, and its answers, for all threads that send.
 #[derive(Debug, Default)]
@@ -131,7 +143,6 @@ impl RouteAsker {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
-    use std::time::Duration;
 
     use super::*;
 

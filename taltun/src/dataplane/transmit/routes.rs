@@ -7,23 +7,16 @@
 //! narrower paths, and resolves what isn't resolved yet.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::headers::NextHop;
-use super::route_asker::RouteAsker;
+use super::lookup::Question;
+use super::route_asker::{CachedRoute, FRESH, MOST, RouteAsker};
 use crate::protocol::peer::Endpoint;
 
-/// How long an answer is good without asking again.
-pub(super) const FRESH: Duration = Duration::from_secs(1);
 /// How long it may be used while there is no newer one.
 const STALE: Duration = Duration::from_secs(5);
-/// Destinations remembered; then all are forgotten.
-pub(super) const MOST: usize = 65_536;
-
-/// What is asked: where to, and from which of our addresses, if that matters.
-pub(super) type Question = (IpAddr, Option<IpAddr>);
 
 /// Ways out by whichever interface.
 pub struct Routes {
@@ -33,14 +26,6 @@ pub struct Routes {
     last: Option<(Question, CachedRoute)>,
     may_ask: bool,
     now: Instant,
-}
-
-/// What the kernel said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CachedRoute {
-    /// `None` when the socket has to send.
-    pub(super) way: Option<NextHop>,
-    pub(super) at: Instant,
 }
 
 impl Routes {
