@@ -90,7 +90,7 @@ impl Transmitter {
         self.begin();
         for run in runs.as_slice() {
             if !is_small_and_alone(run) {
-                self.bulk.note(&run.endpoint, self.now);
+                self.bulk.note(run, self.now);
             }
         }
         for run in runs.as_slice() {
@@ -183,7 +183,7 @@ impl Transmitter {
         way: &NextHop,
     ) -> bool {
         if headers::len(&run.endpoint.remote.ip()) + run.len > ETHERNET_LEN + way.mtu {
-            self.bulk.note(&run.endpoint, self.now);
+            self.bulk.note(run, self.now);
         }
         self.bulk.has(&run.endpoint, self.now)
     }
@@ -264,12 +264,20 @@ impl Default for RecentBulk {
 }
 
 impl RecentBulk {
-    fn note(&mut self, endpoint: &Endpoint, now: Instant) {
-        self.until[Self::place(endpoint)] = Some(now + BULK_STAYS);
+    /// A run that leaves by the socket, in the batch that began now. Some small pieces in one run fill no
+    /// queue of the kernel's: they take along what goes there in the same batch.
+    fn note(&mut self, run: &DatagramRun, now: Instant) {
+        let stays = if run.len > SMALL {
+            BULK_STAYS
+        } else {
+            Duration::ZERO
+        };
+        let until = &mut self.until[Self::place(&run.endpoint)];
+        *until = (*until).max(Some(now + stays));
     }
 
     fn has(&self, endpoint: &Endpoint, now: Instant) -> bool {
-        self.until[Self::place(endpoint)].is_some_and(|until| now < until)
+        self.until[Self::place(endpoint)].is_some_and(|until| now <= until)
     }
 
     fn place(endpoint: &Endpoint) -> usize {
@@ -349,9 +357,13 @@ mod tests {
         let now = Instant::now();
         let endpoint = run(96, 96).endpoint;
         assert!(!bulk.has(&endpoint, now));
-        bulk.note(&endpoint, now);
+        let tick = Duration::from_nanos(1);
+        bulk.note(&run(192, 96), now);
+        assert!(bulk.has(&endpoint, now) && !bulk.has(&endpoint, now + tick));
+        bulk.note(&run(1400, 1400), now);
+        bulk.note(&run(192, 96), now + tick);
         assert!(bulk.has(&endpoint, now + BULK_STAYS / 2));
-        bulk.note(&endpoint, now + BULK_STAYS / 2);
+        bulk.note(&run(1400, 1400), now + BULK_STAYS / 2);
         assert!(bulk.has(&endpoint, now + BULK_STAYS));
         assert!(!bulk.has(&endpoint, now + BULK_STAYS * 2));
         // Another address of the same peer is another path.
