@@ -84,8 +84,15 @@ struct Process<'a> {
 impl Process<'_> {
     /// Does what is asked and hands over what that opened. Nothing of it is open here when this returns.
     fn answer(&mut self, channel: BorrowedFd<'_>, asked: Received) -> io::Result<Answer> {
-        let Received { frame, descriptors } = asked;
+        let Received {
+            frame,
+            descriptors,
+            lacks_some,
+        } = asked;
         let verb = Verb::of(&frame).ok_or(io::ErrorKind::InvalidData)?;
+        if lacks_some {
+            return Ok(Answer::Refused(libc::EMFILE));
+        }
         let opened = match self.perform(verb, &descriptors) {
             Ok(opened) => opened,
             Err(error) => {
@@ -152,7 +159,11 @@ mod tests {
     fn answered(frame: &[u8], descriptors: Vec<OwnedFd>) -> io::Result<(Answer, usize)> {
         let (ours, theirs) = verbs::pair().unwrap();
         let frame = frame.to_vec();
-        let asked = Received { frame, descriptors };
+        let asked = Received {
+            frame,
+            descriptors,
+            lacks_some: false,
+        };
         let answer = process().answer(theirs.as_fd(), asked)?;
         drop(theirs);
         Ok((answer, verbs::receive(ours.as_fd())?.descriptors.len()))

@@ -26,6 +26,8 @@ pub struct Received {
     pub frame: Vec<u8>,
     /// The descriptors that came with it.
     pub descriptors: Vec<OwnedFd>,
+    /// Whether others came with it that can't be had: this process may open no more files.
+    pub lacks_some: bool,
 }
 
 /// The two ends of a channel.
@@ -62,7 +64,7 @@ pub fn send(channel: BorrowedFd<'_>, frame: &[u8], with: &[BorrowedFd<'_>]) -> i
 /// Waits for the next frame.
 ///
 /// # Errors
-/// `InvalidData` for one that is too long or has more descriptors than are taken.
+/// `InvalidData` for one that is too long.
 pub fn receive(channel: BorrowedFd<'_>) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
@@ -81,12 +83,15 @@ pub fn receive(channel: BorrowedFd<'_>) -> io::Result<Received> {
             descriptors.extend(some);
         }
     }
-    let cut = ReturnFlags::TRUNC | ReturnFlags::CTRUNC;
-    if message.flags.intersects(cut) {
+    if message.flags.contains(ReturnFlags::TRUNC) {
         return Err(io::ErrorKind::InvalidData.into());
     }
     frame.truncate(message.bytes);
-    Ok(Received { frame, descriptors })
+    Ok(Received {
+        frame,
+        descriptors,
+        lacks_some: message.flags.contains(ReturnFlags::CTRUNC),
+    })
 }
 
 #[cfg(test)]

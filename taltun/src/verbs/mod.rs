@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use socket2::SockRef;
 
@@ -114,13 +115,17 @@ fn ask(
 ) -> io::Result<io::Result<Vec<OwnedFd>>> {
     send(channel.as_fd(), &verb.to_frame(), about)?;
     let mut opened = Vec::new();
+    let mut lacks_some = false;
     loop {
         let answer = receive(channel.as_fd())?;
+        lacks_some |= answer.lacks_some;
         let Some(said) = Answer::of(&answer.frame) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         match said {
             Answer::Opened => opened.extend(answer.descriptors),
+            // No more files may be open here: this verb's trouble, and not the channel's.
+            Answer::Done if lacks_some => return Ok(Err(Errno::MFILE.into())),
             Answer::Done => return Ok(Ok(opened)),
             Answer::Refused(errno) => return Ok(Err(io::Error::from_raw_os_error(errno))),
         }

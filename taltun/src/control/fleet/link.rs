@@ -90,6 +90,8 @@ pub(super) struct Seen {
     pub status: FleetStatus,
     /// Addresses in the tunnel that are other hubs'.
     pub hubs: Vec<IpAddr>,
+    /// Whether this hub has joined, and nothing keeps the others from believing it.
+    pub believed: bool,
 }
 
 /// The way to the thread. Clones lead to the same one.
@@ -106,7 +108,27 @@ pub(in crate::control) struct Link {
     pub(super) homes: super::SharedHomes,
 }
 
+/// Tells whether this hub is one of its fleet.
+#[cfg(feature = "fleet")]
+#[derive(Debug, Clone)]
+pub(in crate::control) struct Standing(Arc<Mutex<Seen>>);
+
+#[cfg(feature = "fleet")]
+impl Standing {
+    /// Whether it has joined, and nothing keeps the others from believing it.
+    pub(in crate::control) fn is_believed(&self) -> bool {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.believed
+    }
+}
+
 impl Link {
+    /// Whether this hub is one of the fleet, to be asked later.
+    #[cfg(feature = "fleet")]
+    pub(in crate::control) fn standing(&self) -> Standing {
+        Standing(Arc::clone(&self.seen))
+    }
+
     /// What is known of the fleet, without the ways to the other hubs.
     pub(in crate::control) fn status(&self) -> FleetStatus {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

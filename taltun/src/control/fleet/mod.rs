@@ -37,6 +37,8 @@ mod shared_homes;
 #[cfg(feature = "fleet")]
 mod writes;
 
+#[cfg(feature = "fleet")]
+pub(super) use self::link::Standing;
 pub(super) use self::link::{FleetBan, FleetEdit, FleetHub, Link, New, News, NotEdited};
 #[cfg(feature = "fleet")]
 pub(super) use self::shared_homes::SharedHomes;

@@ -42,9 +42,13 @@ pub(super) struct Lead {
     pub(super) leads: bool,
     /// Whether this hub gives up its peers.
     pub(super) leaving: bool,
+    started_at: Time,
+    /// Since when it listens for the others.
     begun: Time,
     /// Whether it heard all others since, or has waited for them.
     settled: bool,
+    /// Whether it has waited for so long after its start, in the fleet or not.
+    waited: bool,
     next_look: Time,
     /// Peers to start with, in their order.
     queue: VecDeque<PublicKey>,
@@ -61,8 +65,10 @@ impl Lead {
             address,
             leads: false,
             leaving: false,
+            started_at: now,
             begun: now,
             settled: false,
+            waited: false,
             next_look: now,
             queue: VecDeque::new(),
             next_start: None,
@@ -94,7 +100,9 @@ impl Lead {
 impl Mesh {
     /// Whether it has heard the other hubs of its group, or has waited for them.
     pub(in crate::control) fn is_settled(&self) -> bool {
-        self.lead.as_ref().is_none_or(|lead| lead.settled)
+        self.lead
+            .as_ref()
+            .is_none_or(|lead| lead.settled || lead.waited)
     }
 
     /// Looks whether this hub is to stand in for others, and does what is due of that.
@@ -122,10 +130,17 @@ impl Mesh {
     fn look_who_leads(&mut self, target: &mut Target<'_>) {
         let now = since_start(target.now);
         let Some(lead) = &mut self.lead else { return };
+        lead.waited |= target.now.since(lead.started_at) >= SETTLED;
+        // Who isn't in the fleet, or isn't any more, hears none of its hubs, and may have been replaced. Once it is
+        // in it, it has to hear them before it leads.
+        let is_believed = self.standing.is_believed();
+        if !is_believed {
+            (lead.settled, lead.begun) = (false, target.now);
+        }
         let is_up = |hub: &Hub| hub.path.is_up(now);
         let mut of_group = self.hubs.values().filter(|hub| lead.is_of_group(hub));
         let hears_all = !self.hubs.is_empty() && of_group.all(|hub| hub.spoke && is_up(hub));
-        lead.settled |= hears_all || target.now.since(lead.begun) >= SETTLED;
+        lead.settled |= is_believed && hears_all || target.now.since(lead.begun) >= SETTLED;
         let others = self
             .hubs
             .values()
@@ -137,7 +152,8 @@ impl Mesh {
         });
         let own = &self.homes.own;
         let mut given_up = Vec::new();
-        let leads = lead.settled && is_to_lead(own, lead.leads, lead.leaving, &others);
+        let leads =
+            is_believed && lead.settled && is_to_lead(own, lead.leads, lead.leaving, &others);
         if leads != lead.leads {
             let what = if leads { "leads" } else { "doesn't lead" };
             info!(

@@ -25,7 +25,7 @@ use tracing::debug;
 
 use self::lead::{Lead, Places};
 use super::dialer::Dialer;
-use super::fleet::{FleetHub, Link, SharedHomes};
+use super::fleet::{FleetHub, Link, SharedHomes, Standing};
 use super::peers::Peers;
 use crate::accel::Shield;
 use crate::config::Config;
@@ -59,6 +59,7 @@ pub(in crate::control) struct Mesh {
     /// This hub's own key, whatever its peers know it by.
     own: PrivateKey,
     homes: SharedHomes,
+    standing: Standing,
     log: Log,
     hubs: BTreeMap<String, Hub>,
     /// Names of hubs by their keys.
@@ -119,6 +120,7 @@ impl Mesh {
         Self {
             own: interface.private_key.clone(),
             homes: link.homes().clone(),
+            standing: link.standing(),
             log: Log::new(u64::from_ne_bytes(number)),
             hubs: BTreeMap::new(),
             names: HashMap::new(),

@@ -70,8 +70,10 @@ impl Member {
         let others = hubs.iter().filter(|hub| hub.name != own.as_str());
         let others = others.flat_map(|hub| hub.vip.iter().copied()).collect();
         let problems = self.problems();
+        let believed = self.unclaimed.is_none();
         self.hub.see(|seen| {
             seen.hubs = others;
+            seen.believed = believed;
             let status = &mut seen.status;
             status.joined = true;
             status.admin = self.admin.is_some();
