@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::control::fleet::FleetHub;
 use crate::control::mesh::{Mesh, Target};
+use crate::dataplane::clock;
 use crate::protocol::peer::PeerId;
 use crate::protocol::time::Time;
 use crate::report::FleetStatus;
@@ -32,7 +33,7 @@ impl Engine {
     /// group by now, which says so.
     pub(super) fn may_speak_first(&self) -> bool {
         let mesh = self.mesh.as_ref();
-        mesh.is_none_or(Mesh::is_settled)
+        mesh.is_none_or(|mesh| mesh.is_settled(clock::now()))
     }
 
     /// Takes what other hubs said.

@@ -47,8 +47,6 @@ pub(super) struct Lead {
     begun: Time,
     /// Whether it heard all others since, or has waited for them.
     settled: bool,
-    /// Whether it has waited for so long after its start, in the fleet or not.
-    waited: bool,
     next_look: Time,
     /// Peers to start with, in their order.
     queue: VecDeque<PublicKey>,
@@ -68,7 +66,6 @@ impl Lead {
             started_at: now,
             begun: now,
             settled: false,
-            waited: false,
             next_look: now,
             queue: VecDeque::new(),
             next_start: None,
@@ -99,10 +96,11 @@ impl Lead {
 
 impl Mesh {
     /// Whether it has heard the other hubs of its group, or has waited for them.
-    pub(in crate::control) fn is_settled(&self) -> bool {
+    pub(in crate::control) fn is_settled(&self, now: Time) -> bool {
+        let waited = |lead: &Lead| now.since(lead.started_at) >= SETTLED;
         self.lead
             .as_ref()
-            .is_none_or(|lead| lead.settled || lead.waited)
+            .is_none_or(|lead| lead.settled || waited(lead))
     }
 
     /// Looks whether this hub is to stand in for others, and does what is due of that.
@@ -130,7 +128,6 @@ impl Mesh {
     fn look_who_leads(&mut self, target: &mut Target<'_>) {
         let now = since_start(target.now);
         let Some(lead) = &mut self.lead else { return };
-        lead.waited |= target.now.since(lead.started_at) >= SETTLED;
         // Who isn't in the fleet, or isn't any more, hears none of its hubs, and may have been replaced. Once it is
         // in it, it has to hear them before it leads.
         let is_believed = self.standing.is_believed();
