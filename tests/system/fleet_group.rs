@@ -31,6 +31,8 @@ const CLIENTS_VARIABLE: &str = "TALTUN_FLEET_CLIENTS";
 /// With more their addresses would meet the shared one.
 const MOST_CLIENTS: u8 = 150;
 const SOON: Duration = Duration::from_secs(20);
+/// For how long clients are watched after each change.
+const WATCHED: Duration = Duration::from_secs(8);
 /// How often clients ping.
 const EACH: Duration = Duration::from_millis(20);
 
@@ -70,7 +72,7 @@ fn gaps(lan: &Lan, to: IpAddr, act: impl FnOnce() -> Result<()>) -> Result<Vec<D
             .collect();
         sleep(Duration::from_secs(1));
         let acted = act();
-        sleep(Duration::from_secs(8));
+        sleep(WATCHED);
         ends.store(true, Ordering::Relaxed);
         let gaps = all.into_iter().map(|one| {
             one.join()
@@ -105,6 +107,22 @@ fn show(what: &str, gaps: &[Duration]) {
         "{what}: {} clients without an answer for {median:.0?} (median), {late:.0?} (99 %), {longest:.0?} at the most",
         gaps.len()
     );
+}
+
+/// Shows for how long clients have no answer while `act` is done. None of them stays away.
+fn all_come_back(
+    what: &str,
+    lan: &Lan,
+    to: IpAddr,
+    act: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let found = gaps(lan, to, act)?;
+    show(what, &found);
+    ensure!(
+        found.iter().all(|gap| *gap < WATCHED),
+        "a client stays away"
+    );
+    Ok(())
 }
 
 fn number_of_clients() -> Result<u8> {
@@ -175,12 +193,7 @@ fn stand_in() -> Result<()> {
         Ok(homes(hubs.node(1), "madrid")? == u64::from(count))
     })?;
 
-    let found = gaps(&lan, to, || hubs.nodes[0].kill())?;
-    show("killed", &found);
-    ensure!(
-        found.iter().all(|gap| *gap < Duration::from_secs(8)),
-        "a client stays away"
-    );
+    all_come_back("killed", &lan, to, || hubs.nodes[0].kill())?;
     ensure!(leader(&hubs, &[1, 2])? == Some(1));
     eventually("the kernel has taken the address back", SOON, || {
         Ok(!has_shared(&hubs, 0)? && has_shared(&hubs, 1)?)
@@ -195,12 +208,9 @@ fn stand_in() -> Result<()> {
     );
 
     let stopped = hubs.nodes[1].pid();
-    let found = gaps(&lan, to, || Ok(sys::send_signal(stopped, Signal::Pause)?))?;
-    show("stopped where it is", &found);
-    ensure!(
-        found.iter().all(|gap| *gap < Duration::from_secs(8)),
-        "a client stays away"
-    );
+    all_come_back("stopped where it is", &lan, to, || {
+        Ok(sys::send_signal(stopped, Signal::Pause)?)
+    })?;
     ensure!(leader(&hubs, &[0, 2])? == Some(0));
     sys::send_signal(stopped, Signal::Resume)?;
     eventually("one leads", SOON, || {
@@ -216,12 +226,7 @@ fn stand_in() -> Result<()> {
         ensure!(said.contains("no peer is at home here any more"), "{said}");
         Ok(())
     };
-    let found = gaps(&lan, to, drain)?;
-    show("drained", &found);
-    ensure!(
-        found.iter().all(|gap| *gap < Duration::from_secs(8)),
-        "a client stays away"
-    );
+    all_come_back("drained", &lan, to, drain)?;
     ensure!(leader(&hubs, &[0, 1, 2])? == Some(1));
     ensure!(homes(hubs.node(1), "paris")? == u64::from(count));
     hubs.node(0).tell(&["fleet", "hub", "drain", "--undo"])?;

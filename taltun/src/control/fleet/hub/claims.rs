@@ -2,7 +2,7 @@
 
 use taltun_crypto::sealed;
 use taltun_crypto::signing::SigningKey;
-use taltun_fleet::record::{Hub as HubRecord, SealedKey};
+use taltun_fleet::record::{Hub as HubRecord, Record, SealedKey};
 use taltun_fleet::{Key, Refusal, Signed, Token, Verdict};
 use tracing::{info, warn};
 
@@ -70,41 +70,34 @@ impl Member {
     /// Gives hubs that were granted it the admin's key, which no other can read.
     pub(super) fn share_admin(&mut self) {
         let Some(admin) = &self.admin else { return };
-        let hubs = self.ledger.all().filter_map(|(key, _)| match key {
-            Key::Hub(hub) => Some(hub.clone()),
-            _ => None,
-        });
-        let mut sealed_keys = Vec::new();
-        for hub in hubs {
-            let key = Key::Sealed(hub.clone());
-            let is_granted = self.ledger.grant(&hub).is_some_and(|grant| grant.admin);
-            if !is_granted || hub == self.hub.settings.hub {
+        let mut made = Vec::new();
+        for (hub, record) in self.hub_records() {
+            let is_granted = self.ledger.grant(hub).is_some_and(|grant| grant.admin);
+            if !is_granted || *hub == self.hub.settings.hub {
                 continue;
             }
-            let Some(Ok(record)) = self.ledger.record::<HubRecord>(&Key::Hub(hub)) else {
-                continue;
-            };
+            let key = Key::Sealed(hub.clone());
             // Another identity joined by a later token: it can't read what the one before got.
             let known = self.ledger.record::<SealedKey>(&key);
             if matches!(known, Some(Ok(known)) if known.reader == Some(record.identity)) {
                 continue;
             }
-            let (Ok(once), Some(generation)) = (
-                membership::random(),
-                self.ledger.next_generation(milliseconds()),
-            ) else {
+            let Some(sealed) = seal_for(&record, &key, admin.seed()) else {
                 continue;
             };
-            let reader = PublicKey(record.identity);
-            let context = key.to_string();
-            let once = PrivateKey::from_bytes(*once);
-            let sealed = sealed::seal(once, &reader, context.as_bytes(), admin.seed());
-            let Some(sealed) = sealed else { continue };
-            let record = SealedKey::new(record.identity, &sealed);
-            let signed = Signed::new(admin, self.network(), &key, generation, &record);
-            sealed_keys.push((key, signed));
+            made.push((key, SealedKey::new(record.identity, &sealed)));
         }
-        for (key, signed) in sealed_keys {
+        self.sign_all(made);
+    }
+
+    /// Signs records by the admin's key, if it is here, and has the fleet take them.
+    pub(super) fn sign_all<R: Record>(&mut self, records: Vec<(Key, R)>) {
+        let Some(generation) = self.ledger.next_generation(milliseconds()) else {
+            return;
+        };
+        for (key, record) in records {
+            let Some(admin) = &self.admin else { return };
+            let signed = Signed::new(admin, self.network(), &key, generation, &record);
             if self.ledger.take(&key, signed) == Verdict::New {
                 self.is_unsaved = true;
                 self.writes.add(key);
@@ -142,4 +135,11 @@ impl Member {
         }
         self.admin = Some(admin);
     }
+}
+
+/// A secret that only this hub can read, as it is kept at `key`.
+pub(super) fn seal_for(hub: &HubRecord, key: &Key, secret: &[u8]) -> Option<Vec<u8>> {
+    let once = PrivateKey::from_bytes(*membership::random().ok()?);
+    let reader = PublicKey(hub.identity);
+    sealed::seal(once, &reader, key.to_string().as_bytes(), secret)
 }

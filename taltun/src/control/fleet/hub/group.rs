@@ -5,11 +5,11 @@
 
 use taltun_crypto::{hash, hmac, sealed};
 use taltun_fleet::record::{GroupKey, Hub as HubRecord};
-use taltun_fleet::{Key, Label, Signed, Verdict};
+use taltun_fleet::{Key, Label};
 use tracing::{info, warn};
 
-use super::{Member, milliseconds};
-use crate::control::fleet::membership;
+use super::Member;
+use super::claims::seal_for;
 use crate::crypto::{PrivateKey, PublicKey};
 
 /// What makes the key of a group, in the place of any other that might be made of the admin's.
@@ -19,44 +19,24 @@ impl Member {
     /// Gives all hubs the keys of their groups, as far as they haven't them.
     pub(super) fn share_group(&mut self) {
         let Some(admin) = &self.admin else { return };
-        let hubs = self.ledger.all().filter_map(|(key, signed)| match key {
-            Key::Hub(hub) => {
-                let record = signed.record::<HubRecord>()?.ok()?;
-                Some((hub.clone(), record.group.clone()?, record))
-            }
-            _ => None,
-        });
         let mut made = Vec::new();
-        for (hub, group, record) in hubs {
-            let key = Key::Group(hub);
+        for (hub, record) in self.hub_records() {
+            let Some(group) = record.group.clone() else {
+                continue;
+            };
+            let key = Key::Group(hub.clone());
             let known = self.ledger.record::<GroupKey>(&key);
             if matches!(&known, Some(Ok(known)) if known.of(&record).is_some()) {
                 continue;
             }
-            let (Ok(once), Some(generation)) = (
-                membership::random(),
-                self.ledger.next_generation(milliseconds()),
-            ) else {
-                continue;
-            };
             let private = group_key(admin.seed(), self.network(), &group);
-            let reader = PublicKey(record.identity);
-            let (context, once) = (key.to_string(), PrivateKey::from_bytes(*once));
-            let Some(sealed) = sealed::seal(once, &reader, context.as_bytes(), private.as_bytes())
-            else {
+            let Some(sealed) = seal_for(&record, &key, private.as_bytes()) else {
                 continue;
             };
             let public = private.public_key().0;
-            let record = GroupKey::new(group, public, record.identity, &sealed);
-            let signed = Signed::new(admin, self.network(), &key, generation, &record);
-            made.push((key, signed));
+            made.push((key, GroupKey::new(group, public, record.identity, &sealed)));
         }
-        for (key, signed) in made {
-            if self.ledger.take(&key, signed) == Verdict::New {
-                self.is_unsaved = true;
-                self.writes.add(key);
-            }
-        }
+        self.sign_all(made);
         self.take_group();
     }
 

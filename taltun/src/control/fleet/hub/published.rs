@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use taltun_fleet::record::{Hub as HubRecord, Peer};
 use taltun_fleet::{Key, Label};
+use tokio::sync::watch;
 
 use super::{MOST_PROBLEMS, Member};
 use crate::config::hub_endpoints;
@@ -32,13 +33,7 @@ impl Member {
         self.hub
             .homes
             .set_known(peers.iter().map(|peer| peer.public_key));
-        self.hub.peers.send_if_modified(|known| {
-            let is_new = **known != peers;
-            if is_new {
-                *known = Arc::new(peers);
-            }
-            is_new
-        });
+        tell(&self.hub.peers, peers);
         let now = wall_clock();
         let all = [Layer::Outer, Layer::Inner].into_iter().zip(&self.bans);
         let bans = all.flat_map(|(layer, bans)| {
@@ -50,21 +45,8 @@ impl Member {
         });
         let bans: Vec<FleetBan> = bans.collect();
         let number_of_bans = bans.len() as u64;
-        self.hub.bans.send_if_modified(|known| {
-            let is_new = **known != bans;
-            if is_new {
-                *known = Arc::new(bans);
-            }
-            is_new
-        });
-        let others = self.others();
-        self.hub.hubs.send_if_modified(|known| {
-            let is_new = **known != others;
-            if is_new {
-                *known = Arc::new(others);
-            }
-            is_new
-        });
+        tell(&self.hub.bans, bans);
+        tell(&self.hub.hubs, self.others());
         let hubs = self.hubs();
         let own = &self.hub.settings.hub;
         let others = hubs.iter().filter(|hub| hub.name != own.as_str());
@@ -90,30 +72,35 @@ impl Member {
         });
     }
 
+    /// What is known of the hubs of the fleet, this one among them.
+    pub(super) fn hub_records(&self) -> impl Iterator<Item = (&Label, HubRecord)> {
+        self.ledger.all().filter_map(|(key, signed)| match key {
+            Key::Hub(hub) => Some((hub, signed.record::<HubRecord>()?.ok()?)),
+            _ => None,
+        })
+    }
+
     /// The other hubs, as peers of this one.
     fn others(&self) -> Vec<FleetHub> {
-        let hubs = self.ledger.all().filter_map(|(key, signed)| {
-            let Key::Hub(hub) = key else { return None };
-            let record = signed.record::<HubRecord>()?.ok()?;
-            (*hub != self.hub.settings.hub).then(|| FleetHub {
-                name: hub.to_string(),
-                public_key: PublicKey(record.identity),
-                answers_as: self.answers_as(hub, &record),
-                group: record.group.as_ref().map(Label::to_string),
-                shared: record.shared,
-                endpoints: hub_endpoints(&record.endpoints),
-                vips: record.vips,
-            })
+        let others = self
+            .hub_records()
+            .filter(|(hub, _)| **hub != self.hub.settings.hub);
+        let others = others.map(|(hub, record)| FleetHub {
+            name: hub.to_string(),
+            public_key: PublicKey(record.identity),
+            answers_as: self.answers_as(hub, &record),
+            group: record.group.as_ref().map(Label::to_string),
+            shared: record.shared,
+            endpoints: hub_endpoints(&record.endpoints),
+            vips: record.vips,
         });
-        hubs.collect()
+        others.collect()
     }
 
     fn hubs(&self) -> Vec<HubStatus> {
-        let hubs = self.ledger.all().filter_map(|(key, signed)| {
-            let Key::Hub(hub) = key else { return None };
-            let record = signed.record::<HubRecord>()?.ok()?;
+        let hubs = self.hub_records().map(|(hub, record)| {
             let live = self.live.get(hub);
-            Some(HubStatus {
+            HubStatus {
                 name: hub.to_string(),
                 own: *hub == self.hub.settings.hub,
                 live: live.is_some(),
@@ -130,7 +117,7 @@ impl Member {
                 // The controller knows these.
                 homes: 0,
                 path: None,
-            })
+            }
         });
         hubs.collect()
     }
@@ -146,4 +133,15 @@ impl Member {
         }
         all
     }
+}
+
+/// Tells who follows it what is so by now, if it is new.
+fn tell<T: PartialEq>(to: &watch::Sender<Arc<T>>, now: T) {
+    to.send_if_modified(|known| {
+        let is_new = **known != now;
+        if is_new {
+            *known = Arc::new(now);
+        }
+        is_new
+    });
 }

@@ -56,7 +56,7 @@ impl Outlet {
 
     /// Whether the kernel has taken all before this place; so it has when the socket is closed.
     pub fn has_taken(&self, all: Place) -> bool {
-        self.sending.untaken(all.0) == 0
+        self.sending.pending_before(all.0).unsent == 0
     }
 }
 
@@ -102,9 +102,9 @@ pub(super) fn kick(socket: &OwnedFd, sending: &Sending, zero_copy: bool) -> Kick
 fn kick_by(sending: &Sending, zero_copy: bool, mut wake: impl FnMut() -> Answer) -> Kicked {
     let mut kicked = Kicked::default();
     let all = sending.published();
-    let mut before = sending.untaken(all);
+    let mut left = sending.pending_before(all);
     let mut idle = 0;
-    while before > 0 && sending.pending().needs_wakeup {
+    while left.unsent > 0 && left.needs_wakeup {
         match wake() {
             Answer::Sent => {}
             // The ring goes on behind it.
@@ -118,13 +118,17 @@ fn kick_by(sending: &Sending, zero_copy: bool, mut wake: impl FnMut() -> Answer)
         if zero_copy {
             return kicked;
         }
-        let now = sending.untaken(all);
-        idle = if now < before { 0 } else { idle + 1 };
+        let now = sending.pending_before(all);
+        idle = if now.unsent < left.unsent {
+            0
+        } else {
+            idle + 1
+        };
         if idle == IDLE_KICKS {
             kicked.left = true;
             return kicked;
         }
-        before = now;
+        left = now;
     }
     kicked
 }

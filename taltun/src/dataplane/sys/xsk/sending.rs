@@ -151,14 +151,7 @@ impl Sending {
 
     /// What is left to send; nothing once the socket is closed.
     pub(super) fn pending(&self) -> Pending {
-        let pending = self.with(|half| Pending {
-            unsent: half.tx.waiting() as usize,
-            needs_wakeup: half.tx.needs_wakeup(),
-        });
-        pending.unwrap_or(Pending {
-            unsent: 0,
-            needs_wakeup: false,
-        })
+        self.pending_before(self.published())
     }
 
     /// The place in the TX ring behind all that was published.
@@ -166,11 +159,16 @@ impl Sending {
         self.with(|half| half.tx.published()).unwrap_or_default()
     }
 
-    /// How many frames before this place the kernel hasn't looked at yet; none once the socket is
-    /// closed.
-    pub(super) fn untaken(&self, place: u32) -> u32 {
-        self.with(|half| half.tx.waiting_before(place))
-            .unwrap_or_default()
+    /// What is left to send before this place; nothing once the socket is closed.
+    pub(super) fn pending_before(&self, place: u32) -> Pending {
+        let pending = self.with(|half| Pending {
+            unsent: half.tx.waiting_before(place) as usize,
+            needs_wakeup: half.tx.needs_wakeup(),
+        });
+        pending.unwrap_or(Pending {
+            unsent: 0,
+            needs_wakeup: false,
+        })
     }
 
     /// Whether frames are on their way out.
