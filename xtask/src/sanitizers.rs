@@ -24,13 +24,18 @@ pub enum Sanitizer {
 
 /// Where there are both for.
 const TARGETS: &[&str] = &["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
-/// The crates whose library tests run.
+/// The crates whose library tests run: all that a program is made of.
 const PACKAGES: &[&str] = &[
     "taltun",
+    "taltun-capture",
     "taltun-common",
+    "taltun-crypto",
+    "taltun-fleet",
     "taltun-policy",
     "taltun-protocol",
     "taltun-shaping",
+    "taltun-udpgw",
+    "taltun-usage",
 ];
 
 /// The arguments of both.
@@ -96,6 +101,7 @@ pub fn run(sanitizer: Sanitizer, arguments: &Arguments) -> Result<ExitCode> {
         .arg("test")
         .args(packages)
         .args(["--lib", "--no-fail-fast", "--no-default-features"])
+        .args(["--features", "taltun/fleet"])
         .args(["-Zbuild-std", "--target", &host])
         .arg("--target-dir")
         .arg(target().join(sanitizer.short()))
