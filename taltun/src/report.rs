@@ -16,6 +16,7 @@ mod refused;
 mod rights;
 #[cfg(test)]
 pub(crate) mod schema;
+mod standing;
 mod stats;
 mod traced;
 mod unix_time;
@@ -40,6 +41,7 @@ pub use self::ping::{Ping, RoundTrips};
 pub use self::rates::{PeerRates, Rates, Traffic, per_second, whole_seconds};
 pub use self::refused::{Refused, Why};
 pub use self::rights::{MemoryStatus, PacketThreads, ProcessRights, RightsStatus};
+pub use self::standing::{CLASSES, StandingCounts, Stood, Ways, class, most_seconds};
 pub use self::stats::{Fallbacks, Load, SocketLoad, Source, Stats, ThreadLoad, UdpgwStats};
 pub use self::traced::{TraceMessage, TracedPacket};
 pub use self::unix_time::UnixTime;
@@ -136,6 +138,9 @@ pub struct Status {
     /// Those of the last minute.
     #[serde(default)]
     pub drops_last_minute: Drops,
+    /// How long packets stood in the tunnel's process in the last minute; `None` for a way that none took.
+    #[serde(default)]
+    pub standing: Ways<Option<Stood>>,
     /// Networks that are denied now, outside and inside.
     #[serde(default)]
     pub bans: u64,

@@ -26,6 +26,7 @@ mod hop;
 mod icmp;
 mod inside;
 mod kernel_relay;
+mod last_minute;
 mod ledger;
 mod left_switches;
 mod limits;

@@ -1,27 +1,20 @@
 //! How fast the counters grow: they are looked at once a second, whoever asks and how often.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
+use super::last_minute::LastMinute;
 use super::moments::Moments;
 use super::peer_rates::PeerMeter;
 use crate::protocol::device::Device;
 use crate::protocol::peer::Peer;
 use crate::protocol::time::Time;
-use crate::report::{Drops, PeerRates, Rates, Traffic};
-
-/// How far back drops are remembered.
-const MINUTE: Duration = Duration::from_secs(60);
-/// Looks that are remembered: one a second, and the one before.
-const LOOKS: usize = 61;
+use crate::report::{Drops, PeerRates, Rates, StandingCounts, Stood, Traffic, Ways};
 
 /// The last look, and what was gained between it and the one before.
 #[derive(Debug, Default)]
 pub(super) struct RateMeter {
     last: Option<(Time, (Traffic, Drops))>,
     rates: Option<Rates>,
-    /// The drops by then, over the last minute; the oldest first.
-    drops: VecDeque<(Time, Drops)>,
+    drops: LastMinute<Drops>,
+    standing: LastMinute<Ways<StandingCounts>>,
     peers: PeerMeter,
     moments: Moments,
 }
@@ -35,12 +28,12 @@ impl RateMeter {
             self.moments.add(&rates);
             self.rates = Some(rates);
         }
-        let is_older =
-            |next: Option<&(Time, Drops)>| next.is_some_and(|(at, _)| now.since(*at) >= MINUTE);
-        while self.drops.len() >= LOOKS || is_older(self.drops.get(1)) {
-            self.drops.pop_front();
-        }
-        self.drops.push_back((now, drops));
+        self.drops.look(drops, now);
+    }
+
+    /// The same for how long packets stood.
+    pub(super) fn look_at_standing(&mut self, standing: Ways<StandingCounts>, now: Time) {
+        self.standing.look(standing, now);
     }
 
     /// The same for what each peer moved.
@@ -66,15 +59,21 @@ impl RateMeter {
     /// What was dropped in the minute before the last look, or since the start of a younger
     /// tunnel.
     pub(super) fn drops_last_minute(&self) -> Drops {
-        match (self.drops.front(), self.drops.back()) {
-            (Some((_, before)), Some((_, now))) => now.since(before),
-            _ => Drops::default(),
-        }
+        let ends = self.drops.ends();
+        ends.map_or_else(Drops::default, |(before, now)| now.since(before))
+    }
+
+    /// How long packets stood in that minute.
+    pub(super) fn stood(&self) -> Ways<Option<Stood>> {
+        let ends = self.standing.ends();
+        ends.map_or_else(Ways::default, |(before, now)| now.since(before))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use taltun_common::drops::DropReason;
 
     use super::*;
@@ -113,6 +112,5 @@ mod tests {
         assert_eq!((told[5], told[64]), (10, 10));
         assert_eq!((told[65], told[99]), (0, 0));
         assert_eq!((told[100], told[129]), (5, 5));
-        assert!(meter.drops.len() <= LOOKS);
     }
 }

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use taltun_common::drops::{DROP_REASONS, DropReason};
 
 use super::clock;
+use super::standing::Standing;
 use super::tap::{Fate, Observer, Subject, Taps};
 use crate::protocol::time::Time;
-use crate::report::{Drops, Traffic};
+use crate::report::{Drops, StandingCounts, Traffic, Ways};
 
 /// Counters shared by all threads of the data plane and the controller.
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ pub struct Counters {
     join_fallbacks: AtomicU64,
     strayed: AtomicU64,
     parallel_batches: AtomicU64,
+    standing: Standing,
     taps: Arc<Taps>,
 }
 
@@ -52,6 +54,8 @@ impl FlowTally {
 pub struct Tally {
     /// What this thread's batches are told to.
     pub observer: Observer,
+    /// When the first packet of the batch was read; `None` outside of batches.
+    began: Option<Time>,
     counts: Counts,
 }
 
@@ -69,9 +73,10 @@ struct Counts {
 }
 
 impl Tally {
-    /// A batch begins.
+    /// A batch begins, whose first packet was read at this time.
     #[inline]
     pub(super) fn begin(&mut self, counters: &Counters, now: Time) {
+        self.began = Some(now);
         self.observer.begin(&counters.taps, now);
     }
 
@@ -137,10 +142,18 @@ impl Tally {
 }
 
 impl Counters {
-    /// Adds a batch's tally and clears it.
+    /// Adds the tally of a batch whose packets are written, and clears it.
     pub fn add(&self, tally: &mut Tally) {
         tally.observer.end();
+        let began = tally.began.take();
         let tally = &mut tally.counts;
+        let has_moved = tally.rx.packets | tally.tx.packets | tally.relayed.packets > 0;
+        if let Some(began) = began.filter(|_| has_moved) {
+            let stood = clock::now().since(began);
+            self.standing.udp_to_tun.add(tally.rx.packets, stood);
+            self.standing.tun_to_udp.add(tally.tx.packets, stood);
+            self.standing.udp_to_udp.add(tally.relayed.packets, stood);
+        }
         self.rx.add(tally.rx);
         self.tx.add(tally.tx);
         self.relayed.add(tally.relayed);
@@ -207,6 +220,11 @@ impl Counters {
     /// How many batches were sealed or opened by more than one thread.
     pub fn parallel_batches(&self) -> u64 {
         self.parallel_batches.load(Ordering::Relaxed)
+    }
+
+    /// How long packets stood so far.
+    pub fn standing(&self) -> Ways<StandingCounts> {
+        self.standing.map(super::standing::Counts::counted)
     }
 
     /// Drops so far.

@@ -41,6 +41,7 @@ pub mod scheduling;
 pub mod shaping;
 pub mod shared;
 pub mod sparse;
+mod standing;
 pub mod sys;
 pub mod tap;
 #[cfg(test)]

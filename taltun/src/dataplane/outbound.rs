@@ -27,6 +27,7 @@ use crate::protocol::ip;
 use crate::protocol::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, PADDING, padded_len};
 use crate::protocol::peer::Peer;
 use crate::protocol::plan::CipherPlan;
+use crate::protocol::time::Time;
 
 /// Packets that are sealed and sent together.
 pub(super) const BATCH: usize = 128;
@@ -144,6 +145,8 @@ struct Outbound<'w> {
     arena: Box<[u8]>,
     filled: usize,
     packets: Vec<Packet>,
+    /// When the first of them was read.
+    began: Time,
     /// The cipher work of a batch that is done together.
     plan: CipherPlan,
     runs: DatagramRuns,
@@ -163,6 +166,7 @@ impl<'w> Outbound<'w> {
             arena: vec![0; FULL + SLOT].into_boxed_slice(),
             filled: 0,
             packets: Vec::with_capacity(BATCH),
+            began: Time::START,
             plan: CipherPlan::with_capacity(BATCH),
             runs: DatagramRuns::with_capacity(BATCH),
             held: HeldPackets::default(),
@@ -203,6 +207,9 @@ impl<'w> Outbound<'w> {
             let room = DATA_OVERHEAD + padded_len(len, mtu);
             if self.filled + room > self.arena.len() || self.packets.len() == BATCH {
                 self.send_after(sparse)?;
+            }
+            if self.packets.is_empty() {
+                self.began = clock::now();
             }
             let start = self.filled;
             let at = start + DATA_HEADER_LEN;
@@ -255,7 +262,8 @@ impl<'w> Outbound<'w> {
 
     fn seal(&mut self) {
         let merge = self.sender.merges();
-        let now = clock::now();
+        // Some microseconds ago, which is now for whatever goes by the clock.
+        let now = self.began;
         let crew = self.shared.crew.as_ref();
         let crew = crew.filter(|crew| crew.shares(self.filled));
         self.tally.begin(&self.shared.inputs.counters, now);

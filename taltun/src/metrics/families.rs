@@ -15,7 +15,8 @@ use prometheus_client::metrics::MetricType;
 use super::seen::{Peers, Seen};
 use crate::layer::Layer;
 use crate::report::{
-    AfXdpStatus, AuditKept, PathStatus, RateStatus, SocketLoad, ThreadLoad, UsageKept,
+    AfXdpStatus, AuditKept, CLASSES, PathStatus, RateStatus, SocketLoad, StandingCounts,
+    ThreadLoad, UsageKept, most_seconds,
 };
 
 /// A metric with all of its samples.
@@ -34,9 +35,11 @@ pub(super) struct Family {
 pub(super) enum Kind {
     Counter,
     Gauge,
+    /// Counters by classes of what is counted.
+    Histogram,
 }
 
-use Kind::{Counter, Gauge};
+use Kind::{Counter, Gauge, Histogram};
 
 macro_rules! families {
     ($($kind:ident $name:literal, $help:literal, |$seen:ident, $to:ident| $of:expr;)*) => {
@@ -158,6 +161,12 @@ families! {
         |seen, to| seen.stats.load.tunnel_queue_drops.iter().try_for_each(|it| to.add(&[], *it));
     Counter "taltun_parallel_batches", "Batches that more than one thread sealed or opened",
         |seen, to| to.add(&[], seen.stats.parallel_batches);
+    Histogram "taltun_standing_seconds",
+        "How long packets stood in the tunnel's process: from being read to being written",
+        |seen, to| {
+            let mut ways = seen.stats.standing.named().into_iter();
+            ways.try_for_each(|(way, counts)| to.add(&[("way", way)], counts))
+        };
     Gauge "taltun_xdp", "1 for the mode in which the XDP program runs on an interface",
         |seen, to| {
             let mut all = seen.status.xdp.iter();
@@ -295,6 +304,25 @@ impl Value for f64 {
     }
 }
 
+/// A histogram's.
+impl Value for &StandingCounts {
+    fn encode(self, mut sample: MetricEncoder<'_>) -> fmt::Result {
+        let last = CLASSES - 1;
+        let most = |class| {
+            if class == last {
+                // As the encoder calls the class that has all others.
+                f64::MAX
+            } else {
+                most_seconds(class)
+            }
+        };
+        let buckets: [(f64, u64); CLASSES] =
+            std::array::from_fn(|class| (most(class), self.packets[class]));
+        let count = self.packets.iter().sum();
+        sample.encode_histogram::<NoLabelSet>(self.total_seconds, count, &buckets, None)
+    }
+}
+
 /// What the encoder reads at each scrape.
 #[derive(Debug)]
 pub(super) struct Exposed(pub Arc<Seen>);
@@ -306,6 +334,7 @@ impl Collector for Exposed {
             let kind = match family.kind {
                 Counter => MetricType::Counter,
                 Gauge => MetricType::Gauge,
+                Histogram => MetricType::Histogram,
             };
             let mut samples = Samples {
                 encoder: encoder.encode_descriptor(family.name, family.help, None, kind)?,
@@ -614,6 +643,7 @@ mod tests {
         match family.kind {
             Counter => format!("{}_total", family.name),
             Gauge => family.name.to_owned(),
+            Histogram => format!("{}_bucket", family.name),
         }
     }
 }

@@ -517,6 +517,12 @@ fn status(full: bool) -> Status {
         }),
         drops: Drops::default(),
         drops_last_minute: Drops::default(),
+        standing: Ways::default().map(|()| {
+            full.then_some(Stood {
+                median_seconds: 1.5,
+                p99_seconds: 1.5,
+            })
+        }),
         bans: 1,
         unknown_keys: vec![UnknownKey {
             public_key: "WHO=".to_owned(),

@@ -9,6 +9,7 @@ use taltun_common::drops::DropReason;
 
 use super::drops::{self, Drops};
 use super::rates::{Rates, Traffic};
+use super::standing::{StandingCounts, Ways};
 use super::{BanStatus, UnixTime};
 
 /// `taltun stats --json`.
@@ -39,6 +40,9 @@ pub struct Stats {
     /// Batches that were sealed or opened by more than one thread (`dataplane.crypto_threads`).
     #[serde(default)]
     pub parallel_batches: u64,
+    /// How long packets stood in the tunnel's process.
+    #[serde(default)]
+    pub standing: Ways<StandingCounts>,
     /// Who sent to us on the underlay, most packets first (at most 1024).
     pub sources: Vec<Source>,
     /// Whose packets came out of the tunnel into this host or were relayed to another peer, most

@@ -255,6 +255,17 @@ pub(in crate::cli) fn hub() -> Status {
             .into_iter()
             .collect(),
         drops_last_minute: [(DropReason::Mac1, 12)].into_iter().collect(),
+        standing: Ways {
+            tun_to_udp: Some(Stood {
+                median_seconds: 16e-6,
+                p99_seconds: 128e-6,
+            }),
+            udp_to_tun: None,
+            udp_to_udp: Some(Stood {
+                median_seconds: 64e-6,
+                p99_seconds: 4096e-6,
+            }),
+        },
         bans: 2,
         host: None,
         resolver: Some(ResolverStatus {

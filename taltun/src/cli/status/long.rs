@@ -79,6 +79,9 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     let sparse = words::sparse_queue(&status.sparse_queue);
     line(&mut text, "sparse queue", &sparse);
     line(&mut text, "priority", &words::priority(&status.priority));
+    if let Some(told) = words::standing(&status.standing) {
+        line(&mut text, "packets stand", &told);
+    }
     if let Some(range) = &status.port_range {
         line(&mut text, "ports", &words::port_range(range));
     }
@@ -186,6 +189,7 @@ interface: hub
   steering:         ebpf (4 workers share the port)
   sparse queue:     on (an eBPF program fills it)
   priority:         high instead of realtime (why), lost realtime 2 times
+  packets stand:    at most to peers 16 µs (99 %: 128 µs), relayed 64 µs (99 %: 4 ms) in the last minute
   ports:            4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
   forward:          tcp/8443 -> office:443 (iptables), the sender's address is kept, no interface has it, kept from other programs: 8443
   forward:          udp/9000 -> office:9000, not open: the tunnel itself listens there

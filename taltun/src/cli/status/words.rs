@@ -6,7 +6,7 @@ use crate::cli::human;
 use crate::report::{
     AfXdpStatus, AuditStatus, ForwardStatus, ForwardedBy, MemoryStatus, NameAround, PacketThreads,
     PolicyStatus, PortRangeStatus, PriorityStatus, ProcessRights, RightsStatus, SourceSeen,
-    SparseQueueStatus, Status, UdpgwStatus,
+    SparseQueueStatus, Status, Stood, UdpgwStatus, Ways,
 };
 
 pub(super) fn af_xdp(queue: &AfXdpStatus) -> String {
@@ -55,6 +55,42 @@ pub(super) fn priority(priority: &PriorityStatus) -> String {
         let _ = write!(text, ", lost realtime {times}");
     }
     text
+}
+
+/// How long packets stood by each way that they took; `None` if there were none.
+pub(super) fn standing(standing: &Ways<Option<Stood>>) -> Option<String> {
+    let Ways {
+        tun_to_udp,
+        udp_to_tun,
+        udp_to_udp,
+    } = standing;
+    let ways = [
+        ("to peers", tun_to_udp),
+        ("from peers", udp_to_tun),
+        ("relayed", udp_to_udp),
+    ];
+    let told = ways.into_iter().filter_map(|(way, stood)| {
+        let stood = stood.as_ref()?;
+        let (median, p99) = (
+            short_span(stood.median_seconds),
+            short_span(stood.p99_seconds),
+        );
+        Some(format!("{way} {median} (99 %: {p99})"))
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| format!("at most {} in the last minute", told.join(", ")))
+}
+
+/// A duration of a class, in the unit that it is some of.
+fn short_span(seconds: f64) -> String {
+    let micros = seconds * 1e6;
+    if micros < 1000.0 {
+        format!("{micros:.0} µs")
+    } else if micros < 1e6 {
+        format!("{:.0} ms", micros / 1e3)
+    } else {
+        format!("{seconds:.0} s")
+    }
 }
 
 pub(super) fn port_range(range: &PortRangeStatus) -> String {

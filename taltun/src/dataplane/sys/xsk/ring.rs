@@ -59,12 +59,8 @@ impl<T: Entry> Producer<T> {
         self.next
     }
 
-    /// How many published values the other side hasn't taken yet.
-    pub(super) fn waiting(&self) -> u32 {
-        self.waiting_before(self.next)
-    }
-
-    /// How many of those before this number, which is one of [`published`](Self::published).
+    /// How many published values before this number, which is one of [`published`](Self::published), the other
+    /// side hasn't taken yet.
     pub(super) fn waiting_before(&self, number: u32) -> u32 {
         let consumed = self.parts.consumer().load(Ordering::Acquire);
         let waiting = number.wrapping_sub(consumed);
@@ -179,11 +175,11 @@ pub(super) mod tests {
         assert_eq!(producer.push(5), Err(5));
         assert_eq!(consumer.pop(), None);
         producer.publish();
-        assert_eq!(producer.waiting(), 4);
+        assert_eq!(producer.waiting_before(producer.published()), 4);
         assert_eq!(consumer.pop(), Some(1));
         assert_eq!(producer.push(5), Err(5));
         consumer.release();
-        assert_eq!(producer.waiting(), 3);
+        assert_eq!(producer.waiting_before(producer.published()), 3);
         producer.push(5).unwrap();
         producer.publish();
         let rest: Vec<_> = std::iter::from_fn(|| consumer.pop()).collect();
@@ -198,7 +194,7 @@ pub(super) mod tests {
                 producer.push(value * 3 + part).unwrap();
             }
             producer.publish();
-            assert_eq!(producer.waiting(), 3);
+            assert_eq!(producer.waiting_before(producer.published()), 3);
             for part in 0..3 {
                 assert_eq!(consumer.pop(), Some(value * 3 + part));
             }
