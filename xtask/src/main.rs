@@ -16,6 +16,7 @@ mod mutants;
 mod pictures;
 mod run;
 mod sanitizers;
+mod scale;
 mod setup;
 mod soak;
 mod test;
@@ -45,6 +46,8 @@ enum Task {
     Bench(Box<bench::Arguments>),
     /// Counts the instructions that a packet costs and compares with the committed limits.
     Instructions(instructions::Arguments),
+    /// Simulates what a hub would carry on 8, 32 and 64 cores.
+    Scale(scale::Arguments),
     /// Looks for data races in what threads share, with the thread sanitizer.
     Tsan(sanitizers::Arguments),
     /// Looks for misused memory in all library tests, with the address sanitizer.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Instructions(arguments) => instructions::run(&arguments),
+        Task::Scale(arguments) => scale::run(&arguments),
         Task::Tsan(arguments) => sanitizers::run(Sanitizer::Thread, &arguments),
         Task::Asan(arguments) => sanitizers::run(Sanitizer::Address, &arguments),
         Task::Miri(arguments) => miri::run(&arguments),
