@@ -32,8 +32,8 @@ impl RateMeter {
     }
 
     /// The same for how long packets stood.
-    pub(super) fn look_at_standing(&mut self, standing: Ways<StandingCounts>, now: Time) {
-        self.standing.look(standing, now);
+    pub(super) fn look_at_standing(&mut self, standing: &Ways<StandingCounts>, now: Time) {
+        self.standing.look(*standing, now);
     }
 
     /// The same for what each peer moved.

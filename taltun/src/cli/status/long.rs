@@ -71,17 +71,7 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     for (subject, told) in others.chain(words::rights(&status.rights)) {
         line(&mut text, subject, &told);
     }
-    let steering = &status.steering;
-    if steering.mode != Steering::None {
-        let SteeringStatus { mode, reason } = steering;
-        line(&mut text, "steering", &format!("{mode} ({reason})"));
-    }
-    let sparse = words::sparse_queue(&status.sparse_queue);
-    line(&mut text, "sparse queue", &sparse);
-    line(&mut text, "priority", &words::priority(&status.priority));
-    if let Some(told) = words::standing(&status.standing) {
-        line(&mut text, "packets stand", &told);
-    }
+    render_workers(&mut text, status);
     if let Some(range) = &status.port_range {
         line(&mut text, "ports", &words::port_range(range));
     }
@@ -116,6 +106,21 @@ pub(super) fn render(status: &Status, left: &LeftSwitches) -> String {
     }
     render_unknown(&mut text, &status.unknown_keys);
     text
+}
+
+/// How packets find those who move them, and how these do.
+fn render_workers(text: &mut String, status: &Status) {
+    let steering = &status.steering;
+    if steering.mode != Steering::None {
+        let SteeringStatus { mode, reason } = steering;
+        line(text, "steering", &format!("{mode} ({reason})"));
+    }
+    let sparse = words::sparse_queue(&status.sparse_queue);
+    line(text, "sparse queue", &sparse);
+    line(text, "priority", &words::priority(&status.priority));
+    if let Some(told) = words::standing(&status.standing) {
+        line(text, "packets stand", &told);
+    }
 }
 
 /// The keys that tried and are of no peer.

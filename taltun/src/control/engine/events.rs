@@ -208,7 +208,7 @@ impl Engine {
         let counters = self.data_plane.counters();
         let dropped = counters.drops() + dropped_by_shield;
         self.rates.look(counters.traffic(), dropped, now);
-        self.rates.look_at_standing(counters.standing(), now);
+        self.rates.look_at_standing(&counters.standing(), now);
         self.rates.look_at_peers(&self.device, now);
         self.diagnosis
             .look_for_misled(&self.gate, &self.shield, &dropped_by_shield, now);
