@@ -150,7 +150,7 @@ fn none_has_rights(node: &Node, count: usize) -> Result<()> {
     Ok(())
 }
 
-fn ensure_all_answer(lab: &Lab) -> Result<()> {
+pub fn ensure_all_answer(lab: &Lab) -> Result<()> {
     ensure_answers(&lab.net.a, Role::Hub.v4())?;
     ensure_answers(&lab.net.hub, Role::A.v4())?;
     ensure_answers(&lab.net.a, Role::B.v6())
@@ -237,11 +237,11 @@ fn servers_have_none() -> Result<()> {
     take_down(lab)
 }
 
-fn privileged_of(node: &Node) -> Result<u32> {
+pub fn privileged_of(node: &Node) -> Result<u32> {
     process_of(node.pid(), "privileged-process")
 }
 
-fn ensure_privileged_has_few(node: &Node) -> Result<()> {
+pub fn ensure_privileged_has_few(node: &Node) -> Result<()> {
     let told = node.status()?.rights.privileged;
     let told = told.context("status tells of no privileged process")?;
     let few = ["CAP_NET_BIND_SERVICE", "CAP_NET_ADMIN", "CAP_NET_RAW"];
@@ -296,7 +296,7 @@ fn privileged_has_few() -> Result<()> {
     take_down(lab)
 }
 
-fn ensure_gone(process: u32) -> Result<()> {
+pub fn ensure_gone(process: u32) -> Result<()> {
     eventually("the privileged process has ended", UP_LIMIT, || {
         Ok(fs::metadata(format!("/proc/{process}")).is_err())
     })

@@ -103,9 +103,7 @@ impl WorkerSet {
 
     /// Marks all datagrams from now on.
     pub(super) fn set_mark(&mut self, mark: u32) -> io::Result<()> {
-        for socket in &self.sockets {
-            socket.set_mark(mark)?;
-        }
+        Socket::mark_all(&self.sockets, mark)?;
         self.mark = mark;
         Ok(())
     }
@@ -115,9 +113,7 @@ impl WorkerSet {
     pub(super) fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
         let sockets = Socket::bind_group(address, self.sockets.len(), self.settings.offloads)?;
         if self.mark != 0 {
-            for socket in &sockets {
-                socket.set_mark(self.mark)?;
-            }
+            Socket::mark_all(&sockets, self.mark)?;
         }
         self.workers = None;
         self.sockets = sockets;

@@ -262,7 +262,7 @@ impl Engine {
             diagnosis: &self.diagnosis,
             flaps: &self.flaps,
             gateway: &self.gateway,
-            privileged: self.privileged.as_ref(),
+            privileged: &self.privileged,
             metrics: self.metrics.as_ref(),
             name_service: self.name_service.as_ref(),
             web: self.web.as_ref(),

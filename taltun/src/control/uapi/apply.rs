@@ -65,12 +65,7 @@ impl Target<'_> {
     /// What peers have lost by it, and who is a peer no more, is the caller's to tell others.
     pub(in crate::control) fn set(&mut self, request: SetRequest, now: Time) -> Result<(), Errno> {
         if let Some(mark) = request.fwmark {
-            let before = self.data_plane.mark();
-            self.data_plane.set_mark(mark)?;
-            if mark != before {
-                self.changes.own(&format!("fwmark {mark:#x}"));
-            }
-            self.dialer.set_mark(mark);
+            self.set_mark(mark)?;
         }
         if let Some(port) = request.listen_port {
             self.set_listen_port(port)?;
@@ -101,6 +96,19 @@ impl Target<'_> {
         }
         ownership::edit(self.device, self.shield, &edits);
         self.peers.touch(self.device.take_displaced());
+        Ok(())
+    }
+
+    fn set_mark(&mut self, mark: u32) -> Result<(), Errno> {
+        let before = self.data_plane.mark();
+        self.data_plane.set_mark(mark).map_err(|error| {
+            warn!("can't set the fwmark {mark:#x}: {error}");
+            Errno::from(error)
+        })?;
+        if mark != before {
+            self.changes.own(&format!("fwmark {mark:#x}"));
+        }
+        self.dialer.set_mark(mark);
         Ok(())
     }
 

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 use super::caller::Caller;
+use crate::verbs::Trouble;
 pub(super) use answer::{Snapshot, SnapshotPeer};
 pub(super) use apply::{Target, snapshot};
 #[cfg(feature = "fuzzing")]
@@ -67,7 +68,8 @@ impl Errno {
 
 impl From<std::io::Error> for Errno {
     fn from(error: std::io::Error) -> Self {
-        error.raw_os_error().map_or(Self::IO, Self)
+        let of_process = Trouble::of(&error).map(Trouble::errno);
+        error.raw_os_error().or(of_process).map_or(Self::IO, Self)
     }
 }
 
