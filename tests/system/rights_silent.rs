@@ -25,6 +25,11 @@ pub const CASES: &[Case] = &[
         programs: &["unshare", "mount"],
         run: without,
     },
+    Case {
+        name: "rights: wg can't change the fwmark that a kill switch and routes depend on",
+        programs: &["nft"],
+        run: fixed_mark,
+    },
 ];
 
 /// What the status says of the process.
@@ -145,5 +150,23 @@ fn without() -> Result<()> {
         "{log}"
     );
     Ok(())
+}
+
+fn fixed_mark() -> Result<()> {
+    let full = Full::start("kill_switch = true\n", &[])?;
+    full.tunnel_answers()?;
+    let in_use = format!("errno=-{}", libc::EBUSY);
+    for mark in ["0", "66"] {
+        let answer = set_by_uapi(&full.client, &format!("fwmark={mark}"))?;
+        ensure!(answer.contains(&in_use), "{answer}");
+    }
+    let log = full.client.log();
+    let reason = "wg may not set the fwmark 0x42: the configuration has rules";
+    ensure!(log.contains(reason), "{log}");
+    let got = full.client.status()?.fwmark.context("no mark")?;
+    let same = set_by_uapi(&full.client, &format!("fwmark={got}"))?;
+    ensure!(same.contains("errno=0"), "{same}");
+    full.tunnel_answers()?;
+    full.outside_is_closed()
 }
 

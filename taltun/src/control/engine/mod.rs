@@ -149,6 +149,8 @@ pub(in crate::control) struct Engine {
     privileged: Result<ProcessRights, String>,
     /// Whether our sockets may have another mark than they should.
     marks_are_doubtful: bool,
+    /// The mark that rules of the host depend on, where there are any.
+    fixed_mark: Option<u32>,
     /// The host's network.
     network: NetworkWatch,
     /// The way to the peers.
@@ -284,6 +286,7 @@ impl Engine {
             by_wg: WgChanges::default(),
             privileged: inputs.privileged,
             marks_are_doubtful: false,
+            fixed_mark: inputs.mark,
             network: inputs.network,
             underlay: inputs.underlay,
             kept: None,

@@ -115,6 +115,7 @@ impl Engine {
                     data_plane: &mut self.data_plane,
                     dialer: &self.dialer,
                     changes: &mut changes,
+                    fixed_mark: self.fixed_mark,
                     local_addr: &mut self.config.interface.local_addr,
                 };
                 let outcome = target.set(*request, now);

@@ -30,6 +30,8 @@ pub(in crate::control) struct Target<'a> {
     pub data_plane: &'a mut DataPlane,
     pub dialer: &'a Dialer,
     pub changes: &'a mut WgChanges,
+    /// The mark that rules of routing and of the firewall depend on, where there are such rules.
+    pub fixed_mark: Option<u32>,
     /// The listen address of the configuration.
     pub local_addr: &'a mut SocketAddr,
 }
@@ -99,8 +101,17 @@ impl Target<'_> {
         Ok(())
     }
 
+    /// With another mark than its rules know, a kill switch would let nothing of ours pass, and routes would lead our
+    /// datagrams into the tunnel again.
     fn set_mark(&mut self, mark: u32) -> Result<(), Errno> {
         let before = self.data_plane.mark();
+        if let Some(fixed) = self.fixed_mark.filter(|fixed| *fixed != mark) {
+            warn!(
+                "wg may not set the fwmark {mark:#x}: the configuration has rules of the firewall or of routing for \
+                 {fixed:#x}; change interface.fwmark and restart"
+            );
+            return Err(Errno::IN_USE);
+        }
         self.data_plane.set_mark(mark).map_err(|error| {
             warn!("can't set the fwmark {mark:#x}: {error}");
             Errno::from(error)

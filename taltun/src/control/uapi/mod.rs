@@ -62,6 +62,8 @@ impl Errno {
     pub(super) const PROTOCOL: Self = Self(libc::EPROTO);
     /// The request is longer than we keep.
     pub(super) const TOO_LONG: Self = Self(libc::E2BIG);
+    /// What is asked for is in use.
+    pub(super) const IN_USE: Self = Self(libc::EBUSY);
     /// The kernel refused, and didn't say why.
     pub(super) const IO: Self = Self(libc::EIO);
 }
