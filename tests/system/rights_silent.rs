@@ -21,6 +21,11 @@ pub const CASES: &[Case] = &[
         run: stopped,
     },
     Case {
+        name: "rights: a privileged process that is stopped ends with its tunnel",
+        programs: &[],
+        run: stopped_for_good,
+    },
+    Case {
         name: "rights: a tunnel that can't start its privileged process goes on and says so",
         programs: &["unshare", "mount"],
         run: without,
@@ -29,6 +34,11 @@ pub const CASES: &[Case] = &[
         name: "rights: wg can't change the fwmark that a kill switch and routes depend on",
         programs: &["nft"],
         run: fixed_mark,
+    },
+    Case {
+        name: "rights: a tunnel that may open too few files says so before it starts",
+        programs: &["prlimit"],
+        run: few_files,
     },
 ];
 
@@ -116,6 +126,24 @@ fn stopped() -> Result<()> {
     take_down(lab)
 }
 
+fn stopped_for_good() -> Result<()> {
+    let mut lab = lab(Options::default())?;
+    ensure_all_answer(&lab)?;
+    let process = privileged_of(&lab.hub)?;
+    send_signal(process, Signal::Pause)?;
+    lab.hub.kill()?;
+    ensure_gone(process)?;
+    lab.hub.start_again(&lab.net.hub)?;
+    ensure_all_answer(&lab)?;
+    // The same in order.
+    let process = privileged_of(&lab.hub)?;
+    send_signal(process, Signal::Pause)?;
+    lab.hub.end(Signal::Terminate)?;
+    ensure_gone(process)?;
+    lab.hub.start_again(&lab.net.hub)?;
+    take_down(lab)
+}
+
 /// Puts another `/proc` in place, in which a program finds all but itself.
 const WITHOUT_EXE: &str = "
     mount -t tmpfs tmpfs /proc && mkdir /proc/real /proc/self && mount -t proc proc /proc/real || exit
@@ -170,3 +198,23 @@ fn fixed_mark() -> Result<()> {
     full.outside_is_closed()
 }
 
+fn few_files() -> Result<()> {
+    let lab = lab(Options::default())?;
+    let prlimit = find("prlimit").context("no prlimit")?;
+    let prlimit = prlimit.to_str().context("a path that is text")?;
+    let mut few = lab.hub.command();
+    few.args(["run", "--config"]).arg(lab.hub.config());
+    let mut command = lab.net.hub.command(prlimit);
+    command
+        .arg("--nofile=8")
+        .arg(few.get_program())
+        .args(few.get_args());
+    let output = command.output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{}: {told}", output.status);
+    ensure!(
+        told.contains("no more than 8 files may be open here, and a tunnel needs 64"),
+        "{told}"
+    );
+    take_down(lab)
+}

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, set_name};
 
 use crate::dataplane::sys::xsk;
@@ -55,8 +56,11 @@ pub fn serve(interface: &str) -> io::Result<()> {
     let channel = io::stdin().as_fd().try_clone_to_owned()?;
     set_name(&std::ffi::CString::new(NAME)?)?;
     // They are for the tunnel, which may want something of this process on its way down.
-    signals::ignore_those_that_end()?;
+    signals::ignore_all_of_others()?;
     capabilities::keep(CAPABILITIES)?;
+    // After that, which takes it back. A process that is stopped ends with its tunnel, too. If that has ended already,
+    // the channel is closed, and this one reads no question.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     let (rights, ()) = restrict(NAME, &NEEDS, || Ok(()))?;
     let for_itself = |_| io::Error::other("a tunnel starts this command for itself");
     verbs::send(channel.as_fd(), &serde_json::to_vec(&rights)?, &[]).map_err(for_itself)?;
