@@ -108,13 +108,17 @@ impl WorkerSet {
         Ok(())
     }
 
-    /// Listens at `address` instead. When that can't be, all stays as it is: the new
-    /// sockets are bound before the old ones are let go.
-    pub(super) fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
+    /// Sockets for all workers at `address`, beside those that they have.
+    pub(super) fn bind(&self, address: SocketAddr) -> io::Result<Vec<Arc<Socket>>> {
         let sockets = Socket::bind_group(address, self.sockets.len(), self.settings.offloads)?;
         if self.mark != 0 {
             Socket::mark_all(&sockets, self.mark)?;
         }
+        Ok(sockets)
+    }
+
+    /// Listens on these sockets instead.
+    pub(super) fn listen_on(&mut self, sockets: Vec<Arc<Socket>>) -> io::Result<()> {
         self.workers = None;
         self.sockets = sockets;
         self.start_workers()
