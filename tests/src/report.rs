@@ -18,6 +18,8 @@ pub struct Status {
     pub interface: String,
     /// Where the UDP sockets listen.
     pub listen: SocketAddr,
+    /// The mark of its datagrams.
+    pub fwmark: Option<u32>,
     /// Seconds since the start.
     pub uptime_seconds: u64,
     /// The peers, in file order.
@@ -56,6 +58,8 @@ pub struct Rights {
     pub packet_threads: PacketThreads,
     /// The process that opens what takes rights.
     pub privileged: Option<ProcessRights>,
+    /// Why there is none, or what is the matter with it.
+    pub privileged_problem: Option<String>,
     /// The processes that serve clients.
     pub processes: Vec<ProcessRights>,
 }

@@ -1,9 +1,6 @@
 //! AF_XDP: what leaves past the network stack can't be marked, so none does while there is a
 //! mark to be set, from the moment at which it is.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-
 use anyhow::{Context, Result, ensure};
 use taltun_tests::command::output_of;
 use taltun_tests::lab::{Lab, PORT, Role};
@@ -11,7 +8,7 @@ use taltun_tests::traffic::ping::Pinger;
 
 use crate::af_xdp::{connected, sent};
 use crate::af_xdp_exits::ensure_own_packets_leave;
-use crate::support::{ANSWER_LIMIT, Case, take_down};
+use crate::support::{ANSWER_LIMIT, Case, set_by_uapi, take_down};
 
 pub const CASES: &[Case] = &[Case {
     name: "AF_XDP: a fwmark that wg sets is on the next packet, and on all that follow",
@@ -33,7 +30,8 @@ fn marked_from_the_next_packet_on() -> Result<()> {
     );
     for (round, mark) in [66, 0, 66].into_iter().enumerate() {
         let before = sent(&lab)?;
-        set_mark(&lab, mark)?;
+        let answer = set_by_uapi(&lab.hub, &format!("fwmark={mark}"))?;
+        ensure!(answer.contains("errno=0"), "it said: {answer}");
         output_of(lab.net.hub.command("nft").arg(&rules))?;
         let mut pinger = Pinger::new(&lab.net.hub, Role::B.v4())?;
         let answered = pinger.count_answers(PACKETS as usize, ANSWER_LIMIT)?;
@@ -52,18 +50,6 @@ fn marked_from_the_next_packet_on() -> Result<()> {
         output_of(lab.net.hub.command("nft").arg("delete table inet marks"))?;
     }
     take_down(lab)
-}
-
-/// What `wg set` says to the hub; `wg` itself would look for its socket elsewhere.
-fn set_mark(lab: &Lab, mark: u32) -> Result<()> {
-    let path = lab.hub.directory().join("wireguard/taltun0.sock");
-    let mut socket = UnixStream::connect(&path).context("no UAPI socket")?;
-    write!(socket, "set=1\nfwmark={mark}\n\n")?;
-    let mut answer = [0; 64];
-    let length = socket.read(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer[..length]);
-    ensure!(answer.contains("errno=0"), "it said: {answer}");
-    Ok(())
 }
 
 fn count(lab: &Lab, counter: &str) -> Result<u64> {

@@ -93,6 +93,7 @@ mod rekey;
 mod reloads;
 mod restart;
 mod rights;
+mod rights_silent;
 mod roaming;
 mod router;
 mod router_names;
@@ -201,6 +202,7 @@ fn side_by_side() -> Vec<Case> {
         printed_once::CASES,
         restart::CASES,
         rights::CASES,
+        rights_silent::CASES,
         roaming::CASES,
         loops::CASES,
         flaps::CASES,

@@ -1,9 +1,11 @@
 //! What the kernel lets the threads do that handle packets: nothing but that.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use taltun_tests::command::output_of;
 use taltun_tests::lab::{Lab, Options, Role};
 use taltun_tests::node::Node;
 use taltun_tests::sys::{Signal, send_signal};
@@ -150,7 +152,7 @@ fn none_has_rights(node: &Node, count: usize) -> Result<()> {
     Ok(())
 }
 
-fn ensure_all_answer(lab: &Lab) -> Result<()> {
+pub fn ensure_all_answer(lab: &Lab) -> Result<()> {
     ensure_answers(&lab.net.a, Role::Hub.v4())?;
     ensure_answers(&lab.net.hub, Role::A.v4())?;
     ensure_answers(&lab.net.a, Role::B.v6())
@@ -237,11 +239,11 @@ fn servers_have_none() -> Result<()> {
     take_down(lab)
 }
 
-fn privileged_of(node: &Node) -> Result<u32> {
+pub fn privileged_of(node: &Node) -> Result<u32> {
     process_of(node.pid(), "privileged-process")
 }
 
-fn ensure_privileged_has_few(node: &Node) -> Result<()> {
+pub fn ensure_privileged_has_few(node: &Node) -> Result<()> {
     let told = node.status()?.rights.privileged;
     let told = told.context("status tells of no privileged process")?;
     let few = ["CAP_NET_BIND_SERVICE", "CAP_NET_ADMIN", "CAP_NET_RAW"];
@@ -284,8 +286,10 @@ fn privileged_has_few() -> Result<()> {
     ensure_privileged_has_few(&lab.hub)?;
     // Signals that are for the tunnel don't end it.
     let process = privileged_of(&lab.hub)?;
-    for signal in [Signal::Terminate, Signal::Interrupt] {
-        send_signal(process, signal)?;
+    for signal in [
+        "INT", "TERM", "HUP", "USR1", "USR2", "ALRM", "PIPE", "QUIT", "TSTP", "RTMIN",
+    ] {
+        output_of(Command::new("kill").args(["-s", signal, &process.to_string()]))?;
     }
     ensure_all_answer(&lab)?;
     ensure!(privileged_of(&lab.hub)? == process);
@@ -296,7 +300,7 @@ fn privileged_has_few() -> Result<()> {
     take_down(lab)
 }
 
-fn ensure_gone(process: u32) -> Result<()> {
+pub fn ensure_gone(process: u32) -> Result<()> {
     eventually("the privileged process has ended", UP_LIMIT, || {
         Ok(fs::metadata(format!("/proc/{process}")).is_err())
     })

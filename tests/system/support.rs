@@ -3,8 +3,9 @@
 
 use std::env;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -15,6 +16,7 @@ use taltun_tests::cards::Card;
 use taltun_tests::command::{find, output_of};
 use taltun_tests::lab::{Lab, Options};
 use taltun_tests::netns::Namespace;
+use taltun_tests::node::Node;
 use taltun_tests::sys::{self, Signal};
 use taltun_tests::topology::private_prefix;
 use taltun_tests::traffic::ping::Pinger;
@@ -308,6 +310,17 @@ pub fn ensure_without_rights(pid: u32) -> Result<()> {
     let environment = fs::read(format!("/proc/{pid}/environ"))?;
     ensure!(environment.is_empty(), "{environment:?}");
     Ok(())
+}
+
+/// Sends lines of `set=1` to a node's UAPI socket, as `wg set` does, which would look for the socket elsewhere. Returns
+/// the answer.
+pub fn set_by_uapi(node: &Node, lines: &str) -> Result<String> {
+    let path = node.directory().join("wireguard/taltun0.sock");
+    let mut socket = UnixStream::connect(&path).context("no UAPI socket")?;
+    write!(socket, "set=1\n{lines}\n\n")?;
+    let mut answer = [0; 64];
+    let length = socket.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 /// Asks until `condition` holds, for at most `limit`; `what` names it.

@@ -108,6 +108,7 @@ impl Interface {
 /// Checks that the tunnel can be made. Where its name is taken by a process that can be
 /// named, that is what the operator wants to know.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
+    os::open_files::check().map_err(Failure::Other)?;
     match system::check(config) {
         Err(SystemError::InterfaceExists(name)) => match control::holder(&name) {
             Some(holder) => Err(holder.into()),

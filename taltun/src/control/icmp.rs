@@ -49,7 +49,7 @@ impl Icmp {
         let note = |error: &io::Error| debug!("ICMP messages go unnoticed: {error}");
         let hear = |v6| {
             let by_ourselves = || sockets::hear_unreachable(v6);
-            verbs::open_one(&Verb::Unreachable { v6 }, by_ourselves).map(File::from)
+            verbs::open_one(Verb::Unreachable { v6 }, by_ourselves).map(File::from)
         };
         let (v4, v6) = (hear(false), hear(true));
         Self {

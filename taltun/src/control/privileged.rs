@@ -1,17 +1,18 @@
 //! Starts the privileged process, which does for this one what takes rights, and notices its end.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::privileged;
 use crate::report::ProcessRights;
 use crate::verbs;
 
+/// How long it may take to begin.
+const TO_BEGIN: Duration = Duration::from_secs(10);
 /// How long it may take to end once nobody asks it any more.
 const TO_END: Duration = Duration::from_secs(2);
 
@@ -20,6 +21,8 @@ const TO_END: Duration = Duration::from_secs(2);
 pub(super) struct Privileged {
     child: Child,
     rights: ProcessRights,
+    /// When it was found to say nothing more.
+    gone: Option<Instant>,
     /// Whether its end was told.
     has_ended: bool,
 }
@@ -41,12 +44,13 @@ impl Privileged {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
-        let channel = ours.try_clone()?;
-        verbs::ask_by(ours)?;
-        let rights = told_rights(&channel).inspect_err(|_| verbs::ask_nobody())?;
+        let told = verbs::first_frame(&ours, TO_BEGIN)?;
+        let rights = serde_json::from_slice(&told)?;
+        verbs::ask_by(ours);
         Ok(Self {
             child,
             rights,
+            gone: None,
             has_ended: false,
         })
     }
@@ -61,8 +65,21 @@ impl Privileged {
         if self.has_ended {
             return std::future::pending().await;
         }
-        let status = self.child.wait().await;
+        if self.gone.is_none() {
+            tokio::select! {
+                biased;
+                _ = self.child.wait() => {}
+                () = verbs::ended() => {}
+            }
+        }
+        // Who waits may be called away and come back.
+        let gone = *self.gone.get_or_insert_with(Instant::now);
+        let status = timeout_at(gone + TO_END, self.child.wait()).await.ok();
         self.has_ended = true;
+        let Some(status) = status else {
+            // It may be anybody's by now. Dropped, it is killed.
+            return anyhow::anyhow!("the privileged process says what no such process says");
+        };
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         anyhow::anyhow!("the privileged process ended ({status})")
     }
@@ -79,12 +96,4 @@ impl Drop for Privileged {
     fn drop(&mut self) {
         verbs::ask_nobody();
     }
-}
-
-fn told_rights(channel: impl AsFd) -> io::Result<ProcessRights> {
-    let told = verbs::receive(channel.as_fd())?;
-    if told.frame.is_empty() {
-        return Err(io::Error::other("it ended at once"));
-    }
-    Ok(serde_json::from_slice(&told.frame)?)
 }

@@ -51,6 +51,7 @@ use crate::report::{
     TunnelMode, UnixTime, VERSION,
 };
 use crate::system::Kept;
+use crate::verbs;
 
 /// Sources that `stats` tells at most.
 const MOST_SOURCES: usize = 1024;
@@ -78,7 +79,7 @@ pub(super) struct View<'a> {
     pub diagnosis: &'a Diagnosis,
     pub flaps: &'a Flaps,
     pub gateway: &'a Gateway,
-    pub privileged: Option<&'a ProcessRights>,
+    pub privileged: &'a Result<ProcessRights, String>,
     pub metrics: Option<&'a Metrics>,
     pub name_service: Option<&'a NameService>,
     pub web: Option<&'a Web>,
@@ -237,7 +238,11 @@ impl View<'_> {
                 capabilities: capabilities::held().map_or_else(|_| Vec::new(), capabilities::names),
                 memory: memory(),
                 packet_threads: self.data_plane.rights().status(),
-                privileged: self.privileged.cloned(),
+                privileged: self.privileged.clone().ok(),
+                privileged_problem: match self.privileged {
+                    Err(reason) => Some(reason.clone()),
+                    Ok(_) => verbs::trouble().map(|trouble| trouble.words().to_owned()),
+                },
                 processes: self
                     .metrics
                     .and_then(Metrics::rights)

@@ -45,6 +45,7 @@ use crate::name_service::Zone;
 use crate::os::{locked_memory, service_manager};
 use crate::protocol::time::Time;
 use crate::system::{self, Clones, Endpoints, Host};
+use crate::verbs::{self, Trouble};
 
 /// Handshake messages that are taken together when many wait: some multiple of what can be
 /// multiplied at once, and not so many that the rest of the controller's work waits for long.
@@ -151,7 +152,10 @@ pub async fn run(
         zone,
         mark,
         fleet: fleet.clone(),
-        privileged: privileged.as_ref().map(|it| it.rights().clone()),
+        privileged: match &privileged {
+            Ok(privileged) => Ok(privileged.rights().clone()),
+            Err(reason) => Err(reason.clone()),
+        },
     })?;
     engine
         .start_services(calls_in)
@@ -170,6 +174,7 @@ pub async fn run(
     let mut news = fleet.as_ref().map(Link::news);
     engine.begin(resolved_before, &mut host).await;
     spare::give_back();
+    verbs::tunnel_runs();
     up()?;
     service_manager().ready(&engine.summary());
     let mut hooks = Hooks::start(engine.config(), engine.listen_port(), mark);
@@ -301,25 +306,29 @@ pub async fn run(
         hooks.after_down(&commands).await;
     };
     answer_meanwhile(take_down, serve, &mut calls, "goes down").await;
-    if let Some(privileged) = privileged {
+    if let Ok(privileged) = privileged {
         privileged.finish().await;
     }
     ending.map(|_| ())
 }
 
-/// Where it can't be started, as without `/proc`, this process does by itself what it is for.
-fn start_privileged(interface: &str) -> Option<Privileged> {
-    let started = Privileged::start(interface);
-    started
-        .inspect_err(|error| info!("no privileged process: {error}"))
-        .ok()
+/// Where it can't be started, as without `/proc`, this process does by itself what it is for. Why is told here and by
+/// `status`.
+fn start_privileged(interface: &str) -> Result<Privileged, String> {
+    Privileged::start(interface).map_err(|error| {
+        warn!(
+            "the privileged process can't be started: {error}; the controller, which reads handshakes of anybody, opens \
+             sockets and queues by itself"
+        );
+        format!("can't be started: {error}")
+    })
 }
 
 /// Waits for the end of the privileged process: without it, nothing that takes rights can be done.
-async fn end_of(privileged: &mut Option<Privileged>) -> anyhow::Error {
+async fn end_of(privileged: &mut Result<Privileged, String>) -> anyhow::Error {
     match privileged {
-        Some(privileged) => privileged.ended().await,
-        None => std::future::pending().await,
+        Ok(privileged) => privileged.ended().await,
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -444,15 +453,18 @@ fn bind_sockets(
     count: usize,
 ) -> anyhow::Result<Vec<Arc<Socket>>> {
     let listen = config.interface.local_addr;
-    Socket::bind_group(listen, count, offloads(config)).with_context(|| {
+    Socket::bind_group(listen, count, offloads(config)).map_err(|error| {
+        if Trouble::of(&error).is_some() {
+            return anyhow::Error::from(error).context(format!("cannot listen on {listen}"));
+        }
         let file = origin
             .path
             .as_ref()
             .map_or_else(String::new, |path| format!("{}: ", path.display()));
-        format!(
+        anyhow::Error::from(error).context(format!(
             "{file}interface.local_addr: cannot listen on {listen} (`ss -ulpn` shows who uses \
              which port; choose another address or port)"
-        )
+        ))
     })
 }
 

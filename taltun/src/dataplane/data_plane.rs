@@ -97,9 +97,10 @@ impl DataPlane {
         if address.ip() == configured.ip() && same_port {
             return Ok(());
         }
+        let sockets = self.workers.bind(address)?;
         // They send on the sockets that are about to go.
         self.lanes.end(programs, &self.workers, &self.counters);
-        self.workers.listen(address)?;
+        self.workers.listen_on(sockets)?;
         *configured = address;
         self.sender = self.workers.sender();
         programs.rebind(self.listen_address());

@@ -163,7 +163,7 @@ impl Tun {
 const FLAGS: libc::c_int = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
 fn open(name: &str, several: bool) -> io::Result<File> {
-    let opened = verbs::open_one(&Verb::Queue { several }, || open_queue(name, several));
+    let opened = verbs::open_one(Verb::Queue { several }, || open_queue(name, several));
     opened.map(File::from)
 }
 

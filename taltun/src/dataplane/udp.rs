@@ -56,7 +56,7 @@ impl Socket {
             address,
             count: count as u16,
         };
-        let opened = verbs::open(&listen, &[], || open_group(address, count))?;
+        let opened = verbs::open(listen, &[], || open_group(address, count))?;
         opened
             .into_iter()
             .map(|fd| Self::of(fd, wanted).map(Arc::new))
@@ -82,12 +82,13 @@ impl Socket {
         })
     }
 
-    /// Marks all that it sends, for the firewall and policy routing; 0 for no mark.
+    /// Marks all that sockets send, for the firewall and policy routing; 0 for no mark.
     ///
     /// # Errors
     /// `EPERM` without `CAP_NET_ADMIN`.
-    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
-        verbs::mark(&self.fd, mark)
+    pub fn mark_all(sockets: &[Arc<Self>], mark: u32) -> io::Result<()> {
+        let sockets: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
+        verbs::mark(&sockets, mark)
     }
 
     /// The address it is bound to.

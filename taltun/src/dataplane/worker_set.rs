@@ -103,22 +103,22 @@ impl WorkerSet {
 
     /// Marks all datagrams from now on.
     pub(super) fn set_mark(&mut self, mark: u32) -> io::Result<()> {
-        for socket in &self.sockets {
-            socket.set_mark(mark)?;
-        }
+        Socket::mark_all(&self.sockets, mark)?;
         self.mark = mark;
         Ok(())
     }
 
-    /// Listens at `address` instead. When that can't be, all stays as it is: the new
-    /// sockets are bound before the old ones are let go.
-    pub(super) fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
+    /// Sockets for all workers at `address`, beside those that they have.
+    pub(super) fn bind(&self, address: SocketAddr) -> io::Result<Vec<Arc<Socket>>> {
         let sockets = Socket::bind_group(address, self.sockets.len(), self.settings.offloads)?;
         if self.mark != 0 {
-            for socket in &sockets {
-                socket.set_mark(self.mark)?;
-            }
+            Socket::mark_all(&sockets, self.mark)?;
         }
+        Ok(sockets)
+    }
+
+    /// Listens on these sockets instead.
+    pub(super) fn listen_on(&mut self, sockets: Vec<Arc<Socket>>) -> io::Result<()> {
         self.workers = None;
         self.sockets = sockets;
         self.start_workers()

@@ -113,6 +113,12 @@ families! {
             let mut audit = seen.status.audit.iter();
             audit.try_for_each(|audit| to.add(&[], audit.lost))
         };
+    Gauge "taltun_privileged_process_answers",
+        "1 while the process answers that does what takes rights, 0 while it doesn't or isn't there",
+        |seen, to| {
+            let is_well = seen.status.rights.privileged_problem.is_none();
+            to.add(&[], if is_well { 1.0 } else { 0.0 })
+        };
     Gauge "taltun_peers", "Peers that there are",
         |seen, to| to.add(&[], seen.peers.count() as f64);
     Gauge "taltun_peers_with_session", "Peers whose last handshake is less than 180 s ago",

@@ -7,6 +7,7 @@
 //! | `link_layer` | Ethernet frames past the network stack |
 //! | `locked_memory` | keeping memory with keys from being swapped |
 //! | `netlink` | links, addresses, routes and neighbours, and hearing of their changes |
+//! | `open_files` | how many files may be open |
 //! | `options` | options of sockets |
 //! | `seccomp` | restricting a thread's system calls |
 //! | `sockets` | sockets with a mark, of one interface alone, or for ICMP |
@@ -21,6 +22,7 @@ pub(crate) mod interface;
 pub(crate) mod link_layer;
 pub(crate) mod locked_memory;
 pub(crate) mod netlink;
+pub(crate) mod open_files;
 pub(crate) mod options;
 pub(crate) mod seccomp;
 mod service_manager;

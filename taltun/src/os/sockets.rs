@@ -31,7 +31,7 @@ pub(crate) fn ask(server: SocketAddr, mark: u32) -> io::Result<UdpSocket> {
     };
     let socket = socket(server, Type::DGRAM, Protocol::UDP)?;
     if mark != 0 {
-        verbs::mark(&socket, mark)?;
+        verbs::mark(&[socket.as_fd()], mark)?;
     }
     socket.bind(&SocketAddr::new(any, 0).into())?;
     socket.connect(&server.into())?;

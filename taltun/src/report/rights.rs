@@ -16,6 +16,9 @@ pub struct RightsStatus {
     /// none, and the controller does it.
     #[serde(default)]
     pub privileged: Option<ProcessRights>,
+    /// Why there is none, or what is the matter with it.
+    #[serde(default)]
+    pub privileged_problem: Option<String>,
     /// The processes of its own that serve clients, those that run.
     #[serde(default)]
     pub processes: Vec<ProcessRights>,

@@ -577,6 +577,7 @@ fn status(full: bool) -> Status {
                 reason: full.then(|| "why".to_owned()),
             },
             privileged: full.then(|| process_rights("taltun-verbs", full)),
+            privileged_problem: (!full).then(|| "why".to_owned()),
             processes: vec![process_rights("taltun-metrics", full)],
         },
     }

@@ -41,6 +41,9 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Sends a frame with descriptors.
+///
+/// # Errors
+/// `WouldBlock` where the other end hasn't read the frames before it: each reads one before it sends another.
 pub fn send(channel: BorrowedFd<'_>, frame: &[u8], with: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
@@ -52,7 +55,7 @@ pub fn send(channel: BorrowedFd<'_>, frame: &[u8], with: &[BorrowedFd<'_>]) -> i
             channel,
             &[IoSlice::new(frame)],
             &mut rights,
-            SendFlags::NOSIGNAL,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
         );
         match sent {
             Err(Errno::INTR) => {}

@@ -319,6 +319,7 @@ pub(in crate::cli) fn hub() -> Status {
                 landlock: true,
                 ..ProcessRights::default()
             }),
+            privileged_problem: Some("doesn't answer".into()),
             processes: vec![ProcessRights {
                 name: "taltun-metrics".into(),
                 user: 65534,

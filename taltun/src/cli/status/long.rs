@@ -191,6 +191,7 @@ interface: hub
   memory:           locked: never swapped, in no core file
   taltun-verbs:     CAP_NET_ADMIN, CAP_NET_RAW, seccomp, landlock, user 0
   taltun-metrics:   no capability, seccomp, no landlock (the kernel has no landlock), user 65534
+  rights:           NOT AS THEY SHOULD BE: taltun-verbs doesn't answer
   steering:         ebpf (4 workers share the port)
   sparse queue:     on (an eBPF program fills it)
   priority:         high instead of realtime (why), lost realtime 2 times

@@ -103,6 +103,7 @@ fn lines(status: &Status, left: &LeftSwitches, screen: &Screen) -> Vec<String> {
             .map(|it| ("web", words::served(&it.listen, it.ended.as_deref()))),
     );
     all.extend(words::not_kept(status));
+    all.extend(words::privileged(&status.rights).map(|told| ("rights", told)));
     // Nothing of what is as it should be.
     let priority = Some(&status.priority).filter(|it| it.mode != it.wanted);
     all.extend(priority.map(|it| ("cpu", words::priority(it))));
@@ -317,6 +318,7 @@ web      10.0.0.1:8080: doesn't answer: why
 usage    in memory only: the disk is full
 day      NOT THE CLOCK'S: the clock shows 2026-11-29
 audit    in memory only: the disk is full; 2 changes lost
+rights   NOT AS THEY SHOULD BE: taltun-verbs doesn't answer
 cpu      high instead of realtime (why), lost realtime 2 times
 ports    4096-8191: nftables (no XDP program is attached), left to other programs: 5353, 8125
 forward  udp/9000 -> office:9000, not open: the tunnel itself listens there
@@ -345,6 +347,7 @@ unknown key WHO= tried 3 times from 192.0.2.4:7, last 5 s ago
         let template = status.peers.swap_remove(0);
         // What is written large isn't cut.
         status.usage = None;
+        status.rights.privileged_problem = None;
         status.peers = (0..1000_u32)
             .map(|number| {
                 let mut peer = template.clone();

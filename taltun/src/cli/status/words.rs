@@ -202,7 +202,14 @@ pub(super) fn rights(rights: &RightsStatus) -> Vec<(&str, String)> {
     ];
     let processes = rights.privileged.iter().chain(&rights.processes);
     all.extend(processes.map(|process| (process.name.as_str(), process_rights(process))));
+    all.extend(privileged(rights).map(|told| ("rights", told)));
     all
+}
+
+/// What is the matter with the privileged process; nothing while it is there and answers.
+pub(super) fn privileged(rights: &RightsStatus) -> Option<String> {
+    let problem = rights.privileged_problem.as_ref()?;
+    Some(format!("NOT AS THEY SHOULD BE: taltun-verbs {problem}"))
 }
 
 /// Who has more capabilities is told how many.

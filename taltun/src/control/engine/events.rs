@@ -191,6 +191,7 @@ impl Engine {
         if self.clocks.have_parted(clock::wall(), clock::now()) {
             self.start_over("the wall clock was set, or the machine was stopped or rolled back");
         }
+        self.look_at_privileged();
         self.follow_network();
         self.keep_hubs();
         self.follow_rules();

@@ -10,6 +10,7 @@ mod host_rules;
 mod mesh;
 #[cfg(not(feature = "fleet"))]
 mod no_mesh;
+mod privileged;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -144,8 +145,12 @@ pub(in crate::control) struct Engine {
     watches: Watches,
     /// What `wg` changed and the log doesn't have yet.
     by_wg: WgChanges,
-    /// What the privileged process may do, where there is one.
-    privileged: Option<ProcessRights>,
+    /// What the privileged process may do, or why there is none.
+    privileged: Result<ProcessRights, String>,
+    /// Whether our sockets may have another mark than they should.
+    marks_are_doubtful: bool,
+    /// The mark that rules of the host depend on, where there are any.
+    fixed_mark: Option<u32>,
     /// The host's network.
     network: NetworkWatch,
     /// The way to the peers.
@@ -183,8 +188,8 @@ pub(in crate::control) struct EngineInputs {
     pub mark: Option<u32>,
     /// The way to the fleet's thread.
     pub fleet: Option<Link>,
-    /// What the privileged process may do, where there is one.
-    pub privileged: Option<ProcessRights>,
+    /// What the privileged process may do, or why there is none.
+    pub privileged: Result<ProcessRights, String>,
 }
 
 impl Engine {
@@ -280,6 +285,8 @@ impl Engine {
             limits,
             by_wg: WgChanges::default(),
             privileged: inputs.privileged,
+            marks_are_doubtful: false,
+            fixed_mark: inputs.mark,
             network: inputs.network,
             underlay: inputs.underlay,
             kept: None,

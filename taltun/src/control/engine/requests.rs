@@ -115,6 +115,7 @@ impl Engine {
                     data_plane: &mut self.data_plane,
                     dialer: &self.dialer,
                     changes: &mut changes,
+                    fixed_mark: self.fixed_mark,
                     local_addr: &mut self.config.interface.local_addr,
                 };
                 let outcome = target.set(*request, now);
@@ -262,7 +263,7 @@ impl Engine {
             diagnosis: &self.diagnosis,
             flaps: &self.flaps,
             gateway: &self.gateway,
-            privileged: self.privileged.as_ref(),
+            privileged: &self.privileged,
             metrics: self.metrics.as_ref(),
             name_service: self.name_service.as_ref(),
             web: self.web.as_ref(),

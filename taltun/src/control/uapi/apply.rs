@@ -30,6 +30,8 @@ pub(in crate::control) struct Target<'a> {
     pub data_plane: &'a mut DataPlane,
     pub dialer: &'a Dialer,
     pub changes: &'a mut WgChanges,
+    /// The mark that rules of routing and of the firewall depend on, where there are such rules.
+    pub fixed_mark: Option<u32>,
     /// The listen address of the configuration.
     pub local_addr: &'a mut SocketAddr,
 }
@@ -65,12 +67,7 @@ impl Target<'_> {
     /// What peers have lost by it, and who is a peer no more, is the caller's to tell others.
     pub(in crate::control) fn set(&mut self, request: SetRequest, now: Time) -> Result<(), Errno> {
         if let Some(mark) = request.fwmark {
-            let before = self.data_plane.mark();
-            self.data_plane.set_mark(mark)?;
-            if mark != before {
-                self.changes.own(&format!("fwmark {mark:#x}"));
-            }
-            self.dialer.set_mark(mark);
+            self.set_mark(mark)?;
         }
         if let Some(port) = request.listen_port {
             self.set_listen_port(port)?;
@@ -101,6 +98,28 @@ impl Target<'_> {
         }
         ownership::edit(self.device, self.shield, &edits);
         self.peers.touch(self.device.take_displaced());
+        Ok(())
+    }
+
+    /// With another mark than its rules know, a kill switch would let nothing of ours pass, and routes would lead our
+    /// datagrams into the tunnel again.
+    fn set_mark(&mut self, mark: u32) -> Result<(), Errno> {
+        let before = self.data_plane.mark();
+        if let Some(fixed) = self.fixed_mark.filter(|fixed| *fixed != mark) {
+            warn!(
+                "wg may not set the fwmark {mark:#x}: the configuration has rules of the firewall or of routing for \
+                 {fixed:#x}; change interface.fwmark and restart"
+            );
+            return Err(Errno::IN_USE);
+        }
+        self.data_plane.set_mark(mark).map_err(|error| {
+            warn!("can't set the fwmark {mark:#x}: {error}");
+            Errno::from(error)
+        })?;
+        if mark != before {
+            self.changes.own(&format!("fwmark {mark:#x}"));
+        }
+        self.dialer.set_mark(mark);
         Ok(())
     }
 

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 use super::caller::Caller;
+use crate::verbs::Trouble;
 pub(super) use answer::{Snapshot, SnapshotPeer};
 pub(super) use apply::{Target, snapshot};
 #[cfg(feature = "fuzzing")]
@@ -61,13 +62,16 @@ impl Errno {
     pub(super) const PROTOCOL: Self = Self(libc::EPROTO);
     /// The request is longer than we keep.
     pub(super) const TOO_LONG: Self = Self(libc::E2BIG);
+    /// What is asked for is in use.
+    pub(super) const IN_USE: Self = Self(libc::EBUSY);
     /// The kernel refused, and didn't say why.
     pub(super) const IO: Self = Self(libc::EIO);
 }
 
 impl From<std::io::Error> for Errno {
     fn from(error: std::io::Error) -> Self {
-        error.raw_os_error().map_or(Self::IO, Self)
+        let of_process = Trouble::of(&error).map(Trouble::errno);
+        error.raw_os_error().or(of_process).map_or(Self::IO, Self)
     }
 }
 

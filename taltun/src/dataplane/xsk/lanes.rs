@@ -20,6 +20,7 @@ use crate::dataplane::sys::xsk::{Queue, Statistics, Xsk};
 use crate::dataplane::tap::{Place, Subject};
 use crate::dataplane::worker_set::WorkerSet;
 use crate::report::{AfXdpSocket, AfXdpStatus};
+use crate::verbs::Trouble;
 
 /// Why a queue that is there because of XDP has no lane.
 const OF_XDP: &str = "the driver has this queue for XDP, and a socket on it would outlive it";
@@ -358,6 +359,12 @@ fn off(interface: &str, queue: Option<u32>, reason: &str) -> AfXdpStatus {
 
 /// An error of binding, with copies allowed or not, as a sentence.
 fn explain(error: &io::Error, may_copy: bool) -> Refusal {
+    if let Some(trouble) = Trouble::of(error) {
+        return Refusal {
+            reason: trouble.to_string(),
+            passing: true,
+        };
+    }
     let (reason, passing) = match error.raw_os_error() {
         Some(libc::EBUSY) => ("another AF_XDP socket has this queue", true),
         Some(libc::ENODEV | libc::ENETDOWN) => ("the interface is gone", true),
@@ -402,6 +409,15 @@ mod tests {
                 assert!(!refusal.passing);
                 assert!(!refusal.reason.is_empty());
             }
+        }
+    }
+
+    #[test]
+    fn what_the_privileged_process_lacks_is_no_fault_of_the_driver_and_passes() {
+        for trouble in [Trouble::NoAnswer, Trouble::Ended] {
+            let refusal = explain(&trouble.into(), false);
+            assert!(refusal.passing);
+            assert_eq!(refusal.reason, trouble.to_string());
         }
     }
 

@@ -125,7 +125,7 @@ impl Xsk {
     /// zero copy, `EOPNOTSUPP` or `EINVAL` mostly.
     pub fn bind(queue: Queue, mtu: usize, may_copy: bool) -> io::Result<Self> {
         let frame_len = frame_len(mtu);
-        let fd = verbs::open_one(&Verb::Frames, open)?;
+        let fd = verbs::open_one(Verb::Frames, open)?;
         let frames = (FRAMES + SPARE_FRAMES) as usize;
         let area = Arc::new(Mapping::anonymous(frames * frame_len)?);
         register(fd.as_fd(), &area, frame_len)?;
