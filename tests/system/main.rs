@@ -29,6 +29,7 @@ mod explain;
 mod flaps;
 mod fleet;
 mod fleet_group;
+mod fleet_keys;
 mod fleet_mesh;
 mod forwards;
 mod forwards_around;
@@ -208,6 +209,7 @@ fn side_by_side() -> Vec<Case> {
         fleet_mesh::CASES,
         headers::CASES,
         idle::CASES,
+        fleet_keys::CASES,
         own_networks::CASES,
         secrecy::CASES,
         secrets::CASES,

@@ -1,18 +1,18 @@
 //! The key that the hubs of a group answer their peers with, so that a peer can go to any of them.
 //!
-//! It is made of the admin's key and the group's name, so that each hub with the admin's key makes the
-//! same. Each hub gets it sealed to its own key, signed by the admin, with the public key beside it.
+//! It is made of a secret that goes with the admin's key, and of the group's name, so that each hub with the admin's
+//! key makes the same. Each hub gets it sealed to its own key, signed by the admin, with the public key beside it.
 
 use taltun_crypto::{hash, hmac, sealed};
 use taltun_fleet::record::{GroupKey, Hub as HubRecord};
-use taltun_fleet::{Key, Label, Signed, Verdict};
+use taltun_fleet::{Key, Label, Signed};
 use tracing::{info, warn};
 
 use super::{Member, milliseconds};
 use crate::control::fleet::membership;
 use crate::crypto::{PrivateKey, PublicKey};
 
-/// What makes the key of a group, in the place of any other that might be made of the admin's.
+/// What makes the key of a group, in the place of any other that might be made of the same secret.
 const DOMAIN: &[u8] = b"taltun group 1";
 
 impl Member {
@@ -30,7 +30,8 @@ impl Member {
         for (hub, group, record) in hubs {
             let key = Key::Group(hub);
             let known = self.ledger.record::<GroupKey>(&key);
-            if matches!(&known, Some(Ok(known)) if known.of(&record).is_some()) {
+            let is_its = matches!(&known, Some(Ok(known)) if known.of(&record).is_some());
+            if is_its && !self.ledger.is_former(&key) {
                 continue;
             }
             let (Ok(once), Some(generation)) = (
@@ -39,7 +40,7 @@ impl Member {
             ) else {
                 continue;
             };
-            let private = group_key(admin.seed(), self.network(), &group);
+            let private = group_key(&admin.groups, self.network(), &group);
             let reader = PublicKey(record.identity);
             let (context, once) = (key.to_string(), PrivateKey::from_bytes(*once));
             let Some(sealed) = sealed::seal(once, &reader, context.as_bytes(), private.as_bytes())
@@ -48,15 +49,10 @@ impl Member {
             };
             let public = private.public_key().0;
             let record = GroupKey::new(group, public, record.identity, &sealed);
-            let signed = Signed::new(admin, self.network(), &key, generation, &record);
+            let signed = Signed::new(&admin.key, self.network(), &key, generation, &record);
             made.push((key, signed));
         }
-        for (key, signed) in made {
-            if self.ledger.take(&key, signed) == Verdict::New {
-                self.is_unsaved = true;
-                self.writes.add(key);
-            }
-        }
+        self.take_and_write(made);
         self.take_group();
     }
 
@@ -97,7 +93,7 @@ impl Member {
     }
 }
 
-fn group_key(seed: &[u8; 32], network: &Label, group: &Label) -> PrivateKey {
+fn group_key(secret: &[u8; 32], network: &Label, group: &Label) -> PrivateKey {
     let names = hash(&[network.as_str().as_bytes(), &[0], group.as_str().as_bytes()]);
-    PrivateKey::from_bytes(hmac(seed, &[DOMAIN, &names]))
+    PrivateKey::from_bytes(hmac(secret, &[DOMAIN, &names]))
 }
