@@ -382,6 +382,8 @@ fn without_etcd() -> Result<()> {
         has(peers, "ana")
     })?;
     ensure_answers_within(&star.hub, PARIS.into(), Duration::from_secs(40))?;
+    let shown = fleet.paris.tell(&["fleet", "status"])?;
+    ensure!(shown.contains("as its disk has it, saved"), "{shown}");
 
     for at in 0..3 {
         etcd.run(at)?;

@@ -29,7 +29,10 @@ mod explain;
 mod flaps;
 mod fleet;
 mod fleet_group;
+mod fleet_keys;
 mod fleet_mesh;
+mod fleet_outage;
+mod fleet_relay;
 mod forwards;
 mod forwards_around;
 mod garbage;
@@ -208,6 +211,7 @@ fn side_by_side() -> Vec<Case> {
         flaps::CASES,
         fleet::CASES,
         fleet_mesh::CASES,
+        fleet_keys::CASES,
         headers::CASES,
         idle::CASES,
         own_networks::CASES,
@@ -290,6 +294,8 @@ fn alone() -> Vec<Case> {
         capture::ALONE,
         shaping::CASES,
         fleet_group::CASES,
+        fleet_outage::CASES,
+        fleet_relay::CASES,
         priority::CASES,
         af_xdp::CASES,
         af_xdp_changes::CASES,

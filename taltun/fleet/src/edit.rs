@@ -11,10 +11,11 @@ use taltun_crypto::PublicKey;
 use crate::etcd::{Error, Store, Transaction};
 use crate::key::{Key, prefix};
 use crate::label::Label;
-use crate::ledger::{Ledger, Trust, Verdict};
+use crate::ledger::{Ledger, Verdict};
 use crate::record::{self, Hub, Peer, Taken, Unreadable};
 use crate::signed::Signed;
 use crate::token::Token;
+use crate::trust::Trust;
 
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Outcome {
     Taken(Vec<Key>),
     /// The token was used, or has expired: nothing is changed.
     NoToken,
+    /// The admin's key was rotated since the token was made: nothing is changed.
+    Rotated,
 }
 
 /// Adds a peer: its signed record, its name and its addresses, all or none.
@@ -209,6 +212,14 @@ pub async fn join(
     let Some(unused) = store.get(&path).await? else {
         return Ok(Outcome::NoToken);
     };
+    let next = u32::try_from(token.trust.former.len()).unwrap_or(u32::MAX);
+    let next = Key::Admin(next.saturating_add(1));
+    if let Some(rotation) = store.get(&format!("{prefix}{next}")).await? {
+        let mut known = Ledger::new(token.trust.clone());
+        if known.offer(&next, &rotation.value) == Verdict::New {
+            return Ok(Outcome::Rotated);
+        }
+    }
     let key = Key::Hub(token.hub.clone());
     let claim = token.claim(hub, generation);
     let hubs = format!("{prefix}{key}");
@@ -254,7 +265,7 @@ pub async fn write_again(
     let stays = found
         .as_ref()
         .is_some_and(|entry| match Signed::parse(&entry.value) {
-            Ok(theirs) => theirs.rank() >= signed.rank() && counts(theirs),
+            Ok(theirs) => trust.rank(&theirs) >= trust.rank(signed) && counts(theirs),
             Err(unreadable) => matches!(unreadable, Unreadable::Newer(_)),
         });
     if stays {
@@ -263,6 +274,51 @@ pub async fn write_again(
     let revision = found.map_or(0, |entry| entry.revision);
     let again = Transaction::new().replace(path, revision, signed.to_json());
     store.settle(again).await
+}
+
+/// Gives the admin's key over to another one, where nobody did so before.
+pub async fn rotate(
+    store: &Store,
+    network: &Label,
+    key: &Key,
+    rotation: &Signed,
+) -> Result<Outcome, Error> {
+    let path = format!("{}{key}", prefix(network));
+    let rotate = Transaction::new().create(path, rotation.to_json());
+    Ok(if store.settle(rotate).await? {
+        Outcome::Done
+    } else {
+        Outcome::Taken(vec![key.clone()])
+    })
+}
+
+/// Removes a hub: these removals take the place of its records, and its tokens that nobody used can't be.
+pub async fn remove_hub(
+    store: &Store,
+    network: &Label,
+    hub: &Label,
+    removals: &[(Key, Signed)],
+) -> Result<Outcome, Error> {
+    let prefix = prefix(network);
+    let mut remove = Transaction::new();
+    for (key, removal) in removals {
+        let path = format!("{prefix}{key}");
+        let revision = store.get(&path).await?.map_or(0, |entry| entry.revision);
+        remove = remove.replace(path, revision, removal.to_json());
+    }
+    let tokens = store.list(&format!("{prefix}tokens/")).await?;
+    for token in tokens.entries {
+        if token.value == hub.as_str().as_bytes()
+            && let Ok(path) = String::from_utf8(token.key.to_vec())
+        {
+            remove = remove.delete(path, token.revision);
+        }
+    }
+    Ok(if store.settle(remove).await? {
+        Outcome::Done
+    } else {
+        Outcome::Taken(vec![Key::Hub(hub.clone())])
+    })
 }
 
 fn locks(name: &Label, vips: &[IpAddr]) -> impl Iterator<Item = Key> {

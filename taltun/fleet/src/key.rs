@@ -21,6 +21,9 @@ pub const TOKEN_LEN: usize = 16;
 /// What a record is about. The order is the one in which the store lists them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
+    /// The rotation of the admin's key that has this number, from 1. It is the first of the list, as it says who
+    /// may sign the others.
+    Admin(u32),
     /// What somebody did.
     Audit {
         /// When, in milliseconds since 1970.
@@ -66,6 +69,7 @@ impl Key {
             None if path == "config" => Self::Config,
             None => return None,
             Some((kind, name)) => match kind {
+                "admins" => Self::Admin(name.parse().ok().filter(|number| *number > 0)?),
                 "audit" => {
                     let (at, hub) = name.split_once('-')?;
                     let at = u64::from_str_radix(at, 16).ok()?;
@@ -119,7 +123,12 @@ impl Key {
     pub fn is_signed(&self) -> bool {
         matches!(
             self,
-            Self::Config | Self::Hub(_) | Self::Sealed(_) | Self::Group(_) | Self::Peer(_)
+            Self::Admin(_)
+                | Self::Config
+                | Self::Hub(_)
+                | Self::Sealed(_)
+                | Self::Group(_)
+                | Self::Peer(_)
         )
     }
 }
@@ -127,6 +136,7 @@ impl Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Admin(number) => write!(f, "admins/{number:08}"),
             Self::Audit { at, hub } => write!(f, "audit/{at:016x}-{hub}"),
             Self::Ban(net) => write!(f, "bans/{net}"),
             Self::InnerBan(net) => write!(f, "bans/inner/{net}"),
@@ -152,6 +162,7 @@ mod tests {
     fn each_key_reads_back_from_its_one_text() {
         let label: Label = "madrid".parse().unwrap();
         let keys = [
+            Key::Admin(7),
             Key::Audit {
                 at: 1_796_022_000_000,
                 hub: label.clone(),
@@ -210,6 +221,8 @@ mod tests {
             "audit/1-madrid",
             "audit/0000000000000001-",
             "tokens/00",
+            "admins/7",
+            "admins/00000000",
             "other/a",
         ] {
             assert_eq!(Key::parse(wrong), None, "{wrong:?}");

@@ -9,24 +9,21 @@
 //! The order in which records come makes no difference, nor does how often: the greater
 //! [generation](Signed::generation) counts. The clock only proposes generations
 //! ([`Ledger::next_generation`]); a wrong one does no harm.
+//!
+//! After a rotation of the admin's key ([`Trust`]) no record by the key before is taken any more. Those that counted
+//! until then count on until the new admin has signed all of them anew ([`Ledger::renewed`]): the configuration is
+//! signed anew last, and says so ([`Ledger::forget_former`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use taltun_crypto::signing::VerifyingKey;
+use taltun_crypto::signing::{SigningKey, VerifyingKey};
 
 use crate::key::Key;
 use crate::label::Label;
-use crate::record::{Grant, Hub, MAX_GENERATION, Record, Unreadable};
-use crate::signed::Signed;
-
-/// Whom a hub believes. It gets this when it joins, not from the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trust {
-    /// The network.
-    pub network: Label,
-    /// Its admins.
-    pub admins: BTreeSet<VerifyingKey>,
-}
+use crate::record::{Extra, Grant, Hub, MAX_GENERATION, Record, Rotation, Unreadable};
+use crate::signed::{Signed, grant_place};
+use crate::token::Token;
+use crate::trust::{MAX_ROTATIONS, Trust};
 
 /// Why a record doesn't count.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +40,21 @@ pub enum Refusal {
     /// Who signed it is no admin and has no admin's grant.
     #[error("it is signed by {0}, who is no admin of this network")]
     Stranger(VerifyingKey),
+    /// Who signed it was an admin once.
+    #[error("it is signed by an admin's key that was rotated away")]
+    Former,
+    /// The key was rotated to another one.
+    #[error(
+        "somebody with the admin's key before rotated it to another one than this hub knows; one of the two isn't \
+         your admin"
+    )]
+    OtherRotation,
+    /// A rotation before it isn't known.
+    #[error("the rotation of the admin's key before it is missing")]
+    RotationMissing,
+    /// There are too many of them.
+    #[error("the admin's key was rotated {MAX_ROTATIONS} times, and can't be once more")]
+    TooManyRotations,
     /// The signature is somebody else's, or for another place.
     #[error("its signature isn't good for this network and key")]
     BadSignature,
@@ -62,11 +74,6 @@ pub enum Verdict {
     Older,
     /// It doesn't count. What counted before still does.
     Refused(Refusal),
-}
-
-/// The place that a grant is signed for, which is no key of the store.
-pub(crate) fn grant_place(hub: &Label) -> String {
-    format!("grant/{hub}")
 }
 
 /// What a hub believes.
@@ -103,6 +110,17 @@ impl Ledger {
 
     /// The same of a record that was read already.
     pub fn take(&mut self, key: &Key, signed: Signed) -> Verdict {
+        self.admit(key, signed, self.trust.former.len())
+    }
+
+    /// The same of a record from this hub's own disk: it counted here before, also if the key that signed it was
+    /// rotated away since.
+    pub(crate) fn remember(&mut self, key: &Key, signed: Signed) -> Verdict {
+        self.admit(key, signed, 0)
+    }
+
+    /// Takes what an admin signed after so many rotations, or later.
+    fn admit(&mut self, key: &Key, signed: Signed, since: usize) -> Verdict {
         let held = self.held.get(key);
         // Most that is offered is known: that costs no signature.
         if held == Some(&signed) {
@@ -111,11 +129,24 @@ impl Ledger {
         if let Err(unreadable) = signed.check() {
             return Verdict::Refused(Refusal::Unreadable(unreadable));
         }
-        if let Err(refusal) = self.verify(key, &signed) {
+        let verified = match key {
+            Key::Admin(number) => self.verify_rotation(*number, &signed),
+            _ => self.verify(key, &signed),
+        };
+        if let Err(refusal) = verified {
             return Verdict::Refused(refusal);
         }
-        if held.is_some_and(|held| held.rank() >= signed.rank()) {
+        if !matches!(key, Key::Admin(_)) && self.trust.term_of(&signed) < since {
+            return Verdict::Refused(Refusal::Former);
+        }
+        if held.is_some_and(|held| self.trust.rank(held) >= self.trust.rank(&signed)) {
             return Verdict::Older;
+        }
+        if let (Key::Admin(number), Ok(rotation)) = (key, said::<Rotation>(&signed))
+            && *number as usize > self.trust.former.len()
+        {
+            let next = VerifyingKey(rotation.next);
+            self.trust.rotate(signed.signer(), next);
         }
         self.held.insert(key.clone(), signed);
         Verdict::New
@@ -125,7 +156,7 @@ impl Ledger {
         if !key.is_signed() {
             return Err(Refusal::Unsigned);
         }
-        if !self.trust.admins.contains(&signed.signer()) {
+        if self.trust.term(&signed.signer()).is_none() {
             self.verify_granted(key, signed)?;
         } else if signed.grant().is_some() {
             // What an admin signs needs no grant, and would rank as if it were a hub's word.
@@ -137,13 +168,38 @@ impl Ledger {
         Ok(())
     }
 
+    /// A rotation is good if it is one of those that led to the admin of now, or if that admin signed it.
+    fn verify_rotation(&self, number: u32, signed: &Signed) -> Result<(), Refusal> {
+        let trust = &self.trust;
+        let rotation: Rotation = said(signed)?;
+        let next = VerifyingKey(rotation.next);
+        let signer = signed.signer();
+        let place = (number as usize).saturating_sub(1);
+        if signed.grant().is_some() || trust.term(&signer).is_none() {
+            return Err(Refusal::Stranger(signer));
+        }
+        if !signed.is_signed_for(&trust.network, &Key::Admin(number).to_string()) {
+            return Err(Refusal::BadSignature);
+        }
+        match trust.former.get(place) {
+            Some(former) if *former == signer && trust.is_next(place, &next) => Ok(()),
+            Some(_) => Err(Refusal::OtherRotation),
+            None if place > trust.former.len() => Err(Refusal::RotationMissing),
+            None if place >= MAX_ROTATIONS => Err(Refusal::TooManyRotations),
+            // Nobody is the admin twice.
+            None if trust.term(&next).is_some() => Err(Refusal::OtherRotation),
+            None if trust.admins.contains(&signer) => Ok(()),
+            None => Err(Refusal::Former),
+        }
+    }
+
     /// A hub may say what it is itself, if an admin granted it that.
     fn verify_granted(&self, key: &Key, signed: &Signed) -> Result<(), Refusal> {
         let stranger = Refusal::Stranger(signed.signer());
         let (Key::Hub(hub), Some(granted)) = (key, signed.grant()) else {
             return Err(stranger);
         };
-        if !self.trust.admins.contains(&granted.signer()) {
+        if self.trust.term(&granted.signer()).is_none() {
             return Err(Refusal::Stranger(granted.signer()));
         }
         if !granted.is_signed_for(&self.trust.network, &grant_place(hub)) {
@@ -198,12 +254,124 @@ impl Ledger {
         self.held.iter().filter(|(key, _)| !store.contains(key))
     }
 
+    /// What a hub says of itself by its token: with what it was granted as the admin of now signed it.
+    pub fn claim(&self, token: &Token, hub: &Hub, generation: u64) -> Signed {
+        let claim = token.claim(hub, generation);
+        let known = self.held.get(&Key::Hub(token.hub.clone()));
+        let grant = known.and_then(Signed::grant);
+        let is_its = self
+            .grant(&token.hub)
+            .is_some_and(|grant| Key::Token(grant.token) == token.key());
+        match grant.filter(|_| is_its) {
+            Some(grant) => claim.granted(grant.clone()),
+            None => claim,
+        }
+    }
+
+    /// The next rotation of the admin's key. `now` is in milliseconds since 1970. `None` once there were too many.
+    pub fn rotation(
+        &self,
+        admin: &SigningKey,
+        next: VerifyingKey,
+        now: u64,
+    ) -> Option<(Key, Signed)> {
+        let number = self.trust.former.len();
+        let key = Key::Admin(u32::try_from(number).ok()? + 1);
+        // Whoever has the key may have used up all generations.
+        let generation = self.next_generation(now).unwrap_or(now);
+        let rotation = Rotation {
+            next: next.0,
+            extra: Extra::new(),
+        };
+        let signed = Signed::new(admin, &self.trust.network, &key, generation, &rotation);
+        (number < MAX_ROTATIONS).then_some((key, signed))
+    }
+
+    /// Records by an admin's key that was rotated away. They count until [`Self::forget_former`].
+    pub fn former(&self) -> impl Iterator<Item = (&Key, &Signed)> {
+        let others = self.held.iter();
+        others.filter(|(key, _)| !matches!(key, Key::Admin(_)) && self.is_former(key))
+    }
+
+    /// Whether the record of a key is one of these.
+    pub fn is_former(&self, key: &Key) -> bool {
+        let held = self.held.get(key);
+        held.is_some_and(|held| self.trust.term_of(held) < self.trust.former.len())
+    }
+
+    /// The same, signed anew by the admin of now, all but the configuration. Private keys that were sealed for hubs
+    /// are taken away: the admin seals them anew for who is to have them.
+    pub fn renewed(&self, admin: &SigningKey) -> Vec<(Key, Signed)> {
+        if self.is_renewed() {
+            return Vec::new();
+        }
+        let renewed = self.former().filter_map(|(key, signed)| {
+            let renewed = match key {
+                Key::Config => return None,
+                Key::Sealed(_) | Key::Group(_) => {
+                    let generation = signed.generation.min(self.rotated());
+                    Signed::removal(admin, &self.trust.network, key, generation)
+                }
+                _ => self.renew(admin, key, signed),
+            };
+            Some((key.clone(), renewed))
+        });
+        renewed.collect()
+    }
+
+    /// The configuration signed anew, once nothing else is left to be.
+    pub fn renewed_config(&self, admin: &SigningKey) -> Option<Signed> {
+        if !self.is_former(&Key::Config) {
+            return None;
+        }
+        let mut former = self.former();
+        match (former.next(), former.next()) {
+            (Some((key @ Key::Config, signed)), None) => Some(self.renew(admin, key, signed)),
+            _ => None,
+        }
+    }
+
+    /// Whether the admin of now has signed all anew.
+    pub fn is_renewed(&self) -> bool {
+        let config = self.held.get(&Key::Config);
+        config.is_some() && !self.is_former(&Key::Config)
+    }
+
+    fn renew(&self, admin: &SigningKey, key: &Key, signed: &Signed) -> Signed {
+        signed.renewed(admin, &self.trust.network, key, self.rotated())
+    }
+
+    /// The generation of the last rotation.
+    fn rotated(&self) -> u64 {
+        let number = u32::try_from(self.trust.former.len()).unwrap_or(u32::MAX);
+        let last = self.held.get(&Key::Admin(number));
+        last.map_or(MAX_GENERATION, |last| last.generation)
+    }
+
+    /// Forgets what the admin of now didn't sign anew, once that one is done: the configuration was the last. To be
+    /// called when all is known that the store has. Whether there was any.
+    pub fn forget_former(&mut self) -> bool {
+        if !self.is_renewed() {
+            return false;
+        }
+        let former: Vec<Key> = self.former().map(|(key, _)| key.clone()).collect();
+        for key in &former {
+            self.held.remove(key);
+        }
+        !former.is_empty()
+    }
+
     /// The generation of what an admin signs next: later than all that is known here, and than
     /// what this clock says (milliseconds since 1970). The clock makes it later also than what is
     /// known elsewhere only. `None` once there can't be a later one.
     pub fn next_generation(&self, now: u64) -> Option<u64> {
         let of_both = |held: &Signed| held.generation.max(held.admins_generation());
-        let last = self.held.values().map(of_both).max();
+        let term = self.trust.former.len();
+        let held = self
+            .held
+            .iter()
+            .filter(|(key, held)| matches!(key, Key::Admin(_)) || self.trust.term_of(held) == term);
+        let last = held.map(|(_, held)| of_both(held)).max();
         let next = last.map_or(0, |last| last + 1).max(now);
         (next <= MAX_GENERATION).then_some(next)
     }

@@ -17,6 +17,7 @@ mod backoff;
 pub mod bans;
 pub mod edit;
 pub mod etcd;
+pub mod export;
 mod hex;
 mod home_writer;
 pub mod homes;
@@ -31,6 +32,7 @@ pub mod record;
 pub mod signed;
 pub mod snapshot;
 pub mod token;
+pub mod trust;
 
 pub use bans::Bans;
 pub use etcd::Store;
@@ -38,12 +40,13 @@ pub use home_writer::HomeWriter;
 pub use homes::{Heard, Home, Homes};
 pub use key::Key;
 pub use label::Label;
-pub use ledger::{Ledger, Refusal, Trust, Verdict};
+pub use ledger::{Ledger, Refusal, Verdict};
 pub use mirror::{Event, Mirror};
 pub use pace::Pace;
 pub use presence::Presence;
 pub use signed::Signed;
 pub use token::Token;
+pub use trust::Trust;
 
 #[cfg(test)]
 mod tests;

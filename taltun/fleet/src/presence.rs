@@ -10,6 +10,12 @@ use tokio::time::{Instant, sleep};
 use crate::backoff::{Backoff, random};
 use crate::etcd::{Error, Store};
 
+/// How often the value is written anew.
+const ANEW: Duration = Duration::from_secs(30);
+
+/// Makes the value, as it is now.
+pub type Value = Box<dyn Fn() -> Vec<u8> + Send + Sync>;
+
 /// A key that is kept until this is dropped; then it goes when its lease ends.
 #[derive(Debug)]
 pub struct Presence {
@@ -26,7 +32,7 @@ impl Drop for Presence {
 
 impl Presence {
     /// Keeps `key` there by a lease of so many seconds.
-    pub fn start(store: Store, key: String, value: Vec<u8>, seconds: u32) -> Self {
+    pub fn start(store: Store, key: String, value: Value, seconds: u32) -> Self {
         let (sender, lease) = watch::channel(None);
         let keeper = Keeper {
             store: store.clone(),
@@ -58,7 +64,7 @@ impl Presence {
 struct Keeper {
     store: Store,
     key: String,
-    value: Vec<u8>,
+    value: Value,
     seconds: u32,
     lease: watch::Sender<Option<i64>>,
 }
@@ -79,7 +85,7 @@ impl Keeper {
 
     async fn begin(&self) -> Result<i64, Error> {
         let lease = self.store.grant(self.seconds).await?;
-        self.store.put(&self.key, &self.value, lease).await?;
+        self.store.put(&self.key, &(self.value)(), lease).await?;
         Ok(lease)
     }
 
@@ -87,6 +93,7 @@ impl Keeper {
     async fn keep(&self, lease: i64) {
         let whole = Duration::from_secs(self.seconds.into());
         let mut kept = Instant::now();
+        let mut written = kept;
         let mut backoff = Backoff::default();
         let mut wait = whole / 3;
         loop {
@@ -97,6 +104,11 @@ impl Keeper {
                     kept = asked;
                     backoff.reset();
                     wait = whole / 3;
+                    if written.elapsed() >= ANEW {
+                        written = asked;
+                        // Whether it was done is seen when it is kept next.
+                        let _ = self.store.put(&self.key, &(self.value)(), lease).await;
+                    }
                 }
                 Ok(false) => return,
                 Err(_) if kept.elapsed() > whole => return,

@@ -157,6 +157,17 @@ impl Limits {
     }
 }
 
+/// `admins/NUMBER`, signed by the admin until then: who is the admin from then on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// The key that verifies what the new admin signs.
+    #[serde(with = "hex::field")]
+    pub next: [u8; KEY_LEN],
+    /// What a newer version says.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
 /// `config`, signed: what is the same for all hubs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
@@ -190,7 +201,8 @@ pub struct Hub {
     pub extra: Extra,
 }
 
-/// `keys/HUB`, signed: a private key that only this hub can read.
+/// `keys/HUB`, signed: the admin's private key, which only this hub can read. Behind it is the secret that the keys
+/// of groups are made of, where that isn't the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedKey {
     /// The key, sealed to [`Hub::identity`]; hexadecimal.
@@ -258,6 +270,9 @@ pub struct Live {
     pub taltun: String,
     /// Since when, in seconds since 1970.
     pub since: u64,
+    /// What its clock says when this is written, in milliseconds since 1970. It is written anew twice a minute.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub now: u64,
     /// What a newer version says.
     #[serde(flatten)]
     pub extra: Extra,
@@ -334,8 +349,10 @@ impl SealedKey {
     }
 
     /// What is to be opened.
-    pub fn bytes(&self) -> Option<[u8; KEY_LEN + OVERHEAD]> {
-        hex::decode(&self.sealed)
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        let one = hex::decode::<{ KEY_LEN + OVERHEAD }>(&self.sealed).map(Vec::from);
+        let two = || hex::decode::<{ 2 * KEY_LEN + OVERHEAD }>(&self.sealed).map(Vec::from);
+        one.or_else(two)
     }
 }
 
@@ -428,7 +445,7 @@ macro_rules! short {
     };
 }
 
-short!(Grant, Taken, Homes);
+short!(Grant, Taken, Homes, Rotation);
 
 #[cfg(test)]
 mod tests {

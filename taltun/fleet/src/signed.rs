@@ -15,6 +15,9 @@ use crate::record::{MAX_GENERATION, Record, Unreadable, VERSION, read, write};
 
 const DOMAIN: &[u8] = b"taltun fleet record 1";
 
+/// What decides between two records of a key; see [`Signed::rank`].
+pub(crate) type Rank<'s> = (u64, bool, u64, bool, &'s str, &'s [u8], &'s [u8]);
+
 /// A record with its signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
@@ -83,6 +86,30 @@ impl Signed {
             signer: signer.verifying_key().0,
             signature: signer.sign(&bytes),
             grant: None,
+        }
+    }
+
+    /// The same by the word of another admin. Its generation isn't beyond `last`, whatever the admin before made up.
+    /// What a hub says of itself stays its own word; what was granted it is signed anew. Whoever signs this makes
+    /// the same of it.
+    pub(crate) fn renewed(
+        &self,
+        admin: &SigningKey,
+        network: &Label,
+        key: &Key,
+        last: u64,
+    ) -> Self {
+        let payload = |signed: &Self| (!signed.removed).then(|| signed.payload.clone());
+        let by_admin = |signed: &Self, place: &str| {
+            let generation = signed.generation.min(last);
+            Self::of(admin, network, place, generation, payload(signed))
+        };
+        match (self.grant(), key) {
+            (Some(grant), Key::Hub(hub)) => {
+                let grant = by_admin(grant, &grant_place(hub));
+                self.clone().granted(grant)
+            }
+            _ => by_admin(self, &key.to_string()),
         }
     }
 
@@ -162,7 +189,7 @@ impl Signed {
 
     /// Which of two records of a key counts, where both are good: the later, of two that were
     /// made at once the removal, and else any, but on all hubs the same.
-    pub(crate) fn rank(&self) -> (u64, bool, u64, bool, &str, &[u8], &[u8]) {
+    pub(crate) fn rank(&self) -> Rank<'_> {
         (
             // What a hub says of itself counts as of when an admin granted it that: it is below any
             // word of an admin's that came later, and above an earlier one.
@@ -175,6 +202,11 @@ impl Signed {
             &self.signature,
         )
     }
+}
+
+/// The place that a grant is signed for, which is no key of the store.
+pub(crate) fn grant_place(hub: &Label) -> String {
+    format!("grant/{hub}")
 }
 
 fn signed_bytes(

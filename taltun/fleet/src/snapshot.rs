@@ -18,9 +18,10 @@ use crate::hex;
 use crate::homes::Homes;
 use crate::key::{Key, SHARDS};
 use crate::label::Label;
-use crate::ledger::{Ledger, Refusal, Trust, Verdict};
+use crate::ledger::{Ledger, Refusal, Verdict};
 use crate::record::{self, Ban};
 use crate::signed::Signed;
+use crate::trust::Trust;
 
 const MARK: &str = "taltun-fleet-snapshot";
 const VERSION: u32 = 1;
@@ -175,7 +176,7 @@ fn believe(content: Content, trust: Trust, now: u64) -> Loaded {
         let Some(key) = Key::parse(&path) else {
             continue;
         };
-        if let Verdict::Refused(refusal) = ledger.take(&key, signed) {
+        if let Verdict::Refused(refusal) = ledger.remember(&key, signed) {
             refused.push((path, refusal));
         }
     }

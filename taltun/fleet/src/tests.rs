@@ -12,11 +12,15 @@ use crate::bans::Bans;
 use crate::homes::{Heard, Home, Homes, shard_of};
 use crate::key::Key;
 use crate::label::Label;
-use crate::ledger::{Ledger, Refusal, Trust, Verdict};
+use crate::ledger::{Ledger, Refusal, Verdict};
 use crate::record::{self, Ban, Extra, Hub, Limits, MAX_GENERATION, Peer, SealedKey};
 use crate::signed::Signed;
 use crate::snapshot::{self, NotLoaded};
 use crate::token::{BadToken, Right, Token};
+use crate::trust::{MAX_ROTATIONS, Trust};
+
+mod exported;
+mod rotation;
 
 fn label(text: &str) -> Label {
     text.parse().unwrap()
@@ -27,10 +31,7 @@ fn admin() -> SigningKey {
 }
 
 fn trust() -> Trust {
-    Trust {
-        network: label("example"),
-        admins: [admin().verifying_key()].into(),
-    }
+    Trust::new(label("example"), admin().verifying_key())
 }
 
 fn peer(byte: u8) -> Key {

@@ -17,9 +17,9 @@ use zeroize::Zeroizing;
 use crate::hex;
 use crate::key::{Key, TOKEN_LEN};
 use crate::label::Label;
-use crate::ledger::{Trust, grant_place};
 use crate::record::{Grant, Hub, write};
-use crate::signed::Signed;
+use crate::signed::{Signed, grant_place};
+use crate::trust::{MAX_ROTATIONS, Trust};
 
 const MARK: &str = "taltun-join-1.";
 /// Bytes of a token's text at the most.
@@ -66,6 +66,8 @@ pub enum BadToken {
 struct Text {
     network: Label,
     admins: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<String>,
     hub: Label,
     etcd: Vec<String>,
     #[serde(with = "hex::field")]
@@ -131,6 +133,7 @@ impl Token {
         let text = Text {
             network: self.trust.network.clone(),
             admins: self.trust.admins.iter().map(ToString::to_string).collect(),
+            former: self.trust.former.iter().map(ToString::to_string).collect(),
             hub: self.hub.clone(),
             etcd: self.endpoints.clone(),
             seed: *self.key.seed(),
@@ -156,10 +159,16 @@ impl Token {
         let text: Text = serde_json::from_slice(&json).map_err(|_| malformed)?;
         let admins = text.admins.iter().map(|key| key.parse());
         let admins: Result<BTreeSet<VerifyingKey>, _> = admins.collect();
+        let former = text.former.iter().map(|key| key.parse());
+        let former: Result<Vec<VerifyingKey>, _> = former.collect();
         let trust = Trust {
             network: text.network,
             admins: admins.map_err(|_| malformed)?,
+            former: former.map_err(|_| malformed)?,
         };
+        if trust.former.len() > MAX_ROTATIONS {
+            return Err(malformed);
+        }
         let key = SigningKey::from_seed(text.seed);
         let place = grant_place(&text.hub);
         let is_signed = trust.admins.contains(&text.grant.signer())

@@ -32,11 +32,16 @@ enum What {
     Token(members::Token),
     #[cfg(feature = "fleet")]
     Join(members::Join),
+    #[cfg(feature = "fleet")]
+    Export(members::Export),
+    #[cfg(feature = "fleet")]
+    Import(members::Import),
     Status(Status),
     Hub(Hub),
+    Key(Key),
 }
 
-/// Change what this hub does in its fleet.
+/// Change the hubs of the fleet.
 #[derive(Args)]
 struct Hub {
     #[command(subcommand)]
@@ -46,6 +51,50 @@ struct Hub {
 #[derive(Subcommand)]
 enum HubWhat {
     Drain(Drain),
+    Remove(Remove),
+}
+
+/// Remove a hub from the fleet, such as one that won't come back.
+///
+/// The other hubs don't believe it any more, and its name is free. If somebody else may have its disk, use
+/// `taltun fleet key rotate --without` in its place: the disk may have the admin's key.
+#[derive(Args)]
+struct Remove {
+    /// The hub's name: `hub` of its `[fleet]`.
+    hub: String,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Change the fleet's keys.
+#[derive(Args)]
+struct Key {
+    #[command(subcommand)]
+    what: KeyWhat,
+}
+
+#[derive(Subcommand)]
+enum KeyWhat {
+    Rotate(Rotate),
+}
+
+/// Have a new key be the admin's, such as after a hub was stolen. The old one signs nothing any more.
+///
+/// All records are signed anew, and the hubs that had the admin's key get the new one. Keep the stolen machine from
+/// etcd first, and look at `taltun fleet status`: remove hubs and peers that you don't know.
+#[derive(Args)]
+struct Rotate {
+    /// A hub that is removed from the fleet and doesn't get the new key. May be repeated.
+    #[arg(long, value_name = "HUB")]
+    without: Vec<String>,
+
+    /// Make new keys for the groups as well: the files of all peers of these hubs have to be made anew.
+    #[arg(long)]
+    group_keys: bool,
+
+    #[command(flatten)]
+    target: Target,
 }
 
 /// Have the other hubs of the group take over this hub's peers, such as before it is stopped.
@@ -82,10 +131,28 @@ impl Fleet {
             What::Token(command) => command.run(),
             #[cfg(feature = "fleet")]
             What::Join(command) => command.run(),
+            #[cfg(feature = "fleet")]
+            What::Export(command) => command.run(),
+            #[cfg(feature = "fleet")]
+            What::Import(command) => command.run(),
             What::Status(command) => command.run(),
             What::Hub(Hub {
                 what: HubWhat::Drain(command),
             }) => command.run(),
+            What::Hub(Hub {
+                what: HubWhat::Remove(Remove { hub, target }),
+            }) => target.command(request::FleetHubRemove { hub }),
+            What::Key(Key {
+                what:
+                    KeyWhat::Rotate(Rotate {
+                        without,
+                        group_keys,
+                        target,
+                    }),
+            }) => target.command(request::FleetKeyRotate {
+                without,
+                group_keys,
+            }),
         }
     }
 }
@@ -144,10 +211,12 @@ mod members {
     use crate::cli::duration::Duration;
     use crate::cli::secret;
     use crate::config::{self, Config};
-    use crate::control::fleet::operator;
+    use crate::control::fleet::{backup, operator};
 
     /// Bytes of a token at the most.
     const LONGEST: u64 = 64 << 10;
+    /// Bytes of an export at the most.
+    const LONGEST_EXPORT: u64 = 256 << 20;
 
     /// The configuration of this hub.
     #[derive(Args)]
@@ -209,6 +278,28 @@ mod members {
         file: File,
     }
 
+    /// Print all records of the fleet, for a backup: its peers, hubs and configuration, and who was removed.
+    ///
+    /// It has no secret, and each record has its signature. Keep a copy of the admin's key besides.
+    #[derive(Args)]
+    pub(super) struct Export {
+        #[command(flatten)]
+        file: File,
+    }
+
+    /// Give etcd what it doesn't have of an export: a record that is newer there stays, and who was removed stays so.
+    ///
+    /// On a machine that is no hub yet but has the copy of the admin's key, it makes that the first hub again.
+    #[derive(Args)]
+    pub(super) struct Import {
+        /// The file that `taltun fleet export` printed; `-` reads it from standard input.
+        #[arg(value_name = "EXPORT")]
+        export: PathBuf,
+
+        #[command(flatten)]
+        file: File,
+    }
+
     impl Init {
         pub(super) fn run(self) -> Result<(), Failure> {
             let done = operator::init(&self.file.read()?)?;
@@ -237,6 +328,41 @@ mod members {
             ));
             secret::print(made.text.as_str())
         }
+    }
+
+    impl Export {
+        pub(super) fn run(self) -> Result<(), Failure> {
+            let exported = backup::export(&self.file.read()?)?;
+            if let Some(warning) = exported.warning {
+                output::note(&warning);
+            }
+            output::print(&exported.text)
+        }
+    }
+
+    impl Import {
+        pub(super) fn run(self) -> Result<(), Failure> {
+            let config = self.file.read()?;
+            let text = if self.export.as_os_str() == "-" {
+                text_of(std::io::stdin())
+            } else {
+                std::fs::File::open(&self.export).and_then(text_of)
+            };
+            let text = text.map_err(|error| {
+                Failure::Other(format!("cannot read {}: {error}", self.export.display()))
+            })?;
+            let imported = backup::import(&config, &text)?;
+            for refused in &imported.refused {
+                output::note(refused);
+            }
+            output::print(&format!("{}\n", imported.done))
+        }
+    }
+
+    fn text_of(from: impl Read) -> std::io::Result<String> {
+        let mut text = String::new();
+        from.take(LONGEST_EXPORT).read_to_string(&mut text)?;
+        Ok(text)
     }
 
     impl Join {
@@ -269,6 +395,14 @@ fn render(status: &FleetStatus, screen: &Screen) -> String {
     // Writing to a String can't fail.
     if status.joined {
         let _ = writeln!(text, "etcd: {}", etcd(&status.etcd));
+        if let Some(saved) = status.from_disk_at {
+            let age = status.timestamp.seconds() - saved.seconds();
+            let _ = writeln!(
+                text,
+                "the fleet is known here as its disk has it, saved {} ago",
+                human::age(age.max(0.0))
+            );
+        }
         for member in &status.etcd.members {
             let how = match (member.answers, &member.error) {
                 (Some(true), _) => "answers",
@@ -290,6 +424,10 @@ fn render(status: &FleetStatus, screen: &Screen) -> String {
                 human::counted(status.pending, "write")
             );
         }
+        if status.to_sign > 0 {
+            let records = human::counted(status.to_sign, "record");
+            let _ = write!(text, ", {records} to sign with the admin's new key");
+        }
         text.push_str(if status.admin {
             "; peers can be changed here\n"
         } else {
@@ -303,7 +441,11 @@ fn render(status: &FleetStatus, screen: &Screen) -> String {
     }
     if !status.hubs.is_empty() {
         text.push('\n');
-        let rows: Vec<Vec<Cell>> = status.hubs.iter().map(row).collect();
+        let rows: Vec<Vec<Cell>> = status
+            .hubs
+            .iter()
+            .map(|hub| row(hub, status.etcd.connected))
+            .collect();
         text.push_str(&grid(HUBS, &rows, screen));
     }
     text
@@ -322,14 +464,19 @@ fn etcd(etcd: &EtcdStatus) -> String {
     }
 }
 
-fn row(hub: &HubStatus) -> Vec<Cell> {
+fn row(hub: &HubStatus, is_etcd_there: bool) -> Vec<Cell> {
+    // Without etcd nobody knows who is connected to it.
+    let answers = hub.path.as_ref().is_some_and(|path| path.up);
     let state = match (hub.own, hub.live) {
         (true, _) if hub.leaving => "this hub, gives up its peers",
         (false, true) if hub.leaving => "gives up its peers",
         (true, true) if hub.leads => "this hub, leads",
         (false, true) if hub.leads => "leads",
         (true, true) => "this hub",
+        (true, false) if !is_etcd_there => "this hub",
         (true, false) => "this hub, not seen in etcd",
+        (false, false) if answers && !is_etcd_there => "answers",
+        (false, false) if answers => "answers, not seen in etcd",
         (false, true) => "connected",
         (false, false) => "away",
     };
@@ -361,7 +508,7 @@ fn path(path: &HubPath) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::EtcdMember;
+    use crate::report::{EtcdMember, UnixTime};
 
     #[test]
     fn a_fleet_is_told_with_what_is_wrong() {
@@ -374,11 +521,13 @@ mod tests {
             shared_address: None,
             leads: false,
             leaving: false,
+            admin: own,
             vip: vec!["10.0.0.1".parse().unwrap()],
             endpoints: vec!["madrid.example.net:9000".to_owned()],
             group: None,
             taltun: live.then(|| "0.1.0".to_owned()),
             since: None,
+            clock_ahead_s: None,
             homes: 2,
             path: (!own).then_some(HubPath {
                 up: true,
@@ -422,11 +571,24 @@ etcd: connected, revision 7
 2 peers, 1 ban, 1 write to etcd pending; peers can be changed here
 problem: the record x doesn't count
 
-HUB     STATE     PATH              PEERS  VIP       ENDPOINT                 TALTUN
-madrid  this hub                        2  10.0.0.1  madrid.example.net:9000  0.1.0
-paris   away      1.2 ms, 5 % lost      2  10.0.0.1  madrid.example.net:9000
+HUB     STATE                      PATH              PEERS  VIP       ENDPOINT                 TALTUN
+madrid  this hub                                         2  10.0.0.1  madrid.example.net:9000  0.1.0
+paris   answers, not seen in etcd  1.2 ms, 5 % lost      2  10.0.0.1  madrid.example.net:9000
 "
         );
+        // After a start without etcd.
+        status.etcd.connected = false;
+        status.etcd.error = Some("no answer".to_owned());
+        status.timestamp = UnixTime::from(7300.0);
+        status.from_disk_at = Some(UnixTime::from(100.0));
+        let text = render(&status, &Screen::NONE);
+        for part in [
+            "etcd: away: no answer; peers and traffic stay as they are, revision 7\n",
+            "the fleet is known here as its disk has it, saved 2 h ago\n",
+            "paris   answers   1.2 ms",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
         status.joined = false;
         status.hubs.clear();
         let text = render(&status, &Screen::NONE);

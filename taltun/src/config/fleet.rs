@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 use zeroize::Zeroizing;
@@ -69,17 +69,37 @@ pub type FleetPeers = Arc<Vec<FleetPeer>>;
 
 /// The peers that are added to a file whenever it is read. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct AddedPeers(Arc<Mutex<FleetPeers>>);
+pub struct AddedPeers(Arc<Mutex<Added>>);
+
+#[derive(Debug, Default)]
+struct Added {
+    peers: FleetPeers,
+    /// What is odd about them beside the file, a sentence each.
+    odd: Vec<String>,
+}
 
 impl AddedPeers {
     /// Those that are added now.
     pub fn get(&self) -> FleetPeers {
-        let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&peers)
+        Arc::clone(&self.lock().peers)
     }
 
     /// From now on these are added.
     pub fn set(&self, peers: FleetPeers) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = peers;
+        self.lock().peers = peers;
+    }
+
+    /// Which of them don't fit the file that was read last, a sentence each.
+    pub fn odd(&self) -> Vec<String> {
+        self.lock().odd.clone()
+    }
+
+    /// These don't fit it.
+    pub fn set_odd(&self, odd: Vec<String>) {
+        self.lock().odd = odd;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Added> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

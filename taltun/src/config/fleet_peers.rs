@@ -13,12 +13,12 @@ use ipnet::IpNet;
 use super::draft::{Draft, PeerDraft, Written};
 use super::error::Spot;
 use super::names::HUB;
-use super::{Dscp, FleetPeer, Mode, PeerRates, values};
+use super::{AddedPeers, Dscp, FleetPeer, Mode, PeerRates, values};
 use crate::crypto::{PresharedKey, PrivateKey, PublicKey};
 use crate::protocol::allowed_ips::canonical;
 
 /// Adds the peers of the fleet to those of the file, if the file says that it is in one.
-pub(super) fn add(draft: &mut Draft, peers: &[FleetPeer]) {
+pub(super) fn add(draft: &mut Draft, added: &AddedPeers) {
     let Some(fleet) = &draft.fleet else { return };
     let spot = Spot::file(&format!("the fleet {}", fleet.name));
     if draft.mode == Mode::Client {
@@ -30,12 +30,13 @@ pub(super) fn add(draft: &mut Draft, peers: &[FleetPeer]) {
     }
     let mut taken = Taken::of(draft);
     let uplink = draft.shaping.uplink;
-    for peer in peers {
+    let mut odd = Vec::new();
+    for peer in added.get().iter() {
         let whom = format!("{} ({})", peer.name, peer.public_key);
         match taken.take(peer, &spot) {
             Ok(mut fitting) => {
                 if !taken.names.insert(peer.name.clone()) {
-                    draft.warnings.push(spot.say(format!(
+                    odd.push(spot.say(format!(
                         "the peer {whom} has no name here: the file has something else of that \
                          name"
                     )));
@@ -50,11 +51,13 @@ pub(super) fn add(draft: &mut Draft, peers: &[FleetPeer]) {
                 }
                 draft.peers.push(fitting);
             }
-            Err(reason) => draft
-                .warnings
-                .push(spot.say(format!("the peer {whom} is left out here: {reason}"))),
+            Err(reason) => {
+                odd.push(spot.say(format!("the peer {whom} is left out here: {reason}")));
+            }
         }
     }
+    added.set_odd(odd.clone());
+    draft.warnings.extend(odd);
 }
 
 /// What is somebody's already.

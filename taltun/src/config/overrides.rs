@@ -96,7 +96,7 @@ impl Overrides {
         if let Some(debug) = self.debug {
             draft.debug = debug;
         }
-        fleet_peers::add(draft, &self.fleet.get());
+        fleet_peers::add(draft, &self.fleet);
         Ok(())
     }
 }

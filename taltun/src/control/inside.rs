@@ -33,6 +33,8 @@ pub(super) struct Inside {
     pub hubs: Vec<IpAddr>,
     /// Our own key; none if `wg` took it away.
     pub public_key: Option<PublicKey>,
+    /// The key of this hub's group, if it is in one of a fleet.
+    pub group_key: Option<PublicKey>,
     /// The port that we listen on.
     pub port: u16,
 }

@@ -225,6 +225,10 @@ requests! {
     web_revoke: WebRevoke(command: WebRevoke) => Done, "web";
 
     Later:
+    /// Another key for the admin of the fleet.
+    fleet_key_rotate: FleetKeyRotate(FleetKeyRotate) => Done, "fleet";
+    /// A hub that is to be none any more.
+    fleet_hub_remove: FleetHubRemove(FleetHubRemove) => Done, "fleet";
     /// What peers moved, by day.
     usage: Usage(Usage) => Box<report::Usage>, "usage";
 
@@ -315,6 +319,24 @@ pub struct FleetStatus;
 pub struct FleetDrain {
     /// Whether the peers are given up.
     pub leaving: bool,
+}
+
+/// [`Request::FleetKeyRotate`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetKeyRotate {
+    /// Hubs that are removed, and don't get the new key.
+    pub without: Vec<String>,
+    /// Whether the keys of groups are other ones as well.
+    pub group_keys: bool,
+}
+
+/// [`Request::FleetHubRemove`]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetHubRemove {
+    /// Its name.
+    pub hub: String,
 }
 
 /// [`Request::WebRevoke`]

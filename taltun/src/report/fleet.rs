@@ -23,6 +23,12 @@ pub struct FleetStatus {
     pub joined: bool,
     /// Whether it has the admin's key, so that peers can be changed here.
     pub admin: bool,
+    /// The public key that verifies what the admin signs, hexadecimal.
+    #[serde(default)]
+    pub admin_key: Option<String>,
+    /// Records that an admin's key before signed, and the one of now hasn't yet.
+    #[serde(default)]
+    pub to_sign: u64,
     /// The store.
     pub etcd: EtcdStatus,
     /// Writes that wait for etcd.
@@ -35,6 +41,10 @@ pub struct FleetStatus {
     pub hubs: Vec<HubStatus>,
     /// When what is known was last saved on the disk.
     pub saved_at: Option<UnixTime>,
+    /// When what is known of the fleet was saved, as long as this hub has it from its disk alone: it hasn't reached
+    /// etcd since it started.
+    #[serde(default)]
+    pub from_disk_at: Option<UnixTime>,
     /// What somebody ought to look at, a sentence each.
     pub problems: Vec<String>,
 }
@@ -87,6 +97,9 @@ pub struct HubStatus {
     /// Whether it gives up its peers: `taltun fleet hub drain`.
     #[serde(default)]
     pub leaving: bool,
+    /// Whether it has the admin's key, so that peers can be changed there.
+    #[serde(default)]
+    pub admin: bool,
     /// Its addresses in the tunnel.
     pub vip: Vec<IpAddr>,
     /// Where it is reached.
@@ -97,6 +110,9 @@ pub struct HubStatus {
     pub taltun: Option<String>,
     /// Since when it is connected.
     pub since: Option<UnixTime>,
+    /// By how many seconds its clock is ahead of this hub's, measured twice a minute.
+    #[serde(default)]
+    pub clock_ahead_s: Option<f64>,
     /// How many peers are at home there: made their newest handshake with it.
     #[serde(default)]
     pub homes: u64,

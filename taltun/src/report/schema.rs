@@ -711,6 +711,8 @@ fn fleet(full: bool) -> FleetStatus {
         hub: "madrid".to_owned(),
         joined: true,
         admin: true,
+        admin_key: text("07"),
+        to_sign: 1,
         etcd: EtcdStatus {
             connected: full,
             error: text("no answer"),
@@ -733,11 +735,13 @@ fn fleet(full: bool) -> FleetStatus {
             shared_address: full.then(|| "192.0.2.10".parse().unwrap()),
             leads: full,
             leaving: full,
+            admin: full,
             vip: vec!["10.0.0.1".parse().unwrap()],
             endpoints: vec!["192.0.2.1:9000".to_owned()],
             group: text("eu"),
             taltun: text("0.1.0"),
             since: full.then(now),
+            clock_ahead_s: full.then_some(0.1),
             homes: 1,
             path: full.then_some(HubPath {
                 up: true,
@@ -746,6 +750,7 @@ fn fleet(full: bool) -> FleetStatus {
             }),
         }],
         saved_at: full.then(now),
+        from_disk_at: full.then(now),
         problems: vec!["odd".to_owned()],
     }
 }

@@ -33,10 +33,7 @@ pub fn admin() -> SigningKey {
 
 /// Whom hubs believe.
 pub fn trust() -> Trust {
-    Trust {
-        network: network(),
-        admins: [admin().verifying_key()].into(),
-    }
+    Trust::new(network(), admin().verifying_key())
 }
 
 /// A peer with a number, and its public key.

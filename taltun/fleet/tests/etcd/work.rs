@@ -70,7 +70,7 @@ pub async fn a_key_of_a_lease_goes_with_its_hub_and_comes_back_with_etcd() {
     let store = cluster.store();
     let live = Key::Live("madrid".parse().unwrap());
     let is_there = async || store.get(&path(&live)).await.unwrap().is_some();
-    let begin = || Presence::start(store.clone(), path(&live), b"{}".to_vec(), 5);
+    let begin = || Presence::start(store.clone(), path(&live), Box::new(|| b"{}".to_vec()), 5);
     let presence = begin();
     wait(|| presence.is_there()).await;
     assert!(is_there().await);

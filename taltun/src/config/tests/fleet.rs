@@ -116,6 +116,24 @@ fn a_file_that_is_right_stays_so_whoever_comes_and_goes() {
 }
 
 #[test]
+fn what_doesnt_fit_is_kept_for_who_asks_later() {
+    let overrides = Overrides::default();
+    let read = |peers: Vec<FleetPeer>| {
+        overrides.fleet.set(peers.into());
+        let loaded = load_text(std::path::Path::new("hub.toml"), OF_HUB, &overrides).unwrap();
+        (loaded.warnings, overrides.fleet.odd())
+    };
+    let (told, kept) = read(vec![peer(1, "own"), peer(2, "ana")]);
+    assert_eq!(told, kept);
+    assert!(
+        kept[0].contains("this hub's own address") && kept.len() == 1,
+        "{kept:?}"
+    );
+    let (_, kept) = read(vec![peer(2, "ana")]);
+    assert!(kept.is_empty(), "{kept:?}");
+}
+
+#[test]
 fn a_section_with_mistakes_says_what_to_write() {
     for (from, to, expected) in [
         (

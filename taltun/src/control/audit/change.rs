@@ -1,7 +1,8 @@
 //! Which requests change something of a running tunnel, and what they are about.
 
 use crate::control::request::{
-    Ban, BanPeer, FleetDrain, PeerEdit, Request, Unban, UnbanPeer, WebRevoke, WebToken,
+    Ban, BanPeer, FleetDrain, FleetHubRemove, FleetKeyRotate, PeerEdit, Request, Unban, UnbanPeer,
+    WebRevoke, WebToken,
 };
 use crate::layer::Layer;
 
@@ -58,7 +59,21 @@ impl Change {
             | Request::PeerEdit(_)
             | Request::WebTokens
             | Request::FleetStatus
+            | Request::FleetKeyRotate(_)
+            | Request::FleetHubRemove(_)
             | Request::Reload => return None,
+        };
+        Some(Self { action, target })
+    }
+
+    /// What a request begins to change that another thread answers.
+    pub(super) fn begun(request: &Request) -> Option<Self> {
+        let (action, target) = match request {
+            Request::FleetKeyRotate(FleetKeyRotate { without, .. }) => {
+                ("fleet key rotate", without.join(" "))
+            }
+            Request::FleetHubRemove(FleetHubRemove { hub }) => ("fleet hub remove", hub.clone()),
+            _ => return None,
         };
         Some(Self { action, target })
     }

@@ -89,6 +89,13 @@ impl Audit {
         Change::of(request)
     }
 
+    /// A request that changes something is passed on to who answers it later.
+    pub(super) fn begun(&self, by: &Caller, request: &Request) {
+        if let Some(change) = Change::begun(request) {
+            self.write(change.action, Some(change.target), &Ok("begun"), None, by);
+        }
+    }
+
     /// A request that changes something was answered.
     pub(super) fn answered(&self, by: &Caller, change: Change, response: &Response) {
         let outcome = match response {

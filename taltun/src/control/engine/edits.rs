@@ -60,6 +60,7 @@ impl Engine {
             own: self.network.own_addresses().to_vec(),
             hubs: self.fleet.as_ref().map_or_else(Vec::new, Link::hubs),
             public_key: self.device.private_key().map(|_| *self.device.public_key()),
+            group_key: self.group_key.as_ref().map(PrivateKey::public_key),
             port: self.listen_port(),
         }
     }

@@ -38,6 +38,9 @@ use crate::report::{
 use crate::secret::SecretText;
 use crate::system::Host;
 
+/// Peers of the fleet that don't fit the file of which `fleet status` tells, at the most.
+const MOST_ODD_PEERS: usize = 8;
+
 impl Engine {
     /// The peers that have a session.
     pub(in crate::control) fn peers_up(&self) -> Vec<PeerStatus> {
@@ -76,6 +79,7 @@ impl Engine {
             // Who gave up, or was told to try again, may have asked again since.
             return debug!("dropped a request of a client that left");
         }
+        self.audit.begun(&by, &request);
         let Some(change) = Audit::change(&request) else {
             return request.pass_on(by, answer, self, reader);
         };
@@ -317,6 +321,12 @@ impl Engine {
     }
 
     /// The bans, what they are about, and where they are carried into.
+    /// Why there is nothing to say of a fleet.
+    fn in_no_fleet(&self) -> Refused {
+        let name = &self.config.interface.tun_name;
+        format!("{name} is in no fleet: its configuration has no [fleet]").into()
+    }
+
     fn bans_and_owners(&mut self) -> (&mut Bans, Owners<'_>, &mut Shield) {
         let owners = Owners {
             device: &mut self.device,
@@ -432,13 +442,25 @@ impl Controller for Engine {
             Some(fleet) => {
                 let mut status = fleet.status();
                 self.fill_fleet_status(&mut status);
+                let odd = self.origin.overrides.fleet.odd();
+                status.problems.extend(odd.into_iter().take(MOST_ODD_PEERS));
                 Ok(Box::new(status))
             }
-            None => Err(format!(
-                "{} is in no fleet: its configuration has no [fleet]",
-                self.config.interface.tun_name
-            )
-            .into()),
+            None => Err(self.in_no_fleet()),
+        }
+    }
+
+    fn fleet_key_rotate(&mut self, asked: request::FleetKeyRotate, reply: Reply<Done>) {
+        match &self.fleet {
+            Some(fleet) => fleet.rotate(asked, reply),
+            None => reply.outcome(Err(self.in_no_fleet())),
+        }
+    }
+
+    fn fleet_hub_remove(&mut self, asked: request::FleetHubRemove, reply: Reply<Done>) {
+        match &self.fleet {
+            Some(fleet) => fleet.remove_hub(asked, reply),
+            None => reply.outcome(Err(self.in_no_fleet())),
         }
     }
 

@@ -102,7 +102,9 @@ impl Prepared {
         };
         match outcome {
             Ok(Outcome::Done) => Ok(()),
-            Ok(Outcome::NoToken) => Err(NotEdited::Because("no token".to_owned())),
+            Ok(Outcome::NoToken | Outcome::Rotated) => {
+                Err(NotEdited::Because("no token".to_owned()))
+            }
             Ok(Outcome::Taken(keys)) => {
                 let keys: Vec<String> = keys.iter().map(told).collect();
                 Err(NotEdited::Taken(format!(

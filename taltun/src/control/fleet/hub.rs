@@ -5,30 +5,35 @@
 //! the hub has what it knew last, also after a restart, from its disk.
 
 mod claims;
+mod clocks;
 mod group;
 mod published;
+mod rotation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use taltun_crypto::signing::SigningKey;
+use taltun_fleet::edit::Outcome;
 use taltun_fleet::etcd::Error;
 use taltun_fleet::key::prefix;
 use taltun_fleet::record::{self, Ban, Extra, Live};
 use taltun_fleet::snapshot::{self, NotLoaded};
 use taltun_fleet::{
-    Bans, Event, HomeWriter, Key, Label, Ledger, Mirror, Pace, Presence, Signed, Store, Verdict,
+    Bans, Event, HomeWriter, Key, Label, Ledger, Mirror, Pace, Presence, Refusal, Signed, Store,
+    Verdict,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{interval, sleep, sleep_until};
 use tracing::{info, warn};
 
+use self::clocks::Clocks;
+use self::rotation::Changed;
 use super::edits::Prepared;
 use super::health::{self, Asking};
-use super::link::{FleetBan, FleetEdit, FleetHub, Link, NotEdited, Seen, Told};
-use super::membership::{self, Files, Membership};
+use super::link::{Answer, FleetBan, FleetEdit, FleetHub, Link, NotEdited, Seen, Told};
+use super::membership::{self, Admin, Files, Membership};
 use super::settings::Settings;
 use super::shared_homes::SharedHomes;
 use super::writes::{self, Value, Writes};
@@ -54,6 +59,8 @@ const MOST_PROBLEMS: usize = 8;
 const MOST_REFUSED: usize = 1000;
 /// Hubs that count as connected at the most.
 const MOST_HUBS: usize = 4096;
+/// How often etcd gets a record again that somebody replaced by one that doesn't count, at the most: seconds.
+const RESTORE_EACH: u64 = 5;
 /// Writes of homes a second, at the most, and at once.
 const HOMES_A_SECOND: u32 = 5;
 
@@ -166,6 +173,9 @@ impl Hub {
                 () = sleep(Duration::from_secs(1)) => {}
                 told = self.told.recv() => match told? {
                     Told::Edit(_, reply) => drop(reply.send(Err(NotEdited::Because(problem)))),
+                    Told::Rotate(_, reply) | Told::RemoveHub(_, reply) => {
+                        reply.outcome(Err(problem.into()));
+                    }
                     Told::Ban(..) => {}
                     Told::Own(key) => self.settings.set_own(key),
                     Told::End(_) => return None,
@@ -187,30 +197,54 @@ enum Done {
         Result<(), NotEdited>,
         oneshot::Sender<Result<FleetPeers, NotEdited>>,
     ),
+    Changed(Changed, Result<Outcome, Error>, Answer),
+}
+
+/// How much of what etcd has was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// All has to be heard anew, as something counts by now that didn't.
+    Anew,
+    /// Not all yet.
+    Partly,
+    /// All.
+    All,
 }
 
 /// The hub of a fleet.
 struct Member {
     hub: Hub,
     membership: Membership,
-    admin: Option<SigningKey>,
+    admin: Option<Admin>,
+    /// Since when the admin has another key, until all is signed by that, or for when it was seen to last.
+    rotating: Option<Instant>,
     ledger: Ledger,
     /// Outside and inside the tunnel.
     bans: [Bans; 2],
     /// What etcd has.
     stored: BTreeSet<Key>,
     live: BTreeMap<Label, Live>,
+    clocks: Clocks,
     writes: Writes,
     connected: bool,
+    heard: Heard,
     error: Option<Error>,
     revision: Option<u64>,
     members: Vec<EtcdMember>,
     /// Records that don't count.
     refused: BTreeMap<Key, String>,
+    /// When etcd last had a rotation of the admin's key that isn't the one that this hub took.
+    rival: Option<Instant>,
+    /// Keys that count here, for which etcd has what doesn't.
+    replaced: BTreeSet<Key>,
+    /// Those of them that etcd got again in the last seconds: who believes others may write as often.
+    restored: BTreeSet<Key>,
     /// Why this hub can't say who it is.
     unclaimed: Option<String>,
     /// When the tunnel gets what is new.
     publish_at: Option<tokio::time::Instant>,
+    /// When what is known was saved on the disk, as long as etcd wasn't reached since the start.
+    from_disk: Option<UnixTime>,
     is_unsaved: bool,
     saved: Option<Instant>,
     saved_at: Option<UnixTime>,
@@ -220,11 +254,9 @@ struct Member {
 
 impl Member {
     fn new(hub: Hub, membership: Membership) -> Self {
-        let admin = membership::admin_of(&hub.files, &membership.trust).unwrap_or_else(|error| {
-            warn!("fleet: {error}");
-            None
-        });
         let trust = membership.trust.clone();
+        let modified = std::fs::metadata(hub.files.snapshot()).and_then(|file| file.modified());
+        let mut from_disk = modified.ok().and_then(since_epoch).map(UnixTime::at);
         let loaded = snapshot::load(&hub.files.snapshot(), trust.clone(), wall_clock());
         let (ledger, bans) = match loaded {
             Ok(loaded) => {
@@ -238,25 +270,38 @@ impl Member {
                 if !matches!(why, NotLoaded::Missing) {
                     warn!("fleet: {why}; the hub waits for etcd");
                 }
+                from_disk = None;
                 (Ledger::new(trust), Default::default())
             }
         };
+        let admin = membership::admin_of(&hub.files, ledger.trust()).unwrap_or_else(|error| {
+            warn!("fleet: {error}");
+            None
+        });
+        let rotating = ledger.former().next().map(|_| Instant::now());
         Self {
             members: health::unknown(&hub.settings.endpoints),
             hub,
             membership,
             admin,
+            rotating,
             ledger,
             bans,
             stored: BTreeSet::new(),
             live: BTreeMap::new(),
+            clocks: Clocks::default(),
             writes: Writes::default(),
             connected: false,
+            heard: Heard::Partly,
             error: None,
             revision: None,
             refused: BTreeMap::new(),
+            rival: None,
+            replaced: BTreeSet::new(),
+            restored: BTreeSet::new(),
             unclaimed: None,
             publish_at: None,
+            from_disk,
             is_unsaved: false,
             saved: None,
             saved_at: None,
@@ -272,13 +317,15 @@ impl Member {
         let (network, hub) = (self.network().clone(), self.hub.settings.hub.clone());
         let store = self.hub.store.clone();
         let mut mirror = Mirror::start(store.clone(), &network, FULL);
-        let live = Live {
+        let since = wall_clock();
+        let live = move || Live {
             taltun: env!("CARGO_PKG_VERSION").to_owned(),
-            since: wall_clock(),
+            since,
+            now: milliseconds(),
             extra: Extra::new(),
         };
         let live_path = format!("{}{}", prefix(&network), Key::Live(hub));
-        let live = record::write(&live).into_bytes();
+        let live = Box::new(move || record::write(&live()).into_bytes());
         let presence = Presence::start(store, live_path, live, LEASE);
         let (answers, mut answered) = mpsc::channel(16);
         let config = format!("{}{}", prefix(&network), Key::Config);
@@ -299,9 +346,14 @@ impl Member {
         );
         let mut seconds = interval(Duration::from_secs(1));
         // What was on the disk counts at once.
+        self.follow_rotation();
         self.take_group();
         self.publish();
         let ended = loop {
+            if self.heard == Heard::Anew {
+                mirror = Mirror::start(self.hub.store.clone(), &network, FULL);
+                self.hear_again();
+            }
             self.write_next();
             tokio::select! {
                 event = mirror.next() => match event {
@@ -310,6 +362,8 @@ impl Member {
                 },
                 told = self.hub.told.recv() => match told {
                     Some(Told::Edit(edit, reply)) => self.edit(&edit, reply),
+                    Some(Told::Rotate(asked, reply)) => self.rotate(&asked, reply),
+                    Some(Told::RemoveHub(asked, reply)) => self.remove_hub(&asked.hub, reply),
                     Some(Told::Ban(nets, layer, seconds)) => self.ban(&nets, layer, seconds),
                     Some(Told::Own(key)) => {
                         self.hub.settings.set_own(key);
@@ -345,6 +399,15 @@ impl Member {
         &self.membership.trust.network
     }
 
+    /// All that etcd has is told anew.
+    fn hear_again(&mut self) {
+        self.heard = Heard::Partly;
+        self.stored.clear();
+        self.refused.clear();
+        self.replaced.clear();
+        self.live.clear();
+    }
+
     /// Has the tunnel and `status` get what is new.
     fn soon(&mut self) {
         let then = || tokio::time::Instant::now() + GATHER;
@@ -360,10 +423,12 @@ impl Member {
             Event::Deleted(key) => {
                 self.stored.remove(&key);
                 self.refused.remove(&key);
+                self.replaced.remove(&key);
                 if self.ledger.get(&key).is_some() {
                     self.writes.add(key);
                 } else if let Key::Live(hub) = &key {
                     self.live.remove(hub);
+                    self.clocks.forget(hub);
                 }
             }
             Event::TooLong(key, length) => {
@@ -375,6 +440,8 @@ impl Member {
                     info!("fleet: connected to etcd, revision {revision}");
                 }
                 self.connected = true;
+                self.heard = Heard::All;
+                self.from_disk = None;
                 self.error = None;
                 self.revision = u64::try_from(revision).ok();
                 self.write_missing();
@@ -404,6 +471,10 @@ impl Member {
             },
             Key::Live(hub) => match record::read(value) {
                 Ok(live) if self.live.len() < MOST_HUBS => {
+                    // What a list has may be older than a moment.
+                    if self.heard == Heard::All && *hub != self.hub.settings.hub {
+                        self.clocks.hear(hub, &live, milliseconds());
+                    }
                     self.live.insert(hub.clone(), live);
                     self.refused.remove(&key);
                 }
@@ -422,6 +493,7 @@ impl Member {
     }
 
     fn offer(&mut self, key: Key, value: &[u8]) {
+        self.replaced.remove(&key);
         match self.ledger.offer(&key, value) {
             Verdict::New => self.take_new(&key),
             Verdict::Same => {
@@ -429,8 +501,19 @@ impl Member {
             }
             Verdict::Older => self.writes.add(key),
             Verdict::Refused(refusal) => {
-                if self.ledger.get(&key).is_some() {
-                    self.writes.add(key.clone());
+                let is_known = self.ledger.get(&key).is_some();
+                if is_known {
+                    self.replaced.insert(key.clone());
+                    if self.restored.insert(key.clone()) {
+                        self.writes.add(key.clone());
+                    }
+                }
+                if refusal == Refusal::OtherRotation {
+                    self.rival = Some(Instant::now());
+                }
+                // etcd has these until all is signed anew.
+                if is_known && refusal == Refusal::Former {
+                    return;
                 }
                 self.refuse(key, refusal.to_string());
             }
@@ -463,6 +546,7 @@ impl Member {
                 self.share_group();
             }
             Key::Group(hub) if *hub == self.hub.settings.hub => self.take_group(),
+            Key::Admin(_) => self.follow_rotation(),
             _ => {}
         }
         self.soon();
@@ -515,15 +599,17 @@ impl Member {
                  changed)"
             )));
         }
-        Prepared::new(&self.ledger, admin, edit, milliseconds())
+        Prepared::new(&self.ledger, &admin.key, edit, milliseconds())
     }
 
     fn finish(&mut self, done: Done) {
         match done {
             Done::Written(outcome) => {
                 self.writes.done(&outcome, Instant::now());
+                self.go_on_rotating();
                 self.soon();
             }
+            Done::Changed(changed, outcome, reply) => self.changed(changed, outcome, reply),
             Done::Edited(signed, Ok(()), reply) => {
                 for (key, signed) in signed {
                     if self.ledger.take(&key, signed) == Verdict::New {
@@ -592,6 +678,14 @@ impl Member {
         }
     }
 
+    /// Has etcd get once more what counts, where it has what doesn't.
+    fn restore(&mut self) {
+        self.restored.clone_from(&self.replaced);
+        for key in &self.restored {
+            self.writes.add(key.clone());
+        }
+    }
+
     fn value(&self, key: &Key) -> Option<Value> {
         match key {
             Key::Ban(net) | Key::InnerBan(net) => {
@@ -609,6 +703,10 @@ impl Member {
         if outer.expire(now) | inner.expire(now) {
             self.is_unsaved = true;
             self.soon();
+        }
+        self.go_on_rotating();
+        if now.is_multiple_of(RESTORE_EACH) {
+            self.restore();
         }
         self.is_unsaved |= self.hub.homes.take_changed();
         let is_time = self.saved.is_none_or(|saved| saved.elapsed() >= SAVE);
@@ -652,6 +750,10 @@ fn place(key: &Key) -> usize {
 
 pub(super) fn milliseconds() -> u64 {
     u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn since_epoch(time: SystemTime) -> Option<Duration> {
+    time.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
 async fn sleep_until_some(then: Option<tokio::time::Instant>) {

@@ -13,6 +13,8 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{FleetPeer, FleetPeers, RangedEndpoint};
+use crate::control::request::{FleetHubRemove, FleetKeyRotate};
+use crate::control::response::{Done, Reply};
 use crate::crypto::{PrivateKey, PublicKey};
 use crate::layer::Layer;
 use crate::report::{FleetStatus, UnixTime};
@@ -65,6 +67,9 @@ pub(in crate::control) enum NotEdited {
     Because(String),
 }
 
+/// Where it goes what became of a change of the hubs.
+pub(super) type Answer = Reply<Done>;
+
 /// What the thread is told.
 #[derive(Debug)]
 pub(super) enum Told {
@@ -73,6 +78,10 @@ pub(super) enum Told {
         Box<FleetEdit>,
         oneshot::Sender<Result<FleetPeers, NotEdited>>,
     ),
+    /// Have another key be the admin's.
+    Rotate(FleetKeyRotate, Answer),
+    /// Remove a hub.
+    RemoveHub(FleetHubRemove, Answer),
     /// Ban these for so many seconds, or lift their bans.
     Ban(Vec<IpNet>, Layer, Option<u64>),
     /// This hub's own key is another one.
@@ -183,6 +192,16 @@ impl Link {
             .send(Told::Edit(Box::new(edit), reply))
             .map_err(|_| ended())?;
         answer.blocking_recv().unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Has another key be the admin's.
+    pub(in crate::control) fn rotate(&self, asked: FleetKeyRotate, reply: Reply<Done>) {
+        let _ = self.told.send(Told::Rotate(asked, reply));
+    }
+
+    /// Removes a hub.
+    pub(in crate::control) fn remove_hub(&self, asked: FleetHubRemove, reply: Reply<Done>) {
+        let _ = self.told.send(Told::RemoveHub(asked, reply));
     }
 
     /// Has all hubs ban these networks for so many seconds; `None` lifts what bans they have.

@@ -1,5 +1,5 @@
 //! What makes this machine a hub of its fleet, on its disk: whom it believes, by what right it is
-//! this hub, and the admin's key, if it has that.
+//! this hub, and the admin's key, if it has that, or is about to replace it.
 
 use std::path::{Path, PathBuf};
 
@@ -38,6 +38,11 @@ impl Files {
         self.0.join("admin.key")
     }
 
+    /// The admin's key that is to be the next one, until all know it.
+    pub(super) fn next_admin(&self) -> PathBuf {
+        self.0.join("admin.next")
+    }
+
     /// What was known last.
     pub(super) fn snapshot(&self) -> PathBuf {
         self.0.join("snapshot")
@@ -60,6 +65,8 @@ struct Text {
     network: Label,
     hub: Label,
     admins: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<String>,
     token: Option<String>,
 }
 
@@ -78,12 +85,15 @@ impl Membership {
         }
         let admins = text.admins.iter().map(|key| key.parse());
         let admins = admins.collect::<Result<_, _>>();
+        let former = text.former.iter().map(|key| key.parse());
+        let former = former.collect::<Result<_, _>>();
         let token = text.token.map(Zeroizing::new);
         let token = token.map(|token| Token::parse(&token)).transpose();
         Ok(Some(Self {
             trust: Trust {
                 network: text.network,
                 admins: admins.map_err(|error| wrong(&error))?,
+                former: former.map_err(|error| wrong(&error))?,
             },
             hub: text.hub,
             token: token.map_err(|error| wrong(&error))?,
@@ -93,12 +103,14 @@ impl Membership {
     /// Writes it.
     pub(super) fn write(&self, files: &Files) -> Result<(), String> {
         let admins = self.trust.admins.iter().map(ToString::to_string);
+        let former = self.trust.former.iter().map(ToString::to_string);
         let token = self.token.as_ref().map(Token::to_text);
         let text = Text {
             version: 1,
             network: self.trust.network.clone(),
             hub: self.hub.clone(),
             admins: admins.collect(),
+            former: former.collect(),
             token: token.map(|token| token.to_string()),
         };
         let json = serde_json::to_string(&text).map_err(|error| error.to_string())?;
@@ -106,48 +118,154 @@ impl Membership {
     }
 }
 
+/// The admin's key.
+pub(super) struct Admin {
+    /// What it signs with.
+    pub key: SigningKey,
+    /// What the keys of groups are made of. It is the seed of the fleet's first admin's key, until somebody asks for
+    /// other keys of groups.
+    pub groups: Zeroizing<[u8; KEY_LEN]>,
+}
+
+impl Admin {
+    /// A new one. The keys of groups are made of `groups`, or of itself.
+    pub(super) fn new(groups: Option<&[u8; KEY_LEN]>) -> Result<Self, String> {
+        let seed = random()?;
+        let groups = Zeroizing::new(*groups.unwrap_or(&seed));
+        let key = SigningKey::from_seed(*seed);
+        Ok(Self { key, groups })
+    }
+
+    /// As it is sealed for a hub: the second half is left out where it is the first one again.
+    pub(super) fn secret(&self) -> Zeroizing<Vec<u8>> {
+        let mut secret = Zeroizing::new(self.key.seed().to_vec());
+        if self.groups[..] != self.key.seed()[..] {
+            secret.extend_from_slice(&*self.groups);
+        }
+        secret
+    }
+
+    /// What [`Self::secret`] was.
+    pub(super) fn of_secret(secret: &[u8]) -> Option<Self> {
+        let (seed, groups) = secret.split_first_chunk::<KEY_LEN>()?;
+        let groups = match groups {
+            [] => *seed,
+            groups => groups.try_into().ok()?,
+        };
+        Some(Self {
+            key: SigningKey::from_seed(*seed),
+            groups: Zeroizing::new(groups),
+        })
+    }
+
+    fn to_text(&self) -> Result<Zeroizing<String>, String> {
+        let secret = self.secret();
+        let mut digits = Zeroizing::new(vec![0; 2 * secret.len()]);
+        let text = base16ct::lower::encode_str(&secret, &mut digits);
+        let text = text.map_err(|error| error.to_string())?;
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+
+    fn of_text(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let mut secret = Zeroizing::new(vec![0; text.len() / 2]);
+        base16ct::lower::decode(text, &mut secret).ok()?;
+        Self::of_secret(&secret)
+    }
+}
+
+/// The admin's key that is to be the next one, and who isn't to be a hub any more then.
+pub(super) struct NextAdmin {
+    pub admin: Admin,
+    pub without: Vec<Label>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NextText {
+    key: String,
+    without: Vec<Label>,
+}
+
+impl NextAdmin {
+    /// What is on the disk, if it is.
+    pub(super) fn read(files: &Files) -> Result<Option<Self>, String> {
+        let path = files.next_admin();
+        let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+        let Some(text) = state_file::read(&path, LARGEST).map_err(|error| wrong(&error))? else {
+            return Ok(None);
+        };
+        let text = Zeroizing::new(text);
+        let text: NextText = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+        let admin = Admin::of_text(&Zeroizing::new(text.key));
+        Ok(Some(Self {
+            admin: admin.ok_or_else(|| wrong(&"this is no admin's key"))?,
+            without: text.without,
+        }))
+    }
+
+    /// Writes it.
+    pub(super) fn write(&self, files: &Files) -> Result<(), String> {
+        let text = NextText {
+            key: self.admin.to_text()?.to_string(),
+            without: self.without.clone(),
+        };
+        let json = Zeroizing::new(serde_json::to_string(&text).map_err(|error| error.to_string())?);
+        drop(Zeroizing::new(text.key));
+        write(&files.next_admin(), &json)
+    }
+
+    /// Takes it from the disk.
+    pub(super) fn remove(files: &Files) {
+        // One that is left there is no admin's and does nothing.
+        let _ = std::fs::remove_file(files.next_admin());
+    }
+}
+
 /// The admin's key, if this hub has it.
-pub(super) fn read_admin(files: &Files) -> Result<Option<SigningKey>, String> {
+pub(super) fn read_admin(files: &Files) -> Result<Option<Admin>, String> {
     let path = files.admin();
     let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
     let Some(text) = state_file::read(&path, LARGEST).map_err(|error| wrong(&error))? else {
         return Ok(None);
     };
-    let text = Zeroizing::new(text);
-    let mut seed = Zeroizing::new([0; KEY_LEN]);
-    let read = base16ct::lower::decode(text.trim(), &mut *seed).map(<[u8]>::len);
-    if read != Ok(KEY_LEN) {
-        return Err(wrong(&"this is no admin's key"));
-    }
-    Ok(Some(SigningKey::from_seed(*seed)))
+    let admin = Admin::of_text(&Zeroizing::new(text));
+    admin
+        .map(Some)
+        .ok_or_else(|| wrong(&"this is no admin's key"))
 }
 
 /// The same, which has to be of the fleet whose admins are these: with another one this hub would sign what
-/// nobody believes.
-pub(super) fn admin_of(files: &Files, trust: &Trust) -> Result<Option<SigningKey>, String> {
-    let key = read_admin(files)?;
-    if key
-        .as_ref()
-        .is_some_and(|key| !trust.admins.contains(&key.verifying_key()))
-    {
-        return Err(format!(
-            "{} is no admin's key of the fleet {}, but perhaps the only one of another fleet; move it away",
-            files.admin().display(),
-            trust.network
-        ));
+/// nobody believes. One that was rotated away is none.
+pub(super) fn admin_of(files: &Files, trust: &Trust) -> Result<Option<Admin>, String> {
+    let Some(admin) = read_admin(files)? else {
+        return Ok(None);
+    };
+    let key = admin.key.verifying_key();
+    if trust.admins.contains(&key) {
+        return Ok(Some(admin));
     }
-    Ok(key)
+    if trust.former.contains(&key) {
+        return Ok(None);
+    }
+    Err(format!(
+        "{} is no admin's key of the fleet {}, but perhaps the only one of another fleet; move it away",
+        files.admin().display(),
+        trust.network
+    ))
 }
 
-/// Writes the admin's key, where there is none: another one may be the only one of its fleet.
-pub(super) fn write_admin(files: &Files, key: &SigningKey) -> Result<(), String> {
-    if files.admin().symlink_metadata().is_ok() {
+/// Writes the admin's key, where there is none, or one that was this fleet's before: another one may be the only one
+/// of its fleet.
+pub(super) fn write_admin(files: &Files, admin: &Admin, trust: &Trust) -> Result<(), String> {
+    let is_there = files.admin().symlink_metadata().is_ok();
+    let is_former = || {
+        let known = read_admin(files).ok().flatten();
+        known.is_some_and(|known| trust.former.contains(&known.key.verifying_key()))
+    };
+    if is_there && !is_former() {
         return Err(format!("{} is there already", files.admin().display()));
     }
-    let mut digits = Zeroizing::new([0; 2 * KEY_LEN]);
-    let text = base16ct::lower::encode_str(key.seed(), &mut *digits);
-    let text = text.map_err(|error| error.to_string())?;
-    write(&files.admin(), text)
+    write(&files.admin(), &admin.to_text()?)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

@@ -16,7 +16,10 @@
 //! | [`shared_homes`] | where peers are at home, for the controller and the thread |
 //! | [`membership`] | what makes this machine a hub of the fleet, on its disk |
 //! | [`operator`] | the commands that make and join a fleet |
+//! | [`backup`] | the commands that write its records into a text, and read them |
 
+#[cfg(feature = "fleet")]
+pub(crate) mod backup;
 #[cfg(feature = "fleet")]
 mod edits;
 #[cfg(feature = "fleet")]

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use taltun_crypto::signing::SigningKey;
 use taltun_fleet::edit::{self, Outcome};
 use taltun_fleet::record::{self, Extra};
 use taltun_fleet::token::Right;
@@ -12,7 +11,7 @@ use taltun_fleet::{Key, Signed, Token, Trust};
 
 use super::edits::not_made;
 use super::hub::milliseconds;
-use super::membership::{self, Files, Membership, random};
+use super::membership::{self, Admin, Files, Membership, random};
 use super::settings::Settings;
 use crate::config::{Config, Fleet};
 use crate::control::state_file::wall_clock;
@@ -41,22 +40,19 @@ pub fn init(config: &Config) -> anyhow::Result<String> {
         "{} is there already: an admin's key, which another fleet may need; move it away first",
         files.admin().display()
     );
-    let admin = SigningKey::from_seed(*random().map_err(anyhow::Error::msg)?);
-    let trust = Trust {
-        network: settings.network.clone(),
-        admins: [admin.verifying_key()].into(),
-    };
+    let admin = Admin::new(None).map_err(anyhow::Error::msg)?;
+    let trust = Trust::new(settings.network.clone(), admin.key.verifying_key());
     let nets = config.interface.vip.iter().map(ipnet::IpNet::trunc);
     let shared = record::Config {
         networks: nets.collect(),
         extra: Extra::new(),
     };
     let now = milliseconds();
-    let shared = Signed::new(&admin, &settings.network, &Key::Config, now, &shared);
+    let shared = Signed::new(&admin.key, &settings.network, &Key::Config, now, &shared);
     let key = Key::Hub(settings.hub.clone());
-    let hub = Signed::new(&admin, &settings.network, &key, now, &settings.says);
+    let hub = Signed::new(&admin.key, &settings.network, &key, now, &settings.says);
     // Before etcd has anything that only this key can change.
-    membership::write_admin(&files, &admin).map_err(anyhow::Error::msg)?;
+    membership::write_admin(&files, &admin, &trust).map_err(anyhow::Error::msg)?;
     let store = settings.store()?;
     let found = edit::found(&store, &settings.network, &shared, (&settings.hub, &hub));
     let outcome = run(found)?;
@@ -139,6 +135,11 @@ pub fn join(config: &Config, text: &str) -> anyhow::Result<String> {
              {}` (nothing was changed)",
             fleet.hub
         ),
+        Ok(Outcome::Rotated) => bail!(
+            "the admin's key was rotated since the token was made; ask for another one: `taltun fleet token \
+             {}` (nothing was changed)",
+            fleet.hub
+        ),
         Ok(Outcome::Taken(_)) => bail!(
             "the fleet has a hub called {} already; choose another name (nothing was changed)",
             fleet.hub
@@ -196,7 +197,7 @@ pub fn token(
     let seed = random().map_err(anyhow::Error::msg)?;
     let id = crate::secret::random::<16>()?;
     let made = Token::new(
-        &key,
+        &key.key,
         membership.trust,
         hub,
         fleet.etcd.clone(),
@@ -238,7 +239,7 @@ pub fn token(
     })
 }
 
-fn of(config: &Config) -> anyhow::Result<(&Fleet, Files, Settings)> {
+pub(super) fn of(config: &Config) -> anyhow::Result<(&Fleet, Files, Settings)> {
     let fleet = config.fleet.as_ref().context(SECTION)?;
     let settings = Settings::of(fleet, &config.interface)?;
     Ok((fleet, Files::of(&config.interface.tun_name), settings))
@@ -256,7 +257,7 @@ fn refuse_members(files: &Files) -> anyhow::Result<()> {
     }
 }
 
-fn run<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+pub(super) fn run<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -20,6 +20,7 @@ pub(super) fn take(origin: &Origin, last: &LastRead, peers: FleetPeers) -> Compa
         Ok(mut loaded) => {
             let known = before.iter().map(|peer| peer.public_key);
             let known: HashSet<PublicKey> = known.collect();
+            added.set_odd(odd(&loaded));
             // Of the others it was told when they came.
             let is_new = |warning: &String| {
                 let mut new = peers
@@ -59,6 +60,13 @@ pub(super) fn take(origin: &Origin, last: &LastRead, peers: FleetPeers) -> Compa
             Compared::new(loaded, last.peers.clone())
         }
     }
+}
+
+/// Which peers of the fleet don't fit the file.
+pub(super) fn odd(loaded: &Loaded) -> Vec<String> {
+    let warnings = loaded.warnings.iter();
+    let odd = warnings.filter(|warning| warning.starts_with(OF_FLEET));
+    odd.cloned().collect()
 }
 
 /// The file as it was, with these peers.

@@ -1,13 +1,12 @@
 //! What this hub says that it is, by which right, and the admin's key: from whom it has that, and whom it gives it.
 
 use taltun_crypto::sealed;
-use taltun_crypto::signing::SigningKey;
 use taltun_fleet::record::{Hub as HubRecord, Record, SealedKey};
-use taltun_fleet::{Key, Refusal, Signed, Token, Verdict};
+use taltun_fleet::{Key, Label, Refusal, Signed, Token, Verdict};
 use tracing::{info, warn};
 
 use super::{Member, milliseconds};
-use crate::control::fleet::membership;
+use crate::control::fleet::membership::{self, Admin};
 use crate::crypto::{PrivateKey, PublicKey};
 
 impl Member {
@@ -40,8 +39,8 @@ impl Member {
             return;
         };
         let signed = match (&self.admin, &self.membership.token) {
-            (Some(admin), _) => Signed::new(admin, self.network(), &key, generation, &says),
-            (None, Some(token)) => token.claim(&says, generation),
+            (Some(admin), _) => Signed::new(&admin.key, self.network(), &key, generation, &says),
+            (None, Some(token)) => self.ledger.claim(token, &says, generation),
             (None, None) => return,
         };
         self.unclaimed = match self.ledger.take(&key, signed) {
@@ -67,22 +66,22 @@ impl Member {
         grant.is_some_and(|grant| own != Some(Key::Token(grant.token)))
     }
 
-    /// Gives hubs that were granted it the admin's key, which no other can read.
+    /// Gives hubs that are to have it the admin's key, which no other can read.
     pub(super) fn share_admin(&mut self) {
         let Some(admin) = &self.admin else { return };
         let mut made = Vec::new();
         for (hub, record) in self.hub_records() {
-            let is_granted = self.ledger.grant(hub).is_some_and(|grant| grant.admin);
-            if !is_granted || *hub == self.hub.settings.hub {
+            if !self.has_admin(hub) || *hub == self.hub.settings.hub {
                 continue;
             }
             let key = Key::Sealed(hub.clone());
             // Another identity joined by a later token: it can't read what the one before got.
             let known = self.ledger.record::<SealedKey>(&key);
-            if matches!(known, Some(Ok(known)) if known.reader == Some(record.identity)) {
+            let is_read = matches!(known, Some(Ok(known)) if known.reader == Some(record.identity));
+            if is_read && !self.ledger.is_former(&key) {
                 continue;
             }
-            let Some(sealed) = seal_for(&record, &key, admin.seed()) else {
+            let Some(sealed) = seal_for(&record, &key, &admin.secret()) else {
                 continue;
             };
             made.push((key, SealedKey::new(record.identity, &sealed)));
@@ -90,14 +89,31 @@ impl Member {
         self.sign_all(made);
     }
 
+    /// Whether a hub has the admin's key, or is to get it: it was granted that, or its record is signed by that key,
+    /// as the first hub's is.
+    pub(super) fn has_admin(&self, hub: &Label) -> bool {
+        let record = self.ledger.get(&Key::Hub(hub.clone()));
+        record.is_some_and(|record| !record.removed)
+            && self.ledger.grant(hub).is_none_or(|grant| grant.admin)
+    }
+
     /// Signs records by the admin's key, if it is here, and has the fleet take them.
     pub(super) fn sign_all<R: Record>(&mut self, records: Vec<(Key, R)>) {
+        let Some(admin) = &self.admin else { return };
         let Some(generation) = self.ledger.next_generation(milliseconds()) else {
             return;
         };
-        for (key, record) in records {
-            let Some(admin) = &self.admin else { return };
-            let signed = Signed::new(admin, self.network(), &key, generation, &record);
+        let sign = |(key, record): (Key, R)| {
+            let signed = Signed::new(&admin.key, self.network(), &key, generation, &record);
+            (key, signed)
+        };
+        let signed = records.into_iter().map(sign).collect();
+        self.take_and_write(signed);
+    }
+
+    /// Takes records that were signed here, and has etcd get them.
+    pub(super) fn take_and_write(&mut self, signed: Vec<(Key, Signed)>) {
+        for (key, signed) in signed {
             if self.ledger.take(&key, signed) == Verdict::New {
                 self.is_unsaved = true;
                 self.writes.add(key);
@@ -107,7 +123,7 @@ impl Member {
 
     /// Takes the admin's key that another hub sealed for this one.
     pub(super) fn take_admin(&mut self, key: &Key) {
-        if self.admin.is_some() {
+        if self.admin.is_some() || self.ledger.is_former(key) {
             return;
         }
         let Some(Ok(record)) = self.ledger.record::<SealedKey>(key) else {
@@ -117,19 +133,19 @@ impl Member {
         let opened = record
             .bytes()
             .and_then(|bytes| sealed::open(private, key.to_string().as_bytes(), &bytes).ok());
-        let seed = opened.and_then(|seed| <[u8; 32]>::try_from(seed.as_slice()).ok());
-        let Some(admin) = seed.map(SigningKey::from_seed) else {
+        let admin = opened.and_then(|secret| Admin::of_secret(&secret));
+        let Some(admin) = admin else {
             return warn!("fleet: the admin's key that was sealed for this hub can't be opened");
         };
         if !self
             .membership
             .trust
             .admins
-            .contains(&admin.verifying_key())
+            .contains(&admin.key.verifying_key())
         {
             return warn!("fleet: the key that was sealed for this hub is no admin's");
         }
-        match membership::write_admin(&self.hub.files, &admin) {
+        match membership::write_admin(&self.hub.files, &admin, &self.membership.trust) {
             Ok(()) => info!("fleet: peers can be changed at this hub from now on"),
             Err(error) => warn!("fleet: {error}; the admin's key is in memory only"),
         }

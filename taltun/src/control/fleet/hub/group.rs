@@ -1,7 +1,7 @@
 //! The key that the hubs of a group answer their peers with, so that a peer can go to any of them.
 //!
-//! It is made of the admin's key and the group's name, so that each hub with the admin's key makes the
-//! same. Each hub gets it sealed to its own key, signed by the admin, with the public key beside it.
+//! It is made of a secret that goes with the admin's key, and of the group's name, so that each hub with the admin's
+//! key makes the same. Each hub gets it sealed to its own key, signed by the admin, with the public key beside it.
 
 use taltun_crypto::{hash, hmac, sealed};
 use taltun_fleet::record::{GroupKey, Hub as HubRecord};
@@ -12,7 +12,7 @@ use super::Member;
 use super::claims::seal_for;
 use crate::crypto::{PrivateKey, PublicKey};
 
-/// What makes the key of a group, in the place of any other that might be made of the admin's.
+/// What makes the key of a group, in the place of any other that might be made of the same secret.
 const DOMAIN: &[u8] = b"taltun group 1";
 
 impl Member {
@@ -26,10 +26,11 @@ impl Member {
             };
             let key = Key::Group(hub.clone());
             let known = self.ledger.record::<GroupKey>(&key);
-            if matches!(&known, Some(Ok(known)) if known.of(&record).is_some()) {
+            let is_its = matches!(&known, Some(Ok(known)) if known.of(&record).is_some());
+            if is_its && !self.ledger.is_former(&key) {
                 continue;
             }
-            let private = group_key(admin.seed(), self.network(), &group);
+            let private = group_key(&admin.groups, self.network(), &group);
             let Some(sealed) = seal_for(&record, &key, private.as_bytes()) else {
                 continue;
             };
@@ -77,7 +78,7 @@ impl Member {
     }
 }
 
-fn group_key(seed: &[u8; 32], network: &Label, group: &Label) -> PrivateKey {
+fn group_key(secret: &[u8; 32], network: &Label, group: &Label) -> PrivateKey {
     let names = hash(&[network.as_str().as_bytes(), &[0], group.as_str().as_bytes()]);
-    PrivateKey::from_bytes(hmac(seed, &[DOMAIN, &names]))
+    PrivateKey::from_bytes(hmac(secret, &[DOMAIN, &names]))
 }

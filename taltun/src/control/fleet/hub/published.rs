@@ -16,6 +16,9 @@ use crate::crypto::PublicKey;
 use crate::layer::Layer;
 use crate::report::{HubStatus, UnixTime};
 
+/// For how long a rotation that this hub refuses is told.
+const RIVAL: Duration = Duration::from_secs(600);
+
 impl Member {
     /// Gives the tunnel and `status` what is known by now.
     pub(super) fn publish(&mut self) {
@@ -53,12 +56,23 @@ impl Member {
         let others = others.flat_map(|hub| hub.vip.iter().copied()).collect();
         let problems = self.problems();
         let believed = self.unclaimed.is_none();
+        let admin_key = self
+            .membership
+            .trust
+            .admins
+            .first()
+            .map(ToString::to_string);
+        let to_sign = self
+            .rotating
+            .map_or(0, |_| self.ledger.former().count() as u64);
         self.hub.see(|seen| {
             seen.hubs = others;
             seen.believed = believed;
             let status = &mut seen.status;
             status.joined = true;
             status.admin = self.admin.is_some();
+            status.admin_key = admin_key;
+            status.to_sign = to_sign;
             status.etcd.connected = self.connected;
             status.etcd.error = self.error.as_ref().map(ToString::to_string);
             status.etcd.revision = self.revision;
@@ -68,6 +82,7 @@ impl Member {
             status.bans = number_of_bans;
             status.hubs = hubs;
             status.saved_at = self.saved_at;
+            status.from_disk_at = self.from_disk;
             status.problems = problems;
         });
     }
@@ -109,6 +124,8 @@ impl Member {
                 shared_address: record.shared,
                 leads: false,
                 leaving: false,
+                clock_ahead_s: self.clocks.ahead(hub),
+                admin: self.has_admin(hub),
                 vip: record.vips,
                 endpoints: record.endpoints,
                 group: record.group.map(|group| group.to_string()),
@@ -122,10 +139,21 @@ impl Member {
         hubs.collect()
     }
 
+    /// What is told of a rotation that this hub refuses, also after it has written the right one over it.
+    fn rival(&self) -> Option<String> {
+        self.rival.filter(|seen| seen.elapsed() < RIVAL)?;
+        Some(
+            "etcd had another rotation of the admin's key than the one that this hub took, within the last 10 min: who \
+             has the key before is at it; keep that machine from etcd"
+                .to_owned(),
+        )
+    }
+
     fn problems(&self) -> Vec<String> {
         let refused = self.refused.iter();
         let refused = refused.map(|(key, why)| format!("the record {key} doesn't count: {why}"));
         let own = self.unclaimed.iter().chain(&self.not_saved).cloned();
+        let own = own.chain(self.rival()).chain(self.clocks.problems());
         let mut all: Vec<String> = own.chain(refused.take(MOST_PROBLEMS)).collect();
         let more = self.refused.len().saturating_sub(MOST_PROBLEMS);
         if more > 0 {

@@ -220,7 +220,7 @@ impl Known<'_> {
     }
 
     /// What a peer's file says, if one is to be made, and what is odd about it. It is for the hub as it
-    /// runs, which may have another key than its file.
+    /// runs, which may have another key than its file: that of its group, or one that `wg` set.
     fn client(
         &self,
         addresses: &[IpAddr],
@@ -238,7 +238,8 @@ impl Known<'_> {
             );
         };
         let filed = self.config.interface.private_key.public_key();
-        let odd = (filed != *key).then(|| {
+        let by_wg = filed != *key && self.inside.group_key != Some(*key);
+        let odd = by_wg.then(|| {
             format!(
                 "`wg` changed this hub's key: the peer's file has {key}, which holds until a reload or \
                  restart brings back {filed}"

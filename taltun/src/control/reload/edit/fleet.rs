@@ -11,7 +11,7 @@ use crate::control::fleet::{FleetEdit, Link, NotEdited};
 use crate::control::inside::Inside;
 use crate::control::origin::Origin;
 use crate::control::reload::compared::Compared;
-use crate::control::reload::fleet::load;
+use crate::control::reload::fleet::{load, odd};
 use crate::control::reload::last_read::LastRead;
 use crate::control::reload::not_read::NotRead;
 use crate::control::request::PeerEdit;
@@ -104,6 +104,7 @@ fn attempt(
     };
     let mut new = load(origin, last, FleetPeers::clone(&peers))?;
     origin.overrides.fleet.set(peers);
+    origin.overrides.fleet.set_odd(odd(&new));
     new.warnings.clear();
     answer.done.push_str("; all hubs of the fleet have that");
     answer.warnings.extend(named_here(last, peer, asked));

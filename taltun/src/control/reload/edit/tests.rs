@@ -177,6 +177,16 @@ fn a_peers_file_has_the_key_of_the_hub_that_is_in_force() {
     assert!(warnings[0].contains("`wg` changed"), "{warnings:?}");
     let refused = hub.refused(&PeerEdit::New(new("tablet", 8)));
     assert!(refused.contains("this hub's own key"), "{refused}");
+    // That of its group is as good as its own.
+    hub.inside.group_key = Some(key(8));
+    let edited = hub.done(&PeerEdit::New(new("laptop", 5)));
+    let client = edited.answer.client.as_ref().unwrap();
+    assert_eq!(client.hub_public_key, key(8).to_string());
+    assert!(
+        edited.answer.warnings.is_empty(),
+        "{:?}",
+        edited.answer.warnings
+    );
     hub.inside.public_key = None;
     let refused = hub.refused(&PeerEdit::New(new("tablet", 4)));
     assert!(refused.contains("has no private key"), "{refused}");
