@@ -23,7 +23,7 @@ use super::hub_message::{self, HubMessage, is_hub_message};
 use super::ip::{self, Inner};
 use super::messages::{DATA_HEADER_LEN, Message, padded_len};
 use super::nesting::Nesting;
-use super::peer::{Amount, Endpoint, Peer, PeerId, WorkerRequest};
+use super::peer::{Amount, Endpoint, Moved, Peer, PeerId, WorkerRequest};
 use super::session::Session;
 use super::time::Time;
 use super::tunnel::{Tables, Tunnel};
@@ -132,6 +132,8 @@ struct OutboundRun {
     /// Whether what goes to the peer has to wait for its turn.
     held: bool,
     copies_dscp: bool,
+    /// Whether another hub brought them.
+    of_hub: bool,
     amount: Amount,
 }
 
@@ -176,7 +178,7 @@ impl Batch<'_> {
         let packet = buffer.get(DATA_HEADER_LEN..DATA_HEADER_LEN + len);
         let inner = packet.and_then(ip::parse);
         let inner = inner.ok_or(NotSealed::Dropped(DropReason::InnerMalformed))?;
-        if !self.enter_outbound(inner.destination) {
+        if !self.enter_outbound(inner.destination, false) {
             return Err(NotSealed::Dropped(DropReason::NoPeer));
         }
         self.releases = true;
@@ -209,6 +211,13 @@ impl Batch<'_> {
         );
         let run = self.outbound.as_ref().filter(|_| found)?;
         Some(&run.peer)
+    }
+
+    /// Where data of no session of ours is passed on to: to the hub of the peer that it comes from, if that hub gives
+    /// its peers up to us.
+    #[cold]
+    pub fn passed_to(&self, from: SocketAddr) -> Option<Endpoint> {
+        self.tables.misrouted.passed_to(from)
     }
 
     /// The peer whose session has this index of ours.
@@ -358,7 +367,7 @@ impl Batch<'_> {
                 return Err(DropReason::InnerSource);
             }
             // Between hubs there is one hop: a third one would be told by the hub that has the peer.
-            if self.tables.is_behind_hub(inner.destination) {
+            if self.tables.is_behind_hub(inner.destination, self.now) {
                 return Err(DropReason::HopLimit);
             }
         } else if !self.tables.may_send_from(&run.peer, inner.source) {
@@ -449,7 +458,7 @@ impl Batch<'_> {
         let (packet, inner) = packet
             .and_then(|packet| Some((packet, ip::parse(packet)?)))
             .ok_or(drop(DropReason::InnerMalformed))?;
-        if !self.enter_outbound(inner.destination) {
+        if !self.enter_outbound(inner.destination, false) {
             return Err(drop(DropReason::NoPeer));
         }
         if self.is_our_own_datagram(packet, &inner) {
@@ -472,25 +481,27 @@ impl Batch<'_> {
         if !ip::take_hop(packet) {
             return Err(NotSealed::Dropped(DropReason::HopLimit));
         }
-        if !self.enter_outbound(inner.destination) {
+        let of_hub = self.inbound.as_ref().is_some_and(|run| run.of_hub);
+        if !self.enter_outbound(inner.destination, of_hub) {
             return Err(NotSealed::Dropped(DropReason::NoPeer));
         }
         Ok(())
     }
 
     /// Makes the owner of `destination` the peer of the outbound run; false when there is
-    /// none.
-    fn enter_outbound(&mut self, destination: IpAddr) -> bool {
+    /// none. What another hub brought goes to no third one.
+    fn enter_outbound(&mut self, destination: IpAddr, of_hub: bool) -> bool {
         let Some(owner) = self.tables.routes.lookup(destination) else {
             return false;
         };
         let same = self
             .outbound
             .as_ref()
-            .is_some_and(|run| Arc::ptr_eq(&run.owner, owner.value));
+            .is_some_and(|run| Arc::ptr_eq(&run.owner, owner.value) && run.of_hub == of_hub);
         if !same {
             let owner = Arc::clone(owner.value);
-            let peer = owner.home().unwrap_or_else(|| Arc::clone(&owner));
+            let home = owner.home().filter(|_| !of_hub);
+            let peer = home.unwrap_or_else(|| Arc::clone(&owner));
             let handling = peer.handling();
             self.end_outbound();
             self.outbound = Some(OutboundRun {
@@ -499,6 +510,7 @@ impl Batch<'_> {
                 endpoint: peer.next_endpoint(),
                 held: handling.hold_down,
                 copies_dscp: handling.copy_dscp,
+                of_hub,
                 peer,
                 amount: Amount::default(),
             });
@@ -621,7 +633,11 @@ impl Batch<'_> {
         if let Some(run) = self.inbound.take()
             && let Some(from) = run.from
         {
-            let moved = run.peer.speak_from(from, run.session.takes_control());
+            let moved = if self.tables.is_passed_on(&run.peer, from.remote) {
+                Moved::default()
+            } else {
+                run.peer.speak_from(from, run.session.takes_control())
+            };
             if moved.theirs {
                 self.tunnel.request(&run.peer, WorkerRequest::Moved);
             }

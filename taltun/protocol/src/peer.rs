@@ -160,6 +160,9 @@ pub struct Peer {
     fleet_part: AtomicU8,
     /// The hub where it is at home, if that isn't this one.
     home: Mutex<Option<Arc<Self>>>,
+    /// Whether that hub took it over in good order, so that what we send it on the session it had here comes
+    /// from where it is used to and doesn't lead it back.
+    handed_over: AtomicBool,
     /// When it may send as many control messages at once again as it ever may, in nanoseconds.
     control_full_at: Mutex<u64>,
     /// When packets came and went.
@@ -417,6 +420,7 @@ impl Peer {
             handling: AtomicU8::new(0),
             fleet_part: AtomicU8::new(FleetPart::None as u8),
             home: Mutex::default(),
+            handed_over: AtomicBool::new(false),
             control_full_at: Mutex::default(),
             activity: Activity::default(),
         }
@@ -454,9 +458,11 @@ impl Peer {
         *lock(&self.home) = None;
     }
 
-    /// From the next batch on, what is for it goes to that hub.
-    pub fn set_home(&self, hub: Arc<Self>) {
+    /// From the next batch on, what is for it goes to that hub. Where the peer was `handed_over`, it goes on the
+    /// session that the peer has here, as long as there is one, if a third hub brings it.
+    pub fn set_home(&self, hub: Arc<Self>, handed_over: bool) {
         *lock(&self.home) = Some(hub);
+        self.handed_over.store(handed_over, Ordering::Relaxed);
         self.fleet_part
             .store(FleetPart::Away as u8, Ordering::Relaxed);
     }
@@ -468,6 +474,14 @@ impl Peer {
             return None;
         }
         lock(&self.home).clone()
+    }
+
+    /// Whether it is at home at another hub since a moment ago, and still takes what comes on the session
+    /// that it has here.
+    pub(super) fn still_listens(&self, now: Time) -> bool {
+        self.fleet_part() == FleetPart::Away
+            && self.handed_over.load(Ordering::Relaxed)
+            && self.sending_session(now).is_some()
     }
 
     /// Whether it is another hub.
@@ -551,6 +565,12 @@ impl Peer {
     pub fn last_heard(&self) -> Option<Time> {
         let handshake = self.last_handshake()?;
         self.activity.last_received().max(Some(handshake))
+    }
+
+    /// Whether it said anything on a session since the last handshake.
+    pub fn has_spoken(&self) -> bool {
+        let last = self.activity.last_received();
+        last.is_some() && last >= self.last_handshake()
     }
 
     /// Handshakes completed since the start.

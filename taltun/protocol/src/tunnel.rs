@@ -2,7 +2,7 @@
 //! workers have to tell. What is done with packets is a [`Batch`](super::batch::Batch)'s.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -11,10 +11,12 @@ use super::control_message::Heard;
 use super::cookie::Checker;
 use super::hub_message::HubMessage;
 use super::ip;
+use super::misrouted::Misrouted;
 use super::peer::{FleetPart, Moved, Peer, PeerId, WorkerRequest};
 use super::requests::Requests;
 use super::session::Session;
 use super::staged::Staged;
+use super::time::Time;
 
 /// Most peers remembered at once that changed our local address, or came back to their earlier
 /// endpoint.
@@ -73,6 +75,10 @@ pub(super) struct Tables {
     pub foreign: AllowedIps<()>,
     /// Whether packets for another peer are relayed to it.
     pub relay: bool,
+    /// The other hubs, which may pass on what peers send.
+    pub hubs: Vec<Arc<Peer>>,
+    /// Data of other hubs' sessions.
+    pub misrouted: Misrouted,
 }
 
 impl Tables {
@@ -104,12 +110,26 @@ impl Tables {
         brought && !self.is_never_a_peer(source)
     }
 
-    /// Whether this destination is another hub's, or that of a peer at home there.
-    pub fn is_behind_hub(&self, destination: IpAddr) -> bool {
+    /// Whether this destination is another hub's, or that of a peer at home there, which doesn't
+    /// listen to us any more.
+    pub fn is_behind_hub(&self, destination: IpAddr, now: Time) -> bool {
         !self.local.contains(&destination)
-            && self.routes.lookup(destination).is_some_and(|owner| {
-                matches!(owner.value.fleet_part(), FleetPart::Hub | FleetPart::Away)
-            })
+            && self
+                .routes
+                .lookup(destination)
+                .is_some_and(|owner| match owner.value.fleet_part() {
+                    FleetPart::Hub => true,
+                    FleetPart::Away => !owner.value.still_listens(now),
+                    FleetPart::None | FleetPart::Peer => false,
+                })
+    }
+
+    /// Whether another hub passed on what came from there and is this peer's: it says nothing of where the
+    /// peer is.
+    pub fn is_passed_on(&self, peer: &Peer, from: SocketAddr) -> bool {
+        let is_there = |hub: &Arc<Peer>| hub.endpoint().is_some_and(|at| at.remote == from);
+        matches!(peer.fleet_part(), FleetPart::Peer | FleetPart::Away)
+            && self.hubs.iter().any(is_there)
     }
 
     /// Whether a packet from `source` should go straight to another peer. Never our own

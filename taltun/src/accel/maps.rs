@@ -32,6 +32,8 @@ type Sources = PerCpuHashMap<MapData, Address, SourceCounters>;
 /// The maps of one set of loaded programs.
 pub(super) struct Maps {
     settings: Settings,
+    /// Whether indices that aren't ours pass: user space knows what to do with some of them.
+    passes_misrouted: bool,
     settings_map: Array<MapData, Settings>,
     own: BTreeSet<Address>,
     local_addresses: BpfHashMap<MapData, Address, u8>,
@@ -68,6 +70,7 @@ impl Maps {
                 check_indices: 1,
                 ..Settings::default()
             },
+            passes_misrouted: false,
             settings_map: map(ebpf, "SETTINGS")?.try_into()?,
             own: BTreeSet::new(),
             local_addresses: map(ebpf, "LOCAL_ADDRESSES")?.try_into()?,
@@ -151,9 +154,24 @@ impl Maps {
                 "XDP can't hold more receiver indices; user space checks them alone for now"
             );
             self.homeless.insert(index);
-            self.settings.check_indices = 0;
-            self.write_settings();
+            self.write_check_indices();
         }
+    }
+
+    /// Whether data to indices that aren't ours passes.
+    pub(super) fn set_passes_misrouted(&mut self, passes: bool) {
+        self.passes_misrouted = passes;
+        self.write_check_indices();
+    }
+
+    /// Only a map with all of ours proves that an index isn't. Whether what is to be is written.
+    fn write_check_indices(&mut self) -> bool {
+        let checks = u8::from(self.homeless.is_empty() && !self.passes_misrouted);
+        if self.settings.check_indices == checks {
+            return true;
+        }
+        self.settings.check_indices = checks;
+        self.write_settings()
     }
 
     pub(super) fn note_session(&mut self, local: u32, remote: u32) {
@@ -183,7 +201,7 @@ impl Maps {
         } else if let Err(error) = self.indices.remove(&index) {
             tracing::debug!(index, %error, "XDP still lets this index through");
         }
-        if self.settings.check_indices == 0 {
+        if !self.homeless.is_empty() {
             self.house_indices();
         }
     }
@@ -197,8 +215,7 @@ impl Maps {
             }
             self.homeless.remove(&index);
         }
-        self.settings.check_indices = 1;
-        if self.write_settings() {
+        if self.write_check_indices() {
             tracing::info!("XDP holds all receiver indices again");
         }
     }

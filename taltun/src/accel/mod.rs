@@ -267,6 +267,13 @@ impl Shield {
         }
     }
 
+    /// Whether data to receiver indices that we never gave out passes, as it may be for another hub.
+    pub fn set_passes_misrouted(&mut self, passes: bool) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.set_passes_misrouted(passes);
+        }
+    }
+
     /// What we send to the peer's index belongs to the session of this index of ours.
     pub fn note_session(&mut self, local: u32, remote: u32) {
         if let Ok(programs) = &mut self.programs {

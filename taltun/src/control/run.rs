@@ -19,7 +19,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use super::caller::Caller;
-use super::engine::{Engine, EngineInputs, offloads};
+use super::engine::{Engine, EngineInputs, udp_settings};
 use super::fleet::{self, Link, New, News};
 use super::hooks::{self, Hooks};
 use super::look_up::LookUp;
@@ -453,7 +453,7 @@ fn bind_sockets(
     count: usize,
 ) -> anyhow::Result<Vec<Arc<Socket>>> {
     let listen = config.interface.local_addr;
-    Socket::bind_group(listen, count, offloads(config)).map_err(|error| {
+    Socket::bind_group(listen, count, udp_settings(config)).map_err(|error| {
         if Trouble::of(&error).is_some() {
             return anyhow::Error::from(error).context(format!("cannot listen on {listen}"));
         }

@@ -188,6 +188,9 @@ impl InboundBatch {
                     continue;
                 };
                 let opened = round.batch.open(receiver, counter, datagram, message.from);
+                if opened == Err(DropReason::UnknownIndex) && self.pass_on(&place, message, round) {
+                    continue;
+                }
                 let settled = self.settle(opened, receiver, arena, &place, message, round);
                 let Some((inner, rule)) = settled else {
                     continue;
@@ -222,6 +225,10 @@ impl InboundBatch {
                 let planned = round
                     .batch
                     .plan_open(plan, receiver, counter, place.clone(), origin);
+                if planned == Err(DropReason::UnknownIndex) && self.pass_on(&place, message, round)
+                {
+                    continue;
+                }
                 if let Err(reason) = planned {
                     let subject = Subject::Arrived {
                         from: message.from,
@@ -251,6 +258,17 @@ impl InboundBatch {
         self.tally.shared(carry(crew, plans.relay.work(arena)));
         plans.open.clear();
         plans.relay.clear();
+    }
+
+    /// Sends data of another hub's session on to that hub, if it gives its peers up to us; else false.
+    #[cold]
+    fn pass_on(&mut self, place: &Range<usize>, message: &Received, round: &Round<'_>) -> bool {
+        let Some(hub) = round.batch.passed_to(message.from.remote) else {
+            return false;
+        };
+        let run = DatagramRun::of_one(place.start, place.len(), hub);
+        self.relayed.push(run, round.merge);
+        true
     }
 
     /// Whether the kernel had to cut a message, which is lost then.

@@ -22,13 +22,16 @@ const SOCKET_BUFFER: libc::c_int = 7 << 20;
 /// Runs handed to the kernel in one call.
 const SEND_SLOTS: usize = 64;
 
-/// Which offloads to use where the kernel has them.
+/// How sockets send and receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UdpOffloads {
-    /// Send many datagrams as one.
+pub struct UdpSettings {
+    /// Send many datagrams as one, where the kernel can.
     pub gso: bool,
-    /// Receive many datagrams as one.
+    /// Receive many datagrams as one, where the kernel can.
     pub gro: bool,
+    /// An address that this host shares with others. What is to leave from it leaves from no other one: peers
+    /// would follow it there.
+    pub shared_address: Option<IpAddr>,
 }
 
 /// One socket of a group that shares a port.
@@ -37,6 +40,7 @@ pub struct Socket {
     fd: OwnedFd,
     local: SocketAddr,
     gso: AtomicBool,
+    shared_address: Option<IpAddr>,
 }
 
 impl Socket {
@@ -50,7 +54,7 @@ impl Socket {
     pub fn bind_group(
         address: SocketAddr,
         count: usize,
-        wanted: UdpOffloads,
+        wanted: UdpSettings,
     ) -> io::Result<Vec<Arc<Self>>> {
         let listen = Verb::Listen {
             address,
@@ -64,7 +68,7 @@ impl Socket {
     }
 
     /// A socket that is bound.
-    fn of(fd: OwnedFd, wanted: UdpOffloads) -> io::Result<Self> {
+    fn of(fd: OwnedFd, wanted: UdpSettings) -> io::Result<Self> {
         let set =
             |level, option, value: libc::c_int| options::set(fd.as_fd(), level, option, &value);
         let local = local_address(&fd)?;
@@ -79,6 +83,7 @@ impl Socket {
             fd,
             local,
             gso: AtomicBool::new(gso),
+            shared_address: wanted.shared_address,
         })
     }
 
@@ -232,8 +237,8 @@ impl Sender {
     }
 
     /// Sends all runs out of `arena` and forgets them. What the kernel refuses in one form
-    /// is tried in the plainest: without a source address that may have vanished, then
-    /// without segmentation. What it refuses even so is counted and dropped.
+    /// is tried in the plainest: without a source address that may have vanished, unless others
+    /// may have it by now, then without segmentation. What it refuses even so is counted and dropped.
     pub fn send(&mut self, arena: &[u8], runs: &mut DatagramRuns) {
         let mut rest = runs.as_slice();
         while !rest.is_empty() {
@@ -257,7 +262,9 @@ impl Sender {
 
     fn send_plainly(&mut self, arena: &[u8], mut run: DatagramRun, error: &io::Error) {
         let mut error = error.raw_os_error();
-        if run.endpoint.local.take().is_some() {
+        let local = run.endpoint.local.map(|local| local.address.to_canonical());
+        let is_kept = local.is_some() && local == self.socket.shared_address;
+        if !is_kept && run.endpoint.local.take().is_some() {
             match self.ring.send(self.socket.as_fd(), arena, &[run]) {
                 Ok(_) => return,
                 Err(other) => error = other.raw_os_error(),

@@ -16,14 +16,14 @@ use super::sparse::SparseQueues;
 use super::sys::StopSignal;
 use super::transmit::TransmitQueues;
 use super::tun::Tun;
-use super::udp::{Sender, Socket, UdpOffloads};
+use super::udp::{Sender, Socket, UdpSettings};
 use super::worker::{self, Workers};
 
 /// How sockets and threads are made.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerSettings {
-    /// Which offloads sockets use where the kernel has them.
-    pub offloads: UdpOffloads,
+    /// How sockets send and receive.
+    pub udp: UdpSettings,
     /// Threads that share the cipher work of large batches; `None` for as many as fit the
     /// machine.
     pub crypto_threads: Option<usize>,
@@ -110,7 +110,7 @@ impl WorkerSet {
 
     /// Sockets for all workers at `address`, beside those that they have.
     pub(super) fn bind(&self, address: SocketAddr) -> io::Result<Vec<Arc<Socket>>> {
-        let sockets = Socket::bind_group(address, self.sockets.len(), self.settings.offloads)?;
+        let sockets = Socket::bind_group(address, self.sockets.len(), self.settings.udp)?;
         if self.mark != 0 {
             Socket::mark_all(&sockets, self.mark)?;
         }

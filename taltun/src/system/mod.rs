@@ -71,7 +71,7 @@ pub use reserved_ports::Reservation;
 pub use route_watch::{Changes, RouteWatcher};
 pub use secrecy::keep_secrets;
 #[cfg(feature = "fleet")]
-pub use shared_address::SharedAddress;
+pub use shared_address::{Hold, SharedAddress};
 pub use switches::{LeftSwitch, LeftSwitches, SwitchState, left_switches};
 pub use sysctl::{Unforwarded, passes_on, reserved, unforwarded};
 pub use undo::{Scope, Undone, undo};

@@ -4,6 +4,9 @@
 //! neighbours so: by ARP, or by an unsolicited advertisement of IPv6. It has the address for three seconds
 //! at a time and renews that each second. So nothing needs to be undone after SIGKILL, or where the
 //! process hangs: the kernel takes the address away by itself.
+//!
+//! A hub that hands it over keeps it for a while beside the next one, without telling anybody: what it still
+//! sends to peers on their sessions with it has to come from there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use rtnetlink::packet_route::address::{
 use rtnetlink::packet_route::link::LinkAttribute;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::network::connect;
@@ -33,12 +36,26 @@ const RENEW: Duration = Duration::from_secs(1);
 const TELL: Duration = Duration::from_millis(200);
 /// How often that is.
 const TELL_FIRST: u32 = 5;
+/// A process that runs so much later than it meant to may have been stopped, and the address may be another hub's by
+/// now. So it waits for so long for the word of who decides that.
+const STOPPED: Duration = Duration::from_millis(200);
+
+/// What a hub has of the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing.
+    No,
+    /// It sends from it, and the neighbours send to another hub.
+    Sends,
+    /// All of it.
+    Leads,
+}
 
 /// Holds the address for as long as this hub leads. Dropping it takes the address away within three
-/// seconds; [`Self::lead`] with false at once.
+/// seconds; [`Self::hold`] with [`Hold::No`] at once.
 #[derive(Debug)]
 pub struct SharedAddress {
-    leads: watch::Sender<bool>,
+    wanted: watch::Sender<Hold>,
     held: Arc<AtomicBool>,
     task: AbortHandle,
 }
@@ -52,13 +69,13 @@ impl Drop for SharedAddress {
 impl SharedAddress {
     /// Doesn't have it yet. `tunnel` is the interface that it is never of.
     pub fn start(address: IpAddr, tunnel: &str) -> Self {
-        let (leads, led) = watch::channel(false);
+        let (wanted, wants) = watch::channel(Hold::No);
         let tunnel = tunnel.to_owned();
         let held = Arc::new(AtomicBool::new(false));
         let tells = Arc::clone(&held);
-        let task = tokio::spawn(async move { keep(address, &tunnel, led, &tells).await });
+        let task = tokio::spawn(async move { keep(address, &tunnel, wants, &tells).await });
         Self {
-            leads,
+            wanted,
             held,
             task: task.abort_handle(),
         }
@@ -69,11 +86,11 @@ impl SharedAddress {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Whether this hub is to have it.
-    pub fn lead(&self, leads: bool) {
-        self.leads.send_if_modified(|known| {
-            let is_new = *known != leads;
-            *known = leads;
+    /// What this hub is to have of it.
+    pub fn hold(&self, wanted: Hold) {
+        self.wanted.send_if_modified(|known| {
+            let is_new = *known != wanted;
+            *known = wanted;
             is_new
         });
     }
@@ -86,7 +103,7 @@ struct Place {
     hardware: Vec<u8>,
 }
 
-async fn keep(address: IpAddr, tunnel: &str, mut led: watch::Receiver<bool>, held: &AtomicBool) {
+async fn keep(address: IpAddr, tunnel: &str, mut wants: watch::Receiver<Hold>, held: &AtomicBool) {
     let mut told = None;
     let mut warn_once = |reason: String| {
         if told.as_ref() != Some(&reason) {
@@ -107,14 +124,27 @@ async fn keep(address: IpAddr, tunnel: &str, mut led: watch::Receiver<bool>, hel
     let mut had: Option<Place> = None;
     let mut rounds = 0;
     loop {
-        if *led.borrow_and_update() {
+        let wanted = *wants.borrow_and_update();
+        if wanted == Hold::No {
+            held.store(false, Ordering::Relaxed);
+            if let Some(place) = had.take() {
+                info!("fleet: {address} is another hub's");
+                let gone = handle.address().del(message(address, place.index));
+                let _ = gone.execute().await;
+            }
+            if wants.changed().await.is_err() {
+                return;
+            }
+        } else {
             match hold(&handle, address, tunnel).await {
                 Ok(place) => {
                     if had.is_none() {
                         info!("fleet: this hub has {address} from now on");
                         rounds = 0;
                     }
-                    for frame in announcements(address, &place.hardware) {
+                    let mut told = announcements(address, &place.hardware);
+                    told.retain(|_| wanted == Hold::Leads);
+                    for frame in told {
                         if let Err(error) = frames.send(place.index, &frame) {
                             warn_once(format!("the neighbours can't be told: {error}"));
                         }
@@ -126,18 +156,12 @@ async fn keep(address: IpAddr, tunnel: &str, mut led: watch::Receiver<bool>, hel
             }
             rounds += 1;
             let wait = if rounds < TELL_FIRST { TELL } else { RENEW };
-            if let Ok(Err(_)) = timeout(wait, led.changed()).await {
+            let begun = Instant::now();
+            if let Ok(Err(_)) = timeout(wait, wants.changed()).await {
                 return;
             }
-        } else {
-            held.store(false, Ordering::Relaxed);
-            if let Some(place) = had.take() {
-                info!("fleet: {address} is another hub's");
-                let gone = handle.address().del(message(address, place.index));
-                let _ = gone.execute().await;
-            }
-            if led.changed().await.is_err() {
-                return;
+            if begun.elapsed() >= wait + STOPPED {
+                sleep(STOPPED).await;
             }
         }
     }

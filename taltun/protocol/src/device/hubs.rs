@@ -1,11 +1,12 @@
 //! Other hubs as peers: see [`HubKeys`].
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{AddPeerError, Control, Device, HubKeys, PeerSettings};
 use crate::cookie::Sealer;
 use crate::noise::Identity;
-use crate::peer::{FleetPart, Peer};
+use crate::peer::{FleetPart, Peer, PeerId};
 use crate::time::Time;
 use taltun_crypto::{PresharedKey, PublicKey, SharedSecret, hash};
 
@@ -64,6 +65,7 @@ impl Device {
         };
         let peer = self.add(settings, key < *own.public(), now)?;
         peer.set_fleet_part(FleetPart::Hub);
+        self.tunnel.tables_mut().hubs.push(Arc::clone(&peer));
         if let Some(control) = self.peers.get_mut(&peer.id()) {
             control.sealer = Sealer::new(&keys.answers_as);
             control.hub = Some(Hub {
@@ -73,5 +75,25 @@ impl Device {
             });
         }
         Ok(peer)
+    }
+
+    /// A peer is at home at that other hub, and there outside: by that its data is known where it comes here. `None`
+    /// if it isn't, or nobody knows where it is.
+    pub fn expect_misrouted(&self, key: &PublicKey, home: Option<(SocketAddr, Arc<Peer>)>) {
+        if let Some(id) = self.by_key.get(key) {
+            self.tunnel.tables_mut().misrouted.expect(*id, home);
+        }
+    }
+
+    /// Data of these hubs' sessions is passed on to them from now on, and to no others.
+    pub fn pass_misrouted_to(&self, hubs: Vec<PeerId>) {
+        self.tunnel.tables_mut().misrouted.pass_to(hubs);
+    }
+
+    /// Says once more that we are there, on the session that there is.
+    pub fn keep_alive(&mut self, key: &PublicKey, now: Time) {
+        if let Some(id) = self.by_key.get(key) {
+            self.send_keepalive(*id, now);
+        }
     }
 }

@@ -145,6 +145,10 @@ impl Device {
                 self.deadlines.remove(&(deadline, id));
             }
         }
+        let mut tables = self.tunnel.tables_mut();
+        tables.hubs.retain(|hub| hub.id() != id);
+        tables.misrouted.expect(id, None);
+        drop(tables);
         self.forgotten.push(*key);
         Some(id)
     }

@@ -1,6 +1,8 @@
 //! Hubs of a fleet as peers of each other: what one may bring, what it says beside packets, and peers that are
 //! at home at another one.
 
+use std::net::SocketAddr;
+
 use ipnet::IpNet;
 use taltun_common::drops::DropReason;
 use taltun_crypto::PrivateKey;
@@ -28,7 +30,7 @@ fn hubs() -> World {
 /// Leads what is C's to B, at hub A.
 fn lead_to_other_hub(world: &mut World) {
     let hub = world.nodes[A].peer(B).clone();
-    world.nodes[A].peer(C).set_home(hub);
+    world.nodes[A].peer(C).set_home(hub, false);
 }
 
 #[test]
@@ -117,8 +119,83 @@ fn what_a_hub_brings_goes_to_no_third_one() {
     // Nor to one where a peer is at home.
     world.nodes[A].drops.clear();
     let third = world.nodes[A].peer(B).clone();
-    world.nodes[A].peer(C).set_home(third);
+    world.nodes[A].peer(C).set_home(third, false);
     world.ping(B, C, 3).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.nodes[A].drops, [DropReason::HopLimit]);
+}
+
+#[test]
+fn data_of_another_hubs_session_is_passed_on_to_that_hub_and_from_nowhere_else() {
+    let world = hubs();
+    let hub = world.nodes[A].peer(B).clone();
+    let device = &world.nodes[A].device;
+    let passed_to = |from: SocketAddr| {
+        let endpoint = device.tunnel().batch(world.now).passed_to(from);
+        endpoint.map(|endpoint| endpoint.remote)
+    };
+    let elsewhere = SocketAddr::from(([192, 0, 2, 77], 1));
+    device.expect_misrouted(&public_key(C), Some((outer(C), hub.clone())));
+    // That hub goes on with its peers.
+    assert_eq!(passed_to(outer(C)), None);
+    device.pass_misrouted_to(vec![hub.id()]);
+    assert_eq!(passed_to(outer(C)), Some(outer(B)));
+    assert_eq!(passed_to(elsewhere), None);
+    // The peer moved, and then came here.
+    device.expect_misrouted(&public_key(C), Some((elsewhere, hub.clone())));
+    assert_eq!(
+        (passed_to(outer(C)), passed_to(elsewhere)),
+        (None, Some(outer(B)))
+    );
+    device.expect_misrouted(&public_key(C), None);
+    assert_eq!(passed_to(elsewhere), None);
+    // Another peer is where one was before.
+    device.expect_misrouted(&public_key(C), Some((elsewhere, hub.clone())));
+    device.expect_misrouted(&public_key(B), Some((elsewhere, hub)));
+    device.expect_misrouted(&public_key(C), None);
+    assert_eq!(passed_to(elsewhere), Some(outer(B)));
+}
+
+#[test]
+fn what_another_hub_passes_on_is_taken_and_moves_no_peer() {
+    let mut world = hubs();
+    let hub = world.nodes[A].peer(B).clone();
+    world.nodes[A].device.tunnel().tables_mut().hubs.push(hub);
+    for (id, from) in [(1, outer(B)), (2, SocketAddr::from(([192, 0, 2, 77], 1)))] {
+        world.lose = |_| true;
+        world.ping(C, A, id).unwrap();
+        let message = world.last_sent(C).payload.clone();
+        world.lose = |_| false;
+        world.inject(A, from, &message).unwrap();
+        assert_eq!(world.nodes[A].ids().last(), Some(&id));
+        let at = world.nodes[A].peer(C).endpoint().unwrap().remote;
+        assert_eq!(at, if id == 1 { outer(C) } else { from });
+    }
+}
+
+#[test]
+fn a_peer_that_was_handed_over_gets_what_a_third_hub_still_brings_here() {
+    let mut world = hubs();
+    for (handed_over, drops) in [(true, vec![]), (false, vec![DropReason::HopLimit])] {
+        // B stands for both other hubs: it brings the packet, and is where C is at home.
+        let hub = world.nodes[A].peer(B).clone();
+        world.nodes[A].peer(C).set_home(hub, handed_over);
+        world.ping(B, C, 7).unwrap();
+        world.run(secs(1));
+        assert_eq!(world.nodes[A].drops, drops);
+        assert_eq!(world.nodes[C].ids(), [7]);
+        // What is sent here goes to the hub.
+        world.ping(A, C, 8).unwrap();
+        assert_eq!(world.last_sent(A).to, outer(B));
+        world.run(secs(1));
+    }
+    // Once the session is over there is nothing to send it on.
+    world.nodes[A].drops.clear();
+    let hub = world.nodes[A].peer(B).clone();
+    world.nodes[A].peer(C).set_home(hub, true);
+    world.with(A, |device, now| device.set_away(&public_key(C), true, now));
+    world.run(secs(4));
+    world.ping(B, C, 9).unwrap();
     world.run(secs(1));
     assert_eq!(world.nodes[A].drops, [DropReason::HopLimit]);
 }

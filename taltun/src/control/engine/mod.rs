@@ -71,7 +71,7 @@ use crate::dataplane::scheduling::Scheduling;
 use crate::dataplane::shared::{Handshake, Inputs};
 use crate::dataplane::sparse::SparseQueues;
 use crate::dataplane::tun::Tun;
-use crate::dataplane::udp::{Socket, UdpOffloads};
+use crate::dataplane::udp::{Socket, UdpSettings};
 use crate::dataplane::worker_set::WorkerSettings;
 use crate::dataplane::xsk::LanePolicy;
 use crate::layer::Layer;
@@ -599,11 +599,12 @@ fn random(bytes: &mut [u8]) -> Result<(), NoRandomness> {
     })
 }
 
-/// What the configuration leaves switched on.
-pub(in crate::control) fn offloads(config: &Config) -> UdpOffloads {
-    UdpOffloads {
+/// What the configuration says of sockets.
+pub(in crate::control) fn udp_settings(config: &Config) -> UdpSettings {
+    UdpSettings {
         gso: config.dataplane.udp_gso,
         gro: config.dataplane.udp_gro,
+        shared_address: config.fleet.as_ref().and_then(|fleet| fleet.shared_address),
     }
 }
 
@@ -626,7 +627,7 @@ fn priority(config: &Config) -> Priority {
 
 fn worker_settings(config: &Config) -> WorkerSettings {
     WorkerSettings {
-        offloads: offloads(config),
+        udp: udp_settings(config),
         crypto_threads: config.dataplane.crypto_threads,
     }
 }

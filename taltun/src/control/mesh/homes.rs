@@ -80,6 +80,28 @@ impl Mesh {
         }
         // Also where nothing is new: another hub may have said otherwise meanwhile.
         self.lead([*key], target);
+        // Until it speaks here, it may go on with the session before.
+        if target
+            .device
+            .peer(key)
+            .is_some_and(|peer| peer.has_spoken())
+        {
+            self.expect_misrouted(key, target);
+        }
+    }
+
+    /// Has data of a peer's sessions with another hub known by where it comes from.
+    pub(super) fn expect_misrouted(&self, key: &PublicKey, target: &Target<'_>) {
+        if self.lead.is_none() {
+            return;
+        }
+        let home = self.homes.with(|homes| homes.get(key).cloned());
+        let hub = home
+            .filter(|home| home.hub != self.homes.own)
+            .and_then(|home| self.hubs.get(home.hub.as_str()))
+            .and_then(|hub| target.device.peer(&hub.is.public_key).cloned());
+        let place = self.places.get(key).map(|(place, _)| *place);
+        target.device.expect_misrouted(key, place.zip(hub));
     }
 
     /// A peer is at another address or port outside.
@@ -120,6 +142,7 @@ impl Mesh {
                 .with(|homes| homes.get(&entry.peer).is_some_and(is_home));
             if let Some(endpoint) = entry.endpoint.filter(|_| is_there) {
                 self.places.insert(entry.peer, (endpoint, target.now));
+                self.expect_misrouted(&entry.peer, target);
             }
         }
         moved
@@ -199,7 +222,10 @@ impl Mesh {
                 target.device.set_away(&key, hub.is_some(), target.now);
             }
             match hub {
-                Some(hub) => peer.set_home(hub),
+                Some(hub) => {
+                    let lead = self.lead.as_ref();
+                    peer.set_home(hub, lead.is_some_and(|lead| lead.hands_over(&peer)));
+                }
                 None if peer.fleet_part() == FleetPart::Away => {
                     peer.set_fleet_part(FleetPart::Peer);
                 }

@@ -40,6 +40,7 @@ impl Mesh {
                 has: Place::default(),
                 told: (0, Time::START),
                 spoke: false,
+                awaited: true,
                 leads: false,
                 led: false,
                 leaving: false,

@@ -4,20 +4,25 @@
 //! A peer that isn't Taltun would notice after 15 s at the earliest that its hub doesn't answer. The hub that
 //! stands in knows where the peer was, and has the key that it knows. So it starts the handshake, and the
 //! peer is here after one round trip.
+//!
+//! A hub that gives up its peers and the shared address is still there while they move, and no packet is lost: it opens
+//! what they send until they have a session with the next hub, which passes that on to it; and answers on these
+//! sessions, from the shared address, which it keeps for that without telling the neighbours.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use taltun_fleet::Home;
 use taltun_fleet::mesh::lead::{Other, is_to_lead};
 use taltun_fleet::mesh::path;
 use tracing::info;
 
 use super::{Hub, Mesh, Target, since_start};
 use crate::crypto::PublicKey;
-use crate::protocol::peer::{Endpoint, Local};
+use crate::protocol::peer::{Endpoint, Local, Peer, PeerId};
 use crate::protocol::time::Time;
-use crate::system::SharedAddress;
+use crate::system::{Hold, SharedAddress};
 
 /// How often it looks who leads: a part of what it takes to miss a hub.
 const LOOK: Duration = Duration::from_millis(50);
@@ -31,6 +36,24 @@ const AT_ONCE: usize = 20;
 const PACE: Duration = Duration::from_millis(20);
 /// How long until it looks again whether it has the address.
 const WAIT: Duration = Duration::from_millis(2);
+/// How long after a process was stopped it waits for the others: they speak each [`path::BEAT`], on sessions that are
+/// there.
+const SETTLED_AGAIN: Duration = Duration::from_secs(1);
+/// A process that was stopped for longer may have to make sessions anew.
+const SESSIONS_LAST: Duration = Duration::from_secs(120);
+/// When a peer that was started with and doesn't speak is spoken to again, each after the one before. A message may
+/// be lost, and a peer that has nothing to say doesn't tell that it has the session.
+const AGAIN: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1600),
+];
+/// How long a hub that handed its peers over goes on with their sessions, after the last one has left it.
+const LINGER: Duration = Duration::from_secs(3);
+/// How long it goes on at the most, and how long others pass on to it what is its.
+const LINGER_MOST: Duration = Duration::from_secs(60);
 
 /// What this hub is in its group.
 #[derive(Debug)]
@@ -45,6 +68,8 @@ pub(super) struct Lead {
     started_at: Time,
     /// Since when it listens for the others.
     begun: Time,
+    /// How long it waits for them.
+    patience: Duration,
     /// Whether it heard all others since, or has waited for them.
     settled: bool,
     next_look: Time,
@@ -53,6 +78,22 @@ pub(super) struct Lead {
     next_start: Option<Time>,
     /// Peers that were started with, and neither came nor went elsewhere.
     started: HashSet<PublicKey>,
+    /// When which of these, or of those that came and didn't speak yet, is spoken to again.
+    again: BTreeMap<(Time, PublicKey), Again>,
+    /// Until when, at the most, this hub keeps the address although another one leads.
+    lingers_until: Option<Time>,
+    /// Since when no peer is at home here, while it keeps the address.
+    left_since: Option<Time>,
+    /// Until when, at the most, what is other hubs' is passed on to them.
+    passes_until: Option<Time>,
+}
+
+/// A peer that is spoken to again.
+#[derive(Debug, Clone, Copy)]
+struct Again {
+    at: Endpoint,
+    /// How often that was done.
+    times: usize,
 }
 
 impl Lead {
@@ -65,18 +106,37 @@ impl Lead {
             leaving: false,
             started_at: now,
             begun: now,
+            patience: SETTLED,
             settled: false,
             next_look: now,
             queue: VecDeque::new(),
             next_start: None,
             started: HashSet::new(),
+            again: BTreeMap::new(),
+            lingers_until: None,
+            left_since: None,
+            passes_until: None,
         }
     }
 
     /// When there is something to do.
     pub(super) fn next_at(&self) -> Time {
-        self.next_start
-            .map_or(self.next_look, |start| start.min(self.next_look))
+        let again = self.again.keys().next().map(|(at, _)| *at);
+        let next = self.next_start.into_iter().chain(again);
+        next.chain([self.next_look]).min().unwrap_or(self.next_look)
+    }
+
+    /// Whether a peer that another hub has by now was handed over to it.
+    pub(super) fn hands_over(&self, peer: &Peer) -> bool {
+        let local = peer.endpoint().and_then(|at| at.local);
+        let is_shared = |local: Local| Some(local.address.to_canonical()) == self.address;
+        self.lingers_until.is_some() && local.is_some_and(is_shared)
+    }
+
+    fn hold(&self, what: Hold) {
+        if let Some(shared) = &self.shared {
+            shared.hold(what);
+        }
     }
 
     /// A peer is at home here, or elsewhere.
@@ -109,20 +169,30 @@ impl Mesh {
         let Some(lead) = &mut self.lead else { return };
         if lead.next_look <= now {
             // A process that was stopped knows nothing of the others, and they had to do without it.
-            let was_stopped = now.since(lead.next_look) >= path::GONE;
+            let before = lead.next_look;
+            let was_stopped = now.since(before) >= path::GONE;
             lead.next_look = now + LOOK;
             if was_stopped {
                 (lead.settled, lead.begun) = (false, now);
+                lead.patience = if now.since(before) < SESSIONS_LAST {
+                    SETTLED_AGAIN
+                } else {
+                    SETTLED
+                };
                 for hub in self.hubs.values_mut() {
+                    // Who was away before is nobody to wait for.
+                    hub.awaited = hub.path.is_up(since_start(before));
                     hub.spoke = false;
                 }
             }
             self.look_who_leads(target);
+            self.end_handing_over(target);
         }
         let due = |lead: &Lead| lead.next_start.is_some_and(|at| at <= now);
         if self.lead.as_ref().is_some_and(due) {
             self.start_some(target);
         }
+        self.speak_again(target);
     }
 
     fn look_who_leads(&mut self, target: &mut Target<'_>) {
@@ -136,8 +206,9 @@ impl Mesh {
         }
         let is_up = |hub: &Hub| hub.path.is_up(now);
         let mut of_group = self.hubs.values().filter(|hub| lead.is_of_group(hub));
-        let hears_all = !self.hubs.is_empty() && of_group.all(|hub| hub.spoke && is_up(hub));
-        lead.settled |= is_believed && hears_all || target.now.since(lead.begun) >= SETTLED;
+        let is_heard = |hub: &Hub| !hub.awaited || hub.spoke && is_up(hub);
+        let hears_all = !self.hubs.is_empty() && of_group.all(is_heard);
+        lead.settled |= is_believed && hears_all || target.now.since(lead.begun) >= lead.patience;
         let others = self
             .hubs
             .values()
@@ -158,13 +229,21 @@ impl Mesh {
                 lead.group
             );
             lead.leads = leads;
-            if let Some(shared) = &lead.shared {
-                shared.lead(leads);
-            }
-            if !leads {
+            lead.lingers_until = None;
+            if leads {
+                lead.hold(Hold::Leads);
+            } else {
                 // Who leads now starts with them.
                 lead.queue.clear();
                 given_up.extend(lead.started.drain());
+                lead.again.clear();
+                // One that was stopped has nothing to go on with: the other hub has its peers already.
+                if lead.settled && is_believed {
+                    (lead.lingers_until, lead.left_since) = (Some(target.now + LINGER_MOST), None);
+                    lead.hold(Hold::Sends);
+                } else {
+                    lead.hold(Hold::No);
+                }
             }
             // The others hear of it at once.
             self.next_beat = target.now;
@@ -173,13 +252,16 @@ impl Mesh {
         if !given_up.is_empty() {
             return self.lead(given_up, target);
         }
-        let mut gone = Vec::new();
+        let (mut gone, mut given) = (Vec::new(), Vec::new());
         for hub in self.hubs.values_mut().filter(|hub| lead.is_of_group(hub)) {
             // One that led until now has peers that come here from now on.
             let is_gone = !is_up(hub) || hub.leaving || (hub.led && !hub.leads);
             if is_gone && leads && !hub.stood_in {
                 hub.stood_in = true;
                 gone.push(hub.label.clone());
+                if is_up(hub) {
+                    given.push(hub.is.public_key);
+                }
             } else if !is_gone {
                 hub.stood_in = false;
             }
@@ -211,6 +293,84 @@ impl Mesh {
             lead.queue.len() - before
         );
         lead.next_start = Some(target.now);
+        // Before the neighbours send here what is theirs.
+        let given = given.iter().filter_map(|key| target.device.peer(key));
+        let given: Vec<PeerId> = given.map(|hub| hub.id()).collect();
+        if !given.is_empty() {
+            lead.passes_until = Some(target.now + LINGER_MOST);
+            target.device.pass_misrouted_to(given);
+            target.shield.set_passes_misrouted(true);
+        }
+    }
+
+    /// Ends what is done only while peers move from a hub that gives them up: of this hub's peers, and of others'.
+    fn end_handing_over(&mut self, target: &mut Target<'_>) {
+        let now = target.now;
+        let Some(lead) = &mut self.lead else { return };
+        if let Some(until) = lead.lingers_until {
+            let own = &self.homes.own;
+            let is_own = |home: &Home| home.hub == *own;
+            let has_any = || {
+                self.homes
+                    .with(|homes| homes.all().any(|(_, home)| is_own(home)))
+            };
+            lead.left_since = if has_any() {
+                None
+            } else {
+                lead.left_since.or(Some(now))
+            };
+            let is_left = lead
+                .left_since
+                .is_some_and(|since| now.since(since) >= LINGER);
+            if is_left || now >= until {
+                lead.lingers_until = None;
+                lead.hold(Hold::No);
+            }
+        }
+        let is_busy = !lead.queue.is_empty() || !lead.again.is_empty();
+        if let Some(until) = lead.passes_until
+            && (!is_busy || now >= until)
+        {
+            lead.passes_until = None;
+            target.device.pass_misrouted_to(Vec::new());
+            target.shield.set_passes_misrouted(false);
+        }
+    }
+
+    /// Speaks again to peers that were started with and didn't speak since.
+    fn speak_again(&mut self, target: &mut Target<'_>) {
+        let now = target.now;
+        let Some(lead) = &mut self.lead else { return };
+        let mut ended = Vec::new();
+        while let Some(first) = lead.again.first_entry()
+            && first.key().0 <= now
+        {
+            let ((_, key), Again { at, times }) = first.remove_entry();
+            if lead.started.contains(&key) {
+                // It may be far away: each second time is early enough.
+                if times % 2 == 1 {
+                    target.device.take_over(&key, at, now);
+                }
+            } else {
+                let home = self.homes.with(|homes| homes.get(&key).cloned());
+                let is_here = home.is_some_and(|home| home.hub == self.homes.own);
+                let peer = target.device.peer(&key);
+                if !is_here || peer.is_none_or(|peer| peer.has_spoken()) {
+                    ended.push(key);
+                    continue;
+                }
+                target.device.keep_alive(&key, now);
+            }
+            let times = times + 1;
+            if let Some(wait) = AGAIN.get(times) {
+                lead.again.insert((now + *wait, key), Again { at, times });
+            } else {
+                ended.push(key);
+            }
+        }
+        for key in ended {
+            self.expect_misrouted(&key, target);
+        }
     }
 
     fn start_some(&mut self, target: &mut Target<'_>) {
@@ -240,6 +400,11 @@ impl Mesh {
                 ..Endpoint::from(*at)
             };
             lead.started.insert(peer);
+            let first = Again {
+                at: endpoint,
+                times: 0,
+            };
+            lead.again.insert((now + AGAIN[0], peer), first);
             target.device.take_over(&peer, endpoint, now);
         }
         lead.next_start = Some(now + PACE);

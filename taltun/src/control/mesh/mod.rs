@@ -94,6 +94,8 @@ struct Hub {
     told: (u64, Time),
     /// Whether it said anything since it last began to answer.
     spoke: bool,
+    /// Whether this hub waits for its word before it leads.
+    awaited: bool,
     /// Whether it says that it leads its group, and whether it did when this hub looked last.
     leads: bool,
     led: bool,

@@ -470,10 +470,11 @@ mod tests {
     /// of either family or of both.
     #[test]
     fn what_headers_say_of_congestion_leaves_and_arrives() {
-        use crate::dataplane::udp::{Socket, UdpOffloads};
-        let wanted = UdpOffloads {
+        use crate::dataplane::udp::{Socket, UdpSettings};
+        let wanted = UdpSettings {
             gso: true,
             gro: true,
+            shared_address: None,
         };
         let cases = [
             ("127.0.0.1:0", "127.0.0.1"),
