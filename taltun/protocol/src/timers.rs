@@ -14,6 +14,9 @@ use super::time::Time;
 /// How long sessions open what is on its way of a peer that has another hub now.
 const LINGER: Duration = Duration::from_secs(3);
 
+/// From an initiation to one that goes elsewhere.
+const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
+
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
@@ -83,6 +86,13 @@ impl Timers {
     pub(super) fn may_initiate(&self, now: Time) -> bool {
         self.last_initiation
             .is_none_or(|last| now.since(last) >= REKEY_TIMEOUT)
+    }
+
+    /// The peer is gone from where the last initiation went, and may be elsewhere: the next one need not wait as long
+    /// as one to the same place.
+    pub(super) fn hasten(&mut self, now: Time) {
+        let last = self.last_initiation;
+        self.last_initiation = last.filter(|last| now.since(*last) < ELSEWHERE_AFTER);
     }
 
     /// Whether our handshake is in flight, to be retried or given up.

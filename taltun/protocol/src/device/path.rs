@@ -19,6 +19,10 @@ const RETURN: u32 = 3;
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// The least that an answer is waited for where nothing else comes back either, and the least that nothing may come
+/// back before that is asked about.
+const SHORTEST_HASTE: Duration = Duration::from_millis(200);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(300);
 
 /// What is known of a path.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ pub(super) struct Path {
     pub(super) place: Place,
     pub(super) ports: Ports,
     delay: Option<Duration>,
+    last_answer: Option<Time>,
     /// A bit for each probe, the last one lowest: it was lost.
     lost: u32,
     /// How many of these bits are probes.
@@ -43,6 +48,7 @@ impl Path {
             place,
             ports: Ports::new(place),
             delay: None,
+            last_answer: None,
             lost: 0,
             probes: 0,
             lost_in_a_row: 0,
@@ -106,6 +112,25 @@ impl Path {
         })
     }
 
+    /// How long an answer is waited for where nothing else comes back either.
+    pub(super) fn short_wait(&self) -> Duration {
+        self.delay.map_or(FIRST_WAIT, |delay| {
+            (4 * delay).clamp(SHORTEST_HASTE, LONGEST_WAIT)
+        })
+    }
+
+    /// How long nothing may come back, where data goes out, before that is asked about; `None` before it
+    /// answered.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let delay = self.delay?;
+        Some((4 * delay).clamp(SHORTEST_PAUSE, LONGEST_WAIT))
+    }
+
+    /// When a probe was last answered.
+    pub(super) fn last_answer(&self) -> Option<Time> {
+        self.last_answer
+    }
+
     /// A probe was answered after `delay`; `counts` if it is one of those that the loss is of.
     pub(super) fn answered(&mut self, delay: Duration, counts: bool) {
         self.delay = Some(
@@ -117,6 +142,11 @@ impl Path {
             self.answered_in_a_row += 1;
             self.count(false);
         }
+    }
+
+    /// A probe was answered, in time or late.
+    pub(super) fn note_answer(&mut self, at: Time) {
+        self.last_answer = Some(at);
     }
 
     /// The last probe that was taken for lost was only late; `counts` as above.

@@ -3,7 +3,7 @@
 //!
 //! | what | when |
 //! |---|---|
-//! | a probe on each path | each `probe_interval`, and at once on all of them after one was lost on the path in use |
+//! | a probe on each path | each `probe_interval`; at once on all of them after one was lost on the path in use, and where there are several addresses, data goes out and nothing comes back for four times the path's delay, 0.3 s at the least |
 //! | a hop: a probe at another port of the path in use, and on its answer that port | each `hop_interval`, more or less; at once when a probe is lost |
 //! | another path | two probes lost in a row, or more lost than `loss_threshold` |
 //! | a handshake, over all paths and their ports | the same, while no other path answers and nothing else arrives either: the peer may have started anew, and answers no probe then |
@@ -13,6 +13,10 @@
 //! A port is used only after it has answered. So a blocked one costs a probe, and no data. While the
 //! tunnel is idle nothing is sent; the next data ends that at once. Only data counts as use: else what
 //! keeps the tunnel up would keep itself going.
+//!
+//! While nothing comes back an answer is waited for as long as the path lets expect, so that a peer that is gone is
+//! left within a second. Where data goes one way only, the answers show that nothing is wrong, and such probes get as
+//! rare as one in two seconds.
 //!
 //! The peer follows by WireGuard's rule: it answers to where our last data came from. Its answers
 //! that are still on their way to the port before don't move it back, as we choose among its places
@@ -45,6 +49,10 @@ const TRIES: u32 = 4;
 const FILL: Duration = Duration::from_millis(200);
 /// How long an answer may be late and still tell that nothing was lost.
 const LATE: Duration = Duration::from_secs(5);
+/// How often it is looked whether anything comes back, while the tunnel is used.
+const WATCH: Duration = Duration::from_millis(100);
+/// The most that nothing may come back before that is asked about.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A path with so many lost in a hundred less is better.
 const BETTER: u32 = 10;
 
@@ -61,6 +69,10 @@ pub(super) struct Paths {
     waiting: Vec<Probe>,
     next_probe: Option<Time>,
     next_hop: Option<Time>,
+    next_watch: Option<Time>,
+    /// How long nothing may come back before that is asked about: longer after each answer, until data
+    /// comes. Zero while data does.
+    pause: Duration,
     /// Ports that were asked in vain for this hop.
     tries: u32,
     /// The port in use may be blocked.
@@ -111,7 +123,7 @@ impl Paths {
     pub(super) fn next_at(&self) -> Option<Time> {
         let due = self.waiting.iter().map(|probe| probe.due).min();
         let queued = self.queue.next_at();
-        let next = [due, queued, self.next_probe, self.next_hop];
+        let next = [due, queued, self.next_probe, self.next_hop, self.next_watch];
         next.into_iter().flatten().min().filter(|_| self.is_running)
     }
 
@@ -203,6 +215,7 @@ impl Paths {
         } else {
             path.answered(delay, counts);
         }
+        path.note_answer(heard.at);
         let is_proof = heard.from.remote.port() == probe.port;
         if is_proof {
             path.ports.keep(probe.port, heard.at);
@@ -469,9 +482,11 @@ impl Device {
             control.paths.queue.clear();
             let next = &mut control.paths.next_probe;
             *next = next.filter(|next| *next > now).or(Some(now + LOOK));
-            control.paths.next_hop = None;
+            (control.paths.next_hop, control.paths.next_watch) = (None, None);
         } else {
-            if control.paths.next_probe.is_none_or(|next| next <= now) {
+            control.paths.next_watch = Some(now + WATCH);
+            let is_doubted = control.hears_nothing(current, now);
+            if is_doubted || control.paths.next_probe.is_none_or(|next| next <= now) {
                 control.measure(current, &hop, random, &mut asked, now);
                 let next = now + around(hop.probe_interval, random) / 2 + hop.probe_interval / 2;
                 control.paths.next_probe = Some(next);
@@ -500,6 +515,11 @@ impl Device {
             self.tunnel.note_place(id);
         }
         if is_gone {
+            if let Some(control) = self.peers.get_mut(&id)
+                && control.places.all.len() > 1
+            {
+                control.timers.hasten(now);
+            }
             self.want_handshake(id, now);
         }
     }
@@ -519,12 +539,13 @@ impl Device {
         };
         on.ports.sent(port, now);
         let to = on.place.at(port);
+        let is_hasty = !control.paths.pause.is_zero();
         let probe = Probe {
             id: u64::from_ne_bytes(random),
             path,
             port,
             sent: now,
-            due: now + on.wait(),
+            due: now + if is_hasty { on.short_wait() } else { on.wait() },
             late: false,
             purpose,
         };
@@ -549,6 +570,36 @@ impl Control {
         let since = path.unanswered_since().unwrap_or(now);
         let last = self.peer.activity.last_received();
         last.is_none_or(|last| last < since)
+    }
+
+    /// Whether data goes out and nothing comes back, no answer either, for longer than the path lets expect. Where
+    /// that is asked about already, the answer is waited for no longer than in haste.
+    fn hears_nothing(&mut self, current: Option<usize>, now: Time) -> bool {
+        let Some(since) = self.peer.activity.unanswered_since() else {
+            self.paths.pause = Duration::ZERO;
+            return false;
+        };
+        let path = current.and_then(|current| self.paths.all.get(current));
+        let Some(path) = path.filter(|path| !path.is_silent() && self.places.all.len() > 1) else {
+            return false;
+        };
+        let Some(pause) = path.pause() else {
+            return false;
+        };
+        let wait = path.short_wait();
+        let heard = path.last_answer().max(Some(since)).unwrap_or(since);
+        let pause = self.paths.pause.max(pause);
+        if now.since(heard) < pause {
+            return false;
+        }
+        self.paths.pause = (pause * 2).min(LONGEST_PAUSE);
+        let asked = self.paths.waiting.iter_mut();
+        let mut is_asked = false;
+        for probe in asked.filter(|probe| Some(probe.path) == current && !probe.late) {
+            probe.due = probe.due.min(probe.sent + wait);
+            is_asked = true;
+        }
+        !is_asked
     }
 
     /// From now on its places are chosen among.

@@ -4,7 +4,8 @@
 //! on where it was.
 //!
 //! Without a session, to a new place, or where the peer seems not to hear us, an initiation goes to the
-//! next addresses as well, [`STAGGER`] one after the other, as the same message each time: the peer takes the first that
+//! next addresses as well, [`STAGGER`] one after the other, and the second address [`SOON`] after the
+//! first where probes say that this one doesn't answer, as the same message each time: the peer takes the first that
 //! arrives, and refuses the others as replayed. So an address or port that doesn't get through costs
 //! a fraction of a second. Where only the answers get lost, the peer refuses all copies: so the next
 //! initiation begins elsewhere, and what it began at in vain doesn't count as tried for the others.
@@ -21,6 +22,8 @@ use crate::time::Time;
 
 /// Between two places that an initiation goes to (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
+/// From the first place to the next, where probes say that the first doesn't answer.
+const SOON: Duration = Duration::from_millis(20);
 /// How long the peer may take to hear our answer to its initiation and to confirm that.
 const ANSWER_HEARD: Duration = Duration::from_secs(1);
 /// Times that an initiation is sent after the first one, at the most.
@@ -315,11 +318,17 @@ impl Control {
         }
         let left = self.places.copies();
         let is_unsure = self.places.untried || self.is_unsure(now);
+        let is_doubtful = self.paths.is_doubtful(self.peer.endpoint());
+        let first_wait = if is_doubtful && self.places.all.len() > 1 {
+            SOON
+        } else {
+            STAGGER
+        };
         self.places.began_at = at;
         self.places.copies = match self.peer.endpoint() {
             Some(endpoint) if left > 0 && is_unsure => Some(Copies {
                 message: message.to_vec(),
-                next: Some(now + STAGGER),
+                next: Some(now + first_wait),
                 left,
                 began: now,
                 first: endpoint.remote,

@@ -43,6 +43,10 @@ fn first_is_dark(sent: &Sent) -> bool {
     sent.to == outer(B) || sent.source == outer(B)
 }
 
+fn first_brings_nothing_back(sent: &Sent) -> bool {
+    sent.source == outer(B)
+}
+
 fn both_are_dark(sent: &Sent) -> bool {
     first_is_dark(sent) || sent.to == second() || sent.source == second()
 }
@@ -62,6 +66,63 @@ fn each_path_is_measured_and_data_stays_on_the_first() {
         assert_eq!(path.loss, Some(0));
     }
     assert_eq!(states(&world), [PathState::Used, PathState::Ready]);
+}
+
+/// How long [`A`] pings until data goes to the second address.
+fn until_second(world: &mut World) -> Duration {
+    let began = world.now;
+    while endpoint(world) != second() {
+        let _ = world.ping(A, B, 1);
+        world.run(Duration::from_millis(20));
+        let _ = world.ping(B, A, 1);
+        assert!(world.now.since(began) < secs(60), "never");
+    }
+    world.now.since(began)
+}
+
+#[test]
+fn data_that_gets_no_answer_leaves_an_address_within_a_second() {
+    for dark in [first_is_dark, first_brings_nothing_back] {
+        let mut world = two_addresses();
+        talk(&mut world, secs(30));
+        world.lose = dark;
+        let took = until_second(&mut world);
+        assert!(took < secs(1), "{took:?}");
+    }
+}
+
+/// What is at the second address has the same key and knows no session; and the last handshake isn't long ago.
+#[test]
+fn a_hub_that_is_gone_is_left_for_one_at_the_next_address_within_a_second() {
+    let mut world = two_addresses();
+    talk(&mut world, secs(3));
+    world.strict = false;
+    world.restart(B, 77);
+    world.nodes[B].also_at.push(second().into());
+    world.lose = first_is_dark;
+    let took = until_second(&mut world);
+    assert!(took < millis(1200), "{took:?}");
+    world.run(secs(1));
+    let before = world.nodes[B].inbox.len();
+    talk(&mut world, secs(1));
+    assert!(world.nodes[B].inbox.len() > before);
+}
+
+/// The peer answers no data, as that goes one way only.
+#[test]
+fn data_that_goes_one_way_makes_few_probes() {
+    let mut world = two_addresses();
+    talk(&mut world, secs(30));
+    let since = world.now;
+    for _ in 0..600 {
+        world.ping(A, B, 1).unwrap();
+        world.run(Duration::from_millis(100));
+    }
+    assert_eq!(endpoint(&world), outer(B));
+    let probes = probes(&world, A);
+    let count = probes.iter().filter(|(at, _)| *at > since).count();
+    // Two paths each five seconds, and each two seconds more on both.
+    assert!(count < 100, "{count}");
 }
 
 /// Within two probes, and without a handshake.
